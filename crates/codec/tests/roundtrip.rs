@@ -176,8 +176,15 @@ proptest! {
         version in version(),
         (bridge, clean_start, keep_alive_secs) in any::<(bool, bool, u16)>(),
         (client_id, user_name, password) in (text(), of(text()), of(bytes())),
-        will in of((topic(), bytes(), qos(), any::<bool>(), of(any::<u32>()), publish_properties())),
-        numbers in (of(any::<u32>()), of(any::<NonZeroU16>()), of(any::<NonZeroU32>()), of(any::<u16>())),
+        will in of(
+            (topic(), bytes(), qos(), any::<bool>(), of(any::<u32>()), publish_properties()),
+        ),
+        numbers in (
+            of(any::<u32>()),
+            of(any::<NonZeroU16>()),
+            of(any::<NonZeroU32>()),
+            of(any::<u16>()),
+        ),
         flags in (of(any::<bool>()), of(any::<bool>())),
         authentication in of((text(), of(bytes()))),
         user in user(),
@@ -219,7 +226,13 @@ proptest! {
         present in any::<bool>(),
         reason in reason(PacketType::ConnAck),
         code in 0u8..6,
-        numbers in (of(any::<u32>()), of(any::<NonZeroU16>()), of(any::<NonZeroU32>()), of(any::<u16>()), of(any::<u16>())),
+        numbers in (
+            of(any::<u32>()),
+            of(any::<NonZeroU16>()),
+            of(any::<NonZeroU32>()),
+            of(any::<u16>()),
+            of(any::<u16>()),
+        ),
         maximum_qos in of(0u8..2),
         flags in (of(any::<bool>()), of(any::<bool>()), of(any::<bool>()), of(any::<bool>())),
         texts in (of(text()), of(text()), of(text()), of(text())),
@@ -321,7 +334,10 @@ proptest! {
     }
 
     #[test]
-    fn what_a_server_passes_on_comes_out_as_it_went_in(parts in publish_properties(), verbatim in any::<bool>()) {
+    fn what_a_server_passes_on_comes_out_as_it_went_in(
+        parts in publish_properties(),
+        verbatim in any::<bool>(),
+    ) {
         let mut properties = parts.borrow();
         if verbatim {
             properties.message_expiry_secs = None;
@@ -390,7 +406,10 @@ proptest! {
         id in packet_id(),
         subscription_id in of(1u32..=268_435_455),
         user in user(),
-        filters in prop::collection::vec(("[a-z/+#é]{1,9}", qos(), any::<(bool, bool)>(), 0usize..3), 1..20),
+        filters in prop::collection::vec(
+            ("[a-z/+#é]{1,9}", qos(), any::<(bool, bool)>(), 0usize..3),
+            1..20,
+        ),
     ) {
         let handling =
             [RetainHandling::SendAtSubscribe, RetainHandling::SendIfNew, RetainHandling::DoNotSend];
@@ -502,12 +521,19 @@ proptest! {
     }
 
     #[test]
-    fn arbitrary_bytes_never_panic(version in version(), bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+    fn arbitrary_bytes_never_panic(
+        version in version(),
+        bytes in prop::collection::vec(any::<u8>(), 0..200),
+    ) {
         let _ = support::outcome(&bytes, version);
     }
 
     #[test]
-    fn arbitrary_bodies_never_panic(version in version(), first in any::<u8>(), body in prop::collection::vec(any::<u8>(), 0..120)) {
+    fn arbitrary_bodies_never_panic(
+        version in version(),
+        first in any::<u8>(),
+        body in prop::collection::vec(any::<u8>(), 0..120),
+    ) {
         let mut bytes = vec![first, body.len() as u8];
         bytes.extend_from_slice(&body);
         let _ = support::outcome(&bytes, version);
