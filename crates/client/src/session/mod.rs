@@ -152,18 +152,20 @@ impl Session {
     /// # Errors
     /// The server did not answer in time: close the connection.
     pub fn advance(&mut self, now: Duration) -> Result<(), SessionError> {
-        match self.state {
-            State::Disconnected => Ok(()),
-            State::Connecting => self.keep_alive.check_connack(now),
-            State::Connected => {
-                if self.keep_alive.check(now)? {
-                    martlet_codec::encode_pingreq(&mut self.output);
-                    self.trace(Direction::Sent, || PacketSummary::PingReq);
-                }
+        let result = match self.state {
+            State::Disconnected => Ok(false),
+            State::Connecting => self.keep_alive.check_connack(now).map(|()| false),
+            State::Connected => self.keep_alive.check(now),
+        };
+        match result {
+            Ok(true) => {
+                martlet_codec::encode_pingreq(&mut self.output);
+                self.trace(Direction::Sent, || PacketSummary::PingReq);
                 Ok(())
             }
+            Ok(false) => Ok(()),
+            Err(error) => Err(self.fail(error)),
         }
-        .inspect_err(|_| self.state = State::Disconnected)
     }
 
     /// When [`Self::advance`] wants to be called, in the caller's time.
