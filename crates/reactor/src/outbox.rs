@@ -99,3 +99,7 @@ impl Outbox {
         self.waiting_count += 1;
     }
 }
+
+#[cfg(test)]
+#[path = "outbox_tests.rs"]
+mod tests;

@@ -226,6 +226,11 @@ impl Sockets {
         self.ready.is_empty() && self.unwritten.is_empty()
     }
 
+    /// Something is on the list of those to be written to.
+    pub(crate) fn has_unwritten(&self) -> bool {
+        !self.unwritten.is_empty()
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.slab.len()
     }

@@ -61,10 +61,6 @@ impl Reactor {
             State::Open => {}
             State::Closing => {
                 let id = socket.id;
-                if !self.driver.shard.output(id).is_empty() && socket.carries_output() {
-                    self.sockets.write_later(key);
-                    return;
-                }
                 if let Some(web) = &mut socket.web {
                     web.close();
                 }

@@ -27,7 +27,10 @@ impl Reactor {
             self.send_batches();
             self.write_unwritten();
             self.carry_out_connections();
-            if self.driver.effects.connections.is_empty() && self.driver.effects.records.is_empty()
+            let effects = &self.driver.effects;
+            if effects.connections.is_empty()
+                && effects.records.is_empty()
+                && !self.sockets.has_unwritten()
             {
                 break;
             }
@@ -68,7 +71,7 @@ impl Reactor {
 
     /// Writes to sockets that have room again, or frames of their own to send.
     fn write_unwritten(&mut self) {
-        if self.sockets.is_idle() {
+        if !self.sockets.has_unwritten() {
             return;
         }
         let mut keys = std::mem::take(&mut self.spare_keys);
@@ -153,7 +156,6 @@ impl Reactor {
         } else {
             &[]
         };
-        let output_len = output.len();
         let wrote = match write_output(socket, output) {
             None => Wrote::default(),
             Some(Ok(wrote)) => {
@@ -175,7 +177,12 @@ impl Reactor {
         if wrote.blocked {
             return;
         }
-        if wrote.taken < output_len {
+        // Room made may have been filled at once, with or without an effect that says so.
+        let more = match self.sockets.get(key) {
+            Some(socket) if socket.carries_output() => !self.driver.shard.output(id).is_empty(),
+            _ => false,
+        };
+        if more {
             self.sockets.write_later(key);
         } else {
             self.go_on_ending(key);
