@@ -23,6 +23,9 @@ use crate::sys::{self, Entropy};
 /// How often the end of a node looks whether all connections are closed.
 const SHUTDOWN_LOOK: Duration = Duration::from_millis(5);
 
+/// Open files that connections of clients leave to others.
+const FILES_KEPT: u64 = 64;
+
 /// Why a node did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -62,7 +65,10 @@ pub fn start(mut config: ReactorConfig) -> Result<Running, StartError> {
     if config.threads == 0 || config.threads > usize::from(SHARDS_MAX) {
         return Err(StartError::Threads(config.threads));
     }
-    sys::raise_open_files_limit();
+    let connections_max = connections_max(
+        config.settings.limits.connections,
+        sys::raise_open_files_limit(),
+    );
     let mut listeners = Vec::new();
     let mut addresses = Vec::new();
     for listener in &config.listeners {
@@ -89,6 +95,7 @@ pub fn start(mut config: ReactorConfig) -> Result<Running, StartError> {
         mailboxes: Arc::clone(&mailboxes),
         entrances: config.listeners.iter().map(Entrance::new).collect(),
         sockets: Arc::new(SocketCount::default()),
+        connections_max,
         events: events_in,
         reports: reports_in,
         batch_messages: config.batch_messages,
@@ -125,6 +132,13 @@ pub fn start(mut config: ReactorConfig) -> Result<Running, StartError> {
         running.threads.push(thread.spawn(move || reactor.run())?);
     }
     Ok(running)
+}
+
+/// Connections that are let in: what the settings say, but always so few that files are left for
+/// all else the process does, above all for those who operate it.
+fn connections_max(setting: u32, open_files_max: Option<u64>) -> usize {
+    let files = open_files_max.map_or(u64::MAX, |files| files - FILES_KEPT.min(files / 4));
+    usize::try_from(files.min(u64::from(setting))).unwrap_or(usize::MAX)
 }
 
 /// A running node. Dropping it ends the node at once; [`Running::shutdown`] does it in order.
@@ -216,5 +230,18 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.stop();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn some_open_files_are_kept_from_connections() {
+        assert_eq!(connections_max(100, None), 100);
+        assert_eq!(connections_max(100, Some(1_000_000)), 100);
+        assert_eq!(connections_max(1_000_000, Some(1024)), 960);
+        assert_eq!(connections_max(1_000_000, Some(100)), 75);
     }
 }

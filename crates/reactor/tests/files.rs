@@ -17,7 +17,10 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 /// Tells the child that it is one.
 const CHILD: &str = "MARTLET_TEST_FILES_CHILD";
 
-const FILES: u64 = 64;
+const FILES: u64 = 128;
+
+/// Held by others than the connections, more than those leave.
+const FILES_HELD: usize = 50;
 
 /// Not a test of its own: the node, when run as a child.
 #[test]
@@ -31,6 +34,9 @@ fn node_with_few_files() {
     };
     setrlimit(Resource::Nofile, limit).unwrap();
     let node = node(2);
+    let _held: Vec<_> = (0..FILES_HELD)
+        .map(|_| std::fs::File::open("/dev/null").unwrap())
+        .collect();
     println!("\nlistening on {}", node.tcp);
     for line in std::io::stdin().lines() {
         line.unwrap();

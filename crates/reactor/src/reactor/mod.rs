@@ -54,6 +54,7 @@ pub(crate) struct Common {
     pub(crate) mailboxes: Arc<Mailboxes>,
     pub(crate) entrances: Arc<[Entrance]>,
     pub(crate) sockets: Arc<SocketCount>,
+    pub(crate) connections_max: usize,
     pub(crate) events: Sender<Event>,
     pub(crate) reports: Sender<Report>,
     pub(crate) batch_messages: usize,
@@ -111,6 +112,7 @@ pub(crate) struct Reactor {
     reports: Sender<Report>,
     counters: Arc<Counters>,
     socket_count: Arc<SocketCount>,
+    connections_max: usize,
     /// Emptied lists, to be filled again by the next tick.
     spare_keys: Vec<SocketKey>,
     spare_effects: Vec<ConnectionEffect>,
@@ -161,6 +163,7 @@ impl Reactor {
             reports: common.reports.clone(),
             counters,
             socket_count: Arc::clone(&common.sockets),
+            connections_max: common.connections_max,
             spare_keys: Vec::new(),
             spare_effects: Vec::new(),
             stopped: false,
@@ -316,7 +319,7 @@ impl Reactor {
 
     /// Gives an accepted connection to the shard whose turn it is.
     fn deal_out(&mut self, stream: Stream, address: SocketAddr, listener: usize) {
-        if self.socket_count.get() >= self.settings.limits.connections as usize {
+        if self.socket_count.get() >= self.connections_max {
             self.counters.refused.add(1);
             return;
         }
