@@ -1,0 +1,45 @@
+//! What a shard can be told by those who operate the node.
+
+use martlet_codec::ReasonCode;
+
+use crate::id::TenantId;
+
+/// A command; answers come as [`Report`](crate::Report)s that carry the same `request`.
+#[derive(Debug, Clone)]
+pub enum Command {
+    /// Report this shard's counters and gauges.
+    Snapshot {
+        /// Named again by the answer.
+        request: u64,
+    },
+    /// Report the sessions of this shard, connected or not.
+    Clients {
+        /// Named again by the answer.
+        request: u64,
+        /// At most this many.
+        limit: usize,
+    },
+    /// Publish statistics below `$SYS/`, retained, QoS 0. Sent to one shard only.
+    PublishSys(Vec<SysTopic>),
+    /// End the connection of a client, if it is connected here.
+    Disconnect {
+        /// Whose client.
+        tenant: TenantId,
+        /// Which client.
+        client_id: String,
+        /// What v5 clients are told.
+        reason: ReasonCode,
+    },
+    /// The node stops: accept nobody, send v5 clients DISCONNECT 0x8B and close all connections.
+    /// Wills are kept back, since the clients are not lost, the server is.
+    Shutdown,
+}
+
+/// One value published below `$SYS/`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SysTopic {
+    /// The Topic Name, such as `$SYS/broker/uptime`.
+    pub topic: String,
+    /// The value as text.
+    pub payload: String,
+}

@@ -1,0 +1,294 @@
+//! CONNECT on the shard that owns the session: takeover, clean start or resumption, CONNACK
+//! (MQTT 5 sections 3.1.4 and 3.2).
+
+use core::num::{NonZeroU16, NonZeroU32};
+
+use martlet_codec::{ConnAck, ConnAckProperties, ProtocolVersion, QoS, ReasonCode, UserProperties};
+
+use crate::connection::{Phase, TopicAliases};
+use crate::event::Event;
+use crate::id::{RecordNumber, TenantId};
+use crate::node::{Cx, Node};
+use crate::record::{Record, SessionEpoch};
+use crate::session::Session;
+use crate::session::inbound::Inbound;
+use crate::session::outbound::Outbound;
+use crate::shard::{Ending, Gated, Shard};
+use crate::subscribe::Subscriptions;
+use crate::timer::Timer;
+use crate::will::StoredWill;
+
+/// An accepted CONNECT, on its way to the shard that owns the session.
+#[derive(Debug)]
+pub struct ConnectRequest {
+    pub(crate) version: ProtocolVersion,
+    pub(crate) bridge: bool,
+    pub(crate) clean_start: bool,
+    pub(crate) keep_alive_secs: u16,
+    pub(crate) tenant: TenantId,
+    pub(crate) client_id: Box<str>,
+    /// The identifier was given by us [MQTT-3.1.3-6].
+    pub(crate) assigned: bool,
+    pub(crate) user_name: Option<Box<str>>,
+    pub(crate) will: Option<Box<StoredWill>>,
+    /// As asked for; v3 sessions that are not clean ask for ever.
+    pub(crate) session_expiry_secs: u32,
+    pub(crate) receive_maximum: u16,
+    /// `u32::MAX` is none.
+    pub(crate) packet_bytes_max: u32,
+    pub(crate) topic_alias_maximum: u16,
+    pub(crate) response_information: bool,
+    pub(crate) problem_information: bool,
+}
+
+impl ConnectRequest {
+    /// Client Identifier, given by the client or assigned.
+    pub fn client_id(&self) -> &str {
+        &self.client_id
+    }
+}
+
+impl Shard {
+    /// Claims the session for a connection and answers CONNACK once that is durable.
+    pub(crate) fn accept_connect<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        mut request: ConnectRequest,
+    ) {
+        let key = (request.tenant, request.client_id.clone());
+        // An old connection of the same client is ended first [MQTT-3.1.4-3]. That may end its
+        // session, so the session is looked for after it.
+        if let Some(&old) = self.by_client.get(&key)
+            && let Some(connection) = self.sessions.at(old).connection
+        {
+            self.counters.sessions_taken_over += 1;
+            let why = "the client connected again";
+            self.end_connection(cx, connection, Ending::told(ReasonCode::SessionTakenOver, why));
+        }
+        let ceiling = self.settings.limits.session_expiry_max_secs;
+        let expiry_secs = request.session_expiry_secs.min(ceiling);
+        let mut old = self.by_client.get(&key).copied();
+        if request.clean_start
+            && let Some(ended) = old.take()
+        {
+            self.end_session(cx, ended);
+        }
+        let session_present = old.is_some();
+        let session = match old {
+            Some(session) => session,
+            None => self.new_session(&request),
+        };
+        let was_persistent = self.sessions.at(session).is_persistent();
+        self.resume_session(cx, index, session, &mut request, expiry_secs);
+        if session_present && was_persistent != (expiry_secs > 0) {
+            self.reclassify_subscriptions(cx, session);
+        }
+        let record = self.record_session(cx, session);
+        self.configure_connection(cx, index, session, &request);
+        let connack = self.encode_connack(index, &request, session_present, expiry_secs);
+        self.report_connected(cx, index, session, session_present);
+        let connection = self.connections.id_of(index);
+        self.gate_or_run(cx, record, Gated::Admit { connection, connack });
+    }
+
+    /// The CONNACK may go out: from here on the client is there.
+    pub(crate) fn admit<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, connack: &[u8]) {
+        let Some(session) = self.connections.at(index).session() else { return };
+        let connection = self.connections.at(index);
+        connection.output_mut(&mut self.pool).extend_from_slice(connack);
+        connection.flags.admitted = true;
+        self.output_appended(cx, index);
+        self.resume_outbound(session);
+        self.send_presence(cx, session, true);
+        self.pump(cx, session);
+        self.queue_retained(session);
+        self.queue_input(index);
+    }
+
+    fn new_session(&mut self, request: &ConnectRequest) -> u32 {
+        self.next_epoch += 1;
+        let session = self.sessions.insert(Session {
+            generation: 0,
+            tenant: request.tenant,
+            client_id: request.client_id.clone(),
+            epoch: SessionEpoch(self.next_epoch),
+            connection: None,
+            version: request.version,
+            expiry_secs: 0,
+            connected_at_wall_ms: 0,
+            subscriptions: Subscriptions::default(),
+            outbound: Outbound::default(),
+            inbound: Inbound::default(),
+            will: None,
+            expiry_timer: None,
+            will_timer: None,
+            accounting: crate::counters::Accounting::default(),
+            retained_pending: None,
+            retained_queued: false,
+        });
+        self.by_client.insert((request.tenant, request.client_id.clone()), session);
+        session
+    }
+
+    fn resume_session<N: Node>(
+        &mut self,
+        cx: &Cx<'_, N>,
+        index: u32,
+        session: u32,
+        request: &mut ConnectRequest,
+        expiry_secs: u32,
+    ) {
+        // The client is back before its Will was due, so it is not sent [MQTT-3.1.3-9].
+        self.discard_will(session);
+        let state = self.sessions.at(session);
+        state.connection = Some(index);
+        state.version = request.version;
+        state.expiry_secs = expiry_secs;
+        state.will = request.will.take();
+        state.connected_at_wall_ms = cx.now.wall_ms;
+        if let Some(timer) = state.expiry_timer.take() {
+            self.wheel.cancel(timer);
+        }
+    }
+
+    /// What the CONNACK waits for: a session that persists or has a Will is recorded.
+    fn record_session<N: Node>(&mut self, cx: &mut Cx<'_, N>, session: u32) -> RecordNumber {
+        let state = self.sessions.at(session);
+        if !state.is_persistent() && state.will.is_none() {
+            return RecordNumber(0);
+        }
+        let record = Record::Session {
+            tenant: state.tenant,
+            client_id: state.client_id.clone(),
+            epoch: state.epoch,
+            expiry_secs: state.expiry_secs,
+        };
+        self.append(cx, record)
+    }
+
+    fn configure_connection<N: Node>(
+        &mut self,
+        cx: &Cx<'_, N>,
+        index: u32,
+        session: u32,
+        request: &ConnectRequest,
+    ) {
+        let keep_alive_secs = self.keep_alive_in_force(request.keep_alive_secs);
+        let in_flight_max = self.settings.limits.in_flight.max(1);
+        let alias_max =
+            request.topic_alias_maximum.min(self.settings.limits.topic_alias_outbound);
+        let aliases =
+            (alias_max > 0).then(|| Box::new(TopicAliases::new(alias_max, &self.seed)));
+        let owner = self.sessions.id_of(session);
+        let connection = self.connections.at(index);
+        connection.phase = Phase::Accepted(session);
+        connection.owner = Some(owner);
+        connection.version = request.version;
+        connection.flags.bridge = request.bridge;
+        connection.flags.problem_information = request.problem_information;
+        connection.flags.session_expiry_zero = request.session_expiry_secs == 0;
+        connection.packet_bytes_max = request.packet_bytes_max;
+        connection.send_quota = request.receive_maximum.min(in_flight_max);
+        connection.user_name = request.user_name.clone();
+        connection.aliases = aliases;
+        connection.last_received_ms = cx.now.mono_ms;
+        connection.keep_alive_ms = u32::from(keep_alive_secs) * 1500;
+        if let Some(timer) = connection.deadline.take() {
+            self.wheel.cancel(timer);
+        }
+        let id = self.connections.id_of(index);
+        if keep_alive_secs > 0 {
+            let due_ms = cx.now.mono_ms + u64::from(keep_alive_secs) * 1500;
+            let timer = self.wheel.arm(due_ms, Timer::KeepAlive(id));
+            self.connections.at(index).deadline = Some(timer);
+        }
+        self.lobby_count -= 1;
+        self.counters.connects_accepted += 1;
+    }
+
+    /// The ceiling also holds for clients that want none or, before v5, cannot be told.
+    fn keep_alive_in_force(&self, requested_secs: u16) -> u16 {
+        match self.settings.limits.keep_alive_max_secs {
+            0 => requested_secs,
+            ceiling if requested_secs == 0 => ceiling,
+            ceiling => requested_secs.min(ceiling),
+        }
+    }
+
+    fn encode_connack(
+        &mut self,
+        index: u32,
+        request: &ConnectRequest,
+        session_present: bool,
+        expiry_secs: u32,
+    ) -> Vec<u8> {
+        let mut out = Vec::new();
+        let limits = &self.settings.limits;
+        let listener = std::sync::Arc::clone(&self.connections.at(index).listener);
+        let keep_alive_secs = self.keep_alive_in_force(request.keep_alive_secs);
+        let response_information = match &self.settings.response_information {
+            Some(prefix)
+                if request.response_information && may_be_topic_level(&request.client_id) =>
+            {
+                Some(format!("{prefix}{}", request.client_id))
+            }
+            _ => None,
+        };
+        // Absent means available, unlimited, or as asked for: only what differs is sent.
+        let properties = ConnAckProperties {
+            session_expiry_secs: (expiry_secs != request.session_expiry_secs)
+                .then_some(expiry_secs),
+            receive_maximum: NonZeroU16::new(limits.receive_maximum)
+                .filter(|maximum| maximum.get() != u16::MAX),
+            maximum_qos: (listener.maximum_qos < QoS::ExactlyOnce)
+                .then_some(listener.maximum_qos),
+            retain_available: (!listener.retain_available).then_some(false),
+            maximum_packet_size: NonZeroU32::new(limits.packet_bytes),
+            assigned_client_id: request.assigned.then_some(&*request.client_id),
+            topic_alias_maximum: (limits.topic_alias_maximum > 0)
+                .then_some(limits.topic_alias_maximum),
+            reason_string: None,
+            user_properties: UserProperties::default(),
+            wildcard_subscription_available: (!listener.wildcard_subscription_available)
+                .then_some(false),
+            subscription_ids_available: (!listener.subscription_ids_available).then_some(false),
+            shared_subscription_available: (!listener.shared_subscription_available)
+                .then_some(false),
+            server_keep_alive_secs: (keep_alive_secs != request.keep_alive_secs)
+                .then_some(keep_alive_secs),
+            response_information: response_information.as_deref(),
+            server_reference: None,
+            authentication_method: None,
+            authentication_data: None,
+        };
+        let reason = ReasonCode::Success;
+        ConnAck { session_present, reason, properties }.encode(request.version, &mut out);
+        out
+    }
+
+    fn report_connected<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        session: u32,
+        session_present: bool,
+    ) {
+        if self.settings.events.connections {
+            let client_id = self.sessions.at(session).client_id.to_string();
+            let connection = self.connections.at(index);
+            let (version, address) = (connection.version, connection.address);
+            cx.effects.events.push(Event::Connected {
+                client_id,
+                version,
+                address,
+                session_present,
+            });
+        }
+    }
+}
+
+/// The identifier can stand in a topic without changing its meaning.
+fn may_be_topic_level(client_id: &str) -> bool {
+    !client_id.contains(['+', '#', '/'])
+}

@@ -1,0 +1,139 @@
+//! Accounting (idea 6): at any moment, for each session, each share group and the whole broker,
+//! *matched = delivered + held + dropped (by reason) + expired*.
+
+macro_rules! drop_reasons {
+    ($($variant:ident = $name:literal, $what:literal;)*) => {
+        /// Why a message was dropped: a closed list.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum DropReason {
+            $(#[doc = $what] $variant,)*
+        }
+
+        impl DropReason {
+            /// All of them.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// Its name in metrics and logs.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)*
+                }
+            }
+
+            /// What it means.
+            pub fn meaning(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $what,)*
+                }
+            }
+        }
+    };
+}
+
+drop_reasons! {
+    ClientAway = "client_away", "A QoS 0 message for a session whose client is not connected.";
+    OutputFull = "output_full", "A QoS 0 message for a client that does not read fast enough.";
+    QueueFull = "queue_full", "The session's queue was full; see `queue_full` in the configuration.";
+    PacketTooLarge = "packet_too_large", "The packet would exceed the client's Maximum Packet Size.";
+    RefusedByReceiver = "refused_by_receiver", "The client answered with a reason code of 0x80 or above.";
+    SessionEnded = "session_ended", "The session ended with the message still held.";
+    ConnectionLost = "connection_lost", "A QoS 0 message in the output buffer of a connection that ended.";
+    NoMember = "no_member", "A QoS 0 message for a share group none of whose members is connected.";
+    MemoryFull = "memory_full", "The memory for buffers and queues was spent.";
+}
+
+/// How many drop reasons there are.
+pub const DROP_REASONS: usize = DropReason::ALL.len();
+
+/// The equation's terms, except what is held, which is counted where it lies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Accounting {
+    /// Messages chosen for this receiver, after No Local and permissions.
+    pub matched: u64,
+    /// QoS 0: the kernel took the last byte; QoS 1 PUBACK, QoS 2 PUBREC below 0x80.
+    pub delivered: u64,
+    /// All reasons.
+    pub dropped: u64,
+    /// Message expiry ran out while held.
+    pub expired: u64,
+}
+
+macro_rules! counters {
+    ($($field:ident: $what:literal;)*) => {
+        /// What a shard counts. Sums over shards are the node's. Metric names are the field names.
+        #[derive(Clone, Debug, Default, PartialEq, Eq)]
+        pub struct Counters {
+            $(#[doc = $what] pub $field: u64,)*
+            /// Dropped, by [`DropReason`].
+            pub dropped: [u64; DROP_REASONS],
+        }
+
+        impl Counters {
+            /// Name, value and meaning of each counter and gauge but `dropped`.
+            pub fn each(&self, mut show: impl FnMut(&'static str, u64, &'static str)) {
+                $(show(stringify!($field), self.$field, $what);)*
+            }
+
+            /// Adds another shard's.
+            pub fn add(&mut self, other: &Self) {
+                $(self.$field += other.$field;)*
+                for (sum, value) in self.dropped.iter_mut().zip(other.dropped) {
+                    *sum += value;
+                }
+            }
+        }
+    };
+}
+
+counters! {
+    connections: "Accepted connections now.";
+    lobby_connections: "Connections before their CONNECT is accepted, now.";
+    sessions: "Sessions now, connected or not.";
+    subscriptions: "Subscriptions now.";
+    share_groups: "Share groups now.";
+    retained_messages: "Retained messages of the node now (reported by shard 0).";
+    retained_bytes: "Bytes of retained messages of the node now (reported by shard 0).";
+    memory_bytes: "Bytes of messages and buffers charged to the memory limit now.";
+    held: "Messages held now: queued, in flight, or in an output buffer.";
+    connects_accepted: "CONNECTs accepted.";
+    connects_refused: "CONNECTs refused or connections closed before a CONNECT.";
+    sessions_taken_over: "Connections ended because their client connected again.";
+    sessions_expired: "Sessions ended by their Session Expiry Interval.";
+    keep_alive_timeouts: "Connections ended because Keep Alive ran out.";
+    protocol_errors: "Connections ended for a malformed packet or protocol error.";
+    packets_received: "Packets received.";
+    packets_sent: "Packets put into output buffers.";
+    bytes_received: "Bytes received.";
+    bytes_sent: "Bytes written.";
+    publishes_received: "PUBLISH packets received.";
+    publishes_sent: "PUBLISH packets put into output buffers.";
+    publish_bytes_received: "Payload bytes received.";
+    publish_bytes_sent: "Payload bytes put into output buffers.";
+    messages_unmatched: "Messages that nobody was subscribed to.";
+    publishes_refused: "PUBLISH packets refused: permission, quota, unsupported feature.";
+    retained_refused: "Retained messages not kept because the retained store is full.";
+    wills_sent: "Wills published.";
+    matched: "Messages chosen for a session or share group.";
+    delivered: "Messages delivered.";
+    expired: "Messages whose expiry ran out while they were held.";
+    records_appended: "Records handed to the store.";
+    routes_cached: "Publishes whose route was remembered.";
+    routes_walked: "Publishes whose route was looked up.";
+}
+
+impl Counters {
+    /// Counts `count` drops.
+    pub fn drop_messages(&mut self, reason: DropReason, count: u64) {
+        self.dropped[reason as usize] += count;
+    }
+
+    /// Drops of all reasons.
+    pub fn dropped_total(&self) -> u64 {
+        self.dropped.iter().sum()
+    }
+
+    /// The equation of idea 6.
+    pub fn balanced(&self) -> bool {
+        self.matched == self.delivered + self.held + self.dropped_total() + self.expired
+    }
+}

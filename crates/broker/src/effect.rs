@@ -1,0 +1,92 @@
+//! What a shard asks of the one who drives it.
+//!
+//! Effects are gathered during a tick and carried out at its end in this order: records go to the
+//! writer, batches to the other shards, then output is written. So no record stands before one
+//! that it follows from, and an answer of another shard leaves after its own records.
+
+use crate::event::Event;
+use crate::event::Report;
+use crate::id::{ConnectionId, MessageId, ShardId};
+use crate::lobby::Guest;
+use crate::record::Record;
+use crate::share::ShareMessage;
+use crate::message::Message;
+
+/// All effects of one tick. The driver empties it and hands it in again, so that a tick in steady
+/// state allocates nothing.
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// To be appended to the store in this order; the first has the number after the last one of
+    /// the tick before. The shard counts along.
+    pub records: Vec<Record>,
+    /// For each other shard what it is to be told, in order; indexed by shard number.
+    pub batches: Vec<Vec<ShardMessage>>,
+    /// What is to be done with connections, in order.
+    pub connections: Vec<ConnectionEffect>,
+    /// What happened, for logs and event feeds; only kinds that were asked for.
+    pub events: Vec<Event>,
+    /// Answers to commands.
+    pub reports: Vec<Report>,
+}
+
+impl Effects {
+    /// Room for a node of `shard_count` shards.
+    pub fn new(shard_count: u16) -> Self {
+        let batches = (0..shard_count).map(|_| Vec::new()).collect();
+        Self { batches, ..Self::default() }
+    }
+
+    /// Nothing is asked.
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty()
+            && self.batches.iter().all(Vec::is_empty)
+            && self.connections.is_empty()
+            && self.events.is_empty()
+            && self.reports.is_empty()
+    }
+}
+
+/// Something to be done with one connection.
+#[derive(Debug)]
+pub enum ConnectionEffect {
+    /// [`Shard::output`](crate::Shard::output) has bytes to write. At most once per connection
+    /// and tick; after a partial write the driver goes on by itself when the socket is writable.
+    Write(ConnectionId),
+    /// Read no more from this connection until told otherwise.
+    PauseReading(ConnectionId),
+    /// Read again.
+    ResumeReading(ConnectionId),
+    /// Write what is left, end the sending side, then tell
+    /// [`Shard::closed`](crate::Shard::closed). What still arrives is thrown away.
+    Close(ConnectionId),
+    /// Drop the connection now; the shard has forgotten it already.
+    Abort(ConnectionId),
+    /// The session of this connection lives on another shard: hand the transport and `guest` over
+    /// to it, whose driver calls [`Shard::adopt`](crate::Shard::adopt). This shard has forgotten
+    /// the connection already.
+    Move {
+        /// The connection as this shard named it.
+        id: ConnectionId,
+        /// The shard that owns its session.
+        to: ShardId,
+        /// All that the lobby learned, with the bytes not yet worked off.
+        guest: Box<Guest>,
+    },
+}
+
+/// What one shard tells another.
+#[derive(Debug, Clone)]
+pub enum ShardMessage {
+    /// A message for the receiving shard's own subscribers.
+    Publish {
+        /// The message.
+        message: Message,
+        /// It has a record, so the receiver answers with [`ShardMessage::Routed`] once its own
+        /// records of it are appended.
+        recorded: bool,
+    },
+    /// The answer: all entries of that message are recorded here.
+    Routed(MessageId),
+    /// Traffic of a share group.
+    Share(ShareMessage),
+}

@@ -1,0 +1,131 @@
+//! What a shard reports: events for logs and feeds, reports as answers to commands.
+//!
+//! Each refusal, disconnect, takeover and drop is an event that names what decided it.
+//! Client identifiers and topics are text from outside: those who print them escape them.
+
+use std::net::IpAddr;
+
+use martlet_codec::{ProtocolVersion, ReasonCode};
+
+use crate::counters::{Counters, DropReason};
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A CONNECT was accepted.
+    Connected {
+        /// Its client.
+        client_id: String,
+        /// Protocol version.
+        version: ProtocolVersion,
+        /// Where from; none on a Unix socket.
+        address: Option<(IpAddr, u16)>,
+        /// A session was there already.
+        session_present: bool,
+    },
+    /// A connection ended before it was accepted.
+    Refused {
+        /// Its client, as far as known.
+        client_id: String,
+        /// Where from.
+        address: Option<(IpAddr, u16)>,
+        /// With which reason code.
+        reason: ReasonCode,
+        /// What decided it: a rule, a limit, a statement of the specification.
+        why: &'static str,
+    },
+    /// An accepted connection ended.
+    Disconnected {
+        /// Its client.
+        client_id: String,
+        /// Reason code, sent or received or implied.
+        reason: ReasonCode,
+        /// What decided it.
+        why: &'static str,
+    },
+    /// A message was dropped for one receiver (or, with an empty client id, before routing).
+    Dropped {
+        /// Who did not get it.
+        client_id: String,
+        /// Its topic.
+        topic: String,
+        /// Why.
+        reason: DropReason,
+    },
+    /// A subscription was refused.
+    SubscribeRefused {
+        /// Whose.
+        client_id: String,
+        /// The Topic Filter asked for.
+        filter: String,
+        /// With which reason code.
+        reason: ReasonCode,
+        /// What decided it.
+        why: &'static str,
+    },
+}
+
+/// Which kinds of events are wanted; others are never built.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EventInterest {
+    /// Connected, refused, disconnected, refused subscriptions.
+    pub connections: bool,
+    /// Dropped messages.
+    pub drops: bool,
+}
+
+/// The answer to a command.
+#[derive(Clone, Debug)]
+pub enum Report {
+    /// To [`Command::Snapshot`](crate::Command::Snapshot).
+    Snapshot {
+        /// The command's.
+        request: u64,
+        /// Counters and gauges of the shard.
+        counters: Box<Counters>,
+    },
+    /// To [`Command::Clients`](crate::Command::Clients).
+    Clients {
+        /// The command's.
+        request: u64,
+        /// Sessions in no particular order, as far as the limit goes.
+        clients: Vec<ClientInfo>,
+        /// How many there are in all.
+        total: usize,
+    },
+}
+
+/// A session, as operators see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientInfo {
+    /// Client Identifier.
+    pub client_id: String,
+    /// A Network Connection is there.
+    pub connected: bool,
+    /// User name of the last CONNECT.
+    pub user_name: Option<String>,
+    /// Protocol version of the last CONNECT.
+    pub version: ProtocolVersion,
+    /// Peer of the connection; none while away or on a Unix socket.
+    pub address: Option<(IpAddr, u16)>,
+    /// Keep Alive in force, seconds; 0 is none.
+    pub keep_alive_secs: u16,
+    /// Session Expiry Interval, seconds; `u32::MAX` is never.
+    pub session_expiry_secs: u32,
+    /// Wall clock of the last CONNECT, milliseconds.
+    pub connected_at_ms: u64,
+    /// Number of subscriptions.
+    pub subscriptions: usize,
+    /// Messages waiting in the queue.
+    pub queued: usize,
+    /// Messages sent and not yet acknowledged.
+    pub in_flight: usize,
+    /// Accounting: matched so far.
+    pub matched: u64,
+    /// Accounting: delivered so far.
+    pub delivered: u64,
+    /// Accounting: dropped so far, all reasons.
+    pub dropped: u64,
+    /// Accounting: expired so far.
+    pub expired: u64,
+}

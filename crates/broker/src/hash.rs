@@ -1,0 +1,22 @@
+//! Hash maps whose seed is an argument: client identifiers and topics are chosen by clients, so the
+//! seed is random in production and fixed in the simulator. A map is never iterated into an effect.
+
+use core::hash::{BuildHasher, Hash};
+
+/// Builds the shard's hashers.
+pub(crate) type Seed = foldhash::fast::FixedState;
+
+/// A seeded map.
+pub(crate) type HashMap<K, V> = hashbrown::HashMap<K, V, Seed>;
+
+/// A hasher family for `seed`.
+pub(crate) fn seeded(seed: u64) -> Seed {
+    Seed::with_seed(seed)
+}
+
+/// The shard that owns the session of a client: the same on every shard of a node, whatever the
+/// shard's own seed.
+pub(crate) fn owner(node_seed: u64, key: &impl Hash, shard_count: u16) -> crate::id::ShardId {
+    let hash = seeded(node_seed).hash_one(key);
+    crate::id::ShardId((hash % u64::from(shard_count.max(1))) as u16)
+}

@@ -1,0 +1,66 @@
+//! Martlet's core: the **shard**, a pure state machine that knows MQTT and nothing else.
+//!
+//! It has no sockets, no clocks, no threads, no random source, no disk and no log of its own. It
+//! takes *events* (bytes arrived, time passed, a record became durable, a batch came from another
+//! shard) and gives back *effects* (write these bytes, append this record, send that batch). So a
+//! whole broker runs in one thread under a seed, and each behaviour is tested without waiting.
+//!
+//! # Layout
+//!
+//! * [`Shard`] (`shard`): all state one core owns, and the calls that bring events in
+//! * `effect`, `command`, `event`: the three closed lists of what goes out, comes in, is reported
+//! * `node`: what shards share, reached through the [`Node`] trait only
+//! * `lobby`, `connect`, `connection`: from an accepted socket to a session; its bytes
+//! * `session`: Session State: `inbound` (what a client publishes), `outbound` (what it is owed),
+//!   `queue`, `packet_ids`
+//! * `subscribe`, `interest`, `route`: who wants a topic
+//! * `share`, `retained`, `will`: Shared Subscriptions, retained messages, Wills
+//! * `message`: the Application Message; `record`: what is persisted
+//! * `limits`, `memory`, `permission`, `timer`, `counters`: what bounds, times and counts it all
+#![forbid(unsafe_code)]
+
+mod command;
+mod connect;
+mod connection;
+mod counters;
+mod effect;
+mod event;
+mod hash;
+mod id;
+mod interest;
+mod limits;
+mod lobby;
+mod memory;
+mod message;
+mod node;
+mod permission;
+mod record;
+mod retained;
+mod route;
+mod session;
+mod share;
+mod shard;
+mod subscribe;
+mod timer;
+mod will;
+
+pub use command::{Command, SysTopic};
+pub use connect::ConnectRequest;
+pub use counters::{Accounting, Counters, DROP_REASONS, DropReason};
+pub use effect::{ConnectionEffect, Effects, ShardMessage};
+pub use event::{ClientInfo, Event, EventInterest, Report};
+pub use id::{
+    ConnectionId, MessageId, RecordNumber, SessionAddress, SessionId, ShardId, TenantId,
+};
+pub use interest::{
+    EPOCH_BUCKETS, EpochKey, EpochScope, Epochs, Interest, InterestClass, SHARDS_MAX, Wanted,
+};
+pub use limits::{LimitRow, Limits, ListenerPolicy, QueueFull, Settings};
+pub use lobby::{Guest, Peer};
+pub use message::{MESSAGE_OVERHEAD, Message, Publication};
+pub use node::{Cx, Node, Now};
+pub use record::{EnqueuedAs, RECORD_VERSION, Record, SessionEpoch};
+pub use retained::{Page, Retained, RetainedChange};
+pub use shard::{Shard, TransportEnd};
+pub use share::{GroupId, Member, ShareMessage, ShareOutcome, ShareTicket};
+pub use will::StoredWill;

@@ -1,0 +1,246 @@
+//! Every limit there is: its name, its default, and what happens at it.
+//!
+//! One table; the struct, its defaults and the reference page come from it.
+
+use crate::event::EventInterest;
+use martlet_codec::QoS;
+
+/// What happens to a message that finds a session's queue full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum QueueFull {
+    /// The oldest queued message goes.
+    #[default]
+    DropOldest,
+    /// The new message goes.
+    DropNewest,
+    /// The session's connection is ended (v5: 0x97); a client that is away loses the new message.
+    Disconnect,
+}
+
+impl QueueFull {
+    /// Its name in configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::DropOldest => "drop-oldest",
+            Self::DropNewest => "drop-newest",
+            Self::Disconnect => "disconnect",
+        }
+    }
+
+    /// The policy of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::DropOldest, Self::DropNewest, Self::Disconnect]
+            .into_iter()
+            .find(|policy| policy.name() == name)
+    }
+}
+
+/// One line of the reference page.
+#[derive(Clone, Copy, Debug)]
+pub struct LimitRow {
+    /// Key in the `[limits]` table of the configuration.
+    pub key: &'static str,
+    /// Default, as it would be written there.
+    pub default: u64,
+    /// What is limited, with its unit.
+    pub what: &'static str,
+    /// What happens at it.
+    pub at_limit: &'static str,
+}
+
+macro_rules! limits {
+    ($($key:ident: $type:ty = $default:expr, $what:literal, $at:literal;)*) => {
+        /// The limits of a node. See [`Limits::TABLE`] for what happens at each.
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub struct Limits {
+            $(#[doc = $what] pub $key: $type,)*
+        }
+
+        impl Default for Limits {
+            fn default() -> Self {
+                Self { $($key: $default,)* }
+            }
+        }
+
+        impl Limits {
+            /// Every limit, in the order of the reference page.
+            pub const TABLE: &'static [LimitRow] = &[$(LimitRow {
+                key: stringify!($key),
+                default: $default as u64,
+                what: $what,
+                at_limit: $at,
+            },)*];
+
+            /// The value of `key`.
+            pub fn get(&self, key: &str) -> Option<u64> {
+                match key {
+                    $(stringify!($key) => Some(self.$key as u64),)*
+                    _ => None,
+                }
+            }
+
+            /// Sets `key`; false if there is no such limit or the value does not fit.
+            pub fn set(&mut self, key: &str, value: u64) -> bool {
+                match key {
+                    $(stringify!($key) => match <$type>::try_from(value) {
+                        Ok(value) => { self.$key = value; true }
+                        Err(_) => false,
+                    },)*
+                    _ => false,
+                }
+            }
+        }
+    };
+}
+
+limits! {
+    packet_bytes: u32 = 1024 * 1024,
+        "Largest packet taken from a client, bytes; announced to v5 clients as Maximum Packet Size.",
+        "v5: DISCONNECT 0x95; v3: the connection is closed. Refused on the packet's length, before its bytes come.";
+    connect_packet_bytes: u32 = 32 * 1024,
+        "Largest CONNECT packet, bytes.",
+        "The connection is closed (v5: CONNACK 0x95 where the version is already known).";
+    connect_timeout_secs: u32 = 10,
+        "Time from the accepted connection to the complete CONNECT, seconds.",
+        "The connection is closed, however slowly its bytes drip.";
+    connections: u32 = 1_000_000,
+        "Connections of this node.",
+        "v5: CONNACK 0x89; v3: CONNACK 3 (server unavailable).";
+    connect_rate: u32 = 0,
+        "CONNECTs accepted per second and shard; 0 is no limit.",
+        "v5: CONNACK 0x9F; v3: CONNACK 3 (server unavailable).";
+    client_id_bytes: u16 = 1024,
+        "Length of a Client Identifier, bytes.",
+        "v5: CONNACK 0x85; v3: CONNACK 2 (identifier rejected).";
+    topic_bytes: u16 = u16::MAX,
+        "Length of a Topic Name or Topic Filter, bytes.",
+        "PUBLISH: v5 DISCONNECT 0x90, v3 closed; SUBSCRIBE: 0x8F (v3: 0x80) for that filter.";
+    topic_levels: u16 = 128,
+        "Levels of a Topic Name or Topic Filter.",
+        "As for topic_bytes.";
+    topic_alias_maximum: u16 = 32,
+        "Topic Aliases a v5 client may set; announced. 0 refuses all.",
+        "DISCONNECT 0x94 [MQTT-3.2.2-18].";
+    topic_alias_bytes: u32 = 256 * 1024,
+        "Bytes of all topics that one client's aliases stand for.",
+        "DISCONNECT 0x97.";
+    topic_alias_outbound: u16 = 32,
+        "Topic Aliases used towards a v5 client that permits them; 0 uses none.",
+        "Further topics are sent in full.";
+    user_properties: u16 = 256,
+        "User Properties in one packet.",
+        "CONNECT: CONNACK 0x97; otherwise DISCONNECT 0x97.";
+    receive_maximum: u16 = 1024,
+        "QoS 1 and 2 messages that a client may have under way towards the node; announced to v5.",
+        "v5: DISCONNECT 0x93; v3: QoS 2 closed, QoS 1 read later.";
+    in_flight: u16 = 128,
+        "QoS 1 and 2 messages under way towards a client; the client's own Receive Maximum holds too.",
+        "Further messages wait in the session's queue.";
+    queued_messages: u32 = 1_000_000,
+        "Messages waiting in one session's queue.",
+        "As `queue_full` says, counted.";
+    queued_bytes: u64 = 256 * 1024 * 1024,
+        "Bytes of the messages waiting in one session's queue.",
+        "As `queue_full` says, counted.";
+    output_bytes: u32 = 1024 * 1024,
+        "Bytes of output that wait for a client to read.",
+        "QoS 0 messages for it are dropped, counted; QoS 1 and 2 wait in its queue.";
+    output_stalled_secs: u32 = 60,
+        "Time in which a client with waiting output takes none of it, seconds; 0 is no limit.",
+        "The connection is closed as lost.";
+    subscriptions_per_client: u32 = 10_000,
+        "Subscriptions of one session.",
+        "SUBACK 0x97 (v3: 0x80) for that filter.";
+    keep_alive_max_secs: u16 = 0,
+        "Keep Alive ceiling, seconds; 0 is none.",
+        "v5: Server Keep Alive tells the client; v3 (and Keep Alive 0): the ceiling is in force.";
+    session_expiry_max_secs: u32 = u32::MAX,
+        "Session Expiry ceiling, seconds; 4294967295 is never. Also for v3 sessions that are not clean.",
+        "v5: CONNACK tells the shorter Session Expiry Interval.";
+    will_delay_max_secs: u32 = 86_400,
+        "Will Delay ceiling, seconds.",
+        "The Will is sent then.";
+    retained_messages: u32 = 1_000_000,
+        "Retained messages of this node.",
+        "v5: PUBACK/PUBREC 0x97 (QoS 0: DISCONNECT 0x97); v3: routed but not retained, counted.";
+    retained_bytes: u64 = 1024 * 1024 * 1024,
+        "Bytes of all retained messages.",
+        "As for retained_messages.";
+    share_credit: u16 = 64,
+        "Messages a share group hands to one member before it answers; its Receive Maximum holds too.",
+        "Other members get the next ones, else they wait in the group's queue.";
+    store_stalled_secs: u32 = 30,
+        "Time an acknowledgement waits for a store that does not answer, seconds.",
+        "v5: DISCONNECT 0x97; v3: the connection is closed.";
+    memory_bytes: u64 = 0,
+        "Memory for buffers, queues and retained messages, bytes; 0 is 60 % of what machine or cgroup has.",
+        "New connections are refused (v5: 0x89), QoS 1 and 2 publishes too (v5: 0x97, v3: closed), QoS 0 is dropped, counted.";
+    route_cache_entries: u32 = 65_536,
+        "Topics whose route a shard remembers.",
+        "Routes of further topics are looked up each time; the cache begins anew now and then.";
+}
+
+/// What a listener permits. All that it does not permit is announced to v5 clients.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerPolicy {
+    /// Its name in logs.
+    pub name: String,
+    /// Clients need no credentials.
+    pub allow_anonymous: bool,
+    /// Maximum QoS of publishes, and of granted subscriptions.
+    pub maximum_qos: QoS,
+    /// Retained messages.
+    pub retain_available: bool,
+    /// `+` and `#` in subscriptions.
+    pub wildcard_subscription_available: bool,
+    /// Subscription Identifiers.
+    pub subscription_ids_available: bool,
+    /// `$share/…`, on 3.1.1 too.
+    pub shared_subscription_available: bool,
+}
+
+impl Default for ListenerPolicy {
+    fn default() -> Self {
+        Self {
+            name: "default".to_owned(),
+            allow_anonymous: true,
+            maximum_qos: QoS::ExactlyOnce,
+            retain_available: true,
+            wildcard_subscription_available: true,
+            subscription_ids_available: true,
+            shared_subscription_available: true,
+        }
+    }
+}
+
+/// All that a shard is configured with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// The limits.
+    pub limits: Limits,
+    /// What happens when a session's queue is full.
+    pub queue_full: QueueFull,
+    /// Topics with control characters or noncharacters are refused (MQTT 5 section 1.5.4 leaves
+    /// the choice to the receiver).
+    pub refuse_control_characters: bool,
+    /// Prefix of the Response Information, to which the Client Identifier is added; none sends
+    /// no Response Information.
+    pub response_information: Option<String>,
+    /// Which events are built.
+    pub events: EventInterest,
+    /// Same on all shards of a node: where sessions and share groups live follows from it.
+    pub node_seed: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            limits: Limits::default(),
+            queue_full: QueueFull::default(),
+            refuse_control_characters: true,
+            response_information: Some("response/".to_owned()),
+            events: EventInterest::default(),
+            node_seed: 0,
+        }
+    }
+}

@@ -1,0 +1,325 @@
+//! The lobby: a connection before its session.
+//!
+//! It reads one CONNECT, under one deadline however slowly its bytes drip, checks what can be
+//! checked without the session, and hands the connection over, once, to the shard that owns the
+//! session. What came behind the CONNECT moves along.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use martlet_codec::{ConnAck, Connect, ProtocolVersion, ReasonCode};
+
+use crate::connect::ConnectRequest;
+use crate::connection::{Connection, Phase};
+use crate::effect::ConnectionEffect;
+use crate::event::Event;
+use crate::hash::owner;
+use crate::id::{ConnectionId, TenantId};
+use crate::limits::ListenerPolicy;
+use crate::node::{Cx, Node};
+use crate::permission;
+use crate::shard::Shard;
+use crate::timer::Timer;
+use crate::will::StoredWill;
+
+/// Where a connection came from and by which door.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// The peer's address; none on a Unix socket.
+    pub address: Option<(IpAddr, u16)>,
+    /// The listener's rules.
+    pub listener: Arc<ListenerPolicy>,
+    /// 16 fresh random bytes, from which an assigned client identifier is made.
+    pub entropy: [u8; 16],
+}
+
+/// A connection on its way from the lobby of one shard to the shard that owns its session.
+#[derive(Debug)]
+pub struct Guest {
+    /// Where it came from.
+    pub peer: Peer,
+    /// The accepted CONNECT.
+    pub connect: ConnectRequest,
+    /// Bytes that came after the CONNECT.
+    pub unread: Vec<u8>,
+}
+
+/// Why a CONNECT was not accepted.
+struct Refusal {
+    /// In which style to answer; none closes without a word.
+    version: Option<ProtocolVersion>,
+    reason: ReasonCode,
+    why: &'static str,
+}
+
+/// What became of a CONNECT.
+pub(crate) enum Admission {
+    /// Its session is of this shard, or it was refused.
+    Here,
+    /// The connection has left for another shard, with the bytes behind the CONNECT.
+    Moved,
+}
+
+impl Shard {
+    pub(crate) fn enter_lobby<N: Node>(&mut self, cx: &Cx<'_, N>, peer: Peer) -> ConnectionId {
+        let Peer { address, listener, entropy } = peer;
+        let connection = Connection::new(listener, address, entropy, cx.now.mono_ms);
+        let id = self.connections.insert(connection);
+        let timeout_ms = u64::from(self.settings.limits.connect_timeout_secs) * 1000;
+        let due_ms = cx.now.mono_ms + timeout_ms;
+        let timer = self.wheel.arm(due_ms, Timer::ConnectDeadline(id));
+        self.connections.at(id.index).deadline = Some(timer);
+        self.lobby_count += 1;
+        id
+    }
+
+    /// The first packet is a complete CONNECT; `unread` is what came behind it.
+    pub(crate) fn connect_received<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        flags: u8,
+        body: &[u8],
+        unread: &[u8],
+    ) -> Admission {
+        let request = match self.check_connect(cx, index, flags, body) {
+            Ok(request) => request,
+            Err(refusal) => {
+                self.refuse(cx, index, refusal.version, refusal.reason, refusal.why);
+                return Admission::Here;
+            }
+        };
+        let key = (request.tenant, &*request.client_id);
+        let to = owner(self.settings.node_seed, &key, self.shard_count);
+        if to == self.id {
+            self.accept_connect(cx, index, request);
+            return Admission::Here;
+        }
+        let id = self.connections.id_of(index);
+        self.lobby_count -= 1;
+        if let Some(connection) = self.forget_connection(id) {
+            let peer = Peer {
+                address: connection.address,
+                listener: connection.listener,
+                entropy: connection.entropy,
+            };
+            let guest = Box::new(Guest { peer, connect: request, unread: unread.to_vec() });
+            cx.effects.connections.push(ConnectionEffect::Move { id, to, guest });
+        }
+        Admission::Moved
+    }
+
+    fn check_connect<N: Node>(
+        &mut self,
+        cx: &Cx<'_, N>,
+        index: u32,
+        flags: u8,
+        body: &[u8],
+    ) -> Result<ConnectRequest, Refusal> {
+        let connect = Connect::decode(flags, body).map_err(|refused| Refusal {
+            version: refused.version,
+            reason: refused.error.reason,
+            why: refused.error.what,
+        })?;
+        let version = connect.version;
+        let refuse = |reason, why| Refusal { version: Some(version), reason, why };
+        self.check_admission(cx).map_err(|(reason, why)| refuse(reason, why))?;
+        let limits = &self.settings.limits;
+        if connect.client_id.len() > usize::from(limits.client_id_bytes) {
+            return Err(refuse(ReasonCode::ClientIdentifierNotValid, "limit client_id_bytes"));
+        }
+        if connect.client_id.starts_with('$') {
+            let why = "Client Identifiers beginning with `$` are the node's own";
+            return Err(refuse(ReasonCode::ClientIdentifierNotValid, why));
+        }
+        let count_max = usize::from(limits.user_properties);
+        if connect.properties.user_properties.iter().take(count_max + 1).count() > count_max {
+            return Err(refuse(ReasonCode::QuotaExceeded, "limit user_properties"));
+        }
+        if connect.properties.authentication_method.is_some() {
+            // No method is configured, so none is known [MQTT-4.12.0-1].
+            let why = "no authentication method is configured";
+            return Err(refuse(ReasonCode::BadAuthenticationMethod, why));
+        }
+        self.check_will(index, &connect).map_err(|(reason, why)| refuse(reason, why))?;
+        let listener = Arc::clone(&self.connections.at(index).listener);
+        if !listener.allow_anonymous {
+            let why = "the listener does not permit anonymous clients";
+            return Err(refuse(ReasonCode::NotAuthorized, why));
+        }
+        self.request_of(index, &connect).map_err(|(reason, why)| refuse(reason, why))
+    }
+
+    /// Is there room for one more client?
+    fn check_admission<N: Node>(
+        &mut self,
+        cx: &Cx<'_, N>,
+    ) -> Result<(), (ReasonCode, &'static str)> {
+        let limits = &self.settings.limits;
+        if self.stopping {
+            return Err((ReasonCode::ServerShuttingDown, "the server is shutting down"));
+        }
+        let accepted = self.connections.len() - self.lobby_count;
+        let share = limits.connections.div_ceil(u32::from(self.shard_count));
+        if accepted >= share as usize {
+            return Err((ReasonCode::ServerBusy, "limit connections"));
+        }
+        if self.memory.is_spent() {
+            return Err((ReasonCode::ServerBusy, "limit memory_bytes"));
+        }
+        if !self.connect_rate.take(cx.now.mono_ms, limits.connect_rate) {
+            return Err((ReasonCode::ConnectionRateExceeded, "limit connect_rate"));
+        }
+        Ok(())
+    }
+
+    fn check_will(
+        &mut self,
+        index: u32,
+        connect: &Connect<'_>,
+    ) -> Result<(), (ReasonCode, &'static str)> {
+        let Some(will) = &connect.will else { return Ok(()) };
+        let listener = &self.connections.at(index).listener;
+        if will.qos > listener.maximum_qos {
+            // [MQTT-3.2.2-12]
+            return Err((ReasonCode::QoSNotSupported, "listener: maximum QoS"));
+        }
+        if will.retain && !listener.retain_available {
+            // [MQTT-3.2.2-13]
+            return Err((ReasonCode::RetainNotSupported, "listener: retain"));
+        }
+        if self.check_topic(will.topic).is_err() {
+            return Err((ReasonCode::TopicNameInvalid, "Will Topic beyond the topic limits"));
+        }
+        if !permission::may_publish(will.topic) {
+            return Err((ReasonCode::NotAuthorized, "Will Topic begins with `$`"));
+        }
+        Ok(())
+    }
+
+    fn request_of(
+        &mut self,
+        index: u32,
+        connect: &Connect<'_>,
+    ) -> Result<ConnectRequest, (ReasonCode, &'static str)> {
+        let v5 = connect.version.is_v5();
+        let assigned = connect.client_id.is_empty();
+        if assigned {
+            match connect.version {
+                ProtocolVersion::V31 => {
+                    let why = "MQTT 3.1 requires a Client Identifier";
+                    return Err((ReasonCode::ClientIdentifierNotValid, why));
+                }
+                ProtocolVersion::V311 if !connect.clean_start => {
+                    // [MQTT-3.1.1/3.1.3-8]
+                    let why = "an empty Client Identifier requires Clean Session";
+                    return Err((ReasonCode::ClientIdentifierNotValid, why));
+                }
+                ProtocolVersion::V311 | ProtocolVersion::V5 => {}
+            }
+        }
+        let client_id = match assigned {
+            true => assigned_client_id(&self.connections.at(index).entropy).into(),
+            false => connect.client_id.into(),
+        };
+        let session_expiry_secs = match (v5, connect.clean_start) {
+            (true, _) => connect.properties.session_expiry_secs.unwrap_or(0),
+            (false, true) => 0,
+            (false, false) => u32::MAX,
+        };
+        let delay_max_secs = self.settings.limits.will_delay_max_secs;
+        let properties = &connect.properties;
+        Ok(ConnectRequest {
+            version: connect.version,
+            bridge: connect.bridge,
+            clean_start: connect.clean_start,
+            keep_alive_secs: connect.keep_alive_secs,
+            tenant: TenantId(0),
+            client_id,
+            assigned,
+            user_name: connect.user_name.map(Into::into),
+            will: connect
+                .will
+                .as_ref()
+                .map(|will| Box::new(StoredWill::new(will, delay_max_secs))),
+            session_expiry_secs,
+            receive_maximum: properties.receive_maximum.map_or(u16::MAX, |maximum| maximum.get()),
+            packet_bytes_max: properties.maximum_packet_size.map_or(u32::MAX, |size| size.get()),
+            topic_alias_maximum: properties.topic_alias_maximum.unwrap_or(0),
+            response_information: properties.request_response_information.unwrap_or(false),
+            problem_information: properties.request_problem_information.unwrap_or(true),
+        })
+    }
+
+    /// Ends a connection before its CONNECT was accepted, with CONNACK where the version is known
+    /// [MQTT-3.1.4-1].
+    pub(crate) fn refuse<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        version: Option<ProtocolVersion>,
+        reason: ReasonCode,
+        why: &'static str,
+    ) {
+        self.counters.connects_refused += 1;
+        let id = self.connections.id_of(index);
+        let connection = self.connections.at(index);
+        let address = connection.address;
+        // Before v5 there are return codes for a few refusals only; a packet that is malformed is
+        // answered by closing (MQTT 3.1.1 section 4.8).
+        let has_code = version.is_some_and(|version| {
+            version.is_v5()
+                || !matches!(reason, ReasonCode::MalformedPacket | ReasonCode::ProtocolError
+                    | ReasonCode::PacketTooLarge | ReasonCode::TopicNameInvalid)
+        });
+        if let Some(version) = version.filter(|_| has_code) {
+            let mut connack = ConnAck::new(false, reason);
+            connack.properties.reason_string = Some(why);
+            connack.encode(version, connection.output_mut(&mut self.pool));
+            self.output_appended(cx, index);
+        }
+        let connection = self.connections.at(index);
+        connection.phase = Phase::Closing;
+        if let Some(timer) = connection.deadline.take() {
+            self.wheel.cancel(timer);
+        }
+        self.lobby_count -= 1;
+        if self.settings.events.connections {
+            let client_id = String::new();
+            cx.effects.events.push(Event::Refused { client_id, address, reason, why });
+        }
+        cx.effects.connections.push(ConnectionEffect::Close(id));
+    }
+}
+
+/// `auto-` and 128 random bits.
+fn assigned_client_id(entropy: &[u8; 16]) -> String {
+    let mut id = String::with_capacity(37);
+    id.push_str("auto-");
+    for byte in entropy {
+        for digit in [byte >> 4, byte & 0xF] {
+            id.push(char::from_digit(u32::from(digit), 16).unwrap_or('0'));
+        }
+    }
+    id
+}
+
+/// CONNECTs accepted in the present second.
+#[derive(Debug, Default)]
+pub(crate) struct ConnectRate {
+    second: u64,
+    count: u32,
+}
+
+impl ConnectRate {
+    /// Takes one of this second's places; `per_second` 0 has no end of them.
+    fn take(&mut self, now_ms: u64, per_second: u32) -> bool {
+        let second = now_ms / 1000;
+        if second != self.second {
+            *self = Self { second, count: 0 };
+        }
+        self.count += 1;
+        per_second == 0 || self.count <= per_second
+    }
+}
+

@@ -1,0 +1,234 @@
+//! The Application Message: borrowed while it is routed, shared and immutable once somebody must
+//! hold it.
+//!
+//! A QoS 0 message that only goes into output buffers is never more than a [`Publication`]; the
+//! first queue, in-flight slot, retained entry or other shard that needs it makes a [`Message`],
+//! one allocation that all of them share.
+
+use core::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
+
+use martlet_codec::QoS;
+use triomphe::ThinArc;
+
+use crate::id::{MessageId, SessionAddress, TenantId};
+
+/// A message on its way through the router, borrowing from the packet that brought it.
+#[derive(Clone, Copy, Debug)]
+pub struct Publication<'a> {
+    /// Its name in records and between shards.
+    pub id: MessageId,
+    /// Whose topic space it is in.
+    pub tenant: TenantId,
+    /// The session that published it; none for the node itself. Needed for No Local.
+    pub publisher: Option<SessionAddress>,
+    /// Topic Name.
+    pub topic: &'a str,
+    /// Properties that are passed on unaltered [MQTT-3.3.2-17], encoded as on the wire.
+    pub forwarded: &'a [u8],
+    /// Payload.
+    pub payload: &'a [u8],
+    /// QoS it was published with.
+    pub qos: QoS,
+    /// It was published with RETAIN 1.
+    pub retain: bool,
+    /// When it came in, milliseconds since the Unix epoch.
+    pub received_wall_ms: u64,
+    /// Monotonic time at which it expires; `u64::MAX` is never.
+    pub expires_at_ms: u64,
+    /// The tick's monotonic time at which it came in, against which expiry is counted down.
+    pub received_mono_ms: u64,
+}
+
+impl Publication<'_> {
+    /// Its Message Expiry Interval as it is to be sent at `now_ms`: what is left, in whole seconds
+    /// rounded up [MQTT-3.3.2-6].
+    pub fn expiry_left_secs(&self, now_ms: u64) -> Option<u32> {
+        expiry_left_secs(self.expires_at_ms, now_ms)
+    }
+}
+
+/// A message that somebody holds. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Message(ThinArc<Header, u8>);
+
+/// Topic, forwarded properties and payload lie one after the other behind this.
+#[derive(Debug)]
+struct Header {
+    id: MessageId,
+    received_wall_ms: u64,
+    received_mono_ms: u64,
+    expires_at_ms: u64,
+    gauge: Arc<MemoryGauge>,
+    publisher: Option<SessionAddress>,
+    tenant: TenantId,
+    bytes: u32,
+    forwarded_len: u32,
+    topic_len: u16,
+    qos: QoS,
+    retain: bool,
+}
+
+impl Drop for Header {
+    fn drop(&mut self) {
+        self.gauge.bytes.fetch_sub(self.bytes as usize, Ordering::Relaxed);
+    }
+}
+
+impl Message {
+    /// Copies a publication. `scratch` is only used inside; `gauge` counts the bytes until the
+    /// last clone is gone, on whichever shard that happens.
+    pub fn new(
+        publication: &Publication<'_>,
+        scratch: &mut Vec<u8>,
+        gauge: &Arc<MemoryGauge>,
+    ) -> Self {
+        scratch.clear();
+        scratch.extend_from_slice(publication.topic.as_bytes());
+        scratch.extend_from_slice(publication.forwarded);
+        scratch.extend_from_slice(publication.payload);
+        let bytes = scratch.len() + MESSAGE_OVERHEAD;
+        gauge.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let header = Header {
+            id: publication.id,
+            received_wall_ms: publication.received_wall_ms,
+            received_mono_ms: publication.received_mono_ms,
+            expires_at_ms: publication.expires_at_ms,
+            gauge: Arc::clone(gauge),
+            publisher: publication.publisher,
+            tenant: publication.tenant,
+            bytes: bytes as u32,
+            forwarded_len: publication.forwarded.len() as u32,
+            topic_len: publication.topic.len() as u16,
+            qos: publication.qos,
+            retain: publication.retain,
+        };
+        Self(ThinArc::from_header_and_slice(header, scratch))
+    }
+
+    /// The message as the router wants it.
+    pub fn publication(&self) -> Publication<'_> {
+        let header = &self.0.header.header;
+        Publication {
+            id: header.id,
+            tenant: header.tenant,
+            publisher: header.publisher,
+            topic: self.topic(),
+            forwarded: self.forwarded(),
+            payload: self.payload(),
+            qos: header.qos,
+            retain: header.retain,
+            received_wall_ms: header.received_wall_ms,
+            expires_at_ms: header.expires_at_ms,
+            received_mono_ms: header.received_mono_ms,
+        }
+    }
+
+    /// Its name.
+    pub fn id(&self) -> MessageId {
+        self.0.header.header.id
+    }
+
+    /// Whose topic space it is in.
+    pub fn tenant(&self) -> TenantId {
+        self.0.header.header.tenant
+    }
+
+    /// Topic Name.
+    pub fn topic(&self) -> &str {
+        let length = usize::from(self.0.header.header.topic_len);
+        core::str::from_utf8(&self.0.slice()[..length]).unwrap_or_default()
+    }
+
+    /// Properties passed on unaltered, encoded.
+    pub fn forwarded(&self) -> &[u8] {
+        let header = &self.0.header.header;
+        let start = usize::from(header.topic_len);
+        &self.0.slice()[start..start + header.forwarded_len as usize]
+    }
+
+    /// Payload.
+    pub fn payload(&self) -> &[u8] {
+        let header = &self.0.header.header;
+        &self.0.slice()[usize::from(header.topic_len) + header.forwarded_len as usize..]
+    }
+
+    /// QoS it was published with.
+    pub fn qos(&self) -> QoS {
+        self.0.header.header.qos
+    }
+
+    /// Monotonic time at which it expires; `u64::MAX` is never.
+    pub fn expires_at_ms(&self) -> u64 {
+        self.0.header.header.expires_at_ms
+    }
+
+    /// It has expired at `now_ms` [MQTT-3.3.2-5].
+    pub fn expired(&self, now_ms: u64) -> bool {
+        self.expires_at_ms() <= now_ms
+    }
+
+    /// What it counts for in queues and limits: topic, properties, payload and overhead.
+    pub fn bytes(&self) -> usize {
+        self.0.header.header.bytes as usize
+    }
+}
+
+/// What a message costs beside its text: header, reference count, allocator.
+pub const MESSAGE_OVERHEAD: usize = 112;
+
+/// Bytes held by the messages that one shard has made, wherever their last reference is.
+#[derive(Debug, Default)]
+pub struct MemoryGauge {
+    bytes: AtomicUsize,
+}
+
+impl MemoryGauge {
+    /// Bytes now.
+    pub fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+}
+
+/// What is left of an expiry interval, in whole seconds rounded up; none if it never expires.
+pub fn expiry_left_secs(expires_at_ms: u64, now_ms: u64) -> Option<u32> {
+    (expires_at_ms != u64::MAX).then(|| {
+        let left_ms = expires_at_ms.saturating_sub(now_ms);
+        u32::try_from(left_ms.div_ceil(1000)).unwrap_or(u32::MAX)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::ShardId;
+
+    #[test]
+    fn a_message_gives_back_what_was_published_and_its_memory_when_the_last_clone_goes() {
+        let gauge = Arc::default();
+        let publication = Publication {
+            id: MessageId::new(ShardId(1), 7),
+            tenant: TenantId(0),
+            publisher: None,
+            topic: "a/é",
+            forwarded: &[1, 1],
+            payload: b"payload",
+            qos: QoS::AtLeastOnce,
+            retain: true,
+            received_wall_ms: 5,
+            expires_at_ms: 10_500,
+            received_mono_ms: 1,
+        };
+        let message = Message::new(&publication, &mut Vec::new(), &gauge);
+        let clone = message.clone();
+        assert_eq!(clone.topic(), "a/é");
+        assert_eq!(clone.forwarded(), [1, 1]);
+        assert_eq!(clone.payload(), b"payload");
+        assert_eq!(clone.publication().expiry_left_secs(1_000), Some(10));
+        assert_eq!(gauge.bytes(), message.bytes());
+        drop(message);
+        assert!(gauge.bytes() > 0);
+        drop(clone);
+        assert_eq!(gauge.bytes(), 0);
+    }
+}

@@ -1,0 +1,51 @@
+//! What the shards of a node share: the interest index, the retained store and the counter that
+//! lends memory. Nothing else.
+//!
+//! The core knows no locks. It reaches these three through [`Node`], handed in with each call; the
+//! reactor's implementation locks for as long as the closure runs, the simulator's counts each
+//! access as a step at which another shard may run. A closure never calls into the node again.
+
+use crate::interest::{EpochKey, Interest};
+use crate::retained::Retained;
+
+/// The node, as a shard sees it.
+pub trait Node {
+    /// Reads the node's interest index.
+    fn interest<T>(&self, read: impl FnOnce(&Interest) -> T) -> T;
+
+    /// Changes the node's interest index. The implementation publishes the epochs that the change
+    /// raised before it lets others read.
+    fn change_interest<T>(&self, change: impl FnOnce(&mut Interest) -> T) -> T;
+
+    /// The epochs that a cached route for topics under `key` was or is computed at: a sum that
+    /// changes whenever the index may answer differently. Cheap: no lock.
+    fn interest_epoch(&self, key: EpochKey) -> u64;
+
+    /// Reads or changes the retained store.
+    fn retained<T>(&self, access: impl FnOnce(&mut Retained) -> T) -> T;
+
+    /// Borrows `bytes` for buffers and queues from what the node may use; false when that is spent.
+    fn borrow_memory(&self, bytes: usize) -> bool;
+
+    /// Gives back what was borrowed.
+    fn return_memory(&self, bytes: usize);
+}
+
+/// Time, as it comes in with each call. Both in milliseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Now {
+    /// Since some point before the node started; never goes back. For intervals.
+    pub mono_ms: u64,
+    /// Since the Unix epoch; may be set back or forward. For what outlives the process.
+    pub wall_ms: u64,
+}
+
+/// What every call into a shard brings along: the time, the node, and where effects go.
+pub struct Cx<'a, N: Node> {
+    /// The time of this tick.
+    pub now: Now,
+    /// What the shards share.
+    pub node: &'a N,
+    /// Where effects are gathered.
+    pub effects: &'a mut crate::effect::Effects,
+}

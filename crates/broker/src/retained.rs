@@ -1,0 +1,379 @@
+//! The retained store: the last message of each topic that was published with RETAIN 1.
+//!
+//! Ordered by topic, so that a reader with a wildcard filter takes a page, remembers the last topic
+//! and goes on from there; whole parts of the tree that cannot match are skipped by seeking.
+//! Each change gets a revision from one counter, so that recovery can keep the highest.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+use crate::id::TenantId;
+use crate::message::Message;
+
+/// All retained messages of a node.
+#[derive(Debug)]
+pub struct Retained {
+    tenants: BTreeMap<TenantId, BTreeMap<Box<str>, Entry>>,
+    revision: u64,
+    count: usize,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Entry {
+    message: Message,
+    revision: u64,
+}
+
+/// What became of a retained PUBLISH.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RetainedChange {
+    /// It is the topic's retained message now.
+    Stored {
+        /// Number of the change.
+        revision: u64,
+    },
+    /// The topic has no retained message any more.
+    Cleared {
+        /// Number of the change.
+        revision: u64,
+    },
+    /// An empty payload for a topic without retained message: nothing changed, nothing is kept.
+    Absent,
+    /// The store is full.
+    Full,
+}
+
+/// One page of retained messages.
+#[derive(Debug)]
+pub struct Page {
+    /// Messages, in topic order.
+    pub messages: Vec<Message>,
+    /// Where to go on; none when all have been seen.
+    pub next: Option<Box<str>>,
+}
+
+/// Topics looked at for one page at most, so that a filter that matches little holds nobody up.
+const STEPS_MAX: usize = 512;
+
+impl Default for Retained {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Retained {
+    /// Nothing is retained.
+    pub fn new() -> Self {
+        Self { tenants: BTreeMap::new(), revision: 0, count: 0, bytes: 0 }
+    }
+
+    /// Retained messages.
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Nothing is retained.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Their bytes, overhead included.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Replaces the topic's retained message [MQTT-3.3.1-5], unless that would make more than
+    /// `count_max` messages or `bytes_max` bytes.
+    pub fn store(&mut self, message: Message, count_max: usize, bytes_max: usize) -> RetainedChange {
+        let topics = self.tenants.entry(message.tenant()).or_default();
+        let size = entry_bytes(&message);
+        let old = topics.get(message.topic()).map(|entry| entry_bytes(&entry.message));
+        let count = self.count + usize::from(old.is_none());
+        let bytes = self.bytes + size - old.unwrap_or(0);
+        if count > count_max || (bytes > bytes_max && size > old.unwrap_or(0)) {
+            return RetainedChange::Full;
+        }
+        self.revision += 1;
+        self.count = count;
+        self.bytes = bytes;
+        let entry = Entry { message, revision: self.revision };
+        match topics.get_mut(entry.message.topic()) {
+            Some(place) => *place = entry,
+            None => {
+                topics.insert(entry.message.topic().into(), entry);
+            }
+        }
+        RetainedChange::Stored { revision: self.revision }
+    }
+
+    /// Takes the topic's retained message away [MQTT-3.3.1-6], [MQTT-3.3.1-7].
+    pub fn clear(&mut self, tenant: TenantId, topic: &str) -> RetainedChange {
+        let Some(entry) = self.tenants.get_mut(&tenant).and_then(|topics| topics.remove(topic))
+        else {
+            return RetainedChange::Absent;
+        };
+        self.count -= 1;
+        self.bytes -= entry_bytes(&entry.message);
+        self.revision += 1;
+        RetainedChange::Cleared { revision: self.revision }
+    }
+
+    /// The revision of the topic's retained message.
+    pub fn revision(&self, tenant: TenantId, topic: &str) -> Option<u64> {
+        Some(self.tenants.get(&tenant)?.get(topic)?.revision)
+    }
+
+    /// The next at most `count_max` messages that match `filter`, behind the topic `after`.
+    /// Those that expired at `now_ms` are left out.
+    pub fn page(
+        &self,
+        tenant: TenantId,
+        filter: &str,
+        after: Option<&str>,
+        count_max: usize,
+        now_ms: u64,
+    ) -> Page {
+        let mut page = Page { messages: Vec::new(), next: None };
+        let Some(topics) = self.tenants.get(&tenant) else { return page };
+        if !filter.contains(['+', '#']) {
+            let entry = topics.get(filter).filter(|_| after.is_none());
+            page.messages.extend(entry.map(|entry| entry.message.clone()));
+            page.messages.retain(|message| !message.expired(now_ms));
+            return page;
+        }
+        let mut from = match after {
+            Some(topic) => Bound::Excluded(topic.to_owned()),
+            None => Bound::Included(literal_prefix(filter).to_owned()),
+        };
+        for _ in 0..STEPS_MAX {
+            let bound = (from.as_ref().map(String::as_str), Bound::Unbounded);
+            let Some((topic, entry)) = topics.range::<str, _>(bound).next() else { return page };
+            from = match compare(filter, topic) {
+                Step::Matches => {
+                    if !entry.message.expired(now_ms) {
+                        page.messages.push(entry.message.clone());
+                    }
+                    if page.messages.len() == count_max {
+                        page.next = Some(topic.clone());
+                        return page;
+                    }
+                    Bound::Excluded(topic.to_string())
+                }
+                Step::Next => Bound::Excluded(topic.to_string()),
+                Step::Seek(to) => Bound::Included(to),
+                Step::End => return page,
+            };
+        }
+        // The cursor is exclusive; a seek's target may be taken, so step back to what is before it.
+        page.next = match from {
+            Bound::Excluded(topic) => Some(topic.into()),
+            Bound::Included(topic) => {
+                let before = (Bound::Unbounded, Bound::Excluded(&*topic));
+                topics.range::<str, _>(before).next_back().map(|(topic, _)| topic.clone())
+            }
+            Bound::Unbounded => None,
+        };
+        page
+    }
+
+    /// Removes expired messages among the next `steps` topics behind `after`; answers where to go
+    /// on, none when the end is reached.
+    pub fn sweep(
+        &mut self,
+        after: Option<(TenantId, Box<str>)>,
+        steps: usize,
+        now_ms: u64,
+    ) -> Option<(TenantId, Box<str>)> {
+        let first = after.as_ref().map_or(TenantId(0), |(tenant, _)| *tenant);
+        let (&tenant, topics) = self.tenants.range_mut(first..).next()?;
+        let from = match &after {
+            Some((at, topic)) if *at == tenant => Bound::Excluded(&**topic),
+            _ => Bound::Unbounded,
+        };
+        let mut last = None;
+        let mut gone = Vec::new();
+        for (topic, entry) in topics.range::<str, _>((from, Bound::Unbounded)).take(steps) {
+            if entry.message.expired(now_ms) {
+                gone.push(topic.clone());
+            }
+            last = Some(topic.clone());
+        }
+        for topic in gone {
+            self.clear(tenant, &topic);
+        }
+        match last {
+            Some(topic) => Some((tenant, topic)),
+            None => {
+                let (&next, _) = self.tenants.range(TenantId(tenant.0.checked_add(1)?)..).next()?;
+                Some((next, Box::default()))
+            }
+        }
+    }
+}
+
+fn entry_bytes(message: &Message) -> usize {
+    message.bytes() + message.topic().len() + 48
+}
+
+fn literal_prefix(filter: &str) -> &str {
+    let end = filter.find(['+', '#']).unwrap_or(filter.len());
+    // `a/#` matches `a`, which sorts before `a/`.
+    filter[..end].strip_suffix('/').unwrap_or(&filter[..end])
+}
+
+enum Step {
+    Matches,
+    /// Go on with the next topic.
+    Next,
+    /// Nothing before this can match.
+    Seek(String),
+    /// Nothing that follows can match.
+    End,
+}
+
+/// Compares a topic with a filter and tells where the next candidate is.
+fn compare(filter: &str, topic: &str) -> Step {
+    let mut wanted = filter.split('/');
+    // Offset in `topic` of the level that comes next; past the end when all are used up.
+    let mut offset = 0;
+    let mut seen_wildcard = false;
+    loop {
+        let Some(level) = wanted.next() else {
+            // The filter is used up: the topic has to be as well.
+            return if offset > topic.len() { Step::Matches } else { skip_below(topic, offset, seen_wildcard) };
+        };
+        let wildcard = matches!(level, "+" | "#");
+        if wildcard && offset == 0 && topic.starts_with('$') {
+            // [MQTT-4.7.2-1]; '%' follows '$'.
+            return Step::Seek("%".to_owned());
+        }
+        if level == "#" {
+            return Step::Matches;
+        }
+        if offset > topic.len() {
+            return Step::Next;
+        }
+        let rest = &topic[offset..];
+        let length = rest.find('/').unwrap_or(rest.len());
+        if level != "+" && rest[..length] != *level {
+            return seek_literal(topic, offset, level, seen_wildcard);
+        }
+        seen_wildcard |= level == "+";
+        offset += length + 1;
+    }
+}
+
+/// The topic's level at `offset` should have been `level`: where topics that have it begin.
+fn seek_literal(topic: &str, offset: usize, level: &str, seen_wildcard: bool) -> Step {
+    let mut target = topic[..offset].to_owned();
+    target.push_str(level);
+    if topic < target.as_str() {
+        return Step::Seek(target);
+    }
+    // Between `a/b` and `a/b/` lie topics such as `a/b!`.
+    target.push('/');
+    if topic < target.as_str() {
+        return Step::Seek(target);
+    }
+    skip_below(topic, offset, seen_wildcard)
+}
+
+/// Nothing more below the levels that end at `offset` can match: the first topic behind them.
+fn skip_below(topic: &str, offset: usize, seen_wildcard: bool) -> Step {
+    if offset == 0 || !seen_wildcard {
+        return Step::End;
+    }
+    let mut target = topic[..offset - 1].to_owned();
+    target.push('0'); // follows '/'
+    Step::Seek(target)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::{MessageId, ShardId};
+    use crate::message::Publication;
+    use martlet_codec::{QoS, TopicFilter, TopicName};
+    use proptest::prelude::*;
+
+    fn message(topic: &str, expires_at_ms: u64) -> Message {
+        let publication = Publication {
+            id: MessageId::new(ShardId(0), 1),
+            tenant: TenantId(0),
+            publisher: None,
+            topic,
+            forwarded: &[],
+            payload: b"x",
+            qos: QoS::AtMostOnce,
+            retain: true,
+            received_wall_ms: 0,
+            expires_at_ms,
+            received_mono_ms: 0,
+        };
+        Message::new(&publication, &mut Vec::new(), &std::sync::Arc::default())
+    }
+
+    fn read_all(retained: &Retained, filter: &str, page_len: usize) -> Vec<String> {
+        let mut found = Vec::new();
+        let mut after = None;
+        loop {
+            let page = retained.page(TenantId(0), filter, after.as_deref(), page_len, 10);
+            found.extend(page.messages.iter().map(|message| message.topic().to_owned()));
+            match page.next {
+                Some(next) => after = Some(next),
+                None => return found,
+            }
+        }
+    }
+
+    #[test]
+    fn a_full_store_still_takes_replacements_that_do_not_grow() {
+        let mut retained = Retained::new();
+        assert!(matches!(retained.store(message("a", u64::MAX), 1, 1 << 20), RetainedChange::Stored { .. }));
+        assert_eq!(retained.store(message("b", u64::MAX), 1, 1 << 20), RetainedChange::Full);
+        assert!(matches!(retained.store(message("a", u64::MAX), 1, 1 << 20), RetainedChange::Stored { .. }));
+        assert!(matches!(retained.clear(TenantId(0), "a"), RetainedChange::Cleared { .. }));
+        assert_eq!((retained.len(), retained.bytes()), (0, 0));
+        assert_eq!(retained.clear(TenantId(0), "a"), RetainedChange::Absent);
+    }
+
+    #[test]
+    fn sweeping_removes_what_has_expired_and_only_that() {
+        let mut retained = Retained::new();
+        for (topic, expires) in [("a", 5), ("b", 50), ("c", 5)] {
+            retained.store(message(topic, expires), 100, 1 << 20);
+        }
+        let mut at = None;
+        loop {
+            at = retained.sweep(at, 1, 10);
+            if at.is_none() {
+                break;
+            }
+        }
+        assert_eq!(read_all(&retained, "#", 10), ["b"]);
+    }
+
+    proptest! {
+        #[test]
+        fn pages_hold_what_the_naive_matcher_finds(
+            topics in prop::collection::btree_set("[ab$!/]{1,6}", 0..60),
+            filter in prop::collection::vec(prop::sample::select(vec!["a", "b", "", "+", "a!", "$a"]), 1..4),
+            hash in any::<bool>(),
+            page_len in 1..5_usize,
+        ) {
+            let mut filter = filter.join("/");
+            if hash { filter.push_str("/#"); }
+            if filter.is_empty() { filter.push('#'); }
+            let mut retained = Retained::new();
+            for topic in &topics {
+                retained.store(message(topic, u64::MAX), 1000, 1 << 30);
+            }
+            let parsed = TopicFilter::new(&filter).unwrap();
+            let expected: Vec<String> = topics.iter()
+                .filter(|topic| parsed.matches(TopicName::new(topic).unwrap()))
+                .cloned().collect();
+            prop_assert_eq!(read_all(&retained, &filter, page_len), expected);
+        }
+    }
+}

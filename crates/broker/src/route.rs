@@ -1,0 +1,473 @@
+//! From a Topic Name to those who get the message.
+//!
+//! Topics repeat, so each shard remembers a topic's route: which shards want it, and its own
+//! subscribers. Epochs of the node's and of its own index tell whether a route still holds.
+
+use martlet_codec::{OutgoingPublish, QoS};
+use smallvec::SmallVec;
+
+use crate::hash::{HashMap, seeded};
+use crate::id::{MessageId, RecordNumber, SessionAddress, ShardId};
+use crate::interest::{EpochKey, InterestClass, Wanted};
+use crate::message::{MemoryGauge, Message, Publication};
+use crate::node::{Cx, Node};
+use crate::record::{Record, SessionEpoch};
+use crate::effect::ShardMessage;
+use crate::session::queue::SubscriptionIds;
+use crate::shard::Shard;
+
+/// A session or a share group of this shard, as a subscriber.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Target(u32);
+
+const GROUP: u32 = 1 << 31;
+
+impl Target {
+    pub(crate) fn session(index: u32) -> Self {
+        Self(index)
+    }
+
+    pub(crate) fn group(index: u32) -> Self {
+        Self(index | GROUP)
+    }
+
+    pub(crate) fn as_group(self) -> Option<u32> {
+        (self.0 & GROUP != 0).then_some(self.0 & !GROUP)
+    }
+
+    pub(crate) fn as_session(self) -> Option<u32> {
+        (self.0 & GROUP == 0).then_some(self.0)
+    }
+}
+
+/// One subscription that matches a topic.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Match {
+    pub(crate) target: Target,
+    /// 0 is none.
+    pub(crate) subscription_id: u32,
+    pub(crate) qos: QoS,
+    pub(crate) no_local: bool,
+    pub(crate) retain_as_published: bool,
+}
+
+#[derive(Debug)]
+struct Route {
+    key: EpochKey,
+    node_epoch: u64,
+    local_epoch: u64,
+    wanted: Wanted,
+    /// Sorted by target, so that overlapping subscriptions of one session lie side by side.
+    matches: Vec<Match>,
+}
+
+/// The routes that a shard remembers.
+#[derive(Debug)]
+pub(crate) struct Routes {
+    places: HashMap<Box<str>, u32>,
+    /// The first is for topics that are not remembered.
+    routes: Vec<Route>,
+    entries_max: usize,
+    /// Topics looked up since the cache was full.
+    missed: usize,
+}
+
+impl Routes {
+    pub(crate) fn new(seed: u64, entries_max: usize) -> Self {
+        Self {
+            places: HashMap::with_hasher(seeded(seed)),
+            routes: vec![Route::unknown(EpochKey { first: 0, second: 0 })],
+            entries_max,
+            missed: 0,
+        }
+    }
+
+    /// The place for a topic's route; it may be out of date.
+    fn place(&mut self, topic: &str) -> usize {
+        if let Some(&place) = self.places.get(topic) {
+            return place as usize;
+        }
+        if self.places.len() >= self.entries_max {
+            self.missed += 1;
+            if self.missed <= self.entries_max * 4 {
+                self.routes[0] = Route::unknown(EpochKey::of(topic));
+                return 0;
+            }
+            self.places.clear();
+            self.routes.truncate(1);
+            self.missed = 0;
+        }
+        let place = self.routes.len();
+        self.routes.push(Route::unknown(EpochKey::of(topic)));
+        self.places.insert(topic.into(), place as u32);
+        place
+    }
+}
+
+impl Route {
+    fn unknown(key: EpochKey) -> Self {
+        let wanted = Wanted::default();
+        Self { key, node_epoch: 0, local_epoch: 0, wanted, matches: Vec::new() }
+    }
+}
+
+/// What became of a message.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Routed {
+    /// Somebody wanted it, here or on another shard.
+    pub(crate) matched: bool,
+    /// The record that its acknowledgement waits for.
+    pub(crate) record: RecordNumber,
+}
+
+/// A message while it is handed to its receivers.
+pub(crate) struct Routing<'a> {
+    pub(crate) publication: Publication<'a>,
+    message: Option<Message>,
+    templates: Templates,
+}
+
+impl<'a> Routing<'a> {
+    /// A message that goes to one receiver without being routed.
+    pub(crate) fn held(message: &'a Message) -> Self {
+        let publication = message.publication();
+        Self { publication, message: Some(message.clone()), templates: Templates::default() }
+    }
+
+    /// The message as something that can be held.
+    pub(crate) fn message(
+        &mut self,
+        scratch: &mut Vec<u8>,
+        gauge: &std::sync::Arc<MemoryGauge>,
+    ) -> Message {
+        self.message
+            .get_or_insert_with(|| Message::new(&self.publication, scratch, gauge))
+            .clone()
+    }
+
+    /// Appends the PUBLISH packet for one receiver. From the second receiver of the same kind on it
+    /// is a copy of the first, with its own Packet Identifier.
+    pub(crate) fn encode(&mut self, outgoing: &Outgoing<'_>, out: &mut Vec<u8>) {
+        let plain = outgoing.topic_alias.is_none()
+            && outgoing.subscription_ids.is_empty()
+            && !outgoing.dup;
+        if plain {
+            self.templates.encode(&self.publication, outgoing, out);
+        } else {
+            outgoing.packet(&self.publication).encode(outgoing.version, out);
+        }
+    }
+}
+
+/// How a message goes to one receiver.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Outgoing<'a> {
+    pub(crate) version: martlet_codec::ProtocolVersion,
+    pub(crate) dup: bool,
+    pub(crate) qos: QoS,
+    pub(crate) retain: bool,
+    pub(crate) packet_id: Option<martlet_codec::PacketId>,
+    pub(crate) topic_alias: Option<core::num::NonZeroU16>,
+    /// The alias is known to the receiver: the topic itself is left out.
+    pub(crate) topic_known: bool,
+    pub(crate) subscription_ids: &'a [u32],
+    pub(crate) expiry_secs: Option<u32>,
+}
+
+impl<'a> Outgoing<'a> {
+    pub(crate) fn packet(&self, publication: &Publication<'a>) -> OutgoingPublish<'a> {
+        OutgoingPublish {
+            dup: self.dup,
+            qos: self.qos,
+            retain: self.retain,
+            topic: if self.topic_known { "" } else { publication.topic },
+            packet_id: self.packet_id,
+            topic_alias: self.topic_alias,
+            message_expiry_secs: self.expiry_secs,
+            subscription_ids: self.subscription_ids,
+            forwarded: publication.forwarded,
+            payload: publication.payload,
+        }
+    }
+}
+
+/// PUBLISH packets of one message, encoded once per kind of receiver.
+#[derive(Debug, Default)]
+struct Templates {
+    bytes: Vec<u8>,
+    /// By version, QoS and retain.
+    kinds: [Template; 12],
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+enum Template {
+    /// Nobody of this kind yet.
+    #[default]
+    Unused,
+    /// One: encoded straight into its output, since most messages have one receiver.
+    UsedOnce,
+    /// Kept at this range of the bytes, its Packet Identifier at the offset.
+    Kept { start: u32, end: u32, packet_id: u32 },
+}
+
+impl Templates {
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.kinds = [Template::Unused; 12];
+    }
+
+    fn encode(&mut self, publication: &Publication<'_>, outgoing: &Outgoing<'_>, out: &mut Vec<u8>) {
+        let kind = usize::from(outgoing.version.is_v5()) * 6
+            + outgoing.qos as usize * 2
+            + usize::from(outgoing.retain);
+        match self.kinds[kind] {
+            Template::Unused => {
+                self.kinds[kind] = Template::UsedOnce;
+                outgoing.packet(publication).encode(outgoing.version, out);
+            }
+            Template::UsedOnce => {
+                let start = self.bytes.len();
+                let packet_id =
+                    outgoing.packet(publication).encode(outgoing.version, &mut self.bytes);
+                let end = self.bytes.len();
+                self.kinds[kind] = Template::Kept {
+                    start: start as u32,
+                    end: end as u32,
+                    packet_id: packet_id.map_or(0, |offset| offset - start) as u32,
+                };
+                out.extend_from_slice(&self.bytes[start..end]);
+            }
+            Template::Kept { start, end, packet_id } => {
+                let at = out.len() + packet_id as usize;
+                out.extend_from_slice(&self.bytes[start as usize..end as usize]);
+                if let Some(id) = outgoing.packet_id {
+                    out[at..at + 2].copy_from_slice(&id.get().to_be_bytes());
+                }
+            }
+        }
+    }
+}
+
+/// Buffers of [`Routing`] between two messages.
+#[derive(Debug, Default)]
+pub(crate) struct RoutingBuffers(Templates);
+
+/// When a message with this Message Expiry Interval expires.
+pub(crate) fn expires_at(now_ms: u64, expiry_secs: Option<u32>) -> u64 {
+    expiry_secs.map_or(u64::MAX, |secs| now_ms + u64::from(secs) * 1000)
+}
+
+impl Shard {
+    /// Routes a message that this shard received, Wills and `$SYS` included.
+    pub(crate) fn route<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        publication: Publication<'_>,
+        message: Option<Message>,
+        receipt: Option<(SessionEpoch, martlet_codec::PacketId)>,
+    ) -> Routed {
+        let mut message = message;
+        let mut revision = None;
+        if publication.retain {
+            use crate::retained::RetainedChange;
+            match self.retain(cx, &publication, &mut message) {
+                RetainedChange::Stored { revision: number }
+                | RetainedChange::Cleared { revision: number } => revision = Some(number),
+                RetainedChange::Absent => {}
+                RetainedChange::Full => self.counters.retained_refused += 1,
+            }
+        }
+        self.route_retained(cx, publication, message, receipt, revision)
+    }
+
+    /// Routes a message whose retained copy has been dealt with.
+    pub(crate) fn route_retained<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        publication: Publication<'_>,
+        message: Option<Message>,
+        receipt: Option<(SessionEpoch, martlet_codec::PacketId)>,
+        revision: Option<u64>,
+    ) -> Routed {
+        let place = self.current_route(cx, publication.topic);
+        let wanted = self.routes.routes[place].wanted;
+        let mut routing = self.begin_routing(publication, message);
+        let others = wanted.shards & !(1 << self.id.0);
+        let durable = wanted.class.has(InterestClass::DURABLE) && publication.qos > QoS::AtMostOnce
+            || wanted.class.has(InterestClass::KEEPS_QOS0);
+        let recorded = durable || revision.is_some() || receipt.is_some();
+        let record = if recorded {
+            let message = routing.message(&mut self.scratch, &self.gauge);
+            let unrouted = wanted.shards == 0;
+            let retained_revision = revision.unwrap_or(0);
+            self.append(cx, Record::Message { message, receipt, retained_revision, unrouted })
+        } else {
+            RecordNumber(0)
+        };
+        if others != 0 {
+            self.send_to_shards(cx, others, &mut routing, durable);
+        }
+        let matched_here = self.deliver_route(cx, place, &mut routing);
+        if durable && others == 0 && wanted.shards != 0 {
+            self.append(cx, Record::Routed(publication.id));
+        }
+        self.end_routing(routing);
+        let matched = matched_here || others != 0;
+        if !matched {
+            self.counters.messages_unmatched += 1;
+        }
+        Routed { matched, record }
+    }
+
+    /// A message that another shard received.
+    pub(crate) fn routed_message_received<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        from: ShardId,
+        message: &Message,
+        recorded: bool,
+    ) {
+        let place = self.current_route(cx, message.topic());
+        let mut routing = self.begin_routing(message.publication(), Some(message.clone()));
+        self.deliver_route(cx, place, &mut routing);
+        self.end_routing(routing);
+        if recorded {
+            let id = message.id();
+            cx.effects.batches[usize::from(from.0)].push(ShardMessage::Routed(id));
+        }
+    }
+
+    /// Another shard has recorded its entries of a message.
+    pub(crate) fn routed_answer_received<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: MessageId) {
+        let Some(missing) = self.awaiting_routed.get_mut(&id) else { return };
+        *missing -= 1;
+        if *missing == 0 {
+            self.awaiting_routed.remove(&id);
+            self.append(cx, Record::Routed(id));
+        }
+    }
+
+    fn send_to_shards<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        shards: u64,
+        routing: &mut Routing<'_>,
+        recorded: bool,
+    ) {
+        let message = routing.message(&mut self.scratch, &self.gauge);
+        if recorded {
+            self.awaiting_routed.insert(message.id(), shards.count_ones());
+        }
+        let mut left = shards;
+        while left != 0 {
+            let shard = left.trailing_zeros() as usize;
+            left &= left - 1;
+            if let Some(batch) = cx.effects.batches.get_mut(shard) {
+                batch.push(ShardMessage::Publish { message: message.clone(), recorded });
+            }
+        }
+    }
+
+    /// The place of the topic's route, computed anew if an index has changed.
+    fn current_route<N: Node>(&mut self, cx: &Cx<'_, N>, topic: &str) -> usize {
+        let place = self.routes.place(topic);
+        let route = &mut self.routes.routes[place];
+        let node_epoch = cx.node.interest_epoch(route.key);
+        let local_epoch = self.epochs.at(route.key);
+        if route.node_epoch == node_epoch && route.local_epoch == local_epoch {
+            self.counters.routes_cached += 1;
+            return place;
+        }
+        self.counters.routes_walked += 1;
+        // The epochs were read before the indexes are: a change in between is seen again.
+        route.node_epoch = node_epoch;
+        route.local_epoch = local_epoch;
+        route.wanted = cx.node.interest(|interest| interest.wanted(topic));
+        let matches = &mut route.matches;
+        matches.clear();
+        self.tree.matches(topic, |_, subscribers| {
+            matches.extend(subscribers.list.iter().map(|subscriber| subscriber.as_match()));
+        });
+        matches.sort_by_key(|found| found.target);
+        place
+    }
+
+    fn begin_routing<'a>(
+        &mut self,
+        publication: Publication<'a>,
+        message: Option<Message>,
+    ) -> Routing<'a> {
+        let mut templates = core::mem::take(&mut self.routing_buffers).0;
+        templates.clear();
+        Routing { publication, message, templates }
+    }
+
+    fn end_routing(&mut self, routing: Routing<'_>) {
+        self.routing_buffers = RoutingBuffers(routing.templates);
+    }
+
+    /// Hands the message to this shard's subscribers; false if there is none.
+    fn deliver_route<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        place: usize,
+        routing: &mut Routing<'_>,
+    ) -> bool {
+        // Delivering never routes another message, so nobody misses the matches meanwhile.
+        let matches = core::mem::take(&mut self.routes.routes[place].matches);
+        let mut matched = false;
+        let mut rest = matches.as_slice();
+        while let Some(first) = rest.first() {
+            let count = rest.iter().take_while(|found| found.target == first.target).count();
+            matched |= self.deliver_matches(cx, first.target, &rest[..count], routing);
+            rest = &rest[count..];
+        }
+        self.routes.routes[place].matches = matches;
+        matched
+    }
+
+    /// One receiver, with all of its subscriptions that match: it gets one message, at the highest
+    /// QoS, with all Subscription Identifiers [MQTT-3.3.4-2], [MQTT-3.3.4-4].
+    fn deliver_matches<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        target: Target,
+        matches: &[Match],
+        routing: &mut Routing<'_>,
+    ) -> bool {
+        let Some(session) = target.as_session() else {
+            if let Some(group) = target.as_group() {
+                self.group_message_received(cx, group, routing);
+            }
+            return true;
+        };
+        let mut qos = QoS::AtMostOnce;
+        let mut retain_as_published = false;
+        let mut ids: SubscriptionIds = SmallVec::new();
+        let mut any = false;
+        for found in matches {
+            // [MQTT-3.8.3-3]
+            if found.no_local && self.is_publisher(session, routing.publication.publisher) {
+                continue;
+            }
+            any = true;
+            qos = qos.max(found.qos);
+            retain_as_published |= found.retain_as_published;
+            if found.subscription_id != 0 {
+                ids.push(found.subscription_id);
+            }
+        }
+        if any {
+            let qos = qos.min(routing.publication.qos);
+            let retain = routing.publication.retain && retain_as_published;
+            self.deliver(cx, session, routing, qos, retain, ids);
+        }
+        any
+    }
+
+    fn is_publisher(&self, session: u32, publisher: Option<SessionAddress>) -> bool {
+        publisher.is_some_and(|publisher| {
+            publisher.shard == self.id && publisher.session == self.sessions.id_of(session)
+        })
+    }
+}

@@ -1,0 +1,384 @@
+//! QoS 2 messages a client has sent and not yet released, and the answers to its PUBLISH and
+//! PUBREL packets (MQTT 5 section 4.3.3).
+
+use martlet_codec::{Ack, AckKind, PacketId, Publish, QoS, ReasonCode, TopicName};
+
+use crate::id::RecordNumber;
+use crate::message::{Message, Publication};
+use crate::node::{Cx, Node};
+use crate::permission;
+use crate::record::Record;
+use crate::retained::RetainedChange;
+use crate::route::expires_at;
+use crate::session::packet_ids::PacketIdRing;
+use crate::shard::{PacketError, Shard};
+
+/// What a session remembers of what its client publishes.
+#[derive(Debug, Default)]
+pub(crate) struct Inbound {
+    /// Packet Identifiers of QoS 2 messages between PUBLISH and PUBREL, with the record that their
+    /// PUBREC waits for.
+    pub(crate) receipts: PacketIdRing<RecordNumber>,
+    /// The record of the last release: a PUBREL that comes again waits for it too.
+    pub(crate) released: RecordNumber,
+}
+
+/// How a PUBLISH is answered.
+struct Answer {
+    reason: ReasonCode,
+    record: RecordNumber,
+}
+
+impl Shard {
+    /// A PUBLISH came from the client of the connection at `index`.
+    pub(crate) fn publish_received<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        publish: &Publish<'_>,
+    ) -> Result<(), PacketError> {
+        self.counters.publishes_received += 1;
+        self.counters.publish_bytes_received += publish.payload.len() as u64;
+        self.check_publish_allowed(index, publish)?;
+        // The name must outlive changes to the alias table, so an alias' topic is shared.
+        let aliased = self.resolve_alias(index, publish)?;
+        let topic = match (&aliased, publish.topic) {
+            (Some(topic), _) => topic,
+            (None, Some(topic)) => topic.as_str(),
+            (None, None) => {
+                return Err(PacketError::protocol("PUBLISH without topic", "MQTT-3.3.2-8"));
+            }
+        };
+        if aliased.is_none() || publish.topic.is_some() {
+            self.check_topic(topic)?;
+        }
+        let Some(session) = self.connections.at(index).session() else { return Ok(()) };
+        match (publish.qos, publish.packet_id) {
+            (QoS::AtMostOnce, _) => {
+                self.accept_publish(cx, index, session, topic, publish, None)?;
+            }
+            (QoS::AtLeastOnce, Some(packet_id)) => {
+                self.check_receive_maximum(index, session)?;
+                let answer = self.accept_publish(cx, index, session, topic, publish, None)?;
+                self.acknowledge(cx, index, AckKind::PubAck, packet_id, answer);
+            }
+            (QoS::ExactlyOnce, Some(packet_id)) => {
+                self.publish_qos2(cx, index, session, topic, publish, packet_id)?;
+            }
+            (_, None) => {
+                return Err(PacketError::malformed("Packet Identifier missing", "MQTT-2.2.1-2"));
+            }
+        }
+        Ok(())
+    }
+
+    /// QoS 2, method A: the message is routed at its first PUBLISH; its identifier is remembered
+    /// until PUBREL, and each further PUBLISH under it only answered again [MQTT-4.3.3-10].
+    fn publish_qos2<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        session: u32,
+        topic: &str,
+        publish: &Publish<'_>,
+        packet_id: PacketId,
+    ) -> Result<(), PacketError> {
+        if let Some(&record) = self.sessions.at(session).inbound.receipts.get(packet_id) {
+            let answer = Answer { reason: ReasonCode::Success, record };
+            self.acknowledge(cx, index, AckKind::PubRec, packet_id, answer);
+            return Ok(());
+        }
+        self.check_receive_maximum(index, session)?;
+        let answer = self.accept_publish(cx, index, session, topic, publish, Some(packet_id))?;
+        if !answer.reason.is_error() {
+            let receipts = &mut self.sessions.at(session).inbound.receipts;
+            receipts.insert(packet_id, answer.record);
+        }
+        self.acknowledge(cx, index, AckKind::PubRec, packet_id, answer);
+        Ok(())
+    }
+
+    /// PUBREL: the identifier is free again [MQTT-4.3.3-11].
+    pub(crate) fn pubrel_received<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        packet_id: PacketId,
+    ) {
+        let Some(session_index) = self.connections.at(index).session() else { return };
+        let session = self.sessions.at(session_index);
+        let known = session.inbound.receipts.remove(packet_id).is_some();
+        let (persistent, epoch) = (session.is_persistent(), session.epoch);
+        let record = if known && persistent {
+            self.append(cx, Record::Released { epoch, packet_id })
+        } else {
+            self.sessions.at(session_index).inbound.released
+        };
+        self.sessions.at(session_index).inbound.released = record;
+        let reason =
+            if known { ReasonCode::Success } else { ReasonCode::PacketIdentifierNotFound };
+        self.answer_ack(cx, index, AckKind::PubComp, packet_id, reason, record);
+    }
+
+    /// Permission, retained store, routing; answers the reason code and the record to wait for.
+    fn accept_publish<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        session: u32,
+        topic: &str,
+        publish: &Publish<'_>,
+        qos2: Option<PacketId>,
+    ) -> Result<Answer, PacketError> {
+        if !permission::may_publish(topic) {
+            self.counters.publishes_refused += 1;
+            return Ok(self.refused(index, ReasonCode::NotAuthorized));
+        }
+        if self.memory.is_spent() && publish.qos > QoS::AtMostOnce {
+            self.counters.publishes_refused += 1;
+            return match self.connections.at(index).version.is_v5() {
+                true => Ok(Answer { reason: ReasonCode::QuotaExceeded, record: RecordNumber(0) }),
+                false => Err(PacketError::of(
+                    ReasonCode::QuotaExceeded,
+                    "limit memory_bytes: nothing more can be kept",
+                )),
+            };
+        }
+        let mut forwarded = core::mem::take(&mut self.forwarded);
+        forwarded.clear();
+        let properties = &publish.properties;
+        let forwarded_bytes = if properties.raw_is_forwardable {
+            properties.raw
+        } else {
+            properties.encode_forwarded(&mut forwarded);
+            &forwarded
+        };
+        let state = self.sessions.at(session);
+        let receipt = qos2.filter(|_| state.is_persistent()).map(|id| (state.epoch, id));
+        let publication = Publication {
+            id: self.next_message_id(),
+            tenant: self.sessions.at(session).tenant,
+            publisher: Some(self.address_of(session)),
+            topic,
+            forwarded: forwarded_bytes,
+            payload: publish.payload,
+            qos: publish.qos,
+            retain: publish.retain,
+            received_wall_ms: cx.now.wall_ms,
+            expires_at_ms: expires_at(cx.now.mono_ms, properties.message_expiry_secs),
+            received_mono_ms: cx.now.mono_ms,
+        };
+        let answer = self.route_accepted(cx, index, publication, receipt);
+        self.forwarded = forwarded;
+        answer
+    }
+
+    fn route_accepted<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        publication: Publication<'_>,
+        receipt: Option<(crate::record::SessionEpoch, PacketId)>,
+    ) -> Result<Answer, PacketError> {
+        let mut message = None;
+        let mut revision = None;
+        if publication.retain {
+            match self.retain(cx, &publication, &mut message) {
+                RetainedChange::Stored { revision: number }
+                | RetainedChange::Cleared { revision: number } => revision = Some(number),
+                RetainedChange::Absent => {}
+                RetainedChange::Full => {
+                    self.counters.retained_refused += 1;
+                    let v5 = self.connections.at(index).version.is_v5();
+                    if v5 && publication.qos == QoS::AtMostOnce {
+                        return Err(PacketError::of(
+                            ReasonCode::QuotaExceeded,
+                            "limit retained_messages or retained_bytes",
+                        ));
+                    } else if v5 {
+                        return Ok(self.refused(index, ReasonCode::QuotaExceeded));
+                    }
+                }
+            }
+        }
+        let routed = self.route_retained(cx, publication, message, receipt, revision);
+        let nobody = !routed.matched && publication.qos > QoS::AtMostOnce;
+        let reason =
+            if nobody { ReasonCode::NoMatchingSubscribers } else { ReasonCode::Success };
+        Ok(Answer { reason, record: routed.record })
+    }
+
+    /// Replaces or clears the topic's retained message.
+    pub(crate) fn retain<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        publication: &Publication<'_>,
+        message: &mut Option<Message>,
+    ) -> RetainedChange {
+        if publication.payload.is_empty() {
+            return cx
+                .node
+                .retained(|store| store.clear(publication.tenant, publication.topic));
+        }
+        let held = Message::new(publication, &mut self.scratch, &self.gauge);
+        let limits = &self.settings.limits;
+        let (count_max, bytes_max) =
+            (limits.retained_messages as usize, limits.retained_bytes as usize);
+        let change = cx.node.retained(|store| store.store(held.clone(), count_max, bytes_max));
+        *message = Some(held);
+        change
+    }
+
+    /// v5 clients are told; towards v3 a refused message is acknowledged like any other, since
+    /// 3.1.1 has no way to say no but closing [MQTT-3.1.1/3.3.5-2].
+    fn refused(&mut self, index: u32, reason: ReasonCode) -> Answer {
+        let v5 = self.connections.at(index).version.is_v5();
+        Answer { reason: if v5 { reason } else { ReasonCode::Success }, record: RecordNumber(0) }
+    }
+
+    fn acknowledge<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        kind: AckKind,
+        packet_id: PacketId,
+        answer: Answer,
+    ) {
+        self.answer_ack(cx, index, kind, packet_id, answer.reason, answer.record);
+    }
+
+    /// Sends PUBACK, PUBREC, PUBREL or PUBCOMP once `record` is durable.
+    pub(crate) fn answer_ack<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        kind: AckKind,
+        packet_id: PacketId,
+        reason: ReasonCode,
+        record: RecordNumber,
+    ) {
+        let version = self.connections.at(index).version;
+        let publish = matches!(kind, AckKind::PubAck | AckKind::PubRec);
+        self.answer(cx, index, record, publish, |out| {
+            Ack::new(packet_id, reason).encode(kind, version, out);
+        });
+    }
+
+    /// What the listener does not permit, and what only a server may send.
+    fn check_publish_allowed(
+        &mut self,
+        index: u32,
+        publish: &Publish<'_>,
+    ) -> Result<(), PacketError> {
+        let connection = self.connections.at(index);
+        let listener = &connection.listener;
+        if publish.qos > listener.maximum_qos {
+            // [MQTT-3.2.2-11]
+            return Err(PacketError::of(ReasonCode::QoSNotSupported, "listener: maximum QoS"));
+        }
+        if publish.retain && !listener.retain_available {
+            // [MQTT-3.2.2-14]
+            return Err(PacketError::of(ReasonCode::RetainNotSupported, "listener: retain"));
+        }
+        if !connection.version.is_v5() || publish.properties.raw.is_empty() {
+            return Ok(());
+        }
+        if !publish.properties.subscription_ids.is_empty() {
+            return Err(PacketError::protocol("Subscription Identifier", "MQTT-3.3.4-6"));
+        }
+        let count_max = usize::from(self.settings.limits.user_properties);
+        if publish.properties.user_properties.iter().take(count_max + 1).count() > count_max {
+            return Err(PacketError::of(ReasonCode::QuotaExceeded, "limit user_properties"));
+        }
+        Ok(())
+    }
+
+    /// The topic that an alias stands for, learning it when both are there. None where no alias is
+    /// used.
+    fn resolve_alias(
+        &mut self,
+        index: u32,
+        publish: &Publish<'_>,
+    ) -> Result<Option<std::sync::Arc<str>>, PacketError> {
+        let Some(alias) = publish.properties.topic_alias else { return Ok(None) };
+        let limits = &self.settings.limits;
+        if alias.get() > limits.topic_alias_maximum {
+            // [MQTT-3.3.2-9], [MQTT-3.2.2-18]
+            return Err(PacketError::of(ReasonCode::TopicAliasInvalid, "Topic Alias Maximum"));
+        }
+        let bytes_max = limits.topic_alias_bytes as usize;
+        let place = usize::from(alias.get()) - 1;
+        let seed = self.seed.clone();
+        let connection = self.connections.at(index);
+        let aliases = connection
+            .aliases
+            .get_or_insert_with(|| Box::new(crate::connection::TopicAliases::new(0, &seed)));
+        let Some(topic) = publish.topic else {
+            let known = aliases.inbound.get(place).and_then(Clone::clone);
+            return known
+                .map(Some)
+                .ok_or(PacketError::protocol("Topic Alias not set before", "MQTT-3.3.2-7"));
+        };
+        if aliases.inbound.len() <= place {
+            aliases.inbound.resize(place + 1, None);
+        }
+        let replaced = aliases.inbound[place].as_ref().map_or(0, |old| old.len());
+        aliases.inbound_bytes = aliases.inbound_bytes - replaced + topic.as_str().len();
+        if aliases.inbound_bytes > bytes_max {
+            return Err(PacketError::of(ReasonCode::QuotaExceeded, "limit topic_alias_bytes"));
+        }
+        let shared: std::sync::Arc<str> = topic.as_str().into();
+        aliases.inbound[place] = Some(shared.clone());
+        Ok(Some(shared))
+    }
+
+    /// The limits of a Topic Name.
+    pub(crate) fn check_topic(&self, topic: &str) -> Result<(), PacketError> {
+        debug_assert!(TopicName::new(topic).is_ok());
+        self.check_topic_text(topic)
+    }
+
+    /// Length, levels and characters of a Topic Name or Topic Filter, in one pass over its bytes.
+    pub(crate) fn check_topic_text(&self, topic: &str) -> Result<(), PacketError> {
+        let limits = &self.settings.limits;
+        let mut slashes = 0_usize;
+        let mut unusual = false;
+        for byte in topic.bytes() {
+            slashes += usize::from(byte == b'/');
+            unusual |= !(0x20..0x7F).contains(&byte);
+        }
+        if topic.len() > usize::from(limits.topic_bytes)
+            || slashes >= usize::from(limits.topic_levels)
+        {
+            return Err(PacketError::of(
+                ReasonCode::TopicNameInvalid,
+                "limit topic_bytes or topic_levels",
+            ));
+        }
+        if unusual
+            && self.settings.refuse_control_characters
+            && martlet_codec::has_control_characters(topic)
+        {
+            return Err(PacketError::of(
+                ReasonCode::TopicNameInvalid,
+                "control character in topic (MQTT 5 section 1.5.4)",
+            ));
+        }
+        Ok(())
+    }
+
+    /// A client may not have more under way than it was told [MQTT-3.3.4-7], [MQTT-3.3.4-9]. v3
+    /// clients cannot be told: those that never release QoS 2 messages are closed.
+    fn check_receive_maximum(&mut self, index: u32, session: u32) -> Result<(), PacketError> {
+        let receipts = self.sessions.at(session).inbound.receipts.len();
+        let connection = self.connections.at(index);
+        let maximum = usize::from(self.settings.limits.receive_maximum);
+        if receipts.max(usize::from(connection.publishes_gated)) >= maximum {
+            return Err(PacketError::of(
+                ReasonCode::ReceiveMaximumExceeded,
+                "Receive Maximum [MQTT-3.3.4-7]",
+            ));
+        }
+        Ok(())
+    }
+}

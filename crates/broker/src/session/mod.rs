@@ -1,0 +1,93 @@
+//! Session State: what the node remembers of a client beyond its Network Connection
+//! (MQTT 5 section 4.1).
+
+pub(crate) mod inbound;
+pub(crate) mod outbound;
+pub(crate) mod packet_ids;
+pub(crate) mod queue;
+
+use martlet_codec::ProtocolVersion;
+use slab::Slab;
+
+use crate::counters::Accounting;
+use crate::id::{SessionId, TenantId};
+use crate::record::SessionEpoch;
+use crate::subscribe::Subscriptions;
+use crate::timer::TimerKey;
+use crate::will::StoredWill;
+
+/// One session.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) generation: u32,
+    pub(crate) tenant: TenantId,
+    pub(crate) client_id: Box<str>,
+    pub(crate) epoch: SessionEpoch,
+    /// Place of its connection.
+    pub(crate) connection: Option<u32>,
+    /// Of the last CONNECT.
+    pub(crate) version: ProtocolVersion,
+    /// Session Expiry Interval, seconds; 0 ends with the connection, `u32::MAX` never.
+    pub(crate) expiry_secs: u32,
+    pub(crate) connected_at_wall_ms: u64,
+    pub(crate) subscriptions: Subscriptions,
+    pub(crate) outbound: outbound::Outbound,
+    pub(crate) inbound: inbound::Inbound,
+    pub(crate) will: Option<Box<StoredWill>>,
+    /// While the client is away.
+    pub(crate) expiry_timer: Option<TimerKey>,
+    /// While the client is away and its Will is not yet sent.
+    pub(crate) will_timer: Option<TimerKey>,
+    pub(crate) accounting: Accounting,
+    /// Retained messages still to be read for subscriptions.
+    pub(crate) retained_pending: Option<Box<crate::subscribe::RetainedPending>>,
+    /// In the shard's list of sessions with retained messages to be read.
+    pub(crate) retained_queued: bool,
+}
+
+impl Session {
+    /// It outlives its connection, so what it is owed is recorded.
+    pub(crate) fn is_persistent(&self) -> bool {
+        self.expiry_secs > 0
+    }
+}
+
+/// The shard's sessions.
+#[derive(Debug, Default)]
+pub(crate) struct Sessions {
+    slab: Slab<Session>,
+    generation: u32,
+}
+
+impl Sessions {
+    pub(crate) fn insert(&mut self, mut session: Session) -> u32 {
+        self.generation = self.generation.wrapping_add(1);
+        session.generation = self.generation;
+        self.slab.insert(session) as u32
+    }
+
+    pub(crate) fn get(&self, id: SessionId) -> Option<&Session> {
+        self.slab.get(id.index as usize).filter(|found| found.generation == id.generation)
+    }
+
+    /// The session at a place that is known to be taken.
+    pub(crate) fn at(&mut self, index: u32) -> &mut Session {
+        &mut self.slab[index as usize]
+    }
+
+    pub(crate) fn id_of(&self, index: u32) -> SessionId {
+        SessionId { index, generation: self.slab[index as usize].generation }
+    }
+
+    pub(crate) fn remove(&mut self, index: u32) -> Session {
+        self.slab.remove(index as usize)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.slab.len()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &Session)> {
+        self.slab.iter().map(|(index, session)| (index as u32, session))
+    }
+}

@@ -1,0 +1,590 @@
+//! SUBSCRIBE and UNSUBSCRIBE, and the retained messages that a new subscription is owed
+//! (MQTT 5 sections 3.8 to 3.11).
+
+use std::collections::VecDeque;
+
+use martlet_codec::{
+    QoS, ReasonCode, RetainHandling, SubAck, Subscribe, SubscribeFilter, SubscriptionFilter,
+    UnsubAck, Unsubscribe,
+};
+
+use crate::event::Event;
+use crate::id::RecordNumber;
+use crate::interest::{InterestClass, NodeKey};
+use crate::node::{Cx, Node};
+use crate::record::Record;
+use crate::route::{Match, Target};
+use crate::session::queue::SubscriptionIds;
+use crate::share::Membership;
+use crate::shard::{PacketError, Shard};
+
+/// A place in the shard's index with all who subscribe there.
+#[derive(Debug, Default)]
+pub(crate) struct Subscribers {
+    pub(crate) list: Vec<Subscriber>,
+    /// How many of them are durable.
+    durable: u32,
+}
+
+/// One subscription, as the index sees it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Subscriber {
+    target: Target,
+    /// 0 is none.
+    subscription_id: u32,
+    qos: QoS,
+    no_local: bool,
+    retain_as_published: bool,
+    durable: bool,
+}
+
+impl Subscriber {
+    pub(crate) fn new(target: Target, qos: QoS, durable: bool) -> Self {
+        Self {
+            target,
+            subscription_id: 0,
+            qos,
+            no_local: false,
+            retain_as_published: true,
+            durable: durable && qos > QoS::AtMostOnce,
+        }
+    }
+
+    pub(crate) fn as_match(&self) -> Match {
+        Match {
+            target: self.target,
+            subscription_id: self.subscription_id,
+            qos: self.qos,
+            no_local: self.no_local,
+            retain_as_published: self.retain_as_published,
+        }
+    }
+}
+
+impl Subscribers {
+    fn class(&self) -> InterestClass {
+        match (self.list.is_empty(), self.durable) {
+            (true, _) => InterestClass::NONE,
+            (false, 0) => InterestClass::LIVE,
+            (false, _) => InterestClass::LIVE.and(InterestClass::DURABLE),
+        }
+    }
+}
+
+/// The subscriptions of a session.
+#[derive(Debug, Default)]
+pub(crate) struct Subscriptions {
+    /// Places in the index, sorted, each with the session's slot among the subscribers there.
+    own: Vec<(NodeKey, u32)>,
+    /// Share groups that the session is a member of.
+    pub(crate) shared: Vec<Membership>,
+}
+
+impl Subscriptions {
+    pub(crate) fn len(&self) -> usize {
+        self.own.len() + self.shared.len()
+    }
+
+    fn slot(&self, node: NodeKey) -> Option<u32> {
+        let place = self.own.binary_search_by_key(&node, |own| own.0).ok()?;
+        Some(self.own[place].1)
+    }
+
+    fn set_slot(&mut self, node: NodeKey, slot: u32) {
+        match self.own.binary_search_by_key(&node, |own| own.0) {
+            Ok(place) => self.own[place].1 = slot,
+            Err(place) => self.own.insert(place, (node, slot)),
+        }
+    }
+
+    fn forget(&mut self, node: NodeKey) {
+        if let Ok(place) = self.own.binary_search_by_key(&node, |own| own.0) {
+            self.own.remove(place);
+        }
+    }
+}
+
+/// Retained messages that a session's subscriptions are still owed, filter by filter.
+#[derive(Debug, Default)]
+pub(crate) struct RetainedPending {
+    cursors: VecDeque<RetainedCursor>,
+}
+
+#[derive(Debug)]
+struct RetainedCursor {
+    filter: Box<str>,
+    /// Last topic read.
+    after: Option<Box<str>>,
+    qos: QoS,
+    /// 0 is none.
+    subscription_id: u32,
+}
+
+/// Retained messages read for one session at a time.
+const RETAINED_PAGE: usize = 64;
+/// Retained messages wait while this many messages of the session do.
+const RETAINED_BACKLOG: usize = 256;
+
+/// A SUBACK that waits for share groups to answer.
+#[derive(Debug)]
+pub(crate) struct PendingSubAck {
+    pub(crate) connection: crate::id::ConnectionId,
+    pub(crate) packet_id: martlet_codec::PacketId,
+    pub(crate) codes: Vec<u8>,
+    pub(crate) record: RecordNumber,
+    pub(crate) missing: u32,
+}
+
+/// What one filter of a SUBSCRIBE came to.
+struct Granted {
+    reason: ReasonCode,
+    /// A share group on this or another shard has been asked.
+    joining: bool,
+}
+
+impl Granted {
+    fn refused(reason: ReasonCode) -> Self {
+        Self { reason, joining: false }
+    }
+}
+
+impl Shard {
+    /// SUBSCRIBE: each filter is answered in its place [MQTT-3.8.4-5], [MQTT-3.8.4-6].
+    pub(crate) fn subscribe_received<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        subscribe: &Subscribe<'_>,
+    ) -> Result<(), PacketError> {
+        let Some(session) = self.connections.at(index).session() else { return Ok(()) };
+        let listener = std::sync::Arc::clone(&self.connections.at(index).listener);
+        if subscribe.subscription_id.is_some() && !listener.subscription_ids_available {
+            return Err(PacketError::of(
+                ReasonCode::SubscriptionIdentifiersNotSupported,
+                "listener: Subscription Identifiers",
+            ));
+        }
+        self.check_user_properties(subscribe.user_properties)?;
+        let token = self.pending_subacks.vacant_key();
+        let mut codes = Vec::with_capacity(subscribe.filter_count().min(1024));
+        let mut missing = 0;
+        for requested in subscribe.filters() {
+            let identifier = subscribe.subscription_id.unwrap_or(0);
+            let granted = self.subscribe_one(cx, index, session, &requested, identifier, token)?;
+            missing += u32::from(granted.joining);
+            codes.push(self.suback_code(cx, index, &requested, granted.reason));
+        }
+        let record = self.subscription_record(session);
+        let packet_id = subscribe.packet_id;
+        if missing > 0 {
+            let connection = self.connections.id_of(index);
+            let pending = PendingSubAck { connection, packet_id, codes, record, missing };
+            self.pending_subacks.insert(pending);
+        } else {
+            let version = self.connections.at(index).version;
+            self.answer(cx, index, record, false, |out| {
+                SubAck::new(packet_id, &codes).encode(version, out);
+            });
+        }
+        Ok(())
+    }
+
+    /// A share group knows its member now; the last answer sends the SUBACK.
+    pub(crate) fn joined<N: Node>(&mut self, cx: &mut Cx<'_, N>, token: usize) {
+        let Some(pending) = self.pending_subacks.get_mut(token) else { return };
+        pending.missing -= 1;
+        if pending.missing > 0 {
+            return;
+        }
+        let pending = self.pending_subacks.remove(token);
+        if self.connections.get(pending.connection).is_none_or(|found| found.session().is_none()) {
+            return;
+        }
+        let index = pending.connection.index;
+        let version = self.connections.at(index).version;
+        self.answer(cx, index, pending.record, false, |out| {
+            SubAck::new(pending.packet_id, &pending.codes).encode(version, out);
+        });
+    }
+
+    /// UNSUBSCRIBE [MQTT-3.10.4-4], [MQTT-3.10.4-6].
+    pub(crate) fn unsubscribe_received<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        unsubscribe: &Unsubscribe<'_>,
+    ) -> Result<(), PacketError> {
+        let Some(session) = self.connections.at(index).session() else { return Ok(()) };
+        self.check_user_properties(unsubscribe.user_properties)?;
+        let mut codes = Vec::new();
+        for filter in unsubscribe.filters() {
+            let existed = self.unsubscribe_one(cx, session, filter);
+            let code =
+                if existed { ReasonCode::Success } else { ReasonCode::NoSubscriptionExisted };
+            codes.push(code.code());
+        }
+        let record = self.subscription_record(session);
+        let version = self.connections.at(index).version;
+        let packet_id = unsubscribe.packet_id;
+        self.answer(cx, index, record, false, |out| {
+            UnsubAck::new(packet_id, &codes).encode(version, out);
+        });
+        Ok(())
+    }
+
+    /// What SUBACK and UNSUBACK of a session wait for.
+    fn subscription_record(&mut self, session: u32) -> RecordNumber {
+        match self.sessions.at(session).is_persistent() {
+            true => self.records.last(),
+            false => RecordNumber(0),
+        }
+    }
+
+    fn subscribe_one<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        session: u32,
+        requested: &SubscribeFilter<'_>,
+        subscription_id: u32,
+        token: usize,
+    ) -> Result<Granted, PacketError> {
+        let Ok(parsed) = SubscriptionFilter::parse(requested.filter) else {
+            // [MQTT-4.7.1-1], [MQTT-4.7.1-2], [MQTT-4.8.2-1], [MQTT-4.8.2-2]
+            return Ok(Granted::refused(ReasonCode::TopicFilterInvalid));
+        };
+        if self.check_topic_text(requested.filter).is_err() {
+            return Ok(Granted::refused(ReasonCode::TopicFilterInvalid));
+        }
+        let listener = std::sync::Arc::clone(&self.connections.at(index).listener);
+        if parsed.filter.has_wildcard() && !listener.wildcard_subscription_available {
+            return Ok(Granted::refused(ReasonCode::WildcardSubscriptionsNotSupported));
+        }
+        if parsed.share_name.is_some() && !listener.shared_subscription_available {
+            return Ok(Granted::refused(ReasonCode::SharedSubscriptionsNotSupported));
+        }
+        let qos = requested.options.qos.min(listener.maximum_qos);
+        let known = self.has_subscription(session, requested.filter, parsed.share_name.is_some());
+        let count = self.sessions.at(session).subscriptions.len();
+        if !known && count >= self.settings.limits.subscriptions_per_client as usize {
+            return Ok(Granted::refused(ReasonCode::QuotaExceeded));
+        }
+        self.record_subscription(cx, session, requested, qos, subscription_id);
+        let reason = granted(qos);
+        if parsed.share_name.is_some() {
+            self.join_group(cx, session, requested, qos, subscription_id, token);
+            return Ok(Granted { reason, joining: true });
+        }
+        let bridge = self.connections.at(index).flags.bridge;
+        let v5 = self.connections.at(index).version.is_v5();
+        let subscriber = Subscriber {
+            target: Target::session(session),
+            subscription_id,
+            qos,
+            no_local: requested.options.no_local,
+            retain_as_published: requested.options.retain_as_published || bridge,
+            durable: self.sessions.at(session).is_persistent() && qos > QoS::AtMostOnce,
+        };
+        self.index_subscriber(cx, parsed.filter.as_str(), subscriber);
+        let wants_retained = match requested.options.retain_handling {
+            // 3.1 and 3.1.1 always send them [MQTT-3.1.1/3.8.4-3].
+            _ if !v5 => true,
+            RetainHandling::SendAtSubscribe => true,
+            RetainHandling::SendIfNew => !known,
+            RetainHandling::DoNotSend => false,
+        };
+        if wants_retained {
+            self.owe_retained(session, parsed.filter.as_str(), qos, subscription_id);
+        }
+        Ok(Granted { reason, joining: false })
+    }
+
+    fn record_subscription<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        session: u32,
+        requested: &SubscribeFilter<'_>,
+        qos: QoS,
+        subscription_id: u32,
+    ) {
+        let state = self.sessions.at(session);
+        if !state.is_persistent() {
+            return;
+        }
+        let epoch = state.epoch;
+        let options = u8::from(requested.options.no_local)
+            | u8::from(requested.options.retain_as_published) << 1;
+        let filter = requested.filter.into();
+        self.append(cx, Record::Subscribed { epoch, filter, qos, options, subscription_id });
+    }
+
+    /// The byte that answers a filter; refusals are events.
+    fn suback_code<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        requested: &SubscribeFilter<'_>,
+        reason: ReasonCode,
+    ) -> u8 {
+        if !reason.is_error() {
+            return reason.code();
+        }
+        if self.settings.events.connections {
+            let connection = self.connections.at(index);
+            let client_id = match connection.session() {
+                Some(session) => self.sessions.at(session).client_id.to_string(),
+                None => String::new(),
+            };
+            let filter = requested.filter.to_owned();
+            let why = reason.name();
+            cx.effects.events.push(Event::SubscribeRefused { client_id, filter, reason, why });
+        }
+        if self.connections.at(index).version.is_v5() { reason.code() } else { 0x80 }
+    }
+
+    fn has_subscription(&mut self, session: u32, filter: &str, shared: bool) -> bool {
+        let subscriptions = &self.sessions.at(session).subscriptions;
+        if shared {
+            return subscriptions.shared.iter().any(|member| *member.filter == *filter);
+        }
+        self.tree.find(filter).is_some_and(|node| subscriptions.slot(node).is_some())
+    }
+
+    /// Enters a subscriber, replacing its subscription to the same filter [MQTT-3.8.4-3].
+    pub(crate) fn index_subscriber<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        filter: &str,
+        subscriber: Subscriber,
+    ) -> NodeKey {
+        let (node, subscribers) = self.tree.entry(filter, Subscribers::default);
+        let before = subscribers.class();
+        let slot = match subscriber.target.as_session() {
+            Some(session) => self.sessions.at(session).subscriptions.slot(node),
+            None => None,
+        };
+        subscribers.durable += u32::from(subscriber.durable);
+        match slot {
+            Some(slot) => {
+                let place = &mut subscribers.list[slot as usize];
+                subscribers.durable -= u32::from(place.durable);
+                *place = subscriber;
+            }
+            None => {
+                let slot = subscribers.list.len() as u32;
+                subscribers.list.push(subscriber);
+                if let Some(session) = subscriber.target.as_session() {
+                    self.sessions.at(session).subscriptions.set_slot(node, slot);
+                }
+            }
+        }
+        let class = subscribers.class();
+        self.interest_changed(cx, filter, before, class);
+        node
+    }
+
+    /// Takes a subscriber out of the index.
+    pub(crate) fn unindex_subscriber<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        node: NodeKey,
+        target: Target,
+    ) {
+        let filter = self.tree.filter(node);
+        let Some(subscribers) = self.tree.get_mut(node) else { return };
+        let before = subscribers.class();
+        let slot = match target.as_session() {
+            Some(session) => self.sessions.at(session).subscriptions.slot(node),
+            None => subscribers.list.iter().position(|s| s.target == target).map(|s| s as u32),
+        };
+        let Some(slot) = slot else { return };
+        let gone = subscribers.list.swap_remove(slot as usize);
+        subscribers.durable -= u32::from(gone.durable);
+        if let Some(moved) = subscribers.list.get(slot as usize)
+            && let Some(session) = moved.target.as_session()
+        {
+            self.sessions.at(session).subscriptions.set_slot(node, slot);
+        }
+        if let Some(session) = target.as_session() {
+            self.sessions.at(session).subscriptions.forget(node);
+        }
+        let class = subscribers.class();
+        if subscribers.list.is_empty() {
+            self.tree.remove(node);
+        }
+        self.interest_changed(cx, &filter, before, class);
+    }
+
+    /// The index has changed: routes are computed anew, and the node is told if it has to know.
+    fn interest_changed<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        filter: &str,
+        before: InterestClass,
+        class: InterestClass,
+    ) {
+        self.epochs.raise(filter);
+        if before != class {
+            let shard = self.id;
+            cx.node.change_interest(|interest| interest.set(shard, filter, class));
+        }
+    }
+
+    /// The session outlives its connection from now on, or no longer: so do its subscriptions.
+    pub(crate) fn reclassify_subscriptions<N: Node>(&mut self, cx: &mut Cx<'_, N>, session: u32) {
+        let durable = self.sessions.at(session).is_persistent();
+        let own = self.sessions.at(session).subscriptions.own.clone();
+        for (node, _) in own {
+            self.set_durable(cx, node, Target::session(session), durable);
+        }
+    }
+
+    /// Changes whether a subscriber counts as durable.
+    pub(crate) fn set_durable<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        node: NodeKey,
+        target: Target,
+        durable: bool,
+    ) {
+        let Some(subscribers) = self.tree.get_mut(node) else { return };
+        let before = subscribers.class();
+        let Some(place) = subscribers.list.iter_mut().find(|found| found.target == target) else {
+            return;
+        };
+        let durable = durable && place.qos > QoS::AtMostOnce;
+        if place.durable == durable {
+            return;
+        }
+        place.durable = durable;
+        match durable {
+            true => subscribers.durable += 1,
+            false => subscribers.durable -= 1,
+        }
+        let class = subscribers.class();
+        let filter = self.tree.filter(node);
+        self.interest_changed(cx, &filter, before, class);
+    }
+
+    fn unsubscribe_one<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        session: u32,
+        filter: &str,
+    ) -> bool {
+        let existed = if filter.starts_with("$share/") {
+            self.leave_group(cx, session, filter)
+        } else {
+            match self.tree.find(filter) {
+                Some(node) if self.sessions.at(session).subscriptions.slot(node).is_some() => {
+                    self.unindex_subscriber(cx, node, Target::session(session));
+                    true
+                }
+                _ => false,
+            }
+        };
+        let state = self.sessions.at(session);
+        if let Some(pending) = &mut state.retained_pending {
+            pending.cursors.retain(|cursor| *cursor.filter != *filter);
+        }
+        if existed && state.is_persistent() {
+            let epoch = state.epoch;
+            self.append(cx, Record::Unsubscribed { epoch, filter: filter.into() });
+        }
+        existed
+    }
+
+    /// Ends all subscriptions of a session.
+    pub(crate) fn unsubscribe_all<N: Node>(&mut self, cx: &mut Cx<'_, N>, session: u32) {
+        let own = self.sessions.at(session).subscriptions.own.clone();
+        for (node, _) in own {
+            self.unindex_subscriber(cx, node, Target::session(session));
+        }
+        let shared = core::mem::take(&mut self.sessions.at(session).subscriptions.shared);
+        for member in &shared {
+            self.send_leave(cx, session, member);
+        }
+        self.sessions.at(session).retained_pending = None;
+    }
+
+    /// Notes that a session is owed the retained messages of a filter.
+    fn owe_retained(&mut self, session: u32, filter: &str, qos: QoS, subscription_id: u32) {
+        let state = self.sessions.at(session);
+        let pending = state.retained_pending.get_or_insert_default();
+        // A subscription made again begins again; the cursor it replaces is of no use any more.
+        pending.cursors.retain(|cursor| *cursor.filter != *filter);
+        let filter = filter.into();
+        pending.cursors.push_back(RetainedCursor { filter, after: None, qos, subscription_id });
+        self.queue_retained(session);
+    }
+
+    /// Puts a session on the list of those that have retained messages to be read.
+    pub(crate) fn queue_retained(&mut self, session: u32) {
+        let id = self.sessions.id_of(session);
+        let state = self.sessions.at(session);
+        if state.retained_pending.is_some() && !state.retained_queued {
+            state.retained_queued = true;
+            self.retained_queue.push_back(id);
+        }
+    }
+
+    /// Reads one page for one session; false if nothing is to be read.
+    pub(crate) fn read_retained_page<N: Node>(&mut self, cx: &mut Cx<'_, N>) -> bool {
+        let Some(id) = self.retained_queue.pop_front() else { return false };
+        let Some(index) = self.live_session(id) else { return true };
+        self.sessions.at(index).retained_queued = false;
+        if !self.wants_retained_page(index) {
+            // Goes on when output has drained, acknowledgements have come, or the client is back.
+            return true;
+        }
+        let state = self.sessions.at(index);
+        let tenant = state.tenant;
+        let Some(pending) = &mut state.retained_pending else { return true };
+        let Some(mut cursor) = pending.cursors.pop_front() else {
+            state.retained_pending = None;
+            return true;
+        };
+        let after = cursor.after.as_deref();
+        let page = cx.node.retained(|store| {
+            store.page(tenant, &cursor.filter, after, RETAINED_PAGE, cx.now.mono_ms)
+        });
+        for message in &page.messages {
+            let mut ids = SubscriptionIds::new();
+            if cursor.subscription_id != 0 {
+                ids.push(cursor.subscription_id);
+            }
+            self.deliver_retained(cx, index, message, cursor.qos, ids);
+        }
+        let state = self.sessions.at(index);
+        let pending = state.retained_pending.get_or_insert_default();
+        if page.next.is_some() {
+            cursor.after = page.next;
+            pending.cursors.push_front(cursor);
+        }
+        if pending.cursors.is_empty() {
+            state.retained_pending = None;
+        }
+        self.queue_retained(index);
+        true
+    }
+
+    /// The client is there, its SUBACK is out, and it has room for more.
+    fn wants_retained_page(&mut self, index: u32) -> bool {
+        let output_max = self.settings.limits.output_bytes as usize / 4;
+        let state = self.sessions.at(index);
+        let backlog = state.outbound.queue.len() + state.outbound.in_flight.len();
+        let Some(connection) = state.connection else { return false };
+        let connection = self.connections.at(connection);
+        backlog < RETAINED_BACKLOG
+            && connection.answers_gated == 0
+            && connection.output_len() < output_max
+    }
+}
+
+fn granted(qos: QoS) -> ReasonCode {
+    match qos {
+        QoS::AtMostOnce => ReasonCode::Success,
+        QoS::AtLeastOnce => ReasonCode::GrantedQoS1,
+        QoS::ExactlyOnce => ReasonCode::GrantedQoS2,
+    }
+}

@@ -1,0 +1,95 @@
+//! Wills: when a client's Will Message is published (MQTT 5 section 3.1.2.5).
+
+use martlet_codec::{QoS, Will};
+
+use crate::id::MessageId;
+use crate::message::Publication;
+use crate::node::{Cx, Node};
+use crate::shard::Shard;
+use crate::timer::Timer;
+
+/// A Will, kept from CONNECT until it is sent or not needed any more.
+#[derive(Debug, Clone)]
+pub struct StoredWill {
+    topic: Box<str>,
+    payload: Box<[u8]>,
+    forwarded: Box<[u8]>,
+    qos: QoS,
+    retain: bool,
+    message_expiry_secs: Option<u32>,
+    /// Will Delay Interval, seconds.
+    pub(crate) delay_secs: u32,
+}
+
+impl StoredWill {
+    /// Keeps the Will of a CONNECT, its delay bounded by `delay_max_secs`.
+    pub(crate) fn new(will: &Will<'_>, delay_max_secs: u32) -> Self {
+        let mut forwarded = Vec::new();
+        will.properties.encode_forwarded(&mut forwarded);
+        Self {
+            topic: will.topic.into(),
+            payload: will.payload.into(),
+            forwarded: forwarded.into(),
+            qos: will.qos,
+            retain: will.retain,
+            message_expiry_secs: will.properties.message_expiry_secs,
+            delay_secs: will.delay_secs.unwrap_or(0).min(delay_max_secs),
+        }
+    }
+}
+
+impl Shard {
+    /// The connection of a session was lost, not ended by its client: the Will is due after its
+    /// delay or when the session ends, whichever comes first [MQTT-3.1.2-8], [MQTT-3.1.3-9].
+    pub(crate) fn will_after_loss<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) {
+        let session = self.sessions.at(index);
+        let Some(will) = &session.will else { return };
+        let delay_secs = will.delay_secs.min(session.expiry_secs);
+        if delay_secs == 0 {
+            self.send_will(cx, index);
+        } else {
+            let due_ms = cx.now.mono_ms + u64::from(delay_secs) * 1000;
+            let id = self.sessions.id_of(index);
+            self.sessions.at(index).will_timer =
+                Some(self.wheel.arm(due_ms, Timer::WillDelay(id)));
+        }
+    }
+
+    /// The Will is not needed any more: the client has said goodbye, or is back in time.
+    pub(crate) fn discard_will(&mut self, index: u32) {
+        let session = self.sessions.at(index);
+        session.will = None;
+        if let Some(timer) = session.will_timer.take() {
+            self.wheel.cancel(timer);
+        }
+    }
+
+    /// Publishes the Will of a session, if one is left.
+    pub(crate) fn send_will<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) {
+        let session = self.sessions.at(index);
+        let Some(will) = session.will.take() else { return };
+        let tenant = session.tenant;
+        if let Some(timer) = session.will_timer.take() {
+            self.wheel.cancel(timer);
+        }
+        let publisher = self.address_of(index);
+        let now = cx.now;
+        let id: MessageId = self.next_message_id();
+        let publication = Publication {
+            id,
+            tenant,
+            publisher: Some(publisher),
+            topic: &will.topic,
+            forwarded: &will.forwarded,
+            payload: &will.payload,
+            qos: will.qos,
+            retain: will.retain,
+            received_wall_ms: now.wall_ms,
+            expires_at_ms: crate::route::expires_at(now.mono_ms, will.message_expiry_secs),
+            received_mono_ms: now.mono_ms,
+        };
+        self.counters.wills_sent += 1;
+        // A full retained store drops the retaining, not the Will.
+        self.route(cx, publication, None, None);
+    }
+}

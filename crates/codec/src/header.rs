@@ -1,0 +1,130 @@
+//! The Fixed Header of a Control Packet: type, flags, Remaining Length.
+//!
+//! Refuses what no version allows as soon as the byte that shows it is there; what only some
+//! versions allow is left to [`FixedHeader::check_version`], since the version is known only after
+//! CONNECT. Knows nothing of packet size limits. MQTT 5.0 §2.1, §1.5.5.
+
+use crate::error::DecodeError;
+use crate::packet_type::PacketType;
+use crate::version::ProtocolVersion;
+
+/// The highest Remaining Length that four bytes can carry: 268,435,455.
+pub const MAX_REMAINING_LEN: u32 = 268_435_455;
+
+/// A decoded Fixed Header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FixedHeader {
+    /// The type of the packet.
+    pub packet_type: PacketType,
+    /// The lower four bits of the first byte.
+    pub flags: u8,
+    /// Bytes that follow the header, at most [`MAX_REMAINING_LEN`].
+    pub remaining_len: u32,
+    /// Bytes of the header itself, 2 to 5.
+    pub header_len: u8,
+    /// Whether the Remaining Length took no more bytes than needed.
+    pub minimal: bool,
+}
+
+impl FixedHeader {
+    /// Bytes of the whole packet, header included.
+    #[inline]
+    pub fn packet_len(&self) -> usize {
+        usize::from(self.header_len) + self.remaining_len as usize
+    }
+
+    /// Checks what depends on the version of the connection.
+    ///
+    /// # Errors
+    /// A non-minimal Remaining Length on 5.0, AUTH before 5.0, and the DUP flag of PUBREL,
+    /// SUBSCRIBE and UNSUBSCRIBE, which only MQTT 3.1 has.
+    #[inline]
+    pub fn check_version(&self, version: ProtocolVersion) -> Result<(), DecodeError> {
+        if !self.minimal && version.is_v5() {
+            return Err(DecodeError::malformed(
+                "Remaining Length takes more bytes than needed",
+                "MQTT-1.5.5-1",
+            ));
+        }
+        match self.packet_type {
+            PacketType::Publish => Ok(()),
+            PacketType::Auth if !version.is_v5() => Err(DecodeError::malformed(
+                "packet type 15 is reserved before MQTT 5.0",
+                "MQTT-3.1.1/2.2.1",
+            )),
+            packet_type
+                if self.flags != packet_type.reserved_flags()
+                    && version != ProtocolVersion::V31 =>
+            {
+                Err(wrong_flags(packet_type))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Decodes the Fixed Header at the beginning of `bytes`; `None` if more bytes are needed.
+///
+/// # Errors
+/// With the first byte alone: packet type 0, wrong reserved flags, QoS 3 of a PUBLISH. Later: a
+/// Remaining Length of more than four bytes.
+#[inline]
+pub fn decode_fixed_header(bytes: &[u8]) -> Result<Option<FixedHeader>, DecodeError> {
+    let Some(&first) = bytes.first() else {
+        return Ok(None);
+    };
+    let flags = first & 0x0F;
+    let Some(packet_type) = PacketType::from_u8(first >> 4) else {
+        return Err(DecodeError::malformed("packet type 0 is reserved", ""));
+    };
+    check_flags(packet_type, flags)?;
+    let mut remaining_len = 0u32;
+    for index in 0..4u8 {
+        let Some(&byte) = bytes.get(usize::from(index) + 1) else {
+            return Ok(None);
+        };
+        remaining_len |= u32::from(byte & 0x7F) << (7 * index);
+        if byte & 0x80 == 0 {
+            return Ok(Some(FixedHeader {
+                packet_type,
+                flags,
+                remaining_len,
+                header_len: index + 2,
+                minimal: index == 0 || byte != 0,
+            }));
+        }
+    }
+    Err(DecodeError::malformed(
+        "Remaining Length of more than four bytes",
+        "MQTT-1.5.5-1",
+    ))
+}
+
+#[inline]
+fn check_flags(packet_type: PacketType, flags: u8) -> Result<(), DecodeError> {
+    if packet_type == PacketType::Publish {
+        if flags & 0b0110 == 0b0110 {
+            return Err(DecodeError::malformed("PUBLISH with QoS 3", "MQTT-3.3.1-4"));
+        }
+        return Ok(());
+    }
+    let reserved = packet_type.reserved_flags();
+    // MQTT 3.1 §2.1 knows a DUP flag for PUBREL, SUBSCRIBE and UNSUBSCRIBE.
+    if flags != reserved && (reserved == 0 || flags != reserved | 0b1000) {
+        return Err(wrong_flags(packet_type));
+    }
+    Ok(())
+}
+
+#[cold]
+fn wrong_flags(packet_type: PacketType) -> DecodeError {
+    let statement = match packet_type {
+        PacketType::PubRel => "MQTT-3.6.1-1",
+        PacketType::Subscribe => "MQTT-3.8.1-1",
+        PacketType::Unsubscribe => "MQTT-3.10.1-1",
+        PacketType::Disconnect => "MQTT-3.14.1-1",
+        PacketType::Auth => "MQTT-3.15.1-1",
+        _ => "MQTT-2.1.3-1",
+    };
+    DecodeError::malformed("reserved flags of the Fixed Header are wrong", statement)
+}

@@ -1,0 +1,150 @@
+//! PUBACK, PUBREC, PUBREL and PUBCOMP, which have one layout.
+//!
+//! Knows the layout and which reason codes belong to which; not which acknowledgement is expected.
+//! MQTT 5.0 §3.4 to §3.7.
+
+use super::decode_reason;
+use crate::error::DecodeError;
+use crate::packet_id::PacketId;
+use crate::packet_type::PacketType;
+use crate::primitive::{self, Reader};
+use crate::property::{Owner, UserProperties, decode_reason_properties, put_reason_properties};
+use crate::reason::ReasonCode;
+use crate::version::ProtocolVersion;
+
+/// Which of the four acknowledgements of a PUBLISH.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum AckKind {
+    /// PUBACK, the answer to QoS 1.
+    PubAck,
+    /// PUBREC, the first answer to QoS 2.
+    PubRec,
+    /// PUBREL, the answer to PUBREC.
+    PubRel,
+    /// PUBCOMP, the answer to PUBREL.
+    PubComp,
+}
+
+impl AckKind {
+    /// The packet type.
+    #[inline]
+    pub const fn packet_type(self) -> PacketType {
+        match self {
+            Self::PubAck => PacketType::PubAck,
+            Self::PubRec => PacketType::PubRec,
+            Self::PubRel => PacketType::PubRel,
+            Self::PubComp => PacketType::PubComp,
+        }
+    }
+
+    /// The statement that says which reason codes it may carry.
+    const fn reason_statement(self) -> &'static str {
+        match self {
+            Self::PubAck => "MQTT-3.4.2-1",
+            Self::PubRec => "MQTT-3.5.2-1",
+            Self::PubRel => "MQTT-3.6.2-1",
+            Self::PubComp => "MQTT-3.7.2-1",
+        }
+    }
+}
+
+/// The contents of a PUBACK, PUBREC, PUBREL or PUBCOMP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ack<'a> {
+    /// The Packet Identifier of the PUBLISH.
+    pub packet_id: PacketId,
+    /// The reason code; `Success` before 5.0.
+    pub reason: ReasonCode,
+    /// Reason String, 5.0 only.
+    pub reason_string: Option<&'a str>,
+    /// User Properties, 5.0 only.
+    pub user_properties: UserProperties<'a>,
+}
+
+impl<'a> Ack<'a> {
+    /// An acknowledgement without properties.
+    #[inline]
+    pub fn new(packet_id: PacketId, reason: ReasonCode) -> Self {
+        Self {
+            packet_id,
+            reason,
+            reason_string: None,
+            user_properties: UserProperties::default(),
+        }
+    }
+
+    /// Decodes the bytes after the Fixed Header.
+    ///
+    /// # Errors
+    /// Malformed: a wrong length, Packet Identifier 0. Protocol Error: a reason code or property
+    /// that the packet does not have.
+    #[inline]
+    pub fn decode(
+        kind: AckKind,
+        body: &'a [u8],
+        version: ProtocolVersion,
+    ) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(body);
+        let packet_id = reader.packet_id()?;
+        let mut ack = Self::new(packet_id, ReasonCode::Success);
+        // The reason code may be left out, the properties too (§3.4.2.1, §3.4.2.2.1).
+        if !version.is_v5() || reader.is_empty() {
+            reader.finish()?;
+            return Ok(ack);
+        }
+        ack.reason = decode_reason(reader.u8()?, kind.packet_type(), kind.reason_statement())?;
+        if !reader.is_empty() {
+            (ack.reason_string, ack.user_properties) =
+                decode_reason_properties(&mut reader, Owner::ACK)?;
+            reader.finish()?;
+        }
+        Ok(ack)
+    }
+
+    /// Bytes that [`Self::encode`] appends.
+    pub fn encoded_len(&self, version: ProtocolVersion) -> usize {
+        if self.is_short(version) {
+            return 4;
+        }
+        if !self.has_properties() {
+            return 5;
+        }
+        let mut properties_len = self.reason_string.map_or(0, |text| 3 + text.len());
+        for (key, value) in self.user_properties.iter() {
+            properties_len += 5 + key.len() + value.len();
+        }
+        let remaining_len = 3 + varint_len(properties_len) + properties_len;
+        1 + varint_len(remaining_len) + remaining_len
+    }
+
+    /// Appends the packet in the shortest form.
+    #[inline]
+    pub fn encode(&self, kind: AckKind, version: ProtocolVersion, out: &mut Vec<u8>) {
+        let packet_type = kind.packet_type();
+        let first = packet_type.first_byte(packet_type.reserved_flags());
+        let [high, low] = self.packet_id.get().to_be_bytes();
+        if self.is_short(version) {
+            out.extend_from_slice(&[first, 2, high, low]);
+        } else if !self.has_properties() {
+            out.extend_from_slice(&[first, 3, high, low, self.reason.code()]);
+        } else {
+            out.push(first);
+            primitive::put_with_length(out, |out| {
+                out.extend_from_slice(&[high, low, self.reason.code()]);
+                put_reason_properties(out, self.reason_string, self.user_properties);
+            });
+        }
+    }
+
+    fn has_properties(&self) -> bool {
+        self.reason_string.is_some() || !self.user_properties.is_empty()
+    }
+
+    fn is_short(&self, version: ProtocolVersion) -> bool {
+        !version.is_v5() || (self.reason == ReasonCode::Success && !self.has_properties())
+    }
+}
+
+fn varint_len(len: usize) -> usize {
+    primitive::varint_len(u32::try_from(len).unwrap_or(u32::MAX))
+}

@@ -1,0 +1,216 @@
+//! The walk over one packet's properties, and the writing of single ones.
+//!
+//! Knows lengths, identifiers, owners and repetition; not what a value means for a connection.
+//! MQTT 5.0 §2.2.2.
+
+use super::id::{Owner, PropertyId};
+use super::user::{UserProperties, encode_user_property};
+use crate::error::DecodeError;
+use crate::primitive::{self, Reader};
+
+/// The properties of one packet while they are read.
+pub(crate) struct Block<'a> {
+    raw: &'a [u8],
+    reader: Reader<'a>,
+    owner: Owner,
+    /// One bit per identifier that has occurred; the highest identifier is 0x2A.
+    seen: u64,
+    user_count: u32,
+}
+
+impl<'a> Block<'a> {
+    /// Takes the property length and the properties from a packet's body.
+    #[inline]
+    pub(crate) fn take(body: &mut Reader<'a>, owner: Owner) -> Result<Self, DecodeError> {
+        let len = body.varint()?;
+        let raw = body.take(len as usize)?;
+        Ok(Self {
+            raw,
+            reader: Reader::new(raw),
+            owner,
+            seen: 0,
+            user_count: 0,
+        })
+    }
+
+    /// The properties without their length.
+    #[inline]
+    pub(crate) fn raw(&self) -> &'a [u8] {
+        self.raw
+    }
+
+    /// The identifier of the next property, which the caller then reads; User Properties are read
+    /// here and left out.
+    #[inline]
+    pub(crate) fn next_id(&mut self) -> Result<Option<PropertyId>, DecodeError> {
+        while !self.reader.is_empty() {
+            let id = self.reader.varint()?;
+            let id = u8::try_from(id)
+                .ok()
+                .and_then(PropertyId::from_u8)
+                .ok_or_else(|| DecodeError::malformed("unknown property", "MQTT-2.2.2-2"))?;
+            if !id.owners().contains(self.owner) {
+                return Err(DecodeError::protocol(
+                    "property is not allowed in this packet",
+                    "",
+                ));
+            }
+            if id == PropertyId::UserProperty {
+                self.reader.string()?;
+                self.reader.string()?;
+                self.user_count += 1;
+                continue;
+            }
+            let bit = 1u64 << id.value();
+            let may_repeat =
+                id == PropertyId::SubscriptionIdentifier && self.owner == Owner::PUBLISH;
+            if self.seen & bit != 0 && !may_repeat {
+                return Err(DecodeError::protocol("property occurs twice", ""));
+            }
+            self.seen |= bit;
+            return Ok(Some(id));
+        }
+        Ok(None)
+    }
+
+    /// The value of the property that was last named.
+    #[inline]
+    pub(crate) fn value(&mut self) -> &mut Reader<'a> {
+        &mut self.reader
+    }
+
+    /// Reads a byte that is 0 or 1.
+    #[inline]
+    pub(crate) fn bool(&mut self) -> Result<bool, DecodeError> {
+        match self.reader.u8()? {
+            0 => Ok(false),
+            1 => Ok(true),
+            _ => Err(DecodeError::protocol("property is neither 0 nor 1", "")),
+        }
+    }
+
+    /// The User Properties read so far.
+    #[inline]
+    pub(crate) fn user_properties(&self) -> UserProperties<'a> {
+        if self.user_count == 0 {
+            return UserProperties::default();
+        }
+        UserProperties::from_block(self.raw, self.user_count)
+    }
+
+    /// An identifier that [`PropertyId::owners`] lists but the packet's reader does not know.
+    #[cold]
+    pub(crate) fn not_allowed() -> DecodeError {
+        DecodeError::protocol("property is not allowed in this packet", "")
+    }
+}
+
+/// Passes over the value of a property.
+pub(crate) fn skip_value(reader: &mut Reader<'_>, id: PropertyId) -> Result<(), DecodeError> {
+    use PropertyId as P;
+    match id {
+        P::PayloadFormatIndicator
+        | P::RequestProblemInformation
+        | P::RequestResponseInformation
+        | P::MaximumQoS
+        | P::RetainAvailable
+        | P::WildcardSubscriptionAvailable
+        | P::SubscriptionIdentifierAvailable
+        | P::SharedSubscriptionAvailable => reader.u8().map(drop),
+        P::ServerKeepAlive | P::ReceiveMaximum | P::TopicAliasMaximum | P::TopicAlias => {
+            reader.u16().map(drop)
+        }
+        P::MessageExpiryInterval
+        | P::SessionExpiryInterval
+        | P::WillDelayInterval
+        | P::MaximumPacketSize => reader.u32().map(drop),
+        P::SubscriptionIdentifier => reader.varint().map(drop),
+        P::ContentType
+        | P::ResponseTopic
+        | P::CorrelationData
+        | P::AssignedClientIdentifier
+        | P::AuthenticationMethod
+        | P::AuthenticationData
+        | P::ResponseInformation
+        | P::ServerReference
+        | P::ReasonString => reader.binary().map(drop),
+        P::UserProperty => {
+            reader.binary()?;
+            reader.binary().map(drop)
+        }
+    }
+}
+
+/// Reads the properties of a packet that has only a Reason String and User Properties.
+pub(crate) fn decode_reason_properties<'a>(
+    body: &mut Reader<'a>,
+    owner: Owner,
+) -> Result<(Option<&'a str>, UserProperties<'a>), DecodeError> {
+    let mut block = Block::take(body, owner)?;
+    let mut reason_string = None;
+    while let Some(id) = block.next_id()? {
+        match id {
+            PropertyId::ReasonString => reason_string = Some(block.value().string()?),
+            _ => return Err(Block::not_allowed()),
+        }
+    }
+    Ok((reason_string, block.user_properties()))
+}
+
+/// Appends the properties of a packet that has only a Reason String and User Properties.
+pub(crate) fn put_reason_properties(
+    out: &mut Vec<u8>,
+    reason_string: Option<&str>,
+    user_properties: UserProperties<'_>,
+) {
+    primitive::put_with_length(out, |out| {
+        put_string_property(out, PropertyId::ReasonString, reason_string);
+        user_properties.encode_into(out);
+    });
+}
+
+pub(crate) fn put_bool_property(out: &mut Vec<u8>, id: PropertyId, value: Option<bool>) {
+    if let Some(value) = value {
+        out.extend_from_slice(&[id.value(), u8::from(value)]);
+    }
+}
+
+pub(crate) fn put_u16_property(out: &mut Vec<u8>, id: PropertyId, value: Option<u16>) {
+    if let Some(value) = value {
+        out.push(id.value());
+        primitive::put_u16(out, value);
+    }
+}
+
+pub(crate) fn put_u32_property(out: &mut Vec<u8>, id: PropertyId, value: Option<u32>) {
+    if let Some(value) = value {
+        out.push(id.value());
+        primitive::put_u32(out, value);
+    }
+}
+
+pub(crate) fn put_varint_property(out: &mut Vec<u8>, id: PropertyId, value: u32) {
+    out.push(id.value());
+    primitive::put_varint(out, value);
+}
+
+pub(crate) fn put_string_property(out: &mut Vec<u8>, id: PropertyId, value: Option<&str>) {
+    if let Some(value) = value {
+        out.push(id.value());
+        primitive::put_string(out, value);
+    }
+}
+
+pub(crate) fn put_binary_property(out: &mut Vec<u8>, id: PropertyId, value: Option<&[u8]>) {
+    if let Some(value) = value {
+        out.push(id.value());
+        primitive::put_binary(out, value);
+    }
+}
+
+/// Appends each pair.
+pub(crate) fn put_user_properties(out: &mut Vec<u8>, user_properties: UserProperties<'_>) {
+    for (key, value) in user_properties.iter() {
+        encode_user_property(out, key, value);
+    }
+}

@@ -1,0 +1,50 @@
+//! The protocol version of a Network Connection, named by the CONNECT packet.
+//!
+//! Knows the three versions and their Protocol Levels; how a CONNECT spells them is the business
+//! of `packet::connect`. MQTT 5.0 §3.1.2.2, MQTT 3.1.1 §3.1.2.2, MQTT 3.1 §3.1.
+
+use std::fmt;
+
+/// A version of MQTT; the discriminant is the Protocol Level on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ProtocolVersion {
+    /// MQTT 3.1 ("MQIsdp", level 3).
+    V31 = 3,
+    /// MQTT 3.1.1 ("MQTT", level 4).
+    V311 = 4,
+    /// MQTT 5.0 ("MQTT", level 5).
+    V5 = 5,
+}
+
+impl ProtocolVersion {
+    /// Whether packets carry properties and reason codes.
+    #[inline]
+    pub const fn is_v5(self) -> bool {
+        matches!(self, Self::V5)
+    }
+
+    /// The Protocol Level: 3, 4 or 5.
+    pub const fn level(self) -> u8 {
+        self as u8
+    }
+
+    /// The version with this Protocol Level, if there is one.
+    pub const fn from_level(level: u8) -> Option<Self> {
+        match level {
+            3 => Some(Self::V31),
+            4 => Some(Self::V311),
+            5 => Some(Self::V5),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for ProtocolVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::V31 => "3.1",
+            Self::V311 => "3.1.1",
+            Self::V5 => "5.0",
+        })
+    }
+}
