@@ -7,9 +7,7 @@
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock};
 
-use martlet_broker::Node;
-use martlet_broker::interest::{EPOCH_BUCKETS, EpochKey, Epochs, Interest};
-use martlet_broker::retained::Retained;
+use martlet_broker::{EPOCH_BUCKETS, EpochKey, Epochs, Interest, Node, Retained};
 
 /// The node that the reactors of one process share.
 #[derive(Debug)]
@@ -129,8 +127,7 @@ impl PublishedEpochs {
 
 #[cfg(test)]
 mod tests {
-    use martlet_broker::ShardId;
-    use martlet_broker::interest::InterestClass;
+    use martlet_broker::{InterestClass, ShardId};
 
     use super::*;
 

@@ -1,10 +1,6 @@
 //! Mailboxes that are full, and the order in which their batches arrive.
 
-use std::sync::Arc;
-
-use martlet_broker::message::{MemoryGauge, Message, Publication};
-use martlet_broker::{MessageId, TenantId};
-use martlet_codec::QoS;
+use martlet_broker::MessageId;
 
 use super::*;
 use crate::poll::Poller;
@@ -13,21 +9,7 @@ const FROM: ShardId = ShardId(0);
 const TO: ShardId = ShardId(1);
 
 fn message(number: u64) -> ShardMessage {
-    let publication = Publication {
-        id: MessageId(number),
-        tenant: TenantId(0),
-        publisher: None,
-        topic: "t",
-        forwarded: &[],
-        payload: &[],
-        qos: QoS::AtMostOnce,
-        retain: false,
-        received_wall_ms: 0,
-        expires_at_ms: u64::MAX,
-        received_mono_ms: 0,
-    };
-    let gauge = Arc::new(MemoryGauge::default());
-    ShardMessage::Publish(Message::new(&publication, &mut Vec::new(), &gauge))
+    ShardMessage::Routed(MessageId(number))
 }
 
 struct Pair {
@@ -66,7 +48,7 @@ impl Pair {
         let batch = self.other.next_batch()?;
         assert_eq!(batch.from, FROM);
         let number = |message: &ShardMessage| match message {
-            ShardMessage::Publish(message) => message.id().0,
+            ShardMessage::Routed(id) => id.0,
             other => panic!("not sent: {other:?}"),
         };
         Some(batch.messages.iter().map(number).collect())

@@ -7,8 +7,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, bounded, unbounded};
-use martlet_broker::interest::SHARDS_MAX;
-use martlet_broker::{Command, Event, Report, ShardId};
+use martlet_broker::{Command, Event, Report, SHARDS_MAX, ShardId};
 
 use crate::clock::Clock;
 use crate::config::ReactorConfig;
@@ -25,6 +24,9 @@ const SHUTDOWN_LOOK: Duration = Duration::from_millis(5);
 
 /// Open files that connections of clients leave to others.
 const FILES_KEPT: u64 = 64;
+
+/// Sockets let in beyond the limit of connections, however low that is.
+const LOBBY_ROOM: u64 = 64;
 
 /// Why a node did not start.
 #[derive(Debug, thiserror::Error)]
@@ -65,7 +67,7 @@ pub fn start(mut config: ReactorConfig) -> Result<Running, StartError> {
     if config.threads == 0 || config.threads > usize::from(SHARDS_MAX) {
         return Err(StartError::Threads(config.threads));
     }
-    let connections_max = connections_max(
+    let sockets_max = sockets_max(
         config.settings.limits.connections,
         sys::raise_open_files_limit(),
     );
@@ -95,7 +97,7 @@ pub fn start(mut config: ReactorConfig) -> Result<Running, StartError> {
         mailboxes: Arc::clone(&mailboxes),
         entrances: config.listeners.iter().map(Entrance::new).collect(),
         sockets: Arc::new(SocketCount::default()),
-        connections_max,
+        sockets_max,
         events: events_in,
         reports: reports_in,
         batch_messages: config.batch_messages,
@@ -134,11 +136,14 @@ pub fn start(mut config: ReactorConfig) -> Result<Running, StartError> {
     Ok(running)
 }
 
-/// Connections that are let in: what the settings say, but always so few that files are left for
-/// all else the process does, above all for those who operate it.
-fn connections_max(setting: u32, open_files_max: Option<u64>) -> usize {
+/// Sockets of clients that are let in. Beyond the limit of connections there is room for some in
+/// the lobby, which the shard refuses in words, and for those that are being closed. But always
+/// so few that files are left for all else the process does.
+fn sockets_max(connections: u32, open_files_max: Option<u64>) -> usize {
+    let connections = u64::from(connections);
     let files = open_files_max.map_or(u64::MAX, |files| files - FILES_KEPT.min(files / 4));
-    usize::try_from(files.min(u64::from(setting))).unwrap_or(usize::MAX)
+    let sockets = connections + connections / 8 + LOBBY_ROOM;
+    usize::try_from(files.min(sockets)).unwrap_or(usize::MAX)
 }
 
 /// A running node. Dropping it ends the node at once; [`Running::shutdown`] does it in order.
@@ -239,9 +244,9 @@ mod tests {
 
     #[test]
     fn some_open_files_are_kept_from_connections() {
-        assert_eq!(connections_max(100, None), 100);
-        assert_eq!(connections_max(100, Some(1_000_000)), 100);
-        assert_eq!(connections_max(1_000_000, Some(1024)), 960);
-        assert_eq!(connections_max(1_000_000, Some(100)), 75);
+        assert_eq!(sockets_max(800, None), 964);
+        assert_eq!(sockets_max(800, Some(1_000_000)), 964);
+        assert_eq!(sockets_max(1_000_000, Some(1024)), 960);
+        assert_eq!(sockets_max(1_000_000, Some(100)), 75);
     }
 }

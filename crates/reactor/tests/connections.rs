@@ -308,16 +308,30 @@ fn acknowledgements_wait_for_the_store() {
 fn connections_beyond_the_limit_are_refused_until_there_is_room() {
     let mut settings = Settings::default();
     settings.limits.connections = 2;
-    let node = run(config(2, settings));
+    let node = run(config(1, settings));
     let first = node.tcp().connect("a");
     let _second = node.tcp().connect("b");
     let mut third = node.tcp();
-    third.try_send(&connect("c", 0x02, None));
+    third.send(&connect("c", 0x02, None));
+    third.expect(&[0x20, 2, 0, 3]);
     third.expect_closed();
-    assert_eq!(node.running.stats().refused, 1);
-    drop(first);
+    drop((first, third));
     node.await_connections(1);
     node.tcp().connect("d");
+}
+
+#[test]
+fn sockets_far_beyond_the_limit_are_closed_unheard() {
+    let mut settings = Settings::default();
+    settings.limits.connections = 2;
+    let node = run(config(2, settings));
+    let silent: Vec<Client> = (0..66).map(|_| node.tcp()).collect();
+    node.await_connections(66);
+    node.tcp().expect_closed();
+    assert_eq!(node.running.stats().refused, 1);
+    drop(silent);
+    node.await_connections(0);
+    node.tcp().connect("there is room again");
 }
 
 #[test]

@@ -54,7 +54,7 @@ pub(crate) struct Common {
     pub(crate) mailboxes: Arc<Mailboxes>,
     pub(crate) entrances: Arc<[Entrance]>,
     pub(crate) sockets: Arc<SocketCount>,
-    pub(crate) connections_max: usize,
+    pub(crate) sockets_max: usize,
     pub(crate) events: Sender<Event>,
     pub(crate) reports: Sender<Report>,
     pub(crate) batch_messages: usize,
@@ -112,7 +112,7 @@ pub(crate) struct Reactor {
     reports: Sender<Report>,
     counters: Arc<Counters>,
     socket_count: Arc<SocketCount>,
-    connections_max: usize,
+    sockets_max: usize,
     /// Emptied lists, to be filled again by the next tick.
     spare_keys: Vec<SocketKey>,
     spare_effects: Vec<ConnectionEffect>,
@@ -163,7 +163,7 @@ impl Reactor {
             reports: common.reports.clone(),
             counters,
             socket_count: Arc::clone(&common.sockets),
-            connections_max: common.connections_max,
+            sockets_max: common.sockets_max,
             spare_keys: Vec::new(),
             spare_effects: Vec::new(),
             stopped: false,
@@ -201,9 +201,7 @@ impl Reactor {
         {
             self.driver.call(|shard, cx| shard.advance(cx));
         }
-        if self.driver.shard.has_work() {
-            self.driver.call(|shard, cx| shard.work(cx));
-        }
+        self.driver.call(|shard, cx| shard.work(cx));
         self.end_overdue();
         self.carry_out();
     }
@@ -319,7 +317,7 @@ impl Reactor {
 
     /// Gives an accepted connection to the shard whose turn it is.
     fn deal_out(&mut self, stream: Stream, address: SocketAddr, listener: usize) {
-        if self.socket_count.get() >= self.connections_max {
+        if self.socket_count.get() >= self.sockets_max {
             self.counters.refused.add(1);
             return;
         }

@@ -151,7 +151,8 @@ impl Reactor {
             return;
         }
         let id = socket.id;
-        let output = if socket.carries_output() {
+        let carries_output = socket.carries_output();
+        let output = if carries_output {
             self.driver.shard.output(id)
         } else {
             &[]
@@ -170,7 +171,8 @@ impl Reactor {
             }
         };
         socket.blocked = wrote.blocked;
-        if wrote.taken > 0 {
+        // A kernel that takes nothing is news as well: from then on the output stalls.
+        if wrote.taken > 0 || wrote.blocked && carries_output {
             self.driver
                 .call(|shard, cx| shard.wrote(cx, id, wrote.taken));
         }
