@@ -64,7 +64,11 @@ impl Shard {
         {
             self.counters.sessions_taken_over += 1;
             let why = "the client connected again";
-            self.end_connection(cx, connection, Ending::told(ReasonCode::SessionTakenOver, why));
+            self.end_connection(
+                cx,
+                connection,
+                Ending::told(ReasonCode::SessionTakenOver, why),
+            );
         }
         let ceiling = self.settings.limits.session_expiry_max_secs;
         let expiry_secs = request.session_expiry_secs.min(ceiling);
@@ -89,14 +93,25 @@ impl Shard {
         let connack = self.encode_connack(index, &request, session_present, expiry_secs);
         self.report_connected(cx, index, session, session_present);
         let connection = self.connections.id_of(index);
-        self.gate_or_run(cx, record, Gated::Admit { connection, connack });
+        self.gate_or_run(
+            cx,
+            record,
+            Gated::Admit {
+                connection,
+                connack,
+            },
+        );
     }
 
     /// The CONNACK may go out: from here on the client is there.
     pub(crate) fn admit<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, connack: &[u8]) {
-        let Some(session) = self.connections.at(index).session() else { return };
+        let Some(session) = self.connections.at(index).session() else {
+            return;
+        };
         let connection = self.connections.at(index);
-        connection.output_mut(&mut self.pool).extend_from_slice(connack);
+        connection
+            .output_mut(&mut self.pool)
+            .extend_from_slice(connack);
         connection.flags.admitted = true;
         self.output_appended(cx, index);
         self.resume_outbound(session);
@@ -127,7 +142,8 @@ impl Shard {
             retained_pending: None,
             retained_queued: false,
         });
-        self.by_client.insert((request.tenant, request.client_id.clone()), session);
+        self.by_client
+            .insert((request.tenant, request.client_id.clone()), session);
         session
     }
 
@@ -176,10 +192,10 @@ impl Shard {
     ) {
         let keep_alive_secs = self.keep_alive_in_force(request.keep_alive_secs);
         let in_flight_max = self.settings.limits.in_flight.max(1);
-        let alias_max =
-            request.topic_alias_maximum.min(self.settings.limits.topic_alias_outbound);
-        let aliases =
-            (alias_max > 0).then(|| Box::new(TopicAliases::new(alias_max, &self.seed)));
+        let alias_max = request
+            .topic_alias_maximum
+            .min(self.settings.limits.topic_alias_outbound);
+        let aliases = (alias_max > 0).then(|| Box::new(TopicAliases::new(alias_max, &self.seed)));
         let owner = self.sessions.id_of(session);
         let connection = self.connections.at(index);
         connection.phase = Phase::Accepted(session);
@@ -241,8 +257,7 @@ impl Shard {
                 .then_some(expiry_secs),
             receive_maximum: NonZeroU16::new(limits.receive_maximum)
                 .filter(|maximum| maximum.get() != u16::MAX),
-            maximum_qos: (listener.maximum_qos < QoS::ExactlyOnce)
-                .then_some(listener.maximum_qos),
+            maximum_qos: (listener.maximum_qos < QoS::ExactlyOnce).then_some(listener.maximum_qos),
             retain_available: (!listener.retain_available).then_some(false),
             maximum_packet_size: NonZeroU32::new(limits.packet_bytes),
             assigned_client_id: request.assigned.then_some(&*request.client_id),
@@ -263,7 +278,12 @@ impl Shard {
             authentication_data: None,
         };
         let reason = ReasonCode::Success;
-        ConnAck { session_present, reason, properties }.encode(request.version, &mut out);
+        ConnAck {
+            session_present,
+            reason,
+            properties,
+        }
+        .encode(request.version, &mut out);
         out
     }
 

@@ -250,15 +250,22 @@ impl Connections {
         self.generation = self.generation.wrapping_add(1);
         connection.generation = self.generation;
         let index = self.slab.insert(connection) as u32;
-        ConnectionId { index, generation: self.generation }
+        ConnectionId {
+            index,
+            generation: self.generation,
+        }
     }
 
     pub(crate) fn get(&self, id: ConnectionId) -> Option<&Connection> {
-        self.slab.get(id.index as usize).filter(|found| found.generation == id.generation)
+        self.slab
+            .get(id.index as usize)
+            .filter(|found| found.generation == id.generation)
     }
 
     pub(crate) fn get_mut(&mut self, id: ConnectionId) -> Option<&mut Connection> {
-        self.slab.get_mut(id.index as usize).filter(|found| found.generation == id.generation)
+        self.slab
+            .get_mut(id.index as usize)
+            .filter(|found| found.generation == id.generation)
     }
 
     pub(crate) fn remove(&mut self, id: ConnectionId) -> Option<Connection> {
@@ -272,7 +279,10 @@ impl Connections {
     }
 
     pub(crate) fn id_of(&self, index: u32) -> ConnectionId {
-        ConnectionId { index, generation: self.slab[index as usize].generation }
+        ConnectionId {
+            index,
+            generation: self.slab[index as usize].generation,
+        }
     }
 
     pub(crate) fn ids(&self) -> Vec<ConnectionId> {
@@ -309,7 +319,9 @@ const KEPT: usize = 256;
 
 impl BufferPool {
     pub(crate) fn take(&mut self) -> Vec<u8> {
-        self.free.pop().unwrap_or_else(|| Vec::with_capacity(BUFFER_BYTES))
+        self.free
+            .pop()
+            .unwrap_or_else(|| Vec::with_capacity(BUFFER_BYTES))
     }
 
     pub(crate) fn put(&mut self, mut buffer: Vec<u8>) {

@@ -8,9 +8,9 @@ use crate::event::Event;
 use crate::event::Report;
 use crate::id::{ConnectionId, MessageId, ShardId};
 use crate::lobby::Guest;
+use crate::message::Message;
 use crate::record::Record;
 use crate::share::ShareMessage;
-use crate::message::Message;
 
 /// All effects of one tick. The driver empties it and hands it in again, so that a tick in steady
 /// state allocates nothing.
@@ -33,7 +33,10 @@ impl Effects {
     /// Room for a node of `shard_count` shards.
     pub fn new(shard_count: u16) -> Self {
         let batches = (0..shard_count).map(|_| Vec::new()).collect();
-        Self { batches, ..Self::default() }
+        Self {
+            batches,
+            ..Self::default()
+        }
     }
 
     /// Nothing is asked.

@@ -38,8 +38,8 @@ mod record;
 mod retained;
 mod route;
 mod session;
-mod share;
 mod shard;
+mod share;
 mod subscribe;
 mod timer;
 mod will;
@@ -49,9 +49,7 @@ pub use connect::ConnectRequest;
 pub use counters::{Accounting, Counters, DROP_REASONS, DropReason};
 pub use effect::{ConnectionEffect, Effects, ShardMessage};
 pub use event::{ClientInfo, Event, EventInterest, Report};
-pub use id::{
-    ConnectionId, MessageId, RecordNumber, SessionAddress, SessionId, ShardId, TenantId,
-};
+pub use id::{ConnectionId, MessageId, RecordNumber, SessionAddress, SessionId, ShardId, TenantId};
 pub use interest::{
     EPOCH_BUCKETS, EpochKey, EpochScope, Epochs, Interest, InterestClass, SHARDS_MAX, Wanted,
 };

@@ -62,7 +62,11 @@ pub(crate) enum Admission {
 
 impl Shard {
     pub(crate) fn enter_lobby<N: Node>(&mut self, cx: &Cx<'_, N>, peer: Peer) -> ConnectionId {
-        let Peer { address, listener, entropy } = peer;
+        let Peer {
+            address,
+            listener,
+            entropy,
+        } = peer;
         let connection = Connection::new(listener, address, entropy, cx.now.mono_ms);
         let id = self.connections.insert(connection);
         let timeout_ms = u64::from(self.settings.limits.connect_timeout_secs) * 1000;
@@ -103,8 +107,14 @@ impl Shard {
                 listener: connection.listener,
                 entropy: connection.entropy,
             };
-            let guest = Box::new(Guest { peer, connect: request, unread: unread.to_vec() });
-            cx.effects.connections.push(ConnectionEffect::Move { id, to, guest });
+            let guest = Box::new(Guest {
+                peer,
+                connect: request,
+                unread: unread.to_vec(),
+            });
+            cx.effects
+                .connections
+                .push(ConnectionEffect::Move { id, to, guest });
         }
         Admission::Moved
     }
@@ -122,18 +132,33 @@ impl Shard {
             why: refused.error.what,
         })?;
         let version = connect.version;
-        let refuse = |reason, why| Refusal { version: Some(version), reason, why };
-        self.check_admission(cx).map_err(|(reason, why)| refuse(reason, why))?;
+        let refuse = |reason, why| Refusal {
+            version: Some(version),
+            reason,
+            why,
+        };
+        self.check_admission(cx)
+            .map_err(|(reason, why)| refuse(reason, why))?;
         let limits = &self.settings.limits;
         if connect.client_id.len() > usize::from(limits.client_id_bytes) {
-            return Err(refuse(ReasonCode::ClientIdentifierNotValid, "limit client_id_bytes"));
+            return Err(refuse(
+                ReasonCode::ClientIdentifierNotValid,
+                "limit client_id_bytes",
+            ));
         }
         if connect.client_id.starts_with('$') {
             let why = "Client Identifiers beginning with `$` are the node's own";
             return Err(refuse(ReasonCode::ClientIdentifierNotValid, why));
         }
         let count_max = usize::from(limits.user_properties);
-        if connect.properties.user_properties.iter().take(count_max + 1).count() > count_max {
+        if connect
+            .properties
+            .user_properties
+            .iter()
+            .take(count_max + 1)
+            .count()
+            > count_max
+        {
             return Err(refuse(ReasonCode::QuotaExceeded, "limit user_properties"));
         }
         if connect.properties.authentication_method.is_some() {
@@ -141,13 +166,15 @@ impl Shard {
             let why = "no authentication method is configured";
             return Err(refuse(ReasonCode::BadAuthenticationMethod, why));
         }
-        self.check_will(index, &connect).map_err(|(reason, why)| refuse(reason, why))?;
+        self.check_will(index, &connect)
+            .map_err(|(reason, why)| refuse(reason, why))?;
         let listener = Arc::clone(&self.connections.at(index).listener);
         if !listener.allow_anonymous {
             let why = "the listener does not permit anonymous clients";
             return Err(refuse(ReasonCode::NotAuthorized, why));
         }
-        self.request_of(index, &connect).map_err(|(reason, why)| refuse(reason, why))
+        self.request_of(index, &connect)
+            .map_err(|(reason, why)| refuse(reason, why))
     }
 
     /// Is there room for one more client?
@@ -157,7 +184,10 @@ impl Shard {
     ) -> Result<(), (ReasonCode, &'static str)> {
         let limits = &self.settings.limits;
         if self.stopping {
-            return Err((ReasonCode::ServerShuttingDown, "the server is shutting down"));
+            return Err((
+                ReasonCode::ServerShuttingDown,
+                "the server is shutting down",
+            ));
         }
         let accepted = self.connections.len() - self.lobby_count;
         let share = limits.connections.div_ceil(u32::from(self.shard_count));
@@ -178,7 +208,9 @@ impl Shard {
         index: u32,
         connect: &Connect<'_>,
     ) -> Result<(), (ReasonCode, &'static str)> {
-        let Some(will) = &connect.will else { return Ok(()) };
+        let Some(will) = &connect.will else {
+            return Ok(());
+        };
         let listener = &self.connections.at(index).listener;
         if will.qos > listener.maximum_qos {
             // [MQTT-3.2.2-12]
@@ -189,7 +221,10 @@ impl Shard {
             return Err((ReasonCode::RetainNotSupported, "listener: retain"));
         }
         if self.check_topic(will.topic).is_err() {
-            return Err((ReasonCode::TopicNameInvalid, "Will Topic beyond the topic limits"));
+            return Err((
+                ReasonCode::TopicNameInvalid,
+                "Will Topic beyond the topic limits",
+            ));
         }
         if !permission::may_publish(will.topic) {
             return Err((ReasonCode::NotAuthorized, "Will Topic begins with `$`"));
@@ -243,8 +278,12 @@ impl Shard {
                 .as_ref()
                 .map(|will| Box::new(StoredWill::new(will, delay_max_secs))),
             session_expiry_secs,
-            receive_maximum: properties.receive_maximum.map_or(u16::MAX, |maximum| maximum.get()),
-            packet_bytes_max: properties.maximum_packet_size.map_or(u32::MAX, |size| size.get()),
+            receive_maximum: properties
+                .receive_maximum
+                .map_or(u16::MAX, |maximum| maximum.get()),
+            packet_bytes_max: properties
+                .maximum_packet_size
+                .map_or(u32::MAX, |size| size.get()),
             topic_alias_maximum: properties.topic_alias_maximum.unwrap_or(0),
             response_information: properties.request_response_information.unwrap_or(false),
             problem_information: properties.request_problem_information.unwrap_or(true),
@@ -269,8 +308,13 @@ impl Shard {
         // answered by closing (MQTT 3.1.1 section 4.8).
         let has_code = version.is_some_and(|version| {
             version.is_v5()
-                || !matches!(reason, ReasonCode::MalformedPacket | ReasonCode::ProtocolError
-                    | ReasonCode::PacketTooLarge | ReasonCode::TopicNameInvalid)
+                || !matches!(
+                    reason,
+                    ReasonCode::MalformedPacket
+                        | ReasonCode::ProtocolError
+                        | ReasonCode::PacketTooLarge
+                        | ReasonCode::TopicNameInvalid
+                )
         });
         if let Some(version) = version.filter(|_| has_code) {
             let mut connack = ConnAck::new(false, reason);
@@ -286,7 +330,12 @@ impl Shard {
         self.lobby_count -= 1;
         if self.settings.events.connections {
             let client_id = String::new();
-            cx.effects.events.push(Event::Refused { client_id, address, reason, why });
+            cx.effects.events.push(Event::Refused {
+                client_id,
+                address,
+                reason,
+                why,
+            });
         }
         cx.effects.connections.push(ConnectionEffect::Close(id));
     }
@@ -322,4 +371,3 @@ impl ConnectRate {
         per_second == 0 || self.count <= per_second
     }
 }
-

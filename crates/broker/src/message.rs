@@ -71,7 +71,9 @@ struct Header {
 
 impl Drop for Header {
     fn drop(&mut self) {
-        self.gauge.bytes.fetch_sub(self.bytes as usize, Ordering::Relaxed);
+        self.gauge
+            .bytes
+            .fetch_sub(self.bytes as usize, Ordering::Relaxed);
     }
 }
 
@@ -137,20 +139,20 @@ impl Message {
     /// Topic Name.
     pub fn topic(&self) -> &str {
         let length = usize::from(self.0.header.header.topic_len);
-        core::str::from_utf8(&self.0.slice()[..length]).unwrap_or_default()
+        core::str::from_utf8(&self.0.slice[..length]).unwrap_or_default()
     }
 
     /// Properties passed on unaltered, encoded.
     pub fn forwarded(&self) -> &[u8] {
         let header = &self.0.header.header;
         let start = usize::from(header.topic_len);
-        &self.0.slice()[start..start + header.forwarded_len as usize]
+        &self.0.slice[start..start + header.forwarded_len as usize]
     }
 
     /// Payload.
     pub fn payload(&self) -> &[u8] {
         let header = &self.0.header.header;
-        &self.0.slice()[usize::from(header.topic_len) + header.forwarded_len as usize..]
+        &self.0.slice[usize::from(header.topic_len) + header.forwarded_len as usize..]
     }
 
     /// QoS it was published with.
@@ -191,7 +193,7 @@ impl MemoryGauge {
 }
 
 /// What is left of an expiry interval, in whole seconds rounded up; none if it never expires.
-pub fn expiry_left_secs(expires_at_ms: u64, now_ms: u64) -> Option<u32> {
+pub(crate) fn expiry_left_secs(expires_at_ms: u64, now_ms: u64) -> Option<u32> {
     (expires_at_ms != u64::MAX).then(|| {
         let left_ms = expires_at_ms.saturating_sub(now_ms);
         u32::try_from(left_ms.div_ceil(1000)).unwrap_or(u32::MAX)

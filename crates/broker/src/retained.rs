@@ -65,7 +65,12 @@ impl Default for Retained {
 impl Retained {
     /// Nothing is retained.
     pub fn new() -> Self {
-        Self { tenants: BTreeMap::new(), revision: 0, count: 0, bytes: 0 }
+        Self {
+            tenants: BTreeMap::new(),
+            revision: 0,
+            count: 0,
+            bytes: 0,
+        }
     }
 
     /// Retained messages.
@@ -85,10 +90,17 @@ impl Retained {
 
     /// Replaces the topic's retained message [MQTT-3.3.1-5], unless that would make more than
     /// `count_max` messages or `bytes_max` bytes.
-    pub fn store(&mut self, message: Message, count_max: usize, bytes_max: usize) -> RetainedChange {
+    pub fn store(
+        &mut self,
+        message: Message,
+        count_max: usize,
+        bytes_max: usize,
+    ) -> RetainedChange {
         let topics = self.tenants.entry(message.tenant()).or_default();
         let size = entry_bytes(&message);
-        let old = topics.get(message.topic()).map(|entry| entry_bytes(&entry.message));
+        let old = topics
+            .get(message.topic())
+            .map(|entry| entry_bytes(&entry.message));
         let count = self.count + usize::from(old.is_none());
         let bytes = self.bytes + size - old.unwrap_or(0);
         if count > count_max || (bytes > bytes_max && size > old.unwrap_or(0)) {
@@ -97,26 +109,36 @@ impl Retained {
         self.revision += 1;
         self.count = count;
         self.bytes = bytes;
-        let entry = Entry { message, revision: self.revision };
+        let entry = Entry {
+            message,
+            revision: self.revision,
+        };
         match topics.get_mut(entry.message.topic()) {
             Some(place) => *place = entry,
             None => {
                 topics.insert(entry.message.topic().into(), entry);
             }
         }
-        RetainedChange::Stored { revision: self.revision }
+        RetainedChange::Stored {
+            revision: self.revision,
+        }
     }
 
     /// Takes the topic's retained message away [MQTT-3.3.1-6], [MQTT-3.3.1-7].
     pub fn clear(&mut self, tenant: TenantId, topic: &str) -> RetainedChange {
-        let Some(entry) = self.tenants.get_mut(&tenant).and_then(|topics| topics.remove(topic))
+        let Some(entry) = self
+            .tenants
+            .get_mut(&tenant)
+            .and_then(|topics| topics.remove(topic))
         else {
             return RetainedChange::Absent;
         };
         self.count -= 1;
         self.bytes -= entry_bytes(&entry.message);
         self.revision += 1;
-        RetainedChange::Cleared { revision: self.revision }
+        RetainedChange::Cleared {
+            revision: self.revision,
+        }
     }
 
     /// The revision of the topic's retained message.
@@ -134,11 +156,17 @@ impl Retained {
         count_max: usize,
         now_ms: u64,
     ) -> Page {
-        let mut page = Page { messages: Vec::new(), next: None };
-        let Some(topics) = self.tenants.get(&tenant) else { return page };
+        let mut page = Page {
+            messages: Vec::new(),
+            next: None,
+        };
+        let Some(topics) = self.tenants.get(&tenant) else {
+            return page;
+        };
         if !filter.contains(['+', '#']) {
             let entry = topics.get(filter).filter(|_| after.is_none());
-            page.messages.extend(entry.map(|entry| entry.message.clone()));
+            page.messages
+                .extend(entry.map(|entry| entry.message.clone()));
             page.messages.retain(|message| !message.expired(now_ms));
             return page;
         }
@@ -148,7 +176,9 @@ impl Retained {
         };
         for _ in 0..STEPS_MAX {
             let bound = (from.as_ref().map(String::as_str), Bound::Unbounded);
-            let Some((topic, entry)) = topics.range::<str, _>(bound).next() else { return page };
+            let Some((topic, entry)) = topics.range::<str, _>(bound).next() else {
+                return page;
+            };
             from = match compare(filter, topic) {
                 Step::Matches => {
                     if !entry.message.expired(now_ms) {
@@ -170,7 +200,10 @@ impl Retained {
             Bound::Excluded(topic) => Some(topic.into()),
             Bound::Included(topic) => {
                 let before = (Bound::Unbounded, Bound::Excluded(&*topic));
-                topics.range::<str, _>(before).next_back().map(|(topic, _)| topic.clone())
+                topics
+                    .range::<str, _>(before)
+                    .next_back()
+                    .map(|(topic, _)| topic.clone())
             }
             Bound::Unbounded => None,
         };
@@ -205,7 +238,10 @@ impl Retained {
         match last {
             Some(topic) => Some((tenant, topic)),
             None => {
-                let (&next, _) = self.tenants.range(TenantId(tenant.0.checked_add(1)?)..).next()?;
+                let (&next, _) = self
+                    .tenants
+                    .range(TenantId(tenant.0.checked_add(1)?)..)
+                    .next()?;
                 Some((next, Box::default()))
             }
         }
@@ -241,7 +277,11 @@ fn compare(filter: &str, topic: &str) -> Step {
     loop {
         let Some(level) = wanted.next() else {
             // The filter is used up: the topic has to be as well.
-            return if offset > topic.len() { Step::Matches } else { skip_below(topic, offset, seen_wildcard) };
+            return if offset > topic.len() {
+                Step::Matches
+            } else {
+                skip_below(topic, offset, seen_wildcard)
+            };
         };
         let wildcard = matches!(level, "+" | "#");
         if wildcard && offset == 0 && topic.starts_with('$') {
@@ -319,7 +359,11 @@ mod tests {
         let mut after = None;
         loop {
             let page = retained.page(TenantId(0), filter, after.as_deref(), page_len, 10);
-            found.extend(page.messages.iter().map(|message| message.topic().to_owned()));
+            found.extend(
+                page.messages
+                    .iter()
+                    .map(|message| message.topic().to_owned()),
+            );
             match page.next {
                 Some(next) => after = Some(next),
                 None => return found,
@@ -330,10 +374,22 @@ mod tests {
     #[test]
     fn a_full_store_still_takes_replacements_that_do_not_grow() {
         let mut retained = Retained::new();
-        assert!(matches!(retained.store(message("a", u64::MAX), 1, 1 << 20), RetainedChange::Stored { .. }));
-        assert_eq!(retained.store(message("b", u64::MAX), 1, 1 << 20), RetainedChange::Full);
-        assert!(matches!(retained.store(message("a", u64::MAX), 1, 1 << 20), RetainedChange::Stored { .. }));
-        assert!(matches!(retained.clear(TenantId(0), "a"), RetainedChange::Cleared { .. }));
+        assert!(matches!(
+            retained.store(message("a", u64::MAX), 1, 1 << 20),
+            RetainedChange::Stored { .. }
+        ));
+        assert_eq!(
+            retained.store(message("b", u64::MAX), 1, 1 << 20),
+            RetainedChange::Full
+        );
+        assert!(matches!(
+            retained.store(message("a", u64::MAX), 1, 1 << 20),
+            RetainedChange::Stored { .. }
+        ));
+        assert!(matches!(
+            retained.clear(TenantId(0), "a"),
+            RetainedChange::Cleared { .. }
+        ));
         assert_eq!((retained.len(), retained.bytes()), (0, 0));
         assert_eq!(retained.clear(TenantId(0), "a"), RetainedChange::Absent);
     }

@@ -6,13 +6,13 @@
 use martlet_codec::{OutgoingPublish, QoS};
 use smallvec::SmallVec;
 
+use crate::effect::ShardMessage;
 use crate::hash::{HashMap, seeded};
 use crate::id::{MessageId, RecordNumber, SessionAddress, ShardId};
 use crate::interest::{EpochKey, InterestClass, Wanted};
 use crate::message::{MemoryGauge, Message, Publication};
 use crate::node::{Cx, Node};
 use crate::record::{Record, SessionEpoch};
-use crate::effect::ShardMessage;
 use crate::session::queue::SubscriptionIds;
 use crate::shard::Shard;
 
@@ -76,7 +76,10 @@ impl Routes {
     pub(crate) fn new(seed: u64, entries_max: usize) -> Self {
         Self {
             places: HashMap::with_hasher(seeded(seed)),
-            routes: vec![Route::unknown(EpochKey { first: 0, second: 0 })],
+            routes: vec![Route::unknown(EpochKey {
+                first: 0,
+                second: 0,
+            })],
             entries_max,
             missed: 0,
         }
@@ -107,7 +110,13 @@ impl Routes {
 impl Route {
     fn unknown(key: EpochKey) -> Self {
         let wanted = Wanted::default();
-        Self { key, node_epoch: 0, local_epoch: 0, wanted, matches: Vec::new() }
+        Self {
+            key,
+            node_epoch: 0,
+            local_epoch: 0,
+            wanted,
+            matches: Vec::new(),
+        }
     }
 }
 
@@ -131,7 +140,11 @@ impl<'a> Routing<'a> {
     /// A message that goes to one receiver without being routed.
     pub(crate) fn held(message: &'a Message) -> Self {
         let publication = message.publication();
-        Self { publication, message: Some(message.clone()), templates: Templates::default() }
+        Self {
+            publication,
+            message: Some(message.clone()),
+            templates: Templates::default(),
+        }
     }
 
     /// The message as something that can be held.
@@ -148,13 +161,14 @@ impl<'a> Routing<'a> {
     /// Appends the PUBLISH packet for one receiver. From the second receiver of the same kind on it
     /// is a copy of the first, with its own Packet Identifier.
     pub(crate) fn encode(&mut self, outgoing: &Outgoing<'_>, out: &mut Vec<u8>) {
-        let plain = outgoing.topic_alias.is_none()
-            && outgoing.subscription_ids.is_empty()
-            && !outgoing.dup;
+        let plain =
+            outgoing.topic_alias.is_none() && outgoing.subscription_ids.is_empty() && !outgoing.dup;
         if plain {
             self.templates.encode(&self.publication, outgoing, out);
         } else {
-            outgoing.packet(&self.publication).encode(outgoing.version, out);
+            outgoing
+                .packet(&self.publication)
+                .encode(outgoing.version, out);
         }
     }
 }
@@ -180,7 +194,11 @@ impl<'a> Outgoing<'a> {
             dup: self.dup,
             qos: self.qos,
             retain: self.retain,
-            topic: if self.topic_known { "" } else { publication.topic },
+            topic: if self.topic_known {
+                ""
+            } else {
+                publication.topic
+            },
             packet_id: self.packet_id,
             topic_alias: self.topic_alias,
             message_expiry_secs: self.expiry_secs,
@@ -207,7 +225,11 @@ enum Template {
     /// One: encoded straight into its output, since most messages have one receiver.
     UsedOnce,
     /// Kept at this range of the bytes, its Packet Identifier at the offset.
-    Kept { start: u32, end: u32, packet_id: u32 },
+    Kept {
+        start: u32,
+        end: u32,
+        packet_id: u32,
+    },
 }
 
 impl Templates {
@@ -216,7 +238,12 @@ impl Templates {
         self.kinds = [Template::Unused; 12];
     }
 
-    fn encode(&mut self, publication: &Publication<'_>, outgoing: &Outgoing<'_>, out: &mut Vec<u8>) {
+    fn encode(
+        &mut self,
+        publication: &Publication<'_>,
+        outgoing: &Outgoing<'_>,
+        out: &mut Vec<u8>,
+    ) {
         let kind = usize::from(outgoing.version.is_v5()) * 6
             + outgoing.qos as usize * 2
             + usize::from(outgoing.retain);
@@ -227,8 +254,9 @@ impl Templates {
             }
             Template::UsedOnce => {
                 let start = self.bytes.len();
-                let packet_id =
-                    outgoing.packet(publication).encode(outgoing.version, &mut self.bytes);
+                let packet_id = outgoing
+                    .packet(publication)
+                    .encode(outgoing.version, &mut self.bytes);
                 let end = self.bytes.len();
                 self.kinds[kind] = Template::Kept {
                     start: start as u32,
@@ -237,7 +265,11 @@ impl Templates {
                 };
                 out.extend_from_slice(&self.bytes[start..end]);
             }
-            Template::Kept { start, end, packet_id } => {
+            Template::Kept {
+                start,
+                end,
+                packet_id,
+            } => {
                 let at = out.len() + packet_id as usize;
                 out.extend_from_slice(&self.bytes[start as usize..end as usize]);
                 if let Some(id) = outgoing.packet_id {
@@ -300,7 +332,15 @@ impl Shard {
             let message = routing.message(&mut self.scratch, &self.gauge);
             let unrouted = wanted.shards == 0;
             let retained_revision = revision.unwrap_or(0);
-            self.append(cx, Record::Message { message, receipt, retained_revision, unrouted })
+            self.append(
+                cx,
+                Record::Message {
+                    message,
+                    receipt,
+                    retained_revision,
+                    unrouted,
+                },
+            )
         } else {
             RecordNumber(0)
         };
@@ -339,7 +379,9 @@ impl Shard {
 
     /// Another shard has recorded its entries of a message.
     pub(crate) fn routed_answer_received<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: MessageId) {
-        let Some(missing) = self.awaiting_routed.get_mut(&id) else { return };
+        let Some(missing) = self.awaiting_routed.get_mut(&id) else {
+            return;
+        };
         *missing -= 1;
         if *missing == 0 {
             self.awaiting_routed.remove(&id);
@@ -356,14 +398,18 @@ impl Shard {
     ) {
         let message = routing.message(&mut self.scratch, &self.gauge);
         if recorded {
-            self.awaiting_routed.insert(message.id(), shards.count_ones());
+            self.awaiting_routed
+                .insert(message.id(), shards.count_ones());
         }
         let mut left = shards;
         while left != 0 {
             let shard = left.trailing_zeros() as usize;
             left &= left - 1;
             if let Some(batch) = cx.effects.batches.get_mut(shard) {
-                batch.push(ShardMessage::Publish { message: message.clone(), recorded });
+                batch.push(ShardMessage::Publish {
+                    message: message.clone(),
+                    recorded,
+                });
             }
         }
     }
@@ -386,7 +432,12 @@ impl Shard {
         let matches = &mut route.matches;
         matches.clear();
         self.tree.matches(topic, |_, subscribers| {
-            matches.extend(subscribers.list.iter().map(|subscriber| subscriber.as_match()));
+            matches.extend(
+                subscribers
+                    .list
+                    .iter()
+                    .map(|subscriber| subscriber.as_match()),
+            );
         });
         matches.sort_by_key(|found| found.target);
         place
@@ -399,7 +450,11 @@ impl Shard {
     ) -> Routing<'a> {
         let mut templates = core::mem::take(&mut self.routing_buffers).0;
         templates.clear();
-        Routing { publication, message, templates }
+        Routing {
+            publication,
+            message,
+            templates,
+        }
     }
 
     fn end_routing(&mut self, routing: Routing<'_>) {
@@ -418,7 +473,10 @@ impl Shard {
         let mut matched = false;
         let mut rest = matches.as_slice();
         while let Some(first) = rest.first() {
-            let count = rest.iter().take_while(|found| found.target == first.target).count();
+            let count = rest
+                .iter()
+                .take_while(|found| found.target == first.target)
+                .count();
             matched |= self.deliver_matches(cx, first.target, &rest[..count], routing);
             rest = &rest[count..];
         }

@@ -112,7 +112,10 @@ pub(crate) enum Gated {
         publish: bool,
     },
     /// The CONNACK that lets a client in.
-    Admit { connection: ConnectionId, connack: Vec<u8> },
+    Admit {
+        connection: ConnectionId,
+        connack: Vec<u8>,
+    },
     /// A session may have something to send.
     Pump(SessionId),
 }
@@ -131,18 +134,27 @@ impl PacketError {
 
     /// A Malformed Packet; `_statement` is the specification's.
     pub(crate) fn malformed(why: &'static str, _statement: &'static str) -> Self {
-        Self { reason: ReasonCode::MalformedPacket, why }
+        Self {
+            reason: ReasonCode::MalformedPacket,
+            why,
+        }
     }
 
     /// A Protocol Error; `_statement` is the specification's.
     pub(crate) fn protocol(why: &'static str, _statement: &'static str) -> Self {
-        Self { reason: ReasonCode::ProtocolError, why }
+        Self {
+            reason: ReasonCode::ProtocolError,
+            why,
+        }
     }
 }
 
 impl From<DecodeError> for PacketError {
     fn from(error: DecodeError) -> Self {
-        Self { reason: error.reason, why: error.what }
+        Self {
+            reason: error.reason,
+            why: error.what,
+        }
     }
 }
 
@@ -169,12 +181,22 @@ enum WillAtEnd {
 impl Ending {
     /// The server ends it and says why.
     pub(crate) fn told(reason: ReasonCode, why: &'static str) -> Self {
-        Self { reason, why, tell: true, will: WillAtEnd::Due }
+        Self {
+            reason,
+            why,
+            tell: true,
+            will: WillAtEnd::Due,
+        }
     }
 
     fn lost(why: &'static str) -> Self {
         let reason = ReasonCode::UnspecifiedError;
-        Self { reason, why, tell: false, will: WillAtEnd::Due }
+        Self {
+            reason,
+            why,
+            tell: false,
+            will: WillAtEnd::Due,
+        }
     }
 }
 
@@ -243,13 +265,24 @@ impl Shard {
     }
 
     /// A connection comes from another shard's lobby, because its session lives here.
+    #[expect(clippy::boxed_local, reason = "guests travel boxed between shards")]
     pub fn adopt<N: Node>(&mut self, cx: &mut Cx<'_, N>, guest: Box<Guest>) -> ConnectionId {
-        let Guest { peer, connect, unread } = *guest;
+        let Guest {
+            peer,
+            connect,
+            unread,
+        } = *guest;
         let id = self.enter_lobby(cx, peer);
         self.connections.at(id.index).input = unread;
         if self.stopping {
             let (version, reason) = (connect.version, ReasonCode::ServerShuttingDown);
-            self.refuse(cx, id.index, Some(version), reason, "the server is shutting down");
+            self.refuse(
+                cx,
+                id.index,
+                Some(version),
+                reason,
+                "the server is shutting down",
+            );
         } else {
             self.accept_connect(cx, id.index, connect);
         }
@@ -260,7 +293,9 @@ impl Shard {
     /// Bytes came in. All are taken; what cannot be worked off yet is kept.
     pub fn receive<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: ConnectionId, bytes: &[u8]) {
         self.counters.bytes_received += bytes.len() as u64;
-        let Some(connection) = self.connections.get_mut(id) else { return };
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
         if connection.phase == Phase::Closing {
             return;
         }
@@ -283,7 +318,9 @@ impl Shard {
     /// `count` bytes of the output have been taken by the transport; 0 when it took none.
     pub fn wrote<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: ConnectionId, count: usize) {
         self.counters.bytes_sent += count as u64;
-        let Some(connection) = self.connections.get_mut(id) else { return };
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
         let delivered = connection.wrote(count, &mut self.pool);
         let owner = connection.owner;
         self.count_qos0_delivered(owner, u64::from(delivered));
@@ -313,7 +350,9 @@ impl Shard {
 
     /// The transport of a connection has ended. Called once per connection.
     pub fn closed<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: ConnectionId, end: TransportEnd) {
-        let Some(connection) = self.connections.get(id) else { return };
+        let Some(connection) = self.connections.get(id) else {
+            return;
+        };
         let why = match end {
             TransportEnd::EndOfStream => "the client closed the connection without DISCONNECT",
             TransportEnd::Error => "the connection failed",
@@ -356,20 +395,34 @@ impl Shard {
         match command {
             Command::Snapshot { request } => {
                 let counters = Box::new(self.snapshot(cx));
-                cx.effects.reports.push(Report::Snapshot { request, counters });
+                cx.effects
+                    .reports
+                    .push(Report::Snapshot { request, counters });
             }
             Command::Clients { request, limit } => {
-                let clients =
-                    self.sessions.iter().take(limit).map(|(_, session)| self.info(session)).collect();
+                let clients = self
+                    .sessions
+                    .iter()
+                    .take(limit)
+                    .map(|(_, session)| self.info(session))
+                    .collect();
                 let total = self.sessions.len();
-                cx.effects.reports.push(Report::Clients { request, clients, total });
+                cx.effects.reports.push(Report::Clients {
+                    request,
+                    clients,
+                    total,
+                });
             }
             Command::PublishSys(topics) => {
                 for topic in &topics {
                     self.publish_sys(cx, topic);
                 }
             }
-            Command::Disconnect { tenant, client_id, reason } => {
+            Command::Disconnect {
+                tenant,
+                client_id,
+                reason,
+            } => {
                 if let Some(&session) = self.by_client.get(&(tenant, client_id.into_boxed_str()))
                     && let Some(connection) = self.sessions.at(session).connection
                 {
@@ -411,7 +464,9 @@ impl Shard {
     /// Fires timers that are due, a bounded number at a time.
     pub fn advance<N: Node>(&mut self, cx: &mut Cx<'_, N>) {
         for _ in 0..TIMERS_PER_ADVANCE {
-            let Some((_, timer)) = self.wheel.expire(cx.now.mono_ms) else { break };
+            let Some((_, timer)) = self.wheel.expire(cx.now.mono_ms) else {
+                break;
+            };
             self.fire(cx, timer);
             self.settle(cx);
         }
@@ -421,7 +476,9 @@ impl Shard {
     /// the node's memory. Called once per tick.
     pub fn work<N: Node>(&mut self, cx: &mut Cx<'_, N>) {
         for _ in 0..INPUTS_PER_WORK.min(self.input_queue.len()) {
-            let Some(id) = self.input_queue.pop_front() else { break };
+            let Some(id) = self.input_queue.pop_front() else {
+                break;
+            };
             if let Some(connection) = self.connections.get_mut(id) {
                 connection.flags.input_queued = false;
                 connection.flags.publishes_held = false;
@@ -458,13 +515,19 @@ impl Shard {
     /// Counters and gauges as of now.
     pub fn snapshot<N: Node>(&self, cx: &Cx<'_, N>) -> Counters {
         let mut counters = self.counters.clone();
-        let accepted =
-            self.connections.iter().filter(|found| found.session().is_some()).count();
+        let accepted = self
+            .connections
+            .iter()
+            .filter(|found| found.session().is_some())
+            .count();
         counters.connections = accepted as u64;
         counters.lobby_connections = self.lobby_count as u64;
         counters.sessions = self.sessions.len() as u64;
-        counters.subscriptions =
-            self.sessions.iter().map(|(_, session)| session.subscriptions.len() as u64).sum();
+        counters.subscriptions = self
+            .sessions
+            .iter()
+            .map(|(_, session)| session.subscriptions.len() as u64)
+            .sum();
         counters.share_groups = self.groups.len() as u64;
         counters.held = self.held();
         counters.memory_bytes = (self.gauge.bytes() + self.buffer_bytes) as u64;
@@ -491,10 +554,16 @@ impl Shard {
     }
 
     fn held(&self) -> u64 {
-        let sessions: usize =
-            self.sessions.iter().map(|(_, session)| session.outbound.held()).sum();
-        let output: u64 =
-            self.connections.iter().map(|found| u64::from(found.qos0_in_output)).sum();
+        let sessions: usize = self
+            .sessions
+            .iter()
+            .map(|(_, session)| session.outbound.held())
+            .sum();
+        let output: u64 = self
+            .connections
+            .iter()
+            .map(|found| u64::from(found.qos0_in_output))
+            .sum();
         (sessions + self.groups.held()) as u64 + output
     }
 
@@ -515,7 +584,10 @@ impl Shard {
     }
 
     pub(crate) fn address_of(&self, session: u32) -> SessionAddress {
-        SessionAddress { shard: self.id, session: self.sessions.id_of(session) }
+        SessionAddress {
+            shard: self.id,
+            session: self.sessions.id_of(session),
+        }
     }
 
     pub(crate) fn append<N: Node>(&mut self, cx: &mut Cx<'_, N>, record: Record) -> RecordNumber {
@@ -530,7 +602,10 @@ impl Shard {
         if !connection.flags.write_pending {
             connection.flags.write_pending = true;
             connection.last_progress_ms = cx.now.mono_ms;
-            let id = ConnectionId { index, generation: connection.generation };
+            let id = ConnectionId {
+                index,
+                generation: connection.generation,
+            };
             cx.effects.connections.push(ConnectionEffect::Write(id));
         }
         if connection.buffer_bytes() != connection.charged_bytes as usize {
@@ -560,18 +635,32 @@ impl Shard {
         }
         connection.answers_gated += 1;
         connection.publishes_gated += u16::from(publish);
-        let id = ConnectionId { index, generation: connection.generation };
+        let id = ConnectionId {
+            index,
+            generation: connection.generation,
+        };
         self.scratch.clear();
         encode(&mut self.scratch);
         let bytes = SmallVec::from_slice(&self.scratch);
-        self.gate(cx, waits_for, Gated::Answer { connection: id, bytes, publish });
+        self.gate(
+            cx,
+            waits_for,
+            Gated::Answer {
+                connection: id,
+                bytes,
+                publish,
+            },
+        );
         self.watch_stalled_store(cx, id);
     }
 
     /// Puts something off until `record` is durable. Records are numbered in order, so the gate is
     /// sorted except for what waits for an earlier one; that waits a little longer.
     pub(crate) fn gate<N: Node>(&mut self, _cx: &Cx<'_, N>, record: RecordNumber, gated: Gated) {
-        let last = self.gate.back().map_or(RecordNumber(0), |(number, _)| *number);
+        let last = self
+            .gate
+            .back()
+            .map_or(RecordNumber(0), |(number, _)| *number);
         self.gate.push_back((record.max(last), gated));
     }
 
@@ -604,7 +693,10 @@ impl Shard {
     ) -> Result<(), PacketError> {
         let count_max = usize::from(self.settings.limits.user_properties);
         if properties.iter().take(count_max + 1).count() > count_max {
-            return Err(PacketError::of(ReasonCode::QuotaExceeded, "limit user_properties"));
+            return Err(PacketError::of(
+                ReasonCode::QuotaExceeded,
+                "limit user_properties",
+            ));
         }
         Ok(())
     }
@@ -612,12 +704,16 @@ impl Shard {
     /// Takes a connection out of the tables, whatever state it is in.
     pub(crate) fn forget_connection(&mut self, id: ConnectionId) -> Option<Connection> {
         let mut connection = self.connections.remove(id)?;
-        for timer in [connection.deadline.take(), connection.stalled.take()].into_iter().flatten() {
+        for timer in [connection.deadline.take(), connection.stalled.take()]
+            .into_iter()
+            .flatten()
+        {
             self.wheel.cancel(timer);
         }
         let lost = u64::from(core::mem::take(&mut connection.qos0_in_output));
         if lost > 0 {
-            self.counters.drop_messages(DropReason::ConnectionLost, lost);
+            self.counters
+                .drop_messages(DropReason::ConnectionLost, lost);
             if let Some(session) = connection.owner.and_then(|owner| self.live_session(owner)) {
                 self.sessions.at(session).accounting.dropped += lost;
             }
@@ -635,7 +731,9 @@ impl Shard {
         index: u32,
         ending: Ending,
     ) {
-        let Some(session) = self.connections.at(index).session() else { return };
+        let Some(session) = self.connections.at(index).session() else {
+            return;
+        };
         self.report_disconnected(cx, session, ending);
         let connection = self.connections.at(index);
         connection.phase = Phase::Closing;
@@ -709,7 +807,9 @@ impl Shard {
             Disconnect::new(ending.reason).encode(connection.version, &mut bytes);
         }
         if bytes.len() <= connection.packet_bytes_max as usize {
-            connection.output_mut(&mut self.pool).extend_from_slice(&bytes);
+            connection
+                .output_mut(&mut self.pool)
+                .extend_from_slice(&bytes);
             self.output_appended(cx, index);
         }
     }
@@ -718,21 +818,33 @@ impl Shard {
         if self.settings.events.connections {
             let client_id = self.sessions.at(session).client_id.to_string();
             let Ending { reason, why, .. } = ending;
-            cx.effects.events.push(Event::Disconnected { client_id, reason, why });
+            cx.effects.events.push(Event::Disconnected {
+                client_id,
+                reason,
+                why,
+            });
         }
     }
 
     fn run_gated<N: Node>(&mut self, cx: &mut Cx<'_, N>, gated: Gated) {
         match gated {
-            Gated::Answer { connection: id, bytes, publish } => {
-                let Some(connection) = self.connections.get_mut(id) else { return };
+            Gated::Answer {
+                connection: id,
+                bytes,
+                publish,
+            } => {
+                let Some(connection) = self.connections.get_mut(id) else {
+                    return;
+                };
                 if connection.phase == Phase::Closing {
                     return;
                 }
                 connection.answers_gated -= 1;
                 connection.publishes_gated -= u16::from(publish);
                 connection.gated_since_ms = cx.now.mono_ms;
-                connection.output_mut(&mut self.pool).extend_from_slice(&bytes);
+                connection
+                    .output_mut(&mut self.pool)
+                    .extend_from_slice(&bytes);
                 let drained = connection.answers_gated == 0;
                 let held = connection.flags.publishes_held;
                 let session = connection.session();
@@ -744,8 +856,15 @@ impl Shard {
                     self.queue_retained(session);
                 }
             }
-            Gated::Admit { connection: id, connack } => {
-                if self.connections.get(id).is_none_or(|found| found.session().is_none()) {
+            Gated::Admit {
+                connection: id,
+                connack,
+            } => {
+                if self
+                    .connections
+                    .get(id)
+                    .is_none_or(|found| found.session().is_none())
+                {
                     return;
                 }
                 if connack.len() > self.connections.at(id.index).packet_bytes_max as usize {
@@ -783,10 +902,18 @@ impl Shard {
     fn shut_down<N: Node>(&mut self, cx: &mut Cx<'_, N>) {
         self.stopping = true;
         for id in self.connections.ids() {
-            let (reason, why) = (ReasonCode::ServerShuttingDown, "the server is shutting down");
+            let (reason, why) = (
+                ReasonCode::ServerShuttingDown,
+                "the server is shutting down",
+            );
             match self.connections.at(id.index).phase {
                 Phase::Accepted(_) => {
-                    let ending = Ending { reason, why, tell: true, will: WillAtEnd::Kept };
+                    let ending = Ending {
+                        reason,
+                        why,
+                        tell: true,
+                        will: WillAtEnd::Kept,
+                    };
                     self.end_connection(cx, id.index, ending);
                 }
                 Phase::Lobby => self.refuse(cx, id.index, None, reason, why),
@@ -813,12 +940,16 @@ impl Shard {
     }
 
     fn info(&self, session: &Session) -> ClientInfo {
-        let id = session.connection.map(|connection| self.connections.id_of(connection));
+        let id = session
+            .connection
+            .map(|connection| self.connections.id_of(connection));
         let connection = id.and_then(|id| self.connections.get(id));
         ClientInfo {
             client_id: session.client_id.to_string(),
             connected: connection.is_some(),
-            user_name: connection.and_then(|found| found.user_name.as_deref()).map(Into::into),
+            user_name: connection
+                .and_then(|found| found.user_name.as_deref())
+                .map(Into::into),
             version: session.version,
             address: connection.and_then(|found| found.address),
             keep_alive_secs: connection.map_or(0, |found| (found.keep_alive_ms / 1500) as u16),
@@ -856,10 +987,13 @@ impl Shard {
     fn fire<N: Node>(&mut self, cx: &mut Cx<'_, N>, timer: Timer) {
         match timer {
             Timer::ConnectDeadline(id) => {
-                let Some(connection) = self.connections.get_mut(id) else { return };
+                let Some(connection) = self.connections.get_mut(id) else {
+                    return;
+                };
                 connection.deadline = None;
                 if connection.phase == Phase::Lobby {
-                    let why = "no complete CONNECT before the deadline (limit connect_timeout_secs)";
+                    let why =
+                        "no complete CONNECT before the deadline (limit connect_timeout_secs)";
                     self.refuse(cx, id.index, None, ReasonCode::MaximumConnectTime, why);
                 }
             }
@@ -882,9 +1016,11 @@ impl Shard {
             Timer::RetainedSweep => {
                 let (after, now_ms) = (self.retained_sweep.take(), cx.now.mono_ms);
                 if self.id == ShardId(0) {
-                    self.retained_sweep =
-                        cx.node.retained(|store| store.sweep(after, SWEEP_STEPS, now_ms));
-                    self.wheel.arm(now_ms + SWEEP_INTERVAL_MS, Timer::RetainedSweep);
+                    self.retained_sweep = cx
+                        .node
+                        .retained(|store| store.sweep(after, SWEEP_STEPS, now_ms));
+                    self.wheel
+                        .arm(now_ms + SWEEP_INTERVAL_MS, Timer::RetainedSweep);
                 }
             }
         }
@@ -892,7 +1028,9 @@ impl Shard {
 
     fn check_keep_alive<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: ConnectionId) {
         let now_ms = cx.now.mono_ms;
-        let Some(connection) = self.connections.get_mut(id) else { return };
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
         connection.deadline = None;
         if connection.session().is_none() {
             return;
@@ -908,7 +1046,10 @@ impl Shard {
         }
         self.counters.keep_alive_timeouts += 1;
         // [MQTT-3.1.2-22]
-        let ending = Ending::told(ReasonCode::KeepAliveTimeout, "1.5 x Keep Alive without a packet");
+        let ending = Ending::told(
+            ReasonCode::KeepAliveTimeout,
+            "1.5 x Keep Alive without a packet",
+        );
         self.end_connection(cx, id.index, ending);
     }
 
@@ -923,7 +1064,9 @@ impl Shard {
 
     fn check_stalled_output<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: ConnectionId) {
         let limit_ms = u64::from(self.settings.limits.output_stalled_secs) * 1000;
-        let Some(connection) = self.connections.get_mut(id) else { return };
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
         connection.stalled = None;
         let due_ms = connection.last_progress_ms + limit_ms;
         if connection.output_len() == 0 {
@@ -955,7 +1098,9 @@ impl Shard {
 
     fn check_stalled_store<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: ConnectionId) {
         let limit_ms = u64::from(self.settings.limits.store_stalled_secs) * 1000;
-        let Some(connection) = self.connections.get_mut(id) else { return };
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
         connection.stalled = None;
         if connection.answers_gated == 0 || connection.session().is_none() {
             return;
@@ -973,7 +1118,9 @@ impl Shard {
 
     /// Keeps what was not worked off. Most reads end with a whole packet and keep nothing.
     fn keep_input<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: ConnectionId, rest: &[u8]) {
-        let Some(connection) = self.connections.get_mut(id) else { return };
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
         if connection.phase == Phase::Closing || rest.is_empty() {
             return;
         }
@@ -988,13 +1135,19 @@ impl Shard {
 
     /// Works off what lies in the connection's own input buffer.
     fn work_off_input<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: ConnectionId) {
-        let Some(connection) = self.connections.get_mut(id) else { return };
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
         let mut input = core::mem::take(&mut connection.input);
         if !connection.flags.publishes_held {
             let consumed = self.receive_packets(cx, id, &input);
             input.drain(..consumed);
         }
-        if self.connections.get(id).is_some_and(|found| found.flags.publishes_held) {
+        if self
+            .connections
+            .get(id)
+            .is_some_and(|found| found.flags.publishes_held)
+        {
             self.pass_acknowledgements(cx, id, &mut input);
         }
         match self.connections.get_mut(id) {
@@ -1062,11 +1215,14 @@ impl Shard {
 
     /// Reading stops while too much is held back, and goes on when it is worked off.
     fn after_input<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: ConnectionId) {
-        let Some(connection) = self.connections.get_mut(id) else { return };
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
         if connection.phase == Phase::Closing {
             return;
         }
-        let waits = connection.flags.publishes_held || !connection.flags.admitted && connection.session().is_some();
+        let waits = connection.flags.publishes_held
+            || !connection.flags.admitted && connection.session().is_some();
         let pause = waits && connection.input.len() >= HELD_BYTES_MAX;
         if pause != connection.flags.reading_paused {
             connection.flags.reading_paused = pause;
@@ -1091,7 +1247,9 @@ impl Shard {
         let mut consumed = 0;
         while consumed < bytes.len() {
             let rest = &bytes[consumed..];
-            let Some(connection) = self.connections.get(id) else { return bytes.len() };
+            let Some(connection) = self.connections.get(id) else {
+                return bytes.len();
+            };
             let outcome = match connection.phase {
                 Phase::Closing => return bytes.len(),
                 Phase::Lobby => self.receive_first_packet(cx, id, rest),
@@ -1165,7 +1323,10 @@ impl Shard {
         let length = header.packet_len();
         if length > self.settings.limits.packet_bytes as usize {
             // Refused on its announced length: nothing is allocated for it [MQTT-3.2.2-15].
-            return Err(PacketError::of(ReasonCode::PacketTooLarge, "limit packet_bytes"));
+            return Err(PacketError::of(
+                ReasonCode::PacketTooLarge,
+                "limit packet_bytes",
+            ));
         }
         if bytes.len() < length {
             let connection = self.connections.at(id.index);
@@ -1240,15 +1401,14 @@ impl Shard {
                 let auth = Auth::decode(body)?;
                 Err(self.auth_refused(&auth))
             }
-            PacketType::Connect => {
-                Err(PacketError::protocol("a second CONNECT", "MQTT-3.1.0-2"))
-            }
+            PacketType::Connect => Err(PacketError::protocol("a second CONNECT", "MQTT-3.1.0-2")),
             PacketType::ConnAck
             | PacketType::SubAck
             | PacketType::UnsubAck
-            | PacketType::PingResp => {
-                Err(PacketError::protocol("a packet that only servers send", "MQTT-4.13.1-1"))
-            }
+            | PacketType::PingResp => Err(PacketError::protocol(
+                "a packet that only servers send",
+                "MQTT-4.13.1-1",
+            )),
         }
     }
 
@@ -1267,7 +1427,9 @@ impl Shard {
             ));
         }
         let connection = self.connections.at(index);
-        let Some(session) = connection.session() else { return Ok(()) };
+        let Some(session) = connection.session() else {
+            return Ok(());
+        };
         if let Some(expiry_secs) = disconnect.session_expiry_secs {
             if connection.flags.session_expiry_zero && expiry_secs != 0 {
                 // MQTT 5 section 3.14.2.2.2
@@ -1276,9 +1438,17 @@ impl Shard {
             self.change_expiry(cx, session, expiry_secs);
         }
         let normal = disconnect.reason == ReasonCode::Success;
-        let will = if normal { WillAtEnd::Discarded } else { WillAtEnd::Due };
-        let ending =
-            Ending { reason: disconnect.reason, why: "the client said goodbye", tell: false, will };
+        let will = if normal {
+            WillAtEnd::Discarded
+        } else {
+            WillAtEnd::Due
+        };
+        let ending = Ending {
+            reason: disconnect.reason,
+            why: "the client said goodbye",
+            tell: false,
+            will,
+        };
         self.end_connection(cx, index, ending);
         let id = self.connections.id_of(index);
         cx.effects.connections.push(ConnectionEffect::Close(id));
@@ -1318,8 +1488,15 @@ impl Shard {
 
     /// A packet that must not be, or that goes beyond a limit, ends the connection
     /// [MQTT-4.13.1-1].
-    fn packet_refused<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: ConnectionId, error: PacketError) {
-        let Some(connection) = self.connections.get(id) else { return };
+    fn packet_refused<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        id: ConnectionId,
+        error: PacketError,
+    ) {
+        let Some(connection) = self.connections.get(id) else {
+            return;
+        };
         match connection.phase {
             Phase::Lobby => self.refuse(cx, id.index, None, error.reason, error.why),
             Phase::Accepted(_) => {

@@ -181,7 +181,12 @@ pub(crate) struct Groups {
 impl Groups {
     pub(crate) fn new(seed: u64) -> Self {
         let by_filter = RawMap::with_hasher(seeded(seed));
-        Self { slab: Slab::new(), by_filter, generation: 0, seed }
+        Self {
+            slab: Slab::new(),
+            by_filter,
+            generation: 0,
+            seed,
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -190,7 +195,10 @@ impl Groups {
 
     /// Messages held by all groups (idea 6).
     pub(crate) fn held(&self) -> usize {
-        self.slab.iter().map(|(_, group)| group.queue.len() + group.outstanding.len()).sum()
+        self.slab
+            .iter()
+            .map(|(_, group)| group.queue.len() + group.outstanding.len())
+            .sum()
     }
 
     /// The equation of idea 6, group by group.
@@ -248,8 +256,15 @@ impl Shard {
         let state = self.sessions.at(session);
         let tenant = state.tenant;
         let filter: Box<str> = requested.filter.into();
-        if !state.subscriptions.shared.iter().any(|known| known.filter == filter) {
-            state.subscriptions.shared.push(Membership { filter: filter.clone() });
+        if !state
+            .subscriptions
+            .shared
+            .iter()
+            .any(|known| known.filter == filter)
+        {
+            state.subscriptions.shared.push(Membership {
+                filter: filter.clone(),
+            });
         }
         let persistent = state.is_persistent();
         let quota = match state.connection {
@@ -266,7 +281,16 @@ impl Shard {
             credit: credit_max.min(quota).max(1),
         };
         let to = self.group_owner(tenant, &filter);
-        self.share_send(cx, to, ShareMessage::Join { tenant, filter, member, token });
+        self.share_send(
+            cx,
+            to,
+            ShareMessage::Join {
+                tenant,
+                filter,
+                member,
+                token,
+            },
+        );
     }
 
     /// A session unsubscribes from a group; false if it is no member.
@@ -295,7 +319,15 @@ impl Shard {
         let tenant = self.sessions.at(session).tenant;
         let filter = membership.filter.clone();
         let to = self.group_owner(tenant, &filter);
-        self.share_send(cx, to, ShareMessage::Leave { tenant, filter, member });
+        self.share_send(
+            cx,
+            to,
+            ShareMessage::Leave {
+                tenant,
+                filter,
+                member,
+            },
+        );
     }
 
     /// Tells all groups of a session that its client has come or gone.
@@ -311,11 +343,21 @@ impl Shard {
         let member = self.address_of(session);
         let state = self.sessions.at(session);
         let (tenant, persistent) = (state.tenant, state.is_persistent());
-        let filters: SmallVec<[Box<str>; 4]> =
-            state.subscriptions.shared.iter().map(|known| known.filter.clone()).collect();
+        let filters: SmallVec<[Box<str>; 4]> = state
+            .subscriptions
+            .shared
+            .iter()
+            .map(|known| known.filter.clone())
+            .collect();
         for filter in filters {
             let to = self.group_owner(tenant, &filter);
-            let message = ShareMessage::Presence { tenant, filter, member, connected, persistent };
+            let message = ShareMessage::Presence {
+                tenant,
+                filter,
+                member,
+                connected,
+                persistent,
+            };
             self.share_send(cx, to, message);
         }
     }
@@ -328,7 +370,11 @@ impl Shard {
         outcome: ShareOutcome,
     ) {
         let (group, delivery) = (ticket.group, ticket.delivery);
-        let message = ShareMessage::Outcome { group, delivery, outcome };
+        let message = ShareMessage::Outcome {
+            group,
+            delivery,
+            outcome,
+        };
         self.share_send(cx, ticket.shard, message);
     }
 
@@ -340,28 +386,61 @@ impl Shard {
         message: ShareMessage,
     ) {
         match message {
-            ShareMessage::Join { tenant, filter, member, token } => {
+            ShareMessage::Join {
+                tenant,
+                filter,
+                member,
+                token,
+            } => {
                 self.member_joined(cx, tenant, filter, member);
                 self.share_send(cx, from, ShareMessage::Joined { token });
             }
             ShareMessage::Joined { token } => self.joined(cx, token),
-            ShareMessage::Leave { tenant, filter, member } => {
+            ShareMessage::Leave {
+                tenant,
+                filter,
+                member,
+            } => {
                 self.member_left(cx, tenant, &filter, member);
             }
-            ShareMessage::Presence { tenant, filter, member, connected, persistent } => {
+            ShareMessage::Presence {
+                tenant,
+                filter,
+                member,
+                connected,
+                persistent,
+            } => {
                 self.member_present(cx, tenant, &filter, member, connected, persistent);
             }
-            ShareMessage::Deliver { member, message, qos, retain, subscription_id, ticket } => {
+            ShareMessage::Deliver {
+                member,
+                message,
+                qos,
+                retain,
+                subscription_id,
+                ticket,
+            } => {
                 let mut subscription_ids = SmallVec::new();
                 if subscription_id != 0 {
                     subscription_ids.push(subscription_id);
                 }
                 let why = EnqueuedAs::Shared;
                 let ticket = ticket.map(Box::new);
-                let entry = Entry { message, subscription_ids, qos, retain, why, ticket };
+                let entry = Entry {
+                    message,
+                    subscription_ids,
+                    qos,
+                    retain,
+                    why,
+                    ticket,
+                };
                 self.member_message_received(cx, member, entry);
             }
-            ShareMessage::Outcome { group, delivery, outcome } => {
+            ShareMessage::Outcome {
+                group,
+                delivery,
+                outcome,
+            } => {
                 self.outcome_received(cx, group, delivery, outcome);
             }
         }
@@ -424,9 +503,18 @@ impl Shard {
             None => self.new_group(cx, tenant, filter),
         };
         let group = &mut self.groups.slab[index as usize];
-        match group.members.iter_mut().find(|known| known.address == member.address) {
+        match group
+            .members
+            .iter_mut()
+            .find(|known| known.address == member.address)
+        {
             // What it has under way still counts against the credit it joined with.
-            Some(known) => *known = Member { credit: known.credit, ..member },
+            Some(known) => {
+                *known = Member {
+                    credit: known.credit,
+                    ..member
+                }
+            }
             None => group.members.push(member),
         }
         self.classify_group(cx, index);
@@ -476,7 +564,9 @@ impl Shard {
         filter: &str,
         member: SessionAddress,
     ) {
-        let Some(index) = self.groups.find(tenant, filter) else { return };
+        let Some(index) = self.groups.find(tenant, filter) else {
+            return;
+        };
         let group = &mut self.groups.slab[index as usize];
         group.members.retain(|known| known.address != member);
         if group.members.is_empty() {
@@ -505,9 +595,15 @@ impl Shard {
         connected: bool,
         persistent: bool,
     ) {
-        let Some(index) = self.groups.find(tenant, filter) else { return };
+        let Some(index) = self.groups.find(tenant, filter) else {
+            return;
+        };
         let group = &mut self.groups.slab[index as usize];
-        if let Some(known) = group.members.iter_mut().find(|known| known.address == member) {
+        if let Some(known) = group
+            .members
+            .iter_mut()
+            .find(|known| known.address == member)
+        {
             known.connected = connected;
             known.persistent = persistent;
         }
@@ -531,15 +627,12 @@ impl Shard {
     }
 
     /// Gives a message to the member whose turn it is; gives it back if nobody can take it.
-    fn hand_out<N: Node>(
-        &mut self,
-        cx: &mut Cx<'_, N>,
-        index: u32,
-        entry: Entry,
-    ) -> Option<Entry> {
+    fn hand_out<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, entry: Entry) -> Option<Entry> {
         let shard = self.id;
         let group = &mut self.groups.slab[index as usize];
-        let Some(chosen) = group.choose(entry.qos) else { return Some(entry) };
+        let Some(chosen) = group.choose(entry.qos) else {
+            return Some(entry);
+        };
         let member = &mut group.members[chosen];
         let qos = entry.qos.min(member.qos);
         let retain = entry.retain && member.retain_as_published;
@@ -562,11 +655,21 @@ impl Shard {
             };
             group.outstanding.insert(delivery, held);
             let generation = group.generation;
-            Some(ShareTicket { shard, group: GroupId { index, generation }, delivery })
+            Some(ShareTicket {
+                shard,
+                group: GroupId { index, generation },
+                delivery,
+            })
         };
         let member = address.session;
-        let message =
-            ShareMessage::Deliver { member, message, qos, retain, subscription_id, ticket };
+        let message = ShareMessage::Deliver {
+            member,
+            message,
+            qos,
+            retain,
+            subscription_id,
+            ticket,
+        };
         self.share_send(cx, address.shard, message);
         None
     }
@@ -579,8 +682,7 @@ impl Shard {
         entry: Entry,
     ) {
         let session = self.live_session(member);
-        let connected =
-            session.filter(|&session| self.sessions.at(session).connection.is_some());
+        let connected = session.filter(|&session| self.sessions.at(session).connection.is_some());
         match (&entry.ticket, session, connected) {
             (Some(_), _, Some(session)) => self.deliver_shared(cx, session, entry),
             (Some(ticket), _, None) => {
@@ -599,7 +701,13 @@ impl Shard {
         self.sessions.at(session).accounting.matched += 1;
         self.counters.matched += 1;
         let mut routing = Routing::held(&entry.message);
-        self.deliver_qos0(cx, session, &mut routing, entry.retain, &entry.subscription_ids);
+        self.deliver_qos0(
+            cx,
+            session,
+            &mut routing,
+            entry.retain,
+            &entry.subscription_ids,
+        );
     }
 
     fn outcome_received<N: Node>(
@@ -609,9 +717,13 @@ impl Shard {
         delivery: u64,
         outcome: ShareOutcome,
     ) {
-        let Some(index) = self.groups.live(id) else { return };
+        let Some(index) = self.groups.live(id) else {
+            return;
+        };
         let group = &mut self.groups.slab[index as usize];
-        let Some(ended) = group.outstanding.remove(&delivery) else { return };
+        let Some(ended) = group.outstanding.remove(&delivery) else {
+            return;
+        };
         if let Some(member) = group.members.iter_mut().find(|m| m.address == ended.member) {
             member.credit += 1;
         }
@@ -649,7 +761,10 @@ impl Shard {
         if self.memory.is_spent() {
             return self.drop_in_group(index, DropReason::MemoryFull);
         }
-        if group.queue.is_full_for(entry.message.bytes(), count_max, bytes_max) {
+        if group
+            .queue
+            .is_full_for(entry.message.bytes(), count_max, bytes_max)
+        {
             // A group has no connection to end: its newest message goes unless the oldest may.
             let oldest = self.settings.queue_full == crate::limits::QueueFull::DropOldest;
             if !oldest || group.queue.pop_front().is_none() {

@@ -15,8 +15,8 @@ use crate::node::{Cx, Node};
 use crate::record::Record;
 use crate::route::{Match, Target};
 use crate::session::queue::SubscriptionIds;
-use crate::share::Membership;
 use crate::shard::{PacketError, Shard};
+use crate::share::Membership;
 
 /// A place in the shard's index with all who subscribe there.
 #[derive(Debug, Default)]
@@ -144,7 +144,10 @@ struct Granted {
 
 impl Granted {
     fn refused(reason: ReasonCode) -> Self {
-        Self { reason, joining: false }
+        Self {
+            reason,
+            joining: false,
+        }
     }
 }
 
@@ -156,7 +159,9 @@ impl Shard {
         index: u32,
         subscribe: &Subscribe<'_>,
     ) -> Result<(), PacketError> {
-        let Some(session) = self.connections.at(index).session() else { return Ok(()) };
+        let Some(session) = self.connections.at(index).session() else {
+            return Ok(());
+        };
         let listener = std::sync::Arc::clone(&self.connections.at(index).listener);
         if subscribe.subscription_id.is_some() && !listener.subscription_ids_available {
             return Err(PacketError::of(
@@ -178,7 +183,13 @@ impl Shard {
         let packet_id = subscribe.packet_id;
         if missing > 0 {
             let connection = self.connections.id_of(index);
-            let pending = PendingSubAck { connection, packet_id, codes, record, missing };
+            let pending = PendingSubAck {
+                connection,
+                packet_id,
+                codes,
+                record,
+                missing,
+            };
             self.pending_subacks.insert(pending);
         } else {
             let version = self.connections.at(index).version;
@@ -191,13 +202,19 @@ impl Shard {
 
     /// A share group knows its member now; the last answer sends the SUBACK.
     pub(crate) fn joined<N: Node>(&mut self, cx: &mut Cx<'_, N>, token: usize) {
-        let Some(pending) = self.pending_subacks.get_mut(token) else { return };
+        let Some(pending) = self.pending_subacks.get_mut(token) else {
+            return;
+        };
         pending.missing -= 1;
         if pending.missing > 0 {
             return;
         }
         let pending = self.pending_subacks.remove(token);
-        if self.connections.get(pending.connection).is_none_or(|found| found.session().is_none()) {
+        if self
+            .connections
+            .get(pending.connection)
+            .is_none_or(|found| found.session().is_none())
+        {
             return;
         }
         let index = pending.connection.index;
@@ -214,13 +231,18 @@ impl Shard {
         index: u32,
         unsubscribe: &Unsubscribe<'_>,
     ) -> Result<(), PacketError> {
-        let Some(session) = self.connections.at(index).session() else { return Ok(()) };
+        let Some(session) = self.connections.at(index).session() else {
+            return Ok(());
+        };
         self.check_user_properties(unsubscribe.user_properties)?;
         let mut codes = Vec::new();
         for filter in unsubscribe.filters() {
             let existed = self.unsubscribe_one(cx, session, filter);
-            let code =
-                if existed { ReasonCode::Success } else { ReasonCode::NoSubscriptionExisted };
+            let code = if existed {
+                ReasonCode::Success
+            } else {
+                ReasonCode::NoSubscriptionExisted
+            };
             codes.push(code.code());
         }
         let record = self.subscription_record(session);
@@ -258,10 +280,14 @@ impl Shard {
         }
         let listener = std::sync::Arc::clone(&self.connections.at(index).listener);
         if parsed.filter.has_wildcard() && !listener.wildcard_subscription_available {
-            return Ok(Granted::refused(ReasonCode::WildcardSubscriptionsNotSupported));
+            return Ok(Granted::refused(
+                ReasonCode::WildcardSubscriptionsNotSupported,
+            ));
         }
         if parsed.share_name.is_some() && !listener.shared_subscription_available {
-            return Ok(Granted::refused(ReasonCode::SharedSubscriptionsNotSupported));
+            return Ok(Granted::refused(
+                ReasonCode::SharedSubscriptionsNotSupported,
+            ));
         }
         let qos = requested.options.qos.min(listener.maximum_qos);
         let known = self.has_subscription(session, requested.filter, parsed.share_name.is_some());
@@ -273,7 +299,10 @@ impl Shard {
         let reason = granted(qos);
         if parsed.share_name.is_some() {
             self.join_group(cx, session, requested, qos, subscription_id, token);
-            return Ok(Granted { reason, joining: true });
+            return Ok(Granted {
+                reason,
+                joining: true,
+            });
         }
         let bridge = self.connections.at(index).flags.bridge;
         let v5 = self.connections.at(index).version.is_v5();
@@ -296,7 +325,10 @@ impl Shard {
         if wants_retained {
             self.owe_retained(session, parsed.filter.as_str(), qos, subscription_id);
         }
-        Ok(Granted { reason, joining: false })
+        Ok(Granted {
+            reason,
+            joining: false,
+        })
     }
 
     fn record_subscription<N: Node>(
@@ -315,7 +347,16 @@ impl Shard {
         let options = u8::from(requested.options.no_local)
             | u8::from(requested.options.retain_as_published) << 1;
         let filter = requested.filter.into();
-        self.append(cx, Record::Subscribed { epoch, filter, qos, options, subscription_id });
+        self.append(
+            cx,
+            Record::Subscribed {
+                epoch,
+                filter,
+                qos,
+                options,
+                subscription_id,
+            },
+        );
     }
 
     /// The byte that answers a filter; refusals are events.
@@ -337,17 +378,31 @@ impl Shard {
             };
             let filter = requested.filter.to_owned();
             let why = reason.name();
-            cx.effects.events.push(Event::SubscribeRefused { client_id, filter, reason, why });
+            cx.effects.events.push(Event::SubscribeRefused {
+                client_id,
+                filter,
+                reason,
+                why,
+            });
         }
-        if self.connections.at(index).version.is_v5() { reason.code() } else { 0x80 }
+        if self.connections.at(index).version.is_v5() {
+            reason.code()
+        } else {
+            0x80
+        }
     }
 
     fn has_subscription(&mut self, session: u32, filter: &str, shared: bool) -> bool {
         let subscriptions = &self.sessions.at(session).subscriptions;
         if shared {
-            return subscriptions.shared.iter().any(|member| *member.filter == *filter);
+            return subscriptions
+                .shared
+                .iter()
+                .any(|member| *member.filter == *filter);
         }
-        self.tree.find(filter).is_some_and(|node| subscriptions.slot(node).is_some())
+        self.tree
+            .find(filter)
+            .is_some_and(|node| subscriptions.slot(node).is_some())
     }
 
     /// Enters a subscriber, replacing its subscription to the same filter [MQTT-3.8.4-3].
@@ -391,11 +446,17 @@ impl Shard {
         target: Target,
     ) {
         let filter = self.tree.filter(node);
-        let Some(subscribers) = self.tree.get_mut(node) else { return };
+        let Some(subscribers) = self.tree.get_mut(node) else {
+            return;
+        };
         let before = subscribers.class();
         let slot = match target.as_session() {
             Some(session) => self.sessions.at(session).subscriptions.slot(node),
-            None => subscribers.list.iter().position(|s| s.target == target).map(|s| s as u32),
+            None => subscribers
+                .list
+                .iter()
+                .position(|s| s.target == target)
+                .map(|s| s as u32),
         };
         let Some(slot) = slot else { return };
         let gone = subscribers.list.swap_remove(slot as usize);
@@ -426,7 +487,8 @@ impl Shard {
         self.epochs.raise(filter);
         if before != class {
             let shard = self.id;
-            cx.node.change_interest(|interest| interest.set(shard, filter, class));
+            cx.node
+                .change_interest(|interest| interest.set(shard, filter, class));
         }
     }
 
@@ -447,9 +509,15 @@ impl Shard {
         target: Target,
         durable: bool,
     ) {
-        let Some(subscribers) = self.tree.get_mut(node) else { return };
+        let Some(subscribers) = self.tree.get_mut(node) else {
+            return;
+        };
         let before = subscribers.class();
-        let Some(place) = subscribers.list.iter_mut().find(|found| found.target == target) else {
+        let Some(place) = subscribers
+            .list
+            .iter_mut()
+            .find(|found| found.target == target)
+        else {
             return;
         };
         let durable = durable && place.qos > QoS::AtMostOnce;
@@ -466,12 +534,7 @@ impl Shard {
         self.interest_changed(cx, &filter, before, class);
     }
 
-    fn unsubscribe_one<N: Node>(
-        &mut self,
-        cx: &mut Cx<'_, N>,
-        session: u32,
-        filter: &str,
-    ) -> bool {
+    fn unsubscribe_one<N: Node>(&mut self, cx: &mut Cx<'_, N>, session: u32, filter: &str) -> bool {
         let existed = if filter.starts_with("$share/") {
             self.leave_group(cx, session, filter)
         } else {
@@ -489,7 +552,13 @@ impl Shard {
         }
         if existed && state.is_persistent() {
             let epoch = state.epoch;
-            self.append(cx, Record::Unsubscribed { epoch, filter: filter.into() });
+            self.append(
+                cx,
+                Record::Unsubscribed {
+                    epoch,
+                    filter: filter.into(),
+                },
+            );
         }
         existed
     }
@@ -514,7 +583,12 @@ impl Shard {
         // A subscription made again begins again; the cursor it replaces is of no use any more.
         pending.cursors.retain(|cursor| *cursor.filter != *filter);
         let filter = filter.into();
-        pending.cursors.push_back(RetainedCursor { filter, after: None, qos, subscription_id });
+        pending.cursors.push_back(RetainedCursor {
+            filter,
+            after: None,
+            qos,
+            subscription_id,
+        });
         self.queue_retained(session);
     }
 
@@ -530,8 +604,12 @@ impl Shard {
 
     /// Reads one page for one session; false if nothing is to be read.
     pub(crate) fn read_retained_page<N: Node>(&mut self, cx: &mut Cx<'_, N>) -> bool {
-        let Some(id) = self.retained_queue.pop_front() else { return false };
-        let Some(index) = self.live_session(id) else { return true };
+        let Some(id) = self.retained_queue.pop_front() else {
+            return false;
+        };
+        let Some(index) = self.live_session(id) else {
+            return true;
+        };
         self.sessions.at(index).retained_queued = false;
         if !self.wants_retained_page(index) {
             // Goes on when output has drained, acknowledgements have come, or the client is back.
@@ -539,7 +617,9 @@ impl Shard {
         }
         let state = self.sessions.at(index);
         let tenant = state.tenant;
-        let Some(pending) = &mut state.retained_pending else { return true };
+        let Some(pending) = &mut state.retained_pending else {
+            return true;
+        };
         let Some(mut cursor) = pending.cursors.pop_front() else {
             state.retained_pending = None;
             return true;
@@ -573,7 +653,9 @@ impl Shard {
         let output_max = self.settings.limits.output_bytes as usize / 4;
         let state = self.sessions.at(index);
         let backlog = state.outbound.queue.len() + state.outbound.in_flight.len();
-        let Some(connection) = state.connection else { return false };
+        let Some(connection) = state.connection else {
+            return false;
+        };
         let connection = self.connections.at(connection);
         backlog < RETAINED_BACKLOG
             && connection.answers_gated == 0

@@ -10,7 +10,7 @@ use crate::id::{ConnectionId, SessionId};
 
 /// What is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Timer {
+pub(crate) enum Timer {
     /// The connection must have been accepted by now, however slowly its bytes drip.
     ConnectDeadline(ConnectionId),
     /// 1.5 × Keep Alive may have passed without a packet [MQTT-3.1.2-22].
@@ -29,7 +29,7 @@ pub enum Timer {
 
 /// An armed timer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TimerKey(u32);
+pub(crate) struct TimerKey(u32);
 
 const BITS: u32 = 6;
 const SLOTS: usize = 1 << BITS;
@@ -38,7 +38,7 @@ const NONE: u32 = u32::MAX;
 
 /// The wheel; generic so that tests can put anything in.
 #[derive(Debug)]
-pub struct Wheel<T> {
+pub(crate) struct Wheel<T> {
     now_ms: u64,
     entries: Slab<Entry<T>>,
     /// First entry of each slot.
@@ -59,7 +59,7 @@ struct Entry<T> {
 
 impl<T: Copy> Wheel<T> {
     /// An empty wheel that stands at `now_ms`.
-    pub fn new(now_ms: u64) -> Self {
+    pub(crate) fn new(now_ms: u64) -> Self {
         Self {
             now_ms,
             entries: Slab::new(),
@@ -69,15 +69,22 @@ impl<T: Copy> Wheel<T> {
     }
 
     /// Arms a timer. One that is due already fires at the next [`Wheel::expire`].
-    pub fn arm(&mut self, due_ms: u64, what: T) -> TimerKey {
-        let entry = Entry { due_ms, next: NONE, previous: NONE, level: 0, slot: 0, what };
+    pub(crate) fn arm(&mut self, due_ms: u64, what: T) -> TimerKey {
+        let entry = Entry {
+            due_ms,
+            next: NONE,
+            previous: NONE,
+            level: 0,
+            slot: 0,
+            what,
+        };
         let key = self.entries.insert(entry) as u32;
         self.link(key);
         TimerKey(key)
     }
 
     /// Disarms a timer that has not fired.
-    pub fn cancel(&mut self, key: TimerKey) {
+    pub(crate) fn cancel(&mut self, key: TimerKey) {
         if self.entries.contains(key.0 as usize) {
             self.unlink(key.0);
             self.entries.remove(key.0 as usize);
@@ -86,7 +93,7 @@ impl<T: Copy> Wheel<T> {
 
     /// The next timer that is due at `now_ms`, if any; called until it answers none. Those of one
     /// millisecond come in no particular order.
-    pub fn expire(&mut self, now_ms: u64) -> Option<(TimerKey, T)> {
+    pub(crate) fn expire(&mut self, now_ms: u64) -> Option<(TimerKey, T)> {
         loop {
             // Entries of the current millisecond, and late ones, lie in the finest level.
             let slot = (self.now_ms & (SLOTS as u64 - 1)) as usize;
@@ -99,29 +106,30 @@ impl<T: Copy> Wheel<T> {
             if self.now_ms >= now_ms {
                 return None;
             }
-            let next = self.next_change().unwrap_or(now_ms).clamp(self.now_ms + 1, now_ms);
+            let next = self
+                .next_change()
+                .unwrap_or(now_ms)
+                .clamp(self.now_ms + 1, now_ms);
             self.step_to(next);
         }
     }
 
     /// When [`Wheel::expire`] should be called next: never later than the earliest deadline.
-    pub fn next_wakeup(&self) -> Option<u64> {
+    pub(crate) fn next_wakeup(&self) -> Option<u64> {
         self.next_change()
     }
 
     /// Armed timers.
-    pub fn len(&self) -> usize {
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
         self.entries.len()
-    }
-
-    /// Nothing is armed.
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
     }
 
     /// The next moment at which a slot must be looked at.
     fn next_change(&self) -> Option<u64> {
-        (0..LEVELS).filter_map(|level| self.next_in_level(level)).min()
+        (0..LEVELS)
+            .filter_map(|level| self.next_in_level(level))
+            .min()
     }
 
     fn next_in_level(&self, level: usize) -> Option<u64> {
@@ -232,7 +240,13 @@ mod tests {
             0..10_000_u64,
             0..100_000_000_u64,
             Just(u64::from(u32::MAX) * 1000),
-            Just(63), Just(64), Just(65), Just(4095), Just(4096), Just(4097), Just(1 << 36),
+            Just(63),
+            Just(64),
+            Just(65),
+            Just(4095),
+            Just(4096),
+            Just(4097),
+            Just(1 << 36),
         ]
     }
 

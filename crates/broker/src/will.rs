@@ -50,8 +50,7 @@ impl Shard {
         } else {
             let due_ms = cx.now.mono_ms + u64::from(delay_secs) * 1000;
             let id = self.sessions.id_of(index);
-            self.sessions.at(index).will_timer =
-                Some(self.wheel.arm(due_ms, Timer::WillDelay(id)));
+            self.sessions.at(index).will_timer = Some(self.wheel.arm(due_ms, Timer::WillDelay(id)));
         }
     }
 
@@ -67,7 +66,9 @@ impl Shard {
     /// Publishes the Will of a session, if one is left.
     pub(crate) fn send_will<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) {
         let session = self.sessions.at(index);
-        let Some(will) = session.will.take() else { return };
+        let Some(will) = session.will.take() else {
+            return;
+        };
         let tenant = session.tenant;
         if let Some(timer) = session.will_timer.take() {
             self.wheel.cancel(timer);

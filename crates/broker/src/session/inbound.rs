@@ -46,13 +46,18 @@ impl Shard {
             (Some(topic), _) => topic,
             (None, Some(topic)) => topic.as_str(),
             (None, None) => {
-                return Err(PacketError::protocol("PUBLISH without topic", "MQTT-3.3.2-8"));
+                return Err(PacketError::protocol(
+                    "PUBLISH without topic",
+                    "MQTT-3.3.2-8",
+                ));
             }
         };
         if aliased.is_none() || publish.topic.is_some() {
             self.check_topic(topic)?;
         }
-        let Some(session) = self.connections.at(index).session() else { return Ok(()) };
+        let Some(session) = self.connections.at(index).session() else {
+            return Ok(());
+        };
         match (publish.qos, publish.packet_id) {
             (QoS::AtMostOnce, _) => {
                 self.accept_publish(cx, index, session, topic, publish, None)?;
@@ -66,7 +71,10 @@ impl Shard {
                 self.publish_qos2(cx, index, session, topic, publish, packet_id)?;
             }
             (_, None) => {
-                return Err(PacketError::malformed("Packet Identifier missing", "MQTT-2.2.1-2"));
+                return Err(PacketError::malformed(
+                    "Packet Identifier missing",
+                    "MQTT-2.2.1-2",
+                ));
             }
         }
         Ok(())
@@ -84,7 +92,10 @@ impl Shard {
         packet_id: PacketId,
     ) -> Result<(), PacketError> {
         if let Some(&record) = self.sessions.at(session).inbound.receipts.get(packet_id) {
-            let answer = Answer { reason: ReasonCode::Success, record };
+            let answer = Answer {
+                reason: ReasonCode::Success,
+                record,
+            };
             self.acknowledge(cx, index, AckKind::PubRec, packet_id, answer);
             return Ok(());
         }
@@ -105,7 +116,9 @@ impl Shard {
         index: u32,
         packet_id: PacketId,
     ) {
-        let Some(session_index) = self.connections.at(index).session() else { return };
+        let Some(session_index) = self.connections.at(index).session() else {
+            return;
+        };
         let session = self.sessions.at(session_index);
         let known = session.inbound.receipts.remove(packet_id).is_some();
         let (persistent, epoch) = (session.is_persistent(), session.epoch);
@@ -115,8 +128,11 @@ impl Shard {
             self.sessions.at(session_index).inbound.released
         };
         self.sessions.at(session_index).inbound.released = record;
-        let reason =
-            if known { ReasonCode::Success } else { ReasonCode::PacketIdentifierNotFound };
+        let reason = if known {
+            ReasonCode::Success
+        } else {
+            ReasonCode::PacketIdentifierNotFound
+        };
         self.answer_ack(cx, index, AckKind::PubComp, packet_id, reason, record);
     }
 
@@ -137,7 +153,10 @@ impl Shard {
         if self.memory.is_spent() && publish.qos > QoS::AtMostOnce {
             self.counters.publishes_refused += 1;
             return match self.connections.at(index).version.is_v5() {
-                true => Ok(Answer { reason: ReasonCode::QuotaExceeded, record: RecordNumber(0) }),
+                true => Ok(Answer {
+                    reason: ReasonCode::QuotaExceeded,
+                    record: RecordNumber(0),
+                }),
                 false => Err(PacketError::of(
                     ReasonCode::QuotaExceeded,
                     "limit memory_bytes: nothing more can be kept",
@@ -154,7 +173,9 @@ impl Shard {
             &forwarded
         };
         let state = self.sessions.at(session);
-        let receipt = qos2.filter(|_| state.is_persistent()).map(|id| (state.epoch, id));
+        let receipt = qos2
+            .filter(|_| state.is_persistent())
+            .map(|id| (state.epoch, id));
         let publication = Publication {
             id: self.next_message_id(),
             tenant: self.sessions.at(session).tenant,
@@ -203,9 +224,15 @@ impl Shard {
         }
         let routed = self.route_retained(cx, publication, message, receipt, revision);
         let nobody = !routed.matched && publication.qos > QoS::AtMostOnce;
-        let reason =
-            if nobody { ReasonCode::NoMatchingSubscribers } else { ReasonCode::Success };
-        Ok(Answer { reason, record: routed.record })
+        let reason = if nobody {
+            ReasonCode::NoMatchingSubscribers
+        } else {
+            ReasonCode::Success
+        };
+        Ok(Answer {
+            reason,
+            record: routed.record,
+        })
     }
 
     /// Replaces or clears the topic's retained message.
@@ -222,9 +249,13 @@ impl Shard {
         }
         let held = Message::new(publication, &mut self.scratch, &self.gauge);
         let limits = &self.settings.limits;
-        let (count_max, bytes_max) =
-            (limits.retained_messages as usize, limits.retained_bytes as usize);
-        let change = cx.node.retained(|store| store.store(held.clone(), count_max, bytes_max));
+        let (count_max, bytes_max) = (
+            limits.retained_messages as usize,
+            limits.retained_bytes as usize,
+        );
+        let change = cx
+            .node
+            .retained(|store| store.store(held.clone(), count_max, bytes_max));
         *message = Some(held);
         change
     }
@@ -233,7 +264,10 @@ impl Shard {
     /// 3.1.1 has no way to say no but closing [MQTT-3.1.1/3.3.5-2].
     fn refused(&mut self, index: u32, reason: ReasonCode) -> Answer {
         let v5 = self.connections.at(index).version.is_v5();
-        Answer { reason: if v5 { reason } else { ReasonCode::Success }, record: RecordNumber(0) }
+        Answer {
+            reason: if v5 { reason } else { ReasonCode::Success },
+            record: RecordNumber(0),
+        }
     }
 
     fn acknowledge<N: Node>(
@@ -274,21 +308,40 @@ impl Shard {
         let listener = &connection.listener;
         if publish.qos > listener.maximum_qos {
             // [MQTT-3.2.2-11]
-            return Err(PacketError::of(ReasonCode::QoSNotSupported, "listener: maximum QoS"));
+            return Err(PacketError::of(
+                ReasonCode::QoSNotSupported,
+                "listener: maximum QoS",
+            ));
         }
         if publish.retain && !listener.retain_available {
             // [MQTT-3.2.2-14]
-            return Err(PacketError::of(ReasonCode::RetainNotSupported, "listener: retain"));
+            return Err(PacketError::of(
+                ReasonCode::RetainNotSupported,
+                "listener: retain",
+            ));
         }
         if !connection.version.is_v5() || publish.properties.raw.is_empty() {
             return Ok(());
         }
         if !publish.properties.subscription_ids.is_empty() {
-            return Err(PacketError::protocol("Subscription Identifier", "MQTT-3.3.4-6"));
+            return Err(PacketError::protocol(
+                "Subscription Identifier",
+                "MQTT-3.3.4-6",
+            ));
         }
         let count_max = usize::from(self.settings.limits.user_properties);
-        if publish.properties.user_properties.iter().take(count_max + 1).count() > count_max {
-            return Err(PacketError::of(ReasonCode::QuotaExceeded, "limit user_properties"));
+        if publish
+            .properties
+            .user_properties
+            .iter()
+            .take(count_max + 1)
+            .count()
+            > count_max
+        {
+            return Err(PacketError::of(
+                ReasonCode::QuotaExceeded,
+                "limit user_properties",
+            ));
         }
         Ok(())
     }
@@ -300,11 +353,16 @@ impl Shard {
         index: u32,
         publish: &Publish<'_>,
     ) -> Result<Option<std::sync::Arc<str>>, PacketError> {
-        let Some(alias) = publish.properties.topic_alias else { return Ok(None) };
+        let Some(alias) = publish.properties.topic_alias else {
+            return Ok(None);
+        };
         let limits = &self.settings.limits;
         if alias.get() > limits.topic_alias_maximum {
             // [MQTT-3.3.2-9], [MQTT-3.2.2-18]
-            return Err(PacketError::of(ReasonCode::TopicAliasInvalid, "Topic Alias Maximum"));
+            return Err(PacketError::of(
+                ReasonCode::TopicAliasInvalid,
+                "Topic Alias Maximum",
+            ));
         }
         let bytes_max = limits.topic_alias_bytes as usize;
         let place = usize::from(alias.get()) - 1;
@@ -315,9 +373,10 @@ impl Shard {
             .get_or_insert_with(|| Box::new(crate::connection::TopicAliases::new(0, &seed)));
         let Some(topic) = publish.topic else {
             let known = aliases.inbound.get(place).and_then(Clone::clone);
-            return known
-                .map(Some)
-                .ok_or(PacketError::protocol("Topic Alias not set before", "MQTT-3.3.2-7"));
+            return known.map(Some).ok_or(PacketError::protocol(
+                "Topic Alias not set before",
+                "MQTT-3.3.2-7",
+            ));
         };
         if aliases.inbound.len() <= place {
             aliases.inbound.resize(place + 1, None);
@@ -325,7 +384,10 @@ impl Shard {
         let replaced = aliases.inbound[place].as_ref().map_or(0, |old| old.len());
         aliases.inbound_bytes = aliases.inbound_bytes - replaced + topic.as_str().len();
         if aliases.inbound_bytes > bytes_max {
-            return Err(PacketError::of(ReasonCode::QuotaExceeded, "limit topic_alias_bytes"));
+            return Err(PacketError::of(
+                ReasonCode::QuotaExceeded,
+                "limit topic_alias_bytes",
+            ));
         }
         let shared: std::sync::Arc<str> = topic.as_str().into();
         aliases.inbound[place] = Some(shared.clone());

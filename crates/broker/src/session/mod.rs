@@ -67,7 +67,9 @@ impl Sessions {
     }
 
     pub(crate) fn get(&self, id: SessionId) -> Option<&Session> {
-        self.slab.get(id.index as usize).filter(|found| found.generation == id.generation)
+        self.slab
+            .get(id.index as usize)
+            .filter(|found| found.generation == id.generation)
     }
 
     /// The session at a place that is known to be taken.
@@ -76,7 +78,10 @@ impl Sessions {
     }
 
     pub(crate) fn id_of(&self, index: u32) -> SessionId {
-        SessionId { index, generation: self.slab[index as usize].generation }
+        SessionId {
+            index,
+            generation: self.slab[index as usize].generation,
+        }
     }
 
     pub(crate) fn remove(&mut self, index: u32) -> Session {
@@ -88,6 +93,8 @@ impl Sessions {
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &Session)> {
-        self.slab.iter().map(|(index, session)| (index as u32, session))
+        self.slab
+            .iter()
+            .map(|(index, session)| (index as u32, session))
     }
 }

@@ -9,7 +9,6 @@ use std::collections::VecDeque;
 
 use martlet_codec::{AckKind, PacketId, QoS, ReasonCode};
 
-
 use crate::counters::DropReason;
 use crate::event::Event;
 use crate::id::{MessageId, RecordNumber, SessionId};
@@ -20,8 +19,8 @@ use crate::record::{EnqueuedAs, Record};
 use crate::route::{Outgoing, Routing};
 use crate::session::packet_ids::PacketIdRing;
 use crate::session::queue::{Entry, Queue, SubscriptionIds};
-use crate::share::{ShareOutcome, ShareTicket};
 use crate::shard::{Gated, PacketError, Shard};
+use crate::share::{ShareOutcome, ShareTicket};
 
 /// What a session owes its client.
 #[derive(Debug, Default)]
@@ -72,7 +71,10 @@ impl Outbound {
     }
 
     fn queue_tickets(&self) -> usize {
-        self.queue.iter().filter(|entry| entry.ticket.is_some()).count()
+        self.queue
+            .iter()
+            .filter(|entry| entry.ticket.is_some())
+            .count()
     }
 
     /// Nothing is in flight or queued.
@@ -83,7 +85,11 @@ impl Outbound {
     /// A new connection: all that is in flight is to be sent again, in order.
     fn restart(&mut self) {
         let mut all: Vec<(u32, PacketId)> = Vec::with_capacity(self.in_flight.len());
-        all.extend(self.in_flight.iter().map(|(id, message)| (message.order, id)));
+        all.extend(
+            self.in_flight
+                .iter()
+                .map(|(id, message)| (message.order, id)),
+        );
         // Orders are compared relative to the next one, so that wrapping does no harm.
         let next = self.next_order;
         all.sort_unstable_by_key(|(order, _)| core::cmp::Reverse(next.wrapping_sub(*order)));
@@ -98,12 +104,20 @@ impl Outbound {
 
     /// Gives an entry its Packet Identifier; gives it back if all are taken.
     fn assign(&mut self, entry: Entry, record: RecordNumber) -> Result<PacketId, Entry> {
-        let Some(id) = self.in_flight.next_free(self.last_packet_id) else { return Err(entry) };
+        let Some(id) = self.in_flight.next_free(self.last_packet_id) else {
+            return Err(entry);
+        };
         self.last_packet_id = id.get();
         self.next_order = self.next_order.wrapping_add(1);
         let state = InFlightState::Publish(entry);
         let order = self.next_order;
-        let message = InFlight { state, order, record, on_wire: false, sent_before: false };
+        let message = InFlight {
+            state,
+            order,
+            record,
+            on_wire: false,
+            sent_before: false,
+        };
         self.in_flight.insert(id, message);
         Ok(id)
     }
@@ -134,7 +148,14 @@ impl Shard {
         }
         let message = routing.message(&mut self.scratch, &self.gauge);
         let why = EnqueuedAs::Routed;
-        let entry = Entry { message, subscription_ids, qos, retain, why, ticket: None };
+        let entry = Entry {
+            message,
+            subscription_ids,
+            qos,
+            retain,
+            why,
+            ticket: None,
+        };
         if self.may_send_now(index) {
             self.send_entry(cx, index, entry, Some(routing));
         } else {
@@ -152,17 +173,46 @@ impl Shard {
         subscription_ids: &[u32],
     ) {
         let Some(connection) = self.sessions.at(index).connection else {
-            return self.drop_message(cx, index, DropReason::ClientAway, 1, routing.publication.topic);
+            return self.drop_message(
+                cx,
+                index,
+                DropReason::ClientAway,
+                1,
+                routing.publication.topic,
+            );
         };
         let waiting = self.connections.at(connection).output_len();
         if waiting >= self.settings.limits.output_bytes as usize {
-            return self.drop_message(cx, index, DropReason::OutputFull, 1, routing.publication.topic);
+            return self.drop_message(
+                cx,
+                index,
+                DropReason::OutputFull,
+                1,
+                routing.publication.topic,
+            );
         }
         if waiting > 0 && self.memory.is_spent() {
-            return self.drop_message(cx, index, DropReason::MemoryFull, 1, routing.publication.topic);
+            return self.drop_message(
+                cx,
+                index,
+                DropReason::MemoryFull,
+                1,
+                routing.publication.topic,
+            );
         }
-        let how = Sending { dup: false, qos: QoS::AtMostOnce, retain, packet_id: None };
-        if self.send_publish(cx, connection, Source::Routing(routing), how, subscription_ids) {
+        let how = Sending {
+            dup: false,
+            qos: QoS::AtMostOnce,
+            retain,
+            packet_id: None,
+        };
+        if self.send_publish(
+            cx,
+            connection,
+            Source::Routing(routing),
+            how,
+            subscription_ids,
+        ) {
             self.connections.at(connection).qos0_in_output += 1;
         } else {
             let topic = routing.publication.topic;
@@ -173,7 +223,9 @@ impl Shard {
     /// Nothing waits before a new message and the send quota has room.
     fn may_send_now(&mut self, index: u32) -> bool {
         let session = self.sessions.at(index);
-        let Some(connection) = session.connection else { return false };
+        let Some(connection) = session.connection else {
+            return false;
+        };
         let outbound = &session.outbound;
         let connection = self.connections.at(connection);
         outbound.queue.is_empty()
@@ -201,7 +253,12 @@ impl Shard {
         };
         if persistent {
             let packet_id = Some(packet_id);
-            let record = Record::Enqueued { epoch, message: message_id, why, packet_id };
+            let record = Record::Enqueued {
+                epoch,
+                message: message_id,
+                why,
+                packet_id,
+            };
             let number = self.append(cx, record);
             if qos == QoS::ExactlyOnce {
                 return self.send_when_durable(cx, index, packet_id, number);
@@ -211,8 +268,15 @@ impl Shard {
             self.sessions.at(index).outbound.unsent.push_back(packet_id);
             return self.pump(cx, index);
         };
-        let Some(connection) = self.sessions.at(index).connection else { return };
-        let how = Sending { dup: false, qos, retain, packet_id: Some(packet_id) };
+        let Some(connection) = self.sessions.at(index).connection else {
+            return;
+        };
+        let how = Sending {
+            dup: false,
+            qos,
+            retain,
+            packet_id: Some(packet_id),
+        };
         if self.send_publish(cx, connection, Source::Routing(routing), how, &ids) {
             let outbound = &mut self.sessions.at(index).outbound;
             outbound.on_wire += 1;
@@ -278,7 +342,11 @@ impl Shard {
         self.expire_queued(cx, index);
         loop {
             let session = self.sessions.at(index);
-            if !session.outbound.queue.is_full_for(bytes, count_max, bytes_max) {
+            if !session
+                .outbound
+                .queue
+                .is_full_for(bytes, count_max, bytes_max)
+            {
                 return true;
             }
             match policy {
@@ -286,7 +354,11 @@ impl Shard {
                 QueueFull::Disconnect => {
                     if let Some(connection) = session.connection {
                         let id = self.connections.id_of(connection);
-                        self.closing.push((id, ReasonCode::QuotaExceeded, "limit queued_messages or queued_bytes"));
+                        self.closing.push((
+                            id,
+                            ReasonCode::QuotaExceeded,
+                            "limit queued_messages or queued_bytes",
+                        ));
                     }
                     return false;
                 }
@@ -331,7 +403,9 @@ impl Shard {
     /// Gives the first queued message its Packet Identifier; false if there is none to give.
     fn assign_next<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) -> bool {
         let session = self.sessions.at(index);
-        let Some(entry) = session.outbound.queue.pop_front() else { return false };
+        let Some(entry) = session.outbound.queue.pop_front() else {
+            return false;
+        };
         if entry.message.expired(cx.now.mono_ms) {
             self.expire_entry(cx, index, entry);
             return true;
@@ -349,7 +423,14 @@ impl Shard {
             session.outbound.unsent.push_back(packet_id);
             return true;
         }
-        let record = self.append(cx, Record::Assigned { epoch, message, packet_id });
+        let record = self.append(
+            cx,
+            Record::Assigned {
+                epoch,
+                message,
+                packet_id,
+            },
+        );
         if qos == QoS::ExactlyOnce {
             self.send_when_durable(cx, index, Some(packet_id), record);
         } else {
@@ -382,7 +463,14 @@ impl Shard {
                 message.on_wire = true;
                 outbound.on_wire += 1;
                 let none = RecordNumber(0);
-                self.answer_ack(cx, connection, AckKind::PubRel, packet_id, ReasonCode::Success, none);
+                self.answer_ack(
+                    cx,
+                    connection,
+                    AckKind::PubRel,
+                    packet_id,
+                    ReasonCode::Success,
+                    none,
+                );
                 return true;
             }
         };
@@ -466,14 +554,22 @@ impl Shard {
         packet_id: PacketId,
         reason: ReasonCode,
     ) -> Result<(), PacketError> {
-        let Some(session) = self.connections.at(index).session() else { return Ok(()) };
+        let Some(session) = self.connections.at(index).session() else {
+            return Ok(());
+        };
         match self.sessions.at(session).outbound.in_flight.get(packet_id) {
-            Some(InFlight { state: InFlightState::Publish(entry), on_wire: true, .. })
-                if entry.qos == QoS::AtLeastOnce => {}
+            Some(InFlight {
+                state: InFlightState::Publish(entry),
+                on_wire: true,
+                ..
+            }) if entry.qos == QoS::AtLeastOnce => {}
             // Nothing is known of it: an acknowledgement that came late does no harm.
             None => return Ok(()),
             Some(_) => {
-                return Err(PacketError::protocol("PUBACK for a QoS 2 message", "MQTT-4.3.3-4"));
+                return Err(PacketError::protocol(
+                    "PUBACK for a QoS 2 message",
+                    "MQTT-4.3.3-4",
+                ));
             }
         }
         if let Some(entry) = self.take_in_flight(session, packet_id) {
@@ -492,7 +588,9 @@ impl Shard {
         packet_id: PacketId,
         reason: ReasonCode,
     ) -> Result<(), PacketError> {
-        let Some(session_index) = self.connections.at(index).session() else { return Ok(()) };
+        let Some(session_index) = self.connections.at(index).session() else {
+            return Ok(());
+        };
         let session = self.sessions.at(session_index);
         let (persistent, epoch) = (session.is_persistent(), session.epoch);
         let Some(message) = session.outbound.in_flight.get_mut(packet_id) else {
@@ -505,7 +603,10 @@ impl Shard {
         };
         let message_id = match &message.state {
             InFlightState::Publish(entry) if entry.qos == QoS::AtLeastOnce => {
-                return Err(PacketError::protocol("PUBREC for a QoS 1 message", "MQTT-4.3.2-2"));
+                return Err(PacketError::protocol(
+                    "PUBREC for a QoS 1 message",
+                    "MQTT-4.3.2-2",
+                ));
             }
             InFlightState::Publish(entry) => entry.message.id(),
             InFlightState::Released(_) => {
@@ -528,14 +629,26 @@ impl Shard {
         } else {
             RecordNumber(0)
         };
-        if let Some(message) = self.sessions.at(session_index).outbound.in_flight.get_mut(packet_id)
+        if let Some(message) = self
+            .sessions
+            .at(session_index)
+            .outbound
+            .in_flight
+            .get_mut(packet_id)
         {
             message.record = record;
         }
         if let InFlightState::Publish(entry) = before {
             self.count_delivered(cx, session_index, entry.ticket);
         }
-        self.answer_ack(cx, index, AckKind::PubRel, packet_id, ReasonCode::Success, record);
+        self.answer_ack(
+            cx,
+            index,
+            AckKind::PubRel,
+            packet_id,
+            ReasonCode::Success,
+            record,
+        );
         Ok(())
     }
 
@@ -546,12 +659,20 @@ impl Shard {
         index: u32,
         packet_id: PacketId,
     ) -> Result<(), PacketError> {
-        let Some(session_index) = self.connections.at(index).session() else { return Ok(()) };
+        let Some(session_index) = self.connections.at(index).session() else {
+            return Ok(());
+        };
         let session = self.sessions.at(session_index);
         let message = match session.outbound.in_flight.get(packet_id) {
-            Some(InFlight { state: InFlightState::Released(message), .. }) => *message,
+            Some(InFlight {
+                state: InFlightState::Released(message),
+                ..
+            }) => *message,
             Some(_) => {
-                return Err(PacketError::protocol("PUBCOMP before PUBREL", "MQTT-4.3.3-5"));
+                return Err(PacketError::protocol(
+                    "PUBCOMP before PUBREL",
+                    "MQTT-4.3.3-5",
+                ));
             }
             None => return Ok(()),
         };
@@ -585,7 +706,9 @@ impl Shard {
         let outbound = core::mem::take(&mut self.sessions.at(index).outbound);
         let mut outbound = outbound;
         for (_, message) in outbound.in_flight.drain() {
-            let InFlightState::Publish(entry) = message.state else { continue };
+            let InFlightState::Publish(entry) = message.state else {
+                continue;
+            };
             let sent_qos2 = entry.qos == QoS::ExactlyOnce && message.sent_before;
             self.abandon_entry(cx, index, entry, sent_qos2);
         }
@@ -603,17 +726,18 @@ impl Shard {
     ) {
         match entry.ticket {
             Some(ticket) => self.answer_group(cx, &ticket, ShareOutcome::Returned { sent_qos2 }),
-            None => self.drop_message(cx, index, DropReason::SessionEnded, 1, entry.message.topic()),
+            None => self.drop_message(
+                cx,
+                index,
+                DropReason::SessionEnded,
+                1,
+                entry.message.topic(),
+            ),
         }
     }
 
     /// A share group hands a message to a member of this shard.
-    pub(crate) fn deliver_shared<N: Node>(
-        &mut self,
-        cx: &mut Cx<'_, N>,
-        index: u32,
-        entry: Entry,
-    ) {
+    pub(crate) fn deliver_shared<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, entry: Entry) {
         if self.may_send_now(index) {
             self.send_entry(cx, index, entry, None);
         } else {
@@ -635,7 +759,14 @@ impl Shard {
         let qos = qos.min(message.qos());
         if qos > QoS::AtMostOnce {
             let (message, why) = (message.clone(), EnqueuedAs::Retained);
-            let entry = Entry { message, subscription_ids, qos, retain: true, why, ticket: None };
+            let entry = Entry {
+                message,
+                subscription_ids,
+                qos,
+                retain: true,
+                why,
+                ticket: None,
+            };
             if self.may_send_now(index) {
                 self.send_entry(cx, index, entry, None);
             } else {
@@ -646,8 +777,19 @@ impl Shard {
         let Some(connection) = self.sessions.at(index).connection else {
             return self.drop_message(cx, index, DropReason::ClientAway, 1, message.topic());
         };
-        let how = Sending { dup: false, qos, retain: true, packet_id: None };
-        if self.send_publish(cx, connection, Source::Held(message), how, &subscription_ids) {
+        let how = Sending {
+            dup: false,
+            qos,
+            retain: true,
+            packet_id: None,
+        };
+        if self.send_publish(
+            cx,
+            connection,
+            Source::Held(message),
+            how,
+            &subscription_ids,
+        ) {
             self.connections.at(connection).qos0_in_output += 1;
         } else {
             self.drop_message(cx, index, DropReason::PacketTooLarge, 1, message.topic());
@@ -755,7 +897,11 @@ impl Shard {
         if self.settings.events.drops {
             let client_id = session.client_id.to_string();
             let topic = topic.to_owned();
-            cx.effects.events.push(Event::Dropped { client_id, topic, reason });
+            cx.effects.events.push(Event::Dropped {
+                client_id,
+                topic,
+                reason,
+            });
         }
     }
 
@@ -788,7 +934,9 @@ fn choose_alias(
     publication: &Publication<'_>,
     outgoing: &mut Outgoing<'_>,
 ) {
-    let Some(aliases) = &mut connection.aliases else { return };
+    let Some(aliases) = &mut connection.aliases else {
+        return;
+    };
     if let Some(&alias) = aliases.outbound.get(publication.topic) {
         outgoing.topic_alias = Some(alias);
         outgoing.topic_known = true;

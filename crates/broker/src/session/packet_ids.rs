@@ -19,7 +19,10 @@ const PLACES_MAX: usize = 1 << 16;
 
 impl<T> Default for PacketIdRing<T> {
     fn default() -> Self {
-        Self { places: Vec::new(), len: 0 }
+        Self {
+            places: Vec::new(),
+            len: 0,
+        }
     }
 }
 

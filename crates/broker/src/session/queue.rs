@@ -67,11 +67,6 @@ impl Queue {
         Some(entry)
     }
 
-    /// The message at the front.
-    pub(crate) fn front(&self) -> Option<&Entry> {
-        self.entries.front()
-    }
-
     /// All entries, in order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Entry> {
         self.entries.iter()
