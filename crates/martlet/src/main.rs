@@ -5,6 +5,12 @@
 #![forbid(unsafe_code)]
 
 mod cmd;
+mod config;
+mod serve;
+
+/// Buffers of connections come and go at message rate, in many sizes and from several threads.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -21,6 +27,16 @@ struct Cli {
 
 #[derive(Subcommand, Debug)]
 enum Command {
+    /// Run a broker
+    Serve(Box<serve::ConfigOptions>),
+    /// Show or check the configuration
+    Config(cmd::config_cmd::ConfigCommand),
+    /// Show how a running node is
+    Status(cmd::admin::AdminOptions),
+    /// List the clients of a running node
+    Clients(cmd::admin::ClientsOptions),
+    /// Stop a running node, in order
+    Stop(cmd::admin::AdminOptions),
     /// Publish messages (the options of mosquitto_pub)
     #[command(disable_help_flag = true, args_override_self = true)]
     Pub(Box<cmd::pub_::PubOptions>),
@@ -56,6 +72,11 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> ExitCode {
     match command {
+        Command::Serve(options) => serve::run(&options),
+        Command::Config(command) => cmd::config_cmd::run(&command),
+        Command::Status(options) => cmd::admin::status(&options),
+        Command::Clients(options) => cmd::admin::clients(&options),
+        Command::Stop(options) => cmd::admin::stop(&options),
         Command::Pub(options) => cmd::pub_::run(*options),
         Command::Sub(options) => cmd::sub::run(*options),
         Command::Rr(options) => cmd::rr::run(*options),

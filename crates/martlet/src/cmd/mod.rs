@@ -2,10 +2,12 @@
 //!
 //! Responsible for nothing itself.
 
+pub(crate) mod admin;
 pub(crate) mod argv;
 pub(crate) mod bench;
 mod client_run;
 pub(crate) mod completions;
+pub(crate) mod config_cmd;
 pub(crate) mod exit;
 mod format;
 mod json;
