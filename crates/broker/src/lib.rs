@@ -46,7 +46,7 @@ mod will;
 
 pub use command::{Command, SysTopic};
 pub use connect::ConnectRequest;
-pub use counters::{Accounting, Counters, DROP_REASONS, DropReason};
+pub use counters::{Accounting, Counters, DROP_REASONS, DropReason, Metric, MetricKind};
 pub use effect::{ConnectionEffect, Effects, ShardMessage};
 pub use event::{ClientInfo, Event, EventInterest, Report};
 pub use id::{ConnectionId, MessageId, RecordNumber, SessionAddress, SessionId, ShardId, TenantId};

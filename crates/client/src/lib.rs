@@ -1,0 +1,22 @@
+//! An MQTT client session (3.1, 3.1.1 and 5.0) without I/O, and its adapter for tokio.
+//!
+//! [`Session`] is the protocol: it is given bytes that arrived, requests and the time, and gives
+//! back bytes to send and [`Event`]s. It opens no socket and reads no clock, so it is tested
+//! without either. [`Client`] drives one session over TCP or WebSocket.
+//!
+//! The crate does not know the broker, and it does not decide when to connect again: that is its
+//! user's policy. A session outlives its connections; call [`Session::connect`] for the next one.
+#![forbid(unsafe_code)]
+
+mod message;
+mod net;
+mod options;
+mod session;
+
+pub use message::{Message, MessageProperties, UserPropertyList};
+pub use net::{Client, Endpoint, NetError, Transport};
+pub use options::{ConnectOptions, Password, SubscribeRequest, UnsubscribeRequest, Will};
+pub use session::{
+    Acknowledgement, ConnAckInfo, Direction, Event, PacketSummary, RequestError, RequestId,
+    Session, SessionError, TracedPacket,
+};
