@@ -240,6 +240,31 @@ fn disconnect_right_before_the_end_of_the_stream_keeps_the_will_back() {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
+fn what_a_client_sent_before_it_reset_the_connection_still_counts() {
+    const COUNT: usize = 300;
+    let node = node(3);
+    let mut watcher = node.tcp().connect("watcher");
+    watcher.subscribe("#", 0);
+    for number in 0..COUNT {
+        let mut client = node.tcp();
+        let hello = connect(&format!("hasty-{number}"), 0x02, Some(("will", "gone")));
+        if number % 2 == 0 {
+            client.send(&[hello, publish("last", b"word"), DISCONNECT.to_vec()].concat());
+        } else {
+            client.send(&hello);
+            client.send(&[publish("last", b"word"), DISCONNECT.to_vec()].concat());
+        }
+        // CONNACK is never read, so the kernel may answer it with a reset.
+    }
+    for _ in 0..COUNT {
+        watcher.expect(&publish("last", b"word"));
+    }
+    watcher.send(&PINGREQ);
+    watcher.expect(&PINGRESP);
+}
+
+#[test]
 fn the_last_packet_is_not_lost_to_a_reset() {
     let node = node(2);
     for number in 0..20 {

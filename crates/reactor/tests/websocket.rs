@@ -139,16 +139,32 @@ fn packets_need_not_keep_to_the_borders_of_frames() {
 }
 
 #[test]
-fn large_messages_pass_whole_and_in_frames_of_a_slow_reader() {
-    let node = node(2);
-    let mut client = node.web().connect("large");
-    client.subscribe("large", 0);
-    let payload = vec![0xA5; 300_000];
-    for _ in 0..3 {
-        client.send(&publish("large", &payload));
+fn output_for_a_reader_that_comes_late_is_whole() {
+    const COUNT: usize = 100;
+    let mut settings = Settings::default();
+    settings.limits.output_bytes = 64 * 1024 * 1024;
+    let node = run(config(2, settings));
+    let payload: Vec<u8> = (0..300_000u32).map(|n| (n % 251) as u8).collect();
+    let mut readers = [
+        node.web().connect("late-web"),
+        node.tcp().connect("late-tcp"),
+    ];
+    for reader in &mut readers {
+        reader.subscribe("large", 0);
     }
-    for _ in 0..3 {
-        client.expect(&publish("large", &payload));
+    let mut writer = node.web().connect("writer");
+    for _ in 0..COUNT {
+        writer.send(&publish("large", &payload));
+    }
+    // All has arrived: what the readers have not taken waits in the node.
+    writer.send(&PINGREQ);
+    writer.expect(&PINGRESP);
+    for reader in &mut readers {
+        for _ in 0..COUNT {
+            reader.expect(&publish("large", &payload));
+        }
+        reader.send(&PINGREQ);
+        reader.expect(&PINGRESP);
     }
 }
 

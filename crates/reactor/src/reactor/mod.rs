@@ -190,6 +190,10 @@ impl Reactor {
         self.take_notices();
         self.take_control();
         self.take_batches();
+        // Packets that came along with an adopted connection, or were put off, have their turn
+        // before what is read now: that may be the end of the stream.
+        self.append_records();
+        self.driver.call(|shard, cx| shard.work(cx));
         self.accept();
         self.read_ready();
         let now_ms = self.driver.now.mono_ms;
@@ -201,7 +205,6 @@ impl Reactor {
         {
             self.driver.call(|shard, cx| shard.advance(cx));
         }
-        self.driver.call(|shard, cx| shard.work(cx));
         self.end_overdue();
         self.carry_out();
     }

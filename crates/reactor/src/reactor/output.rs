@@ -22,6 +22,12 @@ const FRAME_PAYLOAD_MAX: usize = 256 * 1024;
 impl Reactor {
     /// Carries out all effects of this tick.
     pub(super) fn carry_out(&mut self) {
+        self.append_records();
+        if self.driver.shard.has_work() {
+            // Packets right behind a CONNECT that has just been accepted: their answers leave
+            // with the CONNACK.
+            self.driver.call(|shard, cx| shard.work(cx));
+        }
         for _ in 0..ROUNDS_PER_TICK {
             self.append_records();
             self.send_batches();
@@ -42,7 +48,7 @@ impl Reactor {
     }
 
     /// Hands records over; what became durable with that may go out in this tick.
-    fn append_records(&mut self) {
+    pub(super) fn append_records(&mut self) {
         while !self.driver.effects.records.is_empty() {
             let last = self.driver.shard.last_record();
             let Some(up_to) = self.writer.append(&mut self.driver.effects.records, last) else {
