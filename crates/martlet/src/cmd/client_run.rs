@@ -6,7 +6,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use martlet_client::{Client, ConnAckInfo, Event, NetError, Session};
+use martlet_client::{Client, Event, NetError, Session};
 use martlet_codec::ReasonCode;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
@@ -75,7 +75,7 @@ impl ClientRun {
             .await?;
         loop {
             match self.next().await {
-                Next::Event(Event::Connected(info)) => return Ok(Connected::Accepted(info)),
+                Next::Event(Event::Connected(_)) => return Ok(Connected::Accepted),
                 Next::Event(Event::Refused { code, reason, .. }) => {
                     let version = self.target.connect.version;
                     return Ok(Connected::Refused(Failure::refused(version, code, reason)));
@@ -155,7 +155,7 @@ impl ClientRun {
 /// How connecting went, when there was an answer at all.
 pub(crate) enum Connected {
     /// CONNACK accepted us.
-    Accepted(Box<ConnAckInfo>),
+    Accepted,
     /// CONNACK refused us.
     Refused(Failure),
     /// The time of `-W` ran out.

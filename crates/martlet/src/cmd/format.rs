@@ -50,12 +50,6 @@ struct Layout {
 pub(crate) struct Unprintable(pub(crate) String);
 
 impl Format {
-    /// The payload alone; with `verbose` the topic and a blank in front.
-    pub(crate) fn plain(verbose: bool) -> Self {
-        let text = if verbose { "%t %p" } else { "%p" };
-        Self::parse(text).expect("a constant format is valid")
-    }
-
     /// Reads a format string.
     ///
     /// # Errors

@@ -82,10 +82,14 @@ fn prepare(options: PubOptions) -> Result<(RunOptions, Option<Plan>), Failure> {
     let debug = options.mqtt.debug;
     let max_inflight = options.mqtt.max_inflight;
     let quiet = options.mqtt.quiet;
+    let refused = |refusal: mqtt_options::Refusal| Failure {
+        code: exit::ERROR,
+        text: refusal.text("pub"),
+    };
     let mut target = options
         .mqtt
         .target(ProtocolVersion::V311)
-        .map_err(|line| usage(&line))?;
+        .map_err(refused)?;
     let source_count = options.message.count() + usize::from(options.stdin_line);
     if source_count > 1 {
         return Err(usage("Only one type of message can be sent at once."));
@@ -141,7 +145,7 @@ async fn publish_all(options: RunOptions, plan: Option<Plan>) -> Result<u8, Fail
         .await
         .map_err(|error| Failure::from_net(&error))?
     {
-        Connected::Accepted(_) => {}
+        Connected::Accepted => {}
         Connected::Refused(failure) => return Err(refused(&mut run, failure)),
         Connected::TimedOut => return Err(client_run::timed_out()),
         Connected::Stopped => return Ok(0),

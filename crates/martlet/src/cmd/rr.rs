@@ -64,10 +64,11 @@ fn prepare(options: RrOptions) -> Result<(Target, Plan), Failure> {
         text: argv::with_usage(line, "rr"),
     };
     let debug = options.mqtt.debug;
-    let mut target = options
-        .mqtt
-        .target(ProtocolVersion::V5)
-        .map_err(|line| usage(&line))?;
+    let refused = |refusal: mqtt_options::Refusal| Failure {
+        code: exit::ERROR,
+        text: refusal.text("rr"),
+    };
+    let mut target = options.mqtt.target(ProtocolVersion::V5).map_err(refused)?;
     if options.message.count() > 1 {
         return Err(usage("Only one type of message can be sent at once."));
     }
@@ -116,7 +117,7 @@ async fn ask(target: Target, plan: Plan) -> Result<u8, Failure> {
         .await
         .map_err(|error| Failure::from_net(&error))?
     {
-        Connected::Accepted(_) => {}
+        Connected::Accepted => {}
         Connected::Refused(failure) => {
             run.output.flush();
             return Err(failure);

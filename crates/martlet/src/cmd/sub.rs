@@ -19,8 +19,8 @@ use martlet_codec::{
 use super::client_run::{ClientRun, Connected, Next, block_on, timed_out};
 use super::exit::{self, Failure};
 use super::format::Format;
-use super::mqtt_options::{self, MqttOptions, Target};
-use super::{argv, random};
+use super::mqtt_options::{self, MqttOptions, Refusal, Target};
+use super::random;
 
 /// How long a lost connection stays lost.
 const RECONNECT_DELAY: Duration = Duration::from_secs(1);
@@ -144,7 +144,7 @@ pub(crate) fn run(mut options: SubOptions) -> ExitCode {
     options.print.prepare();
     match prepare(options) {
         Ok((target, plan)) => block_on(quiet, subscribe_and_print(target, plan)),
-        Err(line) => exit::usage(&argv::with_usage(&line, "sub")),
+        Err(refusal) => exit::usage(&refusal.text("sub")),
     }
 }
 
@@ -163,7 +163,7 @@ struct Plan {
     unsubscribe: Vec<UnsubscribeRequest>,
 }
 
-fn prepare(options: SubOptions) -> Result<(Target, Plan), String> {
+fn prepare(options: SubOptions) -> Result<(Target, Plan), Refusal> {
     let (debug, quiet) = (options.mqtt.debug, options.mqtt.quiet);
     let mut target = options.mqtt.target(ProtocolVersion::V311)?;
     let mut topics = options.topics;
@@ -279,7 +279,7 @@ impl Subscriber {
             .await
             .map_err(|error| Failure::from_net(&error))?
         {
-            Connected::Accepted(_) => self.subscribe(),
+            Connected::Accepted => self.subscribe(),
             Connected::Refused(failure) => {
                 self.run.output.flush();
                 Err(failure)
@@ -306,7 +306,7 @@ impl Subscriber {
                 },
             }
             match self.run.connect().await {
-                Ok(Connected::Accepted(_)) => return self.subscribe(),
+                Ok(Connected::Accepted) => return self.subscribe(),
                 Ok(Connected::Refused(failure)) => return Err(failure),
                 Ok(Connected::TimedOut) => return Err(timed_out()),
                 Ok(Connected::Stopped) => {
