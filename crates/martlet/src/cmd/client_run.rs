@@ -113,6 +113,20 @@ impl ClientRun {
         }
     }
 
+    /// Waits without a connection; what ended the wait early, if anything did.
+    pub(crate) async fn pause(&mut self, duration: Duration) -> Option<Next> {
+        let end = Instant::now() + duration;
+        let (end, times_out) = match self.deadline {
+            Some(deadline) if deadline < end => (deadline, true),
+            _ => (end, false),
+        };
+        tokio::select! {
+            () = tokio::time::sleep_until(end) => times_out.then_some(Next::TimedOut),
+            _ = self.interrupt.recv() => Some(Next::Stopped),
+            _ = self.terminate.recv() => Some(Next::Stopped),
+        }
+    }
+
     /// Sends DISCONNECT, closes, and writes what is left to print.
     pub(crate) async fn finish(&mut self) {
         let properties = &self.target.properties;

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::{ArgAction, Args};
 use martlet_client::{Acknowledgement, Event, Message, SubscribeRequest};
-use martlet_codec::{ProtocolVersion, QoS, TopicName};
+use martlet_codec::{ProtocolVersion, QoS, ReasonCode, TopicName};
 
 use super::argv;
 use super::client_run::{ClientRun, Connected, Next, block_on, timed_out};
@@ -136,9 +136,12 @@ async fn ask(target: Target, plan: Plan) -> Result<u8, Failure> {
             Next::Event(Event::Completed {
                 acknowledgement, ..
             }) => match acknowledgement {
-                Acknowledgement::Subscribed(reasons) if reasons.iter().any(|r| r.is_error()) => {
+                Acknowledgement::Subscribed(reasons) if reasons.iter().all(|r| r.is_error()) => {
                     run.finish().await;
-                    let text = "All subscription requests were denied.".into();
+                    let reason = reasons.first().copied();
+                    let reason = reason.unwrap_or(ReasonCode::UnspecifiedError);
+                    // mosquitto_rr exits with 0 here, though nothing was asked.
+                    let text = exit::reason_text(reason).into();
                     return Err(Failure {
                         code: exit::ERROR,
                         text,

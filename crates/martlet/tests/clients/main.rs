@@ -5,6 +5,7 @@
 //! Debian packages `mosquitto` and `mosquitto-clients` and fail with their names without them.
 
 mod bench;
+mod generated;
 mod pub_;
 mod rr;
 mod sub;

@@ -289,3 +289,16 @@ fn sigterm_ends_a_subscriber_in_order() {
     );
     assert_eq!(wait(child, "sub after SIGTERM").status.code(), Some(0));
 }
+
+#[test]
+fn a_lost_connection_is_made_again_with_its_subscriptions() {
+    let mut broker = Broker::open();
+    let mut child = broker.spawn(Family::Martlet, "sub", &["-t", "a", "-d", "-C", "1"]);
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    while !lines.next().unwrap().unwrap().starts_with("Subscribed") {}
+    broker.restart();
+    while !lines.next().unwrap().unwrap().starts_with("Subscribed") {}
+    broker.publish(&["-t", "a", "-m", "after all"]);
+    assert!(lines.any(|line| line.unwrap() == "after all"));
+    assert_eq!(wait(child, "sub after a restart").status.code(), Some(0));
+}

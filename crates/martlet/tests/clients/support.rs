@@ -89,28 +89,34 @@ impl Broker {
              listener {port} 127.0.0.1\nlistener {web_socket_port} 127.0.0.1\n\
              protocol websockets\n"
         );
-        let path = home.write("mosquitto.conf", &configuration);
-        let child = Command::new(find("mosquitto", "mosquitto"))
-            .arg("-c")
-            .arg(path)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("mosquitto starts");
+        home.write("mosquitto.conf", &configuration);
+        let child = spawn_broker(&home);
         let broker = Self {
             child,
             port,
             web_socket_port,
             home,
         };
+        broker.wait_until_it_listens();
+        broker
+    }
+
+    /// Kills the broker and starts it again on the same ports.
+    pub(crate) fn restart(&mut self) {
+        self.child.kill().expect("a child can be killed");
+        self.child.wait().expect("a child can be waited for");
+        self.child = spawn_broker(&self.home);
+        self.wait_until_it_listens();
+    }
+
+    fn wait_until_it_listens(&self) {
         let end = Instant::now() + DEADLINE;
-        for port in [port, web_socket_port] {
+        for port in [self.port, self.web_socket_port] {
             while TcpStream::connect(("127.0.0.1", port)).is_err() {
                 assert!(Instant::now() < end, "mosquitto does not listen on {port}");
                 std::thread::sleep(Duration::from_millis(10));
             }
         }
-        broker
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -278,6 +284,16 @@ pub(crate) fn wait(mut child: Child, what: &str) -> Output {
         stdout: join(stdout),
         stderr: join(stderr),
     }
+}
+
+fn spawn_broker(home: &TempDir) -> Child {
+    Command::new(find("mosquitto", "mosquitto"))
+        .arg("-c")
+        .arg(home.0.join("mosquitto.conf"))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("mosquitto starts")
 }
 
 fn read_all(pipe: Option<impl std::io::Read + Send + 'static>) -> std::thread::JoinHandle<Vec<u8>> {
