@@ -82,22 +82,20 @@ impl<'a> Packet<'a> {
         version: ProtocolVersion,
     ) -> Result<Self, DecodeError> {
         debug_assert_eq!(body.len(), header.remaining_len as usize);
-        if header.packet_type == PacketType::Connect {
-            return match Connect::decode(header.flags, body) {
-                Ok(connect) => header
-                    .check_version(connect.version)
-                    .map(|()| Self::Connect(connect)),
-                Err(refused) => Err(refused.error),
-            };
+        if header.packet_type != PacketType::Connect {
+            header.check_version(version)?;
         }
-        header.check_version(version)?;
         Ok(match header.packet_type {
             PacketType::Publish => Self::Publish(Publish::decode(header.flags, body, version)?),
             PacketType::PubAck => Self::PubAck(Ack::decode(AckKind::PubAck, body, version)?),
             PacketType::PubRec => Self::PubRec(Ack::decode(AckKind::PubRec, body, version)?),
             PacketType::PubRel => Self::PubRel(Ack::decode(AckKind::PubRel, body, version)?),
             PacketType::PubComp => Self::PubComp(Ack::decode(AckKind::PubComp, body, version)?),
-            PacketType::Connect => unreachable!("returned above"),
+            PacketType::Connect => {
+                let connect = Connect::decode(header.flags, body).map_err(|error| error.error)?;
+                header.check_version(connect.version)?;
+                Self::Connect(connect)
+            }
             PacketType::ConnAck => Self::ConnAck(ConnAck::decode(header.flags, body, version)?),
             PacketType::Subscribe => Self::Subscribe(Subscribe::decode(body, version)?),
             PacketType::SubAck => Self::SubAck(SubAck::decode(body, version)?),
@@ -111,7 +109,8 @@ impl<'a> Packet<'a> {
     }
 
     /// Appends the packet as `version` writes it; a CONNECT uses its own version. What the version
-    /// does not have (properties, AUTH) is left out.
+    /// does not have (properties, AUTH) is left out. The fields must fit a Remaining Length
+    /// ([`MAX_REMAINING_LEN`](crate::MAX_REMAINING_LEN)), which those of a decoded packet do.
     pub fn encode(&self, version: ProtocolVersion, out: &mut Vec<u8>) {
         match self {
             Self::Connect(packet) => packet.encode(out),

@@ -103,6 +103,8 @@ impl<'a> PublishProperties<'a> {
         Self::decode_block(Block::take(body, Owner::WILL)?)
     }
 
+    // Kept out of the callers, so that a PUBLISH without properties stays short.
+    #[inline(never)]
     fn decode_block(mut block: Block<'a>) -> Result<(Self, Option<u32>), DecodeError> {
         let mut properties = Self::default();
         let mut will_delay_secs = None;
