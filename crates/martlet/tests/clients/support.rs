@@ -317,10 +317,16 @@ fn find(program: &str, package: &str) -> PathBuf {
     found.unwrap_or_else(|| panic!("{program} is missing: install the Debian package {package}"))
 }
 
+/// A port that nobody listens on, below those that the system gives to outgoing connections.
 fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
-    listener
-        .local_addr()
-        .expect("a listener has an address")
-        .port()
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let process = std::process::id() % 1000;
+    for _ in 0..1000 {
+        let count = NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = 20_000 + ((process * 12 + count) % 12_000) as u16;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("no port is free");
 }
