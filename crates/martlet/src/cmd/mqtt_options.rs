@@ -20,7 +20,7 @@ use super::url::{self, BrokerUrl, Scheme};
 const NEVER: u32 = u32::MAX;
 
 /// Options of every client command.
-#[derive(Args, Debug)]
+#[derive(Args)]
 pub(crate) struct MqttOptions {
     /// Address to connect from
     #[arg(short = 'A', long = "bind", value_name = "address")]
@@ -48,7 +48,8 @@ pub(crate) struct MqttOptions {
     #[arg(short = 'k', long = "keepalive", value_name = "keepalive", default_value = "60",
           value_parser = keep_alive)]
     keep_alive_secs: u16,
-    /// Broker as mqtt://[user[:password]@]host[:port]/topic or ws://[user[:password]@]host[:port]/path
+    /// Broker as mqtt://[user[:password]@]host[:port]/topic
+    /// or ws://[user[:password]@]host[:port]/path
     #[arg(short = 'L', long, value_name = "URL", value_parser = url::parse)]
     url: Option<BrokerUrl>,
     /// How many QoS 1 and 2 messages may be under way
@@ -210,9 +211,7 @@ impl MqttOptions {
         let (endpoint, url_user, url_password, topic) = self.endpoint();
         let username = self.username.or(url_user);
         let password = self.password.map(OsString::into_vec);
-        let password = password
-            .or(url_password.map(String::into_bytes))
-            .map(Password);
+        let password = password.map(Password).or(url_password);
         if password.is_some() && username.is_none() && !version.is_v5() {
             let line = "Problem setting username and/or password.".into();
             return Err(Refusal {
@@ -247,7 +246,7 @@ impl MqttOptions {
     }
 
     /// The endpoint, and user name, password and topic as far as the URL has them.
-    fn endpoint(&self) -> (Endpoint, Option<String>, Option<String>, Option<String>) {
+    fn endpoint(&self) -> (Endpoint, Option<String>, Option<Password>, Option<String>) {
         let mut endpoint = Endpoint {
             host: self.host.clone(),
             port: self.port.unwrap_or(if self.ws { 80 } else { 1883 }),

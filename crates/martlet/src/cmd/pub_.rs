@@ -20,7 +20,7 @@ use super::{argv, client_run};
 const UNACKNOWLEDGED_MAX: usize = 10_000;
 
 /// Arguments of `martlet pub`.
-#[derive(Args, Debug)]
+#[derive(Args)]
 pub(crate) struct PubOptions {
     #[command(flatten)]
     mqtt: MqttOptions,
@@ -74,7 +74,7 @@ struct RunOptions {
     quiet: bool,
 }
 
-fn prepare(options: PubOptions) -> Result<(RunOptions, Option<Plan>), Failure> {
+fn prepare(options: PubOptions) -> Result<(RunOptions, Plan), Failure> {
     let usage = |line: &str| Failure {
         code: exit::ERROR,
         text: argv::with_usage(line, "pub"),
@@ -132,12 +132,11 @@ fn prepare(options: PubOptions) -> Result<(RunOptions, Option<Plan>), Failure> {
             max_inflight,
             quiet,
         },
-        Some(plan),
+        plan,
     ))
 }
 
-async fn publish_all(options: RunOptions, plan: Option<Plan>) -> Result<u8, Failure> {
-    let Some(plan) = plan else { return Ok(0) };
+async fn publish_all(options: RunOptions, plan: Plan) -> Result<u8, Failure> {
     let mut run = ClientRun::new(options.target, options.debug, None)?;
     run.client.session().set_send_maximum(options.max_inflight);
     match run

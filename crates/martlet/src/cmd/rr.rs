@@ -17,7 +17,7 @@ use super::mqtt_options::{self, MqttOptions, Target};
 use super::sub::PrintOptions;
 
 /// Arguments of `martlet rr`.
-#[derive(Args, Debug)]
+#[derive(Args)]
 pub(crate) struct RrOptions {
     #[command(flatten)]
     mqtt: MqttOptions,

@@ -26,7 +26,7 @@ use super::random;
 const RECONNECT_DELAY: Duration = Duration::from_secs(1);
 
 /// Arguments of `martlet sub`.
-#[derive(Args, Debug)]
+#[derive(Args)]
 pub(crate) struct SubOptions {
     #[command(flatten)]
     mqtt: MqttOptions,
@@ -61,7 +61,8 @@ pub(crate) struct SubOptions {
     #[arg(short = 't', long = "topic", value_name = "topic", action = ArgAction::Append)]
     topics: Vec<String>,
     /// Do not print messages that match this filter. May be repeated
-    #[arg(short = 'T', long = "filter-out", value_name = "topic-filter", action = ArgAction::Append)]
+    #[arg(short = 'T', long = "filter-out", value_name = "topic-filter",
+          action = ArgAction::Append)]
     filter_out: Vec<String>,
     /// Topic filter to unsubscribe from. May be repeated
     #[arg(short = 'U', long = "unsubscribe", value_name = "unsubscribe-topic",
