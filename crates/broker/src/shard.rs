@@ -360,6 +360,16 @@ impl Shard {
             TransportEnd::Violation(why) => why,
         };
         match connection.phase {
+            Phase::Accepted(_) if !connection.input.is_empty() => {
+                // What came before the end counts, a DISCONNECT above all, even if its client did
+                // not wait for CONNACK.
+                let admitted = connection.flags.admitted;
+                self.connections.at(id.index).flags.transport_gone = true;
+                if admitted {
+                    self.finish_input(cx, id);
+                }
+                return self.settle(cx);
+            }
             Phase::Accepted(_) => self.end_connection(cx, id.index, Ending::lost(why)),
             Phase::Lobby => {
                 self.lobby_count -= 1;
@@ -735,6 +745,7 @@ impl Shard {
             return;
         };
         self.report_disconnected(cx, session, ending);
+        cx.node.return_connection();
         let connection = self.connections.at(index);
         connection.phase = Phase::Closing;
         connection.flags.publishes_held = false;
@@ -1115,6 +1126,19 @@ impl Shard {
     }
 
     // Input.
+
+    /// The transport is gone: what came before its end is worked off, then the connection is lost
+    /// unless its client said goodbye.
+    pub(crate) fn finish_input<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: ConnectionId) {
+        let connection = self.connections.at(id.index);
+        connection.flags.publishes_held = false;
+        connection.held_bytes = 0;
+        let input = core::mem::take(&mut connection.input);
+        self.receive_packets(cx, id, &input);
+        let why = "the client closed the connection without DISCONNECT";
+        self.end_connection(cx, id.index, Ending::lost(why));
+        self.forget_connection(id);
+    }
 
     /// Keeps what was not worked off. Most reads end with a whole packet and keep nothing.
     fn keep_input<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: ConnectionId, rest: &[u8]) {

@@ -487,8 +487,7 @@ impl Shard {
         self.epochs.raise(filter);
         if before != class {
             let shard = self.id;
-            cx.node
-                .change_interest(|interest| interest.set(shard, filter, class));
+            cx.node.set_interest(shard, filter, class);
         }
     }
 
