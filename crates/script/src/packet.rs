@@ -175,7 +175,7 @@ fn key_of(packet: &str, position: usize, word: &Word) -> Result<String, String> 
 ///
 /// # Errors
 /// A word that stands for nothing there.
-pub fn keyed(packet: &TextPacket) -> Result<Vec<(String, Word)>, String> {
+pub(crate) fn keyed(packet: &TextPacket) -> Result<Vec<(String, Word)>, String> {
     let mut position = 0;
     let mut keyed = Vec::new();
     for (key, word) in &packet.fields {

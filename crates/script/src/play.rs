@@ -167,7 +167,7 @@ impl Player<'_> {
                 Act::Send { client, parts } => {
                     let answered = steps
                         .get(index + 1)
-                        .is_some_and(|next| names(next, *client));
+                        .is_some_and(|next| answers(next, *client, parts));
                     self.send(*client, parts, !answered)?;
                 }
                 Act::Expect(expectation) => self.expect(expectation)?,
@@ -567,13 +567,34 @@ impl Player<'_> {
     }
 }
 
-/// The step says what `client` receives.
-fn names(step: &Step, client: char) -> bool {
+/// The step says itself how `client` is answered to the last of `parts`: by the answer that the
+/// specification promises, or by what ends the connection.
+fn answers(step: &Step, client: char, parts: &[Part]) -> bool {
+    let sent = match parts.last().map(|part| &part.what) {
+        Some(Outgoing::Packet(packet) | Outgoing::Drip(_, packet)) => packet.name.as_str(),
+        _ => return false,
+    };
+    let answer: &[&str] = match sent {
+        "CONNECT" => &["CONNACK", "AUTH"],
+        "SUBSCRIBE" => &["SUBACK"],
+        "UNSUBSCRIBE" => &["UNSUBACK"],
+        "PUBLISH" => &["PUBACK", "PUBREC"],
+        "PINGREQ" => &["PINGRESP"],
+        _ => &[],
+    };
+    let is_answer = |expectation: &Expectation| {
+        expectation.clients.contains(&client)
+            && match &expectation.what {
+                Expected::Packet(packet) => {
+                    packet.name == "DISCONNECT" || answer.contains(&packet.name.as_str())
+                }
+                Expected::Closed | Expected::Anything => true,
+                Expected::Nothing(_) => false,
+            }
+    };
     match &step.act {
-        Act::Expect(expectation) => expectation.clients.contains(&client),
-        Act::Group(members) => members
-            .iter()
-            .any(|(_, member)| member.clients.contains(&client)),
+        Act::Expect(expectation) => is_answer(expectation),
+        Act::Group(members) => members.iter().any(|(_, member)| is_answer(member)),
         _ => false,
     }
 }

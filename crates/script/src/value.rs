@@ -149,7 +149,7 @@ impl Word {
 }
 
 /// The value as a script would write it.
-pub fn render(value: &Value) -> String {
+pub(crate) fn render(value: &Value) -> String {
     match value {
         Value::Number(number) => number.to_string(),
         Value::Bytes(bytes) => render_bytes(bytes),
@@ -225,7 +225,7 @@ fn interpolate(text: &str, variables: &Variables) -> Result<String, String> {
 ///
 /// # Errors
 /// Anything else.
-pub fn number(text: &str) -> Result<u64, String> {
+pub(crate) fn number(text: &str) -> Result<u64, String> {
     let parsed = match text.strip_prefix("0x") {
         Some(digits) => u64::from_str_radix(digits, 16),
         None if text == "max" => return Ok(u64::from(u32::MAX)),
@@ -240,7 +240,7 @@ pub fn number(text: &str) -> Result<u64, String> {
 ///
 /// # Errors
 /// Anything else.
-pub fn hex(digits: &str) -> Result<Vec<u8>, String> {
+pub(crate) fn hex(digits: &str) -> Result<Vec<u8>, String> {
     let wrong = || format!("`{digits}` is not hexadecimal");
     if !digits.len().is_multiple_of(2) || !digits.is_ascii() {
         return Err(wrong());
@@ -255,7 +255,7 @@ pub fn hex(digits: &str) -> Result<Vec<u8>, String> {
 ///
 /// # Errors
 /// Other escapes.
-pub fn unescape(text: &str) -> Result<Vec<u8>, String> {
+pub(crate) fn unescape(text: &str) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
     let mut rest = text.chars();
     while let Some(c) = rest.next() {
