@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use martlet_codec::{
     QoS, ReasonCode, RetainHandling, SubAck, Subscribe, SubscribeFilter, SubscriptionFilter,
-    UnsubAck, Unsubscribe,
+    TopicFilter, UnsubAck, Unsubscribe,
 };
 
 use crate::event::Event;
@@ -264,8 +264,12 @@ impl Shard {
             return Ok(());
         };
         self.check_user_properties(unsubscribe.user_properties)?;
+        let v5 = self.connections.at(index).version.is_v5();
         let mut codes = Vec::new();
         for filter in unsubscribe.filters() {
+            if !v5 {
+                check_filter_before_5(filter)?;
+            }
             let existed = self.unsubscribe_one(cx, session, filter);
             let code = if existed {
                 ReasonCode::Success
@@ -300,6 +304,10 @@ impl Shard {
         subscription_id: u32,
         token: usize,
     ) -> Result<Granted, PacketError> {
+        let v5 = self.connections.at(index).version.is_v5();
+        if !v5 {
+            check_filter_before_5(requested.filter)?;
+        }
         let Ok(parsed) = SubscriptionFilter::parse(requested.filter) else {
             // [MQTT-4.7.1-1], [MQTT-4.7.1-2], [MQTT-4.8.2-1], [MQTT-4.8.2-2]
             return Ok(Granted::refused(ReasonCode::TopicFilterInvalid));
@@ -334,7 +342,6 @@ impl Shard {
             });
         }
         let bridge = self.connections.at(index).flags.bridge;
-        let v5 = self.connections.at(index).version.is_v5();
         let subscriber = Subscriber {
             target: Target::session(session),
             subscription_id,
@@ -688,6 +695,18 @@ impl Shard {
         backlog < RETAINED_BACKLOG
             && connection.answers_gated == 0
             && connection.output_len() < output_max
+    }
+}
+
+/// A wildcard in the wrong place is a violation that ends the connection
+/// [MQTT-3.1.1/4.7.1-2], [MQTT-3.1.1/4.7.1-3], [MQTT-3.1.1/4.8.0-1]. `$share/` means nothing there.
+fn check_filter_before_5(filter: &str) -> Result<(), PacketError> {
+    match TopicFilter::new(filter) {
+        Ok(_) => Ok(()),
+        Err(_) => Err(PacketError::malformed(
+            "a Topic Filter with a wildcard in the wrong place",
+            "MQTT-3.1.1/4.8.0-1",
+        )),
     }
 }
 

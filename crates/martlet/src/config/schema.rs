@@ -232,7 +232,7 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
         "mqtt.refuse_control_characters",
         SWITCH,
         Default::Boolean(true),
-        "Topics with control characters or noncharacters are refused.",
+        "Topics, client identifiers and user names with control characters or noncharacters are refused.",
     ),
     (
         "mqtt.response_information",
