@@ -11,8 +11,8 @@ use std::sync::Arc;
 
 use martlet_broker::{
     Command, ConnectionEffect, ConnectionId, Counters, Cx, Effects, EpochKey, Event, Guest,
-    Interest, InterestClass, ListenerPolicy, Node, Now, Peer, RecordNumber, Report, Retained, Settings, Shard,
-    ShardId, ShardMessage, TransportEnd,
+    Interest, InterestClass, ListenerPolicy, Node, Now, Peer, RecordNumber, Report, Retained,
+    Settings, Shard, ShardId, ShardMessage, TransportEnd,
 };
 
 /// What the shards share, without locks.
@@ -32,7 +32,6 @@ impl LocalNode {
             interest: RefCell::new(Interest::new(seed)),
             retained: RefCell::new(Retained::new()),
             memory_left: Cell::new(if bytes == 0 { usize::MAX } else { bytes }),
-            connections: Cell::new(0),
             connections: Cell::new(0),
         }
     }
