@@ -62,6 +62,12 @@ impl Subscriber {
 }
 
 impl Subscribers {
+    /// Where a share group stands; there are few of them at one filter.
+    fn slot_of(&self, target: Target) -> Option<u32> {
+        let place = self.list.iter().position(|found| found.target == target);
+        place.map(|slot| slot as u32)
+    }
+
     fn class(&self) -> InterestClass {
         match (self.list.is_empty(), self.durable) {
             (true, _) => InterestClass::NONE,
@@ -488,11 +494,7 @@ impl Shard {
         let before = subscribers.class();
         let slot = match target.as_session() {
             Some(session) => self.sessions.at(session).subscriptions.slot(node),
-            None => subscribers
-                .list
-                .iter()
-                .position(|s| s.target == target)
-                .map(|s| s as u32),
+            None => subscribers.slot_of(target),
         };
         let Some(slot) = slot else { return };
         let gone = subscribers.list.swap_remove(slot as usize);
@@ -548,11 +550,11 @@ impl Shard {
             return;
         };
         let before = subscribers.class();
-        let Some(place) = subscribers
-            .list
-            .iter_mut()
-            .find(|found| found.target == target)
-        else {
+        let slot = match target.as_session() {
+            Some(session) => self.sessions.at(session).subscriptions.slot(node),
+            None => subscribers.slot_of(target),
+        };
+        let Some(place) = slot.and_then(|slot| subscribers.list.get_mut(slot as usize)) else {
             return;
         };
         let durable = durable && place.qos > QoS::AtMostOnce;

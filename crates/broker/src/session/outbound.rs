@@ -376,6 +376,7 @@ impl Shard {
 
     /// Sends what can be sent: first what is in flight and unsent, then from the queue.
     pub(crate) fn pump<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) {
+        self.queue_retained(index);
         while let Some(connection) = self.sessions.at(index).connection {
             let limit = self.settings.limits.output_bytes as usize;
             let room = self.connections.at(connection).output_len() < limit;
