@@ -80,6 +80,8 @@ pub(crate) struct Connection {
 pub(crate) struct Flags {
     /// The CONNACK is in the output buffer: the session's packets may follow.
     pub(crate) admitted: bool,
+    /// The transport has ended; what came before is still to be worked off.
+    pub(crate) transport_gone: bool,
     /// A Write effect is out and output has not been empty since.
     pub(crate) write_pending: bool,
     /// A PauseReading effect is out.
@@ -293,10 +295,6 @@ impl Connections {
                 generation: found.generation,
             })
             .collect()
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.slab.len()
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Connection> {

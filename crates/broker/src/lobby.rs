@@ -191,11 +191,6 @@ impl Shard {
                 "the server is shutting down",
             ));
         }
-        let accepted = self.connections.len() - self.lobby_count;
-        let share = limits.connections.div_ceil(u32::from(self.shard_count));
-        if accepted >= share as usize {
-            return Err((ReasonCode::ServerBusy, "limit connections"));
-        }
         if self.memory.is_spent() {
             return Err((ReasonCode::ServerBusy, "limit memory_bytes"));
         }

@@ -131,9 +131,14 @@ pub(crate) struct PendingSubAck {
     pub(crate) connection: crate::id::ConnectionId,
     pub(crate) packet_id: martlet_codec::PacketId,
     pub(crate) codes: Vec<u8>,
+    /// Why the first refused filter was refused.
+    pub(crate) why: Option<&'static str>,
     pub(crate) record: RecordNumber,
     pub(crate) missing: u32,
 }
+
+/// Bytes of an acknowledgement beside reason codes and Reason String, at most.
+pub(crate) const ANSWER_OVERHEAD: usize = 16;
 
 /// What one filter of a SUBSCRIBE came to.
 struct Granted {
@@ -173,10 +178,12 @@ impl Shard {
         let token = self.pending_subacks.vacant_key();
         let mut codes = Vec::with_capacity(subscribe.filter_count().min(1024));
         let mut missing = 0;
+        let mut why = None;
         for requested in subscribe.filters() {
             let identifier = subscribe.subscription_id.unwrap_or(0);
             let granted = self.subscribe_one(cx, index, session, &requested, identifier, token)?;
             missing += u32::from(granted.joining);
+            why = why.or(granted.reason.is_error().then(|| granted.reason.name()));
             codes.push(self.suback_code(cx, index, &requested, granted.reason));
         }
         let record = self.subscription_record(session);
@@ -187,15 +194,13 @@ impl Shard {
                 connection,
                 packet_id,
                 codes,
+                why,
                 record,
                 missing,
             };
             self.pending_subacks.insert(pending);
         } else {
-            let version = self.connections.at(index).version;
-            self.answer(cx, index, record, false, |out| {
-                SubAck::new(packet_id, &codes).encode(version, out);
-            });
+            self.answer_subscribe(cx, index, packet_id, &codes, why, record);
         }
         Ok(())
     }
@@ -218,9 +223,33 @@ impl Shard {
             return;
         }
         let index = pending.connection.index;
+        let PendingSubAck {
+            packet_id,
+            codes,
+            why,
+            record,
+            ..
+        } = pending;
+        self.answer_subscribe(cx, index, packet_id, &codes, why, record);
+    }
+
+    /// SUBACK; v5 clients that want to know are told why a filter was refused [MQTT-3.9.2-1].
+    fn answer_subscribe<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        packet_id: martlet_codec::PacketId,
+        codes: &[u8],
+        why: Option<&str>,
+        record: RecordNumber,
+    ) {
         let version = self.connections.at(index).version;
-        self.answer(cx, index, pending.record, false, |out| {
-            SubAck::new(pending.packet_id, &pending.codes).encode(version, out);
+        let room = codes.len() + why.map_or(0, str::len) + ANSWER_OVERHEAD;
+        let why = why.filter(|_| self.may_explain(index, room));
+        self.answer(cx, index, record, false, |out| {
+            let mut packet = SubAck::new(packet_id, codes);
+            packet.reason_string = why;
+            packet.encode(version, out);
         });
     }
 
@@ -494,8 +523,7 @@ impl Shard {
         self.epochs.raise(filter);
         if before != class {
             let shard = self.id;
-            cx.node
-                .change_interest(|interest| interest.set(shard, filter, class));
+            cx.node.set_interest(shard, filter, class);
         }
     }
 
@@ -657,7 +685,7 @@ impl Shard {
 
     /// The client is there, its SUBACK is out, and it has room for more.
     fn wants_retained_page(&mut self, index: u32) -> bool {
-        let output_max = self.settings.limits.output_bytes as usize / 4;
+        let output_max = (self.settings.limits.output_bytes as usize / 4).max(1);
         let state = self.sessions.at(index);
         let backlog = state.outbound.queue.len() + state.outbound.in_flight.len();
         let Some(connection) = state.connection else {

@@ -15,10 +15,8 @@ pub(crate) enum Timer {
     ConnectDeadline(ConnectionId),
     /// 1.5 × Keep Alive may have passed without a packet [MQTT-3.1.2-22].
     KeepAlive(ConnectionId),
-    /// Output has waited for the peer to read.
-    OutputStalled(ConnectionId),
-    /// An acknowledgement has waited for the store.
-    StoreStalled(ConnectionId),
+    /// Output may have waited too long for the peer to read, or an acknowledgement for the store.
+    Stalled(ConnectionId),
     /// The session of a client that is away ends [MQTT-3.1.2-23].
     SessionExpiry(SessionId),
     /// The Will of a client that is away is due [MQTT-3.1.3-9].

@@ -6,6 +6,27 @@
 //!
 //! The crate does not know the broker, and it does not decide when to connect again: that is its
 //! user's policy. A session outlives its connections; call [`Session::connect`] for the next one.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use martlet_client::{Client, ConnectOptions, Endpoint, Event, Session, SubscribeRequest};
+//! use martlet_codec::QoS;
+//!
+//! let mut client = Client::new(Session::new());
+//! client.connect(&Endpoint::tcp("localhost", 1883), &ConnectOptions::default()).await?;
+//! loop {
+//!     match client.next_event().await? {
+//!         Event::Connected(_) => {
+//!             let now = client.now();
+//!             let request = SubscribeRequest::one("sensors/#", QoS::AtLeastOnce);
+//!             client.session().subscribe(&request, now)?;
+//!         }
+//!         Event::Message(message) => println!("{}: {:?}", message.topic, message.payload),
+//!         _ => {}
+//!     }
+//! }
+//! # }
+//! ```
 #![forbid(unsafe_code)]
 
 mod message;

@@ -18,14 +18,14 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 
 /// MQTT broker and client tools.
-#[derive(Parser, Debug)]
+#[derive(Parser)]
 #[command(name = "martlet", version, max_term_width = 100)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
 }
 
-#[derive(Subcommand, Debug)]
+#[derive(Subcommand)]
 enum Command {
     /// Run a broker
     Serve(Box<serve::ConfigOptions>),

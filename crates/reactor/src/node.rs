@@ -7,7 +7,9 @@
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock};
 
-use martlet_broker::{EPOCH_BUCKETS, EpochKey, Epochs, Interest, Node, Retained};
+use martlet_broker::{
+    EPOCH_BUCKETS, EpochKey, EpochScope, Interest, InterestClass, Node, Retained, ShardId,
+};
 
 /// The node that the reactors of one process share.
 #[derive(Debug)]
@@ -17,6 +19,7 @@ pub struct SharedNode {
     retained: Mutex<Retained>,
     memory_used: AtomicUsize,
     memory_bytes: usize,
+    connections: AtomicUsize,
 }
 
 impl SharedNode {
@@ -24,14 +27,16 @@ impl SharedNode {
     /// clients from choosing topics that collide in the index.
     pub fn new(seed: u64, memory_bytes: usize) -> Self {
         let interest = Interest::new(seed);
+        // Those of an empty index.
         let epochs = PublishedEpochs::default();
-        epochs.publish(interest.epochs());
+        epochs.publish(EpochScope::Any, interest.epochs().any);
         Self {
             interest: RwLock::new(interest),
             epochs,
             retained: Mutex::new(Retained::new()),
             memory_used: AtomicUsize::new(0),
             memory_bytes,
+            connections: AtomicUsize::new(0),
         }
     }
 
@@ -46,14 +51,13 @@ impl Node for SharedNode {
         read(&self.interest.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn change_interest<T>(&self, change: impl FnOnce(&mut Interest) -> T) -> T {
+    fn set_interest(&self, shard: ShardId, filter: &str, class: InterestClass) {
         let mut interest = self
             .interest
             .write()
             .unwrap_or_else(PoisonError::into_inner);
-        let result = change(&mut interest);
-        self.epochs.publish(interest.epochs());
-        result
+        let (scope, epoch) = interest.set(shard, filter, class);
+        self.epochs.publish(scope, epoch);
     }
 
     fn interest_epoch(&self, key: EpochKey) -> u64 {
@@ -77,6 +81,18 @@ impl Node for SharedNode {
     fn return_memory(&self, bytes: usize) {
         let used = self.memory_used.fetch_sub(bytes, Ordering::Relaxed);
         debug_assert!(used >= bytes, "only what was borrowed is given back");
+    }
+
+    fn borrow_connection(&self, count_max: usize) -> bool {
+        let take = |count: usize| (count < count_max).then_some(count + 1);
+        self.connections
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
+            .is_ok()
+    }
+
+    fn return_connection(&self) {
+        let count = self.connections.fetch_sub(1, Ordering::Relaxed);
+        debug_assert!(count > 0, "only what was borrowed is given back");
     }
 }
 
@@ -103,19 +119,13 @@ impl PublishedEpochs {
     /// Only under the index's write lock. Release: who reads a new epoch and then the index finds
     /// the change there. Counters that did not change are not written, so that the readers'
     /// cache lines stay theirs.
-    fn publish(&self, epochs: &Epochs) {
-        let raise = |published: &AtomicU64, epoch: u64| {
-            if published.load(Ordering::Relaxed) != epoch {
-                published.store(epoch, Ordering::Release);
-            }
+    fn publish(&self, scope: EpochScope, epoch: u64) {
+        let counter = match scope {
+            EpochScope::Any => &self.any,
+            EpochScope::First(bucket) => &self.first[bucket],
+            EpochScope::Second(bucket) => &self.second[bucket],
         };
-        raise(&self.any, epochs.any);
-        for (published, &epoch) in self.first.iter().zip(epochs.first.iter()) {
-            raise(published, epoch);
-        }
-        for (published, &epoch) in self.second.iter().zip(epochs.second.iter()) {
-            raise(published, epoch);
-        }
+        counter.store(epoch, Ordering::Release);
     }
 
     fn at(&self, key: EpochKey) -> u64 {
@@ -127,8 +137,6 @@ impl PublishedEpochs {
 
 #[cfg(test)]
 mod tests {
-    use martlet_broker::{InterestClass, ShardId};
-
     use super::*;
 
     #[test]
@@ -136,11 +144,11 @@ mod tests {
         let node = SharedNode::new(1, 0);
         let (near, far) = (EpochKey::of("a/b/c"), EpochKey::of("x/y"));
         let before = (node.interest_epoch(near), node.interest_epoch(far));
-        node.change_interest(|interest| interest.set(ShardId(0), "a/b/#", InterestClass::LIVE));
+        node.set_interest(ShardId(0), "a/b/#", InterestClass::LIVE);
         assert_ne!(node.interest_epoch(near), before.0);
         assert_eq!(node.interest_epoch(far), before.1);
         assert_eq!(node.interest(|interest| interest.wanted("a/b/c").shards), 1);
-        node.change_interest(|interest| interest.set(ShardId(0), "#", InterestClass::LIVE));
+        node.set_interest(ShardId(0), "#", InterestClass::LIVE);
         assert_ne!(node.interest_epoch(far), before.1);
     }
 

@@ -67,14 +67,7 @@ impl Outbound {
             })
             .count();
         // Entries of share groups are held by the group.
-        in_flight + self.queue.len() - self.queue_tickets()
-    }
-
-    fn queue_tickets(&self) -> usize {
-        self.queue
-            .iter()
-            .filter(|entry| entry.ticket.is_some())
-            .count()
+        in_flight + self.queue.len() - self.queue.tickets()
     }
 
     /// Nothing is in flight or queued.

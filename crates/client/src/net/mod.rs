@@ -46,6 +46,20 @@ pub struct Endpoint {
     pub no_delay: bool,
 }
 
+impl Endpoint {
+    /// An endpoint over TCP without further wishes, with small packets sent at once.
+    pub fn tcp(host: impl Into<String>, port: u16) -> Self {
+        let (transport, bind) = (Transport::Tcp, None);
+        Self {
+            host: host.into(),
+            port,
+            transport,
+            bind,
+            no_delay: true,
+        }
+    }
+}
+
 /// Why a network connection failed or ended.
 #[derive(Debug, thiserror::Error)]
 pub enum NetError {

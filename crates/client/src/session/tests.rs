@@ -616,3 +616,38 @@ fn a_password_is_not_shown_by_debug() {
     let text = format!("{options:?}");
     assert!(!text.contains("secret") && !text.contains("115"), "{text}");
 }
+
+proptest::proptest! {
+    #[test]
+    fn whatever_a_server_sends_is_survived_and_independent_of_its_pieces(
+        bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..200),
+        packets in proptest::collection::vec((0u8..12, 1u16..5), 0..20),
+        cut in 1usize..50,
+    ) {
+        let version = ProtocolVersion::V5;
+        let mut input = Vec::new();
+        for (kind, id) in packets {
+            let ack = Ack::new(packet_id(id), ReasonCode::Success);
+            let qos = QoS::from_bits(kind % 3).unwrap();
+            match kind {
+                0..6 => publish(Some("t"), qos, id, false, None).encode(version, &mut input),
+                6 => Packet::PubAck(ack).encode(version, &mut input),
+                7 => Packet::PubRec(ack).encode(version, &mut input),
+                8 => Packet::PubRel(ack).encode(version, &mut input),
+                9 => Packet::PubComp(ack).encode(version, &mut input),
+                _ => Packet::PingResp.encode(version, &mut input),
+            }
+        }
+        input.extend(bytes);
+        let outcome = |pieces: &[&[u8]]| {
+            let mut pair = Pair::connected(version);
+            pair.publish(QoS::AtLeastOnce, "a");
+            pair.publish(QoS::ExactlyOnce, "b");
+            let result = pieces.iter().try_for_each(|piece| pair.session.receive(piece, T0));
+            (result, pair.sent(), pair.events())
+        };
+        let whole = outcome(&[&input]);
+        let pieces: Vec<_> = input.chunks(cut).collect();
+        proptest::prop_assert_eq!(whole, outcome(&pieces));
+    }
+}

@@ -6,7 +6,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use martlet_client::{Client, ConnAckInfo, Event, NetError, Session};
+use martlet_client::{Client, Event, NetError, Session};
 use martlet_codec::ReasonCode;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
@@ -75,7 +75,7 @@ impl ClientRun {
             .await?;
         loop {
             match self.next().await {
-                Next::Event(Event::Connected(info)) => return Ok(Connected::Accepted(info)),
+                Next::Event(Event::Connected(_)) => return Ok(Connected::Accepted),
                 Next::Event(Event::Refused { code, reason, .. }) => {
                     let version = self.target.connect.version;
                     return Ok(Connected::Refused(Failure::refused(version, code, reason)));
@@ -110,6 +110,20 @@ impl ClientRun {
             for line in self.log.lines(client_id, &traced) {
                 self.output.line(&line);
             }
+        }
+    }
+
+    /// Waits without a connection; what ended the wait early, if anything did.
+    pub(crate) async fn pause(&mut self, duration: Duration) -> Option<Next> {
+        let end = Instant::now() + duration;
+        let (end, times_out) = match self.deadline {
+            Some(deadline) if deadline < end => (deadline, true),
+            _ => (end, false),
+        };
+        tokio::select! {
+            () = tokio::time::sleep_until(end) => times_out.then_some(Next::TimedOut),
+            _ = self.interrupt.recv() => Some(Next::Stopped),
+            _ = self.terminate.recv() => Some(Next::Stopped),
         }
     }
 
@@ -155,7 +169,7 @@ impl ClientRun {
 /// How connecting went, when there was an answer at all.
 pub(crate) enum Connected {
     /// CONNACK accepted us.
-    Accepted(Box<ConnAckInfo>),
+    Accepted,
     /// CONNACK refused us.
     Refused(Failure),
     /// The time of `-W` ran out.

@@ -50,12 +50,6 @@ struct Layout {
 pub(crate) struct Unprintable(pub(crate) String);
 
 impl Format {
-    /// The payload alone; with `verbose` the topic and a blank in front.
-    pub(crate) fn plain(verbose: bool) -> Self {
-        let text = if verbose { "%t %p" } else { "%p" };
-        Self::parse(text).expect("a constant format is valid")
-    }
-
     /// Reads a format string.
     ///
     /// # Errors
@@ -531,11 +525,13 @@ mod tests {
 
     #[test]
     fn json_holds_all_of_the_message() {
-        let want = "{\"tst\":\"2026-11-20T08:46:34.355003+0000\",\"topic\":\"f/1\",\"qos\":1,\"retain\":1,\
-            \"payloadlen\":9,\"mid\":1,\"properties\":{\"subscription-identifier\":7,\
-            \"content-type\":\"text/pl\",\"response-topic\":\"re/sp\",\"correlation-data\":\"c\\\"d\",\
-            \"user-properties\":{\"k1\":\"v1\",\"k2\":\"v 2\"},\"payload-format-indicator\":1,\
-            \"message-expiry-interval\":1000},\"payload\":\"hé\\\"l\\\\l\\to\"}";
+        let want = concat!(
+            r#"{"tst":"2026-11-20T08:46:34.355003+0000","topic":"f/1","qos":1,"retain":1,"#,
+            r#""payloadlen":9,"mid":1,"properties":{"subscription-identifier":7,"#,
+            r#""content-type":"text/pl","response-topic":"re/sp","correlation-data":"c\"d","#,
+            r#""user-properties":{"k1":"v1","k2":"v 2"},"payload-format-indicator":1,"#,
+            r#""message-expiry-interval":1000},"payload":"hé\"l\\l\to"}"#,
+        );
         assert_eq!(apply("%j"), want);
     }
 

@@ -134,12 +134,12 @@ impl<'de> Visitor<'de> for JsonVisitor {
     }
 
     fn visit_f64<E>(self, value: f64) -> Result<Json, E> {
-        let whole = value.fract() == 0.0 && value.abs() < 1e15;
-        Ok(if whole {
-            Json::number(value as i64)
-        } else {
-            Json::number(value)
-        })
+        // As short as it can be without changing the value, and whole numbers without a point.
+        if value.fract() == 0.0 && value.abs() < 1e15 {
+            return Ok(Json::number(value as i64));
+        }
+        let number = serde_json::Number::from_f64(value);
+        Ok(number.map_or(Json::Null, Json::number))
     }
 
     fn visit_str<E>(self, text: &str) -> Result<Json, E> {

@@ -11,6 +11,7 @@ use clap::{ArgAction, Args};
 use martlet_client::{ConnectOptions, Endpoint, Message, Password, Transport, Will};
 use martlet_codec::{ProtocolVersion, QoS, TopicName};
 
+use super::argv;
 use super::property::{Properties, Property};
 use super::random;
 use super::url::{self, BrokerUrl, Scheme};
@@ -19,7 +20,7 @@ use super::url::{self, BrokerUrl, Scheme};
 const NEVER: u32 = u32::MAX;
 
 /// Options of every client command.
-#[derive(Args, Debug)]
+#[derive(Args)]
 pub(crate) struct MqttOptions {
     /// Address to connect from
     #[arg(short = 'A', long = "bind", value_name = "address")]
@@ -47,7 +48,8 @@ pub(crate) struct MqttOptions {
     #[arg(short = 'k', long = "keepalive", value_name = "keepalive", default_value = "60",
           value_parser = keep_alive)]
     keep_alive_secs: u16,
-    /// Broker as mqtt://[user[:password]@]host[:port]/topic or ws://[user[:password]@]host[:port]/path
+    /// Broker as mqtt://[user[:password]@]host[:port]/topic
+    /// or ws://[user[:password]@]host[:port]/path
     #[arg(short = 'L', long, value_name = "URL", value_parser = url::parse)]
     url: Option<BrokerUrl>,
     /// How many QoS 1 and 2 messages may be under way
@@ -145,19 +147,54 @@ pub(crate) struct Target {
     pub(crate) properties: Properties,
 }
 
+/// Why options are refused.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    line: String,
+    points_to_help: bool,
+}
+
+impl Refusal {
+    /// The text for standard error, in mosquitto's form.
+    pub(crate) fn text(&self, command: &str) -> String {
+        match self.points_to_help {
+            true => argv::with_usage(&self.line, command),
+            false => format!("Error: {}", self.line),
+        }
+    }
+}
+
+impl From<String> for Refusal {
+    fn from(line: String) -> Self {
+        Self {
+            line,
+            points_to_help: true,
+        }
+    }
+}
+
+impl From<&str> for Refusal {
+    fn from(line: &str) -> Self {
+        line.to_owned().into()
+    }
+}
+
 impl MqttOptions {
     /// Checks the options together and gives their meaning; `default_version` applies where neither
     /// `-V` nor an option of MQTT 5.0 names one.
     ///
     /// # Errors
     /// A line for the user.
-    pub(crate) fn target(self, default_version: ProtocolVersion) -> Result<Target, String> {
+    pub(crate) fn target(self, default_version: ProtocolVersion) -> Result<Target, Refusal> {
         self.unsupported.check()?;
         if self.id.is_some() && self.id_prefix.is_some() {
             return Err("-i and -I argument cannot be used together.".into());
         }
         if self.id.as_deref() == Some("") && self.version != Some(ProtocolVersion::V5) {
-            return Err("Invalid id.".into());
+            return Err(Refusal {
+                line: "Invalid id.".into(),
+                points_to_help: false,
+            });
         }
         let keeps_session = self.persistent || self.session_expiry_secs == Some(NEVER);
         if keeps_session && self.id.is_none() {
@@ -174,11 +211,13 @@ impl MqttOptions {
         let (endpoint, url_user, url_password, topic) = self.endpoint();
         let username = self.username.or(url_user);
         let password = self.password.map(OsString::into_vec);
-        let password = password
-            .or(url_password.map(String::into_bytes))
-            .map(Password);
+        let password = password.map(Password).or(url_password);
         if password.is_some() && username.is_none() && !version.is_v5() {
-            return Err("Problem setting username and/or password.".into());
+            let line = "Problem setting username and/or password.".into();
+            return Err(Refusal {
+                line,
+                points_to_help: false,
+            });
         }
         let client_id = match (self.id, self.id_prefix) {
             (Some(id), _) => id,
@@ -207,7 +246,7 @@ impl MqttOptions {
     }
 
     /// The endpoint, and user name, password and topic as far as the URL has them.
-    fn endpoint(&self) -> (Endpoint, Option<String>, Option<String>, Option<String>) {
+    fn endpoint(&self) -> (Endpoint, Option<String>, Option<Password>, Option<String>) {
         let mut endpoint = Endpoint {
             host: self.host.clone(),
             port: self.port.unwrap_or(if self.ws { 80 } else { 1883 }),
@@ -351,7 +390,6 @@ fn session_expiry(text: &str) -> Result<u32, String> {
 mod tests {
     use clap::{CommandFactory, Parser};
 
-    use super::super::argv;
     use super::*;
 
     #[derive(Parser)]
@@ -378,6 +416,7 @@ mod tests {
             .map_err(|error| argv::describe(&error, &argv, &cli).unwrap_or_default())?;
         let Command::Pub { mqtt } = parsed.command;
         mqtt.target(ProtocolVersion::V311)
+            .map_err(|refusal| refusal.text("pub"))
     }
 
     #[test]
@@ -465,7 +504,7 @@ mod tests {
         ];
         for (args, want) in cases {
             let error = target(args).unwrap_err();
-            assert!(error.starts_with(want), "{args:?}: {error}");
+            assert!(error.contains(want), "{args:?}: {error}");
             assert!(!error.contains("secret"));
         }
     }

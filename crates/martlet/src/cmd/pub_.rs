@@ -20,7 +20,7 @@ use super::{argv, client_run};
 const UNACKNOWLEDGED_MAX: usize = 10_000;
 
 /// Arguments of `martlet pub`.
-#[derive(Args, Debug)]
+#[derive(Args)]
 pub(crate) struct PubOptions {
     #[command(flatten)]
     mqtt: MqttOptions,
@@ -74,7 +74,7 @@ struct RunOptions {
     quiet: bool,
 }
 
-fn prepare(options: PubOptions) -> Result<(RunOptions, Option<Plan>), Failure> {
+fn prepare(options: PubOptions) -> Result<(RunOptions, Plan), Failure> {
     let usage = |line: &str| Failure {
         code: exit::ERROR,
         text: argv::with_usage(line, "pub"),
@@ -82,10 +82,14 @@ fn prepare(options: PubOptions) -> Result<(RunOptions, Option<Plan>), Failure> {
     let debug = options.mqtt.debug;
     let max_inflight = options.mqtt.max_inflight;
     let quiet = options.mqtt.quiet;
+    let refused = |refusal: mqtt_options::Refusal| Failure {
+        code: exit::ERROR,
+        text: refusal.text("pub"),
+    };
     let mut target = options
         .mqtt
         .target(ProtocolVersion::V311)
-        .map_err(|line| usage(&line))?;
+        .map_err(refused)?;
     let source_count = options.message.count() + usize::from(options.stdin_line);
     if source_count > 1 {
         return Err(usage("Only one type of message can be sent at once."));
@@ -128,12 +132,11 @@ fn prepare(options: PubOptions) -> Result<(RunOptions, Option<Plan>), Failure> {
             max_inflight,
             quiet,
         },
-        Some(plan),
+        plan,
     ))
 }
 
-async fn publish_all(options: RunOptions, plan: Option<Plan>) -> Result<u8, Failure> {
-    let Some(plan) = plan else { return Ok(0) };
+async fn publish_all(options: RunOptions, plan: Plan) -> Result<u8, Failure> {
     let mut run = ClientRun::new(options.target, options.debug, None)?;
     run.client.session().set_send_maximum(options.max_inflight);
     match run
@@ -141,7 +144,7 @@ async fn publish_all(options: RunOptions, plan: Option<Plan>) -> Result<u8, Fail
         .await
         .map_err(|error| Failure::from_net(&error))?
     {
-        Connected::Accepted(_) => {}
+        Connected::Accepted => {}
         Connected::Refused(failure) => return Err(refused(&mut run, failure)),
         Connected::TimedOut => return Err(client_run::timed_out()),
         Connected::Stopped => return Ok(0),

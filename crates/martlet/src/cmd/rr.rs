@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::{ArgAction, Args};
 use martlet_client::{Acknowledgement, Event, Message, SubscribeRequest};
-use martlet_codec::{ProtocolVersion, QoS, TopicName};
+use martlet_codec::{ProtocolVersion, QoS, ReasonCode, TopicName};
 
 use super::argv;
 use super::client_run::{ClientRun, Connected, Next, block_on, timed_out};
@@ -17,7 +17,7 @@ use super::mqtt_options::{self, MqttOptions, Target};
 use super::sub::PrintOptions;
 
 /// Arguments of `martlet rr`.
-#[derive(Args, Debug)]
+#[derive(Args)]
 pub(crate) struct RrOptions {
     #[command(flatten)]
     mqtt: MqttOptions,
@@ -64,10 +64,11 @@ fn prepare(options: RrOptions) -> Result<(Target, Plan), Failure> {
         text: argv::with_usage(line, "rr"),
     };
     let debug = options.mqtt.debug;
-    let mut target = options
-        .mqtt
-        .target(ProtocolVersion::V5)
-        .map_err(|line| usage(&line))?;
+    let refused = |refusal: mqtt_options::Refusal| Failure {
+        code: exit::ERROR,
+        text: refusal.text("rr"),
+    };
+    let mut target = options.mqtt.target(ProtocolVersion::V5).map_err(refused)?;
     if options.message.count() > 1 {
         return Err(usage("Only one type of message can be sent at once."));
     }
@@ -116,7 +117,7 @@ async fn ask(target: Target, plan: Plan) -> Result<u8, Failure> {
         .await
         .map_err(|error| Failure::from_net(&error))?
     {
-        Connected::Accepted(_) => {}
+        Connected::Accepted => {}
         Connected::Refused(failure) => {
             run.output.flush();
             return Err(failure);
@@ -135,9 +136,12 @@ async fn ask(target: Target, plan: Plan) -> Result<u8, Failure> {
             Next::Event(Event::Completed {
                 acknowledgement, ..
             }) => match acknowledgement {
-                Acknowledgement::Subscribed(reasons) if reasons.iter().any(|r| r.is_error()) => {
+                Acknowledgement::Subscribed(reasons) if reasons.iter().all(|r| r.is_error()) => {
                     run.finish().await;
-                    let text = "All subscription requests were denied.".into();
+                    let reason = reasons.first().copied();
+                    let reason = reason.unwrap_or(ReasonCode::UnspecifiedError);
+                    // mosquitto_rr exits with 0 here, though nothing was asked.
+                    let text = exit::reason_text(reason).into();
                     return Err(Failure {
                         code: exit::ERROR,
                         text,

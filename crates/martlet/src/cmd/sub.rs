@@ -19,14 +19,14 @@ use martlet_codec::{
 use super::client_run::{ClientRun, Connected, Next, block_on, timed_out};
 use super::exit::{self, Failure};
 use super::format::Format;
-use super::mqtt_options::{self, MqttOptions, Target};
-use super::{argv, random};
+use super::mqtt_options::{self, MqttOptions, Refusal, Target};
+use super::random;
 
 /// How long a lost connection stays lost.
 const RECONNECT_DELAY: Duration = Duration::from_secs(1);
 
 /// Arguments of `martlet sub`.
-#[derive(Args, Debug)]
+#[derive(Args)]
 pub(crate) struct SubOptions {
     #[command(flatten)]
     mqtt: MqttOptions,
@@ -61,7 +61,8 @@ pub(crate) struct SubOptions {
     #[arg(short = 't', long = "topic", value_name = "topic", action = ArgAction::Append)]
     topics: Vec<String>,
     /// Do not print messages that match this filter. May be repeated
-    #[arg(short = 'T', long = "filter-out", value_name = "topic-filter", action = ArgAction::Append)]
+    #[arg(short = 'T', long = "filter-out", value_name = "topic-filter",
+          action = ArgAction::Append)]
     filter_out: Vec<String>,
     /// Topic filter to unsubscribe from. May be repeated
     #[arg(short = 'U', long = "unsubscribe", value_name = "unsubscribe-topic",
@@ -144,7 +145,7 @@ pub(crate) fn run(mut options: SubOptions) -> ExitCode {
     options.print.prepare();
     match prepare(options) {
         Ok((target, plan)) => block_on(quiet, subscribe_and_print(target, plan)),
-        Err(line) => exit::usage(&argv::with_usage(&line, "sub")),
+        Err(refusal) => exit::usage(&refusal.text("sub")),
     }
 }
 
@@ -163,7 +164,7 @@ struct Plan {
     unsubscribe: Vec<UnsubscribeRequest>,
 }
 
-fn prepare(options: SubOptions) -> Result<(Target, Plan), String> {
+fn prepare(options: SubOptions) -> Result<(Target, Plan), Refusal> {
     let (debug, quiet) = (options.mqtt.debug, options.mqtt.quiet);
     let mut target = options.mqtt.target(ProtocolVersion::V311)?;
     let mut topics = options.topics;
@@ -236,27 +237,9 @@ async fn subscribe_and_print(target: Target, plan: Plan) -> Result<u8, Failure> 
         clearing: Vec::new(),
         done: false,
     };
-    // Only the first connection may fail for good; later ones are tried again.
-    subscriber.connect().await?;
-    loop {
-        match subscriber.run.next().await {
-            Next::Event(event) => {
-                if let Some(code) = subscriber.receive(event)? {
-                    subscriber.run.finish().await;
-                    return Ok(code);
-                }
-            }
-            Next::Lost(_) => subscriber.reconnect().await?,
-            Next::TimedOut => {
-                subscriber.run.finish().await;
-                return Err(timed_out());
-            }
-            Next::Stopped => {
-                subscriber.run.finish().await;
-                return Ok(0);
-            }
-        }
-    }
+    let result = subscriber.run_until_done().await;
+    subscriber.run.finish().await;
+    result
 }
 
 struct Subscriber {
@@ -272,50 +255,45 @@ struct Subscriber {
 }
 
 impl Subscriber {
-    async fn connect(&mut self) -> Result<(), Failure> {
-        match self
-            .run
-            .connect()
-            .await
-            .map_err(|error| Failure::from_net(&error))?
-        {
-            Connected::Accepted(_) => self.subscribe(),
-            Connected::Refused(failure) => {
-                self.run.output.flush();
-                Err(failure)
+    /// The exit code, or what went wrong.
+    async fn run_until_done(&mut self) -> Result<u8, Failure> {
+        // A first connection that fails is for good; a later one is tried again.
+        let connected = self.run.connect().await;
+        if let Some(code) = self.begin(connected.map_err(|error| Failure::from_net(&error))?)? {
+            return Ok(code);
+        }
+        loop {
+            let code = match self.run.next().await {
+                Next::Event(event) => self.receive(event),
+                Next::Lost(_) => self.reconnect().await?,
+                Next::TimedOut => return Err(timed_out()),
+                Next::Stopped => Some(0),
+            };
+            if let Some(code) = code {
+                return Ok(code);
             }
-            Connected::TimedOut => Err(timed_out()),
-            Connected::Stopped => Err(Failure {
-                code: exit::ERROR,
-                text: String::new(),
-            }),
         }
     }
 
-    async fn reconnect(&mut self) -> Result<(), Failure> {
+    /// Subscribes if the connection was accepted; the exit code when the command is to end.
+    fn begin(&mut self, connected: Connected) -> Result<Option<u8>, Failure> {
+        match connected {
+            Connected::Accepted => self.subscribe().map(|()| None),
+            Connected::Refused(failure) => Err(failure),
+            Connected::TimedOut => Err(timed_out()),
+            Connected::Stopped => Ok(Some(0)),
+        }
+    }
+
+    async fn reconnect(&mut self) -> Result<Option<u8>, Failure> {
         loop {
-            let delay = tokio::time::sleep(RECONNECT_DELAY);
-            tokio::select! {
-                () = delay => {}
-                next = self.run.next() => match next {
-                    Next::TimedOut => return Err(timed_out()),
-                    Next::Stopped => return Err(Failure { code: 0, text: String::new() }),
-                    // Without a connection there is nothing else to come but old events.
-                    Next::Event(_) => {}
-                    Next::Lost(_) => tokio::time::sleep(RECONNECT_DELAY).await,
-                },
+            match self.run.pause(RECONNECT_DELAY).await {
+                None => {}
+                Some(Next::TimedOut) => return Err(timed_out()),
+                Some(_) => return Ok(Some(0)),
             }
-            match self.run.connect().await {
-                Ok(Connected::Accepted(_)) => return self.subscribe(),
-                Ok(Connected::Refused(failure)) => return Err(failure),
-                Ok(Connected::TimedOut) => return Err(timed_out()),
-                Ok(Connected::Stopped) => {
-                    return Err(Failure {
-                        code: 0,
-                        text: String::new(),
-                    });
-                }
-                Err(_) => {}
+            if let Ok(connected) = self.run.connect().await {
+                return self.begin(connected);
             }
         }
     }
@@ -336,7 +314,7 @@ impl Subscriber {
     }
 
     /// Acts on an event; the exit code when the command is to end.
-    fn receive(&mut self, event: Event) -> Result<Option<u8>, Failure> {
+    fn receive(&mut self, event: Event) -> Option<u8> {
         match event {
             Event::Message(message) if !self.done => {
                 self.receive_message(&message);
@@ -347,14 +325,14 @@ impl Subscriber {
                 acknowledgement,
             } => match acknowledgement {
                 Acknowledgement::Subscribed(reasons) if self.subscribing == Some(request) => {
-                    return Ok(self.subscribed(&reasons));
+                    return self.subscribed(&reasons);
                 }
                 Acknowledgement::Published { .. } => self.clearing.retain(|id| *id != request),
                 _ => {}
             },
             _ => {}
         }
-        Ok((self.done && self.clearing.is_empty()).then_some(0))
+        (self.done && self.clearing.is_empty()).then_some(0)
     }
 
     fn subscribed(&mut self, reasons: &[ReasonCode]) -> Option<u8> {

@@ -4,6 +4,8 @@
 //! and for `ws://[user[:password]@]host[:port][/path]`, our extension. `mqtts://` and `wss://` are
 //! recognised so that their refusal can say what is missing. It does not resolve names.
 
+use martlet_client::Password;
+
 /// How the Network Connection is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Scheme {
@@ -21,7 +23,7 @@ pub(crate) struct BrokerUrl {
     /// User name, percent-decoded.
     pub(crate) username: Option<String>,
     /// Password, percent-decoded.
-    pub(crate) password: Option<String>,
+    pub(crate) password: Option<Password>,
     /// Host name or address, IPv6 without its brackets.
     pub(crate) host: String,
     /// TCP port, the scheme's own when the URL names none.
@@ -55,7 +57,10 @@ pub(crate) fn parse(url: &str) -> Result<BrokerUrl, String> {
     };
     let (username, password) = match credentials.map(|text| text.split_once(':').ok_or(text)) {
         None => (None, None),
-        Some(Ok((name, password))) => (Some(decode(name)?), Some(decode(password)?)),
+        Some(Ok((name, password))) => (
+            Some(decode(name)?),
+            Some(Password(decode(password)?.into_bytes())),
+        ),
         Some(Err(name)) => (Some(decode(name)?), None),
     };
     let (host, port) = host_and_port(address, default_port)?;
@@ -124,7 +129,7 @@ mod tests {
         let url = parse("mqtt://us%40er:p%3Aw@example.org:1999/a/b").unwrap();
         assert_eq!(url.scheme, Scheme::Mqtt);
         assert_eq!(url.username.as_deref(), Some("us@er"));
-        assert_eq!(url.password.as_deref(), Some("p:w"));
+        assert_eq!(url.password, Some(Password(b"p:w".to_vec())));
         assert_eq!((url.host.as_str(), url.port), ("example.org", 1999));
         assert_eq!(url.path.as_deref(), Some("a/b"));
     }

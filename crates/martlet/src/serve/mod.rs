@@ -20,6 +20,9 @@ use tracing::{error, info, warn};
 
 use crate::config::{self, LogFormat, NodeConfig, Overlay};
 
+/// Events that wait for the log; its places are allocated at the start.
+const EVENT_CAPACITY: usize = 8192;
+
 /// Options of `martlet serve`, `martlet config` and all that reads a configuration.
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct ConfigOptions {
@@ -213,6 +216,7 @@ fn start_reactor(node: &NodeConfig) -> anyhow::Result<Running> {
     config.threads = node.threads;
     config.listeners = node.listeners.clone();
     config.memory_bytes = node.memory_bytes;
+    config.event_capacity = EVENT_CAPACITY;
     Ok(martlet_reactor::start(config)?)
 }
 

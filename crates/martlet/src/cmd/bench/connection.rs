@@ -45,6 +45,9 @@ pub(super) struct Connection {
     pub(super) dirty: bool,
 }
 
+/// What whoever gets a packet makes of it: go on, or close the connection for this reason.
+pub(super) type Received = Result<(), String>;
+
 /// How reading ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ReadEnd {
@@ -83,7 +86,7 @@ impl Connection {
         &mut self,
         buffer: &mut [u8],
         version: ProtocolVersion,
-        mut receive: impl FnMut(&mut Phase, Packet<'_>, Instant, &mut Vec<u8>) -> Result<(), String>,
+        mut receive: impl FnMut(&mut Phase, Packet<'_>, Instant, &mut Vec<u8>) -> Received,
     ) -> Result<ReadEnd, String> {
         let mut filled = self.partial.len();
         buffer[..filled].copy_from_slice(&self.partial);

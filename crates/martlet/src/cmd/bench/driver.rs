@@ -15,7 +15,7 @@ use martlet_codec::{
 use mio::{Events, Interest, Poll, Token};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::connection::{Connection, Phase, ReadEnd};
+use super::connection::{Connection, Phase, ReadEnd, Received};
 use super::options::BenchOptions;
 
 /// What is read at a time, from any connection.
@@ -210,7 +210,7 @@ impl Driver {
     fn read(
         &mut self,
         index: usize,
-        receive: impl FnMut(&mut Phase, Packet<'_>, Instant, &mut Vec<u8>) -> Result<(), String>,
+        receive: impl FnMut(&mut Phase, Packet<'_>, Instant, &mut Vec<u8>) -> Received,
     ) {
         let connection = &mut self.connections[index];
         if matches!(connection.phase, Phase::Closed | Phase::Connecting) {

@@ -36,11 +36,6 @@ impl Histogram {
         self.max = self.max.max(value);
     }
 
-    /// How many values were recorded.
-    pub(crate) fn len(&self) -> u64 {
-        self.len
-    }
-
     /// The largest value recorded, 0 when there is none.
     pub(crate) fn max(&self) -> u64 {
         self.max
@@ -134,7 +129,7 @@ mod tests {
             (
                 histogram.percentile(99.0),
                 histogram.mean(),
-                histogram.len()
+                histogram.max()
             ),
             (0, 0, 0)
         );

@@ -224,8 +224,9 @@ impl<'a> Course<'a> {
 
     /// Whether it makes no sense to go on.
     fn is_over(&mut self, now: Instant) -> bool {
-        let expects_deliveries = !self.traffic.is_settled();
-        if expects_deliveries && now.saturating_duration_since(self.last_delivery) > STALL {
+        if self.traffic.is_settled() {
+            self.last_delivery = now;
+        } else if now.saturating_duration_since(self.last_delivery) > STALL {
             self.stalled = true;
         }
         self.stalled || self.driver.first_error.is_some()

@@ -9,7 +9,7 @@ use martlet_codec::{ProtocolVersion, QoS};
 pub(super) const STAMP_BYTES: usize = 20;
 
 /// Arguments of `martlet bench`.
-#[derive(Args, Debug, Clone)]
+#[derive(Args, Clone)]
 pub(crate) struct BenchOptions {
     /// What to measure
     #[arg(value_enum)]

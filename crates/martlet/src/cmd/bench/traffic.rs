@@ -54,6 +54,10 @@ pub(super) struct Traffic {
     credited: Vec<usize>,
     /// Scheduled messages that have come due, of all publishers.
     due_count: u64,
+    /// Messages of all publishers that some subscriber still has to get.
+    undelivered: u64,
+    /// Messages of all publishers that are not at the end of their handshake.
+    unacknowledged: u64,
     unacknowledged_max: u32,
     pub(super) counts: Counts,
     pub(super) latencies: Histogram,
@@ -136,6 +140,8 @@ impl Traffic {
             subscribers: (0..subscriber_count).map(|_| subscriber()).collect(),
             credited: Vec::new(),
             due_count: 0,
+            undelivered: 0,
+            unacknowledged: 0,
             unacknowledged_max: UNACKNOWLEDGED_MAX.min(receive_maximum.into()),
             counts: Counts::default(),
             latencies: Histogram::new(),
@@ -183,9 +189,7 @@ impl Traffic {
 
     /// Whether all that was sent has been delivered and acknowledged.
     pub(super) fn is_settled(&self) -> bool {
-        self.publishers
-            .iter()
-            .all(|publisher| publisher.delivered == publisher.next && publisher.unacknowledged == 0)
+        self.undelivered == 0 && self.unacknowledged == 0
     }
 
     /// Messages that some subscriber did not get.
@@ -244,10 +248,11 @@ impl Traffic {
             None => publisher.delivered + self.window,
         };
         let first = publisher.next;
+        let mut is_held = false;
         while publisher.next < limit && publisher.unacknowledged < self.unacknowledged_max {
-            if connection.output_len() > OUTPUT_MAX_BYTES {
-                driver.mark_dirty(index);
-                return true;
+            is_held = connection.output_len() > OUTPUT_MAX_BYTES;
+            if is_held {
+                break;
             }
             let stamp = match self.rate {
                 Some(rate) => due_at(publisher.next * stride + index as u64, rate),
@@ -262,11 +267,19 @@ impl Traffic {
             }
         }
         let count = publisher.next - first;
-        self.counts.published += count;
+        self.count_published(count);
         if count > 0 {
             driver.mark_dirty(index);
         }
-        false
+        is_held
+    }
+
+    fn count_published(&mut self, count: u64) {
+        self.counts.published += count;
+        self.undelivered += count;
+        if self.qos != QoS::AtMostOnce {
+            self.unacknowledged += count;
+        }
     }
 
     fn receive_publish(
@@ -319,6 +332,7 @@ impl Traffic {
     /// One more subscriber has the messages `first` to `last`, or will never get them.
     fn delivered(&mut self, index: usize, first: u64, last: u64) {
         let publisher = &mut self.publishers[index];
+        let before = publisher.delivered;
         if publisher.missing_at.is_empty() {
             publisher.delivered += last - first + 1;
         } else {
@@ -335,6 +349,9 @@ impl Traffic {
                 publisher.delivered += 1;
             }
         }
+        self.undelivered = self
+            .undelivered
+            .saturating_sub(publisher.delivered - before);
         self.credit(index);
     }
 
@@ -342,6 +359,7 @@ impl Traffic {
     fn acknowledged(&mut self, publisher: usize, reason: ReasonCode) {
         let unacknowledged = &mut self.publishers[publisher].unacknowledged;
         *unacknowledged = unacknowledged.saturating_sub(1);
+        self.unacknowledged = self.unacknowledged.saturating_sub(1);
         if reason.is_error() {
             self.counts.refused += 1;
         }
