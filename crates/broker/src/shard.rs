@@ -273,9 +273,11 @@ impl Shard {
             unread,
         } = *guest;
         let id = self.enter_lobby(cx, peer);
-        self.connections.at(id.index).input = unread;
+        let connection = self.connections.at(id.index);
+        connection.input = unread;
+        connection.packet_bytes_max = connect.packet_bytes_max;
         if self.stopping {
-            let (version, reason) = (connect.version, ReasonCode::ServerShuttingDown);
+            let (version, reason) = (connect.version, ReasonCode::ServerUnavailable);
             self.refuse(
                 cx,
                 id.index,
@@ -932,7 +934,9 @@ impl Shard {
                     };
                     self.end_connection(cx, id.index, ending);
                 }
-                Phase::Lobby => self.refuse(cx, id.index, None, reason, why),
+                Phase::Lobby => {
+                    self.refuse(cx, id.index, None, ReasonCode::ServerUnavailable, why);
+                }
                 Phase::Closing => {}
             }
         }
