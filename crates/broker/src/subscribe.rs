@@ -690,7 +690,7 @@ impl Shard {
         let output_max = (self.settings.limits.output_bytes as usize / 4).max(1);
         let state = self.sessions.at(index);
         let backlog = state.outbound.queue.len() + state.outbound.in_flight.len();
-        let Some(connection) = state.connection else {
+        let Some(connection) = self.admitted_connection(index) else {
             return false;
         };
         let connection = self.connections.at(connection);
