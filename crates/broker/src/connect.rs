@@ -70,6 +70,13 @@ impl Shard {
                 Ending::told(ReasonCode::SessionTakenOver, why),
             );
         }
+        if !cx
+            .node
+            .borrow_connection(self.settings.limits.connections as usize)
+        {
+            let (version, reason) = (request.version, ReasonCode::ServerBusy);
+            return self.refuse(cx, index, Some(version), reason, "limit connections");
+        }
         let ceiling = self.settings.limits.session_expiry_max_secs;
         let expiry_secs = request.session_expiry_secs.min(ceiling);
         let mut old = self.by_client.get(&key).copied();
@@ -118,7 +125,12 @@ impl Shard {
         self.send_presence(cx, session, true);
         self.pump(cx, session);
         self.queue_retained(session);
-        self.queue_input(index);
+        if self.connections.at(index).flags.transport_gone {
+            let id = self.connections.id_of(index);
+            self.finish_input(cx, id);
+        } else {
+            self.queue_input(index);
+        }
     }
 
     fn new_session(&mut self, request: &ConnectRequest) -> u32 {

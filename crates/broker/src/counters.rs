@@ -58,8 +58,30 @@ pub struct Accounting {
     pub expired: u64,
 }
 
+/// A number that a shard reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Metric {
+    /// Its name, without prefix and unit suffix.
+    pub name: &'static str,
+    /// Whether it only grows.
+    pub kind: MetricKind,
+    /// What it means.
+    pub meaning: &'static str,
+    /// Its value.
+    pub value: u64,
+}
+
+/// What kind of number a metric is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetricKind {
+    /// Only grows.
+    Counter,
+    /// A state now.
+    Gauge,
+}
+
 macro_rules! counters {
-    ($($field:ident: $what:literal;)*) => {
+    ($($field:ident: $kind:ident, $what:literal;)*) => {
         /// What a shard counts. Sums over shards are the node's. Metric names are the field names.
         #[derive(Clone, Debug, Default, PartialEq, Eq)]
         pub struct Counters {
@@ -69,9 +91,14 @@ macro_rules! counters {
         }
 
         impl Counters {
-            /// Name, value and meaning of each counter and gauge but `dropped`.
-            pub fn each(&self, mut show: impl FnMut(&'static str, u64, &'static str)) {
-                $(show(stringify!($field), self.$field, $what);)*
+            /// Each counter and gauge but `dropped`.
+            pub fn each(&self, mut show: impl FnMut(Metric)) {
+                $(show(Metric {
+                    name: stringify!($field),
+                    kind: MetricKind::$kind,
+                    meaning: $what,
+                    value: self.$field,
+                });)*
             }
 
             /// Adds another shard's.
@@ -86,39 +113,39 @@ macro_rules! counters {
 }
 
 counters! {
-    connections: "Accepted connections now.";
-    lobby_connections: "Connections before their CONNECT is accepted, now.";
-    sessions: "Sessions now, connected or not.";
-    subscriptions: "Subscriptions now.";
-    share_groups: "Share groups now.";
-    retained_messages: "Retained messages of the node now (reported by shard 0).";
-    retained_bytes: "Bytes of retained messages of the node now (reported by shard 0).";
-    memory_bytes: "Bytes of messages and buffers charged to the memory limit now.";
-    held: "Messages held now: queued, in flight, or in an output buffer.";
-    connects_accepted: "CONNECTs accepted.";
-    connects_refused: "CONNECTs refused or connections closed before a CONNECT.";
-    sessions_taken_over: "Connections ended because their client connected again.";
-    sessions_expired: "Sessions ended by their Session Expiry Interval.";
-    keep_alive_timeouts: "Connections ended because Keep Alive ran out.";
-    protocol_errors: "Connections ended for a malformed packet or protocol error.";
-    packets_received: "Packets received.";
-    packets_sent: "Packets put into output buffers.";
-    bytes_received: "Bytes received.";
-    bytes_sent: "Bytes written.";
-    publishes_received: "PUBLISH packets received.";
-    publishes_sent: "PUBLISH packets put into output buffers.";
-    publish_bytes_received: "Payload bytes received.";
-    publish_bytes_sent: "Payload bytes put into output buffers.";
-    messages_unmatched: "Messages that nobody was subscribed to.";
-    publishes_refused: "PUBLISH packets refused: permission, quota, unsupported feature.";
-    retained_refused: "Retained messages not kept because the retained store is full.";
-    wills_sent: "Wills published.";
-    matched: "Messages chosen for a session or share group.";
-    delivered: "Messages delivered.";
-    expired: "Messages whose expiry ran out while they were held.";
-    records_appended: "Records handed to the store.";
-    routes_cached: "Publishes whose route was remembered.";
-    routes_walked: "Publishes whose route was looked up.";
+    connections: Gauge, "Accepted connections now.";
+    lobby_connections: Gauge, "Connections before their CONNECT is accepted, now.";
+    sessions: Gauge, "Sessions now, connected or not.";
+    subscriptions: Gauge, "Subscriptions now.";
+    share_groups: Gauge, "Share groups now.";
+    retained_messages: Gauge, "Retained messages of the node now (reported by shard 0).";
+    retained_bytes: Gauge, "Bytes of retained messages of the node now (reported by shard 0).";
+    memory_bytes: Gauge, "Bytes of messages and buffers charged to the memory limit now.";
+    held: Gauge, "Messages held now: queued, in flight, or in an output buffer.";
+    connects_accepted: Counter, "CONNECTs accepted.";
+    connects_refused: Counter, "CONNECTs refused or connections closed before a CONNECT.";
+    sessions_taken_over: Counter, "Connections ended because their client connected again.";
+    sessions_expired: Counter, "Sessions ended by their Session Expiry Interval.";
+    keep_alive_timeouts: Counter, "Connections ended because Keep Alive ran out.";
+    protocol_errors: Counter, "Connections ended for a malformed packet or protocol error.";
+    packets_received: Counter, "Packets received.";
+    packets_sent: Counter, "Packets put into output buffers.";
+    bytes_received: Counter, "Bytes received.";
+    bytes_sent: Counter, "Bytes written.";
+    publishes_received: Counter, "PUBLISH packets received.";
+    publishes_sent: Counter, "PUBLISH packets put into output buffers.";
+    publish_bytes_received: Counter, "Payload bytes received.";
+    publish_bytes_sent: Counter, "Payload bytes put into output buffers.";
+    messages_unmatched: Counter, "Messages that nobody was subscribed to.";
+    publishes_refused: Counter, "PUBLISH packets refused: permission, quota, unsupported feature.";
+    retained_refused: Counter, "Retained messages not kept because the retained store is full.";
+    wills_sent: Counter, "Wills published.";
+    matched: Counter, "Messages chosen for a session or share group.";
+    delivered: Counter, "Messages delivered.";
+    expired: Counter, "Messages whose expiry ran out while they were held.";
+    records_appended: Counter, "Records handed to the store.";
+    routes_cached: Counter, "Publishes whose route was remembered.";
+    routes_walked: Counter, "Publishes whose route was looked up.";
 }
 
 impl Counters {

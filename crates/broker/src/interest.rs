@@ -338,19 +338,10 @@ impl Interest {
     }
 
     /// `shard` wants `filter` as strongly as `class` says, from now on; with
-    /// [`InterestClass::NONE`] no longer. Raises the epochs that cover the filter.
-    pub fn set(&mut self, shard: ShardId, filter: &str, class: InterestClass) {
+    /// [`InterestClass::NONE`] no longer. Answers the epoch it raised and its new value.
+    pub fn set(&mut self, shard: ShardId, filter: &str, class: InterestClass) -> (EpochScope, u64) {
         if class.is_none() {
-            let Some(key) = self.tree.find(filter) else {
-                return;
-            };
-            let Some(children) = self.tree.get_mut(key) else {
-                return;
-            };
-            children.retain(|child| child.0 != shard);
-            if children.is_empty() {
-                self.tree.remove(key);
-            }
+            self.forget(shard, filter);
         } else {
             let (_, children) = self.tree.entry(filter, SmallVec::new);
             match children.iter_mut().find(|child| child.0 == shard) {
@@ -358,7 +349,20 @@ impl Interest {
                 None => children.push((shard, class)),
             }
         }
-        self.epochs.raise(filter);
+        self.epochs.raise(filter)
+    }
+
+    fn forget(&mut self, shard: ShardId, filter: &str) {
+        let Some(key) = self.tree.find(filter) else {
+            return;
+        };
+        let Some(children) = self.tree.get_mut(key) else {
+            return;
+        };
+        children.retain(|child| child.0 != shard);
+        if children.is_empty() {
+            self.tree.remove(key);
+        }
     }
 
     /// Who wants the Topic Name `topic`.
@@ -409,13 +413,16 @@ impl Default for Epochs {
 }
 
 impl Epochs {
-    /// The filter was added, changed or removed.
-    pub fn raise(&mut self, filter: &str) {
-        match EpochScope::of(filter) {
-            EpochScope::Any => self.any += 1,
-            EpochScope::First(bucket) => self.first[bucket] += 1,
-            EpochScope::Second(bucket) => self.second[bucket] += 1,
-        }
+    /// The filter was added, changed or removed: which counter that raised, and to what.
+    pub fn raise(&mut self, filter: &str) -> (EpochScope, u64) {
+        let scope = EpochScope::of(filter);
+        let counter = match scope {
+            EpochScope::Any => &mut self.any,
+            EpochScope::First(bucket) => &mut self.first[bucket],
+            EpochScope::Second(bucket) => &mut self.second[bucket],
+        };
+        *counter += 1;
+        (scope, *counter)
     }
 
     /// A sum that changes whenever a filter that may match topics under `key` has changed: the

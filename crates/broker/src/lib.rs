@@ -17,8 +17,10 @@
 //! * `share`, `retained`, `will`: Shared Subscriptions, retained messages, Wills
 //! * `message`: the Application Message; `record`: what is persisted
 //! * `limits`, `memory`, `permission`, `timer`, `counters`: what bounds, times and counts it all
+//! * `arena`, `hash`, `id`: tables and names
 #![forbid(unsafe_code)]
 
+mod arena;
 mod command;
 mod connect;
 mod connection;
@@ -46,7 +48,7 @@ mod will;
 
 pub use command::{Command, SysTopic};
 pub use connect::ConnectRequest;
-pub use counters::{Accounting, Counters, DROP_REASONS, DropReason};
+pub use counters::{Accounting, Counters, DROP_REASONS, DropReason, Metric, MetricKind};
 pub use effect::{ConnectionEffect, Effects, ShardMessage};
 pub use event::{ClientInfo, Event, EventInterest, Report};
 pub use id::{ConnectionId, MessageId, RecordNumber, SessionAddress, SessionId, ShardId, TenantId};

@@ -132,6 +132,10 @@ impl Shard {
             why: refused.error.what,
         })?;
         let version = connect.version;
+        // Known from here on, to whatever is answered [MQTT-3.1.2-24].
+        if let Some(size) = connect.properties.maximum_packet_size {
+            self.connections.at(index).packet_bytes_max = size.get();
+        }
         let refuse = |reason, why| Refusal {
             version: Some(version),
             reason,
@@ -150,6 +154,8 @@ impl Shard {
             let why = "Client Identifiers beginning with `$` are the node's own";
             return Err(refuse(ReasonCode::ClientIdentifierNotValid, why));
         }
+        self.check_characters(&connect)
+            .map_err(|(reason, why)| refuse(reason, why))?;
         let count_max = usize::from(limits.user_properties);
         if connect
             .properties
@@ -184,21 +190,31 @@ impl Shard {
     ) -> Result<(), (ReasonCode, &'static str)> {
         let limits = &self.settings.limits;
         if self.stopping {
-            return Err((
-                ReasonCode::ServerShuttingDown,
-                "the server is shutting down",
-            ));
-        }
-        let accepted = self.connections.len() - self.lobby_count;
-        let share = limits.connections.div_ceil(u32::from(self.shard_count));
-        if accepted >= share as usize {
-            return Err((ReasonCode::ServerBusy, "limit connections"));
+            // 0x8B is a reason of DISCONNECT only [MQTT-3.2.2-8].
+            return Err((ReasonCode::ServerUnavailable, "the server is shutting down"));
         }
         if self.memory.is_spent() {
             return Err((ReasonCode::ServerBusy, "limit memory_bytes"));
         }
         if !self.connect_rate.take(cx.now.mono_ms, limits.connect_rate) {
             return Err((ReasonCode::ConnectionRateExceeded, "limit connect_rate"));
+        }
+        Ok(())
+    }
+
+    /// Names that go into logs and topics hold no control characters (MQTT 5 section 1.5.4).
+    fn check_characters(&self, connect: &Connect<'_>) -> Result<(), (ReasonCode, &'static str)> {
+        if !self.settings.refuse_control_characters {
+            return Ok(());
+        }
+        if martlet_codec::has_control_characters(connect.client_id) {
+            let why = "control character in the Client Identifier";
+            return Err((ReasonCode::ClientIdentifierNotValid, why));
+        }
+        let user_name = connect.user_name.unwrap_or_default();
+        if martlet_codec::has_control_characters(user_name) {
+            let why = "control character in the User Name";
+            return Err((ReasonCode::BadUserNameOrPassword, why));
         }
         Ok(())
     }
@@ -317,10 +333,23 @@ impl Shard {
                 )
         });
         if let Some(version) = version.filter(|_| has_code) {
+            // [MQTT-3.2.2-6], [MQTT-3.2.2-8]
             let mut connack = ConnAck::new(false, reason);
             connack.properties.reason_string = Some(why);
-            connack.encode(version, connection.output_mut(&mut self.pool));
-            self.output_appended(cx, index);
+            let bytes_max = connection.packet_bytes_max as usize;
+            self.scratch.clear();
+            connack.encode(version, &mut self.scratch);
+            if self.scratch.len() > bytes_max {
+                // [MQTT-3.2.2-19]
+                connack.properties.reason_string = None;
+                self.scratch.clear();
+                connack.encode(version, &mut self.scratch);
+            }
+            if self.scratch.len() <= bytes_max {
+                let output = connection.output_mut(&mut self.pool);
+                output.extend_from_slice(&self.scratch);
+                self.output_appended(cx, index);
+            }
         }
         let connection = self.connections.at(index);
         connection.phase = Phase::Closing;

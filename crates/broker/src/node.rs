@@ -1,11 +1,12 @@
 //! What the shards of a node share: the interest index, the retained store and the counter that
-//! lends memory. Nothing else.
+//! lends memory and places for connections. Nothing else.
 //!
 //! The core knows no locks. It reaches these three through [`Node`], handed in with each call; the
 //! reactor's implementation locks for as long as the closure runs, the simulator's counts each
 //! access as a step at which another shard may run. A closure never calls into the node again.
 
-use crate::interest::{EpochKey, Interest};
+use crate::id::ShardId;
+use crate::interest::{EpochKey, Interest, InterestClass};
 use crate::retained::Retained;
 
 /// The node, as a shard sees it.
@@ -13,9 +14,9 @@ pub trait Node {
     /// Reads the node's interest index.
     fn interest<T>(&self, read: impl FnOnce(&Interest) -> T) -> T;
 
-    /// Changes the node's interest index. The implementation publishes the epochs that the change
-    /// raised before it lets others read.
-    fn change_interest<T>(&self, change: impl FnOnce(&mut Interest) -> T) -> T;
+    /// Changes the node's interest index: `shard` wants `filter` as `class` says. The
+    /// implementation publishes the epoch that [`Interest::set`] raised before it lets others read.
+    fn set_interest(&self, shard: ShardId, filter: &str, class: InterestClass);
 
     /// The epochs that a cached route for topics under `key` was or is computed at: a sum that
     /// changes whenever the index may answer differently. Cheap: no lock.
@@ -29,6 +30,13 @@ pub trait Node {
 
     /// Gives back what was borrowed.
     fn return_memory(&self, bytes: usize);
+
+    /// Borrows one of the node's `count_max` places for accepted connections; false when all are
+    /// taken.
+    fn borrow_connection(&self, count_max: usize) -> bool;
+
+    /// Gives a place back.
+    fn return_connection(&self);
 }
 
 /// Time, as it comes in with each call. Both in milliseconds.

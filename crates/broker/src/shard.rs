@@ -273,9 +273,11 @@ impl Shard {
             unread,
         } = *guest;
         let id = self.enter_lobby(cx, peer);
-        self.connections.at(id.index).input = unread;
+        let connection = self.connections.at(id.index);
+        connection.input = unread;
+        connection.packet_bytes_max = connect.packet_bytes_max;
         if self.stopping {
-            let (version, reason) = (connect.version, ReasonCode::ServerShuttingDown);
+            let (version, reason) = (connect.version, ReasonCode::ServerUnavailable);
             self.refuse(
                 cx,
                 id.index,
@@ -329,14 +331,17 @@ impl Shard {
             connection.last_progress_ms = cx.now.mono_ms;
         }
         if connection.output_len() > 0 {
-            self.watch_stalled_output(cx, id);
+            self.watch_stalled(cx, id);
             return;
         }
         self.charge_buffers(id.index);
         let connection = self.connections.at(id.index);
-        if let Some(timer) = connection.stalled.take() {
+        if connection.answers_gated == 0
+            && let Some(timer) = connection.stalled.take()
+        {
             self.wheel.cancel(timer);
         }
+        let connection = self.connections.at(id.index);
         if let Some(session) = connection.session()
             && connection.flags.admitted
         {
@@ -360,6 +365,16 @@ impl Shard {
             TransportEnd::Violation(why) => why,
         };
         match connection.phase {
+            Phase::Accepted(_) if !connection.input.is_empty() => {
+                // What came before the end counts, a DISCONNECT above all, even if its client did
+                // not wait for CONNACK.
+                let admitted = connection.flags.admitted;
+                self.connections.at(id.index).flags.transport_gone = true;
+                if admitted {
+                    self.finish_input(cx, id);
+                }
+                return self.settle(cx);
+            }
             Phase::Accepted(_) => self.end_connection(cx, id.index, Ending::lost(why)),
             Phase::Lobby => {
                 self.lobby_count -= 1;
@@ -651,7 +666,7 @@ impl Shard {
                 publish,
             },
         );
-        self.watch_stalled_store(cx, id);
+        self.watch_stalled(cx, id);
     }
 
     /// Puts something off until `record` is durable. Records are numbered in order, so the gate is
@@ -735,7 +750,10 @@ impl Shard {
             return;
         };
         self.report_disconnected(cx, session, ending);
+        cx.node.return_connection();
+        let id = self.connections.id_of(index);
         let connection = self.connections.at(index);
+        let transport_gone = connection.flags.transport_gone;
         connection.phase = Phase::Closing;
         connection.flags.publishes_held = false;
         connection.input = Vec::new();
@@ -745,10 +763,13 @@ impl Shard {
         }
         if ending.tell {
             self.say_goodbye(cx, index, ending);
-            let id = self.connections.id_of(index);
             cx.effects.connections.push(ConnectionEffect::Close(id));
         }
         self.leave_session(cx, session, ending.will);
+        if transport_gone {
+            // The driver has told of its end already, and will not again.
+            self.forget_connection(id);
+        }
     }
 
     /// Ends a session: its subscriptions, its queue, its Will if one is still due.
@@ -916,7 +937,9 @@ impl Shard {
                     };
                     self.end_connection(cx, id.index, ending);
                 }
-                Phase::Lobby => self.refuse(cx, id.index, None, reason, why),
+                Phase::Lobby => {
+                    self.refuse(cx, id.index, None, ReasonCode::ServerUnavailable, why);
+                }
                 Phase::Closing => {}
             }
         }
@@ -998,8 +1021,7 @@ impl Shard {
                 }
             }
             Timer::KeepAlive(id) => self.check_keep_alive(cx, id),
-            Timer::OutputStalled(id) => self.check_stalled_output(cx, id),
-            Timer::StoreStalled(id) => self.check_stalled_store(cx, id),
+            Timer::Stalled(id) => self.check_stalled(cx, id),
             Timer::SessionExpiry(id) => {
                 if let Some(session) = self.live_session(id) {
                     self.sessions.at(session).expiry_timer = None;
@@ -1053,68 +1075,74 @@ impl Shard {
         self.end_connection(cx, id.index, ending);
     }
 
-    fn watch_stalled_output<N: Node>(&mut self, cx: &Cx<'_, N>, id: ConnectionId) {
-        let secs = self.settings.limits.output_stalled_secs;
-        let connection = self.connections.at(id.index);
-        if connection.stalled.is_none() && secs > 0 {
-            let due_ms = cx.now.mono_ms + u64::from(secs) * 1000;
-            connection.stalled = Some(self.wheel.arm(due_ms, Timer::OutputStalled(id)));
+    /// Output or answers wait from now on: somebody looks after them in time.
+    fn watch_stalled<N: Node>(&mut self, cx: &Cx<'_, N>, id: ConnectionId) {
+        if self.connections.at(id.index).stalled.is_some() {
+            return;
+        }
+        if let Some(due_ms) = self.stalled_at(id.index) {
+            let due_ms = due_ms.max(cx.now.mono_ms);
+            let timer = self.wheel.arm(due_ms, Timer::Stalled(id));
+            self.connections.at(id.index).stalled = Some(timer);
         }
     }
 
-    fn check_stalled_output<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: ConnectionId) {
-        let limit_ms = u64::from(self.settings.limits.output_stalled_secs) * 1000;
+    /// When the connection will have waited too long, if nothing moves until then.
+    fn stalled_at(&mut self, index: u32) -> Option<u64> {
+        let output_ms = u64::from(self.settings.limits.output_stalled_secs) * 1000;
+        let store_ms = u64::from(self.settings.limits.store_stalled_secs) * 1000;
+        let connection = self.connections.at(index);
+        let output = (output_ms > 0 && connection.output_len() > 0)
+            .then(|| connection.last_progress_ms + output_ms);
+        let store = (store_ms > 0 && connection.answers_gated > 0)
+            .then(|| connection.gated_since_ms + store_ms);
+        output.into_iter().chain(store).min()
+    }
+
+    fn check_stalled<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
         connection.stalled = None;
-        let due_ms = connection.last_progress_ms + limit_ms;
-        if connection.output_len() == 0 {
-            return;
+        let now_ms = cx.now.mono_ms;
+        match self.stalled_at(id.index) {
+            None => return,
+            Some(due_ms) if due_ms > now_ms => return self.watch_stalled(cx, id),
+            Some(_) => {}
         }
-        if due_ms > cx.now.mono_ms {
-            connection.stalled = Some(self.wheel.arm(due_ms, Timer::OutputStalled(id)));
-            return;
+        let output_ms = u64::from(self.settings.limits.output_stalled_secs) * 1000;
+        let connection = self.connections.at(id.index);
+        let output_due = output_ms > 0
+            && connection.output_len() > 0
+            && connection.last_progress_ms + output_ms <= now_ms;
+        if !output_due {
+            let why = "the message store does not answer (limit store_stalled_secs)";
+            let ending = Ending::told(ReasonCode::QuotaExceeded, why);
+            return self.end_connection(cx, id.index, ending);
         }
+        // It reads nothing, so there is no use in telling it.
         let why = "the client takes no output (limit output_stalled_secs)";
-        if connection.session().is_some() {
-            self.end_connection(cx, id.index, Ending::lost(why));
-        }
+        self.end_connection(cx, id.index, Ending::lost(why));
         self.forget_connection(id);
         cx.effects.connections.push(ConnectionEffect::Abort(id));
     }
 
-    fn watch_stalled_store<N: Node>(&mut self, cx: &Cx<'_, N>, id: ConnectionId) {
-        let connection = self.connections.at(id.index);
-        if connection.stalled.is_some() {
-            return;
-        }
-        let secs = self.settings.limits.store_stalled_secs;
-        if secs > 0 {
-            let due_ms = cx.now.mono_ms + u64::from(secs) * 1000;
-            connection.stalled = Some(self.wheel.arm(due_ms, Timer::StoreStalled(id)));
-        }
-    }
-
-    fn check_stalled_store<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: ConnectionId) {
-        let limit_ms = u64::from(self.settings.limits.store_stalled_secs) * 1000;
-        let Some(connection) = self.connections.get_mut(id) else {
-            return;
-        };
-        connection.stalled = None;
-        if connection.answers_gated == 0 || connection.session().is_none() {
-            return;
-        }
-        let due_ms = connection.gated_since_ms + limit_ms;
-        if due_ms > cx.now.mono_ms {
-            connection.stalled = Some(self.wheel.arm(due_ms, Timer::StoreStalled(id)));
-            return;
-        }
-        let why = "the message store does not answer (limit store_stalled_secs)";
-        self.end_connection(cx, id.index, Ending::told(ReasonCode::QuotaExceeded, why));
-    }
-
     // Input.
+
+    /// The transport is gone: what came before its end is worked off, then the connection is lost
+    /// unless its client said goodbye.
+    pub(crate) fn finish_input<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: ConnectionId) {
+        let connection = self.connections.at(id.index);
+        connection.flags.publishes_held = false;
+        connection.held_bytes = 0;
+        let input = core::mem::take(&mut connection.input);
+        self.receive_packets(cx, id, &input);
+        if self.connections.get(id).is_some() {
+            let why = "the client closed the connection without DISCONNECT";
+            self.end_connection(cx, id.index, Ending::lost(why));
+            self.forget_connection(id);
+        }
+    }
 
     /// Keeps what was not worked off. Most reads end with a whole packet and keep nothing.
     fn keep_input<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: ConnectionId, rest: &[u8]) {
@@ -1449,8 +1477,8 @@ impl Shard {
             tell: false,
             will,
         };
-        self.end_connection(cx, index, ending);
         let id = self.connections.id_of(index);
+        self.end_connection(cx, index, ending);
         cx.effects.connections.push(ConnectionEffect::Close(id));
         Ok(())
     }

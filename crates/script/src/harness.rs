@@ -11,8 +11,8 @@ use std::sync::Arc;
 
 use martlet_broker::{
     Command, ConnectionEffect, ConnectionId, Counters, Cx, Effects, EpochKey, Event, Guest,
-    Interest, ListenerPolicy, Node, Now, Peer, RecordNumber, Report, Retained, Settings, Shard,
-    ShardId, ShardMessage, TransportEnd,
+    Interest, InterestClass, ListenerPolicy, Node, Now, Peer, RecordNumber, Report, Retained,
+    Settings, Shard, ShardId, ShardMessage, TransportEnd,
 };
 
 /// What the shards share, without locks.
@@ -21,6 +21,7 @@ pub struct LocalNode {
     interest: RefCell<Interest>,
     retained: RefCell<Retained>,
     memory_left: Cell<usize>,
+    connections: Cell<usize>,
 }
 
 impl LocalNode {
@@ -31,6 +32,7 @@ impl LocalNode {
             interest: RefCell::new(Interest::new(seed)),
             retained: RefCell::new(Retained::new()),
             memory_left: Cell::new(if bytes == 0 { usize::MAX } else { bytes }),
+            connections: Cell::new(0),
         }
     }
 }
@@ -40,8 +42,8 @@ impl Node for LocalNode {
         read(&self.interest.borrow())
     }
 
-    fn change_interest<T>(&self, change: impl FnOnce(&mut Interest) -> T) -> T {
-        change(&mut self.interest.borrow_mut())
+    fn set_interest(&self, shard: ShardId, filter: &str, class: InterestClass) {
+        self.interest.borrow_mut().set(shard, filter, class);
     }
 
     fn interest_epoch(&self, key: EpochKey) -> u64 {
@@ -63,6 +65,17 @@ impl Node for LocalNode {
     fn return_memory(&self, bytes: usize) {
         self.memory_left
             .set(self.memory_left.get().saturating_add(bytes));
+    }
+
+    fn borrow_connection(&self, count_max: usize) -> bool {
+        let room = self.connections.get() < count_max;
+        self.connections
+            .set(self.connections.get() + usize::from(room));
+        room
+    }
+
+    fn return_connection(&self) {
+        self.connections.set(self.connections.get() - 1);
     }
 }
 

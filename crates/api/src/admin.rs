@@ -1,0 +1,171 @@
+//! What operators ask a running node, through `admin.sock`.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
+use martlet_broker::ClientInfo;
+use martlet_control::Control;
+use serde::{Deserialize, Serialize};
+
+use crate::problem::Problem;
+
+/// The state of a node.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Status {
+    /// Of the program.
+    pub version: String,
+    /// `ready`, `starting` or `stopping`.
+    pub status: String,
+    /// What operators should know.
+    pub warnings: Vec<String>,
+    /// Seconds since the start.
+    pub uptime_secs: u64,
+    /// Addresses, as URLs.
+    pub listeners: Vec<String>,
+    /// Where the data are.
+    pub data_dir: String,
+    /// Connected clients.
+    pub connections: u64,
+    /// Sessions, connected or not.
+    pub sessions: u64,
+    /// Subscriptions.
+    pub subscriptions: u64,
+    /// Retained messages.
+    pub retained_messages: u64,
+    /// Messages held: queued, in flight, or in an output buffer.
+    pub messages_held: u64,
+    /// PUBLISH packets received.
+    pub publishes_received: u64,
+    /// PUBLISH packets sent.
+    pub publishes_sent: u64,
+    /// Messages delivered.
+    pub messages_delivered: u64,
+    /// Messages dropped, all reasons.
+    pub messages_dropped: u64,
+    /// Bytes of messages and buffers.
+    pub memory_bytes: u64,
+}
+
+/// A session.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ClientView {
+    /// Client Identifier.
+    pub client_id: String,
+    /// A connection is there.
+    pub connected: bool,
+    /// User name of the last CONNECT.
+    pub user_name: Option<String>,
+    /// Protocol version of the last CONNECT.
+    pub protocol: String,
+    /// Peer; none while away.
+    pub address: Option<String>,
+    /// Keep Alive in force, seconds; 0 is none.
+    pub keep_alive_secs: u16,
+    /// Session Expiry Interval, seconds; 4294967295 is never.
+    pub session_expiry_secs: u32,
+    /// Wall clock of the last CONNECT, milliseconds since the Unix epoch.
+    pub connected_at_ms: u64,
+    /// Number of subscriptions.
+    pub subscriptions: usize,
+    /// Messages waiting.
+    pub queued: usize,
+    /// Messages sent and not acknowledged.
+    pub in_flight: usize,
+    /// Messages chosen for it.
+    pub matched: u64,
+    /// Messages delivered.
+    pub delivered: u64,
+    /// Messages dropped.
+    pub dropped: u64,
+    /// Messages expired.
+    pub expired: u64,
+}
+
+/// Sessions of a node.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ClientList {
+    /// As far as the limit goes.
+    pub clients: Vec<ClientView>,
+    /// How many there are in all.
+    pub total: usize,
+}
+
+/// Query of the client list.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Listing {
+    limit: Option<usize>,
+}
+
+/// Clients listed unless the caller says otherwise, and at most.
+const LIMIT_DEFAULT: usize = 1_000;
+const LIMIT_MAX: usize = 100_000;
+
+pub(crate) async fn status(State(control): State<Arc<Control>>) -> Result<Json<Status>, Problem> {
+    let counters = control.snapshot().await?;
+    let health = control.health.report();
+    Ok(Json(Status {
+        version: control.info.version.to_owned(),
+        status: health.status.to_owned(),
+        warnings: health.warnings,
+        uptime_secs: control.uptime().as_secs(),
+        listeners: control.info.listeners.clone(),
+        data_dir: control.info.data_dir.clone(),
+        connections: counters.connections,
+        sessions: counters.sessions,
+        subscriptions: counters.subscriptions,
+        retained_messages: counters.retained_messages,
+        messages_held: counters.held,
+        publishes_received: counters.publishes_received,
+        publishes_sent: counters.publishes_sent,
+        messages_delivered: counters.delivered,
+        messages_dropped: counters.dropped_total(),
+        memory_bytes: counters.memory_bytes,
+    }))
+}
+
+pub(crate) async fn clients(
+    State(control): State<Arc<Control>>,
+    Query(listing): Query<Listing>,
+) -> Result<Json<ClientList>, Problem> {
+    let limit = listing.limit.unwrap_or(LIMIT_DEFAULT).min(LIMIT_MAX);
+    let found = control.clients(limit).await?;
+    let clients = found.clients.into_iter().map(view).collect();
+    Ok(Json(ClientList {
+        clients,
+        total: found.total,
+    }))
+}
+
+pub(crate) async fn shutdown(
+    State(control): State<Arc<Control>>,
+) -> (StatusCode, Json<serde_json::Value>) {
+    control.request_stop();
+    (
+        StatusCode::ACCEPTED,
+        Json(serde_json::json!({ "status": "stopping" })),
+    )
+}
+
+fn view(client: ClientInfo) -> ClientView {
+    ClientView {
+        client_id: client.client_id,
+        connected: client.connected,
+        user_name: client.user_name,
+        protocol: client.version.to_string(),
+        address: client
+            .address
+            .map(|(ip, port)| std::net::SocketAddr::new(ip, port).to_string()),
+        keep_alive_secs: client.keep_alive_secs,
+        session_expiry_secs: client.session_expiry_secs,
+        connected_at_ms: client.connected_at_ms,
+        subscriptions: client.subscriptions,
+        queued: client.queued,
+        in_flight: client.in_flight,
+        matched: client.matched,
+        delivered: client.delivered,
+        dropped: client.dropped,
+        expired: client.expired,
+    }
+}

@@ -1,0 +1,274 @@
+//! Drives a session over a network connection with tokio.
+//!
+//! Responsible for opening TCP and WebSocket connections, moving bytes, and telling the session
+//! the time. It does not know packets, and it never connects again by itself.
+
+mod stream;
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::{Instant, Sleep};
+
+use crate::options::ConnectOptions;
+use crate::session::{Event, Session, SessionError};
+use stream::Stream;
+
+/// How the Network Connection carries packets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// Directly over TCP.
+    Tcp,
+    /// In binary WebSocket frames, subprotocol `mqtt`. MQTT 5.0 §6.
+    WebSocket {
+        /// The path of the request, beginning with `/`.
+        path: String,
+    },
+}
+
+/// Where and how to connect.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    /// Host name or address.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// What is spoken over TCP.
+    pub transport: Transport,
+    /// The local address to connect from.
+    pub bind: Option<IpAddr>,
+    /// Whether to disable Nagle's algorithm.
+    pub no_delay: bool,
+}
+
+impl Endpoint {
+    /// An endpoint over TCP without further wishes, with small packets sent at once.
+    pub fn tcp(host: impl Into<String>, port: u16) -> Self {
+        let (transport, bind) = (Transport::Tcp, None);
+        Self {
+            host: host.into(),
+            port,
+            transport,
+            bind,
+            no_delay: true,
+        }
+    }
+}
+
+/// Why a network connection failed or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum NetError {
+    /// The host name has no address.
+    #[error("{0}: no such host")]
+    Lookup(String),
+    /// The system refused: no connection, reset, and so on.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// The WebSocket handshake failed, or a frame was not valid.
+    #[error("WebSocket: {0}")]
+    WebSocket(String),
+    /// The server closed the connection.
+    #[error("the server closed the connection")]
+    Closed,
+    /// The session asked to close the connection.
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    /// There is no connection.
+    #[error("not connected")]
+    NotConnected,
+}
+
+/// A session with at most one network connection at a time.
+pub struct Client {
+    session: Session,
+    stream: Option<Stream>,
+    /// When the session's time began.
+    epoch: Instant,
+    timer: Pin<Box<Sleep>>,
+    read_buffer: Vec<u8>,
+}
+
+impl Client {
+    /// A client without a connection.
+    pub fn new(session: Session) -> Self {
+        Self {
+            session,
+            stream: None,
+            epoch: Instant::now(),
+            timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
+            read_buffer: Vec::with_capacity(64 * 1024),
+        }
+    }
+
+    /// Opens a network connection and sends CONNECT; an open one is dropped first. The answer comes
+    /// as [`Event::Connected`] or [`Event::Refused`].
+    ///
+    /// # Errors
+    /// The host is unknown, nobody listens, or the WebSocket handshake fails.
+    pub async fn connect(
+        &mut self,
+        endpoint: &Endpoint,
+        options: &ConnectOptions,
+    ) -> Result<(), NetError> {
+        self.close();
+        let tcp = open_tcp(endpoint).await?;
+        tcp.set_nodelay(endpoint.no_delay)?;
+        self.stream = Some(match &endpoint.transport {
+            Transport::Tcp => Stream::tcp(tcp),
+            Transport::WebSocket { path } => Stream::web_socket(tcp, endpoint, path).await?,
+        });
+        let now = self.now();
+        self.session.connect(options, now);
+        Ok(())
+    }
+
+    /// The next event. Cancelling it loses nothing.
+    ///
+    /// # Errors
+    /// The connection has ended; the session is told, and [`Self::connect`] may be called again.
+    /// Events from before the end come first.
+    pub async fn next_event(&mut self) -> Result<Event, NetError> {
+        poll_fn(|context| self.poll_event(context)).await
+    }
+
+    /// Writes all that the session wants sent. Events that arrive meanwhile are kept.
+    ///
+    /// # Errors
+    /// As [`Self::next_event`].
+    pub async fn flush(&mut self) -> Result<(), NetError> {
+        let result = poll_fn(|context| match &mut self.stream {
+            Some(stream) => stream.poll_write(context, self.session.output_mut()),
+            None => Poll::Ready(Err(NetError::NotConnected)),
+        })
+        .await;
+        result.inspect_err(|_| self.close())
+    }
+
+    /// Ends the connection in order: the session's DISCONNECT must be its last output. Errors
+    /// while saying goodbye are of no consequence.
+    pub async fn finish(&mut self) {
+        if self.flush().await.is_ok()
+            && let Some(stream) = &mut self.stream
+        {
+            let _ = poll_fn(|context| stream.poll_close(context)).await;
+        }
+        self.close();
+    }
+
+    /// Drops the connection at once and tells the session.
+    pub fn close(&mut self) {
+        if self.stream.take().is_some() {
+            self.session.connection_lost();
+        }
+    }
+
+    /// The session, to make requests. What it wants sent goes out in the next
+    /// [`Self::next_event`] or [`Self::flush`].
+    pub fn session(&mut self) -> &mut Session {
+        &mut self.session
+    }
+
+    /// The session's time, for its methods that want one.
+    pub fn now(&self) -> Duration {
+        self.epoch.elapsed()
+    }
+
+    fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<Result<Event, NetError>> {
+        loop {
+            if let Some(event) = self.session.poll_event() {
+                return Poll::Ready(Ok(event));
+            }
+            let Some(stream) = &mut self.stream else {
+                return Poll::Ready(Err(NetError::NotConnected));
+            };
+            if let Poll::Ready(Err(error)) = stream.poll_write(context, self.session.output_mut()) {
+                return Poll::Ready(Err(self.lost(error)));
+            }
+            match stream.poll_read(context, &mut self.read_buffer) {
+                Poll::Ready(Ok(())) => {
+                    let now = self.now();
+                    let result = self.session.receive(&self.read_buffer, now);
+                    self.read_buffer.clear();
+                    if let Err(error) = result {
+                        return Poll::Ready(Err(self.failed(error, context)));
+                    }
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(self.lost(error))),
+                Poll::Pending => match self.poll_timer(context) {
+                    Poll::Ready(Ok(())) => {}
+                    Poll::Ready(Err(error)) => {
+                        return Poll::Ready(Err(self.failed(error, context)));
+                    }
+                    Poll::Pending => return Poll::Pending,
+                },
+            }
+        }
+    }
+
+    /// Ready when the session was told of time it waited for.
+    fn poll_timer(&mut self, context: &mut Context<'_>) -> Poll<Result<(), SessionError>> {
+        let Some(wake_at) = self.session.wake_at() else {
+            return Poll::Pending;
+        };
+        let deadline = self.epoch + wake_at;
+        if self.timer.deadline() != deadline {
+            self.timer.as_mut().reset(deadline);
+        }
+        if self.timer.as_mut().poll(context).is_pending() {
+            return Poll::Pending;
+        }
+        let now = self.now();
+        Poll::Ready(self.session.advance(now))
+    }
+
+    fn lost(&mut self, error: NetError) -> NetError {
+        self.close();
+        error
+    }
+
+    /// Sends what the session has to say about its error (DISCONNECT, on MQTT 5.0), as far as it
+    /// goes without waiting.
+    fn failed(&mut self, error: SessionError, context: &mut Context<'_>) -> NetError {
+        if let Some(stream) = &mut self.stream {
+            let _ = stream.poll_write(context, self.session.output_mut());
+        }
+        self.lost(error.into())
+    }
+}
+
+/// Tries each address of the host in turn.
+async fn open_tcp(endpoint: &Endpoint) -> Result<TcpStream, NetError> {
+    let lookup = tokio::net::lookup_host((endpoint.host.as_str(), endpoint.port)).await;
+    let addresses = lookup.map_err(|_| NetError::Lookup(endpoint.host.clone()))?;
+    let mut last_error = None;
+    for address in addresses {
+        if endpoint
+            .bind
+            .is_some_and(|bind| bind.is_ipv4() != address.is_ipv4())
+        {
+            continue;
+        }
+        match open_address(address, endpoint.bind).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last_error = Some(error),
+        }
+    }
+    Err(last_error.map_or_else(|| NetError::Lookup(endpoint.host.clone()), NetError::Io))
+}
+
+async fn open_address(address: SocketAddr, bind: Option<IpAddr>) -> io::Result<TcpStream> {
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()
+    } else {
+        TcpSocket::new_v6()
+    }?;
+    if let Some(bind) = bind {
+        socket.bind(SocketAddr::new(bind, 0))?;
+    }
+    socket.connect(address).await
+}

@@ -1,0 +1,125 @@
+//! What a client says about itself in CONNECT, and its requests to subscribe and unsubscribe.
+//!
+//! Responsible for owned options with the specification's names and defaults. It validates
+//! nothing; the session does. MQTT 5.0 §3.1, §3.8, §3.10.
+
+use std::fmt;
+use std::num::{NonZeroU16, NonZeroU32};
+
+use martlet_codec::{ProtocolVersion, QoS, SubscriptionOptions};
+
+use crate::message::{Message, UserPropertyList};
+
+/// The fields of a CONNECT packet.
+#[derive(Clone, Debug)]
+pub struct ConnectOptions {
+    /// Protocol version.
+    pub version: ProtocolVersion,
+    /// Client Identifier; empty lets the server choose one (not on MQTT 3.1).
+    pub client_id: String,
+    /// Clean Start (Clean Session before MQTT 5.0): discard the Session State of both sides.
+    pub clean_start: bool,
+    /// Keep Alive in seconds; 0 is none.
+    pub keep_alive_secs: u16,
+    /// User Name.
+    pub username: Option<String>,
+    /// Password.
+    pub password: Option<Password>,
+    /// Will Message.
+    pub will: Option<Will>,
+    /// Session Expiry Interval in seconds, MQTT 5.0; 0xFFFFFFFF is never.
+    pub session_expiry_secs: Option<u32>,
+    /// Receive Maximum, MQTT 5.0: QoS 1 and 2 messages that the server may have under way to us.
+    pub receive_maximum: Option<NonZeroU16>,
+    /// Maximum Packet Size in bytes that we accept. Sent on MQTT 5.0, kept on all versions.
+    pub maximum_packet_size: Option<NonZeroU32>,
+    /// Topic Alias Maximum, MQTT 5.0: how many aliases the server may use towards us.
+    pub topic_alias_maximum: Option<u16>,
+    /// Request Response Information, MQTT 5.0.
+    pub request_response_information: Option<bool>,
+    /// Request Problem Information, MQTT 5.0.
+    pub request_problem_information: Option<bool>,
+    /// Authentication Method, MQTT 5.0.
+    pub authentication_method: Option<String>,
+    /// Authentication Data, MQTT 5.0.
+    pub authentication_data: Option<Vec<u8>>,
+    /// User Properties, MQTT 5.0.
+    pub user_properties: UserPropertyList,
+}
+
+impl Default for ConnectOptions {
+    /// MQTT 5.0, no Client Identifier, Clean Start, Keep Alive 60 s, nothing else.
+    fn default() -> Self {
+        Self {
+            version: ProtocolVersion::V5,
+            client_id: String::new(),
+            clean_start: true,
+            keep_alive_secs: 60,
+            username: None,
+            password: None,
+            will: None,
+            session_expiry_secs: None,
+            receive_maximum: None,
+            maximum_packet_size: None,
+            topic_alias_maximum: None,
+            request_response_information: None,
+            request_problem_information: None,
+            authentication_method: None,
+            authentication_data: None,
+            user_properties: UserPropertyList::default(),
+        }
+    }
+}
+
+/// A password. `Debug` does not show it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Password(pub Vec<u8>);
+
+impl fmt::Debug for Password {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Password(..)")
+    }
+}
+
+/// The Will: a message that the server publishes when the connection is lost.
+#[derive(Clone, Debug, Default)]
+pub struct Will {
+    /// The message; its Topic Alias and Subscription Identifiers are not sent.
+    pub message: Message,
+    /// Will Delay Interval in seconds, MQTT 5.0.
+    pub delay_secs: Option<u32>,
+}
+
+/// A SUBSCRIBE to be sent.
+#[derive(Clone, Debug, Default)]
+pub struct SubscribeRequest {
+    /// Topic Filters and the options of each, at least one.
+    pub filters: Vec<(String, SubscriptionOptions)>,
+    /// Subscription Identifier (1 to 268,435,455), MQTT 5.0.
+    pub subscription_id: Option<NonZeroU32>,
+    /// User Properties, MQTT 5.0.
+    pub user_properties: UserPropertyList,
+}
+
+impl SubscribeRequest {
+    /// A request for one Topic Filter with default options but for the maximum QoS.
+    pub fn one(filter: impl Into<String>, qos: QoS) -> Self {
+        let options = SubscriptionOptions {
+            qos,
+            ..SubscriptionOptions::default()
+        };
+        Self {
+            filters: vec![(filter.into(), options)],
+            ..Self::default()
+        }
+    }
+}
+
+/// An UNSUBSCRIBE to be sent.
+#[derive(Clone, Debug, Default)]
+pub struct UnsubscribeRequest {
+    /// Topic Filters, at least one.
+    pub filters: Vec<String>,
+    /// User Properties, MQTT 5.0.
+    pub user_properties: UserPropertyList,
+}

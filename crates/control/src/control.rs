@@ -1,0 +1,215 @@
+//! Commands to shards and their answers.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use martlet_broker::{ClientInfo, Command, Counters, Report, ShardId};
+use tokio::sync::{mpsc, watch};
+
+use crate::health::Health;
+
+/// How long shards may take to answer: they answer within a tick, so this is a stalled node.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The shards, as the control plane reaches them. The binary implements it on the reactor.
+pub trait Shards: Send + Sync + 'static {
+    /// How many there are.
+    fn count(&self) -> u16;
+    /// Tells one of them something.
+    fn send(&self, shard: ShardId, command: Command);
+    /// Connections accepted by the listeners since the start.
+    fn sockets_accepted(&self) -> u64;
+    /// Events that nobody took in time.
+    fn events_dropped(&self) -> u64;
+}
+
+/// Facts about this node that do not change.
+#[derive(Clone, Debug)]
+pub struct NodeInfo {
+    /// Of the program.
+    pub version: &'static str,
+    /// Addresses it listens on, as URLs.
+    pub listeners: Vec<String>,
+    /// Where its data are.
+    pub data_dir: String,
+    /// Some listener beyond loopback takes clients without credentials.
+    pub anonymous_beyond_loopback: bool,
+}
+
+/// The control plane of one node.
+pub struct Control {
+    shards: Box<dyn Shards>,
+    /// Facts about the node.
+    pub info: NodeInfo,
+    /// Alive, ready, and why not.
+    pub health: Health,
+    started: Instant,
+    next_request: AtomicU64,
+    waiting: Mutex<HashMap<u64, mpsc::UnboundedSender<Report>>>,
+    stop: watch::Sender<bool>,
+}
+
+/// Sessions of all shards.
+#[derive(Clone, Debug)]
+pub struct Clients {
+    /// As far as the limit goes, sorted by Client Identifier.
+    pub clients: Vec<ClientInfo>,
+    /// How many there are in all.
+    pub total: usize,
+}
+
+/// Why the shards could not be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// A shard did not answer.
+    #[error("only {answered} of {asked} shards answered within {} s; the node is stopping or overloaded", ANSWER_TIMEOUT.as_secs())]
+    NoAnswer {
+        /// Shards that did.
+        answered: usize,
+        /// Shards asked.
+        asked: usize,
+    },
+}
+
+impl Control {
+    /// The control plane of a node whose shards are running.
+    pub fn new(shards: Box<dyn Shards>, info: NodeInfo) -> Self {
+        Self {
+            shards,
+            info,
+            health: Health::default(),
+            started: Instant::now(),
+            next_request: AtomicU64::new(1),
+            waiting: Mutex::default(),
+            stop: watch::Sender::new(false),
+        }
+    }
+
+    /// A report came from a shard.
+    pub fn report_received(&self, report: Report) {
+        let request = match &report {
+            Report::Snapshot { request, .. } | Report::Clients { request, .. } => *request,
+        };
+        if let Some(answers) = lock(&self.waiting).get(&request) {
+            // The one who asked may have given up.
+            let _ = answers.send(report);
+        }
+    }
+
+    /// Counters and gauges of each shard.
+    ///
+    /// # Errors
+    /// If a shard does not answer in time.
+    pub async fn snapshots(&self) -> Result<Vec<Counters>, ControlError> {
+        let reports = self.ask(|request| Command::Snapshot { request }).await?;
+        let counters = reports.into_iter().filter_map(|report| match report {
+            Report::Snapshot { counters, .. } => Some(*counters),
+            Report::Clients { .. } => None,
+        });
+        Ok(counters.collect())
+    }
+
+    /// Counters and gauges of the node.
+    ///
+    /// # Errors
+    /// If a shard does not answer in time.
+    pub async fn snapshot(&self) -> Result<Counters, ControlError> {
+        let mut sum = Counters::default();
+        for counters in self.snapshots().await? {
+            sum.add(&counters);
+        }
+        Ok(sum)
+    }
+
+    /// Sessions of this node, at most `limit`.
+    ///
+    /// # Errors
+    /// If a shard does not answer in time.
+    pub async fn clients(&self, limit: usize) -> Result<Clients, ControlError> {
+        let reports = self
+            .ask(|request| Command::Clients { request, limit })
+            .await?;
+        let mut all = Clients {
+            clients: Vec::new(),
+            total: 0,
+        };
+        for report in reports {
+            if let Report::Clients { clients, total, .. } = report {
+                all.clients.extend(clients);
+                all.total += total;
+            }
+        }
+        all.clients.sort_by(|a, b| a.client_id.cmp(&b.client_id));
+        all.clients.truncate(limit);
+        Ok(all)
+    }
+
+    /// Tells shard 0 something.
+    pub fn tell_first(&self, command: Command) {
+        self.shards.send(ShardId(0), command);
+    }
+
+    /// Time since the start.
+    pub fn uptime(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Connections accepted by the listeners since the start.
+    pub fn sockets_accepted(&self) -> u64 {
+        self.shards.sockets_accepted()
+    }
+
+    /// Events that were dropped because nobody took them in time.
+    pub fn events_dropped(&self) -> u64 {
+        self.shards.events_dropped()
+    }
+
+    /// Asks the node to stop, in order.
+    pub fn request_stop(&self) {
+        self.stop.send_replace(true);
+    }
+
+    /// Waits until somebody has asked the node to stop.
+    pub async fn stop_requested(&self) {
+        let mut stop = self.stop.subscribe();
+        // The sender lives as long as `self`.
+        let _ = stop.wait_for(|stop| *stop).await;
+    }
+
+    async fn ask(&self, command: impl Fn(u64) -> Command) -> Result<Vec<Report>, ControlError> {
+        let request = self.next_request.fetch_add(1, Ordering::Relaxed);
+        let (sender, mut answers) = mpsc::unbounded_channel();
+        lock(&self.waiting).insert(request, sender);
+        let asked = usize::from(self.shards.count());
+        for shard in 0..self.shards.count() {
+            self.shards.send(ShardId(shard), command(request));
+        }
+        let mut reports = Vec::with_capacity(asked);
+        let collected = tokio::time::timeout(ANSWER_TIMEOUT, async {
+            while reports.len() < asked {
+                match answers.recv().await {
+                    Some(report) => reports.push(report),
+                    None => break,
+                }
+            }
+        })
+        .await;
+        lock(&self.waiting).remove(&request);
+        match collected {
+            Ok(()) if reports.len() == asked => Ok(reports),
+            _ => Err(ControlError::NoAnswer {
+                answered: reports.len(),
+                asked,
+            }),
+        }
+    }
+}
+
+/// A lock that a panic elsewhere does not take along.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+}

@@ -1,0 +1,77 @@
+//! Events as log lines. Client identifiers and topics are text from outside: they are fields,
+//! escaped by the subscriber, never part of the message.
+
+use std::net::IpAddr;
+
+use martlet_broker::Event;
+use tracing::{info, warn};
+
+/// Writes one event to the log.
+pub fn write(event: &Event) {
+    match event {
+        Event::Connected {
+            client_id,
+            version,
+            address,
+            session_present,
+        } => info!(
+            client_id,
+            %version,
+            address = address_text(*address),
+            session_present,
+            "client connected"
+        ),
+        Event::Refused {
+            client_id,
+            address,
+            reason,
+            why,
+        } => warn!(
+            client_id,
+            address = address_text(*address),
+            reason = reason.name(),
+            why,
+            "connection refused"
+        ),
+        Event::Disconnected {
+            client_id,
+            reason,
+            why,
+        } => {
+            info!(
+                client_id,
+                reason = reason.name(),
+                why,
+                "client disconnected"
+            );
+        }
+        Event::Dropped {
+            client_id,
+            topic,
+            reason,
+        } => {
+            warn!(client_id, topic, reason = reason.name(), "message dropped");
+        }
+        Event::SubscribeRefused {
+            client_id,
+            filter,
+            reason,
+            why,
+        } => {
+            warn!(
+                client_id,
+                filter,
+                reason = reason.name(),
+                why,
+                "subscription refused"
+            );
+        }
+    }
+}
+
+fn address_text(address: Option<(IpAddr, u16)>) -> String {
+    match address {
+        Some((ip, port)) => std::net::SocketAddr::new(ip, port).to_string(),
+        None => "unix".to_owned(),
+    }
+}

@@ -1,0 +1,64 @@
+//! Alive, ready, and why not: for Kubernetes' probes and for people.
+
+use std::sync::Mutex;
+
+use serde::Serialize;
+
+/// What keeps a node from being ready, and what its operators should know.
+#[derive(Debug, Default)]
+pub struct Health {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    ready: bool,
+    stopping: bool,
+    warnings: Vec<String>,
+}
+
+/// The health of a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct HealthReport {
+    /// `ready`, `starting` or `stopping`.
+    pub status: &'static str,
+    /// What operators should know, in whole sentences.
+    pub warnings: Vec<String>,
+}
+
+impl Health {
+    /// All listeners are open.
+    pub fn set_ready(&self) {
+        self.state().ready = true;
+    }
+
+    /// The node is on its way out: send it no more clients.
+    pub fn set_stopping(&self) {
+        self.state().stopping = true;
+    }
+
+    /// Something that operators should know.
+    pub fn warn(&self, sentence: String) {
+        self.state().warnings.push(sentence);
+    }
+
+    /// As of now.
+    pub fn report(&self) -> HealthReport {
+        let state = self.state();
+        let status = match (state.ready, state.stopping) {
+            (_, true) => "stopping",
+            (true, false) => "ready",
+            (false, false) => "starting",
+        };
+        HealthReport {
+            status,
+            warnings: state.warnings.clone(),
+        }
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}

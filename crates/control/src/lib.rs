@@ -1,0 +1,24 @@
+//! The control plane: all that may wait.
+//!
+//! It talks to the shards by commands and reads their reports and events; it never reaches into
+//! their memory, and the data plane never waits for it. It knows no sockets of MQTT clients and no
+//! HTTP: the `api` crate asks it, the binary connects it with the reactor.
+//!
+//! # Layout
+//!
+//! * [`Control`] (`control`): commands to shards and their answers
+//! * `health`: alive, ready, and why not
+//! * `metrics`: the Prometheus page
+//! * `statistics`: the `$SYS/broker/…` topics under the names that Mosquitto's users know
+//! * `event_log`: events as log lines
+#![forbid(unsafe_code)]
+
+mod control;
+pub mod event_log;
+mod health;
+mod metrics;
+mod statistics;
+
+pub use control::{Clients, Control, ControlError, NodeInfo, Shards};
+pub use health::{Health, HealthReport};
+pub use statistics::SysStatistics;

@@ -1,0 +1,208 @@
+//! `martlet status`, `martlet clients` and `martlet stop`: ask a running node through `admin.sock`.
+
+use std::process::ExitCode;
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use http_body_util::{BodyExt as _, Empty};
+use hyper::body::Bytes;
+use hyper_util::rt::TokioIo;
+use martlet_api::{ClientList, Status};
+use tokio::net::UnixStream;
+
+use crate::config;
+use crate::serve::ConfigOptions;
+
+/// Which node to ask, and how to print the answer.
+#[derive(Args, Debug)]
+pub(crate) struct AdminOptions {
+    /// Data directory of the node
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<std::path::PathBuf>,
+    /// Configuration file of the node
+    #[arg(long, short = 'c', value_name = "FILE")]
+    config: Option<std::path::PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Options of `martlet clients`.
+#[derive(Args, Debug)]
+pub(crate) struct ClientsOptions {
+    #[command(flatten)]
+    admin: AdminOptions,
+    /// Print at most this many
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    limit: usize,
+}
+
+/// `martlet status`.
+pub(crate) fn status(options: &AdminOptions) -> ExitCode {
+    finish(ask(options, "GET", "/api/v1/status").and_then(|body| {
+        if options.json {
+            return Ok(body);
+        }
+        let status: Status = serde_json::from_str(&body)?;
+        Ok(status_text(&status))
+    }))
+}
+
+/// `martlet clients`.
+pub(crate) fn clients(options: &ClientsOptions) -> ExitCode {
+    let path = format!("/api/v1/clients?limit={}", options.limit);
+    finish(ask(&options.admin, "GET", &path).and_then(|body| {
+        if options.admin.json {
+            return Ok(body);
+        }
+        let list: ClientList = serde_json::from_str(&body)?;
+        Ok(clients_text(&list))
+    }))
+}
+
+/// `martlet stop`.
+pub(crate) fn stop(options: &AdminOptions) -> ExitCode {
+    finish(
+        ask(options, "POST", "/api/v1/shutdown").map(|body| match options.json {
+            true => body,
+            false => "stopping\n".to_owned(),
+        }),
+    )
+}
+
+fn status_text(status: &Status) -> String {
+    let mut text = format!(
+        "martlet {}: {}, up {} s\n",
+        status.version, status.status, status.uptime_secs
+    );
+    for listener in &status.listeners {
+        text.push_str(&format!("listening    {listener}\n"));
+    }
+    text.push_str(&format!("data         {}\n", status.data_dir));
+    text.push_str(&format!(
+        "clients      {} connected, {} sessions, {} subscriptions\n",
+        status.connections, status.sessions, status.subscriptions
+    ));
+    text.push_str(&format!(
+        "messages     {} in, {} out, {} delivered, {} held, {} dropped, {} retained\n",
+        status.publishes_received,
+        status.publishes_sent,
+        status.messages_delivered,
+        status.messages_held,
+        status.messages_dropped,
+        status.retained_messages
+    ));
+    text.push_str(&format!(
+        "memory       {} bytes in messages and buffers\n",
+        status.memory_bytes
+    ));
+    for warning in &status.warnings {
+        text.push_str(&format!("warning      {warning}\n"));
+    }
+    text
+}
+
+fn clients_text(list: &ClientList) -> String {
+    let mut text = format!(
+        "{:<32} {:<10} {:<5} {:<22} {:>5} {:>8} {:>9} {:>10} {:>8}\n",
+        "CLIENT", "STATE", "MQTT", "ADDRESS", "SUBS", "QUEUED", "IN FLIGHT", "DELIVERED", "DROPPED"
+    );
+    for client in &list.clients {
+        text.push_str(&format!(
+            "{:<32} {:<10} {:<5} {:<22} {:>5} {:>8} {:>9} {:>10} {:>8}\n",
+            printable(&client.client_id),
+            if client.connected {
+                "connected"
+            } else {
+                "away"
+            },
+            client.protocol,
+            client.address.as_deref().unwrap_or("-"),
+            client.subscriptions,
+            client.queued,
+            client.in_flight,
+            client.delivered,
+            client.dropped
+        ));
+    }
+    if list.total > list.clients.len() {
+        text.push_str(&format!(
+            "{} of {} (--limit N shows more)\n",
+            list.clients.len(),
+            list.total
+        ));
+    }
+    text
+}
+
+/// Client identifiers are text from outside: control characters must not reach the terminal.
+fn printable(text: &str) -> String {
+    text.chars()
+        .flat_map(|c| {
+            if c.is_control() {
+                c.escape_default().collect()
+            } else {
+                vec![c]
+            }
+        })
+        .collect()
+}
+
+fn finish(outcome: anyhow::Result<String>) -> ExitCode {
+    use std::io::Write as _;
+    match outcome {
+        Ok(mut text) => {
+            if !text.ends_with('\n') {
+                text.push('\n');
+            }
+            // A closed pipe is the reader's choice.
+            let _ = std::io::stdout().write_all(text.as_bytes());
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("martlet: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn ask(options: &AdminOptions, method: &str, path: &str) -> anyhow::Result<String> {
+    let node = ConfigOptions {
+        config: options.config.clone(),
+        data_dir: options.data_dir.clone(),
+        ..ConfigOptions::default()
+    };
+    let directory = config::data_dir(&node.load()?)?;
+    let socket = directory.join("admin.sock");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let stream = UnixStream::connect(&socket).await.with_context(|| {
+            format!(
+                "no node answers at {}; is it running, and is this its --data-dir?",
+                socket.display()
+            )
+        })?;
+        request(stream, method, path).await
+    })
+}
+
+async fn request(stream: UnixStream, method: &str, path: &str) -> anyhow::Result<String> {
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(connection);
+    let request = hyper::Request::builder()
+        .method(method)
+        .uri(path)
+        .header(hyper::header::HOST, "martlet")
+        .body(Empty::<Bytes>::new())?;
+    let response = sender.send_request(request).await?;
+    let status = response.status();
+    let body = response.into_body().collect().await?.to_bytes();
+    let body = String::from_utf8_lossy(&body).into_owned();
+    if !status.is_success() {
+        bail!("the node answered {status}: {body}");
+    }
+    Ok(body)
+}

@@ -1,0 +1,273 @@
+//! The command line of `martlet pub`, `sub` and `rr`, read the way mosquitto's clients read theirs.
+//!
+//! Responsible for what clap cannot say: an option always takes the next argument whatever it
+//! looks like, `-D` takes three or four, options may stand in a file of defaults, and errors have
+//! mosquitto's wording and exit code. It knows no option by name except `-D`; the rest comes from
+//! the clap command itself.
+
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+
+/// Between the parts of one `-D` in the single argument that clap gets. No argument of a process
+/// can contain it.
+pub(crate) const PROPERTY_SEPARATOR: char = '\0';
+
+/// The subcommands whose arguments are mosquitto's.
+const MOSQUITTO_COMMANDS: [&str; 3] = ["pub", "sub", "rr"];
+
+/// Rewrites the arguments of a mosquitto-like subcommand so that clap reads them as mosquitto
+/// does, with the defaults of its configuration file first. Other subcommands pass unchanged.
+///
+/// # Errors
+/// The text for standard error when an option lacks its argument; the exit code is 1.
+pub(crate) fn normalise(args: Vec<OsString>, cli: &clap::Command) -> Result<Vec<OsString>, String> {
+    let Some(command) = mosquitto_command(&args, cli) else {
+        return Ok(args);
+    };
+    let mut result = args[..2].to_vec();
+    let defaults = configuration_path(command.get_name())
+        .and_then(|path| std::fs::read_to_string(path).ok())
+        .map(|text| configuration_arguments(&text, command))
+        .unwrap_or_default();
+    rewrite(&defaults, command, &mut result)?;
+    rewrite(&args[2..], command, &mut result)?;
+    Ok(result)
+}
+
+/// The text for standard error when clap refused the arguments of a mosquitto-like subcommand,
+/// `None` when the error is not of that kind (help, or another subcommand).
+pub(crate) fn describe(
+    error: &clap::Error,
+    args: &[OsString],
+    cli: &clap::Command,
+) -> Option<String> {
+    let command = mosquitto_command(args, cli)?;
+    let text = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => text.clone(),
+        _ => String::new(),
+    };
+    let line = match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => return None,
+        ErrorKind::UnknownArgument => {
+            format!("Unknown option '{}'.", text(ContextKind::InvalidArg))
+        }
+        ErrorKind::ValueValidation => {
+            let source = std::error::Error::source(error);
+            source
+                .map(ToString::to_string)
+                .unwrap_or_else(|| error.to_string())
+        }
+        _ => error.kind().to_string(),
+    };
+    Some(with_usage(&line, command.get_name()))
+}
+
+/// An error line with mosquitto's pointer to the help.
+pub(crate) fn with_usage(line: &str, command: &str) -> String {
+    format!("Error: {line}\n\nUse 'martlet {command} --help' to see usage.")
+}
+
+fn mosquitto_command<'a>(args: &[OsString], cli: &'a clap::Command) -> Option<&'a clap::Command> {
+    let name = args.get(1)?.to_str()?;
+    MOSQUITTO_COMMANDS
+        .contains(&name)
+        .then(|| cli.find_subcommand(name))
+        .flatten()
+}
+
+/// Where mosquitto's clients look for their default options.
+fn configuration_path(command: &str) -> Option<PathBuf> {
+    let directory = match std::env::var_os("XDG_CONFIG_HOME").filter(|value| !value.is_empty()) {
+        Some(directory) => PathBuf::from(directory),
+        None => PathBuf::from(std::env::var_os("HOME")?).join(".config"),
+    };
+    Some(directory.join(format!("mosquitto_{command}")))
+}
+
+/// The options of a configuration file, one per line: the option, a space, and the rest as its
+/// value. A line beginning with `#` is a comment.
+fn configuration_arguments(text: &str, command: &clap::Command) -> Vec<OsString> {
+    let mut result = Vec::new();
+    for line in text
+        .lines()
+        .filter(|line| !line.starts_with('#') && !line.is_empty())
+    {
+        let (option, value) = line.split_once(' ').unwrap_or((line, ""));
+        result.push(option.into());
+        if is_property(option.as_ref()) {
+            result.extend(value.splitn(4, ' ').map(OsString::from));
+        } else if !value.is_empty() || value_option(option.as_ref(), command).is_some() {
+            result.push(value.into());
+        }
+    }
+    result
+}
+
+/// Joins each option and its argument into one `--long=value`, so that no value is taken for an
+/// option.
+fn rewrite(
+    args: &[OsString],
+    command: &clap::Command,
+    result: &mut Vec<OsString>,
+) -> Result<(), String> {
+    let mut rest = args.iter();
+    while let Some(arg) = rest.next() {
+        if is_property(arg) {
+            result.push(join_property(&mut rest, command.get_name())?);
+        } else if let Some(option) = value_option(arg, command) {
+            let value = rest
+                .next()
+                .ok_or_else(|| missing_value(arg, option, command))?;
+            let mut joined =
+                OsString::from(format!("--{}=", option.get_long().unwrap_or_default()));
+            joined.push(value);
+            result.push(joined);
+        } else {
+            result.push(arg.clone());
+        }
+    }
+    Ok(())
+}
+
+fn is_property(arg: &OsStr) -> bool {
+    arg == "-D" || arg == "--property"
+}
+
+fn join_property<'a>(
+    rest: &mut impl Iterator<Item = &'a OsString>,
+    command: &str,
+) -> Result<OsString, String> {
+    let few = || {
+        let line = "--property argument given but not enough arguments specified.";
+        with_usage(line, command)
+    };
+    let packet = rest.next().ok_or_else(few)?;
+    let name = rest.next().ok_or_else(few)?;
+    let value_count = if name == "user-property" { 2 } else { 1 };
+    let mut joined = OsString::from("--property=");
+    joined.push(packet);
+    for index in 0..=value_count {
+        joined.push(PROPERTY_SEPARATOR.to_string());
+        joined.push(if index == 0 {
+            name
+        } else {
+            rest.next().ok_or_else(few)?
+        });
+    }
+    Ok(joined)
+}
+
+/// The option that `arg` names exactly, if it takes a value.
+fn value_option<'a>(arg: &OsStr, command: &'a clap::Command) -> Option<&'a clap::Arg> {
+    let arg = arg.to_str()?;
+    command.get_arguments().find(|option| {
+        let named = match arg.strip_prefix("--") {
+            Some(long) => {
+                let alias = option.get_all_aliases().unwrap_or_default();
+                option.get_long() == Some(long) || alias.contains(&long)
+            }
+            None => arg.strip_prefix('-').is_some_and(|short| {
+                let mut letters = short.chars();
+                letters.next() == option.get_short()
+                    && option.get_short().is_some()
+                    && letters.next().is_none()
+            }),
+        };
+        named && option.get_action().takes_values()
+    })
+}
+
+fn missing_value(arg: &OsStr, option: &clap::Arg, command: &clap::Command) -> String {
+    let arg = arg.to_string_lossy();
+    let what = option.get_value_names().and_then(|names| names.first());
+    let what = what
+        .map(|name| name.replace('-', " "))
+        .unwrap_or_else(|| "value".into());
+    let line = format!("{arg} argument given but no {what} specified.");
+    with_usage(&line, command.get_name())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Arg, ArgAction, Command};
+
+    use super::*;
+
+    fn cli() -> Command {
+        let property = Arg::new("property")
+            .short('D')
+            .long("property")
+            .action(ArgAction::Append);
+        let message = Arg::new("message")
+            .short('m')
+            .long("message")
+            .value_name("message");
+        let debug = Arg::new("debug").short('d').action(ArgAction::SetTrue);
+        let sub = Command::new("pub").args([property, message, debug]);
+        Command::new("martlet")
+            .subcommand(sub)
+            .subcommand(Command::new("serve"))
+    }
+
+    fn rewritten(args: &[&str]) -> Result<Vec<String>, String> {
+        let args: Vec<_> = args.iter().map(OsString::from).collect();
+        let cli = cli();
+        let mut result = Vec::new();
+        rewrite(&args, cli.find_subcommand("pub").unwrap(), &mut result)?;
+        Ok(result
+            .into_iter()
+            .map(|arg| arg.into_string().unwrap())
+            .collect())
+    }
+
+    #[test]
+    fn a_value_that_looks_like_an_option_stays_a_value() {
+        assert_eq!(
+            rewritten(&["-m", "-d", "-d"]).unwrap(),
+            ["--message=-d", "-d"]
+        );
+        assert_eq!(rewritten(&["--message", ""]).unwrap(), ["--message="]);
+    }
+
+    #[test]
+    fn a_property_takes_three_arguments_and_a_user_property_four() {
+        let got = rewritten(&["-D", "publish", "content-type", "-d", "-d"]).unwrap();
+        assert_eq!(got, ["--property=publish\0content-type\0-d", "-d"]);
+        let got = rewritten(&["-D", "connect", "user-property", "k", "v", "-d"]).unwrap();
+        assert_eq!(got, ["--property=connect\0user-property\0k\0v", "-d"]);
+        let error = rewritten(&["-D", "connect", "user-property", "k"]).unwrap_err();
+        assert!(error.contains("not enough arguments specified"));
+    }
+
+    #[test]
+    fn a_missing_value_is_named_as_mosquitto_does() {
+        let error = rewritten(&["-m"]).unwrap_err();
+        assert!(
+            error.starts_with("Error: -m argument given but no message specified."),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn configuration_lines_give_an_option_and_the_rest_as_its_value() {
+        let cli = cli();
+        let command = cli.find_subcommand("pub").unwrap();
+        let text = "# comment\n-m hello world\n-d\n-D connect user-property k v\n";
+        let args = configuration_arguments(text, command);
+        assert_eq!(
+            args,
+            [
+                "-m",
+                "hello world",
+                "-d",
+                "-D",
+                "connect",
+                "user-property",
+                "k",
+                "v"
+            ]
+        );
+    }
+}

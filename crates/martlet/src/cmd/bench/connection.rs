@@ -1,0 +1,174 @@
+//! One connection of the load generator: a socket, what it has to send, and half a packet.
+//!
+//! Responsible for reading into a buffer that all connections share and for writing in as few
+//! system calls as possible. It does not know what the packets are for.
+
+use std::io::{self, Read, Write};
+use std::time::Instant;
+
+use martlet_codec::{DecodeError, Packet, ProtocolVersion, decode_fixed_header};
+use mio::net::TcpStream;
+
+/// Reads of one connection in one turn, so that none starves the others.
+const READS_MAX: usize = 4;
+
+/// Output that is kept room for once written.
+const OUTPUT_KEPT_BYTES: usize = 64 * 1024;
+
+/// How far a connection has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// The TCP connection is being made.
+    Connecting,
+    /// CONNECT was sent.
+    AwaitingConnAck,
+    /// SUBSCRIBE was sent.
+    AwaitingSubAck,
+    /// All is set up.
+    Ready,
+    /// Refused, failed or lost.
+    Closed,
+}
+
+/// A connection.
+pub(super) struct Connection {
+    stream: TcpStream,
+    pub(super) phase: Phase,
+    /// When the TCP connection was begun.
+    pub(super) began: Instant,
+    /// What is to be sent.
+    pub(super) output: Vec<u8>,
+    written: usize,
+    /// The first bytes of a packet that has not arrived in full.
+    partial: Vec<u8>,
+    /// Is listed for writing at the end of this turn.
+    pub(super) dirty: bool,
+}
+
+/// What whoever gets a packet makes of it: go on, or close the connection for this reason.
+pub(super) type Received = Result<(), String>;
+
+/// How reading ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ReadEnd {
+    /// All that was there was read.
+    Drained,
+    /// There may be more.
+    More,
+    /// The broker closed the connection.
+    Closed,
+}
+
+impl Connection {
+    /// A connection whose TCP connection has begun.
+    pub(super) fn new(stream: TcpStream, began: Instant) -> Self {
+        let phase = Phase::Connecting;
+        let (output, partial) = (Vec::new(), Vec::new());
+        Self {
+            stream,
+            phase,
+            began,
+            output,
+            written: 0,
+            partial,
+            dirty: false,
+        }
+    }
+
+    /// The socket, to register it and to ask for its error.
+    pub(super) fn stream(&mut self) -> &mut TcpStream {
+        &mut self.stream
+    }
+
+    /// Reads what is there into `buffer` and gives each packet to `receive`, with the output to
+    /// answer to. The moment of a packet's arrival is that of its read.
+    pub(super) fn read(
+        &mut self,
+        buffer: &mut [u8],
+        version: ProtocolVersion,
+        mut receive: impl FnMut(&mut Phase, Packet<'_>, Instant, &mut Vec<u8>) -> Received,
+    ) -> Result<ReadEnd, String> {
+        let mut filled = self.partial.len();
+        buffer[..filled].copy_from_slice(&self.partial);
+        self.partial.clear();
+        let mut end = ReadEnd::More;
+        for _ in 0..READS_MAX {
+            let room = buffer.len() - filled;
+            if room == 0 {
+                return Err("a packet larger than the read buffer".into());
+            }
+            let count = match self.stream.read(&mut buffer[filled..]) {
+                Ok(0) => {
+                    end = ReadEnd::Closed;
+                    break;
+                }
+                Ok(count) => count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    end = ReadEnd::Drained;
+                    break;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error.to_string()),
+            };
+            filled += count;
+            let now = Instant::now();
+            let mut used = 0;
+            while let Some((packet, len)) =
+                decode(&buffer[used..filled], version).map_err(|error| error.to_string())?
+            {
+                receive(&mut self.phase, packet, now, &mut self.output)?;
+                used += len;
+            }
+            buffer.copy_within(used..filled, 0);
+            filled -= used;
+            if count < room {
+                end = ReadEnd::Drained;
+                break;
+            }
+        }
+        self.partial.extend_from_slice(&buffer[..filled]);
+        Ok(end)
+    }
+
+    /// Writes as much as the system takes.
+    pub(super) fn write(&mut self) -> Result<(), String> {
+        while self.written < self.output.len() {
+            match self.stream.write(&self.output[self.written..]) {
+                Ok(0) => return Err("the broker closed the connection".into()),
+                Ok(count) => self.written += count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+        self.written = 0;
+        self.output.clear();
+        self.output.shrink_to(OUTPUT_KEPT_BYTES);
+        Ok(())
+    }
+
+    /// Whether there is something to write.
+    pub(super) fn has_output(&self) -> bool {
+        !self.output.is_empty()
+    }
+
+    /// Bytes not written yet.
+    pub(super) fn output_len(&self) -> usize {
+        self.output.len() - self.written
+    }
+}
+
+#[inline]
+fn decode(
+    bytes: &[u8],
+    version: ProtocolVersion,
+) -> Result<Option<(Packet<'_>, usize)>, DecodeError> {
+    let Some(header) = decode_fixed_header(bytes)? else {
+        return Ok(None);
+    };
+    let len = header.packet_len();
+    let Some(body) = bytes.get(usize::from(header.header_len)..len) else {
+        return Ok(None);
+    };
+    Packet::decode(header, body, version).map(|packet| Some((packet, len)))
+}

@@ -1,0 +1,411 @@
+//! The loop of the load generator: one thread, one `mio` poll, any number of connections.
+//!
+//! Responsible for making connections, for a turn (wait, read all, write all), and for the limits
+//! of the system. It does not know what is measured; a `Receiver` does. MQTT 5.0 §3.1, §3.8.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use martlet_codec::{
+    Connect, ConnectProperties, Packet, PacketId, ProtocolVersion, QoS, Subscribe, SubscribeFilter,
+    SubscriptionOptions, UserProperties,
+};
+use mio::{Events, Interest, Poll, Token};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::connection::{Connection, Phase, ReadEnd, Received};
+use super::options::BenchOptions;
+
+/// What is read at a time, from any connection.
+const READ_BUFFER_BYTES: usize = 256 * 1024;
+
+/// Connections from one loopback address; the system has about 28,000 ports for each.
+const CONNECTIONS_PER_ADDRESS: usize = 25_000;
+
+/// How long all connections together may take.
+const SETUP_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// What a connection is for.
+#[derive(Debug, Clone)]
+pub(super) struct Purpose {
+    /// Client Identifier.
+    pub(super) client_id: String,
+    /// Topic Filter to subscribe to before it is ready.
+    pub(super) filter: Option<String>,
+}
+
+/// Who gets the packets that come after a connection is ready.
+pub(super) trait Receiver {
+    /// Takes a packet of connection `index`, answering to `output`.
+    fn receive(
+        &mut self,
+        index: usize,
+        packet: Packet<'_>,
+        now: Instant,
+        output: &mut Vec<u8>,
+    ) -> Result<(), String>;
+}
+
+/// All connections.
+pub(super) struct Driver {
+    poll: Poll,
+    events: Events,
+    pub(super) connections: Vec<Connection>,
+    buffer: Vec<u8>,
+    /// Connections with something to write at the end of the turn.
+    dirty: Vec<usize>,
+    /// Connections to read from in this turn, and then in the next.
+    reading: Vec<usize>,
+    reading_again: Vec<usize>,
+    address: SocketAddr,
+    options: BenchOptions,
+    /// Receive Maximum of the broker, the least of all CONNACKs.
+    pub(super) receive_maximum: u16,
+    /// Why connections were closed, the first reason.
+    pub(super) first_error: Option<String>,
+    pub(super) closed_count: usize,
+}
+
+/// How making the connections went.
+pub(super) struct Setup {
+    /// From the first to the last.
+    pub(super) took: Duration,
+    /// Each connection's time to CONNACK, in nanoseconds.
+    pub(super) latencies: Vec<u64>,
+}
+
+impl Driver {
+    /// A driver without connections.
+    pub(super) fn new(options: &BenchOptions) -> anyhow::Result<Self> {
+        let name = format!("{}:{}", options.host, options.port);
+        let addresses = (options.host.as_str(), options.port).to_socket_addrs();
+        let addresses: Vec<_> = addresses.with_context(|| name.clone())?.collect();
+        // Of several addresses the first that listens.
+        let listening = |address: &&SocketAddr| std::net::TcpStream::connect(address).is_ok();
+        let address = addresses.iter().find(listening);
+        let address = *address.with_context(|| format!("{name}: nobody listens"))?;
+        Ok(Self {
+            poll: Poll::new()?,
+            events: Events::with_capacity(4096),
+            connections: Vec::new(),
+            buffer: vec![0; READ_BUFFER_BYTES.max(options.payload as usize * 2 + 65_536)],
+            dirty: Vec::new(),
+            reading: Vec::new(),
+            reading_again: Vec::new(),
+            address,
+            options: options.clone(),
+            receive_maximum: u16::MAX,
+            first_error: None,
+            closed_count: 0,
+        })
+    }
+
+    /// Makes a connection for each purpose, at most `--concurrency` at a time, and waits until all
+    /// are ready or closed.
+    pub(super) fn connect_all(&mut self, purposes: &[Purpose]) -> anyhow::Result<Setup> {
+        raise_file_limit(purposes.len() as u64 + 64)?;
+        let began = Instant::now();
+        let mut setup = SetupReceiver {
+            latencies: Vec::with_capacity(purposes.len()),
+            receive_maximum: u16::MAX,
+            purposes,
+            version: self.options.version,
+            qos: self.options.qos,
+        };
+        let mut last_ready = began;
+        let mut pending: Vec<usize> = Vec::new();
+        while self.connections.len() < purposes.len() || !pending.is_empty() {
+            while pending.len() < self.options.concurrency as usize
+                && self.connections.len() < purposes.len()
+            {
+                pending.push(self.begin_connection()?);
+            }
+            self.setup_turn(&mut setup)?;
+            let connections = &self.connections;
+            let busy = pending.len();
+            pending
+                .retain(|index| !matches!(connections[*index].phase, Phase::Ready | Phase::Closed));
+            if pending.len() < busy {
+                last_ready = Instant::now();
+            }
+            if began.elapsed() > SETUP_TIMEOUT {
+                anyhow::bail!(
+                    "{} connections are not ready after {SETUP_TIMEOUT:?}",
+                    pending.len()
+                );
+            }
+        }
+        self.receive_maximum = setup.receive_maximum;
+        Ok(Setup {
+            took: last_ready - began,
+            latencies: setup.latencies,
+        })
+    }
+
+    /// Waits at most `timeout`, reads all that has arrived. What is to be sent goes out with
+    /// `write_dirty`.
+    pub(super) fn turn(
+        &mut self,
+        timeout: Duration,
+        receiver: &mut impl Receiver,
+    ) -> io::Result<()> {
+        let timeout = if self.reading_again.is_empty() {
+            timeout
+        } else {
+            Duration::ZERO
+        };
+        self.wait(timeout)?;
+        std::mem::swap(&mut self.reading, &mut self.reading_again);
+        for event in &self.events {
+            let index = event.token().0;
+            if event.is_writable() && self.connections[index].has_output() {
+                mark_dirty(&mut self.connections[index], index, &mut self.dirty);
+            }
+            if event.is_readable() || event.is_read_closed() || event.is_error() {
+                self.reading.push(index);
+            }
+        }
+        let reading = std::mem::take(&mut self.reading);
+        for &index in &reading {
+            self.read(index, |_, packet, now, output| {
+                receiver.receive(index, packet, now, output)
+            });
+        }
+        self.reading = reading;
+        self.reading.clear();
+        Ok(())
+    }
+
+    /// Lists a connection whose output was added to.
+    pub(super) fn mark_dirty(&mut self, index: usize) {
+        mark_dirty(&mut self.connections[index], index, &mut self.dirty);
+    }
+
+    /// Writes the output of all listed connections, one system call each where it fits.
+    pub(super) fn write_dirty(&mut self) {
+        while let Some(index) = self.dirty.pop() {
+            let connection = &mut self.connections[index];
+            connection.dirty = false;
+            if connection.phase == Phase::Closed || connection.phase == Phase::Connecting {
+                continue;
+            }
+            if let Err(error) = connection.write() {
+                self.close(index, error);
+            }
+        }
+    }
+
+    fn wait(&mut self, timeout: Duration) -> io::Result<()> {
+        match self.poll.poll(&mut self.events, Some(timeout)) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                self.events.clear();
+                Ok(())
+            }
+            result => result,
+        }
+    }
+
+    fn read(
+        &mut self,
+        index: usize,
+        receive: impl FnMut(&mut Phase, Packet<'_>, Instant, &mut Vec<u8>) -> Received,
+    ) {
+        let connection = &mut self.connections[index];
+        if matches!(connection.phase, Phase::Closed | Phase::Connecting) {
+            return;
+        }
+        match connection.read(&mut self.buffer, self.options.version, receive) {
+            Ok(ReadEnd::Drained) => {}
+            Ok(ReadEnd::More) => self.reading_again.push(index),
+            Ok(ReadEnd::Closed) => {
+                return self.close(index, "the broker closed the connection".into());
+            }
+            Err(error) => return self.close(index, error),
+        }
+        if self.connections[index].has_output() {
+            mark_dirty(&mut self.connections[index], index, &mut self.dirty);
+        }
+    }
+
+    fn close(&mut self, index: usize, error: String) {
+        let connection = &mut self.connections[index];
+        if connection.phase != Phase::Closed {
+            connection.phase = Phase::Closed;
+            connection.output.clear();
+            self.closed_count += 1;
+            self.first_error.get_or_insert(error);
+            let _ = self.poll.registry().deregister(connection.stream());
+        }
+    }
+
+    fn begin_connection(&mut self) -> anyhow::Result<usize> {
+        let index = self.connections.len();
+        let began = Instant::now();
+        let socket = open_socket(self.address, index)?;
+        let mut stream = mio::net::TcpStream::from_std(socket.into());
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        self.poll
+            .registry()
+            .register(&mut stream, Token(index), interest)?;
+        self.connections.push(Connection::new(stream, began));
+        Ok(index)
+    }
+
+    fn setup_turn(&mut self, setup: &mut SetupReceiver<'_>) -> io::Result<()> {
+        self.wait(Duration::from_millis(100))?;
+        let ready: Vec<_> = self
+            .events
+            .iter()
+            .map(|event| (event.token().0, event.is_writable()))
+            .collect();
+        for (index, writable) in ready {
+            let connection = &mut self.connections[index];
+            if connection.phase == Phase::Connecting && writable {
+                match connection.stream().take_error() {
+                    Ok(None) => {
+                        let id = &setup.purposes[index].client_id;
+                        connect_packet(&self.options, id).encode(&mut connection.output);
+                        connection.phase = Phase::AwaitingConnAck;
+                        self.mark_dirty(index);
+                    }
+                    Ok(Some(error)) | Err(error) => {
+                        self.close(index, error.to_string());
+                        continue;
+                    }
+                }
+            }
+            let began = self.connections[index].began;
+            self.read(index, |phase, packet, now, output| {
+                setup.receive(index, phase, packet, now - began, output)
+            });
+        }
+        self.write_dirty();
+        Ok(())
+    }
+}
+
+/// Takes a connection from CONNACK to ready.
+struct SetupReceiver<'a> {
+    latencies: Vec<u64>,
+    receive_maximum: u16,
+    purposes: &'a [Purpose],
+    version: ProtocolVersion,
+    qos: QoS,
+}
+
+impl SetupReceiver<'_> {
+    fn receive(
+        &mut self,
+        index: usize,
+        phase: &mut Phase,
+        packet: Packet<'_>,
+        took: Duration,
+        output: &mut Vec<u8>,
+    ) -> Result<(), String> {
+        match (*phase, packet) {
+            (Phase::AwaitingConnAck, Packet::ConnAck(packet)) => {
+                if packet.reason.is_error() {
+                    return Err(format!("CONNECT refused: {}", packet.reason.name()));
+                }
+                if let Some(maximum) = packet.properties.receive_maximum {
+                    self.receive_maximum = self.receive_maximum.min(maximum.get());
+                }
+                self.latencies.push(took.as_nanos() as u64);
+                match &self.purposes[index].filter {
+                    Some(filter) => {
+                        self.subscribe(filter, output);
+                        *phase = Phase::AwaitingSubAck;
+                    }
+                    None => *phase = Phase::Ready,
+                }
+            }
+            (Phase::AwaitingSubAck, Packet::SubAck(packet)) => {
+                if packet.reason_codes.first().is_none_or(|code| *code >= 0x80) {
+                    return Err("SUBSCRIBE refused".into());
+                }
+                *phase = Phase::Ready;
+            }
+            (_, packet) => return Err(format!("unexpected {:?}", packet.packet_type())),
+        }
+        Ok(())
+    }
+
+    fn subscribe(&self, filter: &str, output: &mut Vec<u8>) {
+        let options = SubscriptionOptions {
+            qos: self.qos,
+            ..SubscriptionOptions::default()
+        };
+        let filters = [SubscribeFilter { filter, options }];
+        let none = UserProperties::default();
+        Subscribe::encode_parts(self.version, PacketId::MIN, None, none, &filters, output);
+    }
+}
+
+fn connect_packet<'a>(options: &'a BenchOptions, client_id: &'a str) -> Connect<'a> {
+    Connect {
+        version: options.version,
+        bridge: false,
+        clean_start: true,
+        keep_alive_secs: 0,
+        client_id,
+        user_name: options.username.as_deref(),
+        password: options.password.as_deref().map(str::as_bytes),
+        will: None,
+        properties: ConnectProperties::default(),
+    }
+}
+
+fn mark_dirty(connection: &mut Connection, index: usize, dirty: &mut Vec<usize>) {
+    if !connection.dirty {
+        connection.dirty = true;
+        dirty.push(index);
+    }
+}
+
+/// A socket that is connecting; many loopback connections come from several loopback addresses.
+fn open_socket(address: SocketAddr, index: usize) -> anyhow::Result<Socket> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )
+    .context("cannot open another socket")?;
+    socket.set_nonblocking(true)?;
+    socket.set_tcp_nodelay(true)?;
+    let source = index / CONNECTIONS_PER_ADDRESS;
+    if source > 0 && address.ip() == IpAddr::V4(Ipv4Addr::LOCALHOST) {
+        let source = Ipv4Addr::new(127, 0, (source / 250) as u8, (source % 250 + 1) as u8);
+        socket.bind(&SocketAddr::new(source.into(), 0).into())?;
+    }
+    match socket.connect(&address.into()) {
+        Err(error)
+            if error.raw_os_error() != Some(rustix::io::Errno::INPROGRESS.raw_os_error()) =>
+        {
+            Err(error).with_context(|| format!("{address}"))
+        }
+        _ => Ok(socket),
+    }
+}
+
+/// Raises the soft limit of open files as far as is needed and allowed.
+fn raise_file_limit(needed: u64) -> anyhow::Result<()> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_none_or(|current| current >= needed) {
+        return Ok(());
+    }
+    let current = limit.maximum.map_or(needed, |maximum| needed.min(maximum));
+    setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: Some(current),
+            maximum: limit.maximum,
+        },
+    )?;
+    if current < needed {
+        anyhow::bail!("{needed} open files are needed and {current} are allowed (ulimit -n)");
+    }
+    Ok(())
+}

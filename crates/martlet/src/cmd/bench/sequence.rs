@@ -1,0 +1,111 @@
+//! Whether every message of a publisher arrived once and in order, judged by its number.
+//!
+//! Responsible for one stream (one publisher as seen by one subscriber): it counts what is lost,
+//! repeated and out of order. It knows neither topics nor Quality of Service; whoever records a
+//! number decides whether a repetition is allowed.
+
+use std::collections::BTreeSet;
+
+/// Gaps longer than this are counted but not remembered number by number, so that a broken broker
+/// cannot make the load generator run out of memory.
+const MISSING_MAX: usize = 1 << 16;
+
+/// What one number says about its stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Arrival {
+    /// The next number, after this many that have not arrived.
+    New {
+        /// Numbers skipped; 0 when all is well.
+        skipped: u64,
+    },
+    /// A number that a later one had overtaken.
+    Reordered,
+    /// A number that had arrived before.
+    Repeated,
+}
+
+/// The numbers seen of one stream, which begins at 0.
+#[derive(Debug, Default)]
+pub(crate) struct Sequence {
+    next: u64,
+    missing: BTreeSet<u64>,
+    /// Numbers skipped beyond `MISSING_MAX`, never to be recognised again.
+    forgotten: u64,
+}
+
+impl Sequence {
+    /// Records that `number` arrived.
+    pub(crate) fn record(&mut self, number: u64) -> Arrival {
+        if number == self.next {
+            self.next += 1;
+            return Arrival::New { skipped: 0 };
+        }
+        if number > self.next {
+            return self.skip_to(number);
+        }
+        if self.missing.remove(&number) {
+            Arrival::Reordered
+        } else {
+            Arrival::Repeated
+        }
+    }
+
+    /// How many numbers below `end` have not arrived.
+    pub(crate) fn lost(&self, end: u64) -> u64 {
+        self.missing.len() as u64 + self.forgotten + end.saturating_sub(self.next)
+    }
+
+    #[cold]
+    fn skip_to(&mut self, number: u64) -> Arrival {
+        let skipped = number - self.next;
+        let room = MISSING_MAX.saturating_sub(self.missing.len()) as u64;
+        let remembered = skipped.min(room);
+        self.missing.extend(self.next..self.next + remembered);
+        self.forgotten += skipped - remembered;
+        self.next = number + 1;
+        Arrival::New { skipped }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(numbers: &[u64]) -> (Sequence, Vec<Arrival>) {
+        let mut sequence = Sequence::default();
+        let arrivals = numbers
+            .iter()
+            .map(|number| sequence.record(*number))
+            .collect();
+        (sequence, arrivals)
+    }
+
+    #[test]
+    fn a_gap_is_lost_until_its_numbers_arrive_late() {
+        let (mut sequence, arrivals) = record(&[0, 3]);
+        assert_eq!(arrivals[1], Arrival::New { skipped: 2 });
+        assert_eq!(sequence.lost(4), 2);
+        assert_eq!(sequence.record(1), Arrival::Reordered);
+        assert_eq!(sequence.lost(4), 1);
+    }
+
+    #[test]
+    fn a_number_seen_before_is_a_repetition() {
+        let (_, arrivals) = record(&[0, 1, 1, 0]);
+        assert_eq!(arrivals[2..], [Arrival::Repeated, Arrival::Repeated]);
+    }
+
+    #[test]
+    fn what_never_came_at_the_end_is_lost() {
+        let (sequence, _) = record(&[0, 1]);
+        assert_eq!(sequence.lost(5), 3);
+        assert_eq!(sequence.lost(2), 0);
+    }
+
+    #[test]
+    fn a_huge_gap_is_counted_without_remembering_each_number() {
+        let (sequence, _) = record(&[1 << 40]);
+        assert_eq!(sequence.lost((1 << 40) + 1), 1 << 40);
+        assert!(sequence.missing.len() <= MISSING_MAX);
+    }
+}

@@ -1,0 +1,205 @@
+//! One client connection as the client commands use it.
+//!
+//! Responsible for connecting, for the lines of `-d`, and for writing output when there is a pause.
+//! What to do with events is each command's own business.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use martlet_client::{Client, Event, NetError, Session};
+use martlet_codec::ReasonCode;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::Instant;
+
+use super::exit::{self, Failure};
+use super::mqtt_options::Target;
+use super::packet_log::PacketLog;
+use super::print::Output;
+
+/// What a command waits for besides events.
+pub(crate) enum Next {
+    /// An event of the session.
+    Event(Event),
+    /// The connection ended.
+    Lost(NetError),
+    /// The time of `-W` ran out.
+    TimedOut,
+    /// SIGINT or SIGTERM, or nobody reads standard output.
+    Stopped,
+}
+
+/// A client with its output.
+pub(crate) struct ClientRun {
+    /// The client.
+    pub(crate) client: Client,
+    /// Where and as whom it connects.
+    pub(crate) target: Target,
+    /// Standard output.
+    pub(crate) output: Output,
+    log: PacketLog,
+    interrupt: Signal,
+    terminate: Signal,
+    /// When `-W` ends the command.
+    deadline: Option<Instant>,
+}
+
+impl ClientRun {
+    /// A client that is not connected yet; the time of `-W` begins.
+    pub(crate) fn new(
+        target: Target,
+        debug: bool,
+        timeout: Option<Duration>,
+    ) -> Result<Self, Failure> {
+        let mut session = Session::new();
+        session.set_traces(debug);
+        let signals = signal(SignalKind::interrupt()).and_then(|interrupt| {
+            signal(SignalKind::terminate()).map(|terminate| (interrupt, terminate))
+        });
+        let (interrupt, terminate) =
+            signals.map_err(|error| Failure::error(exit::ERROR, exit::system_error(&error)))?;
+        Ok(Self {
+            client: Client::new(session),
+            target,
+            output: Output::default(),
+            log: PacketLog::default(),
+            interrupt,
+            terminate,
+            deadline: timeout.map(|timeout| Instant::now() + timeout),
+        })
+    }
+
+    /// Connects and waits for CONNACK.
+    pub(crate) async fn connect(&mut self) -> Result<Connected, NetError> {
+        self.client
+            .connect(&self.target.endpoint, &self.target.connect)
+            .await?;
+        loop {
+            match self.next().await {
+                Next::Event(Event::Connected(_)) => return Ok(Connected::Accepted),
+                Next::Event(Event::Refused { code, reason, .. }) => {
+                    let version = self.target.connect.version;
+                    return Ok(Connected::Refused(Failure::refused(version, code, reason)));
+                }
+                Next::Event(_) => {}
+                Next::Lost(error) => return Err(error),
+                Next::TimedOut => return Ok(Connected::TimedOut),
+                Next::Stopped => return Ok(Connected::Stopped),
+            }
+        }
+    }
+
+    /// The next thing to act on. Output is written before waiting.
+    pub(crate) async fn next(&mut self) -> Next {
+        loop {
+            let event = match self.client.session().poll_event() {
+                Some(event) => event,
+                None => {
+                    if !self.output.flush() {
+                        return Next::Stopped;
+                    }
+                    match self.wait().await {
+                        Next::Event(event) => event,
+                        other => return other,
+                    }
+                }
+            };
+            let Event::Traced(traced) = event else {
+                return Next::Event(event);
+            };
+            let client_id = self.client.session().client_id();
+            for line in self.log.lines(client_id, &traced) {
+                self.output.line(&line);
+            }
+        }
+    }
+
+    /// Waits without a connection; what ended the wait early, if anything did.
+    pub(crate) async fn pause(&mut self, duration: Duration) -> Option<Next> {
+        let end = Instant::now() + duration;
+        let (end, times_out) = match self.deadline {
+            Some(deadline) if deadline < end => (deadline, true),
+            _ => (end, false),
+        };
+        tokio::select! {
+            () = tokio::time::sleep_until(end) => times_out.then_some(Next::TimedOut),
+            _ = self.interrupt.recv() => Some(Next::Stopped),
+            _ = self.terminate.recv() => Some(Next::Stopped),
+        }
+    }
+
+    /// Sends DISCONNECT, closes, and writes what is left to print.
+    pub(crate) async fn finish(&mut self) {
+        let properties = &self.target.properties;
+        let expiry = properties.disconnect_expiry_secs;
+        let session = self.client.session();
+        session.disconnect(ReasonCode::Success, expiry, &properties.disconnect_user);
+        while let Some(event) = self.client.session().poll_event() {
+            if let Event::Traced(traced) = event {
+                let client_id = self.client.session().client_id();
+                for line in self.log.lines(client_id, &traced) {
+                    self.output.line(&line);
+                }
+            }
+        }
+        self.client.finish().await;
+        self.output.flush();
+    }
+
+    async fn wait(&mut self) -> Next {
+        let deadline = self.deadline;
+        let timeout = async move {
+            match deadline {
+                Some(deadline) => tokio::time::sleep_until(deadline).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            event = self.client.next_event() => match event {
+                Ok(event) => Next::Event(event),
+                Err(error) => Next::Lost(error),
+            },
+            () = timeout => Next::TimedOut,
+            _ = self.interrupt.recv() => Next::Stopped,
+            _ = self.terminate.recv() => Next::Stopped,
+        }
+    }
+}
+
+/// How connecting went, when there was an answer at all.
+pub(crate) enum Connected {
+    /// CONNACK accepted us.
+    Accepted,
+    /// CONNACK refused us.
+    Refused(Failure),
+    /// The time of `-W` ran out.
+    TimedOut,
+    /// SIGINT or SIGTERM.
+    Stopped,
+}
+
+/// The failure of a `-W` that ran out.
+pub(crate) fn timed_out() -> Failure {
+    Failure {
+        code: exit::TIMED_OUT,
+        text: "Timed out".into(),
+    }
+}
+
+/// Runs a client command on a runtime of its own. A thread that still reads standard input does
+/// not keep the process alive.
+pub(crate) fn block_on(quiet: bool, work: impl Future<Output = Result<u8, Failure>>) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            let failure = Failure::error(exit::ERROR, exit::system_error(&error));
+            return exit::finish(Err(failure), false);
+        }
+    };
+    let result = runtime.block_on(work);
+    runtime.shutdown_background();
+    exit::finish(result, quiet)
+}

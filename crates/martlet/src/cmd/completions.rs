@@ -1,0 +1,25 @@
+//! `martlet completions SHELL`: a completion script on standard output.
+//!
+//! Responsible for nothing but that; the script is made from the command line's own definition.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::Args;
+use clap_complete::Shell;
+
+/// Arguments of `martlet completions`.
+#[derive(Args, Debug)]
+pub(crate) struct CompletionsOptions {
+    /// The shell
+    shell: Shell,
+}
+
+/// Runs the command.
+pub(crate) fn run(options: &CompletionsOptions, cli: &mut clap::Command) -> ExitCode {
+    let mut script = Vec::new();
+    clap_complete::generate(options.shell, cli, "martlet", &mut script);
+    // A reader that has gone has seen enough.
+    let _ = io::stdout().write_all(&script);
+    ExitCode::SUCCESS
+}

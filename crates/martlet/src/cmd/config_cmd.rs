@@ -1,0 +1,189 @@
+//! `martlet config show` and `martlet config check`.
+
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+
+use crate::config;
+use crate::serve::ConfigOptions;
+
+/// Options of `martlet config`.
+#[derive(Args, Debug)]
+pub(crate) struct ConfigCommand {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Subcommand, Debug)]
+enum Action {
+    /// Print every value in force and where it came from
+    Show {
+        #[command(flatten)]
+        options: Box<ConfigOptions>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+        /// Only values that are not the default
+        #[arg(long)]
+        changed: bool,
+    },
+    /// Print the reference of all keys as Markdown
+    Reference,
+    /// Say whether a node would start with this configuration
+    Check {
+        #[command(flatten)]
+        options: Box<ConfigOptions>,
+    },
+}
+
+/// Runs the command.
+pub(crate) fn run(command: &ConfigCommand) -> ExitCode {
+    let outcome = match &command.action {
+        Action::Show {
+            options,
+            json,
+            changed,
+        } => show(options, *json, *changed),
+        Action::Reference => Ok(reference()),
+        Action::Check { options } => check(options),
+    };
+    match outcome {
+        Ok(text) => {
+            use std::io::Write as _;
+            // A closed pipe is the reader's choice.
+            let _ = std::io::stdout().write_all(text.as_bytes());
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("martlet: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn show(options: &ConfigOptions, json: bool, changed: bool) -> anyhow::Result<String> {
+    let effective = options.load()?;
+    let values = effective
+        .values
+        .iter()
+        .filter(|(_, sourced)| !changed || sourced.source != "default");
+    if json {
+        let entries: Vec<_> = values
+            .map(|(key, sourced)| {
+                serde_json::json!({
+                    "key": key, "value": sourced.value.to_json(), "source": sourced.source,
+                })
+            })
+            .collect();
+        let listeners: Vec<_> = effective
+            .listeners
+            .iter()
+            .map(|table| {
+                let entries = table.iter().map(|(key, sourced)| {
+                    let entry = serde_json::json!({
+                        "value": sourced.value.to_json(), "source": sourced.source,
+                    });
+                    (key.clone(), entry)
+                });
+                serde_json::Value::Object(entries.collect())
+            })
+            .collect();
+        let document = serde_json::json!({ "values": entries, "listeners": listeners });
+        return Ok(format!("{}\n", serde_json::to_string_pretty(&document)?));
+    }
+    let mut text = String::new();
+    let mut section = "";
+    for (key, sourced) in values {
+        let (name, rest) = key.split_once('.').unwrap_or(("", key));
+        if name != section {
+            text.push_str(&format!(
+                "{}[{name}]\n",
+                if text.is_empty() { "" } else { "\n" }
+            ));
+            section = name;
+        }
+        let line = format!("{rest} = {}", sourced.value);
+        text.push_str(&format!("{line:<48} # {}\n", sourced.source));
+    }
+    for table in &effective.listeners {
+        text.push_str("\n[[listeners]]\n");
+        for (key, sourced) in table {
+            let line = format!("{key} = {}", sourced.value);
+            text.push_str(&format!("{line:<48} # {}\n", sourced.source));
+        }
+    }
+    if effective.listeners.is_empty() {
+        text.push_str("\n# no [[listeners]]: loopback, 1883 and WebSocket 9001\n");
+    }
+    for warning in &effective.warnings {
+        text.push_str(&format!("# warning: {warning}\n"));
+    }
+    Ok(text)
+}
+
+fn reference() -> String {
+    let mut text = REFERENCE_HEAD.to_owned();
+    let mut section = String::new();
+    for key in config::keys() {
+        let (name, rest) = key.path.split_once('.').unwrap_or(("", &key.path));
+        if name != section {
+            let last = if name == "limits" {
+                " What happens at it |"
+            } else {
+                ""
+            };
+            let rule = if name == "limits" { "---|" } else { "" };
+            text.push_str(&format!("\n## `[{name}]`\n\n"));
+            text.push_str(&format!(
+                "| Key | Default | What it means |{last}\n|---|---|---|{rule}\n"
+            ));
+            section = name.to_owned();
+        }
+        let at_limit = key
+            .at_limit
+            .map(|text| format!(" {text} |"))
+            .unwrap_or_default();
+        text.push_str(&format!(
+            "| `{rest}` | `{}` | {} |{at_limit}\n",
+            key.default, key.what
+        ));
+    }
+    text.push_str(
+        "\n## `[[listeners]]`\n\nOne table per listener; without any, loopback is listened on, ",
+    );
+    text.push_str("1883 and WebSocket 9001.\n\n| Key | What it means |\n|---|---|\n");
+    for (name, what) in config::listener_keys() {
+        text.push_str(&format!("| `{name}` | {what} |\n"));
+    }
+    text
+}
+
+const REFERENCE_HEAD: &str = "\
+# Configuration
+
+Each value is the last of: default, file (`--config FILE`, TOML), environment, command line. The
+environment name of a key is `MARTLET_` and its path in capitals with `__` between the parts:
+`limits.in_flight` is `MARTLET_LIMITS__IN_FLIGHT`; a file `.env` in the working directory lies below
+the environment. On the command line any key is `--set KEY=VALUE`. `martlet config show` prints
+each value and where it came from, `martlet config check` whether a node would start. An unknown key is
+an error, an unknown `MARTLET_` variable a warning; both name the nearest known one.
+";
+
+fn check(options: &ConfigOptions) -> anyhow::Result<String> {
+    let effective = options.load()?;
+    let node = config::resolve(&effective)?;
+    let mut text = String::new();
+    for warning in &effective.warnings {
+        text.push_str(&format!("warning: {warning}\n"));
+    }
+    let names: Vec<&str> = node
+        .listeners
+        .iter()
+        .map(|listener| listener.name.as_str())
+        .collect();
+    text.push_str(&format!(
+        "the configuration is good; it listens on {}\n",
+        names.join(", ")
+    ));
+    Ok(text)
+}

@@ -1,0 +1,32 @@
+//! `martlet man DIR`: manual pages, one per command.
+//!
+//! Responsible for nothing but that; the pages are made from the command line's own definition.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::exit;
+
+/// Arguments of `martlet man`.
+#[derive(Args, Debug)]
+pub(crate) struct ManOptions {
+    /// Directory to write to; made if it does not exist
+    directory: PathBuf,
+}
+
+/// Runs the command.
+pub(crate) fn run(options: &ManOptions, cli: clap::Command) -> ExitCode {
+    let directory = &options.directory;
+    let result =
+        std::fs::create_dir_all(directory).and_then(|()| clap_mangen::generate_to(cli, directory));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => exit::usage(&format!(
+            "Error: {}: {}",
+            directory.display(),
+            exit::system_error(&error)
+        )),
+    }
+}

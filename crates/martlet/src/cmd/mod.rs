@@ -1,0 +1,24 @@
+//! The subcommands, one module each, and what the MQTT clients among them share.
+//!
+//! Responsible for nothing itself.
+
+pub(crate) mod admin;
+pub(crate) mod argv;
+pub(crate) mod bench;
+mod client_run;
+pub(crate) mod completions;
+pub(crate) mod config_cmd;
+pub(crate) mod exit;
+mod format;
+mod json;
+pub(crate) mod man;
+mod message_source;
+mod mqtt_options;
+mod packet_log;
+mod print;
+mod property;
+pub(crate) mod pub_;
+mod random;
+pub(crate) mod rr;
+pub(crate) mod sub;
+mod url;

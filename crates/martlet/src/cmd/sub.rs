@@ -1,0 +1,435 @@
+//! `martlet sub`: subscribe and print what arrives.
+//!
+//! Responsible for what mosquitto_sub does with its options, across as many connections as it
+//! takes: a lost one is made again after a second.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{ArgAction, Args};
+use jiff::Zoned;
+use martlet_client::{
+    Acknowledgement, Event, Message, RequestId, SubscribeRequest, UnsubscribeRequest,
+};
+use martlet_codec::{
+    ProtocolVersion, QoS, ReasonCode, RetainHandling, SubscriptionFilter, SubscriptionOptions,
+    TopicFilter, TopicName,
+};
+
+use super::client_run::{ClientRun, Connected, Next, block_on, timed_out};
+use super::exit::{self, Failure};
+use super::format::Format;
+use super::mqtt_options::{self, MqttOptions, Refusal, Target};
+use super::random;
+
+/// How long a lost connection stays lost.
+const RECONNECT_DELAY: Duration = Duration::from_secs(1);
+
+/// Arguments of `martlet sub`.
+#[derive(Args)]
+pub(crate) struct SubOptions {
+    #[command(flatten)]
+    mqtt: MqttOptions,
+    #[command(flatten)]
+    print: PrintOptions,
+    /// Exit after so many messages
+    #[arg(short = 'C', long = "count", value_name = "count", value_parser = count)]
+    count: Option<u64>,
+    /// Exit when all subscriptions are acknowledged
+    #[arg(short = 'E', long = "exit-after-subscribe")]
+    exit_after_subscribe: bool,
+    /// QoS of the subscriptions
+    #[arg(short = 'q', long, value_name = "QoS", default_value = "0",
+          value_parser = mqtt_options::qos)]
+    qos: QoS,
+    /// Print this percentage of the messages, chosen by chance
+    #[arg(long, value_name = "percentage", default_value = "100", value_parser = random_filter)]
+    random_filter: f64,
+    /// Clear each retained message that is received
+    #[arg(long)]
+    remove_retained: bool,
+    /// Receive the RETAIN flag as it was published (MQTT 5.0)
+    #[arg(long)]
+    retain_as_published: bool,
+    /// When to receive retained messages: always, new or never (MQTT 5.0)
+    #[arg(long, value_name = "handling", default_value = "always", value_parser = retain_handling)]
+    retain_handling: RetainHandling,
+    /// Print retained messages only, and exit at the first other one
+    #[arg(long)]
+    retained_only: bool,
+    /// Topic filter to subscribe to. May be repeated
+    #[arg(short = 't', long = "topic", value_name = "topic", action = ArgAction::Append)]
+    topics: Vec<String>,
+    /// Do not print messages that match this filter. May be repeated
+    #[arg(short = 'T', long = "filter-out", value_name = "topic-filter",
+          action = ArgAction::Append)]
+    filter_out: Vec<String>,
+    /// Topic filter to unsubscribe from. May be repeated
+    #[arg(short = 'U', long = "unsubscribe", value_name = "unsubscribe-topic",
+          action = ArgAction::Append)]
+    unsubscribe: Vec<String>,
+    /// Print help
+    #[arg(long, action = ArgAction::Help)]
+    help: Option<bool>,
+}
+
+/// Options of printing, shared with `martlet rr`.
+#[derive(Args, Debug)]
+pub(crate) struct PrintOptions {
+    /// Output format, see mosquitto_sub(1)
+    #[arg(short = 'F', long = "format", value_name = "format", value_parser = Format::parse)]
+    format: Option<Format>,
+    /// Print no end of line after a message
+    #[arg(short = 'N', long = "no-eol")]
+    no_eol: bool,
+    /// Print JSON on several lines
+    #[arg(long)]
+    pretty: bool,
+    /// Do not print retained messages
+    #[arg(short = 'R', long = "no-retained")]
+    pub(crate) no_retained: bool,
+    /// Print topic and payload
+    #[arg(short = 'v', long)]
+    verbose: bool,
+    /// Exit after so many seconds
+    #[arg(short = 'W', long = "timeout", value_name = "timeout", value_parser = timeout)]
+    pub(crate) timeout: Option<Duration>,
+}
+
+impl PrintOptions {
+    /// Appends the message as the options say; a payload that the format cannot print is reported
+    /// on standard error.
+    pub(crate) fn print(&self, message: &Message, out: &mut Vec<u8>) {
+        let Some(format) = &self.format else {
+            return self.print_plain(message, out);
+        };
+        if let Err(error) = format.apply(message, &Zoned::now(), out) {
+            eprintln!("Error: {}", error.0);
+        }
+        self.end_line(out);
+    }
+
+    /// Makes the options of `--pretty` part of the format.
+    pub(crate) fn prepare(&mut self) {
+        if let Some(format) = &mut self.format {
+            format.pretty = self.pretty;
+        }
+    }
+
+    /// An empty payload is not printed, but with `-v` named as such, as mosquitto_sub does.
+    fn print_plain(&self, message: &Message, out: &mut Vec<u8>) {
+        if self.verbose {
+            out.extend_from_slice(message.topic.as_bytes());
+            out.push(b' ');
+        }
+        if !message.payload.is_empty() {
+            out.extend_from_slice(&message.payload);
+        } else if self.verbose && !self.no_eol {
+            out.extend_from_slice(b"(null)");
+        } else {
+            return;
+        }
+        self.end_line(out);
+    }
+
+    fn end_line(&self, out: &mut Vec<u8>) {
+        if !self.no_eol {
+            out.push(b'\n');
+        }
+    }
+}
+
+/// Runs the command.
+pub(crate) fn run(mut options: SubOptions) -> ExitCode {
+    let quiet = options.mqtt.quiet;
+    options.print.prepare();
+    match prepare(options) {
+        Ok((target, plan)) => block_on(quiet, subscribe_and_print(target, plan)),
+        Err(refusal) => exit::usage(&refusal.text("sub")),
+    }
+}
+
+/// The options that matter once connected.
+struct Plan {
+    debug: bool,
+    quiet: bool,
+    print: PrintOptions,
+    count: Option<u64>,
+    exit_after_subscribe: bool,
+    random_filter: f64,
+    remove_retained: bool,
+    retained_only: bool,
+    filter_out: Vec<String>,
+    subscribe: SubscribeRequest,
+    unsubscribe: Vec<UnsubscribeRequest>,
+}
+
+fn prepare(options: SubOptions) -> Result<(Target, Plan), Refusal> {
+    let (debug, quiet) = (options.mqtt.debug, options.mqtt.quiet);
+    let mut target = options.mqtt.target(ProtocolVersion::V311)?;
+    let mut topics = options.topics;
+    topics.extend(target.topic.take());
+    if topics.is_empty() {
+        return Err("You must specify a topic to subscribe to.".into());
+    }
+    check_filters("subscription", &topics)?;
+    check_filters("unsubscribe", &options.unsubscribe)?;
+    check_filters("filter", &options.filter_out)?;
+    if options.print.no_retained && options.retained_only {
+        return Err("Combining '-R' and '--retained-only' makes no sense.".into());
+    }
+    let subscription = SubscriptionOptions {
+        qos: options.qos,
+        no_local: false,
+        retain_as_published: options.retain_as_published,
+        retain_handling: options.retain_handling,
+    };
+    let subscribe = SubscribeRequest {
+        filters: topics
+            .into_iter()
+            .map(|topic| (topic, subscription))
+            .collect(),
+        subscription_id: target.properties.subscription_id,
+        user_properties: target.properties.subscribe_user.clone(),
+    };
+    let unsubscribe = options
+        .unsubscribe
+        .into_iter()
+        .map(|filter| UnsubscribeRequest {
+            filters: vec![filter],
+            user_properties: target.properties.unsubscribe_user.clone(),
+        });
+    let plan = Plan {
+        debug,
+        quiet,
+        print: options.print,
+        count: options.count,
+        exit_after_subscribe: options.exit_after_subscribe,
+        random_filter: options.random_filter,
+        remove_retained: options.remove_retained,
+        retained_only: options.retained_only,
+        filter_out: options.filter_out,
+        subscribe,
+        unsubscribe: unsubscribe.collect(),
+    };
+    Ok((target, plan))
+}
+
+fn check_filters(kind: &str, filters: &[String]) -> Result<(), String> {
+    match filters
+        .iter()
+        .find(|filter| SubscriptionFilter::parse(filter).is_err())
+    {
+        Some(filter) => Err(format!(
+            "Invalid {kind} topic '{filter}', are all '+' and '#' wildcards correct?"
+        )),
+        None => Ok(()),
+    }
+}
+
+async fn subscribe_and_print(target: Target, plan: Plan) -> Result<u8, Failure> {
+    let run = ClientRun::new(target, plan.debug, plan.print.timeout)?;
+    let mut subscriber = Subscriber {
+        run,
+        plan,
+        printed: 0,
+        subscribing: None,
+        clearing: Vec::new(),
+        done: false,
+    };
+    let result = subscriber.run_until_done().await;
+    subscriber.run.finish().await;
+    result
+}
+
+struct Subscriber {
+    run: ClientRun,
+    plan: Plan,
+    /// Messages counted for `-C`.
+    printed: u64,
+    subscribing: Option<RequestId>,
+    /// Clearing messages of `--remove-retained` that have not ended.
+    clearing: Vec<RequestId>,
+    /// No more messages are wanted.
+    done: bool,
+}
+
+impl Subscriber {
+    /// The exit code, or what went wrong.
+    async fn run_until_done(&mut self) -> Result<u8, Failure> {
+        // A first connection that fails is for good; a later one is tried again.
+        let connected = self.run.connect().await;
+        if let Some(code) = self.begin(connected.map_err(|error| Failure::from_net(&error))?)? {
+            return Ok(code);
+        }
+        loop {
+            let code = match self.run.next().await {
+                Next::Event(event) => self.receive(event),
+                Next::Lost(_) => self.reconnect().await?,
+                Next::TimedOut => return Err(timed_out()),
+                Next::Stopped => Some(0),
+            };
+            if let Some(code) = code {
+                return Ok(code);
+            }
+        }
+    }
+
+    /// Subscribes if the connection was accepted; the exit code when the command is to end.
+    fn begin(&mut self, connected: Connected) -> Result<Option<u8>, Failure> {
+        match connected {
+            Connected::Accepted => self.subscribe().map(|()| None),
+            Connected::Refused(failure) => Err(failure),
+            Connected::TimedOut => Err(timed_out()),
+            Connected::Stopped => Ok(Some(0)),
+        }
+    }
+
+    async fn reconnect(&mut self) -> Result<Option<u8>, Failure> {
+        loop {
+            match self.run.pause(RECONNECT_DELAY).await {
+                None => {}
+                Some(Next::TimedOut) => return Err(timed_out()),
+                Some(_) => return Ok(Some(0)),
+            }
+            if let Ok(connected) = self.run.connect().await {
+                return self.begin(connected);
+            }
+        }
+    }
+
+    fn subscribe(&mut self) -> Result<(), Failure> {
+        let now = self.run.client.now();
+        let session = self.run.client.session();
+        let refused = |error| Failure::error(exit::ERROR, error);
+        self.subscribing = Some(
+            session
+                .subscribe(&self.plan.subscribe, now)
+                .map_err(refused)?,
+        );
+        for unsubscribe in &self.plan.unsubscribe {
+            session.unsubscribe(unsubscribe, now).map_err(refused)?;
+        }
+        Ok(())
+    }
+
+    /// Acts on an event; the exit code when the command is to end.
+    fn receive(&mut self, event: Event) -> Option<u8> {
+        match event {
+            Event::Message(message) if !self.done => {
+                self.receive_message(&message);
+                self.done |= self.plan.count.is_some_and(|count| self.printed >= count);
+            }
+            Event::Completed {
+                request,
+                acknowledgement,
+            } => match acknowledgement {
+                Acknowledgement::Subscribed(reasons) if self.subscribing == Some(request) => {
+                    return self.subscribed(&reasons);
+                }
+                Acknowledgement::Published { .. } => self.clearing.retain(|id| *id != request),
+                _ => {}
+            },
+            _ => {}
+        }
+        (self.done && self.clearing.is_empty()).then_some(0)
+    }
+
+    fn subscribed(&mut self, reasons: &[ReasonCode]) -> Option<u8> {
+        if self.plan.debug {
+            let codes: Vec<_> = reasons
+                .iter()
+                .map(|reason| reason.code().to_string())
+                .collect();
+            self.run
+                .output
+                .line(&format!("Subscribed (mid: 1): {}", codes.join(", ")));
+        }
+        if reasons.iter().all(|reason| reason.is_error()) {
+            if !self.plan.quiet {
+                eprintln!("All subscription requests were denied.");
+            }
+            return Some(0);
+        }
+        self.plan.exit_after_subscribe.then_some(0)
+    }
+
+    fn receive_message(&mut self, message: &Message) {
+        if self.plan.retained_only && !message.retain {
+            self.done = true;
+            return;
+        }
+        if self
+            .plan
+            .filter_out
+            .iter()
+            .any(|filter| matches(filter, &message.topic))
+        {
+            return;
+        }
+        if self.plan.remove_retained && message.retain {
+            self.clear_retained(message);
+        }
+        if self.plan.print.no_retained && message.retain {
+            return;
+        }
+        if self.is_chosen() {
+            self.plan.print.print(message, self.run.output.buffer());
+        }
+        self.printed += 1;
+    }
+
+    fn is_chosen(&self) -> bool {
+        let share = self.plan.random_filter / 100.0;
+        share >= 1.0 || (random::number() as f64 / u64::MAX as f64) < share
+    }
+
+    fn clear_retained(&mut self, message: &Message) {
+        let clearing = Message {
+            topic: message.topic.clone(),
+            qos: QoS::AtLeastOnce,
+            retain: true,
+            ..Message::default()
+        };
+        let now = self.run.client.now();
+        self.clearing
+            .extend(self.run.client.session().publish(clearing, now));
+    }
+}
+
+fn matches(filter: &str, topic: &str) -> bool {
+    match (TopicFilter::new(filter), TopicName::new(topic)) {
+        (Ok(filter), Ok(topic)) => filter.matches(topic),
+        _ => false,
+    }
+}
+
+fn count(text: &str) -> Result<u64, String> {
+    let count = text.parse().ok().filter(|count| *count > 0);
+    count.ok_or_else(|| format!("Invalid message count \"{text}\"."))
+}
+
+fn timeout(text: &str) -> Result<Duration, String> {
+    let secs = text.parse().ok().filter(|secs| *secs > 0);
+    secs.map(Duration::from_secs)
+        .ok_or_else(|| format!("Invalid timeout \"{text}\"."))
+}
+
+fn random_filter(text: &str) -> Result<f64, String> {
+    let percentage = text
+        .parse()
+        .ok()
+        .filter(|value| (0.1..=100.0).contains(value));
+    percentage.ok_or_else(|| "--random-filter chance must be between 0.1-100.0".to_owned())
+}
+
+fn retain_handling(text: &str) -> Result<RetainHandling, String> {
+    match text {
+        "always" => Ok(RetainHandling::SendAtSubscribe),
+        "new" => Ok(RetainHandling::SendIfNew),
+        "never" => Ok(RetainHandling::DoNotSend),
+        _ => Err(format!(
+            "Unknown value '{text}' for --retain-handling: always, new or never."
+        )),
+    }
+}

@@ -1,0 +1,170 @@
+//! The broker's address as a URL, the argument of `-L`.
+//!
+//! Responsible for `mqtt://[user[:password]@]host[:port][/topic]` as mosquitto's clients read it
+//! and for `ws://[user[:password]@]host[:port][/path]`, our extension. `mqtts://` and `wss://` are
+//! recognised so that their refusal can say what is missing. It does not resolve names.
+
+use martlet_client::Password;
+
+/// How the Network Connection is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scheme {
+    /// MQTT directly over TCP.
+    Mqtt,
+    /// MQTT in WebSocket frames over TCP.
+    WebSocket,
+}
+
+/// A parsed URL. Absent parts keep what other options say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct BrokerUrl {
+    /// How to connect.
+    pub(crate) scheme: Scheme,
+    /// User name, percent-decoded.
+    pub(crate) username: Option<String>,
+    /// Password, percent-decoded.
+    pub(crate) password: Option<Password>,
+    /// Host name or address, IPv6 without its brackets.
+    pub(crate) host: String,
+    /// TCP port, the scheme's own when the URL names none.
+    pub(crate) port: u16,
+    /// What follows the host's `/`: the topic of `mqtt`, the path of `ws`.
+    pub(crate) path: Option<String>,
+}
+
+/// Reads the argument of `-L`.
+///
+/// # Errors
+/// A line for the user that says what is wrong with the URL. It never contains the password.
+pub(crate) fn parse(url: &str) -> Result<BrokerUrl, String> {
+    let (scheme, rest, default_port) = match url.split_once("://") {
+        Some(("mqtt", rest)) => (Scheme::Mqtt, rest, 1883),
+        Some(("ws", rest)) => (Scheme::WebSocket, rest, 80),
+        Some((tls @ ("mqtts" | "wss"), _)) => {
+            return Err(format!(
+                "TLS is not supported by this build yet ({tls}://)."
+            ));
+        }
+        _ => return Err("unsupported URL scheme.".into()),
+    };
+    let (authority, path) = match rest.split_once('/') {
+        Some((authority, path)) => (authority, Some(path.to_owned())),
+        None => (rest, None),
+    };
+    let (credentials, address) = match authority.rsplit_once('@') {
+        Some((credentials, address)) => (Some(credentials), address),
+        None => (None, authority),
+    };
+    let (username, password) = match credentials.map(|text| text.split_once(':').ok_or(text)) {
+        None => (None, None),
+        Some(Ok((name, password))) => (
+            Some(decode(name)?),
+            Some(Password(decode(password)?.into_bytes())),
+        ),
+        Some(Err(name)) => (Some(decode(name)?), None),
+    };
+    let (host, port) = host_and_port(address, default_port)?;
+    Ok(BrokerUrl {
+        scheme,
+        username,
+        password,
+        host,
+        port,
+        path,
+    })
+}
+
+fn host_and_port(address: &str, default_port: u16) -> Result<(String, u16), String> {
+    let invalid = || "Invalid URL for -L argument specified - host or port invalid.".to_owned();
+    let (host, port) = if let Some(rest) = address.strip_prefix('[') {
+        let (host, after) = rest.split_once(']').ok_or_else(invalid)?;
+        match after.strip_prefix(':') {
+            Some(port) => (host, Some(port)),
+            None if after.is_empty() => (host, None),
+            None => return Err(invalid()),
+        }
+    } else {
+        match address.split_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (address, None),
+        }
+    };
+    if host.is_empty() {
+        return Err("Invalid URL for -L argument specified - host missing.".into());
+    }
+    let port = match port {
+        None => default_port,
+        Some(text) => text
+            .parse()
+            .ok()
+            .filter(|port| *port != 0)
+            .ok_or_else(invalid)?,
+    };
+    Ok((host.to_owned(), port))
+}
+
+/// Undoes percent-encoding; a `%` that begins no valid sequence is refused.
+fn decode(text: &str) -> Result<String, String> {
+    let invalid = || "Invalid URL for -L argument specified - bad % sequence.".to_owned();
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        if byte != b'%' {
+            bytes.push(byte);
+            continue;
+        }
+        let mut digit = || rest.next().and_then(|hex| char::from(hex).to_digit(16));
+        let (high, low) = (digit().ok_or_else(invalid)?, digit().ok_or_else(invalid)?);
+        bytes.push((high * 16 + low) as u8);
+    }
+    String::from_utf8(bytes).map_err(|_| invalid())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_part_of_an_mqtt_url_is_read() {
+        let url = parse("mqtt://us%40er:p%3Aw@example.org:1999/a/b").unwrap();
+        assert_eq!(url.scheme, Scheme::Mqtt);
+        assert_eq!(url.username.as_deref(), Some("us@er"));
+        assert_eq!(url.password, Some(Password(b"p:w".to_vec())));
+        assert_eq!((url.host.as_str(), url.port), ("example.org", 1999));
+        assert_eq!(url.path.as_deref(), Some("a/b"));
+    }
+
+    #[test]
+    fn the_port_defaults_to_the_schemes_own() {
+        assert_eq!(parse("mqtt://h/t").unwrap().port, 1883);
+        assert_eq!(parse("ws://h").unwrap().port, 80);
+        assert_eq!(parse("ws://[::1]:8080/mqtt").unwrap().host, "::1");
+    }
+
+    #[test]
+    fn tls_schemes_say_that_tls_is_missing() {
+        for url in ["mqtts://h/t", "wss://h/t"] {
+            assert!(
+                parse(url)
+                    .unwrap_err()
+                    .contains("TLS is not supported by this build yet")
+            );
+        }
+    }
+
+    #[test]
+    fn broken_urls_are_refused_without_showing_the_password() {
+        for url in [
+            "h:1883",
+            "mqx://h",
+            "mqtt://",
+            "mqtt://u:secret@h:0/t",
+            "mqtt://[::1/t",
+            "mqtt://u:secret@h:x/t",
+            "mqtt://u:secret%zz@h/t",
+            "mqtt://u:secret@h:70000/t",
+        ] {
+            assert!(!parse(url).unwrap_err().contains("secret"), "{url}");
+        }
+    }
+}

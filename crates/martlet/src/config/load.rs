@@ -1,0 +1,531 @@
+//! Lays the sources of configuration over each other and remembers where each value came from.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use toml::de::{DeTable, DeValue};
+
+use crate::config::schema::{Key, Kind, LISTENER_KEYS, Value, keys};
+
+/// A value and where it came from.
+#[derive(Clone, Debug)]
+pub(crate) struct Sourced {
+    pub(crate) value: Value,
+    /// `default`, `martlet.toml line 3`, `environment MARTLET_…`, `command line`.
+    pub(crate) source: String,
+}
+
+/// A listener as configured: its keys.
+pub(crate) type ListenerTable = BTreeMap<String, Sourced>;
+
+/// The configuration in force.
+#[derive(Clone, Debug)]
+pub(crate) struct Effective {
+    /// Every key, set or not.
+    pub(crate) values: BTreeMap<String, Sourced>,
+    /// Configured listeners; empty means the default ones.
+    pub(crate) listeners: Vec<ListenerTable>,
+    /// What is odd but does not keep the node from starting.
+    pub(crate) warnings: Vec<String>,
+    /// Files that were read, for the start's report.
+    pub(crate) files: Vec<PathBuf>,
+}
+
+impl Effective {
+    /// The value of a key that the schema has.
+    pub(crate) fn get(&self, path: &str) -> &Value {
+        &self
+            .values
+            .get(path)
+            .expect("the schema has every key that is asked for")
+            .value
+    }
+
+    pub(crate) fn integer(&self, path: &str) -> u64 {
+        match self.get(path) {
+            Value::Integer(value) => *value,
+            Value::Boolean(_) | Value::Text(_) => 0,
+        }
+    }
+
+    pub(crate) fn boolean(&self, path: &str) -> bool {
+        matches!(self.get(path), Value::Boolean(true))
+    }
+
+    pub(crate) fn text(&self, path: &str) -> &str {
+        match self.get(path) {
+            Value::Text(value) => value,
+            Value::Integer(_) | Value::Boolean(_) => "",
+        }
+    }
+}
+
+/// What the command line says.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Overlay {
+    /// `--config`.
+    pub(crate) file: Option<PathBuf>,
+    /// Key, value as text, and the option that says so.
+    pub(crate) values: Vec<(String, String, &'static str)>,
+    /// `--listen`, replacing all configured listeners.
+    pub(crate) listen: Vec<String>,
+}
+
+/// Why a configuration is not accepted: which source, which key, what was expected.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read {}: {error}", path.display())]
+    Unreadable {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// The file is no TOML.
+    #[error("{}: {text}", path.display())]
+    Syntax {
+        /// Which file.
+        path: PathBuf,
+        /// Line, column and what is wrong.
+        text: String,
+    },
+    /// There is no such key.
+    #[error("{place}: unknown key `{key}`{}", nearest(.hint))]
+    UnknownKey {
+        /// Source and line.
+        place: String,
+        /// The key as written.
+        key: String,
+        /// The nearest known one.
+        hint: Option<String>,
+    },
+    /// The value does not fit.
+    #[error("{place}: `{key}` is {got}, expected {expected}")]
+    Value {
+        /// Source and line.
+        place: String,
+        /// Which key.
+        key: String,
+        /// The value as written.
+        got: String,
+        /// What would fit.
+        expected: String,
+    },
+    /// Values that do not go together, or cannot be used on this machine.
+    #[error("{0}")]
+    Unusable(String),
+}
+
+fn nearest(hint: &Option<String>) -> String {
+    hint.as_ref()
+        .map(|known| format!("; did you mean `{known}`?"))
+        .unwrap_or_default()
+}
+
+/// Lays file, environment and command line over the defaults. `environment` is the process's, with
+/// `.env` below it.
+pub(crate) fn load(
+    overlay: &Overlay,
+    environment: &[(String, String)],
+) -> Result<Effective, ConfigError> {
+    let schema = keys();
+    let defaults = schema.iter().map(|key| {
+        let sourced = Sourced {
+            value: key.default.clone(),
+            source: "default".to_owned(),
+        };
+        (key.path.clone(), sourced)
+    });
+    let mut effective = Effective {
+        values: defaults.collect(),
+        listeners: Vec::new(),
+        warnings: Vec::new(),
+        files: Vec::new(),
+    };
+    if let Some(path) = &overlay.file {
+        read_file(path, &schema, &mut effective)?;
+        effective.files.push(path.clone());
+    }
+    read_environment(environment, &schema, &mut effective)?;
+    for (path, text, option) in &overlay.values {
+        let place = format!("command line {option}");
+        let key = known_key(&schema, path, &place)?;
+        let value = parse_text(key, text, &place)?;
+        effective.values.insert(
+            path.clone(),
+            Sourced {
+                value,
+                source: place,
+            },
+        );
+    }
+    if !overlay.listen.is_empty() {
+        effective.listeners = overlay.listen.iter().map(|url| listener_of(url)).collect();
+    }
+    Ok(effective)
+}
+
+fn listener_of(url: &str) -> ListenerTable {
+    let source = "command line --listen".to_owned();
+    let url = Sourced {
+        value: Value::Text(url.to_owned()),
+        source,
+    };
+    ListenerTable::from([("url".to_owned(), url)])
+}
+
+fn read_file(path: &Path, schema: &[Key], effective: &mut Effective) -> Result<(), ConfigError> {
+    let text = std::fs::read_to_string(path).map_err(|error| ConfigError::Unreadable {
+        path: path.to_owned(),
+        error,
+    })?;
+    let table = DeTable::parse(&text).map_err(|error| ConfigError::Syntax {
+        path: path.to_owned(),
+        text: error.to_string(),
+    })?;
+    let file = File { path, text: &text };
+    for (section, content) in table.get_ref() {
+        let place = file.place(section.span().start);
+        match (&**section.get_ref(), content.get_ref()) {
+            ("listeners", DeValue::Array(tables)) => {
+                for table in tables.iter() {
+                    effective.listeners.push(file.listener(table)?);
+                }
+            }
+            (name, DeValue::Table(entries)) => {
+                for (key, value) in entries {
+                    let dotted = format!("{name}.{}", key.get_ref());
+                    let place = file.place(key.span().start);
+                    let known = known_key(schema, &dotted, &place)?;
+                    let value = file.value(known.kind, &dotted, value.get_ref(), &place)?;
+                    effective.values.insert(
+                        dotted,
+                        Sourced {
+                            value,
+                            source: place,
+                        },
+                    );
+                }
+            }
+            (name, _) => {
+                let hint = None;
+                return Err(ConfigError::UnknownKey {
+                    place,
+                    key: name.to_owned(),
+                    hint,
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+struct File<'a> {
+    path: &'a Path,
+    text: &'a str,
+}
+
+impl File<'_> {
+    fn place(&self, offset: usize) -> String {
+        let line = self.text[..offset].matches('\n').count() + 1;
+        format!("{} line {line}", self.path.display())
+    }
+
+    fn listener(&self, table: &toml::Spanned<DeValue<'_>>) -> Result<ListenerTable, ConfigError> {
+        let place = self.place(table.span().start);
+        let DeValue::Table(entries) = table.get_ref() else {
+            let (key, got) = ("listeners".to_owned(), "no table".to_owned());
+            let expected = "[[listeners]] tables".to_owned();
+            return Err(ConfigError::Value {
+                place,
+                key,
+                got,
+                expected,
+            });
+        };
+        let mut listener = ListenerTable::new();
+        for (key, value) in entries {
+            let place = self.place(key.span().start);
+            let name = &**key.get_ref();
+            let known = LISTENER_KEYS.iter().find(|known| known.0 == name);
+            let Some(&(_, kind, _)) = known else {
+                let hint = nearest_of(LISTENER_KEYS.iter().map(|known| known.0), name);
+                return Err(ConfigError::UnknownKey {
+                    place,
+                    key: name.to_owned(),
+                    hint,
+                });
+            };
+            let value = self.value(kind, name, value.get_ref(), &place)?;
+            listener.insert(
+                name.to_owned(),
+                Sourced {
+                    value,
+                    source: place,
+                },
+            );
+        }
+        if !listener.contains_key("url") {
+            let text =
+                format!("{place}: a listener needs `url`, such as \"mqtt://127.0.0.1:1883\"");
+            return Err(ConfigError::Unusable(text));
+        }
+        Ok(listener)
+    }
+
+    fn value(
+        &self,
+        kind: Kind,
+        key: &str,
+        value: &DeValue<'_>,
+        place: &str,
+    ) -> Result<Value, ConfigError> {
+        let parsed = match value {
+            DeValue::Integer(number) => u64::from_str_radix(number.as_str(), number.radix())
+                .ok()
+                .map(Value::Integer),
+            DeValue::Boolean(flag) => Some(Value::Boolean(*flag)),
+            DeValue::String(text) => Some(Value::Text(text.to_string())),
+            _ => None,
+        };
+        let got = match &parsed {
+            Some(value) => value.to_string(),
+            None => "of another type".to_owned(),
+        };
+        parsed
+            .filter(|value| fits(kind, value))
+            .ok_or_else(|| ConfigError::Value {
+                place: place.to_owned(),
+                key: key.to_owned(),
+                got,
+                expected: expectation(kind),
+            })
+    }
+}
+
+/// `MARTLET_` + the key's path with `__` between its parts, in capitals.
+pub(crate) fn environment_name(path: &str) -> String {
+    format!("MARTLET_{}", path.replace('.', "__").to_uppercase())
+}
+
+fn read_environment(
+    environment: &[(String, String)],
+    schema: &[Key],
+    effective: &mut Effective,
+) -> Result<(), ConfigError> {
+    let names: Vec<(String, &Key)> = schema
+        .iter()
+        .map(|key| (environment_name(&key.path), key))
+        .collect();
+    for (name, text) in environment {
+        if !name.starts_with("MARTLET_") || NOT_CONFIGURATION.contains(&name.as_str()) {
+            continue;
+        }
+        let place = format!("environment {name}");
+        match names.iter().find(|(known, _)| known == name) {
+            Some((_, key)) => {
+                let value = parse_text(key, text, &place)?;
+                effective.values.insert(
+                    key.path.clone(),
+                    Sourced {
+                        value,
+                        source: place,
+                    },
+                );
+            }
+            None => {
+                let hint = nearest_of(names.iter().map(|(known, _)| known.as_str()), name);
+                effective
+                    .warnings
+                    .push(format!("{place}: no such setting{}", nearest(&hint)));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Variables that tests and tools use and that configure nothing.
+const NOT_CONFIGURATION: &[&str] = &["MARTLET_BIN"];
+
+fn known_key<'a>(schema: &'a [Key], path: &str, place: &str) -> Result<&'a Key, ConfigError> {
+    schema
+        .iter()
+        .find(|key| key.path == path)
+        .ok_or_else(|| ConfigError::UnknownKey {
+            place: place.to_owned(),
+            key: path.to_owned(),
+            hint: nearest_of(schema.iter().map(|key| key.path.as_str()), path),
+        })
+}
+
+fn parse_text(key: &Key, text: &str, place: &str) -> Result<Value, ConfigError> {
+    let value = match key.kind {
+        Kind::Integer { .. } => text.trim().parse().ok().map(Value::Integer),
+        Kind::Boolean => match text.trim().to_ascii_lowercase().as_str() {
+            "true" | "1" | "yes" | "on" => Some(Value::Boolean(true)),
+            "false" | "0" | "no" | "off" => Some(Value::Boolean(false)),
+            _ => None,
+        },
+        Kind::Word(_) | Kind::Text => Some(Value::Text(text.to_owned())),
+    };
+    value
+        .filter(|value| fits(key.kind, value))
+        .ok_or_else(|| ConfigError::Value {
+            place: place.to_owned(),
+            key: key.path.clone(),
+            got: format!("{text:?}"),
+            expected: expectation(key.kind),
+        })
+}
+
+fn fits(kind: Kind, value: &Value) -> bool {
+    match (kind, value) {
+        (Kind::Integer { min, max }, Value::Integer(number)) => (min..=max).contains(number),
+        (Kind::Boolean, Value::Boolean(_)) | (Kind::Text, Value::Text(_)) => true,
+        (Kind::Word(words), Value::Text(word)) => words.contains(&word.as_str()),
+        _ => false,
+    }
+}
+
+fn expectation(kind: Kind) -> String {
+    match kind {
+        Kind::Integer { min, max: u64::MAX } => format!("a whole number of at least {min}"),
+        Kind::Integer { min, max } => format!("a whole number from {min} to {max}"),
+        Kind::Boolean => "true or false".to_owned(),
+        Kind::Word(words) => format!("one of {}", words.join(", ")),
+        Kind::Text => "text in quotes".to_owned(),
+    }
+}
+
+/// The known name most like a misspelt one, if any is near.
+fn nearest_of<'a>(known: impl Iterator<Item = &'a str>, name: &str) -> Option<String> {
+    known
+        .map(|candidate| (strsim::jaro_winkler(candidate, name), candidate))
+        .filter(|(likeness, _)| *likeness > 0.75)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, candidate)| candidate.to_owned())
+}
+
+/// The process's environment over the lines of `.env` in the working directory, and whether there
+/// was such a file.
+pub(crate) fn environment() -> (Vec<(String, String)>, bool) {
+    let text = std::fs::read_to_string(".env").ok();
+    let found = text.is_some();
+    let mut variables = parse_env_file(&text.unwrap_or_default());
+    for (name, value) in std::env::vars_os() {
+        if let (Ok(name), Ok(value)) = (name.into_string(), value.into_string()) {
+            variables.retain(|(known, _)| *known != name);
+            variables.push((name, value));
+        }
+    }
+    (variables, found)
+}
+
+fn parse_env_file(text: &str) -> Vec<(String, String)> {
+    text.lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .filter_map(|line| line.strip_prefix("export ").unwrap_or(line).split_once('='))
+        .map(|(name, value)| {
+            let value = value.trim();
+            let unquoted = ['"', '\'']
+                .into_iter()
+                .find_map(|quote| value.strip_prefix(quote)?.strip_suffix(quote));
+            (name.trim().to_owned(), unquoted.unwrap_or(value).to_owned())
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn from_file(text: &str) -> Result<Effective, ConfigError> {
+        let directory = std::env::temp_dir().join(format!("martlet-config-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let name = format!(
+            "{:x}.toml",
+            text.len() * 31 + text.bytes().map(usize::from).sum::<usize>()
+        );
+        let path = directory.join(name);
+        std::fs::write(&path, text).unwrap();
+        let overlay = Overlay {
+            file: Some(path),
+            ..Overlay::default()
+        };
+        load(&overlay, &[])
+    }
+
+    #[test]
+    fn sources_lie_over_each_other_and_are_remembered() {
+        let environment = [("MARTLET_MQTT__MAX_QOS".to_owned(), "1".to_owned())];
+        let values = vec![("limits.in_flight".to_owned(), "7".to_owned(), "--set")];
+        let overlay = Overlay {
+            values,
+            ..Overlay::default()
+        };
+        let effective = load(&overlay, &environment).unwrap();
+        assert_eq!(effective.integer("mqtt.max_qos"), 1);
+        assert_eq!(
+            effective.values["mqtt.max_qos"].source,
+            "environment MARTLET_MQTT__MAX_QOS"
+        );
+        assert_eq!(effective.integer("limits.in_flight"), 7);
+        assert_eq!(effective.values["limits.packet_bytes"].source, "default");
+    }
+
+    #[test]
+    fn an_unknown_key_in_a_file_names_line_and_nearest_key() {
+        let error = from_file("[mqtt]\nmax_qos = 1\n[limits]\npaket_bytes = 5\n").unwrap_err();
+        let text = error.to_string();
+        assert!(
+            text.contains("line 4: unknown key `limits.paket_bytes`"),
+            "{text}"
+        );
+        assert!(
+            text.contains("did you mean `limits.packet_bytes`?"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_value_that_does_not_fit_says_what_would() {
+        let text = from_file("[mqtt]\nmax_qos = 3\n").unwrap_err().to_string();
+        assert!(
+            text.ends_with("`mqtt.max_qos` is 3, expected a whole number from 0 to 2"),
+            "{text}"
+        );
+        let text = from_file("[mqtt]\nqueue_full = \"drop\"\n")
+            .unwrap_err()
+            .to_string();
+        assert!(
+            text.contains("one of drop-oldest, drop-newest, disconnect"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn an_unknown_variable_is_a_warning() {
+        let environment = [("MARTLET_MQTT__MAXQOS".to_owned(), "1".to_owned())];
+        let effective = load(&Overlay::default(), &environment).unwrap();
+        assert_eq!(
+            effective.warnings,
+            [
+                "environment MARTLET_MQTT__MAXQOS: no such setting; did you mean `MARTLET_MQTT__MAX_QOS`?"
+            ]
+        );
+    }
+
+    #[test]
+    fn an_env_file_has_comments_quotes_and_exports() {
+        let parsed = parse_env_file("# c\nA=1\nexport B=\"two words\"\n\nC='x'\n");
+        let expected = [("A", "1"), ("B", "two words"), ("C", "x")];
+        assert!(
+            parsed
+                .iter()
+                .map(|(k, v)| (k.as_str(), v.as_str()))
+                .eq(expected)
+        );
+    }
+}

@@ -1,0 +1,400 @@
+//! From keys and values to the settings of each layer: listeners, limits, data directory.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use martlet_broker::{EventInterest, Limits, ListenerPolicy, QueueFull, Settings};
+use martlet_codec::QoS;
+use martlet_reactor::{ListenerConfig, Transport};
+
+use crate::config::load::{ConfigError, Effective, ListenerTable};
+use crate::config::schema::Value;
+
+/// What a node is started with.
+#[derive(Debug)]
+pub(crate) struct NodeConfig {
+    pub(crate) data_dir: PathBuf,
+    pub(crate) threads: usize,
+    pub(crate) settings: Settings,
+    pub(crate) listeners: Vec<ListenerConfig>,
+    /// None is off.
+    pub(crate) http: Option<SocketAddr>,
+    pub(crate) memory_bytes: usize,
+    pub(crate) log_format: LogFormat,
+    pub(crate) log_level: String,
+    pub(crate) sys_interval_secs: u64,
+    pub(crate) shutdown_grace_secs: u64,
+    /// Addresses that were left out because this machine lacks their family.
+    pub(crate) skipped: Vec<String>,
+    /// A listener beyond loopback takes anybody.
+    pub(crate) anonymous_beyond_loopback: bool,
+}
+
+/// Form of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
+}
+
+/// Port of MQTT, and the one that brokers use for MQTT over WebSocket.
+const MQTT_PORT: u16 = 1883;
+const WEBSOCKET_PORT: u16 = 9001;
+const WEBSOCKET_PATH: &str = "/mqtt";
+
+/// Resolves a configuration on this machine.
+pub(crate) fn resolve(effective: &Effective) -> Result<NodeConfig, ConfigError> {
+    let mut skipped = Vec::new();
+    let listeners = listeners(effective, &mut skipped)?;
+    let anonymous_beyond_loopback = listeners
+        .iter()
+        .any(|listener| listener.policy.allow_anonymous && !is_loopback(listener.address));
+    let limits = limits(effective);
+    let memory_bytes = match limits.memory_bytes {
+        0 => default_memory_bytes(),
+        bytes => usize::try_from(bytes).unwrap_or(usize::MAX),
+    };
+    let threads = match effective.integer("node.threads") {
+        0 => std::thread::available_parallelism()
+            .map_or(1, usize::from)
+            .min(64),
+        threads => threads as usize,
+    };
+    let prefix = effective.text("mqtt.response_information");
+    let settings = Settings {
+        limits,
+        queue_full: QueueFull::from_name(effective.text("mqtt.queue_full")).unwrap_or_default(),
+        refuse_control_characters: effective.boolean("mqtt.refuse_control_characters"),
+        response_information: (!prefix.is_empty()).then(|| prefix.to_owned()),
+        events: EventInterest {
+            connections: effective.boolean("log.connections"),
+            drops: effective.boolean("log.drops"),
+        },
+        node_seed: 0,
+    };
+    Ok(NodeConfig {
+        data_dir: data_dir(effective)?,
+        threads,
+        settings,
+        listeners,
+        http: http(effective)?,
+        memory_bytes,
+        log_format: match effective.text("log.format") {
+            "json" => LogFormat::Json,
+            _ => LogFormat::Text,
+        },
+        log_level: effective.text("log.level").to_owned(),
+        sys_interval_secs: effective.integer("mqtt.sys_interval_secs"),
+        shutdown_grace_secs: effective.integer("mqtt.shutdown_grace_secs"),
+        skipped,
+        anonymous_beyond_loopback,
+    })
+}
+
+/// Where the data are, without creating anything.
+pub(crate) fn data_dir(effective: &Effective) -> Result<PathBuf, ConfigError> {
+    let configured = effective.text("node.data_dir");
+    if !configured.is_empty() {
+        return Ok(PathBuf::from(configured));
+    }
+    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    if let Some(directory) = variable("STATE_DIRECTORY") {
+        return Ok(PathBuf::from(directory));
+    }
+    if let Some(state) = variable("XDG_STATE_HOME") {
+        return Ok(PathBuf::from(state).join("martlet"));
+    }
+    match variable("HOME") {
+        Some(home) => Ok(PathBuf::from(home).join(".local/state/martlet")),
+        None => Err(ConfigError::Unusable(
+            "no data directory: give --data-dir DIR, or set STATE_DIRECTORY, XDG_STATE_HOME or HOME"
+                .to_owned(),
+        )),
+    }
+}
+
+fn limits(effective: &Effective) -> Limits {
+    let mut limits = Limits::default();
+    for row in Limits::TABLE {
+        // The schema has checked that the value fits.
+        limits.set(row.key, effective.integer(&format!("limits.{}", row.key)));
+    }
+    limits
+}
+
+fn http(effective: &Effective) -> Result<Option<SocketAddr>, ConfigError> {
+    match effective.text("http.listen") {
+        "off" => Ok(None),
+        text => text.parse().map(Some).map_err(|_| {
+            ConfigError::Unusable(format!(
+                "http.listen is {text:?}, expected ADDRESS:PORT such as 127.0.0.1:8080, or off"
+            ))
+        }),
+    }
+}
+
+fn listeners(
+    effective: &Effective,
+    skipped: &mut Vec<String>,
+) -> Result<Vec<ListenerConfig>, ConfigError> {
+    if effective.listeners.is_empty() {
+        return Ok(default_listeners(effective, skipped));
+    }
+    let mut listeners = Vec::new();
+    for table in &effective.listeners {
+        listeners.extend(configured_listener(effective, table)?);
+    }
+    Ok(listeners)
+}
+
+/// Loopback, both families, MQTT and WebSocket. A family that the machine lacks is left out.
+fn default_listeners(effective: &Effective, skipped: &mut Vec<String>) -> Vec<ListenerConfig> {
+    let families = [
+        IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(Ipv6Addr::LOCALHOST),
+    ];
+    let websocket = Transport::WebSocket {
+        path: WEBSOCKET_PATH.to_owned(),
+        origins: Vec::new(),
+    };
+    let mut listeners = Vec::new();
+    for (port, transport) in [(MQTT_PORT, Transport::Tcp), (WEBSOCKET_PORT, websocket)] {
+        for ip in families {
+            let address = SocketAddr::new(ip, port);
+            let name = listener_url(address, &transport);
+            let probe = std::net::UdpSocket::bind(SocketAddr::new(ip, 0));
+            if probe.is_err_and(|error| error.kind() != std::io::ErrorKind::AddrInUse) {
+                skipped.push(name);
+                continue;
+            }
+            let policy = Arc::new(policy(effective, None, name.clone(), true));
+            listeners.push(ListenerConfig {
+                address,
+                transport: transport.clone(),
+                policy,
+                name,
+            });
+        }
+    }
+    listeners
+}
+
+fn configured_listener(
+    effective: &Effective,
+    table: &ListenerTable,
+) -> Result<Vec<ListenerConfig>, ConfigError> {
+    let Some(url) = table.get("url") else {
+        return Ok(Vec::new());
+    };
+    let Value::Text(text) = &url.value else {
+        return Ok(Vec::new());
+    };
+    let origins = match table.get("origins").map(|origins| &origins.value) {
+        Some(Value::Text(list)) if !list.is_empty() => list
+            .split(',')
+            .map(|origin| origin.trim().to_owned())
+            .collect(),
+        _ => Vec::new(),
+    };
+    let (addresses, transport) = parse_url(text, origins)
+        .map_err(|why| ConfigError::Unusable(format!("{}: {why}", url.source)))?;
+    let mut listeners = Vec::new();
+    for address in addresses {
+        let name = match table.get("name").map(|name| &name.value) {
+            Some(Value::Text(name)) => name.clone(),
+            _ => listener_url(address, &transport),
+        };
+        let loopback = is_loopback(address);
+        let policy = policy(effective, Some(table), name.clone(), loopback);
+        if !loopback && !policy.allow_anonymous {
+            return Err(ConfigError::Unusable(format!(
+                "{}: {} can be reached from other machines, and nobody could connect, since no \
+                 credentials are configured; listen on loopback, or add --allow-anonymous if \
+                 everybody who can reach it may use it",
+                url.source,
+                listener_url(address, &transport)
+            )));
+        }
+        let (transport, policy) = (transport.clone(), Arc::new(policy));
+        listeners.push(ListenerConfig {
+            address,
+            transport,
+            policy,
+            name,
+        });
+    }
+    Ok(listeners)
+}
+
+fn policy(
+    effective: &Effective,
+    table: Option<&ListenerTable>,
+    name: String,
+    loopback: bool,
+) -> ListenerPolicy {
+    let own = |key: &str| {
+        table
+            .and_then(|table| table.get(key))
+            .map(|found| &found.value)
+    };
+    let switch = |key: &str, otherwise: bool| match own(key) {
+        Some(Value::Boolean(value)) => *value,
+        _ => otherwise,
+    };
+    let general = |key: &str| effective.boolean(&format!("mqtt.{key}"));
+    let max_qos = match own("max_qos") {
+        Some(Value::Integer(qos)) => *qos,
+        _ => effective.integer("mqtt.max_qos"),
+    };
+    ListenerPolicy {
+        name,
+        allow_anonymous: switch("allow_anonymous", loopback || general("allow_anonymous")),
+        maximum_qos: QoS::from_bits(max_qos as u8).unwrap_or(QoS::ExactlyOnce),
+        retain_available: switch("retain_available", general("retain_available")),
+        wildcard_subscription_available: switch(
+            "wildcard_subscriptions",
+            general("wildcard_subscriptions"),
+        ),
+        subscription_ids_available: switch(
+            "subscription_identifiers",
+            general("subscription_identifiers"),
+        ),
+        shared_subscription_available: switch(
+            "shared_subscriptions",
+            general("shared_subscriptions"),
+        ),
+    }
+}
+
+/// `mqtt://HOST[:PORT]` or `ws://HOST[:PORT][/PATH]`; a name stands for all its addresses.
+fn parse_url(text: &str, origins: Vec<String>) -> Result<(Vec<SocketAddr>, Transport), String> {
+    let expected = "expected mqtt://HOST:PORT or ws://HOST:PORT/PATH";
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return Err(format!("{text:?} is no URL, {expected}"));
+    };
+    let (authority, path) = match rest.find('/') {
+        Some(slash) => rest.split_at(slash),
+        None => (rest, ""),
+    };
+    let (transport, default_port) = match scheme {
+        "mqtt" | "tcp" if path.is_empty() || path == "/" => (Transport::Tcp, MQTT_PORT),
+        "mqtt" | "tcp" => return Err(format!("{text:?} has a path, which only ws:// has")),
+        "ws" => {
+            let path = if path.is_empty() {
+                WEBSOCKET_PATH
+            } else {
+                path
+            }
+            .to_owned();
+            (Transport::WebSocket { path, origins }, WEBSOCKET_PORT)
+        }
+        "mqtts" | "wss" | "ssl" | "tls" => {
+            return Err(format!(
+                "{text:?}: TLS listeners are not supported by this version yet"
+            ));
+        }
+        _ => return Err(format!("{text:?} has the scheme {scheme:?}, {expected}")),
+    };
+    let with_port = match authority.rsplit_once(':') {
+        Some((_, port)) if !port.contains(']') => authority.to_owned(),
+        _ => format!("{authority}:{default_port}"),
+    };
+    let with_port = match with_port.strip_prefix(':') {
+        Some(port) => format!("[::]:{port}"),
+        None => with_port,
+    };
+    let found = with_port
+        .to_socket_addrs()
+        .map_err(|error| format!("{text:?}: {authority:?} is no address: {error}, {expected}"))?;
+    Ok((found.collect(), transport))
+}
+
+fn is_loopback(address: SocketAddr) -> bool {
+    address.ip().to_canonical().is_loopback()
+}
+
+/// An address as people type it.
+pub(crate) fn listener_url(address: SocketAddr, transport: &Transport) -> String {
+    match transport {
+        Transport::Tcp => format!("mqtt://{address}"),
+        Transport::WebSocket { path, .. } => format!("ws://{address}{path}"),
+    }
+}
+
+/// 60 % of what the control group or the machine has.
+fn default_memory_bytes() -> usize {
+    let group = std::fs::read_to_string("/sys/fs/cgroup/memory.max")
+        .ok()
+        .and_then(|text| text.trim().parse::<u64>().ok());
+    let machine = std::fs::read_to_string("/proc/meminfo")
+        .ok()
+        .and_then(|text| {
+            let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;
+            let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+            Some(kib * 1024)
+        });
+    // Where neither tells, as on macOS, a figure that any developer's machine has.
+    let total = [group, machine]
+        .into_iter()
+        .flatten()
+        .min()
+        .unwrap_or(8 << 30);
+    usize::try_from(total / 5 * 3).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::load::{Overlay, load};
+
+    fn with_listen(urls: &[&str], more: &[(&str, &str)]) -> Result<NodeConfig, ConfigError> {
+        let mut values: Vec<_> = more
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned(), "--set"))
+            .collect();
+        values.push((
+            "node.data_dir".to_owned(),
+            "unused".to_owned(),
+            "--data-dir",
+        ));
+        let listen = urls.iter().map(|url| (*url).to_owned()).collect();
+        resolve(&load(
+            &Overlay {
+                file: None,
+                values,
+                listen,
+            },
+            &[],
+        )?)
+    }
+
+    #[test]
+    fn beyond_loopback_anonymous_access_must_be_chosen_in_words() {
+        let error = with_listen(&["mqtt://0.0.0.0:1883"], &[])
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("--allow-anonymous"), "{error}");
+        let node = with_listen(&["mqtt://[::]:1883"], &[("mqtt.allow_anonymous", "true")]).unwrap();
+        assert!(node.anonymous_beyond_loopback);
+        assert!(node.listeners[0].policy.allow_anonymous);
+    }
+
+    #[test]
+    fn urls_have_default_ports_and_paths() {
+        let node = with_listen(&["mqtt://127.0.0.1", "ws://127.0.0.1"], &[]).unwrap();
+        assert_eq!(node.listeners[0].address.port(), 1883);
+        assert_eq!(node.listeners[1].name, "ws://127.0.0.1:9001/mqtt");
+    }
+
+    #[test]
+    fn a_tls_url_says_that_it_is_not_supported_yet() {
+        let error = with_listen(&["mqtts://127.0.0.1:8883"], &[])
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("not supported by this version yet"),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,273 @@
+//! Every key there is: its kind, its default, what it means. The reference page comes from here.
+
+use martlet_broker::Limits;
+
+/// What a value may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A whole number in a range.
+    Integer { min: u64, max: u64 },
+    /// true or false.
+    Boolean,
+    /// One of these words.
+    Word(&'static [&'static str]),
+    /// Any text; empty means none.
+    Text,
+}
+
+/// A key of the configuration.
+#[derive(Clone, Debug)]
+pub(crate) struct Key {
+    /// Path in the TOML file, such as `limits.packet_bytes`.
+    pub(crate) path: String,
+    pub(crate) kind: Kind,
+    pub(crate) default: Value,
+    /// What it means, in a sentence.
+    pub(crate) what: &'static str,
+    /// What happens at it, for limits.
+    pub(crate) at_limit: Option<&'static str>,
+}
+
+/// A value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Value {
+    Integer(u64),
+    Boolean(bool),
+    Text(String),
+}
+
+impl Value {
+    /// As JSON.
+    pub(crate) fn to_json(&self) -> serde_json::Value {
+        match self {
+            Self::Integer(value) => (*value).into(),
+            Self::Boolean(value) => (*value).into(),
+            Self::Text(value) => value.as_str().into(),
+        }
+    }
+}
+
+impl std::fmt::Display for Value {
+    /// As TOML.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Integer(value) => write!(f, "{value}"),
+            Self::Boolean(value) => write!(f, "{value}"),
+            Self::Text(value) => write!(f, "{value:?}"),
+        }
+    }
+}
+
+/// All keys, in the order of the reference page. Listeners are a list of tables of their own.
+pub(crate) fn keys() -> Vec<Key> {
+    let mut keys: Vec<Key> = GENERAL
+        .iter()
+        .map(|&(path, kind, ref default, what)| Key {
+            path: path.to_owned(),
+            kind,
+            default: match *default {
+                Default::Integer(value) => Value::Integer(value),
+                Default::Boolean(value) => Value::Boolean(value),
+                Default::Text(value) => Value::Text(value.to_owned()),
+            },
+            what,
+            at_limit: None,
+        })
+        .collect();
+    keys.extend(Limits::TABLE.iter().map(|row| Key {
+        path: format!("limits.{}", row.key),
+        kind: Kind::Integer {
+            min: 0,
+            max: limit_max(row.key),
+        },
+        default: Value::Integer(row.default),
+        what: row.what,
+        at_limit: Some(row.at_limit),
+    }));
+    keys
+}
+
+/// Name and meaning of each key of a listener.
+pub(crate) fn listener_keys() -> impl Iterator<Item = (&'static str, &'static str)> {
+    LISTENER_KEYS.iter().map(|&(name, _, what)| (name, what))
+}
+
+enum Default {
+    Integer(u64),
+    Boolean(bool),
+    Text(&'static str),
+}
+
+const SWITCH: Kind = Kind::Boolean;
+
+/// Keys of one `[[listeners]]` table, with what they mean.
+pub(crate) const LISTENER_KEYS: &[(&str, Kind, &str)] = &[
+    (
+        "url",
+        Kind::Text,
+        "Where to listen: mqtt://HOST:PORT or ws://HOST:PORT/PATH.",
+    ),
+    (
+        "name",
+        Kind::Text,
+        "Name in logs; the URL if none is given.",
+    ),
+    (
+        "allow_anonymous",
+        SWITCH,
+        "As mqtt.allow_anonymous, for this listener.",
+    ),
+    (
+        "max_qos",
+        Kind::Integer { min: 0, max: 2 },
+        "As mqtt.max_qos, for this listener.",
+    ),
+    (
+        "retain_available",
+        SWITCH,
+        "As mqtt.retain_available, for this listener.",
+    ),
+    (
+        "wildcard_subscriptions",
+        SWITCH,
+        "As mqtt.wildcard_subscriptions, for this listener.",
+    ),
+    (
+        "subscription_identifiers",
+        SWITCH,
+        "As mqtt.subscription_identifiers, for this listener.",
+    ),
+    (
+        "shared_subscriptions",
+        SWITCH,
+        "As mqtt.shared_subscriptions, for this listener.",
+    ),
+    (
+        "origins",
+        Kind::Text,
+        "Comma-separated origins whose pages may open a WebSocket; none: all.",
+    ),
+];
+
+const GENERAL: &[(&str, Kind, Default, &str)] = &[
+    (
+        "node.data_dir",
+        Kind::Text,
+        Default::Text(""),
+        "Directory of all data. Default: $STATE_DIRECTORY, else $XDG_STATE_HOME/martlet, else ~/.local/state/martlet.",
+    ),
+    (
+        "node.threads",
+        Kind::Integer { min: 0, max: 64 },
+        Default::Integer(0),
+        "Shards, one thread each; 0 is one per core.",
+    ),
+    (
+        "http.listen",
+        Kind::Text,
+        Default::Text("127.0.0.1:8080"),
+        "Address of the HTTP server with health and metrics, or \"off\".",
+    ),
+    (
+        "log.format",
+        Kind::Word(&["text", "json"]),
+        Default::Text("text"),
+        "Form of the log lines on standard error.",
+    ),
+    (
+        "log.level",
+        Kind::Text,
+        Default::Text("info"),
+        "error, warn, info, debug or trace, or a filter such as \"info,martlet_control=warn\".",
+    ),
+    (
+        "log.connections",
+        SWITCH,
+        Default::Boolean(true),
+        "Log each connect, disconnect and refusal.",
+    ),
+    (
+        "log.drops",
+        SWITCH,
+        Default::Boolean(false),
+        "Log each dropped message.",
+    ),
+    (
+        "mqtt.allow_anonymous",
+        SWITCH,
+        Default::Boolean(false),
+        "Listeners beyond loopback accept clients without credentials. Those on loopback do unless they say otherwise.",
+    ),
+    (
+        "mqtt.max_qos",
+        Kind::Integer { min: 0, max: 2 },
+        Default::Integer(2),
+        "Maximum QoS of publishes and granted subscriptions.",
+    ),
+    (
+        "mqtt.retain_available",
+        SWITCH,
+        Default::Boolean(true),
+        "Retained messages are permitted.",
+    ),
+    (
+        "mqtt.wildcard_subscriptions",
+        SWITCH,
+        Default::Boolean(true),
+        "Topic Filters with + and # are permitted.",
+    ),
+    (
+        "mqtt.subscription_identifiers",
+        SWITCH,
+        Default::Boolean(true),
+        "Subscription Identifiers are permitted (v5).",
+    ),
+    (
+        "mqtt.shared_subscriptions",
+        SWITCH,
+        Default::Boolean(true),
+        "$share/GROUP/FILTER is permitted, on 3.1.1 too.",
+    ),
+    (
+        "mqtt.refuse_control_characters",
+        SWITCH,
+        Default::Boolean(true),
+        "Topics, client identifiers and user names with control characters or noncharacters are refused.",
+    ),
+    (
+        "mqtt.response_information",
+        Kind::Text,
+        Default::Text("response/"),
+        "Prefix of the Response Information, to which the Client Identifier is added; empty sends none (v5).",
+    ),
+    (
+        "mqtt.queue_full",
+        Kind::Word(&["drop-oldest", "drop-newest", "disconnect"]),
+        Default::Text("drop-oldest"),
+        "What happens to a message that finds a session's queue full.",
+    ),
+    (
+        "mqtt.sys_interval_secs",
+        Kind::Integer {
+            min: 0,
+            max: 86_400,
+        },
+        Default::Integer(10),
+        "How often $SYS/broker/... statistics are published; 0 is never.",
+    ),
+    (
+        "mqtt.shutdown_grace_secs",
+        Kind::Integer { min: 0, max: 3_600 },
+        Default::Integer(5),
+        "Time connections get to take their last output when the node stops.",
+    ),
+];
+
+/// The largest value that the limit's type takes.
+fn limit_max(key: &str) -> u64 {
+    let mut limits = Limits::default();
+    [u64::MAX, u64::from(u32::MAX), u64::from(u16::MAX)]
+        .into_iter()
+        .find(|&max| limits.set(key, max))
+        .unwrap_or(u64::MAX)
+}

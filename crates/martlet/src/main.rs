@@ -1,0 +1,87 @@
+//! The command line of Martlet: a table of contents, one module per subcommand.
+//!
+//! Responsible for reading arguments, choosing the command and the exit code. It holds no logic
+//! of a broker or of a client.
+#![forbid(unsafe_code)]
+
+mod cmd;
+mod config;
+mod serve;
+
+/// Buffers of connections come and go at message rate, in many sizes and from several threads.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+/// MQTT broker and client tools.
+#[derive(Parser)]
+#[command(name = "martlet", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a broker
+    Serve(Box<serve::ConfigOptions>),
+    /// Show or check the configuration
+    Config(cmd::config_cmd::ConfigCommand),
+    /// Show how a running node is
+    Status(cmd::admin::AdminOptions),
+    /// List the clients of a running node
+    Clients(cmd::admin::ClientsOptions),
+    /// Stop a running node, in order
+    Stop(cmd::admin::AdminOptions),
+    /// Publish messages (the options of mosquitto_pub)
+    #[command(disable_help_flag = true, args_override_self = true)]
+    Pub(Box<cmd::pub_::PubOptions>),
+    /// Subscribe and print messages (the options of mosquitto_sub)
+    #[command(disable_help_flag = true, args_override_self = true)]
+    Sub(Box<cmd::sub::SubOptions>),
+    /// Send a request and wait for its response (the options of mosquitto_rr)
+    #[command(disable_help_flag = true, args_override_self = true)]
+    Rr(Box<cmd::rr::RrOptions>),
+    /// Put a load on a broker and measure it
+    Bench(Box<cmd::bench::BenchOptions>),
+    /// Print a completion script for a shell
+    Completions(cmd::completions::CompletionsOptions),
+    /// Write the manual pages to a directory
+    Man(cmd::man::ManOptions),
+}
+
+fn main() -> ExitCode {
+    let args: Vec<OsString> = std::env::args_os().collect();
+    let cli = Cli::command();
+    let args = match cmd::argv::normalise(args, &cli) {
+        Ok(args) => args,
+        Err(text) => return cmd::exit::usage(&text),
+    };
+    match Cli::try_parse_from(&args) {
+        Ok(cli) => run(cli.command),
+        Err(error) => match cmd::argv::describe(&error, &args, &cli) {
+            Some(text) => cmd::exit::usage(&text),
+            None => error.exit(),
+        },
+    }
+}
+
+fn run(command: Command) -> ExitCode {
+    match command {
+        Command::Serve(options) => serve::run(&options),
+        Command::Config(command) => cmd::config_cmd::run(&command),
+        Command::Status(options) => cmd::admin::status(&options),
+        Command::Clients(options) => cmd::admin::clients(&options),
+        Command::Stop(options) => cmd::admin::stop(&options),
+        Command::Pub(options) => cmd::pub_::run(*options),
+        Command::Sub(options) => cmd::sub::run(*options),
+        Command::Rr(options) => cmd::rr::run(*options),
+        Command::Bench(options) => cmd::bench::run(*options),
+        Command::Completions(options) => cmd::completions::run(&options, &mut Cli::command()),
+        Command::Man(options) => cmd::man::run(&options, Cli::command()),
+    }
+}

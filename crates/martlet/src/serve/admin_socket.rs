@@ -1,0 +1,47 @@
+//! `admin.sock` in the data directory: the operators' door, locked by its file mode.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use axum::Router;
+use tokio::net::UnixListener;
+use tracing::error;
+
+/// Its name in the data directory.
+pub(crate) const FILE_NAME: &str = "admin.sock";
+
+/// Removes the socket's file when the node stops.
+#[derive(Debug)]
+pub(crate) struct AdminSocket {
+    path: PathBuf,
+}
+
+impl Drop for AdminSocket {
+    fn drop(&mut self) {
+        // Nobody is hurt by one that is left: the next start replaces it.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// Opens the socket and serves until the process ends. The data directory's lock must be held.
+pub(crate) fn serve(directory: &Path, routes: Router) -> anyhow::Result<AdminSocket> {
+    let path = directory.join(FILE_NAME);
+    let opening = || format!("cannot open {}", path.display());
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(error).with_context(opening);
+        }
+        _ => {}
+    }
+    // The directory is this user's alone, so nobody gets in before the mode is set.
+    let listener = UnixListener::bind(&path).with_context(opening)?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))
+        .with_context(opening)?;
+    tokio::spawn(async move {
+        if let Err(error) = axum::serve(listener, routes).await {
+            error!(%error, "admin.sock ended");
+        }
+    });
+    Ok(AdminSocket { path })
+}

@@ -1,0 +1,373 @@
+//! `martlet serve`: wires the layers together, tells people what it does, and stops in order.
+
+mod admin_socket;
+mod data_dir;
+mod http;
+mod notify;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::Args;
+use martlet_broker::{Command, ShardId};
+use martlet_control::{Control, NodeInfo, Shards, SysStatistics};
+use martlet_reactor::{ReactorConfig, Running};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{error, info, warn};
+
+use crate::config::{self, LogFormat, NodeConfig, Overlay};
+
+/// Events that wait for the log; its places are allocated at the start.
+const EVENT_CAPACITY: usize = 8192;
+
+/// Options of `martlet serve`, `martlet config` and all that reads a configuration.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct ConfigOptions {
+    /// Configuration file (TOML)
+    #[arg(long, short = 'c', value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Directory of all data
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Shards, one thread each (default: one per core)
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<u64>,
+    /// Where to listen, repeatable: mqtt://HOST:PORT, ws://HOST:PORT/PATH (default: loopback, 1883 and WebSocket 9001)
+    #[arg(long, value_name = "URL")]
+    pub(crate) listen: Vec<String>,
+    /// Accept clients without credentials on listeners beyond loopback too
+    #[arg(long)]
+    pub(crate) allow_anonymous: bool,
+    /// Address of the HTTP server with health and metrics, or "off" (default: 127.0.0.1:8080)
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) http: Option<String>,
+    /// Form of the log on standard error: text or json
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) log_format: Option<String>,
+    /// error, warn, info, debug or trace
+    #[arg(long, value_name = "LEVEL")]
+    pub(crate) log_level: Option<String>,
+    /// Any other key of the configuration, repeatable: --set limits.in_flight=20
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+}
+
+impl ConfigOptions {
+    /// As the last layer over file and environment.
+    pub(crate) fn overlay(&self) -> anyhow::Result<Overlay> {
+        let mut values = Vec::new();
+        for assignment in &self.set {
+            let (key, value) = assignment
+                .split_once('=')
+                .with_context(|| format!("--set {assignment}: expected KEY=VALUE"))?;
+            values.push((key.trim().to_owned(), value.to_owned(), "--set"));
+        }
+        let mut put = |key: &str, value: Option<String>, option| {
+            if let Some(value) = value {
+                values.push((key.to_owned(), value, option));
+            }
+        };
+        let data_dir = self
+            .data_dir
+            .as_ref()
+            .map(|path| path.display().to_string());
+        put("node.data_dir", data_dir, "--data-dir");
+        put(
+            "node.threads",
+            self.threads.map(|count| count.to_string()),
+            "--threads",
+        );
+        let anonymous = self.allow_anonymous.then(|| "true".to_owned());
+        put("mqtt.allow_anonymous", anonymous, "--allow-anonymous");
+        put("http.listen", self.http.clone(), "--http");
+        put("log.format", self.log_format.clone(), "--log-format");
+        put("log.level", self.log_level.clone(), "--log-level");
+        Ok(Overlay {
+            file: self.config.clone(),
+            values,
+            listen: self.listen.clone(),
+        })
+    }
+
+    /// The configuration in force.
+    pub(crate) fn load(&self) -> anyhow::Result<config::Effective> {
+        let (environment, env_file) = config::environment();
+        let mut effective = config::load(&self.overlay()?, &environment)?;
+        if env_file {
+            effective.files.push(PathBuf::from(".env"));
+        }
+        Ok(effective)
+    }
+}
+
+/// Runs a node until it is told to stop.
+pub(crate) fn run(options: &ConfigOptions) -> ExitCode {
+    match serve(options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("martlet: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(options: &ConfigOptions) -> anyhow::Result<()> {
+    let effective = options.load()?;
+    let node = config::resolve(&effective)?;
+    start_log(&node)?;
+    for warning in &effective.warnings {
+        warn!("{warning}");
+    }
+    let lock = data_dir::claim(&node.data_dir)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("martlet-control")
+        .enable_all()
+        .build()
+        .context("cannot start the control plane")?;
+    let outcome = runtime.block_on(run_node(&node, &effective.files));
+    // What still runs there waits for clients that are gone.
+    runtime.shutdown_background();
+    drop(lock);
+    outcome
+}
+
+async fn run_node(node: &NodeConfig, files: &[PathBuf]) -> anyhow::Result<()> {
+    // Registered before anybody is told that the node is there, so that no signal is lost.
+    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
+    let http = match node.http {
+        Some(address) => Some(http::bind(address).await?),
+        None => None,
+    };
+    let running = Arc::new(start_reactor(node)?);
+    let control = Arc::new(Control::new(
+        Box::new(ReactorShards(Arc::clone(&running))),
+        node_info(node, &running),
+    ));
+    pump_reports(&running, &control);
+    pump_events(&running);
+    let http_address = http
+        .as_ref()
+        .and_then(|listener| listener.local_addr().ok());
+    if let Some(listener) = http {
+        tokio::spawn(http::serve(
+            listener,
+            martlet_api::public_routes(Arc::clone(&control)),
+        ));
+    }
+    let _socket = admin_socket::serve(
+        &node.data_dir,
+        martlet_api::admin_routes(Arc::clone(&control)),
+    )?;
+    if node.sys_interval_secs > 0 {
+        let every = Duration::from_secs(node.sys_interval_secs);
+        tokio::spawn(publish_statistics(Arc::clone(&control), every));
+    }
+    announce(node, files, &control, http_address);
+    control.health.set_ready();
+    notify::ready();
+    tokio::select! {
+        _ = terminate.recv() => info!("SIGTERM: stopping"),
+        _ = interrupt.recv() => info!("SIGINT: stopping"),
+        () = control.stop_requested() => info!("told to stop by admin.sock"),
+    }
+    control.health.set_stopping();
+    notify::stopping();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        error!("a second signal: exiting at once");
+        std::process::exit(1);
+    });
+    stop(running, Duration::from_secs(node.shutdown_grace_secs)).await;
+    Ok(())
+}
+
+/// Tells clients, waits for their connections to close, ends the reactors.
+async fn stop(running: Arc<Running>, grace: Duration) {
+    let stopped = tokio::task::spawn_blocking(move || {
+        for shard in 0..running.shard_count() {
+            running.command(ShardId(shard), Command::Shutdown);
+        }
+        let end = std::time::Instant::now() + grace;
+        while running.open_connections() > 0 && std::time::Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        running.open_connections()
+    })
+    .await;
+    match stopped {
+        Ok(0) => info!("all connections are closed"),
+        Ok(left) => warn!(left, "connections were still open when their time was over"),
+        Err(error) => error!(%error, "stopping failed"),
+    }
+}
+
+fn start_reactor(node: &NodeConfig) -> anyhow::Result<Running> {
+    let mut settings = node.settings.clone();
+    settings.node_seed = random_u64()?;
+    let mut config = ReactorConfig::new(Arc::new(settings));
+    config.threads = node.threads;
+    config.listeners = node.listeners.clone();
+    config.memory_bytes = node.memory_bytes;
+    config.event_capacity = EVENT_CAPACITY;
+    Ok(martlet_reactor::start(config)?)
+}
+
+fn random_u64() -> anyhow::Result<u64> {
+    let mut bytes = [0_u8; 8];
+    let mut source = std::fs::File::open("/dev/urandom").context("no source of randomness")?;
+    std::io::Read::read_exact(&mut source, &mut bytes).context("no source of randomness")?;
+    Ok(u64::from_ne_bytes(bytes))
+}
+
+fn node_info(node: &NodeConfig, running: &Running) -> NodeInfo {
+    let transports = node.listeners.iter().map(|listener| &listener.transport);
+    let listeners = running
+        .local_addresses()
+        .iter()
+        .zip(transports)
+        .map(|((_, address), transport)| config::listener_url(*address, transport))
+        .collect();
+    NodeInfo {
+        version: env!("CARGO_PKG_VERSION"),
+        listeners,
+        data_dir: node.data_dir.display().to_string(),
+        anonymous_beyond_loopback: node.anonymous_beyond_loopback,
+    }
+}
+
+struct ReactorShards(Arc<Running>);
+
+impl Shards for ReactorShards {
+    fn count(&self) -> u16 {
+        self.0.shard_count()
+    }
+
+    fn send(&self, shard: ShardId, command: Command) {
+        self.0.command(shard, command);
+    }
+
+    fn sockets_accepted(&self) -> u64 {
+        self.0.stats().accepted
+    }
+
+    fn events_dropped(&self) -> u64 {
+        self.0.stats().events_dropped
+    }
+}
+
+/// Carries reports from the reactors to the control plane. Ends with the reactors.
+fn pump_reports(running: &Running, control: &Arc<Control>) {
+    let (reports, control) = (running.reports(), Arc::clone(control));
+    std::thread::spawn(move || {
+        for report in reports {
+            control.report_received(report);
+        }
+    });
+}
+
+fn pump_events(running: &Running) {
+    let events = running.events();
+    std::thread::spawn(move || {
+        for event in events {
+            martlet_control::event_log::write(&event);
+        }
+    });
+}
+
+async fn publish_statistics(control: Arc<Control>, every: Duration) {
+    let mut statistics = SysStatistics::default();
+    let mut ticks = tokio::time::interval(every);
+    loop {
+        ticks.tick().await;
+        if let Err(error) = statistics.publish(&control, every).await {
+            warn!(%error, "$SYS statistics not published");
+        }
+    }
+}
+
+fn start_log(node: &NodeConfig) -> anyhow::Result<()> {
+    let filter = tracing_subscriber::EnvFilter::try_new(&node.log_level)
+        .with_context(|| format!("log.level is {:?}", node.log_level))?;
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    let colours = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+        && std::io::IsTerminal::is_terminal(&std::io::stderr());
+    match node.log_format {
+        LogFormat::Text => builder.with_ansi(colours).with_target(false).init(),
+        LogFormat::Json => builder.json().flatten_event(true).init(),
+    }
+    Ok(())
+}
+
+/// What it listens on, where its data are, what to type next.
+fn announce(
+    node: &NodeConfig,
+    files: &[PathBuf],
+    control: &Control,
+    http: Option<std::net::SocketAddr>,
+) {
+    let mut text = format!("martlet {}\n", env!("CARGO_PKG_VERSION"));
+    for url in &control.info.listeners {
+        text.push_str(&format!("  listening on {url}\n"));
+    }
+    for url in &node.skipped {
+        text.push_str(&format!(
+            "  not on {url}: this machine has no such addresses\n"
+        ));
+    }
+    if let Some(address) = http {
+        text.push_str(&format!("  health and metrics on http://{address}\n"));
+    }
+    text.push_str(&format!("  data in {}\n", node.data_dir.display()));
+    for file in files {
+        text.push_str(&format!("  configuration from {}\n", file.display()));
+    }
+    if node.anonymous_beyond_loopback {
+        let warning = "listeners beyond loopback accept clients without credentials";
+        text.push_str(&format!("  warning: {warning}\n"));
+        warn!("{warning}");
+        control.health.warn(format!("{warning}."));
+    } else {
+        text.push_str("  open to every client on this machine, closed to all others\n");
+    }
+    text.push_str(&next_lines(node, control));
+    use std::io::Write as _;
+    // Whoever started it may have closed standard output.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    info!(listeners = ?control.info.listeners, threads = node.threads, "ready");
+}
+
+fn next_lines(node: &NodeConfig, control: &Control) -> String {
+    let mqtt = control
+        .info
+        .listeners
+        .iter()
+        .find_map(|url| url.strip_prefix("mqtt://"));
+    let port = mqtt
+        .and_then(|address| address.rsplit_once(':'))
+        .map_or("1883", |(_, port)| port);
+    let option = if port == "1883" {
+        String::new()
+    } else {
+        format!(" -p {port}")
+    };
+    let status = match node.data_dir.display().to_string() {
+        directory if directory.contains(' ') => format!("martlet status --data-dir '{directory}'"),
+        directory => format!("martlet status --data-dir {directory}"),
+    };
+    format!(
+        "Next, in two other terminals:\n  \
+         martlet sub{option} -t 'hello/#' -v\n  \
+         martlet pub{option} -t hello/world -m 'it works'\n\
+         See how it is: {status}\n"
+    )
+}

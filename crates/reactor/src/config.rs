@@ -1,0 +1,76 @@
+//! What a node's reactors are started with.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use martlet_broker::{ListenerPolicy, Settings};
+
+use crate::store::{MemoryStore, Store};
+
+/// How a node is to be started. Begin with [`ReactorConfig::new`] and change what is to differ.
+#[derive(Debug)]
+pub struct ReactorConfig {
+    /// Reactors, and so shards: 1 to 64. The natural number is that of the cores.
+    pub threads: usize,
+    /// What the shards are configured with.
+    pub settings: Arc<Settings>,
+    /// Where connections are accepted; may be empty.
+    pub listeners: Vec<ListenerConfig>,
+    /// Batches that wait for one shard before those who send to it hold back their publishers.
+    pub mailbox_batches: usize,
+    /// Messages in one batch at most. With `mailbox_batches` it bounds what waits for a shard.
+    pub batch_messages: usize,
+    /// Events that wait to be taken from [`Running::events`](crate::Running::events); further
+    /// ones are dropped and counted.
+    pub event_capacity: usize,
+    /// What all shards together may borrow for buffers, queues and retained messages, in bytes.
+    pub memory_bytes: usize,
+    /// Where records go.
+    pub store: Box<dyn Store>,
+}
+
+impl ReactorConfig {
+    /// One reactor with default limits that accepts nobody and stores in memory.
+    pub fn new(settings: Arc<Settings>) -> Self {
+        Self {
+            threads: 1,
+            settings,
+            listeners: Vec::new(),
+            mailbox_batches: 1024,
+            batch_messages: 1024,
+            event_capacity: 65_536,
+            memory_bytes: usize::MAX,
+            store: Box::new(MemoryStore),
+        }
+    }
+}
+
+/// A place where connections are accepted.
+#[derive(Clone, Debug)]
+pub struct ListenerConfig {
+    /// Address and port; port 0 lets the system choose, see
+    /// [`Running::local_addresses`](crate::Running::local_addresses). `[::]` takes IPv4 as well,
+    /// every other IPv6 address takes IPv6 alone.
+    pub address: SocketAddr,
+    /// What is spoken below MQTT.
+    pub transport: Transport,
+    /// What clients that come this way may do.
+    pub policy: Arc<ListenerPolicy>,
+    /// Names the listener in errors and in [`Running::local_addresses`](crate::Running::local_addresses).
+    pub name: String,
+}
+
+/// What carries the bytes of MQTT.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// TCP alone.
+    Tcp,
+    /// WebSocket over TCP [MQTT-6.0.0-3].
+    WebSocket {
+        /// The path of the request, such as `/mqtt`; any other is answered with 404.
+        path: String,
+        /// Origins whose pages may connect, such as `https://panel.example`; empty: all.
+        /// Clients that name no origin, as devices do, are not asked for one.
+        origins: Vec<String>,
+    },
+}

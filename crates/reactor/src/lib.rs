@@ -1,0 +1,33 @@
+//! The reactors of a Martlet node: one thread per core, each with its own loop, sockets and one
+//! [`martlet_broker::Shard`] that it drives.
+//!
+//! Here is all that the shards know nothing of: sockets, readiness, WebSocket framing, clocks,
+//! random bytes, threads, mailboxes, locks. Nothing here knows what an MQTT packet is.
+//!
+//! A tick waits for notices once, reads each ready socket once, and writes each touched one once:
+//! whether messages share system calls decides what they cost.
+
+#![forbid(unsafe_code)]
+
+mod clock;
+mod config;
+mod door;
+mod driver;
+mod listen;
+mod mailbox;
+mod node;
+mod outbox;
+mod poll;
+mod reactor;
+mod socket;
+mod start;
+mod stats;
+mod store;
+mod sys;
+mod websocket;
+
+pub use config::{ListenerConfig, ReactorConfig, Transport};
+pub use node::SharedNode;
+pub use start::{Running, StartError, start};
+pub use stats::ReactorStats;
+pub use store::{DelayedStore, Durable, MemoryStore, Store, Writer};

@@ -1,0 +1,169 @@
+//! What the shards of this process share: the interest index, the retained store, the counter
+//! that lends memory. Locks around plain structures of the broker.
+//!
+//! Each lock is held for one closure and never while another is taken. Epochs are read without a
+//! lock, for each message routed by a cached route.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError, RwLock};
+
+use martlet_broker::{
+    EPOCH_BUCKETS, EpochKey, EpochScope, Interest, InterestClass, Node, Retained, ShardId,
+};
+
+/// The node that the reactors of one process share.
+#[derive(Debug)]
+pub struct SharedNode {
+    interest: RwLock<Interest>,
+    epochs: PublishedEpochs,
+    retained: Mutex<Retained>,
+    memory_used: AtomicUsize,
+    memory_bytes: usize,
+    connections: AtomicUsize,
+}
+
+impl SharedNode {
+    /// An empty node that lends at most `memory_bytes` bytes. `seed` should be random: it keeps
+    /// clients from choosing topics that collide in the index.
+    pub fn new(seed: u64, memory_bytes: usize) -> Self {
+        let interest = Interest::new(seed);
+        // Those of an empty index.
+        let epochs = PublishedEpochs::default();
+        epochs.publish(EpochScope::Any, interest.epochs().any);
+        Self {
+            interest: RwLock::new(interest),
+            epochs,
+            retained: Mutex::new(Retained::new()),
+            memory_used: AtomicUsize::new(0),
+            memory_bytes,
+            connections: AtomicUsize::new(0),
+        }
+    }
+
+    /// Bytes that the shards have borrowed and not given back.
+    pub fn memory_used(&self) -> usize {
+        self.memory_used.load(Ordering::Relaxed)
+    }
+}
+
+impl Node for SharedNode {
+    fn interest<T>(&self, read: impl FnOnce(&Interest) -> T) -> T {
+        read(&self.interest.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn set_interest(&self, shard: ShardId, filter: &str, class: InterestClass) {
+        let mut interest = self
+            .interest
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        let (scope, epoch) = interest.set(shard, filter, class);
+        self.epochs.publish(scope, epoch);
+    }
+
+    fn interest_epoch(&self, key: EpochKey) -> u64 {
+        self.epochs.at(key)
+    }
+
+    fn retained<T>(&self, access: impl FnOnce(&mut Retained) -> T) -> T {
+        access(&mut self.retained.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn borrow_memory(&self, bytes: usize) -> bool {
+        let lend = |used: usize| {
+            used.checked_add(bytes)
+                .filter(|sum| *sum <= self.memory_bytes)
+        };
+        self.memory_used
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, lend)
+            .is_ok()
+    }
+
+    fn return_memory(&self, bytes: usize) {
+        let used = self.memory_used.fetch_sub(bytes, Ordering::Relaxed);
+        debug_assert!(used >= bytes, "only what was borrowed is given back");
+    }
+
+    fn borrow_connection(&self, count_max: usize) -> bool {
+        let take = |count: usize| (count < count_max).then_some(count + 1);
+        self.connections
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
+            .is_ok()
+    }
+
+    fn return_connection(&self) {
+        let count = self.connections.fetch_sub(1, Ordering::Relaxed);
+        debug_assert!(count > 0, "only what was borrowed is given back");
+    }
+}
+
+/// The index's epochs, for readers without its lock.
+#[derive(Debug)]
+struct PublishedEpochs {
+    any: AtomicU64,
+    first: Box<[AtomicU64; EPOCH_BUCKETS]>,
+    second: Box<[AtomicU64; EPOCH_BUCKETS]>,
+}
+
+impl Default for PublishedEpochs {
+    fn default() -> Self {
+        let zeros = || Box::new([const { AtomicU64::new(0) }; EPOCH_BUCKETS]);
+        Self {
+            any: AtomicU64::new(0),
+            first: zeros(),
+            second: zeros(),
+        }
+    }
+}
+
+impl PublishedEpochs {
+    /// Only under the index's write lock. Release: who reads a new epoch and then the index finds
+    /// the change there. Counters that did not change are not written, so that the readers'
+    /// cache lines stay theirs.
+    fn publish(&self, scope: EpochScope, epoch: u64) {
+        let counter = match scope {
+            EpochScope::Any => &self.any,
+            EpochScope::First(bucket) => &self.first[bucket],
+            EpochScope::Second(bucket) => &self.second[bucket],
+        };
+        counter.store(epoch, Ordering::Release);
+    }
+
+    fn at(&self, key: EpochKey) -> u64 {
+        self.any.load(Ordering::Acquire)
+            + self.first[usize::from(key.first)].load(Ordering::Acquire)
+            + self.second[usize::from(key.second)].load(Ordering::Acquire)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_of_interest_raises_the_epoch_of_the_topics_it_covers() {
+        let node = SharedNode::new(1, 0);
+        let (near, far) = (EpochKey::of("a/b/c"), EpochKey::of("x/y"));
+        let before = (node.interest_epoch(near), node.interest_epoch(far));
+        node.set_interest(ShardId(0), "a/b/#", InterestClass::LIVE);
+        assert_ne!(node.interest_epoch(near), before.0);
+        assert_eq!(node.interest_epoch(far), before.1);
+        assert_eq!(node.interest(|interest| interest.wanted("a/b/c").shards), 1);
+        node.set_interest(ShardId(0), "#", InterestClass::LIVE);
+        assert_ne!(node.interest_epoch(far), before.1);
+    }
+
+    #[test]
+    fn no_more_memory_is_lent_than_there_is() {
+        let node = SharedNode::new(1, 100);
+        assert!(node.borrow_memory(60));
+        assert!(!node.borrow_memory(41));
+        assert!(node.borrow_memory(40));
+        node.return_memory(100);
+        assert_eq!(node.memory_used(), 0);
+        assert!(
+            !node.borrow_memory(usize::MAX),
+            "a sum past the end is refused too"
+        );
+        assert_eq!(node.memory_used(), 0);
+    }
+}

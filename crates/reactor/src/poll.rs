@@ -1,0 +1,217 @@
+//! Readiness of sockets, waiting for it and being woken. All of `mio` is in this file.
+//!
+//! Edge-triggered: each socket is registered once, for reading and writing, when its reactor gets
+//! it, and never again. So nobody but the one who reads and writes knows whether a socket is
+//! still ready; see `socket.rs`.
+
+use std::io::{self, IoSlice, Read, Write};
+use std::net::{self, Shutdown, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::time::Duration;
+
+use mio::{Interest, Token};
+
+/// A short read says that a socket has nothing more, and the next byte brings a new notice. Where
+/// the system does not promise that, only `WouldBlock` says so.
+pub(crate) const SHORT_READ_MEANS_EMPTY: bool = cfg!(unix);
+
+/// Notices taken from the system at once.
+const EVENTS_PER_WAIT: usize = 1024;
+
+/// Tokens of sockets count from 0, those of listeners down from the one before last.
+const WAKE: Token = Token(usize::MAX);
+
+/// Waits for sockets.
+#[derive(Debug)]
+pub(crate) struct Poller {
+    poll: mio::Poll,
+    events: mio::Events,
+}
+
+/// What a notice is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// A socket, by the key that it was registered with.
+    Socket(u32),
+    /// A listener, by its number.
+    Listener(usize),
+}
+
+/// A notice of the system.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Notice {
+    pub(crate) source: Source,
+    pub(crate) readable: bool,
+    pub(crate) writable: bool,
+    /// The peer sends no more, or the connection is broken.
+    pub(crate) read_closed: bool,
+    /// The connection is broken both ways.
+    pub(crate) broken: bool,
+}
+
+impl Poller {
+    pub(crate) fn new() -> io::Result<Self> {
+        Ok(Self {
+            poll: mio::Poll::new()?,
+            events: mio::Events::with_capacity(EVENTS_PER_WAIT),
+        })
+    }
+
+    /// The way to end a wait from another thread; one per poller.
+    pub(crate) fn waker(&self) -> io::Result<Arc<Wakeup>> {
+        let waker = mio::Waker::new(self.poll.registry(), WAKE)?;
+        Ok(Arc::new(Wakeup {
+            waker,
+            sleeping: AtomicBool::new(false),
+        }))
+    }
+
+    /// Waits for notices at most so long; none is for ever. An interrupted wait brings none.
+    pub(crate) fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        match self.poll.poll(&mut self.events, timeout) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                self.events.clear();
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    /// The notices that the last wait brought.
+    pub(crate) fn notices(&self) -> impl Iterator<Item = Notice> {
+        self.events
+            .iter()
+            .filter(|event| event.token() != WAKE)
+            .map(|event| Notice {
+                source: source_of(event.token()),
+                readable: event.is_readable(),
+                writable: event.is_writable(),
+                read_closed: event.is_read_closed() || event.is_error(),
+                broken: event.is_error() || event.is_write_closed(),
+            })
+    }
+
+    /// Gives notice of this socket under `key` until it is dropped or taken out.
+    pub(crate) fn add(&self, stream: &mut Stream, key: u32) -> io::Result<()> {
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        self.poll
+            .registry()
+            .register(&mut stream.0, Token(key as usize), interest)
+    }
+
+    /// Gives no more notice of this socket, which goes to another reactor.
+    pub(crate) fn remove(&self, stream: &mut Stream) -> io::Result<()> {
+        self.poll.registry().deregister(&mut stream.0)
+    }
+
+    /// Gives notice of connections that wait to be accepted.
+    pub(crate) fn add_listener(&self, listener: &mut Listener, number: usize) -> io::Result<()> {
+        let token = Token(usize::MAX - 1 - number);
+        self.poll
+            .registry()
+            .register(&mut listener.0, token, Interest::READABLE)
+    }
+}
+
+fn source_of(token: Token) -> Source {
+    match u32::try_from(token.0) {
+        Ok(key) => Source::Socket(key),
+        Err(_) => Source::Listener(usize::MAX - 1 - token.0),
+    }
+}
+
+/// Wakes one reactor; costs a system call only when that sleeps.
+#[derive(Debug)]
+pub(crate) struct Wakeup {
+    waker: mio::Waker,
+    sleeping: AtomicBool,
+}
+
+impl Wakeup {
+    /// The reactor is about to sleep; it must look into its mailboxes once more after this.
+    pub(crate) fn falls_asleep(&self) {
+        self.sleeping.store(true, Ordering::Relaxed);
+        // Together with the fence in `wake`: either the reactor sees the letter or the sender
+        // sees that it sleeps.
+        fence(Ordering::SeqCst);
+    }
+
+    /// The reactor is awake.
+    pub(crate) fn is_awake(&self) {
+        self.sleeping.store(false, Ordering::Relaxed);
+    }
+
+    /// Something has been put into a mailbox of the reactor.
+    pub(crate) fn wake(&self) {
+        fence(Ordering::SeqCst);
+        if self.sleeping.load(Ordering::Relaxed) && self.sleeping.swap(false, Ordering::Relaxed) {
+            // Fails only when the reactor is gone.
+            let _ = self.waker.wake();
+        }
+    }
+}
+
+/// An accepted TCP connection; never blocks.
+#[derive(Debug)]
+pub(crate) struct Stream(mio::net::TcpStream);
+
+impl Stream {
+    pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        retry(|| self.0.read(buffer))
+    }
+
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        retry(|| self.0.write(bytes))
+    }
+
+    pub(crate) fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        retry(|| self.0.write_vectored(parts))
+    }
+
+    /// Says to the peer that nothing more will come.
+    pub(crate) fn end_writing(&self) -> io::Result<()> {
+        self.0.shutdown(Shutdown::Write)
+    }
+
+    /// The options of the socket, to be looked at.
+    #[cfg(test)]
+    pub(crate) fn options(&self) -> socket2::SockRef<'_> {
+        socket2::SockRef::from(&self.0)
+    }
+
+    /// Options that sockets do not inherit from their listener on this system.
+    pub(crate) fn set_options(&self) -> io::Result<()> {
+        if cfg!(target_os = "linux") {
+            Ok(())
+        } else {
+            self.0.set_nodelay(true)
+        }
+    }
+}
+
+/// A listening socket.
+#[derive(Debug)]
+pub(crate) struct Listener(mio::net::TcpListener);
+
+impl Listener {
+    /// Takes a listener that does not block.
+    pub(crate) fn new(listener: net::TcpListener) -> Self {
+        Self(mio::net::TcpListener::from_std(listener))
+    }
+
+    pub(crate) fn accept(&self) -> io::Result<(Stream, SocketAddr)> {
+        self.0
+            .accept()
+            .map(|(stream, address)| (Stream(stream), address))
+    }
+}
+
+fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => return other,
+        }
+    }
+}

@@ -1,0 +1,394 @@
+//! The loop of one reactor. A tick: wait; take what has come by mailbox; accept; read; let the
+//! shard's timers and deferred work go on; carry out its effects.
+//!
+//! `input.rs` reads, `output.rs` carries out effects and writes, `ending.rs` brings sockets to
+//! their end. Nothing here knows what a packet is.
+
+mod ending;
+mod input;
+mod output;
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::Sender;
+use martlet_broker::{
+    Command, ConnectionEffect, ConnectionId, Event, Guest, ListenerPolicy, Peer, Report, Settings,
+    Shard, ShardId, TransportEnd,
+};
+
+use crate::clock::Clock;
+use crate::config::{ListenerConfig, Transport};
+use crate::door::{Accepted, Door};
+use crate::driver::Driver;
+use crate::mailbox::{Control, Mailbox, Mailboxes};
+use crate::node::SharedNode;
+use crate::outbox::Outbox;
+use crate::poll::{Listener, Poller, Source, Stream, Wakeup};
+use crate::socket::{SocketKey, Sockets};
+use crate::stats::{Counters, SocketCount};
+use crate::store::{Durable, Store, Writer};
+use crate::sys::Entropy;
+use crate::websocket::{UpgradeRules, WebSocket};
+
+use ending::Deadline;
+
+/// One buffer for all reads of a reactor, in bytes; a tick reads at most so much of one socket.
+const READ_BUFFER_LEN: usize = 64 * 1024;
+
+/// Batches of other shards taken in one tick at most.
+const BATCHES_PER_TICK: usize = 256;
+
+/// How soon a full mailbox of another shard is tried again, milliseconds.
+const CONGESTED_RETRY_MS: u64 = 1;
+
+/// What all reactors of a node are made from.
+pub(crate) struct Common {
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) node: Arc<SharedNode>,
+    pub(crate) clock: Clock,
+    pub(crate) mailboxes: Arc<Mailboxes>,
+    pub(crate) entrances: Arc<[Entrance]>,
+    pub(crate) sockets: Arc<SocketCount>,
+    pub(crate) sockets_max: usize,
+    pub(crate) events: Sender<Event>,
+    pub(crate) reports: Sender<Report>,
+    pub(crate) batch_messages: usize,
+}
+
+/// What connections of one listener begin with.
+#[derive(Debug)]
+pub(crate) struct Entrance {
+    policy: Arc<ListenerPolicy>,
+    /// None on plain TCP.
+    web: Option<Arc<UpgradeRules>>,
+}
+
+impl Entrance {
+    pub(crate) fn new(config: &ListenerConfig) -> Self {
+        let web = match &config.transport {
+            Transport::Tcp => None,
+            Transport::WebSocket { path, origins } => {
+                let (path, origins) = (path.clone(), origins.clone());
+                Some(Arc::new(UpgradeRules { path, origins }))
+            }
+        };
+        Self {
+            policy: Arc::clone(&config.policy),
+            web,
+        }
+    }
+}
+
+/// One reactor with its shard.
+pub(crate) struct Reactor {
+    shard: ShardId,
+    driver: Driver,
+    settings: Arc<Settings>,
+    clock: Clock,
+    poller: Poller,
+    wakeup: Arc<Wakeup>,
+    mailbox: Mailbox,
+    mailboxes: Arc<Mailboxes>,
+    outbox: Outbox,
+    writer: Box<dyn Writer>,
+    /// The shard has been told that other shards do not keep up.
+    congested: bool,
+    sockets: Sockets,
+    /// When sockets that are being ended are dropped, whatever their peers do.
+    deadlines: BinaryHeap<Reverse<Deadline>>,
+    read_buffer: Box<[u8]>,
+    /// On the first reactor, until the node stops.
+    door: Option<Door>,
+    /// Connections dealt out so far.
+    dealt: u64,
+    entrances: Arc<[Entrance]>,
+    entropy: Entropy,
+    events: Sender<Event>,
+    reports: Sender<Report>,
+    counters: Arc<Counters>,
+    socket_count: Arc<SocketCount>,
+    sockets_max: usize,
+    /// Emptied lists, to be filled again by the next tick.
+    spare_keys: Vec<SocketKey>,
+    spare_effects: Vec<ConnectionEffect>,
+    stopped: bool,
+}
+
+impl Reactor {
+    /// A reactor for `shard` that waits and is reached by the given three.
+    pub(crate) fn new(
+        shard: ShardId,
+        common: &Common,
+        (poller, wakeup, mailbox): (Poller, Arc<Wakeup>, Mailbox),
+        listeners: Vec<Listener>,
+        store: &mut dyn Store,
+        counters: Arc<Counters>,
+    ) -> io::Result<Self> {
+        let mut entropy = Entropy::open()?;
+        let seed = u64::from_ne_bytes(entropy.take()?);
+        let mailboxes = Arc::clone(&common.mailboxes);
+        let count = mailboxes.shard_count();
+        let state = Shard::new(Arc::clone(&common.settings), shard, count, seed);
+        let node = Arc::clone(&common.node);
+        let door = if listeners.is_empty() {
+            None
+        } else {
+            Some(Door::new(&poller, listeners)?)
+        };
+        Ok(Self {
+            shard,
+            driver: Driver::new(state, count, node, common.clock.now()),
+            settings: Arc::clone(&common.settings),
+            clock: common.clock,
+            poller,
+            wakeup,
+            mailbox,
+            outbox: Outbox::new(shard, Arc::clone(&mailboxes), common.batch_messages),
+            writer: store.writer(shard, Durable::new(shard, Arc::clone(&mailboxes))),
+            mailboxes,
+            congested: false,
+            sockets: Sockets::default(),
+            deadlines: BinaryHeap::new(),
+            read_buffer: vec![0; READ_BUFFER_LEN].into_boxed_slice(),
+            door,
+            dealt: 0,
+            entrances: Arc::clone(&common.entrances),
+            entropy,
+            events: common.events.clone(),
+            reports: common.reports.clone(),
+            counters,
+            socket_count: Arc::clone(&common.sockets),
+            sockets_max: common.sockets_max,
+            spare_keys: Vec::new(),
+            spare_effects: Vec::new(),
+            stopped: false,
+        })
+    }
+
+    /// Goes round until told to stop.
+    pub(crate) fn run(mut self) {
+        while !self.stopped {
+            self.tick();
+        }
+        let left = self.sockets.len();
+        (0..left).for_each(|_| self.socket_count.lower());
+    }
+
+    fn tick(&mut self) {
+        let timeout = self.timeout();
+        self.poller
+            .wait(timeout)
+            .expect("waiting fails only for a poller that is not one");
+        self.wakeup.is_awake();
+        self.counters.ticks.add(1);
+        self.driver.now = self.clock.now();
+        self.take_notices();
+        self.take_control();
+        self.take_batches();
+        // Packets that came along with an adopted connection, or were put off, have their turn
+        // before what is read now: that may be the end of the stream.
+        self.append_records();
+        self.driver.call(|shard, cx| shard.work(cx));
+        self.accept();
+        self.read_ready();
+        let now_ms = self.driver.now.mono_ms;
+        if self
+            .driver
+            .shard
+            .next_wakeup()
+            .is_some_and(|due_ms| due_ms <= now_ms)
+        {
+            self.driver.call(|shard, cx| shard.advance(cx));
+        }
+        self.end_overdue();
+        self.carry_out();
+    }
+
+    /// How long nothing happens unless something comes; none is for ever.
+    fn timeout(&self) -> Option<Duration> {
+        let busy = !self.sockets.is_idle()
+            || self.driver.shard.has_work()
+            || !self.driver.effects.is_empty();
+        if busy {
+            return Some(Duration::ZERO);
+        }
+        let now_ms = self.driver.now.mono_ms;
+        let due_ms = [
+            self.driver.shard.next_wakeup(),
+            self.deadlines
+                .peek()
+                .map(|Reverse(deadline)| deadline.due_ms),
+            self.door.as_ref().and_then(Door::due_ms),
+            self.congested.then_some(now_ms + CONGESTED_RETRY_MS),
+        ];
+        let due_ms = due_ms.into_iter().flatten().min();
+        let timeout = due_ms.map(|due_ms| Duration::from_millis(due_ms.saturating_sub(now_ms)));
+        if timeout == Some(Duration::ZERO) {
+            return timeout;
+        }
+        self.wakeup.falls_asleep();
+        // What was sent before that brought no wakeup.
+        if self.mailbox.is_empty() {
+            timeout
+        } else {
+            Some(Duration::ZERO)
+        }
+    }
+
+    fn take_notices(&mut self) {
+        let mut broken = std::mem::take(&mut self.spare_keys);
+        for notice in self.poller.notices() {
+            match notice.source {
+                Source::Socket(key) => {
+                    if self.sockets.notice(key, &notice) {
+                        broken.push(key);
+                    }
+                }
+                Source::Listener(number) => {
+                    if let Some(door) = &mut self.door {
+                        door.notice(number);
+                    }
+                }
+            }
+        }
+        broken
+            .drain(..)
+            .for_each(|key| self.lose(key, TransportEnd::Error));
+        self.spare_keys = broken;
+    }
+
+    fn take_control(&mut self) {
+        while let Some(control) = self.mailbox.next_control() {
+            match control {
+                Control::Accepted {
+                    stream,
+                    address,
+                    listener,
+                } => {
+                    self.open(stream, address, listener);
+                }
+                Control::Adopt { stream, web, guest } => self.adopt(stream, web, guest),
+                Control::Command(command) => self.command(command),
+                Control::Durable(up_to) => {
+                    self.driver.call(|shard, cx| shard.durable(cx, up_to));
+                }
+                Control::Stop => {
+                    self.stopped = true;
+                    return;
+                }
+            }
+        }
+    }
+
+    fn take_batches(&mut self) {
+        for _ in 0..self.mailbox.batch_count().min(BATCHES_PER_TICK) {
+            let Some(mut batch) = self.mailbox.next_batch() else {
+                return;
+            };
+            let (from, messages) = (batch.from, &mut batch.messages);
+            self.driver
+                .call(|shard, cx| shard.receive_batch(cx, from, messages));
+            batch.messages.clear();
+            self.mailboxes.give_back(from, batch.messages);
+        }
+    }
+
+    fn command(&mut self, command: Command) {
+        if matches!(command, Command::Shutdown) {
+            self.door = None;
+        }
+        self.driver.call(|shard, cx| shard.command(cx, command));
+    }
+
+    fn accept(&mut self) {
+        let Some(mut door) = self.door.take() else {
+            return;
+        };
+        door.accept(self.driver.now.mono_ms, |accepted| match accepted {
+            Accepted::Connection(stream, address, listener) => {
+                self.deal_out(stream, address, listener);
+            }
+            Accepted::Paused => self.counters.accept_pauses.add(1),
+        });
+        self.door = Some(door);
+    }
+
+    /// Gives an accepted connection to the shard whose turn it is.
+    fn deal_out(&mut self, stream: Stream, address: SocketAddr, listener: usize) {
+        if self.socket_count.get() >= self.sockets_max {
+            self.counters.refused.add(1);
+            return;
+        }
+        self.counters.accepted.add(1);
+        self.socket_count.raise();
+        let to = ShardId((self.dealt % u64::from(self.mailboxes.shard_count())) as u16);
+        self.dealt += 1;
+        if to == self.shard {
+            self.open(stream, address, listener);
+        } else {
+            self.mailboxes.control(
+                to,
+                Control::Accepted {
+                    stream,
+                    address,
+                    listener,
+                },
+            );
+        }
+    }
+
+    /// Begins a connection in the lobby of this shard, whose deadline covers the WebSocket
+    /// request as well.
+    fn open(&mut self, stream: Stream, address: SocketAddr, listener: usize) {
+        let entrance = &self.entrances[listener];
+        // Bytes for a client identifier that may never be asked for: a connection is no reason
+        // to end the node, so one without them is refused.
+        let (Ok(entropy), Ok(())) = (self.entropy.take(), stream.set_options()) else {
+            self.socket_count.lower();
+            return;
+        };
+        let peer = Peer {
+            // IPv4 through a socket for both families looks like any IPv4.
+            address: Some((address.ip().to_canonical(), address.port())),
+            listener: Arc::clone(&entrance.policy),
+            entropy,
+        };
+        let packet_len_max = u64::from(self.settings.limits.packet_bytes);
+        let web = entrance
+            .web
+            .as_ref()
+            .map(|rules| Box::new(WebSocket::new(Arc::clone(rules), packet_len_max)));
+        let id = self.driver.call(|shard, cx| shard.open(cx, peer));
+        self.insert(stream, id, web);
+    }
+
+    /// Takes over a connection from the lobby of another shard.
+    fn adopt(&mut self, stream: Stream, web: Option<Box<WebSocket>>, guest: Box<Guest>) {
+        let id = self.driver.call(|shard, cx| shard.adopt(cx, guest));
+        self.insert(stream, id, web);
+    }
+
+    fn insert(&mut self, mut stream: Stream, id: ConnectionId, web: Option<Box<WebSocket>>) {
+        // What is readable by now is announced at once.
+        if self
+            .poller
+            .add(&mut stream, self.sockets.next_key())
+            .is_err()
+        {
+            self.socket_count.lower();
+            self.driver
+                .call(|shard, cx| shard.closed(cx, id, TransportEnd::Error));
+            return;
+        }
+        let unwritten = web.as_ref().is_some_and(|web| !web.out.is_empty());
+        let key = self.sockets.insert(stream, id, web);
+        if unwritten {
+            self.sockets.write_later(key);
+        }
+    }
+}

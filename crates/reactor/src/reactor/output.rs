@@ -1,0 +1,300 @@
+//! Carrying out a shard's effects: records to the writer, then batches to the other shards, then
+//! output to the sockets; see `effect.rs` of the broker for why in this order.
+
+use std::io::{self, IoSlice};
+
+use martlet_broker::{ConnectionEffect, Guest, ShardId, TransportEnd};
+
+use super::Reactor;
+use crate::mailbox::Control;
+use crate::poll::Stream;
+use crate::socket::{Socket, SocketKey};
+use crate::websocket::{SERVER_HEADER_MAX, WebSocket, binary_header};
+
+/// Effects of effects are carried out in the same tick so many times; what is left then comes
+/// after others have had their turn.
+const ROUNDS_PER_TICK: usize = 4;
+
+/// Longest payload of a WebSocket frame that is sent, in bytes: what a slow client may make us
+/// copy.
+const FRAME_PAYLOAD_MAX: usize = 256 * 1024;
+
+impl Reactor {
+    /// Carries out all effects of this tick.
+    pub(super) fn carry_out(&mut self) {
+        self.append_records();
+        if self.driver.shard.has_work() {
+            // Packets right behind a CONNECT that has just been accepted: their answers leave
+            // with the CONNACK.
+            self.driver.call(|shard, cx| shard.work(cx));
+        }
+        for _ in 0..ROUNDS_PER_TICK {
+            self.append_records();
+            self.send_batches();
+            self.write_unwritten();
+            self.carry_out_connections();
+            let effects = &self.driver.effects;
+            if effects.connections.is_empty()
+                && effects.records.is_empty()
+                && !self.sockets.has_unwritten()
+            {
+                break;
+            }
+        }
+        // Batches of the last round have records of their own round before them.
+        self.append_records();
+        self.send_batches();
+        self.report();
+    }
+
+    /// Hands records over; what became durable with that may go out in this tick.
+    pub(super) fn append_records(&mut self) {
+        while !self.driver.effects.records.is_empty() {
+            let last = self.driver.shard.last_record();
+            let Some(up_to) = self.writer.append(&mut self.driver.effects.records, last) else {
+                return;
+            };
+            self.driver.call(|shard, cx| shard.durable(cx, up_to));
+        }
+    }
+
+    fn send_batches(&mut self) {
+        self.outbox.retry();
+        for (to, messages) in self.driver.effects.batches.iter_mut().enumerate() {
+            if !messages.is_empty() {
+                self.outbox
+                    .send(ShardId(to as u16), messages, &self.mailbox);
+                self.counters.batches_sent.add(1);
+            }
+        }
+        let congested = self.outbox.is_congested();
+        if congested != self.congested {
+            self.congested = congested;
+            self.counters.congestions.add(u64::from(congested));
+            self.driver.call(|shard, cx| shard.congested(cx, congested));
+        }
+    }
+
+    /// Writes to sockets that have room again, or frames of their own to send.
+    fn write_unwritten(&mut self) {
+        if !self.sockets.has_unwritten() {
+            return;
+        }
+        let mut keys = std::mem::take(&mut self.spare_keys);
+        self.sockets.take_unwritten(&mut keys);
+        for key in keys.drain(..) {
+            self.write(key);
+        }
+        self.spare_keys = keys;
+    }
+
+    fn carry_out_connections(&mut self) {
+        let spare = std::mem::take(&mut self.spare_effects);
+        let mut effects = std::mem::replace(&mut self.driver.effects.connections, spare);
+        for effect in effects.drain(..) {
+            self.carry_out_connection(effect);
+        }
+        self.spare_effects = effects;
+    }
+
+    fn carry_out_connection(&mut self, effect: ConnectionEffect) {
+        let id = match &effect {
+            ConnectionEffect::Write(id)
+            | ConnectionEffect::PauseReading(id)
+            | ConnectionEffect::ResumeReading(id)
+            | ConnectionEffect::Close(id)
+            | ConnectionEffect::Abort(id)
+            | ConnectionEffect::Move { id, .. } => *id,
+        };
+        // It may have ended meanwhile.
+        let Some(key) = self.sockets.key_of(id) else {
+            return;
+        };
+        match effect {
+            ConnectionEffect::Write(_) => self.write(key),
+            ConnectionEffect::PauseReading(_) => self.pause(key, true),
+            ConnectionEffect::ResumeReading(_) => self.pause(key, false),
+            ConnectionEffect::Close(_) => self.close(key),
+            ConnectionEffect::Abort(_) => self.drop_socket(key),
+            ConnectionEffect::Move { to, guest, .. } => self.give_away(key, to, guest),
+        }
+    }
+
+    fn pause(&mut self, key: SocketKey, paused: bool) {
+        if let Some(socket) = self.sockets.get_mut(key) {
+            socket.paused = paused;
+            if paused && socket.write_ended {
+                self.lose(key, TransportEnd::Error);
+                return;
+            }
+            self.sockets.read_if_wanted(key);
+        }
+    }
+
+    /// Hands a connection to the shard that owns its session.
+    fn give_away(&mut self, key: SocketKey, to: ShardId, guest: Box<Guest>) {
+        let Some(Socket {
+            mut stream, web, ..
+        }) = self.sockets.remove(key)
+        else {
+            return;
+        };
+        self.counters.moved.add(1);
+        if self.poller.remove(&mut stream).is_err() {
+            self.socket_count.lower();
+            return;
+        }
+        self.mailboxes
+            .control(to, Control::Adopt { stream, web, guest });
+    }
+
+    /// Writes what there is, unless the kernel has said that it takes no more for now.
+    pub(super) fn write(&mut self, key: SocketKey) {
+        let Some(socket) = self.sockets.get_mut(key) else {
+            return;
+        };
+        if socket.blocked || socket.write_ended {
+            return;
+        }
+        let id = socket.id;
+        let carries_output = socket.carries_output();
+        let output = if carries_output {
+            self.driver.shard.output(id)
+        } else {
+            &[]
+        };
+        let wrote = match write_output(socket, output) {
+            None => Wrote::default(),
+            Some(Ok(wrote)) => {
+                self.counters.writes.add(1);
+                self.counters.written_bytes.add(wrote.written as u64);
+                wrote
+            }
+            Some(Err(_)) => {
+                self.counters.writes.add(1);
+                self.fail_writing(key);
+                return;
+            }
+        };
+        socket.blocked = wrote.blocked;
+        // A kernel that takes nothing is news as well: from then on the output stalls.
+        if wrote.taken > 0 || wrote.blocked && carries_output {
+            self.driver
+                .call(|shard, cx| shard.wrote(cx, id, wrote.taken));
+        }
+        if wrote.blocked {
+            return;
+        }
+        // Room made may have been filled at once, with or without an effect that says so.
+        let more = match self.sockets.get(key) {
+            Some(socket) if socket.carries_output() => !self.driver.shard.output(id).is_empty(),
+            _ => false,
+        };
+        if more {
+            self.sockets.write_later(key);
+        } else {
+            self.go_on_ending(key);
+        }
+    }
+
+    fn report(&mut self) {
+        for event in self.driver.effects.events.drain(..) {
+            if self.events.try_send(event).is_err() {
+                self.counters.events_dropped.add(1);
+            }
+        }
+        for report in self.driver.effects.reports.drain(..) {
+            // Nobody waits for it any more when the node is being dropped.
+            let _ = self.reports.send(report);
+        }
+    }
+}
+
+/// What one system call wrote.
+#[derive(Clone, Copy, Debug, Default)]
+struct Wrote {
+    /// Bytes that the kernel took.
+    written: usize,
+    /// Bytes of the shard's output that need not be offered again.
+    taken: usize,
+    /// The kernel takes no more for now.
+    blocked: bool,
+}
+
+/// Writes `output` and what stands before it; none if there is nothing to write.
+fn write_output(socket: &mut Socket, output: &[u8]) -> Option<io::Result<Wrote>> {
+    if let Some(web) = &mut socket.web {
+        return write_web_socket(&mut socket.stream, web, output);
+    }
+    if output.is_empty() {
+        return None;
+    }
+    let wrote = socket.stream.write(output).or_else(nothing_if_blocked);
+    let all = output.len();
+    Some(wrote.map(|written| Wrote {
+        written,
+        taken: written,
+        blocked: written < all,
+    }))
+}
+
+/// Writes what the WebSocket connection has to say itself, and `output` as one binary frame
+/// [MQTT-6.0.0-1]. A frame once begun is finished: what the kernel leaves of it is kept.
+fn write_web_socket(
+    stream: &mut Stream,
+    web: &mut WebSocket,
+    output: &[u8],
+) -> Option<io::Result<Wrote>> {
+    web.answer_ping();
+    let payload = &output[..output.len().min(FRAME_PAYLOAD_MAX)];
+    if web.out.is_empty() && payload.is_empty() {
+        return None;
+    }
+    let mut header = [0; SERVER_HEADER_MAX];
+    let header_len = if payload.is_empty() {
+        0
+    } else {
+        binary_header(payload.len(), &mut header)
+    };
+    let header = &header[..header_len];
+    let parts = [
+        IoSlice::new(&web.out),
+        IoSlice::new(header),
+        IoSlice::new(payload),
+    ];
+    let written = match stream.write_vectored(&parts).or_else(nothing_if_blocked) {
+        Ok(written) => written,
+        Err(error) => return Some(Err(error)),
+    };
+    let before = web.out.len();
+    let blocked = written < before + header_len + payload.len();
+    let Some(of_frame) = written.checked_sub(before).filter(|of_frame| *of_frame > 0) else {
+        web.out.drain(..written);
+        return Some(Ok(Wrote {
+            written,
+            taken: 0,
+            blocked,
+        }));
+    };
+    // An idle connection holds no buffer.
+    web.out = Vec::new();
+    if blocked {
+        web.out
+            .extend_from_slice(&header[of_frame.min(header_len)..]);
+        web.out
+            .extend_from_slice(&payload[of_frame.saturating_sub(header_len)..]);
+    }
+    Some(Ok(Wrote {
+        written,
+        taken: payload.len(),
+        blocked,
+    }))
+}
+
+fn nothing_if_blocked(error: io::Error) -> io::Result<usize> {
+    if error.kind() == io::ErrorKind::WouldBlock {
+        Ok(0)
+    } else {
+        Err(error)
+    }
+}

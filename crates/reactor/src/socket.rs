@@ -1,0 +1,261 @@
+//! The sockets of one reactor and what it remembers of each: which connection it carries, whether
+//! the kernel still has something for it, how far its end has come.
+//!
+//! Notices are edge-triggered, so readiness lives here: a socket that was announced as readable
+//! stays so until a read has emptied it. Knows nothing of what the bytes mean.
+
+use martlet_broker::ConnectionId;
+use slab::Slab;
+
+use crate::poll::{Notice, Stream};
+use crate::websocket::WebSocket;
+
+/// Place of a socket in its reactor's table. It may be used again at once when the socket is gone.
+pub(crate) type SocketKey = u32;
+
+const NONE: SocketKey = SocketKey::MAX;
+
+/// How far the end of a socket has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// Carries its connection.
+    Open,
+    /// The shard has asked for the end: what is left of the output is being written, nothing is
+    /// read any more.
+    Closing,
+    /// The shard knows nothing of it any more. What arrives is thrown away, so that the peer gets
+    /// our last bytes instead of a reset.
+    Draining,
+}
+
+/// One socket. There may be a million of them, most idle: it is kept small.
+#[derive(Debug)]
+pub(crate) struct Socket {
+    pub(crate) stream: Stream,
+    /// Meaningless when draining.
+    pub(crate) id: ConnectionId,
+    pub(crate) web: Option<Box<WebSocket>>,
+    /// Tells this socket from others that had or will have its place.
+    pub(crate) serial: u32,
+    /// Bytes thrown away while draining.
+    pub(crate) discarded_bytes: u32,
+    pub(crate) state: State,
+    /// The kernel may have bytes for us.
+    pub(crate) readable: bool,
+    /// The end of what can be read has been announced: a short read does not mean empty.
+    pub(crate) read_closed: bool,
+    /// The shard wants nothing to be read.
+    pub(crate) paused: bool,
+    /// The kernel takes no more until it says so.
+    pub(crate) blocked: bool,
+    /// Nothing is written any more: it failed, or the end has been said.
+    pub(crate) write_ended: bool,
+    /// It is on the list of those to be read from.
+    in_ready: bool,
+    /// It is on the list of those to be written to.
+    in_unwritten: bool,
+}
+
+impl Socket {
+    /// The shard's output may be written: there is a connection, and if it is one of WebSocket,
+    /// it is open.
+    pub(crate) fn carries_output(&self) -> bool {
+        self.state != State::Draining && self.web.as_ref().is_none_or(|web| web.is_open())
+    }
+
+    /// A read now would serve somebody.
+    fn wants_reading(&self) -> bool {
+        self.readable
+            && match self.state {
+                State::Open => !self.paused,
+                State::Closing => false,
+                State::Draining => true,
+            }
+    }
+}
+
+/// All sockets of a reactor.
+#[derive(Debug, Default)]
+pub(crate) struct Sockets {
+    slab: Slab<Socket>,
+    /// From a connection's index to its socket.
+    by_connection: Vec<SocketKey>,
+    /// To be read from in the next tick.
+    ready: Vec<SocketKey>,
+    /// To be written to in this tick without the shard having asked for it.
+    unwritten: Vec<SocketKey>,
+    serial: u32,
+}
+
+impl Sockets {
+    /// The key that the next socket will get.
+    pub(crate) fn next_key(&self) -> SocketKey {
+        self.slab.vacant_key() as SocketKey
+    }
+
+    pub(crate) fn insert(
+        &mut self,
+        stream: Stream,
+        id: ConnectionId,
+        web: Option<Box<WebSocket>>,
+    ) -> SocketKey {
+        self.serial = self.serial.wrapping_add(1);
+        let key = self.slab.insert(Socket {
+            stream,
+            id,
+            web,
+            serial: self.serial,
+            discarded_bytes: 0,
+            state: State::Open,
+            readable: false,
+            read_closed: false,
+            paused: false,
+            blocked: false,
+            write_ended: false,
+            in_ready: false,
+            in_unwritten: false,
+        }) as SocketKey;
+        let index = id.index as usize;
+        if self.by_connection.len() <= index {
+            self.by_connection.resize(index + 1, NONE);
+        }
+        self.by_connection[index] = key;
+        key
+    }
+
+    /// The socket that carries `id`, if it still does.
+    pub(crate) fn key_of(&self, id: ConnectionId) -> Option<SocketKey> {
+        let key = *self.by_connection.get(id.index as usize)?;
+        let socket = self.slab.get(key as usize)?;
+        (socket.id == id && socket.state != State::Draining).then_some(key)
+    }
+
+    pub(crate) fn get(&self, key: SocketKey) -> Option<&Socket> {
+        self.slab.get(key as usize)
+    }
+
+    pub(crate) fn get_mut(&mut self, key: SocketKey) -> Option<&mut Socket> {
+        self.slab.get_mut(key as usize)
+    }
+
+    pub(crate) fn remove(&mut self, key: SocketKey) -> Option<Socket> {
+        let socket = self.slab.try_remove(key as usize)?;
+        self.forget_connection(&socket, key);
+        Some(socket)
+    }
+
+    /// From now on the socket carries no connection.
+    pub(crate) fn drain(&mut self, key: SocketKey) {
+        let Some(socket) = self.slab.get_mut(key as usize) else {
+            return;
+        };
+        socket.state = State::Draining;
+        let id = socket.id;
+        if self.by_connection.get(id.index as usize) == Some(&key) {
+            self.by_connection[id.index as usize] = NONE;
+        }
+        self.read_if_wanted(key);
+    }
+
+    /// Remembers what the system has announced. True if the connection is broken and no read
+    /// will find out.
+    pub(crate) fn notice(&mut self, key: SocketKey, notice: &Notice) -> bool {
+        let Some(socket) = self.slab.get_mut(key as usize) else {
+            return false;
+        };
+        if notice.readable || notice.read_closed {
+            socket.readable = true;
+        }
+        socket.read_closed |= notice.read_closed;
+        if notice.writable && socket.blocked {
+            socket.blocked = false;
+            self.write_later(key);
+        }
+        self.read_if_wanted(key);
+        notice.broken
+            && self
+                .slab
+                .get(key as usize)
+                .is_some_and(|socket| !socket.wants_reading())
+    }
+
+    /// Puts the socket on the list of those to be read from, if it has something and may be read.
+    pub(crate) fn read_if_wanted(&mut self, key: SocketKey) {
+        let Some(socket) = self.slab.get_mut(key as usize) else {
+            return;
+        };
+        if socket.wants_reading() && !socket.in_ready {
+            socket.in_ready = true;
+            self.ready.push(key);
+        }
+    }
+
+    /// Puts the socket on the list of those to be written to.
+    pub(crate) fn write_later(&mut self, key: SocketKey) {
+        let Some(socket) = self.slab.get_mut(key as usize) else {
+            return;
+        };
+        if !socket.in_unwritten {
+            socket.in_unwritten = true;
+            self.unwritten.push(key);
+        }
+    }
+
+    /// Exchanges the list of those to be read from for the empty `list`.
+    pub(crate) fn take_ready(&mut self, list: &mut Vec<SocketKey>) {
+        std::mem::swap(&mut self.ready, list);
+        for key in &*list {
+            if let Some(socket) = self.slab.get_mut(*key as usize) {
+                socket.in_ready = false;
+            }
+        }
+    }
+
+    /// Exchanges the list of those to be written to for the empty `list`.
+    pub(crate) fn take_unwritten(&mut self, list: &mut Vec<SocketKey>) {
+        std::mem::swap(&mut self.unwritten, list);
+        for key in &*list {
+            if let Some(socket) = self.slab.get_mut(*key as usize) {
+                socket.in_unwritten = false;
+            }
+        }
+    }
+
+    /// Nothing is to be read or written at once.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.ready.is_empty() && self.unwritten.is_empty()
+    }
+
+    /// Something is on the list of those to be written to.
+    pub(crate) fn has_unwritten(&self) -> bool {
+        !self.unwritten.is_empty()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.slab.len()
+    }
+
+    fn forget_connection(&mut self, socket: &Socket, key: SocketKey) {
+        let index = socket.id.index as usize;
+        if self.by_connection.get(index) == Some(&key) {
+            self.by_connection[index] = NONE;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg(not(debug_assertions))]
+    fn an_idle_socket_costs_at_most_64_bytes() {
+        // mio adds a selector's number in debug builds.
+        assert!(size_of::<Socket>() + size_of::<SocketKey>() + 8 <= 64);
+    }
+
+    #[test]
+    fn an_idle_socket_is_small_in_debug_builds_too() {
+        assert!(size_of::<Socket>() <= 56, "{}", size_of::<Socket>());
+    }
+}

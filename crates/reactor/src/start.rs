@@ -1,0 +1,252 @@
+//! Starting and ending a node's reactors, and talking to them meanwhile.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, bounded, unbounded};
+use martlet_broker::{Command, Event, Report, SHARDS_MAX, ShardId};
+
+use crate::clock::Clock;
+use crate::config::ReactorConfig;
+use crate::listen;
+use crate::mailbox::{Control, Mailboxes};
+use crate::node::SharedNode;
+use crate::poll::Poller;
+use crate::reactor::{Common, Entrance, Reactor};
+use crate::stats::{Counters, ReactorStats, SocketCount};
+use crate::sys::{self, Entropy};
+
+/// How often the end of a node looks whether all connections are closed.
+const SHUTDOWN_LOOK: Duration = Duration::from_millis(5);
+
+/// Open files that connections of clients leave to others.
+const FILES_KEPT: u64 = 64;
+
+/// Sockets let in beyond the limit of connections, however low that is.
+const LOBBY_ROOM: u64 = 64;
+
+/// Why a node did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The number of threads is not in 1 to 64.
+    #[error("{0} threads; a node has 1 to {SHARDS_MAX}")]
+    Threads(usize),
+    /// Somebody else listens there.
+    #[error(
+        "listener {listener:?}: address {address} is in use{owner}; stop that process or choose another port"
+    )]
+    AddressInUse {
+        /// The listener's name.
+        listener: String,
+        /// The address.
+        address: SocketAddr,
+        /// Who has it, as far as the system tells, as " by name (pid 123)".
+        owner: String,
+    },
+    /// A listener's socket could not be opened.
+    #[error("listener {listener:?}: cannot listen on {address}: {source}")]
+    Bind {
+        /// The listener's name.
+        listener: String,
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The system lacks something that every reactor needs.
+    #[error("cannot start a reactor: {0}")]
+    System(#[from] io::Error),
+}
+
+/// Starts a node: opens all listeners, then starts the threads `martlet-0`, `martlet-1` and so
+/// on. Raises the soft limit of open files to the hard one.
+pub fn start(mut config: ReactorConfig) -> Result<Running, StartError> {
+    if config.threads == 0 || config.threads > usize::from(SHARDS_MAX) {
+        return Err(StartError::Threads(config.threads));
+    }
+    let sockets_max = sockets_max(
+        config.settings.limits.connections,
+        sys::raise_open_files_limit(),
+    );
+    let mut listeners = Vec::new();
+    let mut addresses = Vec::new();
+    for listener in &config.listeners {
+        let (bound, address) = listen::bind(listener)?;
+        listeners.push(bound);
+        addresses.push((listener.name.clone(), address));
+    }
+    let pollers = (0..config.threads)
+        .map(|_| Poller::new())
+        .collect::<io::Result<Vec<Poller>>>()?;
+    let wakeups = pollers
+        .iter()
+        .map(Poller::waker)
+        .collect::<io::Result<Vec<_>>>()?;
+    let (mailboxes, boxes) = Mailboxes::new(&wakeups, config.mailbox_batches);
+    let (events_in, events) = bounded(config.event_capacity.max(1));
+    let (reports_in, reports) = unbounded();
+    let mut entropy = Entropy::open()?;
+    let seed = u64::from_ne_bytes(entropy.take()?);
+    let common = Common {
+        settings: Arc::clone(&config.settings),
+        node: Arc::new(SharedNode::new(seed, config.memory_bytes)),
+        clock: Clock::start(),
+        mailboxes: Arc::clone(&mailboxes),
+        entrances: config.listeners.iter().map(Entrance::new).collect(),
+        sockets: Arc::new(SocketCount::default()),
+        sockets_max,
+        events: events_in,
+        reports: reports_in,
+        batch_messages: config.batch_messages,
+    };
+    let mut reactors = Vec::new();
+    let mut counters = Vec::new();
+    for (number, (poller, mailbox)) in pollers.into_iter().zip(boxes).enumerate() {
+        let shard = ShardId(number as u16);
+        let wakeup = Arc::clone(&wakeups[number]);
+        let listeners = std::mem::take(&mut listeners);
+        let counted = Arc::new(Counters::default());
+        counters.push(Arc::clone(&counted));
+        reactors.push(Reactor::new(
+            shard,
+            &common,
+            (poller, wakeup, mailbox),
+            listeners,
+            config.store.as_mut(),
+            counted,
+        )?);
+    }
+    let mut running = Running {
+        threads: Vec::new(),
+        mailboxes,
+        addresses,
+        events,
+        reports,
+        counters,
+        sockets: common.sockets,
+        node: common.node,
+    };
+    for (number, reactor) in reactors.into_iter().enumerate() {
+        let thread = thread::Builder::new().name(format!("martlet-{number}"));
+        running.threads.push(thread.spawn(move || reactor.run())?);
+    }
+    Ok(running)
+}
+
+/// Sockets of clients that are let in. Beyond the limit of connections there is room for some in
+/// the lobby, which the shard refuses in words, and for those that are being closed. But always
+/// so few that files are left for all else the process does.
+fn sockets_max(connections: u32, open_files_max: Option<u64>) -> usize {
+    let connections = u64::from(connections);
+    let files = open_files_max.map_or(u64::MAX, |files| files - FILES_KEPT.min(files / 4));
+    let sockets = connections + connections / 8 + LOBBY_ROOM;
+    usize::try_from(files.min(sockets)).unwrap_or(usize::MAX)
+}
+
+/// A running node. Dropping it ends the node at once; [`Running::shutdown`] does it in order.
+#[derive(Debug)]
+pub struct Running {
+    threads: Vec<JoinHandle<()>>,
+    mailboxes: Arc<Mailboxes>,
+    addresses: Vec<(String, SocketAddr)>,
+    events: Receiver<Event>,
+    reports: Receiver<Report>,
+    counters: Vec<Arc<Counters>>,
+    sockets: Arc<SocketCount>,
+    node: Arc<SharedNode>,
+}
+
+impl Running {
+    /// Name and address of each listener, with the port that the system chose for port 0.
+    pub fn local_addresses(&self) -> Vec<(String, SocketAddr)> {
+        self.addresses.clone()
+    }
+
+    /// Tells one shard something; unknown shards are told nothing.
+    pub fn command(&self, shard: ShardId, command: Command) {
+        self.mailboxes.control(shard, Control::Command(command));
+    }
+
+    /// Shards of this node; they are numbered from 0.
+    pub fn shard_count(&self) -> u16 {
+        self.mailboxes.shard_count()
+    }
+
+    /// What the shards tell of their own accord, as far as their settings ask for it. All clones
+    /// of this receiver take from the same queue.
+    pub fn events(&self) -> Receiver<Event> {
+        self.events.clone()
+    }
+
+    /// Answers to commands. All clones of this receiver take from the same queue.
+    pub fn reports(&self) -> Receiver<Report> {
+        self.reports.clone()
+    }
+
+    /// What the reactors have counted so far, all together.
+    pub fn stats(&self) -> ReactorStats {
+        let mut stats = ReactorStats::default();
+        for counters in &self.counters {
+            stats += counters;
+        }
+        stats
+    }
+
+    /// Sockets of clients, those included that have not sent CONNECT or are being closed.
+    pub fn open_connections(&self) -> usize {
+        self.sockets.get()
+    }
+
+    /// Bytes that the shards have borrowed for buffers, queues and retained messages.
+    pub fn memory_used(&self) -> usize {
+        self.node.memory_used()
+    }
+
+    /// Ends the node: no more connections are accepted, clients are told, and their connections
+    /// closed, for which they get `grace` at most. Returns when all threads have ended; true if
+    /// all connections had been closed by then.
+    pub fn shutdown(mut self, grace: Duration) -> bool {
+        let end = Instant::now() + grace;
+        for shard in 0..self.shard_count() {
+            self.command(ShardId(shard), Command::Shutdown);
+        }
+        while self.open_connections() > 0 && Instant::now() < end {
+            thread::sleep(SHUTDOWN_LOOK);
+        }
+        let closed = self.open_connections() == 0;
+        self.stop();
+        closed
+    }
+
+    fn stop(&mut self) {
+        for shard in 0..self.shard_count() {
+            self.mailboxes.control(ShardId(shard), Control::Stop);
+        }
+        for thread in self.threads.drain(..) {
+            // A thread that panicked has told so itself.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn some_open_files_are_kept_from_connections() {
+        assert_eq!(sockets_max(800, None), 964);
+        assert_eq!(sockets_max(800, Some(1_000_000)), 964);
+        assert_eq!(sockets_max(1_000_000, Some(1024)), 960);
+        assert_eq!(sockets_max(1_000_000, Some(100)), 75);
+    }
+}

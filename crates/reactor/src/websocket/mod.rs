@@ -1,0 +1,290 @@
+//! A WebSocket connection, from its HTTP request to its Close frame, without I/O: bytes of the
+//! socket in, bytes of MQTT out, and what is to be written besides.
+//!
+//! Knows neither packets nor sockets. RFC 6455; MQTT 5.0 section 6.
+
+mod frame;
+mod upgrade;
+
+use std::sync::Arc;
+
+pub(crate) use frame::{SERVER_HEADER_MAX, binary_header};
+pub(crate) use upgrade::UpgradeRules;
+
+use frame::{FrameReader, FramesEnd, close_code};
+use upgrade::HEAD_LEN_MAX;
+
+/// Longest that a frame may be beyond the largest packet: room for others in the same frame.
+const FRAME_SLACK: u64 = 64 * 1024;
+
+/// State of one WebSocket connection.
+#[derive(Debug)]
+pub(crate) struct WebSocket {
+    stage: Stage,
+    /// Bytes that go out before any further MQTT: an HTTP response, the rest of a frame, a Close
+    /// frame.
+    pub(crate) out: Vec<u8>,
+    /// A Pong to be sent when `out` is empty. One of a later Ping takes its place, so that a
+    /// client that sends Pings and reads nothing cannot make us hoard answers.
+    pong: Option<Vec<u8>>,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// The request is not whole; what has come of it.
+    Upgrading {
+        head: Vec<u8>,
+        rules: Arc<UpgradeRules>,
+        packet_len_max: u64,
+    },
+    /// Frames both ways.
+    Open { reader: FrameReader },
+    /// A Close frame, or a refusal, is sent or about to be: nothing that comes counts.
+    Ended,
+}
+
+/// What one read brought.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Received {
+    /// So many bytes of MQTT now stand at the front of the buffer; they came before `end`.
+    pub(crate) data_len: usize,
+    /// The connection is over.
+    pub(crate) end: Option<WebSocketEnd>,
+}
+
+/// How a WebSocket connection ends from the client's side. The answer to it is in `out`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WebSocketEnd {
+    /// A Close frame came.
+    Closed,
+    /// The client broke the protocol, or its request was refused.
+    Violation(&'static str),
+}
+
+impl WebSocket {
+    /// Waits for a request that `rules` allow. Frames may hold a packet of `packet_len_max` bytes.
+    pub(crate) fn new(rules: Arc<UpgradeRules>, packet_len_max: u64) -> Self {
+        let stage = Stage::Upgrading {
+            head: Vec::new(),
+            rules,
+            packet_len_max,
+        };
+        Self {
+            stage,
+            out: Vec::new(),
+            pong: None,
+        }
+    }
+
+    /// Works off what was read from the socket, in place.
+    pub(crate) fn receive(&mut self, bytes: &mut [u8]) -> Received {
+        match &mut self.stage {
+            Stage::Upgrading { .. } => self.receive_request(bytes),
+            Stage::Open { .. } => self.receive_frames(bytes),
+            Stage::Ended => Received {
+                data_len: 0,
+                end: None,
+            },
+        }
+    }
+
+    /// MQTT may be sent: the request has been accepted and no Close frame is under way.
+    pub(crate) fn is_open(&self) -> bool {
+        matches!(self.stage, Stage::Open { .. })
+    }
+
+    /// Ends the connection from the server's side, all being well; once.
+    pub(crate) fn close(&mut self) {
+        if self.is_open() {
+            frame::append_close(&mut self.out, Some(close_code::NORMAL));
+        }
+        self.stage = Stage::Ended;
+    }
+
+    /// There is something to be written besides MQTT.
+    pub(crate) fn has_answers(&self) -> bool {
+        !self.out.is_empty() || self.pong.is_some()
+    }
+
+    /// Moves a Pong that is due to `out`, which is to be written next.
+    pub(crate) fn answer_ping(&mut self) {
+        if self.out.is_empty()
+            && self.is_open()
+            && let Some(payload) = self.pong.take()
+        {
+            frame::append_pong(&mut self.out, &payload);
+        }
+    }
+
+    fn receive_request(&mut self, bytes: &mut [u8]) -> Received {
+        let Stage::Upgrading {
+            head,
+            rules,
+            packet_len_max,
+        } = &mut self.stage
+        else {
+            return Received {
+                data_len: 0,
+                end: None,
+            };
+        };
+        let before = head.len();
+        // One byte more than is allowed shows that the head is too long.
+        let room = (HEAD_LEN_MAX + 1 - before).min(bytes.len());
+        head.extend_from_slice(&bytes[..room]);
+        // Only the end of a line can finish the request; this keeps a byte-by-byte sender from
+        // having its request read over and over.
+        if before > 0 && head.len() < HEAD_LEN_MAX && !bytes.contains(&b'\n') {
+            return Received {
+                data_len: 0,
+                end: None,
+            };
+        }
+        match upgrade::read_request(head, rules) {
+            Ok(None) => Received {
+                data_len: 0,
+                end: None,
+            },
+            Ok(Some(acceptance)) => {
+                acceptance.append_response(&mut self.out);
+                let reader = FrameReader::new(*packet_len_max + FRAME_SLACK);
+                self.stage = Stage::Open { reader };
+                let frames_at = acceptance.head_len - before;
+                bytes.copy_within(frames_at.., 0);
+                let frames_len = bytes.len() - frames_at;
+                self.receive_frames(&mut bytes[..frames_len])
+            }
+            Err(refusal) => {
+                refusal.append_response(&mut self.out);
+                self.stage = Stage::Ended;
+                Received {
+                    data_len: 0,
+                    end: Some(WebSocketEnd::Violation(refusal.what)),
+                }
+            }
+        }
+    }
+
+    fn receive_frames(&mut self, bytes: &mut [u8]) -> Received {
+        let Stage::Open { reader } = &mut self.stage else {
+            return Received {
+                data_len: 0,
+                end: None,
+            };
+        };
+        let found = reader.read(bytes);
+        if found.ping.is_some() {
+            self.pong = found.ping;
+        }
+        let end = found.end.map(|end| {
+            self.stage = Stage::Ended;
+            match end {
+                FramesEnd::Close(code) => {
+                    frame::append_close(&mut self.out, code);
+                    WebSocketEnd::Closed
+                }
+                FramesEnd::Violation(violation) => {
+                    frame::append_close(&mut self.out, Some(violation.code));
+                    WebSocketEnd::Violation(violation.what)
+                }
+            }
+        });
+        Received {
+            data_len: found.data_len,
+            end,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REQUEST: &[u8] = b"GET /mqtt HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n\
+        Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: mqtt\r\n\r\n";
+    /// PINGREQ in a frame masked with zeros.
+    const FRAME: &[u8] = &[0x82, 0x82, 0, 0, 0, 0, 0xC0, 0x00];
+
+    fn web_socket() -> WebSocket {
+        let rules = UpgradeRules {
+            path: "/mqtt".into(),
+            origins: Vec::new(),
+        };
+        WebSocket::new(Arc::new(rules), 1000)
+    }
+
+    #[test]
+    fn frames_right_behind_the_request_are_read() {
+        for read_len in 1..REQUEST.len() + FRAME.len() {
+            let mut web = web_socket();
+            let mut data = Vec::new();
+            for chunk in [REQUEST, FRAME].concat().chunks_mut(read_len) {
+                let received = web.receive(chunk);
+                assert_eq!(received.end, None);
+                data.extend_from_slice(&chunk[..received.data_len]);
+            }
+            assert!(web.is_open());
+            assert_eq!(data, [0xC0, 0x00]);
+            assert!(web.out.starts_with(b"HTTP/1.1 101 "));
+        }
+    }
+
+    #[test]
+    fn a_refused_request_is_answered_and_nothing_after_it_counts() {
+        let mut web = web_socket();
+        let received = web.receive(&mut b"GET / HTTP/1.1\r\n\r\n".to_vec());
+        assert!(matches!(received.end, Some(WebSocketEnd::Violation(_))));
+        assert!(web.out.starts_with(b"HTTP/1.1 404 "));
+        let written = web.out.len();
+        assert_eq!(
+            web.receive(&mut REQUEST.to_vec()),
+            Received {
+                data_len: 0,
+                end: None
+            }
+        );
+        assert_eq!(web.out.len(), written);
+    }
+
+    #[test]
+    fn a_request_that_never_ends_is_refused_at_its_limit_byte_by_byte_too() {
+        for read_len in [1, 1000, 1 << 20] {
+            let mut web = web_socket();
+            let mut request = b"GET /mqtt HTTP/1.1\r\nX: ".to_vec();
+            request.resize(1 << 20, b'a');
+            let read = request
+                .chunks_mut(read_len)
+                .position(|chunk| web.receive(chunk).end.is_some());
+            assert!(read.unwrap() * read_len <= HEAD_LEN_MAX);
+            assert!(web.out.starts_with(b"HTTP/1.1 431 "));
+        }
+    }
+
+    #[test]
+    fn unread_pongs_do_not_pile_up() {
+        let mut web = web_socket();
+        web.receive(&mut REQUEST.to_vec());
+        web.out.clear();
+        for count in 0..1000u16 {
+            let [high, low] = count.to_be_bytes();
+            web.receive(&mut [0x89, 0x82, 0, 0, 0, 0, high, low]);
+        }
+        web.answer_ping();
+        assert_eq!(web.out, [0x8A, 2, 0x03, 0xE7]);
+        web.answer_ping();
+        assert_eq!(web.out.len(), 4);
+    }
+
+    #[test]
+    fn a_close_frame_is_answered_with_its_code() {
+        let mut web = web_socket();
+        web.receive(&mut REQUEST.to_vec());
+        web.out.clear();
+        let received = web.receive(&mut [0x88, 0x82, 0, 0, 0, 0, 0x0F, 0xA0]);
+        assert_eq!(received.end, Some(WebSocketEnd::Closed));
+        assert_eq!(web.out, [0x88, 2, 0x0F, 0xA0]);
+        web.close();
+        assert_eq!(web.out.len(), 4, "one Close frame is enough");
+    }
+}

@@ -1,0 +1,239 @@
+//! The HTTP request that opens a WebSocket connection (RFC 6455 section 4.2) and its answer.
+//!
+//! Judges a whole request head and builds the response; collecting the bytes, the deadline and
+//! the connection are others' business. MQTT wants the subprotocol `mqtt` offered by the client
+//! and named by the server [MQTT-6.0.0-3] [MQTT-6.0.0-4]. Cookies are not looked at: they never
+//! authenticate anybody here.
+
+use httparse::{EMPTY_HEADER, Header, Request, Status};
+
+/// Longest request head, in bytes.
+pub(crate) const HEAD_LEN_MAX: usize = 8 * 1024;
+
+/// Most headers of a request.
+const HEADERS_MAX: usize = 64;
+
+/// Subprotocols that are spoken, most common first; `mqttv3.1` is what clients of MQTT 3.1 name.
+const SUBPROTOCOLS: [&str; 2] = ["mqtt", "mqttv3.1"];
+
+/// Appended to the client's key before it is hashed (RFC 6455 section 1.3).
+const ACCEPT_SUFFIX: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+
+/// What a listener asks of those who open a WebSocket connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct UpgradeRules {
+    /// The only path that leads here.
+    pub(crate) path: String,
+    /// Origins that may connect; empty: all. Clients that are not browsers name none and pass.
+    pub(crate) origins: Vec<String>,
+}
+
+/// A refused request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    /// HTTP status code.
+    pub(crate) status: u16,
+    /// What was wrong with the request.
+    pub(crate) what: &'static str,
+}
+
+const fn refuse(status: u16, what: &'static str) -> Refusal {
+    Refusal { status, what }
+}
+
+/// An accepted request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Acceptance {
+    /// Length of the request; what follows are frames.
+    pub(crate) head_len: usize,
+    /// Value of the response's `Sec-WebSocket-Accept`.
+    accept: String,
+    /// The subprotocol that was agreed on.
+    subprotocol: &'static str,
+}
+
+/// Judges what has come of a request; none while it is unfinished and nothing speaks against it.
+pub(crate) fn read_request(
+    bytes: &[u8],
+    rules: &UpgradeRules,
+) -> Result<Option<Acceptance>, Refusal> {
+    // An MQTT packet or a TLS record on this port is answered before the deadline.
+    if bytes
+        .first()
+        .is_some_and(|first| !first.is_ascii_alphabetic())
+    {
+        return Err(refuse(400, "not an HTTP request"));
+    }
+    let mut headers = [EMPTY_HEADER; HEADERS_MAX];
+    let mut request = Request::new(&mut headers);
+    let head = &bytes[..bytes.len().min(HEAD_LEN_MAX)];
+    match request.parse(head) {
+        Ok(Status::Complete(head_len)) => {
+            let (accept, subprotocol) = judge(&request, rules)?;
+            Ok(Some(Acceptance {
+                head_len,
+                accept,
+                subprotocol,
+            }))
+        }
+        Ok(Status::Partial) if bytes.len() < HEAD_LEN_MAX => Ok(None),
+        Ok(Status::Partial) => Err(refuse(431, "request head longer than 8 KiB")),
+        Err(httparse::Error::TooManyHeaders) => Err(refuse(431, "more than 64 headers")),
+        Err(_) => Err(refuse(400, "malformed HTTP request")),
+    }
+}
+
+fn judge(
+    request: &Request<'_, '_>,
+    rules: &UpgradeRules,
+) -> Result<(String, &'static str), Refusal> {
+    let headers = &*request.headers;
+    if request.method != Some("GET") {
+        return Err(refuse(405, "method is not GET"));
+    }
+    if request.version != Some(1) {
+        return Err(refuse(400, "HTTP version is not 1.1"));
+    }
+    let path = request.path.and_then(|target| target.split('?').next());
+    if path != Some(rules.path.as_str()) {
+        return Err(refuse(404, "unknown path"));
+    }
+    if only(headers, "Host")?.is_none() {
+        return Err(refuse(400, "no Host header"));
+    }
+    if only(headers, "Transfer-Encoding")?.is_some()
+        || only(headers, "Content-Length")?.is_some_and(|length| length != "0")
+    {
+        return Err(refuse(400, "request with a body"));
+    }
+    if !tokens(headers, "Upgrade").any(|token| token.eq_ignore_ascii_case("websocket"))
+        || !tokens(headers, "Connection").any(|token| token.eq_ignore_ascii_case("upgrade"))
+    {
+        return Err(refuse(400, "not a request for a WebSocket connection"));
+    }
+    if only(headers, "Sec-WebSocket-Version")? != Some("13") {
+        return Err(refuse(426, "WebSocket version is not 13"));
+    }
+    let key = only(headers, "Sec-WebSocket-Key")?.unwrap_or_default();
+    if !is_key(key) {
+        return Err(refuse(400, "Sec-WebSocket-Key is not 16 bytes in base64"));
+    }
+    let origin = only(headers, "Origin")?;
+    if let Some(origin) = origin
+        && !rules.origins.is_empty()
+        && !rules
+            .origins
+            .iter()
+            .any(|allowed| allowed.eq_ignore_ascii_case(origin))
+    {
+        return Err(refuse(403, "origin is not on the list"));
+    }
+    // [MQTT-6.0.0-3]
+    let subprotocol = tokens(headers, "Sec-WebSocket-Protocol")
+        .find_map(|offered| SUBPROTOCOLS.into_iter().find(|known| *known == offered))
+        .ok_or(refuse(400, "subprotocol mqtt is not offered"))?;
+    Ok((accept_of(key), subprotocol))
+}
+
+/// The value of a header that may stand there once at most.
+fn only<'a>(headers: &[Header<'a>], name: &str) -> Result<Option<&'a str>, Refusal> {
+    let mut values = headers
+        .iter()
+        .filter(|header| header.name.eq_ignore_ascii_case(name));
+    let Some(first) = values.next() else {
+        return Ok(None);
+    };
+    if values.next().is_some() {
+        return Err(refuse(400, "header given twice"));
+    }
+    let value = core::str::from_utf8(first.value);
+    value
+        .map(|value| Some(value.trim()))
+        .map_err(|_| refuse(400, "header is not UTF-8"))
+}
+
+/// The members of a comma-separated list, which may be spread over several headers.
+fn tokens<'a>(headers: &'a [Header<'a>], name: &'a str) -> impl Iterator<Item = &'a str> {
+    headers
+        .iter()
+        .filter(move |header| header.name.eq_ignore_ascii_case(name))
+        .filter_map(|header| core::str::from_utf8(header.value).ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+}
+
+/// 16 bytes in base64: 22 letters and two signs of filling.
+fn is_key(key: &str) -> bool {
+    let Some(letters) = key.strip_suffix("==") else {
+        return false;
+    };
+    letters.len() == 22 && letters.bytes().all(|letter| BASE64.contains(&letter))
+}
+
+fn accept_of(key: &str) -> String {
+    let mut hash = sha1_smol::Sha1::new();
+    hash.update(key.as_bytes());
+    hash.update(ACCEPT_SUFFIX);
+    base64(&hash.digest().bytes())
+}
+
+const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+fn base64(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for chunk in bytes.chunks(3) {
+        let byte = |index: usize| u32::from(chunk.get(index).copied().unwrap_or(0));
+        let group = byte(0) << 16 | byte(1) << 8 | byte(2);
+        for index in 0..4 {
+            let letter = BASE64[(group >> (18 - 6 * index)) as usize & 0x3F];
+            text.push(if index <= chunk.len() {
+                char::from(letter)
+            } else {
+                '='
+            });
+        }
+    }
+    text
+}
+
+impl Acceptance {
+    /// Appends the response that opens the connection.
+    pub(crate) fn append_response(&self, out: &mut Vec<u8>) {
+        // [MQTT-6.0.0-4]
+        let response = format!(
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Accept: {}\r\nSec-WebSocket-Protocol: {}\r\n\r\n",
+            self.accept, self.subprotocol
+        );
+        out.extend_from_slice(response.as_bytes());
+    }
+}
+
+impl Refusal {
+    /// Appends the response that ends the connection.
+    pub(crate) fn append_response(&self, out: &mut Vec<u8>) {
+        let (reason, header) = match self.status {
+            403 => ("Forbidden", ""),
+            404 => ("Not Found", ""),
+            405 => ("Method Not Allowed", "Allow: GET\r\n"),
+            426 => (
+                "Upgrade Required",
+                "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n",
+            ),
+            431 => ("Request Header Fields Too Large", ""),
+            _ => ("Bad Request", ""),
+        };
+        let response = format!(
+            "HTTP/1.1 {} {reason}\r\n{header}Connection: close\r\nContent-Type: text/plain\r\n\
+             Content-Length: {}\r\n\r\n{}\n",
+            self.status,
+            self.what.len() + 1,
+            self.what
+        );
+        out.extend_from_slice(response.as_bytes());
+    }
+}
+
+#[cfg(test)]
+#[path = "upgrade_tests.rs"]
+mod tests;
