@@ -132,8 +132,8 @@ fn no_packet_makes_a_shard_allocate_much() {
 
 #[test]
 fn nothing_of_a_connection_stays_whatever_it_sent() {
-    const WARM: usize = 20;
-    const ROUNDS: usize = 20;
+    const WARM: usize = 10;
+    const ROUNDS: usize = 10;
     for connected in [true, false] {
         for case in support::table() {
             // Large packets take their time, and a leak shows with few as well.
