@@ -220,8 +220,8 @@ pub struct Settings {
     pub limits: Limits,
     /// What happens when a session's queue is full.
     pub queue_full: QueueFull,
-    /// Topics with control characters or noncharacters are refused (MQTT 5 section 1.5.4 leaves
-    /// the choice to the receiver).
+    /// Topics, Client Identifiers and User Names with control characters or noncharacters are
+    /// refused (MQTT 5 section 1.5.4 leaves the choice to the receiver).
     pub refuse_control_characters: bool,
     /// Prefix of the Response Information, to which the Client Identifier is added; none sends
     /// no Response Information.

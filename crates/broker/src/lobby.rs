@@ -154,6 +154,8 @@ impl Shard {
             let why = "Client Identifiers beginning with `$` are the node's own";
             return Err(refuse(ReasonCode::ClientIdentifierNotValid, why));
         }
+        self.check_characters(&connect)
+            .map_err(|(reason, why)| refuse(reason, why))?;
         let count_max = usize::from(limits.user_properties);
         if connect
             .properties
@@ -196,6 +198,23 @@ impl Shard {
         }
         if !self.connect_rate.take(cx.now.mono_ms, limits.connect_rate) {
             return Err((ReasonCode::ConnectionRateExceeded, "limit connect_rate"));
+        }
+        Ok(())
+    }
+
+    /// Names that go into logs and topics hold no control characters (MQTT 5 section 1.5.4).
+    fn check_characters(&self, connect: &Connect<'_>) -> Result<(), (ReasonCode, &'static str)> {
+        if !self.settings.refuse_control_characters {
+            return Ok(());
+        }
+        if martlet_codec::has_control_characters(connect.client_id) {
+            let why = "control character in the Client Identifier";
+            return Err((ReasonCode::ClientIdentifierNotValid, why));
+        }
+        let user_name = connect.user_name.unwrap_or_default();
+        if martlet_codec::has_control_characters(user_name) {
+            let why = "control character in the User Name";
+            return Err((ReasonCode::BadUserNameOrPassword, why));
         }
         Ok(())
     }

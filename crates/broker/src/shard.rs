@@ -331,14 +331,17 @@ impl Shard {
             connection.last_progress_ms = cx.now.mono_ms;
         }
         if connection.output_len() > 0 {
-            self.watch_stalled_output(cx, id);
+            self.watch_stalled(cx, id);
             return;
         }
         self.charge_buffers(id.index);
         let connection = self.connections.at(id.index);
-        if let Some(timer) = connection.stalled.take() {
+        if connection.answers_gated == 0
+            && let Some(timer) = connection.stalled.take()
+        {
             self.wheel.cancel(timer);
         }
+        let connection = self.connections.at(id.index);
         if let Some(session) = connection.session()
             && connection.flags.admitted
         {
@@ -667,7 +670,7 @@ impl Shard {
                 publish,
             },
         );
-        self.watch_stalled_store(cx, id);
+        self.watch_stalled(cx, id);
     }
 
     /// Puts something off until `record` is durable. Records are numbered in order, so the gate is
@@ -1022,8 +1025,7 @@ impl Shard {
                 }
             }
             Timer::KeepAlive(id) => self.check_keep_alive(cx, id),
-            Timer::OutputStalled(id) => self.check_stalled_output(cx, id),
-            Timer::StoreStalled(id) => self.check_stalled_store(cx, id),
+            Timer::Stalled(id) => self.check_stalled(cx, id),
             Timer::SessionExpiry(id) => {
                 if let Some(session) = self.live_session(id) {
                     self.sessions.at(session).expiry_timer = None;
@@ -1077,65 +1079,56 @@ impl Shard {
         self.end_connection(cx, id.index, ending);
     }
 
-    fn watch_stalled_output<N: Node>(&mut self, cx: &Cx<'_, N>, id: ConnectionId) {
-        let secs = self.settings.limits.output_stalled_secs;
-        let connection = self.connections.at(id.index);
-        if connection.stalled.is_none() && secs > 0 {
-            let due_ms = cx.now.mono_ms + u64::from(secs) * 1000;
-            connection.stalled = Some(self.wheel.arm(due_ms, Timer::OutputStalled(id)));
+    /// Output or answers wait from now on: somebody looks after them in time.
+    fn watch_stalled<N: Node>(&mut self, cx: &Cx<'_, N>, id: ConnectionId) {
+        if self.connections.at(id.index).stalled.is_some() {
+            return;
+        }
+        if let Some(due_ms) = self.stalled_at(id.index) {
+            let due_ms = due_ms.max(cx.now.mono_ms);
+            let timer = self.wheel.arm(due_ms, Timer::Stalled(id));
+            self.connections.at(id.index).stalled = Some(timer);
         }
     }
 
-    fn check_stalled_output<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: ConnectionId) {
-        let limit_ms = u64::from(self.settings.limits.output_stalled_secs) * 1000;
+    /// When the connection will have waited too long, if nothing moves until then.
+    fn stalled_at(&mut self, index: u32) -> Option<u64> {
+        let output_ms = u64::from(self.settings.limits.output_stalled_secs) * 1000;
+        let store_ms = u64::from(self.settings.limits.store_stalled_secs) * 1000;
+        let connection = self.connections.at(index);
+        let output = (output_ms > 0 && connection.output_len() > 0)
+            .then(|| connection.last_progress_ms + output_ms);
+        let store = (store_ms > 0 && connection.answers_gated > 0)
+            .then(|| connection.gated_since_ms + store_ms);
+        output.into_iter().chain(store).min()
+    }
+
+    fn check_stalled<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
         connection.stalled = None;
-        let due_ms = connection.last_progress_ms + limit_ms;
-        if connection.output_len() == 0 {
-            return;
+        let now_ms = cx.now.mono_ms;
+        match self.stalled_at(id.index) {
+            None => return,
+            Some(due_ms) if due_ms > now_ms => return self.watch_stalled(cx, id),
+            Some(_) => {}
         }
-        if due_ms > cx.now.mono_ms {
-            connection.stalled = Some(self.wheel.arm(due_ms, Timer::OutputStalled(id)));
-            return;
+        let output_ms = u64::from(self.settings.limits.output_stalled_secs) * 1000;
+        let connection = self.connections.at(id.index);
+        let output_due = output_ms > 0
+            && connection.output_len() > 0
+            && connection.last_progress_ms + output_ms <= now_ms;
+        if !output_due {
+            let why = "the message store does not answer (limit store_stalled_secs)";
+            let ending = Ending::told(ReasonCode::QuotaExceeded, why);
+            return self.end_connection(cx, id.index, ending);
         }
+        // It reads nothing, so there is no use in telling it.
         let why = "the client takes no output (limit output_stalled_secs)";
-        if connection.session().is_some() {
-            self.end_connection(cx, id.index, Ending::lost(why));
-        }
+        self.end_connection(cx, id.index, Ending::lost(why));
         self.forget_connection(id);
         cx.effects.connections.push(ConnectionEffect::Abort(id));
-    }
-
-    fn watch_stalled_store<N: Node>(&mut self, cx: &Cx<'_, N>, id: ConnectionId) {
-        let connection = self.connections.at(id.index);
-        if connection.stalled.is_some() {
-            return;
-        }
-        let secs = self.settings.limits.store_stalled_secs;
-        if secs > 0 {
-            let due_ms = cx.now.mono_ms + u64::from(secs) * 1000;
-            connection.stalled = Some(self.wheel.arm(due_ms, Timer::StoreStalled(id)));
-        }
-    }
-
-    fn check_stalled_store<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: ConnectionId) {
-        let limit_ms = u64::from(self.settings.limits.store_stalled_secs) * 1000;
-        let Some(connection) = self.connections.get_mut(id) else {
-            return;
-        };
-        connection.stalled = None;
-        if connection.answers_gated == 0 || connection.session().is_none() {
-            return;
-        }
-        let due_ms = connection.gated_since_ms + limit_ms;
-        if due_ms > cx.now.mono_ms {
-            connection.stalled = Some(self.wheel.arm(due_ms, Timer::StoreStalled(id)));
-            return;
-        }
-        let why = "the message store does not answer (limit store_stalled_secs)";
-        self.end_connection(cx, id.index, Ending::told(ReasonCode::QuotaExceeded, why));
     }
 
     // Input.

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use martlet_codec::{
     QoS, ReasonCode, RetainHandling, SubAck, Subscribe, SubscribeFilter, SubscriptionFilter,
-    UnsubAck, Unsubscribe,
+    TopicFilter, UnsubAck, Unsubscribe,
 };
 
 use crate::event::Event;
@@ -62,6 +62,12 @@ impl Subscriber {
 }
 
 impl Subscribers {
+    /// Where a share group stands; there are few of them at one filter.
+    fn slot_of(&self, target: Target) -> Option<u32> {
+        let place = self.list.iter().position(|found| found.target == target);
+        place.map(|slot| slot as u32)
+    }
+
     fn class(&self) -> InterestClass {
         match (self.list.is_empty(), self.durable) {
             (true, _) => InterestClass::NONE,
@@ -131,9 +137,14 @@ pub(crate) struct PendingSubAck {
     pub(crate) connection: crate::id::ConnectionId,
     pub(crate) packet_id: martlet_codec::PacketId,
     pub(crate) codes: Vec<u8>,
+    /// Why the first refused filter was refused.
+    pub(crate) why: Option<&'static str>,
     pub(crate) record: RecordNumber,
     pub(crate) missing: u32,
 }
+
+/// Bytes of an acknowledgement beside reason codes and Reason String, at most.
+pub(crate) const ANSWER_OVERHEAD: usize = 16;
 
 /// What one filter of a SUBSCRIBE came to.
 struct Granted {
@@ -173,10 +184,12 @@ impl Shard {
         let token = self.pending_subacks.vacant_key();
         let mut codes = Vec::with_capacity(subscribe.filter_count().min(1024));
         let mut missing = 0;
+        let mut why = None;
         for requested in subscribe.filters() {
             let identifier = subscribe.subscription_id.unwrap_or(0);
             let granted = self.subscribe_one(cx, index, session, &requested, identifier, token)?;
             missing += u32::from(granted.joining);
+            why = why.or(granted.reason.is_error().then(|| granted.reason.name()));
             codes.push(self.suback_code(cx, index, &requested, granted.reason));
         }
         let record = self.subscription_record(session);
@@ -187,15 +200,13 @@ impl Shard {
                 connection,
                 packet_id,
                 codes,
+                why,
                 record,
                 missing,
             };
             self.pending_subacks.insert(pending);
         } else {
-            let version = self.connections.at(index).version;
-            self.answer(cx, index, record, false, |out| {
-                SubAck::new(packet_id, &codes).encode(version, out);
-            });
+            self.answer_subscribe(cx, index, packet_id, &codes, why, record);
         }
         Ok(())
     }
@@ -218,9 +229,33 @@ impl Shard {
             return;
         }
         let index = pending.connection.index;
+        let PendingSubAck {
+            packet_id,
+            codes,
+            why,
+            record,
+            ..
+        } = pending;
+        self.answer_subscribe(cx, index, packet_id, &codes, why, record);
+    }
+
+    /// SUBACK; v5 clients that want to know are told why a filter was refused [MQTT-3.9.2-1].
+    fn answer_subscribe<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        packet_id: martlet_codec::PacketId,
+        codes: &[u8],
+        why: Option<&str>,
+        record: RecordNumber,
+    ) {
         let version = self.connections.at(index).version;
-        self.answer(cx, index, pending.record, false, |out| {
-            SubAck::new(pending.packet_id, &pending.codes).encode(version, out);
+        let room = codes.len() + why.map_or(0, str::len) + ANSWER_OVERHEAD;
+        let why = why.filter(|_| self.may_explain(index, room));
+        self.answer(cx, index, record, false, |out| {
+            let mut packet = SubAck::new(packet_id, codes);
+            packet.reason_string = why;
+            packet.encode(version, out);
         });
     }
 
@@ -235,8 +270,12 @@ impl Shard {
             return Ok(());
         };
         self.check_user_properties(unsubscribe.user_properties)?;
+        let v5 = self.connections.at(index).version.is_v5();
         let mut codes = Vec::new();
         for filter in unsubscribe.filters() {
+            if !v5 {
+                check_filter_before_5(filter)?;
+            }
             let existed = self.unsubscribe_one(cx, session, filter);
             let code = if existed {
                 ReasonCode::Success
@@ -271,6 +310,10 @@ impl Shard {
         subscription_id: u32,
         token: usize,
     ) -> Result<Granted, PacketError> {
+        let v5 = self.connections.at(index).version.is_v5();
+        if !v5 {
+            check_filter_before_5(requested.filter)?;
+        }
         let Ok(parsed) = SubscriptionFilter::parse(requested.filter) else {
             // [MQTT-4.7.1-1], [MQTT-4.7.1-2], [MQTT-4.8.2-1], [MQTT-4.8.2-2]
             return Ok(Granted::refused(ReasonCode::TopicFilterInvalid));
@@ -305,7 +348,6 @@ impl Shard {
             });
         }
         let bridge = self.connections.at(index).flags.bridge;
-        let v5 = self.connections.at(index).version.is_v5();
         let subscriber = Subscriber {
             target: Target::session(session),
             subscription_id,
@@ -452,11 +494,7 @@ impl Shard {
         let before = subscribers.class();
         let slot = match target.as_session() {
             Some(session) => self.sessions.at(session).subscriptions.slot(node),
-            None => subscribers
-                .list
-                .iter()
-                .position(|s| s.target == target)
-                .map(|s| s as u32),
+            None => subscribers.slot_of(target),
         };
         let Some(slot) = slot else { return };
         let gone = subscribers.list.swap_remove(slot as usize);
@@ -512,11 +550,11 @@ impl Shard {
             return;
         };
         let before = subscribers.class();
-        let Some(place) = subscribers
-            .list
-            .iter_mut()
-            .find(|found| found.target == target)
-        else {
+        let slot = match target.as_session() {
+            Some(session) => self.sessions.at(session).subscriptions.slot(node),
+            None => subscribers.slot_of(target),
+        };
+        let Some(place) = slot.and_then(|slot| subscribers.list.get_mut(slot as usize)) else {
             return;
         };
         let durable = durable && place.qos > QoS::AtMostOnce;
@@ -649,7 +687,7 @@ impl Shard {
 
     /// The client is there, its SUBACK is out, and it has room for more.
     fn wants_retained_page(&mut self, index: u32) -> bool {
-        let output_max = self.settings.limits.output_bytes as usize / 4;
+        let output_max = (self.settings.limits.output_bytes as usize / 4).max(1);
         let state = self.sessions.at(index);
         let backlog = state.outbound.queue.len() + state.outbound.in_flight.len();
         let Some(connection) = self.admitted_connection(index) else {
@@ -659,6 +697,18 @@ impl Shard {
         backlog < RETAINED_BACKLOG
             && connection.answers_gated == 0
             && connection.output_len() < output_max
+    }
+}
+
+/// A wildcard in the wrong place is a violation that ends the connection
+/// [MQTT-3.1.1/4.7.1-2], [MQTT-3.1.1/4.7.1-3], [MQTT-3.1.1/4.8.0-1]. `$share/` means nothing there.
+fn check_filter_before_5(filter: &str) -> Result<(), PacketError> {
+    match TopicFilter::new(filter) {
+        Ok(_) => Ok(()),
+        Err(_) => Err(PacketError::malformed(
+            "a Topic Filter with a wildcard in the wrong place",
+            "MQTT-3.1.1/4.8.0-1",
+        )),
     }
 }
 

@@ -12,6 +12,7 @@ use crate::retained::RetainedChange;
 use crate::route::expires_at;
 use crate::session::packet_ids::PacketIdRing;
 use crate::shard::{PacketError, Shard};
+use crate::subscribe::ANSWER_OVERHEAD;
 
 /// What a session remembers of what its client publishes.
 #[derive(Debug, Default)]
@@ -293,9 +294,22 @@ impl Shard {
     ) {
         let version = self.connections.at(index).version;
         let publish = matches!(kind, AckKind::PubAck | AckKind::PubRec);
+        let name = reason.name();
+        let explained = reason.is_error() && self.may_explain(index, name.len() + ANSWER_OVERHEAD);
         self.answer(cx, index, record, publish, |out| {
-            Ack::new(packet_id, reason).encode(kind, version, out);
+            let mut packet = Ack::new(packet_id, reason);
+            packet.reason_string = explained.then_some(name);
+            packet.encode(kind, version, out);
         });
+    }
+
+    /// A Reason String may be sent: the client wants problem information [MQTT-3.1.2-29] and takes
+    /// a packet of `bytes`.
+    pub(crate) fn may_explain(&mut self, index: u32, bytes: usize) -> bool {
+        let connection = self.connections.at(index);
+        connection.version.is_v5()
+            && connection.flags.problem_information
+            && bytes <= connection.packet_bytes_max as usize
     }
 
     /// What the listener does not permit, and what only a server may send.

@@ -67,14 +67,7 @@ impl Outbound {
             })
             .count();
         // Entries of share groups are held by the group.
-        in_flight + self.queue.len() - self.queue_tickets()
-    }
-
-    fn queue_tickets(&self) -> usize {
-        self.queue
-            .iter()
-            .filter(|entry| entry.ticket.is_some())
-            .count()
+        in_flight + self.queue.len() - self.queue.tickets()
     }
 
     /// Nothing is in flight or queued.
@@ -389,6 +382,7 @@ impl Shard {
 
     /// Sends what can be sent: first what is in flight and unsent, then from the queue.
     pub(crate) fn pump<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) {
+        self.queue_retained(index);
         while let Some(connection) = self.admitted_connection(index) {
             let limit = self.settings.limits.output_bytes as usize;
             let room = self.connections.at(connection).output_len() < limit;

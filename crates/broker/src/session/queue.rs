@@ -32,6 +32,8 @@ pub(crate) struct Entry {
 pub(crate) struct Queue {
     entries: VecDeque<Entry>,
     bytes: u64,
+    /// Entries that a share group waits for.
+    tickets: usize,
 }
 
 impl Queue {
@@ -43,33 +45,34 @@ impl Queue {
         self.entries.is_empty()
     }
 
+    /// Entries that a share group handed over, and holds.
+    pub(crate) fn tickets(&self) -> usize {
+        self.tickets
+    }
+
     /// Adding `bytes` would exceed the bounds.
     pub(crate) fn is_full_for(&self, bytes: usize, count_max: u32, bytes_max: u64) -> bool {
         self.entries.len() >= count_max as usize || self.bytes + bytes as u64 > bytes_max
     }
 
     pub(crate) fn push_back(&mut self, entry: Entry) {
-        self.bytes += entry.message.bytes() as u64;
+        self.count(&entry);
         self.entries.push_back(entry);
     }
 
     pub(crate) fn push_front(&mut self, entry: Entry) {
-        self.bytes += entry.message.bytes() as u64;
+        self.count(&entry);
         self.entries.push_front(entry);
     }
 
     pub(crate) fn pop_front(&mut self) -> Option<Entry> {
         let entry = self.entries.pop_front()?;
         self.bytes -= entry.message.bytes() as u64;
+        self.tickets -= usize::from(entry.ticket.is_some());
         if self.entries.is_empty() && self.entries.capacity() > 64 {
             self.entries = VecDeque::new();
         }
         Some(entry)
-    }
-
-    /// All entries, in order.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Entry> {
-        self.entries.iter()
     }
 
     /// Takes out all entries for which `gone` answers true, in order.
@@ -79,6 +82,7 @@ impl Queue {
         for entry in self.entries.drain(..) {
             if gone(&entry) {
                 self.bytes -= entry.message.bytes() as u64;
+                self.tickets -= usize::from(entry.ticket.is_some());
                 taken.push(entry);
             } else {
                 kept.push_back(entry);
@@ -91,6 +95,12 @@ impl Queue {
     /// Empties it.
     pub(crate) fn take_all(&mut self) -> VecDeque<Entry> {
         self.bytes = 0;
+        self.tickets = 0;
         core::mem::take(&mut self.entries)
+    }
+
+    fn count(&mut self, entry: &Entry) {
+        self.bytes += entry.message.bytes() as u64;
+        self.tickets += usize::from(entry.ticket.is_some());
     }
 }

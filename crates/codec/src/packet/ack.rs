@@ -76,8 +76,8 @@ impl<'a> Ack<'a> {
     /// Decodes the bytes after the Fixed Header.
     ///
     /// # Errors
-    /// Malformed: a wrong length, Packet Identifier 0. Protocol Error: a reason code or property
-    /// that the packet does not have.
+    /// Malformed: a wrong length, Packet Identifier 0, a property that the packet does not have.
+    /// Protocol Error: a reason code that it does not have.
     #[inline]
     pub fn decode(
         kind: AckKind,

@@ -44,8 +44,8 @@ impl<'a> Disconnect<'a> {
     /// checked, see [`ReasonCode::sendable_by_client_in_disconnect`].
     ///
     /// # Errors
-    /// Malformed: a wrong length. Protocol Error: a reason code or property that DISCONNECT does
-    /// not have.
+    /// Malformed: a wrong length, a property that DISCONNECT does not have. Protocol Error: a
+    /// reason code that it does not have.
     pub fn decode(body: &'a [u8], version: ProtocolVersion) -> Result<Self, DecodeError> {
         let mut disconnect = Self::new(ReasonCode::Success);
         if !version.is_v5() {

@@ -46,8 +46,8 @@ impl<'a> Publish<'a> {
     ///
     /// # Errors
     /// Malformed: QoS 3, DUP with QoS 0, Packet Identifier 0, a topic that is no UTF-8, a wrong
-    /// length. Topic Name invalid: a wildcard. Protocol Error: no topic and no alias, a property
-    /// that does not belong. Topic Alias invalid: alias 0.
+    /// length, a property that does not belong. Topic Name invalid: a wildcard. Protocol Error: no
+    /// topic and no alias. Topic Alias invalid: alias 0.
     #[inline]
     pub fn decode(
         flags: u8,

@@ -42,8 +42,8 @@ impl<'a> SubAck<'a> {
     /// Decodes the bytes after the Fixed Header.
     ///
     /// # Errors
-    /// Malformed: Packet Identifier 0, a wrong length. Protocol Error: no code, a code or property
-    /// that SUBACK does not have [MQTT-3.9.3-2].
+    /// Malformed: Packet Identifier 0, a wrong length, a property that SUBACK does not have.
+    /// Protocol Error: no code, a code that it does not have [MQTT-3.9.3-2].
     pub fn decode(body: &'a [u8], version: ProtocolVersion) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(body);
         let mut suback = Self::new(reader.packet_id()?, &[]);
@@ -105,8 +105,8 @@ impl<'a> UnsubAck<'a> {
     /// Decodes the bytes after the Fixed Header.
     ///
     /// # Errors
-    /// Malformed: Packet Identifier 0, a wrong length. Protocol Error: no code, a code or property
-    /// that UNSUBACK does not have [MQTT-3.11.3-2].
+    /// Malformed: Packet Identifier 0, a wrong length, a property that UNSUBACK does not have.
+    /// Protocol Error: no code, a code that it does not have [MQTT-3.11.3-2].
     pub fn decode(body: &'a [u8], version: ProtocolVersion) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(body);
         let mut unsuback = Self::new(reader.packet_id()?, &[]);

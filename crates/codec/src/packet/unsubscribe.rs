@@ -27,8 +27,8 @@ impl<'a> Unsubscribe<'a> {
     /// Decodes the bytes after the Fixed Header.
     ///
     /// # Errors
-    /// Malformed: Packet Identifier 0, an empty or ill encoded filter. Protocol Error: no filter,
-    /// a property that UNSUBSCRIBE does not have.
+    /// Malformed: Packet Identifier 0, an empty or ill encoded filter, a property that UNSUBSCRIBE
+    /// does not have. Protocol Error: no filter.
     pub fn decode(body: &'a [u8], version: ProtocolVersion) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(body);
         let packet_id = reader.packet_id()?;

@@ -50,10 +50,7 @@ impl<'a> Block<'a> {
                 .and_then(PropertyId::from_u8)
                 .ok_or_else(|| DecodeError::malformed("unknown property", "MQTT-2.2.2-2"))?;
             if !id.owners().contains(self.owner) {
-                return Err(DecodeError::protocol(
-                    "property is not allowed in this packet",
-                    "",
-                ));
+                return Err(Self::not_allowed());
             }
             if id == PropertyId::UserProperty {
                 self.reader.string()?;
@@ -98,10 +95,10 @@ impl<'a> Block<'a> {
         UserProperties::from_block(self.raw, self.user_count)
     }
 
-    /// An identifier that [`PropertyId::owners`] lists but the packet's reader does not know.
+    /// A property that does not belong to the packet: Malformed, says MQTT 5.0 §2.2.2.2.
     #[cold]
     pub(crate) fn not_allowed() -> DecodeError {
-        DecodeError::protocol("property is not allowed in this packet", "")
+        DecodeError::malformed("property is not allowed in this packet", "")
     }
 }
 

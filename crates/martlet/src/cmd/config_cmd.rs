@@ -27,6 +27,8 @@ enum Action {
         #[arg(long)]
         changed: bool,
     },
+    /// Print the reference of all keys as Markdown
+    Reference,
     /// Say whether a node would start with this configuration
     Check {
         #[command(flatten)]
@@ -42,6 +44,7 @@ pub(crate) fn run(command: &ConfigCommand) -> ExitCode {
             json,
             changed,
         } => show(options, *json, *changed),
+        Action::Reference => Ok(reference()),
         Action::Check { options } => check(options),
     };
     match outcome {
@@ -117,6 +120,54 @@ fn show(options: &ConfigOptions, json: bool, changed: bool) -> anyhow::Result<St
     }
     Ok(text)
 }
+
+fn reference() -> String {
+    let mut text = REFERENCE_HEAD.to_owned();
+    let mut section = String::new();
+    for key in config::keys() {
+        let (name, rest) = key.path.split_once('.').unwrap_or(("", &key.path));
+        if name != section {
+            let last = if name == "limits" {
+                " What happens at it |"
+            } else {
+                ""
+            };
+            let rule = if name == "limits" { "---|" } else { "" };
+            text.push_str(&format!("\n## `[{name}]`\n\n"));
+            text.push_str(&format!(
+                "| Key | Default | What it means |{last}\n|---|---|---|{rule}\n"
+            ));
+            section = name.to_owned();
+        }
+        let at_limit = key
+            .at_limit
+            .map(|text| format!(" {text} |"))
+            .unwrap_or_default();
+        text.push_str(&format!(
+            "| `{rest}` | `{}` | {} |{at_limit}\n",
+            key.default, key.what
+        ));
+    }
+    text.push_str(
+        "\n## `[[listeners]]`\n\nOne table per listener; without any, loopback is listened on, ",
+    );
+    text.push_str("1883 and WebSocket 9001.\n\n| Key | What it means |\n|---|---|\n");
+    for (name, what) in config::listener_keys() {
+        text.push_str(&format!("| `{name}` | {what} |\n"));
+    }
+    text
+}
+
+const REFERENCE_HEAD: &str = "\
+# Configuration
+
+Each value is the last of: default, file (`--config FILE`, TOML), environment, command line. The
+environment name of a key is `MARTLET_` and its path in capitals with `__` between the parts:
+`limits.in_flight` is `MARTLET_LIMITS__IN_FLIGHT`; a file `.env` in the working directory lies below
+the environment. On the command line any key is `--set KEY=VALUE`. `martlet config show` prints
+each value and where it came from, `martlet config check` whether a node would start. An unknown key is
+an error, an unknown `MARTLET_` variable a warning; both name the nearest known one.
+";
 
 fn check(options: &ConfigOptions) -> anyhow::Result<String> {
     let effective = options.load()?;

@@ -9,3 +9,4 @@ mod schema;
 
 pub(crate) use load::{Effective, Overlay, environment, load};
 pub(crate) use resolve::{LogFormat, NodeConfig, data_dir, listener_url, resolve};
+pub(crate) use schema::{keys, listener_keys};

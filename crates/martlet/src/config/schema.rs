@@ -87,6 +87,11 @@ pub(crate) fn keys() -> Vec<Key> {
     keys
 }
 
+/// Name and meaning of each key of a listener.
+pub(crate) fn listener_keys() -> impl Iterator<Item = (&'static str, &'static str)> {
+    LISTENER_KEYS.iter().map(|&(name, _, what)| (name, what))
+}
+
 enum Default {
     Integer(u64),
     Boolean(bool),
@@ -227,7 +232,7 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
         "mqtt.refuse_control_characters",
         SWITCH,
         Default::Boolean(true),
-        "Topics with control characters or noncharacters are refused.",
+        "Topics, client identifiers and user names with control characters or noncharacters are refused.",
     ),
     (
         "mqtt.response_information",

@@ -1,0 +1,158 @@
+//! The stage of real time: a script over TCP, and brokers started for it as processes.
+//!
+//! Knows sockets and processes; which broker listens there makes no difference.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::play::{Incoming, Stage};
+
+/// Connections to a broker over TCP.
+#[derive(Debug)]
+pub struct TcpStage {
+    address: SocketAddr,
+    streams: Vec<Option<TcpStream>>,
+    reading: Vec<bool>,
+    patience: Duration,
+}
+
+impl TcpStage {
+    /// A stage before the broker at `address`.
+    pub fn new(address: SocketAddr) -> Self {
+        Self {
+            address,
+            streams: Vec::new(),
+            reading: Vec::new(),
+            patience: Duration::from_secs(3),
+        }
+    }
+}
+
+impl Stage for TcpStage {
+    fn open(&mut self) -> Result<usize, String> {
+        let stream = TcpStream::connect(self.address).map_err(|error| error.to_string())?;
+        stream
+            .set_nodelay(true)
+            .map_err(|error| error.to_string())?;
+        let writing = Some(Duration::from_secs(10));
+        stream
+            .set_write_timeout(writing)
+            .map_err(|error| error.to_string())?;
+        self.streams.push(Some(stream));
+        self.reading.push(true);
+        Ok(self.streams.len() - 1)
+    }
+
+    fn send(&mut self, link: usize, bytes: &[u8]) -> Result<(), String> {
+        if let Some(stream) = &mut self.streams[link] {
+            // That the broker has closed already shows when its answer is read.
+            let _ = stream.write_all(bytes);
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, link: usize) {
+        self.streams[link] = None;
+    }
+
+    fn set_reading(&mut self, link: usize, reading: bool) {
+        self.reading[link] = reading;
+    }
+
+    fn read(&mut self, link: usize, patience: Duration) -> Incoming {
+        let Some(stream) = self.streams[link].as_mut().filter(|_| self.reading[link]) else {
+            return Incoming::Nothing;
+        };
+        let patience = patience.max(Duration::from_millis(1));
+        if stream.set_read_timeout(Some(patience)).is_err() {
+            return Incoming::Closed;
+        }
+        let mut bytes = vec![0; 64 * 1024];
+        match stream.read(&mut bytes) {
+            Ok(0) => Incoming::Closed,
+            Ok(count) => {
+                bytes.truncate(count);
+                Incoming::Bytes(bytes)
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                Incoming::Nothing
+            }
+            Err(_) => Incoming::Closed,
+        }
+    }
+
+    fn wait(&mut self, time: Duration) {
+        std::thread::sleep(time);
+    }
+
+    fn settle(&mut self) {
+        // Connections of one broker have no common order that could be awaited.
+        std::thread::sleep(Duration::from_millis(25));
+    }
+
+    fn patience(&self) -> Duration {
+        self.patience
+    }
+
+    fn quiet(&self) -> Duration {
+        Duration::from_millis(120)
+    }
+}
+
+/// A broker in a process of its own; it ends with this value.
+#[derive(Debug)]
+pub struct BrokerProcess {
+    child: Child,
+    /// Where it listens.
+    pub address: SocketAddr,
+}
+
+impl BrokerProcess {
+    /// Starts `command`, which is to listen on `address`, and waits until it does.
+    ///
+    /// # Errors
+    /// It cannot be started, ends, or does not listen within ten seconds.
+    pub fn start(command: &mut Command, address: SocketAddr) -> Result<Self, String> {
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(|error| format!("{command:?}: {error}"))?;
+        let mut broker = Self { child, address };
+        let started = Instant::now();
+        while started.elapsed() < Duration::from_secs(10) {
+            if TcpStream::connect(address).is_ok() {
+                return Ok(broker);
+            }
+            if let Ok(Some(status)) = broker.child.try_wait() {
+                return Err(format!("{command:?} ended: {status}"));
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Err(format!("{command:?} does not listen on {address}"))
+    }
+
+    /// It has not ended by itself.
+    pub fn is_alive(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+}
+
+impl Drop for BrokerProcess {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A loopback address with a port that nobody listens on now.
+///
+/// # Errors
+/// The system has none.
+pub fn free_port() -> Result<SocketAddr, String> {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).map_err(|error| error.to_string())?;
+    listener.local_addr().map_err(|error| error.to_string())
+}

@@ -1,0 +1,86 @@
+//! Every script against Debian's Mosquitto over TCP: it tests the tests.
+//!
+//! A script on which Mosquitto differs says so in its header and with which statement; one that
+//! passes in spite of that fails here, so that the headers stay true. Without Mosquitto on this
+//! machine the trials are ignored. `SLOW=1` runs those that wait for long too.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use martlet_script::{BrokerProcess, Script, TcpStage, free_port, load_all, play};
+
+fn main() {
+    let program = PathBuf::from("/usr/sbin/mosquitto");
+    let slow = std::env::var_os("SLOW").is_some_and(|value| value == "1");
+    let mut trials = Vec::new();
+    for script in load_all().expect("the scripts parse") {
+        let config = config(&script);
+        let left_out = script.martlet_only.is_some()
+            || script.not_mosquitto.is_some()
+            || (script.is_virtual && !slow)
+            || config.is_none()
+            || !program.exists();
+        let program = program.clone();
+        let title = script.name.clone();
+        let trial = Trial::test(title, move || {
+            run(&program, &script, &config.unwrap_or_default())
+        });
+        trials.push(trial.with_ignored_flag(left_out));
+    }
+    let mut arguments = Arguments::from_args();
+    // Most of the time is waiting, so more of them at once than there are cores.
+    arguments.test_threads = arguments.test_threads.or(Some(8));
+    libtest_mimic::run(&arguments, trials).exit();
+}
+
+/// The settings of a script in Mosquitto's words; none if it has no such words.
+fn config(script: &Script) -> Option<String> {
+    let mut config = "allow_anonymous true\n".to_owned();
+    for (key, value) in &script.settings {
+        let word = match key.as_str() {
+            "maximum_qos" => "max_qos",
+            "retain_available" => "retain_available",
+            "packet_bytes" => "max_packet_size",
+            "keep_alive_max_secs" => "max_keepalive",
+            "queued_messages" => "max_queued_messages",
+            "topic_alias_maximum" => "max_topic_alias",
+            "receive_maximum" => "max_inflight_messages",
+            _ => return None,
+        };
+        writeln!(config, "{word} {value}").ok()?;
+    }
+    Some(config)
+}
+
+fn run(program: &Path, script: &Script, config: &str) -> Result<(), Failed> {
+    let mut difference = None;
+    for version in &script.versions {
+        let address = free_port()?;
+        let name = script.name.replace('/', "-");
+        let file = std::env::temp_dir().join(format!("{name}-{}.conf", address.port()));
+        // Options of a listener come behind it, those of the whole broker may too.
+        let text = format!("listener {} 127.0.0.1\n{config}", address.port());
+        std::fs::write(&file, text)?;
+        let broker = BrokerProcess::start(Command::new(program).arg("-c").arg(&file), address);
+        let mut broker = broker?;
+        let mut stage = TcpStage::new(address);
+        let result = play(&mut stage, script, *version, "Mosquitto");
+        let alive = broker.is_alive();
+        drop(broker);
+        let _ = std::fs::remove_file(&file);
+        if let Err(mismatch) = result {
+            difference = Some(mismatch.to_string());
+        } else if !alive {
+            difference = Some("Mosquitto has ended".to_owned());
+        }
+    }
+    match (difference, &script.mosquitto_differs) {
+        (Some(difference), None) => Err(difference.into()),
+        (None, Some(why)) => {
+            Err(format!("Mosquitto does not differ any more; the header says: {why}").into())
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,64 @@
+//! Every script against shards in virtual time: one shard, three, and three whose store answers
+//! five milliseconds late.
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use martlet_script::{Script, Update, VirtualStage, Wiring, load_all, play};
+
+const WIRINGS: [(&str, u16, u64); 3] = [
+    ("1 shard", 1, 0),
+    ("3 shards", 3, 0),
+    ("3 shards, slow store", 3, 5),
+];
+
+fn main() {
+    let scripts = load_all().expect("the scripts parse");
+    if std::env::var_os("UPDATE").is_some_and(|value| value == "1") {
+        scripts.iter().for_each(update);
+        return;
+    }
+    let mut trials = Vec::new();
+    for script in &scripts {
+        for (name, shards, durable_delay_ms) in WIRINGS {
+            let script = script.clone();
+            let wiring = Wiring {
+                shards,
+                durable_delay_ms,
+                seed: 7,
+            };
+            let title = format!("{} [{name}]", script.name);
+            trials.push(Trial::test(title, move || run(&script, wiring, name)));
+        }
+    }
+    libtest_mimic::run(&Arguments::from_args(), trials).exit();
+}
+
+fn run(script: &Script, wiring: Wiring, name: &str) -> Result<(), Failed> {
+    for version in &script.versions {
+        let mut stage = VirtualStage::new(script, wiring)?;
+        play(&mut stage, script, *version, name).map_err(|mismatch| mismatch.to_string())?;
+    }
+    Ok(())
+}
+
+/// Rewrites the expectations of a script that differs; those that run for several versions are
+/// left to the reader.
+fn update(script: &Script) {
+    let mut update = Update {
+        script: script.clone(),
+    };
+    let [version] = script.versions[..] else {
+        return;
+    };
+    for _ in 0..50 {
+        let wiring = Wiring::default();
+        let mut stage = VirtualStage::new(&update.script, wiring).expect("the settings are known");
+        match play(&mut stage, &update.script, version, "1 shard") {
+            Ok(()) => break,
+            Err(mismatch) => update.apply(&mismatch).expect("a line can be written"),
+        }
+    }
+    if update.script.lines != script.lines {
+        println!("updated {}", script.name);
+        update.write().expect("the script can be written");
+    }
+}

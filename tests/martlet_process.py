@@ -1,0 +1,149 @@
+"""Starts and stops the program under test.
+
+Knows the command line and the lines that a starting node prints; knows nothing of MQTT. Every node
+gets a data directory of its own and listens on ports that the system chose, so tests may run side
+by side. MARTLET_BIN names the program; without it, target/debug/martlet of this repository.
+"""
+
+import os
+import pathlib
+import queue
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+from urllib.parse import urlsplit
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+# A node that takes longer than this to start or stop has failed.
+DEADLINE_SECS = 20
+
+
+def binary():
+    """Path of the program; an error that says what to do if it is not there."""
+    path = pathlib.Path(os.environ.get("MARTLET_BIN", ROOT / "target/debug/martlet")).resolve()
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path} is not there: run `cargo build -p martlet`, or set MARTLET_BIN"
+        )
+    return str(path)
+
+
+def environment():
+    """The caller's environment without what would configure a node."""
+    return {key: value for key, value in os.environ.items() if not key.startswith("MARTLET_")}
+
+
+def run(*arguments, timeout=DEADLINE_SECS):
+    """Runs `martlet ARGUMENTS` to its end."""
+    return subprocess.run(
+        [binary(), *arguments],
+        env=environment(),
+        cwd=tempfile.gettempdir(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+
+
+class Node:
+    """A running `martlet serve`. Use it in a `with` statement."""
+
+    def __init__(
+        self, settings=(), arguments=(), listen=("mqtt://127.0.0.1:0",), http=False, data_dir=None
+    ):
+        self._own_dir = tempfile.mkdtemp(prefix="martlet-test-") if data_dir is None else None
+        self.data_dir = str(data_dir or self._own_dir)
+        command = [binary(), "serve", "--data-dir", self.data_dir]
+        command += ["--http", "127.0.0.1:0" if http else "off"]
+        for url in listen:
+            command += ["--listen", url]
+        for setting in settings:
+            command += ["--set", setting]
+        self.log_path = os.path.join(self.data_dir, "test-log.txt")
+        os.makedirs(self.data_dir, exist_ok=True)
+        with open(self.log_path, "wb") as log:
+            self.process = subprocess.Popen(
+                [*command, *arguments],
+                env=environment(),
+                cwd=tempfile.gettempdir(),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
+        self.urls = []
+        self.http_url = None
+        try:
+            self._await_announcement()
+        except BaseException:
+            self.close()
+            raise
+
+    def _await_announcement(self):
+        lines = queue.Queue()
+
+        def read():
+            for line in self.process.stdout:
+                lines.put(line)
+            lines.put(None)
+
+        threading.Thread(target=read, daemon=True).start()
+        while True:
+            try:
+                line = lines.get(timeout=DEADLINE_SECS)
+            except queue.Empty:
+                raise RuntimeError(f"the node did not start in time:\n{self.log()}") from None
+            if line is None:
+                raise RuntimeError(f"the node ended while starting:\n{self.log()}")
+            words = line.split()
+            if line.strip().startswith("listening on "):
+                self.urls.append(words[-1])
+            elif line.strip().startswith("health and metrics on "):
+                self.http_url = words[-1]
+            elif line.startswith("See how it is"):
+                return
+
+    def port(self, scheme="mqtt"):
+        """Port of the first listener of that scheme."""
+        return next(urlsplit(url).port for url in self.urls if urlsplit(url).scheme == scheme)
+
+    def url(self, scheme):
+        """URL of the first listener of that scheme."""
+        return next(url for url in self.urls if urlsplit(url).scheme == scheme)
+
+    def log(self):
+        """All that the node has written to standard error."""
+        with open(self.log_path, encoding="utf-8", errors="replace") as log:
+            return log.read()
+
+    def terminate(self):
+        """SIGTERM."""
+        self.process.send_signal(signal.SIGTERM)
+
+    def wait(self):
+        """Its exit status, once it has ended."""
+        return self.process.wait(timeout=DEADLINE_SECS)
+
+    def close(self):
+        """Ends it, kindly if possible, and removes its data directory if it is ours."""
+        try:
+            if self.process.poll() is None:
+                self.terminate()
+                try:
+                    self.wait()
+                except subprocess.TimeoutExpired:
+                    self.process.kill()
+                    self.process.wait()
+        finally:
+            if self._own_dir:
+                shutil.rmtree(self._own_dir, ignore_errors=True)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
