@@ -30,6 +30,7 @@ mod event;
 mod hash;
 mod id;
 mod interest;
+mod leftovers;
 mod limits;
 mod lobby;
 mod memory;

@@ -593,6 +593,10 @@ impl Shard {
 
     // What other modules of the shard use.
 
+    pub(crate) fn gated_count(&self) -> usize {
+        self.gate.len()
+    }
+
     pub(crate) fn next_message_id(&mut self) -> MessageId {
         self.next_message += 1;
         MessageId::new(self.id, self.next_message)

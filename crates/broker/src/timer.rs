@@ -118,6 +118,11 @@ impl<T: Copy> Wheel<T> {
         self.next_change()
     }
 
+    /// What is armed, in no particular order.
+    pub(crate) fn armed(&self) -> impl Iterator<Item = &T> {
+        self.entries.iter().map(|(_, entry)| &entry.what)
+    }
+
     /// Armed timers.
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
