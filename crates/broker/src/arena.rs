@@ -1,7 +1,7 @@
 //! A slab in chunks: values under small dense indexes, places used again.
 //!
-//! Growing adds a chunk and moves nothing (but within the first one), so that the ten-thousand-and-first connection neither
-//! copies the others nor doubles what they take.
+//! Growing adds a chunk and moves nothing (but within the first one), so that the
+//! ten-thousand-and-first connection neither copies the others nor doubles what they take.
 
 /// Values in a chunk; a power of two.
 const CHUNK: usize = 64;
