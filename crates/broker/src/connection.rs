@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use hashbrown::HashMap as RawMap;
 use martlet_codec::ProtocolVersion;
-use slab::Slab;
 
+use crate::arena::Arena;
 use crate::hash::{HashMap, Seed};
 use crate::id::{ConnectionId, RecordNumber, SessionId};
 use crate::limits::ListenerPolicy;
@@ -243,7 +243,7 @@ fn packet_at(bytes: &[u8]) -> Option<(usize, bool)> {
 /// The shard's connections.
 #[derive(Debug, Default)]
 pub(crate) struct Connections {
-    slab: Slab<Connection>,
+    arena: Arena<Connection>,
     generation: u32,
 }
 
@@ -251,7 +251,7 @@ impl Connections {
     pub(crate) fn insert(&mut self, mut connection: Connection) -> ConnectionId {
         self.generation = self.generation.wrapping_add(1);
         connection.generation = self.generation;
-        let index = self.slab.insert(connection) as u32;
+        let index = self.arena.insert(connection);
         ConnectionId {
             index,
             generation: self.generation,
@@ -259,46 +259,46 @@ impl Connections {
     }
 
     pub(crate) fn get(&self, id: ConnectionId) -> Option<&Connection> {
-        self.slab
-            .get(id.index as usize)
+        self.arena
+            .get(id.index)
             .filter(|found| found.generation == id.generation)
     }
 
     pub(crate) fn get_mut(&mut self, id: ConnectionId) -> Option<&mut Connection> {
-        self.slab
-            .get_mut(id.index as usize)
+        self.arena
+            .get_mut(id.index)
             .filter(|found| found.generation == id.generation)
     }
 
     pub(crate) fn remove(&mut self, id: ConnectionId) -> Option<Connection> {
         self.get(id)?;
-        self.slab.try_remove(id.index as usize)
+        self.arena.remove(id.index)
     }
 
     /// The connection at a place that is known to be taken.
     pub(crate) fn at(&mut self, index: u32) -> &mut Connection {
-        &mut self.slab[index as usize]
+        &mut self.arena[index]
     }
 
     pub(crate) fn id_of(&self, index: u32) -> ConnectionId {
         ConnectionId {
             index,
-            generation: self.slab[index as usize].generation,
+            generation: self.arena[index].generation,
         }
     }
 
     pub(crate) fn ids(&self) -> Vec<ConnectionId> {
-        self.slab
+        self.arena
             .iter()
             .map(|(index, found)| ConnectionId {
-                index: index as u32,
+                index,
                 generation: found.generation,
             })
             .collect()
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Connection> {
-        self.slab.iter().map(|(_, connection)| connection)
+        self.arena.iter().map(|(_, connection)| connection)
     }
 }
 

@@ -17,8 +17,10 @@
 //! * `share`, `retained`, `will`: Shared Subscriptions, retained messages, Wills
 //! * `message`: the Application Message; `record`: what is persisted
 //! * `limits`, `memory`, `permission`, `timer`, `counters`: what bounds, times and counts it all
+//! * `arena`, `hash`, `id`: tables and names
 #![forbid(unsafe_code)]
 
+mod arena;
 mod command;
 mod connect;
 mod connection;
@@ -28,6 +30,7 @@ mod event;
 mod hash;
 mod id;
 mod interest;
+mod leftovers;
 mod limits;
 mod lobby;
 mod memory;

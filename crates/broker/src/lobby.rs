@@ -132,6 +132,10 @@ impl Shard {
             why: refused.error.what,
         })?;
         let version = connect.version;
+        // Known from here on, to whatever is answered [MQTT-3.1.2-24].
+        if let Some(size) = connect.properties.maximum_packet_size {
+            self.connections.at(index).packet_bytes_max = size.get();
+        }
         let refuse = |reason, why| Refusal {
             version: Some(version),
             reason,
@@ -186,10 +190,8 @@ impl Shard {
     ) -> Result<(), (ReasonCode, &'static str)> {
         let limits = &self.settings.limits;
         if self.stopping {
-            return Err((
-                ReasonCode::ServerShuttingDown,
-                "the server is shutting down",
-            ));
+            // 0x8B is a reason of DISCONNECT only [MQTT-3.2.2-8].
+            return Err((ReasonCode::ServerUnavailable, "the server is shutting down"));
         }
         if self.memory.is_spent() {
             return Err((ReasonCode::ServerBusy, "limit memory_bytes"));
@@ -331,10 +333,23 @@ impl Shard {
                 )
         });
         if let Some(version) = version.filter(|_| has_code) {
+            // [MQTT-3.2.2-6], [MQTT-3.2.2-8]
             let mut connack = ConnAck::new(false, reason);
             connack.properties.reason_string = Some(why);
-            connack.encode(version, connection.output_mut(&mut self.pool));
-            self.output_appended(cx, index);
+            let bytes_max = connection.packet_bytes_max as usize;
+            self.scratch.clear();
+            connack.encode(version, &mut self.scratch);
+            if self.scratch.len() > bytes_max {
+                // [MQTT-3.2.2-19]
+                connack.properties.reason_string = None;
+                self.scratch.clear();
+                connack.encode(version, &mut self.scratch);
+            }
+            if self.scratch.len() <= bytes_max {
+                let output = connection.output_mut(&mut self.pool);
+                output.extend_from_slice(&self.scratch);
+                self.output_appended(cx, index);
+            }
         }
         let connection = self.connections.at(index);
         connection.phase = Phase::Closing;

@@ -273,9 +273,11 @@ impl Shard {
             unread,
         } = *guest;
         let id = self.enter_lobby(cx, peer);
-        self.connections.at(id.index).input = unread;
+        let connection = self.connections.at(id.index);
+        connection.input = unread;
+        connection.packet_bytes_max = connect.packet_bytes_max;
         if self.stopping {
-            let (version, reason) = (connect.version, ReasonCode::ServerShuttingDown);
+            let (version, reason) = (connect.version, ReasonCode::ServerUnavailable);
             self.refuse(
                 cx,
                 id.index,
@@ -591,6 +593,10 @@ impl Shard {
 
     // What other modules of the shard use.
 
+    pub(crate) fn gated_count(&self) -> usize {
+        self.gate.len()
+    }
+
     pub(crate) fn next_message_id(&mut self) -> MessageId {
         self.next_message += 1;
         MessageId::new(self.id, self.next_message)
@@ -749,7 +755,9 @@ impl Shard {
         };
         self.report_disconnected(cx, session, ending);
         cx.node.return_connection();
+        let id = self.connections.id_of(index);
         let connection = self.connections.at(index);
+        let transport_gone = connection.flags.transport_gone;
         connection.phase = Phase::Closing;
         connection.flags.publishes_held = false;
         connection.input = Vec::new();
@@ -759,10 +767,13 @@ impl Shard {
         }
         if ending.tell {
             self.say_goodbye(cx, index, ending);
-            let id = self.connections.id_of(index);
             cx.effects.connections.push(ConnectionEffect::Close(id));
         }
         self.leave_session(cx, session, ending.will);
+        if transport_gone {
+            // The driver has told of its end already, and will not again.
+            self.forget_connection(id);
+        }
     }
 
     /// Ends a session: its subscriptions, its queue, its Will if one is still due.
@@ -930,7 +941,9 @@ impl Shard {
                     };
                     self.end_connection(cx, id.index, ending);
                 }
-                Phase::Lobby => self.refuse(cx, id.index, None, reason, why),
+                Phase::Lobby => {
+                    self.refuse(cx, id.index, None, ReasonCode::ServerUnavailable, why);
+                }
                 Phase::Closing => {}
             }
         }
@@ -1128,9 +1141,11 @@ impl Shard {
         connection.held_bytes = 0;
         let input = core::mem::take(&mut connection.input);
         self.receive_packets(cx, id, &input);
-        let why = "the client closed the connection without DISCONNECT";
-        self.end_connection(cx, id.index, Ending::lost(why));
-        self.forget_connection(id);
+        if self.connections.get(id).is_some() {
+            let why = "the client closed the connection without DISCONNECT";
+            self.end_connection(cx, id.index, Ending::lost(why));
+            self.forget_connection(id);
+        }
     }
 
     /// Keeps what was not worked off. Most reads end with a whole packet and keep nothing.
@@ -1466,8 +1481,8 @@ impl Shard {
             tell: false,
             will,
         };
-        self.end_connection(cx, index, ending);
         let id = self.connections.id_of(index);
+        self.end_connection(cx, index, ending);
         cx.effects.connections.push(ConnectionEffect::Close(id));
         Ok(())
     }

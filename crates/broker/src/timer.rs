@@ -1,11 +1,10 @@
 //! Every timer there is, and the wheel they lie in.
 //!
 //! A hierarchical wheel: six levels of 64 slots, one millisecond at the finest, entries linked
-//! through a slab so that arming and cancelling cost the same whatever is armed. A deadline beyond
+//! through an arena so that arming and cancelling cost the same whatever is armed. A deadline beyond
 //! the wheel's reach (2.1 years) is parked in the coarsest level and looked at again there.
 
-use slab::Slab;
-
+use crate::arena::Arena;
 use crate::id::{ConnectionId, SessionId};
 
 /// What is due.
@@ -38,7 +37,7 @@ const NONE: u32 = u32::MAX;
 #[derive(Debug)]
 pub(crate) struct Wheel<T> {
     now_ms: u64,
-    entries: Slab<Entry<T>>,
+    entries: Arena<Entry<T>>,
     /// First entry of each slot.
     slots: [[u32; SLOTS]; LEVELS],
     /// Which slots have entries, a bit each.
@@ -60,7 +59,7 @@ impl<T: Copy> Wheel<T> {
     pub(crate) fn new(now_ms: u64) -> Self {
         Self {
             now_ms,
-            entries: Slab::new(),
+            entries: Arena::default(),
             slots: [[NONE; SLOTS]; LEVELS],
             occupied: [0; LEVELS],
         }
@@ -76,16 +75,16 @@ impl<T: Copy> Wheel<T> {
             slot: 0,
             what,
         };
-        let key = self.entries.insert(entry) as u32;
+        let key = self.entries.insert(entry);
         self.link(key);
         TimerKey(key)
     }
 
     /// Disarms a timer that has not fired.
     pub(crate) fn cancel(&mut self, key: TimerKey) {
-        if self.entries.contains(key.0 as usize) {
+        if self.entries.get(key.0).is_some() {
             self.unlink(key.0);
-            self.entries.remove(key.0 as usize);
+            self.entries.remove(key.0);
         }
     }
 
@@ -98,8 +97,10 @@ impl<T: Copy> Wheel<T> {
             let key = self.slots[0][slot];
             if key != NONE {
                 self.unlink(key);
-                let entry = self.entries.remove(key as usize);
-                return Some((TimerKey(key), entry.what));
+                if let Some(entry) = self.entries.remove(key) {
+                    return Some((TimerKey(key), entry.what));
+                }
+                continue;
             }
             if self.now_ms >= now_ms {
                 return None;
@@ -115,6 +116,11 @@ impl<T: Copy> Wheel<T> {
     /// When [`Wheel::expire`] should be called next: never later than the earliest deadline.
     pub(crate) fn next_wakeup(&self) -> Option<u64> {
         self.next_change()
+    }
+
+    /// What is armed, in no particular order.
+    pub(crate) fn armed(&self) -> impl Iterator<Item = &T> {
+        self.entries.iter().map(|(_, entry)| &entry.what)
     }
 
     /// Armed timers.
@@ -164,7 +170,7 @@ impl<T: Copy> Wheel<T> {
             let mut key = core::mem::replace(&mut self.slots[level][slot], NONE);
             self.occupied[level] &= !(1 << slot);
             while key != NONE {
-                let next = self.entries[key as usize].next;
+                let next = self.entries[key].next;
                 self.link(key);
                 key = next;
             }
@@ -172,14 +178,14 @@ impl<T: Copy> Wheel<T> {
     }
 
     fn link(&mut self, key: u32) {
-        let due_ms = self.entries[key as usize].due_ms.max(self.now_ms);
+        let due_ms = self.entries[key].due_ms.max(self.now_ms);
         let (level, slot) = self.place(due_ms);
         let head = core::mem::replace(&mut self.slots[level][slot], key);
         self.occupied[level] |= 1 << slot;
         if head != NONE {
-            self.entries[head as usize].previous = key;
+            self.entries[head].previous = key;
         }
-        let entry = &mut self.entries[key as usize];
+        let entry = &mut self.entries[key];
         entry.next = head;
         entry.previous = NONE;
         entry.level = level as u8;
@@ -202,14 +208,14 @@ impl<T: Copy> Wheel<T> {
     }
 
     fn unlink(&mut self, key: u32) {
-        let entry = &self.entries[key as usize];
+        let entry = &self.entries[key];
         let (next, previous) = (entry.next, entry.previous);
         let (level, slot) = (usize::from(entry.level), usize::from(entry.slot));
         if next != NONE {
-            self.entries[next as usize].previous = previous;
+            self.entries[next].previous = previous;
         }
         if previous != NONE {
-            self.entries[previous as usize].next = next;
+            self.entries[previous].next = next;
         } else {
             self.slots[level][slot] = next;
             if next == NONE {

@@ -7,8 +7,8 @@ pub(crate) mod packet_ids;
 pub(crate) mod queue;
 
 use martlet_codec::ProtocolVersion;
-use slab::Slab;
 
+use crate::arena::Arena;
 use crate::counters::Accounting;
 use crate::id::{SessionId, TenantId};
 use crate::record::SessionEpoch;
@@ -55,7 +55,7 @@ impl Session {
 /// The shard's sessions.
 #[derive(Debug, Default)]
 pub(crate) struct Sessions {
-    slab: Slab<Session>,
+    arena: Arena<Session>,
     generation: u32,
 }
 
@@ -63,38 +63,38 @@ impl Sessions {
     pub(crate) fn insert(&mut self, mut session: Session) -> u32 {
         self.generation = self.generation.wrapping_add(1);
         session.generation = self.generation;
-        self.slab.insert(session) as u32
+        self.arena.insert(session)
     }
 
     pub(crate) fn get(&self, id: SessionId) -> Option<&Session> {
-        self.slab
-            .get(id.index as usize)
+        self.arena
+            .get(id.index)
             .filter(|found| found.generation == id.generation)
     }
 
     /// The session at a place that is known to be taken.
     pub(crate) fn at(&mut self, index: u32) -> &mut Session {
-        &mut self.slab[index as usize]
+        &mut self.arena[index]
     }
 
     pub(crate) fn id_of(&self, index: u32) -> SessionId {
         SessionId {
             index,
-            generation: self.slab[index as usize].generation,
+            generation: self.arena[index].generation,
         }
     }
 
     pub(crate) fn remove(&mut self, index: u32) -> Session {
-        self.slab.remove(index as usize)
+        self.arena
+            .remove(index)
+            .expect("only sessions that are there are removed")
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.slab.len()
+        self.arena.len()
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &Session)> {
-        self.slab
-            .iter()
-            .map(|(index, session)| (index as u32, session))
+        self.arena.iter()
     }
 }

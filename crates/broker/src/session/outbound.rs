@@ -165,7 +165,7 @@ impl Shard {
         retain: bool,
         subscription_ids: &[u32],
     ) {
-        let Some(connection) = self.sessions.at(index).connection else {
+        let Some(connection) = self.admitted_connection(index) else {
             return self.drop_message(
                 cx,
                 index,
@@ -213,13 +213,19 @@ impl Shard {
         }
     }
 
+    /// Where packets of a session may go: before its CONNACK nothing does [MQTT-3.2.0-1].
+    pub(crate) fn admitted_connection(&mut self, index: u32) -> Option<u32> {
+        let connection = self.sessions.at(index).connection?;
+        let admitted = self.connections.at(connection).flags.admitted;
+        admitted.then_some(connection)
+    }
+
     /// Nothing waits before a new message and the send quota has room.
     fn may_send_now(&mut self, index: u32) -> bool {
-        let session = self.sessions.at(index);
-        let Some(connection) = session.connection else {
+        let Some(connection) = self.admitted_connection(index) else {
             return false;
         };
-        let outbound = &session.outbound;
+        let outbound = &self.sessions.at(index).outbound;
         let connection = self.connections.at(connection);
         outbound.queue.is_empty()
             && outbound.unsent.is_empty()
@@ -261,7 +267,7 @@ impl Shard {
             self.sessions.at(index).outbound.unsent.push_back(packet_id);
             return self.pump(cx, index);
         };
-        let Some(connection) = self.sessions.at(index).connection else {
+        let Some(connection) = self.admitted_connection(index) else {
             return;
         };
         let how = Sending {
@@ -376,7 +382,8 @@ impl Shard {
 
     /// Sends what can be sent: first what is in flight and unsent, then from the queue.
     pub(crate) fn pump<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) {
-        while let Some(connection) = self.sessions.at(index).connection {
+        self.queue_retained(index);
+        while let Some(connection) = self.admitted_connection(index) {
             let limit = self.settings.limits.output_bytes as usize;
             let room = self.connections.at(connection).output_len() < limit;
             let quota = self.connections.at(connection).send_quota;
@@ -517,13 +524,17 @@ impl Shard {
             subscription_ids: if v5 { subscription_ids } else { &[] },
             expiry_secs: expiry_left_secs(publication.expires_at_ms, cx.now.mono_ms),
         };
-        if connection.packet_bytes_max != u32::MAX
-            && outgoing.packet(&publication).encoded_len(outgoing.version)
-                > connection.packet_bytes_max as usize
-        {
-            return false;
+        let mut alias_fits = true;
+        if connection.packet_bytes_max != u32::MAX {
+            // [MQTT-3.1.2-24], [MQTT-3.1.2-25]
+            let bytes = outgoing.packet(&publication).encoded_len(outgoing.version);
+            let bytes_max = connection.packet_bytes_max as usize;
+            if bytes > bytes_max {
+                return false;
+            }
+            alias_fits = bytes + TOPIC_ALIAS_BYTES <= bytes_max;
         }
-        if v5 && connection.aliases.is_some() {
+        if v5 && alias_fits && connection.aliases.is_some() {
             choose_alias(connection, &publication, &mut outgoing);
         }
         let out = connection.output_mut(&mut self.pool);
@@ -767,7 +778,7 @@ impl Shard {
             }
             return;
         }
-        let Some(connection) = self.sessions.at(index).connection else {
+        let Some(connection) = self.admitted_connection(index) else {
             return self.drop_message(cx, index, DropReason::ClientAway, 1, message.topic());
         };
         let how = Sending {
@@ -920,6 +931,9 @@ pub(crate) struct Sending {
     pub(crate) retain: bool,
     pub(crate) packet_id: Option<PacketId>,
 }
+
+/// What a Topic Alias adds to a packet at most: the property, and two lengths that grow.
+const TOPIC_ALIAS_BYTES: usize = 5;
 
 /// Uses or gives a Topic Alias, as long as the client has room for one [MQTT-3.1.2-26].
 fn choose_alias(

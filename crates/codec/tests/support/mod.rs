@@ -23,7 +23,8 @@ pub(crate) struct Case {
 
 /// All cases of all files, in the order of the files' names.
 pub(crate) fn table() -> Vec<Case> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/packets");
+    // Found from the crates beside this one too.
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../codec/tests/packets");
     let mut paths: Vec<_> = std::fs::read_dir(&folder)
         .expect("the table's folder")
         .map(|entry| entry.expect("a folder entry").path())

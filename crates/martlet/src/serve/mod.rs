@@ -121,6 +121,7 @@ fn serve(options: &ConfigOptions) -> anyhow::Result<()> {
     for warning in &effective.warnings {
         warn!("{warning}");
     }
+    keep_pages_small();
     let lock = data_dir::claim(&node.data_dir)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
@@ -187,6 +188,16 @@ async fn run_node(node: &NodeConfig, files: &[PathBuf]) -> anyhow::Result<()> {
     });
     stop(running, Duration::from_secs(node.shutdown_grace_secs)).await;
     Ok(())
+}
+
+/// The allocator asks for huge pages, so that one idle connection more may cost 2 MiB. Many small
+/// things are held for long here: with small pages a broker takes about half the memory, and its
+/// CPU time does not change measurably.
+fn keep_pages_small() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
+        tracing::debug!(%error, "huge pages stay on");
+    }
 }
 
 /// Tells clients, waits for their connections to close, ends the reactors.

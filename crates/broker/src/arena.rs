@@ -1,0 +1,158 @@
+//! A slab in chunks: values under small dense indexes, places used again.
+//!
+//! Growing adds a chunk and moves nothing (but within the first one), so that the ten-thousand-and-first connection neither
+//! copies the others nor doubles what they take.
+
+/// Values in a chunk; a power of two.
+const CHUNK: usize = 64;
+const NONE: u32 = u32::MAX;
+
+/// Index → `T`.
+#[derive(Debug)]
+pub(crate) struct Arena<T> {
+    /// All but the last have [`CHUNK`] places.
+    chunks: Vec<Vec<Place<T>>>,
+    /// First of the free places, which form a list.
+    free: u32,
+    len: usize,
+}
+
+#[derive(Debug)]
+enum Place<T> {
+    Taken(T),
+    /// The next free place.
+    Free(u32),
+}
+
+impl<T> Default for Arena<T> {
+    fn default() -> Self {
+        Self {
+            chunks: Vec::new(),
+            free: NONE,
+            len: 0,
+        }
+    }
+}
+
+impl<T> Arena<T> {
+    pub(crate) fn insert(&mut self, value: T) -> u32 {
+        self.len += 1;
+        if self.free != NONE {
+            let index = self.free;
+            let place = self.place_mut(index);
+            if let Some(place) = place {
+                let before = core::mem::replace(place, Place::Taken(value));
+                self.free = match before {
+                    Place::Free(next) => next,
+                    Place::Taken(_) => NONE,
+                };
+            }
+            return index;
+        }
+        if self.chunks.last().is_none_or(|chunk| chunk.len() == CHUNK) {
+            // The first chunk grows by doubling, so that a few values take little.
+            let first = self.chunks.is_empty();
+            self.chunks
+                .push(Vec::with_capacity(if first { 0 } else { CHUNK }));
+        }
+        let count = self.chunks.len();
+        let chunk = &mut self.chunks[count - 1];
+        chunk.push(Place::Taken(value));
+        ((count - 1) * CHUNK + chunk.len() - 1) as u32
+    }
+
+    pub(crate) fn get(&self, index: u32) -> Option<&T> {
+        let chunk = self.chunks.get(index as usize / CHUNK)?;
+        match chunk.get(index as usize % CHUNK)? {
+            Place::Taken(value) => Some(value),
+            Place::Free(_) => None,
+        }
+    }
+
+    pub(crate) fn get_mut(&mut self, index: u32) -> Option<&mut T> {
+        match self.place_mut(index)? {
+            Place::Taken(value) => Some(value),
+            Place::Free(_) => None,
+        }
+    }
+
+    pub(crate) fn remove(&mut self, index: u32) -> Option<T> {
+        let next = self.free;
+        let place = self.place_mut(index)?;
+        if matches!(place, Place::Free(_)) {
+            return None;
+        }
+        let before = core::mem::replace(place, Place::Free(next));
+        self.free = index;
+        self.len -= 1;
+        if self.len == 0 {
+            // The first chunk stays, for those that come and go one at a time.
+            self.chunks.truncate(1);
+            self.chunks.iter_mut().for_each(Vec::clear);
+            self.free = NONE;
+        }
+        match before {
+            Place::Taken(value) => Some(value),
+            Place::Free(_) => None,
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
+        let places = self.chunks.iter().flatten().enumerate();
+        places.filter_map(|(index, place)| match place {
+            Place::Taken(value) => Some((index as u32, value)),
+            Place::Free(_) => None,
+        })
+    }
+
+    fn place_mut(&mut self, index: u32) -> Option<&mut Place<T>> {
+        let chunk = self.chunks.get_mut(index as usize / CHUNK)?;
+        chunk.get_mut(index as usize % CHUNK)
+    }
+}
+
+impl<T> core::ops::Index<u32> for Arena<T> {
+    type Output = T;
+
+    fn index(&self, index: u32) -> &T {
+        self.get(index)
+            .expect("only indexes of values that are there are kept")
+    }
+}
+
+impl<T> core::ops::IndexMut<u32> for Arena<T> {
+    fn index_mut(&mut self, index: u32) -> &mut T {
+        self.get_mut(index)
+            .expect("only indexes of values that are there are kept")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    proptest! {
+        #[test]
+        fn the_arena_agrees_with_a_map(steps in prop::collection::vec((0..3_u8, 0..2000_usize), 1..1500)) {
+            let mut arena = Arena::default();
+            let mut model: BTreeMap<u32, usize> = BTreeMap::new();
+            for (step, value) in steps {
+                if step > 0 {
+                    let index = arena.insert(value);
+                    prop_assert_eq!(model.insert(index, value), None);
+                } else {
+                    let index = (value % 1500) as u32;
+                    prop_assert_eq!(arena.remove(index), model.remove(&index));
+                }
+            }
+            prop_assert_eq!(arena.len(), model.len());
+            prop_assert!(arena.iter().eq(model.iter().map(|(index, value)| (*index, value))));
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! What is left in a shard's tables, for tests: once all clients and sessions are gone, nothing.
+
+use crate::shard::Shard;
+use crate::timer::Timer;
+
+impl Shard {
+    /// The tables that have entries, and how many. Timers of the shard itself do not count.
+    #[doc(hidden)]
+    pub fn leftovers(&self) -> Vec<(&'static str, usize)> {
+        let of_clients = |timer: &&Timer| **timer != Timer::RetainedSweep;
+        let timers = self.wheel.armed().filter(of_clients).count();
+        let tables = [
+            ("connections", self.connections.iter().count()),
+            ("lobby connections", self.lobby_count),
+            ("sessions", self.sessions.len()),
+            ("client identifiers", self.by_client.len()),
+            ("filters", self.tree.len()),
+            ("share groups", self.groups.len()),
+            ("share group messages", self.own_share_traffic.len()),
+            ("subscriptions to be answered", self.pending_subacks.len()),
+            ("timers", timers),
+            ("what waits for the store", self.gated_count()),
+            ("messages to be routed", self.awaiting_routed.len()),
+            ("connections to be ended", self.closing.len()),
+        ];
+        let left = tables.into_iter().filter(|(_, count)| *count > 0);
+        left.collect()
+    }
+}

@@ -1,0 +1,30 @@
+//! What the fuzz targets run, as functions that any test can call: each takes arbitrary bytes and
+//! panics if something is found.
+//!
+//! The targets in `fuzz/` need a nightly toolchain and run as long as one likes; `tests/short.rs`
+//! runs the same functions for some seconds with each test run, and `tests/allocation.rs` counts
+//! what shards allocate on the same node.
+//!
+//! # Layout
+//!
+//! * `codec`: bytes into packets and back
+//! * `choices`: arbitrary bytes as a sequence of choices
+//! * `packets`: well-formed packets with fields that were chosen
+//! * `client`: a client's end of a connection, which checks what the broker sends
+//! * `node`: shards, what they share, mailboxes, a store and sockets, all in virtual time
+//! * `shard_steps`: steps on such a node
+#![forbid(unsafe_code)]
+
+mod choices;
+mod client;
+mod codec;
+mod node;
+mod packets;
+mod random;
+mod shard_steps;
+
+pub use client::Client;
+pub use codec::{codec_decode, codec_roundtrip};
+pub use node::{Link, Node, SharedParts};
+pub use random::Random;
+pub use shard_steps::shard_steps;
