@@ -204,8 +204,8 @@ impl Ending {
 const INPUTS_PER_WORK: usize = 64;
 /// Pages of retained messages read per call of [`Shard::work`].
 const PAGES_PER_WORK: usize = 16;
-/// Timers fired per call of [`Shard::advance`], so that many that are due at once, such as the Wills of a
-/// whole site, do not hold up everybody else.
+/// Timers fired per call of [`Shard::advance`], so that many that are due at once, such as the Wills
+/// of a whole site, do not hold up everybody else.
 const TIMERS_PER_ADVANCE: usize = 512;
 /// Bytes held back for a publisher that is too fast before its socket is not read any more.
 const HELD_BYTES_MAX: usize = 64 * 1024;
