@@ -1,10 +1,10 @@
 //! A slab in chunks: values under small dense indexes, places used again.
 //!
-//! Growing adds a chunk and moves nothing, so that the ten-thousand-and-first connection neither
-//! copies the others nor doubles what they take.
+//! Growing adds a chunk and moves nothing (but within the first one), so that the
+//! ten-thousand-and-first connection neither copies the others nor doubles what they take.
 
 /// Values in a chunk; a power of two.
-const CHUNK: usize = 256;
+const CHUNK: usize = 64;
 const NONE: u32 = u32::MAX;
 
 /// Index → `T`.
@@ -50,7 +50,10 @@ impl<T> Arena<T> {
             return index;
         }
         if self.chunks.last().is_none_or(|chunk| chunk.len() == CHUNK) {
-            self.chunks.push(Vec::with_capacity(CHUNK));
+            // The first chunk grows by doubling, so that a few values take little.
+            let first = self.chunks.is_empty();
+            self.chunks
+                .push(Vec::with_capacity(if first { 0 } else { CHUNK }));
         }
         let count = self.chunks.len();
         let chunk = &mut self.chunks[count - 1];
@@ -83,7 +86,9 @@ impl<T> Arena<T> {
         self.free = index;
         self.len -= 1;
         if self.len == 0 {
-            self.chunks.clear();
+            // The first chunk stays, for those that come and go one at a time.
+            self.chunks.truncate(1);
+            self.chunks.iter_mut().for_each(Vec::clear);
             self.free = NONE;
         }
         match before {

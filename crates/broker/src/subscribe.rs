@@ -11,6 +11,7 @@ use martlet_codec::{
 use crate::event::Event;
 use crate::id::RecordNumber;
 use crate::interest::{InterestClass, NodeKey};
+use crate::limits::ListenerPolicy;
 use crate::node::{Cx, Node};
 use crate::record::Record;
 use crate::route::{Match, Target};
@@ -181,6 +182,14 @@ impl Shard {
             ));
         }
         self.check_user_properties(subscribe.user_properties)?;
+        // All filters first: a packet that ends the connection subscribes to nothing.
+        let v5 = self.connections.at(index).version.is_v5();
+        for requested in subscribe.filters() {
+            match v5 {
+                true => check_available(&listener, requested.filter)?,
+                false => check_filter_before_5(requested.filter)?,
+            }
+        }
         let token = self.pending_subacks.vacant_key();
         let mut codes = Vec::with_capacity(subscribe.filter_count().min(1024));
         let mut missing = 0;
@@ -311,9 +320,6 @@ impl Shard {
         token: usize,
     ) -> Result<Granted, PacketError> {
         let v5 = self.connections.at(index).version.is_v5();
-        if !v5 {
-            check_filter_before_5(requested.filter)?;
-        }
         let Ok(parsed) = SubscriptionFilter::parse(requested.filter) else {
             // [MQTT-4.7.1-1], [MQTT-4.7.1-2], [MQTT-4.8.2-1], [MQTT-4.8.2-2]
             return Ok(Granted::refused(ReasonCode::TopicFilterInvalid));
@@ -322,6 +328,7 @@ impl Shard {
             return Ok(Granted::refused(ReasonCode::TopicFilterInvalid));
         }
         let listener = std::sync::Arc::clone(&self.connections.at(index).listener);
+        // v5 connections have been ended for it already.
         if parsed.filter.has_wildcard() && !listener.wildcard_subscription_available {
             return Ok(Granted::refused(
                 ReasonCode::WildcardSubscriptionsNotSupported,
@@ -698,6 +705,23 @@ impl Shard {
             && connection.answers_gated == 0
             && connection.output_len() < output_max
     }
+}
+
+/// What CONNACK said is not available is a Protocol Error on 5 (MQTT 5 sections 3.2.2.3.11 and
+/// 3.2.2.3.13).
+fn check_available(listener: &ListenerPolicy, filter: &str) -> Result<(), PacketError> {
+    let Ok(parsed) = SubscriptionFilter::parse(filter) else {
+        return Ok(());
+    };
+    if parsed.filter.has_wildcard() && !listener.wildcard_subscription_available {
+        let reason = ReasonCode::WildcardSubscriptionsNotSupported;
+        return Err(PacketError::of(reason, "listener: wildcard subscriptions"));
+    }
+    if parsed.share_name.is_some() && !listener.shared_subscription_available {
+        let reason = ReasonCode::SharedSubscriptionsNotSupported;
+        return Err(PacketError::of(reason, "listener: Shared Subscriptions"));
+    }
+    Ok(())
 }
 
 /// A wildcard in the wrong place is a violation that ends the connection

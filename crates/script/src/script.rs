@@ -52,6 +52,8 @@ pub struct Script {
     pub settings: Vec<(String, String)>,
     /// It waits too long for real time.
     pub is_virtual: bool,
+    /// Why it cannot run against several shards.
+    pub one_shard: Option<String>,
     /// Why it cannot run against other brokers.
     pub martlet_only: Option<String>,
     /// Why it cannot run against Mosquitto.
@@ -201,6 +203,8 @@ impl Script {
             }
         } else if line == "virtual" {
             self.is_virtual = true;
+        } else if let Some(why) = after("one-shard") {
+            self.one_shard = Some(why);
         } else if let Some(why) = after("martlet-only") {
             self.martlet_only = Some(why);
         } else if let Some(why) = after("not-mosquitto") {

@@ -15,6 +15,7 @@ fn main() {
     let mut trials = Vec::new();
     for script in load_all().expect("the scripts parse") {
         let left_out = (script.is_virtual && !slow) || program.is_none();
+        let left_out = left_out || script.one_shard.is_some();
         let program = program.clone().unwrap_or_default();
         let title = script.name.clone();
         let trial = Trial::test(title, move || run(&program, &script));

@@ -18,6 +18,9 @@ use socket2::{Domain, Protocol, Socket, Type};
 use super::connection::{Connection, Phase, ReadEnd, Received};
 use super::options::BenchOptions;
 
+/// Longer than any run, so that no ping is owed; not 0, which some brokers refuse.
+const KEEP_ALIVE_SECS: u16 = u16::MAX;
+
 /// What is read at a time, from any connection.
 const READ_BUFFER_BYTES: usize = 256 * 1024;
 
@@ -348,7 +351,7 @@ fn connect_packet<'a>(options: &'a BenchOptions, client_id: &'a str) -> Connect<
         version: options.version,
         bridge: false,
         clean_start: true,
-        keep_alive_secs: 0,
+        keep_alive_secs: KEEP_ALIVE_SECS,
         client_id,
         user_name: options.username.as_deref(),
         password: options.password.as_deref().map(str::as_bytes),

@@ -1,0 +1,50 @@
+"""What the black-box tests share: nodes to talk to and the tools they need."""
+
+import pathlib
+import shutil
+import sys
+
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+import martlet_process  # noqa: E402
+
+# Both transports, with statistics often enough to be waited for.
+SETTINGS = ["mqtt.sys_interval_secs=1", "log.level=warn"]
+LISTEN = ("mqtt://127.0.0.1:0", "ws://127.0.0.1:0/mqtt")
+
+
+@pytest.fixture(scope="session")
+def node():
+    """A node that tests share; they keep apart by topics and Client Identifiers of their own."""
+    with martlet_process.Node(settings=SETTINGS, listen=LISTEN, http=True) as shared:
+        yield shared
+        assert shared.process.poll() is None, f"the node ended:\n{shared.log()}"
+
+
+@pytest.fixture
+def start_node():
+    """Starts nodes of a test's own: start_node(settings=[...], listen=[...])."""
+    started = []
+
+    def start(**options):
+        one = martlet_process.Node(**options)
+        started.append(one)
+        return one
+
+    yield start
+    for one in started:
+        one.close()
+
+
+@pytest.fixture
+def name(request):
+    """A name that no other test uses, for topics and Client Identifiers."""
+    return "".join(c if c.isalnum() else "-" for c in request.node.name)[:60]
+
+
+def need(program, package):
+    """Path of a program; its lack is a failure that names the package."""
+    path = shutil.which(program)
+    assert path, f"{program} is not installed: it comes with the package {package}"
+    return path

@@ -1,0 +1,355 @@
+"""What an operator sees: starting, stopping, asking, configuring."""
+
+import json
+import re
+import socket
+import stat
+import struct
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import martlet_process
+from paho_client import V5, V311, Client
+
+DEADLINE_SECS = 10
+
+
+def get(node, path):
+    """Status, headers and body of an HTTP request."""
+    try:
+        with urllib.request.urlopen(node.http_url + path, timeout=DEADLINE_SECS) as answer:
+            return answer.status, answer.headers, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.headers, error.read().decode()
+
+
+def ask(node, *arguments):
+    """`martlet COMMAND` about that node, which must succeed."""
+    done = martlet_process.run(*arguments, "--data-dir", node.data_dir)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+# Stopping
+
+
+def test_sigterm_ends_with_status_0_and_tells_the_clients(start_node, name):
+    node = start_node()
+    v5 = Client(node, f"{name}-5", V5).start()
+    v311 = Client(node, f"{name}-4", V311).start()
+    node.terminate()
+    assert v5.wait_for_end().value == 0x8B
+    v311.wait_for_end()
+    assert node.wait() == 0
+    for client in (v5, v311):
+        client.client.loop_stop()
+
+
+def test_sigint_ends_with_status_0(start_node):
+    node = start_node()
+    node.process.send_signal(2)
+    assert node.wait() == 0
+
+
+def test_stop_ends_the_node(start_node, name):
+    node = start_node()
+    client = Client(node, name).start()
+    ask(node, "stop")
+    assert client.wait_for_end().value == 0x8B
+    assert node.wait() == 0
+    client.client.loop_stop()
+    assert not (Path(node.data_dir) / "admin.sock").exists()
+    again = martlet_process.run("stop", "--data-dir", node.data_dir)
+    assert again.returncode != 0
+    assert "no node answers" in again.stderr
+
+
+def test_an_idle_half_open_connection_does_not_delay_the_stop(start_node):
+    node = start_node()
+    with socket.create_connection(("127.0.0.1", node.port())) as silent:
+        silent.sendall(b"\x10")
+        node.terminate()
+        assert node.wait() == 0
+
+
+def test_the_will_is_kept_when_the_node_stops(start_node, name):
+    node = start_node()
+    witness = Client(node, f"{name}-s").start()
+    witness.subscribe(name, 1)
+    client = Client(node, f"{name}-w").will(name, "gone", qos=1).start()
+    node.terminate()
+    assert node.wait() == 0
+    witness.wait_for_end()
+    assert witness.messages.empty()
+    for one in (client, witness):
+        one.client.loop_stop()
+
+
+# Starting
+
+
+def test_a_second_node_on_the_data_directory_is_refused(start_node):
+    node = start_node()
+    second = martlet_process.run(
+        "serve", "--http", "off", "--listen", "mqtt://127.0.0.1:0", "--data-dir", node.data_dir
+    )
+    assert second.returncode != 0
+    assert node.data_dir in second.stderr
+    assert str(node.process.pid) in second.stderr
+    assert "--data-dir" in second.stderr
+    assert node.process.poll() is None
+
+
+def test_a_node_starts_again_on_the_directory_of_a_killed_one(start_node, tmp_path, name):
+    node = start_node(data_dir=tmp_path)
+    node.process.kill()
+    node.wait()
+    again = start_node(data_dir=tmp_path)
+    with Client(again, name) as client:
+        assert client.connack.value == 0
+
+
+def test_a_port_in_use_names_address_and_process(start_node, tmp_path):
+    node = start_node()
+    address = f"127.0.0.1:{node.port()}"
+    second = martlet_process.run(
+        *["serve", "--http", "off", "--listen", f"mqtt://{address}"],
+        *["--data-dir", str(tmp_path / "data")],
+    )
+    assert second.returncode != 0
+    assert address in second.stderr
+    assert f"{node.process.pid}" in second.stderr
+
+
+def test_an_http_port_in_use_says_what_to_do(start_node, tmp_path):
+    node = start_node(http=True)
+    address = node.http_url.removeprefix("http://")
+    second = martlet_process.run(
+        *["serve", "--http", address, "--listen", "mqtt://127.0.0.1:0"],
+        *["--data-dir", str(tmp_path / "data")],
+    )
+    assert second.returncode != 0
+    assert address in second.stderr
+    assert "--http" in second.stderr
+
+
+def test_the_data_directory_is_its_users_alone(start_node, tmp_path):
+    node = start_node(data_dir=tmp_path / "new")
+    assert node.process.poll() is None
+    socket_mode = (tmp_path / "new" / "admin.sock").stat().st_mode
+    assert stat.S_IMODE(socket_mode) == 0o600
+
+
+def test_all_threads_serve_clients(start_node, name):
+    node = start_node(settings=["node.threads=4"])
+    clients = [Client(node, f"{name}-{i}").start() for i in range(12)]
+    for client in clients:
+        client.subscribe(name, 1)
+    clients[0].publish(name, "to all")
+    assert [client.receive_payload() for client in clients] == ["to all"] * 12
+    for client in clients:
+        client.disconnect()
+
+
+# Asking
+
+
+def test_status_counts_what_is_there(start_node, name):
+    node = start_node(settings=["mqtt.sys_interval_secs=0"])
+    with Client(node, name) as client:
+        client.subscribe(name, 1)
+        client.publish(name, "kept", retain=True)
+        client.receive()
+        status = json.loads(ask(node, "status", "--json"))
+        assert status["status"] == "ready"
+        assert status["connections"] == 1
+        assert status["sessions"] == 1
+        assert status["subscriptions"] == 1
+        assert status["retained_messages"] == 1
+        assert status["publishes_received"] == 1
+        assert status["listeners"] == node.urls
+        assert status["data_dir"] == node.data_dir
+        text = ask(node, "status")
+        assert node.urls[0] in text
+        assert "1 connected, 1 sessions, 1 subscriptions" in text
+
+
+def test_clients_are_listed(start_node, name):
+    node = start_node()
+    with Client(node, name, keepalive=77) as client:
+        client.subscribe(name, 1)
+        listed = json.loads(ask(node, "clients", "--json"))
+        assert listed["total"] == 1
+        one = listed["clients"][0]
+        assert (one["client_id"], one["connected"], one["keep_alive_secs"]) == (name, True, 77)
+        assert one["address"].startswith("127.0.0.1:")
+        assert one["subscriptions"] == 1
+        text = ask(node, "clients")
+        assert name in text
+        assert "connected" in text
+
+
+def test_asking_without_a_node_fails_and_says_so(tmp_path):
+    for command in ("status", "clients", "stop"):
+        done = martlet_process.run(command, "--data-dir", str(tmp_path))
+        assert done.returncode != 0
+        assert "no node answers" in done.stderr
+        assert done.stdout == ""
+
+
+def test_health_tells_alive_and_ready(node):
+    for path, word in (("/health/live", "alive"), ("/health/ready", "ready")):
+        status, _, body = get(node, path)
+        assert status == 200
+        assert json.loads(body)["status"] == word
+
+
+def test_other_paths_are_not_found(node):
+    status, _, _ = get(node, "/api/v1/clients")
+    assert status == 404
+
+
+def test_metrics_count_messages(start_node, name):
+    node = start_node(http=True)
+    with Client(node, name) as client:
+        client.subscribe(name, 1)
+        for i in range(3):
+            client.publish(name, str(i))
+            client.receive()
+        status, headers, page = get(node, "/metrics")
+    assert status == 200
+    assert headers["Content-Type"].startswith("application/openmetrics-text")
+    assert page.endswith("# EOF\n")
+    values = dict(re.findall(r"^(martlet_\w+(?:\{[^}]*\})?) (\S+)$", page, re.M))
+    assert values["martlet_publishes_received_total"] == "3"
+    assert values["martlet_publishes_sent_total"] == "3"
+    assert values["martlet_connections"] == "1"
+    assert values['martlet_messages_dropped_total{reason="client_away"}'] == "0"
+
+
+def test_the_accounts_balance(start_node, name):
+    node = start_node(http=True, settings=["mqtt.sys_interval_secs=0"])
+    with Client(node, name) as client:
+        client.subscribe(name, 2)
+        for i in range(51):
+            client.publish(name, str(i), i % 3)
+        for _ in range(51):
+            client.receive()
+    status, _, page = get(node, "/metrics")
+    assert status == 200
+    values = dict(re.findall(r"^martlet_(\w+) (\d+)$", page, re.M))
+    drops = re.findall(r"^martlet_messages_dropped_total\{.*\} (\d+)$", page, re.M)
+    assert len(drops) > 5
+    assert int(values["matched_total"]) == 51
+    ended = int(values["delivered_total"]) + int(values["expired_total"]) + sum(map(int, drops))
+    assert ended + int(values["held"]) == 51
+
+
+# Configuring
+
+
+def test_config_show_names_value_and_source(tmp_path):
+    file = tmp_path / "martlet.toml"
+    file.write_text("[limits]\nin_flight = 7\n")
+    done = martlet_process.run(
+        "config", "show", "--json", "--config", str(file), "--set", "mqtt.max_qos=1"
+    )
+    assert done.returncode == 0, done.stderr
+    values = {entry["key"]: entry for entry in json.loads(done.stdout)["values"]}
+    assert values["limits.in_flight"]["value"] == 7
+    assert "martlet.toml" in values["limits.in_flight"]["source"]
+    assert values["mqtt.max_qos"]["value"] == 1
+    assert values["mqtt.max_qos"]["source"] == "command line --set"
+    assert values["limits.receive_maximum"]["source"] == "default"
+
+
+def test_config_check_accepts_a_good_file(tmp_path):
+    file = tmp_path / "martlet.toml"
+    file.write_text('[[listeners]]\nurl = "mqtt://127.0.0.1:18830"\n')
+    done = martlet_process.run("config", "check", "--config", str(file))
+    assert done.returncode == 0, done.stderr
+    assert "18830" in done.stdout
+
+
+def test_config_check_refuses_and_names_what_is_wrong(tmp_path):
+    file = tmp_path / "martlet.toml"
+    for text, word in (
+        ("[limits]\nin_flight = -1\n", "in_flight"),
+        ("[limits]\nno_such_limit = 1\n", "no_such_limit"),
+        ("[limits\n", "martlet.toml"),
+        ('[mqtt]\nqueue_full = "explode"\n', "queue_full"),
+        ('[[listeners]]\nurl = "gopher://x"\n', "gopher"),
+    ):
+        file.write_text(text)
+        done = martlet_process.run("config", "check", "--config", str(file))
+        assert done.returncode != 0, text
+        assert word in done.stderr, done.stderr
+        assert done.stdout == ""
+        served = martlet_process.run(
+            "serve", "--config", str(file), "--data-dir", str(tmp_path / "data")
+        )
+        assert served.returncode != 0, text
+        assert word in served.stderr
+
+
+def test_an_unknown_setting_on_the_command_line_is_refused():
+    for setting, word in (("limits.nothing=1", "limits.nothing"), ("limits.in_flight", "KEY=VALUE")):
+        done = martlet_process.run("config", "check", "--set", setting)
+        assert done.returncode != 0
+        assert word in done.stderr
+
+
+# Packets that clients do not send on their own
+
+
+def connect_packet(version):
+    body = b"\0\4MQTT" + bytes([version]) + b"\2\0\x3c" + (b"\0" if version == 5 else b"") + b"\0\1r"
+    return bytes([0x10, len(body)]) + body
+
+
+def talk(node, *packets):
+    """Sends packets; gives all that came until the connection was closed or silent."""
+    with socket.create_connection(("127.0.0.1", node.port()), timeout=DEADLINE_SECS) as client:
+        client.sendall(b"".join(packets))
+        client.shutdown(socket.SHUT_WR)
+        data = b""
+        while more := client.recv(65536):
+            data += more
+        return data
+
+
+def subscribe_packet(filter_text, version):
+    filter_bytes = filter_text.encode()
+    body = b"\0\1" + (b"\0" if version == 5 else b"")
+    body += struct.pack("!H", len(filter_bytes)) + filter_bytes + b"\1"
+    return bytes([0x82, len(body)]) + body
+
+
+def test_a_misplaced_wildcard_ends_an_older_client_and_refuses_a_newer_ones_filter(node):
+    """[MQTT-3.1.1/4.8.0-1] before 5; [MQTT-3.9.3-1], 0x8F, in 5."""
+    ping, pong = b"\xc0\0", b"\xd0\0"
+    assert talk(node, connect_packet(4), ping).endswith(pong)
+    old = talk(node, connect_packet(4), subscribe_packet("a/+b", 4), ping)
+    assert old == b"\x20\2\0\0"
+    new = talk(node, connect_packet(5), subscribe_packet("a/+b", 5), ping)
+    assert new.endswith(b"\x8f" + pong)
+
+
+def test_a_property_of_another_packet_is_malformed(node):
+    """MQTT 5 section 2.2.2.2: 0x81."""
+    body = b"\0\1a\2\x24\1"
+    answer = talk(node, connect_packet(5), bytes([0x30, len(body)]) + body)
+    assert re.search(rb"\xe0.\x81", answer, re.S)
+
+
+def test_plain_http_on_the_mqtt_port_is_closed(node):
+    assert talk(node, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n") == b""
+
+
+def test_help_and_version_are_there():
+    done = martlet_process.run("--version")
+    assert done.returncode == 0
+    assert re.match(r"martlet \d+\.\d+\.\d+", done.stdout)
+    assert martlet_process.run("--help").returncode == 0
+    assert martlet_process.run("no-such-command").returncode != 0
