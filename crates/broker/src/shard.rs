@@ -817,7 +817,9 @@ impl Shard {
         self.pause_outbound(cx, index);
     }
 
-    /// DISCONNECT with reason and Reason String, to v5 clients [MQTT-3.14.2-3].
+    /// DISCONNECT with reason and Reason String, to v5 clients [MQTT-3.14.2-3]; without User
+    /// Properties [MQTT-3.14.2-4] or Session Expiry Interval [MQTT-3.14.2-2], and not before
+    /// CONNACK [MQTT-3.14.0-1]. Nothing follows it [MQTT-3.14.4-1].
     fn say_goodbye<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, ending: Ending) {
         let connection = self.connections.at(index);
         if !connection.version.is_v5() || !connection.flags.admitted {

@@ -182,6 +182,7 @@ impl Shard {
             ));
         }
         self.check_user_properties(subscribe.user_properties)?;
+        self.check_answer_fits(index, subscribe.filter_count())?;
         // All filters first: a packet that ends the connection subscribes to nothing.
         let v5 = self.connections.at(index).version.is_v5();
         for requested in subscribe.filters() {
@@ -248,7 +249,21 @@ impl Shard {
         self.answer_subscribe(cx, index, packet_id, &codes, why, record);
     }
 
-    /// SUBACK; v5 clients that want to know are told why a filter was refused [MQTT-3.9.2-1].
+    /// SUBACK and UNSUBACK have a code for each filter and cannot be left out, so a request whose
+    /// answer exceeds the client's Maximum Packet Size cannot be met [MQTT-3.1.2-24].
+    fn check_answer_fits(&mut self, index: u32, filters: usize) -> Result<(), PacketError> {
+        // Packet Identifier, Property Length 0, codes; before them two to four bytes.
+        let body = 2 + 1 + filters;
+        let length_bytes = 1 + usize::from(body > 127) + usize::from(body > 16_383);
+        if 1 + length_bytes + body > self.connections.at(index).packet_bytes_max as usize {
+            let why = "the answer would exceed the client's Maximum Packet Size";
+            return Err(PacketError::of(ReasonCode::PacketTooLarge, why));
+        }
+        Ok(())
+    }
+
+    /// SUBACK; v5 clients that want to know are told why a filter was refused [MQTT-3.9.2-1]. No
+    /// User Properties are sent [MQTT-3.9.2-2], [MQTT-3.11.2-1], [MQTT-3.11.2-2].
     fn answer_subscribe<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
@@ -279,6 +294,7 @@ impl Shard {
             return Ok(());
         };
         self.check_user_properties(unsubscribe.user_properties)?;
+        self.check_answer_fits(index, unsubscribe.filter_count())?;
         let v5 = self.connections.at(index).version.is_v5();
         let mut codes = Vec::new();
         for filter in unsubscribe.filters() {

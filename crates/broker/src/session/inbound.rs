@@ -304,7 +304,8 @@ impl Shard {
     }
 
     /// A Reason String may be sent: the client wants problem information [MQTT-3.1.2-29] and takes
-    /// a packet of `bytes`.
+    /// a packet of `bytes` [MQTT-3.4.2-2], [MQTT-3.5.2-2], [MQTT-3.6.2-2], [MQTT-3.7.2-2]. User
+    /// Properties are never sent [MQTT-3.4.2-3], [MQTT-3.5.2-3], [MQTT-3.6.2-3], [MQTT-3.7.2-3].
     pub(crate) fn may_explain(&mut self, index: u32, bytes: usize) -> bool {
         let connection = self.connections.at(index);
         connection.version.is_v5()
