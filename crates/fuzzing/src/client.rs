@@ -127,8 +127,8 @@ impl Client {
     /// Reason String [MQTT-3.2.2-19], [MQTT-3.4.2-2], [MQTT-3.5.2-2], [MQTT-3.6.2-2],
     /// [MQTT-3.7.2-2], [MQTT-3.9.2-1], [MQTT-3.11.2-1], [MQTT-3.14.2-3], and User Properties
     /// [MQTT-3.2.2-20], [MQTT-3.4.2-3], [MQTT-3.5.2-3], [MQTT-3.6.2-3], [MQTT-3.7.2-3],
-    /// [MQTT-3.9.2-2], [MQTT-3.11.2-2], [MQTT-3.14.2-4]. A message that is too large must be as good
-    /// as delivered, or its Packet Identifier would be left over [MQTT-3.1.2-25].
+    /// [MQTT-3.9.2-2], [MQTT-3.11.2-2], [MQTT-3.14.2-4]. A message that is too large must be as
+    /// good as delivered, or its Packet Identifier would be left over [MQTT-3.1.2-25].
     fn check_size(&self, packet: &Packet<'_>, length: usize) {
         // A CONNECT that is too large itself is refused unread.
         if self.connack == Some(ReasonCode::PacketTooLarge) {
