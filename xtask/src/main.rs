@@ -1,1 +1,68 @@
-fn main() {}
+//! `cargo xtask docs [--check]` and `cargo xtask tidy`.
+
+use std::io::Result;
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+Usage: cargo xtask COMMAND
+
+  docs           Generate the pages below docs/, and list statements without a test
+  docs --check   Fail if one of them is stale
+  tidy           Check the rules about the repository
+";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let outcome = match args[..] {
+        ["docs"] => write_docs(),
+        ["docs", "--check"] => check_docs(),
+        ["tidy"] => tidy(),
+        _ => {
+            eprint!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("xtask: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn write_docs() -> Result<bool> {
+    let (pages, conformance) = xtask::all_pages()?;
+    for page in pages.iter().filter(|page| page.is_stale()) {
+        page.write()?;
+        eprintln!("{} written", page.path);
+    }
+    let untested = conformance.untested();
+    println!(
+        "{} statements that bind a server have no test:",
+        untested.len()
+    );
+    for statement in untested {
+        println!("  {statement}");
+    }
+    Ok(true)
+}
+
+fn check_docs() -> Result<bool> {
+    let (pages, _) = xtask::all_pages()?;
+    let stale: Vec<_> = pages.iter().filter(|page| page.is_stale()).collect();
+    for page in &stale {
+        eprintln!("{} is stale: run `cargo xtask docs`", page.path);
+    }
+    Ok(stale.is_empty())
+}
+
+fn tidy() -> Result<bool> {
+    let problems = xtask::problems(&xtask::source_files()?);
+    for problem in &problems {
+        eprintln!("{problem}");
+    }
+    Ok(problems.is_empty())
+}

@@ -1,7 +1,7 @@
 //! A slab in chunks: values under small dense indexes, places used again.
 //!
-//! Growing adds a chunk and moves nothing (but within the first one), so that the ten-thousand-and-first connection neither
-//! copies the others nor doubles what they take.
+//! Growing adds a chunk and moves nothing (but within the first one), so that the
+//! ten-thousand-and-first connection neither copies the others nor doubles what they take.
 
 /// Values in a chunk; a power of two.
 const CHUNK: usize = 64;
@@ -139,7 +139,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_arena_agrees_with_a_map(steps in prop::collection::vec((0..3_u8, 0..2000_usize), 1..1500)) {
+        fn the_arena_agrees_with_a_map(
+            steps in prop::collection::vec((0..3_u8, 0..2000_usize), 1..1500),
+        ) {
             let mut arena = Arena::default();
             let mut model: BTreeMap<u32, usize> = BTreeMap::new();
             for (step, value) in steps {

@@ -50,6 +50,9 @@ impl ConnectRequest {
 
 impl Shard {
     /// Claims the session for a connection and answers CONNACK once that is durable.
+    /// Clean Start is worked off here [MQTT-3.1.4-4]: a session is discarded [MQTT-3.1.2-4],
+    /// resumed [MQTT-3.1.2-5] or begun [MQTT-3.1.2-6]; before MQTT 5 too [MQTT-3.1.1/3.1.2-6],
+    /// [MQTT-3.1.1/3.1.4-2].
     pub(crate) fn accept_connect<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
@@ -111,6 +114,7 @@ impl Shard {
     }
 
     /// The CONNACK may go out: from here on the client is there.
+    /// One CONNACK per connection [MQTT-3.2.0-2], of success [MQTT-3.1.4-5].
     pub(crate) fn admit<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, connack: &[u8]) {
         let Some(session) = self.connections.at(index).session() else {
             return;
@@ -133,6 +137,7 @@ impl Shard {
         }
     }
 
+    /// A session is known by its Client Identifier [MQTT-3.1.3-2].
     fn new_session(&mut self, request: &ConnectRequest) -> u32 {
         self.next_epoch += 1;
         let session = self.sessions.insert(Session {
@@ -159,6 +164,8 @@ impl Shard {
         session
     }
 
+    /// The session belongs to this connection from now on, with the Will of its CONNECT
+    /// [MQTT-3.1.2-7]; without one nothing is published [MQTT-3.1.1/3.1.2-12].
     fn resume_session<N: Node>(
         &mut self,
         cx: &Cx<'_, N>,
@@ -195,6 +202,7 @@ impl Shard {
         self.append(cx, record)
     }
 
+    /// What the CONNECT asked for is in force; the send quota is never 0 [MQTT-4.9.0-1].
     fn configure_connection<N: Node>(
         &mut self,
         cx: &Cx<'_, N>,
@@ -236,6 +244,7 @@ impl Shard {
     }
 
     /// The ceiling also holds for clients that want none or, before v5, cannot be told.
+    /// Without a ceiling it is the client's own [MQTT-3.2.2-22].
     fn keep_alive_in_force(&self, requested_secs: u16) -> u16 {
         match self.settings.limits.keep_alive_max_secs {
             0 => requested_secs,
@@ -244,6 +253,9 @@ impl Shard {
         }
     }
 
+    /// Session Present [MQTT-3.2.2-2], [MQTT-3.2.2-3]; the lower Maximum QoS [MQTT-3.2.2-9]; the
+    /// assigned identifier [MQTT-3.1.3-7]; Response Information if asked for [MQTT-3.1.2-28]; no
+    /// User Properties [MQTT-3.2.2-20].
     fn encode_connack(
         &mut self,
         index: u32,

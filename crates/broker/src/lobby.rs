@@ -119,6 +119,7 @@ impl Shard {
         Admission::Moved
     }
 
+    /// What fails here ends the connection [MQTT-3.1.4-2], [MQTT-3.1.3-8].
     fn check_connect<N: Node>(
         &mut self,
         cx: &Cx<'_, N>,
@@ -308,6 +309,9 @@ impl Shard {
 
     /// Ends a connection before its CONNECT was accepted, with CONNACK where the version is known
     /// [MQTT-3.1.4-1].
+    /// Nothing that came behind the CONNECT is looked at [MQTT-3.1.4-6], and the connection ends
+    /// [MQTT-3.2.2-7], [MQTT-4.13.2-1]. Before MQTT 5: [MQTT-3.1.1/3.1.2-2], [MQTT-3.1.1/3.1.3-9],
+    /// [MQTT-3.1.1/3.1.4-1], [MQTT-3.1.1/3.2.2-6].
     pub(crate) fn refuse<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
@@ -371,6 +375,7 @@ impl Shard {
 }
 
 /// `auto-` and 128 random bits.
+/// New each time [MQTT-3.2.2-16].
 fn assigned_client_id(entropy: &[u8; 16]) -> String {
     let mut id = String::with_capacity(37);
     id.push_str("auto-");

@@ -462,6 +462,7 @@ impl Shard {
     }
 
     /// Hands the message to this shard's subscribers; false if there is none.
+    /// Only to filters that match [MQTT-3.3.2-3], compared byte by byte [MQTT-4.7.3-4].
     fn deliver_route<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
@@ -486,6 +487,8 @@ impl Shard {
 
     /// One receiver, with all of its subscriptions that match: it gets one message, at the highest
     /// QoS, with all Subscription Identifiers [MQTT-3.3.4-2], [MQTT-3.3.4-4].
+    /// RETAIN only with Retain As Published [MQTT-3.3.1-12], [MQTT-3.3.1-13]; overlapping
+    /// subscriptions are one copy [MQTT-3.3.4-3].
     fn deliver_matches<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,

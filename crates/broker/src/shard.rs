@@ -204,8 +204,8 @@ impl Ending {
 const INPUTS_PER_WORK: usize = 64;
 /// Pages of retained messages read per call of [`Shard::work`].
 const PAGES_PER_WORK: usize = 16;
-/// Timers fired per call of [`Shard::advance`], so that many that are due at once, such as the Wills of a
-/// whole site, do not hold up everybody else.
+/// Timers fired per call of [`Shard::advance`], so that many that are due at once, such as the
+/// Wills of a whole site, do not hold up everybody else.
 const TIMERS_PER_ADVANCE: usize = 512;
 /// Bytes held back for a publisher that is too fast before its socket is not read any more.
 const HELD_BYTES_MAX: usize = 64 * 1024;
@@ -795,6 +795,8 @@ impl Shard {
         self.sessions.remove(index);
     }
 
+    /// The session stays for its Session Expiry Interval [MQTT-4.1.0-1], then it ends
+    /// [MQTT-4.1.0-2].
     fn leave_session<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, will: WillAtEnd) {
         self.sessions.at(index).connection = None;
         match will {
@@ -817,7 +819,9 @@ impl Shard {
         self.pause_outbound(cx, index);
     }
 
-    /// DISCONNECT with reason and Reason String, to v5 clients [MQTT-3.14.2-3].
+    /// DISCONNECT with reason and Reason String, to v5 clients [MQTT-3.14.2-3]; without User
+    /// Properties [MQTT-3.14.2-4] or Session Expiry Interval [MQTT-3.14.2-2], and not before
+    /// CONNACK [MQTT-3.14.0-1]. Nothing follows it [MQTT-3.14.4-1].
     fn say_goodbye<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, ending: Ending) {
         let connection = self.connections.at(index);
         if !connection.version.is_v5() || !connection.flags.admitted {
@@ -1199,6 +1203,7 @@ impl Shard {
 
     /// Works off acknowledgements and pings among held-back packets: they pass even while
     /// publishes are blocked [MQTT-3.3.4-8], [MQTT-3.3.4-10].
+    /// [MQTT-4.9.0-3]
     fn pass_acknowledgements<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
@@ -1508,6 +1513,7 @@ impl Shard {
     }
 
     /// No authentication method is configured, so no AUTH has a place [MQTT-4.12.0-7].
+    /// Nor is AUTH ever sent [MQTT-4.12.0-6].
     fn auth_refused(&self, auth: &Auth<'_>) -> PacketError {
         match auth.authentication_method {
             Some(_) => PacketError::of(
@@ -1520,6 +1526,7 @@ impl Shard {
 
     /// A packet that must not be, or that goes beyond a limit, ends the connection
     /// [MQTT-4.13.1-1].
+    /// [MQTT-3.1.1/2.2.2-2] too.
     fn packet_refused<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,

@@ -627,6 +627,7 @@ impl Shard {
     }
 
     /// Gives a message to the member whose turn it is; gives it back if nobody can take it.
+    /// With the QoS granted to that member [MQTT-4.8.2-3].
     fn hand_out<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, entry: Entry) -> Option<Entry> {
         let shard = self.id;
         let group = &mut self.groups.slab[index as usize];

@@ -165,6 +165,8 @@ impl Granted {
 
 impl Shard {
     /// SUBSCRIBE: each filter is answered in its place [MQTT-3.8.4-5], [MQTT-3.8.4-6].
+    /// SUBACK always follows [MQTT-3.8.4-1], with the same identifier [MQTT-3.8.4-2],
+    /// [MQTT-2.2.1-6] and its codes in the filters' order [MQTT-3.9.3-1].
     pub(crate) fn subscribe_received<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
@@ -182,6 +184,7 @@ impl Shard {
             ));
         }
         self.check_user_properties(subscribe.user_properties)?;
+        self.check_answer_fits(index, subscribe.filter_count())?;
         // All filters first: a packet that ends the connection subscribes to nothing.
         let v5 = self.connections.at(index).version.is_v5();
         for requested in subscribe.filters() {
@@ -248,7 +251,21 @@ impl Shard {
         self.answer_subscribe(cx, index, packet_id, &codes, why, record);
     }
 
-    /// SUBACK; v5 clients that want to know are told why a filter was refused [MQTT-3.9.2-1].
+    /// SUBACK and UNSUBACK have a code for each filter and cannot be left out, so a request whose
+    /// answer exceeds the client's Maximum Packet Size cannot be met [MQTT-3.1.2-24].
+    fn check_answer_fits(&mut self, index: u32, filters: usize) -> Result<(), PacketError> {
+        // Packet Identifier, Property Length 0, codes; before them two to four bytes.
+        let body = 2 + 1 + filters;
+        let length_bytes = 1 + usize::from(body > 127) + usize::from(body > 16_383);
+        if 1 + length_bytes + body > self.connections.at(index).packet_bytes_max as usize {
+            let why = "the answer would exceed the client's Maximum Packet Size";
+            return Err(PacketError::of(ReasonCode::PacketTooLarge, why));
+        }
+        Ok(())
+    }
+
+    /// SUBACK; v5 clients that want to know are told why a filter was refused [MQTT-3.9.2-1]. No
+    /// User Properties are sent [MQTT-3.9.2-2], [MQTT-3.11.2-1], [MQTT-3.11.2-2].
     fn answer_subscribe<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
@@ -269,6 +286,7 @@ impl Shard {
     }
 
     /// UNSUBSCRIBE [MQTT-3.10.4-4], [MQTT-3.10.4-6].
+    /// With the same identifier [MQTT-3.10.4-5] and a code for each filter [MQTT-3.11.3-1].
     pub(crate) fn unsubscribe_received<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
@@ -279,6 +297,7 @@ impl Shard {
             return Ok(());
         };
         self.check_user_properties(unsubscribe.user_properties)?;
+        self.check_answer_fits(index, unsubscribe.filter_count())?;
         let v5 = self.connections.at(index).version.is_v5();
         let mut codes = Vec::new();
         for filter in unsubscribe.filters() {
@@ -310,6 +329,9 @@ impl Shard {
         }
     }
 
+    /// Retain Handling: 0 sends [MQTT-3.3.1-9], 1 if it is new [MQTT-3.3.1-10], 2 does not
+    /// [MQTT-3.3.1-11]; replacing loses nothing [MQTT-3.8.4-4]. [MQTT-3.1.1/3.3.1-6],
+    /// [MQTT-3.1.1/3.8.4-3]
     fn subscribe_one<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
@@ -409,6 +431,8 @@ impl Shard {
     }
 
     /// The byte that answers a filter; refusals are events.
+    /// The granted QoS or the failure [MQTT-3.8.4-7]; before MQTT 5 that is 0x80
+    /// [MQTT-3.1.1/3.9.3-2].
     fn suback_code<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
@@ -578,6 +602,8 @@ impl Shard {
         self.interest_changed(cx, &filter, before, class);
     }
 
+    /// Only an equal filter [MQTT-3.10.4-1]; new messages stop [MQTT-3.10.4-2], what is in flight
+    /// goes on [MQTT-3.10.4-3].
     fn unsubscribe_one<N: Node>(&mut self, cx: &mut Cx<'_, N>, session: u32, filter: &str) -> bool {
         let existed = if filter.starts_with("$share/") {
             self.leave_group(cx, session, filter)
@@ -709,6 +735,7 @@ impl Shard {
 
 /// What CONNACK said is not available is a Protocol Error on 5 (MQTT 5 sections 3.2.2.3.11 and
 /// 3.2.2.3.13).
+/// [MQTT-3.1.1/3.8.3-2]
 fn check_available(listener: &ListenerPolicy, filter: &str) -> Result<(), PacketError> {
     let Ok(parsed) = SubscriptionFilter::parse(filter) else {
         return Ok(());
@@ -736,6 +763,7 @@ fn check_filter_before_5(filter: &str) -> Result<(), PacketError> {
     }
 }
 
+/// Any requested QoS is accepted, up to the Maximum QoS [MQTT-3.2.2-10].
 fn granted(qos: QoS) -> ReasonCode {
     match qos {
         QoS::AtMostOnce => ReasonCode::Success,

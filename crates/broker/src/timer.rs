@@ -1,8 +1,8 @@
 //! Every timer there is, and the wheel they lie in.
 //!
 //! A hierarchical wheel: six levels of 64 slots, one millisecond at the finest, entries linked
-//! through an arena so that arming and cancelling cost the same whatever is armed. A deadline beyond
-//! the wheel's reach (2.1 years) is parked in the coarsest level and looked at again there.
+//! through an arena so that arming and cancelling cost the same whatever is armed. A deadline
+//! beyond the wheel's reach (2.1 years) is parked in the coarsest level and looked at again there.
 
 use crate::arena::Arena;
 use crate::id::{ConnectionId, SessionId};

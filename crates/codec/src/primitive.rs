@@ -125,7 +125,7 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// Malformed when it runs past the end, is not UTF-8 [MQTT-1.5.4-1] or holds U+0000
-    /// [MQTT-1.5.4-2].
+    /// [MQTT-1.5.4-2]; U+FEFF is text like any other [MQTT-1.5.4-3].
     #[inline]
     pub fn string(&mut self) -> Result<&'a str, DecodeError> {
         let text = utf8(self.binary()?)?;

@@ -54,7 +54,7 @@ impl<'a> TopicName<'a> {
     /// Checks `text`.
     ///
     /// # Errors
-    /// Empty, too long, U+0000 or a wildcard.
+    /// Empty, too long, U+0000 or a wildcard [MQTT-4.7.0-1].
     pub fn new(text: &'a str) -> Result<Self, TopicError> {
         check_text(text)?;
         if holds_any(text.as_bytes(), [b'+', b'#']) {

@@ -99,7 +99,9 @@ impl Client {
         self.buffer = buffer;
     }
 
-    /// CONNACK comes first and once, nothing after a refusal or DISCONNECT.
+    /// CONNACK comes first and once, nothing after a refusal or DISCONNECT; so no DISCONNECT before
+    /// a CONNACK below 0x80 [MQTT-3.14.0-1], and no AUTH to a client that named no method
+    /// [MQTT-4.12.0-6].
     fn check_order(&mut self, packet: &Packet<'_>, version: ProtocolVersion) {
         assert!(
             !self.disconnected,
@@ -121,6 +123,12 @@ impl Client {
         }
     }
 
+    /// Whatever a packet carries beside what it must, it keeps to the client's Maximum Packet Size:
+    /// Reason String [MQTT-3.2.2-19], [MQTT-3.4.2-2], [MQTT-3.5.2-2], [MQTT-3.6.2-2],
+    /// [MQTT-3.7.2-2], [MQTT-3.9.2-1], [MQTT-3.11.2-1], [MQTT-3.14.2-3], and User Properties
+    /// [MQTT-3.2.2-20], [MQTT-3.4.2-3], [MQTT-3.5.2-3], [MQTT-3.6.2-3], [MQTT-3.7.2-3],
+    /// [MQTT-3.9.2-2], [MQTT-3.11.2-2], [MQTT-3.14.2-4]. A message that is too large must be as
+    /// good as delivered, or its Packet Identifier would be left over [MQTT-3.1.2-25].
     fn check_size(&self, packet: &Packet<'_>, length: usize) {
         // A CONNECT that is too large itself is refused unread.
         if self.connack == Some(ReasonCode::PacketTooLarge) {
@@ -177,6 +185,7 @@ impl Client {
 
     fn receive_publish(&mut self, publish: &Publish<'_>) {
         if let Some(alias) = publish.properties.topic_alias {
+            // With no maximum there is no alias at all [MQTT-3.1.2-27], [MQTT-3.3.2-11].
             assert!(alias.get() <= self.topic_alias_max, "[MQTT-3.1.2-26]");
         }
         let Some(packet_id) = publish.packet_id else {

@@ -189,7 +189,11 @@ pub(crate) fn subscribe(choices: &mut Choices<'_>, version: ProtocolVersion) -> 
             ]),
         },
     };
-    let filters: Vec<_> = (0..=choices.below(4)).map(|_| filter(choices)).collect();
+    let mut filters: Vec<_> = (0..=choices.below(4)).map(|_| filter(choices)).collect();
+    if choices.one_of(16) {
+        // The answer may be too large for its client.
+        filters = filters.repeat(30);
+    }
     let mut bytes = Vec::new();
     martlet_codec::Subscribe::encode_parts(
         version,

@@ -56,7 +56,8 @@ pub struct ListenerConfig {
     pub transport: Transport,
     /// What clients that come this way may do.
     pub policy: Arc<ListenerPolicy>,
-    /// Names the listener in errors and in [`Running::local_addresses`](crate::Running::local_addresses).
+    /// Names the listener in errors and in
+    /// [`Running::local_addresses`](crate::Running::local_addresses).
     pub name: String,
 }
 

@@ -31,3 +31,4 @@ pub use node::SharedNode;
 pub use start::{Running, StartError, start};
 pub use stats::ReactorStats;
 pub use store::{DelayedStore, Durable, MemoryStore, Store, Writer};
+pub use sys::port_owner;

@@ -34,7 +34,7 @@ pub(crate) fn raise_open_files_limit() -> Option<u64> {
 }
 
 /// The process that listens on `address`, as "name (pid 123)", if the system tells us.
-pub(crate) fn port_owner(address: SocketAddr) -> Option<String> {
+pub fn port_owner(address: SocketAddr) -> Option<String> {
     let inode = ["/proc/net/tcp", "/proc/net/tcp6"]
         .into_iter()
         .filter_map(|path| std::fs::read_to_string(path).ok())

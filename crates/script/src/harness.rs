@@ -505,3 +505,18 @@ impl Harness {
         );
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_answers_a_connect() {
+        let settings = Settings::default();
+        let mut node = Harness::new(settings, ListenerPolicy::default(), Wiring::default());
+        let link = node.open();
+        node.send(link, b"\x10\x0d\x00\x04MQTT\x04\x02\x00\x00\x00\x01a");
+        assert_eq!(node.take(link), b"\x20\x02\x00\x00");
+        assert_eq!(node.counters().connections, 1);
+    }
+}

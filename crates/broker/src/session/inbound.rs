@@ -32,6 +32,7 @@ struct Answer {
 
 impl Shard {
     /// A PUBLISH came from the client of the connection at `index`.
+    /// Answered as its QoS asks [MQTT-3.3.4-1], QoS 1 with PUBACK once we own it [MQTT-4.3.2-4].
     pub(crate) fn publish_received<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
@@ -111,6 +112,7 @@ impl Shard {
     }
 
     /// PUBREL: the identifier is free again [MQTT-4.3.3-11].
+    /// The next PUBLISH under it is a new message [MQTT-4.3.3-12].
     pub(crate) fn pubrel_received<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
@@ -237,6 +239,8 @@ impl Shard {
     }
 
     /// Replaces or clears the topic's retained message.
+    /// Only for RETAIN 1 [MQTT-3.3.1-8]. What is retained belongs to no session
+    /// [MQTT-3.1.1/3.1.2-7], [MQTT-3.1.1/3.3.1-7].
     pub(crate) fn retain<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
@@ -283,6 +287,8 @@ impl Shard {
     }
 
     /// Sends PUBACK, PUBREC, PUBREL or PUBCOMP once `record` is durable.
+    /// With the Packet Identifier of its PUBLISH [MQTT-2.2.1-5]; after an error it is free
+    /// [MQTT-4.3.3-9].
     pub(crate) fn answer_ack<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
@@ -304,7 +310,8 @@ impl Shard {
     }
 
     /// A Reason String may be sent: the client wants problem information [MQTT-3.1.2-29] and takes
-    /// a packet of `bytes`.
+    /// a packet of `bytes` [MQTT-3.4.2-2], [MQTT-3.5.2-2], [MQTT-3.6.2-2], [MQTT-3.7.2-2]. User
+    /// Properties are never sent [MQTT-3.4.2-3], [MQTT-3.5.2-3], [MQTT-3.6.2-3], [MQTT-3.7.2-3].
     pub(crate) fn may_explain(&mut self, index: u32, bytes: usize) -> bool {
         let connection = self.connections.at(index);
         connection.version.is_v5()
@@ -362,6 +369,7 @@ impl Shard {
 
     /// The topic that an alias stands for, learning it when both are there. None where no alias is
     /// used.
+    /// Aliases up to the announced maximum are accepted [MQTT-3.3.2-12].
     fn resolve_alias(
         &mut self,
         index: u32,

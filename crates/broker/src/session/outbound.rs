@@ -96,6 +96,8 @@ impl Outbound {
     }
 
     /// Gives an entry its Packet Identifier; gives it back if all are taken.
+    /// None of those under way [MQTT-4.3.2-1], [MQTT-4.3.3-1]; it is under way until it is answered
+    /// [MQTT-4.3.2-3], [MQTT-4.3.3-3].
     fn assign(&mut self, entry: Entry, record: RecordNumber) -> Result<PacketId, Entry> {
         let Some(id) = self.in_flight.next_free(self.last_packet_id) else {
             return Err(entry);
@@ -124,6 +126,8 @@ impl Outbound {
 
 impl Shard {
     /// A message is for this session: send it now, queue it, or drop it with a reason.
+    /// With the lower of the published and the granted QoS [MQTT-3.8.4-8]; a client that is away
+    /// finds QoS 1 and 2 in its queue [MQTT-4.5.0-1], [MQTT-3.1.1/3.1.2-5].
     pub(crate) fn deliver<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
@@ -157,6 +161,7 @@ impl Shard {
     }
 
     /// A QoS 0 message for a session: into the output buffer or nowhere.
+    /// DUP is 0 [MQTT-4.3.1-1].
     pub(crate) fn deliver_qos0<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
@@ -221,6 +226,7 @@ impl Shard {
     }
 
     /// Nothing waits before a new message and the send quota has room.
+    /// No message overtakes another one [MQTT-4.6.0-5], [MQTT-4.6.0-6]; quota [MQTT-4.9.0-2].
     fn may_send_now(&mut self, index: u32) -> bool {
         let Some(connection) = self.admitted_connection(index) else {
             return false;
@@ -234,6 +240,7 @@ impl Shard {
     }
 
     /// Puts an entry in flight and sends it, at once if it need not wait for its record.
+    /// First sent with DUP 0, whatever DUP it came with [MQTT-3.3.1-3], [MQTT-4.3.3-2].
     fn send_entry<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
@@ -440,6 +447,8 @@ impl Shard {
     }
 
     /// Sends the first unsent message; false if it has to wait.
+    /// What was sent before does not expire [MQTT-4.3.3-7], nor does an exchange end by expiry
+    /// [MQTT-4.3.3-13].
     fn send_unsent<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
@@ -750,6 +759,7 @@ impl Shard {
     }
 
     /// A retained message found by a subscription.
+    /// RETAIN is 1 [MQTT-3.1.1/3.3.1-8].
     pub(crate) fn deliver_retained<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
@@ -808,6 +818,7 @@ impl Shard {
     }
 
     /// The receiver has answered for good: delivered, or refused.
+    /// A refusal ends it as well [MQTT-4.4.0-2].
     fn entry_answered<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
@@ -936,6 +947,7 @@ pub(crate) struct Sending {
 const TOPIC_ALIAS_BYTES: usize = 5;
 
 /// Uses or gives a Topic Alias, as long as the client has room for one [MQTT-3.1.2-26].
+/// None without a maximum [MQTT-3.1.2-27], none above it [MQTT-3.3.2-11].
 fn choose_alias(
     connection: &mut crate::connection::Connection,
     publication: &Publication<'_>,

@@ -193,6 +193,7 @@ impl OutgoingPublish<'_> {
         len
     }
 
+    /// Without properties a length of 0 alone [MQTT-2.2.2-1].
     #[inline]
     fn put_properties(&self, out: &mut Vec<u8>) {
         let len = self.properties_len();
@@ -216,6 +217,7 @@ impl OutgoingPublish<'_> {
     }
 }
 
+/// The Topic Name comes first and is UTF-8 [MQTT-3.3.2-1].
 #[inline]
 fn decode_topic(bytes: &[u8]) -> Result<Option<TopicName<'_>>, DecodeError> {
     let text = primitive::utf8(bytes)?;

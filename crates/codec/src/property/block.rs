@@ -48,7 +48,7 @@ impl<'a> Block<'a> {
             let id = u8::try_from(id)
                 .ok()
                 .and_then(PropertyId::from_u8)
-                .ok_or_else(|| DecodeError::malformed("unknown property", ""))?;
+                .ok_or_else(|| DecodeError::malformed("unknown property", "MQTT-4.13.1-1"))?;
             if !id.owners().contains(self.owner) {
                 return Err(Self::not_allowed());
             }

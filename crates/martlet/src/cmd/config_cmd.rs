@@ -165,8 +165,8 @@ Each value is the last of: default, file (`--config FILE`, TOML), environment, c
 environment name of a key is `MARTLET_` and its path in capitals with `__` between the parts:
 `limits.in_flight` is `MARTLET_LIMITS__IN_FLIGHT`; a file `.env` in the working directory lies below
 the environment. On the command line any key is `--set KEY=VALUE`. `martlet config show` prints
-each value and where it came from, `martlet config check` whether a node would start. An unknown key is
-an error, an unknown `MARTLET_` variable a warning; both name the nearest known one.
+each value and where it came from, `martlet config check` whether a node would start. An unknown key
+is an error, an unknown `MARTLET_` variable a warning; both name the nearest known one.
 ";
 
 fn check(options: &ConfigOptions) -> anyhow::Result<String> {

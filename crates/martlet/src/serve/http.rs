@@ -10,7 +10,11 @@ use tracing::error;
 /// Opens the listener.
 pub(crate) async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| {
-        format!("http: cannot listen on {address}; choose another --http ADDR, or --http off")
+        let owner = martlet_reactor::port_owner(address);
+        let owner = owner.map_or_else(String::new, |owner| format!(" (in use by {owner})"));
+        format!(
+            "http: cannot listen on {address}{owner}; choose another --http ADDR, or --http off"
+        )
     })
 }
 

@@ -35,7 +35,8 @@ pub(crate) struct ConfigOptions {
     /// Shards, one thread each (default: one per core)
     #[arg(long, value_name = "N")]
     pub(crate) threads: Option<u64>,
-    /// Where to listen, repeatable: mqtt://HOST:PORT, ws://HOST:PORT/PATH (default: loopback, 1883 and WebSocket 9001)
+    /// Where to listen, repeatable: mqtt://HOST:PORT, ws://HOST:PORT/PATH (default: loopback, 1883
+    /// and WebSocket 9001)
     #[arg(long, value_name = "URL")]
     pub(crate) listen: Vec<String>,
     /// Accept clients without credentials on listeners beyond loopback too

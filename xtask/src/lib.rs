@@ -1,0 +1,17 @@
+//! What is generated from the sources, and what is checked about them.
+//!
+//! * `conformance`: statement of the specification → code → tests, as `docs/conformance.md`
+//! * `pages`: configuration, metrics and command line reference
+//! * `tidy`: rules about the repository that a program can judge
+//! * `sources`: the files of the repository
+#![forbid(unsafe_code)]
+
+mod conformance;
+mod pages;
+mod sources;
+mod tidy;
+
+pub use conformance::Conformance;
+pub use pages::{Page, all_pages};
+pub use sources::{SourceFile, root, source_files};
+pub use tidy::problems;

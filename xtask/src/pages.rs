@@ -1,0 +1,150 @@
+//! The reference pages below `docs/`, each made from what it describes.
+
+use std::fmt::Write;
+use std::io::{Error, Result};
+use std::process::Command;
+
+use martlet_broker::{Counters, DropReason, MetricKind};
+
+use crate::conformance::Conformance;
+use crate::sources::{root, source_files};
+
+/// A generated page.
+#[derive(Debug)]
+pub struct Page {
+    /// Path from the repository's root.
+    pub path: &'static str,
+    /// What it should hold.
+    pub text: String,
+}
+
+impl Page {
+    /// The file holds something else, or is not there.
+    pub fn is_stale(&self) -> bool {
+        std::fs::read_to_string(root().join(self.path)).ok() != Some(self.text.clone())
+    }
+
+    /// Writes the file.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn write(&self) -> Result<()> {
+        let path = root().join(self.path);
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder)?;
+        }
+        std::fs::write(path, &self.text)
+    }
+}
+
+/// All generated pages as they should be, and what is worth telling about them.
+///
+/// # Errors
+/// If a source cannot be read, or `martlet` does not build.
+pub fn all_pages() -> Result<(Vec<Page>, Conformance)> {
+    let conformance = Conformance::new(&source_files()?).map_err(Error::other)?;
+    let page = |path, text| Page { path, text };
+    let pages = vec![
+        page("docs/conformance.md", conformance.page()),
+        page("docs/metrics.md", metrics()),
+        page("docs/configuration.md", martlet(&["config", "reference"])?),
+        page("docs/cli.md", command_line()?),
+    ];
+    Ok((pages, conformance))
+}
+
+/// What a command of the binary prints; `MARTLET_BIN` names another binary than cargo's.
+fn martlet(args: &[&str]) -> Result<String> {
+    let mut command = match std::env::var_os("MARTLET_BIN") {
+        Some(binary) => Command::new(binary),
+        None => {
+            let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+            let mut command = Command::new(cargo);
+            command.args(["run", "--quiet", "--package", "martlet", "--"]);
+            command
+        }
+    };
+    // Nothing of the environment may show in a page.
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy().into_owned();
+        if name.starts_with("MARTLET_") || name.starts_with("MQTT_") {
+            command.env_remove(name);
+        }
+    }
+    let output = command
+        .args(args)
+        .env("COLUMNS", "100")
+        .current_dir(root())
+        .output()?;
+    if !output.status.success() {
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        return Err(Error::other(format!("martlet {}: {error}", args.join(" "))));
+    }
+    String::from_utf8(output.stdout).map_err(Error::other)
+}
+
+fn command_line() -> Result<String> {
+    let mut page = String::from(
+        "# Command line\n\nWhat `martlet COMMAND --help` prints. `martlet man DIR` writes the same as manual pages,\n\
+         `martlet completions SHELL` prints completions for a shell.\n",
+    );
+    describe_command(&mut page, &[])?;
+    Ok(page)
+}
+
+fn describe_command(page: &mut String, path: &[&str]) -> Result<()> {
+    let help = martlet(&[path, &["--help"]].concat())?;
+    let title = [&["martlet"], path].concat().join(" ");
+    let lines: Vec<_> = help.lines().map(str::trim_end).collect();
+    let text = lines.join("\n");
+    let _ = write!(
+        page,
+        "\n## `{title}`\n\n```text\n{}\n```\n",
+        text.trim_end()
+    );
+    let commands = help.lines().skip_while(|line| *line != "Commands:").skip(1);
+    for line in commands.take_while(|line| !line.is_empty()) {
+        // A name stands two columns in; what it does may go on further right.
+        let name = line
+            .strip_prefix("  ")
+            .filter(|rest| !rest.starts_with(' '));
+        let name = name.and_then(|rest| rest.split_whitespace().next());
+        if let Some(name) = name.filter(|name| *name != "help") {
+            describe_command(page, &[path, &[name]].concat())?;
+        }
+    }
+    Ok(())
+}
+
+fn metrics() -> String {
+    let mut page = String::from(METRICS_HEAD);
+    page.push_str("| Metric | Kind | What it means |\n|---|---|---|\n");
+    Counters::default().each(|metric| {
+        let (suffix, kind) = match metric.kind {
+            MetricKind::Counter => ("_total", "counter"),
+            MetricKind::Gauge => ("", "gauge"),
+        };
+        let (name, meaning) = (metric.name, metric.meaning);
+        let _ = writeln!(page, "| `martlet_{name}{suffix}` | {kind} | {meaning} |");
+    });
+    page.push_str(
+        "\n## Why messages are dropped\n\n`martlet_messages_dropped_total{reason=\"…\"}` counts by reason:\n\n\
+         | Reason | What it means |\n|---|---|\n",
+    );
+    for reason in DropReason::ALL {
+        let _ = writeln!(page, "| `{}` | {} |", reason.name(), reason.meaning());
+    }
+    page
+}
+
+const METRICS_HEAD: &str = "\
+# Metrics
+
+`GET /metrics` answers in the OpenMetrics format. Beside what the shards count, summed over all of
+them, there are `martlet_sockets_accepted_total`, `martlet_events_dropped_total`,
+`martlet_uptime_seconds` and `martlet_build_info`.
+
+At any moment `matched = delivered + held + dropped + expired`, where `dropped` is the sum over all
+reasons: a message that did not arrive is found in one of them.
+
+";

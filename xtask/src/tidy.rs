@@ -1,0 +1,178 @@
+//! Rules about the repository that a program can judge.
+
+use crate::conformance::Conformance;
+use crate::sources::SourceFile;
+
+/// The layout: a crate and those of ours that it may depend on. Development dependencies too.
+const LAYOUT: &[(&str, &[&str])] = &[
+    ("martlet-codec", &[]),
+    ("martlet-broker", &["martlet-codec"]),
+    ("martlet-client", &["martlet-codec"]),
+    ("martlet-store", &[]),
+    (
+        "martlet-reactor",
+        &["martlet-broker", "martlet-codec", "martlet-store"],
+    ),
+    (
+        "martlet-control",
+        &[
+            "martlet-broker",
+            "martlet-codec",
+            "martlet-store",
+            "martlet-client",
+        ],
+    ),
+    ("martlet-api", &["martlet-control", "martlet-broker"]),
+    ("martlet-script", &["martlet-broker", "martlet-codec"]),
+    ("martlet-fuzzing", &["martlet-broker", "martlet-codec"]),
+    (
+        "martlet-sim",
+        &[
+            "martlet-broker",
+            "martlet-codec",
+            "martlet-store",
+            "martlet-script",
+        ],
+    ),
+    ("xtask", &["martlet-broker"]),
+];
+
+/// May depend on all of ours.
+const TOP: &str = "martlet";
+
+/// Columns of a line of code.
+const COLUMNS_MAX: usize = 100;
+
+/// What breaks a rule, one line each.
+pub fn problems(files: &[SourceFile]) -> Vec<String> {
+    let mut problems = Vec::new();
+    for file in files {
+        if file.path.ends_with("Cargo.toml") {
+            check_edges(file, &mut problems);
+        }
+        if file.path.ends_with(".rs") {
+            check_width(file, &mut problems);
+        }
+        check_words(file, &mut problems);
+    }
+    check_code_map(files, &mut problems);
+    match Conformance::new(files) {
+        Ok(conformance) => problems.extend(conformance.unknown()),
+        Err(error) => problems.push(error),
+    }
+    problems
+}
+
+fn check_edges(file: &SourceFile, problems: &mut Vec<String>) {
+    let inside = file.path.starts_with("crates/") || file.path.starts_with("xtask/");
+    let name = package_name(&file.text);
+    if !inside || name == TOP {
+        return;
+    }
+    let Some((_, allowed)) = LAYOUT.iter().find(|(known, _)| *known == name) else {
+        return problems.push(format!("{}: crate {name} is not in the layout", file.path));
+    };
+    for (index, line) in file.text.lines().enumerate() {
+        let end = line.find(|c: char| !c.is_ascii_alphanumeric() && c != '-');
+        let used = &line[..end.unwrap_or(line.len())];
+        let is_dependency = line[used.len()..].trim_start().starts_with(['.', '=']);
+        let ours = used == TOP || used.starts_with("martlet-");
+        if ours && is_dependency && !allowed.contains(&used) {
+            let place = format!("{}:{}", file.path, index + 1);
+            problems.push(format!("{place}: {name} may not depend on {used}"));
+        }
+    }
+}
+
+fn package_name(manifest: &str) -> &str {
+    let line = manifest
+        .lines()
+        .find_map(|line| line.strip_prefix("name = \""));
+    line.and_then(|rest| rest.split('"').next()).unwrap_or("")
+}
+
+fn check_code_map(files: &[SourceFile], problems: &mut Vec<String>) {
+    let Some(map) = files.iter().find(|file| file.path == "ARCHITECTURE.md") else {
+        return;
+    };
+    for file in files {
+        let folder = file.path.strip_suffix("/Cargo.toml");
+        if let Some(folder) = folder.filter(|folder| folder.starts_with("crates/"))
+            && !map.text.contains(folder)
+            && !map
+                .text
+                .contains(&format!("`{}`", &folder["crates/".len()..]))
+        {
+            problems.push(format!("ARCHITECTURE.md does not name {folder}"));
+        }
+    }
+}
+
+fn check_width(file: &SourceFile, problems: &mut Vec<String>) {
+    for (index, line) in file.text.lines().enumerate() {
+        // What stands in a string cannot always be broken.
+        if line.chars().count() > COLUMNS_MAX && !line.contains('"') {
+            let place = format!("{}:{}", file.path, index + 1);
+            problems.push(format!("{place}: more than {COLUMNS_MAX} columns"));
+        }
+    }
+}
+
+fn check_words(file: &SourceFile, problems: &mut Vec<String>) {
+    // This file names them.
+    if file.path == "xtask/src/tidy.rs" || file.path.contains("node_modules") {
+        return;
+    }
+    let code = [".rs", ".py", ".ts", ".js", ".sh"];
+    let code = code.iter().any(|extension| file.path.ends_with(extension));
+    for (index, line) in file.text.lines().enumerate() {
+        let banned = banned_in(line, code);
+        for word in banned {
+            let place = format!("{}:{}", file.path, index + 1);
+            problems.push(format!("{place}: {word}"));
+        }
+    }
+}
+
+fn banned_in(line: &str, code: bool) -> Vec<&'static str> {
+    let words: &[&str] = match code {
+        true => &["TODO", "FIXME", "dbg!", "todo!("],
+        false => &[],
+    };
+    let paths: &[&str] = &["/work/", "/root/", "/tmp/bash_jobs"];
+    let words = words.iter().chain(paths);
+    words.copied().filter(|word| line.contains(word)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problems_of(path: &str, text: &str) -> Vec<String> {
+        let file = SourceFile {
+            path: path.to_owned(),
+            text: text.to_owned(),
+        };
+        let mut problems = problems(&[file]);
+        // There are no lists of statements in these cases.
+        problems.pop();
+        problems
+    }
+
+    #[test]
+    fn an_edge_against_the_layout_is_found() {
+        let manifest = "[package]\nname = \"martlet-codec\"\n[dependencies]\nmartlet-broker.workspace = true\n";
+        assert_eq!(
+            problems_of("crates/codec/Cargo.toml", manifest),
+            ["crates/codec/Cargo.toml:4: martlet-codec may not depend on martlet-broker"]
+        );
+    }
+
+    #[test]
+    fn banned_words_and_long_lines_are_found() {
+        let long = "x".repeat(101);
+        let text = format!("// {}\n{long}\n", "TODO");
+        assert_eq!(problems_of("crates/codec/src/a.rs", &text).len(), 2);
+        assert_eq!(problems_of("docs/a.md", &text).len(), 0);
+    }
+}
