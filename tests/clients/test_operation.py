@@ -343,6 +343,26 @@ def test_a_property_of_another_packet_is_malformed(node):
     assert re.search(rb"\xe0.\x81", answer, re.S)
 
 
+def test_a_client_that_comes_back_at_once_is_heard_out_first(start_node, name):
+    """What it sent on its old connection, DISCONNECT too, counts before the new one takes over."""
+    node = start_node(settings=["node.threads=4"])
+    topic, will, count = name.encode(), f"{name}/will".encode(), 300
+    payload = b"\0\4back" + struct.pack("!H", len(will)) + will + b"\0\4gone"
+    body = b"\0\4MQTT\4\x06\0\x3c" + payload
+    connect = bytes([0x10, len(body)]) + body
+    with Client(node, f"{name}-w") as witness:
+        witness.subscribe(f"{name}/#", 0)
+        for i in range(count):
+            body = struct.pack("!H", len(topic)) + topic + str(i).encode()
+            with socket.create_connection(("127.0.0.1", node.port()), DEADLINE_SECS) as client:
+                client.sendall(connect)
+                assert client.recv(4) == b"\x20\2\0\0"
+                client.sendall(bytes([0x30, len(body)]) + body + b"\xe0\0")
+        got = [witness.receive() for _ in range(count)]
+        assert [message.payload for message in got] == [str(i).encode() for i in range(count)]
+        witness.expect_no_message()
+
+
 def test_plain_http_on_the_mqtt_port_is_closed(node):
     assert talk(node, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n") == b""
 

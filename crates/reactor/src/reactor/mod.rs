@@ -84,6 +84,13 @@ impl Entrance {
     }
 }
 
+/// A connection on its way in from the lobby of another shard.
+struct Arrival {
+    stream: Stream,
+    web: Option<Box<WebSocket>>,
+    guest: Box<Guest>,
+}
+
 /// One reactor with its shard.
 pub(crate) struct Reactor {
     shard: ShardId,
@@ -107,6 +114,8 @@ pub(crate) struct Reactor {
     /// Connections dealt out so far.
     dealt: u64,
     entrances: Arc<[Entrance]>,
+    /// Connections from the lobbies of other shards, let in by the next tick.
+    arrivals: Vec<Arrival>,
     entropy: Entropy,
     events: Sender<Event>,
     reports: Sender<Report>,
@@ -158,6 +167,7 @@ impl Reactor {
             door,
             dealt: 0,
             entrances: Arc::clone(&common.entrances),
+            arrivals: Vec::new(),
             entropy,
             events: common.events.clone(),
             reports: common.reports.clone(),
@@ -175,7 +185,7 @@ impl Reactor {
         while !self.stopped {
             self.tick();
         }
-        let left = self.sockets.len();
+        let left = self.sockets.len() + self.arrivals.len();
         (0..left).for_each(|_| self.socket_count.lower());
     }
 
@@ -188,6 +198,10 @@ impl Reactor {
         self.counters.ticks.add(1);
         self.driver.now = self.clock.now();
         self.take_notices();
+        // They came before this tick looked which sockets are readable. A client that sent its
+        // last words, perhaps DISCONNECT, before it connected anew is heard out before that new
+        // connection takes over: else its Will would be sent though it said goodbye.
+        let arrivals = std::mem::take(&mut self.arrivals);
         self.take_control();
         self.take_batches();
         // Packets that came along with an adopted connection, or were put off, have their turn
@@ -196,6 +210,9 @@ impl Reactor {
         self.driver.call(|shard, cx| shard.work(cx));
         self.accept();
         self.read_ready();
+        for arrival in arrivals {
+            self.adopt(arrival);
+        }
         let now_ms = self.driver.now.mono_ms;
         if self
             .driver
@@ -211,7 +228,8 @@ impl Reactor {
 
     /// How long nothing happens unless something comes; none is for ever.
     fn timeout(&self) -> Option<Duration> {
-        let busy = !self.sockets.is_idle()
+        let busy = !self.arrivals.is_empty()
+            || !self.sockets.is_idle()
             || self.driver.shard.has_work()
             || !self.driver.effects.is_empty();
         if busy {
@@ -272,7 +290,9 @@ impl Reactor {
                 } => {
                     self.open(stream, address, listener);
                 }
-                Control::Adopt { stream, web, guest } => self.adopt(stream, web, guest),
+                Control::Adopt { stream, web, guest } => {
+                    self.arrivals.push(Arrival { stream, web, guest });
+                }
                 Control::Command(command) => self.command(command),
                 Control::Durable(up_to) => {
                     self.driver.call(|shard, cx| shard.durable(cx, up_to));
@@ -368,7 +388,8 @@ impl Reactor {
     }
 
     /// Takes over a connection from the lobby of another shard.
-    fn adopt(&mut self, stream: Stream, web: Option<Box<WebSocket>>, guest: Box<Guest>) {
+    fn adopt(&mut self, arrival: Arrival) {
+        let Arrival { stream, web, guest } = arrival;
         let id = self.driver.call(|shard, cx| shard.adopt(cx, guest));
         self.insert(stream, id, web);
     }
