@@ -5,16 +5,21 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use martlet_script::{BrokerProcess, Script, TcpStage, load_all, play};
+
+/// Scripts that wait longer are for virtual time only.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 fn main() {
     let program = binary();
     let slow = std::env::var_os("SLOW").is_some_and(|value| value == "1");
     let mut trials = Vec::new();
     for script in load_all().expect("the scripts parse") {
-        let left_out = (script.is_virtual && !slow) || program.is_none();
+        let left_out =
+            (script.is_virtual && !(slow && script.waits() < PATIENCE)) || program.is_none();
         let left_out = left_out || script.one_shard.is_some();
         let program = program.clone().unwrap_or_default();
         let title = script.name.clone();
