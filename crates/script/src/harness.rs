@@ -251,6 +251,17 @@ impl Harness {
         self.run();
     }
 
+    /// Tells one shard that another one's mailbox is full, or has room again.
+    pub fn set_congested(&mut self, shard: u16, on: bool) {
+        self.call(shard, |shard, cx| shard.congested(cx, on));
+        self.run();
+    }
+
+    /// Somebody sets the wall clock; intervals are none of its business.
+    pub fn set_wall_clock(&mut self, wall_ms: u64) {
+        self.now.wall_ms = wall_ms;
+    }
+
     /// Events that have been reported since the last call.
     pub fn take_events(&mut self) -> Vec<Event> {
         core::mem::take(&mut self.events)

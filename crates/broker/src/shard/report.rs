@@ -2,7 +2,7 @@
 
 use crate::counters::Counters;
 use crate::event::ClientInfo;
-use crate::id::ShardId;
+use crate::id::{SessionId, ShardId};
 use crate::node::{Cx, Node};
 use crate::session::Session;
 use crate::shard::Shard;
@@ -39,8 +39,12 @@ impl Shard {
     /// The equation of idea 6 holds for each session, each share group and the whole shard. Slow:
     /// for tests.
     pub fn accounts_balance(&self) -> bool {
+        let in_output = self.qos0_in_output();
         let sessions = self.sessions.iter().all(|(index, session)| {
-            let held = (session.outbound.held() + self.qos0_held(index)) as u64;
+            let owner = self.sessions.id_of(index);
+            let of_session = in_output.iter().filter(|(id, _)| *id == owner);
+            let qos0: u64 = of_session.map(|(_, count)| u64::from(*count)).sum();
+            let held = session.outbound.held() as u64 + qos0;
             let sums = &session.accounting;
             sums.matched == sums.delivered + sums.dropped + sums.expired + held
         });
@@ -63,13 +67,15 @@ impl Shard {
         (sessions + self.groups.held()) as u64 + output
     }
 
-    pub(super) fn qos0_held(&self, session: u32) -> usize {
-        let owner = self.sessions.id_of(session);
-        self.connections
+    /// Whose QoS 0 messages lie in output buffers, and how many.
+    fn qos0_in_output(&self) -> Vec<(SessionId, u32)> {
+        let holding = self
+            .connections
             .iter()
-            .filter(|found| found.owner == Some(owner))
-            .map(|found| found.qos0_in_output as usize)
-            .sum()
+            .filter(|found| found.qos0_in_output > 0);
+        holding
+            .filter_map(|found| Some((found.owner?, found.qos0_in_output)))
+            .collect()
     }
 
     pub(super) fn info(&self, session: &Session) -> ClientInfo {

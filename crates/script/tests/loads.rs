@@ -1,0 +1,355 @@
+//! Rows of the catalogue of hostile inputs that are about amounts: floods, storms, combinations.
+//!
+//! In virtual time on the harness, which checks the accounts after every call into a shard; so the
+//! amounts are as small as they can be and still show the effect.
+
+use martlet_broker::{Limits, ListenerPolicy, Settings, TransportEnd};
+use martlet_codec::{
+    Ack, AckKind, Connect, ConnectProperties, OutgoingPublish, Packet, PacketId, ProtocolVersion,
+    PublishProperties, QoS, ReasonCode, RetainHandling, Subscribe, SubscribeFilter,
+    SubscriptionOptions, UserProperties, Will, decode_packet,
+};
+use martlet_script::{Harness, Link, Wiring};
+
+const V311: ProtocolVersion = ProtocolVersion::V311;
+
+fn node(limits: Limits, wiring: Wiring) -> Harness {
+    let settings = Settings {
+        limits,
+        ..Settings::default()
+    };
+    Harness::new(settings, ListenerPolicy::default(), wiring)
+}
+
+fn connect(client_id: &str, clean_start: bool, will: Option<Will<'_>>) -> Vec<u8> {
+    let packet = Connect {
+        version: V311,
+        bridge: false,
+        clean_start,
+        keep_alive_secs: 10,
+        client_id,
+        user_name: None,
+        password: None,
+        will,
+        properties: ConnectProperties::default(),
+    };
+    let mut bytes = Vec::new();
+    packet.encode(&mut bytes);
+    bytes
+}
+
+fn client(node: &mut Harness, client_id: &str, clean_start: bool) -> Link {
+    let link = node.open();
+    node.send(link, &connect(client_id, clean_start, None));
+    link
+}
+
+fn subscribe(filters: &[&str], qos: QoS) -> Vec<u8> {
+    let options = SubscriptionOptions {
+        qos,
+        no_local: false,
+        retain_as_published: false,
+        retain_handling: RetainHandling::SendAtSubscribe,
+    };
+    let filters: Vec<SubscribeFilter<'_>> = filters
+        .iter()
+        .map(|filter| SubscribeFilter { filter, options })
+        .collect();
+    let (id, none) = (packet_id(1), UserProperties::default());
+    let mut bytes = Vec::new();
+    Subscribe::encode_parts(V311, id, None, none, &filters, &mut bytes);
+    bytes
+}
+
+fn packet_id(id: u16) -> PacketId {
+    PacketId::new(id).expect("tests use identifiers from 1")
+}
+
+fn publish(topic: &str, qos: QoS, id: u16, retain: bool, payload: &[u8]) -> Vec<u8> {
+    let packet = OutgoingPublish {
+        dup: false,
+        qos,
+        retain,
+        topic,
+        packet_id: (qos > QoS::AtMostOnce).then(|| packet_id(id)),
+        topic_alias: None,
+        message_expiry_secs: None,
+        subscription_ids: &[],
+        forwarded: &[],
+        payload,
+    };
+    let mut bytes = Vec::new();
+    packet.encode(V311, &mut bytes);
+    bytes
+}
+
+fn puback(id: PacketId) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    Ack::new(id, ReasonCode::Success).encode(AckKind::PubAck, V311, &mut bytes);
+    bytes
+}
+
+/// Calls `seen` with each packet that the broker has written.
+fn packets(bytes: &[u8], mut seen: impl FnMut(Packet<'_>)) {
+    let mut rest = bytes;
+    while let Some((packet, length)) =
+        decode_packet(rest, V311).expect("the broker writes well-formed packets")
+    {
+        seen(packet);
+        rest = &rest[length..];
+    }
+    assert!(rest.is_empty(), "the broker writes whole packets");
+}
+
+fn publishes(bytes: &[u8]) -> usize {
+    let mut count = 0;
+    packets(bytes, |packet| {
+        count += usize::from(matches!(packet, Packet::Publish(_)));
+    });
+    count
+}
+
+/// F20
+#[test]
+fn bytes_split_anywhere_mean_the_same() {
+    let mut session = connect("a", true, None);
+    session.extend(subscribe(&["a/+", "b/#"], QoS::ExactlyOnce));
+    session.extend(publish("a/b", QoS::AtLeastOnce, 7, false, b"one"));
+    session.extend(publish("b", QoS::ExactlyOnce, 8, false, &[0; 200]));
+    session.extend([0x62, 2, 0, 8, 0xC0, 0]);
+    session.extend(publish("a/c", QoS::AtMostOnce, 0, true, b""));
+    let whole = {
+        let mut node = node(Limits::default(), Wiring::default());
+        let link = node.open();
+        node.send(link, &session);
+        node.take(link)
+    };
+    assert_eq!(publishes(&whole), 3);
+    for split in 1..session.len() {
+        let mut node = node(Limits::default(), Wiring::default());
+        let link = node.open();
+        node.send(link, &session[..split]);
+        node.send(link, &session[split..]);
+        assert_eq!(node.take(link), whole, "split after {split} bytes");
+    }
+}
+
+/// P15 [MQTT-3.3.4-8] [MQTT-3.3.4-10]
+#[test]
+fn a_publisher_faster_than_the_store_is_read_later_while_its_pings_pass() {
+    let limits = Limits {
+        receive_maximum: 10,
+        ..Limits::default()
+    };
+    let wiring = Wiring {
+        durable_delay_ms: 1000,
+        ..Wiring::default()
+    };
+    let mut node = node(limits, wiring);
+    let keeper = client(&mut node, "keeper", false);
+    node.elapse(1000);
+    node.send(keeper, &subscribe(&["t"], QoS::AtLeastOnce));
+    node.elapse(1000);
+    let publisher = client(&mut node, "publisher", true);
+    node.take(publisher);
+    let mut flood = Vec::new();
+    for id in 1..=50 {
+        flood.extend(publish("t", QoS::AtLeastOnce, id, false, b"x"));
+    }
+    flood.extend([0xC0, 0]);
+    node.send(publisher, &flood);
+    assert_eq!(node.take(publisher), [0xD0, 0], "only the ping is answered");
+    node.elapse(6000);
+    let mut acknowledged = Vec::new();
+    packets(&node.take(publisher), |packet| match packet {
+        Packet::PubAck(ack) => acknowledged.push(ack.packet_id.get()),
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(acknowledged, (1..=50).collect::<Vec<u16>>());
+}
+
+/// Design section 4: a full mailbox holds back publishers, nobody else [MQTT-3.3.4-8].
+#[test]
+fn a_congested_shard_holds_publishes_back_and_nothing_else() {
+    let mut node = node(Limits::default(), Wiring::default());
+    let link = client(&mut node, "a", true);
+    node.send(link, &subscribe(&["t"], QoS::AtLeastOnce));
+    node.send(link, &publish("t", QoS::AtLeastOnce, 1, false, b"before"));
+    let mut delivered = None;
+    packets(&node.take(link), |packet| {
+        if let Packet::Publish(publish) = packet {
+            delivered = publish.packet_id;
+        }
+    });
+    node.set_congested(0, true);
+    let mut bytes = publish("t", QoS::AtLeastOnce, 2, false, b"held");
+    bytes.extend([0xC0, 0]);
+    bytes.extend(puback(delivered.expect("the first message came")));
+    node.send(link, &bytes);
+    assert_eq!(node.take(link), [0xD0, 0]);
+    assert_eq!(
+        node.counters().delivered,
+        1,
+        "the acknowledgement behind it passed"
+    );
+    node.set_congested(0, false);
+    assert_eq!(publishes(&node.take(link)), 1);
+}
+
+/// A14
+#[test]
+fn each_late_acknowledgement_lets_one_more_message_through() {
+    let limits = Limits {
+        in_flight: 2,
+        ..Limits::default()
+    };
+    let mut node = node(limits, Wiring::default());
+    let slow = client(&mut node, "slow", true);
+    node.send(slow, &subscribe(&["t"], QoS::AtLeastOnce));
+    let publisher = client(&mut node, "publisher", true);
+    for id in 1..=20 {
+        node.send(publisher, &publish("t", QoS::AtLeastOnce, id, false, b"x"));
+    }
+    let mut waiting = Vec::new();
+    for round in 0..18 {
+        packets(&node.take(slow), |packet| {
+            if let Packet::Publish(publish) = packet {
+                waiting.extend(publish.packet_id);
+            }
+        });
+        assert_eq!(waiting.len(), 2, "round {round}");
+        node.elapse(9_000);
+        node.send(slow, &puback(waiting.remove(0)));
+    }
+}
+
+/// S20
+#[test]
+fn combinations_of_wildcards_cost_what_they_hold_and_give_one_message() {
+    const LEVELS: usize = 10;
+    let filters: Vec<String> = (0..1_usize << LEVELS)
+        .map(|bits| {
+            let level = |at: usize| if bits >> at & 1 == 1 { "+" } else { "x" };
+            (0..LEVELS).map(level).collect::<Vec<_>>().join("/")
+        })
+        .collect();
+    let mut node = node(Limits::default(), Wiring::default());
+    let link = client(&mut node, "a", true);
+    for chunk in filters.chunks(128) {
+        let filters: Vec<&str> = chunk.iter().map(String::as_str).collect();
+        node.send(link, &subscribe(&filters, QoS::AtMostOnce));
+    }
+    node.take(link);
+    let topic = ["x"; LEVELS].join("/");
+    node.send(link, &publish(&topic, QoS::AtMostOnce, 0, false, b"once"));
+    assert_eq!(publishes(&node.take(link)), 1);
+    // More levels than any filter has, and the limit of levels: nothing matches.
+    let deep = ["x"; 128].join("/");
+    node.send(link, &publish(&deep, QoS::AtMostOnce, 0, false, b""));
+    assert_eq!(publishes(&node.take(link)), 0);
+}
+
+/// S28 [MQTT-3.3.1-9]
+#[test]
+fn asking_for_all_retained_messages_again_and_again_costs_one_cursor() {
+    const TOPICS: usize = 2_000;
+    let limits = Limits {
+        output_bytes: 16 * 1024,
+        ..Limits::default()
+    };
+    let mut node = node(limits, Wiring::default());
+    let publisher = client(&mut node, "publisher", true);
+    for topic in 0..TOPICS {
+        let topic = format!("retained/{topic}");
+        let bytes = publish(&topic, QoS::AtMostOnce, 0, true, &[7; 64]);
+        node.send(publisher, &bytes);
+    }
+    let greedy = client(&mut node, "greedy", true);
+    node.take(greedy);
+    node.set_reading(greedy, false);
+    for _ in 0..100 {
+        node.send(greedy, &subscribe(&["#"], QoS::AtMostOnce));
+    }
+    let waiting = node.counters().held;
+    assert!(waiting < 200, "{waiting} messages wait in its output");
+    node.set_reading(greedy, true);
+    let received = publishes(&node.take(greedy));
+    assert!(
+        (TOPICS..TOPICS + 200).contains(&received),
+        "{received} messages for the last of a hundred subscriptions"
+    );
+}
+
+/// D14 [MQTT-3.1.2-8]
+#[test]
+fn all_wills_of_a_site_without_power_are_sent_once() {
+    const CLIENTS: usize = 700;
+    let wiring = Wiring {
+        shards: 3,
+        ..Wiring::default()
+    };
+    let mut node = node(Limits::default(), wiring);
+    let watcher = client(&mut node, "watcher", true);
+    node.send(watcher, &subscribe(&["wills/#"], QoS::AtMostOnce));
+    for number in 0..CLIENTS {
+        let topic = format!("wills/{number}");
+        let will = Will {
+            topic: &topic,
+            payload: b"gone",
+            qos: QoS::AtMostOnce,
+            retain: false,
+            delay_secs: None,
+            properties: PublishProperties::default(),
+        };
+        let link = node.open();
+        node.send(link, &connect(&format!("c{number}"), true, Some(will)));
+    }
+    node.take(watcher);
+    // They go silent together; the watcher does not.
+    for _ in 0..4 {
+        node.elapse(4_000);
+        node.send(watcher, &[0xC0, 0]);
+    }
+    assert_eq!(publishes(&node.take(watcher)), CLIENTS);
+    assert_eq!(node.counters().connections, 1);
+}
+
+/// D18: intervals are none of the wall clock's business.
+#[test]
+fn a_wall_clock_set_by_a_day_expires_nothing_and_keeps_nothing_longer() {
+    const DAY_MS: u64 = 86_400_000;
+    for direction in [DAY_MS, 0] {
+        let mut node = node(Limits::default(), Wiring::default());
+        let link = client(&mut node, "a", true);
+        node.take(link);
+        let now = node.now();
+        node.set_wall_clock(now.wall_ms - DAY_MS + 2 * direction);
+        node.elapse(14_900);
+        assert!(!node.is_closed(link), "1.5 times Keep Alive is not over");
+        node.elapse(200);
+        assert!(node.is_closed(link), "now it is");
+    }
+}
+
+/// T19: a reset while a packet is half there, at every byte of a session.
+#[test]
+fn a_reset_at_any_byte_leaves_nothing_behind() {
+    let mut session = connect("a", true, None);
+    session.extend(subscribe(&["t"], QoS::ExactlyOnce));
+    session.extend(publish("t", QoS::ExactlyOnce, 8, false, b"payload"));
+    session.extend([0x62, 2, 0, 8]);
+    for cut in 0..=session.len() {
+        let mut node = node(Limits::default(), Wiring::default());
+        let link = node.open();
+        node.send(link, &session[..cut]);
+        node.end(link, TransportEnd::Error);
+        let left = node.counters();
+        let nothing = (
+            left.connections,
+            left.sessions,
+            left.subscriptions,
+            left.held,
+        );
+        assert_eq!(nothing, (0, 0, 0, 0), "cut after {cut} bytes");
+    }
+}
