@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 """Runs Paho's interoperability tests (client_test.py, client_test5.py) against Martlet.
 
+They know nothing of Martlet, so what they need is MQTT alone [MQTT-3.1.1/7.0.0-2].
+
 PAHO_TESTING_SRC names a checkout of https://github.com/eclipse-paho/paho.mqtt.testing; nothing of
 it is kept here. Each of its tests gets a process and a node of its own, several at a time. Exit
 status 0: all pass but those that EXPLAINED names, and these fail; 1: not so; 2: it could not run.

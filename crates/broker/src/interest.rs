@@ -572,6 +572,7 @@ mod tests {
     }
 
     proptest! {
+        // [MQTT-3.3.2-3], [MQTT-4.7.3-4]
         #[test]
         fn the_tree_agrees_with_the_naive_matcher(
             filters in prop::collection::vec(filter(), 1..40),

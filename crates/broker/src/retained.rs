@@ -73,12 +73,12 @@ impl Retained {
         }
     }
 
-    /// Retained messages.
+    /// Retained messages of clients.
     pub fn len(&self) -> usize {
         self.count
     }
 
-    /// Nothing is retained.
+    /// Clients have nothing retained.
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
@@ -101,14 +101,16 @@ impl Retained {
         let old = topics
             .get(message.topic())
             .map(|entry| entry_bytes(&entry.message));
-        let count = self.count + usize::from(old.is_none());
-        let bytes = self.bytes + size - old.unwrap_or(0);
-        if count > count_max || (bytes > bytes_max && size > old.unwrap_or(0)) {
-            return RetainedChange::Full;
+        if !is_own(message.topic()) {
+            let count = self.count + usize::from(old.is_none());
+            let bytes = self.bytes + size - old.unwrap_or(0);
+            if count > count_max || (bytes > bytes_max && size > old.unwrap_or(0)) {
+                return RetainedChange::Full;
+            }
+            self.count = count;
+            self.bytes = bytes;
         }
         self.revision += 1;
-        self.count = count;
-        self.bytes = bytes;
         let entry = Entry {
             message,
             revision: self.revision,
@@ -133,8 +135,10 @@ impl Retained {
         else {
             return RetainedChange::Absent;
         };
-        self.count -= 1;
-        self.bytes -= entry_bytes(&entry.message);
+        if !is_own(topic) {
+            self.count -= 1;
+            self.bytes -= entry_bytes(&entry.message);
+        }
         self.revision += 1;
         RetainedChange::Cleared {
             revision: self.revision,
@@ -246,6 +250,11 @@ impl Retained {
             }
         }
     }
+}
+
+/// The node's own topics, such as `$SYS/…`, count against nobody's limit.
+fn is_own(topic: &str) -> bool {
+    topic.starts_with('$')
 }
 
 fn entry_bytes(message: &Message) -> usize {

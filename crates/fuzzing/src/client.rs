@@ -17,6 +17,8 @@ pub struct Client {
     receive_maximum: usize,
     topic_alias_max: u16,
     problem_information: bool,
+    /// It began with a new session.
+    clean: bool,
     /// The client has broken rules itself, so that the broker's count may differ from ours.
     loose: bool,
     buffer: Vec<u8>,
@@ -48,6 +50,7 @@ impl Client {
                 .topic_alias_maximum
                 .filter(|_| v5)
                 .unwrap_or_default(),
+            clean: connect.clean_start,
             problem_information: properties.request_problem_information.unwrap_or(true),
             ..Self::default()
         }
@@ -188,9 +191,13 @@ impl Client {
             // With no maximum there is no alias at all [MQTT-3.1.2-27], [MQTT-3.3.2-11].
             assert!(alias.get() <= self.topic_alias_max, "[MQTT-3.1.2-26]");
         }
+        // Within a connection nothing is sent twice, and a new session has nothing from before it
+        // [MQTT-3.3.1-3], [MQTT-4.3.1-1], [MQTT-4.3.2-2], [MQTT-4.3.3-2].
+        assert!(!(self.clean && publish.dup), "DUP: {publish:?}");
         let Some(packet_id) = publish.packet_id else {
             return;
         };
+        // [MQTT-4.3.2-1], [MQTT-4.3.3-1]
         let known = self.in_flight.contains(&packet_id);
         if !known {
             self.in_flight.push(packet_id);

@@ -14,6 +14,7 @@ use common::*;
 use martlet_broker::Settings;
 use martlet_reactor::{DelayedStore, StartError, start};
 
+// TCP is a transport as it has to be [MQTT-4.2.0-1].
 #[test]
 fn a_message_reaches_its_subscribers_on_all_shards() {
     for threads in [1, 2, 4] {

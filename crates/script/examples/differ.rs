@@ -106,7 +106,9 @@ fn generate(seed: u64, version: Version) -> Vec<(usize, String)> {
                 // One QoS per client: Mosquitto does not take the highest of overlapping filters.
                 let mut line = format!("SUBSCRIBE {} qos={}", random.of(&filters), client % 3);
                 if version == Version::V5 {
-                    line.push_str(random.of(&["", "", " nl", " rap", " rh=1", " rh=2"]));
+                    line.push_str(random.of(&["", "", " rh=1", " rh=2"]));
+                    // One value per client: the specification leaves overlapping filters open.
+                    line.push_str(["", " rap", " nl", ""][client]);
                 }
                 line
             }

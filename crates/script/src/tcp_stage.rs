@@ -2,7 +2,7 @@
 //!
 //! Knows sockets and processes; which broker listens there makes no difference.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -133,6 +133,29 @@ impl BrokerProcess {
             std::thread::sleep(Duration::from_millis(10));
         }
         Err(format!("{command:?} does not listen on {address}"))
+    }
+
+    /// Starts a Martlet, which chooses its port itself and says which on standard output.
+    ///
+    /// # Errors
+    /// It cannot be started, or ends before it has said where it listens.
+    pub fn start_announced(command: &mut Command) -> Result<Self, String> {
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(|error| format!("{command:?}: {error}"))?;
+        let said = child.stdout.take().map(BufReader::new);
+        for line in said.into_iter().flat_map(BufRead::lines) {
+            let Ok(line) = line else { break };
+            let address = line.trim().strip_prefix("listening on mqtt://");
+            if let Some(Ok(address)) = address.map(str::parse) {
+                return Ok(Self { child, address });
+            }
+        }
+        let status = child.wait().map_err(|error| error.to_string())?;
+        Err(format!("{command:?} ended: {status}"))
     }
 
     /// It has not ended by itself.

@@ -5,16 +5,21 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use libtest_mimic::{Arguments, Failed, Trial};
-use martlet_script::{BrokerProcess, Script, TcpStage, free_port, load_all, play};
+use martlet_script::{BrokerProcess, Script, TcpStage, load_all, play};
+
+/// Scripts that wait longer are for virtual time only.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 fn main() {
     let program = binary();
     let slow = std::env::var_os("SLOW").is_some_and(|value| value == "1");
     let mut trials = Vec::new();
     for script in load_all().expect("the scripts parse") {
-        let left_out = (script.is_virtual && !slow) || program.is_none();
+        let left_out =
+            (script.is_virtual && !(slow && script.waits() < PATIENCE)) || program.is_none();
         let left_out = left_out || script.one_shard.is_some();
         let program = program.clone().unwrap_or_default();
         let title = script.name.clone();
@@ -37,24 +42,21 @@ fn binary() -> Option<PathBuf> {
 }
 
 fn run(program: &Path, script: &Script) -> Result<(), Failed> {
-    for version in &script.versions {
-        let address = free_port()?;
-        let data = std::env::temp_dir().join(format!("martlet-script-{}", address.port()));
+    for (number, version) in script.versions.iter().enumerate() {
+        let name = script.name.replace('/', "-");
+        let data = std::env::temp_dir().join(format!(
+            "martlet-script-{}-{name}-{number}",
+            std::process::id()
+        ));
         std::fs::create_dir_all(&data)?;
+        let config = data.join("martlet.toml");
+        std::fs::write(&config, configuration(&script.settings))?;
         let mut command = Command::new(program);
-        command.args([
-            "serve",
-            "--http",
-            "off",
-            "--listen",
-            &format!("mqtt://{address}"),
-        ]);
+        command.args(["serve", "--http", "off", "--log-level", "error"]);
+        command.arg("--config").arg(&config);
         command.arg("--data-dir").arg(&data);
-        for (key, value) in &script.settings {
-            command.env(variable(key), value);
-        }
-        let mut broker = BrokerProcess::start(&mut command, address)?;
-        let mut stage = TcpStage::new(address);
+        let mut broker = BrokerProcess::start_announced(&mut command)?;
+        let mut stage = TcpStage::new(broker.address);
         let result = play(&mut stage, script, *version, "martlet");
         let alive = broker.is_alive();
         drop(broker);
@@ -67,19 +69,30 @@ fn run(program: &Path, script: &Script) -> Result<(), Failed> {
     Ok(())
 }
 
-/// The environment variable of a setting.
-fn variable(key: &str) -> String {
-    let table = match key {
-        "maximum_qos"
-        | "retain_available"
-        | "wildcard_subscription_available"
-        | "subscription_ids_available"
-        | "shared_subscription_available"
-        | "queue_full"
-        | "refuse_control_characters"
-        | "response_information"
-        | "allow_anonymous" => "MQTT",
-        _ => "LIMITS",
-    };
-    format!("MARTLET_{table}__{}", key.to_uppercase())
+/// A configuration file with one listener, on a port that the system chooses, and the settings of
+/// a script.
+fn configuration(settings: &[(String, String)]) -> String {
+    let (mut limits, mut mqtt) = (String::new(), String::new());
+    let mut listener = "url = \"mqtt://127.0.0.1:0\"\n".to_owned();
+    for (key, value) in settings {
+        let (table, name) = match key.as_str() {
+            "maximum_qos" => (&mut listener, "max_qos"),
+            "wildcard_subscription_available" => (&mut listener, "wildcard_subscriptions"),
+            "subscription_ids_available" => (&mut listener, "subscription_identifiers"),
+            "shared_subscription_available" => (&mut listener, "shared_subscriptions"),
+            "allow_anonymous" | "retain_available" => (&mut listener, key.as_str()),
+            "queue_full" | "refuse_control_characters" | "response_information" => {
+                (&mut mqtt, key.as_str())
+            }
+            _ => (&mut limits, key.as_str()),
+        };
+        let plain = value.parse::<u64>().is_ok() || value.parse::<bool>().is_ok();
+        let value = if plain {
+            value.clone()
+        } else {
+            format!("{value:?}")
+        };
+        table.push_str(&format!("{name} = {value}\n"));
+    }
+    format!("[limits]\n{limits}[mqtt]\n{mqtt}[[listeners]]\n{listener}")
 }

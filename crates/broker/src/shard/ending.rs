@@ -1,0 +1,270 @@
+//! Endings: of a connection, of a session, and what is said and sent at each.
+
+use martlet_codec::{Disconnect, ReasonCode};
+
+use crate::connection::{Connection, Phase};
+use crate::counters::DropReason;
+use crate::effect::ConnectionEffect;
+use crate::event::Event;
+use crate::id::ConnectionId;
+use crate::node::{Cx, Node};
+use crate::record::Record;
+use crate::shard::{PacketError, Shard};
+use crate::timer::Timer;
+
+/// How an accepted connection is ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ending {
+    pub(super) reason: ReasonCode,
+    pub(super) why: &'static str,
+    /// v5 clients get DISCONNECT; the transport is still there.
+    pub(super) tell: bool,
+    pub(super) will: WillAtEnd,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum WillAtEnd {
+    /// The client said goodbye [MQTT-3.1.2-10].
+    Discarded,
+    /// The connection is lost, or was ended by the server [MQTT-3.1.2-8].
+    Due,
+    /// The server stops: the clients are not lost.
+    Kept,
+}
+
+impl Ending {
+    /// The server ends it and says why.
+    pub(crate) fn told(reason: ReasonCode, why: &'static str) -> Self {
+        Self {
+            reason,
+            why,
+            tell: true,
+            will: WillAtEnd::Due,
+        }
+    }
+
+    pub(super) fn lost(why: &'static str) -> Self {
+        let reason = ReasonCode::UnspecifiedError;
+        Self {
+            reason,
+            why,
+            tell: false,
+            will: WillAtEnd::Due,
+        }
+    }
+}
+
+impl Shard {
+    /// Takes a connection out of the tables, whatever state it is in.
+    pub(crate) fn forget_connection(&mut self, id: ConnectionId) -> Option<Connection> {
+        let mut connection = self.connections.remove(id)?;
+        for timer in [connection.deadline.take(), connection.stalled.take()]
+            .into_iter()
+            .flatten()
+        {
+            self.wheel.cancel(timer);
+        }
+        let lost = u64::from(core::mem::take(&mut connection.qos0_in_output));
+        if lost > 0 {
+            self.counters
+                .drop_messages(DropReason::ConnectionLost, lost);
+            if let Some(session) = connection.owner.and_then(|owner| self.live_session(owner)) {
+                self.sessions.at(session).accounting.dropped += lost;
+            }
+        }
+        self.buffer_bytes -= connection.charged_bytes as usize;
+        connection.release_buffers(&mut self.pool);
+        Some(connection)
+    }
+
+    /// Ends an accepted connection: its session lives on or ends, its Will is due or not, and what
+    /// is left to say is said.
+    pub(crate) fn end_connection<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        ending: Ending,
+    ) {
+        let Some(session) = self.connections.at(index).session() else {
+            return;
+        };
+        self.report_disconnected(cx, session, ending);
+        cx.node.return_connection();
+        let id = self.connections.id_of(index);
+        let connection = self.connections.at(index);
+        let transport_gone = connection.flags.transport_gone;
+        connection.phase = Phase::Closing;
+        connection.flags.publishes_held = false;
+        connection.input = Vec::new();
+        connection.aliases = None;
+        if let Some(timer) = connection.deadline.take() {
+            self.wheel.cancel(timer);
+        }
+        if ending.tell {
+            self.say_goodbye(cx, index, ending);
+            cx.effects.connections.push(ConnectionEffect::Close(id));
+        }
+        self.leave_session(cx, session, ending.will);
+        if transport_gone {
+            // The driver has told of its end already, and will not again.
+            self.forget_connection(id);
+        }
+    }
+
+    /// Ends a session: its subscriptions, its queue, its Will if one is still due.
+    pub(crate) fn end_session<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) {
+        // [MQTT-3.1.2-8]: the Will goes out before the session's end is over.
+        self.send_will(cx, index);
+        self.unsubscribe_all(cx, index);
+        self.abandon_outbound(cx, index);
+        let session = self.sessions.at(index);
+        let (epoch, persistent) = (session.epoch, session.is_persistent());
+        let key = (session.tenant, session.client_id.clone());
+        if let Some(timer) = session.expiry_timer.take() {
+            self.wheel.cancel(timer);
+        }
+        if persistent {
+            self.append(cx, Record::SessionEnded(epoch));
+        }
+        self.by_client.remove(&key);
+        self.sessions.remove(index);
+    }
+
+    /// The session stays for its Session Expiry Interval [MQTT-4.1.0-1], then it ends
+    /// [MQTT-4.1.0-2].
+    pub(super) fn leave_session<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        will: WillAtEnd,
+    ) {
+        self.sessions.at(index).connection = None;
+        match will {
+            WillAtEnd::Discarded => self.discard_will(index),
+            WillAtEnd::Due => self.will_after_loss(cx, index),
+            WillAtEnd::Kept => self.sessions.at(index).will = None,
+        }
+        let session = self.sessions.at(index);
+        match session.expiry_secs {
+            0 => return self.end_session(cx, index),
+            u32::MAX => {}
+            secs => {
+                let due_ms = cx.now.mono_ms + u64::from(secs) * 1000;
+                let id = self.sessions.id_of(index);
+                let timer = self.wheel.arm(due_ms, Timer::SessionExpiry(id));
+                self.sessions.at(index).expiry_timer = Some(timer);
+            }
+        }
+        self.send_presence(cx, index, false);
+        self.pause_outbound(cx, index);
+    }
+
+    /// DISCONNECT with reason and Reason String, to v5 clients [MQTT-3.14.2-3]; without User
+    /// Properties [MQTT-3.14.2-4] or Session Expiry Interval [MQTT-3.14.2-2], and not before
+    /// CONNACK [MQTT-3.14.0-1]. Nothing follows it [MQTT-3.14.4-1].
+    pub(super) fn say_goodbye<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, ending: Ending) {
+        let connection = self.connections.at(index);
+        if !connection.version.is_v5() || !connection.flags.admitted {
+            return;
+        }
+        let mut packet = Disconnect::new(ending.reason);
+        packet.reason_string = Some(ending.why);
+        let mut bytes = Vec::new();
+        packet.encode(connection.version, &mut bytes);
+        if bytes.len() > connection.packet_bytes_max as usize {
+            bytes.clear();
+            Disconnect::new(ending.reason).encode(connection.version, &mut bytes);
+        }
+        if bytes.len() <= connection.packet_bytes_max as usize {
+            connection
+                .output_mut(&mut self.pool)
+                .extend_from_slice(&bytes);
+            self.output_appended(cx, index);
+        }
+    }
+
+    pub(super) fn report_disconnected<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        session: u32,
+        ending: Ending,
+    ) {
+        if self.settings.events.connections {
+            let client_id = self.sessions.at(session).client_id.to_string();
+            let Ending { reason, why, .. } = ending;
+            cx.effects.events.push(Event::Disconnected {
+                client_id,
+                reason,
+                why,
+            });
+        }
+    }
+
+    /// DISCONNECT from the client [MQTT-3.14.4-1], [MQTT-3.14.4-2].
+    pub(super) fn disconnect_received<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        disconnect: &Disconnect<'_>,
+    ) -> Result<(), PacketError> {
+        self.check_user_properties(disconnect.user_properties)?;
+        if !disconnect.reason.sendable_by_client_in_disconnect() {
+            return Err(PacketError::protocol(
+                "a reason code that only servers send",
+                "MQTT-3.14.2-1",
+            ));
+        }
+        let connection = self.connections.at(index);
+        let Some(session) = connection.session() else {
+            return Ok(());
+        };
+        if let Some(expiry_secs) = disconnect.session_expiry_secs {
+            if connection.flags.session_expiry_zero && expiry_secs != 0 {
+                // MQTT 5 section 3.14.2.2.2
+                return Err(PacketError::protocol("Session Expiry raised from 0", ""));
+            }
+            self.change_expiry(cx, session, expiry_secs);
+        }
+        let normal = disconnect.reason == ReasonCode::Success;
+        let will = if normal {
+            WillAtEnd::Discarded
+        } else {
+            WillAtEnd::Due
+        };
+        let ending = Ending {
+            reason: disconnect.reason,
+            why: "the client said goodbye",
+            tell: false,
+            will,
+        };
+        let id = self.connections.id_of(index);
+        self.end_connection(cx, index, ending);
+        cx.effects.connections.push(ConnectionEffect::Close(id));
+        Ok(())
+    }
+
+    /// DISCONNECT may change the Session Expiry Interval.
+    pub(super) fn change_expiry<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        session: u32,
+        expiry_secs: u32,
+    ) {
+        let ceiling = self.settings.limits.session_expiry_max_secs;
+        let state = self.sessions.at(session);
+        let was_persistent = state.is_persistent();
+        state.expiry_secs = expiry_secs.min(ceiling);
+        let record = Record::Session {
+            tenant: state.tenant,
+            client_id: state.client_id.clone(),
+            epoch: state.epoch,
+            expiry_secs: state.expiry_secs,
+        };
+        if was_persistent {
+            self.append(cx, record);
+        }
+        if was_persistent != self.sessions.at(session).is_persistent() {
+            self.reclassify_subscriptions(cx, session);
+        }
+    }
+}

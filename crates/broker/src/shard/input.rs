@@ -1,0 +1,400 @@
+//! Input: from bytes to packets, and each packet to the one who knows it.
+//!
+//! Reads end anywhere, so an unfinished packet stays with its connection. A publisher that is too
+//! fast has its PUBLISH packets held back while acknowledgements and pings among them pass.
+
+use martlet_codec::{
+    Ack, AckKind, Auth, Disconnect, FixedHeader, PacketType, ProtocolVersion, Publish, ReasonCode,
+    Subscribe, Unsubscribe,
+};
+
+use crate::connection::Phase;
+use crate::effect::ConnectionEffect;
+use crate::id::ConnectionId;
+use crate::node::{Cx, Node};
+use crate::shard::{Ending, PacketError, Shard};
+
+impl Shard {
+    pub(crate) fn queue_input(&mut self, index: u32) {
+        let id = self.connections.id_of(index);
+        let connection = self.connections.at(index);
+        let waiting = !connection.input.is_empty() || connection.flags.reading_paused;
+        if waiting && !connection.flags.input_queued {
+            connection.flags.input_queued = true;
+            self.input_queue.push_back(id);
+        }
+    }
+
+    /// The transport is gone: what came before its end is worked off, then the connection is lost
+    /// unless its client said goodbye.
+    pub(crate) fn finish_input<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: ConnectionId) {
+        let connection = self.connections.at(id.index);
+        connection.flags.publishes_held = false;
+        connection.held_bytes = 0;
+        let input = core::mem::take(&mut connection.input);
+        self.receive_packets(cx, id, &input);
+        if self.connections.get(id).is_some() {
+            let why = "the client closed the connection without DISCONNECT";
+            self.end_connection(cx, id.index, Ending::lost(why));
+            self.forget_connection(id);
+        }
+    }
+
+    /// Keeps what was not worked off. Most reads end with a whole packet and keep nothing.
+    pub(super) fn keep_input<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        id: ConnectionId,
+        rest: &[u8],
+    ) {
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        if connection.phase == Phase::Closing || rest.is_empty() {
+            return;
+        }
+        if connection.input.capacity() == 0 {
+            connection.input = self.pool.take();
+        }
+        connection.input.extend_from_slice(rest);
+        if connection.flags.publishes_held {
+            self.work_off_input(cx, id);
+        }
+    }
+
+    /// Works off what lies in the connection's own input buffer.
+    pub(super) fn work_off_input<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        let mut input = core::mem::take(&mut connection.input);
+        if !connection.flags.publishes_held {
+            let consumed = self.receive_packets(cx, id, &input);
+            input.drain(..consumed);
+        }
+        if self
+            .connections
+            .get(id)
+            .is_some_and(|found| found.flags.publishes_held)
+        {
+            self.pass_acknowledgements(cx, id, &mut input);
+        }
+        match self.connections.get_mut(id) {
+            Some(connection) if connection.phase != Phase::Closing && !input.is_empty() => {
+                connection.input = input;
+            }
+            _ => self.pool.put(input),
+        }
+    }
+
+    /// A publisher is too fast: its PUBLISH packets wait.
+    pub(super) fn must_hold(&mut self, index: u32) -> bool {
+        let connection = self.connections.at(index);
+        let gated_max = self.settings.limits.receive_maximum;
+        self.congested || !connection.version.is_v5() && connection.publishes_gated >= gated_max
+    }
+
+    /// Works off acknowledgements and pings among held-back packets: they pass even while
+    /// publishes are blocked [MQTT-3.3.4-8], [MQTT-3.3.4-10].
+    /// [MQTT-4.9.0-3]
+    pub(super) fn pass_acknowledgements<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        id: ConnectionId,
+        input: &mut Vec<u8>,
+    ) {
+        while let Some(connection) = self.connections.get(id)
+            && connection.phase != Phase::Closing
+        {
+            let at = connection.held_bytes as usize;
+            let header = match martlet_codec::decode_fixed_header(&input[at..]) {
+                Ok(Some(header)) => header,
+                Ok(None) => return,
+                Err(error) => return self.packet_refused(cx, id, error.into()),
+            };
+            let length = header.packet_len();
+            if length > self.settings.limits.packet_bytes as usize {
+                let error = PacketError::of(ReasonCode::PacketTooLarge, "limit packet_bytes");
+                return self.packet_refused(cx, id, error);
+            }
+            if input.len() - at < length {
+                return;
+            }
+            let connection = self.connections.at(id.index);
+            connection.last_received_ms = cx.now.mono_ms;
+            let passes = matches!(
+                header.packet_type,
+                PacketType::PubAck
+                    | PacketType::PubRec
+                    | PacketType::PubRel
+                    | PacketType::PubComp
+                    | PacketType::PingReq
+            );
+            if !passes {
+                connection.held_bytes += length as u32;
+                continue;
+            }
+            self.counters.packets_received += 1;
+            let body = &input[at + usize::from(header.header_len)..at + length];
+            if let Err(error) = self.packet_received(cx, id.index, header, body) {
+                return self.packet_refused(cx, id, error);
+            }
+            input.drain(at..at + length);
+        }
+    }
+
+    /// Reading stops while too much is held back, and goes on when it is worked off.
+    pub(super) fn after_input<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        if connection.phase == Phase::Closing {
+            return;
+        }
+        let waits = connection.flags.publishes_held
+            || !connection.flags.admitted && connection.session().is_some();
+        let pause = waits && connection.input.len() >= HELD_BYTES_MAX;
+        if pause != connection.flags.reading_paused {
+            connection.flags.reading_paused = pause;
+            let effect = match pause {
+                true => ConnectionEffect::PauseReading(id),
+                false => ConnectionEffect::ResumeReading(id),
+            };
+            cx.effects.connections.push(effect);
+        }
+        if connection.buffer_bytes() != connection.charged_bytes as usize {
+            self.charge_buffers(id.index);
+        }
+    }
+
+    /// Works off complete packets; answers how many bytes they were.
+    pub(super) fn receive_packets<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        id: ConnectionId,
+        bytes: &[u8],
+    ) -> usize {
+        let mut consumed = 0;
+        while consumed < bytes.len() {
+            let rest = &bytes[consumed..];
+            let Some(connection) = self.connections.get(id) else {
+                return bytes.len();
+            };
+            let outcome = match connection.phase {
+                Phase::Closing => return bytes.len(),
+                Phase::Lobby => self.receive_first_packet(cx, id, rest),
+                Phase::Accepted(_) if !connection.flags.admitted => break,
+                Phase::Accepted(_) => self.receive_packet(cx, id, rest),
+            };
+            match outcome {
+                Ok(Progress::Packet(length)) => consumed += length,
+                Ok(Progress::NeedMore) => break,
+                Ok(Progress::Gone) => return bytes.len(),
+                Err(error) => {
+                    self.packet_refused(cx, id, error);
+                    return bytes.len();
+                }
+            }
+        }
+        consumed
+    }
+
+    /// The lobby's packet: a CONNECT or nothing [MQTT-3.1.0-1].
+    fn receive_first_packet<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        id: ConnectionId,
+        bytes: &[u8],
+    ) -> Result<Progress, PacketError> {
+        if bytes.first() != Some(&0x10) {
+            // Known by its first byte, before a length is looked at.
+            let why = "the first packet is not CONNECT [MQTT-3.1.0-1]";
+            self.refuse(cx, id.index, None, ReasonCode::ProtocolError, why);
+            return Ok(Progress::Gone);
+        }
+        let header = match martlet_codec::decode_fixed_header(bytes) {
+            Ok(Some(header)) => header,
+            Ok(None) => return Ok(Progress::NeedMore),
+            Err(error) => {
+                self.refuse(cx, id.index, None, error.reason, error.what);
+                return Ok(Progress::Gone);
+            }
+        };
+        let length = header.packet_len();
+        if length > self.settings.limits.connect_packet_bytes as usize {
+            let version = version_of_partial_connect(&bytes[usize::from(header.header_len)..]);
+            let (reason, why) = (ReasonCode::PacketTooLarge, "limit connect_packet_bytes");
+            if version.is_none() && bytes.len() < usize::from(header.header_len) + 7 {
+                return Ok(Progress::NeedMore);
+            }
+            self.refuse(cx, id.index, version, reason, why);
+            return Ok(Progress::Gone);
+        }
+        if bytes.len() < length {
+            return Ok(Progress::NeedMore);
+        }
+        self.counters.packets_received += 1;
+        let body = &bytes[usize::from(header.header_len)..length];
+        match self.connect_received(cx, id.index, header.flags, body, &bytes[length..]) {
+            crate::lobby::Admission::Here => Ok(Progress::Packet(length)),
+            crate::lobby::Admission::Moved => Ok(Progress::Gone),
+        }
+    }
+
+    fn receive_packet<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        id: ConnectionId,
+        bytes: &[u8],
+    ) -> Result<Progress, PacketError> {
+        let Some(header) = martlet_codec::decode_fixed_header(bytes)? else {
+            return Ok(Progress::NeedMore);
+        };
+        let length = header.packet_len();
+        if length > self.settings.limits.packet_bytes as usize {
+            // Refused on its announced length: nothing is allocated for it [MQTT-3.2.2-15].
+            return Err(PacketError::of(
+                ReasonCode::PacketTooLarge,
+                "limit packet_bytes",
+            ));
+        }
+        if bytes.len() < length {
+            let connection = self.connections.at(id.index);
+            header.check_version(connection.version)?;
+            return Ok(Progress::NeedMore);
+        }
+        if header.packet_type == PacketType::Publish && self.must_hold(id.index) {
+            // Kept with all that follows; acknowledgements and pings among it pass.
+            self.connections.at(id.index).flags.publishes_held = true;
+            return Ok(Progress::NeedMore);
+        }
+        self.counters.packets_received += 1;
+        let connection = self.connections.at(id.index);
+        connection.last_received_ms = cx.now.mono_ms;
+        let body = &bytes[usize::from(header.header_len)..length];
+        self.packet_received(cx, id.index, header, body)?;
+        Ok(Progress::Packet(length))
+    }
+
+    /// One packet of an accepted client.
+    pub(super) fn packet_received<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        header: FixedHeader,
+        body: &[u8],
+    ) -> Result<(), PacketError> {
+        let version = self.connections.at(index).version;
+        header.check_version(version)?;
+        match header.packet_type {
+            PacketType::Publish => {
+                let publish = Publish::decode(header.flags, body, version)?;
+                self.publish_received(cx, index, &publish)
+            }
+            PacketType::PubAck => {
+                let ack = Ack::decode(AckKind::PubAck, body, version)?;
+                self.puback_received(cx, index, ack.packet_id, ack.reason)
+            }
+            PacketType::PubRec => {
+                let ack = Ack::decode(AckKind::PubRec, body, version)?;
+                self.pubrec_received(cx, index, ack.packet_id, ack.reason)
+            }
+            PacketType::PubRel => {
+                let ack = Ack::decode(AckKind::PubRel, body, version)?;
+                self.pubrel_received(cx, index, ack.packet_id);
+                Ok(())
+            }
+            PacketType::PubComp => {
+                let ack = Ack::decode(AckKind::PubComp, body, version)?;
+                self.pubcomp_received(cx, index, ack.packet_id)
+            }
+            PacketType::Subscribe => {
+                self.subscribe_received(cx, index, &Subscribe::decode(body, version)?)
+            }
+            PacketType::Unsubscribe => {
+                self.unsubscribe_received(cx, index, &Unsubscribe::decode(body, version)?)
+            }
+            PacketType::PingReq => {
+                if !body.is_empty() {
+                    return Err(PacketError::malformed("PINGREQ with a body", "MQTT-3.12"));
+                }
+                // [MQTT-3.12.4-1]
+                let connection = self.connections.at(index);
+                martlet_codec::encode_pingresp(connection.output_mut(&mut self.pool));
+                self.output_appended(cx, index);
+                Ok(())
+            }
+            PacketType::Disconnect => {
+                self.disconnect_received(cx, index, &Disconnect::decode(body, version)?)
+            }
+            PacketType::Auth => {
+                let auth = Auth::decode(body)?;
+                Err(self.auth_refused(&auth))
+            }
+            PacketType::Connect => Err(PacketError::protocol("a second CONNECT", "MQTT-3.1.0-2")),
+            PacketType::ConnAck
+            | PacketType::SubAck
+            | PacketType::UnsubAck
+            | PacketType::PingResp => Err(PacketError::protocol(
+                "a packet that only servers send",
+                "MQTT-4.13.1-1",
+            )),
+        }
+    }
+
+    /// No authentication method is configured, so no AUTH has a place [MQTT-4.12.0-7].
+    /// Nor is AUTH ever sent [MQTT-4.12.0-6].
+    pub(super) fn auth_refused(&self, auth: &Auth<'_>) -> PacketError {
+        match auth.authentication_method {
+            Some(_) => PacketError::of(
+                ReasonCode::ProtocolError,
+                "AUTH although CONNECT named no Authentication Method",
+            ),
+            None => PacketError::protocol("AUTH without Authentication Method", "MQTT-4.12.0-7"),
+        }
+    }
+
+    /// A packet that must not be, or that goes beyond a limit, ends the connection
+    /// [MQTT-4.13.1-1].
+    /// [MQTT-3.1.1/2.2.2-2] too.
+    pub(super) fn packet_refused<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        id: ConnectionId,
+        error: PacketError,
+    ) {
+        let Some(connection) = self.connections.get(id) else {
+            return;
+        };
+        match connection.phase {
+            Phase::Lobby => self.refuse(cx, id.index, None, error.reason, error.why),
+            Phase::Accepted(_) => {
+                self.counters.protocol_errors += 1;
+                self.end_connection(cx, id.index, Ending::told(error.reason, error.why));
+            }
+            Phase::Closing => {}
+        }
+    }
+}
+
+/// Bytes held back for a publisher that is too fast before its socket is not read any more.
+const HELD_BYTES_MAX: usize = 64 * 1024;
+
+/// What became of the bytes at the front.
+enum Progress {
+    /// A packet of this length is worked off.
+    Packet(usize),
+    /// The packet is not complete, or has to wait.
+    NeedMore,
+    /// The connection is gone, or takes no more input.
+    Gone,
+}
+
+/// The protocol version of a CONNECT whose beginning is there, to answer it in its own style.
+fn version_of_partial_connect(body: &[u8]) -> Option<ProtocolVersion> {
+    match body {
+        [0, 4, b'M', b'Q', b'T', b'T', 5, ..] => Some(ProtocolVersion::V5),
+        [0, 4, b'M', b'Q', b'T', b'T', 4, ..] => Some(ProtocolVersion::V311),
+        _ => None,
+    }
+}

@@ -1,0 +1,560 @@
+//! The shard: all state that one core owns, and the calls that bring events in.
+//!
+//! Every call takes the time, the node and the effects along in [`Cx`]; nothing in here waits,
+//! reads a clock or touches a socket. The calls of one tick come in any order; at its end the
+//! driver carries out the effects (see [`Effects`](crate::Effects)).
+
+mod ending;
+mod gate;
+mod input;
+mod output;
+mod report;
+mod timers;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use hashbrown::HashMap as RawMap;
+use martlet_codec::{DecodeError, QoS, ReasonCode, UserProperties};
+use slab::Slab;
+
+use crate::command::{Command, SysTopic};
+use crate::connection::{BufferPool, Connection, Connections, Phase};
+use crate::counters::Counters;
+use crate::effect::ShardMessage;
+use crate::event::Report;
+use crate::hash::{HashMap, Seed, seeded};
+use crate::id::{
+    ConnectionId, MessageId, RecordNumber, SessionAddress, SessionId, ShardId, TenantId,
+};
+use crate::interest::{Epochs, Tree};
+use crate::limits::Settings;
+use crate::lobby::{ConnectRate, Guest, Peer};
+use crate::memory::MemoryLoan;
+use crate::message::{MemoryGauge, Publication};
+use crate::node::{Cx, Node};
+use crate::record::{Record, RecordCount};
+use crate::route::{Routes, RoutingBuffers};
+use crate::session::Sessions;
+use crate::share::{Groups, ShareMessage};
+use crate::subscribe::{PendingSubAck, Subscribers};
+use crate::timer::{Timer, Wheel};
+
+pub(crate) use ending::Ending;
+use ending::WillAtEnd;
+pub(crate) use gate::Gated;
+use timers::SWEEP_INTERVAL_MS;
+
+/// All state that one core owns.
+#[derive(Debug)]
+pub struct Shard {
+    pub(crate) id: ShardId,
+    pub(crate) shard_count: u16,
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) seed: Seed,
+    pub(crate) connections: Connections,
+    /// Connections that have not been accepted yet.
+    pub(crate) lobby_count: usize,
+    pub(crate) connect_rate: ConnectRate,
+    pub(crate) sessions: Sessions,
+    pub(crate) by_client: HashMap<(TenantId, Box<str>), u32>,
+    pub(crate) tree: Tree<Subscribers>,
+    /// Of `tree`.
+    pub(crate) epochs: Epochs,
+    pub(crate) routes: Routes,
+    pub(crate) routing_buffers: RoutingBuffers,
+    pub(crate) groups: Groups,
+    /// Share group traffic between sessions and groups of this shard.
+    pub(crate) own_share_traffic: VecDeque<ShareMessage>,
+    pub(crate) pending_subacks: Slab<PendingSubAck>,
+    pub(crate) wheel: Wheel<Timer>,
+    pub(crate) records: RecordCount,
+    /// What waits for a record to be durable, in order.
+    gate: VecDeque<(RecordNumber, Gated)>,
+    /// Messages whose entries other shards have yet to record: how many shards.
+    pub(crate) awaiting_routed: HashMap<MessageId, u32>,
+    /// Connections to be ended once the message under way is delivered to all.
+    pub(crate) closing: Vec<(ConnectionId, ReasonCode, &'static str)>,
+    /// Connections with input to be worked off.
+    input_queue: VecDeque<ConnectionId>,
+    /// Sessions with retained messages to be read.
+    pub(crate) retained_queue: VecDeque<SessionId>,
+    /// Where the sweep for expired retained messages goes on.
+    retained_sweep: Option<(TenantId, Box<str>)>,
+    pub(crate) counters: Counters,
+    pub(crate) pool: BufferPool,
+    /// Bytes of the connections' buffers.
+    buffer_bytes: usize,
+    pub(crate) gauge: Arc<MemoryGauge>,
+    pub(crate) memory: MemoryLoan,
+    pub(crate) scratch: Vec<u8>,
+    pub(crate) forwarded: Vec<u8>,
+    next_message: u64,
+    pub(crate) next_epoch: u64,
+    /// Another shard's mailbox is full: publishers are held back.
+    congested: bool,
+    pub(crate) stopping: bool,
+}
+
+/// How the transport of a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TransportEnd {
+    /// The peer closed without DISCONNECT.
+    EndOfStream,
+    /// The socket failed.
+    Error,
+    /// What a Close effect asked for is done.
+    Finished,
+    /// The peer broke the rules of the transport (WebSocket); which one.
+    Violation(&'static str),
+}
+
+/// Why a packet ends its connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PacketError {
+    pub(crate) reason: ReasonCode,
+    pub(crate) why: &'static str,
+}
+
+impl PacketError {
+    pub(crate) fn of(reason: ReasonCode, why: &'static str) -> Self {
+        Self { reason, why }
+    }
+
+    /// A Malformed Packet; `_statement` is the specification's.
+    pub(crate) fn malformed(why: &'static str, _statement: &'static str) -> Self {
+        Self {
+            reason: ReasonCode::MalformedPacket,
+            why,
+        }
+    }
+
+    /// A Protocol Error; `_statement` is the specification's.
+    pub(crate) fn protocol(why: &'static str, _statement: &'static str) -> Self {
+        Self {
+            reason: ReasonCode::ProtocolError,
+            why,
+        }
+    }
+}
+
+impl From<DecodeError> for PacketError {
+    fn from(error: DecodeError) -> Self {
+        Self {
+            reason: error.reason,
+            why: error.what,
+        }
+    }
+}
+
+/// Connections whose input is worked off per call of [`Shard::work`].
+const INPUTS_PER_WORK: usize = 64;
+/// Pages of retained messages read per call of [`Shard::work`].
+const PAGES_PER_WORK: usize = 16;
+/// Timers fired per call of [`Shard::advance`], so that many that are due at once, such as the
+/// Wills of a whole site, do not hold up everybody else.
+const TIMERS_PER_ADVANCE: usize = 512;
+
+impl Shard {
+    /// Shard `id` of a node of `shard_count`. `seed` is for its hash tables: random in production,
+    /// since clients choose the keys.
+    pub fn new(settings: Arc<Settings>, id: ShardId, shard_count: u16, seed: u64) -> Self {
+        let route_entries = settings.limits.route_cache_entries as usize;
+        let mut wheel = Wheel::new(0);
+        wheel.arm(SWEEP_INTERVAL_MS, Timer::RetainedSweep);
+        Self {
+            id,
+            shard_count,
+            settings,
+            seed: seeded(seed),
+            connections: Connections::default(),
+            lobby_count: 0,
+            connect_rate: ConnectRate::default(),
+            sessions: Sessions::default(),
+            by_client: RawMap::with_hasher(seeded(seed)),
+            tree: Tree::new(seed),
+            epochs: Epochs::default(),
+            routes: Routes::new(seed, route_entries),
+            routing_buffers: RoutingBuffers::default(),
+            groups: Groups::new(seed),
+            own_share_traffic: VecDeque::new(),
+            pending_subacks: Slab::new(),
+            wheel,
+            records: RecordCount::default(),
+            gate: VecDeque::new(),
+            awaiting_routed: RawMap::with_hasher(seeded(seed)),
+            closing: Vec::new(),
+            input_queue: VecDeque::new(),
+            retained_queue: VecDeque::new(),
+            retained_sweep: None,
+            counters: Counters::default(),
+            pool: BufferPool::default(),
+            buffer_bytes: 0,
+            gauge: Arc::default(),
+            memory: MemoryLoan::default(),
+            scratch: Vec::new(),
+            forwarded: Vec::new(),
+            next_message: 0,
+            next_epoch: 0,
+            congested: false,
+            stopping: false,
+        }
+    }
+
+    /// A connection was accepted: it begins in the lobby, and its deadline runs.
+    pub fn open<N: Node>(&mut self, cx: &mut Cx<'_, N>, peer: Peer) -> ConnectionId {
+        self.enter_lobby(cx, peer)
+    }
+
+    /// A connection comes from another shard's lobby, because its session lives here.
+    #[expect(clippy::boxed_local, reason = "guests travel boxed between shards")]
+    pub fn adopt<N: Node>(&mut self, cx: &mut Cx<'_, N>, guest: Box<Guest>) -> ConnectionId {
+        let Guest {
+            peer,
+            connect,
+            unread,
+        } = *guest;
+        let id = self.enter_lobby(cx, peer);
+        let connection = self.connections.at(id.index);
+        connection.input = unread;
+        connection.packet_bytes_max = connect.packet_bytes_max;
+        if self.stopping {
+            let (version, reason) = (connect.version, ReasonCode::ServerUnavailable);
+            self.refuse(
+                cx,
+                id.index,
+                Some(version),
+                reason,
+                "the server is shutting down",
+            );
+        } else {
+            self.accept_connect(cx, id.index, connect);
+        }
+        self.settle(cx);
+        id
+    }
+
+    /// Bytes came in. All are taken; what cannot be worked off yet is kept.
+    pub fn receive<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: ConnectionId, bytes: &[u8]) {
+        self.counters.bytes_received += bytes.len() as u64;
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        if connection.phase == Phase::Closing {
+            return;
+        }
+        if connection.flags.publishes_held || !connection.input.is_empty() {
+            connection.input.extend_from_slice(bytes);
+            self.work_off_input(cx, id);
+        } else {
+            let consumed = self.receive_packets(cx, id, bytes);
+            self.keep_input(cx, id, &bytes[consumed..]);
+        }
+        self.after_input(cx, id);
+        self.settle(cx);
+    }
+
+    /// Bytes to be written.
+    pub fn output(&self, id: ConnectionId) -> &[u8] {
+        self.connections.get(id).map_or(&[], Connection::output)
+    }
+
+    /// `count` bytes of the output have been taken by the transport; 0 when it took none.
+    pub fn wrote<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: ConnectionId, count: usize) {
+        self.counters.bytes_sent += count as u64;
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        let delivered = connection.wrote(count, &mut self.pool);
+        let owner = connection.owner;
+        self.count_qos0_delivered(owner, u64::from(delivered));
+        let connection = self.connections.at(id.index);
+        if count > 0 {
+            connection.last_progress_ms = cx.now.mono_ms;
+        }
+        if connection.output_len() > 0 {
+            self.watch_stalled(cx, id);
+            return;
+        }
+        self.charge_buffers(id.index);
+        let connection = self.connections.at(id.index);
+        if connection.answers_gated == 0
+            && let Some(timer) = connection.stalled.take()
+        {
+            self.wheel.cancel(timer);
+        }
+        let connection = self.connections.at(id.index);
+        if let Some(session) = connection.session()
+            && connection.flags.admitted
+        {
+            if !self.sessions.at(session).outbound.is_idle() {
+                self.pump(cx, session);
+            }
+            self.queue_retained(session);
+            self.settle(cx);
+        }
+    }
+
+    /// The transport of a connection has ended. Called once per connection.
+    pub fn closed<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: ConnectionId, end: TransportEnd) {
+        let Some(connection) = self.connections.get(id) else {
+            return;
+        };
+        let why = match end {
+            TransportEnd::EndOfStream => "the client closed the connection without DISCONNECT",
+            TransportEnd::Error => "the connection failed",
+            TransportEnd::Finished => "closed",
+            TransportEnd::Violation(why) => why,
+        };
+        match connection.phase {
+            Phase::Accepted(_) if !connection.input.is_empty() => {
+                // What came before the end counts, a DISCONNECT above all, even if its client did
+                // not wait for CONNACK.
+                let admitted = connection.flags.admitted;
+                self.connections.at(id.index).flags.transport_gone = true;
+                if admitted {
+                    self.finish_input(cx, id);
+                }
+                return self.settle(cx);
+            }
+            Phase::Accepted(_) => self.end_connection(cx, id.index, Ending::lost(why)),
+            Phase::Lobby => {
+                self.lobby_count -= 1;
+                self.counters.connects_refused += 1;
+            }
+            Phase::Closing => {}
+        }
+        self.forget_connection(id);
+        self.settle(cx);
+    }
+
+    /// Another shard's batch; it is emptied.
+    pub fn receive_batch<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        from: ShardId,
+        batch: &mut Vec<ShardMessage>,
+    ) {
+        for message in batch.drain(..) {
+            match message {
+                ShardMessage::Publish { message, recorded } => {
+                    self.routed_message_received(cx, from, &message, recorded);
+                }
+                ShardMessage::Routed(id) => self.routed_answer_received(cx, id),
+                ShardMessage::Share(message) => self.share_received(cx, from, message),
+            }
+            self.settle(cx);
+        }
+    }
+
+    /// A command of those who operate the node.
+    pub fn command<N: Node>(&mut self, cx: &mut Cx<'_, N>, command: Command) {
+        match command {
+            Command::Snapshot { request } => {
+                let counters = Box::new(self.snapshot(cx));
+                cx.effects
+                    .reports
+                    .push(Report::Snapshot { request, counters });
+            }
+            Command::Clients { request, limit } => {
+                let clients = self
+                    .sessions
+                    .iter()
+                    .take(limit)
+                    .map(|(_, session)| self.info(session))
+                    .collect();
+                let total = self.sessions.len();
+                cx.effects.reports.push(Report::Clients {
+                    request,
+                    clients,
+                    total,
+                });
+            }
+            Command::PublishSys(topics) => {
+                for topic in &topics {
+                    self.publish_sys(cx, topic);
+                }
+            }
+            Command::Disconnect {
+                tenant,
+                client_id,
+                reason,
+            } => {
+                if let Some(&session) = self.by_client.get(&(tenant, client_id.into_boxed_str()))
+                    && let Some(connection) = self.sessions.at(session).connection
+                {
+                    let ending = Ending::told(reason, "ended by an operator");
+                    self.end_connection(cx, connection, ending);
+                }
+            }
+            Command::Shutdown => self.shut_down(cx),
+        }
+        self.settle(cx);
+    }
+
+    /// All records up to this number are durable: what waited for them goes out.
+    pub fn durable<N: Node>(&mut self, cx: &mut Cx<'_, N>, up_to: RecordNumber) {
+        self.records.durable(up_to);
+        while let Some((number, _)) = self.gate.front() {
+            if !self.records.is_durable(*number) {
+                break;
+            }
+            if let Some((_, gated)) = self.gate.pop_front() {
+                self.run_gated(cx, gated);
+            }
+        }
+        self.settle(cx);
+    }
+
+    /// Some other shard's mailbox is full (`on`), or has room again: publishers are held back.
+    pub fn congested<N: Node>(&mut self, _cx: &mut Cx<'_, N>, on: bool) {
+        let was = core::mem::replace(&mut self.congested, on);
+        if was && !on {
+            for id in self.connections.ids() {
+                if self.connections.at(id.index).flags.publishes_held {
+                    self.queue_input(id.index);
+                }
+            }
+        }
+    }
+
+    /// Fires timers that are due, a bounded number at a time.
+    pub fn advance<N: Node>(&mut self, cx: &mut Cx<'_, N>) {
+        for _ in 0..TIMERS_PER_ADVANCE {
+            let Some((_, timer)) = self.wheel.expire(cx.now.mono_ms) else {
+                break;
+            };
+            self.fire(cx, timer);
+            self.settle(cx);
+        }
+    }
+
+    /// Goes on with what was put off: held-back input, retained messages; settles accounts with
+    /// the node's memory. Called once per tick.
+    pub fn work<N: Node>(&mut self, cx: &mut Cx<'_, N>) {
+        for _ in 0..INPUTS_PER_WORK.min(self.input_queue.len()) {
+            let Some(id) = self.input_queue.pop_front() else {
+                break;
+            };
+            if let Some(connection) = self.connections.get_mut(id) {
+                connection.flags.input_queued = false;
+                connection.flags.publishes_held = false;
+                connection.held_bytes = 0;
+                self.work_off_input(cx, id);
+                self.after_input(cx, id);
+                self.settle(cx);
+            }
+        }
+        for _ in 0..PAGES_PER_WORK {
+            if !self.read_retained_page(cx) {
+                break;
+            }
+        }
+        let used = self.gauge.bytes() + self.buffer_bytes;
+        self.memory.settle(cx.node, used);
+    }
+
+    /// [`Shard::work`] has something to do.
+    pub fn has_work(&self) -> bool {
+        !self.input_queue.is_empty() || !self.retained_queue.is_empty()
+    }
+
+    /// When [`Shard::advance`] is to be called next, monotonic milliseconds.
+    pub fn next_wakeup(&self) -> Option<u64> {
+        self.wheel.next_wakeup()
+    }
+
+    /// The number of the last record appended.
+    pub fn last_record(&self) -> RecordNumber {
+        self.records.last()
+    }
+
+    pub(crate) fn next_message_id(&mut self) -> MessageId {
+        self.next_message += 1;
+        MessageId::new(self.id, self.next_message)
+    }
+
+    pub(crate) fn address_of(&self, session: u32) -> SessionAddress {
+        SessionAddress {
+            shard: self.id,
+            session: self.sessions.id_of(session),
+        }
+    }
+
+    pub(crate) fn append<N: Node>(&mut self, cx: &mut Cx<'_, N>, record: Record) -> RecordNumber {
+        cx.effects.records.push(record);
+        self.records.appended()
+    }
+
+    pub(crate) fn check_user_properties(
+        &self,
+        properties: UserProperties<'_>,
+    ) -> Result<(), PacketError> {
+        let count_max = usize::from(self.settings.limits.user_properties);
+        if properties.iter().take(count_max + 1).count() > count_max {
+            return Err(PacketError::of(
+                ReasonCode::QuotaExceeded,
+                "limit user_properties",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Carries out what must not happen in the middle of something else.
+    pub(crate) fn settle<N: Node>(&mut self, cx: &mut Cx<'_, N>) {
+        loop {
+            if let Some(message) = self.own_share_traffic.pop_front() {
+                let own = self.id;
+                self.share_received(cx, own, message);
+            } else if let Some((id, reason, why)) = self.closing.pop() {
+                if self.connections.get(id).is_some() {
+                    self.end_connection(cx, id.index, Ending::told(reason, why));
+                }
+            } else {
+                return;
+            }
+        }
+    }
+
+    fn shut_down<N: Node>(&mut self, cx: &mut Cx<'_, N>) {
+        self.stopping = true;
+        for id in self.connections.ids() {
+            let (reason, why) = (
+                ReasonCode::ServerShuttingDown,
+                "the server is shutting down",
+            );
+            match self.connections.at(id.index).phase {
+                Phase::Accepted(_) => {
+                    let ending = Ending {
+                        reason,
+                        why,
+                        tell: true,
+                        will: WillAtEnd::Kept,
+                    };
+                    self.end_connection(cx, id.index, ending);
+                }
+                Phase::Lobby => {
+                    self.refuse(cx, id.index, None, ReasonCode::ServerUnavailable, why);
+                }
+                Phase::Closing => {}
+            }
+        }
+    }
+
+    fn publish_sys<N: Node>(&mut self, cx: &mut Cx<'_, N>, topic: &SysTopic) {
+        let publication = Publication {
+            id: self.next_message_id(),
+            tenant: TenantId(0),
+            publisher: None,
+            topic: &topic.topic,
+            forwarded: &[],
+            payload: topic.payload.as_bytes(),
+            qos: QoS::AtMostOnce,
+            retain: true,
+            received_wall_ms: cx.now.wall_ms,
+            expires_at_ms: u64::MAX,
+            received_mono_ms: cx.now.mono_ms,
+        };
+        self.route(cx, publication, None, None);
+    }
+}

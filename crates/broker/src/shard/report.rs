@@ -1,0 +1,100 @@
+//! What a shard knows of itself: counters, gauges, sessions, and whether its accounts balance.
+
+use crate::counters::Counters;
+use crate::event::ClientInfo;
+use crate::id::ShardId;
+use crate::node::{Cx, Node};
+use crate::session::Session;
+use crate::shard::Shard;
+
+impl Shard {
+    /// Counters and gauges as of now.
+    pub fn snapshot<N: Node>(&self, cx: &Cx<'_, N>) -> Counters {
+        let mut counters = self.counters.clone();
+        let accepted = self
+            .connections
+            .iter()
+            .filter(|found| found.session().is_some())
+            .count();
+        counters.connections = accepted as u64;
+        counters.lobby_connections = self.lobby_count as u64;
+        counters.sessions = self.sessions.len() as u64;
+        counters.subscriptions = self
+            .sessions
+            .iter()
+            .map(|(_, session)| session.subscriptions.len() as u64)
+            .sum();
+        counters.share_groups = self.groups.len() as u64;
+        counters.held = self.held();
+        counters.memory_bytes = (self.gauge.bytes() + self.buffer_bytes) as u64;
+        counters.records_appended = self.records.last().0;
+        if self.id == ShardId(0) {
+            let (count, bytes) = cx.node.retained(|store| (store.len(), store.bytes()));
+            counters.retained_messages = count as u64;
+            counters.retained_bytes = bytes as u64;
+        }
+        counters
+    }
+
+    /// The equation of idea 6 holds for each session, each share group and the whole shard. Slow:
+    /// for tests.
+    pub fn accounts_balance(&self) -> bool {
+        let sessions = self.sessions.iter().all(|(index, session)| {
+            let held = (session.outbound.held() + self.qos0_held(index)) as u64;
+            let sums = &session.accounting;
+            sums.matched == sums.delivered + sums.dropped + sums.expired + held
+        });
+        let mut counters = self.counters.clone();
+        counters.held = self.held();
+        sessions && self.groups.balanced() && counters.balanced()
+    }
+
+    pub(super) fn held(&self) -> u64 {
+        let sessions: usize = self
+            .sessions
+            .iter()
+            .map(|(_, session)| session.outbound.held())
+            .sum();
+        let output: u64 = self
+            .connections
+            .iter()
+            .map(|found| u64::from(found.qos0_in_output))
+            .sum();
+        (sessions + self.groups.held()) as u64 + output
+    }
+
+    pub(super) fn qos0_held(&self, session: u32) -> usize {
+        let owner = self.sessions.id_of(session);
+        self.connections
+            .iter()
+            .filter(|found| found.owner == Some(owner))
+            .map(|found| found.qos0_in_output as usize)
+            .sum()
+    }
+
+    pub(super) fn info(&self, session: &Session) -> ClientInfo {
+        let id = session
+            .connection
+            .map(|connection| self.connections.id_of(connection));
+        let connection = id.and_then(|id| self.connections.get(id));
+        ClientInfo {
+            client_id: session.client_id.to_string(),
+            connected: connection.is_some(),
+            user_name: connection
+                .and_then(|found| found.user_name.as_deref())
+                .map(Into::into),
+            version: session.version,
+            address: connection.and_then(|found| found.address),
+            keep_alive_secs: connection.map_or(0, |found| (found.keep_alive_ms / 1500) as u16),
+            session_expiry_secs: session.expiry_secs,
+            connected_at_ms: session.connected_at_wall_ms,
+            subscriptions: session.subscriptions.len(),
+            queued: session.outbound.queue.len(),
+            in_flight: session.outbound.in_flight.len(),
+            matched: session.accounting.matched,
+            delivered: session.accounting.delivered,
+            dropped: session.accounting.dropped,
+            expired: session.accounting.expired,
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! What happens when a timer fires.
+
+use martlet_codec::ReasonCode;
+
+use crate::connection::Phase;
+use crate::effect::ConnectionEffect;
+use crate::id::{ConnectionId, ShardId};
+use crate::node::{Cx, Node};
+use crate::shard::{Ending, Shard};
+use crate::timer::Timer;
+
+impl Shard {
+    pub(super) fn fire<N: Node>(&mut self, cx: &mut Cx<'_, N>, timer: Timer) {
+        match timer {
+            Timer::ConnectDeadline(id) => {
+                let Some(connection) = self.connections.get_mut(id) else {
+                    return;
+                };
+                connection.deadline = None;
+                if connection.phase == Phase::Lobby {
+                    let why =
+                        "no complete CONNECT before the deadline (limit connect_timeout_secs)";
+                    self.refuse(cx, id.index, None, ReasonCode::MaximumConnectTime, why);
+                }
+            }
+            Timer::KeepAlive(id) => self.check_keep_alive(cx, id),
+            Timer::Stalled(id) => self.check_stalled(cx, id),
+            Timer::SessionExpiry(id) => {
+                if let Some(session) = self.live_session(id) {
+                    self.sessions.at(session).expiry_timer = None;
+                    self.counters.sessions_expired += 1;
+                    self.end_session(cx, session);
+                }
+            }
+            Timer::WillDelay(id) => {
+                if let Some(session) = self.live_session(id) {
+                    self.sessions.at(session).will_timer = None;
+                    self.send_will(cx, session);
+                }
+            }
+            Timer::RetainedSweep => {
+                let (after, now_ms) = (self.retained_sweep.take(), cx.now.mono_ms);
+                if self.id == ShardId(0) {
+                    self.retained_sweep = cx
+                        .node
+                        .retained(|store| store.sweep(after, SWEEP_STEPS, now_ms));
+                    self.wheel
+                        .arm(now_ms + SWEEP_INTERVAL_MS, Timer::RetainedSweep);
+                }
+            }
+        }
+    }
+
+    pub(super) fn check_keep_alive<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: ConnectionId) {
+        let now_ms = cx.now.mono_ms;
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        connection.deadline = None;
+        if connection.session().is_none() {
+            return;
+        }
+        if connection.flags.reading_paused {
+            // It is we who do not read.
+            connection.last_received_ms = now_ms;
+        }
+        let due_ms = connection.last_received_ms + u64::from(connection.keep_alive_ms);
+        if due_ms > now_ms {
+            connection.deadline = Some(self.wheel.arm(due_ms, Timer::KeepAlive(id)));
+            return;
+        }
+        self.counters.keep_alive_timeouts += 1;
+        // [MQTT-3.1.2-22]
+        let ending = Ending::told(
+            ReasonCode::KeepAliveTimeout,
+            "1.5 x Keep Alive without a packet",
+        );
+        self.end_connection(cx, id.index, ending);
+    }
+
+    /// Output or answers wait from now on: somebody looks after them in time.
+    pub(super) fn watch_stalled<N: Node>(&mut self, cx: &Cx<'_, N>, id: ConnectionId) {
+        if self.connections.at(id.index).stalled.is_some() {
+            return;
+        }
+        if let Some(due_ms) = self.stalled_at(id.index) {
+            let due_ms = due_ms.max(cx.now.mono_ms);
+            let timer = self.wheel.arm(due_ms, Timer::Stalled(id));
+            self.connections.at(id.index).stalled = Some(timer);
+        }
+    }
+
+    /// When the connection will have waited too long, if nothing moves until then.
+    pub(super) fn stalled_at(&mut self, index: u32) -> Option<u64> {
+        let output_ms = u64::from(self.settings.limits.output_stalled_secs) * 1000;
+        let store_ms = u64::from(self.settings.limits.store_stalled_secs) * 1000;
+        let connection = self.connections.at(index);
+        let output = (output_ms > 0 && connection.output_len() > 0)
+            .then(|| connection.last_progress_ms + output_ms);
+        let store = (store_ms > 0 && connection.answers_gated > 0)
+            .then(|| connection.gated_since_ms + store_ms);
+        output.into_iter().chain(store).min()
+    }
+
+    pub(super) fn check_stalled<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        connection.stalled = None;
+        let now_ms = cx.now.mono_ms;
+        match self.stalled_at(id.index) {
+            None => return,
+            Some(due_ms) if due_ms > now_ms => return self.watch_stalled(cx, id),
+            Some(_) => {}
+        }
+        let output_ms = u64::from(self.settings.limits.output_stalled_secs) * 1000;
+        let connection = self.connections.at(id.index);
+        let output_due = output_ms > 0
+            && connection.output_len() > 0
+            && connection.last_progress_ms + output_ms <= now_ms;
+        if !output_due {
+            let why = "the message store does not answer (limit store_stalled_secs)";
+            let ending = Ending::told(ReasonCode::QuotaExceeded, why);
+            return self.end_connection(cx, id.index, ending);
+        }
+        // It reads nothing, so there is no use in telling it.
+        let why = "the client takes no output (limit output_stalled_secs)";
+        self.end_connection(cx, id.index, Ending::lost(why));
+        self.forget_connection(id);
+        cx.effects.connections.push(ConnectionEffect::Abort(id));
+    }
+}
+
+/// Retained topics looked at per sweep.
+const SWEEP_STEPS: usize = 1024;
+pub(super) const SWEEP_INTERVAL_MS: u64 = 1000;
