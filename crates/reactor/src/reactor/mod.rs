@@ -198,10 +198,7 @@ impl Reactor {
         self.counters.ticks.add(1);
         self.driver.now = self.clock.now();
         self.take_notices();
-        // They came before this tick looked which sockets are readable. A client that sent its
-        // last words, perhaps DISCONNECT, before it connected anew is heard out before that new
-        // connection takes over: else its Will would be sent though it said goodbye.
-        let arrivals = std::mem::take(&mut self.arrivals);
+        self.let_in();
         self.take_control();
         self.take_batches();
         // Packets that came along with an adopted connection, or were put off, have their turn
@@ -210,9 +207,6 @@ impl Reactor {
         self.driver.call(|shard, cx| shard.work(cx));
         self.accept();
         self.read_ready();
-        for arrival in arrivals {
-            self.adopt(arrival);
-        }
         let now_ms = self.driver.now.mono_ms;
         if self
             .driver
@@ -385,6 +379,24 @@ impl Reactor {
             .map(|rules| Box::new(WebSocket::new(Arc::clone(rules), packet_len_max)));
         let id = self.driver.call(|shard, cx| shard.open(cx, peer));
         self.insert(stream, id, web);
+    }
+
+    /// Lets connections in that came before this tick looked which sockets are readable, and reads
+    /// those first: a client that sent its last words, perhaps DISCONNECT, before it connected
+    /// anew is heard out before the new connection takes over. Else its Will would be sent though
+    /// it said goodbye [MQTT-3.14.4-3].
+    fn let_in(&mut self) {
+        if self.arrivals.is_empty() {
+            return;
+        }
+        // What was put off comes before what is read, here too.
+        self.append_records();
+        self.driver.call(|shard, cx| shard.work(cx));
+        self.read_ready();
+        self.carry_out();
+        for arrival in std::mem::take(&mut self.arrivals) {
+            self.adopt(arrival);
+        }
     }
 
     /// Takes over a connection from the lobby of another shard.
