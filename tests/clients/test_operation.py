@@ -210,6 +210,16 @@ def test_other_paths_are_not_found(node):
     assert status == 404
 
 
+def test_a_connect_on_the_http_port_is_refused(node):
+    # F23: not HTTP, so 400 or a close, never an MQTT answer.
+    host, port = node.http_url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=5) as stream:
+        stream.sendall(bytes.fromhex("100c00044d5154540402003c0000"))
+        stream.shutdown(socket.SHUT_WR)
+        answer = stream.recv(100)
+    assert answer == b"" or answer.startswith(b"HTTP/1.1 400")
+
+
 def test_metrics_count_messages(start_node, name):
     node = start_node(http=True)
     with Client(node, name) as client:
