@@ -75,9 +75,6 @@ AS_MOSQUITTO = [
     "limits.topic_levels=201",
     "limits.connect_packet_bytes=2000000",
     "limits.user_properties=65535",
-    # Some scripts connect again under the same name at once and count on what they sent last on
-    # the old connection being read first; between shards there is no such order.
-    "node.threads=1",
 ]
 
 # Keys of Mosquitto's configuration that Martlet has too; {} is the value.
