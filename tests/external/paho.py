@@ -37,7 +37,6 @@ SETTINGS = [
 # Test to why it fails.
 EXPLAINED = {
     "client_test.test_subscribe_failure": "no rule forbids test/nosubscribe; section 5.4.2",
-    "client_test5.test_dollar_topics": "its client takes no PUBACK with properties; section 3.4.2.2",
     "client_test5.test_subscribe_failure": "no rule forbids test/nosubscribe; section 5.4.2",
 }
 

@@ -244,7 +244,10 @@ impl Shard {
             ));
         }
         if !permission::may_publish(will.topic) {
-            return Err((ReasonCode::NotAuthorized, "Will Topic begins with `$`"));
+            return Err((
+                ReasonCode::NotAuthorized,
+                "Will Topic is one of the server's own",
+            ));
         }
         Ok(())
     }

@@ -1,7 +1,12 @@
-//! What a client may do. Rules come with identities; until then only the node's own topic space is
-//! closed to clients.
+//! What a client may do. Rules come with identities; until then only the node's own topic spaces
+//! are closed to clients.
 
-/// Topics beginning with `$` are the server's (MQTT 5 section 4.7.2): clients do not publish there.
+/// First levels of topics that are the node's own. Others that begin with `$` are left to clients,
+/// as other brokers do: firmware written for cloud services publishes to `$aws/…` and the like.
+const OWN: [&str; 3] = ["$SYS", "$share", "$CONTROL"];
+
+/// A client may publish to this Topic Name (MQTT 5 section 4.7.2).
 pub(crate) fn may_publish(topic: &str) -> bool {
-    !topic.starts_with('$')
+    let first = topic.split('/').next().unwrap_or_default();
+    !(first.starts_with('$') && OWN.contains(&first))
 }

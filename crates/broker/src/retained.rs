@@ -254,7 +254,7 @@ impl Retained {
 
 /// The node's own topics, such as `$SYS/…`, count against nobody's limit.
 fn is_own(topic: &str) -> bool {
-    topic.starts_with('$')
+    topic.starts_with("$SYS/")
 }
 
 fn entry_bytes(message: &Message) -> usize {

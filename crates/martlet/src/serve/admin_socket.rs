@@ -11,6 +11,9 @@ use tracing::error;
 /// Its name in the data directory.
 pub(crate) const FILE_NAME: &str = "admin.sock";
 
+/// What `sockaddr_un` takes on Linux, without the final zero byte.
+const PATH_BYTES_MAX: usize = 107;
+
 /// Removes the socket's file when the node stops.
 #[derive(Debug)]
 pub(crate) struct AdminSocket {
@@ -27,7 +30,13 @@ impl Drop for AdminSocket {
 /// Opens the socket and serves until the process ends. The data directory's lock must be held.
 pub(crate) fn serve(directory: &Path, routes: Router) -> anyhow::Result<AdminSocket> {
     let path = directory.join(FILE_NAME);
-    let opening = || format!("cannot open {}", path.display());
+    let opening = || {
+        let why = match path.as_os_str().len() > PATH_BYTES_MAX {
+            true => "; a socket's path may have 107 bytes: choose a shorter --data-dir",
+            false => "",
+        };
+        format!("cannot open {}{why}", path.display())
+    };
     match std::fs::remove_file(&path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             return Err(error).with_context(opening);
