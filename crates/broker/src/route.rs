@@ -68,9 +68,17 @@ pub(crate) struct Routes {
     /// The first is for topics that are not remembered.
     routes: Vec<Route>,
     entries_max: usize,
+    /// Bytes of the topics and matches remembered.
+    bytes: usize,
     /// Topics looked up since the cache was full.
     missed: usize,
 }
+
+/// Bytes of topics and matches that a shard remembers. A few subscribers of `#` make every route as
+/// long as they are many, and a topic may have 64 KiB.
+const ROUTE_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// A longer topic is looked up each time.
+const TOPIC_BYTES_MAX: usize = 1024;
 
 impl Routes {
     pub(crate) fn new(seed: u64, entries_max: usize) -> Self {
@@ -81,29 +89,40 @@ impl Routes {
                 second: 0,
             })],
             entries_max,
+            bytes: 0,
             missed: 0,
         }
     }
 
     /// The place for a topic's route; it may be out of date.
     fn place(&mut self, topic: &str) -> usize {
+        if self.bytes > ROUTE_BYTES_MAX * 2 {
+            // Routes that were there have become longer.
+            self.begin_anew();
+        }
         if let Some(&place) = self.places.get(topic) {
             return place as usize;
         }
-        if self.places.len() >= self.entries_max {
-            self.missed += 1;
-            if self.missed <= self.entries_max * 4 {
-                self.routes[0] = Route::unknown(EpochKey::of(topic));
-                return 0;
-            }
-            self.places.clear();
-            self.routes.truncate(1);
-            self.missed = 0;
+        let full = self.places.len() >= self.entries_max || self.bytes >= ROUTE_BYTES_MAX;
+        self.missed += usize::from(full);
+        if full && self.missed > self.entries_max * 4 {
+            self.begin_anew();
+        } else if full || topic.len() > TOPIC_BYTES_MAX {
+            self.routes[0] = Route::unknown(EpochKey::of(topic));
+            return 0;
         }
         let place = self.routes.len();
         self.routes.push(Route::unknown(EpochKey::of(topic)));
         self.places.insert(topic.into(), place as u32);
+        self.bytes += topic.len();
         place
+    }
+
+    fn begin_anew(&mut self) {
+        self.places.clear();
+        self.routes.truncate(1);
+        self.bytes = 0;
+        self.missed = 0;
     }
 }
 
@@ -430,6 +449,7 @@ impl Shard {
         route.local_epoch = local_epoch;
         route.wanted = cx.node.interest(|interest| interest.wanted(topic));
         let matches = &mut route.matches;
+        let capacity = matches.capacity();
         matches.clear();
         self.tree.matches(topic, |_, subscribers| {
             matches.extend(
@@ -440,6 +460,9 @@ impl Shard {
             );
         });
         matches.sort_by_key(|found| found.target);
+        if place != 0 {
+            self.routes.bytes += (matches.capacity() - capacity) * size_of::<Match>();
+        }
         place
     }
 

@@ -139,13 +139,6 @@ pub struct Member {
     credit: u16,
 }
 
-/// What a session remembers of a group that it is a member of.
-#[derive(Debug)]
-pub(crate) struct Membership {
-    /// `$share/name/filter`.
-    pub(crate) filter: Box<str>,
-}
-
 #[derive(Debug)]
 struct Group {
     generation: u32,
@@ -256,16 +249,7 @@ impl Shard {
         let state = self.sessions.at(session);
         let tenant = state.tenant;
         let filter: Box<str> = requested.filter.into();
-        if !state
-            .subscriptions
-            .shared
-            .iter()
-            .any(|known| known.filter == filter)
-        {
-            state.subscriptions.shared.push(Membership {
-                filter: filter.clone(),
-            });
-        }
+        state.subscriptions.shared.insert(filter.clone());
         let persistent = state.is_persistent();
         let quota = match state.connection {
             Some(connection) => self.connections.at(connection).send_quota,
@@ -301,11 +285,10 @@ impl Shard {
         filter: &str,
     ) -> bool {
         let shared = &mut self.sessions.at(session).subscriptions.shared;
-        let Some(place) = shared.iter().position(|known| *known.filter == *filter) else {
+        let Some(filter) = shared.take(filter) else {
             return false;
         };
-        let membership = shared.swap_remove(place);
-        self.send_leave(cx, session, &membership);
+        self.send_leave(cx, session, filter);
         true
     }
 
@@ -313,11 +296,10 @@ impl Shard {
         &mut self,
         cx: &mut Cx<'_, N>,
         session: u32,
-        membership: &Membership,
+        filter: Box<str>,
     ) {
         let member = self.address_of(session);
         let tenant = self.sessions.at(session).tenant;
-        let filter = membership.filter.clone();
         let to = self.group_owner(tenant, &filter);
         self.share_send(
             cx,
@@ -343,12 +325,7 @@ impl Shard {
         let member = self.address_of(session);
         let state = self.sessions.at(session);
         let (tenant, persistent) = (state.tenant, state.is_persistent());
-        let filters: SmallVec<[Box<str>; 4]> = state
-            .subscriptions
-            .shared
-            .iter()
-            .map(|known| known.filter.clone())
-            .collect();
+        let filters: SmallVec<[Box<str>; 4]> = state.subscriptions.shared.iter().cloned().collect();
         for filter in filters {
             let to = self.group_owner(tenant, &filter);
             let message = ShareMessage::Presence {

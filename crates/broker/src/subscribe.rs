@@ -1,7 +1,7 @@
 //! SUBSCRIBE and UNSUBSCRIBE, and the retained messages that a new subscription is owed
 //! (MQTT 5 sections 3.8 to 3.11).
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet};
 
 use martlet_codec::{
     QoS, ReasonCode, RetainHandling, SubAck, Subscribe, SubscribeFilter, SubscriptionFilter,
@@ -17,7 +17,6 @@ use crate::record::Record;
 use crate::route::{Match, Target};
 use crate::session::queue::SubscriptionIds;
 use crate::shard::{PacketError, Shard};
-use crate::share::Membership;
 
 /// A place in the shard's index with all who subscribe there.
 #[derive(Debug, Default)]
@@ -83,8 +82,8 @@ impl Subscribers {
 pub(crate) struct Subscriptions {
     /// Places in the index, sorted, each with the session's slot among the subscribers there.
     own: Vec<(NodeKey, u32)>,
-    /// Share groups that the session is a member of.
-    pub(crate) shared: Vec<Membership>,
+    /// Share groups that the session is a member of: `$share/name/filter`.
+    pub(crate) shared: BTreeSet<Box<str>>,
 }
 
 impl Subscriptions {
@@ -112,9 +111,31 @@ impl Subscriptions {
 }
 
 /// Retained messages that a session's subscriptions are still owed, filter by filter.
+/// Both maps hold the same filters: a client with thousands of them may name each of them again.
 #[derive(Debug, Default)]
 pub(crate) struct RetainedPending {
-    cursors: VecDeque<RetainedCursor>,
+    /// In the order subscribed.
+    cursors: BTreeMap<u64, RetainedCursor>,
+    /// Where a filter stands in that order.
+    places: BTreeMap<Box<str>, u64>,
+    next_place: u64,
+}
+
+impl RetainedPending {
+    /// At the end; a subscription made again begins again.
+    fn push(&mut self, filter: Box<str>, cursor: RetainedCursor) {
+        self.forget(&filter);
+        let place = self.next_place;
+        self.next_place += 1;
+        self.cursors.insert(place, cursor);
+        self.places.insert(filter, place);
+    }
+
+    fn forget(&mut self, filter: &str) {
+        if let Some(place) = self.places.remove(filter) {
+            self.cursors.remove(&place);
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -468,10 +489,7 @@ impl Shard {
     fn has_subscription(&mut self, session: u32, filter: &str, shared: bool) -> bool {
         let subscriptions = &self.sessions.at(session).subscriptions;
         if shared {
-            return subscriptions
-                .shared
-                .iter()
-                .any(|member| *member.filter == *filter);
+            return subscriptions.shared.contains(filter);
         }
         self.tree
             .find(filter)
@@ -618,7 +636,7 @@ impl Shard {
         };
         let state = self.sessions.at(session);
         if let Some(pending) = &mut state.retained_pending {
-            pending.cursors.retain(|cursor| *cursor.filter != *filter);
+            pending.forget(filter);
         }
         if existed && state.is_persistent() {
             let epoch = state.epoch;
@@ -640,8 +658,8 @@ impl Shard {
             self.unindex_subscriber(cx, node, Target::session(session));
         }
         let shared = core::mem::take(&mut self.sessions.at(session).subscriptions.shared);
-        for member in &shared {
-            self.send_leave(cx, session, member);
+        for filter in shared {
+            self.send_leave(cx, session, filter);
         }
         self.sessions.at(session).retained_pending = None;
     }
@@ -650,15 +668,13 @@ impl Shard {
     fn owe_retained(&mut self, session: u32, filter: &str, qos: QoS, subscription_id: u32) {
         let state = self.sessions.at(session);
         let pending = state.retained_pending.get_or_insert_default();
-        // A subscription made again begins again; the cursor it replaces is of no use any more.
-        pending.cursors.retain(|cursor| *cursor.filter != *filter);
-        let filter = filter.into();
-        pending.cursors.push_back(RetainedCursor {
-            filter,
+        let cursor = RetainedCursor {
+            filter: filter.into(),
             after: None,
             qos,
             subscription_id,
-        });
+        };
+        pending.push(filter.into(), cursor);
         self.queue_retained(session);
     }
 
@@ -690,7 +706,7 @@ impl Shard {
         let Some(pending) = &mut state.retained_pending else {
             return true;
         };
-        let Some(mut cursor) = pending.cursors.pop_front() else {
+        let Some((place, mut cursor)) = pending.cursors.pop_first() else {
             state.retained_pending = None;
             return true;
         };
@@ -698,18 +714,29 @@ impl Shard {
         let page = cx.node.retained(|store| {
             store.page(tenant, &cursor.filter, after, RETAINED_PAGE, cx.now.mono_ms)
         });
+        let mut complete = true;
         for message in &page.messages {
+            // Large ones may fill the output before the page is at its end.
+            complete = self.wants_retained_page(index);
+            if !complete {
+                break;
+            }
             let mut ids = SubscriptionIds::new();
             if cursor.subscription_id != 0 {
                 ids.push(cursor.subscription_id);
             }
             self.deliver_retained(cx, index, message, cursor.qos, ids);
+            cursor.after = Some(message.topic().into());
         }
         let state = self.sessions.at(index);
         let pending = state.retained_pending.get_or_insert_default();
-        if page.next.is_some() {
+        if !complete {
+            pending.cursors.insert(place, cursor);
+        } else if page.next.is_some() {
             cursor.after = page.next;
-            pending.cursors.push_front(cursor);
+            pending.cursors.insert(place, cursor);
+        } else {
+            pending.places.remove(&cursor.filter);
         }
         if pending.cursors.is_empty() {
             state.retained_pending = None;
@@ -718,18 +745,24 @@ impl Shard {
         true
     }
 
-    /// The client is there, its SUBACK is out, and it has room for more.
+    /// The client is there, its SUBACK is out, and it has room for more: in its output, and in its
+    /// queue, where retained messages must not push out one another.
     fn wants_retained_page(&mut self, index: u32) -> bool {
-        let output_max = (self.settings.limits.output_bytes as usize / 4).max(1);
-        let state = self.sessions.at(index);
-        let backlog = state.outbound.queue.len() + state.outbound.in_flight.len();
+        let limits = &self.settings.limits;
+        let output_max = (limits.output_bytes as usize / 4).max(1);
+        let backlog_max = RETAINED_BACKLOG.min(limits.queued_messages.max(1) as usize);
+        let bytes_max = (limits.queued_bytes / 2).max(1);
+        let spent = self.memory.is_spent();
+        let outbound = &self.sessions.at(index).outbound;
+        let backlog = outbound.queue.len() + outbound.in_flight.len();
+        let room = backlog < backlog_max && outbound.queue.bytes() < bytes_max;
         let Some(connection) = self.admitted_connection(index) else {
             return false;
         };
         let connection = self.connections.at(connection);
-        backlog < RETAINED_BACKLOG
-            && connection.answers_gated == 0
-            && connection.output_len() < output_max
+        // With no memory left one at a time: each goes on when the one before has left.
+        let room = room && (!spent || backlog == 0 && connection.output_len() == 0);
+        room && connection.answers_gated == 0 && connection.output_len() < output_max
     }
 }
 

@@ -3,7 +3,11 @@
 //! Identifiers are handed out in sequence, so what is in flight lies side by side: the place of an
 //! identifier is its lowest bits. Nothing in flight costs nothing; growing doubles the ring. The
 //! one who hands out identifiers skips those whose place is taken, so a message that is never
-//! acknowledged neither stops the others nor makes the ring grow.
+//! acknowledged neither stops the others nor makes the ring grow. Identifiers that the client hands
+//! out need not be in sequence: those whose place is taken in a ring that is nearly empty go to a
+//! map, so that two of them do not make it grow to its full size.
+
+use std::collections::BTreeMap;
 
 use martlet_codec::PacketId;
 
@@ -11,16 +15,26 @@ use martlet_codec::PacketId;
 #[derive(Debug)]
 pub(crate) struct PacketIdRing<T> {
     places: Vec<Option<(PacketId, T)>>,
+    /// What found its place taken.
+    #[expect(
+        clippy::box_collection,
+        reason = "nearly never there, and every session has two"
+    )]
+    others: Option<Box<BTreeMap<PacketId, T>>>,
+    /// Of both.
     len: usize,
 }
 
 const PLACES_MIN: usize = 8;
 const PLACES_MAX: usize = 1 << 16;
+/// A ring with more places than this for each identifier in it does not grow.
+const SPARSE: usize = 8;
 
 impl<T> Default for PacketIdRing<T> {
     fn default() -> Self {
         Self {
             places: Vec::new(),
+            others: None,
             len: 0,
         }
     }
@@ -38,7 +52,7 @@ impl<T> PacketIdRing<T> {
     pub(crate) fn get(&self, id: PacketId) -> Option<&T> {
         match self.places.get(self.place(id)?) {
             Some(Some((held, value))) if *held == id => Some(value),
-            _ => None,
+            _ => self.others.as_ref()?.get(&id),
         }
     }
 
@@ -46,26 +60,28 @@ impl<T> PacketIdRing<T> {
         let place = self.place(id)?;
         match self.places.get_mut(place) {
             Some(Some((held, value))) if *held == id => Some(value),
-            _ => None,
+            _ => self.others.as_mut()?.get_mut(&id),
         }
     }
 
     /// Puts a value under an identifier that somebody else chose; what was there is replaced.
     pub(crate) fn insert(&mut self, id: PacketId, value: T) {
+        if let Some(held) = self.get_mut(id) {
+            *held = value;
+            return;
+        }
+        self.len += 1;
         loop {
-            if let Some(place) = self.place(id) {
-                match &mut self.places[place] {
-                    Some((held, old)) if *held == id => {
-                        *old = value;
-                        return;
-                    }
-                    free @ None => {
-                        *free = Some((id, value));
-                        self.len += 1;
-                        return;
-                    }
-                    Some(_) => {}
-                }
+            if let Some(place) = self.place(id)
+                && let free @ None = &mut self.places[place]
+            {
+                *free = Some((id, value));
+                return;
+            }
+            if self.places.len() > SPARSE * self.len {
+                let others = self.others.get_or_insert_default();
+                others.insert(id, value);
+                return;
             }
             self.grow();
         }
@@ -73,16 +89,20 @@ impl<T> PacketIdRing<T> {
 
     pub(crate) fn remove(&mut self, id: PacketId) -> Option<T> {
         let place = self.place(id)?;
-        match &self.places[place] {
-            Some((held, _)) if *held == id => {}
-            _ => return None,
-        }
+        let taken = match &mut self.places[place] {
+            held @ Some(_) if held.as_ref().is_some_and(|(held, _)| *held == id) => {
+                held.take().map(|(_, value)| value)
+            }
+            _ => self.others.as_mut()?.remove(&id),
+        }?;
         self.len -= 1;
-        let taken = self.places[place].take();
+        if self.others.as_ref().is_some_and(|others| others.is_empty()) {
+            self.others = None;
+        }
         if self.len == 0 && self.places.len() > 64 {
             self.places = Vec::new();
         }
-        taken.map(|(_, value)| value)
+        Some(taken)
     }
 
     /// The next free identifier behind `after` and the place to keep it in; none when all 65,535
@@ -97,6 +117,10 @@ impl<T> PacketIdRing<T> {
             if let Some(id) = PacketId::new(candidate)
                 && let Some(place) = self.place(id)
                 && self.places[place].is_none()
+                && self
+                    .others
+                    .as_ref()
+                    .is_none_or(|others| !others.contains_key(&id))
             {
                 return Some(id);
             }
@@ -106,13 +130,17 @@ impl<T> PacketIdRing<T> {
 
     /// All entries, in no useful order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (PacketId, &T)> {
-        self.places.iter().flatten().map(|(id, value)| (*id, value))
+        let places = self.places.iter().flatten().map(|(id, value)| (*id, value));
+        let others = self.others.iter().flat_map(|others| others.iter());
+        places.chain(others.map(|(id, value)| (*id, value)))
     }
 
     /// Empties it.
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = (PacketId, T)> + use<T> {
         self.len = 0;
-        core::mem::take(&mut self.places).into_iter().flatten()
+        let others = self.others.take().map(|others| *others).unwrap_or_default();
+        let places = core::mem::take(&mut self.places).into_iter().flatten();
+        places.chain(others)
     }
 
     fn place(&self, id: PacketId) -> Option<usize> {
@@ -154,6 +182,23 @@ mod tests {
     }
 
     #[test]
+    fn identifiers_that_are_chosen_to_collide_do_not_make_the_ring_grow() {
+        let mut ring = PacketIdRing::default();
+        for raw in [1, 1 << 14 | 1, 1 << 15 | 1] {
+            ring.insert(PacketId::new(raw).unwrap(), raw);
+        }
+        assert!(ring.places.len() <= 64);
+        assert_eq!(ring.iter().count(), 3);
+        assert_eq!(ring.remove(PacketId::new(1).unwrap()), Some(1));
+        assert_eq!(
+            ring.get(PacketId::new(1 << 15 | 1).unwrap()),
+            Some(&(1 << 15 | 1))
+        );
+        assert_eq!(ring.drain().count(), 2);
+        assert!(ring.is_empty());
+    }
+
+    #[test]
     fn all_identifiers_can_be_in_flight_and_none_is_used_twice() {
         let mut ring = PacketIdRing::default();
         let mut last = 0;
@@ -176,7 +221,9 @@ mod tests {
             let mut ring = PacketIdRing::default();
             let mut model = BTreeMap::new();
             for (insert, raw) in steps {
-                let id = PacketId::new(raw % 300 + 1).unwrap();
+                // Some lie side by side, some share their lowest bits.
+                let spread = if raw & 1 == 0 { 1 } else { 128 };
+                let id = PacketId::new(raw % 300 * spread + 1).unwrap();
                 if insert {
                     ring.insert(id, raw);
                     model.insert(id, raw);
@@ -184,6 +231,7 @@ mod tests {
                     prop_assert_eq!(ring.remove(id), model.remove(&id));
                 }
                 prop_assert_eq!(ring.len(), model.len());
+                prop_assert_eq!(ring.iter().count(), model.len());
                 for (id, value) in &model {
                     prop_assert_eq!(ring.get(*id), Some(value));
                 }

@@ -45,6 +45,11 @@ impl Queue {
         self.entries.is_empty()
     }
 
+    /// Bytes of the messages in it.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// Entries that a share group handed over, and holds.
     pub(crate) fn tickets(&self) -> usize {
         self.tickets

@@ -91,6 +91,10 @@ impl Shard {
     pub(super) fn must_hold(&mut self, index: u32) -> bool {
         let connection = self.connections.at(index);
         let gated_max = self.settings.limits.receive_maximum;
+        // Who has gone sends no more: what little came before the end is worked off.
+        if connection.flags.transport_gone {
+            return false;
+        }
         self.congested || !connection.version.is_v5() && connection.publishes_gated >= gated_max
     }
 
@@ -143,8 +147,12 @@ impl Shard {
         }
     }
 
-    /// Reading stops while too much is held back, and goes on when it is worked off.
+    /// Reading stops while too much is held back, and goes on when it is worked off. It stops as well
+    /// while the client takes none of our answers: messages leave room for them, so that only a
+    /// client that asks on and on without reading comes so far.
     pub(super) fn after_input<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: ConnectionId) {
+        let limits = &self.settings.limits;
+        let output_max = limits.output_bytes as usize * 2 + limits.packet_bytes as usize;
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
@@ -153,7 +161,8 @@ impl Shard {
         }
         let waits = connection.flags.publishes_held
             || !connection.flags.admitted && connection.session().is_some();
-        let pause = waits && connection.input.len() >= HELD_BYTES_MAX;
+        let pause = waits && connection.input.len() >= HELD_BYTES_MAX
+            || connection.output_len() > output_max;
         if pause != connection.flags.reading_paused {
             connection.flags.reading_paused = pause;
             let effect = match pause {

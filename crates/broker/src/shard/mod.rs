@@ -272,11 +272,18 @@ impl Shard {
         if count > 0 {
             connection.last_progress_ms = cx.now.mono_ms;
         }
+        let paused = connection.flags.reading_paused;
         if connection.output_len() > 0 {
             self.watch_stalled(cx, id);
+            if paused {
+                self.after_input(cx, id);
+            }
             return;
         }
         self.charge_buffers(id.index);
+        if paused {
+            self.after_input(cx, id);
+        }
         let connection = self.connections.at(id.index);
         if connection.answers_gated == 0
             && let Some(timer) = connection.stalled.take()
