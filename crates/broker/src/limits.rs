@@ -48,6 +48,27 @@ pub struct LimitRow {
     pub at_limit: &'static str,
 }
 
+/// Limits with which a node serves nobody when they are 0, and that 0 does not switch off.
+const AT_LEAST_ONE: &[&str] = &[
+    "packet_bytes",
+    "connect_packet_bytes",
+    "connect_timeout_secs",
+    "connections",
+    "topic_bytes",
+    "topic_levels",
+    "receive_maximum",
+    "in_flight",
+    "output_bytes",
+    "share_credit",
+];
+
+impl LimitRow {
+    /// The lowest value that makes sense: 0 or 1.
+    pub fn min(&self) -> u64 {
+        u64::from(AT_LEAST_ONE.contains(&self.key))
+    }
+}
+
 macro_rules! limits {
     ($($key:ident: $type:ty = $default:expr, $what:literal, $at:literal;)*) => {
         /// The limits of a node. See [`Limits::TABLE`] for what happens at each.

@@ -506,6 +506,18 @@ mod tests {
     }
 
     #[test]
+    fn a_limit_of_0_is_refused_where_nobody_could_be_served() {
+        for key in ["output_bytes", "connect_timeout_secs", "topic_levels"] {
+            let text = from_file(&format!("[limits]\n{key} = 0\n"))
+                .unwrap_err()
+                .to_string();
+            assert!(text.contains("expected a whole number from 1 to"), "{text}");
+        }
+        assert!(from_file("[limits]\noutput_stalled_secs = 0\n").is_ok());
+        assert!(from_file("[limits]\nretained_messages = 0\n").is_ok());
+    }
+
+    #[test]
     fn an_unknown_variable_is_a_warning() {
         let environment = [("MARTLET_MQTT__MAXQOS".to_owned(), "1".to_owned())];
         let effective = load(&Overlay::default(), &environment).unwrap();

@@ -77,7 +77,7 @@ pub(crate) fn keys() -> Vec<Key> {
     keys.extend(Limits::TABLE.iter().map(|row| Key {
         path: format!("limits.{}", row.key),
         kind: Kind::Integer {
-            min: 0,
+            min: row.min(),
             max: limit_max(row.key),
         },
         default: Value::Integer(row.default),
