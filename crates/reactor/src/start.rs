@@ -47,7 +47,7 @@ pub enum StartError {
         owner: String,
     },
     /// A listener's socket could not be opened.
-    #[error("listener {listener:?}: cannot listen on {address}: {source}")]
+    #[error("listener {listener:?}: cannot listen on {address}")]
     Bind {
         /// The listener's name.
         listener: String,

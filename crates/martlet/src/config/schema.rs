@@ -172,7 +172,7 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
         "log.format",
         Kind::Word(&["text", "json"]),
         Default::Text("text"),
-        "Form of the log lines on standard error.",
+        "Form of the log lines on standard error: text or json.",
     ),
     (
         "log.level",
@@ -244,7 +244,7 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
         "mqtt.queue_full",
         Kind::Word(&["drop-oldest", "drop-newest", "disconnect"]),
         Default::Text("drop-oldest"),
-        "What happens to a message that finds a session's queue full.",
+        "What happens when a session's queue is full: drop-oldest, drop-newest or disconnect.",
     ),
     (
         "mqtt.sys_interval_secs",
