@@ -210,6 +210,18 @@ def test_other_paths_are_not_found(node):
     assert status == 404
 
 
+def test_many_connects_at_once_on_several_shards_are_all_answered(start_node):
+    node = start_node(settings=["node.threads=4"])
+    streams = [socket.create_connection(("127.0.0.1", node.port()), timeout=10) for _ in range(400)]
+    for i, stream in enumerate(streams):
+        client_id = b"many-%03d" % i
+        body = b"\0\4MQTT\4\2\0\x3c" + struct.pack(">H", len(client_id)) + client_id
+        stream.sendall(bytes([0x10, len(body)]) + body)
+    for stream in streams:
+        assert stream.recv(4) == bytes.fromhex("20020000")
+        stream.close()
+
+
 def test_a_connect_on_the_http_port_is_refused(node):
     # F23: not HTTP, so 400 or a close, never an MQTT answer.
     host, port = node.http_url.removeprefix("http://").split(":")

@@ -37,6 +37,9 @@ impl IntoResponse for Problem {
 pub(crate) async fn not_found(uri: Uri) -> Problem {
     Problem {
         status: StatusCode::NOT_FOUND,
-        detail: format!("there is no {}", uri.path()),
+        detail: format!("there is no {}; there are {PATHS}", uri.path()),
     }
 }
+
+/// Paths that every door has.
+const PATHS: &str = "/health/live, /health/ready and /metrics";

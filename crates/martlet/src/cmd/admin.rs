@@ -180,7 +180,7 @@ fn ask(options: &AdminOptions, method: &str, path: &str) -> anyhow::Result<Strin
     runtime.block_on(async {
         let stream = UnixStream::connect(&socket).await.with_context(|| {
             format!(
-                "no node answers at {}; is it running, and is this its --data-dir?",
+                "no node answers at {} (is it running? its directory is named with --data-dir)",
                 socket.display()
             )
         })?;

@@ -135,7 +135,7 @@ fn reference() -> String {
             let rule = if name == "limits" { "---|" } else { "" };
             text.push_str(&format!("\n## `[{name}]`\n\n"));
             text.push_str(&format!(
-                "| Key | Default | What it means |{last}\n|---|---|---|{rule}\n"
+                "| Key | Default | Takes | What it means |{last}\n|---|---|---|---|{rule}\n"
             ));
             section = name.to_owned();
         }
@@ -144,8 +144,10 @@ fn reference() -> String {
             .map(|text| format!(" {text} |"))
             .unwrap_or_default();
         text.push_str(&format!(
-            "| `{rest}` | `{}` | {} |{at_limit}\n",
-            key.default, key.what
+            "| `{rest}` | `{}` | {} | {} |{at_limit}\n",
+            key.default,
+            config::expectation(key.kind),
+            key.what
         ));
     }
     text.push_str(

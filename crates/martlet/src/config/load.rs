@@ -388,7 +388,8 @@ fn fits(kind: Kind, value: &Value) -> bool {
     }
 }
 
-fn expectation(kind: Kind) -> String {
+/// What a value of this kind is, in words.
+pub(crate) fn expectation(kind: Kind) -> String {
     match kind {
         Kind::Integer { min, max: u64::MAX } => format!("a whole number of at least {min}"),
         Kind::Integer { min, max } => format!("a whole number from {min} to {max}"),

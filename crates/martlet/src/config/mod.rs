@@ -7,6 +7,6 @@ mod load;
 mod resolve;
 mod schema;
 
-pub(crate) use load::{Effective, Overlay, environment, load};
+pub(crate) use load::{Effective, Overlay, environment, expectation, load};
 pub(crate) use resolve::{LogFormat, NodeConfig, data_dir, listener_url, resolve};
 pub(crate) use schema::{keys, listener_keys};

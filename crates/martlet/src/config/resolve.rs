@@ -84,7 +84,7 @@ pub(crate) fn resolve(effective: &Effective) -> Result<NodeConfig, ConfigError> 
             "json" => LogFormat::Json,
             _ => LogFormat::Text,
         },
-        log_level: effective.text("log.level").to_owned(),
+        log_level: log_level(effective)?,
         sys_interval_secs: effective.integer("mqtt.sys_interval_secs"),
         shutdown_grace_secs: effective.integer("mqtt.shutdown_grace_secs"),
         skipped,
@@ -123,6 +123,24 @@ fn limits(effective: &Effective) -> Limits {
     limits
 }
 
+/// The filter of the log. A bare word that is no level would be taken as a module's name and
+/// silence all others, so it is an error.
+fn log_level(effective: &Effective) -> Result<String, ConfigError> {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    let text = effective.text("log.level");
+    let known = |part: &str| {
+        let level = part.rsplit('=').next().unwrap_or(part).trim();
+        LEVELS.iter().any(|known| known.eq_ignore_ascii_case(level))
+    };
+    if text.split(',').all(known) {
+        return Ok(text.to_owned());
+    }
+    Err(ConfigError::Unusable(format!(
+        "log.level is {text:?}, expected error, warn, info, debug, trace or off, \
+         or a filter such as \"info,martlet_control=warn\""
+    )))
+}
+
 fn http(effective: &Effective) -> Result<Option<SocketAddr>, ConfigError> {
     match effective.text("http.listen") {
         "off" => Ok(None),
@@ -141,9 +159,16 @@ fn listeners(
     if effective.listeners.is_empty() {
         return Ok(default_listeners(effective, skipped));
     }
-    let mut listeners = Vec::new();
+    let mut listeners: Vec<ListenerConfig> = Vec::new();
     for table in &effective.listeners {
-        listeners.extend(configured_listener(effective, table)?);
+        for listener in configured_listener(effective, table)? {
+            let address = listener.address;
+            if address.port() > 0 && listeners.iter().any(|known| known.address == address) {
+                let text = format!("{address} is listened on twice; name each address once");
+                return Err(ConfigError::Unusable(text));
+            }
+            listeners.push(listener);
+        }
     }
     Ok(listeners)
 }
@@ -378,6 +403,25 @@ mod tests {
         let node = with_listen(&["mqtt://[::]:1883"], &[("mqtt.allow_anonymous", "true")]).unwrap();
         assert!(node.anonymous_beyond_loopback);
         assert!(node.listeners[0].policy.allow_anonymous);
+    }
+
+    #[test]
+    fn an_address_is_listened_on_once() {
+        let twice = ["mqtt://127.0.0.1:1884", "ws://127.0.0.1:1884/mqtt"];
+        let error = with_listen(&twice, &[]).unwrap_err().to_string();
+        assert!(
+            error.contains("127.0.0.1:1884 is listened on twice"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_log_level_that_is_none_is_refused() {
+        let error = with_listen(&[], &[("log.level", "loud")])
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("expected error, warn, info"), "{error}");
+        assert!(with_listen(&[], &[("log.level", "info,martlet_control=warn")]).is_ok());
     }
 
     #[test]

@@ -343,18 +343,25 @@ fn announce(
     for file in files {
         text.push_str(&format!("  configuration from {}\n", file.display()));
     }
+    if http.is_some_and(|address| !address.ip().is_loopback()) {
+        let warning = "health and metrics can be read from other machines";
+        text.push_str(&format!("  warning: {warning}\n"));
+        control.health.warn(format!("{warning}."));
+    }
     if node.anonymous_beyond_loopback {
         let warning = "listeners beyond loopback accept clients without credentials";
         text.push_str(&format!("  warning: {warning}\n"));
-        warn!("{warning}");
         control.health.warn(format!("{warning}."));
     } else {
-        text.push_str("  open to every client on this machine, closed to all others\n");
+        text.push_str("  MQTT is open to every client on this machine, closed to all others\n");
     }
     text.push_str(&next_lines(node, control));
     use std::io::Write as _;
     // Whoever started it may have closed standard output.
     let _ = std::io::stdout().write_all(text.as_bytes());
+    for warning in &control.health.report().warnings {
+        warn!("{warning}");
+    }
     info!(listeners = ?control.info.listeners, threads = node.threads, "ready");
 }
 
@@ -372,14 +379,22 @@ fn next_lines(node: &NodeConfig, control: &Control) -> String {
     } else {
         format!(" -p {port}")
     };
+    let program = program_name();
     let status = match node.data_dir.display().to_string() {
-        directory if directory.contains(' ') => format!("martlet status --data-dir '{directory}'"),
-        directory => format!("martlet status --data-dir {directory}"),
+        directory if directory.contains(' ') => format!("status --data-dir '{directory}'"),
+        directory => format!("status --data-dir {directory}"),
     };
     format!(
         "Next, in two other terminals:\n  \
-         martlet sub{option} -t 'hello/#' -v\n  \
-         martlet pub{option} -t hello/world -m 'it works'\n\
-         See how it is: {status}\n"
+         {program} sub{option} -t 'hello/#' -v\n  \
+         {program} pub{option} -t hello/world -m 'it works'\n\
+         See how it is: {program} {status}\n"
     )
+}
+
+/// As it was called: lines to be typed next must work even if it is not on the path.
+fn program_name() -> String {
+    std::env::args()
+        .next()
+        .unwrap_or_else(|| "martlet".to_owned())
 }
