@@ -10,10 +10,11 @@ pub(crate) struct MemoryLoan {
     spent: bool,
 }
 
-/// Borrowed and given back in multiples of this.
-const SLICE_BYTES: usize = 1024 * 1024;
-/// Slices kept beyond what is used, so that a shard at the edge of one does not ask each tick.
-const SPARE_SLICES: usize = 2;
+/// Borrowed and given back in multiples of this: small beside any limit, since each shard rounds up.
+const SLICE_BYTES: usize = 64 * 1024;
+/// A shard keeps an eighth more than it uses, up to this, so that it does not ask each tick. One
+/// that uses little keeps little: what it kept would be refused to the others.
+const SPARE_BYTES_MAX: usize = 2 * 1024 * 1024;
 
 impl MemoryLoan {
     /// The node had nothing more to lend when last asked, and the loan is used up.
@@ -24,6 +25,10 @@ impl MemoryLoan {
     /// Adjusts the loan to the bytes in use.
     pub(crate) fn settle<N: Node>(&mut self, node: &N, used: usize) {
         self.spent = false;
+        let needed = used.next_multiple_of(SLICE_BYTES);
+        if needed > self.borrowed && node.borrow_memory(needed - self.borrowed) {
+            self.borrowed = needed;
+        }
         while self.borrowed < used {
             if !node.borrow_memory(SLICE_BYTES) {
                 self.spent = true;
@@ -31,11 +36,82 @@ impl MemoryLoan {
             }
             self.borrowed += SLICE_BYTES;
         }
-        let kept = used.div_ceil(SLICE_BYTES) + SPARE_SLICES;
-        let spare = (self.borrowed / SLICE_BYTES).saturating_sub(kept);
+        let kept = (used + (used / 8).min(SPARE_BYTES_MAX)).next_multiple_of(SLICE_BYTES);
+        // One slice more, for a shard at the edge of one.
+        let spare = self.borrowed.saturating_sub(kept + SLICE_BYTES);
         if spare > 0 {
-            node.return_memory(spare * SLICE_BYTES);
-            self.borrowed -= spare * SLICE_BYTES;
+            node.return_memory(spare);
+            self.borrowed -= spare;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use core::cell::{Cell, RefCell};
+
+    use super::*;
+    use crate::id::ShardId;
+    use crate::interest::{EpochKey, Interest, InterestClass};
+    use crate::retained::Retained;
+
+    struct Lender {
+        left: Cell<usize>,
+        index: Interest,
+        store: RefCell<Retained>,
+    }
+
+    impl Node for Lender {
+        fn interest<T>(&self, read: impl FnOnce(&Interest) -> T) -> T {
+            read(&self.index)
+        }
+
+        fn set_interest(&self, _: ShardId, _: &str, _: InterestClass) {}
+
+        fn interest_epoch(&self, _: EpochKey) -> u64 {
+            0
+        }
+
+        fn retained<T>(&self, access: impl FnOnce(&mut Retained) -> T) -> T {
+            access(&mut self.store.borrow_mut())
+        }
+
+        fn borrow_memory(&self, bytes: usize) -> bool {
+            let left = self.left.get().checked_sub(bytes);
+            self.left.set(left.unwrap_or(self.left.get()));
+            left.is_some()
+        }
+
+        fn return_memory(&self, bytes: usize) {
+            self.left.set(self.left.get() + bytes);
+        }
+
+        fn borrow_connection(&self, _: usize) -> bool {
+            true
+        }
+
+        fn return_connection(&self) {}
+    }
+
+    #[test]
+    fn a_shard_that_used_much_once_leaves_the_others_enough() {
+        let limit = 3_000_000;
+        let node = Lender {
+            left: Cell::new(limit),
+            index: Interest::new(1),
+            store: RefCell::new(Retained::new()),
+        };
+        let mut loans = [(); 8].map(|()| MemoryLoan::default());
+        loans[0].settle(&node, limit);
+        assert!(loans[0].is_spent());
+        loans[0].settle(&node, 1000);
+        for loan in &mut loans {
+            loan.settle(&node, 100_000);
+            assert!(!loan.is_spent());
+        }
+        for loan in &mut loans {
+            loan.settle(&node, 0);
+        }
+        assert!(node.left.get() >= limit - loans.len() * SLICE_BYTES);
     }
 }

@@ -739,19 +739,21 @@ impl Shard {
         if self.memory.is_spent() {
             return self.drop_in_group(index, DropReason::MemoryFull);
         }
-        if group
-            .queue
-            .is_full_for(entry.message.bytes(), count_max, bytes_max)
-        {
-            // A group has no connection to end: its newest message goes unless the oldest may.
-            let oldest = self.settings.queue_full == crate::limits::QueueFull::DropOldest;
-            if !oldest || group.queue.pop_front().is_none() {
+        // A group has no connection to end: its newest message goes unless the oldest may.
+        let oldest = self.settings.queue_full == crate::limits::QueueFull::DropOldest;
+        let bytes = entry.message.bytes();
+        let fits = bytes as u64 <= bytes_max;
+        let mut dropped = 0;
+        while group.queue.is_full_for(bytes, count_max, bytes_max) {
+            if !oldest || !fits || group.queue.pop_front().is_none() {
                 return self.drop_in_group(index, DropReason::QueueFull);
             }
-            group.queue.push_back(entry);
-            return self.drop_in_group(index, DropReason::QueueFull);
+            dropped += 1;
         }
         group.queue.push_back(entry);
+        for _ in 0..dropped {
+            self.drop_in_group(index, DropReason::QueueFull);
+        }
     }
 
     fn drop_in_group(&mut self, index: u32, reason: DropReason) {

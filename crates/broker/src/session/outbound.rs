@@ -368,6 +368,8 @@ impl Shard {
                     }
                     return false;
                 }
+                // One that is longer than the queue may be would empty it and then not fit.
+                QueueFull::DropOldest if bytes as u64 > bytes_max => return false,
                 QueueFull::DropOldest => match session.outbound.queue.pop_front() {
                     Some(oldest) => {
                         self.drop_entry(cx, index, oldest, DropReason::QueueFull, true);
