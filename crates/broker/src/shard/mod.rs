@@ -158,7 +158,7 @@ const PAGES_PER_WORK: usize = 16;
 const TIMERS_PER_ADVANCE: usize = 512;
 
 /// Deliveries, or KiB sent, after which PUBLISH packets wait for their next turn.
-const DELIVERIES_PER_TURN: u64 = 64 * 1024;
+const DELIVERIES_PER_TURN: u64 = 32 * 1024;
 
 impl Shard {
     /// Shard `id` of a node of `shard_count`. `seed` is for its hash tables: random in production,
