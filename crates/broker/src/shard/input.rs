@@ -89,13 +89,14 @@ impl Shard {
 
     /// A publisher is too fast: its PUBLISH packets wait.
     pub(super) fn must_hold(&mut self, index: u32) -> bool {
-        let connection = self.connections.at(index);
         let gated_max = self.settings.limits.receive_maximum;
+        let waits = self.congested || self.has_done_enough();
+        let connection = self.connections.at(index);
         // Who has gone sends no more: what little came before the end is worked off.
         if connection.flags.transport_gone {
             return false;
         }
-        self.congested || !connection.version.is_v5() && connection.publishes_gated >= gated_max
+        waits || !connection.version.is_v5() && connection.publishes_gated >= gated_max
     }
 
     /// Works off acknowledgements and pings among held-back packets: they pass even while
@@ -159,8 +160,8 @@ impl Shard {
         if connection.phase == Phase::Closing {
             return;
         }
-        let waits = connection.flags.publishes_held
-            || !connection.flags.admitted && connection.session().is_some();
+        let held = connection.flags.publishes_held;
+        let waits = held || !connection.flags.admitted && connection.session().is_some();
         let pause = waits && connection.input.len() >= HELD_BYTES_MAX
             || connection.output_len() > output_max;
         if pause != connection.flags.reading_paused {
@@ -173,6 +174,9 @@ impl Shard {
         }
         if connection.buffer_bytes() != connection.charged_bytes as usize {
             self.charge_buffers(id.index);
+        }
+        if held && self.has_done_enough() {
+            self.queue_input(id.index);
         }
     }
 

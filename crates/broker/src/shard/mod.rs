@@ -93,6 +93,8 @@ pub struct Shard {
     pub(crate) next_epoch: u64,
     /// Another shard's mailbox is full: publishers are held back.
     congested: bool,
+    /// Deliveries and KiB sent when the turn began.
+    done_before_turn: u64,
     pub(crate) stopping: bool,
 }
 
@@ -155,6 +157,9 @@ const PAGES_PER_WORK: usize = 16;
 /// Wills of a whole site, do not hold up everybody else.
 const TIMERS_PER_ADVANCE: usize = 512;
 
+/// Deliveries, or KiB sent, after which PUBLISH packets wait for their next turn.
+const DELIVERIES_PER_TURN: u64 = 32 * 1024;
+
 impl Shard {
     /// Shard `id` of a node of `shard_count`. `seed` is for its hash tables: random in production,
     /// since clients choose the keys.
@@ -197,6 +202,7 @@ impl Shard {
             next_message: 0,
             next_epoch: 0,
             congested: false,
+            done_before_turn: 0,
             stopping: false,
         }
     }
@@ -439,7 +445,12 @@ impl Shard {
     /// Goes on with what was put off: held-back input, retained messages; settles accounts with
     /// the node's memory. Called once per tick.
     pub fn work<N: Node>(&mut self, cx: &mut Cx<'_, N>) {
+        self.begin_turn();
         for _ in 0..INPUTS_PER_WORK.min(self.input_queue.len()) {
+            if self.has_done_enough() {
+                // Who has had no turn yet is the first to have the next.
+                break;
+            }
             let Some(id) = self.input_queue.pop_front() else {
                 break;
             };
@@ -459,6 +470,22 @@ impl Shard {
         }
         let used = self.gauge.bytes() + self.buffer_bytes;
         self.memory.settle(cx.node, used);
+    }
+
+    /// What is delivered counts anew from here on. A tick has a turn for batches of other shards, and
+    /// one with each call of [`Shard::work`].
+    pub fn begin_turn(&mut self) {
+        self.done_before_turn = self.done();
+    }
+
+    /// So much has been delivered in this turn that the rest should wait for the next, after others
+    /// have had theirs: a small packet may go to thousands.
+    pub fn has_done_enough(&self) -> bool {
+        self.done().saturating_sub(self.done_before_turn) >= DELIVERIES_PER_TURN
+    }
+
+    fn done(&self) -> u64 {
+        self.counters.matched + self.counters.publish_bytes_sent / 1024
     }
 
     /// [`Shard::work`] has something to do.
