@@ -94,6 +94,13 @@ impl Shard {
         packet_id: PacketId,
     ) -> Result<(), PacketError> {
         if let Some(&record) = self.sessions.at(session).inbound.receipts.get(packet_id) {
+            // Answers that wait for the store are bounded, those to repetitions too.
+            if self.connections.at(index).publishes_gated >= self.settings.limits.receive_maximum {
+                return Err(PacketError::of(
+                    ReasonCode::ReceiveMaximumExceeded,
+                    "Receive Maximum [MQTT-3.3.4-7]",
+                ));
+            }
             let answer = Answer {
                 reason: ReasonCode::Success,
                 record,

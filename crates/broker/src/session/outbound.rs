@@ -578,6 +578,11 @@ impl Shard {
                 on_wire: true,
                 ..
             }) if entry.qos == QoS::AtLeastOnce => {}
+            // Not sent on this connection yet: it is about to be, and acknowledged then.
+            Some(InFlight {
+                state: InFlightState::Publish(entry),
+                ..
+            }) if entry.qos == QoS::AtLeastOnce => return Ok(()),
             // Nothing is known of it: an acknowledgement that came late does no harm.
             None => return Ok(()),
             Some(_) => {
