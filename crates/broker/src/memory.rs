@@ -10,7 +10,8 @@ pub(crate) struct MemoryLoan {
     spent: bool,
 }
 
-/// Borrowed and given back in multiples of this: small beside any limit, since each shard rounds up.
+/// Borrowed and given back in multiples of this: small beside any limit, since each shard rounds
+/// up.
 const SLICE_BYTES: usize = 64 * 1024;
 /// A shard keeps an eighth more than it uses, up to this, so that it does not ask each tick. One
 /// that uses little keeps little: what it kept would be refused to the others.
