@@ -472,8 +472,8 @@ impl Shard {
         self.memory.settle(cx.node, used);
     }
 
-    /// What is delivered counts anew from here on. A tick has a turn for batches of other shards, and
-    /// one with each call of [`Shard::work`].
+    /// What is delivered counts anew from here on. A tick has a turn for batches of other shards,
+    /// and one with each call of [`Shard::work`].
     pub fn begin_turn(&mut self) {
         self.done_before_turn = self.done();
     }
