@@ -308,8 +308,9 @@ pub(crate) struct BufferPool {
     free: Vec<Vec<u8>>,
 }
 
-/// Capacity of a fresh buffer.
-const BUFFER_BYTES: usize = 2 * 1024;
+/// Capacity of a fresh buffer: more than CONNACK needs. Those of busy connections grow, and stay so
+/// in the pool.
+const BUFFER_BYTES: usize = 512;
 /// A buffer that grew beyond this is not kept.
 const KEPT_BYTES: usize = 64 * 1024;
 /// Buffers kept.
