@@ -314,6 +314,43 @@ fn all_wills_of_a_site_without_power_are_sent_once() {
     assert_eq!(node.counters().connections, 1);
 }
 
+/// P39: deliveries go in turns, so that others are served in between; none is lost by it.
+#[test]
+fn a_storm_to_many_subscribers_takes_turns_and_loses_nothing() {
+    const SUBSCRIBERS: usize = 400;
+    const MESSAGES: usize = 120;
+    let mut node = node(Limits::default(), Wiring::default());
+    let subscribers: Vec<Link> = (0..SUBSCRIBERS)
+        .map(|number| {
+            let link = client(&mut node, &format!("s{number}"), true);
+            node.send(link, &subscribe(&["storm"], QoS::AtMostOnce));
+            node.take(link);
+            link
+        })
+        .collect();
+    let publisher = client(&mut node, "publisher", true);
+    node.take(publisher);
+    let mut flood = Vec::new();
+    for number in 0..MESSAGES {
+        let payload = (number as u16).to_be_bytes();
+        flood.extend(publish("storm", QoS::AtMostOnce, 0, false, &payload));
+    }
+    flood.extend([0xC0, 0]);
+    node.send(publisher, &flood);
+    assert_eq!(node.take(publisher), [0xD0, 0]);
+    for link in subscribers {
+        let mut next = 0;
+        packets(&node.take(link), |packet| match packet {
+            Packet::Publish(publish) => {
+                assert_eq!(publish.payload, u16::to_be_bytes(next), "in order");
+                next += 1;
+            }
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(usize::from(next), MESSAGES);
+    }
+}
+
 /// D18: intervals are none of the wall clock's business.
 #[test]
 fn a_wall_clock_set_by_a_day_expires_nothing_and_keeps_nothing_longer() {
