@@ -157,17 +157,8 @@ impl Shard {
         }
         self.check_characters(&connect)
             .map_err(|(reason, why)| refuse(reason, why))?;
-        let count_max = usize::from(limits.user_properties);
-        if connect
-            .properties
-            .user_properties
-            .iter()
-            .take(count_max + 1)
-            .count()
-            > count_max
-        {
-            return Err(refuse(ReasonCode::QuotaExceeded, "limit user_properties"));
-        }
+        self.check_user_properties(connect.properties.user_properties)
+            .map_err(|error| refuse(error.reason, error.why))?;
         if connect.properties.authentication_method.is_some() {
             // No method is configured, so none is known [MQTT-4.12.0-1].
             let why = "no authentication method is configured";

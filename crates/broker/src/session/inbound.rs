@@ -65,7 +65,8 @@ impl Shard {
                 self.accept_publish(cx, index, session, topic, publish, None)?;
             }
             (QoS::AtLeastOnce, Some(packet_id)) => {
-                self.check_receive_maximum(index, session)?;
+                let receipts = self.sessions.at(session).inbound.receipts.len();
+                self.check_receive_maximum(index, receipts)?;
                 let answer = self.accept_publish(cx, index, session, topic, publish, None)?;
                 self.acknowledge(cx, index, AckKind::PubAck, packet_id, answer);
             }
@@ -95,12 +96,7 @@ impl Shard {
     ) -> Result<(), PacketError> {
         if let Some(&record) = self.sessions.at(session).inbound.receipts.get(packet_id) {
             // Answers that wait for the store are bounded, those to repetitions too.
-            if self.connections.at(index).publishes_gated >= self.settings.limits.receive_maximum {
-                return Err(PacketError::of(
-                    ReasonCode::ReceiveMaximumExceeded,
-                    "Receive Maximum [MQTT-3.3.4-7]",
-                ));
-            }
+            self.check_receive_maximum(index, 0)?;
             let answer = Answer {
                 reason: ReasonCode::Success,
                 record,
@@ -108,7 +104,8 @@ impl Shard {
             self.acknowledge(cx, index, AckKind::PubRec, packet_id, answer);
             return Ok(());
         }
-        self.check_receive_maximum(index, session)?;
+        let receipts = self.sessions.at(session).inbound.receipts.len();
+        self.check_receive_maximum(index, receipts)?;
         let answer = self.accept_publish(cx, index, session, topic, publish, Some(packet_id))?;
         if !answer.reason.is_error() {
             let receipts = &mut self.sessions.at(session).inbound.receipts;
@@ -357,21 +354,7 @@ impl Shard {
                 "MQTT-3.3.4-6",
             ));
         }
-        let count_max = usize::from(self.settings.limits.user_properties);
-        if publish
-            .properties
-            .user_properties
-            .iter()
-            .take(count_max + 1)
-            .count()
-            > count_max
-        {
-            return Err(PacketError::of(
-                ReasonCode::QuotaExceeded,
-                "limit user_properties",
-            ));
-        }
-        Ok(())
+        self.check_user_properties(publish.properties.user_properties)
     }
 
     /// The topic that an alias stands for, learning it when both are there. None where no alias is
@@ -460,8 +443,8 @@ impl Shard {
 
     /// A client may not have more under way than it was told [MQTT-3.3.4-7], [MQTT-3.3.4-9]. v3
     /// clients cannot be told: those that never release QoS 2 messages are closed.
-    fn check_receive_maximum(&mut self, index: u32, session: u32) -> Result<(), PacketError> {
-        let receipts = self.sessions.at(session).inbound.receipts.len();
+    /// `receipts` are its QoS 2 messages not yet released.
+    fn check_receive_maximum(&mut self, index: u32, receipts: usize) -> Result<(), PacketError> {
         let connection = self.connections.at(index);
         let maximum = usize::from(self.settings.limits.receive_maximum);
         if receipts.max(usize::from(connection.publishes_gated)) >= maximum {
