@@ -17,6 +17,8 @@ use std::sync::Arc;
 
 /// The name of the file that is kept for the next segment.
 pub(crate) const SPARE: &str = "spare.log";
+/// The name of a file that only takes space: on a full disk it makes room for a checkpoint, which makes room.
+pub(crate) const BALLAST: &str = "ballast";
 
 /// How a store is kept.
 #[derive(Clone, Debug)]
@@ -62,7 +64,9 @@ pub struct Engine<D: Disk> {
     pub(crate) active: Option<u16>,
     /// A file for the next one is there.
     pub(crate) has_spare: bool,
-    /// The last attempt to get one failed.
+    /// There is a ballast.
+    pub(crate) has_ballast: bool,
+    /// The last attempt to get a spare file failed.
     pub(crate) is_low: bool,
     pub(crate) next_number: u64,
     pub(crate) next_group: u64,
@@ -129,6 +133,7 @@ impl<D: Disk> Engine<D> {
             segments: Segments::default(),
             active: None,
             has_spare: false,
+            has_ballast: false,
             is_low: false,
             next_number: 1,
             next_group: 1,
@@ -231,8 +236,10 @@ impl<D: Disk> Engine<D> {
             }
             staged.extend_from_slice(&written.bytes[GROUP_BYTES..]);
         }
-        for slot in unsynced.iter().map(|written| written.slot) {
-            if let Some(segment) = self.segments.get_mut(slot) {
+        for written in &unsynced {
+            if let Some(segment) = self.segments.get_mut(written.slot) {
+                // What is there may or may not get to the disk: nobody looks at it again.
+                segment.end = segment.end.min(written.offset);
                 segment.next = segment.next.min(self.staged_first);
             }
         }

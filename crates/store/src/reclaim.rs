@@ -2,7 +2,7 @@
 //! lives in sparse segments copied to the end of the log.
 
 use crate::disk::Disk;
-use crate::engine::{Engine, SPARE};
+use crate::engine::{BALLAST, Engine, SPARE};
 use crate::error::StoreError;
 use crate::index::Location;
 use crate::record::{GROUP_BYTES, Op, Ops, RecordBuffer};
@@ -37,6 +37,8 @@ impl<D: Disk> Engine<D> {
         self.remove_old_checkpoints();
         if !self.has_spare && self.active.is_some() {
             self.make_spare();
+        } else if self.has_spare && !self.has_ballast && self.checkpointing.is_none() {
+            self.make_ballast();
         }
         if self.checkpointing.is_some() {
             work.checkpointed = self.work_on_checkpoint(budget_bytes)?;
@@ -92,6 +94,19 @@ impl<D: Disk> Engine<D> {
         let synced = made.and_then(|_| self.disk.sync_dir());
         self.has_spare = synced.is_ok();
         self.is_low = synced.is_err();
+    }
+
+    /// Only when there is a spare file: that one comes first.
+    fn make_ballast(&mut self) {
+        let bytes = (self.options.segment_bytes / 2).next_multiple_of(4096);
+        self.has_ballast = self.disk.create(BALLAST, bytes).is_ok();
+    }
+
+    /// True: there was one.
+    pub(crate) fn drop_ballast(&mut self) -> bool {
+        let had = self.has_ballast;
+        self.has_ballast = had && self.disk.remove(BALLAST).is_err();
+        had && !self.has_ballast
     }
 
     /// A segment that is not written to and that a checkpoint makes needless for recovery.

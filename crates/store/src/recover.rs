@@ -13,7 +13,7 @@
 
 use crate::checkpoint::{self, ReplayFrom};
 use crate::disk::Disk;
-use crate::engine::{Engine, Options, SPARE};
+use crate::engine::{BALLAST, Engine, Options, SPARE};
 use crate::error::{OpenError, StoreError};
 use crate::identity;
 use crate::index::{Index, Location};
@@ -100,6 +100,7 @@ impl<D: Disk> Engine<D> {
             group: 0,
             sealed: true,
             ends: Vec::new(),
+            group_offset: 0,
             doubtful: VecDeque::new(),
         };
         let clean = replay.run()?;
@@ -120,7 +121,7 @@ impl<D: Disk> Engine<D> {
         // Only where nothing lies behind the end that could be taken for what comes next.
         let active = tails.last().map(|tail| tail.slot);
         self.active = active.filter(|_| clean && doubtful.is_empty());
-        self.durable = doubtful.front().map_or(self.applied, |(lsn, _)| lsn - 1);
+        self.durable = doubtful.front().map_or(self.applied, |first| first.lsn - 1);
         if sealed && !self.confirm_seal() {
             self.active = None;
         }
@@ -148,15 +149,19 @@ impl<D: Disk> Engine<D> {
     }
 
     /// Stages records that are in the index but perhaps not on the disk, and writes them to a new segment.
-    fn write_anew(&mut self, doubtful: VecDeque<(Lsn, Location)>) -> Result<(), StoreError> {
-        let Some((first, _)) = doubtful.front() else {
+    fn write_anew(&mut self, doubtful: VecDeque<Doubtful>) -> Result<(), StoreError> {
+        let Some(first) = doubtful.front() else {
             return Ok(());
         };
         let mut staged = vec![0; GROUP_BYTES];
-        for (_, location) in &doubtful {
-            let Some(segment) = self.segments.get(location.slot) else {
+        for Doubtful {
+            location, group, ..
+        } in &doubtful
+        {
+            let Some(segment) = self.segments.get_mut(location.slot) else {
                 continue;
             };
+            segment.end = segment.end.min(*group);
             let error = |e| StoreError::new("reading", &segment.name(), e);
             let mut header = [0; 16];
             let file = &segment.file.file;
@@ -170,9 +175,9 @@ impl<D: Disk> Engine<D> {
             read.map_err(error)?;
         }
         self.staged = staged;
-        self.staged_first = *first;
+        self.staged_first = first.lsn;
         self.staged_count = doubtful.len() as u64;
-        self.relocations = doubtful.into_iter().map(|(_, location)| location).collect();
+        self.relocations = doubtful.into_iter().map(|record| record.location).collect();
         // On a full disk they stay staged, and readable where they are.
         if self.write().is_ok() {
             let _ = self.sync();
@@ -279,7 +284,8 @@ impl<D: Disk> Engine<D> {
                     self.has_spare = *len == self.options.segment_bytes;
                     !self.has_spare
                 }
-                _ => name.ends_with(".new"),
+                // Made again when there is space.
+                _ => name.ends_with(".new") || name == BALLAST,
             };
             if is_stale {
                 // If it cannot be removed, the next opening tries again.
@@ -323,6 +329,14 @@ fn first_record<D: Disk>(window: &mut Window<'_, D>) -> std::io::Result<Option<(
     Ok(first)
 }
 
+/// A record that no header says was synced.
+struct Doubtful {
+    lsn: Lsn,
+    location: Location,
+    /// Offset of its group's header.
+    group: u64,
+}
+
 struct Replay<'a, D: Disk> {
     disk: &'a D,
     segments: &'a Segments<D::File>,
@@ -337,8 +351,9 @@ struct Replay<'a, D: Disk> {
     sealed: bool,
     /// Where each segment's records end, and the number behind its last.
     ends: Vec<(u16, u64, Lsn)>,
-    /// Records that no header says were synced, and where they lie.
-    doubtful: VecDeque<(Lsn, Location)>,
+    /// Offset of the last group's header.
+    group_offset: u64,
+    doubtful: VecDeque<Doubtful>,
 }
 
 impl<D: Disk> Replay<'_, D> {
@@ -396,13 +411,8 @@ impl<D: Disk> Replay<'_, D> {
                 Found::Group(header, lsn) if lsn == cursor => {
                     self.group = self.group.max(header.number);
                     self.sealed = header.bytes == 0;
-                    while self
-                        .doubtful
-                        .front()
-                        .is_some_and(|(lsn, _)| *lsn <= header.synced)
-                    {
-                        self.doubtful.pop_front();
-                    }
+                    self.group_offset = offset;
+                    self.trust_up_to(header.synced);
                     offset += GROUP_BYTES as u64;
                     continue;
                 }
@@ -446,11 +456,29 @@ impl<D: Disk> Replay<'_, D> {
             self.index.apply(lsn, ops, location);
             self.report.replayed += 1;
             self.expected = lsn + 1;
-            self.doubtful.push_back((lsn, location));
-        } else if let Ok(index) = self.doubtful.binary_search_by_key(&lsn, |(lsn, _)| *lsn) {
-            let from = self.doubtful[index].1;
-            self.index.relocate(ops, from, location);
-            self.doubtful[index].1 = location;
+            self.doubtful.push_back(Doubtful {
+                lsn,
+                location,
+                group: self.group_offset,
+            });
+        } else if let Ok(index) = self
+            .doubtful
+            .binary_search_by_key(&lsn, |record| record.lsn)
+        {
+            let record = &mut self.doubtful[index];
+            self.index.relocate(ops, record.location, location);
+            record.location = location;
+            record.group = self.group_offset;
+        }
+    }
+
+    fn trust_up_to(&mut self, synced: Lsn) {
+        while self
+            .doubtful
+            .front()
+            .is_some_and(|record| record.lsn <= synced)
+        {
+            self.doubtful.pop_front();
         }
     }
 

@@ -1,6 +1,9 @@
 //! Flipped bits, cut files, arbitrary contents: what is damaged is named, costs no more than it must, and is
 //! never served.
 
+// Helpers of tests may unwrap as tests do.
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use common::{Generator, Model, Random, record};

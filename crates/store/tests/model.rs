@@ -6,7 +6,7 @@ mod common;
 
 use common::{Model, Random, Step, record};
 use martlet_store::{
-    BodyId, Call, Engine, Failure, Fault, Holds, Lsn, Options, RecordBuffer, SimDisk,
+    BodyId, Call, Engine, Failure, Fault, Holds, Lost, Lsn, Options, RecordBuffer, SimDisk, check,
 };
 
 /// A store under test beside the records that were given to it.
@@ -60,6 +60,13 @@ impl Bench {
             drop(Engine::open(self.disk.clone(), self.options.clone()));
         }
         self.disk.lift();
+        if self.random.below(4) == 0 {
+            check(self.disk.clone(), |damage| {
+                // The random records have entries of bodies that never were.
+                assert!(matches!(damage.lost, Lost::Entry { .. }), "{damage}");
+            })
+            .expect("can be read");
+        }
         let (engine, report) =
             Engine::open(self.disk.clone(), self.options.clone()).expect("opens");
         assert_eq!(report.damage, [], "nothing was damaged");
