@@ -99,6 +99,8 @@ pub struct Engine<D: Disk> {
     pub(crate) reclaiming: Option<Reclaiming>,
     /// The last group says that all before it was synced.
     pub(crate) sealed: bool,
+    /// How often housekeeping was called since something was written.
+    pub(crate) idle_calls: u32,
 }
 
 /// A group on its way to the platter.
@@ -154,6 +156,7 @@ impl<D: Disk> Engine<D> {
             checkpointing: None,
             reclaiming: None,
             sealed: true,
+            idle_calls: 0,
         }
     }
 
@@ -333,6 +336,7 @@ impl<D: Disk> Engine<D> {
         self.staged_count -= count;
         self.tail_bytes += end as u64;
         self.sealed = false;
+        self.idle_calls = 0;
         if let Some(segment) = self.segments.get_mut(slot) {
             segment.end = offset + end as u64;
             segment.next = first + count;

@@ -22,6 +22,9 @@ pub struct Work {
     pub moved_bytes: u64,
 }
 
+/// So many calls in which nothing else was to do are a moment of rest.
+const IDLE_CALLS: u32 = 16;
+
 /// A segment whose live contents are being copied.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Reclaiming {
@@ -51,8 +54,13 @@ impl<D: Disk> Engine<D> {
             work.more = true;
             return Ok(work);
         }
+        let is_idle = self.idle_calls >= IDLE_CALLS;
         if self.reclaiming.is_none() {
-            self.reclaiming = self.choose_sparse();
+            self.reclaiming = self.choose_sparse(is_idle);
+        }
+        if self.reclaiming.is_none() && !is_idle {
+            self.idle_calls += 1;
+            work.more = self.choose_sparse(true).is_some();
         }
         if let Some(reclaiming) = self.reclaiming.take() {
             work.moved_bytes = self.reclaim(reclaiming, budget_bytes)?;
@@ -165,13 +173,17 @@ impl<D: Disk> Engine<D> {
         waiting > 0 && waiting >= last_bytes
     }
 
-    /// The segment with the smallest part alive, if that is little enough.
-    fn choose_sparse(&self) -> Option<Reclaiming> {
+    /// The segment with the smallest part alive, if that is little enough: of those that were written a moment
+    /// ago much will die by itself, so only space decides; at rest half alive is too little.
+    fn choose_sparse(&self, is_idle: bool) -> Option<Reclaiming> {
         let used = self.disk_bytes();
         let live = self.index.live.total();
-        // Half alive is enough while all together is within bounds.
-        let is_much = used > live + live / 2 + 3 * self.options.segment_bytes;
-        let percent_max = if is_much { 80 } else { 50 };
+        let allowed = if is_idle { live + live / 2 } else { 2 * live };
+        let percent_max = match used > allowed + 3 * self.options.segment_bytes {
+            true => 80,
+            false if is_idle => 50,
+            false => return None,
+        };
         let sparse = self.segments.iter().filter(|(slot, segment)| {
             let is_alive = self.index.live.bytes(*slot) > 0;
             Some(*slot) != self.active && is_alive && !segment.stuck
@@ -215,8 +227,10 @@ impl<D: Disk> Engine<D> {
         }
         let is_done = at.offset >= segment.end;
         let moved_bytes = copies.bytes() as u64;
+        let idle_calls = self.idle_calls;
         self.append(&copies);
         self.write()?;
+        self.idle_calls = idle_calls;
         if !is_done {
             self.reclaiming = Some(at);
         } else {

@@ -122,8 +122,12 @@ impl<D: Disk> Engine<D> {
         let active = tails.last().map(|tail| tail.slot);
         self.active = active.filter(|_| clean && doubtful.is_empty());
         self.durable = doubtful.front().map_or(self.applied, |first| first.lsn - 1);
-        if sealed && !self.confirm_seal() {
-            self.active = None;
+        if sealed
+            && !self.confirm_seal()
+            && let Some(slot) = self.active.take()
+            && let Some(segment) = self.segments.get_mut(slot)
+        {
+            segment.end = segment.end.saturating_sub(GROUP_BYTES as u64);
         }
         self.write_anew(doubtful)?;
         Ok(())
@@ -405,6 +409,7 @@ impl<D: Disk> Replay<'_, D> {
         let file = &segment.file;
         let mut window = Window::<D>::new(self.disk, &file.file, file.key, segment.len);
         let (mut offset, mut cursor) = (tail.from, tail.cursor);
+        self.group_offset = u64::MAX - GROUP_BYTES as u64;
         let mut clean = true;
         while cursor < tail.limit {
             match window.at(offset, cursor).map_err(error)? {
@@ -444,6 +449,11 @@ impl<D: Disk> Replay<'_, D> {
             }
             offset = next;
             cursor = lsn;
+        }
+        let is_seal = self.sealed && index + 1 == self.tails.len();
+        if offset == self.group_offset + GROUP_BYTES as u64 && !is_seal {
+            // A header that nothing follows may not be on the disk: it is not kept.
+            offset = self.group_offset;
         }
         self.ends.push((tail.slot, offset, cursor));
         Ok(clean)
