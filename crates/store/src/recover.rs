@@ -98,7 +98,7 @@ impl<D: Disk> Engine<D> {
             report,
             expected: self.applied + 1,
             group: 0,
-            sealed: true,
+            sealed: false,
             ends: Vec::new(),
             group_offset: 0,
             doubtful: VecDeque::new(),
