@@ -102,10 +102,11 @@ impl<D: Disk> Engine<D> {
             ends: Vec::new(),
             group_offset: 0,
             doubtful: VecDeque::new(),
+            cuts: Vec::new(),
         };
         let clean = replay.run()?;
         let (expected, group, sealed) = (replay.expected, replay.group, replay.sealed);
-        let (ends, doubtful) = (replay.ends, replay.doubtful);
+        let (ends, doubtful, cuts) = (replay.ends, replay.doubtful, replay.cuts);
         self.staged_first = expected;
         self.applied = expected - 1;
         self.next_group = self.next_group.max(group + 1);
@@ -116,6 +117,11 @@ impl<D: Disk> Engine<D> {
             if let Some(segment) = self.segments.get_mut(slot) {
                 segment.end = end;
                 segment.next = next;
+            }
+        }
+        for (slot, offset) in cuts {
+            if let Some(segment) = self.segments.get_mut(slot) {
+                segment.end = segment.end.min(offset);
             }
         }
         // Only where nothing lies behind the end that could be taken for what comes next.
@@ -358,6 +364,8 @@ struct Replay<'a, D: Disk> {
     /// Offset of the last group's header.
     group_offset: u64,
     doubtful: VecDeque<Doubtful>,
+    /// Slot and offset from which on a segment holds only what has newer copies.
+    cuts: Vec<(u16, u64)>,
 }
 
 impl<D: Disk> Replay<'_, D> {
@@ -476,6 +484,7 @@ impl<D: Disk> Replay<'_, D> {
             .binary_search_by_key(&lsn, |record| record.lsn)
         {
             let record = &mut self.doubtful[index];
+            self.cuts.push((record.location.slot, record.group));
             self.index.relocate(ops, record.location, location);
             record.location = location;
             record.group = self.group_offset;
