@@ -238,6 +238,10 @@ impl<const COLUMNS: usize> Rows<COLUMNS> {
     }
 
     fn remove_sealed(&mut self, index: usize, row: usize) {
+        if index == 0 {
+            // More will follow where the queue is worked off.
+            self.loosen(0);
+        }
         let Some(block) = self.sealed.get_mut(index) else {
             return;
         };

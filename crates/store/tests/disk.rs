@@ -7,8 +7,8 @@ mod common;
 
 use common::{Generator, Model, Random, record};
 use martlet_store::{
-    BodyId, Call, Disk, Engine, Failure, Fault, Holds, Lost, Options, QueueId, RecordBuffer,
-    SimDisk, check,
+    BodyId, Call, Disk, Engine, Failure, Fault, Holds, Lost, Options, QueueId, RealDisk,
+    RecordBuffer, SimDisk, check,
 };
 
 fn options() -> Options {
@@ -421,6 +421,98 @@ fn a_located_body_can_be_read_though_it_died() {
     }
     let mut buffer = Vec::new();
     assert_eq!(located.read(&disk, &mut buffer), Ok(&[1; 300][..]));
+}
+
+#[test]
+fn a_segment_is_not_used_again_before_the_end_of_its_last_body_is_durable() {
+    let disk = SimDisk::new(1);
+    let mut engine = open(&disk);
+    for id in 1..200 {
+        commit(&mut engine, |buffer| publish(buffer, id, 300));
+    }
+    engine.checkpoint_now().unwrap();
+    let mut buffer = RecordBuffer::new();
+    (1..200).for_each(|id| end(&mut buffer, id));
+    engine.append(&buffer);
+    engine.write().unwrap();
+    // Nothing gets to the disk from here on.
+    disk.inject(Fault {
+        call: Some(Call::Sync),
+        skip: 0,
+        failure: Failure::Io,
+        once: false,
+    });
+    for _ in 0..50 {
+        if let Ok(work) = engine.housekeep(8192) {
+            assert_eq!(work.freed, 0);
+        }
+        let _ = engine.write();
+    }
+    drop(engine);
+    disk.crash(7);
+    let mut engine = open(&disk);
+    let left: Vec<BodyId> = (0..7)
+        .flat_map(|queue| engine.entries(QueueId(queue)).map(|entry| entry.body))
+        .collect();
+    let mut read = 0;
+    engine.read_bodies(&left, |id, body| {
+        assert_eq!(body.unwrap(), vec![id.0 as u8; 300]);
+        read += 1;
+    });
+    assert_eq!(read, left.len());
+}
+
+#[test]
+fn a_message_costs_at_most_twenty_bytes_of_memory() {
+    let disk = SimDisk::new(1);
+    let (mut engine, _) = Engine::open(disk, Options::default()).unwrap();
+    const MESSAGES: u64 = 100_000;
+    let mut buffer = RecordBuffer::new();
+    for id in 1..=MESSAGES {
+        // Of four shards, so that neighbours in a queue are not neighbours by id.
+        let id = BodyId(((id % 4) << 58) + id / 4);
+        let mut record = buffer.record();
+        record.body(id, Holds::NONE, &[b"payload"]);
+        record.enqueue(QueueId(id.0 / 3 % 100), id, 0, [1, 0], b"");
+    }
+    engine.append(&buffer);
+    engine.write().unwrap();
+    let stats = engine.stats();
+    assert_eq!(stats.entries as u64, MESSAGES);
+    let bytes = stats.index_bytes as u64 / MESSAGES;
+    assert!(bytes <= 20, "{bytes}");
+}
+
+#[test]
+fn a_real_directory_serves_as_the_simulated_one_does() {
+    let path = std::env::temp_dir().join(format!("martlet-store-real-{}", std::process::id()));
+    let reopen = || {
+        let disk = RealDisk::open(&path).unwrap();
+        let (engine, report) = Engine::open(disk, options()).unwrap();
+        assert_eq!(report.damage, []);
+        engine
+    };
+    let mut engine = reopen();
+    let (mut generator, mut random) = (Generator::default(), Random(4));
+    let mut model = Model::default();
+    for round in 0..400 {
+        let mut buffer = RecordBuffer::new();
+        let steps = generator.steps(&mut random);
+        record(&mut buffer, &steps);
+        let lsn = engine.append(&buffer);
+        model.apply(lsn, &steps);
+        engine.write().unwrap();
+        engine.sync().unwrap();
+        engine.housekeep(4096).unwrap();
+        if round % 100 == 99 {
+            drop(engine);
+            engine = reopen();
+            model.compare(&mut engine);
+        }
+    }
+    engine.close().unwrap();
+    model.compare(&mut reopen());
+    std::fs::remove_dir_all(&path).unwrap();
 }
 
 #[test]
