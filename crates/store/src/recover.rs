@@ -17,7 +17,7 @@ use crate::engine::{BALLAST, Engine, Options, SPARE};
 use crate::error::{OpenError, StoreError};
 use crate::identity;
 use crate::index::{Index, Location};
-use crate::record::{FileKey, GROUP_BYTES, Lsn, length_of};
+use crate::record::{FileKey, GROUP_BYTES, Lsn};
 use crate::report::{Damage, Lost, Report, Torn};
 use crate::scan::{Found, Window};
 use crate::segment::{self, Segment, SegmentFile, Segments};
@@ -163,26 +163,25 @@ impl<D: Disk> Engine<D> {
         let Some(first) = doubtful.front() else {
             return Ok(());
         };
+        for record in &doubtful {
+            if let Some(segment) = self.segments.get_mut(record.location.slot) {
+                segment.end = segment.end.min(record.group);
+            }
+        }
         let mut staged = vec![0; GROUP_BYTES];
-        for Doubtful {
-            location, group, ..
-        } in &doubtful
-        {
-            let Some(segment) = self.segments.get_mut(location.slot) else {
-                continue;
+        let mut rest = doubtful.iter().peekable();
+        while let Some(next) = rest.peek() {
+            let slot = next.location.slot;
+            let Some(segment) = self.segments.get(slot) else {
+                break;
             };
-            segment.end = segment.end.min(*group);
             let error = |e| StoreError::new("reading", &segment.name(), e);
-            let mut header = [0; 16];
-            let file = &segment.file.file;
-            let read = self.disk.read_at(file, location.offset(), &mut header);
-            read.map_err(error)?;
-            let begin = staged.len();
-            staged.resize(begin + length_of(&header).unwrap_or(0), 0);
-            let read = self
-                .disk
-                .read_at(file, location.offset(), &mut staged[begin..]);
-            read.map_err(error)?;
+            let file = &segment.file;
+            let mut window = Window::<D>::new(&self.disk, &file.file, file.key, segment.len);
+            while let Some(record) = rest.next_if(|record| record.location.slot == slot) {
+                let record = window.record(record.location.offset());
+                staged.extend_from_slice(record.map_err(error)?);
+            }
         }
         self.staged = staged;
         self.staged_first = first.lsn;

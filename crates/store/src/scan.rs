@@ -61,6 +61,13 @@ impl<'a, D: Disk> Window<'a, D> {
         Ok(&self.buffer[from..to])
     }
 
+    /// The bytes of the record at `offset`, not verified; empty if none begins there.
+    pub(crate) fn record(&mut self, offset: u64) -> io::Result<&[u8]> {
+        let header = self.view(offset, HEADER_BYTES)?;
+        let bytes = length_of(header).unwrap_or(0);
+        self.view(offset, bytes)
+    }
+
     /// What begins at `offset`, if its number is at least `lsn_min`.
     pub(crate) fn at(&mut self, offset: u64, lsn_min: Lsn) -> io::Result<Found<'_>> {
         let (key, len) = (self.key, self.len);

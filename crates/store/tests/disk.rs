@@ -463,6 +463,79 @@ fn a_segment_is_not_used_again_before_the_end_of_its_last_body_is_durable() {
 }
 
 #[test]
+fn a_long_queue_keeps_its_order_through_a_checkpoint_in_slices() {
+    let disk = SimDisk::new(1);
+    let queue = QueueId(1);
+    let (mut engine, _) = Engine::open(disk.clone(), Options::default()).unwrap();
+    let mut expected = std::collections::VecDeque::new();
+    let mut random = Random(1);
+    let mut id = 0;
+    let mut add = |buffer: &mut RecordBuffer, expected: &mut std::collections::VecDeque<_>| {
+        id += 1;
+        let note = [random.next(), 5];
+        let mut record = buffer.record();
+        record.body(BodyId(id), Holds::NONE, &[b"x"]);
+        record.enqueue(queue, BodyId(id), 2, note, b"");
+        expected.push_back((BodyId(id), note));
+    };
+    commit(&mut engine, |buffer| {
+        (0..60_000).for_each(|_| add(buffer, &mut expected));
+    });
+    engine.checkpoint_now().unwrap();
+    // The next one begins when all of this was written; then the queue changes between its slices.
+    let mut checkpointed = 0;
+    while checkpointed < 2 {
+        commit(&mut engine, |buffer| {
+            (0..500).for_each(|_| add(buffer, &mut expected));
+            for _ in 0..400 {
+                let (body, _) = expected.pop_front().unwrap();
+                buffer.record().end(queue, body, 2);
+            }
+            let middle = expected.len() / 2;
+            let (body, note) = &mut expected[middle];
+            *note = [1, 1];
+            buffer.record().amend(queue, *body, 2, [1, 1]);
+            buffer
+                .record()
+                .state(martlet_store::StateKey::default(), &[&[0; 1 << 20]]);
+        });
+        checkpointed += u32::from(engine.housekeep(1).unwrap().checkpointed);
+    }
+    drop(engine);
+    let (engine, report) = Engine::open(disk, Options::default()).unwrap();
+    assert_eq!(report.damage, []);
+    assert!(
+        engine
+            .entries(queue)
+            .map(|entry| (entry.body, entry.note))
+            .eq(expected)
+    );
+}
+
+#[test]
+fn a_body_in_more_queues_than_its_counter_holds_dies_with_the_last_entry() {
+    const MANY: u64 = 70_000;
+    let disk = SimDisk::new(1);
+    let (mut engine, _) = Engine::open(disk.clone(), Options::default()).unwrap();
+    commit(&mut engine, |buffer| {
+        let mut record = buffer.record();
+        record.body(BodyId(1), Holds::NONE, &[b"for all"]);
+        (0..MANY).for_each(|queue| record.enqueue(QueueId(queue), BodyId(1), 0, [0, 0], b""));
+    });
+    engine.checkpoint_now().unwrap();
+    drop(engine);
+    let (mut engine, _) = Engine::open(disk, Options::default()).unwrap();
+    for first in (0..MANY).step_by(10_000) {
+        assert_eq!(engine.stats().bodies, 1);
+        commit(&mut engine, |buffer| {
+            (first..first + 10_000).for_each(|q| buffer.record().end(QueueId(q), BodyId(1), 0));
+        });
+    }
+    assert_eq!(engine.stats().bodies, 0);
+    assert_eq!(engine.stats().entries, 0);
+}
+
+#[test]
 fn a_message_costs_at_most_twenty_bytes_of_memory() {
     let disk = SimDisk::new(1);
     let (mut engine, _) = Engine::open(disk, Options::default()).unwrap();

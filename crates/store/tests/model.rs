@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{Model, Random, Step, record};
+use common::{Generator, Model, Random, Step, record};
 use martlet_store::{
     BodyId, Call, Engine, Failure, Fault, Holds, Lost, Lsn, Options, RecordBuffer, SimDisk, check,
 };
@@ -20,7 +20,7 @@ struct Bench {
     written_count: usize,
     durable: Lsn,
     random: Random,
-    generator: common::Generator,
+    generator: Generator,
 }
 
 impl Bench {
@@ -41,7 +41,7 @@ impl Bench {
             written_count: 0,
             durable: 0,
             random,
-            generator: common::Generator::default(),
+            generator: Generator::new(1 + seed % 6, [40, 300][(seed / 6 % 2) as usize]),
         };
         bench.open();
         bench
