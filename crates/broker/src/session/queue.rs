@@ -645,3 +645,7 @@ impl Taken {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "queue_tests.rs"]
+mod tests;
