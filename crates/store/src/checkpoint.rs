@@ -29,7 +29,7 @@ const BLOCK_BYTES: usize = 64 * 1024;
 /// A copy is synced whenever so much was written to it, so that the last sync is short too.
 const SYNC_BYTES: u64 = 1 << 20;
 
-const COPIES: [char; 2] = ['a', 'b'];
+pub(crate) const COPIES: [char; 2] = ['a', 'b'];
 
 /// A checkpoint that is being written.
 pub(crate) struct Checkpointing<F> {
@@ -237,11 +237,11 @@ impl<D: Disk> Engine<D> {
         self.names_changed = true;
         self.sync_names()?;
         if let Some(old) = self.checkpoint {
-            for copy in COPIES {
-                // If it cannot be removed, the next opening does.
-                let _ = self.disk.remove(&name(old.number, copy));
-            }
+            let pin = std::mem::take(&mut self.checkpoint_pin);
+            self.old_checkpoints.push((old.number, pin));
+            self.remove_old_checkpoints();
         }
+        self.wants_checkpoint = false;
         self.tail_bytes -= done.tail_bytes.min(self.tail_bytes);
         self.checkpoint = Some(Checkpointed {
             number: done.number,
@@ -249,6 +249,21 @@ impl<D: Disk> Engine<D> {
             bytes: done.offset,
         });
         Ok(())
+    }
+
+    /// Removes checkpoints that no snapshot needs.
+    pub(crate) fn remove_old_checkpoints(&mut self) {
+        let disk = &self.disk;
+        self.old_checkpoints.retain(|(number, pin)| {
+            let is_pinned = Arc::strong_count(pin) > 1;
+            if !is_pinned {
+                for copy in COPIES {
+                    // If it cannot be removed, the next opening does.
+                    let _ = disk.remove(&name(*number, copy));
+                }
+            }
+            is_pinned
+        });
     }
 
     fn drop_new_checkpoint(&self) {
@@ -296,6 +311,7 @@ pub(crate) fn load<D: Disk>(
         index: Index::default(),
         begin: None,
         has_holes: false,
+        has_damage: false,
         is_complete: false,
     };
     let bytes = {
@@ -311,6 +327,7 @@ pub(crate) fn load<D: Disk>(
         });
     };
     engine.index = loader.index;
+    engine.wants_checkpoint = loader.has_holes || loader.has_damage || copies.len() < COPIES.len();
     engine.checkpoint = Some(Checkpointed {
         number,
         lsn: begin.lsn,
@@ -352,9 +369,10 @@ impl Listed {
         names: &[(String, u64)],
     ) -> Result<(), OpenError> {
         let name = segment::name(self.number);
-        if !names.iter().any(|(other, _)| *other == name) {
+        // A copy made from a snapshot ends where its records did.
+        let Some((_, len)) = names.iter().find(|(other, _)| *other == name) else {
             return Ok(());
-        }
+        };
         let file = engine.disk.open(&name);
         let file = SegmentFile {
             number: self.number,
@@ -363,7 +381,7 @@ impl Listed {
         };
         let segment = Segment {
             file: Arc::new(file),
-            len: self.len,
+            len: self.len.min(*len),
             end: self.end,
             first: self.first,
             next: self.next,
@@ -378,7 +396,9 @@ impl Listed {
 struct Loader {
     index: Index,
     begin: Option<Begin>,
+    /// Blocks were lost in both copies.
     has_holes: bool,
+    has_damage: bool,
     is_complete: bool,
 }
 
@@ -409,6 +429,7 @@ impl Loader {
                 Some(_) => Lost::Nothing,
                 None => Lost::CheckpointBlock,
             };
+            self.has_damage |= !damaged.is_empty();
             for file in damaged {
                 report.damage.push(Damage {
                     file,

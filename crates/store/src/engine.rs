@@ -86,6 +86,11 @@ pub struct Engine<D: Disk> {
     /// Bytes written since the last checkpoint began.
     pub(crate) tail_bytes: u64,
     pub(crate) checkpoint: Option<Checkpointed>,
+    /// Held by snapshots of the last checkpoint, and by those of older ones that are kept for them.
+    pub(crate) checkpoint_pin: Arc<()>,
+    pub(crate) old_checkpoints: Vec<(u64, Arc<()>)>,
+    /// One is due whatever was written: the last one is damaged.
+    pub(crate) wants_checkpoint: bool,
     pub(crate) checkpointing: Option<Checkpointing<D::File>>,
     pub(crate) reclaiming: Option<Reclaiming>,
     /// The last group says that all before it was synced.
@@ -138,6 +143,9 @@ impl<D: Disk> Engine<D> {
             names_changed: false,
             tail_bytes: 0,
             checkpoint: None,
+            checkpoint_pin: Arc::default(),
+            wants_checkpoint: false,
+            old_checkpoints: Vec::new(),
             checkpointing: None,
             reclaiming: None,
             sealed: true,

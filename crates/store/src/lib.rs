@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+mod check;
 mod checkpoint;
 mod disk;
 mod engine;
@@ -23,8 +24,10 @@ mod report;
 mod scan;
 mod segment;
 mod sim_disk;
+mod snapshot;
 mod stats;
 
+pub use check::{check, repair};
 pub use disk::Disk;
 pub use engine::{Engine, Options};
 pub use error::{OpenError, StoreError};
@@ -38,4 +41,5 @@ pub use record::{
 };
 pub use report::{Damage, Lost, Report, Torn};
 pub use sim_disk::{Call, Failure, Fault, SimDisk, SimFile};
+pub use snapshot::Snapshot;
 pub use stats::Stats;

@@ -121,8 +121,30 @@ impl<D: Disk> Engine<D> {
         let active = tails.last().map(|tail| tail.slot);
         self.active = active.filter(|_| clean && doubtful.is_empty());
         self.durable = doubtful.front().map_or(self.applied, |(lsn, _)| lsn - 1);
+        if sealed && !self.confirm_seal() {
+            self.active = None;
+        }
         self.write_anew(doubtful)?;
         Ok(())
+    }
+
+    /// Writes the empty group at the end again, where it is: what was said of doubtful records goes for it
+    /// too.
+    fn confirm_seal(&self) -> bool {
+        let Some(segment) = self.active.and_then(|slot| self.segments.get(slot)) else {
+            return true;
+        };
+        let Some(offset) = segment.end.checked_sub(GROUP_BYTES as u64) else {
+            return true;
+        };
+        let mut seal = [0; GROUP_BYTES];
+        let file = &segment.file.file;
+        let again = self
+            .disk
+            .read_at(file, offset, &mut seal)
+            .and_then(|_| self.disk.write_at(file, offset, &seal))
+            .and_then(|()| self.disk.sync(file));
+        again.is_ok()
     }
 
     /// Stages records that are in the index but perhaps not on the disk, and writes them to a new segment.
