@@ -10,9 +10,11 @@
 //! * `health`: alive, ready, and why not
 //! * `metrics`: the Prometheus page
 //! * `statistics`: the `$SYS/broker/…` topics under the names that Mosquitto's users know
+//! * [`backup`]: a consistent copy of everything in one file, and its way back
 //! * `event_log`: events as log lines
 #![forbid(unsafe_code)]
 
+pub mod backup;
 mod control;
 pub mod event_log;
 mod health;
