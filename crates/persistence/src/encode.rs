@@ -3,7 +3,7 @@
 //! One of the broker's is one of the store's, all of it or nothing. A message that nobody has to be
 //! waited for is written together with its entries: then no ROUTING hold and no release are needed.
 
-use martlet_broker::{MessageRecord, Now, Record, SessionEpoch};
+use martlet_broker::{MessageId, MessageRecord, Now, Record, SessionEpoch};
 use martlet_store::{BodyId, Holds, QueueId, RecordBuffer, RecordBuilder};
 
 use crate::body::put_body;
@@ -95,6 +95,11 @@ fn put(record: &Record, now: Now, into: &mut RecordBuilder<'_>) {
             into.end(QueueId(from.0), BodyId(to.message.0), lane(*from_why));
         }
     }
+}
+
+/// Says in a record of its own that nothing holds a message for these reasons any more.
+pub(crate) fn put_released(id: MessageId, holds: Holds, into: &mut RecordBuffer) {
+    into.record().release(BodyId(id.0), holds);
 }
 
 /// A message with `routing` as a hold or none, and what its record says beside it. `entries` follow in

@@ -4,6 +4,8 @@
 //! entries, tokens and states without knowing what they are. Here one becomes the other:
 //!
 //! * [`encode`]: records of a tick as records of the store
+//! * [`restore`]: an opened store brings shards back to where they were
+//! * [`fetch`]: messages that queues want to have in memory again
 //! * `body`, `entry`, `state`: the bytes of each, with a version; decoding believes nothing
 //!
 //! It has no threads, no clock, no random source and no files of its own.
@@ -14,12 +16,16 @@ mod body;
 mod bytes;
 mod encode;
 mod entry;
+mod fetch;
+mod restore;
 mod state;
 
 pub use body::{StoredBody, StoredPublisher, decode_body};
 pub use bytes::DecodeError;
 pub use encode::encode;
 pub use entry::decode_entry;
+pub use fetch::{FetchedPage, LocatedPage, Making, fetch, locate, read_located};
+pub use restore::{Damaged, RestoreError, RestoreReport, Shards, restore};
 pub use state::{
     GroupState, decode_group, decode_session, decode_start, decode_subscription, decode_will,
 };
