@@ -199,7 +199,8 @@ impl Shard {
         let subscriptions = &mut self.sessions.at(index).subscriptions;
         subscriptions.number_taken(record.number);
         if parsed.share_name.is_some() {
-            return self.restored_member(cx, index, record);
+            self.restored_member(cx, index, record);
+            return self.settle(cx);
         }
         self.enter_subscription(cx, index, record);
         if record.retained_pending {
