@@ -50,6 +50,7 @@ const LAYOUT: &[(&str, &[&str])] = &[
             "martlet-script",
         ],
     ),
+    ("martlet-crash", &["martlet-client", "martlet-codec"]),
     ("xtask", &["martlet-broker"]),
 ];
 

@@ -6,6 +6,7 @@
 //! Which shard a session or group belongs to follows from its name, so the number of shards may
 //! differ from one run to the next.
 
+use core::num::NonZeroU64;
 use std::sync::Arc;
 
 use martlet_codec::{PacketId, SubscriptionFilter};
@@ -97,7 +98,7 @@ impl Shard {
             durable: record.durable && !ends_soon,
             recorded: true,
             connected_at_wall_ms: 0,
-            left_wall_ms: record.left_wall_ms.or(Some(cx.now.wall_ms)),
+            left_wall_ms: NonZeroU64::new(record.left_wall_ms.unwrap_or(cx.now.wall_ms)),
             subscriptions: Subscriptions::default(),
             outbound: Outbound::default(),
             inbound,

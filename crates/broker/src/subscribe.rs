@@ -8,6 +8,8 @@ use martlet_codec::{
     TopicFilter, UnsubAck, Unsubscribe,
 };
 
+use smallvec::SmallVec;
+
 use crate::event::Event;
 use crate::id::RecordNumber;
 use crate::interest::{InterestClass, NodeKey};
@@ -21,7 +23,7 @@ use crate::shard::{PacketError, Shard};
 /// A place in the shard's index with all who subscribe there.
 #[derive(Debug, Default)]
 pub(crate) struct Subscribers {
-    pub(crate) list: Vec<Subscriber>,
+    pub(crate) list: SmallVec<[Subscriber; 1]>,
     /// How many of them are durable.
     durable: u32,
 }
@@ -84,7 +86,7 @@ impl Subscribers {
 #[derive(Debug, Default)]
 pub(crate) struct Subscriptions {
     /// Places in the index, sorted, each with the session's slot among the subscribers there.
-    own: Vec<(NodeKey, u32)>,
+    own: SmallVec<[(NodeKey, u32); 2]>,
     /// Share groups that the session is a member of: `$share/name/filter`.
     pub(crate) shared: BTreeMap<Box<str>, SharedSubscription>,
     /// The number of the next one.

@@ -132,6 +132,7 @@ impl<D: Disk> Engine<D> {
                 segment.end,
                 segment.first,
                 segment.next,
+                segment.void_from,
                 segment.stuck.into(),
             ];
             fields
@@ -339,6 +340,7 @@ struct Listed {
     end: u64,
     first: Lsn,
     next: Lsn,
+    void_from: Lsn,
     stuck: bool,
 }
 
@@ -365,6 +367,7 @@ impl Listed {
             end: self.end,
             first: self.first,
             next: self.next,
+            void_from: self.void_from,
             stuck: self.stuck,
         };
         engine.segments.put(slot, segment);
@@ -495,6 +498,7 @@ fn take_begin(input: &mut &[u8]) -> Option<Begin> {
             end: take_varint(input)?,
             first: take_varint(input)?,
             next: take_varint(input)?,
+            void_from: take_varint(input)?,
             stuck: take_varint(input)? != 0,
         };
         segments.push((slot, listed));

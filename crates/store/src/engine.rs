@@ -76,7 +76,7 @@ pub struct Engine<D: Disk> {
     /// A buffer to use again.
     pub(crate) pool: Vec<u8>,
     /// Where the records that are written anew lie in the index: oldest first.
-    relocations: VecDeque<Location>,
+    pub(crate) relocations: VecDeque<Location>,
     /// The last record that the index knows.
     pub(crate) applied: Lsn,
     /// The last record that is on the disk for certain.
@@ -251,12 +251,14 @@ impl<D: Disk> Engine<D> {
             return Ok(());
         };
         let (offset, room) = (segment.end, segment.len - segment.end);
-        let (file, segment_first) = (Arc::clone(&segment.file), segment.first);
+        let (segment_first, void_from) = (segment.first, segment.void_from);
+        let file = Arc::clone(&segment.file);
         let (count, end) = self.seal_records(file.key, room);
         let header = GroupHeader {
             number: self.next_group,
             synced: self.durable,
             segment_first,
+            void_from,
             bytes: (end - GROUP_BYTES) as u64,
         };
         header.put(&mut self.staged);
@@ -368,6 +370,7 @@ impl<D: Disk> Engine<D> {
             end: 0,
             first: self.staged_first,
             next: self.staged_first,
+            void_from: self.applied + 1,
             stuck: false,
         };
         let Some(slot) = self.segments.add(segment) else {
@@ -398,6 +401,7 @@ impl<D: Disk> Engine<D> {
             number: self.next_group,
             synced: self.durable,
             segment_first: segment.first,
+            void_from: segment.void_from,
             bytes: 0,
         };
         let mut bytes = vec![0; GROUP_BYTES];

@@ -7,6 +7,7 @@ pub(crate) mod outbound;
 pub(crate) mod packet_ids;
 pub(crate) mod queue;
 
+use core::num::NonZeroU64;
 use std::sync::Arc;
 
 use martlet_codec::ProtocolVersion;
@@ -38,7 +39,7 @@ pub(crate) struct Session {
     pub(crate) recorded: bool,
     pub(crate) connected_at_wall_ms: u64,
     /// When its connection ended; none while it has one.
-    pub(crate) left_wall_ms: Option<u64>,
+    pub(crate) left_wall_ms: Option<NonZeroU64>,
     pub(crate) subscriptions: Subscriptions,
     pub(crate) outbound: outbound::Outbound,
     pub(crate) inbound: inbound::Inbound,
@@ -63,7 +64,7 @@ impl Session {
             epoch: self.epoch,
             expiry_secs: self.expiry_secs,
             durable: self.durable,
-            left_wall_ms: self.left_wall_ms,
+            left_wall_ms: self.left_wall_ms.map(NonZeroU64::get),
             will: self.will.clone(),
         }))
     }

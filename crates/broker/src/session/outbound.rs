@@ -89,7 +89,7 @@ impl Outbound {
             })
             .count();
         // Entries lent by share groups are held by the group.
-        in_flight + self.queue.len() - self.queue.tickets()
+        in_flight + self.queue.len() - self.queue.lent()
     }
 
     /// Nothing is in flight or queued.

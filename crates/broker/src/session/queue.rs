@@ -244,8 +244,10 @@ pub(crate) struct Queue {
     window_bytes: u64,
     /// Behind the window; not there while nothing is.
     stored: Option<Box<Stored>>,
-    /// Entries that a share group waits for.
-    tickets: u32,
+    /// Entries that a share group handed over.
+    shared: u32,
+    /// Those of them that the group still holds.
+    lent: u32,
     /// A page has been asked for and has not come yet.
     reading: bool,
     /// When the first of its entries expires.
@@ -345,8 +347,8 @@ impl Queue {
     }
 
     /// Entries that a share group handed over, and holds.
-    pub(crate) fn tickets(&self) -> usize {
-        self.tickets as usize
+    pub(crate) fn lent(&self) -> usize {
+        self.lent as usize
     }
 
     /// Adding `bytes` would exceed the bounds.
@@ -379,7 +381,7 @@ impl Queue {
     /// As [`Queue::push_back`], for an entry whose message is not in memory.
     pub(crate) fn push_back_stored(&mut self, entry: &StoredEntry) {
         self.note_expiry(entry.expires_at_ms);
-        self.tickets += u32::from(entry.apart.ticket.is_some());
+        self.count_ticket(entry.apart.ticket.as_deref());
         self.stored.get_or_insert_default().push_back(entry);
     }
 
@@ -428,7 +430,7 @@ impl Queue {
 
     /// Takes out what a share group handed over, in order.
     pub(crate) fn take_shared(&mut self) -> Vec<Taken> {
-        if self.tickets == 0 {
+        if self.shared == 0 {
             return Vec::new();
         }
         self.take_if(|entry| entry.ticket.is_some(), row_is_shared)
@@ -446,7 +448,7 @@ impl Queue {
             return;
         }
         let entries = core::mem::take(&mut self.window);
-        (self.window_bytes, self.tickets) = (0, 0);
+        (self.window_bytes, self.shared, self.lent) = (0, 0, 0);
         for entry in entries {
             self.push_back_stored(&entry.stored());
         }
@@ -514,13 +516,23 @@ impl Queue {
 
     fn count(&mut self, entry: &Entry) {
         self.note_expiry(entry.message.expires_at_ms());
-        self.tickets += u32::from(entry.ticket.is_some());
+        self.count_ticket(entry.ticket.as_deref());
         self.window_bytes += entry.message.bytes() as u64;
     }
 
     fn uncount(&mut self, entry: &Entry) {
-        self.tickets -= u32::from(entry.ticket.is_some());
+        self.uncount_ticket(entry.ticket.as_deref());
         self.window_bytes -= entry.message.bytes() as u64;
+    }
+
+    fn count_ticket(&mut self, ticket: Option<&ShareTicket>) {
+        self.shared += u32::from(ticket.is_some());
+        self.lent += u32::from(ticket.is_some_and(|ticket| !ticket.taken));
+    }
+
+    fn uncount_ticket(&mut self, ticket: Option<&ShareTicket>) {
+        self.shared -= u32::from(ticket.is_some());
+        self.lent -= u32::from(ticket.is_some_and(|ticket| !ticket.taken));
     }
 
     fn take_if(
@@ -539,7 +551,7 @@ impl Queue {
         }
         if let Some(stored) = &mut self.stored {
             for entry in stored.take_if(row_gone) {
-                self.tickets -= u32::from(entry.apart.ticket.is_some());
+                self.uncount_ticket(entry.apart.ticket.as_deref());
                 taken.push(Taken::Stored(entry));
             }
         }
@@ -551,7 +563,7 @@ impl Queue {
         let entry = self.stored.as_mut()?.pop_front();
         self.drop_empty_store();
         let entry = entry?;
-        self.tickets -= u32::from(entry.apart.ticket.is_some());
+        self.uncount_ticket(entry.apart.ticket.as_deref());
         Some(entry)
     }
 

@@ -1,5 +1,6 @@
 //! Endings: of a connection, of a session, and what is said and sent at each.
 
+use core::num::NonZeroU64;
 use std::sync::Arc;
 
 use martlet_codec::{Disconnect, ReasonCode};
@@ -152,7 +153,7 @@ impl Shard {
         }
         let session = self.sessions.at(index);
         if session.recorded && session.expiry_secs > 0 {
-            session.left_wall_ms = Some(cx.now.wall_ms);
+            session.left_wall_ms = NonZeroU64::new(cx.now.wall_ms);
             let record = session.record();
             self.append(cx, record);
         }

@@ -99,6 +99,8 @@ pub struct Shard {
     next_epoch: u64,
     /// Another shard's mailbox is full: publishers are held back.
     congested: bool,
+    /// The store does not keep up: publishers of what has to be stored are held back.
+    store_behind: bool,
     /// Deliveries and KiB sent when the turn began.
     done_before_turn: u64,
     pub(crate) stopping: bool,
@@ -210,6 +212,7 @@ impl Shard {
             next_message: 0,
             next_epoch: 0,
             congested: false,
+            store_behind: false,
             done_before_turn: 0,
             stopping: false,
         }
@@ -449,7 +452,18 @@ impl Shard {
     /// Some other shard's mailbox is full (`on`), or has room again: publishers are held back.
     pub fn congested<N: Node>(&mut self, _cx: &mut Cx<'_, N>, on: bool) {
         let was = core::mem::replace(&mut self.congested, on);
-        if was && !on {
+        self.release_publishers(was && !on);
+    }
+
+    /// The store does not keep up (`on`), or does again: who publishes with QoS 1 or 2, or RETAIN,
+    /// is held back; QoS 0 goes on.
+    pub fn store_behind(&mut self, on: bool) {
+        let was = core::mem::replace(&mut self.store_behind, on);
+        self.release_publishers(was && !on);
+    }
+
+    fn release_publishers(&mut self, release: bool) {
+        if release {
             for id in self.connections.ids() {
                 if self.connections.at(id.index).flags.publishes_held {
                     self.queue_input(id.index);
