@@ -10,12 +10,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use martlet_broker::{
-    ConnectionEffect, ConnectionId, Cx, DropReason, Effects, Guest, ListenerPolicy, Now, Peer,
-    QueueRead, RecordNumber, Settings, Shard, ShardId, ShardMessage, TransportEnd,
+    ConnectionEffect, ConnectionId, Cx, DropReason, Effects, Guest, ListenerPolicy, Node, Now,
+    Peer, QueueRead, Settings, Shard, ShardId, ShardMessage, TenantId, TransportEnd,
 };
 use martlet_persistence::{Making, RestoreError, RestoreReport, Shards, encode, fetch, restore};
-use martlet_script::{Incoming, LocalNode, Script, Stage, Version, configure, play};
-use martlet_store::{Engine, Options, RecordBuffer, SimDisk};
+use martlet_script::{Incoming, LocalNode, Script, Stage, Value, Version, configure, decode, play};
+use martlet_store::{Engine, Options, RecordBuffer, RecordBuilder, Report, SimDisk};
 
 /// How a run of the node ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +49,8 @@ pub struct StoredNode {
     pub disk: SimDisk,
     /// What opening the store and restoring found, last time.
     pub report: RestoreReport,
+    /// What opening the store found, last time.
+    pub found: Report,
     engine: Engine<SimDisk>,
     settings: Arc<Settings>,
     listener: Arc<ListenerPolicy>,
@@ -65,6 +67,7 @@ pub struct StoredNode {
     buffer: RecordBuffer,
     /// Shards have appended records since the last sync; these may have become nothing to store.
     unanswered: bool,
+    mail_held: bool,
     /// A call to the disk failed: the power is gone.
     dead: bool,
 }
@@ -93,6 +96,13 @@ impl StoredNode {
         Self::open(SimDisk::new(1), settings, listener, shards, start_time()).unwrap()
     }
 
+    /// Opens what is on the disk, with default settings.
+    pub fn reopen(disk: SimDisk, shards: u16) -> Result<Self, RestoreError> {
+        let (mut settings, listener) = configure(&[]).unwrap();
+        settings.node_seed = 1;
+        Self::open(disk, settings, listener, shards, start_time())
+    }
+
     /// Opens what is on the disk.
     pub fn open(
         disk: SimDisk,
@@ -103,7 +113,7 @@ impl StoredNode {
     ) -> Result<Self, RestoreError> {
         let settings = Arc::new(settings);
         let shared = LocalNode::new(1, settings.limits.memory_bytes);
-        let (mut engine, _) = Engine::open(disk.clone(), options()).unwrap();
+        let (mut engine, found) = Engine::open(disk.clone(), options()).unwrap();
         let mut slots: Vec<Slot> = (0..shards)
             .map(|id| Slot {
                 shard: Shard::new(Arc::clone(&settings), ShardId(id), shards, 1),
@@ -123,6 +133,7 @@ impl StoredNode {
         let mut node = Self {
             disk,
             report,
+            found,
             engine,
             settings,
             listener: Arc::new(listener),
@@ -138,6 +149,7 @@ impl StoredNode {
             opened: 0,
             buffer: RecordBuffer::new(),
             unanswered: false,
+            mail_held: false,
             dead: false,
         };
         node.run();
@@ -191,6 +203,96 @@ impl StoredNode {
         }
     }
 
+    /// As [`StoredNode::play`]; false if the power went while it was played.
+    pub fn try_play(&mut self, text: &str) -> bool {
+        let script = Script::parse("part", text).unwrap();
+        match play(self, &script, Version::V5, "stored node") {
+            Ok(()) => !self.dead,
+            Err(_) if self.dead => false,
+            Err(mismatch) => panic!("{mismatch}"),
+        }
+    }
+
+    /// Resumes a session and acknowledges all that comes: Session Present, and the payloads.
+    pub fn collect(&mut self, client_id: &str) -> (bool, Vec<String>) {
+        let link = Stage::open(self).unwrap();
+        let mut connect =
+            b"\x10\x00\x00\x04MQTT\x05\x00\x00\x00\x05\x11\x00\x01\x00\x00\x00".to_vec();
+        connect.push(client_id.len() as u8);
+        connect.extend_from_slice(client_id.as_bytes());
+        connect[1] = connect.len() as u8 - 2;
+        self.send(link, &connect).unwrap();
+        let (mut present, mut payloads, mut bytes) = (false, Vec::new(), Vec::new());
+        while let Incoming::Bytes(more) = self.read(link, Duration::from_millis(50)) {
+            bytes.extend(more);
+            while let Some((packet, len)) = decode(&bytes, Version::V5).unwrap() {
+                bytes.drain(..len);
+                let id = packet.number("id").unwrap_or(0) as u16;
+                let [high, low] = id.to_be_bytes();
+                match (packet.name, packet.number("qos")) {
+                    ("CONNACK", _) => present = packet.number("session_present") == Some(1),
+                    ("PUBLISH", qos) => {
+                        let Some(Value::Bytes(payload)) = packet.get("payload") else {
+                            panic!("{packet:?}");
+                        };
+                        payloads.push(String::from_utf8_lossy(payload).into_owned());
+                        let kind = if qos == Some(2) { 0x50 } else { 0x40 };
+                        if qos != Some(0) {
+                            self.send(link, &[kind, 2, high, low]).unwrap();
+                        }
+                    }
+                    ("PUBREL", _) => self.send(link, &[0x70, 2, high, low]).unwrap(),
+                    _ => panic!("{packet:?}"),
+                }
+            }
+        }
+        self.end(link);
+        (present, payloads)
+    }
+
+    /// Appends a record that no shard has made, and syncs it.
+    pub fn append(&mut self, build: impl FnOnce(&mut RecordBuilder<'_>)) {
+        let mut buffer = RecordBuffer::new();
+        build(&mut buffer.record());
+        self.engine.append(&buffer);
+        self.sync();
+    }
+
+    /// Who owns states, but the node.
+    pub fn owners(&self) -> Vec<u64> {
+        let mut owners = Vec::new();
+        self.engine.states(|key, _, _| owners.push(key.owner));
+        owners.retain(|owner| *owner != 0);
+        owners.sort_unstable();
+        owners.dedup();
+        owners
+    }
+
+    /// Topics and payloads of what is retained.
+    pub fn retained(&self) -> Vec<(String, String)> {
+        let now_ms = self.now.mono_ms;
+        let page = self
+            .shared
+            .retained(|store| store.page(TenantId(0), "#", None, 100, now_ms));
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let messages = page.messages.iter();
+        messages
+            .map(|message| (message.topic().to_owned(), text(message.payload())))
+            .collect()
+    }
+
+    /// Keeps messages between shards from arriving until the node is restarted.
+    pub fn hold_mail(&mut self) {
+        self.mail_held = true;
+    }
+
+    /// Lets pass what share groups and their members tell each other; messages and answers that were
+    /// held are lost.
+    pub fn release_mail_of_groups(&mut self) {
+        self.mail.clear();
+        self.mail_held = false;
+    }
+
     /// The power is gone.
     pub fn is_dead(&self) -> bool {
         self.dead
@@ -232,7 +334,9 @@ impl StoredNode {
             self.read_wire(link);
             return true;
         }
-        if let Some((from, to, mut batch)) = self.mail.pop_front() {
+        if !self.mail_held
+            && let Some((from, to, mut batch)) = self.mail.pop_front()
+        {
             self.call(to, |shard, cx| {
                 shard.receive_batch(cx, ShardId(from), &mut batch);
             });
@@ -504,9 +608,4 @@ impl Stage for StoredNode {
     fn quiet(&self) -> Duration {
         Duration::from_millis(20)
     }
-}
-
-/// The number of the last record, for who wants to know that one was made.
-pub fn last_record(node: &StoredNode, shard: u16) -> RecordNumber {
-    node.slots[usize::from(shard)].shard.last_record()
 }
