@@ -273,7 +273,7 @@ fn stored_entry<N: Node>(
         qos: record.qos,
         retain: record.retain,
         bytes: record.bytes,
-        expires_at_ms: cx.now.mono_ms_of(record.expires_wall_secs),
+        expires_at_ms: cx.now.mono_ms_of(record.expires_wall_secs.into()),
         apart: Apart {
             subscription_ids: record.subscription_ids,
             ticket,

@@ -1,5 +1,7 @@
 //! A loss of power at every call to the disk; messages that had not been routed to all; damage.
 
+#![allow(clippy::unwrap_used)]
+
 mod node;
 
 use martlet_store::{Failure, Fault};

@@ -1,5 +1,7 @@
 //! What is damaged, malformed or newer than this program, and the numbers of runs.
 
+#![allow(clippy::unwrap_used)]
+
 mod node;
 
 use martlet_persistence::{DecodeError, RestoreError};

@@ -1,6 +1,8 @@
 //! What a restart keeps, with one shard and several, after a stop, a kill and a loss of power, and with
 //! another number of shards than before.
 
+#![allow(clippy::unwrap_used)]
+
 mod node;
 
 use node::{End, StoredNode};

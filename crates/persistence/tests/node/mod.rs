@@ -3,7 +3,11 @@
 //!
 //! Does what a reactor and its store threads do, in their order, and nothing else.
 
-#![allow(dead_code, reason = "each test uses its part of it")]
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    reason = "each test uses its part of it; a failure ends the test"
+)]
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -19,7 +23,7 @@ use martlet_store::{Engine, Options, RecordBuffer, RecordBuilder, Report, SimDis
 
 /// How a run of the node ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
+pub(crate) enum End {
     /// Told to stop: clients are told, the store is closed.
     Stop,
     /// The process is killed; the machine goes on.
@@ -45,12 +49,12 @@ struct Slot {
 }
 
 /// A node and its disk.
-pub struct StoredNode {
-    pub disk: SimDisk,
+pub(crate) struct StoredNode {
+    pub(crate) disk: SimDisk,
     /// What opening the store and restoring found, last time.
-    pub report: RestoreReport,
+    pub(crate) report: RestoreReport,
     /// What opening the store found, last time.
-    pub found: Report,
+    pub(crate) found: Report,
     engine: Engine<SimDisk>,
     settings: Arc<Settings>,
     listener: Arc<ListenerPolicy>,
@@ -85,26 +89,26 @@ const STEPS_MAX: u32 = 1_000_000;
 
 impl StoredNode {
     /// A node of `shards` shards that has nothing stored.
-    pub fn new(shards: u16) -> Self {
+    pub(crate) fn new(shards: u16) -> Self {
         Self::with_settings(shards, &[])
     }
 
     /// With settings as scripts write them.
-    pub fn with_settings(shards: u16, pairs: &[(String, String)]) -> Self {
+    pub(crate) fn with_settings(shards: u16, pairs: &[(String, String)]) -> Self {
         let (mut settings, listener) = configure(pairs).unwrap();
         settings.node_seed = 1;
         Self::open(SimDisk::new(1), settings, listener, shards, start_time()).unwrap()
     }
 
     /// Opens what is on the disk, with default settings.
-    pub fn reopen(disk: SimDisk, shards: u16) -> Result<Self, RestoreError> {
+    pub(crate) fn reopen(disk: SimDisk, shards: u16) -> Result<Self, RestoreError> {
         let (mut settings, listener) = configure(&[]).unwrap();
         settings.node_seed = 1;
         Self::open(disk, settings, listener, shards, start_time())
     }
 
     /// Opens what is on the disk.
-    pub fn open(
+    pub(crate) fn open(
         disk: SimDisk,
         settings: Settings,
         listener: ListenerPolicy,
@@ -157,12 +161,12 @@ impl StoredNode {
     }
 
     /// Ends this run and begins the next with `shards` shards, `away_ms` later.
-    pub fn restart(self, end: End, shards: u16, away_ms: u64) -> Self {
+    pub(crate) fn restart(self, end: End, shards: u16, away_ms: u64) -> Self {
         self.try_restart(end, shards, away_ms).unwrap()
     }
 
     /// As [`StoredNode::restart`].
-    pub fn try_restart(
+    pub(crate) fn try_restart(
         mut self,
         end: End,
         shards: u16,
@@ -196,7 +200,7 @@ impl StoredNode {
     }
 
     /// Plays a script; clients of scripts before are gone or do not matter.
-    pub fn play(&mut self, text: &str) {
+    pub(crate) fn play(&mut self, text: &str) {
         let script = Script::parse("part", text).unwrap();
         if let Err(mismatch) = play(self, &script, Version::V5, "stored node") {
             panic!("{mismatch}");
@@ -204,7 +208,7 @@ impl StoredNode {
     }
 
     /// As [`StoredNode::play`]; false if the power went while it was played.
-    pub fn try_play(&mut self, text: &str) -> bool {
+    pub(crate) fn try_play(&mut self, text: &str) -> bool {
         let script = Script::parse("part", text).unwrap();
         match play(self, &script, Version::V5, "stored node") {
             Ok(()) => !self.dead,
@@ -214,7 +218,7 @@ impl StoredNode {
     }
 
     /// Resumes a session and acknowledges all that comes: Session Present, and the payloads.
-    pub fn collect(&mut self, client_id: &str) -> (bool, Vec<String>) {
+    pub(crate) fn collect(&mut self, client_id: &str) -> (bool, Vec<String>) {
         let link = Stage::open(self).unwrap();
         let mut connect =
             b"\x10\x00\x00\x04MQTT\x05\x00\x00\x00\x05\x11\x00\x01\x00\x00\x00".to_vec();
@@ -251,7 +255,7 @@ impl StoredNode {
     }
 
     /// Appends a record that no shard has made, and syncs it.
-    pub fn append(&mut self, build: impl FnOnce(&mut RecordBuilder<'_>)) {
+    pub(crate) fn append(&mut self, build: impl FnOnce(&mut RecordBuilder<'_>)) {
         let mut buffer = RecordBuffer::new();
         build(&mut buffer.record());
         self.engine.append(&buffer);
@@ -259,7 +263,7 @@ impl StoredNode {
     }
 
     /// Who owns states, but the node.
-    pub fn owners(&self) -> Vec<u64> {
+    pub(crate) fn owners(&self) -> Vec<u64> {
         let mut owners = Vec::new();
         self.engine.states(|key, _, _| owners.push(key.owner));
         owners.retain(|owner| *owner != 0);
@@ -269,7 +273,7 @@ impl StoredNode {
     }
 
     /// Topics and payloads of what is retained.
-    pub fn retained(&self) -> Vec<(String, String)> {
+    pub(crate) fn retained(&self) -> Vec<(String, String)> {
         let now_ms = self.now.mono_ms;
         let page = self
             .shared
@@ -282,24 +286,24 @@ impl StoredNode {
     }
 
     /// Keeps messages between shards from arriving until the node is restarted.
-    pub fn hold_mail(&mut self) {
+    pub(crate) fn hold_mail(&mut self) {
         self.mail_held = true;
     }
 
     /// Lets pass what share groups and their members tell each other; messages and answers that were
     /// held are lost.
-    pub fn release_mail_of_groups(&mut self) {
+    pub(crate) fn release_mail_of_groups(&mut self) {
         self.mail.clear();
         self.mail_held = false;
     }
 
     /// The power is gone.
-    pub fn is_dead(&self) -> bool {
+    pub(crate) fn is_dead(&self) -> bool {
         self.dead
     }
 
     /// How many messages were dropped because the store had lost them.
-    pub fn dropped_as_damaged(&mut self) -> u64 {
+    pub(crate) fn dropped_as_damaged(&mut self) -> u64 {
         let mut sum = 0;
         for shard in 0..self.slots.len() as u16 {
             let counters = self.call(shard, |shard, cx| shard.snapshot(cx));
@@ -309,7 +313,7 @@ impl StoredNode {
     }
 
     /// Bodies in the store.
-    pub fn bodies(&self) -> u64 {
+    pub(crate) fn bodies(&self) -> u64 {
         self.engine.stats().bodies as u64
     }
 
@@ -508,7 +512,7 @@ impl StoredNode {
     }
 
     /// Lets time pass, from one due timer to the next.
-    pub fn elapse(&mut self, ms: u64) {
+    pub(crate) fn elapse(&mut self, ms: u64) {
         let until = self.now.mono_ms + ms;
         loop {
             let due = self
