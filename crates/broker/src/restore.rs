@@ -200,7 +200,8 @@ impl Shard {
         let subscriptions = &mut self.sessions.at(index).subscriptions;
         subscriptions.number_taken(record.number);
         if parsed.share_name.is_some() {
-            return self.restored_member(cx, index, record);
+            self.restored_member(cx, index, record);
+            return self.settle(cx);
         }
         self.enter_subscription(cx, index, record);
         if record.retained_pending {
@@ -272,7 +273,7 @@ fn stored_entry<N: Node>(
         qos: record.qos,
         retain: record.retain,
         bytes: record.bytes,
-        expires_at_ms: cx.now.mono_ms_of(record.expires_wall_secs),
+        expires_at_ms: cx.now.mono_ms_of(record.expires_wall_secs.into()),
         apart: Apart {
             subscription_ids: record.subscription_ids,
             ticket,

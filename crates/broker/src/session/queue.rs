@@ -78,7 +78,7 @@ impl Entry {
             released: false,
             packet_id: None,
             bytes: self.message.bytes() as u32,
-            expires_wall_secs: now.wall_secs_of(self.message.expires_at_ms()),
+            expires_wall_secs: wall_secs(now, self.message.expires_at_ms()),
             subscription_ids: self.subscription_ids.clone(),
             group: self.ticket.as_ref().map(|ticket| ticket.epoch),
         }
@@ -121,7 +121,7 @@ impl StoredEntry {
             released: false,
             packet_id: None,
             bytes: self.bytes,
-            expires_wall_secs: now.wall_secs_of(self.expires_at_ms),
+            expires_wall_secs: wall_secs(now, self.expires_at_ms),
             subscription_ids: self.apart.subscription_ids.clone(),
             group: self.apart.ticket.as_ref().map(|ticket| ticket.epoch),
         }
@@ -193,6 +193,11 @@ impl StoredEntry {
             apart,
         }
     }
+}
+
+/// When an entry expires; what is further away than the year 2106 is kept as never.
+fn wall_secs(now: Now, expires_at_ms: u64) -> u32 {
+    u32::try_from(now.wall_secs_of(expires_at_ms)).unwrap_or(0)
 }
 
 fn row_expires_at_ms([_, _, more]: [u64; 3]) -> u64 {
