@@ -19,6 +19,10 @@ pub struct Retained {
     bytes: usize,
     /// Clearings that stay for a while, oldest first.
     cleared: VecDeque<Cleared>,
+    /// There may be messages that expire.
+    may_expire: bool,
+    /// The sweep has seen one since it began anew.
+    seen_expiring: bool,
 }
 
 #[derive(Debug)]
@@ -93,7 +97,14 @@ impl Retained {
             count: 0,
             bytes: 0,
             cleared: VecDeque::new(),
+            may_expire: false,
+            seen_expiring: false,
         }
+    }
+
+    /// There may be something for [`Retained::sweep`].
+    pub fn needs_sweep(&self) -> bool {
+        self.may_expire || !self.cleared.is_empty()
     }
 
     /// Retained messages of clients.
@@ -136,6 +147,8 @@ impl Retained {
             self.bytes = bytes;
         }
         self.revision += 1;
+        self.notice_expiry(&message);
+        let topics = self.tenants.entry(message.tenant()).or_default();
         let entry = Entry {
             message,
             revision: self.revision,
@@ -199,6 +212,8 @@ impl Retained {
             self.count -= 1;
             self.bytes -= entry_bytes(&found.message);
         }
+        self.notice_expiry(&message);
+        let topics = self.tenants.entry(tenant).or_default();
         let entry = Entry { message, revision };
         let topic: Box<str> = entry.message.topic().into();
         if entry.is_cleared() {
@@ -294,6 +309,14 @@ impl Retained {
         page
     }
 
+    /// The sweep does not rest while something expires, wherever it has got to.
+    fn notice_expiry(&mut self, message: &Message) {
+        if message.expires_at_ms() != u64::MAX {
+            self.may_expire = true;
+            self.seen_expiring = true;
+        }
+    }
+
     /// Takes away clearings that have stood long enough.
     fn sweep_cleared(&mut self, now_ms: u64, ended: &mut Vec<MessageId>) {
         for _ in 0..CLEARED_PER_SWEEP {
@@ -334,6 +357,23 @@ impl Retained {
         ended: &mut Vec<MessageId>,
     ) -> Option<(TenantId, Box<str>)> {
         self.sweep_cleared(now_ms, ended);
+        if after.is_none() {
+            self.seen_expiring = false;
+        }
+        let next = self.sweep_topics(after, steps, now_ms, ended);
+        if next.is_none() {
+            self.may_expire = self.seen_expiring;
+        }
+        next
+    }
+
+    fn sweep_topics(
+        &mut self,
+        after: Option<(TenantId, Box<str>)>,
+        steps: usize,
+        now_ms: u64,
+        ended: &mut Vec<MessageId>,
+    ) -> Option<(TenantId, Box<str>)> {
         let first = after.as_ref().map_or(TenantId(0), |(tenant, _)| *tenant);
         let (&tenant, topics) = self.tenants.range_mut(first..).next()?;
         let from = match &after {
@@ -346,6 +386,7 @@ impl Retained {
             if entry.message.expired(now_ms) && !entry.is_cleared() {
                 gone.push(topic.clone());
             }
+            self.seen_expiring |= entry.message.expires_at_ms() != u64::MAX;
             last = Some(topic.clone());
         }
         for topic in gone {
