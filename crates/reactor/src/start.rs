@@ -2,12 +2,13 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, bounded, unbounded};
 use martlet_broker::{Command, Event, Report, SHARDS_MAX, ShardId};
+use martlet_persistence::{RestoreError, Shards};
 
 use crate::clock::Clock;
 use crate::config::ReactorConfig;
@@ -17,6 +18,7 @@ use crate::node::SharedNode;
 use crate::poll::Poller;
 use crate::reactor::{Common, Entrance, Reactor};
 use crate::stats::{Counters, ReactorStats, SocketCount};
+use crate::store::{Restored, Store, StoreHealth};
 use crate::sys::{self, Entropy};
 
 /// How often the end of a node looks whether all connections are closed.
@@ -56,13 +58,16 @@ pub enum StartError {
         /// What the system said.
         source: io::Error,
     },
+    /// What was stored before does not come back.
+    #[error("the store cannot be restored: {0}")]
+    Restore(#[from] RestoreError),
     /// The system lacks something that every reactor needs.
     #[error("cannot start a reactor: {0}")]
     System(#[from] io::Error),
 }
 
-/// Starts a node: opens all listeners, then starts the threads `martlet-0`, `martlet-1` and so
-/// on. Raises the soft limit of open files to the hard one.
+/// Starts a node: brings back what was stored, opens all listeners, then starts the threads
+/// `martlet-0`, `martlet-1` and so on. Raises the soft limit of open files to the hard one.
 pub fn start(mut config: ReactorConfig) -> Result<Running, StartError> {
     if config.threads == 0 || config.threads > usize::from(SHARDS_MAX) {
         return Err(StartError::Threads(config.threads));
@@ -71,13 +76,6 @@ pub fn start(mut config: ReactorConfig) -> Result<Running, StartError> {
         config.settings.limits.connections,
         sys::raise_open_files_limit(),
     );
-    let mut listeners = Vec::new();
-    let mut addresses = Vec::new();
-    for listener in &config.listeners {
-        let (bound, address) = listen::bind(listener)?;
-        listeners.push(bound);
-        addresses.push((listener.name.clone(), address));
-    }
     let pollers = (0..config.threads)
         .map(|_| Poller::new())
         .collect::<io::Result<Vec<Poller>>>()?;
@@ -107,19 +105,36 @@ pub fn start(mut config: ReactorConfig) -> Result<Running, StartError> {
     for (number, (poller, mailbox)) in pollers.into_iter().zip(boxes).enumerate() {
         let shard = ShardId(number as u16);
         let wakeup = Arc::clone(&wakeups[number]);
-        let listeners = std::mem::take(&mut listeners);
         let counted = Arc::new(Counters::default());
         counters.push(Arc::clone(&counted));
         reactors.push(Reactor::new(
             shard,
             &common,
             (poller, wakeup, mailbox),
-            listeners,
             config.store.as_mut(),
             counted,
         )?);
     }
+    let shards = reactors.iter_mut().map(Reactor::lend_shard);
+    let restored = config.store.restore(Shards {
+        settings: &config.settings,
+        node: &*common.node,
+        now: common.clock.now(),
+        shards: shards.collect(),
+    })?;
+    let mut listeners = Vec::new();
+    let mut addresses = Vec::new();
+    for listener in &config.listeners {
+        let (bound, address) = listen::bind(listener)?;
+        listeners.push(bound);
+        addresses.push((listener.name.clone(), address));
+    }
+    reactors[0].open_door(listeners)?;
+    config.store.begin()?;
     let mut running = Running {
+        health: config.store.health(),
+        store: Mutex::new(config.store),
+        restored,
         threads: Vec::new(),
         mailboxes,
         addresses,
@@ -149,6 +164,9 @@ fn sockets_max(connections: u32, open_files_max: Option<u64>) -> usize {
 /// A running node. Dropping it ends the node at once; [`Running::shutdown`] does it in order.
 #[derive(Debug)]
 pub struct Running {
+    store: Mutex<Box<dyn Store>>,
+    health: Option<Arc<StoreHealth>>,
+    restored: Option<Restored>,
     threads: Vec<JoinHandle<()>>,
     mailboxes: Arc<Mailboxes>,
     addresses: Vec<(String, SocketAddr)>,
@@ -173,6 +191,16 @@ impl Running {
     /// Shards of this node; they are numbered from 0.
     pub fn shard_count(&self) -> u16 {
         self.mailboxes.shard_count()
+    }
+
+    /// What the start brought back from the store; none if nothing is stored.
+    pub fn restored(&self) -> Option<&Restored> {
+        self.restored.as_ref()
+    }
+
+    /// How the store is doing; none if nothing is stored.
+    pub fn store_health(&self) -> Option<Arc<StoreHealth>> {
+        self.health.clone()
     }
 
     /// What the shards tell of their own accord, as far as their settings ask for it. All clones
@@ -229,6 +257,8 @@ impl Running {
             // A thread that panicked has told so itself.
             let _ = thread.join();
         }
+        let store = self.store.get_mut();
+        store.unwrap_or_else(PoisonError::into_inner).end();
     }
 }
 
