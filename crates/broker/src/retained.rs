@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
+use crate::fault::{self, Fault};
 use crate::id::TenantId;
 use crate::message::Message;
 
@@ -116,6 +117,7 @@ impl Retained {
             revision: self.revision,
         };
         match topics.get_mut(entry.message.topic()) {
+            Some(_) if fault::is(Fault::RetainedOlderStays) => {}
             Some(place) => *place = entry,
             None => {
                 topics.insert(entry.message.topic().into(), entry);
@@ -128,6 +130,9 @@ impl Retained {
 
     /// Takes the topic's retained message away [MQTT-3.3.1-6], [MQTT-3.3.1-7].
     pub fn clear(&mut self, tenant: TenantId, topic: &str) -> RetainedChange {
+        if fault::is(Fault::RetainedNotCleared) {
+            return RetainedChange::Absent;
+        }
         let Some(entry) = self
             .tenants
             .get_mut(&tenant)

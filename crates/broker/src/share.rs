@@ -13,6 +13,7 @@ use smallvec::SmallVec;
 
 use crate::counters::{Accounting, DropReason};
 use crate::effect::ShardMessage;
+use crate::fault::{self, Fault};
 use crate::hash::{HashMap, owner, seeded};
 use crate::id::{SessionAddress, SessionId, ShardId, TenantId};
 use crate::interest::NodeKey;
@@ -715,10 +716,12 @@ impl Shard {
                 self.counters.expired += 1;
             }
             ShareOutcome::Dropped(reason) => self.drop_in_group(index, reason),
-            ShareOutcome::Returned { sent_qos2: true } => {
+            ShareOutcome::Returned { sent_qos2: true }
+                if !fault::is(Fault::ShareReturnsSentQos2) =>
+            {
                 self.drop_in_group(index, DropReason::SessionEnded);
             }
-            ShareOutcome::Returned { sent_qos2: false } => {
+            ShareOutcome::Returned { .. } => {
                 group.queue.push_front(Entry {
                     message: ended.message,
                     subscription_ids: SmallVec::new(),

@@ -9,6 +9,7 @@ use martlet_codec::{
 };
 
 use crate::event::Event;
+use crate::fault::{self, Fault};
 use crate::id::RecordNumber;
 use crate::interest::{InterestClass, NodeKey};
 use crate::limits::ListenerPolicy;
@@ -345,6 +346,7 @@ impl Shard {
     /// What SUBACK and UNSUBACK of a session wait for.
     fn subscription_record(&mut self, session: u32) -> RecordNumber {
         match self.sessions.at(session).is_persistent() {
+            true if fault::is(Fault::SubAckBeforeRecord) => RecordNumber(0),
             true => self.records.last(),
             false => RecordNumber(0),
         }
@@ -406,7 +408,10 @@ impl Shard {
             retain_as_published: requested.options.retain_as_published || bridge,
             durable: self.sessions.at(session).is_persistent() && qos > QoS::AtMostOnce,
         };
-        self.index_subscriber(cx, parsed.filter.as_str(), subscriber);
+        let late = fault::is(Fault::RetainedReadBeforeInterest);
+        if !late {
+            self.index_subscriber(cx, parsed.filter.as_str(), subscriber);
+        }
         let wants_retained = match requested.options.retain_handling {
             // 3.1 and 3.1.1 always send them [MQTT-3.1.1/3.8.4-3].
             _ if !v5 => true,
@@ -416,6 +421,10 @@ impl Shard {
         };
         if wants_retained {
             self.owe_retained(session, parsed.filter.as_str(), qos, subscription_id);
+        }
+        if late {
+            self.read_retained_page(cx);
+            self.index_subscriber(cx, parsed.filter.as_str(), subscriber);
         }
         Ok(Granted {
             reason,
@@ -559,6 +568,10 @@ impl Shard {
         let class = subscribers.class();
         if subscribers.list.is_empty() {
             self.tree.remove(node);
+        }
+        if fault::is(Fault::InterestStays) {
+            self.epochs.raise(&filter);
+            return;
         }
         self.interest_changed(cx, &filter, before, class);
     }

@@ -11,6 +11,7 @@ use martlet_codec::{AckKind, PacketId, QoS, ReasonCode};
 
 use crate::counters::DropReason;
 use crate::event::Event;
+use crate::fault::{self, Fault};
 use crate::id::{MessageId, RecordNumber, SessionId};
 use crate::limits::QueueFull;
 use crate::message::{Message, Publication, expiry_left_secs};
@@ -86,6 +87,9 @@ impl Outbound {
         // Orders are compared relative to the next one, so that wrapping does no harm.
         let next = self.next_order;
         all.sort_unstable_by_key(|(order, _)| core::cmp::Reverse(next.wrapping_sub(*order)));
+        if fault::is(Fault::ResentInReverse) {
+            all.reverse();
+        }
         self.unsent = all.into_iter().map(|(_, id)| id).collect();
         for id in &self.unsent {
             if let Some(message) = self.in_flight.get_mut(*id) {
@@ -235,7 +239,7 @@ impl Shard {
         let connection = self.connections.at(connection);
         outbound.queue.is_empty()
             && outbound.unsent.is_empty()
-            && outbound.on_wire < connection.send_quota
+            && (outbound.on_wire < connection.send_quota || fault::is(Fault::QuotaIgnored))
             && connection.output_len() < self.settings.limits.output_bytes as usize
     }
 
@@ -266,7 +270,7 @@ impl Shard {
                 packet_id,
             };
             let number = self.append(cx, record);
-            if qos == QoS::ExactlyOnce {
+            if qos == QoS::ExactlyOnce && !fault::is(Fault::Qos2BeforeRecord) {
                 return self.send_when_durable(cx, index, packet_id, number);
             }
         }
@@ -333,7 +337,11 @@ impl Shard {
             };
             self.append(cx, record);
         }
-        self.sessions.at(index).outbound.queue.push_back(entry);
+        let queue = &mut self.sessions.at(index).outbound.queue;
+        match fault::is(Fault::QueueOutOfOrder) {
+            true => queue.push_front(entry),
+            false => queue.push_back(entry),
+        }
     }
 
     /// Makes room in a full queue as configured; false if the new message has to go.
@@ -440,7 +448,7 @@ impl Shard {
                 packet_id,
             },
         );
-        if qos == QoS::ExactlyOnce {
+        if qos == QoS::ExactlyOnce && !fault::is(Fault::Qos2BeforeRecord) {
             self.send_when_durable(cx, index, Some(packet_id), record);
         } else {
             self.sessions.at(index).outbound.unsent.push_back(packet_id);
@@ -467,7 +475,7 @@ impl Shard {
             return false;
         }
         outbound.unsent.pop_front();
-        let dup = message.sent_before;
+        let dup = message.sent_before && !fault::is(Fault::DupForgotten);
         let entry = match &message.state {
             InFlightState::Publish(entry) => entry,
             InFlightState::Released(_) => {
@@ -661,6 +669,11 @@ impl Shard {
         if let InFlightState::Publish(entry) = before {
             self.count_delivered(cx, session_index, entry.ticket);
         }
+        if fault::is(Fault::PacketIdFreedEarly) {
+            self.sessions.at(session_index).outbound.remove(packet_id);
+        }
+        let early = fault::is(Fault::PubRelBeforePubRec);
+        let record = if early { RecordNumber(0) } else { record };
         self.answer_ack(
             cx,
             index,
@@ -707,7 +720,11 @@ impl Shard {
 
     /// A connection took the session over: what was under way is sent again [MQTT-4.4.0-1].
     pub(crate) fn resume_outbound(&mut self, index: u32) {
-        self.sessions.at(index).outbound.restart();
+        let outbound = &mut self.sessions.at(index).outbound;
+        outbound.restart();
+        if fault::is(Fault::TakeoverForgetsInFlight) {
+            outbound.unsent.clear();
+        }
     }
 
     /// The connection is gone: what a share group handed over and was not sent goes back to it.
@@ -715,7 +732,9 @@ impl Shard {
         let queue = &mut self.sessions.at(index).outbound.queue;
         for entry in queue.take_if(|entry| entry.ticket.is_some()) {
             self.end_entry_record(cx, index, entry.message.id());
-            if let Some(ticket) = entry.ticket {
+            if let Some(ticket) = entry.ticket
+                && !fault::is(Fault::ShareReturnLost)
+            {
                 self.answer_group(cx, &ticket, ShareOutcome::Returned { sent_qos2: false });
             }
         }
@@ -914,8 +933,10 @@ impl Shard {
         topic: &str,
     ) {
         let session = self.sessions.at(index);
-        session.accounting.dropped += count;
-        self.counters.drop_messages(reason, count);
+        if !fault::is(Fault::DropUncounted) {
+            session.accounting.dropped += count;
+            self.counters.drop_messages(reason, count);
+        }
         if self.settings.events.drops {
             let client_id = session.client_id.to_string();
             let topic = topic.to_owned();
