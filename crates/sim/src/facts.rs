@@ -71,12 +71,14 @@ pub enum Fact {
         /// How.
         how: Loss,
     },
-    /// The node has read the end of a client's connection; whether a DISCONNECT came before it.
+    /// The end of a client's connection has reached the node.
     Heard {
         /// Who.
         client: ClientIndex,
         /// Which connection.
         link: LinkIndex,
+        /// With all that the client sent before it.
+        orderly: bool,
     },
     /// PUBLISH was sent.
     Published {

@@ -85,6 +85,8 @@ pub struct ClientRow {
     pub subscriptions: Vec<SubscriptionRow>,
     /// It has broken the rules on this connection.
     pub violated: bool,
+    /// It has left or replaced a subscription in this session.
+    pub changed: bool,
 }
 
 /// All messages and clients of a run.
@@ -195,6 +197,7 @@ impl ClientRow {
             Fact::Connected { present, .. } => {
                 if !present {
                     self.life += 1;
+                    self.changed = false;
                     self.subscriptions.clear();
                 }
                 self.online = true;
@@ -217,7 +220,9 @@ impl ClientRow {
                 no_local,
                 ..
             } => {
+                let before = self.subscriptions.len();
                 self.subscriptions.retain(|row| row.filter != filter);
+                self.changed |= self.subscriptions.len() < before;
                 self.subscriptions.push(SubscriptionRow {
                     filter,
                     qos,
@@ -233,7 +238,10 @@ impl ClientRow {
                 }
                 self.set(filter, SubscriptionState::Granted);
             }
-            Fact::Unsubscribing { filter, .. } => self.set(filter, SubscriptionState::Leaving),
+            Fact::Unsubscribing { filter, .. } => {
+                self.changed = true;
+                self.set(filter, SubscriptionState::Leaving);
+            }
             Fact::Unsubscribed { filter, .. } => {
                 self.subscriptions.retain(|row| row.filter != filter);
             }

@@ -24,6 +24,16 @@ pub struct LinkProfile {
     pub window: usize,
 }
 
+impl LinkProfile {
+    /// How all links are once disturbances are over.
+    pub const HEALED: Self = Self {
+        latency_us: 500,
+        jitter_us: 0,
+        split_percent: 0,
+        window: 256 * 1024,
+    };
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Chunk {
     at_us: u64,
@@ -183,6 +193,11 @@ impl Network {
             }
             pipe.black = true;
         }
+    }
+
+    /// Disturbances are over, on a link that is there.
+    pub fn heal(&mut self, link: LinkIndex) {
+        self.links[link as usize].profile = LinkProfile::HEALED;
     }
 
     /// What has arrived at the node by now.

@@ -369,13 +369,21 @@ fn subscriptions(
             filters.push(random.pick(&plain).to_owned());
         }
         let often = |wanted| if kind == wanted { 80 } else { 20 };
+        // What a member's full queue drops is lost to its group, and nobody is told.
+        let shares = if kind == Kind::Bounded {
+            0
+        } else {
+            often(Kind::Sharing)
+        };
         if random.percent(often(Kind::Retaining)) {
             filters.push(random.pick(&["r/#", "r/+/0", "r/0/1"]).to_owned());
         }
         if random.percent(often(Kind::Wills)) {
             filters.push("w/#".to_owned());
         }
-        if random.percent(often(Kind::Sharing)) {
+        if random.percent(shares) {
+            // So that it gets these messages by its group alone.
+            filters.retain(|filter| filter != "#");
             filters.push(random.pick(&["$share/a/s/#", "$share/b/s/+"]).to_owned());
         }
     }

@@ -2,12 +2,12 @@
 
 use std::collections::VecDeque;
 
-use martlet_broker::{Event, Guest, ShardMessage};
+use martlet_broker::{Event, Guest, ShardMessage, TransportEnd};
 
 use crate::agenda::{Agenda, Due, SECOND};
 use crate::client::Client;
 use crate::facts::{ClientIndex, Fact};
-use crate::network::{Arrival, Network};
+use crate::network::{Arrival, LinkProfile, Network};
 use crate::node::{Asked, Input, LinkIndex, Node};
 use crate::observer::Observer;
 use crate::random::Random;
@@ -250,7 +250,12 @@ impl World {
                 }
                 Arrival::End(end) => {
                     let client = self.network.client(link);
-                    self.observer.fact(&Fact::Heard { client, link });
+                    let orderly = end == TransportEnd::EndOfStream;
+                    self.observer.fact(&Fact::Heard {
+                        client,
+                        link,
+                        orderly,
+                    });
                     if let Some(shard) = self.node.ended(link, end) {
                         self.wake_shard_soon(shard);
                     }
@@ -452,6 +457,10 @@ impl World {
         self.observer.fact(&Fact::Healed);
         for client in 0..self.eye() {
             self.with_client(client, |client, io| client.settle(io));
+            if let Some(link) = self.clients[usize::from(client)].link() {
+                self.network.heal(link);
+                self.give_room(link, LinkProfile::HEALED.window);
+            }
         }
         let begun_us = self.agenda.now_us();
         let mut quiet = 0;

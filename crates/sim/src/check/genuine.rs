@@ -18,6 +18,7 @@ impl Genuine {
             message: Some(message),
             topic,
             qos,
+            retain,
             ..
         } = *fact
         else {
@@ -36,12 +37,14 @@ impl Genuine {
         if qos > row.qos {
             findings.add(CHECK, format!("{name} got {what} at QoS {}", qos.bits()));
         }
-        // A subscription that was left may have messages under way, so only sessions in which it
-        // never was count.
+        // A subscription that was left may have messages under way, so only sessions in which
+        // none was count.
         let rows = &ledger.client(client).subscriptions;
         let mut matching = rows.iter().filter(|row| ledger.topics.matches(row.filter, topic));
         let only_no_local = matching.clone().all(|row| row.no_local);
-        if matching.next().is_some() && only_no_local && row.publisher == client {
+        // What was retained is the topic's, not its publisher's any more.
+        let own = row.publisher == client && !retain && !ledger.client(client).changed;
+        if matching.next().is_some() && only_no_local && own {
             findings.add(CHECK, format!("{name} got {what} in spite of No Local"));
         }
     }

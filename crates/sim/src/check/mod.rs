@@ -62,7 +62,7 @@ impl Checks {
         self.order.see(fact, ledger, findings);
         self.protocol.see(fact, ledger, findings);
         self.retained.see(at_us, fact, ledger);
-        self.share.see(fact, ledger, findings);
+        self.share.see(at_us, fact, ledger, findings);
     }
 
     /// The node appended a record.

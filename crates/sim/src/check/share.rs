@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use martlet_codec::QoS;
 
+use crate::agenda::SECOND;
 use crate::facts::{ClientIndex, Fact, MessageIndex};
 use crate::ledger::{ClientRow, Ledger, SubscriptionState};
 use crate::observer::Findings;
@@ -19,13 +20,27 @@ pub(super) struct Share {
     /// By group and message.
     got: BTreeMap<(FilterIndex, MessageIndex), Receiver>,
     owed: BTreeMap<(FilterIndex, MessageIndex), ()>,
+    /// What two members got, if none of them turns out to have lost its connection by then: what
+    /// lies on a link may be read long after the node has given it to somebody else.
+    suspects: Vec<Suspect>,
 }
+
+#[derive(Debug)]
+struct Suspect {
+    at_us: u64,
+    members: [ClientIndex; 2],
+    what: String,
+}
+
+/// How long it may take until a client learns that the node has ended its connection.
+const LEARN_US: u64 = 120 * SECOND;
 
 #[derive(Clone, Copy, Debug)]
 struct Receiver {
     client: ClientIndex,
     life: u32,
     connection: u32,
+    qos: QoS,
 }
 
 impl Share {
@@ -57,8 +72,23 @@ impl Share {
         });
     }
 
-    pub(super) fn see(&mut self, fact: &Fact, ledger: &Ledger, findings: &mut Findings) {
+    pub(super) fn see(
+        &mut self,
+        at_us: u64,
+        fact: &Fact,
+        ledger: &Ledger,
+        findings: &mut Findings,
+    ) {
+        if let Some(suspect) = self.suspects.first()
+            && at_us > suspect.at_us + LEARN_US
+        {
+            findings.add(CHECK, suspect.what.clone());
+        }
         match *fact {
+            Fact::Lost { client, .. } => {
+                self.suspects
+                    .retain(|suspect| !suspect.members.contains(&client));
+            }
             Fact::Published {
                 message,
                 again: false,
@@ -72,7 +102,7 @@ impl Share {
                 known: false,
                 ..
             } if ledger.topics.class(topic) == Class::Shared => {
-                self.arrived(client, message, qos, ledger, findings);
+                self.arrived(at_us, (client, message, qos), ledger, findings);
             }
             _ => {}
         }
@@ -95,9 +125,8 @@ impl Share {
 
     fn arrived(
         &mut self,
-        client: ClientIndex,
-        message: MessageIndex,
-        qos: QoS,
+        at_us: u64,
+        (client, message, qos): (ClientIndex, MessageIndex, QoS),
         ledger: &Ledger,
         findings: &mut Findings,
     ) {
@@ -110,6 +139,7 @@ impl Share {
             client,
             life: member.life,
             connection: member.connection,
+            qos,
         };
         let Some(first) = self.got.insert((group, message), receiver) else {
             return;
@@ -122,19 +152,25 @@ impl Share {
         let earlier = ledger.client(first.client);
         let (one, other) = (&earlier.name, &member.name);
         let other_session = first.client != client || first.life != member.life;
-        if qos == QoS::ExactlyOnce && other_session {
+        if first.qos == QoS::ExactlyOnce && other_session {
             findings.add(CHECK, format!("{what} went to {one}, then to {other}"));
         } else if first.client != client
             && earlier.online
             && earlier.life == first.life
             && earlier.connection == first.connection
         {
-            let what = format!("{what} went to {one}, and to {other} while {one} was there");
-            findings.add(CHECK, what);
+            self.suspects.push(Suspect {
+                at_us,
+                members: [first.client, client],
+                what: format!("{what} went to {one}, and to {other} while both were there"),
+            });
         }
     }
 
     pub(super) fn settled(&mut self, at_us: u64, ledger: &Ledger, findings: &mut Findings) {
+        if let Some(suspect) = self.suspects.first() {
+            findings.add(CHECK, suspect.what.clone());
+        }
         let mut lost = self.owed.keys().filter(|(_, message)| {
             let row = ledger.message(*message);
             row.acked_us > 0 && !row.refused && row.expires_us > at_us

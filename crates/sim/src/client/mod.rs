@@ -18,6 +18,7 @@ use martlet_codec::{
 use crate::agenda::{Due, SECOND};
 use crate::facts::{ClientIndex, Fact, Loss, MessageIndex};
 use crate::ledger::MessageRow;
+use crate::network::LinkProfile;
 use crate::node::LinkIndex;
 use crate::random::Random;
 use crate::topics::{FilterIndex, TopicIndex};
@@ -192,9 +193,17 @@ impl Client {
         self.settling = true;
         self.times.trouble = NEVER;
         self.times.publish = NEVER;
+        self.plan.answer_us = 0;
+        self.plan.network = LinkProfile::HEALED;
+        for answer in &mut self.answers {
+            answer.0 = 0;
+        }
         self.hear(io);
         if self.phase == Phase::Away {
             self.times.connect = io.now_us() + self.random.below(SECOND);
+        } else if self.phase == Phase::Online {
+            self.subscribe_missing(io);
+            self.flush(io);
         }
         self.reschedule(io);
     }
@@ -217,6 +226,8 @@ impl Client {
         io.network.close_up(io.agenda, self.link, true);
         self.phase = Phase::Away;
         self.times.connect = NEVER;
+        self.times.ping = NEVER;
+        self.times.deadline = NEVER;
     }
 
     /// Its session outlives a goodbye whatever it says: 3.1.1 has to connect clean to end it.
