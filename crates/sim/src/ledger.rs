@@ -56,6 +56,8 @@ pub struct SubscriptionRow {
     pub no_local: bool,
     /// Where it stands.
     pub state: SubscriptionState,
+    /// When SUBACK came.
+    pub granted_us: u64,
 }
 
 /// A client, as far as it has been promised something.
@@ -136,9 +138,21 @@ impl Ledger {
         topic: TopicIndex,
         publisher: ClientIndex,
     ) -> Option<QoS> {
+        self.promised_qos_since(u64::MAX, client, topic, publisher)
+    }
+
+    /// As above, by subscriptions that were granted before `at_us`.
+    pub fn promised_qos_since(
+        &self,
+        at_us: u64,
+        client: ClientIndex,
+        topic: TopicIndex,
+        publisher: ClientIndex,
+    ) -> Option<QoS> {
         let rows = self.client(client).subscriptions.iter();
         let granted = rows.filter(|row| {
             row.state == SubscriptionState::Granted
+                && row.granted_us < at_us
                 && !(row.no_local && client == publisher)
                 && !self.topics.is_shared(row.filter)
                 && self.topics.matches(row.filter, topic)
@@ -228,6 +242,7 @@ impl ClientRow {
                     qos,
                     no_local,
                     state: SubscriptionState::Asked,
+                    granted_us: u64::MAX,
                 });
             }
             Fact::Subscribed {
@@ -237,6 +252,11 @@ impl ClientRow {
                     self.subscriptions.retain(|row| row.filter != filter);
                 }
                 self.set(filter, SubscriptionState::Granted);
+                for row in &mut self.subscriptions {
+                    if row.filter == filter {
+                        row.granted_us = at_us;
+                    }
+                }
             }
             Fact::Unsubscribing { filter, .. } => {
                 self.changed = true;

@@ -147,7 +147,9 @@ impl Durable {
             }
             (None, Some((client, life))) => {
                 let row = ledger.client(client);
-                if row.life == life && row.session {
+                let message = ledger.message(message);
+                let still = ledger.promised_qos(client, message.topic, message.publisher);
+                if row.life == life && row.session && still.is_some() {
                     let name = &row.name;
                     let what = format!("{what} was acknowledged without a record, {name} wants it");
                     findings.add(CHECK, what);

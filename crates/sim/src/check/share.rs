@@ -23,6 +23,9 @@ pub(super) struct Share {
     /// What two members got, if none of them turns out to have lost its connection by then: what
     /// lies on a link may be read long after the node has given it to somebody else.
     suspects: Vec<Suspect>,
+    /// The group that each client is or was member of: a node may take longer to notice that it is
+    /// gone.
+    groups: BTreeMap<ClientIndex, FilterIndex>,
 }
 
 #[derive(Debug)]
@@ -61,7 +64,7 @@ impl Share {
             _ => None,
         };
         let Some(client) = ends else { return };
-        let Some(group) = group_of(ledger.client(client), ledger) else {
+        let Some(group) = self.groups.get(&client).copied() else {
             return;
         };
         // What was sent to it at QoS 2 is dropped with its session, and the group may end.
@@ -85,6 +88,9 @@ impl Share {
             findings.add(CHECK, suspect.what.clone());
         }
         match *fact {
+            Fact::Subscribing { client, filter, .. } if ledger.topics.is_shared(filter) => {
+                self.groups.insert(client, filter);
+            }
             Fact::Lost { client, .. } => {
                 self.suspects
                     .retain(|suspect| !suspect.members.contains(&client));
@@ -131,7 +137,7 @@ impl Share {
         findings: &mut Findings,
     ) {
         let member = ledger.client(client);
-        let Some(group) = group_of(member, ledger) else {
+        let Some(group) = self.groups.get(&client).copied() else {
             return;
         };
         self.owed.remove(&(group, message));

@@ -40,6 +40,8 @@ struct Will {
     lost_us: Option<u64>,
     /// The client's own view of its end.
     how: Option<Loss>,
+    /// The client broke the rules, so that what came behind that may not count.
+    violated: bool,
     /// Why it must not be sent.
     forbidden: Option<&'static str>,
     /// The session may have been ended by a clean start: due at once.
@@ -74,6 +76,7 @@ impl Wills {
                         connected: false,
                         lost_us: None,
                         how: None,
+                        violated: false,
                         forbidden: None,
                         at_once: false,
                     };
@@ -89,6 +92,7 @@ impl Wills {
             | Fact::Reading { client, on: false } => {
                 if let Some(will) = self.present(client) {
                     will.lost_us.get_or_insert(at_us);
+                    will.violated |= matches!(fact, Fact::Violated { .. });
                 }
             }
             Fact::Lost { client, how } => self.lost(at_us, client, how, ledger),
@@ -101,6 +105,7 @@ impl Wills {
                 let found = of_client.find(|will| will.client == client && will.link == link);
                 if let Some(will) = found
                     && will.how == Some(Loss::Goodbye)
+                    && !will.violated
                     && will.connected
                 {
                     will.forbidden = Some("its client said goodbye");
@@ -181,14 +186,15 @@ impl Wills {
         let by_node = matches!(how, Loss::Ended | Loss::Told(_));
         // When the node ended it, that was some time before its client heard of it.
         let earliest = if by_node { 0 } else { at_us };
-        will.lost_us.get_or_insert(earliest);
+        let lost_us = *will.lost_us.get_or_insert(earliest);
         let row = ledger.message(message);
         if how == Loss::Goodbye || !will.connected || row.qos == QoS::AtMostOnce {
             return;
         }
         for watcher in 0..ledger.clients.len() as ClientIndex {
             let known = ledger.client(watcher);
-            let promised = ledger.promised_qos(watcher, row.topic, row.publisher);
+            let promised =
+                ledger.promised_qos_since(lost_us, watcher, row.topic, row.publisher);
             let lasts = known.session && known.expiry_secs == u32::MAX && watcher != client;
             // It may have come before its own client learnt of the loss.
             let lasts = lasts && !self.got.contains(&(message, watcher));

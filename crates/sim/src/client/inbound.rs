@@ -124,6 +124,9 @@ impl Client {
         }
         let packet_id = publish.packet_id.map_or(0, |id| id.get());
         let exactly_once = publish.qos == QoS::ExactlyOnce;
+        if !publish.dup && self.refused.remove(&packet_id) {
+            self.receipts.remove(&packet_id);
+        }
         let known = exactly_once && self.receipts.contains(&packet_id);
         io.fact(Fact::Arrived {
             client: self.index,
@@ -145,8 +148,9 @@ impl Client {
             QoS::AtMostOnce => {}
             QoS::AtLeastOnce => self.answer(io, AckKind::PubAck, packet_id, reason),
             QoS::ExactlyOnce => {
-                if !reason.is_error() {
-                    self.receipts.insert(packet_id);
+                self.receipts.insert(packet_id);
+                if reason.is_error() {
+                    self.refused.insert(packet_id);
                 }
                 self.answer(io, AckKind::PubRec, packet_id, reason);
             }

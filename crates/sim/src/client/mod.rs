@@ -97,6 +97,8 @@ pub struct Client {
     granted: Vec<bool>,
     /// QoS 2 messages received and not yet released.
     receipts: BTreeSet<u16>,
+    /// Those among them that were refused: DUP 0 begins anew.
+    refused: BTreeSet<u16>,
     /// Acknowledgements to be sent, in order, each no earlier than its time.
     answers: VecDeque<(u64, AckKind, u16, ReasonCode)>,
     forgets: bool,
@@ -136,6 +138,7 @@ impl Client {
             requests: Vec::new(),
             granted,
             receipts: BTreeSet::new(),
+            refused: BTreeSet::new(),
             answers: VecDeque::new(),
             forgets: false,
         }
