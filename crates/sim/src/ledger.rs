@@ -89,6 +89,8 @@ pub struct ClientRow {
     pub violated: bool,
     /// It has left or replaced a subscription in this session.
     pub changed: bool,
+    /// It has left a subscription in this session.
+    pub left: bool,
 }
 
 /// All messages and clients of a run.
@@ -209,9 +211,11 @@ impl ClientRow {
                 }
             }
             Fact::Connected { present, .. } => {
-                if !present {
+                // One that was begun by a CONNECT without an answer is new to its client as well.
+                if !present || !self.session {
                     self.life += 1;
                     self.changed = false;
+                    self.left = false;
                     self.subscriptions.clear();
                 }
                 self.online = true;
@@ -260,6 +264,7 @@ impl ClientRow {
             }
             Fact::Unsubscribing { filter, .. } => {
                 self.changed = true;
+                self.left = true;
                 self.set(filter, SubscriptionState::Leaving);
             }
             Fact::Unsubscribed { filter, .. } => {

@@ -4,7 +4,7 @@
 //! Each retained topic has one publisher. The last client of a run comes when all is quiet, and
 //! what it finds is what is retained.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use martlet_codec::QoS;
 
@@ -23,6 +23,8 @@ pub(super) struct Retained {
     /// What each client saw last on a topic; none is an empty payload.
     seen: BTreeMap<(ClientIndex, TopicIndex), Option<MessageIndex>>,
     dropped: BTreeMap<(ClientIndex, TopicIndex), u64>,
+    /// Where an empty payload came again, which may be an old one.
+    doubtful: BTreeSet<(ClientIndex, TopicIndex)>,
 }
 
 impl Retained {
@@ -38,10 +40,16 @@ impl Retained {
                 client,
                 topic,
                 message,
+                dup,
                 known: false,
                 ..
             } if ledger.topics.class(topic) == Class::Retained => {
-                self.seen.insert((client, topic), message);
+                let last = self.seen.get(&(client, topic)).copied().flatten();
+                if dup && message.is_none() {
+                    self.doubtful.insert((client, topic));
+                } else if !dup || message > last {
+                    self.seen.insert((client, topic), message);
+                }
             }
             Fact::Connected {
                 client,
@@ -107,7 +115,9 @@ impl Retained {
             let row = ledger.client(client);
             let promised = ledger.promised_qos(client, topic, publisher);
             let told = self.dropped.contains_key(&(client, topic));
-            if !row.online || told || promised.is_none_or(|qos| qos == QoS::AtMostOnce) {
+            let unsure = self.doubtful.contains(&(client, topic)) || found.is_none() && row.left;
+            if !row.online || told || unsure || promised.is_none_or(|qos| qos == QoS::AtMostOnce)
+            {
                 continue;
             }
             let last = self.seen.get(&(client, topic)).copied().flatten();

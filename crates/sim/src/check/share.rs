@@ -158,7 +158,7 @@ impl Share {
         let earlier = ledger.client(first.client);
         let (one, other) = (&earlier.name, &member.name);
         let other_session = first.client != client || first.life != member.life;
-        if first.qos == QoS::ExactlyOnce && other_session {
+        if first.qos.min(qos) == QoS::ExactlyOnce && other_session {
             findings.add(CHECK, format!("{what} went to {one}, then to {other}"));
         } else if first.client != client
             && earlier.online

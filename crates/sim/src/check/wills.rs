@@ -11,6 +11,7 @@ use crate::facts::{ClientIndex, Fact, Loss, MessageIndex};
 use crate::ledger::Ledger;
 use crate::node::LinkIndex;
 use crate::observer::Findings;
+use crate::topics::TopicIndex;
 
 const CHECK: &str = "Wills when due";
 
@@ -27,6 +28,8 @@ pub(super) struct Wills {
     owed: BTreeMap<(MessageIndex, ClientIndex), u32>,
     /// Who has got it.
     got: BTreeSet<(MessageIndex, ClientIndex)>,
+    /// For whom the node has dropped a Will on that topic, and said so.
+    dropped: BTreeSet<(TopicIndex, ClientIndex)>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -115,9 +118,7 @@ impl Wills {
                 self.owed.retain(|(_, watcher), _| *watcher != client);
             }
             Fact::Dropped { client, topic } => {
-                self.owed.retain(|(message, watcher), _| {
-                    *watcher != client || ledger.message(*message).topic != topic
-                });
+                self.dropped.insert((topic, client));
             }
             Fact::Arrived {
                 client,
@@ -235,7 +236,9 @@ impl Wills {
         for ((message, watcher), life) in &self.owed {
             let row = ledger.client(*watcher);
             let forbidden = self.wills[message].forbidden.is_some();
-            if row.life == *life && row.session && !forbidden {
+            let topic = ledger.message(*message).topic;
+            let told = self.dropped.contains(&(topic, *watcher));
+            if row.life == *life && row.session && !forbidden && !told {
                 let what = ledger.describe(*message);
                 let what = format!("{} never got the Will {what}", row.name);
                 return findings.add(CHECK, what);

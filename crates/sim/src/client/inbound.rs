@@ -13,6 +13,7 @@ use crate::world::Io;
 impl Client {
     /// Bytes of its present connection, with what was durable when the node let them go.
     pub fn receive(&mut self, io: &mut Io<'_>, bytes: &[u8], durable: Lsn) {
+        self.heard_us = io.now_us();
         let mut buffer = core::mem::take(&mut self.buffer);
         buffer.extend_from_slice(bytes);
         let mut start = 0;
@@ -105,9 +106,7 @@ impl Client {
         if connack.session_present {
             self.send_again(io);
         } else {
-            self.outgoing.clear();
-            self.receipts.clear();
-            self.granted.fill(false);
+            self.forget();
         }
         self.subscribe_missing(io);
     }

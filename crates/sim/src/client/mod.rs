@@ -102,6 +102,10 @@ pub struct Client {
     /// Acknowledgements to be sent, in order, each no earlier than its time.
     answers: VecDeque<(u64, AckKind, u16, ReasonCode)>,
     forgets: bool,
+    /// Session Expiry Interval of the last CONNECT, seconds.
+    expiry_secs: u32,
+    /// When it last heard from the node.
+    heard_us: u64,
 }
 
 impl Client {
@@ -141,6 +145,8 @@ impl Client {
             refused: BTreeSet::new(),
             answers: VecDeque::new(),
             forgets: false,
+            expiry_secs: 0,
+            heard_us: 0,
         }
     }
 
@@ -310,9 +316,11 @@ impl Client {
 
     fn connect(&mut self, io: &mut Io<'_>) {
         let now_us = io.now_us();
+        self.expire(now_us);
         let clean = self.plan.clean || core::mem::take(&mut self.forgets);
         let v5 = self.plan.version.is_v5();
         let expiry_secs = self.expiry_secs(clean);
+        self.expiry_secs = expiry_secs;
         let will = self.plan.will;
         let message = will.map(|will| {
             io.observer.ledger.new_message(MessageRow {
@@ -382,6 +390,30 @@ impl Client {
         self.flush(io);
     }
 
+    /// Its Session State ends when the node's may have, so that neither goes on without the other
+    /// [MQTT-4.1.0-1], [MQTT-3.2.2-4].
+    fn expire(&mut self, now_us: u64) {
+        let ended = match self.expiry_secs {
+            0 => true,
+            u32::MAX => false,
+            secs => {
+                let ended = now_us > self.heard_us + u64::from(secs) * SECOND;
+                self.forgets |= ended;
+                ended
+            }
+        };
+        if ended {
+            self.forget();
+        }
+    }
+
+    fn forget(&mut self) {
+        self.outgoing.clear();
+        self.receipts.clear();
+        self.refused.clear();
+        self.granted.fill(false);
+    }
+
     fn expiry_secs(&self, clean: bool) -> u32 {
         match self.plan.version {
             ProtocolVersion::V5 => self.plan.expiry_secs,
@@ -436,9 +468,7 @@ impl Client {
                 io.network.close_up(io.agenda, self.link, false);
                 self.lose(io, Loss::Crash);
                 self.forgets = true;
-                self.outgoing.clear();
-                self.receipts.clear();
-                self.granted.fill(false);
+                self.forget();
             }
             Trouble::Goodbye => {
                 Disconnect::new(ReasonCode::Success).encode(self.plan.version, &mut self.output);
