@@ -6,9 +6,10 @@ use crate::sources::SourceFile;
 /// The layout: a crate and those of ours that it may depend on. Development dependencies too.
 const LAYOUT: &[(&str, &[&str])] = &[
     ("martlet-codec", &[]),
-    ("martlet-broker", &["martlet-codec"]),
+    ("martlet-rows", &[]),
+    ("martlet-broker", &["martlet-codec", "martlet-rows"]),
     ("martlet-client", &["martlet-codec"]),
-    ("martlet-store", &[]),
+    ("martlet-store", &["martlet-rows"]),
     (
         "martlet-reactor",
         &["martlet-broker", "martlet-codec", "martlet-store"],
@@ -34,6 +35,7 @@ const LAYOUT: &[(&str, &[&str])] = &[
             "martlet-script",
         ],
     ),
+    ("martlet-crash", &["martlet-client", "martlet-codec"]),
     ("xtask", &["martlet-broker"]),
 ];
 

@@ -455,6 +455,7 @@ impl World {
     fn settle(&mut self) {
         self.settled = true;
         self.observer.fact(&Fact::Healed);
+        self.node.store.borrow_mut().heal();
         for client in 0..self.eye() {
             self.with_client(client, |client, io| client.settle(io));
             if let Some(link) = self.clients[usize::from(client)].link() {

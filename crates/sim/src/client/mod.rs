@@ -101,6 +101,7 @@ pub struct Client {
     refused: BTreeSet<u16>,
     /// Acknowledgements to be sent, in order, each no earlier than its time.
     answers: VecDeque<(u64, AckKind, u16, ReasonCode)>,
+    /// Its state is gone: clean starts until one is accepted.
     forgets: bool,
     /// Session Expiry Interval of the last CONNECT, seconds.
     expiry_secs: u32,
@@ -317,7 +318,7 @@ impl Client {
     fn connect(&mut self, io: &mut Io<'_>) {
         let now_us = io.now_us();
         self.expire(now_us);
-        let clean = self.plan.clean || core::mem::take(&mut self.forgets);
+        let clean = self.plan.clean || self.forgets;
         let v5 = self.plan.version.is_v5();
         let expiry_secs = self.expiry_secs(clean);
         self.expiry_secs = expiry_secs;

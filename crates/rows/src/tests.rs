@@ -1,0 +1,123 @@
+//! Against a plain `VecDeque`, and what it costs.
+
+use super::*;
+use proptest::prelude::*;
+
+/// What is done to both queues.
+#[derive(Clone, Debug)]
+enum Step {
+    Push([u64; 3]),
+    Pop,
+    Remove(prop::sample::Index),
+    Replace(prop::sample::Index, [u64; 2]),
+    Encode,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let row = (
+        prop_oneof![0..200_u64, any::<u64>()],
+        0..3_u64,
+        any::<u64>(),
+    );
+    prop_oneof![
+        8 => row.prop_map(|(a, b, c)| Step::Push([a, b, c])),
+        3 => Just(Step::Pop),
+        3 => any::<prop::sample::Index>().prop_map(Step::Remove),
+        2 => (any::<prop::sample::Index>(), any::<[u64; 2]>()).prop_map(|(i, r)| Step::Replace(i, r)),
+        1 => Just(Step::Encode),
+    ]
+}
+
+fn find(rows: &Rows<3>, row: &[u64; 3]) -> Place {
+    let (place, found) = rows.find(row[0], |other| other == row).expect("there");
+    assert_eq!(found, *row);
+    place
+}
+
+proptest! {
+    #[test]
+    fn it_is_a_queue_like_any_other(steps in prop::collection::vec(step(), 1..600)) {
+        let mut model: VecDeque<[u64; 3]> = VecDeque::new();
+        let mut rows = Rows::<3>::new();
+        let mut snapshot = (rows.clone(), model.clone());
+        for (number, step) in steps.into_iter().enumerate() {
+            match step {
+                // The number makes each row the only one of its kind.
+                Step::Push([a, b, _]) => {
+                    let row = [a, b, number as u64];
+                    model.push_back(row);
+                    rows.push_back(row);
+                }
+                Step::Pop => prop_assert_eq!(rows.pop_front(), model.pop_front()),
+                Step::Remove(index) if !model.is_empty() => {
+                    let row = model.remove(index.index(model.len())).expect("in range");
+                    rows.remove(find(&rows, &row));
+                }
+                Step::Replace(index, [a, b]) if !model.is_empty() => {
+                    let old = &mut model[index.index(rows.len())];
+                    let place = find(&rows, old);
+                    *old = [a, b, old[2]];
+                    rows.replace(place, *old);
+                }
+                Step::Encode => {
+                    let mut bytes = Vec::new();
+                    rows.encode(&mut bytes);
+                    let mut again = Rows::new();
+                    let mut input = &bytes[..];
+                    prop_assert_eq!(again.decode(&mut input), Some(()));
+                    prop_assert!(input.is_empty());
+                    snapshot = (rows.clone(), model.clone());
+                    rows = again;
+                }
+                Step::Remove(_) | Step::Replace(..) => {}
+            }
+            prop_assert_eq!(rows.len(), model.len());
+            prop_assert_eq!(rows.front(), model.front().copied());
+            prop_assert_eq!(rows.back(), model.back().copied());
+        }
+        prop_assert!(rows.iter().eq(model.iter().copied()));
+        prop_assert!(snapshot.0.iter().eq(snapshot.1.iter().copied()), "a clone changed");
+    }
+
+    #[test]
+    fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        let mut rows = Rows::<4>::new();
+        let _ = rows.decode(&mut &bytes[..]);
+        prop_assert_eq!(rows.iter().count(), rows.len());
+    }
+}
+
+#[test]
+fn a_long_queue_of_growing_keys_costs_at_most_four_bytes_a_row() {
+    let mut rows = Rows::<4>::new();
+    for number in 0..100_000 {
+        rows.push_back([(1 << 50) + number * 1000, 0, 7, 1]);
+    }
+    assert!(rows.bytes() <= 400_000, "{}", rows.bytes());
+}
+
+#[test]
+fn an_empty_queue_holds_no_memory_again() {
+    let mut rows = Rows::<2>::new();
+    for number in 0..1000 {
+        rows.push_back([number, 0]);
+    }
+    while rows.pop_front().is_some() {}
+    assert_eq!(rows.bytes(), 0);
+}
+
+#[test]
+fn scattered_survivors_do_not_hold_whole_blocks() {
+    let mut rows = Rows::<2>::new();
+    for number in 0..64_000 {
+        rows.push_back([number, number * number]);
+    }
+    let before = rows.bytes();
+    for number in (0..64_000).filter(|number| number % 32 != 0) {
+        let (place, _) = rows.find(number, |_| true).expect("there");
+        rows.remove(place);
+    }
+    assert_eq!(rows.len(), 2000);
+    assert!(rows.iter().map(|row| row[0]).eq((0..64_000).step_by(32)));
+    assert!(rows.bytes() < before / 6, "{} of {before}", rows.bytes());
+}

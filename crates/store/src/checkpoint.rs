@@ -1,0 +1,509 @@
+//! The checkpoint: the durable home of all that is small, as the exact image of the moment after one
+//! record. It is written in slices, as two files with the same contents, which get their names when both
+//! are complete and synced; recovery takes each block from whichever copy checks.
+//!
+//! A checkpoint is a sequence of blocks that look like records: numbered from 1, the first byte of their
+//! operations says what they hold.
+
+use crate::disk::Disk;
+use crate::engine::{Checkpointed, Engine};
+use crate::error::{OpenError, StoreError};
+use crate::index::Index;
+use crate::record::{FileKey, HEADER_BYTES, Lsn, record_bytes};
+use crate::report::{Damage, Lost, Report};
+use crate::scan::{Found, Window};
+use crate::segment::{self, Segment, SegmentFile};
+use martlet_rows::{put_varint, take_varint};
+use std::sync::Arc;
+
+mod kind {
+    pub(super) const BEGIN: u8 = 0x81;
+    pub(super) const BODIES: u8 = 0x82;
+    pub(super) const QUEUES: u8 = 0x83;
+    pub(super) const STATES: u8 = 0x84;
+    pub(super) const END: u8 = 0x85;
+}
+
+/// Bytes of a block, more or less.
+const BLOCK_BYTES: usize = 64 * 1024;
+/// A copy is synced whenever so much was written to it, so that the last sync is short too.
+const SYNC_BYTES: u64 = 1 << 20;
+
+const COPIES: [char; 2] = ['a', 'b'];
+
+/// A checkpoint that is being written.
+pub(crate) struct Checkpointing<F> {
+    pub(crate) number: u64,
+    pub(crate) lsn: Lsn,
+    files: [F; 2],
+    key: FileKey,
+    offset: u64,
+    synced: u64,
+    blocks: u64,
+    stage: Stage,
+    /// What [`Engine::tail_bytes`] was when it began.
+    tail_bytes: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Bodies,
+    Queues,
+    States,
+    End,
+}
+
+/// The file's name of a copy.
+pub(crate) fn name(number: u64, copy: char) -> String {
+    format!("{number:08}.{copy}.checkpoint")
+}
+
+/// Number and copy from a file's name.
+pub(crate) fn number_of(name: &str) -> Option<(u64, char)> {
+    let (digits, copy) = name.strip_suffix(".checkpoint")?.split_once('.')?;
+    let is_number = digits.len() >= 8 && digits.bytes().all(|byte| byte.is_ascii_digit());
+    let copy = COPIES.into_iter().find(|known| copy == known.to_string());
+    Some((digits.parse().ok().filter(|_| is_number)?, copy?))
+}
+
+fn new_name(copy: char) -> String {
+    format!("{copy}.checkpoint.new")
+}
+
+fn key(salt: u64, number: u64) -> FileKey {
+    FileKey::new(salt, number | 1 << 63)
+}
+
+impl<D: Disk> Engine<D> {
+    /// Begins a checkpoint of this moment. What is written must be synced before, so that it does not speak
+    /// of what a crash could undo.
+    pub(crate) fn begin_checkpoint(&mut self) -> Result<(), StoreError> {
+        self.write()?;
+        self.sync()?;
+        let number = self.checkpoint.map_or(0, |last| last.number) + 1;
+        let create = |copy| {
+            let name = new_name(copy);
+            let file = self.disk.create(&name, 0);
+            file.map_err(|e| StoreError::new("creating", &name, e))
+        };
+        let files = [create(COPIES[0])?, create(COPIES[1])?];
+        let key = key(self.salt, number);
+        let mut checkpointing = Checkpointing {
+            number,
+            lsn: self.durable,
+            files,
+            key,
+            offset: 0,
+            synced: 0,
+            blocks: 0,
+            stage: Stage::Bodies,
+            tail_bytes: self.tail_bytes,
+        };
+        let block = self.encode_begin();
+        self.write_block(&mut checkpointing, block)?;
+        self.index.begin_capture();
+        self.checkpointing = Some(checkpointing);
+        Ok(())
+    }
+
+    fn encode_begin(&self) -> Vec<u8> {
+        let mut block = new_block(kind::BEGIN);
+        let active = self.active.and_then(|slot| self.segments.get(slot));
+        let (number, offset) = match active {
+            Some(segment) => (segment.number(), segment.end),
+            None => (self.next_number, 0),
+        };
+        let fields = [
+            self.durable,
+            self.next_number,
+            self.next_group,
+            number,
+            offset,
+            self.segments.iter().count() as u64,
+        ];
+        fields
+            .iter()
+            .for_each(|field| put_varint(&mut block, *field));
+        for (slot, segment) in self.segments.iter() {
+            let fields = [
+                slot.into(),
+                segment.number(),
+                segment.len,
+                segment.end,
+                segment.first,
+                segment.next,
+                segment.stuck.into(),
+            ];
+            fields
+                .iter()
+                .for_each(|field| put_varint(&mut block, *field));
+        }
+        self.index.bodies.capture_rest(&mut block);
+        block
+    }
+
+    /// Writes a slice of about so many bytes. True: the checkpoint is complete.
+    pub(crate) fn work_on_checkpoint(&mut self, budget_bytes: usize) -> Result<bool, StoreError> {
+        let Some(mut checkpointing) = self.checkpointing.take() else {
+            return Ok(true);
+        };
+        let begin = checkpointing.offset;
+        while checkpointing.offset - begin < budget_bytes.max(1) as u64 {
+            let more = self.next_block(&mut checkpointing);
+            match more {
+                Ok(true) => {}
+                Ok(false) => {
+                    let finished = self.finish_checkpoint(&checkpointing);
+                    self.index.end_capture();
+                    return finished.map(|()| true);
+                }
+                Err(error) => {
+                    // What was captured is gone: another one begins anew.
+                    self.index.end_capture();
+                    self.drop_new_checkpoint();
+                    return Err(error);
+                }
+            }
+        }
+        self.checkpointing = Some(checkpointing);
+        Ok(false)
+    }
+
+    /// False: the last block is written.
+    fn next_block(&mut self, to: &mut Checkpointing<D::File>) -> Result<bool, StoreError> {
+        let (kind, next) = match to.stage {
+            Stage::Bodies => (kind::BODIES, Stage::Queues),
+            Stage::Queues => (kind::QUEUES, Stage::States),
+            Stage::States => (kind::STATES, Stage::End),
+            Stage::End => {
+                let mut block = new_block(kind::END);
+                put_varint(&mut block, to.blocks + 1);
+                self.write_block(to, block)?;
+                return Ok(false);
+            }
+        };
+        let mut block = new_block(kind);
+        let empty = block.len();
+        let is_done = match to.stage {
+            Stage::Bodies => self.index.bodies.capture(BLOCK_BYTES, &mut block),
+            Stage::Queues => self.index.queues.capture(BLOCK_BYTES, &mut block),
+            _ => self.index.states.capture(BLOCK_BYTES, &mut block),
+        };
+        if is_done {
+            to.stage = next;
+        }
+        if block.len() > empty {
+            self.write_block(to, block)?;
+        }
+        Ok(true)
+    }
+
+    fn write_block(
+        &self,
+        to: &mut Checkpointing<D::File>,
+        mut block: Vec<u8>,
+    ) -> Result<(), StoreError> {
+        let ops_bytes = block.len() - HEADER_BYTES;
+        block[4..8].copy_from_slice(&(ops_bytes as u32).to_le_bytes());
+        block.resize(record_bytes(ops_bytes), 0);
+        to.blocks += 1;
+        to.key.seal(to.blocks, &mut block);
+        let is_sync_due = to.offset + block.len() as u64 - to.synced >= SYNC_BYTES;
+        for (file, copy) in to.files.iter().zip(COPIES) {
+            let written = self.disk.write_at(file, to.offset, &block);
+            written.map_err(|e| StoreError::new("writing", &new_name(copy), e))?;
+            if is_sync_due {
+                let synced = self.disk.sync(file);
+                synced.map_err(|e| StoreError::new("syncing", &new_name(copy), e))?;
+            }
+        }
+        to.offset += block.len() as u64;
+        if is_sync_due {
+            to.synced = to.offset;
+        }
+        Ok(())
+    }
+
+    fn finish_checkpoint(&mut self, done: &Checkpointing<D::File>) -> Result<(), StoreError> {
+        for (file, copy) in done.files.iter().zip(COPIES) {
+            let synced = self.disk.sync(file);
+            synced.map_err(|e| StoreError::new("syncing", &new_name(copy), e))?;
+        }
+        for copy in COPIES {
+            let renamed = self.disk.rename(&new_name(copy), &name(done.number, copy));
+            renamed.map_err(|e| StoreError::new("renaming", &new_name(copy), e))?;
+        }
+        self.names_changed = true;
+        self.sync_names()?;
+        if let Some(old) = self.checkpoint {
+            for copy in COPIES {
+                // If it cannot be removed, the next opening does.
+                let _ = self.disk.remove(&name(old.number, copy));
+            }
+        }
+        self.tail_bytes -= done.tail_bytes.min(self.tail_bytes);
+        self.checkpoint = Some(Checkpointed {
+            number: done.number,
+            lsn: done.lsn,
+            bytes: done.offset,
+        });
+        Ok(())
+    }
+
+    fn drop_new_checkpoint(&self) {
+        for copy in COPIES {
+            let _ = self.disk.remove(&new_name(copy));
+        }
+    }
+}
+
+fn new_block(kind: u8) -> Vec<u8> {
+    let mut block = Vec::with_capacity(BLOCK_BYTES + 4096);
+    block.resize(HEADER_BYTES, 0);
+    block.push(kind);
+    block
+}
+
+/// Where replaying begins.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ReplayFrom {
+    pub(crate) number: u64,
+    pub(crate) offset: u64,
+}
+
+/// Loads the newest checkpoint there is into an empty engine; `None`: there is none. The second value says
+/// whether blocks were lost in both copies.
+pub(crate) fn load<D: Disk>(
+    engine: &mut Engine<D>,
+    names: &[(String, u64)],
+    report: &mut Report,
+) -> Result<Option<(ReplayFrom, bool)>, OpenError> {
+    let numbers = names.iter().filter_map(|(name, _)| number_of(name));
+    let Some(number) = numbers.map(|(number, _)| number).max() else {
+        return Ok(None);
+    };
+    let mut copies = Vec::new();
+    for copy in COPIES {
+        let name = name(number, copy);
+        if let Some((_, len)) = names.iter().find(|(other, _)| *other == name) {
+            let file = engine.disk.open(&name);
+            let file = file.map_err(|e| StoreError::new("opening", &name, e))?;
+            copies.push((name, file, *len));
+        }
+    }
+    let mut loader = Loader {
+        index: Index::default(),
+        begin: None,
+        has_holes: false,
+        is_complete: false,
+    };
+    let bytes = {
+        let key = key(engine.salt, number);
+        let windows = copies
+            .iter()
+            .map(|(name, file, len)| (name.as_str(), Window::new(&engine.disk, file, key, *len)));
+        loader.read(windows.collect(), report)?
+    };
+    let Some(begin) = loader.begin else {
+        return Err(OpenError::Checkpoint {
+            file: name(number, COPIES[0]),
+        });
+    };
+    engine.index = loader.index;
+    engine.checkpoint = Some(Checkpointed {
+        number,
+        lsn: begin.lsn,
+        bytes,
+    });
+    engine.applied = begin.lsn;
+    engine.next_number = begin.next_number;
+    engine.next_group = begin.next_group;
+    for (slot, listed) in begin.segments {
+        listed.open(engine, slot, names)?;
+    }
+    Ok(Some((begin.replay, loader.has_holes)))
+}
+
+struct Begin {
+    lsn: Lsn,
+    next_number: u64,
+    next_group: u64,
+    replay: ReplayFrom,
+    segments: Vec<(u16, Listed)>,
+}
+
+/// A segment as a checkpoint lists it.
+struct Listed {
+    number: u64,
+    len: u64,
+    end: u64,
+    first: Lsn,
+    next: Lsn,
+    stuck: bool,
+}
+
+impl Listed {
+    fn open<D: Disk>(
+        self,
+        engine: &mut Engine<D>,
+        slot: u16,
+        names: &[(String, u64)],
+    ) -> Result<(), OpenError> {
+        let name = segment::name(self.number);
+        if !names.iter().any(|(other, _)| *other == name) {
+            return Ok(());
+        }
+        let file = engine.disk.open(&name);
+        let file = SegmentFile {
+            number: self.number,
+            file: file.map_err(|e| StoreError::new("opening", &name, e))?,
+            key: FileKey::new(engine.salt, self.number),
+        };
+        let segment = Segment {
+            file: Arc::new(file),
+            len: self.len,
+            end: self.end,
+            first: self.first,
+            next: self.next,
+            stuck: self.stuck,
+        };
+        engine.segments.put(slot, segment);
+        Ok(())
+    }
+}
+
+struct Loader {
+    index: Index,
+    begin: Option<Begin>,
+    has_holes: bool,
+    is_complete: bool,
+}
+
+impl Loader {
+    /// Reads block after block from whichever copy has it. Gives the bytes of a copy.
+    fn read<D: Disk>(
+        &mut self,
+        mut copies: Vec<(&str, Window<'_, D>)>,
+        report: &mut Report,
+    ) -> Result<u64, OpenError> {
+        let (mut offset, mut number) = (0, 1);
+        while !self.is_complete {
+            let mut taken = None;
+            let mut damaged = Vec::new();
+            for (name, window) in &mut copies {
+                let found = window.at(offset, number);
+                match found.map_err(|e| StoreError::new("reading", name, e))? {
+                    Found::Record(found, block, bytes) if found == number => {
+                        if taken.is_none() {
+                            self.take(block);
+                            taken = Some(bytes);
+                        }
+                    }
+                    _ => damaged.push((*name).to_owned()),
+                }
+            }
+            let lost = match taken {
+                Some(_) => Lost::Nothing,
+                None => Lost::CheckpointBlock,
+            };
+            for file in damaged {
+                report.damage.push(Damage {
+                    file,
+                    offset,
+                    lost: lost.clone(),
+                });
+            }
+            match taken {
+                Some(bytes) => {
+                    offset += bytes;
+                    number += 1;
+                }
+                None => {
+                    self.has_holes = true;
+                    let Some(next) = next_block(&mut copies, offset + 8, number + 1)? else {
+                        break;
+                    };
+                    (offset, number) = next;
+                }
+            }
+        }
+        Ok(offset)
+    }
+
+    fn take(&mut self, block: &[u8]) {
+        let Some((&kind, mut rest)) = block.split_first() else {
+            return;
+        };
+        let Index {
+            bodies,
+            queues,
+            states,
+            live,
+            ..
+        } = &mut self.index;
+        let taken = match kind {
+            kind::BEGIN => take_begin(&mut rest).and_then(|begin| {
+                self.begin = Some(begin);
+                bodies.load_rest(&mut rest)
+            }),
+            kind::BODIES => bodies.load(rest, live),
+            kind::QUEUES => queues.load(rest),
+            kind::STATES => states.load(rest, live),
+            kind::END => {
+                self.is_complete = true;
+                Some(())
+            }
+            _ => None,
+        };
+        self.has_holes |= taken.is_none();
+    }
+}
+
+/// Offset and number of the next block that some copy has.
+fn next_block<D: Disk>(
+    copies: &mut [(&str, Window<'_, D>)],
+    offset: u64,
+    number: u64,
+) -> Result<Option<(u64, u64)>, StoreError> {
+    let mut first = None;
+    for (name, window) in copies {
+        let error = |e| StoreError::new("reading", name, e);
+        if let Some(offset) = window.search(offset, number).map_err(error)?
+            && let Found::Record(number, ..) = window.at(offset, number).map_err(error)?
+            && first.is_none_or(|(other, _)| offset < other)
+        {
+            first = Some((offset, number));
+        }
+    }
+    Ok(first)
+}
+
+fn take_begin(input: &mut &[u8]) -> Option<Begin> {
+    let lsn = take_varint(input)?;
+    let next_number = take_varint(input)?;
+    let next_group = take_varint(input)?;
+    let replay = ReplayFrom {
+        number: take_varint(input)?,
+        offset: take_varint(input)?,
+    };
+    let mut segments = Vec::new();
+    for _ in 0..take_varint(input)? {
+        let slot = u16::try_from(take_varint(input)?).ok()?;
+        let listed = Listed {
+            number: take_varint(input)?,
+            len: take_varint(input)?,
+            end: take_varint(input)?,
+            first: take_varint(input)?,
+            next: take_varint(input)?,
+            stuck: take_varint(input)? != 0,
+        };
+        segments.push((slot, listed));
+    }
+    Some(Begin {
+        lsn,
+        next_number,
+        next_group,
+        replay,
+        segments,
+    })
+}

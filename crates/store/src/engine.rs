@@ -1,0 +1,435 @@
+//! The writing side: staging records, writing them as one group, syncing. And the engine's own state.
+//!
+//! A group that could not be written or synced stays staged. After a failed sync nothing that was written
+//! since the last good one is believed to be on the disk, whatever a later sync says: those records are
+//! written anew, with their numbers, into another segment, and what the old one holds from there on no
+//! longer counts.
+
+use crate::checkpoint::Checkpointing;
+use crate::disk::Disk;
+use crate::error::StoreError;
+use crate::index::{Index, Location};
+use crate::reclaim::Reclaiming;
+use crate::record::{FileKey, GROUP_BYTES, GroupHeader, Lsn, RecordBuffer, length_of, ops_of};
+use crate::segment::{self, SEGMENT_BYTES_MAX, Segment, SegmentFile, Segments};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// The name of the file that is kept for the next segment.
+pub(crate) const SPARE: &str = "spare.log";
+
+/// How a store is kept.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Bytes of a segment: 4 KiB to 64 MiB, a multiple of 4 KiB. A longer record gets a longer one.
+    pub segment_bytes: u64,
+    /// A checkpoint is due when this much was written since the last one, bytes, or four times as much as
+    /// that one has, whichever is more.
+    pub tail_bytes: u64,
+    /// A random number, for a new store only: records are checked with it, so that nobody who does not know
+    /// it can write a message that looks like records.
+    pub salt: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            segment_bytes: SEGMENT_BYTES_MAX,
+            tail_bytes: 64 << 20,
+            salt: 0,
+        }
+    }
+}
+
+impl Options {
+    pub(crate) fn check(&self) -> Result<(), &'static str> {
+        let bytes = self.segment_bytes;
+        if !(4096..=SEGMENT_BYTES_MAX).contains(&bytes) || !bytes.is_multiple_of(4096) {
+            return Err("segment_bytes is a multiple of 4 KiB from 4 KiB to 64 MiB");
+        }
+        Ok(())
+    }
+}
+
+/// The store. One writer; readers by [`Engine::locate`].
+pub struct Engine<D: Disk> {
+    pub(crate) disk: D,
+    pub(crate) options: Options,
+    pub(crate) salt: u64,
+    pub(crate) index: Index,
+    pub(crate) segments: Segments<D::File>,
+    /// The segment that is written to.
+    pub(crate) active: Option<u16>,
+    /// A file for the next one is there.
+    pub(crate) has_spare: bool,
+    /// The last attempt to get one failed.
+    pub(crate) is_low: bool,
+    pub(crate) next_number: u64,
+    pub(crate) next_group: u64,
+    /// Room for a group's header, then the records that wait to be written.
+    pub(crate) staged: Vec<u8>,
+    /// How many, and the number of the first.
+    pub(crate) staged_count: u64,
+    pub(crate) staged_first: Lsn,
+    /// Groups written and not yet synced, oldest first.
+    pub(crate) unsynced: Vec<Written>,
+    /// A buffer to use again.
+    pub(crate) pool: Vec<u8>,
+    /// Where the records that are written anew lie in the index: oldest first.
+    relocations: VecDeque<Location>,
+    /// The last record that the index knows.
+    pub(crate) applied: Lsn,
+    /// The last record that is on the disk for certain.
+    pub(crate) durable: Lsn,
+    /// Names were made or changed since the directory was synced.
+    pub(crate) names_changed: bool,
+    /// Bytes written since the last checkpoint began.
+    pub(crate) tail_bytes: u64,
+    pub(crate) checkpoint: Option<Checkpointed>,
+    pub(crate) checkpointing: Option<Checkpointing<D::File>>,
+    pub(crate) reclaiming: Option<Reclaiming>,
+    /// The last group says that all before it was synced.
+    pub(crate) sealed: bool,
+}
+
+/// A group on its way to the platter.
+#[derive(Debug)]
+pub(crate) struct Written {
+    slot: u16,
+    /// Where its header lies.
+    offset: u64,
+    /// Header and records.
+    bytes: Vec<u8>,
+    first: Lsn,
+    count: u64,
+}
+
+/// The last complete checkpoint.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Checkpointed {
+    pub(crate) number: u64,
+    /// It is the image of the moment after this record.
+    pub(crate) lsn: Lsn,
+    /// Bytes of one copy.
+    pub(crate) bytes: u64,
+}
+
+impl<D: Disk> Engine<D> {
+    pub(crate) fn empty(disk: D, options: Options, salt: u64) -> Self {
+        Engine {
+            disk,
+            options,
+            salt,
+            index: Index::default(),
+            segments: Segments::default(),
+            active: None,
+            has_spare: false,
+            is_low: false,
+            next_number: 1,
+            next_group: 1,
+            staged: vec![0; GROUP_BYTES],
+            staged_count: 0,
+            staged_first: 1,
+            unsynced: Vec::new(),
+            pool: Vec::new(),
+            relocations: VecDeque::new(),
+            applied: 0,
+            durable: 0,
+            names_changed: false,
+            tail_bytes: 0,
+            checkpoint: None,
+            checkpointing: None,
+            reclaiming: None,
+            sealed: true,
+        }
+    }
+
+    /// Stages records. They have an effect, on what is read here too, from [`Engine::write`] on; they are
+    /// promised when [`Engine::sync`] has named their number. Gives the number of the last one.
+    pub fn append(&mut self, records: &RecordBuffer) -> Lsn {
+        self.staged.extend_from_slice(records.as_bytes());
+        self.staged_count += records.count() as u64;
+        self.staged_first + self.staged_count - 1
+    }
+
+    /// Writes what is staged: one group, one call to the disk, but where a segment ends. After an error
+    /// what was not written is still staged: call it again.
+    pub fn write(&mut self) -> Result<(), StoreError> {
+        while self.staged_count > 0 {
+            self.write_group()?;
+        }
+        Ok(())
+    }
+
+    /// Syncs what was written; gives the number of the last record that is on the disk for certain. After
+    /// an error everything since the last good sync is staged again: call [`Engine::write`], then this.
+    pub fn sync(&mut self) -> Result<Lsn, StoreError> {
+        if let Err(error) = self.sync_files() {
+            self.distrust();
+            return Err(error);
+        }
+        // All before what is staged is written, and now synced.
+        self.durable = self.staged_first - 1;
+        if let Some(mut written) = self.unsynced.pop()
+            && written.bytes.capacity() <= 4 << 20
+        {
+            written.bytes.truncate(GROUP_BYTES);
+            self.pool = written.bytes;
+        }
+        self.unsynced.clear();
+        Ok(self.durable)
+    }
+
+    fn sync_files(&mut self) -> Result<(), StoreError> {
+        let mut last = 0;
+        for written in &self.unsynced {
+            if written.slot == last {
+                continue;
+            }
+            last = written.slot;
+            if let Some(segment) = self.segments.get(last) {
+                let synced = self.disk.sync(&segment.file.file);
+                synced.map_err(|e| StoreError::new("syncing", &segment.name(), e))?;
+            }
+        }
+        self.sync_names()
+    }
+
+    /// Syncs the directory if names were changed.
+    pub(crate) fn sync_names(&mut self) -> Result<(), StoreError> {
+        if self.names_changed {
+            let synced = self.disk.sync_dir();
+            synced.map_err(|e| StoreError::new("syncing", "the directory", e))?;
+            self.names_changed = false;
+        }
+        Ok(())
+    }
+
+    /// After a failed sync: stages all that was not synced anew, for another segment.
+    fn distrust(&mut self) {
+        let unsynced = std::mem::take(&mut self.unsynced);
+        let mut staged = vec![0; GROUP_BYTES];
+        let mut places = VecDeque::new();
+        let mut count = 0;
+        for written in &unsynced {
+            if count == 0 {
+                self.staged_first = written.first;
+            }
+            count += written.count;
+            let mut offset = GROUP_BYTES;
+            while let Some(bytes) = written.bytes.get(offset..).and_then(length_of) {
+                places.push_back(Location::new(written.slot, written.offset + offset as u64));
+                offset += bytes;
+            }
+            staged.extend_from_slice(&written.bytes[GROUP_BYTES..]);
+        }
+        for slot in unsynced.iter().map(|written| written.slot) {
+            if let Some(segment) = self.segments.get_mut(slot) {
+                segment.next = segment.next.min(self.staged_first);
+            }
+        }
+        staged.extend_from_slice(&self.staged[GROUP_BYTES..]);
+        self.staged = staged;
+        self.staged_count += count;
+        places.append(&mut self.relocations);
+        self.relocations = places;
+        // Also if it was only a seal that failed: behind it nothing could be told from damage.
+        self.active = None;
+        self.sealed = false;
+    }
+
+    /// Writes as much of what is staged as the segment has room for.
+    fn write_group(&mut self) -> Result<(), StoreError> {
+        let Some(first_bytes) = length_of(&self.staged[GROUP_BYTES..]) else {
+            // No record here, though one was counted: nothing to write.
+            self.staged.truncate(GROUP_BYTES);
+            self.staged_count = 0;
+            return Ok(());
+        };
+        let slot = self.segment_with_room((GROUP_BYTES + first_bytes) as u64)?;
+        let Some(segment) = self.segments.get(slot) else {
+            return Ok(());
+        };
+        let (offset, room) = (segment.end, segment.len - segment.end);
+        let (file, segment_first) = (Arc::clone(&segment.file), segment.first);
+        let (count, end) = self.seal_records(file.key, room);
+        let header = GroupHeader {
+            number: self.next_group,
+            synced: self.durable,
+            segment_first,
+            bytes: (end - GROUP_BYTES) as u64,
+        };
+        header.put(&mut self.staged);
+        file.key
+            .seal(self.staged_first, &mut self.staged[..GROUP_BYTES]);
+        let group = &self.staged[..end];
+        if let Err(error) = self.disk.write_at(&file.file, offset, group) {
+            let error = StoreError::new("writing", &segment::name(file.number), error);
+            if offset > 0 && !error.is_full() {
+                // Perhaps it is the place that is bad.
+                self.active = None;
+            }
+            return Err(error);
+        }
+        self.apply_group(slot, offset, end);
+        self.retire_group(slot, offset, end, count);
+        Ok(())
+    }
+
+    /// Gives the staged records that fit into `room` number and checksum: how many, and where they end.
+    fn seal_records(&mut self, key: FileKey, room: u64) -> (u64, usize) {
+        let (mut count, mut at) = (0, GROUP_BYTES);
+        while let Some(bytes) = length_of(&self.staged[at..])
+            && (at + bytes) as u64 <= room
+            && at + bytes <= self.staged.len()
+        {
+            key.seal(self.staged_first + count, &mut self.staged[at..at + bytes]);
+            at += bytes;
+            count += 1;
+        }
+        (count, at)
+    }
+
+    fn apply_group(&mut self, slot: u16, offset: u64, end: usize) {
+        let (mut lsn, mut at) = (self.staged_first, GROUP_BYTES);
+        while at < end
+            && let Some(bytes) = length_of(&self.staged[at..])
+        {
+            let ops = ops_of(&self.staged[at..at + bytes]);
+            let location = Location::new(slot, offset + at as u64);
+            match self.relocations.pop_front() {
+                Some(from) => self.index.relocate(ops, from, location),
+                None => {
+                    self.index.apply(lsn, ops, location);
+                    self.applied = lsn;
+                }
+            }
+            lsn += 1;
+            at += bytes;
+        }
+    }
+
+    fn retire_group(&mut self, slot: u16, offset: u64, end: usize, count: u64) {
+        let first = self.staged_first;
+        self.next_group += 1;
+        self.staged_first += count;
+        self.staged_count -= count;
+        self.tail_bytes += end as u64;
+        self.sealed = false;
+        if let Some(segment) = self.segments.get_mut(slot) {
+            segment.end = offset + end as u64;
+            segment.next = first + count;
+        }
+        let mut next = std::mem::take(&mut self.pool);
+        next.resize(GROUP_BYTES, 0);
+        next.extend_from_slice(&self.staged[end..]);
+        let mut bytes = std::mem::replace(&mut self.staged, next);
+        bytes.truncate(end);
+        self.unsynced.push(Written {
+            slot,
+            offset,
+            bytes,
+            first,
+            count,
+        });
+    }
+
+    /// The active segment, or a new one if it has no room for so many bytes.
+    fn segment_with_room(&mut self, bytes: u64) -> Result<u16, StoreError> {
+        if let Some(slot) = self.active
+            && let Some(segment) = self.segments.get(slot)
+            && segment.end + bytes <= segment.len
+        {
+            return Ok(slot);
+        }
+        let number = self.next_number;
+        let name = segment::name(number);
+        let mut len = self.options.segment_bytes;
+        let file = if bytes <= len && self.has_spare {
+            let renamed = self.disk.rename(SPARE, &name);
+            renamed.map_err(|e| StoreError::new("renaming", SPARE, e))?;
+            self.has_spare = false;
+            self.disk.open(&name)
+        } else {
+            len = len.max(bytes.next_multiple_of(4096));
+            self.disk.create(&name, len)
+        };
+        self.names_changed = true;
+        // Whatever has that name now, it is not used for another one.
+        self.next_number += 1;
+        let file = file.map_err(|e| StoreError::new("creating", &name, e))?;
+        let segment = Segment {
+            file: Arc::new(SegmentFile {
+                number,
+                file,
+                key: FileKey::new(self.salt, number),
+            }),
+            len,
+            end: 0,
+            first: self.staged_first,
+            next: self.staged_first,
+            stuck: false,
+        };
+        let Some(slot) = self.segments.add(segment) else {
+            let error = std::io::Error::other("no more than 65,535 segments");
+            return Err(StoreError::new("creating", &name, error));
+        };
+        self.index.live.reset(slot);
+        self.active = Some(slot);
+        Ok(slot)
+    }
+
+    /// Writes and syncs an empty group that says: all before me was synced. For a moment of rest and before
+    /// closing; after it damage to the last group is told from a torn one. Does nothing if there is nothing
+    /// to say, or no room in the segment.
+    pub fn seal(&mut self) -> Result<(), StoreError> {
+        self.write()?;
+        self.sync()?;
+        let Some(slot) = self.active.filter(|_| !self.sealed) else {
+            return Ok(());
+        };
+        let Some(segment) = self.segments.get_mut(slot) else {
+            return Ok(());
+        };
+        if segment.end + GROUP_BYTES as u64 > segment.len {
+            return Ok(());
+        }
+        let header = GroupHeader {
+            number: self.next_group,
+            synced: self.durable,
+            segment_first: segment.first,
+            bytes: 0,
+        };
+        let mut bytes = vec![0; GROUP_BYTES];
+        header.put(&mut bytes);
+        segment.file.key.seal(self.durable + 1, &mut bytes);
+        let written = self.disk.write_at(&segment.file.file, segment.end, &bytes);
+        written.map_err(|e| StoreError::new("writing", &segment.name(), e))?;
+        segment.end += GROUP_BYTES as u64;
+        self.next_group += 1;
+        self.sealed = true;
+        self.unsynced.push(Written {
+            slot,
+            offset: segment.end - GROUP_BYTES as u64,
+            bytes,
+            first: self.durable + 1,
+            count: 0,
+        });
+        self.sync().map(|_| ())
+    }
+
+    /// The number of the last record that is on the disk for certain.
+    pub fn durable(&self) -> Lsn {
+        self.durable
+    }
+
+    /// Bytes that wait to be written.
+    pub fn staged_bytes(&self) -> usize {
+        self.staged.len() - GROUP_BYTES
+    }
+
+    /// The disk.
+    pub fn disk(&self) -> &D {
+        &self.disk
+    }
+}

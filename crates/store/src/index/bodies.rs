@@ -1,0 +1,563 @@
+//! Which bodies live, where, why: eight bytes each, in chunks of 64 neighbouring ids.
+//!
+//! A body lives while it has a hold or an entry refers to it. A slot without a location is a body that is
+//! not there (yet): its holds are those released early, its references those of entries whose body was lost.
+
+use super::live::{Live, class_bytes};
+use super::{Location, NumberMap};
+use crate::record::{BodyId, Holds, QueueId, read_u64};
+use martlet_rows::{put_varint, take_varint};
+use std::collections::BTreeMap;
+
+/// Segment's slot: 16 bits, offset / 8: 23, holds: 3, class of size: 6, references: 16.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Packed(u64);
+
+/// So many references, or more: then the number is kept aside.
+const REFS_MANY: u64 = 0xffff;
+
+impl Packed {
+    fn location(self) -> Option<Location> {
+        let slot = (self.0 >> 48) as u16;
+        let at = (self.0 >> 25 & 0x7f_ffff) as u32;
+        (slot != 0).then_some(Location { slot, at })
+    }
+
+    fn holds(self) -> Holds {
+        Holds::from_bits((self.0 >> 22 & 7) as u8)
+    }
+
+    fn class(self) -> u8 {
+        (self.0 >> 16 & 0x3f) as u8
+    }
+
+    fn refs(self) -> u64 {
+        self.0 & REFS_MANY
+    }
+
+    fn put_location(&mut self, location: Location, class: u8) {
+        let place = u64::from(location.slot) << 48 | u64::from(location.at & 0x7f_ffff) << 25;
+        self.0 = place | u64::from(class & 0x3f) << 16 | self.0 & (7 << 22 | REFS_MANY);
+    }
+
+    fn put_holds(&mut self, holds: Holds) {
+        self.0 = self.0 & !(7 << 22) | u64::from(holds.bits()) << 22;
+    }
+
+    fn put_refs(&mut self, refs: u64) {
+        self.0 = self.0 & !REFS_MANY | refs.min(REFS_MANY);
+    }
+
+    fn is_dead(self) -> bool {
+        self.0 & (7 << 22 | REFS_MANY) == 0
+    }
+}
+
+/// The bodies of 64 neighbouring ids, those that are there.
+#[derive(Clone, Debug)]
+struct Chunk {
+    /// Id / 64.
+    key: u64,
+    there: u64,
+    packed: Vec<Packed>,
+    /// The capture that has it already.
+    epoch: u32,
+}
+
+impl Chunk {
+    fn rank(&self, bit: u32) -> Option<usize> {
+        let below = self.there & ((1 << bit) - 1);
+        (self.there >> bit & 1 == 1).then_some(below.count_ones() as usize)
+    }
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Bodies {
+    chunks: Vec<Option<Chunk>>,
+    free: Vec<u32>,
+    by_key: NumberMap<u64, u32>,
+    /// Key and place of the chunk last used.
+    last: Option<(u64, u32)>,
+    /// Numbers of references that do not fit.
+    many: BTreeMap<u64, u64>,
+    /// Of bodies with [`Holds::ROUTING`]: the queues that have or had an entry.
+    had: NumberMap<u64, Vec<QueueId>>,
+    /// Per upper six bits of an id the highest id seen.
+    highest: BTreeMap<u8, u64>,
+    count: usize,
+    epoch: u32,
+    capture: Option<Capture>,
+}
+
+#[derive(Debug)]
+struct Capture {
+    next: usize,
+    before: Vec<Chunk>,
+}
+
+impl Bodies {
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Bytes on the heap.
+    pub(crate) fn bytes(&self) -> usize {
+        let chunks = self.chunks.iter().flatten();
+        let packed: usize = chunks.map(|chunk| chunk.packed.capacity() * 8).sum();
+        packed + self.chunks.capacity() * size_of::<Option<Chunk>>() + self.by_key.capacity() * 17
+    }
+
+    pub(crate) fn highest(&self) -> impl Iterator<Item = BodyId> + '_ {
+        self.highest.values().map(|id| BodyId(*id))
+    }
+
+    fn find(&mut self, id: BodyId) -> Option<u32> {
+        let key = id.0 >> 6;
+        if let Some((last, place)) = self.last
+            && last == key
+        {
+            return Some(place);
+        }
+        let place = *self.by_key.get(&key)?;
+        self.last = Some((key, place));
+        Some(place)
+    }
+
+    fn chunk(&self, id: BodyId) -> Option<&Chunk> {
+        let place = match self.last {
+            Some((key, place)) if key == id.0 >> 6 => place,
+            _ => *self.by_key.get(&(id.0 >> 6))?,
+        };
+        self.chunks.get(place as usize)?.as_ref()
+    }
+
+    fn get(&self, id: BodyId) -> Option<Packed> {
+        let chunk = self.chunk(id)?;
+        chunk.packed.get(chunk.rank((id.0 & 63) as u32)?).copied()
+    }
+
+    /// Where a body lies and how many bytes its record has at most, its other operations aside.
+    pub(crate) fn locate(&self, id: BodyId) -> Option<(Location, u64)> {
+        let packed = self.get(id)?;
+        Some((packed.location()?, class_bytes(packed.class())))
+    }
+
+    pub(crate) fn refs(&self, id: BodyId) -> u64 {
+        self.get(id).map_or(0, Packed::refs)
+    }
+
+    pub(crate) fn holds(&self, id: BodyId) -> Holds {
+        match self.get(id) {
+            Some(packed) if packed.location().is_some() => packed.holds(),
+            _ => Holds::NONE,
+        }
+    }
+
+    /// Changes a slot, made if it is not there; removed when it ends up empty.
+    fn change<T>(&mut self, id: BodyId, change: impl FnOnce(&mut Packed) -> T) -> T {
+        let place = match self.find(id) {
+            Some(place) => place,
+            None => self.add_chunk(id.0 >> 6),
+        };
+        self.keep_image(place as usize);
+        let bit = (id.0 & 63) as u32;
+        let Some(Some(chunk)) = self.chunks.get_mut(place as usize) else {
+            // No chunk where the table says there is one: answered as if it were empty.
+            return change(&mut Packed::default());
+        };
+        let rank = (chunk.there & ((1 << bit) - 1)).count_ones() as usize;
+        let is_there = chunk.there >> bit & 1 == 1;
+        let mut packed = if is_there {
+            chunk.packed[rank]
+        } else {
+            Packed(0)
+        };
+        let answer = change(&mut packed);
+        match (is_there, packed.0 != 0) {
+            (true, true) => chunk.packed[rank] = packed,
+            (false, true) => {
+                if chunk.packed.len() == chunk.packed.capacity() {
+                    let more = chunk.packed.capacity().clamp(2, 32);
+                    chunk.packed.reserve_exact(more);
+                }
+                chunk.packed.insert(rank, packed);
+                chunk.there |= 1 << bit;
+            }
+            (true, false) => {
+                chunk.packed.remove(rank);
+                chunk.there &= !(1 << bit);
+                if chunk.packed.len() * 4 <= chunk.packed.capacity() {
+                    chunk.packed.shrink_to(chunk.packed.len() * 2);
+                }
+            }
+            (false, false) => {}
+        }
+        if chunk.there == 0 {
+            let key = chunk.key;
+            self.chunks[place as usize] = None;
+            self.free.push(place);
+            self.by_key.remove(&key);
+            self.last = None;
+        }
+        answer
+    }
+
+    fn add_chunk(&mut self, key: u64) -> u32 {
+        let chunk = Chunk {
+            key,
+            there: 0,
+            packed: Vec::new(),
+            epoch: self.epoch,
+        };
+        let place = match self.free.pop() {
+            Some(place) => {
+                self.chunks[place as usize] = Some(chunk);
+                place
+            }
+            None => {
+                self.chunks.push(Some(chunk));
+                (self.chunks.len() - 1) as u32
+            }
+        };
+        self.by_key.insert(key, place);
+        self.last = Some((key, place));
+        place
+    }
+
+    /// False: known already.
+    pub(crate) fn add(
+        &mut self,
+        id: BodyId,
+        holds: Holds,
+        location: Location,
+        class: u8,
+        live: &mut Live,
+    ) -> bool {
+        let highest = self.highest.entry((id.0 >> 58) as u8).or_insert(id.0);
+        *highest = id.0.max(*highest);
+        let added = self.change(id, |packed| {
+            if packed.location().is_some() {
+                return false;
+            }
+            let released = packed.holds().bits();
+            packed.put_location(location, class);
+            packed.put_holds(Holds::from_bits(holds.bits() & !released));
+            true
+        });
+        if added {
+            live.add(location.slot, class);
+            self.count += 1;
+        }
+        added
+    }
+
+    pub(crate) fn release(&mut self, id: BodyId, holds: Holds, live: &mut Live) {
+        if holds.intersects(Holds::ROUTING) {
+            self.had.remove(&id.0);
+        }
+        self.change(id, |packed| {
+            let bits = match packed.location() {
+                Some(_) => packed.holds().bits() & !holds.bits(),
+                None => packed.holds().bits() | holds.bits(),
+            };
+            packed.put_holds(Holds::from_bits(bits));
+        });
+        self.bury_if_dead(id, live);
+    }
+
+    pub(crate) fn add_ref(&mut self, id: BodyId) {
+        let many = self.change(id, |packed| {
+            packed.put_refs(packed.refs() + 1);
+            packed.refs() == REFS_MANY
+        });
+        if many {
+            *self.many.entry(id.0).or_insert(REFS_MANY - 1) += 1;
+        }
+    }
+
+    pub(crate) fn drop_ref(&mut self, id: BodyId, live: &mut Live) {
+        let mut refs = self.refs(id);
+        if refs == REFS_MANY {
+            let many = self.many.entry(id.0).or_insert(REFS_MANY);
+            *many -= 1;
+            refs = *many;
+            if refs < REFS_MANY {
+                self.many.remove(&id.0);
+            }
+        } else {
+            refs = refs.saturating_sub(1);
+        }
+        self.change(id, |packed| packed.put_refs(refs));
+        if refs == 0 {
+            self.bury_if_dead(id, live);
+        }
+    }
+
+    /// The queue has or had an entry of a body that is still routed.
+    pub(crate) fn note_had(&mut self, id: BodyId, queue: QueueId) {
+        if !self.holds(id).contains(Holds::ROUTING) {
+            return;
+        }
+        let had = self.had.entry(id.0).or_default();
+        had.push(queue);
+        if had.len() >= 32 && had.len().is_power_of_two() {
+            had.sort_unstable();
+            had.dedup();
+        }
+    }
+
+    /// The queues noted by [`Bodies::note_had`], each once.
+    pub(crate) fn had(&self, id: BodyId) -> Vec<QueueId> {
+        let mut had = self.had.get(&id.0).cloned().unwrap_or_default();
+        had.sort_unstable();
+        had.dedup();
+        had
+    }
+
+    pub(crate) fn bury_if_dead(&mut self, id: BodyId, live: &mut Live) {
+        let dead = self.get(id).filter(|packed| packed.is_dead());
+        if let Some(packed) = dead
+            && let Some(location) = packed.location()
+        {
+            self.change(id, |packed| packed.0 = 0);
+            live.take(location.slot, packed.class());
+            self.count -= 1;
+        }
+    }
+
+    /// A live body lies elsewhere now; with `from` only if it lay there.
+    pub(crate) fn relocate(
+        &mut self,
+        id: BodyId,
+        from: Option<Location>,
+        to: Location,
+        class: u8,
+        live: &mut Live,
+    ) {
+        let Some(old) = self.get(id) else { return };
+        let Some(place) = old.location() else { return };
+        if from.is_none_or(|from| from == place) {
+            self.change(id, |packed| packed.put_location(to, class));
+            live.take(place.slot, old.class());
+            live.add(to.slot, class);
+        }
+    }
+
+    /// Bodies with any of these holds, by id.
+    pub(crate) fn held(&self, holds: Holds) -> Vec<(BodyId, Location)> {
+        let mut held = Vec::new();
+        self.each(|id, packed| {
+            if let Some(location) = packed.location()
+                && packed.holds().intersects(holds)
+            {
+                held.push((id, location));
+            }
+        });
+        held.sort_unstable_by_key(|(id, _)| *id);
+        held
+    }
+
+    /// Bodies that lie in the segment, and entries' bodies that are nowhere.
+    pub(crate) fn each_located(&self, mut each: impl FnMut(BodyId, Option<Location>)) {
+        self.each(|id, packed| {
+            if packed.location().is_some() || packed.refs() > 0 {
+                each(id, packed.location());
+            }
+        });
+    }
+
+    fn each(&self, mut each: impl FnMut(BodyId, Packed)) {
+        for chunk in self.chunks.iter().flatten() {
+            let mut there = chunk.there;
+            for packed in &chunk.packed {
+                each(
+                    BodyId(chunk.key << 6 | u64::from(there.trailing_zeros())),
+                    *packed,
+                );
+                there &= there.wrapping_sub(1);
+            }
+        }
+    }
+
+    pub(crate) fn clear_refs(&mut self) {
+        self.many.clear();
+        for chunk in self.chunks.iter_mut().flatten() {
+            chunk
+                .packed
+                .iter_mut()
+                .for_each(|packed| packed.put_refs(0));
+        }
+    }
+
+    /// Buries the dead, and forgets early releases of bodies that were there and are no more, or never
+    /// will be: an id that is not above the highest seen is not used again after recovery.
+    pub(crate) fn sweep(&mut self, live: &mut Live) {
+        let mut gone = Vec::new();
+        self.each(|id, packed| {
+            let highest = self.highest.get(&((id.0 >> 58) as u8));
+            let old = highest.is_some_and(|highest| id.0 <= *highest);
+            if packed.location().is_some() && packed.is_dead()
+                || packed.location().is_none() && packed.refs() == 0 && old
+            {
+                gone.push((id, packed));
+            }
+        });
+        for (id, packed) in gone {
+            self.change(id, |packed| packed.0 = 0);
+            if let Some(location) = packed.location() {
+                live.take(location.slot, packed.class());
+                self.count -= 1;
+            }
+        }
+    }
+
+    /// Takes away every body for which `is_lost`; entries that refer to it stay and find nothing.
+    pub(crate) fn lose(&mut self, is_lost: impl Fn(Location) -> bool) -> Vec<BodyId> {
+        let mut lost = Vec::new();
+        self.each(|id, packed| {
+            if packed.location().is_some_and(&is_lost) {
+                lost.push(id);
+            }
+        });
+        for id in &lost {
+            self.change(*id, |packed| packed.0 = packed.refs());
+            self.had.remove(&id.0);
+            self.count -= 1;
+        }
+        lost
+    }
+
+    pub(crate) fn begin_capture(&mut self) {
+        self.epoch += 1;
+        self.capture = Some(Capture {
+            next: 0,
+            before: Vec::new(),
+        });
+    }
+
+    pub(crate) fn end_capture(&mut self) {
+        self.capture = None;
+    }
+
+    fn keep_image(&mut self, place: usize) {
+        if let Some(capture) = &mut self.capture
+            && let Some(Some(chunk)) = self.chunks.get_mut(place)
+            && chunk.epoch != self.epoch
+        {
+            chunk.epoch = self.epoch;
+            capture.before.push(chunk.clone());
+        }
+    }
+
+    /// Appends about `bytes_max` of the image; true when all of it was appended.
+    pub(crate) fn capture(&mut self, bytes_max: usize, out: &mut Vec<u8>) -> bool {
+        let Some(capture) = &mut self.capture else {
+            return true;
+        };
+        let stop = out.len() + bytes_max;
+        while capture.next < self.chunks.len() {
+            if out.len() >= stop {
+                return false;
+            }
+            if let Some(chunk) = &mut self.chunks[capture.next]
+                && chunk.epoch != self.epoch
+            {
+                chunk.epoch = self.epoch;
+                encode_chunk(chunk, out);
+            }
+            capture.next += 1;
+        }
+        while out.len() < stop {
+            let Some(chunk) = capture.before.pop() else {
+                return true;
+            };
+            encode_chunk(&chunk, out);
+        }
+        capture.before.is_empty()
+    }
+
+    /// Appends what is not in chunks, at the moment of [`Bodies::begin_capture`].
+    pub(crate) fn capture_rest(&self, out: &mut Vec<u8>) {
+        put_varint(out, self.highest.len() as u64);
+        for id in self.highest.values() {
+            put_varint(out, *id);
+        }
+        put_varint(out, self.many.len() as u64);
+        for (id, refs) in &self.many {
+            put_varint(out, *id);
+            put_varint(out, *refs);
+        }
+        let mut routed: Vec<u64> = self.had.keys().copied().collect();
+        routed.sort_unstable();
+        put_varint(out, routed.len() as u64);
+        for id in routed {
+            let had = self.had(BodyId(id));
+            put_varint(out, id);
+            put_varint(out, had.len() as u64);
+            for queue in had {
+                put_varint(out, queue.0);
+            }
+        }
+    }
+
+    pub(crate) fn load_rest(&mut self, input: &mut &[u8]) -> Option<()> {
+        for _ in 0..take_varint(input)? {
+            let id = take_varint(input)?;
+            self.highest.insert((id >> 58) as u8, id);
+        }
+        for _ in 0..take_varint(input)? {
+            let id = take_varint(input)?;
+            self.many.insert(id, take_varint(input)?);
+        }
+        for _ in 0..take_varint(input)? {
+            let id = take_varint(input)?;
+            let mut had = Vec::new();
+            for _ in 0..take_varint(input)? {
+                had.push(QueueId(take_varint(input)?));
+            }
+            self.had.insert(id, had);
+        }
+        Some(())
+    }
+
+    /// Takes chunks off `input` until it is empty.
+    pub(crate) fn load(&mut self, mut input: &[u8], live: &mut Live) -> Option<()> {
+        while !input.is_empty() {
+            let key = take_varint(&mut input)?;
+            let there = read_u64(input)?;
+            input = &input[8..];
+            let bytes = there.count_ones() as usize * 8;
+            let (packed, rest) = input.split_at_checked(bytes)?;
+            input = rest;
+            if there == 0 || self.by_key.contains_key(&key) {
+                return None;
+            }
+            let packed: Vec<Packed> = packed
+                .chunks_exact(8)
+                .filter_map(read_u64)
+                .map(Packed)
+                .collect();
+            for packed in &packed {
+                if let Some(location) = packed.location() {
+                    live.add(location.slot, packed.class());
+                    self.count += 1;
+                }
+            }
+            let place = self.add_chunk(key) as usize;
+            if let Some(Some(chunk)) = self.chunks.get_mut(place) {
+                chunk.there = there;
+                chunk.packed = packed;
+            }
+        }
+        Some(())
+    }
+}
+
+fn encode_chunk(chunk: &Chunk, out: &mut Vec<u8>) {
+    put_varint(out, chunk.key);
+    out.extend_from_slice(&chunk.there.to_le_bytes());
+    for packed in &chunk.packed {
+        out.extend_from_slice(&packed.0.to_le_bytes());
+    }
+}

@@ -1,0 +1,206 @@
+//! What the log says at this moment, in memory: which bodies live and where they lie, the queues, the
+//! states. Applying a record's operations is the only way it changes, live and in recovery alike.
+//!
+//! While a checkpoint is taken, whatever is about to change is copied first, so that the checkpoint is the
+//! exact image of one moment though it is written in slices.
+
+pub(crate) mod bodies;
+pub(crate) mod live;
+pub(crate) mod queues;
+pub(crate) mod states;
+
+use crate::record::{BodyId, Entry, Holds, Lsn, Op, Ops, QueueId};
+use bodies::Bodies;
+use live::Live;
+use queues::Queues;
+use states::States;
+use std::hash::{BuildHasherDefault, Hasher};
+
+/// Where a record lies: the segment's slot in the table of segments and the offset in eights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Location {
+    /// 1 and more.
+    pub(crate) slot: u16,
+    /// Offset / 8, below 2^23.
+    pub(crate) at: u32,
+}
+
+impl Location {
+    pub(crate) fn new(slot: u16, offset: u64) -> Self {
+        Location {
+            slot,
+            at: (offset / 8) as u32,
+        }
+    }
+
+    pub(crate) fn offset(self) -> u64 {
+        u64::from(self.at) * 8
+    }
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Index {
+    pub(crate) bodies: Bodies,
+    pub(crate) queues: Queues,
+    pub(crate) states: States,
+    pub(crate) live: Live,
+    /// Bodies of the record at hand that came without a hold: they die with it unless an entry came too.
+    born: Vec<BodyId>,
+}
+
+impl Index {
+    /// Applies the operations of record `lsn`, which lies at `location`.
+    pub(crate) fn apply(&mut self, lsn: Lsn, ops: &[u8], location: Location) {
+        self.live.now(lsn);
+        for op in Ops::new(ops) {
+            self.apply_op(lsn, op, location);
+        }
+        while let Some(id) = self.born.pop() {
+            self.bodies.bury_if_dead(id, &mut self.live);
+        }
+    }
+
+    fn apply_op(&mut self, lsn: Lsn, op: Op<'_>, location: Location) {
+        match op {
+            Op::Body(id, holds, bytes) => {
+                let class = live::class_of(body_cost(bytes.len()));
+                let added = self.bodies.add(id, holds, location, class, &mut self.live);
+                if added {
+                    self.born.push(id);
+                }
+            }
+            Op::Release(id, holds) => self.bodies.release(id, holds, &mut self.live),
+            Op::Enqueue(entry, note, extra) => self.enqueue(entry, note, extra),
+            Op::Amend(entry, note) => self.queues.amend(entry, note),
+            Op::End(entry) => self.end(entry),
+            Op::Token(queue, token, note) => self.queues.token(queue, token, note),
+            Op::EndToken(queue, token) => self.queues.end_token(queue, token),
+            Op::State(key, bytes) => {
+                let class = live::class_of(state_cost(bytes.len()));
+                self.states.set(key, lsn, location, class, &mut self.live);
+            }
+            Op::RemoveState(key) => self.states.remove(key, &mut self.live),
+            Op::Forget(owner) => self.forget(owner),
+            Op::MovedBody(id, _, bytes) => {
+                let class = live::class_of(body_cost(bytes.len()));
+                self.bodies
+                    .relocate(id, None, location, class, &mut self.live);
+            }
+            Op::MovedState(key, bytes) => {
+                let class = live::class_of(state_cost(bytes.len()));
+                self.states
+                    .relocate(key, None, location, class, &mut self.live);
+            }
+        }
+    }
+
+    fn enqueue(&mut self, entry: Entry, note: [u64; 2], extra: &[u8]) {
+        // A body that no entry refers to is in no queue: the usual case needs no looking.
+        let may_be_there = self.bodies.refs(entry.body) > 0;
+        if !self.queues.enqueue(entry, note, extra, may_be_there) {
+            return;
+        }
+        self.bodies.add_ref(entry.body);
+        if entry.lane == 0 {
+            self.bodies.note_had(entry.body, entry.queue);
+        }
+    }
+
+    fn end(&mut self, entry: Entry) {
+        if self.queues.end(entry) {
+            self.bodies.drop_ref(entry.body, &mut self.live);
+        } else if entry.lane == 0 {
+            self.bodies.note_had(entry.body, entry.queue);
+        }
+    }
+
+    fn forget(&mut self, owner: u64) {
+        for body in self.queues.forget(QueueId(owner)) {
+            self.bodies.drop_ref(body, &mut self.live);
+        }
+        self.states.forget(owner, &mut self.live);
+    }
+
+    /// The same record was written anew at `to`: what it is the home of moves along.
+    pub(crate) fn relocate(&mut self, ops: &[u8], from: Location, to: Location) {
+        for op in Ops::new(ops) {
+            match op {
+                Op::Body(id, _, bytes) | Op::MovedBody(id, _, bytes) => {
+                    let class = live::class_of(body_cost(bytes.len()));
+                    self.bodies
+                        .relocate(id, Some(from), to, class, &mut self.live);
+                }
+                Op::State(key, bytes) | Op::MovedState(key, bytes) => {
+                    let class = live::class_of(state_cost(bytes.len()));
+                    self.states
+                        .relocate(key, Some(from), to, class, &mut self.live);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Begins an exact image of this moment.
+    pub(crate) fn begin_capture(&mut self) {
+        self.bodies.begin_capture();
+        self.queues.begin_capture();
+        self.states.begin_capture();
+    }
+
+    /// Gives up an image.
+    pub(crate) fn end_capture(&mut self) {
+        self.bodies.end_capture();
+        self.queues.end_capture();
+        self.states.end_capture();
+    }
+
+    /// After a checkpoint with holes: the references counted anew.
+    pub(crate) fn recount(&mut self) {
+        self.bodies.clear_refs();
+        let Index { bodies, queues, .. } = self;
+        queues.each_entry(|entry, _| bodies.add_ref(entry.body));
+    }
+
+    /// At the end of recovery: what no longer belongs to anything.
+    pub(crate) fn sweep(&mut self) {
+        self.bodies.sweep(&mut self.live);
+    }
+
+    /// Bodies with [`Holds::ROUTING`].
+    pub(crate) fn routing(&self) -> Vec<(BodyId, Location)> {
+        self.bodies.held(Holds::ROUTING)
+    }
+}
+
+/// Bytes a body of this length takes in the log, near enough.
+pub(crate) fn body_cost(bytes: usize) -> u64 {
+    bytes as u64 + 32
+}
+
+/// Bytes a state of this length takes in the log, near enough.
+pub(crate) fn state_cost(bytes: usize) -> u64 {
+    bytes as u64 + 36
+}
+
+/// Hashes one number by a multiplication. Names are given out by the broker, no client chooses them.
+#[derive(Debug, Default)]
+pub(crate) struct NumberHasher(u64);
+
+impl Hasher for NumberHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte));
+        }
+    }
+
+    fn write_u64(&mut self, value: u64) {
+        let product = u128::from(self.0 ^ value) * 0x9e37_79b9_7f4a_7c15;
+        self.0 = (product >> 64) as u64 ^ product as u64;
+    }
+}
+
+pub(crate) type NumberMap<K, V> = std::collections::HashMap<K, V, BuildHasherDefault<NumberHasher>>;

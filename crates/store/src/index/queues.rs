@@ -1,0 +1,461 @@
+//! The queues: for each its entries in order, packed, and its tokens.
+//!
+//! An entry is a row (body, lane, note, note). Bodies' ids are turned so that the shard's bits come last:
+//! ids of several shards in one queue then lie close together.
+
+use super::NumberMap;
+use crate::record::{BodyId, Entry, QueueId};
+use martlet_rows::{Place, Rows, put_varint, take_varint};
+use std::collections::BTreeMap;
+
+type Row = [u64; 4];
+
+fn turn(body: BodyId) -> u64 {
+    body.0.rotate_left(6)
+}
+
+fn turn_back(turned: u64) -> BodyId {
+    BodyId(turned.rotate_right(6))
+}
+
+#[derive(Clone, Debug, Default)]
+struct Queue {
+    id: QueueId,
+    rows: Rows<4>,
+    /// Token and note, by token.
+    tokens: Vec<(u32, u32)>,
+    extras: Option<Box<Extras>>,
+    newest: Newest,
+    /// The capture that has it already.
+    epoch: u32,
+    /// It is on the list of queues that may be empty.
+    idle: bool,
+}
+
+/// What few entries have, by body and lane.
+type Extras = BTreeMap<(u64, u8), Box<[u8]>>;
+
+impl Queue {
+    fn is_empty(&self) -> bool {
+        self.rows.is_empty() && self.tokens.is_empty()
+    }
+
+    fn find(&self, body: BodyId, lane: u8) -> Option<(Place, Row)> {
+        let lane = u64::from(lane);
+        self.rows.find(turn(body), |row| row[1] == lane)
+    }
+}
+
+/// Per shard (the lower six bits of a turned id) the highest turned id that was ever enqueued: what is above
+/// it is in the queue for certain not.
+#[derive(Clone, Debug, Default)]
+struct Newest {
+    one: u64,
+    more: Vec<u64>,
+}
+
+impl Newest {
+    /// True: this id is above all of its shard.
+    fn raise(&mut self, turned: u64) -> bool {
+        let same_shard = |other: u64| (other ^ turned) & 63 == 0;
+        if turned == 0 {
+            // Zero stands for nothing here.
+            return false;
+        }
+        if self.one == 0 {
+            self.one = turned;
+            return true;
+        }
+        let other = match same_shard(self.one) {
+            true => &mut self.one,
+            false => {
+                let index = self.more.iter().position(|other| same_shard(*other));
+                match index {
+                    Some(index) => &mut self.more[index],
+                    None => {
+                        self.more.push(turned);
+                        return true;
+                    }
+                }
+            }
+        };
+        let is_new = turned > *other;
+        *other = turned.max(*other);
+        is_new
+    }
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Queues {
+    queues: Vec<Option<Box<Queue>>>,
+    free: Vec<u32>,
+    by_id: NumberMap<u64, u32>,
+    /// Queues that were empty once: they are kept a while, because most fill again at once.
+    idle: Vec<u32>,
+    entries: usize,
+    epoch: u32,
+    capture: Option<Capture>,
+}
+
+#[derive(Debug)]
+struct Capture {
+    next: usize,
+    before: Vec<Queue>,
+    /// A long queue that is being written, and its next block.
+    long: Option<(Queue, usize)>,
+}
+
+/// So many idle queues before the empty ones among them go.
+const IDLE_MAX: usize = 1024;
+
+impl Queues {
+    pub(crate) fn entries_count(&self) -> usize {
+        self.entries
+    }
+
+    /// How many queues there are that are not empty.
+    pub(crate) fn count(&self) -> usize {
+        self.queues
+            .iter()
+            .flatten()
+            .filter(|q| !q.is_empty())
+            .count()
+    }
+
+    /// Bytes on the heap.
+    pub(crate) fn bytes(&self) -> usize {
+        let queues = self.queues.iter().flatten();
+        let each = queues.map(|q| size_of::<Queue>() + q.rows.bytes() + q.tokens.capacity() * 8);
+        each.sum::<usize>() + self.queues.capacity() * 8 + self.by_id.capacity() * 17
+    }
+
+    fn get(&self, id: QueueId) -> Option<&Queue> {
+        let place = *self.by_id.get(&id.0)?;
+        self.queues.get(place as usize)?.as_deref()
+    }
+
+    /// The queue, about to change; `None` if it is not there and shall not be made.
+    fn change(&mut self, id: QueueId, make: bool) -> Option<(u32, &mut Queue)> {
+        let place = match self.by_id.get(&id.0) {
+            Some(place) => *place,
+            None if make => self.add(id),
+            None => return None,
+        };
+        let queue = self.queues.get_mut(place as usize)?.as_deref_mut()?;
+        if let Some(capture) = &mut self.capture
+            && queue.epoch != self.epoch
+        {
+            queue.epoch = self.epoch;
+            capture.before.push(queue.clone());
+        }
+        Some((place, queue))
+    }
+
+    fn add(&mut self, id: QueueId) -> u32 {
+        let queue = Box::new(Queue {
+            id,
+            epoch: self.epoch,
+            ..Queue::default()
+        });
+        let place = match self.free.pop() {
+            Some(place) => {
+                self.queues[place as usize] = Some(queue);
+                place
+            }
+            None => {
+                self.queues.push(Some(queue));
+                (self.queues.len() - 1) as u32
+            }
+        };
+        self.by_id.insert(id.0, place);
+        place
+    }
+
+    fn note_idle(&mut self, place: u32) {
+        if let Some(Some(queue)) = self.queues.get_mut(place as usize)
+            && queue.is_empty()
+            && !queue.idle
+        {
+            queue.idle = true;
+            self.idle.push(place);
+        }
+        if self.idle.len() > IDLE_MAX {
+            self.drop_idle();
+        }
+    }
+
+    /// Lets go of queues that are empty.
+    pub(crate) fn drop_idle(&mut self) {
+        for place in std::mem::take(&mut self.idle) {
+            let Some(entry) = self.queues.get_mut(place as usize) else {
+                continue;
+            };
+            if let Some(queue) = entry {
+                queue.idle = false;
+                if queue.is_empty() {
+                    self.by_id.remove(&queue.id.0);
+                    *entry = None;
+                    self.free.push(place);
+                }
+            }
+        }
+    }
+
+    /// False: the entry is there already. `may_be_there` false: no need to look.
+    pub(crate) fn enqueue(
+        &mut self,
+        entry: Entry,
+        note: [u64; 2],
+        extra: &[u8],
+        may_be_there: bool,
+    ) -> bool {
+        let Some((place, queue)) = self.change(entry.queue, true) else {
+            return false;
+        };
+        let turned = turn(entry.body);
+        let is_new = queue.newest.raise(turned);
+        if may_be_there && !is_new && queue.find(entry.body, entry.lane).is_some() {
+            self.note_idle(place);
+            return false;
+        }
+        let row = [turned, entry.lane.into(), note[0], note[1]];
+        queue.rows.push_back(row);
+        if !extra.is_empty() {
+            let extras = queue.extras.get_or_insert_default();
+            extras.insert((entry.body.0, entry.lane), extra.into());
+        }
+        self.entries += 1;
+        true
+    }
+
+    pub(crate) fn amend(&mut self, entry: Entry, note: [u64; 2]) {
+        if let Some((_, queue)) = self.change(entry.queue, false)
+            && let Some((place, row)) = queue.find(entry.body, entry.lane)
+        {
+            queue
+                .rows
+                .replace(place, [row[0], row[1], note[0], note[1]]);
+        }
+    }
+
+    /// False: it was not there.
+    pub(crate) fn end(&mut self, entry: Entry) -> bool {
+        let Some((index, queue)) = self.change(entry.queue, false) else {
+            return false;
+        };
+        let Some((place, _)) = queue.find(entry.body, entry.lane) else {
+            return false;
+        };
+        queue.rows.remove(place);
+        if let Some(extras) = &mut queue.extras {
+            extras.remove(&(entry.body.0, entry.lane));
+            if extras.is_empty() {
+                queue.extras = None;
+            }
+        }
+        self.entries -= 1;
+        self.note_idle(index);
+        true
+    }
+
+    pub(crate) fn token(&mut self, id: QueueId, token: u32, note: u32) {
+        if let Some((_, queue)) = self.change(id, true) {
+            match queue
+                .tokens
+                .binary_search_by_key(&token, |(token, _)| *token)
+            {
+                Ok(index) => queue.tokens[index].1 = note,
+                Err(index) => queue.tokens.insert(index, (token, note)),
+            }
+        }
+    }
+
+    pub(crate) fn end_token(&mut self, id: QueueId, token: u32) {
+        if let Some((place, queue)) = self.change(id, false)
+            && let Ok(index) = queue
+                .tokens
+                .binary_search_by_key(&token, |(token, _)| *token)
+        {
+            queue.tokens.remove(index);
+            if queue.tokens.is_empty() {
+                queue.tokens = Vec::new();
+            }
+            self.note_idle(place);
+        }
+    }
+
+    /// Ends all there is in a queue; gives the bodies of its entries.
+    pub(crate) fn forget(&mut self, id: QueueId) -> Vec<BodyId> {
+        let Some((place, queue)) = self.change(id, false) else {
+            return Vec::new();
+        };
+        let bodies: Vec<BodyId> = queue.rows.iter().map(|row| turn_back(row[0])).collect();
+        queue.rows = Rows::new();
+        queue.tokens = Vec::new();
+        queue.extras = None;
+        self.entries -= bodies.len();
+        self.note_idle(place);
+        bodies
+    }
+
+    /// Queues that are not empty, in order.
+    pub(crate) fn ids(&self) -> Vec<QueueId> {
+        let queues = self.queues.iter().flatten();
+        let mut ids: Vec<QueueId> = queues.filter(|q| !q.is_empty()).map(|q| q.id).collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    /// Entries of a queue in order: body, lane, note, extra.
+    pub(crate) fn entries(
+        &self,
+        id: QueueId,
+    ) -> impl Iterator<Item = (BodyId, u8, [u64; 2], &[u8])> + '_ {
+        let queue = self.get(id);
+        let rows = queue.into_iter().flat_map(|queue| queue.rows.iter());
+        rows.map(move |row| {
+            let (body, lane) = (turn_back(row[0]), row[1] as u8);
+            let extras = queue.and_then(|queue| queue.extras.as_ref());
+            let extra = extras.and_then(|extras| extras.get(&(body.0, lane)));
+            (body, lane, [row[2], row[3]], extra.map_or(&[][..], |e| e))
+        })
+    }
+
+    pub(crate) fn tokens(&self, id: QueueId) -> &[(u32, u32)] {
+        self.get(id).map_or(&[], |queue| &queue.tokens)
+    }
+
+    /// Every entry, queue by queue.
+    pub(crate) fn each_entry(&self, mut each: impl FnMut(Entry, [u64; 2])) {
+        for queue in self.queues.iter().flatten() {
+            for row in queue.rows.iter() {
+                let entry = Entry {
+                    queue: queue.id,
+                    body: turn_back(row[0]),
+                    lane: row[1] as u8,
+                };
+                each(entry, [row[2], row[3]]);
+            }
+        }
+    }
+
+    pub(crate) fn begin_capture(&mut self) {
+        self.epoch += 1;
+        self.capture = Some(Capture {
+            next: 0,
+            before: Vec::new(),
+            long: None,
+        });
+    }
+
+    pub(crate) fn end_capture(&mut self) {
+        self.capture = None;
+    }
+
+    /// Appends about `bytes_max` of the image; true when all of it was appended.
+    pub(crate) fn capture(&mut self, bytes_max: usize, out: &mut Vec<u8>) -> bool {
+        let Some(capture) = &mut self.capture else {
+            return true;
+        };
+        let stop = out.len() + bytes_max;
+        while out.len() < stop {
+            if let Some((queue, block)) = &mut capture.long {
+                *block = encode(queue, *block, stop - out.len(), out);
+                if *block >= queue.rows.block_count() {
+                    capture.long = None;
+                }
+                continue;
+            }
+            let queue = match self.queues.get_mut(capture.next) {
+                Some(queue) => {
+                    capture.next += 1;
+                    let queue = queue.as_deref_mut().filter(|q| q.epoch != self.epoch);
+                    let Some(queue) = queue else { continue };
+                    queue.epoch = self.epoch;
+                    // Its packed blocks are shared, not copied.
+                    queue.clone()
+                }
+                None => match capture.before.pop() {
+                    Some(queue) => queue,
+                    None => return true,
+                },
+            };
+            if !queue.is_empty() {
+                let block = encode(&queue, 0, stop.saturating_sub(out.len()).max(1), out);
+                if block < queue.rows.block_count() {
+                    capture.long = Some((queue, block));
+                }
+            }
+        }
+        false
+    }
+
+    /// Takes queues, or parts of them, off `input` until it is empty.
+    pub(crate) fn load(&mut self, mut input: &[u8]) -> Option<()> {
+        let input = &mut input;
+        while !input.is_empty() {
+            let id = QueueId(take_varint(input)?);
+            let is_first = take_varint(input)? != 0;
+            self.change(id, true);
+            let place = *self.by_id.get(&id.0)?;
+            let queue = self.queues.get_mut(place as usize)?.as_deref_mut()?;
+            if is_first {
+                load_rest(queue, input)?;
+            }
+            let before = queue.rows.len();
+            let loaded = queue.rows.decode(input);
+            self.entries += queue.rows.len() - before;
+            loaded?;
+        }
+        Some(())
+    }
+}
+
+/// Appends blocks from `block` on, and before the first one what else a queue has; says which is next.
+fn encode(queue: &Queue, block: usize, bytes_max: usize, out: &mut Vec<u8>) -> usize {
+    put_varint(out, queue.id.0);
+    put_varint(out, u64::from(block == 0));
+    if block == 0 {
+        let newest = std::iter::once(&queue.newest.one).chain(&queue.newest.more);
+        put_varint(out, newest.clone().count() as u64);
+        newest.for_each(|turned| put_varint(out, *turned));
+        put_varint(out, queue.tokens.len() as u64);
+        for (token, note) in &queue.tokens {
+            put_varint(out, (*token).into());
+            put_varint(out, (*note).into());
+        }
+        let extras = queue.extras.iter().flat_map(|extras| extras.iter());
+        put_varint(out, extras.clone().count() as u64);
+        for ((body, lane), extra) in extras {
+            put_varint(out, *body);
+            put_varint(out, (*lane).into());
+            put_varint(out, extra.len() as u64);
+            out.extend_from_slice(extra);
+        }
+    }
+    queue.rows.encode_blocks(block, bytes_max, out)
+}
+
+fn load_rest(queue: &mut Queue, input: &mut &[u8]) -> Option<()> {
+    for index in 0..take_varint(input)? {
+        let turned = take_varint(input)?;
+        match index {
+            0 => queue.newest.one = turned,
+            _ => queue.newest.more.push(turned),
+        }
+    }
+    for _ in 0..take_varint(input)? {
+        let token = u32::try_from(take_varint(input)?).ok()?;
+        let note = u32::try_from(take_varint(input)?).ok()?;
+        queue.tokens.push((token, note));
+    }
+    for _ in 0..take_varint(input)? {
+        let key = (take_varint(input)?, take_varint(input)? as u8);
+        let len = usize::try_from(take_varint(input)?).ok()?;
+        let (extra, rest) = input.split_at_checked(len)?;
+        *input = rest;
+        let extras = queue.extras.get_or_insert_default();
+        extras.insert(key, extra.into());
+    }
+    Some(())
+}

@@ -1,0 +1,219 @@
+//! The keyed states: where the latest record of each lies and when its key first appeared.
+//!
+//! Their contents are on disk only.
+
+use super::Location;
+use super::live::{Live, class_bytes};
+use crate::record::{Lsn, StateKey};
+use martlet_rows::{put_varint, take_varint};
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct State {
+    pub(crate) location: Location,
+    class: u8,
+    pub(crate) since: Lsn,
+}
+
+impl State {
+    /// Bytes of its record at most, its other operations aside.
+    pub(crate) fn bytes(&self) -> u64 {
+        class_bytes(self.class)
+    }
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct States {
+    states: BTreeMap<StateKey, State>,
+    capture: Option<Capture>,
+}
+
+#[derive(Debug)]
+struct Capture {
+    next: Bound<StateKey>,
+    walked: bool,
+    /// What was there, or that nothing was, of keys changed before the walk came to them.
+    before: BTreeMap<StateKey, Option<State>>,
+}
+
+impl States {
+    pub(crate) fn count(&self) -> usize {
+        self.states.len()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (StateKey, State)> + '_ {
+        self.states.iter().map(|(key, state)| (*key, *state))
+    }
+
+    pub(crate) fn get(&self, key: StateKey) -> Option<State> {
+        self.states.get(&key).copied()
+    }
+
+    pub(crate) fn set(
+        &mut self,
+        key: StateKey,
+        lsn: Lsn,
+        location: Location,
+        class: u8,
+        live: &mut Live,
+    ) {
+        self.keep_image(key);
+        let mut state = State {
+            location,
+            class,
+            since: lsn,
+        };
+        if let Some(old) = self.states.get(&key) {
+            live.take(old.location.slot, old.class);
+            state.since = old.since;
+        }
+        live.add(location.slot, class);
+        self.states.insert(key, state);
+    }
+
+    pub(crate) fn remove(&mut self, key: StateKey, live: &mut Live) {
+        self.keep_image(key);
+        if let Some(old) = self.states.remove(&key) {
+            live.take(old.location.slot, old.class);
+        }
+    }
+
+    pub(crate) fn forget(&mut self, owner: u64, live: &mut Live) {
+        let first = StateKey {
+            owner,
+            kind: 0,
+            number: 0,
+        };
+        let keys = self.states.range(first..).map(|(key, _)| *key);
+        let keys: Vec<StateKey> = keys.take_while(|key| key.owner == owner).collect();
+        for key in keys {
+            self.remove(key, live);
+        }
+    }
+
+    /// A state lies elsewhere now; with `from` only if it lay there.
+    pub(crate) fn relocate(
+        &mut self,
+        key: StateKey,
+        from: Option<Location>,
+        to: Location,
+        class: u8,
+        live: &mut Live,
+    ) {
+        let Some(old) = self.get(key) else { return };
+        if from.is_none_or(|from| from == old.location) {
+            self.keep_image(key);
+            let state = State {
+                location: to,
+                class,
+                since: old.since,
+            };
+            self.states.insert(key, state);
+            live.take(old.location.slot, old.class);
+            live.add(to.slot, class);
+        }
+    }
+
+    /// Takes away every state for which `is_lost`.
+    pub(crate) fn lose(&mut self, is_lost: impl Fn(Location) -> bool) -> Vec<StateKey> {
+        let lost = self
+            .states
+            .iter()
+            .filter(|(_, state)| is_lost(state.location));
+        let lost: Vec<StateKey> = lost.map(|(key, _)| *key).collect();
+        for key in &lost {
+            self.states.remove(key);
+        }
+        lost
+    }
+
+    pub(crate) fn begin_capture(&mut self) {
+        self.capture = Some(Capture {
+            next: Bound::Unbounded,
+            walked: false,
+            before: BTreeMap::new(),
+        });
+    }
+
+    pub(crate) fn end_capture(&mut self) {
+        self.capture = None;
+    }
+
+    fn keep_image(&mut self, key: StateKey) {
+        if let Some(capture) = &mut self.capture
+            && !capture.walked
+        {
+            let is_behind = match capture.next {
+                Bound::Excluded(last) => key <= last,
+                _ => false,
+            };
+            if !is_behind {
+                let old = self.states.get(&key).copied();
+                capture.before.entry(key).or_insert(old);
+            }
+        }
+    }
+
+    /// Appends about `bytes_max` of the image; true when all of it was appended.
+    pub(crate) fn capture(&mut self, bytes_max: usize, out: &mut Vec<u8>) -> bool {
+        let Some(capture) = &mut self.capture else {
+            return true;
+        };
+        let stop = out.len() + bytes_max;
+        if !capture.walked {
+            for (key, state) in self.states.range((capture.next, Bound::Unbounded)) {
+                if out.len() >= stop {
+                    return false;
+                }
+                if !capture.before.contains_key(key) {
+                    encode(key, state, out);
+                }
+                capture.next = Bound::Excluded(*key);
+            }
+            capture.walked = true;
+        }
+        while out.len() < stop {
+            match capture.before.pop_first() {
+                Some((key, Some(state))) => encode(&key, &state, out),
+                Some((_, None)) => {}
+                None => return true,
+            }
+        }
+        capture.before.is_empty()
+    }
+
+    /// Takes states off `input` until it is empty.
+    pub(crate) fn load(&mut self, mut input: &[u8], live: &mut Live) -> Option<()> {
+        let input = &mut input;
+        while !input.is_empty() {
+            let key = StateKey {
+                owner: take_varint(input)?,
+                kind: u8::try_from(take_varint(input)?).ok()?,
+                number: u32::try_from(take_varint(input)?).ok()?,
+            };
+            let location = Location {
+                slot: u16::try_from(take_varint(input)?).ok()?,
+                at: u32::try_from(take_varint(input)?).ok()?,
+            };
+            let state = State {
+                location,
+                class: u8::try_from(take_varint(input)?).ok()?.min(63),
+                since: take_varint(input)?,
+            };
+            live.add(state.location.slot, state.class);
+            self.states.insert(key, state);
+        }
+        Some(())
+    }
+}
+
+fn encode(key: &StateKey, state: &State, out: &mut Vec<u8>) {
+    put_varint(out, key.owner);
+    put_varint(out, key.kind.into());
+    put_varint(out, key.number.into());
+    put_varint(out, state.location.slot.into());
+    put_varint(out, state.location.at.into());
+    put_varint(out, state.class.into());
+    put_varint(out, state.since);
+}

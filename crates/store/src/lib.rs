@@ -1,0 +1,39 @@
+//! The message store's engine: contents of messages (*bodies*), queue entries that refer to them, and
+//! keyed *states*, in one segmented log on disk with its index in memory.
+//!
+//! Everything is opaque: the engine knows no MQTT. It has no thread, no clock and no random source, and
+//! does all I/O through [`Disk`], in calls that say so; a simulator drives it with [`SimDisk`]. What a
+//! checksum does not confirm is named and never served.
+
+#![forbid(unsafe_code)]
+
+mod checkpoint;
+mod disk;
+mod engine;
+mod error;
+mod identity;
+mod index;
+mod read;
+mod real_disk;
+mod reclaim;
+mod record;
+mod recover;
+mod report;
+mod scan;
+mod segment;
+mod sim_disk;
+mod stats;
+
+pub use disk::Disk;
+pub use engine::{Engine, Options};
+pub use error::{OpenError, StoreError};
+pub use identity::FORMAT_VERSION;
+pub use read::{EntryView, Located, Missing, Pending};
+pub use real_disk::RealDisk;
+pub use reclaim::Work;
+pub use record::{
+    BodyId, Holds, Lsn, QueueId, RECORD_BYTES_MAX, RecordBuffer, RecordBuilder, StateKey,
+};
+pub use report::{Damage, Lost, Report, Torn};
+pub use sim_disk::{Call, Failure, Fault, SimDisk, SimFile};
+pub use stats::Stats;

@@ -1,0 +1,410 @@
+//! The reading side: bodies and states from the disk, verified; and what is in memory.
+//!
+//! Nothing is served whose checksum does not agree, or that is another body's.
+
+use crate::disk::Disk;
+use crate::engine::Engine;
+use crate::index::Location;
+use crate::record::{
+    BodyId, GroupHeader, Holds, Lsn, Op, Ops, QueueId, StateKey, length_of, ops_of, read_u64,
+};
+use crate::segment::{Segment, SegmentFile};
+use std::fmt;
+use std::sync::Arc;
+
+/// Bodies so close together are read with one call: bytes between them, and in all.
+const NEIGHBOUR_BYTES: u64 = 4096;
+const READ_BYTES_MAX: u64 = 256 * 1024;
+
+/// Why a body or state cannot be had.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Missing {
+    /// There is none of that name.
+    Unknown,
+    /// What lies at its place does not check.
+    Damaged {
+        /// The file.
+        file: String,
+        /// Where in it, bytes.
+        offset: u64,
+    },
+    /// The disk could not read it.
+    Disk {
+        /// The file.
+        file: String,
+        /// Where in it, bytes.
+        offset: u64,
+        /// Why not.
+        kind: std::io::ErrorKind,
+    },
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Missing::Unknown => f.write_str("not in the store"),
+            Missing::Damaged { file, offset } => write!(f, "{file} at {offset} is damaged"),
+            Missing::Disk { file, offset, kind } => write!(f, "{file} at {offset}: {kind}"),
+        }
+    }
+}
+
+/// An entry of a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EntryView<'a> {
+    /// The body it refers to.
+    pub body: BodyId,
+    /// Its lane.
+    pub lane: u8,
+    /// Its note.
+    pub note: [u64; 2],
+    /// What else came with it; nearly always empty.
+    pub extra: &'a [u8],
+}
+
+/// A body that is still routed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pending {
+    /// Its name.
+    pub id: BodyId,
+    /// The record it came with.
+    pub lsn: Lsn,
+    /// The queues that have or had an entry of it in lane 0.
+    pub had: Vec<QueueId>,
+}
+
+/// Where a body lies: for reading it without the engine. While this lives, the place is not used again.
+#[derive(Clone, Debug)]
+pub struct Located<F> {
+    id: BodyId,
+    file: Arc<SegmentFile<F>>,
+    offset: u64,
+    /// Bytes to read at first.
+    bytes: usize,
+}
+
+impl<F: Clone> Located<F> {
+    /// Reads it; `buffer` is used again and again.
+    pub fn read<'b, D: Disk<File = F>>(
+        &self,
+        disk: &D,
+        buffer: &'b mut Vec<u8>,
+    ) -> Result<&'b [u8], Missing> {
+        let place = Spot {
+            file: &self.file,
+            offset: self.offset,
+        };
+        let record = place.read(disk, self.bytes, buffer)?;
+        let (_, bytes) = body_of(record, self.id).ok_or_else(|| place.damaged())?;
+        Ok(bytes)
+    }
+}
+
+/// A record's place in a file.
+struct Spot<'a, F> {
+    file: &'a SegmentFile<F>,
+    offset: u64,
+}
+
+impl<F> Spot<'_, F> {
+    fn name(&self) -> String {
+        crate::segment::name(self.file.number)
+    }
+
+    fn damaged(&self) -> Missing {
+        Missing::Damaged {
+            file: self.name(),
+            offset: self.offset,
+        }
+    }
+
+    fn failed(&self, error: &std::io::Error) -> Missing {
+        Missing::Disk {
+            file: self.name(),
+            offset: self.offset,
+            kind: error.kind(),
+        }
+    }
+
+    /// Reads and verifies the whole record; `bytes` is a guess.
+    fn read<'b, D: Disk<File = F>>(
+        &self,
+        disk: &D,
+        bytes: usize,
+        buffer: &'b mut Vec<u8>,
+    ) -> Result<&'b [u8], Missing> {
+        buffer.resize(bytes.max(64), 0);
+        let mut filled = disk
+            .read_at(&self.file.file, self.offset, buffer)
+            .map_err(|e| self.failed(&e))?;
+        let len = length_of(&buffer[..filled]).ok_or_else(|| self.damaged())?;
+        if len > filled && filled == buffer.len() {
+            buffer.resize(len, 0);
+            let (_, rest) = buffer.split_at_mut(filled);
+            filled += disk
+                .read_at(&self.file.file, self.offset + filled as u64, rest)
+                .map_err(|e| self.failed(&e))?;
+        }
+        if len > filled {
+            return Err(self.damaged());
+        }
+        self.verify(&buffer[..len])
+    }
+
+    fn verify<'b>(&self, record: &'b [u8]) -> Result<&'b [u8], Missing> {
+        match record[..4] == self.file.key.checksum(record).to_le_bytes() {
+            true => Ok(record),
+            false => Err(self.damaged()),
+        }
+    }
+}
+
+/// The body in a verified record and the number of the record it first came with, masked if it is this one.
+fn body_of(record: &[u8], id: BodyId) -> Option<(Option<Lsn>, &[u8])> {
+    Ops::new(ops_of(record)).find_map(|op| match op {
+        Op::Body(other, _, bytes) if other == id => Some((None, bytes)),
+        Op::MovedBody(other, first, bytes) if other == id => Some((Some(first), bytes)),
+        _ => None,
+    })
+}
+
+fn state_of(record: &[u8], key: StateKey) -> Option<&[u8]> {
+    // The last one counts.
+    let states = Ops::new(ops_of(record)).filter_map(|op| match op {
+        Op::State(other, bytes) | Op::MovedState(other, bytes) if other == key => Some(bytes),
+        _ => None,
+    });
+    states.last()
+}
+
+/// What is wanted from one place.
+struct Wanted<T> {
+    what: T,
+    location: Location,
+    /// Bytes of its record, more or less.
+    bytes: u64,
+}
+
+impl<D: Disk> Engine<D> {
+    /// Reads bodies and hands each over, in the order in which they lie on the disk; neighbours are read with
+    /// one call. One asked for twice is handed over twice.
+    pub fn read_bodies(
+        &mut self,
+        ids: &[BodyId],
+        mut each: impl FnMut(BodyId, Result<&[u8], Missing>),
+    ) {
+        let mut wanted = Vec::with_capacity(ids.len());
+        for id in ids {
+            match self.index.bodies.locate(*id) {
+                Some((location, bytes)) => wanted.push(Wanted {
+                    what: *id,
+                    location,
+                    bytes,
+                }),
+                None => each(*id, Err(Missing::Unknown)),
+            }
+        }
+        self.read_all(wanted, |id, record| {
+            let found = record.and_then(|(spot, record)| match body_of(record, id) {
+                Some((_, bytes)) => Ok(bytes),
+                None => Err(spot.damaged()),
+            });
+            each(id, found);
+        });
+    }
+
+    /// Where a body lies, for a reader of its own; `None`: there is none, or it was not written yet.
+    pub fn locate(&self, id: BodyId) -> Option<Located<D::File>> {
+        let (location, bytes) = self.index.bodies.locate(id)?;
+        let segment = self.segments.get(location.slot)?;
+        Some(Located {
+            id,
+            file: Arc::clone(&segment.file),
+            offset: location.offset(),
+            bytes: bytes as usize,
+        })
+    }
+
+    /// Hands over all states with the number of the record in which their key first appeared, in an order
+    /// that is quick to read.
+    pub fn states(&mut self, mut each: impl FnMut(StateKey, Lsn, Result<&[u8], Missing>)) {
+        let states = self.index.states.iter();
+        let wanted = states.map(|(key, state)| Wanted {
+            what: (key, state.since),
+            location: state.location,
+            bytes: state.bytes(),
+        });
+        let wanted = wanted.collect();
+        self.read_all(wanted, |(key, since), record| {
+            let found = record.and_then(|(spot, record)| match state_of(record, key) {
+                Some(bytes) => Ok(bytes),
+                None => Err(spot.damaged()),
+            });
+            each(key, since, found);
+        });
+    }
+
+    /// Hands over all bodies with any of these holds, with the number of the record that they came with, in
+    /// an order that is quick to read. 0: it is damaged, so the number is not known.
+    pub fn held(
+        &mut self,
+        holds: Holds,
+        mut each: impl FnMut(BodyId, Lsn, Result<&[u8], Missing>),
+    ) {
+        let wanted = self.wanted_bodies(self.index.bodies.held(holds));
+        self.read_all(wanted, |id, record| match record {
+            Ok((spot, record)) => match body_of(record, id) {
+                Some((first, bytes)) => each(id, spot.lsn(record, first), Ok(bytes)),
+                None => each(id, 0, Err(spot.damaged())),
+            },
+            Err(missing) => each(id, 0, Err(missing)),
+        });
+    }
+
+    /// Bodies with [`Holds::ROUTING`] in the order of their records. One whose record is damaged is not among
+    /// them.
+    pub fn pending(&mut self) -> Vec<Pending> {
+        let wanted = self.wanted_bodies(self.index.routing());
+        let mut pending = Vec::with_capacity(wanted.len());
+        self.read_all(wanted, |id, record| {
+            if let Ok((spot, record)) = record
+                && let Some((first, _)) = body_of(record, id)
+            {
+                pending.push((id, spot.lsn(record, first)));
+            }
+        });
+        pending.sort_unstable_by_key(|(id, lsn)| (*lsn, *id));
+        let bodies = &self.index.bodies;
+        pending
+            .into_iter()
+            .map(|(id, lsn)| Pending {
+                id,
+                lsn,
+                had: bodies.had(id),
+            })
+            .collect()
+    }
+
+    /// Queues that are not empty, in order.
+    pub fn queues(&self) -> Vec<QueueId> {
+        self.index.queues.ids()
+    }
+
+    /// The entries of a queue, oldest first.
+    pub fn entries(&self, queue: QueueId) -> impl Iterator<Item = EntryView<'_>> + '_ {
+        let entries = self.index.queues.entries(queue);
+        entries.map(|(body, lane, note, extra)| EntryView {
+            body,
+            lane,
+            note,
+            extra,
+        })
+    }
+
+    /// The tokens of a queue with their notes, by token.
+    pub fn tokens(&self, queue: QueueId) -> &[(u32, u32)] {
+        self.index.queues.tokens(queue)
+    }
+
+    /// The holds of a body; none if there is no such body.
+    pub fn holds(&self, id: BodyId) -> Holds {
+        self.index.bodies.holds(id)
+    }
+
+    /// For each value of the upper six bits of an id the highest id that was ever seen, dead or alive: none up
+    /// to it is to be used again.
+    pub fn highest_body_seen(&self) -> Vec<BodyId> {
+        self.index.bodies.highest().collect()
+    }
+
+    fn wanted_bodies(&self, bodies: Vec<(BodyId, Location)>) -> Vec<Wanted<BodyId>> {
+        let wanted = bodies.into_iter().filter_map(|(id, _)| {
+            let (location, bytes) = self.index.bodies.locate(id)?;
+            Some(Wanted {
+                what: id,
+                location,
+                bytes,
+            })
+        });
+        wanted.collect()
+    }
+
+    /// Reads the records in the order in which they lie, neighbours with one call.
+    fn read_all<T: Copy>(
+        &self,
+        mut wanted: Vec<Wanted<T>>,
+        mut each: impl FnMut(T, Result<(Spot<'_, D::File>, &[u8]), Missing>),
+    ) {
+        wanted.sort_by_key(|wanted| (wanted.location.slot, wanted.location.at));
+        let mut buffer = Vec::new();
+        let mut alone = Vec::new();
+        let mut rest = &wanted[..];
+        while let Some(first) = rest.first() {
+            let (begin, end, count) = neighbours(rest);
+            let (run, others) = rest.split_at(count);
+            rest = others;
+            let Some(segment) = self.segments.get(first.location.slot) else {
+                run.iter().for_each(|w| each(w.what, Err(Missing::Unknown)));
+                continue;
+            };
+            buffer.resize((end - begin) as usize, 0);
+            let read = self.disk.read_at(&segment.file.file, begin, &mut buffer);
+            let filled = read.unwrap_or(0);
+            for wanted in run {
+                let from = (wanted.location.offset() - begin) as usize;
+                let there = buffer.get(from..filled).unwrap_or_default();
+                let found = self.record_in(segment, wanted, there, &mut alone);
+                each(wanted.what, found);
+            }
+        }
+    }
+
+    /// The record from what was read together, or read alone where that was too little.
+    fn record_in<'a, T>(
+        &'a self,
+        segment: &'a Segment<D::File>,
+        wanted: &Wanted<T>,
+        there: &'a [u8],
+        alone: &'a mut Vec<u8>,
+    ) -> Result<(Spot<'a, D::File>, &'a [u8]), Missing> {
+        let spot = Spot {
+            file: &segment.file,
+            offset: wanted.location.offset(),
+        };
+        let record = match length_of(there) {
+            Some(len) if len <= there.len() => spot.verify(&there[..len])?,
+            _ => spot.read(&self.disk, wanted.bytes as usize, alone)?,
+        };
+        Ok((spot, record))
+    }
+}
+
+impl<F> Spot<'_, F> {
+    /// The number of the record that something first came with.
+    fn lsn(&self, record: &[u8], first: Option<Lsn>) -> Lsn {
+        let own = read_u64(&record[8..]).unwrap_or(0) ^ self.file.key.mask;
+        debug_assert!(GroupHeader::take(ops_of(record)).is_none());
+        first.unwrap_or(own)
+    }
+}
+
+/// How many of the wanted, from the first on, are read together, from where to where.
+fn neighbours<T>(wanted: &[Wanted<T>]) -> (u64, u64, usize) {
+    let first = &wanted[0];
+    let begin = first.location.offset();
+    let mut end = begin + first.bytes;
+    let mut count = 1;
+    for next in &wanted[1..] {
+        let offset = next.location.offset();
+        let is_near = next.location.slot == first.location.slot
+            && offset <= end + NEIGHBOUR_BYTES
+            && offset + next.bytes - begin <= READ_BYTES_MAX;
+        if !is_near {
+            break;
+        }
+        end = end.max(offset + next.bytes);
+        count += 1;
+    }
+    (begin, end, count)
+}

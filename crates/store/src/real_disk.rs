@@ -1,0 +1,168 @@
+//! A directory of the operating system. Files 0600, the directory 0700, a lock so that no second process
+//! opens it.
+//!
+//! It deliberately does not retry a failed sync: that is the engine's decision.
+
+use crate::disk::Disk;
+use rustix::fs::{FlockOperation, flock};
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Name of the file whose lock says that a process has the directory open.
+const LOCK: &str = "LOCK";
+
+/// A directory of the operating system, locked for as long as this or a clone of it lives.
+#[derive(Clone, Debug)]
+pub struct RealDisk {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    path: PathBuf,
+    /// Open for its sync.
+    dir: File,
+    /// Held for its lock.
+    _lock: File,
+}
+
+impl RealDisk {
+    /// Makes the directory if it is not there, and locks it. `WouldBlock`: another process has it open.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).mode(0o600);
+        let lock = options.open(path.join(LOCK))?;
+        flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
+        let inner = Inner {
+            path: path.to_owned(),
+            dir: File::open(path)?,
+            _lock: lock,
+        };
+        Ok(RealDisk {
+            inner: Arc::new(inner),
+        })
+    }
+
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        &self.inner.path
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.inner.path.join(name)
+    }
+}
+
+impl Disk for RealDisk {
+    type File = Arc<File>;
+
+    fn create(&self, name: &str, len: u64) -> io::Result<Arc<File>> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(true);
+        let file = options.mode(0o600).open(self.file(name))?;
+        if len > 0
+            && let Err(error) = allocate(&file, len)
+        {
+            // Half a file is of no use, and on a full disk its space is wanted.
+            let _ = fs::remove_file(self.file(name));
+            return Err(error);
+        }
+        Ok(Arc::new(file))
+    }
+
+    fn open(&self, name: &str) -> io::Result<Arc<File>> {
+        let mut options = OpenOptions::new();
+        let file = options.read(true).write(true).open(self.file(name))?;
+        Ok(Arc::new(file))
+    }
+
+    fn write_at(&self, file: &Arc<File>, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        file.write_all_at(bytes, offset)
+    }
+
+    fn read_at(&self, file: &Arc<File>, offset: u64, bytes: &mut [u8]) -> io::Result<usize> {
+        let mut filled = 0;
+        while filled < bytes.len() {
+            match file.read_at(&mut bytes[filled..], offset + filled as u64) {
+                Ok(0) => break,
+                Ok(count) => filled += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(filled)
+    }
+
+    fn sync(&self, file: &Arc<File>) -> io::Result<()> {
+        file.sync_data()
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        fs::rename(self.file(from), self.file(to))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        fs::remove_file(self.file(name))
+    }
+
+    fn list(&self) -> io::Result<Vec<(String, u64)>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.inner.path)? {
+            let entry = entry?;
+            let metadata = entry.metadata()?;
+            if metadata.is_file()
+                && let Ok(name) = entry.file_name().into_string()
+            {
+                names.push((name, metadata.len()));
+            }
+        }
+        Ok(names)
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        self.inner.dir.sync_all()
+    }
+}
+
+/// Takes the space, so that writing costs no metadata and cannot find the disk full.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn allocate(file: &File, len: u64) -> io::Result<()> {
+    use rustix::fs::{FallocateFlags, fallocate};
+    match fallocate(file, FallocateFlags::empty(), 0, len) {
+        Ok(()) => Ok(()),
+        // Some file systems cannot; then the file is sparse, and writing may find the disk full.
+        Err(rustix::io::Errno::OPNOTSUPP) => file.set_len(len),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn allocate(file: &File, len: u64) -> io::Result<()> {
+    file.set_len(len)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_second_opening_is_refused_and_nobody_else_can_read() {
+        let path = std::env::temp_dir().join(format!("martlet-store-lock-{}", std::process::id()));
+        let disk = RealDisk::open(&path).unwrap();
+        let error = RealDisk::open(&path).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        disk.create("a", 4096).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&path), 0o700);
+        assert_eq!(mode(&path.join("a")), 0o600);
+        assert!(disk.list().unwrap().contains(&("a".to_owned(), 4096)));
+        drop(disk);
+        RealDisk::open(&path).unwrap();
+        fs::remove_dir_all(&path).unwrap();
+    }
+}

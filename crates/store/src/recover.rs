@@ -1,0 +1,384 @@
+//! Opening: the checkpoint, then the records behind it, in order, read in pieces.
+//!
+//! A record that does not check was either torn, when nothing says that it was ever synced, or damaged:
+//! every group's header says up to which record all was synced when it was written. Behind a torn record
+//! nothing counts, so that what is left is always a beginning of what was written. Behind a damaged one
+//! everything that checks does.
+//!
+//! A segment that begins with record *n* makes what older segments hold from *n* on void: they were written
+//! anew, or cut off.
+
+use crate::checkpoint::{self, ReplayFrom};
+use crate::disk::Disk;
+use crate::engine::{Engine, Options, SPARE};
+use crate::error::{OpenError, StoreError};
+use crate::identity;
+use crate::index::{Index, Location};
+use crate::record::{FileKey, GROUP_BYTES, Lsn};
+use crate::report::{Damage, Lost, Report, Torn};
+use crate::scan::{Found, Window};
+use crate::segment::{self, Segment, SegmentFile, Segments};
+use std::sync::Arc;
+
+/// A segment to replay.
+struct Tail {
+    slot: u16,
+    /// Where.
+    from: u64,
+    /// Its first record; `None`: nothing is in it.
+    first: Option<Lsn>,
+    /// Records from this one on are void here.
+    limit: Lsn,
+}
+
+impl<D: Disk> Engine<D> {
+    /// Opens the store on this disk, or makes one. Reads the checkpoint and the records behind it; what is
+    /// damaged is named in the report and left out. Afterwards all that is served is on the disk for
+    /// certain.
+    pub fn open(disk: D, options: Options) -> Result<(Self, Report), OpenError> {
+        options.check().map_err(OpenError::Options)?;
+        let mut names = disk.list().map_err(list_error)?;
+        names.sort();
+        let has_files = names
+            .iter()
+            .any(|(n, _)| segment::number_of(n).is_some() || checkpoint::number_of(n).is_some());
+        let salt = identity::open(&disk, options.salt, !has_files)?;
+        let mut engine = Engine::empty(disk, options, salt);
+        let mut report = Report::default();
+        let loaded = checkpoint::load(&mut engine, &names, &mut report)?;
+        let (from, has_holes) = loaded.unwrap_or((
+            ReplayFrom {
+                number: 0,
+                offset: 0,
+            },
+            false,
+        ));
+        if has_holes {
+            engine.index.recount();
+        }
+        engine.replay_all(from, &names, &mut report)?;
+        engine.lose_missing(&mut report);
+        engine.index.sweep();
+        engine.tidy(&names)?;
+        report.bodies = engine.index.bodies.count();
+        report.entries = engine.index.queues.entries_count();
+        report.queues = engine.index.queues.count();
+        report.states = engine.index.states.count();
+        Ok((engine, report))
+    }
+
+    fn replay_all(
+        &mut self,
+        from: ReplayFrom,
+        names: &[(String, u64)],
+        report: &mut Report,
+    ) -> Result<(), OpenError> {
+        let mut tails = self.open_tails(from, names)?;
+        let mut limit = Lsn::MAX;
+        for tail in tails.iter_mut().rev() {
+            tail.limit = limit;
+            limit = limit.min(tail.first.unwrap_or(Lsn::MAX));
+        }
+        tails.retain(|tail| tail.first.is_some_and(|first| first < tail.limit));
+        let mut replay = Replay {
+            disk: &self.disk,
+            segments: &self.segments,
+            index: &mut self.index,
+            tails: &tails,
+            report,
+            expected: self.applied + 1,
+            group: 0,
+            sealed: true,
+            ends: Vec::new(),
+        };
+        let clean = replay.run()?;
+        let (expected, group, sealed) = (replay.expected, replay.group, replay.sealed);
+        let ends = replay.ends;
+        self.staged_first = expected;
+        self.applied = expected - 1;
+        self.next_group = self.next_group.max(group + 1);
+        self.sealed = sealed;
+        for (tail, (slot, end, next)) in tails.iter().zip(ends) {
+            self.tail_bytes += end - tail.from;
+            if let Some(segment) = self.segments.get_mut(slot) {
+                segment.end = end;
+                segment.next = next;
+            }
+        }
+        // Only where nothing lies behind the end that could be taken for what comes next.
+        self.active = tails.last().map(|tail| tail.slot).filter(|_| clean);
+        for tail in &tails {
+            if let Some(segment) = self.segments.get(tail.slot) {
+                let synced = self.disk.sync(&segment.file.file);
+                synced.map_err(|e| StoreError::new("syncing", &segment.name(), e))?;
+            }
+        }
+        self.durable = self.applied;
+        Ok(())
+    }
+
+    /// The segments to replay, oldest first, all of them in the table.
+    fn open_tails(
+        &mut self,
+        from: ReplayFrom,
+        names: &[(String, u64)],
+    ) -> Result<Vec<Tail>, OpenError> {
+        let mut numbers: Vec<(u64, u64)> = names
+            .iter()
+            .filter_map(|(name, len)| Some((segment::number_of(name)?, *len)))
+            .filter(|(number, _)| *number >= from.number)
+            .collect();
+        numbers.sort_unstable();
+        let mut tails = Vec::new();
+        for (number, len) in numbers {
+            self.next_number = self.next_number.max(number + 1);
+            if number == from.number
+                && let Some(slot) = self.segments.slot_of(number)
+            {
+                let first = self.segments.get(slot).map(|segment| segment.first);
+                tails.push(Tail {
+                    slot,
+                    from: from.offset,
+                    first,
+                    limit: 0,
+                });
+                continue;
+            }
+            tails.push(self.open_tail(number, len)?);
+        }
+        Ok(tails)
+    }
+
+    fn open_tail(&mut self, number: u64, len: u64) -> Result<Tail, OpenError> {
+        let name = segment::name(number);
+        let file = self.disk.open(&name);
+        let file = file.map_err(|e| StoreError::new("opening", &name, e))?;
+        let key = FileKey::new(self.salt, number);
+        let first = {
+            let mut window = Window::new(&self.disk, &file, key, len);
+            first_record(&mut window, self.applied + 1)
+                .map_err(|e| StoreError::new("reading", &name, e))?
+        };
+        let segment = Segment {
+            file: Arc::new(SegmentFile { number, file, key }),
+            len,
+            end: 0,
+            first: first.unwrap_or(0),
+            next: first.unwrap_or(0),
+            stuck: false,
+        };
+        let error = std::io::Error::other("no more than 65,535 segments");
+        let slot = self.segments.add_above(self.index.live.slots(), segment);
+        let slot = slot.ok_or_else(|| StoreError::new("opening", &name, error))?;
+        Ok(Tail {
+            slot,
+            from: 0,
+            first,
+            limit: 0,
+        })
+    }
+
+    /// What the index places in segments that are not there is lost.
+    fn lose_missing(&mut self, report: &mut Report) {
+        let segments = &self.segments;
+        let is_lost = |location: Location| segments.get(location.slot).is_none();
+        for id in self.index.bodies.lose(is_lost) {
+            report.damage.push(missing(Lost::Body(id)));
+        }
+        for key in self.index.states.lose(is_lost) {
+            report.damage.push(missing(Lost::State(key)));
+        }
+        self.index.live.keep(|slot| segments.get(slot).is_some());
+    }
+
+    /// Removes files that have no meaning any more.
+    fn tidy(&mut self, names: &[(String, u64)]) -> Result<(), OpenError> {
+        let empty: Vec<u16> = self
+            .segments
+            .iter()
+            .filter(|(slot, s)| s.first == 0 && Some(*slot) != self.active)
+            .map(|(slot, _)| slot)
+            .collect();
+        for slot in empty {
+            self.segments.take(slot);
+        }
+        for (name, len) in names {
+            let is_stale = match (segment::number_of(name), checkpoint::number_of(name)) {
+                (Some(number), _) => self.segments.slot_of(number).is_none(),
+                (_, Some((number, _))) => self.checkpoint.is_none_or(|c| c.number != number),
+                _ if name == SPARE => {
+                    self.has_spare = *len == self.options.segment_bytes;
+                    !self.has_spare
+                }
+                _ => name.ends_with(".new"),
+            };
+            if is_stale {
+                // If it cannot be removed, the next opening tries again.
+                let _ = self.disk.remove(name);
+            }
+        }
+        self.names_changed = true;
+        self.sync_names()?;
+        Ok(())
+    }
+}
+
+fn missing(lost: Lost) -> Damage {
+    Damage {
+        file: "a segment that is missing".to_owned(),
+        offset: 0,
+        lost,
+    }
+}
+
+fn list_error(error: std::io::Error) -> StoreError {
+    StoreError::new("listing", "the directory", error)
+}
+
+/// The first record of a segment, from the first of its headers or records that checks.
+fn first_record<D: Disk>(window: &mut Window<'_, D>, lsn_min: Lsn) -> std::io::Result<Option<Lsn>> {
+    let Some(offset) = window.search(0, lsn_min)? else {
+        return Ok(None);
+    };
+    Ok(match window.at(offset, lsn_min)? {
+        Found::Group(header, _) => Some(header.segment_first),
+        Found::Record(lsn, ..) => Some(lsn),
+        Found::Nothing => None,
+    })
+}
+
+struct Replay<'a, D: Disk> {
+    disk: &'a D,
+    segments: &'a Segments<D::File>,
+    index: &'a mut Index,
+    tails: &'a [Tail],
+    report: &'a mut Report,
+    /// The record that comes next.
+    expected: Lsn,
+    /// The highest number of a group.
+    group: u64,
+    /// The last group was an empty one.
+    sealed: bool,
+    /// Where each segment's records end, and the number behind its last.
+    ends: Vec<(u16, u64, Lsn)>,
+}
+
+impl<D: Disk> Replay<'_, D> {
+    /// False: the last segment must not be written to.
+    fn run(&mut self) -> Result<bool, StoreError> {
+        for index in 0..self.tails.len() {
+            if !self.close_gap_before(index)? || !self.replay_segment(index)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Records may be missing between the end of one segment and the beginning of the next.
+    fn close_gap_before(&mut self, index: usize) -> Result<bool, StoreError> {
+        let tail = &self.tails[index];
+        let Some(first) = tail.first.filter(|first| *first > self.expected) else {
+            return Ok(true);
+        };
+        let (slot, offset) = match self.ends.last() {
+            Some((slot, offset, _)) => (*slot, *offset),
+            None => (tail.slot, 0),
+        };
+        let name = self.segments.get(slot).map(Segment::name);
+        self.skip_or_cut(name.unwrap_or_default(), offset, (index, 0), first)
+    }
+
+    fn replay_segment(&mut self, index: usize) -> Result<bool, StoreError> {
+        let tail = &self.tails[index];
+        let Some(segment) = self.segments.get(tail.slot) else {
+            return Ok(true);
+        };
+        let name = segment.name();
+        let error = |e| StoreError::new("reading", &name, e);
+        let file = &segment.file;
+        let mut window = Window::<D>::new(self.disk, &file.file, file.key, segment.len);
+        let mut offset = tail.from;
+        let mut clean = true;
+        while self.expected < tail.limit {
+            match window.at(offset, self.expected).map_err(error)? {
+                Found::Group(header, lsn) if lsn == self.expected => {
+                    self.group = self.group.max(header.number);
+                    self.sealed = header.bytes == 0;
+                    offset += GROUP_BYTES as u64;
+                    continue;
+                }
+                Found::Record(lsn, ops, bytes) if lsn == self.expected => {
+                    let location = Location::new(tail.slot, offset);
+                    self.index.apply(lsn, ops, location);
+                    self.report.replayed += 1;
+                    self.sealed = false;
+                    self.expected += 1;
+                    offset += bytes;
+                    continue;
+                }
+                _ => {}
+            }
+            let next = window.search(offset, self.expected).map_err(error)?;
+            let Some(next) = next else { break };
+            let lsn = match window.at(next, self.expected).map_err(error)? {
+                Found::Group(_, lsn) | Found::Record(lsn, ..) if lsn < tail.limit => lsn,
+                _ => break,
+            };
+            if !self.skip_or_cut(name.clone(), offset, (index, next), lsn)? {
+                clean = false;
+                break;
+            }
+            offset = next;
+        }
+        self.ends.push((tail.slot, offset, self.expected));
+        Ok(clean)
+    }
+
+    /// Nothing checks in `file` from `offset` on, until record `lsn`; what lies from `behind` on (which tail,
+    /// where in it) decides whether that was ever synced. False: it was not; the log is cut here.
+    fn skip_or_cut(
+        &mut self,
+        file: String,
+        offset: u64,
+        behind: (usize, u64),
+        lsn: Lsn,
+    ) -> Result<bool, StoreError> {
+        if !self.is_synced(behind)? {
+            self.report.torn = Some(Torn { file, offset });
+            return Ok(false);
+        }
+        let count = lsn - self.expected;
+        let lost = match count {
+            0 => Lost::Nothing,
+            _ => Lost::Records {
+                first: self.expected,
+                count,
+            },
+        };
+        self.report.damage.push(Damage { file, offset, lost });
+        self.expected = lsn;
+        Ok(true)
+    }
+
+    /// Whether some header from there on says that the expected record was synced.
+    fn is_synced(&self, (from, mut offset): (usize, u64)) -> Result<bool, StoreError> {
+        for tail in &self.tails[from..] {
+            let Some(segment) = self.segments.get(tail.slot) else {
+                continue;
+            };
+            let error = |e| StoreError::new("reading", &segment.name(), e);
+            let file = &segment.file;
+            let mut window = Window::<D>::new(self.disk, &file.file, file.key, segment.len);
+            while let Some(found) = window.search(offset, self.expected).map_err(error)? {
+                offset = found;
+                match window.at(offset, self.expected).map_err(error)? {
+                    Found::Group(header, _) if header.synced >= self.expected => return Ok(true),
+                    Found::Record(_, _, bytes) => offset += bytes,
+                    _ => offset += GROUP_BYTES as u64,
+                }
+            }
+            offset = 0;
+        }
+        Ok(false)
+    }
+}

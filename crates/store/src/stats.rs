@@ -1,0 +1,67 @@
+//! Numbers for operators.
+
+use crate::disk::Disk;
+use crate::engine::Engine;
+use crate::record::Lsn;
+
+/// What a store holds and takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Segments.
+    pub segments: usize,
+    /// Bytes on the disk: segments, the spare one, the checkpoint.
+    pub disk_bytes: u64,
+    /// Bytes of bodies and states that live, near enough.
+    pub live_bytes: u64,
+    /// Bytes in segments that nothing needs any more, near enough.
+    pub dead_bytes: u64,
+    /// Bodies.
+    pub bodies: usize,
+    /// Queue entries.
+    pub entries: usize,
+    /// Queues that are not empty.
+    pub queues: usize,
+    /// States.
+    pub states: usize,
+    /// Bytes written since the last checkpoint: what opening would replay.
+    pub tail_bytes: u64,
+    /// The last checkpoint is the image after this record; 0: there is none.
+    pub checkpoint_lsn: Lsn,
+    /// Bytes of one of its copies.
+    pub checkpoint_bytes: u64,
+    /// Bytes that wait to be written or, after an error, to be written again.
+    pub staged_bytes: usize,
+    /// Bytes of the index in memory.
+    pub index_bytes: usize,
+    /// There was no space for the next segment: take in no more bodies, so that what ends others can still be
+    /// written.
+    pub is_low: bool,
+}
+
+impl<D: Disk> Engine<D> {
+    /// The numbers of this moment. Walks over the queues: not for every message.
+    pub fn stats(&self) -> Stats {
+        let segments = self.segments.iter();
+        let used: u64 = segments.clone().map(|(_, segment)| segment.end).sum();
+        let taken: u64 = segments.clone().map(|(_, segment)| segment.len).sum();
+        let spare = u64::from(self.has_spare) * self.options.segment_bytes;
+        let checkpoint_bytes = self.checkpoint.map_or(0, |last| last.bytes);
+        let live_bytes = self.index.live.total();
+        Stats {
+            segments: segments.count(),
+            disk_bytes: taken + spare + 2 * checkpoint_bytes,
+            live_bytes,
+            dead_bytes: used.saturating_sub(live_bytes),
+            bodies: self.index.bodies.count(),
+            entries: self.index.queues.entries_count(),
+            queues: self.index.queues.count(),
+            states: self.index.states.count(),
+            tail_bytes: self.tail_bytes,
+            checkpoint_lsn: self.checkpoint.map_or(0, |last| last.lsn),
+            checkpoint_bytes,
+            staged_bytes: self.staged_bytes(),
+            index_bytes: self.index.bodies.bytes() + self.index.queues.bytes(),
+            is_low: self.is_low,
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! Random operations, crashes and failing disks against a model that is too simple to be wrong: after every
+//! crash the store is exactly what some prefix of the records makes of it, and that prefix has everything
+//! that was promised.
+
+mod common;
+
+use common::{Model, Random, Step, record};
+use martlet_store::{
+    BodyId, Call, Engine, Failure, Fault, Holds, Lsn, Options, RecordBuffer, SimDisk,
+};
+
+/// A store under test beside the records that were given to it.
+struct Bench {
+    disk: SimDisk,
+    options: Options,
+    engine: Option<Engine<SimDisk>>,
+    records: Vec<(Lsn, Vec<Step>)>,
+    /// The model of all records that were written.
+    written: Model,
+    written_count: usize,
+    durable: Lsn,
+    random: Random,
+    generator: common::Generator,
+}
+
+impl Bench {
+    fn new(seed: u64) -> Self {
+        let mut random = Random(seed);
+        let disk = SimDisk::new(seed);
+        let options = Options {
+            segment_bytes: [4096, 8192, 32_768][random.below(3) as usize],
+            tail_bytes: [4096, 20_000][random.below(2) as usize],
+            salt: seed,
+        };
+        let mut bench = Bench {
+            disk,
+            options,
+            engine: None,
+            records: Vec::new(),
+            written: Model::default(),
+            written_count: 0,
+            durable: 0,
+            random,
+            generator: common::Generator::default(),
+        };
+        bench.open();
+        bench
+    }
+
+    fn engine(&mut self) -> &mut Engine<SimDisk> {
+        self.engine.as_mut().expect("open")
+    }
+
+    /// Opens, finds no damage, and has the promised prefix.
+    fn open(&mut self) {
+        self.engine = None;
+        if self.random.below(4) == 0 {
+            // An opening that fails on the way changes nothing.
+            self.inject(20, true);
+            drop(Engine::open(self.disk.clone(), self.options.clone()));
+        }
+        self.disk.lift();
+        let (engine, report) =
+            Engine::open(self.disk.clone(), self.options.clone()).expect("opens");
+        assert_eq!(report.damage, [], "nothing was damaged");
+        let recovered = engine.durable();
+        assert!(recovered >= self.durable, "{recovered} < {}", self.durable);
+        self.durable = recovered;
+        self.records.retain(|(lsn, _)| *lsn <= recovered);
+        self.engine = Some(engine);
+        self.written = Model::default();
+        self.written_count = 0;
+        self.catch_up();
+        self.compare();
+    }
+
+    /// All that was appended is written.
+    fn catch_up(&mut self) {
+        for (lsn, steps) in &self.records[self.written_count..] {
+            self.written.apply(*lsn, steps);
+        }
+        self.written_count = self.records.len();
+    }
+
+    fn compare(&mut self) {
+        let engine = self.engine.as_mut().expect("open");
+        self.written.compare(engine);
+    }
+
+    fn inject(&mut self, calls_max: u64, once: bool) {
+        let failures = [
+            Failure::NoSpace,
+            Failure::Io,
+            Failure::ReadOnly,
+            Failure::ShortWrite,
+        ];
+        let calls = [
+            None,
+            Some(Call::Write),
+            Some(Call::Sync),
+            Some(Call::Create),
+            Some(Call::Rename),
+            Some(Call::SyncDir),
+        ];
+        self.disk.inject(Fault {
+            call: calls[self.random.below(6) as usize],
+            skip: self.random.below(calls_max),
+            failure: failures[self.random.below(4) as usize],
+            once,
+        });
+    }
+
+    fn append(&mut self) {
+        let mut buffer = RecordBuffer::new();
+        let count = 1 + self.random.below(4);
+        let mut all = Vec::new();
+        for _ in 0..count {
+            let steps = self.generator.steps(&mut self.random);
+            record(&mut buffer, &steps);
+            all.push(steps);
+        }
+        let last = self.engine().append(&buffer);
+        let first = last + 1 - count;
+        self.records.extend((first..).zip(all));
+    }
+
+    fn step(&mut self) {
+        match self.random.below(100) {
+            0..40 => self.append(),
+            40..60 => {
+                if self.engine().write().is_ok() {
+                    self.catch_up();
+                }
+            }
+            60..78 => {
+                // What was promised cannot be told from what was written by an `Ok` alone.
+                if self.engine().write().is_ok() {
+                    self.catch_up();
+                }
+                if let Ok(lsn) = self.engine().sync() {
+                    self.durable = lsn;
+                }
+            }
+            78..92 => {
+                let budget = 1 << self.random.below(14);
+                let _ = self.engine().housekeep(budget);
+            }
+            92 => {
+                if self.engine().seal().is_ok() {
+                    self.catch_up();
+                }
+            }
+            93 => {
+                let once = self.random.below(2) == 0;
+                self.inject(30, once);
+            }
+            94 => self.disk.lift(),
+            95 => {
+                // Killed: what was written is there.
+                self.disk.lift();
+                self.open();
+            }
+            96 => {
+                let engine = self.engine.take().expect("open");
+                if engine.close().is_ok() {
+                    self.durable = self.records.last().map_or(0, |(lsn, _)| *lsn);
+                }
+                self.open();
+            }
+            97 | 98 => {
+                let seed = self.random.next();
+                self.engine = None;
+                self.disk.crash(seed);
+                self.open();
+            }
+            _ => {
+                if self.engine().write().is_ok() {
+                    self.catch_up();
+                    // Reading must not fail for this.
+                    self.disk.lift();
+                    self.compare();
+                }
+            }
+        }
+    }
+}
+
+fn run(seeds: std::ops::Range<u64>, steps: usize) {
+    for seed in seeds {
+        let outcome = std::panic::catch_unwind(|| {
+            let mut bench = Bench::new(seed);
+            for _ in 0..steps {
+                bench.step();
+            }
+            bench.disk.lift();
+            bench.engine().write().expect("the disk is well again");
+            bench.catch_up();
+            bench.engine().sync().expect("the disk is well again");
+            bench.compare();
+        });
+        if let Err(panic) = outcome {
+            eprintln!("seed {seed}");
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
+
+#[test]
+fn whatever_fails_the_store_is_a_prefix_with_all_that_was_promised() {
+    let seeds = std::env::var("STORE_SEEDS")
+        .ok()
+        .and_then(|s| s.parse().ok());
+    run(0..seeds.unwrap_or(60), 600);
+}
+
+#[test]
+fn a_release_that_comes_before_its_body_is_remembered() {
+    let disk = SimDisk::new(1);
+    let (mut engine, _) = Engine::open(disk, Options::default()).unwrap();
+    let mut buffer = RecordBuffer::new();
+    buffer.record().release(BodyId(7), Holds::ROUTING);
+    buffer.record().body(BodyId(7), Holds::ROUTING, &[b"gone"]);
+    let kept = Holds::ROUTING.with(Holds::KEPT);
+    buffer.record().release(BodyId(8), Holds::ROUTING);
+    buffer.record().body(BodyId(8), kept, &[b"kept"]);
+    engine.append(&buffer);
+    engine.write().unwrap();
+    assert_eq!(engine.stats().bodies, 1);
+    assert_eq!(engine.holds(BodyId(8)), Holds::KEPT);
+}
