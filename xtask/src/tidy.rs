@@ -11,8 +11,17 @@ const LAYOUT: &[(&str, &[&str])] = &[
     ("martlet-client", &["martlet-codec"]),
     ("martlet-store", &["martlet-rows"]),
     (
-        "martlet-reactor",
+        "martlet-persistence",
         &["martlet-broker", "martlet-codec", "martlet-store"],
+    ),
+    (
+        "martlet-reactor",
+        &[
+            "martlet-broker",
+            "martlet-codec",
+            "martlet-persistence",
+            "martlet-store",
+        ],
     ),
     (
         "martlet-control",
@@ -31,6 +40,7 @@ const LAYOUT: &[(&str, &[&str])] = &[
         &[
             "martlet-broker",
             "martlet-codec",
+            "martlet-persistence",
             "martlet-store",
             "martlet-script",
         ],
