@@ -337,6 +337,11 @@ impl Shard {
         origin: Origin,
     ) -> Routed {
         let mut message = None;
+        if fault::is(Fault::InterestReadBeforeRetained) && publication.retain {
+            let routed = self.route_retained(cx, publication, None, origin, None);
+            self.retain(cx, &publication, &mut message);
+            return routed;
+        }
         let change = match publication.retain {
             true => self.retain(cx, &publication, &mut message),
             false => RetainedChange::Absent,
