@@ -30,6 +30,10 @@ pub enum Due {
     Linger(LinkIndex),
     /// The network does something to somebody.
     Trouble,
+    /// The node crashes.
+    Crash,
+    /// The node is started again.
+    Restart,
     /// The world looks at the node's own reports.
     Probe,
 }

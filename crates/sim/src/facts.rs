@@ -214,6 +214,15 @@ pub enum Fact {
         /// On which topic.
         topic: TopicIndex,
     },
+    /// The node has crashed.
+    Crashed {
+        /// Power was lost, not the process alone.
+        power: bool,
+        /// What was durable then.
+        durable: Lsn,
+    },
+    /// The node is there again.
+    Restarted,
     /// Disturbances are over: from here on everybody comes back and reads.
     Healed,
 }
@@ -241,7 +250,7 @@ impl Fact {
             | Self::Violated { client }
             | Self::Cut { client, .. }
             | Self::Dropped { client, .. } => Some(client),
-            Self::Healed => None,
+            Self::Crashed { .. } | Self::Restarted | Self::Healed => None,
         }
     }
 
@@ -327,6 +336,8 @@ impl Fact {
             Self::Dropped { topic, .. } => {
                 format!("   the broker says: dropped on {}", topics.name(topic))
             }
+            Self::Crashed { power, .. } => format!("== the node crashes, power lost: {power}"),
+            Self::Restarted => "== the node is there again".to_owned(),
             Self::Healed => "-- disturbances are over".to_owned(),
         }
     }

@@ -102,6 +102,8 @@ pub struct Ledger {
     pub messages: Vec<MessageRow>,
     /// Clients.
     pub clients: Vec<ClientRow>,
+    /// Crashes of the node so far.
+    pub crashes: u32,
 }
 
 impl Ledger {
@@ -181,6 +183,7 @@ impl Ledger {
                 row.acked_us = at_us.max(1);
                 row.refused |= refused;
             }
+            Fact::Crashed { .. } => self.crashes += 1,
             _ => {
                 if let Some(client) = fact.client() {
                     self.clients[usize::from(client)].apply(at_us, fact);

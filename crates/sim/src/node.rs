@@ -12,13 +12,14 @@ use std::sync::Arc;
 use martlet_broker::fault::Fault;
 use martlet_broker::{
     Command, ConnectionEffect, ConnectionId, Counters, Cx, Effects, EpochKey, Event, Guest,
-    Interest, InterestClass, ListenerPolicy, Now, Peer, Record, RecordNumber, Report, Retained,
-    Settings, Shard, ShardId, ShardMessage, TransportEnd,
+    Interest, InterestClass, ListenerPolicy, Message, MessageId, Now, Peer, QueueOwner, QueueRead,
+    Record, RecordNumber, Report, Retained, Settings, Shard, ShardId, ShardMessage, TransportEnd,
 };
+use martlet_persistence::{Making, Shards, restore};
 
 use crate::faults;
 use crate::random::Random;
-use crate::store::{Lsn, Store};
+use crate::store::{CrashKind, Lsn, Store};
 
 /// A connection, by both of its ends: sockets of the node and links of the network have the same
 /// numbers.
@@ -41,6 +42,8 @@ pub enum Input {
     Writable(LinkIndex),
     /// The transport has ended.
     Ended(LinkIndex, TransportEnd),
+    /// Messages that a queue wanted back from the store.
+    Read(QueueOwner, Vec<(MessageId, Option<Message>)>),
     /// From those who operate the node.
     Command(Command),
 }
@@ -58,8 +61,10 @@ pub enum Asked {
     Closed(LinkIndex, bool),
     /// The node wants to close, but its client takes no output.
     Lingers(LinkIndex),
+    /// Read messages of a shard's queue.
+    Read(usize, QueueRead),
     /// A record was appended.
-    Recorded(usize, Lsn, Record),
+    Recorded(Lsn, Record),
     /// The node has told the log.
     Event(Event),
 }
@@ -94,6 +99,9 @@ struct Slot {
 
 /// The node.
 pub struct Node {
+    settings: Arc<Settings>,
+    seed: u64,
+    /// None while it is down.
     slots: Vec<RefCell<Slot>>,
     inboxes: Vec<RefCell<VecDeque<Input>>>,
     /// The broker's ends of all connections there ever were.
@@ -124,8 +132,6 @@ pub struct Node {
 pub struct NodeProfile {
     /// Its settings.
     pub settings: Settings,
-    /// Number of shards, from 1.
-    pub shards: u16,
     /// In how many of 100 accesses to what is shared another shard runs first.
     pub interleave_percent: u64,
     /// Accounts are checked in one tick of so many.
@@ -137,27 +143,17 @@ pub struct NodeProfile {
 const READ_BYTES: usize = 64 * 1024;
 
 impl Node {
-    /// A node that has just started.
+    /// A node that has not been started yet.
     pub fn new(profile: &NodeProfile, store: Store, random: Random) -> Self {
         let mut settings = profile.settings.clone();
         settings.node_seed = profile.seed;
         let memory_max = usize::try_from(settings.limits.memory_bytes).unwrap_or(usize::MAX);
         let memory_max = if memory_max == 0 { usize::MAX } else { memory_max };
-        let settings = Arc::new(settings);
-        let slot = |id| Slot {
-            shard: Shard::new(
-                Arc::clone(&settings),
-                ShardId(id),
-                profile.shards,
-                profile.seed,
-            ),
-            effects: Effects::new(profile.shards),
-            links: Vec::new(),
-            late: Vec::new(),
-        };
         Self {
-            slots: (0..profile.shards).map(|id| RefCell::new(slot(id))).collect(),
-            inboxes: (0..profile.shards).map(|_| RefCell::default()).collect(),
+            settings: Arc::new(settings),
+            seed: profile.seed,
+            slots: Vec::new(),
+            inboxes: Vec::new(),
             sockets: RefCell::default(),
             store: RefCell::new(store),
             asked: RefCell::default(),
@@ -176,6 +172,70 @@ impl Node {
             problem: RefCell::default(),
             opened: Cell::new(0),
         }
+    }
+
+    /// Starts with what the store has, before anybody may connect.
+    ///
+    /// # Errors
+    /// In words: a store that a run of the node left must bring its shards back, whole.
+    pub fn start(&mut self, shards: u16) -> Result<(), String> {
+        let slot = |id| Slot {
+            shard: Shard::new(Arc::clone(&self.settings), ShardId(id), shards, self.seed),
+            effects: Effects::new(shards),
+            links: Vec::new(),
+            late: Vec::new(),
+        };
+        let mut slots: Vec<Slot> = (0..shards).map(slot).collect();
+        let (mut engine, report) = self.store.borrow_mut().open()?;
+        if !report.damage.is_empty() {
+            return Err(format!("damage was found: {:?}", report.damage));
+        }
+        let of_slots = slots.iter_mut();
+        let lent = Shards {
+            settings: &self.settings,
+            node: &Handle(self),
+            now: self.now.get(),
+            shards: of_slots
+                .map(|slot| (&mut slot.shard, &mut slot.effects))
+                .collect(),
+        };
+        let restored = restore(&mut engine, lent).map_err(|error| error.to_string())?;
+        if restored.damaged > 0 {
+            return Err(format!("records are damaged: {:?}", restored.damage));
+        }
+        let last = slots.iter().map(|slot| slot.shard.last_record());
+        self.store.borrow_mut().begin(engine, last);
+        self.slots = slots.into_iter().map(RefCell::new).collect();
+        self.inboxes = (0..shards).map(|_| RefCell::default()).collect();
+        Ok(())
+    }
+
+    /// The process ends as it stands. Answers the connections that were there.
+    pub fn crash(&mut self, kind: CrashKind) -> Vec<LinkIndex> {
+        self.slots.clear();
+        self.inboxes.clear();
+        self.asked.borrow_mut().clear();
+        self.reports.borrow_mut().clear();
+        self.interest.replace(Interest::new(self.seed));
+        self.retained.take();
+        self.memory_left.set(self.memory_max);
+        self.connections.set(0);
+        self.store.borrow_mut().crash(kind);
+        let mut sockets = self.sockets.borrow_mut();
+        let open = sockets.iter_mut().enumerate().filter(|(_, socket)| !socket.gone);
+        let open = open.map(|(link, socket)| {
+            *socket = Socket {
+                gone: true,
+                ..Socket::default()
+            };
+            link as LinkIndex
+        });
+        open.collect()
+    }
+
+    /// It runs, and clients may connect.
+    pub fn is_up(&self) -> bool {
+        !self.slots.is_empty()
     }
 
     /// Number of shards.
@@ -265,7 +325,7 @@ impl Node {
 
     /// One tick of a shard.
     pub fn tick(&self, shard: usize) {
-        let Ok(mut slot) = self.slots[shard].try_borrow_mut() else {
+        let Some(Ok(mut slot)) = self.slots.get(shard).map(RefCell::try_borrow_mut) else {
             return;
         };
         let slot = &mut *slot;
@@ -322,6 +382,9 @@ impl Node {
             Input::Readable(link) => self.read(shard, slot, link),
             Input::Writable(link) => self.write(shard, slot, link),
             Input::Ended(link, end) => self.end(shard, slot, link, end),
+            Input::Read(owner, page) => {
+                self.call(slot, |shard, cx| shard.messages_read(cx, owner, page));
+            }
             Input::Command(command) => self.call(slot, |shard, cx| shard.command(cx, command)),
         }
     }
@@ -434,16 +497,31 @@ impl Node {
         call(&mut slot.shard, &mut cx)
     }
 
-    fn append(&self, shard: usize, records: Vec<Record>) {
+    fn append(&self, shard: usize, mut records: Vec<Record>) {
         if records.is_empty() {
             return;
         }
+        let seen = records.clone();
         let mut store = self.store.borrow_mut();
-        let first = store.append(shard, &records, self.now_us.get());
+        let first = store.append(shard, &mut records, (self.now_us.get(), self.now.get()));
         let mut asked = self.asked.borrow_mut();
-        for (record, lsn) in records.into_iter().zip(first..) {
-            asked.push_back(Asked::Recorded(shard, lsn, record));
+        for (record, lsn) in seen.into_iter().zip(first..) {
+            asked.push_back(Asked::Recorded(lsn, record));
         }
+    }
+
+    /// Reads messages of a queue; they reach the shard with its next tick.
+    pub fn read_back(&self, shard: usize, read: &QueueRead) {
+        let gauge = self.slots[shard].borrow().shard.gauge();
+        let making = Making {
+            now: self.now.get(),
+            gauge: &gauge,
+        };
+        let mut store = self.store.borrow_mut();
+        let page = store.read(read, making, |message, why| {
+            self.complain(format!("message {:#x} cannot be read: {why}", message.0));
+        });
+        self.put(shard, Input::Read(read.owner, page));
     }
 
     /// Carries out what a shard asked for, and what that brings, until nothing is left.
@@ -463,6 +541,9 @@ impl Node {
                 if !batch.is_empty() {
                     self.ask(Asked::Mail(shard, to, batch));
                 }
+            }
+            for read in slot.effects.reads.drain(..) {
+                self.ask(Asked::Read(shard, read));
             }
             for event in slot.effects.events.drain(..) {
                 self.ask(Asked::Event(event));
@@ -558,7 +639,7 @@ impl Node {
 
     /// Another shard may run here, before this one goes on.
     fn step(&self) {
-        if self.slots.len() == 1 || self.interleave_percent == 0 {
+        if self.slots.len() <= 1 || self.interleave_percent == 0 {
             return;
         }
         let shard = {
@@ -631,7 +712,7 @@ impl Node {
 fn order_in_tick(input: &Input) -> u8 {
     match input {
         Input::Adopt(..) => 0,
-        Input::Durable(_) | Input::Command(_) => 1,
+        Input::Durable(_) | Input::Read(..) | Input::Command(_) => 1,
         Input::Batch(..) => 2,
         Input::Open(_) => 3,
         Input::Readable(_) | Input::Writable(_) => 4,

@@ -82,9 +82,9 @@ impl Observer {
     }
 
     /// The node appended a record.
-    pub fn recorded(&mut self, shard: usize, lsn: Lsn, record: &Record) {
+    pub fn recorded(&mut self, lsn: Lsn, record: &Record) {
         self.checks
-            .recorded(shard, lsn, record, &self.ledger, &mut self.findings);
+            .recorded(lsn, record, &self.ledger, &mut self.findings);
     }
 
     /// Somebody else than a check found something.

@@ -125,6 +125,15 @@ impl Scenario {
                 half_open_percent: 30,
                 mail_us: random.pick(&[50, 500, 5_000]),
                 tick_us: random.pick(&[20, 200, 2_000]),
+                crash_us: match random.below(3) {
+                    _ if steady => 0,
+                    0 => 0,
+                    1 => 30 * SECOND,
+                    _ => 10 * SECOND,
+                },
+                down_us: random.pick(&[100_000, SECOND, 10 * SECOND]),
+                shards: random.between(1, 4) as u16,
+                reshard_percent: 20,
             },
             profile,
             topics,
@@ -144,6 +153,7 @@ impl Scenario {
         let ledger = Ledger {
             topics: self.topics,
             messages: Vec::new(),
+            crashes: 0,
             clients: self
                 .plans
                 .iter()
@@ -153,8 +163,7 @@ impl Scenario {
                 })
                 .collect(),
         };
-        let shards = usize::from(self.profile.shards);
-        let store = Store::new(self.store, Random::new(seed, "store", 0), shards);
+        let store = Store::new(self.store, Random::new(seed, "store", 0));
         let node = Node::new(&self.profile, store, Random::new(seed, "node", 0));
         let last = self.plans.len() - 1;
         let clients = self.plans.into_iter().enumerate().map(|(index, plan)| {
@@ -246,7 +255,6 @@ fn node_profile(kind: Kind, seed: u64, random: &mut Random) -> NodeProfile {
     let steady = kind == Kind::Steady;
     NodeProfile {
         settings,
-        shards: random.between(1, 4) as u16,
         interleave_percent: if steady { 1 } else { random.pick(&[0, 10, 40]) },
         check_one_in: if steady { 64 } else { 1 },
         seed,
@@ -259,6 +267,11 @@ fn store_profile(kind: Kind, random: &mut Random) -> StoreProfile {
         sync_us: random.pick(&[200, 1_000, 50_000]),
         slow_one_in: if slow { 20 } else { 0 },
         slow_us: 3 * SECOND,
+        fail_one_in: if slow { 30 } else { 0 },
+        segment_bytes: match kind {
+            Kind::Steady => 1 << 20,
+            _ => random.pick(&[4 << 10, 16 << 10, 64 << 10]),
+        },
     }
 }
 

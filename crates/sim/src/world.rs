@@ -11,6 +11,7 @@ use crate::network::{Arrival, LinkProfile, Network};
 use crate::node::{Asked, Input, LinkIndex, Node};
 use crate::observer::Observer;
 use crate::random::Random;
+use crate::store::CrashKind;
 
 /// What a client reaches the world by.
 pub struct Io<'a> {
@@ -53,6 +54,14 @@ pub struct Disturbance {
     pub mail_us: u64,
     /// How long a shard takes to wake, microseconds at most.
     pub tick_us: u64,
+    /// Mean time between crashes of the node, microseconds; 0 is none.
+    pub crash_us: u64,
+    /// How long the node stays away then, microseconds on average.
+    pub down_us: u64,
+    /// Shards that the node begins with.
+    pub shards: u16,
+    /// The number of shards changes with a restart in so many of 100 cases.
+    pub reshard_percent: u64,
 }
 
 /// A run.
@@ -102,7 +111,6 @@ impl World {
         disturbance: Disturbance,
         random: Random,
     ) -> Self {
-        let shards = node.shard_count();
         Self {
             agenda: Agenda::default(),
             node,
@@ -111,9 +119,9 @@ impl World {
             observer,
             disturbance,
             random,
-            mail: (0..shards * shards).map(|_| VecDeque::new()).collect(),
+            mail: Vec::new(),
             moves: VecDeque::new(),
-            ticks: vec![u64::MAX; shards],
+            ticks: Vec::new(),
             sync_at: None,
             settled: false,
         }
@@ -122,10 +130,12 @@ impl World {
     /// Runs for `run_us` with all disturbances, then lets everybody come back, and checks what is
     /// left to be checked.
     pub fn run(mut self, run_us: u64) -> Outcome {
-        for shard in 0..self.node.shard_count() {
-            self.wake_shard(shard, 0);
-        }
+        self.start(self.disturbance.shards);
         self.with_clients(|client, io| client.start(io));
+        if self.disturbance.crash_us > 0 {
+            let first = self.random.around(self.disturbance.crash_us);
+            self.agenda.enter(first, Due::Crash);
+        }
         if self.disturbance.cut_us > 0 {
             let first = self.random.around(self.disturbance.cut_us);
             self.agenda.enter(first, Due::Trouble);
@@ -151,6 +161,61 @@ impl World {
             messages: self.observer.ledger.messages.len(),
             observer: self.observer,
         }
+    }
+
+    /// Starts the node with what its store has.
+    fn start(&mut self, shards: u16) {
+        let count = usize::from(shards);
+        if let Err(error) = self.node.start(shards) {
+            return self.observer.complain("recovery", error);
+        }
+        self.mail = (0..count * count).map(|_| VecDeque::new()).collect();
+        self.moves.clear();
+        self.ticks = vec![u64::MAX; count];
+        self.sync_at = None;
+        for shard in 0..count {
+            self.wake_shard(shard, 0);
+        }
+    }
+
+    /// The node ends in the middle of whatever it does.
+    fn crash(&mut self) {
+        if self.settled {
+            return;
+        }
+        let power = self.random.percent(60);
+        let durable = self.node.store.borrow().durable();
+        self.observer.fact(&Fact::Crashed { power, durable });
+        let kind = if power {
+            CrashKind::Power
+        } else {
+            CrashKind::Kill
+        };
+        for link in self.node.crash(kind) {
+            // A machine without power says nothing.
+            let half_open = power && self.random.percent(50);
+            self.network.cut(&mut self.agenda, link, half_open);
+        }
+        self.mail.clear();
+        self.moves.clear();
+        self.ticks.clear();
+        let down_us = self.random.around(self.disturbance.down_us);
+        self.agenda.enter(self.agenda.now_us() + down_us, Due::Restart);
+    }
+
+    fn restart(&mut self) {
+        if self.node.is_up() {
+            return;
+        }
+        let shards = match self.random.percent(self.disturbance.reshard_percent) {
+            true => self.random.between(1, 4) as u16,
+            false => self.disturbance.shards,
+        };
+        self.disturbance.shards = shards;
+        self.observer.fact(&Fact::Restarted);
+        self.start(shards);
+        let next = self.random.around(self.disturbance.crash_us);
+        self.agenda.enter(self.agenda.now_us() + next, Due::Crash);
     }
 
     fn is_sound(&self) -> bool {
@@ -180,6 +245,9 @@ impl World {
         match due {
             Due::Tick(shard) => {
                 let shard = usize::from(shard);
+                if shard >= self.node.shard_count() {
+                    return;
+                }
                 let planned = self.ticks[shard] <= self.agenda.now_us();
                 if planned || self.node.next_tick(shard) == Some(0) {
                     self.ticks[shard] = u64::MAX;
@@ -196,7 +264,10 @@ impl World {
             Due::Sync => self.sync(),
             Due::Mail(from, to) => self.arrive_mail(usize::from(from), usize::from(to)),
             Due::Move => {
-                if let Some((_, to, link, guest)) = self.moves.pop_front() {
+                let now_us = self.agenda.now_us();
+                if let Some((_, to, link, guest)) =
+                    self.moves.pop_front_if(|(at_us, ..)| *at_us <= now_us)
+                {
                     self.node.put(to, Input::Adopt(link, guest));
                     self.wake_shard(to, 0);
                 }
@@ -209,6 +280,8 @@ impl World {
                 }
             }
             Due::Trouble => self.cut_one(),
+            Due::Crash => self.crash(),
+            Due::Restart => self.restart(),
             Due::Probe => self.probe(),
         }
     }
@@ -326,7 +399,11 @@ impl World {
 
     fn arrive_mail(&mut self, from: usize, to: usize) {
         let shards = self.node.shard_count();
-        if let Some((_, batch)) = self.mail[from * shards + to].pop_front() {
+        // What was on its way at a crash is gone.
+        let queue = self.mail.get_mut(from * shards + to);
+        if let Some((_, batch)) = queue.and_then(|queue| {
+            queue.pop_front_if(|(at_us, _)| *at_us <= self.agenda.now_us())
+        }) {
             let from = martlet_broker::ShardId(from as u16);
             self.node.put(to, Input::Batch(from, batch));
             self.wake_shard_soon(to);
@@ -339,7 +416,7 @@ impl World {
     }
 
     fn wake_shard(&mut self, shard: usize, at_us: u64) {
-        if at_us < self.ticks[shard] {
+        if self.ticks.get(shard).is_some_and(|tick| at_us < *tick) {
             self.ticks[shard] = at_us;
             self.agenda.enter(at_us, Due::Tick(shard as u16));
         }
@@ -390,8 +467,12 @@ impl World {
                     self.network.close_down(&mut self.agenda, link, dropped);
                 }
                 Asked::Lingers(link) => self.agenda.enter(now_us + LINGER_US, Due::Linger(link)),
-                Asked::Recorded(shard, lsn, record) => {
-                    self.observer.recorded(shard, lsn, &record);
+                Asked::Recorded(lsn, record) => {
+                    self.observer.recorded(lsn, &record);
+                }
+                Asked::Read(shard, read) => {
+                    self.node.read_back(shard, &read);
+                    self.wake_shard_soon(shard);
                 }
                 Asked::Event(event) => self.told(&event),
             }
@@ -434,6 +515,11 @@ impl World {
 
     /// Looks at what the node reports of its sessions.
     fn probe(&mut self) {
+        let next = self.agenda.now_us() + self.random.between(SECOND, 20 * SECOND);
+        self.agenda.enter(next, Due::Probe);
+        if !self.node.is_up() {
+            return;
+        }
         for shard in 0..self.node.shard_count() {
             let command = martlet_broker::Command::Clients {
                 request: 0,
@@ -447,8 +533,6 @@ impl World {
         let Self { observer, .. } = self;
         observer.checks.reported(&reports, &mut observer.findings);
         self.plan_ticks();
-        let next = self.agenda.now_us() + self.random.between(SECOND, 20 * SECOND);
-        self.agenda.enter(next, Due::Probe);
     }
 
     /// Everybody comes back, reads and answers, until nothing is under way any more.
@@ -456,6 +540,10 @@ impl World {
         self.settled = true;
         self.observer.fact(&Fact::Healed);
         self.node.store.borrow_mut().heal();
+        if !self.node.is_up() {
+            self.observer.fact(&Fact::Restarted);
+            self.start(self.disturbance.shards);
+        }
         for client in 0..self.eye() {
             self.with_client(client, |client, io| client.settle(io));
             if let Some(link) = self.clients[usize::from(client)].link() {

@@ -14,9 +14,6 @@ use crate::store::Lsn;
 
 const CHECK: &str = "promises are durable";
 
-/// A session across its life: the epoch counts per shard.
-type Session = (usize, SessionEpoch);
-
 /// What the records say.
 #[derive(Debug, Default)]
 pub(super) struct Durable {
@@ -26,11 +23,12 @@ pub(super) struct Durable {
     /// Entries of messages that had no record yet.
     early_entries: BTreeSet<MessageId>,
     /// By Client Identifier: the session and its latest record.
-    sessions: BTreeMap<Box<str>, (Session, Lsn)>,
-    subscriptions: BTreeMap<(Session, Box<str>), Lsn>,
-    assigned: BTreeMap<(Session, PacketId), Lsn>,
-    received: BTreeMap<(Session, PacketId), Lsn>,
-    released: BTreeMap<(Session, PacketId), Lsn>,
+    sessions: BTreeMap<String, (SessionEpoch, Lsn)>,
+    /// The first record since the last SUBSCRIBE.
+    subscriptions: BTreeMap<(SessionEpoch, String), Lsn>,
+    assigned: BTreeMap<(SessionEpoch, PacketId), Lsn>,
+    received: BTreeMap<(SessionEpoch, PacketId), Lsn>,
+    released: BTreeMap<(SessionEpoch, PacketId), Lsn>,
     /// Messages that must have a record, because of this session.
     must_keep: BTreeMap<MessageIndex, (ClientIndex, u32)>,
 }
@@ -38,24 +36,22 @@ pub(super) struct Durable {
 impl Durable {
     pub(super) fn recorded(
         &mut self,
-        shard: usize,
         lsn: Lsn,
         record: &Record,
         ledger: &Ledger,
         findings: &mut Findings,
     ) {
         match record {
-            Record::Session {
-                client_id, epoch, ..
-            } => {
-                self.sessions
-                    .insert(client_id.clone(), ((shard, *epoch), lsn));
+            Record::Session(session) => {
+                let name = session.client_id.to_string();
+                self.sessions.insert(name, (session.epoch, lsn));
             }
-            Record::Subscribed { epoch, filter, .. } => {
-                self.subscriptions
-                    .insert(((shard, *epoch), filter.clone()), lsn);
+            Record::Subscribed(subscription) => {
+                let key = (subscription.epoch, subscription.filter.to_string());
+                self.subscriptions.entry(key).or_insert(lsn);
             }
-            Record::Message { message, .. } => {
+            Record::Message(record) => {
+                let message = &record.message;
                 let number = message.payload().first_chunk().copied();
                 if let Some(number) = number.map(MessageIndex::from_be_bytes) {
                     self.messages.entry(number).or_insert(lsn);
@@ -67,35 +63,48 @@ impl Durable {
                 }
             }
             Record::Released { epoch, packet_id } => {
-                self.released.insert(((shard, *epoch), *packet_id), lsn);
+                self.released.insert((*epoch, *packet_id), lsn);
             }
-            Record::Enqueued {
-                epoch,
-                message,
-                packet_id,
-                ..
-            } => {
-                if let Some(packet_id) = packet_id {
-                    self.assigned.insert(((shard, *epoch), *packet_id), lsn);
+            Record::Enqueued(entry) | Record::Changed(entry) | Record::Moved { to: entry, .. } => {
+                if let Some(packet_id) = entry.packet_id {
+                    let table = match entry.released {
+                        true => &mut self.received,
+                        false => &mut self.assigned,
+                    };
+                    table.insert((entry.epoch, packet_id), lsn);
                 }
-                if !self.recorded_ids.contains(message) {
-                    self.early_entries.insert(*message);
+                if !self.recorded_ids.contains(&entry.message) {
+                    self.early_entries.insert(entry.message);
                 }
             }
-            Record::Assigned {
-                epoch, packet_id, ..
-            } => {
-                self.assigned.insert(((shard, *epoch), *packet_id), lsn);
-            }
-            Record::Received { epoch, packet_id } => {
-                self.received.insert(((shard, *epoch), *packet_id), lsn);
-            }
-            Record::SessionEnded(_)
+            Record::Ended(_)
+            | Record::Group { .. }
             | Record::Unsubscribed { .. }
-            | Record::RetainedCleared { .. }
+            | Record::RetainedEnded(_)
             | Record::Routed(_)
-            | Record::Ended { .. } => {}
+            | Record::EntryEnded { .. } => {}
         }
+    }
+
+    /// What was not durable has come back with the store, or nobody was told of it.
+    fn crashed(&mut self, durable: Lsn, ledger: &Ledger) {
+        self.messages.retain(|message, lsn| {
+            let known = ledger.messages.get(*message as usize);
+            *lsn <= durable || known.is_some_and(|row| row.qos == QoS::ExactlyOnce)
+        });
+        let later = |lsn: &mut Lsn| {
+            if *lsn > durable {
+                *lsn = 0;
+            }
+        };
+        self.messages.values_mut().for_each(later);
+        self.sessions.values_mut().for_each(|(_, lsn)| later(lsn));
+        self.subscriptions.values_mut().for_each(later);
+        self.assigned.values_mut().for_each(later);
+        self.received.values_mut().for_each(later);
+        self.released.values_mut().for_each(later);
+        self.early_entries.clear();
+        self.must_keep.clear();
     }
 
     pub(super) fn see(&mut self, fact: &Fact, ledger: &Ledger, findings: &mut Findings) {
@@ -111,6 +120,14 @@ impl Durable {
                 durable,
                 ..
             } => self.acknowledged(message, durable, ledger, findings),
+            Fact::Crashed { durable, .. } => self.crashed(durable, ledger),
+            Fact::Subscribing { client, filter, .. } => {
+                let name = &ledger.client(client).name;
+                if let Some((epoch, _)) = self.sessions.get(name) {
+                    let filter = ledger.topics.filter(filter).to_owned();
+                    self.subscriptions.remove(&(*epoch, filter));
+                }
+            }
             _ => self.see_of_session(fact, ledger, findings),
         }
     }
@@ -169,7 +186,7 @@ impl Durable {
         let name = row.name.as_str();
         let known = self.sessions.get(name).copied();
         let session = known.map(|(session, _)| session);
-        let of = |table: &BTreeMap<(Session, PacketId), Lsn>, packet_id: u16| {
+        let of = |table: &BTreeMap<(SessionEpoch, PacketId), Lsn>, packet_id: u16| {
             let key = (session?, PacketId::new(packet_id)?);
             table.get(&key).copied()
         };
@@ -184,7 +201,7 @@ impl Durable {
                 ..
             } => {
                 let filter = ledger.topics.filter(filter);
-                let key = session.map(|session| (session, Box::from(filter)));
+                let key = session.map(|session| (session, filter.to_owned()));
                 let record = key.and_then(|key| self.subscriptions.get(&key).copied());
                 ("SUBACK", record, durable)
             }

@@ -68,13 +68,12 @@ impl Checks {
     /// The node appended a record.
     pub fn recorded(
         &mut self,
-        shard: usize,
         lsn: Lsn,
         record: &Record,
         ledger: &Ledger,
         findings: &mut Findings,
     ) {
-        self.durable.recorded(shard, lsn, record, ledger, findings);
+        self.durable.recorded(lsn, record, ledger, findings);
     }
 
     /// The node reported its sessions.

@@ -25,6 +25,7 @@ pub(super) struct Order {
 struct Place {
     life: u32,
     connection: u32,
+    crashes: u32,
     /// The latest message seen in this life.
     latest: MessageIndex,
     /// The last one seen on this connection.
@@ -61,13 +62,18 @@ impl Order {
                 ..Place::default()
             };
         }
+        if place.crashes != ledger.crashes {
+            // What was sent and not recorded is sent again as new.
+            place.crashes = ledger.crashes;
+            place.latest = 0;
+        }
         if place.connection != receiver.connection {
             place.connection = receiver.connection;
             place.last = 0;
         }
         let fresh = !dup && !known;
         if number <= place.last || fresh && number <= place.latest {
-            let before = place.last.max(place.latest) - 1;
+            let before = place.last.max(place.latest).saturating_sub(1);
             let (name, what) = (&receiver.name, ledger.describe(message));
             findings.add(CHECK, format!("{name} got {what} after m{before}"));
         }

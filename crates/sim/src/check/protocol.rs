@@ -34,6 +34,7 @@ struct UnderWay {
 struct Exchange {
     message: Option<MessageIndex>,
     connection: u32,
+    qos: QoS,
     /// PUBACK, PUBREC with an error, or PUBCOMP was sent on that connection.
     over: bool,
 }
@@ -41,6 +42,13 @@ struct Exchange {
 impl Protocol {
     pub(super) fn see(&mut self, fact: &Fact, ledger: &Ledger, findings: &mut Findings) {
         match *fact {
+            Fact::Crashed { .. } => {
+                // A QoS 1 message may have been sent before its identifier was recorded.
+                let all = self.clients.values_mut();
+                for exchange in all.flat_map(|client| client.exchanges.values_mut()) {
+                    exchange.over |= exchange.qos == QoS::AtLeastOnce;
+                }
+            }
             Fact::Connected {
                 client, present, ..
             } => {
@@ -64,7 +72,7 @@ impl Protocol {
             } if qos > QoS::AtMostOnce => {
                 let maximum = ledger.client(client).receive_maximum;
                 let under_way = self.clients.entry(client).or_default();
-                if let Some(what) = under_way.arrived(message, dup, packet_id, maximum) {
+                if let Some(what) = under_way.arrived((message, qos), dup, packet_id, maximum) {
                     let name = &ledger.client(client).name;
                     findings.add(CHECK, format!("to {name}: {what}"));
                 }
@@ -92,7 +100,7 @@ impl Protocol {
 impl UnderWay {
     fn arrived(
         &mut self,
-        message: Option<MessageIndex>,
+        (message, qos): (Option<MessageIndex>, QoS),
         dup: bool,
         packet_id: u16,
         maximum: u16,
@@ -103,6 +111,7 @@ impl UnderWay {
         let exchange = Exchange {
             message,
             connection,
+            qos,
             over: false,
         };
         self.exchanges.insert(packet_id, exchange);
@@ -139,6 +148,7 @@ impl UnderWay {
             let exchange = Exchange {
                 message: None,
                 connection,
+                qos: QoS::ExactlyOnce,
                 over: false,
             };
             self.exchanges.insert(packet_id, exchange);

@@ -25,6 +25,11 @@ impl Sessions {
         findings: &mut Findings,
     ) {
         match *fact {
+            Fact::Crashed { .. } => {
+                for client in 0..ledger.clients.len() as ClientIndex {
+                    self.doubtful_since.entry(client).or_insert(at_us);
+                }
+            }
             Fact::Cut { client, .. }
             | Fact::Violated { client }
             | Fact::Reading { client, .. }

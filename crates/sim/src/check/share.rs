@@ -44,6 +44,7 @@ struct Receiver {
     life: u32,
     connection: u32,
     qos: QoS,
+    crashes: u32,
 }
 
 impl Share {
@@ -91,6 +92,7 @@ impl Share {
             Fact::Subscribing { client, filter, .. } if ledger.topics.is_shared(filter) => {
                 self.groups.insert(client, filter);
             }
+            Fact::Crashed { .. } => self.suspects.clear(),
             Fact::Lost { client, .. } => {
                 self.suspects
                     .retain(|suspect| !suspect.members.contains(&client));
@@ -146,6 +148,7 @@ impl Share {
             life: member.life,
             connection: member.connection,
             qos,
+            crashes: ledger.crashes,
         };
         let Some(first) = self.got.insert((group, message), receiver) else {
             return;
@@ -158,12 +161,15 @@ impl Share {
         let earlier = ledger.client(first.client);
         let (one, other) = (&earlier.name, &member.name);
         let other_session = first.client != client || first.life != member.life;
-        if first.qos.min(qos) == QoS::ExactlyOnce && other_session {
+        // What a session that ends with its connection had is the group's until it is acknowledged.
+        let lent = earlier.expiry_secs == 0 && first.crashes != ledger.crashes;
+        if first.qos.min(qos) == QoS::ExactlyOnce && other_session && !lent {
             findings.add(CHECK, format!("{what} went to {one}, then to {other}"));
         } else if first.client != client
             && earlier.online
             && earlier.life == first.life
             && earlier.connection == first.connection
+            && first.crashes == ledger.crashes
         {
             self.suspects.push(Suspect {
                 at_us,

@@ -15,6 +15,8 @@ use crate::topics::TopicIndex;
 
 const CHECK: &str = "Wills when due";
 
+/// How long a record may take to become durable.
+const RECORD_US: u64 = 40 * SECOND;
 /// How long after its client the node may notice that a connection is lost.
 const NOTICE_US: u64 = 200 * SECOND;
 
@@ -45,6 +47,8 @@ struct Will {
     how: Option<Loss>,
     /// The client broke the rules, so that what came behind that may not count.
     violated: bool,
+    /// When that was so.
+    forbidden_us: u64,
     /// Why it must not be sent.
     forbidden: Option<&'static str>,
     /// The session may have been ended by a clean start: due at once.
@@ -80,6 +84,7 @@ impl Wills {
                         lost_us: None,
                         how: None,
                         violated: false,
+                        forbidden_us: 0,
                         forbidden: None,
                         at_once: false,
                     };
@@ -98,6 +103,7 @@ impl Wills {
                     will.violated |= matches!(fact, Fact::Violated { .. });
                 }
             }
+            Fact::Crashed { .. } => self.crashed(at_us, ledger),
             Fact::Lost { client, how } => self.lost(at_us, client, how, ledger),
             Fact::Heard {
                 client,
@@ -112,6 +118,7 @@ impl Wills {
                     && will.connected
                 {
                     will.forbidden = Some("its client said goodbye");
+                    will.forbidden_us = at_us;
                 }
             }
             Fact::Unsubscribing { client, .. } | Fact::Subscribing { client, .. } => {
@@ -128,6 +135,36 @@ impl Wills {
                 self.arrived(at_us, client, message, ledger, findings);
             }
             _ => {}
+        }
+    }
+
+    /// Who was connected counts as lost, and has some time to come back; a DISCONNECT whose record
+    /// was not yet durable counts for nothing.
+    fn crashed(&mut self, at_us: u64, ledger: &Ledger) {
+        let grace_us = 30 * SECOND;
+        for will in self.wills.values_mut() {
+            if will.forbidden_us + RECORD_US > at_us {
+                will.forbidden = None;
+            }
+            if will.how.is_none() {
+                will.lost_us.get_or_insert(at_us);
+                will.delay_us = will.delay_us.max(grace_us);
+                will.at_once = true;
+            }
+        }
+        let connected: Vec<ClientIndex> = self
+            .last
+            .iter()
+            .filter(|(_, message)| {
+                let will = &self.wills[*message];
+                will.how.is_none() && will.connected
+            })
+            .map(|(client, _)| *client)
+            .collect();
+        for client in connected {
+            let message = self.last[&client];
+            let lost_us = self.wills[&message].lost_us.unwrap_or(at_us);
+            self.owe(client, message, lost_us, ledger);
         }
     }
 
@@ -173,6 +210,7 @@ impl Wills {
             && will.lost_us.is_some_and(|lost| at_us < lost + will.delay_us)
         {
             will.forbidden.get_or_insert("its client was back in time");
+            will.forbidden_us = at_us;
         }
     }
 
@@ -188,8 +226,21 @@ impl Wills {
         // When the node ended it, that was some time before its client heard of it.
         let earliest = if by_node { 0 } else { at_us };
         let lost_us = *will.lost_us.get_or_insert(earliest);
+        if how != Loss::Goodbye && will.connected {
+            self.owe(client, message, lost_us, ledger);
+        }
+    }
+
+    /// Those are owed a Will who were subscribed to it before its connection was lost.
+    fn owe(
+        &mut self,
+        client: ClientIndex,
+        message: MessageIndex,
+        lost_us: u64,
+        ledger: &Ledger,
+    ) {
         let row = ledger.message(message);
-        if how == Loss::Goodbye || !will.connected || row.qos == QoS::AtMostOnce {
+        if row.qos == QoS::AtMostOnce {
             return;
         }
         for watcher in 0..ledger.clients.len() as ClientIndex {

@@ -317,6 +317,11 @@ impl Client {
 
     fn connect(&mut self, io: &mut Io<'_>) {
         let now_us = io.now_us();
+        if !io.node.is_up() {
+            // Nobody listens.
+            self.times.connect = now_us + self.random.around(SECOND);
+            return;
+        }
         self.expire(now_us);
         let clean = self.plan.clean || self.forgets;
         let v5 = self.plan.version.is_v5();
