@@ -211,8 +211,8 @@ pub enum Fact {
     Dropped {
         /// For whom.
         client: ClientIndex,
-        /// On which topic.
-        topic: TopicIndex,
+        /// On which topic; none where only the store knew it.
+        topic: Option<TopicIndex>,
     },
     /// The node has crashed.
     Crashed {
@@ -334,7 +334,8 @@ impl Fact {
             Self::Violated { .. } => "-> something that breaks the rules".to_owned(),
             Self::Cut { half_open, .. } => format!("   link cut, half-open: {half_open}"),
             Self::Dropped { topic, .. } => {
-                format!("   the broker says: dropped on {}", topics.name(topic))
+                let topic = topic.map_or("a topic of the store", |topic| topics.name(topic));
+                format!("   the broker says: dropped on {topic}")
             }
             Self::Crashed { power, .. } => format!("== the node crashes, power lost: {power}"),
             Self::Restarted => "== the node is there again".to_owned(),

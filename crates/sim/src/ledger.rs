@@ -69,6 +69,8 @@ pub struct ClientRow {
     pub life: u32,
     /// Raised with each CONNECT.
     pub connection: u32,
+    /// Crashes of the node before the last CONNECT: what lies on an older link is from before.
+    pub crashes: u32,
     /// The link of the last CONNECT.
     pub link: LinkIndex,
     /// CONNACK has come, and the connection is not over.
@@ -186,7 +188,11 @@ impl Ledger {
             Fact::Crashed { .. } => self.crashes += 1,
             _ => {
                 if let Some(client) = fact.client() {
-                    self.clients[usize::from(client)].apply(at_us, fact);
+                    let row = &mut self.clients[usize::from(client)];
+                    row.apply(at_us, fact);
+                    if matches!(fact, Fact::Connecting { .. }) {
+                        row.crashes = self.crashes;
+                    }
                 }
             }
         }

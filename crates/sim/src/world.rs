@@ -489,7 +489,8 @@ impl World {
         };
         let ledger = &self.observer.ledger;
         let client = ledger.clients.iter().position(|row| row.name == *client_id);
-        if let (Some(client), Some(topic)) = (client, ledger.topics.find(topic)) {
+        let topic = ledger.topics.find(topic);
+        if let Some(client) = client {
             let client = client as ClientIndex;
             self.observer.fact(&Fact::Dropped { client, topic });
         }

@@ -18,7 +18,7 @@ const CHECK: &str = "nothing acknowledged lost";
 pub(super) struct Lost {
     owed: BTreeMap<ClientIndex, BTreeSet<MessageIndex>>,
     /// Drops that the node has told of.
-    dropped: BTreeMap<(ClientIndex, TopicIndex), usize>,
+    dropped: BTreeMap<(ClientIndex, Option<TopicIndex>), usize>,
 }
 
 impl Lost {
@@ -105,7 +105,8 @@ impl Lost {
                     .push(message);
             }
             for (topic, missing) in topics {
-                let dropped = self.dropped.get(&(*client, topic)).copied().unwrap_or(0);
+                let told = |topic| self.dropped.get(&(*client, topic)).copied().unwrap_or(0);
+                let dropped = told(Some(topic)) + told(None);
                 if missing.len() > dropped {
                     let name = &ledger.client(*client).name;
                     let first = ledger.describe(missing[0]);

@@ -50,11 +50,12 @@ impl Once {
         *fresh += u32::from(!dup);
         let (times, fresh) = (*times, *fresh);
         let row = ledger.message(message);
-        let allowed = match row.qos {
+        let sends = match row.qos {
             QoS::ExactlyOnce => 1,
-            // What was sent may not have been recorded before a crash.
-            _ => row.sends.max(1) + ledger.crashes,
+            _ => row.sends.max(1),
         };
+        // What was sent at QoS 1 may not have been recorded before a crash.
+        let allowed = sends + ledger.crashes;
         let name = &ledger.client(client).name;
         if qos == QoS::ExactlyOnce && times > 1 {
             let what = ledger.describe(message);

@@ -62,9 +62,9 @@ impl Order {
                 ..Place::default()
             };
         }
-        if place.crashes != ledger.crashes {
+        if place.crashes != receiver.crashes {
             // What was sent and not recorded is sent again as new.
-            place.crashes = ledger.crashes;
+            place.crashes = receiver.crashes;
             place.latest = 0;
         }
         if place.connection != receiver.connection {

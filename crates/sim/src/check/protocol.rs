@@ -22,6 +22,7 @@ pub(super) struct Protocol {
 struct UnderWay {
     life: u32,
     connection: u32,
+    crashes: u32,
     /// The session began with this connection.
     new_session: bool,
     /// Identifiers whose exchange is not over, with what they stand for; of the session.
@@ -42,13 +43,6 @@ struct Exchange {
 impl Protocol {
     pub(super) fn see(&mut self, fact: &Fact, ledger: &Ledger, findings: &mut Findings) {
         match *fact {
-            Fact::Crashed { .. } => {
-                // A QoS 1 message may have been sent before its identifier was recorded.
-                let all = self.clients.values_mut();
-                for exchange in all.flat_map(|client| client.exchanges.values_mut()) {
-                    exchange.over |= exchange.qos == QoS::AtLeastOnce;
-                }
-            }
             Fact::Connected {
                 client, present, ..
             } => {
@@ -61,6 +55,12 @@ impl Protocol {
                 under_way.connection = row.connection;
                 under_way.new_session = !present;
                 under_way.quota_used = 0;
+                if core::mem::replace(&mut under_way.crashes, row.crashes) != row.crashes {
+                    // A QoS 1 message may have been sent before its identifier was recorded.
+                    for exchange in under_way.exchanges.values_mut() {
+                        exchange.over |= exchange.qos == QoS::AtLeastOnce;
+                    }
+                }
             }
             Fact::Arrived {
                 client,

@@ -22,7 +22,7 @@ pub(super) struct Retained {
     sent: BTreeMap<TopicIndex, Vec<MessageIndex>>,
     /// What each client saw last on a topic; none is an empty payload.
     seen: BTreeMap<(ClientIndex, TopicIndex), Option<MessageIndex>>,
-    dropped: BTreeMap<(ClientIndex, TopicIndex), u64>,
+    dropped: BTreeSet<(ClientIndex, Option<TopicIndex>)>,
     /// Where an empty payload came again, which may be an old one.
     doubtful: BTreeSet<(ClientIndex, TopicIndex)>,
 }
@@ -64,7 +64,7 @@ impl Retained {
                 }
             }
             Fact::Dropped { client, topic } => {
-                *self.dropped.entry((client, topic)).or_default() += 1;
+                self.dropped.insert((client, topic));
             }
             _ => {}
         }
@@ -114,7 +114,9 @@ impl Retained {
         for client in 0..(ledger.clients.len() - 1) as ClientIndex {
             let row = ledger.client(client);
             let promised = ledger.promised_qos(client, topic, publisher);
-            let told = self.dropped.contains_key(&(client, topic));
+            let told = [Some(topic), None]
+                .iter()
+                .any(|topic| self.dropped.contains(&(client, *topic)));
             let unsure = self.doubtful.contains(&(client, topic)) || found.is_none() && row.left;
             if !row.online || told || unsure || promised.is_none_or(|qos| qos == QoS::AtMostOnce)
             {

@@ -148,7 +148,7 @@ impl Share {
             life: member.life,
             connection: member.connection,
             qos,
-            crashes: ledger.crashes,
+            crashes: member.crashes,
         };
         let Some(first) = self.got.insert((group, message), receiver) else {
             return;
@@ -162,14 +162,14 @@ impl Share {
         let (one, other) = (&earlier.name, &member.name);
         let other_session = first.client != client || first.life != member.life;
         // What a session that ends with its connection had is the group's until it is acknowledged.
-        let lent = earlier.expiry_secs == 0 && first.crashes != ledger.crashes;
+        let lent = earlier.expiry_secs == 0 && first.crashes != member.crashes;
         if first.qos.min(qos) == QoS::ExactlyOnce && other_session && !lent {
             findings.add(CHECK, format!("{what} went to {one}, then to {other}"));
         } else if first.client != client
             && earlier.online
             && earlier.life == first.life
             && earlier.connection == first.connection
-            && first.crashes == ledger.crashes
+            && first.crashes == member.crashes
         {
             self.suspects.push(Suspect {
                 at_us,

@@ -31,7 +31,7 @@ pub(super) struct Wills {
     /// Who has got it.
     got: BTreeSet<(MessageIndex, ClientIndex)>,
     /// For whom the node has dropped a Will on that topic, and said so.
-    dropped: BTreeSet<(TopicIndex, ClientIndex)>,
+    dropped: BTreeSet<(Option<TopicIndex>, ClientIndex)>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -142,16 +142,25 @@ impl Wills {
     /// was not yet durable counts for nothing.
     fn crashed(&mut self, at_us: u64, ledger: &Ledger) {
         let grace_us = 30 * SECOND;
-        for will in self.wills.values_mut() {
+        let mut uncertain = BTreeSet::new();
+        for (message, will) in &mut self.wills {
             if will.forbidden_us + RECORD_US > at_us {
                 will.forbidden = None;
             }
-            if will.how.is_none() {
+            if will.how.is_some() {
+                // It was sent, or not: its record may not have been durable.
+                let due_us = will.lost_us.unwrap_or(0) + will.delay_us;
+                if due_us + RECORD_US > at_us {
+                    uncertain.insert(*message);
+                }
+            } else {
                 will.lost_us.get_or_insert(at_us);
                 will.delay_us = will.delay_us.max(grace_us);
                 will.at_once = true;
             }
         }
+        self.owed
+            .retain(|(message, _), _| !uncertain.contains(message));
         let connected: Vec<ClientIndex> = self
             .last
             .iter()
@@ -288,7 +297,9 @@ impl Wills {
             let row = ledger.client(*watcher);
             let forbidden = self.wills[message].forbidden.is_some();
             let topic = ledger.message(*message).topic;
-            let told = self.dropped.contains(&(topic, *watcher));
+            let told = [Some(topic), None]
+                .iter()
+                .any(|topic| self.dropped.contains(&(*topic, *watcher)));
             if row.life == *life && row.session && !forbidden && !told {
                 let what = ledger.describe(*message);
                 let what = format!("{} never got the Will {what}", row.name);
