@@ -30,6 +30,6 @@ pub mod topics;
 pub mod world;
 
 pub use facts::Fact;
-pub use observer::{Observer, Violation};
+pub use observer::{Line, Observer, Violation};
 pub use scenario::{Kind, Scenario};
 pub use world::Outcome;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::time::Instant;
 
-use martlet_sim::{Kind, Outcome, Scenario};
+use martlet_sim::{Kind, Line, Outcome, Scenario};
 
 const USAGE: &str = "\
 martlet-sim: the whole broker in virtual time
@@ -79,8 +79,11 @@ fn scenario(seed: u64, options: &Options) -> Scenario {
 fn run_one(seed: u64, options: &Options) -> ExitCode {
     let begun = Instant::now();
     let outcome = scenario(seed, options).run(options.log);
-    for (at_us, fact) in outcome.observer.log.iter().flatten() {
-        println!("{}", fact.line(*at_us, &outcome.observer.ledger));
+    for (at_us, line) in outcome.observer.log.iter().flatten() {
+        match line {
+            Line::Fact(fact) => println!("{}", fact.line(*at_us, &outcome.observer.ledger)),
+            Line::Note(what) => println!("{:>12.6}{what}", *at_us as f64 / 1e6),
+        }
     }
     let seconds = begun.elapsed().as_secs_f64();
     let virtual_seconds = outcome.virtual_us as f64 / 1e6;

@@ -166,8 +166,9 @@ impl World {
     /// Starts the node with what its store has.
     fn start(&mut self, shards: u16) {
         let count = usize::from(shards);
-        if let Err(error) = self.node.start(shards) {
-            return self.observer.complain("recovery", error);
+        match self.node.start(shards) {
+            Ok(report) => self.observer.note(|| format!("  {shards} shards, {report:?}")),
+            Err(error) => return self.observer.complain("recovery", error),
         }
         self.mail = (0..count * count).map(|_| VecDeque::new()).collect();
         self.moves.clear();

@@ -22,8 +22,12 @@ pub(super) struct Durable {
     recorded_ids: BTreeSet<MessageId>,
     /// Entries of messages that had no record yet.
     early_entries: BTreeSet<MessageId>,
-    /// By Client Identifier: the session and its latest record.
+    /// By Client Identifier: the session, and its first record since the last CONNECT.
     sessions: BTreeMap<String, (SessionEpoch, Lsn)>,
+    /// Who has sent CONNECT since.
+    connecting: BTreeSet<String>,
+    /// What was sent at QoS 2 and has no record, since the message has none either.
+    bare: BTreeSet<(ClientIndex, u16)>,
     /// The first record since the last SUBSCRIBE.
     subscriptions: BTreeMap<(SessionEpoch, String), Lsn>,
     assigned: BTreeMap<(SessionEpoch, PacketId), Lsn>,
@@ -44,7 +48,11 @@ impl Durable {
         match record {
             Record::Session(session) => {
                 let name = session.client_id.to_string();
-                self.sessions.insert(name, (session.epoch, lsn));
+                let known = self.sessions.get(&name).copied();
+                let same = known.filter(|(epoch, _)| *epoch == session.epoch);
+                if self.connecting.remove(&name) || same.is_none() {
+                    self.sessions.insert(name, (session.epoch, lsn));
+                }
             }
             Record::Subscribed(subscription) => {
                 let key = (subscription.epoch, subscription.filter.to_string());
@@ -121,6 +129,9 @@ impl Durable {
                 ..
             } => self.acknowledged(message, durable, ledger, findings),
             Fact::Crashed { durable, .. } => self.crashed(durable, ledger),
+            Fact::Connecting { client, .. } => {
+                self.connecting.insert(ledger.client(client).name.clone());
+            }
             Fact::Subscribing { client, filter, .. } => {
                 let name = &ledger.client(client).name;
                 if let Some((epoch, _)) = self.sessions.get(name) {
@@ -208,14 +219,19 @@ impl Durable {
             Fact::Arrived {
                 qos: QoS::ExactlyOnce,
                 packet_id,
+                message,
                 known: false,
                 durable,
                 ..
-            } => (
-                "a QoS 2 PUBLISH",
-                of(&self.assigned, packet_id),
-                durable,
-            ),
+            } => {
+                if message.is_none_or(|message| !self.messages.contains_key(&message)) {
+                    self.bare.insert((client, packet_id));
+                    return;
+                }
+                self.bare.remove(&(client, packet_id));
+                ("a QoS 2 PUBLISH", of(&self.assigned, packet_id), durable)
+            }
+            Fact::Released { packet_id, .. } if self.bare.contains(&(client, packet_id)) => return,
             Fact::Released {
                 packet_id, durable, ..
             } => ("PUBREL", of(&self.received, packet_id), durable),
