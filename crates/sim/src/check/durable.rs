@@ -11,6 +11,7 @@ use crate::facts::{ClientIndex, Fact, MessageIndex};
 use crate::ledger::Ledger;
 use crate::observer::Findings;
 use crate::store::Lsn;
+use crate::topics::Class;
 
 const CHECK: &str = "promises are durable";
 
@@ -19,6 +20,8 @@ const CHECK: &str = "promises are durable";
 pub(super) struct Durable {
     /// The first record of each message, by the number in its payload.
     messages: BTreeMap<MessageIndex, Lsn>,
+    /// Those of them that are not recorded for a receipt or as retained alone.
+    routed: BTreeSet<MessageIndex>,
     recorded_ids: BTreeSet<MessageId>,
     /// Entries of messages that had no record yet.
     early_entries: BTreeSet<MessageId>,
@@ -63,6 +66,9 @@ impl Durable {
                 let number = message.payload().first_chunk().copied();
                 if let Some(number) = number.map(MessageIndex::from_be_bytes) {
                     self.messages.entry(number).or_insert(lsn);
+                    if record.to_be_routed {
+                        self.routed.insert(number);
+                    }
                 }
                 self.recorded_ids.insert(message.id());
                 if self.early_entries.contains(&message.id()) {
@@ -224,7 +230,10 @@ impl Durable {
                 durable,
                 ..
             } => {
-                if message.is_none_or(|message| !self.messages.contains_key(&message)) {
+                // A group that was not durable when the message came holds it without a record.
+                let class = message.map(|message| ledger.topics.class(ledger.message(message).topic));
+                let kept = message.is_some_and(|message| self.routed.contains(&message));
+                if !kept || class == Some(Class::Shared) {
                     self.bare.insert((client, packet_id));
                     return;
                 }

@@ -148,9 +148,9 @@ impl Wills {
                 will.forbidden = None;
             }
             if will.how.is_some() {
-                // It was sent, or not: its record may not have been durable.
+                // It was sent, or not: the node may not have noticed, or its record not been durable.
                 let due_us = will.lost_us.unwrap_or(0) + will.delay_us;
-                if due_us + RECORD_US > at_us {
+                if due_us + NOTICE_US + RECORD_US > at_us {
                     uncertain.insert(*message);
                 }
             } else {
