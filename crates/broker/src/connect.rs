@@ -8,6 +8,7 @@ use martlet_codec::{ConnAck, ConnAckProperties, ProtocolVersion, QoS, ReasonCode
 
 use crate::connection::{Phase, TopicAliases};
 use crate::event::Event;
+use crate::fault::{self, Fault};
 use crate::id::{RecordNumber, TenantId};
 use crate::node::{Cx, Node};
 use crate::session::Session;
@@ -107,6 +108,8 @@ impl Shard {
         let connack = self.encode_connack(index, &request, session_present, expiry_secs);
         self.report_connected(cx, index, session, session_present);
         let connection = self.connections.id_of(index);
+        let early = fault::is(Fault::ConnAckBeforeRecord);
+        let record = if early { RecordNumber(0) } else { record };
         self.gate_or_run(
             cx,
             record,
@@ -182,7 +185,9 @@ impl Shard {
         expiry_secs: u32,
     ) {
         // The client is back before its Will was due, so it is not sent [MQTT-3.1.3-9].
-        self.discard_will(session);
+        if !fault::is(Fault::WillSentThoughBack) {
+            self.discard_will(session);
+        }
         let state = self.sessions.at(session);
         state.connection = Some(index);
         state.version = request.version;

@@ -18,6 +18,7 @@
 //! * `message`: the Application Message; `record`: what is persisted
 //! * `limits`, `memory`, `permission`, `timer`, `counters`: what bounds, times and counts it all
 //! * `arena`, `hash`, `id`: tables and names
+//! * `fault`: rules broken on purpose, for the simulator
 #![forbid(unsafe_code)]
 
 mod arena;
@@ -27,6 +28,7 @@ mod connection;
 mod counters;
 mod effect;
 mod event;
+pub mod fault;
 mod hash;
 mod id;
 mod interest;

@@ -241,6 +241,8 @@ impl Shard {
     /// All has been brought back: what share groups had handed to members that are away now goes
     /// to others, and sessions that were only remembered end.
     pub fn restored<N: Node>(&mut self, cx: &mut Cx<'_, N>, groups: &[GroupAddress]) {
+        // Members of this shard's own groups have yet to join them.
+        self.settle(cx);
         let sessions: Vec<u32> = self.sessions.iter().map(|(index, _)| index).collect();
         for index in sessions {
             self.pause_outbound(cx, index);

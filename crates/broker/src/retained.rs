@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 
+use crate::fault::{self, Fault};
 use crate::id::{MessageId, TenantId};
 use crate::message::Message;
 
@@ -154,6 +155,7 @@ impl Retained {
             revision: self.revision,
         };
         match topics.get_mut(entry.message.topic()) {
+            Some(_) if fault::is(Fault::RetainedOlderStays) => {}
             Some(place) => *place = entry,
             None => {
                 topics.insert(entry.message.topic().into(), entry);
@@ -168,6 +170,9 @@ impl Retained {
     /// Takes the topic's retained message away [MQTT-3.3.1-6], [MQTT-3.3.1-7]. `clearing`, with its
     /// empty payload, stands in its place for a while.
     pub fn clear(&mut self, clearing: Message, now_ms: u64) -> RetainedChange {
+        if fault::is(Fault::RetainedNotCleared) {
+            return RetainedChange::Absent;
+        }
         let (tenant, topic) = (clearing.tenant(), clearing.topic());
         let Some(entry) = self
             .tenants

@@ -9,6 +9,7 @@ use martlet_codec::{OutgoingPublish, QoS};
 use smallvec::SmallVec;
 
 use crate::effect::ShardMessage;
+use crate::fault::{self, Fault};
 use crate::hash::{HashMap, seeded};
 use crate::id::{MessageId, RecordNumber, SessionAddress, ShardId};
 use crate::interest::{EpochKey, InterestClass, Wanted};
@@ -336,6 +337,11 @@ impl Shard {
         origin: Origin,
     ) -> Routed {
         let mut message = None;
+        if fault::is(Fault::InterestReadBeforeRetained) && publication.retain {
+            let routed = self.route_retained(cx, publication, None, origin, None);
+            self.retain(cx, &publication, &mut message);
+            return routed;
+        }
         let change = match publication.retain {
             true => self.retain(cx, &publication, &mut message),
             false => RetainedChange::Absent,
@@ -526,6 +532,9 @@ impl Shard {
         route.node_epoch = node_epoch;
         route.local_epoch = local_epoch;
         route.wanted = cx.node.interest(|interest| interest.wanted(topic));
+        if fault::is(Fault::EpochReadAfterIndex) {
+            route.node_epoch = cx.node.interest_epoch(route.key);
+        }
         let matches = &mut route.matches;
         let capacity = matches.capacity();
         matches.clear();
@@ -616,7 +625,10 @@ impl Shard {
         let mut any = false;
         for found in matches {
             // [MQTT-3.8.3-3]
-            if found.no_local && self.is_publisher(session, routing.publication.publisher) {
+            if found.no_local
+                && !fault::is(Fault::NoLocalIgnored)
+                && self.is_publisher(session, routing.publication.publisher)
+            {
                 continue;
             }
             any = true;

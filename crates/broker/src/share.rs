@@ -13,6 +13,7 @@ use smallvec::SmallVec;
 
 use crate::counters::{Accounting, DropReason};
 use crate::effect::{QueueRead, ShardMessage};
+use crate::fault::{self, Fault};
 use crate::hash::{HashMap, owner, seeded};
 use crate::id::{MessageId, SessionAddress, SessionId, ShardId, TenantId};
 use crate::interest::NodeKey;
@@ -446,6 +447,10 @@ impl Shard {
         let Some(ticket) = entry.ticket().copied() else {
             return;
         };
+        if fault::is(Fault::ShareReturnLost) {
+            return;
+        }
+        let sent_qos2 = sent_qos2 && !fault::is(Fault::ShareReturnsSentQos2);
         if !ticket.taken {
             return self.answer_group(cx, &ticket, ShareOutcome::Returned { sent_qos2 });
         }

@@ -11,6 +11,7 @@ use martlet_codec::{
 use smallvec::SmallVec;
 
 use crate::event::Event;
+use crate::fault::{self, Fault};
 use crate::id::RecordNumber;
 use crate::interest::{InterestClass, NodeKey};
 use crate::limits::ListenerPolicy;
@@ -366,6 +367,7 @@ impl Shard {
     /// What SUBACK and UNSUBACK of a session wait for.
     fn subscription_record(&mut self, session: u32) -> RecordNumber {
         match self.sessions.at(session).durable {
+            true if fault::is(Fault::SubAckBeforeRecord) => RecordNumber(0),
             true => self.records.last(),
             false => RecordNumber(0),
         }
@@ -444,9 +446,16 @@ impl Shard {
                 joining: true,
             });
         }
-        self.enter_subscription(cx, session, &subscription);
+        let late = fault::is(Fault::RetainedReadBeforeInterest);
+        if !late {
+            self.enter_subscription(cx, session, &subscription);
+        }
         if wants_retained {
             self.owe_retained(session, parsed.filter.as_str(), qos, subscription_id);
+        }
+        if late {
+            self.read_retained_page(cx);
+            self.enter_subscription(cx, session, &subscription);
         }
         Ok(Granted {
             reason,
@@ -627,6 +636,10 @@ impl Shard {
         let class = subscribers.class();
         if subscribers.list.is_empty() {
             self.tree.remove(node);
+        }
+        if fault::is(Fault::InterestStays) {
+            self.epochs.raise(&filter);
+            return;
         }
         self.interest_changed(cx, &filter, before, class);
     }

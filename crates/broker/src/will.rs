@@ -2,6 +2,7 @@
 
 use martlet_codec::{QoS, Will};
 
+use crate::fault::{self, Fault};
 use crate::id::RecordNumber;
 use crate::message::Publication;
 use crate::node::{Cx, Node};
@@ -52,7 +53,7 @@ impl Shard {
         let session = self.sessions.at(index);
         let Some(will) = &session.will else { return };
         let delay_secs = will.delay_secs.min(session.expiry_secs);
-        if delay_secs == 0 {
+        if delay_secs == 0 || fault::is(Fault::WillIgnoresDelay) {
             self.send_will(cx, index);
         } else {
             let due_ms = cx.now.mono_ms + u64::from(delay_secs) * 1000;
@@ -78,6 +79,9 @@ impl Shard {
         let Some(will) = session.will.take() else {
             return;
         };
+        if fault::is(Fault::WillSentTwice) {
+            session.will = Some(will.clone());
+        }
         let tenant = session.tenant;
         if let Some(timer) = session.will_timer.take() {
             self.wheel.cancel(timer);

@@ -5,6 +5,7 @@ use martlet_codec::{AckKind, PacketId, QoS, ReasonCode};
 
 use crate::counters::DropReason;
 use crate::event::Event;
+use crate::fault::{self, Fault};
 use crate::id::{MessageId, RecordNumber};
 use crate::node::{Cx, Node};
 use crate::record::{EnqueuedAs, Record};
@@ -124,6 +125,11 @@ impl Shard {
             message.record = record;
         }
         self.count_delivered(cx, session_index, entry.ticket.as_deref());
+        if fault::is(Fault::PacketIdFreedEarly) {
+            self.sessions.at(session_index).outbound.remove(packet_id);
+        }
+        let early = fault::is(Fault::PubRelBeforePubRec);
+        let record = if early { RecordNumber(0) } else { record };
         self.answer_ack(
             cx,
             index,
@@ -294,8 +300,10 @@ impl Shard {
         topic: &str,
     ) {
         let session = self.sessions.at(index);
-        session.accounting.dropped += count;
-        self.counters.drop_messages(reason, count);
+        if !fault::is(Fault::DropUncounted) {
+            session.accounting.dropped += count;
+            self.counters.drop_messages(reason, count);
+        }
         if self.settings.events.drops {
             let client_id = session.client_id.to_string();
             let topic = topic.to_owned();

@@ -3,6 +3,7 @@
 
 use martlet_codec::{Ack, AckKind, PacketId, Publish, QoS, ReasonCode, TopicName};
 
+use crate::fault::{self, Fault};
 use crate::id::RecordNumber;
 use crate::message::{Message, Publication};
 use crate::node::{Cx, Node};
@@ -94,7 +95,10 @@ impl Shard {
         publish: &Publish<'_>,
         packet_id: PacketId,
     ) -> Result<(), PacketError> {
-        if let Some(&record) = self.sessions.at(session).inbound.receipts.get(packet_id) {
+        let receipts = &self.sessions.at(session).inbound.receipts;
+        if let Some(&record) = receipts.get(packet_id)
+            && !fault::is(Fault::ReceiptForgotten)
+        {
             // Answers that wait for the store are bounded, those to repetitions too.
             self.check_receive_maximum(index, 0)?;
             let answer = Answer {
@@ -140,6 +144,8 @@ impl Shard {
         } else {
             ReasonCode::PacketIdentifierNotFound
         };
+        let early = fault::is(Fault::PubCompBeforeRecord);
+        let record = if early { RecordNumber(0) } else { record };
         self.answer_ack(cx, index, AckKind::PubComp, packet_id, reason, record);
     }
 
@@ -284,7 +290,13 @@ impl Shard {
         packet_id: PacketId,
         answer: Answer,
     ) {
-        self.answer_ack(cx, index, kind, packet_id, answer.reason, answer.record);
+        let early = fault::is(Fault::AckBeforeSync);
+        let record = if early {
+            RecordNumber(0)
+        } else {
+            answer.record
+        };
+        self.answer_ack(cx, index, kind, packet_id, answer.reason, record);
     }
 
     /// Sends PUBACK, PUBREC, PUBREL or PUBCOMP once `record` is durable.

@@ -11,6 +11,7 @@ use martlet_codec::{AckKind, PacketId, QoS, ReasonCode};
 
 use crate::counters::DropReason;
 use crate::effect::QueueRead;
+use crate::fault::{self, Fault};
 use crate::id::{MessageId, RecordNumber, SessionId};
 use crate::limits::QueueFull;
 use crate::message::{Message, Publication, expiry_left_secs};
@@ -108,6 +109,9 @@ impl Outbound {
         // Orders are compared relative to the next one, so that wrapping does no harm.
         let next = self.next_order;
         all.sort_unstable_by_key(|(order, _)| core::cmp::Reverse(next.wrapping_sub(*order)));
+        if fault::is(Fault::ResentInReverse) {
+            all.reverse();
+        }
         self.unsent = all.into_iter().map(|(_, id)| id).collect();
         for id in &self.unsent {
             if let Some(message) = self.in_flight.get_mut(*id) {
@@ -327,7 +331,7 @@ impl Shard {
         let connection = self.connections.at(connection);
         outbound.queue.is_empty()
             && outbound.unsent.is_empty()
-            && outbound.on_wire < connection.send_quota
+            && (outbound.on_wire < connection.send_quota || fault::is(Fault::QuotaIgnored))
             && connection.output_len() < self.settings.limits.output_bytes as usize
     }
 
@@ -353,7 +357,7 @@ impl Shard {
         if let Some(mut record) = record.take() {
             record.packet_id = Some(packet_id);
             let number = self.append(cx, enqueued(record, moved_from));
-            if qos == QoS::ExactlyOnce {
+            if qos == QoS::ExactlyOnce && !fault::is(Fault::Qos2BeforeRecord) {
                 return self.send_when_durable(cx, index, packet_id, number);
             }
         }
@@ -418,7 +422,10 @@ impl Shard {
             self.append(cx, record);
         }
         let queue = &mut self.sessions.at(index).outbound.queue;
-        queue.push_back(entry, window);
+        match fault::is(Fault::QueueOutOfOrder) {
+            true => queue.push_front(entry),
+            false => queue.push_back(entry, window),
+        }
         let owner = QueueOwner::Session(self.sessions.id_of(index));
         self.watch_queue_expiry(owner);
     }
@@ -532,7 +539,7 @@ impl Shard {
         };
         record.packet_id = Some(packet_id);
         let number = self.append(cx, Record::Changed(record));
-        if qos == QoS::ExactlyOnce {
+        if qos == QoS::ExactlyOnce && !fault::is(Fault::Qos2BeforeRecord) {
             self.send_when_durable(cx, index, packet_id, number);
         } else {
             self.sessions.at(index).outbound.unsent.push_back(packet_id);
@@ -617,7 +624,7 @@ impl Shard {
             return false;
         }
         outbound.unsent.pop_front();
-        let dup = message.sent_before;
+        let dup = message.sent_before && !fault::is(Fault::DupForgotten);
         let entry = match &message.state {
             InFlightState::Publish(entry) => entry,
             InFlightState::Stored(_) => return false,
@@ -714,7 +721,11 @@ impl Shard {
 
     /// A connection took the session over: what was under way is sent again [MQTT-4.4.0-1].
     pub(crate) fn resume_outbound(&mut self, index: u32) {
-        self.sessions.at(index).outbound.restart();
+        let outbound = &mut self.sessions.at(index).outbound;
+        outbound.restart();
+        if fault::is(Fault::TakeoverForgetsInFlight) {
+            outbound.unsent.clear();
+        }
     }
 
     /// The connection is gone: what a share group handed over and was not sent goes back to it.

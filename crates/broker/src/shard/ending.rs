@@ -9,6 +9,7 @@ use crate::connection::{Connection, Phase};
 use crate::counters::DropReason;
 use crate::effect::ConnectionEffect;
 use crate::event::Event;
+use crate::fault::{self, Fault};
 use crate::id::ConnectionId;
 use crate::node::{Cx, Node};
 use crate::record::Record;
@@ -162,7 +163,9 @@ impl Shard {
             0 => return self.end_session(cx, index),
             u32::MAX => {}
             secs => {
-                let due_ms = cx.now.mono_ms + u64::from(secs) * 1000;
+                let early = fault::is(Fault::SessionExpiresEarly);
+                let ms = u64::from(secs) * if early { 500 } else { 1000 };
+                let due_ms = cx.now.mono_ms + ms;
                 let id = self.sessions.id_of(index);
                 let timer = self.wheel.arm(due_ms, Timer::SessionExpiry(id));
                 self.sessions.at(index).expiry_timer = Some(timer);
@@ -238,7 +241,8 @@ impl Shard {
             }
             self.change_expiry(session, expiry_secs);
         }
-        let normal = disconnect.reason == ReasonCode::Success;
+        let normal =
+            disconnect.reason == ReasonCode::Success && !fault::is(Fault::WillAfterDisconnect);
         let will = if normal {
             WillAtEnd::Discarded
         } else {
