@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ use crate::node::SharedNode;
 use crate::poll::Poller;
 use crate::reactor::{Common, Entrance, Reactor};
 use crate::stats::{Counters, ReactorStats, SocketCount};
-use crate::store::{Restored, Store, StoreHealth};
+use crate::store::{PinnedFiles, Restored, Store, StoreHealth};
 use crate::sys::{self, Entropy};
 
 /// How often the end of a node looks whether all connections are closed.
@@ -131,11 +131,11 @@ pub fn start(mut config: ReactorConfig) -> Result<Running, StartError> {
     }
     reactors[0].open_door(listeners)?;
     config.store.begin()?;
-    let mut running = Running {
+    let running = Running {
         health: config.store.health(),
         store: Mutex::new(config.store),
         restored,
-        threads: Vec::new(),
+        threads: Mutex::default(),
         mailboxes,
         addresses,
         events,
@@ -146,7 +146,8 @@ pub fn start(mut config: ReactorConfig) -> Result<Running, StartError> {
     };
     for (number, reactor) in reactors.into_iter().enumerate() {
         let thread = thread::Builder::new().name(format!("martlet-{number}"));
-        running.threads.push(thread.spawn(move || reactor.run())?);
+        let thread = thread.spawn(move || reactor.run())?;
+        lock(&running.threads).push(thread);
     }
     Ok(running)
 }
@@ -167,7 +168,7 @@ pub struct Running {
     store: Mutex<Box<dyn Store>>,
     health: Option<Arc<StoreHealth>>,
     restored: Option<Restored>,
-    threads: Vec<JoinHandle<()>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
     mailboxes: Arc<Mailboxes>,
     addresses: Vec<(String, SocketAddr)>,
     events: Receiver<Event>,
@@ -203,6 +204,19 @@ impl Running {
         self.health.clone()
     }
 
+    /// Pins the files of the store as it is, so that they can be copied. Blocks.
+    ///
+    /// # Errors
+    /// Nothing is kept on a disk, or the disk does not take it; in words.
+    pub fn pin_store(&self) -> Result<PinnedFiles, String> {
+        lock(&self.store).pin()
+    }
+
+    /// What the store holds and takes; none if nothing is kept on a disk. Blocks for a moment.
+    pub fn store_stats(&self) -> Option<martlet_store::Stats> {
+        lock(&self.store).stats()
+    }
+
     /// What the shards tell of their own accord, as far as their settings ask for it. All clones
     /// of this receiver take from the same queue.
     pub fn events(&self) -> Receiver<Event> {
@@ -236,7 +250,7 @@ impl Running {
     /// Ends the node: no more connections are accepted, clients are told, and their connections
     /// closed, for which they get `grace` at most. Returns when all threads have ended; true if
     /// all connections had been closed by then.
-    pub fn shutdown(mut self, grace: Duration) -> bool {
+    pub fn shutdown(&self, grace: Duration) -> bool {
         let end = Instant::now() + grace;
         for shard in 0..self.shard_count() {
             self.command(ShardId(shard), Command::Shutdown);
@@ -249,17 +263,22 @@ impl Running {
         closed
     }
 
-    fn stop(&mut self) {
+    fn stop(&self) {
         for shard in 0..self.shard_count() {
             self.mailboxes.control(ShardId(shard), Control::Stop);
         }
-        for thread in self.threads.drain(..) {
+        let threads = std::mem::take(&mut *lock(&self.threads));
+        for thread in threads {
             // A thread that panicked has told so itself.
             let _ = thread.join();
         }
-        let store = self.store.get_mut();
-        store.unwrap_or_else(PoisonError::into_inner).end();
+        lock(&self.store).end();
     }
+}
+
+/// A lock that a panic elsewhere does not take along.
+fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Drop for Running {

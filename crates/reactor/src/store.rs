@@ -10,6 +10,7 @@ mod inbox;
 mod reading;
 mod writing;
 
+use std::any::Any;
 use std::fmt;
 use std::io;
 use std::path::Path;
@@ -22,6 +23,7 @@ use martlet_broker::{
     MemoryGauge, Message, MessageId, Now, QueueOwner, QueueRead, Record, RecordNumber, ShardId,
 };
 use martlet_persistence::{RestoreError, RestoreReport, Shards};
+use martlet_store::PowerLossDisk;
 
 use crate::mailbox::{Control, Mailboxes};
 use crate::node::SharedNode;
@@ -44,18 +46,23 @@ pub enum Durability {
     Memory,
 }
 
-/// Opens the store in a directory, or one that keeps nothing, as `durability` says.
+/// Opens the store in a directory, or one that keeps nothing, as `durability` says. With
+/// `power_loss` what has not been synced is in memory alone, for crash tests.
 ///
 /// # Errors
 /// The directory cannot be used, another process uses it, or what is in it cannot be read.
 pub fn open_store(
     directory: &Path,
     durability: Durability,
+    power_loss: bool,
 ) -> Result<Box<dyn Store>, StoreOpenError> {
-    match durability {
-        Durability::Memory => Ok(Box::new(MemoryStore)),
-        _ => Ok(Box::new(DiskStore::open(directory, durability)?)),
+    if durability == Durability::Memory {
+        return Ok(Box::new(MemoryStore));
     }
+    Ok(match power_loss {
+        false => Box::new(DiskStore::open(directory, durability, |disk| disk)?),
+        true => Box::new(DiskStore::open(directory, durability, PowerLossDisk::new)?),
+    })
 }
 
 /// What a start has brought back.
@@ -67,6 +74,20 @@ pub struct Restored {
     pub restored: RestoreReport,
     /// Time from the beginning of opening until the shards were ready.
     pub took: Duration,
+}
+
+/// The files of a store of one moment, which stay as they are until this is dropped.
+pub struct PinnedFiles {
+    /// Name of each, and how many of its bytes belong to it.
+    pub files: Vec<(String, u64)>,
+    /// Keeps them.
+    pub pin: Box<dyn Any + Send>,
+}
+
+impl fmt::Debug for PinnedFiles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("PinnedFiles").field(&self.files).finish()
+    }
 }
 
 /// A store, as the start of a node sees it.
@@ -92,6 +113,20 @@ pub trait Store: fmt::Debug + Send {
 
     /// No shard appends any more: writes what is left and ends.
     fn end(&mut self) {}
+
+    /// Pins the files of the store as it is, so that they can be copied. Waits for the thread that
+    /// writes.
+    ///
+    /// # Errors
+    /// Nothing is kept on a disk, or the disk does not take it; in words.
+    fn pin(&self) -> Result<PinnedFiles, String> {
+        Err("all is kept in memory: there is nothing to copy".to_owned())
+    }
+
+    /// What it holds and takes; none if nothing is kept on a disk, or it does not answer.
+    fn stats(&self) -> Option<martlet_store::Stats> {
+        None
+    }
 
     /// How it is doing; none if nothing can go wrong.
     fn health(&self) -> Option<Arc<StoreHealth>> {

@@ -3,21 +3,27 @@
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::unbounded;
 use martlet_broker::{MemoryGauge, Now, QueueRead, Record, RecordNumber, ShardId};
 use martlet_persistence::{RestoreError, Shards, encode, restore};
-use martlet_store::{Disk, Engine, OpenError, Options, RealDisk, RecordBuffer, Report};
+use martlet_store::{Disk, Engine, OpenError, Options, RealDisk, RecordBuffer, Report, Stats,
+};
 
-use super::inbox::{Inbox, PageRead};
+use super::inbox::{Inbox, PageRead, Question};
 use super::reading::read_pages;
 use super::writing::Writing;
-use super::{Durability, Durable, Restored, Store, StoreHealth, Writer};
+use super::{Durability, Durable, PinnedFiles, Restored, Store, StoreHealth, Writer};
 use crate::node::SharedNode;
 use crate::sys::Entropy;
+
+/// How long a checkpoint may take that a copy begins with.
+const PIN_PATIENCE: Duration = Duration::from_secs(60);
+/// How long numbers may take.
+const STATS_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Why a store was not opened.
 #[derive(Debug, thiserror::Error)]
@@ -57,12 +63,17 @@ pub struct DiskStore<D: Disk = RealDisk> {
     threads: Vec<JoinHandle<()>>,
 }
 
-impl DiskStore {
-    /// Opens the store in a directory, which is made if it is not there, and locks it.
+impl<D: Disk> DiskStore<D> {
+    /// Opens the store in a directory, which is made if it is not there, and locks it. `through` is
+    /// what lies between the engine and the directory.
     ///
     /// # Errors
     /// The directory cannot be used, another process uses it, or what is in it cannot be read.
-    pub fn open(directory: &Path, durability: Durability) -> Result<Self, StoreOpenError> {
+    pub fn open(
+        directory: &Path,
+        durability: Durability,
+        through: impl FnOnce(RealDisk) -> D,
+    ) -> Result<Self, StoreOpenError> {
         let path = || directory.to_owned();
         let disk = RealDisk::open(directory).map_err(|source| match source.kind() {
             io::ErrorKind::WouldBlock => StoreOpenError::InUse(path()),
@@ -79,15 +90,13 @@ impl DiskStore {
             })?),
             ..Options::default()
         };
-        let opened = Self::on(disk, options, durability);
+        let opened = Self::on(through(disk), options, durability);
         opened.map_err(|source| StoreOpenError::Contents {
             path: path(),
             source,
         })
     }
-}
 
-impl<D: Disk> DiskStore<D> {
     /// Opens the store on a disk.
     ///
     /// # Errors
@@ -164,6 +173,20 @@ where
             // A thread that panicked has ended the process.
             let _ = thread.join();
         }
+    }
+
+    fn pin(&self) -> Result<PinnedFiles, String> {
+        let (sender, answer) = mpsc::channel();
+        self.inbox.ask(Question::Pin(sender));
+        answer
+            .recv_timeout(PIN_PATIENCE)
+            .unwrap_or_else(|_| Err("the store does not answer".to_owned()))
+    }
+
+    fn stats(&self) -> Option<Stats> {
+        let (sender, answer) = mpsc::channel();
+        self.inbox.ask(Question::Stats(sender));
+        answer.recv_timeout(STATS_PATIENCE).ok()
     }
 
     fn health(&self) -> Option<Arc<StoreHealth>> {

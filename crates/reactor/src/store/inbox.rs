@@ -6,10 +6,13 @@
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use martlet_broker::{MemoryGauge, Now, QueueRead, RecordNumber, ShardId};
-use martlet_store::RecordBuffer;
+use martlet_store::{RecordBuffer, Stats};
+
+use super::PinnedFiles;
 
 /// When so many bytes wait to be written, publishers of what has to be stored are held back.
 pub(super) const BEHIND_BYTES: usize = 64 << 20;
@@ -32,6 +35,17 @@ pub(super) enum Part {
     },
     /// Messages are wanted.
     Read(PageRead),
+    /// Somebody wants to know something.
+    Ask(Question),
+}
+
+/// What may be asked of the thread that writes. Who asks may have given up when the answer comes.
+#[derive(Debug)]
+pub(super) enum Question {
+    /// Pin the store as it is.
+    Pin(Sender<Result<PinnedFiles, String>>),
+    /// What it holds and takes.
+    Stats(Sender<Stats>),
 }
 
 /// Messages that a queue wants to have.
@@ -96,6 +110,13 @@ impl Inbox {
     pub(super) fn give_read(&self, read: PageRead) {
         let mut state = self.lock();
         state.parts.push(Part::Read(read));
+        self.wake(state);
+    }
+
+    /// Hands a question over.
+    pub(super) fn ask(&self, question: Question) {
+        let mut state = self.lock();
+        state.parts.push(Part::Ask(question));
         self.wake(state);
     }
 

@@ -13,9 +13,9 @@ use martlet_broker::RecordNumber;
 use martlet_persistence::locate;
 use martlet_store::{Disk, Engine, StoreError};
 
-use super::inbox::{Inbox, PageRead, Part};
+use super::inbox::{Inbox, PageRead, Part, Question};
 use super::reading::Page;
-use super::{Durability, Durable, StoreHealth};
+use super::{Durability, Durable, PinnedFiles, StoreHealth};
 
 /// Up to so many records in a group are few: the next group follows at once.
 const FEW_RECORDS: u64 = 8;
@@ -61,6 +61,7 @@ pub(super) struct Writing<D: Disk> {
     parts: Vec<Part>,
     /// Wishes that wait for what was appended before them to be written.
     reads: Vec<PageRead>,
+    questions: Vec<Question>,
     /// Something was written and not synced.
     is_unsynced: bool,
     last_sync: Instant,
@@ -79,7 +80,11 @@ struct Retry {
     after: Duration,
 }
 
-impl<D: Disk> Writing<D> {
+impl<D> Writing<D>
+where
+    D: Disk,
+    D::File: Send + Sync + 'static,
+{
     pub(super) fn new(
         engine: Engine<D>,
         inbox: Arc<Inbox>,
@@ -105,6 +110,7 @@ impl<D: Disk> Writing<D> {
             shards: shards.collect(),
             parts: Vec::new(),
             reads: Vec::new(),
+            questions: Vec::new(),
             is_unsynced: false,
             last_sync: now,
             retry: None,
@@ -131,6 +137,7 @@ impl<D: Disk> Writing<D> {
         if self.retry.is_none_or(|retry| retry.at <= began) {
             self.commit(false);
         }
+        self.answer_questions();
         self.keep_house(came);
         let is_low = self.engine.is_low();
         self.health.is_low(is_low);
@@ -192,6 +199,7 @@ impl<D: Disk> Writing<D> {
                     shard.taken = last;
                 }
                 Part::Read(read) => self.reads.push(read),
+                Part::Ask(question) => self.questions.push(question),
             }
         }
         if came > 0 {
@@ -278,6 +286,22 @@ impl<D: Disk> Writing<D> {
                 gauge,
                 answer: self.shards[usize::from(shard.0)].answer.clone(),
             });
+        }
+    }
+
+    fn answer_questions(&mut self) {
+        for question in self.questions.drain(..) {
+            // Who asked may have given up.
+            match question {
+                Question::Stats(answer) => drop(answer.send(self.engine.stats())),
+                Question::Pin(answer) => {
+                    let pinned = self.engine.snapshot().map(|snapshot| PinnedFiles {
+                        files: snapshot.files().to_vec(),
+                        pin: Box::new(snapshot),
+                    });
+                    drop(answer.send(pinned.map_err(|error| error.to_string())));
+                }
+            }
         }
     }
 
