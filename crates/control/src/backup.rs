@@ -60,7 +60,9 @@ pub enum BackupError {
         why: String,
     },
     /// It was made by a newer program.
-    #[error("{path} has format {found}; this program knows formats up to {FORMAT}: use a newer one")]
+    #[error(
+        "{path} has format {found}; this program knows formats up to {FORMAT}: use a newer one"
+    )]
     TooNew {
         /// The archive.
         path: String,
@@ -251,7 +253,11 @@ impl Archive {
             let same = place
                 .is_some_and(|place| place.bytes == entry.bytes && place.crc32c == entry.crc32c);
             if !same {
-                let what = if place.is_some() { "changed" } else { "missing" };
+                let what = if place.is_some() {
+                    "changed"
+                } else {
+                    "missing"
+                };
                 return Err(incomplete(format!("{} is {what}", entry.path)));
             }
         }
@@ -284,7 +290,10 @@ impl Archive {
     }
 
     fn store(&self) -> Result<ArchiveDisk, BackupError> {
-        let file = self.file.try_clone().map_err(error("opening", &self.path))?;
+        let file = self
+            .file
+            .try_clone()
+            .map_err(error("opening", &self.path))?;
         let prefix = format!("{STORE}/");
         let places = self.places.iter().filter_map(|(name, place)| {
             let name = name.strip_prefix(&prefix)?;

@@ -30,5 +30,8 @@ fn every_deliberate_fault_is_found() {
         }
     }
     assert!(Fault::ALL.len() >= 20);
-    assert!(missed.is_empty(), "not found in {SEEDS_MAX} seeds: {missed:?}");
+    assert!(
+        missed.is_empty(),
+        "not found in {SEEDS_MAX} seeds: {missed:?}"
+    );
 }

@@ -207,7 +207,10 @@ pub(crate) fn download(data_dir: &Path, path: &str, mut file: &File) -> anyhow::
         if !response.status().is_success() {
             let status = response.status();
             let body = response.into_body().collect().await?.to_bytes();
-            bail!("the node answered {status}: {}", String::from_utf8_lossy(&body));
+            bail!(
+                "the node answered {status}: {}",
+                String::from_utf8_lossy(&body)
+            );
         }
         while let Some(frame) = response.frame().await {
             if let Ok(bytes) = frame?.into_data() {

@@ -87,7 +87,8 @@ fn create(options: &BackupOptions) -> anyhow::Result<ExitCode> {
         let _ = std::fs::remove_file(&partial);
         return Err(error);
     }
-    std::fs::rename(&partial, target).with_context(|| format!("cannot name {}", target.display()))?;
+    std::fs::rename(&partial, target)
+        .with_context(|| format!("cannot name {}", target.display()))?;
     let bytes = std::fs::metadata(target)?.len();
     println!("{}: {bytes} bytes", target.display());
     Ok(ExitCode::SUCCESS)

@@ -43,9 +43,9 @@ struct StoreOptions {
 /// Runs the command.
 pub(crate) fn run(command: &StoreCommand) -> ExitCode {
     let outcome = match &command.action {
-        Action::Check(options) => inspect(options, |disk, each| {
-            Ok(martlet_store::check(disk, each)?)
-        }),
+        Action::Check(options) => {
+            inspect(options, |disk, each| Ok(martlet_store::check(disk, each)?))
+        }
         Action::Repair(options) => inspect(options, |disk, each| {
             let options = Options::default();
             martlet_store::repair(disk, options, each)?;
@@ -69,7 +69,10 @@ fn opened(options: &StoreOptions) -> anyhow::Result<RealDisk> {
     let data_dir = crate::config::data_dir(&config.load()?)?;
     let store = data_dir.join(martlet_control::backup::STORE);
     if !store.is_dir() {
-        bail!("{} has no store: nothing has been kept there yet", data_dir.display());
+        bail!(
+            "{} has no store: nothing has been kept there yet",
+            data_dir.display()
+        );
     }
     claim_store(&store)
 }
@@ -130,15 +133,47 @@ fn stats(options: &StoreOptions) -> anyhow::Result<ExitCode> {
 fn rows(stats: &Stats) -> [(&'static str, u64, &'static str); 11] {
     [
         ("segments", stats.segments as u64, "files of the log"),
-        ("disk_bytes", stats.disk_bytes, "all files, with what is free in them"),
-        ("live_bytes", stats.live_bytes, "messages and states that are needed"),
+        (
+            "disk_bytes",
+            stats.disk_bytes,
+            "all files, with what is free in them",
+        ),
+        (
+            "live_bytes",
+            stats.live_bytes,
+            "messages and states that are needed",
+        ),
         ("dead_bytes", stats.dead_bytes, "to be reclaimed"),
         ("messages", stats.bodies as u64, "each stored once"),
-        ("entries", stats.entries as u64, "messages in queues and in flight"),
-        ("queues", stats.queues as u64, "sessions and share groups that are owed something"),
-        ("states", stats.states as u64, "sessions, subscriptions, Wills, share groups"),
-        ("tail_bytes", stats.tail_bytes, "read at a start, behind the checkpoint"),
-        ("checkpoint_bytes", stats.checkpoint_bytes, "of one of its two copies"),
-        ("index_bytes", stats.index_bytes as u64, "in memory, near enough"),
+        (
+            "entries",
+            stats.entries as u64,
+            "messages in queues and in flight",
+        ),
+        (
+            "queues",
+            stats.queues as u64,
+            "sessions and share groups that are owed something",
+        ),
+        (
+            "states",
+            stats.states as u64,
+            "sessions, subscriptions, Wills, share groups",
+        ),
+        (
+            "tail_bytes",
+            stats.tail_bytes,
+            "read at a start, behind the checkpoint",
+        ),
+        (
+            "checkpoint_bytes",
+            stats.checkpoint_bytes,
+            "of one of its two copies",
+        ),
+        (
+            "index_bytes",
+            stats.index_bytes as u64,
+            "in memory, near enough",
+        ),
     ]
 }

@@ -253,7 +253,11 @@ fn tell_restored(running: &Running) {
         error!("the store is damaged: {damage}");
     }
     if let Some(torn) = &opened.torn {
-        info!(file = torn.file, offset = torn.offset, "the end of the log was not synced: cut off");
+        info!(
+            file = torn.file,
+            offset = torn.offset,
+            "the end of the log was not synced: cut off"
+        );
     }
     for damaged in &restored.damage {
         error!("not restored: {damaged}");

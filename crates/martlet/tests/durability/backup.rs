@@ -14,7 +14,9 @@ async fn fill(node: &Node, count: u32) {
     let mut publisher = node.connect(&lasting("publisher")).await;
     for number in 0..count {
         let payload = format!("number {number}");
-        publisher.publish("a/b", &payload, QoS::AtLeastOnce, false).await;
+        publisher
+            .publish("a/b", &payload, QoS::AtLeastOnce, false)
+            .await;
     }
 }
 
@@ -44,9 +46,17 @@ fn a_backup_of_a_running_node_has_all_that_was_acknowledged_before() {
         assert!(text(&again.stderr).contains("exists already"));
         let verified = martlet(&["backup", "verify", &file]);
         assert!(verified.status.success(), "{}", text(&verified.stderr));
-        assert!(text(&verified.stdout).contains("200 entries"), "{}", text(&verified.stdout));
+        assert!(
+            text(&verified.stdout).contains("200 entries"),
+            "{}",
+            text(&verified.stdout)
+        );
         let refused = martlet(&["backup", "restore", &file, "--data-dir", &data]);
-        assert!(text(&refused.stderr).contains("in use"), "{}", text(&refused.stderr));
+        assert!(
+            text(&refused.stderr).contains("in use"),
+            "{}",
+            text(&refused.stderr)
+        );
         expect_all(&node, 200).await;
     });
     let unpacked = martlet(&["backup", "restore", &file, "--data-dir", &restored]);
@@ -84,7 +94,10 @@ fn a_backup_that_was_cut_or_changed_is_not_taken_for_a_whole_one() {
         fails(&whole[..cut]);
     }
     let mut changed = whole.clone();
-    let place = whole.windows(8).position(|bytes| bytes == b"number 7").unwrap();
+    let place = whole
+        .windows(8)
+        .position(|bytes| bytes == b"number 7")
+        .unwrap();
     changed[place] ^= 1;
     assert!(fails(&changed).contains("changed"));
 }
@@ -100,11 +113,20 @@ fn damage_is_named_costs_itself_alone_and_can_be_repaired() {
     });
     let check = || martlet(&["store", "check", "--data-dir", &data]);
     let clean = check();
-    assert!(clean.status.success(), "{}{}", text(&clean.stdout), text(&clean.stderr));
+    assert!(
+        clean.status.success(),
+        "{}{}",
+        text(&clean.stdout),
+        text(&clean.stderr)
+    );
     flip(&directory.data().join("store"), b"number 7");
     let damaged = check();
     assert_eq!(damaged.status.code(), Some(1));
-    assert!(text(&damaged.stdout).contains(".log at "), "{}", text(&damaged.stdout));
+    assert!(
+        text(&damaged.stdout).contains(".log at "),
+        "{}",
+        text(&damaged.stdout)
+    );
     block_on(async {
         let mut node = Node::start(&directory, &[]).await;
         let mut subscriber = node.connect(&lasting("subscriber")).await;
@@ -118,19 +140,30 @@ fn damage_is_named_costs_itself_alone_and_can_be_repaired() {
     let clean = check();
     assert!(clean.status.success(), "{}", text(&clean.stdout));
     let stats = martlet(&["store", "stats", "--data-dir", &data, "--json"]);
-    assert!(text(&stats.stdout).contains("\"segments\""), "{}", text(&stats.stderr));
+    assert!(
+        text(&stats.stdout).contains("\"segments\""),
+        "{}",
+        text(&stats.stderr)
+    );
 }
 
 /// Flips a bit of the first place in any file of the directory where these bytes are.
 fn flip(directory: &Path, wanted: &[u8]) {
-    for entry in std::fs::read_dir(directory).unwrap() {
-        let path = entry.unwrap().path();
-        let bytes = std::fs::read(&path).unwrap();
-        let Some(place) = bytes.windows(wanted.len()).position(|found| found == wanted) else {
+    for entry in std::fs::read_dir(directory).expect("the store is there") {
+        let path = entry.expect("an entry").path();
+        let bytes = std::fs::read(&path).expect("it can be read");
+        let Some(place) = bytes
+            .windows(wanted.len())
+            .position(|found| found == wanted)
+        else {
             continue;
         };
-        let file = std::fs::File::options().write(true).open(&path).unwrap();
-        file.write_all_at(&[bytes[place] ^ 4], place as u64).unwrap();
+        let file = std::fs::File::options()
+            .write(true)
+            .open(&path)
+            .expect("it can be written");
+        file.write_all_at(&[bytes[place] ^ 4], place as u64)
+            .expect("it is written");
         return;
     }
     panic!("{} is nowhere", text(wanted));

@@ -21,7 +21,11 @@ fn kills(name: &str, kills: u32, seed: u64, options: &[&str]) {
     };
     let outcome = block_on(run(&plan)).expect("the node starts after each kill");
     assert!(outcome.violations.is_empty(), "{:#?}", outcome.violations);
-    assert!(outcome.totals.acknowledged > u64::from(kills), "{}", outcome.totals);
+    assert!(
+        outcome.totals.acknowledged > u64::from(kills),
+        "{}",
+        outcome.totals
+    );
 }
 
 #[test]

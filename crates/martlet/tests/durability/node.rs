@@ -30,7 +30,11 @@ pub(crate) fn serve(options: &[&str]) -> Vec<String> {
         "--log-level",
         "warn",
     ];
-    fixed.iter().chain(options).map(|part| (*part).to_owned()).collect()
+    fixed
+        .iter()
+        .chain(options)
+        .map(|part| (*part).to_owned())
+        .collect()
 }
 
 /// A directory that goes away with its test.
@@ -79,13 +83,19 @@ impl Node {
     pub(crate) async fn crash(&mut self) {
         self.broker.kill().expect("it can be killed");
         self.broker.start().expect("the program starts again");
-        self.broker.accepts().await.expect("it accepts clients again");
+        self.broker
+            .accepts()
+            .await
+            .expect("it accepts clients again");
     }
 
     pub(crate) async fn connect(&self, options: &ConnectOptions) -> TestClient {
         let mut client = Client::new(Session::new());
         let endpoint = Endpoint::tcp("127.0.0.1", self.broker.port());
-        client.connect(&endpoint, options).await.expect("the port is open");
+        client
+            .connect(&endpoint, options)
+            .await
+            .expect("the port is open");
         let mut client = TestClient { client };
         loop {
             match client.next().await {
@@ -112,16 +122,24 @@ impl TestClient {
 
     async fn try_next(&mut self, patience: Duration) -> Option<Result<Event, String>> {
         let event = tokio::time::timeout(patience, self.client.next_event()).await;
-        event.ok().map(|event| event.map_err(|error| error.to_string()))
+        event
+            .ok()
+            .map(|event| event.map_err(|error| error.to_string()))
     }
 
     pub(crate) async fn subscribe(&mut self, filter: &str, qos: QoS) {
         let now = self.client.now();
         let request = SubscribeRequest::one(filter, qos);
-        self.client.session().subscribe(&request, now).expect("a valid filter");
+        self.client
+            .session()
+            .subscribe(&request, now)
+            .expect("a valid filter");
         while !matches!(
             self.next().await,
-            Event::Completed { acknowledgement: Acknowledgement::Subscribed(_), .. }
+            Event::Completed {
+                acknowledgement: Acknowledgement::Subscribed(_),
+                ..
+            }
         ) {}
     }
 
@@ -130,8 +148,13 @@ impl TestClient {
         self.send(topic, payload, qos, retain);
         while !matches!(
             self.next().await,
-            Event::Completed { acknowledgement: Acknowledgement::Published { .. }, .. }
+            Event::Completed {
+                acknowledgement: Acknowledgement::Published { .. },
+                ..
+            }
         ) {}
+        // At QoS 0 that is all there is to wait for.
+        self.client.flush().await.expect("the connection stays");
     }
 
     pub(crate) fn send(&mut self, topic: &str, payload: &str, qos: QoS, retain: bool) {
@@ -143,7 +166,10 @@ impl TestClient {
             ..Message::default()
         };
         let now = self.client.now();
-        self.client.session().publish(message, now).expect("a valid topic");
+        self.client
+            .session()
+            .publish(message, now)
+            .expect("a valid topic");
     }
 
     /// True if the last publish is acknowledged within this time.
@@ -191,7 +217,10 @@ pub(crate) fn lasting(client_id: &str) -> ConnectOptions {
 
 /// Runs the program to its end.
 pub(crate) fn martlet(arguments: &[&str]) -> Output {
-    Command::new(MARTLET).args(arguments).output().expect("the program runs")
+    Command::new(MARTLET)
+        .args(arguments)
+        .output()
+        .expect("the program runs")
 }
 
 pub(crate) fn text(bytes: &[u8]) -> String {
@@ -200,6 +229,8 @@ pub(crate) fn text(bytes: &[u8]) -> String {
 
 /// A runtime for one test.
 pub(crate) fn block_on<T>(test: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
     runtime.expect("a runtime").block_on(test)
 }

@@ -19,13 +19,27 @@ fn sessions_queues_and_retained_messages_outlive_a_kill_and_a_change_of_threads(
         drop(subscriber);
         let mut publisher = node.connect(&lasting("publisher")).await;
         for number in 0..500 {
-            let qos = if number % 2 == 0 { QoS::AtLeastOnce } else { QoS::ExactlyOnce };
-            publisher.publish("queue/a", &number.to_string(), qos, false).await;
+            let qos = if number % 2 == 0 {
+                QoS::AtLeastOnce
+            } else {
+                QoS::ExactlyOnce
+            };
+            publisher
+                .publish("queue/a", &number.to_string(), qos, false)
+                .await;
         }
-        publisher.publish("state/a", "old", QoS::AtLeastOnce, true).await;
-        publisher.publish("state/a", "new", QoS::AtLeastOnce, true).await;
-        publisher.publish("state/b", "gone", QoS::AtLeastOnce, true).await;
-        publisher.publish("state/b", "", QoS::AtLeastOnce, true).await;
+        publisher
+            .publish("state/a", "old", QoS::AtLeastOnce, true)
+            .await;
+        publisher
+            .publish("state/a", "new", QoS::AtLeastOnce, true)
+            .await;
+        publisher
+            .publish("state/b", "gone", QoS::AtLeastOnce, true)
+            .await;
+        publisher
+            .publish("state/b", "", QoS::AtLeastOnce, true)
+            .await;
         node.broker.kill().unwrap();
 
         let node = Node::start(&directory, &["--threads", "1"]).await;
@@ -38,7 +52,10 @@ fn sessions_queues_and_retained_messages_outlive_a_kill_and_a_change_of_threads(
         subscriber.subscribe("state/#", QoS::AtLeastOnce).await;
         let retained = subscriber.message().await;
         assert_eq!(retained, ("state/a".to_owned(), "new".to_owned()));
-        assert!(subscriber.nothing_for(QUIET).await, "what was cleared stays so");
+        assert!(
+            subscriber.nothing_for(QUIET).await,
+            "what was cleared stays so"
+        );
     });
 }
 
@@ -72,7 +89,10 @@ fn a_will_comes_once_after_a_kill_unless_its_client_is_back() {
         let will = watcher.message().await;
         assert_eq!(will, ("will/stays-away".to_owned(), "lost".to_owned()));
         let quiet = Duration::from_millis(1_500);
-        assert!(watcher.nothing_for(quiet).await, "no other Will, and none twice");
+        assert!(
+            watcher.nothing_for(quiet).await,
+            "no other Will, and none twice"
+        );
         node.crash().await;
         let mut watcher = node.connect(&lasting("watcher")).await;
         let will = watcher.message().await;
@@ -98,7 +118,10 @@ fn a_session_that_was_ended_stays_ended() {
         let mut publisher = node.connect(&lasting("publisher")).await;
         publisher.publish("a", "x", QoS::AtLeastOnce, false).await;
         let mut client = node.connect(&lasting("client")).await;
-        assert!(client.nothing_for(QUIET).await, "its subscription ended with it");
+        assert!(
+            client.nothing_for(QUIET).await,
+            "its subscription ended with it"
+        );
     });
 }
 

@@ -27,7 +27,9 @@ fn puback_is_sent_after_write_and_sync_and_not_before() {
             .spawn()
             .expect("strace is installed (see the README)");
         attached(&mut strace);
-        publisher.publish("a", "traced payload", QoS::AtLeastOnce, false).await;
+        publisher
+            .publish("a", "traced payload", QoS::AtLeastOnce, false)
+            .await;
         // Detached by SIGTERM, so that its file is complete.
         let term = Command::new("kill").arg(strace.id().to_string()).status();
         assert!(term.expect("kill runs").success());
@@ -38,7 +40,8 @@ fn puback_is_sent_after_write_and_sync_and_not_before() {
     let find = |what: &dyn Fn(&str) -> bool| lines.iter().position(|line| what(line));
     let written = find(&|line| line.contains("pwrite64") && line.contains("traced payload"));
     let written = written.unwrap_or_else(|| panic!("the message is not written:\n{text}"));
-    let puback = find(&|line| line.contains("\"@\\2")).unwrap_or_else(|| panic!("no PUBACK:\n{text}"));
+    let puback =
+        find(&|line| line.contains("\"@\\2")).unwrap_or_else(|| panic!("no PUBACK:\n{text}"));
     let synced = lines[written..puback]
         .iter()
         .any(|line| line.contains("sync") && line.contains("= 0"));
@@ -50,7 +53,10 @@ fn attached(strace: &mut std::process::Child) {
     use std::io::BufRead as _;
     let stderr = strace.stderr.take().expect("it is a pipe");
     let mut lines = std::io::BufReader::new(stderr).lines();
-    let line = lines.next().expect("strace says something").expect("in text");
+    let line = lines
+        .next()
+        .expect("strace says something")
+        .expect("in text");
     assert!(line.contains("attached"), "{line}");
     // The pipe is kept open, so that strace does not end by it.
     std::thread::spawn(move || lines.for_each(drop));

@@ -41,10 +41,15 @@ fn without_room_qos_1_waits_and_qos_0_goes_on() {
         let payload = "x".repeat(200 * 1024);
         publisher.send("stored", &payload, QoS::AtLeastOnce, false);
         let patience = Duration::from_millis(700);
-        assert!(!publisher.acknowledged_within(patience).await, "it cannot have been stored");
+        assert!(
+            !publisher.acknowledged_within(patience).await,
+            "it cannot have been stored"
+        );
         let mut other = node.connect(&ConnectOptions::default()).await;
         for number in 0..100 {
-            other.publish("live", &number.to_string(), QoS::AtMostOnce, false).await;
+            other
+                .publish("live", &number.to_string(), QoS::AtMostOnce, false)
+                .await;
             assert_eq!(live.message().await.1, number.to_string());
         }
     });

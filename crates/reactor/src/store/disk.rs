@@ -10,8 +10,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::unbounded;
 use martlet_broker::{MemoryGauge, Now, QueueRead, Record, RecordNumber, ShardId};
 use martlet_persistence::{RestoreError, Shards, encode, restore};
-use martlet_store::{Disk, Engine, OpenError, Options, RealDisk, RecordBuffer, Report, Stats,
-};
+use martlet_store::{Disk, Engine, OpenError, Options, RealDisk, RecordBuffer, Report, Stats};
 
 use super::inbox::{Inbox, PageRead, Question};
 use super::reading::read_pages;

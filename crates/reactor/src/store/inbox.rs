@@ -5,8 +5,8 @@
 //! no record stands before one that it follows from.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::sync::mpsc::Sender;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use martlet_broker::{MemoryGauge, Now, QueueRead, RecordNumber, ShardId};
