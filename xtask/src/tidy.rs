@@ -11,8 +11,22 @@ const LAYOUT: &[(&str, &[&str])] = &[
     ("martlet-client", &["martlet-codec"]),
     ("martlet-store", &["martlet-rows"]),
     (
+        "martlet-persistence",
+        &[
+            "martlet-broker",
+            "martlet-codec",
+            "martlet-store",
+            "martlet-script",
+        ],
+    ),
+    (
         "martlet-reactor",
-        &["martlet-broker", "martlet-codec", "martlet-store"],
+        &[
+            "martlet-broker",
+            "martlet-codec",
+            "martlet-persistence",
+            "martlet-store",
+        ],
     ),
     (
         "martlet-control",
@@ -31,10 +45,12 @@ const LAYOUT: &[(&str, &[&str])] = &[
         &[
             "martlet-broker",
             "martlet-codec",
+            "martlet-persistence",
             "martlet-store",
             "martlet-script",
         ],
     ),
+    ("martlet-crash", &["martlet-client", "martlet-codec"]),
     ("xtask", &["martlet-broker"]),
 ];
 

@@ -2,14 +2,15 @@
 //! (MQTT 5 sections 3.1.4 and 3.2).
 
 use core::num::{NonZeroU16, NonZeroU32};
+use std::sync::Arc;
 
 use martlet_codec::{ConnAck, ConnAckProperties, ProtocolVersion, QoS, ReasonCode, UserProperties};
 
 use crate::connection::{Phase, TopicAliases};
 use crate::event::Event;
+use crate::fault::{self, Fault};
 use crate::id::{RecordNumber, TenantId};
 use crate::node::{Cx, Node};
-use crate::record::{Record, SessionEpoch};
 use crate::session::Session;
 use crate::session::inbound::Inbound;
 use crate::session::outbound::Outbound;
@@ -26,11 +27,11 @@ pub struct ConnectRequest {
     pub(crate) clean_start: bool,
     pub(crate) keep_alive_secs: u16,
     pub(crate) tenant: TenantId,
-    pub(crate) client_id: Box<str>,
+    pub(crate) client_id: Arc<str>,
     /// The identifier was given by us [MQTT-3.1.3-6].
     pub(crate) assigned: bool,
-    pub(crate) user_name: Option<Box<str>>,
-    pub(crate) will: Option<Box<StoredWill>>,
+    pub(crate) user_name: Option<Arc<str>>,
+    pub(crate) will: Option<Arc<StoredWill>>,
     /// As asked for; v3 sessions that are not clean ask for ever.
     pub(crate) session_expiry_secs: u32,
     pub(crate) receive_maximum: u16,
@@ -83,6 +84,14 @@ impl Shard {
         let ceiling = self.settings.limits.session_expiry_max_secs;
         let expiry_secs = request.session_expiry_secs.min(ceiling);
         let mut old = self.by_client.get(&key).copied();
+        if let Some(found) = old
+            && !self.sessions.at(found).durable
+        {
+            // Remembered across a restart for its Will alone; the client is back before it is due.
+            self.discard_will(found);
+            self.end_session(cx, found);
+            old = None;
+        }
         if request.clean_start
             && let Some(ended) = old.take()
         {
@@ -93,16 +102,14 @@ impl Shard {
             Some(session) => session,
             None => self.new_session(&request),
         };
-        let was_persistent = self.sessions.at(session).is_persistent();
         self.resume_session(cx, index, session, &mut request, expiry_secs);
-        if session_present && was_persistent != (expiry_secs > 0) {
-            self.reclassify_subscriptions(cx, session);
-        }
         let record = self.record_session(cx, session);
         self.configure_connection(cx, index, session, &request);
         let connack = self.encode_connack(index, &request, session_present, expiry_secs);
         self.report_connected(cx, index, session, session_present);
         let connection = self.connections.id_of(index);
+        let early = fault::is(Fault::ConnAckBeforeRecord);
+        let record = if early { RecordNumber(0) } else { record };
         self.gate_or_run(
             cx,
             record,
@@ -139,16 +146,19 @@ impl Shard {
 
     /// A session is known by its Client Identifier [MQTT-3.1.3-2].
     fn new_session(&mut self, request: &ConnectRequest) -> u32 {
-        self.next_epoch += 1;
+        let epoch = self.next_epoch();
         let session = self.sessions.insert(Session {
             generation: 0,
             tenant: request.tenant,
             client_id: request.client_id.clone(),
-            epoch: SessionEpoch(self.next_epoch),
+            epoch,
             connection: None,
             version: request.version,
             expiry_secs: 0,
+            durable: false,
+            recorded: false,
             connected_at_wall_ms: 0,
+            left_wall_ms: None,
             subscriptions: Subscriptions::default(),
             outbound: Outbound::default(),
             inbound: Inbound::default(),
@@ -175,11 +185,15 @@ impl Shard {
         expiry_secs: u32,
     ) {
         // The client is back before its Will was due, so it is not sent [MQTT-3.1.3-9].
-        self.discard_will(session);
+        if !fault::is(Fault::WillSentThoughBack) {
+            self.discard_will(session);
+        }
         let state = self.sessions.at(session);
         state.connection = Some(index);
         state.version = request.version;
         state.expiry_secs = expiry_secs;
+        state.durable |= expiry_secs > 0;
+        state.left_wall_ms = None;
         state.will = request.will.take();
         state.connected_at_wall_ms = cx.now.wall_ms;
         if let Some(timer) = state.expiry_timer.take() {
@@ -190,15 +204,11 @@ impl Shard {
     /// What the CONNACK waits for: a session that persists or has a Will is recorded.
     fn record_session<N: Node>(&mut self, cx: &mut Cx<'_, N>, session: u32) -> RecordNumber {
         let state = self.sessions.at(session);
-        if !state.is_persistent() && state.will.is_none() {
+        if !state.durable && state.will.is_none() {
             return RecordNumber(0);
         }
-        let record = Record::Session {
-            tenant: state.tenant,
-            client_id: state.client_id.clone(),
-            epoch: state.epoch,
-            expiry_secs: state.expiry_secs,
-        };
+        state.recorded = true;
+        let record = state.record();
         self.append(cx, record)
     }
 
@@ -265,7 +275,7 @@ impl Shard {
     ) -> Vec<u8> {
         let mut out = Vec::new();
         let limits = &self.settings.limits;
-        let listener = std::sync::Arc::clone(&self.connections.at(index).listener);
+        let listener = Arc::clone(&self.connections.at(index).listener);
         let keep_alive_secs = self.keep_alive_in_force(request.keep_alive_secs);
         let response_information = match &self.settings.response_information {
             Some(prefix)

@@ -71,7 +71,7 @@ pub(crate) struct Connection {
     pub(crate) address: Option<(IpAddr, u16)>,
     /// Only until the CONNECT is accepted, and for assigned client identifiers.
     pub(crate) entropy: [u8; 16],
-    pub(crate) user_name: Option<Box<str>>,
+    pub(crate) user_name: Option<Arc<str>>,
     pub(crate) aliases: Option<Box<TopicAliases>>,
 }
 

@@ -9,7 +9,8 @@ use crate::event::Report;
 use crate::id::{ConnectionId, MessageId, ShardId};
 use crate::lobby::Guest;
 use crate::message::Message;
-use crate::record::Record;
+use crate::record::{Record, SessionEpoch};
+use crate::session::queue::QueueOwner;
 use crate::share::ShareMessage;
 
 /// All effects of one tick. The driver empties it and hands it in again, so that a tick in steady
@@ -27,6 +28,18 @@ pub struct Effects {
     pub events: Vec<Event>,
     /// Answers to commands.
     pub reports: Vec<Report>,
+    /// Messages of queues that lie in the store and are wanted now.
+    pub reads: Vec<QueueRead>,
+}
+
+/// Messages that lie in the store are wanted in memory. Answered with
+/// [`Shard::messages_read`](crate::Shard::messages_read), whatever becomes of it.
+#[derive(Debug, Clone)]
+pub struct QueueRead {
+    /// Whose queue.
+    pub owner: QueueOwner,
+    /// Which messages, in the queue's order.
+    pub messages: Vec<MessageId>,
 }
 
 impl Effects {
@@ -46,6 +59,7 @@ impl Effects {
             && self.connections.is_empty()
             && self.events.is_empty()
             && self.reports.is_empty()
+            && self.reads.is_empty()
     }
 }
 
@@ -87,6 +101,8 @@ pub enum ShardMessage {
         /// It has a record, so the receiver answers with [`ShardMessage::Routed`] once its own
         /// records of it are appended.
         recorded: bool,
+        /// Sessions and share groups that had it before a restart; nearly always none.
+        had: Box<[SessionEpoch]>,
     },
     /// The answer: all entries of that message are recorded here.
     Routed(MessageId),

@@ -40,17 +40,38 @@ pub struct SessionAddress {
     pub session: SessionId,
 }
 
-/// A message, unique within one run of a node: the shard that received it in the upper 16 bits,
-/// that shard's counter below.
+/// A message: the shard that received it in the upper 6 bits, that shard's counter below. The counter
+/// begins anew above all earlier ones with each run of the node (see [`first_number`]), so that no
+/// name is ever used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MessageId(pub u64);
 
 impl MessageId {
-    /// The `counter`-th message that `shard` received; counters wrap at 2^48.
+    /// The `counter`-th message that `shard` received; counters have 58 bits.
     pub fn new(shard: ShardId, counter: u64) -> Self {
-        Self((u64::from(shard.0) << 48) | (counter & 0xFFFF_FFFF_FFFF))
+        Self(numbered(shard, counter))
     }
 }
+
+/// Where a shard's counters begin in run number `start` of the node. There is room for 2^36 names
+/// before those of the next run begin; who counts runs takes that into account.
+pub fn first_number(start: u32) -> u64 {
+    u64::from(start) << START_SHIFT
+}
+
+/// The run of the node that a name, such as that of a message, was given in.
+pub fn start_of(name: u64) -> u32 {
+    ((name & COUNTER_MASK) >> START_SHIFT) as u32
+}
+
+/// A name that no other shard gives.
+pub(crate) fn numbered(shard: ShardId, counter: u64) -> u64 {
+    (u64::from(shard.0) << COUNTER_BITS) | (counter & COUNTER_MASK)
+}
+
+const COUNTER_BITS: u32 = 58;
+const COUNTER_MASK: u64 = (1 << COUNTER_BITS) - 1;
+const START_SHIFT: u32 = 36;
 
 /// The place of a record in a shard's sequence of appended records, from 1; 0 is "nothing".
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

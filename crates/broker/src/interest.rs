@@ -98,6 +98,11 @@ impl<V> Tree<V> {
     }
 
     /// The value at a place.
+    pub(crate) fn get(&self, key: NodeKey) -> Option<&V> {
+        self.nodes.get(key as usize)?.value.as_ref()
+    }
+
+    /// The value at a place, to be changed.
     pub(crate) fn get_mut(&mut self, key: NodeKey) -> Option<&mut V> {
         self.nodes.get_mut(key as usize)?.value.as_mut()
     }

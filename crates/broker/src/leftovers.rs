@@ -7,7 +7,8 @@ impl Shard {
     /// The tables that have entries, and how many. Timers of the shard itself do not count.
     #[doc(hidden)]
     pub fn leftovers(&self) -> Vec<(&'static str, usize)> {
-        let of_clients = |timer: &&Timer| **timer != Timer::RetainedSweep;
+        let of_clients =
+            |timer: &&Timer| !matches!(timer, Timer::RetainedSweep | Timer::QueueExpiry);
         let timers = self.wheel.armed().filter(of_clients).count();
         let tables = [
             ("connections", self.connections.iter().count()),

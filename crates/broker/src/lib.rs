@@ -18,6 +18,7 @@
 //! * `message`: the Application Message; `record`: what is persisted
 //! * `limits`, `memory`, `permission`, `timer`, `counters`: what bounds, times and counts it all
 //! * `arena`, `hash`, `id`: tables and names
+//! * `fault`: rules broken on purpose, for the simulator
 #![forbid(unsafe_code)]
 
 mod arena;
@@ -27,6 +28,7 @@ mod connection;
 mod counters;
 mod effect;
 mod event;
+pub mod fault;
 mod hash;
 mod id;
 mod interest;
@@ -38,6 +40,7 @@ mod message;
 mod node;
 mod permission;
 mod record;
+mod restore;
 mod retained;
 mod route;
 mod session;
@@ -50,18 +53,26 @@ mod will;
 pub use command::{Command, SysTopic};
 pub use connect::ConnectRequest;
 pub use counters::{Accounting, Counters, DROP_REASONS, DropReason, Metric, MetricKind};
-pub use effect::{ConnectionEffect, Effects, ShardMessage};
+pub use effect::{ConnectionEffect, Effects, QueueRead, ShardMessage};
 pub use event::{ClientInfo, Event, EventInterest, Report};
-pub use id::{ConnectionId, MessageId, RecordNumber, SessionAddress, SessionId, ShardId, TenantId};
+pub use id::{
+    ConnectionId, MessageId, RecordNumber, SessionAddress, SessionId, ShardId, TenantId,
+    first_number, start_of,
+};
 pub use interest::{
     EPOCH_BUCKETS, EpochKey, EpochScope, Epochs, Interest, InterestClass, SHARDS_MAX, Wanted,
 };
 pub use limits::{LimitRow, Limits, ListenerPolicy, QueueFull, Settings};
 pub use lobby::{Guest, Peer};
-pub use message::{MESSAGE_OVERHEAD, Message, Publication};
+pub use message::{MESSAGE_OVERHEAD, MemoryGauge, Message, Publication, StoredMessage};
 pub use node::{Cx, Node, Now};
-pub use record::{EnqueuedAs, RECORD_VERSION, Record, SessionEpoch};
+pub use record::{
+    EnqueuedAs, EntryRecord, MessageRecord, Publisher, RECORD_VERSION, Record, SessionEpoch,
+    SessionRecord, SubscriptionRecord,
+};
+pub use restore::{group_shard, session_shard};
 pub use retained::{Page, Retained, RetainedChange};
+pub use session::queue::{Apart, QueueOwner, StoredEntry, SubscriptionIds};
 pub use shard::{Shard, TransportEnd};
-pub use share::{GroupId, Member, ShareMessage, ShareOutcome, ShareTicket};
+pub use share::{GroupAddress, GroupId, Member, ShareMessage, ShareOutcome, ShareTicket};
 pub use will::StoredWill;

@@ -181,6 +181,9 @@ limits! {
     will_delay_max_secs: u32 = 86_400,
         "Will Delay ceiling, seconds.",
         "The Will is sent then.";
+    will_restart_secs: u32 = 30,
+        "Time after a start in which clients that were connected before it may come back before their Wills are due, seconds.",
+        "The Will is published.";
     retained_messages: u32 = 1_000_000,
         "Retained messages of this node.",
         "v5: PUBACK/PUBREC 0x97 (QoS 0: DISCONNECT 0x97); v3: routed but not retained, counted.";

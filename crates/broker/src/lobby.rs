@@ -283,11 +283,11 @@ impl Shard {
             tenant: TenantId(0),
             client_id,
             assigned,
-            user_name: connect.user_name.map(Into::into),
+            user_name: connect.user_name.map(Arc::from),
             will: connect
                 .will
                 .as_ref()
-                .map(|will| Box::new(StoredWill::new(will, delay_max_secs))),
+                .map(|will| Arc::new(StoredWill::new(will, delay_max_secs))),
             session_expiry_secs,
             receive_maximum: properties
                 .receive_maximum

@@ -12,6 +12,7 @@ use martlet_codec::QoS;
 use triomphe::ThinArc;
 
 use crate::id::{MessageId, SessionAddress, TenantId};
+use crate::node::Now;
 
 /// A message on its way through the router, borrowing from the packet that brought it.
 #[derive(Clone, Copy, Debug)]
@@ -46,6 +47,29 @@ impl Publication<'_> {
     pub fn expiry_left_secs(&self, now_ms: u64) -> Option<u32> {
         expiry_left_secs(self.expires_at_ms, now_ms)
     }
+}
+
+/// A message as its record has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoredMessage<'a> {
+    /// Its name.
+    pub id: MessageId,
+    /// Whose topic space it is in.
+    pub tenant: TenantId,
+    /// Topic Name.
+    pub topic: &'a str,
+    /// Properties that are passed on unaltered, encoded as on the wire.
+    pub forwarded: &'a [u8],
+    /// Payload.
+    pub payload: &'a [u8],
+    /// QoS it was published with.
+    pub qos: QoS,
+    /// It was published with RETAIN 1.
+    pub retain: bool,
+    /// When it came in, milliseconds since the Unix epoch.
+    pub received_wall_ms: u64,
+    /// When it expires, seconds since the Unix epoch; 0 is never.
+    pub expires_wall_secs: u64,
 }
 
 /// A message that somebody holds. Clones share it.
@@ -106,6 +130,31 @@ impl Message {
             retain: publication.retain,
         };
         Self(ThinArc::from_header_and_slice(header, scratch))
+    }
+
+    /// A message as it was recorded. Its expiry counts on from `now`; `publisher` is the session that
+    /// published it, where that matters still. All of its bytes are counted by `gauge`.
+    pub fn restored(
+        stored: &StoredMessage<'_>,
+        publisher: Option<SessionAddress>,
+        now: Now,
+        gauge: &Arc<MemoryGauge>,
+    ) -> Self {
+        let publication = Publication {
+            id: stored.id,
+            tenant: stored.tenant,
+            publisher,
+            topic: stored.topic,
+            forwarded: stored.forwarded,
+            payload: stored.payload,
+            qos: stored.qos,
+            retain: stored.retain,
+            received_wall_ms: stored.received_wall_ms,
+            expires_at_ms: now.mono_ms_of(stored.expires_wall_secs),
+            received_mono_ms: now.mono_ms,
+        };
+        let bytes = stored.topic.len() + stored.forwarded.len() + stored.payload.len();
+        Self::new(&publication, &mut Vec::with_capacity(bytes), gauge)
     }
 
     /// The message as the router wants it.

@@ -48,6 +48,29 @@ pub struct Now {
     pub wall_ms: u64,
 }
 
+/// The monotonic time of what never comes.
+const NEVER_MS: u64 = u64::MAX;
+
+impl Now {
+    /// What a monotonic time is on the wall clock, in seconds rounded up, for records; 0 is never.
+    pub fn wall_secs_of(&self, mono_ms: u64) -> u64 {
+        if mono_ms == NEVER_MS {
+            return 0;
+        }
+        let wall_ms = (self.wall_ms + mono_ms).saturating_sub(self.mono_ms);
+        wall_ms.div_ceil(1000)
+    }
+
+    /// The monotonic time of a time on the wall clock in a record; what is past is now.
+    pub fn mono_ms_of(&self, wall_secs: u64) -> u64 {
+        if wall_secs == 0 {
+            return NEVER_MS;
+        }
+        let ahead_ms = wall_secs.saturating_mul(1000).saturating_sub(self.wall_ms);
+        self.mono_ms.saturating_add(ahead_ms)
+    }
+}
+
 /// What every call into a shard brings along: the time, the node, and where effects go.
 pub struct Cx<'a, N: Node> {
     /// The time of this tick.

@@ -2,21 +2,29 @@
 //! the store has answered that it is durable.
 //!
 //! One record per message, written by the shard that received it; all that follows is derived and
-//! idempotent (idea 5).
+//! idempotent (idea 5). Each record is atomic: it is on the disk as a whole or not at all. How a
+//! record is laid out on the disk is `persistence`'s affair.
+
+use std::sync::Arc;
+
+use martlet_codec::{PacketId, QoS};
 
 use crate::id::{MessageId, RecordNumber, TenantId};
 use crate::message::Message;
-use martlet_codec::{PacketId, QoS};
+use crate::session::queue::SubscriptionIds;
+use crate::will::StoredWill;
 
 /// The version that stands in each record once it is encoded.
 pub const RECORD_VERSION: u8 = 1;
 
-/// A session across its whole life: raised with each new session, never used again.
+/// A session or share group across its whole life: given to each new one, never used again, by no
+/// later run of the node either. Its records are keyed by it, so that late records of a session
+/// that was discarded cannot come back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionEpoch(pub u64);
 
-/// Why a message lies in a session's queue. With session and message id the key of the entry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// Why a message lies in a queue. With queue and message id the key of the entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum EnqueuedAs {
     /// A subscription matched it.
     Routed,
@@ -26,60 +34,134 @@ pub enum EnqueuedAs {
     Shared,
 }
 
+/// A session, as its record has it.
+#[derive(Clone, Debug)]
+pub struct SessionRecord {
+    /// Whose.
+    pub tenant: TenantId,
+    /// Client Identifier.
+    pub client_id: Arc<str>,
+    /// Which life of it.
+    pub epoch: SessionEpoch,
+    /// Session Expiry Interval, seconds; 0 is recorded for its Will alone.
+    pub expiry_secs: u32,
+    /// Its subscriptions and messages are recorded.
+    pub durable: bool,
+    /// When its connection ended, milliseconds since the Unix epoch; none while it is connected.
+    pub left_wall_ms: Option<u64>,
+    /// The Will that is still due; none takes away the one recorded before.
+    pub will: Option<Arc<StoredWill>>,
+}
+
+/// A subscription, as its record has it.
+#[derive(Clone, Debug)]
+pub struct SubscriptionRecord {
+    /// Whose.
+    pub epoch: SessionEpoch,
+    /// Which of that session's; a subscription that replaces one keeps its number and its place in
+    /// the order of records.
+    pub number: u32,
+    /// Topic Filter, with `$share/…` where shared.
+    pub filter: Box<str>,
+    /// Maximum QoS granted.
+    pub qos: QoS,
+    /// No Local.
+    pub no_local: bool,
+    /// Retain As Published.
+    pub retain_as_published: bool,
+    /// Subscription Identifier; 0 is none.
+    pub subscription_id: u32,
+    /// Retained messages are still owed for it.
+    pub retained_pending: bool,
+}
+
+/// A message in a queue or in flight, as its record has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EntryRecord {
+    /// Whose queue.
+    pub epoch: SessionEpoch,
+    /// Which message.
+    pub message: MessageId,
+    /// Why.
+    pub why: EnqueuedAs,
+    /// QoS to send it with: 1 or 2.
+    pub qos: QoS,
+    /// RETAIN flag to send it with.
+    pub retain: bool,
+    /// PUBREC has come: only PUBREL is owed.
+    pub released: bool,
+    /// Its Packet Identifier, once it has one: from then on it counts as sent.
+    pub packet_id: Option<PacketId>,
+    /// What the message counts for in queues.
+    pub bytes: u32,
+    /// When it expires, seconds since the Unix epoch; 0 is never.
+    pub expires_wall_secs: u32,
+    /// Subscription Identifiers that go with it.
+    pub subscription_ids: SubscriptionIds,
+    /// The share group that handed it over.
+    pub group: Option<SessionEpoch>,
+}
+
+/// Who published a message.
+#[derive(Clone, Debug)]
+pub struct Publisher {
+    /// Its session.
+    pub epoch: SessionEpoch,
+    /// Client Identifier.
+    pub client_id: Arc<str>,
+    /// The user it was authenticated as.
+    pub user_name: Option<Arc<str>>,
+}
+
+/// A message that somebody must keep.
+#[derive(Clone, Debug)]
+pub struct MessageRecord {
+    /// The message. An empty payload with a retained revision clears its topic: it is kept until no
+    /// older record of the topic can follow.
+    pub message: Message,
+    /// Who published it; none is the node itself.
+    pub publisher: Option<Publisher>,
+    /// The publisher's session and the Packet Identifier of a QoS 2 receipt.
+    pub receipt: Option<(SessionEpoch, PacketId)>,
+    /// Revision in the retained store, if it is or clears the topic's retained message.
+    pub retained_revision: Option<u64>,
+    /// The topic's retained message before it, which is it no more.
+    pub replaces: Option<MessageId>,
+    /// Somebody is there to route it to: [`Record::Routed`] follows.
+    pub to_be_routed: bool,
+    /// It is the Will of this session, which is used up by it.
+    pub will_of: Option<SessionEpoch>,
+}
+
 /// One record.
 #[derive(Clone, Debug)]
 pub enum Record {
     /// A session that outlives its connection, or has a Will, began or changed.
-    Session {
+    Session(Box<SessionRecord>),
+    /// A session or share group ended, with all that belongs to it.
+    Ended(SessionEpoch),
+    /// A share group that outlives the connections of its members began.
+    Group {
         /// Whose.
         tenant: TenantId,
-        /// Client Identifier.
-        client_id: Box<str>,
-        /// Which life of it.
-        epoch: SessionEpoch,
-        /// Session Expiry Interval, seconds.
-        expiry_secs: u32,
-    },
-    /// A session ended, with all that belongs to it.
-    SessionEnded(SessionEpoch),
-    /// A subscription was made or replaced.
-    Subscribed {
-        /// Whose.
-        epoch: SessionEpoch,
-        /// Topic Filter, with `$share/…` where shared.
+        /// `$share/name/filter`.
         filter: Box<str>,
-        /// Maximum QoS granted.
-        qos: QoS,
-        /// No Local, Retain As Published, as bits 0 and 1.
-        options: u8,
-        /// Subscription Identifier; 0 is none.
-        subscription_id: u32,
+        /// Which life of it; its queue.
+        epoch: SessionEpoch,
     },
+    /// A subscription was made or changed.
+    Subscribed(Box<SubscriptionRecord>),
     /// A subscription ended.
     Unsubscribed {
         /// Whose.
         epoch: SessionEpoch,
-        /// Topic Filter.
-        filter: Box<str>,
+        /// Which of that session's.
+        number: u32,
     },
     /// A message that somebody must keep.
-    Message {
-        /// The message.
-        message: Message,
-        /// The publisher's session and the Packet Identifier of a QoS 2 receipt.
-        receipt: Option<(SessionEpoch, PacketId)>,
-        /// Revision in the retained store; 0 if not retained.
-        retained_revision: u64,
-        /// Nobody is there to route it to.
-        unrouted: bool,
-    },
-    /// A retained message was cleared.
-    RetainedCleared {
-        /// Its topic.
-        topic: Box<str>,
-        /// Revision in the retained store.
-        revision: u64,
-    },
+    Message(MessageRecord),
+    /// A message is not the retained one of its topic any more.
+    RetainedEnded(MessageId),
     /// All target shards have appended their entries of this message.
     Routed(MessageId),
     /// A QoS 2 receipt is over: its Packet Identifier may be used again.
@@ -89,39 +171,29 @@ pub enum Record {
         /// The identifier.
         packet_id: PacketId,
     },
-    /// A message entered a session's queue, with its Packet Identifier if it was sent at once.
-    Enqueued {
+    /// A message entered a queue, with its Packet Identifier if it was sent at once.
+    Enqueued(EntryRecord),
+    /// An entry got its Packet Identifier, or its PUBREC came. It keeps its place.
+    Changed(EntryRecord),
+    /// An entry is over: acknowledged, dropped or expired; or a message was dropped before it
+    /// became one, which recovery must know.
+    EntryEnded {
         /// Whose queue.
         epoch: SessionEpoch,
         /// Which message.
         message: MessageId,
-        /// Why.
+        /// Why it was there.
         why: EnqueuedAs,
-        /// Given at once.
-        packet_id: Option<PacketId>,
     },
-    /// A queued message got its Packet Identifier.
-    Assigned {
-        /// Whose queue.
-        epoch: SessionEpoch,
-        /// Which message.
-        message: MessageId,
-        /// The identifier.
-        packet_id: PacketId,
-    },
-    /// PUBREC came: from here on only PUBREL is sent.
-    Received {
-        /// Whose queue.
-        epoch: SessionEpoch,
-        /// The identifier.
-        packet_id: PacketId,
-    },
-    /// An entry is over: acknowledged, dropped or expired.
-    Ended {
-        /// Whose queue.
-        epoch: SessionEpoch,
-        /// Which message.
-        message: MessageId,
+    /// An entry goes from a share group to a member, or back: it is in one of both, whatever
+    /// happens.
+    Moved {
+        /// Whose queue it leaves.
+        from: SessionEpoch,
+        /// Why it was there.
+        from_why: EnqueuedAs,
+        /// The entry it becomes.
+        to: EntryRecord,
     },
 }
 

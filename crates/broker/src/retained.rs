@@ -4,10 +4,11 @@
 //! and goes on from there; whole parts of the tree that cannot match are skipped by seeking.
 //! Each change gets a revision from one counter, so that recovery can keep the highest.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 
-use crate::id::TenantId;
+use crate::fault::{self, Fault};
+use crate::id::{MessageId, TenantId};
 use crate::message::Message;
 
 /// All retained messages of a node.
@@ -17,13 +18,35 @@ pub struct Retained {
     revision: u64,
     count: usize,
     bytes: usize,
+    /// Clearings that stay for a while, oldest first.
+    cleared: VecDeque<Cleared>,
+    /// There may be messages that expire.
+    may_expire: bool,
+    /// The sweep has seen one since it began anew.
+    seen_expiring: bool,
 }
 
 #[derive(Debug)]
 struct Entry {
+    /// Empty where the topic was cleared not long ago.
     message: Message,
     revision: u64,
 }
+
+/// A topic that was cleared: its record stays until no older record of the topic can follow, else
+/// recovery would bring the older message back.
+#[derive(Debug)]
+struct Cleared {
+    due_ms: u64,
+    tenant: TenantId,
+    topic: Box<str>,
+    revision: u64,
+}
+
+/// How long a clearing is kept. Other shards append what they changed before within a tick.
+const CLEARED_MS: u64 = 10_000;
+/// Clearings taken away in one sweep at most.
+const CLEARED_PER_SWEEP: usize = 65_536;
 
 /// What became of a retained PUBLISH.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,11 +55,15 @@ pub enum RetainedChange {
     Stored {
         /// Number of the change.
         revision: u64,
+        /// What was retained, or cleared, before.
+        replaced: Option<MessageId>,
     },
     /// The topic has no retained message any more.
     Cleared {
         /// Number of the change.
         revision: u64,
+        /// What was retained, or cleared, before.
+        replaced: Option<MessageId>,
     },
     /// An empty payload for a topic without retained message: nothing changed, nothing is kept.
     Absent,
@@ -70,7 +97,15 @@ impl Retained {
             revision: 0,
             count: 0,
             bytes: 0,
+            cleared: VecDeque::new(),
+            may_expire: false,
+            seen_expiring: false,
         }
+    }
+
+    /// There may be something for [`Retained::sweep`].
+    pub fn needs_sweep(&self) -> bool {
+        self.may_expire || !self.cleared.is_empty()
     }
 
     /// Retained messages of clients.
@@ -98,8 +133,10 @@ impl Retained {
     ) -> RetainedChange {
         let topics = self.tenants.entry(message.tenant()).or_default();
         let size = entry_bytes(&message);
-        let old = topics
-            .get(message.topic())
+        let before = topics.get(message.topic());
+        let replaced = before.map(|entry| entry.message.id());
+        let old = before
+            .filter(|entry| !entry.is_cleared())
             .map(|entry| entry_bytes(&entry.message));
         if !is_own(message.topic()) {
             let count = self.count + usize::from(old.is_none());
@@ -111,11 +148,14 @@ impl Retained {
             self.bytes = bytes;
         }
         self.revision += 1;
+        self.notice_expiry(&message);
+        let topics = self.tenants.entry(message.tenant()).or_default();
         let entry = Entry {
             message,
             revision: self.revision,
         };
         match topics.get_mut(entry.message.topic()) {
+            Some(_) if fault::is(Fault::RetainedOlderStays) => {}
             Some(place) => *place = entry,
             None => {
                 topics.insert(entry.message.topic().into(), entry);
@@ -123,31 +163,90 @@ impl Retained {
         }
         RetainedChange::Stored {
             revision: self.revision,
+            replaced,
         }
     }
 
-    /// Takes the topic's retained message away [MQTT-3.3.1-6], [MQTT-3.3.1-7].
-    pub fn clear(&mut self, tenant: TenantId, topic: &str) -> RetainedChange {
+    /// Takes the topic's retained message away [MQTT-3.3.1-6], [MQTT-3.3.1-7]. `clearing`, with its
+    /// empty payload, stands in its place for a while.
+    pub fn clear(&mut self, clearing: Message, now_ms: u64) -> RetainedChange {
+        if fault::is(Fault::RetainedNotCleared) {
+            return RetainedChange::Absent;
+        }
+        let (tenant, topic) = (clearing.tenant(), clearing.topic());
         let Some(entry) = self
             .tenants
             .get_mut(&tenant)
-            .and_then(|topics| topics.remove(topic))
+            .and_then(|topics| topics.get_mut(topic))
         else {
             return RetainedChange::Absent;
         };
-        if !is_own(topic) {
-            self.count -= 1;
-            self.bytes -= entry_bytes(&entry.message);
-        }
         self.revision += 1;
-        RetainedChange::Cleared {
-            revision: self.revision,
+        let revision = self.revision;
+        self.cleared.push_back(Cleared {
+            due_ms: now_ms + CLEARED_MS,
+            tenant,
+            topic: topic.into(),
+            revision,
+        });
+        let own = is_own(topic);
+        let message = clearing;
+        let before = core::mem::replace(entry, Entry { message, revision });
+        if !own && !before.is_cleared() {
+            self.count -= 1;
+            self.bytes -= entry_bytes(&before.message);
         }
+        RetainedChange::Cleared {
+            revision,
+            replaced: Some(before.message.id()),
+        }
+    }
+
+    /// Brings back what was retained, or cleared, before a restart; the highest revision of a topic
+    /// wins. Answers which message is not needed any more.
+    pub fn restore(&mut self, message: Message, revision: u64, now_ms: u64) -> Option<MessageId> {
+        self.revision = self.revision.max(revision);
+        let (tenant, own) = (message.tenant(), is_own(message.topic()));
+        let topics = self.tenants.entry(tenant).or_default();
+        let before = topics.get(message.topic());
+        if let Some(found) = before.filter(|found| found.revision >= revision) {
+            let same = found.message.id() == message.id();
+            return (!same).then(|| message.id());
+        }
+        if let Some(found) = before.filter(|found| !found.is_cleared() && !own) {
+            self.count -= 1;
+            self.bytes -= entry_bytes(&found.message);
+        }
+        self.notice_expiry(&message);
+        let topics = self.tenants.entry(tenant).or_default();
+        let entry = Entry { message, revision };
+        let topic: Box<str> = entry.message.topic().into();
+        if entry.is_cleared() {
+            self.cleared.push_back(Cleared {
+                due_ms: now_ms + CLEARED_MS,
+                tenant,
+                topic: topic.clone(),
+                revision,
+            });
+        } else if !own {
+            self.count += 1;
+            self.bytes += entry_bytes(&entry.message);
+        }
+        topics
+            .insert(topic, entry)
+            .map(|before| before.message.id())
+    }
+
+    /// The topic has a retained message, or had one not long ago.
+    pub fn knows(&self, tenant: TenantId, topic: &str) -> bool {
+        let topics = self.tenants.get(&tenant);
+        topics.is_some_and(|topics| topics.contains_key(topic))
     }
 
     /// The revision of the topic's retained message.
     pub fn revision(&self, tenant: TenantId, topic: &str) -> Option<u64> {
-        Some(self.tenants.get(&tenant)?.get(topic)?.revision)
+        let entry = self.tenants.get(&tenant)?.get(topic)?;
+        (!entry.is_cleared()).then_some(entry.revision)
     }
 
     /// The next at most `count_max` messages that match `filter`, behind the topic `after`.
@@ -171,7 +270,8 @@ impl Retained {
             let entry = topics.get(filter).filter(|_| after.is_none());
             page.messages
                 .extend(entry.map(|entry| entry.message.clone()));
-            page.messages.retain(|message| !message.expired(now_ms));
+            page.messages
+                .retain(|message| !message.expired(now_ms) && !message.payload().is_empty());
             return page;
         }
         let mut from = match after {
@@ -185,7 +285,7 @@ impl Retained {
             };
             from = match compare(filter, topic) {
                 Step::Matches => {
-                    if !entry.message.expired(now_ms) {
+                    if !entry.message.expired(now_ms) && !entry.is_cleared() {
                         page.messages.push(entry.message.clone());
                     }
                     if page.messages.len() == count_max {
@@ -214,13 +314,70 @@ impl Retained {
         page
     }
 
-    /// Removes expired messages among the next `steps` topics behind `after`; answers where to go
-    /// on, none when the end is reached.
+    /// The sweep does not rest while something expires, wherever it has got to.
+    fn notice_expiry(&mut self, message: &Message) {
+        if message.expires_at_ms() != u64::MAX {
+            self.may_expire = true;
+            self.seen_expiring = true;
+        }
+    }
+
+    /// Takes away clearings that have stood long enough.
+    fn sweep_cleared(&mut self, now_ms: u64, ended: &mut Vec<MessageId>) {
+        for _ in 0..CLEARED_PER_SWEEP {
+            let due = self
+                .cleared
+                .pop_front_if(|cleared| cleared.due_ms <= now_ms);
+            let Some(Cleared {
+                tenant,
+                topic,
+                revision,
+                ..
+            }) = due
+            else {
+                return;
+            };
+            let Some(topics) = self.tenants.get_mut(&tenant) else {
+                continue;
+            };
+            // Whatever stands there by now is another change.
+            if topics
+                .get(&topic)
+                .is_some_and(|entry| entry.revision == revision)
+                && let Some(entry) = topics.remove(&topic)
+            {
+                ended.push(entry.message.id());
+            }
+        }
+    }
+
+    /// Removes expired messages among the next `steps` topics behind `after`, and clearings that
+    /// have stood long enough. `ended` gets the names of both; answers where to go on, none when
+    /// the end is reached.
     pub fn sweep(
         &mut self,
         after: Option<(TenantId, Box<str>)>,
         steps: usize,
         now_ms: u64,
+        ended: &mut Vec<MessageId>,
+    ) -> Option<(TenantId, Box<str>)> {
+        self.sweep_cleared(now_ms, ended);
+        if after.is_none() {
+            self.seen_expiring = false;
+        }
+        let next = self.sweep_topics(after, steps, now_ms, ended);
+        if next.is_none() {
+            self.may_expire = self.seen_expiring;
+        }
+        next
+    }
+
+    fn sweep_topics(
+        &mut self,
+        after: Option<(TenantId, Box<str>)>,
+        steps: usize,
+        now_ms: u64,
+        ended: &mut Vec<MessageId>,
     ) -> Option<(TenantId, Box<str>)> {
         let first = after.as_ref().map_or(TenantId(0), |(tenant, _)| *tenant);
         let (&tenant, topics) = self.tenants.range_mut(first..).next()?;
@@ -231,13 +388,20 @@ impl Retained {
         let mut last = None;
         let mut gone = Vec::new();
         for (topic, entry) in topics.range::<str, _>((from, Bound::Unbounded)).take(steps) {
-            if entry.message.expired(now_ms) {
+            if entry.message.expired(now_ms) && !entry.is_cleared() {
                 gone.push(topic.clone());
             }
+            self.seen_expiring |= entry.message.expires_at_ms() != u64::MAX;
             last = Some(topic.clone());
         }
         for topic in gone {
-            self.clear(tenant, &topic);
+            if let Some(entry) = topics.remove(&topic) {
+                if !is_own(&topic) {
+                    self.count -= 1;
+                    self.bytes -= entry_bytes(&entry.message);
+                }
+                ended.push(entry.message.id());
+            }
         }
         match last {
             Some(topic) => Some((tenant, topic)),
@@ -252,8 +416,14 @@ impl Retained {
     }
 }
 
+impl Entry {
+    fn is_cleared(&self) -> bool {
+        self.message.payload().is_empty()
+    }
+}
+
 /// The node's own topics, such as `$SYS/…`, count against nobody's limit.
-fn is_own(topic: &str) -> bool {
+pub(crate) fn is_own(topic: &str) -> bool {
     topic.starts_with("$SYS/")
 }
 
@@ -347,13 +517,17 @@ mod tests {
     use proptest::prelude::*;
 
     fn message(topic: &str, expires_at_ms: u64) -> Message {
+        message_with(topic, b"x", expires_at_ms)
+    }
+
+    fn message_with(topic: &str, payload: &[u8], expires_at_ms: u64) -> Message {
         let publication = Publication {
             id: MessageId::new(ShardId(0), 1),
             tenant: TenantId(0),
             publisher: None,
             topic,
             forwarded: &[],
-            payload: b"x",
+            payload,
             qos: QoS::AtMostOnce,
             retain: true,
             received_wall_ms: 0,
@@ -395,12 +569,58 @@ mod tests {
             retained.store(message("a", u64::MAX), 1, 1 << 20),
             RetainedChange::Stored { .. }
         ));
+        let clearing = || message_with("a", b"", u64::MAX);
         assert!(matches!(
-            retained.clear(TenantId(0), "a"),
+            retained.clear(clearing(), 0),
             RetainedChange::Cleared { .. }
         ));
         assert_eq!((retained.len(), retained.bytes()), (0, 0));
-        assert_eq!(retained.clear(TenantId(0), "a"), RetainedChange::Absent);
+        assert!(read_all(&retained, "#", 1).is_empty());
+    }
+
+    #[test]
+    fn a_clearing_stands_until_no_older_record_can_follow() {
+        let mut retained = Retained::new();
+        let clearing = || message_with("a", b"", u64::MAX);
+        assert_eq!(retained.clear(clearing(), 0), RetainedChange::Absent);
+        retained.store(message("a", u64::MAX), 10, 1 << 20);
+        retained.clear(clearing(), 0);
+        assert!(retained.knows(TenantId(0), "a"));
+        let mut ended = Vec::new();
+        retained.sweep(None, 10, CLEARED_MS - 1, &mut ended);
+        assert!(ended.is_empty() && retained.knows(TenantId(0), "a"));
+        retained.sweep(None, 10, CLEARED_MS, &mut ended);
+        assert!(ended.len() == 1 && !retained.knows(TenantId(0), "a"));
+    }
+
+    #[test]
+    fn restoring_keeps_the_highest_revision_whatever_comes_first() {
+        let named = |counter, payload: &[u8]| {
+            let message = message_with("a", payload, u64::MAX);
+            let id = MessageId::new(ShardId(0), counter);
+            let publication = Publication {
+                id,
+                ..message.publication()
+            };
+            Message::new(&publication, &mut Vec::new(), &std::sync::Arc::default())
+        };
+        let (old, cleared, new) = (named(1, b"old"), named(2, b""), named(3, b"new"));
+        for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0]] {
+            let mut retained = Retained::new();
+            let all = [(&old, 1), (&cleared, 2), (&new, 3)];
+            let mut gone: Vec<_> = order
+                .iter()
+                .filter_map(|&place: &usize| {
+                    let (message, revision) = all[place];
+                    retained.restore(message.clone(), revision, 0)
+                })
+                .collect();
+            gone.sort();
+            assert_eq!(gone, [old.id(), cleared.id()]);
+            assert_eq!(read_all(&retained, "a", 1), ["a"]);
+            assert_eq!(retained.len(), 1);
+            assert_eq!(retained.revision(TenantId(0), "a"), Some(3));
+        }
     }
 
     #[test]
@@ -409,9 +629,9 @@ mod tests {
         for (topic, expires) in [("a", 5), ("b", 50), ("c", 5)] {
             retained.store(message(topic, expires), 100, 1 << 20);
         }
-        let mut at = None;
+        let (mut at, mut ended) = (None, Vec::new());
         loop {
-            at = retained.sweep(at, 1, 10);
+            at = retained.sweep(at, 1, 10, &mut ended);
             if at.is_none() {
                 break;
             }

@@ -3,16 +3,20 @@
 //! Topics repeat, so each shard remembers a topic's route: which shards want it, and its own
 //! subscribers. Epochs of the node's and of its own index tell whether a route still holds.
 
+use std::sync::Arc;
+
 use martlet_codec::{OutgoingPublish, QoS};
 use smallvec::SmallVec;
 
 use crate::effect::ShardMessage;
+use crate::fault::{self, Fault};
 use crate::hash::{HashMap, seeded};
 use crate::id::{MessageId, RecordNumber, SessionAddress, ShardId};
 use crate::interest::{EpochKey, InterestClass, Wanted};
 use crate::message::{MemoryGauge, Message, Publication};
 use crate::node::{Cx, Node};
-use crate::record::{Record, SessionEpoch};
+use crate::record::{MessageRecord, Publisher, Record, SessionEpoch};
+use crate::retained::{RetainedChange, is_own};
 use crate::session::queue::SubscriptionIds;
 use crate::shard::Shard;
 
@@ -139,9 +143,22 @@ impl Route {
     }
 }
 
+/// What a message's record says beside the message.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Origin {
+    /// The publisher's session and the Packet Identifier of a QoS 2 receipt.
+    pub(crate) receipt: Option<(SessionEpoch, martlet_codec::PacketId)>,
+    /// It is the Will of this session.
+    pub(crate) will_of: Option<SessionEpoch>,
+    /// Its publisher can be told that the retained store is full: then it is not routed either.
+    pub(crate) refusable: bool,
+}
+
 /// What became of a message.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Routed {
+    /// The retained store had no room for it.
+    pub(crate) retained_full: bool,
     /// Somebody wanted it, here or on another shard.
     pub(crate) matched: bool,
     /// The record that its acknowledgement waits for.
@@ -152,6 +169,10 @@ pub(crate) struct Routed {
 pub(crate) struct Routing<'a> {
     pub(crate) publication: Publication<'a>,
     message: Option<Message>,
+    /// The message has a record, so entries of it have too.
+    pub(crate) recorded: bool,
+    /// Sessions and share groups that had it before a restart.
+    had: &'a [SessionEpoch],
     templates: Templates,
 }
 
@@ -162,16 +183,14 @@ impl<'a> Routing<'a> {
         Self {
             publication,
             message: Some(message.clone()),
+            recorded: false,
+            had: &[],
             templates: Templates::default(),
         }
     }
 
     /// The message as something that can be held.
-    pub(crate) fn message(
-        &mut self,
-        scratch: &mut Vec<u8>,
-        gauge: &std::sync::Arc<MemoryGauge>,
-    ) -> Message {
+    pub(crate) fn message(&mut self, scratch: &mut Vec<u8>, gauge: &Arc<MemoryGauge>) -> Message {
         self.message
             .get_or_insert_with(|| Message::new(&self.publication, scratch, gauge))
             .clone()
@@ -309,36 +328,56 @@ pub(crate) fn expires_at(now_ms: u64, expiry_secs: Option<u32>) -> u64 {
 }
 
 impl Shard {
-    /// Routes a message that this shard received, Wills and `$SYS` included.
+    /// Routes a message that this shard received, Wills and `$SYS` included; first it takes its place
+    /// in the retained store, if it is to.
     pub(crate) fn route<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
         publication: Publication<'_>,
-        message: Option<Message>,
-        receipt: Option<(SessionEpoch, martlet_codec::PacketId)>,
+        origin: Origin,
     ) -> Routed {
-        let mut message = message;
-        let mut revision = None;
-        if publication.retain {
-            use crate::retained::RetainedChange;
-            match self.retain(cx, &publication, &mut message) {
-                RetainedChange::Stored { revision: number }
-                | RetainedChange::Cleared { revision: number } => revision = Some(number),
-                RetainedChange::Absent => {}
-                RetainedChange::Full => self.counters.retained_refused += 1,
-            }
+        let mut message = None;
+        if fault::is(Fault::InterestReadBeforeRetained) && publication.retain {
+            let routed = self.route_retained(cx, publication, None, origin, None);
+            self.retain(cx, &publication, &mut message);
+            return routed;
         }
-        self.route_retained(cx, publication, message, receipt, revision)
+        let change = match publication.retain {
+            true => self.retain(cx, &publication, &mut message),
+            false => RetainedChange::Absent,
+        };
+        let retained = match change {
+            RetainedChange::Stored { revision, replaced }
+            | RetainedChange::Cleared { revision, replaced } => {
+                // The node's own topics are published anew after each start.
+                (!is_own(publication.topic)).then_some((revision, replaced))
+            }
+            RetainedChange::Absent | RetainedChange::Full => None,
+        };
+        let retained_full = change == RetainedChange::Full;
+        self.counters.retained_refused += u64::from(retained_full);
+        if retained_full && origin.refusable {
+            return Routed {
+                retained_full,
+                matched: false,
+                record: RecordNumber(0),
+            };
+        }
+        let routed = self.route_retained(cx, publication, message, origin, retained);
+        Routed {
+            retained_full,
+            ..routed
+        }
     }
 
     /// Routes a message whose retained copy has been dealt with.
-    pub(crate) fn route_retained<N: Node>(
+    fn route_retained<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
         publication: Publication<'_>,
         message: Option<Message>,
-        receipt: Option<(SessionEpoch, martlet_codec::PacketId)>,
-        revision: Option<u64>,
+        origin: Origin,
+        retained: Option<(u64, Option<MessageId>)>,
     ) -> Routed {
         let place = self.current_route(cx, publication.topic);
         let wanted = self.routes.routes[place].wanted;
@@ -346,20 +385,19 @@ impl Shard {
         let others = wanted.shards & !(1 << self.id.0);
         let durable = wanted.class.has(InterestClass::DURABLE) && publication.qos > QoS::AtMostOnce
             || wanted.class.has(InterestClass::KEEPS_QOS0);
-        let recorded = durable || revision.is_some() || receipt.is_some();
+        let recorded = durable || retained.is_some() || origin.receipt.is_some();
+        routing.recorded = recorded;
         let record = if recorded {
-            let message = routing.message(&mut self.scratch, &self.gauge);
-            let unrouted = wanted.shards == 0;
-            let retained_revision = revision.unwrap_or(0);
-            self.append(
-                cx,
-                Record::Message {
-                    message,
-                    receipt,
-                    retained_revision,
-                    unrouted,
-                },
-            )
+            let record = MessageRecord {
+                message: routing.message(&mut self.scratch, &self.gauge),
+                publisher: self.publisher(publication.publisher),
+                receipt: origin.receipt,
+                retained_revision: retained.map(|(revision, _)| revision),
+                replaces: retained.and_then(|(_, replaced)| replaced),
+                to_be_routed: durable,
+                will_of: origin.will_of,
+            };
+            self.append(cx, Record::Message(record))
         } else {
             RecordNumber(0)
         };
@@ -367,7 +405,7 @@ impl Shard {
             self.send_to_shards(cx, others, &mut routing, durable);
         }
         let matched_here = self.deliver_route(cx, place, &mut routing);
-        if durable && others == 0 && wanted.shards != 0 {
+        if durable && others == 0 {
             self.append(cx, Record::Routed(publication.id));
         }
         self.end_routing(routing);
@@ -375,7 +413,25 @@ impl Shard {
         if !matched {
             self.counters.messages_unmatched += 1;
         }
-        Routed { matched, record }
+        Routed {
+            retained_full: false,
+            matched,
+            record,
+        }
+    }
+
+    /// Who published a message that this shard received, for its record.
+    fn publisher(&self, address: Option<SessionAddress>) -> Option<Publisher> {
+        let session = self.sessions.get(address?.session)?;
+        let connection = session
+            .connection
+            .map(|index| self.connections.id_of(index));
+        let connection = connection.and_then(|id| self.connections.get(id));
+        Some(Publisher {
+            epoch: session.epoch,
+            client_id: Arc::clone(&session.client_id),
+            user_name: connection.and_then(|found| found.user_name.clone()),
+        })
     }
 
     /// A message that another shard received.
@@ -385,15 +441,42 @@ impl Shard {
         from: ShardId,
         message: &Message,
         recorded: bool,
+        had: &[SessionEpoch],
     ) {
         let place = self.current_route(cx, message.topic());
         let mut routing = self.begin_routing(message.publication(), Some(message.clone()));
+        routing.recorded = recorded;
+        routing.had = had;
         self.deliver_route(cx, place, &mut routing);
         self.end_routing(routing);
         if recorded {
             let id = message.id();
             cx.effects.batches[usize::from(from.0)].push(ShardMessage::Routed(id));
         }
+    }
+
+    /// Routes a message again that was not routed to all before a restart. `had` are the sessions
+    /// and share groups that have or had an entry of it.
+    pub(crate) fn route_recorded_again<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        message: &Message,
+        had: &[SessionEpoch],
+    ) {
+        let place = self.current_route(cx, message.topic());
+        let wanted = self.routes.routes[place].wanted;
+        let mut routing = self.begin_routing(message.publication(), Some(message.clone()));
+        routing.recorded = true;
+        routing.had = had;
+        let others = wanted.shards & !(1 << self.id.0);
+        if others != 0 {
+            self.send_to_shards(cx, others, &mut routing, true);
+        }
+        self.deliver_route(cx, place, &mut routing);
+        if others == 0 {
+            self.append(cx, Record::Routed(message.id()));
+        }
+        self.end_routing(routing);
     }
 
     /// Another shard has recorded its entries of a message.
@@ -428,6 +511,7 @@ impl Shard {
                 batch.push(ShardMessage::Publish {
                     message: message.clone(),
                     recorded,
+                    had: routing.had.into(),
                 });
             }
         }
@@ -448,6 +532,9 @@ impl Shard {
         route.node_epoch = node_epoch;
         route.local_epoch = local_epoch;
         route.wanted = cx.node.interest(|interest| interest.wanted(topic));
+        if fault::is(Fault::EpochReadAfterIndex) {
+            route.node_epoch = cx.node.interest_epoch(route.key);
+        }
         let matches = &mut route.matches;
         let capacity = matches.capacity();
         matches.clear();
@@ -476,6 +563,8 @@ impl Shard {
         Routing {
             publication,
             message,
+            recorded: false,
+            had: &[],
             templates,
         }
     }
@@ -520,18 +609,26 @@ impl Shard {
         routing: &mut Routing<'_>,
     ) -> bool {
         let Some(session) = target.as_session() else {
-            if let Some(group) = target.as_group() {
+            if let Some(group) = target.as_group()
+                && !self.group_had(group, routing.had)
+            {
                 self.group_message_received(cx, group, routing);
             }
             return true;
         };
+        if !routing.had.is_empty() && routing.had.contains(&self.sessions.at(session).epoch) {
+            return true;
+        }
         let mut qos = QoS::AtMostOnce;
         let mut retain_as_published = false;
         let mut ids: SubscriptionIds = SmallVec::new();
         let mut any = false;
         for found in matches {
             // [MQTT-3.8.3-3]
-            if found.no_local && self.is_publisher(session, routing.publication.publisher) {
+            if found.no_local
+                && !fault::is(Fault::NoLocalIgnored)
+                && self.is_publisher(session, routing.publication.publisher)
+            {
                 continue;
             }
             any = true;

@@ -7,28 +7,37 @@
 //! that was sent once: it is dropped with its session [MQTT-4.8.2-4], [MQTT-4.8.2-5].
 
 use hashbrown::HashMap as RawMap;
-use martlet_codec::{QoS, SubscribeFilter, SubscriptionFilter};
+use martlet_codec::{QoS, SubscriptionFilter};
 use slab::Slab;
 use smallvec::SmallVec;
 
 use crate::counters::{Accounting, DropReason};
-use crate::effect::ShardMessage;
+use crate::effect::{QueueRead, ShardMessage};
+use crate::fault::{self, Fault};
 use crate::hash::{HashMap, owner, seeded};
-use crate::id::{SessionAddress, SessionId, ShardId, TenantId};
+use crate::id::{MessageId, SessionAddress, SessionId, ShardId, TenantId};
 use crate::interest::NodeKey;
 use crate::message::Message;
 use crate::node::{Cx, Node};
-use crate::record::EnqueuedAs;
+use crate::record::{EnqueuedAs, EntryRecord, Record, SessionEpoch, SubscriptionRecord};
 use crate::route::{Routing, Target};
-use crate::session::queue::{Entry, Queue};
+use crate::session::queue::{Apart, Entry, Queue, QueueOwner, StoredEntry, Taken, Window};
 use crate::shard::Shard;
-use crate::subscribe::Subscriber;
+use crate::subscribe::{SharedSubscription, Subscriber};
 
 /// A share group of one shard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct GroupId {
     index: u32,
     generation: u32,
+}
+
+/// A share group, wherever it lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GroupAddress {
+    pub(crate) shard: ShardId,
+    pub(crate) group: GroupId,
+    pub(crate) epoch: SessionEpoch,
 }
 
 /// What a member's shard answers with when a message has come to its end.
@@ -37,11 +46,23 @@ pub struct ShareTicket {
     shard: ShardId,
     group: GroupId,
     delivery: u64,
+    /// The group's, in records.
+    pub(crate) epoch: SessionEpoch,
+    /// The member is durable and has taken the message into its own queue: the group holds it no
+    /// more, and only waits to hear that the member has room again.
+    pub(crate) taken: bool,
+    /// As the group has it: QoS and RETAIN it was published with.
+    qos: QoS,
+    retain: bool,
 }
 
 /// How a message handed to a member ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ShareOutcome {
+    /// The member's session is durable and has it in its own queue now, by one record.
+    Taken,
+    /// What was taken has come to its end.
+    Settled,
     /// PUBACK or PUBREC below 0x80.
     Acknowledged,
     /// Dropped for that member, for this reason; a refusal too [MQTT-4.8.2-6].
@@ -94,8 +115,6 @@ pub enum ShareMessage {
         member: SessionAddress,
         /// It is there.
         connected: bool,
-        /// Its session outlives its connection.
-        persistent: bool,
     },
     /// A message for a member.
     Deliver {
@@ -111,6 +130,8 @@ pub enum ShareMessage {
         subscription_id: u32,
         /// To be answered with; none at QoS 0.
         ticket: Option<ShareTicket>,
+        /// It has a record in the group's queue.
+        recorded: bool,
     },
     /// A handed out message has come to its end.
     Outcome {
@@ -120,6 +141,17 @@ pub enum ShareMessage {
         delivery: u64,
         /// How.
         outcome: ShareOutcome,
+    },
+    /// What a durable member had taken comes back, by one record: it is away or gone.
+    GivenBack {
+        /// The group.
+        group: GroupId,
+        /// Which of its deliveries; 0 is one from before a restart.
+        delivery: u64,
+        /// The entry as the group has it.
+        entry: Box<StoredEntry>,
+        /// The message, if it is in memory.
+        message: Option<Message>,
     },
 }
 
@@ -134,7 +166,8 @@ pub struct Member {
     subscription_id: u32,
     retain_as_published: bool,
     connected: bool,
-    persistent: bool,
+    /// Its session outlives its connection.
+    durable: bool,
     /// Messages it takes before it has answered for one.
     credit: u16,
 }
@@ -144,6 +177,11 @@ struct Group {
     generation: u32,
     tenant: TenantId,
     filter: Box<str>,
+    epoch: SessionEpoch,
+    /// A member's session outlives its connection, so that what the group is owed is recorded.
+    durable: bool,
+    /// The store knows of it.
+    recorded: bool,
     node: NodeKey,
     members: Vec<Member>,
     /// Whose turn is next.
@@ -156,9 +194,8 @@ struct Group {
 
 #[derive(Debug)]
 struct Outstanding {
-    message: Message,
-    retain: bool,
-    qos: QoS,
+    /// None once the member has taken it.
+    entry: Option<Entry>,
     member: SessionAddress,
 }
 
@@ -188,16 +225,13 @@ impl Groups {
 
     /// Messages held by all groups (idea 6).
     pub(crate) fn held(&self) -> usize {
-        self.slab
-            .iter()
-            .map(|(_, group)| group.queue.len() + group.outstanding.len())
-            .sum()
+        self.slab.iter().map(|(_, group)| group.held()).sum()
     }
 
     /// The equation of idea 6, group by group.
     pub(crate) fn balanced(&self) -> bool {
         self.slab.iter().all(|(_, group)| {
-            let held = (group.queue.len() + group.outstanding.len()) as u64;
+            let held = group.held() as u64;
             let sums = &group.accounting;
             sums.matched == sums.delivered + sums.dropped + sums.expired + held
         })
@@ -207,6 +241,12 @@ impl Groups {
         self.by_filter.get(&(tenant, Box::from(filter))).copied()
     }
 
+    /// The queue of a group that is still there.
+    pub(crate) fn queue(&mut self, id: GroupId) -> Option<&mut Queue> {
+        let index = self.live(id)?;
+        Some(&mut self.slab[index as usize].queue)
+    }
+
     fn live(&self, id: GroupId) -> Option<u32> {
         let group = self.slab.get(id.index as usize)?;
         (group.generation == id.generation).then_some(id.index)
@@ -214,6 +254,18 @@ impl Groups {
 }
 
 impl Group {
+    /// Messages queued or lent to members.
+    fn held(&self) -> usize {
+        let lent = self.outstanding.values();
+        self.queue.len() + lent.filter(|lent| lent.entry.is_some()).count()
+    }
+
+    /// Somebody is there who could take a message.
+    fn has_taker(&self) -> bool {
+        let mut members = self.members.iter();
+        members.any(|member| member.connected && member.credit > 0)
+    }
+
     /// The member whose turn it is among those that can take a message of this QoS.
     fn choose(&mut self, qos: QoS) -> Option<usize> {
         let count = self.members.len();
@@ -233,48 +285,58 @@ impl Group {
     }
 }
 
+/// Nobody waits for the answer of the group.
+const NO_SUBACK: usize = usize::MAX;
+
 impl Shard {
     /// A session becomes a member, or changes its subscription.
     pub(crate) fn join_group<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
         session: u32,
-        requested: &SubscribeFilter<'_>,
-        qos: QoS,
-        subscription_id: u32,
+        subscription: &SubscriptionRecord,
         token: usize,
     ) {
+        let state = self.sessions.at(session);
+        let tenant = state.tenant;
+        let filter = subscription.filter.clone();
+        let shared = SharedSubscription {
+            number: subscription.number,
+            qos: subscription.qos,
+            subscription_id: subscription.subscription_id,
+            retain_as_published: subscription.retain_as_published,
+        };
+        state.subscriptions.shared.insert(filter.clone(), shared);
+        let member = self.member(session, shared);
+        let to = self.group_owner(tenant, &filter);
+        let join = ShareMessage::Join {
+            tenant,
+            filter,
+            member,
+            token,
+        };
+        self.share_send(cx, to, join);
+    }
+
+    /// A session as a member.
+    fn member(&mut self, session: u32, shared: SharedSubscription) -> Member {
         let address = self.address_of(session);
         let credit_max = self.settings.limits.share_credit.max(1);
         let state = self.sessions.at(session);
-        let tenant = state.tenant;
-        let filter: Box<str> = requested.filter.into();
-        state.subscriptions.shared.insert(filter.clone());
-        let persistent = state.is_persistent();
-        let quota = match state.connection {
+        let (connection, durable) = (state.connection, state.durable);
+        let quota = match connection {
             Some(connection) => self.connections.at(connection).send_quota,
-            None => 0,
+            None => credit_max,
         };
-        let member = Member {
+        Member {
             address,
-            qos,
-            subscription_id,
-            retain_as_published: requested.options.retain_as_published,
-            connected: true,
-            persistent,
+            qos: shared.qos,
+            subscription_id: shared.subscription_id,
+            retain_as_published: shared.retain_as_published,
+            connected: connection.is_some(),
+            durable,
             credit: credit_max.min(quota).max(1),
-        };
-        let to = self.group_owner(tenant, &filter);
-        self.share_send(
-            cx,
-            to,
-            ShareMessage::Join {
-                tenant,
-                filter,
-                member,
-                token,
-            },
-        );
+        }
     }
 
     /// A session unsubscribes from a group; false if it is no member.
@@ -285,7 +347,7 @@ impl Shard {
         filter: &str,
     ) -> bool {
         let shared = &mut self.sessions.at(session).subscriptions.shared;
-        let Some(filter) = shared.take(filter) else {
+        let Some((filter, _)) = shared.remove_entry(filter) else {
             return false;
         };
         self.send_leave(cx, session, filter);
@@ -324,8 +386,8 @@ impl Shard {
         }
         let member = self.address_of(session);
         let state = self.sessions.at(session);
-        let (tenant, persistent) = (state.tenant, state.is_persistent());
-        let filters: SmallVec<[Box<str>; 4]> = state.subscriptions.shared.iter().cloned().collect();
+        let tenant = state.tenant;
+        let filters: SmallVec<[Box<str>; 4]> = state.subscriptions.shared.keys().cloned().collect();
         for filter in filters {
             let to = self.group_owner(tenant, &filter);
             let message = ShareMessage::Presence {
@@ -333,7 +395,6 @@ impl Shard {
                 filter,
                 member,
                 connected,
-                persistent,
             };
             self.share_send(cx, to, message);
         }
@@ -347,12 +408,96 @@ impl Shard {
         outcome: ShareOutcome,
     ) {
         let (group, delivery) = (ticket.group, ticket.delivery);
-        let message = ShareMessage::Outcome {
+        let answer = ShareMessage::Outcome {
             group,
             delivery,
             outcome,
         };
-        self.share_send(cx, ticket.shard, message);
+        self.share_send(cx, ticket.shard, answer);
+    }
+
+    /// An entry that a share group lent goes into a durable session's own queue: the epoch of the
+    /// group that it moves from, for the record to be appended next.
+    pub(crate) fn take_from_group<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        session: u32,
+        entry: &mut Entry,
+    ) -> Option<SessionEpoch> {
+        let recorded = entry.recorded;
+        let ticket = entry.ticket.as_deref_mut();
+        let ticket = ticket.filter(|ticket| recorded && !ticket.taken)?;
+        ticket.taken = true;
+        let ticket = *ticket;
+        self.sessions.at(session).accounting.matched += 1;
+        self.counters.matched += 1;
+        self.answer_group(cx, &ticket, ShareOutcome::Taken);
+        Some(ticket.epoch)
+    }
+
+    /// What a share group handed over goes back to it, because the member is away or gone; except
+    /// a QoS 2 message that was sent once, which is dropped [MQTT-4.8.2-5].
+    pub(crate) fn return_shared<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        session: u32,
+        entry: Taken,
+        sent_qos2: bool,
+    ) {
+        let Some(ticket) = entry.ticket().copied() else {
+            return;
+        };
+        if fault::is(Fault::ShareReturnLost) {
+            return;
+        }
+        let sent_qos2 = sent_qos2 && !fault::is(Fault::ShareReturnsSentQos2);
+        if !ticket.taken {
+            return self.answer_group(cx, &ticket, ShareOutcome::Returned { sent_qos2 });
+        }
+        if sent_qos2 {
+            return self.drop_entry(cx, session, entry, DropReason::SessionEnded);
+        }
+        let from = self.sessions.at(session).epoch;
+        let message = entry.message().cloned();
+        let mut entry = match entry {
+            Taken::Held(entry) => entry.without_message(),
+            Taken::Stored(entry) => entry,
+        };
+        entry.why = EnqueuedAs::Routed;
+        (entry.qos, entry.retain) = (ticket.qos, ticket.retain);
+        entry.apart = Apart::default();
+        let moved = Record::Moved {
+            from,
+            from_why: EnqueuedAs::Shared,
+            to: entry.record(ticket.epoch, cx.now),
+        };
+        self.append(cx, moved);
+        self.sessions.at(session).accounting.matched -= 1;
+        self.counters.matched -= 1;
+        let given_back = ShareMessage::GivenBack {
+            group: ticket.group,
+            delivery: ticket.delivery,
+            entry: Box::new(entry),
+            message,
+        };
+        self.share_send(cx, ticket.shard, given_back);
+    }
+
+    /// What a session had taken from a group before a restart.
+    pub(crate) fn restored_ticket(
+        &self,
+        address: GroupAddress,
+        entry: &EntryRecord,
+    ) -> ShareTicket {
+        ShareTicket {
+            shard: address.shard,
+            group: address.group,
+            delivery: 0,
+            epoch: address.epoch,
+            taken: true,
+            qos: entry.qos,
+            retain: entry.retain,
+        }
     }
 
     /// Traffic of share groups has come, from another shard or from this one.
@@ -385,9 +530,8 @@ impl Shard {
                 filter,
                 member,
                 connected,
-                persistent,
             } => {
-                self.member_present(cx, tenant, &filter, member, connected, persistent);
+                self.member_present(cx, tenant, &filter, member, connected);
             }
             ShareMessage::Deliver {
                 member,
@@ -396,20 +540,20 @@ impl Shard {
                 retain,
                 subscription_id,
                 ticket,
+                recorded,
             } => {
                 let mut subscription_ids = SmallVec::new();
                 if subscription_id != 0 {
                     subscription_ids.push(subscription_id);
                 }
-                let why = EnqueuedAs::Shared;
-                let ticket = ticket.map(Box::new);
                 let entry = Entry {
                     message,
                     subscription_ids,
                     qos,
                     retain,
-                    why,
-                    ticket,
+                    why: EnqueuedAs::Shared,
+                    recorded,
+                    ticket: ticket.map(Box::new),
                 };
                 self.member_message_received(cx, member, entry);
             }
@@ -419,6 +563,22 @@ impl Shard {
                 outcome,
             } => {
                 self.outcome_received(cx, group, delivery, outcome);
+            }
+            ShareMessage::GivenBack {
+                group,
+                delivery,
+                entry,
+                message,
+            } => {
+                if let Some(index) = self.groups.live(group) {
+                    self.outcome_received(cx, group, delivery, ShareOutcome::Settled);
+                    self.given_back(index, *entry, message);
+                    self.serve_group(cx, index);
+                } else {
+                    // The last member took the group with it.
+                    self.counters.matched += 1;
+                    self.counters.drop_messages(DropReason::SessionEnded, 1);
+                }
             }
         }
     }
@@ -432,26 +592,60 @@ impl Shard {
     ) {
         let (retain, qos) = (routing.publication.retain, routing.publication.qos);
         let message = routing.message(&mut self.scratch, &self.gauge);
-        self.groups.slab[index as usize].accounting.matched += 1;
+        let group = &mut self.groups.slab[index as usize];
+        group.accounting.matched += 1;
         self.counters.matched += 1;
         let entry = Entry {
             message,
             subscription_ids: SmallVec::new(),
             qos,
             retain,
-            why: EnqueuedAs::Shared,
+            why: EnqueuedAs::Routed,
+            recorded: routing.recorded && qos > QoS::AtMostOnce && group.durable,
             ticket: None,
         };
         let waiting = !self.groups.slab[index as usize].queue.is_empty();
         if waiting && qos > QoS::AtMostOnce {
-            self.enqueue_for_group(index, entry);
+            self.enqueue_for_group(cx, index, entry);
             self.serve_group(cx, index);
-        } else if let Some(entry) = self.hand_out(cx, index, entry) {
-            if qos == QoS::AtMostOnce {
-                self.drop_in_group(index, DropReason::NoMember);
-            } else {
-                self.enqueue_for_group(index, entry);
-            }
+            return;
+        }
+        self.record_in_group(cx, index, &entry);
+        let Some(entry) = self.hand_out(cx, index, entry) else {
+            return;
+        };
+        if qos == QoS::AtMostOnce {
+            self.drop_in_group(index, DropReason::NoMember);
+        } else {
+            self.enqueue_recorded_for_group(cx, index, entry);
+        }
+    }
+
+    /// The group has or had this message before a restart.
+    pub(crate) fn group_had(&self, index: u32, had: &[SessionEpoch]) -> bool {
+        !had.is_empty() && had.contains(&self.groups.slab[index as usize].epoch)
+    }
+
+    /// An entry is the group's now.
+    fn record_in_group<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, entry: &Entry) {
+        if entry.recorded {
+            let epoch = self.groups.slab[index as usize].epoch;
+            let record = Record::Enqueued(entry.record(epoch, cx.now));
+            self.append(cx, record);
+        }
+    }
+
+    /// An entry of the group has come to its end.
+    fn group_entry_ended<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, entry: &Taken) {
+        if entry.recorded() {
+            let epoch = self.groups.slab[index as usize].epoch;
+            let (message, why) = (entry.id(), entry.why());
+            let record = Record::EntryEnded {
+                epoch,
+                message,
+                why,
+            };
+            self.append(cx, record);
         }
     }
 
@@ -477,7 +671,7 @@ impl Shard {
     ) {
         let index = match self.groups.find(tenant, &filter) {
             Some(index) => index,
-            None => self.new_group(cx, tenant, filter),
+            None => self.new_group(cx, tenant, filter, None),
         };
         let group = &mut self.groups.slab[index as usize];
         match group
@@ -498,18 +692,25 @@ impl Shard {
         self.serve_group(cx, index);
     }
 
+    /// A group, as it was before a restart if it has an epoch; its members join again.
     fn new_group<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
         tenant: TenantId,
         filter: Box<str>,
+        epoch: Option<SessionEpoch>,
     ) -> u32 {
         self.groups.generation = self.groups.generation.wrapping_add(1);
         let generation = self.groups.generation;
+        let recorded = epoch.is_some();
+        let epoch = epoch.unwrap_or_else(|| self.next_epoch());
         let index = self.groups.slab.insert(Group {
             generation,
             tenant,
             filter: filter.clone(),
+            epoch,
+            durable: recorded,
+            recorded,
             node: 0,
             members: Vec::new(),
             turn: 0,
@@ -520,18 +721,76 @@ impl Shard {
         }) as u32;
         let topic_filter =
             SubscriptionFilter::parse(&filter).map_or("", |parsed| parsed.filter.as_str());
-        let subscriber = Subscriber::new(Target::group(index), QoS::ExactlyOnce, false);
+        let subscriber = Subscriber::new(Target::group(index), QoS::ExactlyOnce, recorded);
         let node = self.index_subscriber(cx, topic_filter, subscriber);
         self.groups.slab[index as usize].node = node;
         self.groups.by_filter.insert((tenant, filter), index);
         index
     }
 
+    /// Brings a group back.
+    pub(crate) fn restored_group<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        tenant: TenantId,
+        filter: Box<str>,
+        epoch: SessionEpoch,
+    ) -> GroupAddress {
+        let index = self.new_group(cx, tenant, filter, Some(epoch));
+        let generation = self.groups.slab[index as usize].generation;
+        GroupAddress {
+            shard: self.id,
+            group: GroupId { index, generation },
+            epoch,
+        }
+    }
+
+    /// Brings an entry of a group's queue back.
+    pub(crate) fn restored_group_entry(&mut self, id: GroupId, entry: &StoredEntry) {
+        let Some(index) = self.groups.live(id) else {
+            return;
+        };
+        let group = &mut self.groups.slab[index as usize];
+        group.queue.push_back_stored(entry);
+        group.accounting.matched += 1;
+        self.counters.matched += 1;
+        self.watch_queue_expiry(QueueOwner::Group(id));
+    }
+
+    /// A group whose members are all gone does not outlive a restart.
+    pub(crate) fn end_group_without_members<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: GroupId) {
+        if let Some(index) = self.groups.live(id)
+            && self.groups.slab[index as usize].members.is_empty()
+        {
+            self.end_group(cx, index);
+        }
+    }
+
+    /// A restored session joins its group again.
+    pub(crate) fn restored_member<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        session: u32,
+        subscription: &SubscriptionRecord,
+    ) {
+        self.join_group(cx, session, subscription, NO_SUBACK);
+    }
+
     /// A group is durable while the session of one member outlives its connection.
     fn classify_group<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) {
-        let group = &self.groups.slab[index as usize];
-        let durable = group.members.iter().any(|member| member.persistent);
-        self.set_durable(cx, group.node, Target::group(index), durable);
+        let group = &mut self.groups.slab[index as usize];
+        group.durable = group.members.iter().any(|member| member.durable);
+        let (node, durable) = (group.node, group.durable);
+        if durable && !group.recorded {
+            group.recorded = true;
+            let record = Record::Group {
+                tenant: group.tenant,
+                filter: group.filter.clone(),
+                epoch: group.epoch,
+            };
+            self.append(cx, record);
+        }
+        self.set_durable(cx, node, Target::group(index), durable);
     }
 
     fn member_left<N: Node>(
@@ -558,8 +817,11 @@ impl Shard {
         let node = self.groups.slab[index as usize].node;
         self.unindex_subscriber(cx, node, Target::group(index));
         let group = self.groups.slab.remove(index as usize);
+        let held = group.held() as u64;
+        if group.recorded {
+            self.append(cx, Record::Ended(group.epoch));
+        }
         self.groups.by_filter.remove(&(group.tenant, group.filter));
-        let held = (group.queue.len() + group.outstanding.len()) as u64;
         self.counters.drop_messages(DropReason::SessionEnded, held);
     }
 
@@ -570,7 +832,6 @@ impl Shard {
         filter: &str,
         member: SessionAddress,
         connected: bool,
-        persistent: bool,
     ) {
         let Some(index) = self.groups.find(tenant, filter) else {
             return;
@@ -582,25 +843,69 @@ impl Shard {
             .find(|known| known.address == member)
         {
             known.connected = connected;
-            known.persistent = persistent;
         }
-        self.classify_group(cx, index);
         self.serve_group(cx, index);
     }
 
     /// Hands out what waits, as far as credit goes.
     fn serve_group<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) {
+        if !self.groups.slab[index as usize].has_taker() {
+            return;
+        }
         while let Some(entry) = self.groups.slab[index as usize].queue.pop_front() {
             if entry.message.expired(cx.now.mono_ms) {
-                self.groups.slab[index as usize].accounting.expired += 1;
-                self.counters.expired += 1;
+                self.expire_in_group(cx, index, &Taken::Held(entry));
                 continue;
             }
             if let Some(entry) = self.hand_out(cx, index, entry) {
                 self.groups.slab[index as usize].queue.push_front(entry);
-                return;
+                break;
             }
         }
+        let group = &mut self.groups.slab[index as usize];
+        let generation = group.generation;
+        if group.has_taker()
+            && let Some(messages) = group.queue.page_to_read()
+        {
+            let owner = QueueOwner::Group(GroupId { index, generation });
+            cx.effects.reads.push(QueueRead { owner, messages });
+        }
+    }
+
+    /// Messages of a group have come from the store.
+    pub(crate) fn group_messages_read<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        id: GroupId,
+        page: Vec<(MessageId, Option<Message>)>,
+    ) {
+        let Some(index) = self.groups.live(id) else {
+            return;
+        };
+        let queue = &mut self.groups.slab[index as usize].queue;
+        for entry in queue.page_read(page.into_iter()) {
+            self.group_entry_ended(cx, index, &Taken::Stored(entry));
+            self.drop_in_group(index, DropReason::StoreDamaged);
+        }
+        self.serve_group(cx, index);
+    }
+
+    /// Takes what has expired out of a group's queue.
+    pub(crate) fn expire_group<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: GroupId) {
+        let Some(index) = self.groups.live(id) else {
+            return;
+        };
+        let queue = &mut self.groups.slab[index as usize].queue;
+        for entry in queue.take_expired(cx.now.mono_ms) {
+            self.expire_in_group(cx, index, &entry);
+        }
+        self.watch_queue_expiry(QueueOwner::Group(id));
+    }
+
+    fn expire_in_group<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, entry: &Taken) {
+        self.group_entry_ended(cx, index, entry);
+        self.groups.slab[index as usize].accounting.expired += 1;
+        self.counters.expired += 1;
     }
 
     /// Gives a message to the member whose turn it is; gives it back if nobody can take it.
@@ -615,7 +920,8 @@ impl Shard {
         let qos = entry.qos.min(member.qos);
         let retain = entry.retain && member.retain_as_published;
         let (address, subscription_id) = (member.address, member.subscription_id);
-        let message = entry.message;
+        let recorded = entry.recorded && member.durable;
+        let message = entry.message.clone();
         let ticket = if qos == QoS::AtMostOnce {
             // It is the member's from here on: matched moves with it.
             group.accounting.matched -= 1;
@@ -625,19 +931,22 @@ impl Shard {
             member.credit -= 1;
             let delivery = group.next_delivery;
             group.next_delivery += 1;
-            let held = Outstanding {
-                message: message.clone(),
-                retain: entry.retain,
-                qos: entry.qos,
-                member: address,
-            };
-            group.outstanding.insert(delivery, held);
             let generation = group.generation;
-            Some(ShareTicket {
+            let ticket = ShareTicket {
                 shard,
                 group: GroupId { index, generation },
                 delivery,
-            })
+                epoch: group.epoch,
+                taken: false,
+                qos: entry.qos,
+                retain: entry.retain,
+            };
+            let held = Outstanding {
+                entry: Some(entry),
+                member: address,
+            };
+            group.outstanding.insert(delivery, held);
+            Some(ticket)
         };
         let member = address.session;
         let message = ShareMessage::Deliver {
@@ -647,6 +956,7 @@ impl Shard {
             retain,
             subscription_id,
             ticket,
+            recorded,
         };
         self.share_send(cx, address.shard, message);
         None
@@ -699,12 +1009,43 @@ impl Shard {
             return;
         };
         let group = &mut self.groups.slab[index as usize];
+        if outcome == ShareOutcome::Taken {
+            if let Some(lent) = group.outstanding.get_mut(&delivery)
+                && lent.entry.take().is_some()
+            {
+                // It is the member's from here on: matched moves with it.
+                group.accounting.matched -= 1;
+                self.counters.matched -= 1;
+            }
+            return;
+        }
         let Some(ended) = group.outstanding.remove(&delivery) else {
             return;
         };
         if let Some(member) = group.members.iter_mut().find(|m| m.address == ended.member) {
             member.credit += 1;
         }
+        if let Some(entry) = ended.entry {
+            self.lent_entry_ended(cx, index, entry, outcome);
+        }
+        self.serve_group(cx, index);
+    }
+
+    /// A message that the group held while a member had it has come to its end there.
+    fn lent_entry_ended<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        entry: Entry,
+        outcome: ShareOutcome,
+    ) {
+        let returned = ShareOutcome::Returned { sent_qos2: false };
+        if outcome == returned {
+            self.groups.slab[index as usize].queue.push_front(entry);
+            return;
+        }
+        self.group_entry_ended(cx, index, &Taken::Held(entry));
+        let group = &mut self.groups.slab[index as usize];
         match outcome {
             ShareOutcome::Acknowledged => {
                 group.accounting.delivered += 1;
@@ -715,45 +1056,84 @@ impl Shard {
                 self.counters.expired += 1;
             }
             ShareOutcome::Dropped(reason) => self.drop_in_group(index, reason),
-            ShareOutcome::Returned { sent_qos2: true } => {
-                self.drop_in_group(index, DropReason::SessionEnded);
-            }
-            ShareOutcome::Returned { sent_qos2: false } => {
-                group.queue.push_front(Entry {
-                    message: ended.message,
-                    subscription_ids: SmallVec::new(),
-                    qos: ended.qos,
-                    retain: ended.retain,
-                    why: EnqueuedAs::Shared,
-                    ticket: None,
-                });
+            ShareOutcome::Returned { .. } | ShareOutcome::Taken | ShareOutcome::Settled => {
+                self.drop_in_group(index, DropReason::SessionEnded)
             }
         }
-        self.serve_group(cx, index);
     }
 
-    fn enqueue_for_group(&mut self, index: u32, entry: Entry) {
+    /// A message that a member had taken comes back; its record says so already.
+    fn given_back(&mut self, index: u32, entry: StoredEntry, message: Option<Message>) {
+        let window = self.group_window(index);
+        let group = &mut self.groups.slab[index as usize];
+        group.accounting.matched += 1;
+        self.counters.matched += 1;
+        match message {
+            Some(message) if window != Window::Nothing => {
+                group.queue.push_front(entry.with(message))
+            }
+            Some(message) => group.queue.push_back(entry.with(message), window),
+            None => group.queue.push_back_stored(&entry),
+        }
+        let generation = group.generation;
+        self.watch_queue_expiry(QueueOwner::Group(GroupId { index, generation }));
+    }
+
+    /// How much of a group's queue is kept in memory.
+    fn group_window(&self, index: u32) -> Window {
+        let group = &self.groups.slab[index as usize];
+        match group.members.iter().any(|member| member.connected) {
+            _ if !self.reads_back => Window::Whole,
+            true => Window::Front,
+            false => Window::Nothing,
+        }
+    }
+
+    fn enqueue_for_group<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, entry: Entry) {
+        self.record_in_group(cx, index, &entry);
+        self.enqueue_recorded_for_group(cx, index, entry);
+    }
+
+    /// As [`Shard::enqueue_for_group`], for an entry whose record is appended already.
+    fn enqueue_recorded_for_group<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        entry: Entry,
+    ) {
         let limits = &self.settings.limits;
         let (count_max, bytes_max) = (limits.queued_messages, limits.queued_bytes);
-        let group = &mut self.groups.slab[index as usize];
-        if self.memory.is_spent() {
+        let window = self.group_window(index);
+        let queue = &self.groups.slab[index as usize].queue;
+        let needs_memory = !(entry.recorded && queue.would_store(window));
+        if needs_memory && self.memory.is_spent() {
+            self.group_entry_ended(cx, index, &Taken::Held(entry));
             return self.drop_in_group(index, DropReason::MemoryFull);
         }
         // A group has no connection to end: its newest message goes unless the oldest may.
         let oldest = self.settings.queue_full == crate::limits::QueueFull::DropOldest;
         let bytes = entry.message.bytes();
         let fits = bytes as u64 <= bytes_max;
-        let mut dropped = 0;
-        while group.queue.is_full_for(bytes, count_max, bytes_max) {
-            if !oldest || !fits || group.queue.pop_front().is_none() {
-                return self.drop_in_group(index, DropReason::QueueFull);
+        loop {
+            let queue = &mut self.groups.slab[index as usize].queue;
+            if !queue.is_full_for(bytes, count_max, bytes_max) {
+                break;
             }
-            dropped += 1;
-        }
-        group.queue.push_back(entry);
-        for _ in 0..dropped {
+            let gone = match oldest && fits {
+                true => queue.take_oldest(),
+                false => None,
+            };
+            let Some(gone) = gone else {
+                self.group_entry_ended(cx, index, &Taken::Held(entry));
+                return self.drop_in_group(index, DropReason::QueueFull);
+            };
+            self.group_entry_ended(cx, index, &gone);
             self.drop_in_group(index, DropReason::QueueFull);
         }
+        let group = &mut self.groups.slab[index as usize];
+        group.queue.push_back(entry, window);
+        let generation = group.generation;
+        self.watch_queue_expiry(QueueOwner::Group(GroupId { index, generation }));
     }
 
     fn drop_in_group(&mut self, index: u32, reason: DropReason) {

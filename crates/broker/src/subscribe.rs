@@ -1,19 +1,22 @@
 //! SUBSCRIBE and UNSUBSCRIBE, and the retained messages that a new subscription is owed
 //! (MQTT 5 sections 3.8 to 3.11).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use martlet_codec::{
     QoS, ReasonCode, RetainHandling, SubAck, Subscribe, SubscribeFilter, SubscriptionFilter,
     TopicFilter, UnsubAck, Unsubscribe,
 };
 
+use smallvec::SmallVec;
+
 use crate::event::Event;
+use crate::fault::{self, Fault};
 use crate::id::RecordNumber;
 use crate::interest::{InterestClass, NodeKey};
 use crate::limits::ListenerPolicy;
 use crate::node::{Cx, Node};
-use crate::record::Record;
+use crate::record::{Record, SubscriptionRecord};
 use crate::route::{Match, Target};
 use crate::session::queue::SubscriptionIds;
 use crate::shard::{PacketError, Shard};
@@ -21,7 +24,7 @@ use crate::shard::{PacketError, Shard};
 /// A place in the shard's index with all who subscribe there.
 #[derive(Debug, Default)]
 pub(crate) struct Subscribers {
-    pub(crate) list: Vec<Subscriber>,
+    pub(crate) list: SmallVec<[Subscriber; 1]>,
     /// How many of them are durable.
     durable: u32,
 }
@@ -36,6 +39,8 @@ pub(crate) struct Subscriber {
     no_local: bool,
     retain_as_published: bool,
     durable: bool,
+    /// Which of its session's subscriptions, for records.
+    number: u32,
 }
 
 impl Subscriber {
@@ -47,6 +52,7 @@ impl Subscriber {
             no_local: false,
             retain_as_published: true,
             durable: durable && qos > QoS::AtMostOnce,
+            number: 0,
         }
     }
 
@@ -81,12 +87,28 @@ impl Subscribers {
 #[derive(Debug, Default)]
 pub(crate) struct Subscriptions {
     /// Places in the index, sorted, each with the session's slot among the subscribers there.
-    own: Vec<(NodeKey, u32)>,
+    own: SmallVec<[(NodeKey, u32); 2]>,
     /// Share groups that the session is a member of: `$share/name/filter`.
-    pub(crate) shared: BTreeSet<Box<str>>,
+    pub(crate) shared: BTreeMap<Box<str>, SharedSubscription>,
+    /// The number of the next one.
+    next_number: u32,
+}
+
+/// What a member of a share group asked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SharedSubscription {
+    pub(crate) number: u32,
+    pub(crate) qos: QoS,
+    pub(crate) subscription_id: u32,
+    pub(crate) retain_as_published: bool,
 }
 
 impl Subscriptions {
+    /// A number is taken by a subscription from before a restart.
+    pub(crate) fn number_taken(&mut self, number: u32) {
+        self.next_number = self.next_number.max(number);
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.own.len() + self.shared.len()
     }
@@ -344,7 +366,8 @@ impl Shard {
 
     /// What SUBACK and UNSUBACK of a session wait for.
     fn subscription_record(&mut self, session: u32) -> RecordNumber {
-        match self.sessions.at(session).is_persistent() {
+        match self.sessions.at(session).durable {
+            true if fault::is(Fault::SubAckBeforeRecord) => RecordNumber(0),
             true => self.records.last(),
             false => RecordNumber(0),
         }
@@ -388,34 +411,51 @@ impl Shard {
         if !known && count >= self.settings.limits.subscriptions_per_client as usize {
             return Ok(Granted::refused(ReasonCode::QuotaExceeded));
         }
-        self.record_subscription(cx, session, requested, qos, subscription_id);
-        let reason = granted(qos);
-        if parsed.share_name.is_some() {
-            self.join_group(cx, session, requested, qos, subscription_id, token);
-            return Ok(Granted {
-                reason,
-                joining: true,
-            });
-        }
-        let bridge = self.connections.at(index).flags.bridge;
-        let subscriber = Subscriber {
-            target: Target::session(session),
-            subscription_id,
-            qos,
-            no_local: requested.options.no_local,
-            retain_as_published: requested.options.retain_as_published || bridge,
-            durable: self.sessions.at(session).is_persistent() && qos > QoS::AtMostOnce,
-        };
-        self.index_subscriber(cx, parsed.filter.as_str(), subscriber);
+        let shared = parsed.share_name.is_some();
         let wants_retained = match requested.options.retain_handling {
+            _ if shared => false,
             // 3.1 and 3.1.1 always send them [MQTT-3.1.1/3.8.4-3].
             _ if !v5 => true,
             RetainHandling::SendAtSubscribe => true,
             RetainHandling::SendIfNew => !known,
             RetainHandling::DoNotSend => false,
         };
+        let bridge = self.connections.at(index).flags.bridge;
+        let options = &requested.options;
+        let epoch = self.sessions.at(session).epoch;
+        let subscription = SubscriptionRecord {
+            epoch,
+            number: self.subscription_number(session, requested.filter, shared),
+            filter: requested.filter.into(),
+            qos,
+            no_local: options.no_local,
+            retain_as_published: options.retain_as_published || bridge,
+            subscription_id,
+            retained_pending: wants_retained,
+        };
+        // Its record stands before every message that is routed to it.
+        if self.sessions.at(session).durable {
+            let record = Record::Subscribed(Box::new(subscription.clone()));
+            self.append(cx, record);
+        }
+        let reason = granted(qos);
+        if shared {
+            self.join_group(cx, session, &subscription, token);
+            return Ok(Granted {
+                reason,
+                joining: true,
+            });
+        }
+        let late = fault::is(Fault::RetainedReadBeforeInterest);
+        if !late {
+            self.enter_subscription(cx, session, &subscription);
+        }
         if wants_retained {
             self.owe_retained(session, parsed.filter.as_str(), qos, subscription_id);
+        }
+        if late {
+            self.read_retained_page(cx);
+            self.enter_subscription(cx, session, &subscription);
         }
         Ok(Granted {
             reason,
@@ -423,32 +463,69 @@ impl Shard {
         })
     }
 
-    fn record_subscription<N: Node>(
+    /// Enters a subscription of a session, without share name, into the index.
+    pub(crate) fn enter_subscription<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
         session: u32,
-        requested: &SubscribeFilter<'_>,
-        qos: QoS,
-        subscription_id: u32,
+        subscription: &SubscriptionRecord,
     ) {
+        let qos = subscription.qos;
+        let subscriber = Subscriber {
+            target: Target::session(session),
+            subscription_id: subscription.subscription_id,
+            qos,
+            no_local: subscription.no_local,
+            retain_as_published: subscription.retain_as_published,
+            durable: self.sessions.at(session).durable && qos > QoS::AtMostOnce,
+            number: subscription.number,
+        };
+        self.index_subscriber(cx, &subscription.filter, subscriber);
+    }
+
+    /// The number of a session's subscription: one that is replaced keeps it.
+    fn subscription_number(&mut self, session: u32, filter: &str, shared: bool) -> u32 {
+        let subscriptions = &mut self.sessions.at(session).subscriptions;
+        let known = match shared {
+            true => subscriptions.shared.get(filter).map(|found| found.number),
+            false => {
+                let node = self.tree.find(filter);
+                let slot = node.and_then(|node| subscriptions.slot(node));
+                let list = node.and_then(|node| self.tree.get(node));
+                let place = list.and_then(|found| found.list.get(slot? as usize));
+                place.map(|subscriber| subscriber.number)
+            }
+        };
+        known.unwrap_or_else(|| {
+            subscriptions.next_number += 1;
+            subscriptions.next_number
+        })
+    }
+
+    /// All retained messages of a filter are with the session: no restart has to begin again.
+    fn retained_complete<N: Node>(&mut self, cx: &mut Cx<'_, N>, session: u32, filter: &str) {
         let state = self.sessions.at(session);
-        if !state.is_persistent() {
+        if !state.durable {
             return;
         }
         let epoch = state.epoch;
-        let options = u8::from(requested.options.no_local)
-            | u8::from(requested.options.retain_as_published) << 1;
-        let filter = requested.filter.into();
-        self.append(
-            cx,
-            Record::Subscribed {
-                epoch,
-                filter,
-                qos,
-                options,
-                subscription_id,
-            },
-        );
+        let node = self.tree.find(filter);
+        let slot = node.and_then(|node| state.subscriptions.slot(node));
+        let list = node.and_then(|node| self.tree.get(node));
+        let Some(subscriber) = list.and_then(|found| found.list.get(slot? as usize)) else {
+            return;
+        };
+        let subscription = SubscriptionRecord {
+            epoch,
+            number: subscriber.number,
+            filter: filter.into(),
+            qos: subscriber.qos,
+            no_local: subscriber.no_local,
+            retain_as_published: subscriber.retain_as_published,
+            subscription_id: subscriber.subscription_id,
+            retained_pending: false,
+        };
+        self.append(cx, Record::Subscribed(Box::new(subscription)));
     }
 
     /// The byte that answers a filter; refusals are events.
@@ -489,7 +566,7 @@ impl Shard {
     fn has_subscription(&mut self, session: u32, filter: &str, shared: bool) -> bool {
         let subscriptions = &self.sessions.at(session).subscriptions;
         if shared {
-            return subscriptions.shared.contains(filter);
+            return subscriptions.shared.contains_key(filter);
         }
         self.tree
             .find(filter)
@@ -560,6 +637,10 @@ impl Shard {
         if subscribers.list.is_empty() {
             self.tree.remove(node);
         }
+        if fault::is(Fault::InterestStays) {
+            self.epochs.raise(&filter);
+            return;
+        }
         self.interest_changed(cx, &filter, before, class);
     }
 
@@ -575,15 +656,6 @@ impl Shard {
         if before != class {
             let shard = self.id;
             cx.node.set_interest(shard, filter, class);
-        }
-    }
-
-    /// The session outlives its connection from now on, or no longer: so do its subscriptions.
-    pub(crate) fn reclassify_subscriptions<N: Node>(&mut self, cx: &mut Cx<'_, N>, session: u32) {
-        let durable = self.sessions.at(session).is_persistent();
-        let own = self.sessions.at(session).subscriptions.own.clone();
-        for (node, _) in own {
-            self.set_durable(cx, node, Target::session(session), durable);
         }
     }
 
@@ -623,30 +695,24 @@ impl Shard {
     /// Only an equal filter [MQTT-3.10.4-1]; new messages stop [MQTT-3.10.4-2], what is in flight
     /// goes on [MQTT-3.10.4-3].
     fn unsubscribe_one<N: Node>(&mut self, cx: &mut Cx<'_, N>, session: u32, filter: &str) -> bool {
-        let existed = if filter.starts_with("$share/") {
-            self.leave_group(cx, session, filter)
-        } else {
-            match self.tree.find(filter) {
-                Some(node) if self.sessions.at(session).subscriptions.slot(node).is_some() => {
-                    self.unindex_subscriber(cx, node, Target::session(session));
-                    true
-                }
-                _ => false,
-            }
+        let shared = filter.starts_with("$share/");
+        let existed = self.has_subscription(session, filter, shared);
+        let number = match existed {
+            true => self.subscription_number(session, filter, shared),
+            false => 0,
         };
+        if shared {
+            self.leave_group(cx, session, filter);
+        } else if existed && let Some(node) = self.tree.find(filter) {
+            self.unindex_subscriber(cx, node, Target::session(session));
+        }
         let state = self.sessions.at(session);
         if let Some(pending) = &mut state.retained_pending {
             pending.forget(filter);
         }
-        if existed && state.is_persistent() {
+        if existed && state.durable {
             let epoch = state.epoch;
-            self.append(
-                cx,
-                Record::Unsubscribed {
-                    epoch,
-                    filter: filter.into(),
-                },
-            );
+            self.append(cx, Record::Unsubscribed { epoch, number });
         }
         existed
     }
@@ -658,14 +724,20 @@ impl Shard {
             self.unindex_subscriber(cx, node, Target::session(session));
         }
         let shared = core::mem::take(&mut self.sessions.at(session).subscriptions.shared);
-        for filter in shared {
+        for (filter, _) in shared {
             self.send_leave(cx, session, filter);
         }
         self.sessions.at(session).retained_pending = None;
     }
 
     /// Notes that a session is owed the retained messages of a filter.
-    fn owe_retained(&mut self, session: u32, filter: &str, qos: QoS, subscription_id: u32) {
+    pub(crate) fn owe_retained(
+        &mut self,
+        session: u32,
+        filter: &str,
+        qos: QoS,
+        subscription_id: u32,
+    ) {
         let state = self.sessions.at(session);
         let pending = state.retained_pending.get_or_insert_default();
         let cursor = RetainedCursor {
@@ -728,6 +800,7 @@ impl Shard {
             self.deliver_retained(cx, index, message, cursor.qos, ids);
             cursor.after = Some(message.topic().into());
         }
+        let mut finished = None;
         let state = self.sessions.at(index);
         let pending = state.retained_pending.get_or_insert_default();
         if !complete {
@@ -737,9 +810,13 @@ impl Shard {
             pending.cursors.insert(place, cursor);
         } else {
             pending.places.remove(&cursor.filter);
+            finished = Some(cursor.filter);
         }
         if pending.cursors.is_empty() {
             state.retained_pending = None;
+        }
+        if let Some(filter) = finished {
+            self.retained_complete(cx, index, &filter);
         }
         self.queue_retained(index);
         true

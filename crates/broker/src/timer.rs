@@ -20,6 +20,8 @@ pub(crate) enum Timer {
     SessionExpiry(SessionId),
     /// The Will of a client that is away is due [MQTT-3.1.3-9].
     WillDelay(SessionId),
+    /// Messages in the queue of somebody who is away may have expired [MQTT-3.3.2-5].
+    QueueExpiry,
     /// Expired retained messages are looked for, a page at a time.
     RetainedSweep,
 }

@@ -2,23 +2,31 @@
 
 use martlet_codec::{QoS, Will};
 
-use crate::id::MessageId;
+use crate::fault::{self, Fault};
+use crate::id::RecordNumber;
 use crate::message::Publication;
 use crate::node::{Cx, Node};
+use crate::route::Origin;
 use crate::shard::Shard;
 use crate::timer::Timer;
 
 /// A Will, kept from CONNECT until it is sent or not needed any more.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredWill {
-    topic: Box<str>,
-    payload: Box<[u8]>,
-    forwarded: Box<[u8]>,
-    qos: QoS,
-    retain: bool,
-    message_expiry_secs: Option<u32>,
+    /// Topic Name.
+    pub topic: Box<str>,
+    /// Payload.
+    pub payload: Box<[u8]>,
+    /// Properties that are passed on unaltered, encoded as on the wire.
+    pub forwarded: Box<[u8]>,
+    /// QoS it is published with.
+    pub qos: QoS,
+    /// Whether it is retained.
+    pub retain: bool,
+    /// Message Expiry Interval, seconds.
+    pub message_expiry_secs: Option<u32>,
     /// Will Delay Interval, seconds.
-    pub(crate) delay_secs: u32,
+    pub delay_secs: u32,
 }
 
 impl StoredWill {
@@ -45,7 +53,7 @@ impl Shard {
         let session = self.sessions.at(index);
         let Some(will) = &session.will else { return };
         let delay_secs = will.delay_secs.min(session.expiry_secs);
-        if delay_secs == 0 {
+        if delay_secs == 0 || fault::is(Fault::WillIgnoresDelay) {
             self.send_will(cx, index);
         } else {
             let due_ms = cx.now.mono_ms + u64::from(delay_secs) * 1000;
@@ -71,15 +79,17 @@ impl Shard {
         let Some(will) = session.will.take() else {
             return;
         };
+        if fault::is(Fault::WillSentTwice) {
+            session.will = Some(will.clone());
+        }
         let tenant = session.tenant;
         if let Some(timer) = session.will_timer.take() {
             self.wheel.cancel(timer);
         }
         let publisher = self.address_of(index);
         let now = cx.now;
-        let id: MessageId = self.next_message_id();
         let publication = Publication {
-            id,
+            id: self.next_message_id(),
             tenant,
             publisher: Some(publisher),
             topic: &will.topic,
@@ -92,7 +102,18 @@ impl Shard {
             received_mono_ms: now.mono_ms,
         };
         self.counters.wills_sent += 1;
+        let session = self.sessions.at(index);
+        let will_of = session.recorded.then_some(session.epoch);
+        let origin = Origin {
+            will_of,
+            ..Origin::default()
+        };
         // A full retained store drops the retaining, not the Will.
-        self.route(cx, publication, None, None);
+        let routed = self.route(cx, publication, origin);
+        if will_of.is_some() && routed.record == RecordNumber(0) {
+            // Nobody had to keep it, but recovery must not send it again.
+            let record = self.sessions.at(index).record();
+            self.append(cx, record);
+        }
     }
 }

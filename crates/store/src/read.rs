@@ -190,7 +190,7 @@ impl<D: Disk> Engine<D> {
     /// Reads bodies and hands each over, in the order in which they lie on the disk; neighbours are read with
     /// one call. One asked for twice is handed over twice.
     pub fn read_bodies(
-        &mut self,
+        &self,
         ids: &[BodyId],
         mut each: impl FnMut(BodyId, Result<&[u8], Missing>),
     ) {
@@ -228,7 +228,7 @@ impl<D: Disk> Engine<D> {
 
     /// Hands over all states with the number of the record in which their key first appeared, in an order
     /// that is quick to read.
-    pub fn states(&mut self, mut each: impl FnMut(StateKey, Lsn, Result<&[u8], Missing>)) {
+    pub fn states(&self, mut each: impl FnMut(StateKey, Lsn, Result<&[u8], Missing>)) {
         let states = self.index.states.iter();
         let wanted = states.map(|(key, state)| Wanted {
             what: (key, state.since),
@@ -247,11 +247,7 @@ impl<D: Disk> Engine<D> {
 
     /// Hands over all bodies with any of these holds, with the number of the record that they came with, in
     /// an order that is quick to read. 0: it is damaged, so the number is not known.
-    pub fn held(
-        &mut self,
-        holds: Holds,
-        mut each: impl FnMut(BodyId, Lsn, Result<&[u8], Missing>),
-    ) {
+    pub fn held(&self, holds: Holds, mut each: impl FnMut(BodyId, Lsn, Result<&[u8], Missing>)) {
         let wanted = self.wanted_bodies(self.index.bodies.held(holds));
         self.read_all(wanted, |id, record| match record {
             Ok((spot, record)) => match body_of(record, id) {
@@ -264,7 +260,7 @@ impl<D: Disk> Engine<D> {
 
     /// Bodies with [`Holds::ROUTING`] in the order of their records. One whose record is damaged is not among
     /// them.
-    pub fn pending(&mut self) -> Vec<Pending> {
+    pub fn pending(&self) -> Vec<Pending> {
         let wanted = self.wanted_bodies(self.index.routing());
         let mut pending = Vec::with_capacity(wanted.len());
         self.read_all(wanted, |id, record| {

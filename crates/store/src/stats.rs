@@ -39,6 +39,11 @@ pub struct Stats {
 }
 
 impl<D: Disk> Engine<D> {
+    /// [`Stats::is_low`] alone, which costs nothing.
+    pub fn is_low(&self) -> bool {
+        self.is_low
+    }
+
     /// The numbers of this moment. Walks over the queues: not for every message.
     pub fn stats(&self) -> Stats {
         let segments = self.segments.iter();

@@ -3,13 +3,14 @@
 
 use martlet_codec::{Ack, AckKind, PacketId, Publish, QoS, ReasonCode, TopicName};
 
+use crate::fault::{self, Fault};
 use crate::id::RecordNumber;
 use crate::message::{Message, Publication};
 use crate::node::{Cx, Node};
 use crate::permission;
 use crate::record::Record;
 use crate::retained::RetainedChange;
-use crate::route::expires_at;
+use crate::route::{Origin, expires_at};
 use crate::session::packet_ids::PacketIdRing;
 use crate::shard::{PacketError, Shard};
 use crate::subscribe::ANSWER_OVERHEAD;
@@ -94,7 +95,10 @@ impl Shard {
         publish: &Publish<'_>,
         packet_id: PacketId,
     ) -> Result<(), PacketError> {
-        if let Some(&record) = self.sessions.at(session).inbound.receipts.get(packet_id) {
+        let receipts = &self.sessions.at(session).inbound.receipts;
+        if let Some(&record) = receipts.get(packet_id)
+            && !fault::is(Fault::ReceiptForgotten)
+        {
             // Answers that wait for the store are bounded, those to repetitions too.
             self.check_receive_maximum(index, 0)?;
             let answer = Answer {
@@ -128,8 +132,8 @@ impl Shard {
         };
         let session = self.sessions.at(session_index);
         let known = session.inbound.receipts.remove(packet_id).is_some();
-        let (persistent, epoch) = (session.is_persistent(), session.epoch);
-        let record = if known && persistent {
+        let (durable, epoch) = (session.durable, session.epoch);
+        let record = if known && durable {
             self.append(cx, Record::Released { epoch, packet_id })
         } else {
             self.sessions.at(session_index).inbound.released
@@ -140,6 +144,8 @@ impl Shard {
         } else {
             ReasonCode::PacketIdentifierNotFound
         };
+        let early = fault::is(Fault::PubCompBeforeRecord);
+        let record = if early { RecordNumber(0) } else { record };
         self.answer_ack(cx, index, AckKind::PubComp, packet_id, reason, record);
     }
 
@@ -180,9 +186,7 @@ impl Shard {
             &forwarded
         };
         let state = self.sessions.at(session);
-        let receipt = qos2
-            .filter(|_| state.is_persistent())
-            .map(|id| (state.epoch, id));
+        let receipt = qos2.filter(|_| state.durable).map(|id| (state.epoch, id));
         let publication = Publication {
             id: self.next_message_id(),
             tenant: self.sessions.at(session).tenant,
@@ -208,28 +212,22 @@ impl Shard {
         publication: Publication<'_>,
         receipt: Option<(crate::record::SessionEpoch, PacketId)>,
     ) -> Result<Answer, PacketError> {
-        let mut message = None;
-        let mut revision = None;
-        if publication.retain {
-            match self.retain(cx, &publication, &mut message) {
-                RetainedChange::Stored { revision: number }
-                | RetainedChange::Cleared { revision: number } => revision = Some(number),
-                RetainedChange::Absent => {}
-                RetainedChange::Full => {
-                    self.counters.retained_refused += 1;
-                    let v5 = self.connections.at(index).version.is_v5();
-                    if v5 && publication.qos == QoS::AtMostOnce {
-                        return Err(PacketError::of(
-                            ReasonCode::QuotaExceeded,
-                            "limit retained_messages or retained_bytes",
-                        ));
-                    } else if v5 {
-                        return Ok(self.refused(index, ReasonCode::QuotaExceeded));
-                    }
-                }
+        let v5 = self.connections.at(index).version.is_v5();
+        let origin = Origin {
+            receipt,
+            refusable: v5,
+            ..Origin::default()
+        };
+        let routed = self.route(cx, publication, origin);
+        if routed.retained_full && v5 {
+            if publication.qos == QoS::AtMostOnce {
+                return Err(PacketError::of(
+                    ReasonCode::QuotaExceeded,
+                    "limit retained_messages or retained_bytes",
+                ));
             }
+            return Ok(self.refused(index, ReasonCode::QuotaExceeded));
         }
-        let routed = self.route_retained(cx, publication, message, receipt, revision);
         let nobody = !routed.matched && publication.qos > QoS::AtMostOnce;
         let reason = if nobody {
             ReasonCode::NoMatchingSubscribers
@@ -252,9 +250,14 @@ impl Shard {
         message: &mut Option<Message>,
     ) -> RetainedChange {
         if publication.payload.is_empty() {
-            return cx
-                .node
-                .retained(|store| store.clear(publication.tenant, publication.topic));
+            let (tenant, topic) = (publication.tenant, publication.topic);
+            if !cx.node.retained(|store| store.knows(tenant, topic)) {
+                return RetainedChange::Absent;
+            }
+            let held = Message::new(publication, &mut self.scratch, &self.gauge);
+            *message = Some(held.clone());
+            let now_ms = cx.now.mono_ms;
+            return cx.node.retained(|store| store.clear(held, now_ms));
         }
         let held = Message::new(publication, &mut self.scratch, &self.gauge);
         let limits = &self.settings.limits;
@@ -287,7 +290,13 @@ impl Shard {
         packet_id: PacketId,
         answer: Answer,
     ) {
-        self.answer_ack(cx, index, kind, packet_id, answer.reason, answer.record);
+        let early = fault::is(Fault::AckBeforeSync);
+        let record = if early {
+            RecordNumber(0)
+        } else {
+            answer.record
+        };
+        self.answer_ack(cx, index, kind, packet_id, answer.reason, record);
     }
 
     /// Sends PUBACK, PUBREC, PUBREL or PUBCOMP once `record` is durable.

@@ -1,17 +1,21 @@
 //! Session State: what the node remembers of a client beyond its Network Connection
 //! (MQTT 5 section 4.1).
 
+pub(crate) mod acknowledge;
 pub(crate) mod inbound;
 pub(crate) mod outbound;
 pub(crate) mod packet_ids;
 pub(crate) mod queue;
+
+use core::num::NonZeroU64;
+use std::sync::Arc;
 
 use martlet_codec::ProtocolVersion;
 
 use crate::arena::Arena;
 use crate::counters::Accounting;
 use crate::id::{SessionId, TenantId};
-use crate::record::SessionEpoch;
+use crate::record::{Record, SessionEpoch, SessionRecord};
 use crate::subscribe::Subscriptions;
 use crate::timer::TimerKey;
 use crate::will::StoredWill;
@@ -21,7 +25,7 @@ use crate::will::StoredWill;
 pub(crate) struct Session {
     pub(crate) generation: u32,
     pub(crate) tenant: TenantId,
-    pub(crate) client_id: Box<str>,
+    pub(crate) client_id: Arc<str>,
     pub(crate) epoch: SessionEpoch,
     /// Place of its connection.
     pub(crate) connection: Option<u32>,
@@ -29,11 +33,17 @@ pub(crate) struct Session {
     pub(crate) version: ProtocolVersion,
     /// Session Expiry Interval, seconds; 0 ends with the connection, `u32::MAX` never.
     pub(crate) expiry_secs: u32,
+    /// It outlived a connection, or was meant to: its subscriptions and messages are recorded.
+    pub(crate) durable: bool,
+    /// The store knows of it; because of its Will alone, if it is not durable.
+    pub(crate) recorded: bool,
     pub(crate) connected_at_wall_ms: u64,
+    /// When its connection ended; none while it has one.
+    pub(crate) left_wall_ms: Option<NonZeroU64>,
     pub(crate) subscriptions: Subscriptions,
     pub(crate) outbound: outbound::Outbound,
     pub(crate) inbound: inbound::Inbound,
-    pub(crate) will: Option<Box<StoredWill>>,
+    pub(crate) will: Option<Arc<StoredWill>>,
     /// While the client is away.
     pub(crate) expiry_timer: Option<TimerKey>,
     /// While the client is away and its Will is not yet sent.
@@ -46,9 +56,17 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// It outlives its connection, so what it is owed is recorded.
-    pub(crate) fn is_persistent(&self) -> bool {
-        self.expiry_secs > 0
+    /// As the store is to remember it.
+    pub(crate) fn record(&self) -> Record {
+        Record::Session(Box::new(SessionRecord {
+            tenant: self.tenant,
+            client_id: Arc::clone(&self.client_id),
+            epoch: self.epoch,
+            expiry_secs: self.expiry_secs,
+            durable: self.durable,
+            left_wall_ms: self.left_wall_ms.map(NonZeroU64::get),
+            will: self.will.clone(),
+        }))
     }
 }
 

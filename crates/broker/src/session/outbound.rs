@@ -1,5 +1,5 @@
-//! Messages towards a client: in flight and queued, and the client's acknowledgements
-//! (MQTT 5 sections 4.3, 4.4 and 4.9).
+//! Messages towards a client: queued, in flight and sent (MQTT 5 sections 4.3, 4.4 and 4.9). What
+//! the client answers is `acknowledge`'s.
 //!
 //! A message gets its Packet Identifier when the send quota allows, lies *in flight* from then on,
 //! and is *unsent* until its packet is in the output buffer of the present connection. On a new
@@ -10,17 +10,21 @@ use std::collections::VecDeque;
 use martlet_codec::{AckKind, PacketId, QoS, ReasonCode};
 
 use crate::counters::DropReason;
-use crate::event::Event;
+use crate::effect::QueueRead;
+use crate::fault::{self, Fault};
 use crate::id::{MessageId, RecordNumber, SessionId};
 use crate::limits::QueueFull;
 use crate::message::{Message, Publication, expiry_left_secs};
 use crate::node::{Cx, Node};
-use crate::record::{EnqueuedAs, Record};
+use crate::record::{EnqueuedAs, EntryRecord, Record, SessionEpoch};
+use crate::retained::is_own as is_own_topic;
 use crate::route::{Outgoing, Routing};
 use crate::session::packet_ids::PacketIdRing;
-use crate::session::queue::{Entry, Queue, SubscriptionIds};
-use crate::shard::{Gated, PacketError, Shard};
-use crate::share::{ShareOutcome, ShareTicket};
+use crate::session::queue::{
+    Entry, Queue, QueueOwner, StoredEntry, SubscriptionIds, Taken, Window,
+};
+use crate::shard::{Gated, Shard};
+use crate::share::ShareTicket;
 
 /// What a session owes its client.
 #[derive(Debug, Default)]
@@ -31,6 +35,8 @@ pub(crate) struct Outbound {
     pub(crate) queue: Queue,
     /// In flight and sent on this connection: what counts against the send quota.
     pub(crate) on_wire: u16,
+    /// Messages in flight have been asked for and have not come yet.
+    reading_in_flight: bool,
     last_packet_id: u16,
     next_order: u32,
 }
@@ -38,22 +44,37 @@ pub(crate) struct Outbound {
 /// A message under a Packet Identifier.
 #[derive(Debug)]
 pub(crate) struct InFlight {
-    state: InFlightState,
+    pub(super) state: InFlightState,
     /// Raised with each identifier given: the order in which they are sent again.
     order: u32,
     /// The record that gave the identifier; a QoS 2 message is not sent before it is durable.
-    record: RecordNumber,
-    on_wire: bool,
+    pub(super) record: RecordNumber,
+    pub(super) on_wire: bool,
     /// Sent at least once, on whichever connection: sent again with DUP 1 [MQTT-3.3.1-1].
     sent_before: bool,
 }
 
 #[derive(Debug)]
-enum InFlightState {
+pub(super) enum InFlightState {
     /// PUBLISH is owed or not yet acknowledged.
     Publish(Entry),
+    /// As before a restart: the message is still in the store.
+    Stored(Box<StoredEntry>),
     /// PUBREC has come: PUBREL is owed until PUBCOMP [MQTT-4.3.3-8].
-    Released(MessageId),
+    Released(Released),
+}
+
+/// What is remembered of a message once its PUBREC has come.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Released {
+    pub(super) message: MessageId,
+    pub(super) why: EnqueuedAs,
+    pub(super) recorded: bool,
+}
+
+/// The session holds the entry; one lent by a share group is held by the group.
+fn is_own(ticket: Option<&ShareTicket>) -> bool {
+    ticket.is_none_or(|ticket| ticket.taken)
 }
 
 impl Outbound {
@@ -62,12 +83,14 @@ impl Outbound {
         let in_flight = self
             .in_flight
             .iter()
-            .filter(|(_, message)| {
-                matches!(&message.state, InFlightState::Publish(entry) if entry.ticket.is_none())
+            .filter(|(_, message)| match &message.state {
+                InFlightState::Publish(entry) => is_own(entry.ticket.as_deref()),
+                InFlightState::Stored(entry) => is_own(entry.apart.ticket.as_deref()),
+                InFlightState::Released(_) => false,
             })
             .count();
-        // Entries of share groups are held by the group.
-        in_flight + self.queue.len() - self.queue.tickets()
+        // Entries lent by share groups are held by the group.
+        in_flight + self.queue.len() - self.queue.lent()
     }
 
     /// Nothing is in flight or queued.
@@ -86,6 +109,9 @@ impl Outbound {
         // Orders are compared relative to the next one, so that wrapping does no harm.
         let next = self.next_order;
         all.sort_unstable_by_key(|(order, _)| core::cmp::Reverse(next.wrapping_sub(*order)));
+        if fault::is(Fault::ResentInReverse) {
+            all.reverse();
+        }
         self.unsent = all.into_iter().map(|(_, id)| id).collect();
         for id in &self.unsent {
             if let Some(message) = self.in_flight.get_mut(*id) {
@@ -117,10 +143,80 @@ impl Outbound {
         Ok(id)
     }
 
-    fn remove(&mut self, id: PacketId) -> Option<InFlight> {
+    pub(super) fn remove(&mut self, id: PacketId) -> Option<InFlight> {
         let message = self.in_flight.remove(id)?;
         self.on_wire -= u16::from(message.on_wire);
         Some(message)
+    }
+
+    /// What was in flight before a restart is so again, in the order of these calls. It counts as
+    /// sent.
+    pub(crate) fn restore_in_flight(
+        &mut self,
+        packet_id: PacketId,
+        entry: StoredEntry,
+        released: bool,
+    ) {
+        self.last_packet_id = packet_id.get();
+        self.next_order = self.next_order.wrapping_add(1);
+        let state = match released {
+            true => InFlightState::Released(Released {
+                message: entry.id,
+                why: entry.why,
+                recorded: entry.recorded(),
+            }),
+            false => InFlightState::Stored(Box::new(entry)),
+        };
+        let message = InFlight {
+            state,
+            order: self.next_order,
+            record: RecordNumber(0),
+            on_wire: false,
+            sent_before: true,
+        };
+        self.in_flight.insert(packet_id, message);
+    }
+
+    /// Messages in flight have come from the store; those that cannot be read are given back.
+    fn in_flight_read(&mut self, page: &[(MessageId, Option<Message>)]) -> Vec<StoredEntry> {
+        let mut damaged = Vec::new();
+        for packet_id in self.unsent.clone() {
+            let Some(message) = self.in_flight.get_mut(packet_id) else {
+                continue;
+            };
+            let InFlightState::Stored(entry) = &message.state else {
+                continue;
+            };
+            let Some((_, read)) = page.iter().find(|(id, _)| *id == entry.id) else {
+                continue;
+            };
+            if let Some(read) = read {
+                let entry = StoredEntry::clone(entry).with(read.clone());
+                message.state = InFlightState::Publish(entry);
+            } else if let Some(InFlight {
+                state: InFlightState::Stored(entry),
+                ..
+            }) = self.remove(packet_id)
+            {
+                damaged.push(*entry);
+            }
+        }
+        damaged
+    }
+}
+
+/// Messages in flight read back at once.
+const IN_FLIGHT_PAGE: usize = 128;
+
+/// The record of an entry that enters a queue, from a share group's if it comes from there.
+pub(super) fn enqueued(to: EntryRecord, from: Option<SessionEpoch>) -> Record {
+    match from {
+        Some(from) => Record::Moved {
+            from,
+            from_why: EnqueuedAs::Routed,
+            to,
+        },
+        None => Record::Enqueued(to),
     }
 }
 
@@ -144,13 +240,13 @@ impl Shard {
             return;
         }
         let message = routing.message(&mut self.scratch, &self.gauge);
-        let why = EnqueuedAs::Routed;
         let entry = Entry {
             message,
             subscription_ids,
             qos,
             retain,
-            why,
+            why: EnqueuedAs::Routed,
+            recorded: routing.recorded && self.sessions.at(index).durable,
             ticket: None,
         };
         if self.may_send_now(index) {
@@ -235,7 +331,7 @@ impl Shard {
         let connection = self.connections.at(connection);
         outbound.queue.is_empty()
             && outbound.unsent.is_empty()
-            && outbound.on_wire < connection.send_quota
+            && (outbound.on_wire < connection.send_quota || fault::is(Fault::QuotaIgnored))
             && connection.output_len() < self.settings.limits.output_bytes as usize
     }
 
@@ -245,28 +341,23 @@ impl Shard {
         &mut self,
         cx: &mut Cx<'_, N>,
         index: u32,
-        entry: Entry,
+        mut entry: Entry,
         routing: Option<&mut Routing<'_>>,
     ) {
-        let session = self.sessions.at(index);
-        let (persistent, epoch) = (session.is_persistent(), session.epoch);
-        let (message_id, why, qos, retain) =
-            (entry.message.id(), entry.why, entry.qos, entry.retain);
+        let (qos, retain, recorded) = (entry.qos, entry.retain, entry.recorded);
         let ids = entry.subscription_ids.clone();
-        let packet_id = match session.outbound.assign(entry, RecordNumber(0)) {
+        let moved_from = self.take_from_group(cx, index, &mut entry);
+        let epoch = self.sessions.at(index).epoch;
+        let mut record = recorded.then(|| entry.record(epoch, cx.now));
+        let outbound = &mut self.sessions.at(index).outbound;
+        let packet_id = match outbound.assign(entry, RecordNumber(0)) {
             Ok(packet_id) => packet_id,
             Err(entry) => return self.enqueue(cx, index, entry),
         };
-        if persistent {
-            let packet_id = Some(packet_id);
-            let record = Record::Enqueued {
-                epoch,
-                message: message_id,
-                why,
-                packet_id,
-            };
-            let number = self.append(cx, record);
-            if qos == QoS::ExactlyOnce {
+        if let Some(mut record) = record.take() {
+            record.packet_id = Some(packet_id);
+            let number = self.append(cx, enqueued(record, moved_from));
+            if qos == QoS::ExactlyOnce && !fault::is(Fault::Qos2BeforeRecord) {
                 return self.send_when_durable(cx, index, packet_id, number);
             }
         }
@@ -301,39 +392,51 @@ impl Shard {
         &mut self,
         cx: &mut Cx<'_, N>,
         index: u32,
-        packet_id: Option<PacketId>,
+        packet_id: PacketId,
         record: RecordNumber,
     ) {
         let id = self.sessions.id_of(index);
         let outbound = &mut self.sessions.at(index).outbound;
-        if let Some(packet_id) = packet_id {
-            if let Some(message) = outbound.in_flight.get_mut(packet_id) {
-                message.record = record;
-            }
-            outbound.unsent.push_back(packet_id);
+        if let Some(message) = outbound.in_flight.get_mut(packet_id) {
+            message.record = record;
         }
+        outbound.unsent.push_back(packet_id);
         self.gate(cx, record, Gated::Pump(id));
     }
 
     /// Puts an entry at the end of the session's queue, within its bounds.
-    pub(crate) fn enqueue<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, entry: Entry) {
-        if self.memory.is_spent() {
-            return self.drop_entry(cx, index, entry, DropReason::MemoryFull, false);
+    pub(crate) fn enqueue<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, mut entry: Entry) {
+        let window = self.window(index);
+        let queue = &self.sessions.at(index).outbound.queue;
+        let needs_memory = !(entry.recorded && queue.would_store(window));
+        if needs_memory && self.memory.is_spent() {
+            return self.drop_entry(cx, index, Taken::Held(entry), DropReason::MemoryFull);
         }
         if !self.make_room(cx, index, entry.message.bytes()) {
-            return self.drop_entry(cx, index, entry, DropReason::QueueFull, false);
+            return self.drop_entry(cx, index, Taken::Held(entry), DropReason::QueueFull);
         }
-        let session = self.sessions.at(index);
-        if session.is_persistent() {
-            let record = Record::Enqueued {
-                epoch: session.epoch,
-                message: entry.message.id(),
-                why: entry.why,
-                packet_id: None,
-            };
+        if entry.recorded {
+            let moved_from = self.take_from_group(cx, index, &mut entry);
+            let epoch = self.sessions.at(index).epoch;
+            let record = enqueued(entry.record(epoch, cx.now), moved_from);
             self.append(cx, record);
         }
-        self.sessions.at(index).outbound.queue.push_back(entry);
+        let queue = &mut self.sessions.at(index).outbound.queue;
+        match fault::is(Fault::QueueOutOfOrder) {
+            true => queue.push_front(entry),
+            false => queue.push_back(entry, window),
+        }
+        let owner = QueueOwner::Session(self.sessions.id_of(index));
+        self.watch_queue_expiry(owner);
+    }
+
+    /// How much of a session's queue is kept in memory.
+    fn window(&mut self, index: u32) -> Window {
+        match self.sessions.at(index).connection {
+            _ if !self.reads_back => Window::Whole,
+            Some(_) => Window::Front,
+            None => Window::Nothing,
+        }
     }
 
     /// Makes room in a full queue as configured; false if the new message has to go.
@@ -370,9 +473,9 @@ impl Shard {
                 }
                 // One that is longer than the queue may be would empty it and then not fit.
                 QueueFull::DropOldest if bytes as u64 > bytes_max => return false,
-                QueueFull::DropOldest => match session.outbound.queue.pop_front() {
+                QueueFull::DropOldest => match session.outbound.queue.take_oldest() {
                     Some(oldest) => {
-                        self.drop_entry(cx, index, oldest, DropReason::QueueFull, true);
+                        self.drop_entry(cx, index, oldest, DropReason::QueueFull);
                     }
                     None => return false,
                 },
@@ -381,10 +484,9 @@ impl Shard {
     }
 
     /// Takes what has expired out of a queue.
-    fn expire_queued<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) {
-        let now_ms = cx.now.mono_ms;
+    pub(crate) fn expire_queued<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) {
         let queue = &mut self.sessions.at(index).outbound.queue;
-        for entry in queue.take_if(|entry| entry.message.expired(now_ms)) {
+        for entry in queue.take_expired(cx.now.mono_ms) {
             self.expire_entry(cx, index, entry);
         }
     }
@@ -412,15 +514,18 @@ impl Shard {
     /// Gives the first queued message its Packet Identifier; false if there is none to give.
     fn assign_next<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) -> bool {
         let session = self.sessions.at(index);
-        let Some(entry) = session.outbound.queue.pop_front() else {
+        let entry = session.outbound.queue.pop_front();
+        self.read_queue(cx, index);
+        let Some(entry) = entry else {
             return false;
         };
         if entry.message.expired(cx.now.mono_ms) {
-            self.expire_entry(cx, index, entry);
+            self.expire_entry(cx, index, Taken::Held(entry));
             return true;
         }
-        let (persistent, epoch) = (session.is_persistent(), session.epoch);
-        let (message, qos) = (entry.message.id(), entry.qos);
+        let session = self.sessions.at(index);
+        let qos = entry.qos;
+        let record = entry.recorded.then(|| entry.record(session.epoch, cx.now));
         let packet_id = match session.outbound.assign(entry, RecordNumber(0)) {
             Ok(packet_id) => packet_id,
             Err(entry) => {
@@ -428,24 +533,72 @@ impl Shard {
                 return false;
             }
         };
-        if !persistent {
+        let Some(mut record) = record else {
             session.outbound.unsent.push_back(packet_id);
             return true;
-        }
-        let record = self.append(
-            cx,
-            Record::Assigned {
-                epoch,
-                message,
-                packet_id,
-            },
-        );
-        if qos == QoS::ExactlyOnce {
-            self.send_when_durable(cx, index, Some(packet_id), record);
+        };
+        record.packet_id = Some(packet_id);
+        let number = self.append(cx, Record::Changed(record));
+        if qos == QoS::ExactlyOnce && !fault::is(Fault::Qos2BeforeRecord) {
+            self.send_when_durable(cx, index, packet_id, number);
         } else {
             self.sessions.at(index).outbound.unsent.push_back(packet_id);
         }
         true
+    }
+
+    /// Asks for the next messages of a queue that runs low, of which more lie in the store.
+    fn read_queue<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) {
+        if let Some(messages) = self.sessions.at(index).outbound.queue.page_to_read() {
+            let owner = QueueOwner::Session(self.sessions.id_of(index));
+            cx.effects.reads.push(QueueRead { owner, messages });
+        }
+    }
+
+    /// Asks for messages that were in flight before a restart and are to be sent again.
+    fn read_in_flight<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) {
+        let outbound = &mut self.sessions.at(index).outbound;
+        if outbound.reading_in_flight {
+            return;
+        }
+        let stored =
+            outbound
+                .unsent
+                .iter()
+                .filter_map(|id| match &outbound.in_flight.get(*id)?.state {
+                    InFlightState::Stored(entry) => Some(entry.id),
+                    InFlightState::Publish(_) | InFlightState::Released(_) => None,
+                });
+        let messages: Vec<_> = stored.take(IN_FLIGHT_PAGE).collect();
+        outbound.reading_in_flight = true;
+        let owner = QueueOwner::Session(self.sessions.id_of(index));
+        cx.effects.reads.push(QueueRead { owner, messages });
+    }
+
+    /// Messages of a session have come from the store.
+    pub(crate) fn session_messages_read<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        id: SessionId,
+        page: Vec<(MessageId, Option<Message>)>,
+    ) {
+        let Some(index) = self.live_session(id) else {
+            return;
+        };
+        let outbound = &mut self.sessions.at(index).outbound;
+        let damaged: Vec<Taken> = if core::mem::take(&mut outbound.reading_in_flight) {
+            let damaged = outbound.in_flight_read(&page);
+            damaged.into_iter().map(Taken::Stored).collect()
+        } else {
+            let damaged = outbound.queue.page_read(page.into_iter());
+            damaged.into_iter().map(Taken::Stored).collect()
+        };
+        for entry in damaged {
+            self.drop_entry(cx, index, entry, DropReason::StoreDamaged);
+        }
+        let window = self.window(index);
+        self.sessions.at(index).outbound.queue.put_away(window);
+        self.pump(cx, index);
     }
 
     /// Sends the first unsent message; false if it has to wait.
@@ -466,10 +619,15 @@ impl Shard {
         if !self.records.is_durable(message.record) {
             return false;
         }
+        if matches!(message.state, InFlightState::Stored(_)) {
+            self.read_in_flight(cx, index);
+            return false;
+        }
         outbound.unsent.pop_front();
-        let dup = message.sent_before;
+        let dup = message.sent_before && !fault::is(Fault::DupForgotten);
         let entry = match &message.state {
             InFlightState::Publish(entry) => entry,
+            InFlightState::Stored(_) => return false,
             InFlightState::Released(_) => {
                 message.on_wire = true;
                 outbound.on_wire += 1;
@@ -487,7 +645,7 @@ impl Shard {
         };
         if !dup && entry.message.expired(cx.now.mono_ms) {
             if let Some(entry) = self.take_in_flight(index, packet_id) {
-                self.expire_entry(cx, index, entry);
+                self.expire_entry(cx, index, Taken::Held(entry));
             }
             return true;
         }
@@ -561,198 +719,52 @@ impl Shard {
         true
     }
 
-    /// PUBACK [MQTT-4.3.2-5]: the message is delivered, or refused by its receiver.
-    pub(crate) fn puback_received<N: Node>(
-        &mut self,
-        cx: &mut Cx<'_, N>,
-        index: u32,
-        packet_id: PacketId,
-        reason: ReasonCode,
-    ) -> Result<(), PacketError> {
-        let Some(session) = self.connections.at(index).session() else {
-            return Ok(());
-        };
-        match self.sessions.at(session).outbound.in_flight.get(packet_id) {
-            Some(InFlight {
-                state: InFlightState::Publish(entry),
-                on_wire: true,
-                ..
-            }) if entry.qos == QoS::AtLeastOnce => {}
-            // Not sent on this connection yet: it is about to be, and acknowledged then.
-            Some(InFlight {
-                state: InFlightState::Publish(entry),
-                ..
-            }) if entry.qos == QoS::AtLeastOnce => return Ok(()),
-            // Nothing is known of it: an acknowledgement that came late does no harm.
-            None => return Ok(()),
-            Some(_) => {
-                return Err(PacketError::protocol(
-                    "PUBACK for a QoS 2 message",
-                    "MQTT-4.3.3-4",
-                ));
-            }
-        }
-        if let Some(entry) = self.take_in_flight(session, packet_id) {
-            self.entry_answered(cx, session, entry, reason);
-        }
-        self.pump(cx, session);
-        Ok(())
-    }
-
-    /// PUBREC: from here on only PUBREL is sent [MQTT-4.3.3-4], unless it refuses
-    /// [MQTT-4.3.3-6].
-    pub(crate) fn pubrec_received<N: Node>(
-        &mut self,
-        cx: &mut Cx<'_, N>,
-        index: u32,
-        packet_id: PacketId,
-        reason: ReasonCode,
-    ) -> Result<(), PacketError> {
-        let Some(session_index) = self.connections.at(index).session() else {
-            return Ok(());
-        };
-        let session = self.sessions.at(session_index);
-        let (persistent, epoch) = (session.is_persistent(), session.epoch);
-        let Some(message) = session.outbound.in_flight.get_mut(packet_id) else {
-            if !reason.is_error() {
-                let unknown = ReasonCode::PacketIdentifierNotFound;
-                let record = RecordNumber(0);
-                self.answer_ack(cx, index, AckKind::PubRel, packet_id, unknown, record);
-            }
-            return Ok(());
-        };
-        let message_id = match &message.state {
-            InFlightState::Publish(entry) if entry.qos == QoS::AtLeastOnce => {
-                return Err(PacketError::protocol(
-                    "PUBREC for a QoS 1 message",
-                    "MQTT-4.3.2-2",
-                ));
-            }
-            InFlightState::Publish(entry) => entry.message.id(),
-            InFlightState::Released(_) => {
-                let (ok, record) = (ReasonCode::Success, message.record);
-                self.answer_ack(cx, index, AckKind::PubRel, packet_id, ok, record);
-                return Ok(());
-            }
-        };
-        if reason.is_error() {
-            if let Some(entry) = self.take_in_flight(session_index, packet_id) {
-                self.entry_answered(cx, session_index, entry, reason);
-            }
-            self.pump(cx, session_index);
-            return Ok(());
-        }
-        let released = InFlightState::Released(message_id);
-        let before = core::mem::replace(&mut message.state, released);
-        let record = if persistent {
-            self.append(cx, Record::Received { epoch, packet_id })
-        } else {
-            RecordNumber(0)
-        };
-        if let Some(message) = self
-            .sessions
-            .at(session_index)
-            .outbound
-            .in_flight
-            .get_mut(packet_id)
-        {
-            message.record = record;
-        }
-        if let InFlightState::Publish(entry) = before {
-            self.count_delivered(cx, session_index, entry.ticket);
-        }
-        self.answer_ack(
-            cx,
-            index,
-            AckKind::PubRel,
-            packet_id,
-            ReasonCode::Success,
-            record,
-        );
-        Ok(())
-    }
-
-    /// PUBCOMP: the identifier is free again.
-    pub(crate) fn pubcomp_received<N: Node>(
-        &mut self,
-        cx: &mut Cx<'_, N>,
-        index: u32,
-        packet_id: PacketId,
-    ) -> Result<(), PacketError> {
-        let Some(session_index) = self.connections.at(index).session() else {
-            return Ok(());
-        };
-        let session = self.sessions.at(session_index);
-        let message = match session.outbound.in_flight.get(packet_id) {
-            Some(InFlight {
-                state: InFlightState::Released(message),
-                ..
-            }) => *message,
-            Some(_) => {
-                return Err(PacketError::protocol(
-                    "PUBCOMP before PUBREL",
-                    "MQTT-4.3.3-5",
-                ));
-            }
-            None => return Ok(()),
-        };
-        session.outbound.remove(packet_id);
-        if session.is_persistent() {
-            let epoch = session.epoch;
-            self.append(cx, Record::Ended { epoch, message });
-        }
-        self.pump(cx, session_index);
-        Ok(())
-    }
-
     /// A connection took the session over: what was under way is sent again [MQTT-4.4.0-1].
     pub(crate) fn resume_outbound(&mut self, index: u32) {
-        self.sessions.at(index).outbound.restart();
+        let outbound = &mut self.sessions.at(index).outbound;
+        outbound.restart();
+        if fault::is(Fault::TakeoverForgetsInFlight) {
+            outbound.unsent.clear();
+        }
     }
 
     /// The connection is gone: what a share group handed over and was not sent goes back to it.
     pub(crate) fn pause_outbound<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) {
-        let queue = &mut self.sessions.at(index).outbound.queue;
-        for entry in queue.take_if(|entry| entry.ticket.is_some()) {
-            self.end_entry_record(cx, index, entry.message.id());
-            if let Some(ticket) = entry.ticket {
-                self.answer_group(cx, &ticket, ShareOutcome::Returned { sent_qos2: false });
-            }
+        for entry in self.sessions.at(index).outbound.queue.take_shared() {
+            self.return_shared(cx, index, entry, false);
         }
+        let window = self.window(index);
+        self.sessions.at(index).outbound.queue.put_away(window);
     }
 
     /// The session ends with all it held.
     pub(crate) fn abandon_outbound<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) {
-        let outbound = core::mem::take(&mut self.sessions.at(index).outbound);
-        let mut outbound = outbound;
+        let mut outbound = core::mem::take(&mut self.sessions.at(index).outbound);
         for (_, message) in outbound.in_flight.drain() {
-            let InFlightState::Publish(entry) = message.state else {
-                continue;
-            };
-            let sent_qos2 = entry.qos == QoS::ExactlyOnce && message.sent_before;
-            self.abandon_entry(cx, index, entry, sent_qos2);
+            let sent_qos2 = message.sent_before;
+            match message.state {
+                InFlightState::Publish(entry) => {
+                    let sent_qos2 = sent_qos2 && entry.qos == QoS::ExactlyOnce;
+                    self.abandon(cx, index, Taken::Held(entry), sent_qos2);
+                }
+                InFlightState::Stored(entry) => {
+                    let sent_qos2 = sent_qos2 && entry.qos == QoS::ExactlyOnce;
+                    self.abandon(cx, index, Taken::Stored(*entry), sent_qos2);
+                }
+                InFlightState::Released(_) => {}
+            }
         }
         for entry in outbound.queue.take_all() {
-            self.abandon_entry(cx, index, entry, false);
+            self.abandon(cx, index, entry, false);
         }
     }
 
-    fn abandon_entry<N: Node>(
-        &mut self,
-        cx: &mut Cx<'_, N>,
-        index: u32,
-        entry: Entry,
-        sent_qos2: bool,
-    ) {
-        match entry.ticket {
-            Some(ticket) => self.answer_group(cx, &ticket, ShareOutcome::Returned { sent_qos2 }),
-            None => self.drop_message(
-                cx,
-                index,
-                DropReason::SessionEnded,
-                1,
-                entry.message.topic(),
-            ),
+    fn abandon<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, entry: Taken, sent_qos2: bool) {
+        if entry.ticket().is_some() {
+            self.return_shared(cx, index, entry, sent_qos2);
+        } else {
+            let topic = entry.topic();
+            self.drop_message(cx, index, DropReason::SessionEnded, 1, topic);
         }
     }
 
@@ -779,13 +791,13 @@ impl Shard {
         self.counters.matched += 1;
         let qos = qos.min(message.qos());
         if qos > QoS::AtMostOnce {
-            let (message, why) = (message.clone(), EnqueuedAs::Retained);
             let entry = Entry {
-                message,
+                message: message.clone(),
                 subscription_ids,
                 qos,
                 retain: true,
-                why,
+                why: EnqueuedAs::Retained,
+                recorded: self.sessions.at(index).durable && !is_own_topic(message.topic()),
                 ticket: None,
             };
             if self.may_send_now(index) {
@@ -814,116 +826,6 @@ impl Shard {
             self.connections.at(connection).qos0_in_output += 1;
         } else {
             self.drop_message(cx, index, DropReason::PacketTooLarge, 1, message.topic());
-        }
-    }
-
-    fn take_in_flight(&mut self, index: u32, packet_id: PacketId) -> Option<Entry> {
-        match self.sessions.at(index).outbound.remove(packet_id)?.state {
-            InFlightState::Publish(entry) => Some(entry),
-            InFlightState::Released(_) => None,
-        }
-    }
-
-    /// The receiver has answered for good: delivered, or refused.
-    /// A refusal ends it as well [MQTT-4.4.0-2].
-    fn entry_answered<N: Node>(
-        &mut self,
-        cx: &mut Cx<'_, N>,
-        index: u32,
-        entry: Entry,
-        reason: ReasonCode,
-    ) {
-        if reason.is_error() {
-            return self.drop_entry(cx, index, entry, DropReason::RefusedByReceiver, true);
-        }
-        self.end_entry_record(cx, index, entry.message.id());
-        self.count_delivered(cx, index, entry.ticket);
-    }
-
-    fn count_delivered<N: Node>(
-        &mut self,
-        cx: &mut Cx<'_, N>,
-        index: u32,
-        ticket: Option<Box<ShareTicket>>,
-    ) {
-        match ticket {
-            Some(ticket) => self.answer_group(cx, &ticket, ShareOutcome::Acknowledged),
-            None => {
-                self.sessions.at(index).accounting.delivered += 1;
-                self.counters.delivered += 1;
-            }
-        }
-    }
-
-    fn expire_entry<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, entry: Entry) {
-        self.end_entry_record(cx, index, entry.message.id());
-        match entry.ticket {
-            Some(ticket) => self.answer_group(cx, &ticket, ShareOutcome::Expired),
-            None => {
-                self.sessions.at(index).accounting.expired += 1;
-                self.counters.expired += 1;
-            }
-        }
-    }
-
-    fn drop_in_flight<N: Node>(
-        &mut self,
-        cx: &mut Cx<'_, N>,
-        index: u32,
-        packet_id: PacketId,
-        reason: DropReason,
-    ) {
-        if let Some(entry) = self.take_in_flight(index, packet_id) {
-            self.drop_entry(cx, index, entry, reason, true);
-        }
-    }
-
-    /// Drops a message that was queued or in flight (`recorded`), or was about to be.
-    fn drop_entry<N: Node>(
-        &mut self,
-        cx: &mut Cx<'_, N>,
-        index: u32,
-        entry: Entry,
-        reason: DropReason,
-        recorded: bool,
-    ) {
-        if recorded {
-            self.end_entry_record(cx, index, entry.message.id());
-        }
-        match entry.ticket {
-            Some(ticket) => self.answer_group(cx, &ticket, ShareOutcome::Dropped(reason)),
-            None => self.drop_message(cx, index, reason, 1, entry.message.topic()),
-        }
-    }
-
-    fn end_entry_record<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, message: MessageId) {
-        let session = self.sessions.at(index);
-        if session.is_persistent() {
-            let epoch = session.epoch;
-            self.append(cx, Record::Ended { epoch, message });
-        }
-    }
-
-    /// Counts messages dropped for a session, and tells those who want to know.
-    pub(crate) fn drop_message<N: Node>(
-        &mut self,
-        cx: &mut Cx<'_, N>,
-        index: u32,
-        reason: DropReason,
-        count: u64,
-        topic: &str,
-    ) {
-        let session = self.sessions.at(index);
-        session.accounting.dropped += count;
-        self.counters.drop_messages(reason, count);
-        if self.settings.events.drops {
-            let client_id = session.client_id.to_string();
-            let topic = topic.to_owned();
-            cx.effects.events.push(Event::Dropped {
-                client_id,
-                topic,
-                reason,
-            });
         }
     }
 

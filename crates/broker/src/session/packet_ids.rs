@@ -14,7 +14,7 @@ use martlet_codec::PacketId;
 /// Packet Identifier → `T`.
 #[derive(Debug)]
 pub(crate) struct PacketIdRing<T> {
-    places: Vec<Option<(PacketId, T)>>,
+    places: Box<[Option<(PacketId, T)>]>,
     /// What found its place taken.
     #[expect(
         clippy::box_collection,
@@ -22,7 +22,7 @@ pub(crate) struct PacketIdRing<T> {
     )]
     others: Option<Box<BTreeMap<PacketId, T>>>,
     /// Of both.
-    len: usize,
+    len: u32,
 }
 
 const PLACES_MIN: usize = 8;
@@ -33,7 +33,7 @@ const SPARSE: usize = 8;
 impl<T> Default for PacketIdRing<T> {
     fn default() -> Self {
         Self {
-            places: Vec::new(),
+            places: Box::default(),
             others: None,
             len: 0,
         }
@@ -42,7 +42,7 @@ impl<T> Default for PacketIdRing<T> {
 
 impl<T> PacketIdRing<T> {
     pub(crate) fn len(&self) -> usize {
-        self.len
+        self.len as usize
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -78,7 +78,7 @@ impl<T> PacketIdRing<T> {
                 *free = Some((id, value));
                 return;
             }
-            if self.places.len() > SPARSE * self.len {
+            if self.places.len() > SPARSE * self.len() {
                 let others = self.others.get_or_insert_default();
                 others.insert(id, value);
                 return;
@@ -100,7 +100,7 @@ impl<T> PacketIdRing<T> {
             self.others = None;
         }
         if self.len == 0 && self.places.len() > 64 {
-            self.places = Vec::new();
+            self.places = Box::default();
         }
         Some(taken)
     }
@@ -108,7 +108,7 @@ impl<T> PacketIdRing<T> {
     /// The next free identifier behind `after` and the place to keep it in; none when all 65,535
     /// are taken [MQTT-2.2.1-4].
     pub(crate) fn next_free(&mut self, after: u16) -> Option<PacketId> {
-        if self.len * 2 >= self.places.len() && self.places.len() < PLACES_MAX {
+        if self.len() * 2 >= self.places.len() && self.places.len() < PLACES_MAX {
             self.grow();
         }
         let mut candidate = after;
@@ -139,7 +139,10 @@ impl<T> PacketIdRing<T> {
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = (PacketId, T)> + use<T> {
         self.len = 0;
         let others = self.others.take().map(|others| *others).unwrap_or_default();
-        let places = core::mem::take(&mut self.places).into_iter().flatten();
+        let places = core::mem::take(&mut self.places)
+            .into_vec()
+            .into_iter()
+            .flatten();
         places.chain(others)
     }
 
@@ -151,11 +154,15 @@ impl<T> PacketIdRing<T> {
         let count = (self.places.len() * 2).clamp(PLACES_MIN, PLACES_MAX);
         let mut places = Vec::new();
         places.resize_with(count, || None);
-        for entry in core::mem::take(&mut self.places).into_iter().flatten() {
+        for entry in core::mem::take(&mut self.places)
+            .into_vec()
+            .into_iter()
+            .flatten()
+        {
             let place = usize::from(entry.0.get()) & (count - 1);
             places[place] = Some(entry);
         }
-        self.places = places;
+        self.places = places.into();
     }
 }
 

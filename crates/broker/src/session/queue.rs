@@ -1,20 +1,36 @@
-//! What waits for a client: messages in order, bounded by count and bytes.
+//! The queue of a session or share group: what it is owed and has not been sent yet.
+//!
+//! Its front is a window of entries in memory. Behind it lie entries of which only a few packed
+//! numbers are kept here; their messages are in the store and are read back, page by page, when the
+//! window runs low. Without a store that can be read the window is the whole queue.
 
-use std::collections::VecDeque;
-
-use smallvec::SmallVec;
+use std::collections::{BTreeMap, VecDeque};
 
 use martlet_codec::QoS;
+use martlet_rows::Rows;
+use smallvec::SmallVec;
 
+use crate::fault::{self, Fault};
+use crate::id::{MessageId, SessionId};
 use crate::message::Message;
-use crate::record::EnqueuedAs;
-use crate::share::ShareTicket;
+use crate::node::Now;
+use crate::record::{EnqueuedAs, EntryRecord, SessionEpoch};
+use crate::share::{GroupId, ShareTicket};
 
 /// Subscription Identifiers that go with a message; nearly always none or one.
-pub(crate) type SubscriptionIds = SmallVec<[u32; 2]>;
+pub type SubscriptionIds = SmallVec<[u32; 2]>;
 
-/// A message in a session's queue or in flight.
-#[derive(Debug)]
+/// Whose queue it is, on its shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum QueueOwner {
+    /// A session's.
+    Session(SessionId),
+    /// A share group's.
+    Group(GroupId),
+}
+
+/// A message in a queue or in flight.
+#[derive(Clone, Debug)]
 pub(crate) struct Entry {
     pub(crate) message: Message,
     pub(crate) subscription_ids: SubscriptionIds,
@@ -23,89 +39,620 @@ pub(crate) struct Entry {
     /// RETAIN flag to send it with.
     pub(crate) retain: bool,
     pub(crate) why: EnqueuedAs,
+    /// It has a record, and so has its end.
+    pub(crate) recorded: bool,
     /// A share group waits for the outcome.
     pub(crate) ticket: Option<Box<ShareTicket>>,
 }
 
+/// An entry whose message may lie in the store alone.
+#[derive(Clone, Debug)]
+pub struct StoredEntry {
+    pub(crate) id: MessageId,
+    pub(crate) why: EnqueuedAs,
+    pub(crate) qos: QoS,
+    pub(crate) retain: bool,
+    pub(crate) bytes: u32,
+    /// Monotonic milliseconds, in whole seconds; `u64::MAX` is never.
+    pub(crate) expires_at_ms: u64,
+    pub(crate) apart: Apart,
+}
+
+/// What a stored entry has beside what fits into its row; nearly always nothing.
+#[derive(Clone, Debug, Default)]
+pub struct Apart {
+    pub(crate) subscription_ids: SubscriptionIds,
+    pub(crate) ticket: Option<Box<ShareTicket>>,
+    /// It has no record, so this is where it is.
+    pub(crate) message: Option<Message>,
+}
+
+impl Entry {
+    /// As the store is to remember it, without Packet Identifier.
+    pub(crate) fn record(&self, epoch: SessionEpoch, now: Now) -> EntryRecord {
+        EntryRecord {
+            epoch,
+            message: self.message.id(),
+            why: self.why,
+            qos: self.qos,
+            retain: self.retain,
+            released: false,
+            packet_id: None,
+            bytes: self.message.bytes() as u32,
+            expires_wall_secs: wall_secs(now, self.message.expires_at_ms()),
+            subscription_ids: self.subscription_ids.clone(),
+            group: self.ticket.as_ref().map(|ticket| ticket.epoch),
+        }
+    }
+
+    /// The entry as something whose message is elsewhere.
+    pub(crate) fn without_message(self) -> StoredEntry {
+        let mut stored = self.stored();
+        stored.apart.message = None;
+        stored
+    }
+
+    /// The entry without its message, unless that has no record.
+    pub(crate) fn stored(self) -> StoredEntry {
+        StoredEntry {
+            id: self.message.id(),
+            why: self.why,
+            qos: self.qos,
+            retain: self.retain,
+            bytes: self.message.bytes() as u32,
+            expires_at_ms: self.message.expires_at_ms(),
+            apart: Apart {
+                subscription_ids: self.subscription_ids,
+                ticket: self.ticket,
+                message: (!self.recorded).then_some(self.message),
+            },
+        }
+    }
+}
+
+impl StoredEntry {
+    /// As [`Entry::record`].
+    pub(crate) fn record(&self, epoch: SessionEpoch, now: Now) -> EntryRecord {
+        EntryRecord {
+            epoch,
+            message: self.id,
+            why: self.why,
+            qos: self.qos,
+            retain: self.retain,
+            released: false,
+            packet_id: None,
+            bytes: self.bytes,
+            expires_wall_secs: wall_secs(now, self.expires_at_ms),
+            subscription_ids: self.apart.subscription_ids.clone(),
+            group: self.apart.ticket.as_ref().map(|ticket| ticket.epoch),
+        }
+    }
+
+    /// The entry with its message.
+    pub(crate) fn with(self, message: Message) -> Entry {
+        Entry {
+            message,
+            subscription_ids: self.apart.subscription_ids,
+            qos: self.qos,
+            retain: self.retain,
+            why: self.why,
+            recorded: self.apart.message.is_none(),
+            ticket: self.apart.ticket,
+        }
+    }
+
+    /// It has a record, and so has its end.
+    pub(crate) fn recorded(&self) -> bool {
+        self.apart.message.is_none()
+    }
+
+    fn row(&self) -> [u64; 3] {
+        let single = match self.apart.subscription_ids.as_slice() {
+            [] => Some(0),
+            [id] => Some(*id),
+            _ => None,
+        };
+        let plain = single.is_some() && self.apart.ticket.is_none() && self.apart.message.is_none();
+        let flags = u64::from(self.qos == QoS::ExactlyOnce)
+            | u64::from(self.retain) << 1
+            | (self.why as u64) << 2
+            | u64::from(!plain) << 4;
+        // Whole seconds, rounded up, plus one; 0 is never.
+        let expires = match self.expires_at_ms {
+            u64::MAX => 0,
+            at_ms => (at_ms.div_ceil(1000) + 1).min(u64::from(u32::MAX)),
+        };
+        let subscription = u64::from(single.filter(|_| plain).unwrap_or(0));
+        [
+            self.id.0,
+            u64::from(self.bytes) << 8 | flags,
+            expires << 32 | subscription,
+        ]
+    }
+
+    fn of_row(row: [u64; 3]) -> Self {
+        let [id, sizes, more] = row;
+        let mut apart = Apart::default();
+        let subscription = more as u32;
+        if subscription != 0 {
+            apart.subscription_ids.push(subscription);
+        }
+        Self {
+            id: MessageId(id),
+            why: match (sizes >> 2) & 3 {
+                0 => EnqueuedAs::Routed,
+                1 => EnqueuedAs::Retained,
+                _ => EnqueuedAs::Shared,
+            },
+            qos: match sizes & 1 {
+                0 => QoS::AtLeastOnce,
+                _ => QoS::ExactlyOnce,
+            },
+            retain: sizes & 2 != 0,
+            bytes: row_bytes(row) as u32,
+            expires_at_ms: row_expires_at_ms(row),
+            apart,
+        }
+    }
+}
+
+/// When an entry expires; what is further away than the year 2106 is kept as never.
+fn wall_secs(now: Now, expires_at_ms: u64) -> u32 {
+    u32::try_from(now.wall_secs_of(expires_at_ms)).unwrap_or(0)
+}
+
+fn row_expires_at_ms([_, _, more]: [u64; 3]) -> u64 {
+    match more >> 32 {
+        0 => u64::MAX,
+        secs => (secs - 1) * 1000,
+    }
+}
+
+fn row_bytes([_, sizes, _]: [u64; 3]) -> u64 {
+    sizes >> 8
+}
+
+fn row_is_shared([_, sizes, _]: [u64; 3]) -> bool {
+    (sizes >> 2) & 3 == EnqueuedAs::Shared as u64
+}
+
+fn row_is_apart([_, sizes, _]: [u64; 3]) -> bool {
+    sizes & 16 != 0
+}
+
+/// What identifies an entry in its queue.
+type Key = (MessageId, EnqueuedAs);
+
+/// How much of a queue is kept in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Window {
+    /// All of it: there is no store to read from.
+    Whole,
+    /// Its front, because somebody is there to take it.
+    Front,
+    /// Nothing: nobody is there.
+    Nothing,
+}
+
+/// Entries in memory at most, of a queue whose messages are in the store.
+const WINDOW_COUNT: usize = 256;
+/// Bytes of messages in memory at most, likewise.
+const WINDOW_BYTES: u64 = 256 * 1024;
+/// Messages read back at once.
+const PAGE_COUNT: usize = 128;
+/// Bytes of messages read back at once, about.
+const PAGE_BYTES: u64 = 128 * 1024;
+
 /// The queue of one session or share group.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
-    entries: VecDeque<Entry>,
+    window: VecDeque<Entry>,
+    window_bytes: u64,
+    /// Behind the window; not there while nothing is.
+    stored: Option<Box<Stored>>,
+    /// Entries that a share group handed over.
+    shared: u32,
+    /// Those of them that the group still holds.
+    lent: u32,
+    /// A page has been asked for and has not come yet.
+    reading: bool,
+    /// When the first of its entries expires.
+    earliest_expiry: Expiry,
+    /// When the shard looks for expired entries.
+    watched_expiry: Expiry,
+}
+
+/// A monotonic time in whole seconds, kept inverted so that a new queue begins with "never".
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Expiry(u32);
+
+impl Expiry {
+    fn at(ms: u64) -> Self {
+        Self(!u32::try_from(ms.div_ceil(1000)).unwrap_or(u32::MAX))
+    }
+
+    /// `u64::MAX` is never.
+    fn ms(self) -> u64 {
+        match !self.0 {
+            u32::MAX => u64::MAX,
+            secs => u64::from(secs) * 1000,
+        }
+    }
+}
+
+/// Entries whose messages are in the store.
+#[derive(Debug, Default)]
+struct Stored {
+    rows: Rows<3>,
+    /// Of those that have more than fits into a row.
+    apart: BTreeMap<Key, Apart>,
+    /// Of their messages.
     bytes: u64,
-    /// Entries that a share group waits for.
-    tickets: usize,
+}
+
+impl Stored {
+    fn push_back(&mut self, entry: &StoredEntry) {
+        let row = entry.row();
+        self.bytes += u64::from(entry.bytes);
+        if row_is_apart(row) {
+            self.apart
+                .insert((entry.id, entry.why), entry.apart.clone());
+        }
+        self.rows.push_back(row);
+    }
+
+    fn pop_front(&mut self) -> Option<StoredEntry> {
+        let row = self.rows.pop_front()?;
+        Some(self.entry(row))
+    }
+
+    /// The entry of a row that has been taken out.
+    fn entry(&mut self, row: [u64; 3]) -> StoredEntry {
+        let mut entry = StoredEntry::of_row(row);
+        if row_is_apart(row) {
+            entry.apart = self
+                .apart
+                .remove(&(entry.id, entry.why))
+                .unwrap_or_default();
+        }
+        self.bytes -= u64::from(entry.bytes);
+        entry
+    }
+
+    fn take_if(&mut self, mut gone: impl FnMut([u64; 3]) -> bool) -> Vec<StoredEntry> {
+        let mut taken = Vec::new();
+        for row in core::mem::take(&mut self.rows).iter() {
+            match gone(row) {
+                true => taken.push(self.entry(row)),
+                false => self.rows.push_back(row),
+            }
+        }
+        taken
+    }
+
+    /// The message of the first entry, if it is here because it has no record.
+    fn first_kept(&self) -> Option<Message> {
+        let row = self.rows.front().filter(|_| !self.apart.is_empty())?;
+        let entry = StoredEntry::of_row(row);
+        self.apart.get(&(entry.id, entry.why))?.message.clone()
+    }
 }
 
 impl Queue {
     pub(crate) fn len(&self) -> usize {
-        self.entries.len()
+        self.window.len() + self.stored.as_ref().map_or(0, |stored| stored.rows.len())
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.window.is_empty() && self.stored.is_none()
     }
 
     /// Bytes of the messages in it.
     pub(crate) fn bytes(&self) -> u64 {
-        self.bytes
+        self.window_bytes + self.stored.as_ref().map_or(0, |stored| stored.bytes)
     }
 
     /// Entries that a share group handed over, and holds.
-    pub(crate) fn tickets(&self) -> usize {
-        self.tickets
+    pub(crate) fn lent(&self) -> usize {
+        self.lent as usize
     }
 
     /// Adding `bytes` would exceed the bounds.
     pub(crate) fn is_full_for(&self, bytes: usize, count_max: u32, bytes_max: u64) -> bool {
-        self.entries.len() >= count_max as usize || self.bytes + bytes as u64 > bytes_max
+        let count_max = count_max as usize + usize::from(fault::is(Fault::QueueBoundOffByOne));
+        self.len() >= count_max || self.bytes() + bytes as u64 > bytes_max
     }
 
-    pub(crate) fn push_back(&mut self, entry: Entry) {
+    /// An entry with a record would go to the store, and not stay in memory.
+    pub(crate) fn would_store(&self, window: Window) -> bool {
+        match window {
+            Window::Whole => false,
+            Window::Nothing => true,
+            Window::Front => {
+                self.stored.is_some()
+                    || self.window.len() >= WINDOW_COUNT
+                    || self.window_bytes >= WINDOW_BYTES
+            }
+        }
+    }
+
+    pub(crate) fn push_back(&mut self, entry: Entry, window: Window) {
+        if self.stored.is_some() || entry.recorded && self.would_store(window) {
+            self.push_back_stored(&entry.stored());
+            return;
+        }
         self.count(&entry);
-        self.entries.push_back(entry);
+        self.window.push_back(entry);
+    }
+
+    /// As [`Queue::push_back`], for an entry whose message is not in memory.
+    pub(crate) fn push_back_stored(&mut self, entry: &StoredEntry) {
+        self.note_expiry(entry.expires_at_ms);
+        self.count_ticket(entry.apart.ticket.as_deref());
+        self.stored.get_or_insert_default().push_back(entry);
     }
 
     pub(crate) fn push_front(&mut self, entry: Entry) {
         self.count(&entry);
-        self.entries.push_front(entry);
+        self.window.push_front(entry);
     }
 
+    /// The first entry, if its message is in memory.
     pub(crate) fn pop_front(&mut self) -> Option<Entry> {
-        let entry = self.entries.pop_front()?;
-        self.bytes -= entry.message.bytes() as u64;
-        self.tickets -= usize::from(entry.ticket.is_some());
-        if self.entries.is_empty() && self.entries.capacity() > 64 {
-            self.entries = VecDeque::new();
+        self.fetch_kept();
+        let entry = self.window.pop_front()?;
+        self.uncount(&entry);
+        if self.window.is_empty() && self.window.capacity() > 64 {
+            self.window = VecDeque::new();
         }
         Some(entry)
     }
 
-    /// Takes out all entries for which `gone` answers true, in order.
-    pub(crate) fn take_if(&mut self, mut gone: impl FnMut(&Entry) -> bool) -> Vec<Entry> {
-        let mut taken = Vec::new();
-        let mut kept = VecDeque::with_capacity(self.entries.len());
-        for entry in self.entries.drain(..) {
-            if gone(&entry) {
-                self.bytes -= entry.message.bytes() as u64;
-                self.tickets -= usize::from(entry.ticket.is_some());
-                taken.push(entry);
-            } else {
-                kept.push_back(entry);
-            }
+    /// The first entry, wherever its message is.
+    pub(crate) fn take_oldest(&mut self) -> Option<Taken> {
+        if let Some(entry) = self.pop_front() {
+            return Some(Taken::Held(entry));
         }
-        self.entries = kept;
+        Some(Taken::Stored(self.take_first_stored()?))
+    }
+
+    /// Takes out what has expired, in order.
+    pub(crate) fn take_expired(&mut self, now_ms: u64) -> Vec<Taken> {
+        if now_ms / 1000 < self.earliest_expiry.ms() / 1000 {
+            return Vec::new();
+        }
+        let taken = self.take_if(
+            |entry| entry.message.expired(now_ms),
+            |row| row_expires_at_ms(row) <= now_ms,
+        );
+        let window = self
+            .window
+            .iter()
+            .map(|entry| entry.message.expires_at_ms());
+        let rows = self.stored.iter().flat_map(|stored| stored.rows.iter());
+        let all = window.chain(rows.map(row_expires_at_ms));
+        self.earliest_expiry = Expiry::at(all.min().unwrap_or(u64::MAX));
         taken
     }
 
+    /// Takes out what a share group handed over, in order.
+    pub(crate) fn take_shared(&mut self) -> Vec<Taken> {
+        if self.shared == 0 {
+            return Vec::new();
+        }
+        self.take_if(|entry| entry.ticket.is_some(), row_is_shared)
+    }
+
     /// Empties it.
-    pub(crate) fn take_all(&mut self) -> VecDeque<Entry> {
-        self.bytes = 0;
-        self.tickets = 0;
-        core::mem::take(&mut self.entries)
+    pub(crate) fn take_all(&mut self) -> impl Iterator<Item = Taken> + use<> {
+        let mut all = core::mem::take(self);
+        core::iter::from_fn(move || all.take_oldest())
+    }
+
+    /// Nobody is there any more: what has a record needs no memory.
+    pub(crate) fn put_away(&mut self, window: Window) {
+        if window != Window::Nothing || self.stored.is_some() {
+            return;
+        }
+        let entries = core::mem::take(&mut self.window);
+        (self.window_bytes, self.shared, self.lent) = (0, 0, 0);
+        for entry in entries {
+            self.push_back_stored(&entry.stored());
+        }
+    }
+
+    /// The window runs low: which messages are to be read back. None while a page is on its way.
+    pub(crate) fn page_to_read(&mut self) -> Option<Vec<MessageId>> {
+        let low = self.window.len() < WINDOW_COUNT / 2 && self.window_bytes < WINDOW_BYTES / 2;
+        let stored = self.stored.as_ref().filter(|_| low && !self.reading)?;
+        let mut bytes = 0;
+        let page = stored.rows.iter().take(PAGE_COUNT).take_while(|row| {
+            let begins = bytes == 0;
+            bytes += row_bytes(*row);
+            begins || bytes <= PAGE_BYTES
+        });
+        let page = page.map(|[id, _, _]| MessageId(id)).collect();
+        self.reading = true;
+        Some(page)
+    }
+
+    /// The page asked for has come, in the queue's order. Entries that have gone meanwhile are
+    /// passed over; those whose message cannot be read are given back.
+    pub(crate) fn page_read(
+        &mut self,
+        page: impl Iterator<Item = (MessageId, Option<Message>)>,
+    ) -> Vec<StoredEntry> {
+        self.reading = false;
+        let mut damaged = Vec::new();
+        for (id, message) in page {
+            let first = self.stored.as_ref().and_then(|stored| stored.rows.front());
+            if first.is_none_or(|[first, _, _]| first != id.0) {
+                continue;
+            }
+            let Some(entry) = self.take_first_stored() else {
+                break;
+            };
+            match entry.apart.message.clone().or(message) {
+                Some(message) => {
+                    let entry = entry.with(message);
+                    self.count(&entry);
+                    self.window.push_back(entry);
+                }
+                None => damaged.push(entry),
+            }
+        }
+        damaged
+    }
+
+    /// When the shard is to look for expired entries, if it does not know yet.
+    pub(crate) fn expiry_to_watch(&mut self) -> Option<u64> {
+        // The greater of two is the earlier.
+        let earlier = self.earliest_expiry > self.watched_expiry;
+        self.watched_expiry = self.watched_expiry.max(self.earliest_expiry);
+        earlier.then(|| self.earliest_expiry.ms())
+    }
+
+    /// The shard has looked.
+    pub(crate) fn expiry_watched(&mut self) {
+        self.watched_expiry = Expiry::default();
+    }
+
+    fn note_expiry(&mut self, at_ms: u64) {
+        self.earliest_expiry = self.earliest_expiry.max(Expiry::at(at_ms));
     }
 
     fn count(&mut self, entry: &Entry) {
-        self.bytes += entry.message.bytes() as u64;
-        self.tickets += usize::from(entry.ticket.is_some());
+        self.note_expiry(entry.message.expires_at_ms());
+        self.count_ticket(entry.ticket.as_deref());
+        self.window_bytes += entry.message.bytes() as u64;
+    }
+
+    fn uncount(&mut self, entry: &Entry) {
+        self.uncount_ticket(entry.ticket.as_deref());
+        self.window_bytes -= entry.message.bytes() as u64;
+    }
+
+    fn count_ticket(&mut self, ticket: Option<&ShareTicket>) {
+        self.shared += u32::from(ticket.is_some());
+        self.lent += u32::from(ticket.is_some_and(|ticket| !ticket.taken));
+    }
+
+    fn uncount_ticket(&mut self, ticket: Option<&ShareTicket>) {
+        self.shared -= u32::from(ticket.is_some());
+        self.lent -= u32::from(ticket.is_some_and(|ticket| !ticket.taken));
+    }
+
+    fn take_if(
+        &mut self,
+        mut gone: impl FnMut(&Entry) -> bool,
+        row_gone: impl FnMut([u64; 3]) -> bool,
+    ) -> Vec<Taken> {
+        let mut taken = Vec::new();
+        for entry in core::mem::take(&mut self.window) {
+            if gone(&entry) {
+                self.uncount(&entry);
+                taken.push(Taken::Held(entry));
+            } else {
+                self.window.push_back(entry);
+            }
+        }
+        if let Some(stored) = &mut self.stored {
+            for entry in stored.take_if(row_gone) {
+                self.uncount_ticket(entry.apart.ticket.as_deref());
+                taken.push(Taken::Stored(entry));
+            }
+        }
+        self.drop_empty_store();
+        taken
+    }
+
+    fn take_first_stored(&mut self) -> Option<StoredEntry> {
+        let entry = self.stored.as_mut()?.pop_front();
+        self.drop_empty_store();
+        let entry = entry?;
+        self.uncount_ticket(entry.apart.ticket.as_deref());
+        Some(entry)
+    }
+
+    fn drop_empty_store(&mut self) {
+        if self
+            .stored
+            .as_ref()
+            .is_some_and(|stored| stored.rows.is_empty())
+        {
+            self.stored = None;
+        }
+    }
+
+    /// Entries without a record that are first of all need no reading.
+    fn fetch_kept(&mut self) {
+        while self.window.is_empty()
+            && let Some(stored) = &mut self.stored
+            && let Some(message) = stored.first_kept()
+            && let Some(entry) = self.take_first_stored()
+        {
+            let entry = entry.with(message);
+            self.count(&entry);
+            self.window.push_back(entry);
+        }
     }
 }
+
+/// An entry that was taken out of a queue.
+#[derive(Debug)]
+pub(crate) enum Taken {
+    /// With its message.
+    Held(Entry),
+    /// Its message was in the store.
+    Stored(StoredEntry),
+}
+
+impl Taken {
+    pub(crate) fn id(&self) -> MessageId {
+        match self {
+            Self::Held(entry) => entry.message.id(),
+            Self::Stored(entry) => entry.id,
+        }
+    }
+
+    pub(crate) fn why(&self) -> EnqueuedAs {
+        match self {
+            Self::Held(entry) => entry.why,
+            Self::Stored(entry) => entry.why,
+        }
+    }
+
+    pub(crate) fn recorded(&self) -> bool {
+        match self {
+            Self::Held(entry) => entry.recorded,
+            Self::Stored(entry) => entry.recorded(),
+        }
+    }
+
+    pub(crate) fn ticket(&self) -> Option<&ShareTicket> {
+        match self {
+            Self::Held(entry) => entry.ticket.as_deref(),
+            Self::Stored(entry) => entry.apart.ticket.as_deref(),
+        }
+    }
+
+    /// Topic Name; empty if the message is not in memory.
+    pub(crate) fn topic(&self) -> &str {
+        match self {
+            Self::Held(entry) => entry.message.topic(),
+            Self::Stored(_) => "",
+        }
+    }
+
+    /// The message, if it is in memory.
+    pub(crate) fn message(&self) -> Option<&Message> {
+        match self {
+            Self::Held(entry) => Some(&entry.message),
+            Self::Stored(entry) => entry.apart.message.as_ref(),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "queue_tests.rs"]
+mod tests;

@@ -1,11 +1,15 @@
 //! Endings: of a connection, of a session, and what is said and sent at each.
 
+use core::num::NonZeroU64;
+use std::sync::Arc;
+
 use martlet_codec::{Disconnect, ReasonCode};
 
 use crate::connection::{Connection, Phase};
 use crate::counters::DropReason;
 use crate::effect::ConnectionEffect;
 use crate::event::Event;
+use crate::fault::{self, Fault};
 use crate::id::ConnectionId;
 use crate::node::{Cx, Node};
 use crate::record::Record;
@@ -118,13 +122,13 @@ impl Shard {
         self.unsubscribe_all(cx, index);
         self.abandon_outbound(cx, index);
         let session = self.sessions.at(index);
-        let (epoch, persistent) = (session.epoch, session.is_persistent());
-        let key = (session.tenant, session.client_id.clone());
+        let (epoch, recorded) = (session.epoch, session.recorded);
+        let key = (session.tenant, Arc::clone(&session.client_id));
         if let Some(timer) = session.expiry_timer.take() {
             self.wheel.cancel(timer);
         }
-        if persistent {
-            self.append(cx, Record::SessionEnded(epoch));
+        if recorded {
+            self.append(cx, Record::Ended(epoch));
         }
         self.by_client.remove(&key);
         self.sessions.remove(index);
@@ -142,14 +146,26 @@ impl Shard {
         match will {
             WillAtEnd::Discarded => self.discard_will(index),
             WillAtEnd::Due => self.will_after_loss(cx, index),
-            WillAtEnd::Kept => self.sessions.at(index).will = None,
+            WillAtEnd::Kept => {
+                // The store keeps the Will: after the restart it is due.
+                let session = self.sessions.at(index);
+                session.recorded &= session.will.take().is_none();
+            }
+        }
+        let session = self.sessions.at(index);
+        if session.recorded && session.expiry_secs > 0 {
+            session.left_wall_ms = NonZeroU64::new(cx.now.wall_ms);
+            let record = session.record();
+            self.append(cx, record);
         }
         let session = self.sessions.at(index);
         match session.expiry_secs {
             0 => return self.end_session(cx, index),
             u32::MAX => {}
             secs => {
-                let due_ms = cx.now.mono_ms + u64::from(secs) * 1000;
+                let early = fault::is(Fault::SessionExpiresEarly);
+                let ms = u64::from(secs) * if early { 500 } else { 1000 };
+                let due_ms = cx.now.mono_ms + ms;
                 let id = self.sessions.id_of(index);
                 let timer = self.wheel.arm(due_ms, Timer::SessionExpiry(id));
                 self.sessions.at(index).expiry_timer = Some(timer);
@@ -223,9 +239,10 @@ impl Shard {
                 // MQTT 5 section 3.14.2.2.2
                 return Err(PacketError::protocol("Session Expiry raised from 0", ""));
             }
-            self.change_expiry(cx, session, expiry_secs);
+            self.change_expiry(session, expiry_secs);
         }
-        let normal = disconnect.reason == ReasonCode::Success;
+        let normal =
+            disconnect.reason == ReasonCode::Success && !fault::is(Fault::WillAfterDisconnect);
         let will = if normal {
             WillAtEnd::Discarded
         } else {
@@ -244,27 +261,9 @@ impl Shard {
     }
 
     /// DISCONNECT may change the Session Expiry Interval.
-    pub(super) fn change_expiry<N: Node>(
-        &mut self,
-        cx: &mut Cx<'_, N>,
-        session: u32,
-        expiry_secs: u32,
-    ) {
+    fn change_expiry(&mut self, session: u32, expiry_secs: u32) {
+        // Its record follows when the session is left, which is next.
         let ceiling = self.settings.limits.session_expiry_max_secs;
-        let state = self.sessions.at(session);
-        let was_persistent = state.is_persistent();
-        state.expiry_secs = expiry_secs.min(ceiling);
-        let record = Record::Session {
-            tenant: state.tenant,
-            client_id: state.client_id.clone(),
-            epoch: state.epoch,
-            expiry_secs: state.expiry_secs,
-        };
-        if was_persistent {
-            self.append(cx, record);
-        }
-        if was_persistent != self.sessions.at(session).is_persistent() {
-            self.reclassify_subscriptions(cx, session);
-        }
+        self.sessions.at(session).expiry_secs = expiry_secs.min(ceiling);
     }
 }

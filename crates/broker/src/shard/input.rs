@@ -87,10 +87,12 @@ impl Shard {
         }
     }
 
-    /// A publisher is too fast: its PUBLISH packets wait.
-    pub(super) fn must_hold(&mut self, index: u32) -> bool {
+    /// A publisher is too fast: its PUBLISH packets wait. While the store does not keep up, only
+    /// those that have to be stored.
+    pub(super) fn must_hold(&mut self, index: u32, flags: u8) -> bool {
         let gated_max = self.settings.limits.receive_maximum;
-        let waits = self.congested || self.has_done_enough();
+        let stored = flags & PUBLISH_STORED != 0;
+        let waits = self.congested || self.has_done_enough() || self.store_behind && stored;
         let connection = self.connections.at(index);
         // Who has gone sends no more: what little came before the end is worked off.
         if connection.flags.transport_gone {
@@ -276,7 +278,7 @@ impl Shard {
             header.check_version(connection.version)?;
             return Ok(Progress::NeedMore);
         }
-        if header.packet_type == PacketType::Publish && self.must_hold(id.index) {
+        if header.packet_type == PacketType::Publish && self.must_hold(id.index, header.flags) {
             // Kept with all that follows; acknowledgements and pings among it pass.
             self.connections.at(id.index).flags.publishes_held = true;
             return Ok(Progress::NeedMore);
@@ -392,6 +394,9 @@ impl Shard {
 
 /// Bytes held back for a publisher that is too fast before its socket is not read any more.
 const HELD_BYTES_MAX: usize = 64 * 1024;
+
+/// Flags of a PUBLISH that may have to be stored: its QoS and RETAIN.
+const PUBLISH_STORED: u8 = 0b0111;
 
 /// What became of the bytes at the front.
 enum Progress {

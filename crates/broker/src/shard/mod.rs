@@ -11,7 +11,8 @@ mod output;
 mod report;
 mod timers;
 
-use std::collections::VecDeque;
+use core::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
 
 use hashbrown::HashMap as RawMap;
@@ -25,17 +26,18 @@ use crate::effect::ShardMessage;
 use crate::event::Report;
 use crate::hash::{HashMap, Seed, seeded};
 use crate::id::{
-    ConnectionId, MessageId, RecordNumber, SessionAddress, SessionId, ShardId, TenantId,
+    ConnectionId, MessageId, RecordNumber, SessionAddress, SessionId, ShardId, TenantId, numbered,
 };
 use crate::interest::{Epochs, Tree};
 use crate::limits::Settings;
 use crate::lobby::{ConnectRate, Guest, Peer};
 use crate::memory::MemoryLoan;
-use crate::message::{MemoryGauge, Publication};
+use crate::message::{MemoryGauge, Message, Publication};
 use crate::node::{Cx, Node};
-use crate::record::{Record, RecordCount};
-use crate::route::{Routes, RoutingBuffers};
+use crate::record::{Record, RecordCount, SessionEpoch};
+use crate::route::{Origin, Routes, RoutingBuffers};
 use crate::session::Sessions;
+use crate::session::queue::QueueOwner;
 use crate::share::{Groups, ShareMessage};
 use crate::subscribe::{PendingSubAck, Subscribers};
 use crate::timer::{Timer, Wheel};
@@ -57,7 +59,7 @@ pub struct Shard {
     pub(crate) lobby_count: usize,
     pub(crate) connect_rate: ConnectRate,
     pub(crate) sessions: Sessions,
-    pub(crate) by_client: HashMap<(TenantId, Box<str>), u32>,
+    pub(crate) by_client: HashMap<(TenantId, Arc<str>), u32>,
     pub(crate) tree: Tree<Subscribers>,
     /// Of `tree`.
     pub(crate) epochs: Epochs,
@@ -81,6 +83,10 @@ pub struct Shard {
     pub(crate) retained_queue: VecDeque<SessionId>,
     /// Where the sweep for expired retained messages goes on.
     retained_sweep: Option<(TenantId, Box<str>)>,
+    /// Queues with messages that expire, by when the first does.
+    pub(crate) expiring: BinaryHeap<Reverse<(u64, QueueOwner)>>,
+    /// Messages of queues can be read back from the store.
+    pub(crate) reads_back: bool,
     pub(crate) counters: Counters,
     pub(crate) pool: BufferPool,
     /// Bytes of the connections' buffers.
@@ -90,9 +96,11 @@ pub struct Shard {
     pub(crate) scratch: Vec<u8>,
     pub(crate) forwarded: Vec<u8>,
     next_message: u64,
-    pub(crate) next_epoch: u64,
+    next_epoch: u64,
     /// Another shard's mailbox is full: publishers are held back.
     congested: bool,
+    /// The store does not keep up: publishers of what has to be stored are held back.
+    store_behind: bool,
     /// Deliveries and KiB sent when the turn began.
     done_before_turn: u64,
     pub(crate) stopping: bool,
@@ -192,6 +200,8 @@ impl Shard {
             input_queue: VecDeque::new(),
             retained_queue: VecDeque::new(),
             retained_sweep: None,
+            expiring: BinaryHeap::new(),
+            reads_back: false,
             counters: Counters::default(),
             pool: BufferPool::default(),
             buffer_bytes: 0,
@@ -202,6 +212,7 @@ impl Shard {
             next_message: 0,
             next_epoch: 0,
             congested: false,
+            store_behind: false,
             done_before_turn: 0,
             stopping: false,
         }
@@ -350,8 +361,12 @@ impl Shard {
     ) {
         for message in batch.drain(..) {
             match message {
-                ShardMessage::Publish { message, recorded } => {
-                    self.routed_message_received(cx, from, &message, recorded);
+                ShardMessage::Publish {
+                    message,
+                    recorded,
+                    had,
+                } => {
+                    self.routed_message_received(cx, from, &message, recorded, &had);
                 }
                 ShardMessage::Routed(id) => self.routed_answer_received(cx, id),
                 ShardMessage::Share(message) => self.share_received(cx, from, message),
@@ -393,7 +408,7 @@ impl Shard {
                 client_id,
                 reason,
             } => {
-                if let Some(&session) = self.by_client.get(&(tenant, client_id.into_boxed_str()))
+                if let Some(&session) = self.by_client.get(&(tenant, Arc::from(client_id)))
                     && let Some(connection) = self.sessions.at(session).connection
                 {
                     let ending = Ending::told(reason, "ended by an operator");
@@ -401,6 +416,21 @@ impl Shard {
                 }
             }
             Command::Shutdown => self.shut_down(cx),
+        }
+        self.settle(cx);
+    }
+
+    /// Messages that an effect asked for ([`QueueRead`](crate::QueueRead)) have come from the
+    /// store, in the order asked for; those that cannot be read any more are none.
+    pub fn messages_read<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        owner: QueueOwner,
+        page: Vec<(MessageId, Option<Message>)>,
+    ) {
+        match owner {
+            QueueOwner::Session(id) => self.session_messages_read(cx, id, page),
+            QueueOwner::Group(id) => self.group_messages_read(cx, id, page),
         }
         self.settle(cx);
     }
@@ -422,7 +452,18 @@ impl Shard {
     /// Some other shard's mailbox is full (`on`), or has room again: publishers are held back.
     pub fn congested<N: Node>(&mut self, _cx: &mut Cx<'_, N>, on: bool) {
         let was = core::mem::replace(&mut self.congested, on);
-        if was && !on {
+        self.release_publishers(was && !on);
+    }
+
+    /// The store does not keep up (`on`), or does again: who publishes with QoS 1 or 2, or RETAIN,
+    /// is held back; QoS 0 goes on.
+    pub fn store_behind(&mut self, on: bool) {
+        let was = core::mem::replace(&mut self.store_behind, on);
+        self.release_publishers(was && !on);
+    }
+
+    fn release_publishers(&mut self, release: bool) {
+        if release {
             for id in self.connections.ids() {
                 if self.connections.at(id.index).flags.publishes_held {
                     self.queue_input(id.index);
@@ -508,6 +549,17 @@ impl Shard {
         MessageId::new(self.id, self.next_message)
     }
 
+    /// Names of messages and sessions go on behind this number.
+    pub(crate) fn begin_numbers(&mut self, first: u64) {
+        self.next_message = first;
+        self.next_epoch = first;
+    }
+
+    pub(crate) fn next_epoch(&mut self) -> SessionEpoch {
+        self.next_epoch += 1;
+        SessionEpoch(numbered(self.id, self.next_epoch))
+    }
+
     pub(crate) fn address_of(&self, session: u32) -> SessionAddress {
         SessionAddress {
             shard: self.id,
@@ -589,6 +641,6 @@ impl Shard {
             expires_at_ms: u64::MAX,
             received_mono_ms: cx.now.mono_ms,
         };
-        self.route(cx, publication, None, None);
+        self.route(cx, publication, Origin::default());
     }
 }

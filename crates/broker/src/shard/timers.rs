@@ -1,11 +1,15 @@
 //! What happens when a timer fires.
 
+use core::cmp::Reverse;
+
 use martlet_codec::ReasonCode;
 
 use crate::connection::Phase;
 use crate::effect::ConnectionEffect;
 use crate::id::{ConnectionId, ShardId};
 use crate::node::{Cx, Node};
+use crate::record::Record;
+use crate::session::queue::{Queue, QueueOwner};
 use crate::shard::{Ending, Shard};
 use crate::timer::Timer;
 
@@ -36,16 +40,29 @@ impl Shard {
                 if let Some(session) = self.live_session(id) {
                     self.sessions.at(session).will_timer = None;
                     self.send_will(cx, session);
+                    if self.sessions.at(session).expiry_secs == 0 {
+                        // Remembered across a restart for its Will alone.
+                        self.end_session(cx, session);
+                    }
                 }
             }
+            Timer::QueueExpiry => self.expire_queues(cx),
             Timer::RetainedSweep => {
                 let (after, now_ms) = (self.retained_sweep.take(), cx.now.mono_ms);
                 if self.id == ShardId(0) {
+                    let mut ended = Vec::new();
                     self.retained_sweep = cx
                         .node
-                        .retained(|store| store.sweep(after, SWEEP_STEPS, now_ms));
-                    self.wheel
-                        .arm(now_ms + SWEEP_INTERVAL_MS, Timer::RetainedSweep);
+                        .retained(|store| store.sweep(after, SWEEP_STEPS, now_ms, &mut ended));
+                    for message in ended {
+                        self.append(cx, Record::RetainedEnded(message));
+                    }
+                    let busy = cx.node.retained(|store| store.needs_sweep());
+                    let interval_ms = match busy {
+                        true => SWEEP_INTERVAL_MS,
+                        false => IDLE_SWEEP_INTERVAL_MS,
+                    };
+                    self.wheel.arm(now_ms + interval_ms, Timer::RetainedSweep);
                 }
             }
         }
@@ -76,6 +93,56 @@ impl Shard {
             "1.5 x Keep Alive without a packet",
         );
         self.end_connection(cx, id.index, ending);
+    }
+
+    /// Messages of a queue may expire while nobody takes them.
+    pub(crate) fn watch_queue_expiry(&mut self, owner: QueueOwner) {
+        let queue = match owner {
+            QueueOwner::Session(id) => {
+                let session = self.live_session(id);
+                session.map(|index| &mut self.sessions.at(index).outbound.queue)
+            }
+            QueueOwner::Group(id) => self.groups.queue(id),
+        };
+        let Some(due_ms) = queue.and_then(Queue::expiry_to_watch) else {
+            return;
+        };
+        let first_ms = self.expiring.peek().map(|Reverse((due_ms, _))| *due_ms);
+        self.expiring.push(Reverse((due_ms, owner)));
+        if first_ms.is_none_or(|first_ms| due_ms < first_ms) {
+            self.wheel.arm(due_ms, Timer::QueueExpiry);
+        }
+    }
+
+    /// Looks for expired messages in the queues whose time has come.
+    fn expire_queues<N: Node>(&mut self, cx: &mut Cx<'_, N>) {
+        for _ in 0..QUEUES_PER_EXPIRY {
+            let Some(Reverse((due_ms, owner))) = self.expiring.peek().copied() else {
+                return;
+            };
+            if due_ms > cx.now.mono_ms {
+                break;
+            }
+            self.expiring.pop();
+            match owner {
+                QueueOwner::Session(id) => {
+                    if let Some(index) = self.live_session(id) {
+                        self.sessions.at(index).outbound.queue.expiry_watched();
+                        self.expire_queued(cx, index);
+                    }
+                }
+                QueueOwner::Group(id) => {
+                    if let Some(queue) = self.groups.queue(id) {
+                        queue.expiry_watched();
+                        self.expire_group(cx, id);
+                    }
+                }
+            }
+            self.watch_queue_expiry(owner);
+        }
+        if let Some(Reverse((due_ms, _))) = self.expiring.peek() {
+            self.wheel.arm(*due_ms, Timer::QueueExpiry);
+        }
     }
 
     /// Output or answers wait from now on: somebody looks after them in time.
@@ -131,6 +198,10 @@ impl Shard {
     }
 }
 
+/// Queues looked through at once for what has expired.
+const QUEUES_PER_EXPIRY: usize = 64;
 /// Retained topics looked at per sweep.
 const SWEEP_STEPS: usize = 1024;
 pub(super) const SWEEP_INTERVAL_MS: u64 = 1000;
+/// How soon the sweep looks again while nothing that is retained expires.
+const IDLE_SWEEP_INTERVAL_MS: u64 = 30_000;

@@ -1,0 +1,84 @@
+//! Deliberate faults, with which the simulator shows that it would find them.
+//!
+//! Each breaks one rule that the broker keeps. Without the cargo feature `faults` none can be
+//! switched on and the compiler leaves nothing of them; the binary is never built with it. With
+//! the feature one fault at a time is in force on the calling thread.
+
+macro_rules! faults {
+    ($($variant:ident = $what:literal;)*) => {
+        /// A rule that is broken on purpose.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Fault {
+            $(#[doc = $what] $variant,)*
+        }
+
+        impl Fault {
+            /// All of them.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// What is done wrong.
+            pub fn what(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $what,)*
+                }
+            }
+        }
+    };
+}
+
+faults! {
+    AckBeforeSync = "PUBACK and PUBREC leave before the message's record is durable.";
+    SubAckBeforeRecord = "SUBACK leaves before the subscription's record is durable.";
+    ConnAckBeforeRecord = "CONNACK leaves before the session's record is durable.";
+    PubRelBeforePubRec = "PUBREL leaves before the PUBREC that it answers is durable.";
+    PubCompBeforeRecord = "PUBCOMP leaves before the record that frees the identifier is durable.";
+    Qos2BeforeRecord = "A QoS 2 message is sent before its Packet Identifier is durable.";
+    BatchBeforeRecord = "A batch for another shard leaves before the records of its tick.";
+    ReceiptForgotten = "A QoS 2 PUBLISH that comes again is taken for a new message.";
+    PacketIdFreedEarly = "PUBREC frees the Packet Identifier, not PUBCOMP.";
+    QuotaIgnored = "More is sent than the client's Receive Maximum allows.";
+    DupForgotten = "What is sent again has DUP 0.";
+    QueueOutOfOrder = "A queued message goes to the front of the queue.";
+    ResentInReverse = "A new connection gets what was in flight in reverse order.";
+    QueueBoundOffByOne = "A queue takes one message more than its bound.";
+    WillSentTwice = "A Will that was sent stays with its session and is sent at its end again.";
+    WillAfterDisconnect = "The Will is sent though the client said goodbye.";
+    WillIgnoresDelay = "The Will is sent at once, whatever its Will Delay Interval.";
+    WillSentThoughBack = "The Will is sent though the client is back in time.";
+    RetainedReadBeforeInterest = "Retained messages are read before the subscription is entered.";
+    InterestReadBeforeRetained = "A publisher reads the interest before it stores what it retains.";
+    EpochReadAfterIndex = "A route remembers epochs that were read after the index.";
+    RetainedOlderStays = "A retained message does not replace the one before it.";
+    RetainedNotCleared = "An empty payload does not clear the retained message.";
+    ShareReturnLost = "What a share group's member gives back is lost.";
+    ShareReturnsSentQos2 = "A QoS 2 message that a member was sent goes to another member.";
+    NoLocalIgnored = "A publisher gets its own message in spite of No Local.";
+    TakeoverForgetsInFlight = "A new connection is not sent what the old one did not acknowledge.";
+    SessionExpiresEarly = "A session ends at half of its Session Expiry Interval.";
+    DropUncounted = "A dropped message is not counted.";
+    InterestStays = "The node's interest index keeps a filter that nobody wants any more.";
+}
+
+/// Whether a fault is in force on this thread.
+#[cfg(not(feature = "faults"))]
+#[inline(always)]
+pub(crate) const fn is(_fault: Fault) -> bool {
+    false
+}
+
+#[cfg(feature = "faults")]
+std::thread_local! {
+    static IN_FORCE: core::cell::Cell<Option<Fault>> = const { core::cell::Cell::new(None) };
+}
+
+/// Whether a fault is in force on this thread.
+#[cfg(feature = "faults")]
+pub fn is(fault: Fault) -> bool {
+    IN_FORCE.get() == Some(fault)
+}
+
+/// Puts a fault in force on this thread, or none.
+#[cfg(feature = "faults")]
+pub fn set(fault: Option<Fault>) {
+    IN_FORCE.set(fault);
+}

@@ -1,0 +1,285 @@
+//! Bringing a shard back to where the store left it. `persistence` reads the store and calls these
+//! before any listener opens, in this order: [`Shard::begin_run`], groups, sessions, entries; then
+//! subscriptions and messages not yet routed, in the order of their records, so that a message is
+//! routed only to subscriptions made before it; at last [`Shard::restored`].
+//!
+//! Which shard a session or group belongs to follows from its name, so the number of shards may
+//! differ from one run to the next.
+
+use core::num::NonZeroU64;
+use std::sync::Arc;
+
+use martlet_codec::{PacketId, SubscriptionFilter};
+
+use crate::counters::Accounting;
+use crate::hash::owner;
+use crate::id::{MessageId, RecordNumber, SessionAddress, ShardId, TenantId, first_number};
+use crate::limits::Settings;
+use crate::message::{MemoryGauge, Message};
+use crate::node::{Cx, Node};
+use crate::record::{EntryRecord, Record, SessionEpoch, SessionRecord, SubscriptionRecord};
+use crate::session::Session;
+use crate::session::inbound::Inbound;
+use crate::session::outbound::Outbound;
+use crate::session::queue::{Apart, QueueOwner, StoredEntry};
+use crate::shard::Shard;
+use crate::share::GroupAddress;
+use crate::subscribe::Subscriptions;
+use crate::timer::Timer;
+
+/// A session or group whose clock was set forward does not expire sooner after a start.
+const EXPIRY_AFTER_START_MS: u64 = 60_000;
+
+/// The shard that owns the session of this client.
+pub fn session_shard(
+    settings: &Settings,
+    tenant: TenantId,
+    client_id: &str,
+    shard_count: u16,
+) -> ShardId {
+    owner(settings.node_seed, &(tenant, client_id), shard_count)
+}
+
+/// The shard that owns the share group of this filter, `$share/…`.
+pub fn group_shard(
+    settings: &Settings,
+    tenant: TenantId,
+    filter: &str,
+    shard_count: u16,
+) -> ShardId {
+    owner(settings.node_seed, &(tenant, filter), shard_count)
+}
+
+impl Shard {
+    /// Begins run number `start` of the node, whose messages and sessions get names that no earlier
+    /// run has given. From here on queues keep their messages in the store and ask for them
+    /// ([`QueueRead`](crate::QueueRead)).
+    pub fn begin_run(&mut self, start: u32) {
+        self.begin_numbers(first_number(start));
+        self.reads_back = true;
+    }
+
+    /// What counts the bytes of this shard's messages, for those that are read from the store.
+    pub fn gauge(&self) -> Arc<MemoryGauge> {
+        Arc::clone(&self.gauge)
+    }
+
+    /// Brings a share group back.
+    pub fn restore_group<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        tenant: TenantId,
+        filter: Box<str>,
+        epoch: SessionEpoch,
+    ) -> GroupAddress {
+        self.restored_group(cx, tenant, filter, epoch)
+    }
+
+    /// Brings a session back, with the Packet Identifiers of its QoS 2 receipts. Whose client was
+    /// connected counts as lost from now on.
+    pub fn restore_session<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        record: &SessionRecord,
+        receipts: impl Iterator<Item = PacketId>,
+    ) -> SessionAddress {
+        let mut inbound = Inbound::default();
+        receipts.for_each(|id| inbound.receipts.insert(id, RecordNumber(0)));
+        let ends_soon = record.expiry_secs == 0;
+        let session = self.sessions.insert(Session {
+            generation: 0,
+            tenant: record.tenant,
+            client_id: Arc::clone(&record.client_id),
+            epoch: record.epoch,
+            connection: None,
+            version: martlet_codec::ProtocolVersion::V5,
+            expiry_secs: record.expiry_secs,
+            // One without expiry is remembered for its Will alone.
+            durable: record.durable && !ends_soon,
+            recorded: true,
+            connected_at_wall_ms: 0,
+            left_wall_ms: NonZeroU64::new(record.left_wall_ms.unwrap_or(cx.now.wall_ms)),
+            subscriptions: Subscriptions::default(),
+            outbound: Outbound::default(),
+            inbound,
+            will: record.will.clone(),
+            expiry_timer: None,
+            will_timer: None,
+            accounting: Accounting::default(),
+            retained_pending: None,
+            retained_queued: false,
+        });
+        let key = (record.tenant, Arc::clone(&record.client_id));
+        self.by_client.insert(key, session);
+        self.arm_restored(cx, session, record);
+        self.address_of(session)
+    }
+
+    /// When a restored session and its Will end, if the client does not come back.
+    fn arm_restored<N: Node>(&mut self, cx: &mut Cx<'_, N>, session: u32, record: &SessionRecord) {
+        let id = self.sessions.id_of(session);
+        let now = cx.now;
+        let gone_ms = record
+            .left_wall_ms
+            .map_or(0, |left_ms| now.wall_ms.saturating_sub(left_ms));
+        let expiry_ms = u64::from(record.expiry_secs) * 1000;
+        if !matches!(record.expiry_secs, 0 | u32::MAX) {
+            let soonest_ms = expiry_ms.min(EXPIRY_AFTER_START_MS);
+            let left_ms = expiry_ms.saturating_sub(gone_ms).max(soonest_ms);
+            let timer = self
+                .wheel
+                .arm(now.mono_ms + left_ms, Timer::SessionExpiry(id));
+            self.sessions.at(session).expiry_timer = Some(timer);
+        }
+        if let Some(will) = &record.will {
+            let grace_ms = u64::from(self.settings.limits.will_restart_secs) * 1000;
+            let delay_ms = u64::from(will.delay_secs) * 1000;
+            let left_ms = delay_ms.min(expiry_ms).saturating_sub(gone_ms);
+            let due_ms = now.mono_ms + left_ms.max(grace_ms);
+            let timer = self.wheel.arm(due_ms, Timer::WillDelay(id));
+            self.sessions.at(session).will_timer = Some(timer);
+        }
+        if record.left_wall_ms.is_none() && record.expiry_secs > 0 {
+            // The next restart does not begin to count anew.
+            let record = self.sessions.at(session).record();
+            self.append(cx, record);
+        }
+    }
+
+    /// Brings an entry of a session's queue back, or in flight if it has a Packet Identifier, in
+    /// the queue's order. `group` is where it comes from if a share group handed it over.
+    pub fn restore_entry<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        session: SessionAddress,
+        record: EntryRecord,
+        group: Option<GroupAddress>,
+    ) {
+        let Some(index) = self.restorable(session) else {
+            return;
+        };
+        let ticket = group.map(|group| Box::new(self.restored_ticket(group, &record)));
+        let (packet_id, released) = (record.packet_id, record.released);
+        let entry = stored_entry(cx, record, ticket);
+        if !released {
+            self.sessions.at(index).accounting.matched += 1;
+            self.counters.matched += 1;
+        }
+        let outbound = &mut self.sessions.at(index).outbound;
+        match packet_id {
+            Some(packet_id) => outbound.restore_in_flight(packet_id, entry, released),
+            None => outbound.queue.push_back_stored(&entry),
+        }
+        self.watch_queue_expiry(QueueOwner::Session(session.session));
+    }
+
+    /// Brings an entry of a share group's queue back, in the queue's order.
+    pub fn restore_group_entry<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        group: GroupAddress,
+        record: EntryRecord,
+    ) {
+        let entry = stored_entry(cx, record, None);
+        self.restored_group_entry(group.group, &entry);
+    }
+
+    /// Brings a subscription back; it matches from now on.
+    pub fn restore_subscription<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        session: SessionAddress,
+        record: &SubscriptionRecord,
+    ) {
+        let Some(index) = self.restorable(session) else {
+            return;
+        };
+        let Ok(parsed) = SubscriptionFilter::parse(&record.filter) else {
+            return;
+        };
+        let subscriptions = &mut self.sessions.at(index).subscriptions;
+        subscriptions.number_taken(record.number);
+        if parsed.share_name.is_some() {
+            self.restored_member(cx, index, record);
+            return self.settle(cx);
+        }
+        self.enter_subscription(cx, index, record);
+        if record.retained_pending {
+            let (qos, identifier) = (record.qos, record.subscription_id);
+            self.owe_retained(index, &record.filter, qos, identifier);
+        }
+    }
+
+    /// Brings a retained message, or a clearing, back.
+    pub fn restore_retained<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        message: Message,
+        revision: u64,
+    ) {
+        let now_ms = cx.now.mono_ms;
+        let older = cx
+            .node
+            .retained(|store| store.restore(message, revision, now_ms));
+        if let Some(older) = older {
+            self.append(cx, Record::RetainedEnded(older));
+        }
+    }
+
+    /// Routes a message of which not everybody's entry was recorded before the restart; `had` are
+    /// those who have or had one.
+    pub fn route_again<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        message: &Message,
+        had: &[SessionEpoch],
+    ) {
+        self.route_recorded_again(cx, message, had);
+        self.settle(cx);
+    }
+
+    /// All has been brought back: what share groups had handed to members that are away now goes
+    /// to others, and sessions that were only remembered end.
+    pub fn restored<N: Node>(&mut self, cx: &mut Cx<'_, N>, groups: &[GroupAddress]) {
+        // Members of this shard's own groups have yet to join them.
+        self.settle(cx);
+        let sessions: Vec<u32> = self.sessions.iter().map(|(index, _)| index).collect();
+        for index in sessions {
+            self.pause_outbound(cx, index);
+            let session = self.sessions.at(index);
+            if session.expiry_secs == 0 && session.will.is_none() {
+                self.end_session(cx, index);
+            }
+        }
+        for group in groups {
+            self.end_group_without_members(cx, group.group);
+        }
+        self.settle(cx);
+    }
+
+    /// The place of a restored session whose subscriptions and messages come back too.
+    fn restorable(&mut self, session: SessionAddress) -> Option<u32> {
+        let index = self.live_session(session.session)?;
+        self.sessions.at(index).durable.then_some(index)
+    }
+}
+
+fn stored_entry<N: Node>(
+    cx: &Cx<'_, N>,
+    record: EntryRecord,
+    ticket: Option<Box<crate::share::ShareTicket>>,
+) -> StoredEntry {
+    StoredEntry {
+        id: MessageId(record.message.0),
+        why: record.why,
+        qos: record.qos,
+        retain: record.retain,
+        bytes: record.bytes,
+        expires_at_ms: cx.now.mono_ms_of(record.expires_wall_secs.into()),
+        apart: Apart {
+            subscription_ids: record.subscription_ids,
+            ticket,
+            message: None,
+        },
+    }
+}

@@ -1,0 +1,317 @@
+//! What a client answers to the messages it was sent, and how an entry comes to its end: delivered,
+//! dropped or expired (MQTT 5 sections 4.3.2 and 4.3.3).
+
+use martlet_codec::{AckKind, PacketId, QoS, ReasonCode};
+
+use crate::counters::DropReason;
+use crate::event::Event;
+use crate::fault::{self, Fault};
+use crate::id::{MessageId, RecordNumber};
+use crate::node::{Cx, Node};
+use crate::record::{EnqueuedAs, Record};
+use crate::session::outbound::{InFlight, InFlightState, Released};
+use crate::session::queue::{Entry, Taken};
+use crate::shard::{PacketError, Shard};
+use crate::share::{ShareOutcome, ShareTicket};
+
+impl Shard {
+    /// PUBACK [MQTT-4.3.2-5]: the message is delivered, or refused by its receiver.
+    pub(crate) fn puback_received<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        packet_id: PacketId,
+        reason: ReasonCode,
+    ) -> Result<(), PacketError> {
+        let Some(session) = self.connections.at(index).session() else {
+            return Ok(());
+        };
+        match self.sessions.at(session).outbound.in_flight.get(packet_id) {
+            Some(InFlight {
+                state: InFlightState::Publish(entry),
+                on_wire: true,
+                ..
+            }) if entry.qos == QoS::AtLeastOnce => {}
+            // Not sent on this connection yet: it is about to be, and acknowledged then.
+            Some(InFlight {
+                state: InFlightState::Publish(entry),
+                ..
+            }) if entry.qos == QoS::AtLeastOnce => return Ok(()),
+            Some(InFlight {
+                state: InFlightState::Stored(entry),
+                ..
+            }) if entry.qos == QoS::AtLeastOnce => return Ok(()),
+            // Nothing is known of it: an acknowledgement that came late does no harm.
+            None => return Ok(()),
+            Some(_) => {
+                return Err(PacketError::protocol(
+                    "PUBACK for a QoS 2 message",
+                    "MQTT-4.3.3-4",
+                ));
+            }
+        }
+        if let Some(entry) = self.take_in_flight(session, packet_id) {
+            self.entry_answered(cx, session, entry, reason);
+        }
+        self.pump(cx, session);
+        Ok(())
+    }
+
+    /// PUBREC: from here on only PUBREL is sent [MQTT-4.3.3-4], unless it refuses
+    /// [MQTT-4.3.3-6].
+    pub(crate) fn pubrec_received<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        packet_id: PacketId,
+        reason: ReasonCode,
+    ) -> Result<(), PacketError> {
+        let Some(session_index) = self.connections.at(index).session() else {
+            return Ok(());
+        };
+        let session = self.sessions.at(session_index);
+        let epoch = session.epoch;
+        let Some(message) = session.outbound.in_flight.get_mut(packet_id) else {
+            if !reason.is_error() {
+                let unknown = ReasonCode::PacketIdentifierNotFound;
+                let record = RecordNumber(0);
+                self.answer_ack(cx, index, AckKind::PubRel, packet_id, unknown, record);
+            }
+            return Ok(());
+        };
+        let released = match &message.state {
+            InFlightState::Publish(Entry {
+                qos: QoS::AtLeastOnce,
+                ..
+            }) => {
+                return Err(PacketError::protocol(
+                    "PUBREC for a QoS 1 message",
+                    "MQTT-4.3.2-2",
+                ));
+            }
+            InFlightState::Publish(entry) => Released {
+                message: entry.message.id(),
+                why: entry.why,
+                recorded: entry.recorded,
+            },
+            // Not sent on this connection yet: it is about to be, and answered then.
+            InFlightState::Stored(_) => return Ok(()),
+            InFlightState::Released(_) => {
+                let (ok, record) = (ReasonCode::Success, message.record);
+                self.answer_ack(cx, index, AckKind::PubRel, packet_id, ok, record);
+                return Ok(());
+            }
+        };
+        if reason.is_error() {
+            if let Some(entry) = self.take_in_flight(session_index, packet_id) {
+                self.entry_answered(cx, session_index, entry, reason);
+            }
+            self.pump(cx, session_index);
+            return Ok(());
+        }
+        let before = core::mem::replace(&mut message.state, InFlightState::Released(released));
+        let InFlightState::Publish(entry) = before else {
+            return Ok(());
+        };
+        let mut record = RecordNumber(0);
+        if released.recorded {
+            let mut changed = entry.record(epoch, cx.now);
+            changed.packet_id = Some(packet_id);
+            changed.released = true;
+            record = self.append(cx, Record::Changed(changed));
+        }
+        let outbound = &mut self.sessions.at(session_index).outbound;
+        if let Some(message) = outbound.in_flight.get_mut(packet_id) {
+            message.record = record;
+        }
+        self.count_delivered(cx, session_index, entry.ticket.as_deref());
+        if fault::is(Fault::PacketIdFreedEarly) {
+            self.sessions.at(session_index).outbound.remove(packet_id);
+        }
+        let early = fault::is(Fault::PubRelBeforePubRec);
+        let record = if early { RecordNumber(0) } else { record };
+        self.answer_ack(
+            cx,
+            index,
+            AckKind::PubRel,
+            packet_id,
+            ReasonCode::Success,
+            record,
+        );
+        Ok(())
+    }
+
+    /// PUBCOMP: the identifier is free again.
+    pub(crate) fn pubcomp_received<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        packet_id: PacketId,
+    ) -> Result<(), PacketError> {
+        let Some(session_index) = self.connections.at(index).session() else {
+            return Ok(());
+        };
+        let session = self.sessions.at(session_index);
+        let released = match session.outbound.in_flight.get(packet_id) {
+            Some(InFlight {
+                state: InFlightState::Released(released),
+                ..
+            }) => *released,
+            Some(_) => {
+                return Err(PacketError::protocol(
+                    "PUBCOMP before PUBREL",
+                    "MQTT-4.3.3-5",
+                ));
+            }
+            None => return Ok(()),
+        };
+        session.outbound.remove(packet_id);
+        if released.recorded {
+            let Released { message, why, .. } = released;
+            self.entry_ended(cx, session_index, message, why);
+        }
+        self.pump(cx, session_index);
+        Ok(())
+    }
+
+    pub(super) fn take_in_flight(&mut self, index: u32, packet_id: PacketId) -> Option<Entry> {
+        match self.sessions.at(index).outbound.remove(packet_id)?.state {
+            InFlightState::Publish(entry) => Some(entry),
+            InFlightState::Stored(_) | InFlightState::Released(_) => None,
+        }
+    }
+
+    /// The receiver has answered for good: delivered, or refused.
+    /// A refusal ends it as well [MQTT-4.4.0-2].
+    fn entry_answered<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        entry: Entry,
+        reason: ReasonCode,
+    ) {
+        if reason.is_error() {
+            let reason = DropReason::RefusedByReceiver;
+            return self.drop_entry(cx, index, Taken::Held(entry), reason);
+        }
+        if entry.recorded {
+            self.entry_ended(cx, index, entry.message.id(), entry.why);
+        }
+        self.count_delivered(cx, index, entry.ticket.as_deref());
+    }
+
+    fn count_delivered<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        ticket: Option<&ShareTicket>,
+    ) {
+        if self.tell_group(cx, ticket, ShareOutcome::Acknowledged) {
+            return;
+        }
+        self.sessions.at(index).accounting.delivered += 1;
+        self.counters.delivered += 1;
+    }
+
+    /// A message has expired before it was sent.
+    pub(crate) fn expire_entry<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, entry: Taken) {
+        self.end_record_of(cx, index, &entry);
+        if self.tell_group(cx, entry.ticket(), ShareOutcome::Expired) {
+            return;
+        }
+        self.sessions.at(index).accounting.expired += 1;
+        self.counters.expired += 1;
+    }
+
+    pub(super) fn drop_in_flight<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        packet_id: PacketId,
+        reason: DropReason,
+    ) {
+        if let Some(entry) = self.take_in_flight(index, packet_id) {
+            self.drop_entry(cx, index, Taken::Held(entry), reason);
+        }
+    }
+
+    /// Drops a message that was queued or in flight, or was about to be: that it is not to come is
+    /// recorded too, else recovery would route it again.
+    pub(crate) fn drop_entry<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        entry: Taken,
+        reason: DropReason,
+    ) {
+        self.end_record_of(cx, index, &entry);
+        if !self.tell_group(cx, entry.ticket(), ShareOutcome::Dropped(reason)) {
+            self.drop_message(cx, index, reason, 1, entry.topic());
+        }
+    }
+
+    /// Tells a share group what became of a message it handed over; true if the group held it.
+    fn tell_group<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        ticket: Option<&ShareTicket>,
+        outcome: ShareOutcome,
+    ) -> bool {
+        let Some(ticket) = ticket else { return false };
+        let outcome = match ticket.taken {
+            true => ShareOutcome::Settled,
+            false => outcome,
+        };
+        self.answer_group(cx, ticket, outcome);
+        !ticket.taken
+    }
+
+    fn end_record_of<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, entry: &Taken) {
+        // What a share group lent and was not taken has its record there.
+        let here = entry.ticket().is_none_or(|ticket| ticket.taken);
+        if here && entry.recorded() {
+            self.entry_ended(cx, index, entry.id(), entry.why());
+        }
+    }
+
+    fn entry_ended<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        message: MessageId,
+        why: EnqueuedAs,
+    ) {
+        let epoch = self.sessions.at(index).epoch;
+        let record = Record::EntryEnded {
+            epoch,
+            message,
+            why,
+        };
+        self.append(cx, record);
+    }
+
+    /// Counts messages dropped for a session, and tells those who want to know.
+    pub(crate) fn drop_message<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        reason: DropReason,
+        count: u64,
+        topic: &str,
+    ) {
+        let session = self.sessions.at(index);
+        if !fault::is(Fault::DropUncounted) {
+            session.accounting.dropped += count;
+            self.counters.drop_messages(reason, count);
+        }
+        if self.settings.events.drops {
+            let client_id = session.client_id.to_string();
+            let topic = topic.to_owned();
+            cx.effects.events.push(Event::Dropped {
+                client_id,
+                topic,
+                reason,
+            });
+        }
+    }
+}

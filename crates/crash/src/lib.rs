@@ -1,0 +1,173 @@
+//! Kills a broker with `kill -9` at random moments while clients publish and subscribe, starts it
+//! again, and compares in the end what was acknowledged with what arrived.
+//!
+//! It knows a broker only by its command line and by MQTT, so it can be pointed at any: clients
+//! write down what they were promised (`ledger`), keep their sessions over each crash
+//! (`publisher`, `subscriber`), and the `ledger` is closed when all have been served.
+#![forbid(unsafe_code)]
+
+mod broker;
+mod ledger;
+mod publisher;
+mod subscriber;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use martlet_client::Endpoint;
+
+pub use broker::Broker;
+pub use ledger::{Ledger, Totals};
+
+/// What is to be done.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Program and arguments; `{port}` and `{dir}` are replaced.
+    pub command: Vec<String>,
+    /// Directory of the broker's data; empty or not there yet.
+    pub directory: PathBuf,
+    /// How often the broker is killed.
+    pub kills: u32,
+    /// Of the moments at which it is killed.
+    pub seed: u64,
+    /// The broker lives for a random time up to this, from when it accepts connections.
+    pub life_max: Duration,
+    /// Publishers, each with its own topics.
+    pub publishers: u16,
+    /// Subscribers to everything; every other one is away for some of the broker's lives.
+    pub subscribers: u16,
+    /// Messages that each publisher has under way.
+    pub window: u16,
+    /// Says after every so many kills how far it is.
+    pub progress_every: u32,
+}
+
+/// What came of it.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// What was counted.
+    pub totals: Totals,
+    /// Times from start to the first CONNACK.
+    pub recoveries: Vec<Duration>,
+    /// What the broker promised and did not keep, in words; empty is as it should be.
+    pub violations: Vec<String>,
+}
+
+/// What all clients of a run share.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) ledger: Ledger,
+    pub(crate) window: u16,
+    /// Publishers make no new messages.
+    pub(crate) finishing: AtomicBool,
+    /// All is over.
+    pub(crate) ended: AtomicBool,
+}
+
+impl Run {
+    pub(crate) fn is_finishing(&self) -> bool {
+        self.finishing.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Relaxed)
+    }
+}
+
+/// How long the clients get at the end until everything acknowledged has arrived.
+const SETTLING: Duration = Duration::from_secs(60);
+
+/// Carries a plan out.
+///
+/// # Errors
+/// The broker cannot be started, or does not accept connections any more.
+pub async fn run(plan: &Plan) -> anyhow::Result<Outcome> {
+    let mut broker = Broker::new(&plan.command, &plan.directory)?;
+    let run = Arc::new(Run {
+        endpoint: Endpoint::tcp("127.0.0.1", broker.port()),
+        ledger: Ledger::new(plan.publishers, plan.subscribers),
+        window: plan.window,
+        finishing: AtomicBool::new(false),
+        ended: AtomicBool::new(false),
+    });
+    broker.start()?;
+    broker.accepts().await?;
+    let mut clients = Vec::new();
+    for number in 0..plan.subscribers {
+        let run = Arc::clone(&run);
+        clients.push(tokio::spawn(subscriber::keep_subscribed(run, number)));
+    }
+    for member in 0..ledger::MEMBERS {
+        let run = Arc::clone(&run);
+        clients.push(tokio::spawn(subscriber::keep_sharing(run, member)));
+    }
+    wait_for(|| run.ledger.all_subscribed(), Duration::from_secs(30))
+        .await
+        .context("not all subscribers got a SUBACK")?;
+    for number in 0..plan.publishers {
+        let run = Arc::clone(&run);
+        clients.push(tokio::spawn(publisher::keep_publishing(run, number)));
+    }
+    let mut random = Random(plan.seed | 1);
+    let mut recoveries = Vec::new();
+    for kill in 1..=plan.kills {
+        let life_us = random.below(plan.life_max.as_micros() as u64);
+        tokio::time::sleep(Duration::from_micros(life_us)).await;
+        broker.kill()?;
+        let started = Instant::now();
+        broker.start()?;
+        broker.accepts().await?;
+        recoveries.push(started.elapsed());
+        if plan.progress_every > 0 && kill % plan.progress_every == 0 {
+            let totals = run.ledger.totals();
+            eprintln!("{kill} kills: {totals}");
+        }
+    }
+    run.finishing.store(true, Ordering::Relaxed);
+    let settled = wait_for(|| run.ledger.is_settled(), SETTLING).await;
+    let mut violations = run.ledger.violations();
+    if settled.is_err() && violations.is_empty() {
+        violations.push(format!(
+            "not everything was acknowledged and delivered {} s after the last kill: {}",
+            SETTLING.as_secs(),
+            run.ledger.totals()
+        ));
+    }
+    violations.extend(subscriber::check_retained(&run).await?);
+    run.ended.store(true, Ordering::Relaxed);
+    clients.iter().for_each(tokio::task::JoinHandle::abort);
+    broker.kill()?;
+    Ok(Outcome {
+        totals: run.ledger.totals(),
+        recoveries,
+        violations,
+    })
+}
+
+async fn wait_for(done: impl Fn() -> bool, at_most: Duration) -> anyhow::Result<()> {
+    let end = Instant::now() + at_most;
+    while !done() {
+        if Instant::now() >= end {
+            bail!("not within {} s", at_most.as_secs());
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    Ok(())
+}
+
+/// A small generator (xorshift): the moments need to be many, not unpredictable.
+#[derive(Debug)]
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % end.max(1)
+    }
+}

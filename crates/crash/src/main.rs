@@ -1,0 +1,88 @@
+//! `martlet-crash`: kills a broker again and again under load. See the library.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use martlet_crash::{Plan, run};
+
+/// Kills a broker with SIGKILL at random moments under QoS 1 and 2 load, starts it again, and
+/// compares what it acknowledged with what arrived.
+#[derive(Debug, Parser)]
+#[command(name = "martlet-crash")]
+struct Options {
+    /// How often the broker is killed
+    #[arg(long, default_value_t = 1000)]
+    kills: u32,
+    /// Of the moments at which it is killed
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Longest life of the broker, milliseconds
+    #[arg(long, default_value_t = 250)]
+    life_ms: u64,
+    /// Publishers
+    #[arg(long, default_value_t = 4)]
+    publishers: u16,
+    /// Subscribers to everything
+    #[arg(long, default_value_t = 3)]
+    subscribers: u16,
+    /// Messages under way from each publisher
+    #[arg(long, default_value_t = 20)]
+    window: u16,
+    /// Directory of the broker's data; by default one in the system's place for temporary files,
+    /// which is removed if nothing is found
+    #[arg(long)]
+    dir: Option<PathBuf>,
+    /// The broker's command; {port} and {dir} are replaced
+    #[arg(
+        trailing_var_arg = true,
+        default_values_t = ["target/release/martlet", "serve", "--listen", "mqtt://127.0.0.1:{port}",
+            "--http", "off", "--data-dir", "{dir}", "--log-level", "warn"].map(String::from)
+    )]
+    command: Vec<String>,
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    let options = Options::parse();
+    let directory = options.dir.clone().unwrap_or_else(|| {
+        let name = format!("martlet-crash-{}", std::process::id());
+        std::env::temp_dir().join(name)
+    });
+    let plan = Plan {
+        command: options.command,
+        directory: directory.clone(),
+        kills: options.kills,
+        seed: options.seed,
+        life_max: Duration::from_millis(options.life_ms),
+        publishers: options.publishers,
+        subscribers: options.subscribers,
+        window: options.window,
+        progress_every: 50,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let outcome = runtime.block_on(run(&plan))?;
+    let mut recoveries = outcome.recoveries.clone();
+    recoveries.sort();
+    println!("{} kills: {}", plan.kills, outcome.totals);
+    if let (Some(median), Some(longest)) = (recoveries.get(recoveries.len() / 2), recoveries.last())
+    {
+        let (median, longest) = (median.as_millis(), longest.as_millis());
+        println!("from start to CONNACK: median {median} ms, longest {longest} ms");
+    }
+    for violation in &outcome.violations {
+        println!("VIOLATION: {violation}");
+    }
+    if outcome.violations.is_empty() {
+        println!("nothing acknowledged was lost");
+        if options.dir.is_none() {
+            std::fs::remove_dir_all(&directory)?;
+            std::fs::remove_file(directory.with_extension("log"))?;
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    println!("the broker's data are in {}", directory.display());
+    Ok(ExitCode::FAILURE)
+}

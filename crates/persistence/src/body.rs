@@ -1,0 +1,289 @@
+//! The body of a message in the store: everything the message is, and who published it. Its id is
+//! the name that the store knows the body by.
+//!
+//! Layout: version, flags, tenant, arrival, [expiry], [retained revision], [publisher's epoch, length
+//! of its Client Identifier, [length of its user name]], length of the topic, length of the forwarded
+//! properties; then those texts in this order, and the payload to the end.
+
+use martlet_broker::{MessageId, MessageRecord, Now, SessionEpoch, StoredMessage, TenantId};
+use martlet_store::{BodyId, Holds, RecordBuilder};
+
+use crate::bytes::{DecodeError, Reader, Scratch, flag, put_name, put_number, qos_of, versioned};
+
+const RETAIN: u8 = 1 << 2;
+const HAS_PUBLISHER: u8 = 1 << 3;
+const HAS_USER_NAME: u8 = 1 << 4;
+const HAS_REVISION: u8 = 1 << 5;
+const HAS_EXPIRY: u8 = 1 << 6;
+const UNKNOWN: u8 = 1 << 7;
+
+/// A message as the store has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoredBody<'a> {
+    /// The message.
+    pub message: StoredMessage<'a>,
+    /// Who published it; none is the node itself.
+    pub publisher: Option<StoredPublisher<'a>>,
+    /// Its revision in the retained store, if it was or cleared its topic's retained message.
+    pub retained_revision: Option<u64>,
+}
+
+/// Who published a message, as the store has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoredPublisher<'a> {
+    /// Its session.
+    pub epoch: SessionEpoch,
+    /// Client Identifier.
+    pub client_id: &'a str,
+    /// The user it was authenticated as.
+    pub user_name: Option<&'a str>,
+}
+
+/// Puts the body of a message into a record.
+pub(crate) fn put_body(
+    record: &MessageRecord,
+    holds: Holds,
+    now: Now,
+    into: &mut RecordBuilder<'_>,
+) {
+    let id = BodyId(record.message.id().0);
+    into.body(id, holds, &pieces(record, &head(record, now)));
+}
+
+/// The pieces of a body, which begins with `head`.
+fn pieces<'a>(record: &'a MessageRecord, head: &'a [u8]) -> [&'a [u8]; 6] {
+    let publisher = record.publisher.as_ref();
+    let user_name = publisher.and_then(|publisher| publisher.user_name.as_deref());
+    [
+        head,
+        publisher.map_or(&[], |publisher| publisher.client_id.as_bytes()),
+        user_name.map_or(&[], str::as_bytes),
+        record.message.topic().as_bytes(),
+        record.message.forwarded(),
+        record.message.payload(),
+    ]
+}
+
+/// All of a body before its texts.
+fn head(record: &MessageRecord, now: Now) -> Scratch {
+    let publication = record.message.publication();
+    let publisher = record.publisher.as_ref();
+    let user_name = publisher.and_then(|publisher| publisher.user_name.as_deref());
+    let expires_wall_secs = now.wall_secs_of(publication.expires_at_ms);
+    let mut head = versioned();
+    head.push(
+        publication.qos.bits()
+            | flag(RETAIN, publication.retain)
+            | flag(HAS_PUBLISHER, publisher.is_some())
+            | flag(HAS_USER_NAME, user_name.is_some())
+            | flag(HAS_REVISION, record.retained_revision.is_some())
+            | flag(HAS_EXPIRY, expires_wall_secs != 0),
+    );
+    put_number(&mut head, publication.tenant.0.into());
+    put_number(&mut head, publication.received_wall_ms);
+    if expires_wall_secs != 0 {
+        put_number(&mut head, expires_wall_secs);
+    }
+    if let Some(revision) = record.retained_revision {
+        put_number(&mut head, revision);
+    }
+    if let Some(publisher) = publisher {
+        put_name(&mut head, publisher.epoch.0);
+        put_number(&mut head, publisher.client_id.len() as u64);
+    }
+    if let Some(user_name) = user_name {
+        put_number(&mut head, user_name.len() as u64);
+    }
+    put_number(&mut head, publication.topic.len() as u64);
+    put_number(&mut head, publication.forwarded.len() as u64);
+    head
+}
+
+/// Reads the body of message `id`, borrowing its texts.
+pub fn decode_body(id: MessageId, bytes: &[u8]) -> Result<StoredBody<'_>, DecodeError> {
+    let mut reader = Reader::new(bytes)?;
+    let flags = reader.byte()?;
+    let inconsistent = flags & HAS_USER_NAME != 0 && flags & HAS_PUBLISHER == 0;
+    if flags & UNKNOWN != 0 || inconsistent {
+        return Err(DecodeError::Malformed("flags of a body"));
+    }
+    let has = |bit: u8| flags & bit != 0;
+    let tenant = TenantId(reader.number32()?);
+    let received_wall_ms = reader.number()?;
+    let expires_wall_secs = match has(HAS_EXPIRY) {
+        true => reader.number()?,
+        false => 0,
+    };
+    let retained_revision = match has(HAS_REVISION) {
+        true => Some(reader.number()?),
+        false => None,
+    };
+    let publisher = match has(HAS_PUBLISHER) {
+        true => Some((SessionEpoch(reader.name()?), reader.len()?)),
+        false => None,
+    };
+    let user_name_len = match has(HAS_USER_NAME) {
+        true => Some(reader.len()?),
+        false => None,
+    };
+    let (topic_len, forwarded_len) = (reader.len()?, reader.len()?);
+    let publisher = match publisher {
+        None => None,
+        Some((epoch, client_id_len)) => Some(StoredPublisher {
+            epoch,
+            client_id: reader.text(client_id_len)?,
+            user_name: user_name_len.map(|len| reader.text(len)).transpose()?,
+        }),
+    };
+    let message = StoredMessage {
+        id,
+        tenant,
+        topic: reader.mqtt_text(topic_len)?,
+        forwarded: reader.bytes(forwarded_len)?,
+        payload: reader.rest(),
+        qos: qos_of(flags)?,
+        retain: has(RETAIN),
+        received_wall_ms,
+        expires_wall_secs,
+    };
+    Ok(StoredBody {
+        message,
+        publisher,
+        retained_revision,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use martlet_broker::{Message, Publication, Publisher};
+    use martlet_codec::QoS;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const NOW: Now = Now {
+        mono_ms: 5_000,
+        wall_ms: 1_700_000_000_000,
+    };
+
+    fn record(topic: &str, rest: (&[u8], &[u8]), qos: u8, retain: bool) -> MessageRecord {
+        let publication = Publication {
+            id: MessageId(7 << 58 | 9),
+            tenant: TenantId(3),
+            publisher: None,
+            topic,
+            forwarded: rest.0,
+            payload: rest.1,
+            qos: QoS::from_bits(qos).unwrap(),
+            retain,
+            received_wall_ms: NOW.wall_ms - 1,
+            expires_at_ms: u64::MAX,
+            received_mono_ms: NOW.mono_ms,
+        };
+        MessageRecord {
+            message: Message::new(&publication, &mut Vec::new(), &Arc::default()),
+            publisher: None,
+            receipt: None,
+            retained_revision: None,
+            replaces: None,
+            to_be_routed: true,
+            will_of: None,
+        }
+    }
+
+    fn encoded(record: &MessageRecord) -> Vec<u8> {
+        pieces(record, &head(record, NOW)).concat()
+    }
+
+    proptest! {
+        #[test]
+        fn a_body_comes_back(
+            topic in "[a-zé/]{1,40}",
+            forwarded in prop::collection::vec(any::<u8>(), 0..20),
+            payload in prop::collection::vec(any::<u8>(), 0..300),
+            qos in 0_u8..3,
+            retain: bool,
+            names in prop::option::of(("[a-zé]{0,30}", prop::option::of("[a-z]{0,9}"))),
+            epoch: u64,
+            retained_revision: Option<u64>,
+        ) {
+            let mut record = record(&topic, (&forwarded, &payload), qos, retain);
+            record.retained_revision = retained_revision;
+            record.publisher = names.map(|(client_id, user_name)| Publisher {
+                epoch: SessionEpoch(epoch),
+                client_id: client_id.into(),
+                user_name: user_name.map(Into::into),
+            });
+            let bytes = encoded(&record);
+            let body = decode_body(record.message.id(), &bytes).unwrap();
+            let expected = StoredMessage {
+                id: record.message.id(),
+                tenant: TenantId(3),
+                topic: &topic,
+                forwarded: &forwarded,
+                payload: &payload,
+                qos: QoS::from_bits(qos).unwrap(),
+                retain,
+                received_wall_ms: NOW.wall_ms - 1,
+                expires_wall_secs: 0,
+            };
+            prop_assert_eq!(body.message, expected);
+            prop_assert_eq!(body.retained_revision, retained_revision);
+            let publisher = record.publisher.as_ref().map(|publisher| StoredPublisher {
+                epoch: publisher.epoch,
+                client_id: &publisher.client_id,
+                user_name: publisher.user_name.as_deref(),
+            });
+            prop_assert_eq!(body.publisher, publisher);
+        }
+
+        #[test]
+        fn a_body_cut_short_or_changed_never_panics(at: u16, to: u8, cut: u16) {
+            let mut record = record("a/b", (b"pro", b"payload"), 1, true);
+            record.retained_revision = Some(300);
+            let mut bytes = encoded(&record);
+            let at = usize::from(at) % bytes.len();
+            bytes[at] = to;
+            bytes.truncate(usize::from(cut) % (bytes.len() + 1));
+            let _ = decode_body(MessageId(1), &bytes);
+        }
+
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
+            let _ = decode_body(MessageId(1), &bytes);
+        }
+    }
+
+    #[test]
+    fn expiry_is_kept_on_the_wall_clock_in_seconds_rounded_up() {
+        let mut record = record("a", (b"", b""), 1, false);
+        let message = record.message.publication();
+        let expires_at_ms = NOW.mono_ms + 1_500;
+        let publication = Publication {
+            expires_at_ms,
+            ..message
+        };
+        let message = Message::new(&publication, &mut Vec::new(), &Arc::default());
+        record.message = message;
+        let bytes = encoded(&record);
+        let body = decode_body(record.message.id(), &bytes).unwrap();
+        assert_eq!(body.message.expires_wall_secs, 1_700_000_002);
+    }
+
+    #[test]
+    fn a_small_message_costs_few_bytes_beside_its_texts() {
+        let mut record = record("a/b", (b"", b"payload"), 1, false);
+        record.publisher = Some(Publisher {
+            epoch: SessionEpoch(1 << 36),
+            client_id: "c".into(),
+            user_name: None,
+        });
+        assert!(
+            encoded(&record).len() <= 11 + 22,
+            "{}",
+            encoded(&record).len()
+        );
+    }
+}

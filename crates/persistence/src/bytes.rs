@@ -1,0 +1,183 @@
+//! Integers, texts and byte strings as they lie in bodies and states, and the way back.
+//!
+//! Numbers are little-endian or of variable length, lengths stand before what they measure. Each
+//! layout begins with its version. Decoding takes arbitrary bytes and never panics.
+
+use martlet_broker::RECORD_VERSION;
+use martlet_codec::QoS;
+use smallvec::SmallVec;
+
+/// Room for what is built before it is copied into a record; longer ones allocate.
+pub(crate) type Scratch = SmallVec<[u8; 64]>;
+
+/// Why bytes of the store are not what they should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// A newer program wrote it.
+    #[error("record version {0} is newer than this program's, {RECORD_VERSION}")]
+    Newer(u8),
+    /// It is no such record.
+    #[error("malformed: {0}")]
+    Malformed(&'static str),
+}
+
+/// Begins a layout.
+pub(crate) fn versioned() -> Scratch {
+    let mut out = Scratch::new();
+    out.push(RECORD_VERSION);
+    out
+}
+
+/// Appends a variable-length integer: seven bits a byte, lowest first.
+pub(crate) fn put_number(out: &mut Scratch, mut value: u64) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+/// Appends a number that is as good as random in its upper bits.
+pub(crate) fn put_name(out: &mut Scratch, value: u64) {
+    out.extend_from_slice(&value.to_le_bytes());
+}
+
+/// What is left of a layout.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reader<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    /// Behind the version, if it is one that can be read.
+    pub(crate) fn new(bytes: &'a [u8]) -> Result<Self, DecodeError> {
+        match bytes.split_first() {
+            Some((&RECORD_VERSION, rest)) => Ok(Self { rest }),
+            Some((&version, _)) if version > RECORD_VERSION => Err(DecodeError::Newer(version)),
+            _ => Err(DecodeError::Malformed("version")),
+        }
+    }
+
+    pub(crate) fn byte(&mut self) -> Result<u8, DecodeError> {
+        let (byte, rest) = self.rest.split_first().ok_or(SHORT)?;
+        self.rest = rest;
+        Ok(*byte)
+    }
+
+    pub(crate) fn number(&mut self) -> Result<u64, DecodeError> {
+        let mut value = 0_u64;
+        for shift in (0..64).step_by(7) {
+            let byte = self.byte()?;
+            let part = u64::from(byte & 0x7F);
+            if part << shift >> shift != part {
+                return Err(DecodeError::Malformed("number too long"));
+            }
+            value |= part << shift;
+            if byte < 0x80 {
+                return Ok(value);
+            }
+        }
+        Err(DecodeError::Malformed("number too long"))
+    }
+
+    pub(crate) fn number32(&mut self) -> Result<u32, DecodeError> {
+        u32::try_from(self.number()?).map_err(|_| DecodeError::Malformed("number too large"))
+    }
+
+    pub(crate) fn name(&mut self) -> Result<u64, DecodeError> {
+        let bytes = self.rest.first_chunk().ok_or(SHORT)?;
+        self.rest = &self.rest[8..];
+        Ok(u64::from_le_bytes(*bytes))
+    }
+
+    /// A length whose bytes come later.
+    pub(crate) fn len(&mut self) -> Result<usize, DecodeError> {
+        usize::try_from(self.number()?).map_err(|_| SHORT)
+    }
+
+    pub(crate) fn bytes(&mut self, len: usize) -> Result<&'a [u8], DecodeError> {
+        let (bytes, rest) = self.rest.split_at_checked(len).ok_or(SHORT)?;
+        self.rest = rest;
+        Ok(bytes)
+    }
+
+    pub(crate) fn text(&mut self, len: usize) -> Result<&'a str, DecodeError> {
+        core::str::from_utf8(self.bytes(len)?).map_err(|_| DecodeError::Malformed("UTF-8"))
+    }
+
+    /// A text that MQTT can carry: at most 65,535 bytes.
+    pub(crate) fn mqtt_text(&mut self, len: usize) -> Result<&'a str, DecodeError> {
+        match len {
+            0..=0xFFFF => self.text(len),
+            _ => Err(DecodeError::Malformed("text too long")),
+        }
+    }
+
+    /// All that is left.
+    pub(crate) fn rest(self) -> &'a [u8] {
+        self.rest
+    }
+
+    /// Nothing may be left.
+    pub(crate) fn end(self) -> Result<(), DecodeError> {
+        match self.rest {
+            [] => Ok(()),
+            _ => Err(DecodeError::Malformed("bytes behind the end")),
+        }
+    }
+}
+
+const SHORT: DecodeError = DecodeError::Malformed("cut short");
+
+/// A QoS from the lower two bits of flags.
+pub(crate) fn qos_of(flags: u8) -> Result<QoS, DecodeError> {
+    match flags & 3 {
+        0 => Ok(QoS::AtMostOnce),
+        1 => Ok(QoS::AtLeastOnce),
+        2 => Ok(QoS::ExactlyOnce),
+        _ => Err(DecodeError::Malformed("QoS")),
+    }
+}
+
+/// The flag as a bit, if it is set.
+pub(crate) fn flag(bit: u8, set: bool) -> u8 {
+    if set { bit } else { 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_number_comes_back(value: u64) {
+            let mut out = versioned();
+            put_number(&mut out, value);
+            let mut reader = Reader::new(&out).unwrap();
+            prop_assert_eq!(reader.number(), Ok(value));
+            prop_assert_eq!(reader.end(), Ok(()));
+        }
+    }
+
+    #[test]
+    fn a_newer_version_is_named_and_not_taken_for_damage() {
+        let newer = RECORD_VERSION + 1;
+        assert_eq!(
+            Reader::new(&[newer, 1]).unwrap_err(),
+            DecodeError::Newer(newer)
+        );
+        assert_eq!(
+            Reader::new(&[0, 1]).unwrap_err(),
+            DecodeError::Malformed("version")
+        );
+    }
+
+    #[test]
+    fn a_number_of_more_than_64_bits_is_refused() {
+        let mut bytes = vec![RECORD_VERSION];
+        bytes.extend([0xFF; 9]);
+        bytes.push(2);
+        assert!(Reader::new(&bytes).unwrap().number().is_err());
+    }
+}

@@ -1,0 +1,134 @@
+//! The records of a tick as records of the store.
+//!
+//! One of the broker's is one of the store's, all of it or nothing. A message that nobody has to be
+//! waited for is written together with its entries: then no ROUTING hold and no release are needed.
+
+use martlet_broker::{MessageId, MessageRecord, Now, Record, SessionEpoch};
+use martlet_store::{BodyId, Holds, QueueId, RecordBuffer, RecordBuilder};
+
+use crate::body::put_body;
+use crate::entry::{lane, put_amend, put_enqueue};
+use crate::state::{key, kind, put_group, put_session, put_subscription, subscription_key};
+
+/// Broker records in one record of the store at most: a torn one costs no more than these.
+const TOGETHER_MAX: usize = 1024;
+
+/// Puts all records into a buffer for the store, in order; `records` is emptied. `now` is the time of
+/// the tick, against which expiry is put on the wall clock.
+pub fn encode(records: &mut Vec<Record>, now: Now, into: &mut RecordBuffer) {
+    let mut rest = records.as_slice();
+    while let [first, ..] = rest {
+        let mut builder = into.record();
+        match (first, routed_at(rest)) {
+            (Record::Message(message), Some(routed_at)) => {
+                let entries = &rest[1..routed_at];
+                put_message(message, Holds::NONE, entries, now, &mut builder);
+                for entry in entries {
+                    put(entry, now, &mut builder);
+                }
+                rest = &rest[routed_at + 1..];
+            }
+            _ => {
+                put(first, now, &mut builder);
+                rest = &rest[1..];
+            }
+        }
+    }
+    records.clear();
+}
+
+/// Where the record stands that says that the message, whose record is the first, has been routed to
+/// all; none unless only entries stand before it.
+fn routed_at(records: &[Record]) -> Option<usize> {
+    let [Record::Message(message), following @ ..] = records else {
+        return None;
+    };
+    if !message.to_be_routed {
+        return None;
+    }
+    let id = message.message.id();
+    let mut following = following.iter().take(TOGETHER_MAX);
+    let end = following.position(|record| {
+        !matches!(
+            record,
+            Record::Enqueued(_) | Record::Changed(_) | Record::EntryEnded { .. }
+        )
+    })?;
+    matches!(&records[end + 1], Record::Routed(routed) if *routed == id).then_some(end + 1)
+}
+
+fn put(record: &Record, now: Now, into: &mut RecordBuilder<'_>) {
+    match record {
+        Record::Session(session) => put_session(session, into),
+        Record::Ended(SessionEpoch(epoch)) => into.forget(*epoch),
+        Record::Group {
+            tenant,
+            filter,
+            epoch,
+        } => put_group(*tenant, filter, *epoch, into),
+        Record::Subscribed(subscription) => put_subscription(subscription, into),
+        Record::Unsubscribed { epoch, number } => {
+            into.remove_state(subscription_key(*epoch, *number));
+        }
+        Record::Message(message) => {
+            let routing = match message.to_be_routed {
+                true => Holds::ROUTING,
+                false => Holds::NONE,
+            };
+            put_message(message, routing, &[], now, into);
+        }
+        Record::RetainedEnded(id) => into.release(BodyId(id.0), Holds::RETAINED),
+        Record::Routed(id) => into.release(BodyId(id.0), Holds::ROUTING),
+        Record::Released { epoch, packet_id } => {
+            into.end_token(QueueId(epoch.0), packet_id.get().into());
+        }
+        Record::Enqueued(entry) => put_enqueue(entry, into),
+        Record::Changed(entry) => put_amend(entry, into),
+        Record::EntryEnded {
+            epoch,
+            message,
+            why,
+        } => into.end(QueueId(epoch.0), BodyId(message.0), lane(*why)),
+        Record::Moved { from, from_why, to } => {
+            // The new entry first: the body must not be without one in between.
+            put_enqueue(to, into);
+            into.end(QueueId(from.0), BodyId(to.message.0), lane(*from_why));
+        }
+    }
+}
+
+/// Says in a record of its own that nothing holds a message for these reasons any more.
+pub(crate) fn put_released(id: MessageId, holds: Holds, into: &mut RecordBuffer) {
+    into.record().release(BodyId(id.0), holds);
+}
+
+/// A message with `routing` as a hold or none, and what its record says beside it. `entries` follow in
+/// the same record.
+fn put_message(
+    message: &MessageRecord,
+    routing: Holds,
+    entries: &[Record],
+    now: Now,
+    into: &mut RecordBuilder<'_>,
+) {
+    let id = message.message.id();
+    let holds = match message.retained_revision {
+        Some(_) => routing.with(Holds::RETAINED),
+        None => routing,
+    };
+    let enqueued =
+        |record: &Record| matches!(record, Record::Enqueued(entry) if entry.message == id);
+    // Else it is the receipt or the Will's end alone that must be kept.
+    if holds != Holds::NONE || entries.iter().any(enqueued) {
+        put_body(message, holds, now, into);
+    }
+    if let Some((epoch, packet_id)) = message.receipt {
+        into.token(QueueId(epoch.0), packet_id.get().into(), 0);
+    }
+    if let Some(replaced) = message.replaces {
+        into.release(BodyId(replaced.0), Holds::RETAINED);
+    }
+    if let Some(epoch) = message.will_of {
+        into.remove_state(key(epoch, kind::WILL));
+    }
+}

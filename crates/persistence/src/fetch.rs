@@ -1,0 +1,101 @@
+//! Messages that queues want to have in memory again: bodies of the store as the broker's messages, in
+//! the order asked for.
+//!
+//! Either at once from the engine, or in two steps, so that one thread finds out where bodies lie and
+//! another reads them.
+
+use std::sync::Arc;
+
+use martlet_broker::{MemoryGauge, Message, MessageId, Now};
+use martlet_store::{BodyId, Disk, Engine, Located, Missing};
+
+use crate::body::decode_body;
+
+/// A page of messages, as [`Shard::messages_read`](martlet_broker::Shard::messages_read) takes it.
+pub type FetchedPage = Vec<(MessageId, Option<Message>)>;
+
+/// What a message is made with: the clock against which it expires, and what counts its bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Making<'a> {
+    /// The time.
+    pub now: Now,
+    /// That of the shard which gets the message.
+    pub gauge: &'a Arc<MemoryGauge>,
+}
+
+/// Where the bodies of a page lie; none where there is no such body.
+#[derive(Clone, Debug)]
+pub struct LocatedPage<F>(Vec<(MessageId, Option<Located<F>>)>);
+
+/// Reads messages from the engine. Those that cannot be had are none, and `damaged` is told why.
+pub fn fetch<D: Disk>(
+    engine: &Engine<D>,
+    ids: &[MessageId],
+    making: Making<'_>,
+    mut damaged: impl FnMut(MessageId, String),
+) -> FetchedPage {
+    let bodies: Vec<BodyId> = ids.iter().map(|id| BodyId(id.0)).collect();
+    let mut read = Vec::with_capacity(ids.len());
+    engine.read_bodies(&bodies, |id, bytes| {
+        let id = MessageId(id.0);
+        let message = match bytes {
+            Ok(bytes) => message_of(id, bytes, making),
+            Err(missing) => Err(missing.to_string()),
+        };
+        let message = message.map_err(|why| damaged(id, why)).ok();
+        read.push((id, message));
+    });
+    // They come as they lie on the disk.
+    read.sort_by_key(|(id, _)| *id);
+    let message = |id: &MessageId| {
+        let place = read.binary_search_by_key(id, |(id, _)| *id).ok()?;
+        read[place].1.clone()
+    };
+    ids.iter().map(|id| (*id, message(id))).collect()
+}
+
+/// Finds out where the bodies of a page lie, without reading them.
+pub fn locate<D: Disk>(engine: &Engine<D>, ids: &[MessageId]) -> LocatedPage<D::File> {
+    let located = ids
+        .iter()
+        .map(|id| (*id, engine.locate(BodyId(id.0))))
+        .collect();
+    LocatedPage(located)
+}
+
+/// Reads a page whose bodies have been located. `retry` is asked after an error of the disk, with the
+/// number of attempts so far, and may wait; where it says no, and where a body is damaged, there is no
+/// message, and `damaged` is told why.
+pub fn read_located<D: Disk>(
+    disk: &D,
+    page: &LocatedPage<D::File>,
+    making: Making<'_>,
+    mut retry: impl FnMut(u32) -> bool,
+    mut damaged: impl FnMut(MessageId, String),
+) -> FetchedPage {
+    let mut buffer = Vec::new();
+    let mut read = Vec::with_capacity(page.0.len());
+    for (id, located) in &page.0 {
+        let mut attempts = 0;
+        let message = loop {
+            let bytes = match located {
+                Some(located) => located.read(disk, &mut buffer),
+                None => Err(Missing::Unknown),
+            };
+            attempts += 1;
+            match bytes {
+                Ok(bytes) => break message_of(*id, bytes, making),
+                Err(Missing::Disk { .. }) if retry(attempts) => {}
+                Err(missing) => break Err(missing.to_string()),
+            }
+        };
+        read.push((*id, message.map_err(|why| damaged(*id, why)).ok()));
+    }
+    read
+}
+
+fn message_of(id: MessageId, bytes: &[u8], making: Making<'_>) -> Result<Message, String> {
+    let body = decode_body(id, bytes).map_err(|error| error.to_string())?;
+    let Making { now, gauge } = making;
+    Ok(Message::restored(&body.message, None, now, gauge))
+}

@@ -1,0 +1,459 @@
+//! From an opened store to shards that go on where the last run ended (design: idea 5).
+//!
+//! Before any listener opens: the number of this run is found and synced; then groups, sessions with
+//! their receipts, and entries come back; then subscriptions, and in the order of their records the
+//! messages that were not routed to all, each only to subscriptions made before it; then what is
+//! retained. What is damaged is named in the report and costs itself alone; a record of a newer program
+//! is an error, so that nothing of it is thrown away.
+//!
+//! States are read in passes and handed on one by one. Only names are held meanwhile, and subscriptions
+//! younger than the first message still to be routed.
+
+mod names;
+mod shards;
+mod subscriptions;
+
+use std::fmt;
+use std::sync::Arc;
+
+use martlet_broker::{
+    MessageId, Node, SessionEpoch, SessionRecord, Shard, ShardId, StoredWill, TenantId,
+    group_shard, session_shard, start_of,
+};
+use martlet_codec::PacketId;
+use martlet_store::{Disk, Engine, Holds, Lsn, Missing, QueueId, RecordBuffer, StateKey};
+
+use crate::body::decode_body;
+use crate::bytes::DecodeError;
+use crate::entry::decode_entry;
+use crate::state::{decode_group, decode_session, decode_start, decode_will, kind, put_start};
+use names::Names;
+
+pub use shards::Shards;
+
+/// Damaged records that a report names one by one at most.
+const NAMED_MAX: usize = 100;
+
+/// Sessions and subscriptions brought back before batches between shards are passed on.
+const DELIVER_EVERY: usize = 256;
+
+/// What recovery has brought back.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RestoreReport {
+    /// The number of this run of the node, from 1.
+    pub start: u32,
+    /// Sessions.
+    pub sessions: u64,
+    /// Wills that are still due.
+    pub wills: u64,
+    /// Packet Identifiers of QoS 2 messages that were received and not released.
+    pub receipts: u64,
+    /// Share groups.
+    pub groups: u64,
+    /// Subscriptions.
+    pub subscriptions: u64,
+    /// Messages in queues and in flight.
+    pub entries: u64,
+    /// Retained messages, and clearings of topics not long before.
+    pub retained: u64,
+    /// Messages routed again, because it is not known that everybody had them.
+    pub routed_again: u64,
+    /// Queues and states of sessions and groups that are no more: they have been taken away.
+    pub orphans: u64,
+    /// Records that are damaged.
+    pub damaged: u64,
+    /// The first of them: which, and how.
+    pub damage: Vec<Damaged>,
+}
+
+/// A record that could not be brought back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damaged {
+    /// Which record, by name.
+    pub what: String,
+    /// What is wrong with it.
+    pub why: String,
+}
+
+impl fmt::Display for Damaged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.what, self.why)
+    }
+}
+
+/// Why shards were not brought back. Nothing has been lost by it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RestoreError {
+    /// A newer program has written to the store.
+    #[error("{what}: {source}; use that program")]
+    Newer {
+        /// Which record, by name.
+        what: String,
+        /// Which version.
+        source: DecodeError,
+    },
+    /// The disk does not read.
+    #[error("{what}: {why}")]
+    Read {
+        /// Which record, by name.
+        what: String,
+        /// Where, and what the system said.
+        why: Missing,
+    },
+    /// The disk does not write.
+    #[error("the beginning of this run cannot be recorded")]
+    Write(#[from] martlet_store::StoreError),
+    /// The node has been started more often than can be counted.
+    #[error("the numbers of runs are used up: {0}")]
+    Runs(u32),
+}
+
+/// Brings all that the store has back into shards that have just been made. Their effects, but records
+/// and batches, are left to be carried out: events, for example. All of it is synced when this returns.
+pub fn restore<D: Disk, N: Node>(
+    engine: &mut Engine<D>,
+    shards: Shards<'_, N>,
+) -> Result<RestoreReport, RestoreError> {
+    let found = Found::of(engine)?;
+    let mut restoring = Restoring {
+        shards,
+        report: found.report,
+        records: RecordBuffer::new(),
+        names: Names::default(),
+        orphans: Vec::new(),
+        error: None,
+    };
+    restoring.begin_run(engine, found.start)?;
+    restoring.groups(found.groups);
+    restoring.sessions(engine, found.wills)?;
+    restoring.entries(engine)?;
+    restoring.messages_to_be_routed(engine)?;
+    restoring.retained(engine)?;
+    restoring.finish(engine)
+}
+
+/// What has to be known before anything comes back.
+#[derive(Default)]
+struct Found {
+    /// The last run.
+    start: u32,
+    /// With the number of the record that made each.
+    groups: Vec<(SessionEpoch, Lsn, TenantId, Box<str>)>,
+    wills: Vec<(SessionEpoch, StoredWill)>,
+    report: RestoreReport,
+}
+
+impl Found {
+    fn of<D: Disk>(engine: &Engine<D>) -> Result<Self, RestoreError> {
+        let mut found = Self::default();
+        for id in engine.highest_body_seen() {
+            found.start = found.start.max(start_of(id.0));
+        }
+        let mut error = None;
+        engine.states(|key, since, bytes| {
+            found.start = found.start.max(start_of(key.owner));
+            let result = bytes
+                .map_err(Unreadable::Missing)
+                .and_then(|bytes| found.add(key, since, bytes).map_err(Unreadable::Malformed));
+            if let Err(unreadable) = result
+                && error.is_none()
+            {
+                let what = state_name(key);
+                error = found.report.note(what, unreadable).err();
+            }
+        });
+        found.groups.sort_by_key(|(epoch, ..)| *epoch);
+        found.wills.sort_by_key(|(epoch, _)| *epoch);
+        error.map_or(Ok(found), Err)
+    }
+
+    fn add(&mut self, key: StateKey, since: Lsn, bytes: &[u8]) -> Result<(), DecodeError> {
+        let epoch = SessionEpoch(key.owner);
+        match key.kind {
+            kind::START => self.start = self.start.max(decode_start(bytes)?),
+            kind::GROUP => {
+                let group = decode_group(bytes)?;
+                let filter = group.filter.into();
+                self.groups.push((epoch, since, group.tenant, filter));
+            }
+            kind::WILL => self.wills.push((epoch, decode_will(bytes)?)),
+            kind::SESSION | kind::SUBSCRIPTION => {}
+            _ => return Err(DecodeError::Malformed("kind of state")),
+        }
+        Ok(())
+    }
+}
+
+/// Why something does not come back.
+enum Unreadable {
+    Missing(Missing),
+    Malformed(DecodeError),
+}
+
+impl RestoreReport {
+    /// Damage is noted; what may be whole is an error.
+    fn note(&mut self, what: String, unreadable: Unreadable) -> Result<(), RestoreError> {
+        let why = match unreadable {
+            Unreadable::Missing(why @ Missing::Disk { .. }) => {
+                return Err(RestoreError::Read { what, why });
+            }
+            Unreadable::Malformed(source @ DecodeError::Newer(_)) => {
+                return Err(RestoreError::Newer { what, source });
+            }
+            Unreadable::Missing(missing) => missing.to_string(),
+            Unreadable::Malformed(error) => error.to_string(),
+        };
+        self.damaged += 1;
+        if self.damage.len() < NAMED_MAX {
+            self.damage.push(Damaged { what, why });
+        }
+        Ok(())
+    }
+}
+
+/// A state, in words.
+fn state_name(key: StateKey) -> String {
+    let owner = key.owner;
+    match key.kind {
+        kind::START => "the number of runs".to_owned(),
+        kind::SESSION => format!("session {owner:#x}"),
+        kind::WILL => format!("Will of session {owner:#x}"),
+        kind::GROUP => format!("share group {owner:#x}"),
+        kind::SUBSCRIPTION => format!("subscription {} of session {owner:#x}", key.number),
+        kind => format!("state {} of kind {kind} of {owner:#x}", key.number),
+    }
+}
+
+/// A message, in words.
+fn message_name(id: MessageId) -> String {
+    format!("message {:#x}", id.0)
+}
+
+/// Shards that are being brought back.
+struct Restoring<'a, N: Node> {
+    shards: Shards<'a, N>,
+    report: RestoreReport,
+    /// What the shards have recorded meanwhile.
+    records: RecordBuffer,
+    names: Names,
+    /// Owners of what belongs to nothing.
+    orphans: Vec<u64>,
+    /// Met while the store was being read.
+    error: Option<RestoreError>,
+}
+
+impl<N: Node> Restoring<'_, N> {
+    /// No name of this run may be given before its number is synced.
+    fn begin_run<D: Disk>(
+        &mut self,
+        engine: &mut Engine<D>,
+        last: u32,
+    ) -> Result<(), RestoreError> {
+        let start = last + 1;
+        if start > start_of(u64::MAX) {
+            return Err(RestoreError::Runs(last));
+        }
+        put_start(start, &mut self.records.record());
+        self.append(engine)?;
+        engine.sync()?;
+        self.report.start = start;
+        self.shards.each(|shard, _| shard.begin_run(start));
+        Ok(())
+    }
+
+    fn append<D: Disk>(&mut self, engine: &mut Engine<D>) -> Result<(), RestoreError> {
+        engine.append(&self.records);
+        self.records.clear();
+        Ok(engine.write()?)
+    }
+
+    fn groups(&mut self, groups: Vec<(SessionEpoch, Lsn, TenantId, Box<str>)>) {
+        for (epoch, since, tenant, filter) in groups {
+            let count = self.shards.count();
+            let shard = group_shard(self.shards.settings, tenant, &filter, count);
+            let group = self.shards.call(shard, |shard, cx| {
+                shard.restore_group(cx, tenant, filter, epoch)
+            });
+            self.names.groups.push((epoch, since, shard, group));
+            self.report.groups += 1;
+        }
+    }
+
+    fn sessions<D: Disk>(
+        &mut self,
+        engine: &Engine<D>,
+        mut wills: Vec<(SessionEpoch, StoredWill)>,
+    ) -> Result<(), RestoreError> {
+        engine.states(|key, _, bytes| {
+            if key.kind != kind::SESSION || self.error.is_some() {
+                return;
+            }
+            // What cannot be read has been noted before.
+            let Ok(bytes) = bytes else { return };
+            let epoch = SessionEpoch(key.owner);
+            match decode_session(epoch, bytes) {
+                Ok(mut session) => {
+                    let will = wills.binary_search_by_key(&epoch, |(epoch, _)| *epoch);
+                    let will = will.ok().map(|at| take_will(&mut wills[at].1));
+                    session.will = will.map(Arc::new);
+                    self.session(&session, engine.tokens(QueueId(key.owner)));
+                }
+                Err(error) => self.note(state_name(key), Unreadable::Malformed(error)),
+            }
+        });
+        self.names.sort();
+        let names = &self.names;
+        let alone = wills.iter().map(|(epoch, _)| *epoch);
+        let alone = alone.filter(|epoch| names.session(*epoch).is_none());
+        self.orphans.extend(alone.map(|epoch| epoch.0));
+        self.go_on()
+    }
+
+    fn session(&mut self, session: &SessionRecord, tokens: &[(u32, u32)]) {
+        let receipts = tokens
+            .iter()
+            .filter_map(|(token, _)| PacketId::new(u16::try_from(*token).ok()?));
+        let count = self.shards.count();
+        let (tenant, client_id) = (session.tenant, &session.client_id);
+        let shard = session_shard(self.shards.settings, tenant, client_id, count);
+        let address = self.shards.call(shard, |shard, cx| {
+            shard.restore_session(cx, session, receipts)
+        });
+        self.names.sessions.push((session.epoch, address));
+        self.report.sessions += 1;
+        self.report.receipts += tokens.len() as u64;
+        self.report.wills += u64::from(session.will.is_some());
+        if (self.report.sessions as usize).is_multiple_of(DELIVER_EVERY) {
+            self.shards.deliver(&mut self.records);
+        }
+    }
+
+    fn entries<D: Disk>(&mut self, engine: &Engine<D>) -> Result<(), RestoreError> {
+        for queue in engine.queues() {
+            let epoch = SessionEpoch(queue.0);
+            let session = self.names.session(epoch);
+            let group = self.names.group(epoch);
+            if session.is_none() && group.is_none() {
+                self.orphans.push(queue.0);
+                continue;
+            }
+            for entry in engine.entries(queue) {
+                let message = MessageId(entry.body.0);
+                let decoded = decode_entry(epoch, message, entry.lane, entry.note, entry.extra);
+                let record = match decoded {
+                    Ok(record) => record,
+                    Err(error) => {
+                        let what = format!("{} in queue {:#x}", message_name(message), queue.0);
+                        self.note(what, Unreadable::Malformed(error));
+                        continue;
+                    }
+                };
+                self.report.entries += 1;
+                if let Some(session) = session {
+                    let from = record.group.and_then(|group| self.names.group(group));
+                    let from = from.map(|(_, group)| group);
+                    self.shards.call(session.shard, |shard, cx| {
+                        shard.restore_entry(cx, session, record, from);
+                    });
+                } else if let Some((shard, group)) = group {
+                    self.shards.call(shard, |shard, cx| {
+                        shard.restore_group_entry(cx, group, record);
+                    });
+                }
+            }
+        }
+        self.go_on()
+    }
+
+    fn retained<D: Disk>(&mut self, engine: &Engine<D>) -> Result<(), RestoreError> {
+        engine.held(Holds::RETAINED, |id, _, bytes| {
+            if self.error.is_some() {
+                return;
+            }
+            let id = MessageId(id.0);
+            let body = self.body(id, bytes);
+            let Some(body) = body else {
+                return crate::encode::put_released(id, Holds::RETAINED, &mut self.records);
+            };
+            let revision = body.retained_revision.unwrap_or(0);
+            self.report.retained += 1;
+            let shard = self.shards.of_message(id);
+            let message = self.shards.message(shard, &body.message, None);
+            self.shards.call(shard, |shard, cx| {
+                shard.restore_retained(cx, message, revision);
+            });
+        });
+        self.go_on()
+    }
+
+    /// The body of a message, or that it has none is noted.
+    fn body<'b>(
+        &mut self,
+        id: MessageId,
+        bytes: Result<&'b [u8], Missing>,
+    ) -> Option<crate::body::StoredBody<'b>> {
+        let body = bytes
+            .map_err(Unreadable::Missing)
+            .and_then(|bytes| decode_body(id, bytes).map_err(Unreadable::Malformed));
+        match body {
+            Ok(body) => Some(body),
+            Err(unreadable) => {
+                self.note(message_name(id), unreadable);
+                None
+            }
+        }
+    }
+
+    fn finish<D: Disk>(mut self, engine: &mut Engine<D>) -> Result<RestoreReport, RestoreError> {
+        self.shards.deliver(&mut self.records);
+        for number in 0..self.shards.count() {
+            let groups = self.names.groups_of(ShardId(number));
+            self.shards.call(ShardId(number), |shard, cx| {
+                shard.restored(cx, &groups);
+            });
+        }
+        self.shards.deliver(&mut self.records);
+        self.orphans.sort_unstable();
+        self.orphans.dedup();
+        self.report.orphans = self.orphans.len() as u64;
+        for orphan in &self.orphans {
+            self.records.record().forget(*orphan);
+        }
+        self.append(engine)?;
+        engine.sync()?;
+        self.shards.each(|shard: &mut Shard, cx| {
+            let last = shard.last_record();
+            shard.durable(cx, last);
+        });
+        Ok(self.report)
+    }
+
+    fn note(&mut self, what: String, unreadable: Unreadable) {
+        let noted = self.report.note(what, unreadable);
+        if let Err(error) = noted
+            && self.error.is_none()
+        {
+            self.error = Some(error);
+        }
+    }
+
+    /// Unless there was an error while the store was being read.
+    fn go_on(&mut self) -> Result<(), RestoreError> {
+        self.error.take().map_or(Ok(()), Err)
+    }
+}
+
+fn take_will(will: &mut StoredWill) -> StoredWill {
+    let nothing = StoredWill {
+        topic: Box::default(),
+        payload: Box::default(),
+        forwarded: Box::default(),
+        qos: will.qos,
+        retain: false,
+        message_expiry_secs: None,
+        delay_secs: 0,
+    };
+    std::mem::replace(will, nothing)
+}

@@ -1,0 +1,101 @@
+//! The shards of a node that is not running yet, and what they tell each other.
+
+use martlet_broker::{
+    Cx, Effects, Message, MessageId, Node, Now, SessionAddress, Settings, Shard, ShardId,
+    StoredMessage,
+};
+use martlet_store::RecordBuffer;
+
+use crate::encode::encode;
+
+/// All shards of a node, in order, each with its effects. Whoever brings them back lends them.
+pub struct Shards<'a, N: Node> {
+    /// What the shards were made with.
+    pub settings: &'a Settings,
+    /// What they share.
+    pub node: &'a N,
+    /// The time of the start.
+    pub now: Now,
+    /// The shards; there is at least one.
+    pub shards: Vec<(&'a mut Shard, &'a mut Effects)>,
+}
+
+impl<N: Node> Shards<'_, N> {
+    pub(super) fn count(&self) -> u16 {
+        self.shards.len() as u16
+    }
+
+    /// Calls into one shard.
+    pub(super) fn call<T>(
+        &mut self,
+        shard: ShardId,
+        call: impl FnOnce(&mut Shard, &mut Cx<'_, N>) -> T,
+    ) -> T {
+        let (shard, effects) = &mut self.shards[usize::from(shard.0)];
+        let mut cx = Cx {
+            now: self.now,
+            node: self.node,
+            effects,
+        };
+        call(shard, &mut cx)
+    }
+
+    /// Calls into each.
+    pub(super) fn each(&mut self, mut each: impl FnMut(&mut Shard, &mut Cx<'_, N>)) {
+        for shard in 0..self.count() {
+            self.call(ShardId(shard), &mut each);
+        }
+    }
+
+    /// Who works for a message that no client of this run has sent: the same for all that one shard
+    /// received, so that their order stays.
+    pub(super) fn of_message(&self, id: MessageId) -> ShardId {
+        ShardId((id.0 >> 58) as u16 % self.count())
+    }
+
+    /// A message of the store, counted by `shard`.
+    pub(super) fn message(
+        &self,
+        shard: ShardId,
+        stored: &StoredMessage<'_>,
+        publisher: Option<SessionAddress>,
+    ) -> Message {
+        let gauge = self.shards[usize::from(shard.0)].0.gauge();
+        Message::restored(stored, publisher, self.now, &gauge)
+    }
+
+    /// Passes batches between shards until nothing moves. What they record goes into the buffer, in an
+    /// order in which no record stands before one that it follows from.
+    pub(super) fn deliver(&mut self, records: &mut RecordBuffer) {
+        let mut moved = true;
+        while moved {
+            moved = false;
+            for from in 0..self.count() {
+                encode(
+                    &mut self.shards[usize::from(from)].1.records,
+                    self.now,
+                    records,
+                );
+                for to in 0..self.count() {
+                    let batches = &mut self.shards[usize::from(from)].1.batches;
+                    let mut batch = match batches.get_mut(usize::from(to)) {
+                        Some(batch) if !batch.is_empty() => std::mem::take(batch),
+                        _ => continue,
+                    };
+                    moved = true;
+                    self.call(ShardId(to), |shard, cx| {
+                        shard.receive_batch(cx, ShardId(from), &mut batch);
+                    });
+                }
+            }
+        }
+    }
+}
+
+impl<N: Node> std::fmt::Debug for Shards<'_, N> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shards")
+            .field("count", &self.shards.len())
+            .finish_non_exhaustive()
+    }
+}

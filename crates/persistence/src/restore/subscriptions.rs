@@ -1,0 +1,133 @@
+//! Subscriptions, and the messages that were not routed to all before the restart, in the order of their
+//! records: a message goes only to subscriptions made before it.
+
+use martlet_broker::{Message, MessageId, Node, SessionEpoch, SubscriptionRecord};
+use martlet_store::{BodyId, Disk, Engine, Holds, Lsn, Pending};
+
+use super::{DELIVER_EVERY, RestoreError, Restoring, Unreadable, state_name};
+use crate::encode::put_released;
+use crate::state::{decode_subscription, kind};
+
+/// Messages to be routed that are in memory at once.
+const PAGE_COUNT: usize = 64;
+
+impl<N: Node> Restoring<'_, N> {
+    /// Brings subscriptions back, and routes again what has to be.
+    pub(super) fn messages_to_be_routed<D: Disk>(
+        &mut self,
+        engine: &Engine<D>,
+    ) -> Result<(), RestoreError> {
+        let pending = engine.pending();
+        let first = pending.first().map_or(Lsn::MAX, |pending| pending.lsn);
+        let mut younger = self.subscriptions_before(engine, first);
+        self.go_on()?;
+        younger.sort_by_key(|(since, _)| *since);
+        let mut younger = younger.into_iter().peekable();
+        for page in pending.chunks(PAGE_COUNT) {
+            let mut messages = self.read_page(engine, page);
+            for pending in page {
+                while let Some((_, subscription)) =
+                    younger.next_if(|(since, _)| *since < pending.lsn)
+                {
+                    self.subscription(&subscription);
+                }
+                let id = MessageId(pending.id.0);
+                let message = messages.iter_mut().find(|(read, _)| *read == id);
+                if let Some((_, message)) = message {
+                    self.route_again(message, pending);
+                }
+            }
+        }
+        self.release_damaged(engine);
+        for (_, subscription) in younger {
+            self.subscription(&subscription);
+        }
+        self.shards.deliver(&mut self.records);
+        self.go_on()
+    }
+
+    /// Brings back subscriptions older than the record `first`; gives the others.
+    fn subscriptions_before<D: Disk>(
+        &mut self,
+        engine: &Engine<D>,
+        first: Lsn,
+    ) -> Vec<(Lsn, SubscriptionRecord)> {
+        let mut younger = Vec::new();
+        engine.states(|key, since, bytes| {
+            if key.kind != kind::SUBSCRIPTION || self.error.is_some() {
+                return;
+            }
+            // What cannot be read has been noted before.
+            let Ok(bytes) = bytes else { return };
+            let epoch = SessionEpoch(key.owner);
+            if self.names.session(epoch).is_none() {
+                return self.orphans.push(key.owner);
+            }
+            match decode_subscription(epoch, key.number, bytes) {
+                Ok(subscription) if since < first => self.subscription(&subscription),
+                Ok(subscription) => younger.push((since, subscription)),
+                Err(error) => self.note(state_name(key), Unreadable::Malformed(error)),
+            }
+        });
+        younger
+    }
+
+    fn subscription(&mut self, subscription: &SubscriptionRecord) {
+        let Some(session) = self.names.session(subscription.epoch) else {
+            return;
+        };
+        self.report.subscriptions += 1;
+        self.shards.call(session.shard, |shard, cx| {
+            shard.restore_subscription(cx, session, subscription);
+        });
+        if (self.report.subscriptions as usize).is_multiple_of(DELIVER_EVERY) {
+            self.shards.deliver(&mut self.records);
+        }
+    }
+
+    fn read_page<D: Disk>(
+        &mut self,
+        engine: &Engine<D>,
+        page: &[Pending],
+    ) -> Vec<(MessageId, Message)> {
+        let ids: Vec<BodyId> = page.iter().map(|pending| pending.id).collect();
+        let mut messages = Vec::with_capacity(ids.len());
+        engine.read_bodies(&ids, |id, bytes| {
+            let id = MessageId(id.0);
+            if let Some(body) = self.body(id, bytes) {
+                // Needed for No Local.
+                let publisher = body.publisher.map(|publisher| publisher.epoch);
+                let publisher = publisher.and_then(|epoch| self.names.session(epoch));
+                let shard = self.shards.of_message(id);
+                messages.push((id, self.shards.message(shard, &body.message, publisher)));
+            } else {
+                put_released(id, Holds::ROUTING, &mut self.records);
+            }
+        });
+        messages
+    }
+
+    fn route_again(&mut self, message: &Message, pending: &Pending) {
+        // A share group that was made later is none of those who want it.
+        let had = pending.had.iter().map(|queue| SessionEpoch(queue.0));
+        let younger = self.names.groups_younger_than(pending.lsn);
+        let had: Vec<SessionEpoch> = had.chain(younger).collect();
+        self.report.routed_again += 1;
+        let shard = self.shards.of_message(message.id());
+        self.shards.call(shard, |shard, cx| {
+            shard.route_again(cx, message, &had);
+        });
+        // It must be with all shards before the next subscription comes back.
+        self.shards.deliver(&mut self.records);
+    }
+
+    /// Messages to be routed that cannot be: nobody waits for them any longer.
+    fn release_damaged<D: Disk>(&mut self, engine: &Engine<D>) {
+        engine.held(Holds::ROUTING, |id, lsn, bytes| {
+            let id = MessageId(id.0);
+            if lsn == 0 && self.body(id, bytes).is_none() {
+                put_released(id, Holds::ROUTING, &mut self.records);
+            }
+        });
+    }
+}

@@ -1,0 +1,354 @@
+//! What the store keeps by key, the latest of each: run number, sessions, their Wills, share groups,
+//! subscriptions.
+//!
+//! A state is owned by the epoch of its session or group, and forgotten with it; owner 0 is the node.
+//! Each layout begins with its version.
+
+use std::sync::Arc;
+
+use martlet_broker::{SessionEpoch, SessionRecord, StoredWill, SubscriptionRecord, TenantId};
+use martlet_codec::{SubscriptionFilter, TopicName};
+use martlet_store::{RecordBuilder, StateKey};
+
+use crate::bytes::{DecodeError, Reader, Scratch, flag, put_number, qos_of, versioned};
+
+/// Kinds of states, as the store tells them apart.
+pub(crate) mod kind {
+    /// The number of the node's last run.
+    pub(crate) const START: u8 = 0;
+    pub(crate) const SESSION: u8 = 1;
+    pub(crate) const WILL: u8 = 2;
+    pub(crate) const GROUP: u8 = 3;
+    pub(crate) const SUBSCRIPTION: u8 = 4;
+}
+
+/// A share group, as the store has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GroupState<'a> {
+    /// Whose.
+    pub tenant: TenantId,
+    /// `$share/name/filter`.
+    pub filter: &'a str,
+}
+
+const DURABLE: u8 = 1;
+const HAS_LEFT: u8 = 1 << 1;
+
+const RETAIN: u8 = 1 << 2;
+const HAS_EXPIRY: u8 = 1 << 3;
+
+const NO_LOCAL: u8 = 1 << 2;
+const RETAIN_AS_PUBLISHED: u8 = 1 << 3;
+const RETAINED_PENDING: u8 = 1 << 4;
+
+pub(crate) fn key(epoch: SessionEpoch, kind: u8) -> StateKey {
+    StateKey {
+        owner: epoch.0,
+        kind,
+        number: 0,
+    }
+}
+
+pub(crate) fn subscription_key(epoch: SessionEpoch, number: u32) -> StateKey {
+    StateKey {
+        owner: epoch.0,
+        kind: kind::SUBSCRIPTION,
+        number,
+    }
+}
+
+/// The number of this run of the node.
+pub(crate) fn put_start(start: u32, into: &mut RecordBuilder<'_>) {
+    into.state(key(SessionEpoch(0), kind::START), &[&start_head(start)]);
+}
+
+fn start_head(start: u32) -> Scratch {
+    let mut out = versioned();
+    put_number(&mut out, start.into());
+    out
+}
+
+/// Reads the number of the node's last run.
+pub fn decode_start(bytes: &[u8]) -> Result<u32, DecodeError> {
+    let mut reader = Reader::new(bytes)?;
+    let start = reader.number32()?;
+    reader.end()?;
+    Ok(start)
+}
+
+/// A session, and its Will or that it has none.
+pub(crate) fn put_session(session: &SessionRecord, into: &mut RecordBuilder<'_>) {
+    let pieces: [&[u8]; 2] = [&session_head(session), session.client_id.as_bytes()];
+    into.state(key(session.epoch, kind::SESSION), &pieces);
+    let key = key(session.epoch, kind::WILL);
+    match &session.will {
+        Some(will) => {
+            let head = will_head(will);
+            let topic = will.topic.as_bytes();
+            into.state(key, &[&head, topic, &will.forwarded, &will.payload]);
+        }
+        None => into.remove_state(key),
+    }
+}
+
+fn session_head(session: &SessionRecord) -> Scratch {
+    let mut out = versioned();
+    out.push(flag(DURABLE, session.durable) | flag(HAS_LEFT, session.left_wall_ms.is_some()));
+    put_number(&mut out, session.tenant.0.into());
+    put_number(&mut out, session.expiry_secs.into());
+    if let Some(left_wall_ms) = session.left_wall_ms {
+        put_number(&mut out, left_wall_ms);
+    }
+    out
+}
+
+/// Reads a session, without its Will.
+pub fn decode_session(epoch: SessionEpoch, bytes: &[u8]) -> Result<SessionRecord, DecodeError> {
+    let mut reader = Reader::new(bytes)?;
+    let flags = reader.byte()?;
+    let tenant = TenantId(reader.number32()?);
+    let expiry_secs = reader.number32()?;
+    let left_wall_ms = match flags & HAS_LEFT {
+        0 => None,
+        _ => Some(reader.number()?),
+    };
+    let len = reader.rest().len();
+    let client_id: Arc<str> = reader.mqtt_text(len)?.into();
+    Ok(SessionRecord {
+        tenant,
+        client_id,
+        epoch,
+        expiry_secs,
+        durable: flags & DURABLE != 0,
+        left_wall_ms,
+        will: None,
+    })
+}
+
+fn will_head(will: &StoredWill) -> Scratch {
+    let mut out = versioned();
+    out.push(
+        will.qos.bits()
+            | flag(RETAIN, will.retain)
+            | flag(HAS_EXPIRY, will.message_expiry_secs.is_some()),
+    );
+    put_number(&mut out, will.delay_secs.into());
+    if let Some(expiry_secs) = will.message_expiry_secs {
+        put_number(&mut out, expiry_secs.into());
+    }
+    put_number(&mut out, will.topic.len() as u64);
+    put_number(&mut out, will.forwarded.len() as u64);
+    out
+}
+
+/// Reads the Will of a session.
+pub fn decode_will(bytes: &[u8]) -> Result<StoredWill, DecodeError> {
+    let mut reader = Reader::new(bytes)?;
+    let flags = reader.byte()?;
+    let delay_secs = reader.number32()?;
+    let message_expiry_secs = match flags & HAS_EXPIRY {
+        0 => None,
+        _ => Some(reader.number32()?),
+    };
+    let (topic_len, forwarded_len) = (reader.len()?, reader.len()?);
+    let topic = reader.mqtt_text(topic_len)?;
+    if TopicName::new(topic).is_err() {
+        return Err(DecodeError::Malformed("Topic Name of a Will"));
+    }
+    Ok(StoredWill {
+        topic: topic.into(),
+        forwarded: reader.bytes(forwarded_len)?.into(),
+        payload: reader.rest().into(),
+        qos: qos_of(flags)?,
+        retain: flags & RETAIN != 0,
+        message_expiry_secs,
+        delay_secs,
+    })
+}
+
+/// A share group.
+pub(crate) fn put_group(
+    tenant: TenantId,
+    filter: &str,
+    epoch: SessionEpoch,
+    into: &mut RecordBuilder<'_>,
+) {
+    let pieces: [&[u8]; 2] = [&group_head(tenant), filter.as_bytes()];
+    into.state(key(epoch, kind::GROUP), &pieces);
+}
+
+fn group_head(tenant: TenantId) -> Scratch {
+    let mut out = versioned();
+    put_number(&mut out, tenant.0.into());
+    out
+}
+
+/// Reads a share group.
+pub fn decode_group(bytes: &[u8]) -> Result<GroupState<'_>, DecodeError> {
+    let mut reader = Reader::new(bytes)?;
+    let tenant = TenantId(reader.number32()?);
+    let filter = decode_filter(reader)?;
+    match SubscriptionFilter::parse(filter) {
+        Ok(parsed) if parsed.share_name.is_some() => Ok(GroupState { tenant, filter }),
+        _ => Err(DecodeError::Malformed("filter of a share group")),
+    }
+}
+
+/// A subscription.
+pub(crate) fn put_subscription(subscription: &SubscriptionRecord, into: &mut RecordBuilder<'_>) {
+    let key = subscription_key(subscription.epoch, subscription.number);
+    let pieces: [&[u8]; 2] = [
+        &subscription_head(subscription),
+        subscription.filter.as_bytes(),
+    ];
+    into.state(key, &pieces);
+}
+
+fn subscription_head(subscription: &SubscriptionRecord) -> Scratch {
+    let mut out = versioned();
+    out.push(
+        subscription.qos.bits()
+            | flag(NO_LOCAL, subscription.no_local)
+            | flag(RETAIN_AS_PUBLISHED, subscription.retain_as_published)
+            | flag(RETAINED_PENDING, subscription.retained_pending),
+    );
+    put_number(&mut out, subscription.subscription_id.into());
+    out
+}
+
+/// Reads subscription `number` of a session.
+pub fn decode_subscription(
+    epoch: SessionEpoch,
+    number: u32,
+    bytes: &[u8],
+) -> Result<SubscriptionRecord, DecodeError> {
+    let mut reader = Reader::new(bytes)?;
+    let flags = reader.byte()?;
+    let subscription_id = reader.number32()?;
+    let filter = decode_filter(reader)?;
+    if SubscriptionFilter::parse(filter).is_err() {
+        return Err(DecodeError::Malformed("Topic Filter"));
+    }
+    Ok(SubscriptionRecord {
+        epoch,
+        number,
+        filter: filter.into(),
+        qos: qos_of(flags)?,
+        no_local: flags & NO_LOCAL != 0,
+        retain_as_published: flags & RETAIN_AS_PUBLISHED != 0,
+        subscription_id,
+        retained_pending: flags & RETAINED_PENDING != 0,
+    })
+}
+
+fn decode_filter(mut reader: Reader<'_>) -> Result<&str, DecodeError> {
+    let len = reader.rest().len();
+    reader.mqtt_text(len)
+}
+
+#[cfg(test)]
+mod tests {
+    use martlet_codec::QoS;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_session_comes_back(
+            client_id in "[a-zé]{0,70}",
+            tenant: u32,
+            expiry_secs: u32,
+            durable: bool,
+            left_wall_ms: Option<u64>,
+        ) {
+            let session = SessionRecord {
+                tenant: TenantId(tenant),
+                client_id: client_id.into(),
+                epoch: SessionEpoch(4),
+                expiry_secs,
+                durable,
+                left_wall_ms,
+                will: None,
+            };
+            let bytes = [&session_head(&session), session.client_id.as_bytes()].concat();
+            let back = decode_session(SessionEpoch(4), &bytes).unwrap();
+            prop_assert_eq!(format!("{back:?}"), format!("{session:?}"));
+        }
+
+        #[test]
+        fn a_will_comes_back(
+            topic in "[a-zé/]{1,40}",
+            forwarded in prop::collection::vec(any::<u8>(), 0..20),
+            payload in prop::collection::vec(any::<u8>(), 0..300),
+            qos in 0_u8..3,
+            retain: bool,
+            message_expiry_secs: Option<u32>,
+            delay_secs: u32,
+        ) {
+            let will = StoredWill {
+                topic: topic.into(),
+                payload: payload.into(),
+                forwarded: forwarded.into(),
+                qos: QoS::from_bits(qos).unwrap(),
+                retain,
+                message_expiry_secs,
+                delay_secs,
+            };
+            let head = will_head(&will);
+            let topic = will.topic.as_bytes();
+            let bytes = [&head, topic, &will.forwarded, &will.payload].concat();
+            prop_assert_eq!(decode_will(&bytes), Ok(will));
+        }
+
+        #[test]
+        fn a_subscription_comes_back(
+            filter in "[a-z]{1,9}/[+]/#",
+            number: u32,
+            qos in 0_u8..3,
+            flags: [bool; 3],
+            subscription_id: u32,
+        ) {
+            let subscription = SubscriptionRecord {
+                epoch: SessionEpoch(4),
+                number,
+                filter: filter.into(),
+                qos: QoS::from_bits(qos).unwrap(),
+                no_local: flags[0],
+                retain_as_published: flags[1],
+                subscription_id,
+                retained_pending: flags[2],
+            };
+            let head = subscription_head(&subscription);
+            let bytes = [&head, subscription.filter.as_bytes()].concat();
+            let back = decode_subscription(SessionEpoch(4), number, &bytes).unwrap();
+            prop_assert_eq!(format!("{back:?}"), format!("{subscription:?}"));
+        }
+
+        #[test]
+        fn arbitrary_bytes_never_panic(
+            current: bool,
+            mut bytes in prop::collection::vec(any::<u8>(), 1..60),
+        ) {
+            if current {
+                bytes[0] = martlet_broker::RECORD_VERSION;
+            }
+            let _ = decode_session(SessionEpoch(1), &bytes);
+            let _ = decode_will(&bytes);
+            let _ = decode_group(&bytes);
+            let _ = decode_subscription(SessionEpoch(1), 1, &bytes);
+            let _ = decode_start(&bytes);
+        }
+    }
+
+    #[test]
+    fn a_group_and_a_run_number_come_back_and_what_is_none_is_refused() {
+        let bytes = [&group_head(TenantId(5)), "$share/g/a/+".as_bytes()].concat();
+        let (tenant, filter) = (TenantId(5), "$share/g/a/+");
+        assert_eq!(decode_group(&bytes), Ok(GroupState { tenant, filter }));
+        let bytes = [&group_head(TenantId(5)), "a/+".as_bytes()].concat();
+        assert!(decode_group(&bytes).is_err());
+        assert_eq!(decode_start(&start_head(70_000)), Ok(70_000));
+        assert!(decode_start(&[]).is_err());
+    }
+}

@@ -1,0 +1,269 @@
+//! An acknowledgement is a promise kept by a record: whatever a client is told, the record behind
+//! it was durable when it left. So no crash at any moment would break the promise, and none is
+//! needed to find one that would be broken. Also: no record stands before one that it follows from.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use martlet_broker::{MessageId, Record, SessionEpoch};
+use martlet_codec::{PacketId, QoS};
+
+use crate::facts::{ClientIndex, Fact, MessageIndex};
+use crate::ledger::Ledger;
+use crate::observer::Findings;
+use crate::store::Lsn;
+use crate::topics::Class;
+
+const CHECK: &str = "promises are durable";
+
+/// What the records say.
+#[derive(Debug, Default)]
+pub(super) struct Durable {
+    /// The first record of each message, by the number in its payload.
+    messages: BTreeMap<MessageIndex, Lsn>,
+    /// Those of them that are not recorded for a receipt or as retained alone.
+    routed: BTreeSet<MessageIndex>,
+    recorded_ids: BTreeSet<MessageId>,
+    /// Entries of messages that had no record yet.
+    early_entries: BTreeSet<MessageId>,
+    /// By Client Identifier: the session, and its first record since the last CONNECT.
+    sessions: BTreeMap<String, (SessionEpoch, Lsn)>,
+    /// Who has sent CONNECT since.
+    connecting: BTreeSet<String>,
+    /// What was sent at QoS 2 and has no record, since the message has none either.
+    bare: BTreeSet<(ClientIndex, u16)>,
+    /// The first record since the last SUBSCRIBE.
+    subscriptions: BTreeMap<(SessionEpoch, String), Lsn>,
+    assigned: BTreeMap<(SessionEpoch, PacketId), Lsn>,
+    received: BTreeMap<(SessionEpoch, PacketId), Lsn>,
+    released: BTreeMap<(SessionEpoch, PacketId), Lsn>,
+    /// Messages that must have a record, because of this session.
+    must_keep: BTreeMap<MessageIndex, (ClientIndex, u32)>,
+}
+
+impl Durable {
+    pub(super) fn recorded(
+        &mut self,
+        lsn: Lsn,
+        record: &Record,
+        ledger: &Ledger,
+        findings: &mut Findings,
+    ) {
+        match record {
+            Record::Session(session) => {
+                let name = session.client_id.to_string();
+                let known = self.sessions.get(&name).copied();
+                let same = known.filter(|(epoch, _)| *epoch == session.epoch);
+                if self.connecting.remove(&name) || same.is_none() {
+                    self.sessions.insert(name, (session.epoch, lsn));
+                }
+            }
+            Record::Subscribed(subscription) => {
+                let key = (subscription.epoch, subscription.filter.to_string());
+                self.subscriptions.entry(key).or_insert(lsn);
+            }
+            Record::Message(record) => {
+                let message = &record.message;
+                let number = message.payload().first_chunk().copied();
+                if let Some(number) = number.map(MessageIndex::from_be_bytes) {
+                    self.messages.entry(number).or_insert(lsn);
+                    if record.to_be_routed {
+                        self.routed.insert(number);
+                    }
+                }
+                self.recorded_ids.insert(message.id());
+                if self.early_entries.contains(&message.id()) {
+                    let what = number_in_words(message.payload(), ledger);
+                    findings.add(CHECK, format!("an entry stands before its message {what}"));
+                }
+            }
+            Record::Released { epoch, packet_id } => {
+                self.released.insert((*epoch, *packet_id), lsn);
+            }
+            Record::Enqueued(entry) | Record::Changed(entry) | Record::Moved { to: entry, .. } => {
+                if let Some(packet_id) = entry.packet_id {
+                    let table = match entry.released {
+                        true => &mut self.received,
+                        false => &mut self.assigned,
+                    };
+                    table.insert((entry.epoch, packet_id), lsn);
+                }
+                if !self.recorded_ids.contains(&entry.message) {
+                    self.early_entries.insert(entry.message);
+                }
+            }
+            Record::Ended(_)
+            | Record::Group { .. }
+            | Record::Unsubscribed { .. }
+            | Record::RetainedEnded(_)
+            | Record::Routed(_)
+            | Record::EntryEnded { .. } => {}
+        }
+    }
+
+    /// What was not durable has come back with the store, or nobody was told of it.
+    fn crashed(&mut self, durable: Lsn, ledger: &Ledger) {
+        self.messages.retain(|message, lsn| {
+            let known = ledger.messages.get(*message as usize);
+            *lsn <= durable || known.is_some_and(|row| row.qos == QoS::ExactlyOnce)
+        });
+        let later = |lsn: &mut Lsn| {
+            if *lsn > durable {
+                *lsn = 0;
+            }
+        };
+        self.messages.values_mut().for_each(later);
+        self.sessions.values_mut().for_each(|(_, lsn)| later(lsn));
+        self.subscriptions.values_mut().for_each(later);
+        self.assigned.values_mut().for_each(later);
+        self.received.values_mut().for_each(later);
+        self.released.values_mut().for_each(later);
+        self.early_entries.clear();
+        self.must_keep.clear();
+    }
+
+    pub(super) fn see(&mut self, fact: &Fact, ledger: &Ledger, findings: &mut Findings) {
+        match *fact {
+            Fact::Published {
+                message,
+                again: false,
+                ..
+            } => self.note_keepers(message, ledger),
+            Fact::Acknowledged {
+                message,
+                refused: false,
+                durable,
+                ..
+            } => self.acknowledged(message, durable, ledger, findings),
+            Fact::Crashed { durable, .. } => self.crashed(durable, ledger),
+            Fact::Connecting { client, .. } => {
+                self.connecting.insert(ledger.client(client).name.clone());
+            }
+            Fact::Subscribing { client, filter, .. } => {
+                let name = &ledger.client(client).name;
+                if let Some((epoch, _)) = self.sessions.get(name) {
+                    let filter = ledger.topics.filter(filter).to_owned();
+                    self.subscriptions.remove(&(*epoch, filter));
+                }
+            }
+            _ => self.see_of_session(fact, ledger, findings),
+        }
+    }
+
+    /// Who must have this message kept for it.
+    fn note_keepers(&mut self, message: MessageIndex, ledger: &Ledger) {
+        let row = ledger.message(message);
+        if row.qos == QoS::AtMostOnce || row.empty {
+            return;
+        }
+        for (index, client) in (0..).zip(&ledger.clients) {
+            let promised = ledger.promised_qos(index, row.topic, row.publisher);
+            let lasts = client.session && client.expiry_secs == u32::MAX;
+            if lasts && promised.is_some_and(|qos| qos > QoS::AtMostOnce) {
+                self.must_keep.insert(message, (index, client.life));
+                return;
+            }
+        }
+    }
+
+    fn acknowledged(
+        &mut self,
+        message: MessageIndex,
+        durable: Lsn,
+        ledger: &Ledger,
+        findings: &mut Findings,
+    ) {
+        let record = self.messages.get(&message).copied();
+        let what = ledger.describe(message);
+        match (record, self.must_keep.remove(&message)) {
+            (Some(lsn), _) if lsn > durable => {
+                let what = format!("{what} was acknowledged before its record was durable");
+                findings.add(CHECK, what);
+            }
+            (None, Some((client, life))) => {
+                let row = ledger.client(client);
+                let message = ledger.message(message);
+                let still = ledger.promised_qos(client, message.topic, message.publisher);
+                if row.life == life && row.session && still.is_some() {
+                    let name = &row.name;
+                    let what = format!("{what} was acknowledged without a record, {name} wants it");
+                    findings.add(CHECK, what);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// What a session that outlives its connection is told.
+    fn see_of_session(&mut self, fact: &Fact, ledger: &Ledger, findings: &mut Findings) {
+        let Some(client) = fact.client() else { return };
+        let row = ledger.client(client);
+        if row.expiry_secs == 0 || row.violated {
+            return;
+        }
+        let name = row.name.as_str();
+        let known = self.sessions.get(name).copied();
+        let session = known.map(|(session, _)| session);
+        let of = |table: &BTreeMap<(SessionEpoch, PacketId), Lsn>, packet_id: u16| {
+            let key = (session?, PacketId::new(packet_id)?);
+            table.get(&key).copied()
+        };
+        let (what, record, durable) = match *fact {
+            Fact::Connected { durable, .. } => ("CONNACK", known.map(|(_, lsn)| lsn), durable),
+            Fact::Subscribed {
+                filter,
+                granted: true,
+                durable,
+                ..
+            } => {
+                let filter = ledger.topics.filter(filter);
+                let key = session.map(|session| (session, filter.to_owned()));
+                let record = key.and_then(|key| self.subscriptions.get(&key).copied());
+                ("SUBACK", record, durable)
+            }
+            Fact::Arrived {
+                qos: QoS::ExactlyOnce,
+                packet_id,
+                message,
+                known: false,
+                durable,
+                ..
+            } => {
+                // A group that was not durable when the message came holds it without a record.
+                let class =
+                    message.map(|message| ledger.topics.class(ledger.message(message).topic));
+                let kept = message.is_some_and(|message| self.routed.contains(&message));
+                if !kept || class == Some(Class::Shared) {
+                    self.bare.insert((client, packet_id));
+                    return;
+                }
+                self.bare.remove(&(client, packet_id));
+                ("a QoS 2 PUBLISH", of(&self.assigned, packet_id), durable)
+            }
+            Fact::Released { packet_id, .. } if self.bare.contains(&(client, packet_id)) => return,
+            Fact::Released {
+                packet_id, durable, ..
+            } => ("PUBREL", of(&self.received, packet_id), durable),
+            Fact::Completed {
+                packet_id, durable, ..
+            } => ("PUBCOMP", of(&self.released, packet_id), durable),
+            _ => return,
+        };
+        match record {
+            Some(lsn) if lsn <= durable => {}
+            Some(_) => {
+                let what = format!("{name} got {what} before its record was durable");
+                findings.add(CHECK, what);
+            }
+            None => findings.add(CHECK, format!("{name} got {what} without a record")),
+        }
+    }
+}
+
+fn number_in_words(payload: &[u8], ledger: &Ledger) -> String {
+    let number = payload
+        .first_chunk()
+        .copied()
+        .map(MessageIndex::from_be_bytes);
+    let known = number.filter(|number| (*number as usize) < ledger.messages.len());
+    known.map_or(String::new(), |number| ledger.describe(number))
+}

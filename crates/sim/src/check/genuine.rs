@@ -1,0 +1,53 @@
+//! What arrives was published, on that topic, by somebody whose messages the receiver had asked
+//! for, with a QoS that was granted [MQTT-3.3.5-1], [MQTT-3.8.3-3], [MQTT-3.8.4-8].
+
+use crate::facts::Fact;
+use crate::ledger::Ledger;
+use crate::observer::Findings;
+
+const CHECK: &str = "genuine messages";
+
+/// Keeps nothing.
+#[derive(Debug, Default)]
+pub(super) struct Genuine;
+
+impl Genuine {
+    pub(super) fn see(&mut self, fact: &Fact, ledger: &Ledger, findings: &mut Findings) {
+        let Fact::Arrived {
+            client,
+            message: Some(message),
+            topic,
+            qos,
+            retain,
+            ..
+        } = *fact
+        else {
+            return;
+        };
+        let name = &ledger.client(client).name;
+        if message as usize >= ledger.messages.len() {
+            return findings.add(CHECK, format!("{name} got m{message}, which nobody sent"));
+        }
+        let what = ledger.describe(message);
+        let row = ledger.message(message);
+        if row.topic != topic {
+            let other = ledger.topics.name(topic);
+            findings.add(CHECK, format!("{name} got {what} on {other}"));
+        }
+        if qos > row.qos {
+            findings.add(CHECK, format!("{name} got {what} at QoS {}", qos.bits()));
+        }
+        // A subscription that was left may have messages under way, so only sessions in which
+        // none was count.
+        let rows = &ledger.client(client).subscriptions;
+        let mut matching = rows
+            .iter()
+            .filter(|row| ledger.topics.matches(row.filter, topic));
+        let only_no_local = matching.clone().all(|row| row.no_local);
+        // What was retained is the topic's, not its publisher's any more.
+        let own = row.publisher == client && !retain && !ledger.client(client).changed;
+        if matching.next().is_some() && only_no_local && own {
+            findings.add(CHECK, format!("{name} got {what} in spite of No Local"));
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! Nothing acknowledged is lost: a message of QoS 1 or 2 whose publisher got PUBACK or PUBREC
+//! reaches every session that had been granted a subscription before it was sent, if that session
+//! lasts and takes it. Only what expired, and what the node said it dropped, may be missing.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use martlet_codec::QoS;
+
+use crate::facts::{ClientIndex, Fact, MessageIndex};
+use crate::ledger::Ledger;
+use crate::observer::Findings;
+use crate::topics::TopicIndex;
+
+const CHECK: &str = "nothing acknowledged lost";
+
+/// What each client is still owed.
+#[derive(Debug, Default)]
+pub(super) struct Lost {
+    owed: BTreeMap<ClientIndex, BTreeSet<MessageIndex>>,
+    /// Drops that the node has told of.
+    dropped: BTreeMap<(ClientIndex, Option<TopicIndex>), usize>,
+}
+
+impl Lost {
+    /// What ends a promise is seen before the ledger forgets it.
+    pub(super) fn before(&mut self, fact: &Fact, _ledger: &Ledger) {
+        match *fact {
+            // The old session may end any time from here on.
+            Fact::Connecting {
+                client,
+                clean: true,
+                ..
+            } => {
+                self.owed.remove(&client);
+            }
+            // Whether it was sent before or after is not known here.
+            Fact::Unsubscribing { client, .. } | Fact::Subscribing { client, .. } => {
+                self.owed.remove(&client);
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn see(&mut self, fact: &Fact, ledger: &Ledger) {
+        match *fact {
+            Fact::Published {
+                message,
+                again: false,
+                ..
+            } => self.owe(message, ledger),
+            Fact::Arrived {
+                client,
+                message: Some(message),
+                ..
+            } => {
+                if let Some(owed) = self.owed.get_mut(&client) {
+                    owed.remove(&message);
+                }
+            }
+            Fact::Dropped { client, topic } => {
+                *self.dropped.entry((client, topic)).or_default() += 1;
+            }
+            Fact::Connected {
+                client,
+                present: false,
+                ..
+            } => {
+                self.owed.remove(&client);
+            }
+            Fact::Lost { client, .. } if !ledger.client(client).session => {
+                self.owed.remove(&client);
+            }
+            _ => {}
+        }
+    }
+
+    fn owe(&mut self, message: MessageIndex, ledger: &Ledger) {
+        let row = ledger.message(message);
+        if row.qos == QoS::AtMostOnce || row.empty {
+            return;
+        }
+        for client in 0..ledger.clients.len() as ClientIndex {
+            let known = ledger.client(client);
+            if !known.session || known.violated {
+                continue;
+            }
+            let promised = ledger.promised_qos(client, row.topic, row.publisher);
+            if promised.is_some_and(|qos| qos > QoS::AtMostOnce) {
+                self.owed.entry(client).or_default().insert(message);
+            }
+        }
+    }
+
+    pub(super) fn settled(&mut self, at_us: u64, ledger: &Ledger, findings: &mut Findings) {
+        for (client, owed) in &self.owed {
+            let missing = owed.iter().copied().filter(|message| {
+                let row = ledger.message(*message);
+                row.acked_us > 0 && !row.refused && row.expires_us > at_us
+            });
+            let mut topics: BTreeMap<TopicIndex, Vec<MessageIndex>> = BTreeMap::new();
+            for message in missing {
+                topics
+                    .entry(ledger.message(message).topic)
+                    .or_default()
+                    .push(message);
+            }
+            for (topic, missing) in topics {
+                let told = |topic| self.dropped.get(&(*client, topic)).copied().unwrap_or(0);
+                let dropped = told(Some(topic)) + told(None);
+                if missing.len() > dropped {
+                    let name = &ledger.client(*client).name;
+                    let first = ledger.describe(missing[0]);
+                    let count = missing.len();
+                    let what = format!(
+                        "{name} never got {first} ({count} on that topic, {dropped} told of)"
+                    );
+                    findings.add(CHECK, what);
+                }
+            }
+        }
+    }
+}

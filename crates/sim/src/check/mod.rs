@@ -1,0 +1,91 @@
+//! The checks: one file each, all fed with the same facts. A check knows what clients saw and were
+//! promised, the records that the node appended and what it reports of itself; nothing else.
+
+mod bounds;
+mod durable;
+mod genuine;
+mod lost;
+mod once;
+mod order;
+mod protocol;
+mod retained;
+mod session;
+mod share;
+mod wills;
+
+use martlet_broker::{Record, Report};
+
+use crate::facts::Fact;
+use crate::ledger::Ledger;
+use crate::observer::Findings;
+use crate::store::Lsn;
+
+/// All checks.
+#[derive(Debug, Default)]
+pub struct Checks {
+    bounds: bounds::Bounds,
+    durable: durable::Durable,
+    genuine: genuine::Genuine,
+    lost: lost::Lost,
+    once: once::Once,
+    order: order::Order,
+    protocol: protocol::Protocol,
+    retained: retained::Retained,
+    session: session::Sessions,
+    share: share::Share,
+    wills: wills::Wills,
+}
+
+impl Checks {
+    /// The checks of a run whose queues hold at most `queued_max` messages.
+    pub fn new(queued_max: usize) -> Self {
+        Self {
+            bounds: bounds::Bounds::new(queued_max),
+            ..Self::default()
+        }
+    }
+
+    /// A fact that the ledger does not know yet.
+    pub fn before(&mut self, at_us: u64, fact: &Fact, ledger: &Ledger, findings: &mut Findings) {
+        self.session.see(at_us, fact, ledger, findings);
+        self.wills.see(at_us, fact, ledger, findings);
+        self.lost.before(fact, ledger);
+        self.share.before(fact, ledger);
+    }
+
+    /// A fact that the ledger has taken in.
+    pub fn after(&mut self, at_us: u64, fact: &Fact, ledger: &Ledger, findings: &mut Findings) {
+        self.durable.see(fact, ledger, findings);
+        self.genuine.see(fact, ledger, findings);
+        self.lost.see(fact, ledger);
+        self.once.see(fact, ledger, findings);
+        self.order.see(fact, ledger, findings);
+        self.protocol.see(fact, ledger, findings);
+        self.retained.see(at_us, fact, ledger);
+        self.share.see(at_us, fact, ledger, findings);
+    }
+
+    /// The node appended a record.
+    pub fn recorded(
+        &mut self,
+        lsn: Lsn,
+        record: &Record,
+        ledger: &Ledger,
+        findings: &mut Findings,
+    ) {
+        self.durable.recorded(lsn, record, ledger, findings);
+    }
+
+    /// The node reported its sessions.
+    pub fn reported(&mut self, reports: &[Report], findings: &mut Findings) {
+        self.bounds.reported(reports, findings);
+    }
+
+    /// Everybody is back and nothing is under way any more.
+    pub fn settled(&mut self, at_us: u64, ledger: &Ledger, findings: &mut Findings) {
+        self.lost.settled(at_us, ledger, findings);
+        self.share.settled(at_us, ledger, findings);
+        self.retained.settled(ledger, findings);
+        self.wills.settled(at_us, ledger, findings);
+    }
+}

@@ -1,0 +1,69 @@
+//! QoS 2 exactly once, QoS 1 no more often than it was published: a session gets a QoS 2 message
+//! once whatever its publisher sends again [MQTT-4.3.3-2], [MQTT-4.3.3-10], and a QoS 1 message
+//! with DUP 0 once for each PUBLISH of it [MQTT-3.3.1-1].
+
+use std::collections::BTreeMap;
+
+use martlet_codec::QoS;
+
+use crate::facts::{ClientIndex, Fact, MessageIndex};
+use crate::ledger::Ledger;
+use crate::observer::Findings;
+use crate::topics::Class;
+
+const CHECK: &str = "exactly once, at least once";
+
+/// How often each session got each message.
+#[derive(Debug, Default)]
+pub(super) struct Once {
+    /// By client; the session's life, then what it got: in all, and with DUP 0.
+    got: BTreeMap<ClientIndex, (u32, BTreeMap<MessageIndex, (u32, u32)>)>,
+}
+
+impl Once {
+    pub(super) fn see(&mut self, fact: &Fact, ledger: &Ledger, findings: &mut Findings) {
+        let Fact::Arrived {
+            client,
+            message: Some(message),
+            topic,
+            qos,
+            dup,
+            known,
+            ..
+        } = *fact
+        else {
+            return;
+        };
+        let class = ledger.topics.class(topic);
+        // Retained messages come again with each subscription; share groups have their own check.
+        if known || qos == QoS::AtMostOnce || matches!(class, Class::Retained | Class::Shared) {
+            return;
+        }
+        let life = ledger.client(client).life;
+        let (of_life, got) = self.got.entry(client).or_default();
+        if *of_life != life {
+            *of_life = life;
+            got.clear();
+        }
+        let (times, fresh) = got.entry(message).or_default();
+        *times += 1;
+        *fresh += u32::from(!dup);
+        let (times, fresh) = (*times, *fresh);
+        let row = ledger.message(message);
+        let sends = match row.qos {
+            QoS::ExactlyOnce => 1,
+            _ => row.sends.max(1),
+        };
+        // What was sent at QoS 1 may not have been recorded before a crash.
+        let allowed = sends + ledger.crashes;
+        let name = &ledger.client(client).name;
+        if qos == QoS::ExactlyOnce && times > 1 {
+            let what = ledger.describe(message);
+            findings.add(CHECK, format!("{name} got {what} {times} times"));
+        } else if fresh > allowed {
+            let (what, sends) = (ledger.describe(message), row.sends);
+            let what = format!("{name} got {what} {fresh} times with DUP 0, sent {sends} times");
+            findings.add(CHECK, what);
+        }
+    }
+}

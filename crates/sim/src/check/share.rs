@@ -1,0 +1,218 @@
+//! Share groups: each message goes to one member; to another only when the first one's session has
+//! ended, at QoS 2 not even then; and to somebody it goes as long as a member's session lasts
+//! [MQTT-4.8.2-4], [MQTT-4.8.2-5]. In a run each client is member of one group at most.
+
+use std::collections::BTreeMap;
+
+use martlet_codec::QoS;
+
+use crate::agenda::SECOND;
+use crate::facts::{ClientIndex, Fact, MessageIndex};
+use crate::ledger::{ClientRow, Ledger, SubscriptionState};
+use crate::observer::Findings;
+use crate::topics::{Class, FilterIndex};
+
+const CHECK: &str = "share groups";
+
+/// Who got what.
+#[derive(Debug, Default)]
+pub(super) struct Share {
+    /// By group and message.
+    got: BTreeMap<(FilterIndex, MessageIndex), Receiver>,
+    owed: BTreeMap<(FilterIndex, MessageIndex), ()>,
+    /// What two members got, if none of them turns out to have lost its connection by then: what
+    /// lies on a link may be read long after the node has given it to somebody else.
+    suspects: Vec<Suspect>,
+    /// The group that each client is or was member of: a node may take longer to notice that it is
+    /// gone.
+    groups: BTreeMap<ClientIndex, FilterIndex>,
+}
+
+#[derive(Debug)]
+struct Suspect {
+    at_us: u64,
+    members: [ClientIndex; 2],
+    what: String,
+}
+
+/// How long it may take until a client learns that the node has ended its connection.
+const LEARN_US: u64 = 120 * SECOND;
+
+#[derive(Clone, Copy, Debug)]
+struct Receiver {
+    client: ClientIndex,
+    life: u32,
+    connection: u32,
+    qos: QoS,
+    crashes: u32,
+}
+
+impl Share {
+    pub(super) fn before(&mut self, fact: &Fact, ledger: &Ledger) {
+        let ends = match *fact {
+            Fact::Connecting {
+                client,
+                clean: true,
+                ..
+            }
+            | Fact::Unsubscribing { client, .. }
+            | Fact::Connected {
+                client,
+                present: false,
+                ..
+            } => Some(client),
+            Fact::Lost { client, .. } if ledger.client(client).expiry_secs == 0 => Some(client),
+            _ => None,
+        };
+        let Some(client) = ends else { return };
+        let Some(group) = self.groups.get(&client).copied() else {
+            return;
+        };
+        // What was sent to it at QoS 2 is dropped with its session, and the group may end.
+        let others = (0..ledger.clients.len() as ClientIndex)
+            .any(|other| other != client && is_anchor(ledger.client(other), group));
+        self.owed.retain(|(of, message), ()| {
+            *of != group || others && ledger.message(*message).qos < QoS::ExactlyOnce
+        });
+    }
+
+    pub(super) fn see(
+        &mut self,
+        at_us: u64,
+        fact: &Fact,
+        ledger: &Ledger,
+        findings: &mut Findings,
+    ) {
+        if let Some(suspect) = self.suspects.first()
+            && at_us > suspect.at_us + LEARN_US
+        {
+            findings.add(CHECK, suspect.what.clone());
+        }
+        match *fact {
+            Fact::Subscribing { client, filter, .. } if ledger.topics.is_shared(filter) => {
+                self.groups.insert(client, filter);
+            }
+            Fact::Crashed { .. } => self.suspects.clear(),
+            Fact::Lost { client, .. } => {
+                self.suspects
+                    .retain(|suspect| !suspect.members.contains(&client));
+            }
+            Fact::Published {
+                message,
+                again: false,
+                ..
+            } => self.owe(message, ledger),
+            Fact::Arrived {
+                client,
+                message: Some(message),
+                topic,
+                qos,
+                known: false,
+                ..
+            } if ledger.topics.class(topic) == Class::Shared => {
+                self.arrived(at_us, (client, message, qos), ledger, findings);
+            }
+            _ => {}
+        }
+    }
+
+    fn owe(&mut self, message: MessageIndex, ledger: &Ledger) {
+        let row = ledger.message(message);
+        if row.qos == QoS::AtMostOnce || ledger.topics.class(row.topic) != Class::Shared {
+            return;
+        }
+        for member in &ledger.clients {
+            if let Some(group) = group_of(member, ledger)
+                && ledger.topics.matches(group, row.topic)
+                && is_anchor(member, group)
+            {
+                self.owed.insert((group, message), ());
+            }
+        }
+    }
+
+    fn arrived(
+        &mut self,
+        at_us: u64,
+        (client, message, qos): (ClientIndex, MessageIndex, QoS),
+        ledger: &Ledger,
+        findings: &mut Findings,
+    ) {
+        let member = ledger.client(client);
+        let Some(group) = self.groups.get(&client).copied() else {
+            return;
+        };
+        self.owed.remove(&(group, message));
+        let receiver = Receiver {
+            client,
+            life: member.life,
+            connection: member.connection,
+            qos,
+            crashes: member.crashes,
+        };
+        let Some(first) = self.got.insert((group, message), receiver) else {
+            return;
+        };
+        let row = ledger.message(message);
+        if qos == QoS::AtMostOnce || row.qos == QoS::AtLeastOnce && row.sends > 1 {
+            return;
+        }
+        let what = ledger.describe(message);
+        let earlier = ledger.client(first.client);
+        let (one, other) = (&earlier.name, &member.name);
+        let other_session = first.client != client || first.life != member.life;
+        // What a session that ends with its connection had is the group's until it is acknowledged.
+        let lent =
+            earlier.expiry_secs.min(member.expiry_secs) == 0 && first.crashes != member.crashes;
+        if first.qos.min(qos) == QoS::ExactlyOnce && other_session && !lent {
+            findings.add(CHECK, format!("{what} went to {one}, then to {other}"));
+        } else if first.client != client
+            && earlier.online
+            && earlier.life == first.life
+            && earlier.connection == first.connection
+            && first.crashes == member.crashes
+        {
+            self.suspects.push(Suspect {
+                at_us,
+                members: [first.client, client],
+                what: format!("{what} went to {one}, and to {other} while both were there"),
+            });
+        }
+    }
+
+    pub(super) fn settled(&mut self, at_us: u64, ledger: &Ledger, findings: &mut Findings) {
+        if let Some(suspect) = self.suspects.first() {
+            findings.add(CHECK, suspect.what.clone());
+        }
+        let mut lost = self.owed.keys().filter(|(_, message)| {
+            let row = ledger.message(*message);
+            row.acked_us > 0 && !row.refused && row.expires_us > at_us
+        });
+        if let Some((group, message)) = lost.next() {
+            let (what, group) = (ledger.describe(*message), ledger.topics.filter(*group));
+            let count = lost.count() + 1;
+            findings.add(
+                CHECK,
+                format!("nobody of {group} got {what} ({count} in all)"),
+            );
+        }
+    }
+}
+
+/// The group whose member a client is, or is becoming.
+fn group_of(row: &ClientRow, ledger: &Ledger) -> Option<FilterIndex> {
+    let mut shared = row.subscriptions.iter();
+    shared
+        .find(|found| ledger.topics.is_shared(found.filter))
+        .map(|found| found.filter)
+}
+
+/// Its membership outlives its connection.
+fn is_anchor(row: &ClientRow, group: FilterIndex) -> bool {
+    row.session
+        && row.expiry_secs == u32::MAX
+        && row
+            .subscriptions
+            .iter()
+            .any(|found| found.filter == group && found.state == SubscriptionState::Granted)
+}

@@ -1,0 +1,272 @@
+//! What a client receives: packets out of bytes, and what each makes it do and tell.
+
+use martlet_codec::{Ack, AckKind, ConnAck, Packet, Publish, QoS, ReasonCode, decode_packet};
+
+use crate::agenda::SECOND;
+use crate::client::outbound::message_of;
+use crate::client::{Client, NEVER, Phase, SEND_MAXIMUM, Trouble};
+use crate::facts::{Fact, Loss};
+use crate::store::Lsn;
+use crate::topics::TopicIndex;
+use crate::world::Io;
+
+impl Client {
+    /// Bytes of its present connection, with what was durable when the node let them go.
+    pub fn receive(&mut self, io: &mut Io<'_>, bytes: &[u8], durable: Lsn) {
+        self.heard_us = io.now_us();
+        let mut buffer = core::mem::take(&mut self.buffer);
+        buffer.extend_from_slice(bytes);
+        let mut start = 0;
+        while start < buffer.len() && self.phase != Phase::Away {
+            match decode_packet(&buffer[start..], self.plan.version) {
+                Ok(Some((packet, length))) => {
+                    self.receive_packet(io, &packet, durable);
+                    start += length;
+                }
+                Ok(None) => break,
+                Err(error) => {
+                    let what = format!("{} got a malformed packet: {error}", self.plan.name);
+                    io.observer.complain("well-formed packets", what);
+                    return;
+                }
+            }
+        }
+        buffer.drain(..start);
+        if self.phase != Phase::Away {
+            self.buffer = buffer;
+        }
+        self.flush(io);
+        self.reschedule(io);
+    }
+
+    fn receive_packet(&mut self, io: &mut Io<'_>, packet: &Packet<'_>, durable: Lsn) {
+        let accepted = matches!(packet, Packet::ConnAck(_));
+        if accepted != (self.phase == Phase::Connecting) {
+            let what = format!("{} got {packet:?} while {:?}", self.plan.name, self.phase);
+            return io.observer.complain("CONNACK first and once", what);
+        }
+        match packet {
+            Packet::ConnAck(connack) => self.receive_connack(io, connack, durable),
+            Packet::Publish(publish) => self.receive_publish(io, publish, durable),
+            Packet::PubAck(ack) => self.receive_acknowledgement(io, ack, QoS::AtLeastOnce, durable),
+            Packet::PubRec(ack) => self.receive_acknowledgement(io, ack, QoS::ExactlyOnce, durable),
+            Packet::PubComp(ack) => self.receive_pubcomp(io, ack, durable),
+            Packet::PubRel(ack) => {
+                let packet_id = ack.packet_id.get();
+                self.receipts.remove(&packet_id);
+                io.fact(Fact::Released {
+                    client: self.index,
+                    packet_id,
+                    durable,
+                });
+                self.answer(io, AckKind::PubComp, packet_id, ReasonCode::Success);
+            }
+            Packet::SubAck(ack) => {
+                self.receive_answer(io, ack.packet_id.get(), ack.reason_codes, durable);
+            }
+            Packet::UnsubAck(ack) => {
+                self.receive_answer(io, ack.packet_id.get(), ack.reason_codes, durable);
+            }
+            Packet::PingResp => self.times.deadline = NEVER,
+            Packet::Disconnect(disconnect) => {
+                io.network.close_up(io.agenda, self.link, true);
+                self.lose(io, Loss::Told(disconnect.reason.code()));
+            }
+            _ => {
+                let what = format!("{} got {packet:?}", self.plan.name);
+                io.observer.complain("a server's packets only", what);
+            }
+        }
+    }
+
+    fn receive_connack(&mut self, io: &mut Io<'_>, connack: &ConnAck<'_>, durable: Lsn) {
+        let now_us = io.now_us();
+        if connack.reason.is_error() {
+            io.fact(Fact::Refused {
+                client: self.index,
+                reason: connack.reason.code(),
+            });
+            io.network.close_up(io.agenda, self.link, true);
+            return self.lose(io, Loss::Ended);
+        }
+        self.phase = Phase::Online;
+        self.times.deadline = NEVER;
+        self.forgets = false;
+        let keep_alive_us = u64::from(self.plan.keep_alive_secs) * SECOND;
+        self.times.ping = now_us + keep_alive_us * 8 / 10;
+        if let Some(plan) = self.plan.publishing.as_ref().filter(|_| !self.settling) {
+            self.times.publish = now_us + self.random.around(plan.every_us);
+        }
+        let maximum = connack.properties.receive_maximum;
+        self.send_maximum = maximum.map_or(SEND_MAXIMUM, |maximum| usize::from(maximum.get()));
+        io.fact(Fact::Connected {
+            client: self.index,
+            present: connack.session_present,
+            durable,
+        });
+        if connack.session_present {
+            self.send_again(io);
+        } else {
+            self.forget();
+        }
+        self.subscribe_missing(io);
+    }
+
+    fn receive_publish(&mut self, io: &mut Io<'_>, publish: &Publish<'_>, durable: Lsn) {
+        let Some(topic) = self.topic_of(io, publish) else {
+            let what = format!("{} got an unknown topic: {publish:?}", self.plan.name);
+            return io.observer.complain("genuine messages", what);
+        };
+        let message = message_of(publish.payload);
+        if message.is_none() && !publish.payload.is_empty() {
+            let what = format!("{} got a payload of nobody", self.plan.name);
+            return io.observer.complain("genuine messages", what);
+        }
+        let packet_id = publish.packet_id.map_or(0, |id| id.get());
+        let exactly_once = publish.qos == QoS::ExactlyOnce;
+        if !publish.dup && self.refused.remove(&packet_id) {
+            self.receipts.remove(&packet_id);
+        }
+        let known = exactly_once && self.receipts.contains(&packet_id);
+        io.fact(Fact::Arrived {
+            client: self.index,
+            message,
+            topic,
+            qos: publish.qos,
+            dup: publish.dup,
+            retain: publish.retain,
+            packet_id,
+            known,
+            durable,
+        });
+        let refused = !known && self.random.percent(self.plan.refuse_percent);
+        let reason = match refused && self.plan.version.is_v5() {
+            true => ReasonCode::ImplementationSpecificError,
+            false => ReasonCode::Success,
+        };
+        match publish.qos {
+            QoS::AtMostOnce => {}
+            QoS::AtLeastOnce => self.answer(io, AckKind::PubAck, packet_id, reason),
+            QoS::ExactlyOnce => {
+                self.receipts.insert(packet_id);
+                if reason.is_error() {
+                    self.refused.insert(packet_id);
+                }
+                self.answer(io, AckKind::PubRec, packet_id, reason);
+            }
+        }
+    }
+
+    fn topic_of(&mut self, io: &Io<'_>, publish: &Publish<'_>) -> Option<TopicIndex> {
+        let named = publish
+            .topic
+            .and_then(|topic| io.observer.ledger.topics.find(topic.as_str()));
+        let Some(alias) = publish.properties.topic_alias else {
+            return named;
+        };
+        let place = usize::from(alias.get());
+        if self.aliases.len() <= place {
+            self.aliases.resize(place + 1, None);
+        }
+        if named.is_some() {
+            self.aliases[place] = named;
+        }
+        self.aliases[place]
+    }
+
+    fn receive_acknowledgement(&mut self, io: &mut Io<'_>, ack: &Ack<'_>, qos: QoS, durable: Lsn) {
+        let packet_id = ack.packet_id.get();
+        let under_way = self
+            .outgoing
+            .iter()
+            .position(|under| under.packet_id == packet_id);
+        let Some(place) = under_way else {
+            let what = format!("{} got an answer to nothing: {ack:?}", self.plan.name);
+            return io.observer.complain("answers to questions", what);
+        };
+        let found = &mut self.outgoing[place];
+        if found.qos != qos {
+            let what = format!("{} got the wrong answer: {ack:?}", self.plan.name);
+            return io.observer.complain("answers to questions", what);
+        }
+        let message = found.message;
+        let refused = ack.reason.is_error();
+        let again = core::mem::replace(&mut found.released, true);
+        if !again {
+            io.fact(Fact::Acknowledged {
+                client: self.index,
+                message,
+                refused,
+                durable,
+            });
+        }
+        if qos == QoS::AtLeastOnce || refused {
+            self.outgoing.remove(place);
+        } else {
+            self.send_ack(AckKind::PubRel, packet_id, ReasonCode::Success);
+        }
+    }
+
+    fn receive_pubcomp(&mut self, io: &mut Io<'_>, ack: &Ack<'_>, durable: Lsn) {
+        let packet_id = ack.packet_id.get();
+        let under_way = self
+            .outgoing
+            .iter()
+            .position(|under| under.packet_id == packet_id && under.released);
+        if let Some(found) = under_way.and_then(|place| self.outgoing.remove(place)) {
+            io.fact(Fact::Completed {
+                client: self.index,
+                packet_id,
+                message: found.message,
+                durable,
+            });
+        }
+    }
+
+    /// SUBACK or UNSUBACK.
+    fn receive_answer(&mut self, io: &mut Io<'_>, packet_id: u16, codes: &[u8], durable: Lsn) {
+        let asked = self
+            .requests
+            .iter()
+            .position(|request| request.packet_id == packet_id);
+        let Some(place) = asked else {
+            let what = format!("{} got an answer to no request", self.plan.name);
+            return io.observer.complain("answers to questions", what);
+        };
+        let request = self.requests.remove(place);
+        for (number, place) in request.places.iter().enumerate() {
+            let filter = self.filter(*place);
+            let client = self.index;
+            if request.leaving {
+                self.granted[*place] = false;
+                io.fact(Fact::Unsubscribed { client, filter });
+                if self.settling {
+                    self.subscribe_missing(io);
+                }
+                continue;
+            }
+            let granted = codes.get(number).is_some_and(|code| *code < 0x80);
+            self.granted[*place] = granted;
+            io.fact(Fact::Subscribed {
+                client,
+                filter,
+                granted,
+                durable,
+            });
+        }
+    }
+
+    /// Acknowledges, at once or after a while, never before what is to be acknowledged earlier.
+    fn answer(&mut self, io: &mut Io<'_>, kind: AckKind, packet_id: u16, reason: ReasonCode) {
+        let delay_us = self.random.below(self.plan.answer_us + 1);
+        let earliest = self.answers.back().map_or(0, |(due, ..)| *due);
+        let due = earliest.max(io.now_us() + delay_us);
+        self.answers.push_back((due, kind, packet_id, reason));
+        self.send_answers(io);
+    }
+
+    /// The kinds of trouble it gets into.
+    pub fn troubles(&self) -> &[Trouble] {
+        &self.plan.troubles
+    }
+}

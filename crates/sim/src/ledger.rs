@@ -1,0 +1,293 @@
+//! The ledger: which messages there are, what became of them at their publisher, and what each
+//! client has been promised. Kept from the facts alone, for all checks to look things up in.
+
+use martlet_codec::QoS;
+
+use crate::facts::{ClientIndex, Fact, MessageIndex};
+use crate::node::LinkIndex;
+use crate::topics::{FilterIndex, TopicIndex, Topics};
+
+/// A message of the run.
+#[derive(Clone, Copy, Debug)]
+pub struct MessageRow {
+    /// Who publishes it, or whose Will it is.
+    pub publisher: ClientIndex,
+    /// Its topic.
+    pub topic: TopicIndex,
+    /// Published with this QoS.
+    pub qos: QoS,
+    /// Published with RETAIN 1.
+    pub retain: bool,
+    /// With an empty payload.
+    pub empty: bool,
+    /// A Will.
+    pub will: bool,
+    /// When it was sent first; for a Will, when its CONNECT was.
+    pub sent_us: u64,
+    /// How often its PUBLISH was sent.
+    pub sends: u32,
+    /// When PUBACK or PUBREC came; 0 is not yet.
+    pub acked_us: u64,
+    /// It was refused.
+    pub refused: bool,
+    /// When it expires; `u64::MAX` is never.
+    pub expires_us: u64,
+}
+
+/// Where a subscription stands, as its client knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SubscriptionState {
+    /// SUBSCRIBE was sent.
+    Asked,
+    /// SUBACK has come.
+    Granted,
+    /// UNSUBSCRIBE was sent.
+    Leaving,
+}
+
+/// A subscription of a client.
+#[derive(Clone, Copy, Debug)]
+pub struct SubscriptionRow {
+    /// Its filter.
+    pub filter: FilterIndex,
+    /// Maximum QoS.
+    pub qos: QoS,
+    /// No Local.
+    pub no_local: bool,
+    /// Where it stands.
+    pub state: SubscriptionState,
+    /// When SUBACK came.
+    pub granted_us: u64,
+}
+
+/// A client, as far as it has been promised something.
+#[derive(Clone, Debug, Default)]
+pub struct ClientRow {
+    /// Client Identifier.
+    pub name: String,
+    /// Raised with each session that begins.
+    pub life: u32,
+    /// Raised with each CONNECT.
+    pub connection: u32,
+    /// Crashes of the node before the last CONNECT: what lies on an older link is from before.
+    pub crashes: u32,
+    /// The link of the last CONNECT.
+    pub link: LinkIndex,
+    /// CONNACK has come, and the connection is not over.
+    pub online: bool,
+    /// A session was promised and has not ended as far as the client knows.
+    pub session: bool,
+    /// Session Expiry Interval of the last CONNECT, seconds.
+    pub expiry_secs: u32,
+    /// Receive Maximum of the last CONNECT.
+    pub receive_maximum: u16,
+    /// When the last connection was over.
+    pub lost_us: u64,
+    /// The last CONNECT asked for a clean start.
+    pub clean: bool,
+    /// Subscriptions of this session, as asked for.
+    pub subscriptions: Vec<SubscriptionRow>,
+    /// It has broken the rules on this connection.
+    pub violated: bool,
+    /// It has left or replaced a subscription in this session.
+    pub changed: bool,
+    /// It has left a subscription in this session.
+    pub left: bool,
+}
+
+/// All messages and clients of a run.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    /// Topics and filters.
+    pub topics: Topics,
+    /// Messages.
+    pub messages: Vec<MessageRow>,
+    /// Clients.
+    pub clients: Vec<ClientRow>,
+    /// Crashes of the node so far.
+    pub crashes: u32,
+}
+
+impl Ledger {
+    /// Enters a message that is about to be published.
+    pub fn new_message(&mut self, row: MessageRow) -> MessageIndex {
+        self.messages.push(row);
+        (self.messages.len() - 1) as MessageIndex
+    }
+
+    /// The row of a message.
+    pub fn message(&self, message: MessageIndex) -> &MessageRow {
+        &self.messages[message as usize]
+    }
+
+    /// The row of a client.
+    pub fn client(&self, client: ClientIndex) -> &ClientRow {
+        &self.clients[usize::from(client)]
+    }
+
+    /// A message in words.
+    pub fn describe(&self, message: MessageIndex) -> String {
+        let row = self.message(message);
+        let topic = self.topics.name(row.topic);
+        let retain = if row.retain { " RETAIN" } else { "" };
+        let empty = if row.empty { " empty" } else { "" };
+        let publisher = &self.client(row.publisher).name;
+        let qos = row.qos.bits();
+        format!("m{message} by {publisher} on {topic} QoS {qos}{retain}{empty}")
+    }
+
+    /// The QoS with which a client is promised a message of this topic and publisher, by
+    /// subscriptions that were granted; none if there is none. Shared ones do not count.
+    pub fn promised_qos(
+        &self,
+        client: ClientIndex,
+        topic: TopicIndex,
+        publisher: ClientIndex,
+    ) -> Option<QoS> {
+        self.promised_qos_since(u64::MAX, client, topic, publisher)
+    }
+
+    /// As above, by subscriptions that were granted before `at_us`.
+    pub fn promised_qos_since(
+        &self,
+        at_us: u64,
+        client: ClientIndex,
+        topic: TopicIndex,
+        publisher: ClientIndex,
+    ) -> Option<QoS> {
+        let rows = self.client(client).subscriptions.iter();
+        let granted = rows.filter(|row| {
+            row.state == SubscriptionState::Granted
+                && row.granted_us < at_us
+                && !(row.no_local && client == publisher)
+                && !self.topics.is_shared(row.filter)
+                && self.topics.matches(row.filter, topic)
+        });
+        granted.map(|row| row.qos).max()
+    }
+
+    /// Takes a fact in.
+    pub fn apply(&mut self, at_us: u64, fact: &Fact) {
+        match *fact {
+            Fact::Published { message, again, .. } => {
+                let row = &mut self.messages[message as usize];
+                row.sends += 1;
+                if !again {
+                    row.sent_us = at_us;
+                }
+            }
+            Fact::Acknowledged {
+                message, refused, ..
+            } => {
+                let row = &mut self.messages[message as usize];
+                row.acked_us = at_us.max(1);
+                row.refused |= refused;
+            }
+            Fact::Crashed { .. } => self.crashes += 1,
+            _ => {
+                if let Some(client) = fact.client() {
+                    let row = &mut self.clients[usize::from(client)];
+                    row.apply(at_us, fact);
+                    if matches!(fact, Fact::Connecting { .. }) {
+                        row.crashes = self.crashes;
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl ClientRow {
+    fn apply(&mut self, at_us: u64, fact: &Fact) {
+        match *fact {
+            Fact::Connecting {
+                link,
+                clean,
+                expiry_secs,
+                receive_maximum,
+                ..
+            } => {
+                self.connection += 1;
+                self.link = link;
+                self.clean = clean;
+                self.expiry_secs = expiry_secs;
+                self.receive_maximum = receive_maximum;
+                self.violated = false;
+                if clean {
+                    self.session = false;
+                }
+            }
+            Fact::Connected { present, .. } => {
+                // One that was begun by a CONNECT without an answer is new to its client as well.
+                if !present || !self.session {
+                    self.life += 1;
+                    self.changed = false;
+                    self.left = false;
+                    self.subscriptions.clear();
+                }
+                self.online = true;
+                self.session = true;
+            }
+            Fact::Lost { .. } => {
+                if core::mem::take(&mut self.online) {
+                    self.lost_us = at_us;
+                }
+                // What was not answered may or may not have come about.
+                if self.expiry_secs == 0 {
+                    self.session = false;
+                    self.subscriptions.clear();
+                }
+            }
+            Fact::Violated { .. } => self.violated = true,
+            Fact::Subscribing {
+                filter,
+                qos,
+                no_local,
+                ..
+            } => {
+                let before = self.subscriptions.len();
+                self.subscriptions.retain(|row| row.filter != filter);
+                self.changed |= self.subscriptions.len() < before;
+                self.subscriptions.push(SubscriptionRow {
+                    filter,
+                    qos,
+                    no_local,
+                    state: SubscriptionState::Asked,
+                    granted_us: u64::MAX,
+                });
+            }
+            Fact::Subscribed {
+                filter, granted, ..
+            } => {
+                if !granted {
+                    self.subscriptions.retain(|row| row.filter != filter);
+                }
+                self.set(filter, SubscriptionState::Granted);
+                for row in &mut self.subscriptions {
+                    if row.filter == filter {
+                        row.granted_us = at_us;
+                    }
+                }
+            }
+            Fact::Unsubscribing { filter, .. } => {
+                self.changed = true;
+                self.left = true;
+                self.set(filter, SubscriptionState::Leaving);
+            }
+            Fact::Unsubscribed { filter, .. } => {
+                self.subscriptions.retain(|row| row.filter != filter);
+            }
+            _ => {}
+        }
+    }
+
+    fn set(&mut self, filter: FilterIndex, state: SubscriptionState) {
+        let found = self
+            .subscriptions
+            .iter_mut()
+            .find(|row| row.filter == filter);
+        if let Some(row) = found {
+            row.state = state;
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! The whole broker in virtual time, from one seed: shards, store, network and clients in one
+//! thread, with everything going wrong that can, and checks of every promise made to a client.
+//!
+//! A seed that fails prints the command that repeats it; with `--log` each fact is a line.
+//!
+//! # Layout
+//!
+//! * `scenario`: from a seed to a run
+//! * `world`, `agenda`: the one loop, and what is due when
+//! * `node`, `store`, `network`: the broker as reactors drive it, its records, its connections
+//! * `client`: what clients do, by the protocol or against it
+//! * `facts`, `ledger`, `observer`: what clients did and saw, what they were promised, who is told
+//! * `check`: one check per file
+//! * `faults`: the broker's deliberate faults
+#![forbid(unsafe_code)]
+
+pub mod agenda;
+pub mod check;
+pub mod client;
+pub mod facts;
+pub mod faults;
+pub mod ledger;
+pub mod network;
+pub mod node;
+pub mod observer;
+pub mod random;
+pub mod scenario;
+pub mod store;
+pub mod topics;
+pub mod world;
+
+pub use facts::Fact;
+pub use observer::{Line, Observer, Violation};
+pub use scenario::{Kind, Scenario};
+pub use world::Outcome;

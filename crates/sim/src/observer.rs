@@ -1,0 +1,156 @@
+//! The observer: takes each fact in, once, and shows it to every check.
+
+use martlet_broker::Record;
+
+use crate::check::Checks;
+use crate::facts::{Fact, MessageIndex};
+use crate::ledger::Ledger;
+use crate::store::Lsn;
+
+/// A promise that was broken.
+#[derive(Clone, Debug)]
+pub struct Violation {
+    /// When it was noticed, virtual microseconds.
+    pub at_us: u64,
+    /// Which check noticed it.
+    pub check: &'static str,
+    /// What happened.
+    pub what: String,
+}
+
+/// What checks found.
+#[derive(Debug, Default)]
+pub struct Findings {
+    at_us: u64,
+    /// What was found, the first first.
+    pub violations: Vec<Violation>,
+}
+
+impl Findings {
+    /// Something is wrong.
+    pub fn add(&mut self, check: &'static str, what: String) {
+        self.violations.push(Violation {
+            at_us: self.at_us,
+            check,
+            what,
+        });
+    }
+}
+
+/// A line of the log.
+#[derive(Clone, Debug)]
+pub enum Line {
+    /// What a client did or saw.
+    Fact(Fact),
+    /// What the node did: its records and restarts.
+    Note(String),
+}
+
+/// The observer.
+#[derive(Debug)]
+pub struct Observer {
+    /// What is known from the facts.
+    pub ledger: Ledger,
+    /// The checks.
+    pub checks: Checks,
+    /// What they found.
+    pub findings: Findings,
+    /// All that happened, if somebody wants to read it.
+    pub log: Option<Vec<(u64, Line)>>,
+    now_us: u64,
+}
+
+impl Observer {
+    /// An observer of the clients and topics in `ledger`; `log` keeps the facts.
+    pub fn new(ledger: Ledger, checks: Checks, log: bool) -> Self {
+        Self {
+            ledger,
+            checks,
+            findings: Findings::default(),
+            log: log.then(Vec::new),
+            now_us: 0,
+        }
+    }
+
+    /// It is this late.
+    pub fn set_now(&mut self, now_us: u64) {
+        self.now_us = now_us;
+        self.findings.at_us = now_us;
+    }
+
+    /// Something happened.
+    pub fn fact(&mut self, fact: &Fact) {
+        if let Some(log) = &mut self.log {
+            log.push((self.now_us, Line::Fact(*fact)));
+        }
+        self.checks
+            .before(self.now_us, fact, &self.ledger, &mut self.findings);
+        self.ledger.apply(self.now_us, fact);
+        self.checks
+            .after(self.now_us, fact, &self.ledger, &mut self.findings);
+    }
+
+    /// The node appended a record.
+    pub fn recorded(&mut self, lsn: Lsn, record: &Record) {
+        if let Some(log) = &mut self.log {
+            log.push((self.now_us, Line::Note(record_in_words(lsn, record))));
+        }
+        self.checks
+            .recorded(lsn, record, &self.ledger, &mut self.findings);
+    }
+
+    /// Something for the log alone.
+    pub fn note(&mut self, what: impl FnOnce() -> String) {
+        if let Some(log) = &mut self.log {
+            log.push((self.now_us, Line::Note(what())));
+        }
+    }
+
+    /// Somebody else than a check found something.
+    pub fn complain(&mut self, check: &'static str, what: String) {
+        self.findings.add(check, what);
+    }
+}
+
+/// A record in one line: its place in the order, then what it says.
+fn record_in_words(lsn: Lsn, record: &Record) -> String {
+    let what = match record {
+        Record::Session(session) => {
+            let (client, epoch) = (&session.client_id, session.epoch.0);
+            let will = if session.will.is_some() { ", Will" } else { "" };
+            format!(
+                "session {epoch:x} of {client}, expiry {} s{will}",
+                session.expiry_secs
+            )
+        }
+        Record::Subscribed(subscription) => {
+            let (epoch, filter) = (subscription.epoch.0, &subscription.filter);
+            format!("session {epoch:x} subscribed to {filter}")
+        }
+        Record::Message(message) => {
+            let number = message.message.payload().first_chunk().copied();
+            let number = number.map_or(0, MessageIndex::from_be_bytes);
+            let (id, topic) = (message.message.id().0, message.message.topic());
+            let receipt = message.receipt.map(|(_, id)| id.get());
+            format!("message {id:x} = m{number} on {topic}, receipt {receipt:?}")
+        }
+        Record::Enqueued(entry) | Record::Changed(entry) | Record::Moved { to: entry, .. } => {
+            let kind = match record {
+                Record::Enqueued(_) => "enqueued".to_owned(),
+                Record::Moved { from, .. } => format!("moved from {:x}", from.0),
+                _ => "changed".to_owned(),
+            };
+            let (id, epoch) = (entry.message.0, entry.epoch.0);
+            let packet_id = entry.packet_id.map(|id| id.get());
+            let released = if entry.released { ", released" } else { "" };
+            format!("message {id:x} {kind} for {epoch:x}, id {packet_id:?}{released}")
+        }
+        Record::EntryEnded { epoch, message, .. } => {
+            format!("message {:x} ended for {:x}", message.0, epoch.0)
+        }
+        Record::Ended(epoch) => format!("session or group {:x} ended", epoch.0),
+        Record::Routed(id) => format!("message {:x} routed", id.0),
+        other => format!("{other:?}"),
+    };
+    format!("                    # {lsn} {what}")
+}

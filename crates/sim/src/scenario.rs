@@ -1,0 +1,526 @@
+//! From a seed to a run: how many shards and clients, what each of them does, how the network, the
+//! store and the node's limits are, and what goes wrong.
+
+use martlet_broker::{EventInterest, QueueFull, Settings};
+use martlet_codec::{ProtocolVersion, QoS};
+
+use crate::agenda::SECOND;
+use crate::check::Checks;
+use crate::client::{Client, Plan, PublishPlan, SubscriptionPlan, Trouble, WillPlan};
+use crate::ledger::{ClientRow, Ledger};
+use crate::network::{LinkProfile, Network};
+use crate::node::{Node, NodeProfile};
+use crate::observer::Observer;
+use crate::random::Random;
+use crate::store::{Store, StoreProfile};
+use crate::topics::{Class, TopicIndex, Topics};
+use crate::world::{Disturbance, Outcome, World};
+
+/// What a run is mostly about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A bit of everything.
+    Everything,
+    /// Share groups whose members come and go.
+    Sharing,
+    /// Retained messages and those who subscribe just then.
+    Retaining,
+    /// Wills with and without delay.
+    Wills,
+    /// Short queues and small quotas.
+    Bounded,
+    /// Many clients that do little, nothing that goes wrong: for the speed.
+    Steady,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: &'static [Self] = &[
+        Self::Everything,
+        Self::Sharing,
+        Self::Retaining,
+        Self::Wills,
+        Self::Bounded,
+        Self::Steady,
+    ];
+
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Everything => "everything",
+            Self::Sharing => "sharing",
+            Self::Retaining => "retaining",
+            Self::Wills => "wills",
+            Self::Bounded => "bounded",
+            Self::Steady => "steady",
+        }
+    }
+
+    /// The kind of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|kind| kind.name() == name)
+    }
+
+    /// The kind that a seed stands for when none is named.
+    pub fn of_seed(seed: u64) -> Self {
+        match Random::new(seed, "kind", 0).below(10) {
+            0..=4 => Self::Everything,
+            5 | 6 => Self::Sharing,
+            7 => Self::Retaining,
+            8 => Self::Wills,
+            _ => Self::Bounded,
+        }
+    }
+}
+
+/// A run that has not begun.
+#[derive(Debug)]
+pub struct Scenario {
+    kind: Kind,
+    seed: u64,
+    run_us: u64,
+    profile: NodeProfile,
+    store: StoreProfile,
+    disturbance: Disturbance,
+    topics: Topics,
+    plans: Vec<Plan>,
+    queued_max: usize,
+}
+
+/// Clients of the kind `Steady`.
+const STEADY_CLIENTS: u64 = 100;
+
+impl Scenario {
+    /// The run that belongs to a kind and a seed.
+    pub fn new(kind: Kind, seed: u64) -> Self {
+        let mut random = Random::new(seed, "scenario", 0);
+        let steady = kind == Kind::Steady;
+        let clients = if steady {
+            STEADY_CLIENTS
+        } else {
+            random.between(3, 10)
+        };
+        let topics = topics(clients, steady);
+        let profile = node_profile(kind, seed, &mut random);
+        let mut plans: Vec<Plan> = (0..clients)
+            .map(|client| {
+                plan(
+                    kind,
+                    client,
+                    &topics,
+                    &mut Random::new(seed, "plan", client),
+                )
+            })
+            .collect();
+        plans.push(eye(&topics));
+        let queued_max = profile.settings.limits.queued_messages as usize;
+        Self {
+            kind,
+            seed,
+            run_us: match kind {
+                Kind::Steady => 3600 * SECOND,
+                _ => random.between(30, 240) * SECOND,
+            },
+            store: store_profile(kind, &mut random),
+            disturbance: Disturbance {
+                cut_us: match random.below(3) {
+                    _ if steady => 0,
+                    0 => 0,
+                    1 => 20 * SECOND,
+                    _ => 3 * SECOND,
+                },
+                half_open_percent: 30,
+                mail_us: random.pick(&[50, 500, 5_000]),
+                tick_us: random.pick(&[20, 200, 2_000]),
+                crash_us: match random.below(3) {
+                    _ if steady => 0,
+                    0 => 0,
+                    1 => 30 * SECOND,
+                    _ => 10 * SECOND,
+                },
+                down_us: random.pick(&[100_000, SECOND, 10 * SECOND]),
+                shards: random.between(1, 4) as u16,
+                reshard_percent: 20,
+            },
+            profile,
+            topics,
+            plans,
+            queued_max,
+        }
+    }
+
+    /// What it is mostly about.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Runs it; `log` keeps the facts.
+    pub fn run(self, log: bool) -> Outcome {
+        let seed = self.seed;
+        let ledger = Ledger {
+            topics: self.topics,
+            messages: Vec::new(),
+            crashes: 0,
+            clients: self
+                .plans
+                .iter()
+                .map(|plan| ClientRow {
+                    name: plan.name.clone(),
+                    ..ClientRow::default()
+                })
+                .collect(),
+        };
+        let store = Store::new(self.store, Random::new(seed, "store", 0));
+        let node = Node::new(&self.profile, store, Random::new(seed, "node", 0));
+        let last = self.plans.len() - 1;
+        let clients = self.plans.into_iter().enumerate().map(|(index, plan)| {
+            let mut random = Random::new(seed, "client", index as u64);
+            // The last one comes when all is over.
+            let first_us = match index == last {
+                true => u64::MAX,
+                false => random.below(3 * SECOND),
+            };
+            Client::new(index as u16, plan, random, first_us)
+        });
+        let clients = clients.collect();
+        let world = World::new(
+            node,
+            Network::new(Random::new(seed, "network", 0)),
+            clients,
+            Observer::new(ledger, Checks::new(self.queued_max), log),
+            self.disturbance,
+            Random::new(seed, "world", 0),
+        );
+        world.run(self.run_us)
+    }
+}
+
+/// Plain topics in groups, some with retained messages for each client, some for share groups, a
+/// Will Topic for each client.
+fn topics(clients: u64, steady: bool) -> Topics {
+    let mut names = Vec::new();
+    let mut add = |name: String, class| names.push((name, class));
+    let mut filters: Vec<String> = Vec::new();
+    if steady {
+        for client in 0..clients {
+            add(format!("t/{client}/0"), Class::Plain);
+            filters.push(format!("t/{client}/#"));
+        }
+    } else {
+        for group in 0..3 {
+            for number in 0..2 {
+                add(format!("t/{group}/{number}"), Class::Plain);
+            }
+        }
+        for filter in ["t/#", "t/+/0", "t/0/#", "t/1/1", "t/2/+", "+/1/+", "#"] {
+            filters.push(filter.to_owned());
+        }
+    }
+    for client in 0..clients.min(10) {
+        for number in 0..2 {
+            add(format!("r/{client}/{number}"), Class::Retained);
+        }
+        add(format!("w/{client}"), Class::Will);
+    }
+    for number in 0..3 {
+        add(format!("s/{number}"), Class::Shared);
+    }
+    for filter in [
+        "r/#",
+        "r/+/0",
+        "r/0/1",
+        "w/#",
+        "$share/a/s/#",
+        "$share/b/s/+",
+    ] {
+        filters.push(filter.to_owned());
+    }
+    Topics::new(names, filters)
+}
+
+fn node_profile(kind: Kind, seed: u64, random: &mut Random) -> NodeProfile {
+    let mut settings = Settings::default();
+    settings.events = EventInterest {
+        connections: false,
+        drops: true,
+    };
+    let limits = &mut settings.limits;
+    limits.memory_bytes = 1 << 40;
+    if random.percent(30) {
+        limits.in_flight = random.between(1, 20) as u16;
+    }
+    if random.percent(30) {
+        limits.receive_maximum = random.between(20, 40) as u16;
+    }
+    if random.percent(20) {
+        limits.output_bytes = random.between(200, 4000) as u32;
+    }
+    if random.percent(30) {
+        limits.share_credit = random.between(1, 4) as u16;
+    }
+    if random.percent(20) {
+        limits.route_cache_entries = random.between(1, 3) as u32;
+    }
+    if kind == Kind::Bounded {
+        limits.queued_messages = random.between(1, 20) as u32;
+        limits.in_flight = random.between(1, 4) as u16;
+        settings.queue_full = random.pick(&[QueueFull::DropOldest, QueueFull::DropNewest]);
+    }
+    let steady = kind == Kind::Steady;
+    NodeProfile {
+        settings,
+        interleave_percent: if steady { 1 } else { random.pick(&[0, 10, 40]) },
+        check_one_in: if steady { 64 } else { 1 },
+        seed,
+    }
+}
+
+fn store_profile(kind: Kind, random: &mut Random) -> StoreProfile {
+    let slow = kind != Kind::Steady && random.percent(30);
+    StoreProfile {
+        sync_us: random.pick(&[200, 1_000, 50_000]),
+        slow_one_in: if slow { 20 } else { 0 },
+        slow_us: 3 * SECOND,
+        fail_one_in: if slow { 30 } else { 0 },
+        segment_bytes: match kind {
+            Kind::Steady => 1 << 20,
+            _ => random.pick(&[4 << 10, 16 << 10, 64 << 10]),
+        },
+    }
+}
+
+/// What one client does.
+fn plan(kind: Kind, client: u64, topics: &Topics, random: &mut Random) -> Plan {
+    let version = random.pick(&[
+        ProtocolVersion::V5,
+        ProtocolVersion::V5,
+        ProtocolVersion::V311,
+    ]);
+    let steady = kind == Kind::Steady;
+    let expiry_secs = match random.below(10) {
+        0..=2 => 0,
+        3 if !steady => random.between(5, 40) as u32,
+        _ => u32::MAX,
+    };
+    let clean = expiry_secs == 0;
+    // 3.1.1 knows only two lengths of a session's life.
+    let expiry_secs = match version {
+        ProtocolVersion::V5 => expiry_secs,
+        _ if clean => 0,
+        _ => u32::MAX,
+    };
+    let troubles = troubles(kind, random);
+    Plan {
+        name: format!("c{client}"),
+        version,
+        clean,
+        expiry_secs,
+        keep_alive_secs: random.between(5, 60) as u16,
+        receive_maximum: if random.percent(30) {
+            random.between(1, 10) as u16
+        } else {
+            0
+        },
+        topic_alias_maximum: random.pick(&[0, 0, 1, 10]),
+        will: will(kind, client, topics, random),
+        subscriptions: subscriptions(kind, client, topics, random),
+        publishing: publishing(kind, client, topics, random),
+        answer_us: random.pick(&[0, 0, 100_000, 5 * SECOND]),
+        refuse_percent: if random.percent(10) { 5 } else { 0 },
+        trouble_us: if steady {
+            0
+        } else {
+            random.between(3, 60) * SECOND
+        },
+        troubles,
+        away_us: random.pick(&[SECOND, 5 * SECOND, 20 * SECOND]),
+        network: LinkProfile {
+            latency_us: random.pick(&[50, 1_000, 30_000, 200_000]),
+            jitter_us: random.pick(&[0, 1_000, 50_000]),
+            split_percent: if steady {
+                0
+            } else {
+                random.pick(&[0, 0, 20, 80])
+            },
+            window: random.pick(&[64, 1_000, 64_000, 64_000]),
+        },
+    }
+}
+
+fn troubles(kind: Kind, random: &mut Random) -> Vec<Trouble> {
+    if kind == Kind::Steady || random.percent(20) {
+        return Vec::new();
+    }
+    let mut all = vec![
+        Trouble::Crash,
+        Trouble::Vanish,
+        Trouble::Goodbye,
+        Trouble::TakeOver,
+        Trouble::Deaf,
+        Trouble::Resubscribe,
+    ];
+    if random.percent(30) {
+        all.push(Trouble::Violate);
+    }
+    if random.percent(30) {
+        all.push(Trouble::Forget);
+    }
+    match kind {
+        Kind::Retaining => all.extend([Trouble::Resubscribe; 6]),
+        Kind::Wills => all.extend([Trouble::Goodbye, Trouble::Crash, Trouble::TakeOver]),
+        Kind::Bounded => all.extend([Trouble::Deaf, Trouble::Goodbye]),
+        _ => {}
+    }
+    let count = random.between(1, all.len() as u64);
+    (0..count).map(|_| random.pick(&all)).collect()
+}
+
+fn will(kind: Kind, client: u64, topics: &Topics, random: &mut Random) -> Option<WillPlan> {
+    let percent = match kind {
+        Kind::Steady => 0,
+        Kind::Wills => 90,
+        _ => 30,
+    };
+    let topic = topics.find(&format!("w/{client}"))?;
+    random.percent(percent).then(|| WillPlan {
+        topic,
+        qos: random.pick(&[QoS::AtLeastOnce, QoS::ExactlyOnce]),
+        delay_secs: random.pick(&[0, 0, 3, 15]),
+    })
+}
+
+fn subscriptions(
+    kind: Kind,
+    client: u64,
+    topics: &Topics,
+    random: &mut Random,
+) -> Vec<SubscriptionPlan> {
+    let mut filters: Vec<String> = Vec::new();
+    if kind == Kind::Steady {
+        filters.push(format!("t/{}/#", (client + 1) % STEADY_CLIENTS));
+    } else {
+        let plain = ["t/#", "t/+/0", "t/0/#", "t/1/1", "t/2/+", "+/1/+", "#"];
+        for _ in 0..random.below(4) {
+            filters.push(random.pick(&plain).to_owned());
+        }
+        let often = |wanted| if kind == wanted { 80 } else { 20 };
+        // What a member's full queue drops is lost to its group, and nobody is told.
+        let shares = if kind == Kind::Bounded {
+            0
+        } else {
+            often(Kind::Sharing)
+        };
+        if random.percent(often(Kind::Retaining)) {
+            filters.push(random.pick(&["r/#", "r/+/0", "r/0/1"]).to_owned());
+        }
+        if random.percent(often(Kind::Wills)) {
+            filters.push("w/#".to_owned());
+        }
+        if random.percent(shares) {
+            // So that it gets these messages by its group alone.
+            filters.retain(|filter| filter != "#");
+            filters.push(random.pick(&["$share/a/s/#", "$share/b/s/+"]).to_owned());
+        }
+    }
+    filters.sort();
+    filters.dedup();
+    let found = filters.iter().filter_map(|filter| {
+        let shared = filter.starts_with("$share/");
+        let qos = match shared {
+            true => random.pick(&[QoS::AtLeastOnce, QoS::ExactlyOnce]),
+            false => random.pick(&[QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce]),
+        };
+        Some(SubscriptionPlan {
+            filter: topics.find_filter(filter)?,
+            qos,
+            no_local: !shared && random.percent(20),
+            retain_as_published: random.percent(30),
+        })
+    });
+    found.collect()
+}
+
+fn publishing(
+    kind: Kind,
+    client: u64,
+    topics: &Topics,
+    random: &mut Random,
+) -> Option<PublishPlan> {
+    let mut on: Vec<TopicIndex> = Vec::new();
+    if kind == Kind::Steady {
+        on.extend(topics.find(&format!("t/{client}/0")));
+    } else {
+        let plain: Vec<TopicIndex> = topics.of_class(Class::Plain).collect();
+        for _ in 0..random.below(4) {
+            on.push(random.pick(&plain));
+        }
+        let retains = if kind == Kind::Retaining { 80 } else { 30 };
+        if random.percent(retains) {
+            for number in 0..2 {
+                on.extend(topics.find(&format!("r/{client}/{number}")));
+            }
+        }
+        let shares = if kind == Kind::Sharing { 80 } else { 20 };
+        if random.percent(shares) {
+            on.extend(topics.of_class(Class::Shared));
+        }
+    }
+    if on.is_empty() {
+        return None;
+    }
+    let certain = random.percent(50);
+    Some(PublishPlan {
+        every_us: match kind {
+            Kind::Steady => 60 * SECOND,
+            _ => random.between(200, 5_000) * 1000,
+        },
+        burst: if kind == Kind::Steady {
+            1
+        } else {
+            random.pick(&[1, 1, 3, 15])
+        },
+        topics: on,
+        qos: match certain {
+            true => vec![QoS::AtLeastOnce, QoS::ExactlyOnce],
+            false => vec![QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce],
+        },
+        payload_bytes: random.pick(&[0, 20, 200, 2_000]),
+        expiry_percent: random.pick(&[0, 0, 30]),
+        clear_percent: random.pick(&[0, 10]),
+    })
+}
+
+/// The client that comes last and looks at what is retained.
+fn eye(topics: &Topics) -> Plan {
+    let filter = topics
+        .find_filter("r/#")
+        .expect("every run has this filter");
+    Plan {
+        name: "eye".to_owned(),
+        version: ProtocolVersion::V5,
+        clean: true,
+        expiry_secs: 0,
+        keep_alive_secs: 60,
+        receive_maximum: 0,
+        topic_alias_maximum: 0,
+        will: None,
+        subscriptions: vec![SubscriptionPlan {
+            filter,
+            qos: QoS::AtLeastOnce,
+            no_local: false,
+            retain_as_published: false,
+        }],
+        publishing: None,
+        answer_us: 0,
+        refuse_percent: 0,
+        trouble_us: 0,
+        troubles: Vec::new(),
+        away_us: SECOND,
+        network: LinkProfile {
+            latency_us: 100,
+            jitter_us: 0,
+            split_percent: 0,
+            window: 64_000,
+        },
+    }
+}

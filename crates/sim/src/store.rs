@@ -1,0 +1,228 @@
+//! Where records go: the real store on a disk that lives in memory, driven as its writer thread
+//! does, in virtual time.
+//!
+//! One writer serves all shards and puts their records into one order. Each group, being what came
+//! in while the one before it was synced, is written at once and synced a while later; some syncs
+//! are slow, some fail. A crash leaves what the disk leaves.
+
+use martlet_broker::{MessageId, Now, QueueRead, Record, RecordNumber};
+use martlet_persistence::{FetchedPage, Making, encode, fetch};
+use martlet_store::{Call, Engine, Failure, Fault, Options, RecordBuffer, Report, SimDisk};
+
+use crate::random::Random;
+
+/// The place of a record of the broker in the one order of all shards, from 1.
+pub type Lsn = u64;
+
+/// How the store behaves.
+#[derive(Clone, Copy, Debug)]
+pub struct StoreProfile {
+    /// How long most syncs take, microseconds.
+    pub sync_us: u64,
+    /// One sync in so many is slow; 0 is none.
+    pub slow_one_in: u64,
+    /// How long that one takes.
+    pub slow_us: u64,
+    /// One write or sync in so many fails; 0 is none.
+    pub fail_one_in: u64,
+    /// Bytes of a segment.
+    pub segment_bytes: u64,
+}
+
+/// What a crash leaves of what was not synced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CrashKind {
+    /// The process is gone; what it has written the system keeps.
+    Kill,
+    /// Power is gone: of what was not synced each sector is kept, lost or torn.
+    Power,
+}
+
+/// The store, its disk and its writer.
+pub struct Store {
+    profile: StoreProfile,
+    random: Random,
+    disk: SimDisk,
+    /// None while the node is down.
+    engine: Option<Engine<SimDisk>>,
+    /// Encoded, and not yet handed to the engine.
+    incoming: RecordBuffer,
+    appended: Lsn,
+    durable: Lsn,
+    /// The group under way: when its sync is done, and up to which record.
+    syncing: Option<(u64, Lsn)>,
+    /// The engine has been told of all up to this record.
+    written: Lsn,
+    /// Records of each shard: appended, in the group under way, durable.
+    shards: Vec<[u64; 3]>,
+}
+
+/// After a failed write or sync it is tried again so much later, microseconds.
+const RETRY_US: u64 = 100_000;
+/// What housekeeping reads or writes after a sync, bytes.
+const HOUSEKEEP_BYTES: usize = 64 * 1024;
+
+impl Store {
+    /// A store on an empty disk; it is opened before it is used.
+    pub fn new(profile: StoreProfile, random: Random) -> Self {
+        Self {
+            profile,
+            disk: SimDisk::new(random.clone().number()),
+            random,
+            engine: None,
+            incoming: RecordBuffer::new(),
+            appended: 0,
+            durable: 0,
+            syncing: None,
+            written: 0,
+            shards: Vec::new(),
+        }
+    }
+
+    /// Opens what the disk has.
+    ///
+    /// # Errors
+    /// In words: a store that the last run left must always open.
+    pub fn open(&mut self) -> Result<(Engine<SimDisk>, Report), String> {
+        let options = Options {
+            segment_bytes: self.profile.segment_bytes,
+            tail_bytes: self.profile.segment_bytes * 4,
+            salt: 7,
+        };
+        Engine::open(self.disk.clone(), options).map_err(|error| error.to_string())
+    }
+
+    /// The engine after recovery, with the number of each shard's last record, all of them durable.
+    pub fn begin(&mut self, engine: Engine<SimDisk>, last: impl Iterator<Item = RecordNumber>) {
+        self.engine = Some(engine);
+        self.shards = last.map(|number| [number.0; 3]).collect();
+    }
+
+    /// Appends a shard's records of one tick; the first gets the number that is answered.
+    pub fn append(&mut self, shard: usize, records: &mut Vec<Record>, at: (u64, Now)) -> Lsn {
+        let (now_us, now) = at;
+        let first = self.appended + 1;
+        self.appended += records.len() as u64;
+        self.shards[shard][0] += records.len() as u64;
+        encode(records, now, &mut self.incoming);
+        if self.syncing.is_none() && self.appended > self.durable {
+            self.begin_group(now_us);
+        }
+        first
+    }
+
+    /// When the sync under way is done.
+    pub fn due(&self) -> Option<u64> {
+        self.syncing.map(|(due, _)| due)
+    }
+
+    /// The sync is done, or has failed: which shards are to be told what.
+    pub fn synced(&mut self, now_us: u64) -> Vec<(usize, RecordNumber)> {
+        let mut told = Vec::new();
+        let (Some((_, up_to)), Some(engine)) = (self.syncing.take(), &mut self.engine) else {
+            return told;
+        };
+        self.disk.lift();
+        if self.profile.fail_one_in > 0 && self.random.below(self.profile.fail_one_in) == 0 {
+            self.disk.inject(Fault {
+                call: Some(self.random.pick(&[Call::Sync, Call::Write])),
+                skip: 0,
+                failure: self
+                    .random
+                    .pick(&[Failure::Io, Failure::NoSpace, Failure::ShortWrite]),
+                once: true,
+            });
+        }
+        if engine.write().and_then(|()| engine.sync()).is_err() {
+            self.syncing = Some((now_us + RETRY_US, up_to));
+            return told;
+        }
+        // An error in here costs nothing but time.
+        let _ = engine.housekeep(HOUSEKEEP_BYTES);
+        self.durable = up_to;
+        for (shard, [_, syncing, durable]) in self.shards.iter_mut().enumerate() {
+            if syncing > durable {
+                *durable = *syncing;
+                told.push((shard, RecordNumber(*durable)));
+            }
+        }
+        if self.appended > self.durable {
+            self.begin_group(now_us);
+        }
+        told
+    }
+
+    /// All records up to this one are durable.
+    pub fn durable(&self) -> Lsn {
+        self.durable
+    }
+
+    /// Reads messages of a queue back; `complain` is told of those that cannot be read.
+    pub fn read(
+        &mut self,
+        read: &QueueRead,
+        making: Making<'_>,
+        complain: impl FnMut(MessageId, String),
+    ) -> FetchedPage {
+        self.hand_over();
+        match &mut self.engine {
+            Some(engine) => {
+                // What is asked for has been appended before; the engine reads what is written.
+                let _ = engine.write();
+                fetch(engine, &read.messages, making, complain)
+            }
+            None => Vec::new(),
+        }
+    }
+
+    /// The process ends as it stands; what was written since the last sync may or may not be there.
+    pub fn crash(&mut self, kind: CrashKind) {
+        self.engine = None;
+        self.disk.lift();
+        self.incoming.clear();
+        self.syncing = None;
+        if kind == CrashKind::Power {
+            self.disk.crash(self.random.number());
+        }
+        // What is not durable now either comes back with the store or never will.
+        self.durable = self.appended;
+        self.written = self.appended;
+    }
+
+    /// Disturbances are over: no sync is slow or fails any more.
+    pub fn heal(&mut self) {
+        self.profile.sync_us = 200;
+        self.profile.slow_one_in = 0;
+        self.profile.fail_one_in = 0;
+    }
+
+    fn hand_over(&mut self) {
+        if let Some(engine) = &mut self.engine
+            && self.written < self.appended
+        {
+            engine.append(&self.incoming);
+            self.incoming.clear();
+            self.written = self.appended;
+        }
+    }
+
+    fn begin_group(&mut self, now_us: u64) {
+        let profile = self.profile;
+        let slow = profile.slow_one_in > 0 && self.random.below(profile.slow_one_in) == 0;
+        let mean_us = if slow {
+            profile.slow_us
+        } else {
+            profile.sync_us
+        };
+        let due = now_us + self.random.around(mean_us);
+        self.hand_over();
+        if let Some(engine) = &mut self.engine {
+            // An error is seen again when it is synced.
+            let _ = engine.write();
+        }
+        self.syncing = Some((due, self.appended));
+        for [appended, syncing, _] in &mut self.shards {
+            *syncing = *appended;
+        }
+    }
+}

@@ -1,0 +1,624 @@
+//! The world: one loop over all that is due, in virtual time. Nothing else runs anything.
+
+use std::collections::VecDeque;
+
+use martlet_broker::{Event, Guest, ShardMessage, TransportEnd};
+
+use crate::agenda::{Agenda, Due, SECOND};
+use crate::client::Client;
+use crate::facts::{ClientIndex, Fact};
+use crate::network::{Arrival, LinkProfile, Network};
+use crate::node::{Asked, Input, LinkIndex, Node};
+use crate::observer::Observer;
+use crate::random::Random;
+use crate::store::CrashKind;
+
+/// What a client reaches the world by.
+pub struct Io<'a> {
+    /// What is due when.
+    pub agenda: &'a mut Agenda,
+    /// The network.
+    pub network: &'a mut Network,
+    /// The node, to connect to.
+    pub node: &'a Node,
+    /// Who takes facts in.
+    pub observer: &'a mut Observer,
+}
+
+impl Io<'_> {
+    /// Virtual time, microseconds.
+    pub fn now_us(&self) -> u64 {
+        self.agenda.now_us()
+    }
+
+    /// Tells a fact.
+    pub fn fact(&mut self, fact: Fact) {
+        self.observer.fact(&fact);
+    }
+
+    /// A shard has something to do.
+    pub fn wake_shard(&mut self, shard: usize) {
+        let now_us = self.agenda.now_us();
+        self.agenda.enter(now_us, Due::Tick(shard as u16));
+    }
+}
+
+/// What disturbs a run from outside, and how the node is driven.
+#[derive(Clone, Copy, Debug)]
+pub struct Disturbance {
+    /// Mean time between cuts of a link, microseconds; 0 is none.
+    pub cut_us: u64,
+    /// In how many of 100 cases nobody is told.
+    pub half_open_percent: u64,
+    /// How long a batch takes to another shard, microseconds at most.
+    pub mail_us: u64,
+    /// How long a shard takes to wake, microseconds at most.
+    pub tick_us: u64,
+    /// Mean time between crashes of the node, microseconds; 0 is none.
+    pub crash_us: u64,
+    /// How long the node stays away then, microseconds on average.
+    pub down_us: u64,
+    /// Shards that the node begins with.
+    pub shards: u16,
+    /// The number of shards changes with a restart in so many of 100 cases.
+    pub reshard_percent: u64,
+}
+
+/// A run.
+pub struct World {
+    agenda: Agenda,
+    node: Node,
+    network: Network,
+    clients: Vec<Client>,
+    observer: Observer,
+    disturbance: Disturbance,
+    random: Random,
+    /// Batches on their way, per pair of shards, with when they arrive.
+    mail: Vec<VecDeque<(u64, Vec<ShardMessage>)>>,
+    /// Connections on their way between shards.
+    moves: VecDeque<(u64, usize, LinkIndex, Box<Guest>)>,
+    /// When each shard has its next tick.
+    ticks: Vec<u64>,
+    sync_at: Option<u64>,
+    settled: bool,
+}
+
+/// What is left of a run.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Virtual time that passed, microseconds.
+    pub virtual_us: u64,
+    /// Events that were worked off.
+    pub events: u64,
+    /// Messages that were published.
+    pub messages: usize,
+    /// Facts and findings.
+    pub observer: Observer,
+}
+
+/// How long settling may take before somebody is stuck.
+const SETTLE_US: u64 = 900 * SECOND;
+/// A closing connection whose client reads nothing is dropped after this time.
+const LINGER_US: u64 = 5 * SECOND;
+
+impl World {
+    /// A world in which nothing has happened yet.
+    pub fn new(
+        node: Node,
+        network: Network,
+        clients: Vec<Client>,
+        observer: Observer,
+        disturbance: Disturbance,
+        random: Random,
+    ) -> Self {
+        Self {
+            agenda: Agenda::default(),
+            node,
+            network,
+            clients,
+            observer,
+            disturbance,
+            random,
+            mail: Vec::new(),
+            moves: VecDeque::new(),
+            ticks: Vec::new(),
+            sync_at: None,
+            settled: false,
+        }
+    }
+
+    /// Runs for `run_us` with all disturbances, then lets everybody come back, and checks what is
+    /// left to be checked.
+    pub fn run(mut self, run_us: u64) -> Outcome {
+        self.start(self.disturbance.shards);
+        self.with_clients(|client, io| client.start(io));
+        if self.disturbance.crash_us > 0 {
+            let first = self.random.around(self.disturbance.crash_us);
+            self.agenda.enter(first, Due::Crash);
+        }
+        if self.disturbance.cut_us > 0 {
+            let first = self.random.around(self.disturbance.cut_us);
+            self.agenda.enter(first, Due::Trouble);
+        }
+        self.agenda.enter(SECOND, Due::Probe);
+        self.pass(run_us);
+        if self.is_sound() {
+            self.settle();
+        }
+        if self.is_sound() {
+            self.observer.checks.settled(
+                self.agenda.now_us(),
+                &self.observer.ledger,
+                &mut self.observer.findings,
+            );
+        }
+        if self.is_sound() {
+            self.take_down();
+        }
+        Outcome {
+            virtual_us: self.agenda.now_us(),
+            events: self.agenda.done(),
+            messages: self.observer.ledger.messages.len(),
+            observer: self.observer,
+        }
+    }
+
+    /// Starts the node with what its store has.
+    fn start(&mut self, shards: u16) {
+        let count = usize::from(shards);
+        match self.node.start(shards) {
+            Ok(report) => self
+                .observer
+                .note(|| format!("  {shards} shards, {report:?}")),
+            Err(error) => return self.observer.complain("recovery", error),
+        }
+        self.mail = (0..count * count).map(|_| VecDeque::new()).collect();
+        self.moves.clear();
+        self.ticks = vec![u64::MAX; count];
+        self.sync_at = None;
+        for shard in 0..count {
+            self.wake_shard(shard, 0);
+        }
+    }
+
+    /// The node ends in the middle of whatever it does.
+    fn crash(&mut self) {
+        if self.settled {
+            return;
+        }
+        let power = self.random.percent(60);
+        let durable = self.node.store.borrow().durable();
+        self.observer.fact(&Fact::Crashed { power, durable });
+        let kind = if power {
+            CrashKind::Power
+        } else {
+            CrashKind::Kill
+        };
+        for link in self.node.crash(kind) {
+            // A machine without power says nothing.
+            let half_open = power && self.random.percent(50);
+            self.network.cut(&mut self.agenda, link, half_open);
+        }
+        self.mail.clear();
+        self.moves.clear();
+        self.ticks.clear();
+        let down_us = self.random.around(self.disturbance.down_us);
+        self.agenda
+            .enter(self.agenda.now_us() + down_us, Due::Restart);
+    }
+
+    fn restart(&mut self) {
+        if self.node.is_up() {
+            return;
+        }
+        let shards = match self.random.percent(self.disturbance.reshard_percent) {
+            true => self.random.between(1, 4) as u16,
+            false => self.disturbance.shards,
+        };
+        self.disturbance.shards = shards;
+        self.observer.fact(&Fact::Restarted);
+        self.start(shards);
+        let next = self.random.around(self.disturbance.crash_us);
+        self.agenda.enter(self.agenda.now_us() + next, Due::Crash);
+    }
+
+    fn is_sound(&self) -> bool {
+        self.observer.findings.violations.is_empty()
+    }
+
+    /// Lets that much time pass, or less if something is found.
+    fn pass(&mut self, us: u64) {
+        let until_us = self.agenda.now_us() + us;
+        while let Some(due) = self.agenda.next(until_us) {
+            let now_us = self.agenda.now_us();
+            self.node.set_now(now_us);
+            self.observer.set_now(now_us);
+            self.work_off(due);
+            if let Some(problem) = self.node.take_problem() {
+                self.observer.complain("accounts of the node", problem);
+            }
+            if !self.is_sound() {
+                return;
+            }
+        }
+        self.node.set_now(self.agenda.now_us());
+        self.observer.set_now(self.agenda.now_us());
+    }
+
+    fn work_off(&mut self, due: Due) {
+        match due {
+            Due::Tick(shard) => {
+                let shard = usize::from(shard);
+                if shard >= self.node.shard_count() {
+                    return;
+                }
+                let planned = self.ticks[shard] <= self.agenda.now_us();
+                if planned || self.node.next_tick(shard) == Some(0) {
+                    self.ticks[shard] = u64::MAX;
+                    self.node.tick(shard);
+                    self.after_node();
+                    self.plan_ticks();
+                }
+            }
+            Due::Up(link) => self.arrive_up(link),
+            Due::Down(link) => self.arrive_down(link),
+            Due::Client(client) => {
+                self.with_client(client, |client, io| client.wake(io));
+            }
+            Due::Sync => self.sync(),
+            Due::Mail(from, to) => self.arrive_mail(usize::from(from), usize::from(to)),
+            Due::Move => {
+                let now_us = self.agenda.now_us();
+                if let Some((_, to, link, guest)) =
+                    self.moves.pop_front_if(|(at_us, ..)| *at_us <= now_us)
+                {
+                    self.node.put(to, Input::Adopt(link, guest));
+                    self.wake_shard(to, 0);
+                }
+            }
+            Due::Linger(link) => {
+                if self.node.shard_of(link).is_some() {
+                    self.node.drop_lingering(link);
+                    self.after_node();
+                    self.plan_ticks();
+                }
+            }
+            Due::Trouble => self.cut_one(),
+            Due::Crash => self.crash(),
+            Due::Restart => self.restart(),
+            Due::Probe => self.probe(),
+        }
+    }
+
+    fn with_client<T>(
+        &mut self,
+        client: ClientIndex,
+        call: impl FnOnce(&mut Client, &mut Io<'_>) -> T,
+    ) -> T {
+        let mut io = Io {
+            agenda: &mut self.agenda,
+            network: &mut self.network,
+            node: &self.node,
+            observer: &mut self.observer,
+        };
+        call(&mut self.clients[usize::from(client)], &mut io)
+    }
+
+    fn with_clients(&mut self, mut call: impl FnMut(&mut Client, &mut Io<'_>)) {
+        for client in 0..self.clients.len() as ClientIndex {
+            self.with_client(client, &mut call);
+        }
+    }
+
+    /// Bytes of a client have reached the node.
+    fn arrive_up(&mut self, link: LinkIndex) {
+        while let Some(arrival) = self.network.take_up(link, self.agenda.now_us()) {
+            match arrival {
+                Arrival::Bytes(bytes, _) => {
+                    let shard = self.node.shard_of(link);
+                    if !self.node.is_gone(link) {
+                        let sockets = &mut self.node.sockets.borrow_mut();
+                        sockets[link as usize].inbound.extend_from_slice(&bytes);
+                    }
+                    if let Some(shard) = shard {
+                        self.node.put(shard, Input::Readable(link));
+                        self.wake_shard_soon(shard);
+                    }
+                }
+                Arrival::End(end) => {
+                    let client = self.network.client(link);
+                    let orderly = end == TransportEnd::EndOfStream;
+                    self.observer.fact(&Fact::Heard {
+                        client,
+                        link,
+                        orderly,
+                    });
+                    if let Some(shard) = self.node.ended(link, end) {
+                        self.wake_shard_soon(shard);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Bytes of the node have reached a client; a deaf one leaves them where they are.
+    fn arrive_down(&mut self, link: LinkIndex) {
+        let client = self.network.client(link);
+        loop {
+            let present = self.clients[usize::from(client)].link() == Some(link);
+            if present && self.clients[usize::from(client)].is_deaf() {
+                return;
+            }
+            let Some(arrival) = self.network.take_down(link, self.agenda.now_us()) else {
+                return;
+            };
+            match arrival {
+                Arrival::Bytes(bytes, durable) => {
+                    self.give_room(link, bytes.len());
+                    if present {
+                        self.with_client(client, |client, io| client.receive(io, &bytes, durable));
+                    }
+                }
+                Arrival::End(_) if present => {
+                    self.with_client(client, |client, io| client.ended(io));
+                }
+                Arrival::End(_) => {}
+            }
+        }
+    }
+
+    fn give_room(&mut self, link: LinkIndex, bytes: usize) {
+        let blocked = {
+            let socket = &mut self.node.sockets.borrow_mut()[link as usize];
+            socket.room += bytes;
+            socket.blocked
+        };
+        if let Some(shard) = self.node.shard_of(link).filter(|_| blocked) {
+            self.node.put(shard, Input::Writable(link));
+            self.wake_shard_soon(shard);
+        }
+    }
+
+    fn sync(&mut self) {
+        let due = self.node.store.borrow().due();
+        if due.is_none_or(|due| due > self.agenda.now_us()) {
+            return;
+        }
+        self.sync_at = None;
+        let told = self.node.store.borrow_mut().synced(self.agenda.now_us());
+        for (shard, number) in told {
+            self.node.put(shard, Input::Durable(number));
+            self.wake_shard_soon(shard);
+        }
+        self.plan_sync();
+    }
+
+    fn plan_sync(&mut self) {
+        let due = self.node.store.borrow().due();
+        if let Some(due) = due.filter(|due| self.sync_at != Some(*due)) {
+            self.sync_at = Some(due);
+            self.agenda.enter(due, Due::Sync);
+        }
+    }
+
+    fn arrive_mail(&mut self, from: usize, to: usize) {
+        let shards = self.node.shard_count();
+        // What was on its way at a crash is gone.
+        let queue = self.mail.get_mut(from * shards + to);
+        if let Some((_, batch)) =
+            queue.and_then(|queue| queue.pop_front_if(|(at_us, _)| *at_us <= self.agenda.now_us()))
+        {
+            let from = martlet_broker::ShardId(from as u16);
+            self.node.put(to, Input::Batch(from, batch));
+            self.wake_shard_soon(to);
+        }
+    }
+
+    fn wake_shard_soon(&mut self, shard: usize) {
+        let delay_us = self.random.below(self.disturbance.tick_us + 1);
+        self.wake_shard(shard, self.agenda.now_us() + delay_us);
+    }
+
+    fn wake_shard(&mut self, shard: usize, at_us: u64) {
+        if self.ticks.get(shard).is_some_and(|tick| at_us < *tick) {
+            self.ticks[shard] = at_us;
+            self.agenda.enter(at_us, Due::Tick(shard as u16));
+        }
+    }
+
+    /// Each shard has its next tick when it wants one.
+    fn plan_ticks(&mut self) {
+        for shard in 0..self.node.shard_count() {
+            match self.node.next_tick(shard) {
+                // What is put off is taken up in the next turn of the loop, a little later.
+                Some(0) => self.wake_shard(shard, self.agenda.now_us() + 20),
+                Some(at_us) => self.wake_shard(shard, at_us.max(self.agenda.now_us() + 20)),
+                None => {}
+            }
+        }
+        self.plan_sync();
+    }
+
+    /// Carries out what the node asked for, in order.
+    fn after_node(&mut self) {
+        let now_us = self.agenda.now_us();
+        let shards = self.node.shard_count();
+        while let Some(asked) = self.node.next_asked() {
+            match asked {
+                Asked::Mail(from, to, batch) => {
+                    let queue = &mut self.mail[from * shards + to];
+                    let delay_us = self.random.below(self.disturbance.mail_us + 1);
+                    let last = queue.back().map_or(0, |(at, _)| *at);
+                    let at_us = last.max(now_us + delay_us);
+                    queue.push_back((at_us, batch));
+                    self.agenda.enter(at_us, Due::Mail(from as u16, to as u16));
+                }
+                Asked::Move(to, link, guest) => {
+                    let last = self.moves.back().map_or(0, |(at, ..)| *at);
+                    let at_us = last.max(now_us + self.random.below(self.disturbance.mail_us + 1));
+                    self.moves.push_back((at_us, to, link, guest));
+                    self.agenda.enter(at_us, Due::Move);
+                }
+                Asked::Wrote(link, count, durable) => {
+                    let bytes: Vec<u8> = {
+                        let sockets = &mut self.node.sockets.borrow_mut();
+                        sockets[link as usize].outbound.drain(..count).collect()
+                    };
+                    self.network
+                        .send_down(&mut self.agenda, link, &bytes, durable);
+                }
+                Asked::Closed(link, dropped) => {
+                    self.network.close_down(&mut self.agenda, link, dropped);
+                }
+                Asked::Lingers(link) => self.agenda.enter(now_us + LINGER_US, Due::Linger(link)),
+                Asked::Recorded(lsn, record) => {
+                    self.observer.recorded(lsn, &record);
+                }
+                Asked::Read(shard, read) => {
+                    self.node.read_back(shard, &read);
+                    self.wake_shard_soon(shard);
+                }
+                Asked::Event(event) => self.told(&event),
+            }
+        }
+    }
+
+    /// The node has told the log something.
+    fn told(&mut self, event: &Event) {
+        let Event::Dropped {
+            client_id, topic, ..
+        } = event
+        else {
+            return;
+        };
+        let ledger = &self.observer.ledger;
+        let client = ledger.clients.iter().position(|row| row.name == *client_id);
+        let topic = ledger.topics.find(topic);
+        if let Some(client) = client {
+            let client = client as ClientIndex;
+            self.observer.fact(&Fact::Dropped { client, topic });
+        }
+    }
+
+    fn cut_one(&mut self) {
+        if self.settled {
+            return;
+        }
+        let next = self.random.around(self.disturbance.cut_us);
+        self.agenda.enter(self.agenda.now_us() + next, Due::Trouble);
+        let client = self.random.below(self.clients.len() as u64) as ClientIndex;
+        let Some(link) = self.clients[usize::from(client)].link() else {
+            return;
+        };
+        if self.clients[usize::from(client)].troubles().is_empty() {
+            return;
+        }
+        let half_open = self.random.percent(self.disturbance.half_open_percent);
+        self.network.cut(&mut self.agenda, link, half_open);
+        self.observer.fact(&Fact::Cut { client, half_open });
+    }
+
+    /// Looks at what the node reports of its sessions.
+    fn probe(&mut self) {
+        let next = self.agenda.now_us() + self.random.between(SECOND, 20 * SECOND);
+        self.agenda.enter(next, Due::Probe);
+        if !self.node.is_up() {
+            return;
+        }
+        for shard in 0..self.node.shard_count() {
+            let command = martlet_broker::Command::Clients {
+                request: 0,
+                limit: usize::MAX,
+            };
+            self.node.put(shard, Input::Command(command));
+            self.node.tick(shard);
+        }
+        self.after_node();
+        let reports = self.node.take_reports();
+        let Self { observer, .. } = self;
+        observer.checks.reported(&reports, &mut observer.findings);
+        self.plan_ticks();
+    }
+
+    /// Everybody comes back, reads and answers, until nothing is under way any more.
+    fn settle(&mut self) {
+        self.settled = true;
+        self.observer.fact(&Fact::Healed);
+        self.node.store.borrow_mut().heal();
+        if !self.node.is_up() {
+            self.observer.fact(&Fact::Restarted);
+            self.start(self.disturbance.shards);
+        }
+        for client in 0..self.eye() {
+            self.with_client(client, |client, io| client.settle(io));
+            if let Some(link) = self.clients[usize::from(client)].link() {
+                self.network.heal(link);
+                self.give_room(link, LinkProfile::HEALED.window);
+            }
+        }
+        let begun_us = self.agenda.now_us();
+        let mut quiet = 0;
+        while quiet < 3 {
+            self.pass(5 * SECOND);
+            if !self.is_sound() {
+                return;
+            }
+            quiet = if self.is_quiet() { quiet + 1 } else { 0 };
+            if self.agenda.now_us() - begun_us > SETTLE_US {
+                let present = &self.clients[..usize::from(self.eye())];
+                let stuck = present.iter().filter(|client| !client.is_settled());
+                let stuck: Vec<String> = stuck.map(Client::state).collect();
+                let held = self.node.counters().held;
+                let what = format!("{held} messages held; {stuck:?}");
+                return self.observer.complain("all come to rest", what);
+            }
+        }
+        // What waits for a time, such as Wills with a delay; then somebody new looks at what is
+        // retained.
+        self.pass(120 * SECOND);
+        self.with_client(self.eye(), |client, io| client.settle(io));
+        self.pass(20 * SECOND);
+    }
+
+    /// The client that comes last of all and looks at what is retained.
+    fn eye(&self) -> ClientIndex {
+        (self.clients.len() - 1) as ClientIndex
+    }
+
+    fn is_quiet(&self) -> bool {
+        let counters = self.node.counters();
+        let present = &self.clients[..usize::from(self.eye())];
+        present.iter().all(Client::is_settled) && self.node.is_quiet() && counters.held == 0
+    }
+
+    /// Everybody leaves for good, and nothing may be left of them.
+    fn take_down(&mut self) {
+        let sum = self.node.counters();
+        if !sum.balanced() {
+            let what = format!("matched {} of {sum:?}", sum.matched);
+            return self.observer.complain("accounts of the node", what);
+        }
+        self.with_clients(|client, io| client.leave(io));
+        self.pass(60 * SECOND);
+        self.with_clients(|client, io| {
+            if client.needs_clean_connect() {
+                client.connect_clean(io);
+            }
+        });
+        self.pass(60 * SECOND);
+        self.with_clients(|client, io| client.leave(io));
+        self.pass(300 * SECOND);
+        if !self.is_sound() {
+            return;
+        }
+        self.node.forget_retained();
+        for shard in 0..self.node.shard_count() {
+            self.node.tick(shard);
+        }
+        let left = self.node.leftovers();
+        if !left.is_empty() {
+            let what = left.join(", ");
+            self.observer.complain("memory back to baseline", what);
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! A thousand seeds with each test run; `martlet-sim --hours` runs as many as one likes.
+
+use martlet_sim::{Kind, Scenario};
+
+/// Seeds in all, dealt out to threads.
+const SEEDS: u64 = 1200;
+const THREADS: u64 = 2;
+
+/// Runs the seeds of one thread; answers what was found first in each that failed.
+fn run(thread: u64) -> Vec<String> {
+    let mut found = Vec::new();
+    for seed in (thread..SEEDS).step_by(THREADS as usize) {
+        let kind = Kind::of_seed(seed);
+        let outcome = Scenario::new(kind, seed).run(false);
+        if let Some(violation) = outcome.observer.findings.violations.first() {
+            found.push(format!(
+                "seed {seed}: {}: {}\n  cargo run --release -p martlet-sim -- --seed {seed} --log",
+                violation.check, violation.what
+            ));
+        }
+    }
+    found
+}
+
+#[test]
+fn a_thousand_seeds_keep_every_promise() {
+    let threads: Vec<_> = (0..THREADS)
+        .map(|thread| std::thread::spawn(move || run(thread)))
+        .collect();
+    let found: Vec<String> = threads
+        .into_iter()
+        .flat_map(|thread| thread.join().expect("no seed panics"))
+        .collect();
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+fn a_seed_is_the_same_run_each_time() {
+    for seed in 0..10 {
+        let run = || {
+            let outcome = Scenario::new(Kind::of_seed(seed), seed).run(true);
+            let log = outcome.observer.log.expect("the log was asked for");
+            format!("{log:?}")
+        };
+        assert!(run() == run(), "seed {seed} went differently");
+    }
+}
