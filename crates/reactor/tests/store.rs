@@ -18,7 +18,7 @@ use martlet_store::{Call, Failure, Fault, Options, SimDisk};
 fn on_sim(disk: &SimDisk, threads: usize, durability: Durability) -> Node {
     let mut config = config(threads, Settings::default());
     let options = Options {
-        segment_bytes: 256 << 10,
+        segment_bytes: 8 << 20,
         ..Options::default()
     };
     config.store = Box::new(DiskStore::on(disk.clone(), options, durability).unwrap());
