@@ -16,7 +16,7 @@ const CHECK: &str = "exactly once, at least once";
 /// How often each session got each message.
 #[derive(Debug, Default)]
 pub(super) struct Once {
-    /// By client; the session's life, then what it got: in all, and with DUP 0.
+    /// By client; the session's life, then what it got: at QoS 2, and with DUP 0.
     got: BTreeMap<ClientIndex, (u32, BTreeMap<MessageIndex, (u32, u32)>)>,
 }
 
@@ -46,7 +46,7 @@ impl Once {
             got.clear();
         }
         let (times, fresh) = got.entry(message).or_default();
-        *times += 1;
+        *times += u32::from(qos == QoS::ExactlyOnce);
         *fresh += u32::from(!dup);
         let (times, fresh) = (*times, *fresh);
         let row = ledger.message(message);
