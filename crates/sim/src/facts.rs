@@ -256,9 +256,9 @@ impl Fact {
 
     /// One line for the log: who, then what, as the specification's packets say it.
     pub fn line(&self, at_us: u64, ledger: &Ledger) -> String {
-        let who = self
-            .client()
-            .map_or("", |client| ledger.clients[usize::from(client)].name.as_str());
+        let who = self.client().map_or("", |client| {
+            ledger.clients[usize::from(client)].name.as_str()
+        });
         let seconds = at_us as f64 / 1e6;
         format!("{seconds:>12.6}  {who:<6} {}", self.what(ledger))
     }
@@ -297,7 +297,11 @@ impl Fact {
             }
             Self::Completed { message, .. } => format!("<- PUBCOMP m{message}"),
             Self::Subscribing { filter, qos, .. } => {
-                format!("-> SUBSCRIBE {} at QoS {}", topics.filter(filter), qos.bits())
+                format!(
+                    "-> SUBSCRIBE {} at QoS {}",
+                    topics.filter(filter),
+                    qos.bits()
+                )
             }
             Self::Subscribed {
                 filter, granted, ..

@@ -169,9 +169,7 @@ impl Ledger {
     /// Takes a fact in.
     pub fn apply(&mut self, at_us: u64, fact: &Fact) {
         match *fact {
-            Fact::Published {
-                message, again, ..
-            } => {
+            Fact::Published { message, again, .. } => {
                 let row = &mut self.messages[message as usize];
                 row.sends += 1;
                 if !again {

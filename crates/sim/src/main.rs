@@ -53,7 +53,11 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
             continue;
         }
         let value = args.next().ok_or(format!("{name} needs a value"))?;
-        let number = || value.parse().map_err(|_| format!("{name}: {value} is no number"));
+        let number = || {
+            value
+                .parse()
+                .map_err(|_| format!("{name}: {value} is no number"))
+        };
         match name.as_str() {
             "--seeds" => options.seeds = number()?,
             "--first" => options.first = number()?,
@@ -119,7 +123,10 @@ fn run_many(options: &Options) -> ExitCode {
         done += 1;
         seed += 1;
         if done.is_multiple_of(500) {
-            eprintln!("{done} seeds, {failed} failed, {:.0} s", begun.elapsed().as_secs_f64());
+            eprintln!(
+                "{done} seeds, {failed} failed, {:.0} s",
+                begun.elapsed().as_secs_f64()
+            );
         }
     }
     let hours = begun.elapsed().as_secs_f64() / 3600.0;

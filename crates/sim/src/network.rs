@@ -117,13 +117,7 @@ impl Network {
     }
 
     /// The node sends.
-    pub fn send_down(
-        &mut self,
-        agenda: &mut Agenda,
-        link: LinkIndex,
-        bytes: &[u8],
-        durable: Lsn,
-    ) {
+    pub fn send_down(&mut self, agenda: &mut Agenda, link: LinkIndex, bytes: &[u8], durable: Lsn) {
         let Self { links, random } = self;
         let found = &mut links[link as usize];
         let profile = found.profile;

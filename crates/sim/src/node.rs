@@ -148,7 +148,11 @@ impl Node {
         let mut settings = profile.settings.clone();
         settings.node_seed = profile.seed;
         let memory_max = usize::try_from(settings.limits.memory_bytes).unwrap_or(usize::MAX);
-        let memory_max = if memory_max == 0 { usize::MAX } else { memory_max };
+        let memory_max = if memory_max == 0 {
+            usize::MAX
+        } else {
+            memory_max
+        };
         Self {
             settings: Arc::new(settings),
             seed: profile.seed,
@@ -222,7 +226,10 @@ impl Node {
         self.connections.set(0);
         self.store.borrow_mut().crash(kind);
         let mut sockets = self.sockets.borrow_mut();
-        let open = sockets.iter_mut().enumerate().filter(|(_, socket)| !socket.gone);
+        let open = sockets
+            .iter_mut()
+            .enumerate()
+            .filter(|(_, socket)| !socket.gone);
         let open = open.map(|(link, socket)| {
             *socket = Socket {
                 gone: true,
@@ -429,7 +436,9 @@ impl Node {
             if socket.paused || socket.closing || socket.inbound.is_empty() {
                 return;
             }
-            let rest = socket.inbound.split_off(socket.inbound.len().min(READ_BYTES));
+            let rest = socket
+                .inbound
+                .split_off(socket.inbound.len().min(READ_BYTES));
             (id, core::mem::replace(&mut socket.inbound, rest))
         };
         self.call(slot, |shard, cx| shard.receive(cx, id, &bytes));
@@ -671,7 +680,11 @@ impl Node {
     /// Nothing waits in any inbox.
     pub fn is_quiet(&self) -> bool {
         let empty = self.inboxes.iter().all(|inbox| inbox.borrow().is_empty());
-        empty && self.slots.iter().all(|slot| !slot.borrow().shard.has_work())
+        empty
+            && self
+                .slots
+                .iter()
+                .all(|slot| !slot.borrow().shard.has_work())
     }
 
     /// Empties the retained store.
@@ -759,7 +772,8 @@ impl martlet_broker::Node for Handle<'_> {
     fn return_memory(&self, bytes: usize) {
         let left = self.0.memory_left.get() + bytes;
         if left > self.0.memory_max {
-            self.0.complain("more memory given back than lent".to_owned());
+            self.0
+                .complain("more memory given back than lent".to_owned());
         }
         self.0.memory_left.set(left);
     }

@@ -118,7 +118,10 @@ fn record_in_words(lsn: Lsn, record: &Record) -> String {
         Record::Session(session) => {
             let (client, epoch) = (&session.client_id, session.epoch.0);
             let will = if session.will.is_some() { ", Will" } else { "" };
-            format!("session {epoch:x} of {client}, expiry {} s{will}", session.expiry_secs)
+            format!(
+                "session {epoch:x} of {client}, expiry {} s{will}",
+                session.expiry_secs
+            )
         }
         Record::Subscribed(subscription) => {
             let (epoch, filter) = (subscription.epoch.0, &subscription.filter);

@@ -103,7 +103,14 @@ impl Scenario {
         let topics = topics(clients, steady);
         let profile = node_profile(kind, seed, &mut random);
         let mut plans: Vec<Plan> = (0..clients)
-            .map(|client| plan(kind, client, &topics, &mut Random::new(seed, "plan", client)))
+            .map(|client| {
+                plan(
+                    kind,
+                    client,
+                    &topics,
+                    &mut Random::new(seed, "plan", client),
+                )
+            })
             .collect();
         plans.push(eye(&topics));
         let queued_max = profile.settings.limits.queued_messages as usize;
@@ -218,7 +225,14 @@ fn topics(clients: u64, steady: bool) -> Topics {
     for number in 0..3 {
         add(format!("s/{number}"), Class::Shared);
     }
-    for filter in ["r/#", "r/+/0", "r/0/1", "w/#", "$share/a/s/#", "$share/b/s/+"] {
+    for filter in [
+        "r/#",
+        "r/+/0",
+        "r/0/1",
+        "w/#",
+        "$share/a/s/#",
+        "$share/b/s/+",
+    ] {
         filters.push(filter.to_owned());
     }
     Topics::new(names, filters)
@@ -277,7 +291,11 @@ fn store_profile(kind: Kind, random: &mut Random) -> StoreProfile {
 
 /// What one client does.
 fn plan(kind: Kind, client: u64, topics: &Topics, random: &mut Random) -> Plan {
-    let version = random.pick(&[ProtocolVersion::V5, ProtocolVersion::V5, ProtocolVersion::V311]);
+    let version = random.pick(&[
+        ProtocolVersion::V5,
+        ProtocolVersion::V5,
+        ProtocolVersion::V311,
+    ]);
     let steady = kind == Kind::Steady;
     let expiry_secs = match random.below(10) {
         0..=2 => 0,
@@ -319,7 +337,11 @@ fn plan(kind: Kind, client: u64, topics: &Topics, random: &mut Random) -> Plan {
         network: LinkProfile {
             latency_us: random.pick(&[50, 1_000, 30_000, 200_000]),
             jitter_us: random.pick(&[0, 1_000, 50_000]),
-            split_percent: if steady { 0 } else { random.pick(&[0, 0, 20, 80]) },
+            split_percent: if steady {
+                0
+            } else {
+                random.pick(&[0, 0, 20, 80])
+            },
             window: random.pick(&[64, 1_000, 64_000, 64_000]),
         },
     }
@@ -470,7 +492,9 @@ fn publishing(
 
 /// The client that comes last and looks at what is retained.
 fn eye(topics: &Topics) -> Plan {
-    let filter = topics.find_filter("r/#").expect("every run has this filter");
+    let filter = topics
+        .find_filter("r/#")
+        .expect("every run has this filter");
     Plan {
         name: "eye".to_owned(),
         version: ProtocolVersion::V5,

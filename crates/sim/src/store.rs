@@ -127,11 +127,9 @@ impl Store {
             self.disk.inject(Fault {
                 call: Some(self.random.pick(&[Call::Sync, Call::Write])),
                 skip: 0,
-                failure: self.random.pick(&[
-                    Failure::Io,
-                    Failure::NoSpace,
-                    Failure::ShortWrite,
-                ]),
+                failure: self
+                    .random
+                    .pick(&[Failure::Io, Failure::NoSpace, Failure::ShortWrite]),
                 once: true,
             });
         }

@@ -167,7 +167,9 @@ impl World {
     fn start(&mut self, shards: u16) {
         let count = usize::from(shards);
         match self.node.start(shards) {
-            Ok(report) => self.observer.note(|| format!("  {shards} shards, {report:?}")),
+            Ok(report) => self
+                .observer
+                .note(|| format!("  {shards} shards, {report:?}")),
             Err(error) => return self.observer.complain("recovery", error),
         }
         self.mail = (0..count * count).map(|_| VecDeque::new()).collect();
@@ -201,7 +203,8 @@ impl World {
         self.moves.clear();
         self.ticks.clear();
         let down_us = self.random.around(self.disturbance.down_us);
-        self.agenda.enter(self.agenda.now_us() + down_us, Due::Restart);
+        self.agenda
+            .enter(self.agenda.now_us() + down_us, Due::Restart);
     }
 
     fn restart(&mut self) {
@@ -402,9 +405,9 @@ impl World {
         let shards = self.node.shard_count();
         // What was on its way at a crash is gone.
         let queue = self.mail.get_mut(from * shards + to);
-        if let Some((_, batch)) = queue.and_then(|queue| {
-            queue.pop_front_if(|(at_us, _)| *at_us <= self.agenda.now_us())
-        }) {
+        if let Some((_, batch)) =
+            queue.and_then(|queue| queue.pop_front_if(|(at_us, _)| *at_us <= self.agenda.now_us()))
+        {
             let from = martlet_broker::ShardId(from as u16);
             self.node.put(to, Input::Batch(from, batch));
             self.wake_shard_soon(to);

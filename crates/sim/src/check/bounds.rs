@@ -25,7 +25,10 @@ impl Bounds {
         for info in lists.flatten() {
             if info.queued > self.queued_max {
                 let (name, queued, max) = (&info.client_id, info.queued, self.queued_max);
-                findings.add(CHECK, format!("{name} has {queued} queued, allowed are {max}"));
+                findings.add(
+                    CHECK,
+                    format!("{name} has {queued} queued, allowed are {max}"),
+                );
             }
             let ended = info.delivered + info.dropped + info.expired;
             if ended > info.matched {

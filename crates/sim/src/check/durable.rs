@@ -183,7 +183,8 @@ impl Durable {
                 let row = ledger.client(client);
                 let message = ledger.message(message);
                 let still = ledger.promised_qos(client, message.topic, message.publisher);
-                if row.life == life && row.session && still.is_some() {
+                if row.life == life && row.session && still.is_some_and(|qos| qos > QoS::AtMostOnce)
+                {
                     let name = &row.name;
                     let what = format!("{what} was acknowledged without a record, {name} wants it");
                     findings.add(CHECK, what);
@@ -208,9 +209,7 @@ impl Durable {
             table.get(&key).copied()
         };
         let (what, record, durable) = match *fact {
-            Fact::Connected { durable, .. } => {
-                ("CONNACK", known.map(|(_, lsn)| lsn), durable)
-            }
+            Fact::Connected { durable, .. } => ("CONNACK", known.map(|(_, lsn)| lsn), durable),
             Fact::Subscribed {
                 filter,
                 granted: true,
@@ -231,7 +230,8 @@ impl Durable {
                 ..
             } => {
                 // A group that was not durable when the message came holds it without a record.
-                let class = message.map(|message| ledger.topics.class(ledger.message(message).topic));
+                let class =
+                    message.map(|message| ledger.topics.class(ledger.message(message).topic));
                 let kept = message.is_some_and(|message| self.routed.contains(&message));
                 if !kept || class == Some(Class::Shared) {
                     self.bare.insert((client, packet_id));
@@ -261,7 +261,10 @@ impl Durable {
 }
 
 fn number_in_words(payload: &[u8], ledger: &Ledger) -> String {
-    let number = payload.first_chunk().copied().map(MessageIndex::from_be_bytes);
+    let number = payload
+        .first_chunk()
+        .copied()
+        .map(MessageIndex::from_be_bytes);
     let known = number.filter(|number| (*number as usize) < ledger.messages.len());
     known.map_or(String::new(), |number| ledger.describe(number))
 }

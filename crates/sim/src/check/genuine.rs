@@ -40,7 +40,9 @@ impl Genuine {
         // A subscription that was left may have messages under way, so only sessions in which
         // none was count.
         let rows = &ledger.client(client).subscriptions;
-        let mut matching = rows.iter().filter(|row| ledger.topics.matches(row.filter, topic));
+        let mut matching = rows
+            .iter()
+            .filter(|row| ledger.topics.matches(row.filter, topic));
         let only_no_local = matching.clone().all(|row| row.no_local);
         // What was retained is the topic's, not its publisher's any more.
         let own = row.publisher == client && !retain && !ledger.client(client).changed;

@@ -55,7 +55,7 @@ impl Once {
             _ => row.sends.max(1),
         };
         // What was sent at QoS 1 may not have been recorded before a crash.
-        let allowed = sends + ledger.crashes;
+        let allowed = sends * (1 + ledger.crashes);
         let name = &ledger.client(client).name;
         if qos == QoS::ExactlyOnce && times > 1 {
             let what = ledger.describe(message);

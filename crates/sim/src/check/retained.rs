@@ -121,8 +121,7 @@ impl Retained {
                 .iter()
                 .any(|topic| self.dropped.contains(&(client, *topic)));
             let unsure = self.doubtful.contains(&(client, topic)) || found.is_none() && row.left;
-            if !row.online || told || unsure || promised.is_none_or(|qos| qos == QoS::AtMostOnce)
-            {
+            if !row.online || told || unsure || promised.is_none_or(|qos| qos == QoS::AtMostOnce) {
                 continue;
             }
             let last = self.seen.get(&(client, topic)).copied().flatten();

@@ -47,7 +47,10 @@ impl Sessions {
                 };
                 let name = &row.name;
                 if row.clean && present {
-                    findings.add(CHECK, format!("{name} began clean, yet a session was there"));
+                    findings.add(
+                        CHECK,
+                        format!("{name} began clean, yet a session was there"),
+                    );
                 } else if row.session && !present && at_us < until_us {
                     findings.add(CHECK, format!("{name} came back in time to no session"));
                 }

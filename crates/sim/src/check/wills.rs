@@ -216,7 +216,9 @@ impl Wills {
             && !will.at_once
             && will.delay_us > 0
             && will.connected
-            && will.lost_us.is_some_and(|lost| at_us < lost + will.delay_us)
+            && will
+                .lost_us
+                .is_some_and(|lost| at_us < lost + will.delay_us)
         {
             will.forbidden.get_or_insert("its client was back in time");
             will.forbidden_us = at_us;
@@ -227,7 +229,11 @@ impl Wills {
         let Some(message) = self.last.get(&client).copied() else {
             return;
         };
-        let Some(will) = self.wills.get_mut(&message).filter(|will| will.how.is_none()) else {
+        let Some(will) = self
+            .wills
+            .get_mut(&message)
+            .filter(|will| will.how.is_none())
+        else {
             return;
         };
         will.how = Some(how);
@@ -241,21 +247,14 @@ impl Wills {
     }
 
     /// Those are owed a Will who were subscribed to it before its connection was lost.
-    fn owe(
-        &mut self,
-        client: ClientIndex,
-        message: MessageIndex,
-        lost_us: u64,
-        ledger: &Ledger,
-    ) {
+    fn owe(&mut self, client: ClientIndex, message: MessageIndex, lost_us: u64, ledger: &Ledger) {
         let row = ledger.message(message);
         if row.qos == QoS::AtMostOnce {
             return;
         }
         for watcher in 0..ledger.clients.len() as ClientIndex {
             let known = ledger.client(watcher);
-            let promised =
-                ledger.promised_qos_since(lost_us, watcher, row.topic, row.publisher);
+            let promised = ledger.promised_qos_since(lost_us, watcher, row.topic, row.publisher);
             let lasts = known.session && known.expiry_secs == u32::MAX && watcher != client;
             // It may have come before its own client learnt of the loss.
             let lasts = lasts && !self.got.contains(&(message, watcher));

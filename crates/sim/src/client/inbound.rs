@@ -2,9 +2,9 @@
 
 use martlet_codec::{Ack, AckKind, ConnAck, Packet, Publish, QoS, ReasonCode, decode_packet};
 
+use crate::agenda::SECOND;
 use crate::client::outbound::message_of;
 use crate::client::{Client, NEVER, Phase, SEND_MAXIMUM, Trouble};
-use crate::agenda::SECOND;
 use crate::facts::{Fact, Loss};
 use crate::store::Lsn;
 use crate::topics::TopicIndex;
@@ -174,13 +174,7 @@ impl Client {
         self.aliases[place]
     }
 
-    fn receive_acknowledgement(
-        &mut self,
-        io: &mut Io<'_>,
-        ack: &Ack<'_>,
-        qos: QoS,
-        durable: Lsn,
-    ) {
+    fn receive_acknowledgement(&mut self, io: &mut Io<'_>, ack: &Ack<'_>, qos: QoS, durable: Lsn) {
         let packet_id = ack.packet_id.get();
         let under_way = self
             .outgoing

@@ -2,8 +2,8 @@
 //! reconnection (MQTT 5 sections 4.3 and 4.4).
 
 use martlet_codec::{
-    Ack, AckKind, PacketId, Publish, PublishProperties, QoS, ReasonCode, RetainHandling,
-    Subscribe, SubscribeFilter, SubscriptionOptions, TopicName, UserProperties,
+    Ack, AckKind, PacketId, Publish, PublishProperties, QoS, ReasonCode, RetainHandling, Subscribe,
+    SubscribeFilter, SubscriptionOptions, TopicName, UserProperties,
 };
 
 use crate::agenda::SECOND;
@@ -24,7 +24,9 @@ pub(super) fn payload(message: MessageIndex, padding: u64) -> Vec<u8> {
 pub(super) fn message_of(payload: &[u8]) -> Option<MessageIndex> {
     let (number, padding) = payload.split_at_checked(4)?;
     let message = MessageIndex::from_be_bytes(number.try_into().ok()?);
-    let whole = (0..).zip(padding).all(|(place, byte)| pad(message, place) == *byte);
+    let whole = (0..)
+        .zip(padding)
+        .all(|(place, byte)| pad(message, place) == *byte);
     whole.then_some(message)
 }
 
