@@ -12,7 +12,12 @@ const LAYOUT: &[(&str, &[&str])] = &[
     ("martlet-store", &["martlet-rows"]),
     (
         "martlet-persistence",
-        &["martlet-broker", "martlet-codec", "martlet-store"],
+        &[
+            "martlet-broker",
+            "martlet-codec",
+            "martlet-store",
+            "martlet-script",
+        ],
     ),
     (
         "martlet-reactor",

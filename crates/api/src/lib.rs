@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod admin;
+mod backup;
 mod health;
 mod problem;
 
@@ -29,6 +30,7 @@ pub fn admin_routes(control: Arc<Control>) -> Router {
     common_routes()
         .route("/api/v1/status", get(admin::status))
         .route("/api/v1/clients", get(admin::clients))
+        .route("/api/v1/backup", get(backup::backup))
         .route("/api/v1/shutdown", post(admin::shutdown))
         .fallback(problem::not_found)
         .with_state(control)

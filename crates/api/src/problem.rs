@@ -11,6 +11,16 @@ pub(crate) struct Problem {
     detail: String,
 }
 
+impl Problem {
+    /// It cannot be done now.
+    pub(crate) fn unavailable(detail: String) -> Self {
+        Self {
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            detail,
+        }
+    }
+}
+
 impl From<ControlError> for Problem {
     fn from(error: ControlError) -> Self {
         Self {

@@ -69,7 +69,7 @@ pub struct StoredMessage<'a> {
     /// When it came in, milliseconds since the Unix epoch.
     pub received_wall_ms: u64,
     /// When it expires, seconds since the Unix epoch; 0 is never.
-    pub expires_wall_secs: u32,
+    pub expires_wall_secs: u64,
 }
 
 /// A message that somebody holds. Clones share it.

@@ -48,26 +48,26 @@ pub struct Now {
     pub wall_ms: u64,
 }
 
-/// A time that is further away than this is kept as "never": 2^32 seconds end in the year 2106.
+/// The monotonic time of what never comes.
 const NEVER_MS: u64 = u64::MAX;
 
 impl Now {
     /// What a monotonic time is on the wall clock, in seconds rounded up, for records; 0 is never.
-    pub fn wall_secs_of(&self, mono_ms: u64) -> u32 {
+    pub fn wall_secs_of(&self, mono_ms: u64) -> u64 {
         if mono_ms == NEVER_MS {
             return 0;
         }
         let wall_ms = (self.wall_ms + mono_ms).saturating_sub(self.mono_ms);
-        u32::try_from(wall_ms.div_ceil(1000)).unwrap_or(0)
+        wall_ms.div_ceil(1000)
     }
 
     /// The monotonic time of a time on the wall clock in a record; what is past is now.
-    pub fn mono_ms_of(&self, wall_secs: u32) -> u64 {
+    pub fn mono_ms_of(&self, wall_secs: u64) -> u64 {
         if wall_secs == 0 {
             return NEVER_MS;
         }
-        let ahead_ms = (u64::from(wall_secs) * 1000).saturating_sub(self.wall_ms);
-        self.mono_ms + ahead_ms
+        let ahead_ms = wall_secs.saturating_mul(1000).saturating_sub(self.wall_ms);
+        self.mono_ms.saturating_add(ahead_ms)
     }
 }
 

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use martlet_codec::{PacketId, SubscriptionFilter};
 
 use crate::counters::Accounting;
+use crate::fault::{self, Fault};
 use crate::hash::owner;
 use crate::id::{MessageId, RecordNumber, SessionAddress, ShardId, TenantId, first_number};
 use crate::limits::Settings;
@@ -84,7 +85,9 @@ impl Shard {
         receipts: impl Iterator<Item = PacketId>,
     ) -> SessionAddress {
         let mut inbound = Inbound::default();
-        receipts.for_each(|id| inbound.receipts.insert(id, RecordNumber(0)));
+        if !fault::is(Fault::ReceiptsNotRestored) {
+            receipts.for_each(|id| inbound.receipts.insert(id, RecordNumber(0)));
+        }
         let ends_soon = record.expiry_secs == 0;
         let session = self.sessions.insert(Session {
             generation: 0,
@@ -159,7 +162,9 @@ impl Shard {
             return;
         };
         let ticket = group.map(|group| Box::new(self.restored_ticket(group, &record)));
-        let (packet_id, released) = (record.packet_id, record.released);
+        let lost = fault::is(Fault::PacketIdNotRestored);
+        let packet_id = record.packet_id.filter(|_| !lost);
+        let released = record.released && !fault::is(Fault::PubRecNotRestored) && !lost;
         let entry = stored_entry(cx, record, ticket);
         if !released {
             self.sessions.at(index).accounting.matched += 1;
@@ -200,7 +205,8 @@ impl Shard {
         let subscriptions = &mut self.sessions.at(index).subscriptions;
         subscriptions.number_taken(record.number);
         if parsed.share_name.is_some() {
-            return self.restored_member(cx, index, record);
+            self.restored_member(cx, index, record);
+            return self.settle(cx);
         }
         self.enter_subscription(cx, index, record);
         if record.retained_pending {
@@ -274,7 +280,7 @@ fn stored_entry<N: Node>(
         qos: record.qos,
         retain: record.retain,
         bytes: record.bytes,
-        expires_at_ms: cx.now.mono_ms_of(record.expires_wall_secs),
+        expires_at_ms: cx.now.mono_ms_of(record.expires_wall_secs.into()),
         apart: Apart {
             subscription_ids: record.subscription_ids,
             ticket,

@@ -20,6 +20,10 @@ pub struct Retained {
     bytes: usize,
     /// Clearings that stay for a while, oldest first.
     cleared: VecDeque<Cleared>,
+    /// There may be messages that expire.
+    may_expire: bool,
+    /// The sweep has seen one since it began anew.
+    seen_expiring: bool,
 }
 
 #[derive(Debug)]
@@ -94,7 +98,14 @@ impl Retained {
             count: 0,
             bytes: 0,
             cleared: VecDeque::new(),
+            may_expire: false,
+            seen_expiring: false,
         }
+    }
+
+    /// There may be something for [`Retained::sweep`].
+    pub fn needs_sweep(&self) -> bool {
+        self.may_expire || !self.cleared.is_empty()
     }
 
     /// Retained messages of clients.
@@ -137,6 +148,8 @@ impl Retained {
             self.bytes = bytes;
         }
         self.revision += 1;
+        self.notice_expiry(&message);
+        let topics = self.tenants.entry(message.tenant()).or_default();
         let entry = Entry {
             message,
             revision: self.revision,
@@ -196,7 +209,10 @@ impl Retained {
         let (tenant, own) = (message.tenant(), is_own(message.topic()));
         let topics = self.tenants.entry(tenant).or_default();
         let before = topics.get(message.topic());
-        if let Some(found) = before.filter(|found| found.revision >= revision) {
+        if let Some(found) = before.filter(|found| {
+            let older = fault::is(Fault::RetainedOlderRestored);
+            (found.revision >= revision) != older
+        }) {
             let same = found.message.id() == message.id();
             return (!same).then(|| message.id());
         }
@@ -204,6 +220,8 @@ impl Retained {
             self.count -= 1;
             self.bytes -= entry_bytes(&found.message);
         }
+        self.notice_expiry(&message);
+        let topics = self.tenants.entry(tenant).or_default();
         let entry = Entry { message, revision };
         let topic: Box<str> = entry.message.topic().into();
         if entry.is_cleared() {
@@ -299,6 +317,14 @@ impl Retained {
         page
     }
 
+    /// The sweep does not rest while something expires, wherever it has got to.
+    fn notice_expiry(&mut self, message: &Message) {
+        if message.expires_at_ms() != u64::MAX {
+            self.may_expire = true;
+            self.seen_expiring = true;
+        }
+    }
+
     /// Takes away clearings that have stood long enough.
     fn sweep_cleared(&mut self, now_ms: u64, ended: &mut Vec<MessageId>) {
         for _ in 0..CLEARED_PER_SWEEP {
@@ -339,6 +365,23 @@ impl Retained {
         ended: &mut Vec<MessageId>,
     ) -> Option<(TenantId, Box<str>)> {
         self.sweep_cleared(now_ms, ended);
+        if after.is_none() {
+            self.seen_expiring = false;
+        }
+        let next = self.sweep_topics(after, steps, now_ms, ended);
+        if next.is_none() {
+            self.may_expire = self.seen_expiring;
+        }
+        next
+    }
+
+    fn sweep_topics(
+        &mut self,
+        after: Option<(TenantId, Box<str>)>,
+        steps: usize,
+        now_ms: u64,
+        ended: &mut Vec<MessageId>,
+    ) -> Option<(TenantId, Box<str>)> {
         let first = after.as_ref().map_or(TenantId(0), |(tenant, _)| *tenant);
         let (&tenant, topics) = self.tenants.range_mut(first..).next()?;
         let from = match &after {
@@ -351,6 +394,7 @@ impl Retained {
             if entry.message.expired(now_ms) && !entry.is_cleared() {
                 gone.push(topic.clone());
             }
+            self.seen_expiring |= entry.message.expires_at_ms() != u64::MAX;
             last = Some(topic.clone());
         }
         for topic in gone {

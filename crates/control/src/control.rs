@@ -9,6 +9,7 @@ use martlet_broker::{ClientInfo, Command, Counters, Report, ShardId};
 use tokio::sync::{mpsc, watch};
 
 use crate::health::Health;
+use crate::store::{PinnedStore, StoreState};
 
 /// How long shards may take to answer: they answer within a tick, so this is a stalled node.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -23,6 +24,10 @@ pub trait Shards: Send + Sync + 'static {
     fn sockets_accepted(&self) -> u64;
     /// Events that nobody took in time.
     fn events_dropped(&self) -> u64;
+    /// How the message store is; none if all is kept in memory.
+    fn store_state(&self) -> Option<StoreState>;
+    /// Pins the store as it is at this moment. Takes as long as its checkpoint.
+    fn pin_store(&self) -> Result<PinnedStore, String>;
 }
 
 /// Facts about this node that do not change.
@@ -164,6 +169,19 @@ impl Control {
     /// Events that were dropped because nobody took them in time.
     pub fn events_dropped(&self) -> u64 {
         self.shards.events_dropped()
+    }
+
+    /// How the message store is; none if all is kept in memory.
+    pub fn store_state(&self) -> Option<StoreState> {
+        self.shards.store_state()
+    }
+
+    /// Pins the store as it is at this moment. Blocks for as long as its checkpoint takes.
+    ///
+    /// # Errors
+    /// All is kept in memory, or the disk does not take the checkpoint; in words.
+    pub fn pin_store(&self) -> Result<PinnedStore, String> {
+        self.shards.pin_store()
     }
 
     /// Asks the node to stop, in order.

@@ -10,15 +10,20 @@
 //! * `health`: alive, ready, and why not
 //! * `metrics`: the Prometheus page
 //! * `statistics`: the `$SYS/broker/…` topics under the names that Mosquitto's users know
+//! * [`backup`]: a consistent copy of everything in one file, and its way back
+//! * `store`: whether the message store keeps up
 //! * `event_log`: events as log lines
 #![forbid(unsafe_code)]
 
+pub mod backup;
 mod control;
 pub mod event_log;
 mod health;
 mod metrics;
 mod statistics;
+mod store;
 
 pub use control::{Clients, Control, ControlError, NodeInfo, Shards};
 pub use health::{Health, HealthReport};
 pub use statistics::SysStatistics;
+pub use store::{PinnedStore, StoreState};

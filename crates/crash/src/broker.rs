@@ -46,6 +46,11 @@ impl Broker {
         self.port
     }
 
+    /// Its process id, while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
     /// Starts it; its log goes beside its data.
     ///
     /// # Errors

@@ -37,6 +37,10 @@ enum Command {
     Clients(cmd::admin::ClientsOptions),
     /// Stop a running node, in order
     Stop(cmd::admin::AdminOptions),
+    /// Make, verify and restore a copy of everything a node keeps
+    Backup(cmd::backup::BackupCommand),
+    /// Check, repair or measure the message store of a node that is not running
+    Store(cmd::store_cmd::StoreCommand),
     /// Publish messages (the options of mosquitto_pub)
     #[command(disable_help_flag = true, args_override_self = true)]
     Pub(Box<cmd::pub_::PubOptions>),
@@ -77,6 +81,8 @@ fn run(command: Command) -> ExitCode {
         Command::Status(options) => cmd::admin::status(&options),
         Command::Clients(options) => cmd::admin::clients(&options),
         Command::Stop(options) => cmd::admin::stop(&options),
+        Command::Backup(command) => cmd::backup::run(&command),
+        Command::Store(command) => cmd::store_cmd::run(&command),
         Command::Pub(options) => cmd::pub_::run(*options),
         Command::Sub(options) => cmd::sub::run(*options),
         Command::Rr(options) => cmd::rr::run(*options),

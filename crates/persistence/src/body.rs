@@ -82,7 +82,7 @@ fn head(record: &MessageRecord, now: Now) -> Scratch {
     put_number(&mut head, publication.tenant.0.into());
     put_number(&mut head, publication.received_wall_ms);
     if expires_wall_secs != 0 {
-        put_number(&mut head, expires_wall_secs.into());
+        put_number(&mut head, expires_wall_secs);
     }
     if let Some(revision) = record.retained_revision {
         put_number(&mut head, revision);
@@ -111,7 +111,7 @@ pub fn decode_body(id: MessageId, bytes: &[u8]) -> Result<StoredBody<'_>, Decode
     let tenant = TenantId(reader.number32()?);
     let received_wall_ms = reader.number()?;
     let expires_wall_secs = match has(HAS_EXPIRY) {
-        true => reader.number32()?,
+        true => reader.number()?,
         false => 0,
     };
     let retained_revision = match has(HAS_REVISION) {

@@ -30,5 +30,8 @@ pub use config::{ListenerConfig, ReactorConfig, Transport};
 pub use node::SharedNode;
 pub use start::{Running, StartError, start};
 pub use stats::ReactorStats;
-pub use store::{DelayedStore, Durable, MemoryStore, Store, Writer};
+pub use store::{
+    DelayedStore, DiskStore, Durability, Durable, MemoryStore, PinnedFiles, Restored, Store,
+    StoreFailure, StoreHealth, StoreNotice, StoreOpenError, StoreStatus, Writer, open_store,
+};
 pub use sys::port_owner;

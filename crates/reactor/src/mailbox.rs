@@ -8,7 +8,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError, bounded, unbounded};
-use martlet_broker::{Command, Guest, RecordNumber, ShardId, ShardMessage};
+use martlet_broker::{
+    Command, Guest, Message, MessageId, QueueOwner, RecordNumber, ShardId, ShardMessage,
+};
 
 use crate::poll::{Stream, Wakeup};
 use crate::websocket::WebSocket;
@@ -33,8 +35,16 @@ pub(crate) enum Control {
     },
     /// For the shard.
     Command(Command),
-    /// From the store.
+    /// From the store: all records up to this one are durable.
     Durable(RecordNumber),
+    /// From the store: messages that a queue asked for.
+    MessagesRead {
+        owner: QueueOwner,
+        page: Vec<(MessageId, Option<Message>)>,
+    },
+    /// From the store: whether it keeps up has changed. What holds now is asked then, because such
+    /// news from several threads may overtake each other.
+    StoreBehind,
     /// End the thread.
     Stop,
 }

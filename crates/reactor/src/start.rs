@@ -2,12 +2,13 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, bounded, unbounded};
 use martlet_broker::{Command, Event, Report, SHARDS_MAX, ShardId};
+use martlet_persistence::{RestoreError, Shards};
 
 use crate::clock::Clock;
 use crate::config::ReactorConfig;
@@ -17,6 +18,7 @@ use crate::node::SharedNode;
 use crate::poll::Poller;
 use crate::reactor::{Common, Entrance, Reactor};
 use crate::stats::{Counters, ReactorStats, SocketCount};
+use crate::store::{PinnedFiles, Restored, Store, StoreHealth};
 use crate::sys::{self, Entropy};
 
 /// How often the end of a node looks whether all connections are closed.
@@ -56,13 +58,16 @@ pub enum StartError {
         /// What the system said.
         source: io::Error,
     },
+    /// What was stored before does not come back.
+    #[error("the store cannot be restored: {0}")]
+    Restore(#[from] RestoreError),
     /// The system lacks something that every reactor needs.
     #[error("cannot start a reactor: {0}")]
     System(#[from] io::Error),
 }
 
-/// Starts a node: opens all listeners, then starts the threads `martlet-0`, `martlet-1` and so
-/// on. Raises the soft limit of open files to the hard one.
+/// Starts a node: brings back what was stored, opens all listeners, then starts the threads
+/// `martlet-0`, `martlet-1` and so on. Raises the soft limit of open files to the hard one.
 pub fn start(mut config: ReactorConfig) -> Result<Running, StartError> {
     if config.threads == 0 || config.threads > usize::from(SHARDS_MAX) {
         return Err(StartError::Threads(config.threads));
@@ -71,13 +76,6 @@ pub fn start(mut config: ReactorConfig) -> Result<Running, StartError> {
         config.settings.limits.connections,
         sys::raise_open_files_limit(),
     );
-    let mut listeners = Vec::new();
-    let mut addresses = Vec::new();
-    for listener in &config.listeners {
-        let (bound, address) = listen::bind(listener)?;
-        listeners.push(bound);
-        addresses.push((listener.name.clone(), address));
-    }
     let pollers = (0..config.threads)
         .map(|_| Poller::new())
         .collect::<io::Result<Vec<Poller>>>()?;
@@ -107,20 +105,37 @@ pub fn start(mut config: ReactorConfig) -> Result<Running, StartError> {
     for (number, (poller, mailbox)) in pollers.into_iter().zip(boxes).enumerate() {
         let shard = ShardId(number as u16);
         let wakeup = Arc::clone(&wakeups[number]);
-        let listeners = std::mem::take(&mut listeners);
         let counted = Arc::new(Counters::default());
         counters.push(Arc::clone(&counted));
         reactors.push(Reactor::new(
             shard,
             &common,
             (poller, wakeup, mailbox),
-            listeners,
             config.store.as_mut(),
             counted,
         )?);
     }
-    let mut running = Running {
-        threads: Vec::new(),
+    let shards = reactors.iter_mut().map(Reactor::lend_shard);
+    let restored = config.store.restore(Shards {
+        settings: &config.settings,
+        node: &*common.node,
+        now: common.clock.now(),
+        shards: shards.collect(),
+    })?;
+    let mut listeners = Vec::new();
+    let mut addresses = Vec::new();
+    for listener in &config.listeners {
+        let (bound, address) = listen::bind(listener)?;
+        listeners.push(bound);
+        addresses.push((listener.name.clone(), address));
+    }
+    reactors[0].open_door(listeners)?;
+    config.store.begin()?;
+    let running = Running {
+        health: config.store.health(),
+        store: Mutex::new(config.store),
+        restored,
+        threads: Mutex::default(),
         mailboxes,
         addresses,
         events,
@@ -131,7 +146,8 @@ pub fn start(mut config: ReactorConfig) -> Result<Running, StartError> {
     };
     for (number, reactor) in reactors.into_iter().enumerate() {
         let thread = thread::Builder::new().name(format!("martlet-{number}"));
-        running.threads.push(thread.spawn(move || reactor.run())?);
+        let thread = thread.spawn(move || reactor.run())?;
+        lock(&running.threads).push(thread);
     }
     Ok(running)
 }
@@ -149,7 +165,10 @@ fn sockets_max(connections: u32, open_files_max: Option<u64>) -> usize {
 /// A running node. Dropping it ends the node at once; [`Running::shutdown`] does it in order.
 #[derive(Debug)]
 pub struct Running {
-    threads: Vec<JoinHandle<()>>,
+    store: Mutex<Box<dyn Store>>,
+    health: Option<Arc<StoreHealth>>,
+    restored: Option<Restored>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
     mailboxes: Arc<Mailboxes>,
     addresses: Vec<(String, SocketAddr)>,
     events: Receiver<Event>,
@@ -173,6 +192,29 @@ impl Running {
     /// Shards of this node; they are numbered from 0.
     pub fn shard_count(&self) -> u16 {
         self.mailboxes.shard_count()
+    }
+
+    /// What the start brought back from the store; none if nothing is stored.
+    pub fn restored(&self) -> Option<&Restored> {
+        self.restored.as_ref()
+    }
+
+    /// How the store is doing; none if nothing is stored.
+    pub fn store_health(&self) -> Option<Arc<StoreHealth>> {
+        self.health.clone()
+    }
+
+    /// Pins the files of the store as it is, so that they can be copied. Blocks.
+    ///
+    /// # Errors
+    /// Nothing is kept on a disk, or the disk does not take it; in words.
+    pub fn pin_store(&self) -> Result<PinnedFiles, String> {
+        lock(&self.store).pin()
+    }
+
+    /// What the store holds and takes; none if nothing is kept on a disk. Blocks for a moment.
+    pub fn store_stats(&self) -> Option<martlet_store::Stats> {
+        lock(&self.store).stats()
     }
 
     /// What the shards tell of their own accord, as far as their settings ask for it. All clones
@@ -208,7 +250,7 @@ impl Running {
     /// Ends the node: no more connections are accepted, clients are told, and their connections
     /// closed, for which they get `grace` at most. Returns when all threads have ended; true if
     /// all connections had been closed by then.
-    pub fn shutdown(mut self, grace: Duration) -> bool {
+    pub fn shutdown(&self, grace: Duration) -> bool {
         let end = Instant::now() + grace;
         for shard in 0..self.shard_count() {
             self.command(ShardId(shard), Command::Shutdown);
@@ -221,15 +263,22 @@ impl Running {
         closed
     }
 
-    fn stop(&mut self) {
+    fn stop(&self) {
         for shard in 0..self.shard_count() {
             self.mailboxes.control(ShardId(shard), Control::Stop);
         }
-        for thread in self.threads.drain(..) {
+        let threads = std::mem::take(&mut *lock(&self.threads));
+        for thread in threads {
             // A thread that panicked has told so itself.
             let _ = thread.join();
         }
+        lock(&self.store).end();
     }
+}
+
+/// A lock that a panic elsewhere does not take along.
+fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Drop for Running {

@@ -1,29 +1,167 @@
 //! Where records go. Each reactor has a [`Writer`] of its own; the store behind them may be one.
 //!
-//! Records are opaque here. A writer that needs time answers from another thread through
-//! [`Durable`]; the reactor never waits for it.
+//! [`DiskStore`] keeps what it is given: one thread writes for all shards (`store/writing.rs`), another
+//! reads messages back (`store/reading.rs`). A writer that needs time answers from another thread
+//! through [`Durable`]; the reactor never waits for it.
 
+mod disk;
+mod health;
+mod inbox;
+mod reading;
+mod writing;
+
+use std::any::Any;
 use std::fmt;
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use martlet_broker::{Record, RecordNumber, ShardId};
+use martlet_broker::{
+    MemoryGauge, Message, MessageId, Now, QueueOwner, QueueRead, Record, RecordNumber, ShardId,
+};
+use martlet_persistence::{RestoreError, RestoreReport, Shards};
+use martlet_store::PowerLossDisk;
 
 use crate::mailbox::{Control, Mailboxes};
+use crate::node::SharedNode;
+
+pub use disk::{DiskStore, StoreOpenError};
+pub use health::{StoreFailure, StoreHealth, StoreNotice, StoreStatus};
+
+/// When a record counts as durable, so that what it promises is acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// Once it is synced: no loss of power takes it away.
+    Sync,
+    /// Once it is handed to the system, which is told to sync every so often: a loss of power takes away
+    /// the last moments, the end of the process alone nothing.
+    Interval {
+        /// Time between two syncs, milliseconds.
+        ms: u64,
+    },
+    /// At once; nothing is written, and a restart begins with nothing.
+    Memory,
+}
+
+/// Opens the store in a directory, or one that keeps nothing, as `durability` says. With
+/// `power_loss` what has not been synced is in memory alone, for crash tests.
+///
+/// # Errors
+/// The directory cannot be used, another process uses it, or what is in it cannot be read.
+pub fn open_store(
+    directory: &Path,
+    durability: Durability,
+    power_loss: bool,
+) -> Result<Box<dyn Store>, StoreOpenError> {
+    if durability == Durability::Memory {
+        return Ok(Box::new(MemoryStore));
+    }
+    Ok(match power_loss {
+        false => Box::new(DiskStore::open(directory, durability, |disk| disk)?),
+        true => Box::new(DiskStore::open(directory, durability, PowerLossDisk::new)?),
+    })
+}
+
+/// What a start has brought back.
+#[derive(Clone, Debug)]
+pub struct Restored {
+    /// What opening the store found: damage, and how much there is.
+    pub opened: martlet_store::Report,
+    /// What the shards have got back.
+    pub restored: RestoreReport,
+    /// Time from the beginning of opening until the shards were ready.
+    pub took: Duration,
+}
+
+/// The files of a store of one moment, which stay as they are until this is dropped.
+pub struct PinnedFiles {
+    /// Name of each, and how many of its bytes belong to it.
+    pub files: Vec<(String, u64)>,
+    /// Keeps them.
+    pub pin: Box<dyn Any + Send>,
+}
+
+impl fmt::Debug for PinnedFiles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("PinnedFiles").field(&self.files).finish()
+    }
+}
 
 /// A store, as the start of a node sees it.
 pub trait Store: fmt::Debug + Send {
     /// A writer for one shard, which answers through `durable` whatever it cannot answer at once.
     fn writer(&mut self, shard: ShardId, durable: Durable) -> Box<dyn Writer>;
+
+    /// Brings back what was stored before, into shards that are new; none if nothing ever is stored.
+    ///
+    /// # Errors
+    /// What is stored cannot be read, or a newer program has written it.
+    fn restore(&mut self, _: Shards<'_, SharedNode>) -> Result<Option<Restored>, RestoreError> {
+        Ok(None)
+    }
+
+    /// Begins to work: all shards have their writers and are restored.
+    ///
+    /// # Errors
+    /// The system gives no threads.
+    fn begin(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// No shard appends any more: writes what is left and ends.
+    fn end(&mut self) {}
+
+    /// Pins the files of the store as it is, so that they can be copied. Waits for the thread that
+    /// writes.
+    ///
+    /// # Errors
+    /// Nothing is kept on a disk, or the disk does not take it; in words.
+    fn pin(&self) -> Result<PinnedFiles, String> {
+        Err("all is kept in memory: there is nothing to copy".to_owned())
+    }
+
+    /// What it holds and takes; none if nothing is kept on a disk, or it does not answer.
+    fn stats(&self) -> Option<martlet_store::Stats> {
+        None
+    }
+
+    /// How it is doing; none if nothing can go wrong.
+    fn health(&self) -> Option<Arc<StoreHealth>> {
+        None
+    }
 }
 
 /// Takes the records of one shard.
 pub trait Writer: Send {
-    /// Takes all `records`, in order; the last of them is number `last` of its shard. Answers up
-    /// to which number records are durable by now, if that is known already. Does not block.
-    fn append(&mut self, records: &mut Vec<Record>, last: RecordNumber) -> Option<RecordNumber>;
+    /// Takes all `records` of a tick at `now`, in order; the last of them is number `last` of its
+    /// shard. Answers up to which number records are durable by now, if that is known already. Does
+    /// not block.
+    fn append(
+        &mut self,
+        records: &mut Vec<Record>,
+        last: RecordNumber,
+        now: Now,
+    ) -> Option<RecordNumber>;
+
+    /// Takes all `reads`, to be answered through [`Durable::messages_read`] after what was appended
+    /// before; messages are counted by `gauge`.
+    fn read(&mut self, reads: &mut Vec<QueueRead>, now: Now, gauge: Arc<MemoryGauge>) {
+        let _ = (now, gauge);
+        debug_assert!(
+            reads.is_empty(),
+            "nothing is read back from a store that keeps nothing"
+        );
+        reads.clear();
+    }
+
+    /// So much waits that publishers of what has to be stored should be held back. Whoever changes it
+    /// calls [`Durable::look_whether_behind`] afterwards.
+    fn is_behind(&self) -> bool {
+        false
+    }
 }
 
 /// The way of a store's answers to one shard.
@@ -42,6 +180,19 @@ impl Durable {
     pub fn up_to(&self, up_to: RecordNumber) {
         self.mailboxes.control(self.shard, Control::Durable(up_to));
     }
+
+    /// Messages that were asked for, in the order asked for; those that cannot be read are none.
+    pub fn messages_read(&self, owner: QueueOwner, page: Vec<(MessageId, Option<Message>)>) {
+        let control = Control::MessagesRead { owner, page };
+        self.mailboxes.control(self.shard, control);
+    }
+
+    /// What [`Writer::is_behind`] says has changed, for all shards.
+    pub fn look_whether_behind(&self) {
+        for shard in 0..self.mailboxes.shard_count() {
+            self.mailboxes.control(ShardId(shard), Control::StoreBehind);
+        }
+    }
 }
 
 /// Keeps nothing: what the shards hold in memory is all there is, and it is as durable as that.
@@ -58,7 +209,12 @@ impl Store for MemoryStore {
 struct MemoryWriter;
 
 impl Writer for MemoryWriter {
-    fn append(&mut self, records: &mut Vec<Record>, last: RecordNumber) -> Option<RecordNumber> {
+    fn append(
+        &mut self,
+        records: &mut Vec<Record>,
+        last: RecordNumber,
+        _: Now,
+    ) -> Option<RecordNumber> {
         records.clear();
         Some(last)
     }
@@ -86,7 +242,12 @@ struct DelayedWriter {
 }
 
 impl Writer for DelayedWriter {
-    fn append(&mut self, records: &mut Vec<Record>, last: RecordNumber) -> Option<RecordNumber> {
+    fn append(
+        &mut self,
+        records: &mut Vec<Record>,
+        last: RecordNumber,
+        _: Now,
+    ) -> Option<RecordNumber> {
         records.clear();
         // The thread ends only with this sender.
         let _ = self.sender.send((Instant::now(), last));

@@ -29,7 +29,7 @@ const BLOCK_BYTES: usize = 64 * 1024;
 /// A copy is synced whenever so much was written to it, so that the last sync is short too.
 const SYNC_BYTES: u64 = 1 << 20;
 
-const COPIES: [char; 2] = ['a', 'b'];
+pub(crate) const COPIES: [char; 2] = ['a', 'b'];
 
 /// A checkpoint that is being written.
 pub(crate) struct Checkpointing<F> {
@@ -132,6 +132,7 @@ impl<D: Disk> Engine<D> {
                 segment.end,
                 segment.first,
                 segment.next,
+                segment.void_from,
                 segment.stuck.into(),
             ];
             fields
@@ -236,11 +237,11 @@ impl<D: Disk> Engine<D> {
         self.names_changed = true;
         self.sync_names()?;
         if let Some(old) = self.checkpoint {
-            for copy in COPIES {
-                // If it cannot be removed, the next opening does.
-                let _ = self.disk.remove(&name(old.number, copy));
-            }
+            let pin = std::mem::take(&mut self.checkpoint_pin);
+            self.old_checkpoints.push((old.number, pin));
+            self.remove_old_checkpoints();
         }
+        self.wants_checkpoint = false;
         self.tail_bytes -= done.tail_bytes.min(self.tail_bytes);
         self.checkpoint = Some(Checkpointed {
             number: done.number,
@@ -248,6 +249,21 @@ impl<D: Disk> Engine<D> {
             bytes: done.offset,
         });
         Ok(())
+    }
+
+    /// Removes checkpoints that no snapshot needs.
+    pub(crate) fn remove_old_checkpoints(&mut self) {
+        let disk = &self.disk;
+        self.old_checkpoints.retain(|(number, pin)| {
+            let is_pinned = Arc::strong_count(pin) > 1;
+            if !is_pinned {
+                for copy in COPIES {
+                    // If it cannot be removed, the next opening does.
+                    let _ = disk.remove(&name(*number, copy));
+                }
+            }
+            is_pinned
+        });
     }
 
     fn drop_new_checkpoint(&self) {
@@ -295,6 +311,7 @@ pub(crate) fn load<D: Disk>(
         index: Index::default(),
         begin: None,
         has_holes: false,
+        has_damage: false,
         is_complete: false,
     };
     let bytes = {
@@ -310,6 +327,7 @@ pub(crate) fn load<D: Disk>(
         });
     };
     engine.index = loader.index;
+    engine.wants_checkpoint = loader.has_holes || loader.has_damage || copies.len() < COPIES.len();
     engine.checkpoint = Some(Checkpointed {
         number,
         lsn: begin.lsn,
@@ -339,6 +357,7 @@ struct Listed {
     end: u64,
     first: Lsn,
     next: Lsn,
+    void_from: Lsn,
     stuck: bool,
 }
 
@@ -350,9 +369,10 @@ impl Listed {
         names: &[(String, u64)],
     ) -> Result<(), OpenError> {
         let name = segment::name(self.number);
-        if !names.iter().any(|(other, _)| *other == name) {
+        // A copy made from a snapshot ends where its records did.
+        let Some((_, len)) = names.iter().find(|(other, _)| *other == name) else {
             return Ok(());
-        }
+        };
         let file = engine.disk.open(&name);
         let file = SegmentFile {
             number: self.number,
@@ -361,10 +381,11 @@ impl Listed {
         };
         let segment = Segment {
             file: Arc::new(file),
-            len: self.len,
+            len: self.len.min(*len),
             end: self.end,
             first: self.first,
             next: self.next,
+            void_from: self.void_from,
             stuck: self.stuck,
         };
         engine.segments.put(slot, segment);
@@ -375,7 +396,9 @@ impl Listed {
 struct Loader {
     index: Index,
     begin: Option<Begin>,
+    /// Blocks were lost in both copies.
     has_holes: bool,
+    has_damage: bool,
     is_complete: bool,
 }
 
@@ -406,6 +429,7 @@ impl Loader {
                 Some(_) => Lost::Nothing,
                 None => Lost::CheckpointBlock,
             };
+            self.has_damage |= !damaged.is_empty();
             for file in damaged {
                 report.damage.push(Damage {
                     file,
@@ -495,6 +519,7 @@ fn take_begin(input: &mut &[u8]) -> Option<Begin> {
             end: take_varint(input)?,
             first: take_varint(input)?,
             next: take_varint(input)?,
+            void_from: take_varint(input)?,
             stuck: take_varint(input)? != 0,
         };
         segments.push((slot, listed));

@@ -76,7 +76,7 @@ pub struct Engine<D: Disk> {
     /// A buffer to use again.
     pub(crate) pool: Vec<u8>,
     /// Where the records that are written anew lie in the index: oldest first.
-    relocations: VecDeque<Location>,
+    pub(crate) relocations: VecDeque<Location>,
     /// The last record that the index knows.
     pub(crate) applied: Lsn,
     /// The last record that is on the disk for certain.
@@ -86,6 +86,11 @@ pub struct Engine<D: Disk> {
     /// Bytes written since the last checkpoint began.
     pub(crate) tail_bytes: u64,
     pub(crate) checkpoint: Option<Checkpointed>,
+    /// Held by snapshots of the last checkpoint, and by those of older ones that are kept for them.
+    pub(crate) checkpoint_pin: Arc<()>,
+    pub(crate) old_checkpoints: Vec<(u64, Arc<()>)>,
+    /// One is due whatever was written: the last one is damaged.
+    pub(crate) wants_checkpoint: bool,
     pub(crate) checkpointing: Option<Checkpointing<D::File>>,
     pub(crate) reclaiming: Option<Reclaiming>,
     /// The last group says that all before it was synced.
@@ -138,6 +143,9 @@ impl<D: Disk> Engine<D> {
             names_changed: false,
             tail_bytes: 0,
             checkpoint: None,
+            checkpoint_pin: Arc::default(),
+            wants_checkpoint: false,
+            old_checkpoints: Vec::new(),
             checkpointing: None,
             reclaiming: None,
             sealed: true,
@@ -251,12 +259,14 @@ impl<D: Disk> Engine<D> {
             return Ok(());
         };
         let (offset, room) = (segment.end, segment.len - segment.end);
-        let (file, segment_first) = (Arc::clone(&segment.file), segment.first);
+        let (segment_first, void_from) = (segment.first, segment.void_from);
+        let file = Arc::clone(&segment.file);
         let (count, end) = self.seal_records(file.key, room);
         let header = GroupHeader {
             number: self.next_group,
             synced: self.durable,
             segment_first,
+            void_from,
             bytes: (end - GROUP_BYTES) as u64,
         };
         header.put(&mut self.staged);
@@ -368,6 +378,7 @@ impl<D: Disk> Engine<D> {
             end: 0,
             first: self.staged_first,
             next: self.staged_first,
+            void_from: self.applied + 1,
             stuck: false,
         };
         let Some(slot) = self.segments.add(segment) else {
@@ -398,6 +409,7 @@ impl<D: Disk> Engine<D> {
             number: self.next_group,
             synced: self.durable,
             segment_first: segment.first,
+            void_from: segment.void_from,
             bytes: 0,
         };
         let mut bytes = vec![0; GROUP_BYTES];

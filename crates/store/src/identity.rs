@@ -8,11 +8,13 @@ use crate::record::{read_u32, read_u64};
 /// The newest version of the format that is known here.
 pub const FORMAT_VERSION: u32 = 1;
 
-const NAME: &str = "STORE";
+pub(crate) const NAME: &str = "STORE";
 const NEW_NAME: &str = "STORE.new";
 const MAGIC: &[u8; 8] = b"MARTLETS";
 const COPY_BYTES: usize = 24;
 const COPIES: [u64; 3] = [0, 512, 4096];
+/// Bytes of the whole file.
+pub(crate) const FILE_BYTES: u64 = COPIES[2] + COPY_BYTES as u64;
 
 /// The salt of the store, from its file or made with `salt` if the directory has no store yet.
 pub(crate) fn open<D: Disk>(disk: &D, salt: u64, is_empty: bool) -> Result<u64, OpenError> {

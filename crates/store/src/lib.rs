@@ -7,12 +7,14 @@
 
 #![forbid(unsafe_code)]
 
+mod check;
 mod checkpoint;
 mod disk;
 mod engine;
 mod error;
 mod identity;
 mod index;
+mod power_loss_disk;
 mod read;
 mod real_disk;
 mod reclaim;
@@ -22,12 +24,15 @@ mod report;
 mod scan;
 mod segment;
 mod sim_disk;
+mod snapshot;
 mod stats;
 
+pub use check::{check, repair};
 pub use disk::Disk;
 pub use engine::{Engine, Options};
 pub use error::{OpenError, StoreError};
 pub use identity::FORMAT_VERSION;
+pub use power_loss_disk::{PowerLossDisk, PowerLossFile};
 pub use read::{EntryView, Located, Missing, Pending};
 pub use real_disk::RealDisk;
 pub use reclaim::Work;
@@ -36,4 +41,5 @@ pub use record::{
 };
 pub use report::{Damage, Lost, Report, Torn};
 pub use sim_disk::{Call, Failure, Fault, SimDisk, SimFile};
+pub use snapshot::Snapshot;
 pub use stats::Stats;

@@ -247,11 +247,7 @@ impl<D: Disk> Engine<D> {
 
     /// Hands over all bodies with any of these holds, with the number of the record that they came with, in
     /// an order that is quick to read. 0: it is damaged, so the number is not known.
-    pub fn held(
-        &self,
-        holds: Holds,
-        mut each: impl FnMut(BodyId, Lsn, Result<&[u8], Missing>),
-    ) {
+    pub fn held(&self, holds: Holds, mut each: impl FnMut(BodyId, Lsn, Result<&[u8], Missing>)) {
         let wanted = self.wanted_bodies(self.index.bodies.held(holds));
         self.read_all(wanted, |id, record| match record {
             Ok((spot, record)) => match body_of(record, id) {

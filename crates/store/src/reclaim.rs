@@ -34,6 +34,7 @@ impl<D: Disk> Engine<D> {
     /// is [`Work::more`], with a budget that fits the time there is: 256 KiB takes about a millisecond.
     pub fn housekeep(&mut self, budget_bytes: usize) -> Result<Work, StoreError> {
         let mut work = Work::default();
+        self.remove_old_checkpoints();
         if !self.has_spare && self.active.is_some() {
             self.make_spare();
         }
@@ -63,7 +64,8 @@ impl<D: Disk> Engine<D> {
         while self.checkpointing.is_some() {
             self.work_on_checkpoint(usize::MAX)?;
         }
-        if self.checkpoint.is_none_or(|last| last.lsn < self.durable) || self.staged_count > 0 {
+        let is_old = self.checkpoint.is_none_or(|last| last.lsn < self.durable);
+        if is_old || self.staged_count > 0 || self.wants_checkpoint {
             self.begin_checkpoint()?;
             self.work_on_checkpoint(usize::MAX)?;
         }
@@ -75,6 +77,13 @@ impl<D: Disk> Engine<D> {
         self.seal()?;
         self.checkpoint_now()?;
         self.free_segments()?;
+        Ok(())
+    }
+
+    /// Copies all that lives in a segment.
+    pub(crate) fn reclaim_all(&mut self, slot: u16) -> Result<(), StoreError> {
+        self.reclaiming = None;
+        self.reclaim(Reclaiming { slot, offset: 0 }, usize::MAX)?;
         Ok(())
     }
 
@@ -129,7 +138,8 @@ impl<D: Disk> Engine<D> {
 
     fn is_checkpoint_due(&self) -> bool {
         let last_bytes = self.checkpoint.map_or(0, |last| last.bytes);
-        if self.tail_bytes > self.options.tail_bytes.max(4 * last_bytes) {
+        let tail_max = self.options.tail_bytes.max(4 * last_bytes);
+        if self.wants_checkpoint || self.tail_bytes > tail_max {
             return true;
         }
         // Dead segments that wait for nothing else.
@@ -142,7 +152,7 @@ impl<D: Disk> Engine<D> {
 
     /// The segment with the smallest part alive, if that is little enough.
     fn choose_sparse(&self) -> Option<Reclaiming> {
-        let used: u64 = self.segments.iter().map(|(_, segment)| segment.len).sum();
+        let used = self.disk_bytes();
         let live = self.index.live.total();
         // Half alive is enough while all together is within bounds.
         let is_much = used > live + live / 2 + 3 * self.options.segment_bytes;
@@ -172,10 +182,7 @@ impl<D: Disk> Engine<D> {
         let file = &segment.file;
         let mut window = Window::<D>::new(&self.disk, &file.file, file.key, segment.end);
         let begin = at.offset;
-        while at.offset < segment.end
-            && at.offset - begin < budget_bytes.max(1) as u64
-            && copies.bytes() < budget_bytes.max(1)
-        {
+        while at.offset < segment.end && at.offset - begin < budget_bytes.max(1) as u64 {
             let location = Location::new(at.slot, at.offset);
             match window.at(at.offset, 0).map_err(error)? {
                 Found::Group(..) => at.offset += GROUP_BYTES as u64,

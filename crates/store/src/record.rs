@@ -357,20 +357,29 @@ pub(crate) struct GroupHeader {
     pub(crate) synced: Lsn,
     /// The first record of the segment.
     pub(crate) segment_first: Lsn,
+    /// What older segments hold from this record on is void.
+    pub(crate) void_from: Lsn,
     /// Bytes of the records that follow.
     pub(crate) bytes: u64,
 }
 
+const GROUP_OPS_BYTES: usize = 48;
 /// Bytes of a group's header, as a record.
-pub(crate) const GROUP_BYTES: usize = record_bytes(40);
+pub(crate) const GROUP_BYTES: usize = record_bytes(GROUP_OPS_BYTES);
 
 impl GroupHeader {
     /// Writes it over the first [`GROUP_BYTES`] of `out`.
     pub(crate) fn put(&self, out: &mut [u8]) {
         out[..GROUP_BYTES].fill(0);
-        out[4..8].copy_from_slice(&40_u32.to_le_bytes());
+        out[4..8].copy_from_slice(&(GROUP_OPS_BYTES as u32).to_le_bytes());
         out[HEADER_BYTES] = kind::GROUP;
-        let fields = [self.number, self.synced, self.segment_first, self.bytes];
+        let fields = [
+            self.number,
+            self.synced,
+            self.segment_first,
+            self.void_from,
+            self.bytes,
+        ];
         for (index, field) in fields.iter().enumerate() {
             let at = HEADER_BYTES + 8 + index * 8;
             out[at..at + 8].copy_from_slice(&field.to_le_bytes());
@@ -379,7 +388,7 @@ impl GroupHeader {
 
     /// From the operations of a record; `None` if it is an ordinary one.
     pub(crate) fn take(ops: &[u8]) -> Option<Self> {
-        if ops.first() != Some(&kind::GROUP) || ops.len() < 40 {
+        if ops.first() != Some(&kind::GROUP) || ops.len() < GROUP_OPS_BYTES {
             return None;
         }
         let field = |index: usize| read_u64(&ops[8 + index * 8..]);
@@ -387,7 +396,8 @@ impl GroupHeader {
             number: field(0)?,
             synced: field(1)?,
             segment_first: field(2)?,
-            bytes: field(3)?,
+            void_from: field(3)?,
+            bytes: field(4)?,
         })
     }
 }

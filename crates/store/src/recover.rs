@@ -5,8 +5,11 @@
 //! nothing counts, so that what is left is always a beginning of what was written. Behind a damaged one
 //! everything that checks does.
 //!
-//! A segment that begins with record *n* makes what older segments hold from *n* on void: they were written
-//! anew, or cut off.
+//! Every segment says from which record on older segments are void: they were cut off there. What it begins
+//! with before that are copies of what they hold.
+//!
+//! Records that nothing says were synced may be readable and yet not be on the disk: a sync may have failed
+//! before the process ended, and the system's cache keeps what the disk lost. They are written anew.
 
 use crate::checkpoint::{self, ReplayFrom};
 use crate::disk::Disk;
@@ -14,10 +17,11 @@ use crate::engine::{Engine, Options, SPARE};
 use crate::error::{OpenError, StoreError};
 use crate::identity;
 use crate::index::{Index, Location};
-use crate::record::{FileKey, GROUP_BYTES, Lsn};
+use crate::record::{FileKey, GROUP_BYTES, Lsn, length_of};
 use crate::report::{Damage, Lost, Report, Torn};
 use crate::scan::{Found, Window};
 use crate::segment::{self, Segment, SegmentFile, Segments};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// A segment to replay.
@@ -27,6 +31,10 @@ struct Tail {
     from: u64,
     /// Its first record; `None`: nothing is in it.
     first: Option<Lsn>,
+    /// The first record to replay.
+    cursor: Lsn,
+    /// Older segments are void from this record on.
+    void_from: Lsn,
     /// Records from this one on are void here.
     limit: Lsn,
 }
@@ -77,7 +85,9 @@ impl<D: Disk> Engine<D> {
         let mut limit = Lsn::MAX;
         for tail in tails.iter_mut().rev() {
             tail.limit = limit;
-            limit = limit.min(tail.first.unwrap_or(Lsn::MAX));
+            if tail.first.is_some() {
+                limit = limit.min(tail.void_from);
+            }
         }
         tails.retain(|tail| tail.first.is_some_and(|first| first < tail.limit));
         let mut replay = Replay {
@@ -90,30 +100,83 @@ impl<D: Disk> Engine<D> {
             group: 0,
             sealed: true,
             ends: Vec::new(),
+            doubtful: VecDeque::new(),
         };
         let clean = replay.run()?;
         let (expected, group, sealed) = (replay.expected, replay.group, replay.sealed);
-        let ends = replay.ends;
+        let (ends, doubtful) = (replay.ends, replay.doubtful);
         self.staged_first = expected;
         self.applied = expected - 1;
         self.next_group = self.next_group.max(group + 1);
         self.sealed = sealed;
-        for (tail, (slot, end, next)) in tails.iter().zip(ends) {
-            self.tail_bytes += end - tail.from;
+        for (slot, end, next) in ends {
+            let tail = tails.iter().find(|tail| tail.slot == slot);
+            self.tail_bytes += end - tail.map_or(0, |tail| tail.from);
             if let Some(segment) = self.segments.get_mut(slot) {
                 segment.end = end;
                 segment.next = next;
             }
         }
         // Only where nothing lies behind the end that could be taken for what comes next.
-        self.active = tails.last().map(|tail| tail.slot).filter(|_| clean);
-        for tail in &tails {
-            if let Some(segment) = self.segments.get(tail.slot) {
-                let synced = self.disk.sync(&segment.file.file);
-                synced.map_err(|e| StoreError::new("syncing", &segment.name(), e))?;
-            }
+        let active = tails.last().map(|tail| tail.slot);
+        self.active = active.filter(|_| clean && doubtful.is_empty());
+        self.durable = doubtful.front().map_or(self.applied, |(lsn, _)| lsn - 1);
+        if sealed && !self.confirm_seal() {
+            self.active = None;
         }
-        self.durable = self.applied;
+        self.write_anew(doubtful)?;
+        Ok(())
+    }
+
+    /// Writes the empty group at the end again, where it is: what was said of doubtful records goes for it
+    /// too.
+    fn confirm_seal(&self) -> bool {
+        let Some(segment) = self.active.and_then(|slot| self.segments.get(slot)) else {
+            return true;
+        };
+        let Some(offset) = segment.end.checked_sub(GROUP_BYTES as u64) else {
+            return true;
+        };
+        let mut seal = [0; GROUP_BYTES];
+        let file = &segment.file.file;
+        let again = self
+            .disk
+            .read_at(file, offset, &mut seal)
+            .and_then(|_| self.disk.write_at(file, offset, &seal))
+            .and_then(|()| self.disk.sync(file));
+        again.is_ok()
+    }
+
+    /// Stages records that are in the index but perhaps not on the disk, and writes them to a new segment.
+    fn write_anew(&mut self, doubtful: VecDeque<(Lsn, Location)>) -> Result<(), StoreError> {
+        let Some((first, _)) = doubtful.front() else {
+            return Ok(());
+        };
+        let mut staged = vec![0; GROUP_BYTES];
+        for (_, location) in &doubtful {
+            let Some(segment) = self.segments.get(location.slot) else {
+                continue;
+            };
+            let error = |e| StoreError::new("reading", &segment.name(), e);
+            let mut header = [0; 16];
+            let file = &segment.file.file;
+            let read = self.disk.read_at(file, location.offset(), &mut header);
+            read.map_err(error)?;
+            let begin = staged.len();
+            staged.resize(begin + length_of(&header).unwrap_or(0), 0);
+            let read = self
+                .disk
+                .read_at(file, location.offset(), &mut staged[begin..]);
+            read.map_err(error)?;
+        }
+        self.staged = staged;
+        self.staged_first = *first;
+        self.staged_count = doubtful.len() as u64;
+        self.relocations = doubtful.into_iter().map(|(_, location)| location).collect();
+        // On a full disk they stay staged, and readable where they are.
+        if self.write().is_ok() {
+            let _ = self.sync();
+        }
         Ok(())
     }
 
@@ -140,6 +203,8 @@ impl<D: Disk> Engine<D> {
                     slot,
                     from: from.offset,
                     first,
+                    cursor: self.applied + 1,
+                    void_from: 0,
                     limit: 0,
                 });
                 continue;
@@ -154,17 +219,19 @@ impl<D: Disk> Engine<D> {
         let file = self.disk.open(&name);
         let file = file.map_err(|e| StoreError::new("opening", &name, e))?;
         let key = FileKey::new(self.salt, number);
-        let first = {
+        let begin = {
             let mut window = Window::new(&self.disk, &file, key, len);
-            first_record(&mut window, self.applied + 1)
-                .map_err(|e| StoreError::new("reading", &name, e))?
+            first_record(&mut window).map_err(|e| StoreError::new("reading", &name, e))?
         };
+        let first = begin.map(|(first, _)| first);
+        let void_from = begin.map_or(0, |(_, void_from)| void_from);
         let segment = Segment {
             file: Arc::new(SegmentFile { number, file, key }),
             len,
             end: 0,
             first: first.unwrap_or(0),
             next: first.unwrap_or(0),
+            void_from,
             stuck: false,
         };
         let error = std::io::Error::other("no more than 65,535 segments");
@@ -174,6 +241,8 @@ impl<D: Disk> Engine<D> {
             slot,
             from: 0,
             first,
+            cursor: first.unwrap_or(0),
+            void_from,
             limit: 0,
         })
     }
@@ -235,16 +304,23 @@ fn list_error(error: std::io::Error) -> StoreError {
     StoreError::new("listing", "the directory", error)
 }
 
-/// The first record of a segment, from the first of its headers or records that checks.
-fn first_record<D: Disk>(window: &mut Window<'_, D>, lsn_min: Lsn) -> std::io::Result<Option<Lsn>> {
-    let Some(offset) = window.search(0, lsn_min)? else {
-        return Ok(None);
-    };
-    Ok(match window.at(offset, lsn_min)? {
-        Found::Group(header, _) => Some(header.segment_first),
-        Found::Record(lsn, ..) => Some(lsn),
-        Found::Nothing => None,
-    })
+/// The first record of a segment, and the one from which on older ones are void: from the first header that
+/// checks, or from the first record if no header does.
+fn first_record<D: Disk>(window: &mut Window<'_, D>) -> std::io::Result<Option<(Lsn, Lsn)>> {
+    let mut offset = 0;
+    let mut first = None;
+    while let Some(found) = window.search(offset, 1)? {
+        offset = found;
+        match window.at(offset, 1)? {
+            Found::Group(header, _) => return Ok(Some((header.segment_first, header.void_from))),
+            Found::Record(lsn, _, bytes) => {
+                first = first.or(Some((lsn, lsn)));
+                offset += bytes;
+            }
+            Found::Nothing => offset += 8,
+        }
+    }
+    Ok(first)
 }
 
 struct Replay<'a, D: Disk> {
@@ -261,17 +337,31 @@ struct Replay<'a, D: Disk> {
     sealed: bool,
     /// Where each segment's records end, and the number behind its last.
     ends: Vec<(u16, u64, Lsn)>,
+    /// Records that no header says were synced, and where they lie.
+    doubtful: VecDeque<(Lsn, Location)>,
 }
 
 impl<D: Disk> Replay<'_, D> {
     /// False: the last segment must not be written to.
     fn run(&mut self) -> Result<bool, StoreError> {
         for index in 0..self.tails.len() {
+            let is_gap = self.tails[index]
+                .first
+                .is_some_and(|first| first > self.expected);
+            if is_gap && self.has_copies_behind(index, self.expected) {
+                continue;
+            }
             if !self.close_gap_before(index)? || !self.replay_segment(index)? {
                 return Ok(false);
             }
         }
         Ok(true)
+    }
+
+    /// Whether a newer segment has copies of this record and those that follow it.
+    fn has_copies_behind(&self, index: usize, lsn: Lsn) -> bool {
+        let mut later = self.tails[index + 1..].iter();
+        later.any(|tail| tail.first.is_some_and(|first| first <= lsn))
     }
 
     /// Records may be missing between the end of one segment and the beginning of the next.
@@ -285,7 +375,9 @@ impl<D: Disk> Replay<'_, D> {
             None => (tail.slot, 0),
         };
         let name = self.segments.get(slot).map(Segment::name);
-        self.skip_or_cut(name.unwrap_or_default(), offset, (index, 0), first)
+        let expected = self.expected;
+        let file = name.unwrap_or_default();
+        self.skip_or_cut((file, offset), (index, 0), expected, first)
     }
 
     fn replay_segment(&mut self, index: usize) -> Result<bool, StoreError> {
@@ -297,71 +389,104 @@ impl<D: Disk> Replay<'_, D> {
         let error = |e| StoreError::new("reading", &name, e);
         let file = &segment.file;
         let mut window = Window::<D>::new(self.disk, &file.file, file.key, segment.len);
-        let mut offset = tail.from;
+        let (mut offset, mut cursor) = (tail.from, tail.cursor);
         let mut clean = true;
-        while self.expected < tail.limit {
-            match window.at(offset, self.expected).map_err(error)? {
-                Found::Group(header, lsn) if lsn == self.expected => {
+        while cursor < tail.limit {
+            match window.at(offset, cursor).map_err(error)? {
+                Found::Group(header, lsn) if lsn == cursor => {
                     self.group = self.group.max(header.number);
                     self.sealed = header.bytes == 0;
+                    while self
+                        .doubtful
+                        .front()
+                        .is_some_and(|(lsn, _)| *lsn <= header.synced)
+                    {
+                        self.doubtful.pop_front();
+                    }
                     offset += GROUP_BYTES as u64;
                     continue;
                 }
-                Found::Record(lsn, ops, bytes) if lsn == self.expected => {
-                    let location = Location::new(tail.slot, offset);
-                    self.index.apply(lsn, ops, location);
-                    self.report.replayed += 1;
-                    self.sealed = false;
-                    self.expected += 1;
+                Found::Record(lsn, ops, bytes) if lsn == cursor => {
+                    self.replay(lsn, ops, Location::new(tail.slot, offset));
+                    cursor += 1;
                     offset += bytes;
                     continue;
                 }
                 _ => {}
             }
-            let next = window.search(offset, self.expected).map_err(error)?;
+            let later = &self.tails[index + 1..];
+            if later
+                .iter()
+                .any(|t| t.first.is_some_and(|first| first <= cursor))
+            {
+                // A newer segment has copies of all from here on.
+                break;
+            }
+            let next = window.search(offset, cursor).map_err(error)?;
             let Some(next) = next else { break };
-            let lsn = match window.at(next, self.expected).map_err(error)? {
+            let lsn = match window.at(next, cursor).map_err(error)? {
                 Found::Group(_, lsn) | Found::Record(lsn, ..) if lsn < tail.limit => lsn,
                 _ => break,
             };
-            if !self.skip_or_cut(name.clone(), offset, (index, next), lsn)? {
+            if !self.skip_or_cut((name.clone(), offset), (index, next), cursor, lsn)? {
                 clean = false;
                 break;
             }
             offset = next;
+            cursor = lsn;
         }
-        self.ends.push((tail.slot, offset, self.expected));
+        self.ends.push((tail.slot, offset, cursor));
         Ok(clean)
     }
 
-    /// Nothing checks in `file` from `offset` on, until record `lsn`; what lies from `behind` on (which tail,
-    /// where in it) decides whether that was ever synced. False: it was not; the log is cut here.
+    /// Applies a record, or notes where the newer copy of one lies.
+    fn replay(&mut self, lsn: Lsn, ops: &[u8], location: Location) {
+        self.sealed = false;
+        if lsn >= self.expected {
+            self.index.apply(lsn, ops, location);
+            self.report.replayed += 1;
+            self.expected = lsn + 1;
+            self.doubtful.push_back((lsn, location));
+        } else if let Ok(index) = self.doubtful.binary_search_by_key(&lsn, |(lsn, _)| *lsn) {
+            let from = self.doubtful[index].1;
+            self.index.relocate(ops, from, location);
+            self.doubtful[index].1 = location;
+        }
+    }
+
+    /// Nothing checks at `place` where record `missing` should be, and the next that does is `lsn`; what lies
+    /// from `behind` on (which tail, where in it) decides whether the missing was ever synced. False: it was
+    /// not; the log is cut here.
     fn skip_or_cut(
         &mut self,
-        file: String,
-        offset: u64,
+        (file, offset): (String, u64),
         behind: (usize, u64),
+        missing: Lsn,
         lsn: Lsn,
     ) -> Result<bool, StoreError> {
-        if !self.is_synced(behind)? {
+        if !self.is_synced(behind, missing)? {
             self.report.torn = Some(Torn { file, offset });
             return Ok(false);
         }
-        let count = lsn - self.expected;
-        let lost = match count {
+        // An older segment may have had copies.
+        let lost = match lsn.saturating_sub(self.expected) {
             0 => Lost::Nothing,
-            _ => Lost::Records {
+            count => Lost::Records {
                 first: self.expected,
                 count,
             },
         };
         self.report.damage.push(Damage { file, offset, lost });
-        self.expected = lsn;
+        self.expected = self.expected.max(lsn);
         Ok(true)
     }
 
-    /// Whether some header from there on says that the expected record was synced.
-    fn is_synced(&self, (from, mut offset): (usize, u64)) -> Result<bool, StoreError> {
+    /// Whether some header from there on says that this record was synced.
+    fn is_synced(
+        &self,
+        (from, mut offset): (usize, u64),
+        missing: Lsn,
+    ) -> Result<bool, StoreError> {
         for tail in &self.tails[from..] {
             let Some(segment) = self.segments.get(tail.slot) else {
                 continue;
@@ -369,10 +494,10 @@ impl<D: Disk> Replay<'_, D> {
             let error = |e| StoreError::new("reading", &segment.name(), e);
             let file = &segment.file;
             let mut window = Window::<D>::new(self.disk, &file.file, file.key, segment.len);
-            while let Some(found) = window.search(offset, self.expected).map_err(error)? {
+            while let Some(found) = window.search(offset, missing).map_err(error)? {
                 offset = found;
-                match window.at(offset, self.expected).map_err(error)? {
-                    Found::Group(header, _) if header.synced >= self.expected => return Ok(true),
+                match window.at(offset, missing).map_err(error)? {
+                    Found::Group(header, _) if header.synced >= missing => return Ok(true),
                     Found::Record(_, _, bytes) => offset += bytes,
                     _ => offset += GROUP_BYTES as u64,
                 }

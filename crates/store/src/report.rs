@@ -1,6 +1,6 @@
 //! What opening or checking a store found, in words and numbers.
 
-use crate::record::{BodyId, Lsn, StateKey};
+use crate::record::{BodyId, Lsn, QueueId, StateKey};
 use std::fmt;
 
 /// What opening a store found.
@@ -61,6 +61,13 @@ pub enum Lost {
     Body(BodyId),
     /// A state.
     State(StateKey),
+    /// An entry of a queue, because its body is lost.
+    Entry {
+        /// The queue.
+        queue: QueueId,
+        /// The body.
+        body: BodyId,
+    },
 }
 
 impl fmt::Display for Damage {
@@ -72,6 +79,9 @@ impl fmt::Display for Damage {
             Lost::Records { first, count } => write!(f, "{count} records from {first} on lost"),
             Lost::CheckpointBlock => f.write_str("a block of the checkpoint lost"),
             Lost::Body(id) => write!(f, "body {:#x} lost", id.0),
+            Lost::Entry { queue, body } => {
+                write!(f, "entry of queue {:#x} lost: body {:#x}", queue.0, body.0)
+            }
             Lost::State(key) => write!(
                 f,
                 "state {} of kind {} of {:#x} lost",

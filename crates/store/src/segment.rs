@@ -25,6 +25,8 @@ pub(crate) struct Segment<F> {
     /// Its first record, and the one behind its last.
     pub(crate) first: Lsn,
     pub(crate) next: Lsn,
+    /// What older segments hold from this record on is void; what this one begins with before it are copies.
+    pub(crate) void_from: Lsn,
     /// Something in it that is alive could not be read: it stays as it is.
     pub(crate) stuck: bool,
 }

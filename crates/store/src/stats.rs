@@ -39,17 +39,20 @@ pub struct Stats {
 }
 
 impl<D: Disk> Engine<D> {
+    /// [`Stats::is_low`] alone, which costs nothing.
+    pub fn is_low(&self) -> bool {
+        self.is_low
+    }
+
     /// The numbers of this moment. Walks over the queues: not for every message.
     pub fn stats(&self) -> Stats {
         let segments = self.segments.iter();
         let used: u64 = segments.clone().map(|(_, segment)| segment.end).sum();
-        let taken: u64 = segments.clone().map(|(_, segment)| segment.len).sum();
-        let spare = u64::from(self.has_spare) * self.options.segment_bytes;
         let checkpoint_bytes = self.checkpoint.map_or(0, |last| last.bytes);
         let live_bytes = self.index.live.total();
         Stats {
             segments: segments.count(),
-            disk_bytes: taken + spare + 2 * checkpoint_bytes,
+            disk_bytes: self.disk_bytes(),
             live_bytes,
             dead_bytes: used.saturating_sub(live_bytes),
             bodies: self.index.bodies.count(),
@@ -63,5 +66,12 @@ impl<D: Disk> Engine<D> {
             index_bytes: self.index.bodies.bytes() + self.index.queues.bytes(),
             is_low: self.is_low,
         }
+    }
+
+    /// Bytes on the disk: segments, the spare one, the checkpoint.
+    pub(crate) fn disk_bytes(&self) -> u64 {
+        let segments: u64 = self.segments.iter().map(|(_, segment)| segment.len).sum();
+        let spare = u64::from(self.has_spare) * self.options.segment_bytes;
+        segments + spare + 2 * self.checkpoint.map_or(0, |last| last.bytes)
     }
 }

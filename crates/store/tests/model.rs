@@ -210,7 +210,11 @@ fn whatever_fails_the_store_is_a_prefix_with_all_that_was_promised() {
     let seeds = std::env::var("STORE_SEEDS")
         .ok()
         .and_then(|s| s.parse().ok());
-    run(0..seeds.unwrap_or(60), 600);
+    let first = std::env::var("STORE_FIRST")
+        .ok()
+        .and_then(|s| s.parse().ok());
+    let first = first.unwrap_or(0);
+    run(first..first + seeds.unwrap_or(60), 600);
 }
 
 #[test]

@@ -79,7 +79,7 @@ impl Entry {
             released: false,
             packet_id: None,
             bytes: self.message.bytes() as u32,
-            expires_wall_secs: now.wall_secs_of(self.message.expires_at_ms()),
+            expires_wall_secs: wall_secs(now, self.message.expires_at_ms()),
             subscription_ids: self.subscription_ids.clone(),
             group: self.ticket.as_ref().map(|ticket| ticket.epoch),
         }
@@ -122,7 +122,7 @@ impl StoredEntry {
             released: false,
             packet_id: None,
             bytes: self.bytes,
-            expires_wall_secs: now.wall_secs_of(self.expires_at_ms),
+            expires_wall_secs: wall_secs(now, self.expires_at_ms),
             subscription_ids: self.apart.subscription_ids.clone(),
             group: self.apart.ticket.as_ref().map(|ticket| ticket.epoch),
         }
@@ -194,6 +194,11 @@ impl StoredEntry {
             apart,
         }
     }
+}
+
+/// When an entry expires; what is further away than the year 2106 is kept as never.
+fn wall_secs(now: Now, expires_at_ms: u64) -> u32 {
+    u32::try_from(now.wall_secs_of(expires_at_ms)).unwrap_or(0)
 }
 
 fn row_expires_at_ms([_, _, more]: [u64; 3]) -> u64 {
@@ -649,3 +654,7 @@ impl Taken {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "queue_tests.rs"]
+mod tests;

@@ -57,8 +57,12 @@ impl Shard {
                     for message in ended {
                         self.append(cx, Record::RetainedEnded(message));
                     }
-                    self.wheel
-                        .arm(now_ms + SWEEP_INTERVAL_MS, Timer::RetainedSweep);
+                    let busy = cx.node.retained(|store| store.needs_sweep());
+                    let interval_ms = match busy {
+                        true => SWEEP_INTERVAL_MS,
+                        false => IDLE_SWEEP_INTERVAL_MS,
+                    };
+                    self.wheel.arm(now_ms + interval_ms, Timer::RetainedSweep);
                 }
             }
         }
@@ -199,3 +203,5 @@ const QUEUES_PER_EXPIRY: usize = 64;
 /// Retained topics looked at per sweep.
 const SWEEP_STEPS: usize = 1024;
 pub(super) const SWEEP_INTERVAL_MS: u64 = 1000;
+/// How soon the sweep looks again while nothing that is retained expires.
+const IDLE_SWEEP_INTERVAL_MS: u64 = 30_000;

@@ -1,5 +1,7 @@
 //! `martlet status`, `martlet clients` and `martlet stop`: ask a running node through `admin.sock`.
 
+use std::fs::File;
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
@@ -188,7 +190,42 @@ fn ask(options: &AdminOptions, method: &str, path: &str) -> anyhow::Result<Strin
     })
 }
 
-async fn request(stream: UnixStream, method: &str, path: &str) -> anyhow::Result<String> {
+/// A node answers at this data directory's socket.
+pub(crate) fn is_running(data_dir: &Path) -> bool {
+    std::os::unix::net::UnixStream::connect(data_dir.join("admin.sock")).is_ok()
+}
+
+/// Writes what the node answers to a file, as it comes.
+pub(crate) fn download(data_dir: &Path, path: &str, mut file: &File) -> anyhow::Result<()> {
+    use std::io::Write as _;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let stream = UnixStream::connect(data_dir.join("admin.sock")).await?;
+        let mut response = send(stream, "GET", path).await?;
+        if !response.status().is_success() {
+            let status = response.status();
+            let body = response.into_body().collect().await?.to_bytes();
+            bail!(
+                "the node answered {status}: {}",
+                String::from_utf8_lossy(&body)
+            );
+        }
+        while let Some(frame) = response.frame().await {
+            if let Ok(bytes) = frame?.into_data() {
+                file.write_all(&bytes)?;
+            }
+        }
+        Ok(())
+    })
+}
+
+async fn send(
+    stream: UnixStream,
+    method: &str,
+    path: &str,
+) -> anyhow::Result<hyper::Response<hyper::body::Incoming>> {
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     tokio::spawn(connection);
@@ -197,7 +234,11 @@ async fn request(stream: UnixStream, method: &str, path: &str) -> anyhow::Result
         .uri(path)
         .header(hyper::header::HOST, "martlet")
         .body(Empty::<Bytes>::new())?;
-    let response = sender.send_request(request).await?;
+    Ok(sender.send_request(request).await?)
+}
+
+async fn request(stream: UnixStream, method: &str, path: &str) -> anyhow::Result<String> {
+    let response = send(stream, method, path).await?;
     let status = response.status();
     let body = response.into_body().collect().await?.to_bytes();
     let body = String::from_utf8_lossy(&body).into_owned();

@@ -4,6 +4,7 @@
 
 pub(crate) mod admin;
 pub(crate) mod argv;
+pub(crate) mod backup;
 pub(crate) mod bench;
 mod client_run;
 pub(crate) mod completions;
@@ -20,5 +21,6 @@ mod property;
 pub(crate) mod pub_;
 mod random;
 pub(crate) mod rr;
+pub(crate) mod store_cmd;
 pub(crate) mod sub;
 mod url;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use martlet_broker::{EventInterest, Limits, ListenerPolicy, QueueFull, Settings};
 use martlet_codec::QoS;
-use martlet_reactor::{ListenerConfig, Transport};
+use martlet_reactor::{Durability, ListenerConfig, Transport};
 
 use crate::config::load::{ConfigError, Effective, ListenerTable};
 use crate::config::schema::Value;
@@ -16,6 +16,9 @@ use crate::config::schema::Value;
 pub(crate) struct NodeConfig {
     pub(crate) data_dir: PathBuf,
     pub(crate) threads: usize,
+    pub(crate) durability: Durability,
+    /// For crash tests: what has not been synced stays in memory.
+    pub(crate) simulate_power_loss: bool,
     pub(crate) settings: Settings,
     pub(crate) listeners: Vec<ListenerConfig>,
     /// None is off.
@@ -76,6 +79,8 @@ pub(crate) fn resolve(effective: &Effective) -> Result<NodeConfig, ConfigError> 
     Ok(NodeConfig {
         data_dir: data_dir(effective)?,
         threads,
+        durability: durability(effective),
+        simulate_power_loss: effective.boolean("store.simulate_power_loss"),
         settings,
         listeners,
         http: http(effective)?,
@@ -111,6 +116,16 @@ pub(crate) fn data_dir(effective: &Effective) -> Result<PathBuf, ConfigError> {
             "no data directory: give --data-dir DIR, or set STATE_DIRECTORY, XDG_STATE_HOME or HOME"
                 .to_owned(),
         )),
+    }
+}
+
+fn durability(effective: &Effective) -> Durability {
+    match effective.text("store.durability") {
+        "memory" => Durability::Memory,
+        "interval" => Durability::Interval {
+            ms: effective.integer("store.interval_ms"),
+        },
+        _ => Durability::Sync,
     }
 }
 

@@ -163,6 +163,27 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
         "Shards, one thread each; 0 is one per core.",
     ),
     (
+        "store.durability",
+        Kind::Word(&["sync", "interval", "memory"]),
+        Default::Text("sync"),
+        "What an acknowledgement promises. sync: it is on the disk, synced; nothing acknowledged is lost by a crash or a power cut. interval: it is written; a crash loses nothing, a power cut what came in the last store.interval_ms. memory: nothing is written; a restart loses all.",
+    ),
+    (
+        "store.interval_ms",
+        Kind::Integer {
+            min: 1,
+            max: 60_000,
+        },
+        Default::Integer(1_000),
+        "With store.durability = \"interval\": how often what has been written is synced, milliseconds.",
+    ),
+    (
+        "store.simulate_power_loss",
+        SWITCH,
+        Default::Boolean(false),
+        "For crash tests: what has not been synced stays in memory, so that kill -9 is a power cut.",
+    ),
+    (
         "http.listen",
         Kind::Text,
         Default::Text("127.0.0.1:8080"),

@@ -5,7 +5,7 @@ mod data_dir;
 mod http;
 mod notify;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,8 +13,10 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Args;
 use martlet_broker::{Command, ShardId};
-use martlet_control::{Control, NodeInfo, Shards, SysStatistics};
-use martlet_reactor::{ReactorConfig, Running};
+use martlet_control::backup::STORE;
+use martlet_control::{Control, NodeInfo, PinnedStore, Shards, StoreState, SysStatistics};
+use martlet_reactor::{ReactorConfig, Restored, Running, StoreNotice};
+use martlet_store::RealDisk;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info, warn};
 
@@ -32,6 +34,9 @@ pub(crate) struct ConfigOptions {
     /// Directory of all data
     #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
+    /// What an acknowledgement promises: sync (default), interval or memory
+    #[arg(long, value_name = "MODE")]
+    pub(crate) durability: Option<String>,
     /// Shards, one thread each (default: one per core)
     #[arg(long, value_name = "N")]
     pub(crate) threads: Option<u64>,
@@ -83,6 +88,7 @@ impl ConfigOptions {
         );
         let anonymous = self.allow_anonymous.then(|| "true".to_owned());
         put("mqtt.allow_anonymous", anonymous, "--allow-anonymous");
+        put("store.durability", self.durability.clone(), "--durability");
         put("http.listen", self.http.clone(), "--http");
         put("log.format", self.log_format.clone(), "--log-format");
         put("log.level", self.log_level.clone(), "--log-level");
@@ -146,11 +152,16 @@ async fn run_node(node: &NodeConfig, files: &[PathBuf]) -> anyhow::Result<()> {
         None => None,
     };
     let running = Arc::new(start_reactor(node)?);
+    tell_restored(&running);
     let control = Arc::new(Control::new(
-        Box::new(ReactorShards(Arc::clone(&running))),
+        Box::new(ReactorShards {
+            running: Arc::clone(&running),
+            store: node.data_dir.join(STORE),
+        }),
         node_info(node, &running),
     ));
     pump_reports(&running, &control);
+    pump_store_notices(&running);
     pump_events(&running);
     let http_address = http
         .as_ref()
@@ -201,22 +212,16 @@ fn keep_pages_small() {
     }
 }
 
-/// Tells clients, waits for their connections to close, ends the reactors.
+/// Tells clients, waits for their connections to close, ends the reactors and closes the store.
 async fn stop(running: Arc<Running>, grace: Duration) {
     let stopped = tokio::task::spawn_blocking(move || {
-        for shard in 0..running.shard_count() {
-            running.command(ShardId(shard), Command::Shutdown);
-        }
-        let end = std::time::Instant::now() + grace;
-        while running.open_connections() > 0 && std::time::Instant::now() < end {
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        running.open_connections()
+        let closed = running.shutdown(grace);
+        (closed, running.open_connections())
     })
     .await;
     match stopped {
-        Ok(0) => info!("all connections are closed"),
-        Ok(left) => warn!(left, "connections were still open when their time was over"),
+        Ok((true, _)) => info!("all connections are closed"),
+        Ok((false, left)) => warn!(left, "connections were still open when their time was over"),
         Err(error) => error!(%error, "stopping failed"),
     }
 }
@@ -229,7 +234,89 @@ fn start_reactor(node: &NodeConfig) -> anyhow::Result<Running> {
     config.listeners = node.listeners.clone();
     config.memory_bytes = node.memory_bytes;
     config.event_capacity = EVENT_CAPACITY;
+    let (store, power_loss) = (node.data_dir.join(STORE), node.simulate_power_loss);
+    config.store = martlet_reactor::open_store(&store, node.durability, power_loss)?;
     Ok(martlet_reactor::start(config)?)
+}
+
+/// Says what the start has brought back, and what it could not.
+fn tell_restored(running: &Running) {
+    let Some(Restored {
+        opened,
+        restored,
+        took,
+    }) = running.restored()
+    else {
+        return;
+    };
+    for damage in &opened.damage {
+        error!("the store is damaged: {damage}");
+    }
+    if let Some(torn) = &opened.torn {
+        info!(
+            file = torn.file,
+            offset = torn.offset,
+            "the end of the log was not synced: cut off"
+        );
+    }
+    for damaged in &restored.damage {
+        error!("not restored: {damaged}");
+    }
+    info!(
+        run = restored.start,
+        sessions = restored.sessions,
+        subscriptions = restored.subscriptions,
+        messages = restored.entries,
+        retained = restored.retained,
+        wills = restored.wills,
+        routed_again = restored.routed_again,
+        ms = took.as_millis() as u64,
+        "restored"
+    );
+}
+
+/// Carries what the store has to say to the log. Ends with the store.
+fn pump_store_notices(running: &Running) {
+    let Some(health) = running.store_health() else {
+        return;
+    };
+    let notices = health.notices();
+    std::thread::spawn(move || {
+        for notice in notices {
+            match notice {
+                StoreNotice::Failing { error } => {
+                    error!("the store cannot write, acknowledgements wait: {error}");
+                }
+                StoreNotice::Recovered { after } => {
+                    let secs = after.as_secs_f32();
+                    info!("the store writes again, after {secs:.1} s");
+                }
+                StoreNotice::Low => error!("the disk is full: nothing more is stored"),
+                StoreNotice::RoomAgain => info!("the disk has room again"),
+                StoreNotice::Unreadable { what } => error!("a message is lost: {what}"),
+                StoreNotice::Unwritten { error } => {
+                    error!("the store was closed before all was written: {error}");
+                }
+                other => warn!("the store: {other:?}"),
+            }
+        }
+    });
+}
+
+/// Claims a data directory, so that no node starts on it meanwhile.
+pub(crate) fn claim_data_dir(directory: &Path) -> anyhow::Result<data_dir::DataDirLock> {
+    data_dir::claim(directory)
+}
+
+/// Opens the directory of a store that no other process has open.
+pub(crate) fn claim_store(directory: &Path) -> anyhow::Result<RealDisk> {
+    RealDisk::open(directory).map_err(|error| match error.kind() {
+        std::io::ErrorKind::WouldBlock => anyhow::anyhow!(
+            "the store {} is in use; stop that process first",
+            directory.display()
+        ),
+        _ => anyhow::Error::new(error).context(format!("cannot open {}", directory.display())),
+    })
 }
 
 fn random_u64() -> anyhow::Result<u64> {
@@ -255,23 +342,58 @@ fn node_info(node: &NodeConfig, running: &Running) -> NodeInfo {
     }
 }
 
-struct ReactorShards(Arc<Running>);
+struct ReactorShards {
+    running: Arc<Running>,
+    /// The directory of the store.
+    store: PathBuf,
+}
 
 impl Shards for ReactorShards {
     fn count(&self) -> u16 {
-        self.0.shard_count()
+        self.running.shard_count()
     }
 
     fn send(&self, shard: ShardId, command: Command) {
-        self.0.command(shard, command);
+        self.running.command(shard, command);
     }
 
     fn sockets_accepted(&self) -> u64 {
-        self.0.stats().accepted
+        self.running.stats().accepted
     }
 
     fn events_dropped(&self) -> u64 {
-        self.0.stats().events_dropped
+        self.running.stats().events_dropped
+    }
+
+    fn store_state(&self) -> Option<StoreState> {
+        let status = self.running.store_health()?.status();
+        let stats = self.running.store_stats().unwrap_or_default();
+        let failing = status.failure.map(|failure| {
+            let secs = failure.since.elapsed().as_secs();
+            (secs, failure.error)
+        });
+        Some(StoreState {
+            failing,
+            low: status.is_low,
+            behind: status.is_behind,
+            unreadable: status.unreadable,
+            syncs: status.syncs,
+            records: status.records,
+            waiting_bytes: stats.staged_bytes as u64,
+            disk_bytes: stats.disk_bytes,
+            live_bytes: stats.live_bytes,
+            messages: stats.bodies as u64,
+            entries: stats.entries as u64,
+        })
+    }
+
+    fn pin_store(&self) -> Result<PinnedStore, String> {
+        let pinned = self.running.pin_store()?;
+        Ok(PinnedStore {
+            directory: self.store.clone(),
+            files: pinned.files,
+            pin: pinned.pin,
+        })
     }
 }
 

@@ -113,12 +113,12 @@ impl<N: Node> Restoring<'_, N> {
         let younger = self.names.groups_younger_than(pending.lsn);
         let had: Vec<SessionEpoch> = had.chain(younger).collect();
         self.report.routed_again += 1;
-        // Groups must have heard of members and earlier messages.
-        self.shards.deliver(&mut self.records);
         let shard = self.shards.of_message(message.id());
         self.shards.call(shard, |shard, cx| {
             shard.route_again(cx, message, &had);
         });
+        // It must be with all shards before the next subscription comes back.
+        self.shards.deliver(&mut self.records);
     }
 
     /// Messages to be routed that cannot be: nobody waits for them any longer.

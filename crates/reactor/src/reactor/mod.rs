@@ -17,8 +17,8 @@ use std::time::Duration;
 
 use crossbeam_channel::Sender;
 use martlet_broker::{
-    Command, ConnectionEffect, ConnectionId, Event, Guest, ListenerPolicy, Peer, Report, Settings,
-    Shard, ShardId, TransportEnd,
+    Command, ConnectionEffect, ConnectionId, Effects, Event, Guest, ListenerPolicy, Peer, Report,
+    Settings, Shard, ShardId, TransportEnd,
 };
 
 use crate::clock::Clock;
@@ -134,7 +134,6 @@ impl Reactor {
         shard: ShardId,
         common: &Common,
         (poller, wakeup, mailbox): (Poller, Arc<Wakeup>, Mailbox),
-        listeners: Vec<Listener>,
         store: &mut dyn Store,
         counters: Arc<Counters>,
     ) -> io::Result<Self> {
@@ -144,11 +143,6 @@ impl Reactor {
         let count = mailboxes.shard_count();
         let state = Shard::new(Arc::clone(&common.settings), shard, count, seed);
         let node = Arc::clone(&common.node);
-        let door = if listeners.is_empty() {
-            None
-        } else {
-            Some(Door::new(&poller, listeners)?)
-        };
         Ok(Self {
             shard,
             driver: Driver::new(state, count, node, common.clock.now()),
@@ -164,7 +158,7 @@ impl Reactor {
             sockets: Sockets::default(),
             deadlines: BinaryHeap::new(),
             read_buffer: vec![0; READ_BUFFER_LEN].into_boxed_slice(),
-            door,
+            door: None,
             dealt: 0,
             entrances: Arc::clone(&common.entrances),
             arrivals: Vec::new(),
@@ -178,6 +172,19 @@ impl Reactor {
             spare_effects: Vec::new(),
             stopped: false,
         })
+    }
+
+    /// From now on this reactor accepts connections for all.
+    pub(crate) fn open_door(&mut self, listeners: Vec<Listener>) -> io::Result<()> {
+        if !listeners.is_empty() {
+            self.door = Some(Door::new(&self.poller, listeners)?);
+        }
+        Ok(())
+    }
+
+    /// The shard and its effects, to be restored.
+    pub(crate) fn lend_shard(&mut self) -> (&mut Shard, &mut Effects) {
+        (&mut self.driver.shard, &mut self.driver.effects)
     }
 
     /// Goes round until told to stop.
@@ -290,6 +297,14 @@ impl Reactor {
                 Control::Command(command) => self.command(command),
                 Control::Durable(up_to) => {
                     self.driver.call(|shard, cx| shard.durable(cx, up_to));
+                }
+                Control::MessagesRead { owner, page } => {
+                    self.driver
+                        .call(|shard, cx| shard.messages_read(cx, owner, page));
+                }
+                Control::StoreBehind => {
+                    let is_behind = self.writer.is_behind();
+                    self.driver.shard.store_behind(is_behind);
                 }
                 Control::Stop => {
                     self.stopped = true;

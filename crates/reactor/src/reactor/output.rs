@@ -47,14 +47,20 @@ impl Reactor {
         self.report();
     }
 
-    /// Hands records over; what became durable with that may go out in this tick.
+    /// Hands records over, and wishes to read behind them; what became durable with that may go out
+    /// in this tick.
     pub(super) fn append_records(&mut self) {
         while !self.driver.effects.records.is_empty() {
-            let last = self.driver.shard.last_record();
-            let Some(up_to) = self.writer.append(&mut self.driver.effects.records, last) else {
-                return;
+            let (last, now) = (self.driver.shard.last_record(), self.driver.now);
+            let records = &mut self.driver.effects.records;
+            let Some(up_to) = self.writer.append(records, last, now) else {
+                break;
             };
             self.driver.call(|shard, cx| shard.durable(cx, up_to));
+        }
+        if !self.driver.effects.reads.is_empty() {
+            let (now, gauge) = (self.driver.now, self.driver.shard.gauge());
+            self.writer.read(&mut self.driver.effects.reads, now, gauge);
         }
     }
 

@@ -16,9 +16,12 @@ const CHECK: &str = "exactly once, at least once";
 /// How often each session got each message.
 #[derive(Debug, Default)]
 pub(super) struct Once {
-    /// By client; the session's life, then what it got: at QoS 2, and with DUP 0.
-    got: BTreeMap<ClientIndex, (u32, BTreeMap<MessageIndex, (u32, u32)>)>,
+    /// By client; the session's life, then what it got.
+    got: BTreeMap<ClientIndex, (u32, Got)>,
 }
+
+/// How often each message came: at QoS 2, and with DUP 0.
+type Got = BTreeMap<MessageIndex, (u32, u32)>;
 
 impl Once {
     pub(super) fn see(&mut self, fact: &Fact, ledger: &Ledger, findings: &mut Findings) {

@@ -300,6 +300,10 @@ impl Bodies {
             return;
         }
         let had = self.had.entry(id.0).or_default();
+        // Usually few; of many, copies are dropped now and then.
+        if had.len() < 32 && had.contains(&queue) {
+            return;
+        }
         had.push(queue);
         if had.len() >= 32 && had.len().is_power_of_two() {
             had.sort_unstable();

@@ -1,22 +1,35 @@
 //! How many bytes of each segment are alive: what reclaim decides by.
 //!
-//! Sizes are kept in six bits, in steps of half an octave, and always added and taken away as those steps,
-//! so that the sums do not drift.
+//! Sizes are kept in six bits, in steps, and always added and taken away as the middle of their step, so that
+//! the sums do not drift.
 
 use crate::record::Lsn;
 
-/// The class of a size: 0 to 63. Halves of octaves: 8, 12, 16, 24, 32 …
+/// Classes below this are quarters of octaves, from 16 bytes on; above, octaves from 64 KiB on.
+const FINE: u8 = 48;
+
+/// The class of a size: 0 to 63.
 pub(crate) fn class_of(bytes: u64) -> u8 {
-    let mut class = 0;
-    while class < 63 && class_bytes(class) < bytes {
-        class += 1;
-    }
-    class
+    (0..63)
+        .find(|class| class_bytes(*class) >= bytes)
+        .unwrap_or(63)
 }
 
-/// The size that a class stands for: no smaller than what is in it.
+/// The largest size of a class.
 pub(crate) fn class_bytes(class: u8) -> u64 {
-    (2 + u64::from(class & 1)) << (2 + (class >> 1))
+    if class < FINE {
+        (4 + u64::from(class & 3)) << (2 + (class >> 2))
+    } else {
+        65_536 << (class - FINE)
+    }
+}
+
+/// The size that a class counts as.
+fn weight(class: u8) -> u64 {
+    match class.checked_sub(1) {
+        Some(smaller) => (class_bytes(smaller) + class_bytes(class)) / 2,
+        None => class_bytes(class),
+    }
 }
 
 #[derive(Clone, Debug, Default)]
@@ -44,13 +57,13 @@ impl Live {
         if index >= self.slots.len() {
             self.slots.resize(index + 1, Slot::default());
         }
-        self.slots[index].bytes += class_bytes(class);
+        self.slots[index].bytes += weight(class);
     }
 
     pub(crate) fn take(&mut self, slot: u16, class: u8) {
         let now = self.now;
         if let Some(slot) = self.slots.get_mut(usize::from(slot)) {
-            slot.bytes = slot.bytes.saturating_sub(class_bytes(class));
+            slot.bytes = slot.bytes.saturating_sub(weight(class));
             slot.changed = now;
         }
     }
@@ -97,11 +110,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_class_is_no_smaller_than_its_sizes_and_at_most_half_again_as_large() {
-        for bytes in (1..5000).chain([1 << 20, (1 << 20) + 1, 300 << 20]) {
-            let stands_for = class_bytes(class_of(bytes));
-            assert!(stands_for >= bytes, "{bytes}");
-            assert!(stands_for <= bytes * 3 / 2 + 8, "{bytes}: {stands_for}");
+    fn a_class_is_no_smaller_than_its_sizes_and_hardly_larger() {
+        for bytes in (1..5000).chain([60_000, 1 << 20, (1 << 20) + 1, 300 << 20]) {
+            let largest = class_bytes(class_of(bytes));
+            assert!(largest >= bytes, "{bytes}");
+            let too_much = if bytes < 57_344 { bytes / 4 } else { bytes };
+            assert!(largest <= bytes + too_much + 16, "{bytes}: {largest}");
         }
     }
 }

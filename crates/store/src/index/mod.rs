@@ -107,10 +107,12 @@ impl Index {
     }
 
     fn end(&mut self, entry: Entry) {
-        if self.queues.end(entry) {
-            self.bodies.drop_ref(entry.body, &mut self.live);
-        } else if entry.lane == 0 {
+        let was_there = self.queues.end(entry);
+        if entry.lane == 0 {
             self.bodies.note_had(entry.body, entry.queue);
+        }
+        if was_there {
+            self.bodies.drop_ref(entry.body, &mut self.live);
         }
     }
 

@@ -350,13 +350,16 @@ fn connect_packet<'a>(options: &'a BenchOptions, client_id: &'a str) -> Connect<
     Connect {
         version: options.version,
         bridge: false,
-        clean_start: true,
+        clean_start: !options.persistent || options.version.is_v5(),
         keep_alive_secs: KEEP_ALIVE_SECS,
         client_id,
         user_name: options.username.as_deref(),
         password: options.password.as_deref().map(str::as_bytes),
         will: None,
-        properties: ConnectProperties::default(),
+        properties: ConnectProperties {
+            session_expiry_secs: (options.persistent && options.version.is_v5()).then_some(60),
+            ..ConnectProperties::default()
+        },
     }
 }
 

@@ -1,0 +1,310 @@
+//! The three engines behind one small interface.
+
+use crate::Plan;
+use martlet_store::{BodyId, Engine, Holds, Options, QueueId, RealDisk, RecordBuffer};
+use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
+/// What goes into one group.
+pub trait Batch: Default + Send + 'static {
+    /// A message for `entries` queues from `queue` on.
+    fn publish(&mut self, id: u64, queue: u64, entries: u64, payload: &[u8]);
+    /// A message of a queue was acknowledged.
+    fn end(&mut self, id: u64, queue: u64, entries: u64);
+    fn clear(&mut self);
+}
+
+/// An engine.
+pub trait Store: Sized {
+    type Batch: Batch;
+    fn open(plan: &Plan) -> Self;
+    /// Writes and syncs a group.
+    fn commit(&mut self, batch: &Self::Batch);
+    /// What may be done after a commit.
+    fn rest(&mut self) {}
+    /// The first messages of a queue: their ids; each was read.
+    fn page(&mut self, queue: u64, count: usize) -> Vec<u64>;
+}
+
+/// Queues.
+pub const QUEUES: u64 = 1000;
+
+pub struct Own {
+    engine: Engine<RealDisk>,
+    /// The longest call to `housekeep`, microseconds.
+    pub rest_us_max: u128,
+}
+
+#[derive(Default)]
+pub struct OwnBatch(RecordBuffer);
+
+impl Batch for OwnBatch {
+    fn publish(&mut self, id: u64, queue: u64, entries: u64, payload: &[u8]) {
+        let mut record = self.0.record();
+        record.body(BodyId(id), Holds::NONE, &[payload]);
+        for entry in 0..entries {
+            record.enqueue(
+                QueueId((queue + entry) % QUEUES),
+                BodyId(id),
+                0,
+                [1, 0],
+                b"",
+            );
+        }
+    }
+
+    fn end(&mut self, id: u64, queue: u64, entries: u64) {
+        let mut record = self.0.record();
+        for entry in 0..entries {
+            record.end(QueueId((queue + entry) % QUEUES), BodyId(id), 0);
+        }
+    }
+
+    fn clear(&mut self) {
+        self.0.clear();
+    }
+}
+
+impl Store for Own {
+    type Batch = OwnBatch;
+
+    fn open(plan: &Plan) -> Self {
+        let disk = RealDisk::open(&plan.directory).expect("directory");
+        let (engine, report) = Engine::open(disk, Options::default()).expect("opens");
+        assert!(report.damage.is_empty());
+        Own {
+            engine,
+            rest_us_max: 0,
+        }
+    }
+
+    fn commit(&mut self, batch: &OwnBatch) {
+        self.engine.append(&batch.0);
+        self.engine.write().expect("writes");
+        self.engine.sync().expect("syncs");
+    }
+
+    fn rest(&mut self) {
+        let began = std::time::Instant::now();
+        self.engine.housekeep(256 * 1024).expect("housekeeping");
+        self.rest_us_max = self.rest_us_max.max(began.elapsed().as_micros());
+    }
+
+    fn page(&mut self, queue: u64, count: usize) -> Vec<u64> {
+        let ids: Vec<BodyId> = self
+            .engine
+            .entries(QueueId(queue))
+            .take(count)
+            .map(|entry| entry.body)
+            .collect();
+        let mut bytes = 0;
+        self.engine
+            .read_bodies(&ids, |_, body| bytes += body.expect("readable").len());
+        ids.iter().map(|id| id.0).collect()
+    }
+}
+
+/// A ring of 2 GiB, written as the own log writes, and that is all.
+pub struct Bare {
+    file: File,
+    offset: u64,
+}
+
+#[derive(Default)]
+pub struct BareBatch(Vec<u8>);
+
+impl Batch for BareBatch {
+    fn publish(&mut self, id: u64, queue: u64, entries: u64, payload: &[u8]) {
+        self.0.extend_from_slice(&id.to_le_bytes());
+        self.0.extend_from_slice(&[0; 18]);
+        self.0.extend_from_slice(payload);
+        for entry in 0..entries {
+            self.0.extend_from_slice(&(queue + entry).to_le_bytes());
+            self.0.extend_from_slice(&[0; 3]);
+        }
+    }
+
+    fn end(&mut self, id: u64, queue: u64, entries: u64) {
+        for entry in 0..entries {
+            self.0.extend_from_slice(&id.to_le_bytes());
+            self.0.extend_from_slice(&(queue + entry).to_le_bytes());
+            self.0.extend_from_slice(&[0; 16]);
+        }
+    }
+
+    fn clear(&mut self) {
+        self.0.clear();
+    }
+}
+
+const RING_BYTES: u64 = 2 << 30;
+
+impl Store for Bare {
+    type Batch = BareBatch;
+
+    fn open(plan: &Plan) -> Self {
+        std::fs::create_dir_all(&plan.directory).expect("directory");
+        let file = File::create_new(plan.directory.join("ring")).expect("file");
+        rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, RING_BYTES)
+            .expect("space");
+        file.sync_all().expect("syncs");
+        Bare { file, offset: 0 }
+    }
+
+    fn commit(&mut self, batch: &BareBatch) {
+        if self.offset + batch.0.len() as u64 > RING_BYTES {
+            self.offset = 0;
+        }
+        self.file
+            .write_all_at(&batch.0, self.offset)
+            .expect("writes");
+        self.file.sync_data().expect("syncs");
+        self.offset += batch.0.len() as u64;
+    }
+
+    fn page(&mut self, _: u64, _: usize) -> Vec<u64> {
+        Vec::new()
+    }
+}
+
+const MESSAGES: TableDefinition<u64, &[u8]> = TableDefinition::new("messages");
+const HEADS: TableDefinition<u64, u64> = TableDefinition::new("heads");
+
+/// One row per message; an acknowledgement moves the head of its queue; rows go in runs of 64 when all are
+/// dead. The queues' order is in memory.
+pub struct RedbHeads {
+    database: Database,
+    queues: HashMap<u64, BTreeSet<u64>>,
+    /// Messages alive per run of 64, with their references.
+    runs: BTreeMap<u64, u64>,
+}
+
+#[derive(Default)]
+pub struct RedbBatch {
+    published: Vec<(u64, u64, u64, usize)>,
+    payloads: Vec<u8>,
+    ended: Vec<(u64, u64, u64)>,
+}
+
+impl Batch for RedbBatch {
+    fn publish(&mut self, id: u64, queue: u64, entries: u64, payload: &[u8]) {
+        self.payloads.extend_from_slice(&queue.to_le_bytes());
+        self.payloads.extend_from_slice(&entries.to_le_bytes());
+        self.payloads.extend_from_slice(payload);
+        self.published
+            .push((id, queue, entries, payload.len() + 16));
+    }
+
+    fn end(&mut self, id: u64, queue: u64, entries: u64) {
+        self.ended.push((id, queue, entries));
+    }
+
+    fn clear(&mut self) {
+        self.published.clear();
+        self.payloads.clear();
+        self.ended.clear();
+    }
+}
+
+impl Store for RedbHeads {
+    type Batch = RedbBatch;
+
+    fn open(plan: &Plan) -> Self {
+        std::fs::create_dir_all(&plan.directory).expect("directory");
+        let mut builder = Database::builder();
+        builder.set_cache_size(64 << 20);
+        let database = builder.create(plan.directory.join("redb")).expect("opens");
+        let mut store = RedbHeads {
+            database,
+            queues: HashMap::new(),
+            runs: BTreeMap::new(),
+        };
+        store.load();
+        store
+    }
+
+    fn commit(&mut self, batch: &RedbBatch) {
+        let mut transaction = self.database.begin_write().expect("begins");
+        transaction
+            .set_durability(Durability::Immediate)
+            .expect("durable");
+        {
+            let mut messages = transaction.open_table(MESSAGES).expect("table");
+            let mut heads = transaction.open_table(HEADS).expect("table");
+            let mut at = 0;
+            for (id, queue, entries, bytes) in &batch.published {
+                let row = &batch.payloads[at..at + bytes];
+                messages.insert(*id, row).expect("inserts");
+                at += bytes;
+                for entry in 0..*entries {
+                    let queue = (queue + entry) % QUEUES;
+                    self.queues.entry(queue).or_default().insert(*id);
+                }
+                *self.runs.entry(id / 64).or_default() += entries;
+            }
+            let mut moved = BTreeSet::new();
+            for (id, queue, entries) in &batch.ended {
+                for entry in 0..*entries {
+                    let queue = (queue + entry) % QUEUES;
+                    self.queues.entry(queue).or_default().remove(id);
+                    moved.insert(queue);
+                }
+                let left = self.runs.entry(id / 64).or_default();
+                *left -= entries;
+                if *left == 0 {
+                    self.runs.remove(&(id / 64));
+                    let run = id / 64 * 64..id / 64 * 64 + 64;
+                    messages.retain_in(run, |_, _| false).expect("removes");
+                }
+            }
+            for queue in moved {
+                let head = self.queues[&queue].first().copied().unwrap_or(u64::MAX);
+                heads.insert(queue, head).expect("inserts");
+            }
+        }
+        transaction.commit().expect("commits");
+    }
+
+    fn page(&mut self, queue: u64, count: usize) -> Vec<u64> {
+        let ids: Vec<u64> = self.queues[&queue].iter().take(count).copied().collect();
+        let transaction = self.database.begin_read().expect("begins");
+        let messages = transaction.open_table(MESSAGES).expect("table");
+        let mut bytes = 0;
+        for id in &ids {
+            bytes += messages
+                .get(*id)
+                .expect("reads")
+                .map_or(0, |row| row.value().len());
+        }
+        assert!(ids.is_empty() || bytes > 0);
+        ids
+    }
+}
+
+impl RedbHeads {
+    /// Reads every row: the index is in memory.
+    fn load(&mut self) {
+        let transaction = self.database.begin_write().expect("begins");
+        {
+            let heads = transaction.open_table(HEADS).expect("table");
+            let messages = transaction.open_table(MESSAGES).expect("table");
+            for row in messages.iter().expect("reads") {
+                let (id, row) = row.expect("reads");
+                let (id, row) = (id.value(), row.value());
+                let queue = u64::from_le_bytes(row[..8].try_into().expect("eight"));
+                let entries = u64::from_le_bytes(row[8..16].try_into().expect("eight"));
+                for entry in 0..entries {
+                    let queue = (queue + entry) % QUEUES;
+                    let head = heads.get(queue).expect("reads").map_or(0, |h| h.value());
+                    if id >= head {
+                        self.queues.entry(queue).or_default().insert(id);
+                        *self.runs.entry(id / 64).or_default() += 1;
+                    }
+                }
+            }
+        }
+        transaction.commit().expect("commits");
+    }
+}

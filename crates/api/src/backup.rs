@@ -1,0 +1,55 @@
+//! A backup as one long answer: the archive is made while it is sent.
+
+use std::io::{self, BufWriter, Write};
+use std::sync::Arc;
+
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use martlet_control::{Control, PinnedStore, backup};
+use tokio::sync::mpsc;
+
+use crate::problem::Problem;
+
+/// Bytes sent at once, and how many such pieces wait for a slow reader.
+const PIECE: usize = 256 * 1024;
+const PIECES: usize = 4;
+
+/// An archive that breaks off is one without its manifest, which its reader notices.
+pub(crate) async fn backup(State(control): State<Arc<Control>>) -> Result<Response, Problem> {
+    let pinned = tokio::task::spawn_blocking(move || control.pin_store()).await;
+    let pinned = pinned
+        .map_err(|error| error.to_string())
+        .and_then(|pinned| pinned)
+        .map_err(Problem::unavailable)?;
+    let (sender, mut receiver) = mpsc::channel(PIECES);
+    tokio::task::spawn_blocking(move || make(&pinned, sender));
+    let pieces = futures_util::stream::poll_fn(move |cx| receiver.poll_recv(cx));
+    let content_type = [(header::CONTENT_TYPE, "application/x-tar")];
+    Ok((content_type, Body::from_stream(pieces)).into_response())
+}
+
+fn make(pinned: &PinnedStore, sender: mpsc::Sender<io::Result<Bytes>>) {
+    let pieces = Pieces(sender.clone());
+    let out = BufWriter::with_capacity(PIECE, pieces);
+    if let Err(error) = backup::write_archive(&pinned.directory, &pinned.files, out) {
+        // The reader may be gone already.
+        let _ = sender.blocking_send(Err(io::Error::other(error)));
+    }
+}
+
+struct Pieces(mpsc::Sender<io::Result<Bytes>>);
+
+impl Write for Pieces {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let piece = Bytes::copy_from_slice(bytes);
+        let gone = |_| io::Error::from(io::ErrorKind::BrokenPipe);
+        self.0.blocking_send(Ok(piece)).map_err(gone)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,216 @@
+//! The queue against a plain list: order, counts and bytes, whatever lies in memory or in the store.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::id::{ShardId, TenantId};
+use crate::message::{MemoryGauge, Publication};
+
+fn message(counter: u64, payload: usize, expires_at_ms: u64, gauge: &Arc<MemoryGauge>) -> Message {
+    let publication = Publication {
+        id: MessageId::new(ShardId(0), counter),
+        tenant: TenantId(0),
+        publisher: None,
+        topic: "a/b",
+        forwarded: &[],
+        payload: &vec![b'x'; payload],
+        qos: QoS::AtLeastOnce,
+        retain: false,
+        received_wall_ms: 0,
+        expires_at_ms,
+        received_mono_ms: 0,
+    };
+    Message::new(&publication, &mut Vec::new(), gauge)
+}
+
+fn entry(message: Message, recorded: bool, ids: &[u32]) -> Entry {
+    Entry {
+        message,
+        subscription_ids: SubscriptionIds::from_slice(ids),
+        qos: QoS::ExactlyOnce,
+        retain: true,
+        why: EnqueuedAs::Routed,
+        recorded,
+        ticket: None,
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Push {
+        payload: usize,
+        expires_secs: Option<u8>,
+        recorded: bool,
+        ids: Vec<u32>,
+        window: u8,
+    },
+    Pop,
+    TakeOldest,
+    AskForPage,
+    PageCame,
+    PutAway,
+    Expire(u8),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let push = (
+        0..2_000_usize,
+        prop::option::of(1..40_u8),
+        prop::bool::weighted(0.9),
+        prop::collection::vec(1..9_u32, 0..3),
+        0..3_u8,
+    );
+    let push = push.prop_map(
+        |(payload, expires_secs, recorded, ids, window)| Step::Push {
+            payload,
+            expires_secs,
+            recorded,
+            ids,
+            window,
+        },
+    );
+    let step = prop_oneof![
+        12 => push,
+        3 => Just(Step::Pop),
+        1 => Just(Step::TakeOldest),
+        2 => Just(Step::AskForPage),
+        2 => Just(Step::PageCame),
+        1 => Just(Step::PutAway),
+        1 => (0..40_u8).prop_map(Step::Expire),
+    ];
+    prop::collection::vec(step, 1..600)
+}
+
+/// What is expected of an entry: its number, bytes, expiry and Subscription Identifiers.
+type Expected = (u64, u64, u64, Vec<u32>);
+
+fn check_taken(taken: &Taken, expected: &Expected) -> Result<(), TestCaseError> {
+    let (id, bytes, _, ids) = expected;
+    prop_assert_eq!(taken.id(), MessageId::new(ShardId(0), *id));
+    match taken {
+        Taken::Held(entry) => {
+            prop_assert_eq!(entry.message.bytes() as u64, *bytes);
+            prop_assert_eq!(entry.subscription_ids.as_slice(), ids.as_slice());
+            prop_assert!(entry.retain && entry.qos == QoS::ExactlyOnce);
+        }
+        Taken::Stored(entry) => {
+            prop_assert_eq!(u64::from(entry.bytes), *bytes);
+            prop_assert_eq!(entry.apart.subscription_ids.as_slice(), ids.as_slice());
+            prop_assert!(entry.retain && entry.qos == QoS::ExactlyOnce);
+        }
+    }
+    Ok(())
+}
+
+proptest! {
+    #[test]
+    fn a_queue_is_a_list_wherever_its_messages_are(steps in steps()) {
+        let gauge = Arc::default();
+        let mut queue = Queue::default();
+        let mut model: VecDeque<Expected> = VecDeque::new();
+        let mut asked: Option<Vec<MessageId>> = None;
+        let mut counter = 0;
+        let mut now_ms = 0;
+        for step in steps {
+            match step {
+                Step::Push { payload, expires_secs, recorded, ids, window } => {
+                    counter += 1;
+                    let expires = expires_secs.map_or(u64::MAX, |secs| u64::from(secs) * 1000);
+                    let message = message(counter, payload, expires, &gauge);
+                    let window = [Window::Whole, Window::Front, Window::Nothing][usize::from(window)];
+                    model.push_back((counter, message.bytes() as u64, expires, ids.clone()));
+                    queue.push_back(entry(message, recorded, &ids), window);
+                }
+                Step::Pop => if let Some(entry) = queue.pop_front() {
+                    let expected = model.pop_front().expect("the queue has no more than the model");
+                    check_taken(&Taken::Held(entry), &expected)?;
+                },
+                Step::TakeOldest => {
+                    let taken = queue.take_oldest();
+                    let expected = model.pop_front();
+                    prop_assert_eq!(taken.is_some(), expected.is_some());
+                    if let (Some(taken), Some(expected)) = (taken, expected) {
+                        check_taken(&taken, &expected)?;
+                    }
+                }
+                Step::AskForPage => if let Some(page) = queue.page_to_read() {
+                    prop_assert!(asked.is_none() && !page.is_empty());
+                    asked = Some(page);
+                },
+                Step::PageCame => if let Some(page) = asked.take() {
+                    let page = page.into_iter().map(|id| {
+                        let counter = id.0 & 0xFFFF_FFFF;
+                        (id, Some(message(counter, 1, u64::MAX, &gauge)))
+                    });
+                    let damaged = queue.page_read(page);
+                    prop_assert!(damaged.is_empty());
+                    // What has been read is made up here: shorter, and it does not expire.
+                    let window: Vec<_> = queue.window.iter().map(|entry| entry.message.id()).collect();
+                    for (place, id) in window.iter().enumerate() {
+                        prop_assert_eq!(*id, MessageId::new(ShardId(0), model[place].0));
+                        model[place].1 = queue.window[place].message.bytes() as u64;
+                        model[place].2 = queue.window[place].message.expires_at_ms();
+                    }
+                },
+                Step::PutAway => queue.put_away(Window::Nothing),
+                Step::Expire(secs) => {
+                    now_ms = now_ms.max(u64::from(secs) * 1000);
+                    let taken = queue.take_expired(now_ms);
+                    let (gone, kept) = model.into_iter().partition(|(_, _, at, _)| *at <= now_ms);
+                    model = kept;
+                    let gone: VecDeque<Expected> = gone;
+                    prop_assert_eq!(taken.len(), gone.len());
+                    for (taken, expected) in taken.iter().zip(&gone) {
+                        check_taken(taken, expected)?;
+                    }
+                }
+            }
+            prop_assert_eq!(queue.len(), model.len());
+            prop_assert_eq!(queue.is_empty(), model.is_empty());
+            prop_assert_eq!(queue.bytes(), model.iter().map(|(_, bytes, _, _)| bytes).sum::<u64>());
+        }
+        let rest: Vec<_> = queue.take_all().collect();
+        prop_assert_eq!(rest.len(), model.len());
+        for (taken, expected) in rest.iter().zip(&model) {
+            check_taken(taken, expected)?;
+        }
+        drop(rest);
+        prop_assert_eq!(gauge.bytes(), 0);
+    }
+}
+
+#[test]
+fn a_queue_for_somebody_away_keeps_no_message_in_memory() {
+    let gauge = Arc::default();
+    let mut queue = Queue::default();
+    for counter in 0..1_000 {
+        let message = message(counter, 256, u64::MAX, &gauge);
+        queue.push_back(entry(message, true, &[]), Window::Nothing);
+    }
+    assert_eq!((queue.len(), gauge.bytes()), (1_000, 0));
+    let page = queue.page_to_read().expect("the window is empty");
+    assert_eq!(page.first(), Some(&MessageId::new(ShardId(0), 0)));
+    assert_eq!(queue.page_to_read(), None, "one page at a time");
+}
+
+#[test]
+fn a_message_that_cannot_be_read_back_is_given_back_as_damaged() {
+    let gauge = Arc::default();
+    let mut queue = Queue::default();
+    for counter in 0..3 {
+        let message = message(counter, 256, u64::MAX, &gauge);
+        queue.push_back(entry(message, true, &[]), Window::Nothing);
+    }
+    let page = queue.page_to_read().expect("the window is empty");
+    let read = page.into_iter().map(|id| {
+        let message = (id.0 != 1).then(|| message(id.0, 256, u64::MAX, &gauge));
+        (id, message)
+    });
+    let damaged = queue.page_read(read);
+    assert_eq!(damaged.len(), 1);
+    assert_eq!(damaged[0].id, MessageId::new(ShardId(0), 1));
+    assert_eq!(queue.len(), 2);
+}

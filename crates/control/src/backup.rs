@@ -1,0 +1,418 @@
+//! Backups: one tar file with a consistent copy of everything a node keeps, and its way back.
+//!
+//! The archive ends with `MANIFEST.json`, which names each file with its length and CRC32C: an archive
+//! without it was cut off. Verifying reads the archive as a store too, every record of it.
+
+use std::collections::BTreeMap;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use martlet_store::{Damage, Disk, Stats};
+use serde::{Deserialize, Serialize};
+
+/// The version of the archive's layout.
+const FORMAT: u32 = 1;
+const MANIFEST: &str = "MANIFEST.json";
+const MANIFEST_BYTES_MAX: u64 = 64 << 20;
+/// Where the store lies in an archive and in a data directory.
+pub const STORE: &str = "store";
+const CHUNK: usize = 256 * 1024;
+
+/// What an archive says about itself.
+#[derive(Debug, Serialize, Deserialize)]
+struct Manifest {
+    format: u32,
+    /// The program that made it.
+    version: String,
+    files: Vec<FileEntry>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct FileEntry {
+    /// Path in the archive.
+    path: String,
+    bytes: u64,
+    crc32c: u32,
+}
+
+/// What is wrong with a backup, or with the place for one.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BackupError {
+    /// A file or the archive cannot be read or written.
+    #[error("{what} {path}: {source}")]
+    Io {
+        /// What was to be done.
+        what: &'static str,
+        /// With which file.
+        path: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// It is no backup, or only a part of one.
+    #[error("{path} is not a complete backup: {why}")]
+    Incomplete {
+        /// The archive.
+        path: String,
+        /// What is missing or wrong.
+        why: String,
+    },
+    /// It was made by a newer program.
+    #[error(
+        "{path} has format {found}; this program knows formats up to {FORMAT}: use a newer one"
+    )]
+    TooNew {
+        /// The archive.
+        path: String,
+        /// Its format.
+        found: u32,
+    },
+    /// The data directory is not empty.
+    #[error("{0} has a store already; move it away or choose another --data-dir")]
+    NotEmpty(PathBuf),
+    /// The store in the archive does not open.
+    #[error("the store in {path} does not open: {source}")]
+    Store {
+        /// The archive.
+        path: String,
+        /// Why not.
+        source: martlet_store::OpenError,
+    },
+}
+
+fn error<'a>(what: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> BackupError + 'a {
+    move |source| BackupError::Io {
+        what,
+        path: path.display().to_string(),
+        source,
+    }
+}
+
+/// Writes an archive of the files of a store, of each so many bytes, to `out`.
+///
+/// # Errors
+/// A file cannot be read, or `out` does not take it.
+pub fn write_archive(
+    store: &Path,
+    files: &[(String, u64)],
+    out: impl Write,
+) -> Result<(), BackupError> {
+    let mut archive = tar::Builder::new(out);
+    let mut manifest = Manifest {
+        format: FORMAT,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        files: Vec::new(),
+    };
+    for (name, bytes) in files {
+        let source = store.join(name);
+        let file = File::open(&source).map_err(error("opening", &source))?;
+        let mut reader = Summed::new(file.take(*bytes));
+        let path = format!("{STORE}/{name}");
+        append(&mut archive, &path, *bytes, &mut reader).map_err(error("copying", &source))?;
+        manifest.files.push(FileEntry {
+            path,
+            bytes: *bytes,
+            crc32c: reader.sum,
+        });
+    }
+    let text = serde_json::to_vec_pretty(&manifest).map_err(io::Error::from);
+    text.and_then(|text| append(&mut archive, MANIFEST, text.len() as u64, text.as_slice()))
+        .and_then(|()| archive.into_inner())
+        .and_then(|mut out| out.flush())
+        .map_err(error("writing", Path::new("the archive")))
+}
+
+fn append(
+    archive: &mut tar::Builder<impl Write>,
+    path: &str,
+    bytes: u64,
+    reader: impl Read,
+) -> io::Result<()> {
+    let mut header = tar::Header::new_gnu();
+    header.set_size(bytes);
+    header.set_mode(0o600);
+    header.set_entry_type(tar::EntryType::Regular);
+    archive.append_data(&mut header, path, reader)
+}
+
+/// Sums up what is read through it.
+struct Summed<R> {
+    inner: R,
+    sum: u32,
+    bytes: u64,
+}
+
+impl<R> Summed<R> {
+    fn new(inner: R) -> Self {
+        Self {
+            inner,
+            sum: 0,
+            bytes: 0,
+        }
+    }
+}
+
+impl<R: Read> Read for Summed<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        self.sum = crc32c::crc32c_append(self.sum, &buffer[..count]);
+        self.bytes += count as u64;
+        Ok(count)
+    }
+}
+
+/// An archive whose files have been found, and checked against its manifest.
+#[derive(Debug)]
+pub struct Archive {
+    path: PathBuf,
+    file: File,
+    /// Where each file's bytes lie.
+    places: BTreeMap<String, Place>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place {
+    offset: u64,
+    bytes: u64,
+    crc32c: u32,
+}
+
+/// What verifying a backup came to.
+#[derive(Clone, Debug)]
+pub struct Verified {
+    /// Files in it.
+    pub files: usize,
+    /// Their bytes.
+    pub bytes: u64,
+    /// What its store holds.
+    pub stats: Stats,
+    /// Places in its store that do not check: damage that was there when it was made.
+    pub damage: Vec<Damage>,
+}
+
+impl Archive {
+    /// Opens an archive, reads all of it and compares it with its manifest. `progress` is told how many
+    /// bytes have been read, of how many.
+    ///
+    /// # Errors
+    /// It cannot be read, is cut off or changed, or of a newer program.
+    pub fn open(path: &Path, mut progress: impl FnMut(u64, u64)) -> Result<Self, BackupError> {
+        let file = File::open(path).map_err(error("opening", path))?;
+        let length = file.metadata().map_err(error("opening", path))?.len();
+        let incomplete = |why: String| BackupError::Incomplete {
+            path: path.display().to_string(),
+            why,
+        };
+        let mut places = BTreeMap::new();
+        let mut manifest = None;
+        let mut archive = tar::Archive::new(&file);
+        let entries = archive.entries().map_err(error("reading", path))?;
+        for entry in entries {
+            let entry = entry.map_err(|cut| incomplete(cut.to_string()))?;
+            let offset = entry.raw_file_position();
+            let name = entry.path().map_err(|bad| incomplete(bad.to_string()))?;
+            let name = name.display().to_string();
+            if name == MANIFEST {
+                let mut text = String::new();
+                let mut entry = entry.take(MANIFEST_BYTES_MAX);
+                let read = entry.read_to_string(&mut text);
+                read.map_err(|cut| incomplete(cut.to_string()))?;
+                manifest = Some(text);
+                continue;
+            }
+            let mut reader = Summed::new(entry);
+            let mut buffer = vec![0; CHUNK];
+            loop {
+                let read = reader.read(&mut buffer);
+                if read.map_err(|cut| incomplete(cut.to_string()))? == 0 {
+                    break;
+                }
+                progress(offset + reader.bytes, length);
+            }
+            let (bytes, crc32c) = (reader.bytes, reader.sum);
+            let place = Place {
+                offset,
+                bytes,
+                crc32c,
+            };
+            places.insert(name, place);
+        }
+        let manifest = manifest.ok_or_else(|| incomplete(format!("{MANIFEST} is missing")))?;
+        let manifest: Manifest = serde_json::from_str(&manifest)
+            .map_err(|bad| incomplete(format!("{MANIFEST}: {bad}")))?;
+        if manifest.format > FORMAT {
+            return Err(BackupError::TooNew {
+                path: path.display().to_string(),
+                found: manifest.format,
+            });
+        }
+        for entry in &manifest.files {
+            let place = places.get(&entry.path);
+            let same = place
+                .is_some_and(|place| place.bytes == entry.bytes && place.crc32c == entry.crc32c);
+            if !same {
+                let what = if place.is_some() {
+                    "changed"
+                } else {
+                    "missing"
+                };
+                return Err(incomplete(format!("{} is {what}", entry.path)));
+            }
+        }
+        // What the manifest does not name is none of ours.
+        places.retain(|name, _| manifest.files.iter().any(|entry| entry.path == *name));
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+            places,
+        })
+    }
+
+    /// Reads the store in it, every record.
+    ///
+    /// # Errors
+    /// It does not open.
+    pub fn verify(&self) -> Result<Verified, BackupError> {
+        let disk = self.store()?;
+        let mut damage = Vec::new();
+        let stats = martlet_store::check(disk, |found| damage.push(found));
+        Ok(Verified {
+            files: self.places.len(),
+            bytes: self.places.values().map(|place| place.bytes).sum(),
+            stats: stats.map_err(|source| BackupError::Store {
+                path: self.path.display().to_string(),
+                source,
+            })?,
+            damage,
+        })
+    }
+
+    fn store(&self) -> Result<ArchiveDisk, BackupError> {
+        let file = self
+            .file
+            .try_clone()
+            .map_err(error("opening", &self.path))?;
+        let prefix = format!("{STORE}/");
+        let places = self.places.iter().filter_map(|(name, place)| {
+            let name = name.strip_prefix(&prefix)?;
+            Some((name.to_owned(), *place))
+        });
+        Ok(ArchiveDisk {
+            file,
+            places: places.collect(),
+        })
+    }
+
+    /// Unpacks it into a data directory that the caller has claimed. All of it is there and synced, or
+    /// nothing.
+    ///
+    /// # Errors
+    /// There is a store already, or the directory cannot be written.
+    pub fn restore(&self, data_dir: &Path) -> Result<(), BackupError> {
+        let target = data_dir.join(STORE);
+        let has_files = fs::read_dir(&target).is_ok_and(|mut files| files.next().is_some());
+        if has_files {
+            return Err(BackupError::NotEmpty(target));
+        }
+        let unpacked = data_dir.join("store.restoring");
+        let _ = fs::remove_dir_all(&unpacked);
+        let made = DirBuilder::new().mode(0o700).create(&unpacked);
+        made.map_err(error("making", &unpacked))?;
+        let disk = self.store()?;
+        for (name, place) in &disk.places {
+            if name.contains('/') || name.starts_with('.') {
+                return Err(BackupError::Incomplete {
+                    path: self.path.display().to_string(),
+                    why: format!("{name:?} is no name of a file of a store"),
+                });
+            }
+            let path = unpacked.join(name);
+            disk.copy(*place, &path).map_err(error("writing", &path))?;
+        }
+        let _ = fs::remove_dir(&target);
+        fs::rename(&unpacked, &target).map_err(error("renaming", &unpacked))?;
+        for directory in [&target, data_dir] {
+            File::open(directory)
+                .and_then(|directory| directory.sync_all())
+                .map_err(error("syncing", directory))?;
+        }
+        Ok(())
+    }
+}
+
+/// The files of a store within an archive, to be read only.
+struct ArchiveDisk {
+    file: File,
+    places: BTreeMap<String, Place>,
+}
+
+impl ArchiveDisk {
+    fn copy(&self, place: Place, to: &Path) -> io::Result<()> {
+        let mut options = OpenOptions::new();
+        let mut out = options.write(true).create_new(true).mode(0o600).open(to)?;
+        let mut buffer = vec![0; CHUNK];
+        let mut at = 0;
+        while at < place.bytes {
+            let count = buffer.len().min((place.bytes - at) as usize);
+            self.file
+                .read_exact_at(&mut buffer[..count], place.offset + at)?;
+            out.write_all(&buffer[..count])?;
+            at += count as u64;
+        }
+        out.sync_all()
+    }
+}
+
+fn read_only<T>() -> io::Result<T> {
+    Err(io::ErrorKind::ReadOnlyFilesystem.into())
+}
+
+impl Disk for ArchiveDisk {
+    type File = Place;
+
+    fn create(&self, _: &str, _: u64) -> io::Result<Place> {
+        read_only()
+    }
+
+    fn open(&self, name: &str) -> io::Result<Place> {
+        let place = self.places.get(name).copied();
+        place.ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn write_at(&self, _: &Place, _: u64, _: &[u8]) -> io::Result<()> {
+        read_only()
+    }
+
+    fn read_at(&self, file: &Place, offset: u64, bytes: &mut [u8]) -> io::Result<usize> {
+        let left = usize::try_from(file.bytes.saturating_sub(offset)).unwrap_or(usize::MAX);
+        let count = bytes.len().min(left);
+        self.file
+            .read_exact_at(&mut bytes[..count], file.offset + offset)?;
+        Ok(count)
+    }
+
+    fn sync(&self, _: &Place) -> io::Result<()> {
+        read_only()
+    }
+
+    fn rename(&self, _: &str, _: &str) -> io::Result<()> {
+        read_only()
+    }
+
+    fn remove(&self, _: &str) -> io::Result<()> {
+        read_only()
+    }
+
+    fn list(&self) -> io::Result<Vec<(String, u64)>> {
+        let places = self.places.iter();
+        Ok(places
+            .map(|(name, place)| (name.clone(), place.bytes))
+            .collect())
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        read_only()
+    }
+}

@@ -1,0 +1,51 @@
+//! The message store, as operators see it: whether it keeps up, what it takes, and a copy of it.
+
+use std::any::Any;
+use std::fmt;
+use std::path::PathBuf;
+
+/// How the store is, as of now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StoreState {
+    /// Why nothing can be written at the moment, and since when, in seconds.
+    pub failing: Option<(u64, String)>,
+    /// There is no space for more; what ends messages can still be written.
+    pub low: bool,
+    /// So much waits to be written that publishers of what has to be stored are held back.
+    pub behind: bool,
+    /// Messages that could not be read back since the start.
+    pub unreadable: u64,
+    /// Groups of records written and synced since the start.
+    pub syncs: u64,
+    /// Records in them.
+    pub records: u64,
+    /// Bytes of records that wait to be written.
+    pub waiting_bytes: u64,
+    /// Bytes on the disk, with what is free in its files.
+    pub disk_bytes: u64,
+    /// Bytes of messages and states that are needed.
+    pub live_bytes: u64,
+    /// Messages, each stored once.
+    pub messages: u64,
+    /// Messages in queues and in flight.
+    pub entries: u64,
+}
+
+/// The files of a store of one moment, which stay as they are until this is dropped.
+pub struct PinnedStore {
+    /// Where they lie.
+    pub directory: PathBuf,
+    /// Name of each, and how many of its bytes belong to it.
+    pub files: Vec<(String, u64)>,
+    /// Keeps them.
+    pub pin: Box<dyn Any + Send>,
+}
+
+impl fmt::Debug for PinnedStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PinnedStore")
+            .field("directory", &self.directory)
+            .field("files", &self.files)
+            .finish_non_exhaustive()
+    }
+}

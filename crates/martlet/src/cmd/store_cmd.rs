@@ -1,0 +1,179 @@
+//! `martlet store`: looks at the message store of a node that is not running, and mends it.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, bail};
+use clap::{Args, Subcommand};
+use martlet_store::{Damage, Options, RealDisk, Stats};
+
+use crate::serve::{ConfigOptions, claim_store};
+
+/// Arguments of `martlet store`.
+#[derive(Args, Debug)]
+pub(crate) struct StoreCommand {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Subcommand, Debug)]
+enum Action {
+    /// Read everything and name each place that is damaged; exit code 1 if there is one
+    Check(StoreOptions),
+    /// Take away what is damaged, and nothing else, so that the store opens clean
+    Repair(StoreOptions),
+    /// Print what the store holds and takes
+    Stats(StoreOptions),
+}
+
+/// Which store, and how to print.
+#[derive(Args, Debug)]
+struct StoreOptions {
+    /// Data directory of the node, which must not be running
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Configuration file of the node
+    #[arg(long, short = 'c', value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command.
+pub(crate) fn run(command: &StoreCommand) -> ExitCode {
+    let outcome = match &command.action {
+        Action::Check(options) => {
+            inspect(options, |disk, each| Ok(martlet_store::check(disk, each)?))
+        }
+        Action::Repair(options) => inspect(options, |disk, each| {
+            let options = Options::default();
+            martlet_store::repair(disk, options, each)?;
+            Ok(Stats::default())
+        })
+        .map(|_| ExitCode::SUCCESS),
+        Action::Stats(options) => stats(options),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("martlet: {error:#}");
+        ExitCode::from(2)
+    })
+}
+
+fn opened(options: &StoreOptions) -> anyhow::Result<RealDisk> {
+    let config = ConfigOptions {
+        data_dir: options.data_dir.clone(),
+        config: options.config.clone(),
+        ..ConfigOptions::default()
+    };
+    let data_dir = crate::config::data_dir(&config.load()?)?;
+    let store = data_dir.join(martlet_control::backup::STORE);
+    if !store.is_dir() {
+        bail!(
+            "{} has no store: nothing has been kept there yet",
+            data_dir.display()
+        );
+    }
+    claim_store(&store)
+}
+
+/// Prints each damaged place that `look` finds; 1 if there is one.
+fn inspect(
+    options: &StoreOptions,
+    look: impl FnOnce(RealDisk, &mut dyn FnMut(Damage)) -> anyhow::Result<Stats>,
+) -> anyhow::Result<ExitCode> {
+    let disk = opened(options)?;
+    let path = disk.path().to_owned();
+    let mut found = 0_u64;
+    let mut print = |damage: Damage| {
+        found += 1;
+        if options.json {
+            let line = serde_json::json!({
+                "file": damage.file,
+                "offset": damage.offset,
+                "text": damage.to_string(),
+            });
+            println!("{line}");
+        } else {
+            println!("{damage}");
+        }
+    };
+    look(disk, &mut print).with_context(|| format!("store {}", path.display()))?;
+    if !options.json {
+        match found {
+            0 => println!("{}: no damage", path.display()),
+            found => println!("{}: {found} damaged", path.display()),
+        }
+    }
+    Ok(match found {
+        0 => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    })
+}
+
+fn stats(options: &StoreOptions) -> anyhow::Result<ExitCode> {
+    let disk = opened(options)?;
+    let (engine, _) = martlet_store::Engine::open(disk, Options::default())?;
+    let stats = engine.stats();
+    let rows = rows(&stats);
+    if options.json {
+        let object: serde_json::Map<_, _> = rows
+            .iter()
+            .map(|(name, value, _)| ((*name).to_owned(), (*value).into()))
+            .collect();
+        println!("{}", serde_json::Value::Object(object));
+    } else {
+        for (name, value, what) in rows {
+            println!("{name:<18} {value:>14}  {what}");
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn rows(stats: &Stats) -> [(&'static str, u64, &'static str); 11] {
+    [
+        ("segments", stats.segments as u64, "files of the log"),
+        (
+            "disk_bytes",
+            stats.disk_bytes,
+            "all files, with what is free in them",
+        ),
+        (
+            "live_bytes",
+            stats.live_bytes,
+            "messages and states that are needed",
+        ),
+        ("dead_bytes", stats.dead_bytes, "to be reclaimed"),
+        ("messages", stats.bodies as u64, "each stored once"),
+        (
+            "entries",
+            stats.entries as u64,
+            "messages in queues and in flight",
+        ),
+        (
+            "queues",
+            stats.queues as u64,
+            "sessions and share groups that are owed something",
+        ),
+        (
+            "states",
+            stats.states as u64,
+            "sessions, subscriptions, Wills, share groups",
+        ),
+        (
+            "tail_bytes",
+            stats.tail_bytes,
+            "read at a start, behind the checkpoint",
+        ),
+        (
+            "checkpoint_bytes",
+            stats.checkpoint_bytes,
+            "of one of its two copies",
+        ),
+        (
+            "index_bytes",
+            stats.index_bytes as u64,
+            "in memory, near enough",
+        ),
+    ]
+}

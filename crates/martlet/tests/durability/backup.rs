@@ -1,0 +1,170 @@
+//! Backups of a node that runs and of one that does not, and what `martlet store` says of damage.
+
+use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
+use std::path::Path;
+
+use martlet_codec::QoS;
+
+use crate::node::{Directory, Node, block_on, lasting, martlet, text};
+
+async fn fill(node: &Node, count: u32) {
+    let mut subscriber = node.connect(&lasting("subscriber")).await;
+    subscriber.subscribe("a/#", QoS::AtLeastOnce).await;
+    drop(subscriber);
+    let mut publisher = node.connect(&lasting("publisher")).await;
+    for number in 0..count {
+        let payload = format!("number {number}");
+        publisher
+            .publish("a/b", &payload, QoS::AtLeastOnce, false)
+            .await;
+    }
+}
+
+async fn expect_all(node: &Node, count: u32) {
+    let mut subscriber = node.connect(&lasting("subscriber")).await;
+    for number in 0..count {
+        assert_eq!(subscriber.message().await.1, format!("number {number}"));
+    }
+}
+
+#[test]
+fn a_backup_of_a_running_node_has_all_that_was_acknowledged_before() {
+    let directory = Directory::new("backup");
+    let file = directory.path().join("node.backup");
+    let file = file.display().to_string();
+    let data = directory.data().display().to_string();
+    let elsewhere = Directory::new("backup-restored");
+    let restored = elsewhere.data().display().to_string();
+    block_on(async {
+        let node = Node::start(&directory, &[]).await;
+        fill(&node, 200).await;
+        let made = martlet(&["backup", "create", &file, "--data-dir", &data]);
+        assert!(made.status.success(), "{}", text(&made.stderr));
+        let mode = std::fs::metadata(&file).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let again = martlet(&["backup", "create", &file, "--data-dir", &data]);
+        assert!(text(&again.stderr).contains("exists already"));
+        let verified = martlet(&["backup", "verify", &file]);
+        assert!(verified.status.success(), "{}", text(&verified.stderr));
+        assert!(
+            text(&verified.stdout).contains("200 entries"),
+            "{}",
+            text(&verified.stdout)
+        );
+        let refused = martlet(&["backup", "restore", &file, "--data-dir", &data]);
+        assert!(
+            text(&refused.stderr).contains("in use"),
+            "{}",
+            text(&refused.stderr)
+        );
+        expect_all(&node, 200).await;
+    });
+    let unpacked = martlet(&["backup", "restore", &file, "--data-dir", &restored]);
+    assert!(unpacked.status.success(), "{}", text(&unpacked.stderr));
+    let twice = martlet(&["backup", "restore", &file, "--data-dir", &restored]);
+    assert!(text(&twice.stderr).contains("has a store already"));
+    block_on(async {
+        let node = Node::start(&elsewhere, &[]).await;
+        expect_all(&node, 200).await;
+    });
+}
+
+#[test]
+fn a_backup_that_was_cut_or_changed_is_not_taken_for_a_whole_one() {
+    let directory = Directory::new("backup-cut");
+    let file = directory.path().join("node.backup");
+    let name = file.display().to_string();
+    let data = directory.data().display().to_string();
+    block_on(async {
+        let mut node = Node::start(&directory, &[]).await;
+        fill(&node, 20).await;
+        node.broker.kill().unwrap();
+    });
+    // Nobody runs: the command reads the store itself.
+    let made = martlet(&["backup", "create", &name, "--data-dir", &data]);
+    assert!(made.status.success(), "{}", text(&made.stderr));
+    let whole = std::fs::read(&file).unwrap();
+    let fails = |bytes: &[u8]| {
+        std::fs::write(&file, bytes).unwrap();
+        let verified = martlet(&["backup", "verify", &name]);
+        assert!(!verified.status.success());
+        text(&verified.stderr)
+    };
+    for cut in [1, 512, whole.len() / 2, whole.len() - 2_000] {
+        fails(&whole[..cut]);
+    }
+    let mut changed = whole.clone();
+    let place = whole
+        .windows(8)
+        .position(|bytes| bytes == b"number 7")
+        .unwrap();
+    changed[place] ^= 1;
+    assert!(fails(&changed).contains("changed"));
+}
+
+#[test]
+fn damage_is_named_costs_itself_alone_and_can_be_repaired() {
+    let directory = Directory::new("damage");
+    let data = directory.data().display().to_string();
+    block_on(async {
+        let mut node = Node::start(&directory, &[]).await;
+        fill(&node, 50).await;
+        node.broker.kill().unwrap();
+    });
+    let check = || martlet(&["store", "check", "--data-dir", &data]);
+    let clean = check();
+    assert!(
+        clean.status.success(),
+        "{}{}",
+        text(&clean.stdout),
+        text(&clean.stderr)
+    );
+    flip(&directory.data().join("store"), b"number 7");
+    let damaged = check();
+    assert_eq!(damaged.status.code(), Some(1));
+    assert!(
+        text(&damaged.stdout).contains(".log at "),
+        "{}",
+        text(&damaged.stdout)
+    );
+    block_on(async {
+        let mut node = Node::start(&directory, &[]).await;
+        let mut subscriber = node.connect(&lasting("subscriber")).await;
+        for number in (0..50).filter(|number| *number != 7) {
+            assert_eq!(subscriber.message().await.1, format!("number {number}"));
+        }
+        node.broker.kill().unwrap();
+    });
+    let repaired = martlet(&["store", "repair", "--data-dir", &data]);
+    assert!(repaired.status.success(), "{}", text(&repaired.stderr));
+    let clean = check();
+    assert!(clean.status.success(), "{}", text(&clean.stdout));
+    let stats = martlet(&["store", "stats", "--data-dir", &data, "--json"]);
+    assert!(
+        text(&stats.stdout).contains("\"segments\""),
+        "{}",
+        text(&stats.stderr)
+    );
+}
+
+/// Flips a bit of the first place in any file of the directory where these bytes are.
+fn flip(directory: &Path, wanted: &[u8]) {
+    for entry in std::fs::read_dir(directory).expect("the store is there") {
+        let path = entry.expect("an entry").path();
+        let bytes = std::fs::read(&path).expect("it can be read");
+        let Some(place) = bytes
+            .windows(wanted.len())
+            .position(|found| found == wanted)
+        else {
+            continue;
+        };
+        let file = std::fs::File::options()
+            .write(true)
+            .open(&path)
+            .expect("it can be written");
+        file.write_all_at(&[bytes[place] ^ 4], place as u64)
+            .expect("it is written");
+        return;
+    }
+    panic!("{} is nowhere", text(wanted));
+}

@@ -1,0 +1,175 @@
+//! What is damaged, malformed or newer than this program, and the numbers of runs.
+
+#![allow(clippy::unwrap_used)]
+
+mod node;
+
+use martlet_persistence::{DecodeError, RestoreError};
+use martlet_store::{BodyId, Holds, QueueId, StateKey};
+use node::{End, StoredNode};
+
+const SESSION: u8 = 1;
+const SUBSCRIPTION: u8 = 4;
+
+/// Two sessions with a message each; the epochs of both.
+fn two_sessions(node: &mut StoredNode) -> (u64, u64) {
+    node.play(
+        "A: CONNECT id=a clean=0 session_expiry=65536; SUBSCRIBE t qos=1
+         A: DISCONNECT",
+    );
+    let first = node.owners();
+    node.play(
+        "B: CONNECT id=b clean=0 session_expiry=65536; SUBSCRIBE t qos=1
+         B: DISCONNECT
+         P: CONNECT; PUBLISH t qos=1 payload=x",
+    );
+    let mut both = node.owners();
+    both.retain(|owner| !first.contains(owner));
+    (first[0], both[0])
+}
+
+fn state(owner: u64, kind: u8, number: u32) -> StateKey {
+    StateKey {
+        owner,
+        kind,
+        number,
+    }
+}
+
+#[test]
+fn a_malformed_session_is_named_and_costs_only_itself() {
+    let mut node = StoredNode::new(2);
+    let (first, _) = two_sessions(&mut node);
+    node.append(|record| record.state(state(first, SESSION, 0), &[&[1, 0xFF]]));
+    let mut node = node.restart(End::Kill, 2, 1);
+    assert_eq!((node.report.damaged, node.report.orphans), (1, 1));
+    let named = node.report.damage[0].to_string();
+    assert!(
+        named.starts_with(&format!("session {first:#x}: ")),
+        "{named}"
+    );
+    assert_eq!(node.collect("a"), (false, Vec::new()));
+    assert_eq!(node.collect("b"), (true, vec!["x".to_owned()]));
+    // Nothing of it is left.
+    let node = node.restart(End::Kill, 2, 1);
+    assert_eq!((node.report.damaged, node.report.orphans), (0, 0));
+    assert_eq!(node.bodies(), 0);
+}
+
+#[test]
+fn a_malformed_subscription_or_entry_is_named_and_costs_only_itself() {
+    let mut node = StoredNode::new(2);
+    let (first, second) = two_sessions(&mut node);
+    node.append(|record| {
+        record.state(state(first, SUBSCRIPTION, 7), &[b"\x01\x01\x00a/#/b"]);
+        record.body(BodyId(1 << 40), Holds::NONE, &[b"\x01no message"]);
+        record.enqueue(QueueId(second), BodyId(1 << 40), 9, [1, 1], &[]);
+        record.enqueue(QueueId(first), BodyId(1 << 40), 0, [0, 0], &[]);
+    });
+    let mut node = node.restart(End::Kill, 2, 1);
+    assert_eq!(node.report.damaged, 2, "{:?}", node.report);
+    assert_eq!(node.report.subscriptions, 2);
+    assert_eq!(node.collect("a"), (true, vec!["x".to_owned()]));
+    assert_eq!(node.collect("b"), (true, vec!["x".to_owned()]));
+    // The body is no message: its entry is dropped when it is to be sent.
+    assert_eq!(node.dropped_as_damaged(), 1);
+}
+
+#[test]
+fn what_a_newer_program_has_written_is_refused_by_name_and_kept() {
+    let newer = [2, 0, 0];
+    let mut node = StoredNode::new(2);
+    let (first, _) = two_sessions(&mut node);
+    let disk = node.disk.clone();
+    node.append(|record| record.state(state(first, SUBSCRIPTION, 7), &[&newer]));
+    for _ in 0..2 {
+        let error = StoredNode::reopen(disk.clone(), 2).err().unwrap();
+        let RestoreError::Newer { what, source } = error else {
+            panic!("{error}");
+        };
+        assert_eq!(what, format!("subscription 7 of session {first:#x}"));
+        assert_eq!(source, DecodeError::Newer(2));
+    }
+    let mut node = StoredNode::new(1);
+    let disk = node.disk.clone();
+    node.append(|record| record.body(BodyId(5), Holds::RETAINED, &[&newer]));
+    let error = StoredNode::reopen(disk, 2).err().unwrap();
+    assert!(
+        error
+            .to_string()
+            .starts_with("message 0x5: record version 2"),
+        "{error}"
+    );
+}
+
+#[test]
+fn each_run_has_a_higher_number_than_any_name_ever_given() {
+    let mut node = StoredNode::new(2);
+    assert_eq!(node.report.start, 1);
+    for (start, end) in [
+        (2, End::Kill),
+        (3, End::PowerCut(1)),
+        (4, End::PowerCut(2)),
+        (5, End::Stop),
+    ] {
+        node = node.restart(end, 2, 1);
+        assert_eq!(node.report.start, start);
+    }
+    // Names of a run whose number is not known any more.
+    node.append(|record| record.body(BodyId(3 << 58 | 40 << 36), Holds::NONE, &[b"x"]));
+    node = node.restart(End::Kill, 2, 1);
+    assert_eq!(node.report.start, 41);
+    node.append(|record| record.state(state(60 << 36 | 7, 9, 0), &[b"x"]));
+    node = node.restart(End::Kill, 2, 1);
+    assert_eq!(node.report.start, 61);
+}
+
+#[test]
+fn one_flipped_bit_costs_one_session_or_one_message_at_most_and_is_named() {
+    let clients = ["a1", "b2", "c3", "d4", "e5", "f6", "g7", "h8"];
+    let mut noticed = 0;
+    for flip in 0..60 {
+        let mut node = StoredNode::new(2);
+        for client in clients {
+            node.play(&format!(
+                "A: CONNECT id={client} clean=0 session_expiry=65536; SUBSCRIBE t/{client} qos=1
+                 A: DISCONNECT
+                 P: CONNECT; PUBLISH t/{client} qos=1 payload=1; PUBLISH t/{client} qos=1 payload=2"
+            ));
+        }
+        let disk = node.disk.clone();
+        drop(node.restart(End::Stop, 2, 1));
+        flip_one(&disk, flip);
+        let Ok(mut node) = StoredNode::reopen(disk, 2) else {
+            panic!("flip {flip}: the store does not open");
+        };
+        let whole = clients
+            .iter()
+            .filter(|client| node.collect(client).1 == ["1", "2"])
+            .count();
+        assert!(whole >= clients.len() - 1, "flip {flip}: {whole}");
+        let dropped = node.dropped_as_damaged();
+        if whole < clients.len() {
+            noticed += 1;
+            let told = node.report.damaged + dropped + node.found.damage.len() as u64;
+            assert!(told > 0, "flip {flip}");
+        }
+    }
+    assert!(noticed > 2, "{noticed} flips hit something");
+}
+
+/// Flips a bit in the used part of some segment.
+fn flip_one(disk: &martlet_store::SimDisk, flip: u64) {
+    use martlet_store::Disk;
+    let names = disk.list().unwrap();
+    let mut logs: Vec<String> = names
+        .into_iter()
+        .map(|(name, _)| name)
+        .filter(|name| name.ends_with(".log") && name != "spare.log")
+        .collect();
+    logs.sort();
+    let name = &logs[flip as usize % logs.len()];
+    let contents = disk.contents(name).unwrap();
+    let used = contents.iter().rposition(|byte| *byte != 0).unwrap_or(0) as u64 + 1;
+    assert!(disk.flip(name, flip * 7919 % used, (flip % 8) as u8));
+}

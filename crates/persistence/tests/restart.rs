@@ -1,0 +1,402 @@
+//! What a restart keeps, with one shard and several, after a stop, a kill and a loss of power, and with
+//! another number of shards than before.
+
+#![allow(clippy::unwrap_used)]
+
+mod node;
+
+use node::{End, StoredNode};
+
+/// Plays `before`, restarts in each way, plays `after`.
+fn restarts(before: &str, after: &str) {
+    restarts_with(&[], before, after);
+}
+
+fn restarts_with(settings: &[(&str, &str)], before: &str, after: &str) {
+    let settings: Vec<(String, String)> = settings
+        .iter()
+        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+        .collect();
+    let ends = [End::Stop, End::Kill, End::PowerCut(1), End::PowerCut(2)];
+    for (shards_before, shards_after) in [(1, 1), (3, 3), (1, 3), (3, 1), (2, 5)] {
+        for end in ends {
+            println!("{shards_before} shards, then {shards_after}, {end:?}");
+            let mut node = StoredNode::with_settings(shards_before, &settings);
+            node.play(before);
+            let mut node = node.restart(end, shards_after, 10);
+            assert_eq!(node.report.damaged, 0, "{:?}", node.report);
+            node.play(after);
+            // And what has just been brought back comes back again.
+            let node = node.restart(end, shards_before, 10);
+            assert_eq!(node.report.damaged, 0, "{:?}", node.report);
+        }
+    }
+}
+
+#[test]
+fn messages_of_qos_1_and_2_wait_for_a_client_that_is_away() {
+    restarts(
+        "A: CONNECT clean=0 session_expiry=1000; SUBSCRIBE t/# qos=2
+         A: DISCONNECT
+         P: CONNECT
+         P: PUBLISH t/1 qos=1 payload=one content_type=x user_property=a:b
+         P: PUBLISH t/2 qos=2 payload=two
+         P: PUBLISH t/0 payload=zero
+         P: PUBLISH t/3 qos=1 payload=three",
+        "A: CONNECT clean=0 session_expiry=1000
+         A> CONNACK 0 session_present=1
+         A> PUBLISH t/1 qos=1 payload=one content_type=x user_property=a:b id=1
+         A> PUBLISH t/2 qos=2 payload=two id=2
+         A> PUBLISH t/3 qos=1 payload=three id=3
+         A: PUBACK 1 & PUBREC 2 & PUBACK 3
+         A> PUBREL 2
+         A: PUBCOMP 2
+         A: DISCONNECT
+         A: CONNECT clean=0 session_expiry=1000
+         A> CONNACK 0 session_present=1
+         A> nothing",
+    );
+}
+
+#[test]
+fn what_was_sent_is_sent_again_with_its_packet_identifier() {
+    restarts(
+        "A: CONNECT clean=0 session_expiry=1000; SUBSCRIBE t qos=2
+         P: CONNECT
+         P: PUBLISH t qos=2 payload=released; PUBLISH t qos=1 payload=one; PUBLISH t qos=2 payload=two
+         A> PUBLISH t qos=2 payload=released id=1
+         A> PUBLISH t qos=1 payload=one id=2
+         A> PUBLISH t qos=2 payload=two id=3
+         A: PUBREC 1
+         A> PUBREL 1",
+        "A: CONNECT clean=0 session_expiry=1000
+         A> CONNACK 0 session_present=1
+         A> PUBREL 1
+         A> PUBLISH t qos=1 payload=one id=2 dup
+         A> PUBLISH t qos=2 payload=two id=3 dup
+         A: PUBCOMP 1 & PUBACK 2 & PUBREC 3
+         A> PUBREL 3
+         A: PUBCOMP 3
+         P: CONNECT; PUBLISH t qos=1 payload=new
+         A> PUBLISH t qos=1 payload=new id=4
+         A: PUBACK 4",
+    );
+}
+
+#[test]
+fn a_qos_2_message_received_before_is_not_received_twice() {
+    restarts(
+        "A: CONNECT clean=0 session_expiry=1000; SUBSCRIBE t qos=1
+         P: CONNECT clean=0 session_expiry=1000
+         P: PUBLISH t qos=2 id=7 payload=x
+         P> PUBREC 7
+         A> PUBLISH t qos=1 payload=x id=1
+         A: PUBACK 1
+         P: PUBLISH other qos=2 id=8 payload=x
+         P> PUBREC 8 ..
+         P: PUBREL 8
+         P> PUBCOMP 8",
+        "P: CONNECT clean=0 session_expiry=1000
+         P> CONNACK 0 session_present=1
+         A: CONNECT clean=0 session_expiry=1000
+         A> CONNACK 0 session_present=1
+         P: PUBLISH t qos=2 id=7 payload=x dup
+         P> PUBREC 7
+         P: PUBREL 7
+         P> PUBCOMP 7
+         A> nothing
+         P: PUBLISH t qos=2 id=8 payload=y
+         P> PUBREC 8
+         A> PUBLISH t qos=1 payload=y id=1
+         A: PUBACK 1
+         P: PUBREL 8
+         P> PUBCOMP 8",
+    );
+}
+
+#[test]
+fn of_retained_messages_the_last_of_each_topic_is_kept_and_what_was_cleared_stays_so() {
+    restarts(
+        "P: CONNECT
+         P: PUBLISH r/1 retain payload=old; PUBLISH r/1 qos=1 retain payload=new
+         P: PUBLISH r/2 qos=2 retain payload=two; PUBLISH r/3 qos=1 retain payload=gone
+         P: PUBLISH r/3 qos=1 retain
+         P: PUBLISH r/4 retain payload=a; PUBLISH r/4 retain; PUBLISH r/4 retain payload=b",
+        "A: CONNECT; SUBSCRIBE r/+ qos=1
+         A> PUBLISH r/1 qos=1 retain payload=new id=1
+         A> PUBLISH r/2 qos=1 retain payload=two id=2
+         A> PUBLISH r/4 retain payload=b
+         A: PUBACK 1 & PUBACK 2
+         P: CONNECT; PUBLISH r/1 qos=1 retain
+         A> PUBLISH r/1 qos=1 id=3
+         A: PUBACK 3
+         B: CONNECT; SUBSCRIBE r/1
+         B> nothing",
+    );
+}
+
+#[test]
+fn subscriptions_keep_their_options_and_what_was_unsubscribed_stays_so() {
+    restarts(
+        "A: CONNECT clean=0 session_expiry=1000
+         A: SUBSCRIBE a/+ qos=1 nl rap subscription_id=5
+         A: SUBSCRIBE a/b qos=2 subscription_id=268435455
+         A: SUBSCRIBE gone qos=1; SUBSCRIBE c qos=0
+         A: UNSUBSCRIBE gone
+         A: DISCONNECT",
+        "A: CONNECT clean=0 session_expiry=1000
+         A> CONNACK 0 session_present=1
+         P: CONNECT
+         P: PUBLISH gone qos=1 payload=x
+         P> PUBACK * reason=0x10
+         P: PUBLISH a/x qos=2 retain payload=1
+         A> PUBLISH a/x qos=1 retain payload=1 subscription_id=5 id=1
+         A: PUBACK 1
+         P: PUBLISH a/b qos=2 payload=2
+         A> PUBLISH a/b qos=2 payload=2 subscription_id=5 subscription_id=268435455 id=2
+         A: PUBREC 2
+         A> PUBREL 2
+         A: PUBCOMP 2
+         P: PUBLISH c qos=2 payload=3
+         A> PUBLISH c payload=3
+         A: PUBLISH a/y qos=1 payload=own
+         A> PUBACK * reason=0x10",
+    );
+}
+
+#[test]
+fn several_subscription_identifiers_wait_with_their_message() {
+    restarts(
+        "A: CONNECT clean=0 session_expiry=1000
+         A: SUBSCRIBE a/+ qos=1 subscription_id=5; SUBSCRIBE a/b qos=2 subscription_id=300
+         A: DISCONNECT
+         P: CONNECT; PUBLISH a/b qos=1 payload=x",
+        "A: CONNECT clean=0 session_expiry=1000
+         A> CONNACK 0 session_present=1
+         A> PUBLISH a/b qos=1 payload=x subscription_id=5 subscription_id=300 id=1
+         A: PUBACK 1",
+    );
+}
+
+#[test]
+fn a_client_that_was_connected_has_left_and_its_will_is_sent_after_the_grace() {
+    restarts(
+        "W: CONNECT id=w clean=0 session_expiry=1000 will.topic=w/1 will.payload=gone will.qos=1 will.delay=3
+         V: CONNECT id=v will.topic=w/2 will.payload=gone2
+         X: CONNECT id=x will.topic=w/3 will.payload=never
+         X: DISCONNECT
+         A: CONNECT clean=0 session_expiry=1000; SUBSCRIBE w/# qos=1",
+        "A: CONNECT clean=0 session_expiry=1000
+         A> CONNACK 0 session_present=1
+         wait 20s
+         A> nothing
+         wait 20s
+         {
+         A> PUBLISH w/1 qos=1 payload=gone id=$one
+         A> PUBLISH w/2 payload=gone2
+         }
+         A: PUBACK $one
+         wait 100s
+         A> nothing
+         W: CONNECT id=w clean=0 session_expiry=1000
+         W> CONNACK 0 session_present=1
+         V: CONNECT id=v clean=0 session_expiry=1000",
+    );
+}
+
+#[test]
+fn who_comes_back_in_time_has_no_will_sent() {
+    restarts(
+        "W: CONNECT id=w clean=0 session_expiry=1000 will.topic=w will.payload=gone
+         A: CONNECT clean=0 session_expiry=1000; SUBSCRIBE w qos=1",
+        "A: CONNECT clean=0 session_expiry=1000
+         A> CONNACK 0 session_present=1
+         W: CONNECT id=w clean=0 session_expiry=1000
+         W> CONNACK 0 session_present=1
+         wait 100s
+         A> nothing",
+    );
+}
+
+#[test]
+fn a_will_that_was_sent_is_not_sent_again() {
+    restarts(
+        "A: CONNECT clean=0 session_expiry=1000; SUBSCRIBE w/# qos=1
+         W: CONNECT id=w clean=0 session_expiry=1000 will.topic=w/1 will.payload=gone will.qos=1
+         V: CONNECT id=v clean=0 session_expiry=1000 will.topic=nobody will.payload=gone
+         W: drop
+         V: drop
+         A> PUBLISH w/1 qos=1 payload=gone id=1
+         A: PUBACK 1",
+        "A: CONNECT clean=0 session_expiry=1000
+         A> CONNACK 0 session_present=1
+         A: SUBSCRIBE nobody
+         wait 100s
+         A> nothing",
+    );
+}
+
+#[test]
+fn a_session_ends_when_its_expiry_has_run_out_across_the_restart() {
+    for end in [End::Stop, End::Kill, End::PowerCut(3)] {
+        let mut node = StoredNode::new(2);
+        node.play(
+            "A: CONNECT clean=0 session_expiry=100; SUBSCRIBE t qos=1
+             A: DISCONNECT
+             B: CONNECT clean=0 session_expiry=10000; SUBSCRIBE t qos=1
+             B: DISCONNECT
+             C: CONNECT clean=0 session_expiry=100
+             P: CONNECT; PUBLISH t qos=1 payload=x",
+        );
+        let mut node = node.restart(end, 2, 50_000);
+        assert_eq!(node.report.sessions, 3, "{:?}", node.report);
+        // A minute at least, whatever the clock says.
+        node.elapse(61_000);
+        node.play(
+            "A: CONNECT clean=0 session_expiry=100
+             A> CONNACK 0 session_present=0
+             B: CONNECT clean=0 session_expiry=10000
+             B> CONNACK 0 session_present=1
+             B> PUBLISH t qos=1 payload=x id=1
+             B: PUBACK 1",
+        );
+        let node = node.restart(end, 2, 0);
+        assert_eq!(node.report.orphans, 0, "{:?}", node.report);
+        assert_eq!(node.bodies(), 0);
+    }
+}
+
+#[test]
+fn a_message_expires_across_the_restart() {
+    for end in [End::Stop, End::Kill] {
+        let mut node = StoredNode::new(2);
+        node.play(
+            "A: CONNECT clean=0 session_expiry=10000; SUBSCRIBE t qos=1
+             A: DISCONNECT
+             P: CONNECT
+             P: PUBLISH t qos=1 payload=short message_expiry=20
+             P: PUBLISH t qos=1 payload=long message_expiry=1000
+             P: PUBLISH r qos=1 retain payload=short message_expiry=20
+             P: PUBLISH s qos=1 retain payload=long message_expiry=1000",
+        );
+        let mut node = node.restart(end, 2, 30_000);
+        node.play(
+            "A: CONNECT clean=0 session_expiry=10000
+             A> CONNACK 0 session_present=1
+             A> PUBLISH t qos=1 payload=long message_expiry=968..970 id=$id
+             A: PUBACK $id
+             B: CONNECT; SUBSCRIBE r; SUBSCRIBE s
+             B> PUBLISH s retain payload=long message_expiry=968..970",
+        );
+        // The expired one has been taken away for good.
+        node.elapse(60_000);
+        let node = node.restart(end, 2, 0);
+        assert_eq!((node.report.entries, node.report.retained), (0, 1));
+    }
+}
+
+#[test]
+fn a_share_group_keeps_what_its_members_have_not_acknowledged() {
+    restarts(
+        "A: CONNECT clean=0 session_expiry=1000; SUBSCRIBE $share/g/t qos=2
+         A: DISCONNECT
+         P: CONNECT
+         P: PUBLISH t qos=1 payload=1; PUBLISH t qos=2 payload=2; PUBLISH t qos=1 payload=3",
+        "A: CONNECT clean=0 session_expiry=1000
+         A> CONNACK 0 session_present=1
+         A> PUBLISH t qos=1 payload=1 id=$one
+         A> PUBLISH t qos=2 payload=2 id=$two
+         A> PUBLISH t qos=1 payload=3 id=$three
+         A: PUBACK $one & PUBREC $two & PUBACK $three
+         A> PUBREL $two
+         A: PUBCOMP $two
+         P: CONNECT; PUBLISH t qos=1 payload=4
+         A> PUBLISH t qos=1 payload=4 id=$four
+         A: PUBACK $four
+         A: DISCONNECT",
+    );
+}
+
+#[test]
+fn each_message_of_a_share_group_is_with_one_member_after_a_restart() {
+    restarts(
+        "A: CONNECT clean=0 session_expiry=1000; SUBSCRIBE $share/g/t qos=1
+         B: CONNECT clean=0 session_expiry=1000; SUBSCRIBE $share/g/t qos=1
+         P: CONNECT; PUBLISH t qos=1 payload=1; PUBLISH t qos=1 payload=2
+         X,Y = A|B> PUBLISH t qos=1 payload=1 id=1
+         Y> PUBLISH t qos=1 payload=2 id=1
+         X: PUBACK 1",
+        "A: CONNECT clean=0 session_expiry=1000
+         A> CONNACK 0 session_present=1
+         B: CONNECT clean=0 session_expiry=1000
+         B> CONNACK 0 session_present=1
+         A|B> PUBLISH t qos=1 payload=2 ..
+         A> nothing
+         B> nothing",
+    );
+}
+
+#[test]
+fn what_a_share_group_lent_to_a_member_without_session_goes_to_another() {
+    restarts(
+        "A: CONNECT clean=0 session_expiry=1000; SUBSCRIBE $share/g/t qos=1
+         A: DISCONNECT
+         B: CONNECT; SUBSCRIBE $share/g/t qos=1
+         P: CONNECT; PUBLISH t qos=1 payload=1
+         B> PUBLISH t qos=1 payload=1 ..",
+        "A: CONNECT clean=0 session_expiry=1000
+         A> CONNACK 0 session_present=1
+         A> PUBLISH t qos=1 payload=1 id=$one ..
+         A: PUBACK $one",
+    );
+}
+
+#[test]
+fn retained_messages_still_owed_for_a_subscription_are_sent_after_the_restart() {
+    restarts(
+        "P: CONNECT; PUBLISH r/1 qos=1 retain payload=1; PUBLISH r/2 qos=1 retain payload=2
+         A: CONNECT clean=0 session_expiry=1000 receive_maximum=1; SUBSCRIBE r/# qos=1
+         A> PUBLISH r/1 qos=1 retain payload=1 id=1",
+        "A: CONNECT clean=0 session_expiry=1000
+         A> CONNACK 0 session_present=1
+         A> PUBLISH r/1 qos=1 retain payload=1 id=1 dup
+         A> PUBLISH r/2 qos=1 retain payload=2 id=2
+         A: PUBACK 1 & PUBACK 2
+         A> nothing",
+    );
+}
+
+#[test]
+fn a_queue_longer_than_its_window_comes_back_in_order_page_by_page() {
+    restarts(
+        "A: CONNECT clean=0 session_expiry=1000; SUBSCRIBE t qos=1
+         A: DISCONNECT
+         P: CONNECT
+         repeat 600
+         P: PUBLISH t qos=1 payload=m${n}
+         end",
+        "A: CONNECT clean=0 session_expiry=1000
+         A> CONNACK 0 session_present=1
+         repeat 600
+         A> PUBLISH t qos=1 payload=m${n} id=$n
+         A: PUBACK $n
+         end
+         A> nothing",
+    );
+}
+
+#[test]
+fn a_new_session_has_nothing_of_the_old_one() {
+    restarts(
+        "A: CONNECT clean=0 session_expiry=1000; SUBSCRIBE t qos=1
+         A: DISCONNECT
+         P: CONNECT; PUBLISH t qos=1 payload=x
+         A: CONNECT clean=1 session_expiry=1000
+         A: DISCONNECT",
+        "A: CONNECT clean=0 session_expiry=1000
+         A> CONNACK 0 session_present=1
+         P: CONNECT; PUBLISH t qos=1 payload=y
+         P> PUBACK * reason=0x10
+         A> nothing",
+    );
+}

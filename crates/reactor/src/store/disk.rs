@@ -1,0 +1,267 @@
+//! The store on a disk: opened before the node's threads run, then kept by two threads of its own.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, mpsc};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::unbounded;
+use martlet_broker::{MemoryGauge, Now, QueueRead, Record, RecordNumber, ShardId};
+use martlet_persistence::{RestoreError, Shards, encode, restore};
+use martlet_store::{Disk, Engine, OpenError, Options, RealDisk, RecordBuffer, Report, Stats};
+
+use super::inbox::{Inbox, PageRead, Question};
+use super::reading::read_pages;
+use super::writing::Writing;
+use super::{Durability, Durable, PinnedFiles, Restored, Store, StoreHealth, Writer};
+use crate::node::SharedNode;
+use crate::sys::Entropy;
+
+/// How long a checkpoint may take that a copy begins with.
+const PIN_PATIENCE: Duration = Duration::from_secs(60);
+/// How long numbers may take.
+const STATS_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Why a store was not opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreOpenError {
+    /// Another process has it open.
+    #[error("the store {0} is in use by another process")]
+    InUse(PathBuf),
+    /// The directory cannot be used.
+    #[error("the store {path}: {source}")]
+    Directory {
+        /// Where.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// What is in it cannot be read.
+    #[error("the store {path}: {source}")]
+    Contents {
+        /// Where.
+        path: PathBuf,
+        /// What is wrong.
+        source: OpenError,
+    },
+}
+
+/// Keeps records on a disk.
+pub struct DiskStore<D: Disk = RealDisk> {
+    durability: Durability,
+    inbox: Arc<Inbox>,
+    health: Arc<StoreHealth>,
+    answers: Vec<Durable>,
+    opening: Instant,
+    opened: Report,
+    /// Until the threads have it.
+    engine: Option<Engine<D>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl<D: Disk> DiskStore<D> {
+    /// Opens the store in a directory, which is made if it is not there, and locks it. `through` is
+    /// what lies between the engine and the directory.
+    ///
+    /// # Errors
+    /// The directory cannot be used, another process uses it, or what is in it cannot be read.
+    pub fn open(
+        directory: &Path,
+        durability: Durability,
+        through: impl FnOnce(RealDisk) -> D,
+    ) -> Result<Self, StoreOpenError> {
+        let path = || directory.to_owned();
+        let disk = RealDisk::open(directory).map_err(|source| match source.kind() {
+            io::ErrorKind::WouldBlock => StoreOpenError::InUse(path()),
+            _ => StoreOpenError::Directory {
+                path: path(),
+                source,
+            },
+        })?;
+        let salt = Entropy::open().and_then(|mut entropy| entropy.take());
+        let options = Options {
+            salt: u64::from_ne_bytes(salt.map_err(|source| StoreOpenError::Directory {
+                path: path(),
+                source,
+            })?),
+            ..Options::default()
+        };
+        let opened = Self::on(through(disk), options, durability);
+        opened.map_err(|source| StoreOpenError::Contents {
+            path: path(),
+            source,
+        })
+    }
+
+    /// Opens the store on a disk.
+    ///
+    /// # Errors
+    /// What is on it cannot be read.
+    pub fn on(disk: D, options: Options, durability: Durability) -> Result<Self, OpenError> {
+        let opening = Instant::now();
+        let (engine, opened) = Engine::open(disk, options)?;
+        Ok(Self {
+            durability,
+            inbox: Arc::default(),
+            health: Arc::new(StoreHealth::new()),
+            answers: Vec::new(),
+            opening,
+            opened,
+            engine: Some(engine),
+            threads: Vec::new(),
+        })
+    }
+}
+
+impl<D> Store for DiskStore<D>
+where
+    D: Disk + Clone + Send + 'static,
+    D::File: Send + Sync,
+{
+    fn writer(&mut self, shard: ShardId, durable: Durable) -> Box<dyn Writer> {
+        debug_assert_eq!(usize::from(shard.0), self.answers.len(), "in their order");
+        self.answers.push(durable.clone());
+        Box::new(DiskWriter {
+            shard,
+            inbox: Arc::clone(&self.inbox),
+            health: Arc::clone(&self.health),
+            buffer: RecordBuffer::new(),
+            durable,
+        })
+    }
+
+    fn restore(
+        &mut self,
+        shards: Shards<'_, SharedNode>,
+    ) -> Result<Option<Restored>, RestoreError> {
+        let Some(engine) = &mut self.engine else {
+            return Ok(None);
+        };
+        let restored = restore(engine, shards)?;
+        Ok(Some(Restored {
+            opened: self.opened.clone(),
+            restored,
+            took: self.opening.elapsed(),
+        }))
+    }
+
+    fn begin(&mut self) -> io::Result<()> {
+        let Some(engine) = self.engine.take() else {
+            return Ok(());
+        };
+        let (pages_in, pages) = unbounded();
+        let (disk, health) = (engine.disk().clone(), Arc::clone(&self.health));
+        self.spawn("martlet-read", move || read_pages(&disk, &pages, &health))?;
+        let writing = Writing::new(
+            engine,
+            Arc::clone(&self.inbox),
+            Arc::clone(&self.health),
+            pages_in,
+            self.durability,
+            std::mem::take(&mut self.answers),
+        );
+        self.spawn("martlet-write", move || writing.run())
+    }
+
+    fn end(&mut self) {
+        self.inbox.end();
+        for thread in self.threads.drain(..) {
+            // A thread that panicked has ended the process.
+            let _ = thread.join();
+        }
+    }
+
+    fn pin(&self) -> Result<PinnedFiles, String> {
+        let (sender, answer) = mpsc::channel();
+        self.inbox.ask(Question::Pin(sender));
+        answer
+            .recv_timeout(PIN_PATIENCE)
+            .unwrap_or_else(|_| Err("the store does not answer".to_owned()))
+    }
+
+    fn stats(&self) -> Option<Stats> {
+        let (sender, answer) = mpsc::channel();
+        self.inbox.ask(Question::Stats(sender));
+        answer.recv_timeout(STATS_PATIENCE).ok()
+    }
+
+    fn health(&self) -> Option<Arc<StoreHealth>> {
+        Some(Arc::clone(&self.health))
+    }
+}
+
+impl<D: Disk> DiskStore<D> {
+    fn spawn(&mut self, name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        let thread = thread::Builder::new().name(name.to_owned());
+        self.threads.push(thread.spawn(move || {
+            let _guard = EndsTheProcess;
+            work();
+        })?);
+        Ok(())
+    }
+}
+
+impl<D: Disk> fmt::Debug for DiskStore<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DiskStore")
+            .field("durability", &self.durability)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A node whose store thread has panicked would promise nothing any more, for ever; the service
+/// manager starts it again. The panic itself has been told already.
+struct EndsTheProcess;
+
+impl Drop for EndsTheProcess {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            std::process::abort();
+        }
+    }
+}
+
+struct DiskWriter {
+    shard: ShardId,
+    inbox: Arc<Inbox>,
+    health: Arc<StoreHealth>,
+    buffer: RecordBuffer,
+    durable: Durable,
+}
+
+impl Writer for DiskWriter {
+    fn append(
+        &mut self,
+        records: &mut Vec<Record>,
+        last: RecordNumber,
+        now: Now,
+    ) -> Option<RecordNumber> {
+        encode(records, now, &mut self.buffer);
+        let full = std::mem::take(&mut self.buffer);
+        let given = self.inbox.give_records(self.shard, full, last);
+        self.buffer = given.spare;
+        if given.fell_behind {
+            self.health.is_behind(true);
+            self.durable.look_whether_behind();
+        }
+        None
+    }
+
+    fn read(&mut self, reads: &mut Vec<QueueRead>, now: Now, gauge: Arc<MemoryGauge>) {
+        for read in reads.drain(..) {
+            self.inbox.give_read(PageRead {
+                shard: self.shard,
+                read,
+                now,
+                gauge: Arc::clone(&gauge),
+            });
+        }
+    }
+
+    fn is_behind(&self) -> bool {
+        self.inbox.is_behind()
+    }
+}

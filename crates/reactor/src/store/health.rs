@@ -1,0 +1,171 @@
+//! How the store is doing, for those who operate the node: a state to look at, and notices to log.
+
+use std::io;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use martlet_store::StoreError;
+
+/// Notices that wait to be taken; further ones are dropped.
+const NOTICES_MAX: usize = 1024;
+
+/// The store of a node, as far as others may look at it.
+#[derive(Debug)]
+pub struct StoreHealth {
+    state: Mutex<State>,
+    notices: Sender<StoreNotice>,
+    taken: Receiver<StoreNotice>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    status: StoreStatus,
+    /// What was told of the present failure.
+    told: Vec<(&'static str, io::ErrorKind)>,
+}
+
+/// How the store is doing.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct StoreStatus {
+    /// It cannot write: no acknowledgement is sent for what has to be stored.
+    pub failure: Option<StoreFailure>,
+    /// There is no space for more; what ends messages can still be written.
+    pub is_low: bool,
+    /// So much waits to be written that publishers of what has to be stored are held back.
+    pub is_behind: bool,
+    /// Messages that could not be read back.
+    pub unreadable: u64,
+    /// Groups of records written and synced so far.
+    pub syncs: u64,
+    /// Records of shards that these made durable.
+    pub records: u64,
+}
+
+/// A store that cannot write.
+#[derive(Clone, Debug)]
+pub struct StoreFailure {
+    /// Since when.
+    pub since: Instant,
+    /// What could not be done, with which file, and why: the last of the errors.
+    pub error: String,
+    /// How often it has been tried.
+    pub attempts: u64,
+}
+
+/// Something that belongs into the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StoreNotice {
+    /// The store cannot write; it tries again and again. Told once for each kind of error.
+    Failing {
+        /// What could not be done, with which file, and why.
+        error: String,
+    },
+    /// It writes again.
+    Recovered {
+        /// How long it did not.
+        after: Duration,
+    },
+    /// There is no space for more.
+    Low,
+    /// There is space again.
+    RoomAgain,
+    /// A message could not be read back; it is dropped for the queue that wanted it.
+    Unreadable {
+        /// Which, and why.
+        what: String,
+    },
+    /// The end of the node did not find everything written.
+    Unwritten {
+        /// Why not.
+        error: String,
+    },
+}
+
+impl StoreHealth {
+    pub(super) fn new() -> Self {
+        let (notices, taken) = bounded(NOTICES_MAX);
+        Self {
+            state: Mutex::default(),
+            notices,
+            taken,
+        }
+    }
+
+    /// How it is doing now.
+    pub fn status(&self) -> StoreStatus {
+        self.lock().status.clone()
+    }
+
+    /// Notices to log. All clones of this receiver take from the same queue.
+    pub fn notices(&self) -> Receiver<StoreNotice> {
+        self.taken.clone()
+    }
+
+    pub(super) fn failed(&self, error: &StoreError) {
+        let mut state = self.lock();
+        let kind = (error.what, error.source.kind());
+        let text = error.to_string();
+        if !state.told.contains(&kind) {
+            state.told.push(kind);
+            let error = text.clone();
+            self.tell(StoreNotice::Failing { error });
+        }
+        let failure = state.status.failure.get_or_insert_with(|| StoreFailure {
+            since: Instant::now(),
+            error: String::new(),
+            attempts: 0,
+        });
+        failure.error = text;
+        failure.attempts += 1;
+    }
+
+    pub(super) fn works(&self) {
+        let mut state = self.lock();
+        if let Some(failure) = state.status.failure.take() {
+            state.told.clear();
+            let after = failure.since.elapsed();
+            self.tell(StoreNotice::Recovered { after });
+        }
+    }
+
+    pub(super) fn synced(&self, records: u64) {
+        let mut state = self.lock();
+        state.status.syncs += 1;
+        state.status.records += records;
+    }
+
+    pub(super) fn is_low(&self, is_low: bool) {
+        let mut state = self.lock();
+        if std::mem::replace(&mut state.status.is_low, is_low) != is_low {
+            self.tell(match is_low {
+                true => StoreNotice::Low,
+                false => StoreNotice::RoomAgain,
+            });
+        }
+    }
+
+    pub(super) fn is_behind(&self, is_behind: bool) {
+        self.lock().status.is_behind = is_behind;
+    }
+
+    pub(super) fn unreadable(&self, what: String) {
+        self.lock().status.unreadable += 1;
+        self.tell(StoreNotice::Unreadable { what });
+    }
+
+    pub(super) fn unwritten(&self, error: String) {
+        self.tell(StoreNotice::Unwritten { error });
+    }
+
+    fn tell(&self, notice: StoreNotice) {
+        // Nobody takes them: then nobody wants them.
+        let _ = self.notices.try_send(notice);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,364 @@
+//! The thread that writes for all shards: takes what has come, writes it as one group, syncs, answers
+//! each shard, and does a slice of the store's housekeeping.
+//!
+//! One sync for all that came while the last one ran. A lone record is synced at once; when many come,
+//! syncs keep a distance, because on a quick disk they would cost more than they bring. What could not
+//! be written stays and is tried again, and nothing is answered meanwhile.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Sender;
+use martlet_broker::RecordNumber;
+use martlet_persistence::locate;
+use martlet_store::{Disk, Engine, StoreError};
+
+use super::inbox::{Inbox, PageRead, Part, Question};
+use super::reading::Page;
+use super::{Durability, Durable, PinnedFiles, StoreHealth};
+
+/// Up to so many records in a group are few: the next group follows at once.
+const FEW_RECORDS: u64 = 8;
+
+/// Distance of syncs otherwise.
+const PACE: Duration = Duration::from_micros(500);
+
+/// Time before a failed write or sync is tried again: at first, and at most.
+const RETRY_AFTER: Duration = Duration::from_millis(100);
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(1);
+
+/// Bytes of a slice of housekeeping while records come, and while none do.
+const BUSY_SLICE_BYTES: usize = 64 << 10;
+const IDLE_SLICE_BYTES: usize = 256 << 10;
+
+/// After so long without records the log is sealed, so that later damage to its end is told from a
+/// torn write.
+const SEAL_AFTER: Duration = Duration::from_secs(1);
+
+/// How often a full disk is looked at for space.
+const LOW_LOOK: Duration = Duration::from_millis(200);
+
+/// How long the end of the node waits for a disk that does not write.
+const END_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What a shard has appended and been told.
+#[derive(Debug)]
+struct Appended {
+    answer: Durable,
+    taken: RecordNumber,
+    written: RecordNumber,
+    answered: RecordNumber,
+}
+
+/// The writing thread.
+pub(super) struct Writing<D: Disk> {
+    engine: Engine<D>,
+    inbox: Arc<Inbox>,
+    health: Arc<StoreHealth>,
+    pages: Sender<Page<D::File>>,
+    durability: Durability,
+    shards: Vec<Appended>,
+    parts: Vec<Part>,
+    /// Wishes that wait for what was appended before them to be written.
+    reads: Vec<PageRead>,
+    questions: Vec<Question>,
+    /// Something was written and not synced.
+    is_unsynced: bool,
+    last_sync: Instant,
+    retry: Option<Retry>,
+    /// Housekeeping has more to do.
+    has_work: bool,
+    work_after: Instant,
+    /// Since when nothing has come, unless the log is sealed.
+    idle_since: Option<Instant>,
+}
+
+/// A disk that does not write.
+#[derive(Clone, Copy, Debug)]
+struct Retry {
+    at: Instant,
+    after: Duration,
+}
+
+impl<D> Writing<D>
+where
+    D: Disk,
+    D::File: Send + Sync + 'static,
+{
+    pub(super) fn new(
+        engine: Engine<D>,
+        inbox: Arc<Inbox>,
+        health: Arc<StoreHealth>,
+        pages: Sender<Page<D::File>>,
+        durability: Durability,
+        answers: Vec<Durable>,
+    ) -> Self {
+        let nothing = RecordNumber(0);
+        let shards = answers.into_iter().map(|answer| Appended {
+            answer,
+            taken: nothing,
+            written: nothing,
+            answered: nothing,
+        });
+        let now = Instant::now();
+        Self {
+            engine,
+            inbox,
+            health,
+            pages,
+            durability,
+            shards: shards.collect(),
+            parts: Vec::new(),
+            reads: Vec::new(),
+            questions: Vec::new(),
+            is_unsynced: false,
+            last_sync: now,
+            retry: None,
+            has_work: true,
+            work_after: now,
+            idle_since: Some(now),
+        }
+    }
+
+    /// Works until nothing more comes; then writes what is left.
+    pub(super) fn run(mut self) {
+        while !self.tick() {}
+        self.end();
+    }
+
+    /// One group; true when nothing more will come.
+    fn tick(&mut self) -> bool {
+        let until = self.wake_at();
+        let mut parts = std::mem::take(&mut self.parts);
+        let ended = self.inbox.take(&mut parts, until);
+        let came = self.stage(&mut parts);
+        self.parts = parts;
+        let began = Instant::now();
+        if self.retry.is_none_or(|retry| retry.at <= began) {
+            self.commit(false);
+        }
+        self.answer_questions();
+        self.keep_house(came);
+        let is_low = self.engine.is_low();
+        self.health.is_low(is_low);
+        if let Some(is_behind) = self.inbox.staged(self.engine.staged_bytes(), is_low) {
+            self.tell_behind(is_behind);
+        }
+        if came > FEW_RECORDS && !ended {
+            std::thread::sleep((began + PACE).saturating_duration_since(Instant::now()));
+        }
+        ended
+    }
+
+    fn tell_behind(&self, is_behind: bool) {
+        self.health.is_behind(is_behind);
+        if let Some(shard) = self.shards.first() {
+            shard.answer.look_whether_behind();
+        }
+    }
+
+    /// Until when to wait for records; none is for ever.
+    fn wake_at(&self) -> Option<Instant> {
+        let interval = match self.durability {
+            Durability::Interval { ms } if self.is_unsynced => {
+                Some(self.last_sync + Duration::from_millis(ms))
+            }
+            _ => None,
+        };
+        let staged = self.engine.staged_bytes() > 0;
+        let again = match self.retry {
+            Some(retry) => Some(retry.at),
+            None => staged.then(Instant::now),
+        };
+        let calm = self.retry.is_none();
+        let seal = self.idle_since.map(|since| since + SEAL_AFTER);
+        let times = [
+            again,
+            interval,
+            (self.has_work && calm).then_some(self.work_after),
+            self.engine.is_low().then(|| Instant::now() + LOW_LOOK),
+            seal.filter(|_| !self.has_work && calm),
+        ];
+        times.into_iter().flatten().min()
+    }
+
+    /// Takes over what has come; how many records that is.
+    fn stage(&mut self, parts: &mut Vec<Part>) -> u64 {
+        let mut came = 0;
+        for part in parts.drain(..) {
+            match part {
+                Part::Records {
+                    shard,
+                    records,
+                    last,
+                } => {
+                    self.engine.append(&records);
+                    self.inbox.give_back(records);
+                    let shard = &mut self.shards[usize::from(shard.0)];
+                    came += last.0 - shard.taken.0.min(last.0);
+                    shard.taken = last;
+                }
+                Part::Read(read) => self.reads.push(read),
+                Part::Ask(question) => self.questions.push(question),
+            }
+        }
+        if came > 0 {
+            self.idle_since = Some(Instant::now());
+        }
+        came
+    }
+
+    /// Writes and, when it is time, syncs; answers. True if nothing is left to be done.
+    fn commit(&mut self, now: bool) -> bool {
+        match self.try_commit(now) {
+            Ok(()) => {
+                if self.retry.take().is_some() {
+                    self.health.works();
+                }
+                self.engine.staged_bytes() == 0 && !(now && self.is_unsynced)
+            }
+            Err(error) => {
+                self.health.failed(&error);
+                let after = self.retry.map_or(RETRY_AFTER, |retry| retry.after * 2);
+                let after = after.min(RETRY_AFTER_MAX);
+                let at = Instant::now() + after;
+                self.retry = Some(Retry { at, after });
+                false
+            }
+        }
+    }
+
+    fn try_commit(&mut self, now: bool) -> Result<(), StoreError> {
+        if self.engine.staged_bytes() > 0 {
+            self.engine.write()?;
+            self.is_unsynced = true;
+        }
+        for shard in &mut self.shards {
+            shard.written = shard.taken;
+        }
+        self.serve_reads();
+        if let Durability::Interval { ms } = self.durability {
+            self.answer();
+            let is_due = self.last_sync.elapsed() >= Duration::from_millis(ms);
+            if !is_due && !now {
+                return Ok(());
+            }
+        }
+        if self.is_unsynced {
+            self.last_sync = Instant::now();
+            self.engine.sync()?;
+            self.is_unsynced = false;
+        }
+        self.answer();
+        Ok(())
+    }
+
+    /// Tells each shard how far it has come: one wakeup for a shard and group.
+    fn answer(&mut self) {
+        let mut records = 0;
+        for shard in &mut self.shards {
+            if shard.answered < shard.written {
+                records += shard.written.0 - shard.answered.0;
+                shard.answered = shard.written;
+                shard.answer.up_to(shard.written);
+            }
+        }
+        if records > 0 {
+            self.health.synced(records);
+        }
+    }
+
+    /// All before them is written: where messages lie is known.
+    fn serve_reads(&mut self) {
+        for PageRead {
+            shard,
+            read,
+            now,
+            gauge,
+        } in self.reads.drain(..)
+        {
+            let located = locate(&self.engine, &read.messages);
+            // The thread that reads ends only with this one.
+            let _ = self.pages.send(Page {
+                owner: read.owner,
+                located,
+                now,
+                gauge,
+                answer: self.shards[usize::from(shard.0)].answer.clone(),
+            });
+        }
+    }
+
+    fn answer_questions(&mut self) {
+        for question in self.questions.drain(..) {
+            // Who asked may have given up.
+            match question {
+                Question::Stats(answer) => drop(answer.send(self.engine.stats())),
+                Question::Pin(answer) => {
+                    let pinned = self.engine.snapshot().map(|snapshot| PinnedFiles {
+                        files: snapshot.files().to_vec(),
+                        pin: Box::new(snapshot),
+                    });
+                    drop(answer.send(pinned.map_err(|error| error.to_string())));
+                }
+            }
+        }
+    }
+
+    fn keep_house(&mut self, came: u64) {
+        if self.retry.is_some() && !self.engine.is_low() {
+            return;
+        }
+        let now = Instant::now();
+        self.has_work |= came > 0;
+        if (self.has_work || self.engine.is_low()) && self.work_after <= now {
+            let budget = if came > 0 {
+                BUSY_SLICE_BYTES
+            } else {
+                IDLE_SLICE_BYTES
+            };
+            match self.engine.housekeep(budget) {
+                Ok(work) => self.has_work = work.more,
+                Err(error) => {
+                    self.health.failed(&error);
+                    self.work_after = now + RETRY_AFTER_MAX;
+                    self.retry.get_or_insert(Retry {
+                        at: now + RETRY_AFTER,
+                        after: RETRY_AFTER,
+                    });
+                }
+            }
+        }
+        let is_idle = self
+            .idle_since
+            .is_some_and(|since| since + SEAL_AFTER <= now);
+        if is_idle && !self.has_work && self.retry.is_none() {
+            self.idle_since = None;
+            if let Err(error) = self.engine.seal() {
+                self.health.failed(&error);
+                self.retry = Some(Retry {
+                    at: now + RETRY_AFTER,
+                    after: RETRY_AFTER,
+                });
+            }
+        }
+    }
+
+    /// The node ends: all is to be on the disk.
+    fn end(mut self) {
+        let until = Instant::now() + END_PATIENCE;
+        while !self.commit(true) {
+            if Instant::now() >= until {
+                let failure = self.health.status().failure;
+                let error = failure.map_or_else(String::new, |failure| failure.error);
+                return self.health.unwritten(error);
+            }
+            if let Some(retry) = self.retry {
+                std::thread::sleep(retry.at.saturating_duration_since(Instant::now()));
+            }
+        }
+        if let Err(error) = self.engine.close() {
+            self.health.unwritten(error.to_string());
+        }
+    }
+}

@@ -1,0 +1,302 @@
+//! A node over TCP whose store is on a disk: restarts, a disk that fails and recovers, one that does not
+//! keep up, reading back.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use common::*;
+use martlet_broker::Settings;
+use martlet_reactor::{
+    DiskStore, Durability, StartError, StoreNotice, StoreOpenError, open_store, start,
+};
+use martlet_store::{Call, Failure, Fault, Options, SimDisk};
+
+fn on_sim(disk: &SimDisk, threads: usize, durability: Durability) -> Node {
+    let mut config = config(threads, Settings::default());
+    let options = Options {
+        segment_bytes: 256 << 10,
+        ..Options::default()
+    };
+    config.store = Box::new(DiskStore::on(disk.clone(), options, durability).unwrap());
+    run(config)
+}
+
+fn fault(call: Option<Call>, failure: Failure) -> Fault {
+    Fault {
+        call,
+        skip: 0,
+        failure,
+        once: false,
+    }
+}
+
+/// A directory that goes with the test.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new(name: &str) -> Self {
+        let name = format!("martlet-{name}-{}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        let _ = std::fs::remove_dir_all(&path);
+        Self(path)
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A session that outlives its connection, subscribed and away.
+fn keeper(node: &Node, topic: &str) {
+    let mut keeper = node.tcp();
+    keeper.send(&connect("keeper", 0x00, None));
+    keeper.expect(&[0x20, 2, 0, 0]);
+    keeper.subscribe(topic, 1);
+    keeper.send(&DISCONNECT);
+    keeper.expect_closed();
+}
+
+/// The keeper comes back; what is in its queue, acknowledged.
+fn kept(node: &Node, count: usize) -> Vec<Vec<u8>> {
+    let mut keeper = node.tcp();
+    keeper.send(&connect("keeper", 0x00, None));
+    keeper.expect(&[0x20, 2, 1, 0]);
+    let payloads = (0..count).map(|_| {
+        let packet = keeper.packet().unwrap();
+        assert_eq!(packet[0], 0x32, "{packet:?}");
+        let topic = usize::from(packet[3]);
+        keeper.send(&[0x40, 2, packet[4 + topic], packet[5 + topic]]);
+        packet[6 + topic..].to_vec()
+    });
+    let payloads = payloads.collect();
+    keeper.send(&PINGREQ);
+    keeper.expect(&PINGRESP);
+    payloads
+}
+
+#[test]
+fn what_was_acknowledged_is_there_after_a_restart() {
+    let directory = Directory::new("restart");
+    for durability in [Durability::Sync, Durability::Interval { ms: 50 }] {
+        let _ = std::fs::remove_dir_all(&directory.0);
+        let open = |threads| {
+            let mut config = config(threads, Settings::default());
+            config.store = open_store(&directory.0, durability).unwrap();
+            run(config)
+        };
+        let node = open(2);
+        assert_eq!(node.running.restored().unwrap().restored.sessions, 0);
+        keeper(&node, "t");
+        let mut publisher = node.tcp().connect("publisher");
+        for number in 0..100_u16 {
+            publisher.send(&publish_qos1("t", number + 1, &number.to_be_bytes()));
+            let [high, low] = (number + 1).to_be_bytes();
+            publisher.expect(&[0x40, 2, high, low]);
+        }
+        assert!(node.running.shutdown(PATIENCE));
+        let node = open(3);
+        let restored = node.running.restored().unwrap();
+        assert_eq!(restored.restored.entries, 100);
+        assert_eq!(restored.opened.replayed, 0, "it was closed in order");
+        let payloads = kept(&node, 100);
+        let expected: Vec<_> = (0..100_u16).map(|n| n.to_be_bytes().to_vec()).collect();
+        assert_eq!(payloads, expected);
+        assert!(node.running.shutdown(PATIENCE));
+        assert_eq!(open(1).running.restored().unwrap().restored.entries, 0);
+    }
+}
+
+#[test]
+fn a_store_in_use_is_refused_and_a_memory_store_brings_nothing_back() {
+    let directory = Directory::new("in-use");
+    let first = DiskStore::open(&directory.0, Durability::Sync).unwrap();
+    let second = DiskStore::open(&directory.0, Durability::Sync);
+    assert!(
+        matches!(second, Err(StoreOpenError::InUse(_))),
+        "{second:?}"
+    );
+    drop(first);
+    let mut config = config(1, Settings::default());
+    config.store = open_store(&directory.0, Durability::Memory).unwrap();
+    let node = run(config);
+    assert!(node.running.restored().is_none());
+    assert!(node.running.store_health().is_none());
+}
+
+#[test]
+fn nothing_listens_while_the_store_cannot_be_restored() {
+    let disk = SimDisk::new(1);
+    drop(on_sim(&disk, 1, Durability::Sync));
+    let mut config = config(1, Settings::default());
+    let store = DiskStore::on(disk.clone(), Options::default(), Durability::Sync).unwrap();
+    disk.inject(fault(Some(Call::Sync), Failure::Io));
+    config.store = Box::new(store);
+    let error = start(config).unwrap_err();
+    assert!(matches!(error, StartError::Restore(_)), "{error}");
+}
+
+#[test]
+fn acknowledgements_wait_while_the_disk_fails_and_qos_0_goes_on() {
+    for (call, failure) in [
+        (Call::Write, Failure::NoSpace),
+        (Call::Write, Failure::ShortWrite),
+        (Call::Sync, Failure::Io),
+    ] {
+        let disk = SimDisk::new(2);
+        let node = on_sim(&disk, 2, Durability::Sync);
+        keeper(&node, "t");
+        let health = node.running.store_health().unwrap();
+        let mut publisher = node.tcp().connect("publisher");
+        let mut subscriber = node.tcp().connect("subscriber");
+        subscriber.subscribe("quick", 0);
+        publisher.send(&publish_qos1("t", 1, b"before"));
+        publisher.expect(&[0x40, 2, 0, 1]);
+        disk.inject(fault(Some(call), failure));
+        publisher.send(&publish_qos1("t", 2, b"while"));
+        await_that("the failure shows", || health.status().failure.is_some());
+        publisher.send(&publish("quick", b"x"));
+        subscriber.expect(&publish("quick", b"x"));
+        publisher.send(&PINGREQ);
+        // Not the PUBACK.
+        publisher.expect(&PINGRESP);
+        await_that("it is tried again", || {
+            health
+                .status()
+                .failure
+                .is_some_and(|failure| failure.attempts > 2)
+        });
+        disk.lift();
+        publisher.expect(&[0x40, 2, 0, 2]);
+        await_that("health shows it", || health.status().failure.is_none());
+        let notices: Vec<StoreNotice> = health.notices().try_iter().collect();
+        assert!(
+            matches!(notices[0], StoreNotice::Failing { .. }),
+            "{notices:?}"
+        );
+        assert!(
+            matches!(notices.last(), Some(StoreNotice::Recovered { .. })),
+            "{notices:?}"
+        );
+        // Once for each kind.
+        let failing = |notice: &&StoreNotice| matches!(notice, StoreNotice::Failing { .. });
+        assert!(notices.iter().filter(failing).count() <= 2, "{notices:?}");
+        publisher.send(&publish_qos1("t", 3, b"after"));
+        publisher.expect(&[0x40, 2, 0, 3]);
+        drop(node);
+        disk.crash(7);
+        let node = on_sim(&disk, 2, Durability::Sync);
+        let expected: [&[u8]; 3] = [b"before", b"while", b"after"];
+        assert_eq!(kept(&node, 3), expected);
+    }
+}
+
+#[test]
+fn a_store_far_behind_holds_back_who_publishes_what_must_be_stored() {
+    let disk = SimDisk::new(3);
+    let node = on_sim(&disk, 2, Durability::Sync);
+    keeper(&node, "t");
+    let health = node.running.store_health().unwrap();
+    disk.inject(fault(Some(Call::Write), Failure::Io));
+    let payload = vec![7; 512 << 10];
+    let mut publishers: Vec<Client> = (0..4)
+        .map(|n| node.tcp().connect(&format!("publisher{n}")))
+        .collect();
+    // More than the store lets wait, and than sockets hold.
+    let sender = std::thread::spawn(move || {
+        for publisher in &mut publishers {
+            for id in 1..=60_u16 {
+                publisher.send(&publish_qos1("t", id, &payload));
+            }
+        }
+        publishers
+    });
+    await_that("the store is behind", || health.status().is_behind);
+    let mut other = node.tcp().connect("other");
+    other.subscribe("quick", 0);
+    other.send(&publish("quick", b"x"));
+    other.expect(&publish("quick", b"x"));
+    disk.lift();
+    let mut publishers = sender.join().unwrap();
+    for publisher in &mut publishers {
+        for id in 1..=60_u16 {
+            let [high, low] = id.to_be_bytes();
+            publisher.expect(&[0x40, 2, high, low]);
+        }
+    }
+    await_that("the store keeps up", || !health.status().is_behind);
+    other.send(&publish_qos1("t", 1, b"y"));
+    other.expect(&[0x40, 2, 0, 1]);
+}
+
+#[test]
+fn a_long_queue_is_read_back_while_more_is_published() {
+    let disk = SimDisk::new(4);
+    let node = on_sim(&disk, 2, Durability::Sync);
+    keeper(&node, "t");
+    let mut publisher = node.tcp().connect("publisher");
+    let publish = |publisher: &mut Client, numbers: std::ops::Range<u16>| {
+        for number in numbers.clone() {
+            publisher.send(&publish_qos1("t", number + 1, &number.to_be_bytes()));
+        }
+        for number in numbers {
+            let [high, low] = (number + 1).to_be_bytes();
+            publisher.expect(&[0x40, 2, high, low]);
+        }
+    };
+    for begin in (0..3000).step_by(500) {
+        publish(&mut publisher, begin..begin + 500);
+    }
+    let reader = std::thread::scope(|scope| {
+        let reader = scope.spawn(|| kept(&node, 4000));
+        publish(&mut publisher, 3000..3500);
+        publish(&mut publisher, 3500..4000);
+        reader.join().unwrap()
+    });
+    let expected: Vec<_> = (0..4000_u16).map(|n| n.to_be_bytes().to_vec()).collect();
+    assert_eq!(reader, expected);
+    assert_eq!(node.running.store_health().unwrap().status().unreadable, 0);
+}
+
+#[test]
+fn an_error_while_reading_back_is_tried_again_and_loses_nothing() {
+    let disk = SimDisk::new(5);
+    let node = on_sim(&disk, 1, Durability::Sync);
+    keeper(&node, "t");
+    let mut publisher = node.tcp().connect("publisher");
+    publisher.send(&publish_qos1("t", 1, b"x"));
+    publisher.expect(&[0x40, 2, 0, 1]);
+    disk.inject(Fault {
+        once: true,
+        ..fault(Some(Call::Read), Failure::Io)
+    });
+    assert_eq!(kept(&node, 1), [b"x"]);
+}
+
+#[test]
+fn many_wait_for_one_sync() {
+    let disk = SimDisk::new(6);
+    let node = on_sim(&disk, 1, Durability::Sync);
+    keeper(&node, "t");
+    let health = node.running.store_health().unwrap();
+    let mut publisher = node.tcp().connect("publisher");
+    let before = health.status();
+    let begin = Instant::now();
+    let mut packets = Vec::new();
+    (1..=1000_u16).for_each(|id| packets.extend(publish_qos1("t", id, b"x")));
+    publisher.send(&packets);
+    for id in 1..=1000_u16 {
+        let [high, low] = id.to_be_bytes();
+        publisher.expect(&[0x40, 2, high, low]);
+    }
+    let after = health.status();
+    assert!(after.records - before.records >= 1000);
+    let syncs = after.syncs - before.syncs;
+    let most = 2 + begin.elapsed().as_micros() as u64 / 500;
+    assert!(syncs <= most.min(500), "{syncs} in {:?}", begin.elapsed());
+}
