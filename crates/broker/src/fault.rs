@@ -56,6 +56,16 @@ faults! {
     TakeoverForgetsInFlight = "A new connection is not sent what the old one did not acknowledge.";
     SessionExpiresEarly = "A session ends at half of its Session Expiry Interval.";
     DropUncounted = "A dropped message is not counted.";
+    RoutedTooEarly = "A message counts as routed before the other shards have recorded it.";
+    RoutedAgainToAll = "After a restart a message is routed again to those who have or had it.";
+    ReceiptsNotRestored = "After a restart QoS 2 receipts are forgotten.";
+    PacketIdNotRestored = "After a restart what was sent waits in the queue as if it had not been.";
+    PubRecNotRestored = "After a restart a message whose PUBREC came is sent again.";
+    WillNotUsedUp = "The record of a Will's message does not say whose Will it uses up.";
+    WillNotRecorded = "A session's record lacks its Will.";
+    EndNotRecorded = "The end of a queue's entry is not recorded.";
+    RetainedOlderRestored = "After a restart the lowest revision of a retained message wins.";
+    ReleaseNotRecorded = "A PUBREL is not recorded: after a restart the old receipt counts.";
     InterestStays = "The node's interest index keeps a filter that nobody wants any more.";
 }
 

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use martlet_codec::{PacketId, SubscriptionFilter};
 
 use crate::counters::Accounting;
+use crate::fault::{self, Fault};
 use crate::hash::owner;
 use crate::id::{MessageId, RecordNumber, SessionAddress, ShardId, TenantId, first_number};
 use crate::limits::Settings;
@@ -94,7 +95,9 @@ impl Shard {
             self.end_session(cx, other);
         }
         let mut inbound = Inbound::default();
-        receipts.for_each(|id| inbound.receipts.insert(id, RecordNumber(0)));
+        if !fault::is(Fault::ReceiptsNotRestored) {
+            receipts.for_each(|id| inbound.receipts.insert(id, RecordNumber(0)));
+        }
         let ends_soon = record.expiry_secs == 0;
         let session = self.sessions.insert(Session {
             generation: 0,
@@ -168,7 +171,9 @@ impl Shard {
             return;
         };
         let ticket = group.map(|group| Box::new(self.restored_ticket(group, &record)));
-        let (packet_id, released) = (record.packet_id, record.released);
+        let lost = fault::is(Fault::PacketIdNotRestored);
+        let packet_id = record.packet_id.filter(|_| !lost);
+        let released = record.released && !fault::is(Fault::PubRecNotRestored) && !lost;
         let entry = stored_entry(cx, record, ticket);
         if !released {
             self.sessions.at(index).accounting.matched += 1;

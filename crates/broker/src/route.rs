@@ -467,7 +467,9 @@ impl Shard {
         let wanted = self.routes.routes[place].wanted;
         let mut routing = self.begin_routing(message.publication(), Some(message.clone()));
         routing.recorded = true;
-        routing.had = had;
+        if !fault::is(Fault::RoutedAgainToAll) {
+            routing.had = had;
+        }
         let others = wanted.shards & !(1 << self.id.0);
         if others != 0 {
             self.send_to_shards(cx, others, &mut routing, true);
@@ -499,7 +501,10 @@ impl Shard {
         recorded: bool,
     ) {
         let message = routing.message(&mut self.scratch, &self.gauge);
-        if recorded {
+        if recorded && fault::is(Fault::RoutedTooEarly) {
+            let id = routing.publication.id;
+            self.append(cx, Record::Routed(id));
+        } else if recorded {
             self.awaiting_routed
                 .insert(message.id(), shards.count_ones());
         }

@@ -103,7 +103,8 @@ impl Shard {
         };
         self.counters.wills_sent += 1;
         let session = self.sessions.at(index);
-        let will_of = session.recorded.then_some(session.epoch);
+        let named = session.recorded && !fault::is(Fault::WillNotUsedUp);
+        let will_of = named.then_some(session.epoch);
         let origin = Origin {
             will_of,
             ..Origin::default()

@@ -239,10 +239,12 @@ fn topics(clients: u64, steady: bool) -> Topics {
 }
 
 fn node_profile(kind: Kind, seed: u64, random: &mut Random) -> NodeProfile {
-    let mut settings = Settings::default();
-    settings.events = EventInterest {
-        connections: false,
-        drops: true,
+    let mut settings = Settings {
+        events: EventInterest {
+            connections: false,
+            drops: true,
+        },
+        ..Settings::default()
     };
     let limits = &mut settings.limits;
     limits.memory_bytes = 1 << 40;

@@ -281,6 +281,9 @@ impl Shard {
         message: MessageId,
         why: EnqueuedAs,
     ) {
+        if fault::is(Fault::EndNotRecorded) {
+            return;
+        }
         let epoch = self.sessions.at(index).epoch;
         let record = Record::EntryEnded {
             epoch,

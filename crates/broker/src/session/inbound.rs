@@ -133,7 +133,7 @@ impl Shard {
         let session = self.sessions.at(session_index);
         let known = session.inbound.receipts.remove(packet_id).is_some();
         let (durable, epoch) = (session.durable, session.epoch);
-        let record = if known && durable {
+        let record = if known && durable && !fault::is(Fault::ReleaseNotRecorded) {
             self.append(cx, Record::Released { epoch, packet_id })
         } else {
             self.sessions.at(session_index).inbound.released

@@ -14,6 +14,7 @@ use martlet_codec::ProtocolVersion;
 
 use crate::arena::Arena;
 use crate::counters::Accounting;
+use crate::fault::{self, Fault};
 use crate::id::{SessionId, TenantId};
 use crate::record::{Record, SessionEpoch, SessionRecord};
 use crate::subscribe::Subscriptions;
@@ -65,7 +66,10 @@ impl Session {
             expiry_secs: self.expiry_secs,
             durable: self.durable,
             left_wall_ms: self.left_wall_ms.map(NonZeroU64::get),
-            will: self.will.clone(),
+            will: self
+                .will
+                .clone()
+                .filter(|_| !fault::is(Fault::WillNotRecorded)),
         }))
     }
 }

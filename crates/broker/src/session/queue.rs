@@ -212,8 +212,10 @@ fn row_bytes([_, sizes, _]: [u64; 3]) -> u64 {
     sizes >> 8
 }
 
-fn row_is_shared([_, sizes, _]: [u64; 3]) -> bool {
-    (sizes >> 2) & 3 == EnqueuedAs::Shared as u64
+/// A share group may want it back; one whose group has ended since has no ticket any more.
+fn row_is_shared(row: [u64; 3]) -> bool {
+    let [_, sizes, _] = row;
+    (sizes >> 2) & 3 == EnqueuedAs::Shared as u64 && row_is_apart(row)
 }
 
 fn row_is_apart([_, sizes, _]: [u64; 3]) -> bool {

@@ -183,7 +183,8 @@ impl Durable {
                 let row = ledger.client(client);
                 let message = ledger.message(message);
                 let still = ledger.promised_qos(client, message.topic, message.publisher);
-                if row.life == life && row.session && still.is_some() {
+                if row.life == life && row.session && still.is_some_and(|qos| qos > QoS::AtMostOnce)
+                {
                     let name = &row.name;
                     let what = format!("{what} was acknowledged without a record, {name} wants it");
                     findings.add(CHECK, what);

@@ -16,9 +16,12 @@ const CHECK: &str = "exactly once, at least once";
 /// How often each session got each message.
 #[derive(Debug, Default)]
 pub(super) struct Once {
-    /// By client; the session's life, then what it got: in all, and with DUP 0.
-    got: BTreeMap<ClientIndex, (u32, BTreeMap<MessageIndex, (u32, u32)>)>,
+    /// By client; the session's life, then what it got.
+    got: BTreeMap<ClientIndex, (u32, Got)>,
 }
+
+/// How often each message came: at QoS 2, and with DUP 0.
+type Got = BTreeMap<MessageIndex, (u32, u32)>;
 
 impl Once {
     pub(super) fn see(&mut self, fact: &Fact, ledger: &Ledger, findings: &mut Findings) {
@@ -46,7 +49,7 @@ impl Once {
             got.clear();
         }
         let (times, fresh) = got.entry(message).or_default();
-        *times += 1;
+        *times += u32::from(qos == QoS::ExactlyOnce);
         *fresh += u32::from(!dup);
         let (times, fresh) = (*times, *fresh);
         let row = ledger.message(message);
@@ -55,7 +58,7 @@ impl Once {
             _ => row.sends.max(1),
         };
         // What was sent at QoS 1 may not have been recorded before a crash.
-        let allowed = sends + ledger.crashes;
+        let allowed = sends * (1 + ledger.crashes);
         let name = &ledger.client(client).name;
         if qos == QoS::ExactlyOnce && times > 1 {
             let what = ledger.describe(message);

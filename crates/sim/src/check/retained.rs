@@ -47,7 +47,10 @@ impl Retained {
                 let last = self.seen.get(&(client, topic)).copied().flatten();
                 if dup && message.is_none() {
                     self.doubtful.insert((client, topic));
-                } else if !dup || message > last {
+                } else if dup && message < last {
+                    // An old one, or a copy of it whose first sending was lost.
+                    self.doubtful.insert((client, topic));
+                } else {
                     self.seen.insert((client, topic), message);
                 }
             }

@@ -45,6 +45,7 @@ struct Receiver {
     connection: u32,
     qos: QoS,
     crashes: u32,
+    expiry_secs: u32,
 }
 
 impl Share {
@@ -149,6 +150,7 @@ impl Share {
             connection: member.connection,
             qos,
             crashes: member.crashes,
+            expiry_secs: member.expiry_secs,
         };
         let Some(first) = self.got.insert((group, message), receiver) else {
             return;
@@ -163,7 +165,7 @@ impl Share {
         let other_session = first.client != client || first.life != member.life;
         // What a session that ends with its connection had is the group's until it is acknowledged.
         let lent =
-            earlier.expiry_secs.min(member.expiry_secs) == 0 && first.crashes != member.crashes;
+            first.expiry_secs.min(member.expiry_secs) == 0 && first.crashes != member.crashes;
         if first.qos.min(qos) == QoS::ExactlyOnce && other_session && !lent {
             findings.add(CHECK, format!("{what} went to {one}, then to {other}"));
         } else if first.client != client
