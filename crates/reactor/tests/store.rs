@@ -87,7 +87,7 @@ fn what_was_acknowledged_is_there_after_a_restart() {
         let _ = std::fs::remove_dir_all(&directory.0);
         let open = |threads| {
             let mut config = config(threads, Settings::default());
-            config.store = open_store(&directory.0, durability).unwrap();
+            config.store = open_store(&directory.0, durability, false).unwrap();
             run(config)
         };
         let node = open(2);
@@ -115,15 +115,15 @@ fn what_was_acknowledged_is_there_after_a_restart() {
 #[test]
 fn a_store_in_use_is_refused_and_a_memory_store_brings_nothing_back() {
     let directory = Directory::new("in-use");
-    let first = DiskStore::open(&directory.0, Durability::Sync).unwrap();
-    let second = DiskStore::open(&directory.0, Durability::Sync);
+    let first = DiskStore::open(&directory.0, Durability::Sync, |disk| disk).unwrap();
+    let second = DiskStore::open(&directory.0, Durability::Sync, |disk| disk);
     assert!(
         matches!(second, Err(StoreOpenError::InUse(_))),
         "{second:?}"
     );
     drop(first);
     let mut config = config(1, Settings::default());
-    config.store = open_store(&directory.0, Durability::Memory).unwrap();
+    config.store = open_store(&directory.0, Durability::Memory, false).unwrap();
     let node = run(config);
     assert!(node.running.restored().is_none());
     assert!(node.running.store_health().is_none());
