@@ -1,6 +1,6 @@
-//! Random operations, crashes and failing disks against a model that is too simple to be wrong: after every
-//! crash the store is exactly what some prefix of the records makes of it, and that prefix has everything
-//! that was promised.
+//! Random operations, crashes and failing disks against a model that is too simple to be wrong:
+//! after every crash the store is exactly what some prefix of the records makes of it, and that
+//! prefix has everything that was promised.
 
 mod common;
 
