@@ -172,7 +172,8 @@ impl<D: Disk> Engine<D> {
     }
 
     /// Writes what is staged: one group, one call to the disk, but where a segment ends. After an
-    /// error what was not written is still staged: call it again.
+    /// error what was not written is still staged: call it again. A copy is kept in memory until
+    /// the next good [`Engine::sync`].
     pub fn write(&mut self) -> Result<(), StoreError> {
         while self.staged_count > 0 {
             self.write_group()?;
@@ -184,6 +185,10 @@ impl<D: Disk> Engine<D> {
     /// After an error everything since the last good sync is staged again: call [`Engine::write`],
     /// then this.
     pub fn sync(&mut self) -> Result<Lsn, StoreError> {
+        if !self.relocations.is_empty() {
+            // A sync failed since, perhaps in housekeeping: what was written must be written anew.
+            self.write()?;
+        }
         if let Err(error) = self.sync_files() {
             self.distrust();
             return Err(error);
