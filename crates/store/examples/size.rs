@@ -1,5 +1,6 @@
-//! Prints what a million messages (or as many as the first argument says) cost: memory of the index, time to
-//! open, with a checkpoint and without, and the longest commit while checkpoints are taken.
+//! Prints what a million messages (or as many as the first argument says) cost: memory of the
+//! index, time to open, with a checkpoint and without, and the longest commit while checkpoints are
+//! taken.
 
 use martlet_store::{BodyId, Engine, Holds, Options, QueueId, RealDisk, RecordBuffer};
 use std::time::{Duration, Instant};

@@ -1,9 +1,9 @@
-//! The checkpoint: the durable home of all that is small, as the exact image of the moment after one
-//! record. It is written in slices, as two files with the same contents, which get their names when both
-//! are complete and synced; recovery takes each block from whichever copy checks.
+//! The checkpoint: the durable home of all that is small, as the exact image of the moment after
+//! one record. It is written in slices, as two files with the same contents, which get their names
+//! when both are complete and synced; recovery takes each block from whichever copy checks.
 //!
-//! A checkpoint is a sequence of blocks that look like records: numbered from 1, the first byte of their
-//! operations says what they hold.
+//! A checkpoint is a sequence of blocks that look like records: numbered from 1, the first byte of
+//! their operations says what they hold.
 
 use crate::disk::Disk;
 use crate::engine::{Checkpointed, Engine};
@@ -83,8 +83,8 @@ impl<D: Disk> Engine<D> {
         }
     }
 
-    /// Begins a checkpoint of this moment. What is written must be synced before, so that it does not speak
-    /// of what a crash could undo.
+    /// Begins a checkpoint of this moment. What is written must be synced before, so that it does
+    /// not speak of what a crash could undo.
     fn try_checkpoint(&mut self) -> Result<(), StoreError> {
         match self.write() {
             // What is staged comes later then. But not if the index knows it already.
@@ -305,8 +305,8 @@ pub(crate) struct ReplayFrom {
     pub(crate) offset: u64,
 }
 
-/// Loads the newest checkpoint there is into an empty engine; `None`: there is none. The second value says
-/// whether blocks were lost in both copies.
+/// Loads the newest checkpoint there is into an empty engine; `None`: there is none. The second
+/// value says whether blocks were lost in both copies.
 pub(crate) fn load<D: Disk>(
     engine: &mut Engine<D>,
     names: &[(String, u64)],

@@ -1,5 +1,5 @@
-//! Housekeeping in slices: a file for the next segment, checkpoints, segments given back, and what still
-//! lives in sparse segments copied to the end of the log.
+//! Housekeeping in slices: a file for the next segment, checkpoints, segments given back, and what
+//! still lives in sparse segments copied to the end of the log.
 
 use crate::disk::Disk;
 use crate::engine::{BALLAST, Engine, SPARE};
@@ -33,8 +33,9 @@ pub(crate) struct Reclaiming {
 }
 
 impl<D: Disk> Engine<D> {
-    /// Does a slice of what waits: about `budget_bytes` read or written. Call it after each sync while there
-    /// is [`Work::more`], with a budget that fits the time there is: 256 KiB takes about a millisecond.
+    /// Does a slice of what waits: about `budget_bytes` read or written. Call it after each sync
+    /// while there is [`Work::more`], with a budget that fits the time there is: 256 KiB takes
+    /// about a millisecond.
     pub fn housekeep(&mut self, budget_bytes: usize) -> Result<Work, StoreError> {
         let mut work = Work::default();
         self.remove_old_checkpoints();
@@ -173,8 +174,9 @@ impl<D: Disk> Engine<D> {
         waiting > 0 && waiting >= last_bytes
     }
 
-    /// The segment with the smallest part alive, if that is little enough: of those that were written a moment
-    /// ago much will die by itself, so only space decides; at rest half alive is too little.
+    /// The segment with the smallest part alive, if that is little enough: of those that were
+    /// written a moment ago much will die by itself, so only space decides; at rest half alive is
+    /// too little.
     fn choose_sparse(&self, is_idle: bool) -> Option<Reclaiming> {
         let used = self.disk_bytes();
         let live = self.index.live.total();

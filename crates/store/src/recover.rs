@@ -1,15 +1,16 @@
 //! Opening: the checkpoint, then the records behind it, in order, read in pieces.
 //!
-//! A record that does not check was either torn, when nothing says that it was ever synced, or damaged:
-//! every group's header says up to which record all was synced when it was written. Behind a torn record
-//! nothing counts, so that what is left is always a beginning of what was written. Behind a damaged one
-//! everything that checks does.
+//! A record that does not check was either torn, when nothing says that it was ever synced, or
+//! damaged: every group's header says up to which record all was synced when it was written. Behind
+//! a torn record nothing counts, so that what is left is always a beginning of what was written.
+//! Behind a damaged one everything that checks does.
 //!
-//! Every segment says from which record on older segments are void: they were cut off there. What it begins
-//! with before that are copies of what they hold.
+//! Every segment says from which record on older segments are void: they were cut off there. What
+//! it begins with before that are copies of what they hold.
 //!
-//! Records that nothing says were synced may be readable and yet not be on the disk: a sync may have failed
-//! before the process ended, and the system's cache keeps what the disk lost. They are written anew.
+//! Records that nothing says were synced may be readable and yet not be on the disk: a sync may
+//! have failed before the process ended, and the system's cache keeps what the disk lost. They are
+//! written anew.
 
 use crate::checkpoint::{self, ReplayFrom};
 use crate::disk::Disk;
@@ -40,9 +41,9 @@ struct Tail {
 }
 
 impl<D: Disk> Engine<D> {
-    /// Opens the store on this disk, or makes one. Reads the checkpoint and the records behind it; what is
-    /// damaged is named in the report and left out. Afterwards all that is served is on the disk for
-    /// certain.
+    /// Opens the store on this disk, or makes one. Reads the checkpoint and the records behind it;
+    /// what is damaged is named in the report and left out. Afterwards all that is served is on the
+    /// disk for certain.
     pub fn open(disk: D, options: Options) -> Result<(Self, Report), OpenError> {
         options.check().map_err(OpenError::Options)?;
         let mut names = disk.list().map_err(list_error)?;
@@ -139,8 +140,8 @@ impl<D: Disk> Engine<D> {
         Ok(())
     }
 
-    /// Writes the empty group at the end again, where it is: what was said of doubtful records goes for it
-    /// too.
+    /// Writes the empty group at the end again, where it is: what was said of doubtful records goes
+    /// for it too.
     fn confirm_seal(&self) -> bool {
         let Some(segment) = self.active.and_then(|slot| self.segments.get(slot)) else {
             return true;
@@ -158,7 +159,8 @@ impl<D: Disk> Engine<D> {
         again.is_ok()
     }
 
-    /// Stages records that are in the index but perhaps not on the disk, and writes them to a new segment.
+    /// Stages records that are in the index but perhaps not on the disk, and writes them to a new
+    /// segment.
     fn write_anew(&mut self, doubtful: VecDeque<Doubtful>) -> Result<(), StoreError> {
         let Some(first) = doubtful.front() else {
             return Ok(());
@@ -319,8 +321,8 @@ fn list_error(error: std::io::Error) -> StoreError {
     StoreError::new("listing", "the directory", error)
 }
 
-/// The first record of a segment, and the one from which on older ones are void: from the first header that
-/// checks, or from the first record if no header does.
+/// The first record of a segment, and the one from which on older ones are void: from the first
+/// header that checks, or from the first record if no header does.
 fn first_record<D: Disk>(window: &mut Window<'_, D>) -> std::io::Result<Option<(Lsn, Lsn)>> {
     let mut offset = 0;
     let mut first = None;
@@ -500,9 +502,9 @@ impl<D: Disk> Replay<'_, D> {
         }
     }
 
-    /// Nothing checks at `place` where record `missing` should be, and the next that does is `lsn`; what lies
-    /// from `behind` on (which tail, where in it) decides whether the missing was ever synced. False: it was
-    /// not; the log is cut here.
+    /// Nothing checks at `place` where record `missing` should be, and the next that does is `lsn`;
+    /// what lies from `behind` on (which tail, where in it) decides whether the missing was ever
+    /// synced. False: it was not; the log is cut here.
     fn skip_or_cut(
         &mut self,
         (file, offset): (String, u64),

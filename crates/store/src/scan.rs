@@ -1,5 +1,5 @@
-//! Reading a file of records piece by piece, and finding the next record that checks behind one that does
-//! not. For recovery, reclaim and checks.
+//! Reading a file of records piece by piece, and finding the next record that checks behind one
+//! that does not. For recovery, reclaim and checks.
 
 use crate::disk::Disk;
 use crate::record::{FileKey, GroupHeader, HEADER_BYTES, Lsn, length_of, ops_of, read_u64};

@@ -33,8 +33,8 @@ pub struct Stats {
     pub staged_bytes: usize,
     /// Bytes of the index in memory.
     pub index_bytes: usize,
-    /// There was no space for the next segment: take in no more bodies, so that what ends others can still be
-    /// written.
+    /// There was no space for the next segment: take in no more bodies, so that what ends others
+    /// can still be written.
     pub is_low: bool,
 }
 

@@ -450,7 +450,7 @@ fn a_segment_is_not_used_again_before_the_end_of_its_last_body_is_durable() {
     }
     drop(engine);
     disk.crash(7);
-    let mut engine = open(&disk);
+    let engine = open(&disk);
     let left: Vec<BodyId> = (0..7)
         .flat_map(|queue| engine.entries(QueueId(queue)).map(|entry| entry.body))
         .collect();
@@ -613,7 +613,7 @@ fn sync_failures_write_the_group_anew_and_a_crash_finds_the_good_copy() {
         }
         drop(engine);
         disk.crash(seed);
-        let mut engine = open(&disk);
+        let engine = open(&disk);
         let ids: Vec<BodyId> = (1..40).map(BodyId).collect();
         engine.read_bodies(&ids, |id, body| {
             assert_eq!(body.unwrap(), vec![id.0 as u8; 300])
