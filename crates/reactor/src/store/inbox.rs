@@ -11,9 +11,6 @@ use std::time::{Duration, Instant};
 use martlet_broker::{MemoryGauge, Now, QueueRead, RecordNumber, ShardId};
 use martlet_store::RecordBuffer;
 
-/// When so many bytes wait to be written, publishers of what has to be stored are held back.
-pub(super) const BEHIND_BYTES: usize = 64 << 20;
-
 /// Emptied buffers kept to be filled again.
 const SPARES_MAX: usize = 16;
 
@@ -44,8 +41,10 @@ pub(super) struct PageRead {
 }
 
 /// Shared by all shards and the thread that writes.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Inbox {
+    /// When so many bytes wait to be written, publishers of what has to be stored are held back.
+    behind_bytes: usize,
     state: Mutex<State>,
     arrived: Condvar,
     /// Bytes taken by the thread and not written yet.
@@ -71,6 +70,16 @@ pub(super) struct Given {
 }
 
 impl Inbox {
+    pub(super) fn new(behind_bytes: usize) -> Self {
+        Self {
+            behind_bytes,
+            state: Mutex::default(),
+            arrived: Condvar::new(),
+            staged_bytes: AtomicUsize::new(0),
+            is_behind: AtomicBool::new(false),
+        }
+    }
+
     /// Hands records over.
     pub(super) fn give_records(
         &self,
@@ -81,7 +90,8 @@ impl Inbox {
         let mut state = self.lock();
         state.bytes += records.bytes();
         let waiting = state.bytes + self.staged_bytes.load(Ordering::Relaxed);
-        let fell_behind = waiting > BEHIND_BYTES && !self.is_behind.swap(true, Ordering::Relaxed);
+        let fell_behind =
+            waiting > self.behind_bytes && !self.is_behind.swap(true, Ordering::Relaxed);
         let spare = state.spares.pop().unwrap_or_default();
         state.parts.push(Part::Records {
             shard,
@@ -161,7 +171,7 @@ impl Inbox {
         self.staged_bytes.store(bytes, Ordering::Relaxed);
         let waiting = bytes + state.bytes;
         let was = self.is_behind.load(Ordering::Relaxed);
-        let is = is_low || waiting > BEHIND_BYTES || was && waiting > BEHIND_BYTES / 2;
+        let is = is_low || waiting > self.behind_bytes || was && waiting > self.behind_bytes / 2;
         self.is_behind.store(is, Ordering::Release);
         (is != was).then_some(is)
     }
