@@ -362,3 +362,27 @@ fn a_full_disk_holds_publishers_back_until_a_reader_has_made_room() {
     assert!(node.running.shutdown(PATIENCE));
     drop(disk);
 }
+
+#[test]
+fn what_is_on_the_disk_is_read_back_while_nothing_can_be_written() {
+    let disk = SimDisk::new(9);
+    let node = on_sim(&disk, 1, Durability::Sync);
+    keeper(&node, "t");
+    let mut publisher = node.tcp().connect("publisher");
+    for id in 1..=300_u16 {
+        publisher.send(&publish_qos1("t", id, b"x"));
+        let [high, low] = id.to_be_bytes();
+        publisher.expect(&[0x40, 2, high, low]);
+    }
+    let mut keeper = node.tcp();
+    keeper.send(&connect("keeper", 0x00, None));
+    keeper.expect(&[0x20, 2, 1, 0]);
+    keeper.packet().unwrap();
+    disk.inject(fault(Some(Call::Write), Failure::NoSpace));
+    // What was read ahead is sent at once, and then come pages of messages that the disk has.
+    for id in 2..=300_u16 {
+        let [high, low] = (id - 1).to_be_bytes();
+        keeper.send(&[0x40, 2, high, low]);
+        assert!(keeper.packet().unwrap().starts_with(&[0x32]));
+    }
+}

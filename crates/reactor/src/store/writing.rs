@@ -150,6 +150,9 @@ impl<D: Disk> Writing<D> {
         if self.retry.is_none_or(|retry| retry.at <= began) {
             self.commit(false);
         }
+        if self.retry.is_some() {
+            self.serve_reads(false);
+        }
         self.keep_house(came);
         let is_low = self.engine.is_low();
         self.health.is_low(is_low);
@@ -251,7 +254,7 @@ impl<D: Disk> Writing<D> {
         for shard in &mut self.shards {
             shard.written = shard.taken;
         }
-        self.serve_reads();
+        self.serve_reads(true);
         if let Durability::Interval { ms } = self.durability {
             self.answer();
             let is_due = self.last_sync.elapsed() >= Duration::from_millis(ms);
@@ -283,23 +286,22 @@ impl<D: Disk> Writing<D> {
         }
     }
 
-    /// All before them is written: where messages lie is known.
-    fn serve_reads(&mut self) {
-        for PageRead {
-            shard,
-            read,
-            now,
-            gauge,
-        } in self.reads.drain(..)
-        {
-            let located = locate(&self.engine, &read.messages);
+    /// Sends wishes on to the thread that reads. With `all`, everything before them is written; else
+    /// only those are served whose messages all are: who takes messages off a full disk makes room.
+    fn serve_reads(&mut self, all: bool) {
+        for wish in std::mem::take(&mut self.reads) {
+            let located = locate(&self.engine, &wish.read.messages);
+            if !all && !located.is_complete() {
+                self.reads.push(wish);
+                continue;
+            }
             // The thread that reads ends only with this one.
             let _ = self.pages.send(Page {
-                owner: read.owner,
+                owner: wish.read.owner,
                 located,
-                now,
-                gauge,
-                answer: self.shards[usize::from(shard.0)].answer.clone(),
+                now: wish.now,
+                gauge: wish.gauge,
+                answer: self.shards[usize::from(wish.shard.0)].answer.clone(),
             });
         }
     }
