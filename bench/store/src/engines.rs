@@ -172,8 +172,8 @@ impl Store for Bare {
 const MESSAGES: TableDefinition<u64, &[u8]> = TableDefinition::new("messages");
 const HEADS: TableDefinition<u64, u64> = TableDefinition::new("heads");
 
-/// One row per message; an acknowledgement moves the head of its queue; rows go in runs of 64 when all are
-/// dead. The queues' order is in memory.
+/// One row per message; an acknowledgement moves the head of its queue; rows go in runs of 64 when
+/// all are dead. The queues' order is in memory.
 pub struct RedbHeads {
     database: Database,
     queues: HashMap<u64, BTreeSet<u64>>,

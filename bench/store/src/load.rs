@@ -132,7 +132,8 @@ fn take_and_commit<S: Store>(
     came.iter().map(|(_, count)| count).sum()
 }
 
-/// 50,000 messages a second, each acknowledged 50 ms later, by a producer that wakes every millisecond.
+/// 50,000 messages a second, each acknowledged 50 ms later, by a producer that wakes every
+/// millisecond.
 pub fn steady<S: Store>(mut store: S, plan: &Plan) {
     let shared = Shared::<S::Batch>::new();
     let producer = {

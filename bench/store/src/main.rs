@@ -1,9 +1,10 @@
-//! Measures the store beside `bare` (the same bytes in the same groups: no index, no checksum, nothing ever
-//! given back) and redb in its best layout for this use (`redb-heads`: one row per message at a growing key,
-//! per queue one record that moves). One engine and one pattern per process; `bench/store-compare` runs all.
+//! Measures the store beside `bare` (the same bytes in the same groups: no index, no checksum,
+//! nothing ever given back) and redb in its best layout for this use (`redb-heads`: one row per
+//! message at a growing key, per queue one record that moves). One engine and one pattern per
+//! process; `bench/store-compare` runs all.
 //!
-//! Two producers build records and keep a number of them in flight; the main thread writes and syncs
-//! whatever has come in meanwhile.
+//! Two producers build records and keep a number of them in flight; the main thread writes and
+//! syncs whatever has come in meanwhile.
 
 mod engines;
 mod load;

@@ -61,7 +61,12 @@ pub fn first_number(start: u32) -> u64 {
 
 /// The run of the node that a name, such as that of a message, was given in.
 pub fn start_of(name: u64) -> u32 {
-    ((name & COUNTER_MASK) >> START_SHIFT) as u32
+    (counter_of(name) >> START_SHIFT) as u32
+}
+
+/// The counter in a name, whichever shard gave it.
+pub(crate) fn counter_of(name: u64) -> u64 {
+    name & COUNTER_MASK
 }
 
 /// A name that no other shard gives.

@@ -12,9 +12,9 @@
 use core::hash::BuildHasher;
 
 use hashbrown::HashTable;
-use slab::Slab;
 use smallvec::SmallVec;
 
+use crate::arena::Arena;
 use crate::hash::{Seed, seeded};
 use crate::id::ShardId;
 
@@ -27,7 +27,7 @@ const ROOT: u32 = 0;
 /// Topic Filter → `V`.
 #[derive(Debug)]
 pub(crate) struct Tree<V> {
-    nodes: Slab<Branch<V>>,
+    nodes: Arena<Branch<V>>,
     /// Edges from a parent to its children by literal level, as node keys.
     edges: HashTable<u32>,
     seed: Seed,
@@ -60,7 +60,7 @@ enum Kind {
 impl<V> Tree<V> {
     /// An empty tree whose edges are hashed under `seed`.
     pub(crate) fn new(seed: u64) -> Self {
-        let mut nodes = Slab::new();
+        let mut nodes = Arena::default();
         nodes.insert(Branch {
             text: Box::default(),
             parent: NONE,
@@ -84,7 +84,7 @@ impl<V> Tree<V> {
         for level in filter.split('/') {
             node = self.descend_or_insert(node, level);
         }
-        let value = self.nodes[node as usize].value.get_or_insert_with(default);
+        let value = self.nodes[node].value.get_or_insert_with(default);
         (node, value)
     }
 
@@ -94,25 +94,25 @@ impl<V> Tree<V> {
         for level in filter.split('/') {
             node = self.child(node, level)?;
         }
-        self.nodes[node as usize].value.is_some().then_some(node)
+        self.nodes[node].value.is_some().then_some(node)
     }
 
     /// The value at a place.
     pub(crate) fn get(&self, key: NodeKey) -> Option<&V> {
-        self.nodes.get(key as usize)?.value.as_ref()
+        self.nodes.get(key)?.value.as_ref()
     }
 
     /// The value at a place, to be changed.
     pub(crate) fn get_mut(&mut self, key: NodeKey) -> Option<&mut V> {
-        self.nodes.get_mut(key as usize)?.value.as_mut()
+        self.nodes.get_mut(key)?.value.as_mut()
     }
 
     /// Takes the value away and with it every branch that carries nothing any more.
     pub(crate) fn remove(&mut self, key: NodeKey) -> Option<V> {
-        let value = self.nodes.get_mut(key as usize)?.value.take()?;
+        let value = self.nodes.get_mut(key)?.value.take()?;
         let mut node = key;
         while node != ROOT {
-            let branch = &self.nodes[node as usize];
+            let branch = &self.nodes[node];
             if branch.value.is_some() || branch.children > 0 {
                 break;
             }
@@ -126,7 +126,7 @@ impl<V> Tree<V> {
         let mut levels = Vec::new();
         let mut node = key;
         while node != ROOT {
-            let branch = &self.nodes[node as usize];
+            let branch = &self.nodes[node];
             levels.push(match branch.kind {
                 Kind::Literal => &*branch.text,
                 Kind::Plus => "+",
@@ -169,7 +169,7 @@ impl<V> Tree<V> {
         stack.clear();
         stack.push((ROOT, 0));
         while let Some((key, offset)) = stack.pop() {
-            let branch = &self.nodes[key as usize];
+            let branch = &self.nodes[key];
             let wildcards = !(system && key == ROOT);
             // `a/#` matches `a` too: a `#` below a used-up topic counts (MQTT 5 section 4.7.1.2).
             if branch.hash != NONE && wildcards {
@@ -198,13 +198,13 @@ impl<V> Tree<V> {
     }
 
     fn visit(&self, key: u32, found: &mut impl FnMut(NodeKey, &V)) {
-        if let Some(value) = &self.nodes[key as usize].value {
+        if let Some(value) = &self.nodes[key].value {
             found(key, value);
         }
     }
 
     fn child(&self, parent: u32, level: &str) -> Option<u32> {
-        let branch = &self.nodes[parent as usize];
+        let branch = &self.nodes[parent];
         match level {
             "+" => (branch.plus != NONE).then_some(branch.plus),
             "#" => (branch.hash != NONE).then_some(branch.hash),
@@ -216,7 +216,7 @@ impl<V> Tree<V> {
         let hash = self.seed.hash_one((parent, level));
         self.edges
             .find(hash, |&key| {
-                let branch = &self.nodes[key as usize];
+                let branch = &self.nodes[key];
                 branch.parent == parent && *branch.text == *level
             })
             .copied()
@@ -239,8 +239,8 @@ impl<V> Tree<V> {
             children: 0,
             kind,
             value: None,
-        }) as u32;
-        let above = &mut self.nodes[parent as usize];
+        });
+        let above = &mut self.nodes[parent];
         above.children += 1;
         match kind {
             Kind::Plus => above.plus = child,
@@ -249,7 +249,7 @@ impl<V> Tree<V> {
                 let hash = self.seed.hash_one((parent, level));
                 let (nodes, seed) = (&self.nodes, &self.seed);
                 self.edges.insert_unique(hash, child, |&key| {
-                    let branch = &nodes[key as usize];
+                    let branch = &nodes[key];
                     seed.hash_one((branch.parent, &*branch.text))
                 });
             }
@@ -259,8 +259,9 @@ impl<V> Tree<V> {
 
     /// Takes a leaf out of its parent, which it returns.
     fn unlink(&mut self, key: u32) -> u32 {
-        let leaf = self.nodes.remove(key as usize);
-        let above = &mut self.nodes[leaf.parent as usize];
+        let leaf = self.nodes.remove(key);
+        let leaf = leaf.expect("only branches that are there are unlinked");
+        let above = &mut self.nodes[leaf.parent];
         above.children -= 1;
         match leaf.kind {
             Kind::Plus => above.plus = NONE,
@@ -275,7 +276,7 @@ impl<V> Tree<V> {
         if self.edges.capacity() > 1024 && self.edges.len() * 4 < self.edges.capacity() {
             let (nodes, seed) = (&self.nodes, &self.seed);
             self.edges.shrink_to(self.edges.len() * 2, |&key| {
-                let branch = &nodes[key as usize];
+                let branch = &nodes[key];
                 seed.hash_one((branch.parent, &*branch.text))
             });
         }

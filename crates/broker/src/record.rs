@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use martlet_codec::{PacketId, QoS};
 
-use crate::id::{MessageId, RecordNumber, TenantId};
+use crate::id::{MessageId, RecordNumber, TenantId, counter_of};
 use crate::message::Message;
 use crate::session::queue::SubscriptionIds;
 use crate::will::StoredWill;
@@ -22,6 +22,13 @@ pub const RECORD_VERSION: u8 = 1;
 /// that was discarded cannot come back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionEpoch(pub u64);
+
+impl SessionEpoch {
+    /// The greater, the younger, whichever shards gave the two.
+    pub fn age(self) -> u64 {
+        counter_of(self.0)
+    }
+}
 
 /// Why a message lies in a queue. With queue and message id the key of the entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

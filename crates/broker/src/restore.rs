@@ -77,13 +77,23 @@ impl Shard {
     }
 
     /// Brings a session back, with the Packet Identifiers of its QoS 2 receipts. Whose client was
-    /// connected counts as lost from now on.
+    /// connected counts as lost from now on. Of two sessions of one client, which only damage can
+    /// leave behind, the younger stays: none if this is not it.
     pub fn restore_session<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
         record: &SessionRecord,
         receipts: impl Iterator<Item = PacketId>,
-    ) -> SessionAddress {
+    ) -> Option<SessionAddress> {
+        let key = (record.tenant, Arc::clone(&record.client_id));
+        if let Some(&other) = self.by_client.get(&key) {
+            if self.sessions.at(other).epoch.age() >= record.epoch.age() {
+                self.append(cx, Record::Ended(record.epoch));
+                return None;
+            }
+            self.discard_will(other);
+            self.end_session(cx, other);
+        }
         let mut inbound = Inbound::default();
         if !fault::is(Fault::ReceiptsNotRestored) {
             receipts.for_each(|id| inbound.receipts.insert(id, RecordNumber(0)));
@@ -112,10 +122,9 @@ impl Shard {
             retained_pending: None,
             retained_queued: false,
         });
-        let key = (record.tenant, Arc::clone(&record.client_id));
         self.by_client.insert(key, session);
         self.arm_restored(cx, session, record);
-        self.address_of(session)
+        Some(self.address_of(session))
     }
 
     /// When a restored session and its Will end, if the client does not come back.

@@ -27,6 +27,13 @@ pub struct Making<'a> {
 #[derive(Clone, Debug)]
 pub struct LocatedPage<F>(Vec<(MessageId, Option<Located<F>>)>);
 
+impl<F> LocatedPage<F> {
+    /// It is known of all bodies where they lie.
+    pub fn is_complete(&self) -> bool {
+        self.0.iter().all(|(_, located)| located.is_some())
+    }
+}
+
 /// Reads messages from the engine. Those that cannot be had are none, and `damaged` is told why.
 pub fn fetch<D: Disk>(
     engine: &Engine<D>,

@@ -13,6 +13,7 @@ mod names;
 mod shards;
 mod subscriptions;
 
+use std::cmp::Reverse;
 use std::fmt;
 use std::sync::Arc;
 
@@ -139,10 +140,18 @@ pub fn restore<D: Disk, N: Node>(
 struct Found {
     /// The last run.
     start: u32,
-    /// With the number of the record that made each.
-    groups: Vec<(SessionEpoch, Lsn, TenantId, Box<str>)>,
+    groups: Vec<FoundGroup>,
     wills: Vec<(SessionEpoch, StoredWill)>,
     report: RestoreReport,
+}
+
+/// A share group that was recorded.
+struct FoundGroup {
+    epoch: SessionEpoch,
+    /// The number of the record that made it.
+    since: Lsn,
+    tenant: TenantId,
+    filter: Box<str>,
 }
 
 impl Found {
@@ -164,9 +173,19 @@ impl Found {
                 error = found.report.note(what, unreadable).err();
             }
         });
-        found.groups.sort_by_key(|(epoch, ..)| *epoch);
+        found.one_group_for_each_filter();
         found.wills.sort_by_key(|(epoch, _)| *epoch);
         error.map_or(Ok(found), Err)
+    }
+
+    /// Of two groups of one filter, which only damage can leave behind, the younger counts.
+    fn one_group_for_each_filter(&mut self) {
+        let key = |group: &FoundGroup| (group.tenant, group.filter.clone(), group.epoch.age());
+        self.groups.sort_by_cached_key(|group| Reverse(key(group)));
+        self.groups.dedup_by(|older, younger| {
+            (older.tenant, &older.filter) == (younger.tenant, &younger.filter)
+        });
+        self.groups.sort_by_key(|group| group.epoch);
     }
 
     fn add(&mut self, key: StateKey, since: Lsn, bytes: &[u8]) -> Result<(), DecodeError> {
@@ -175,8 +194,12 @@ impl Found {
             kind::START => self.start = self.start.max(decode_start(bytes)?),
             kind::GROUP => {
                 let group = decode_group(bytes)?;
-                let filter = group.filter.into();
-                self.groups.push((epoch, since, group.tenant, filter));
+                self.groups.push(FoundGroup {
+                    epoch,
+                    since,
+                    tenant: group.tenant,
+                    filter: group.filter.into(),
+                });
             }
             kind::WILL => self.wills.push((epoch, decode_will(bytes)?)),
             kind::SESSION | kind::SUBSCRIPTION => {}
@@ -269,8 +292,14 @@ impl<N: Node> Restoring<'_, N> {
         Ok(engine.write()?)
     }
 
-    fn groups(&mut self, groups: Vec<(SessionEpoch, Lsn, TenantId, Box<str>)>) {
-        for (epoch, since, tenant, filter) in groups {
+    fn groups(&mut self, groups: Vec<FoundGroup>) {
+        for group in groups {
+            let FoundGroup {
+                epoch,
+                since,
+                tenant,
+                filter,
+            } = group;
             let count = self.shards.count();
             let shard = group_shard(self.shards.settings, tenant, &filter, count);
             let group = self.shards.call(shard, |shard, cx| {
@@ -321,6 +350,9 @@ impl<N: Node> Restoring<'_, N> {
         let address = self.shards.call(shard, |shard, cx| {
             shard.restore_session(cx, session, receipts)
         });
+        let Some(address) = address else {
+            return self.orphans.push(session.epoch.0);
+        };
         self.names.sessions.push((session.epoch, address));
         self.report.sessions += 1;
         self.report.receipts += tokens.len() as u64;

@@ -103,7 +103,7 @@ fn check_power_cut(shards: u16, call: u64) -> usize {
 
 /// What is retained after so many steps.
 fn retained_after(steps: usize) -> Vec<(String, String)> {
-    let (three, four) = (steps >= 4 && steps < 9, steps >= 5);
+    let (three, four) = ((4..9).contains(&steps), steps >= 5);
     let all = [("t/3", "3", three), ("t/4", "4", four)];
     let there = all.into_iter().filter(|(.., there)| *there);
     there
@@ -199,4 +199,43 @@ fn a_share_group_made_after_a_message_does_not_get_it() {
         assert_eq!(node.collect(client).1, ["x"], "{client}");
     }
     assert_eq!(node.collect("e5"), (true, Vec::new()));
+}
+
+#[test]
+fn the_power_may_go_while_shards_are_brought_back() {
+    let (mut call, mut failed) = (0, 0);
+    loop {
+        let mut node = StoredNode::new(2);
+        node.play(
+            "A: CONNECT clean=0 session_expiry=65536 will.topic=t/9 will.payload=w will.qos=1; SUBSCRIBE t/# qos=2
+             B: CONNECT clean=0 session_expiry=65536; SUBSCRIBE $share/g/t/1 qos=1
+             C: CONNECT id=c1 clean=0 session_expiry=65536; SUBSCRIBE t/1 qos=1
+             D: CONNECT id=d2 clean=0 session_expiry=65536; SUBSCRIBE t/1 qos=1
+             P: CONNECT",
+        );
+        node.hold_mail();
+        node.play("P: CONNECT; PUBLISH t/1 qos=1 payload=1; PUBLISH t/2 qos=2 payload=2");
+        let disk = node.disk.clone();
+        drop(node);
+        disk.inject(Fault {
+            call: None,
+            skip: call,
+            failure: Failure::Io,
+            once: false,
+        });
+        let whole = StoredNode::reopen(disk.clone(), 3).is_ok();
+        disk.crash(call);
+        let mut node = StoredNode::reopen(disk, 3).unwrap();
+        assert_eq!(node.report.damaged, 0, "call {call}: {:?}", node.report);
+        assert_eq!(node.collect("a").1, ["1", "2"], "call {call}");
+        for client in ["b", "c1", "d2"] {
+            assert_eq!(node.collect(client).1, ["1"], "call {call}, {client}");
+        }
+        if whole {
+            break;
+        }
+        failed += 1;
+        call += 1;
+    }
+    assert!(failed > 5, "{failed} calls are not worth the name");
 }

@@ -6,7 +6,7 @@ mod node;
 
 use martlet_persistence::{DecodeError, RestoreError};
 use martlet_store::{BodyId, Holds, QueueId, StateKey};
-use node::{End, StoredNode};
+use node::{End, NotOpen, StoredNode};
 
 const SESSION: u8 = 1;
 const SUBSCRIPTION: u8 = 4;
@@ -84,8 +84,8 @@ fn what_a_newer_program_has_written_is_refused_by_name_and_kept() {
     node.append(|record| record.state(state(first, SUBSCRIPTION, 7), &[&newer]));
     for _ in 0..2 {
         let error = StoredNode::reopen(disk.clone(), 2).err().unwrap();
-        let RestoreError::Newer { what, source } = error else {
-            panic!("{error}");
+        let NotOpen::Restore(RestoreError::Newer { what, source }) = error else {
+            panic!("{error:?}");
         };
         assert_eq!(what, format!("subscription 7 of session {first:#x}"));
         assert_eq!(source, DecodeError::Newer(2));
@@ -93,7 +93,9 @@ fn what_a_newer_program_has_written_is_refused_by_name_and_kept() {
     let mut node = StoredNode::new(1);
     let disk = node.disk.clone();
     node.append(|record| record.body(BodyId(5), Holds::RETAINED, &[&newer]));
-    let error = StoredNode::reopen(disk, 2).err().unwrap();
+    let NotOpen::Restore(error) = StoredNode::reopen(disk, 2).err().unwrap() else {
+        panic!("it does open");
+    };
     assert!(
         error
             .to_string()
@@ -172,4 +174,31 @@ fn flip_one(disk: &martlet_store::SimDisk, flip: u64) {
     let contents = disk.contents(name).unwrap();
     let used = contents.iter().rposition(|byte| *byte != 0).unwrap_or(0) as u64 + 1;
     assert!(disk.flip(name, flip * 7919 % used, (flip % 8) as u8));
+}
+
+#[test]
+fn of_two_sessions_of_one_client_the_younger_stays() {
+    for back in [false, true] {
+        let mut node = StoredNode::new(2);
+        let (first, _) = two_sessions(&mut node);
+        // As if the end of a session had been lost.
+        let other = if back { first - 1 } else { first + 500 };
+        node.append(|record| {
+            record.state(state(other, SESSION, 0), &[b"\x01\x01\x00\xff\xff\x03a"]);
+            record.state(state(other, SUBSCRIPTION, 1), &[b"\x01\x01\x00u"]);
+        });
+        let mut node = node.restart(End::Kill, 3, 1);
+        assert_eq!(node.report.damaged, 0);
+        node.play(
+            "P: CONNECT; PUBLISH u qos=1 payload=u\nP> PUBACK * ..
+             P: PUBLISH t qos=1 payload=t",
+        );
+        let expected: &[&str] = if back { &["x", "t"] } else { &["u"] };
+        assert_eq!(
+            node.collect("a"),
+            (true, expected.iter().map(|s| (*s).to_owned()).collect())
+        );
+        let node = node.restart(End::Kill, 3, 1);
+        assert_eq!((node.report.sessions, node.report.orphans), (2, 0));
+    }
 }

@@ -400,3 +400,55 @@ fn a_new_session_has_nothing_of_the_old_one() {
          A> nothing",
     );
 }
+
+#[test]
+fn a_will_that_came_due_after_its_delay_is_not_sent_again() {
+    restarts(
+        "A: CONNECT clean=0 session_expiry=1000; SUBSCRIBE w qos=1
+         W: CONNECT id=w clean=0 session_expiry=1000 will.topic=w will.payload=gone will.qos=1 will.delay=3
+         W: drop
+         A> nothing
+         wait 4s
+         A> PUBLISH w qos=1 payload=gone id=1
+         A: PUBACK 1",
+        "A: CONNECT clean=0 session_expiry=1000
+         A> CONNACK 0 session_present=1
+         wait 100s
+         A> nothing",
+    );
+}
+
+#[test]
+fn a_retained_message_that_was_replaced_or_swept_away_leaves_nothing_behind() {
+    let mut node = StoredNode::new(2);
+    node.play("P: CONNECT; PUBLISH r qos=1 retain payload=1; PUBLISH r qos=1 retain payload=2");
+    assert_eq!(node.bodies(), 1);
+    node.play("P: CONNECT; PUBLISH r qos=1 retain");
+    // The clearing stays until no older record can follow.
+    assert_eq!(node.bodies(), 1);
+    node.elapse(60_000);
+    assert_eq!(node.bodies(), 0);
+    let node = node.restart(End::Kill, 2, 1);
+    assert_eq!(node.report.retained, 0);
+}
+
+#[test]
+fn a_share_group_whose_members_are_gone_ends_with_the_restart() {
+    let mut node = StoredNode::new(2);
+    node.play("A: CONNECT clean=0 session_expiry=1000");
+    let session = node.owners()[0];
+    node.play(
+        "A: CONNECT clean=0 session_expiry=1000
+         A> CONNACK 0 session_present=1
+         A: SUBSCRIBE $share/g/t qos=1
+         A: DISCONNECT
+         P: CONNECT; PUBLISH t qos=1 payload=x",
+    );
+    // As if the power had gone between the end of the session and that of the group.
+    node.append(|record| record.forget(session));
+    let node = node.restart(End::Kill, 2, 1);
+    assert_eq!((node.report.sessions, node.report.groups), (0, 1));
+    let node = node.restart(End::Kill, 2, 1);
+    assert_eq!((node.report.groups, node.report.entries), (0, 0));
+    assert_eq!(node.bodies(), 0);
+}

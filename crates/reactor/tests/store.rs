@@ -18,7 +18,7 @@ use martlet_store::{Call, Failure, Fault, Options, SimDisk};
 fn on_sim(disk: &SimDisk, threads: usize, durability: Durability) -> Node {
     let mut config = config(threads, Settings::default());
     let options = Options {
-        segment_bytes: 256 << 10,
+        segment_bytes: 8 << 20,
         ..Options::default()
     };
     config.store = Box::new(DiskStore::on(disk.clone(), options, durability).unwrap());
@@ -70,9 +70,11 @@ fn kept(node: &Node, count: usize) -> Vec<Vec<u8>> {
     let payloads = (0..count).map(|_| {
         let packet = keeper.packet().unwrap();
         assert_eq!(packet[0], 0x32, "{packet:?}");
-        let topic = usize::from(packet[3]);
-        keeper.send(&[0x40, 2, packet[4 + topic], packet[5 + topic]]);
-        packet[6 + topic..].to_vec()
+        let header = 2 + packet[1..].iter().take_while(|byte| **byte >= 0x80).count();
+        let body = &packet[header..];
+        let topic = usize::from(body[1]);
+        keeper.send(&[0x40, 2, body[2 + topic], body[3 + topic]]);
+        body[4 + topic..].to_vec()
     });
     let payloads = payloads.collect();
     keeper.send(&PINGREQ);
@@ -87,7 +89,7 @@ fn what_was_acknowledged_is_there_after_a_restart() {
         let _ = std::fs::remove_dir_all(&directory.0);
         let open = |threads| {
             let mut config = config(threads, Settings::default());
-            config.store = open_store(&directory.0, durability).unwrap();
+            config.store = open_store(&directory.0, durability, false).unwrap();
             run(config)
         };
         let node = open(2);
@@ -115,15 +117,15 @@ fn what_was_acknowledged_is_there_after_a_restart() {
 #[test]
 fn a_store_in_use_is_refused_and_a_memory_store_brings_nothing_back() {
     let directory = Directory::new("in-use");
-    let first = DiskStore::open(&directory.0, Durability::Sync).unwrap();
-    let second = DiskStore::open(&directory.0, Durability::Sync);
+    let first = DiskStore::open(&directory.0, Durability::Sync, |disk| disk).unwrap();
+    let second = DiskStore::open(&directory.0, Durability::Sync, |disk| disk);
     assert!(
         matches!(second, Err(StoreOpenError::InUse(_))),
         "{second:?}"
     );
     drop(first);
     let mut config = config(1, Settings::default());
-    config.store = open_store(&directory.0, Durability::Memory).unwrap();
+    config.store = open_store(&directory.0, Durability::Memory, false).unwrap();
     let node = run(config);
     assert!(node.running.restored().is_none());
     assert!(node.running.store_health().is_none());
@@ -299,4 +301,88 @@ fn many_wait_for_one_sync() {
     let syncs = after.syncs - before.syncs;
     let most = 2 + begin.elapsed().as_micros() as u64 / 500;
     assert!(syncs <= most.min(500), "{syncs} in {:?}", begin.elapsed());
+}
+
+#[test]
+fn with_an_interval_acknowledgements_wait_for_the_write_alone_and_the_end_syncs() {
+    let disk = SimDisk::new(7);
+    let node = on_sim(&disk, 1, Durability::Interval { ms: 3_600_000 });
+    keeper(&node, "t");
+    let mut publisher = node.tcp().connect("publisher");
+    disk.inject(fault(Some(Call::Sync), Failure::Io));
+    publisher.send(&publish_qos1("t", 1, b"x"));
+    publisher.expect(&[0x40, 2, 0, 1]);
+    disk.lift();
+    assert!(node.running.shutdown(PATIENCE));
+    disk.crash(3);
+    let node = on_sim(&disk, 1, Durability::Interval { ms: 20 });
+    assert_eq!(kept(&node, 1), [b"x"]);
+    // And without an end: after the interval.
+    let health = node.running.store_health().unwrap();
+    disk.inject(fault(Some(Call::Sync), Failure::Io));
+    let mut publisher = node.tcp().connect("publisher");
+    publisher.send(&publish_qos1("t", 1, b"y"));
+    publisher.expect(&[0x40, 2, 0, 1]);
+    await_that("it syncs by itself", || health.status().failure.is_some());
+}
+
+#[test]
+fn a_full_disk_holds_publishers_back_until_a_reader_has_made_room() {
+    let disk = SimDisk::new(8);
+    let mut config = config(2, Settings::default());
+    let options = Options {
+        segment_bytes: 1 << 20,
+        tail_bytes: 2 << 20,
+        ..Options::default()
+    };
+    config.store = Box::new(DiskStore::on(disk.clone(), options, Durability::Sync).unwrap());
+    let node = run(config);
+    keeper(&node, "t");
+    disk.set_capacity(Some(8 << 20));
+    let health = node.running.store_health().unwrap();
+    let mut publisher = node.tcp().connect("publisher");
+    let payload = vec![7; 4000];
+    let sender = std::thread::spawn(move || {
+        for id in 1..=3000_u16 {
+            publisher.send(&publish_qos1("t", id, &payload));
+        }
+        for id in 1..=3000_u16 {
+            let [high, low] = id.to_be_bytes();
+            publisher.expect(&[0x40, 2, high, low]);
+        }
+    });
+    await_that("the disk is full", || health.status().is_behind);
+    let mut other = node.tcp().connect("other");
+    other.subscribe("quick", 0);
+    other.send(&publish("quick", b"x"));
+    other.expect(&publish("quick", b"x"));
+    assert_eq!(kept(&node, 3000).len(), 3000);
+    sender.join().unwrap();
+    await_that("there is room", || !health.status().is_behind);
+    assert!(node.running.shutdown(PATIENCE));
+    drop(disk);
+}
+
+#[test]
+fn what_is_on_the_disk_is_read_back_while_nothing_can_be_written() {
+    let disk = SimDisk::new(9);
+    let node = on_sim(&disk, 1, Durability::Sync);
+    keeper(&node, "t");
+    let mut publisher = node.tcp().connect("publisher");
+    for id in 1..=300_u16 {
+        publisher.send(&publish_qos1("t", id, b"x"));
+        let [high, low] = id.to_be_bytes();
+        publisher.expect(&[0x40, 2, high, low]);
+    }
+    let mut keeper = node.tcp();
+    keeper.send(&connect("keeper", 0x00, None));
+    keeper.expect(&[0x20, 2, 1, 0]);
+    keeper.packet().unwrap();
+    disk.inject(fault(Some(Call::Write), Failure::NoSpace));
+    // What was read ahead is sent at once, and then come pages of messages that the disk has.
+    for id in 2..=300_u16 {
+        let [high, low] = (id - 1).to_be_bytes();
+        keeper.send(&[0x40, 2, high, low]);
+        assert!(keeper.packet().unwrap().starts_with(&[0x32]));
+    }
 }

@@ -1,5 +1,5 @@
-//! Up to 64 rows: packed by column and shared, or unpacked to work on. Rows that are gone are marked in
-//! a mask, so that taking one out of a packed block changes eight bytes.
+//! Up to 64 rows: packed by column and shared, or unpacked to work on. Rows that are gone are
+//! marked in a mask, so that taking one out of a packed block changes eight bytes.
 
 use crate::BLOCK_ROWS;
 use crate::pack::{pack_column, unpack_column};

@@ -1,10 +1,11 @@
 //! A queue of rows, each a fixed number of `u64`, that costs a few bytes a row where neighbours are
-//! alike: identifiers that grow, notes that repeat. For queues that are long, many and mostly at rest.
+//! alike: identifiers that grow, notes that repeat. For queues that are long, many and mostly at
+//! rest.
 //!
-//! Rows lie in blocks of 64. The last block is open, the others are sealed: packed by column. A row in
-//! the middle can be found, replaced and removed; one sealed block at a time, the one last replaced in
-//! or taken from, is kept unpacked, so that working at the front stays cheap. The packed bytes are
-//! shared between clones, so that a clone is cheap too.
+//! Rows lie in blocks of 64. The last block is open, the others are sealed: packed by column. A row
+//! in the middle can be found, replaced and removed; one sealed block at a time, the one last
+//! replaced in or taken from, is kept unpacked, so that working at the front stays cheap. The
+//! packed bytes are shared between clones, so that a clone is cheap too.
 //!
 //! It knows nothing of what the columns mean, but that the first is the key to look for: each block
 //! remembers the range of its keys.
@@ -22,8 +23,9 @@ use std::collections::VecDeque;
 /// Rows of a block.
 const BLOCK_ROWS: usize = 64;
 
-/// A first-in, first-out queue of rows of `COLUMNS` integers. Column 0 is the key of [`Rows::find`];
-/// keys need be neither unique nor ordered, but finding is quick when they mostly grow.
+/// A first-in, first-out queue of rows of `COLUMNS` integers. Column 0 is the key of
+/// [`Rows::find`]; keys need be neither unique nor ordered, but finding is quick when they mostly
+/// grow.
 #[derive(Clone, Debug)]
 pub struct Rows<const COLUMNS: usize> {
     sealed: VecDeque<Block<COLUMNS>>,
@@ -238,6 +240,10 @@ impl<const COLUMNS: usize> Rows<COLUMNS> {
     }
 
     fn remove_sealed(&mut self, index: usize, row: usize) {
+        if index == 0 {
+            // More will follow where the queue is worked off.
+            self.loosen(0);
+        }
         let Some(block) = self.sealed.get_mut(index) else {
             return;
         };
@@ -264,8 +270,8 @@ impl<const COLUMNS: usize> Rows<COLUMNS> {
         };
     }
 
-    /// A block with few rows left joins a neighbour, so that survivors do not hold empty blocks. Not at
-    /// the front, where blocks empty anyway.
+    /// A block with few rows left joins a neighbour, so that survivors do not hold empty blocks.
+    /// Not at the front, where blocks empty anyway.
     fn merge(&mut self, index: usize) {
         if index == 0 || self.loose == Some(index) {
             return;
@@ -297,8 +303,8 @@ impl<const COLUMNS: usize> Rows<COLUMNS> {
         }
     }
 
-    /// Appends all rows as bytes that [`Rows::decode`] understands: per block its number of rows and its
-    /// columns; it ends with a zero.
+    /// Appends all rows as bytes that [`Rows::decode`] understands: per block its number of rows
+    /// and its columns; it ends with a zero.
     pub fn encode(&self, out: &mut Vec<u8>) {
         for block in &self.sealed {
             block.encode(out);
@@ -330,8 +336,9 @@ impl<const COLUMNS: usize> Rows<COLUMNS> {
         next
     }
 
-    /// Takes the rows of one [`Rows::encode`] or [`Rows::encode_blocks`] off the front of `input` and adds
-    /// them at the end. `None`: those bytes are not rows; what was added before is still there.
+    /// Takes the rows of one [`Rows::encode`] or [`Rows::encode_blocks`] off the front of `input`
+    /// and adds them at the end. `None`: those bytes are not rows; what was added before is still
+    /// there.
     pub fn decode(&mut self, input: &mut &[u8]) -> Option<()> {
         loop {
             let (&count, rest) = input.split_first()?;

@@ -1,6 +1,6 @@
-//! Columns of integers as bytes, and back. A column that is constant or grows by one step costs two or
-//! three bytes for all its rows; any other costs the differences of neighbours, or the values, as
-//! variable-length integers, whichever is shorter.
+//! Columns of integers as bytes, and back. A column that is constant or grows by one step costs two
+//! or three bytes for all its rows; any other costs the differences of neighbours, or the values,
+//! as variable-length integers, whichever is shorter.
 //!
 //! Decoding believes nothing: bytes that did not come from here give `None`, never a panic.
 
@@ -87,8 +87,8 @@ pub(crate) fn pack_column(out: &mut Vec<u8>, values: impl Iterator<Item = u64> +
     }
 }
 
-/// Takes a column of `count` values off the front of `input`, giving each with its index until `each`
-/// says stop by `false`; then the rest of `input` is undefined.
+/// Takes a column of `count` values off the front of `input`, giving each with its index until
+/// `each` says stop by `false`; then the rest of `input` is undefined.
 pub(crate) fn unpack_column(
     input: &mut &[u8],
     count: usize,

@@ -23,7 +23,8 @@ fn step() -> impl Strategy<Value = Step> {
         8 => row.prop_map(|(a, b, c)| Step::Push([a, b, c])),
         3 => Just(Step::Pop),
         3 => any::<prop::sample::Index>().prop_map(Step::Remove),
-        2 => (any::<prop::sample::Index>(), any::<[u64; 2]>()).prop_map(|(i, r)| Step::Replace(i, r)),
+        2 => (any::<prop::sample::Index>(), any::<[u64; 2]>())
+            .prop_map(|(index, row)| Step::Replace(index, row)),
         1 => Just(Step::Encode),
     ]
 }

@@ -1,5 +1,5 @@
-//! Reading all of a store and verifying every checksum; and making a store that opens clean of one that
-//! does not. Both name what is lost.
+//! Reading all of a store and verifying every checksum; and making a store that opens clean of one
+//! that does not. Both name what is lost.
 //!
 //! Checking changes nothing: it opens the store on a disk that refuses every change.
 
@@ -14,8 +14,8 @@ use crate::scan::{Found, Window};
 use crate::stats::Stats;
 use std::io;
 
-/// Reads everything and hands over each place that does not check, with what it costs. The store must not be
-/// open.
+/// Reads everything and hands over each place that does not check, with what it costs. The store
+/// must not be open.
 pub fn check<D: Disk>(disk: D, mut each: impl FnMut(Damage)) -> Result<Stats, OpenError> {
     let (engine, report) = Engine::open(ReadOnly(disk), Options::default())?;
     report.damage.into_iter().for_each(&mut each);
@@ -24,8 +24,8 @@ pub fn check<D: Disk>(disk: D, mut each: impl FnMut(Damage)) -> Result<Stats, Op
     Ok(engine.stats())
 }
 
-/// Makes the store open clean: what is damaged goes, entries of lost bodies too, all else is kept. Hands over
-/// what it found. The store must not be open.
+/// Makes the store open clean: what is damaged goes, entries of lost bodies too, all else is kept.
+/// Hands over what it found. The store must not be open.
 pub fn repair<D: Disk + Clone>(
     disk: D,
     options: Options,

@@ -1,9 +1,9 @@
-//! The checkpoint: the durable home of all that is small, as the exact image of the moment after one
-//! record. It is written in slices, as two files with the same contents, which get their names when both
-//! are complete and synced; recovery takes each block from whichever copy checks.
+//! The checkpoint: the durable home of all that is small, as the exact image of the moment after
+//! one record. It is written in slices, as two files with the same contents, which get their names
+//! when both are complete and synced; recovery takes each block from whichever copy checks.
 //!
-//! A checkpoint is a sequence of blocks that look like records: numbered from 1, the first byte of their
-//! operations says what they hold.
+//! A checkpoint is a sequence of blocks that look like records: numbered from 1, the first byte of
+//! their operations says what they hold.
 
 use crate::disk::Disk;
 use crate::engine::{Checkpointed, Engine};
@@ -75,10 +75,22 @@ fn key(salt: u64, number: u64) -> FileKey {
 }
 
 impl<D: Disk> Engine<D> {
-    /// Begins a checkpoint of this moment. What is written must be synced before, so that it does not speak
-    /// of what a crash could undo.
+    /// Begins a checkpoint, on a full disk with the space of the ballast.
     pub(crate) fn begin_checkpoint(&mut self) -> Result<(), StoreError> {
-        self.write()?;
+        match self.try_checkpoint() {
+            Err(error) if error.is_full() && self.drop_ballast() => self.try_checkpoint(),
+            begun => begun,
+        }
+    }
+
+    /// Begins a checkpoint of this moment. What is written must be synced before, so that it does
+    /// not speak of what a crash could undo.
+    fn try_checkpoint(&mut self) -> Result<(), StoreError> {
+        match self.write() {
+            // What is staged comes later then. But not if the index knows it already.
+            Err(error) if error.is_full() && self.relocations.is_empty() => {}
+            written => written?,
+        }
         self.sync()?;
         let number = self.checkpoint.map_or(0, |last| last.number) + 1;
         let create = |copy| {
@@ -100,7 +112,10 @@ impl<D: Disk> Engine<D> {
             tail_bytes: self.tail_bytes,
         };
         let block = self.encode_begin();
-        self.write_block(&mut checkpointing, block)?;
+        if let Err(error) = self.write_block(&mut checkpointing, block) {
+            self.drop_new_checkpoint();
+            return Err(error);
+        }
         self.index.begin_capture();
         self.checkpointing = Some(checkpointing);
         Ok(())
@@ -162,6 +177,9 @@ impl<D: Disk> Engine<D> {
                     // What was captured is gone: another one begins anew.
                     self.index.end_capture();
                     self.drop_new_checkpoint();
+                    if error.is_full() {
+                        self.drop_ballast();
+                    }
                     return Err(error);
                 }
             }
@@ -287,8 +305,8 @@ pub(crate) struct ReplayFrom {
     pub(crate) offset: u64,
 }
 
-/// Loads the newest checkpoint there is into an empty engine; `None`: there is none. The second value says
-/// whether blocks were lost in both copies.
+/// Loads the newest checkpoint there is into an empty engine; `None`: there is none. The second
+/// value says whether blocks were lost in both copies.
 pub(crate) fn load<D: Disk>(
     engine: &mut Engine<D>,
     names: &[(String, u64)],

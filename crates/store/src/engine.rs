@@ -1,9 +1,10 @@
-//! The writing side: staging records, writing them as one group, syncing. And the engine's own state.
+//! The writing side: staging records, writing them as one group, syncing. And the engine's own
+//! state.
 //!
-//! A group that could not be written or synced stays staged. After a failed sync nothing that was written
-//! since the last good one is believed to be on the disk, whatever a later sync says: those records are
-//! written anew, with their numbers, into another segment, and what the old one holds from there on no
-//! longer counts.
+//! A group that could not be written or synced stays staged. After a failed sync nothing that was
+//! written since the last good one is believed to be on the disk, whatever a later sync says: those
+//! records are written anew, with their numbers, into another segment, and what the old one holds
+//! from there on no longer counts.
 
 use crate::checkpoint::Checkpointing;
 use crate::disk::Disk;
@@ -17,17 +18,20 @@ use std::sync::Arc;
 
 /// The name of the file that is kept for the next segment.
 pub(crate) const SPARE: &str = "spare.log";
+/// The name of a file that only takes space: on a full disk it makes room for a checkpoint, which
+/// makes room.
+pub(crate) const BALLAST: &str = "ballast";
 
 /// How a store is kept.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Bytes of a segment: 4 KiB to 64 MiB, a multiple of 4 KiB. A longer record gets a longer one.
     pub segment_bytes: u64,
-    /// A checkpoint is due when this much was written since the last one, bytes, or four times as much as
-    /// that one has, whichever is more.
+    /// A checkpoint is due when this much was written since the last one, bytes, or four times as
+    /// much as that one has, whichever is more.
     pub tail_bytes: u64,
-    /// A random number, for a new store only: records are checked with it, so that nobody who does not know
-    /// it can write a message that looks like records.
+    /// A random number, for a new store only: records are checked with it, so that nobody who does
+    /// not know it can write a message that looks like records.
     pub salt: u64,
 }
 
@@ -62,7 +66,9 @@ pub struct Engine<D: Disk> {
     pub(crate) active: Option<u16>,
     /// A file for the next one is there.
     pub(crate) has_spare: bool,
-    /// The last attempt to get one failed.
+    /// There is a ballast.
+    pub(crate) has_ballast: bool,
+    /// The last attempt to get a spare file failed.
     pub(crate) is_low: bool,
     pub(crate) next_number: u64,
     pub(crate) next_group: u64,
@@ -95,6 +101,8 @@ pub struct Engine<D: Disk> {
     pub(crate) reclaiming: Option<Reclaiming>,
     /// The last group says that all before it was synced.
     pub(crate) sealed: bool,
+    /// How often housekeeping was called since something was written.
+    pub(crate) idle_calls: u32,
 }
 
 /// A group on its way to the platter.
@@ -129,6 +137,7 @@ impl<D: Disk> Engine<D> {
             segments: Segments::default(),
             active: None,
             has_spare: false,
+            has_ballast: false,
             is_low: false,
             next_number: 1,
             next_group: 1,
@@ -149,19 +158,22 @@ impl<D: Disk> Engine<D> {
             checkpointing: None,
             reclaiming: None,
             sealed: true,
+            idle_calls: 0,
         }
     }
 
-    /// Stages records. They have an effect, on what is read here too, from [`Engine::write`] on; they are
-    /// promised when [`Engine::sync`] has named their number. Gives the number of the last one.
+    /// Stages records. They have an effect, on what is read here too, from [`Engine::write`] on;
+    /// they are promised when [`Engine::sync`] has named their number. Gives the number of the last
+    /// one.
     pub fn append(&mut self, records: &RecordBuffer) -> Lsn {
         self.staged.extend_from_slice(records.as_bytes());
         self.staged_count += records.count() as u64;
         self.staged_first + self.staged_count - 1
     }
 
-    /// Writes what is staged: one group, one call to the disk, but where a segment ends. After an error
-    /// what was not written is still staged: call it again.
+    /// Writes what is staged: one group, one call to the disk, but where a segment ends. After an
+    /// error what was not written is still staged: call it again. A copy is kept in memory until
+    /// the next good [`Engine::sync`].
     pub fn write(&mut self) -> Result<(), StoreError> {
         while self.staged_count > 0 {
             self.write_group()?;
@@ -169,9 +181,14 @@ impl<D: Disk> Engine<D> {
         Ok(())
     }
 
-    /// Syncs what was written; gives the number of the last record that is on the disk for certain. After
-    /// an error everything since the last good sync is staged again: call [`Engine::write`], then this.
+    /// Syncs what was written; gives the number of the last record that is on the disk for certain.
+    /// After an error everything since the last good sync is staged again: call [`Engine::write`],
+    /// then this.
     pub fn sync(&mut self) -> Result<Lsn, StoreError> {
+        if !self.relocations.is_empty() {
+            // A sync failed since, perhaps in housekeeping: what was written must be written anew.
+            self.write()?;
+        }
         if let Err(error) = self.sync_files() {
             self.distrust();
             return Err(error);
@@ -231,8 +248,10 @@ impl<D: Disk> Engine<D> {
             }
             staged.extend_from_slice(&written.bytes[GROUP_BYTES..]);
         }
-        for slot in unsynced.iter().map(|written| written.slot) {
-            if let Some(segment) = self.segments.get_mut(slot) {
+        for written in &unsynced {
+            if let Some(segment) = self.segments.get_mut(written.slot) {
+                // What is there may or may not get to the disk: nobody looks at it again.
+                segment.end = segment.end.min(written.offset);
                 segment.next = segment.next.min(self.staged_first);
             }
         }
@@ -286,7 +305,8 @@ impl<D: Disk> Engine<D> {
         Ok(())
     }
 
-    /// Gives the staged records that fit into `room` number and checksum: how many, and where they end.
+    /// Gives the staged records that fit into `room` number and checksum: how many, and where they
+    /// end.
     fn seal_records(&mut self, key: FileKey, room: u64) -> (u64, usize) {
         let (mut count, mut at) = (0, GROUP_BYTES);
         while let Some(bytes) = length_of(&self.staged[at..])
@@ -326,6 +346,7 @@ impl<D: Disk> Engine<D> {
         self.staged_count -= count;
         self.tail_bytes += end as u64;
         self.sealed = false;
+        self.idle_calls = 0;
         if let Some(segment) = self.segments.get_mut(slot) {
             segment.end = offset + end as u64;
             segment.next = first + count;
@@ -390,9 +411,9 @@ impl<D: Disk> Engine<D> {
         Ok(slot)
     }
 
-    /// Writes and syncs an empty group that says: all before me was synced. For a moment of rest and before
-    /// closing; after it damage to the last group is told from a torn one. Does nothing if there is nothing
-    /// to say, or no room in the segment.
+    /// Writes and syncs an empty group that says: all before me was synced. For a moment of rest
+    /// and before closing; after it damage to the last group is told from a torn one. Does nothing
+    /// if there is nothing to say, or no room in the segment.
     pub fn seal(&mut self) -> Result<(), StoreError> {
         self.write()?;
         self.sync()?;

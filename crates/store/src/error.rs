@@ -61,8 +61,8 @@ pub enum OpenError {
         /// The newest that this program knows.
         known: u32,
     },
-    /// The beginning of the checkpoint is damaged in both copies: what the log means without it is unknown.
-    /// [`repair`](crate::repair) makes the best of the segments.
+    /// The beginning of the checkpoint is damaged in both copies: what the log means without it is
+    /// unknown. [`repair`](crate::repair) makes the best of the segments.
     Checkpoint {
         /// One of the two files.
         file: String,

@@ -1,5 +1,5 @@
-//! The file `STORE`: that this is a store, of which version, and its salt. Three copies in one file, so that
-//! a flipped bit does not cost the store its name.
+//! The file `STORE`: that this is a store, of which version, and its salt. Three copies in one
+//! file, so that a flipped bit does not cost the store its name.
 
 use crate::disk::Disk;
 use crate::error::{OpenError, StoreError};

@@ -74,7 +74,8 @@ pub struct Pending {
     pub had: Vec<QueueId>,
 }
 
-/// Where a body lies: for reading it without the engine. While this lives, the place is not used again.
+/// Where a body lies: for reading it without the engine. While this lives, the place is not used
+/// again.
 #[derive(Clone, Debug)]
 pub struct Located<F> {
     id: BodyId,
@@ -160,7 +161,8 @@ impl<F> Spot<'_, F> {
     }
 }
 
-/// The body in a verified record and the number of the record it first came with, masked if it is this one.
+/// The body in a verified record and the number of the record it first came with, masked if it is
+/// this one.
 fn body_of(record: &[u8], id: BodyId) -> Option<(Option<Lsn>, &[u8])> {
     Ops::new(ops_of(record)).find_map(|op| match op {
         Op::Body(other, _, bytes) if other == id => Some((None, bytes)),
@@ -187,8 +189,8 @@ struct Wanted<T> {
 }
 
 impl<D: Disk> Engine<D> {
-    /// Reads bodies and hands each over, in the order in which they lie on the disk; neighbours are read with
-    /// one call. One asked for twice is handed over twice.
+    /// Reads bodies and hands each over, in the order in which they lie on the disk; neighbours are
+    /// read with one call. One asked for twice is handed over twice.
     pub fn read_bodies(
         &self,
         ids: &[BodyId],
@@ -214,7 +216,8 @@ impl<D: Disk> Engine<D> {
         });
     }
 
-    /// Where a body lies, for a reader of its own; `None`: there is none, or it was not written yet.
+    /// Where a body lies, for a reader of its own; `None`: there is none, or it was not written
+    /// yet.
     pub fn locate(&self, id: BodyId) -> Option<Located<D::File>> {
         let (location, bytes) = self.index.bodies.locate(id)?;
         let segment = self.segments.get(location.slot)?;
@@ -226,8 +229,8 @@ impl<D: Disk> Engine<D> {
         })
     }
 
-    /// Hands over all states with the number of the record in which their key first appeared, in an order
-    /// that is quick to read.
+    /// Hands over all states with the number of the record in which their key first appeared, in an
+    /// order that is quick to read.
     pub fn states(&self, mut each: impl FnMut(StateKey, Lsn, Result<&[u8], Missing>)) {
         let states = self.index.states.iter();
         let wanted = states.map(|(key, state)| Wanted {
@@ -245,8 +248,8 @@ impl<D: Disk> Engine<D> {
         });
     }
 
-    /// Hands over all bodies with any of these holds, with the number of the record that they came with, in
-    /// an order that is quick to read. 0: it is damaged, so the number is not known.
+    /// Hands over all bodies with any of these holds, with the number of the record that they came
+    /// with, in an order that is quick to read. 0: it is damaged, so the number is not known.
     pub fn held(&self, holds: Holds, mut each: impl FnMut(BodyId, Lsn, Result<&[u8], Missing>)) {
         let wanted = self.wanted_bodies(self.index.bodies.held(holds));
         self.read_all(wanted, |id, record| match record {
@@ -258,8 +261,8 @@ impl<D: Disk> Engine<D> {
         });
     }
 
-    /// Bodies with [`Holds::ROUTING`] in the order of their records. One whose record is damaged is not among
-    /// them.
+    /// Bodies with [`Holds::ROUTING`] in the order of their records. One whose record is damaged is
+    /// not among them.
     pub fn pending(&self) -> Vec<Pending> {
         let wanted = self.wanted_bodies(self.index.routing());
         let mut pending = Vec::with_capacity(wanted.len());
@@ -308,8 +311,8 @@ impl<D: Disk> Engine<D> {
         self.index.bodies.holds(id)
     }
 
-    /// For each value of the upper six bits of an id the highest id that was ever seen, dead or alive: none up
-    /// to it is to be used again.
+    /// For each value of the upper six bits of an id the highest id that was ever seen, dead or
+    /// alive: none up to it is to be used again.
     pub fn highest_body_seen(&self) -> Vec<BodyId> {
         self.index.bodies.highest().collect()
     }

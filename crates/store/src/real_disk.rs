@@ -1,5 +1,5 @@
-//! A directory of the operating system. Files 0600, the directory 0700, a lock so that no second process
-//! opens it.
+//! A directory of the operating system. Files 0600, the directory 0700, a lock so that no second
+//! process opens it.
 //!
 //! It deliberately does not retry a failed sync: that is the engine's decision.
 
@@ -30,7 +30,8 @@ struct Inner {
 }
 
 impl RealDisk {
-    /// Makes the directory if it is not there, and locks it. `WouldBlock`: another process has it open.
+    /// Makes the directory if it is not there, and locks it. `WouldBlock`: another process has it
+    /// open.
     pub fn open(path: &Path) -> io::Result<Self> {
         DirBuilder::new().recursive(true).mode(0o700).create(path)?;
         let mut options = OpenOptions::new();

@@ -1,8 +1,8 @@
-//! Housekeeping in slices: a file for the next segment, checkpoints, segments given back, and what still
-//! lives in sparse segments copied to the end of the log.
+//! Housekeeping in slices: a file for the next segment, checkpoints, segments given back, and what
+//! still lives in sparse segments copied to the end of the log.
 
 use crate::disk::Disk;
-use crate::engine::{Engine, SPARE};
+use crate::engine::{BALLAST, Engine, SPARE};
 use crate::error::StoreError;
 use crate::index::Location;
 use crate::record::{GROUP_BYTES, Op, Ops, RecordBuffer};
@@ -22,6 +22,9 @@ pub struct Work {
     pub moved_bytes: u64,
 }
 
+/// So many calls in which nothing else was to do are a moment of rest.
+const IDLE_CALLS: u32 = 16;
+
 /// A segment whose live contents are being copied.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Reclaiming {
@@ -30,13 +33,16 @@ pub(crate) struct Reclaiming {
 }
 
 impl<D: Disk> Engine<D> {
-    /// Does a slice of what waits: about `budget_bytes` read or written. Call it after each sync while there
-    /// is [`Work::more`], with a budget that fits the time there is: 256 KiB takes about a millisecond.
+    /// Does a slice of what waits: about `budget_bytes` read or written. Call it after each sync
+    /// while there is [`Work::more`], with a budget that fits the time there is: 256 KiB takes
+    /// about a millisecond.
     pub fn housekeep(&mut self, budget_bytes: usize) -> Result<Work, StoreError> {
         let mut work = Work::default();
         self.remove_old_checkpoints();
         if !self.has_spare && self.active.is_some() {
             self.make_spare();
+        } else if self.has_spare && !self.has_ballast && self.checkpointing.is_none() {
+            self.make_ballast();
         }
         if self.checkpointing.is_some() {
             work.checkpointed = self.work_on_checkpoint(budget_bytes)?;
@@ -49,8 +55,13 @@ impl<D: Disk> Engine<D> {
             work.more = true;
             return Ok(work);
         }
+        let is_idle = self.idle_calls >= IDLE_CALLS;
         if self.reclaiming.is_none() {
-            self.reclaiming = self.choose_sparse();
+            self.reclaiming = self.choose_sparse(is_idle);
+        }
+        if self.reclaiming.is_none() && !is_idle {
+            self.idle_calls += 1;
+            work.more = self.choose_sparse(true).is_some();
         }
         if let Some(reclaiming) = self.reclaiming.take() {
             work.moved_bytes = self.reclaim(reclaiming, budget_bytes)?;
@@ -92,6 +103,19 @@ impl<D: Disk> Engine<D> {
         let synced = made.and_then(|_| self.disk.sync_dir());
         self.has_spare = synced.is_ok();
         self.is_low = synced.is_err();
+    }
+
+    /// Only when there is a spare file: that one comes first.
+    fn make_ballast(&mut self) {
+        let bytes = (self.options.segment_bytes / 2).next_multiple_of(4096);
+        self.has_ballast = self.disk.create(BALLAST, bytes).is_ok();
+    }
+
+    /// True: there was one.
+    pub(crate) fn drop_ballast(&mut self) -> bool {
+        let had = self.has_ballast;
+        self.has_ballast = had && self.disk.remove(BALLAST).is_err();
+        had && !self.has_ballast
     }
 
     /// A segment that is not written to and that a checkpoint makes needless for recovery.
@@ -150,13 +174,18 @@ impl<D: Disk> Engine<D> {
         waiting > 0 && waiting >= last_bytes
     }
 
-    /// The segment with the smallest part alive, if that is little enough.
-    fn choose_sparse(&self) -> Option<Reclaiming> {
+    /// The segment with the smallest part alive, if that is little enough: of those that were
+    /// written a moment ago much will die by itself, so only space decides; at rest half alive is
+    /// too little.
+    fn choose_sparse(&self, is_idle: bool) -> Option<Reclaiming> {
         let used = self.disk_bytes();
         let live = self.index.live.total();
-        // Half alive is enough while all together is within bounds.
-        let is_much = used > live + live / 2 + 3 * self.options.segment_bytes;
-        let percent_max = if is_much { 80 } else { 50 };
+        let allowed = if is_idle { live + live / 2 } else { 2 * live };
+        let percent_max = match used > allowed + 3 * self.options.segment_bytes {
+            true => 80,
+            false if is_idle => 50,
+            false => return None,
+        };
         let sparse = self.segments.iter().filter(|(slot, segment)| {
             let is_alive = self.index.live.bytes(*slot) > 0;
             Some(*slot) != self.active && is_alive && !segment.stuck
@@ -200,8 +229,10 @@ impl<D: Disk> Engine<D> {
         }
         let is_done = at.offset >= segment.end;
         let moved_bytes = copies.bytes() as u64;
+        let idle_calls = self.idle_calls;
         self.append(&copies);
         self.write()?;
+        self.idle_calls = idle_calls;
         if !is_done {
             self.reclaiming = Some(at);
         } else {

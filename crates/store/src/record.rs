@@ -1,9 +1,9 @@
 //! Records and the operations in them, as bytes: what producers build and what the log holds.
 //!
-//! A record is `crc: u32, length of the operations: u32, lsn: u64`, the operations, zeros up to a multiple
-//! of 8. The engine fills in number and checksum when it writes. An operation begins with a byte: its
-//! kind in the lower half, flags in the upper. Numbers are little-endian, notes and lengths
-//! variable-length. Decoding believes nothing.
+//! A record is `crc: u32, length of the operations: u32, lsn: u64`, the operations, zeros up to a
+//! multiple of 8. The engine fills in number and checksum when it writes. An operation begins with
+//! a byte: its kind in the lower half, flags in the upper. Numbers are little-endian, notes and
+//! lengths variable-length. Decoding believes nothing.
 
 use martlet_rows::{put_varint, take_varint};
 
@@ -115,7 +115,8 @@ impl RecordBuffer {
         RecordBuffer::default()
     }
 
-    /// Begins a record. It ends when the builder is dropped; without an operation it was never there.
+    /// Begins a record. It ends when the builder is dropped; without an operation it was never
+    /// there.
     pub fn record(&mut self) -> RecordBuilder<'_> {
         let begin = self.bytes.len();
         self.bytes.resize(begin + HEADER_BYTES, 0);
@@ -174,7 +175,8 @@ pub struct RecordBuilder<'a> {
 }
 
 impl RecordBuilder<'_> {
-    /// A content, stored once, given in pieces. Known already: ignored.
+    /// A content, stored once, given in pieces. Known already: ignored. Without a hold it dies at the
+    /// end of this record, unless an entry refers to it by then.
     pub fn body(&mut self, id: BodyId, holds: Holds, pieces: &[&[u8]]) {
         self.begin_op(kind::BODY);
         self.put_u64(id.0);
@@ -559,8 +561,8 @@ pub(crate) fn read_u32(bytes: &[u8]) -> Option<u32> {
 }
 
 /// What makes the records of one file of one store its own: checksums begin with it and numbers are
-/// masked by it. So records of a file used again, or imitated in a message by somebody who does not know
-/// the store's salt, are not taken for the file's.
+/// masked by it. So records of a file used again, or imitated in a message by somebody who does not
+/// know the store's salt, are not taken for the file's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct FileKey {
     crc: u32,

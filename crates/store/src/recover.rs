@@ -1,23 +1,24 @@
 //! Opening: the checkpoint, then the records behind it, in order, read in pieces.
 //!
-//! A record that does not check was either torn, when nothing says that it was ever synced, or damaged:
-//! every group's header says up to which record all was synced when it was written. Behind a torn record
-//! nothing counts, so that what is left is always a beginning of what was written. Behind a damaged one
-//! everything that checks does.
+//! A record that does not check was either torn, when nothing says that it was ever synced, or
+//! damaged: every group's header says up to which record all was synced when it was written. Behind
+//! a torn record nothing counts, so that what is left is always a beginning of what was written.
+//! Behind a damaged one everything that checks does.
 //!
-//! Every segment says from which record on older segments are void: they were cut off there. What it begins
-//! with before that are copies of what they hold.
+//! Every segment says from which record on older segments are void: they were cut off there. What
+//! it begins with before that are copies of what they hold.
 //!
-//! Records that nothing says were synced may be readable and yet not be on the disk: a sync may have failed
-//! before the process ended, and the system's cache keeps what the disk lost. They are written anew.
+//! Records that nothing says were synced may be readable and yet not be on the disk: a sync may
+//! have failed before the process ended, and the system's cache keeps what the disk lost. They are
+//! written anew.
 
 use crate::checkpoint::{self, ReplayFrom};
 use crate::disk::Disk;
-use crate::engine::{Engine, Options, SPARE};
+use crate::engine::{BALLAST, Engine, Options, SPARE};
 use crate::error::{OpenError, StoreError};
 use crate::identity;
 use crate::index::{Index, Location};
-use crate::record::{FileKey, GROUP_BYTES, Lsn, length_of};
+use crate::record::{FileKey, GROUP_BYTES, Lsn};
 use crate::report::{Damage, Lost, Report, Torn};
 use crate::scan::{Found, Window};
 use crate::segment::{self, Segment, SegmentFile, Segments};
@@ -40,9 +41,9 @@ struct Tail {
 }
 
 impl<D: Disk> Engine<D> {
-    /// Opens the store on this disk, or makes one. Reads the checkpoint and the records behind it; what is
-    /// damaged is named in the report and left out. Afterwards all that is served is on the disk for
-    /// certain.
+    /// Opens the store on this disk, or makes one. Reads the checkpoint and the records behind it;
+    /// what is damaged is named in the report and left out. Afterwards all that is served is on the
+    /// disk for certain.
     pub fn open(disk: D, options: Options) -> Result<(Self, Report), OpenError> {
         options.check().map_err(OpenError::Options)?;
         let mut names = disk.list().map_err(list_error)?;
@@ -98,13 +99,15 @@ impl<D: Disk> Engine<D> {
             report,
             expected: self.applied + 1,
             group: 0,
-            sealed: true,
+            sealed: false,
             ends: Vec::new(),
+            group_offset: 0,
             doubtful: VecDeque::new(),
+            cuts: Vec::new(),
         };
         let clean = replay.run()?;
         let (expected, group, sealed) = (replay.expected, replay.group, replay.sealed);
-        let (ends, doubtful) = (replay.ends, replay.doubtful);
+        let (ends, doubtful, cuts) = (replay.ends, replay.doubtful, replay.cuts);
         self.staged_first = expected;
         self.applied = expected - 1;
         self.next_group = self.next_group.max(group + 1);
@@ -117,19 +120,28 @@ impl<D: Disk> Engine<D> {
                 segment.next = next;
             }
         }
+        for (slot, offset) in cuts {
+            if let Some(segment) = self.segments.get_mut(slot) {
+                segment.end = segment.end.min(offset);
+            }
+        }
         // Only where nothing lies behind the end that could be taken for what comes next.
         let active = tails.last().map(|tail| tail.slot);
         self.active = active.filter(|_| clean && doubtful.is_empty());
-        self.durable = doubtful.front().map_or(self.applied, |(lsn, _)| lsn - 1);
-        if sealed && !self.confirm_seal() {
-            self.active = None;
+        self.durable = doubtful.front().map_or(self.applied, |first| first.lsn - 1);
+        if sealed
+            && !self.confirm_seal()
+            && let Some(slot) = self.active.take()
+            && let Some(segment) = self.segments.get_mut(slot)
+        {
+            segment.end = segment.end.saturating_sub(GROUP_BYTES as u64);
         }
         self.write_anew(doubtful)?;
         Ok(())
     }
 
-    /// Writes the empty group at the end again, where it is: what was said of doubtful records goes for it
-    /// too.
+    /// Writes the empty group at the end again, where it is: what was said of doubtful records goes
+    /// for it too.
     fn confirm_seal(&self) -> bool {
         let Some(segment) = self.active.and_then(|slot| self.segments.get(slot)) else {
             return true;
@@ -147,32 +159,36 @@ impl<D: Disk> Engine<D> {
         again.is_ok()
     }
 
-    /// Stages records that are in the index but perhaps not on the disk, and writes them to a new segment.
-    fn write_anew(&mut self, doubtful: VecDeque<(Lsn, Location)>) -> Result<(), StoreError> {
-        let Some((first, _)) = doubtful.front() else {
+    /// Stages records that are in the index but perhaps not on the disk, and writes them to a new
+    /// segment.
+    fn write_anew(&mut self, doubtful: VecDeque<Doubtful>) -> Result<(), StoreError> {
+        let Some(first) = doubtful.front() else {
             return Ok(());
         };
+        for record in &doubtful {
+            if let Some(segment) = self.segments.get_mut(record.location.slot) {
+                segment.end = segment.end.min(record.group);
+            }
+        }
         let mut staged = vec![0; GROUP_BYTES];
-        for (_, location) in &doubtful {
-            let Some(segment) = self.segments.get(location.slot) else {
-                continue;
+        let mut rest = doubtful.iter().peekable();
+        while let Some(next) = rest.peek() {
+            let slot = next.location.slot;
+            let Some(segment) = self.segments.get(slot) else {
+                break;
             };
             let error = |e| StoreError::new("reading", &segment.name(), e);
-            let mut header = [0; 16];
-            let file = &segment.file.file;
-            let read = self.disk.read_at(file, location.offset(), &mut header);
-            read.map_err(error)?;
-            let begin = staged.len();
-            staged.resize(begin + length_of(&header).unwrap_or(0), 0);
-            let read = self
-                .disk
-                .read_at(file, location.offset(), &mut staged[begin..]);
-            read.map_err(error)?;
+            let file = &segment.file;
+            let mut window = Window::<D>::new(&self.disk, &file.file, file.key, segment.len);
+            while let Some(record) = rest.next_if(|record| record.location.slot == slot) {
+                let record = window.record(record.location.offset());
+                staged.extend_from_slice(record.map_err(error)?);
+            }
         }
         self.staged = staged;
-        self.staged_first = *first;
+        self.staged_first = first.lsn;
         self.staged_count = doubtful.len() as u64;
-        self.relocations = doubtful.into_iter().map(|(_, location)| location).collect();
+        self.relocations = doubtful.into_iter().map(|record| record.location).collect();
         // On a full disk they stay staged, and readable where they are.
         if self.write().is_ok() {
             let _ = self.sync();
@@ -279,7 +295,8 @@ impl<D: Disk> Engine<D> {
                     self.has_spare = *len == self.options.segment_bytes;
                     !self.has_spare
                 }
-                _ => name.ends_with(".new"),
+                // Made again when there is space.
+                _ => name.ends_with(".new") || name == BALLAST,
             };
             if is_stale {
                 // If it cannot be removed, the next opening tries again.
@@ -304,8 +321,8 @@ fn list_error(error: std::io::Error) -> StoreError {
     StoreError::new("listing", "the directory", error)
 }
 
-/// The first record of a segment, and the one from which on older ones are void: from the first header that
-/// checks, or from the first record if no header does.
+/// The first record of a segment, and the one from which on older ones are void: from the first
+/// header that checks, or from the first record if no header does.
 fn first_record<D: Disk>(window: &mut Window<'_, D>) -> std::io::Result<Option<(Lsn, Lsn)>> {
     let mut offset = 0;
     let mut first = None;
@@ -323,6 +340,14 @@ fn first_record<D: Disk>(window: &mut Window<'_, D>) -> std::io::Result<Option<(
     Ok(first)
 }
 
+/// A record that no header says was synced.
+struct Doubtful {
+    lsn: Lsn,
+    location: Location,
+    /// Offset of its group's header.
+    group: u64,
+}
+
 struct Replay<'a, D: Disk> {
     disk: &'a D,
     segments: &'a Segments<D::File>,
@@ -337,8 +362,11 @@ struct Replay<'a, D: Disk> {
     sealed: bool,
     /// Where each segment's records end, and the number behind its last.
     ends: Vec<(u16, u64, Lsn)>,
-    /// Records that no header says were synced, and where they lie.
-    doubtful: VecDeque<(Lsn, Location)>,
+    /// Offset of the last group's header.
+    group_offset: u64,
+    doubtful: VecDeque<Doubtful>,
+    /// Slot and offset from which on a segment holds only what has newer copies.
+    cuts: Vec<(u16, u64)>,
 }
 
 impl<D: Disk> Replay<'_, D> {
@@ -390,19 +418,15 @@ impl<D: Disk> Replay<'_, D> {
         let file = &segment.file;
         let mut window = Window::<D>::new(self.disk, &file.file, file.key, segment.len);
         let (mut offset, mut cursor) = (tail.from, tail.cursor);
+        self.group_offset = u64::MAX - GROUP_BYTES as u64;
         let mut clean = true;
         while cursor < tail.limit {
             match window.at(offset, cursor).map_err(error)? {
                 Found::Group(header, lsn) if lsn == cursor => {
                     self.group = self.group.max(header.number);
                     self.sealed = header.bytes == 0;
-                    while self
-                        .doubtful
-                        .front()
-                        .is_some_and(|(lsn, _)| *lsn <= header.synced)
-                    {
-                        self.doubtful.pop_front();
-                    }
+                    self.group_offset = offset;
+                    self.trust_up_to(header.synced);
                     offset += GROUP_BYTES as u64;
                     continue;
                 }
@@ -435,6 +459,11 @@ impl<D: Disk> Replay<'_, D> {
             offset = next;
             cursor = lsn;
         }
+        let is_seal = self.sealed && index + 1 == self.tails.len();
+        if offset == self.group_offset + GROUP_BYTES as u64 && !is_seal {
+            // A header that nothing follows may not be on the disk: it is not kept.
+            offset = self.group_offset;
+        }
         self.ends.push((tail.slot, offset, cursor));
         Ok(clean)
     }
@@ -446,17 +475,36 @@ impl<D: Disk> Replay<'_, D> {
             self.index.apply(lsn, ops, location);
             self.report.replayed += 1;
             self.expected = lsn + 1;
-            self.doubtful.push_back((lsn, location));
-        } else if let Ok(index) = self.doubtful.binary_search_by_key(&lsn, |(lsn, _)| *lsn) {
-            let from = self.doubtful[index].1;
-            self.index.relocate(ops, from, location);
-            self.doubtful[index].1 = location;
+            self.doubtful.push_back(Doubtful {
+                lsn,
+                location,
+                group: self.group_offset,
+            });
+        } else if let Ok(index) = self
+            .doubtful
+            .binary_search_by_key(&lsn, |record| record.lsn)
+        {
+            let record = &mut self.doubtful[index];
+            self.cuts.push((record.location.slot, record.group));
+            self.index.relocate(ops, record.location, location);
+            record.location = location;
+            record.group = self.group_offset;
         }
     }
 
-    /// Nothing checks at `place` where record `missing` should be, and the next that does is `lsn`; what lies
-    /// from `behind` on (which tail, where in it) decides whether the missing was ever synced. False: it was
-    /// not; the log is cut here.
+    fn trust_up_to(&mut self, synced: Lsn) {
+        while self
+            .doubtful
+            .front()
+            .is_some_and(|record| record.lsn <= synced)
+        {
+            self.doubtful.pop_front();
+        }
+    }
+
+    /// Nothing checks at `place` where record `missing` should be, and the next that does is `lsn`;
+    /// what lies from `behind` on (which tail, where in it) decides whether the missing was ever
+    /// synced. False: it was not; the log is cut here.
     fn skip_or_cut(
         &mut self,
         (file, offset): (String, u64),

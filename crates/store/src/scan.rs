@@ -1,5 +1,5 @@
-//! Reading a file of records piece by piece, and finding the next record that checks behind one that does
-//! not. For recovery, reclaim and checks.
+//! Reading a file of records piece by piece, and finding the next record that checks behind one
+//! that does not. For recovery, reclaim and checks.
 
 use crate::disk::Disk;
 use crate::record::{FileKey, GroupHeader, HEADER_BYTES, Lsn, length_of, ops_of, read_u64};
@@ -59,6 +59,13 @@ impl<'a, D: Disk> Window<'a, D> {
         let from = ((offset - self.begin) as usize).min(self.buffer.len());
         let to = (from + bytes).min(self.buffer.len());
         Ok(&self.buffer[from..to])
+    }
+
+    /// The bytes of the record at `offset`, not verified; empty if none begins there.
+    pub(crate) fn record(&mut self, offset: u64) -> io::Result<&[u8]> {
+        let header = self.view(offset, HEADER_BYTES)?;
+        let bytes = length_of(header).unwrap_or(0);
+        self.view(offset, bytes)
     }
 
     /// What begins at `offset`, if its number is at least `lsn_min`.

@@ -1,5 +1,5 @@
-//! The table of segments: which files there are, what lies in them, which one is written to. A segment has
-//! a number, never used again, and a slot, the short name that the index knows it by.
+//! The table of segments: which files there are, what lies in them, which one is written to. A
+//! segment has a number, never used again, and a slot, the short name that the index knows it by.
 
 use crate::record::{FileKey, Lsn};
 use std::sync::Arc;
@@ -25,7 +25,8 @@ pub(crate) struct Segment<F> {
     /// Its first record, and the one behind its last.
     pub(crate) first: Lsn,
     pub(crate) next: Lsn,
-    /// What older segments hold from this record on is void; what this one begins with before it are copies.
+    /// What older segments hold from this record on is void; what this one begins with before it
+    /// are copies.
     pub(crate) void_from: Lsn,
     /// Something in it that is alive could not be read: it stays as it is.
     pub(crate) stuck: bool,
@@ -82,7 +83,8 @@ impl<F> Segments<F> {
         Some(slot)
     }
 
-    /// Into a slot from `slots` on and behind all others: recovery leaves those of missing segments alone.
+    /// Into a slot from `slots` on and behind all others: recovery leaves those of missing segments
+    /// alone.
     pub(crate) fn add_above(&mut self, slots: usize, segment: Segment<F>) -> Option<u16> {
         let slot = u16::try_from(slots.max(self.slots.len())).ok()?;
         self.put(slot, segment);

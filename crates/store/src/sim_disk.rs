@@ -1,8 +1,9 @@
-//! A disk in memory that fails: for tests and simulations only. It knows for every file what was synced
-//! and what was not; [`SimDisk::crash`] decides by a seed what of the rest survives, sector by sector
-//! and name by name. Errors can be asked for at any call, bits flipped, space limited.
+//! A disk in memory that fails: for tests and simulations only. It knows for every file what was
+//! synced and what was not; [`SimDisk::crash`] decides by a seed what of the rest survives, sector
+//! by sector and name by name. Errors can be asked for at any call, bits flipped, space limited.
 //!
-//! The same calls and the same seeds give the same disk. Nothing of this is on the way of production.
+//! The same calls and the same seeds give the same disk. Nothing of this is on the way of
+//! production.
 
 use crate::disk::Disk;
 use std::collections::BTreeMap;
@@ -108,8 +109,9 @@ impl SimDisk {
         disk
     }
 
-    /// Loses power: of what was not synced, each sector and each name is kept, lost or (a sector) torn, as
-    /// `seed` will have it. Errors asked for are lifted. Files opened before are not to be used again.
+    /// Loses power: of what was not synced, each sector and each name is kept, lost or (a sector)
+    /// torn, as `seed` will have it. Errors asked for are lifted. Files opened before are not to be
+    /// used again.
     pub fn crash(&self, seed: u64) {
         let mut random = Random(seed);
         let mut state = self.lock();

@@ -1,5 +1,6 @@
-//! A consistent copy of a running store: a checkpoint of this moment and the segments it needs, which stay
-//! as they are until the snapshot is dropped. The caller copies the files, at its own pace.
+//! A consistent copy of a running store: a checkpoint of this moment and the segments it needs,
+//! which stay as they are until the snapshot is dropped. The caller copies the files, at its own
+//! pace.
 
 use crate::checkpoint;
 use crate::disk::Disk;
@@ -9,8 +10,8 @@ use crate::identity;
 use crate::segment::SegmentFile;
 use std::sync::Arc;
 
-/// Files whose first so many bytes are together a store of one moment. While it lives, they are neither
-/// removed nor used again; behind those bytes they may grow.
+/// Files whose first so many bytes are together a store of one moment. While it lives, they are
+/// neither removed nor used again; behind those bytes they may grow.
 #[derive(Debug)]
 pub struct Snapshot<F> {
     files: Vec<(String, u64)>,
@@ -19,7 +20,8 @@ pub struct Snapshot<F> {
 }
 
 impl<F> Snapshot<F> {
-    /// Name of each file and how many of its bytes to copy. A directory with those copies opens as a store.
+    /// Name of each file and how many of its bytes to copy. A directory with those copies opens as
+    /// a store.
     pub fn files(&self) -> &[(String, u64)] {
         &self.files
     }

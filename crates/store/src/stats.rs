@@ -9,7 +9,7 @@ use crate::record::Lsn;
 pub struct Stats {
     /// Segments.
     pub segments: usize,
-    /// Bytes on the disk: segments, the spare one, the checkpoint.
+    /// Bytes on the disk: segments, the spare one, the ballast, the checkpoint.
     pub disk_bytes: u64,
     /// Bytes of bodies and states that live, near enough.
     pub live_bytes: u64,
@@ -33,8 +33,8 @@ pub struct Stats {
     pub staged_bytes: usize,
     /// Bytes of the index in memory.
     pub index_bytes: usize,
-    /// There was no space for the next segment: take in no more bodies, so that what ends others can still be
-    /// written.
+    /// There was no space for the next segment: take in no more bodies, so that what ends others
+    /// can still be written.
     pub is_low: bool,
 }
 
@@ -72,6 +72,7 @@ impl<D: Disk> Engine<D> {
     pub(crate) fn disk_bytes(&self) -> u64 {
         let segments: u64 = self.segments.iter().map(|(_, segment)| segment.len).sum();
         let spare = u64::from(self.has_spare) * self.options.segment_bytes;
-        segments + spare + 2 * self.checkpoint.map_or(0, |last| last.bytes)
+        let ballast = u64::from(self.has_ballast) * self.options.segment_bytes / 2;
+        segments + spare + ballast + 2 * self.checkpoint.map_or(0, |last| last.bytes)
     }
 }

@@ -1,5 +1,8 @@
-//! Flipped bits, cut files, arbitrary contents: what is damaged is named, costs no more than it must, and is
-//! never served.
+//! Flipped bits, cut files, arbitrary contents: what is damaged is named, costs no more than it
+//! must, and is never served.
+
+// Helpers of tests may unwrap as tests do.
+#![allow(clippy::unwrap_used)]
 
 mod common;
 
@@ -319,7 +322,8 @@ fn a_message_that_imitates_records_is_not_taken_for_them() {
 
 #[test]
 fn stale_records_in_a_segment_used_again_are_not_read() {
-    // Everything dies again and again; segments are used again with old records behind the new ones.
+    // Everything dies again and again; segments are used again with old records behind the new
+    // ones.
     let disk = SimDisk::new(3);
     let (mut engine, _) = Engine::open(disk.clone(), options()).unwrap();
     let mut generator = Generator::default();

@@ -151,7 +151,7 @@ async fn run_node(node: &NodeConfig, files: &[PathBuf]) -> anyhow::Result<()> {
         Some(address) => Some(http::bind(address).await?),
         None => None,
     };
-    let running = Arc::new(start_reactor(node)?);
+    let running = Arc::new(start_in_passing(node)?);
     tell_restored(&running);
     let control = Arc::new(Control::new(
         Box::new(ReactorShards {
@@ -224,6 +224,13 @@ async fn stop(running: Arc<Running>, grace: Duration) {
         Ok((false, left)) => warn!(left, "connections were still open when their time was over"),
         Err(error) => error!(%error, "stopping failed"),
     }
+}
+
+/// Starts the reactors on a thread that ends with it: the allocator gives back what a start needs only
+/// for itself, which is much with many sessions, when the thread ends.
+fn start_in_passing(node: &NodeConfig) -> anyhow::Result<Running> {
+    let started = std::thread::scope(|scope| scope.spawn(|| start_reactor(node)).join());
+    started.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 fn start_reactor(node: &NodeConfig) -> anyhow::Result<Running> {

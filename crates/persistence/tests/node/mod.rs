@@ -19,7 +19,26 @@ use martlet_broker::{
 };
 use martlet_persistence::{Making, RestoreError, RestoreReport, Shards, encode, fetch, restore};
 use martlet_script::{Incoming, LocalNode, Script, Stage, Value, Version, configure, decode, play};
-use martlet_store::{Engine, Options, RecordBuffer, RecordBuilder, Report, SimDisk};
+use martlet_store::{Engine, OpenError, Options, RecordBuffer, RecordBuilder, Report, SimDisk};
+
+/// Why a node did not open what is on its disk.
+#[derive(Debug)]
+pub(crate) enum NotOpen {
+    Open(OpenError),
+    Restore(RestoreError),
+}
+
+impl From<OpenError> for NotOpen {
+    fn from(error: OpenError) -> Self {
+        Self::Open(error)
+    }
+}
+
+impl From<RestoreError> for NotOpen {
+    fn from(error: RestoreError) -> Self {
+        Self::Restore(error)
+    }
+}
 
 /// How a run of the node ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,7 +120,7 @@ impl StoredNode {
     }
 
     /// Opens what is on the disk, with default settings.
-    pub(crate) fn reopen(disk: SimDisk, shards: u16) -> Result<Self, RestoreError> {
+    pub(crate) fn reopen(disk: SimDisk, shards: u16) -> Result<Self, NotOpen> {
         let (mut settings, listener) = configure(&[]).unwrap();
         settings.node_seed = 1;
         Self::open(disk, settings, listener, shards, start_time())
@@ -114,10 +133,10 @@ impl StoredNode {
         listener: ListenerPolicy,
         shards: u16,
         now: Now,
-    ) -> Result<Self, RestoreError> {
+    ) -> Result<Self, NotOpen> {
         let settings = Arc::new(settings);
         let shared = LocalNode::new(1, settings.limits.memory_bytes);
-        let (mut engine, found) = Engine::open(disk.clone(), options()).unwrap();
+        let (mut engine, found) = Engine::open(disk.clone(), options())?;
         let mut slots: Vec<Slot> = (0..shards)
             .map(|id| Slot {
                 shard: Shard::new(Arc::clone(&settings), ShardId(id), shards, 1),
@@ -171,7 +190,7 @@ impl StoredNode {
         end: End,
         shards: u16,
         away_ms: u64,
-    ) -> Result<Self, RestoreError> {
+    ) -> Result<Self, NotOpen> {
         let disk = self.disk.clone();
         let settings = Settings::clone(&self.settings);
         let listener = ListenerPolicy::clone(&self.listener);

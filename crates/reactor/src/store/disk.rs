@@ -23,6 +23,8 @@ use crate::sys::Entropy;
 const PIN_PATIENCE: Duration = Duration::from_secs(60);
 /// How long numbers may take.
 const STATS_PATIENCE: Duration = Duration::from_secs(1);
+/// So many of the longest groups fit into a segment, about.
+const GROUPS_PER_SEGMENT: usize = 16;
 
 /// Why a store was not opened.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +54,7 @@ pub enum StoreOpenError {
 /// Keeps records on a disk.
 pub struct DiskStore<D: Disk = RealDisk> {
     durability: Durability,
+    group_bytes: usize,
     inbox: Arc<Inbox>,
     health: Arc<StoreHealth>,
     answers: Vec<Durable>,
@@ -102,10 +105,15 @@ impl<D: Disk> DiskStore<D> {
     /// What is on it cannot be read.
     pub fn on(disk: D, options: Options, durability: Durability) -> Result<Self, OpenError> {
         let opening = Instant::now();
+        // When the last spare segment is taken the shards are told to hold back; what waits then, and
+        // what ends messages later, has to fit into that segment.
+        let segment_bytes = options.segment_bytes as usize;
+        let group_bytes = segment_bytes / GROUPS_PER_SEGMENT;
         let (engine, opened) = Engine::open(disk, options)?;
         Ok(Self {
             durability,
-            inbox: Arc::default(),
+            group_bytes,
+            inbox: Arc::new(Inbox::new(segment_bytes / 2)),
             health: Arc::new(StoreHealth::new()),
             answers: Vec::new(),
             opening,
@@ -162,6 +170,7 @@ where
             pages_in,
             self.durability,
             std::mem::take(&mut self.answers),
+            self.group_bytes,
         );
         self.spawn("martlet-write", move || writing.run())
     }

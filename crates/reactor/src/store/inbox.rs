@@ -14,9 +14,6 @@ use martlet_store::{RecordBuffer, Stats};
 
 use super::PinnedFiles;
 
-/// When so many bytes wait to be written, publishers of what has to be stored are held back.
-pub(super) const BEHIND_BYTES: usize = 64 << 20;
-
 /// Emptied buffers kept to be filled again.
 const SPARES_MAX: usize = 16;
 
@@ -58,8 +55,10 @@ pub(super) struct PageRead {
 }
 
 /// Shared by all shards and the thread that writes.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Inbox {
+    /// When so many bytes wait to be written, publishers of what has to be stored are held back.
+    behind_bytes: usize,
     state: Mutex<State>,
     arrived: Condvar,
     /// Bytes taken by the thread and not written yet.
@@ -85,6 +84,16 @@ pub(super) struct Given {
 }
 
 impl Inbox {
+    pub(super) fn new(behind_bytes: usize) -> Self {
+        Self {
+            behind_bytes,
+            state: Mutex::default(),
+            arrived: Condvar::new(),
+            staged_bytes: AtomicUsize::new(0),
+            is_behind: AtomicBool::new(false),
+        }
+    }
+
     /// Hands records over.
     pub(super) fn give_records(
         &self,
@@ -95,7 +104,8 @@ impl Inbox {
         let mut state = self.lock();
         state.bytes += records.bytes();
         let waiting = state.bytes + self.staged_bytes.load(Ordering::Relaxed);
-        let fell_behind = waiting > BEHIND_BYTES && !self.is_behind.swap(true, Ordering::Relaxed);
+        let fell_behind =
+            waiting > self.behind_bytes && !self.is_behind.swap(true, Ordering::Relaxed);
         let spare = state.spares.pop().unwrap_or_default();
         state.parts.push(Part::Records {
             shard,
@@ -182,7 +192,7 @@ impl Inbox {
         self.staged_bytes.store(bytes, Ordering::Relaxed);
         let waiting = bytes + state.bytes;
         let was = self.is_behind.load(Ordering::Relaxed);
-        let is = is_low || waiting > BEHIND_BYTES || was && waiting > BEHIND_BYTES / 2;
+        let is = is_low || waiting > self.behind_bytes || was && waiting > self.behind_bytes / 2;
         self.is_behind.store(is, Ordering::Release);
         (is != was).then_some(is)
     }

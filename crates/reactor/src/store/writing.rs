@@ -5,6 +5,7 @@
 //! syncs keep a distance, because on a quick disk they would cost more than they bring. What could not
 //! be written stays and is tried again, and nothing is answered meanwhile.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -58,7 +59,14 @@ pub(super) struct Writing<D: Disk> {
     pages: Sender<Page<D::File>>,
     durability: Durability,
     shards: Vec<Appended>,
-    parts: Vec<Part>,
+    /// Taken from the inbox and not yet part of a group.
+    parts: VecDeque<Part>,
+    parts_bytes: usize,
+    /// Emptied, to be filled again.
+    spare_parts: Vec<Part>,
+    /// Bytes of a group, about, at most: so that the last segment of a full disk is noticed before it
+    /// is full itself, and room is left for records that end others.
+    group_bytes: usize,
     /// Wishes that wait for what was appended before them to be written.
     reads: Vec<PageRead>,
     questions: Vec<Question>,
@@ -92,6 +100,7 @@ where
         pages: Sender<Page<D::File>>,
         durability: Durability,
         answers: Vec<Durable>,
+        group_bytes: usize,
     ) -> Self {
         let nothing = RecordNumber(0);
         let shards = answers.into_iter().map(|answer| Appended {
@@ -108,7 +117,10 @@ where
             pages,
             durability,
             shards: shards.collect(),
-            parts: Vec::new(),
+            parts: VecDeque::new(),
+            parts_bytes: 0,
+            spare_parts: Vec::new(),
+            group_bytes,
             reads: Vec::new(),
             questions: Vec::new(),
             is_unsynced: false,
@@ -128,26 +140,37 @@ where
 
     /// One group; true when nothing more will come.
     fn tick(&mut self) -> bool {
-        let until = self.wake_at();
-        let mut parts = std::mem::take(&mut self.parts);
-        let ended = self.inbox.take(&mut parts, until);
-        let came = self.stage(&mut parts);
-        self.parts = parts;
+        let until = match self.parts.is_empty() {
+            true => self.wake_at(),
+            false => Some(Instant::now()),
+        };
+        let ended = self.inbox.take(&mut self.spare_parts, until);
+        for part in self.spare_parts.drain(..) {
+            if let Part::Records { records, .. } = &part {
+                self.parts_bytes += records.bytes();
+            }
+            self.parts.push_back(part);
+        }
+        let came = self.stage();
         let began = Instant::now();
         if self.retry.is_none_or(|retry| retry.at <= began) {
             self.commit(false);
         }
         self.answer_questions();
+        if self.retry.is_some() {
+            self.serve_reads(false);
+        }
         self.keep_house(came);
         let is_low = self.engine.is_low();
         self.health.is_low(is_low);
-        if let Some(is_behind) = self.inbox.staged(self.engine.staged_bytes(), is_low) {
+        let unwritten = self.engine.staged_bytes() + self.parts_bytes;
+        if let Some(is_behind) = self.inbox.staged(unwritten, is_low) {
             self.tell_behind(is_behind);
         }
-        if came > FEW_RECORDS && !ended {
+        if came > FEW_RECORDS && !ended && self.parts.is_empty() {
             std::thread::sleep((began + PACE).saturating_duration_since(Instant::now()));
         }
-        ended
+        ended && self.parts.is_empty()
     }
 
     fn tell_behind(&self, is_behind: bool) {
@@ -182,16 +205,19 @@ where
         times.into_iter().flatten().min()
     }
 
-    /// Takes over what has come; how many records that is.
-    fn stage(&mut self, parts: &mut Vec<Part>) -> u64 {
+    /// Makes the next group of what has come; how many records that is.
+    fn stage(&mut self) -> u64 {
         let mut came = 0;
-        for part in parts.drain(..) {
+        while self.engine.staged_bytes() < self.group_bytes
+            && let Some(part) = self.parts.pop_front()
+        {
             match part {
                 Part::Records {
                     shard,
                     records,
                     last,
                 } => {
+                    self.parts_bytes -= records.bytes();
                     self.engine.append(&records);
                     self.inbox.give_back(records);
                     let shard = &mut self.shards[usize::from(shard.0)];
@@ -236,7 +262,7 @@ where
         for shard in &mut self.shards {
             shard.written = shard.taken;
         }
-        self.serve_reads();
+        self.serve_reads(true);
         if let Durability::Interval { ms } = self.durability {
             self.answer();
             let is_due = self.last_sync.elapsed() >= Duration::from_millis(ms);
@@ -268,23 +294,22 @@ where
         }
     }
 
-    /// All before them is written: where messages lie is known.
-    fn serve_reads(&mut self) {
-        for PageRead {
-            shard,
-            read,
-            now,
-            gauge,
-        } in self.reads.drain(..)
-        {
-            let located = locate(&self.engine, &read.messages);
+    /// Sends wishes on to the thread that reads. With `all`, everything before them is written; else
+    /// only those are served whose messages all are: who takes messages off a full disk makes room.
+    fn serve_reads(&mut self, all: bool) {
+        for wish in std::mem::take(&mut self.reads) {
+            let located = locate(&self.engine, &wish.read.messages);
+            if !all && !located.is_complete() {
+                self.reads.push(wish);
+                continue;
+            }
             // The thread that reads ends only with this one.
             let _ = self.pages.send(Page {
-                owner: read.owner,
+                owner: wish.read.owner,
                 located,
-                now,
-                gauge,
-                answer: self.shards[usize::from(shard.0)].answer.clone(),
+                now: wish.now,
+                gauge: wish.gauge,
+                answer: self.shards[usize::from(wish.shard.0)].answer.clone(),
             });
         }
     }

@@ -1,7 +1,8 @@
 //! Which bodies live, where, why: eight bytes each, in chunks of 64 neighbouring ids.
 //!
-//! A body lives while it has a hold or an entry refers to it. A slot without a location is a body that is
-//! not there (yet): its holds are those released early, its references those of entries whose body was lost.
+//! A body lives while it has a hold or an entry refers to it. A slot without a location is a body
+//! that is not there (yet): its holds are those released early, its references those of entries
+//! whose body was lost.
 
 use super::live::{Live, class_bytes};
 use super::{Location, NumberMap};
@@ -394,8 +395,8 @@ impl Bodies {
         }
     }
 
-    /// Buries the dead, and forgets early releases of bodies that were there and are no more, or never
-    /// will be: an id that is not above the highest seen is not used again after recovery.
+    /// Buries the dead, and forgets early releases of bodies that were there and are no more, or
+    /// never will be: an id that is not above the highest seen is not used again after recovery.
     pub(crate) fn sweep(&mut self, live: &mut Live) {
         let mut gone = Vec::new();
         self.each(|id, packed| {

@@ -1,7 +1,7 @@
 //! How many bytes of each segment are alive: what reclaim decides by.
 //!
-//! Sizes are kept in six bits, in steps, and always added and taken away as the middle of their step, so that
-//! the sums do not drift.
+//! Sizes are kept in six bits, in steps, and always added and taken away as the middle of their
+//! step, so that the sums do not drift.
 
 use crate::record::Lsn;
 

@@ -1,8 +1,9 @@
-//! What the log says at this moment, in memory: which bodies live and where they lie, the queues, the
-//! states. Applying a record's operations is the only way it changes, live and in recovery alike.
+//! What the log says at this moment, in memory: which bodies live and where they lie, the queues,
+//! the states. Applying a record's operations is the only way it changes, live and in recovery
+//! alike.
 //!
-//! While a checkpoint is taken, whatever is about to change is copied first, so that the checkpoint is the
-//! exact image of one moment though it is written in slices.
+//! While a checkpoint is taken, whatever is about to change is copied first, so that the checkpoint
+//! is the exact image of one moment though it is written in slices.
 
 pub(crate) mod bodies;
 pub(crate) mod live;
@@ -44,7 +45,8 @@ pub(crate) struct Index {
     pub(crate) queues: Queues,
     pub(crate) states: States,
     pub(crate) live: Live,
-    /// Bodies of the record at hand that came without a hold: they die with it unless an entry came too.
+    /// Bodies of the record at hand that came without a hold: they die with it unless an entry came
+    /// too.
     born: Vec<BodyId>,
 }
 
@@ -184,7 +186,8 @@ pub(crate) fn state_cost(bytes: usize) -> u64 {
     bytes as u64 + 36
 }
 
-/// Hashes one number by a multiplication. Names are given out by the broker, no client chooses them.
+/// Hashes one number by a multiplication. Names are given out by the broker, no client chooses
+/// them.
 #[derive(Debug, Default)]
 pub(crate) struct NumberHasher(u64);
 

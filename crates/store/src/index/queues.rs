@@ -1,7 +1,7 @@
 //! The queues: for each its entries in order, packed, and its tokens.
 //!
-//! An entry is a row (body, lane, note, note). Bodies' ids are turned so that the shard's bits come last:
-//! ids of several shards in one queue then lie close together.
+//! An entry is a row (body, lane, note, note). Bodies' ids are turned so that the shard's bits come
+//! last: ids of several shards in one queue then lie close together.
 
 use super::NumberMap;
 use crate::record::{BodyId, Entry, QueueId};
@@ -46,8 +46,8 @@ impl Queue {
     }
 }
 
-/// Per shard (the lower six bits of a turned id) the highest turned id that was ever enqueued: what is above
-/// it is in the queue for certain not.
+/// Per shard (the lower six bits of a turned id) the highest turned id that was ever enqueued: what
+/// is above it is in the queue for certain not.
 #[derive(Clone, Debug, Default)]
 struct Newest {
     one: u64,
@@ -411,7 +411,8 @@ impl Queues {
     }
 }
 
-/// Appends blocks from `block` on, and before the first one what else a queue has; says which is next.
+/// Appends blocks from `block` on, and before the first one what else a queue has; says which is
+/// next.
 fn encode(queue: &Queue, block: usize, bytes_max: usize, out: &mut Vec<u8>) -> usize {
     put_varint(out, queue.id.0);
     put_varint(out, u64::from(block == 0));

@@ -64,14 +64,28 @@ pub(crate) fn record(buffer: &mut RecordBuffer, steps: &[Step]) {
 }
 
 /// Makes records up. Ids of bodies grow per shard and are never used twice.
-#[derive(Default)]
 pub(crate) struct Generator {
     next: [u64; 3],
+    queues: u64,
+    /// How far back ids are looked for.
+    reach: u64,
 }
 
-const QUEUES: u64 = 6;
+impl Default for Generator {
+    fn default() -> Self {
+        Generator::new(6, 40)
+    }
+}
 
 impl Generator {
+    pub(crate) fn new(queues: u64, reach: u64) -> Self {
+        Generator {
+            next: [0; 3],
+            queues,
+            reach,
+        }
+    }
+
     fn id(shard: u64, counter: u64) -> u64 {
         shard << 58 | counter
     }
@@ -80,14 +94,17 @@ impl Generator {
         let shard = random.below(3);
         let newest = self.next[shard as usize];
         // Now and then one that is still to come.
-        let counter = (newest + 2).saturating_sub(random.below(40));
+        let counter = (newest + 2).saturating_sub(random.below(self.reach));
         Self::id(shard, counter.max(1))
     }
 
     fn known_id(&self, random: &mut Random) -> u64 {
         let shard = random.below(3);
         let newest = self.next[shard as usize];
-        Self::id(shard, newest.saturating_sub(random.below(40)).max(1))
+        Self::id(
+            shard,
+            newest.saturating_sub(random.below(self.reach)).max(1),
+        )
     }
 
     pub(crate) fn steps(&mut self, random: &mut Random) -> Vec<Step> {
@@ -100,14 +117,14 @@ impl Generator {
     }
 
     fn add_step(&mut self, random: &mut Random, steps: &mut Vec<Step>) {
-        let queue = random.below(QUEUES);
+        let queue = random.below(self.queues);
         let lane = random.below(5).saturating_sub(3) as u8;
         let note = match random.below(2) {
             0 => [0, 0],
             _ => [random.below(9), random.next()],
         };
         let key = StateKey {
-            owner: random.below(QUEUES),
+            owner: random.below(self.queues),
             kind: random.below(2) as u8,
             number: random.below(6) as u32,
         };
@@ -119,7 +136,7 @@ impl Generator {
                 let holds = random.below(8) as u8;
                 steps.push(Step::Body(id, holds, some_bytes(random)));
                 for _ in 0..random.below(3) {
-                    let queue = random.below(QUEUES);
+                    let queue = random.below(self.queues);
                     steps.push(Step::Enqueue(queue, id, 0, note, Vec::new()));
                 }
             }
@@ -140,7 +157,8 @@ impl Generator {
             }
             88..91 => steps.push(Step::EndToken(queue, random.below(5) as u32)),
             91..96 => steps.push(Step::State(key, some_bytes(random))),
-            96..98 => steps.push(Step::RemoveState(key)),
+            96..99 => steps.push(Step::RemoveState(key)),
+            _ if random.below(3) > 0 => steps.push(Step::EndToken(queue, 1)),
             _ => steps.push(Step::Forget(queue)),
         }
     }

@@ -1,0 +1,623 @@
+//! Full and failing disks, and how much space and time the store takes.
+
+// Helpers of tests may unwrap as tests do.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::{Generator, Model, Random, record};
+use martlet_store::{
+    BodyId, Call, Disk, Engine, Failure, Fault, Holds, Lost, Options, QueueId, RealDisk,
+    RecordBuffer, SimDisk, check,
+};
+
+fn options() -> Options {
+    Options {
+        segment_bytes: 16_384,
+        tail_bytes: 32_768,
+        salt: 1,
+    }
+}
+
+fn open(disk: &SimDisk) -> Engine<SimDisk> {
+    let (engine, report) = Engine::open(disk.clone(), options()).unwrap();
+    assert_eq!(report.damage, []);
+    engine
+}
+
+fn publish(buffer: &mut RecordBuffer, id: u64, bytes: usize) {
+    let mut record = buffer.record();
+    record.body(BodyId(id), Holds::NONE, &[&vec![id as u8; bytes]]);
+    record.enqueue(QueueId(id % 7), BodyId(id), 0, [0, 0], b"");
+}
+
+fn end(buffer: &mut RecordBuffer, id: u64) {
+    buffer.record().end(QueueId(id % 7), BodyId(id), 0);
+}
+
+/// Appends, writes, syncs.
+fn commit(engine: &mut Engine<SimDisk>, build: impl FnOnce(&mut RecordBuffer)) {
+    let mut buffer = RecordBuffer::new();
+    build(&mut buffer);
+    engine.append(&buffer);
+    engine.write().unwrap();
+    engine.sync().unwrap();
+}
+
+/// Housekeeping until nothing waits.
+fn settle(engine: &mut Engine<SimDisk>) {
+    for _ in 0..10_000 {
+        if !engine.housekeep(8192).unwrap().more {
+            return;
+        }
+    }
+    panic!("housekeeping never ends: {:?}", engine.stats());
+}
+
+#[test]
+fn whichever_call_fails_nothing_promised_is_lost_and_nothing_panics() {
+    let failures = [
+        Failure::NoSpace,
+        Failure::Io,
+        Failure::ReadOnly,
+        Failure::ShortWrite,
+    ];
+    for failure in failures {
+        for site in 0.. {
+            if !run_with_fault(failure, site) {
+                assert!(site > 100, "the scenario has too few calls: {site}");
+                break;
+            }
+        }
+    }
+}
+
+/// False: there was no such call any more.
+fn run_with_fault(failure: Failure, site: u64) -> bool {
+    let disk = SimDisk::new(site);
+    let mut engine = open(&disk);
+    let (mut generator, mut random) = (Generator::default(), Random(9));
+    let mut model = Model::default();
+    disk.inject(Fault {
+        call: None,
+        skip: site,
+        failure,
+        once: true,
+    });
+    let calls = disk.calls();
+    for round in 0..50 {
+        let mut buffer = RecordBuffer::new();
+        let steps: Vec<_> = (0..6).map(|_| generator.steps(&mut random)).collect();
+        steps.iter().for_each(|steps| record(&mut buffer, steps));
+        let last = engine.append(&buffer);
+        // The second attempt passes, whatever the first one met.
+        for _ in 0..3 {
+            if engine.write().is_ok() && engine.sync().is_ok() {
+                break;
+            }
+        }
+        assert!(engine.durable() >= last, "site {site}");
+        (last - 5..)
+            .zip(&steps)
+            .for_each(|(lsn, steps)| model.apply(lsn, steps));
+        let _ = engine.housekeep(4096);
+        if round % 16 == 15 {
+            let _ = engine.seal();
+        }
+    }
+    let reached = disk.calls() - calls > site;
+    disk.lift();
+    model.compare(&mut engine);
+    drop(engine);
+    disk.crash(site);
+    model.compare(&mut open(&disk));
+    check(disk, |damage| {
+        // The random records have entries of bodies that never were.
+        let is_entry = matches!(damage.lost, Lost::Entry { .. });
+        assert!(is_entry, "site {site}: {damage}");
+    })
+    .unwrap();
+    reached
+}
+
+#[test]
+fn on_a_full_disk_what_was_stored_can_be_read_and_ended_and_the_space_comes_back() {
+    let disk = SimDisk::new(1);
+    disk.set_capacity(Some(300_000));
+    let mut engine = open(&disk);
+    let mut id = 0;
+    // A caller that takes no more bodies when the store is low.
+    while !engine.stats().is_low {
+        id += 1;
+        commit(&mut engine, |buffer| publish(buffer, id, 300));
+        engine.housekeep(8192).unwrap();
+        assert!(id < 5000, "never low");
+    }
+    assert!(id > 300, "low at once: {id}");
+    let mut read = 0;
+    let ids: Vec<BodyId> = (1..=id).map(BodyId).collect();
+    engine.read_bodies(&ids, |_, body| read += usize::from(body.is_ok()));
+    assert_eq!(read, ids.len());
+    for id in 1..=id {
+        commit(&mut engine, |buffer| end(buffer, id));
+        let _ = engine.housekeep(8192);
+    }
+    settle(&mut engine);
+    let stats = engine.stats();
+    assert!(!stats.is_low);
+    assert_eq!(stats.bodies, 0);
+    assert!(disk.used() <= 4 * 16_384, "{}", disk.used());
+    drop(engine);
+    assert_eq!(open(&disk).stats().entries, 0);
+}
+
+#[test]
+fn a_write_that_finds_the_disk_full_is_done_when_there_is_room() {
+    let disk = SimDisk::new(1);
+    disk.set_capacity(Some(150_000));
+    let mut engine = open(&disk);
+    let mut promised = 0;
+    let mut last = 0;
+    for id in 1..1000 {
+        let mut buffer = RecordBuffer::new();
+        publish(&mut buffer, id, 300);
+        last = engine.append(&buffer);
+        if engine.write().is_ok() {
+            promised = engine.sync().unwrap();
+        }
+        let _ = engine.housekeep(8192);
+    }
+    assert!(promised < last);
+    assert!(engine.stats().staged_bytes > 0);
+    let error = engine.write().unwrap_err();
+    assert!(error.is_full(), "{error}");
+    disk.set_capacity(None);
+    engine.write().unwrap();
+    assert_eq!(engine.sync().unwrap(), last);
+    assert_eq!(engine.stats().entries, 999);
+    drop(engine);
+    disk.crash(1);
+    assert_eq!(open(&disk).stats().entries, 999);
+}
+
+#[test]
+fn on_a_full_disk_segments_that_died_are_used_again() {
+    let disk = SimDisk::new(1);
+    let mut engine = open(&disk);
+    for id in 1..400 {
+        commit(&mut engine, |buffer| publish(buffer, id, 300));
+        let _ = engine.housekeep(8192);
+    }
+    // All of it ends in one record, which the checkpoint must cover before anything is freed.
+    commit(&mut engine, |buffer| {
+        let mut record = buffer.record();
+        (0..7).for_each(|queue| record.forget(queue));
+    });
+    disk.set_capacity(Some(disk.used()));
+    for id in 400..4000 {
+        let mut buffer = RecordBuffer::new();
+        publish(&mut buffer, id, 300);
+        end(&mut buffer, id);
+        engine.append(&buffer);
+        for _ in 0..20 {
+            if engine.write().is_ok() {
+                break;
+            }
+            let _ = engine.housekeep(8192);
+        }
+        engine.sync().unwrap();
+        let _ = engine.housekeep(8192);
+    }
+    assert_eq!(engine.staged_bytes(), 0);
+}
+
+#[test]
+fn space_stays_within_bounds_with_one_survivor_in_each_segment() {
+    let disk = SimDisk::new(1);
+    let mut engine = open(&disk);
+    let mut alive = 0_u64;
+    for id in 1..6000 {
+        commit(&mut engine, |buffer| {
+            publish(buffer, id, 300);
+            // One in forty survives: about one per segment.
+            if id > 40 && (id - 40) % 40 != 0 {
+                end(buffer, id - 40);
+            }
+        });
+        engine.housekeep(8192).unwrap();
+        if id > 40 && (id - 40) % 40 == 0 {
+            alive += 330;
+        }
+        let bound = 2 * (alive + 40 * 330) + 8 * 16_384 + 2 * options().tail_bytes;
+        assert!(disk.used() < bound, "{id}: {} of {bound}", disk.used());
+    }
+    settle(&mut engine);
+    let live = engine.stats().live_bytes;
+    let bound = live + live / 2 + 3 * 16_384;
+    assert!(disk.used() <= bound, "{} of {bound}", disk.used());
+}
+
+#[test]
+fn when_all_is_drained_the_space_is_given_back() {
+    let disk = SimDisk::new(1);
+    let mut engine = open(&disk);
+    for id in 1..3000 {
+        commit(&mut engine, |buffer| publish(buffer, id, 300));
+        engine.housekeep(8192).unwrap();
+    }
+    let full = disk.used();
+    for id in 1..3000 {
+        commit(&mut engine, |buffer| end(buffer, id));
+        engine.housekeep(8192).unwrap();
+    }
+    settle(&mut engine);
+    assert!(full > 1_000_000);
+    assert!(disk.used() <= 3 * 16_384 + 16_384, "{}", disk.used());
+}
+
+#[test]
+fn states_that_change_again_and_again_take_no_more_space() {
+    let disk = SimDisk::new(1);
+    let mut engine = open(&disk);
+    let key = |number| martlet_store::StateKey {
+        owner: 5,
+        kind: 1,
+        number,
+    };
+    for round in 0..3000_u32 {
+        commit(&mut engine, |buffer| {
+            buffer
+                .record()
+                .state(key(round % 20), &[&[1; 200], &round.to_le_bytes()]);
+        });
+        engine.housekeep(8192).unwrap();
+    }
+    settle(&mut engine);
+    assert!(disk.used() < 8 * 16_384, "{}", disk.used());
+    let mut seen = 0;
+    engine.states(|key, since, bytes| {
+        assert_eq!(bytes.unwrap()[200..], (2980 + key.number).to_le_bytes());
+        assert!(since <= 20 + 5, "{since}");
+        seen += 1;
+    });
+    assert_eq!(seen, 20);
+}
+
+#[test]
+fn a_record_longer_than_a_segment_gets_one_of_its_own() {
+    let disk = SimDisk::new(1);
+    let mut engine = open(&disk);
+    commit(&mut engine, |buffer| publish(buffer, 1, 300));
+    commit(&mut engine, |buffer| publish(buffer, 2, 100_000));
+    commit(&mut engine, |buffer| publish(buffer, 3, 300));
+    engine.read_bodies(&[BodyId(2)], |_, body| {
+        assert_eq!(body.unwrap(), vec![2; 100_000])
+    });
+    drop(engine);
+    let mut engine = open(&disk);
+    assert_eq!(engine.stats().bodies, 3);
+    commit(&mut engine, |buffer| {
+        (1..4).for_each(|id| end(buffer, id));
+    });
+    engine.close().unwrap();
+    settle(&mut open(&disk));
+    assert!(disk.used() < 100_000);
+}
+
+#[test]
+fn neighbours_are_read_with_few_calls() {
+    let disk = SimDisk::new(1);
+    let mut engine = open(&disk);
+    for id in 1..=100 {
+        commit(&mut engine, |buffer| publish(buffer, id, 100));
+    }
+    let before = disk.calls();
+    let ids: Vec<BodyId> = (1..=100).map(BodyId).collect();
+    let mut read = 0;
+    engine.read_bodies(&ids, |_, body| read += body.unwrap().len());
+    assert_eq!(read, 10_000);
+    assert!(disk.calls() - before <= 5, "{}", disk.calls() - before);
+}
+
+#[test]
+fn a_group_is_one_write_and_one_sync() {
+    let disk = SimDisk::new(1);
+    let mut engine = open(&disk);
+    commit(&mut engine, |buffer| publish(buffer, 1, 100));
+    let before = disk.calls();
+    commit(&mut engine, |buffer| {
+        (2..50).for_each(|id| publish(buffer, id, 10))
+    });
+    assert_eq!(disk.calls() - before, 2);
+}
+
+#[test]
+fn a_checkpoint_is_written_in_slices_and_is_the_image_of_one_moment() {
+    let disk = SimDisk::new(1);
+    let (mut generator, mut random) = (Generator::default(), Random(4));
+    let (mut engine, _) = Engine::open(
+        disk.clone(),
+        Options {
+            segment_bytes: 1 << 20,
+            tail_bytes: 200_000,
+            salt: 1,
+        },
+    )
+    .unwrap();
+    let mut model = Model::default();
+    let mut slices = 0;
+    for _ in 0..6000 {
+        let mut buffer = RecordBuffer::new();
+        let steps = generator.steps(&mut random);
+        record(&mut buffer, &steps);
+        let lsn = engine.append(&buffer);
+        model.apply(lsn, &steps);
+        engine.write().unwrap();
+        engine.sync().unwrap();
+        let work = engine.housekeep(1).unwrap();
+        slices = if work.more { slices + 1 } else { 0 };
+        if work.checkpointed && slices > 3 {
+            drop(engine);
+            let report;
+            (engine, report) = Engine::open(disk.clone(), Options::default()).unwrap();
+            assert_eq!(report.damage, []);
+            assert!(report.replayed < 100);
+            model.compare(&mut engine);
+            return;
+        }
+    }
+    panic!("no checkpoint came");
+}
+
+#[test]
+fn a_snapshot_is_a_store_of_its_moment_whatever_happens_meanwhile() {
+    let disk = SimDisk::new(1);
+    let mut engine = open(&disk);
+    for id in 1..500 {
+        commit(&mut engine, |buffer| publish(buffer, id, 300));
+        engine.housekeep(8192).unwrap();
+    }
+    let snapshot = engine.snapshot().unwrap();
+    for id in 1..500 {
+        commit(&mut engine, |buffer| {
+            end(buffer, id);
+            publish(buffer, 1000 + id, 300);
+        });
+        engine.housekeep(8192).unwrap();
+    }
+    let copy = SimDisk::new(2);
+    for (name, bytes) in snapshot.files() {
+        let contents = disk.contents(name).expect("still there");
+        copy.set_contents(name, &contents[..*bytes as usize]);
+    }
+    let mut restored = open(&copy);
+    assert_eq!(restored.stats().entries, 499);
+    let ids: Vec<BodyId> = (1..500).map(BodyId).collect();
+    restored.read_bodies(&ids, |id, body| {
+        assert_eq!(body.unwrap(), vec![id.0 as u8; 300])
+    });
+    commit(&mut restored, |buffer| publish(buffer, 5000, 300));
+    drop(restored);
+    assert_eq!(open(&copy).stats().entries, 500);
+    let pinned = disk.used();
+    drop(snapshot);
+    settle(&mut engine);
+    assert!(disk.used() < pinned - 100_000, "{} {pinned}", disk.used());
+}
+
+#[test]
+fn a_located_body_can_be_read_though_it_died() {
+    let disk = SimDisk::new(1);
+    let mut engine = open(&disk);
+    commit(&mut engine, |buffer| publish(buffer, 1, 300));
+    let located = engine.locate(BodyId(1)).unwrap();
+    commit(&mut engine, |buffer| end(buffer, 1));
+    for id in 2..2000 {
+        commit(&mut engine, |buffer| {
+            publish(buffer, id, 300);
+            end(buffer, id);
+        });
+        engine.housekeep(8192).unwrap();
+    }
+    let mut buffer = Vec::new();
+    assert_eq!(located.read(&disk, &mut buffer), Ok(&[1; 300][..]));
+}
+
+#[test]
+fn a_segment_is_not_used_again_before_the_end_of_its_last_body_is_durable() {
+    let disk = SimDisk::new(1);
+    let mut engine = open(&disk);
+    for id in 1..200 {
+        commit(&mut engine, |buffer| publish(buffer, id, 300));
+    }
+    engine.checkpoint_now().unwrap();
+    let mut buffer = RecordBuffer::new();
+    (1..200).for_each(|id| end(&mut buffer, id));
+    engine.append(&buffer);
+    engine.write().unwrap();
+    // Nothing gets to the disk from here on.
+    disk.inject(Fault {
+        call: Some(Call::Sync),
+        skip: 0,
+        failure: Failure::Io,
+        once: false,
+    });
+    for _ in 0..50 {
+        if let Ok(work) = engine.housekeep(8192) {
+            assert_eq!(work.freed, 0);
+        }
+        let _ = engine.write();
+    }
+    drop(engine);
+    disk.crash(7);
+    let engine = open(&disk);
+    let left: Vec<BodyId> = (0..7)
+        .flat_map(|queue| engine.entries(QueueId(queue)).map(|entry| entry.body))
+        .collect();
+    let mut read = 0;
+    engine.read_bodies(&left, |id, body| {
+        assert_eq!(body.unwrap(), vec![id.0 as u8; 300]);
+        read += 1;
+    });
+    assert_eq!(read, left.len());
+}
+
+#[test]
+fn a_long_queue_keeps_its_order_through_a_checkpoint_in_slices() {
+    let disk = SimDisk::new(1);
+    let queue = QueueId(1);
+    let (mut engine, _) = Engine::open(disk.clone(), Options::default()).unwrap();
+    let mut expected = std::collections::VecDeque::new();
+    let mut random = Random(1);
+    let mut id = 0;
+    let mut add = |buffer: &mut RecordBuffer, expected: &mut std::collections::VecDeque<_>| {
+        id += 1;
+        let note = [random.next(), 5];
+        let mut record = buffer.record();
+        record.body(BodyId(id), Holds::NONE, &[b"x"]);
+        record.enqueue(queue, BodyId(id), 2, note, b"");
+        expected.push_back((BodyId(id), note));
+    };
+    commit(&mut engine, |buffer| {
+        (0..60_000).for_each(|_| add(buffer, &mut expected));
+    });
+    engine.checkpoint_now().unwrap();
+    // The next one begins when all of this was written; then the queue changes between its slices.
+    let mut checkpointed = 0;
+    while checkpointed < 2 {
+        commit(&mut engine, |buffer| {
+            (0..500).for_each(|_| add(buffer, &mut expected));
+            for _ in 0..400 {
+                let (body, _) = expected.pop_front().unwrap();
+                buffer.record().end(queue, body, 2);
+            }
+            let middle = expected.len() / 2;
+            let (body, note) = &mut expected[middle];
+            *note = [1, 1];
+            buffer.record().amend(queue, *body, 2, [1, 1]);
+            buffer
+                .record()
+                .state(martlet_store::StateKey::default(), &[&[0; 1 << 20]]);
+        });
+        checkpointed += u32::from(engine.housekeep(1).unwrap().checkpointed);
+    }
+    drop(engine);
+    let (engine, report) = Engine::open(disk, Options::default()).unwrap();
+    assert_eq!(report.damage, []);
+    assert!(
+        engine
+            .entries(queue)
+            .map(|entry| (entry.body, entry.note))
+            .eq(expected)
+    );
+}
+
+#[test]
+fn a_body_in_more_queues_than_its_counter_holds_dies_with_the_last_entry() {
+    const MANY: u64 = 70_000;
+    let disk = SimDisk::new(1);
+    let (mut engine, _) = Engine::open(disk.clone(), Options::default()).unwrap();
+    commit(&mut engine, |buffer| {
+        let mut record = buffer.record();
+        record.body(BodyId(1), Holds::NONE, &[b"for all"]);
+        (0..MANY).for_each(|queue| record.enqueue(QueueId(queue), BodyId(1), 0, [0, 0], b""));
+    });
+    engine.checkpoint_now().unwrap();
+    drop(engine);
+    let (mut engine, _) = Engine::open(disk, Options::default()).unwrap();
+    for first in (0..MANY).step_by(10_000) {
+        assert_eq!(engine.stats().bodies, 1);
+        commit(&mut engine, |buffer| {
+            (first..first + 10_000).for_each(|q| buffer.record().end(QueueId(q), BodyId(1), 0));
+        });
+    }
+    assert_eq!(engine.stats().bodies, 0);
+    assert_eq!(engine.stats().entries, 0);
+}
+
+#[test]
+fn a_message_costs_at_most_twenty_bytes_of_memory() {
+    let disk = SimDisk::new(1);
+    let (mut engine, _) = Engine::open(disk, Options::default()).unwrap();
+    const MESSAGES: u64 = 100_000;
+    let mut buffer = RecordBuffer::new();
+    for id in 1..=MESSAGES {
+        // Of four shards, so that neighbours in a queue are not neighbours by id.
+        let id = BodyId(((id % 4) << 58) + id / 4);
+        let mut record = buffer.record();
+        record.body(id, Holds::NONE, &[b"payload"]);
+        record.enqueue(QueueId(id.0 / 3 % 100), id, 0, [1, 0], b"");
+    }
+    engine.append(&buffer);
+    engine.write().unwrap();
+    let stats = engine.stats();
+    assert_eq!(stats.entries as u64, MESSAGES);
+    let bytes = stats.index_bytes as u64 / MESSAGES;
+    assert!(bytes <= 20, "{bytes}");
+}
+
+#[test]
+fn a_real_directory_serves_as_the_simulated_one_does() {
+    let path = std::env::temp_dir().join(format!("martlet-store-real-{}", std::process::id()));
+    let reopen = || {
+        let disk = RealDisk::open(&path).unwrap();
+        let (engine, report) = Engine::open(disk, options()).unwrap();
+        assert_eq!(report.damage, []);
+        engine
+    };
+    let mut engine = reopen();
+    let (mut generator, mut random) = (Generator::default(), Random(4));
+    let mut model = Model::default();
+    for round in 0..400 {
+        let mut buffer = RecordBuffer::new();
+        let steps = generator.steps(&mut random);
+        record(&mut buffer, &steps);
+        let lsn = engine.append(&buffer);
+        model.apply(lsn, &steps);
+        engine.write().unwrap();
+        engine.sync().unwrap();
+        engine.housekeep(4096).unwrap();
+        if round % 100 == 99 {
+            drop(engine);
+            engine = reopen();
+            model.compare(&mut engine);
+        }
+    }
+    engine.close().unwrap();
+    model.compare(&mut reopen());
+    std::fs::remove_dir_all(&path).unwrap();
+}
+
+#[test]
+fn sync_failures_write_the_group_anew_and_a_crash_finds_the_good_copy() {
+    for seed in 0..50 {
+        let disk = SimDisk::new(seed);
+        let mut engine = open(&disk);
+        for id in 1..40 {
+            if id % 5 == 0 {
+                disk.inject(Fault {
+                    call: Some(Call::Sync),
+                    skip: 0,
+                    failure: Failure::Io,
+                    once: true,
+                });
+            }
+            let mut buffer = RecordBuffer::new();
+            publish(&mut buffer, id, 300);
+            engine.append(&buffer);
+            engine.write().unwrap();
+            if engine.sync().is_err() {
+                engine.write().unwrap();
+                engine.sync().unwrap();
+            }
+        }
+        drop(engine);
+        disk.crash(seed);
+        let engine = open(&disk);
+        let ids: Vec<BodyId> = (1..40).map(BodyId).collect();
+        engine.read_bodies(&ids, |id, body| {
+            assert_eq!(body.unwrap(), vec![id.0 as u8; 300])
+        });
+        assert!(disk.list().unwrap().len() > 8);
+    }
+}
