@@ -70,35 +70,56 @@ pub fn locate<D: Disk>(engine: &Engine<D>, ids: &[MessageId]) -> LocatedPage<D::
     LocatedPage(located)
 }
 
-/// Reads a page whose bodies have been located. `retry` is asked after an error of the disk, with the
-/// number of attempts so far, and may wait; where it says no, and where a body is damaged, there is no
-/// message, and `damaged` is told why.
+/// Reads pages whose bodies have been located, all together, as they lie on the disk. `retry` is asked
+/// after an error of the disk, with the number of attempts so far, and may wait; where it says no, and
+/// where a body is damaged, there is no message, and `damaged` is told why.
 pub fn read_located<D: Disk>(
     disk: &D,
-    page: &LocatedPage<D::File>,
-    making: Making<'_>,
+    pages: &[(&LocatedPage<D::File>, Making<'_>)],
     mut retry: impl FnMut(u32) -> bool,
     mut damaged: impl FnMut(MessageId, String),
-) -> FetchedPage {
-    let mut buffer = Vec::new();
-    let mut read = Vec::with_capacity(page.0.len());
-    for (id, located) in &page.0 {
-        let mut attempts = 0;
-        let message = loop {
-            let bytes = match located {
-                Some(located) => located.read(disk, &mut buffer),
-                None => Err(Missing::Unknown),
-            };
-            attempts += 1;
-            match bytes {
-                Ok(bytes) => break message_of(*id, bytes, making),
-                Err(Missing::Disk { .. }) if retry(attempts) => {}
-                Err(missing) => break Err(missing.to_string()),
+) -> Vec<FetchedPage> {
+    let empty = |(page, _): &(&LocatedPage<D::File>, Making<'_>)| -> FetchedPage {
+        page.0.iter().map(|(id, _)| (*id, None)).collect()
+    };
+    let mut fetched: Vec<FetchedPage> = pages.iter().map(empty).collect();
+    let mut wanted = Vec::new();
+    for (number, (page, _)) in pages.iter().enumerate() {
+        for (place, (id, located)) in page.0.iter().enumerate() {
+            match located {
+                Some(located) => wanted.push((located, (number, place))),
+                None => damaged(*id, Missing::Unknown.to_string()),
             }
-        };
-        read.push((*id, message.map_err(|why| damaged(*id, why)).ok()));
+        }
     }
-    read
+    let mut attempts = 0;
+    while !wanted.is_empty() {
+        attempts += 1;
+        let mut failed = Vec::new();
+        martlet_store::read_located(disk, &mut wanted, |(number, place), bytes| {
+            let (id, message) = &mut fetched[number][place];
+            let made = match bytes {
+                Ok(bytes) => message_of(*id, bytes, pages[number].1),
+                Err(error @ Missing::Disk { .. }) => {
+                    failed.push(((number, place), error.to_string()));
+                    return;
+                }
+                Err(missing) => Err(missing.to_string()),
+            };
+            *message = made.map_err(|why| damaged(*id, why)).ok();
+        });
+        if failed.is_empty() {
+            break;
+        }
+        if !retry(attempts) {
+            for ((number, place), why) in failed {
+                damaged(fetched[number][place].0, why);
+            }
+            break;
+        }
+        wanted.retain(|(_, what)| failed.iter().any(|(other, _)| other == what));
+    }
+    fetched
 }
 
 fn message_of(id: MessageId, bytes: &[u8], making: Making<'_>) -> Result<Message, String> {

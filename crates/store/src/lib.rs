@@ -33,7 +33,7 @@ pub use engine::{Engine, Options};
 pub use error::{OpenError, StoreError};
 pub use identity::FORMAT_VERSION;
 pub use power_loss_disk::{PowerLossDisk, PowerLossFile};
-pub use read::{EntryView, Located, Missing, Pending};
+pub use read::{EntryView, Located, Missing, Pending, read_located};
 pub use real_disk::RealDisk;
 pub use reclaim::Work;
 pub use record::{

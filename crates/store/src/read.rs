@@ -102,6 +102,52 @@ impl<F: Clone> Located<F> {
     }
 }
 
+/// Reads many bodies in the order in which they lie, neighbours with one call, and hands each over with
+/// what it came with. Who reads for many queues at once finds that they were filled together.
+pub fn read_located<D: Disk, T: Copy>(
+    disk: &D,
+    wanted: &mut [(&Located<D::File>, T)],
+    mut each: impl FnMut(T, Result<&[u8], Missing>),
+) {
+    wanted.sort_by_key(|(located, _)| (located.file.number, located.offset));
+    let mut buffer = Vec::new();
+    let mut alone = Vec::new();
+    let mut rest = &wanted[..];
+    while let Some((first, _)) = rest.first() {
+        let (begin, mut end) = (first.offset, first.offset + first.bytes as u64);
+        let run = rest.iter().take_while(|(next, _)| {
+            let next_end = next.offset + next.bytes as u64;
+            let is_near = next.file.number == first.file.number
+                && next.offset <= end + NEIGHBOUR_BYTES
+                && next_end - begin <= READ_BYTES_MAX.max(first.bytes as u64);
+            end = if is_near { end.max(next_end) } else { end };
+            is_near
+        });
+        let (run, others) = rest.split_at(run.count());
+        rest = others;
+        buffer.resize((end - begin) as usize, 0);
+        let read = disk.read_at(&first.file.file, begin, &mut buffer);
+        let filled = read.unwrap_or(0);
+        for (located, what) in run {
+            let spot = Spot {
+                file: &located.file,
+                offset: located.offset,
+            };
+            let there = buffer.get((located.offset - begin) as usize..filled);
+            let there = there.unwrap_or_default();
+            let record = match length_of(there) {
+                Some(len) if len <= there.len() => spot.verify(&there[..len]),
+                _ => spot.read(disk, located.bytes, &mut alone),
+            };
+            let body = record.and_then(|record| match body_of(record, located.id) {
+                Some((_, bytes)) => Ok(bytes),
+                None => Err(spot.damaged()),
+            });
+            each(*what, body);
+        }
+    }
+}
+
 /// A record's place in a file.
 struct Spot<'a, F> {
     file: &'a SegmentFile<F>,

@@ -30,17 +30,30 @@ pub(super) struct Page<F> {
     pub(super) answer: Durable,
 }
 
+/// Pages read together at most: queues that are emptied at the same time were often filled together.
+const TOGETHER_MAX: usize = 32;
+
 /// Reads pages until nobody sends any more.
 pub(super) fn read_pages<D: Disk>(disk: &D, pages: &Receiver<Page<D::File>>, health: &StoreHealth) {
-    for page in pages {
-        let making = Making {
-            now: page.now,
-            gauge: &page.gauge,
-        };
-        let messages = read_located(disk, &page.located, making, retry, |id, why| {
+    for first in pages {
+        let more = pages.try_iter().take(TOGETHER_MAX - 1);
+        let together: Vec<_> = std::iter::once(first).chain(more).collect();
+        let wanted: Vec<_> = together
+            .iter()
+            .map(|page| {
+                let making = Making {
+                    now: page.now,
+                    gauge: &page.gauge,
+                };
+                (&page.located, making)
+            })
+            .collect();
+        let read = read_located(disk, &wanted, retry, |id, why| {
             health.unreadable(format!("message {:#x}: {why}", id.0));
         });
-        page.answer.messages_read(page.owner, messages);
+        for (page, messages) in together.iter().zip(read) {
+            page.answer.messages_read(page.owner, messages);
+        }
     }
 }
 
