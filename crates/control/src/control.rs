@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use martlet_broker::{ClientInfo, Command, Counters, Report, ShardId};
 use tokio::sync::{mpsc, watch};
 
-use crate::health::Health;
-use crate::store::{PinnedStore, StoreState};
+use crate::health::{Health, HealthReport};
+use crate::store::{PinnedStore, StoreSize, StoreState};
 
 /// How long shards may take to answer: they answer within a tick, so this is a stalled node.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -26,6 +26,8 @@ pub trait Shards: Send + Sync + 'static {
     fn events_dropped(&self) -> u64;
     /// How the message store is; none if all is kept in memory.
     fn store_state(&self) -> Option<StoreState>;
+    /// What the message store holds and takes; none if it does not say so within a second.
+    fn store_size(&self) -> Option<StoreSize>;
     /// Pins the store as it is at this moment. Takes as long as its checkpoint.
     fn pin_store(&self) -> Result<PinnedStore, String>;
 }
@@ -174,6 +176,38 @@ impl Control {
     /// How the message store is; none if all is kept in memory.
     pub fn store_state(&self) -> Option<StoreState> {
         self.shards.store_state()
+    }
+
+    /// Alive, ready, and what operators should know, of the store too.
+    pub fn health_report(&self) -> HealthReport {
+        let mut report = self.health.report();
+        let Some(store) = self.store_state() else {
+            return report;
+        };
+        if let Some((secs, error)) = store.failing {
+            report.warnings.push(format!(
+                "The message store cannot write since {secs} s: {error}. \
+                 What has to be stored is not acknowledged; QoS 0 goes on."
+            ));
+        } else if store.low {
+            let full = "The disk is full: no more messages are stored. QoS 0 goes on.";
+            report.warnings.push(full.to_owned());
+        } else if store.behind {
+            let behind = "The disk is too slow: publishers with QoS 1 and 2 are held back.";
+            report.warnings.push(behind.to_owned());
+        }
+        if store.unreadable > 0 {
+            report.warnings.push(format!(
+                "{} messages could not be read back: the store is damaged; `martlet store check` says where.",
+                store.unreadable
+            ));
+        }
+        report
+    }
+
+    /// What the message store holds and takes. Blocks for a second at most.
+    pub fn store_size(&self) -> Option<StoreSize> {
+        self.shards.store_size()
     }
 
     /// Pins the store as it is at this moment. Blocks for as long as its checkpoint takes.

@@ -26,4 +26,4 @@ mod store;
 pub use control::{Clients, Control, ControlError, NodeInfo, Shards};
 pub use health::{Health, HealthReport};
 pub use statistics::SysStatistics;
-pub use store::{PinnedStore, StoreState};
+pub use store::{PinnedStore, StoreSize, StoreState};

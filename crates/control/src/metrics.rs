@@ -8,6 +8,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 use crate::control::{Control, ControlError};
+use crate::store::{StoreSize, StoreState};
 
 impl Control {
     /// All metrics of this node as OpenMetrics text.
@@ -21,6 +22,8 @@ impl Control {
             sockets_accepted: self.sockets_accepted(),
             events_dropped: self.events_dropped(),
             version: self.info.version,
+            store: self.store_state(),
+            store_size: tokio::task::block_in_place(|| self.store_size()),
         };
         let mut registry = Registry::with_prefix("martlet");
         registry.register_collector(Box::new(page));
@@ -38,6 +41,9 @@ struct Page {
     sockets_accepted: u64,
     events_dropped: u64,
     version: &'static str,
+    /// None where all is kept in memory.
+    store: Option<StoreState>,
+    store_size: Option<StoreSize>,
 }
 
 impl Collector for Page {
@@ -86,6 +92,7 @@ impl Collector for Page {
             "Time since the start",
             &uptime,
         )?;
+        self.encode_store(&mut encoder)?;
         let one = ConstGauge::new(1_i64);
         let mut family =
             encoder.encode_descriptor("build_info", "The program", None, one.metric_type())?;
@@ -94,6 +101,73 @@ impl Collector for Page {
 }
 
 impl Page {
+    fn encode_store(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let Some(state) = &self.store else {
+            return Ok(());
+        };
+        let syncs = ConstCounter::new(state.syncs);
+        put(
+            encoder,
+            "store_syncs",
+            "Groups of records written and synced",
+            &syncs,
+        )?;
+        let records = ConstCounter::new(state.records);
+        put(
+            encoder,
+            "store_records",
+            "Records written and synced",
+            &records,
+        )?;
+        let unreadable = ConstCounter::new(state.unreadable);
+        let help = "Messages that could not be read back from the store";
+        put(encoder, "store_unreadable", help, &unreadable)?;
+        let failing = ConstGauge::new(i64::from(state.failing.is_some()));
+        put(
+            encoder,
+            "store_failing",
+            "1 while the store cannot write",
+            &failing,
+        )?;
+        let held = ConstGauge::new(i64::from(state.low || state.behind));
+        let help = "1 while publishers with QoS 1 and 2 are held back for the store";
+        put(encoder, "store_behind", help, &held)?;
+        let Some(size) = self.store_size else {
+            return Ok(());
+        };
+        let sizes = [
+            (
+                "store_waiting_bytes",
+                "Bytes of records that wait to be written",
+                size.waiting_bytes,
+            ),
+            (
+                "store_disk_bytes",
+                "Bytes of the store's files",
+                size.disk_bytes,
+            ),
+            (
+                "store_live_bytes",
+                "Bytes of messages and states that are needed",
+                size.live_bytes,
+            ),
+            (
+                "store_messages",
+                "Messages in the store, each once",
+                size.messages,
+            ),
+            (
+                "store_entries",
+                "Messages in queues and in flight in the store",
+                size.entries,
+            ),
+        ];
+        for (name, help, value) in sizes {
+            put(encoder, name, help, &ConstGauge::new(value as i64))?;
+        }
+        Ok(())
+    }
+
     fn encode_drops(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let kind = ConstCounter::new(0_u64).metric_type();
         let help = "Messages dropped, by reason";

@@ -19,6 +19,11 @@ pub struct StoreState {
     pub syncs: u64,
     /// Records in them.
     pub records: u64,
+}
+
+/// What the store holds and takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StoreSize {
     /// Bytes of records that wait to be written.
     pub waiting_bytes: u64,
     /// Bytes on the disk, with what is free in its files.

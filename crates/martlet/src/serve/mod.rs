@@ -14,7 +14,9 @@ use anyhow::Context as _;
 use clap::Args;
 use martlet_broker::{Command, ShardId};
 use martlet_control::backup::STORE;
-use martlet_control::{Control, NodeInfo, PinnedStore, Shards, StoreState, SysStatistics};
+use martlet_control::{
+    Control, NodeInfo, PinnedStore, Shards, StoreSize, StoreState, SysStatistics,
+};
 use martlet_reactor::{ReactorConfig, Restored, Running, StoreNotice};
 use martlet_store::RealDisk;
 use tokio::signal::unix::{SignalKind, signal};
@@ -374,7 +376,6 @@ impl Shards for ReactorShards {
 
     fn store_state(&self) -> Option<StoreState> {
         let status = self.running.store_health()?.status();
-        let stats = self.running.store_stats().unwrap_or_default();
         let failing = status.failure.map(|failure| {
             let secs = failure.since.elapsed().as_secs();
             (secs, failure.error)
@@ -386,6 +387,12 @@ impl Shards for ReactorShards {
             unreadable: status.unreadable,
             syncs: status.syncs,
             records: status.records,
+        })
+    }
+
+    fn store_size(&self) -> Option<StoreSize> {
+        let stats = self.running.store_stats()?;
+        Some(StoreSize {
             waiting_bytes: stats.staged_bytes as u64,
             disk_bytes: stats.disk_bytes,
             live_bytes: stats.live_bytes,
