@@ -422,7 +422,7 @@ fn subscriptions(
     let mut filters: Vec<String> = Vec::new();
     if kind == Kind::Steady {
         filters.push(format!("t/{}/#", (client + 1) % STEADY_CLIENTS));
-    } else if kind == Kind::Churn && client % 2 == 0 {
+    } else if kind == Kind::Churn && client.is_multiple_of(2) {
         return Vec::new();
     } else if kind == Kind::Churn {
         filters.push(random.pick(&["t/1/1", "t/0/#", "t/2/+"]).to_owned());

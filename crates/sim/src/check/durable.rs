@@ -138,7 +138,11 @@ impl Durable {
             Fact::Connecting { client, .. } => {
                 self.connecting.insert(ledger.client(client).name.clone());
             }
+            Fact::Unsubscribing { client, .. } => {
+                self.must_keep.retain(|_, (keeper, _)| *keeper != client);
+            }
             Fact::Subscribing { client, filter, .. } => {
+                self.must_keep.retain(|_, (keeper, _)| *keeper != client);
                 let name = &ledger.client(client).name;
                 if let Some((epoch, _)) = self.sessions.get(name) {
                     let filter = ledger.topics.filter(filter).to_owned();

@@ -126,7 +126,7 @@ impl Retained {
             }
             let last = self.seen.get(&(client, topic)).copied().flatten();
             // A crash may take back what was not acknowledged, after it was seen.
-            let newer = ledger.crashes > 0 && last > found;
+            let newer = ledger.crashes > 0 && (last > found || last.is_none());
             if last != found && !newer {
                 let (name, topic) = (&row.name, ledger.topics.name(topic));
                 let (last, found) = (words(last, ledger), words(found, ledger));
