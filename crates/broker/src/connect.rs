@@ -60,10 +60,10 @@ impl Shard {
         index: u32,
         mut request: ConnectRequest,
     ) {
-        let key = (request.tenant, request.client_id.clone());
+        let (tenant, client_id) = (request.tenant, Arc::clone(&request.client_id));
         // An old connection of the same client is ended first [MQTT-3.1.4-3]. That may end its
         // session, so the session is looked for after it.
-        if let Some(&old) = self.by_client.get(&key)
+        if let Some(old) = self.sessions.find(tenant, &client_id)
             && let Some(connection) = self.sessions.at(old).connection
         {
             self.counters.sessions_taken_over += 1;
@@ -83,7 +83,7 @@ impl Shard {
         }
         let ceiling = self.settings.limits.session_expiry_max_secs;
         let expiry_secs = request.session_expiry_secs.min(ceiling);
-        let mut old = self.by_client.get(&key).copied();
+        let mut old = self.sessions.find(tenant, &client_id);
         if let Some(found) = old
             && !self.sessions.at(found).durable
         {
@@ -147,7 +147,7 @@ impl Shard {
     /// A session is known by its Client Identifier [MQTT-3.1.3-2].
     fn new_session(&mut self, request: &ConnectRequest) -> u32 {
         let epoch = self.next_epoch();
-        let session = self.sessions.insert(Session {
+        self.sessions.insert(Session {
             generation: 0,
             tenant: request.tenant,
             client_id: request.client_id.clone(),
@@ -168,10 +168,7 @@ impl Shard {
             accounting: crate::counters::Accounting::default(),
             retained_pending: None,
             retained_queued: false,
-        });
-        self.by_client
-            .insert((request.tenant, request.client_id.clone()), session);
-        session
+        })
     }
 
     /// The session belongs to this connection from now on, with the Will of its CONNECT

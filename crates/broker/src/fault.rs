@@ -64,7 +64,6 @@ faults! {
     WillNotUsedUp = "The record of a Will's message does not say whose Will it uses up.";
     WillNotRecorded = "A session's record lacks its Will.";
     EndNotRecorded = "The end of a queue's entry is not recorded.";
-    RetainedOlderRestored = "After a restart the lowest revision of a retained message wins.";
     ReleaseNotRecorded = "A PUBREL is not recorded: after a restart the old receipt counts.";
     InterestStays = "The node's interest index keeps a filter that nobody wants any more.";
 }

@@ -14,7 +14,7 @@ impl Shard {
             ("connections", self.connections.iter().count()),
             ("lobby connections", self.lobby_count),
             ("sessions", self.sessions.len()),
-            ("client identifiers", self.by_client.len()),
+            ("client identifiers", self.sessions.client_count()),
             ("filters", self.tree.len()),
             ("share groups", self.groups.len()),
             ("share group messages", self.own_share_traffic.len()),

@@ -85,8 +85,7 @@ impl Shard {
         record: &SessionRecord,
         receipts: impl Iterator<Item = PacketId>,
     ) -> Option<SessionAddress> {
-        let key = (record.tenant, Arc::clone(&record.client_id));
-        if let Some(&other) = self.by_client.get(&key) {
+        if let Some(other) = self.sessions.find(record.tenant, &record.client_id) {
             if self.sessions.at(other).epoch.age() >= record.epoch.age() {
                 self.append(cx, Record::Ended(record.epoch));
                 return None;
@@ -122,7 +121,6 @@ impl Shard {
             retained_pending: None,
             retained_queued: false,
         });
-        self.by_client.insert(key, session);
         self.arm_restored(cx, session, record);
         Some(self.address_of(session))
     }

@@ -209,10 +209,7 @@ impl Retained {
         let (tenant, own) = (message.tenant(), is_own(message.topic()));
         let topics = self.tenants.entry(tenant).or_default();
         let before = topics.get(message.topic());
-        if let Some(found) = before.filter(|found| {
-            let older = fault::is(Fault::RetainedOlderRestored);
-            (found.revision >= revision) != older
-        }) {
+        if let Some(found) = before.filter(|found| found.revision >= revision) {
             let same = found.message.id() == message.id();
             return (!same).then(|| message.id());
         }

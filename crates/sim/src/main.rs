@@ -13,7 +13,7 @@ martlet-sim: the whole broker in virtual time
   --first S       the first seed (default 0)
   --seed S        run this one
   --log           with --seed: print every fact
-  --scenario K    everything, sharing, retaining, wills, bounded or steady (default: by seed)";
+  --scenario K    everything, sharing, retaining, wills, bounded, churn or steady (default: by seed)";
 
 struct Options {
     seeds: u64,

@@ -29,6 +29,8 @@ pub enum Kind {
     Wills,
     /// Short queues and small quotas.
     Bounded,
+    /// Subscriptions that begin while others publish without pause.
+    Churn,
     /// Many clients that do little, nothing that goes wrong: for the speed.
     Steady,
 }
@@ -41,6 +43,7 @@ impl Kind {
         Self::Retaining,
         Self::Wills,
         Self::Bounded,
+        Self::Churn,
         Self::Steady,
     ];
 
@@ -52,6 +55,7 @@ impl Kind {
             Self::Retaining => "retaining",
             Self::Wills => "wills",
             Self::Bounded => "bounded",
+            Self::Churn => "churn",
             Self::Steady => "steady",
         }
     }
@@ -63,12 +67,13 @@ impl Kind {
 
     /// The kind that a seed stands for when none is named.
     pub fn of_seed(seed: u64) -> Self {
-        match Random::new(seed, "kind", 0).below(10) {
-            0..=4 => Self::Everything,
-            5 | 6 => Self::Sharing,
-            7 => Self::Retaining,
-            8 => Self::Wills,
-            _ => Self::Bounded,
+        match Random::new(seed, "kind", 0).below(20) {
+            0..=9 => Self::Everything,
+            10..=12 => Self::Sharing,
+            13 | 14 => Self::Retaining,
+            15 | 16 => Self::Wills,
+            17 | 18 => Self::Bounded,
+            _ => Self::Churn,
         }
     }
 }
@@ -119,12 +124,13 @@ impl Scenario {
             seed,
             run_us: match kind {
                 Kind::Steady => 3600 * SECOND,
+                Kind::Churn => 3 * SECOND / 2,
                 _ => random.between(30, 240) * SECOND,
             },
             store: store_profile(kind, &mut random),
             disturbance: Disturbance {
                 cut_us: match random.below(3) {
-                    _ if steady => 0,
+                    _ if steady || kind == Kind::Churn => 0,
                     0 => 0,
                     1 => 20 * SECOND,
                     _ => 3 * SECOND,
@@ -133,13 +139,13 @@ impl Scenario {
                 mail_us: random.pick(&[50, 500, 5_000]),
                 tick_us: random.pick(&[20, 200, 2_000]),
                 crash_us: match random.below(3) {
-                    _ if steady => 0,
+                    _ if steady || kind == Kind::Churn => 0,
                     0 => 0,
                     1 => 30 * SECOND,
                     _ => 10 * SECOND,
                 },
                 down_us: random.pick(&[100_000, SECOND, 10 * SECOND]),
-                shards: random.between(1, 4) as u16,
+                shards: random.between(if kind == Kind::Churn { 2 } else { 1 }, 4) as u16,
                 reshard_percent: 20,
             },
             profile,
@@ -176,9 +182,12 @@ impl Scenario {
         let clients = self.plans.into_iter().enumerate().map(|(index, plan)| {
             let mut random = Random::new(seed, "client", index as u64);
             // The last one comes when all is over.
-            let first_us = match index == last {
-                true => u64::MAX,
-                false => random.below(3 * SECOND),
+            let first_us = match self.kind {
+                _ if index == last => u64::MAX,
+                // All subscribe at nearly the same time.
+                Kind::Churn if index % 2 == 1 => SECOND / 2 + random.below(10_000),
+                Kind::Churn => random.below(SECOND / 10),
+                _ => random.below(3 * SECOND),
             };
             Client::new(index as u16, plan, random, first_us)
         });
@@ -271,7 +280,11 @@ fn node_profile(kind: Kind, seed: u64, random: &mut Random) -> NodeProfile {
     let steady = kind == Kind::Steady;
     NodeProfile {
         settings,
-        interleave_percent: if steady { 1 } else { random.pick(&[0, 10, 40]) },
+        interleave_percent: match kind {
+            Kind::Steady => 1,
+            Kind::Churn => 50,
+            _ => random.pick(&[0, 10, 40]),
+        },
         check_one_in: if steady { 64 } else { 1 },
         seed,
     }
@@ -335,10 +348,19 @@ fn plan(kind: Kind, client: u64, topics: &Topics, random: &mut Random) -> Plan {
             random.between(3, 60) * SECOND
         },
         troubles,
-        away_us: random.pick(&[SECOND, 5 * SECOND, 20 * SECOND]),
+        away_us: match kind {
+            Kind::Wills => random.pick(&[SECOND, 20 * SECOND, 60 * SECOND]),
+            _ => random.pick(&[SECOND, 5 * SECOND, 20 * SECOND]),
+        },
         network: LinkProfile {
-            latency_us: random.pick(&[50, 1_000, 30_000, 200_000]),
-            jitter_us: random.pick(&[0, 1_000, 50_000]),
+            latency_us: match kind {
+                Kind::Churn => 50,
+                _ => random.pick(&[50, 1_000, 30_000, 200_000]),
+            },
+            jitter_us: match kind {
+                Kind::Churn => 1_000,
+                _ => random.pick(&[0, 1_000, 50_000]),
+            },
             split_percent: if steady {
                 0
             } else {
@@ -350,7 +372,7 @@ fn plan(kind: Kind, client: u64, topics: &Topics, random: &mut Random) -> Plan {
 }
 
 fn troubles(kind: Kind, random: &mut Random) -> Vec<Trouble> {
-    if kind == Kind::Steady || random.percent(20) {
+    if matches!(kind, Kind::Steady | Kind::Churn) || random.percent(20) {
         return Vec::new();
     }
     let mut all = vec![
@@ -379,7 +401,7 @@ fn troubles(kind: Kind, random: &mut Random) -> Vec<Trouble> {
 
 fn will(kind: Kind, client: u64, topics: &Topics, random: &mut Random) -> Option<WillPlan> {
     let percent = match kind {
-        Kind::Steady => 0,
+        Kind::Steady | Kind::Churn => 0,
         Kind::Wills => 90,
         _ => 30,
     };
@@ -400,6 +422,10 @@ fn subscriptions(
     let mut filters: Vec<String> = Vec::new();
     if kind == Kind::Steady {
         filters.push(format!("t/{}/#", (client + 1) % STEADY_CLIENTS));
+    } else if kind == Kind::Churn && client % 2 == 0 {
+        return Vec::new();
+    } else if kind == Kind::Churn {
+        filters.push(random.pick(&["t/1/1", "t/0/#", "t/2/+"]).to_owned());
     } else {
         let plain = ["t/#", "t/+/0", "t/0/#", "t/1/1", "t/2/+", "+/1/+", "#"];
         for _ in 0..random.below(4) {
@@ -449,11 +475,19 @@ fn publishing(
     random: &mut Random,
 ) -> Option<PublishPlan> {
     let mut on: Vec<TopicIndex> = Vec::new();
+    if kind == Kind::Churn && client % 2 == 1 {
+        return None;
+    }
     if kind == Kind::Steady {
         on.extend(topics.find(&format!("t/{client}/0")));
     } else {
         let plain: Vec<TopicIndex> = topics.of_class(Class::Plain).collect();
-        for _ in 0..random.below(4) {
+        let count = if kind == Kind::Churn {
+            3
+        } else {
+            random.below(4)
+        };
+        for _ in 0..count {
             on.push(random.pick(&plain));
         }
         let retains = if kind == Kind::Retaining { 80 } else { 30 };
@@ -474,9 +508,10 @@ fn publishing(
     Some(PublishPlan {
         every_us: match kind {
             Kind::Steady => 60 * SECOND,
+            Kind::Churn => 1_000,
             _ => random.between(200, 5_000) * 1000,
         },
-        burst: if kind == Kind::Steady {
+        burst: if matches!(kind, Kind::Steady | Kind::Churn) {
             1
         } else {
             random.pick(&[1, 1, 3, 15])

@@ -327,7 +327,8 @@ impl World {
                 }
                 Arrival::End(end) => {
                     let client = self.network.client(link);
-                    let orderly = end == TransportEnd::EndOfStream;
+                    // What reaches a connection that is no more was heard by nobody.
+                    let orderly = end == TransportEnd::EndOfStream && !self.node.is_gone(link);
                     self.observer.fact(&Fact::Heard {
                         client,
                         link,

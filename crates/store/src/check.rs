@@ -109,7 +109,7 @@ impl<D: Disk> Engine<D> {
             });
         let mut lost_states = Vec::new();
         for (key, state) in self.index.states.iter() {
-            if let Some(index) = place(state.location) {
+            if let Some(index) = place(state.location()) {
                 costs[index].push(Lost::State(key));
                 lost_states.push(key);
             }

@@ -235,7 +235,7 @@ impl<D: Disk> Engine<D> {
         let states = self.index.states.iter();
         let wanted = states.map(|(key, state)| Wanted {
             what: (key, state.since),
-            location: state.location,
+            location: state.location(),
             bytes: state.bytes(),
         });
         let wanted = wanted.collect();

@@ -249,7 +249,12 @@ impl<D: Disk> Engine<D> {
 
     fn copy_if_live(&self, lsn: u64, op: Op<'_>, at: Location, copies: &mut RecordBuffer) {
         let is_body = |id| self.index.bodies.locate(id).is_some_and(|(l, _)| l == at);
-        let is_state = |key| self.index.states.get(key).is_some_and(|s| s.location == at);
+        let is_state = |key| {
+            self.index
+                .states
+                .get(key)
+                .is_some_and(|s| s.location() == at)
+        };
         match op {
             Op::Body(id, _, bytes) if is_body(id) => copies.record().moved_body(id, lsn, bytes),
             Op::MovedBody(id, first, bytes) if is_body(id) => {

@@ -7,14 +7,18 @@ pub(crate) mod outbound;
 pub(crate) mod packet_ids;
 pub(crate) mod queue;
 
+use core::hash::BuildHasher;
 use core::num::NonZeroU64;
 use std::sync::Arc;
+
+use hashbrown::HashTable;
 
 use martlet_codec::ProtocolVersion;
 
 use crate::arena::Arena;
 use crate::counters::Accounting;
 use crate::fault::{self, Fault};
+use crate::hash::{Seed, seeded};
 use crate::id::{SessionId, TenantId};
 use crate::record::{Record, SessionEpoch, SessionRecord};
 use crate::subscribe::Subscriptions;
@@ -75,17 +79,51 @@ impl Session {
 }
 
 /// The shard's sessions.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Sessions {
     arena: Arena<Session>,
+    /// By tenant and Client Identifier.
+    by_client: HashTable<u32>,
+    seed: Seed,
     generation: u32,
 }
 
 impl Sessions {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self {
+            arena: Arena::default(),
+            by_client: HashTable::new(),
+            seed: seeded(seed),
+            generation: 0,
+        }
+    }
+
     pub(crate) fn insert(&mut self, mut session: Session) -> u32 {
         self.generation = self.generation.wrapping_add(1);
         session.generation = self.generation;
-        self.arena.insert(session)
+        let hash = self.seed.hash_one((session.tenant, &*session.client_id));
+        let index = self.arena.insert(session);
+        let (arena, seed) = (&self.arena, &self.seed);
+        self.by_client.insert_unique(hash, index, |&other| {
+            let other = &arena[other];
+            seed.hash_one((other.tenant, &*other.client_id))
+        });
+        index
+    }
+
+    /// The session of a client [MQTT-3.1.3-2].
+    pub(crate) fn find(&self, tenant: TenantId, client_id: &str) -> Option<u32> {
+        let hash = self.seed.hash_one((tenant, client_id));
+        let found = self.by_client.find(hash, |&index| {
+            let session = &self.arena[index];
+            session.tenant == tenant && *session.client_id == *client_id
+        });
+        found.copied()
+    }
+
+    /// Client Identifiers that are known.
+    pub(crate) fn client_count(&self) -> usize {
+        self.by_client.len()
     }
 
     pub(crate) fn get(&self, id: SessionId) -> Option<&Session> {
@@ -107,6 +145,11 @@ impl Sessions {
     }
 
     pub(crate) fn remove(&mut self, index: u32) -> Session {
+        let session = &self.arena[index];
+        let hash = self.seed.hash_one((session.tenant, &*session.client_id));
+        if let Ok(place) = self.by_client.find_entry(hash, |&other| other == index) {
+            place.remove();
+        }
         self.arena
             .remove(index)
             .expect("only sessions that are there are removed")

@@ -13,16 +13,15 @@ use martlet_codec::PacketId;
 
 /// Packet Identifier → `T`.
 #[derive(Debug)]
-pub(crate) struct PacketIdRing<T> {
+pub(crate) struct PacketIdRing<T>(Option<Box<Ring<T>>>);
+
+#[derive(Debug)]
+struct Ring<T> {
     places: Box<[Option<(PacketId, T)>]>,
     /// What found its place taken.
-    #[expect(
-        clippy::box_collection,
-        reason = "nearly never there, and every session has two"
-    )]
-    others: Option<Box<BTreeMap<PacketId, T>>>,
+    others: BTreeMap<PacketId, T>,
     /// Of both.
-    len: u32,
+    len: usize,
 }
 
 const PLACES_MIN: usize = 8;
@@ -32,9 +31,15 @@ const SPARSE: usize = 8;
 
 impl<T> Default for PacketIdRing<T> {
     fn default() -> Self {
+        Self(None)
+    }
+}
+
+impl<T> Default for Ring<T> {
+    fn default() -> Self {
         Self {
             places: Box::default(),
-            others: None,
+            others: BTreeMap::new(),
             len: 0,
         }
     }
@@ -42,25 +47,27 @@ impl<T> Default for PacketIdRing<T> {
 
 impl<T> PacketIdRing<T> {
     pub(crate) fn len(&self) -> usize {
-        self.len as usize
+        self.0.as_ref().map_or(0, |ring| ring.len)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.len == 0
+        self.len() == 0
     }
 
     pub(crate) fn get(&self, id: PacketId) -> Option<&T> {
-        match self.places.get(self.place(id)?) {
+        let ring = self.0.as_ref()?;
+        match ring.places.get(ring.place(id)?) {
             Some(Some((held, value))) if *held == id => Some(value),
-            _ => self.others.as_ref()?.get(&id),
+            _ => ring.others.get(&id),
         }
     }
 
     pub(crate) fn get_mut(&mut self, id: PacketId) -> Option<&mut T> {
-        let place = self.place(id)?;
-        match self.places.get_mut(place) {
+        let ring = self.0.as_mut()?;
+        let place = ring.place(id)?;
+        match ring.places.get_mut(place) {
             Some(Some((held, value))) if *held == id => Some(value),
-            _ => self.others.as_mut()?.get_mut(&id),
+            _ => ring.others.get_mut(&id),
         }
     }
 
@@ -70,37 +77,35 @@ impl<T> PacketIdRing<T> {
             *held = value;
             return;
         }
-        self.len += 1;
+        let ring = self.0.get_or_insert_default();
+        ring.len += 1;
         loop {
-            if let Some(place) = self.place(id)
-                && let free @ None = &mut self.places[place]
+            if let Some(place) = ring.place(id)
+                && let free @ None = &mut ring.places[place]
             {
                 *free = Some((id, value));
                 return;
             }
-            if self.places.len() > SPARSE * self.len() {
-                let others = self.others.get_or_insert_default();
-                others.insert(id, value);
+            if ring.places.len() > SPARSE * ring.len {
+                ring.others.insert(id, value);
                 return;
             }
-            self.grow();
+            ring.grow();
         }
     }
 
     pub(crate) fn remove(&mut self, id: PacketId) -> Option<T> {
-        let place = self.place(id)?;
-        let taken = match &mut self.places[place] {
+        let ring = self.0.as_mut()?;
+        let place = ring.place(id)?;
+        let taken = match &mut ring.places[place] {
             held @ Some(_) if held.as_ref().is_some_and(|(held, _)| *held == id) => {
                 held.take().map(|(_, value)| value)
             }
-            _ => self.others.as_mut()?.remove(&id),
+            _ => ring.others.remove(&id),
         }?;
-        self.len -= 1;
-        if self.others.as_ref().is_some_and(|others| others.is_empty()) {
-            self.others = None;
-        }
-        if self.len == 0 && self.places.len() > 64 {
-            self.places = Box::default();
+        ring.len -= 1;
+        if ring.len == 0 && ring.places.len() > 64 {
+            self.0 = None;
         }
         Some(taken)
     }
@@ -108,19 +113,17 @@ impl<T> PacketIdRing<T> {
     /// The next free identifier behind `after` and the place to keep it in; none when all 65,535
     /// are taken [MQTT-2.2.1-4].
     pub(crate) fn next_free(&mut self, after: u16) -> Option<PacketId> {
-        if self.len() * 2 >= self.places.len() && self.places.len() < PLACES_MAX {
-            self.grow();
+        let ring = self.0.get_or_insert_default();
+        if ring.len * 2 >= ring.places.len() && ring.places.len() < PLACES_MAX {
+            ring.grow();
         }
         let mut candidate = after;
         for _ in 0..=u16::MAX {
             candidate = candidate.wrapping_add(1);
             if let Some(id) = PacketId::new(candidate)
-                && let Some(place) = self.place(id)
-                && self.places[place].is_none()
-                && self
-                    .others
-                    .as_ref()
-                    .is_none_or(|others| !others.contains_key(&id))
+                && let Some(place) = ring.place(id)
+                && ring.places[place].is_none()
+                && !ring.others.contains_key(&id)
             {
                 return Some(id);
             }
@@ -130,22 +133,21 @@ impl<T> PacketIdRing<T> {
 
     /// All entries, in no useful order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (PacketId, &T)> {
-        let places = self.places.iter().flatten().map(|(id, value)| (*id, value));
-        let others = self.others.iter().flat_map(|others| others.iter());
-        places.chain(others.map(|(id, value)| (*id, value)))
+        self.0.iter().flat_map(|ring| {
+            let places = ring.places.iter().flatten().map(|(id, value)| (*id, value));
+            places.chain(ring.others.iter().map(|(id, value)| (*id, value)))
+        })
     }
 
     /// Empties it.
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = (PacketId, T)> + use<T> {
-        self.len = 0;
-        let others = self.others.take().map(|others| *others).unwrap_or_default();
-        let places = core::mem::take(&mut self.places)
-            .into_vec()
-            .into_iter()
-            .flatten();
-        places.chain(others)
+        let ring = self.0.take().map(|ring| *ring).unwrap_or_default();
+        let places = ring.places.into_vec().into_iter().flatten();
+        places.chain(ring.others)
     }
+}
 
+impl<T> Ring<T> {
     fn place(&self, id: PacketId) -> Option<usize> {
         (!self.places.is_empty()).then(|| usize::from(id.get()) & (self.places.len() - 1))
     }
@@ -172,6 +174,10 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 
+    fn places<T>(ring: &PacketIdRing<T>) -> usize {
+        ring.0.as_ref().map_or(0, |ring| ring.places.len())
+    }
+
     #[test]
     fn a_stuck_identifier_neither_stops_nor_grows_the_ring() {
         let mut ring = PacketIdRing::default();
@@ -185,7 +191,7 @@ mod tests {
             }
         }
         assert_eq!(ring.get(PacketId::new(1).unwrap()), Some(&0));
-        assert!(ring.places.len() <= 16);
+        assert!(places(&ring) <= 16);
     }
 
     #[test]
@@ -194,7 +200,7 @@ mod tests {
         for raw in [1, 1 << 14 | 1, 1 << 15 | 1] {
             ring.insert(PacketId::new(raw).unwrap(), raw);
         }
-        assert!(ring.places.len() <= 64);
+        assert!(places(&ring) <= 64);
         assert_eq!(ring.iter().count(), 3);
         assert_eq!(ring.remove(PacketId::new(1).unwrap()), Some(1));
         assert_eq!(

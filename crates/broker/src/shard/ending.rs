@@ -1,7 +1,6 @@
 //! Endings: of a connection, of a session, and what is said and sent at each.
 
 use core::num::NonZeroU64;
-use std::sync::Arc;
 
 use martlet_codec::{Disconnect, ReasonCode};
 
@@ -123,14 +122,12 @@ impl Shard {
         self.abandon_outbound(cx, index);
         let session = self.sessions.at(index);
         let (epoch, recorded) = (session.epoch, session.recorded);
-        let key = (session.tenant, Arc::clone(&session.client_id));
         if let Some(timer) = session.expiry_timer.take() {
             self.wheel.cancel(timer);
         }
         if recorded {
             self.append(cx, Record::Ended(epoch));
         }
-        self.by_client.remove(&key);
         self.sessions.remove(index);
     }
 

@@ -59,7 +59,6 @@ pub struct Shard {
     pub(crate) lobby_count: usize,
     pub(crate) connect_rate: ConnectRate,
     pub(crate) sessions: Sessions,
-    pub(crate) by_client: HashMap<(TenantId, Arc<str>), u32>,
     pub(crate) tree: Tree<Subscribers>,
     /// Of `tree`.
     pub(crate) epochs: Epochs,
@@ -183,8 +182,7 @@ impl Shard {
             connections: Connections::default(),
             lobby_count: 0,
             connect_rate: ConnectRate::default(),
-            sessions: Sessions::default(),
-            by_client: RawMap::with_hasher(seeded(seed)),
+            sessions: Sessions::new(seed),
             tree: Tree::new(seed),
             epochs: Epochs::default(),
             routes: Routes::new(seed, route_entries),
@@ -408,7 +406,7 @@ impl Shard {
                 client_id,
                 reason,
             } => {
-                if let Some(&session) = self.by_client.get(&(tenant, Arc::from(client_id)))
+                if let Some(session) = self.sessions.find(tenant, &client_id)
                     && let Some(connection) = self.sessions.at(session).connection
                 {
                     let ending = Ending::told(reason, "ended by an operator");

@@ -45,8 +45,12 @@ struct Will {
     lost_us: Option<u64>,
     /// The client's own view of its end.
     how: Option<Loss>,
+    /// Its connection ended with a crash of the node.
+    crashed: bool,
     /// The client broke the rules, so that what came behind that may not count.
     violated: bool,
+    /// When the node was started again after a crash that ended its connection; 0 is never.
+    restarted_us: u64,
     /// When that was so.
     forbidden_us: u64,
     /// Why it must not be sent.
@@ -84,6 +88,8 @@ impl Wills {
                         lost_us: None,
                         how: None,
                         violated: false,
+                        crashed: false,
+                        restarted_us: 0,
                         forbidden_us: 0,
                         forbidden: None,
                         at_once: false,
@@ -104,6 +110,11 @@ impl Wills {
                 }
             }
             Fact::Crashed { .. } => self.crashed(at_us, ledger),
+            Fact::Restarted => {
+                for will in self.wills.values_mut().filter(|will| will.crashed) {
+                    will.restarted_us = at_us;
+                }
+            }
             Fact::Lost { client, how } => self.lost(at_us, client, how, ledger),
             Fact::Heard {
                 client,
@@ -150,12 +161,14 @@ impl Wills {
             if will.how.is_some() {
                 // It was sent, or not: the node may not have noticed, or its record not been durable.
                 let due_us = will.lost_us.unwrap_or(0) + will.delay_us;
-                if due_us + NOTICE_US + RECORD_US > at_us {
+                let crashed = will.crashed && will.forbidden.is_none();
+                if !crashed && due_us + NOTICE_US + RECORD_US > at_us {
                     uncertain.insert(*message);
                 }
             } else {
                 will.lost_us.get_or_insert(at_us);
                 will.delay_us = will.delay_us.max(grace_us);
+                will.crashed = true;
                 will.at_once = true;
             }
         }
@@ -191,8 +204,12 @@ impl Wills {
             return;
         };
         will.at_once |= clean;
-        let due_us = will.lost_us.unwrap_or(at_us) + will.delay_us;
-        if will.delay_us > 0 && at_us < due_us + NOTICE_US {
+        // After a restart it is known when it is due; else when the node notices the loss is not.
+        let until_us = match will.restarted_us {
+            0 => will.lost_us.unwrap_or(at_us) + will.delay_us + NOTICE_US,
+            restarted_us => restarted_us + will.delay_us + 5 * SECOND,
+        };
+        if will.delay_us > 0 && at_us < until_us {
             // Whether it is back in time depends on when the node notices what.
             self.owed.retain(|(owed, _), _| *owed != message);
         }

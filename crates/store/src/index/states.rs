@@ -11,12 +11,31 @@ use std::ops::Bound;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct State {
-    pub(crate) location: Location,
+    // The parts of its location, so that the class fits between them.
+    slot: u16,
     class: u8,
+    at: u32,
     pub(crate) since: Lsn,
 }
 
 impl State {
+    fn new(location: Location, class: u8, since: Lsn) -> Self {
+        State {
+            slot: location.slot,
+            class,
+            at: location.at,
+            since,
+        }
+    }
+
+    /// Where its latest record lies.
+    pub(crate) fn location(&self) -> Location {
+        Location {
+            slot: self.slot,
+            at: self.at,
+        }
+    }
+
     /// Bytes of its record at most, its other operations aside.
     pub(crate) fn bytes(&self) -> u64 {
         class_bytes(self.class)
@@ -59,13 +78,9 @@ impl States {
         live: &mut Live,
     ) {
         self.keep_image(key);
-        let mut state = State {
-            location,
-            class,
-            since: lsn,
-        };
+        let mut state = State::new(location, class, lsn);
         if let Some(old) = self.states.get(&key) {
-            live.take(old.location.slot, old.class);
+            live.take(old.slot, old.class);
             state.since = old.since;
         }
         live.add(location.slot, class);
@@ -75,7 +90,7 @@ impl States {
     pub(crate) fn remove(&mut self, key: StateKey, live: &mut Live) {
         self.keep_image(key);
         if let Some(old) = self.states.remove(&key) {
-            live.take(old.location.slot, old.class);
+            live.take(old.slot, old.class);
         }
     }
 
@@ -102,15 +117,11 @@ impl States {
         live: &mut Live,
     ) {
         let Some(old) = self.get(key) else { return };
-        if from.is_none_or(|from| from == old.location) {
+        if from.is_none_or(|from| from == old.location()) {
             self.keep_image(key);
-            let state = State {
-                location: to,
-                class,
-                since: old.since,
-            };
+            let state = State::new(to, class, old.since);
             self.states.insert(key, state);
-            live.take(old.location.slot, old.class);
+            live.take(old.slot, old.class);
             live.add(to.slot, class);
         }
     }
@@ -120,7 +131,7 @@ impl States {
         let lost = self
             .states
             .iter()
-            .filter(|(_, state)| is_lost(state.location));
+            .filter(|(_, state)| is_lost(state.location()));
         let lost: Vec<StateKey> = lost.map(|(key, _)| *key).collect();
         for key in &lost {
             self.states.remove(key);
@@ -196,12 +207,9 @@ impl States {
                 slot: u16::try_from(take_varint(input)?).ok()?,
                 at: u32::try_from(take_varint(input)?).ok()?,
             };
-            let state = State {
-                location,
-                class: u8::try_from(take_varint(input)?).ok()?.min(63),
-                since: take_varint(input)?,
-            };
-            live.add(state.location.slot, state.class);
+            let class = u8::try_from(take_varint(input)?).ok()?.min(63);
+            let state = State::new(location, class, take_varint(input)?);
+            live.add(state.slot, state.class);
             self.states.insert(key, state);
         }
         Some(())
@@ -212,8 +220,8 @@ fn encode(key: &StateKey, state: &State, out: &mut Vec<u8>) {
     put_varint(out, key.owner);
     put_varint(out, key.kind.into());
     put_varint(out, key.number.into());
-    put_varint(out, state.location.slot.into());
-    put_varint(out, state.location.at.into());
+    put_varint(out, state.slot.into());
+    put_varint(out, state.at.into());
     put_varint(out, state.class.into());
     put_varint(out, state.since);
 }
