@@ -1,5 +1,6 @@
-//! What encoding costs: nanoseconds and bytes a message, for messages with one entry and with ten, alone
-//! and with the entries of the same tick behind them. `cargo run --release --example encode_cost`.
+//! What encoding costs: nanoseconds and bytes a message, for messages with one entry and with ten,
+//! alone and with the entries of the same tick behind them. `cargo run --release --example
+//! encode_cost`.
 
 use std::sync::Arc;
 use std::time::Instant;

@@ -1,9 +1,10 @@
 //! The body of a message in the store: everything the message is, and who published it. Its id is
 //! the name that the store knows the body by.
 //!
-//! Layout: version, flags, tenant, arrival, [expiry], [retained revision], [publisher's epoch, length
-//! of its Client Identifier, [length of its user name]], length of the topic, length of the forwarded
-//! properties; then those texts in this order, and the payload to the end.
+//! Layout: version; flags; tenant; arrival; where the flags say so expiry, retained revision, the
+//! publisher's epoch and the length of its Client Identifier, the length of its user name; lengths
+//! of the topic and of the forwarded properties; then those texts in this order, and the payload to
+//! the end.
 
 use martlet_broker::{MessageId, MessageRecord, Now, SessionEpoch, StoredMessage, TenantId};
 use martlet_store::{BodyId, Holds, RecordBuilder};

@@ -13,8 +13,8 @@ use crate::state::{key, kind, put_group, put_session, put_subscription, subscrip
 /// Broker records in one record of the store at most: a torn one costs no more than these.
 const TOGETHER_MAX: usize = 1024;
 
-/// Puts all records into a buffer for the store, in order; `records` is emptied. `now` is the time of
-/// the tick, against which expiry is put on the wall clock.
+/// Puts all records into a buffer for the store, in order; `records` is emptied. `now` is the time
+/// of the tick, against which expiry is put on the wall clock.
 pub fn encode(records: &mut Vec<Record>, now: Now, into: &mut RecordBuffer) {
     let mut rest = records.as_slice();
     while let [first, ..] = rest {
@@ -37,8 +37,8 @@ pub fn encode(records: &mut Vec<Record>, now: Now, into: &mut RecordBuffer) {
     records.clear();
 }
 
-/// Where the record stands that says that the message, whose record is the first, has been routed to
-/// all; none unless only entries stand before it.
+/// Where the record stands that says that the message, whose record is the first, has been routed
+/// to all; none unless only entries stand before it.
 fn routed_at(records: &[Record]) -> Option<usize> {
     let [Record::Message(message), following @ ..] = records else {
         return None;
@@ -102,8 +102,8 @@ pub(crate) fn put_released(id: MessageId, holds: Holds, into: &mut RecordBuffer)
     into.record().release(BodyId(id.0), holds);
 }
 
-/// A message with `routing` as a hold or none, and what its record says beside it. `entries` follow in
-/// the same record.
+/// A message with `routing` as a hold or none, and what its record says beside it. `entries` follow
+/// in the same record.
 fn put_message(
     message: &MessageRecord,
     routing: Holds,

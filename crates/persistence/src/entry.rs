@@ -1,9 +1,10 @@
 //! A queue's entry in the store: its note and, rarely, something extra.
 //!
 //! The store packs each column of the notes of neighbours by their differences, so what differs
-//! irregularly must not lie above what hardly differs. First column: bytes, Packet Identifier, flags;
-//! in a queue of a client that is away it is nearly constant, in flight it grows by steps. Second
-//! column: one Subscription Identifier above the expiry; nearly always 0, or times close together.
+//! irregularly must not lie above what hardly differs. First column: bytes, Packet Identifier,
+//! flags; in a queue of a client that is away it is nearly constant, in flight it grows by steps.
+//! Second column: one Subscription Identifier above the expiry; nearly always 0, or times close
+//! together.
 
 use martlet_broker::{EnqueuedAs, EntryRecord, MessageId, SessionEpoch, SubscriptionIds};
 use martlet_codec::{PacketId, QoS};

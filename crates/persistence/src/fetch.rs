@@ -1,8 +1,8 @@
-//! Messages that queues want to have in memory again: bodies of the store as the broker's messages, in
-//! the order asked for.
+//! Messages that queues want to have in memory again: bodies of the store as the broker's messages,
+//! in the order asked for.
 //!
-//! Either at once from the engine, or in two steps, so that one thread finds out where bodies lie and
-//! another reads them.
+//! Either at once from the engine, or in two steps, so that one thread finds out where bodies lie
+//! and another reads them.
 
 use std::sync::Arc;
 
@@ -70,9 +70,9 @@ pub fn locate<D: Disk>(engine: &Engine<D>, ids: &[MessageId]) -> LocatedPage<D::
     LocatedPage(located)
 }
 
-/// Reads pages whose bodies have been located, all together, as they lie on the disk. `retry` is asked
-/// after an error of the disk, with the number of attempts so far, and may wait; where it says no, and
-/// where a body is damaged, there is no message, and `damaged` is told why.
+/// Reads pages whose bodies have been located, all together, as they lie on the disk. `retry` is
+/// asked after an error of the disk, with the number of attempts so far, and may wait; where it says
+/// no, and where a body is damaged, there is no message, and `damaged` is told why.
 pub fn read_located<D: Disk>(
     disk: &D,
     pages: &[(&LocatedPage<D::File>, Making<'_>)],

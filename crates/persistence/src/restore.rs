@@ -1,13 +1,13 @@
 //! From an opened store to shards that go on where the last run ended (design: idea 5).
 //!
-//! Before any listener opens: the number of this run is found and synced; then groups, sessions with
-//! their receipts, and entries come back; then subscriptions, and in the order of their records the
-//! messages that were not routed to all, each only to subscriptions made before it; then what is
-//! retained. What is damaged is named in the report and costs itself alone; a record of a newer program
-//! is an error, so that nothing of it is thrown away.
+//! Before any listener opens: the number of this run is found and synced; then groups, sessions
+//! with their receipts, and entries come back; then subscriptions, and in the order of their
+//! records the messages that were not routed to all, each only to subscriptions made before it;
+//! then what is retained. What is damaged is named in the report and costs itself alone; a record
+//! of a newer program is an error, so that nothing of it is thrown away.
 //!
-//! States are read in passes and handed on one by one. Only names are held meanwhile, and subscriptions
-//! younger than the first message still to be routed.
+//! States are read in passes and handed on one by one. Only names are held meanwhile, and
+//! subscriptions younger than the first message still to be routed.
 
 mod names;
 mod shards;
@@ -111,8 +111,9 @@ pub enum RestoreError {
     Runs(u32),
 }
 
-/// Brings all that the store has back into shards that have just been made. Their effects, but records
-/// and batches, are left to be carried out: events, for example. All of it is synced when this returns.
+/// Brings all that the store has back into shards that have just been made. Their effects, but
+/// records and batches, are left to be carried out: events, for example. All of it is synced when
+/// this returns.
 pub fn restore<D: Disk, N: Node>(
     engine: &mut Engine<D>,
     shards: Shards<'_, N>,

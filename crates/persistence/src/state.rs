@@ -1,8 +1,8 @@
-//! What the store keeps by key, the latest of each: run number, sessions, their Wills, share groups,
-//! subscriptions.
+//! What the store keeps by key, the latest of each: run number, sessions, their Wills, share
+//! groups, subscriptions.
 //!
-//! A state is owned by the epoch of its session or group, and forgotten with it; owner 0 is the node.
-//! Each layout begins with its version.
+//! A state is owned by the epoch of its session or group, and forgotten with it; owner 0 is the
+//! node. Each layout begins with its version.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! What a restart keeps, with one shard and several, after a stop, a kill and a loss of power, and with
-//! another number of shards than before.
+//! What a restart keeps, with one shard and several, after a stop, a kill and a loss of power, and
+//! with another number of shards than before.
 
 #![allow(clippy::unwrap_used)]
 
@@ -63,7 +63,8 @@ fn what_was_sent_is_sent_again_with_its_packet_identifier() {
     restarts(
         "A: CONNECT clean=0 session_expiry=1000; SUBSCRIBE t qos=2
          P: CONNECT
-         P: PUBLISH t qos=2 payload=released; PUBLISH t qos=1 payload=one; PUBLISH t qos=2 payload=two
+         P: PUBLISH t qos=2 payload=released
+         P: PUBLISH t qos=1 payload=one; PUBLISH t qos=2 payload=two
          A> PUBLISH t qos=2 payload=released id=1
          A> PUBLISH t qos=1 payload=one id=2
          A> PUBLISH t qos=2 payload=two id=3
@@ -405,7 +406,7 @@ fn a_new_session_has_nothing_of_the_old_one() {
 fn a_will_that_came_due_after_its_delay_is_not_sent_again() {
     restarts(
         "A: CONNECT clean=0 session_expiry=1000; SUBSCRIBE w qos=1
-         W: CONNECT id=w clean=0 session_expiry=1000 will.topic=w will.payload=gone will.qos=1 will.delay=3
+         W: CONNECT clean=0 session_expiry=1000 will.topic=w will.payload=gone will.qos=1 will.delay=3
          W: drop
          A> nothing
          wait 4s

@@ -1,5 +1,5 @@
-//! Every packet script on a node whose store is real, though its disk is simulated: what is kept on the
-//! disk makes no difference while nothing goes wrong.
+//! Every packet script on a node whose store is real, though its disk is simulated: what is kept on
+//! the disk makes no difference while nothing goes wrong.
 
 mod node;
 

@@ -1,8 +1,8 @@
 //! Where records go. Each reactor has a [`Writer`] of its own; the store behind them may be one.
 //!
-//! [`DiskStore`] keeps what it is given: one thread writes for all shards (`store/writing.rs`), another
-//! reads messages back (`store/reading.rs`). A writer that needs time answers from another thread
-//! through [`Durable`]; the reactor never waits for it.
+//! [`DiskStore`] keeps what it is given: one thread writes for all shards (`store/writing.rs`),
+//! another reads messages back (`store/reading.rs`). A writer that needs time answers from another
+//! thread through [`Durable`]; the reactor never waits for it.
 
 mod disk;
 mod health;
@@ -36,8 +36,8 @@ pub use health::{StoreFailure, StoreHealth, StoreNotice, StoreStatus};
 pub enum Durability {
     /// Once it is synced: no loss of power takes it away.
     Sync,
-    /// Once it is handed to the system, which is told to sync every so often: a loss of power takes away
-    /// the last moments, the end of the process alone nothing.
+    /// Once it is handed to the system, which is told to sync every so often: a loss of power takes
+    /// away the last moments, the end of the process alone nothing.
     Interval {
         /// Time between two syncs, milliseconds.
         ms: u64,
@@ -95,10 +95,10 @@ pub trait Store: fmt::Debug + Send {
     /// A writer for one shard, which answers through `durable` whatever it cannot answer at once.
     fn writer(&mut self, shard: ShardId, durable: Durable) -> Box<dyn Writer>;
 
-    /// Brings back what was stored before, into shards that are new; none if nothing ever is stored.
+    /// Brings back what was stored before, into shards that are new; none if nothing ever is
+    /// stored.
     ///
-    /// # Errors
-    /// What is stored cannot be read, or a newer program has written it.
+    /// # Errors What is stored cannot be read, or a newer program has written it.
     fn restore(&mut self, _: Shards<'_, SharedNode>) -> Result<Option<Restored>, RestoreError> {
         Ok(None)
     }
@@ -157,8 +157,8 @@ pub trait Writer: Send {
         reads.clear();
     }
 
-    /// So much waits that publishers of what has to be stored should be held back. Whoever changes it
-    /// calls [`Durable::look_whether_behind`] afterwards.
+    /// So much waits that publishers of what has to be stored should be held back. Whoever changes
+    /// it calls [`Durable::look_whether_behind`] afterwards.
     fn is_behind(&self) -> bool {
         false
     }

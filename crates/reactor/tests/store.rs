@@ -1,5 +1,5 @@
-//! A node over TCP whose store is on a disk: restarts, a disk that fails and recovers, one that does not
-//! keep up, reading back.
+//! A node over TCP whose store is on a disk: restarts, a disk that fails and recovers, one that
+//! does not keep up, reading back.
 
 #![allow(clippy::unwrap_used)]
 

@@ -64,8 +64,8 @@ impl<N: Node> Shards<'_, N> {
         Message::restored(stored, publisher, self.now, &gauge)
     }
 
-    /// Passes batches between shards until nothing moves. What they record goes into the buffer, in an
-    /// order in which no record stands before one that it follows from.
+    /// Passes batches between shards until nothing moves. What they record goes into the buffer, in
+    /// an order in which no record stands before one that it follows from.
     pub(super) fn deliver(&mut self, records: &mut RecordBuffer) {
         let mut moved = true;
         while moved {

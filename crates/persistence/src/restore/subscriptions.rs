@@ -1,5 +1,5 @@
-//! Subscriptions, and the messages that were not routed to all before the restart, in the order of their
-//! records: a message goes only to subscriptions made before it.
+//! Subscriptions, and the messages that were not routed to all before the restart, in the order of
+//! their records: a message goes only to subscriptions made before it.
 
 use martlet_broker::{Message, MessageId, Node, SessionEpoch, SubscriptionRecord};
 use martlet_store::{BodyId, Disk, Engine, Holds, Lsn, Pending};

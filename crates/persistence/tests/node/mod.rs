@@ -309,8 +309,8 @@ impl StoredNode {
         self.mail_held = true;
     }
 
-    /// Lets pass what share groups and their members tell each other; messages and answers that were
-    /// held are lost.
+    /// Lets pass what share groups and their members tell each other; messages and answers that
+    /// were held are lost.
     pub(crate) fn release_mail_of_groups(&mut self) {
         self.mail.clear();
         self.mail_held = false;

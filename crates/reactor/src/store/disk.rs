@@ -105,8 +105,8 @@ impl<D: Disk> DiskStore<D> {
     /// What is on it cannot be read.
     pub fn on(disk: D, options: Options, durability: Durability) -> Result<Self, OpenError> {
         let opening = Instant::now();
-        // When the last spare segment is taken the shards are told to hold back; what waits then, and
-        // what ends messages later, has to fit into that segment.
+        // When the last spare segment is taken the shards are told to hold back; what waits then,
+        // and what ends messages later, has to fit into that segment.
         let segment_bytes = options.segment_bytes as usize;
         let group_bytes = segment_bytes / GROUPS_PER_SEGMENT;
         let (engine, opened) = Engine::open(disk, options)?;

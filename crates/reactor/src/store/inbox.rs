@@ -1,8 +1,8 @@
 //! What shards hand to the thread that writes: encoded records and wishes to read, in one order for
 //! all shards. A short mutex; the thread is woken only when it sleeps.
 //!
-//! One order is what matters: a shard hands its records over before it tells another shard of them, so
-//! no record stands before one that it follows from.
+//! One order is what matters: a shard hands its records over before it tells another shard of them,
+//! so no record stands before one that it follows from.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
@@ -145,8 +145,8 @@ impl Inbox {
         }
     }
 
-    /// Takes all that has come into `parts`, which is empty, after waiting for something until then;
-    /// none is for ever. True when nothing more will come.
+    /// Takes all that has come into `parts`, which is empty, after waiting for something until
+    /// then; none is for ever. True when nothing more will come.
     pub(super) fn take(&self, parts: &mut Vec<Part>, until: Option<Instant>) -> bool {
         let mut state = self.lock();
         while state.parts.is_empty() && !state.ended {
@@ -185,8 +185,8 @@ impl Inbox {
         }
     }
 
-    /// So much is taken and not written, and `is_low` says that no more should come. Answers whether
-    /// the store is behind now, if that has changed.
+    /// So much is taken and not written, and `is_low` says that no more should come. Answers
+    /// whether the store is behind now, if that has changed.
     pub(super) fn staged(&self, bytes: usize, is_low: bool) -> Option<bool> {
         let state = self.lock();
         self.staged_bytes.store(bytes, Ordering::Relaxed);

@@ -1,9 +1,9 @@
-//! The thread that writes for all shards: takes what has come, writes it as one group, syncs, answers
-//! each shard, and does a slice of the store's housekeeping.
+//! The thread that writes for all shards: takes what has come, writes it as one group, syncs,
+//! answers each shard, and does a slice of the store's housekeeping.
 //!
-//! One sync for all that came while the last one ran. A lone record is synced at once; when many come,
-//! syncs keep a distance, because on a quick disk they would cost more than they bring. What could not
-//! be written stays and is tried again, and nothing is answered meanwhile.
+//! One sync for all that came while the last one ran. A lone record is synced at once; when many
+//! come, syncs keep a distance, because on a quick disk they would cost more than they bring. What
+//! could not be written stays and is tried again, and nothing is answered meanwhile.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -64,8 +64,8 @@ pub(super) struct Writing<D: Disk> {
     parts_bytes: usize,
     /// Emptied, to be filled again.
     spare_parts: Vec<Part>,
-    /// Bytes of a group, about, at most: so that the last segment of a full disk is noticed before it
-    /// is full itself, and room is left for records that end others.
+    /// Bytes of a group, about, at most: so that the last segment of a full disk is noticed before
+    /// it is full itself, and room is left for records that end others.
     group_bytes: usize,
     /// Wishes that wait for what was appended before them to be written.
     reads: Vec<PageRead>,
@@ -294,8 +294,9 @@ where
         }
     }
 
-    /// Sends wishes on to the thread that reads. With `all`, everything before them is written; else
-    /// only those are served whose messages all are: who takes messages off a full disk makes room.
+    /// Sends wishes on to the thread that reads. With `all`, everything before them is written;
+    /// else only those are served whose messages all are: who takes messages off a full disk makes
+    /// room.
     fn serve_reads(&mut self, all: bool) {
         for wish in std::mem::take(&mut self.reads) {
             let located = locate(&self.engine, &wish.read.messages);
