@@ -527,7 +527,7 @@ impl Node {
             gauge: &gauge,
         };
         let mut store = self.store.borrow_mut();
-        // What has ended meanwhile is not there any more; what is missing otherwise, somebody misses.
+        // What has ended meanwhile is not there any more; what else is missing, a client misses.
         let page = store.read(read, making, |_, _| {});
         self.put(shard, Input::Read(read.owner, page));
     }

@@ -1,5 +1,5 @@
 //! What arrives was published, on that topic, by somebody whose messages the receiver had asked
-//! for, with a QoS that was granted [MQTT-3.3.5-1], [MQTT-3.8.3-3], [MQTT-3.8.4-8].
+//! for, with a QoS that was granted [MQTT-3.8.3-3], [MQTT-3.8.4-8].
 
 use crate::facts::Fact;
 use crate::ledger::Ledger;

@@ -159,7 +159,7 @@ impl Wills {
                 will.forbidden = None;
             }
             if will.how.is_some() {
-                // It was sent, or not: the node may not have noticed, or its record not been durable.
+                // Sent or not: the node may not have noticed, or its record not been durable.
                 let due_us = will.lost_us.unwrap_or(0) + will.delay_us;
                 let crashed = will.crashed && will.forbidden.is_none();
                 if !crashed && due_us + NOTICE_US + RECORD_US > at_us {
