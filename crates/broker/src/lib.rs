@@ -67,8 +67,8 @@ pub use lobby::{Guest, Peer};
 pub use message::{MESSAGE_OVERHEAD, MemoryGauge, Message, Publication, StoredMessage};
 pub use node::{Cx, Node, Now};
 pub use record::{
-    EnqueuedAs, EntryRecord, MessageRecord, Publisher, RECORD_VERSION, Record, SessionEpoch,
-    SessionRecord, SubscriptionRecord,
+    EnqueuedAs, EntryRecord, MessageRecord, Publisher, RECORD_VERSION, RETAINED_COPIES, Record,
+    SessionEpoch, SessionRecord, SubscriptionRecord,
 };
 pub use restore::{group_shard, session_shard};
 pub use retained::{Page, Retained, RetainedChange};

@@ -35,11 +35,16 @@ impl SessionEpoch {
 pub enum EnqueuedAs {
     /// A subscription matched it.
     Routed,
-    /// It was retained when the session subscribed.
-    Retained,
+    /// It was retained when the session subscribed. Subscriptions that overlap, or are made again,
+    /// may each bring a copy of the same message: the number, below [`RETAINED_COPIES`], tells them
+    /// apart.
+    Retained(u8),
     /// A share group handed it over.
     Shared,
 }
+
+/// Numbers of retained copies; they are used again after so many subscriptions.
+pub const RETAINED_COPIES: u8 = 250;
 
 /// A session, as its record has it.
 #[derive(Clone, Debug)]

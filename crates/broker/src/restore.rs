@@ -18,7 +18,9 @@ use crate::id::{MessageId, RecordNumber, SessionAddress, ShardId, TenantId, firs
 use crate::limits::Settings;
 use crate::message::{MemoryGauge, Message};
 use crate::node::{Cx, Node};
-use crate::record::{EntryRecord, Record, SessionEpoch, SessionRecord, SubscriptionRecord};
+use crate::record::{
+    EnqueuedAs, EntryRecord, Record, SessionEpoch, SessionRecord, SubscriptionRecord,
+};
 use crate::session::Session;
 use crate::session::inbound::Inbound;
 use crate::session::outbound::Outbound;
@@ -176,6 +178,10 @@ impl Shard {
         if !released {
             self.sessions.at(index).accounting.matched += 1;
             self.counters.matched += 1;
+        }
+        if let EnqueuedAs::Retained(copy) = entry.why {
+            let subscriptions = &mut self.sessions.at(index).subscriptions;
+            subscriptions.retained_copy_taken(copy);
         }
         let outbound = &mut self.sessions.at(index).outbound;
         match packet_id {

@@ -16,7 +16,7 @@ use crate::id::RecordNumber;
 use crate::interest::{InterestClass, NodeKey};
 use crate::limits::ListenerPolicy;
 use crate::node::{Cx, Node};
-use crate::record::{Record, SubscriptionRecord};
+use crate::record::{RETAINED_COPIES, Record, SubscriptionRecord};
 use crate::route::{Match, Target};
 use crate::session::queue::SubscriptionIds;
 use crate::shard::{PacketError, Shard};
@@ -92,6 +92,8 @@ pub(crate) struct Subscriptions {
     pub(crate) shared: BTreeMap<Box<str>, SharedSubscription>,
     /// The number of the next one.
     next_number: u32,
+    /// The number of the next retained copies.
+    retained_copy: u8,
 }
 
 /// What a member of a share group asked for.
@@ -104,6 +106,18 @@ pub(crate) struct SharedSubscription {
 }
 
 impl Subscriptions {
+    fn next_retained_copy(&mut self) -> u8 {
+        let copy = self.retained_copy;
+        self.retained_copy = (copy + 1) % RETAINED_COPIES;
+        copy
+    }
+
+    /// A retained copy from before a restart has this number.
+    pub(crate) fn retained_copy_taken(&mut self, copy: u8) {
+        let next = (copy % RETAINED_COPIES + 1) % RETAINED_COPIES;
+        self.retained_copy = self.retained_copy.max(next);
+    }
+
     /// A number is taken by a subscription from before a restart.
     pub(crate) fn number_taken(&mut self, number: u32) {
         self.next_number = self.next_number.max(number);
@@ -168,6 +182,8 @@ struct RetainedCursor {
     qos: QoS,
     /// 0 is none.
     subscription_id: u32,
+    /// Which copy of a message this subscription brings.
+    copy: u8,
 }
 
 /// Retained messages read for one session at a time.
@@ -739,12 +755,14 @@ impl Shard {
         subscription_id: u32,
     ) {
         let state = self.sessions.at(session);
+        let copy = state.subscriptions.next_retained_copy();
         let pending = state.retained_pending.get_or_insert_default();
         let cursor = RetainedCursor {
             filter: filter.into(),
             after: None,
             qos,
             subscription_id,
+            copy,
         };
         pending.push(filter.into(), cursor);
         self.queue_retained(session);
@@ -797,7 +815,7 @@ impl Shard {
             if cursor.subscription_id != 0 {
                 ids.push(cursor.subscription_id);
             }
-            self.deliver_retained(cx, index, message, cursor.qos, ids);
+            self.deliver_retained(cx, index, message, cursor.qos, ids, cursor.copy);
             cursor.after = Some(message.topic().into());
         }
         let mut finished = None;

@@ -6,7 +6,9 @@
 //! Second column: one Subscription Identifier above the expiry; nearly always 0, or times close
 //! together.
 
-use martlet_broker::{EnqueuedAs, EntryRecord, MessageId, SessionEpoch, SubscriptionIds};
+use martlet_broker::{
+    EnqueuedAs, EntryRecord, MessageId, RETAINED_COPIES, SessionEpoch, SubscriptionIds,
+};
 use martlet_codec::{PacketId, QoS};
 use martlet_store::{BodyId, QueueId, RecordBuilder};
 
@@ -23,8 +25,9 @@ const SUBSCRIPTION_SHIFT: u32 = 32;
 pub(crate) fn lane(why: EnqueuedAs) -> u8 {
     match why {
         EnqueuedAs::Routed => 0,
-        EnqueuedAs::Retained => 1,
         EnqueuedAs::Shared => 2,
+        EnqueuedAs::Retained(0) => 1,
+        EnqueuedAs::Retained(copy) => copy.saturating_add(2),
     }
 }
 
@@ -84,8 +87,9 @@ pub fn decode_entry(
 ) -> Result<EntryRecord, DecodeError> {
     let why = match lane {
         0 => EnqueuedAs::Routed,
-        1 => EnqueuedAs::Retained,
+        1 => EnqueuedAs::Retained(0),
         2 => EnqueuedAs::Shared,
+        copy if copy - 2 < RETAINED_COPIES => EnqueuedAs::Retained(copy - 2),
         _ => return Err(DecodeError::Malformed("lane of an entry")),
     };
     let [what, more] = note;
@@ -140,7 +144,7 @@ mod tests {
     prop_compose! {
         fn entries()(
             message: u64,
-            why in 0_usize..3,
+            why in 0_usize..4,
             flags: [bool; 3],
             id: u16,
             bytes: u32,
@@ -152,7 +156,12 @@ mod tests {
             EntryRecord {
                 epoch: SessionEpoch(9),
                 message: MessageId(message),
-                why: [EnqueuedAs::Routed, EnqueuedAs::Retained, EnqueuedAs::Shared][why],
+                why: [
+                    EnqueuedAs::Routed,
+                    EnqueuedAs::Retained(0),
+                    EnqueuedAs::Retained(RETAINED_COPIES - 1),
+                    EnqueuedAs::Shared,
+                ][why],
                 qos: if flags[0] { QoS::ExactlyOnce } else { QoS::AtLeastOnce },
                 retain: flags[1],
                 released: flags[2] && packet_id.is_some(),

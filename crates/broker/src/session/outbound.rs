@@ -788,6 +788,7 @@ impl Shard {
         message: &Message,
         qos: QoS,
         subscription_ids: SubscriptionIds,
+        copy: u8,
     ) {
         self.sessions.at(index).accounting.matched += 1;
         self.counters.matched += 1;
@@ -798,7 +799,7 @@ impl Shard {
                 subscription_ids,
                 qos,
                 retain: true,
-                why: EnqueuedAs::Retained,
+                why: EnqueuedAs::Retained(copy),
                 recorded: self.sessions.at(index).durable && !is_own_topic(message.topic()),
                 ticket: None,
             };

@@ -153,10 +153,16 @@ impl StoredEntry {
             _ => None,
         };
         let plain = single.is_some() && self.apart.ticket.is_none() && self.apart.message.is_none();
+        let (why, copy) = match self.why {
+            EnqueuedAs::Routed => (WHY_ROUTED, 0),
+            EnqueuedAs::Retained(copy) => (WHY_RETAINED, copy),
+            EnqueuedAs::Shared => (WHY_SHARED, 0),
+        };
         let flags = u64::from(self.qos == QoS::ExactlyOnce)
             | u64::from(self.retain) << 1
-            | (self.why as u64) << 2
-            | u64::from(!plain) << 4;
+            | why << 2
+            | u64::from(!plain) << 4
+            | u64::from(copy) << 8;
         // Whole seconds, rounded up, plus one; 0 is never.
         let expires = match self.expires_at_ms {
             u64::MAX => 0,
@@ -165,7 +171,7 @@ impl StoredEntry {
         let subscription = u64::from(single.filter(|_| plain).unwrap_or(0));
         [
             self.id.0,
-            u64::from(self.bytes) << 8 | flags,
+            u64::from(self.bytes) << 16 | flags,
             expires << 32 | subscription,
         ]
     }
@@ -180,8 +186,8 @@ impl StoredEntry {
         Self {
             id: MessageId(id),
             why: match (sizes >> 2) & 3 {
-                0 => EnqueuedAs::Routed,
-                1 => EnqueuedAs::Retained,
+                WHY_ROUTED => EnqueuedAs::Routed,
+                WHY_RETAINED => EnqueuedAs::Retained((sizes >> 8) as u8),
                 _ => EnqueuedAs::Shared,
             },
             qos: match sizes & 1 {
@@ -209,18 +215,23 @@ fn row_expires_at_ms([_, _, more]: [u64; 3]) -> u64 {
 }
 
 fn row_bytes([_, sizes, _]: [u64; 3]) -> u64 {
-    sizes >> 8
+    sizes >> 16
 }
 
 /// A share group may want it back; one whose group has ended since has no ticket any more.
 fn row_is_shared(row: [u64; 3]) -> bool {
     let [_, sizes, _] = row;
-    (sizes >> 2) & 3 == EnqueuedAs::Shared as u64 && row_is_apart(row)
+    (sizes >> 2) & 3 == WHY_SHARED && row_is_apart(row)
 }
 
 fn row_is_apart([_, sizes, _]: [u64; 3]) -> bool {
     sizes & 16 != 0
 }
+
+/// Why an entry is there, in two bits of its row.
+const WHY_ROUTED: u64 = 0;
+const WHY_RETAINED: u64 = 1;
+const WHY_SHARED: u64 = 2;
 
 /// What identifies an entry in its queue.
 type Key = (MessageId, EnqueuedAs);
