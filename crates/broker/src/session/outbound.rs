@@ -525,10 +525,7 @@ impl Shard {
         }
         let session = self.sessions.at(index);
         let qos = entry.qos;
-        // Of a QoS 1 message it need not be known after a restart: it is sent again under another. But
-        // one of a share group without it would go to another member.
-        let needed = entry.recorded && (qos == QoS::ExactlyOnce || entry.why == EnqueuedAs::Shared);
-        let record = needed.then(|| entry.record(session.epoch, cx.now));
+        let record = entry.recorded.then(|| entry.record(session.epoch, cx.now));
         let packet_id = match session.outbound.assign(entry, RecordNumber(0)) {
             Ok(packet_id) => packet_id,
             Err(entry) => {
