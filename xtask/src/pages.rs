@@ -143,9 +143,10 @@ const METRICS_HEAD: &str = "\
 `GET /metrics` answers in the OpenMetrics format. Beside what the shards count, summed over all of
 them, there are `martlet_sockets_accepted_total`, `martlet_events_dropped_total`,
 `martlet_uptime_seconds` and `martlet_build_info`; of the store `martlet_store_syncs_total`,
-`martlet_store_records_total`, `martlet_store_unreadable_total`, and as gauges `martlet_store_failing`,
-`martlet_store_behind`, `martlet_store_waiting_bytes`, `martlet_store_disk_bytes`, `martlet_store_live_bytes`,
-`martlet_store_messages` and `martlet_store_entries`.
+`martlet_store_records_total`, `martlet_store_unreadable_total`, and as gauges
+`martlet_store_failing`, `martlet_store_behind`, `martlet_store_waiting_bytes`,
+`martlet_store_disk_bytes`, `martlet_store_live_bytes`, `martlet_store_messages` and
+`martlet_store_entries`.
 
 At any moment `matched = delivered + held + dropped + expired`, where `dropped` is the sum over all
 reasons: a message that did not arrive is found in one of them.

@@ -40,9 +40,9 @@ pub struct SessionAddress {
     pub session: SessionId,
 }
 
-/// A message: the shard that received it in the upper 6 bits, that shard's counter below. The counter
-/// begins anew above all earlier ones with each run of the node (see [`first_number`]), so that no
-/// name is ever used again.
+/// A message: the shard that received it in the upper 6 bits, that shard's counter below. The
+/// counter begins anew above all earlier ones with each run of the node (see [`first_number`]), so
+/// that no name is ever used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MessageId(pub u64);
 

@@ -132,8 +132,8 @@ impl Message {
         Self(ThinArc::from_header_and_slice(header, scratch))
     }
 
-    /// A message as it was recorded. Its expiry counts on from `now`; `publisher` is the session that
-    /// published it, where that matters still. All of its bytes are counted by `gauge`.
+    /// A message as it was recorded. Its expiry counts on from `now`; `publisher` is the session
+    /// that published it, where that matters still. All of its bytes are counted by `gauge`.
     pub fn restored(
         stored: &StoredMessage<'_>,
         publisher: Option<SessionAddress>,

@@ -328,8 +328,8 @@ pub(crate) fn expires_at(now_ms: u64, expiry_secs: Option<u32>) -> u64 {
 }
 
 impl Shard {
-    /// Routes a message that this shard received, Wills and `$SYS` included; first it takes its place
-    /// in the retained store, if it is to.
+    /// Routes a message that this shard received, Wills and `$SYS` included; first it takes its
+    /// place in the retained store, if it is to.
     pub(crate) fn route<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,

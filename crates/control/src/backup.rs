@@ -1,7 +1,7 @@
 //! Backups: one tar file with a consistent copy of everything a node keeps, and its way back.
 //!
-//! The archive ends with `MANIFEST.json`, which names each file with its length and CRC32C: an archive
-//! without it was cut off. Verifying reads the archive as a store too, every record of it.
+//! The archive ends with `MANIFEST.json`, which names each file with its length and CRC32C: an
+//! archive without it was cut off. Verifying reads the archive as a store too, every record of it.
 
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -193,8 +193,8 @@ pub struct Verified {
 }
 
 impl Archive {
-    /// Opens an archive, reads all of it and compares it with its manifest. `progress` is told how many
-    /// bytes have been read, of how many.
+    /// Opens an archive, reads all of it and compares it with its manifest. `progress` is told how
+    /// many bytes have been read, of how many.
     ///
     /// # Errors
     /// It cannot be read, is cut off or changed, or of a newer program.
@@ -305,8 +305,8 @@ impl Archive {
         })
     }
 
-    /// Unpacks it into a data directory that the caller has claimed. All of it is there and synced, or
-    /// nothing.
+    /// Unpacks it into a data directory that the caller has claimed. All of it is there and synced,
+    /// or nothing.
     ///
     /// # Errors
     /// There is a store already, or the directory cannot be written.

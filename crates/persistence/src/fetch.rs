@@ -71,8 +71,8 @@ pub fn locate<D: Disk>(engine: &Engine<D>, ids: &[MessageId]) -> LocatedPage<D::
 }
 
 /// Reads pages whose bodies have been located, all together, as they lie on the disk. `retry` is
-/// asked after an error of the disk, with the number of attempts so far, and may wait; where it says
-/// no, and where a body is damaged, there is no message, and `damaged` is told why.
+/// asked after an error of the disk, with the number of attempts so far, and may wait; where it
+/// says no, and where a body is damaged, there is no message, and `damaged` is told why.
 pub fn read_located<D: Disk>(
     disk: &D,
     pages: &[(&LocatedPage<D::File>, Making<'_>)],

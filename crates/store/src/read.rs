@@ -102,8 +102,8 @@ impl<F: Clone> Located<F> {
     }
 }
 
-/// Reads many bodies in the order in which they lie, neighbours with one call, and hands each over with
-/// what it came with. Who reads for many queues at once finds that they were filled together.
+/// Reads many bodies in the order in which they lie, neighbours with one call, and hands each over
+/// with what it came with. Who reads for many queues at once finds that they were filled together.
 pub fn read_located<D: Disk, T: Copy>(
     disk: &D,
     wanted: &mut [(&Located<D::File>, T)],

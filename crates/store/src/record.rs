@@ -175,8 +175,8 @@ pub struct RecordBuilder<'a> {
 }
 
 impl RecordBuilder<'_> {
-    /// A content, stored once, given in pieces. Known already: ignored. Without a hold it dies at the
-    /// end of this record, unless an entry refers to it by then.
+    /// A content, stored once, given in pieces. Known already: ignored. Without a hold it dies at
+    /// the end of this record, unless an entry refers to it by then.
     pub fn body(&mut self, id: BodyId, holds: Holds, pieces: &[&[u8]]) {
         self.begin_op(kind::BODY);
         self.put_u64(id.0);

@@ -1,4 +1,5 @@
-//! The queue against a plain list: order, counts and bytes, whatever lies in memory or in the store.
+//! The queue against a plain list: order, counts and bytes, whatever lies in memory or in the
+//! store.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -120,7 +121,8 @@ proptest! {
                     counter += 1;
                     let expires = expires_secs.map_or(u64::MAX, |secs| u64::from(secs) * 1000);
                     let message = message(counter, payload, expires, &gauge);
-                    let window = [Window::Whole, Window::Front, Window::Nothing][usize::from(window)];
+                    let windows = [Window::Whole, Window::Front, Window::Nothing];
+                    let window = windows[usize::from(window)];
                     model.push_back((counter, message.bytes() as u64, expires, ids.clone()));
                     queue.push_back(entry(message, recorded, &ids), window);
                 }
@@ -148,7 +150,8 @@ proptest! {
                     let damaged = queue.page_read(page);
                     prop_assert!(damaged.is_empty());
                     // What has been read is made up here: shorter, and it does not expire.
-                    let window: Vec<_> = queue.window.iter().map(|entry| entry.message.id()).collect();
+                    let window = queue.window.iter().map(|entry| entry.message.id());
+                    let window: Vec<_> = window.collect();
                     for (place, id) in window.iter().enumerate() {
                         prop_assert_eq!(*id, MessageId::new(ShardId(0), model[place].0));
                         model[place].1 = queue.window[place].message.bytes() as u64;

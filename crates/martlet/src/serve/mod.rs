@@ -228,8 +228,8 @@ async fn stop(running: Arc<Running>, grace: Duration) {
     }
 }
 
-/// Starts the reactors on a thread that ends with it: the allocator gives back what a start needs only
-/// for itself, which is much with many sessions, when the thread ends.
+/// Starts the reactors on a thread that ends with it: the allocator gives back what a start needs
+/// only for itself, which is much with many sessions, when the thread ends.
 fn start_in_passing(node: &NodeConfig) -> anyhow::Result<Running> {
     let started = std::thread::scope(|scope| scope.spawn(|| start_reactor(node)).join());
     started.unwrap_or_else(|panic| std::panic::resume_unwind(panic))

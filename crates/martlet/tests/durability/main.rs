@@ -1,5 +1,5 @@
-//! What a node promises about its data, tried on the real program: kills, power cuts, stops, backups,
-//! damage, a directory in use.
+//! What a node promises about its data, tried on the real program: kills, power cuts, stops,
+//! backups, damage, a directory in use.
 
 mod backup;
 mod kill;

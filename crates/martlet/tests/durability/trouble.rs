@@ -8,8 +8,8 @@ use martlet_codec::QoS;
 use crate::node::{Directory, Node, block_on, lasting, serve};
 use martlet_crash::Broker;
 
-/// The largest file the node may write, by the shell's `ulimit` (RLIMIT_FSIZE), in units of 1 KiB: less
-/// than a segment, so that the first record finds no room.
+/// The largest file the node may write, by the shell's `ulimit` (RLIMIT_FSIZE), in units of 1 KiB:
+/// less than a segment, so that the first record finds no room.
 const FILE_KIB: &str = "64";
 
 #[test]
@@ -31,7 +31,8 @@ fn without_room_qos_1_waits_and_qos_0_goes_on() {
         broker.start().expect("the shell starts it");
         let started = broker.accepts().await;
         if started.is_err() {
-            // A store that cannot be opened for writing says so and ends: then there is nothing to test.
+            // A store that cannot be opened for writing says so and ends: then there is nothing to
+            // test.
             panic!("it must start with what is there: {started:?}");
         }
         let node = Node { broker };

@@ -30,7 +30,8 @@ pub(super) struct Page<F> {
     pub(super) answer: Durable,
 }
 
-/// Pages read together at most: queues that are emptied at the same time were often filled together.
+/// Pages read together at most: queues that are emptied at the same time were often filled
+/// together.
 const TOGETHER_MAX: usize = 32;
 
 /// Reads pages until nobody sends any more.

@@ -47,8 +47,8 @@ pub(crate) struct BenchOptions {
     #[arg(long, default_value_t = 64,
           value_parser = clap::value_parser!(u32).range(STAMP_BYTES as i64..=16_777_216))]
     pub(super) payload: u32,
-    /// Sessions that outlive their connections, so that a broker keeps what they are owed; they stay
-    /// in the broker (MQTT 5: for a minute)
+    /// Sessions that outlive their connections, so that a broker keeps what they are owed; they
+    /// stay in the broker (MQTT 5: for a minute)
     #[arg(long)]
     pub(super) persistent: bool,
     /// Connections being made at the same time
