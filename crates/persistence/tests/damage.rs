@@ -63,7 +63,7 @@ fn a_malformed_subscription_or_entry_is_named_and_costs_only_itself() {
     node.append(|record| {
         record.state(state(first, SUBSCRIPTION, 7), &[b"\x01\x01\x00a/#/b"]);
         record.body(BodyId(1 << 40), Holds::NONE, &[b"\x01no message"]);
-        record.enqueue(QueueId(second), BodyId(1 << 40), 9, [1, 1], &[]);
+        record.enqueue(QueueId(second), BodyId(1 << 40), 254, [1, 1], &[]);
         record.enqueue(QueueId(first), BodyId(1 << 40), 0, [0, 0], &[]);
     });
     let mut node = node.restart(End::Kill, 2, 1);

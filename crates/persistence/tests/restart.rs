@@ -406,11 +406,11 @@ fn a_new_session_has_nothing_of_the_old_one() {
 fn a_will_that_came_due_after_its_delay_is_not_sent_again() {
     restarts(
         "A: CONNECT clean=0 session_expiry=1000; SUBSCRIBE w qos=1
-         W: CONNECT clean=0 session_expiry=900 will.topic=w will.payload=gone will.qos=1 will.delay=3
+         W: CONNECT clean=0 session_expiry=900 will.topic=w will.payload=go will.qos=1 will.delay=3
          W: drop
          A> nothing
          wait 4s
-         A> PUBLISH w qos=1 payload=gone id=1
+         A> PUBLISH w qos=1 payload=go id=1
          A: PUBACK 1",
         "A: CONNECT clean=0 session_expiry=1000
          A> CONNACK 0 session_present=1

@@ -406,6 +406,10 @@ impl Shard {
 
     /// Puts an entry at the end of the session's queue, within its bounds.
     pub(crate) fn enqueue<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, mut entry: Entry) {
+        if entry.message.expired(cx.now.mono_ms) {
+            // Only to be delivered if that was possible at once [MQTT-3.3.2-5].
+            return self.expire_entry(cx, index, Taken::Held(entry));
+        }
         let window = self.window(index);
         let queue = &self.sessions.at(index).outbound.queue;
         let needs_memory = !(entry.recorded && queue.would_store(window));
