@@ -65,6 +65,8 @@ pub(crate) struct Connection {
     pub(crate) gated_since_ms: u64,
     /// Bytes of `input` that are held-back packets, already looked at.
     pub(crate) held_bytes: u32,
+    /// Since when its PUBLISH packets wait for a store that does not keep up; 0 is not.
+    pub(crate) held_for_store_since_ms: u64,
     /// Buffer bytes charged to the shard.
     pub(crate) charged_bytes: u32,
     pub(crate) listener: Arc<ListenerPolicy>,
@@ -150,6 +152,7 @@ impl Connection {
             owner: None,
             gated_since_ms: 0,
             held_bytes: 0,
+            held_for_store_since_ms: 0,
             charged_bytes: 0,
             listener,
             address,

@@ -42,7 +42,7 @@ struct FileEntry {
 #[non_exhaustive]
 pub enum BackupError {
     /// A file or the archive cannot be read or written.
-    #[error("{what} {path}: {source}")]
+    #[error("{what} {path}")]
     Io {
         /// What was to be done.
         what: &'static str,
@@ -73,7 +73,7 @@ pub enum BackupError {
     #[error("{0} has a store already; move it away or choose another --data-dir")]
     NotEmpty(PathBuf),
     /// The store in the archive does not open.
-    #[error("the store in {path} does not open: {source}")]
+    #[error("the store in {path} does not open")]
     Store {
         /// The archive.
         path: String,

@@ -161,9 +161,12 @@ impl Found {
         for id in engine.highest_body_seen() {
             found.start = found.start.max(start_of(id.0));
         }
-        let mut error = None;
-        engine.states(|key, since, bytes| {
+        for key in engine.state_keys() {
             found.start = found.start.max(start_of(key.owner));
+        }
+        let mut error = None;
+        let is_wanted = |key: StateKey| !matches!(key.kind, kind::SESSION | kind::SUBSCRIPTION);
+        engine.states_of(is_wanted, |key, since, bytes| {
             let result = bytes
                 .map_err(Unreadable::Missing)
                 .and_then(|bytes| found.add(key, since, bytes).map_err(Unreadable::Malformed));
@@ -316,12 +319,15 @@ impl<N: Node> Restoring<'_, N> {
         engine: &Engine<D>,
         mut wills: Vec<(SessionEpoch, StoredWill)>,
     ) -> Result<(), RestoreError> {
-        engine.states(|key, _, bytes| {
-            if key.kind != kind::SESSION || self.error.is_some() {
+        let is_session = |key: StateKey| key.kind == kind::SESSION;
+        engine.states_of(is_session, |key, _, bytes| {
+            if self.error.is_some() {
                 return;
             }
-            // What cannot be read has been noted before.
-            let Ok(bytes) = bytes else { return };
+            let bytes = match bytes {
+                Ok(bytes) => bytes,
+                Err(missing) => return self.note(state_name(key), Unreadable::Missing(missing)),
+            };
             let epoch = SessionEpoch(key.owner);
             match decode_session(epoch, bytes) {
                 Ok(mut session) => {

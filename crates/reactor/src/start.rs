@@ -59,7 +59,7 @@ pub enum StartError {
         source: io::Error,
     },
     /// What was stored before does not come back.
-    #[error("the store cannot be restored: {0}")]
+    #[error("the store cannot be restored")]
     Restore(#[from] RestoreError),
     /// The system lacks something that every reactor needs.
     #[error("cannot start a reactor: {0}")]

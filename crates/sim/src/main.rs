@@ -52,6 +52,9 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
             options.log = true;
             continue;
         }
+        if name == "--help" || name == "-h" {
+            return Err(String::new());
+        }
         let value = args.next().ok_or(format!("{name} needs a value"))?;
         let number = || {
             value

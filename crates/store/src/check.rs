@@ -24,6 +24,13 @@ pub fn check<D: Disk>(disk: D, mut each: impl FnMut(Damage)) -> Result<Stats, Op
     Ok(engine.stats())
 }
 
+/// What the store holds and takes, without reading all of it or changing anything. The store must not be
+/// open.
+pub fn stats<D: Disk>(disk: D) -> Result<Stats, OpenError> {
+    let (engine, _) = Engine::open(ReadOnly(disk), Options::default())?;
+    Ok(engine.stats())
+}
+
 /// Makes the store open clean: what is damaged goes, entries of lost bodies too, all else is kept.
 /// Hands over what it found. The store must not be open.
 pub fn repair<D: Disk + Clone>(

@@ -39,9 +39,7 @@ impl fmt::Display for StoreError {
 }
 
 impl std::error::Error for StoreError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.source)
-    }
+    // What the system said is part of the text already.
 }
 
 /// A store was not opened.
@@ -96,11 +94,4 @@ impl fmt::Display for OpenError {
     }
 }
 
-impl std::error::Error for OpenError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            OpenError::Disk(error) => Some(error),
-            _ => None,
-        }
-    }
-}
+impl std::error::Error for OpenError {}

@@ -277,8 +277,24 @@ impl<D: Disk> Engine<D> {
 
     /// Hands over all states with the number of the record in which their key first appeared, in an
     /// order that is quick to read.
-    pub fn states(&self, mut each: impl FnMut(StateKey, Lsn, Result<&[u8], Missing>)) {
+    pub fn states(&self, each: impl FnMut(StateKey, Lsn, Result<&[u8], Missing>)) {
+        self.states_of(|_| true, each);
+    }
+
+    /// The keys of all states, in their order.
+    pub fn state_keys(&self) -> impl Iterator<Item = StateKey> + '_ {
+        self.index.states.iter().map(|(key, _)| key)
+    }
+
+    /// As [`Engine::states`], but only those that are wanted: with a million of them a part takes a part
+    /// of the memory.
+    pub fn states_of(
+        &self,
+        is_wanted: impl Fn(StateKey) -> bool,
+        mut each: impl FnMut(StateKey, Lsn, Result<&[u8], Missing>),
+    ) {
         let states = self.index.states.iter();
+        let states = states.filter(|(key, _)| is_wanted(*key));
         let wanted = states.map(|(key, state)| Wanted {
             what: (key, state.since),
             location: state.location(),
@@ -381,7 +397,7 @@ impl<D: Disk> Engine<D> {
         mut wanted: Vec<Wanted<T>>,
         mut each: impl FnMut(T, Result<(Spot<'_, D::File>, &[u8]), Missing>),
     ) {
-        wanted.sort_by_key(|wanted| (wanted.location.slot, wanted.location.at));
+        wanted.sort_unstable_by_key(|wanted| (wanted.location.slot, wanted.location.at));
         let mut buffer = Vec::new();
         let mut alone = Vec::new();
         let mut rest = &wanted[..];

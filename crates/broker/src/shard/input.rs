@@ -280,12 +280,19 @@ impl Shard {
         }
         if header.packet_type == PacketType::Publish && self.must_hold(id.index, header.flags) {
             // Kept with all that follows; acknowledgements and pings among it pass.
-            self.connections.at(id.index).flags.publishes_held = true;
+            let for_store = self.store_behind && header.flags & PUBLISH_STORED != 0;
+            let connection = self.connections.at(id.index);
+            connection.flags.publishes_held = true;
+            if for_store && connection.held_for_store_since_ms == 0 {
+                connection.held_for_store_since_ms = cx.now.mono_ms.max(1);
+                self.watch_stalled(cx, id);
+            }
             return Ok(Progress::NeedMore);
         }
         self.counters.packets_received += 1;
         let connection = self.connections.at(id.index);
         connection.last_received_ms = cx.now.mono_ms;
+        connection.held_for_store_since_ms = 0;
         let body = &bytes[usize::from(header.header_len)..length];
         self.packet_received(cx, id.index, header, body)?;
         Ok(Progress::Packet(length))

@@ -301,6 +301,7 @@ impl Shard {
         }
         let connection = self.connections.at(id.index);
         if connection.answers_gated == 0
+            && connection.held_for_store_since_ms == 0
             && let Some(timer) = connection.stalled.take()
         {
             self.wheel.cancel(timer);

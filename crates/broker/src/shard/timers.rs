@@ -166,7 +166,9 @@ impl Shard {
             .then(|| connection.last_progress_ms + output_ms);
         let store = (store_ms > 0 && connection.answers_gated > 0)
             .then(|| connection.gated_since_ms + store_ms);
-        output.into_iter().chain(store).min()
+        let held_since_ms = connection.held_for_store_since_ms;
+        let held = (store_ms > 0 && held_since_ms > 0).then(|| held_since_ms + store_ms);
+        output.into_iter().chain(store).chain(held).min()
     }
 
     pub(super) fn check_stalled<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: ConnectionId) {

@@ -77,6 +77,12 @@ pub(crate) fn run(command: &BackupCommand) -> ExitCode {
 fn create(options: &BackupOptions) -> anyhow::Result<ExitCode> {
     let data_dir = options.data_dir()?;
     let target = &options.file;
+    if !data_dir.join(STORE).is_dir() {
+        bail!(
+            "{} has no store: there is nothing to copy",
+            data_dir.display()
+        );
+    }
     if target.exists() {
         bail!("{} exists already; choose another name", target.display());
     }

@@ -113,8 +113,7 @@ fn inspect(
 
 fn stats(options: &StoreOptions) -> anyhow::Result<ExitCode> {
     let disk = opened(options)?;
-    let (engine, _) = martlet_store::Engine::open(disk, Options::default())?;
-    let stats = engine.stats();
+    let stats = martlet_store::stats(disk)?;
     let rows = rows(&stats);
     if options.json {
         let object: serde_json::Map<_, _> = rows

@@ -17,7 +17,7 @@ use martlet_control::backup::STORE;
 use martlet_control::{
     Control, NodeInfo, PinnedStore, Shards, StoreSize, StoreState, SysStatistics,
 };
-use martlet_reactor::{ReactorConfig, Restored, Running, StoreNotice};
+use martlet_reactor::{Durability, ReactorConfig, Restored, Running, StoreNotice};
 use martlet_store::RealDisk;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info, warn};
@@ -475,7 +475,7 @@ fn announce(
     if let Some(address) = http {
         text.push_str(&format!("  health and metrics on http://{address}\n"));
     }
-    text.push_str(&format!("  data in {}\n", node.data_dir.display()));
+    text.push_str(&durability_lines(node, control));
     for file in files {
         text.push_str(&format!("  configuration from {}\n", file.display()));
     }
@@ -499,6 +499,29 @@ fn announce(
         warn!("{warning}");
     }
     info!(listeners = ?control.info.listeners, threads = node.threads, "ready");
+}
+
+/// Where the data are, and what an acknowledgement promises of them.
+fn durability_lines(node: &NodeConfig, control: &Control) -> String {
+    let data_dir = node.data_dir.display();
+    let mut text = match node.durability {
+        Durability::Sync => format!("  data in {data_dir}, synced before it is acknowledged\n"),
+        Durability::Interval { ms } => {
+            format!("  data in {data_dir}, synced every {ms} ms: a power cut may cost as much\n")
+        }
+        Durability::Memory => "  all data in memory: a restart loses them\n".to_owned(),
+    };
+    let mut warn = |warning: &str| {
+        text.push_str(&format!("  warning: {warning}\n"));
+        control.health.warn(format!("{warning}."));
+    };
+    if node.durability == Durability::Memory && node.data_dir.join(STORE).is_dir() {
+        warn("the store in the data directory is not used with durability memory");
+    }
+    if node.simulate_power_loss {
+        warn("store.simulate_power_loss is on: a crash of the process is a power cut");
+    }
+    text
 }
 
 fn next_lines(node: &NodeConfig, control: &Control) -> String {

@@ -2,7 +2,7 @@
 //! their records: a message goes only to subscriptions made before it.
 
 use martlet_broker::{Message, MessageId, Node, SessionEpoch, SubscriptionRecord};
-use martlet_store::{BodyId, Disk, Engine, Holds, Lsn, Pending};
+use martlet_store::{BodyId, Disk, Engine, Holds, Lsn, Pending, StateKey};
 
 use super::{DELIVER_EVERY, RestoreError, Restoring, Unreadable, state_name};
 use crate::encode::put_released;
@@ -53,12 +53,15 @@ impl<N: Node> Restoring<'_, N> {
         first: Lsn,
     ) -> Vec<(Lsn, SubscriptionRecord)> {
         let mut younger = Vec::new();
-        engine.states(|key, since, bytes| {
-            if key.kind != kind::SUBSCRIPTION || self.error.is_some() {
+        let is_subscription = |key: StateKey| key.kind == kind::SUBSCRIPTION;
+        engine.states_of(is_subscription, |key, since, bytes| {
+            if self.error.is_some() {
                 return;
             }
-            // What cannot be read has been noted before.
-            let Ok(bytes) = bytes else { return };
+            let bytes = match bytes {
+                Ok(bytes) => bytes,
+                Err(missing) => return self.note(state_name(key), Unreadable::Missing(missing)),
+            };
             let epoch = SessionEpoch(key.owner);
             if self.names.session(epoch).is_none() {
                 return self.orphans.push(key.owner);

@@ -34,7 +34,7 @@ pub enum StoreOpenError {
     #[error("the store {0} is in use by another process")]
     InUse(PathBuf),
     /// The directory cannot be used.
-    #[error("the store {path}: {source}")]
+    #[error("cannot open the store {path}")]
     Directory {
         /// Where.
         path: PathBuf,
@@ -42,7 +42,7 @@ pub enum StoreOpenError {
         source: io::Error,
     },
     /// What is in it cannot be read.
-    #[error("the store {path}: {source}")]
+    #[error("cannot open the store {path}")]
     Contents {
         /// Where.
         path: PathBuf,
