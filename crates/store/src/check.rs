@@ -24,8 +24,8 @@ pub fn check<D: Disk>(disk: D, mut each: impl FnMut(Damage)) -> Result<Stats, Op
     Ok(engine.stats())
 }
 
-/// What the store holds and takes, without reading all of it or changing anything. The store must not be
-/// open.
+/// What the store holds and takes, without reading all of it or changing anything. The store must
+/// not be open.
 pub fn stats<D: Disk>(disk: D) -> Result<Stats, OpenError> {
     let (engine, _) = Engine::open(ReadOnly(disk), Options::default())?;
     Ok(engine.stats())

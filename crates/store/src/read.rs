@@ -286,8 +286,8 @@ impl<D: Disk> Engine<D> {
         self.index.states.iter().map(|(key, _)| key)
     }
 
-    /// As [`Engine::states`], but only those that are wanted: with a million of them a part takes a part
-    /// of the memory.
+    /// As [`Engine::states`], but only those that are wanted: with a million of them a part takes a
+    /// part of the memory.
     pub fn states_of(
         &self,
         is_wanted: impl Fn(StateKey) -> bool,
