@@ -103,7 +103,10 @@ impl Shard {
             None => self.new_session(&request),
         };
         self.resume_session(cx, index, session, &mut request, expiry_secs);
+        // Nor may a session of this client that has ended come back after a crash: it would take new
+        // messages for old ones by their Packet Identifiers.
         let record = self.record_session(cx, session);
+        let record = record.max(self.end_under_way(tenant, &client_id));
         self.configure_connection(cx, index, session, &request);
         let connack = self.encode_connack(index, &request, session_present, expiry_secs);
         self.report_connected(cx, index, session, session_present);

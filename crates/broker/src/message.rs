@@ -68,8 +68,8 @@ pub struct StoredMessage<'a> {
     pub retain: bool,
     /// When it came in, milliseconds since the Unix epoch.
     pub received_wall_ms: u64,
-    /// When it expires, seconds since the Unix epoch; 0 is never.
-    pub expires_wall_secs: u64,
+    /// When it expires, milliseconds since the Unix epoch; 0 is never.
+    pub expires_wall_ms: u64,
 }
 
 /// A message that somebody holds. Clones share it.
@@ -150,7 +150,7 @@ impl Message {
             qos: stored.qos,
             retain: stored.retain,
             received_wall_ms: stored.received_wall_ms,
-            expires_at_ms: now.mono_ms_of(stored.expires_wall_secs),
+            expires_at_ms: now.mono_ms_of(stored.expires_wall_ms),
             received_mono_ms: now.mono_ms,
         };
         let bytes = stored.topic.len() + stored.forwarded.len() + stored.payload.len();

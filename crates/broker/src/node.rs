@@ -52,21 +52,21 @@ pub struct Now {
 const NEVER_MS: u64 = u64::MAX;
 
 impl Now {
-    /// What a monotonic time is on the wall clock, in seconds rounded up, for records; 0 is never.
-    pub fn wall_secs_of(&self, mono_ms: u64) -> u64 {
+    /// What a monotonic time is on the wall clock, for records; 0 is never.
+    pub fn wall_ms_of(&self, mono_ms: u64) -> u64 {
         if mono_ms == NEVER_MS {
             return 0;
         }
-        let wall_ms = (self.wall_ms + mono_ms).saturating_sub(self.mono_ms);
-        wall_ms.div_ceil(1000)
+        let wall_ms = self.wall_ms.saturating_add(mono_ms);
+        wall_ms.saturating_sub(self.mono_ms).max(1)
     }
 
     /// The monotonic time of a time on the wall clock in a record; what is past is now.
-    pub fn mono_ms_of(&self, wall_secs: u64) -> u64 {
-        if wall_secs == 0 {
+    pub fn mono_ms_of(&self, wall_ms: u64) -> u64 {
+        if wall_ms == 0 {
             return NEVER_MS;
         }
-        let ahead_ms = wall_secs.saturating_mul(1000).saturating_sub(self.wall_ms);
+        let ahead_ms = wall_ms.saturating_sub(self.wall_ms);
         self.mono_ms.saturating_add(ahead_ms)
     }
 }

@@ -293,7 +293,9 @@ fn stored_entry<N: Node>(
         qos: record.qos,
         retain: record.retain,
         bytes: record.bytes,
-        expires_at_ms: cx.now.mono_ms_of(record.expires_wall_secs.into()),
+        expires_at_ms: cx
+            .now
+            .mono_ms_of(u64::from(record.expires_wall_secs) * 1000),
         apart: Apart {
             subscription_ids: record.subscription_ids,
             ticket,

@@ -70,7 +70,7 @@ fn head(record: &MessageRecord, now: Now) -> Scratch {
     let publication = record.message.publication();
     let publisher = record.publisher.as_ref();
     let user_name = publisher.and_then(|publisher| publisher.user_name.as_deref());
-    let expires_wall_secs = now.wall_secs_of(publication.expires_at_ms);
+    let expires_wall_ms = now.wall_ms_of(publication.expires_at_ms);
     let mut head = versioned();
     head.push(
         publication.qos.bits()
@@ -78,12 +78,12 @@ fn head(record: &MessageRecord, now: Now) -> Scratch {
             | flag(HAS_PUBLISHER, publisher.is_some())
             | flag(HAS_USER_NAME, user_name.is_some())
             | flag(HAS_REVISION, record.retained_revision.is_some())
-            | flag(HAS_EXPIRY, expires_wall_secs != 0),
+            | flag(HAS_EXPIRY, expires_wall_ms != 0),
     );
     put_number(&mut head, publication.tenant.0.into());
     put_number(&mut head, publication.received_wall_ms);
-    if expires_wall_secs != 0 {
-        put_number(&mut head, expires_wall_secs);
+    if expires_wall_ms != 0 {
+        put_number(&mut head, expires_wall_ms);
     }
     if let Some(revision) = record.retained_revision {
         put_number(&mut head, revision);
@@ -111,7 +111,7 @@ pub fn decode_body(id: MessageId, bytes: &[u8]) -> Result<StoredBody<'_>, Decode
     let has = |bit: u8| flags & bit != 0;
     let tenant = TenantId(reader.number32()?);
     let received_wall_ms = reader.number()?;
-    let expires_wall_secs = match has(HAS_EXPIRY) {
+    let expires_wall_ms = match has(HAS_EXPIRY) {
         true => reader.number()?,
         false => 0,
     };
@@ -145,7 +145,7 @@ pub fn decode_body(id: MessageId, bytes: &[u8]) -> Result<StoredBody<'_>, Decode
         qos: qos_of(flags)?,
         retain: has(RETAIN),
         received_wall_ms,
-        expires_wall_secs,
+        expires_wall_ms,
     };
     Ok(StoredBody {
         message,
@@ -228,7 +228,7 @@ mod tests {
                 qos: QoS::from_bits(qos).unwrap(),
                 retain,
                 received_wall_ms: NOW.wall_ms - 1,
-                expires_wall_secs: 0,
+                expires_wall_ms: 0,
             };
             prop_assert_eq!(body.message, expected);
             prop_assert_eq!(body.retained_revision, retained_revision);
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn expiry_is_kept_on_the_wall_clock_in_seconds_rounded_up() {
+    fn expiry_is_kept_on_the_wall_clock_to_the_millisecond() {
         let mut record = record("a", (b"", b""), 1, false);
         let message = record.message.publication();
         let expires_at_ms = NOW.mono_ms + 1_500;
@@ -270,7 +270,7 @@ mod tests {
         record.message = message;
         let bytes = encoded(&record);
         let body = decode_body(record.message.id(), &bytes).unwrap();
-        assert_eq!(body.message.expires_wall_secs, 1_700_000_002);
+        assert_eq!(body.message.expires_wall_ms, NOW.wall_ms + 1_500);
     }
 
     #[test]

@@ -8,13 +8,16 @@
 
 use crate::checkpoint::Checkpointing;
 use crate::disk::Disk;
-use crate::error::StoreError;
+use crate::error::{StoreError, is_full};
 use crate::index::{Index, Location};
 use crate::reclaim::Reclaiming;
 use crate::record::{FileKey, GROUP_BYTES, GroupHeader, Lsn, RecordBuffer, length_of, ops_of};
 use crate::segment::{self, SEGMENT_BYTES_MAX, Segment, SegmentFile, Segments};
 use std::collections::VecDeque;
 use std::sync::Arc;
+
+/// Bytes of a segment where there is no space for a whole one.
+const SMALL_BYTES: u64 = 64 * 1024;
 
 /// The name of the file that is kept for the next segment.
 pub(crate) const SPARE: &str = "spare.log";
@@ -383,7 +386,15 @@ impl<D: Disk> Engine<D> {
             self.disk.open(&name)
         } else {
             len = len.max(bytes.next_multiple_of(4096));
-            self.disk.create(&name, len)
+            let created = self.disk.create(&name, len);
+            match created {
+                Err(error) if is_full(&error) => {
+                    // What ends messages, or begins a run, must find a place on a full disk too.
+                    len = bytes.max(SMALL_BYTES).next_multiple_of(4096);
+                    self.disk.create(&name, len)
+                }
+                created => created,
+            }
         };
         self.names_changed = true;
         // Whatever has that name now, it is not used for another one.

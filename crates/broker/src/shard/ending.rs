@@ -1,6 +1,8 @@
 //! Endings: of a connection, of a session, and what is said and sent at each.
 
+use core::hash::BuildHasher;
 use core::num::NonZeroU64;
+use std::sync::Arc;
 
 use martlet_codec::{Disconnect, ReasonCode};
 
@@ -9,7 +11,7 @@ use crate::counters::DropReason;
 use crate::effect::ConnectionEffect;
 use crate::event::Event;
 use crate::fault::{self, Fault};
-use crate::id::ConnectionId;
+use crate::id::{ConnectionId, RecordNumber, TenantId};
 use crate::node::{Cx, Node};
 use crate::record::Record;
 use crate::shard::{PacketError, Shard};
@@ -122,13 +124,33 @@ impl Shard {
         self.abandon_outbound(cx, index);
         let session = self.sessions.at(index);
         let (epoch, recorded) = (session.epoch, session.recorded);
+        let (tenant, client_id) = (session.tenant, Arc::clone(&session.client_id));
         if let Some(timer) = session.expiry_timer.take() {
             self.wheel.cancel(timer);
         }
         if recorded {
-            self.append(cx, Record::Ended(epoch));
+            let number = self.append(cx, Record::Ended(epoch));
+            let client = self.seed.hash_one((tenant, &*client_id));
+            self.ends_under_way.push_back((number, client));
         }
         self.sessions.remove(index);
+    }
+
+    /// The record that must be durable before a client whose session has ended begins another: 0 if
+    /// none is under way.
+    pub(crate) fn end_under_way(&mut self, tenant: TenantId, client_id: &str) -> RecordNumber {
+        let durable = |number: RecordNumber| self.records.is_durable(number);
+        while self
+            .ends_under_way
+            .pop_front_if(|(number, _)| durable(*number))
+            .is_some()
+        {}
+        let client = self.seed.hash_one((tenant, client_id));
+        let ends = self.ends_under_way.iter().rev();
+        let mut of_client = ends.filter(|(_, other)| *other == client);
+        of_client
+            .next()
+            .map_or(RecordNumber(0), |(number, _)| *number)
     }
 
     /// The session stays for its Session Expiry Interval [MQTT-4.1.0-1], then it ends

@@ -72,6 +72,8 @@ pub struct Shard {
     pub(crate) records: RecordCount,
     /// What waits for a record to be durable, in order.
     gate: VecDeque<(RecordNumber, Gated)>,
+    /// Ends of sessions that may not be durable yet, oldest first, with a hash of whose they were.
+    pub(crate) ends_under_way: VecDeque<(RecordNumber, u64)>,
     /// Messages whose entries other shards have yet to record: how many shards.
     pub(crate) awaiting_routed: HashMap<MessageId, u32>,
     /// Connections to be ended once the message under way is delivered to all.
@@ -193,6 +195,7 @@ impl Shard {
             wheel,
             records: RecordCount::default(),
             gate: VecDeque::new(),
+            ends_under_way: VecDeque::new(),
             awaiting_routed: RawMap::with_hasher(seeded(seed)),
             closing: Vec::new(),
             input_queue: VecDeque::new(),
