@@ -103,8 +103,8 @@ impl Shard {
             None => self.new_session(&request),
         };
         self.resume_session(cx, index, session, &mut request, expiry_secs);
-        // Nor may a session of this client that has ended come back after a crash: it would take new
-        // messages for old ones by their Packet Identifiers.
+        // Nor may a session of this client that has ended come back after a crash: it would take
+        // new messages for old ones by their Packet Identifiers.
         let record = self.record_session(cx, session);
         let record = record.max(self.end_under_way(tenant, &client_id));
         self.configure_connection(cx, index, session, &request);
