@@ -124,7 +124,11 @@ impl Client {
         }
         let packet_id = publish.packet_id.map_or(0, |id| id.get());
         let exactly_once = publish.qos == QoS::ExactlyOnce;
-        if !publish.dup && self.refused.remove(&packet_id) {
+        // After a refusal another message under its identifier is new [MQTT-4.3.3-9], whatever its DUP.
+        if let Some(refused) = self.refused.get(&packet_id)
+            && (!publish.dup || *refused != message)
+        {
+            self.refused.remove(&packet_id);
             self.receipts.remove(&packet_id);
         }
         let known = exactly_once && self.receipts.contains(&packet_id);
@@ -150,7 +154,7 @@ impl Client {
             QoS::ExactlyOnce => {
                 self.receipts.insert(packet_id);
                 if reason.is_error() {
-                    self.refused.insert(packet_id);
+                    self.refused.insert(packet_id, message);
                 }
                 self.answer(io, AckKind::PubRec, packet_id, reason);
             }

@@ -7,7 +7,7 @@ mod inbound;
 mod outbound;
 mod plan;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::num::NonZeroU16;
 
 use martlet_codec::{
@@ -97,8 +97,8 @@ pub struct Client {
     granted: Vec<bool>,
     /// QoS 2 messages received and not yet released.
     receipts: BTreeSet<u16>,
-    /// Those among them that were refused: DUP 0 begins anew.
-    refused: BTreeSet<u16>,
+    /// Those among them that were refused, with the message: another one, or DUP 0, begins anew.
+    refused: BTreeMap<u16, Option<MessageIndex>>,
     /// Acknowledgements to be sent, in order, each no earlier than its time.
     answers: VecDeque<(u64, AckKind, u16, ReasonCode)>,
     /// Its state is gone: clean starts until one is accepted.
@@ -143,7 +143,7 @@ impl Client {
             requests: Vec::new(),
             granted,
             receipts: BTreeSet::new(),
-            refused: BTreeSet::new(),
+            refused: BTreeMap::new(),
             answers: VecDeque::new(),
             forgets: false,
             expiry_secs: 0,
