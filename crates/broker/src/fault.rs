@@ -45,7 +45,6 @@ faults! {
     WillAfterDisconnect = "The Will is sent though the client said goodbye.";
     WillIgnoresDelay = "The Will is sent at once, whatever its Will Delay Interval.";
     WillSentThoughBack = "The Will is sent though the client is back in time.";
-    RetainedReadBeforeInterest = "Retained messages are read before the subscription is entered.";
     InterestReadBeforeRetained = "A publisher reads the interest before it stores what it retains.";
     EpochReadAfterIndex = "A route remembers epochs that were read after the index.";
     RetainedOlderStays = "A retained message does not replace the one before it.";

@@ -14,7 +14,6 @@ const THREADS: usize = 2;
 fn kind(fault: Fault, seed: u64) -> Kind {
     match fault {
         Fault::EpochReadAfterIndex => Kind::Churn,
-        Fault::RetainedReadBeforeInterest => Kind::Retaining,
         _ => Kind::of_seed(seed),
     }
 }
