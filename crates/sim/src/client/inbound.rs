@@ -124,7 +124,8 @@ impl Client {
         }
         let packet_id = publish.packet_id.map_or(0, |id| id.get());
         let exactly_once = publish.qos == QoS::ExactlyOnce;
-        // After a refusal another message under its identifier is new [MQTT-4.3.3-9], whatever its DUP.
+        // After a refusal another message under its identifier is new [MQTT-4.3.3-9], whatever its
+        // DUP.
         if let Some(refused) = self.refused.get(&packet_id)
             && (!publish.dup || *refused != message)
         {
