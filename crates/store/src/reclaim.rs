@@ -32,6 +32,9 @@ pub(crate) struct Reclaiming {
     offset: u64,
 }
 
+/// Segments that an opening may have to replay before a checkpoint is taken at once.
+const REPLAYED_SEGMENTS_MAX: usize = 4;
+
 impl<D: Disk> Engine<D> {
     /// Does a slice of what waits: about `budget_bytes` read or written. Call it after each sync
     /// while there is [`Work::more`], with a budget that fits the time there is: 256 KiB takes
@@ -88,6 +91,20 @@ impl<D: Disk> Engine<D> {
         self.seal()?;
         self.checkpoint_now()?;
         self.free_segments()?;
+        Ok(())
+    }
+
+    /// After opening: if much had to be replayed, takes a checkpoint at once, so that the next opening
+    /// is quick however soon it comes. A program that is killed again and again before its
+    /// housekeeping is through would else start slower each time.
+    pub fn settle(&mut self) -> Result<(), StoreError> {
+        let segments = self.segments.iter();
+        let replayed = segments.filter(|(slot, segment)| !self.is_covered(*slot, segment));
+        let many = replayed.count() > REPLAYED_SEGMENTS_MAX;
+        if many || self.wants_checkpoint || self.tail_bytes > self.options.tail_bytes {
+            self.checkpoint_now()?;
+            self.free_segments()?;
+        }
         Ok(())
     }
 

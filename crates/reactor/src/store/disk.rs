@@ -149,6 +149,10 @@ where
             return Ok(None);
         };
         let restored = restore(engine, shards)?;
+        // On a full disk it waits for room, like everything else.
+        if let Err(error) = engine.settle() {
+            self.health.failed(&error);
+        }
         Ok(Some(Restored {
             opened: self.opened.clone(),
             restored,
