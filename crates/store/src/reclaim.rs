@@ -94,8 +94,8 @@ impl<D: Disk> Engine<D> {
         Ok(())
     }
 
-    /// After opening: if much had to be replayed, takes a checkpoint at once, so that the next opening
-    /// is quick however soon it comes. A program that is killed again and again before its
+    /// After opening: if much had to be replayed, takes a checkpoint at once, so that the next
+    /// opening is quick however soon it comes. A program that is killed again and again before its
     /// housekeeping is through would else start slower each time.
     pub fn settle(&mut self) -> Result<(), StoreError> {
         let segments = self.segments.iter();
