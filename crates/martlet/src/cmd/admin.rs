@@ -12,18 +12,14 @@ use hyper_util::rt::TokioIo;
 use martlet_api::{ClientList, Status};
 use tokio::net::UnixStream;
 
-use crate::config;
-use crate::serve::ConfigOptions;
+use crate::cmd::node_options::NodeOptions;
+use crate::serve::admin_socket;
 
 /// Which node to ask, and how to print the answer.
 #[derive(Args, Debug)]
 pub(crate) struct AdminOptions {
-    /// Data directory of the node
-    #[arg(long, value_name = "DIR")]
-    data_dir: Option<std::path::PathBuf>,
-    /// Configuration file of the node
-    #[arg(long, short = 'c', value_name = "FILE")]
-    config: Option<std::path::PathBuf>,
+    #[command(flatten)]
+    node: NodeOptions,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -169,13 +165,7 @@ fn finish(outcome: anyhow::Result<String>) -> ExitCode {
 }
 
 fn ask(options: &AdminOptions, method: &str, path: &str) -> anyhow::Result<String> {
-    let node = ConfigOptions {
-        config: options.config.clone(),
-        data_dir: options.data_dir.clone(),
-        ..ConfigOptions::default()
-    };
-    let directory = config::data_dir(&node.load()?)?;
-    let socket = directory.join("admin.sock");
+    let socket = options.node.data_dir()?.join(admin_socket::FILE_NAME);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -186,13 +176,13 @@ fn ask(options: &AdminOptions, method: &str, path: &str) -> anyhow::Result<Strin
                 socket.display()
             )
         })?;
-        request(stream, method, path).await
+        text_of(send(stream, method, path).await?).await
     })
 }
 
 /// A node answers at this data directory's socket.
 pub(crate) fn is_running(data_dir: &Path) -> bool {
-    std::os::unix::net::UnixStream::connect(data_dir.join("admin.sock")).is_ok()
+    std::os::unix::net::UnixStream::connect(data_dir.join(admin_socket::FILE_NAME)).is_ok()
 }
 
 /// Writes what the node answers to a file, as it comes.
@@ -202,16 +192,8 @@ pub(crate) fn download(data_dir: &Path, path: &str, mut file: &File) -> anyhow::
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        let stream = UnixStream::connect(data_dir.join("admin.sock")).await?;
+        let stream = UnixStream::connect(data_dir.join(admin_socket::FILE_NAME)).await?;
         let mut response = send(stream, "GET", path).await?;
-        if !response.status().is_success() {
-            let status = response.status();
-            let body = response.into_body().collect().await?.to_bytes();
-            bail!(
-                "the node answered {status}: {}",
-                String::from_utf8_lossy(&body)
-            );
-        }
         while let Some(frame) = response.frame().await {
             if let Ok(bytes) = frame?.into_data() {
                 file.write_all(&bytes)?;
@@ -221,6 +203,7 @@ pub(crate) fn download(data_dir: &Path, path: &str, mut file: &File) -> anyhow::
     })
 }
 
+/// Sends a request; the answer's head has come, and it is a success.
 async fn send(
     stream: UnixStream,
     method: &str,
@@ -234,16 +217,15 @@ async fn send(
         .uri(path)
         .header(hyper::header::HOST, "martlet")
         .body(Empty::<Bytes>::new())?;
-    Ok(sender.send_request(request).await?)
+    let response = sender.send_request(request).await?;
+    let status = response.status();
+    if !status.is_success() {
+        bail!("the node answered {status}: {}", text_of(response).await?);
+    }
+    Ok(response)
 }
 
-async fn request(stream: UnixStream, method: &str, path: &str) -> anyhow::Result<String> {
-    let response = send(stream, method, path).await?;
-    let status = response.status();
+async fn text_of(response: hyper::Response<hyper::body::Incoming>) -> anyhow::Result<String> {
     let body = response.into_body().collect().await?.to_bytes();
-    let body = String::from_utf8_lossy(&body).into_owned();
-    if !status.is_success() {
-        bail!("the node answered {status}: {body}");
-    }
-    Ok(body)
+    Ok(String::from_utf8_lossy(&body).into_owned())
 }

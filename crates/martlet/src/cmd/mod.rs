@@ -15,6 +15,7 @@ mod json;
 pub(crate) mod man;
 mod message_source;
 mod mqtt_options;
+mod node_options;
 mod packet_log;
 mod print;
 mod property;

@@ -1,6 +1,6 @@
 //! `martlet serve`: wires the layers together, tells people what it does, and stops in order.
 
-mod admin_socket;
+pub(crate) mod admin_socket;
 mod data_dir;
 mod http;
 mod notify;
@@ -23,6 +23,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info, warn};
 
 use crate::config::{self, LogFormat, NodeConfig, Overlay};
+
+pub(crate) use data_dir::claim as claim_data_dir;
 
 /// Events that wait for the log; its places are allocated at the start.
 const EVENT_CAPACITY: usize = 8192;
@@ -153,7 +155,7 @@ async fn run_node(node: &NodeConfig, files: &[PathBuf]) -> anyhow::Result<()> {
         Some(address) => Some(http::bind(address).await?),
         None => None,
     };
-    let running = Arc::new(start_in_passing(node)?);
+    let running = Arc::new(start_reactor(node)?);
     tell_restored(&running);
     let control = Arc::new(Control::new(
         Box::new(ReactorShards {
@@ -226,13 +228,6 @@ async fn stop(running: Arc<Running>, grace: Duration) {
         Ok((false, left)) => warn!(left, "connections were still open when their time was over"),
         Err(error) => error!(%error, "stopping failed"),
     }
-}
-
-/// Starts the reactors on a thread that ends with it: the allocator gives back what a start needs
-/// only for itself, which is much with many sessions, when the thread ends.
-fn start_in_passing(node: &NodeConfig) -> anyhow::Result<Running> {
-    let started = std::thread::scope(|scope| scope.spawn(|| start_reactor(node)).join());
-    started.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 fn start_reactor(node: &NodeConfig) -> anyhow::Result<Running> {
@@ -310,11 +305,6 @@ fn pump_store_notices(running: &Running) {
             }
         }
     });
-}
-
-/// Claims a data directory, so that no node starts on it meanwhile.
-pub(crate) fn claim_data_dir(directory: &Path) -> anyhow::Result<data_dir::DataDirLock> {
-    data_dir::claim(directory)
 }
 
 /// Opens the directory of a store that no other process has open.
