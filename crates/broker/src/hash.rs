@@ -1,7 +1,10 @@
 //! Hash maps whose seed is an argument: client identifiers and topics are chosen by clients, so the
 //! seed is random in production and fixed in the simulator. A map is never iterated into an effect.
 
-use core::hash::{BuildHasher, Hash};
+use core::hash::BuildHasher;
+
+use crate::id::{ShardId, TenantId};
+use crate::limits::Settings;
 
 /// Builds the shard's hashers.
 pub(crate) type Seed = foldhash::fast::FixedState;
@@ -14,9 +17,9 @@ pub(crate) fn seeded(seed: u64) -> Seed {
     Seed::with_seed(seed)
 }
 
-/// The shard that owns the session of a client: the same on every shard of a node, whatever the
-/// shard's own seed.
-pub(crate) fn owner(node_seed: u64, key: &impl Hash, shard_count: u16) -> crate::id::ShardId {
-    let hash = seeded(node_seed).hash_one(key);
-    crate::id::ShardId((hash % u64::from(shard_count.max(1))) as u16)
+/// The shard that owns a session, by its Client Identifier, or a share group, by its filter
+/// `$share/…`: the same on every shard of a node, whatever the shard's own seed.
+pub fn owner(settings: &Settings, tenant: TenantId, name: &str, shard_count: u16) -> ShardId {
+    let hash = seeded(settings.node_seed).hash_one((tenant, name));
+    ShardId((hash % u64::from(shard_count.max(1))) as u16)
 }

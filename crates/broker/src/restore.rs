@@ -13,9 +13,7 @@ use martlet_codec::{PacketId, SubscriptionFilter};
 
 use crate::counters::Accounting;
 use crate::fault::{self, Fault};
-use crate::hash::owner;
-use crate::id::{MessageId, RecordNumber, SessionAddress, ShardId, TenantId, first_number};
-use crate::limits::Settings;
+use crate::id::{RecordNumber, SessionAddress, TenantId, first_number};
 use crate::message::{MemoryGauge, Message};
 use crate::node::{Cx, Node};
 use crate::record::{
@@ -32,26 +30,6 @@ use crate::timer::Timer;
 
 /// A session or group whose clock was set forward does not expire sooner after a start.
 const EXPIRY_AFTER_START_MS: u64 = 60_000;
-
-/// The shard that owns the session of this client.
-pub fn session_shard(
-    settings: &Settings,
-    tenant: TenantId,
-    client_id: &str,
-    shard_count: u16,
-) -> ShardId {
-    owner(settings.node_seed, &(tenant, client_id), shard_count)
-}
-
-/// The shard that owns the share group of this filter, `$share/…`.
-pub fn group_shard(
-    settings: &Settings,
-    tenant: TenantId,
-    filter: &str,
-    shard_count: u16,
-) -> ShardId {
-    owner(settings.node_seed, &(tenant, filter), shard_count)
-}
 
 impl Shard {
     /// Begins run number `start` of the node, whose messages and sessions get names that no earlier
@@ -288,7 +266,7 @@ fn stored_entry<N: Node>(
     ticket: Option<Box<crate::share::ShareTicket>>,
 ) -> StoredEntry {
     StoredEntry {
-        id: MessageId(record.message.0),
+        id: record.message,
         why: record.why,
         qos: record.qos,
         retain: record.retain,

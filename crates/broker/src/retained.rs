@@ -16,14 +16,56 @@ use crate::message::Message;
 pub struct Retained {
     tenants: BTreeMap<TenantId, BTreeMap<Box<str>, Entry>>,
     revision: u64,
-    count: usize,
-    bytes: usize,
+    totals: Totals,
     /// Clearings that stay for a while, oldest first.
     cleared: VecDeque<Cleared>,
-    /// There may be messages that expire.
-    may_expire: bool,
+    expiring: Expiring,
+}
+
+/// What clients have retained in sum; the node's own topics and clearings do not count.
+#[derive(Clone, Copy, Debug, Default)]
+struct Totals {
+    count: usize,
+    bytes: usize,
+}
+
+impl Totals {
+    /// As it will be with `message` in its topic's place.
+    fn with(mut self, message: &Message) -> Self {
+        if counts(message) {
+            self.count += 1;
+            self.bytes += entry_bytes(message);
+        }
+        self
+    }
+
+    /// As it will be without what was in a topic's place.
+    fn without(mut self, message: &Message) -> Self {
+        if counts(message) {
+            self.count -= 1;
+            self.bytes -= entry_bytes(message);
+        }
+        self
+    }
+}
+
+/// Whether the sweep has to look for messages that expire.
+#[derive(Clone, Copy, Debug, Default)]
+struct Expiring {
+    /// There may be some.
+    may: bool,
     /// The sweep has seen one since it began anew.
-    seen_expiring: bool,
+    seen: bool,
+}
+
+impl Expiring {
+    /// The sweep does not rest while something expires, wherever it has got to.
+    fn notice(&mut self, message: &Message) {
+        if message.expires_at_ms() != u64::MAX {
+            self.may = true;
+            self.seen = true;
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -95,32 +137,30 @@ impl Retained {
         Self {
             tenants: BTreeMap::new(),
             revision: 0,
-            count: 0,
-            bytes: 0,
+            totals: Totals::default(),
             cleared: VecDeque::new(),
-            may_expire: false,
-            seen_expiring: false,
+            expiring: Expiring::default(),
         }
     }
 
     /// There may be something for [`Retained::sweep`].
     pub fn needs_sweep(&self) -> bool {
-        self.may_expire || !self.cleared.is_empty()
+        self.expiring.may || !self.cleared.is_empty()
     }
 
     /// Retained messages of clients.
     pub fn len(&self) -> usize {
-        self.count
+        self.totals.count
     }
 
     /// Clients have nothing retained.
     pub fn is_empty(&self) -> bool {
-        self.count == 0
+        self.totals.count == 0
     }
 
     /// Their bytes, overhead included.
     pub fn bytes(&self) -> usize {
-        self.bytes
+        self.totals.bytes
     }
 
     /// Replaces the topic's retained message [MQTT-3.3.1-5], unless that would make more than
@@ -132,39 +172,30 @@ impl Retained {
         bytes_max: usize,
     ) -> RetainedChange {
         let topics = self.tenants.entry(message.tenant()).or_default();
-        let size = entry_bytes(&message);
-        let before = topics.get(message.topic());
-        let replaced = before.map(|entry| entry.message.id());
-        let old = before
-            .filter(|entry| !entry.is_cleared())
-            .map(|entry| entry_bytes(&entry.message));
-        if !is_own(message.topic()) {
-            let count = self.count + usize::from(old.is_none());
-            let bytes = self.bytes + size - old.unwrap_or(0);
-            if count > count_max || (bytes > bytes_max && size > old.unwrap_or(0)) {
-                return RetainedChange::Full;
-            }
-            self.count = count;
-            self.bytes = bytes;
+        let place = topics.get_mut(message.topic());
+        let before = place.as_ref().map(|entry| &entry.message);
+        let replaced = before.map(Message::id);
+        let others = before.map_or(self.totals, |before| self.totals.without(before));
+        let totals = others.with(&message);
+        let grows = totals.bytes > self.totals.bytes;
+        if counts(&message) && (totals.count > count_max || (totals.bytes > bytes_max && grows)) {
+            return RetainedChange::Full;
         }
         self.revision += 1;
-        self.notice_expiry(&message);
-        let topics = self.tenants.entry(message.tenant()).or_default();
-        let entry = Entry {
-            message,
-            revision: self.revision,
-        };
-        match topics.get_mut(entry.message.topic()) {
-            Some(_) if fault::is(Fault::RetainedOlderStays) => {}
+        let revision = self.revision;
+        if place.is_some() && fault::is(Fault::RetainedOlderStays) {
+            return RetainedChange::Stored { revision, replaced };
+        }
+        self.totals = totals;
+        self.expiring.notice(&message);
+        let entry = Entry { message, revision };
+        match place {
             Some(place) => *place = entry,
             None => {
                 topics.insert(entry.message.topic().into(), entry);
             }
         }
-        RetainedChange::Stored {
-            revision: self.revision,
-            replaced,
-        }
+        RetainedChange::Stored { revision, replaced }
     }
 
     /// Takes the topic's retained message away [MQTT-3.3.1-6], [MQTT-3.3.1-7]. `clearing`, with its
@@ -183,19 +214,11 @@ impl Retained {
         };
         self.revision += 1;
         let revision = self.revision;
-        self.cleared.push_back(Cleared {
-            due_ms: now_ms + CLEARED_MS,
-            tenant,
-            topic: topic.into(),
-            revision,
-        });
-        let own = is_own(topic);
+        self.cleared
+            .push_back(Cleared::of(&clearing, revision, now_ms));
         let message = clearing;
         let before = core::mem::replace(entry, Entry { message, revision });
-        if !own && !before.is_cleared() {
-            self.count -= 1;
-            self.bytes -= entry_bytes(&before.message);
-        }
+        self.totals = self.totals.without(&before.message);
         RetainedChange::Cleared {
             revision,
             replaced: Some(before.message.id()),
@@ -206,35 +229,26 @@ impl Retained {
     /// wins. Answers which message is not needed any more.
     pub fn restore(&mut self, message: Message, revision: u64, now_ms: u64) -> Option<MessageId> {
         self.revision = self.revision.max(revision);
-        let (tenant, own) = (message.tenant(), is_own(message.topic()));
-        let topics = self.tenants.entry(tenant).or_default();
-        let before = topics.get(message.topic());
-        if let Some(found) = before.filter(|found| found.revision >= revision) {
+        let topics = self.tenants.entry(message.tenant()).or_default();
+        let place = topics.get_mut(message.topic());
+        if let Some(found) = place.as_ref().filter(|found| found.revision >= revision) {
             let same = found.message.id() == message.id();
             return (!same).then(|| message.id());
         }
-        if let Some(found) = before.filter(|found| !found.is_cleared() && !own) {
-            self.count -= 1;
-            self.bytes -= entry_bytes(&found.message);
+        self.expiring.notice(&message);
+        self.totals = self.totals.with(&message);
+        if is_clearing(&message) {
+            let cleared = Cleared::of(&message, revision, now_ms);
+            self.cleared.push_back(cleared);
         }
-        self.notice_expiry(&message);
-        let topics = self.tenants.entry(tenant).or_default();
         let entry = Entry { message, revision };
-        let topic: Box<str> = entry.message.topic().into();
-        if entry.is_cleared() {
-            self.cleared.push_back(Cleared {
-                due_ms: now_ms + CLEARED_MS,
-                tenant,
-                topic: topic.clone(),
-                revision,
-            });
-        } else if !own {
-            self.count += 1;
-            self.bytes += entry_bytes(&entry.message);
-        }
-        topics
-            .insert(topic, entry)
-            .map(|before| before.message.id())
+        let Some(place) = place else {
+            topics.insert(entry.message.topic().into(), entry);
+            return None;
+        };
+        let before = core::mem::replace(place, entry).message;
+        self.totals = self.totals.without(&before);
+        Some(before.id())
     }
 
     /// The topic has a retained message, or had one not long ago.
@@ -314,14 +328,6 @@ impl Retained {
         page
     }
 
-    /// The sweep does not rest while something expires, wherever it has got to.
-    fn notice_expiry(&mut self, message: &Message) {
-        if message.expires_at_ms() != u64::MAX {
-            self.may_expire = true;
-            self.seen_expiring = true;
-        }
-    }
-
     /// Takes away clearings that have stood long enough.
     fn sweep_cleared(&mut self, now_ms: u64, ended: &mut Vec<MessageId>) {
         for _ in 0..CLEARED_PER_SWEEP {
@@ -363,11 +369,11 @@ impl Retained {
     ) -> Option<(TenantId, Box<str>)> {
         self.sweep_cleared(now_ms, ended);
         if after.is_none() {
-            self.seen_expiring = false;
+            self.expiring.seen = false;
         }
         let next = self.sweep_topics(after, steps, now_ms, ended);
         if next.is_none() {
-            self.may_expire = self.seen_expiring;
+            self.expiring.may = self.expiring.seen;
         }
         next
     }
@@ -391,15 +397,12 @@ impl Retained {
             if entry.message.expired(now_ms) && !entry.is_cleared() {
                 gone.push(topic.clone());
             }
-            self.seen_expiring |= entry.message.expires_at_ms() != u64::MAX;
+            self.expiring.seen |= entry.message.expires_at_ms() != u64::MAX;
             last = Some(topic.clone());
         }
         for topic in gone {
             if let Some(entry) = topics.remove(&topic) {
-                if !is_own(&topic) {
-                    self.count -= 1;
-                    self.bytes -= entry_bytes(&entry.message);
-                }
+                self.totals = self.totals.without(&entry.message);
                 ended.push(entry.message.id());
             }
         }
@@ -418,8 +421,29 @@ impl Retained {
 
 impl Entry {
     fn is_cleared(&self) -> bool {
-        self.message.payload().is_empty()
+        is_clearing(&self.message)
     }
+}
+
+impl Cleared {
+    fn of(clearing: &Message, revision: u64, now_ms: u64) -> Self {
+        Self {
+            due_ms: now_ms + CLEARED_MS,
+            tenant: clearing.tenant(),
+            topic: clearing.topic().into(),
+            revision,
+        }
+    }
+}
+
+/// It stands where a topic was cleared.
+fn is_clearing(message: &Message) -> bool {
+    message.payload().is_empty()
+}
+
+/// It is one of a client's, not the node's own and not a clearing.
+fn counts(message: &Message) -> bool {
+    !is_own(message.topic()) && !is_clearing(message)
 }
 
 /// The node's own topics, such as `$SYS/…`, count against nobody's limit.

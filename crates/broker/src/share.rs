@@ -14,7 +14,7 @@ use smallvec::SmallVec;
 use crate::counters::{Accounting, DropReason};
 use crate::effect::{QueueRead, ShardMessage};
 use crate::fault::{self, Fault};
-use crate::hash::{HashMap, owner, seeded};
+use crate::hash::{HashMap, seeded};
 use crate::id::{MessageId, SessionAddress, SessionId, ShardId, TenantId};
 use crate::interest::NodeKey;
 use crate::message::Message;
@@ -308,7 +308,7 @@ impl Shard {
         };
         state.subscriptions.shared.insert(filter.clone(), shared);
         let member = self.member(session, shared);
-        let to = self.group_owner(tenant, &filter);
+        let to = self.owner(tenant, &filter);
         let join = ShareMessage::Join {
             tenant,
             filter,
@@ -362,7 +362,7 @@ impl Shard {
     ) {
         let member = self.address_of(session);
         let tenant = self.sessions.at(session).tenant;
-        let to = self.group_owner(tenant, &filter);
+        let to = self.owner(tenant, &filter);
         self.share_send(
             cx,
             to,
@@ -389,7 +389,7 @@ impl Shard {
         let tenant = state.tenant;
         let filters: SmallVec<[Box<str>; 4]> = state.subscriptions.shared.keys().cloned().collect();
         for filter in filters {
-            let to = self.group_owner(tenant, &filter);
+            let to = self.owner(tenant, &filter);
             let message = ShareMessage::Presence {
                 tenant,
                 filter,
@@ -647,11 +647,6 @@ impl Shard {
             };
             self.append(cx, record);
         }
-    }
-
-    /// Where the group of a filter lives.
-    fn group_owner(&self, tenant: TenantId, filter: &str) -> ShardId {
-        owner(self.settings.node_seed, &(tenant, filter), self.shard_count)
     }
 
     fn share_send<N: Node>(&mut self, cx: &mut Cx<'_, N>, to: ShardId, message: ShareMessage) {

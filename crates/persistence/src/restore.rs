@@ -18,8 +18,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use martlet_broker::{
-    MessageId, Node, SessionEpoch, SessionRecord, Shard, ShardId, StoredWill, TenantId,
-    group_shard, session_shard, start_of,
+    MessageId, Node, SessionEpoch, SessionRecord, Shard, ShardId, StoredWill, TenantId, owner,
+    start_of,
 };
 use martlet_codec::PacketId;
 use martlet_store::{Disk, Engine, Holds, Lsn, Missing, QueueId, RecordBuffer, StateKey};
@@ -305,7 +305,7 @@ impl<N: Node> Restoring<'_, N> {
                 filter,
             } = group;
             let count = self.shards.count();
-            let shard = group_shard(self.shards.settings, tenant, &filter, count);
+            let shard = owner(self.shards.settings, tenant, &filter, count);
             let group = self.shards.call(shard, |shard, cx| {
                 shard.restore_group(cx, tenant, filter, epoch)
             });
@@ -353,7 +353,7 @@ impl<N: Node> Restoring<'_, N> {
             .filter_map(|(token, _)| PacketId::new(u16::try_from(*token).ok()?));
         let count = self.shards.count();
         let (tenant, client_id) = (session.tenant, &session.client_id);
-        let shard = session_shard(self.shards.settings, tenant, client_id, count);
+        let shard = owner(self.shards.settings, tenant, client_id, count);
         let address = self.shards.call(shard, |shard, cx| {
             shard.restore_session(cx, session, receipts)
         });
