@@ -17,9 +17,20 @@ pub(crate) fn seeded(seed: u64) -> Seed {
     Seed::with_seed(seed)
 }
 
+/// A Client Identifier, for comparing alone: the same on every shard of a node. Two differ but for
+/// one time in 2^64.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientKey(u64);
+
+impl ClientKey {
+    pub(crate) fn new(settings: &Settings, tenant: TenantId, client_id: &str) -> Self {
+        Self(seeded(settings.node_seed).hash_one((tenant, client_id)))
+    }
+}
+
 /// The shard that owns a session, by its Client Identifier, or a share group, by its filter
 /// `$share/…`: the same on every shard of a node, whatever the shard's own seed.
 pub fn owner(settings: &Settings, tenant: TenantId, name: &str, shard_count: u16) -> ShardId {
-    let hash = seeded(settings.node_seed).hash_one((tenant, name));
+    let ClientKey(hash) = ClientKey::new(settings, tenant, name);
     ShardId((hash % u64::from(shard_count.max(1))) as u16)
 }

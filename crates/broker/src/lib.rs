@@ -55,7 +55,7 @@ pub use connect::ConnectRequest;
 pub use counters::{Accounting, Counters, DROP_REASONS, DropReason, Metric, MetricKind};
 pub use effect::{ConnectionEffect, Effects, QueueRead, ShardMessage};
 pub use event::{ClientInfo, Event, EventInterest, Report};
-pub use hash::owner;
+pub use hash::{ClientKey, owner};
 pub use id::{
     ConnectionId, MessageId, RecordNumber, SessionAddress, SessionId, ShardId, TenantId,
     first_number, start_of,

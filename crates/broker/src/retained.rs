@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 
 use crate::fault::{self, Fault};
+use crate::hash::ClientKey;
 use crate::id::{MessageId, TenantId};
 use crate::message::Message;
 
@@ -72,6 +73,8 @@ impl Expiring {
 struct Entry {
     /// Empty where the topic was cleared not long ago.
     message: Message,
+    /// Who published it, for No Local; none is the node.
+    publisher: Option<ClientKey>,
     revision: u64,
 }
 
@@ -168,6 +171,7 @@ impl Retained {
     pub fn store(
         &mut self,
         message: Message,
+        publisher: Option<ClientKey>,
         count_max: usize,
         bytes_max: usize,
     ) -> RetainedChange {
@@ -188,7 +192,11 @@ impl Retained {
         }
         self.totals = totals;
         self.expiring.notice(&message);
-        let entry = Entry { message, revision };
+        let entry = Entry {
+            message,
+            publisher,
+            revision,
+        };
         match place {
             Some(place) => *place = entry,
             None => {
@@ -216,8 +224,12 @@ impl Retained {
         let revision = self.revision;
         self.cleared
             .push_back(Cleared::of(&clearing, revision, now_ms));
-        let message = clearing;
-        let before = core::mem::replace(entry, Entry { message, revision });
+        let clearing = Entry {
+            message: clearing,
+            publisher: None,
+            revision,
+        };
+        let before = core::mem::replace(entry, clearing);
         self.totals = self.totals.without(&before.message);
         RetainedChange::Cleared {
             revision,
@@ -227,7 +239,13 @@ impl Retained {
 
     /// Brings back what was retained, or cleared, before a restart; the highest revision of a topic
     /// wins. Answers which message is not needed any more.
-    pub fn restore(&mut self, message: Message, revision: u64, now_ms: u64) -> Option<MessageId> {
+    pub fn restore(
+        &mut self,
+        message: Message,
+        publisher: Option<ClientKey>,
+        revision: u64,
+        now_ms: u64,
+    ) -> Option<MessageId> {
         self.revision = self.revision.max(revision);
         let topics = self.tenants.entry(message.tenant()).or_default();
         let place = topics.get_mut(message.topic());
@@ -241,7 +259,11 @@ impl Retained {
             let cleared = Cleared::of(&message, revision, now_ms);
             self.cleared.push_back(cleared);
         }
-        let entry = Entry { message, revision };
+        let entry = Entry {
+            message,
+            publisher,
+            revision,
+        };
         let Some(place) = place else {
             topics.insert(entry.message.topic().into(), entry);
             return None;
@@ -264,11 +286,12 @@ impl Retained {
     }
 
     /// The next at most `count_max` messages that match `filter`, behind the topic `after`.
-    /// Those that expired at `now_ms` are left out.
+    /// Those that expired at `now_ms` are left out, and those that the client `except` published.
     pub fn page(
         &self,
         tenant: TenantId,
         filter: &str,
+        except: Option<ClientKey>,
         after: Option<&str>,
         count_max: usize,
         now_ms: u64,
@@ -282,10 +305,9 @@ impl Retained {
         };
         if !filter.contains(['+', '#']) {
             let entry = topics.get(filter).filter(|_| after.is_none());
+            let entry = entry.filter(|entry| entry.is_for(except, now_ms));
             page.messages
                 .extend(entry.map(|entry| entry.message.clone()));
-            page.messages
-                .retain(|message| !message.expired(now_ms) && !message.payload().is_empty());
             return page;
         }
         let mut from = match after {
@@ -299,7 +321,7 @@ impl Retained {
             };
             from = match compare(filter, topic) {
                 Step::Matches => {
-                    if !entry.message.expired(now_ms) && !entry.is_cleared() {
+                    if entry.is_for(except, now_ms) {
                         page.messages.push(entry.message.clone());
                     }
                     if page.messages.len() == count_max {
@@ -422,6 +444,12 @@ impl Retained {
 impl Entry {
     fn is_cleared(&self) -> bool {
         is_clearing(&self.message)
+    }
+
+    /// It is there, and not to be kept from the client that published it.
+    fn is_for(&self, except: Option<ClientKey>, now_ms: u64) -> bool {
+        let own = except.is_some() && self.publisher == except;
+        !own && !self.is_cleared() && !self.message.expired(now_ms)
     }
 }
 
@@ -565,7 +593,7 @@ mod tests {
         let mut found = Vec::new();
         let mut after = None;
         loop {
-            let page = retained.page(TenantId(0), filter, after.as_deref(), page_len, 10);
+            let page = retained.page(TenantId(0), filter, None, after.as_deref(), page_len, 10);
             found.extend(
                 page.messages
                     .iter()
@@ -582,15 +610,15 @@ mod tests {
     fn a_full_store_still_takes_replacements_that_do_not_grow() {
         let mut retained = Retained::new();
         assert!(matches!(
-            retained.store(message("a", u64::MAX), 1, 1 << 20),
+            retained.store(message("a", u64::MAX), None, 1, 1 << 20),
             RetainedChange::Stored { .. }
         ));
         assert_eq!(
-            retained.store(message("b", u64::MAX), 1, 1 << 20),
+            retained.store(message("b", u64::MAX), None, 1, 1 << 20),
             RetainedChange::Full
         );
         assert!(matches!(
-            retained.store(message("a", u64::MAX), 1, 1 << 20),
+            retained.store(message("a", u64::MAX), None, 1, 1 << 20),
             RetainedChange::Stored { .. }
         ));
         let clearing = || message_with("a", b"", u64::MAX);
@@ -607,7 +635,7 @@ mod tests {
         let mut retained = Retained::new();
         let clearing = || message_with("a", b"", u64::MAX);
         assert_eq!(retained.clear(clearing(), 0), RetainedChange::Absent);
-        retained.store(message("a", u64::MAX), 10, 1 << 20);
+        retained.store(message("a", u64::MAX), None, 10, 1 << 20);
         retained.clear(clearing(), 0);
         assert!(retained.knows(TenantId(0), "a"));
         let mut ended = Vec::new();
@@ -636,7 +664,7 @@ mod tests {
                 .iter()
                 .filter_map(|&place: &usize| {
                     let (message, revision) = all[place];
-                    retained.restore(message.clone(), revision, 0)
+                    retained.restore(message.clone(), None, revision, 0)
                 })
                 .collect();
             gone.sort();
@@ -651,7 +679,7 @@ mod tests {
     fn sweeping_removes_what_has_expired_and_only_that() {
         let mut retained = Retained::new();
         for (topic, expires) in [("a", 5), ("b", 50), ("c", 5)] {
-            retained.store(message(topic, expires), 100, 1 << 20);
+            retained.store(message(topic, expires), None, 100, 1 << 20);
         }
         let (mut at, mut ended) = (None, Vec::new());
         loop {
@@ -676,7 +704,7 @@ mod tests {
             if filter.is_empty() { filter.push('#'); }
             let mut retained = Retained::new();
             for topic in &topics {
-                retained.store(message(topic, u64::MAX), 1000, 1 << 30);
+                retained.store(message(topic, u64::MAX), None, 1000, 1 << 30);
             }
             let parsed = TopicFilter::new(&filter).unwrap();
             let expected: Vec<String> = topics.iter()

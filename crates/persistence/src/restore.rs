@@ -27,7 +27,10 @@ use martlet_store::{Disk, Engine, Holds, Lsn, Missing, QueueId, RecordBuffer, St
 use crate::body::decode_body;
 use crate::bytes::DecodeError;
 use crate::entry::decode_entry;
-use crate::state::{decode_group, decode_session, decode_start, decode_will, kind, put_start};
+use crate::state::{
+    ClockState, decode_clock, decode_group, decode_session, decode_start, decode_will, kind,
+    put_clock, put_start,
+};
 use names::Names;
 
 pub use shards::Shards;
@@ -44,6 +47,8 @@ const DELIVER_EVERY: usize = 256;
 pub struct RestoreReport {
     /// The number of this run of the node, from 1.
     pub start: u32,
+    /// The time of records at this start, milliseconds: from here it goes on.
+    pub record_ms: u64,
     /// Sessions.
     pub sessions: u64,
     /// Wills that are still due.
@@ -127,6 +132,7 @@ pub fn restore<D: Disk, N: Node>(
         orphans: Vec::new(),
         error: None,
     };
+    restoring.set_clock(found.clock);
     restoring.begin_run(engine, found.start)?;
     restoring.groups(found.groups);
     restoring.sessions(engine, found.wills)?;
@@ -141,6 +147,8 @@ pub fn restore<D: Disk, N: Node>(
 struct Found {
     /// The last run.
     start: u32,
+    /// The last time that it recorded.
+    clock: Option<ClockState>,
     groups: Vec<FoundGroup>,
     wills: Vec<(SessionEpoch, StoredWill)>,
     report: RestoreReport,
@@ -196,6 +204,7 @@ impl Found {
         let epoch = SessionEpoch(key.owner);
         match key.kind {
             kind::START => self.start = self.start.max(decode_start(bytes)?),
+            kind::CLOCK => self.clock = Some(decode_clock(bytes)?),
             kind::GROUP => {
                 let group = decode_group(bytes)?;
                 self.groups.push(FoundGroup {
@@ -245,6 +254,7 @@ fn state_name(key: StateKey) -> String {
     let owner = key.owner;
     match key.kind {
         kind::START => "the number of runs".to_owned(),
+        kind::CLOCK => "the time of records".to_owned(),
         kind::SESSION => format!("session {owner:#x}"),
         kind::WILL => format!("Will of session {owner:#x}"),
         kind::GROUP => format!("share group {owner:#x}"),
@@ -272,6 +282,16 @@ struct Restoring<'a, N: Node> {
 }
 
 impl<N: Node> Restoring<'_, N> {
+    /// Time goes on where the last run has left it, by as much as the wall clock has gone on since.
+    fn set_clock(&mut self, last: Option<ClockState>) {
+        let now = &mut self.shards.now;
+        let wall_ms = now.wall_ms;
+        now.record_ms = last.map_or(now.record_ms, |last| last.record_ms_at(wall_ms));
+        let record_ms = now.record_ms;
+        self.report.record_ms = record_ms;
+        put_clock(ClockState { record_ms, wall_ms }, &mut self.records);
+    }
+
     /// No name of this run may be given before its number is synced.
     fn begin_run<D: Disk>(
         &mut self,
@@ -420,8 +440,9 @@ impl<N: Node> Restoring<'_, N> {
             self.report.retained += 1;
             let shard = self.shards.of_message(id);
             let message = self.shards.message(shard, &body.message, None);
+            let publisher = body.publisher.map(|publisher| publisher.client_id);
             self.shards.call(shard, |shard, cx| {
-                shard.restore_retained(cx, message, revision);
+                shard.restore_retained(cx, message, publisher, revision);
             });
         });
         self.go_on()

@@ -297,7 +297,7 @@ impl Shard {
         }
         self.enter_subscription(cx, session, &subscription);
         if wants_retained {
-            self.owe_retained(session, parsed.filter.as_str(), qos, subscription_id);
+            self.owe_retained(session, &subscription);
         }
         Ok(Granted {
             reason,

@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 
 use martlet_codec::QoS;
 
+use crate::fault::{self, Fault};
+use crate::hash::ClientKey;
 use crate::node::{Cx, Node};
 use crate::record::{Record, SubscriptionRecord};
 use crate::session::queue::SubscriptionIds;
@@ -46,6 +48,7 @@ struct RetainedCursor {
     /// Last topic read.
     after: Option<Box<str>>,
     qos: QoS,
+    no_local: bool,
     /// 0 is none.
     subscription_id: u32,
     /// Which copy of a message this subscription brings.
@@ -59,24 +62,19 @@ const RETAINED_BACKLOG: usize = 256;
 
 impl Shard {
     /// Notes that a session is owed the retained messages of a filter.
-    pub(crate) fn owe_retained(
-        &mut self,
-        session: u32,
-        filter: &str,
-        qos: QoS,
-        subscription_id: u32,
-    ) {
+    pub(crate) fn owe_retained(&mut self, session: u32, subscription: &SubscriptionRecord) {
         let state = self.sessions.at(session);
         let copy = state.subscriptions.next_retained_copy();
         let pending = state.retained_pending.get_or_insert_default();
         let cursor = RetainedCursor {
-            filter: filter.into(),
+            filter: subscription.filter.clone(),
             after: None,
-            qos,
-            subscription_id,
+            qos: subscription.qos,
+            no_local: subscription.no_local,
+            subscription_id: subscription.subscription_id,
             copy,
         };
-        pending.push(filter.into(), cursor);
+        pending.push(subscription.filter.clone(), cursor);
         self.queue_retained(session);
     }
 
@@ -113,9 +111,13 @@ impl Shard {
             return true;
         };
         let after = cursor.after.as_deref();
-        let page = cx.node.retained(|store| {
-            store.page(tenant, &cursor.filter, after, RETAINED_PAGE, cx.now.mono_ms)
-        });
+        // No Local asks who published a message, not when [MQTT-3.8.3-3].
+        let own = (cursor.no_local && !fault::is(Fault::NoLocalIgnored))
+            .then(|| ClientKey::new(&self.settings, tenant, &state.client_id));
+        let (filter, now_ms) = (&cursor.filter, cx.now.mono_ms);
+        let page = cx
+            .node
+            .retained(|store| store.page(tenant, filter, own, after, RETAINED_PAGE, now_ms));
         let mut complete = true;
         for message in &page.messages {
             // Large ones may fill the output before the page is at its end.
