@@ -1,4 +1,4 @@
-//! `martlet status`, `martlet clients` and `martlet stop`: ask a running node through `admin.sock`.
+//! `martlet status` and `martlet clients`, and how commands ask a running node through `admin.sock`.
 
 use std::fs::File;
 use std::path::Path;
@@ -19,10 +19,10 @@ use crate::serve::admin_socket;
 #[derive(Args, Debug)]
 pub(crate) struct AdminOptions {
     #[command(flatten)]
-    node: NodeOptions,
+    pub(crate) node: NodeOptions,
     /// Print JSON
     #[arg(long)]
-    json: bool,
+    pub(crate) json: bool,
 }
 
 /// Options of `martlet clients`.
@@ -37,7 +37,9 @@ pub(crate) struct ClientsOptions {
 
 /// `martlet status`.
 pub(crate) fn status(options: &AdminOptions) -> ExitCode {
-    finish(ask(options, "GET", "/api/v1/status").and_then(|body| {
+    let data_dir = options.node.data_dir();
+    let answer = data_dir.and_then(|data_dir| ask(&data_dir, "GET", "/api/v1/status"));
+    finish(answer.and_then(|body| {
         if options.json {
             return Ok(body);
         }
@@ -49,23 +51,15 @@ pub(crate) fn status(options: &AdminOptions) -> ExitCode {
 /// `martlet clients`.
 pub(crate) fn clients(options: &ClientsOptions) -> ExitCode {
     let path = format!("/api/v1/clients?limit={}", options.limit);
-    finish(ask(&options.admin, "GET", &path).and_then(|body| {
+    let data_dir = options.admin.node.data_dir();
+    let answer = data_dir.and_then(|data_dir| ask(&data_dir, "GET", &path));
+    finish(answer.and_then(|body| {
         if options.admin.json {
             return Ok(body);
         }
         let list: ClientList = serde_json::from_str(&body)?;
         Ok(clients_text(&list))
     }))
-}
-
-/// `martlet stop`.
-pub(crate) fn stop(options: &AdminOptions) -> ExitCode {
-    finish(
-        ask(options, "POST", "/api/v1/shutdown").map(|body| match options.json {
-            true => body,
-            false => "stopping\n".to_owned(),
-        }),
-    )
 }
 
 fn status_text(status: &Status) -> String {
@@ -164,8 +158,9 @@ fn finish(outcome: anyhow::Result<String>) -> ExitCode {
     }
 }
 
-fn ask(options: &AdminOptions, method: &str, path: &str) -> anyhow::Result<String> {
-    let socket = options.node.data_dir()?.join(admin_socket::FILE_NAME);
+/// What the node of this data directory answers.
+pub(crate) fn ask(data_dir: &Path, method: &str, path: &str) -> anyhow::Result<String> {
+    let socket = data_dir.join(admin_socket::FILE_NAME);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;

@@ -22,6 +22,7 @@ mod property;
 pub(crate) mod pub_;
 mod random;
 pub(crate) mod rr;
+pub(crate) mod stop;
 pub(crate) mod store_cmd;
 pub(crate) mod sub;
 mod url;

@@ -1,7 +1,7 @@
 //! `martlet serve`: wires the layers together, tells people what it does, and stops in order.
 
 pub(crate) mod admin_socket;
-mod data_dir;
+pub(crate) mod data_dir;
 mod http;
 mod notify;
 
@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Args;
 use martlet_broker::{Command, ShardId};
-use martlet_control::backup::STORE;
+use martlet_control::backup::{RESTORING, STORE};
 use martlet_control::{
     Control, NodeInfo, PinnedStore, Shards, StoreSize, StoreState, SysStatistics,
 };
@@ -231,6 +231,7 @@ async fn stop(running: Arc<Running>, grace: Duration) {
 }
 
 fn start_reactor(node: &NodeConfig) -> anyhow::Result<Running> {
+    check_restored(&node.data_dir)?;
     let mut settings = node.settings.clone();
     settings.node_seed = random_u64()?;
     let mut config = ReactorConfig::new(Arc::new(settings));
@@ -241,6 +242,22 @@ fn start_reactor(node: &NodeConfig) -> anyhow::Result<Running> {
     let (store, power_loss) = (node.data_dir.join(STORE), node.simulate_power_loss);
     config.store = martlet_reactor::open_store(&store, node.durability, power_loss)?;
     Ok(martlet_reactor::start(config)?)
+}
+
+/// Where a restore was cut off there is no store yet: a start with nothing would look like a success.
+fn check_restored(data_dir: &Path) -> anyhow::Result<()> {
+    let has_store =
+        std::fs::read_dir(data_dir.join(STORE)).is_ok_and(|mut all| all.next().is_some());
+    let unfinished = data_dir.join(RESTORING);
+    if unfinished.is_dir() && !has_store {
+        anyhow::bail!(
+            "a restore into {} was cut off: run martlet backup restore again, or remove {} to \
+             start with nothing",
+            data_dir.display(),
+            unfinished.display()
+        );
+    }
+    Ok(())
 }
 
 /// Says what the start has brought back, and what it could not.
@@ -507,6 +524,12 @@ fn durability_lines(node: &NodeConfig, control: &Control) -> String {
     };
     if node.durability == Durability::Memory && node.data_dir.join(STORE).is_dir() {
         warn("the store in the data directory is not used with durability memory");
+    }
+    if node.data_dir.join(RESTORING).is_dir() {
+        warn(
+            "store.restoring in the data directory is left from a restore that was cut off and is \
+             not used: remove it",
+        );
     }
     if node.simulate_power_loss {
         warn("store.simulate_power_loss is on: a crash of the process is a power cut");
