@@ -13,13 +13,14 @@ use smallvec::SmallVec;
 use crate::event::Event;
 use crate::fault::{self, Fault};
 use crate::id::RecordNumber;
-use crate::interest::{InterestClass, NodeKey};
+use crate::interest::InterestClass;
 use crate::limits::ListenerPolicy;
 use crate::node::{Cx, Node};
 use crate::record::{RETAINED_COPIES, Record, SubscriptionRecord};
 use crate::route::{Match, Target};
 use crate::session::queue::SubscriptionIds;
 use crate::shard::{PacketError, Shard};
+use crate::topic_tree::NodeKey;
 
 /// A place in the shard's index with all who subscribe there.
 #[derive(Debug, Default)]

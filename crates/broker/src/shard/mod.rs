@@ -28,7 +28,7 @@ use crate::hash::{HashMap, Seed, seeded};
 use crate::id::{
     ConnectionId, MessageId, RecordNumber, SessionAddress, SessionId, ShardId, TenantId, numbered,
 };
-use crate::interest::{Epochs, Tree};
+use crate::interest::Epochs;
 use crate::limits::Settings;
 use crate::lobby::{ConnectRate, Guest, Peer};
 use crate::memory::MemoryLoan;
@@ -41,6 +41,7 @@ use crate::session::queue::QueueOwner;
 use crate::share::{Groups, ShareMessage};
 use crate::subscribe::{PendingSubAck, Subscribers};
 use crate::timer::{Timer, Wheel};
+use crate::topic_tree::Tree;
 
 pub(crate) use ending::Ending;
 use ending::WillAtEnd;
