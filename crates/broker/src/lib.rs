@@ -48,6 +48,7 @@ mod shard;
 mod share;
 mod subscribe;
 mod timer;
+mod topic_tree;
 mod will;
 
 pub use command::{Command, SysTopic};

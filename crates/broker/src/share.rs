@@ -16,7 +16,6 @@ use crate::effect::{QueueRead, ShardMessage};
 use crate::fault::{self, Fault};
 use crate::hash::{HashMap, seeded};
 use crate::id::{MessageId, SessionAddress, SessionId, ShardId, TenantId};
-use crate::interest::NodeKey;
 use crate::message::Message;
 use crate::node::{Cx, Node};
 use crate::record::{EnqueuedAs, EntryRecord, Record, SessionEpoch, SubscriptionRecord};
@@ -24,6 +23,7 @@ use crate::route::{Routing, Target};
 use crate::session::queue::{Apart, Entry, Queue, QueueOwner, StoredEntry, Taken, Window};
 use crate::shard::Shard;
 use crate::subscribe::{SharedSubscription, Subscriber};
+use crate::topic_tree::NodeKey;
 
 /// A share group of one shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -22,9 +22,6 @@ pub struct Work {
     pub moved_bytes: u64,
 }
 
-/// So many calls in which nothing else was to do are a moment of rest.
-const IDLE_CALLS: u32 = 16;
-
 /// A segment whose live contents are being copied.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Reclaiming {
@@ -38,7 +35,7 @@ const REPLAYED_SEGMENTS_MAX: usize = 4;
 impl<D: Disk> Engine<D> {
     /// Does a slice of what waits: about `budget_bytes` read or written. Call it after each sync
     /// while there is [`Work::more`], with a budget that fits the time there is: 256 KiB takes
-    /// about a millisecond.
+    /// about a millisecond. After [`Engine::seal`] it does what is left for moments of rest too.
     pub fn housekeep(&mut self, budget_bytes: usize) -> Result<Work, StoreError> {
         let mut work = Work::default();
         self.remove_old_checkpoints();
@@ -58,13 +55,8 @@ impl<D: Disk> Engine<D> {
             work.more = true;
             return Ok(work);
         }
-        let is_idle = self.idle_calls >= IDLE_CALLS;
         if self.reclaiming.is_none() {
-            self.reclaiming = self.choose_sparse(is_idle);
-        }
-        if self.reclaiming.is_none() && !is_idle {
-            self.idle_calls += 1;
-            work.more = self.choose_sparse(true).is_some();
+            self.reclaiming = self.choose_sparse(self.at_rest);
         }
         if let Some(reclaiming) = self.reclaiming.take() {
             work.moved_bytes = self.reclaim(reclaiming, budget_bytes)?;
@@ -194,13 +186,13 @@ impl<D: Disk> Engine<D> {
     /// The segment with the smallest part alive, if that is little enough: of those that were
     /// written a moment ago much will die by itself, so only space decides; at rest half alive is
     /// too little.
-    fn choose_sparse(&self, is_idle: bool) -> Option<Reclaiming> {
+    fn choose_sparse(&self, at_rest: bool) -> Option<Reclaiming> {
         let used = self.disk_bytes();
         let live = self.index.live.total();
-        let allowed = if is_idle { live + live / 2 } else { 2 * live };
+        let allowed = if at_rest { live + live / 2 } else { 2 * live };
         let percent_max = match used > allowed + 3 * self.options.segment_bytes {
             true => 80,
-            false if is_idle => 50,
+            false if at_rest => 50,
             false => return None,
         };
         let sparse = self.segments.iter().filter(|(slot, segment)| {
@@ -246,10 +238,10 @@ impl<D: Disk> Engine<D> {
         }
         let is_done = at.offset >= segment.end;
         let moved_bytes = copies.bytes() as u64;
-        let idle_calls = self.idle_calls;
+        let at_rest = self.at_rest;
         self.append(&copies);
         self.write()?;
-        self.idle_calls = idle_calls;
+        self.at_rest = at_rest;
         if !is_done {
             self.reclaiming = Some(at);
         } else {

@@ -28,7 +28,7 @@ use crate::hash::{ClientKey, HashMap, Seed, owner, seeded};
 use crate::id::{
     ConnectionId, MessageId, RecordNumber, SessionAddress, SessionId, ShardId, TenantId, numbered,
 };
-use crate::interest::{Epochs, Tree};
+use crate::interest::Epochs;
 use crate::limits::Settings;
 use crate::lobby::{ConnectRate, Guest, Peer};
 use crate::memory::MemoryLoan;
@@ -41,6 +41,7 @@ use crate::session::queue::QueueOwner;
 use crate::share::{Groups, ShareMessage};
 use crate::subscribe::{PendingSubAck, Subscribers};
 use crate::timer::{Timer, Wheel};
+use crate::topic_tree::Tree;
 
 pub(crate) use ending::Ending;
 use ending::WillAtEnd;
@@ -78,6 +79,8 @@ pub struct Shard {
     pub(crate) awaiting_routed: HashMap<MessageId, u32>,
     /// Connections to be ended once the message under way is delivered to all.
     pub(crate) closing: Vec<(ConnectionId, ReasonCode, &'static str)>,
+    /// The session whose acknowledgements are being worked off.
+    pub(crate) answered: Option<SessionId>,
     /// Connections with input to be worked off.
     input_queue: VecDeque<ConnectionId>,
     /// Sessions with retained messages to be read.
@@ -198,6 +201,7 @@ impl Shard {
             ends_under_way: VecDeque::new(),
             awaiting_routed: RawMap::with_hasher(seeded(seed)),
             closing: Vec::new(),
+            answered: None,
             input_queue: VecDeque::new(),
             retained_queue: VecDeque::new(),
             retained_sweep: None,

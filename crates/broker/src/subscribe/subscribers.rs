@@ -9,11 +9,12 @@ use martlet_codec::QoS;
 use smallvec::SmallVec;
 
 use crate::fault::{self, Fault};
-use crate::interest::{InterestClass, NodeKey};
+use crate::interest::InterestClass;
 use crate::node::{Cx, Node};
 use crate::record::{RETAINED_COPIES, SubscriptionRecord};
 use crate::route::{Match, Target};
 use crate::shard::Shard;
+use crate::topic_tree::NodeKey;
 
 /// A place in the shard's index with all who subscribe there.
 #[derive(Debug, Default)]
