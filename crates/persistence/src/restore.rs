@@ -49,6 +49,9 @@ pub struct RestoreReport {
     pub start: u32,
     /// The time of records at this start, milliseconds: from here it goes on.
     pub record_ms: u64,
+    /// So much, milliseconds, is the wall clock behind what it was when the last run recorded it:
+    /// the time since then counts as none.
+    pub clock_behind_ms: u64,
     /// Sessions.
     pub sessions: u64,
     /// Wills that are still due.
@@ -289,6 +292,7 @@ impl<N: Node> Restoring<'_, N> {
         now.record_ms = last.map_or(now.record_ms, |last| last.record_ms_at(wall_ms));
         let record_ms = now.record_ms;
         self.report.record_ms = record_ms;
+        self.report.clock_behind_ms = last.map_or(0, |last| last.wall_ms.saturating_sub(wall_ms));
         put_clock(ClockState { record_ms, wall_ms }, &mut self.records);
     }
 

@@ -231,7 +231,9 @@ async fn stop(running: Arc<Running>, grace: Duration) {
 }
 
 fn start_reactor(node: &NodeConfig) -> anyhow::Result<Running> {
-    check_restored(&node.data_dir)?;
+    if node.durability != Durability::Memory {
+        check_restored(&node.data_dir)?;
+    }
     let mut settings = node.settings.clone();
     settings.node_seed = random_u64()?;
     let mut config = ReactorConfig::new(Arc::new(settings));
@@ -282,6 +284,13 @@ fn tell_restored(running: &Running) {
     }
     for damaged in &restored.damage {
         error!("not restored: {damaged}");
+    }
+    if restored.clock_behind_ms > 0 {
+        warn!(
+            secs = restored.clock_behind_ms as f64 / 1000.0,
+            "the clock is behind what it was when the node last ran: sessions and messages expire \
+             later, by the time the node was not running"
+        );
     }
     info!(
         run = restored.start,

@@ -14,7 +14,7 @@ use martlet_store::{Disk, Engine, OpenError, Options, RealDisk, RecordBuffer, Re
 
 use super::inbox::{Inbox, PageRead, Question};
 use super::reading::read_pages;
-use super::writing::Writing;
+use super::writing::{How, Writing};
 use super::{Durability, Durable, PinnedFiles, Restored, Store, StoreHealth, Writer};
 use crate::node::SharedNode;
 use crate::sys::Entropy;
@@ -172,10 +172,12 @@ where
             Arc::clone(&self.inbox),
             Arc::clone(&self.health),
             pages_in,
-            self.durability,
-            clock,
             std::mem::take(&mut self.answers),
-            self.group_bytes,
+            How {
+                durability: self.durability,
+                group_bytes: self.group_bytes,
+                clock,
+            },
         );
         self.spawn("martlet-write", move || writing.run())
     }

@@ -54,14 +54,23 @@ struct Appended {
     answered: RecordNumber,
 }
 
+/// How it is to write.
+pub(super) struct How {
+    pub(super) durability: Durability,
+    /// Bytes of a group, about, at most: so that the last segment of a full disk is noticed before
+    /// it is full itself, and room is left for records that end others.
+    pub(super) group_bytes: usize,
+    /// Tells the time.
+    pub(super) clock: Box<dyn Fn() -> Now + Send>,
+}
+
 /// The writing thread.
 pub(super) struct Writing<D: Disk> {
     engine: Engine<D>,
     inbox: Arc<Inbox>,
     health: Arc<StoreHealth>,
     pages: Sender<Page<D::File>>,
-    durability: Durability,
-    clock: Box<dyn Fn() -> Now + Send>,
+    how: How,
     /// When the time is recorded again.
     clock_due: Instant,
     shards: Vec<Appended>,
@@ -70,9 +79,6 @@ pub(super) struct Writing<D: Disk> {
     parts_bytes: usize,
     /// Emptied, to be filled again.
     spare_parts: Vec<Part>,
-    /// Bytes of a group, about, at most: so that the last segment of a full disk is noticed before
-    /// it is full itself, and room is left for records that end others.
-    group_bytes: usize,
     /// Wishes that wait for what was appended before them to be written.
     reads: Vec<PageRead>,
     questions: Vec<Question>,
@@ -104,10 +110,8 @@ where
         inbox: Arc<Inbox>,
         health: Arc<StoreHealth>,
         pages: Sender<Page<D::File>>,
-        durability: Durability,
-        clock: Box<dyn Fn() -> Now + Send>,
         answers: Vec<Durable>,
-        group_bytes: usize,
+        how: How,
     ) -> Self {
         let nothing = RecordNumber(0);
         let shards = answers.into_iter().map(|answer| Appended {
@@ -122,14 +126,12 @@ where
             inbox,
             health,
             pages,
-            durability,
-            clock,
+            how,
             clock_due: now + CLOCK_EVERY,
             shards: shards.collect(),
             parts: VecDeque::new(),
             parts_bytes: 0,
             spare_parts: Vec::new(),
-            group_bytes,
             reads: Vec::new(),
             questions: Vec::new(),
             is_unsynced: false,
@@ -194,7 +196,7 @@ where
 
     /// Until when to wait for records; none is for ever.
     fn wake_at(&self) -> Option<Instant> {
-        let interval = match self.durability {
+        let interval = match self.how.durability {
             Durability::Interval { ms } if self.is_unsynced => {
                 Some(self.last_sync + Duration::from_millis(ms))
             }
@@ -221,7 +223,7 @@ where
     /// Makes the next group of what has come; how many records that is.
     fn stage(&mut self) -> u64 {
         let mut came = 0;
-        while self.engine.staged_bytes() < self.group_bytes
+        while self.engine.staged_bytes() < self.how.group_bytes
             && let Some(part) = self.parts.pop_front()
         {
             match part {
@@ -248,7 +250,7 @@ where
     }
 
     fn record_clock(&mut self) {
-        let now = (self.clock)();
+        let now = (self.how.clock)();
         let mut records = RecordBuffer::new();
         let (record_ms, wall_ms) = (now.record_ms, now.wall_ms);
         put_clock(ClockState { record_ms, wall_ms }, &mut records);
@@ -287,7 +289,7 @@ where
             shard.written = shard.taken;
         }
         self.serve_reads(true);
-        if let Durability::Interval { ms } = self.durability {
+        if let Durability::Interval { ms } = self.how.durability {
             self.answer();
             let is_due = self.last_sync.elapsed() >= Duration::from_millis(ms);
             if !is_due && !now {
