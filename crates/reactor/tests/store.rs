@@ -10,10 +10,11 @@ use std::time::Instant;
 
 use common::*;
 use martlet_broker::Settings;
+use martlet_persistence::{ClockState, put_clock};
 use martlet_reactor::{
     DiskStore, Durability, StartError, StoreNotice, StoreOpenError, open_store, start,
 };
-use martlet_store::{Call, Failure, Fault, Options, SimDisk};
+use martlet_store::{Call, Engine, Failure, Fault, Options, RecordBuffer, SimDisk};
 
 fn on_sim(disk: &SimDisk, threads: usize, durability: Durability) -> Node {
     let mut config = config(threads, Settings::default());
@@ -112,6 +113,42 @@ fn what_was_acknowledged_is_there_after_a_restart() {
         assert!(node.running.shutdown(PATIENCE));
         assert_eq!(open(1).running.restored().unwrap().restored.entries, 0);
     }
+}
+
+#[test]
+fn the_time_of_records_goes_on_across_restarts_though_the_clock_is_set_back() {
+    const DAY_MS: u64 = 86_400_000;
+    let disk = SimDisk::new(10);
+    let began = Instant::now();
+    let record_ms = |node: &Node| node.running.restored().unwrap().restored.record_ms;
+    let first = on_sim(&disk, 1, Durability::Sync);
+    let start_ms = record_ms(&first);
+    assert!(first.running.shutdown(PATIENCE));
+    let second = on_sim(&disk, 1, Durability::Sync);
+    let gone_ms = record_ms(&second) - start_ms;
+    assert!(
+        gone_ms <= began.elapsed().as_millis() as u64 + 1,
+        "{gone_ms}"
+    );
+    assert!(second.running.shutdown(PATIENCE));
+    // As if the last run had had a clock a day ahead of this one's.
+    let (mut engine, _) = Engine::open(disk.clone(), Options::default()).unwrap();
+    let mut records = RecordBuffer::new();
+    let ahead_ms = record_ms(&second) + DAY_MS;
+    let clock = ClockState {
+        record_ms: ahead_ms,
+        wall_ms: ahead_ms,
+    };
+    put_clock(clock, &mut records);
+    engine.append(&records);
+    engine.close().unwrap();
+    let third = on_sim(&disk, 1, Durability::Sync);
+    let restored = &third.running.restored().unwrap().restored;
+    assert_eq!(
+        restored.record_ms, ahead_ms,
+        "the time between counts as none"
+    );
+    assert!(restored.clock_behind_ms > DAY_MS / 2, "{restored:?}");
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! `martlet status` and `martlet clients`, and how commands ask a running node through `admin.sock`.
+//! `martlet status` and `martlet clients`, and how commands ask a running node: through
+//! `admin.sock` in its data directory.
 
 use std::fs::File;
 use std::path::Path;

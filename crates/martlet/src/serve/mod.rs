@@ -246,7 +246,8 @@ fn start_reactor(node: &NodeConfig) -> anyhow::Result<Running> {
     Ok(martlet_reactor::start(config)?)
 }
 
-/// Where a restore was cut off there is no store yet: a start with nothing would look like a success.
+/// Where a restore was cut off there is no store yet, and a start with nothing would look like a
+/// success.
 fn check_restored(data_dir: &Path) -> anyhow::Result<()> {
     let has_store =
         std::fs::read_dir(data_dir.join(STORE)).is_ok_and(|mut all| all.next().is_some());
