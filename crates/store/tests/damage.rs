@@ -9,7 +9,7 @@ mod common;
 use common::{Generator, Model, Random, record};
 use martlet_store::{
     BodyId, Disk, Engine, Holds, Lost, Missing, OpenError, Options, QueueId, RecordBuffer, SimDisk,
-    StateKey, check, repair,
+    StateKey, check, read_located, repair,
 };
 
 fn options() -> Options {
@@ -377,13 +377,18 @@ fn a_body_whose_place_is_damaged_is_named_when_read() {
     let disk = SimDisk::new(3);
     let (mut engine, _) = Engine::open(disk.clone(), options()).unwrap();
     fill(&mut engine);
-    let located = engine.locate(BodyId(1)).unwrap();
+    let damaged = engine.locate(BodyId(1)).unwrap();
     disk.flip(&log_files(&disk)[0].0, 64 + 40, 3);
     engine.read_bodies(&[BodyId(1)], |_, found| {
         assert!(matches!(found, Err(Missing::Damaged { offset: 64, .. })));
     });
-    let mut buffer = Vec::new();
-    assert!(located.read(&disk, &mut buffer).is_err());
-    let located = engine.locate(BodyId(2)).unwrap();
-    assert_eq!(located.read(&disk, &mut buffer), Ok(&bytes_of(2)[..]));
+    let whole = engine.locate(BodyId(2)).unwrap();
+    let mut read = Vec::new();
+    read_located(&disk, &[(&whole, 2), (&damaged, 1)], |what, found| {
+        read.push((what, found.map(<[u8]>::to_vec)));
+    });
+    assert_eq!(read[1], (2, Ok(bytes_of(2))));
+    let (what, found) = &read[0];
+    assert_eq!(*what, 1);
+    assert!(matches!(found, Err(Missing::Damaged { offset: 64, .. })));
 }
