@@ -223,14 +223,12 @@ impl<D: Disk> Engine<D> {
         let Some(segment) = self.segments.get(at.slot) else {
             return Ok(0);
         };
-        let name = segment.name();
-        let error = |e| StoreError::new("reading", &name, e);
         let file = &segment.file;
         let mut window = Window::<D>::new(&self.disk, &file.file, file.key, segment.end);
         let begin = at.offset;
         while at.offset < segment.end && at.offset - begin < budget_bytes.max(1) as u64 {
             let location = Location::new(at.slot, at.offset);
-            match window.at(at.offset, 0).map_err(error)? {
+            match window.at(at.offset, 0) {
                 Found::Group(..) => at.offset += GROUP_BYTES as u64,
                 Found::Record(lsn, ops, bytes) => {
                     for op in Ops::new(ops) {
@@ -239,7 +237,7 @@ impl<D: Disk> Engine<D> {
                     at.offset += bytes;
                 }
                 Found::Nothing => {
-                    let next = window.search(at.offset + 8, 0).map_err(error)?;
+                    let next = window.search(at.offset + 8, 0);
                     at.offset = next.unwrap_or(segment.end);
                 }
             }
