@@ -227,63 +227,69 @@ impl<D: Disk> Engine<D> {
             match cost {
                 Cost::Body(id, at) => {
                     let left = self.left_at(at);
-                    let remains = left.into_iter().find(|(other, _)| *other == id);
-                    let remains = remains.map(|(_, remains)| remains).unwrap_or_default();
-                    tell(at.offset(), lost_body(id, entries, remains));
+                    let left = left.iter().find(|left| left.id == id);
+                    tell(at.offset(), lost_body(id, entries, left));
                 }
                 Cost::State(key) => tell(bad.from, Lost::State(key)),
             }
         }
     }
 
-    /// Tells of bodies that entries refer to and that are nowhere: where it can be found out with
-    /// which record of the log they were lost, instead of that record.
+    /// Tells of bodies that were lost with records of the log instead of those records, where it
+    /// can be found out; and of all others that entries refer to and that are nowhere.
     fn tell_nowhere(&self, mut nowhere: Vec<BodyId>, entries: &[Entry], all: &mut Vec<Damage>) {
-        let mut told = Vec::new();
         for damage in all.iter_mut() {
-            let Lost::Records { count, .. } = damage.lost else {
+            let Lost::Records { count: 1, .. } = damage.lost else {
                 continue;
             };
             let number = segment::number_of(&damage.file);
             let slot = number.and_then(|number| self.segments.slot_of(number));
-            let Some(slot) = slot else { continue };
-            let at = Location::new(slot, damage.offset);
-            let mut left = self.left_at(at);
-            left.retain(|(id, _)| nowhere.binary_search(id).is_ok());
-            let (id, remains) = match (left.pop(), &nowhere[..]) {
-                (Some(found), _) => found,
+            let left = slot.map(|slot| self.left_at(Location::new(slot, damage.offset)));
+            let left = left.unwrap_or_default();
+            let known = left
+                .iter()
+                .find(|left| nowhere.binary_search(&left.id).is_ok());
+            let lost = match (known.or(left.first()), &nowhere[..]) {
+                (Some(left), _) => lost_body(left.id, entries, Some(left)),
                 // One message alone is missing, and one record is.
-                (None, [id]) if count == 1 => (*id, Box::default()),
+                (None, [id]) => lost_body(*id, entries, None),
                 _ => continue,
             };
-            nowhere.retain(|other| *other != id);
-            let lost = lost_body(id, entries, remains);
-            match count {
-                1 => damage.lost = lost,
-                _ => told.push(Damage::new(damage.file.clone(), damage.offset, lost)),
+            if let Lost::Body { id: told, .. } = lost {
+                nowhere.retain(|id| *id != told);
             }
+            damage.lost = lost;
         }
-        all.append(&mut told);
         let rest = nowhere.into_iter();
-        let lost = rest.map(|id| lost_body(id, entries, Box::default()));
+        let lost = rest.map(|id| lost_body(id, entries, None));
         all.extend(lost.map(|lost| Damage::new(String::new(), 0, lost)));
     }
 
-    /// What bodies a record that does not check seems to hold, and the beginning of each.
-    fn left_at(&self, at: Location) -> Vec<(BodyId, Box<[u8]>)> {
+    /// What bodies a record that does not check seems to hold.
+    fn left_at(&self, at: Location) -> Vec<Left> {
         let Some(segment) = self.segments.get(at.slot) else {
             return Vec::new();
         };
         let file = &segment.file;
         let mut window = Window::<D>::new(&self.disk, &file.file, file.key, segment.len);
-        let record = window.record(at.offset());
-        let bodies = Ops::new(ops_of(record)).filter_map(|op| match op {
-            Op::Body(id, _, bytes) | Op::MovedBody(id, _, bytes) => {
-                Some((id, bytes[..bytes.len().min(REMAINS_BYTES_MAX)].into()))
-            }
+        let ops = Ops::new(ops_of(window.record(at.offset())));
+        let bodies = ops.clone().filter_map(|op| match op {
+            Op::Body(id, _, bytes) | Op::MovedBody(id, _, bytes) => Some((id, bytes)),
             _ => None,
         });
-        bodies.collect()
+        let entries = |id| {
+            let entries = ops.clone().filter_map(move |op| match op {
+                Op::Enqueue(entry, ..) if entry.body == id => Some(entry.queue),
+                _ => None,
+            });
+            entries.collect()
+        };
+        let left = bodies.map(|(id, bytes)| Left {
+            id,
+            queues: entries(id),
+            remains: bytes[..bytes.len().min(REMAINS_BYTES_MAX)].into(),
+        });
+        left.collect()
     }
 
     /// Ends what is lost by records of its own, and moves the rest out of damaged segments.
@@ -320,16 +326,26 @@ enum Cost {
     State(StateKey),
 }
 
-fn lost_body(id: BodyId, entries: &[Entry], remains: Box<[u8]>) -> Lost {
+/// What is left of a body, and of entries that came with it. Nothing vouches for it.
+struct Left {
+    id: BodyId,
+    queues: Vec<QueueId>,
+    remains: Box<[u8]>,
+}
+
+fn lost_body(id: BodyId, entries: &[Entry], left: Option<&Left>) -> Lost {
     let first = entries.partition_point(|entry| entry.body < id);
     let entries = entries[first..].iter();
     let entries = entries.take_while(|entry| entry.body == id);
     let mut queues: Vec<QueueId> = entries.map(|entry| entry.queue).collect();
+    if queues.is_empty() {
+        queues.extend(left.iter().flat_map(|left| &left.queues));
+    }
     queues.dedup();
     Lost::Body {
         id,
         queues,
-        remains,
+        remains: left.map(|left| left.remains.clone()).unwrap_or_default(),
     }
 }
 

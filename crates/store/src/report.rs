@@ -105,7 +105,8 @@ pub enum Lost {
     Body {
         /// Its name.
         id: BodyId,
-        /// The queues that have an entry of it, in order.
+        /// The queues that have an entry of it, in order; if none has, those that seem to have had
+        /// one, from what is left of its record.
         queues: Vec<QueueId>,
         /// The beginning of what is left of it: nothing vouches for it.
         remains: Box<[u8]>,
