@@ -93,6 +93,8 @@ impl<D: Disk> Engine<D> {
             written => written?,
         }
         self.sync()?;
+        // Usually done: housekeeping does it first.
+        self.index.drop_forgotten(usize::MAX);
         let number = self.checkpoint.map_or(0, |last| last.number) + 1;
         let create = |copy| {
             let name = new_name(copy);

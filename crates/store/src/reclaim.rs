@@ -25,6 +25,10 @@ pub struct Work {
 /// So many calls in which nothing else was to do are a moment of rest.
 const IDLE_CALLS: u32 = 16;
 
+/// What an entry of a forgotten queue counts as: letting go of its body takes about as long as
+/// copying so many bytes.
+const FORGOTTEN_ENTRY_BYTES: usize = 64;
+
 /// A segment whose live contents are being copied.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Reclaiming {
@@ -46,6 +50,13 @@ impl<D: Disk> Engine<D> {
             self.make_spare();
         } else if self.has_spare && !self.has_ballast && self.checkpointing.is_none() {
             self.make_ballast();
+        }
+        if self
+            .index
+            .drop_forgotten(budget_bytes / FORGOTTEN_ENTRY_BYTES)
+        {
+            work.more = true;
+            return Ok(work);
         }
         if self.checkpointing.is_some() {
             work.checkpointed = self.work_on_checkpoint(budget_bytes)?;

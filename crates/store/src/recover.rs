@@ -84,6 +84,8 @@ impl<D: Disk> Engine<D> {
             engine.index.recount();
         }
         engine.replay_all(from, &names, &mut gaps, &mut report)?;
+        // Segments may be gone because all in them was forgotten.
+        engine.index.drop_forgotten(usize::MAX);
         engine.lose_missing(&gaps, &mut report);
         engine.index.sweep();
         engine.tidy(&names, &report)?;
