@@ -280,16 +280,17 @@ impl<D: Disk> Engine<D> {
         let Some(segment) = self.segments.get(slot) else {
             return Ok(());
         };
-        let (offset, room) = (segment.end, segment.len - segment.end);
+        let (offset, segment_len) = (segment.end, segment.len);
         let (segment_first, void_from) = (segment.first, segment.void_from);
         let file = Arc::clone(&segment.file);
-        let (count, end) = self.seal_records(file.key, room);
+        let (count, end) = self.seal_records(file.key, segment_len - offset);
         let header = GroupHeader {
             number: self.next_group,
             synced: self.durable,
             segment_first,
             void_from,
             bytes: (end - GROUP_BYTES) as u64,
+            segment_len,
         };
         header.put(&mut self.staged);
         file.key
@@ -445,6 +446,7 @@ impl<D: Disk> Engine<D> {
             segment_first: segment.first,
             void_from: segment.void_from,
             bytes: 0,
+            segment_len: segment.len,
         };
         let mut bytes = vec![0; GROUP_BYTES];
         header.put(&mut bytes);

@@ -22,6 +22,10 @@ pub struct Work {
     pub moved_bytes: u64,
 }
 
+/// What an entry of a forgotten queue counts as: letting go of its body takes about as long as
+/// copying so many bytes.
+const FORGOTTEN_ENTRY_BYTES: usize = 64;
+
 /// A segment whose live contents are being copied.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Reclaiming {
@@ -43,6 +47,13 @@ impl<D: Disk> Engine<D> {
             self.make_spare();
         } else if self.has_spare && !self.has_ballast && self.checkpointing.is_none() {
             self.make_ballast();
+        }
+        if self
+            .index
+            .drop_forgotten(budget_bytes / FORGOTTEN_ENTRY_BYTES)
+        {
+            work.more = true;
+            return Ok(work);
         }
         if self.checkpointing.is_some() {
             work.checkpointed = self.work_on_checkpoint(budget_bytes)?;
@@ -215,14 +226,12 @@ impl<D: Disk> Engine<D> {
         let Some(segment) = self.segments.get(at.slot) else {
             return Ok(0);
         };
-        let name = segment.name();
-        let error = |e| StoreError::new("reading", &name, e);
         let file = &segment.file;
         let mut window = Window::<D>::new(&self.disk, &file.file, file.key, segment.end);
         let begin = at.offset;
         while at.offset < segment.end && at.offset - begin < budget_bytes.max(1) as u64 {
             let location = Location::new(at.slot, at.offset);
-            match window.at(at.offset, 0).map_err(error)? {
+            match window.at(at.offset, 0) {
                 Found::Group(..) => at.offset += GROUP_BYTES as u64,
                 Found::Record(lsn, ops, bytes) => {
                     for op in Ops::new(ops) {
@@ -231,7 +240,7 @@ impl<D: Disk> Engine<D> {
                     at.offset += bytes;
                 }
                 Found::Nothing => {
-                    let next = window.search(at.offset + 8, 0).map_err(error)?;
+                    let next = window.search(at.offset + 8, 0);
                     at.offset = next.unwrap_or(segment.end);
                 }
             }
