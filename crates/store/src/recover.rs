@@ -22,6 +22,7 @@ use crate::record::{FileKey, GROUP_BYTES, Lsn};
 use crate::report::{Damage, Lost, Report, Torn};
 use crate::scan::{Found, Window};
 use crate::segment::{self, Segment, SegmentFile, Segments};
+use martlet_fault::{self as fault, Fault};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -107,7 +108,10 @@ impl<D: Disk> Engine<D> {
         };
         let clean = replay.run()?;
         let (expected, group, sealed) = (replay.expected, replay.group, replay.sealed);
-        let (ends, doubtful, cuts) = (replay.ends, replay.doubtful, replay.cuts);
+        let (ends, mut doubtful, cuts) = (replay.ends, replay.doubtful, replay.cuts);
+        if fault::is(Fault::DoubtfulBelieved) {
+            doubtful.clear();
+        }
         self.staged_first = expected;
         self.applied = expected - 1;
         self.next_group = self.next_group.max(group + 1);
@@ -512,6 +516,10 @@ impl<D: Disk> Replay<'_, D> {
         missing: Lsn,
         lsn: Lsn,
     ) -> Result<bool, StoreError> {
+        if !self.is_synced(behind, missing)? && fault::is(Fault::TornTailServed) {
+            self.expected = self.expected.max(lsn);
+            return Ok(true);
+        }
         if !self.is_synced(behind, missing)? {
             self.report.torn = Some(Torn { file, offset });
             return Ok(false);
