@@ -61,7 +61,10 @@ fn count_together(records: &[Record]) -> usize {
                 | Record::RetainedEnded(_)
         )
     };
-    let changes = records.iter().take(CHANGES_TOGETHER_MAX).take_while(changes);
+    let changes = records
+        .iter()
+        .take(CHANGES_TOGETHER_MAX)
+        .take_while(changes);
     changes.count().max(1)
 }
 

@@ -288,7 +288,11 @@ impl Queues {
         let Some((place, queue)) = self.change(id, false) else {
             return Vec::new();
         };
-        let bodies: Vec<BodyId> = queue.rows.iter().map(|row| BodyId::of_turned(row[0])).collect();
+        let bodies: Vec<BodyId> = queue
+            .rows
+            .iter()
+            .map(|row| BodyId::of_turned(row[0]))
+            .collect();
         queue.rows = Rows::new();
         queue.tokens = Vec::new();
         queue.extras = None;
