@@ -76,9 +76,7 @@ faults! {
     RoutingNotHeld = "A message's record does not say that it is still to be routed.";
     MoveEndsFirst = "A message that moves between queues ends in the one before it is in the other.";
     ReplacedStaysRetained = "The record of a retained message leaves the one before it retained.";
-    RoutedAgainToYounger = "After a restart a message is routed to subscriptions made after it.";
     ExpiryForgotten = "After a restart messages do not expire any more.";
-    OrphansStay = "What belongs to no session stays in the store.";
 
     // The store.
     FreedUncovered = "A segment is given back before a checkpoint covers it.";

@@ -461,9 +461,6 @@ impl<N: Node> Restoring<'_, N> {
         self.orphans.sort_unstable();
         self.orphans.dedup();
         self.report.orphans = self.orphans.len() as u64;
-        if fault::is(Fault::OrphansStay) {
-            self.orphans.clear();
-        }
         for orphan in &self.orphans {
             self.records.record().forget(*orphan);
         }

@@ -2,7 +2,6 @@
 //! their records: a message goes only to subscriptions made before it.
 
 use martlet_broker::{Message, MessageId, Node, SessionEpoch, SubscriptionRecord};
-use martlet_fault::{self as fault, Fault};
 use martlet_store::{BodyId, Disk, Engine, Holds, Lsn, Pending, StateKey};
 
 use super::{DELIVER_EVERY, RestoreError, Restoring, Unreadable, state_name};
@@ -68,9 +67,7 @@ impl<N: Node> Restoring<'_, N> {
                 return self.orphans.push(key.owner);
             }
             match decode_subscription(epoch, key.number, bytes) {
-                Ok(subscription) if since < first || fault::is(Fault::RoutedAgainToYounger) => {
-                    self.subscription(&subscription);
-                }
+                Ok(subscription) if since < first => self.subscription(&subscription),
                 Ok(subscription) => younger.push((since, subscription)),
                 Err(error) => self.note(state_name(key), Unreadable::Malformed(error)),
             }
