@@ -22,6 +22,7 @@ use martlet_broker::{
     group_shard, session_shard, start_of,
 };
 use martlet_codec::PacketId;
+use martlet_fault::{self as fault, Fault};
 use martlet_store::{Disk, Engine, Holds, Lsn, Missing, QueueId, RecordBuffer, StateKey};
 
 use crate::body::decode_body;
@@ -302,7 +303,10 @@ impl<N: Node> Restoring<'_, N> {
         engine: &mut Engine<D>,
         last: u32,
     ) -> Result<(), RestoreError> {
-        let start = last + 1;
+        let start = match fault::is(Fault::RunNumberUsedAgain) {
+            true => last.max(1),
+            false => last + 1,
+        };
         if start > start_of(u64::MAX) {
             return Err(RestoreError::Runs(last));
         }
