@@ -255,6 +255,7 @@ impl Node {
         self.now.set(Now {
             mono_ms: now_us / 1000,
             wall_ms: 1_700_000_000_000 + now_us / 1000,
+            record_ms: 1_700_000_000_000 + now_us / 1000,
         });
     }
 

@@ -24,7 +24,7 @@ use crate::connection::{BufferPool, Connection, Connections, Phase};
 use crate::counters::Counters;
 use crate::effect::ShardMessage;
 use crate::event::Report;
-use crate::hash::{HashMap, Seed, seeded};
+use crate::hash::{ClientKey, HashMap, Seed, owner, seeded};
 use crate::id::{
     ConnectionId, MessageId, RecordNumber, SessionAddress, SessionId, ShardId, TenantId, numbered,
 };
@@ -564,6 +564,16 @@ impl Shard {
     pub(crate) fn next_epoch(&mut self) -> SessionEpoch {
         self.next_epoch += 1;
         SessionEpoch(numbered(self.id, self.next_epoch))
+    }
+
+    /// The shard that owns a session or share group.
+    pub(crate) fn owner(&self, tenant: TenantId, name: &str) -> ShardId {
+        owner(&self.settings, tenant, name, self.shard_count)
+    }
+
+    /// The Client Identifier that a message was published with or that a session has.
+    pub(crate) fn client_key(&self, tenant: TenantId, client_id: &str) -> ClientKey {
+        ClientKey::new(&self.settings, tenant, client_id)
     }
 
     pub(crate) fn address_of(&self, session: u32) -> SessionAddress {
