@@ -18,7 +18,6 @@
 //! * `message`: the Application Message; `record`: what is persisted
 //! * `limits`, `memory`, `permission`, `timer`, `counters`: what bounds, times and counts it all
 //! * `arena`, `hash`, `id`: tables and names
-//! * `fault`: rules broken on purpose, for the simulator
 #![forbid(unsafe_code)]
 
 mod arena;
@@ -28,7 +27,6 @@ mod connection;
 mod counters;
 mod effect;
 mod event;
-pub mod fault;
 mod hash;
 mod id;
 mod interest;
@@ -50,6 +48,8 @@ mod subscribe;
 mod timer;
 mod topic_tree;
 mod will;
+
+use martlet_fault as fault;
 
 pub use command::{Command, SysTopic};
 pub use connect::ConnectRequest;

@@ -5,6 +5,7 @@
 //! reactor's implementation locks for as long as the closure runs, the simulator's counts each
 //! access as a step at which another shard may run. A closure never calls into the node again.
 
+use crate::fault::{self, Fault};
 use crate::id::ShardId;
 use crate::interest::{EpochKey, Interest, InterestClass};
 use crate::retained::Retained;
@@ -67,7 +68,7 @@ impl Now {
 
     /// The monotonic time of a time in a record; what is past is now.
     pub fn mono_ms_of(&self, record_ms: u64) -> u64 {
-        if record_ms == 0 {
+        if record_ms == 0 || fault::is(Fault::ExpiryForgotten) {
             return NEVER_MS;
         }
         let ahead_ms = record_ms.saturating_sub(self.record_ms);

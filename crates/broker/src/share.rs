@@ -151,6 +151,8 @@ pub enum ShareMessage {
     GivenBack {
         /// The group.
         group: GroupId,
+        /// The group's epoch, by which the entry was recorded.
+        epoch: SessionEpoch,
         /// Which of its deliveries; 0 is one from before a restart.
         delivery: u64,
         /// The entry as the group has it.
@@ -506,6 +508,7 @@ impl Shard {
         self.counters.matched -= 1;
         let given_back = ShareMessage::GivenBack {
             group: ticket.group,
+            epoch: ticket.epoch,
             delivery: ticket.delivery,
             entry: Box::new(entry),
             message,
@@ -597,6 +600,7 @@ impl Shard {
             }
             ShareMessage::GivenBack {
                 group,
+                epoch,
                 delivery,
                 entry,
                 message,
@@ -606,7 +610,14 @@ impl Shard {
                     self.given_back(index, *entry, message);
                     self.serve_group(cx, index);
                 } else {
-                    // The last member took the group with it.
+                    // The last member took the group with it, perhaps before the entry came back.
+                    let (message, why) = (entry.id, entry.why);
+                    let ended = Record::EntryEnded {
+                        epoch,
+                        message,
+                        why,
+                    };
+                    self.append(cx, ended);
                     self.counters.matched += 1;
                     self.counters.drop_messages(DropReason::SessionEnded, 1);
                 }

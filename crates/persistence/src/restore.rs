@@ -22,6 +22,7 @@ use martlet_broker::{
     start_of,
 };
 use martlet_codec::PacketId;
+use martlet_fault::{self as fault, Fault};
 use martlet_store::{Disk, Engine, Holds, Lsn, Missing, QueueId, RecordBuffer, StateKey};
 
 use crate::body::decode_body;
@@ -175,22 +176,11 @@ impl Found {
         for key in engine.state_keys() {
             found.start = found.start.max(start_of(key.owner));
         }
-        let mut error = None;
         let is_wanted = |key: StateKey| !matches!(key.kind, kind::SESSION | kind::SUBSCRIPTION);
-        engine.states_of(is_wanted, |key, since, bytes| {
-            let result = bytes
-                .map_err(Unreadable::Missing)
-                .and_then(|bytes| found.add(key, since, bytes).map_err(Unreadable::Malformed));
-            if let Err(unreadable) = result
-                && error.is_none()
-            {
-                let what = state_name(key);
-                error = found.report.note(what, unreadable).err();
-            }
-        });
+        each_state(engine, &mut found, is_wanted, Found::add)?;
         found.one_group_for_each_filter();
         found.wills.sort_by_key(|(epoch, _)| *epoch);
-        error.map_or(Ok(found), Err)
+        Ok(found)
     }
 
     /// Of two groups of one filter, which only damage can leave behind, the younger counts.
@@ -252,6 +242,41 @@ impl RestoreReport {
     }
 }
 
+impl AsMut<RestoreReport> for Found {
+    fn as_mut(&mut self) -> &mut RestoreReport {
+        &mut self.report
+    }
+}
+
+impl<N: Node> AsMut<RestoreReport> for Restoring<'_, N> {
+    fn as_mut(&mut self) -> &mut RestoreReport {
+        &mut self.report
+    }
+}
+
+/// Hands the states that are wanted to `each`, with the number of the record that their key first
+/// came with; notes in the report of `to` those that cannot be read or decoded.
+fn each_state<D: Disk, T: AsMut<RestoreReport>>(
+    engine: &Engine<D>,
+    to: &mut T,
+    is_wanted: impl Fn(StateKey) -> bool,
+    mut each: impl FnMut(&mut T, StateKey, Lsn, &[u8]) -> Result<(), DecodeError>,
+) -> Result<(), RestoreError> {
+    let mut result = Ok(());
+    engine.states_of(is_wanted, |key, since, bytes| {
+        if result.is_err() {
+            return;
+        }
+        let taken = bytes
+            .map_err(Unreadable::Missing)
+            .and_then(|bytes| each(to, key, since, bytes).map_err(Unreadable::Malformed));
+        if let Err(unreadable) = taken {
+            result = to.as_mut().note(state_name(key), unreadable);
+        }
+    });
+    result
+}
+
 /// A state, in words.
 fn state_name(key: StateKey) -> String {
     let owner = key.owner;
@@ -302,7 +327,10 @@ impl<N: Node> Restoring<'_, N> {
         engine: &mut Engine<D>,
         last: u32,
     ) -> Result<(), RestoreError> {
-        let start = last + 1;
+        let start = match fault::is(Fault::RunNumberUsedAgain) {
+            true => last.max(1),
+            false => last + 1,
+        };
         if start > start_of(u64::MAX) {
             return Err(RestoreError::Runs(last));
         }
@@ -344,31 +372,21 @@ impl<N: Node> Restoring<'_, N> {
         mut wills: Vec<(SessionEpoch, StoredWill)>,
     ) -> Result<(), RestoreError> {
         let is_session = |key: StateKey| key.kind == kind::SESSION;
-        engine.states_of(is_session, |key, _, bytes| {
-            if self.error.is_some() {
-                return;
-            }
-            let bytes = match bytes {
-                Ok(bytes) => bytes,
-                Err(missing) => return self.note(state_name(key), Unreadable::Missing(missing)),
-            };
+        each_state(engine, self, is_session, |restoring, key, _, bytes| {
             let epoch = SessionEpoch(key.owner);
-            match decode_session(epoch, bytes) {
-                Ok(mut session) => {
-                    let will = wills.binary_search_by_key(&epoch, |(epoch, _)| *epoch);
-                    let will = will.ok().map(|at| take_will(&mut wills[at].1));
-                    session.will = will.map(Arc::new);
-                    self.session(&session, engine.tokens(QueueId(key.owner)));
-                }
-                Err(error) => self.note(state_name(key), Unreadable::Malformed(error)),
-            }
-        });
+            let mut session = decode_session(epoch, bytes)?;
+            let will = wills.binary_search_by_key(&epoch, |(epoch, _)| *epoch);
+            let will = will.ok().map(|at| take_will(&mut wills[at].1));
+            session.will = will.map(Arc::new);
+            restoring.session(&session, engine.tokens(QueueId(key.owner)));
+            Ok(())
+        })?;
         self.names.sort();
         let names = &self.names;
         let alone = wills.iter().map(|(epoch, _)| *epoch);
         let alone = alone.filter(|epoch| names.session(*epoch).is_none());
         self.orphans.extend(alone.map(|epoch| epoch.0));
-        self.go_on()
+        Ok(())
     }
 
     fn session(&mut self, session: &SessionRecord, tokens: &[(u32, u32)]) {

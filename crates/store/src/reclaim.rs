@@ -8,6 +8,7 @@ use crate::index::Location;
 use crate::record::{GROUP_BYTES, Op, Ops, RecordBuffer};
 use crate::scan::{Found, Window};
 use crate::segment::Segment;
+use martlet_fault::{self as fault, Fault};
 
 /// What a call of [`Engine::housekeep`] has done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -21,6 +22,10 @@ pub struct Work {
     /// Bytes of bodies and states copied.
     pub moved_bytes: u64,
 }
+
+/// What an entry of a forgotten queue counts as: letting go of its body takes about as long as
+/// copying so many bytes.
+const FORGOTTEN_ENTRY_BYTES: usize = 64;
 
 /// A segment whose live contents are being copied.
 #[derive(Clone, Copy, Debug)]
@@ -43,6 +48,13 @@ impl<D: Disk> Engine<D> {
             self.make_spare();
         } else if self.has_spare && !self.has_ballast && self.checkpointing.is_none() {
             self.make_ballast();
+        }
+        if self
+            .index
+            .drop_forgotten(budget_bytes / FORGOTTEN_ENTRY_BYTES)
+        {
+            work.more = true;
+            return Ok(work);
         }
         if self.checkpointing.is_some() {
             work.checkpointed = self.work_on_checkpoint(budget_bytes)?;
@@ -129,13 +141,17 @@ impl<D: Disk> Engine<D> {
 
     /// A segment that is not written to and that a checkpoint makes needless for recovery.
     fn is_covered(&self, slot: u16, segment: &Segment<D::File>) -> bool {
-        let lsn = self.checkpoint.map_or(0, |last| last.lsn);
+        let lsn = match fault::is(Fault::FreedUncovered) {
+            true => self.durable,
+            false => self.checkpoint.map_or(0, |last| last.lsn),
+        };
         Some(slot) != self.active && segment.next <= lsn + 1
     }
 
     fn is_dead(&self, slot: u16) -> bool {
         let live = &self.index.live;
-        live.bytes(slot) == 0 && live.changed(slot) <= self.durable
+        live.bytes(slot) == 0
+            && (live.changed(slot) <= self.durable || fault::is(Fault::FreedUndurable))
     }
 
     /// Gives back the segments in which nothing lives and that recovery does not need.
@@ -215,23 +231,25 @@ impl<D: Disk> Engine<D> {
         let Some(segment) = self.segments.get(at.slot) else {
             return Ok(0);
         };
-        let name = segment.name();
-        let error = |e| StoreError::new("reading", &name, e);
         let file = &segment.file;
         let mut window = Window::<D>::new(&self.disk, &file.file, file.key, segment.end);
         let begin = at.offset;
         while at.offset < segment.end && at.offset - begin < budget_bytes.max(1) as u64 {
             let location = Location::new(at.slot, at.offset);
-            match window.at(at.offset, 0).map_err(error)? {
+            match window.at(at.offset, 0) {
                 Found::Group(..) => at.offset += GROUP_BYTES as u64,
                 Found::Record(lsn, ops, bytes) => {
+                    let first = match fault::is(Fault::MovedAsNew) {
+                        true => self.staged_first,
+                        false => lsn,
+                    };
                     for op in Ops::new(ops) {
-                        self.copy_if_live(lsn, op, location, &mut copies);
+                        self.copy_if_live(first, op, location, &mut copies);
                     }
                     at.offset += bytes;
                 }
                 Found::Nothing => {
-                    let next = window.search(at.offset + 8, 0).map_err(error)?;
+                    let next = window.search(at.offset + 8, 0);
                     at.offset = next.unwrap_or(segment.end);
                 }
             }

@@ -295,9 +295,16 @@ impl Shard {
                 joining: true,
             });
         }
-        self.enter_subscription(cx, session, &subscription);
+        let late = fault::is(Fault::RetainedReadBeforeInterest);
+        if !late {
+            self.enter_subscription(cx, session, &subscription);
+        }
         if wants_retained {
             self.owe_retained(session, &subscription);
+        }
+        if late {
+            self.read_retained_page(cx);
+            self.enter_subscription(cx, session, &subscription);
         }
         Ok(Granted {
             reason,

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
+use martlet_persistence::DamageWords;
 use martlet_store::{Damage, Options, RealDisk, Stats};
 
 use crate::cmd::node_options::NodeOptions;
@@ -39,12 +40,18 @@ struct StoreOptions {
 /// Runs the command.
 pub(crate) fn run(command: &StoreCommand) -> ExitCode {
     let outcome = match &command.action {
-        Action::Check(options) => {
-            inspect(options, |disk, each| Ok(martlet_store::check(disk, each)?))
-        }
-        Action::Repair(options) => inspect(options, |disk, each| {
+        Action::Check(options) => inspect(options, |disk, print| {
+            let mut words = DamageWords::default();
+            Ok(martlet_store::check_with(disk, |engine, damage| {
+                print(&damage, words.tell(engine, &damage));
+            })?)
+        }),
+        Action::Repair(options) => inspect(options, |disk, print| {
+            let mut words = DamageWords::default();
             let options = Options::default();
-            martlet_store::repair(disk, options, each)?;
+            martlet_store::repair_with(disk, options, |engine, damage| {
+                print(&damage, words.tell(engine, &damage));
+            })?;
             Ok(Stats::default())
         })
         .map(|_| ExitCode::SUCCESS),
@@ -71,22 +78,23 @@ fn opened(options: &StoreOptions) -> anyhow::Result<RealDisk> {
 /// Prints each damaged place that `look` finds; 1 if there is one.
 fn inspect(
     options: &StoreOptions,
-    look: impl FnOnce(RealDisk, &mut dyn FnMut(Damage)) -> anyhow::Result<Stats>,
+    look: impl FnOnce(RealDisk, &mut dyn FnMut(&Damage, String)) -> anyhow::Result<Stats>,
 ) -> anyhow::Result<ExitCode> {
     let disk = opened(options)?;
     let path = disk.path().to_owned();
     let mut found = 0_u64;
-    let mut print = |damage: Damage| {
+    let mut print = |damage: &Damage, text: String| {
         found += 1;
         if options.json {
             let line = serde_json::json!({
                 "file": damage.file,
                 "offset": damage.offset,
-                "text": damage.to_string(),
+                "error": damage.error,
+                "text": text,
             });
             println!("{line}");
         } else {
-            println!("{damage}");
+            println!("{text}");
         }
     };
     look(disk, &mut print).with_context(|| format!("store {}", path.display()))?;
