@@ -210,18 +210,7 @@ impl Archive {
     /// It cannot be read, is cut off or changed, or of a newer program.
     pub fn open(path: &Path, mut progress: impl FnMut(u64, u64)) -> Result<Self, BackupError> {
         let file = File::open(path).map_err(error("opening", path))?;
-        let found = file.metadata().map_err(error("opening", path))?;
-        let length = found.len();
-        let other = |why: &str| BackupError::NoBackup {
-            path: path.display().to_string(),
-            why: why.to_owned(),
-        };
-        if !found.is_file() {
-            return Err(other("it is no file"));
-        }
-        if let Some(why) = other_format(&file).map_err(error("reading", path))? {
-            return Err(other(why));
-        }
+        let length = length_of_archive(path, &file)?;
         let incomplete = |why: String| BackupError::Incomplete {
             path: path.display().to_string(),
             why,
@@ -264,7 +253,7 @@ impl Archive {
             let prefix = format!("{STORE}/");
             return Err(match places.keys().any(|name| name.starts_with(&prefix)) {
                 true => incomplete(format!("it was cut off, {MANIFEST} at its end is missing")),
-                false => other("it is a tar archive of something else"),
+                false => no_backup(path, "it is a tar archive of something else"),
             });
         };
         let manifest: Manifest = serde_json::from_str(&manifest)
@@ -366,6 +355,25 @@ impl Archive {
                 .map_err(error("syncing", directory))?;
         }
         Ok(())
+    }
+}
+
+fn no_backup(path: &Path, why: &str) -> BackupError {
+    BackupError::NoBackup {
+        path: path.display().to_string(),
+        why: why.to_owned(),
+    }
+}
+
+/// How long a file is that may be an archive.
+fn length_of_archive(path: &Path, file: &File) -> Result<u64, BackupError> {
+    let found = file.metadata().map_err(error("opening", path))?;
+    if !found.is_file() {
+        return Err(no_backup(path, "it is no file"));
+    }
+    match other_format(file).map_err(error("reading", path))? {
+        Some(why) => Err(no_backup(path, why)),
+        None => Ok(found.len()),
     }
 }
 
