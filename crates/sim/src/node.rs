@@ -697,8 +697,8 @@ impl Node {
         for (what, count, expected) in [
             ("bodies in the store", stats.bodies, retained),
             ("queues in the store", stats.queues, 0),
-            // The number of this run.
-            ("states in the store", stats.states, 1),
+            // The number of this run and its clock.
+            ("states in the store", stats.states, 2),
         ] {
             if count != expected {
                 left.push(format!("{count} {what}, not {expected}"));
