@@ -1,7 +1,11 @@
 //! The records of a tick as records of the store.
 //!
-//! One of the broker's is one of the store's, all of it or nothing. A message that nobody has to be
-//! waited for is written together with its entries: then no ROUTING hold and no release are needed.
+//! One of the broker's is never torn: it is in a record of the store as a whole or not at all. What
+//! brings something to be kept has a record of the store for itself, so that damage to one costs one
+//! message. A message that nobody has to be waited for is written together with its entries: then no
+//! ROUTING hold and no release are needed. What only changes or ends something shares a record with
+//! its neighbours: it is most of what there is, alone hardly longer than a record's header, and
+//! losing it to damage costs a message that comes again, never one that does not come.
 
 use martlet_broker::{MessageId, MessageRecord, Now, Record, SessionEpoch};
 use martlet_store::{BodyId, Holds, QueueId, RecordBuffer, RecordBuilder};
@@ -12,6 +16,9 @@ use crate::state::{key, kind, put_group, put_session, put_subscription, subscrip
 
 /// Broker records in one record of the store at most: a torn one costs no more than these.
 const TOGETHER_MAX: usize = 1024;
+
+/// Changes and ends in one record of the store at most.
+const CHANGES_TOGETHER_MAX: usize = 256;
 
 /// Puts all records into a buffer for the store, in order; `records` is emptied. `now` is the time
 /// of the tick, against which expiry is put on the wall clock.
@@ -29,12 +36,32 @@ pub fn encode(records: &mut Vec<Record>, now: Now, into: &mut RecordBuffer) {
                 rest = &rest[routed_at + 1..];
             }
             _ => {
-                put(first, now, &mut builder);
-                rest = &rest[1..];
+                let (together, following) = rest.split_at(count_together(rest));
+                for record in together {
+                    put(record, now, &mut builder);
+                }
+                rest = following;
             }
         }
     }
     records.clear();
+}
+
+/// How many of the first records share one of the store: those that change or end something, or the
+/// first alone.
+fn count_together(records: &[Record]) -> usize {
+    let changes = |record: &&Record| {
+        matches!(
+            record,
+            Record::EntryEnded { .. }
+                | Record::Changed(_)
+                | Record::Routed(_)
+                | Record::Released { .. }
+                | Record::RetainedEnded(_)
+        )
+    };
+    let changes = records.iter().take(CHANGES_TOGETHER_MAX).take_while(changes);
+    changes.count().max(1)
 }
 
 /// Where the record stands that says that the message, whose record is the first, has been routed

@@ -3,9 +3,9 @@
 //! rest.
 //!
 //! Rows lie in blocks of 64. The last block is open, the others are sealed: packed by column. A row
-//! in the middle can be found, replaced and removed; one sealed block at a time, the one last
-//! replaced in or taken from, is kept unpacked, so that working at the front stays cheap. The
-//! packed bytes are shared between clones, so that a clone is cheap too.
+//! in the middle can be found, replaced and removed; the first sealed block and the one last
+//! replaced in stay unpacked once they are, so that working at the front, and a little behind it,
+//! is cheap. The packed bytes are shared between clones, so that a clone is cheap too.
 //!
 //! It knows nothing of what the columns mean, but that the first is the key to look for: each block
 //! remembers the range of its keys.
@@ -15,7 +15,7 @@
 mod block;
 mod pack;
 
-pub use pack::{put_varint, take_varint};
+pub use pack::{put_difference, put_varint, take_difference, take_varint};
 
 use block::Block;
 use std::collections::VecDeque;
@@ -32,7 +32,7 @@ pub struct Rows<const COLUMNS: usize> {
     /// The newest rows, from `open_start` on.
     open: Vec<[u64; COLUMNS]>,
     open_start: usize,
-    /// Index of the one sealed block that is unpacked.
+    /// Index of the sealed block that is unpacked, the first one aside.
     loose: Option<usize>,
     len: usize,
 }
@@ -265,7 +265,7 @@ impl<const COLUMNS: usize> Rows<COLUMNS> {
         }
         self.loose = match self.loose {
             Some(loose) if loose == index => None,
-            Some(loose) if loose > index => Some(loose - 1),
+            Some(loose) if loose > index => Some(loose - 1).filter(|loose| *loose > 0),
             loose => loose,
         };
     }
@@ -278,6 +278,7 @@ impl<const COLUMNS: usize> Rows<COLUMNS> {
         }
         let before = index - 1;
         if self.sealed[before].len() + self.sealed[index].len() > BLOCK_ROWS
+            || before == 0
             || self.loose == Some(before)
         {
             self.sealed[index].shrink();
@@ -291,15 +292,14 @@ impl<const COLUMNS: usize> Rows<COLUMNS> {
     }
 
     fn loosen(&mut self, index: usize) {
-        if self.loose == Some(index) {
-            return;
-        }
-        if let Some(block) = self.loose.and_then(|loose| self.sealed.get_mut(loose)) {
-            block.pack();
+        if index > 0 && self.loose != Some(index) {
+            if let Some(block) = self.loose.and_then(|loose| self.sealed.get_mut(loose)) {
+                block.pack();
+            }
+            self.loose = Some(index);
         }
         if let Some(block) = self.sealed.get_mut(index) {
             block.unpack();
-            self.loose = Some(index);
         }
     }
 

@@ -39,6 +39,16 @@ pub fn take_varint(input: &mut &[u8]) -> Option<u64> {
     None
 }
 
+/// Appends `to` as what it differs from `from`: short if that is little, in either direction.
+pub fn put_difference(out: &mut Vec<u8>, from: u64, to: u64) {
+    put_varint(out, zigzag(to.wrapping_sub(from)));
+}
+
+/// What [`put_difference`] appended; `None` as [`take_varint`].
+pub fn take_difference(input: &mut &[u8], from: u64) -> Option<u64> {
+    Some(from.wrapping_add(unzigzag(take_varint(input)?)))
+}
+
 /// Differences are small in both directions: the sign goes to the lowest bit.
 fn zigzag(difference: u64) -> u64 {
     (difference << 1) ^ (((difference as i64) >> 63) as u64)

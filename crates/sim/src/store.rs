@@ -137,9 +137,12 @@ impl Store {
             self.syncing = Some((now_us + RETRY_US, up_to));
             return told;
         }
-        // An error in here costs nothing but time.
-        let _ = engine.housekeep(HOUSEKEEP_BYTES);
         self.durable = up_to;
+        if self.appended == self.durable {
+            // As in moments of rest; an error in here costs nothing but time.
+            let _ = engine.seal();
+        }
+        let _ = engine.housekeep(HOUSEKEEP_BYTES);
         for (shard, [_, syncing, durable]) in self.shards.iter_mut().enumerate() {
             if syncing > durable {
                 *durable = *syncing;

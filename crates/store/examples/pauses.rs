@@ -126,6 +126,7 @@ fn main() {
             bench.step("ends");
         }
     }
+    bench.engine.seal().expect("seals");
     for _ in 0..20_000 {
         bench.step("rest");
     }

@@ -104,8 +104,8 @@ pub struct Engine<D: Disk> {
     pub(crate) reclaiming: Option<Reclaiming>,
     /// The last group says that all before it was synced.
     pub(crate) sealed: bool,
-    /// How often housekeeping was called since something was written.
-    pub(crate) idle_calls: u32,
+    /// Nothing was appended since [`Engine::seal`].
+    pub(crate) at_rest: bool,
 }
 
 /// A group on its way to the platter.
@@ -161,7 +161,7 @@ impl<D: Disk> Engine<D> {
             checkpointing: None,
             reclaiming: None,
             sealed: true,
-            idle_calls: 0,
+            at_rest: false,
         }
     }
 
@@ -350,7 +350,7 @@ impl<D: Disk> Engine<D> {
         self.staged_count -= count;
         self.tail_bytes += end as u64;
         self.sealed = false;
-        self.idle_calls = 0;
+        self.at_rest = false;
         if let Some(segment) = self.segments.get_mut(slot) {
             segment.end = offset + end as u64;
             segment.next = first + count;
@@ -423,12 +423,14 @@ impl<D: Disk> Engine<D> {
         Ok(slot)
     }
 
-    /// Writes and syncs an empty group that says: all before me was synced. For a moment of rest
-    /// and before closing; after it damage to the last group is told from a torn one. Does nothing
-    /// if there is nothing to say, or no room in the segment.
+    /// Begins a moment of rest, in which [`Engine::housekeep`] tidies up what would be tidied up by
+    /// itself while much comes and goes. Writes and syncs an empty group that says: all before me
+    /// was synced; after it damage to the last group is told from a torn one. No group if there is
+    /// nothing to say, or no room in the segment. Before closing too.
     pub fn seal(&mut self) -> Result<(), StoreError> {
         self.write()?;
         self.sync()?;
+        self.at_rest = true;
         let Some(slot) = self.active.filter(|_| !self.sealed) else {
             return Ok(());
         };

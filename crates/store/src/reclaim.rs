@@ -22,9 +22,6 @@ pub struct Work {
     pub moved_bytes: u64,
 }
 
-/// So many calls in which nothing else was to do are a moment of rest.
-const IDLE_CALLS: u32 = 16;
-
 /// What an entry of a forgotten queue counts as: letting go of its body takes about as long as
 /// copying so many bytes.
 const FORGOTTEN_ENTRY_BYTES: usize = 64;
@@ -42,7 +39,7 @@ const REPLAYED_SEGMENTS_MAX: usize = 4;
 impl<D: Disk> Engine<D> {
     /// Does a slice of what waits: about `budget_bytes` read or written. Call it after each sync
     /// while there is [`Work::more`], with a budget that fits the time there is: 256 KiB takes
-    /// about a millisecond.
+    /// about a millisecond. After [`Engine::seal`] it does what is left for moments of rest too.
     pub fn housekeep(&mut self, budget_bytes: usize) -> Result<Work, StoreError> {
         let mut work = Work::default();
         self.remove_old_checkpoints();
@@ -63,19 +60,16 @@ impl<D: Disk> Engine<D> {
             work.more = true;
             return Ok(work);
         }
-        work.freed = self.free_segments()?;
+        // One: to a file system, a large file's end is work too.
+        work.freed = self.free_segments(1)?;
+        work.more = work.freed > 0;
         if self.is_checkpoint_due() {
             self.begin_checkpoint()?;
             work.more = true;
             return Ok(work);
         }
-        let is_idle = self.idle_calls >= IDLE_CALLS;
         if self.reclaiming.is_none() {
-            self.reclaiming = self.choose_sparse(is_idle);
-        }
-        if self.reclaiming.is_none() && !is_idle {
-            self.idle_calls += 1;
-            work.more = self.choose_sparse(true).is_some();
+            self.reclaiming = self.choose_sparse(self.at_rest);
         }
         if let Some(reclaiming) = self.reclaiming.take() {
             work.moved_bytes = self.reclaim(reclaiming, budget_bytes)?;
@@ -101,7 +95,7 @@ impl<D: Disk> Engine<D> {
     pub fn close(mut self) -> Result<(), StoreError> {
         self.seal()?;
         self.checkpoint_now()?;
-        self.free_segments()?;
+        self.free_segments(usize::MAX)?;
         Ok(())
     }
 
@@ -114,7 +108,7 @@ impl<D: Disk> Engine<D> {
         let many = replayed.count() > REPLAYED_SEGMENTS_MAX;
         if many || self.wants_checkpoint || self.tail_bytes > self.options.tail_bytes {
             self.checkpoint_now()?;
-            self.free_segments()?;
+            self.free_segments(usize::MAX)?;
         }
         Ok(())
     }
@@ -158,13 +152,14 @@ impl<D: Disk> Engine<D> {
     }
 
     /// Gives back the segments in which nothing lives and that recovery does not need.
-    fn free_segments(&mut self) -> Result<usize, StoreError> {
+    fn free_segments(&mut self, count_max: usize) -> Result<usize, StoreError> {
         let dead = self.segments.iter().filter(|(slot, segment)| {
             self.is_covered(*slot, segment)
                 && self.is_dead(*slot)
                 && std::sync::Arc::strong_count(&segment.file) == 1
         });
-        let dead: Vec<(u16, String, u64)> = dead.map(|(s, seg)| (s, seg.name(), seg.len)).collect();
+        let dead = dead.map(|(slot, segment)| (slot, segment.name(), segment.len));
+        let dead: Vec<(u16, String, u64)> = dead.take(count_max).collect();
         for (slot, name, len) in &dead {
             if !self.has_spare && *len == self.options.segment_bytes {
                 let renamed = self.disk.rename(name, SPARE);
@@ -205,13 +200,13 @@ impl<D: Disk> Engine<D> {
     /// The segment with the smallest part alive, if that is little enough: of those that were
     /// written a moment ago much will die by itself, so only space decides; at rest half alive is
     /// too little.
-    fn choose_sparse(&self, is_idle: bool) -> Option<Reclaiming> {
+    fn choose_sparse(&self, at_rest: bool) -> Option<Reclaiming> {
         let used = self.disk_bytes();
         let live = self.index.live.total();
-        let allowed = if is_idle { live + live / 2 } else { 2 * live };
+        let allowed = if at_rest { live + live / 2 } else { 2 * live };
         let percent_max = match used > allowed + 3 * self.options.segment_bytes {
             true => 80,
-            false if is_idle => 50,
+            false if at_rest => 50,
             false => return None,
         };
         let sparse = self.segments.iter().filter(|(slot, segment)| {
@@ -255,10 +250,10 @@ impl<D: Disk> Engine<D> {
         }
         let is_done = at.offset >= segment.end;
         let moved_bytes = copies.bytes() as u64;
-        let idle_calls = self.idle_calls;
+        let at_rest = self.at_rest;
         self.append(&copies);
         self.write()?;
-        self.idle_calls = idle_calls;
+        self.at_rest = at_rest;
         if !is_done {
             self.reclaiming = Some(at);
         } else {

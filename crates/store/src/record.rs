@@ -3,9 +3,10 @@
 //! A record is `crc: u32, length of the operations: u32, lsn: u64`, the operations, zeros up to a
 //! multiple of 8. The engine fills in number and checksum when it writes. An operation begins with
 //! a byte: its kind in the lower half, flags in the upper. Numbers are little-endian, notes and
-//! lengths variable-length. Decoding believes nothing.
+//! lengths variable-length. Entries that are ended or amended in a row are told by what each
+//! differs from the one before. Decoding believes nothing.
 
-use martlet_rows::{put_varint, take_varint};
+use martlet_rows::{put_difference, put_varint, take_difference, take_varint};
 
 /// Number of a record: its place in the total order. The first is 1.
 pub type Lsn = u64;
@@ -13,6 +14,17 @@ pub type Lsn = u64;
 /// A body's name. The upper six bits say which shard gave it; no two bodies ever have the same.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BodyId(pub u64);
+
+impl BodyId {
+    /// The shard's bits last: ids that several shards give at the same time lie close together.
+    pub(crate) fn turned(self) -> u64 {
+        self.0.rotate_left(6)
+    }
+
+    pub(crate) fn of_turned(turned: u64) -> Self {
+        BodyId(turned.rotate_right(6))
+    }
+}
 
 /// A queue's name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -92,6 +104,8 @@ mod kind {
     pub(super) const FORGET: u8 = 10;
     pub(super) const MOVED_BODY: u8 = 11;
     pub(super) const MOVED_STATE: u8 = 12;
+    pub(super) const AMEND_NEXT: u8 = 13;
+    pub(super) const END_NEXT: u8 = 14;
     pub(super) const GROUP: u8 = 15;
 }
 
@@ -100,6 +114,16 @@ const SAME_BODY: u8 = 0x10;
 const LANE_ZERO: u8 = 0x20;
 const NOTE_ZERO: u8 = 0x40;
 const HAS_EXTRA: u8 = 0x80;
+/// Of the kinds that say only what differs from the operation before: the queue does not.
+const SAME_QUEUE: u8 = 0x80;
+
+/// What the operations before in the same record named last: what the next ones differ from.
+#[derive(Clone, Copy, Debug, Default)]
+struct Last {
+    body: Option<BodyId>,
+    queue: Option<QueueId>,
+    note: [u64; 2],
+}
 
 /// Records on their way to the engine, in one growing buffer. Building them allocates nothing else.
 #[derive(Clone, Debug, Default)]
@@ -123,7 +147,7 @@ impl RecordBuffer {
         RecordBuilder {
             buffer: self,
             begin,
-            last_body: None,
+            last: Last::default(),
         }
     }
 
@@ -171,7 +195,7 @@ impl RecordBuffer {
 pub struct RecordBuilder<'a> {
     buffer: &'a mut RecordBuffer,
     begin: usize,
-    last_body: Option<BodyId>,
+    last: Last,
 }
 
 impl RecordBuilder<'_> {
@@ -182,7 +206,7 @@ impl RecordBuilder<'_> {
         self.put_u64(id.0);
         self.out().push(holds.bits());
         self.put_pieces(pieces);
-        self.last_body = Some(id);
+        self.last.body = Some(id);
     }
 
     /// Takes holds away from a body; one that comes later arrives without them.
@@ -211,12 +235,20 @@ impl RecordBuilder<'_> {
 
     /// Replaces an entry's note; it keeps its place. Not there: ignored.
     pub fn amend(&mut self, queue: QueueId, body: BodyId, lane: u8, note: [u64; 2]) {
-        self.put_entry(kind::AMEND, queue, body, lane, Some(note));
+        let before = self.last.note;
+        if !self.put_next(kind::AMEND_NEXT, queue, body, lane) {
+            return self.put_entry(kind::AMEND, queue, body, lane, Some(note));
+        }
+        put_difference(self.out(), before[0], note[0]);
+        put_difference(self.out(), before[1], note[1]);
+        self.last.note = note;
     }
 
     /// Ends an entry.
     pub fn end(&mut self, queue: QueueId, body: BodyId, lane: u8) {
-        self.put_entry(kind::END, queue, body, lane, None);
+        if !self.put_next(kind::END_NEXT, queue, body, lane) {
+            self.put_entry(kind::END, queue, body, lane, None);
+        }
     }
 
     /// Puts a token into the queue's small set, or replaces its note.
@@ -295,7 +327,7 @@ impl RecordBuilder<'_> {
     }
 
     fn same_body(&self, id: BodyId) -> u8 {
-        if self.last_body == Some(id) {
+        if self.last.body == Some(id) {
             SAME_BODY
         } else {
             0
@@ -305,8 +337,27 @@ impl RecordBuilder<'_> {
     fn put_body(&mut self, same: u8, id: BodyId) {
         if same == 0 {
             self.put_u64(id.0);
-            self.last_body = Some(id);
+            self.last.body = Some(id);
         }
+    }
+
+    /// An entry as what it differs from the one before; false: none is before it in this record.
+    fn put_next(&mut self, kind: u8, queue: QueueId, body: BodyId, lane: u8) -> bool {
+        let (Some(last_queue), Some(last_body)) = (self.last.queue, self.last.body) else {
+            return false;
+        };
+        let same_queue = if queue == last_queue { SAME_QUEUE } else { 0 };
+        let lane_zero = if lane == 0 { LANE_ZERO } else { 0 };
+        self.begin_op(kind | same_queue | lane_zero);
+        if same_queue == 0 {
+            self.put_u64(queue.0);
+        }
+        put_difference(self.out(), last_body.turned(), body.turned());
+        if lane != 0 {
+            self.out().push(lane);
+        }
+        (self.last.queue, self.last.body) = (Some(queue), Some(body));
+        true
     }
 
     fn put_entry(
@@ -326,9 +377,10 @@ impl RecordBuilder<'_> {
         if lane != 0 {
             self.out().push(lane);
         }
-        if let Some(note) = note
-            && note_zero == 0
-        {
+        self.last.queue = Some(queue);
+        let Some(note) = note else { return };
+        self.last.note = note;
+        if note_zero == 0 {
             put_varint(self.out(), note[0]);
             put_varint(self.out(), note[1]);
         }
@@ -441,14 +493,14 @@ pub(crate) struct Entry {
 #[derive(Clone, Debug)]
 pub(crate) struct Ops<'a> {
     rest: &'a [u8],
-    last_body: BodyId,
+    last: Last,
 }
 
 impl<'a> Ops<'a> {
     pub(crate) fn new(ops: &'a [u8]) -> Self {
         Ops {
             rest: ops,
-            last_body: BodyId(0),
+            last: Last::default(),
         }
     }
 
@@ -485,35 +537,62 @@ impl<'a> Ops<'a> {
 
     fn take_body(&mut self, tag: u8) -> Option<BodyId> {
         if tag & SAME_BODY == 0 {
-            self.last_body = BodyId(self.take_u64()?);
+            self.last.body = Some(BodyId(self.take_u64()?));
         }
-        Some(self.last_body)
+        self.last.body
     }
 
     fn take_entry(&mut self, tag: u8) -> Option<Entry> {
         let queue = QueueId(self.take_u64()?);
         let body = self.take_body(tag)?;
-        let lane = match tag & LANE_ZERO {
-            0 => self.take_byte()?,
-            _ => 0,
-        };
+        let lane = self.take_lane(tag)?;
+        self.last.queue = Some(queue);
         Some(Entry { queue, body, lane })
     }
 
-    fn take_note(&mut self, tag: u8) -> Option<[u64; 2]> {
-        if tag & NOTE_ZERO != 0 {
-            return Some([0, 0]);
+    fn take_next_entry(&mut self, tag: u8) -> Option<Entry> {
+        let queue = match tag & SAME_QUEUE {
+            0 => QueueId(self.take_u64()?),
+            _ => self.last.queue?,
+        };
+        let before = self.last.body?.turned();
+        let body = BodyId::of_turned(take_difference(&mut self.rest, before)?);
+        let lane = self.take_lane(tag)?;
+        (self.last.queue, self.last.body) = (Some(queue), Some(body));
+        Some(Entry { queue, body, lane })
+    }
+
+    fn take_lane(&mut self, tag: u8) -> Option<u8> {
+        match tag & LANE_ZERO {
+            0 => self.take_byte(),
+            _ => Some(0),
         }
-        Some([take_varint(&mut self.rest)?, take_varint(&mut self.rest)?])
+    }
+
+    fn take_note(&mut self, tag: u8) -> Option<[u64; 2]> {
+        self.last.note = match tag & NOTE_ZERO {
+            0 => [take_varint(&mut self.rest)?, take_varint(&mut self.rest)?],
+            _ => [0, 0],
+        };
+        Some(self.last.note)
+    }
+
+    fn take_next_note(&mut self) -> Option<[u64; 2]> {
+        let [first, second] = self.last.note;
+        let first = take_difference(&mut self.rest, first)?;
+        let second = take_difference(&mut self.rest, second)?;
+        self.last.note = [first, second];
+        Some(self.last.note)
     }
 
     fn take_op(&mut self) -> Option<Op<'a>> {
         let tag = self.take_byte()?;
         Some(match tag & 0x0f {
             kind::BODY => {
-                self.last_body = BodyId(self.take_u64()?);
+                let id = BodyId(self.take_u64()?);
+                self.last.body = Some(id);
                 let holds = Holds::from_bits(self.take_byte()?);
-                Op::Body(self.last_body, holds, self.take_bytes()?)
+                Op::Body(id, holds, self.take_bytes()?)
             }
             kind::RELEASE => {
                 let id = self.take_body(tag)?;
@@ -530,6 +609,8 @@ impl<'a> Ops<'a> {
             }
             kind::AMEND => Op::Amend(self.take_entry(tag)?, self.take_note(tag)?),
             kind::END => Op::End(self.take_entry(tag)?),
+            kind::AMEND_NEXT => Op::Amend(self.take_next_entry(tag)?, self.take_next_note()?),
+            kind::END_NEXT => Op::End(self.take_next_entry(tag)?),
             kind::TOKEN => {
                 let queue = QueueId(self.take_u64()?);
                 Op::Token(queue, self.take_u32()?, self.take_u32()?)
@@ -644,6 +725,9 @@ mod tests {
             record.enqueue(other.queue, other.body, 3, [1, u64::MAX], b"extra");
             record.amend(entry.queue, BodyId(4), 0, [5, 6]);
             record.end(entry.queue, entry.body, 0);
+            record.end(entry.queue, BodyId(3), 7);
+            record.end(QueueId(2), BodyId(1 << 58), 0);
+            record.amend(QueueId(2), BodyId(2 << 58), 0, [4, u64::MAX]);
             record.release(BodyId(4), Holds::KEPT);
             record.token(QueueId(7), 1, 2);
             record.end_token(QueueId(7), 1);
@@ -667,6 +751,24 @@ mod tests {
             Op::Enqueue(other, [1, u64::MAX], b"extra"),
             Op::Amend(four, [5, 6]),
             Op::End(entry),
+            Op::End(Entry {
+                body: BodyId(3),
+                lane: 7,
+                ..entry
+            }),
+            Op::End(Entry {
+                queue: QueueId(2),
+                body: BodyId(1 << 58),
+                lane: 0,
+            }),
+            Op::Amend(
+                Entry {
+                    queue: QueueId(2),
+                    body: BodyId(2 << 58),
+                    lane: 0,
+                },
+                [4, u64::MAX],
+            ),
             Op::Release(BodyId(4), Holds::KEPT),
             Op::Token(QueueId(7), 1, 2),
             Op::EndToken(QueueId(7), 1),

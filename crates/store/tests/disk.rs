@@ -44,8 +44,9 @@ fn commit(engine: &mut Engine<SimDisk>, build: impl FnOnce(&mut RecordBuffer)) {
     engine.sync().unwrap();
 }
 
-/// Housekeeping until nothing waits.
+/// A moment of rest: housekeeping until nothing waits.
 fn settle(engine: &mut Engine<SimDisk>) {
+    engine.seal().unwrap();
     for _ in 0..10_000 {
         if !engine.housekeep(8192).unwrap().more {
             return;

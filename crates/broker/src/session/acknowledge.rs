@@ -53,7 +53,7 @@ impl Shard {
         if let Some(entry) = self.take_in_flight(session, packet_id) {
             self.entry_answered(cx, session, entry, reason);
         }
-        self.pump(cx, session);
+        self.answered = Some(self.sessions.id_of(session));
         Ok(())
     }
 
@@ -106,7 +106,7 @@ impl Shard {
             if let Some(entry) = self.take_in_flight(session_index, packet_id) {
                 self.entry_answered(cx, session_index, entry, reason);
             }
-            self.pump(cx, session_index);
+            self.answered = Some(self.sessions.id_of(session_index));
             return Ok(());
         }
         let before = core::mem::replace(&mut message.state, InFlightState::Released(released));
@@ -170,7 +170,7 @@ impl Shard {
             let Released { message, why, .. } = released;
             self.entry_ended(cx, session_index, message, why);
         }
-        self.pump(cx, session_index);
+        self.answered = Some(self.sessions.id_of(session_index));
         Ok(())
     }
 

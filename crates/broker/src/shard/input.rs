@@ -78,6 +78,7 @@ impl Shard {
             .is_some_and(|found| found.flags.publishes_held)
         {
             self.pass_acknowledgements(cx, id, &mut input);
+            self.pump_answered(cx);
         }
         match self.connections.get_mut(id) {
             Some(connection) if connection.phase != Phase::Closing && !input.is_empty() => {
@@ -184,6 +185,27 @@ impl Shard {
 
     /// Works off complete packets; answers how many bytes they were.
     pub(super) fn receive_packets<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        id: ConnectionId,
+        bytes: &[u8],
+    ) -> usize {
+        let consumed = self.receive_each(cx, id, bytes);
+        self.pump_answered(cx);
+        consumed
+    }
+
+    /// What acknowledgements made room for is sent once all that came together are worked off: then
+    /// their records stand together, and so do those of what is sent.
+    fn pump_answered<N: Node>(&mut self, cx: &mut Cx<'_, N>) {
+        if let Some(id) = self.answered.take()
+            && let Some(session) = self.live_session(id)
+        {
+            self.pump(cx, session);
+        }
+    }
+
+    fn receive_each<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
         id: ConnectionId,

@@ -78,6 +78,8 @@ pub struct Shard {
     pub(crate) awaiting_routed: HashMap<MessageId, u32>,
     /// Connections to be ended once the message under way is delivered to all.
     pub(crate) closing: Vec<(ConnectionId, ReasonCode, &'static str)>,
+    /// The session whose acknowledgements are being worked off.
+    pub(crate) answered: Option<SessionId>,
     /// Connections with input to be worked off.
     input_queue: VecDeque<ConnectionId>,
     /// Sessions with retained messages to be read.
@@ -198,6 +200,7 @@ impl Shard {
             ends_under_way: VecDeque::new(),
             awaiting_routed: RawMap::with_hasher(seeded(seed)),
             closing: Vec::new(),
+            answered: None,
             input_queue: VecDeque::new(),
             retained_queue: VecDeque::new(),
             retained_sweep: None,

@@ -32,8 +32,8 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(1);
 const BUSY_SLICE_BYTES: usize = 64 << 10;
 const IDLE_SLICE_BYTES: usize = 256 << 10;
 
-/// After so long without records the log is sealed, so that later damage to its end is told from a
-/// torn write.
+/// After so long without records the node is at rest: the log is sealed, so that later damage to
+/// its end is told from a torn write, and sparse segments are tidied up.
 const SEAL_AFTER: Duration = Duration::from_secs(1);
 
 /// How often a full disk is looked at for space.
@@ -77,7 +77,7 @@ pub(super) struct Writing<D: Disk> {
     /// Housekeeping has more to do.
     has_work: bool,
     work_after: Instant,
-    /// Since when nothing has come, unless the log is sealed.
+    /// Since when nothing has come, unless the log is sealed and all is tidy.
     idle_since: Option<Instant>,
 }
 
@@ -344,7 +344,12 @@ where
                 IDLE_SLICE_BYTES
             };
             match self.engine.housekeep(budget) {
-                Ok(work) => self.has_work = work.more,
+                Ok(work) => {
+                    self.has_work = work.more;
+                    if work.moved_bytes > 0 {
+                        self.idle_since.get_or_insert(now);
+                    }
+                }
                 Err(error) => {
                     self.health.failed(&error);
                     self.work_after = now + RETRY_AFTER_MAX;
@@ -360,6 +365,8 @@ where
             .is_some_and(|since| since + SEAL_AFTER <= now);
         if is_idle && !self.has_work && self.retry.is_none() {
             self.idle_since = None;
+            // There may be something to do that was left for now.
+            self.has_work = true;
             if let Err(error) = self.engine.seal() {
                 self.health.failed(&error);
                 self.retry = Some(Retry {

@@ -52,6 +52,15 @@ impl Packed {
     fn is_dead(self) -> bool {
         self.0 & (7 << 22 | REFS_MANY) == 0
     }
+
+    /// Empties the slot of a body that is there and that nothing needs any more: where it lay, and
+    /// its class of size.
+    fn take_if_dead(&mut self) -> Option<(Location, u8)> {
+        let location = self.location().filter(|_| self.is_dead())?;
+        let class = self.class();
+        self.0 = 0;
+        Some((location, class))
+    }
 }
 
 /// The bodies of 64 neighbouring ids, those that are there.
@@ -278,20 +287,31 @@ impl Bodies {
     }
 
     pub(crate) fn drop_ref(&mut self, id: BodyId, live: &mut Live) {
-        let mut refs = self.refs(id);
-        if refs == REFS_MANY {
-            let many = self.many.entry(id.0).or_insert(REFS_MANY);
-            *many -= 1;
-            refs = *many;
-            if refs < REFS_MANY {
-                self.many.remove(&id.0);
+        let mut died = None;
+        let many = self.change(id, |packed| {
+            let refs = packed.refs();
+            if refs == REFS_MANY {
+                return true;
             }
-        } else {
-            refs = refs.saturating_sub(1);
+            packed.put_refs(refs.saturating_sub(1));
+            died = packed.take_if_dead();
+            false
+        });
+        if many {
+            self.drop_ref_of_many(id);
         }
-        self.change(id, |packed| packed.put_refs(refs));
-        if refs == 0 {
-            self.bury_if_dead(id, live);
+        self.buried(died, live);
+    }
+
+    /// Of a body with so many references that their number is kept aside: they are still more than
+    /// none after this.
+    fn drop_ref_of_many(&mut self, id: BodyId) {
+        let many = self.many.entry(id.0).or_insert(REFS_MANY);
+        *many -= 1;
+        if *many < REFS_MANY {
+            let refs = *many;
+            self.many.remove(&id.0);
+            self.change(id, |packed| packed.put_refs(refs));
         }
     }
 
@@ -321,12 +341,15 @@ impl Bodies {
     }
 
     pub(crate) fn bury_if_dead(&mut self, id: BodyId, live: &mut Live) {
-        let dead = self.get(id).filter(|packed| packed.is_dead());
-        if let Some(packed) = dead
-            && let Some(location) = packed.location()
-        {
-            self.change(id, |packed| packed.0 = 0);
-            live.take(location.slot, packed.class());
+        if self.get(id).is_some_and(Packed::is_dead) {
+            let died = self.change(id, Packed::take_if_dead);
+            self.buried(died, live);
+        }
+    }
+
+    fn buried(&mut self, died: Option<(Location, u8)>, live: &mut Live) {
+        if let Some((location, class)) = died {
+            live.take(location.slot, class);
             self.count -= 1;
         }
     }

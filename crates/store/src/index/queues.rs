@@ -10,14 +10,6 @@ use std::collections::BTreeMap;
 
 type Row = [u64; 4];
 
-fn turn(body: BodyId) -> u64 {
-    body.0.rotate_left(6)
-}
-
-fn turn_back(turned: u64) -> BodyId {
-    BodyId(turned.rotate_right(6))
-}
-
 #[derive(Clone, Debug, Default)]
 struct Queue {
     id: QueueId,
@@ -42,7 +34,7 @@ impl Queue {
 
     fn find(&self, body: BodyId, lane: u8) -> Option<(Place, Row)> {
         let lane = u64::from(lane);
-        self.rows.find(turn(body), |row| row[1] == lane)
+        self.rows.find(body.turned(), |row| row[1] == lane)
     }
 }
 
@@ -101,12 +93,12 @@ pub(crate) struct Forgotten {
 impl Forgotten {
     /// Takes out an entry; gives its body.
     pub(crate) fn pop(&mut self) -> Option<BodyId> {
-        self.rows.pop_front().map(|row| turn_back(row[0]))
+        self.rows.pop_front().map(|row| BodyId::of_turned(row[0]))
     }
 
     /// Takes out all entries of a body; gives how many there were.
     pub(crate) fn take(&mut self, body: BodyId) -> usize {
-        let turned = turn(body);
+        let turned = body.turned();
         if !self.newest.reaches(turned) {
             return 0;
         }
@@ -124,6 +116,8 @@ pub(crate) struct Queues {
     queues: Vec<Option<Box<Queue>>>,
     free: Vec<u32>,
     by_id: NumberMap<u64, u32>,
+    /// Name and place of the queue last changed.
+    last: Option<(u64, u32)>,
     /// Queues that were empty once: they are kept a while, because most fill again at once.
     idle: Vec<u32>,
     entries: usize,
@@ -170,11 +164,15 @@ impl Queues {
 
     /// The queue, about to change; `None` if it is not there and shall not be made.
     fn change(&mut self, id: QueueId, make: bool) -> Option<(u32, &mut Queue)> {
-        let place = match self.by_id.get(&id.0) {
-            Some(place) => *place,
-            None if make => self.add(id),
-            None => return None,
+        let place = match self.last.filter(|(last, _)| *last == id.0) {
+            Some((_, place)) => place,
+            None => match self.by_id.get(&id.0) {
+                Some(place) => *place,
+                None if make => self.add(id),
+                None => return None,
+            },
         };
+        self.last = Some((id.0, place));
         let queue = self.queues.get_mut(place as usize)?.as_deref_mut()?;
         if let Some(capture) = &mut self.capture
             && queue.epoch != self.epoch
@@ -227,6 +225,7 @@ impl Queues {
             if let Some(queue) = entry {
                 queue.idle = false;
                 if queue.is_empty() {
+                    self.last = None;
                     self.by_id.remove(&queue.id.0);
                     *entry = None;
                     self.free.push(place);
@@ -246,7 +245,7 @@ impl Queues {
         let Some((place, queue)) = self.change(entry.queue, true) else {
             return false;
         };
-        let turned = turn(entry.body);
+        let turned = entry.body.turned();
         let is_new = queue.newest.raise(turned);
         if may_be_there && !is_new && queue.find(entry.body, entry.lane).is_some() {
             self.note_idle(place);
@@ -350,7 +349,7 @@ impl Queues {
         let queue = self.get(id);
         let rows = queue.into_iter().flat_map(|queue| queue.rows.iter());
         rows.map(move |row| {
-            let (body, lane) = (turn_back(row[0]), row[1] as u8);
+            let (body, lane) = (BodyId::of_turned(row[0]), row[1] as u8);
             let extras = queue.and_then(|queue| queue.extras.as_ref());
             let extra = extras.and_then(|extras| extras.get(&(body.0, lane)));
             (body, lane, [row[2], row[3]], extra.map_or(&[][..], |e| e))
@@ -367,7 +366,7 @@ impl Queues {
             for row in queue.rows.iter() {
                 let entry = Entry {
                     queue: queue.id,
-                    body: turn_back(row[0]),
+                    body: BodyId::of_turned(row[0]),
                     lane: row[1] as u8,
                 };
                 each(entry, [row[2], row[3]]);
