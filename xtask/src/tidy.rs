@@ -7,14 +7,19 @@ use crate::sources::SourceFile;
 const LAYOUT: &[(&str, &[&str])] = &[
     ("martlet-codec", &[]),
     ("martlet-rows", &[]),
-    ("martlet-broker", &["martlet-codec", "martlet-rows"]),
+    ("martlet-fault", &[]),
+    (
+        "martlet-broker",
+        &["martlet-codec", "martlet-fault", "martlet-rows"],
+    ),
     ("martlet-client", &["martlet-codec"]),
-    ("martlet-store", &["martlet-rows"]),
+    ("martlet-store", &["martlet-fault", "martlet-rows"]),
     (
         "martlet-persistence",
         &[
             "martlet-broker",
             "martlet-codec",
+            "martlet-fault",
             "martlet-store",
             "martlet-script",
         ],
@@ -48,6 +53,7 @@ const LAYOUT: &[(&str, &[&str])] = &[
         &[
             "martlet-broker",
             "martlet-codec",
+            "martlet-fault",
             "martlet-persistence",
             "martlet-store",
             "martlet-script",
@@ -105,9 +111,12 @@ fn check_edges(file: &SourceFile, problems: &mut Vec<String>) {
     }
 }
 
-/// Only the simulator may switch on the broker's deliberate faults.
+/// Only the simulator and the store's tests may put deliberate faults in force.
 fn check_faults(file: &SourceFile, problems: &mut Vec<String>) {
-    let may = matches!(package_name(&file.text), "martlet-broker" | "martlet-sim");
+    let may = matches!(
+        package_name(&file.text),
+        "martlet-fault" | "martlet-sim" | "martlet-store"
+    );
     for (index, line) in file.text.lines().enumerate() {
         if !may && !line.starts_with('#') && line.contains("faults") {
             let place = format!("{}:{}", file.path, index + 1);

@@ -8,6 +8,7 @@
 //! losing it to damage costs a message that comes again, never one that does not come.
 
 use martlet_broker::{MessageId, MessageRecord, Now, Record, SessionEpoch};
+use martlet_fault::{self as fault, Fault};
 use martlet_store::{BodyId, Holds, QueueId, RecordBuffer, RecordBuilder};
 
 use crate::body::put_body;
@@ -60,7 +61,10 @@ fn count_together(records: &[Record]) -> usize {
                 | Record::RetainedEnded(_)
         )
     };
-    let changes = records.iter().take(CHANGES_TOGETHER_MAX).take_while(changes);
+    let changes = records
+        .iter()
+        .take(CHANGES_TOGETHER_MAX)
+        .take_while(changes);
     changes.count().max(1)
 }
 
@@ -99,6 +103,7 @@ fn put(record: &Record, now: Now, into: &mut RecordBuilder<'_>) {
         }
         Record::Message(message) => {
             let routing = match message.to_be_routed {
+                true if fault::is(Fault::RoutingNotHeld) => Holds::NONE,
                 true => Holds::ROUTING,
                 false => Holds::NONE,
             };
@@ -117,9 +122,14 @@ fn put(record: &Record, now: Now, into: &mut RecordBuilder<'_>) {
             why,
         } => into.end(QueueId(epoch.0), BodyId(message.0), lane(*why)),
         Record::Moved { from, from_why, to } => {
+            let (from, message) = (QueueId(from.0), BodyId(to.message.0));
+            if fault::is(Fault::MoveEndsFirst) {
+                into.end(from, message, lane(*from_why));
+                return put_enqueue(to, into);
+            }
             // The new entry first: the body must not be without one in between.
             put_enqueue(to, into);
-            into.end(QueueId(from.0), BodyId(to.message.0), lane(*from_why));
+            into.end(from, message, lane(*from_why));
         }
     }
 }
@@ -152,7 +162,9 @@ fn put_message(
     if let Some((epoch, packet_id)) = message.receipt {
         into.token(QueueId(epoch.0), packet_id.get().into(), 0);
     }
-    if let Some(replaced) = message.replaces {
+    if let Some(replaced) = message.replaces
+        && !fault::is(Fault::ReplacedStaysRetained)
+    {
         into.release(BodyId(replaced.0), Holds::RETAINED);
     }
     if let Some(epoch) = message.will_of {

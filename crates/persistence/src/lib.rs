@@ -30,5 +30,6 @@ pub use entry::decode_entry;
 pub use fetch::{FetchedPage, LocatedPage, Making, fetch, locate, read_located};
 pub use restore::{Damaged, RestoreError, RestoreReport, Shards, restore};
 pub use state::{
-    GroupState, decode_group, decode_session, decode_start, decode_subscription, decode_will,
+    ClockState, GroupState, decode_clock, decode_group, decode_session, decode_start,
+    decode_subscription, decode_will, put_clock,
 };

@@ -18,16 +18,20 @@ use std::fmt;
 use std::sync::Arc;
 
 use martlet_broker::{
-    MessageId, Node, SessionEpoch, SessionRecord, Shard, ShardId, StoredWill, TenantId,
-    group_shard, session_shard, start_of,
+    MessageId, Node, SessionEpoch, SessionRecord, Shard, ShardId, StoredWill, TenantId, owner,
+    start_of,
 };
 use martlet_codec::PacketId;
+use martlet_fault::{self as fault, Fault};
 use martlet_store::{Disk, Engine, Holds, Lsn, Missing, QueueId, RecordBuffer, StateKey};
 
 use crate::body::decode_body;
 use crate::bytes::DecodeError;
 use crate::entry::decode_entry;
-use crate::state::{decode_group, decode_session, decode_start, decode_will, kind, put_start};
+use crate::state::{
+    ClockState, decode_clock, decode_group, decode_session, decode_start, decode_will, kind,
+    put_clock, put_start,
+};
 use names::Names;
 
 pub use shards::Shards;
@@ -44,6 +48,8 @@ const DELIVER_EVERY: usize = 256;
 pub struct RestoreReport {
     /// The number of this run of the node, from 1.
     pub start: u32,
+    /// The time of records at this start, milliseconds: from here it goes on.
+    pub record_ms: u64,
     /// Sessions.
     pub sessions: u64,
     /// Wills that are still due.
@@ -127,6 +133,7 @@ pub fn restore<D: Disk, N: Node>(
         orphans: Vec::new(),
         error: None,
     };
+    restoring.set_clock(found.clock);
     restoring.begin_run(engine, found.start)?;
     restoring.groups(found.groups);
     restoring.sessions(engine, found.wills)?;
@@ -141,6 +148,8 @@ pub fn restore<D: Disk, N: Node>(
 struct Found {
     /// The last run.
     start: u32,
+    /// The last time that it recorded.
+    clock: Option<ClockState>,
     groups: Vec<FoundGroup>,
     wills: Vec<(SessionEpoch, StoredWill)>,
     report: RestoreReport,
@@ -185,6 +194,7 @@ impl Found {
         let epoch = SessionEpoch(key.owner);
         match key.kind {
             kind::START => self.start = self.start.max(decode_start(bytes)?),
+            kind::CLOCK => self.clock = Some(decode_clock(bytes)?),
             kind::GROUP => {
                 let group = decode_group(bytes)?;
                 self.groups.push(FoundGroup {
@@ -269,6 +279,7 @@ fn state_name(key: StateKey) -> String {
     let owner = key.owner;
     match key.kind {
         kind::START => "the number of runs".to_owned(),
+        kind::CLOCK => "the time of records".to_owned(),
         kind::SESSION => format!("session {owner:#x}"),
         kind::WILL => format!("Will of session {owner:#x}"),
         kind::GROUP => format!("share group {owner:#x}"),
@@ -296,13 +307,26 @@ struct Restoring<'a, N: Node> {
 }
 
 impl<N: Node> Restoring<'_, N> {
+    /// Time goes on where the last run has left it, by as much as the wall clock has gone on since.
+    fn set_clock(&mut self, last: Option<ClockState>) {
+        let now = &mut self.shards.now;
+        let wall_ms = now.wall_ms;
+        now.record_ms = last.map_or(now.record_ms, |last| last.record_ms_at(wall_ms));
+        let record_ms = now.record_ms;
+        self.report.record_ms = record_ms;
+        put_clock(ClockState { record_ms, wall_ms }, &mut self.records);
+    }
+
     /// No name of this run may be given before its number is synced.
     fn begin_run<D: Disk>(
         &mut self,
         engine: &mut Engine<D>,
         last: u32,
     ) -> Result<(), RestoreError> {
-        let start = last + 1;
+        let start = match fault::is(Fault::RunNumberUsedAgain) {
+            true => last.max(1),
+            false => last + 1,
+        };
         if start > start_of(u64::MAX) {
             return Err(RestoreError::Runs(last));
         }
@@ -329,7 +353,7 @@ impl<N: Node> Restoring<'_, N> {
                 filter,
             } = group;
             let count = self.shards.count();
-            let shard = group_shard(self.shards.settings, tenant, &filter, count);
+            let shard = owner(self.shards.settings, tenant, &filter, count);
             let group = self.shards.call(shard, |shard, cx| {
                 shard.restore_group(cx, tenant, filter, epoch)
             });
@@ -367,7 +391,7 @@ impl<N: Node> Restoring<'_, N> {
             .filter_map(|(token, _)| PacketId::new(u16::try_from(*token).ok()?));
         let count = self.shards.count();
         let (tenant, client_id) = (session.tenant, &session.client_id);
-        let shard = session_shard(self.shards.settings, tenant, client_id, count);
+        let shard = owner(self.shards.settings, tenant, client_id, count);
         let address = self.shards.call(shard, |shard, cx| {
             shard.restore_session(cx, session, receipts)
         });
@@ -434,8 +458,9 @@ impl<N: Node> Restoring<'_, N> {
             self.report.retained += 1;
             let shard = self.shards.of_message(id);
             let message = self.shards.message(shard, &body.message, None);
+            let publisher = body.publisher.map(|publisher| publisher.client_id);
             self.shards.call(shard, |shard, cx| {
-                shard.restore_retained(cx, message, revision);
+                shard.restore_retained(cx, message, publisher, revision);
             });
         });
         self.go_on()

@@ -11,14 +11,12 @@
 //! * `client`: what clients do, by the protocol or against it
 //! * `facts`, `ledger`, `observer`: what clients did and saw, what they were promised, who is told
 //! * `check`: one check per file
-//! * `faults`: the broker's deliberate faults
 #![forbid(unsafe_code)]
 
 pub mod agenda;
 pub mod check;
 pub mod client;
 pub mod facts;
-pub mod faults;
 pub mod ledger;
 pub mod network;
 pub mod node;

@@ -13,7 +13,8 @@ martlet-sim: the whole broker in virtual time
   --first S       the first seed (default 0)
   --seed S        run this one
   --log           with --seed: print every fact
-  --scenario K    everything, sharing, retaining, wills, bounded, churn or steady (default: by seed)";
+  --scenario K    everything, sharing, retaining, wills, bounded, churn,
+                  arriving or steady (default: by seed)";
 
 struct Options {
     seeds: u64,

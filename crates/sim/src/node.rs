@@ -9,15 +9,14 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use martlet_broker::fault::Fault;
 use martlet_broker::{
     Command, ConnectionEffect, ConnectionId, Counters, Cx, Effects, EpochKey, Event, Guest,
     Interest, InterestClass, ListenerPolicy, Message, MessageId, Now, Peer, QueueOwner, QueueRead,
     Record, RecordNumber, Report, Retained, Settings, Shard, ShardId, ShardMessage, TransportEnd,
 };
+use martlet_fault::Fault;
 use martlet_persistence::{Making, RestoreReport, Shards, restore};
 
-use crate::faults;
 use crate::random::Random;
 use crate::store::{CrashKind, Lsn, Store};
 
@@ -256,6 +255,7 @@ impl Node {
         self.now.set(Now {
             mono_ms: now_us / 1000,
             wall_ms: 1_700_000_000_000 + now_us / 1000,
+            record_ms: 1_700_000_000_000 + now_us / 1000,
         });
     }
 
@@ -537,7 +537,7 @@ impl Node {
         while !slot.effects.is_empty() {
             let records = core::mem::take(&mut slot.effects.records);
             let batches = slot.effects.batches.iter().any(|batch| !batch.is_empty());
-            if batches && faults::is(Fault::BatchBeforeRecord) {
+            if batches && martlet_fault::is(Fault::BatchBeforeRecord) {
                 slot.late.extend(records);
             } else {
                 let late = core::mem::take(&mut slot.late);
@@ -685,6 +685,29 @@ impl Node {
                 .slots
                 .iter()
                 .all(|slot| !slot.borrow().shard.has_work())
+    }
+
+    /// What is left in the store although all sessions are gone; nothing, if all is well.
+    pub fn stored_leftovers(&self) -> Vec<String> {
+        let Some(stats) = self.store.borrow().stats() else {
+            return Vec::new();
+        };
+        let retained = self.retained.borrow().len();
+        let mut left = Vec::new();
+        for (what, count, expected) in [
+            ("bodies in the store", stats.bodies, retained),
+            ("queues in the store", stats.queues, 0),
+            // The number of this run.
+            ("states in the store", stats.states, 1),
+        ] {
+            if count != expected {
+                left.push(format!("{count} {what}, not {expected}"));
+            }
+        }
+        for (queue, body) in self.store.borrow().queued() {
+            left.push(format!("message {body:x} in queue {queue:x} of the store"));
+        }
+        left
     }
 
     /// Empties the retained store.

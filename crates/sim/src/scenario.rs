@@ -31,6 +31,8 @@ pub enum Kind {
     Bounded,
     /// Subscriptions that begin while others publish without pause.
     Churn,
+    /// Clients that begin anew while what is retained changes without pause.
+    Arriving,
     /// Many clients that do little, nothing that goes wrong: for the speed.
     Steady,
 }
@@ -44,6 +46,7 @@ impl Kind {
         Self::Wills,
         Self::Bounded,
         Self::Churn,
+        Self::Arriving,
         Self::Steady,
     ];
 
@@ -56,8 +59,14 @@ impl Kind {
             Self::Wills => "wills",
             Self::Bounded => "bounded",
             Self::Churn => "churn",
+            Self::Arriving => "arriving",
             Self::Steady => "steady",
         }
+    }
+
+    /// Nothing goes wrong but what its clients do.
+    fn is_calm(self) -> bool {
+        matches!(self, Self::Churn | Self::Arriving | Self::Steady)
     }
 
     /// The kind of that name.
@@ -72,7 +81,8 @@ impl Kind {
             10..=12 => Self::Sharing,
             13 | 14 => Self::Retaining,
             15 | 16 => Self::Wills,
-            17 | 18 => Self::Bounded,
+            17 => Self::Bounded,
+            18 => Self::Arriving,
             _ => Self::Churn,
         }
     }
@@ -124,13 +134,13 @@ impl Scenario {
             seed,
             run_us: match kind {
                 Kind::Steady => 3600 * SECOND,
-                Kind::Churn => 3 * SECOND / 2,
+                Kind::Churn | Kind::Arriving => 3 * SECOND / 2,
                 _ => random.between(30, 240) * SECOND,
             },
             store: store_profile(kind, &mut random),
             disturbance: Disturbance {
                 cut_us: match random.below(3) {
-                    _ if steady || kind == Kind::Churn => 0,
+                    _ if kind.is_calm() => 0,
                     0 => 0,
                     1 => 20 * SECOND,
                     _ => 3 * SECOND,
@@ -139,13 +149,13 @@ impl Scenario {
                 mail_us: random.pick(&[50, 500, 5_000]),
                 tick_us: random.pick(&[20, 200, 2_000]),
                 crash_us: match random.below(3) {
-                    _ if steady || kind == Kind::Churn => 0,
+                    _ if kind.is_calm() => 0,
                     0 => 0,
                     1 => 30 * SECOND,
                     _ => 10 * SECOND,
                 },
                 down_us: random.pick(&[100_000, SECOND, 10 * SECOND]),
-                shards: random.between(if kind == Kind::Churn { 2 } else { 1 }, 4) as u16,
+                shards: random.between(if kind.is_calm() { 2 } else { 1 }, 4) as u16,
                 reshard_percent: 20,
             },
             profile,
@@ -282,7 +292,7 @@ fn node_profile(kind: Kind, seed: u64, random: &mut Random) -> NodeProfile {
         settings,
         interleave_percent: match kind {
             Kind::Steady => 1,
-            Kind::Churn => 50,
+            Kind::Churn | Kind::Arriving => 50,
             _ => random.pick(&[0, 10, 40]),
         },
         check_one_in: if steady { 64 } else { 1 },
@@ -299,8 +309,10 @@ fn store_profile(kind: Kind, random: &mut Random) -> StoreProfile {
         fail_one_in: if slow { 30 } else { 0 },
         segment_bytes: match kind {
             Kind::Steady => 1 << 20,
-            _ => random.pick(&[4 << 10, 16 << 10, 64 << 10]),
+            _ => random.pick(&[4 << 10, 4 << 10, 16 << 10, 64 << 10]),
         },
+        tail_segments: random.pick(&[1, 4]),
+        housekeep_bytes: random.pick(&[1, 4 << 10, 64 << 10]),
     }
 }
 
@@ -342,23 +354,25 @@ fn plan(kind: Kind, client: u64, topics: &Topics, random: &mut Random) -> Plan {
         publishing: publishing(kind, client, topics, random),
         answer_us: random.pick(&[0, 0, 100_000, 5 * SECOND]),
         refuse_percent: if random.percent(10) { 5 } else { 0 },
-        trouble_us: if steady {
-            0
-        } else {
-            random.between(3, 60) * SECOND
+        trouble_us: match kind {
+            Kind::Steady => 0,
+            Kind::Arriving if client.is_multiple_of(2) => 0,
+            Kind::Arriving => random.between(5, 100) * 1_000,
+            _ => random.between(3, 60) * SECOND,
         },
         troubles,
         away_us: match kind {
             Kind::Wills => random.pick(&[SECOND, 20 * SECOND, 60 * SECOND]),
+            Kind::Arriving => 2_000,
             _ => random.pick(&[SECOND, 5 * SECOND, 20 * SECOND]),
         },
         network: LinkProfile {
             latency_us: match kind {
-                Kind::Churn => 50,
+                Kind::Churn | Kind::Arriving => 50,
                 _ => random.pick(&[50, 1_000, 30_000, 200_000]),
             },
             jitter_us: match kind {
-                Kind::Churn => 1_000,
+                Kind::Churn | Kind::Arriving => 1_000,
                 _ => random.pick(&[0, 1_000, 50_000]),
             },
             split_percent: if steady {
@@ -372,7 +386,10 @@ fn plan(kind: Kind, client: u64, topics: &Topics, random: &mut Random) -> Plan {
 }
 
 fn troubles(kind: Kind, random: &mut Random) -> Vec<Trouble> {
-    if matches!(kind, Kind::Steady | Kind::Churn) || random.percent(20) {
+    if kind == Kind::Arriving {
+        return vec![Trouble::Forget];
+    }
+    if kind.is_calm() || random.percent(20) {
         return Vec::new();
     }
     let mut all = vec![
@@ -401,7 +418,7 @@ fn troubles(kind: Kind, random: &mut Random) -> Vec<Trouble> {
 
 fn will(kind: Kind, client: u64, topics: &Topics, random: &mut Random) -> Option<WillPlan> {
     let percent = match kind {
-        Kind::Steady | Kind::Churn => 0,
+        _ if kind.is_calm() => 0,
         Kind::Wills => 90,
         _ => 30,
     };
@@ -422,8 +439,10 @@ fn subscriptions(
     let mut filters: Vec<String> = Vec::new();
     if kind == Kind::Steady {
         filters.push(format!("t/{}/#", (client + 1) % STEADY_CLIENTS));
-    } else if kind == Kind::Churn && client.is_multiple_of(2) {
+    } else if matches!(kind, Kind::Churn | Kind::Arriving) && client.is_multiple_of(2) {
         return Vec::new();
+    } else if kind == Kind::Arriving {
+        filters.push(random.pick(&["r/#", "r/+/0"]).to_owned());
     } else if kind == Kind::Churn {
         filters.push(random.pick(&["t/1/1", "t/0/#", "t/2/+"]).to_owned());
     } else {
@@ -475,11 +494,13 @@ fn publishing(
     random: &mut Random,
 ) -> Option<PublishPlan> {
     let mut on: Vec<TopicIndex> = Vec::new();
-    if kind == Kind::Churn && client % 2 == 1 {
+    if matches!(kind, Kind::Churn | Kind::Arriving) && client % 2 == 1 {
         return None;
     }
     if kind == Kind::Steady {
         on.extend(topics.find(&format!("t/{client}/0")));
+    } else if kind == Kind::Arriving {
+        on.extend(topics.find(&format!("r/{client}/0")));
     } else {
         let plain: Vec<TopicIndex> = topics.of_class(Class::Plain).collect();
         let count = if kind == Kind::Churn {
@@ -504,14 +525,14 @@ fn publishing(
     if on.is_empty() {
         return None;
     }
-    let certain = random.percent(50);
+    let certain = random.percent(50) || kind == Kind::Arriving;
     Some(PublishPlan {
         every_us: match kind {
             Kind::Steady => 60 * SECOND,
-            Kind::Churn => 1_000,
+            Kind::Churn | Kind::Arriving => 1_000,
             _ => random.between(200, 5_000) * 1000,
         },
-        burst: if matches!(kind, Kind::Steady | Kind::Churn) {
+        burst: if kind.is_calm() {
             1
         } else {
             random.pick(&[1, 1, 3, 15])

@@ -7,7 +7,7 @@
 
 use martlet_broker::{MessageId, Now, QueueRead, Record, RecordNumber};
 use martlet_persistence::{FetchedPage, Making, encode, fetch};
-use martlet_store::{Call, Engine, Failure, Fault, Options, RecordBuffer, Report, SimDisk};
+use martlet_store::{Call, Engine, Failure, Fault, Options, RecordBuffer, Report, SimDisk, Stats};
 
 use crate::random::Random;
 
@@ -27,6 +27,10 @@ pub struct StoreProfile {
     pub fail_one_in: u64,
     /// Bytes of a segment.
     pub segment_bytes: u64,
+    /// Segments written before a checkpoint is due.
+    pub tail_segments: u64,
+    /// What housekeeping reads or writes after a sync, bytes.
+    pub housekeep_bytes: usize,
 }
 
 /// What a crash leaves of what was not synced.
@@ -53,14 +57,14 @@ pub struct Store {
     syncing: Option<(u64, Lsn)>,
     /// The engine has been told of all up to this record.
     written: Lsn,
+    /// A write or sync has failed since this was last asked.
+    failed: bool,
     /// Records of each shard: appended, in the group under way, durable.
     shards: Vec<[u64; 3]>,
 }
 
 /// After a failed write or sync it is tried again so much later, microseconds.
 const RETRY_US: u64 = 100_000;
-/// What housekeeping reads or writes after a sync, bytes.
-const HOUSEKEEP_BYTES: usize = 64 * 1024;
 
 impl Store {
     /// A store on an empty disk; it is opened before it is used.
@@ -75,6 +79,7 @@ impl Store {
             durable: 0,
             syncing: None,
             written: 0,
+            failed: false,
             shards: Vec::new(),
         }
     }
@@ -86,7 +91,7 @@ impl Store {
     pub fn open(&mut self) -> Result<(Engine<SimDisk>, Report), String> {
         let options = Options {
             segment_bytes: self.profile.segment_bytes,
-            tail_bytes: self.profile.segment_bytes * 4,
+            tail_bytes: self.profile.segment_bytes * self.profile.tail_segments,
             salt: 7,
         };
         Engine::open(self.disk.clone(), options).map_err(|error| error.to_string())
@@ -135,6 +140,7 @@ impl Store {
         }
         if engine.write().and_then(|()| engine.sync()).is_err() {
             self.syncing = Some((now_us + RETRY_US, up_to));
+            self.failed = true;
             return told;
         }
         self.durable = up_to;
@@ -142,7 +148,7 @@ impl Store {
             // As in moments of rest; an error in here costs nothing but time.
             let _ = engine.seal();
         }
-        let _ = engine.housekeep(HOUSEKEEP_BYTES);
+        let _ = engine.housekeep(self.profile.housekeep_bytes);
         for (shard, [_, syncing, durable]) in self.shards.iter_mut().enumerate() {
             if syncing > durable {
                 *durable = *syncing;
@@ -153,6 +159,28 @@ impl Store {
             self.begin_group(now_us);
         }
         told
+    }
+
+    /// A write or sync has failed since the last call.
+    pub fn take_failed(&mut self) -> bool {
+        core::mem::take(&mut self.failed)
+    }
+
+    /// The queues that are not empty, and what waits in them.
+    pub fn queued(&self) -> Vec<(u64, u64)> {
+        let mut queued = Vec::new();
+        if let Some(engine) = &self.engine {
+            for queue in engine.queues() {
+                let entries = engine.entries(queue);
+                queued.extend(entries.map(|entry| (queue.0, entry.body.0)));
+            }
+        }
+        queued
+    }
+
+    /// What is in it.
+    pub fn stats(&self) -> Option<Stats> {
+        self.engine.as_ref().map(Engine::stats)
     }
 
     /// All records up to this one are durable.

@@ -80,6 +80,8 @@ pub struct World {
     /// When each shard has its next tick.
     ticks: Vec<u64>,
     sync_at: Option<u64>,
+    /// When the node crashes next; `u64::MAX` is never.
+    crash_at: u64,
     settled: bool,
 }
 
@@ -98,6 +100,8 @@ pub struct Outcome {
 
 /// How long settling may take before somebody is stuck.
 const SETTLE_US: u64 = 900 * SECOND;
+/// The node crashes at or soon after a failed sync in so many of 100 cases, where it crashes at all.
+const CRASH_AT_FAILURE_PERCENT: u64 = 20;
 /// A closing connection whose client reads nothing is dropped after this time.
 const LINGER_US: u64 = 5 * SECOND;
 
@@ -123,6 +127,7 @@ impl World {
             moves: VecDeque::new(),
             ticks: Vec::new(),
             sync_at: None,
+            crash_at: u64::MAX,
             settled: false,
         }
     }
@@ -133,8 +138,7 @@ impl World {
         self.start(self.disturbance.shards);
         self.with_clients(|client, io| client.start(io));
         if self.disturbance.crash_us > 0 {
-            let first = self.random.around(self.disturbance.crash_us);
-            self.agenda.enter(first, Due::Crash);
+            self.plan_crash(0);
         }
         if self.disturbance.cut_us > 0 {
             let first = self.random.around(self.disturbance.cut_us);
@@ -183,9 +187,10 @@ impl World {
 
     /// The node ends in the middle of whatever it does.
     fn crash(&mut self) {
-        if self.settled {
+        if self.settled || !self.node.is_up() || self.crash_at > self.agenda.now_us() {
             return;
         }
+        self.crash_at = u64::MAX;
         let power = self.random.percent(60);
         let durable = self.node.store.borrow().durable();
         self.observer.fact(&Fact::Crashed { power, durable });
@@ -218,8 +223,12 @@ impl World {
         self.disturbance.shards = shards;
         self.observer.fact(&Fact::Restarted);
         self.start(shards);
-        let next = self.random.around(self.disturbance.crash_us);
-        self.agenda.enter(self.agenda.now_us() + next, Due::Crash);
+        self.plan_crash(self.agenda.now_us());
+    }
+
+    fn plan_crash(&mut self, now_us: u64) {
+        self.crash_at = now_us + self.random.around(self.disturbance.crash_us);
+        self.agenda.enter(self.crash_at, Due::Crash);
     }
 
     fn is_sound(&self) -> bool {
@@ -387,6 +396,13 @@ impl World {
         }
         self.sync_at = None;
         let told = self.node.store.borrow_mut().synced(self.agenda.now_us());
+        let failed = self.node.store.borrow_mut().take_failed();
+        if failed && self.disturbance.crash_us > 0 && self.random.percent(CRASH_AT_FAILURE_PERCENT)
+        {
+            // Whatever made the sync fail may take the node along.
+            self.crash_at = self.agenda.now_us() + self.random.below(2 * SECOND / 10);
+            self.agenda.enter(self.crash_at, Due::Crash);
+        }
         for (shard, number) in told {
             self.node.put(shard, Input::Durable(number));
             self.wake_shard_soon(shard);
@@ -612,11 +628,12 @@ impl World {
         if !self.is_sound() {
             return;
         }
+        let mut left = self.node.stored_leftovers();
         self.node.forget_retained();
         for shard in 0..self.node.shard_count() {
             self.node.tick(shard);
         }
-        let left = self.node.leftovers();
+        left.extend(self.node.leftovers());
         if !left.is_empty() {
             let what = left.join(", ");
             self.observer.complain("memory back to baseline", what);

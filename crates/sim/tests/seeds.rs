@@ -1,4 +1,5 @@
-//! A thousand seeds with each test run; `martlet-sim --hours` runs as many as one likes.
+//! A thousand seeds with each test run, or `SIM_SEEDS` of the environment; `martlet-sim --hours` runs
+//! as many as one likes.
 
 use martlet_sim::{Kind, Scenario};
 
@@ -9,7 +10,8 @@ const THREADS: u64 = 2;
 /// Runs the seeds of one thread; answers what was found first in each that failed.
 fn run(thread: u64) -> Vec<String> {
     let mut found = Vec::new();
-    for seed in (thread..SEEDS).step_by(THREADS as usize) {
+    let seeds = std::env::var("SIM_SEEDS").ok().and_then(|s| s.parse().ok());
+    for seed in (thread..seeds.unwrap_or(SEEDS)).step_by(THREADS as usize) {
         let kind = Kind::of_seed(seed);
         let outcome = Scenario::new(kind, seed).run(false);
         if let Some(violation) = outcome.observer.findings.violations.first() {

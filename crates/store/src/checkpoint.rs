@@ -14,6 +14,7 @@ use crate::recover::{Gaps, Short};
 use crate::report::{Damage, Lost, Report};
 use crate::scan::{Found, Window};
 use crate::segment::{self, Segment, SegmentFile};
+use martlet_fault::{self as fault, Fault};
 use martlet_rows::{put_varint, take_varint};
 use std::sync::Arc;
 
@@ -248,6 +249,9 @@ impl<D: Disk> Engine<D> {
 
     fn finish_checkpoint(&mut self, done: &Checkpointing<D::File>) -> Result<(), StoreError> {
         for (file, copy) in done.files.iter().zip(COPIES) {
+            if fault::is(Fault::CheckpointUnsynced) {
+                break;
+            }
             let synced = self.disk.sync(file);
             synced.map_err(|e| StoreError::new("syncing", &new_name(copy), e))?;
         }
@@ -323,6 +327,9 @@ pub(crate) fn load<D: Disk>(
     let mut copies = Vec::new();
     for copy in COPIES {
         let name = name(number, copy);
+        if copy != COPIES[0] && fault::is(Fault::OneCopyRead) {
+            continue;
+        }
         if let Some((_, len)) = names.iter().find(|(other, _)| *other == name) {
             let file = engine.disk.open(&name);
             let file = file.map_err(|e| StoreError::new("opening", &name, e))?;

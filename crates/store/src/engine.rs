@@ -13,6 +13,7 @@ use crate::index::{Index, Location};
 use crate::reclaim::Reclaiming;
 use crate::record::{FileKey, GROUP_BYTES, GroupHeader, Lsn, RecordBuffer, length_of, ops_of};
 use crate::segment::{self, SEGMENT_BYTES_MAX, Segment, SegmentFile, Segments};
+use martlet_fault::{self as fault, Fault};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -193,7 +194,9 @@ impl<D: Disk> Engine<D> {
             self.write()?;
         }
         if let Err(error) = self.sync_files() {
-            self.distrust();
+            if !fault::is(Fault::FailedSyncBelieved) {
+                self.distrust();
+            }
             return Err(error);
         }
         // All before what is staged is written, and now synced.
@@ -220,7 +223,10 @@ impl<D: Disk> Engine<D> {
                 synced.map_err(|e| StoreError::new("syncing", &segment.name(), e))?;
             }
         }
-        self.sync_names()
+        match fault::is(Fault::NamesUnsynced) {
+            true => Ok(()),
+            false => self.sync_names(),
+        }
     }
 
     /// Syncs the directory if names were changed.
@@ -286,7 +292,10 @@ impl<D: Disk> Engine<D> {
         let (count, end) = self.seal_records(file.key, segment_len - offset);
         let header = GroupHeader {
             number: self.next_group,
-            synced: self.durable,
+            synced: match fault::is(Fault::SyncedTooMuch) {
+                true => self.staged_first - 1,
+                false => self.durable,
+            },
             segment_first,
             void_from,
             bytes: (end - GROUP_BYTES) as u64,

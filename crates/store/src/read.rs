@@ -9,6 +9,7 @@ use crate::record::{
     BodyId, GroupHeader, Holds, Lsn, Op, Ops, QueueId, StateKey, length_of, ops_of, read_u64,
 };
 use crate::segment::SegmentFile;
+use martlet_fault::{self as fault, Fault};
 use std::fmt;
 use std::sync::Arc;
 
@@ -160,6 +161,7 @@ impl<F> Spot<'_, F> {
     fn verify<'b>(&self, record: &'b [u8]) -> Result<&'b [u8], Missing> {
         match record[..4] == self.file.key.checksum(record).to_le_bytes() {
             true => Ok(record),
+            false if fault::is(Fault::ChecksumIgnored) => Ok(record),
             false => Err(self.damaged()),
         }
     }

@@ -8,6 +8,7 @@ use crate::index::Location;
 use crate::record::{GROUP_BYTES, Op, Ops, RecordBuffer};
 use crate::scan::{Found, Window};
 use crate::segment::Segment;
+use martlet_fault::{self as fault, Fault};
 
 /// What a call of [`Engine::housekeep`] has done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -142,13 +143,17 @@ impl<D: Disk> Engine<D> {
 
     /// A segment that is not written to and that a checkpoint makes needless for recovery.
     fn is_covered(&self, slot: u16, segment: &Segment<D::File>) -> bool {
-        let lsn = self.checkpoint.map_or(0, |last| last.lsn);
+        let lsn = match fault::is(Fault::FreedUncovered) {
+            true => self.durable,
+            false => self.checkpoint.map_or(0, |last| last.lsn),
+        };
         Some(slot) != self.active && segment.next <= lsn + 1
     }
 
     fn is_dead(&self, slot: u16) -> bool {
         let live = &self.index.live;
-        live.bytes(slot) == 0 && live.changed(slot) <= self.durable
+        live.bytes(slot) == 0
+            && (live.changed(slot) <= self.durable || fault::is(Fault::FreedUndurable))
     }
 
     /// Gives back the segments in which nothing lives and that recovery does not need.
@@ -237,8 +242,12 @@ impl<D: Disk> Engine<D> {
             match window.at(at.offset, 0) {
                 Found::Group(..) => at.offset += GROUP_BYTES as u64,
                 Found::Record(lsn, ops, bytes) => {
+                    let first = match fault::is(Fault::MovedAsNew) {
+                        true => self.staged_first,
+                        false => lsn,
+                    };
                     for op in Ops::new(ops) {
-                        self.copy_if_live(lsn, op, location, &mut copies);
+                        self.copy_if_live(first, op, location, &mut copies);
                     }
                     at.offset += bytes;
                 }

@@ -24,6 +24,7 @@ use crate::record::{FileKey, GROUP_BYTES, LENGTH_UNIT, Lsn};
 use crate::report::{Damage, Lost, Report, Torn};
 use crate::scan::{Found, Unreadable, Window};
 use crate::segment::{self, Segment, SegmentFile, Segments};
+use martlet_fault::{self as fault, Fault};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -129,7 +130,10 @@ impl<D: Disk> Engine<D> {
         };
         let clean = replay.run();
         let (expected, group, sealed) = (replay.expected, replay.group, replay.sealed);
-        let (ends, doubtful, cuts) = (replay.ends, replay.doubtful, replay.cuts);
+        let (ends, mut doubtful, cuts) = (replay.ends, replay.doubtful, replay.cuts);
+        if fault::is(Fault::DoubtfulBelieved) {
+            doubtful.clear();
+        }
         self.staged_first = expected;
         self.applied = expected - 1;
         self.next_group = self.next_group.max(group + 1);
@@ -640,7 +644,12 @@ impl<D: Disk> Replay<'_, D> {
         missing: Lsn,
         lsn: Lsn,
     ) -> bool {
-        if error.is_none() && !self.is_synced(behind, missing) {
+        let is_torn = error.is_none() && !self.is_synced(behind, missing);
+        if is_torn && fault::is(Fault::TornTailServed) {
+            self.expected = self.expected.max(lsn);
+            return true;
+        }
+        if is_torn {
             self.report.torn = Some(Torn { file, offset });
             return false;
         }

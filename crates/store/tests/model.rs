@@ -194,19 +194,21 @@ impl Bench {
     }
 }
 
+fn run_seed(seed: u64, steps: usize) {
+    let mut bench = Bench::new(seed);
+    for _ in 0..steps {
+        bench.step();
+    }
+    bench.disk.lift();
+    bench.engine().write().expect("the disk is well again");
+    bench.catch_up();
+    bench.engine().sync().expect("the disk is well again");
+    bench.compare();
+}
+
 fn run(seeds: std::ops::Range<u64>, steps: usize) {
     for seed in seeds {
-        let outcome = std::panic::catch_unwind(|| {
-            let mut bench = Bench::new(seed);
-            for _ in 0..steps {
-                bench.step();
-            }
-            bench.disk.lift();
-            bench.engine().write().expect("the disk is well again");
-            bench.catch_up();
-            bench.engine().sync().expect("the disk is well again");
-            bench.compare();
-        });
+        let outcome = std::panic::catch_unwind(|| run_seed(seed, steps));
         if let Err(panic) = outcome {
             eprintln!("seed {seed}");
             std::panic::resume_unwind(panic);
@@ -243,4 +245,51 @@ fn a_release_that_comes_before_its_body_is_remembered() {
     engine.write().unwrap();
     assert_eq!(engine.stats().bodies, 1);
     assert_eq!(engine.holds(BodyId(8)), Holds::KEPT);
+}
+
+/// The model bites: with each deliberate fault in force some seed finds it that is fine without.
+///
+/// Needs the feature `faults`; with `FAULT` in the environment only the one of that name.
+#[cfg(feature = "faults")]
+#[test]
+fn every_deliberate_fault_of_the_engine_is_found() {
+    use martlet_fault::Fault as Broken;
+    use std::panic::catch_unwind;
+
+    const SEEDS_MAX: u64 = 1000;
+    let faults = [
+        Broken::FreedUncovered,
+        Broken::FreedUndurable,
+        Broken::CheckpointUnsynced,
+        Broken::CheckpointBlurred,
+        Broken::MovedAsNew,
+        Broken::NamesUnsynced,
+        Broken::FailedSyncBelieved,
+        Broken::SyncedTooMuch,
+        Broken::TornTailServed,
+        Broken::DoubtfulBelieved,
+    ];
+    let only = std::env::var("FAULT").ok();
+    let wanted = |fault: &Broken| only.as_ref().is_none_or(|o| *o == format!("{fault:?}"));
+    // A seed that finds something panics: that is no news here.
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let mut missed = Vec::new();
+    for fault in faults.into_iter().filter(wanted) {
+        let found = (0..SEEDS_MAX).find(|seed| {
+            martlet_fault::set(Some(fault));
+            let broken = catch_unwind(|| run_seed(*seed, 600)).is_err();
+            martlet_fault::set(None);
+            broken && catch_unwind(|| run_seed(*seed, 600)).is_ok()
+        });
+        match found {
+            Some(seed) => println!("{fault:?}: seed {seed}"),
+            None => missed.push(fault),
+        }
+    }
+    std::panic::set_hook(hook);
+    assert!(
+        missed.is_empty(),
+        "not found in {SEEDS_MAX} seeds: {missed:?}"
+    );
 }

@@ -1,6 +1,5 @@
 //! `martlet store`: looks at the message store of a node that is not running, and mends it.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
@@ -8,7 +7,8 @@ use clap::{Args, Subcommand};
 use martlet_persistence::DamageWords;
 use martlet_store::{Damage, Options, RealDisk, Stats};
 
-use crate::serve::{ConfigOptions, claim_store};
+use crate::cmd::node_options::NodeOptions;
+use crate::serve::claim_store;
 
 /// Arguments of `martlet store`.
 #[derive(Args, Debug)]
@@ -30,12 +30,8 @@ enum Action {
 /// Which store, and how to print.
 #[derive(Args, Debug)]
 struct StoreOptions {
-    /// Data directory of the node, which must not be running
-    #[arg(long, value_name = "DIR")]
-    data_dir: Option<PathBuf>,
-    /// Configuration file of the node
-    #[arg(long, short = 'c', value_name = "FILE")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    node: NodeOptions,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -68,12 +64,7 @@ pub(crate) fn run(command: &StoreCommand) -> ExitCode {
 }
 
 fn opened(options: &StoreOptions) -> anyhow::Result<RealDisk> {
-    let config = ConfigOptions {
-        data_dir: options.data_dir.clone(),
-        config: options.config.clone(),
-        ..ConfigOptions::default()
-    };
-    let data_dir = crate::config::data_dir(&config.load()?)?;
+    let data_dir = options.node.data_dir()?;
     let store = data_dir.join(martlet_control::backup::STORE);
     if !store.is_dir() {
         bail!(

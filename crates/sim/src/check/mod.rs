@@ -3,6 +3,7 @@
 
 mod bounds;
 mod durable;
+mod gap;
 mod genuine;
 mod lost;
 mod once;
@@ -25,6 +26,7 @@ use crate::store::Lsn;
 pub struct Checks {
     bounds: bounds::Bounds,
     durable: durable::Durable,
+    gap: gap::Gap,
     genuine: genuine::Genuine,
     lost: lost::Lost,
     once: once::Once,
@@ -56,6 +58,7 @@ impl Checks {
     /// A fact that the ledger has taken in.
     pub fn after(&mut self, at_us: u64, fact: &Fact, ledger: &Ledger, findings: &mut Findings) {
         self.durable.see(fact, ledger, findings);
+        self.gap.see(fact, ledger, findings);
         self.genuine.see(fact, ledger, findings);
         self.lost.see(fact, ledger);
         self.once.see(fact, ledger, findings);

@@ -7,6 +7,7 @@
 use super::live::{Live, class_bytes};
 use super::{Location, NumberMap};
 use crate::record::{BodyId, Holds, QueueId, read_u64};
+use martlet_fault::{self as fault, Fault};
 use martlet_rows::{put_varint, take_varint};
 use std::collections::BTreeMap;
 
@@ -475,6 +476,7 @@ impl Bodies {
         if let Some(capture) = &mut self.capture
             && let Some(Some(chunk)) = self.chunks.get_mut(place)
             && chunk.epoch != self.epoch
+            && !fault::is(Fault::CheckpointBlurred)
         {
             chunk.epoch = self.epoch;
             capture.before.push(chunk.clone());

@@ -1,8 +1,11 @@
-//! Deliberate faults, with which the simulator shows that it would find them.
+//! Deliberate faults, with which the simulator and the store's tests show that they would find
+//! them.
 //!
-//! Each breaks one rule that the broker keeps. Without the cargo feature `faults` none can be
-//! switched on and the compiler leaves nothing of them; the binary is never built with it. With
-//! the feature one fault at a time is in force on the calling thread.
+//! Each breaks one rule that the broker, its records or the store keep; the code that keeps the rule
+//! asks here whether to. Without the cargo feature `faults` none can be put in force and the
+//! compiler leaves nothing of them; the binary is never built with it. With the feature one fault at
+//! a time is in force on the calling thread.
+#![forbid(unsafe_code)]
 
 macro_rules! faults {
     ($($variant:ident = $what:literal;)*) => {
@@ -27,6 +30,7 @@ macro_rules! faults {
 }
 
 faults! {
+    // The broker.
     AckBeforeSync = "PUBACK and PUBREC leave before the message's record is durable.";
     SubAckBeforeRecord = "SUBACK leaves before the subscription's record is durable.";
     ConnAckBeforeRecord = "CONNACK leaves before the session's record is durable.";
@@ -45,6 +49,7 @@ faults! {
     WillAfterDisconnect = "The Will is sent though the client said goodbye.";
     WillIgnoresDelay = "The Will is sent at once, whatever its Will Delay Interval.";
     WillSentThoughBack = "The Will is sent though the client is back in time.";
+    RetainedReadBeforeInterest = "Retained messages are read before the subscription is entered.";
     InterestReadBeforeRetained = "A publisher reads the interest before it stores what it retains.";
     EpochReadAfterIndex = "A route remembers epochs that were read after the index.";
     RetainedOlderStays = "A retained message does not replace the one before it.";
@@ -65,12 +70,34 @@ faults! {
     EndNotRecorded = "The end of a queue's entry is not recorded.";
     ReleaseNotRecorded = "A PUBREL is not recorded: after a restart the old receipt counts.";
     InterestStays = "The node's interest index keeps a filter that nobody wants any more.";
+
+    // Its records, and recovery.
+    RunNumberUsedAgain = "A run of the node begins with the number of the one before.";
+    RoutingNotHeld = "A message's record does not say that it is still to be routed.";
+    MoveEndsFirst = "A message that moves between queues ends in the one before it is in the other.";
+    ReplacedStaysRetained = "The record of a retained message leaves the one before it retained.";
+    ExpiryForgotten = "After a restart messages do not expire any more.";
+
+    // The store.
+    FreedUncovered = "A segment is given back before a checkpoint covers it.";
+    FreedUndurable = "A segment is given back before what emptied it is durable.";
+    CheckpointUnsynced = "A checkpoint counts before it is synced.";
+    CheckpointBlurred = "A checkpoint misses what changed while it was written.";
+    MovedAsNew = "A body that is copied to the end of the log counts as recorded there.";
+    NamesUnsynced = "A group counts as durable though its segment's name is not.";
+    FailedSyncBelieved = "After a failed sync a later one counts for what was written before.";
+    SyncedTooMuch = "A group's header says that all before it was synced, though it was not.";
+    TornTailServed = "Records behind a torn one count.";
+    DoubtfulBelieved = "What can be read after a crash counts as being on the disk.";
+    ChecksumIgnored = "A body or state is served whatever its checksum says.";
+    ScanIgnoresChecksum = "A record is replayed whatever its checksum says.";
+    OneCopyRead = "Of a checkpoint's two copies only one is looked at.";
 }
 
 /// Whether a fault is in force on this thread.
 #[cfg(not(feature = "faults"))]
 #[inline(always)]
-pub(crate) const fn is(_fault: Fault) -> bool {
+pub const fn is(_fault: Fault) -> bool {
     false
 }
 
