@@ -146,8 +146,9 @@ impl<F> Spot<'_, F> {
             .read_at(&self.file.file, self.offset, buffer)
             .map_err(|e| self.failed(&e))?;
         let len = length_of(&buffer[..filled]).ok_or_else(|| self.damaged())?;
-        if len > filled && filled == buffer.len() {
-            buffer.resize(len, 0);
+        // Step by step: a damaged length may be longer than the file.
+        while filled < len && filled == buffer.len() {
+            buffer.resize(len.min(2 * filled), 0);
             let (_, rest) = buffer.split_at_mut(filled);
             filled += disk
                 .read_at(&self.file.file, self.offset + filled as u64, rest)
