@@ -106,6 +106,12 @@ pub struct Ledger {
     pub clients: Vec<ClientRow>,
     /// Crashes of the node so far.
     pub crashes: u32,
+    /// When the node was started again last; 0 is never.
+    pub restarted_us: u64,
+    /// All steps of the wall clock forwards, microseconds.
+    pub clock_ahead_us: u64,
+    /// All steps of the wall clock backwards, microseconds.
+    pub clock_back_us: u64,
 }
 
 impl Ledger {
@@ -166,6 +172,12 @@ impl Ledger {
         granted.map(|row| row.qos).max()
     }
 
+    /// A message may have expired by now, for all that is known of the wall clock.
+    pub fn may_have_expired(&self, message: MessageIndex, at_us: u64) -> bool {
+        let expires_us = self.message(message).expires_us;
+        expires_us != u64::MAX && (expires_us <= at_us || self.clock_ahead_us > 0)
+    }
+
     /// Takes a fact in.
     pub fn apply(&mut self, at_us: u64, fact: &Fact) {
         match *fact {
@@ -184,6 +196,14 @@ impl Ledger {
                 row.refused |= refused;
             }
             Fact::Crashed { .. } => self.crashes += 1,
+            Fact::Restarted => self.restarted_us = at_us,
+            Fact::ClockStepped { ms } => {
+                let step_us = ms.unsigned_abs() * 1000;
+                match ms > 0 {
+                    true => self.clock_ahead_us += step_us,
+                    false => self.clock_back_us += step_us,
+                }
+            }
             _ => {
                 if let Some(client) = fact.client() {
                     let row = &mut self.clients[usize::from(client)];

@@ -117,6 +117,8 @@ pub struct Node {
     listener: Arc<ListenerPolicy>,
     now: Cell<Now>,
     now_us: Cell<u64>,
+    /// What the wall clock is off by, milliseconds.
+    wall_off_ms: Cell<i64>,
     random: RefCell<Random>,
     /// In how many of 100 accesses another shard runs first, if it has something to do.
     interleave_percent: u64,
@@ -124,6 +126,7 @@ pub struct Node {
     check_one_in: u64,
     problem: RefCell<Option<String>>,
     opened: Cell<u64>,
+    stopping: bool,
 }
 
 /// How a node is made.
@@ -139,6 +142,8 @@ pub struct NodeProfile {
     pub seed: u64,
 }
 
+/// Where the wall clock begins.
+const WALL_MS: u64 = 1_700_000_000_000;
 const READ_BYTES: usize = 64 * 1024;
 
 impl Node {
@@ -169,11 +174,13 @@ impl Node {
             listener: Arc::default(),
             now: Cell::default(),
             now_us: Cell::new(0),
+            wall_off_ms: Cell::new(0),
             random: RefCell::new(random),
             interleave_percent: profile.interleave_percent,
             check_one_in: profile.check_one_in,
             problem: RefCell::default(),
             opened: Cell::new(0),
+            stopping: false,
         }
     }
 
@@ -215,6 +222,7 @@ impl Node {
 
     /// The process ends as it stands. Answers the connections that were there.
     pub fn crash(&mut self, kind: CrashKind) -> Vec<LinkIndex> {
+        self.stopping = false;
         self.slots.clear();
         self.inboxes.clear();
         self.asked.borrow_mut().clear();
@@ -239,9 +247,22 @@ impl Node {
         open.collect()
     }
 
-    /// It runs, and clients may connect.
+    /// It runs.
     pub fn is_up(&self) -> bool {
         !self.slots.is_empty()
+    }
+
+    /// It runs, and clients may connect.
+    pub fn is_open(&self) -> bool {
+        self.is_up() && !self.stopping
+    }
+
+    /// It is told to stop: nobody may connect any more.
+    pub fn begin_stop(&mut self) {
+        self.stopping = true;
+        for shard in 0..self.slots.len() {
+            self.put(shard, Input::Command(Command::Shutdown));
+        }
     }
 
     /// Number of shards.
@@ -254,8 +275,14 @@ impl Node {
         self.now_us.set(now_us);
         self.now.set(Now {
             mono_ms: now_us / 1000,
-            wall_ms: 1_700_000_000_000 + now_us / 1000,
+            wall_ms: (WALL_MS + now_us / 1000).saturating_add_signed(self.wall_off_ms.get()),
         });
+    }
+
+    /// The wall clock makes a step of so many milliseconds.
+    pub fn step_clock(&self, ms: i64) {
+        self.wall_off_ms.set(self.wall_off_ms.get() + ms);
+        self.set_now(self.now_us.get());
     }
 
     /// A client connects: the link it is to use, and the shard whose lobby it is in.

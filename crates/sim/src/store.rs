@@ -38,6 +38,8 @@ pub struct StoreProfile {
 pub enum CrashKind {
     /// The process is gone; what it has written the system keeps.
     Kill,
+    /// It was told to stop: all is written and the store is closed.
+    Stop,
     /// Power is gone: of what was not synced each sector is kept, lost or torn.
     Power,
 }
@@ -57,6 +59,8 @@ pub struct Store {
     syncing: Option<(u64, Lsn)>,
     /// The engine has been told of all up to this record.
     written: Lsn,
+    /// The last run ended in good order.
+    closed: bool,
     /// A write or sync has failed since this was last asked.
     failed: bool,
     /// Records of each shard: appended, in the group under way, durable.
@@ -79,6 +83,7 @@ impl Store {
             durable: 0,
             syncing: None,
             written: 0,
+            closed: false,
             failed: false,
             shards: Vec::new(),
         }
@@ -94,7 +99,15 @@ impl Store {
             tail_bytes: self.profile.segment_bytes * self.profile.tail_segments,
             salt: 7,
         };
-        Engine::open(self.disk.clone(), options).map_err(|error| error.to_string())
+        let opened = Engine::open(self.disk.clone(), options).map_err(|error| error.to_string())?;
+        let closed = core::mem::take(&mut self.closed);
+        if closed && (opened.1.replayed > 0 || opened.1.torn.is_some()) {
+            return Err(format!(
+                "after a stop there is something to replay: {:?}",
+                opened.1
+            ));
+        }
+        Ok(opened)
     }
 
     /// The engine after recovery, with the number of each shard's last record, all of them durable.
@@ -180,6 +193,11 @@ impl Store {
         self.engine.as_ref().map(Engine::stats)
     }
 
+    /// All that was appended.
+    pub fn appended(&self) -> Lsn {
+        self.appended
+    }
+
     /// All records up to this one are durable.
     pub fn durable(&self) -> Lsn {
         self.durable
@@ -205,8 +223,14 @@ impl Store {
 
     /// The process ends as it stands; what was written since the last sync may or may not be there.
     pub fn crash(&mut self, kind: CrashKind) {
-        self.engine = None;
         self.disk.lift();
+        if kind == CrashKind::Stop {
+            self.hand_over();
+        }
+        if let Some(engine) = self.engine.take().filter(|_| kind == CrashKind::Stop) {
+            // The disk is well: nothing can fail.
+            self.closed = engine.close().is_ok();
+        }
         self.incoming.clear();
         self.syncing = None;
         if kind == CrashKind::Power {

@@ -95,7 +95,7 @@ impl Lost {
         for (client, owed) in &self.owed {
             let missing = owed.iter().copied().filter(|message| {
                 let row = ledger.message(*message);
-                row.acked_us > 0 && !row.refused && row.expires_us > at_us
+                row.acked_us > 0 && !row.refused && !ledger.may_have_expired(*message, at_us)
             });
             let mut topics: BTreeMap<TopicIndex, Vec<MessageIndex>> = BTreeMap::new();
             for message in missing {

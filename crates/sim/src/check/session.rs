@@ -43,7 +43,15 @@ impl Sessions {
                 let since_us = self.doubtful_since.remove(&client).unwrap_or(0);
                 let until_us = match row.expiry_secs {
                     u32::MAX => u64::MAX,
-                    secs => since_us + u64::from(secs) * SECOND,
+                    secs => {
+                        let interval_us = u64::from(secs) * SECOND;
+                        // A clock set forward ends no session within the first minute.
+                        match ledger.clock_ahead_us > 0 && ledger.restarted_us > since_us {
+                            true => ledger.restarted_us + interval_us.min(60 * SECOND),
+                            false => since_us + interval_us,
+                        }
+                        .min(since_us + interval_us)
+                    }
                 };
                 let name = &row.name;
                 if row.clean && present {

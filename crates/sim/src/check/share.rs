@@ -188,7 +188,7 @@ impl Share {
         }
         let mut lost = self.owed.keys().filter(|(_, message)| {
             let row = ledger.message(*message);
-            row.acked_us > 0 && !row.refused && row.expires_us > at_us
+            row.acked_us > 0 && !row.refused && !ledger.may_have_expired(*message, at_us)
         });
         if let Some((group, message)) = lost.next() {
             let (what, group) = (ledger.describe(*message), ledger.topics.filter(*group));
