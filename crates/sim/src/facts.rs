@@ -225,6 +225,11 @@ pub enum Fact {
         /// What was durable then.
         durable: Lsn,
     },
+    /// A bit has flipped on the disk in this message.
+    Rotted {
+        /// Which.
+        message: MessageIndex,
+    },
     /// The wall clock makes a step, milliseconds.
     ClockStepped {
         /// So far, backwards if negative.
@@ -259,9 +264,11 @@ impl Fact {
             | Self::Violated { client }
             | Self::Cut { client, .. }
             | Self::Dropped { client, .. } => Some(client),
-            Self::Crashed { .. } | Self::ClockStepped { .. } | Self::Restarted | Self::Healed => {
-                None
-            }
+            Self::Crashed { .. }
+            | Self::ClockStepped { .. }
+            | Self::Rotted { .. }
+            | Self::Restarted
+            | Self::Healed => None,
         }
     }
 
@@ -353,6 +360,7 @@ impl Fact {
                 format!("   the broker says: dropped on {topic}")
             }
             Self::Crashed { stopped: true, .. } => "== the node stops".to_owned(),
+            Self::Rotted { message } => format!("== m{message} rots on the disk"),
             Self::ClockStepped { ms } => format!("== the wall clock steps by {ms} ms"),
             Self::Crashed { power, .. } => format!("== the node crashes, power lost: {power}"),
             Self::Restarted => "== the node is there again".to_owned(),

@@ -30,6 +30,8 @@ pub struct MessageRow {
     pub acked_us: u64,
     /// It was refused.
     pub refused: bool,
+    /// A bit of it has flipped on the disk: whoever has not got it misses it.
+    pub rotten: bool,
     /// When it expires; `u64::MAX` is never.
     pub expires_us: u64,
 }
@@ -172,6 +174,12 @@ impl Ledger {
         granted.map(|row| row.qos).max()
     }
 
+    /// Whoever waits for a message is promised it, as far as its publisher knows.
+    pub fn is_owed(&self, message: MessageIndex, at_us: u64) -> bool {
+        let row = self.message(message);
+        row.acked_us > 0 && !row.refused && !row.rotten && !self.may_have_expired(message, at_us)
+    }
+
     /// A message may have expired by now, for all that is known of the wall clock.
     pub fn may_have_expired(&self, message: MessageIndex, at_us: u64) -> bool {
         let expires_us = self.message(message).expires_us;
@@ -196,6 +204,7 @@ impl Ledger {
                 row.refused |= refused;
             }
             Fact::Crashed { .. } => self.crashes += 1,
+            Fact::Rotted { message } => self.messages[message as usize].rotten = true,
             Fact::Restarted => self.restarted_us = at_us,
             Fact::ClockStepped { ms } => {
                 let step_us = ms.unsigned_abs() * 1000;

@@ -197,7 +197,8 @@ impl Node {
         };
         let mut slots: Vec<Slot> = (0..shards).map(slot).collect();
         let (mut engine, report) = self.store.borrow_mut().open()?;
-        if !report.damage.is_empty() {
+        let is_rotten = self.store.borrow().is_rotten();
+        if !report.damage.is_empty() && !is_rotten {
             return Err(format!("damage was found: {:?}", report.damage));
         }
         let of_slots = slots.iter_mut();
@@ -210,7 +211,7 @@ impl Node {
                 .collect(),
         };
         let restored = restore(&mut engine, lent).map_err(|error| error.to_string())?;
-        if restored.damaged > 0 {
+        if restored.damaged > 0 && !is_rotten {
             return Err(format!("records are damaged: {:?}", restored.damage));
         }
         let last = slots.iter().map(|slot| slot.shard.last_record());

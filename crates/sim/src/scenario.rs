@@ -160,6 +160,7 @@ impl Scenario {
                     0 => 0,
                     _ => 20 * SECOND,
                 },
+                rot_percent: random.pick(&[0, 0, 50]),
                 down_us: random.pick(&[100_000, SECOND, 10 * SECOND]),
                 shards: random.between(if kind.is_calm() { 2 } else { 1 }, 4) as u16,
                 reshard_percent: 20,

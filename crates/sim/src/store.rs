@@ -9,7 +9,9 @@ use martlet_broker::{MessageId, Now, QueueRead, Record, RecordNumber};
 use martlet_persistence::{FetchedPage, Making, encode, fetch};
 use martlet_store::{Call, Engine, Failure, Fault, Options, RecordBuffer, Report, SimDisk, Stats};
 
+use crate::facts::MessageIndex;
 use crate::random::Random;
+use crate::rot::{self, Rot};
 
 /// The place of a record of the broker in the one order of all shards, from 1.
 pub type Lsn = u64;
@@ -59,6 +61,8 @@ pub struct Store {
     syncing: Option<(u64, Lsn)>,
     /// The engine has been told of all up to this record.
     written: Lsn,
+    /// A bit has flipped.
+    rotten: bool,
     /// The last run ended in good order.
     closed: bool,
     /// A write or sync has failed since this was last asked.
@@ -83,6 +87,7 @@ impl Store {
             durable: 0,
             syncing: None,
             written: 0,
+            rotten: false,
             closed: false,
             failed: false,
             shards: Vec::new(),
@@ -94,20 +99,43 @@ impl Store {
     /// # Errors
     /// In words: a store that the last run left must always open.
     pub fn open(&mut self) -> Result<(Engine<SimDisk>, Report), String> {
-        let options = Options {
-            segment_bytes: self.profile.segment_bytes,
-            tail_bytes: self.profile.segment_bytes * self.profile.tail_segments,
-            salt: 7,
-        };
-        let opened = Engine::open(self.disk.clone(), options).map_err(|error| error.to_string())?;
+        let opened =
+            Engine::open(self.disk.clone(), self.options()).map_err(|error| error.to_string())?;
         let closed = core::mem::take(&mut self.closed);
-        if closed && (opened.1.replayed > 0 || opened.1.torn.is_some()) {
+        if closed && !self.rotten && (opened.1.replayed > 0 || opened.1.torn.is_some()) {
             return Err(format!(
                 "after a stop there is something to replay: {:?}",
                 opened.1
             ));
         }
         Ok(opened)
+    }
+
+    fn options(&self) -> Options {
+        Options {
+            segment_bytes: self.profile.segment_bytes,
+            tail_bytes: self.profile.segment_bytes * self.profile.tail_segments,
+            salt: 7,
+        }
+    }
+
+    /// A bit flips on the disk while the node is down; answers which messages are lost by it.
+    ///
+    /// # Errors
+    /// In words: a promise about damage that was broken.
+    pub fn rot(&mut self) -> Result<Vec<MessageIndex>, String> {
+        match rot::flip_one(&self.disk, &self.options(), &mut self.random)? {
+            Rot::Undone => Ok(Vec::new()),
+            Rot::Stays(lost) => {
+                self.rotten = true;
+                Ok(lost)
+            }
+        }
+    }
+
+    /// A bit has flipped on its disk once: damage is found.
+    pub fn is_rotten(&self) -> bool {
+        self.rotten
     }
 
     /// The engine after recovery, with the number of each shard's last record, all of them durable.

@@ -60,6 +60,8 @@ pub struct Disturbance {
     pub stop_percent: u64,
     /// Mean time between steps of the wall clock, microseconds; 0 is none.
     pub clock_us: u64,
+    /// A bit flips while it is away in so many of 100 cases.
+    pub rot_percent: u64,
     /// How long the node stays away then, microseconds on average.
     pub down_us: u64,
     /// Shards that the node begins with.
@@ -263,6 +265,17 @@ impl World {
             false => self.disturbance.shards,
         };
         self.disturbance.shards = shards;
+        if self.random.percent(self.disturbance.rot_percent) {
+            let rotten = self.node.store.borrow_mut().rot();
+            match rotten {
+                Ok(lost) => {
+                    for message in lost {
+                        self.observer.fact(&Fact::Rotted { message });
+                    }
+                }
+                Err(what) => return self.observer.complain("damage", what),
+            }
+        }
         if self.disturbance.clock_us > 0 && self.random.percent(50) {
             self.step_clock_once();
         }

@@ -186,10 +186,8 @@ impl Share {
         if let Some(suspect) = self.suspects.first() {
             findings.add(CHECK, suspect.what.clone());
         }
-        let mut lost = self.owed.keys().filter(|(_, message)| {
-            let row = ledger.message(*message);
-            row.acked_us > 0 && !row.refused && !ledger.may_have_expired(*message, at_us)
-        });
+        let owed = self.owed.keys();
+        let mut lost = owed.filter(|(_, message)| ledger.is_owed(*message, at_us));
         if let Some((group, message)) = lost.next() {
             let (what, group) = (ledger.describe(*message), ledger.topics.filter(*group));
             let count = lost.count() + 1;

@@ -340,6 +340,7 @@ impl Client {
                 sends: 1,
                 acked_us: 0,
                 refused: false,
+                rotten: false,
                 expires_us: NEVER,
             })
         });
