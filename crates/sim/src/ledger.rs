@@ -77,6 +77,8 @@ pub struct ClientRow {
     pub link: LinkIndex,
     /// CONNACK has come, and the connection is not over.
     pub online: bool,
+    /// Connected, and nothing has happened to its connection.
+    pub undisturbed: bool,
     /// A session was promised and has not ended as far as the client knows.
     pub session: bool,
     /// Session Expiry Interval of the last CONNECT, seconds.
@@ -203,7 +205,12 @@ impl Ledger {
                 row.acked_us = at_us.max(1);
                 row.refused |= refused;
             }
-            Fact::Crashed { .. } => self.crashes += 1,
+            Fact::Crashed { .. } => {
+                self.crashes += 1;
+                for row in &mut self.clients {
+                    row.undisturbed = false;
+                }
+            }
             Fact::Rotted { message } => self.messages[message as usize].rotten = true,
             Fact::Restarted => self.restarted_us = at_us,
             Fact::ClockStepped { ms } => {
@@ -228,6 +235,15 @@ impl Ledger {
 
 impl ClientRow {
     fn apply(&mut self, at_us: u64, fact: &Fact) {
+        self.undisturbed = match fact {
+            Fact::Connected { .. } => true,
+            Fact::Connecting { .. }
+            | Fact::Lost { .. }
+            | Fact::Cut { .. }
+            | Fact::Reading { .. }
+            | Fact::Violated { .. } => false,
+            _ => self.undisturbed,
+        };
         match *fact {
             Fact::Connecting {
                 link,

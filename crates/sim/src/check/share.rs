@@ -207,10 +207,15 @@ fn group_of(row: &ClientRow, ledger: &Ledger) -> Option<FilterIndex> {
         .map(|found| found.filter)
 }
 
-/// Its membership outlives its connection.
+/// Its membership outlives its connection: for ever, or it is there for certain just now.
 fn is_anchor(row: &ClientRow, group: FilterIndex) -> bool {
+    let lasts = match row.expiry_secs {
+        0 => false,
+        u32::MAX => true,
+        _ => row.undisturbed,
+    };
     row.session
-        && row.expiry_secs == u32::MAX
+        && lasts
         && row
             .subscriptions
             .iter()
