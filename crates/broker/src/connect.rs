@@ -162,6 +162,7 @@ impl Shard {
             recorded: false,
             connected_at_wall_ms: 0,
             left_wall_ms: None,
+            put_off: false,
             subscriptions: Subscriptions::default(),
             outbound: Outbound::default(),
             inbound: Inbound::default(),
@@ -193,7 +194,7 @@ impl Shard {
         state.version = request.version;
         state.expiry_secs = expiry_secs;
         state.durable |= expiry_secs > 0;
-        state.left_wall_ms = None;
+        (state.left_wall_ms, state.put_off) = (None, false);
         state.will = request.will.take();
         state.connected_at_wall_ms = cx.now.wall_ms;
         if let Some(timer) = state.expiry_timer.take() {

@@ -1,7 +1,10 @@
 //! Hash maps whose seed is an argument: client identifiers and topics are chosen by clients, so the
 //! seed is random in production and fixed in the simulator. A map is never iterated into an effect.
 
-use core::hash::{BuildHasher, Hash};
+use core::hash::BuildHasher;
+
+use crate::id::{ShardId, TenantId};
+use crate::limits::Settings;
 
 /// Builds the shard's hashers.
 pub(crate) type Seed = foldhash::fast::FixedState;
@@ -14,9 +17,20 @@ pub(crate) fn seeded(seed: u64) -> Seed {
     Seed::with_seed(seed)
 }
 
-/// The shard that owns the session of a client: the same on every shard of a node, whatever the
-/// shard's own seed.
-pub(crate) fn owner(node_seed: u64, key: &impl Hash, shard_count: u16) -> crate::id::ShardId {
-    let hash = seeded(node_seed).hash_one(key);
-    crate::id::ShardId((hash % u64::from(shard_count.max(1))) as u16)
+/// A Client Identifier, for comparing alone: the same on every shard of a node. Two differ but for
+/// one time in 2^64.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientKey(u64);
+
+impl ClientKey {
+    pub(crate) fn new(settings: &Settings, tenant: TenantId, client_id: &str) -> Self {
+        Self(seeded(settings.node_seed).hash_one((tenant, client_id)))
+    }
+}
+
+/// The shard that owns a session, by its Client Identifier, or a share group, by its filter
+/// `$share/…`: the same on every shard of a node, whatever the shard's own seed.
+pub fn owner(settings: &Settings, tenant: TenantId, name: &str, shard_count: u16) -> ShardId {
+    let ClientKey(hash) = ClientKey::new(settings, tenant, name);
+    ShardId((hash % u64::from(shard_count.max(1))) as u16)
 }

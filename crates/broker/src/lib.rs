@@ -46,6 +46,7 @@ mod shard;
 mod share;
 mod subscribe;
 mod timer;
+mod topic_tree;
 mod will;
 
 use martlet_fault as fault;
@@ -55,6 +56,7 @@ pub use connect::ConnectRequest;
 pub use counters::{Accounting, Counters, DROP_REASONS, DropReason, Metric, MetricKind};
 pub use effect::{ConnectionEffect, Effects, QueueRead, ShardMessage};
 pub use event::{ClientInfo, Event, EventInterest, Report};
+pub use hash::{ClientKey, owner};
 pub use id::{
     ConnectionId, MessageId, RecordNumber, SessionAddress, SessionId, ShardId, TenantId,
     first_number, start_of,
@@ -70,7 +72,6 @@ pub use record::{
     EnqueuedAs, EntryRecord, MessageRecord, Publisher, RECORD_VERSION, RETAINED_COPIES, Record,
     SessionEpoch, SessionRecord, SubscriptionRecord,
 };
-pub use restore::{group_shard, session_shard};
 pub use retained::{Page, Retained, RetainedChange};
 pub use session::queue::{Apart, QueueOwner, StoredEntry, SubscriptionIds};
 pub use shard::{Shard, TransportEnd};

@@ -13,7 +13,6 @@ use crate::connect::ConnectRequest;
 use crate::connection::{Connection, Phase};
 use crate::effect::ConnectionEffect;
 use crate::event::Event;
-use crate::hash::owner;
 use crate::id::{ConnectionId, TenantId};
 use crate::limits::ListenerPolicy;
 use crate::node::{Cx, Node};
@@ -93,8 +92,7 @@ impl Shard {
                 return Admission::Here;
             }
         };
-        let key = (request.tenant, &*request.client_id);
-        let to = owner(self.settings.node_seed, &key, self.shard_count);
+        let to = self.owner(request.tenant, &request.client_id);
         if to == self.id {
             self.accept_connect(cx, index, request);
             return Admission::Here;

@@ -68,7 +68,7 @@ pub struct StoredMessage<'a> {
     pub retain: bool,
     /// When it came in, milliseconds since the Unix epoch.
     pub received_wall_ms: u64,
-    /// When it expires, milliseconds since the Unix epoch; 0 is never.
+    /// When it expires, milliseconds in the time of records; 0 is never.
     pub expires_wall_ms: u64,
 }
 

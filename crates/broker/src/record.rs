@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use martlet_codec::{PacketId, QoS};
+use martlet_codec::{PacketId, ProtocolVersion, QoS};
 
 use crate::id::{MessageId, RecordNumber, TenantId, counter_of};
 use crate::message::Message;
@@ -59,8 +59,12 @@ pub struct SessionRecord {
     pub expiry_secs: u32,
     /// Its subscriptions and messages are recorded.
     pub durable: bool,
-    /// When its connection ended, milliseconds since the Unix epoch; none while it is connected.
+    /// The protocol version of its last CONNECT; none in records that are older than this.
+    pub version: Option<ProtocolVersion>,
+    /// When its connection ended, in the time of records; none while it is connected.
     pub left_wall_ms: Option<u64>,
+    /// Its end was put off after a start, which is done once while its client is away.
+    pub put_off: bool,
     /// The Will that is still due; none takes away the one recorded before.
     pub will: Option<Arc<StoredWill>>,
 }
@@ -106,7 +110,7 @@ pub struct EntryRecord {
     pub packet_id: Option<PacketId>,
     /// What the message counts for in queues.
     pub bytes: u32,
-    /// When it expires, seconds since the Unix epoch; 0 is never.
+    /// When it expires, seconds in the time of records; 0 is never.
     pub expires_wall_secs: u32,
     /// Subscription Identifiers that go with it.
     pub subscription_ids: SubscriptionIds,

@@ -9,13 +9,11 @@
 use core::num::NonZeroU64;
 use std::sync::Arc;
 
-use martlet_codec::{PacketId, SubscriptionFilter};
+use martlet_codec::{PacketId, ProtocolVersion, SubscriptionFilter};
 
 use crate::counters::Accounting;
 use crate::fault::{self, Fault};
-use crate::hash::owner;
-use crate::id::{MessageId, RecordNumber, SessionAddress, ShardId, TenantId, first_number};
-use crate::limits::Settings;
+use crate::id::{RecordNumber, SessionAddress, TenantId, first_number};
 use crate::message::{MemoryGauge, Message};
 use crate::node::{Cx, Node};
 use crate::record::{
@@ -30,28 +28,8 @@ use crate::share::GroupAddress;
 use crate::subscribe::Subscriptions;
 use crate::timer::Timer;
 
-/// A session or group whose clock was set forward does not expire sooner after a start.
+/// A session does not expire sooner after a start, so that its client can come back; once.
 const EXPIRY_AFTER_START_MS: u64 = 60_000;
-
-/// The shard that owns the session of this client.
-pub fn session_shard(
-    settings: &Settings,
-    tenant: TenantId,
-    client_id: &str,
-    shard_count: u16,
-) -> ShardId {
-    owner(settings.node_seed, &(tenant, client_id), shard_count)
-}
-
-/// The shard that owns the share group of this filter, `$share/…`.
-pub fn group_shard(
-    settings: &Settings,
-    tenant: TenantId,
-    filter: &str,
-    shard_count: u16,
-) -> ShardId {
-    owner(settings.node_seed, &(tenant, filter), shard_count)
-}
 
 impl Shard {
     /// Begins run number `start` of the node, whose messages and sessions get names that no earlier
@@ -106,13 +84,14 @@ impl Shard {
             client_id: Arc::clone(&record.client_id),
             epoch: record.epoch,
             connection: None,
-            version: martlet_codec::ProtocolVersion::V5,
+            version: record.version.unwrap_or(ProtocolVersion::V5),
             expiry_secs: record.expiry_secs,
             // One without expiry is remembered for its Will alone.
             durable: record.durable && !ends_soon,
             recorded: true,
             connected_at_wall_ms: 0,
-            left_wall_ms: NonZeroU64::new(record.left_wall_ms.unwrap_or(cx.now.wall_ms)),
+            left_wall_ms: NonZeroU64::new(record.left_wall_ms.unwrap_or(cx.now.record_ms)),
+            put_off: record.put_off,
             subscriptions: Subscriptions::default(),
             outbound: Outbound::default(),
             inbound,
@@ -133,11 +112,18 @@ impl Shard {
         let now = cx.now;
         let gone_ms = record
             .left_wall_ms
-            .map_or(0, |left_ms| now.wall_ms.saturating_sub(left_ms));
+            .map_or(0, |left_ms| now.record_ms.saturating_sub(left_ms));
         let expiry_ms = u64::from(record.expiry_secs) * 1000;
         if !matches!(record.expiry_secs, 0 | u32::MAX) {
+            let mut left_ms = expiry_ms.saturating_sub(gone_ms);
             let soonest_ms = expiry_ms.min(EXPIRY_AFTER_START_MS);
-            let left_ms = expiry_ms.saturating_sub(gone_ms).max(soonest_ms);
+            let state = self.sessions.at(session);
+            if left_ms < soonest_ms && !record.put_off {
+                left_ms = soonest_ms;
+                let ends_ms = now.record_ms + left_ms;
+                state.left_wall_ms = NonZeroU64::new(ends_ms.saturating_sub(expiry_ms));
+                state.put_off = true;
+            }
             let timer = self
                 .wheel
                 .arm(now.mono_ms + left_ms, Timer::SessionExpiry(id));
@@ -151,9 +137,11 @@ impl Shard {
             let timer = self.wheel.arm(due_ms, Timer::WillDelay(id));
             self.sessions.at(session).will_timer = Some(timer);
         }
-        if record.left_wall_ms.is_none() && record.expiry_secs > 0 {
-            // The next restart does not begin to count anew.
-            let record = self.sessions.at(session).record();
+        let state = self.sessions.at(session);
+        let changed = record.left_wall_ms.is_none() || state.put_off != record.put_off;
+        if changed && record.expiry_secs > 0 {
+            // The next restart does not begin to count anew, nor puts it off once more.
+            let record = state.record();
             self.append(cx, record);
         }
     }
@@ -223,22 +211,24 @@ impl Shard {
         }
         self.enter_subscription(cx, index, record);
         if record.retained_pending {
-            let (qos, identifier) = (record.qos, record.subscription_id);
-            self.owe_retained(index, &record.filter, qos, identifier);
+            self.owe_retained(index, record);
         }
     }
 
-    /// Brings a retained message, or a clearing, back.
+    /// Brings a retained message, or a clearing, back. `publisher` is the Client Identifier that it
+    /// was published with.
     pub fn restore_retained<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
         message: Message,
+        publisher: Option<&str>,
         revision: u64,
     ) {
         let now_ms = cx.now.mono_ms;
+        let publisher = publisher.map(|client_id| self.client_key(message.tenant(), client_id));
         let older = cx
             .node
-            .retained(|store| store.restore(message, revision, now_ms));
+            .retained(|store| store.restore(message, publisher, revision, now_ms));
         if let Some(older) = older {
             self.append(cx, Record::RetainedEnded(older));
         }
@@ -288,7 +278,7 @@ fn stored_entry<N: Node>(
     ticket: Option<Box<crate::share::ShareTicket>>,
 ) -> StoredEntry {
     StoredEntry {
-        id: MessageId(record.message.0),
+        id: record.message,
         why: record.why,
         qos: record.qos,
         retain: record.retain,

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 
 use crate::fault::{self, Fault};
+use crate::hash::ClientKey;
 use crate::id::{MessageId, TenantId};
 use crate::message::Message;
 
@@ -16,20 +17,64 @@ use crate::message::Message;
 pub struct Retained {
     tenants: BTreeMap<TenantId, BTreeMap<Box<str>, Entry>>,
     revision: u64,
-    count: usize,
-    bytes: usize,
+    totals: Totals,
     /// Clearings that stay for a while, oldest first.
     cleared: VecDeque<Cleared>,
-    /// There may be messages that expire.
-    may_expire: bool,
+    expiring: Expiring,
+}
+
+/// What clients have retained in sum; the node's own topics and clearings do not count.
+#[derive(Clone, Copy, Debug, Default)]
+struct Totals {
+    count: usize,
+    bytes: usize,
+}
+
+impl Totals {
+    /// As it will be with `message` in its topic's place.
+    fn with(mut self, message: &Message) -> Self {
+        if counts(message) {
+            self.count += 1;
+            self.bytes += entry_bytes(message);
+        }
+        self
+    }
+
+    /// As it will be without what was in a topic's place.
+    fn without(mut self, message: &Message) -> Self {
+        if counts(message) {
+            self.count -= 1;
+            self.bytes -= entry_bytes(message);
+        }
+        self
+    }
+}
+
+/// Whether the sweep has to look for messages that expire.
+#[derive(Clone, Copy, Debug, Default)]
+struct Expiring {
+    /// There may be some.
+    may: bool,
     /// The sweep has seen one since it began anew.
-    seen_expiring: bool,
+    seen: bool,
+}
+
+impl Expiring {
+    /// The sweep does not rest while something expires, wherever it has got to.
+    fn notice(&mut self, message: &Message) {
+        if message.expires_at_ms() != u64::MAX {
+            self.may = true;
+            self.seen = true;
+        }
+    }
 }
 
 #[derive(Debug)]
 struct Entry {
     /// Empty where the topic was cleared not long ago.
     message: Message,
+    /// Who published it, for No Local; none is the node.
+    publisher: Option<ClientKey>,
     revision: u64,
 }
 
@@ -95,32 +140,30 @@ impl Retained {
         Self {
             tenants: BTreeMap::new(),
             revision: 0,
-            count: 0,
-            bytes: 0,
+            totals: Totals::default(),
             cleared: VecDeque::new(),
-            may_expire: false,
-            seen_expiring: false,
+            expiring: Expiring::default(),
         }
     }
 
     /// There may be something for [`Retained::sweep`].
     pub fn needs_sweep(&self) -> bool {
-        self.may_expire || !self.cleared.is_empty()
+        self.expiring.may || !self.cleared.is_empty()
     }
 
     /// Retained messages of clients.
     pub fn len(&self) -> usize {
-        self.count
+        self.totals.count
     }
 
     /// Clients have nothing retained.
     pub fn is_empty(&self) -> bool {
-        self.count == 0
+        self.totals.count == 0
     }
 
     /// Their bytes, overhead included.
     pub fn bytes(&self) -> usize {
-        self.bytes
+        self.totals.bytes
     }
 
     /// Replaces the topic's retained message [MQTT-3.3.1-5], unless that would make more than
@@ -128,43 +171,39 @@ impl Retained {
     pub fn store(
         &mut self,
         message: Message,
+        publisher: Option<ClientKey>,
         count_max: usize,
         bytes_max: usize,
     ) -> RetainedChange {
         let topics = self.tenants.entry(message.tenant()).or_default();
-        let size = entry_bytes(&message);
-        let before = topics.get(message.topic());
-        let replaced = before.map(|entry| entry.message.id());
-        let old = before
-            .filter(|entry| !entry.is_cleared())
-            .map(|entry| entry_bytes(&entry.message));
-        if !is_own(message.topic()) {
-            let count = self.count + usize::from(old.is_none());
-            let bytes = self.bytes + size - old.unwrap_or(0);
-            if count > count_max || (bytes > bytes_max && size > old.unwrap_or(0)) {
-                return RetainedChange::Full;
-            }
-            self.count = count;
-            self.bytes = bytes;
+        let place = topics.get_mut(message.topic());
+        let before = place.as_ref().map(|entry| &entry.message);
+        let replaced = before.map(Message::id);
+        let others = before.map_or(self.totals, |before| self.totals.without(before));
+        let totals = others.with(&message);
+        let grows = totals.bytes > self.totals.bytes;
+        if counts(&message) && (totals.count > count_max || (totals.bytes > bytes_max && grows)) {
+            return RetainedChange::Full;
         }
         self.revision += 1;
-        self.notice_expiry(&message);
-        let topics = self.tenants.entry(message.tenant()).or_default();
+        let revision = self.revision;
+        if place.is_some() && fault::is(Fault::RetainedOlderStays) {
+            return RetainedChange::Stored { revision, replaced };
+        }
+        self.totals = totals;
+        self.expiring.notice(&message);
         let entry = Entry {
             message,
-            revision: self.revision,
+            publisher,
+            revision,
         };
-        match topics.get_mut(entry.message.topic()) {
-            Some(_) if fault::is(Fault::RetainedOlderStays) => {}
+        match place {
             Some(place) => *place = entry,
             None => {
                 topics.insert(entry.message.topic().into(), entry);
             }
         }
-        RetainedChange::Stored {
-            revision: self.revision,
-            replaced,
-        }
+        RetainedChange::Stored { revision, replaced }
     }
 
     /// Takes the topic's retained message away [MQTT-3.3.1-6], [MQTT-3.3.1-7]. `clearing`, with its
@@ -183,19 +222,15 @@ impl Retained {
         };
         self.revision += 1;
         let revision = self.revision;
-        self.cleared.push_back(Cleared {
-            due_ms: now_ms + CLEARED_MS,
-            tenant,
-            topic: topic.into(),
+        self.cleared
+            .push_back(Cleared::of(&clearing, revision, now_ms));
+        let clearing = Entry {
+            message: clearing,
+            publisher: None,
             revision,
-        });
-        let own = is_own(topic);
-        let message = clearing;
-        let before = core::mem::replace(entry, Entry { message, revision });
-        if !own && !before.is_cleared() {
-            self.count -= 1;
-            self.bytes -= entry_bytes(&before.message);
-        }
+        };
+        let before = core::mem::replace(entry, clearing);
+        self.totals = self.totals.without(&before.message);
         RetainedChange::Cleared {
             revision,
             replaced: Some(before.message.id()),
@@ -204,37 +239,38 @@ impl Retained {
 
     /// Brings back what was retained, or cleared, before a restart; the highest revision of a topic
     /// wins. Answers which message is not needed any more.
-    pub fn restore(&mut self, message: Message, revision: u64, now_ms: u64) -> Option<MessageId> {
+    pub fn restore(
+        &mut self,
+        message: Message,
+        publisher: Option<ClientKey>,
+        revision: u64,
+        now_ms: u64,
+    ) -> Option<MessageId> {
         self.revision = self.revision.max(revision);
-        let (tenant, own) = (message.tenant(), is_own(message.topic()));
-        let topics = self.tenants.entry(tenant).or_default();
-        let before = topics.get(message.topic());
-        if let Some(found) = before.filter(|found| found.revision >= revision) {
+        let topics = self.tenants.entry(message.tenant()).or_default();
+        let place = topics.get_mut(message.topic());
+        if let Some(found) = place.as_ref().filter(|found| found.revision >= revision) {
             let same = found.message.id() == message.id();
             return (!same).then(|| message.id());
         }
-        if let Some(found) = before.filter(|found| !found.is_cleared() && !own) {
-            self.count -= 1;
-            self.bytes -= entry_bytes(&found.message);
+        self.expiring.notice(&message);
+        self.totals = self.totals.with(&message);
+        if is_clearing(&message) {
+            let cleared = Cleared::of(&message, revision, now_ms);
+            self.cleared.push_back(cleared);
         }
-        self.notice_expiry(&message);
-        let topics = self.tenants.entry(tenant).or_default();
-        let entry = Entry { message, revision };
-        let topic: Box<str> = entry.message.topic().into();
-        if entry.is_cleared() {
-            self.cleared.push_back(Cleared {
-                due_ms: now_ms + CLEARED_MS,
-                tenant,
-                topic: topic.clone(),
-                revision,
-            });
-        } else if !own {
-            self.count += 1;
-            self.bytes += entry_bytes(&entry.message);
-        }
-        topics
-            .insert(topic, entry)
-            .map(|before| before.message.id())
+        let entry = Entry {
+            message,
+            publisher,
+            revision,
+        };
+        let Some(place) = place else {
+            topics.insert(entry.message.topic().into(), entry);
+            return None;
+        };
+        let before = core::mem::replace(place, entry).message;
+        self.totals = self.totals.without(&before);
+        Some(before.id())
     }
 
     /// The topic has a retained message, or had one not long ago.
@@ -250,11 +286,12 @@ impl Retained {
     }
 
     /// The next at most `count_max` messages that match `filter`, behind the topic `after`.
-    /// Those that expired at `now_ms` are left out.
+    /// Those that expired at `now_ms` are left out, and those that the client `except` published.
     pub fn page(
         &self,
         tenant: TenantId,
         filter: &str,
+        except: Option<ClientKey>,
         after: Option<&str>,
         count_max: usize,
         now_ms: u64,
@@ -268,10 +305,9 @@ impl Retained {
         };
         if !filter.contains(['+', '#']) {
             let entry = topics.get(filter).filter(|_| after.is_none());
+            let entry = entry.filter(|entry| entry.is_for(except, now_ms));
             page.messages
                 .extend(entry.map(|entry| entry.message.clone()));
-            page.messages
-                .retain(|message| !message.expired(now_ms) && !message.payload().is_empty());
             return page;
         }
         let mut from = match after {
@@ -285,7 +321,7 @@ impl Retained {
             };
             from = match compare(filter, topic) {
                 Step::Matches => {
-                    if !entry.message.expired(now_ms) && !entry.is_cleared() {
+                    if entry.is_for(except, now_ms) {
                         page.messages.push(entry.message.clone());
                     }
                     if page.messages.len() == count_max {
@@ -312,14 +348,6 @@ impl Retained {
             Bound::Unbounded => None,
         };
         page
-    }
-
-    /// The sweep does not rest while something expires, wherever it has got to.
-    fn notice_expiry(&mut self, message: &Message) {
-        if message.expires_at_ms() != u64::MAX {
-            self.may_expire = true;
-            self.seen_expiring = true;
-        }
     }
 
     /// Takes away clearings that have stood long enough.
@@ -363,11 +391,11 @@ impl Retained {
     ) -> Option<(TenantId, Box<str>)> {
         self.sweep_cleared(now_ms, ended);
         if after.is_none() {
-            self.seen_expiring = false;
+            self.expiring.seen = false;
         }
         let next = self.sweep_topics(after, steps, now_ms, ended);
         if next.is_none() {
-            self.may_expire = self.seen_expiring;
+            self.expiring.may = self.expiring.seen;
         }
         next
     }
@@ -391,15 +419,12 @@ impl Retained {
             if entry.message.expired(now_ms) && !entry.is_cleared() {
                 gone.push(topic.clone());
             }
-            self.seen_expiring |= entry.message.expires_at_ms() != u64::MAX;
+            self.expiring.seen |= entry.message.expires_at_ms() != u64::MAX;
             last = Some(topic.clone());
         }
         for topic in gone {
             if let Some(entry) = topics.remove(&topic) {
-                if !is_own(&topic) {
-                    self.count -= 1;
-                    self.bytes -= entry_bytes(&entry.message);
-                }
+                self.totals = self.totals.without(&entry.message);
                 ended.push(entry.message.id());
             }
         }
@@ -418,8 +443,35 @@ impl Retained {
 
 impl Entry {
     fn is_cleared(&self) -> bool {
-        self.message.payload().is_empty()
+        is_clearing(&self.message)
     }
+
+    /// It is there, and not to be kept from the client that published it.
+    fn is_for(&self, except: Option<ClientKey>, now_ms: u64) -> bool {
+        let own = except.is_some() && self.publisher == except;
+        !own && !self.is_cleared() && !self.message.expired(now_ms)
+    }
+}
+
+impl Cleared {
+    fn of(clearing: &Message, revision: u64, now_ms: u64) -> Self {
+        Self {
+            due_ms: now_ms + CLEARED_MS,
+            tenant: clearing.tenant(),
+            topic: clearing.topic().into(),
+            revision,
+        }
+    }
+}
+
+/// It stands where a topic was cleared.
+fn is_clearing(message: &Message) -> bool {
+    message.payload().is_empty()
+}
+
+/// It is one of a client's, not the node's own and not a clearing.
+fn counts(message: &Message) -> bool {
+    !is_own(message.topic()) && !is_clearing(message)
 }
 
 /// The node's own topics, such as `$SYS/…`, count against nobody's limit.
@@ -541,7 +593,7 @@ mod tests {
         let mut found = Vec::new();
         let mut after = None;
         loop {
-            let page = retained.page(TenantId(0), filter, after.as_deref(), page_len, 10);
+            let page = retained.page(TenantId(0), filter, None, after.as_deref(), page_len, 10);
             found.extend(
                 page.messages
                     .iter()
@@ -558,15 +610,15 @@ mod tests {
     fn a_full_store_still_takes_replacements_that_do_not_grow() {
         let mut retained = Retained::new();
         assert!(matches!(
-            retained.store(message("a", u64::MAX), 1, 1 << 20),
+            retained.store(message("a", u64::MAX), None, 1, 1 << 20),
             RetainedChange::Stored { .. }
         ));
         assert_eq!(
-            retained.store(message("b", u64::MAX), 1, 1 << 20),
+            retained.store(message("b", u64::MAX), None, 1, 1 << 20),
             RetainedChange::Full
         );
         assert!(matches!(
-            retained.store(message("a", u64::MAX), 1, 1 << 20),
+            retained.store(message("a", u64::MAX), None, 1, 1 << 20),
             RetainedChange::Stored { .. }
         ));
         let clearing = || message_with("a", b"", u64::MAX);
@@ -583,7 +635,7 @@ mod tests {
         let mut retained = Retained::new();
         let clearing = || message_with("a", b"", u64::MAX);
         assert_eq!(retained.clear(clearing(), 0), RetainedChange::Absent);
-        retained.store(message("a", u64::MAX), 10, 1 << 20);
+        retained.store(message("a", u64::MAX), None, 10, 1 << 20);
         retained.clear(clearing(), 0);
         assert!(retained.knows(TenantId(0), "a"));
         let mut ended = Vec::new();
@@ -612,7 +664,7 @@ mod tests {
                 .iter()
                 .filter_map(|&place: &usize| {
                     let (message, revision) = all[place];
-                    retained.restore(message.clone(), revision, 0)
+                    retained.restore(message.clone(), None, revision, 0)
                 })
                 .collect();
             gone.sort();
@@ -667,7 +719,7 @@ mod tests {
     fn sweeping_removes_what_has_expired_and_only_that() {
         let mut retained = Retained::new();
         for (topic, expires) in [("a", 5), ("b", 50), ("c", 5)] {
-            retained.store(message(topic, expires), 100, 1 << 20);
+            retained.store(message(topic, expires), None, 100, 1 << 20);
         }
         let (mut at, mut ended) = (None, Vec::new());
         loop {
@@ -692,7 +744,7 @@ mod tests {
             if filter.is_empty() { filter.push('#'); }
             let mut retained = Retained::new();
             for topic in &topics {
-                retained.store(message(topic, u64::MAX), 1000, 1 << 30);
+                retained.store(message(topic, u64::MAX), None, 1000, 1 << 30);
             }
             let parsed = TopicFilter::new(&filter).unwrap();
             let expected: Vec<String> = topics.iter()

@@ -14,9 +14,8 @@ use smallvec::SmallVec;
 use crate::counters::{Accounting, DropReason};
 use crate::effect::{QueueRead, ShardMessage};
 use crate::fault::{self, Fault};
-use crate::hash::{HashMap, owner, seeded};
+use crate::hash::{HashMap, seeded};
 use crate::id::{MessageId, SessionAddress, SessionId, ShardId, TenantId};
-use crate::interest::NodeKey;
 use crate::message::Message;
 use crate::node::{Cx, Node};
 use crate::record::{EnqueuedAs, EntryRecord, Record, SessionEpoch, SubscriptionRecord};
@@ -24,6 +23,7 @@ use crate::route::{Routing, Target};
 use crate::session::queue::{Apart, Entry, Queue, QueueOwner, StoredEntry, Taken, Window};
 use crate::shard::Shard;
 use crate::subscribe::{SharedSubscription, Subscriber};
+use crate::topic_tree::NodeKey;
 
 /// A share group of one shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -51,6 +51,9 @@ pub struct ShareTicket {
     /// The member is durable and has taken the message into its own queue: the group holds it no
     /// more, and only waits to hear that the member has room again.
     pub(crate) taken: bool,
+    /// Another member may have room: a full queue answers [`ShareOutcome::NoRoom`] instead of
+    /// dropping.
+    others: bool,
     /// As the group has it: QoS and RETAIN it was published with.
     qos: QoS,
     retain: bool,
@@ -69,6 +72,8 @@ pub enum ShareOutcome {
     Dropped(DropReason),
     /// Its expiry ran out.
     Expired,
+    /// The member's queue is full; others may have room.
+    NoRoom,
     /// The member is gone. A QoS 2 message that was sent is not given to another
     /// [MQTT-4.8.2-5].
     Returned {
@@ -172,7 +177,12 @@ pub struct Member {
     durable: bool,
     /// Messages it takes before it has answered for one.
     credit: u16,
+    /// It had no room: others come first until the group's delivery of this number.
+    full_until: u64,
 }
+
+/// Deliveries after which a member that had no room is asked again.
+const ASKED_AGAIN_AFTER: u64 = 64;
 
 #[derive(Debug)]
 struct Group {
@@ -265,7 +275,26 @@ impl Group {
     /// Somebody is there who could take a message.
     fn has_taker(&self) -> bool {
         let mut members = self.members.iter();
-        members.any(|member| member.connected && member.credit > 0)
+        members.any(|member| self.may_have_room(member) && member.credit > 0)
+    }
+
+    /// It is there, and had room when it was last asked.
+    fn may_have_room(&self, member: &Member) -> bool {
+        member.connected && member.full_until <= self.next_delivery
+    }
+
+    /// Where all who are there had no room, all are asked again.
+    fn ask_again_if_all_are_full(&mut self) {
+        let mut members = self.members.iter();
+        if !members.any(|member| self.may_have_room(member)) {
+            self.ask_all_again();
+        }
+    }
+
+    fn ask_all_again(&mut self) {
+        for member in &mut self.members {
+            member.full_until = 0;
+        }
     }
 
     /// The member whose turn it is among those that can take a message of this QoS.
@@ -274,7 +303,7 @@ impl Group {
         let in_turn = (0..count).map(|step| (self.turn + step) % count);
         let with_credit = in_turn.clone().find(|&place| {
             let member = &self.members[place];
-            member.connected && member.credit > 0
+            self.may_have_room(member) && member.credit > 0
         });
         let chosen = with_credit.or_else(|| {
             in_turn.clone().find(|&place| {
@@ -310,7 +339,7 @@ impl Shard {
         };
         state.subscriptions.shared.insert(filter.clone(), shared);
         let member = self.member(session, shared);
-        let to = self.group_owner(tenant, &filter);
+        let to = self.owner(tenant, &filter);
         let join = ShareMessage::Join {
             tenant,
             filter,
@@ -338,6 +367,7 @@ impl Shard {
             connected: connection.is_some(),
             durable,
             credit: credit_max.min(quota).max(1),
+            full_until: 0,
         }
     }
 
@@ -364,7 +394,7 @@ impl Shard {
     ) {
         let member = self.address_of(session);
         let tenant = self.sessions.at(session).tenant;
-        let to = self.group_owner(tenant, &filter);
+        let to = self.owner(tenant, &filter);
         self.share_send(
             cx,
             to,
@@ -391,7 +421,7 @@ impl Shard {
         let tenant = state.tenant;
         let filters: SmallVec<[Box<str>; 4]> = state.subscriptions.shared.keys().cloned().collect();
         for filter in filters {
-            let to = self.group_owner(tenant, &filter);
+            let to = self.owner(tenant, &filter);
             let message = ShareMessage::Presence {
                 tenant,
                 filter,
@@ -498,6 +528,7 @@ impl Shard {
             delivery: 0,
             epoch: address.epoch,
             taken: true,
+            others: false,
             qos: entry.qos,
             retain: entry.retain,
         }
@@ -615,7 +646,12 @@ impl Shard {
             recorded: routing.recorded && qos > QoS::AtMostOnce && group.durable,
             ticket: None,
         };
-        let waiting = !self.groups.slab[index as usize].queue.is_empty();
+        let group = &mut self.groups.slab[index as usize];
+        let waiting = !group.queue.is_empty();
+        match waiting {
+            true => group.ask_all_again(),
+            false => group.ask_again_if_all_are_full(),
+        }
         if waiting && qos > QoS::AtMostOnce {
             self.enqueue_for_group(cx, index, entry);
             self.serve_group(cx, index);
@@ -658,11 +694,6 @@ impl Shard {
             };
             self.append(cx, record);
         }
-    }
-
-    /// Where the group of a filter lives.
-    fn group_owner(&self, tenant: TenantId, filter: &str) -> ShardId {
-        owner(self.settings.node_seed, &(tenant, filter), self.shard_count)
     }
 
     fn share_send<N: Node>(&mut self, cx: &mut Cx<'_, N>, to: ShardId, message: ShareMessage) {
@@ -860,6 +891,7 @@ impl Shard {
 
     /// Hands out what waits, as far as credit goes.
     fn serve_group<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) {
+        self.groups.slab[index as usize].ask_again_if_all_are_full();
         if !self.groups.slab[index as usize].has_taker() {
             return;
         }
@@ -927,6 +959,8 @@ impl Shard {
         let Some(chosen) = group.choose(entry.qos) else {
             return Some(entry);
         };
+        let mut members = group.members.iter().enumerate();
+        let others = members.any(|(place, member)| place != chosen && group.may_have_room(member));
         let member = &mut group.members[chosen];
         let qos = entry.qos.min(member.qos);
         let retain = entry.retain && member.retain_as_published;
@@ -949,6 +983,7 @@ impl Shard {
                 delivery,
                 epoch: group.epoch,
                 taken: false,
+                others,
                 qos: entry.qos,
                 retain: entry.retain,
             };
@@ -983,6 +1018,9 @@ impl Shard {
         let session = self.live_session(member);
         let connected = session.filter(|&session| self.sessions.at(session).connection.is_some());
         match (&entry.ticket, session, connected) {
+            (Some(ticket), _, Some(session)) if self.has_no_room(session, ticket, &entry) => {
+                self.answer_group(cx, &ticket.clone(), ShareOutcome::NoRoom);
+            }
             (Some(_), _, Some(session)) => self.deliver_shared(cx, session, entry),
             (Some(ticket), _, None) => {
                 let outcome = ShareOutcome::Returned { sent_qos2: false };
@@ -994,6 +1032,16 @@ impl Shard {
                 self.counters.drop_messages(DropReason::NoMember, 1);
             }
         }
+    }
+
+    /// A member whose queue is full leaves a message to others, if they may have room.
+    fn has_no_room(&mut self, session: u32, ticket: &ShareTicket, entry: &Entry) -> bool {
+        let limits = &self.settings.limits;
+        let (count_max, bytes_max) = (limits.queued_messages, limits.queued_bytes);
+        let queue = &self.sessions.at(session).outbound.queue;
+        ticket.others
+            && !queue.is_empty()
+            && queue.is_full_for(entry.message.bytes(), count_max, bytes_max)
     }
 
     fn deliver_shared_qos0<N: Node>(&mut self, cx: &mut Cx<'_, N>, session: u32, entry: &Entry) {
@@ -1035,6 +1083,10 @@ impl Shard {
         };
         if let Some(member) = group.members.iter_mut().find(|m| m.address == ended.member) {
             member.credit += 1;
+            member.full_until = match outcome {
+                ShareOutcome::NoRoom => group.next_delivery + ASKED_AGAIN_AFTER,
+                _ => 0,
+            };
         }
         if let Some(entry) = ended.entry {
             self.lent_entry_ended(cx, index, entry, outcome);
@@ -1051,7 +1103,7 @@ impl Shard {
         outcome: ShareOutcome,
     ) {
         let returned = ShareOutcome::Returned { sent_qos2: false };
-        if outcome == returned {
+        if outcome == returned || outcome == ShareOutcome::NoRoom {
             self.groups.slab[index as usize].queue.push_front(entry);
             return;
         }
@@ -1067,9 +1119,10 @@ impl Shard {
                 self.counters.expired += 1;
             }
             ShareOutcome::Dropped(reason) => self.drop_in_group(index, reason),
-            ShareOutcome::Returned { .. } | ShareOutcome::Taken | ShareOutcome::Settled => {
-                self.drop_in_group(index, DropReason::SessionEnded)
-            }
+            ShareOutcome::Returned { .. }
+            | ShareOutcome::NoRoom
+            | ShareOutcome::Taken
+            | ShareOutcome::Settled => self.drop_in_group(index, DropReason::SessionEnded),
         }
     }
 

@@ -18,6 +18,8 @@ const MANIFEST: &str = "MANIFEST.json";
 const MANIFEST_BYTES_MAX: u64 = 64 << 20;
 /// Where the store lies in an archive and in a data directory.
 pub const STORE: &str = "store";
+/// Where a restore unpacks, in a data directory, until all of it is there.
+pub const RESTORING: &str = "store.restoring";
 const CHUNK: usize = 256 * 1024;
 
 /// What an archive says about itself.
@@ -51,7 +53,15 @@ pub enum BackupError {
         /// Why not.
         source: io::Error,
     },
-    /// It is no backup, or only a part of one.
+    /// It is something else than a backup.
+    #[error("{path} is no backup of Martlet: {why}")]
+    NoBackup {
+        /// The file.
+        path: String,
+        /// What it seems to be instead.
+        why: String,
+    },
+    /// It is only a part of a backup, or was changed.
     #[error("{path} is not a complete backup: {why}")]
     Incomplete {
         /// The archive.
@@ -200,7 +210,18 @@ impl Archive {
     /// It cannot be read, is cut off or changed, or of a newer program.
     pub fn open(path: &Path, mut progress: impl FnMut(u64, u64)) -> Result<Self, BackupError> {
         let file = File::open(path).map_err(error("opening", path))?;
-        let length = file.metadata().map_err(error("opening", path))?.len();
+        let found = file.metadata().map_err(error("opening", path))?;
+        let length = found.len();
+        let other = |why: &str| BackupError::NoBackup {
+            path: path.display().to_string(),
+            why: why.to_owned(),
+        };
+        if !found.is_file() {
+            return Err(other("it is no file"));
+        }
+        if let Some(why) = other_format(&file).map_err(error("reading", path))? {
+            return Err(other(why));
+        }
         let incomplete = |why: String| BackupError::Incomplete {
             path: path.display().to_string(),
             why,
@@ -239,7 +260,13 @@ impl Archive {
             };
             places.insert(name, place);
         }
-        let manifest = manifest.ok_or_else(|| incomplete(format!("{MANIFEST} is missing")))?;
+        let Some(manifest) = manifest else {
+            let prefix = format!("{STORE}/");
+            return Err(match places.keys().any(|name| name.starts_with(&prefix)) {
+                true => incomplete(format!("it was cut off, {MANIFEST} at its end is missing")),
+                false => other("it is a tar archive of something else"),
+            });
+        };
         let manifest: Manifest = serde_json::from_str(&manifest)
             .map_err(|bad| incomplete(format!("{MANIFEST}: {bad}")))?;
         if manifest.format > FORMAT {
@@ -316,7 +343,7 @@ impl Archive {
         if has_files {
             return Err(BackupError::NotEmpty(target));
         }
-        let unpacked = data_dir.join("store.restoring");
+        let unpacked = data_dir.join(RESTORING);
         let _ = fs::remove_dir_all(&unpacked);
         let made = DirBuilder::new().mode(0o700).create(&unpacked);
         made.map_err(error("making", &unpacked))?;
@@ -341,6 +368,32 @@ impl Archive {
         Ok(())
     }
 }
+
+/// What a file is by its first bytes, if it is no tar archive.
+fn other_format(file: &File) -> io::Result<Option<&'static str>> {
+    let mut head = [0; TAR_MAGIC_AT + TAR_MAGIC.len()];
+    let mut got = 0;
+    while got < head.len() {
+        match file.read_at(&mut head[got..], got as u64)? {
+            0 => break,
+            count => got += count,
+        }
+    }
+    let head = &head[..got];
+    Ok(if head.is_empty() {
+        Some("it is empty")
+    } else if head.starts_with(&[0x1F, 0x8B]) || head.starts_with(&[0x28, 0xB5, 0x2F, 0xFD]) {
+        Some("it is compressed; unpack it first")
+    } else if !head.ends_with(TAR_MAGIC) {
+        Some("it is no tar archive")
+    } else {
+        None
+    })
+}
+
+/// What stands in the header of a tar archive, and where.
+const TAR_MAGIC: &[u8] = b"ustar";
+const TAR_MAGIC_AT: usize = 257;
 
 /// The files of a store within an archive, to be read only.
 struct ArchiveDisk {

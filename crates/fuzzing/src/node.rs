@@ -162,6 +162,7 @@ impl Node {
             now: Now {
                 mono_ms: 1000,
                 wall_ms: 1_700_000_000_000,
+                record_ms: 1_700_000_000_000,
             },
             store_answers: true,
             mail_arrives: true,
@@ -387,6 +388,7 @@ impl Node {
     fn set_clock(&mut self, mono_ms: u64) {
         let ms = mono_ms.saturating_sub(self.now.mono_ms);
         self.now.wall_ms += ms;
+        self.now.record_ms += ms;
         self.now.mono_ms += ms;
     }
 

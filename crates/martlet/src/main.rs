@@ -35,8 +35,10 @@ enum Command {
     Status(cmd::admin::AdminOptions),
     /// List the clients of a running node
     Clients(cmd::admin::ClientsOptions),
-    /// Stop a running node, in order
-    Stop(cmd::admin::AdminOptions),
+    /// Stop a running node, in order, and wait until it has ended
+    ///
+    /// Exit code 0: it has ended. 1: no node answers. 2: it still runs after --timeout.
+    Stop(cmd::stop::StopOptions),
     /// Make, verify and restore a copy of everything a node keeps
     Backup(cmd::backup::BackupCommand),
     /// Check, repair or measure the message store of a node that is not running
@@ -80,7 +82,7 @@ fn run(command: Command) -> ExitCode {
         Command::Config(command) => cmd::config_cmd::run(&command),
         Command::Status(options) => cmd::admin::status(&options),
         Command::Clients(options) => cmd::admin::clients(&options),
-        Command::Stop(options) => cmd::admin::stop(&options),
+        Command::Stop(options) => cmd::stop::run(&options),
         Command::Backup(command) => cmd::backup::run(&command),
         Command::Store(command) => cmd::store_cmd::run(&command),
         Command::Pub(options) => cmd::pub_::run(*options),

@@ -70,7 +70,7 @@ fn head(record: &MessageRecord, now: Now) -> Scratch {
     let publication = record.message.publication();
     let publisher = record.publisher.as_ref();
     let user_name = publisher.and_then(|publisher| publisher.user_name.as_deref());
-    let expires_wall_ms = now.wall_ms_of(publication.expires_at_ms);
+    let expires_wall_ms = now.record_ms_of(publication.expires_at_ms);
     let mut head = versioned();
     head.push(
         publication.qos.bits()
@@ -167,6 +167,7 @@ mod tests {
     const NOW: Now = Now {
         mono_ms: 5_000,
         wall_ms: 1_700_000_000_000,
+        record_ms: 1_700_000_000_000,
     };
 
     fn record(topic: &str, rest: (&[u8], &[u8]), qos: u8, retain: bool) -> MessageRecord {

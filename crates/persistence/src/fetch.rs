@@ -96,7 +96,7 @@ pub fn read_located<D: Disk>(
     while !wanted.is_empty() {
         attempts += 1;
         let mut failed = Vec::new();
-        martlet_store::read_located(disk, &mut wanted, |(number, place), bytes| {
+        martlet_store::read_located(disk, &wanted, |(number, place), bytes| {
             let (id, message) = &mut fetched[number][place];
             let made = match bytes {
                 Ok(bytes) => message_of(*id, bytes, pages[number].1),

@@ -6,6 +6,7 @@
 //! * [`encode`]: records of a tick as records of the store
 //! * [`restore`]: an opened store brings shards back to where they were
 //! * [`fetch`]: messages that queues want to have in memory again
+//! * [`DamageWords`]: what damage of a store costs, in a reader's words
 //! * `body`, `entry`, `state`: the bytes of each, with a version; decoding believes nothing
 //!
 //! It has no threads, no clock, no random source and no files of its own.
@@ -14,6 +15,7 @@
 
 mod body;
 mod bytes;
+mod damage;
 mod encode;
 mod entry;
 mod fetch;
@@ -22,10 +24,12 @@ mod state;
 
 pub use body::{StoredBody, StoredPublisher, decode_body};
 pub use bytes::DecodeError;
+pub use damage::DamageWords;
 pub use encode::encode;
 pub use entry::decode_entry;
 pub use fetch::{FetchedPage, LocatedPage, Making, fetch, locate, read_located};
 pub use restore::{Damaged, RestoreError, RestoreReport, Shards, restore};
 pub use state::{
-    GroupState, decode_group, decode_session, decode_start, decode_subscription, decode_will,
+    ClockState, GroupState, decode_clock, decode_group, decode_session, decode_start,
+    decode_subscription, decode_will, put_clock,
 };

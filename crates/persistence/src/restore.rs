@@ -18,8 +18,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use martlet_broker::{
-    MessageId, Node, SessionEpoch, SessionRecord, Shard, ShardId, StoredWill, TenantId,
-    group_shard, session_shard, start_of,
+    MessageId, Node, SessionEpoch, SessionRecord, Shard, ShardId, StoredWill, TenantId, owner,
+    start_of,
 };
 use martlet_codec::PacketId;
 use martlet_fault::{self as fault, Fault};
@@ -28,7 +28,10 @@ use martlet_store::{Disk, Engine, Holds, Lsn, Missing, QueueId, RecordBuffer, St
 use crate::body::decode_body;
 use crate::bytes::DecodeError;
 use crate::entry::decode_entry;
-use crate::state::{decode_group, decode_session, decode_start, decode_will, kind, put_start};
+use crate::state::{
+    ClockState, decode_clock, decode_group, decode_session, decode_start, decode_will, kind,
+    put_clock, put_start,
+};
 use names::Names;
 
 pub use shards::Shards;
@@ -45,6 +48,8 @@ const DELIVER_EVERY: usize = 256;
 pub struct RestoreReport {
     /// The number of this run of the node, from 1.
     pub start: u32,
+    /// The time of records at this start, milliseconds: from here it goes on.
+    pub record_ms: u64,
     /// Sessions.
     pub sessions: u64,
     /// Wills that are still due.
@@ -128,6 +133,7 @@ pub fn restore<D: Disk, N: Node>(
         orphans: Vec::new(),
         error: None,
     };
+    restoring.set_clock(found.clock);
     restoring.begin_run(engine, found.start)?;
     restoring.groups(found.groups);
     restoring.sessions(engine, found.wills)?;
@@ -142,6 +148,8 @@ pub fn restore<D: Disk, N: Node>(
 struct Found {
     /// The last run.
     start: u32,
+    /// The last time that it recorded.
+    clock: Option<ClockState>,
     groups: Vec<FoundGroup>,
     wills: Vec<(SessionEpoch, StoredWill)>,
     report: RestoreReport,
@@ -165,22 +173,11 @@ impl Found {
         for key in engine.state_keys() {
             found.start = found.start.max(start_of(key.owner));
         }
-        let mut error = None;
         let is_wanted = |key: StateKey| !matches!(key.kind, kind::SESSION | kind::SUBSCRIPTION);
-        engine.states_of(is_wanted, |key, since, bytes| {
-            let result = bytes
-                .map_err(Unreadable::Missing)
-                .and_then(|bytes| found.add(key, since, bytes).map_err(Unreadable::Malformed));
-            if let Err(unreadable) = result
-                && error.is_none()
-            {
-                let what = state_name(key);
-                error = found.report.note(what, unreadable).err();
-            }
-        });
+        each_state(engine, &mut found, is_wanted, Found::add)?;
         found.one_group_for_each_filter();
         found.wills.sort_by_key(|(epoch, _)| *epoch);
-        error.map_or(Ok(found), Err)
+        Ok(found)
     }
 
     /// Of two groups of one filter, which only damage can leave behind, the younger counts.
@@ -197,6 +194,7 @@ impl Found {
         let epoch = SessionEpoch(key.owner);
         match key.kind {
             kind::START => self.start = self.start.max(decode_start(bytes)?),
+            kind::CLOCK => self.clock = Some(decode_clock(bytes)?),
             kind::GROUP => {
                 let group = decode_group(bytes)?;
                 self.groups.push(FoundGroup {
@@ -241,11 +239,47 @@ impl RestoreReport {
     }
 }
 
+impl AsMut<RestoreReport> for Found {
+    fn as_mut(&mut self) -> &mut RestoreReport {
+        &mut self.report
+    }
+}
+
+impl<N: Node> AsMut<RestoreReport> for Restoring<'_, N> {
+    fn as_mut(&mut self) -> &mut RestoreReport {
+        &mut self.report
+    }
+}
+
+/// Hands the states that are wanted to `each`, with the number of the record that their key first
+/// came with; notes in the report of `to` those that cannot be read or decoded.
+fn each_state<D: Disk, T: AsMut<RestoreReport>>(
+    engine: &Engine<D>,
+    to: &mut T,
+    is_wanted: impl Fn(StateKey) -> bool,
+    mut each: impl FnMut(&mut T, StateKey, Lsn, &[u8]) -> Result<(), DecodeError>,
+) -> Result<(), RestoreError> {
+    let mut result = Ok(());
+    engine.states_of(is_wanted, |key, since, bytes| {
+        if result.is_err() {
+            return;
+        }
+        let taken = bytes
+            .map_err(Unreadable::Missing)
+            .and_then(|bytes| each(to, key, since, bytes).map_err(Unreadable::Malformed));
+        if let Err(unreadable) = taken {
+            result = to.as_mut().note(state_name(key), unreadable);
+        }
+    });
+    result
+}
+
 /// A state, in words.
 fn state_name(key: StateKey) -> String {
     let owner = key.owner;
     match key.kind {
         kind::START => "the number of runs".to_owned(),
+        kind::CLOCK => "the time of records".to_owned(),
         kind::SESSION => format!("session {owner:#x}"),
         kind::WILL => format!("Will of session {owner:#x}"),
         kind::GROUP => format!("share group {owner:#x}"),
@@ -273,6 +307,16 @@ struct Restoring<'a, N: Node> {
 }
 
 impl<N: Node> Restoring<'_, N> {
+    /// Time goes on where the last run has left it, by as much as the wall clock has gone on since.
+    fn set_clock(&mut self, last: Option<ClockState>) {
+        let now = &mut self.shards.now;
+        let wall_ms = now.wall_ms;
+        now.record_ms = last.map_or(now.record_ms, |last| last.record_ms_at(wall_ms));
+        let record_ms = now.record_ms;
+        self.report.record_ms = record_ms;
+        put_clock(ClockState { record_ms, wall_ms }, &mut self.records);
+    }
+
     /// No name of this run may be given before its number is synced.
     fn begin_run<D: Disk>(
         &mut self,
@@ -309,7 +353,7 @@ impl<N: Node> Restoring<'_, N> {
                 filter,
             } = group;
             let count = self.shards.count();
-            let shard = group_shard(self.shards.settings, tenant, &filter, count);
+            let shard = owner(self.shards.settings, tenant, &filter, count);
             let group = self.shards.call(shard, |shard, cx| {
                 shard.restore_group(cx, tenant, filter, epoch)
             });
@@ -324,31 +368,21 @@ impl<N: Node> Restoring<'_, N> {
         mut wills: Vec<(SessionEpoch, StoredWill)>,
     ) -> Result<(), RestoreError> {
         let is_session = |key: StateKey| key.kind == kind::SESSION;
-        engine.states_of(is_session, |key, _, bytes| {
-            if self.error.is_some() {
-                return;
-            }
-            let bytes = match bytes {
-                Ok(bytes) => bytes,
-                Err(missing) => return self.note(state_name(key), Unreadable::Missing(missing)),
-            };
+        each_state(engine, self, is_session, |restoring, key, _, bytes| {
             let epoch = SessionEpoch(key.owner);
-            match decode_session(epoch, bytes) {
-                Ok(mut session) => {
-                    let will = wills.binary_search_by_key(&epoch, |(epoch, _)| *epoch);
-                    let will = will.ok().map(|at| take_will(&mut wills[at].1));
-                    session.will = will.map(Arc::new);
-                    self.session(&session, engine.tokens(QueueId(key.owner)));
-                }
-                Err(error) => self.note(state_name(key), Unreadable::Malformed(error)),
-            }
-        });
+            let mut session = decode_session(epoch, bytes)?;
+            let will = wills.binary_search_by_key(&epoch, |(epoch, _)| *epoch);
+            let will = will.ok().map(|at| take_will(&mut wills[at].1));
+            session.will = will.map(Arc::new);
+            restoring.session(&session, engine.tokens(QueueId(key.owner)));
+            Ok(())
+        })?;
         self.names.sort();
         let names = &self.names;
         let alone = wills.iter().map(|(epoch, _)| *epoch);
         let alone = alone.filter(|epoch| names.session(*epoch).is_none());
         self.orphans.extend(alone.map(|epoch| epoch.0));
-        self.go_on()
+        Ok(())
     }
 
     fn session(&mut self, session: &SessionRecord, tokens: &[(u32, u32)]) {
@@ -357,7 +391,7 @@ impl<N: Node> Restoring<'_, N> {
             .filter_map(|(token, _)| PacketId::new(u16::try_from(*token).ok()?));
         let count = self.shards.count();
         let (tenant, client_id) = (session.tenant, &session.client_id);
-        let shard = session_shard(self.shards.settings, tenant, client_id, count);
+        let shard = owner(self.shards.settings, tenant, client_id, count);
         let address = self.shards.call(shard, |shard, cx| {
             shard.restore_session(cx, session, receipts)
         });
@@ -424,8 +458,9 @@ impl<N: Node> Restoring<'_, N> {
             self.report.retained += 1;
             let shard = self.shards.of_message(id);
             let message = self.shards.message(shard, &body.message, None);
+            let publisher = body.publisher.map(|publisher| publisher.client_id);
             self.shards.call(shard, |shard, cx| {
-                shard.restore_retained(cx, message, revision);
+                shard.restore_retained(cx, message, publisher, revision);
             });
         });
         self.go_on()

@@ -1,4 +1,4 @@
-//! What the store keeps by key, the latest of each: run number, sessions, their Wills, share
+//! What the store keeps by key, the latest of each: run number, clock, sessions, their Wills, share
 //! groups, subscriptions.
 //!
 //! A state is owned by the epoch of its session or group, and forgotten with it; owner 0 is the
@@ -7,8 +7,8 @@
 use std::sync::Arc;
 
 use martlet_broker::{SessionEpoch, SessionRecord, StoredWill, SubscriptionRecord, TenantId};
-use martlet_codec::{SubscriptionFilter, TopicName};
-use martlet_store::{RecordBuilder, StateKey};
+use martlet_codec::{ProtocolVersion, SubscriptionFilter, TopicName};
+use martlet_store::{RecordBuffer, RecordBuilder, StateKey};
 
 use crate::bytes::{DecodeError, Reader, Scratch, flag, put_number, qos_of, versioned};
 
@@ -20,6 +20,8 @@ pub(crate) mod kind {
     pub(crate) const WILL: u8 = 2;
     pub(crate) const GROUP: u8 = 3;
     pub(crate) const SUBSCRIPTION: u8 = 4;
+    /// The time of records, and what the wall clock said then.
+    pub(crate) const CLOCK: u8 = 5;
 }
 
 /// A share group, as the store has it.
@@ -33,6 +35,12 @@ pub struct GroupState<'a> {
 
 const DURABLE: u8 = 1;
 const HAS_LEFT: u8 = 1 << 1;
+const PUT_OFF: u8 = 1 << 2;
+/// Where the protocol version stands, as its level; 0 is one that is not known.
+const VERSION_SHIFT: u8 = 4;
+
+/// No time of records is later, so that sums of times do not overflow.
+const CLOCK_MAX_MS: u64 = 1 << 62;
 
 const RETAIN: u8 = 1 << 2;
 const HAS_EXPIRY: u8 = 1 << 3;
@@ -76,6 +84,48 @@ pub fn decode_start(bytes: &[u8]) -> Result<u32, DecodeError> {
     Ok(start)
 }
 
+/// The time of records at one moment, and what the wall clock said then. Only the difference of two
+/// readings of the wall clock counts, and only for the time between two runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClockState {
+    /// The time of records, milliseconds.
+    pub record_ms: u64,
+    /// The wall clock, milliseconds since the Unix epoch.
+    pub wall_ms: u64,
+}
+
+impl ClockState {
+    /// What the time of records is when the wall clock says `wall_ms` at the next start: a clock
+    /// that was set back counts as one that stood still.
+    pub fn record_ms_at(&self, wall_ms: u64) -> u64 {
+        self.record_ms + wall_ms.saturating_sub(self.wall_ms)
+    }
+}
+
+/// Records the time, so that a start after this moment knows at least how late it was then.
+pub fn put_clock(clock: ClockState, into: &mut RecordBuffer) {
+    let key = key(SessionEpoch(0), kind::CLOCK);
+    into.record().state(key, &[&clock_head(clock)]);
+}
+
+fn clock_head(clock: ClockState) -> Scratch {
+    let mut out = versioned();
+    put_number(&mut out, clock.record_ms);
+    put_number(&mut out, clock.wall_ms);
+    out
+}
+
+/// Reads the time that was recorded last.
+pub fn decode_clock(bytes: &[u8]) -> Result<ClockState, DecodeError> {
+    let mut reader = Reader::new(bytes)?;
+    let (record_ms, wall_ms) = (reader.number()?, reader.number()?);
+    reader.end()?;
+    if record_ms > CLOCK_MAX_MS {
+        return Err(DecodeError::Malformed("time"));
+    }
+    Ok(ClockState { record_ms, wall_ms })
+}
+
 /// A session, and its Will or that it has none.
 pub(crate) fn put_session(session: &SessionRecord, into: &mut RecordBuilder<'_>) {
     let pieces: [&[u8]; 2] = [&session_head(session), session.client_id.as_bytes()];
@@ -93,7 +143,13 @@ pub(crate) fn put_session(session: &SessionRecord, into: &mut RecordBuilder<'_>)
 
 fn session_head(session: &SessionRecord) -> Scratch {
     let mut out = versioned();
-    out.push(flag(DURABLE, session.durable) | flag(HAS_LEFT, session.left_wall_ms.is_some()));
+    let level = session.version.map_or(0, |version| version as u8);
+    out.push(
+        flag(DURABLE, session.durable)
+            | flag(HAS_LEFT, session.left_wall_ms.is_some())
+            | flag(PUT_OFF, session.put_off)
+            | level << VERSION_SHIFT,
+    );
     put_number(&mut out, session.tenant.0.into());
     put_number(&mut out, session.expiry_secs.into());
     if let Some(left_wall_ms) = session.left_wall_ms {
@@ -120,7 +176,14 @@ pub fn decode_session(epoch: SessionEpoch, bytes: &[u8]) -> Result<SessionRecord
         epoch,
         expiry_secs,
         durable: flags & DURABLE != 0,
+        version: match flags >> VERSION_SHIFT {
+            3 => Some(ProtocolVersion::V31),
+            4 => Some(ProtocolVersion::V311),
+            5 => Some(ProtocolVersion::V5),
+            _ => None,
+        },
         left_wall_ms,
+        put_off: flags & PUT_OFF != 0,
         will: None,
     })
 }
@@ -260,7 +323,13 @@ mod tests {
             tenant: u32,
             expiry_secs: u32,
             durable: bool,
+            version in prop::option::of(prop::sample::select(&[
+                ProtocolVersion::V31,
+                ProtocolVersion::V311,
+                ProtocolVersion::V5,
+            ])),
             left_wall_ms: Option<u64>,
+            put_off: bool,
         ) {
             let session = SessionRecord {
                 tenant: TenantId(tenant),
@@ -268,7 +337,9 @@ mod tests {
                 epoch: SessionEpoch(4),
                 expiry_secs,
                 durable,
+                version,
                 left_wall_ms,
+                put_off,
                 will: None,
             };
             let bytes = [&session_head(&session), session.client_id.as_bytes()].concat();
@@ -338,6 +409,7 @@ mod tests {
             let _ = decode_group(&bytes);
             let _ = decode_subscription(SessionEpoch(1), 1, &bytes);
             let _ = decode_start(&bytes);
+            let _ = decode_clock(&bytes);
         }
     }
 
@@ -350,5 +422,30 @@ mod tests {
         assert!(decode_group(&bytes).is_err());
         assert_eq!(decode_start(&start_head(70_000)), Ok(70_000));
         assert!(decode_start(&[]).is_err());
+        let clock = ClockState {
+            record_ms: 5_000_000_000_000,
+            wall_ms: 7,
+        };
+        assert_eq!(decode_clock(&clock_head(clock)), Ok(clock));
+    }
+
+    #[test]
+    fn a_session_recorded_before_its_version_was_still_opens() {
+        // Version 1 of the layout; flags: durable, has left; tenant, expiry, when it left.
+        let bytes = [&[1, 0b11, 0, 60, 9], "client".as_bytes()].concat();
+        let session = decode_session(SessionEpoch(4), &bytes).unwrap();
+        assert_eq!((session.version, session.put_off), (None, false));
+        assert_eq!((session.expiry_secs, session.left_wall_ms), (60, Some(9)));
+        assert_eq!(&*session.client_id, "client");
+    }
+
+    #[test]
+    fn a_clock_set_back_between_two_runs_counts_as_one_that_stood_still() {
+        let clock = ClockState {
+            record_ms: 1_000,
+            wall_ms: 50_000,
+        };
+        assert_eq!(clock.record_ms_at(50_300), 1_300);
+        assert_eq!(clock.record_ms_at(49_000), 1_000);
     }
 }

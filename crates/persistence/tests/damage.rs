@@ -4,8 +4,8 @@
 
 mod node;
 
-use martlet_persistence::{DecodeError, RestoreError};
-use martlet_store::{BodyId, Holds, QueueId, StateKey};
+use martlet_persistence::{DamageWords, DecodeError, RestoreError};
+use martlet_store::{BodyId, Holds, QueueId, SimDisk, StateKey, check_with};
 use node::{End, NotOpen, StoredNode};
 
 const SESSION: u8 = 1;
@@ -161,7 +161,7 @@ fn one_flipped_bit_costs_one_session_or_one_message_at_most_and_is_named() {
 }
 
 /// Flips a bit in the used part of some segment.
-fn flip_one(disk: &martlet_store::SimDisk, flip: u64) {
+fn flip_one(disk: &SimDisk, flip: u64) {
     use martlet_store::Disk;
     let names = disk.list().unwrap();
     let mut logs: Vec<String> = names
@@ -200,5 +200,68 @@ fn of_two_sessions_of_one_client_the_younger_stays() {
         );
         let node = node.restart(End::Kill, 3, 1);
         assert_eq!((node.report.sessions, node.report.orphans), (2, 0));
+    }
+}
+
+/// Flips a bit of these bytes wherever they are: there may be more than one copy.
+fn flip_text(disk: &SimDisk, text: &str) {
+    use martlet_store::Disk;
+    for (name, _) in disk.list().unwrap() {
+        let bytes = disk.contents(&name).unwrap();
+        let places = bytes.windows(text.len()).enumerate();
+        for (at, _) in places.filter(|(_, bytes)| *bytes == text.as_bytes()) {
+            assert!(disk.flip(&name, at as u64, 0));
+        }
+    }
+}
+
+/// What a check says, without the places.
+fn told(disk: &SimDisk) -> Vec<String> {
+    let mut words = DamageWords::default();
+    let mut told = Vec::new();
+    check_with(disk.clone(), |engine, damage| {
+        let text = words.tell(engine, &damage);
+        let place = damage.place();
+        assert!(!place.is_empty(), "{text}");
+        told.push(text.strip_prefix(&place).unwrap().to_owned());
+    })
+    .unwrap();
+    told
+}
+
+#[test]
+fn what_damage_costs_is_told_with_client_and_topic() {
+    for end in [End::Kill, End::Stop] {
+        let mut node = StoredNode::new(2);
+        node.play(
+            "A: CONNECT id=meter clean=0 session_expiry=65536; SUBSCRIBE t/# qos=1
+             A: DISCONNECT
+             B: CONNECT id=archive clean=0 session_expiry=65536; SUBSCRIBE t/1 qos=1
+             B: DISCONNECT
+             P: CONNECT id=sensor; PUBLISH t/1 qos=1 payload=first
+             P: PUBLISH t/2 qos=1 retain=1 payload=second",
+        );
+        let disk = node.disk.clone();
+        drop(node.restart(end, 2, 1));
+        assert_eq!(told(&disk), [""; 0]);
+        let whole = disk.duplicate();
+        flip_text(&disk, "first");
+        let text = &told(&disk)[..];
+        let [text] = text else { panic!("{text:?}") };
+        assert!(text.starts_with("message 0x"), "{text}");
+        assert!(
+            text.contains("(perhaps of topic \"t/1\" from client \"sensor\") is lost"),
+            "{text}"
+        );
+        assert!(
+            text.ends_with("; it waited for client \"meter\", client \"archive\""),
+            "{text}"
+        );
+        let disk = whole.duplicate();
+        flip_text(&disk, "second");
+        let text = &told(&disk)[..];
+        let [text] = text else { panic!("{text:?}") };
+        assert!(text.contains("topic \"t/2\""), "{text}");
+        assert!(text.ends_with("; it waited for client \"meter\""), "{text}");
     }
 }

@@ -267,6 +267,78 @@ fn a_session_ends_when_its_expiry_has_run_out_across_the_restart() {
     }
 }
 
+const DAY_MS: u64 = 86_400_000;
+
+/// Whether the session of A, with an expiry of `expiry` seconds, is still there.
+fn is_there(node: &mut StoredNode, expiry: u32) -> bool {
+    let (present, _) = node.collect_with("a1", expiry);
+    present
+}
+
+#[test]
+fn a_clock_set_back_does_not_let_an_expiry_begin_anew() {
+    for (wait_ms, expected) in [(390_000, true), (420_000, false)] {
+        let mut node = StoredNode::new(2);
+        node.play("A: CONNECT id=a1 clean=0 session_expiry=1000; DISCONNECT");
+        node.elapse(600_000);
+        let mut node = node.restart(End::Kill, 2, 0);
+        // The last start has recorded the time; each further one with an older clock adds nothing.
+        for _ in 0..3 {
+            node.set_wall_clock_back(DAY_MS);
+            node = node.restart(End::Kill, 2, 0);
+        }
+        node.elapse(wait_ms);
+        assert_eq!(is_there(&mut node, 1000), expected, "after {wait_ms} ms");
+    }
+}
+
+#[test]
+fn a_clock_that_steps_while_the_node_runs_moves_no_expiry() {
+    for (wait_ms, expected) in [(390_000, true), (420_000, false)] {
+        let mut node = StoredNode::new(2);
+        node.set_wall_clock_back(30 * DAY_MS);
+        let mut node = node.restart(End::Stop, 2, 0);
+        node.play("A: CONNECT id=a1 clean=0 session_expiry=1000; DISCONNECT");
+        node.set_wall_clock_forward(30 * DAY_MS);
+        node.record_clock();
+        let mut node = node.restart(End::Kill, 2, 600_000);
+        node.elapse(wait_ms);
+        assert_eq!(is_there(&mut node, 1000), expected, "after {wait_ms} ms");
+    }
+}
+
+#[test]
+fn the_minute_after_a_start_is_given_once() {
+    for (wait_ms, expected) in [(20_000, true), (40_000, false)] {
+        let mut node = StoredNode::new(2);
+        node.play("A: CONNECT id=a1 clean=0 session_expiry=100; DISCONNECT");
+        let mut node = node.restart(End::Kill, 2, 500_000);
+        node.elapse(30_000);
+        let mut node = node.restart(End::Kill, 2, 10);
+        node.elapse(wait_ms);
+        assert_eq!(
+            is_there(&mut node, 100),
+            expected,
+            "after {wait_ms} ms more"
+        );
+    }
+}
+
+#[test]
+fn no_local_keeps_to_the_publisher_of_a_retained_message() {
+    restarts(
+        "A: CONNECT id=a1 clean=0 session_expiry=1000
+         A: PUBLISH t/1 retain qos=1 payload=own
+         B: CONNECT id=b1; PUBLISH t/2 retain qos=1 payload=other",
+        "A: CONNECT id=a1 clean=0 session_expiry=1000
+         A> CONNACK 0 session_present=1
+         A: SUBSCRIBE t/+ nl
+         A> PUBLISH t/2 retain payload=other
+         A> nothing
+         A: UNSUBSCRIBE t/+",
+    );
+}
+
 #[test]
 fn a_message_expires_across_the_restart() {
     for end in [End::Stop, End::Kill] {

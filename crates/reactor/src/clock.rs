@@ -1,4 +1,5 @@
-//! The two clocks of a node, read once per tick.
+//! The clocks of a node, read once per tick. The time of records goes on with the monotonic clock
+//! from where the start has set it, so that nobody who sets the wall clock moves it.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -8,6 +9,8 @@ use martlet_broker::Now;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Clock {
     origin: Instant,
+    /// The time of records at the origin, milliseconds.
+    record_origin_ms: u64,
 }
 
 impl Clock {
@@ -15,16 +18,28 @@ impl Clock {
     pub(crate) fn start() -> Self {
         Self {
             origin: Instant::now(),
+            record_origin_ms: wall_ms(),
         }
     }
 
     pub(crate) fn now(&self) -> Now {
-        let wall = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or(Duration::ZERO);
+        let elapsed_ms = self.origin.elapsed().as_millis() as u64;
         Now {
-            mono_ms: self.origin.elapsed().as_millis() as u64 + 1,
-            wall_ms: wall.as_millis() as u64,
+            mono_ms: elapsed_ms + 1,
+            wall_ms: wall_ms(),
+            record_ms: self.record_origin_ms + elapsed_ms,
         }
     }
+
+    /// The time of records is, or was, `record_ms` at `then`.
+    pub(crate) fn set_record_time(&mut self, then: Now, record_ms: u64) {
+        self.record_origin_ms = (record_ms + 1).saturating_sub(then.mono_ms);
+    }
+}
+
+fn wall_ms() -> u64 {
+    let wall = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or(Duration::ZERO);
+    wall.as_millis() as u64
 }

@@ -116,12 +116,20 @@ pub fn start(mut config: ReactorConfig) -> Result<Running, StartError> {
         )?);
     }
     let shards = reactors.iter_mut().map(Reactor::lend_shard);
+    let now = common.clock.now();
     let restored = config.store.restore(Shards {
         settings: &config.settings,
         node: &*common.node,
-        now: common.clock.now(),
+        now,
         shards: shards.collect(),
     })?;
+    let mut clock = common.clock;
+    if let Some(restored) = &restored {
+        clock.set_record_time(now, restored.restored.record_ms);
+    }
+    reactors
+        .iter_mut()
+        .for_each(|reactor| reactor.set_clock(clock));
     let mut listeners = Vec::new();
     let mut addresses = Vec::new();
     for listener in &config.listeners {
@@ -130,7 +138,7 @@ pub fn start(mut config: ReactorConfig) -> Result<Running, StartError> {
         addresses.push((listener.name.clone(), address));
     }
     reactors[0].open_door(listeners)?;
-    config.store.begin()?;
+    config.store.begin(Box::new(move || clock.now()))?;
     let running = Running {
         health: config.store.health(),
         store: Mutex::new(config.store),

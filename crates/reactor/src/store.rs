@@ -103,11 +103,12 @@ pub trait Store: fmt::Debug + Send {
         Ok(None)
     }
 
-    /// Begins to work: all shards have their writers and are restored.
+    /// Begins to work: all shards have their writers and are restored. `clock` tells the time.
     ///
     /// # Errors
     /// The system gives no threads.
-    fn begin(&mut self) -> io::Result<()> {
+    fn begin(&mut self, clock: Box<dyn Fn() -> Now + Send>) -> io::Result<()> {
+        drop(clock);
         Ok(())
     }
 

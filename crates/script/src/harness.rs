@@ -175,6 +175,7 @@ impl Harness {
             now: Now {
                 mono_ms: 1000,
                 wall_ms: 1_700_000_000_000,
+                record_ms: 1_700_000_000_000,
             },
             opened: 0,
             effects: VecDeque::new(),
@@ -303,6 +304,7 @@ impl Harness {
 
     fn set_clock(&mut self, mono_ms: u64) {
         self.now.wall_ms += mono_ms - self.now.mono_ms;
+        self.now.record_ms += mono_ms - self.now.mono_ms;
         self.now.mono_ms = mono_ms;
     }
 

@@ -3,6 +3,7 @@
 
 use martlet_codec::QoS;
 
+use crate::agenda::SECOND;
 use crate::facts::{ClientIndex, Fact, MessageIndex};
 use crate::node::LinkIndex;
 use crate::topics::{FilterIndex, TopicIndex, Topics};
@@ -114,8 +115,13 @@ pub struct Ledger {
     pub restarted_us: u64,
     /// All steps of the wall clock forwards, microseconds.
     pub clock_ahead_us: u64,
-    /// All steps of the wall clock backwards, microseconds.
-    pub clock_back_us: u64,
+    /// The wall clock has made a step backwards.
+    pub clock_went_back: bool,
+    /// What restarts may have put off by it: each the time that the node was away, and the minute
+    /// before, microseconds.
+    pub put_off_us: u64,
+    /// When the node crashed or stopped last.
+    pub crashed_us: u64,
 }
 
 impl Ledger {
@@ -185,7 +191,8 @@ impl Ledger {
     /// A message may have expired by now, for all that is known of the wall clock.
     pub fn may_have_expired(&self, message: MessageIndex, at_us: u64) -> bool {
         let expires_us = self.message(message).expires_us;
-        expires_us != u64::MAX && (expires_us <= at_us || self.clock_ahead_us > 0)
+        expires_us != u64::MAX
+            && (expires_us <= at_us || self.clock_ahead_us > 0 && self.restarted_us > 0)
     }
 
     /// Takes a fact in.
@@ -207,17 +214,23 @@ impl Ledger {
             }
             Fact::Crashed { .. } => {
                 self.crashes += 1;
+                self.crashed_us = at_us;
                 for row in &mut self.clients {
                     row.undisturbed = false;
                 }
             }
             Fact::Rotted { message } => self.messages[message as usize].rotten = true,
-            Fact::Restarted => self.restarted_us = at_us,
+            Fact::Restarted => {
+                self.restarted_us = at_us;
+                if self.clock_went_back {
+                    self.put_off_us += at_us - self.crashed_us + 61 * SECOND;
+                }
+            }
             Fact::ClockStepped { ms } => {
                 let step_us = ms.unsigned_abs() * 1000;
                 match ms > 0 {
                     true => self.clock_ahead_us += step_us,
-                    false => self.clock_back_us += step_us,
+                    false => self.clock_went_back = true,
                 }
             }
             _ => {

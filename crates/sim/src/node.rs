@@ -119,6 +119,8 @@ pub struct Node {
     now_us: Cell<u64>,
     /// What the wall clock is off by, milliseconds.
     wall_off_ms: Cell<i64>,
+    /// The time of records when the run began.
+    record_origin_ms: Cell<u64>,
     random: RefCell<Random>,
     /// In how many of 100 accesses another shard runs first, if it has something to do.
     interleave_percent: u64,
@@ -175,6 +177,7 @@ impl Node {
             now: Cell::default(),
             now_us: Cell::new(0),
             wall_off_ms: Cell::new(0),
+            record_origin_ms: Cell::new(WALL_MS),
             random: RefCell::new(random),
             interleave_percent: profile.interleave_percent,
             check_one_in: profile.check_one_in,
@@ -196,6 +199,12 @@ impl Node {
             late: Vec::new(),
         };
         let mut slots: Vec<Slot> = (0..shards).map(slot).collect();
+        // The first run knows no other time; later ones are told.
+        self.set_now(self.now_us.get());
+        let wall_ms = self.now.get().wall_ms;
+        self.record_origin_ms
+            .set(wall_ms - self.now_us.get() / 1000);
+        self.set_now(self.now_us.get());
         let (mut engine, report) = self.store.borrow_mut().open()?;
         let is_rotten = self.store.borrow().is_rotten();
         if !report.damage.is_empty() && !is_rotten {
@@ -211,6 +220,9 @@ impl Node {
                 .collect(),
         };
         let restored = restore(&mut engine, lent).map_err(|error| error.to_string())?;
+        let origin_ms = restored.record_ms - self.now_us.get() / 1000;
+        self.record_origin_ms.set(origin_ms);
+        self.set_now(self.now_us.get());
         if restored.damaged > 0 && !is_rotten {
             return Err(format!("records are damaged: {:?}", restored.damage));
         }
@@ -232,7 +244,7 @@ impl Node {
         self.retained.take();
         self.memory_left.set(self.memory_max);
         self.connections.set(0);
-        self.store.borrow_mut().crash(kind);
+        self.store.borrow_mut().crash(kind, self.now.get());
         let mut sockets = self.sockets.borrow_mut();
         let open = sockets
             .iter_mut()
@@ -277,6 +289,7 @@ impl Node {
         self.now.set(Now {
             mono_ms: now_us / 1000,
             wall_ms: (WALL_MS + now_us / 1000).saturating_add_signed(self.wall_off_ms.get()),
+            record_ms: self.record_origin_ms.get() + now_us / 1000,
         });
     }
 
@@ -724,8 +737,8 @@ impl Node {
         for (what, count, expected) in [
             ("bodies in the store", stats.bodies, retained),
             ("queues in the store", stats.queues, 0),
-            // The number of this run.
-            ("states in the store", stats.states, 1),
+            // The number of this run, and the time.
+            ("states in the store", stats.states, 2),
         ] {
             if count != expected {
                 left.push(format!("{count} {what}, not {expected}"));

@@ -186,7 +186,9 @@ impl Scenario {
             crashes: 0,
             restarted_us: 0,
             clock_ahead_us: 0,
-            clock_back_us: 0,
+            clock_went_back: false,
+            put_off_us: 0,
+            crashed_us: 0,
             clients: self
                 .plans
                 .iter()

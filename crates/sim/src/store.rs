@@ -6,7 +6,7 @@
 //! are slow, some fail. A crash leaves what the disk leaves.
 
 use martlet_broker::{MessageId, Now, QueueRead, Record, RecordNumber};
-use martlet_persistence::{FetchedPage, Making, encode, fetch};
+use martlet_persistence::{ClockState, FetchedPage, Making, encode, fetch, put_clock};
 use martlet_store::{Call, Engine, Failure, Fault, Options, RecordBuffer, Report, SimDisk, Stats};
 
 use crate::facts::MessageIndex;
@@ -61,6 +61,8 @@ pub struct Store {
     syncing: Option<(u64, Lsn)>,
     /// The engine has been told of all up to this record.
     written: Lsn,
+    /// The time is recorded next then, monotonic.
+    clock_due_ms: u64,
     /// A bit has flipped.
     rotten: bool,
     /// The last run ended in good order.
@@ -71,6 +73,8 @@ pub struct Store {
     shards: Vec<[u64; 3]>,
 }
 
+/// How often the time is recorded.
+const CLOCK_EVERY_MS: u64 = 60_000;
 /// After a failed write or sync it is tried again so much later, microseconds.
 const RETRY_US: u64 = 100_000;
 
@@ -87,6 +91,7 @@ impl Store {
             durable: 0,
             syncing: None,
             written: 0,
+            clock_due_ms: 0,
             rotten: false,
             closed: false,
             failed: false,
@@ -151,10 +156,19 @@ impl Store {
         self.appended += records.len() as u64;
         self.shards[shard][0] += records.len() as u64;
         encode(records, now, &mut self.incoming);
+        if self.clock_due_ms <= now.mono_ms {
+            self.record_clock(now);
+        }
         if self.syncing.is_none() && self.appended > self.durable {
             self.begin_group(now_us);
         }
         first
+    }
+
+    fn record_clock(&mut self, now: Now) {
+        self.clock_due_ms = now.mono_ms + CLOCK_EVERY_MS;
+        let (record_ms, wall_ms) = (now.record_ms, now.wall_ms);
+        put_clock(ClockState { record_ms, wall_ms }, &mut self.incoming);
     }
 
     /// When the sync under way is done.
@@ -184,9 +198,12 @@ impl Store {
             self.failed = true;
             return told;
         }
-        // An error in here costs nothing but time.
-        let _ = engine.housekeep(self.profile.housekeep_bytes);
         self.durable = up_to;
+        if self.appended == self.durable {
+            // As in moments of rest; an error in here costs nothing but time.
+            let _ = engine.seal();
+        }
+        let _ = engine.housekeep(self.profile.housekeep_bytes);
         for (shard, [_, syncing, durable]) in self.shards.iter_mut().enumerate() {
             if syncing > durable {
                 *durable = *syncing;
@@ -250,9 +267,10 @@ impl Store {
     }
 
     /// The process ends as it stands; what was written since the last sync may or may not be there.
-    pub fn crash(&mut self, kind: CrashKind) {
+    pub fn crash(&mut self, kind: CrashKind, now: Now) {
         self.disk.lift();
         if kind == CrashKind::Stop {
+            self.record_clock(now);
             self.hand_over();
         }
         if let Some(engine) = self.engine.take().filter(|_| kind == CrashKind::Stop) {
@@ -278,7 +296,7 @@ impl Store {
 
     fn hand_over(&mut self) {
         if let Some(engine) = &mut self.engine
-            && self.written < self.appended
+            && !self.incoming.is_empty()
         {
             engine.append(&self.incoming);
             self.incoming.clear();

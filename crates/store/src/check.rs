@@ -8,19 +8,35 @@ use crate::disk::Disk;
 use crate::engine::{Engine, Options};
 use crate::error::{OpenError, StoreError};
 use crate::index::Location;
-use crate::record::{BodyId, GROUP_BYTES, Holds, QueueId, RecordBuffer, StateKey};
+use crate::record::{
+    BodyId, Entry, GROUP_BYTES, Holds, Op, Ops, QueueId, RecordBuffer, StateKey, ops_of,
+};
 use crate::report::{Damage, Lost};
 use crate::scan::{Found, Window};
+use crate::segment;
 use crate::stats::Stats;
 use std::io;
+
+/// Bytes of a lost body that are handed on to guess from.
+const REMAINS_BYTES_MAX: usize = 1024;
 
 /// Reads everything and hands over each place that does not check, with what it costs. The store
 /// must not be open.
 pub fn check<D: Disk>(disk: D, mut each: impl FnMut(Damage)) -> Result<Stats, OpenError> {
+    check_with(disk, |_, damage| each(damage))
+}
+
+/// As [`check`], with the store, to find out what the names of queues and states mean.
+pub fn check_with<D: Disk>(
+    disk: D,
+    mut each: impl FnMut(&Engine<ReadOnly<D>>, Damage),
+) -> Result<Stats, OpenError> {
     let (engine, report) = Engine::open(ReadOnly(disk), Options::default())?;
-    report.damage.into_iter().for_each(&mut each);
-    let findings = engine.find_damage()?;
-    findings.all.into_iter().for_each(each);
+    let findings = engine.find_damage(report.damage);
+    findings
+        .all
+        .into_iter()
+        .for_each(|damage| each(&engine, damage));
     Ok(engine.stats())
 }
 
@@ -38,23 +54,30 @@ pub fn repair<D: Disk + Clone>(
     options: Options,
     mut each: impl FnMut(Damage),
 ) -> Result<Stats, OpenError> {
+    repair_with(disk, options, |_, damage| each(damage))
+}
+
+/// As [`repair`], with the store as it was found.
+pub fn repair_with<D: Disk + Clone>(
+    disk: D,
+    options: Options,
+    mut each: impl FnMut(&Engine<D>, Damage),
+) -> Result<Stats, OpenError> {
+    let mut found = Vec::new();
     let opened = match Engine::open(disk.clone(), options.clone()) {
         Err(OpenError::Checkpoint { file }) => {
             // Without it the segments say what they say.
-            each(Damage {
-                file,
-                offset: 0,
-                lost: Lost::CheckpointBlock,
-            });
+            found.push(Damage::new(file, 0, Lost::CheckpointBlock));
             remove_checkpoints(&disk)?;
             Engine::open(disk, options)
         }
         opened => opened,
     };
     let (mut engine, report) = opened?;
-    report.damage.into_iter().for_each(&mut each);
-    let findings = engine.find_damage()?;
-    findings.all.iter().cloned().for_each(each);
+    found.extend(report.damage);
+    let findings = engine.find_damage(found);
+    let all = findings.all.iter().cloned();
+    all.for_each(|damage| each(&engine, damage));
     engine.give_up(&findings)?;
     engine.wants_checkpoint = true;
     let stats = engine.stats();
@@ -77,8 +100,8 @@ struct Findings {
     all: Vec<Damage>,
     bodies: Vec<BodyId>,
     states: Vec<StateKey>,
-    /// Entries that find no body.
-    entries: Vec<(QueueId, BodyId, u8)>,
+    /// Entries that find no body, by body.
+    entries: Vec<Entry>,
     /// Slots of segments with a place that does not check.
     slots: Vec<u16>,
 }
@@ -88,110 +111,193 @@ struct Bad {
     slot: u16,
     from: u64,
     to: u64,
+    error: Option<String>,
+}
+
+impl Bad {
+    fn contains(&self, location: Location) -> bool {
+        self.slot == location.slot && (self.from..self.to).contains(&location.offset())
+    }
 }
 
 impl<D: Disk> Engine<D> {
-    fn find_damage(&self) -> Result<Findings, StoreError> {
+    /// Reads all segments. What opening found is part of it, and is not told twice.
+    fn find_damage(&self, opening: Vec<Damage>) -> Findings {
         let mut bad = Vec::new();
         for slot in self.segments.in_order() {
-            self.scan_segment(slot, &mut bad)?;
+            self.scan_segment(slot, &mut bad);
         }
+        bad.sort_unstable_by_key(|bad| (bad.slot, bad.from));
         let place = |location: Location| {
-            bad.iter().position(|bad| {
-                bad.slot == location.slot && (bad.from..bad.to).contains(&location.offset())
-            })
+            let key = (location.slot, location.offset());
+            let behind = bad.partition_point(|bad| (bad.slot, bad.from) <= key);
+            let index = behind.checked_sub(1)?;
+            bad[index].contains(location).then_some(index)
         };
-        let mut costs: Vec<Vec<Lost>> = bad.iter().map(|_| Vec::new()).collect();
-        let mut lost_bodies = Vec::new();
-        self.index
-            .bodies
-            .each_located(|id, location| match location {
-                Some(location) => {
-                    if let Some(index) = place(location) {
-                        costs[index].push(Lost::Body(id));
-                        lost_bodies.push(id);
-                    }
-                }
-                None => lost_bodies.push(id),
-            });
-        let mut lost_states = Vec::new();
-        for (key, state) in self.index.states.iter() {
-            if let Some(index) = place(state.location()) {
-                costs[index].push(Lost::State(key));
-                lost_states.push(key);
-            }
-        }
-        let mut all = Vec::new();
-        for (bad, costs) in bad.iter().zip(costs) {
-            let segment = self.segments.get(bad.slot);
-            let file = segment.map(|segment| segment.name()).unwrap_or_default();
-            let costs = if costs.is_empty() {
-                vec![Lost::Nothing]
-            } else {
-                costs
+        let mut costs: Vec<Vec<Cost>> = bad.iter().map(|_| Vec::new()).collect();
+        let (mut bodies, mut nowhere) = (Vec::new(), Vec::new());
+        self.index.bodies.each_located(|id, location| {
+            let Some(location) = location else {
+                return nowhere.push(id);
             };
-            all.extend(costs.into_iter().map(|lost| Damage {
-                file: file.clone(),
-                offset: bad.from,
-                lost,
-            }));
-        }
-        lost_bodies.sort_unstable();
-        let mut entries = Vec::new();
-        self.index.queues.each_entry(|entry, _| {
-            if lost_bodies.binary_search(&entry.body).is_ok() {
-                entries.push((entry.queue, entry.body, entry.lane));
+            if let Some(index) = place(location) {
+                costs[index].push(Cost::Body(id, location));
+                bodies.push(id);
             }
         });
-        all.extend(entries.iter().map(|(queue, body, _)| Damage {
-            file: String::from("the index"),
-            offset: 0,
-            lost: Lost::Entry {
-                queue: *queue,
-                body: *body,
-            },
-        }));
-        Ok(Findings {
+        let mut states = Vec::new();
+        for (key, state) in self.index.states.iter() {
+            if let Some(index) = place(state.location()) {
+                costs[index].push(Cost::State(key));
+                states.push(key);
+            }
+        }
+        bodies.extend(&nowhere);
+        bodies.sort_unstable();
+        nowhere.sort_unstable();
+        let entries = self.entries_of(&bodies);
+        let mut all = opening;
+        self.tell_nowhere(nowhere, &entries, &mut all);
+        for (bad, costs) in bad.iter().zip(costs) {
+            self.tell_bad(bad, costs, &entries, &mut all);
+        }
+        Findings {
             all,
-            bodies: lost_bodies,
-            states: lost_states,
+            bodies,
+            states,
             entries,
             slots: bad.iter().map(|bad| bad.slot).collect(),
-        })
+        }
     }
 
-    fn scan_segment(&self, slot: u16, bad: &mut Vec<Bad>) -> Result<(), StoreError> {
+    fn scan_segment(&self, slot: u16, bad: &mut Vec<Bad>) {
         let Some(segment) = self.segments.get(slot) else {
-            return Ok(());
+            return;
         };
-        let error = |e| StoreError::new("reading", &segment.name(), e);
         let file = &segment.file;
         let mut window = Window::<D>::new(&self.disk, &file.file, file.key, segment.end);
         let mut offset = 0;
         while offset < segment.end {
-            match window.at(offset, 0).map_err(error)? {
+            match window.at(offset, 0) {
                 Found::Group(..) => offset += GROUP_BYTES as u64,
                 Found::Record(_, _, bytes) => offset += bytes,
                 Found::Nothing => {
-                    let next = window.search(offset + 8, 0).map_err(error)?;
+                    let next = window.search(offset + 8, 0);
                     let to = next.unwrap_or(segment.end);
+                    let unreadable = window.unreadable(offset..to);
                     bad.push(Bad {
                         slot,
                         from: offset,
                         to,
+                        error: unreadable.map(|unreadable| unreadable.error.clone()),
                     });
                     offset = to;
                 }
             }
         }
-        Ok(())
+    }
+
+    /// The entries that refer to these bodies, by body and queue.
+    fn entries_of(&self, bodies: &[BodyId]) -> Vec<Entry> {
+        let mut entries = Vec::new();
+        self.index.queues.each_entry(|entry, _| {
+            if bodies.binary_search(&entry.body).is_ok() {
+                entries.push(entry);
+            }
+        });
+        entries.sort_unstable_by_key(|entry| (entry.body, entry.queue, entry.lane));
+        entries
+    }
+
+    /// What a place in a segment costs; nothing is said of one that opening has named.
+    fn tell_bad(&self, bad: &Bad, costs: Vec<Cost>, entries: &[Entry], all: &mut Vec<Damage>) {
+        let segment = self.segments.get(bad.slot);
+        let file = segment.map(|segment| segment.name()).unwrap_or_default();
+        let is_told = all
+            .iter()
+            .any(|told| told.file == file && (bad.from..=bad.to).contains(&told.offset));
+        let mut tell = |offset, lost| {
+            let damage = Damage::new(file.clone(), offset, lost);
+            all.push(damage.with_error(bad.error.clone()));
+        };
+        if costs.is_empty() && !is_told {
+            tell(bad.from, Lost::Nothing);
+        }
+        for cost in costs {
+            match cost {
+                Cost::Body(id, at) => {
+                    let left = self.left_at(at);
+                    let left = left.iter().find(|left| left.id == id);
+                    tell(at.offset(), lost_body(id, entries, left));
+                }
+                Cost::State(key) => tell(bad.from, Lost::State(key)),
+            }
+        }
+    }
+
+    /// Tells of bodies that were lost with records of the log instead of those records, where it
+    /// can be found out; and of all others that entries refer to and that are nowhere.
+    fn tell_nowhere(&self, mut nowhere: Vec<BodyId>, entries: &[Entry], all: &mut Vec<Damage>) {
+        for damage in all.iter_mut() {
+            let Lost::Records { count: 1, .. } = damage.lost else {
+                continue;
+            };
+            let number = segment::number_of(&damage.file);
+            let slot = number.and_then(|number| self.segments.slot_of(number));
+            let left = slot.map(|slot| self.left_at(Location::new(slot, damage.offset)));
+            let left = left.unwrap_or_default();
+            let known = left
+                .iter()
+                .find(|left| nowhere.binary_search(&left.id).is_ok());
+            let lost = match (known.or(left.first()), &nowhere[..]) {
+                (Some(left), _) => lost_body(left.id, entries, Some(left)),
+                // One message alone is missing, and one record is.
+                (None, [id]) => lost_body(*id, entries, None),
+                _ => continue,
+            };
+            if let Lost::Body { id: told, .. } = lost {
+                nowhere.retain(|id| *id != told);
+            }
+            damage.lost = lost;
+        }
+        let rest = nowhere.into_iter();
+        let lost = rest.map(|id| lost_body(id, entries, None));
+        all.extend(lost.map(|lost| Damage::new(String::new(), 0, lost)));
+    }
+
+    /// What bodies a record that does not check seems to hold.
+    fn left_at(&self, at: Location) -> Vec<Left> {
+        let Some(segment) = self.segments.get(at.slot) else {
+            return Vec::new();
+        };
+        let file = &segment.file;
+        let mut window = Window::<D>::new(&self.disk, &file.file, file.key, segment.len);
+        let ops = Ops::new(ops_of(window.record(at.offset())));
+        let bodies = ops.clone().filter_map(|op| match op {
+            Op::Body(id, _, bytes) | Op::MovedBody(id, _, bytes) => Some((id, bytes)),
+            _ => None,
+        });
+        let entries = |id| {
+            let entries = ops.clone().filter_map(move |op| match op {
+                Op::Enqueue(entry, ..) if entry.body == id => Some(entry.queue),
+                _ => None,
+            });
+            entries.collect()
+        };
+        let left = bodies.map(|(id, bytes)| Left {
+            id,
+            queues: entries(id),
+            remains: bytes[..bytes.len().min(REMAINS_BYTES_MAX)].into(),
+        });
+        left.collect()
     }
 
     /// Ends what is lost by records of its own, and moves the rest out of damaged segments.
     fn give_up(&mut self, findings: &Findings) -> Result<(), StoreError> {
         let mut records = RecordBuffer::new();
-        for (queue, body, lane) in &findings.entries {
-            records.record().end(*queue, *body, *lane);
+        for entry in &findings.entries {
+            let Entry { queue, body, lane } = *entry;
+            records.record().end(queue, body, lane);
         }
         for body in &findings.bodies {
             // What is not there any more would be remembered as released.
@@ -214,8 +320,38 @@ impl<D: Disk> Engine<D> {
     }
 }
 
+/// What lay at a place that does not check.
+enum Cost {
+    Body(BodyId, Location),
+    State(StateKey),
+}
+
+/// What is left of a body, and of entries that came with it. Nothing vouches for it.
+struct Left {
+    id: BodyId,
+    queues: Vec<QueueId>,
+    remains: Box<[u8]>,
+}
+
+fn lost_body(id: BodyId, entries: &[Entry], left: Option<&Left>) -> Lost {
+    let first = entries.partition_point(|entry| entry.body < id);
+    let entries = entries[first..].iter();
+    let entries = entries.take_while(|entry| entry.body == id);
+    let mut queues: Vec<QueueId> = entries.map(|entry| entry.queue).collect();
+    if queues.is_empty() {
+        queues.extend(left.iter().flat_map(|left| &left.queues));
+    }
+    queues.dedup();
+    Lost::Body {
+        id,
+        queues,
+        remains: left.map(|left| left.remains.clone()).unwrap_or_default(),
+    }
+}
+
 /// A disk that refuses every change; where refusing would stop an opening, it does nothing.
-struct ReadOnly<D>(D);
+#[derive(Clone, Debug)]
+pub struct ReadOnly<D>(D);
 
 fn refused<T>() -> io::Result<T> {
     Err(io::ErrorKind::ReadOnlyFilesystem.into())

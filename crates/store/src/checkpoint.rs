@@ -10,6 +10,7 @@ use crate::engine::{Checkpointed, Engine};
 use crate::error::{OpenError, StoreError};
 use crate::index::Index;
 use crate::record::{FileKey, HEADER_BYTES, Lsn, record_bytes};
+use crate::recover::{Gaps, Short};
 use crate::report::{Damage, Lost, Report};
 use crate::scan::{Found, Window};
 use crate::segment::{self, Segment, SegmentFile};
@@ -93,6 +94,8 @@ impl<D: Disk> Engine<D> {
             written => written?,
         }
         self.sync()?;
+        // Usually done: housekeeping does it first.
+        self.index.drop_forgotten(usize::MAX);
         let number = self.checkpoint.map_or(0, |last| last.number) + 1;
         let create = |copy| {
             let name = new_name(copy);
@@ -314,6 +317,7 @@ pub(crate) struct ReplayFrom {
 pub(crate) fn load<D: Disk>(
     engine: &mut Engine<D>,
     names: &[(String, u64)],
+    gaps: &mut Gaps,
     report: &mut Report,
 ) -> Result<Option<(ReplayFrom, bool)>, OpenError> {
     let numbers = names.iter().filter_map(|(name, _)| number_of(name));
@@ -362,7 +366,7 @@ pub(crate) fn load<D: Disk>(
     engine.next_number = begin.next_number;
     engine.next_group = begin.next_group;
     for (slot, listed) in begin.segments {
-        listed.open(engine, slot, names)?;
+        listed.open(engine, slot, names, gaps)?;
     }
     Ok(Some((begin.replay, loader.has_holes)))
 }
@@ -392,12 +396,19 @@ impl Listed {
         engine: &mut Engine<D>,
         slot: u16,
         names: &[(String, u64)],
+        gaps: &mut Gaps,
     ) -> Result<(), OpenError> {
         let name = segment::name(self.number);
-        // A copy made from a snapshot ends where its records did.
         let Some((_, len)) = names.iter().find(|(other, _)| *other == name) else {
+            gaps.missing.push((slot, name));
             return Ok(());
         };
+        if *len < self.len {
+            gaps.short.push(Short {
+                slot,
+                is_listed: true,
+            });
+        }
         let file = engine.disk.open(&name);
         let file = SegmentFile {
             number: self.number,
@@ -439,28 +450,36 @@ impl Loader {
             let mut taken = None;
             let mut damaged = Vec::new();
             for (name, window) in &mut copies {
-                let found = window.at(offset, number);
-                match found.map_err(|e| StoreError::new("reading", name, e))? {
+                match window.at(offset, number) {
                     Found::Record(found, block, bytes) if found == number => {
                         if taken.is_none() {
                             self.take(block);
                             taken = Some(bytes);
                         }
                     }
-                    _ => damaged.push((*name).to_owned()),
+                    _ => {
+                        let unreadable = window.unreadable(offset..offset + BLOCK_BYTES as u64);
+                        let error = unreadable.map(|unreadable| unreadable.error.clone());
+                        damaged.push(((*name).to_owned(), error));
+                    }
                 }
+            }
+            if taken.is_none()
+                && self.begin.is_none()
+                && let Some((name, Some(error))) = damaged.iter().find(|(_, e)| e.is_some())
+            {
+                // Without its beginning all would seem gone; perhaps it can be read another time.
+                let error = std::io::Error::other(error.clone());
+                return Err(StoreError::new("reading", name, error).into());
             }
             let lost = match taken {
                 Some(_) => Lost::Nothing,
                 None => Lost::CheckpointBlock,
             };
             self.has_damage |= !damaged.is_empty();
-            for file in damaged {
-                report.damage.push(Damage {
-                    file,
-                    offset,
-                    lost: lost.clone(),
-                });
+            for (file, error) in damaged {
+                let damage = Damage::new(file, offset, lost.clone());
+                report.damage.push(damage.with_error(error));
             }
             match taken {
                 Some(bytes) => {
@@ -469,7 +488,7 @@ impl Loader {
                 }
                 None => {
                     self.has_holes = true;
-                    let Some(next) = next_block(&mut copies, offset + 8, number + 1)? else {
+                    let Some(next) = next_block(&mut copies, offset + 8, number + 1) else {
                         break;
                     };
                     (offset, number) = next;
@@ -513,18 +532,17 @@ fn next_block<D: Disk>(
     copies: &mut [(&str, Window<'_, D>)],
     offset: u64,
     number: u64,
-) -> Result<Option<(u64, u64)>, StoreError> {
+) -> Option<(u64, u64)> {
     let mut first = None;
-    for (name, window) in copies {
-        let error = |e| StoreError::new("reading", name, e);
-        if let Some(offset) = window.search(offset, number).map_err(error)?
-            && let Found::Record(number, ..) = window.at(offset, number).map_err(error)?
+    for (_, window) in copies {
+        if let Some(offset) = window.search(offset, number)
+            && let Found::Record(number, ..) = window.at(offset, number)
             && first.is_none_or(|(other, _)| offset < other)
         {
             first = Some((offset, number));
         }
     }
-    Ok(first)
+    first
 }
 
 fn take_begin(input: &mut &[u8]) -> Option<Begin> {

@@ -105,8 +105,8 @@ pub struct Engine<D: Disk> {
     pub(crate) reclaiming: Option<Reclaiming>,
     /// The last group says that all before it was synced.
     pub(crate) sealed: bool,
-    /// How often housekeeping was called since something was written.
-    pub(crate) idle_calls: u32,
+    /// Nothing was appended since [`Engine::seal`].
+    pub(crate) at_rest: bool,
 }
 
 /// A group on its way to the platter.
@@ -162,7 +162,7 @@ impl<D: Disk> Engine<D> {
             checkpointing: None,
             reclaiming: None,
             sealed: true,
-            idle_calls: 0,
+            at_rest: false,
         }
     }
 
@@ -286,10 +286,10 @@ impl<D: Disk> Engine<D> {
         let Some(segment) = self.segments.get(slot) else {
             return Ok(());
         };
-        let (offset, room) = (segment.end, segment.len - segment.end);
+        let (offset, segment_len) = (segment.end, segment.len);
         let (segment_first, void_from) = (segment.first, segment.void_from);
         let file = Arc::clone(&segment.file);
-        let (count, end) = self.seal_records(file.key, room);
+        let (count, end) = self.seal_records(file.key, segment_len - offset);
         let header = GroupHeader {
             number: self.next_group,
             synced: match fault::is(Fault::SyncedTooMuch) {
@@ -299,6 +299,7 @@ impl<D: Disk> Engine<D> {
             segment_first,
             void_from,
             bytes: (end - GROUP_BYTES) as u64,
+            segment_len,
         };
         header.put(&mut self.staged);
         file.key
@@ -358,7 +359,7 @@ impl<D: Disk> Engine<D> {
         self.staged_count -= count;
         self.tail_bytes += end as u64;
         self.sealed = false;
-        self.idle_calls = 0;
+        self.at_rest = false;
         if let Some(segment) = self.segments.get_mut(slot) {
             segment.end = offset + end as u64;
             segment.next = first + count;
@@ -431,12 +432,14 @@ impl<D: Disk> Engine<D> {
         Ok(slot)
     }
 
-    /// Writes and syncs an empty group that says: all before me was synced. For a moment of rest
-    /// and before closing; after it damage to the last group is told from a torn one. Does nothing
-    /// if there is nothing to say, or no room in the segment.
+    /// Begins a moment of rest, in which [`Engine::housekeep`] tidies up what would be tidied up by
+    /// itself while much comes and goes. Writes and syncs an empty group that says: all before me
+    /// was synced; after it damage to the last group is told from a torn one. No group if there is
+    /// nothing to say, or no room in the segment. Before closing too.
     pub fn seal(&mut self) -> Result<(), StoreError> {
         self.write()?;
         self.sync()?;
+        self.at_rest = true;
         let Some(slot) = self.active.filter(|_| !self.sealed) else {
             return Ok(());
         };
@@ -452,6 +455,7 @@ impl<D: Disk> Engine<D> {
             segment_first: segment.first,
             void_from: segment.void_from,
             bytes: 0,
+            segment_len: segment.len,
         };
         let mut bytes = vec![0; GROUP_BYTES];
         header.put(&mut bytes);

@@ -21,16 +21,21 @@ pub(crate) fn open<D: Disk>(disk: &D, salt: u64, is_empty: bool) -> Result<u64, 
     let error = |what, error| StoreError::new(what, NAME, error);
     match disk.open(NAME) {
         Ok(file) => {
-            let mut newer = None;
+            let (mut newer, mut unreadable) = (None, None);
             for offset in COPIES {
                 let mut copy = [0; COPY_BYTES];
-                let count = disk.read_at(&file, offset, &mut copy);
-                count.map_err(|e| error("reading", e))?;
+                if let Err(error) = disk.read_at(&file, offset, &mut copy) {
+                    unreadable = Some(error);
+                    continue;
+                }
                 match check(&copy) {
                     Some((version, salt)) if version <= FORMAT_VERSION => return Ok(salt),
                     Some((version, _)) => newer = Some(version),
                     None => {}
                 }
+            }
+            if let Some(unreadable) = unreadable {
+                return Err(error("reading", unreadable).into());
             }
             Err(
                 newer.map_or(OpenError::NoIdentity, |found| OpenError::TooNew {

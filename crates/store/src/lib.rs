@@ -27,7 +27,7 @@ mod sim_disk;
 mod snapshot;
 mod stats;
 
-pub use check::{check, repair, stats};
+pub use check::{ReadOnly, check, check_with, repair, repair_with, stats};
 pub use disk::Disk;
 pub use engine::{Engine, Options};
 pub use error::{OpenError, StoreError};

@@ -8,7 +8,7 @@ use crate::index::Location;
 use crate::record::{
     BodyId, GroupHeader, Holds, Lsn, Op, Ops, QueueId, StateKey, length_of, ops_of, read_u64,
 };
-use crate::segment::{Segment, SegmentFile};
+use crate::segment::SegmentFile;
 use martlet_fault::{self as fault, Fault};
 use std::fmt;
 use std::sync::Arc;
@@ -82,71 +82,28 @@ pub struct Located<F> {
     id: BodyId,
     file: Arc<SegmentFile<F>>,
     offset: u64,
-    /// Bytes to read at first.
-    bytes: usize,
-}
-
-impl<F: Clone> Located<F> {
-    /// Reads it; `buffer` is used again and again.
-    pub fn read<'b, D: Disk<File = F>>(
-        &self,
-        disk: &D,
-        buffer: &'b mut Vec<u8>,
-    ) -> Result<&'b [u8], Missing> {
-        let place = Spot {
-            file: &self.file,
-            offset: self.offset,
-        };
-        let record = place.read(disk, self.bytes, buffer)?;
-        let (_, bytes) = body_of(record, self.id).ok_or_else(|| place.damaged())?;
-        Ok(bytes)
-    }
+    /// Bytes of its record, more or less.
+    bytes: u64,
 }
 
 /// Reads many bodies in the order in which they lie, neighbours with one call, and hands each over
 /// with what it came with. Who reads for many queues at once finds that they were filled together.
 pub fn read_located<D: Disk, T: Copy>(
     disk: &D,
-    wanted: &mut [(&Located<D::File>, T)],
+    located: &[(&Located<D::File>, T)],
     mut each: impl FnMut(T, Result<&[u8], Missing>),
 ) {
-    wanted.sort_by_key(|(located, _)| (located.file.number, located.offset));
-    let mut buffer = Vec::new();
-    let mut alone = Vec::new();
-    let mut rest = &wanted[..];
-    while let Some((first, _)) = rest.first() {
-        let (begin, mut end) = (first.offset, first.offset + first.bytes as u64);
-        let run = rest.iter().take_while(|(next, _)| {
-            let next_end = next.offset + next.bytes as u64;
-            let is_near = next.file.number == first.file.number
-                && next.offset <= end + NEIGHBOUR_BYTES
-                && next_end - begin <= READ_BYTES_MAX.max(first.bytes as u64);
-            end = if is_near { end.max(next_end) } else { end };
-            is_near
-        });
-        let (run, others) = rest.split_at(run.count());
-        rest = others;
-        buffer.resize((end - begin) as usize, 0);
-        let read = disk.read_at(&first.file.file, begin, &mut buffer);
-        let filled = read.unwrap_or(0);
-        for (located, what) in run {
-            let spot = Spot {
-                file: &located.file,
-                offset: located.offset,
-            };
-            let there = buffer.get((located.offset - begin) as usize..filled);
-            let there = there.unwrap_or_default();
-            let record = match length_of(there) {
-                Some(len) if len <= there.len() => spot.verify(&there[..len]),
-                _ => spot.read(disk, located.bytes, &mut alone),
-            };
-            let body = record.and_then(|record| match body_of(record, located.id) {
-                Some((_, bytes)) => Ok(bytes),
-                None => Err(spot.damaged()),
-            });
-            each(*what, body);
-        }
-    }
+    let wanted = located.iter().map(|(located, what)| Wanted {
+        what: (located.id, *what),
+        spot: Spot {
+            file: &located.file,
+            offset: located.offset,
+        },
+        bytes: located.bytes,
+    });
+    read_all(disk, wanted.collect(), |(id, what), found| {
+        each(what, body_in(found, id));
+    });
 }
 
 /// A record's place in a file.
@@ -228,12 +185,68 @@ fn state_of(record: &[u8], key: StateKey) -> Option<&[u8]> {
     states.last()
 }
 
+/// What was found at a place: a record that checks.
+type Read<'a, 'b, F> = Result<(&'b Spot<'a, F>, &'b [u8]), Missing>;
+
+/// The body `id` from the record that was read for it.
+fn body_in<'b, F>(found: Read<'_, 'b, F>, id: BodyId) -> Result<&'b [u8], Missing> {
+    let (spot, record) = found?;
+    let body = body_of(record, id).ok_or_else(|| spot.damaged())?;
+    Ok(body.1)
+}
+
 /// What is wanted from one place.
-struct Wanted<T> {
+struct Wanted<'a, F, T> {
     what: T,
-    location: Location,
+    spot: Spot<'a, F>,
     /// Bytes of its record, more or less.
     bytes: u64,
+}
+
+/// Reads records in the order in which they lie, neighbours with one call.
+fn read_all<D: Disk, T: Copy>(
+    disk: &D,
+    mut wanted: Vec<Wanted<'_, D::File, T>>,
+    mut each: impl FnMut(T, Read<'_, '_, D::File>),
+) {
+    wanted.sort_unstable_by_key(|wanted| (wanted.spot.file.number, wanted.spot.offset));
+    let mut buffer = Vec::new();
+    let mut alone = Vec::new();
+    let mut rest = &wanted[..];
+    while let Some(first) = rest.first() {
+        let (begin, end, count) = neighbours(first, rest);
+        let (run, others) = rest.split_at(count);
+        rest = others;
+        buffer.resize((end - begin) as usize, 0);
+        let read = disk.read_at(&first.spot.file.file, begin, &mut buffer);
+        // What failed is tried record by record, so that each is told why it cannot be had.
+        let filled = read.unwrap_or(0);
+        for Wanted { what, spot, bytes } in run {
+            let there = buffer.get((spot.offset - begin) as usize..filled);
+            let there = there.unwrap_or_default();
+            let record = match length_of(there) {
+                Some(len) if len <= there.len() => spot.verify(&there[..len]),
+                _ => spot.read(disk, *bytes as usize, &mut alone),
+            };
+            each(*what, record.map(|record| (spot, record)));
+        }
+    }
+}
+
+/// How many of the wanted, from the first on, are read together, from where to where.
+fn neighbours<F, T>(first: &Wanted<'_, F, T>, wanted: &[Wanted<'_, F, T>]) -> (u64, u64, usize) {
+    let begin = first.spot.offset;
+    let mut end = begin + first.bytes;
+    let run = wanted.iter().take_while(|next| {
+        let next_end = next.spot.offset + next.bytes;
+        let is_near = next.spot.file.number == first.spot.file.number
+            && next.spot.offset <= end + NEIGHBOUR_BYTES
+            && next_end - begin <= READ_BYTES_MAX.max(first.bytes);
+        end = if is_near { end.max(next_end) } else { end };
+        is_near
+    });
+    let count = run.count();
+    (begin, end, count)
 }
 
 impl<D: Disk> Engine<D> {
@@ -246,22 +259,12 @@ impl<D: Disk> Engine<D> {
     ) {
         let mut wanted = Vec::with_capacity(ids.len());
         for id in ids {
-            match self.index.bodies.locate(*id) {
-                Some((location, bytes)) => wanted.push(Wanted {
-                    what: *id,
-                    location,
-                    bytes,
-                }),
+            match self.wanted_body(*id) {
+                Some(wanted_one) => wanted.push(wanted_one),
                 None => each(*id, Err(Missing::Unknown)),
             }
         }
-        self.read_all(wanted, |id, record| {
-            let found = record.and_then(|(spot, record)| match body_of(record, id) {
-                Some((_, bytes)) => Ok(bytes),
-                None => Err(spot.damaged()),
-            });
-            each(id, found);
-        });
+        read_all(&self.disk, wanted, |id, found| each(id, body_in(found, id)));
     }
 
     /// Where a body lies, for a reader of its own; `None`: there is none, or it was not written
@@ -273,7 +276,7 @@ impl<D: Disk> Engine<D> {
             id,
             file: Arc::clone(&segment.file),
             offset: location.offset(),
-            bytes: bytes as usize,
+            bytes,
         })
     }
 
@@ -296,18 +299,16 @@ impl<D: Disk> Engine<D> {
         mut each: impl FnMut(StateKey, Lsn, Result<&[u8], Missing>),
     ) {
         let states = self.index.states.iter();
-        let states = states.filter(|(key, _)| is_wanted(*key));
-        let wanted = states.map(|(key, state)| Wanted {
-            what: (key, state.since),
-            location: state.location(),
-            bytes: state.bytes(),
-        });
-        let wanted = wanted.collect();
-        self.read_all(wanted, |(key, since), record| {
-            let found = record.and_then(|(spot, record)| match state_of(record, key) {
-                Some(bytes) => Ok(bytes),
-                None => Err(spot.damaged()),
-            });
+        let mut wanted = Vec::new();
+        for (key, state) in states.filter(|(key, _)| is_wanted(*key)) {
+            match self.wanted((key, state.since), state.location(), state.bytes()) {
+                Some(state) => wanted.push(state),
+                None => each(key, state.since, Err(Missing::Unknown)),
+            }
+        }
+        read_all(&self.disk, wanted, |(key, since), found| {
+            let found = found
+                .and_then(|(spot, record)| state_of(record, key).ok_or_else(|| spot.damaged()));
             each(key, since, found);
         });
     }
@@ -316,7 +317,7 @@ impl<D: Disk> Engine<D> {
     /// with, in an order that is quick to read. 0: it is damaged, so the number is not known.
     pub fn held(&self, holds: Holds, mut each: impl FnMut(BodyId, Lsn, Result<&[u8], Missing>)) {
         let wanted = self.wanted_bodies(self.index.bodies.held(holds));
-        self.read_all(wanted, |id, record| match record {
+        read_all(&self.disk, wanted, |id, found| match found {
             Ok((spot, record)) => match body_of(record, id) {
                 Some((first, bytes)) => each(id, spot.lsn(record, first), Ok(bytes)),
                 None => each(id, 0, Err(spot.damaged())),
@@ -330,8 +331,8 @@ impl<D: Disk> Engine<D> {
     pub fn pending(&self) -> Vec<Pending> {
         let wanted = self.wanted_bodies(self.index.routing());
         let mut pending = Vec::with_capacity(wanted.len());
-        self.read_all(wanted, |id, record| {
-            if let Ok((spot, record)) = record
+        read_all(&self.disk, wanted, |id, found| {
+            if let Ok((spot, record)) = found
                 && let Some((first, _)) = body_of(record, id)
             {
                 pending.push((id, spot.lsn(record, first)));
@@ -381,65 +382,21 @@ impl<D: Disk> Engine<D> {
         self.index.bodies.highest().collect()
     }
 
-    fn wanted_bodies(&self, bodies: Vec<(BodyId, Location)>) -> Vec<Wanted<BodyId>> {
-        let wanted = bodies.into_iter().filter_map(|(id, _)| {
-            let (location, bytes) = self.index.bodies.locate(id)?;
-            Some(Wanted {
-                what: id,
-                location,
-                bytes,
-            })
-        });
-        wanted.collect()
+    fn wanted<T>(&self, what: T, location: Location, bytes: u64) -> Option<Wanted<'_, D::File, T>> {
+        let file = &self.segments.get(location.slot)?.file;
+        let offset = location.offset();
+        let spot = Spot { file, offset };
+        Some(Wanted { what, spot, bytes })
     }
 
-    /// Reads the records in the order in which they lie, neighbours with one call.
-    fn read_all<T: Copy>(
-        &self,
-        mut wanted: Vec<Wanted<T>>,
-        mut each: impl FnMut(T, Result<(Spot<'_, D::File>, &[u8]), Missing>),
-    ) {
-        wanted.sort_unstable_by_key(|wanted| (wanted.location.slot, wanted.location.at));
-        let mut buffer = Vec::new();
-        let mut alone = Vec::new();
-        let mut rest = &wanted[..];
-        while let Some(first) = rest.first() {
-            let (begin, end, count) = neighbours(rest);
-            let (run, others) = rest.split_at(count);
-            rest = others;
-            let Some(segment) = self.segments.get(first.location.slot) else {
-                run.iter().for_each(|w| each(w.what, Err(Missing::Unknown)));
-                continue;
-            };
-            buffer.resize((end - begin) as usize, 0);
-            let read = self.disk.read_at(&segment.file.file, begin, &mut buffer);
-            let filled = read.unwrap_or(0);
-            for wanted in run {
-                let from = (wanted.location.offset() - begin) as usize;
-                let there = buffer.get(from..filled).unwrap_or_default();
-                let found = self.record_in(segment, wanted, there, &mut alone);
-                each(wanted.what, found);
-            }
-        }
+    fn wanted_body(&self, id: BodyId) -> Option<Wanted<'_, D::File, BodyId>> {
+        let (location, bytes) = self.index.bodies.locate(id)?;
+        self.wanted(id, location, bytes)
     }
 
-    /// The record from what was read together, or read alone where that was too little.
-    fn record_in<'a, T>(
-        &'a self,
-        segment: &'a Segment<D::File>,
-        wanted: &Wanted<T>,
-        there: &'a [u8],
-        alone: &'a mut Vec<u8>,
-    ) -> Result<(Spot<'a, D::File>, &'a [u8]), Missing> {
-        let spot = Spot {
-            file: &segment.file,
-            offset: wanted.location.offset(),
-        };
-        let record = match length_of(there) {
-            Some(len) if len <= there.len() => spot.verify(&there[..len])?,
-            _ => spot.read(&self.disk, wanted.bytes as usize, alone)?,
-        };
-        Ok((spot, record))
+    fn wanted_bodies(&self, bodies: Vec<(BodyId, Location)>) -> Vec<Wanted<'_, D::File, BodyId>> {
+        let wanted = bodies.into_iter();
+        wanted.filter_map(|(id, _)| self.wanted_body(id)).collect()
     }
 }
 
@@ -450,24 +407,4 @@ impl<F> Spot<'_, F> {
         debug_assert!(GroupHeader::take(ops_of(record)).is_none());
         first.unwrap_or(own)
     }
-}
-
-/// How many of the wanted, from the first on, are read together, from where to where.
-fn neighbours<T>(wanted: &[Wanted<T>]) -> (u64, u64, usize) {
-    let first = &wanted[0];
-    let begin = first.location.offset();
-    let mut end = begin + first.bytes;
-    let mut count = 1;
-    for next in &wanted[1..] {
-        let offset = next.location.offset();
-        let is_near = next.location.slot == first.location.slot
-            && offset <= end + NEIGHBOUR_BYTES
-            && offset + next.bytes - begin <= READ_BYTES_MAX;
-        if !is_near {
-            break;
-        }
-        end = end.max(offset + next.bytes);
-        count += 1;
-    }
-    (begin, end, count)
 }

@@ -23,8 +23,9 @@ pub struct Work {
     pub moved_bytes: u64,
 }
 
-/// So many calls in which nothing else was to do are a moment of rest.
-const IDLE_CALLS: u32 = 16;
+/// What an entry of a forgotten queue counts as: letting go of its body takes about as long as
+/// copying so many bytes.
+const FORGOTTEN_ENTRY_BYTES: usize = 64;
 
 /// A segment whose live contents are being copied.
 #[derive(Clone, Copy, Debug)]
@@ -39,7 +40,7 @@ const REPLAYED_SEGMENTS_MAX: usize = 4;
 impl<D: Disk> Engine<D> {
     /// Does a slice of what waits: about `budget_bytes` read or written. Call it after each sync
     /// while there is [`Work::more`], with a budget that fits the time there is: 256 KiB takes
-    /// about a millisecond.
+    /// about a millisecond. After [`Engine::seal`] it does what is left for moments of rest too.
     pub fn housekeep(&mut self, budget_bytes: usize) -> Result<Work, StoreError> {
         let mut work = Work::default();
         self.remove_old_checkpoints();
@@ -47,6 +48,13 @@ impl<D: Disk> Engine<D> {
             self.make_spare();
         } else if self.has_spare && !self.has_ballast && self.checkpointing.is_none() {
             self.make_ballast();
+        }
+        if self
+            .index
+            .drop_forgotten(budget_bytes / FORGOTTEN_ENTRY_BYTES)
+        {
+            work.more = true;
+            return Ok(work);
         }
         if self.checkpointing.is_some() {
             work.checkpointed = self.work_on_checkpoint(budget_bytes)?;
@@ -59,13 +67,8 @@ impl<D: Disk> Engine<D> {
             work.more = true;
             return Ok(work);
         }
-        let is_idle = self.idle_calls >= IDLE_CALLS;
         if self.reclaiming.is_none() {
-            self.reclaiming = self.choose_sparse(is_idle);
-        }
-        if self.reclaiming.is_none() && !is_idle {
-            self.idle_calls += 1;
-            work.more = self.choose_sparse(true).is_some();
+            self.reclaiming = self.choose_sparse(self.at_rest);
         }
         if let Some(reclaiming) = self.reclaiming.take() {
             work.moved_bytes = self.reclaim(reclaiming, budget_bytes)?;
@@ -199,13 +202,13 @@ impl<D: Disk> Engine<D> {
     /// The segment with the smallest part alive, if that is little enough: of those that were
     /// written a moment ago much will die by itself, so only space decides; at rest half alive is
     /// too little.
-    fn choose_sparse(&self, is_idle: bool) -> Option<Reclaiming> {
+    fn choose_sparse(&self, at_rest: bool) -> Option<Reclaiming> {
         let used = self.disk_bytes();
         let live = self.index.live.total();
-        let allowed = if is_idle { live + live / 2 } else { 2 * live };
+        let allowed = if at_rest { live + live / 2 } else { 2 * live };
         let percent_max = match used > allowed + 3 * self.options.segment_bytes {
             true => 80,
-            false if is_idle => 50,
+            false if at_rest => 50,
             false => return None,
         };
         let sparse = self.segments.iter().filter(|(slot, segment)| {
@@ -228,14 +231,12 @@ impl<D: Disk> Engine<D> {
         let Some(segment) = self.segments.get(at.slot) else {
             return Ok(0);
         };
-        let name = segment.name();
-        let error = |e| StoreError::new("reading", &name, e);
         let file = &segment.file;
         let mut window = Window::<D>::new(&self.disk, &file.file, file.key, segment.end);
         let begin = at.offset;
         while at.offset < segment.end && at.offset - begin < budget_bytes.max(1) as u64 {
             let location = Location::new(at.slot, at.offset);
-            match window.at(at.offset, 0).map_err(error)? {
+            match window.at(at.offset, 0) {
                 Found::Group(..) => at.offset += GROUP_BYTES as u64,
                 Found::Record(lsn, ops, bytes) => {
                     let first = match fault::is(Fault::MovedAsNew) {
@@ -248,17 +249,17 @@ impl<D: Disk> Engine<D> {
                     at.offset += bytes;
                 }
                 Found::Nothing => {
-                    let next = window.search(at.offset + 8, 0).map_err(error)?;
+                    let next = window.search(at.offset + 8, 0);
                     at.offset = next.unwrap_or(segment.end);
                 }
             }
         }
         let is_done = at.offset >= segment.end;
         let moved_bytes = copies.bytes() as u64;
-        let idle_calls = self.idle_calls;
+        let at_rest = self.at_rest;
         self.append(&copies);
         self.write()?;
-        self.idle_calls = idle_calls;
+        self.at_rest = at_rest;
         if !is_done {
             self.reclaiming = Some(at);
         } else {

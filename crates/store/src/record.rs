@@ -415,7 +415,12 @@ pub(crate) struct GroupHeader {
     pub(crate) void_from: Lsn,
     /// Bytes of the records that follow.
     pub(crate) bytes: u64,
+    /// Length of the file, a multiple of [`LENGTH_UNIT`]; 0: not said.
+    pub(crate) segment_len: u64,
 }
+
+/// What lengths of segments are counted in: bytes.
+pub(crate) const LENGTH_UNIT: u64 = 4096;
 
 const GROUP_OPS_BYTES: usize = 48;
 /// Bytes of a group's header, as a record.
@@ -427,6 +432,8 @@ impl GroupHeader {
         out[..GROUP_BYTES].fill(0);
         out[4..8].copy_from_slice(&(GROUP_OPS_BYTES as u32).to_le_bytes());
         out[HEADER_BYTES] = kind::GROUP;
+        let units = (self.segment_len / LENGTH_UNIT) as u32;
+        out[HEADER_BYTES + 4..HEADER_BYTES + 8].copy_from_slice(&units.to_le_bytes());
         let fields = [
             self.number,
             self.synced,
@@ -452,6 +459,7 @@ impl GroupHeader {
             segment_first: field(2)?,
             void_from: field(3)?,
             bytes: field(4)?,
+            segment_len: u64::from(read_u32(&ops[4..])?) * LENGTH_UNIT,
         })
     }
 }

@@ -8,6 +8,8 @@
 //! Every segment says from which record on older segments are void: they were cut off there. What
 //! it begins with before that are copies of what they hold.
 //!
+//! A place that cannot be read does not check, but is never taken for a torn one.
+//!
 //! Records that nothing says were synced may be readable and yet not be on the disk: a sync may
 //! have failed before the process ended, and the system's cache keeps what the disk lost. They are
 //! written anew.
@@ -18,13 +20,28 @@ use crate::engine::{BALLAST, Engine, Options, SPARE};
 use crate::error::{OpenError, StoreError};
 use crate::identity;
 use crate::index::{Index, Location};
-use crate::record::{FileKey, GROUP_BYTES, Lsn};
+use crate::record::{FileKey, GROUP_BYTES, LENGTH_UNIT, Lsn};
 use crate::report::{Damage, Lost, Report, Torn};
-use crate::scan::{Found, Window};
+use crate::scan::{Found, Unreadable, Window};
 use crate::segment::{self, Segment, SegmentFile, Segments};
 use martlet_fault::{self as fault, Fault};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+
+/// Segments that are not as the checkpoint and their own headers say.
+#[derive(Default)]
+pub(crate) struct Gaps {
+    /// Slot and name of those that are not there.
+    pub(crate) missing: Vec<(u16, String)>,
+    pub(crate) short: Vec<Short>,
+}
+
+/// A segment whose file is shorter than it was made.
+pub(crate) struct Short {
+    pub(crate) slot: u16,
+    /// The checkpoint knows it.
+    pub(crate) is_listed: bool,
+}
 
 /// A segment to replay.
 struct Tail {
@@ -55,7 +72,8 @@ impl<D: Disk> Engine<D> {
         let salt = identity::open(&disk, options.salt, !has_files)?;
         let mut engine = Engine::empty(disk, options, salt);
         let mut report = Report::default();
-        let loaded = checkpoint::load(&mut engine, &names, &mut report)?;
+        let mut gaps = Gaps::default();
+        let loaded = checkpoint::load(&mut engine, &names, &mut gaps, &mut report)?;
         let (from, has_holes) = loaded.unwrap_or((
             ReplayFrom {
                 number: 0,
@@ -66,10 +84,12 @@ impl<D: Disk> Engine<D> {
         if has_holes {
             engine.index.recount();
         }
-        engine.replay_all(from, &names, &mut report)?;
-        engine.lose_missing(&mut report);
+        engine.replay_all(from, &names, &mut gaps, &mut report)?;
+        // Segments may be gone because all in them was forgotten.
+        engine.index.drop_forgotten(usize::MAX);
+        engine.lose_missing(&gaps, &mut report);
         engine.index.sweep();
-        engine.tidy(&names)?;
+        engine.tidy(&names, &report)?;
         report.bodies = engine.index.bodies.count();
         report.entries = engine.index.queues.entries_count();
         report.queues = engine.index.queues.count();
@@ -81,9 +101,10 @@ impl<D: Disk> Engine<D> {
         &mut self,
         from: ReplayFrom,
         names: &[(String, u64)],
+        gaps: &mut Gaps,
         report: &mut Report,
     ) -> Result<(), OpenError> {
-        let mut tails = self.open_tails(from, names)?;
+        let mut tails = self.open_tails(from, names, gaps, report)?;
         let mut limit = Lsn::MAX;
         for tail in tails.iter_mut().rev() {
             tail.limit = limit;
@@ -105,8 +126,9 @@ impl<D: Disk> Engine<D> {
             group_offset: 0,
             doubtful: VecDeque::new(),
             cuts: Vec::new(),
+            unread: None,
         };
-        let clean = replay.run()?;
+        let clean = replay.run();
         let (expected, group, sealed) = (replay.expected, replay.group, replay.sealed);
         let (ends, mut doubtful, cuts) = (replay.ends, replay.doubtful, replay.cuts);
         if fault::is(Fault::DoubtfulBelieved) {
@@ -124,6 +146,7 @@ impl<D: Disk> Engine<D> {
                 segment.next = next;
             }
         }
+        self.tell_cut_off(gaps, report);
         for (slot, offset) in cuts {
             if let Some(segment) = self.segments.get_mut(slot) {
                 segment.end = segment.end.min(offset);
@@ -181,12 +204,16 @@ impl<D: Disk> Engine<D> {
             let Some(segment) = self.segments.get(slot) else {
                 break;
             };
-            let error = |e| StoreError::new("reading", &segment.name(), e);
             let file = &segment.file;
             let mut window = Window::<D>::new(&self.disk, &file.file, file.key, segment.len);
             while let Some(record) = rest.next_if(|record| record.location.slot == slot) {
                 let record = window.record(record.location.offset());
-                staged.extend_from_slice(record.map_err(error)?);
+                staged.extend_from_slice(record);
+            }
+            if let Some(unreadable) = window.unreadable(0..u64::MAX) {
+                // A moment ago it could be read.
+                let error = std::io::Error::other(unreadable.error.clone());
+                return Err(StoreError::new("reading", &segment.name(), error));
             }
         }
         self.staged = staged;
@@ -205,6 +232,8 @@ impl<D: Disk> Engine<D> {
         &mut self,
         from: ReplayFrom,
         names: &[(String, u64)],
+        gaps: &mut Gaps,
+        report: &mut Report,
     ) -> Result<Vec<Tail>, OpenError> {
         let mut numbers: Vec<(u64, u64)> = names
             .iter()
@@ -212,6 +241,7 @@ impl<D: Disk> Engine<D> {
             .filter(|(number, _)| *number >= from.number)
             .collect();
         numbers.sort_unstable();
+        let is_alone = self.checkpoint.is_none() && numbers.len() == 1;
         let mut tails = Vec::new();
         for (number, len) in numbers {
             self.next_number = self.next_number.max(number + 1);
@@ -229,22 +259,42 @@ impl<D: Disk> Engine<D> {
                 });
                 continue;
             }
-            tails.push(self.open_tail(number, len)?);
+            tails.push(self.open_tail((number, len), is_alone, gaps, report)?);
         }
         Ok(tails)
     }
 
-    fn open_tail(&mut self, number: u64, len: u64) -> Result<Tail, OpenError> {
+    fn open_tail(
+        &mut self,
+        (number, len): (u64, u64),
+        is_alone: bool,
+        gaps: &mut Gaps,
+        report: &mut Report,
+    ) -> Result<Tail, OpenError> {
         let name = segment::name(number);
         let file = self.disk.open(&name);
         let file = file.map_err(|e| StoreError::new("opening", &name, e))?;
         let key = FileKey::new(self.salt, number);
         let begin = {
             let mut window = Window::new(&self.disk, &file, key, len);
-            first_record(&mut window).map_err(|e| StoreError::new("reading", &name, e))?
+            let begin = first_record(&mut window);
+            if begin.is_none()
+                && let Some(unreadable) = window.unreadable(0..len)
+            {
+                let damage = Damage::new(name.clone(), unreadable.place.start, Lost::Unknown);
+                let error = unreadable.error.clone();
+                report.damage.push(damage.with_error(Some(error)));
+            }
+            begin
         };
-        let first = begin.map(|(first, _)| first);
-        let void_from = begin.map_or(0, |(_, void_from)| void_from);
+        let made_len = match &begin {
+            Some(begin) => begin.segment_len,
+            // None is made of no bytes, but for a moment at the beginning of a store.
+            None if len > 0 || !is_alone => len.max(1).next_multiple_of(LENGTH_UNIT),
+            None => 0,
+        };
+        let first = begin.as_ref().map(|begin| begin.first);
+        let void_from = begin.as_ref().map_or(0, |begin| begin.void_from);
         let segment = Segment {
             file: Arc::new(SegmentFile { number, file, key }),
             len,
@@ -257,6 +307,12 @@ impl<D: Disk> Engine<D> {
         let error = std::io::Error::other("no more than 65,535 segments");
         let slot = self.segments.add_above(self.index.live.slots(), segment);
         let slot = slot.ok_or_else(|| StoreError::new("opening", &name, error))?;
+        if len < made_len {
+            gaps.short.push(Short {
+                slot,
+                is_listed: false,
+            });
+        }
         Ok(Tail {
             slot,
             from: 0,
@@ -268,24 +324,57 @@ impl<D: Disk> Engine<D> {
     }
 
     /// What the index places in segments that are not there is lost.
-    fn lose_missing(&mut self, report: &mut Report) {
+    fn lose_missing(&mut self, gaps: &Gaps, report: &mut Report) {
         let segments = &self.segments;
         let is_lost = |location: Location| segments.get(location.slot).is_none();
-        for id in self.index.bodies.lose(is_lost) {
-            report.damage.push(missing(Lost::Body(id)));
-        }
-        for key in self.index.states.lose(is_lost) {
-            report.damage.push(missing(Lost::State(key)));
+        let mut lost: BTreeMap<u16, (usize, usize)> = BTreeMap::new();
+        self.index
+            .bodies
+            .lose(is_lost, |slot| lost.entry(slot).or_default().0 += 1);
+        self.index
+            .states
+            .lose(is_lost, |slot| lost.entry(slot).or_default().1 += 1);
+        for (slot, (bodies, states)) in lost {
+            let known = gaps.missing.iter().find(|(missing, _)| *missing == slot);
+            let file = known.map_or("a segment", |(_, name)| name).to_owned();
+            let lost = Lost::Segment { bodies, states };
+            report.damage.push(Damage::new(file, 0, lost));
         }
         self.index.live.keep(|slot| segments.get(slot).is_some());
     }
 
+    /// Names files that somebody has made shorter. A copy made from a snapshot is short too: it
+    /// ends where its records do.
+    fn tell_cut_off(&mut self, gaps: &Gaps, report: &mut Report) {
+        for short in &gaps.short {
+            let Some(segment) = self.segments.get(short.slot) else {
+                continue;
+            };
+            let (end, len) = (segment.end, segment.len);
+            if end == len && short.is_listed {
+                continue;
+            }
+            let file = &segment.file;
+            let mut window = Window::<D>::new(&self.disk, &file.file, file.key, len);
+            let needed = end >= len || window.is_cut_off(end);
+            let damage = Damage::new(segment.name(), len, Lost::CutOff { needed });
+            report.damage.push(damage);
+            // The next one knows the length.
+            self.wants_checkpoint = true;
+        }
+    }
+
     /// Removes files that have no meaning any more.
-    fn tidy(&mut self, names: &[(String, u64)]) -> Result<(), OpenError> {
+    fn tidy(&mut self, names: &[(String, u64)], report: &Report) -> Result<(), OpenError> {
+        // What could not be read is kept until a checkpoint has been taken without it.
+        let is_unread = |segment: &Segment<D::File>| {
+            let mut damage = report.damage.iter();
+            damage.any(|damage| damage.error.is_some() && damage.file == segment.name())
+        };
         let empty: Vec<u16> = self
             .segments
             .iter()
-            .filter(|(slot, s)| s.first == 0 && Some(*slot) != self.active)
+            .filter(|(slot, s)| s.first == 0 && Some(*slot) != self.active && !is_unread(s))
             .map(|(slot, _)| slot)
             .collect();
         for slot in empty {
@@ -313,35 +402,46 @@ impl<D: Disk> Engine<D> {
     }
 }
 
-fn missing(lost: Lost) -> Damage {
-    Damage {
-        file: "a segment that is missing".to_owned(),
-        offset: 0,
-        lost,
-    }
-}
-
 fn list_error(error: std::io::Error) -> StoreError {
     StoreError::new("listing", "the directory", error)
 }
 
-/// The first record of a segment, and the one from which on older ones are void: from the first
-/// header that checks, or from the first record if no header does.
-fn first_record<D: Disk>(window: &mut Window<'_, D>) -> std::io::Result<Option<(Lsn, Lsn)>> {
+/// How a segment begins.
+struct Begin {
+    /// Its first record.
+    first: Lsn,
+    /// Older segments are void from this record on.
+    void_from: Lsn,
+    /// How long it was made; 0: not known.
+    segment_len: u64,
+}
+
+/// From the first header that checks, or from the first record if no header does.
+fn first_record<D: Disk>(window: &mut Window<'_, D>) -> Option<Begin> {
     let mut offset = 0;
-    let mut first = None;
-    while let Some(found) = window.search(offset, 1)? {
+    let mut begin = None;
+    while let Some(found) = window.search(offset, 1) {
         offset = found;
-        match window.at(offset, 1)? {
-            Found::Group(header, _) => return Ok(Some((header.segment_first, header.void_from))),
+        match window.at(offset, 1) {
+            Found::Group(header, _) => {
+                return Some(Begin {
+                    first: header.segment_first,
+                    void_from: header.void_from,
+                    segment_len: header.segment_len,
+                });
+            }
             Found::Record(lsn, _, bytes) => {
-                first = first.or(Some((lsn, lsn)));
+                begin = begin.or(Some(Begin {
+                    first: lsn,
+                    void_from: lsn,
+                    segment_len: 0,
+                }));
                 offset += bytes;
             }
             Found::Nothing => offset += 8,
         }
     }
-    Ok(first)
+    begin
 }
 
 /// A record that no header says was synced.
@@ -371,11 +471,28 @@ struct Replay<'a, D: Disk> {
     doubtful: VecDeque<Doubtful>,
     /// Slot and offset from which on a segment holds only what has newer copies.
     cuts: Vec<(u16, u64)>,
+    /// A place behind the last record that could not be read: it is not known yet what that cost.
+    unread: Option<(String, Unreadable)>,
 }
 
 impl<D: Disk> Replay<'_, D> {
     /// False: the last segment must not be written to.
-    fn run(&mut self) -> Result<bool, StoreError> {
+    fn run(&mut self) -> bool {
+        let is_whole = self.replay_segments();
+        let is_read = self.unread.is_none();
+        self.tell_unread(Lost::Unknown);
+        is_whole && is_read
+    }
+
+    fn tell_unread(&mut self, lost: Lost) {
+        if let Some((file, unreadable)) = self.unread.take() {
+            let damage = Damage::new(file, unreadable.place.start, lost);
+            let damage = damage.with_error(Some(unreadable.error));
+            self.report.damage.push(damage);
+        }
+    }
+
+    fn replay_segments(&mut self) -> bool {
         for index in 0..self.tails.len() {
             let is_gap = self.tails[index]
                 .first
@@ -383,11 +500,11 @@ impl<D: Disk> Replay<'_, D> {
             if is_gap && self.has_copies_behind(index, self.expected) {
                 continue;
             }
-            if !self.close_gap_before(index)? || !self.replay_segment(index)? {
-                return Ok(false);
+            if !self.close_gap_before(index) || !self.replay_segment(index) {
+                return false;
             }
         }
-        Ok(true)
+        true
     }
 
     /// Whether a newer segment has copies of this record and those that follow it.
@@ -397,10 +514,11 @@ impl<D: Disk> Replay<'_, D> {
     }
 
     /// Records may be missing between the end of one segment and the beginning of the next.
-    fn close_gap_before(&mut self, index: usize) -> Result<bool, StoreError> {
+    fn close_gap_before(&mut self, index: usize) -> bool {
         let tail = &self.tails[index];
         let Some(first) = tail.first.filter(|first| *first > self.expected) else {
-            return Ok(true);
+            self.tell_unread(Lost::Nothing);
+            return true;
         };
         let (slot, offset) = match self.ends.last() {
             Some((slot, offset, _)) => (*slot, *offset),
@@ -408,24 +526,27 @@ impl<D: Disk> Replay<'_, D> {
         };
         let name = self.segments.get(slot).map(Segment::name);
         let expected = self.expected;
-        let file = name.unwrap_or_default();
-        self.skip_or_cut((file, offset), (index, 0), expected, first)
+        let (mut place, error) = ((name.unwrap_or_default(), offset), None);
+        let error = self.unread.take().map_or(error, |(file, unreadable)| {
+            place = (file, unreadable.place.start);
+            Some(unreadable.error)
+        });
+        self.skip_or_cut(place, error, (index, 0), expected, first)
     }
 
-    fn replay_segment(&mut self, index: usize) -> Result<bool, StoreError> {
+    fn replay_segment(&mut self, index: usize) -> bool {
         let tail = &self.tails[index];
         let Some(segment) = self.segments.get(tail.slot) else {
-            return Ok(true);
+            return true;
         };
         let name = segment.name();
-        let error = |e| StoreError::new("reading", &name, e);
         let file = &segment.file;
         let mut window = Window::<D>::new(self.disk, &file.file, file.key, segment.len);
         let (mut offset, mut cursor) = (tail.from, tail.cursor);
         self.group_offset = u64::MAX - GROUP_BYTES as u64;
         let mut clean = true;
         while cursor < tail.limit {
-            match window.at(offset, cursor).map_err(error)? {
+            match window.at(offset, cursor) {
                 Found::Group(header, lsn) if lsn == cursor => {
                     self.group = self.group.max(header.number);
                     self.sealed = header.bytes == 0;
@@ -450,13 +571,19 @@ impl<D: Disk> Replay<'_, D> {
                 // A newer segment has copies of all from here on.
                 break;
             }
-            let next = window.search(offset, cursor).map_err(error)?;
-            let Some(next) = next else { break };
-            let lsn = match window.at(next, cursor).map_err(error)? {
-                Found::Group(_, lsn) | Found::Record(lsn, ..) if lsn < tail.limit => lsn,
-                _ => break,
+            let next = window.search(offset, cursor);
+            let lsn = next.and_then(|next| match window.at(next, cursor) {
+                Found::Group(_, lsn) | Found::Record(lsn, ..) if lsn < tail.limit => Some(lsn),
+                _ => None,
+            });
+            let (Some(next), Some(lsn)) = (next, lsn) else {
+                let unread = window.unreadable(offset..u64::MAX).cloned();
+                self.unread = unread.map(|unreadable| (name, unreadable));
+                break;
             };
-            if !self.skip_or_cut((name.clone(), offset), (index, next), cursor, lsn)? {
+            let place = (name.clone(), offset);
+            let error = window.unreadable(offset..next).map(|u| u.error.clone());
+            if !self.skip_or_cut(place, error, (index, next), cursor, lsn) {
                 clean = false;
                 break;
             }
@@ -469,7 +596,7 @@ impl<D: Disk> Replay<'_, D> {
             offset = self.group_offset;
         }
         self.ends.push((tail.slot, offset, cursor));
-        Ok(clean)
+        clean
     }
 
     /// Applies a record, or notes where the newer copy of one lies.
@@ -508,21 +635,23 @@ impl<D: Disk> Replay<'_, D> {
 
     /// Nothing checks at `place` where record `missing` should be, and the next that does is `lsn`;
     /// what lies from `behind` on (which tail, where in it) decides whether the missing was ever
-    /// synced. False: it was not; the log is cut here.
+    /// synced. False: it was not; the log is cut here. What cannot be read is not torn.
     fn skip_or_cut(
         &mut self,
         (file, offset): (String, u64),
+        error: Option<String>,
         behind: (usize, u64),
         missing: Lsn,
         lsn: Lsn,
-    ) -> Result<bool, StoreError> {
-        if !self.is_synced(behind, missing)? && fault::is(Fault::TornTailServed) {
+    ) -> bool {
+        let is_torn = error.is_none() && !self.is_synced(behind, missing);
+        if is_torn && fault::is(Fault::TornTailServed) {
             self.expected = self.expected.max(lsn);
-            return Ok(true);
+            return true;
         }
-        if !self.is_synced(behind, missing)? {
+        if is_torn {
             self.report.torn = Some(Torn { file, offset });
-            return Ok(false);
+            return false;
         }
         // An older segment may have had copies.
         let lost = match lsn.saturating_sub(self.expected) {
@@ -532,34 +661,34 @@ impl<D: Disk> Replay<'_, D> {
                 count,
             },
         };
-        self.report.damage.push(Damage { file, offset, lost });
+        let damage = Damage::new(file, offset, lost).with_error(error);
+        self.report.damage.push(damage);
         self.expected = self.expected.max(lsn);
-        Ok(true)
+        true
     }
 
-    /// Whether some header from there on says that this record was synced.
-    fn is_synced(
-        &self,
-        (from, mut offset): (usize, u64),
-        missing: Lsn,
-    ) -> Result<bool, StoreError> {
+    /// Whether some header from there on says that this record was synced, or may say so where it
+    /// cannot be read.
+    fn is_synced(&self, (from, mut offset): (usize, u64), missing: Lsn) -> bool {
         for tail in &self.tails[from..] {
             let Some(segment) = self.segments.get(tail.slot) else {
                 continue;
             };
-            let error = |e| StoreError::new("reading", &segment.name(), e);
             let file = &segment.file;
             let mut window = Window::<D>::new(self.disk, &file.file, file.key, segment.len);
-            while let Some(found) = window.search(offset, missing).map_err(error)? {
+            while let Some(found) = window.search(offset, missing) {
                 offset = found;
-                match window.at(offset, missing).map_err(error)? {
-                    Found::Group(header, _) if header.synced >= missing => return Ok(true),
+                match window.at(offset, missing) {
+                    Found::Group(header, _) if header.synced >= missing => return true,
                     Found::Record(_, _, bytes) => offset += bytes,
                     _ => offset += GROUP_BYTES as u64,
                 }
             }
+            if window.unreadable(0..u64::MAX).is_some() {
+                return true;
+            }
             offset = 0;
         }
-        Ok(false)
+        false
     }
 }

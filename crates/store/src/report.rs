@@ -31,15 +31,45 @@ pub struct Torn {
     pub offset: u64,
 }
 
-/// A place that does not check.
+/// A place that does not check, or that cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Damage {
-    /// The file.
+    /// The file; empty if it is not known where it was.
     pub file: String,
     /// Where in it, bytes.
     pub offset: u64,
+    /// What the disk said, if it could not be read.
+    pub error: Option<String>,
     /// What it cost.
     pub lost: Lost,
+}
+
+impl Damage {
+    pub(crate) fn new(file: String, offset: u64, lost: Lost) -> Self {
+        Damage {
+            file,
+            offset,
+            error: None,
+            lost,
+        }
+    }
+
+    pub(crate) fn with_error(mut self, error: Option<String>) -> Self {
+        self.error = error;
+        self
+    }
+
+    /// File, offset and what the disk said, as the beginning of a sentence; empty if nothing is
+    /// known of the place.
+    pub fn place(&self) -> String {
+        let Damage { file, offset, .. } = self;
+        match (&self.error, &self.lost) {
+            _ if file.is_empty() => String::new(),
+            (Some(error), _) => format!("{file} at {offset} cannot be read ({error}): "),
+            (None, Lost::Segment { .. }) => format!("{file} is missing: "),
+            (None, _) => format!("{file} at {offset}: "),
+        }
+    }
 }
 
 /// What damage cost.
@@ -55,32 +85,67 @@ pub enum Lost {
         /// How many.
         count: u64,
     },
+    /// What the log held there, if it held anything: nothing says whether it did.
+    Unknown,
+    /// The file ends here, though it was longer.
+    CutOff {
+        /// Something that was needed, or may have been, lay behind.
+        needed: bool,
+    },
+    /// All of a segment whose file is not there.
+    Segment {
+        /// Bodies in it that were alive.
+        bodies: usize,
+        /// States in it.
+        states: usize,
+    },
     /// A block of the checkpoint, in both copies: entries, locations, or states that it held.
     CheckpointBlock,
     /// A body.
-    Body(BodyId),
+    Body {
+        /// Its name.
+        id: BodyId,
+        /// The queues that have an entry of it, in order; if none has, those that seem to have had
+        /// one, from what is left of its record.
+        queues: Vec<QueueId>,
+        /// The beginning of what is left of it: nothing vouches for it.
+        remains: Box<[u8]>,
+    },
     /// A state.
     State(StateKey),
-    /// An entry of a queue, because its body is lost.
-    Entry {
-        /// The queue.
-        queue: QueueId,
-        /// The body.
-        body: BodyId,
-    },
 }
 
 impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} at {}: ", self.file, self.offset)?;
+        f.write_str(&self.place())?;
         match &self.lost {
+            Lost::Nothing if self.error.is_some() => f.write_str("nothing lost"),
             Lost::Nothing => f.write_str("damaged, nothing lost"),
             Lost::Records { first, count: 1 } => write!(f, "record {first} lost"),
             Lost::Records { first, count } => write!(f, "{count} records from {first} on lost"),
+            Lost::Unknown => f.write_str("what was recorded there, if anything was, is lost"),
+            Lost::CutOff { needed } => {
+                f.write_str("the file ends here, though it was longer: ")?;
+                f.write_str(match needed {
+                    true => "what lay behind is lost",
+                    false => "nothing lost",
+                })
+            }
+            Lost::Segment { bodies, states } => {
+                write!(f, "{bodies} bodies and {states} states lost")
+            }
             Lost::CheckpointBlock => f.write_str("a block of the checkpoint lost"),
-            Lost::Body(id) => write!(f, "body {:#x} lost", id.0),
-            Lost::Entry { queue, body } => {
-                write!(f, "entry of queue {:#x} lost: body {:#x}", queue.0, body.0)
+            Lost::Body { id, queues, .. } => {
+                write!(f, "body {:#x} lost", id.0)?;
+                for (index, queue) in queues.iter().enumerate() {
+                    f.write_str(if index == 0 {
+                        ", which was in queue "
+                    } else {
+                        ", "
+                    })?;
+                    write!(f, "{:#x}", queue.0)?;
+                }
+                Ok(())
             }
             Lost::State(key) => write!(
                 f,

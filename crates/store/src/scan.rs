@@ -1,13 +1,17 @@
 //! Reading a file of records piece by piece, and finding the next record that checks behind one
 //! that does not. For recovery, reclaim and checks.
+//!
+//! A place that the disk cannot read is one that does not check, and is noted.
 
 use crate::disk::Disk;
 use crate::record::{FileKey, GroupHeader, HEADER_BYTES, Lsn, length_of, ops_of, read_u64};
 use martlet_fault::{self as fault, Fault};
-use std::io;
+use std::ops::Range;
 
 /// Bytes read at a time.
 const PIECE_BYTES: usize = 256 * 1024;
+/// Read one by one where a piece cannot be read: bytes.
+const BLOCK_BYTES: u64 = 4096;
 /// Numbers further ahead than this are not believed.
 const LSN_AHEAD_MAX: u64 = 1 << 40;
 
@@ -20,6 +24,15 @@ pub(crate) struct Window<'a, D: Disk> {
     len: u64,
     buffer: Vec<u8>,
     begin: u64,
+    unreadable: Vec<Unreadable>,
+}
+
+/// A place that the disk could not read.
+#[derive(Clone, Debug)]
+pub(crate) struct Unreadable {
+    pub(crate) place: Range<u64>,
+    /// What the disk said.
+    pub(crate) error: String,
 }
 
 /// What begins at a place.
@@ -41,63 +54,125 @@ impl<'a, D: Disk> Window<'a, D> {
             len,
             buffer: Vec::new(),
             begin: 0,
+            unreadable: Vec::new(),
         }
     }
 
+    /// The first of the places met so far that could not be read and that these bytes touch.
+    pub(crate) fn unreadable(&self, bytes: Range<u64>) -> Option<&Unreadable> {
+        let places = self.unreadable.iter().filter(|unreadable| {
+            unreadable.place.start < bytes.end && bytes.start < unreadable.place.end
+        });
+        places.min_by_key(|unreadable| unreadable.place.start)
+    }
+
     /// Bytes from `offset`, fewer at the end of the file.
-    fn view(&mut self, offset: u64, bytes: usize) -> io::Result<&[u8]> {
+    fn view(&mut self, offset: u64, bytes: usize) -> &[u8] {
         let end = (offset + bytes as u64).min(self.len);
         if offset < self.begin || end > self.begin + self.buffer.len() as u64 {
             let wanted = bytes.max(PIECE_BYTES) as u64;
             let count = wanted.min(self.len.saturating_sub(offset)) as usize;
             self.buffer.resize(count, 0);
-            // Nothing of it counts while the reading may fail.
-            self.begin = u64::MAX;
-            let filled = self.disk.read_at(self.file, offset, &mut self.buffer)?;
-            self.buffer.truncate(filled);
             self.begin = offset;
+            match self.disk.read_at(self.file, offset, &mut self.buffer) {
+                Ok(filled) => self.buffer.truncate(filled),
+                Err(_) => self.fill_block_by_block(),
+            }
         }
-        let from = ((offset - self.begin) as usize).min(self.buffer.len());
+        let from = (offset.saturating_sub(self.begin) as usize).min(self.buffer.len());
         let to = (from + bytes).min(self.buffer.len());
-        Ok(&self.buffer[from..to])
+        &self.buffer[from..to]
+    }
+
+    /// Fills the buffer though not all of it can be read: zeros stand for what cannot.
+    fn fill_block_by_block(&mut self) {
+        let mut at = 0;
+        while at < self.buffer.len() {
+            let begin = self.begin + at as u64;
+            let end = (begin / BLOCK_BYTES + 1) * BLOCK_BYTES;
+            let to = ((end - self.begin) as usize).min(self.buffer.len());
+            match self
+                .disk
+                .read_at(self.file, begin, &mut self.buffer[at..to])
+            {
+                Ok(filled) if filled == to - at => {}
+                Ok(filled) => return self.buffer.truncate(at + filled),
+                Err(error) => {
+                    self.buffer[at..to].fill(0);
+                    self.note_unreadable(begin..self.begin + to as u64, &error);
+                }
+            }
+            at = to;
+        }
+    }
+
+    fn note_unreadable(&mut self, place: Range<u64>, error: &std::io::Error) {
+        if self
+            .unreadable
+            .iter()
+            .any(|known| known.place.contains(&place.start))
+        {
+            return;
+        }
+        match self.unreadable.last_mut() {
+            Some(last) if last.place.end == place.start => last.place.end = place.end,
+            _ => self.unreadable.push(Unreadable {
+                place,
+                error: error.to_string(),
+            }),
+        }
     }
 
     /// The bytes of the record at `offset`, not verified; empty if none begins there.
-    pub(crate) fn record(&mut self, offset: u64) -> io::Result<&[u8]> {
-        let header = self.view(offset, HEADER_BYTES)?;
+    pub(crate) fn record(&mut self, offset: u64) -> &[u8] {
+        let header = self.view(offset, HEADER_BYTES);
         let bytes = length_of(header).unwrap_or(0);
         self.view(offset, bytes)
     }
 
-    /// What begins at `offset`, if its number is at least `lsn_min`.
-    pub(crate) fn at(&mut self, offset: u64, lsn_min: Lsn) -> io::Result<Found<'_>> {
+    /// Whether the end of the file cuts off what begins at `offset`: a record, or a group.
+    pub(crate) fn is_cut_off(&mut self, offset: u64) -> bool {
         let (key, len) = (self.key, self.len);
-        let header = self.view(offset, HEADER_BYTES)?;
+        let header = self.view(offset, HEADER_BYTES);
+        let Some((_, bytes)) = plausible(header, key, 0) else {
+            return offset < len && header.len() < HEADER_BYTES;
+        };
+        let behind = match self.at(offset, 0) {
+            Found::Group(header, _) => header.bytes,
+            _ => 0,
+        };
+        offset + bytes as u64 + behind > len
+    }
+
+    /// What begins at `offset`, if its number is at least `lsn_min`.
+    pub(crate) fn at(&mut self, offset: u64, lsn_min: Lsn) -> Found<'_> {
+        let (key, len) = (self.key, self.len);
+        let header = self.view(offset, HEADER_BYTES);
         let Some((lsn, bytes)) = plausible(header, key, lsn_min) else {
-            return Ok(Found::Nothing);
+            return Found::Nothing;
         };
         if offset + bytes as u64 > len {
-            return Ok(Found::Nothing);
+            return Found::Nothing;
         }
-        let record = self.view(offset, bytes)?;
+        let record = self.view(offset, bytes);
         let checks = record.get(..4) == Some(&key.checksum(record).to_le_bytes()[..]);
         if record.len() < bytes || !checks && !fault::is(Fault::ScanIgnoresChecksum) {
-            return Ok(Found::Nothing);
+            return Found::Nothing;
         }
         let ops = ops_of(record);
-        Ok(match GroupHeader::take(ops) {
+        match GroupHeader::take(ops) {
             Some(header) => Found::Group(header, lsn),
             None => Found::Record(lsn, ops, bytes as u64),
-        })
+        }
     }
 
     /// The first place from `offset` on where something begins that checks.
-    pub(crate) fn search(&mut self, mut offset: u64, lsn_min: Lsn) -> io::Result<Option<u64>> {
+    pub(crate) fn search(&mut self, mut offset: u64, lsn_min: Lsn) -> Option<u64> {
         let key = self.key;
         while offset + HEADER_BYTES as u64 <= self.len {
-            let piece = self.view(offset, PIECE_BYTES)?;
+            let piece = self.view(offset, PIECE_BYTES);
             if piece.len() < HEADER_BYTES {
-                return Ok(None);
+                return None;
             }
             let hit = (0..=piece.len() - HEADER_BYTES)
                 .step_by(8)
@@ -105,13 +180,13 @@ impl<'a, D: Disk> Window<'a, D> {
             let passed = hit.unwrap_or((piece.len() - HEADER_BYTES) / 8 * 8 + 8);
             offset += passed as u64;
             if hit.is_some() {
-                if !matches!(self.at(offset, lsn_min)?, Found::Nothing) {
-                    return Ok(Some(offset));
+                if !matches!(self.at(offset, lsn_min), Found::Nothing) {
+                    return Some(offset);
                 }
                 offset += 8;
             }
         }
-        Ok(None)
+        None
     }
 }
 

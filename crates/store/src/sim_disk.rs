@@ -99,6 +99,8 @@ struct Inode {
     synced: Vec<u8>,
     /// Ranges written since.
     unsynced: Vec<(usize, usize)>,
+    /// Ranges that cannot be read.
+    spoilt: Vec<(u64, u64)>,
 }
 
 impl SimDisk {
@@ -174,6 +176,17 @@ impl SimDisk {
         true
     }
 
+    /// Every reading that touches these bytes is an error from now on: a bad place of the platter.
+    /// False: no such file.
+    pub fn spoil(&self, name: &str, offset: u64, len: u64) -> bool {
+        let state = self.lock();
+        let Some(file) = state.names.get(name) else {
+            return false;
+        };
+        file.lock().spoilt.push((offset, offset + len));
+        true
+    }
+
     /// A file's contents, as a reader sees them.
     pub fn contents(&self, name: &str) -> Option<Vec<u8>> {
         let state = self.lock();
@@ -187,7 +200,7 @@ impl SimDisk {
         let inode = Inode {
             bytes: bytes.to_vec(),
             synced: bytes.to_vec(),
-            unsynced: Vec::new(),
+            ..Inode::default()
         };
         let file = SimFile(Arc::new(Mutex::new(inode)));
         let mut state = self.lock();
@@ -248,7 +261,7 @@ impl Disk for SimDisk {
         let inode = Inode {
             bytes: vec![0; len as usize],
             synced: vec![0; len as usize],
-            unsynced: Vec::new(),
+            ..Inode::default()
         };
         let file = SimFile(Arc::new(Mutex::new(inode)));
         state.change(Change::Set(name.to_owned(), file.clone()));
@@ -279,6 +292,14 @@ impl Disk for SimDisk {
     fn read_at(&self, file: &SimFile, offset: u64, bytes: &mut [u8]) -> io::Result<usize> {
         let _state = self.enter_or_fail(Call::Read)?;
         let inode = file.lock();
+        let end = offset + bytes.len() as u64;
+        if inode
+            .spoilt
+            .iter()
+            .any(|(from, to)| *from < end && offset < *to)
+        {
+            return Err(Failure::Io.error());
+        }
         let there = inode.bytes.get(offset as usize..).unwrap_or_default();
         let count = there.len().min(bytes.len());
         bytes[..count].copy_from_slice(&there[..count]);

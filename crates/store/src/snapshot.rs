@@ -38,7 +38,7 @@ impl<D: Disk> Engine<D> {
             }
         }
         let mut segments = Vec::new();
-        for (_, segment) in self.segments.iter() {
+        for (_, segment) in self.segments.iter().filter(|(_, segment)| segment.end > 0) {
             files.push((segment.name(), segment.end));
             segments.push(Arc::clone(&segment.file));
         }

@@ -8,8 +8,8 @@ mod common;
 
 use common::{Generator, Model, Random, record};
 use martlet_store::{
-    BodyId, Disk, Engine, Holds, Lost, Missing, OpenError, Options, QueueId, RecordBuffer, SimDisk,
-    StateKey, check, repair,
+    BodyId, Call, Disk, Engine, Failure, Fault, Holds, Lost, Missing, OpenError, Options, QueueId,
+    RecordBuffer, SimDisk, StateKey, check, read_located, repair,
 };
 
 fn options() -> Options {
@@ -222,13 +222,22 @@ fn a_segment_that_is_gone_is_named() {
     let (mut engine, _) = Engine::open(disk.clone(), options()).unwrap();
     fill(&mut engine);
     engine.close().unwrap();
-    disk.remove(&log_files(&disk)[1].0).unwrap();
+    let name = &log_files(&disk)[1].0;
+    disk.remove(name).unwrap();
     let (mut engine, report) = Engine::open(disk, options()).unwrap();
-    let bodies = report
-        .damage
-        .iter()
-        .filter(|d| matches!(d.lost, Lost::Body(_)));
-    assert_eq!(bodies.count() + served(&mut engine), BODIES as usize);
+    let [damage] = &report.damage[..] else {
+        panic!("{:?}", report.damage);
+    };
+    assert_eq!(damage.file, *name);
+    let Lost::Segment { bodies, states } = damage.lost else {
+        panic!("{damage}");
+    };
+    assert_eq!(bodies + served(&mut engine), BODIES as usize);
+    assert!(states > 0);
+    assert_eq!(
+        damage.to_string(),
+        format!("{name} is missing: {bodies} bodies and {states} states lost")
+    );
     assert_eq!(
         engine.entries(QueueId(1)).count(),
         80,
@@ -377,13 +386,295 @@ fn a_body_whose_place_is_damaged_is_named_when_read() {
     let disk = SimDisk::new(3);
     let (mut engine, _) = Engine::open(disk.clone(), options()).unwrap();
     fill(&mut engine);
-    let located = engine.locate(BodyId(1)).unwrap();
+    let damaged = engine.locate(BodyId(1)).unwrap();
     disk.flip(&log_files(&disk)[0].0, 64 + 40, 3);
     engine.read_bodies(&[BodyId(1)], |_, found| {
         assert!(matches!(found, Err(Missing::Damaged { offset: 64, .. })));
     });
-    let mut buffer = Vec::new();
-    assert!(located.read(&disk, &mut buffer).is_err());
-    let located = engine.locate(BodyId(2)).unwrap();
-    assert_eq!(located.read(&disk, &mut buffer), Ok(&bytes_of(2)[..]));
+    let whole = engine.locate(BodyId(2)).unwrap();
+    let mut read = Vec::new();
+    read_located(&disk, &[(&whole, 2), (&damaged, 1)], |what, found| {
+        read.push((what, found.map(<[u8]>::to_vec)));
+    });
+    assert_eq!(read[1], (2, Ok(bytes_of(2))));
+    let (what, found) = &read[0];
+    assert_eq!(*what, 1);
+    assert!(matches!(found, Err(Missing::Damaged { offset: 64, .. })));
+}
+
+/// A store whose body 7 waits in queues 1 and 2, all of it routed as a broker does: in records of
+/// their own.
+fn routed(disk: &SimDisk) -> Engine<SimDisk> {
+    let (mut engine, _) = Engine::open(disk.clone(), options()).unwrap();
+    let mut buffer = RecordBuffer::new();
+    for id in 6..9 {
+        let mut record = buffer.record();
+        record.body(
+            BodyId(id),
+            Holds::ROUTING,
+            &[b"the body ", &[b'0' + id as u8]],
+        );
+    }
+    for (queue, id) in [(2, 7), (1, 7), (2, 8), (1, 6)] {
+        let mut record = buffer.record();
+        record.enqueue(QueueId(queue), BodyId(id), 0, [0, 0], b"");
+    }
+    for id in 6..9 {
+        buffer.record().release(BodyId(id), Holds::ROUTING);
+    }
+    engine.append(&buffer);
+    engine.seal().unwrap();
+    engine
+}
+
+fn flip_in(disk: &SimDisk, text: &[u8]) -> (String, u64) {
+    for (name, _) in log_files(disk) {
+        let bytes = disk.contents(&name).unwrap();
+        if let Some(at) = bytes.windows(text.len()).position(|found| found == text) {
+            disk.flip(&name, (at + text.len() - 1) as u64, 7);
+            return (name, at as u64);
+        }
+    }
+    panic!("not there");
+}
+
+#[test]
+fn one_damaged_message_is_told_once_with_the_queues_it_was_in_and_what_is_left_of_it() {
+    for is_closed in [false, true] {
+        let disk = SimDisk::new(5);
+        let engine = routed(&disk);
+        if is_closed {
+            engine.close().unwrap();
+        }
+        let (name, at) = flip_in(&disk, b"the body 7");
+        let mut found = Vec::new();
+        check(disk.clone(), |damage| found.push(damage)).unwrap();
+        let [damage] = &found[..] else {
+            panic!("{found:?}");
+        };
+        assert_eq!(damage.file, name);
+        assert!(damage.offset < at && at < damage.offset + 64);
+        let lost = Lost::Body {
+            id: BodyId(7),
+            queues: vec![QueueId(1), QueueId(2)],
+            remains: (*b"the body \xb7").into(),
+        };
+        assert_eq!(damage.lost, lost);
+        let text = damage.to_string();
+        assert!(
+            text.ends_with(": body 0x7 lost, which was in queue 0x1, 0x2"),
+            "{text}"
+        );
+        let mut repaired = Vec::new();
+        repair(disk.clone(), options(), |damage| repaired.push(damage)).unwrap();
+        assert_eq!(repaired, found);
+        check(disk, |damage| panic!("{damage}")).unwrap();
+    }
+}
+
+/// Cuts a file to so many bytes.
+fn cut(disk: &SimDisk, name: &str, len: usize) {
+    let mut bytes = disk.contents(name).unwrap();
+    assert!(len < bytes.len());
+    bytes.truncate(len);
+    disk.set_contents(name, &bytes);
+}
+
+#[test]
+fn a_log_file_cut_short_is_named_and_costs_only_what_was_cut_off() {
+    for is_closed in [false, true] {
+        for which in [0, 1, usize::MAX] {
+            for part in [0, 10, 50, 90, 100] {
+                let disk = SimDisk::new(5);
+                let (mut engine, _) = Engine::open(disk.clone(), options()).unwrap();
+                fill(&mut engine);
+                engine.seal().unwrap();
+                match is_closed {
+                    true => engine.close().unwrap(),
+                    false => drop(engine),
+                }
+                let files = log_files(&disk);
+                let (name, len) = &files[which.min(files.len() - 1)];
+                let used = used(&disk, name);
+                let to = match part {
+                    100 => (used + len) / 2,
+                    part => used * part / 100,
+                };
+                cut(&disk, name, to as usize);
+                assert_cut_is_named(&disk, name, to, used);
+            }
+        }
+    }
+}
+
+fn assert_cut_is_named(disk: &SimDisk, name: &str, to: u64, used: u64) {
+    let mut found = Vec::new();
+    check(disk.clone(), |damage| found.push(damage)).unwrap();
+    let needed = to < used;
+    let told = found.iter().find(|damage| damage.file == name);
+    let told = told.unwrap_or_else(|| panic!("{name} cut to {to} of {used}: {found:?}"));
+    assert!(told.offset <= to, "{told}");
+    let is_cut = found.iter().any(|d| d.lost == Lost::CutOff { needed });
+    assert!(is_cut, "{found:?}");
+    let (mut engine, report) = Engine::open(disk.clone(), options()).unwrap();
+    assert!(
+        report
+            .damage
+            .iter()
+            .any(|d| d.file == name && d.offset == to),
+        "{:?}",
+        report.damage
+    );
+    let lost = BODIES - served(&mut engine) as u64;
+    // A record of these has 100 bytes and more.
+    assert!(lost <= used.saturating_sub(to) / 100 + 1, "{lost}");
+    assert!(needed || lost == 0);
+    assert!(lost > 0 || used.saturating_sub(to) < 400);
+    // It is not told for ever.
+    while engine.housekeep(1 << 20).unwrap().more {}
+    engine.close().unwrap();
+    let (_, report) = Engine::open(disk.clone(), options()).unwrap();
+    assert_eq!(report.damage, []);
+}
+
+#[test]
+fn a_place_that_cannot_be_read_is_named_with_the_error_and_costs_what_lies_there() {
+    for is_closed in [false, true] {
+        let whole = SimDisk::new(5);
+        let (mut engine, _) = Engine::open(whole.clone(), options()).unwrap();
+        fill(&mut engine);
+        engine.seal().unwrap();
+        match is_closed {
+            true => engine.close().unwrap(),
+            false => drop(engine),
+        }
+        for (name, len) in whole.list().unwrap() {
+            if name == "spare.log" || name == "ballast" {
+                continue;
+            }
+            for place in (0..len).step_by(4096) {
+                let disk = whole.duplicate();
+                disk.spoil(&name, place, 100);
+                assert_unread_is_named(&disk, (&name, place), len);
+            }
+        }
+    }
+}
+
+fn assert_unread_is_named(disk: &SimDisk, (name, place): (&str, u64), len: u64) {
+    let mut found = Vec::new();
+    check(disk.clone(), |damage| found.push(damage)).unwrap();
+    let is_used = used_or(disk, name, len) > place;
+    let is_named = found.iter().any(|damage| {
+        let error = damage.error.as_deref().unwrap_or_default();
+        damage.file == *name && error.contains("input/output error")
+    });
+    assert!(
+        is_named || !is_used || name == "STORE",
+        "{name} {place}: {found:?}"
+    );
+    let (mut engine, report) = Engine::open(disk.clone(), options()).unwrap();
+    assert_eq!(report.torn, None, "what cannot be read is not torn");
+    let lost = BODIES as usize - served(&mut engine);
+    assert!(lost <= 4096 / 100 + 2, "{name} {place}: {lost}");
+    assert!(lost == 0 || name.ends_with(".log"));
+    assert!(lost == 0 || is_named);
+    // It goes on, and nothing is lost that can be read.
+    let mut buffer = RecordBuffer::new();
+    buffer.record().body(BodyId(9000), Holds::KEPT, &[b"new"]);
+    engine.append(&buffer);
+    engine.write().unwrap();
+    engine.sync().unwrap();
+    for _ in 0..100 {
+        engine.housekeep(1 << 20).unwrap();
+    }
+    assert_eq!(BODIES as usize - served(&mut engine), lost);
+    drop(engine);
+    disk.crash(1);
+    let (mut engine, _) = Engine::open(disk.clone(), options()).unwrap();
+    assert_eq!(BODIES as usize - served(&mut engine), lost);
+    assert_eq!(engine.holds(BodyId(9000)), Holds::KEPT);
+}
+
+fn used_or(disk: &SimDisk, name: &str, len: u64) -> u64 {
+    match name.ends_with(".log") {
+        true => used(disk, name),
+        false => len,
+    }
+}
+
+#[test]
+fn the_end_of_the_log_that_cannot_be_read_is_not_taken_for_a_torn_one() {
+    let disk = SimDisk::new(5);
+    let (mut engine, _) = Engine::open(disk.clone(), options()).unwrap();
+    fill(&mut engine);
+    drop(engine);
+    let (name, _) = log_files(&disk).pop().unwrap();
+    let end = used(&disk, &name);
+    // All of the last groups: nothing is left that could say whether they were synced.
+    disk.spoil(&name, end - 1000, 16_384 - (end - 1000));
+    let (mut engine, report) = Engine::open(disk.clone(), options()).unwrap();
+    let [damage] = &report.damage[..] else {
+        panic!("{:?}", report.damage);
+    };
+    assert_eq!((&damage.file, &damage.lost), (&name, &Lost::Unknown));
+    assert!(
+        damage
+            .to_string()
+            .contains("cannot be read (input/output error)"),
+        "{damage}"
+    );
+    assert_eq!(report.torn, None);
+    let lost = BODIES as usize - served(&mut engine);
+    assert!((1..60).contains(&lost), "{lost}");
+}
+
+#[test]
+fn an_opening_that_meets_an_error_reading_says_so_or_has_everything() {
+    let disk = SimDisk::new(5);
+    let (mut engine, _) = Engine::open(disk.clone(), options()).unwrap();
+    fill(&mut engine);
+    engine.checkpoint_now().unwrap();
+    fill_more(&mut engine);
+    drop(engine);
+    for is_once in [true, false] {
+        for skip in 0.. {
+            let disk = disk.duplicate();
+            let fault = Fault {
+                call: Some(Call::Read),
+                skip,
+                failure: Failure::Io,
+                once: is_once,
+            };
+            disk.inject(fault);
+            let opened = Engine::open(disk.clone(), options());
+            disk.lift();
+            let Ok((mut engine, report)) = opened else {
+                assert!(disk.calls() > 0);
+                continue;
+            };
+            let is_whole = served(&mut engine) == BODIES as usize && engine.stats().states == 80;
+            assert!(is_whole || !report.damage.is_empty(), "{skip} {report:?}");
+            assert!(is_whole || !is_once, "{skip} {report:?}");
+            if report.damage.is_empty() && disk.calls() < skip {
+                break;
+            }
+        }
+    }
+}
+
+/// States behind the checkpoint.
+fn fill_more(engine: &mut Engine<SimDisk>) {
+    for id in 1..=40 {
+        let mut buffer = RecordBuffer::new();
+        let key = StateKey {
+            owner: id,
+            kind: 1,
+            number: 0,
+        };
+        buffer.record().state(key, &[&bytes_of(id)]);
+        engine.append(&buffer);
+        engine.write().unwrap();
+        engine.sync().unwrap();
+    }
 }

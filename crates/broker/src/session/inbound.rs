@@ -260,6 +260,10 @@ impl Shard {
             return cx.node.retained(|store| store.clear(held, now_ms));
         }
         let held = Message::new(publication, &mut self.scratch, &self.gauge);
+        let session = publication
+            .publisher
+            .and_then(|address| self.sessions.get(address.session));
+        let publisher = session.map(|session| self.client_key(session.tenant, &session.client_id));
         let limits = &self.settings.limits;
         let (count_max, bytes_max) = (
             limits.retained_messages as usize,
@@ -267,7 +271,7 @@ impl Shard {
         );
         let change = cx
             .node
-            .retained(|store| store.store(held.clone(), count_max, bytes_max));
+            .retained(|store| store.store(held.clone(), publisher, count_max, bytes_max));
         *message = Some(held);
         change
     }

@@ -43,8 +43,10 @@ pub(crate) struct Session {
     /// The store knows of it; because of its Will alone, if it is not durable.
     pub(crate) recorded: bool,
     pub(crate) connected_at_wall_ms: u64,
-    /// When its connection ended; none while it has one.
+    /// When its connection ended, in the time of records; none while it has one.
     pub(crate) left_wall_ms: Option<NonZeroU64>,
+    /// Its end was put off after a start, which is done once while its client is away.
+    pub(crate) put_off: bool,
     pub(crate) subscriptions: Subscriptions,
     pub(crate) outbound: outbound::Outbound,
     pub(crate) inbound: inbound::Inbound,
@@ -69,7 +71,9 @@ impl Session {
             epoch: self.epoch,
             expiry_secs: self.expiry_secs,
             durable: self.durable,
+            version: Some(self.version),
             left_wall_ms: self.left_wall_ms.map(NonZeroU64::get),
+            put_off: self.put_off,
             will: self
                 .will
                 .clone()

@@ -204,7 +204,7 @@ impl StoredEntry {
 
 /// When an entry expires; what is further away than the year 2106 is kept as never.
 fn wall_secs(now: Now, expires_at_ms: u64) -> u32 {
-    u32::try_from(now.wall_ms_of(expires_at_ms).div_ceil(1000)).unwrap_or(0)
+    u32::try_from(now.record_ms_of(expires_at_ms).div_ceil(1000)).unwrap_or(0)
 }
 
 fn row_expires_at_ms([_, _, more]: [u64; 3]) -> u64 {

@@ -173,7 +173,7 @@ impl Shard {
         }
         let session = self.sessions.at(index);
         if session.recorded && session.expiry_secs > 0 {
-            session.left_wall_ms = NonZeroU64::new(cx.now.wall_ms);
+            session.left_wall_ms = NonZeroU64::new(cx.now.record_ms);
             let record = session.record();
             self.append(cx, record);
         }

@@ -24,11 +24,11 @@ use crate::connection::{BufferPool, Connection, Connections, Phase};
 use crate::counters::Counters;
 use crate::effect::ShardMessage;
 use crate::event::Report;
-use crate::hash::{HashMap, Seed, seeded};
+use crate::hash::{ClientKey, HashMap, Seed, owner, seeded};
 use crate::id::{
     ConnectionId, MessageId, RecordNumber, SessionAddress, SessionId, ShardId, TenantId, numbered,
 };
-use crate::interest::{Epochs, Tree};
+use crate::interest::Epochs;
 use crate::limits::Settings;
 use crate::lobby::{ConnectRate, Guest, Peer};
 use crate::memory::MemoryLoan;
@@ -41,6 +41,7 @@ use crate::session::queue::QueueOwner;
 use crate::share::{Groups, ShareMessage};
 use crate::subscribe::{PendingSubAck, Subscribers};
 use crate::timer::{Timer, Wheel};
+use crate::topic_tree::Tree;
 
 pub(crate) use ending::Ending;
 use ending::WillAtEnd;
@@ -563,6 +564,16 @@ impl Shard {
     pub(crate) fn next_epoch(&mut self) -> SessionEpoch {
         self.next_epoch += 1;
         SessionEpoch(numbered(self.id, self.next_epoch))
+    }
+
+    /// The shard that owns a session or share group.
+    pub(crate) fn owner(&self, tenant: TenantId, name: &str) -> ShardId {
+        owner(&self.settings, tenant, name, self.shard_count)
+    }
+
+    /// The Client Identifier that a message was published with or that a session has.
+    pub(crate) fn client_key(&self, tenant: TenantId, client_id: &str) -> ClientKey {
+        ClientKey::new(&self.settings, tenant, client_id)
     }
 
     pub(crate) fn address_of(&self, session: u32) -> SessionAddress {

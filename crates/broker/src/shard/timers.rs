@@ -47,25 +47,30 @@ impl Shard {
                 }
             }
             Timer::QueueExpiry => self.expire_queues(cx),
-            Timer::RetainedSweep => {
-                let (after, now_ms) = (self.retained_sweep.take(), cx.now.mono_ms);
-                if self.id == ShardId(0) {
-                    let mut ended = Vec::new();
-                    self.retained_sweep = cx
-                        .node
-                        .retained(|store| store.sweep(after, SWEEP_STEPS, now_ms, &mut ended));
-                    for message in ended {
-                        self.append(cx, Record::RetainedEnded(message));
-                    }
-                    let busy = cx.node.retained(|store| store.needs_sweep());
-                    let interval_ms = match busy {
-                        true => SWEEP_INTERVAL_MS,
-                        false => IDLE_SWEEP_INTERVAL_MS,
-                    };
-                    self.wheel.arm(now_ms + interval_ms, Timer::RetainedSweep);
-                }
-            }
+            Timer::RetainedSweep => self.sweep_retained(cx),
         }
+    }
+
+    /// One shard does it for all: the retained store is the node's.
+    fn sweep_retained<N: Node>(&mut self, cx: &mut Cx<'_, N>) {
+        let (after, now_ms) = (self.retained_sweep.take(), cx.now.mono_ms);
+        if self.id != ShardId(0) {
+            return;
+        }
+        let mut ended = Vec::new();
+        let (next, busy) = cx.node.retained(|store| {
+            let next = store.sweep(after, SWEEP_STEPS, now_ms, &mut ended);
+            (next, store.needs_sweep())
+        });
+        self.retained_sweep = next;
+        for message in ended {
+            self.append(cx, Record::RetainedEnded(message));
+        }
+        let interval_ms = match busy {
+            true => SWEEP_INTERVAL_MS,
+            false => IDLE_SWEEP_INTERVAL_MS,
+        };
+        self.wheel.arm(now_ms + interval_ms, Timer::RetainedSweep);
     }
 
     pub(super) fn check_keep_alive<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: ConnectionId) {

@@ -1,4 +1,4 @@
-//! `martlet status`, `martlet clients` and `martlet stop`: ask a running node through `admin.sock`.
+//! `martlet status` and `martlet clients`, and how commands ask a running node through `admin.sock`.
 
 use std::fs::File;
 use std::path::Path;
@@ -12,21 +12,17 @@ use hyper_util::rt::TokioIo;
 use martlet_api::{ClientList, Status};
 use tokio::net::UnixStream;
 
-use crate::config;
-use crate::serve::ConfigOptions;
+use crate::cmd::node_options::NodeOptions;
+use crate::serve::admin_socket;
 
 /// Which node to ask, and how to print the answer.
 #[derive(Args, Debug)]
 pub(crate) struct AdminOptions {
-    /// Data directory of the node
-    #[arg(long, value_name = "DIR")]
-    data_dir: Option<std::path::PathBuf>,
-    /// Configuration file of the node
-    #[arg(long, short = 'c', value_name = "FILE")]
-    config: Option<std::path::PathBuf>,
+    #[command(flatten)]
+    pub(crate) node: NodeOptions,
     /// Print JSON
     #[arg(long)]
-    json: bool,
+    pub(crate) json: bool,
 }
 
 /// Options of `martlet clients`.
@@ -41,7 +37,9 @@ pub(crate) struct ClientsOptions {
 
 /// `martlet status`.
 pub(crate) fn status(options: &AdminOptions) -> ExitCode {
-    finish(ask(options, "GET", "/api/v1/status").and_then(|body| {
+    let data_dir = options.node.data_dir();
+    let answer = data_dir.and_then(|data_dir| ask(&data_dir, "GET", "/api/v1/status"));
+    finish(answer.and_then(|body| {
         if options.json {
             return Ok(body);
         }
@@ -53,23 +51,15 @@ pub(crate) fn status(options: &AdminOptions) -> ExitCode {
 /// `martlet clients`.
 pub(crate) fn clients(options: &ClientsOptions) -> ExitCode {
     let path = format!("/api/v1/clients?limit={}", options.limit);
-    finish(ask(&options.admin, "GET", &path).and_then(|body| {
+    let data_dir = options.admin.node.data_dir();
+    let answer = data_dir.and_then(|data_dir| ask(&data_dir, "GET", &path));
+    finish(answer.and_then(|body| {
         if options.admin.json {
             return Ok(body);
         }
         let list: ClientList = serde_json::from_str(&body)?;
         Ok(clients_text(&list))
     }))
-}
-
-/// `martlet stop`.
-pub(crate) fn stop(options: &AdminOptions) -> ExitCode {
-    finish(
-        ask(options, "POST", "/api/v1/shutdown").map(|body| match options.json {
-            true => body,
-            false => "stopping\n".to_owned(),
-        }),
-    )
 }
 
 fn status_text(status: &Status) -> String {
@@ -168,14 +158,9 @@ fn finish(outcome: anyhow::Result<String>) -> ExitCode {
     }
 }
 
-fn ask(options: &AdminOptions, method: &str, path: &str) -> anyhow::Result<String> {
-    let node = ConfigOptions {
-        config: options.config.clone(),
-        data_dir: options.data_dir.clone(),
-        ..ConfigOptions::default()
-    };
-    let directory = config::data_dir(&node.load()?)?;
-    let socket = directory.join("admin.sock");
+/// What the node of this data directory answers.
+pub(crate) fn ask(data_dir: &Path, method: &str, path: &str) -> anyhow::Result<String> {
+    let socket = data_dir.join(admin_socket::FILE_NAME);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -186,13 +171,13 @@ fn ask(options: &AdminOptions, method: &str, path: &str) -> anyhow::Result<Strin
                 socket.display()
             )
         })?;
-        request(stream, method, path).await
+        text_of(send(stream, method, path).await?).await
     })
 }
 
 /// A node answers at this data directory's socket.
 pub(crate) fn is_running(data_dir: &Path) -> bool {
-    std::os::unix::net::UnixStream::connect(data_dir.join("admin.sock")).is_ok()
+    std::os::unix::net::UnixStream::connect(data_dir.join(admin_socket::FILE_NAME)).is_ok()
 }
 
 /// Writes what the node answers to a file, as it comes.
@@ -202,16 +187,8 @@ pub(crate) fn download(data_dir: &Path, path: &str, mut file: &File) -> anyhow::
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        let stream = UnixStream::connect(data_dir.join("admin.sock")).await?;
+        let stream = UnixStream::connect(data_dir.join(admin_socket::FILE_NAME)).await?;
         let mut response = send(stream, "GET", path).await?;
-        if !response.status().is_success() {
-            let status = response.status();
-            let body = response.into_body().collect().await?.to_bytes();
-            bail!(
-                "the node answered {status}: {}",
-                String::from_utf8_lossy(&body)
-            );
-        }
         while let Some(frame) = response.frame().await {
             if let Ok(bytes) = frame?.into_data() {
                 file.write_all(&bytes)?;
@@ -221,6 +198,7 @@ pub(crate) fn download(data_dir: &Path, path: &str, mut file: &File) -> anyhow::
     })
 }
 
+/// Sends a request; the answer's head has come, and it is a success.
 async fn send(
     stream: UnixStream,
     method: &str,
@@ -234,16 +212,15 @@ async fn send(
         .uri(path)
         .header(hyper::header::HOST, "martlet")
         .body(Empty::<Bytes>::new())?;
-    Ok(sender.send_request(request).await?)
+    let response = sender.send_request(request).await?;
+    let status = response.status();
+    if !status.is_success() {
+        bail!("the node answered {status}: {}", text_of(response).await?);
+    }
+    Ok(response)
 }
 
-async fn request(stream: UnixStream, method: &str, path: &str) -> anyhow::Result<String> {
-    let response = send(stream, method, path).await?;
-    let status = response.status();
+async fn text_of(response: hyper::Response<hyper::body::Incoming>) -> anyhow::Result<String> {
     let body = response.into_body().collect().await?.to_bytes();
-    let body = String::from_utf8_lossy(&body).into_owned();
-    if !status.is_success() {
-        bail!("the node answered {status}: {body}");
-    }
-    Ok(body)
+    Ok(String::from_utf8_lossy(&body).into_owned())
 }

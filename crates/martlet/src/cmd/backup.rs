@@ -12,7 +12,8 @@ use martlet_control::backup::{Archive, STORE, Verified, write_archive};
 use martlet_store::Options;
 
 use crate::cmd::admin;
-use crate::serve::{ConfigOptions, claim_data_dir, claim_store};
+use crate::cmd::node_options::NodeOptions;
+use crate::serve::{claim_data_dir, claim_store};
 
 /// Arguments of `martlet backup`.
 #[derive(Args, Debug)]
@@ -42,23 +43,8 @@ enum Action {
 struct BackupOptions {
     /// The backup
     file: PathBuf,
-    /// Data directory of the node
-    #[arg(long, value_name = "DIR")]
-    data_dir: Option<PathBuf>,
-    /// Configuration file of the node
-    #[arg(long, short = 'c', value_name = "FILE")]
-    config: Option<PathBuf>,
-}
-
-impl BackupOptions {
-    fn data_dir(&self) -> anyhow::Result<PathBuf> {
-        let config = ConfigOptions {
-            data_dir: self.data_dir.clone(),
-            config: self.config.clone(),
-            ..ConfigOptions::default()
-        };
-        Ok(crate::config::data_dir(&config.load()?)?)
-    }
+    #[command(flatten)]
+    node: NodeOptions,
 }
 
 /// Runs the command.
@@ -75,7 +61,7 @@ pub(crate) fn run(command: &BackupCommand) -> ExitCode {
 }
 
 fn create(options: &BackupOptions) -> anyhow::Result<ExitCode> {
-    let data_dir = options.data_dir()?;
+    let data_dir = options.node.data_dir()?;
     let target = &options.file;
     if !data_dir.join(STORE).is_dir() {
         bail!(
@@ -174,7 +160,7 @@ fn json_of(verified: &Verified) -> serde_json::Value {
 }
 
 fn restore(options: &BackupOptions) -> anyhow::Result<ExitCode> {
-    let data_dir = options.data_dir()?;
+    let data_dir = options.node.data_dir()?;
     let mut bar = Progress::new();
     let archive = Archive::open(&options.file, |read, all| bar.show(read, all))?;
     bar.end();

@@ -1,13 +1,14 @@
 //! `martlet store`: looks at the message store of a node that is not running, and mends it.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
+use martlet_persistence::DamageWords;
 use martlet_store::{Damage, Options, RealDisk, Stats};
 
-use crate::serve::{ConfigOptions, claim_store};
+use crate::cmd::node_options::NodeOptions;
+use crate::serve::claim_store;
 
 /// Arguments of `martlet store`.
 #[derive(Args, Debug)]
@@ -29,12 +30,8 @@ enum Action {
 /// Which store, and how to print.
 #[derive(Args, Debug)]
 struct StoreOptions {
-    /// Data directory of the node, which must not be running
-    #[arg(long, value_name = "DIR")]
-    data_dir: Option<PathBuf>,
-    /// Configuration file of the node
-    #[arg(long, short = 'c', value_name = "FILE")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    node: NodeOptions,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -43,12 +40,18 @@ struct StoreOptions {
 /// Runs the command.
 pub(crate) fn run(command: &StoreCommand) -> ExitCode {
     let outcome = match &command.action {
-        Action::Check(options) => {
-            inspect(options, |disk, each| Ok(martlet_store::check(disk, each)?))
-        }
-        Action::Repair(options) => inspect(options, |disk, each| {
+        Action::Check(options) => inspect(options, |disk, print| {
+            let mut words = DamageWords::default();
+            Ok(martlet_store::check_with(disk, |engine, damage| {
+                print(&damage, words.tell(engine, &damage));
+            })?)
+        }),
+        Action::Repair(options) => inspect(options, |disk, print| {
+            let mut words = DamageWords::default();
             let options = Options::default();
-            martlet_store::repair(disk, options, each)?;
+            martlet_store::repair_with(disk, options, |engine, damage| {
+                print(&damage, words.tell(engine, &damage));
+            })?;
             Ok(Stats::default())
         })
         .map(|_| ExitCode::SUCCESS),
@@ -61,12 +64,7 @@ pub(crate) fn run(command: &StoreCommand) -> ExitCode {
 }
 
 fn opened(options: &StoreOptions) -> anyhow::Result<RealDisk> {
-    let config = ConfigOptions {
-        data_dir: options.data_dir.clone(),
-        config: options.config.clone(),
-        ..ConfigOptions::default()
-    };
-    let data_dir = crate::config::data_dir(&config.load()?)?;
+    let data_dir = options.node.data_dir()?;
     let store = data_dir.join(martlet_control::backup::STORE);
     if !store.is_dir() {
         bail!(
@@ -80,22 +78,23 @@ fn opened(options: &StoreOptions) -> anyhow::Result<RealDisk> {
 /// Prints each damaged place that `look` finds; 1 if there is one.
 fn inspect(
     options: &StoreOptions,
-    look: impl FnOnce(RealDisk, &mut dyn FnMut(Damage)) -> anyhow::Result<Stats>,
+    look: impl FnOnce(RealDisk, &mut dyn FnMut(&Damage, String)) -> anyhow::Result<Stats>,
 ) -> anyhow::Result<ExitCode> {
     let disk = opened(options)?;
     let path = disk.path().to_owned();
     let mut found = 0_u64;
-    let mut print = |damage: Damage| {
+    let mut print = |damage: &Damage, text: String| {
         found += 1;
         if options.json {
             let line = serde_json::json!({
                 "file": damage.file,
                 "offset": damage.offset,
-                "text": damage.to_string(),
+                "error": damage.error,
+                "text": text,
             });
             println!("{line}");
         } else {
-            println!("{damage}");
+            println!("{text}");
         }
     };
     look(disk, &mut print).with_context(|| format!("store {}", path.display()))?;

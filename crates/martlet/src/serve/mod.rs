@@ -1,7 +1,7 @@
 //! `martlet serve`: wires the layers together, tells people what it does, and stops in order.
 
-mod admin_socket;
-mod data_dir;
+pub(crate) mod admin_socket;
+pub(crate) mod data_dir;
 mod http;
 mod notify;
 
@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Args;
 use martlet_broker::{Command, ShardId};
-use martlet_control::backup::STORE;
+use martlet_control::backup::{RESTORING, STORE};
 use martlet_control::{
     Control, NodeInfo, PinnedStore, Shards, StoreSize, StoreState, SysStatistics,
 };
@@ -23,6 +23,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info, warn};
 
 use crate::config::{self, LogFormat, NodeConfig, Overlay};
+
+pub(crate) use data_dir::claim as claim_data_dir;
 
 /// Events that wait for the log; its places are allocated at the start.
 const EVENT_CAPACITY: usize = 8192;
@@ -153,7 +155,7 @@ async fn run_node(node: &NodeConfig, files: &[PathBuf]) -> anyhow::Result<()> {
         Some(address) => Some(http::bind(address).await?),
         None => None,
     };
-    let running = Arc::new(start_in_passing(node)?);
+    let running = Arc::new(start_reactor(node)?);
     tell_restored(&running);
     let control = Arc::new(Control::new(
         Box::new(ReactorShards {
@@ -228,14 +230,8 @@ async fn stop(running: Arc<Running>, grace: Duration) {
     }
 }
 
-/// Starts the reactors on a thread that ends with it: the allocator gives back what a start needs
-/// only for itself, which is much with many sessions, when the thread ends.
-fn start_in_passing(node: &NodeConfig) -> anyhow::Result<Running> {
-    let started = std::thread::scope(|scope| scope.spawn(|| start_reactor(node)).join());
-    started.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-}
-
 fn start_reactor(node: &NodeConfig) -> anyhow::Result<Running> {
+    check_restored(&node.data_dir)?;
     let mut settings = node.settings.clone();
     settings.node_seed = random_u64()?;
     let mut config = ReactorConfig::new(Arc::new(settings));
@@ -246,6 +242,22 @@ fn start_reactor(node: &NodeConfig) -> anyhow::Result<Running> {
     let (store, power_loss) = (node.data_dir.join(STORE), node.simulate_power_loss);
     config.store = martlet_reactor::open_store(&store, node.durability, power_loss)?;
     Ok(martlet_reactor::start(config)?)
+}
+
+/// Where a restore was cut off there is no store yet: a start with nothing would look like a success.
+fn check_restored(data_dir: &Path) -> anyhow::Result<()> {
+    let has_store =
+        std::fs::read_dir(data_dir.join(STORE)).is_ok_and(|mut all| all.next().is_some());
+    let unfinished = data_dir.join(RESTORING);
+    if unfinished.is_dir() && !has_store {
+        anyhow::bail!(
+            "a restore into {} was cut off: run martlet backup restore again, or remove {} to \
+             start with nothing",
+            data_dir.display(),
+            unfinished.display()
+        );
+    }
+    Ok(())
 }
 
 /// Says what the start has brought back, and what it could not.
@@ -310,11 +322,6 @@ fn pump_store_notices(running: &Running) {
             }
         }
     });
-}
-
-/// Claims a data directory, so that no node starts on it meanwhile.
-pub(crate) fn claim_data_dir(directory: &Path) -> anyhow::Result<data_dir::DataDirLock> {
-    data_dir::claim(directory)
 }
 
 /// Opens the directory of a store that no other process has open.
@@ -517,6 +524,12 @@ fn durability_lines(node: &NodeConfig, control: &Control) -> String {
     };
     if node.durability == Durability::Memory && node.data_dir.join(STORE).is_dir() {
         warn("the store in the data directory is not used with durability memory");
+    }
+    if node.data_dir.join(RESTORING).is_dir() {
+        warn(
+            "store.restoring in the data directory is left from a restore that was cut off and is \
+             not used: remove it",
+        );
     }
     if node.simulate_power_loss {
         warn("store.simulate_power_loss is on: a crash of the process is a power cut");

@@ -103,6 +103,46 @@ fn a_backup_that_was_cut_or_changed_is_not_taken_for_a_whole_one() {
 }
 
 #[test]
+fn what_is_no_backup_is_called_so() {
+    let directory = Directory::new("backup-other");
+    let file = directory.path().join("other");
+    let name = file.display().to_string();
+    let says = |bytes: &[u8]| {
+        std::fs::write(&file, bytes).unwrap();
+        let verified = martlet(&["backup", "verify", &name]);
+        assert_eq!(verified.status.code(), Some(1));
+        text(&verified.stderr)
+    };
+    let expected = format!("martlet: {name} is no backup of Martlet: ");
+    assert_eq!(says(b""), format!("{expected}it is empty\n"));
+    assert!(says(b"\x1f\x8b\x08rest").contains("it is compressed; unpack it first"));
+    assert!(says(&[b'x'; 5000]).contains("it is no tar archive"));
+    let mut other = vec![0; 1536];
+    other[..4].copy_from_slice(b"name");
+    other[257..263].copy_from_slice(b"ustar ");
+    assert!(says(&other).starts_with("martlet: "));
+    let of_a_directory = martlet(&["backup", "verify", &directory.path().display().to_string()]);
+    assert!(text(&of_a_directory.stderr).contains("it is no file"));
+}
+
+#[test]
+fn a_restore_that_was_cut_off_is_told_and_not_taken_for_an_empty_store() {
+    let directory = Directory::new("restore-cut");
+    let data = directory.data().display().to_string();
+    let unfinished = directory.data().join("store.restoring");
+    std::fs::create_dir_all(&unfinished).unwrap();
+    let listen = ["--listen", "mqtt://127.0.0.1:0", "--http", "off"];
+    let refused = martlet(&[&["serve", "--data-dir", &data], &listen[..]].concat());
+    assert_eq!(refused.status.code(), Some(1));
+    let error = text(&refused.stderr);
+    assert!(
+        error.contains("run martlet backup restore again"),
+        "{error}"
+    );
+    assert!(error.contains(&unfinished.display().to_string()), "{error}");
+}
+
+#[test]
 fn damage_is_named_costs_itself_alone_and_can_be_repaired() {
     let directory = Directory::new("damage");
     let data = directory.data().display().to_string();

@@ -126,6 +126,29 @@ fn a_session_that_was_ended_stays_ended() {
 }
 
 #[test]
+fn the_protocol_version_of_a_client_that_is_away_is_known_after_a_kill() {
+    let directory = Directory::new("version");
+    let data = directory.data().display().to_string();
+    block_on(async {
+        let mut node = Node::start(&directory, &[]).await;
+        let old = ConnectOptions {
+            version: martlet_codec::ProtocolVersion::V311,
+            session_expiry_secs: None,
+            ..lasting("old")
+        };
+        let mut client = node.connect(&old).await;
+        client.subscribe("a", QoS::AtLeastOnce).await;
+        node.crash().await;
+        let listed = martlet(&["clients", "--data-dir", &data]);
+        let listed = text(&listed.stdout);
+        assert!(
+            listed.contains("old") && listed.contains("3.1.1"),
+            "{listed}"
+        );
+    });
+}
+
+#[test]
 fn a_second_node_on_the_same_directory_is_refused() {
     let directory = Directory::new("second");
     block_on(async {
@@ -136,5 +159,56 @@ fn a_second_node_on_the_same_directory_is_refused() {
         assert!(!second.status.success());
         let error = text(&second.stderr);
         assert!(error.contains("in use") && error.contains(&data), "{error}");
+    });
+}
+
+#[test]
+fn stop_waits_until_the_node_has_ended_and_all_is_kept() {
+    let directory = Directory::new("stop");
+    let data = directory.data().display().to_string();
+    let stop = |more: &[&str]| martlet(&[&["stop", "--data-dir", &data], more].concat());
+    assert_eq!(stop(&[]).status.code(), Some(1), "no node answers");
+    block_on(async {
+        let mut node = Node::start(&directory, &[]).await;
+        let mut client = node.connect(&lasting("client")).await;
+        client.subscribe("a", QoS::AtLeastOnce).await;
+        let stopped = stop(&[]);
+        assert_eq!(stopped.status.code(), Some(0), "{}", text(&stopped.stderr));
+        assert!(text(&stopped.stdout).starts_with("stopped ("));
+        // At once, and on the same directory.
+        node.broker.start().expect("it starts again");
+        node.broker.accepts().await.expect("it accepts clients");
+        drop(client);
+        let mut publisher = node.connect(&lasting("publisher")).await;
+        publisher.publish("a", "x", QoS::AtLeastOnce, false).await;
+        let mut client = node.connect(&lasting("client")).await;
+        assert_eq!(client.message().await.1, "x");
+    });
+}
+
+#[test]
+fn stop_says_when_the_node_still_runs_after_its_time() {
+    let directory = Directory::new("stop-slowly");
+    let data = directory.data().display().to_string();
+    block_on(async {
+        let grace = ["--threads", "1", "--set", "mqtt.shutdown_grace_secs=3"];
+        let node = Node::start(&directory, &grace).await;
+        // A client that reads nothing, with more output than its socket takes: the node waits for
+        // it as long as its grace.
+        let mut deaf = node.connect(&ConnectOptions::default()).await;
+        deaf.subscribe("much", QoS::AtMostOnce).await;
+        let mut publisher = node.connect(&ConnectOptions::default()).await;
+        let payload = "x".repeat(200 * 1024);
+        for _ in 0..60 {
+            publisher
+                .publish("much", &payload, QoS::AtMostOnce, false)
+                .await;
+        }
+        publisher
+            .publish("other", "x", QoS::AtLeastOnce, false)
+            .await;
+        let asked = martlet(&["stop", "--timeout", "1", "--data-dir", &data]);
+        assert_eq!(asked.status.code(), Some(2), "{}", text(&asked.stdout));
+        assert!(text(&asked.stdout).starts_with("still stopping"));
     });
 }

@@ -4,7 +4,7 @@
 use martlet_broker::{Message, MessageId, Node, SessionEpoch, SubscriptionRecord};
 use martlet_store::{BodyId, Disk, Engine, Holds, Lsn, Pending, StateKey};
 
-use super::{DELIVER_EVERY, RestoreError, Restoring, Unreadable, state_name};
+use super::{DELIVER_EVERY, RestoreError, Restoring, each_state};
 use crate::encode::put_released;
 use crate::state::{decode_subscription, kind};
 
@@ -19,8 +19,7 @@ impl<N: Node> Restoring<'_, N> {
     ) -> Result<(), RestoreError> {
         let pending = engine.pending();
         let first = pending.first().map_or(Lsn::MAX, |pending| pending.lsn);
-        let mut younger = self.subscriptions_before(engine, first);
-        self.go_on()?;
+        let mut younger = self.subscriptions_before(engine, first)?;
         younger.sort_by_key(|(since, _)| *since);
         let mut younger = younger.into_iter().peekable();
         for page in pending.chunks(PAGE_COUNT) {
@@ -51,28 +50,28 @@ impl<N: Node> Restoring<'_, N> {
         &mut self,
         engine: &Engine<D>,
         first: Lsn,
-    ) -> Vec<(Lsn, SubscriptionRecord)> {
+    ) -> Result<Vec<(Lsn, SubscriptionRecord)>, RestoreError> {
         let mut younger = Vec::new();
         let is_subscription = |key: StateKey| key.kind == kind::SUBSCRIPTION;
-        engine.states_of(is_subscription, |key, since, bytes| {
-            if self.error.is_some() {
-                return;
-            }
-            let bytes = match bytes {
-                Ok(bytes) => bytes,
-                Err(missing) => return self.note(state_name(key), Unreadable::Missing(missing)),
-            };
-            let epoch = SessionEpoch(key.owner);
-            if self.names.session(epoch).is_none() {
-                return self.orphans.push(key.owner);
-            }
-            match decode_subscription(epoch, key.number, bytes) {
-                Ok(subscription) if since < first => self.subscription(&subscription),
-                Ok(subscription) => younger.push((since, subscription)),
-                Err(error) => self.note(state_name(key), Unreadable::Malformed(error)),
-            }
-        });
-        younger
+        each_state(
+            engine,
+            self,
+            is_subscription,
+            |restoring, key, since, bytes| {
+                let epoch = SessionEpoch(key.owner);
+                if restoring.names.session(epoch).is_none() {
+                    restoring.orphans.push(key.owner);
+                    return Ok(());
+                }
+                let subscription = decode_subscription(epoch, key.number, bytes)?;
+                match since < first {
+                    true => restoring.subscription(&subscription),
+                    false => younger.push((since, subscription)),
+                }
+                Ok(())
+            },
+        )?;
+        Ok(younger)
     }
 
     fn subscription(&mut self, subscription: &SubscriptionRecord) {

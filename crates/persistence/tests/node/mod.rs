@@ -17,7 +17,9 @@ use martlet_broker::{
     ConnectionEffect, ConnectionId, Cx, DropReason, Effects, Guest, ListenerPolicy, Node, Now,
     Peer, QueueRead, Settings, Shard, ShardId, ShardMessage, TenantId, TransportEnd,
 };
-use martlet_persistence::{Making, RestoreError, RestoreReport, Shards, encode, fetch, restore};
+use martlet_persistence::{
+    ClockState, Making, RestoreError, RestoreReport, Shards, encode, fetch, put_clock, restore,
+};
 use martlet_script::{Incoming, LocalNode, Script, Stage, Value, Version, configure, decode, play};
 use martlet_store::{Engine, OpenError, Options, RecordBuffer, RecordBuilder, Report, SimDisk};
 
@@ -153,6 +155,8 @@ impl StoredNode {
             shards: lent.collect(),
         };
         let report = restore(&mut engine, lent)?;
+        let record_ms = report.record_ms;
+        let now = Now { record_ms, ..now };
         let mut node = Self {
             disk,
             report,
@@ -182,6 +186,26 @@ impl StoredNode {
     /// Ends this run and begins the next with `shards` shards, `away_ms` later.
     pub(crate) fn restart(self, end: End, shards: u16, away_ms: u64) -> Self {
         self.try_restart(end, shards, away_ms).unwrap()
+    }
+
+    /// Somebody sets the wall clock back.
+    pub(crate) fn set_wall_clock_back(&mut self, ms: u64) {
+        self.now.wall_ms -= ms;
+    }
+
+    /// Somebody sets the wall clock forward.
+    pub(crate) fn set_wall_clock_forward(&mut self, ms: u64) {
+        self.now.wall_ms += ms;
+    }
+
+    /// What the thread that writes does now and then.
+    pub(crate) fn record_clock(&mut self) {
+        let (record_ms, wall_ms) = (self.now.record_ms, self.now.wall_ms);
+        let mut records = RecordBuffer::new();
+        put_clock(ClockState { record_ms, wall_ms }, &mut records);
+        self.engine.append(&records);
+        self.engine.write().unwrap();
+        self.engine.sync().unwrap();
     }
 
     /// As [`StoredNode::restart`].
@@ -238,9 +262,15 @@ impl StoredNode {
 
     /// Resumes a session and acknowledges all that comes: Session Present, and the payloads.
     pub(crate) fn collect(&mut self, client_id: &str) -> (bool, Vec<String>) {
+        self.collect_with(client_id, 65_536)
+    }
+
+    /// As [`StoredNode::collect`], with this Session Expiry Interval.
+    pub(crate) fn collect_with(&mut self, client_id: &str, expiry: u32) -> (bool, Vec<String>) {
         let link = Stage::open(self).unwrap();
-        let mut connect =
-            b"\x10\x00\x00\x04MQTT\x05\x00\x00\x00\x05\x11\x00\x01\x00\x00\x00".to_vec();
+        let mut connect = b"\x10\x00\x00\x04MQTT\x05\x00\x00\x00\x05\x11".to_vec();
+        connect.extend_from_slice(&expiry.to_be_bytes());
+        connect.push(0);
         connect.push(client_id.len() as u8);
         connect.extend_from_slice(client_id.as_bytes());
         connect[1] = connect.len() as u8 - 2;
@@ -296,7 +326,7 @@ impl StoredNode {
         let now_ms = self.now.mono_ms;
         let page = self
             .shared
-            .retained(|store| store.page(TenantId(0), "#", None, 100, now_ms));
+            .retained(|store| store.page(TenantId(0), "#", None, None, 100, now_ms));
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let messages = page.messages.iter();
         messages
@@ -527,6 +557,7 @@ impl StoredNode {
 
     fn set_clock(&mut self, mono_ms: u64) {
         self.now.wall_ms += mono_ms - self.now.mono_ms;
+        self.now.record_ms += mono_ms - self.now.mono_ms;
         self.now.mono_ms = mono_ms;
     }
 
@@ -553,6 +584,7 @@ fn start_time() -> Now {
     Now {
         mono_ms: 1000,
         wall_ms: 1_700_000_000_000,
+        record_ms: 1_700_000_000_000,
     }
 }
 

@@ -182,6 +182,12 @@ impl Reactor {
         Ok(())
     }
 
+    /// The clock after the start: what is restored has set the time of records.
+    pub(crate) fn set_clock(&mut self, clock: Clock) {
+        self.clock = clock;
+        self.driver.now = clock.now();
+    }
+
     /// The shard and its effects, to be restored.
     pub(crate) fn lend_shard(&mut self) -> (&mut Shard, &mut Effects) {
         (&mut self.driver.shard, &mut self.driver.effects)

@@ -160,7 +160,7 @@ where
         }))
     }
 
-    fn begin(&mut self) -> io::Result<()> {
+    fn begin(&mut self, clock: Box<dyn Fn() -> Now + Send>) -> io::Result<()> {
         let Some(engine) = self.engine.take() else {
             return Ok(());
         };
@@ -173,6 +173,7 @@ where
             Arc::clone(&self.health),
             pages_in,
             self.durability,
+            clock,
             std::mem::take(&mut self.answers),
             self.group_bytes,
         );

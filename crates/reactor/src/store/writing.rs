@@ -10,9 +10,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
-use martlet_broker::RecordNumber;
-use martlet_persistence::locate;
-use martlet_store::{Disk, Engine, StoreError};
+use martlet_broker::{Now, RecordNumber};
+use martlet_persistence::{ClockState, locate, put_clock};
+use martlet_store::{Disk, Engine, RecordBuffer, StoreError};
 
 use super::inbox::{Inbox, PageRead, Part, Question};
 use super::reading::Page;
@@ -32,12 +32,15 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(1);
 const BUSY_SLICE_BYTES: usize = 64 << 10;
 const IDLE_SLICE_BYTES: usize = 256 << 10;
 
-/// After so long without records the log is sealed, so that later damage to its end is told from a
-/// torn write.
+/// After so long without records the node is at rest: the log is sealed, so that later damage to
+/// its end is told from a torn write, and sparse segments are tidied up.
 const SEAL_AFTER: Duration = Duration::from_secs(1);
 
 /// How often a full disk is looked at for space.
 const LOW_LOOK: Duration = Duration::from_millis(200);
+
+/// How often the time is recorded, so that a start knows how long the node has run.
+const CLOCK_EVERY: Duration = Duration::from_secs(60);
 
 /// How long the end of the node waits for a disk that does not write.
 const END_PATIENCE: Duration = Duration::from_secs(5);
@@ -58,6 +61,9 @@ pub(super) struct Writing<D: Disk> {
     health: Arc<StoreHealth>,
     pages: Sender<Page<D::File>>,
     durability: Durability,
+    clock: Box<dyn Fn() -> Now + Send>,
+    /// When the time is recorded again.
+    clock_due: Instant,
     shards: Vec<Appended>,
     /// Taken from the inbox and not yet part of a group.
     parts: VecDeque<Part>,
@@ -77,7 +83,7 @@ pub(super) struct Writing<D: Disk> {
     /// Housekeeping has more to do.
     has_work: bool,
     work_after: Instant,
-    /// Since when nothing has come, unless the log is sealed.
+    /// Since when nothing has come, unless the log is sealed and all is tidy.
     idle_since: Option<Instant>,
 }
 
@@ -99,6 +105,7 @@ where
         health: Arc<StoreHealth>,
         pages: Sender<Page<D::File>>,
         durability: Durability,
+        clock: Box<dyn Fn() -> Now + Send>,
         answers: Vec<Durable>,
         group_bytes: usize,
     ) -> Self {
@@ -116,6 +123,8 @@ where
             health,
             pages,
             durability,
+            clock,
+            clock_due: now + CLOCK_EVERY,
             shards: shards.collect(),
             parts: VecDeque::new(),
             parts_bytes: 0,
@@ -153,6 +162,9 @@ where
         }
         let came = self.stage();
         let began = Instant::now();
+        if self.clock_due <= began && self.retry.is_none() {
+            self.record_clock();
+        }
         if self.retry.is_none_or(|retry| retry.at <= began) {
             self.commit(false);
         }
@@ -201,6 +213,7 @@ where
             (self.has_work && calm).then_some(self.work_after),
             self.engine.is_low().then(|| Instant::now() + LOW_LOOK),
             seal.filter(|_| !self.has_work && calm),
+            calm.then_some(self.clock_due),
         ];
         times.into_iter().flatten().min()
     }
@@ -232,6 +245,17 @@ where
             self.idle_since = Some(Instant::now());
         }
         came
+    }
+
+    fn record_clock(&mut self) {
+        let now = (self.clock)();
+        let mut records = RecordBuffer::new();
+        let (record_ms, wall_ms) = (now.record_ms, now.wall_ms);
+        put_clock(ClockState { record_ms, wall_ms }, &mut records);
+        self.engine.append(&records);
+        self.clock_due = Instant::now() + CLOCK_EVERY;
+        // The log is sealed behind it too.
+        self.idle_since = Some(Instant::now());
     }
 
     /// Writes and, when it is time, syncs; answers. True if nothing is left to be done.
@@ -344,7 +368,12 @@ where
                 IDLE_SLICE_BYTES
             };
             match self.engine.housekeep(budget) {
-                Ok(work) => self.has_work = work.more,
+                Ok(work) => {
+                    self.has_work = work.more;
+                    if work.moved_bytes > 0 {
+                        self.idle_since.get_or_insert(now);
+                    }
+                }
                 Err(error) => {
                     self.health.failed(&error);
                     self.work_after = now + RETRY_AFTER_MAX;
@@ -360,6 +389,8 @@ where
             .is_some_and(|since| since + SEAL_AFTER <= now);
         if is_idle && !self.has_work && self.retry.is_none() {
             self.idle_since = None;
+            // There may be something to do that was left for now.
+            self.has_work = true;
             if let Err(error) = self.engine.seal() {
                 self.health.failed(&error);
                 self.retry = Some(Retry {
@@ -373,6 +404,7 @@ where
     /// The node ends: all is to be on the disk.
     fn end(mut self) {
         let until = Instant::now() + END_PATIENCE;
+        self.record_clock();
         while !self.commit(true) {
             if Instant::now() >= until {
                 let failure = self.health.status().failure;

@@ -1,8 +1,9 @@
 //! What has a time ends in it: a message that has expired is not sent any more [MQTT-3.3.2-5], and a
 //! session whose client stays away ends after its Session Expiry Interval [MQTT-3.1.2-23].
 //!
-//! A step of the wall clock may bring an end forward after a restart, never put it off by more than
-//! the step; a restart may let a session wait its interval once more.
+//! While the node runs no step of the wall clock moves an end. After a restart one forwards may bring
+//! it forward; one backwards puts it off by no more than the node was away and the minute before; a
+//! session may wait its interval once more.
 
 use std::collections::BTreeMap;
 
@@ -58,7 +59,7 @@ impl Expiry {
                 let row = ledger.message(message);
                 let latest_us = row
                     .expires_us
-                    .saturating_add(ledger.clock_back_us)
+                    .saturating_add(ledger.put_off_us)
                     .saturating_add(UNDER_WAY_US);
                 // What was under way before a crash is sent again whatever its age, and what its
                 // publisher sends again late is a message that came late.

@@ -441,12 +441,16 @@ impl Bodies {
         }
     }
 
-    /// Takes away every body for which `is_lost`; entries that refer to it stay and find nothing.
-    pub(crate) fn lose(&mut self, is_lost: impl Fn(Location) -> bool) -> Vec<BodyId> {
+    /// Takes away every body for which `is_lost`, and tells where it was; entries that refer to it
+    /// stay and find nothing.
+    pub(crate) fn lose(&mut self, is_lost: impl Fn(Location) -> bool, mut each: impl FnMut(u16)) {
         let mut lost = Vec::new();
         self.each(|id, packed| {
-            if packed.location().is_some_and(&is_lost) {
+            if let Some(location) = packed.location()
+                && is_lost(location)
+            {
                 lost.push(id);
+                each(location.slot);
             }
         });
         for id in &lost {
@@ -454,7 +458,6 @@ impl Bodies {
             self.had.remove(&id.0);
             self.count -= 1;
         }
-        lost
     }
 
     pub(crate) fn begin_capture(&mut self) {

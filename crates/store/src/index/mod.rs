@@ -13,8 +13,9 @@ pub(crate) mod states;
 use crate::record::{BodyId, Entry, Holds, Lsn, Op, Ops, QueueId};
 use bodies::Bodies;
 use live::Live;
-use queues::Queues;
+use queues::{Forgotten, Queues};
 use states::States;
+use std::collections::VecDeque;
 use std::hash::{BuildHasherDefault, Hasher};
 
 /// Where a record lies: the segment's slot in the table of segments and the offset in eights.
@@ -48,7 +49,12 @@ pub(crate) struct Index {
     /// Bodies of the record at hand that came without a hold: they die with it unless an entry came
     /// too.
     born: Vec<BodyId>,
+    /// Queues that were forgotten, oldest first: bodies still count their entries.
+    forgotten: VecDeque<Forgotten>,
 }
+
+/// So many entries of a forgotten queue go with the record itself.
+const FORGOTTEN_AT_ONCE: usize = 1024;
 
 impl Index {
     /// Applies the operations of record `lsn`, which lies at `location`.
@@ -98,6 +104,9 @@ impl Index {
 
     fn enqueue(&mut self, entry: Entry, note: [u64; 2], extra: &[u8]) {
         // A body that no entry refers to is in no queue: the usual case needs no looking.
+        if self.bodies.refs(entry.body) > 0 {
+            self.drop_forgotten_of(entry.body);
+        }
         let may_be_there = self.bodies.refs(entry.body) > 0;
         if !self.queues.enqueue(entry, note, extra, may_be_there) {
             return;
@@ -119,10 +128,36 @@ impl Index {
     }
 
     fn forget(&mut self, owner: u64) {
-        for body in self.queues.forget(QueueId(owner)) {
-            self.bodies.drop_ref(body, &mut self.live);
-        }
         self.states.forget(owner, &mut self.live);
+        self.forgotten.push_back(self.queues.forget(QueueId(owner)));
+        self.drop_forgotten(FORGOTTEN_AT_ONCE);
+    }
+
+    /// Lets go of the bodies of so many entries of forgotten queues. False: there is none left.
+    ///
+    /// When it is done makes no difference to what the log says: an entry that a body is given
+    /// meanwhile finds it as if all were done.
+    pub(crate) fn drop_forgotten(&mut self, count_max: usize) -> bool {
+        let mut count = 0;
+        while let Some(forgotten) = self.forgotten.front_mut() {
+            if count == count_max {
+                return true;
+            }
+            match forgotten.pop() {
+                Some(body) => self.bodies.drop_ref(body, &mut self.live),
+                None => drop(self.forgotten.pop_front()),
+            }
+            count += 1;
+        }
+        false
+    }
+
+    fn drop_forgotten_of(&mut self, body: BodyId) {
+        for forgotten in &mut self.forgotten {
+            for _ in 0..forgotten.take(body) {
+                self.bodies.drop_ref(body, &mut self.live);
+            }
+        }
     }
 
     /// The same record was written anew at `to`: what it is the home of moves along.

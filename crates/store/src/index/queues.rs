@@ -47,6 +47,12 @@ struct Newest {
 }
 
 impl Newest {
+    /// False: it is above all of its shard.
+    fn reaches(&self, turned: u64) -> bool {
+        let mut all = std::iter::once(&self.one).chain(&self.more);
+        turned == 0 || all.any(|other| (other ^ turned) & 63 == 0 && turned <= *other)
+    }
+
     /// True: this id is above all of its shard.
     fn raise(&mut self, turned: u64) -> bool {
         let same_shard = |other: u64| (other ^ turned) & 63 == 0;
@@ -74,6 +80,34 @@ impl Newest {
         let is_new = turned > *other;
         *other = turned.max(*other);
         is_new
+    }
+}
+
+/// The entries of a queue that was forgotten, as long as their bodies still count them.
+#[derive(Debug, Default)]
+pub(crate) struct Forgotten {
+    rows: Rows<4>,
+    newest: Newest,
+}
+
+impl Forgotten {
+    /// Takes out an entry; gives its body.
+    pub(crate) fn pop(&mut self) -> Option<BodyId> {
+        self.rows.pop_front().map(|row| BodyId::of_turned(row[0]))
+    }
+
+    /// Takes out all entries of a body; gives how many there were.
+    pub(crate) fn take(&mut self, body: BodyId) -> usize {
+        let turned = body.turned();
+        if !self.newest.reaches(turned) {
+            return 0;
+        }
+        let mut count = 0;
+        while let Some((place, _)) = self.rows.find(turned, |_| true) {
+            self.rows.remove(place);
+            count += 1;
+        }
+        count
     }
 }
 
@@ -283,22 +317,20 @@ impl Queues {
         }
     }
 
-    /// Ends all there is in a queue; gives the bodies of its entries.
-    pub(crate) fn forget(&mut self, id: QueueId) -> Vec<BodyId> {
+    /// Ends all there is in a queue; gives what its entries were.
+    pub(crate) fn forget(&mut self, id: QueueId) -> Forgotten {
         let Some((place, queue)) = self.change(id, false) else {
-            return Vec::new();
+            return Forgotten::default();
         };
-        let bodies: Vec<BodyId> = queue
-            .rows
-            .iter()
-            .map(|row| BodyId::of_turned(row[0]))
-            .collect();
-        queue.rows = Rows::new();
+        let forgotten = Forgotten {
+            rows: std::mem::replace(&mut queue.rows, Rows::new()),
+            newest: queue.newest.clone(),
+        };
         queue.tokens = Vec::new();
         queue.extras = None;
-        self.entries -= bodies.len();
+        self.entries -= forgotten.rows.len();
         self.note_idle(place);
-        bodies
+        forgotten
     }
 
     /// Queues that are not empty, in order.

@@ -126,17 +126,15 @@ impl States {
         }
     }
 
-    /// Takes away every state for which `is_lost`.
-    pub(crate) fn lose(&mut self, is_lost: impl Fn(Location) -> bool) -> Vec<StateKey> {
-        let lost = self
-            .states
-            .iter()
-            .filter(|(_, state)| is_lost(state.location()));
-        let lost: Vec<StateKey> = lost.map(|(key, _)| *key).collect();
-        for key in &lost {
-            self.states.remove(key);
-        }
-        lost
+    /// Takes away every state for which `is_lost`, and tells where it was.
+    pub(crate) fn lose(&mut self, is_lost: impl Fn(Location) -> bool, mut each: impl FnMut(u16)) {
+        self.states.retain(|_, state| {
+            let is_lost = is_lost(state.location());
+            if is_lost {
+                each(state.slot);
+            }
+            !is_lost
+        });
     }
 
     pub(crate) fn begin_capture(&mut self) {

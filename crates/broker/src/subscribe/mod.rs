@@ -1,0 +1,411 @@
+//! SUBSCRIBE and UNSUBSCRIBE, from the packet to its answer (MQTT 5 sections 3.8 to 3.11).
+//!
+//! Where subscriptions are kept and found is `subscribers`'s affair, what a new one is owed of the
+//! retained messages `retained`'s.
+
+mod retained;
+mod subscribers;
+
+use martlet_codec::{
+    QoS, ReasonCode, RetainHandling, SubAck, Subscribe, SubscribeFilter, SubscriptionFilter,
+    TopicFilter, UnsubAck, Unsubscribe,
+};
+
+use crate::event::Event;
+use crate::fault::{self, Fault};
+use crate::id::RecordNumber;
+use crate::limits::ListenerPolicy;
+use crate::node::{Cx, Node};
+use crate::record::{Record, SubscriptionRecord};
+use crate::route::Target;
+use crate::shard::{PacketError, Shard};
+
+pub(crate) use retained::RetainedPending;
+pub(crate) use subscribers::{SharedSubscription, Subscriber, Subscribers, Subscriptions};
+
+/// A SUBACK that waits for share groups to answer.
+#[derive(Debug)]
+pub(crate) struct PendingSubAck {
+    pub(crate) connection: crate::id::ConnectionId,
+    pub(crate) packet_id: martlet_codec::PacketId,
+    pub(crate) codes: Vec<u8>,
+    /// Why the first refused filter was refused.
+    pub(crate) why: Option<&'static str>,
+    pub(crate) record: RecordNumber,
+    pub(crate) missing: u32,
+}
+
+/// Bytes of an acknowledgement beside reason codes and Reason String, at most.
+pub(crate) const ANSWER_OVERHEAD: usize = 16;
+
+/// What one filter of a SUBSCRIBE came to.
+struct Granted {
+    reason: ReasonCode,
+    /// A share group on this or another shard has been asked.
+    joining: bool,
+}
+
+impl Granted {
+    fn refused(reason: ReasonCode) -> Self {
+        Self {
+            reason,
+            joining: false,
+        }
+    }
+}
+
+impl Shard {
+    /// SUBSCRIBE: each filter is answered in its place [MQTT-3.8.4-5], [MQTT-3.8.4-6].
+    /// SUBACK always follows [MQTT-3.8.4-1], with the same identifier [MQTT-3.8.4-2],
+    /// [MQTT-2.2.1-6] and its codes in the filters' order [MQTT-3.9.3-1].
+    pub(crate) fn subscribe_received<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        subscribe: &Subscribe<'_>,
+    ) -> Result<(), PacketError> {
+        let Some(session) = self.connections.at(index).session() else {
+            return Ok(());
+        };
+        let listener = std::sync::Arc::clone(&self.connections.at(index).listener);
+        if subscribe.subscription_id.is_some() && !listener.subscription_ids_available {
+            return Err(PacketError::of(
+                ReasonCode::SubscriptionIdentifiersNotSupported,
+                "listener: Subscription Identifiers",
+            ));
+        }
+        self.check_user_properties(subscribe.user_properties)?;
+        self.check_answer_fits(index, subscribe.filter_count())?;
+        // All filters first: a packet that ends the connection subscribes to nothing.
+        let v5 = self.connections.at(index).version.is_v5();
+        for requested in subscribe.filters() {
+            match v5 {
+                true => check_available(&listener, requested.filter)?,
+                false => check_filter_before_5(requested.filter)?,
+            }
+        }
+        let token = self.pending_subacks.vacant_key();
+        let mut codes = Vec::with_capacity(subscribe.filter_count().min(1024));
+        let mut missing = 0;
+        let mut why = None;
+        for requested in subscribe.filters() {
+            let identifier = subscribe.subscription_id.unwrap_or(0);
+            let granted = self.subscribe_one(cx, index, session, &requested, identifier, token)?;
+            missing += u32::from(granted.joining);
+            why = why.or(granted.reason.is_error().then(|| granted.reason.name()));
+            codes.push(self.suback_code(cx, index, &requested, granted.reason));
+        }
+        let record = self.subscription_record(session);
+        let packet_id = subscribe.packet_id;
+        if missing > 0 {
+            let connection = self.connections.id_of(index);
+            let pending = PendingSubAck {
+                connection,
+                packet_id,
+                codes,
+                why,
+                record,
+                missing,
+            };
+            self.pending_subacks.insert(pending);
+        } else {
+            self.answer_subscribe(cx, index, packet_id, &codes, why, record);
+        }
+        Ok(())
+    }
+
+    /// A share group knows its member now; the last answer sends the SUBACK.
+    pub(crate) fn joined<N: Node>(&mut self, cx: &mut Cx<'_, N>, token: usize) {
+        let Some(pending) = self.pending_subacks.get_mut(token) else {
+            return;
+        };
+        pending.missing -= 1;
+        if pending.missing > 0 {
+            return;
+        }
+        let pending = self.pending_subacks.remove(token);
+        if self
+            .connections
+            .get(pending.connection)
+            .is_none_or(|found| found.session().is_none())
+        {
+            return;
+        }
+        let index = pending.connection.index;
+        let PendingSubAck {
+            packet_id,
+            codes,
+            why,
+            record,
+            ..
+        } = pending;
+        self.answer_subscribe(cx, index, packet_id, &codes, why, record);
+    }
+
+    /// SUBACK and UNSUBACK have a code for each filter and cannot be left out, so a request whose
+    /// answer exceeds the client's Maximum Packet Size cannot be met [MQTT-3.1.2-24].
+    fn check_answer_fits(&mut self, index: u32, filters: usize) -> Result<(), PacketError> {
+        // Packet Identifier, Property Length 0, codes; before them two to four bytes.
+        let body = 2 + 1 + filters;
+        let length_bytes = 1 + usize::from(body > 127) + usize::from(body > 16_383);
+        if 1 + length_bytes + body > self.connections.at(index).packet_bytes_max as usize {
+            let why = "the answer would exceed the client's Maximum Packet Size";
+            return Err(PacketError::of(ReasonCode::PacketTooLarge, why));
+        }
+        Ok(())
+    }
+
+    /// SUBACK; v5 clients that want to know are told why a filter was refused [MQTT-3.9.2-1]. No
+    /// User Properties are sent [MQTT-3.9.2-2], [MQTT-3.11.2-1], [MQTT-3.11.2-2].
+    fn answer_subscribe<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        packet_id: martlet_codec::PacketId,
+        codes: &[u8],
+        why: Option<&str>,
+        record: RecordNumber,
+    ) {
+        let version = self.connections.at(index).version;
+        let room = codes.len() + why.map_or(0, str::len) + ANSWER_OVERHEAD;
+        let why = why.filter(|_| self.may_explain(index, room));
+        self.answer(cx, index, record, false, |out| {
+            let mut packet = SubAck::new(packet_id, codes);
+            packet.reason_string = why;
+            packet.encode(version, out);
+        });
+    }
+
+    /// UNSUBSCRIBE [MQTT-3.10.4-4], [MQTT-3.10.4-6].
+    /// With the same identifier [MQTT-3.10.4-5] and a code for each filter [MQTT-3.11.3-1].
+    pub(crate) fn unsubscribe_received<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        unsubscribe: &Unsubscribe<'_>,
+    ) -> Result<(), PacketError> {
+        let Some(session) = self.connections.at(index).session() else {
+            return Ok(());
+        };
+        self.check_user_properties(unsubscribe.user_properties)?;
+        self.check_answer_fits(index, unsubscribe.filter_count())?;
+        let v5 = self.connections.at(index).version.is_v5();
+        let mut codes = Vec::new();
+        for filter in unsubscribe.filters() {
+            if !v5 {
+                check_filter_before_5(filter)?;
+            }
+            let existed = self.unsubscribe_one(cx, session, filter);
+            let code = if existed {
+                ReasonCode::Success
+            } else {
+                ReasonCode::NoSubscriptionExisted
+            };
+            codes.push(code.code());
+        }
+        let record = self.subscription_record(session);
+        let version = self.connections.at(index).version;
+        let packet_id = unsubscribe.packet_id;
+        self.answer(cx, index, record, false, |out| {
+            UnsubAck::new(packet_id, &codes).encode(version, out);
+        });
+        Ok(())
+    }
+
+    /// What SUBACK and UNSUBACK of a session wait for.
+    fn subscription_record(&mut self, session: u32) -> RecordNumber {
+        match self.sessions.at(session).durable {
+            true if fault::is(Fault::SubAckBeforeRecord) => RecordNumber(0),
+            true => self.records.last(),
+            false => RecordNumber(0),
+        }
+    }
+
+    /// Retain Handling: 0 sends [MQTT-3.3.1-9], 1 if it is new [MQTT-3.3.1-10], 2 does not
+    /// [MQTT-3.3.1-11]; replacing loses nothing [MQTT-3.8.4-4]. [MQTT-3.1.1/3.3.1-6],
+    /// [MQTT-3.1.1/3.8.4-3]
+    fn subscribe_one<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        session: u32,
+        requested: &SubscribeFilter<'_>,
+        subscription_id: u32,
+        token: usize,
+    ) -> Result<Granted, PacketError> {
+        let v5 = self.connections.at(index).version.is_v5();
+        let Ok(parsed) = SubscriptionFilter::parse(requested.filter) else {
+            // [MQTT-4.7.1-1], [MQTT-4.7.1-2], [MQTT-4.8.2-1], [MQTT-4.8.2-2]
+            return Ok(Granted::refused(ReasonCode::TopicFilterInvalid));
+        };
+        if self.check_topic_text(requested.filter).is_err() {
+            return Ok(Granted::refused(ReasonCode::TopicFilterInvalid));
+        }
+        let listener = std::sync::Arc::clone(&self.connections.at(index).listener);
+        // v5 connections have been ended for it already.
+        if parsed.filter.has_wildcard() && !listener.wildcard_subscription_available {
+            return Ok(Granted::refused(
+                ReasonCode::WildcardSubscriptionsNotSupported,
+            ));
+        }
+        if parsed.share_name.is_some() && !listener.shared_subscription_available {
+            return Ok(Granted::refused(
+                ReasonCode::SharedSubscriptionsNotSupported,
+            ));
+        }
+        let qos = requested.options.qos.min(listener.maximum_qos);
+        let shared = parsed.share_name.is_some();
+        let known = self.known_number(session, requested.filter, shared);
+        let count = self.sessions.at(session).subscriptions.len();
+        if known.is_none() && count >= self.settings.limits.subscriptions_per_client as usize {
+            return Ok(Granted::refused(ReasonCode::QuotaExceeded));
+        }
+        let wants_retained = match requested.options.retain_handling {
+            _ if shared => false,
+            // 3.1 and 3.1.1 always send them [MQTT-3.1.1/3.8.4-3].
+            _ if !v5 => true,
+            RetainHandling::SendAtSubscribe => true,
+            RetainHandling::SendIfNew => known.is_none(),
+            RetainHandling::DoNotSend => false,
+        };
+        let bridge = self.connections.at(index).flags.bridge;
+        let options = &requested.options;
+        let state = self.sessions.at(session);
+        let subscription = SubscriptionRecord {
+            epoch: state.epoch,
+            // One that is replaced keeps it.
+            number: known.unwrap_or_else(|| state.subscriptions.next_number()),
+            filter: requested.filter.into(),
+            qos,
+            no_local: options.no_local,
+            retain_as_published: options.retain_as_published || bridge,
+            subscription_id,
+            retained_pending: wants_retained,
+        };
+        // Its record stands before every message that is routed to it.
+        if self.sessions.at(session).durable {
+            let record = Record::Subscribed(Box::new(subscription.clone()));
+            self.append(cx, record);
+        }
+        let reason = granted(qos);
+        if shared {
+            self.join_group(cx, session, &subscription, token);
+            return Ok(Granted {
+                reason,
+                joining: true,
+            });
+        }
+        let late = fault::is(Fault::RetainedReadBeforeInterest);
+        if !late {
+            self.enter_subscription(cx, session, &subscription);
+        }
+        if wants_retained {
+            self.owe_retained(session, &subscription);
+        }
+        if late {
+            self.read_retained_page(cx);
+            self.enter_subscription(cx, session, &subscription);
+        }
+        Ok(Granted {
+            reason,
+            joining: false,
+        })
+    }
+
+    /// The byte that answers a filter; refusals are events.
+    /// The granted QoS or the failure [MQTT-3.8.4-7]; before MQTT 5 that is 0x80
+    /// [MQTT-3.1.1/3.9.3-2].
+    fn suback_code<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        requested: &SubscribeFilter<'_>,
+        reason: ReasonCode,
+    ) -> u8 {
+        if !reason.is_error() {
+            return reason.code();
+        }
+        if self.settings.events.connections {
+            let connection = self.connections.at(index);
+            let client_id = match connection.session() {
+                Some(session) => self.sessions.at(session).client_id.to_string(),
+                None => String::new(),
+            };
+            let filter = requested.filter.to_owned();
+            let why = reason.name();
+            cx.effects.events.push(Event::SubscribeRefused {
+                client_id,
+                filter,
+                reason,
+                why,
+            });
+        }
+        if self.connections.at(index).version.is_v5() {
+            reason.code()
+        } else {
+            0x80
+        }
+    }
+
+    /// Only an equal filter [MQTT-3.10.4-1]; new messages stop [MQTT-3.10.4-2], what is in flight
+    /// goes on [MQTT-3.10.4-3].
+    fn unsubscribe_one<N: Node>(&mut self, cx: &mut Cx<'_, N>, session: u32, filter: &str) -> bool {
+        let shared = filter.starts_with("$share/");
+        let number = self.known_number(session, filter, shared);
+        if shared {
+            self.leave_group(cx, session, filter);
+        } else if number.is_some()
+            && let Some(node) = self.tree.find(filter)
+        {
+            self.unindex_subscriber(cx, node, Target::session(session));
+        }
+        let state = self.sessions.at(session);
+        if let Some(pending) = &mut state.retained_pending {
+            pending.forget(filter);
+        }
+        let (epoch, durable) = (state.epoch, state.durable);
+        if let Some(number) = number.filter(|_| durable) {
+            self.append(cx, Record::Unsubscribed { epoch, number });
+        }
+        number.is_some()
+    }
+}
+
+/// What CONNACK said is not available is a Protocol Error on 5 (MQTT 5 sections 3.2.2.3.11 and
+/// 3.2.2.3.13).
+/// [MQTT-3.1.1/3.8.3-2]
+fn check_available(listener: &ListenerPolicy, filter: &str) -> Result<(), PacketError> {
+    let Ok(parsed) = SubscriptionFilter::parse(filter) else {
+        return Ok(());
+    };
+    if parsed.filter.has_wildcard() && !listener.wildcard_subscription_available {
+        let reason = ReasonCode::WildcardSubscriptionsNotSupported;
+        return Err(PacketError::of(reason, "listener: wildcard subscriptions"));
+    }
+    if parsed.share_name.is_some() && !listener.shared_subscription_available {
+        let reason = ReasonCode::SharedSubscriptionsNotSupported;
+        return Err(PacketError::of(reason, "listener: Shared Subscriptions"));
+    }
+    Ok(())
+}
+
+/// A wildcard in the wrong place is a violation that ends the connection
+/// [MQTT-3.1.1/4.7.1-2], [MQTT-3.1.1/4.7.1-3], [MQTT-3.1.1/4.8.0-1]. `$share/` means nothing there.
+fn check_filter_before_5(filter: &str) -> Result<(), PacketError> {
+    match TopicFilter::new(filter) {
+        Ok(_) => Ok(()),
+        Err(_) => Err(PacketError::malformed(
+            "a Topic Filter with a wildcard in the wrong place",
+            "MQTT-3.1.1/4.8.0-1",
+        )),
+    }
+}
+
+/// Any requested QoS is accepted, up to the Maximum QoS [MQTT-3.2.2-10].
+fn granted(qos: QoS) -> ReasonCode {
+    match qos {
+        QoS::AtMostOnce => ReasonCode::Success,
+        QoS::AtLeastOnce => ReasonCode::GrantedQoS1,
+        QoS::ExactlyOnce => ReasonCode::GrantedQoS2,
+    }
+}

@@ -1,0 +1,199 @@
+//! The retained messages that a new subscription is owed (MQTT 5 sections 3.3.1.3 and 3.8.3.1): read
+//! page by page, as the client takes them.
+//!
+//! It knows neither how the retained store finds them nor when a subscription asks for them.
+
+use std::collections::BTreeMap;
+
+use martlet_codec::QoS;
+
+use crate::fault::{self, Fault};
+use crate::hash::ClientKey;
+use crate::node::{Cx, Node};
+use crate::record::{Record, SubscriptionRecord};
+use crate::session::queue::SubscriptionIds;
+use crate::shard::Shard;
+
+/// Retained messages that a session's subscriptions are still owed, filter by filter.
+/// Both maps hold the same filters: a client with thousands of them may name each of them again.
+#[derive(Debug, Default)]
+pub(crate) struct RetainedPending {
+    /// In the order subscribed.
+    cursors: BTreeMap<u64, RetainedCursor>,
+    /// Where a filter stands in that order.
+    places: BTreeMap<Box<str>, u64>,
+    next_place: u64,
+}
+
+impl RetainedPending {
+    /// At the end; a subscription made again begins again.
+    fn push(&mut self, filter: Box<str>, cursor: RetainedCursor) {
+        self.forget(&filter);
+        let place = self.next_place;
+        self.next_place += 1;
+        self.cursors.insert(place, cursor);
+        self.places.insert(filter, place);
+    }
+
+    pub(super) fn forget(&mut self, filter: &str) {
+        if let Some(place) = self.places.remove(filter) {
+            self.cursors.remove(&place);
+        }
+    }
+}
+
+#[derive(Debug)]
+struct RetainedCursor {
+    filter: Box<str>,
+    /// Last topic read.
+    after: Option<Box<str>>,
+    qos: QoS,
+    no_local: bool,
+    /// 0 is none.
+    subscription_id: u32,
+    /// Which copy of a message this subscription brings.
+    copy: u8,
+}
+
+/// Retained messages read for one session at a time.
+const RETAINED_PAGE: usize = 64;
+/// Retained messages wait while this many messages of the session do.
+const RETAINED_BACKLOG: usize = 256;
+
+impl Shard {
+    /// Notes that a session is owed the retained messages of a filter.
+    pub(crate) fn owe_retained(&mut self, session: u32, subscription: &SubscriptionRecord) {
+        let state = self.sessions.at(session);
+        let copy = state.subscriptions.next_retained_copy();
+        let pending = state.retained_pending.get_or_insert_default();
+        let cursor = RetainedCursor {
+            filter: subscription.filter.clone(),
+            after: None,
+            qos: subscription.qos,
+            no_local: subscription.no_local,
+            subscription_id: subscription.subscription_id,
+            copy,
+        };
+        pending.push(subscription.filter.clone(), cursor);
+        self.queue_retained(session);
+    }
+
+    /// Puts a session on the list of those that have retained messages to be read.
+    pub(crate) fn queue_retained(&mut self, session: u32) {
+        let id = self.sessions.id_of(session);
+        let state = self.sessions.at(session);
+        if state.retained_pending.is_some() && !state.retained_queued {
+            state.retained_queued = true;
+            self.retained_queue.push_back(id);
+        }
+    }
+
+    /// Reads one page for one session; false if nothing is to be read.
+    pub(crate) fn read_retained_page<N: Node>(&mut self, cx: &mut Cx<'_, N>) -> bool {
+        let Some(id) = self.retained_queue.pop_front() else {
+            return false;
+        };
+        let Some(index) = self.live_session(id) else {
+            return true;
+        };
+        self.sessions.at(index).retained_queued = false;
+        if !self.wants_retained_page(index) {
+            // Goes on when output has drained, acknowledgements have come, or the client is back.
+            return true;
+        }
+        let state = self.sessions.at(index);
+        let tenant = state.tenant;
+        let Some(pending) = &mut state.retained_pending else {
+            return true;
+        };
+        let Some((place, mut cursor)) = pending.cursors.pop_first() else {
+            state.retained_pending = None;
+            return true;
+        };
+        let after = cursor.after.as_deref();
+        // No Local asks who published a message, not when [MQTT-3.8.3-3].
+        let own = (cursor.no_local && !fault::is(Fault::NoLocalIgnored))
+            .then(|| ClientKey::new(&self.settings, tenant, &state.client_id));
+        let (filter, now_ms) = (&cursor.filter, cx.now.mono_ms);
+        let page = cx
+            .node
+            .retained(|store| store.page(tenant, filter, own, after, RETAINED_PAGE, now_ms));
+        let mut complete = true;
+        for message in &page.messages {
+            // Large ones may fill the output before the page is at its end.
+            complete = self.wants_retained_page(index);
+            if !complete {
+                break;
+            }
+            let mut ids = SubscriptionIds::new();
+            if cursor.subscription_id != 0 {
+                ids.push(cursor.subscription_id);
+            }
+            self.deliver_retained(cx, index, message, cursor.qos, ids, cursor.copy);
+            cursor.after = Some(message.topic().into());
+        }
+        let mut finished = None;
+        let state = self.sessions.at(index);
+        let pending = state.retained_pending.get_or_insert_default();
+        if !complete {
+            pending.cursors.insert(place, cursor);
+        } else if page.next.is_some() {
+            cursor.after = page.next;
+            pending.cursors.insert(place, cursor);
+        } else {
+            pending.places.remove(&cursor.filter);
+            finished = Some(cursor.filter);
+        }
+        if pending.cursors.is_empty() {
+            state.retained_pending = None;
+        }
+        if let Some(filter) = finished {
+            self.retained_complete(cx, index, &filter);
+        }
+        self.queue_retained(index);
+        true
+    }
+
+    /// All retained messages of a filter are with the session: no restart has to begin again.
+    fn retained_complete<N: Node>(&mut self, cx: &mut Cx<'_, N>, session: u32, filter: &str) {
+        let state = self.sessions.at(session);
+        if !state.durable {
+            return;
+        }
+        let epoch = state.epoch;
+        let Some(subscriber) = self.own_subscription(session, filter) else {
+            return;
+        };
+        let subscription = SubscriptionRecord {
+            epoch,
+            number: subscriber.number,
+            filter: filter.into(),
+            qos: subscriber.qos,
+            no_local: subscriber.no_local,
+            retain_as_published: subscriber.retain_as_published,
+            subscription_id: subscriber.subscription_id,
+            retained_pending: false,
+        };
+        self.append(cx, Record::Subscribed(Box::new(subscription)));
+    }
+
+    /// The client is there, its SUBACK is out, and it has room for more: in its output, and in its
+    /// queue, where retained messages must not push out one another.
+    fn wants_retained_page(&mut self, index: u32) -> bool {
+        let limits = &self.settings.limits;
+        let output_max = (limits.output_bytes as usize / 4).max(1);
+        let backlog_max = RETAINED_BACKLOG.min(limits.queued_messages.max(1) as usize);
+        let bytes_max = (limits.queued_bytes / 2).max(1);
+        let spent = self.memory.is_spent();
+        let outbound = &self.sessions.at(index).outbound;
+        let backlog = outbound.queue.len() + outbound.in_flight.len();
+        let room = backlog < backlog_max && outbound.queue.bytes() < bytes_max;
+        let Some(connection) = self.admitted_connection(index) else {
+            return false;
+        };
+        let connection = self.connections.at(connection);
+        // With no memory left one at a time: each goes on when the one before has left.
+        let room = room && (!spent || backlog == 0 && connection.output_len() == 0);
+        room && connection.answers_gated == 0 && connection.output_len() < output_max
+    }
+}

@@ -1,0 +1,318 @@
+//! Who subscribes to what: the subscriptions of a session, and the subscribers at each place of the
+//! shard's index. Each knows its place with the other, so that both are found without a search.
+//!
+//! It knows no packets; why a subscription is made or ended is decided elsewhere.
+
+use std::collections::BTreeMap;
+
+use martlet_codec::QoS;
+use smallvec::SmallVec;
+
+use crate::fault::{self, Fault};
+use crate::interest::InterestClass;
+use crate::node::{Cx, Node};
+use crate::record::{RETAINED_COPIES, SubscriptionRecord};
+use crate::route::{Match, Target};
+use crate::shard::Shard;
+use crate::topic_tree::NodeKey;
+
+/// A place in the shard's index with all who subscribe there.
+#[derive(Debug, Default)]
+pub(crate) struct Subscribers {
+    pub(crate) list: SmallVec<[Subscriber; 1]>,
+    /// How many of them are durable.
+    durable: u32,
+}
+
+/// One subscription, as the index sees it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Subscriber {
+    target: Target,
+    /// 0 is none.
+    pub(super) subscription_id: u32,
+    pub(super) qos: QoS,
+    pub(super) no_local: bool,
+    pub(super) retain_as_published: bool,
+    durable: bool,
+    /// Which of its session's subscriptions, for records.
+    pub(super) number: u32,
+}
+
+impl Subscriber {
+    pub(crate) fn new(target: Target, qos: QoS, durable: bool) -> Self {
+        Self {
+            target,
+            subscription_id: 0,
+            qos,
+            no_local: false,
+            retain_as_published: true,
+            durable: durable && qos > QoS::AtMostOnce,
+            number: 0,
+        }
+    }
+
+    pub(crate) fn as_match(&self) -> Match {
+        Match {
+            target: self.target,
+            subscription_id: self.subscription_id,
+            qos: self.qos,
+            no_local: self.no_local,
+            retain_as_published: self.retain_as_published,
+        }
+    }
+}
+
+impl Subscribers {
+    /// Where a share group stands; there are few of them at one filter.
+    fn slot_of(&self, target: Target) -> Option<u32> {
+        let place = self.list.iter().position(|found| found.target == target);
+        place.map(|slot| slot as u32)
+    }
+
+    fn class(&self) -> InterestClass {
+        match (self.list.is_empty(), self.durable) {
+            (true, _) => InterestClass::NONE,
+            (false, 0) => InterestClass::LIVE,
+            (false, _) => InterestClass::LIVE.and(InterestClass::DURABLE),
+        }
+    }
+}
+
+/// The subscriptions of a session.
+#[derive(Debug, Default)]
+pub(crate) struct Subscriptions {
+    /// Places in the index, sorted, each with the session's slot among the subscribers there.
+    own: SmallVec<[(NodeKey, u32); 2]>,
+    /// Share groups that the session is a member of: `$share/name/filter`.
+    pub(crate) shared: BTreeMap<Box<str>, SharedSubscription>,
+    /// The number of the next one.
+    next_number: u32,
+    /// The number of the next retained copies.
+    retained_copy: u8,
+}
+
+/// What a member of a share group asked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SharedSubscription {
+    pub(crate) number: u32,
+    pub(crate) qos: QoS,
+    pub(crate) subscription_id: u32,
+    pub(crate) retain_as_published: bool,
+}
+
+impl Subscriptions {
+    pub(super) fn next_retained_copy(&mut self) -> u8 {
+        let copy = self.retained_copy;
+        self.retained_copy = (copy + 1) % RETAINED_COPIES;
+        copy
+    }
+
+    /// A retained copy from before a restart has this number.
+    pub(crate) fn retained_copy_taken(&mut self, copy: u8) {
+        let next = (copy % RETAINED_COPIES + 1) % RETAINED_COPIES;
+        self.retained_copy = self.retained_copy.max(next);
+    }
+
+    pub(super) fn next_number(&mut self) -> u32 {
+        self.next_number += 1;
+        self.next_number
+    }
+
+    /// A number is taken by a subscription from before a restart.
+    pub(crate) fn number_taken(&mut self, number: u32) {
+        self.next_number = self.next_number.max(number);
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.own.len() + self.shared.len()
+    }
+
+    fn slot(&self, node: NodeKey) -> Option<u32> {
+        let place = self.own.binary_search_by_key(&node, |own| own.0).ok()?;
+        Some(self.own[place].1)
+    }
+
+    fn set_slot(&mut self, node: NodeKey, slot: u32) {
+        match self.own.binary_search_by_key(&node, |own| own.0) {
+            Ok(place) => self.own[place].1 = slot,
+            Err(place) => self.own.insert(place, (node, slot)),
+        }
+    }
+
+    fn forget(&mut self, node: NodeKey) {
+        if let Ok(place) = self.own.binary_search_by_key(&node, |own| own.0) {
+            self.own.remove(place);
+        }
+    }
+}
+
+impl Shard {
+    /// Enters a subscription of a session, without share name, into the index.
+    pub(crate) fn enter_subscription<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        session: u32,
+        subscription: &SubscriptionRecord,
+    ) {
+        let qos = subscription.qos;
+        let subscriber = Subscriber {
+            target: Target::session(session),
+            subscription_id: subscription.subscription_id,
+            qos,
+            no_local: subscription.no_local,
+            retain_as_published: subscription.retain_as_published,
+            durable: self.sessions.at(session).durable && qos > QoS::AtMostOnce,
+            number: subscription.number,
+        };
+        self.index_subscriber(cx, &subscription.filter, subscriber);
+    }
+
+    /// A session's own subscription to this filter, without share name.
+    pub(super) fn own_subscription(&mut self, session: u32, filter: &str) -> Option<&Subscriber> {
+        let node = self.tree.find(filter)?;
+        let slot = self.sessions.at(session).subscriptions.slot(node)?;
+        self.tree.get(node)?.list.get(slot as usize)
+    }
+
+    /// The number of a session's subscription to this filter, `$share/…` where it is `shared`.
+    pub(super) fn known_number(&mut self, session: u32, filter: &str, shared: bool) -> Option<u32> {
+        if shared {
+            let subscriptions = &self.sessions.at(session).subscriptions;
+            return subscriptions.shared.get(filter).map(|found| found.number);
+        }
+        let own = self.own_subscription(session, filter);
+        own.map(|subscriber| subscriber.number)
+    }
+
+    /// Enters a subscriber, replacing its subscription to the same filter [MQTT-3.8.4-3].
+    pub(crate) fn index_subscriber<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        filter: &str,
+        subscriber: Subscriber,
+    ) -> NodeKey {
+        let (node, subscribers) = self.tree.entry(filter, Subscribers::default);
+        let before = subscribers.class();
+        let slot = match subscriber.target.as_session() {
+            Some(session) => self.sessions.at(session).subscriptions.slot(node),
+            None => None,
+        };
+        subscribers.durable += u32::from(subscriber.durable);
+        match slot {
+            Some(slot) => {
+                let place = &mut subscribers.list[slot as usize];
+                subscribers.durable -= u32::from(place.durable);
+                *place = subscriber;
+            }
+            None => {
+                let slot = subscribers.list.len() as u32;
+                subscribers.list.push(subscriber);
+                if let Some(session) = subscriber.target.as_session() {
+                    self.sessions.at(session).subscriptions.set_slot(node, slot);
+                }
+            }
+        }
+        let class = subscribers.class();
+        self.interest_changed(cx, filter, before, class);
+        node
+    }
+
+    /// Takes a subscriber out of the index.
+    pub(crate) fn unindex_subscriber<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        node: NodeKey,
+        target: Target,
+    ) {
+        let filter = self.tree.filter(node);
+        let Some(subscribers) = self.tree.get_mut(node) else {
+            return;
+        };
+        let before = subscribers.class();
+        let slot = match target.as_session() {
+            Some(session) => self.sessions.at(session).subscriptions.slot(node),
+            None => subscribers.slot_of(target),
+        };
+        let Some(slot) = slot else { return };
+        let gone = subscribers.list.swap_remove(slot as usize);
+        subscribers.durable -= u32::from(gone.durable);
+        if let Some(moved) = subscribers.list.get(slot as usize)
+            && let Some(session) = moved.target.as_session()
+        {
+            self.sessions.at(session).subscriptions.set_slot(node, slot);
+        }
+        if let Some(session) = target.as_session() {
+            self.sessions.at(session).subscriptions.forget(node);
+        }
+        let class = subscribers.class();
+        if subscribers.list.is_empty() {
+            self.tree.remove(node);
+        }
+        if fault::is(Fault::InterestStays) {
+            self.epochs.raise(&filter);
+            return;
+        }
+        self.interest_changed(cx, &filter, before, class);
+    }
+
+    /// The index has changed: routes are computed anew, and the node is told if it has to know.
+    fn interest_changed<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        filter: &str,
+        before: InterestClass,
+        class: InterestClass,
+    ) {
+        self.epochs.raise(filter);
+        if before != class {
+            let shard = self.id;
+            cx.node.set_interest(shard, filter, class);
+        }
+    }
+
+    /// Changes whether a subscriber counts as durable.
+    pub(crate) fn set_durable<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        node: NodeKey,
+        target: Target,
+        durable: bool,
+    ) {
+        let Some(subscribers) = self.tree.get_mut(node) else {
+            return;
+        };
+        let before = subscribers.class();
+        let slot = match target.as_session() {
+            Some(session) => self.sessions.at(session).subscriptions.slot(node),
+            None => subscribers.slot_of(target),
+        };
+        let Some(place) = slot.and_then(|slot| subscribers.list.get_mut(slot as usize)) else {
+            return;
+        };
+        let durable = durable && place.qos > QoS::AtMostOnce;
+        if place.durable == durable {
+            return;
+        }
+        place.durable = durable;
+        match durable {
+            true => subscribers.durable += 1,
+            false => subscribers.durable -= 1,
+        }
+        let class = subscribers.class();
+        let filter = self.tree.filter(node);
+        self.interest_changed(cx, &filter, before, class);
+    }
+
+    /// Ends all subscriptions of a session.
+    pub(crate) fn unsubscribe_all<N: Node>(&mut self, cx: &mut Cx<'_, N>, session: u32) {
+        let own = self.sessions.at(session).subscriptions.own.clone();
+        for (node, _) in own {
+            self.unindex_subscriber(cx, node, Target::session(session));
+        }
+        let shared = core::mem::take(&mut self.sessions.at(session).subscriptions.shared);
+        for (filter, _) in shared {
+            self.send_leave(cx, session, filter);
+        }
+        self.sessions.at(session).retained_pending = None;
+    }
+}

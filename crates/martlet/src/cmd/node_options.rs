@@ -1,0 +1,34 @@
+//! Which node a command is about: what `status`, `clients`, `stop`, `backup` and `store` share.
+//!
+//! Responsible for finding its data directory, as the node itself finds it. It does not know
+//! whether the node runs.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::config;
+use crate::serve::ConfigOptions;
+
+/// Which node.
+#[derive(Args, Debug)]
+pub(crate) struct NodeOptions {
+    /// Data directory of the node
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Configuration file of the node
+    #[arg(long, short = 'c', value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl NodeOptions {
+    /// The directory in which the node keeps everything.
+    pub(crate) fn data_dir(&self) -> anyhow::Result<PathBuf> {
+        let options = ConfigOptions {
+            config: self.config.clone(),
+            data_dir: self.data_dir.clone(),
+            ..ConfigOptions::default()
+        };
+        Ok(config::data_dir(&options.load()?)?)
+    }
+}

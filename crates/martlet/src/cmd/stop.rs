@@ -1,0 +1,92 @@
+//! `martlet stop`: tells a running node to stop, and waits until it has ended.
+//!
+//! A node has ended when its data directory is free: then its store is closed, and another node may
+//! start there. The lock says so across containers too, where process numbers do not.
+
+use std::io::Write as _;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use martlet_api::Status;
+
+use crate::cmd::admin::{self, AdminOptions};
+use crate::serve::data_dir;
+
+/// The node was told, and has not ended in time.
+const STILL_RUNNING: u8 = 2;
+
+/// How often is looked whether it has ended.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// How often is told that it has not.
+const TELL_EVERY: Duration = Duration::from_secs(2);
+
+/// Options of `martlet stop`.
+#[derive(Args, Debug)]
+pub(crate) struct StopOptions {
+    #[command(flatten)]
+    admin: AdminOptions,
+    /// Seconds to wait until it has ended, as long as systemd does by default; 0 does not wait
+    #[arg(long, value_name = "SECS", default_value_t = 90)]
+    timeout: u64,
+}
+
+/// `martlet stop`.
+pub(crate) fn run(options: &StopOptions) -> ExitCode {
+    stop(options).unwrap_or_else(|error| {
+        eprintln!("martlet: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn stop(options: &StopOptions) -> anyhow::Result<ExitCode> {
+    let data_dir = options.admin.node.data_dir()?;
+    let claim = data_dir::claimed(&data_dir);
+    admin::ask(&data_dir, "POST", "/api/v1/shutdown")?;
+    let json = options.admin.json;
+    let began = Instant::now();
+    if options.timeout == 0 {
+        print(json, "stopping", began);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut told = began;
+    while claim.is_some() && data_dir::claimed(&data_dir) == claim {
+        if began.elapsed() >= Duration::from_secs(options.timeout) {
+            print(json, "still stopping", began);
+            return Ok(ExitCode::from(STILL_RUNNING));
+        }
+        if told.elapsed() >= TELL_EVERY {
+            told = Instant::now();
+            eprintln!("{}", progress(&data_dir, began.elapsed()));
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+    print(json, "stopped", began);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What the node is at, as far as it still answers.
+fn progress(data_dir: &Path, waited: Duration) -> String {
+    let secs = waited.as_secs();
+    let status = admin::ask(data_dir, "GET", "/api/v1/status");
+    let status = status.and_then(|body| Ok(serde_json::from_str::<Status>(&body)?));
+    match status {
+        Ok(status) => format!(
+            "stopping for {secs} s: {} clients are still connected",
+            status.connections
+        ),
+        Err(_) => format!("stopping for {secs} s: the store is being closed"),
+    }
+}
+
+fn print(json: bool, state: &str, began: Instant) {
+    let secs = began.elapsed().as_secs_f64();
+    let line = match json {
+        true => serde_json::json!({ "status": state, "secs": secs }).to_string(),
+        false => format!("{state} ({secs:.1} s)"),
+    };
+    // A closed pipe is the reader's choice.
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
