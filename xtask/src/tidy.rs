@@ -44,7 +44,10 @@ const LAYOUT: &[(&str, &[&str])] = &[
     ),
     ("martlet-api", &["martlet-control", "martlet-broker"]),
     ("martlet-script", &["martlet-broker", "martlet-codec"]),
-    ("martlet-fuzzing", &["martlet-broker", "martlet-codec"]),
+    (
+        "martlet-fuzzing",
+        &["martlet-broker", "martlet-codec", "martlet-store"],
+    ),
     (
         "martlet-sim",
         &[

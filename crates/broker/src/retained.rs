@@ -676,6 +676,46 @@ mod tests {
     }
 
     #[test]
+    fn a_page_is_as_long_as_was_asked_for_while_there_is_more() {
+        let mut retained = Retained::new();
+        for topic in ["a", "b", "c", "d", "e"] {
+            retained.store(message(topic, u64::MAX), None, 10, 1 << 20);
+        }
+        for (count, next) in [(1, Some("a")), (2, Some("b")), (4, Some("d")), (9, None)] {
+            let page = retained.page(TenantId(0), "#", None, None, count, 0);
+            assert_eq!(page.messages.len(), count.min(5));
+            assert_eq!(page.next.as_deref(), next);
+        }
+    }
+
+    #[test]
+    fn a_sweep_is_wanted_only_while_something_may_expire() {
+        let sweep_all = |retained: &mut Retained, now_ms| {
+            let (mut after, mut ended) = (None, Vec::new());
+            loop {
+                after = retained.sweep(after, 10, now_ms, &mut ended);
+                if after.is_none() {
+                    return ended.len();
+                }
+            }
+        };
+        let mut retained = Retained::new();
+        retained.store(message("a", u64::MAX), None, 10, 1 << 20);
+        assert!(!retained.needs_sweep());
+        retained.store(message("b", 50), None, 10, 1 << 20);
+        assert!(retained.needs_sweep());
+        assert_eq!(sweep_all(&mut retained, 49), 0);
+        assert!(retained.needs_sweep());
+        assert_eq!(sweep_all(&mut retained, 50), 1);
+        // The next one sees that nothing is left.
+        assert_eq!(sweep_all(&mut retained, 50), 0);
+        assert!(!retained.needs_sweep());
+        let restored = message("c", 90);
+        retained.restore(restored, None, 7, 60);
+        assert!(retained.needs_sweep());
+    }
+
+    #[test]
     fn sweeping_removes_what_has_expired_and_only_that() {
         let mut retained = Retained::new();
         for (topic, expires) in [("a", 5), ("b", 50), ("c", 5)] {
@@ -688,7 +728,26 @@ mod tests {
                 break;
             }
         }
-        assert_eq!(read_all(&retained, "#", 10), ["b"]);
+        assert_eq!(ended.len(), 2);
+        let known = ["a", "b", "c"].map(|topic| retained.knows(TenantId(0), topic));
+        assert_eq!(known, [false, true, false]);
+        assert_eq!(retained.len(), 1);
+    }
+
+    #[test]
+    fn sweeping_goes_on_with_the_next_tenant_from_its_first_topic() {
+        let mut retained = Retained::new();
+        let plain = message("a", 5);
+        let publication = Publication {
+            tenant: TenantId(3),
+            ..plain.publication()
+        };
+        let of_other = Message::new(&publication, &mut Vec::new(), &std::sync::Arc::default());
+        retained.store(of_other, None, 10, 1 << 20);
+        let mut ended = Vec::new();
+        let at = Some((TenantId(1), "b".into()));
+        retained.sweep(at, 10, 5, &mut ended);
+        assert_eq!(ended.len(), 1);
     }
 
     proptest! {

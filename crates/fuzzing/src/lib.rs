@@ -13,6 +13,7 @@
 //! * `client`: a client's end of a connection, which checks what the broker sends
 //! * `node`: shards, what they share, mailboxes, a store and sockets, all in virtual time
 //! * `shard_steps`: steps on such a node
+//! * `store_recover`: a store whose files somebody has changed
 #![forbid(unsafe_code)]
 
 mod choices;
@@ -22,9 +23,11 @@ mod node;
 mod packets;
 mod random;
 mod shard_steps;
+mod store_recover;
 
 pub use client::Client;
 pub use codec::{codec_decode, codec_roundtrip};
 pub use node::{Link, Node, SharedParts};
 pub use random::Random;
 pub use shard_steps::shard_steps;
+pub use store_recover::store_recover;

@@ -9,7 +9,7 @@ mod support;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::{Duration, Instant};
 
-use martlet_fuzzing::{Random, codec_decode, codec_roundtrip, shard_steps};
+use martlet_fuzzing::{Random, codec_decode, codec_roundtrip, shard_steps, store_recover};
 
 /// Time for one target at most, so that a slow machine does not wait.
 const TIME_MAX: Duration = Duration::from_secs(5);
@@ -86,6 +86,14 @@ fn what_decodes_encodes_to_the_same() {
 fn no_steps_upset_a_node_or_leave_anything_behind() {
     run("shard_steps", 2_000, shard_steps, |random| {
         let length = 1 << random.below(12);
+        random.bytes(length)
+    });
+}
+
+#[test]
+fn no_change_of_its_files_upsets_a_store_or_makes_it_serve_what_it_never_had() {
+    run("store_recover", 1_000, store_recover, |random| {
+        let length = 64 + random.below(1500);
         random.bytes(length)
     });
 }

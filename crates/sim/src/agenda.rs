@@ -30,8 +30,12 @@ pub enum Due {
     Linger(LinkIndex),
     /// The network does something to somebody.
     Trouble,
-    /// The node crashes.
+    /// The node crashes, or begins to stop.
     Crash,
+    /// The node has had its time to stop.
+    Stop,
+    /// The wall clock makes a step.
+    Clock,
     /// The node is started again.
     Restart,
     /// The world looks at the node's own reports.

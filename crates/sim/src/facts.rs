@@ -47,6 +47,8 @@ pub enum Fact {
         will: Option<MessageIndex>,
         /// Its Will Delay Interval, seconds.
         will_delay_secs: u32,
+        /// The network takes much at once on its way to the client.
+        wide: bool,
     },
     /// CONNACK accepted it.
     Connected {
@@ -218,8 +220,20 @@ pub enum Fact {
     Crashed {
         /// Power was lost, not the process alone.
         power: bool,
+        /// It was told to stop, and did so in good order.
+        stopped: bool,
         /// What was durable then.
         durable: Lsn,
+    },
+    /// A bit has flipped on the disk in this message.
+    Rotted {
+        /// Which.
+        message: MessageIndex,
+    },
+    /// The wall clock makes a step, milliseconds.
+    ClockStepped {
+        /// So far, backwards if negative.
+        ms: i64,
     },
     /// The node is there again.
     Restarted,
@@ -250,7 +264,11 @@ impl Fact {
             | Self::Violated { client }
             | Self::Cut { client, .. }
             | Self::Dropped { client, .. } => Some(client),
-            Self::Crashed { .. } | Self::Restarted | Self::Healed => None,
+            Self::Crashed { .. }
+            | Self::ClockStepped { .. }
+            | Self::Rotted { .. }
+            | Self::Restarted
+            | Self::Healed => None,
         }
     }
 
@@ -341,6 +359,9 @@ impl Fact {
                 let topic = topic.map_or("a topic of the store", |topic| topics.name(topic));
                 format!("   the broker says: dropped on {topic}")
             }
+            Self::Crashed { stopped: true, .. } => "== the node stops".to_owned(),
+            Self::Rotted { message } => format!("== m{message} rots on the disk"),
+            Self::ClockStepped { ms } => format!("== the wall clock steps by {ms} ms"),
             Self::Crashed { power, .. } => format!("== the node crashes, power lost: {power}"),
             Self::Restarted => "== the node is there again".to_owned(),
             Self::Healed => "-- disturbances are over".to_owned(),

@@ -3,6 +3,7 @@
 
 use martlet_codec::QoS;
 
+use crate::agenda::SECOND;
 use crate::facts::{ClientIndex, Fact, MessageIndex};
 use crate::node::LinkIndex;
 use crate::topics::{FilterIndex, TopicIndex, Topics};
@@ -30,6 +31,8 @@ pub struct MessageRow {
     pub acked_us: u64,
     /// It was refused.
     pub refused: bool,
+    /// A bit of it has flipped on the disk: whoever has not got it misses it.
+    pub rotten: bool,
     /// When it expires; `u64::MAX` is never.
     pub expires_us: u64,
 }
@@ -75,6 +78,8 @@ pub struct ClientRow {
     pub link: LinkIndex,
     /// CONNACK has come, and the connection is not over.
     pub online: bool,
+    /// Connected, and nothing has happened to its connection.
+    pub undisturbed: bool,
     /// A session was promised and has not ended as far as the client knows.
     pub session: bool,
     /// Session Expiry Interval of the last CONNECT, seconds.
@@ -106,6 +111,17 @@ pub struct Ledger {
     pub clients: Vec<ClientRow>,
     /// Crashes of the node so far.
     pub crashes: u32,
+    /// When the node was started again last; 0 is never.
+    pub restarted_us: u64,
+    /// All steps of the wall clock forwards, microseconds.
+    pub clock_ahead_us: u64,
+    /// The wall clock has made a step backwards.
+    pub clock_went_back: bool,
+    /// What restarts may have put off by it: each the time that the node was away, and the minute
+    /// before, microseconds.
+    pub put_off_us: u64,
+    /// When the node crashed or stopped last.
+    pub crashed_us: u64,
 }
 
 impl Ledger {
@@ -166,6 +182,19 @@ impl Ledger {
         granted.map(|row| row.qos).max()
     }
 
+    /// Whoever waits for a message is promised it, as far as its publisher knows.
+    pub fn is_owed(&self, message: MessageIndex, at_us: u64) -> bool {
+        let row = self.message(message);
+        row.acked_us > 0 && !row.refused && !row.rotten && !self.may_have_expired(message, at_us)
+    }
+
+    /// A message may have expired by now, for all that is known of the wall clock.
+    pub fn may_have_expired(&self, message: MessageIndex, at_us: u64) -> bool {
+        let expires_us = self.message(message).expires_us;
+        expires_us != u64::MAX
+            && (expires_us <= at_us || self.clock_ahead_us > 0 && self.restarted_us > 0)
+    }
+
     /// Takes a fact in.
     pub fn apply(&mut self, at_us: u64, fact: &Fact) {
         match *fact {
@@ -183,7 +212,27 @@ impl Ledger {
                 row.acked_us = at_us.max(1);
                 row.refused |= refused;
             }
-            Fact::Crashed { .. } => self.crashes += 1,
+            Fact::Crashed { .. } => {
+                self.crashes += 1;
+                self.crashed_us = at_us;
+                for row in &mut self.clients {
+                    row.undisturbed = false;
+                }
+            }
+            Fact::Rotted { message } => self.messages[message as usize].rotten = true,
+            Fact::Restarted => {
+                self.restarted_us = at_us;
+                if self.clock_went_back {
+                    self.put_off_us += at_us - self.crashed_us + 61 * SECOND;
+                }
+            }
+            Fact::ClockStepped { ms } => {
+                let step_us = ms.unsigned_abs() * 1000;
+                match ms > 0 {
+                    true => self.clock_ahead_us += step_us,
+                    false => self.clock_went_back = true,
+                }
+            }
             _ => {
                 if let Some(client) = fact.client() {
                     let row = &mut self.clients[usize::from(client)];
@@ -199,6 +248,15 @@ impl Ledger {
 
 impl ClientRow {
     fn apply(&mut self, at_us: u64, fact: &Fact) {
+        self.undisturbed = match fact {
+            Fact::Connected { .. } => true,
+            Fact::Connecting { .. }
+            | Fact::Lost { .. }
+            | Fact::Cut { .. }
+            | Fact::Reading { .. }
+            | Fact::Violated { .. } => false,
+            _ => self.undisturbed,
+        };
         match *fact {
             Fact::Connecting {
                 link,

@@ -8,6 +8,7 @@
 //! * `scenario`: from a seed to a run
 //! * `world`, `agenda`: the one loop, and what is due when
 //! * `node`, `store`, `network`: the broker as reactors drive it, its records, its connections
+//! * `rot`: bits that flip on its disk
 //! * `client`: what clients do, by the protocol or against it
 //! * `facts`, `ledger`, `observer`: what clients did and saw, what they were promised, who is told
 //! * `check`: one check per file
@@ -22,6 +23,7 @@ pub mod network;
 pub mod node;
 pub mod observer;
 pub mod random;
+pub mod rot;
 pub mod scenario;
 pub mod store;
 pub mod topics;

@@ -117,6 +117,10 @@ pub struct Node {
     listener: Arc<ListenerPolicy>,
     now: Cell<Now>,
     now_us: Cell<u64>,
+    /// What the wall clock is off by, milliseconds.
+    wall_off_ms: Cell<i64>,
+    /// The time of records when the run began.
+    record_origin_ms: Cell<u64>,
     random: RefCell<Random>,
     /// In how many of 100 accesses another shard runs first, if it has something to do.
     interleave_percent: u64,
@@ -124,6 +128,7 @@ pub struct Node {
     check_one_in: u64,
     problem: RefCell<Option<String>>,
     opened: Cell<u64>,
+    stopping: bool,
 }
 
 /// How a node is made.
@@ -139,6 +144,8 @@ pub struct NodeProfile {
     pub seed: u64,
 }
 
+/// Where the wall clock begins.
+const WALL_MS: u64 = 1_700_000_000_000;
 const READ_BYTES: usize = 64 * 1024;
 
 impl Node {
@@ -169,11 +176,14 @@ impl Node {
             listener: Arc::default(),
             now: Cell::default(),
             now_us: Cell::new(0),
+            wall_off_ms: Cell::new(0),
+            record_origin_ms: Cell::new(WALL_MS),
             random: RefCell::new(random),
             interleave_percent: profile.interleave_percent,
             check_one_in: profile.check_one_in,
             problem: RefCell::default(),
             opened: Cell::new(0),
+            stopping: false,
         }
     }
 
@@ -189,8 +199,15 @@ impl Node {
             late: Vec::new(),
         };
         let mut slots: Vec<Slot> = (0..shards).map(slot).collect();
+        // The first run knows no other time; later ones are told.
+        self.set_now(self.now_us.get());
+        let wall_ms = self.now.get().wall_ms;
+        self.record_origin_ms
+            .set(wall_ms - self.now_us.get() / 1000);
+        self.set_now(self.now_us.get());
         let (mut engine, report) = self.store.borrow_mut().open()?;
-        if !report.damage.is_empty() {
+        let is_rotten = self.store.borrow().is_rotten();
+        if !report.damage.is_empty() && !is_rotten {
             return Err(format!("damage was found: {:?}", report.damage));
         }
         let of_slots = slots.iter_mut();
@@ -203,7 +220,10 @@ impl Node {
                 .collect(),
         };
         let restored = restore(&mut engine, lent).map_err(|error| error.to_string())?;
-        if restored.damaged > 0 {
+        let origin_ms = restored.record_ms - self.now_us.get() / 1000;
+        self.record_origin_ms.set(origin_ms);
+        self.set_now(self.now_us.get());
+        if restored.damaged > 0 && !is_rotten {
             return Err(format!("records are damaged: {:?}", restored.damage));
         }
         let last = slots.iter().map(|slot| slot.shard.last_record());
@@ -215,6 +235,7 @@ impl Node {
 
     /// The process ends as it stands. Answers the connections that were there.
     pub fn crash(&mut self, kind: CrashKind) -> Vec<LinkIndex> {
+        self.stopping = false;
         self.slots.clear();
         self.inboxes.clear();
         self.asked.borrow_mut().clear();
@@ -223,7 +244,7 @@ impl Node {
         self.retained.take();
         self.memory_left.set(self.memory_max);
         self.connections.set(0);
-        self.store.borrow_mut().crash(kind);
+        self.store.borrow_mut().crash(kind, self.now.get());
         let mut sockets = self.sockets.borrow_mut();
         let open = sockets
             .iter_mut()
@@ -239,9 +260,22 @@ impl Node {
         open.collect()
     }
 
-    /// It runs, and clients may connect.
+    /// It runs.
     pub fn is_up(&self) -> bool {
         !self.slots.is_empty()
+    }
+
+    /// It runs, and clients may connect.
+    pub fn is_open(&self) -> bool {
+        self.is_up() && !self.stopping
+    }
+
+    /// It is told to stop: nobody may connect any more.
+    pub fn begin_stop(&mut self) {
+        self.stopping = true;
+        for shard in 0..self.slots.len() {
+            self.put(shard, Input::Command(Command::Shutdown));
+        }
     }
 
     /// Number of shards.
@@ -254,9 +288,15 @@ impl Node {
         self.now_us.set(now_us);
         self.now.set(Now {
             mono_ms: now_us / 1000,
-            wall_ms: 1_700_000_000_000 + now_us / 1000,
-            record_ms: 1_700_000_000_000 + now_us / 1000,
+            wall_ms: (WALL_MS + now_us / 1000).saturating_add_signed(self.wall_off_ms.get()),
+            record_ms: self.record_origin_ms.get() + now_us / 1000,
         });
+    }
+
+    /// The wall clock makes a step of so many milliseconds.
+    pub fn step_clock(&self, ms: i64) {
+        self.wall_off_ms.set(self.wall_off_ms.get() + ms);
+        self.set_now(self.now_us.get());
     }
 
     /// A client connects: the link it is to use, and the shard whose lobby it is in.
@@ -697,8 +737,8 @@ impl Node {
         for (what, count, expected) in [
             ("bodies in the store", stats.bodies, retained),
             ("queues in the store", stats.queues, 0),
-            // The number of this run.
-            ("states in the store", stats.states, 1),
+            // The number of this run, and the time.
+            ("states in the store", stats.states, 2),
         ] {
             if count != expected {
                 left.push(format!("{count} {what}, not {expected}"));

@@ -154,6 +154,13 @@ impl Scenario {
                     1 => 30 * SECOND,
                     _ => 10 * SECOND,
                 },
+                stop_percent: random.pick(&[0, 20, 60]),
+                clock_us: match random.below(2) {
+                    _ if kind.is_calm() => 0,
+                    0 => 0,
+                    _ => 20 * SECOND,
+                },
+                rot_percent: random.pick(&[0, 0, 50]),
                 down_us: random.pick(&[100_000, SECOND, 10 * SECOND]),
                 shards: random.between(if kind.is_calm() { 2 } else { 1 }, 4) as u16,
                 reshard_percent: 20,
@@ -177,6 +184,11 @@ impl Scenario {
             topics: self.topics,
             messages: Vec::new(),
             crashes: 0,
+            restarted_us: 0,
+            clock_ahead_us: 0,
+            clock_went_back: false,
+            put_off_us: 0,
+            crashed_us: 0,
             clients: self
                 .plans
                 .iter()

@@ -6,10 +6,12 @@
 //! are slow, some fail. A crash leaves what the disk leaves.
 
 use martlet_broker::{MessageId, Now, QueueRead, Record, RecordNumber};
-use martlet_persistence::{FetchedPage, Making, encode, fetch};
+use martlet_persistence::{ClockState, FetchedPage, Making, encode, fetch, put_clock};
 use martlet_store::{Call, Engine, Failure, Fault, Options, RecordBuffer, Report, SimDisk, Stats};
 
+use crate::facts::MessageIndex;
 use crate::random::Random;
+use crate::rot::{self, Rot};
 
 /// The place of a record of the broker in the one order of all shards, from 1.
 pub type Lsn = u64;
@@ -38,6 +40,8 @@ pub struct StoreProfile {
 pub enum CrashKind {
     /// The process is gone; what it has written the system keeps.
     Kill,
+    /// It was told to stop: all is written and the store is closed.
+    Stop,
     /// Power is gone: of what was not synced each sector is kept, lost or torn.
     Power,
 }
@@ -57,12 +61,20 @@ pub struct Store {
     syncing: Option<(u64, Lsn)>,
     /// The engine has been told of all up to this record.
     written: Lsn,
+    /// The time is recorded next then, monotonic.
+    clock_due_ms: u64,
+    /// A bit has flipped.
+    rotten: bool,
+    /// The last run ended in good order.
+    closed: bool,
     /// A write or sync has failed since this was last asked.
     failed: bool,
     /// Records of each shard: appended, in the group under way, durable.
     shards: Vec<[u64; 3]>,
 }
 
+/// How often the time is recorded.
+const CLOCK_EVERY_MS: u64 = 60_000;
 /// After a failed write or sync it is tried again so much later, microseconds.
 const RETRY_US: u64 = 100_000;
 
@@ -79,6 +91,9 @@ impl Store {
             durable: 0,
             syncing: None,
             written: 0,
+            clock_due_ms: 0,
+            rotten: false,
+            closed: false,
             failed: false,
             shards: Vec::new(),
         }
@@ -89,12 +104,43 @@ impl Store {
     /// # Errors
     /// In words: a store that the last run left must always open.
     pub fn open(&mut self) -> Result<(Engine<SimDisk>, Report), String> {
-        let options = Options {
+        let opened =
+            Engine::open(self.disk.clone(), self.options()).map_err(|error| error.to_string())?;
+        let closed = core::mem::take(&mut self.closed);
+        if closed && !self.rotten && (opened.1.replayed > 0 || opened.1.torn.is_some()) {
+            return Err(format!(
+                "after a stop there is something to replay: {:?}",
+                opened.1
+            ));
+        }
+        Ok(opened)
+    }
+
+    fn options(&self) -> Options {
+        Options {
             segment_bytes: self.profile.segment_bytes,
             tail_bytes: self.profile.segment_bytes * self.profile.tail_segments,
             salt: 7,
-        };
-        Engine::open(self.disk.clone(), options).map_err(|error| error.to_string())
+        }
+    }
+
+    /// A bit flips on the disk while the node is down; answers which messages are lost by it.
+    ///
+    /// # Errors
+    /// In words: a promise about damage that was broken.
+    pub fn rot(&mut self) -> Result<Vec<MessageIndex>, String> {
+        match rot::flip_one(&self.disk, &self.options(), &mut self.random)? {
+            Rot::Undone => Ok(Vec::new()),
+            Rot::Stays(lost) => {
+                self.rotten = true;
+                Ok(lost)
+            }
+        }
+    }
+
+    /// A bit has flipped on its disk once: damage is found.
+    pub fn is_rotten(&self) -> bool {
+        self.rotten
     }
 
     /// The engine after recovery, with the number of each shard's last record, all of them durable.
@@ -110,10 +156,19 @@ impl Store {
         self.appended += records.len() as u64;
         self.shards[shard][0] += records.len() as u64;
         encode(records, now, &mut self.incoming);
+        if self.clock_due_ms <= now.mono_ms {
+            self.record_clock(now);
+        }
         if self.syncing.is_none() && self.appended > self.durable {
             self.begin_group(now_us);
         }
         first
+    }
+
+    fn record_clock(&mut self, now: Now) {
+        self.clock_due_ms = now.mono_ms + CLOCK_EVERY_MS;
+        let (record_ms, wall_ms) = (now.record_ms, now.wall_ms);
+        put_clock(ClockState { record_ms, wall_ms }, &mut self.incoming);
     }
 
     /// When the sync under way is done.
@@ -183,6 +238,11 @@ impl Store {
         self.engine.as_ref().map(Engine::stats)
     }
 
+    /// All that was appended.
+    pub fn appended(&self) -> Lsn {
+        self.appended
+    }
+
     /// All records up to this one are durable.
     pub fn durable(&self) -> Lsn {
         self.durable
@@ -207,9 +267,16 @@ impl Store {
     }
 
     /// The process ends as it stands; what was written since the last sync may or may not be there.
-    pub fn crash(&mut self, kind: CrashKind) {
-        self.engine = None;
+    pub fn crash(&mut self, kind: CrashKind, now: Now) {
         self.disk.lift();
+        if kind == CrashKind::Stop {
+            self.record_clock(now);
+            self.hand_over();
+        }
+        if let Some(engine) = self.engine.take().filter(|_| kind == CrashKind::Stop) {
+            // The disk is well: nothing can fail.
+            self.closed = engine.close().is_ok();
+        }
         self.incoming.clear();
         self.syncing = None;
         if kind == CrashKind::Power {
@@ -229,7 +296,7 @@ impl Store {
 
     fn hand_over(&mut self) {
         if let Some(engine) = &mut self.engine
-            && self.written < self.appended
+            && !self.incoming.is_empty()
         {
             engine.append(&self.incoming);
             self.incoming.clear();

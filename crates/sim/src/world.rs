@@ -56,6 +56,12 @@ pub struct Disturbance {
     pub tick_us: u64,
     /// Mean time between crashes of the node, microseconds; 0 is none.
     pub crash_us: u64,
+    /// In so many of 100 cases it is told to stop instead.
+    pub stop_percent: u64,
+    /// Mean time between steps of the wall clock, microseconds; 0 is none.
+    pub clock_us: u64,
+    /// A bit flips while it is away in so many of 100 cases.
+    pub rot_percent: u64,
     /// How long the node stays away then, microseconds on average.
     pub down_us: u64,
     /// Shards that the node begins with.
@@ -82,6 +88,8 @@ pub struct World {
     sync_at: Option<u64>,
     /// When the node crashes next; `u64::MAX` is never.
     crash_at: u64,
+    /// It has been told to stop.
+    stopping: bool,
     settled: bool,
 }
 
@@ -102,6 +110,8 @@ pub struct Outcome {
 const SETTLE_US: u64 = 900 * SECOND;
 /// The node crashes at or soon after a failed sync in so many of 100 cases, where it crashes at all.
 const CRASH_AT_FAILURE_PERCENT: u64 = 20;
+/// How long a node that is told to stop takes at most.
+const STOP_US: u64 = 5 * SECOND;
 /// A closing connection whose client reads nothing is dropped after this time.
 const LINGER_US: u64 = 5 * SECOND;
 
@@ -128,6 +138,7 @@ impl World {
             ticks: Vec::new(),
             sync_at: None,
             crash_at: u64::MAX,
+            stopping: false,
             settled: false,
         }
     }
@@ -143,6 +154,10 @@ impl World {
         if self.disturbance.cut_us > 0 {
             let first = self.random.around(self.disturbance.cut_us);
             self.agenda.enter(first, Due::Trouble);
+        }
+        if self.disturbance.clock_us > 0 {
+            let first = self.random.around(self.disturbance.clock_us);
+            self.agenda.enter(first, Due::Clock);
         }
         self.agenda.enter(SECOND, Due::Probe);
         self.pass(run_us);
@@ -191,14 +206,43 @@ impl World {
             return;
         }
         self.crash_at = u64::MAX;
-        let power = self.random.percent(60);
-        let durable = self.node.store.borrow().durable();
-        self.observer.fact(&Fact::Crashed { power, durable });
-        let kind = if power {
-            CrashKind::Power
-        } else {
-            CrashKind::Kill
+        if !self.stopping && self.random.percent(self.disturbance.stop_percent) {
+            self.stopping = true;
+            self.node.begin_stop();
+            for shard in 0..self.node.shard_count() {
+                self.wake_shard_soon(shard);
+            }
+            let patience_us = self.random.pick(&[0, 50_000, STOP_US]);
+            return self
+                .agenda
+                .enter(self.agenda.now_us() + patience_us, Due::Stop);
+        }
+        let kind = match self.random.percent(60) {
+            true => CrashKind::Power,
+            false => CrashKind::Kill,
         };
+        self.end(kind);
+    }
+
+    /// What is in flight has had its time.
+    fn stop(&mut self) {
+        if core::mem::take(&mut self.stopping) && self.node.is_up() && !self.settled {
+            self.end(CrashKind::Stop);
+        }
+    }
+
+    fn end(&mut self, kind: CrashKind) {
+        let power = kind == CrashKind::Power;
+        self.stopping = false;
+        let durable = match kind {
+            CrashKind::Stop => self.node.store.borrow().appended(),
+            _ => self.node.store.borrow().durable(),
+        };
+        self.observer.fact(&Fact::Crashed {
+            power,
+            stopped: kind == CrashKind::Stop,
+            durable,
+        });
         for link in self.node.crash(kind) {
             // A machine without power says nothing.
             let half_open = power && self.random.percent(50);
@@ -221,9 +265,39 @@ impl World {
             false => self.disturbance.shards,
         };
         self.disturbance.shards = shards;
+        if self.random.percent(self.disturbance.rot_percent) {
+            let rotten = self.node.store.borrow_mut().rot();
+            match rotten {
+                Ok(lost) => {
+                    for message in lost {
+                        self.observer.fact(&Fact::Rotted { message });
+                    }
+                }
+                Err(what) => return self.observer.complain("damage", what),
+            }
+        }
+        if self.disturbance.clock_us > 0 && self.random.percent(50) {
+            self.step_clock_once();
+        }
         self.observer.fact(&Fact::Restarted);
         self.start(shards);
         self.plan_crash(self.agenda.now_us());
+    }
+
+    fn step_clock(&mut self) {
+        if self.settled {
+            return;
+        }
+        self.step_clock_once();
+        let next = self.random.around(self.disturbance.clock_us);
+        self.agenda.enter(self.agenda.now_us() + next, Due::Clock);
+    }
+
+    fn step_clock_once(&mut self) {
+        let ms = self.random.pick(&[1, 1_500, 60_000, 3_600_000]);
+        let ms = if self.random.percent(50) { ms } else { -ms };
+        self.node.step_clock(ms);
+        self.observer.fact(&Fact::ClockStepped { ms });
     }
 
     fn plan_crash(&mut self, now_us: u64) {
@@ -294,6 +368,8 @@ impl World {
             }
             Due::Trouble => self.cut_one(),
             Due::Crash => self.crash(),
+            Due::Stop => self.stop(),
+            Due::Clock => self.step_clock(),
             Due::Restart => self.restart(),
             Due::Probe => self.probe(),
         }
@@ -553,7 +629,9 @@ impl World {
         self.after_node();
         let reports = self.node.take_reports();
         let Self { observer, .. } = self;
-        observer.checks.reported(&reports, &mut observer.findings);
+        observer
+            .checks
+            .reported(self.agenda.now_us(), &reports, &mut observer.findings);
         self.plan_ticks();
     }
 
@@ -562,6 +640,11 @@ impl World {
         self.settled = true;
         self.observer.fact(&Fact::Healed);
         self.node.store.borrow_mut().heal();
+        if self.stopping {
+            self.settled = false;
+            self.stop();
+            self.settled = true;
+        }
         if !self.node.is_up() {
             self.observer.fact(&Fact::Restarted);
             self.start(self.disturbance.shards);

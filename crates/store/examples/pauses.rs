@@ -1,14 +1,17 @@
 //! Prints the longest steps of a store with a million live messages (or as many as the second
 //! argument says) in a directory (the first argument), and what else was done in each: commits and
 //! slices of housekeeping while checkpoints are taken, segments are given back and sparse ones are
-//! copied, and the end of a queue in which all messages are. On a file system in memory the disk's
-//! own time is out of it.
+//! copied, and the end of a queue in which all messages are. With `sim` as the directory, on the
+//! simulated disk and in time of this thread on a processor, so that what a file system, a disk and
+//! other processes take is out of it.
 //!
 //! The sizes are those of a running node: groups of 100 messages, slices of 64 KiB.
 
-use martlet_store::{BodyId, Engine, Holds, Options, QueueId, RealDisk, RecordBuffer};
+use martlet_store::{
+    BodyId, Disk, Engine, Holds, Options, QueueId, RealDisk, RecordBuffer, SimDisk,
+};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const QUEUES: u64 = 1000;
 const GROUP: u64 = 100;
@@ -23,8 +26,7 @@ struct Longest {
 }
 
 impl Longest {
-    fn note(&mut self, began: Instant, cause: impl FnOnce() -> String) {
-        let took = began.elapsed();
+    fn note(&mut self, took: Duration, cause: impl FnOnce() -> String) {
         self.all.push(took);
         if self.steps.len() < 5 || self.steps.last().is_some_and(|(least, _)| took > *least) {
             self.steps.push((took, cause()));
@@ -47,14 +49,25 @@ impl Longest {
     }
 }
 
-struct Bench {
-    engine: Engine<RealDisk>,
+struct Bench<D: Disk> {
+    engine: Engine<D>,
     buffer: RecordBuffer,
     commits: Longest,
     slices: Longest,
+    now: fn() -> Duration,
 }
 
-impl Bench {
+fn time_of_this_thread() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+fn time_of_day() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+impl<D: Disk> Bench<D> {
     fn publish(&mut self, id: u64) {
         let mut record = self.buffer.record();
         record.body(BodyId(id), Holds::NONE, &[&[7; 256]]);
@@ -63,19 +76,20 @@ impl Bench {
 
     /// Commits what is in the buffer, then does a slice of housekeeping.
     fn step(&mut self, phase: &str) {
-        let began = Instant::now();
+        let began = (self.now)();
         self.engine.append(&self.buffer);
         self.engine.write().expect("writes");
-        let wrote = began.elapsed();
+        let wrote = (self.now)() - began;
         self.engine.sync().expect("syncs");
         let records = self.buffer.count();
-        self.commits.note(began, || {
+        self.commits.note((self.now)() - began, || {
             format!("{phase}: {records} records, {wrote:.1?} of it writing")
         });
         self.buffer.clear();
-        let began = Instant::now();
+        let began = (self.now)();
         let work = self.engine.housekeep(64 << 10).expect("keeps house");
-        self.slices.note(began, || format!("{phase}: {work:?}"));
+        self.slices
+            .note((self.now)() - began, || format!("{phase}: {work:?}"));
     }
 
     fn print(&mut self, what: &str) {
@@ -91,14 +105,26 @@ fn main() {
     let live: u64 = arguments
         .next()
         .map_or(1_000_000, |count| count.parse().expect("a number"));
+    if directory == "sim" {
+        return run(SimDisk::new(1), live, time_of_this_thread);
+    }
     let path = Path::new(&directory).join(format!("martlet-store-pauses-{}", std::process::id()));
-    let disk = RealDisk::open(&path).expect("a directory");
+    run(
+        RealDisk::open(&path).expect("a directory"),
+        live,
+        time_of_day,
+    );
+    std::fs::remove_dir_all(&path).expect("removes");
+}
+
+fn run<D: Disk>(disk: D, live: u64, now: fn() -> Duration) {
     let (engine, _) = Engine::open(disk, Options::default()).expect("opens");
     let mut bench = Bench {
         engine,
         buffer: RecordBuffer::new(),
         commits: Longest::default(),
         slices: Longest::default(),
+        now,
     };
     for id in 1..=live {
         bench.publish(id);
@@ -126,6 +152,7 @@ fn main() {
             bench.step("ends");
         }
     }
+    bench.engine.seal().expect("seals");
     for _ in 0..20_000 {
         bench.step("rest");
     }
@@ -146,6 +173,4 @@ fn main() {
     }
     bench.print("that queue is forgotten");
     println!("{:?}", bench.engine.stats());
-    drop(bench);
-    std::fs::remove_dir_all(&path).expect("removes");
 }

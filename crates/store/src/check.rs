@@ -134,40 +134,92 @@ impl<D: Disk> Engine<D> {
             let index = behind.checked_sub(1)?;
             bad[index].contains(location).then_some(index)
         };
-        let mut costs: Vec<Vec<Cost>> = bad.iter().map(|_| Vec::new()).collect();
-        let (mut bodies, mut nowhere) = (Vec::new(), Vec::new());
+        let mut costs = self.unreadable();
+        costs.sort_unstable_by_key(|cost| (cost.location.slot, cost.location.at));
+        let mut bodies: Vec<BodyId> = costs.iter().filter_map(|cost| cost.body()).collect();
+        let mut nowhere = Vec::new();
         self.index.bodies.each_located(|id, location| {
-            let Some(location) = location else {
-                return nowhere.push(id);
-            };
-            if let Some(index) = place(location) {
-                costs[index].push(Cost::Body(id, location));
-                bodies.push(id);
+            if location.is_none() {
+                nowhere.push(id);
             }
         });
-        let mut states = Vec::new();
-        for (key, state) in self.index.states.iter() {
-            if let Some(index) = place(state.location()) {
-                costs[index].push(Cost::State(key));
-                states.push(key);
-            }
-        }
         bodies.extend(&nowhere);
         bodies.sort_unstable();
         nowhere.sort_unstable();
         let entries = self.entries_of(&bodies);
         let mut all = opening;
         self.tell_nowhere(nowhere, &entries, &mut all);
-        for (bad, costs) in bad.iter().zip(costs) {
-            self.tell_bad(bad, costs, &entries, &mut all);
+        let mut costly = vec![false; bad.len()];
+        let mut told = Vec::new();
+        for cost in &costs {
+            let index = place(cost.location);
+            index.into_iter().for_each(|index| costly[index] = true);
+            let error = index.and_then(|index| bad[index].error.clone());
+            let slot = cost.location.slot;
+            let damage = Damage::new(
+                self.name_of(slot),
+                cost.location.offset(),
+                self.lost(cost, &entries),
+            );
+            told.push(damage.with_error(error));
         }
+        for (bad, is_costly) in bad.iter().zip(costly) {
+            let file = self.name_of(bad.slot);
+            let is_told = all
+                .iter()
+                .any(|told| told.file == file && (bad.from..=bad.to).contains(&told.offset));
+            if !is_costly && !is_told {
+                let damage = Damage::new(file, bad.from, Lost::Nothing);
+                told.push(damage.with_error(bad.error.clone()));
+            }
+        }
+        all.extend(told);
+        let slots = bad.iter().map(|bad| bad.slot);
+        let mut slots: Vec<u16> = slots.chain(costs.iter().map(|c| c.location.slot)).collect();
+        slots.sort_unstable();
+        slots.dedup();
         Findings {
             all,
             bodies,
-            states,
+            states: costs.iter().filter_map(|cost| cost.state()).collect(),
             entries,
-            slots: bad.iter().map(|bad| bad.slot).collect(),
+            slots,
         }
+    }
+
+    /// What the index has that cannot be served: no record that checks is at its place, or another
+    /// one.
+    fn unreadable(&self) -> Vec<Cost> {
+        let (mut ids, mut costs) = (Vec::new(), Vec::new());
+        self.index
+            .bodies
+            .each_located(|id, location| ids.extend(location.map(|_| id)));
+        self.read_bodies(&ids, |id, found| {
+            if found.is_err()
+                && let Some((location, _)) = self.index.bodies.locate(id)
+            {
+                costs.push(Cost {
+                    location,
+                    what: What::Body(id),
+                });
+            }
+        });
+        self.states(|key, _, found| {
+            if found.is_err()
+                && let Some(state) = self.index.states.get(key)
+            {
+                costs.push(Cost {
+                    location: state.location(),
+                    what: What::State(key),
+                });
+            }
+        });
+        costs
+    }
+
+    fn name_of(&self, slot: u16) -> String {
+        let segment = self.segments.get(slot);
+        segment.map(|segment| segment.name()).unwrap_or_default()
     }
 
     fn scan_segment(&self, slot: u16, bad: &mut Vec<Bad>) {
@@ -209,28 +261,12 @@ impl<D: Disk> Engine<D> {
         entries
     }
 
-    /// What a place in a segment costs; nothing is said of one that opening has named.
-    fn tell_bad(&self, bad: &Bad, costs: Vec<Cost>, entries: &[Entry], all: &mut Vec<Damage>) {
-        let segment = self.segments.get(bad.slot);
-        let file = segment.map(|segment| segment.name()).unwrap_or_default();
-        let is_told = all
-            .iter()
-            .any(|told| told.file == file && (bad.from..=bad.to).contains(&told.offset));
-        let mut tell = |offset, lost| {
-            let damage = Damage::new(file.clone(), offset, lost);
-            all.push(damage.with_error(bad.error.clone()));
-        };
-        if costs.is_empty() && !is_told {
-            tell(bad.from, Lost::Nothing);
-        }
-        for cost in costs {
-            match cost {
-                Cost::Body(id, at) => {
-                    let left = self.left_at(at);
-                    let left = left.iter().find(|left| left.id == id);
-                    tell(at.offset(), lost_body(id, entries, left));
-                }
-                Cost::State(key) => tell(bad.from, Lost::State(key)),
+    fn lost(&self, cost: &Cost, entries: &[Entry]) -> Lost {
+        match cost.what {
+            What::State(key) => Lost::State(key),
+            What::Body(id) => {
+                let left = self.left_at(cost.location);
+                lost_body(id, entries, left.iter().find(|left| left.id == id))
             }
         }
     }
@@ -320,10 +356,31 @@ impl<D: Disk> Engine<D> {
     }
 }
 
-/// What lay at a place that does not check.
-enum Cost {
-    Body(BodyId, Location),
+/// What should be at a place and is not.
+struct Cost {
+    location: Location,
+    what: What,
+}
+
+enum What {
+    Body(BodyId),
     State(StateKey),
+}
+
+impl Cost {
+    fn body(&self) -> Option<BodyId> {
+        match self.what {
+            What::Body(id) => Some(id),
+            What::State(_) => None,
+        }
+    }
+
+    fn state(&self) -> Option<StateKey> {
+        match self.what {
+            What::Body(_) => None,
+            What::State(key) => Some(key),
+        }
+    }
 }
 
 /// What is left of a body, and of entries that came with it. Nothing vouches for it.

@@ -16,6 +16,8 @@ use std::sync::Arc;
 /// Bodies so close together are read with one call: bytes between them, and in all.
 const NEIGHBOUR_BYTES: u64 = 4096;
 const READ_BYTES_MAX: u64 = 256 * 1024;
+/// States are sought so many at a time: those that were written together have keys close together.
+const STATES_AT_ONCE: usize = 4096;
 
 /// Why a body or state cannot be had.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -144,8 +146,9 @@ impl<F> Spot<'_, F> {
             .read_at(&self.file.file, self.offset, buffer)
             .map_err(|e| self.failed(&e))?;
         let len = length_of(&buffer[..filled]).ok_or_else(|| self.damaged())?;
-        if len > filled && filled == buffer.len() {
-            buffer.resize(len, 0);
+        // Step by step: a damaged length may be longer than the file.
+        while filled < len && filled == buffer.len() {
+            buffer.resize(len.min(2 * filled), 0);
             let (_, rest) = buffer.split_at_mut(filled);
             filled += disk
                 .read_at(&self.file.file, self.offset + filled as u64, rest)
@@ -298,19 +301,25 @@ impl<D: Disk> Engine<D> {
         is_wanted: impl Fn(StateKey) -> bool,
         mut each: impl FnMut(StateKey, Lsn, Result<&[u8], Missing>),
     ) {
-        let states = self.index.states.iter();
-        let mut wanted = Vec::new();
-        for (key, state) in states.filter(|(key, _)| is_wanted(*key)) {
-            match self.wanted((key, state.since), state.location(), state.bytes()) {
-                Some(state) => wanted.push(state),
-                None => each(key, state.since, Err(Missing::Unknown)),
+        let mut states = self.index.states.iter().filter(|(key, _)| is_wanted(*key));
+        loop {
+            let some: Vec<_> = states.by_ref().take(STATES_AT_ONCE).collect();
+            if some.is_empty() {
+                return;
             }
+            let mut wanted = Vec::with_capacity(some.len());
+            for (key, state) in some {
+                match self.wanted((key, state.since), state.location(), state.bytes()) {
+                    Some(state) => wanted.push(state),
+                    None => each(key, state.since, Err(Missing::Unknown)),
+                }
+            }
+            read_all(&self.disk, wanted, |(key, since), found| {
+                let found = found
+                    .and_then(|(spot, record)| state_of(record, key).ok_or_else(|| spot.damaged()));
+                each(key, since, found);
+            });
         }
-        read_all(&self.disk, wanted, |(key, since), found| {
-            let found = found
-                .and_then(|(spot, record)| state_of(record, key).ok_or_else(|| spot.damaged()));
-            each(key, since, found);
-        });
     }
 
     /// Hands over all bodies with any of these holds, with the number of the record that they came

@@ -61,7 +61,9 @@ impl<D: Disk> Engine<D> {
             work.more = true;
             return Ok(work);
         }
-        work.freed = self.free_segments()?;
+        // One: to a file system, a large file's end is work too.
+        work.freed = self.free_segments(1)?;
+        work.more = work.freed > 0;
         if self.is_checkpoint_due() {
             self.begin_checkpoint()?;
             work.more = true;
@@ -94,7 +96,7 @@ impl<D: Disk> Engine<D> {
     pub fn close(mut self) -> Result<(), StoreError> {
         self.seal()?;
         self.checkpoint_now()?;
-        self.free_segments()?;
+        self.free_segments(usize::MAX)?;
         Ok(())
     }
 
@@ -107,7 +109,7 @@ impl<D: Disk> Engine<D> {
         let many = replayed.count() > REPLAYED_SEGMENTS_MAX;
         if many || self.wants_checkpoint || self.tail_bytes > self.options.tail_bytes {
             self.checkpoint_now()?;
-            self.free_segments()?;
+            self.free_segments(usize::MAX)?;
         }
         Ok(())
     }
@@ -155,13 +157,14 @@ impl<D: Disk> Engine<D> {
     }
 
     /// Gives back the segments in which nothing lives and that recovery does not need.
-    fn free_segments(&mut self) -> Result<usize, StoreError> {
+    fn free_segments(&mut self, count_max: usize) -> Result<usize, StoreError> {
         let dead = self.segments.iter().filter(|(slot, segment)| {
             self.is_covered(*slot, segment)
                 && self.is_dead(*slot)
                 && std::sync::Arc::strong_count(&segment.file) == 1
         });
-        let dead: Vec<(u16, String, u64)> = dead.map(|(s, seg)| (s, seg.name(), seg.len)).collect();
+        let dead = dead.map(|(slot, segment)| (slot, segment.name(), segment.len));
+        let dead: Vec<(u16, String, u64)> = dead.take(count_max).collect();
         for (slot, name, len) in &dead {
             if !self.has_spare && *len == self.options.segment_bytes {
                 let renamed = self.disk.rename(name, SPARE);

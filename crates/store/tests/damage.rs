@@ -678,3 +678,29 @@ fn fill_more(engine: &mut Engine<SimDisk>) {
         engine.sync().unwrap();
     }
 }
+
+#[test]
+fn a_record_that_lies_where_another_one_should_is_damage() {
+    let disk = SimDisk::new(5);
+    routed(&disk).close().unwrap();
+    let (name, _) = &log_files(&disk)[0];
+    let mut bytes = disk.contents(name).unwrap();
+    let at = |text: &[u8]| bytes.windows(text.len()).position(|found| found == text);
+    let (sixth, seventh) = (at(b"the body 6").unwrap(), at(b"the body 7").unwrap());
+    // Header and the beginning of the operation.
+    let begin = sixth - 27;
+    bytes.copy_within(begin..begin + (seventh - sixth), seventh - 27);
+    disk.set_contents(name, &bytes);
+    let mut found = Vec::new();
+    check(disk.clone(), |damage| found.push(damage)).unwrap();
+    let [damage] = &found[..] else {
+        panic!("{found:?}");
+    };
+    assert_eq!(damage.offset as usize, seventh - 27);
+    assert!(
+        matches!(damage.lost, Lost::Body { id: BodyId(7), .. }),
+        "{damage}"
+    );
+    repair(disk.clone(), options(), |_| {}).unwrap();
+    check(disk, |damage| panic!("{damage}")).unwrap();
+}

@@ -121,7 +121,7 @@ impl Gap {
         );
         let passed = sent.get(from..to).unwrap_or_default().iter().find(|sent| {
             let passed = ledger.message(**sent);
-            let taken = passed.acked_us > 0 && !passed.refused && passed.sends == 1;
+            let taken = ledger.is_owed(**sent, 0) && passed.sends == 1;
             taken && passed.qos == row.qos && !found.got.contains(sent)
         });
         if let Some(passed) = passed.filter(|_| row.sends == 1) {

@@ -93,10 +93,8 @@ impl Lost {
 
     pub(super) fn settled(&mut self, at_us: u64, ledger: &Ledger, findings: &mut Findings) {
         for (client, owed) in &self.owed {
-            let missing = owed.iter().copied().filter(|message| {
-                let row = ledger.message(*message);
-                row.acked_us > 0 && !row.refused && row.expires_us > at_us
-            });
+            let missing = owed.iter().copied();
+            let missing = missing.filter(|message| ledger.is_owed(*message, at_us));
             let mut topics: BTreeMap<TopicIndex, Vec<MessageIndex>> = BTreeMap::new();
             for message in missing {
                 topics

@@ -3,6 +3,7 @@
 
 mod bounds;
 mod durable;
+mod expiry;
 mod gap;
 mod genuine;
 mod lost;
@@ -26,6 +27,7 @@ use crate::store::Lsn;
 pub struct Checks {
     bounds: bounds::Bounds,
     durable: durable::Durable,
+    expiry: expiry::Expiry,
     gap: gap::Gap,
     genuine: genuine::Genuine,
     lost: lost::Lost,
@@ -58,6 +60,7 @@ impl Checks {
     /// A fact that the ledger has taken in.
     pub fn after(&mut self, at_us: u64, fact: &Fact, ledger: &Ledger, findings: &mut Findings) {
         self.durable.see(fact, ledger, findings);
+        self.expiry.see(at_us, fact, ledger, findings);
         self.gap.see(fact, ledger, findings);
         self.genuine.see(fact, ledger, findings);
         self.lost.see(fact, ledger);
@@ -80,8 +83,9 @@ impl Checks {
     }
 
     /// The node reported its sessions.
-    pub fn reported(&mut self, reports: &[Report], findings: &mut Findings) {
+    pub fn reported(&mut self, at_us: u64, reports: &[Report], findings: &mut Findings) {
         self.bounds.reported(reports, findings);
+        self.expiry.reported(at_us, reports, findings);
     }
 
     /// Everybody is back and nothing is under way any more.

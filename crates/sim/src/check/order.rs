@@ -1,7 +1,10 @@
 //! Order: messages of one publisher on one topic at one QoS arrive in the order in which they were
 //! published, first seen and, on a new connection, sent again [MQTT-4.6.0-5], [MQTT-4.6.0-6].
+//!
+//! A crash takes back what was not acknowledged, so that it comes anew; but what a session sees for
+//! the first time never stands behind a later one, whatever happened between.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use martlet_codec::QoS;
 
@@ -19,41 +22,55 @@ type Stream = (ClientIndex, ClientIndex, TopicIndex, QoS, QoS);
 #[derive(Debug, Default)]
 pub(super) struct Order {
     streams: BTreeMap<Stream, Place>,
+    /// For whom the node has dropped something: its publisher may send it again, behind others.
+    dropped: BTreeSet<ClientIndex>,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Place {
     life: u32,
     connection: u32,
     crashes: u32,
-    /// The latest message seen in this life.
+    /// The latest message seen in this life, since the last crash.
     latest: MessageIndex,
     /// The last one seen on this connection.
     last: MessageIndex,
+    /// All seen in this life.
+    seen: BTreeSet<MessageIndex>,
 }
 
 impl Order {
     pub(super) fn see(&mut self, fact: &Fact, ledger: &Ledger, findings: &mut Findings) {
-        let Fact::Arrived {
-            client,
-            message: Some(message),
-            topic,
-            qos,
-            dup,
-            known,
-            ..
-        } = *fact
-        else {
-            return;
-        };
-        let row = ledger.message(message);
-        let plain = ledger.topics.class(topic) == Class::Plain;
-        // A QoS 1 message that its publisher sent again is another one at the broker.
-        if !plain || row.qos == QoS::AtLeastOnce && row.sends > 1 {
-            return;
+        match *fact {
+            Fact::Dropped { client, .. } => {
+                self.dropped.insert(client);
+            }
+            Fact::Arrived {
+                client,
+                message: Some(message),
+                topic,
+                qos,
+                dup,
+                known,
+                ..
+            } if ledger.topics.class(topic) == Class::Plain => {
+                let fresh = !dup && !known;
+                self.arrived((client, message, qos), fresh, ledger, findings);
+            }
+            _ => {}
         }
+    }
+
+    fn arrived(
+        &mut self,
+        (client, message, qos): (ClientIndex, MessageIndex, QoS),
+        fresh: bool,
+        ledger: &Ledger,
+        findings: &mut Findings,
+    ) {
+        let row = ledger.message(message);
         let receiver = ledger.client(client);
-        let stream = (client, row.publisher, topic, row.qos, qos);
+        let stream = (client, row.publisher, row.topic, row.qos, qos);
         let place = self.streams.entry(stream).or_default();
         let number = message + 1;
         if place.life != receiver.life {
@@ -62,16 +79,35 @@ impl Order {
                 ..Place::default()
             };
         }
+        let latest = place.seen.last().copied();
+        let first_seen = place.seen.insert(message);
+        if let Some(latest) = latest.filter(|latest| first_seen && message < *latest)
+            && qos > QoS::AtMostOnce
+            && row.expires_us == u64::MAX
+            && !self.dropped.contains(&client)
+            && is_promised_before(row.sent_us, (client, message), ledger)
+        {
+            let (name, what) = (&receiver.name, ledger.describe(message));
+            findings.add(
+                CHECK,
+                format!("{name} got {what} for the first time after m{latest}"),
+            );
+        }
+        // A QoS 1 message that its publisher sent again is another one at the broker.
+        if row.qos == QoS::AtLeastOnce && row.sends > 1 {
+            return;
+        }
         if place.crashes != receiver.crashes {
-            // What was sent and not recorded is sent again as new.
+            // What was sent at QoS 1 and not recorded is sent again as new.
             place.crashes = receiver.crashes;
-            place.latest = 0;
+            if qos < QoS::ExactlyOnce {
+                place.latest = 0;
+            }
         }
         if place.connection != receiver.connection {
             place.connection = receiver.connection;
             place.last = 0;
         }
-        let fresh = !dup && !known;
         if number <= place.last || fresh && number <= place.latest {
             let before = place.last.max(place.latest).saturating_sub(1);
             let (name, what) = (&receiver.name, ledger.describe(message));
@@ -80,4 +116,16 @@ impl Order {
         place.last = number;
         place.latest = place.latest.max(number);
     }
+}
+
+/// The client's subscriptions to the topic are older than the message, all of them and whole: none
+/// was left or replaced, so that nothing has passed it by.
+fn is_promised_before(
+    sent_us: u64,
+    (client, message): (ClientIndex, MessageIndex),
+    ledger: &Ledger,
+) -> bool {
+    let (row, receiver) = (ledger.message(message), ledger.client(client));
+    let promised = ledger.promised_qos_since(sent_us, client, row.topic, row.publisher);
+    !receiver.changed && promised.is_some_and(|qos| qos > QoS::AtMostOnce)
 }

@@ -83,6 +83,10 @@ impl Retained {
             let certain = certain(sent, ledger);
             let possible = &sent[certain.unwrap_or(0)..];
             let name = ledger.topics.name(*topic);
+            if sent.iter().any(|message| ledger.message(*message).rotten) {
+                // Whether that was the last one, and who had it, is not known here.
+                continue;
+            }
             if !is_possible(found, possible, certain.is_some(), ledger) {
                 let found = words(found, ledger);
                 let last = words(certain.map(|place| sent[place]), ledger);

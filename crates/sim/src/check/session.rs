@@ -14,6 +14,8 @@ const CHECK: &str = "sessions as promised";
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
     doubtful_since: BTreeMap<ClientIndex, u64>,
+    /// When the node was started again.
+    restarted_us: Vec<u64>,
 }
 
 impl Sessions {
@@ -30,6 +32,7 @@ impl Sessions {
                     self.doubtful_since.entry(client).or_insert(at_us);
                 }
             }
+            Fact::Restarted => self.restarted_us.push(at_us),
             Fact::Cut { client, .. }
             | Fact::Violated { client }
             | Fact::Reading { client, .. }
@@ -43,7 +46,21 @@ impl Sessions {
                 let since_us = self.doubtful_since.remove(&client).unwrap_or(0);
                 let until_us = match row.expiry_secs {
                     u32::MAX => u64::MAX,
-                    secs => since_us + u64::from(secs) * SECOND,
+                    secs => {
+                        let interval_us = u64::from(secs) * SECOND;
+                        // A clock set forward ends no session within the first minute, once.
+                        let mut restarts = self.restarted_us.iter();
+                        let first = restarts.find(|restarted_us| **restarted_us > since_us);
+                        let until_us = since_us + interval_us;
+                        match first.filter(|_| ledger.clock_ahead_us > 0) {
+                            Some(first_us) => {
+                                let minute_us = first_us + interval_us.min(60 * SECOND);
+                                let next_us = restarts.next().copied().unwrap_or(u64::MAX);
+                                until_us.min(minute_us).min(next_us)
+                            }
+                            None => until_us,
+                        }
+                    }
                 };
                 let name = &row.name;
                 if row.clean && present {

@@ -186,10 +186,8 @@ impl Share {
         if let Some(suspect) = self.suspects.first() {
             findings.add(CHECK, suspect.what.clone());
         }
-        let mut lost = self.owed.keys().filter(|(_, message)| {
-            let row = ledger.message(*message);
-            row.acked_us > 0 && !row.refused && row.expires_us > at_us
-        });
+        let owed = self.owed.keys();
+        let mut lost = owed.filter(|(_, message)| ledger.is_owed(*message, at_us));
         if let Some((group, message)) = lost.next() {
             let (what, group) = (ledger.describe(*message), ledger.topics.filter(*group));
             let count = lost.count() + 1;
@@ -209,10 +207,15 @@ fn group_of(row: &ClientRow, ledger: &Ledger) -> Option<FilterIndex> {
         .map(|found| found.filter)
 }
 
-/// Its membership outlives its connection.
+/// Its membership outlives its connection: for ever, or it is there for certain just now.
 fn is_anchor(row: &ClientRow, group: FilterIndex) -> bool {
+    let lasts = match row.expiry_secs {
+        0 => false,
+        u32::MAX => true,
+        _ => row.undisturbed,
+    };
     row.session
-        && row.expiry_secs == u32::MAX
+        && lasts
         && row
             .subscriptions
             .iter()

@@ -311,7 +311,8 @@ impl Wills {
     pub(super) fn settled(&mut self, _at_us: u64, ledger: &Ledger, findings: &mut Findings) {
         for ((message, watcher), life) in &self.owed {
             let row = ledger.client(*watcher);
-            let forbidden = self.wills[message].forbidden.is_some();
+            let forbidden =
+                self.wills[message].forbidden.is_some() || ledger.message(*message).rotten;
             let topic = ledger.message(*message).topic;
             let told = [Some(topic), None]
                 .iter()

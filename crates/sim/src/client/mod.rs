@@ -317,7 +317,7 @@ impl Client {
 
     fn connect(&mut self, io: &mut Io<'_>) {
         let now_us = io.now_us();
-        if !io.node.is_up() {
+        if !io.node.is_open() {
             // Nobody listens.
             self.times.connect = now_us + self.random.around(SECOND);
             return;
@@ -340,6 +340,7 @@ impl Client {
                 sends: 1,
                 acked_us: 0,
                 refused: false,
+                rotten: false,
                 expires_us: NEVER,
             })
         });
@@ -392,6 +393,7 @@ impl Client {
             receive_maximum,
             will: message,
             will_delay_secs: will.map_or(0, |will| if v5 { will.delay_secs } else { 0 }),
+            wide: self.plan.network.window >= 64_000,
         });
         self.flush(io);
     }

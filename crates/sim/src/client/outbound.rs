@@ -76,6 +76,7 @@ impl Client {
                 sends: 0,
                 acked_us: 0,
                 refused: false,
+                rotten: false,
                 expires_us: expiry_secs.map_or(NEVER, |secs| now_us + u64::from(secs) * SECOND),
             };
             let message = io.observer.ledger.new_message(row);

@@ -1,0 +1,102 @@
+//! What has a time ends in it: a message that has expired is not sent any more [MQTT-3.3.2-5], and a
+//! session whose client stays away ends after its Session Expiry Interval [MQTT-3.1.2-23].
+//!
+//! While the node runs no step of the wall clock moves an end. After a restart one forwards may bring
+//! it forward; one backwards puts it off by no more than the node was away and the minute before; a
+//! session may wait its interval once more.
+
+use std::collections::BTreeMap;
+
+use martlet_broker::Report;
+use martlet_codec::QoS;
+
+use crate::agenda::SECOND;
+use crate::facts::{ClientIndex, Fact};
+use crate::ledger::Ledger;
+use crate::observer::Findings;
+
+const CHECK: &str = "what expires ends";
+
+/// How long a message may take through buffers and the network.
+const UNDER_WAY_US: u64 = 15 * SECOND;
+/// How late a session may end.
+const LATE_US: u64 = 2 * SECOND;
+
+/// Who is away since when.
+#[derive(Debug, Default)]
+pub(super) struct Expiry {
+    /// First reported without a connection.
+    away: BTreeMap<String, u64>,
+    /// Who takes what it is sent as fast as it comes: only there the way is short.
+    prompt: BTreeMap<ClientIndex, bool>,
+}
+
+impl Expiry {
+    pub(super) fn see(
+        &mut self,
+        at_us: u64,
+        fact: &Fact,
+        ledger: &Ledger,
+        findings: &mut Findings,
+    ) {
+        match *fact {
+            Fact::Crashed { .. } => self.away.clear(),
+            Fact::Connecting { client, wide, .. } => {
+                self.prompt.insert(client, wide);
+                self.away.remove(&ledger.client(client).name);
+            }
+            Fact::Reading { client, .. } | Fact::Cut { client, .. } => {
+                self.prompt.insert(client, false);
+            }
+            Fact::Arrived {
+                client,
+                message: Some(message),
+                dup: false,
+                known: false,
+                qos,
+                ..
+            } if self.prompt.get(&client) == Some(&true) => {
+                let row = ledger.message(message);
+                let latest_us = row
+                    .expires_us
+                    .saturating_add(ledger.put_off_us)
+                    .saturating_add(UNDER_WAY_US);
+                // What was under way before a crash is sent again whatever its age, and what its
+                // publisher sends again late is a message that came late.
+                let again = qos > QoS::AtMostOnce && ledger.crashes > 0 || row.sends > 1;
+                if at_us > latest_us && !again {
+                    let late_s = (at_us - row.expires_us) / SECOND;
+                    let (name, what) = (&ledger.client(client).name, ledger.describe(message));
+                    findings.add(
+                        CHECK,
+                        format!("{name} got {what} {late_s} s after it expired"),
+                    );
+                }
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn reported(&mut self, at_us: u64, reports: &[Report], findings: &mut Findings) {
+        let mut away = BTreeMap::new();
+        for report in reports {
+            let Report::Clients { clients, .. } = report else {
+                continue;
+            };
+            let ending = clients.iter().filter(|info| {
+                !info.connected && !matches!(info.session_expiry_secs, 0 | u32::MAX)
+            });
+            for info in ending {
+                let name = &info.client_id;
+                let since_us = self.away.get(name).copied().unwrap_or(at_us);
+                let interval_us = u64::from(info.session_expiry_secs) * SECOND;
+                if at_us > since_us + interval_us + LATE_US {
+                    let late_s = (at_us - since_us - interval_us) / SECOND;
+                    findings.add(CHECK, format!("{name} still has a session {late_s} s late"));
+                }
+                away.insert(name.clone(), since_us);
+            }
+        }
+        self.away = away;
+    }
+}
