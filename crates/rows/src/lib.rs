@@ -122,9 +122,7 @@ impl<const COLUMNS: usize> Rows<COLUMNS> {
 
     /// Takes the oldest row off.
     pub fn pop_front(&mut self) -> Option<[u64; COLUMNS]> {
-        if !self.sealed.is_empty() {
-            self.loosen(0);
-        }
+        self.loosen(0);
         let (place, row) = match self.sealed.front() {
             Some(block) => {
                 let row = block.first_index()?;
@@ -174,28 +172,6 @@ impl<const COLUMNS: usize> Rows<COLUMNS> {
         let open = self.open.iter().enumerate().skip(self.open_start);
         let mut open = open.filter(|(_, values)| values[0] == key && is_it(values));
         let (row, values) = open.next()?;
-        Some((Place { block: None, row }, *values))
-    }
-
-    /// The oldest row of which `is_it` is true. Unpacks every block on the way: for short queues.
-    pub fn find_any(
-        &self,
-        is_it: impl Fn(&[u64; COLUMNS]) -> bool,
-    ) -> Option<(Place, [u64; COLUMNS])> {
-        for (index, block) in self.sealed.iter().enumerate() {
-            let mut found = None;
-            block.each(|row, values| {
-                if found.is_none() && is_it(&values) {
-                    found = Some((row, values));
-                }
-            });
-            if let Some((row, values)) = found {
-                let block = Some(index);
-                return Some((Place { block, row }, values));
-            }
-        }
-        let mut open = self.open.iter().enumerate().skip(self.open_start);
-        let (row, values) = open.find(|(_, values)| is_it(values))?;
         Some((Place { block: None, row }, *values))
     }
 

@@ -73,6 +73,7 @@ proptest! {
                 Step::Remove(_) | Step::Replace(..) => {}
             }
             prop_assert_eq!(rows.len(), model.len());
+            prop_assert_eq!(rows.is_empty(), model.is_empty());
             prop_assert_eq!(rows.front(), model.front().copied());
             prop_assert_eq!(rows.back(), model.back().copied());
         }
@@ -121,4 +122,55 @@ fn scattered_survivors_do_not_hold_whole_blocks() {
     assert_eq!(rows.len(), 2000);
     assert!(rows.iter().map(|row| row[0]).eq((0..64_000).step_by(32)));
     assert!(rows.bytes() < before / 6, "{} of {before}", rows.bytes());
+}
+
+#[test]
+fn a_short_queue_costs_little_more_than_its_rows() {
+    let mut rows = Rows::<3>::new();
+    for (number, bytes) in [
+        (1, 2 * 24),
+        (2, 2 * 24),
+        (3, 4 * 24),
+        (4, 4 * 24),
+        (5, 8 * 24),
+    ] {
+        rows.push_back([number; 3]);
+        assert_eq!(rows.bytes(), bytes, "{number}");
+    }
+}
+
+#[test]
+fn a_place_whose_row_is_gone_already_changes_nothing() {
+    let mut rows = Rows::<2>::new();
+    for number in 1..4 {
+        rows.push_back([number, 0]);
+    }
+    let place = |rows: &Rows<2>, key| rows.find(key, |_| true).expect("there").0;
+    let (first, last) = (place(&rows, 1), place(&rows, 3));
+    rows.remove(last);
+    rows.remove(last);
+    assert!(rows.iter().eq([[1, 0], [2, 0]]));
+    rows.remove(first);
+    rows.remove(first);
+    assert!(rows.iter().eq([[2, 0]]));
+    assert_eq!(rows.len(), 1);
+    let second = place(&rows, 2);
+    rows.remove(second);
+    rows.remove(second);
+    assert!(rows.is_empty());
+}
+
+#[test]
+fn blocks_that_are_worked_off_from_the_middle_stay_packed() {
+    let mut rows = Rows::<2>::new();
+    for number in 0..6400 {
+        rows.push_back([number, number]);
+    }
+    let packed = rows.bytes();
+    // One block at a time may lie open, and the first.
+    for number in (1000..6000).step_by(100) {
+        let (place, _) = rows.find(number, |_| true).expect("there");
+        rows.remove(place);
+    }
+    assert!(rows.bytes() < 2 * packed, "{} of {packed}", rows.bytes());
 }

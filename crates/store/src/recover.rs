@@ -138,6 +138,12 @@ impl<D: Disk> Engine<D> {
         self.applied = expected - 1;
         self.next_group = self.next_group.max(group + 1);
         self.sealed = sealed;
+        // What was not replayed is void or lies behind the cut: no checkpoint has to wait for it.
+        for slot in self.segments.in_order() {
+            if let Some(segment) = self.segments.get_mut(slot) {
+                segment.next = segment.next.min(expected);
+            }
+        }
         for (slot, end, next) in ends {
             let tail = tails.iter().find(|tail| tail.slot == slot);
             self.tail_bytes += end - tail.map_or(0, |tail| tail.from);

@@ -704,3 +704,29 @@ fn a_record_that_lies_where_another_one_should_is_damage() {
     repair(disk.clone(), options(), |_| {}).unwrap();
     check(disk, |damage| panic!("{damage}")).unwrap();
 }
+
+#[test]
+fn a_message_of_which_nothing_is_left_is_still_told_once() {
+    let disk = SimDisk::new(5);
+    drop(routed(&disk));
+    let (name, _) = &log_files(&disk)[0];
+    let bytes = disk.contents(name).unwrap();
+    let text = b"the body 7";
+    let at = bytes
+        .windows(text.len())
+        .position(|found| found == text)
+        .unwrap();
+    // What kind of operation it is.
+    disk.flip(name, at as u64 - 11, 2);
+    let mut found = Vec::new();
+    check(disk, |damage| found.push(damage)).unwrap();
+    let [damage] = &found[..] else {
+        panic!("{found:?}");
+    };
+    let lost = Lost::Body {
+        id: BodyId(7),
+        queues: vec![QueueId(1), QueueId(2)],
+        remains: Box::default(),
+    };
+    assert_eq!((&damage.file, &damage.lost), (name, &lost));
+}

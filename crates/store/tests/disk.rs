@@ -707,3 +707,60 @@ fn a_checkpoint_taken_while_a_queue_is_forgotten_has_none_of_it() {
     let (engine, report) = Engine::open(disk, options()).unwrap();
     assert_eq!((report.replayed, engine.stats().bodies), (0, 50));
 }
+
+#[test]
+fn a_disk_that_refuses_every_write_is_not_filled_with_files() {
+    let disk = SimDisk::new(1);
+    let mut engine = open(&disk);
+    let mut buffer = RecordBuffer::new();
+    publish(&mut buffer, 1, 300);
+    engine.append(&buffer);
+    disk.inject(Fault {
+        call: Some(Call::Write),
+        skip: 0,
+        failure: Failure::Io,
+        once: false,
+    });
+    for _ in 0..50 {
+        assert!(engine.write().is_err());
+        let _ = engine.housekeep(8192);
+    }
+    let files = disk.list().unwrap().len();
+    assert!(files <= 4, "{files} files");
+    disk.lift();
+    engine.write().unwrap();
+    assert_eq!(engine.sync().unwrap(), 1);
+}
+
+#[test]
+fn housekeeping_ends_though_whole_segments_lie_behind_a_torn_place() {
+    let disk = SimDisk::new(1);
+    let mut engine = open(&disk);
+    for id in 1..20 {
+        commit(&mut engine, |buffer| publish(buffer, id, 300));
+    }
+    for id in 20..200 {
+        let mut buffer = RecordBuffer::new();
+        publish(&mut buffer, id, 300);
+        engine.append(&buffer);
+        engine.write().unwrap();
+    }
+    drop(engine);
+    // None of these was synced.
+    assert!(disk.flip("00000001.log", 12_000, 0));
+    let (mut engine, report) = Engine::open(disk.clone(), options()).unwrap();
+    assert!(report.torn.is_some());
+    settle(&mut engine);
+    let files = disk.list().unwrap();
+    let logs = files.iter().filter(|(name, _)| name.ends_with(".log"));
+    assert!(
+        logs.count() <= 3,
+        "what lay behind is given back: {files:?}"
+    );
+    let entries = engine.stats().entries;
+    assert!((19..60).contains(&entries), "{entries}");
+    commit(&mut engine, |buffer| publish(buffer, 500, 300));
+    drop(engine);
+    disk.crash(1);
+    assert_eq!(open(&disk).stats().entries, entries + 1);
+}
