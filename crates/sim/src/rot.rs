@@ -54,6 +54,10 @@ pub fn flip_one(disk: &SimDisk, options: &Options, random: &mut Random) -> Resul
     };
     let (offset, bit) = (random.below(within), random.below(8) as u8);
     let (before, sound) = contents(disk.duplicate(), options)?;
+    if !sound.damage.is_empty() {
+        // Both copies of one thing are a record too many.
+        return Ok(Rot::Undone);
+    }
     let flipped = disk.duplicate();
     flipped.flip(name, offset, bit);
     let place = format!("bit {bit} of byte {offset} of {name}");
