@@ -1,8 +1,8 @@
 //! Bits that flip on the disk while the node is down. What a store holds is read before and after,
 //! as its readers see it: damage is named, never served, and costs no more than one record.
 //!
-//! A run goes on with a flipped bit where that costs nothing, or bodies of messages alone, which are
-//! told; any other loss is judged here and taken back.
+//! A run goes on with a flipped bit where that costs nothing, or bodies of messages alone, which
+//! are told; any other loss is judged here and taken back.
 
 use std::collections::{BTreeMap, BTreeSet};
 
