@@ -1,10 +1,10 @@
 //! Deliberate faults, with which the simulator and the store's tests show that they would find
 //! them.
 //!
-//! Each breaks one rule that the broker, its records or the store keep; the code that keeps the rule
-//! asks here whether to. Without the cargo feature `faults` none can be put in force and the
-//! compiler leaves nothing of them; the binary is never built with it. With the feature one fault at
-//! a time is in force on the calling thread.
+//! Each breaks one rule that the broker, its records or the store keep; the code that keeps the
+//! rule asks here whether to. Without the cargo feature `faults` none can be put in force and the
+//! compiler leaves nothing of them; the binary is never built with it. With the feature one fault
+//! at a time is in force on the calling thread.
 #![forbid(unsafe_code)]
 
 macro_rules! faults {
@@ -74,7 +74,7 @@ faults! {
     // Its records, and recovery.
     RunNumberUsedAgain = "A run of the node begins with the number of the one before.";
     RoutingNotHeld = "A message's record does not say that it is still to be routed.";
-    MoveEndsFirst = "A message that moves between queues ends in the one before it is in the other.";
+    MoveEndsFirst = "A message that moves between queues ends in one before it is in the other.";
     ReplacedStaysRetained = "The record of a retained message leaves the one before it retained.";
     ExpiryForgotten = "After a restart messages do not expire any more.";
 

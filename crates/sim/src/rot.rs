@@ -1,8 +1,8 @@
 //! Bits that flip on the disk while the node is down. What a store holds is read before and after,
 //! as its readers see it: damage is named, never served, and costs no more than one record.
 //!
-//! A run goes on with a flipped bit where that costs nothing, or bodies of messages alone, which are
-//! told; any other loss is judged here and taken back.
+//! A run goes on with a flipped bit where that costs nothing, or bodies of messages alone, which
+//! are told; any other loss is judged here and taken back.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -54,6 +54,10 @@ pub fn flip_one(disk: &SimDisk, options: &Options, random: &mut Random) -> Resul
     };
     let (offset, bit) = (random.below(within), random.below(8) as u8);
     let (before, sound) = contents(disk.duplicate(), options)?;
+    if !sound.damage.is_empty() {
+        // Both copies of one thing are a record too many.
+        return Ok(Rot::Undone);
+    }
     let flipped = disk.duplicate();
     flipped.flip(name, offset, bit);
     let place = format!("bit {bit} of byte {offset} of {name}");

@@ -108,7 +108,7 @@ pub struct Outcome {
 
 /// How long settling may take before somebody is stuck.
 const SETTLE_US: u64 = 900 * SECOND;
-/// The node crashes at or soon after a failed sync in so many of 100 cases, where it crashes at all.
+/// The node crashes at or soon after a failed sync in so many of 100 cases.
 const CRASH_AT_FAILURE_PERCENT: u64 = 20;
 /// How long a node that is told to stop takes at most.
 const STOP_US: u64 = 5 * SECOND;

@@ -1,5 +1,5 @@
-//! A thousand seeds with each test run, or `SIM_SEEDS` of the environment; `martlet-sim --hours` runs
-//! as many as one likes.
+//! A thousand seeds with each test run, or `SIM_SEEDS` of the environment; `martlet-sim --hours`
+//! runs as many as one likes.
 
 use martlet_sim::{Kind, Scenario};
 

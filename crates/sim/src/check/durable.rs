@@ -71,7 +71,7 @@ impl Durable {
                     }
                 }
                 self.recorded_ids.insert(message.id());
-                // What is retained is there for all shards at once, so that who reads it just then may
+                // What is retained is there for all shards at once: who reads it just then may
                 // record its entry first.
                 let early = self.early_entries.contains(&message.id());
                 if early && record.retained_revision.is_none() {

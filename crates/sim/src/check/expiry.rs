@@ -1,9 +1,9 @@
-//! What has a time ends in it: a message that has expired is not sent any more [MQTT-3.3.2-5], and a
-//! session whose client stays away ends after its Session Expiry Interval [MQTT-3.1.2-23].
+//! What has a time ends in it: a message that has expired is not sent any more [MQTT-3.3.2-5], and
+//! a session whose client stays away ends after its Session Expiry Interval [MQTT-3.1.2-23].
 //!
-//! While the node runs no step of the wall clock moves an end. After a restart one forwards may bring
-//! it forward; one backwards puts it off by no more than the node was away and the minute before; a
-//! session may wait its interval once more.
+//! While the node runs no step of the wall clock moves an end. After a restart one forwards may
+//! bring it forward; one backwards puts it off by no more than the node was away and the minute
+//! before; a session may wait its interval once more.
 
 use std::collections::BTreeMap;
 
