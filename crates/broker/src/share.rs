@@ -685,8 +685,8 @@ impl Shard {
     }
 
     /// A message that came when no member outlived its connection goes to one who does: it gets its
-    /// record now. Else its Packet Identifier would be given again after a restart, while the client
-    /// still knows it.
+    /// record now. Else its Packet Identifier would be given again after a restart, while the
+    /// client still knows it.
     fn record_late<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, entry: &mut Entry) {
         entry.recorded = true;
         let id = entry.message.id();

@@ -1,9 +1,10 @@
 //! Topic Filter → value: a tree of topic levels.
 //!
-//! Its edges lie in one hash table, so that a step down costs one probe and a node of the tree holds
-//! no table of its own. Literal levels at which nothing branches off are one node, so that a filter
-//! of many levels, as one device has it, costs no more than a short one. Matching and removal walk
-//! with an explicit stack: depth never costs call stack. `+` and `#` hang on their parent directly.
+//! Its edges lie in one hash table, so that a step down costs one probe and a node of the tree
+//! holds no table of its own. Literal levels at which nothing branches off are one node, so that a
+//! filter of many levels, as one device has it, costs no more than a short one. Matching and
+//! removal walk with an explicit stack: depth never costs call stack. `+` and `#` hang on their
+//! parent directly.
 
 use core::hash::BuildHasher;
 

@@ -1,5 +1,5 @@
-//! The retained messages that a new subscription is owed (MQTT 5 sections 3.3.1.3 and 3.8.3.1): read
-//! page by page, as the client takes them.
+//! The retained messages that a new subscription is owed (MQTT 5 sections 3.3.1.3 and 3.8.3.1):
+//! read page by page, as the client takes them.
 //!
 //! It knows neither how the retained store finds them nor when a subscription asks for them.
 

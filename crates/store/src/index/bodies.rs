@@ -135,6 +135,11 @@ impl Bodies {
         Some(place)
     }
 
+    /// What is asked next is about this body: its chunk is looked up once.
+    pub(crate) fn seek(&mut self, id: BodyId) {
+        let _ = self.find(id);
+    }
+
     fn chunk(&self, id: BodyId) -> Option<&Chunk> {
         let place = match self.last {
             Some((key, place)) if key == id.0 >> 6 => place,

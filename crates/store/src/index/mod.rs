@@ -103,6 +103,7 @@ impl Index {
     }
 
     fn enqueue(&mut self, entry: Entry, note: [u64; 2], extra: &[u8]) {
+        self.bodies.seek(entry.body);
         // A body that no entry refers to is in no queue: the usual case needs no looking.
         if self.bodies.refs(entry.body) > 0 {
             self.drop_forgotten_of(entry.body);
@@ -119,6 +120,7 @@ impl Index {
 
     fn end(&mut self, entry: Entry) {
         let was_there = self.queues.end(entry);
+        self.bodies.seek(entry.body);
         if entry.lane == 0 {
             self.bodies.note_had(entry.body, entry.queue);
         }
