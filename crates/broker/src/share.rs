@@ -18,7 +18,9 @@ use crate::hash::{HashMap, seeded};
 use crate::id::{MessageId, SessionAddress, SessionId, ShardId, TenantId};
 use crate::message::Message;
 use crate::node::{Cx, Node};
-use crate::record::{EnqueuedAs, EntryRecord, Record, SessionEpoch, SubscriptionRecord};
+use crate::record::{
+    EnqueuedAs, EntryRecord, MessageRecord, Record, SessionEpoch, SubscriptionRecord,
+};
 use crate::route::{Routing, Target};
 use crate::session::queue::{Apart, Entry, Queue, QueueOwner, StoredEntry, Taken, Window};
 use crate::shard::Shard;
@@ -682,6 +684,26 @@ impl Shard {
         }
     }
 
+    /// A message that came when no member outlived its connection goes to one who does: it gets its
+    /// record now. Else its Packet Identifier would be given again after a restart, while the client
+    /// still knows it.
+    fn record_late<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, entry: &mut Entry) {
+        entry.recorded = true;
+        let id = entry.message.id();
+        let message = MessageRecord {
+            message: entry.message.clone(),
+            publisher: None,
+            receipt: None,
+            retained_revision: None,
+            replaces: None,
+            to_be_routed: true,
+            will_of: None,
+        };
+        self.append(cx, Record::Message(message));
+        self.record_in_group(cx, index, entry);
+        self.append(cx, Record::Routed(id));
+    }
+
     /// An entry of the group has come to its end.
     fn group_entry_ended<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, entry: &Taken) {
         if entry.recorded() {
@@ -953,12 +975,21 @@ impl Shard {
 
     /// Gives a message to the member whose turn it is; gives it back if nobody can take it.
     /// With the QoS granted to that member [MQTT-4.8.2-3].
-    fn hand_out<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, entry: Entry) -> Option<Entry> {
+    fn hand_out<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        mut entry: Entry,
+    ) -> Option<Entry> {
         let shard = self.id;
         let group = &mut self.groups.slab[index as usize];
         let Some(chosen) = group.choose(entry.qos) else {
             return Some(entry);
         };
+        if group.members[chosen].durable && !entry.recorded && entry.qos > QoS::AtMostOnce {
+            self.record_late(cx, index, &mut entry);
+        }
+        let group = &mut self.groups.slab[index as usize];
         let mut members = group.members.iter().enumerate();
         let others = members.any(|(place, member)| place != chosen && group.may_have_room(member));
         let member = &mut group.members[chosen];

@@ -19,6 +19,8 @@ struct Contents {
     bodies: BTreeMap<u64, Vec<u8>>,
     /// Queue, body and lane.
     entries: BTreeSet<(u64, u64, u8)>,
+    /// The same in order, with their notes.
+    notes: Vec<(u64, u64, u8, [u64; 2])>,
     tokens: BTreeSet<(u64, u32)>,
     states: BTreeMap<StateKey, Vec<u8>>,
     /// Bodies and states that were named as damaged.
@@ -66,7 +68,7 @@ pub fn flip_one(disk: &SimDisk, options: &Options, random: &mut Random) -> Resul
     let lost: Vec<u64> = before.bodies.keys().copied().collect();
     let lost = lost.into_iter().filter(|id| !after.bodies.contains_key(id));
     let lost = lost.map(|id| number_of(id, &before.bodies[&id]));
-    let only_bodies = before.entries == after.entries
+    let only_bodies = before.notes == after.notes
         && before.tokens == after.tokens
         && before.states == after.states
         && after.bodies.len() <= before.bodies.len();
@@ -137,6 +139,8 @@ fn contents(disk: SimDisk, options: &Options) -> Result<(Contents, Report), Stri
             ids.insert(entry.body);
             let key = (queue.0, entry.body.0, entry.lane);
             contents.entries.insert(key);
+            let (queue, body, lane) = key;
+            contents.notes.push((queue, body, lane, entry.note));
         }
         let tokens = engine.tokens(queue).iter();
         contents

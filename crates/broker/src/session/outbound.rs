@@ -177,8 +177,11 @@ impl Outbound {
         self.in_flight.insert(packet_id, message);
     }
 
-    /// Messages in flight have come from the store; those that cannot be read are given back.
-    fn in_flight_read(&mut self, page: &[(MessageId, Option<Message>)]) -> Vec<StoredEntry> {
+    /// Messages in flight have come from the store. Those that cannot be read are given back, with
+    /// the Packet Identifier if it is not free: what a QoS 2 exchange was about is lost, but the
+    /// client may know the identifier, so the exchange goes on with PUBREL until PUBCOMP
+    /// [MQTT-4.3.3-8].
+    fn in_flight_read(&mut self, page: &[(MessageId, Option<Message>)]) -> Vec<Unread> {
         let mut damaged = Vec::new();
         for packet_id in self.unsent.clone() {
             let Some(message) = self.in_flight.get_mut(packet_id) else {
@@ -190,20 +193,27 @@ impl Outbound {
             let Some((_, read)) = page.iter().find(|(id, _)| *id == entry.id) else {
                 continue;
             };
+            let entry = StoredEntry::clone(entry);
             if let Some(read) = read {
-                let entry = StoredEntry::clone(entry).with(read.clone());
-                message.state = InFlightState::Publish(entry);
-            } else if let Some(InFlight {
-                state: InFlightState::Stored(entry),
-                ..
-            }) = self.remove(packet_id)
-            {
-                damaged.push(*entry);
+                message.state = InFlightState::Publish(entry.with(read.clone()));
+            } else if entry.qos == QoS::ExactlyOnce {
+                message.state = InFlightState::Released(Released {
+                    message: entry.id,
+                    why: entry.why,
+                    recorded: entry.recorded(),
+                });
+                damaged.push((entry, Some(packet_id)));
+            } else {
+                self.remove(packet_id);
+                damaged.push((entry, None));
             }
         }
         damaged
     }
 }
+
+/// A message whose contents cannot be read, and the Packet Identifier that it keeps.
+type Unread = (StoredEntry, Option<PacketId>);
 
 /// Messages in flight read back at once.
 const IN_FLIGHT_PAGE: usize = 128;
@@ -348,13 +358,13 @@ impl Shard {
         let ids = entry.subscription_ids.clone();
         let moved_from = self.take_from_group(cx, index, &mut entry);
         let epoch = self.sessions.at(index).epoch;
-        let mut record = recorded.then(|| entry.record(epoch, cx.now));
+        let record = recorded.then(|| entry.record(epoch, cx.now));
         let outbound = &mut self.sessions.at(index).outbound;
         let packet_id = match outbound.assign(entry, RecordNumber(0)) {
             Ok(packet_id) => packet_id,
             Err(entry) => return self.enqueue(cx, index, entry),
         };
-        if let Some(mut record) = record.take() {
+        if let Some(mut record) = record {
             record.packet_id = Some(packet_id);
             let number = self.append(cx, enqueued(record, moved_from));
             if qos == QoS::ExactlyOnce && !fault::is(Fault::Qos2BeforeRecord) {
@@ -590,19 +600,42 @@ impl Shard {
             return;
         };
         let outbound = &mut self.sessions.at(index).outbound;
-        let damaged: Vec<Taken> = if core::mem::take(&mut outbound.reading_in_flight) {
-            let damaged = outbound.in_flight_read(&page);
-            damaged.into_iter().map(Taken::Stored).collect()
-        } else {
-            let damaged = outbound.queue.page_read(page.into_iter());
-            damaged.into_iter().map(Taken::Stored).collect()
+        let damaged = match core::mem::take(&mut outbound.reading_in_flight) {
+            true => outbound.in_flight_read(&page),
+            false => {
+                let damaged = outbound.queue.page_read(page.into_iter());
+                damaged.into_iter().map(|entry| (entry, None)).collect()
+            }
         };
-        for entry in damaged {
-            self.drop_entry(cx, index, entry, DropReason::StoreDamaged);
+        for (entry, packet_id) in damaged {
+            match packet_id {
+                Some(packet_id) => self.release_unread(cx, index, &entry, packet_id),
+                None => self.drop_entry(cx, index, Taken::Stored(entry), DropReason::StoreDamaged),
+            }
         }
         let window = self.window(index);
         self.sessions.at(index).outbound.queue.put_away(window);
         self.pump(cx, index);
+    }
+
+    /// A QoS 2 message in flight is lost; PUBREL ends its exchange, once the record says so.
+    fn release_unread<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        entry: &StoredEntry,
+        packet_id: PacketId,
+    ) {
+        let mut changed = entry.record(self.sessions.at(index).epoch, cx.now);
+        (changed.packet_id, changed.released) = (Some(packet_id), true);
+        let record = self.append(cx, Record::Changed(changed));
+        let id = self.sessions.id_of(index);
+        let outbound = &mut self.sessions.at(index).outbound;
+        if let Some(message) = outbound.in_flight.get_mut(packet_id) {
+            message.record = record;
+        }
+        self.gate(cx, record, Gated::Pump(id));
+        self.drop_message(cx, index, DropReason::StoreDamaged, 1, "");
     }
 
     /// Sends the first unsent message; false if it has to wait.

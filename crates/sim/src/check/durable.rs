@@ -61,6 +61,9 @@ impl Durable {
                 let key = (subscription.epoch, subscription.filter.to_string());
                 self.subscriptions.entry(key).or_insert(lsn);
             }
+            // Without a publisher it was recorded later, for somebody who had not asked for that
+            // when it came; nothing was promised for it.
+            Record::Message(record) if record.publisher.is_none() => {}
             Record::Message(record) => {
                 let message = &record.message;
                 let number = message.payload().first_chunk().copied();
