@@ -76,6 +76,42 @@ fn a_malformed_subscription_or_entry_is_named_and_costs_only_itself() {
 }
 
 #[test]
+fn a_packet_identifier_whose_message_never_got_to_the_disk_is_free_only_after_pubcomp() {
+    // A retained message of another shard, read in the moment before its record was handed over.
+    const LOST: u64 = (1 << 36) + 500;
+    const SENT_AT_QOS_2_WITH_RETAIN: u64 = 0b11;
+    let mut node = StoredNode::new(2);
+    node.play(
+        "A: CONNECT id=a clean=0 session_expiry=65536; SUBSCRIBE t qos=2
+         A: DISCONNECT",
+    );
+    let owner = node.owners()[0];
+    node.append(|record| {
+        let note = [1 << 3 | SENT_AT_QOS_2_WITH_RETAIN, 0];
+        record.enqueue(QueueId(owner), BodyId(LOST), 1, note, &[]);
+    });
+    let mut node = node.restart(End::Kill, 2, 1);
+    assert_eq!(node.report.damaged, 0, "{:?}", node.report);
+    node.play(
+        "A: CONNECT id=a clean=0 session_expiry=65536
+         A> CONNACK 0 session_present=1
+         A> PUBREL 1
+         P: CONNECT; PUBLISH t qos=2 payload=x
+         A> PUBLISH t qos=2 payload=x id=2
+         A: PUBCOMP 1
+         A: PUBREC 2
+         A> PUBREL 2
+         A: PUBCOMP 2
+         A: DISCONNECT",
+    );
+    assert_eq!(node.dropped_as_damaged(), 1);
+    // Nothing of it is left.
+    let mut node = node.restart(End::Kill, 2, 1);
+    assert_eq!(node.collect("a"), (true, Vec::new()));
+    assert_eq!(node.bodies(), 0);
+}
+
+#[test]
 fn what_a_newer_program_has_written_is_refused_by_name_and_kept() {
     let newer = [2, 0, 0];
     let mut node = StoredNode::new(2);

@@ -425,6 +425,22 @@ fn what_a_share_group_lent_to_a_member_without_session_goes_to_another() {
 }
 
 #[test]
+fn what_a_member_without_session_has_acknowledged_goes_to_nobody_after_a_restart() {
+    restarts(
+        "A: CONNECT clean=0 session_expiry=1000; SUBSCRIBE $share/g/t qos=1
+         A: DISCONNECT
+         B: CONNECT; SUBSCRIBE $share/g/t qos=1
+         P: CONNECT; PUBLISH t qos=1 payload=1
+         B> PUBLISH t qos=1 payload=1 id=$one ..
+         B: PUBACK $one",
+        "A: CONNECT clean=0 session_expiry=1000
+         A> CONNACK 0 session_present=1
+         A> nothing
+         A: DISCONNECT",
+    );
+}
+
+#[test]
 fn retained_messages_still_owed_for_a_subscription_are_sent_after_the_restart() {
     restarts(
         "P: CONNECT; PUBLISH r/1 qos=1 retain payload=1; PUBLISH r/2 qos=1 retain payload=2

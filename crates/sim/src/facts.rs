@@ -235,6 +235,8 @@ pub enum Fact {
         /// So far, backwards if negative.
         ms: i64,
     },
+    /// The node is told to stop: it ends all connections, and soon itself.
+    Stopping,
     /// The node is there again.
     Restarted,
     /// Disturbances are over: from here on everybody comes back and reads.
@@ -265,6 +267,7 @@ impl Fact {
             | Self::Cut { client, .. }
             | Self::Dropped { client, .. } => Some(client),
             Self::Crashed { .. }
+            | Self::Stopping
             | Self::ClockStepped { .. }
             | Self::Rotted { .. }
             | Self::Restarted
@@ -363,6 +366,7 @@ impl Fact {
             Self::Rotted { message } => format!("== m{message} rots on the disk"),
             Self::ClockStepped { ms } => format!("== the wall clock steps by {ms} ms"),
             Self::Crashed { power, .. } => format!("== the node crashes, power lost: {power}"),
+            Self::Stopping => "== the node is told to stop".to_owned(),
             Self::Restarted => "== the node is there again".to_owned(),
             Self::Healed => "-- disturbances are over".to_owned(),
         }

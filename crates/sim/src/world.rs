@@ -208,6 +208,7 @@ impl World {
         self.crash_at = u64::MAX;
         if !self.stopping && self.random.percent(self.disturbance.stop_percent) {
             self.stopping = true;
+            self.observer.fact(&Fact::Stopping);
             self.node.begin_stop();
             for shard in 0..self.node.shard_count() {
                 self.wake_shard_soon(shard);

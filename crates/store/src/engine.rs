@@ -389,7 +389,8 @@ impl<D: Disk> Engine<D> {
         let number = self.next_number;
         let name = segment::name(number);
         let mut len = self.options.segment_bytes;
-        let file = if bytes <= len && self.has_spare {
+        let was_spare = bytes <= len && self.has_spare;
+        let file = if was_spare {
             let renamed = self.disk.rename(SPARE, &name);
             renamed.map_err(|e| StoreError::new("renaming", SPARE, e))?;
             self.has_spare = false;
@@ -428,6 +429,12 @@ impl<D: Disk> Engine<D> {
             return Err(StoreError::new("creating", &name, error));
         };
         self.index.live.reset(slot);
+        if was_spare && !fault::is(Fault::NamesUnsynced) {
+            // Before anything is written to it. Else a loss of power may keep what was written and
+            // not the name: the file is the spare one again, gets the same name again, and what is
+            // left in it from then checks as if it were written now.
+            self.sync_names()?;
+        }
         self.active = Some(slot);
         Ok(slot)
     }

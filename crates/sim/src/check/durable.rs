@@ -75,7 +75,10 @@ impl Durable {
                 }
                 self.recorded_ids.insert(message.id());
                 // What is retained is there for all shards at once: who reads it just then may
-                // record its entry first.
+                // record its entry first. If the node ends between the two, the entry comes back
+                // without its message, which nobody was promised yet. It is dropped, its Packet
+                // Identifier kept until PUBCOMP. But what was retained before is retained again,
+                // and the subscription counts as having read it.
                 let early = self.early_entries.contains(&message.id());
                 if early && record.retained_revision.is_none() {
                     let what = number_in_words(message.payload(), ledger);

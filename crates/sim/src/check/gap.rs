@@ -2,7 +2,10 @@
 //! one of that topic, those too that were published while it subscribed [MQTT-3.3.1-9].
 //!
 //! So a subscription is entered before what is retained is read. Each retained topic has one
-//! publisher, whose messages of one QoS come in order: one that is passed over never comes.
+//! publisher, whose messages of one QoS come in order: one that is passed over never comes. Only a
+//! retained copy may pass what is still on its way from another shard. With Retain As Published
+//! nothing tells one from a message that was published just now, but there is no more than one of a
+//! topic for each SUBSCRIBE.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +14,7 @@ use martlet_codec::QoS;
 use crate::facts::{ClientIndex, Fact, MessageIndex};
 use crate::ledger::Ledger;
 use crate::observer::Findings;
-use crate::topics::{Class, TopicIndex};
+use crate::topics::{Class, FilterIndex, TopicIndex};
 
 const CHECK: &str = "nothing missed while subscribing";
 
@@ -24,6 +27,8 @@ pub(super) struct Gap {
     sent: BTreeMap<TopicIndex, Vec<MessageIndex>>,
     /// For whom the node has dropped something.
     dropped: BTreeSet<ClientIndex>,
+    /// What each client has subscribed to in its present session, again and again too.
+    asked: BTreeMap<ClientIndex, Vec<FilterIndex>>,
 }
 
 #[derive(Debug, Default)]
@@ -31,8 +36,10 @@ struct Found {
     life: u32,
     /// The retained message that was found when the session began.
     first: MessageIndex,
-    /// Got since, and not yet passed by all before it.
+    /// Got since.
     got: BTreeSet<MessageIndex>,
+    /// How many with RETAIN 1 have passed one that was missing.
+    ahead: usize,
 }
 
 impl Gap {
@@ -53,13 +60,19 @@ impl Gap {
                 self.dropped.insert(client);
             }
             // Where something was left, what was queued before may come later.
-            Fact::Subscribing { client, .. }
-            | Fact::Unsubscribing { client, .. }
-            | Fact::Connected {
+            Fact::Subscribing { client, filter, .. } => {
+                self.asked.entry(client).or_default().push(filter);
+                self.forget(client);
+            }
+            Fact::Unsubscribing { client, .. } => self.forget(client),
+            Fact::Connected {
                 client,
                 present: false,
                 ..
-            } => self.forget(client),
+            } => {
+                self.asked.remove(&client);
+                self.forget(client);
+            }
             Fact::Arrived {
                 client,
                 message: Some(message),
@@ -69,8 +82,7 @@ impl Gap {
                 known: false,
                 ..
             } if ledger.topics.class(topic) == Class::Retained => {
-                let is_copy = retain && !dup;
-                self.arrived(client, message, is_copy, ledger, findings);
+                self.arrived(client, message, (retain, dup), ledger, findings);
             }
             _ => {}
         }
@@ -84,7 +96,7 @@ impl Gap {
         &mut self,
         client: ClientIndex,
         message: MessageIndex,
-        is_copy: bool,
+        (retain, dup): (bool, bool),
         ledger: &Ledger,
         findings: &mut Findings,
     ) {
@@ -101,11 +113,12 @@ impl Gap {
         let life = receiver.life;
         let found = match self.found.get_mut(&key) {
             Some(found) if found.life == life => found,
-            _ if is_copy => {
+            _ if retain && !dup => {
                 let found = Found {
                     life,
                     first: message,
                     got: BTreeSet::new(),
+                    ahead: 0,
                 };
                 self.found.insert(key, found);
                 return;
@@ -124,7 +137,17 @@ impl Gap {
             let taken = ledger.is_owed(**sent, 0) && passed.sends == 1;
             taken && passed.qos == row.qos && !found.got.contains(sent)
         });
-        if let Some(passed) = passed.filter(|_| row.sends == 1) {
+        let Some(passed) = passed.filter(|_| row.sends == 1) else {
+            return;
+        };
+        let asked = self.asked.get(&client).map_or(&[][..], Vec::as_slice);
+        let matching = asked
+            .iter()
+            .filter(|f| ledger.topics.matches(**f, row.topic));
+        let copies_max = if retain { matching.count() } else { 0 };
+        // What is sent again may be the same copy.
+        found.ahead += usize::from(!(retain && dup));
+        if found.ahead > copies_max {
             let (name, what) = (&receiver.name, ledger.describe(message));
             let passed = ledger.describe(*passed);
             let first = found.first;

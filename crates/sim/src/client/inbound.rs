@@ -92,6 +92,7 @@ impl Client {
         self.phase = Phase::Online;
         self.times.deadline = NEVER;
         self.forgets = false;
+        self.unanswered = false;
         let keep_alive_us = u64::from(self.plan.keep_alive_secs) * SECOND;
         self.times.ping = now_us + keep_alive_us * 8 / 10;
         if let Some(plan) = self.plan.publishing.as_ref().filter(|_| !self.settling) {

@@ -103,6 +103,8 @@ pub struct Client {
     answers: VecDeque<(u64, AckKind, u16, ReasonCode)>,
     /// Its state is gone: clean starts until one is accepted.
     forgets: bool,
+    /// No CONNACK has come for its last CONNECT.
+    unanswered: bool,
     /// Session Expiry Interval of the last CONNECT, seconds.
     expiry_secs: u32,
     /// When it last heard from the node.
@@ -146,6 +148,7 @@ impl Client {
             refused: BTreeMap::new(),
             answers: VecDeque::new(),
             forgets: false,
+            unanswered: false,
             expiry_secs: 0,
             heard_us: 0,
         }
@@ -322,7 +325,8 @@ impl Client {
             self.times.connect = now_us + self.random.around(SECOND);
             return;
         }
-        self.expire(now_us);
+        self.expire(now_us, io.observer.ledger.clock_ahead_us > 0);
+        self.unanswered = true;
         let clean = self.plan.clean || self.forgets;
         let v5 = self.plan.version.is_v5();
         let expiry_secs = self.expiry_secs(clean);
@@ -399,13 +403,15 @@ impl Client {
     }
 
     /// Its Session State ends when the node's may have, so that neither goes on without the other
-    /// [MQTT-4.1.0-1], [MQTT-3.2.2-4].
-    fn expire(&mut self, now_us: u64) {
+    /// [MQTT-4.1.0-1], [MQTT-3.2.2-4]. With a wall clock set forward that may be sooner: then a
+    /// CONNECT without an answer may have begun another one.
+    fn expire(&mut self, now_us: u64, clock_ahead: bool) {
         let ended = match self.expiry_secs {
             0 => true,
             u32::MAX => false,
             secs => {
                 let ended = now_us > self.heard_us + u64::from(secs) * SECOND;
+                let ended = ended || clock_ahead && self.unanswered;
                 self.forgets |= ended;
                 ended
             }
