@@ -21,7 +21,7 @@ pub trait Store: Sized {
     type Batch: Batch;
     fn open(plan: &Plan) -> Self;
     /// Writes and syncs a group.
-    fn commit(&mut self, batch: &Self::Batch);
+    fn commit(&mut self, batch: &mut Self::Batch);
     /// What may be done after a commit.
     fn rest(&mut self) {}
     /// The first messages of a queue: their ids; each was read.
@@ -35,14 +35,37 @@ pub struct Own {
     engine: Engine<RealDisk>,
     /// The longest call to `housekeep`, microseconds.
     pub rest_us_max: u128,
+    /// Nothing was committed since the last call of `rest`.
+    is_idle: bool,
 }
 
+/// As the broker does it: a message has a record for itself, ends share one.
 #[derive(Default)]
-pub struct OwnBatch(RecordBuffer);
+pub struct OwnBatch {
+    records: RecordBuffer,
+    /// Message, queue, entries.
+    ends: Vec<(u64, u64, u64)>,
+}
+
+impl OwnBatch {
+    /// All of it, the ends behind the messages.
+    fn close(&mut self) -> &RecordBuffer {
+        for ends in self.ends.chunks(256) {
+            let mut record = self.records.record();
+            for (id, queue, entries) in ends {
+                for entry in 0..*entries {
+                    record.end(QueueId((queue + entry) % QUEUES), BodyId(*id), 0);
+                }
+            }
+        }
+        self.ends.clear();
+        &self.records
+    }
+}
 
 impl Batch for OwnBatch {
     fn publish(&mut self, id: u64, queue: u64, entries: u64, payload: &[u8]) {
-        let mut record = self.0.record();
+        let mut record = self.records.record();
         record.body(BodyId(id), Holds::NONE, &[payload]);
         for entry in 0..entries {
             record.enqueue(
@@ -56,14 +79,12 @@ impl Batch for OwnBatch {
     }
 
     fn end(&mut self, id: u64, queue: u64, entries: u64) {
-        let mut record = self.0.record();
-        for entry in 0..entries {
-            record.end(QueueId((queue + entry) % QUEUES), BodyId(id), 0);
-        }
+        self.ends.push((id, queue, entries));
     }
 
     fn clear(&mut self) {
-        self.0.clear();
+        self.records.clear();
+        self.ends.clear();
     }
 }
 
@@ -77,16 +98,22 @@ impl Store for Own {
         Own {
             engine,
             rest_us_max: 0,
+            is_idle: false,
         }
     }
 
-    fn commit(&mut self, batch: &OwnBatch) {
-        self.engine.append(&batch.0);
+    fn commit(&mut self, batch: &mut OwnBatch) {
+        self.engine.append(batch.close());
         self.engine.write().expect("writes");
         self.engine.sync().expect("syncs");
+        self.is_idle = false;
     }
 
     fn rest(&mut self) {
+        if self.is_idle {
+            self.engine.seal().expect("seals");
+        }
+        self.is_idle = true;
         let began = std::time::Instant::now();
         self.engine.housekeep(256 * 1024).expect("housekeeping");
         self.rest_us_max = self.rest_us_max.max(began.elapsed().as_micros());
@@ -153,7 +180,7 @@ impl Store for Bare {
         Bare { file, offset: 0 }
     }
 
-    fn commit(&mut self, batch: &BareBatch) {
+    fn commit(&mut self, batch: &mut BareBatch) {
         if self.offset + batch.0.len() as u64 > RING_BYTES {
             self.offset = 0;
         }
@@ -225,7 +252,7 @@ impl Store for RedbHeads {
         store
     }
 
-    fn commit(&mut self, batch: &RedbBatch) {
+    fn commit(&mut self, batch: &mut RedbBatch) {
         let mut transaction = self.database.begin_write().expect("begins");
         transaction
             .set_durability(Durability::Immediate)

@@ -201,7 +201,7 @@ pub fn drain<S: Store>(open: impl Fn(&Plan) -> S, plan: &Plan) {
         batch.publish(id, id % QUEUES, 1, &payload);
         if id % 1000 == 0 || id == plan.messages {
             let began = Instant::now();
-            store.commit(&batch);
+            store.commit(&mut batch);
             batch.clear();
             store.rest();
             longest = longest.max(began.elapsed());
@@ -232,7 +232,7 @@ pub fn drain<S: Store>(open: impl Fn(&Plan) -> S, plan: &Plan) {
             }
         }
         first += 10;
-        store.commit(&batch);
+        store.commit(&mut batch);
         batch.clear();
         store.rest();
         if first > 100 * QUEUES {
@@ -263,7 +263,7 @@ pub fn lone<S: Store>(mut store: S, plan: &Plan) {
     for id in 1..=count {
         let began = Instant::now();
         batch.publish(id, id % QUEUES, 1, &payload);
-        store.commit(&batch);
+        store.commit(&mut batch);
         latencies.add(began, Instant::now(), 1);
         batch.clear();
         store.rest();
