@@ -123,6 +123,8 @@ pub enum Fact {
         qos: QoS,
         /// No Local.
         no_local: bool,
+        /// Retain As Published.
+        retain_as_published: bool,
     },
     /// SUBACK came.
     Subscribed {

@@ -3,9 +3,9 @@
 //!
 //! So a subscription is entered before what is retained is read. Each retained topic has one
 //! publisher, whose messages of one QoS come in order: one that is passed over never comes. Only a
-//! retained copy may pass what is still on its way from another shard. With Retain As Published
-//! nothing tells one from a message that was published just now, but there is no more than one of a
-//! topic for each SUBSCRIBE.
+//! retained copy may pass what is still on its way from another shard. There is no
+//! more than one of a topic for each SUBSCRIBE. With Retain As Published nothing tells one from a
+//! message that was published before: such clients are left out.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,7 +25,7 @@ pub(super) struct Gap {
     found: BTreeMap<(ClientIndex, TopicIndex), Found>,
     /// Sent at QoS 1 or 2 on each topic.
     sent: BTreeMap<TopicIndex, Vec<MessageIndex>>,
-    /// For whom the node has dropped something.
+    /// For whom the node has dropped something, or nothing tells a retained copy.
     dropped: BTreeSet<ClientIndex>,
     /// What each client has subscribed to in its present session, again and again too.
     asked: BTreeMap<ClientIndex, Vec<FilterIndex>>,
@@ -60,7 +60,16 @@ impl Gap {
                 self.dropped.insert(client);
             }
             // Where something was left, what was queued before may come later.
-            Fact::Subscribing { client, filter, .. } => {
+            Fact::Subscribing {
+                client,
+                filter,
+                retain_as_published,
+                ..
+            } => {
+                // What was on its way to the session before it may look like a retained copy.
+                if retain_as_published {
+                    self.dropped.insert(client);
+                }
                 self.asked.entry(client).or_default().push(filter);
                 self.forget(client);
             }

@@ -214,6 +214,7 @@ impl Client {
                 filter: plan.filter,
                 qos: plan.qos,
                 no_local: plan.no_local && v5,
+                retain_as_published: plan.retain_as_published && v5,
             });
         }
         self.requests.push(Request {
