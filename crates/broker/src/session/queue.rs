@@ -248,13 +248,13 @@ pub(crate) enum Window {
 }
 
 /// Entries in memory at most, of a queue whose messages are in the store.
-const WINDOW_COUNT: usize = 256;
+const WINDOW_COUNT: usize = 128;
 /// Bytes of messages in memory at most, likewise.
-const WINDOW_BYTES: u64 = 256 * 1024;
+const WINDOW_BYTES: u64 = 128 * 1024;
 /// Messages read back at once.
-const PAGE_COUNT: usize = 128;
+const PAGE_COUNT: usize = 64;
 /// Bytes of messages read back at once, about.
-const PAGE_BYTES: u64 = 128 * 1024;
+const PAGE_BYTES: u64 = 64 * 1024;
 
 /// The queue of one session or share group.
 #[derive(Debug, Default)]
