@@ -177,20 +177,31 @@ impl Outbound {
         self.in_flight.insert(packet_id, message);
     }
 
+    /// What is to be sent again and still lies in the store, in order.
+    fn stored_unsent(&self) -> impl Iterator<Item = (PacketId, MessageId)> {
+        let unsent = self.unsent.iter();
+        unsent.filter_map(|id| match &self.in_flight.get(*id)?.state {
+            InFlightState::Stored(entry) => Some((*id, entry.id)),
+            InFlightState::Publish(_) | InFlightState::Released(_) => None,
+        })
+    }
+
     /// Messages in flight have come from the store. Those that cannot be read are given back, with
     /// the Packet Identifier if it is not free: what a QoS 2 exchange was about is lost, but the
     /// client may know the identifier, so the exchange goes on with PUBREL until PUBCOMP
     /// [MQTT-4.3.3-8].
     fn in_flight_read(&mut self, page: &[(MessageId, Option<Message>)]) -> Vec<Unread> {
         let mut damaged = Vec::new();
-        for packet_id in self.unsent.clone() {
+        // No more were asked for, and they are still the first.
+        let asked: Vec<_> = self.stored_unsent().take(page.len()).collect();
+        for (packet_id, id) in asked {
+            let Some((_, read)) = page.iter().find(|(found, _)| *found == id) else {
+                continue;
+            };
             let Some(message) = self.in_flight.get_mut(packet_id) else {
                 continue;
             };
             let InFlightState::Stored(entry) = &message.state else {
-                continue;
-            };
-            let Some((_, read)) = page.iter().find(|(id, _)| *id == entry.id) else {
                 continue;
             };
             let entry = StoredEntry::clone(entry);
@@ -575,15 +586,8 @@ impl Shard {
         if outbound.reading_in_flight {
             return;
         }
-        let stored =
-            outbound
-                .unsent
-                .iter()
-                .filter_map(|id| match &outbound.in_flight.get(*id)?.state {
-                    InFlightState::Stored(entry) => Some(entry.id),
-                    InFlightState::Publish(_) | InFlightState::Released(_) => None,
-                });
-        let messages: Vec<_> = stored.take(IN_FLIGHT_PAGE).collect();
+        let stored = outbound.stored_unsent().map(|(_, id)| id);
+        let messages = stored.take(IN_FLIGHT_PAGE).collect();
         outbound.reading_in_flight = true;
         let owner = QueueOwner::Session(self.sessions.id_of(index));
         cx.effects.reads.push(QueueRead { owner, messages });
