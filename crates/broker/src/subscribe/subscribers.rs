@@ -13,6 +13,7 @@ use crate::interest::InterestClass;
 use crate::node::{Cx, Node};
 use crate::record::{RETAINED_COPIES, SubscriptionRecord};
 use crate::route::{Match, Target};
+use crate::session::Sessions;
 use crate::shard::Shard;
 use crate::topic_tree::NodeKey;
 
@@ -63,8 +64,12 @@ impl Subscriber {
 }
 
 impl Subscribers {
-    /// Where a share group stands; there are few of them at one filter.
-    fn slot_of(&self, target: Target) -> Option<u32> {
+    /// Where a subscriber of this filter, whose place is `node`, stands.
+    fn slot_of(&self, sessions: &mut Sessions, node: NodeKey, target: Target) -> Option<u32> {
+        if let Some(session) = target.as_session() {
+            return sessions.at(session).subscriptions.slot(node);
+        }
+        // There are few share groups at one filter.
         let place = self.list.iter().position(|found| found.target == target);
         place.map(|slot| slot as u32)
     }
@@ -229,10 +234,7 @@ impl Shard {
             return;
         };
         let before = subscribers.class();
-        let slot = match target.as_session() {
-            Some(session) => self.sessions.at(session).subscriptions.slot(node),
-            None => subscribers.slot_of(target),
-        };
+        let slot = subscribers.slot_of(&mut self.sessions, node, target);
         let Some(slot) = slot else { return };
         let gone = subscribers.list.swap_remove(slot as usize);
         subscribers.durable -= u32::from(gone.durable);
@@ -282,10 +284,7 @@ impl Shard {
             return;
         };
         let before = subscribers.class();
-        let slot = match target.as_session() {
-            Some(session) => self.sessions.at(session).subscriptions.slot(node),
-            None => subscribers.slot_of(target),
-        };
+        let slot = subscribers.slot_of(&mut self.sessions, node, target);
         let Some(place) = slot.and_then(|slot| subscribers.list.get_mut(slot as usize)) else {
             return;
         };
