@@ -315,10 +315,9 @@ impl<N: Node> Restoring<'_, N> {
         let now = &mut self.shards.now;
         let wall_ms = now.wall_ms;
         now.record_ms = last.map_or(now.record_ms, |last| last.record_ms_at(wall_ms));
-        let record_ms = now.record_ms;
-        self.report.record_ms = record_ms;
+        self.report.record_ms = now.record_ms;
         self.report.clock_behind_ms = last.map_or(0, |last| last.wall_ms.saturating_sub(wall_ms));
-        put_clock(ClockState { record_ms, wall_ms }, &mut self.records);
+        put_clock(ClockState::of(*now), &mut self.records);
     }
 
     /// No name of this run may be given before its number is synced.

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use martlet_broker::{SessionEpoch, SessionRecord, StoredWill, SubscriptionRecord, TenantId};
+use martlet_broker::{Now, SessionEpoch, SessionRecord, StoredWill, SubscriptionRecord, TenantId};
 use martlet_codec::{ProtocolVersion, SubscriptionFilter, TopicName};
 use martlet_store::{RecordBuffer, RecordBuilder, StateKey};
 
@@ -95,6 +95,14 @@ pub struct ClockState {
 }
 
 impl ClockState {
+    /// At this moment.
+    pub fn of(now: Now) -> Self {
+        let Now {
+            record_ms, wall_ms, ..
+        } = now;
+        Self { record_ms, wall_ms }
+    }
+
     /// What the time of records is when the wall clock says `wall_ms` at the next start: a clock
     /// that was set back counts as one that stood still.
     pub fn record_ms_at(&self, wall_ms: u64) -> u64 {

@@ -167,8 +167,7 @@ impl Store {
 
     fn record_clock(&mut self, now: Now) {
         self.clock_due_ms = now.mono_ms + CLOCK_EVERY_MS;
-        let (record_ms, wall_ms) = (now.record_ms, now.wall_ms);
-        put_clock(ClockState { record_ms, wall_ms }, &mut self.incoming);
+        put_clock(ClockState::of(now), &mut self.incoming);
     }
 
     /// When the sync under way is done.

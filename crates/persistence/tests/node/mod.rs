@@ -200,9 +200,8 @@ impl StoredNode {
 
     /// What the thread that writes does now and then.
     pub(crate) fn record_clock(&mut self) {
-        let (record_ms, wall_ms) = (self.now.record_ms, self.now.wall_ms);
         let mut records = RecordBuffer::new();
-        put_clock(ClockState { record_ms, wall_ms }, &mut records);
+        put_clock(ClockState::of(self.now), &mut records);
         self.engine.append(&records);
         self.engine.write().unwrap();
         self.engine.sync().unwrap();

@@ -250,10 +250,8 @@ where
     }
 
     fn record_clock(&mut self) {
-        let now = (self.how.clock)();
         let mut records = RecordBuffer::new();
-        let (record_ms, wall_ms) = (now.record_ms, now.wall_ms);
-        put_clock(ClockState { record_ms, wall_ms }, &mut records);
+        put_clock(ClockState::of((self.how.clock)()), &mut records);
         self.engine.append(&records);
         self.clock_due = Instant::now() + CLOCK_EVERY;
         // The log is sealed behind it too.
