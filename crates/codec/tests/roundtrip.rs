@@ -304,7 +304,7 @@ proptest! {
             dup,
             qos,
             retain,
-            topic: &topic,
+            topic: topic.as_bytes(),
             packet_id: None,
             topic_alias: parts.topic_alias,
             message_expiry_secs: parts.message_expiry_secs,

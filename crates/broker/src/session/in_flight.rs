@@ -60,14 +60,14 @@ pub(super) struct Released {
 
 impl SentEntry {
     /// Of an entry that has a record.
-    pub(super) fn of(entry: &Entry) -> Self {
+    pub(super) fn of(entry: Entry) -> Self {
         Self {
             id: entry.message.id(),
-            subscription_ids: entry.subscription_ids.clone(),
+            subscription_ids: entry.subscription_ids,
             qos: entry.qos,
             retain: entry.retain,
             why: entry.why,
-            ticket: entry.ticket.clone(),
+            ticket: entry.ticket,
         }
     }
 
@@ -130,22 +130,6 @@ impl From<SentEntry> for StoredEntry {
 }
 
 impl InFlight {
-    /// The message of a PUBLISH that is about to be sent, and its Subscription Identifiers. With
-    /// `let_go` it does not stay in memory, if it need not.
-    pub(super) fn message_to_send(&mut self, let_go: bool) -> Option<(Message, SubscriptionIds)> {
-        let InFlightState::Publish(entry) = &self.state else {
-            return None;
-        };
-        if !(let_go && entry.can_be_let_go()) {
-            return Some((entry.message.clone(), entry.subscription_ids.clone()));
-        }
-        let sent = InFlightState::Stored(SentEntry::of(entry));
-        match core::mem::replace(&mut self.state, sent) {
-            InFlightState::Publish(entry) => Some((entry.message, entry.subscription_ids)),
-            InFlightState::Stored(_) | InFlightState::Released(_) => None,
-        }
-    }
-
     /// The entry, unless it is released: then it is delivered already.
     pub(super) fn into_entry(self) -> Option<Taken> {
         match self.state {
@@ -199,26 +183,44 @@ impl Outbound {
         self.in_flight.next_free(self.last_packet_id)
     }
 
-    /// Puts an entry in flight, behind all others, under [`Outbound::next_packet_id`].
+    /// Puts an entry in flight, behind all others, under [`Outbound::next_packet_id`]; it is not
+    /// sent yet.
     pub(super) fn put_in_flight(&mut self, packet_id: PacketId, state: InFlightState) {
+        self.put(packet_id, state, false);
+    }
+
+    /// As [`Outbound::put_in_flight`], in the output of the present connection already.
+    pub(super) fn put_sent(&mut self, packet_id: PacketId, state: InFlightState) {
+        self.put(packet_id, state, true);
+        self.on_wire += 1;
+    }
+
+    fn put(&mut self, packet_id: PacketId, state: InFlightState, sent: bool) {
         self.last_packet_id = packet_id.get();
         self.next_order = self.next_order.wrapping_add(1);
         let message = InFlight {
             state,
             order: self.next_order,
             record: RecordNumber(0),
-            on_wire: false,
-            sent_before: false,
+            on_wire: sent,
+            sent_before: sent,
         };
         self.in_flight.insert(packet_id, message);
     }
 
-    /// What is in flight is in the output of the present connection.
+    /// What was in flight and unsent is in the output of the present connection.
     pub(super) fn sent(&mut self, packet_id: PacketId) {
         if let Some(message) = self.in_flight.get_mut(packet_id) {
             message.on_wire = true;
             message.sent_before = true;
             self.on_wire += 1;
+        }
+    }
+
+    /// The message of an entry that was sent need not stay in memory.
+    pub(super) fn let_go(&mut self, packet_id: PacketId, entry: Entry) {
+        if let Some(message) = self.in_flight.get_mut(packet_id) {
+            message.state = InFlightState::Stored(SentEntry::of(entry));
         }
     }
 

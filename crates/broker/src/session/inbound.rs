@@ -132,6 +132,7 @@ impl Shard {
         };
         let session = self.sessions.at(session_index);
         let known = session.inbound.receipts.remove(packet_id).is_some();
+        session.inbound.receipts.rest();
         let (durable, epoch) = (session.durable, session.epoch);
         let record = if known && durable && !fault::is(Fault::ReleaseNotRecorded) {
             self.append(cx, Record::Released { epoch, packet_id })

@@ -64,6 +64,13 @@ impl Outbound {
         in_flight + self.queue.len() - self.queue.lent()
     }
 
+    /// Gives memory back if nothing is in flight or queued.
+    pub(crate) fn rest(&mut self) {
+        if self.queue.is_empty() {
+            self.in_flight.rest();
+        }
+    }
+
     /// Nothing is in flight or queued.
     pub(crate) fn is_idle(&self) -> bool {
         self.in_flight.is_empty() && self.queue.is_empty()
@@ -200,7 +207,8 @@ impl Shard {
             && connection.output_len() < self.settings.limits.output_bytes as usize
     }
 
-    /// Puts an entry in flight and sends it, at once if it need not wait for its record.
+    /// Puts an entry in flight and sends it, at once if it need not wait for its record; the output
+    /// has room and the send quota too.
     /// First sent with DUP 0, whatever DUP it came with [MQTT-3.3.1-3], [MQTT-4.3.3-2].
     fn send_entry<N: Node>(
         &mut self,
@@ -209,50 +217,58 @@ impl Shard {
         mut entry: Entry,
         routing: Option<&mut Routing<'_>>,
     ) {
-        let (qos, recorded) = (entry.qos, entry.recorded);
         let Some(packet_id) = self.sessions.at(index).outbound.next_packet_id() else {
             return self.enqueue(cx, index, entry);
         };
         let moved_from = self.take_from_group(cx, index, &mut entry);
-        let record = recorded.then(|| {
+        let mut number = RecordNumber(0);
+        if entry.recorded {
             let mut record = entry.record(self.sessions.at(index).epoch, cx.now);
             record.packet_id = Some(packet_id);
-            self.append(cx, enqueued(record, moved_from))
-        });
-        let waits_for = record.filter(|_| {
-            // No crash makes it a second message.
-            qos == QoS::ExactlyOnce && !fault::is(Fault::Qos2BeforeRecord)
-        });
-        let Some(routing) = routing.filter(|_| waits_for.is_none()) else {
+            number = self.append(cx, enqueued(record, moved_from));
+        }
+        self.send_under(cx, index, packet_id, entry, number, routing);
+    }
+
+    /// Sends an entry for the first time, under a Packet Identifier that record `number` gives it.
+    fn send_under<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        packet_id: PacketId,
+        entry: Entry,
+        number: RecordNumber,
+        routing: Option<&mut Routing<'_>>,
+    ) {
+        let waits = entry.recorded && entry.qos == QoS::ExactlyOnce;
+        if waits && !fault::is(Fault::Qos2BeforeRecord) {
             let outbound = &mut self.sessions.at(index).outbound;
             outbound.put_in_flight(packet_id, InFlightState::Publish(entry));
-            if let Some(record) = waits_for {
-                return self.send_when_durable(cx, index, packet_id, record);
-            }
-            outbound.unsent.push_back(packet_id);
-            return self.pump(cx, index);
-        };
+            return self.send_when_durable(cx, index, packet_id, number);
+        }
         let Some(connection) = self.admitted_connection(index) else {
+            // It is sent when there is one.
             let outbound = &mut self.sessions.at(index).outbound;
             return outbound.put_in_flight(packet_id, InFlightState::Publish(entry));
         };
         let how = Sending {
             dup: false,
-            qos,
+            qos: entry.qos,
             retain: entry.retain,
             packet_id: Some(packet_id),
         };
-        let ids = &entry.subscription_ids;
-        if !self.send_publish(cx, connection, Source::Routing(routing), how, ids) {
+        let source = match routing {
+            Some(routing) => Source::Routing(routing),
+            None => Source::Held(&entry.message),
+        };
+        if !self.send_publish(cx, connection, source, how, &entry.subscription_ids) {
             return self.drop_entry(cx, index, Taken::Held(entry), DropReason::PacketTooLarge);
         }
         let state = match self.lets_messages_go() && entry.can_be_let_go() {
-            true => InFlightState::Stored(SentEntry::of(&entry)),
+            true => InFlightState::Stored(SentEntry::of(entry)),
             false => InFlightState::Publish(entry),
         };
-        let outbound = &mut self.sessions.at(index).outbound;
-        outbound.put_in_flight(packet_id, state);
-        outbound.sent(packet_id);
+        self.sessions.at(index).outbound.put_sent(packet_id, state);
     }
 
     /// QoS 2 outward: the packet waits until the record that gives it its identifier is durable,
@@ -378,14 +394,14 @@ impl Shard {
                 if !self.send_unsent(cx, index, connection, packet_id) {
                     return;
                 }
-            } else if !self.assign_next(cx, index) {
+            } else if !self.send_next(cx, index) {
                 return;
             }
         }
     }
 
-    /// Gives the first queued message its Packet Identifier; false if there is none to give.
-    fn assign_next<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) -> bool {
+    /// Sends the first queued message under a new Packet Identifier; false if there is none.
+    fn send_next<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) -> bool {
         let session = self.sessions.at(index);
         let entry = session.outbound.queue.pop_front();
         self.read_queue(cx, index);
@@ -401,21 +417,13 @@ impl Shard {
             session.outbound.queue.push_front(entry);
             return false;
         };
-        let qos = entry.qos;
-        let record = entry.recorded.then(|| entry.record(session.epoch, cx.now));
-        let state = InFlightState::Publish(entry);
-        session.outbound.put_in_flight(packet_id, state);
-        let Some(mut record) = record else {
-            session.outbound.unsent.push_back(packet_id);
-            return true;
-        };
-        record.packet_id = Some(packet_id);
-        let number = self.append(cx, Record::Changed(record));
-        if qos == QoS::ExactlyOnce && !fault::is(Fault::Qos2BeforeRecord) {
-            self.send_when_durable(cx, index, packet_id, number);
-        } else {
-            self.sessions.at(index).outbound.unsent.push_back(packet_id);
+        let mut number = RecordNumber(0);
+        if entry.recorded {
+            let mut record = entry.record(session.epoch, cx.now);
+            record.packet_id = Some(packet_id);
+            number = self.append(cx, Record::Changed(record));
         }
+        self.send_under(cx, index, packet_id, entry, number, None);
         true
     }
 
@@ -539,12 +547,13 @@ impl Shard {
             retain: entry.retain,
             packet_id: Some(packet_id),
         };
-        let Some((held, ids)) = message.message_to_send(lets_go) else {
-            return false;
-        };
+        let entry = entry.clone();
         outbound.sent(packet_id);
-        if !self.send_publish(cx, connection, Source::Held(&held), how, &ids) {
+        let ids = &entry.subscription_ids;
+        if !self.send_publish(cx, connection, Source::Held(&entry.message), how, ids) {
             self.drop_in_flight(cx, index, packet_id, DropReason::PacketTooLarge);
+        } else if lets_go && entry.can_be_let_go() {
+            self.sessions.at(index).outbound.let_go(packet_id, entry);
         }
         true
     }

@@ -107,11 +107,18 @@ impl<T> PacketIdRing<T> {
             _ => ring.others.remove(&id),
         }?;
         ring.len -= 1;
-        if ring.len == 0 && ring.places.len() > 64 {
+        Some(taken)
+    }
+
+    /// Gives memory back if nothing is in it, and is not expected to be soon.
+    pub(crate) fn rest(&mut self) {
+        if let Some(ring) = &mut self.0
+            && ring.len == 0
+            && ring.places.len() > 64
+        {
             ring.places_at_first = ring.places.len() / 2;
             ring.places = Box::default();
         }
-        Some(taken)
     }
 
     /// The next free identifier behind `after` and the place to keep it in; none when all 65,535

@@ -3,9 +3,10 @@
 
 use martlet_codec::{PacketId, QoS};
 
-use crate::message::{Message, Publication, expiry_left_secs};
+use crate::message::{Message, expiry_left_secs};
 use crate::node::{Cx, Node};
-use crate::route::{Outgoing, Routing};
+use crate::outgoing::{Outgoing, Parts};
+use crate::route::Routing;
 use crate::shard::Shard;
 
 /// Where a PUBLISH packet is made from.
@@ -36,9 +37,12 @@ impl Shard {
         how: Sending,
         subscription_ids: &[u32],
     ) -> bool {
-        let publication = match &source {
-            Source::Routing(routing) => routing.publication,
-            Source::Held(message) => message.publication(),
+        let (parts, expires_at_ms) = match &source {
+            Source::Routing(routing) => {
+                let publication = &routing.publication;
+                (Parts::of(publication), publication.expires_at_ms)
+            }
+            Source::Held(message) => (message.contents().into(), message.expires_at_ms()),
         };
         let connection = self.connections.at(index);
         let v5 = connection.version.is_v5();
@@ -51,12 +55,12 @@ impl Shard {
             topic_alias: None,
             topic_known: false,
             subscription_ids: if v5 { subscription_ids } else { &[] },
-            expiry_secs: expiry_left_secs(publication.expires_at_ms, cx.now.mono_ms),
+            expiry_secs: expiry_left_secs(expires_at_ms, cx.now.mono_ms),
         };
         let mut alias_fits = true;
         if connection.packet_bytes_max != u32::MAX {
             // [MQTT-3.1.2-24], [MQTT-3.1.2-25]
-            let bytes = outgoing.packet(&publication).encoded_len(outgoing.version);
+            let bytes = outgoing.packet(parts).encoded_len(outgoing.version);
             let bytes_max = connection.packet_bytes_max as usize;
             if bytes > bytes_max {
                 return false;
@@ -64,17 +68,17 @@ impl Shard {
             alias_fits = bytes + TOPIC_ALIAS_BYTES <= bytes_max;
         }
         if v5 && alias_fits && connection.aliases.is_some() {
-            choose_alias(connection, &publication, &mut outgoing);
+            choose_alias(connection, parts.topic, &mut outgoing);
         }
         let out = connection.output_mut(&mut self.pool);
         match source {
             Source::Routing(routing) => routing.encode(&outgoing, out),
             Source::Held(_) => {
-                outgoing.packet(&publication).encode(outgoing.version, out);
+                outgoing.packet(parts).encode(outgoing.version, out);
             }
         }
         self.counters.publishes_sent += 1;
-        self.counters.publish_bytes_sent += publication.payload.len() as u64;
+        self.counters.publish_bytes_sent += parts.payload.len() as u64;
         self.output_appended(cx, index);
         true
     }
@@ -87,13 +91,16 @@ const TOPIC_ALIAS_BYTES: usize = 5;
 /// None without a maximum [MQTT-3.1.2-27], none above it [MQTT-3.3.2-11].
 fn choose_alias(
     connection: &mut crate::connection::Connection,
-    publication: &Publication<'_>,
+    topic: &[u8],
     outgoing: &mut Outgoing<'_>,
 ) {
     let Some(aliases) = &mut connection.aliases else {
         return;
     };
-    if let Some(&alias) = aliases.outbound.get(publication.topic) {
+    let Ok(topic) = core::str::from_utf8(topic) else {
+        return;
+    };
+    if let Some(&alias) = aliases.outbound.get(topic) {
         outgoing.topic_alias = Some(alias);
         outgoing.topic_known = true;
         return;
@@ -102,7 +109,7 @@ fn choose_alias(
     if next <= aliases.outbound_max
         && let Some(alias) = core::num::NonZeroU16::new(next)
     {
-        aliases.outbound.insert(publication.topic.into(), alias);
+        aliases.outbound.insert(topic.into(), alias);
         outgoing.topic_alias = Some(alias);
     }
 }
