@@ -392,6 +392,24 @@ impl Bodies {
         held
     }
 
+    /// Hands over where each body lies, with its class of size, in so many chunks from `next` on.
+    /// Says which chunk comes next; `None`: that were all.
+    pub(crate) fn each_place(
+        &self,
+        next: usize,
+        count: usize,
+        mut each: impl FnMut(Location, u8),
+    ) -> Option<usize> {
+        let end = next.saturating_add(count.max(1)).min(self.chunks.len());
+        let chunks = self.chunks.get(next..end).unwrap_or_default();
+        for packed in chunks.iter().flatten().flat_map(|chunk| &chunk.packed) {
+            if let Some(location) = packed.location() {
+                each(location, packed.class());
+            }
+        }
+        (end < self.chunks.len()).then_some(end)
+    }
+
     /// Bodies that lie in the segment, and entries' bodies that are nowhere.
     pub(crate) fn each_located(&self, mut each: impl FnMut(BodyId, Option<Location>)) {
         self.each(|id, packed| {

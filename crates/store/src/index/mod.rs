@@ -181,6 +181,12 @@ impl Index {
         }
     }
 
+    /// Bytes of a checkpoint of this moment, more or less.
+    pub(crate) fn checkpoint_bytes(&self) -> u64 {
+        let bytes = 9 * self.bodies.count() + 5 * self.queues.entries_count();
+        (bytes + 32 * self.states.count()) as u64
+    }
+
     /// Begins an exact image of this moment.
     pub(crate) fn begin_capture(&mut self) {
         self.bodies.begin_capture();
