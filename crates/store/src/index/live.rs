@@ -27,20 +27,27 @@ pub(crate) fn class_of(bytes: u64) -> u8 {
 }
 
 /// The largest size of a class.
-pub(crate) fn class_bytes(class: u8) -> u64 {
+pub(crate) const fn class_bytes(class: u8) -> u64 {
     if class < FINE {
-        (4 + u64::from(class & 3)) << (2 + (class >> 2))
+        (4 + (class as u64 & 3)) << (2 + (class >> 2))
     } else {
         65_536 << (class - FINE)
     }
 }
 
-/// The size that a class counts as.
-fn weight(class: u8) -> u64 {
-    match class.checked_sub(1) {
-        Some(smaller) => (class_bytes(smaller) + class_bytes(class)) / 2,
-        None => class_bytes(class),
+/// The size that each class counts as.
+const WEIGHTS: [u64; 64] = {
+    let mut weights = [class_bytes(0); 64];
+    let mut class = 1;
+    while class < 64 {
+        weights[class as usize] = (class_bytes(class - 1) + class_bytes(class)) / 2;
+        class += 1;
     }
+    weights
+};
+
+fn weight(class: u8) -> u64 {
+    WEIGHTS[usize::from(class & 63)]
 }
 
 #[derive(Clone, Debug, Default)]
