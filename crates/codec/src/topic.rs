@@ -209,15 +209,72 @@ impl<'a> SubscriptionFilter<'a> {
     }
 }
 
+/// What limits on topics look at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TopicShape {
+    /// How many levels: one more than there are `/`.
+    pub levels: usize,
+    /// Every character is ASCII, and none a control character.
+    pub plain: bool,
+}
+
+impl TopicShape {
+    /// The shape of a Topic Name or Topic Filter, in one pass, eight bytes at a time.
+    #[inline]
+    pub fn of(text: &str) -> Self {
+        const SPACES: u64 = u64::from_ne_bytes([b' '; 8]);
+        let bytes = text.as_bytes();
+        let (words, rest) = bytes.as_chunks::<8>();
+        let (mut slashes, mut unusual) = (0, 0);
+        let mut look = |word: u64| {
+            slashes += slash_marks(word).count_ones();
+            unusual |= unusual_marks(word);
+        };
+        for word in words {
+            look(u64::from_le_bytes(*word));
+        }
+        if let Some(last) = bytes.last_chunk::<8>() {
+            if !rest.is_empty() {
+                // What the word before had is shifted out, and what comes in looks harmless.
+                let seen = 8 * (8 - rest.len());
+                look(u64::from_le_bytes(*last) >> seen | SPACES << (64 - seen));
+            }
+        } else {
+            for byte in rest {
+                look(u64::from(*byte) | SPACES << 8);
+            }
+        }
+        Self {
+            levels: 1 + slashes as usize,
+            plain: unusual == 0,
+        }
+    }
+}
+
+const LOW_BITS: u64 = u64::from_ne_bytes([0x01; 8]);
+const HIGH_BITS: u64 = u64::from_ne_bytes([0x80; 8]);
+
+/// The highest bit of each byte that is `/`.
+#[inline]
+fn slash_marks(word: u64) -> u64 {
+    let zero_if_slash = word ^ (LOW_BITS * b'/' as u64);
+    !(((zero_if_slash & !HIGH_BITS) + !HIGH_BITS) | zero_if_slash) & HIGH_BITS
+}
+
+/// The highest bit of each byte below 0x20 or above 0x7E.
+#[inline]
+fn unusual_marks(word: u64) -> u64 {
+    let low = word & !HIGH_BITS;
+    let printable = low + LOW_BITS * 0x60;
+    let delete = low + LOW_BITS;
+    (word | delete | !printable) & HIGH_BITS
+}
+
 /// Whether text holds a character that §1.5.4 advises against: U+0001 to U+001F, U+007F to U+009F
 /// or a noncharacter (U+FDD0 to U+FDEF, the last two of each plane).
 pub fn has_control_characters(text: &str) -> bool {
-    // Plain ASCII without control characters is the usual case and needs no decoding.
-    let suspicious = text
-        .as_bytes()
-        .iter()
-        .fold(false, |found, &byte| found | !(0x20..0x7F).contains(&byte));
-    suspicious
+    // The usual case needs no decoding.
+    !TopicShape::of(text).plain
         && text.chars().any(|c| {
             let code = c as u32;
             matches!(code, 0x01..=0x1F | 0x7F..=0x9F | 0xFDD0..=0xFDEF) || code & 0xFFFE == 0xFFFE

@@ -147,6 +147,11 @@ impl<const COLUMNS: usize> Rows<COLUMNS> {
         Some(row)
     }
 
+    /// The front is about to be looked at and worked off: it is unpacked, once.
+    pub fn ready_front(&mut self) {
+        self.loosen(0);
+    }
+
     /// All rows, oldest first.
     pub fn iter(&self) -> Iter<'_, COLUMNS> {
         Iter {

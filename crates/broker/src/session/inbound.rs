@@ -1,7 +1,7 @@
 //! QoS 2 messages a client has sent and not yet released, and the answers to its PUBLISH and
 //! PUBREL packets (MQTT 5 section 4.3.3).
 
-use martlet_codec::{Ack, AckKind, PacketId, Publish, QoS, ReasonCode, TopicName};
+use martlet_codec::{Ack, AckKind, PacketId, Publish, QoS, ReasonCode, TopicName, TopicShape};
 
 use crate::fault::{self, Fault};
 use crate::id::RecordNumber;
@@ -132,6 +132,7 @@ impl Shard {
         };
         let session = self.sessions.at(session_index);
         let known = session.inbound.receipts.remove(packet_id).is_some();
+        session.inbound.receipts.rest();
         let (durable, epoch) = (session.durable, session.epoch);
         let record = if known && durable && !fault::is(Fault::ReleaseNotRecorded) {
             self.append(cx, Record::Released { epoch, packet_id })
@@ -428,21 +429,16 @@ impl Shard {
     /// Length, levels and characters of a Topic Name or Topic Filter, in one pass over its bytes.
     pub(crate) fn check_topic_text(&self, topic: &str) -> Result<(), PacketError> {
         let limits = &self.settings.limits;
-        let mut slashes = 0_usize;
-        let mut unusual = false;
-        for byte in topic.bytes() {
-            slashes += usize::from(byte == b'/');
-            unusual |= !(0x20..0x7F).contains(&byte);
-        }
+        let shape = TopicShape::of(topic);
         if topic.len() > usize::from(limits.topic_bytes)
-            || slashes >= usize::from(limits.topic_levels)
+            || shape.levels > usize::from(limits.topic_levels)
         {
             return Err(PacketError::of(
                 ReasonCode::TopicNameInvalid,
                 "limit topic_bytes or topic_levels",
             ));
         }
-        if unusual
+        if !shape.plain
             && self.settings.refuse_control_characters
             && martlet_codec::has_control_characters(topic)
         {

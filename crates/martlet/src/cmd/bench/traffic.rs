@@ -414,7 +414,7 @@ impl Publisher {
             dup: false,
             qos: options.qos,
             retain: false,
-            topic,
+            topic: topic.as_bytes(),
             packet_id: None,
             topic_alias: None,
             message_expiry_secs: None,
