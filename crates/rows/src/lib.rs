@@ -180,6 +180,21 @@ impl<const COLUMNS: usize> Rows<COLUMNS> {
         Some((Place { block: None, row }, *values))
     }
 
+    /// Takes out the oldest row with this key of which `is_it` is true. Quicker than to find and to
+    /// remove it where rows are taken from the front on.
+    pub fn take(
+        &mut self,
+        key: u64,
+        is_it: impl Fn(&[u64; COLUMNS]) -> bool,
+    ) -> Option<[u64; COLUMNS]> {
+        if self.sealed.front().is_some_and(|block| block.may_have(key)) {
+            self.loosen(0);
+        }
+        let (place, row) = self.find(key, is_it)?;
+        self.remove(place);
+        Some(row)
+    }
+
     /// Puts another row in a place; it keeps its turn.
     pub fn replace(&mut self, place: Place, row: [u64; COLUMNS]) {
         match place.block {
