@@ -140,13 +140,14 @@ pub trait Store: fmt::Debug + Send {
 /// Takes the records of one shard.
 pub trait Writer: Send {
     /// Takes all `records` of a tick at `now`, in order; the last of them is number `last` of its
-    /// shard. Answers up to which number records are durable by now, if that is known already. Does
+    /// shard. Those that are not `awaited` may be synced a few milliseconds later. Answers up to which number records are durable by now, if that is known already. Does
     /// not block.
     fn append(
         &mut self,
         records: &mut Vec<Record>,
         last: RecordNumber,
         now: Now,
+        awaited: bool,
     ) -> Option<RecordNumber>;
 
     /// Takes all `reads`, to be answered through [`Durable::messages_read`] after what was appended
@@ -217,6 +218,7 @@ impl Writer for MemoryWriter {
         records: &mut Vec<Record>,
         last: RecordNumber,
         _: Now,
+        _: bool,
     ) -> Option<RecordNumber> {
         records.clear();
         Some(last)
@@ -250,6 +252,7 @@ impl Writer for DelayedWriter {
         records: &mut Vec<Record>,
         last: RecordNumber,
         _: Now,
+        _: bool,
     ) -> Option<RecordNumber> {
         records.clear();
         // The thread ends only with this sender.

@@ -545,6 +545,11 @@ impl Shard {
         self.wheel.next_wakeup()
     }
 
+    /// Something waits for a record behind number `before` to be durable.
+    pub fn awaits_beyond(&self, before: RecordNumber) -> bool {
+        self.gate.back().is_some_and(|(record, _)| *record > before)
+    }
+
     /// The number of the last record appended.
     pub fn last_record(&self) -> RecordNumber {
         self.records.last()

@@ -261,10 +261,11 @@ impl Writer for DiskWriter {
         records: &mut Vec<Record>,
         last: RecordNumber,
         now: Now,
+        awaited: bool,
     ) -> Option<RecordNumber> {
         encode(records, now, &mut self.buffer);
         let full = std::mem::take(&mut self.buffer);
-        let given = self.inbox.give_records(self.shard, full, last);
+        let given = self.inbox.give_records(self.shard, full, last, awaited);
         self.buffer = given.spare;
         if given.fell_behind {
             self.health.is_behind(true);

@@ -24,6 +24,9 @@ const FEW_RECORDS: u64 = 8;
 /// Distance of syncs otherwise.
 const PACE: Duration = Duration::from_micros(500);
 
+/// Records that nobody waits for are synced after so long.
+const UNAWAITED: Duration = Duration::from_millis(5);
+
 /// Time before a failed write or sync is tried again: at first, and at most.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(1);
@@ -84,6 +87,8 @@ pub(super) struct Writing<D: Disk> {
     questions: Vec<Question>,
     /// Something was written and not synced.
     is_unsynced: bool,
+    /// Somebody waits for that, or for what is about to be written.
+    is_awaited: bool,
     last_sync: Instant,
     retry: Option<Retry>,
     /// Housekeeping has more to do.
@@ -135,6 +140,7 @@ where
             reads: Vec::new(),
             questions: Vec::new(),
             is_unsynced: false,
+            is_awaited: false,
             last_sync: now,
             retry: None,
             has_work: true,
@@ -196,12 +202,7 @@ where
 
     /// Until when to wait for records; none is for ever.
     fn wake_at(&self) -> Option<Instant> {
-        let interval = match self.how.durability {
-            Durability::Interval { ms } if self.is_unsynced => {
-                Some(self.last_sync + Duration::from_millis(ms))
-            }
-            _ => None,
-        };
+        let interval = self.is_unsynced.then(|| self.last_sync + self.sync_after());
         let staged = self.engine.staged_bytes() > 0;
         let again = match self.retry {
             Some(retry) => Some(retry.at),
@@ -231,7 +232,9 @@ where
                     shard,
                     records,
                     last,
+                    awaited,
                 } => {
+                    self.is_awaited |= awaited;
                     self.parts_bytes -= records.bytes();
                     self.engine.append(&records);
                     self.inbox.give_back(records);
@@ -287,20 +290,29 @@ where
             shard.written = shard.taken;
         }
         self.serve_reads(true);
-        if let Durability::Interval { ms } = self.how.durability {
+        let in_intervals = matches!(self.how.durability, Durability::Interval { .. });
+        if in_intervals {
             self.answer();
-            let is_due = self.last_sync.elapsed() >= Duration::from_millis(ms);
-            if !is_due && !now {
-                return Ok(());
-            }
         }
-        if self.is_unsynced {
+        let is_awaited = self.is_awaited && !in_intervals || now;
+        if self.is_unsynced && (is_awaited || self.last_sync.elapsed() >= self.sync_after()) {
             self.last_sync = Instant::now();
             self.engine.sync()?;
             self.is_unsynced = false;
         }
-        self.answer();
+        if !self.is_unsynced {
+            self.is_awaited = false;
+            self.answer();
+        }
         Ok(())
+    }
+
+    /// How long after the last sync what nobody waits for is synced.
+    fn sync_after(&self) -> Duration {
+        match self.how.durability {
+            Durability::Interval { ms } => Duration::from_millis(ms),
+            Durability::Sync | Durability::Memory => UNAWAITED,
+        }
     }
 
     /// Tells each shard how far it has come: one wakeup for a shard and group.
