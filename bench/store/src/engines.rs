@@ -6,6 +6,7 @@ use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinitio
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::time::{Duration, Instant};
 
 /// What goes into one group.
 pub trait Batch: Default + Send + 'static {
@@ -28,6 +29,9 @@ pub trait Store: Sized {
     fn page(&mut self, queue: u64, count: usize) -> Vec<u64>;
 }
 
+/// After so long without messages the log is sealed, and sparse segments are tidied up.
+const SEAL_AFTER: Duration = Duration::from_secs(1);
+
 /// Queues.
 pub const QUEUES: u64 = 1000;
 
@@ -35,8 +39,8 @@ pub struct Own {
     engine: Engine<RealDisk>,
     /// The longest call to `housekeep`, microseconds.
     pub rest_us_max: u128,
-    /// Nothing was committed since the last call of `rest`.
-    is_idle: bool,
+    /// When something was committed last, unless the log is sealed since.
+    idle_since: Option<Instant>,
 }
 
 /// As the broker does it: a message has a record for itself, ends share one.
@@ -98,7 +102,7 @@ impl Store for Own {
         Own {
             engine,
             rest_us_max: 0,
-            is_idle: false,
+            idle_since: None,
         }
     }
 
@@ -106,15 +110,19 @@ impl Store for Own {
         self.engine.append(batch.close());
         self.engine.write().expect("writes");
         self.engine.sync().expect("syncs");
-        self.is_idle = false;
+        self.idle_since = Some(Instant::now());
     }
 
     fn rest(&mut self) {
-        if self.is_idle {
+        let began = Instant::now();
+        // As in the broker.
+        if self
+            .idle_since
+            .is_some_and(|since| began - since >= SEAL_AFTER)
+        {
             self.engine.seal().expect("seals");
+            self.idle_since = None;
         }
-        self.is_idle = true;
-        let began = std::time::Instant::now();
         self.engine.housekeep(256 * 1024).expect("housekeeping");
         self.rest_us_max = self.rest_us_max.max(began.elapsed().as_micros());
     }

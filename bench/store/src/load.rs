@@ -3,6 +3,7 @@
 use crate::Plan;
 use crate::engines::{Batch, QUEUES, Store};
 use crate::measure::{Latencies, Meter, Used, directory_mb, resident_mb};
+use martlet_store::Pace;
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
@@ -41,6 +42,23 @@ impl<B: Batch> Shared<B> {
             durable: Condvar::new(),
             work: Condvar::new(),
         })
+    }
+}
+
+impl<B> Shared<B> {
+    /// Waits for more where that is worth it.
+    fn gather(&self, pace: &mut Pace, began: Instant) {
+        let waiting = |state: &Waiting<B>| state.came.iter().map(|(_, count)| count).sum();
+        let state = self.state.lock().expect("lives");
+        let before = waiting(&state);
+        let Some((enough, until)) = pace.longer(before) else {
+            return;
+        };
+        let until = until.saturating_sub(began.elapsed());
+        let gathered = self
+            .work
+            .wait_timeout_while(state, until, |state| waiting(state) < enough);
+        pace.waited(before, waiting(&gathered.expect("lives").0));
     }
 }
 
@@ -145,14 +163,18 @@ pub fn steady<S: Store>(mut store: S, plan: &Plan) {
     let mut latencies = Latencies::default();
     let (mut messages, mut groups) = (0, 0);
     let mut batch = S::Batch::default();
+    // Paced as the broker's store thread is.
+    let mut pace = Pace::new();
     while Instant::now() < stop_at {
         let began = Instant::now();
         let count = take_and_commit(&mut store, &shared, &mut batch, &mut latencies);
         messages += count;
         groups += usize::from(count > 0);
         store.rest();
-        // Paced as the broker's store thread is when more than a few wait.
-        thread::sleep(Duration::from_micros(500).saturating_sub(began.elapsed()));
+        thread::sleep(pace.least(count).saturating_sub(began.elapsed()));
+        if count > 0 {
+            shared.gather(&mut pace, began);
+        }
     }
     let used = meter.used();
     shared.state.lock().expect("lives").stop = true;

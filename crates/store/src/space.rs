@@ -215,14 +215,20 @@ impl<D: Disk> Engine<D> {
             // It takes more space than what it is the image of.
             return true;
         }
-        // Dead segments that wait for nothing else.
-        let waiting = self.segments.iter().filter(|(slot, segment)| {
-            Some(*slot) != self.active && !self.is_covered(*slot, segment) && self.is_dead(*slot)
-        });
-        let waiting: u64 = waiting.map(|(_, segment)| segment.len).sum();
+        // Dead segments that wait for nothing else, and whether there is one to be used again.
+        let (mut waiting, mut has_ready) = (0, false);
+        for (slot, segment) in self.segments.iter() {
+            if Some(slot) != self.active && self.is_dead(slot) {
+                match self.is_covered(slot, segment) {
+                    true => has_ready = true,
+                    false => waiting += segment.len,
+                }
+            }
+        }
         let waiting_min = match is_wanted {
             true => last_bytes.min(next_bytes),
-            false => last_bytes.max(self.options.segment_bytes),
+            false if has_ready => last_bytes.max(self.options.segment_bytes),
+            false => last_bytes.max(2 * self.next_segment_bytes()),
         };
         waiting > 0 && waiting >= waiting_min
     }

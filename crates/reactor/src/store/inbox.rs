@@ -73,8 +73,20 @@ struct State {
     parts: Vec<Part>,
     spares: Vec<RecordBuffer>,
     bytes: usize,
-    asleep: bool,
+    /// Records among the parts; at least one for each tick.
+    records: usize,
+    /// There are other parts too.
+    is_urgent: bool,
+    /// The thread sleeps until so many records have come, or another part.
+    asleep: Option<usize>,
     ended: bool,
+}
+
+impl State {
+    /// So many records have come, or something that does not want to wait for more.
+    fn has_come(&self, records: usize) -> bool {
+        self.records >= records || self.is_urgent || self.ended
+    }
 }
 
 /// What became of records handed over.
@@ -106,6 +118,7 @@ impl Inbox {
     ) -> Given {
         let mut state = self.lock();
         state.bytes += records.bytes();
+        state.records += records.count().max(1);
         let waiting = state.bytes + self.staged_bytes.load(Ordering::Relaxed);
         let fell_behind =
             waiting > self.behind_bytes && !self.is_behind.swap(true, Ordering::Relaxed);
@@ -124,6 +137,7 @@ impl Inbox {
     pub(super) fn give_read(&self, read: PageRead) {
         let mut state = self.lock();
         state.parts.push(Part::Read(read));
+        state.is_urgent = true;
         self.wake(state);
     }
 
@@ -131,6 +145,7 @@ impl Inbox {
     pub(super) fn ask(&self, question: Question) {
         let mut state = self.lock();
         state.parts.push(Part::Ask(question));
+        state.is_urgent = true;
         self.wake(state);
     }
 
@@ -142,11 +157,55 @@ impl Inbox {
     }
 
     fn wake(&self, mut state: MutexGuard<'_, State>) {
-        let asleep = std::mem::take(&mut state.asleep);
-        drop(state);
-        if asleep {
+        let is_wanted = |records| state.has_come(records);
+        if state.asleep.is_some_and(is_wanted) {
+            state.asleep = None;
+            drop(state);
             self.arrived.notify_one();
         }
+    }
+
+    /// Records that wait; `None`: something waits that does not want to wait for more.
+    pub(super) fn waiting(&self) -> Option<usize> {
+        let state = self.lock();
+        (!state.is_urgent && !state.ended).then_some(state.records)
+    }
+
+    /// Waits until so many records have come, or something else, or until then; gives how many
+    /// records wait.
+    pub(super) fn gather(&self, records: usize, until: Instant) -> usize {
+        let mut state = self.lock();
+        while !state.has_come(records) {
+            let left = until.saturating_duration_since(Instant::now());
+            if left == Duration::ZERO {
+                break;
+            }
+            state = self.sleep(state, records, Some(left));
+        }
+        state.records
+    }
+
+    /// Sleeps until so many records have come, or something else, or at most so long; now and then
+    /// not so long.
+    fn sleep<'a>(
+        &self,
+        mut state: MutexGuard<'a, State>,
+        records: usize,
+        left: Option<Duration>,
+    ) -> MutexGuard<'a, State> {
+        state.asleep = Some(records);
+        let mut state = match left {
+            None => self
+                .arrived
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner),
+            Some(left) => {
+                let woken = self.arrived.wait_timeout(state, left);
+                woken.unwrap_or_else(PoisonError::into_inner).0
+            }
+        };
+        state.asleep = None;
+        state
     }
 
     /// Takes all that has come into `parts`, which is empty, after waiting for something until
@@ -158,19 +217,10 @@ impl Inbox {
             if left == Some(Duration::ZERO) {
                 break;
             }
-            state.asleep = true;
-            state = match left {
-                None => self
-                    .arrived
-                    .wait(state)
-                    .unwrap_or_else(PoisonError::into_inner),
-                Some(left) => {
-                    let woken = self.arrived.wait_timeout(state, left);
-                    woken.unwrap_or_else(PoisonError::into_inner).0
-                }
-            };
-            state.asleep = false;
+            state = self.sleep(state, 1, left);
         }
+        state.records = 0;
+        state.is_urgent = false;
         std::mem::swap(&mut state.parts, parts);
         // Until it is known what is staged, nothing is counted twice but nothing is missed either.
         self.staged_bytes

@@ -2,8 +2,8 @@
 //! answers each shard, and does a slice of the store's housekeeping.
 //!
 //! One sync for all that came while the last one ran. A lone record is synced at once; when many
-//! come, syncs keep a distance, because on a quick disk they would cost more than they bring. What
-//! could not be written stays and is tried again, and nothing is answered meanwhile.
+//! come, syncs keep a distance ([`Pace`]), because on a quick disk they would cost more than they
+//! bring. What could not be written stays and is tried again, and nothing is answered meanwhile.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -12,17 +12,11 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Sender;
 use martlet_broker::{Now, RecordNumber};
 use martlet_persistence::{ClockState, locate, put_clock};
-use martlet_store::{Disk, Engine, RecordBuffer, StoreError};
+use martlet_store::{Disk, Engine, Pace, RecordBuffer, StoreError};
 
 use super::inbox::{Inbox, PageRead, Part, Question};
 use super::reading::Page;
 use super::{Durability, Durable, PinnedFiles, StoreHealth};
-
-/// Up to so many records in a group are few: the next group follows at once.
-const FEW_RECORDS: u64 = 8;
-
-/// Distance of syncs otherwise.
-const PACE: Duration = Duration::from_micros(500);
 
 /// Records that nobody waits for are synced after so long.
 const UNAWAITED: Duration = Duration::from_millis(5);
@@ -74,6 +68,7 @@ pub(super) struct Writing<D: Disk> {
     health: Arc<StoreHealth>,
     pages: Sender<Page<D::File>>,
     how: How,
+    pace: Pace,
     /// When the time is recorded again.
     clock_due: Instant,
     shards: Vec<Appended>,
@@ -132,6 +127,7 @@ where
             health,
             pages,
             how,
+            pace: Pace::new(),
             clock_due: now + CLOCK_EVERY,
             shards: shards.collect(),
             parts: VecDeque::new(),
@@ -187,10 +183,26 @@ where
         if let Some(is_behind) = self.inbox.staged(unwritten, is_low) {
             self.tell_behind(is_behind);
         }
-        if came > FEW_RECORDS && !ended && self.parts.is_empty() {
-            std::thread::sleep((began + PACE).saturating_duration_since(Instant::now()));
+        if came > 0 && !ended && self.parts.is_empty() {
+            self.wait_for_more(came, began);
         }
         ended && self.parts.is_empty()
+    }
+
+    /// Waits for more records behind a group of so many, where that is worth it.
+    fn wait_for_more(&mut self, came: usize, began: Instant) {
+        let least = self.pace.least(came);
+        if least == Duration::ZERO {
+            return;
+        }
+        std::thread::sleep((began + least).saturating_duration_since(Instant::now()));
+        let Some(before) = self.inbox.waiting() else {
+            return;
+        };
+        if let Some((enough, until)) = self.pace.longer(before) {
+            let now = self.inbox.gather(enough, began + until);
+            self.pace.waited(before, now);
+        }
     }
 
     fn tell_behind(&self, is_behind: bool) {
@@ -222,7 +234,7 @@ where
     }
 
     /// Makes the next group of what has come; how many records that is.
-    fn stage(&mut self) -> u64 {
+    fn stage(&mut self) -> usize {
         let mut came = 0;
         while self.engine.staged_bytes() < self.how.group_bytes
             && let Some(part) = self.parts.pop_front()
@@ -237,10 +249,9 @@ where
                     self.is_awaited |= awaited;
                     self.parts_bytes -= records.bytes();
                     self.engine.append(&records);
+                    came += records.count().max(1);
                     self.inbox.give_back(records);
-                    let shard = &mut self.shards[usize::from(shard.0)];
-                    came += last.0 - shard.taken.0.min(last.0);
-                    shard.taken = last;
+                    self.shards[usize::from(shard.0)].taken = last;
                 }
                 Part::Read(read) => self.reads.push(read),
                 Part::Ask(question) => self.questions.push(question),
@@ -367,7 +378,7 @@ where
         }
     }
 
-    fn keep_house(&mut self, came: u64) {
+    fn keep_house(&mut self, came: usize) {
         if self.retry.is_some() && !self.engine.is_low() {
             return;
         }
