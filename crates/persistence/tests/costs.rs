@@ -5,6 +5,8 @@
 
 mod node;
 
+use martlet_broker::DropReason;
+use martlet_script::Stage;
 use node::StoredNode;
 
 /// Publishes 20 messages of 40,000 bytes each.
@@ -83,6 +85,25 @@ fn the_short_queue_of_a_client_that_leaves_takes_no_memory() {
          A: DISCONNECT",
     );
     assert_memory_is_spared(&mut node);
+}
+
+#[test]
+fn what_lies_in_the_store_is_kept_when_the_memory_is_spent() {
+    let settings = [("memory_bytes".to_owned(), (256 * 1024).to_string())];
+    let mut node = StoredNode::with_settings(1, &settings);
+    node.play("K: CONNECT session_expiry=1000; SUBSCRIBE will qos=1; DISCONNECT");
+    node.play("W: CONNECT will.topic=will will.payload=gone will.qos=1");
+    // A session that ends with its connection has its queue in memory.
+    node.play("M: CONNECT receive_maximum=1; SUBSCRIBE t qos=1");
+    node.play(PUBLISH_MANY);
+    node.end_tick();
+    node.play("Q: CONNECT\nQ> CONNACK 0x89\nQ> closed");
+    let before = node.counters();
+    node.end(1);
+    let after = node.counters();
+    assert_eq!(after.wills_sent, 1);
+    assert_eq!(after.held, before.held + 1);
+    assert_eq!(after.dropped[DropReason::MemoryFull as usize], 0);
 }
 
 #[test]

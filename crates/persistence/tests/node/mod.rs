@@ -364,6 +364,14 @@ impl StoredNode {
         sum
     }
 
+    /// Ends a tick of each shard, as a reactor does though no work waits.
+    pub(crate) fn end_tick(&mut self) {
+        for shard in 0..self.slots.len() as u16 {
+            self.call(shard, |shard, cx| shard.work(cx));
+        }
+        self.run();
+    }
+
     /// Bodies in the store.
     pub(crate) fn bodies(&self) -> u64 {
         self.engine.stats().bodies as u64
