@@ -67,7 +67,8 @@ pub(crate) struct BenchOptions {
     #[arg(long, value_parser = qos)]
     pub(super) qos: Option<QoS>,
     /// Messages under way per publisher; the next is sent when the oldest is delivered (retained,
-    /// offline: acknowledged) [default: 20; wildcards, filters: 250; share, retained, offline: 1000]
+    /// offline: acknowledged)
+    /// [default: 20; wildcards, filters: 250; share, retained, offline: 1000]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(super) window: Option<u32>,
     /// Messages per second of all publishers, on schedule whether delivered or not; latency counts
