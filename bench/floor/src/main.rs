@@ -1,9 +1,10 @@
 //! `floor PORT`: a relay that moves MQTT 3.1.1 packets between sockets and knows nothing else. It
 //! is no broker: what it costs is the floor under what any broker on this machine can cost.
 //!
-//! Responsible for answering the packets that must be answered, and for handing a PUBLISH on, as it
-//! is, to whoever subscribed to that topic or to a filter that begins like it. No sessions, no state
-//! of any handshake, no limits, no checks: the load generator keeps its Packet Identifiers apart.
+//! Responsible for answering the packets that must be answered, and for handing a PUBLISH on, as
+//! it is, to whoever subscribed to that topic or to a filter that begins like it. No sessions, no
+//! state of any handshake, no limits, no checks: it is for the load generator, which sends only
+//! what is in order, and whose Packet Identifiers do not meet.
 #![forbid(unsafe_code)]
 
 use std::collections::HashMap;
