@@ -17,7 +17,7 @@ use slab::Slab;
 
 const LISTENER: Token = Token(usize::MAX);
 const READ_BUFFER_BYTES: usize = 256 * 1024;
-const OUTPUT_KEPT_BYTES: usize = 64 * 1024;
+const OUTPUT_KEPT_BYTES: usize = 512 * 1024;
 
 struct Connection {
     stream: TcpStream,

@@ -46,6 +46,7 @@ fn every_scenario_delivers_all_in_order() {
             "1",
         ],
         &["share", "--clients", "3", "--window", "20"],
+        &["pipes", "--clients", "5", "--idle", "30"],
         &["share", "--publishers", "2", "--window", "20", "--qos", "2"],
         &[
             "pipes",
@@ -92,7 +93,7 @@ fn what_is_stored_is_fetched_once_and_removed() {
             "--version",
             "5",
         ],
-        &["offline", "--messages", "300"],
+        &["offline", "--messages", "300", "--idle", "5"],
         &[
             "offline",
             "--messages",

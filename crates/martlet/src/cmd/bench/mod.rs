@@ -106,12 +106,15 @@ fn measure_traffic(options: &BenchOptions) -> anyhow::Result<Report> {
     let plan = Plan::new(options, &run);
     let mut driver = Driver::new(options)?;
     let mut progress = Progress::new(options);
+    driver.connect_all(&idle_purposes(options, &run), &mut progress, &mut Silence)?;
+    let first_publisher = driver.connections.len();
     driver.connect_all(&purposes(options, &plan, &run), &mut progress, &mut Silence)?;
     if let Some(error) = driver.first_error.take() {
         anyhow::bail!("{} connections failed: {error}", driver.closed_count);
     }
     let epoch = Instant::now();
     let mut traffic = Traffic::new(options, &plan, driver.receive_maximum, epoch);
+    traffic.set_connections(first_publisher, first_publisher + plan.publisher_count);
     let measure_from = epoch + Duration::from_secs_f64(options.warmup);
     let measure_to = measure_from + Duration::from_secs_f64(options.duration);
     traffic.measure_from = traffic.stamp(measure_from);
@@ -151,6 +154,17 @@ fn purposes(options: &BenchOptions, plan: &Plan, run: &str) -> Vec<Purpose> {
         session,
     });
     publishers.chain(subscribers).collect()
+}
+
+/// The connections beside that do nothing.
+fn idle_purposes(options: &BenchOptions, run: &str) -> Vec<Purpose> {
+    (0..options.idle)
+        .map(|index| Purpose {
+            client_id: format!("bench-{run}-i{index}"),
+            filters: Vec::new(),
+            session: Session::Passing,
+        })
+        .collect()
 }
 
 /// What was moved between two moments, and everything that went wrong in the whole run.

@@ -83,6 +83,13 @@ pub(crate) struct BenchOptions {
     /// stay in the broker (MQTT 5: for a minute)
     #[arg(long)]
     pub(super) persistent: bool,
+    /// Connections beside the scenario's that do nothing
+    #[arg(long, default_value_t = 0, value_name = "N",
+          value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    pub(super) idle: u32,
+    /// Leave what retained and offline store in the broker (retained messages, emptied sessions)
+    #[arg(long)]
+    pub(super) keep: bool,
     /// Connections being made at the same time
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) concurrency: u32,
@@ -213,6 +220,10 @@ impl BenchOptions {
         let paced = scenario.moves_messages() && !scenario.has_phases();
         if self.rate.is_some() && !paced {
             return Err(format!("--rate does not go with {}", scenario.name()));
+        }
+        only("--keep", self.keep, &[Retained, Offline])?;
+        if self.idle > 0 && !scenario.moves_messages() {
+            return Err(format!("--idle does not go with {}", scenario.name()));
         }
         if scenario == Offline && self.qos() == QoS::AtMostOnce {
             return Err("offline needs --qos 1 or 2: QoS 0 is not queued".into());
@@ -348,6 +359,8 @@ pub(super) mod tests {
             "share --topics 10",
             "retained --messages 2 --publishers 3",
             "pipes --cafile ca.pem",
+            "pipes --keep",
+            "connects --idle 3",
         ] {
             assert!(options(line).check().is_err(), "{line}");
         }

@@ -14,7 +14,7 @@ use super::progress::Progress;
 use super::publishing::Form;
 use super::report::{Phase, Report};
 use super::traffic::Traffic;
-use super::{Snapshot, connections::Silence, judge, run_name, usages};
+use super::{Snapshot, connections::Silence, idle_purposes, judge, run_name, usages};
 
 /// How long CPU time still counts after a phase, for what a broker puts off.
 const AFTERMATH: Duration = Duration::from_millis(100);
@@ -34,6 +34,8 @@ pub(super) fn measure(options: &BenchOptions) -> anyhow::Result<Report> {
     let is_offline = options.scenario == Scenario::Offline;
     let mut driver = Driver::new(options)?;
     let mut progress = Progress::new(options);
+    driver.connect_all(&idle_purposes(options, &run), &mut progress, &mut Silence)?;
+    let first_subscriber = driver.connections.len();
     if is_offline {
         driver.connect_all(
             &subscribers(&plan, &run, Session::Kept),
@@ -41,13 +43,13 @@ pub(super) fn measure(options: &BenchOptions) -> anyhow::Result<Report> {
             &mut Silence,
         )?;
         let end = driver.connections.len();
-        driver.disconnect(0..end, &mut Silence)?;
+        driver.disconnect(first_subscriber..end, &mut Silence)?;
     }
     let first_publisher = driver.connections.len();
     driver.connect_all(&publishers(&plan, &run), &mut progress, &mut Silence)?;
     give_up_without_connections(&driver)?;
     let mut traffic = Traffic::new(options, &plan, driver.receive_maximum, Instant::now());
-    traffic.set_first_publisher(first_publisher);
+    traffic.set_connections(first_publisher, first_publisher + plan.publisher_count);
     let mut course = Course::new(options, driver, traffic);
 
     let begun = Snapshot::take(options, Some(&course.traffic))?;
@@ -59,6 +61,7 @@ pub(super) fn measure(options: &BenchOptions) -> anyhow::Result<Report> {
     let ended = Snapshot::take(options, Some(&course.traffic))?;
     let (messages, faults) = judge(&course, &begun, &ended);
     if faults.is_empty()
+        && !options.keep
         && let Err(error) = clean_up(options, &plan, &run, &mut course)
     {
         eprintln!("Warning: what was stored was not removed: {error:#}");
@@ -118,7 +121,8 @@ fn fetch(
     };
     let count = u64::from(options.messages) * copies;
     course.traffic.undelivered = count;
-    course.traffic.first_subscriber = course.driver.connections.len();
+    let first_subscriber = course.driver.connections.len();
+    course.traffic.set_first_subscriber(first_subscriber);
     let before = Snapshot::take(options, None)?;
     let purposes = subscribers(plan, run, session(options));
     let Course {
@@ -157,7 +161,7 @@ fn clean_up(
     run: &str,
     course: &mut Course,
 ) -> anyhow::Result<()> {
-    let first = course.traffic.first_subscriber;
+    let first = course.traffic.first_subscriber();
     let end = course.driver.connections.len();
     course.driver.disconnect(first..end, &mut course.traffic)?;
     if options.scenario == Scenario::Retained {

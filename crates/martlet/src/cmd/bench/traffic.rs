@@ -74,7 +74,7 @@ pub(super) struct Traffic {
     arrivals: Arrivals,
     /// The connection of the first publisher, and of the first subscriber.
     first_publisher: usize,
-    pub(super) first_subscriber: usize,
+    first_subscriber: usize,
     /// Publishers that may have become able to send.
     credited: Vec<usize>,
     /// Deliveries that are still to come.
@@ -185,9 +185,20 @@ impl Traffic {
         self.credit_all();
     }
 
-    /// Says which connections are the publishers'.
-    pub(super) fn set_first_publisher(&mut self, index: usize) {
-        self.first_publisher = index;
+    /// Says which connections are the publishers', and from where on the subscribers'.
+    pub(super) fn set_connections(&mut self, first_publisher: usize, first_subscriber: usize) {
+        self.first_publisher = first_publisher;
+        self.first_subscriber = first_subscriber;
+    }
+
+    /// Says which connections are the subscribers'; the publishers stay.
+    pub(super) fn set_first_subscriber(&mut self, index: usize) {
+        self.first_subscriber = index;
+    }
+
+    /// The connection of the first subscriber.
+    pub(super) fn first_subscriber(&self) -> usize {
+        self.first_subscriber
     }
 
     /// Lets every publisher send what it may. Begin with this.
