@@ -92,7 +92,7 @@ def picture(rows, results, brokers, caption):
     if not values:
         return None
     low, high = (math.floor(math.log10(min(values))), math.ceil(math.log10(max(values))))
-    left, top, width, step = 300, 70, 560, 26
+    left, top, width, step = 350, 70, 560, 26
     height = top + step * len(points) + 50
 
     def x(value):
