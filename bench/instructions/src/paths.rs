@@ -82,7 +82,11 @@ pub(crate) const PATHS: &[Path] = &[
     path("filters", "10,000 filters of all kinds, one match", || {
         filters(&mixed_filter, 10_000)
     }),
-    path("nobody", "10,000 filters of all kinds, no match", nobody),
+    path(
+        "new-topics",
+        "10,000 filters of all kinds, topics never seen, no match",
+        new_topics,
+    ),
     path("retained", "a retained message stored, QoS 1", retained),
 ];
 
@@ -207,40 +211,45 @@ fn share() -> Measured {
     })
 }
 
-/// Filters spread over 100 subscribers; topic `site/N/…` for a number that looks random.
+/// Filters spread over 100 subscribers, and 10,000 topics in no order, each seen before.
 fn filters(filter: &dyn Fn(u32) -> String, count: u32) -> Measured {
     let (mut node, publisher) = subscribed(filter, count);
-    node.delivered = 0;
+    let topic = |number: u32| match count {
+        1000 => format!("site/{}/{}", number % 1000, number / 1000),
+        _ => mixed_topic(number),
+    };
+    for number in 0..10_000 {
+        send(&mut node, publisher, &topic(number), QoS::AtMostOnce, 1);
+    }
     rounds(node, |node, round| {
-        let output = node.sending(publisher);
-        for place in 0..BATCH {
-            let number = scattered(round * u32::from(BATCH) + u32::from(place)) % 10_000;
-            let topic = match count {
-                1000 => format!("site/{}/{}", number % 1000, number / 1000),
-                _ => mixed_topic(number),
-            };
-            publish(&topic, QoS::AtMostOnce, 0).encode(ProtocolVersion::V311, output);
-        }
-        node.run();
+        send_each(node, publisher, round, |number| {
+            topic(scattered(number) % 10_000)
+        });
     })
 }
 
-fn nobody() -> Measured {
+fn new_topics() -> Measured {
     let (node, publisher) = subscribed(&mixed_filter, 10_000);
     let measured = rounds(node, |node, round| {
-        let output = node.sending(publisher);
-        for place in 0..BATCH {
-            let number = scattered(round * u32::from(BATCH) + u32::from(place)) % 10_000;
-            let topic = format!("plant/none{}/{number}/state", number % 5);
-            publish(&topic, QoS::AtMostOnce, 0).encode(ProtocolVersion::V311, output);
-        }
-        node.run();
+        send_each(node, publisher, round, |number| {
+            format!("plant/none{}/{number}/state", number % 5)
+        });
     });
     assert_eq!(measured.messages, 0, "nobody wants them");
     Measured {
         messages: u64::from(ROUNDS) * u64::from(BATCH),
         ..measured
     }
+}
+
+/// Sends a batch, each message to a topic of its own.
+fn send_each(node: &mut Node, publisher: ClientIndex, round: u32, topic: impl Fn(u32) -> String) {
+    let output = node.sending(publisher);
+    for place in 0..u32::from(BATCH) {
+        let topic = topic(round * u32::from(BATCH) + place);
+        publish(&topic, QoS::AtMostOnce, 0).encode(ProtocolVersion::V311, output);
+    }
+    node.run();
 }
 
 fn retained() -> Measured {
