@@ -123,6 +123,11 @@ pub(crate) fn faults(path: &Path, now: Figure, before: Option<Figure>) -> Vec<St
     faults
 }
 
+/// Whether a new figure is so much better that the old one would let it get worse again unnoticed.
+pub(crate) fn is_gain(now: Figure, before: Figure) -> bool {
+    now.instructions < before.instructions * (1.0 - TOLERANCE)
+}
+
 fn file() -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/figures.txt"))
 }

@@ -57,7 +57,7 @@ fn judge(options: &Options) -> anyhow::Result<bool> {
         find(name)?;
     }
     let mut figures = Figures::read()?;
-    let mut is_good = true;
+    let (mut is_good, mut has_gained) = (true, false);
     println!(
         "{:<14}{:>13}{:>10}  {:>12}",
         "per message", "instructions", "was", "allocations"
@@ -84,12 +84,15 @@ fn judge(options: &Options) -> anyhow::Result<bool> {
             is_good = false;
             println!("  FAULT: {fault}");
         }
+        has_gained |= before.is_some_and(|before| figures::is_gain(now, before));
         figures.set(path.name, now);
     }
     if options.write {
         figures.write()?;
     } else if !is_good {
         println!("If it is worth it: cargo instructions --write, and say why in the commit.");
+    } else if has_gained {
+        println!("Something has become cheaper. To keep it so: cargo instructions --write");
     }
     Ok(is_good || options.write)
 }

@@ -111,7 +111,7 @@ fn publish<'a>(topic: &'a str, qos: QoS, packet_id: u16) -> OutgoingPublish<'a> 
         dup: false,
         qos,
         retain: false,
-        topic,
+        topic: topic.as_bytes(),
         packet_id: PacketId::new(packet_id).filter(|_| qos != QoS::AtMostOnce),
         topic_alias: None,
         message_expiry_secs: None,

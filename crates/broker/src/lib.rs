@@ -13,7 +13,7 @@
 //! * `lobby`, `connect`, `connection`: from an accepted socket to a session; its bytes
 //! * `session`: Session State: `inbound` (what a client publishes), `outbound` (what it is owed),
 //!   `queue`, `packet_ids`
-//! * `subscribe`, `interest`, `route`: who wants a topic
+//! * `subscribe`, `interest`, `route`: who wants a topic; `outgoing`: its packets
 //! * `share`, `retained`, `will`: Shared Subscriptions, retained messages, Wills
 //! * `message`: the Application Message; `record`: what is persisted
 //! * `limits`, `memory`, `permission`, `timer`, `counters`: what bounds, times and counts it all
@@ -36,6 +36,7 @@ mod lobby;
 mod memory;
 mod message;
 mod node;
+mod outgoing;
 mod permission;
 mod record;
 mod restore;
@@ -66,7 +67,7 @@ pub use interest::{
 };
 pub use limits::{LimitRow, Limits, ListenerPolicy, QueueFull, Settings};
 pub use lobby::{Guest, Peer};
-pub use message::{MESSAGE_OVERHEAD, MemoryGauge, Message, Publication, StoredMessage};
+pub use message::{Contents, MESSAGE_OVERHEAD, MemoryGauge, Message, Publication, StoredMessage};
 pub use node::{Cx, Node, Now};
 pub use record::{
     EnqueuedAs, EntryRecord, MessageRecord, Publisher, RECORD_VERSION, RETAINED_COPIES, Record,

@@ -56,12 +56,8 @@ pub struct StoredMessage<'a> {
     pub id: MessageId,
     /// Whose topic space it is in.
     pub tenant: TenantId,
-    /// Topic Name.
-    pub topic: &'a str,
-    /// Properties that are passed on unaltered, encoded as on the wire.
-    pub forwarded: &'a [u8],
-    /// Payload.
-    pub payload: &'a [u8],
+    /// Topic Name, properties and payload.
+    pub contents: Contents<'a>,
     /// QoS it was published with.
     pub qos: QoS,
     /// It was published with RETAIN 1.
@@ -70,6 +66,50 @@ pub struct StoredMessage<'a> {
     pub received_wall_ms: u64,
     /// When it expires, milliseconds in the time of records; 0 is never.
     pub expires_wall_ms: u64,
+}
+
+/// What a message says: Topic Name, forwarded properties and payload, one after the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Contents<'a> {
+    text: &'a [u8],
+    topic_len: u16,
+    forwarded_len: u32,
+}
+
+impl<'a> Contents<'a> {
+    /// The contents that `text` is; none if the lengths do not fit into it, or its beginning is no
+    /// UTF-8.
+    pub fn new(text: &'a [u8], topic_len: usize, forwarded_len: usize) -> Option<Self> {
+        let (topic, rest) = text.split_at_checked(topic_len)?;
+        core::str::from_utf8(topic).ok()?;
+        rest.get(..forwarded_len)?;
+        Some(Self {
+            text,
+            topic_len: u16::try_from(topic_len).ok()?,
+            forwarded_len: u32::try_from(forwarded_len).ok()?,
+        })
+    }
+
+    /// Topic Name.
+    pub fn topic(&self) -> &'a str {
+        core::str::from_utf8(self.topic_bytes()).unwrap_or_default()
+    }
+
+    /// Topic Name, as bytes: it is known to be UTF-8.
+    pub fn topic_bytes(&self) -> &'a [u8] {
+        &self.text[..usize::from(self.topic_len)]
+    }
+
+    /// Properties that are passed on unaltered, encoded as on the wire.
+    pub fn forwarded(&self) -> &'a [u8] {
+        let begin = usize::from(self.topic_len);
+        &self.text[begin..begin + self.forwarded_len as usize]
+    }
+
+    /// Payload.
+    pub fn payload(&self) -> &'a [u8] {
+        &self.text[usize::from(self.topic_len) + self.forwarded_len as usize..]
+    }
 }
 
 /// A message that somebody holds. Clones share it.
@@ -93,6 +133,16 @@ struct Header {
     retain: bool,
 }
 
+impl Header {
+    /// The message with this header and text; its bytes are counted from now on.
+    fn counted(self, text: &[u8]) -> Message {
+        self.gauge
+            .bytes
+            .fetch_add(self.bytes as usize, Ordering::Relaxed);
+        Message(ThinArc::from_header_and_slice(self, text))
+    }
+}
+
 impl Drop for Header {
     fn drop(&mut self) {
         self.gauge
@@ -113,8 +163,6 @@ impl Message {
         scratch.extend_from_slice(publication.topic.as_bytes());
         scratch.extend_from_slice(publication.forwarded);
         scratch.extend_from_slice(publication.payload);
-        let bytes = scratch.len() + MESSAGE_OVERHEAD;
-        gauge.bytes.fetch_add(bytes, Ordering::Relaxed);
         let header = Header {
             id: publication.id,
             received_wall_ms: publication.received_wall_ms,
@@ -123,13 +171,13 @@ impl Message {
             gauge: Arc::clone(gauge),
             publisher: publication.publisher,
             tenant: publication.tenant,
-            bytes: bytes as u32,
+            bytes: (scratch.len() + MESSAGE_OVERHEAD) as u32,
             forwarded_len: publication.forwarded.len() as u32,
             topic_len: publication.topic.len() as u16,
             qos: publication.qos,
             retain: publication.retain,
         };
-        Self(ThinArc::from_header_and_slice(header, scratch))
+        header.counted(scratch)
     }
 
     /// A message as it was recorded. Its expiry counts on from `now`; `publisher` is the session
@@ -140,21 +188,26 @@ impl Message {
         now: Now,
         gauge: &Arc<MemoryGauge>,
     ) -> Self {
-        let publication = Publication {
+        let Contents {
+            text,
+            topic_len,
+            forwarded_len,
+        } = stored.contents;
+        let header = Header {
             id: stored.id,
-            tenant: stored.tenant,
+            received_wall_ms: stored.received_wall_ms,
+            received_mono_ms: now.mono_ms,
+            expires_at_ms: now.mono_ms_of(stored.expires_wall_ms),
+            gauge: Arc::clone(gauge),
             publisher,
-            topic: stored.topic,
-            forwarded: stored.forwarded,
-            payload: stored.payload,
+            tenant: stored.tenant,
+            bytes: (text.len() + MESSAGE_OVERHEAD) as u32,
+            forwarded_len,
+            topic_len,
             qos: stored.qos,
             retain: stored.retain,
-            received_wall_ms: stored.received_wall_ms,
-            expires_at_ms: now.mono_ms_of(stored.expires_wall_ms),
-            received_mono_ms: now.mono_ms,
         };
-        let bytes = stored.topic.len() + stored.forwarded.len() + stored.payload.len();
-        Self::new(&publication, &mut Vec::with_capacity(bytes), gauge)
+        header.counted(text)
     }
 
     /// The message as the router wants it.
@@ -185,23 +238,39 @@ impl Message {
         self.0.header.header.tenant
     }
 
+    /// Who wants to know no more than what it says takes this, not its [`Message::publication`].
+    pub fn contents(&self) -> Contents<'_> {
+        let header = &self.0.header.header;
+        Contents {
+            text: &self.0.slice,
+            topic_len: header.topic_len,
+            forwarded_len: header.forwarded_len,
+        }
+    }
+
     /// Topic Name.
     pub fn topic(&self) -> &str {
-        let length = usize::from(self.0.header.header.topic_len);
-        core::str::from_utf8(&self.0.slice[..length]).unwrap_or_default()
+        self.contents().topic()
     }
 
     /// Properties passed on unaltered, encoded.
     pub fn forwarded(&self) -> &[u8] {
-        let header = &self.0.header.header;
-        let start = usize::from(header.topic_len);
-        &self.0.slice[start..start + header.forwarded_len as usize]
+        self.contents().forwarded()
     }
 
     /// Payload.
     pub fn payload(&self) -> &[u8] {
-        let header = &self.0.header.header;
-        &self.0.slice[usize::from(header.topic_len) + header.forwarded_len as usize..]
+        self.contents().payload()
+    }
+
+    /// When it came in, milliseconds since the Unix epoch.
+    pub fn received_wall_ms(&self) -> u64 {
+        self.0.header.header.received_wall_ms
+    }
+
+    /// It was published with RETAIN 1.
+    pub fn retain(&self) -> bool {
+        self.0.header.header.retain
     }
 
     /// QoS it was published with.

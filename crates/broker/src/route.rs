@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use martlet_codec::{OutgoingPublish, QoS};
+use martlet_codec::QoS;
 use smallvec::SmallVec;
 
 use crate::effect::ShardMessage;
@@ -15,6 +15,7 @@ use crate::id::{MessageId, RecordNumber, SessionAddress, ShardId};
 use crate::interest::{EpochKey, InterestClass, Wanted};
 use crate::message::{MemoryGauge, Message, Publication};
 use crate::node::{Cx, Node};
+use crate::outgoing::{Outgoing, Parts, Templates};
 use crate::record::{MessageRecord, Publisher, Record, SessionEpoch};
 use crate::retained::{RetainedChange, is_own};
 use crate::session::queue::SubscriptionIds;
@@ -173,7 +174,7 @@ pub(crate) struct Routing<'a> {
     pub(crate) recorded: bool,
     /// Sessions and share groups that had it before a restart.
     had: &'a [SessionEpoch],
-    templates: Templates,
+    templates: Box<Templates>,
 }
 
 impl<'a> Routing<'a> {
@@ -185,7 +186,7 @@ impl<'a> Routing<'a> {
             message: Some(message.clone()),
             recorded: false,
             had: &[],
-            templates: Templates::default(),
+            templates: Box::default(),
         }
     }
 
@@ -199,128 +200,18 @@ impl<'a> Routing<'a> {
     /// Appends the PUBLISH packet for one receiver. From the second receiver of the same kind on it
     /// is a copy of the first, with its own Packet Identifier.
     pub(crate) fn encode(&mut self, outgoing: &Outgoing<'_>, out: &mut Vec<u8>) {
-        let plain =
-            outgoing.topic_alias.is_none() && outgoing.subscription_ids.is_empty() && !outgoing.dup;
-        if plain {
-            self.templates.encode(&self.publication, outgoing, out);
+        let parts = Parts::of(&self.publication);
+        if outgoing.is_plain() {
+            self.templates.encode(parts, outgoing, out);
         } else {
-            outgoing
-                .packet(&self.publication)
-                .encode(outgoing.version, out);
-        }
-    }
-}
-
-/// How a message goes to one receiver.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Outgoing<'a> {
-    pub(crate) version: martlet_codec::ProtocolVersion,
-    pub(crate) dup: bool,
-    pub(crate) qos: QoS,
-    pub(crate) retain: bool,
-    pub(crate) packet_id: Option<martlet_codec::PacketId>,
-    pub(crate) topic_alias: Option<core::num::NonZeroU16>,
-    /// The alias is known to the receiver: the topic itself is left out.
-    pub(crate) topic_known: bool,
-    pub(crate) subscription_ids: &'a [u32],
-    pub(crate) expiry_secs: Option<u32>,
-}
-
-impl<'a> Outgoing<'a> {
-    pub(crate) fn packet(&self, publication: &Publication<'a>) -> OutgoingPublish<'a> {
-        OutgoingPublish {
-            dup: self.dup,
-            qos: self.qos,
-            retain: self.retain,
-            topic: if self.topic_known {
-                ""
-            } else {
-                publication.topic
-            },
-            packet_id: self.packet_id,
-            topic_alias: self.topic_alias,
-            message_expiry_secs: self.expiry_secs,
-            subscription_ids: self.subscription_ids,
-            forwarded: publication.forwarded,
-            payload: publication.payload,
-        }
-    }
-}
-
-/// PUBLISH packets of one message, encoded once per kind of receiver.
-#[derive(Debug, Default)]
-struct Templates {
-    bytes: Vec<u8>,
-    /// By version, QoS and retain.
-    kinds: [Template; 12],
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-enum Template {
-    /// Nobody of this kind yet.
-    #[default]
-    Unused,
-    /// One: encoded straight into its output, since most messages have one receiver.
-    UsedOnce,
-    /// Kept at this range of the bytes, its Packet Identifier at the offset.
-    Kept {
-        start: u32,
-        end: u32,
-        packet_id: u32,
-    },
-}
-
-impl Templates {
-    fn clear(&mut self) {
-        self.bytes.clear();
-        self.kinds = [Template::Unused; 12];
-    }
-
-    fn encode(
-        &mut self,
-        publication: &Publication<'_>,
-        outgoing: &Outgoing<'_>,
-        out: &mut Vec<u8>,
-    ) {
-        let kind = usize::from(outgoing.version.is_v5()) * 6
-            + outgoing.qos as usize * 2
-            + usize::from(outgoing.retain);
-        match self.kinds[kind] {
-            Template::Unused => {
-                self.kinds[kind] = Template::UsedOnce;
-                outgoing.packet(publication).encode(outgoing.version, out);
-            }
-            Template::UsedOnce => {
-                let start = self.bytes.len();
-                let packet_id = outgoing
-                    .packet(publication)
-                    .encode(outgoing.version, &mut self.bytes);
-                let end = self.bytes.len();
-                self.kinds[kind] = Template::Kept {
-                    start: start as u32,
-                    end: end as u32,
-                    packet_id: packet_id.map_or(0, |offset| offset - start) as u32,
-                };
-                out.extend_from_slice(&self.bytes[start..end]);
-            }
-            Template::Kept {
-                start,
-                end,
-                packet_id,
-            } => {
-                let at = out.len() + packet_id as usize;
-                out.extend_from_slice(&self.bytes[start as usize..end as usize]);
-                if let Some(id) = outgoing.packet_id {
-                    out[at..at + 2].copy_from_slice(&id.get().to_be_bytes());
-                }
-            }
+            outgoing.packet(parts).encode(outgoing.version, out);
         }
     }
 }
 
 /// Buffers of [`Routing`] between two messages.
 #[derive(Debug, Default)]
-pub(crate) struct RoutingBuffers(Templates);
+pub(crate) struct RoutingBuffers(Option<Box<Templates>>);
 
 /// When a message with this Message Expiry Interval expires.
 pub(crate) fn expires_at(now_ms: u64, expiry_secs: Option<u32>) -> u64 {
@@ -563,7 +454,7 @@ impl Shard {
         publication: Publication<'a>,
         message: Option<Message>,
     ) -> Routing<'a> {
-        let mut templates = core::mem::take(&mut self.routing_buffers).0;
+        let mut templates = self.routing_buffers.0.take().unwrap_or_default();
         templates.clear();
         Routing {
             publication,
@@ -575,7 +466,7 @@ impl Shard {
     }
 
     fn end_routing(&mut self, routing: Routing<'_>) {
-        self.routing_buffers = RoutingBuffers(routing.templates);
+        self.routing_buffers.0 = Some(routing.templates);
     }
 
     /// Hands the message to this shard's subscribers; false if there is none.

@@ -345,7 +345,7 @@ fn a_publish_that_no_remaining_length_can_tell_is_not_written() {
         dup: false,
         qos: QoS::AtLeastOnce,
         retain: false,
-        topic: &topic,
+        topic: topic.as_bytes(),
         packet_id: PacketId::new(1),
         topic_alias: None,
         message_expiry_secs: None,

@@ -9,8 +9,8 @@ use martlet_codec::{
     Ack, AckKind, Auth, ConnAck, ConnAckProperties, Connect, ConnectProperties, Disconnect,
     OutgoingPublish, Packet, PacketId, PacketType, ProtocolVersion, Publish, PublishProperties,
     QoS, ReasonCode, RetainHandling, SubAck, Subscribe, SubscribeFilter, SubscriptionIds,
-    SubscriptionOptions, TopicName, UnsubAck, Unsubscribe, UserProperties, Will, decode_packet,
-    encode_user_property, primitive,
+    SubscriptionOptions, TopicName, TopicShape, UnsubAck, Unsubscribe, UserProperties, Will,
+    decode_packet, encode_user_property, primitive,
 };
 use proptest::option::of;
 use proptest::prelude::*;
@@ -290,6 +290,16 @@ proptest! {
     }
 
     #[test]
+    fn the_shape_of_a_topic_is_what_looking_at_each_byte_gives(
+        text in "([ -~]|/|\\x00|\\x1f|\\x7f|é|\u{ffff}){0,40}",
+    ) {
+        let bytes = text.as_bytes();
+        let shape = TopicShape::of(&text);
+        prop_assert_eq!(shape.levels, bytes.split(|byte| *byte == b'/').count());
+        prop_assert_eq!(shape.plain, bytes.iter().all(|byte| (0x20..0x7F).contains(byte)));
+    }
+
+    #[test]
     fn outgoing_publish_decodes_to_its_parts_and_knows_its_length(
         version in version(),
         (dup, retain) in any::<(bool, bool)>(),
@@ -304,7 +314,7 @@ proptest! {
             dup,
             qos,
             retain,
-            topic: &topic,
+            topic: topic.as_bytes(),
             packet_id: None,
             topic_alias: parts.topic_alias,
             message_expiry_secs: parts.message_expiry_secs,
@@ -563,5 +573,14 @@ proptest! {
             prop_assert_eq!(decode_packet(&encoded, version), Ok(Some((packet, encoded.len()))));
         }
         let _ = support::outcome(&bytes, version);
+    }
+}
+
+#[test]
+fn the_levels_of_a_long_topic_are_all_counted() {
+    for slashes in (0..20).chain(2035..2045).chain([65_535]) {
+        let shape = TopicShape::of(&"/".repeat(slashes));
+        assert_eq!(shape.levels, slashes + 1);
+        assert!(shape.plain);
     }
 }

@@ -6,10 +6,12 @@
 //! of the topic and of the forwarded properties; then those texts in this order, and the payload to
 //! the end.
 
-use martlet_broker::{MessageId, MessageRecord, Now, SessionEpoch, StoredMessage, TenantId};
+use martlet_broker::{
+    Contents, MessageId, MessageRecord, Now, SessionEpoch, StoredMessage, TenantId,
+};
 use martlet_store::{BodyId, Holds, RecordBuilder};
 
-use crate::bytes::{DecodeError, Reader, Scratch, flag, put_name, put_number, qos_of, versioned};
+use crate::bytes::{DecodeError, Head, Reader, flag, qos_of};
 
 const RETAIN: u8 = 1 << 2;
 const HAS_PUBLISHER: u8 = 1 << 3;
@@ -48,55 +50,57 @@ pub(crate) fn put_body(
     into: &mut RecordBuilder<'_>,
 ) {
     let id = BodyId(record.message.id().0);
-    into.body(id, holds, &pieces(record, &head(record, now)));
+    into.body(id, holds, &pieces(record, head(record, now).as_slice()));
 }
 
 /// The pieces of a body, which begins with `head`.
 fn pieces<'a>(record: &'a MessageRecord, head: &'a [u8]) -> [&'a [u8]; 6] {
     let publisher = record.publisher.as_ref();
     let user_name = publisher.and_then(|publisher| publisher.user_name.as_deref());
+    let contents = record.message.contents();
     [
         head,
         publisher.map_or(&[], |publisher| publisher.client_id.as_bytes()),
         user_name.map_or(&[], str::as_bytes),
-        record.message.topic().as_bytes(),
-        record.message.forwarded(),
-        record.message.payload(),
+        contents.topic_bytes(),
+        contents.forwarded(),
+        contents.payload(),
     ]
 }
 
 /// All of a body before its texts.
-fn head(record: &MessageRecord, now: Now) -> Scratch {
-    let publication = record.message.publication();
+fn head(record: &MessageRecord, now: Now) -> Head {
+    let message = &record.message;
     let publisher = record.publisher.as_ref();
     let user_name = publisher.and_then(|publisher| publisher.user_name.as_deref());
-    let expires_wall_ms = now.record_ms_of(publication.expires_at_ms);
-    let mut head = versioned();
-    head.push(
-        publication.qos.bits()
-            | flag(RETAIN, publication.retain)
+    let expires_wall_ms = now.record_ms_of(message.expires_at_ms());
+    let mut head = Head::new();
+    head.put(
+        message.qos().bits()
+            | flag(RETAIN, message.retain())
             | flag(HAS_PUBLISHER, publisher.is_some())
             | flag(HAS_USER_NAME, user_name.is_some())
             | flag(HAS_REVISION, record.retained_revision.is_some())
             | flag(HAS_EXPIRY, expires_wall_ms != 0),
     );
-    put_number(&mut head, publication.tenant.0.into());
-    put_number(&mut head, publication.received_wall_ms);
+    head.put_number(message.tenant().0.into());
+    head.put_number(message.received_wall_ms());
     if expires_wall_ms != 0 {
-        put_number(&mut head, expires_wall_ms);
+        head.put_number(expires_wall_ms);
     }
     if let Some(revision) = record.retained_revision {
-        put_number(&mut head, revision);
+        head.put_number(revision);
     }
     if let Some(publisher) = publisher {
-        put_name(&mut head, publisher.epoch.0);
-        put_number(&mut head, publisher.client_id.len() as u64);
+        head.put_name(publisher.epoch.0);
+        head.put_number(publisher.client_id.len() as u64);
     }
     if let Some(user_name) = user_name {
-        put_number(&mut head, user_name.len() as u64);
+        head.put_number(user_name.len() as u64);
     }
-    put_number(&mut head, publication.topic.len() as u64);
-    put_number(&mut head, publication.forwarded.len() as u64);
+    let contents = message.contents();
+    head.put_number(contents.topic_bytes().len() as u64);
+    head.put_number(contents.forwarded().len() as u64);
     head
 }
 
@@ -136,12 +140,11 @@ pub fn decode_body(id: MessageId, bytes: &[u8]) -> Result<StoredBody<'_>, Decode
             user_name: user_name_len.map(|len| reader.text(len)).transpose()?,
         }),
     };
+    let contents = Contents::new(reader.rest(), topic_len, forwarded_len);
     let message = StoredMessage {
         id,
         tenant,
-        topic: reader.mqtt_text(topic_len)?,
-        forwarded: reader.bytes(forwarded_len)?,
-        payload: reader.rest(),
+        contents: contents.ok_or(DecodeError::Malformed("topic or properties of a body"))?,
         qos: qos_of(flags)?,
         retain: has(RETAIN),
         received_wall_ms,
@@ -196,7 +199,7 @@ mod tests {
     }
 
     fn encoded(record: &MessageRecord) -> Vec<u8> {
-        pieces(record, &head(record, NOW)).concat()
+        pieces(record, head(record, NOW).as_slice()).concat()
     }
 
     proptest! {
@@ -223,15 +226,17 @@ mod tests {
             let expected = StoredMessage {
                 id: record.message.id(),
                 tenant: TenantId(3),
-                topic: &topic,
-                forwarded: &forwarded,
-                payload: &payload,
+                contents: record.message.contents(),
                 qos: QoS::from_bits(qos).unwrap(),
                 retain,
                 received_wall_ms: NOW.wall_ms - 1,
                 expires_wall_ms: 0,
             };
             prop_assert_eq!(body.message, expected);
+            let contents = body.message.contents;
+            prop_assert_eq!(contents.topic(), topic);
+            prop_assert_eq!(contents.forwarded(), forwarded);
+            prop_assert_eq!(contents.payload(), payload);
             prop_assert_eq!(body.retained_revision, retained_revision);
             let publisher = record.publisher.as_ref().map(|publisher| StoredPublisher {
                 epoch: publisher.epoch,

@@ -37,6 +37,53 @@ pub(crate) fn put_number(out: &mut Scratch, mut value: u64) {
     out.push(value as u8);
 }
 
+/// A layout of a few numbers under construction, beginning with its version: built for every
+/// message, so without a vector.
+#[derive(Debug)]
+pub(crate) struct Head {
+    bytes: [u8; HEAD_BYTES_MAX],
+    len: usize,
+}
+
+/// Version and flags, and nine numbers as long as can be.
+const HEAD_BYTES_MAX: usize = 96;
+
+impl Head {
+    pub(crate) fn new() -> Self {
+        let mut head = Self {
+            bytes: [0; HEAD_BYTES_MAX],
+            len: 0,
+        };
+        head.put(RECORD_VERSION);
+        head
+    }
+
+    pub(crate) fn as_slice(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+
+    /// Appends a byte.
+    pub(crate) fn put(&mut self, byte: u8) {
+        self.bytes[self.len] = byte;
+        self.len += 1;
+    }
+
+    /// As [`put_number`].
+    pub(crate) fn put_number(&mut self, mut value: u64) {
+        while value >= 0x80 {
+            self.put(value as u8 | 0x80);
+            value >>= 7;
+        }
+        self.put(value as u8);
+    }
+
+    /// As [`put_name`].
+    pub(crate) fn put_name(&mut self, value: u64) {
+        self.bytes[self.len..self.len + 8].copy_from_slice(&value.to_le_bytes());
+        self.len += 8;
+    }
+}
+
 /// Appends a number that is as good as random in its upper bits.
 pub(crate) fn put_name(out: &mut Scratch, value: u64) {
     out.extend_from_slice(&value.to_le_bytes());

@@ -111,7 +111,10 @@ fn message(id: BodyId, holds: Holds, remains: &[u8]) -> String {
     let Ok(body) = decode_body(MessageId(id.0), remains) else {
         return text;
     };
-    text.push_str(&format!(" (perhaps of topic {:?}", body.message.topic));
+    text.push_str(&format!(
+        " (perhaps of topic {:?}",
+        body.message.contents.topic()
+    ));
     if let Some(publisher) = body.publisher {
         text.push_str(&format!(" from client {:?}", publisher.client_id));
     }

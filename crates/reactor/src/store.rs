@@ -68,8 +68,10 @@ pub fn open_store(
 /// What a start has brought back.
 #[derive(Clone, Debug)]
 pub struct Restored {
-    /// What opening the store found: damage, and how much there is.
+    /// What opening the store found.
     pub opened: martlet_store::Report,
+    /// The damage among it, in words.
+    pub damage: Vec<String>,
     /// What the shards have got back.
     pub restored: RestoreReport,
     /// Time from the beginning of opening until the shards were ready.

@@ -13,6 +13,8 @@ pub(crate) struct Block<const COLUMNS: usize> {
     key_max: u64,
     /// Which rows are there.
     there: u64,
+    /// Behind the row last replaced: rows are often replaced one after the other.
+    near: u8,
 }
 
 #[derive(Clone, Debug)]
@@ -32,6 +34,7 @@ impl<const COLUMNS: usize> Block<COLUMNS> {
             key_min: keys.clone().min().unwrap_or(0),
             key_max: keys.max().unwrap_or(0),
             there: u64::MAX >> (BLOCK_ROWS - rows.len()),
+            near: 0,
         }
     }
 
@@ -84,21 +87,40 @@ impl<const COLUMNS: usize> Block<COLUMNS> {
         }
     }
 
+    /// The key lies in the range of those that are or were here.
+    pub(crate) fn may_have(&self, key: u64) -> bool {
+        (self.key_min..=self.key_max).contains(&key)
+    }
+
     pub(crate) fn find(
         &self,
         key: u64,
         is_it: impl Fn(&[u64; COLUMNS]) -> bool,
     ) -> Option<(usize, [u64; COLUMNS])> {
-        if key < self.key_min || key > self.key_max {
+        if !self.may_have(key) {
             return None;
         }
         match &self.form {
             Form::Loose(rows) => {
-                let mut rows = rows.iter().enumerate();
-                let (index, row) = rows.find(|(index, row)| {
-                    row[0] == key && self.there >> index & 1 == 1 && is_it(row)
-                })?;
-                Some((index, *row))
+                let near = usize::from(self.near);
+                if let Some(row) = rows.get(near)
+                    && self.there >> near & 1 == 1
+                    && row[0] == key
+                    && is_it(row)
+                {
+                    return Some((near, *row));
+                }
+                // What is looked for is most often the first that is left.
+                let mut left = self.there;
+                while left != 0 {
+                    let index = left.trailing_zeros() as usize;
+                    let row = rows.get(index)?;
+                    if row[0] == key && is_it(row) {
+                        return Some((index, *row));
+                    }
+                    left &= left - 1;
+                }
+                None
             }
             Form::Packed(bytes) => {
                 // The keys stand first: most blocks are left after them.
@@ -127,6 +149,7 @@ impl<const COLUMNS: usize> Block<COLUMNS> {
             && let Some(old) = rows.get_mut(index)
         {
             *old = row;
+            self.near = (index + 1) as u8;
             self.key_min = self.key_min.min(row[0]);
             self.key_max = self.key_max.max(row[0]);
         }
@@ -188,6 +211,7 @@ impl<const COLUMNS: usize> Block<COLUMNS> {
             key_min: keys.clone().min()?,
             key_max: keys.max()?,
             there: u64::MAX >> (BLOCK_ROWS - rows.len()),
+            near: 0,
         })
     }
 }
@@ -214,10 +238,9 @@ fn take_rows<const COLUMNS: usize>(input: &mut &[u8]) -> Option<Vec<[u64; COLUMN
     }
     let mut rows = vec![[0; COLUMNS]; count];
     for column in 0..COLUMNS {
-        let mut cells = rows.iter_mut().map(|row| &mut row[column]);
-        unpack_column(input, count, |_, value| {
-            if let Some(cell) = cells.next() {
-                *cell = value;
+        unpack_column(input, count, |index, value| {
+            if let Some(row) = rows.get_mut(index) {
+                row[column] = value;
             }
             true
         })?;

@@ -147,6 +147,11 @@ impl<const COLUMNS: usize> Rows<COLUMNS> {
         Some(row)
     }
 
+    /// The front is about to be looked at and worked off: it is unpacked, once.
+    pub fn ready_front(&mut self) {
+        self.loosen(0);
+    }
+
     /// All rows, oldest first.
     pub fn iter(&self) -> Iter<'_, COLUMNS> {
         Iter {
@@ -157,7 +162,7 @@ impl<const COLUMNS: usize> Rows<COLUMNS> {
         }
     }
 
-    /// The oldest row with this key (column 0) of which `is_it` is true.
+    /// The row with this key (column 0) of which `is_it` is true; one of them, if it is of several.
     pub fn find(
         &self,
         key: u64,
@@ -173,6 +178,21 @@ impl<const COLUMNS: usize> Rows<COLUMNS> {
         let mut open = open.filter(|(_, values)| values[0] == key && is_it(values));
         let (row, values) = open.next()?;
         Some((Place { block: None, row }, *values))
+    }
+
+    /// Takes out the row with this key of which `is_it` is true, or one of them. Quicker than to find and to
+    /// remove it where rows are taken from the front on.
+    pub fn take(
+        &mut self,
+        key: u64,
+        is_it: impl Fn(&[u64; COLUMNS]) -> bool,
+    ) -> Option<[u64; COLUMNS]> {
+        if self.sealed.front().is_some_and(|block| block.may_have(key)) {
+            self.loosen(0);
+        }
+        let (place, row) = self.find(key, is_it)?;
+        self.remove(place);
+        Some(row)
     }
 
     /// Puts another row in a place; it keeps its turn.

@@ -23,7 +23,19 @@ pub fn put_varint(out: &mut Vec<u8>, mut value: u64) {
 }
 
 /// Takes a variable-length integer off the front of `input`; `None` if it is cut short or too long.
+#[inline]
 pub fn take_varint(input: &mut &[u8]) -> Option<u64> {
+    match **input {
+        // Most are short.
+        [byte @ ..0x80, ref rest @ ..] => {
+            *input = rest;
+            Some(u64::from(byte))
+        }
+        _ => take_long_varint(input),
+    }
+}
+
+fn take_long_varint(input: &mut &[u8]) -> Option<u64> {
     let mut value = 0;
     for (index, byte) in input.iter().enumerate().take(10) {
         let bits = u64::from(byte & 0x7f);
@@ -99,6 +111,7 @@ pub(crate) fn pack_column(out: &mut Vec<u8>, values: impl Iterator<Item = u64> +
 
 /// Takes a column of `count` values off the front of `input`, giving each with its index until
 /// `each` says stop by `false`; then the rest of `input` is undefined.
+#[inline]
 pub(crate) fn unpack_column(
     input: &mut &[u8],
     count: usize,
@@ -112,16 +125,28 @@ pub(crate) fn unpack_column(
         CONSTANT | DIFFERENCES | VALUES => 0,
         _ => return None,
     };
-    for index in 0..count {
-        if index > 0 {
-            value = match kind {
-                DIFFERENCES => value.wrapping_add(unzigzag(take_varint(input)?)),
-                VALUES => take_varint(input)?,
-                _ => value.wrapping_add(step),
-            };
+    match kind {
+        CONSTANT | STEP => {
+            for index in 0..count {
+                if !each(index, value) {
+                    break;
+                }
+                value = value.wrapping_add(step);
+            }
         }
-        if !each(index, value) {
-            return Some(());
+        _ => {
+            for index in 0..count {
+                if index > 0 {
+                    let next = take_varint(input)?;
+                    value = match kind {
+                        DIFFERENCES => value.wrapping_add(unzigzag(next)),
+                        _ => next,
+                    };
+                }
+                if !each(index, value) {
+                    break;
+                }
+            }
         }
     }
     Some(())

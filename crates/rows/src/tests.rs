@@ -52,7 +52,12 @@ proptest! {
                 Step::Pop => prop_assert_eq!(rows.pop_front(), model.pop_front()),
                 Step::Remove(index) if !model.is_empty() => {
                     let row = model.remove(index.index(model.len())).expect("in range");
-                    rows.remove(find(&rows, &row));
+                    if number % 2 == 0 {
+                        rows.remove(find(&rows, &row));
+                    } else {
+                        prop_assert_eq!(rows.take(row[0], |other| *other == row), Some(row));
+                    }
+                    prop_assert_eq!(rows.take(row[0], |other| *other == row), None);
                 }
                 Step::Replace(index, [a, b]) if !model.is_empty() => {
                     let old = &mut model[index.index(rows.len())];

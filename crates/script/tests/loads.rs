@@ -70,7 +70,7 @@ fn publish(topic: &str, qos: QoS, id: u16, retain: bool, payload: &[u8]) -> Vec<
         dup: false,
         qos,
         retain,
-        topic,
+        topic: topic.as_bytes(),
         packet_id: (qos > QoS::AtMostOnce).then(|| packet_id(id)),
         topic_alias: None,
         message_expiry_secs: None,

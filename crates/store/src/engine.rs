@@ -11,14 +11,20 @@ use crate::disk::Disk;
 use crate::error::{StoreError, is_full};
 use crate::index::{Index, Location};
 use crate::reclaim::Reclaiming;
-use crate::record::{FileKey, GROUP_BYTES, GroupHeader, Lsn, RecordBuffer, length_of, ops_of};
+use crate::record::{
+    FileKey, GROUP_BYTES, GroupHeader, LENGTH_UNIT, Lsn, RecordBuffer, length_of, ops_of,
+};
 use crate::segment::{self, SEGMENT_BYTES_MAX, Segment, SegmentFile, Segments};
 use martlet_fault::{self as fault, Fault};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// Bytes of a segment where there is no space for a whole one.
+/// Bytes of a segment where there is no space for one of the usual length.
 const SMALL_BYTES: u64 = 64 * 1024;
+/// While less lives than fits into so many of the longest segments, the next one is a part of that:
+/// what is taken in advance is then less, and what is given back comes in smaller pieces.
+const LONG_SEGMENTS: u64 = 8;
+const SHORT_PART: u64 = 4;
 
 /// The name of the file that is kept for the next segment.
 pub(crate) const SPARE: &str = "spare.log";
@@ -29,7 +35,9 @@ pub(crate) const BALLAST: &str = "ballast";
 /// How a store is kept.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Bytes of a segment: 4 KiB to 64 MiB, a multiple of 4 KiB. A longer record gets a longer one.
+    /// Bytes of a segment of a large store: 4 KiB to 64 MiB, a multiple of 4 KiB. While less than
+    /// eight times that lives in the store, a segment has a quarter of it. A longer record gets a
+    /// longer one.
     pub segment_bytes: u64,
     /// A checkpoint is due when this much was written since the last one, bytes, or four times as
     /// much as that one has, whichever is more.
@@ -57,6 +65,18 @@ impl Options {
         }
         Ok(())
     }
+
+    /// Bytes of a segment while the store is small.
+    pub(crate) fn short_segment_bytes(&self) -> u64 {
+        (self.segment_bytes / SHORT_PART)
+            .next_multiple_of(LENGTH_UNIT)
+            .max(LENGTH_UNIT)
+    }
+
+    /// Bytes of the ballast.
+    pub(crate) fn ballast_bytes(&self) -> u64 {
+        (self.segment_bytes / 2).next_multiple_of(LENGTH_UNIT)
+    }
 }
 
 /// The store. One writer; readers by [`Engine::locate`].
@@ -68,8 +88,8 @@ pub struct Engine<D: Disk> {
     pub(crate) segments: Segments<D::File>,
     /// The segment that is written to.
     pub(crate) active: Option<u16>,
-    /// A file for the next one is there.
-    pub(crate) has_spare: bool,
+    /// Length of the file that is there for the next one; 0: there is none.
+    pub(crate) spare_bytes: u64,
     /// There is a ballast.
     pub(crate) has_ballast: bool,
     /// The last attempt to get a spare file failed.
@@ -103,6 +123,8 @@ pub struct Engine<D: Disk> {
     pub(crate) wants_checkpoint: bool,
     pub(crate) checkpointing: Option<Checkpointing<D::File>>,
     pub(crate) reclaiming: Option<Reclaiming>,
+    /// So many more calls of [`Engine::housekeep`] do not look through the segments.
+    pub(crate) looks_left: usize,
     /// The last group says that all before it was synced.
     pub(crate) sealed: bool,
     /// Nothing was appended since [`Engine::seal`].
@@ -140,7 +162,7 @@ impl<D: Disk> Engine<D> {
             index: Index::default(),
             segments: Segments::default(),
             active: None,
-            has_spare: false,
+            spare_bytes: 0,
             has_ballast: false,
             is_low: false,
             next_number: 1,
@@ -161,6 +183,7 @@ impl<D: Disk> Engine<D> {
             old_checkpoints: Vec::new(),
             checkpointing: None,
             reclaiming: None,
+            looks_left: 0,
             sealed: true,
             at_rest: false,
         }
@@ -388,20 +411,26 @@ impl<D: Disk> Engine<D> {
         }
         let number = self.next_number;
         let name = segment::name(number);
-        let mut len = self.options.segment_bytes;
-        let was_spare = bytes <= len && self.has_spare;
+        let mut len = self.spare_bytes;
+        let was_spare = bytes <= len;
         let file = if was_spare {
             let renamed = self.disk.rename(SPARE, &name);
             renamed.map_err(|e| StoreError::new("renaming", SPARE, e))?;
-            self.has_spare = false;
+            self.spare_bytes = 0;
             self.disk.open(&name)
         } else {
-            len = len.max(bytes.next_multiple_of(4096));
-            let created = self.disk.create(&name, len);
+            len = self
+                .next_segment_bytes()
+                .max(bytes)
+                .next_multiple_of(LENGTH_UNIT);
+            let mut created = self.disk.create(&name, len);
+            if created.as_ref().is_err_and(is_full) && self.drop_ballast() {
+                created = self.disk.create(&name, len);
+            }
             match created {
                 Err(error) if is_full(&error) => {
                     // What ends messages, or begins a run, must find a place on a full disk too.
-                    len = bytes.max(SMALL_BYTES).next_multiple_of(4096);
+                    len = bytes.max(SMALL_BYTES).next_multiple_of(LENGTH_UNIT);
                     self.disk.create(&name, len)
                 }
                 created => created,
@@ -437,6 +466,15 @@ impl<D: Disk> Engine<D> {
         }
         self.active = Some(slot);
         Ok(slot)
+    }
+
+    /// Bytes of the next segment.
+    pub(crate) fn next_segment_bytes(&self) -> u64 {
+        let long = self.options.segment_bytes;
+        match self.index.live.total() < LONG_SEGMENTS * long {
+            true => self.options.short_segment_bytes(),
+            false => long,
+        }
     }
 
     /// Begins a moment of rest, in which [`Engine::housekeep`] tidies up what would be tidied up by

@@ -25,6 +25,7 @@ mod scan;
 mod segment;
 mod sim_disk;
 mod snapshot;
+mod space;
 mod stats;
 
 pub use check::{ReadOnly, check, check_with, repair, repair_with, stats};

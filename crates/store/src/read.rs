@@ -14,7 +14,7 @@ use std::fmt;
 use std::sync::Arc;
 
 /// Bodies so close together are read with one call: bytes between them, and in all.
-const NEIGHBOUR_BYTES: u64 = 4096;
+pub(crate) const NEIGHBOUR_BYTES: u64 = 4096;
 const READ_BYTES_MAX: u64 = 256 * 1024;
 /// States are sought so many at a time: those that were written together have keys close together.
 const STATES_AT_ONCE: usize = 4096;
@@ -109,9 +109,9 @@ pub fn read_located<D: Disk, T: Copy>(
 }
 
 /// A record's place in a file.
-struct Spot<'a, F> {
-    file: &'a SegmentFile<F>,
-    offset: u64,
+pub(crate) struct Spot<'a, F> {
+    pub(crate) file: &'a SegmentFile<F>,
+    pub(crate) offset: u64,
 }
 
 impl<F> Spot<'_, F> {
@@ -189,7 +189,7 @@ fn state_of(record: &[u8], key: StateKey) -> Option<&[u8]> {
 }
 
 /// What was found at a place: a record that checks.
-type Read<'a, 'b, F> = Result<(&'b Spot<'a, F>, &'b [u8]), Missing>;
+pub(crate) type Read<'a, 'b, F> = Result<(&'b Spot<'a, F>, &'b [u8]), Missing>;
 
 /// The body `id` from the record that was read for it.
 fn body_in<'b, F>(found: Read<'_, 'b, F>, id: BodyId) -> Result<&'b [u8], Missing> {
@@ -199,20 +199,21 @@ fn body_in<'b, F>(found: Read<'_, 'b, F>, id: BodyId) -> Result<&'b [u8], Missin
 }
 
 /// What is wanted from one place.
-struct Wanted<'a, F, T> {
-    what: T,
-    spot: Spot<'a, F>,
+pub(crate) struct Wanted<'a, F, T> {
+    pub(crate) what: T,
+    pub(crate) spot: Spot<'a, F>,
     /// Bytes of its record, more or less.
-    bytes: u64,
+    pub(crate) bytes: u64,
 }
 
 /// Reads records in the order in which they lie, neighbours with one call.
-fn read_all<D: Disk, T: Copy>(
+pub(crate) fn read_all<D: Disk, T: Copy>(
     disk: &D,
     mut wanted: Vec<Wanted<'_, D::File, T>>,
     mut each: impl FnMut(T, Read<'_, '_, D::File>),
 ) {
-    wanted.sort_unstable_by_key(|wanted| (wanted.spot.file.number, wanted.spot.offset));
+    // Pages of several queues, each in order already, which a stable sort makes use of.
+    wanted.sort_by_key(|wanted| (wanted.spot.file.number, wanted.spot.offset));
     let mut buffer = Vec::new();
     let mut alone = Vec::new();
     let mut rest = &wanted[..];
@@ -411,7 +412,7 @@ impl<D: Disk> Engine<D> {
 
 impl<F> Spot<'_, F> {
     /// The number of the record that something first came with.
-    fn lsn(&self, record: &[u8], first: Option<Lsn>) -> Lsn {
+    pub(crate) fn lsn(&self, record: &[u8], first: Option<Lsn>) -> Lsn {
         let own = read_u64(&record[8..]).unwrap_or(0) ^ self.file.key.mask;
         debug_assert!(GroupHeader::take(ops_of(record)).is_none());
         first.unwrap_or(own)

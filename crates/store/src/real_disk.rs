@@ -65,6 +65,7 @@ impl Disk for RealDisk {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(true);
         let file = options.mode(0o600).open(self.file(name))?;
+        forget_access_times(&file);
         if len > 0
             && let Err(error) = allocate(&file, len)
         {
@@ -78,6 +79,7 @@ impl Disk for RealDisk {
     fn open(&self, name: &str) -> io::Result<Arc<File>> {
         let mut options = OpenOptions::new();
         let file = options.read(true).write(true).open(self.file(name))?;
+        forget_access_times(&file);
         Ok(Arc::new(file))
     }
 
@@ -128,6 +130,17 @@ impl Disk for RealDisk {
         self.inner.dir.sync_all()
     }
 }
+
+/// When a file was read last nobody asks; to note it costs a tenth of reading a message. Not allowed
+/// to leave it out: then it is noted.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn forget_access_times(file: &File) {
+    use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+    let _ = fcntl_getfl(file).and_then(|flags| fcntl_setfl(file, flags | OFlags::NOATIME));
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn forget_access_times(_: &File) {}
 
 /// Takes the space, so that writing costs no metadata and cannot find the disk full.
 #[cfg(any(target_os = "linux", target_os = "android"))]

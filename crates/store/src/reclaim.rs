@@ -1,13 +1,17 @@
-//! Housekeeping in slices: a file for the next segment, checkpoints, segments given back, and what
-//! still lives in sparse segments copied to the end of the log.
+//! Housekeeping in slices: what waits is done piece by piece, in an order that keeps the space that
+//! the store takes within its bounds. And reclaim: what still lives in sparse segments is copied to
+//! the end of the log.
+//!
+//! What lives in a segment the index says, so what is dead there is neither read nor checked: only
+//! the space between two that live and lie close together is read along.
 
 use crate::disk::Disk;
-use crate::engine::{BALLAST, Engine, SPARE};
+use crate::engine::Engine;
 use crate::error::StoreError;
 use crate::index::Location;
-use crate::record::{GROUP_BYTES, Op, Ops, RecordBuffer};
-use crate::scan::{Found, Window};
-use crate::segment::Segment;
+use crate::index::live::class_bytes;
+use crate::read::{NEIGHBOUR_BYTES, Spot, Wanted, read_all};
+use crate::record::{Op, Ops, RecordBuffer, StateKey, ops_of};
 use martlet_fault::{self as fault, Fault};
 
 /// What a call of [`Engine::housekeep`] has done.
@@ -26,29 +30,100 @@ pub struct Work {
 /// What an entry of a forgotten queue counts as: letting go of its body takes about as long as
 /// copying so many bytes.
 const FORGOTTEN_ENTRY_BYTES: usize = 64;
+/// What a state, or 64 neighbouring bodies, count as that are looked at.
+const LOOK_BYTES: usize = 32;
+/// Segments that are reclaimed together at most: the index is gone through once for all of them.
+const TOGETHER_MAX: usize = 16;
+/// And bytes that live in them, unless one alone has more.
+const TOGETHER_BYTES: u64 = 32 << 20;
 
-/// A segment whose live contents are being copied.
-#[derive(Clone, Copy, Debug)]
+/// Sparse segments whose live contents are being copied.
+#[derive(Debug)]
 pub(crate) struct Reclaiming {
-    slot: u16,
-    offset: u64,
+    slots: Vec<u16>,
+    stage: Stage,
+    /// The records in them of which something lives; while copying those that are left, the next
+    /// one last.
+    places: Vec<Place>,
 }
 
-/// Segments that an opening may have to replay before a checkpoint is taken at once.
-const REPLAYED_SEGMENTS_MAX: usize = 4;
+#[derive(Clone, Copy, Debug)]
+enum Stage {
+    /// Looks where bodies lie, from this chunk of the index on.
+    Bodies(usize),
+    /// Looks where states lie, those behind this one.
+    States(Option<StateKey>),
+    Copying,
+}
+
+/// A record of which something lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    slot: u16,
+    at: u32,
+    /// Of what lives in it.
+    class: u8,
+}
+
+impl Place {
+    /// The other one lies so close behind this one that they are read together.
+    fn is_near(&self, other: &Place) -> bool {
+        let between = u64::from(other.at.saturating_sub(self.at)) * 8;
+        self.slot == other.slot && between <= class_bytes(self.class) + NEIGHBOUR_BYTES
+    }
+}
+
+impl Reclaiming {
+    fn new(slots: Vec<u16>) -> Self {
+        Reclaiming {
+            slots,
+            stage: Stage::Bodies(0),
+            places: Vec::new(),
+        }
+    }
+
+    fn add(&mut self, location: Location, class: u8) {
+        let Location { slot, at } = location;
+        if self.slots.contains(&slot) {
+            self.places.push(Place { slot, at, class });
+        }
+    }
+
+    /// The segment is given back.
+    pub(crate) fn leave_out(&mut self, slot: u16) {
+        self.slots.retain(|other| *other != slot);
+        self.places.retain(|place| place.slot != slot);
+    }
+
+    /// Takes off what comes next, about so many bytes.
+    fn take(&mut self, budget_bytes: usize) -> Vec<Place> {
+        let (mut count, mut bytes) = (0, 0);
+        let mut last: Option<&Place> = None;
+        for place in self.places.iter().rev() {
+            if bytes >= budget_bytes.max(1) as u64 {
+                break;
+            }
+            bytes += class_bytes(place.class);
+            if last.is_some_and(|last| !last.is_near(place)) {
+                // It is sought by itself.
+                bytes += NEIGHBOUR_BYTES;
+            }
+            last = Some(place);
+            count += 1;
+        }
+        self.places.split_off(self.places.len() - count)
+    }
+}
 
 impl<D: Disk> Engine<D> {
-    /// Does a slice of what waits: about `budget_bytes` read or written. Call it after each sync
-    /// while there is [`Work::more`], with a budget that fits the time there is: 256 KiB takes
-    /// about a millisecond. After [`Engine::seal`] it does what is left for moments of rest too.
+    /// Does a slice of what waits: about `budget_bytes` read or written, some times as much where
+    /// the store is about to take more space than it may. Call it after each sync while there is
+    /// [`Work::more`], with a budget that fits the time there is: 256 KiB takes about a
+    /// millisecond. After [`Engine::seal`] it does what is left for moments of rest too.
     pub fn housekeep(&mut self, budget_bytes: usize) -> Result<Work, StoreError> {
         let mut work = Work::default();
         self.remove_old_checkpoints();
-        if !self.has_spare && self.active.is_some() {
-            self.make_spare();
-        } else if self.has_spare && !self.has_ballast && self.checkpointing.is_none() {
-            self.make_ballast();
-        }
+        self.provide()?;
         if self
             .index
             .drop_forgotten(budget_bytes / FORGOTTEN_ENTRY_BYTES)
@@ -57,224 +132,164 @@ impl<D: Disk> Engine<D> {
             return Ok(work);
         }
         if self.checkpointing.is_some() {
+            let budget_bytes = budget_bytes.saturating_mul(self.haste());
             work.checkpointed = self.work_on_checkpoint(budget_bytes)?;
             work.more = true;
-            return Ok(work);
+            if self.excess_bytes() == 0 {
+                return Ok(work);
+            }
         }
-        // One: to a file system, a large file's end is work too.
-        work.freed = self.free_segments(1)?;
-        work.more = work.freed > 0;
-        if self.is_checkpoint_due() {
-            self.begin_checkpoint()?;
+        if self.is_look_due() {
+            // One: to a file system, a large file's end is work too.
+            work.freed = self.free_segments(1)?;
+            work.more |= work.freed > 0;
+            if self.checkpointing.is_none() && self.is_checkpoint_due() {
+                self.begin_checkpoint()?;
+                work.more = true;
+                return Ok(work);
+            }
+        } else {
             work.more = true;
-            return Ok(work);
         }
         if self.reclaiming.is_none() {
-            self.reclaiming = self.choose_sparse(self.at_rest);
+            self.reclaiming = self.choose_sparse();
         }
         if let Some(reclaiming) = self.reclaiming.take() {
+            let budget_bytes = budget_bytes.saturating_mul(self.haste());
             work.moved_bytes = self.reclaim(reclaiming, budget_bytes)?;
             work.more = true;
         }
         Ok(work)
     }
 
-    /// Completes a checkpoint of this moment, whatever it takes: for closing.
-    pub fn checkpoint_now(&mut self) -> Result<(), StoreError> {
-        while self.checkpointing.is_some() {
-            self.work_on_checkpoint(usize::MAX)?;
-        }
-        let is_old = self.checkpoint.is_none_or(|last| last.lsn < self.durable);
-        if is_old || self.staged_count > 0 || self.wants_checkpoint {
-            self.begin_checkpoint()?;
-            self.work_on_checkpoint(usize::MAX)?;
-        }
-        Ok(())
-    }
-
-    /// Seals the log and takes a checkpoint: opening is quick then, and finds every later damage.
-    pub fn close(mut self) -> Result<(), StoreError> {
-        self.seal()?;
-        self.checkpoint_now()?;
-        self.free_segments(usize::MAX)?;
-        Ok(())
-    }
-
-    /// After opening: if much had to be replayed, takes a checkpoint at once, so that the next
-    /// opening is quick however soon it comes. A program that is killed again and again before its
-    /// housekeeping is through would else start slower each time.
-    pub fn settle(&mut self) -> Result<(), StoreError> {
-        let segments = self.segments.iter();
-        let replayed = segments.filter(|(slot, segment)| !self.is_covered(*slot, segment));
-        let many = replayed.count() > REPLAYED_SEGMENTS_MAX;
-        if many || self.wants_checkpoint || self.tail_bytes > self.options.tail_bytes {
-            self.checkpoint_now()?;
-            self.free_segments(usize::MAX)?;
-        }
-        Ok(())
-    }
-
     /// Copies all that lives in a segment.
     pub(crate) fn reclaim_all(&mut self, slot: u16) -> Result<(), StoreError> {
         self.reclaiming = None;
-        self.reclaim(Reclaiming { slot, offset: 0 }, usize::MAX)?;
+        let mut next = Some(Reclaiming::new(vec![slot]));
+        while let Some(reclaiming) = next {
+            self.reclaim(reclaiming, usize::MAX)?;
+            next = self.reclaiming.take();
+        }
         Ok(())
     }
 
-    fn make_spare(&mut self) {
-        let made = self.disk.create(SPARE, self.options.segment_bytes);
-        let synced = made.and_then(|_| self.disk.sync_dir());
-        self.has_spare = synced.is_ok();
-        self.is_low = synced.is_err();
-    }
-
-    /// Only when there is a spare file: that one comes first.
-    fn make_ballast(&mut self) {
-        let bytes = (self.options.segment_bytes / 2).next_multiple_of(4096);
-        self.has_ballast = self.disk.create(BALLAST, bytes).is_ok();
-    }
-
-    /// True: there was one.
-    pub(crate) fn drop_ballast(&mut self) -> bool {
-        let had = self.has_ballast;
-        self.has_ballast = had && self.disk.remove(BALLAST).is_err();
-        had && !self.has_ballast
-    }
-
-    /// A segment that is not written to and that a checkpoint makes needless for recovery.
-    fn is_covered(&self, slot: u16, segment: &Segment<D::File>) -> bool {
-        let lsn = match fault::is(Fault::FreedUncovered) {
-            true => self.durable,
-            false => self.checkpoint.map_or(0, |last| last.lsn),
-        };
-        Some(slot) != self.active && segment.next <= lsn + 1
-    }
-
-    fn is_dead(&self, slot: u16) -> bool {
-        let live = &self.index.live;
-        live.bytes(slot) == 0
-            && (live.changed(slot) <= self.durable || fault::is(Fault::FreedUndurable))
-    }
-
-    /// Gives back the segments in which nothing lives and that recovery does not need.
-    fn free_segments(&mut self, count_max: usize) -> Result<usize, StoreError> {
-        let dead = self.segments.iter().filter(|(slot, segment)| {
-            self.is_covered(*slot, segment)
-                && self.is_dead(*slot)
-                && std::sync::Arc::strong_count(&segment.file) == 1
-        });
-        let dead = dead.map(|(slot, segment)| (slot, segment.name(), segment.len));
-        let dead: Vec<(u16, String, u64)> = dead.take(count_max).collect();
-        for (slot, name, len) in &dead {
-            if !self.has_spare && *len == self.options.segment_bytes {
-                let renamed = self.disk.rename(name, SPARE);
-                renamed.map_err(|e| StoreError::new("renaming", name, e))?;
-                // Before anything is written to it, the old name is gone for good.
-                self.names_changed = true;
-                self.segments.take(*slot);
-                self.sync_names()?;
-                self.has_spare = true;
-                self.is_low = false;
-            } else {
-                let removed = self.disk.remove(name);
-                removed.map_err(|e| StoreError::new("removing", name, e))?;
-                self.segments.take(*slot);
-            }
-            self.index.live.reset(*slot);
-            if self.reclaiming.is_some_and(|r| r.slot == *slot) {
-                self.reclaiming = None;
-            }
-        }
-        Ok(dead.len())
-    }
-
-    fn is_checkpoint_due(&self) -> bool {
-        let last_bytes = self.checkpoint.map_or(0, |last| last.bytes);
-        let tail_max = self.options.tail_bytes.max(4 * last_bytes);
-        if self.wants_checkpoint || self.tail_bytes > tail_max {
-            return true;
-        }
-        // Dead segments that wait for nothing else.
-        let waiting = self.segments.iter().filter(|(slot, segment)| {
-            Some(*slot) != self.active && !self.is_covered(*slot, segment) && self.is_dead(*slot)
-        });
-        let waiting: u64 = waiting.map(|(_, segment)| segment.len).sum();
-        waiting > 0 && waiting >= last_bytes
-    }
-
-    /// The segment with the smallest part alive, if that is little enough: of those that were
+    /// The segments with the smallest part alive, if that is little enough: of those that were
     /// written a moment ago much will die by itself, so only space decides; at rest half alive is
     /// too little.
-    fn choose_sparse(&self, at_rest: bool) -> Option<Reclaiming> {
-        let used = self.disk_bytes();
-        let live = self.index.live.total();
-        let allowed = if at_rest { live + live / 2 } else { 2 * live };
-        let percent_max = match used > allowed + 3 * self.options.segment_bytes {
+    fn choose_sparse(&self) -> Option<Reclaiming> {
+        let live = &self.index.live;
+        let excess = match self.excess_bytes() {
+            0 => 0,
+            // What is dead goes by itself, with the next checkpoint at the latest.
+            excess => excess.saturating_sub(self.dead_bytes()),
+        };
+        let percent_max = match excess > 0 {
             true => 80,
-            false if at_rest => 50,
+            false if self.at_rest => 50,
             false => return None,
         };
-        let sparse = self.segments.iter().filter(|(slot, segment)| {
-            let is_alive = self.index.live.bytes(*slot) > 0;
-            Some(*slot) != self.active && is_alive && !segment.stuck
+        let sparse = self.segments.iter().filter_map(|(slot, segment)| {
+            let alive = live.bytes(slot);
+            let percent = alive * 100 / segment.len.max(1);
+            let is_sparse = percent < percent_max && alive > 0;
+            let may = Some(slot) != self.active && !segment.stuck;
+            (is_sparse && may).then_some((percent, slot, segment.len - alive.min(segment.len)))
         });
-        let sparse = sparse.map(|(slot, segment)| {
-            let percent = self.index.live.bytes(slot) * 100 / segment.len.max(1);
-            (percent, slot)
-        });
-        let (percent, slot) = sparse.min()?;
-        (percent < percent_max).then_some(Reclaiming { slot, offset: 0 })
+        let mut sparse: Vec<(u64, u16, u64)> = sparse.collect();
+        sparse.sort_unstable();
+        let (mut slots, mut gain, mut alive) = (Vec::new(), 0, 0);
+        for (_, slot, gained) in sparse.into_iter().take(TOGETHER_MAX) {
+            alive += live.bytes(slot);
+            let enough = excess > 0 && gain >= excess || alive > TOGETHER_BYTES;
+            if enough && !slots.is_empty() {
+                break;
+            }
+            gain += gained;
+            slots.push(slot);
+        }
+        (!slots.is_empty()).then(|| Reclaiming::new(slots))
     }
 
-    /// Copies what lives in the next part of a segment; gives how many bytes.
-    fn reclaim(&mut self, mut at: Reclaiming, budget_bytes: usize) -> Result<u64, StoreError> {
+    /// Does the next part; gives how many bytes were copied.
+    fn reclaim(&mut self, mut now: Reclaiming, budget_bytes: usize) -> Result<u64, StoreError> {
+        if !self.find_places(&mut now, budget_bytes / LOOK_BYTES) {
+            self.reclaiming = Some(now);
+            return Ok(0);
+        }
         // Staged records may change what lives: first they take effect.
         self.write()?;
         let mut copies = RecordBuffer::new();
-        let Some(segment) = self.segments.get(at.slot) else {
-            return Ok(0);
-        };
-        let file = &segment.file;
-        let mut window = Window::<D>::new(&self.disk, &file.file, file.key, segment.end);
-        let begin = at.offset;
-        while at.offset < segment.end && at.offset - begin < budget_bytes.max(1) as u64 {
-            let location = Location::new(at.slot, at.offset);
-            match window.at(at.offset, 0) {
-                Found::Group(..) => at.offset += GROUP_BYTES as u64,
-                Found::Record(lsn, ops, bytes) => {
-                    let first = match fault::is(Fault::MovedAsNew) {
-                        true => self.staged_first,
-                        false => lsn,
-                    };
-                    for op in Ops::new(ops) {
-                        self.copy_if_live(first, op, location, &mut copies);
-                    }
-                    at.offset += bytes;
-                }
-                Found::Nothing => {
-                    let next = window.search(at.offset + 8, 0);
-                    at.offset = next.unwrap_or(segment.end);
-                }
-            }
-        }
-        let is_done = at.offset >= segment.end;
+        self.copy(&now.take(budget_bytes), &mut copies);
         let moved_bytes = copies.bytes() as u64;
         let at_rest = self.at_rest;
         self.append(&copies);
         self.write()?;
         self.at_rest = at_rest;
-        if !is_done {
-            self.reclaiming = Some(at);
-        } else {
-            self.sync()?;
-            if self.index.live.bytes(at.slot) > 0
-                && let Some(segment) = self.segments.get_mut(at.slot)
+        if !now.places.is_empty() {
+            self.reclaiming = Some(now);
+            return Ok(moved_bytes);
+        }
+        self.sync()?;
+        for slot in now.slots {
+            if self.index.live.bytes(slot) > 0
+                && let Some(segment) = self.segments.get_mut(slot)
             {
                 // What was not copied could not be read.
                 segment.stuck = true;
             }
         }
         Ok(moved_bytes)
+    }
+
+    /// Looks in the index for what lives in these segments, so many steps; true when all is found.
+    ///
+    /// Nothing comes into a segment that is not written to, so what is found meanwhile is all there
+    /// is; what dies or moves meanwhile is noticed when it is copied.
+    fn find_places(&self, now: &mut Reclaiming, count: usize) -> bool {
+        match now.stage {
+            Stage::Copying => return true,
+            Stage::Bodies(next) => {
+                let bodies = &self.index.bodies;
+                let next = bodies.each_place(next, count, |at, class| now.add(at, class));
+                now.stage = next.map_or(Stage::States(None), Stage::Bodies);
+            }
+            Stage::States(last) => {
+                let states = &self.index.states;
+                let last = states.each_place(last, count, |at, class| now.add(at, class));
+                now.stage = last.map_or(Stage::Copying, |last| Stage::States(Some(last)));
+            }
+        }
+        if !matches!(now.stage, Stage::Copying) {
+            return false;
+        }
+        now.places.sort_unstable_by(|a, b| b.cmp(a));
+        now.places.dedup_by_key(|place| (place.slot, place.at));
+        true
+    }
+
+    /// Reads these records and builds new ones of what lives in them.
+    fn copy(&self, places: &[Place], copies: &mut RecordBuffer) {
+        let wanted = places.iter().filter_map(|place| {
+            let (slot, at) = (place.slot, place.at);
+            let location = Location { slot, at };
+            let file = &self.segments.get(slot)?.file;
+            let offset = location.offset();
+            Some(Wanted {
+                what: location,
+                spot: Spot { file, offset },
+                bytes: class_bytes(place.class),
+            })
+        });
+        read_all(&self.disk, wanted.collect(), |location, found| {
+            let Ok((spot, record)) = found else { return };
+            let first = match fault::is(Fault::MovedAsNew) {
+                true => self.staged_first,
+                false => spot.lsn(record, None),
+            };
+            for op in Ops::new(ops_of(record)) {
+                self.copy_if_live(first, op, location, copies);
+            }
+        });
     }
 
     fn copy_if_live(&self, lsn: u64, op: Op<'_>, at: Location, copies: &mut RecordBuffer) {

@@ -585,6 +585,7 @@ impl<'a> Ops<'a> {
         Some(self.last.note)
     }
 
+    #[inline]
     fn take_op(&mut self) -> Option<Op<'a>> {
         let tag = self.take_byte()?;
         Some(match tag & 0x0f {
@@ -632,7 +633,11 @@ impl<'a> Ops<'a> {
 impl<'a> Iterator for Ops<'a> {
     type Item = Op<'a>;
 
+    #[inline]
     fn next(&mut self) -> Option<Op<'a>> {
+        if self.rest.is_empty() {
+            return None;
+        }
         let op = self.take_op();
         if op.is_none() {
             self.rest = &[];

@@ -391,8 +391,9 @@ impl<D: Disk> Engine<D> {
                 (Some(number), _) => self.segments.slot_of(number).is_none(),
                 (_, Some((number, _))) => self.checkpoint.is_none_or(|c| c.number != number),
                 _ if name == SPARE => {
-                    self.has_spare = *len == self.options.segment_bytes;
-                    !self.has_spare
+                    let whole = self.options.short_segment_bytes()..=self.options.segment_bytes;
+                    self.spare_bytes = if whole.contains(len) { *len } else { 0 };
+                    self.spare_bytes == 0
                 }
                 // Made again when there is space.
                 _ => name.ends_with(".new") || name == BALLAST,

@@ -18,7 +18,7 @@ pub(crate) struct SegmentFile<F> {
 #[derive(Debug)]
 pub(crate) struct Segment<F> {
     pub(crate) file: Arc<SegmentFile<F>>,
-    /// Length of the file.
+    /// Length of the file; it never changes.
     pub(crate) len: u64,
     /// Where its records end.
     pub(crate) end: u64,
@@ -58,15 +58,31 @@ pub(crate) fn number_of(name: &str) -> Option<u64> {
 #[derive(Debug)]
 pub(crate) struct Segments<F> {
     slots: Vec<Option<Segment<F>>>,
+    count: usize,
+    bytes: u64,
 }
 
 impl<F> Default for Segments<F> {
     fn default() -> Self {
-        Segments { slots: vec![None] }
+        Segments {
+            slots: vec![None],
+            count: 0,
+            bytes: 0,
+        }
     }
 }
 
 impl<F> Segments<F> {
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Length of all files.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     pub(crate) fn get(&self, slot: u16) -> Option<&Segment<F>> {
         self.slots.get(usize::from(slot))?.as_ref()
     }
@@ -97,11 +113,19 @@ impl<F> Segments<F> {
         if index >= self.slots.len() {
             self.slots.resize_with(index + 1, || None);
         }
-        self.slots[index] = Some(segment);
+        self.count += 1;
+        self.bytes += segment.len;
+        if let Some(old) = self.slots[index].replace(segment) {
+            self.count -= 1;
+            self.bytes -= old.len;
+        }
     }
 
     pub(crate) fn take(&mut self, slot: u16) -> Option<Segment<F>> {
-        self.slots.get_mut(usize::from(slot))?.take()
+        let taken = self.slots.get_mut(usize::from(slot))?.take()?;
+        self.count -= 1;
+        self.bytes -= taken.len;
+        Some(taken)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u16, &Segment<F>)> + Clone {

@@ -47,11 +47,11 @@ impl<D: Disk> Engine<D> {
     /// The numbers of this moment. Walks over the queues: not for every message.
     pub fn stats(&self) -> Stats {
         let segments = self.segments.iter();
-        let used: u64 = segments.clone().map(|(_, segment)| segment.end).sum();
+        let used: u64 = segments.map(|(_, segment)| segment.end).sum();
         let checkpoint_bytes = self.checkpoint.map_or(0, |last| last.bytes);
         let live_bytes = self.index.live.total();
         Stats {
-            segments: segments.count(),
+            segments: self.segments.count(),
             disk_bytes: self.disk_bytes(),
             live_bytes,
             dead_bytes: used.saturating_sub(live_bytes),
@@ -68,11 +68,10 @@ impl<D: Disk> Engine<D> {
         }
     }
 
-    /// Bytes on the disk: segments, the spare one, the checkpoint.
+    /// Bytes on the disk: segments, the spare one, the ballast, the checkpoint.
     pub(crate) fn disk_bytes(&self) -> u64 {
-        let segments: u64 = self.segments.iter().map(|(_, segment)| segment.len).sum();
-        let spare = u64::from(self.has_spare) * self.options.segment_bytes;
-        let ballast = u64::from(self.has_ballast) * self.options.segment_bytes / 2;
-        segments + spare + ballast + 2 * self.checkpoint.map_or(0, |last| last.bytes)
+        let ballast = u64::from(self.has_ballast) * self.options.ballast_bytes();
+        let last = self.checkpoint.map_or(0, |last| last.bytes);
+        self.segments.bytes() + self.spare_bytes + ballast + 2 * last
     }
 }

@@ -14,7 +14,7 @@ use martlet_store::{
 
 fn options() -> Options {
     Options {
-        segment_bytes: 16_384,
+        segment_bytes: 65_536,
         tail_bytes: 1 << 20,
         salt: 99,
     }

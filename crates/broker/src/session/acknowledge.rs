@@ -9,8 +9,8 @@ use crate::fault::{self, Fault};
 use crate::id::{MessageId, RecordNumber};
 use crate::node::{Cx, Node};
 use crate::record::{EnqueuedAs, Record};
-use crate::session::outbound::{InFlight, InFlightState, Released};
-use crate::session::queue::{Entry, Taken};
+use crate::session::in_flight::{InFlight, InFlightState, Released};
+use crate::session::queue::Taken;
 use crate::shard::{PacketError, Shard};
 use crate::share::{ShareOutcome, ShareTicket};
 
@@ -26,29 +26,20 @@ impl Shard {
         let Some(session) = self.connections.at(index).session() else {
             return Ok(());
         };
-        match self.sessions.at(session).outbound.in_flight.get(packet_id) {
-            Some(InFlight {
-                state: InFlightState::Publish(entry),
-                on_wire: true,
-                ..
-            }) if entry.qos == QoS::AtLeastOnce => {}
-            // Not sent on this connection yet: it is about to be, and acknowledged then.
-            Some(InFlight {
-                state: InFlightState::Publish(entry),
-                ..
-            }) if entry.qos == QoS::AtLeastOnce => return Ok(()),
-            Some(InFlight {
-                state: InFlightState::Stored(entry),
-                ..
-            }) if entry.qos == QoS::AtLeastOnce => return Ok(()),
+        let in_flight = &self.sessions.at(session).outbound.in_flight;
+        let Some(message) = in_flight.get(packet_id) else {
             // Nothing is known of it: an acknowledgement that came late does no harm.
-            None => return Ok(()),
-            Some(_) => {
-                return Err(PacketError::protocol(
-                    "PUBACK for a QoS 2 message",
-                    "MQTT-4.3.3-4",
-                ));
-            }
+            return Ok(());
+        };
+        if message.publish_qos() != Some(QoS::AtLeastOnce) {
+            return Err(PacketError::protocol(
+                "PUBACK for a QoS 2 message",
+                "MQTT-4.3.3-4",
+            ));
+        }
+        if !message.on_wire {
+            // Not sent on this connection yet: it is about to be, and acknowledged then.
+            return Ok(());
         }
         if let Some(entry) = self.take_in_flight(session, packet_id) {
             self.entry_answered(cx, session, entry, reason);
@@ -79,16 +70,13 @@ impl Shard {
             }
             return Ok(());
         };
+        if message.publish_qos() == Some(QoS::AtLeastOnce) {
+            return Err(PacketError::protocol(
+                "PUBREC for a QoS 1 message",
+                "MQTT-4.3.2-2",
+            ));
+        }
         let released = match &message.state {
-            InFlightState::Publish(Entry {
-                qos: QoS::AtLeastOnce,
-                ..
-            }) => {
-                return Err(PacketError::protocol(
-                    "PUBREC for a QoS 1 message",
-                    "MQTT-4.3.2-2",
-                ));
-            }
             InFlightState::Publish(entry) => Released {
                 message: entry.message.id(),
                 why: entry.why,
@@ -174,11 +162,10 @@ impl Shard {
         Ok(())
     }
 
-    pub(super) fn take_in_flight(&mut self, index: u32, packet_id: PacketId) -> Option<Entry> {
-        match self.sessions.at(index).outbound.remove(packet_id)?.state {
-            InFlightState::Publish(entry) => Some(entry),
-            InFlightState::Stored(_) | InFlightState::Released(_) => None,
-        }
+    /// Frees a Packet Identifier; gives what was under it, unless that is delivered already.
+    pub(super) fn take_in_flight(&mut self, index: u32, packet_id: PacketId) -> Option<Taken> {
+        let message = self.sessions.at(index).outbound.remove(packet_id)?;
+        message.into_entry()
     }
 
     /// The receiver has answered for good: delivered, or refused.
@@ -187,17 +174,16 @@ impl Shard {
         &mut self,
         cx: &mut Cx<'_, N>,
         index: u32,
-        entry: Entry,
+        entry: Taken,
         reason: ReasonCode,
     ) {
         if reason.is_error() {
-            let reason = DropReason::RefusedByReceiver;
-            return self.drop_entry(cx, index, Taken::Held(entry), reason);
+            return self.drop_entry(cx, index, entry, DropReason::RefusedByReceiver);
         }
-        if entry.recorded {
-            self.entry_ended(cx, index, entry.message.id(), entry.why);
+        if entry.recorded() {
+            self.entry_ended(cx, index, entry.id(), entry.why());
         }
-        self.count_delivered(cx, index, entry.ticket.as_deref());
+        self.count_delivered(cx, index, entry.ticket());
     }
 
     fn count_delivered<N: Node>(
@@ -231,7 +217,7 @@ impl Shard {
         reason: DropReason,
     ) {
         if let Some(entry) = self.take_in_flight(index, packet_id) {
-            self.drop_entry(cx, index, Taken::Held(entry), reason);
+            self.drop_entry(cx, index, entry, reason);
         }
     }
 

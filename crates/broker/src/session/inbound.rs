@@ -1,7 +1,7 @@
 //! QoS 2 messages a client has sent and not yet released, and the answers to its PUBLISH and
 //! PUBREL packets (MQTT 5 section 4.3.3).
 
-use martlet_codec::{Ack, AckKind, PacketId, Publish, QoS, ReasonCode, TopicName};
+use martlet_codec::{AckKind, PacketId, Publish, QoS, ReasonCode, TopicName, TopicShape};
 
 use crate::fault::{self, Fault};
 use crate::id::RecordNumber;
@@ -12,7 +12,7 @@ use crate::record::Record;
 use crate::retained::RetainedChange;
 use crate::route::{Origin, expires_at};
 use crate::session::packet_ids::PacketIdRing;
-use crate::shard::{PacketError, Shard};
+use crate::shard::{PacketError, PlainAck, Shard};
 use crate::subscribe::ANSWER_OVERHEAD;
 
 /// What a session remembers of what its client publishes.
@@ -132,6 +132,7 @@ impl Shard {
         };
         let session = self.sessions.at(session_index);
         let known = session.inbound.receipts.remove(packet_id).is_some();
+        session.inbound.receipts.rest();
         let (durable, epoch) = (session.durable, session.epoch);
         let record = if known && durable && !fault::is(Fault::ReleaseNotRecorded) {
             self.append(cx, Record::Released { epoch, packet_id })
@@ -315,15 +316,15 @@ impl Shard {
         reason: ReasonCode,
         record: RecordNumber,
     ) {
-        let version = self.connections.at(index).version;
-        let publish = matches!(kind, AckKind::PubAck | AckKind::PubRec);
-        let name = reason.name();
-        let explained = reason.is_error() && self.may_explain(index, name.len() + ANSWER_OVERHEAD);
-        self.answer(cx, index, record, publish, |out| {
-            let mut packet = Ack::new(packet_id, reason);
-            packet.reason_string = explained.then_some(name);
-            packet.encode(kind, version, out);
-        });
+        let explained = reason.is_error().then(|| reason.name());
+        let explained =
+            explained.filter(|name| self.may_explain(index, name.len() + ANSWER_OVERHEAD));
+        let ack = PlainAck {
+            kind,
+            packet_id,
+            reason,
+        };
+        self.send_ack(cx, index, ack, explained, record);
     }
 
     /// A Reason String may be sent: the client wants problem information [MQTT-3.1.2-29] and takes
@@ -428,21 +429,16 @@ impl Shard {
     /// Length, levels and characters of a Topic Name or Topic Filter, in one pass over its bytes.
     pub(crate) fn check_topic_text(&self, topic: &str) -> Result<(), PacketError> {
         let limits = &self.settings.limits;
-        let mut slashes = 0_usize;
-        let mut unusual = false;
-        for byte in topic.bytes() {
-            slashes += usize::from(byte == b'/');
-            unusual |= !(0x20..0x7F).contains(&byte);
-        }
+        let shape = TopicShape::of(topic);
         if topic.len() > usize::from(limits.topic_bytes)
-            || slashes >= usize::from(limits.topic_levels)
+            || shape.levels > usize::from(limits.topic_levels)
         {
             return Err(PacketError::of(
                 ReasonCode::TopicNameInvalid,
                 "limit topic_bytes or topic_levels",
             ));
         }
-        if unusual
+        if !shape.plain
             && self.settings.refuse_control_characters
             && martlet_codec::has_control_characters(topic)
         {

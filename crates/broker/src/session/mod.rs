@@ -2,10 +2,12 @@
 //! (MQTT 5 section 4.1).
 
 pub(crate) mod acknowledge;
+pub(crate) mod in_flight;
 pub(crate) mod inbound;
 pub(crate) mod outbound;
 pub(crate) mod packet_ids;
 pub(crate) mod queue;
+pub(crate) mod sending;
 
 use core::hash::BuildHasher;
 use core::num::NonZeroU64;

@@ -14,15 +14,17 @@ use crate::effect::QueueRead;
 use crate::fault::{self, Fault};
 use crate::id::{MessageId, RecordNumber, SessionId};
 use crate::limits::QueueFull;
-use crate::message::{Message, Publication, expiry_left_secs};
+use crate::message::Message;
 use crate::node::{Cx, Node};
 use crate::record::{EnqueuedAs, EntryRecord, Record, SessionEpoch};
 use crate::retained::is_own as is_own_topic;
-use crate::route::{Outgoing, Routing};
+use crate::route::Routing;
+use crate::session::in_flight::{InFlight, InFlightState, SentEntry};
 use crate::session::packet_ids::PacketIdRing;
 use crate::session::queue::{
     Entry, Queue, QueueOwner, StoredEntry, SubscriptionIds, Taken, Window,
 };
+use crate::session::sending::{Sending, Source};
 use crate::shard::{Gated, Shard};
 use crate::share::ShareTicket;
 
@@ -37,39 +39,8 @@ pub(crate) struct Outbound {
     pub(crate) on_wire: u16,
     /// Messages in flight have been asked for and have not come yet.
     reading_in_flight: bool,
-    last_packet_id: u16,
-    next_order: u32,
-}
-
-/// A message under a Packet Identifier.
-#[derive(Debug)]
-pub(crate) struct InFlight {
-    pub(super) state: InFlightState,
-    /// Raised with each identifier given: the order in which they are sent again.
-    order: u32,
-    /// The record that gave the identifier; a QoS 2 message is not sent before it is durable.
-    pub(super) record: RecordNumber,
-    pub(super) on_wire: bool,
-    /// Sent at least once, on whichever connection: sent again with DUP 1 [MQTT-3.3.1-1].
-    sent_before: bool,
-}
-
-#[derive(Debug)]
-pub(super) enum InFlightState {
-    /// PUBLISH is owed or not yet acknowledged.
-    Publish(Entry),
-    /// As before a restart: the message is still in the store.
-    Stored(Box<StoredEntry>),
-    /// PUBREC has come: PUBREL is owed until PUBCOMP [MQTT-4.3.3-8].
-    Released(Released),
-}
-
-/// What is remembered of a message once its PUBREC has come.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Released {
-    pub(super) message: MessageId,
-    pub(super) why: EnqueuedAs,
-    pub(super) recorded: bool,
+    pub(super) last_packet_id: u16,
+    pub(super) next_order: u32,
 }
 
 /// The session holds the entry; one lent by a share group is held by the group.
@@ -85,7 +56,7 @@ impl Outbound {
             .iter()
             .filter(|(_, message)| match &message.state {
                 InFlightState::Publish(entry) => is_own(entry.ticket.as_deref()),
-                InFlightState::Stored(entry) => is_own(entry.apart.ticket.as_deref()),
+                InFlightState::Stored(entry) => is_own(entry.ticket.as_deref()),
                 InFlightState::Released(_) => false,
             })
             .count();
@@ -93,138 +64,18 @@ impl Outbound {
         in_flight + self.queue.len() - self.queue.lent()
     }
 
+    /// Gives memory back if nothing is in flight or queued.
+    pub(crate) fn rest(&mut self) {
+        if self.queue.is_empty() {
+            self.in_flight.rest();
+        }
+    }
+
     /// Nothing is in flight or queued.
     pub(crate) fn is_idle(&self) -> bool {
         self.in_flight.is_empty() && self.queue.is_empty()
     }
-
-    /// A new connection: all that is in flight is to be sent again, in order.
-    fn restart(&mut self) {
-        let mut all: Vec<(u32, PacketId)> = Vec::with_capacity(self.in_flight.len());
-        all.extend(
-            self.in_flight
-                .iter()
-                .map(|(id, message)| (message.order, id)),
-        );
-        // Orders are compared relative to the next one, so that wrapping does no harm.
-        let next = self.next_order;
-        all.sort_unstable_by_key(|(order, _)| core::cmp::Reverse(next.wrapping_sub(*order)));
-        if fault::is(Fault::ResentInReverse) {
-            all.reverse();
-        }
-        self.unsent = all.into_iter().map(|(_, id)| id).collect();
-        for id in &self.unsent {
-            if let Some(message) = self.in_flight.get_mut(*id) {
-                message.on_wire = false;
-            }
-        }
-        self.on_wire = 0;
-    }
-
-    /// Gives an entry its Packet Identifier; gives it back if all are taken.
-    /// None of those under way [MQTT-4.3.2-1], [MQTT-4.3.3-1]; it is under way until it is answered
-    /// [MQTT-4.3.2-3], [MQTT-4.3.3-3].
-    fn assign(&mut self, entry: Entry, record: RecordNumber) -> Result<PacketId, Entry> {
-        let Some(id) = self.in_flight.next_free(self.last_packet_id) else {
-            return Err(entry);
-        };
-        self.last_packet_id = id.get();
-        self.next_order = self.next_order.wrapping_add(1);
-        let state = InFlightState::Publish(entry);
-        let order = self.next_order;
-        let message = InFlight {
-            state,
-            order,
-            record,
-            on_wire: false,
-            sent_before: false,
-        };
-        self.in_flight.insert(id, message);
-        Ok(id)
-    }
-
-    pub(super) fn remove(&mut self, id: PacketId) -> Option<InFlight> {
-        let message = self.in_flight.remove(id)?;
-        self.on_wire -= u16::from(message.on_wire);
-        Some(message)
-    }
-
-    /// What was in flight before a restart is so again, in the order of these calls. It counts as
-    /// sent.
-    pub(crate) fn restore_in_flight(
-        &mut self,
-        packet_id: PacketId,
-        entry: StoredEntry,
-        released: bool,
-    ) {
-        self.last_packet_id = packet_id.get();
-        self.next_order = self.next_order.wrapping_add(1);
-        let state = match released {
-            true => InFlightState::Released(Released {
-                message: entry.id,
-                why: entry.why,
-                recorded: entry.recorded(),
-            }),
-            false => InFlightState::Stored(Box::new(entry)),
-        };
-        let message = InFlight {
-            state,
-            order: self.next_order,
-            record: RecordNumber(0),
-            on_wire: false,
-            sent_before: true,
-        };
-        self.in_flight.insert(packet_id, message);
-    }
-
-    /// What is to be sent again and still lies in the store, in order.
-    fn stored_unsent(&self) -> impl Iterator<Item = (PacketId, MessageId)> {
-        let unsent = self.unsent.iter();
-        unsent.filter_map(|id| match &self.in_flight.get(*id)?.state {
-            InFlightState::Stored(entry) => Some((*id, entry.id)),
-            InFlightState::Publish(_) | InFlightState::Released(_) => None,
-        })
-    }
-
-    /// Messages in flight have come from the store. Those that cannot be read are given back, with
-    /// the Packet Identifier if it is not free: what a QoS 2 exchange was about is lost, but the
-    /// client may know the identifier, so the exchange goes on with PUBREL until PUBCOMP
-    /// [MQTT-4.3.3-8].
-    fn in_flight_read(&mut self, page: &[(MessageId, Option<Message>)]) -> Vec<Unread> {
-        let mut damaged = Vec::new();
-        // No more were asked for, and they are still the first.
-        let asked: Vec<_> = self.stored_unsent().take(page.len()).collect();
-        for (packet_id, id) in asked {
-            let Some((_, read)) = page.iter().find(|(found, _)| *found == id) else {
-                continue;
-            };
-            let Some(message) = self.in_flight.get_mut(packet_id) else {
-                continue;
-            };
-            let InFlightState::Stored(entry) = &message.state else {
-                continue;
-            };
-            let entry = StoredEntry::clone(entry);
-            if let Some(read) = read {
-                message.state = InFlightState::Publish(entry.with(read.clone()));
-            } else if entry.qos == QoS::ExactlyOnce {
-                message.state = InFlightState::Released(Released {
-                    message: entry.id,
-                    why: entry.why,
-                    recorded: entry.recorded(),
-                });
-                damaged.push((entry, Some(packet_id)));
-            } else {
-                self.remove(packet_id);
-                damaged.push((entry, None));
-            }
-        }
-        damaged
-    }
 }
-
-/// A message whose contents cannot be read, and the Packet Identifier that it keeps.
-type Unread = (StoredEntry, Option<PacketId>);
 
 /// Messages in flight read back at once.
 const IN_FLIGHT_PAGE: usize = 128;
@@ -356,7 +207,8 @@ impl Shard {
             && connection.output_len() < self.settings.limits.output_bytes as usize
     }
 
-    /// Puts an entry in flight and sends it, at once if it need not wait for its record.
+    /// Puts an entry in flight and sends it, at once if it need not wait for its record; the output
+    /// has room and the send quota too.
     /// First sent with DUP 0, whatever DUP it came with [MQTT-3.3.1-3], [MQTT-4.3.3-2].
     fn send_entry<N: Node>(
         &mut self,
@@ -365,46 +217,58 @@ impl Shard {
         mut entry: Entry,
         routing: Option<&mut Routing<'_>>,
     ) {
-        let (qos, retain, recorded) = (entry.qos, entry.retain, entry.recorded);
-        let ids = entry.subscription_ids.clone();
+        let Some(packet_id) = self.sessions.at(index).outbound.next_packet_id() else {
+            return self.enqueue(cx, index, entry);
+        };
         let moved_from = self.take_from_group(cx, index, &mut entry);
-        let epoch = self.sessions.at(index).epoch;
-        let record = recorded.then(|| entry.record(epoch, cx.now));
-        let outbound = &mut self.sessions.at(index).outbound;
-        let packet_id = match outbound.assign(entry, RecordNumber(0)) {
-            Ok(packet_id) => packet_id,
-            Err(entry) => return self.enqueue(cx, index, entry),
-        };
-        if let Some(mut record) = record {
+        let mut number = RecordNumber(0);
+        if entry.recorded {
+            let mut record = entry.record(self.sessions.at(index).epoch, cx.now);
             record.packet_id = Some(packet_id);
-            let number = self.append(cx, enqueued(record, moved_from));
-            if qos == QoS::ExactlyOnce && !fault::is(Fault::Qos2BeforeRecord) {
-                return self.send_when_durable(cx, index, packet_id, number);
-            }
+            number = self.append(cx, enqueued(record, moved_from));
         }
-        let Some(routing) = routing else {
-            self.sessions.at(index).outbound.unsent.push_back(packet_id);
-            return self.pump(cx, index);
-        };
+        self.send_under(cx, index, packet_id, entry, number, routing);
+    }
+
+    /// Sends an entry for the first time, under a Packet Identifier that record `number` gives it.
+    fn send_under<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        packet_id: PacketId,
+        entry: Entry,
+        number: RecordNumber,
+        routing: Option<&mut Routing<'_>>,
+    ) {
+        let waits = entry.recorded && entry.qos == QoS::ExactlyOnce;
+        if waits && !fault::is(Fault::Qos2BeforeRecord) {
+            let outbound = &mut self.sessions.at(index).outbound;
+            outbound.put_in_flight(packet_id, InFlightState::Publish(entry));
+            return self.send_when_durable(cx, index, packet_id, number);
+        }
         let Some(connection) = self.admitted_connection(index) else {
-            return;
+            // It is sent when there is one.
+            let outbound = &mut self.sessions.at(index).outbound;
+            return outbound.put_in_flight(packet_id, InFlightState::Publish(entry));
         };
         let how = Sending {
             dup: false,
-            qos,
-            retain,
+            qos: entry.qos,
+            retain: entry.retain,
             packet_id: Some(packet_id),
         };
-        if self.send_publish(cx, connection, Source::Routing(routing), how, &ids) {
-            let outbound = &mut self.sessions.at(index).outbound;
-            outbound.on_wire += 1;
-            if let Some(message) = outbound.in_flight.get_mut(packet_id) {
-                message.on_wire = true;
-                message.sent_before = true;
-            }
-        } else {
-            self.drop_in_flight(cx, index, packet_id, DropReason::PacketTooLarge);
+        let source = match routing {
+            Some(routing) => Source::Routing(routing),
+            None => Source::Held(&entry.message),
+        };
+        if !self.send_publish(cx, connection, source, how, &entry.subscription_ids) {
+            return self.drop_entry(cx, index, Taken::Held(entry), DropReason::PacketTooLarge);
         }
+        let state = match self.lets_messages_go() && entry.can_be_let_go() {
+            true => InFlightState::Stored(SentEntry::of(entry)),
+            false => InFlightState::Publish(entry),
+        };
+        self.sessions.at(index).outbound.put_sent(packet_id, state);
     }
 
     /// QoS 2 outward: the packet waits until the record that gives it its identifier is durable,
@@ -530,14 +394,14 @@ impl Shard {
                 if !self.send_unsent(cx, index, connection, packet_id) {
                     return;
                 }
-            } else if !self.assign_next(cx, index) {
+            } else if !self.send_next(cx, index) {
                 return;
             }
         }
     }
 
-    /// Gives the first queued message its Packet Identifier; false if there is none to give.
-    fn assign_next<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) -> bool {
+    /// Sends the first queued message under a new Packet Identifier; false if there is none.
+    fn send_next<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) -> bool {
         let session = self.sessions.at(index);
         let entry = session.outbound.queue.pop_front();
         self.read_queue(cx, index);
@@ -549,26 +413,17 @@ impl Shard {
             return true;
         }
         let session = self.sessions.at(index);
-        let qos = entry.qos;
-        let record = entry.recorded.then(|| entry.record(session.epoch, cx.now));
-        let packet_id = match session.outbound.assign(entry, RecordNumber(0)) {
-            Ok(packet_id) => packet_id,
-            Err(entry) => {
-                session.outbound.queue.push_front(entry);
-                return false;
-            }
+        let Some(packet_id) = session.outbound.next_packet_id() else {
+            session.outbound.queue.push_front(entry);
+            return false;
         };
-        let Some(mut record) = record else {
-            session.outbound.unsent.push_back(packet_id);
-            return true;
-        };
-        record.packet_id = Some(packet_id);
-        let number = self.append(cx, Record::Changed(record));
-        if qos == QoS::ExactlyOnce && !fault::is(Fault::Qos2BeforeRecord) {
-            self.send_when_durable(cx, index, packet_id, number);
-        } else {
-            self.sessions.at(index).outbound.unsent.push_back(packet_id);
+        let mut number = RecordNumber(0);
+        if entry.recorded {
+            let mut record = entry.record(session.epoch, cx.now);
+            record.packet_id = Some(packet_id);
+            number = self.append(cx, Record::Changed(record));
         }
+        self.send_under(cx, index, packet_id, entry, number, None);
         true
     }
 
@@ -604,17 +459,16 @@ impl Shard {
             return;
         };
         let outbound = &mut self.sessions.at(index).outbound;
-        let damaged = match core::mem::take(&mut outbound.reading_in_flight) {
-            true => outbound.in_flight_read(&page),
-            false => {
-                let damaged = outbound.queue.page_read(page.into_iter());
-                damaged.into_iter().map(|entry| (entry, None)).collect()
+        if core::mem::take(&mut outbound.reading_in_flight) {
+            for (entry, packet_id) in outbound.in_flight_read(&page) {
+                match packet_id {
+                    Some(packet_id) => self.release_unread(cx, index, &entry, packet_id),
+                    None => self.drop_damaged(cx, index, entry.into()),
+                }
             }
-        };
-        for (entry, packet_id) in damaged {
-            match packet_id {
-                Some(packet_id) => self.release_unread(cx, index, &entry, packet_id),
-                None => self.drop_entry(cx, index, Taken::Stored(entry), DropReason::StoreDamaged),
+        } else {
+            for entry in outbound.queue.page_read(page.into_iter()) {
+                self.drop_damaged(cx, index, entry);
             }
         }
         let window = self.window(index);
@@ -622,15 +476,19 @@ impl Shard {
         self.pump(cx, index);
     }
 
+    fn drop_damaged<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, entry: StoredEntry) {
+        self.drop_entry(cx, index, Taken::Stored(entry), DropReason::StoreDamaged);
+    }
+
     /// A QoS 2 message in flight is lost; PUBREL ends its exchange, once the record says so.
     fn release_unread<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
         index: u32,
-        entry: &StoredEntry,
+        entry: &SentEntry,
         packet_id: PacketId,
     ) {
-        let mut changed = entry.record(self.sessions.at(index).epoch, cx.now);
+        let mut changed = entry.record(self.sessions.at(index).epoch);
         (changed.packet_id, changed.released) = (Some(packet_id), true);
         let record = self.append(cx, Record::Changed(changed));
         let id = self.sessions.id_of(index);
@@ -652,6 +510,7 @@ impl Shard {
         connection: u32,
         packet_id: PacketId,
     ) -> bool {
+        let lets_go = self.lets_messages_go();
         let outbound = &mut self.sessions.at(index).outbound;
         let Some(message) = outbound.in_flight.get_mut(packet_id) else {
             outbound.unsent.pop_front();
@@ -670,94 +529,39 @@ impl Shard {
             InFlightState::Publish(entry) => entry,
             InFlightState::Stored(_) => return false,
             InFlightState::Released(_) => {
-                message.on_wire = true;
-                outbound.on_wire += 1;
-                let none = RecordNumber(0);
-                self.answer_ack(
-                    cx,
-                    connection,
-                    AckKind::PubRel,
-                    packet_id,
-                    ReasonCode::Success,
-                    none,
-                );
+                outbound.sent(packet_id);
+                let (ok, none) = (ReasonCode::Success, RecordNumber(0));
+                self.answer_ack(cx, connection, AckKind::PubRel, packet_id, ok, none);
                 return true;
             }
         };
         if !dup && entry.message.expired(cx.now.mono_ms) {
             if let Some(entry) = self.take_in_flight(index, packet_id) {
-                self.expire_entry(cx, index, Taken::Held(entry));
+                self.expire_entry(cx, index, entry);
             }
             return true;
         }
-        message.on_wire = true;
-        message.sent_before = true;
-        outbound.on_wire += 1;
-        let held: Message = entry.message.clone();
-        let ids = entry.subscription_ids.clone();
         let how = Sending {
             dup,
             qos: entry.qos,
             retain: entry.retain,
             packet_id: Some(packet_id),
         };
-        if !self.send_publish(cx, connection, Source::Held(&held), how, &ids) {
+        let entry = entry.clone();
+        outbound.sent(packet_id);
+        let ids = &entry.subscription_ids;
+        if !self.send_publish(cx, connection, Source::Held(&entry.message), how, ids) {
             self.drop_in_flight(cx, index, packet_id, DropReason::PacketTooLarge);
+        } else if lets_go && entry.can_be_let_go() {
+            self.sessions.at(index).outbound.let_go(packet_id, entry);
         }
         true
     }
 
-    /// Appends a PUBLISH packet to the connection's output; false if it would exceed the client's
-    /// Maximum Packet Size [MQTT-3.1.2-24].
-    pub(crate) fn send_publish<N: Node>(
-        &mut self,
-        cx: &mut Cx<'_, N>,
-        index: u32,
-        source: Source<'_, '_>,
-        how: Sending,
-        subscription_ids: &[u32],
-    ) -> bool {
-        let publication = match &source {
-            Source::Routing(routing) => routing.publication,
-            Source::Held(message) => message.publication(),
-        };
-        let connection = self.connections.at(index);
-        let v5 = connection.version.is_v5();
-        let mut outgoing = Outgoing {
-            version: connection.version,
-            dup: how.dup,
-            qos: how.qos,
-            retain: how.retain,
-            packet_id: how.packet_id,
-            topic_alias: None,
-            topic_known: false,
-            subscription_ids: if v5 { subscription_ids } else { &[] },
-            expiry_secs: expiry_left_secs(publication.expires_at_ms, cx.now.mono_ms),
-        };
-        let mut alias_fits = true;
-        if connection.packet_bytes_max != u32::MAX {
-            // [MQTT-3.1.2-24], [MQTT-3.1.2-25]
-            let bytes = outgoing.packet(&publication).encoded_len(outgoing.version);
-            let bytes_max = connection.packet_bytes_max as usize;
-            if bytes > bytes_max {
-                return false;
-            }
-            alias_fits = bytes + TOPIC_ALIAS_BYTES <= bytes_max;
-        }
-        if v5 && alias_fits && connection.aliases.is_some() {
-            choose_alias(connection, &publication, &mut outgoing);
-        }
-        let out = connection.output_mut(&mut self.pool);
-        match source {
-            Source::Routing(routing) => routing.encode(&outgoing, out),
-            Source::Held(_) => {
-                outgoing.packet(&publication).encode(outgoing.version, out);
-            }
-        }
-        self.counters.publishes_sent += 1;
-        self.counters.publish_bytes_sent += publication.payload.len() as u64;
-        self.output_appended(cx, index);
-        true
+    /// Messages that were sent need not stay in memory: the store has them, should they have to be
+    /// sent again. Unless somebody is to be told the topic of each that is dropped.
+    fn lets_messages_go(&self) -> bool {
+        self.reads_back && !self.settings.events.drops
     }
 
     /// A connection took the session over: what was under way is sent again [MQTT-4.4.0-1].
@@ -782,17 +586,9 @@ impl Shard {
     pub(crate) fn abandon_outbound<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) {
         let mut outbound = core::mem::take(&mut self.sessions.at(index).outbound);
         for (_, message) in outbound.in_flight.drain() {
-            let sent_qos2 = message.sent_before;
-            match message.state {
-                InFlightState::Publish(entry) => {
-                    let sent_qos2 = sent_qos2 && entry.qos == QoS::ExactlyOnce;
-                    self.abandon(cx, index, Taken::Held(entry), sent_qos2);
-                }
-                InFlightState::Stored(entry) => {
-                    let sent_qos2 = sent_qos2 && entry.qos == QoS::ExactlyOnce;
-                    self.abandon(cx, index, Taken::Stored(*entry), sent_qos2);
-                }
-                InFlightState::Released(_) => {}
+            let sent_qos2 = message.sent_before && message.publish_qos() == Some(QoS::ExactlyOnce);
+            if let Some(entry) = message.into_entry() {
+                self.abandon(cx, index, entry, sent_qos2);
             }
         }
         for entry in outbound.queue.take_all() {
@@ -874,49 +670,5 @@ impl Shard {
     /// The session that a stale handle names, if it is still there.
     pub(crate) fn live_session(&self, id: SessionId) -> Option<u32> {
         self.sessions.get(id).map(|_| id.index)
-    }
-}
-
-/// Where a PUBLISH packet is made from.
-pub(crate) enum Source<'r, 'p> {
-    /// A message that is being routed.
-    Routing(&'r mut Routing<'p>),
-    /// A message that was held.
-    Held(&'r Message),
-}
-
-/// The flags of a PUBLISH packet.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Sending {
-    pub(crate) dup: bool,
-    pub(crate) qos: QoS,
-    pub(crate) retain: bool,
-    pub(crate) packet_id: Option<PacketId>,
-}
-
-/// What a Topic Alias adds to a packet at most: the property, and two lengths that grow.
-const TOPIC_ALIAS_BYTES: usize = 5;
-
-/// Uses or gives a Topic Alias, as long as the client has room for one [MQTT-3.1.2-26].
-/// None without a maximum [MQTT-3.1.2-27], none above it [MQTT-3.3.2-11].
-fn choose_alias(
-    connection: &mut crate::connection::Connection,
-    publication: &Publication<'_>,
-    outgoing: &mut Outgoing<'_>,
-) {
-    let Some(aliases) = &mut connection.aliases else {
-        return;
-    };
-    if let Some(&alias) = aliases.outbound.get(publication.topic) {
-        outgoing.topic_alias = Some(alias);
-        outgoing.topic_known = true;
-        return;
-    }
-    let next = aliases.outbound.len() as u16 + 1;
-    if next <= aliases.outbound_max
-        && let Some(alias) = core::num::NonZeroU16::new(next)
-    {
-        aliases.outbound.insert(publication.topic.into(), alias);
-        outgoing.topic_alias = Some(alias);
     }
 }

@@ -1,11 +1,11 @@
 //! A table keyed by Packet Identifier: a direct-mapped ring.
 //!
 //! Identifiers are handed out in sequence, so what is in flight lies side by side: the place of an
-//! identifier is its lowest bits. Nothing in flight costs nothing; growing doubles the ring. The
-//! one who hands out identifiers skips those whose place is taken, so a message that is never
-//! acknowledged neither stops the others nor makes the ring grow. Identifiers that the client hands
-//! out need not be in sequence: those whose place is taken in a ring that is nearly empty go to a
-//! map, so that two of them do not make it grow to its full size.
+//! identifier is its lowest bits. Nothing in flight costs next to nothing; growing doubles the
+//! ring. The one who hands out identifiers skips those whose place is taken, so a message that is
+//! never acknowledged neither stops the others nor makes the ring grow. Identifiers that the client
+//! hands out need not be in sequence: those whose place is taken in a ring that is nearly empty go
+//! to a map, so that two of them do not make it grow to its full size.
 
 use std::collections::BTreeMap;
 
@@ -22,6 +22,8 @@ struct Ring<T> {
     others: BTreeMap<PacketId, T>,
     /// Of both.
     len: usize,
+    /// Places to begin with when there are none: many messages in flight come back in bursts.
+    places_at_first: usize,
 }
 
 const PLACES_MIN: usize = 8;
@@ -41,6 +43,7 @@ impl<T> Default for Ring<T> {
             places: Box::default(),
             others: BTreeMap::new(),
             len: 0,
+            places_at_first: PLACES_MIN,
         }
     }
 }
@@ -97,17 +100,25 @@ impl<T> PacketIdRing<T> {
     pub(crate) fn remove(&mut self, id: PacketId) -> Option<T> {
         let ring = self.0.as_mut()?;
         let place = ring.place(id)?;
-        let taken = match &mut ring.places[place] {
+        let taken = match ring.places.get_mut(place)? {
             held @ Some(_) if held.as_ref().is_some_and(|(held, _)| *held == id) => {
                 held.take().map(|(_, value)| value)
             }
             _ => ring.others.remove(&id),
         }?;
         ring.len -= 1;
-        if ring.len == 0 && ring.places.len() > 64 {
-            self.0 = None;
-        }
         Some(taken)
+    }
+
+    /// Gives memory back if nothing is in it, and is not expected to be soon.
+    pub(crate) fn rest(&mut self) {
+        if let Some(ring) = &mut self.0
+            && ring.len == 0
+            && ring.places.len() > 64
+        {
+            ring.places_at_first = ring.places.len() / 2;
+            ring.places = Box::default();
+        }
     }
 
     /// The next free identifier behind `after` and the place to keep it in; none when all 65,535
@@ -153,7 +164,10 @@ impl<T> Ring<T> {
     }
 
     fn grow(&mut self) {
-        let count = (self.places.len() * 2).clamp(PLACES_MIN, PLACES_MAX);
+        let count = match self.places.len() {
+            0 => self.places_at_first,
+            count => (count * 2).min(PLACES_MAX),
+        };
         let mut places = Vec::new();
         places.resize_with(count, || None);
         for entry in core::mem::take(&mut self.places)

@@ -477,7 +477,8 @@ impl Queue {
     /// The window runs low: which messages are to be read back. None while a page is on its way.
     pub(crate) fn page_to_read(&mut self) -> Option<Vec<MessageId>> {
         let low = self.window.len() < WINDOW_COUNT / 2 && self.window_bytes < WINDOW_BYTES / 2;
-        let stored = self.stored.as_ref().filter(|_| low && !self.reading)?;
+        let stored = self.stored.as_mut().filter(|_| low && !self.reading)?;
+        stored.rows.ready_front();
         let mut bytes = 0;
         let page = stored.rows.iter().take(PAGE_COUNT).take_while(|row| {
             let begins = bytes == 0;

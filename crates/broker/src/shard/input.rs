@@ -202,6 +202,7 @@ impl Shard {
             && let Some(session) = self.live_session(id)
         {
             self.pump(cx, session);
+            self.sessions.at(session).outbound.rest();
         }
     }
 

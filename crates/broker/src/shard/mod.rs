@@ -45,7 +45,7 @@ use crate::topic_tree::Tree;
 
 pub(crate) use ending::Ending;
 use ending::WillAtEnd;
-pub(crate) use gate::Gated;
+pub(crate) use gate::{Gated, PlainAck};
 use timers::SWEEP_INTERVAL_MS;
 
 /// All state that one core owns.

@@ -540,7 +540,7 @@ fn outgoing<'a>(
         dup,
         qos: message.qos,
         retain: message.retain,
-        topic: &message.topic,
+        topic: message.topic.as_bytes(),
         packet_id,
         topic_alias: message.properties.topic_alias,
         message_expiry_secs: message.properties.message_expiry_secs,

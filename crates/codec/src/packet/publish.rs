@@ -116,8 +116,9 @@ pub struct OutgoingPublish<'a> {
     pub qos: QoS,
     /// RETAIN.
     pub retain: bool,
-    /// The Topic Name; empty when `topic_alias` stands for it (5.0 only).
-    pub topic: &'a str,
+    /// The Topic Name, of which it is known that it is UTF-8; empty when `topic_alias` stands for it
+    /// (5.0 only).
+    pub topic: &'a [u8],
     /// The Packet Identifier for QoS 1 and 2. Without one the place is filled with 1, to be
     /// overwritten at the offset that [`Self::encode`] tells.
     pub packet_id: Option<PacketId>,
@@ -156,7 +157,7 @@ impl OutgoingPublish<'_> {
         out.push(first_byte(self.dup, self.qos, self.retain));
         primitive::put_varint(out, remaining_len);
         primitive::put_u16(out, self.topic.len() as u16);
-        out.extend_from_slice(self.topic.as_bytes());
+        out.extend_from_slice(self.topic);
         let offset = put_packet_id(out, self.qos, self.packet_id);
         if version.is_v5() {
             self.put_properties(out);

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::unbounded;
 use martlet_broker::{MemoryGauge, Now, QueueRead, Record, RecordNumber, ShardId};
-use martlet_persistence::{RestoreError, Shards, encode, restore};
+use martlet_persistence::{DamageWords, RestoreError, Shards, encode, restore};
 use martlet_store::{Disk, Engine, OpenError, Options, RealDisk, RecordBuffer, Report, Stats};
 
 use super::inbox::{Inbox, PageRead, Question};
@@ -23,8 +23,10 @@ use crate::sys::Entropy;
 const PIN_PATIENCE: Duration = Duration::from_secs(60);
 /// How long numbers may take.
 const STATS_PATIENCE: Duration = Duration::from_secs(1);
-/// So many of the longest groups fit into a segment, about.
-const GROUPS_PER_SEGMENT: usize = 16;
+/// So many of the longest groups fit into one of the longest segments, and eight into a short one.
+const GROUPS_PER_SEGMENT: usize = 32;
+/// What may wait until publishers are held back is this part of the longest segment.
+const BEHIND_PART: usize = 4;
 
 /// Why a store was not opened.
 #[derive(Debug, thiserror::Error)]
@@ -106,14 +108,15 @@ impl<D: Disk> DiskStore<D> {
     pub fn on(disk: D, options: Options, durability: Durability) -> Result<Self, OpenError> {
         let opening = Instant::now();
         // When the last spare segment is taken the shards are told to hold back; what waits then,
-        // and what ends messages later, has to fit into that segment.
+        // and what ends messages later, has to fit into that segment, be it a short one, and into
+        // what the ballast leaves.
         let segment_bytes = options.segment_bytes as usize;
         let group_bytes = segment_bytes / GROUPS_PER_SEGMENT;
         let (engine, opened) = Engine::open(disk, options)?;
         Ok(Self {
             durability,
             group_bytes,
-            inbox: Arc::new(Inbox::new(segment_bytes / 2)),
+            inbox: Arc::new(Inbox::new(segment_bytes / BEHIND_PART)),
             health: Arc::new(StoreHealth::new()),
             answers: Vec::new(),
             opening,
@@ -148,6 +151,9 @@ where
         let Some(engine) = &mut self.engine else {
             return Ok(None);
         };
+        let mut words = DamageWords::default();
+        let damage = self.opened.damage.iter();
+        let damage = damage.map(|damage| words.tell(engine, damage)).collect();
         let restored = restore(engine, shards)?;
         // On a full disk it waits for room, like everything else.
         if let Err(error) = engine.settle() {
@@ -155,6 +161,7 @@ where
         }
         Ok(Some(Restored {
             opened: self.opened.clone(),
+            damage,
             restored,
             took: self.opening.elapsed(),
         }))

@@ -50,6 +50,11 @@ impl Packed {
         self.0 = self.0 & !REFS_MANY | refs.min(REFS_MANY);
     }
 
+    /// It is there and not all queues that want it have it yet.
+    fn is_routed(self) -> bool {
+        self.location().is_some() && self.holds().contains(Holds::ROUTING)
+    }
+
     fn is_dead(self) -> bool {
         self.0 & (7 << 22 | REFS_MANY) == 0
     }
@@ -82,6 +87,31 @@ impl Chunk {
     }
 }
 
+/// Per upper six bits of an id the highest id seen.
+#[derive(Debug)]
+struct Highest([Option<u64>; 64]);
+
+impl Default for Highest {
+    fn default() -> Self {
+        Highest([None; 64])
+    }
+}
+
+impl Highest {
+    fn raise(&mut self, id: BodyId) {
+        let highest = &mut self.0[(id.0 >> 58) as usize];
+        *highest = (*highest).max(Some(id.0));
+    }
+
+    fn reaches(&self, id: BodyId) -> bool {
+        self.0[(id.0 >> 58) as usize].is_some_and(|highest| id.0 <= highest)
+    }
+
+    fn iter(&self) -> impl Iterator<Item = u64> + '_ {
+        self.0.iter().copied().flatten()
+    }
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Bodies {
     chunks: Vec<Option<Chunk>>,
@@ -94,7 +124,7 @@ pub(crate) struct Bodies {
     /// Of bodies with [`Holds::ROUTING`]: the queues that have or had an entry.
     had: NumberMap<u64, Vec<QueueId>>,
     /// Per upper six bits of an id the highest id seen.
-    highest: BTreeMap<u8, u64>,
+    highest: Highest,
     count: usize,
     epoch: u32,
     capture: Option<Capture>,
@@ -120,7 +150,7 @@ impl Bodies {
     }
 
     pub(crate) fn highest(&self) -> impl Iterator<Item = BodyId> + '_ {
-        self.highest.values().map(|id| BodyId(*id))
+        self.highest.iter().map(BodyId)
     }
 
     fn find(&mut self, id: BodyId) -> Option<u32> {
@@ -133,11 +163,6 @@ impl Bodies {
         let place = *self.by_key.get(&key)?;
         self.last = Some((key, place));
         Some(place)
-    }
-
-    /// What is asked next is about this body: its chunk is looked up once.
-    pub(crate) fn seek(&mut self, id: BodyId) {
-        let _ = self.find(id);
     }
 
     fn chunk(&self, id: BodyId) -> Option<&Chunk> {
@@ -159,8 +184,12 @@ impl Bodies {
         Some((packed.location()?, class_bytes(packed.class())))
     }
 
-    pub(crate) fn refs(&self, id: BodyId) -> u64 {
-        self.get(id).map_or(0, Packed::refs)
+    /// What is asked next is likely to be about this body too: its chunk is looked up once.
+    pub(crate) fn refs(&mut self, id: BodyId) -> u64 {
+        match self.find(id) {
+            Some(_) => self.get(id).map_or(0, Packed::refs),
+            None => 0,
+        }
     }
 
     pub(crate) fn holds(&self, id: BodyId) -> Holds {
@@ -250,8 +279,7 @@ impl Bodies {
         class: u8,
         live: &mut Live,
     ) -> bool {
-        let highest = self.highest.entry((id.0 >> 58) as u8).or_insert(id.0);
-        *highest = id.0.max(*highest);
+        self.highest.raise(id);
         let added = self.change(id, |packed| {
             if packed.location().is_some() {
                 return false;
@@ -282,29 +310,54 @@ impl Bodies {
         self.bury_if_dead(id, live);
     }
 
+    /// One more reference, without more ado: what came with the entry is known.
     pub(crate) fn add_ref(&mut self, id: BodyId) {
-        let many = self.change(id, |packed| {
+        self.add_ref_of(id, None);
+    }
+
+    /// An entry refers to it from now on; with `had` the queue counts as one that has it.
+    pub(crate) fn add_ref_of(&mut self, id: BodyId, had: Option<QueueId>) {
+        let (many, is_routed) = self.change(id, |packed| {
             packed.put_refs(packed.refs() + 1);
-            packed.refs() == REFS_MANY
+            (packed.refs() == REFS_MANY, packed.is_routed())
         });
         if many {
             *self.many.entry(id.0).or_insert(REFS_MANY - 1) += 1;
         }
+        if let Some(queue) = had.filter(|_| is_routed) {
+            self.note_had(id, queue);
+        }
     }
 
     pub(crate) fn drop_ref(&mut self, id: BodyId, live: &mut Live) {
-        let mut died = None;
-        let many = self.change(id, |packed| {
+        self.end_ref_of(id, None, true, live);
+    }
+
+    /// An entry that is ended refers to it no more, if it did; with `had` the queue counts as one
+    /// that had it in any case.
+    pub(crate) fn end_ref_of(
+        &mut self,
+        id: BodyId,
+        had: Option<QueueId>,
+        was_there: bool,
+        live: &mut Live,
+    ) {
+        let (mut died, mut many) = (None, false);
+        let is_routed = self.change(id, |packed| {
+            let is_routed = packed.is_routed();
             let refs = packed.refs();
-            if refs == REFS_MANY {
-                return true;
+            many = was_there && refs == REFS_MANY;
+            if was_there && !many {
+                packed.put_refs(refs.saturating_sub(1));
+                died = packed.take_if_dead();
             }
-            packed.put_refs(refs.saturating_sub(1));
-            died = packed.take_if_dead();
-            false
+            is_routed
         });
         if many {
             self.drop_ref_of_many(id);
+        }
+        if let Some(queue) = had.filter(|_| is_routed) {
+            self.note_had(id, queue);
         }
         self.buried(died, live);
     }
@@ -322,10 +375,7 @@ impl Bodies {
     }
 
     /// The queue has or had an entry of a body that is still routed.
-    pub(crate) fn note_had(&mut self, id: BodyId, queue: QueueId) {
-        if !self.holds(id).contains(Holds::ROUTING) {
-            return;
-        }
+    fn note_had(&mut self, id: BodyId, queue: QueueId) {
         let had = self.had.entry(id.0).or_default();
         // Usually few; of many, copies are dropped now and then.
         if had.len() < 32 && had.contains(&queue) {
@@ -338,7 +388,7 @@ impl Bodies {
         }
     }
 
-    /// The queues noted by [`Bodies::note_had`], each once.
+    /// The queues that have or had an entry, each once.
     pub(crate) fn had(&self, id: BodyId) -> Vec<QueueId> {
         let mut had = self.had.get(&id.0).cloned().unwrap_or_default();
         had.sort_unstable();
@@ -392,6 +442,24 @@ impl Bodies {
         held
     }
 
+    /// Hands over where each body lies, with its class of size, in so many chunks from `next` on.
+    /// Says which chunk comes next; `None`: that were all.
+    pub(crate) fn each_place(
+        &self,
+        next: usize,
+        count: usize,
+        mut each: impl FnMut(Location, u8),
+    ) -> Option<usize> {
+        let end = next.saturating_add(count.max(1)).min(self.chunks.len());
+        let chunks = self.chunks.get(next..end).unwrap_or_default();
+        for packed in chunks.iter().flatten().flat_map(|chunk| &chunk.packed) {
+            if let Some(location) = packed.location() {
+                each(location, packed.class());
+            }
+        }
+        (end < self.chunks.len()).then_some(end)
+    }
+
     /// Bodies that lie in the segment, and entries' bodies that are nowhere.
     pub(crate) fn each_located(&self, mut each: impl FnMut(BodyId, Option<Location>)) {
         self.each(|id, packed| {
@@ -429,8 +497,7 @@ impl Bodies {
     pub(crate) fn sweep(&mut self, live: &mut Live) {
         let mut gone = Vec::new();
         self.each(|id, packed| {
-            let highest = self.highest.get(&((id.0 >> 58) as u8));
-            let old = highest.is_some_and(|highest| id.0 <= *highest);
+            let old = self.highest.reaches(id);
             if packed.location().is_some() && packed.is_dead()
                 || packed.location().is_none() && packed.refs() == 0 && old
             {
@@ -517,9 +584,9 @@ impl Bodies {
 
     /// Appends what is not in chunks, at the moment of [`Bodies::begin_capture`].
     pub(crate) fn capture_rest(&self, out: &mut Vec<u8>) {
-        put_varint(out, self.highest.len() as u64);
-        for id in self.highest.values() {
-            put_varint(out, *id);
+        put_varint(out, self.highest.iter().count() as u64);
+        for id in self.highest.iter() {
+            put_varint(out, id);
         }
         put_varint(out, self.many.len() as u64);
         for (id, refs) in &self.many {
@@ -541,8 +608,7 @@ impl Bodies {
 
     pub(crate) fn load_rest(&mut self, input: &mut &[u8]) -> Option<()> {
         for _ in 0..take_varint(input)? {
-            let id = take_varint(input)?;
-            self.highest.insert((id >> 58) as u8, id);
+            self.highest.raise(BodyId(take_varint(input)?));
         }
         for _ in 0..take_varint(input)? {
             let id = take_varint(input)?;

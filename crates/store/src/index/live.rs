@@ -10,32 +10,52 @@ const FINE: u8 = 48;
 
 /// The class of a size: 0 to 63.
 pub(crate) fn class_of(bytes: u64) -> u8 {
-    (0..63)
-        .find(|class| class_bytes(*class) >= bytes)
-        .unwrap_or(63)
+    let Some(below) = bytes.checked_sub(1) else {
+        return 0;
+    };
+    if bytes > class_bytes(FINE - 1) {
+        let octave = 64 - (below >> 16).leading_zeros() as u8;
+        return (FINE + octave).min(63);
+    }
+    if bytes <= class_bytes(0) {
+        return 0;
+    }
+    // The two bits behind the highest one say which quarter of its octave it is in.
+    let shift = below.ilog2() - 2;
+    let quarter = (below >> shift) as u8 & 3;
+    (shift as u8 - 2) * 4 + quarter + 1
 }
 
 /// The largest size of a class.
-pub(crate) fn class_bytes(class: u8) -> u64 {
+pub(crate) const fn class_bytes(class: u8) -> u64 {
     if class < FINE {
-        (4 + u64::from(class & 3)) << (2 + (class >> 2))
+        (4 + (class as u64 & 3)) << (2 + (class >> 2))
     } else {
         65_536 << (class - FINE)
     }
 }
 
-/// The size that a class counts as.
-fn weight(class: u8) -> u64 {
-    match class.checked_sub(1) {
-        Some(smaller) => (class_bytes(smaller) + class_bytes(class)) / 2,
-        None => class_bytes(class),
+/// The size that each class counts as.
+const WEIGHTS: [u64; 64] = {
+    let mut weights = [class_bytes(0); 64];
+    let mut class = 1;
+    while class < 64 {
+        weights[class as usize] = (class_bytes(class - 1) + class_bytes(class)) / 2;
+        class += 1;
     }
+    weights
+};
+
+fn weight(class: u8) -> u64 {
+    WEIGHTS[usize::from(class & 63)]
 }
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Live {
     /// By slot of the segment.
     slots: Vec<Slot>,
+    /// Of all slots.
+    total: u64,
     now: Lsn,
 }
 
@@ -58,12 +78,15 @@ impl Live {
             self.slots.resize(index + 1, Slot::default());
         }
         self.slots[index].bytes += weight(class);
+        self.total += weight(class);
     }
 
     pub(crate) fn take(&mut self, slot: u16, class: u8) {
         let now = self.now;
         if let Some(slot) = self.slots.get_mut(usize::from(slot)) {
-            slot.bytes = slot.bytes.saturating_sub(weight(class));
+            let bytes = weight(class).min(slot.bytes);
+            slot.bytes -= bytes;
+            self.total -= bytes;
             slot.changed = now;
         }
     }
@@ -81,6 +104,7 @@ impl Live {
     /// The slot is another segment's now.
     pub(crate) fn reset(&mut self, slot: u16) {
         if let Some(slot) = self.slots.get_mut(usize::from(slot)) {
+            self.total -= slot.bytes;
             *slot = Slot::default();
         }
     }
@@ -94,6 +118,7 @@ impl Live {
     pub(crate) fn keep(&mut self, is_there: impl Fn(u16) -> bool) {
         for (slot, entry) in self.slots.iter_mut().enumerate() {
             if !is_there(slot as u16) {
+                self.total -= entry.bytes;
                 *entry = Slot::default();
             }
         }
@@ -101,13 +126,22 @@ impl Live {
 
     /// Bytes alive in all.
     pub(crate) fn total(&self) -> u64 {
-        self.slots.iter().map(|slot| slot.bytes).sum()
+        self.total
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_size_has_the_first_class_that_holds_it() {
+        let powers = (17..40).flat_map(|bit| [(1 << bit) - 1, 1 << bit, (1 << bit) + 1]);
+        for bytes in (0..200_000).chain(powers) {
+            let first = (0..63).find(|class| class_bytes(*class) >= bytes);
+            assert_eq!(class_of(bytes), first.unwrap_or(63), "{bytes}");
+        }
+    }
 
     #[test]
     fn a_class_is_no_smaller_than_its_sizes_and_hardly_larger() {

@@ -103,30 +103,23 @@ impl Index {
     }
 
     fn enqueue(&mut self, entry: Entry, note: [u64; 2], extra: &[u8]) {
-        self.bodies.seek(entry.body);
         // A body that no entry refers to is in no queue: the usual case needs no looking.
-        if self.bodies.refs(entry.body) > 0 {
+        let mut may_be_there = self.bodies.refs(entry.body) > 0;
+        if may_be_there && !self.forgotten.is_empty() {
             self.drop_forgotten_of(entry.body);
+            may_be_there = self.bodies.refs(entry.body) > 0;
         }
-        let may_be_there = self.bodies.refs(entry.body) > 0;
-        if !self.queues.enqueue(entry, note, extra, may_be_there) {
-            return;
-        }
-        self.bodies.add_ref(entry.body);
-        if entry.lane == 0 {
-            self.bodies.note_had(entry.body, entry.queue);
+        if self.queues.enqueue(entry, note, extra, may_be_there) {
+            let had = (entry.lane == 0).then_some(entry.queue);
+            self.bodies.add_ref_of(entry.body, had);
         }
     }
 
     fn end(&mut self, entry: Entry) {
         let was_there = self.queues.end(entry);
-        self.bodies.seek(entry.body);
-        if entry.lane == 0 {
-            self.bodies.note_had(entry.body, entry.queue);
-        }
-        if was_there {
-            self.bodies.drop_ref(entry.body, &mut self.live);
-        }
+        let had = (entry.lane == 0).then_some(entry.queue);
+        self.bodies
+            .end_ref_of(entry.body, had, was_there, &mut self.live);
     }
 
     fn forget(&mut self, owner: u64) {
@@ -179,6 +172,12 @@ impl Index {
                 _ => {}
             }
         }
+    }
+
+    /// Bytes of a checkpoint of this moment, more or less.
+    pub(crate) fn checkpoint_bytes(&self) -> u64 {
+        let bytes = 9 * self.bodies.count() + 5 * self.queues.entries_count();
+        (bytes + 32 * self.states.count()) as u64
     }
 
     /// Begins an exact image of this moment.

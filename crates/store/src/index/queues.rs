@@ -103,8 +103,7 @@ impl Forgotten {
             return 0;
         }
         let mut count = 0;
-        while let Some((place, _)) = self.rows.find(turned, |_| true) {
-            self.rows.remove(place);
+        while self.rows.take(turned, |_| true).is_some() {
             count += 1;
         }
         count
@@ -276,10 +275,11 @@ impl Queues {
         let Some((index, queue)) = self.change(entry.queue, false) else {
             return false;
         };
-        let Some((place, _)) = queue.find(entry.body, entry.lane) else {
+        let lane = u64::from(entry.lane);
+        let taken = queue.rows.take(entry.body.turned(), |row| row[1] == lane);
+        if taken.is_none() {
             return false;
-        };
-        queue.rows.remove(place);
+        }
         if let Some(extras) = &mut queue.extras {
             extras.remove(&(entry.body.0, entry.lane));
             if extras.is_empty() {

@@ -126,6 +126,24 @@ impl States {
         }
     }
 
+    /// Hands over where each state lies, with its class of size, of so many behind `last`. Says
+    /// which was the last one; `None`: that were all.
+    pub(crate) fn each_place(
+        &self,
+        last: Option<StateKey>,
+        count: usize,
+        mut each: impl FnMut(Location, u8),
+    ) -> Option<StateKey> {
+        let begin = last.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut states = self.states.range((begin, Bound::Unbounded));
+        let mut last = None;
+        for (key, state) in states.by_ref().take(count.max(1)) {
+            each(state.location(), state.class);
+            last = Some(*key);
+        }
+        last.filter(|_| states.next().is_some())
+    }
+
     /// Takes away every state for which `is_lost`, and tells where it was.
     pub(crate) fn lose(&mut self, is_lost: impl Fn(Location) -> bool, mut each: impl FnMut(u16)) {
         self.states.retain(|_, state| {

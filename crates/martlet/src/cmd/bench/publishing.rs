@@ -54,7 +54,7 @@ impl Packets {
                 dup: false,
                 qos: form.qos,
                 retain: form.retain,
-                topic,
+                topic: topic.as_bytes(),
                 packet_id: None,
                 topic_alias: None,
                 message_expiry_secs: None,

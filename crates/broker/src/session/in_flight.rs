@@ -1,0 +1,306 @@
+//! Messages under a Packet Identifier: in flight until the receiver has answered for good (MQTT 5
+//! sections 4.3 and 4.4).
+//!
+//! A message that was sent and whose record can be read back is not kept in memory: it is read
+//! again if a new connection has to send it again, which is seldom. What stays is what its end
+//! needs to be told by.
+
+use martlet_codec::{PacketId, QoS};
+
+use crate::fault::{self, Fault};
+use crate::id::{MessageId, RecordNumber};
+use crate::message::Message;
+use crate::record::{EnqueuedAs, EntryRecord, SessionEpoch};
+use crate::session::outbound::Outbound;
+use crate::session::queue::{Apart, Entry, StoredEntry, SubscriptionIds, Taken};
+use crate::share::ShareTicket;
+
+/// A message under a Packet Identifier.
+#[derive(Debug)]
+pub(crate) struct InFlight {
+    pub(super) state: InFlightState,
+    /// Raised with each identifier given: the order in which they are sent again.
+    pub(super) order: u32,
+    /// The record that gave the identifier; a QoS 2 message is not sent before it is durable.
+    pub(super) record: RecordNumber,
+    pub(super) on_wire: bool,
+    /// Sent at least once, on whichever connection: sent again with DUP 1 [MQTT-3.3.1-1].
+    pub(super) sent_before: bool,
+}
+
+#[derive(Debug)]
+pub(super) enum InFlightState {
+    /// PUBLISH is owed or not yet acknowledged.
+    Publish(Entry),
+    /// The same, and it was sent before; the message is in the store alone.
+    Stored(SentEntry),
+    /// PUBREC has come: PUBREL is owed until PUBCOMP [MQTT-4.3.3-8].
+    Released(Released),
+}
+
+/// What is remembered of a message that was sent and lies in the store: what is needed to send it
+/// again, and to end it.
+#[derive(Clone, Debug)]
+pub(super) struct SentEntry {
+    pub(super) id: MessageId,
+    pub(super) subscription_ids: SubscriptionIds,
+    pub(super) qos: QoS,
+    pub(super) retain: bool,
+    pub(super) why: EnqueuedAs,
+    pub(super) ticket: Option<Box<ShareTicket>>,
+}
+
+/// What is remembered of a message once its PUBREC has come.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Released {
+    pub(super) message: MessageId,
+    pub(super) why: EnqueuedAs,
+    pub(super) recorded: bool,
+}
+
+impl SentEntry {
+    /// Of an entry that has a record.
+    pub(super) fn of(entry: Entry) -> Self {
+        Self {
+            id: entry.message.id(),
+            subscription_ids: entry.subscription_ids,
+            qos: entry.qos,
+            retain: entry.retain,
+            why: entry.why,
+            ticket: entry.ticket,
+        }
+    }
+
+    /// The entry with its message, read back.
+    fn with(self, message: Message) -> Entry {
+        Entry {
+            message,
+            subscription_ids: self.subscription_ids,
+            qos: self.qos,
+            retain: self.retain,
+            why: self.why,
+            recorded: true,
+            ticket: self.ticket,
+        }
+    }
+
+    /// As the store is to remember it. It was sent, so it expires no more, and what it counts for
+    /// in a queue does not matter.
+    pub(super) fn record(&self, epoch: SessionEpoch) -> EntryRecord {
+        EntryRecord {
+            epoch,
+            message: self.id,
+            why: self.why,
+            qos: self.qos,
+            retain: self.retain,
+            released: false,
+            packet_id: None,
+            bytes: 0,
+            expires_wall_secs: 0,
+            subscription_ids: self.subscription_ids.clone(),
+            group: self.ticket.as_ref().map(|ticket| ticket.epoch),
+        }
+    }
+}
+
+impl Entry {
+    /// Once it was sent, its message need not stay in memory. One of QoS 2 is soon released; what a
+    /// share group lent is the group's.
+    pub(super) fn can_be_let_go(&self) -> bool {
+        self.recorded && self.qos == QoS::AtLeastOnce && self.ticket.is_none()
+    }
+}
+
+impl From<SentEntry> for StoredEntry {
+    fn from(entry: SentEntry) -> Self {
+        Self {
+            id: entry.id,
+            why: entry.why,
+            qos: entry.qos,
+            retain: entry.retain,
+            bytes: 0,
+            expires_at_ms: u64::MAX,
+            apart: Apart {
+                subscription_ids: entry.subscription_ids,
+                ticket: entry.ticket,
+                message: None,
+            },
+        }
+    }
+}
+
+impl InFlight {
+    /// The entry, unless it is released: then it is delivered already.
+    pub(super) fn into_entry(self) -> Option<Taken> {
+        match self.state {
+            InFlightState::Publish(entry) => Some(Taken::Held(entry)),
+            InFlightState::Stored(entry) => Some(Taken::Stored(entry.into())),
+            InFlightState::Released(_) => None,
+        }
+    }
+
+    /// QoS of a PUBLISH that is owed or not yet acknowledged; none once it is released.
+    pub(super) fn publish_qos(&self) -> Option<QoS> {
+        match &self.state {
+            InFlightState::Publish(entry) => Some(entry.qos),
+            InFlightState::Stored(entry) => Some(entry.qos),
+            InFlightState::Released(_) => None,
+        }
+    }
+}
+
+/// A message whose contents cannot be read, and the Packet Identifier that it keeps.
+pub(super) type Unread = (SentEntry, Option<PacketId>);
+
+impl Outbound {
+    /// A new connection: all that is in flight is to be sent again, in order.
+    pub(super) fn restart(&mut self) {
+        let mut all: Vec<(u32, PacketId)> = Vec::with_capacity(self.in_flight.len());
+        all.extend(
+            self.in_flight
+                .iter()
+                .map(|(id, message)| (message.order, id)),
+        );
+        // Orders are compared relative to the next one, so that wrapping does no harm.
+        let next = self.next_order;
+        all.sort_unstable_by_key(|(order, _)| core::cmp::Reverse(next.wrapping_sub(*order)));
+        if fault::is(Fault::ResentInReverse) {
+            all.reverse();
+        }
+        self.unsent = all.into_iter().map(|(_, id)| id).collect();
+        for id in &self.unsent {
+            if let Some(message) = self.in_flight.get_mut(*id) {
+                message.on_wire = false;
+            }
+        }
+        self.on_wire = 0;
+    }
+
+    /// Gives an entry its Packet Identifier; none if all are taken.
+    /// None of those under way [MQTT-4.3.2-1], [MQTT-4.3.3-1]; it is under way until it is answered
+    /// [MQTT-4.3.2-3], [MQTT-4.3.3-3].
+    pub(super) fn next_packet_id(&mut self) -> Option<PacketId> {
+        self.in_flight.next_free(self.last_packet_id)
+    }
+
+    /// Puts an entry in flight, behind all others, under [`Outbound::next_packet_id`]; it is not
+    /// sent yet.
+    pub(super) fn put_in_flight(&mut self, packet_id: PacketId, state: InFlightState) {
+        self.put(packet_id, state, false);
+    }
+
+    /// As [`Outbound::put_in_flight`], in the output of the present connection already.
+    pub(super) fn put_sent(&mut self, packet_id: PacketId, state: InFlightState) {
+        self.put(packet_id, state, true);
+        self.on_wire += 1;
+    }
+
+    fn put(&mut self, packet_id: PacketId, state: InFlightState, sent: bool) {
+        self.last_packet_id = packet_id.get();
+        self.next_order = self.next_order.wrapping_add(1);
+        let message = InFlight {
+            state,
+            order: self.next_order,
+            record: RecordNumber(0),
+            on_wire: sent,
+            sent_before: sent,
+        };
+        self.in_flight.insert(packet_id, message);
+    }
+
+    /// What was in flight and unsent is in the output of the present connection.
+    pub(super) fn sent(&mut self, packet_id: PacketId) {
+        if let Some(message) = self.in_flight.get_mut(packet_id) {
+            message.on_wire = true;
+            message.sent_before = true;
+            self.on_wire += 1;
+        }
+    }
+
+    /// The message of an entry that was sent need not stay in memory.
+    pub(super) fn let_go(&mut self, packet_id: PacketId, entry: Entry) {
+        if let Some(message) = self.in_flight.get_mut(packet_id) {
+            message.state = InFlightState::Stored(SentEntry::of(entry));
+        }
+    }
+
+    pub(super) fn remove(&mut self, id: PacketId) -> Option<InFlight> {
+        let message = self.in_flight.remove(id)?;
+        self.on_wire -= u16::from(message.on_wire);
+        Some(message)
+    }
+
+    /// What was in flight before a restart is so again, in the order of these calls. It counts as
+    /// sent.
+    pub(crate) fn restore_in_flight(
+        &mut self,
+        packet_id: PacketId,
+        entry: StoredEntry,
+        released: bool,
+    ) {
+        let state = match released {
+            true => InFlightState::Released(Released {
+                message: entry.id,
+                why: entry.why,
+                recorded: true,
+            }),
+            false => InFlightState::Stored(SentEntry {
+                id: entry.id,
+                subscription_ids: entry.apart.subscription_ids,
+                qos: entry.qos,
+                retain: entry.retain,
+                why: entry.why,
+                ticket: entry.apart.ticket,
+            }),
+        };
+        self.put_in_flight(packet_id, state);
+        if let Some(message) = self.in_flight.get_mut(packet_id) {
+            message.sent_before = true;
+        }
+    }
+
+    /// What is to be sent again and still lies in the store, in order.
+    pub(super) fn stored_unsent(&self) -> impl Iterator<Item = (PacketId, MessageId)> {
+        let unsent = self.unsent.iter();
+        unsent.filter_map(|id| match &self.in_flight.get(*id)?.state {
+            InFlightState::Stored(entry) => Some((*id, entry.id)),
+            InFlightState::Publish(_) | InFlightState::Released(_) => None,
+        })
+    }
+
+    /// Messages in flight have come from the store. Those that cannot be read are given back, with
+    /// the Packet Identifier if it is not free: what a QoS 2 exchange was about is lost, but the
+    /// client may know the identifier, so the exchange goes on with PUBREL until PUBCOMP
+    /// [MQTT-4.3.3-8].
+    pub(super) fn in_flight_read(&mut self, page: &[(MessageId, Option<Message>)]) -> Vec<Unread> {
+        let mut damaged = Vec::new();
+        // No more were asked for, and they are still the first.
+        let asked: Vec<_> = self.stored_unsent().take(page.len()).collect();
+        for (packet_id, id) in asked {
+            let Some((_, read)) = page.iter().find(|(found, _)| *found == id) else {
+                continue;
+            };
+            let Some(message) = self.in_flight.get_mut(packet_id) else {
+                continue;
+            };
+            let InFlightState::Stored(entry) = &message.state else {
+                continue;
+            };
+            let entry = entry.clone();
+            if let Some(read) = read {
+                message.state = InFlightState::Publish(entry.with(read.clone()));
+            } else if entry.qos == QoS::ExactlyOnce {
+                message.state = InFlightState::Released(Released {
+                    message: entry.id,
+                    why: entry.why,
+                    recorded: true,
+                });
+                damaged.push((entry, Some(packet_id)));
+            } else {
+                self.remove(packet_id);
+                damaged.push((entry, None));
+            }
+        }
+        damaged
+    }
+}

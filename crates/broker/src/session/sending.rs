@@ -1,0 +1,115 @@
+//! A PUBLISH packet into a connection's output: its flags, its Topic Alias, and what does not fit
+//! (MQTT 5 sections 3.1.2.11 and 3.3).
+
+use martlet_codec::{PacketId, QoS};
+
+use crate::message::{Message, expiry_left_secs};
+use crate::node::{Cx, Node};
+use crate::outgoing::{Outgoing, Parts};
+use crate::route::Routing;
+use crate::shard::Shard;
+
+/// Where a PUBLISH packet is made from.
+pub(crate) enum Source<'r, 'p> {
+    /// A message that is being routed.
+    Routing(&'r mut Routing<'p>),
+    /// A message that was held.
+    Held(&'r Message),
+}
+
+/// The flags of a PUBLISH packet.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sending {
+    pub(crate) dup: bool,
+    pub(crate) qos: QoS,
+    pub(crate) retain: bool,
+    pub(crate) packet_id: Option<PacketId>,
+}
+
+impl Shard {
+    /// Appends a PUBLISH packet to the connection's output; false if it would exceed the client's
+    /// Maximum Packet Size [MQTT-3.1.2-24].
+    pub(crate) fn send_publish<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        source: Source<'_, '_>,
+        how: Sending,
+        subscription_ids: &[u32],
+    ) -> bool {
+        let (parts, expires_at_ms) = match &source {
+            Source::Routing(routing) => {
+                let publication = &routing.publication;
+                (Parts::of(publication), publication.expires_at_ms)
+            }
+            Source::Held(message) => (message.contents().into(), message.expires_at_ms()),
+        };
+        let connection = self.connections.at(index);
+        let v5 = connection.version.is_v5();
+        let mut outgoing = Outgoing {
+            version: connection.version,
+            dup: how.dup,
+            qos: how.qos,
+            retain: how.retain,
+            packet_id: how.packet_id,
+            topic_alias: None,
+            topic_known: false,
+            subscription_ids: if v5 { subscription_ids } else { &[] },
+            expiry_secs: expiry_left_secs(expires_at_ms, cx.now.mono_ms),
+        };
+        let mut alias_fits = true;
+        if connection.packet_bytes_max != u32::MAX {
+            // [MQTT-3.1.2-24], [MQTT-3.1.2-25]
+            let bytes = outgoing.packet(parts).encoded_len(outgoing.version);
+            let bytes_max = connection.packet_bytes_max as usize;
+            if bytes > bytes_max {
+                return false;
+            }
+            alias_fits = bytes + TOPIC_ALIAS_BYTES <= bytes_max;
+        }
+        if v5 && alias_fits && connection.aliases.is_some() {
+            choose_alias(connection, parts.topic, &mut outgoing);
+        }
+        let out = connection.output_mut(&mut self.pool);
+        match source {
+            Source::Routing(routing) => routing.encode(&outgoing, out),
+            Source::Held(_) => {
+                outgoing.packet(parts).encode(outgoing.version, out);
+            }
+        }
+        self.counters.publishes_sent += 1;
+        self.counters.publish_bytes_sent += parts.payload.len() as u64;
+        self.output_appended(cx, index);
+        true
+    }
+}
+
+/// What a Topic Alias adds to a packet at most: the property, and two lengths that grow.
+const TOPIC_ALIAS_BYTES: usize = 5;
+
+/// Uses or gives a Topic Alias, as long as the client has room for one [MQTT-3.1.2-26].
+/// None without a maximum [MQTT-3.1.2-27], none above it [MQTT-3.3.2-11].
+fn choose_alias(
+    connection: &mut crate::connection::Connection,
+    topic: &[u8],
+    outgoing: &mut Outgoing<'_>,
+) {
+    let Some(aliases) = &mut connection.aliases else {
+        return;
+    };
+    let Ok(topic) = core::str::from_utf8(topic) else {
+        return;
+    };
+    if let Some(&alias) = aliases.outbound.get(topic) {
+        outgoing.topic_alias = Some(alias);
+        outgoing.topic_known = true;
+        return;
+    }
+    let next = aliases.outbound.len() as u16 + 1;
+    if next <= aliases.outbound_max
+        && let Some(alias) = core::num::NonZeroU16::new(next)
+    {
+        aliases.outbound.insert(topic.into(), alias);
+        outgoing.topic_alias = Some(alias);
+    }
+}
