@@ -71,6 +71,11 @@ impl Outbound {
         }
     }
 
+    /// What counts against the send quota, or will.
+    fn sending(&self) -> usize {
+        usize::from(self.on_wire) + self.unsent.len()
+    }
+
     /// Nothing is in flight or queued.
     pub(crate) fn is_idle(&self) -> bool {
         self.in_flight.is_empty() && self.queue.is_empty()
@@ -79,6 +84,16 @@ impl Outbound {
 
 /// Messages in flight read back at once.
 const IN_FLIGHT_PAGE: usize = 128;
+
+/// What became of the first unsent message.
+enum Unsent {
+    /// It is in the output, or nothing is left to be sent.
+    Sent,
+    /// The record that gives it its Packet Identifier is not durable yet.
+    NotDurable,
+    /// It is being read back.
+    NotRead,
+}
 
 /// The record of an entry that enters a queue, from a share group's if it comes from there.
 pub(super) fn enqueued(to: EntryRecord, from: Option<SessionEpoch>) -> Record {
@@ -193,8 +208,8 @@ impl Shard {
         admitted.then_some(connection)
     }
 
-    /// Nothing waits before a new message and the send quota has room.
-    /// No message overtakes another one [MQTT-4.6.0-5], [MQTT-4.6.0-6]; quota [MQTT-4.9.0-2].
+    /// A new message gets its Packet Identifier at once: nothing is queued before it and the send
+    /// quota has room, what is unsent counted in. Quota [MQTT-4.9.0-2].
     fn may_send_now(&mut self, index: u32) -> bool {
         let Some(connection) = self.admitted_connection(index) else {
             return false;
@@ -202,8 +217,7 @@ impl Shard {
         let outbound = &self.sessions.at(index).outbound;
         let connection = self.connections.at(connection);
         outbound.queue.is_empty()
-            && outbound.unsent.is_empty()
-            && (outbound.on_wire < connection.send_quota || fault::is(Fault::QuotaIgnored))
+            && (outbound.sending() < connection.send_quota.into() || fault::is(Fault::QuotaIgnored))
             && connection.output_len() < self.settings.limits.output_bytes as usize
     }
 
@@ -251,6 +265,12 @@ impl Shard {
             let outbound = &mut self.sessions.at(index).outbound;
             return outbound.put_in_flight(packet_id, InFlightState::Publish(entry));
         };
+        let outbound = &mut self.sessions.at(index).outbound;
+        if !outbound.unsent.is_empty() {
+            // No message overtakes another one [MQTT-4.6.0-5], [MQTT-4.6.0-6].
+            outbound.put_in_flight(packet_id, InFlightState::Publish(entry));
+            return outbound.unsent.push_back(packet_id);
+        }
         let how = Sending {
             dup: false,
             qos: entry.qos,
@@ -390,11 +410,20 @@ impl Shard {
             if !room || self.sessions.at(index).outbound.on_wire >= quota {
                 return;
             }
-            if let Some(&packet_id) = self.sessions.at(index).outbound.unsent.front() {
-                if !self.send_unsent(cx, index, connection, packet_id) {
-                    return;
-                }
-            } else if !self.send_next(cx, index) {
+            let outbound = &self.sessions.at(index).outbound;
+            let goes_on = match outbound.unsent.front() {
+                None => self.send_next(cx, index),
+                Some(&packet_id) => match self.send_unsent(cx, index, connection, packet_id) {
+                    Unsent::Sent => true,
+                    Unsent::NotRead => false,
+                    // Those behind it wait for their records meanwhile, not one after the other.
+                    Unsent::NotDurable => {
+                        let outbound = &self.sessions.at(index).outbound;
+                        outbound.sending() < quota.into() && self.send_next(cx, index)
+                    }
+                },
+            };
+            if !goes_on {
                 return;
             }
         }
@@ -500,7 +529,7 @@ impl Shard {
         self.drop_message(cx, index, DropReason::StoreDamaged, 1, "");
     }
 
-    /// Sends the first unsent message; false if it has to wait.
+    /// Sends the first unsent message, unless it has to wait.
     /// What was sent before does not expire [MQTT-4.3.3-7], nor does an exchange end by expiry
     /// [MQTT-4.3.3-13].
     fn send_unsent<N: Node>(
@@ -509,37 +538,37 @@ impl Shard {
         index: u32,
         connection: u32,
         packet_id: PacketId,
-    ) -> bool {
+    ) -> Unsent {
         let lets_go = self.lets_messages_go();
         let outbound = &mut self.sessions.at(index).outbound;
         let Some(message) = outbound.in_flight.get_mut(packet_id) else {
             outbound.unsent.pop_front();
-            return true;
+            return Unsent::Sent;
         };
         if !self.records.is_durable(message.record) {
-            return false;
+            return Unsent::NotDurable;
         }
         if matches!(message.state, InFlightState::Stored(_)) {
             self.read_in_flight(cx, index);
-            return false;
+            return Unsent::NotRead;
         }
         outbound.unsent.pop_front();
         let dup = message.sent_before && !fault::is(Fault::DupForgotten);
         let entry = match &message.state {
             InFlightState::Publish(entry) => entry,
-            InFlightState::Stored(_) => return false,
+            InFlightState::Stored(_) => return Unsent::NotRead,
             InFlightState::Released(_) => {
                 outbound.sent(packet_id);
                 let (ok, none) = (ReasonCode::Success, RecordNumber(0));
                 self.answer_ack(cx, connection, AckKind::PubRel, packet_id, ok, none);
-                return true;
+                return Unsent::Sent;
             }
         };
         if !dup && entry.message.expired(cx.now.mono_ms) {
             if let Some(entry) = self.take_in_flight(index, packet_id) {
                 self.expire_entry(cx, index, entry);
             }
-            return true;
+            return Unsent::Sent;
         }
         let how = Sending {
             dup,
@@ -555,7 +584,7 @@ impl Shard {
         } else if lets_go && entry.can_be_let_go() {
             self.sessions.at(index).outbound.let_go(packet_id, entry);
         }
-        true
+        Unsent::Sent
     }
 
     /// Messages that were sent need not stay in memory: the store has them, should they have to be
