@@ -16,7 +16,12 @@ use martlet_store::{Disk, Engine, Pace, RecordBuffer, StoreError};
 
 use super::inbox::{Inbox, PageRead, Part, Question};
 use super::reading::Page;
+use super::syncing::Syncing;
 use super::{Durability, Durable, PinnedFiles, StoreHealth};
+
+/// So many records take long enough to take effect that another thread is worth waking. Not where
+/// a message is to be read: where it lies is known only after that.
+const BESIDE_RECORDS: u64 = 256;
 
 /// Time before a failed write or sync is tried again: at first, and at most.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
@@ -61,6 +66,7 @@ pub(super) struct How {
 /// The writing thread.
 pub(super) struct Writing<D: Disk> {
     engine: Engine<D>,
+    syncing: Syncing<D::File>,
     inbox: Arc<Inbox>,
     health: Arc<StoreHealth>,
     pages: Sender<Page<D::File>>,
@@ -102,6 +108,7 @@ where
 {
     pub(super) fn new(
         engine: Engine<D>,
+        syncing: Syncing<D::File>,
         inbox: Arc<Inbox>,
         health: Arc<StoreHealth>,
         pages: Sender<Page<D::File>>,
@@ -118,6 +125,7 @@ where
         let now = Instant::now();
         Self {
             engine,
+            syncing,
             inbox,
             health,
             pages,
@@ -290,6 +298,12 @@ where
     }
 
     fn try_commit(&mut self, now: bool) -> Result<(), StoreError> {
+        if self.engine.staged_records() >= BESIDE_RECORDS
+            && self.how.durability == Durability::Sync
+            && self.reads.is_empty()
+        {
+            return self.commit_beside();
+        }
         if self.engine.staged_bytes() > 0 {
             self.engine.write()?;
             self.is_unsynced = true;
@@ -309,6 +323,20 @@ where
             self.last_sync = Instant::now();
             self.engine.sync()?;
             self.is_unsynced = false;
+        }
+        self.answer();
+        Ok(())
+    }
+
+    /// As [`Writing::try_commit`], but another thread syncs while the group takes effect.
+    fn commit_beside(&mut self) -> Result<(), StoreError> {
+        self.last_sync = Instant::now();
+        let syncing = &self.syncing;
+        self.engine
+            .write_and_sync(|work, apply| syncing.sync(work, apply))?;
+        self.is_unsynced = false;
+        for shard in &mut self.shards {
+            shard.written = shard.taken;
         }
         self.answer();
         Ok(())
