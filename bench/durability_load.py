@@ -4,7 +4,8 @@
   durability_load.py sessions --port P --count N     N persistent sessions, one subscription each
   durability_load.py fill --port P --sessions S --messages M [--bytes B]
                                                      M messages in all, queued for S offline sessions
-  durability_load.py drain --port P --sessions S     reads all of them and counts
+  durability_load.py drain --port P --sessions S --messages M
+                                                     reads all of them and counts
 
 Prints one line of JSON. Standard library only.
 """
@@ -138,7 +139,8 @@ def fill(port, sessions, messages, size, window=1000):
     sock.close()
 
 
-def drain(port, sessions, at_once):
+def drain(port, sessions, messages, at_once):
+    """Reads until all have come, or nothing has for ten seconds: a disk may stand still."""
     total = 0
     for first in range(0, sessions, at_once):
         selector = selectors.DefaultSelector()
@@ -147,8 +149,9 @@ def drain(port, sessions, at_once):
             sock.sendall(connect(f"session-{number}"))
             selector.register(sock, selectors.EVENT_READ, Reader(sock))
         idle_since = time.monotonic()
-        open_count = len(selector.get_map())
-        while open_count and time.monotonic() - idle_since < 0.5:
+        expected = total + sum(messages // sessions + (number < messages % sessions)
+                               for number in range(first, min(first + at_once, sessions)))
+        while total < expected and time.monotonic() - idle_since < 10:
             for key, _ in selector.select(0.1):
                 reader = key.data
                 reader.data += key.fileobj.recv(1 << 18)
@@ -188,7 +191,7 @@ def main():
         fill(options.port, options.sessions, options.messages, options.bytes)
         result["messages"] = options.messages
     else:
-        result["messages"] = drain(options.port, options.sessions, options.at_once)
+        result["messages"] = drain(options.port, options.sessions, options.messages, options.at_once)
     result["seconds"] = round(time.monotonic() - begin, 3)
     print(json.dumps(result))
 

@@ -226,33 +226,45 @@ impl TopicShape {
         let bytes = text.as_bytes();
         let (words, rest) = bytes.as_chunks::<8>();
         let (mut slashes, mut unusual) = (0, 0);
-        let mut look = |word: u64| {
-            slashes += slash_marks(word).count_ones();
-            unusual |= unusual_marks(word);
-        };
-        for word in words {
-            look(u64::from_le_bytes(*word));
+        // Each byte of the sum counts those at its place, up to 255 words.
+        for words in words.chunks(255) {
+            let mut sum = 0;
+            for word in words {
+                let word = u64::from_le_bytes(*word);
+                sum += slash_marks(word) >> 7;
+                unusual |= unusual_marks(word);
+            }
+            slashes += sum_of_bytes(sum);
         }
-        if let Some(last) = bytes.last_chunk::<8>() {
-            if !rest.is_empty() {
-                // What the word before had is shifted out, and what comes in looks harmless.
+        let last = match bytes.last_chunk::<8>() {
+            _ if rest.is_empty() => SPACES,
+            // What the word before had is shifted out, and what comes in looks harmless.
+            Some(last) => {
                 let seen = 8 * (8 - rest.len());
-                look(u64::from_le_bytes(*last) >> seen | SPACES << (64 - seen));
+                u64::from_le_bytes(*last) >> seen | SPACES << (64 - seen)
             }
-        } else {
-            for byte in rest {
-                look(u64::from(*byte) | SPACES << 8);
-            }
-        }
+            None => rest
+                .iter()
+                .fold(SPACES, |word, byte| word << 8 | u64::from(*byte)),
+        };
+        slashes += sum_of_bytes(slash_marks(last) >> 7);
         Self {
-            levels: 1 + slashes as usize,
-            plain: unusual == 0,
+            levels: 1 + slashes,
+            plain: unusual | unusual_marks(last) == 0,
         }
     }
 }
 
 const LOW_BITS: u64 = u64::from_ne_bytes([0x01; 8]);
 const HIGH_BITS: u64 = u64::from_ne_bytes([0x80; 8]);
+
+/// Of eight bytes, each small enough for the sum of each pair to fit into 16 bits.
+#[inline]
+fn sum_of_bytes(word: u64) -> usize {
+    const EVEN: u64 = 0x00FF_00FF_00FF_00FF;
+    let pairs = (word & EVEN) + (word >> 8 & EVEN);
+    (pairs.wrapping_mul(0x0001_0001_0001_0001) >> 48) as usize
+}
 
 /// The highest bit of each byte that is `/`.
 #[inline]

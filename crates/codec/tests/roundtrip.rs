@@ -575,3 +575,12 @@ proptest! {
         let _ = support::outcome(&bytes, version);
     }
 }
+
+#[test]
+fn the_levels_of_a_long_topic_are_all_counted() {
+    for slashes in (0..20).chain(2035..2045).chain([65_535]) {
+        let shape = TopicShape::of(&"/".repeat(slashes));
+        assert_eq!(shape.levels, slashes + 1);
+        assert!(shape.plain);
+    }
+}

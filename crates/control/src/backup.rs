@@ -9,7 +9,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use martlet_store::{Damage, Disk, Stats};
+use martlet_store::{Damage, Disk, Engine, ReadOnly, Stats};
 use serde::{Deserialize, Serialize};
 
 /// The version of the archive's layout.
@@ -182,8 +182,9 @@ pub struct Archive {
     places: BTreeMap<String, Place>,
 }
 
+/// Where a file lies in an archive, and its checksum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Place {
+pub struct Place {
     offset: u64,
     bytes: u64,
     crc32c: u32,
@@ -198,8 +199,8 @@ pub struct Verified {
     pub bytes: u64,
     /// What its store holds.
     pub stats: Stats,
-    /// Places in its store that do not check: damage that was there when it was made.
-    pub damage: Vec<Damage>,
+    /// Places in its store that do not check, in words: damage that was there when it was made.
+    pub damage: Vec<String>,
 }
 
 impl Archive {
@@ -286,14 +287,19 @@ impl Archive {
         })
     }
 
-    /// Reads the store in it, every record.
+    /// Reads the store in it, every record. `tell` puts damage into words.
     ///
     /// # Errors
     /// It does not open.
-    pub fn verify(&self) -> Result<Verified, BackupError> {
+    pub fn verify(
+        &self,
+        mut tell: impl FnMut(&Engine<ReadOnly<ArchiveDisk>>, &Damage) -> String,
+    ) -> Result<Verified, BackupError> {
         let disk = self.store()?;
         let mut damage = Vec::new();
-        let stats = martlet_store::check(disk, |found| damage.push(found));
+        let stats = martlet_store::check_with(disk, |engine, found| {
+            damage.push(tell(engine, &found));
+        });
         Ok(Verified {
             files: self.places.len(),
             bytes: self.places.values().map(|place| place.bytes).sum(),
@@ -404,7 +410,7 @@ const TAR_MAGIC: &[u8] = b"ustar";
 const TAR_MAGIC_AT: usize = 257;
 
 /// The files of a store within an archive, to be read only.
-struct ArchiveDisk {
+pub struct ArchiveDisk {
     file: File,
     places: BTreeMap<String, Place>,
 }

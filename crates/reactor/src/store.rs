@@ -69,8 +69,10 @@ pub fn open_store(
 /// What a start has brought back.
 #[derive(Clone, Debug)]
 pub struct Restored {
-    /// What opening the store found: damage, and how much there is.
+    /// What opening the store found.
     pub opened: martlet_store::Report,
+    /// The damage among it, in words.
+    pub damage: Vec<String>,
     /// What the shards have got back.
     pub restored: RestoreReport,
     /// Time from the beginning of opening until the shards were ready.
@@ -139,13 +141,14 @@ pub trait Store: fmt::Debug + Send {
 /// Takes the records of one shard.
 pub trait Writer: Send {
     /// Takes all `records` of a tick at `now`, in order; the last of them is number `last` of its
-    /// shard. Answers up to which number records are durable by now, if that is known already. Does
+    /// shard. Those that are not `awaited` may be synced a few milliseconds later. Answers up to which number records are durable by now, if that is known already. Does
     /// not block.
     fn append(
         &mut self,
         records: &mut Vec<Record>,
         last: RecordNumber,
         now: Now,
+        awaited: bool,
     ) -> Option<RecordNumber>;
 
     /// Takes all `reads`, to be answered through [`Durable::messages_read`] after what was appended
@@ -216,6 +219,7 @@ impl Writer for MemoryWriter {
         records: &mut Vec<Record>,
         last: RecordNumber,
         _: Now,
+        _: bool,
     ) -> Option<RecordNumber> {
         records.clear();
         Some(last)
@@ -249,6 +253,7 @@ impl Writer for DelayedWriter {
         records: &mut Vec<Record>,
         last: RecordNumber,
         _: Now,
+        _: bool,
     ) -> Option<RecordNumber> {
         records.clear();
         // The thread ends only with this sender.

@@ -13,6 +13,8 @@ pub(crate) struct Block<const COLUMNS: usize> {
     key_max: u64,
     /// Which rows are there.
     there: u64,
+    /// Behind the row last replaced: rows are often replaced one after the other.
+    near: u8,
 }
 
 #[derive(Clone, Debug)]
@@ -32,6 +34,7 @@ impl<const COLUMNS: usize> Block<COLUMNS> {
             key_min: keys.clone().min().unwrap_or(0),
             key_max: keys.max().unwrap_or(0),
             there: u64::MAX >> (BLOCK_ROWS - rows.len()),
+            near: 0,
         }
     }
 
@@ -99,6 +102,14 @@ impl<const COLUMNS: usize> Block<COLUMNS> {
         }
         match &self.form {
             Form::Loose(rows) => {
+                let near = usize::from(self.near);
+                if let Some(row) = rows.get(near)
+                    && self.there >> near & 1 == 1
+                    && row[0] == key
+                    && is_it(row)
+                {
+                    return Some((near, *row));
+                }
                 // What is looked for is most often the first that is left.
                 let mut left = self.there;
                 while left != 0 {
@@ -138,6 +149,7 @@ impl<const COLUMNS: usize> Block<COLUMNS> {
             && let Some(old) = rows.get_mut(index)
         {
             *old = row;
+            self.near = (index + 1) as u8;
             self.key_min = self.key_min.min(row[0]);
             self.key_max = self.key_max.max(row[0]);
         }
@@ -199,6 +211,7 @@ impl<const COLUMNS: usize> Block<COLUMNS> {
             key_min: keys.clone().min()?,
             key_max: keys.max()?,
             there: u64::MAX >> (BLOCK_ROWS - rows.len()),
+            near: 0,
         })
     }
 }

@@ -162,7 +162,7 @@ impl<const COLUMNS: usize> Rows<COLUMNS> {
         }
     }
 
-    /// The oldest row with this key (column 0) of which `is_it` is true.
+    /// The row with this key (column 0) of which `is_it` is true; one of them, if it is of several.
     pub fn find(
         &self,
         key: u64,
@@ -180,7 +180,7 @@ impl<const COLUMNS: usize> Rows<COLUMNS> {
         Some((Place { block: None, row }, *values))
     }
 
-    /// Takes out the oldest row with this key of which `is_it` is true. Quicker than to find and to
+    /// Takes out the row with this key of which `is_it` is true, or one of them. Quicker than to find and to
     /// remove it where rows are taken from the front on.
     pub fn take(
         &mut self,

@@ -1,7 +1,7 @@
 //! QoS 2 messages a client has sent and not yet released, and the answers to its PUBLISH and
 //! PUBREL packets (MQTT 5 section 4.3.3).
 
-use martlet_codec::{Ack, AckKind, PacketId, Publish, QoS, ReasonCode, TopicName, TopicShape};
+use martlet_codec::{AckKind, PacketId, Publish, QoS, ReasonCode, TopicName, TopicShape};
 
 use crate::fault::{self, Fault};
 use crate::id::RecordNumber;
@@ -12,7 +12,7 @@ use crate::record::Record;
 use crate::retained::RetainedChange;
 use crate::route::{Origin, expires_at};
 use crate::session::packet_ids::PacketIdRing;
-use crate::shard::{PacketError, Shard};
+use crate::shard::{PacketError, PlainAck, Shard};
 use crate::subscribe::ANSWER_OVERHEAD;
 
 /// What a session remembers of what its client publishes.
@@ -316,15 +316,15 @@ impl Shard {
         reason: ReasonCode,
         record: RecordNumber,
     ) {
-        let version = self.connections.at(index).version;
-        let publish = matches!(kind, AckKind::PubAck | AckKind::PubRec);
-        let name = reason.name();
-        let explained = reason.is_error() && self.may_explain(index, name.len() + ANSWER_OVERHEAD);
-        self.answer(cx, index, record, publish, |out| {
-            let mut packet = Ack::new(packet_id, reason);
-            packet.reason_string = explained.then_some(name);
-            packet.encode(kind, version, out);
-        });
+        let explained = reason.is_error().then(|| reason.name());
+        let explained =
+            explained.filter(|name| self.may_explain(index, name.len() + ANSWER_OVERHEAD));
+        let ack = PlainAck {
+            kind,
+            packet_id,
+            reason,
+        };
+        self.send_ack(cx, index, ack, explained, record);
     }
 
     /// A Reason String may be sent: the client wants problem information [MQTT-3.1.2-29] and takes

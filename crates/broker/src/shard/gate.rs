@@ -3,8 +3,7 @@
 //! Answers of one connection leave in the order in which they were asked for, so one that waits
 //! for nothing still waits for those before it.
 
-use martlet_codec::ReasonCode;
-use smallvec::SmallVec;
+use martlet_codec::{Ack, AckKind, PacketId, ProtocolVersion, ReasonCode};
 
 use crate::connection::Phase;
 use crate::id::{ConnectionId, RecordNumber, SessionId};
@@ -17,9 +16,14 @@ pub(crate) enum Gated {
     /// An encoded packet for a connection.
     Answer {
         connection: ConnectionId,
-        bytes: SmallVec<[u8; 16]>,
+        bytes: Vec<u8>,
         /// It acknowledges a PUBLISH.
         publish: bool,
+    },
+    /// An acknowledgement for a connection.
+    Ack {
+        connection: ConnectionId,
+        ack: PlainAck,
     },
     /// The CONNACK that lets a client in.
     Admit {
@@ -28,6 +32,14 @@ pub(crate) enum Gated {
     },
     /// A session may have something to send.
     Pump(SessionId),
+}
+
+/// PUBACK, PUBREC, PUBREL or PUBCOMP.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PlainAck {
+    pub(crate) kind: AckKind,
+    pub(crate) packet_id: PacketId,
+    pub(crate) reason: ReasonCode,
 }
 
 impl Shard {
@@ -41,39 +53,90 @@ impl Shard {
         cx: &mut Cx<'_, N>,
         index: u32,
         record: RecordNumber,
-        publish: bool,
         encode: impl FnOnce(&mut Vec<u8>),
     ) {
+        let Some((connection, waits_for)) = self.hold_answer(cx, index, record, false) else {
+            return self.send_answer(cx, index, encode);
+        };
+        let mut bytes = Vec::new();
+        encode(&mut bytes);
+        let answer = Gated::Answer {
+            connection,
+            bytes,
+            publish: false,
+        };
+        self.gate(cx, waits_for, answer);
+        self.watch_stalled(cx, connection);
+    }
+
+    /// As [`Shard::answer`], for PUBACK, PUBREC, PUBREL and PUBCOMP. One that says no more than its
+    /// reason is encoded when it is sent.
+    pub(crate) fn send_ack<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        ack: PlainAck,
+        explained: Option<&str>,
+        record: RecordNumber,
+    ) {
+        let publish = matches!(ack.kind, AckKind::PubAck | AckKind::PubRec);
+        let version = self.connections.at(index).version;
+        let encode = |out: &mut Vec<u8>| {
+            let mut packet = Ack::new(ack.packet_id, ack.reason);
+            packet.reason_string = explained;
+            packet.encode(ack.kind, version, out);
+        };
+        let Some((connection, waits_for)) = self.hold_answer(cx, index, record, publish) else {
+            return self.send_answer(cx, index, encode);
+        };
+        let gated = match explained {
+            None => Gated::Ack { connection, ack },
+            Some(_) => {
+                let mut bytes = Vec::new();
+                encode(&mut bytes);
+                Gated::Answer {
+                    connection,
+                    bytes,
+                    publish,
+                }
+            }
+        };
+        self.gate(cx, waits_for, gated);
+        self.watch_stalled(cx, connection);
+    }
+
+    /// Counts an answer that has to wait, and tells for whom and for which record; none if it need
+    /// not.
+    fn hold_answer<N: Node>(
+        &mut self,
+        cx: &Cx<'_, N>,
+        index: u32,
+        record: RecordNumber,
+        publish: bool,
+    ) -> Option<(ConnectionId, RecordNumber)> {
         let connection = self.connections.at(index);
-        if connection.answers_gated == 0 && self.records.is_durable(record) {
-            encode(connection.output_mut(&mut self.pool));
-            self.output_appended(cx, index);
-            return;
+        if connection.answers_gated == 0 {
+            if self.records.is_durable(record) {
+                return None;
+            }
+            connection.gated_since_ms = cx.now.mono_ms;
         }
         let waits_for = record.max(connection.gated_for);
         connection.gated_for = waits_for;
-        if connection.answers_gated == 0 {
-            connection.gated_since_ms = cx.now.mono_ms;
-        }
         connection.answers_gated += 1;
         connection.publishes_gated += u16::from(publish);
-        let id = ConnectionId {
-            index,
-            generation: connection.generation,
-        };
-        self.scratch.clear();
-        encode(&mut self.scratch);
-        let bytes = SmallVec::from_slice(&self.scratch);
-        self.gate(
-            cx,
-            waits_for,
-            Gated::Answer {
-                connection: id,
-                bytes,
-                publish,
-            },
-        );
-        self.watch_stalled(cx, id);
+        let generation = connection.generation;
+        Some((ConnectionId { index, generation }, waits_for))
+    }
+
+    fn send_answer<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        encode: impl FnOnce(&mut Vec<u8>),
+    ) {
+        encode(self.connections.at(index).output_mut(&mut self.pool));
+        self.output_appended(cx, index);
     }
 
     /// Puts something off until `record` is durable. Records are numbered in order, so the gate is
@@ -106,28 +169,16 @@ impl Shard {
                 bytes,
                 publish,
             } => {
-                let Some(connection) = self.connections.get_mut(id) else {
-                    return;
-                };
-                if connection.phase == Phase::Closing {
-                    return;
-                }
-                connection.answers_gated -= 1;
-                connection.publishes_gated -= u16::from(publish);
-                connection.gated_since_ms = cx.now.mono_ms;
-                connection
-                    .output_mut(&mut self.pool)
-                    .extend_from_slice(&bytes);
-                let drained = connection.answers_gated == 0;
-                let held = connection.flags.publishes_held;
-                let session = connection.session();
-                self.output_appended(cx, id.index);
-                if held {
-                    self.queue_input(id.index);
-                }
-                if let Some(session) = session.filter(|_| drained) {
-                    self.queue_retained(session);
-                }
+                self.let_out(cx, id, publish, |_, out| out.extend_from_slice(&bytes));
+            }
+            Gated::Ack {
+                connection: id,
+                ack,
+            } => {
+                let publish = matches!(ack.kind, AckKind::PubAck | AckKind::PubRec);
+                self.let_out(cx, id, publish, |version, out| {
+                    Ack::new(ack.packet_id, ack.reason).encode(ack.kind, version, out);
+                });
             }
             Gated::Admit {
                 connection: id,
@@ -153,6 +204,36 @@ impl Shard {
                     self.pump(cx, session);
                 }
             }
+        }
+    }
+
+    /// What an answer waited for has come.
+    fn let_out<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        id: ConnectionId,
+        publish: bool,
+        encode: impl FnOnce(ProtocolVersion, &mut Vec<u8>),
+    ) {
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        if connection.phase == Phase::Closing {
+            return;
+        }
+        connection.answers_gated -= 1;
+        connection.publishes_gated -= u16::from(publish);
+        connection.gated_since_ms = cx.now.mono_ms;
+        encode(connection.version, connection.output_mut(&mut self.pool));
+        let drained = connection.answers_gated == 0;
+        let held = connection.flags.publishes_held;
+        let session = connection.session();
+        self.output_appended(cx, id.index);
+        if held {
+            self.queue_input(id.index);
+        }
+        if let Some(session) = session.filter(|_| drained) {
+            self.queue_retained(session);
         }
     }
 }

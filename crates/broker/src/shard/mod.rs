@@ -45,7 +45,7 @@ use crate::topic_tree::Tree;
 
 pub(crate) use ending::Ending;
 use ending::WillAtEnd;
-pub(crate) use gate::Gated;
+pub(crate) use gate::{Gated, PlainAck};
 use timers::SWEEP_INTERVAL_MS;
 
 /// All state that one core owns.
@@ -543,6 +543,11 @@ impl Shard {
     /// When [`Shard::advance`] is to be called next, monotonic milliseconds.
     pub fn next_wakeup(&self) -> Option<u64> {
         self.wheel.next_wakeup()
+    }
+
+    /// Something waits for a record behind number `before` to be durable.
+    pub fn awaits_beyond(&self, before: RecordNumber) -> bool {
+        self.gate.back().is_some_and(|(record, _)| *record > before)
     }
 
     /// The number of the last record appended.

@@ -169,7 +169,7 @@ impl Shard {
         let version = self.connections.at(index).version;
         let room = codes.len() + why.map_or(0, str::len) + ANSWER_OVERHEAD;
         let why = why.filter(|_| self.may_explain(index, room));
-        self.answer(cx, index, record, false, |out| {
+        self.answer(cx, index, record, |out| {
             let mut packet = SubAck::new(packet_id, codes);
             packet.reason_string = why;
             packet.encode(version, out);
@@ -206,7 +206,7 @@ impl Shard {
         let record = self.subscription_record(session);
         let version = self.connections.at(index).version;
         let packet_id = unsubscribe.packet_id;
-        self.answer(cx, index, record, false, |out| {
+        self.answer(cx, index, record, |out| {
             UnsubAck::new(packet_id, &codes).encode(version, out);
         });
         Ok(())

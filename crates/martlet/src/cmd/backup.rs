@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 use martlet_control::backup::{Archive, STORE, Verified, write_archive};
+use martlet_persistence::DamageWords;
 use martlet_store::Options;
 
 use crate::cmd::admin;
@@ -121,7 +122,8 @@ fn verify(path: &Path, json: bool) -> anyhow::Result<ExitCode> {
     let mut bar = Progress::new();
     let archive = Archive::open(path, |read, all| bar.show(read, all))?;
     bar.end();
-    let verified = archive.verify()?;
+    let mut words = DamageWords::default();
+    let verified = archive.verify(|engine, damage| words.tell(engine, damage))?;
     if json {
         println!("{}", json_of(&verified));
     } else {
@@ -147,7 +149,7 @@ fn verify(path: &Path, json: bool) -> anyhow::Result<ExitCode> {
 }
 
 fn json_of(verified: &Verified) -> serde_json::Value {
-    let damage = verified.damage.iter();
+    let damage = &verified.damage;
     serde_json::json!({
         "files": verified.files,
         "bytes": verified.bytes,
@@ -155,7 +157,7 @@ fn json_of(verified: &Verified) -> serde_json::Value {
         "entries": verified.stats.entries,
         "queues": verified.stats.queues,
         "states": verified.stats.states,
-        "damage": damage.map(ToString::to_string).collect::<Vec<_>>(),
+        "damage": damage,
     })
 }
 
@@ -164,7 +166,7 @@ fn restore(options: &BackupOptions) -> anyhow::Result<ExitCode> {
     let mut bar = Progress::new();
     let archive = Archive::open(&options.file, |read, all| bar.show(read, all))?;
     bar.end();
-    archive.verify()?;
+    archive.verify(|_, damage| damage.to_string())?;
     let _claim = claim_data_dir(&data_dir)?;
     archive.restore(&data_dir)?;
     println!(

@@ -267,13 +267,14 @@ fn check_restored(data_dir: &Path) -> anyhow::Result<()> {
 fn tell_restored(running: &Running) {
     let Some(Restored {
         opened,
+        damage,
         restored,
         took,
     }) = running.restored()
     else {
         return;
     };
-    for damage in &opened.damage {
+    for damage in damage {
         error!("the store is damaged: {damage}");
     }
     if let Some(torn) = &opened.torn {

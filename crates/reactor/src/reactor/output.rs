@@ -3,7 +3,7 @@
 
 use std::io::{self, IoSlice};
 
-use martlet_broker::{ConnectionEffect, Guest, ShardId, TransportEnd};
+use martlet_broker::{ConnectionEffect, Guest, RecordNumber, ShardId, TransportEnd};
 
 use super::Reactor;
 use crate::mailbox::Control;
@@ -53,7 +53,9 @@ impl Reactor {
         while !self.driver.effects.records.is_empty() {
             let (last, now) = (self.driver.shard.last_record(), self.driver.now);
             let records = &mut self.driver.effects.records;
-            let Some(up_to) = self.writer.append(records, last, now) else {
+            let before = RecordNumber(last.0 - records.len() as u64);
+            let awaited = self.driver.shard.awaits_beyond(before);
+            let Some(up_to) = self.writer.append(records, last, now, awaited) else {
                 break;
             };
             self.driver.call(|shard, cx| shard.durable(cx, up_to));

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::unbounded;
 use martlet_broker::{MemoryGauge, Now, QueueRead, Record, RecordNumber, ShardId};
-use martlet_persistence::{RestoreError, Shards, encode, restore};
+use martlet_persistence::{DamageWords, RestoreError, Shards, encode, restore};
 use martlet_store::{Disk, Engine, OpenError, Options, RealDisk, RecordBuffer, Report, Stats};
 
 use super::inbox::{Inbox, PageRead, Question};
@@ -152,6 +152,9 @@ where
         let Some(engine) = &mut self.engine else {
             return Ok(None);
         };
+        let mut words = DamageWords::default();
+        let damage = self.opened.damage.iter();
+        let damage = damage.map(|damage| words.tell(engine, damage)).collect();
         let restored = restore(engine, shards)?;
         // On a full disk it waits for room, like everything else.
         if let Err(error) = engine.settle() {
@@ -159,6 +162,7 @@ where
         }
         Ok(Some(Restored {
             opened: self.opened.clone(),
+            damage,
             restored,
             took: self.opening.elapsed(),
         }))
@@ -262,10 +266,11 @@ impl Writer for DiskWriter {
         records: &mut Vec<Record>,
         last: RecordNumber,
         now: Now,
+        awaited: bool,
     ) -> Option<RecordNumber> {
         encode(records, now, &mut self.buffer);
         let full = std::mem::take(&mut self.buffer);
-        let given = self.inbox.give_records(self.shard, full, last);
+        let given = self.inbox.give_records(self.shard, full, last, awaited);
         self.buffer = given.spare;
         if given.fell_behind {
             self.health.is_behind(true);

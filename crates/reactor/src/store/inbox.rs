@@ -29,6 +29,8 @@ pub(super) enum Part {
         records: RecordBuffer,
         /// The number of the last one, as its shard counts.
         last: RecordNumber,
+        /// Somebody waits for one of them.
+        awaited: bool,
     },
     /// Messages are wanted.
     Read(PageRead),
@@ -112,6 +114,7 @@ impl Inbox {
         shard: ShardId,
         records: RecordBuffer,
         last: RecordNumber,
+        awaited: bool,
     ) -> Given {
         let mut state = self.lock();
         state.bytes += records.bytes();
@@ -124,6 +127,7 @@ impl Inbox {
             shard,
             records,
             last,
+            awaited,
         });
         self.wake(state);
         Given { spare, fell_behind }

@@ -23,6 +23,9 @@ use super::{Durability, Durable, PinnedFiles, StoreHealth};
 /// a message is to be read: where it lies is known only after that.
 const BESIDE_RECORDS: u64 = 256;
 
+/// Records that nobody waits for are synced after so long.
+const UNAWAITED: Duration = Duration::from_millis(5);
+
 /// Time before a failed write or sync is tried again: at first, and at most.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(1);
@@ -85,6 +88,8 @@ pub(super) struct Writing<D: Disk> {
     questions: Vec<Question>,
     /// Something was written and not synced.
     is_unsynced: bool,
+    /// Somebody waits for that, or for what is about to be written.
+    is_awaited: bool,
     last_sync: Instant,
     retry: Option<Retry>,
     /// Housekeeping has more to do.
@@ -139,6 +144,7 @@ where
             reads: Vec::new(),
             questions: Vec::new(),
             is_unsynced: false,
+            is_awaited: false,
             last_sync: now,
             retry: None,
             has_work: true,
@@ -216,12 +222,7 @@ where
 
     /// Until when to wait for records; none is for ever.
     fn wake_at(&self) -> Option<Instant> {
-        let interval = match self.how.durability {
-            Durability::Interval { ms } if self.is_unsynced => {
-                Some(self.last_sync + Duration::from_millis(ms))
-            }
-            _ => None,
-        };
+        let interval = self.is_unsynced.then(|| self.last_sync + self.sync_after());
         let staged = self.engine.staged_bytes() > 0;
         let again = match self.retry {
             Some(retry) => Some(retry.at),
@@ -251,7 +252,9 @@ where
                     shard,
                     records,
                     last,
+                    awaited,
                 } => {
+                    self.is_awaited |= awaited;
                     self.parts_bytes -= records.bytes();
                     self.engine.append(&records);
                     came += records.count().max(1);
@@ -300,6 +303,7 @@ where
     fn try_commit(&mut self, now: bool) -> Result<(), StoreError> {
         if self.engine.staged_records() >= BESIDE_RECORDS
             && self.how.durability == Durability::Sync
+            && (self.is_awaited || now)
             && self.reads.is_empty()
         {
             return self.commit_beside();
@@ -312,19 +316,20 @@ where
             shard.written = shard.taken;
         }
         self.serve_reads(true);
-        if let Durability::Interval { ms } = self.how.durability {
+        let in_intervals = matches!(self.how.durability, Durability::Interval { .. });
+        if in_intervals {
             self.answer();
-            let is_due = self.last_sync.elapsed() >= Duration::from_millis(ms);
-            if !is_due && !now {
-                return Ok(());
-            }
         }
-        if self.is_unsynced {
+        let is_awaited = self.is_awaited && !in_intervals || now;
+        if self.is_unsynced && (is_awaited || self.last_sync.elapsed() >= self.sync_after()) {
             self.last_sync = Instant::now();
             self.engine.sync()?;
             self.is_unsynced = false;
         }
-        self.answer();
+        if !self.is_unsynced {
+            self.is_awaited = false;
+            self.answer();
+        }
         Ok(())
     }
 
@@ -338,8 +343,17 @@ where
         for shard in &mut self.shards {
             shard.written = shard.taken;
         }
+        self.is_awaited = false;
         self.answer();
         Ok(())
+    }
+
+    /// How long after the last sync what nobody waits for is synced.
+    fn sync_after(&self) -> Duration {
+        match self.how.durability {
+            Durability::Interval { ms } => Duration::from_millis(ms),
+            Durability::Sync | Durability::Memory => UNAWAITED,
+        }
     }
 
     /// Tells each shard how far it has come: one wakeup for a shard and group.
