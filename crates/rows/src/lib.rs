@@ -180,8 +180,8 @@ impl<const COLUMNS: usize> Rows<COLUMNS> {
         Some((Place { block: None, row }, *values))
     }
 
-    /// Takes out the row with this key of which `is_it` is true, or one of them. Quicker than to find and to
-    /// remove it where rows are taken from the front on.
+    /// Takes out the row with this key of which `is_it` is true, or one of them. Quicker than to
+    /// find and to remove it where rows are taken from the front on.
     pub fn take(
         &mut self,
         key: u64,

@@ -3,7 +3,7 @@
 //! In virtual time on the harness, which checks the accounts after every call into a shard; so the
 //! amounts are as small as they can be and still show the effect.
 
-use martlet_broker::{Limits, ListenerPolicy, Settings, TransportEnd};
+use martlet_broker::{DropReason, Limits, ListenerPolicy, Settings, TransportEnd};
 use martlet_codec::{
     Ack, AckKind, Connect, ConnectProperties, OutgoingPublish, Packet, PacketId, ProtocolVersion,
     PublishProperties, QoS, ReasonCode, RetainHandling, Subscribe, SubscribeFilter,
@@ -194,6 +194,65 @@ fn a_congested_shard_holds_publishes_back_and_nothing_else() {
     );
     node.set_congested(0, false);
     assert_eq!(publishes(&node.take(link)), 1);
+}
+
+/// Memory that a slow consumer has spent is refused to what would take more of it; who reads gets
+/// QoS 0 all the while, and once it has caught up all is as before.
+#[test]
+fn spent_memory_refuses_what_would_take_more_of_it_until_there_is_some() {
+    let limits = Limits {
+        memory_bytes: 256 * 1024,
+        ..Limits::default()
+    };
+    let mut node = node(limits, Wiring::default());
+    let mut subscriber = |client_id, filter, qos| {
+        let link = client(&mut node, client_id, true);
+        node.send(link, &subscribe(&[filter], qos));
+        node.take(link);
+        link
+    };
+    let late = subscriber("late", "big", QoS::AtLeastOnce);
+    let deaf = subscriber("deaf", "small", QoS::AtMostOnce);
+    let quick = subscriber("quick", "small", QoS::AtMostOnce);
+    let publisher = client(&mut node, "p", true);
+    for id in 1..=200 {
+        let big = publish("big", QoS::AtLeastOnce, id, false, &[b'x'; 2000]);
+        node.send(publisher, &big);
+        node.end_tick();
+    }
+    assert!(
+        node.is_closed(publisher),
+        "3.1.1 has no other way to say no"
+    );
+    let mut unanswered = Vec::new();
+    packets(&node.take(late), |packet| match packet {
+        Packet::Publish(publish) => unanswered.extend(publish.packet_id),
+        other => panic!("{other:?}"),
+    });
+    assert!((60..=131).contains(&unanswered.len()), "{unanswered:?}");
+    let refused = client(&mut node, "refused", true);
+    assert_eq!(node.take(refused), [0x20, 2, 0, 3], "server unavailable");
+
+    node.set_reading(deaf, false);
+    for _ in 0..3 {
+        let small = publish("small", QoS::AtMostOnce, 0, false, b"now");
+        node.send(quick, &small);
+    }
+    assert_eq!(publishes(&node.take(quick)), 3);
+    node.set_reading(deaf, true);
+    let came = publishes(&node.take(deaf));
+    assert_eq!(came, 1, "nothing waits behind what was not read");
+    let dropped = node.counters().dropped[DropReason::MemoryFull as usize];
+    assert_eq!(dropped, 2);
+
+    for id in unanswered {
+        node.send(late, &puback(id));
+    }
+    node.end_tick();
+    let publisher = client(&mut node, "p", true);
+    let big = publish("big", QoS::AtLeastOnce, 1, false, &[b'x'; 2000]);
+    node.send(publisher, &big);
+    assert_eq!(publishes(&node.take(late)), 1, "there is memory again");
 }
 
 /// A14

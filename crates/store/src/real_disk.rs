@@ -131,8 +131,8 @@ impl Disk for RealDisk {
     }
 }
 
-/// When a file was read last nobody asks; to note it costs a tenth of reading a message. Not allowed
-/// to leave it out: then it is noted.
+/// When a file was read last nobody asks; to note it costs a tenth of reading a message. Not
+/// allowed to leave it out: then it is noted.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn forget_access_times(file: &File) {
     use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};

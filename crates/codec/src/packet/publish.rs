@@ -116,8 +116,8 @@ pub struct OutgoingPublish<'a> {
     pub qos: QoS,
     /// RETAIN.
     pub retain: bool,
-    /// The Topic Name, of which it is known that it is UTF-8; empty when `topic_alias` stands for it
-    /// (5.0 only).
+    /// The Topic Name, of which it is known that it is UTF-8; empty when `topic_alias` stands for
+    /// it (5.0 only).
     pub topic: &'a [u8],
     /// The Packet Identifier for QoS 1 and 2. Without one the place is filled with 1, to be
     /// overwritten at the offset that [`Self::encode`] tells.

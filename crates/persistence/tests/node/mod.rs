@@ -14,8 +14,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use martlet_broker::{
-    ConnectionEffect, ConnectionId, Cx, DropReason, Effects, Guest, ListenerPolicy, Node, Now,
-    Peer, QueueRead, Settings, Shard, ShardId, ShardMessage, TenantId, TransportEnd,
+    ConnectionEffect, ConnectionId, Counters, Cx, DropReason, Effects, Guest, ListenerPolicy, Node,
+    Now, Peer, QueueRead, Settings, Shard, ShardId, ShardMessage, TenantId, TransportEnd,
 };
 use martlet_persistence::{
     ClockState, Making, RestoreError, RestoreReport, Shards, encode, fetch, put_clock, restore,
@@ -352,12 +352,24 @@ impl StoredNode {
 
     /// How many messages were dropped because the store had lost them.
     pub(crate) fn dropped_as_damaged(&mut self) -> u64 {
-        let mut sum = 0;
+        self.counters().dropped[DropReason::StoreDamaged as usize]
+    }
+
+    /// Counters of all shards together.
+    pub(crate) fn counters(&mut self) -> Counters {
+        let mut sum = Counters::default();
         for shard in 0..self.slots.len() as u16 {
-            let counters = self.call(shard, |shard, cx| shard.snapshot(cx));
-            sum += counters.dropped[DropReason::StoreDamaged as usize];
+            sum.add(&self.call(shard, |shard, cx| shard.snapshot(cx)));
         }
         sum
+    }
+
+    /// Ends a tick of each shard, as a reactor does though no work waits.
+    pub(crate) fn end_tick(&mut self) {
+        for shard in 0..self.slots.len() as u16 {
+            self.call(shard, |shard, cx| shard.work(cx));
+        }
+        self.run();
     }
 
     /// Bodies in the store.

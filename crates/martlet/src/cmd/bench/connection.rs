@@ -26,6 +26,8 @@ pub(super) enum Phase {
     AwaitingSubAck,
     /// All is set up.
     Ready,
+    /// DISCONNECT was sent.
+    Closing,
     /// Refused, failed or lost.
     Closed,
 }
@@ -145,6 +147,15 @@ impl Connection {
         self.output.clear();
         self.output.shrink_to(OUTPUT_KEPT_BYTES);
         Ok(())
+    }
+
+    /// Ends the connection on our side and gives its buffers back.
+    pub(super) fn discard(&mut self) {
+        // It may have ended already.
+        let _ = self.stream.shutdown(std::net::Shutdown::Both);
+        self.output = Vec::new();
+        self.written = 0;
+        self.partial = Vec::new();
     }
 
     /// Whether there is something to write.

@@ -5,6 +5,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -17,9 +18,16 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::connection::{Connection, Phase, ReadEnd, Received};
 use super::options::BenchOptions;
+use super::progress::Progress;
 
 /// Longer than any run, so that no ping is owed; not 0, which some brokers refuse.
 const KEEP_ALIVE_SECS: u16 = u16::MAX;
+
+/// Topic Filters in one SUBSCRIBE; the next one waits for the SUBACK.
+const FILTERS_PER_SUBSCRIBE: usize = 100;
+
+/// How long the broker may take to close connections after DISCONNECT.
+const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What is read at a time, from any connection.
 const READ_BUFFER_BYTES: usize = 256 * 1024;
@@ -35,8 +43,21 @@ const SETUP_TIMEOUT: Duration = Duration::from_secs(120);
 pub(super) struct Purpose {
     /// Client Identifier.
     pub(super) client_id: String,
-    /// Topic Filter to subscribe to before it is ready.
-    pub(super) filter: Option<String>,
+    /// Topic Filters to subscribe to before it is ready.
+    pub(super) filters: Vec<String>,
+    /// The session to ask for.
+    pub(super) session: Session,
+}
+
+/// What becomes of a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Session {
+    /// It begins and ends with its connection.
+    Passing,
+    /// It outlives its connection (MQTT 5: for a minute). The Client Identifier is a new one.
+    Lasting,
+    /// It outlives its connection (MQTT 5: for an hour), and may be there already.
+    Kept,
 }
 
 /// Who gets the packets that come after a connection is ready.
@@ -63,6 +84,7 @@ pub(super) struct Driver {
     reading: Vec<usize>,
     reading_again: Vec<usize>,
     address: SocketAddr,
+    local_addresses: Vec<IpAddr>,
     options: BenchOptions,
     /// Receive Maximum of the broker, the least of all CONNACKs.
     pub(super) receive_maximum: u16,
@@ -98,6 +120,7 @@ impl Driver {
             reading: Vec::new(),
             reading_again: Vec::new(),
             address,
+            local_addresses: options.local_addresses(),
             options: options.clone(),
             receive_maximum: u16::MAX,
             first_error: None,
@@ -106,22 +129,31 @@ impl Driver {
     }
 
     /// Makes a connection for each purpose, at most `--concurrency` at a time, and waits until all
-    /// are ready or closed.
-    pub(super) fn connect_all(&mut self, purposes: &[Purpose]) -> anyhow::Result<Setup> {
-        raise_file_limit(purposes.len() as u64 + 64)?;
+    /// are ready or closed. What comes before the last one is ready goes to `receiver`.
+    pub(super) fn connect_all(
+        &mut self,
+        purposes: &[Purpose],
+        progress: &mut Progress,
+        receiver: &mut impl Receiver,
+    ) -> anyhow::Result<Setup> {
+        let first = self.connections.len();
+        raise_file_limit((first + purposes.len()) as u64 + 64)?;
         let began = Instant::now();
         let mut setup = SetupReceiver {
             latencies: Vec::with_capacity(purposes.len()),
-            receive_maximum: u16::MAX,
+            receive_maximum: self.receive_maximum,
+            first,
             purposes,
+            subscribed: vec![0; purposes.len()],
             version: self.options.version,
-            qos: self.options.qos,
+            qos: self.options.qos(),
+            receiver,
         };
+        let end = first + purposes.len();
         let mut last_ready = began;
         let mut pending: Vec<usize> = Vec::new();
-        while self.connections.len() < purposes.len() || !pending.is_empty() {
-            while pending.len() < self.options.concurrency as usize
-                && self.connections.len() < purposes.len()
+        while self.connections.len() < end || !pending.is_empty() {
+            while pending.len() < self.options.concurrency as usize && self.connections.len() < end
             {
                 pending.push(self.begin_connection()?);
             }
@@ -133,6 +165,8 @@ impl Driver {
             if pending.len() < busy {
                 last_ready = Instant::now();
             }
+            let done = self.connections.len() - first - pending.len();
+            progress.show(Instant::now(), "connected", done as u64);
             if began.elapsed() > SETUP_TIMEOUT {
                 anyhow::bail!(
                     "{} connections are not ready after {SETUP_TIMEOUT:?}",
@@ -140,11 +174,44 @@ impl Driver {
                 );
             }
         }
+        progress.clear();
         self.receive_maximum = setup.receive_maximum;
         Ok(Setup {
             took: last_ready - began,
             latencies: setup.latencies,
         })
+    }
+
+    /// Sends DISCONNECT on these connections and waits until the broker has closed them.
+    ///
+    /// # Errors
+    /// It has not within some seconds.
+    pub(super) fn disconnect(
+        &mut self,
+        range: Range<usize>,
+        receiver: &mut impl Receiver,
+    ) -> anyhow::Result<()> {
+        for index in range.clone() {
+            let connection = &mut self.connections[index];
+            if connection.phase == Phase::Ready {
+                // The same in all versions: normal disconnection.
+                connection.output.extend_from_slice(&[0xe0, 0]);
+                connection.phase = Phase::Closing;
+                self.mark_dirty(index);
+            }
+        }
+        let began = Instant::now();
+        loop {
+            self.write_dirty();
+            let mut connections = self.connections[range.clone()].iter();
+            if connections.all(|connection| connection.phase == Phase::Closed) {
+                return Ok(());
+            }
+            if began.elapsed() > DISCONNECT_TIMEOUT {
+                anyhow::bail!("the broker does not close connections after DISCONNECT");
+            }
+            self.turn(Duration::from_millis(20), receiver)?;
+        }
     }
 
     /// Waits at most `timeout`, reads all that has arrived. What is to be sent goes out with
@@ -235,18 +302,20 @@ impl Driver {
     fn close(&mut self, index: usize, error: String) {
         let connection = &mut self.connections[index];
         if connection.phase != Phase::Closed {
+            if connection.phase != Phase::Closing {
+                self.closed_count += 1;
+                self.first_error.get_or_insert(error);
+            }
             connection.phase = Phase::Closed;
-            connection.output.clear();
-            self.closed_count += 1;
-            self.first_error.get_or_insert(error);
             let _ = self.poll.registry().deregister(connection.stream());
+            connection.discard();
         }
     }
 
     fn begin_connection(&mut self) -> anyhow::Result<usize> {
         let index = self.connections.len();
         let began = Instant::now();
-        let socket = open_socket(self.address, index)?;
+        let socket = open_socket(self.address, &self.local_addresses, index)?;
         let mut stream = mio::net::TcpStream::from_std(socket.into());
         let interest = Interest::READABLE | Interest::WRITABLE;
         self.poll
@@ -256,20 +325,24 @@ impl Driver {
         Ok(index)
     }
 
-    fn setup_turn(&mut self, setup: &mut SetupReceiver<'_>) -> io::Result<()> {
-        self.wait(Duration::from_millis(100))?;
-        let ready: Vec<_> = self
-            .events
-            .iter()
-            .map(|event| (event.token().0, event.is_writable()))
-            .collect();
+    fn setup_turn(&mut self, setup: &mut SetupReceiver<'_, impl Receiver>) -> io::Result<()> {
+        let timeout = match self.reading_again.is_empty() {
+            true => Duration::from_millis(100),
+            false => Duration::ZERO,
+        };
+        self.wait(timeout)?;
+        let again = std::mem::take(&mut self.reading_again);
+        let again = again.into_iter().map(|index| (index, false));
+        let ready = self.events.iter();
+        let ready = ready.map(|event| (event.token().0, event.is_writable()));
+        let ready: Vec<_> = again.chain(ready).collect();
         for (index, writable) in ready {
             let connection = &mut self.connections[index];
             if connection.phase == Phase::Connecting && writable {
                 match connection.stream().take_error() {
                     Ok(None) => {
-                        let id = &setup.purposes[index].client_id;
-                        connect_packet(&self.options, id).encode(&mut connection.output);
+                        let purpose = &setup.purposes[index - setup.first];
+                        connect_packet(&self.options, purpose).encode(&mut connection.output);
                         connection.phase = Phase::AwaitingConnAck;
                         self.mark_dirty(index);
                     }
@@ -278,10 +351,12 @@ impl Driver {
                         continue;
                     }
                 }
+            } else if writable && connection.has_output() {
+                self.mark_dirty(index);
             }
             let began = self.connections[index].began;
             self.read(index, |phase, packet, now, output| {
-                setup.receive(index, phase, packet, now - began, output)
+                setup.receive(index, phase, packet, now, began, output)
             });
         }
         self.write_dirty();
@@ -290,21 +365,28 @@ impl Driver {
 }
 
 /// Takes a connection from CONNACK to ready.
-struct SetupReceiver<'a> {
+struct SetupReceiver<'a, R> {
     latencies: Vec<u64>,
     receive_maximum: u16,
+    /// The connection that the first purpose is of.
+    first: usize,
     purposes: &'a [Purpose],
+    /// How many filters of each purpose were sent.
+    subscribed: Vec<usize>,
     version: ProtocolVersion,
     qos: QoS,
+    /// Gets what is none of the setup's business.
+    receiver: &'a mut R,
 }
 
-impl SetupReceiver<'_> {
+impl<R: Receiver> SetupReceiver<'_, R> {
     fn receive(
         &mut self,
         index: usize,
         phase: &mut Phase,
         packet: Packet<'_>,
-        took: Duration,
+        now: Instant,
+        began: Instant,
         output: &mut Vec<u8>,
     ) -> Result<(), String> {
         match (*phase, packet) {
@@ -315,49 +397,64 @@ impl SetupReceiver<'_> {
                 if let Some(maximum) = packet.properties.receive_maximum {
                     self.receive_maximum = self.receive_maximum.min(maximum.get());
                 }
-                self.latencies.push(took.as_nanos() as u64);
-                match &self.purposes[index].filter {
-                    Some(filter) => {
-                        self.subscribe(filter, output);
-                        *phase = Phase::AwaitingSubAck;
-                    }
-                    None => *phase = Phase::Ready,
-                }
+                self.latencies.push((now - began).as_nanos() as u64);
+                *phase = self.subscribe(index - self.first, output);
             }
             (Phase::AwaitingSubAck, Packet::SubAck(packet)) => {
-                if packet.reason_codes.first().is_none_or(|code| *code >= 0x80) {
+                if packet.reason_codes.iter().any(|code| *code >= 0x80) {
                     return Err("SUBSCRIBE refused".into());
                 }
-                *phase = Phase::Ready;
+                *phase = self.subscribe(index - self.first, output);
+            }
+            // Messages may come before the SUBACK [MQTT-3.8.4-3].
+            (Phase::Ready | Phase::AwaitingSubAck, packet) => {
+                return self.receiver.receive(index, packet, now, output);
             }
             (_, packet) => return Err(format!("unexpected {:?}", packet.packet_type())),
         }
         Ok(())
     }
 
-    fn subscribe(&self, filter: &str, output: &mut Vec<u8>) {
+    /// Sends the next SUBSCRIBE, if there is one.
+    fn subscribe(&mut self, place: usize, output: &mut Vec<u8>) -> Phase {
+        let subscribed = &mut self.subscribed[place];
+        let filters = self.purposes[place].filters.iter().skip(*subscribed);
         let options = SubscriptionOptions {
             qos: self.qos,
             ..SubscriptionOptions::default()
         };
-        let filters = [SubscribeFilter { filter, options }];
+        let filters = filters.take(FILTERS_PER_SUBSCRIBE);
+        let filters: Vec<_> = filters
+            .map(|filter| SubscribeFilter { filter, options })
+            .collect();
+        if filters.is_empty() {
+            return Phase::Ready;
+        }
+        *subscribed += filters.len();
         let none = UserProperties::default();
         Subscribe::encode_parts(self.version, PacketId::MIN, None, none, &filters, output);
+        Phase::AwaitingSubAck
     }
 }
 
-fn connect_packet<'a>(options: &'a BenchOptions, client_id: &'a str) -> Connect<'a> {
+fn connect_packet<'a>(options: &'a BenchOptions, purpose: &'a Purpose) -> Connect<'a> {
+    let is_v5 = options.version.is_v5();
+    let (clean_start, session_expiry_secs) = match purpose.session {
+        Session::Passing => (true, None),
+        Session::Lasting => (is_v5, Some(60)),
+        Session::Kept => (false, Some(3600)),
+    };
     Connect {
         version: options.version,
         bridge: false,
-        clean_start: !options.persistent || options.version.is_v5(),
+        clean_start,
         keep_alive_secs: KEEP_ALIVE_SECS,
-        client_id,
+        client_id: &purpose.client_id,
         user_name: options.username.as_deref(),
         password: options.password.as_deref().map(str::as_bytes),
         will: None,
         properties: ConnectProperties {
-            session_expiry_secs: (options.persistent && options.version.is_v5()).then_some(60),
+            session_expiry_secs: session_expiry_secs.filter(|_| is_v5),
             ..ConnectProperties::default()
         },
     }
@@ -370,8 +467,9 @@ fn mark_dirty(connection: &mut Connection, index: usize, dirty: &mut Vec<usize>)
     }
 }
 
-/// A socket that is connecting; many loopback connections come from several loopback addresses.
-fn open_socket(address: SocketAddr, index: usize) -> anyhow::Result<Socket> {
+/// A socket that is connecting from the local addresses in turn. Without any, many loopback
+/// connections come from several loopback addresses.
+fn open_socket(address: SocketAddr, local: &[IpAddr], index: usize) -> anyhow::Result<Socket> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,
@@ -381,7 +479,11 @@ fn open_socket(address: SocketAddr, index: usize) -> anyhow::Result<Socket> {
     socket.set_nonblocking(true)?;
     socket.set_tcp_nodelay(true)?;
     let source = index / CONNECTIONS_PER_ADDRESS;
-    if source > 0 && address.ip() == IpAddr::V4(Ipv4Addr::LOCALHOST) {
+    if !local.is_empty() {
+        let source = local[index % local.len()];
+        let bound = socket.bind(&SocketAddr::new(source, 0).into());
+        bound.with_context(|| format!("--local-address {source}"))?;
+    } else if source > 0 && address.ip() == IpAddr::V4(Ipv4Addr::LOCALHOST) {
         let source = Ipv4Addr::new(127, 0, (source / 250) as u8, (source % 250 + 1) as u8);
         socket.bind(&SocketAddr::new(source.into(), 0).into())?;
     }

@@ -1,12 +1,19 @@
 //! The command line of `martlet bench`.
 //!
-//! Responsible for the options, their defaults and ranges. It measures nothing.
+//! Responsible for the options, each scenario's defaults, and which options go together. It
+//! measures nothing.
+
+use std::ffi::OsString;
+use std::net::IpAddr;
 
 use clap::{Args, ValueEnum};
 use martlet_codec::{ProtocolVersion, QoS};
 
 /// Bytes at the front of each payload that the load generator uses itself.
 pub(super) const STAMP_BYTES: usize = 20;
+
+/// Addresses that one range of `--local-address` may name.
+const LOCAL_ADDRESSES_MAX: usize = 4096;
 
 /// Arguments of `martlet bench`.
 #[derive(Args, Clone)]
@@ -20,6 +27,11 @@ pub(crate) struct BenchOptions {
     /// Broker's port
     #[arg(long, default_value_t = 1883)]
     pub(super) port: u16,
+    /// Local address to connect from, or a range like 127.0.0.2-127.0.0.9; repeatable, connections
+    /// take turns. One address has some 28,000 ports; on 127.0.0.1 more addresses are taken by
+    /// themselves
+    #[arg(long = "local-address", value_name = "ADDRESS", value_parser = local_addresses)]
+    pub(super) local: Vec<LocalAddresses>,
     /// Protocol version: 3.1.1 or 5
     #[arg(long, default_value = "3.1.1", value_parser = version)]
     pub(super) version: ProtocolVersion,
@@ -29,16 +41,36 @@ pub(crate) struct BenchOptions {
     /// Password
     #[arg(long, requires = "username")]
     pub(super) password: Option<String>,
-    /// How many: publishers and subscribers each (pipes), subscribers (fan-out), publishers
-    /// (fan-in), connections (connects, idle) [default: 50, 500, 50, 10000, 10000]
+    /// File of certificates to trust [not supported by this build yet]
+    #[arg(long, value_name = "FILE")]
+    cafile: Option<OsString>,
+    /// Do not check the broker's certificate [not supported by this build yet]
+    #[arg(long)]
+    insecure: bool,
+    /// How many: publishers and subscribers each (pipes), subscribers (fan-out, wildcards,
+    /// filters), publishers (fan-in), members (share), sessions (offline), new subscribers
+    /// (retained), connections (connects, idle)
+    /// [default: 50, 500, 1000, 1000, 50, 10, 1, 1, 10000, 10000]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(super) clients: Option<u32>,
-    /// QoS of publishers and subscribers
-    #[arg(long, default_value = "0", value_parser = qos)]
-    pub(super) qos: QoS,
-    /// Messages under way per publisher; the next is sent when the oldest is delivered
-    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    pub(super) window: u32,
+    /// Publishers of wildcards, filters, share, retained and offline [default: 4, 4, 1, 1, 1]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(super) publishers: Option<u32>,
+    /// Topics of wildcards, filters of filters [default: 10000, 100000]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub(super) topics: Option<u32>,
+    /// Messages of retained (each a topic of its own) and offline (dealt out to the sessions)
+    #[arg(long, default_value_t = 100_000,
+          value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub(super) messages: u32,
+    /// QoS of publishers and subscribers [default: 0; share, retained, offline: 1]
+    #[arg(long, value_parser = qos)]
+    pub(super) qos: Option<QoS>,
+    /// Messages under way per publisher; the next is sent when the oldest is delivered (retained,
+    /// offline: acknowledged)
+    /// [default: 20; wildcards, filters: 250; share, retained, offline: 1000]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(super) window: Option<u32>,
     /// Messages per second of all publishers, on schedule whether delivered or not; latency counts
     /// from the scheduled time [default: as fast as --window allows]
     #[arg(long, value_parser = rate)]
@@ -51,6 +83,13 @@ pub(crate) struct BenchOptions {
     /// stay in the broker (MQTT 5: for a minute)
     #[arg(long)]
     pub(super) persistent: bool,
+    /// Connections beside the scenario's that do nothing
+    #[arg(long, default_value_t = 0, value_name = "N",
+          value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    pub(super) idle: u32,
+    /// Leave what retained and offline store in the broker (retained messages, emptied sessions)
+    #[arg(long)]
+    pub(super) keep: bool,
     /// Connections being made at the same time
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) concurrency: u32,
@@ -77,11 +116,25 @@ pub(super) enum Scenario {
     FanOut,
     /// N publishers, one subscriber of all their topics
     FanIn,
+    /// N subscribers with a `+` filter each, many topics, one match each
+    Wildcards,
+    /// Many filters of all kinds spread over N subscribers, one match each
+    Filters,
+    /// One share group of N members
+    Share,
+    /// Many retained messages: stored, then sent to N new subscribers
+    Retained,
+    /// Messages for N sessions that are away: queued, then drained
+    Offline,
     /// N connections as fast as they are accepted
     Connects,
     /// N connections that do nothing
     Idle,
 }
+
+/// Addresses to connect from, of one `--local-address`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct LocalAddresses(Vec<IpAddr>);
 
 impl BenchOptions {
     /// `--clients`, or the scenario's default.
@@ -89,9 +142,99 @@ impl BenchOptions {
         let default = match self.scenario {
             Scenario::Pipes | Scenario::FanIn => 50,
             Scenario::FanOut => 500,
+            Scenario::Wildcards | Scenario::Filters => 1000,
+            Scenario::Share => 10,
+            Scenario::Retained | Scenario::Offline => 1,
             Scenario::Connects | Scenario::Idle => 10_000,
         };
         self.clients.unwrap_or(default) as usize
+    }
+
+    /// How many publishers the scenario has.
+    pub(super) fn publishers(&self) -> usize {
+        let default = match self.scenario {
+            Scenario::Pipes | Scenario::FanIn => return self.clients(),
+            Scenario::Wildcards | Scenario::Filters => 4,
+            _ => 1,
+        };
+        self.publishers.unwrap_or(default) as usize
+    }
+
+    /// How many topics are published to.
+    pub(super) fn topics(&self) -> usize {
+        let topics = |default| self.topics.unwrap_or(default) as usize;
+        match self.scenario {
+            Scenario::Wildcards => topics(10_000),
+            Scenario::Filters => topics(100_000),
+            Scenario::Retained => self.messages as usize,
+            Scenario::Offline => self.clients(),
+            _ => self.publishers(),
+        }
+    }
+
+    /// QoS of publishers and subscribers.
+    pub(super) fn qos(&self) -> QoS {
+        let default = match self.scenario {
+            Scenario::Share | Scenario::Retained | Scenario::Offline => QoS::AtLeastOnce,
+            _ => QoS::AtMostOnce,
+        };
+        self.qos.unwrap_or(default)
+    }
+
+    /// Messages under way per publisher.
+    pub(super) fn window(&self) -> u32 {
+        self.window.unwrap_or(match self.scenario {
+            Scenario::Wildcards | Scenario::Filters => 250,
+            Scenario::Share | Scenario::Retained | Scenario::Offline => 1000,
+            _ => 20,
+        })
+    }
+
+    /// Addresses to connect from; empty if it is left to the system.
+    pub(super) fn local_addresses(&self) -> Vec<IpAddr> {
+        self.local
+            .iter()
+            .flat_map(|range| range.0.clone())
+            .collect()
+    }
+
+    /// Whether the options go together.
+    ///
+    /// # Errors
+    /// They do not; the text names them.
+    pub(super) fn check(&self) -> Result<(), String> {
+        use Scenario::{Filters, Offline, Retained, Share, Wildcards};
+        let scenario = self.scenario;
+        let only = |option, given, scenarios: &[Scenario]| match given {
+            true if !scenarios.contains(&scenario) => {
+                Err(format!("{option} does not go with {}", scenario.name()))
+            }
+            _ => Ok(()),
+        };
+        if self.cafile.is_some() || self.insecure {
+            return Err("TLS is not supported by this build yet.".into());
+        }
+        let many = [Wildcards, Filters, Share, Retained, Offline];
+        only("--publishers", self.publishers.is_some(), &many)?;
+        only("--topics", self.topics.is_some(), &[Wildcards, Filters])?;
+        let paced = scenario.moves_messages() && !scenario.has_phases();
+        if self.rate.is_some() && !paced {
+            return Err(format!("--rate does not go with {}", scenario.name()));
+        }
+        only("--keep", self.keep, &[Retained, Offline])?;
+        if self.idle > 0 && !scenario.moves_messages() {
+            return Err(format!("--idle does not go with {}", scenario.name()));
+        }
+        if scenario == Offline && self.qos() == QoS::AtMostOnce {
+            return Err("offline needs --qos 1 or 2: QoS 0 is not queued".into());
+        }
+        if self.topics() < self.publishers() {
+            return Err("there must be at least as many topics as publishers".into());
+        }
+        if matches!(scenario, Wildcards | Filters) && self.topics() < self.clients() {
+            return Err("there must be at least as many topics as clients".into());
+        }
+        Ok(())
     }
 }
 
@@ -102,9 +245,24 @@ impl Scenario {
             Self::Pipes => "pipes",
             Self::FanOut => "fan-out",
             Self::FanIn => "fan-in",
+            Self::Wildcards => "wildcards",
+            Self::Filters => "filters",
+            Self::Share => "share",
+            Self::Retained => "retained",
+            Self::Offline => "offline",
             Self::Connects => "connects",
             Self::Idle => "idle",
         }
+    }
+
+    /// Whether there are publishers.
+    pub(super) fn moves_messages(self) -> bool {
+        !matches!(self, Self::Connects | Self::Idle)
+    }
+
+    /// Whether a given number of messages is first stored and then fetched.
+    pub(super) fn has_phases(self) -> bool {
+        matches!(self, Self::Retained | Self::Offline)
     }
 }
 
@@ -131,4 +289,100 @@ fn secs(text: &str) -> Result<f64, String> {
     let secs: Option<f64> = text.parse().ok();
     secs.filter(|secs| (0.0..=86_400.0).contains(secs))
         .ok_or_else(|| "must be 0 to 86400".into())
+}
+
+fn local_addresses(text: &str) -> Result<LocalAddresses, String> {
+    let address = |text: &str| -> Result<IpAddr, String> {
+        text.parse().map_err(|_| format!("{text} is no IP address"))
+    };
+    let Some((first, last)) = text.split_once('-') else {
+        return Ok(LocalAddresses(vec![address(text)?]));
+    };
+    let (IpAddr::V4(first), IpAddr::V4(last)) = (address(first)?, address(last)?) else {
+        return Err("a range must be of IPv4 addresses".into());
+    };
+    let range = u32::from(first)..=u32::from(last);
+    match range.clone().count() {
+        0 => Err("the range is empty".into()),
+        count if count > LOCAL_ADDRESSES_MAX => Err(format!(
+            "at most {LOCAL_ADDRESSES_MAX} addresses in a range"
+        )),
+        _ => {
+            let addresses = range.map(|bits| IpAddr::V4(bits.into()));
+            Ok(LocalAddresses(addresses.collect()))
+        }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        options: BenchOptions,
+    }
+
+    /// The options of a command line.
+    pub(crate) fn options(line: &str) -> BenchOptions {
+        let words = ["bench"].into_iter().chain(line.split(' '));
+        let line: Line = clap::Parser::parse_from(words);
+        line.options
+    }
+
+    #[test]
+    fn each_scenario_has_the_defaults_that_the_documentation_names() {
+        let sizes = |line| {
+            let options = options(line);
+            let qos = options.qos().bits();
+            let clients = (options.publishers(), options.clients());
+            (clients, options.topics(), qos, options.window())
+        };
+        assert_eq!(sizes("pipes"), ((50, 50), 50, 0, 20));
+        assert_eq!(sizes("fan-out"), ((1, 500), 1, 0, 20));
+        assert_eq!(sizes("wildcards"), ((4, 1000), 10_000, 0, 250));
+        assert_eq!(sizes("filters"), ((4, 1000), 100_000, 0, 250));
+        assert_eq!(sizes("share --qos 2"), ((1, 10), 1, 2, 1000));
+        assert_eq!(sizes("retained --messages 7"), ((1, 1), 7, 1, 1000));
+        assert_eq!(sizes("offline --clients 3"), ((1, 3), 3, 1, 1000));
+    }
+
+    #[test]
+    fn options_that_do_not_go_together_are_refused() {
+        for line in [
+            "pipes --publishers 3",
+            "retained --rate 10",
+            "idle --rate 10",
+            "offline --qos 0",
+            "wildcards --topics 10",
+            "share --topics 10",
+            "retained --messages 2 --publishers 3",
+            "pipes --cafile ca.pem",
+            "pipes --keep",
+            "connects --idle 3",
+        ] {
+            assert!(options(line).check().is_err(), "{line}");
+        }
+        for line in [
+            "share --publishers 3",
+            "wildcards --rate 10",
+            "pipes --rate 10",
+        ] {
+            assert_eq!(options(line).check(), Ok(()), "{line}");
+        }
+    }
+
+    #[test]
+    fn local_addresses_are_single_or_a_range() {
+        let line = "idle --local-address 127.0.0.9 --local-address 127.0.1.254-127.0.2.1";
+        let addresses = options(line).local_addresses();
+        let text: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+        let range = ["127.0.1.254", "127.0.1.255", "127.0.2.0", "127.0.2.1"];
+        assert_eq!(text[0], "127.0.0.9");
+        assert_eq!(text[1..], range);
+        for text in ["x", "127.0.0.9-127.0.0.8", "::1-::2", "10.0.0.0-11.0.0.0"] {
+            assert!(local_addresses(text).is_err(), "{text}");
+        }
+    }
 }

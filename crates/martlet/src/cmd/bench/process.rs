@@ -14,8 +14,28 @@ pub(crate) struct Usage {
     pub(crate) user: Duration,
     /// CPU time in the kernel since the process began, of all its threads.
     pub(crate) system: Duration,
+    /// CPU time of the threads that are there now, to the nanosecond; zero if not to be had.
+    pub(crate) precise: Duration,
     /// Resident memory in bytes.
     pub(crate) resident_bytes: u64,
+}
+
+/// How far the clock ticks that user and system time are counted in may be off, at most: two
+/// times a tick of 10 ms, for each of two figures.
+const TICKS_OFF: Duration = Duration::from_millis(40);
+
+impl Usage {
+    /// CPU time between an earlier moment and this one, as exactly as the system tells.
+    pub(crate) fn cpu_since(&self, before: &Self) -> Duration {
+        let ticks = (self.user + self.system).saturating_sub(before.user + before.system);
+        let precise = self.precise.saturating_sub(before.precise);
+        // A thread that ended has taken its precise time with it.
+        if precise.abs_diff(ticks) <= TICKS_OFF {
+            precise
+        } else {
+            ticks
+        }
+    }
 }
 
 /// Reads the usage of process `pid`.
@@ -32,8 +52,19 @@ pub(crate) fn usage(pid: u32) -> anyhow::Result<Usage> {
     Ok(Usage {
         user,
         system,
+        precise: precise(pid).unwrap_or_default(),
         resident_bytes,
     })
+}
+
+/// Nanoseconds that each thread ran, the first field of its `schedstat`, summed up.
+fn precise(pid: u32) -> Option<Duration> {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).ok()?;
+    let nanos = threads.flatten().map(|thread| {
+        let text = std::fs::read_to_string(thread.path().join("schedstat")).ok()?;
+        text.split(' ').next()?.parse::<u64>().ok()
+    });
+    nanos.sum::<Option<u64>>().map(Duration::from_nanos)
 }
 
 /// `utime` and `stime`, fields 14 and 15 of `stat`; the second field may hold blanks and brackets.
@@ -65,6 +96,20 @@ mod tests {
         let stat = "7 (a) b (c) S 1 7 7 0 -1 4194560 1 2 3 4 250 75 0 0 20 0 1 0 9 9 9";
         let (user, system) = cpu_times(stat).unwrap();
         assert!(user > system && system > Duration::ZERO);
+    }
+
+    #[test]
+    fn cpu_time_is_precise_unless_a_thread_has_ended() {
+        let usage = |ticks, precise| Usage {
+            user: Duration::from_millis(ticks),
+            precise: Duration::from_micros(precise),
+            ..Usage::default()
+        };
+        let before = usage(100, 104_321);
+        let micros = |after: Usage| after.cpu_since(&before).as_micros();
+        assert_eq!(micros(usage(160, 168_322)), 64_001);
+        assert_eq!(micros(usage(160, 2000)), 60_000);
+        assert_eq!(micros(usage(160, 0)), 60_000);
     }
 
     #[test]

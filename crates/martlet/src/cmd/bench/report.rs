@@ -28,7 +28,11 @@ pub(super) struct Report {
     pub(super) messages: Option<Messages>,
     #[serde(skip_serializing_if = "Option::is_none", flatten)]
     pub(super) connections: Option<Connections>,
-    latency_us: Latency,
+    /// Each of retained and offline.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) phases: Vec<Phase>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    latency_us: Option<Latency>,
     #[serde(skip_serializing_if = "Option::is_none")]
     broker: Option<BrokerUsage>,
     /// CPU time of the load generator in the measured time, as a share of one core.
@@ -50,6 +54,20 @@ pub(super) struct Messages {
     pub(super) reordered: u64,
     pub(super) redelivered: u64,
     pub(super) refused: u64,
+}
+
+/// A part of a measurement that has its own cost.
+#[derive(Debug, Serialize)]
+pub(super) struct Phase {
+    phase: &'static str,
+    secs: f64,
+    messages: u64,
+    messages_per_sec: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    broker: Option<BrokerUsage>,
+    /// Growth of the broker's resident memory per message.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resident_bytes_per_message: Option<f64>,
 }
 
 /// Figures of connections made.
@@ -104,28 +122,30 @@ impl Report {
         count: u64,
     ) -> Self {
         let secs = measured.as_secs_f64();
-        let moves_messages = !matches!(options.scenario.name(), "connects" | "idle");
+        let moves_messages = options.scenario.moves_messages();
         let closed_loop = moves_messages && options.rate.is_none();
+        let has_phases = options.scenario.has_phases();
         let broker = usages.broker.as_ref();
         let generator = usages.generator.as_ref();
         Self {
             scenario: options.scenario.name(),
             version: options.version.to_string(),
-            qos: options.qos.bits(),
+            qos: options.qos().bits(),
             clients: options.clients(),
             payload_bytes: options.payload,
-            window: closed_loop.then_some(options.window),
-            rate: options.rate.filter(|_| moves_messages),
+            window: closed_loop.then_some(options.window()),
+            rate: options.rate,
             secs,
             messages: None,
             connections: None,
-            latency_us: Latency::new(latencies),
-            broker: broker.map(|(before, after)| {
+            phases: Vec::new(),
+            latency_us: (!has_phases).then(|| Latency::new(latencies)),
+            broker: broker.filter(|_| !has_phases).map(|(before, after)| {
                 let per_connection = (!moves_messages).then_some(count);
                 BrokerUsage::new(before, after, secs, count, per_connection)
             }),
             generator_cpu: generator.map_or(0.0, |(before, after)| {
-                (cpu(after) - cpu(before)).as_secs_f64() / secs.max(1e-9)
+                after.cpu_since(before).as_secs_f64() / secs.max(1e-9)
             }),
             faults: Vec::new(),
         }
@@ -152,13 +172,16 @@ impl Report {
             }
         )];
         if let Some(messages) = &self.messages {
-            lines.push(format!(
-                "delivered  {:>12.0} /s   published {:.0} /s   ({:.3} s, {} delivered)",
-                messages.delivered_per_sec,
-                messages.published_per_sec,
-                self.secs,
-                messages.delivered
-            ));
+            if self.phases.is_empty() {
+                lines.push(format!(
+                    "delivered  {:>12.0} /s   published {:.0} /s   ({:.3} s, {} delivered)",
+                    messages.delivered_per_sec,
+                    messages.published_per_sec,
+                    self.secs,
+                    messages.delivered
+                ));
+            }
+            lines.extend(self.phases.iter().map(Phase::text));
             lines.push(format!(
                 "checked    {} lost, {} duplicated, {} reordered, {} redelivered, {} refused",
                 messages.lost,
@@ -170,26 +193,18 @@ impl Report {
         }
         if let Some(connections) = &self.connections {
             lines.push(format!(
-                "connected  {:>12.0} /s   ({} connected, {} failed)",
+                "connected  {:>12.0} /s   {} connected, {} failed",
                 connections.connected_per_sec, connections.connected, connections.failed
             ));
         }
-        let l = &self.latency_us;
-        lines.push(format!(
-            "latency    p50 {:.0} µs, p90 {:.0}, p99 {:.0}, p99.9 {:.0}, p99.99 {:.0}, max {:.0}",
-            l.p50, l.p90, l.p99, l.p99_9, l.p99_99, l.max
-        ));
-        if let Some(broker) = &self.broker {
+        if let Some(l) = &self.latency_us {
             lines.push(format!(
-                "broker     {:.3} µs CPU each ({:.3} user, {:.3} system), {:.0} % of a core, \
-                 RSS {:.1} MiB, before {:.1}",
-                broker.cpu_us,
-                broker.user_us,
-                broker.system_us,
-                broker.cpu * 100.0,
-                mib(broker.resident_bytes_after),
-                mib(broker.resident_bytes_before)
+                "latency    p50 {:.0} µs, p90 {:.0}, p99 {:.0}, p99.9 {:.0}, p99.99 {:.0}, max {:.0}",
+                l.p50, l.p90, l.p99, l.p99_9, l.p99_99, l.max
             ));
+        }
+        if let Some(broker) = &self.broker {
+            lines.push(format!("broker     {}", broker.text()));
             if let Some(bytes) = broker.bytes_per_connection {
                 lines.push(format!("memory     {bytes:.0} bytes per connection"));
             }
@@ -204,6 +219,43 @@ impl Report {
                 .map(|fault| format!("FAULT      {fault}")),
         );
         lines.join("\n")
+    }
+}
+
+impl Phase {
+    /// A phase that moved `messages` messages; the usages may be of a longer time.
+    pub(super) fn new(name: &'static str, took: Duration, usages: &Usages, messages: u64) -> Self {
+        let secs = took.as_secs_f64();
+        let each = |bytes: f64| bytes / messages.max(1) as f64;
+        let grown = |(before, after): &(Usage, Usage)| {
+            each(after.resident_bytes as f64 - before.resident_bytes as f64)
+        };
+        let broker = usages.broker.as_ref();
+        Self {
+            phase: name,
+            secs,
+            messages,
+            messages_per_sec: messages as f64 / secs.max(1e-9),
+            broker: broker
+                .map(|(before, after)| BrokerUsage::new(before, after, secs, messages, None)),
+            resident_bytes_per_message: broker.map(grown),
+        }
+    }
+
+    fn text(&self) -> String {
+        let mut text = format!(
+            "{:<11}{:>12.0} /s   ({:.3} s, {} messages)",
+            self.phase, self.messages_per_sec, self.secs, self.messages
+        );
+        if let Some(broker) = &self.broker {
+            text.push_str(&format!("\n           broker {}", broker.text()));
+        }
+        if let Some(bytes) = self.resident_bytes_per_message {
+            text.push_str(&format!(
+                "\n           {bytes:.0} bytes of RSS more per message"
+            ));
+        }
+        text
     }
 }
 
@@ -225,15 +277,15 @@ impl Latency {
 
 impl BrokerUsage {
     fn new(before: &Usage, after: &Usage, secs: f64, count: u64, connections: Option<u64>) -> Self {
-        let each = |before: Duration, after: Duration| {
-            (after - before).as_secs_f64() * 1e6 / (count.max(1)) as f64
-        };
+        let cpu = after.cpu_since(before).as_secs_f64();
+        let each = |cpu: f64| cpu * 1e6 / count.max(1) as f64;
+        let ticks = |before: Duration, after: Duration| (after - before).as_secs_f64();
         let grown = after.resident_bytes as f64 - before.resident_bytes as f64;
         Self {
-            cpu_us: each(cpu(before), cpu(after)),
-            user_us: each(before.user, after.user),
-            system_us: each(before.system, after.system),
-            cpu: (cpu(after) - cpu(before)).as_secs_f64() / secs.max(1e-9),
+            cpu_us: each(cpu),
+            user_us: each(ticks(before.user, after.user)),
+            system_us: each(ticks(before.system, after.system)),
+            cpu: cpu / secs.max(1e-9),
             resident_bytes_before: before.resident_bytes,
             resident_bytes_after: after.resident_bytes,
             bytes_per_connection: connections.map(|count| grown / count.max(1) as f64),
@@ -241,8 +293,19 @@ impl BrokerUsage {
     }
 }
 
-fn cpu(usage: &Usage) -> Duration {
-    usage.user + usage.system
+impl BrokerUsage {
+    fn text(&self) -> String {
+        format!(
+            "{:.3} µs CPU each ({:.3} user, {:.3} system), {:.0} % of a core, RSS {:.1} MiB, \
+             before {:.1}",
+            self.cpu_us,
+            self.user_us,
+            self.system_us,
+            self.cpu * 100.0,
+            mib(self.resident_bytes_after),
+            mib(self.resident_bytes_before)
+        )
+    }
 }
 
 fn mib(bytes: u64) -> f64 {

@@ -18,8 +18,10 @@ pub(crate) enum Arrival {
         /// Numbers skipped; 0 when all is well.
         skipped: u64,
     },
-    /// A number that a later one had overtaken.
+    /// A number that a later one had overtaken, after it had been counted as skipped.
     Reordered,
+    /// A number that a later one had overtaken, counted as arrived for the first time.
+    Overtaken,
     /// A number that had arrived before.
     Repeated,
 }
@@ -28,13 +30,20 @@ pub(crate) enum Arrival {
 #[derive(Debug, Default)]
 pub(crate) struct Sequence {
     next: u64,
-    missing: BTreeSet<u64>,
+    /// There only when something is missing, so that many streams stay small.
+    missing: Option<Box<Missing>>,
+}
+
+#[derive(Debug, Default)]
+struct Missing {
+    numbers: BTreeSet<u64>,
     /// Numbers skipped beyond `MISSING_MAX`, never to be recognised again.
     forgotten: u64,
 }
 
 impl Sequence {
     /// Records that `number` arrived.
+    #[inline]
     pub(crate) fn record(&mut self, number: u64) -> Arrival {
         if number == self.next {
             self.next += 1;
@@ -43,25 +52,28 @@ impl Sequence {
         if number > self.next {
             return self.skip_to(number);
         }
-        if self.missing.remove(&number) {
-            Arrival::Reordered
-        } else {
-            Arrival::Repeated
+        let missing = self.missing.as_mut();
+        match missing.is_some_and(|missing| missing.numbers.remove(&number)) {
+            true => Arrival::Reordered,
+            false => Arrival::Repeated,
         }
     }
 
     /// How many numbers below `end` have not arrived.
     pub(crate) fn lost(&self, end: u64) -> u64 {
-        self.missing.len() as u64 + self.forgotten + end.saturating_sub(self.next)
+        let missing = self.missing.as_ref();
+        let missing = missing.map_or(0, |it| it.numbers.len() as u64 + it.forgotten);
+        missing + end.saturating_sub(self.next)
     }
 
     #[cold]
     fn skip_to(&mut self, number: u64) -> Arrival {
         let skipped = number - self.next;
-        let room = MISSING_MAX.saturating_sub(self.missing.len()) as u64;
+        let missing = self.missing.get_or_insert_default();
+        let room = MISSING_MAX.saturating_sub(missing.numbers.len()) as u64;
         let remembered = skipped.min(room);
-        self.missing.extend(self.next..self.next + remembered);
-        self.forgotten += skipped - remembered;
+        missing.numbers.extend(self.next..self.next + remembered);
+        missing.forgotten += skipped - remembered;
         self.next = number + 1;
         Arrival::New { skipped }
     }
@@ -106,6 +118,7 @@ mod tests {
     fn a_huge_gap_is_counted_without_remembering_each_number() {
         let (sequence, _) = record(&[1 << 40]);
         assert_eq!(sequence.lost((1 << 40) + 1), 1 << 40);
-        assert!(sequence.missing.len() <= MISSING_MAX);
+        let missing = sequence.missing.expect("something is missing");
+        assert!(missing.numbers.len() <= MISSING_MAX);
     }
 }

@@ -1,24 +1,31 @@
 //! Messages from publishers to subscribers, counted, checked and timed.
 //!
-//! Responsible for the scenarios that move messages: who may send when (a window, or a schedule),
-//! the QoS handshakes of both sides, and what each subscriber saw of each publisher. It reads and
-//! writes no sockets. MQTT 5.0 §3.3, §4.3.
+//! Responsible for who may send when (a window, or a schedule), the QoS handshakes of both sides,
+//! and what is still under way. It reads and writes no sockets. MQTT 5.0 §3.3, §4.3.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use martlet_codec::{
-    Ack, AckKind, OutgoingPublish, Packet, PacketId, ProtocolVersion, Publish, QoS, ReasonCode,
+    Ack, AckKind, Packet, PacketId, ProtocolVersion, Publish, QoS, ReasonCode, encode_pingreq,
 };
 
-use super::driver::{Driver, Purpose, Receiver};
+use super::arrivals::Arrivals;
+use super::driver::{Driver, Receiver};
 use super::histogram::Histogram;
-use super::options::{BenchOptions, STAMP_BYTES, Scenario};
-use super::sequence::{Arrival, Sequence};
+use super::options::BenchOptions;
+use super::plan::{Audience, Plan};
+use super::publishing::{Form, Packets, Stamp, TopicTurns};
+use super::schedule::Schedule;
+use super::sequence::Arrival;
 
 /// Messages of one publisher sent and not acknowledged, at most; it keeps Packet Identifiers,
 /// which go round, from meeting.
 const UNACKNOWLEDGED_MAX: u32 = 10_000;
+
+/// The same without a schedule, unless the window is larger: a message may be delivered before its
+/// handshake has ended, and MQTT 3.1.1 has no way for a broker to say how many it bears.
+const UNACKNOWLEDGED_IN_WINDOW_MAX: u32 = 1000;
 
 /// Bytes waiting in one connection above which a schedule is held up.
 const OUTPUT_MAX_BYTES: usize = 16 * 1024 * 1024;
@@ -26,39 +33,57 @@ const OUTPUT_MAX_BYTES: usize = 16 * 1024 * 1024;
 /// What was counted.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct Counts {
-    /// Messages sent, in all and since the measurement began.
+    /// Messages sent.
     pub(super) published: u64,
-    /// Messages delivered.
+    /// Messages delivered, once for each subscriber.
     pub(super) delivered: u64,
     /// Deliveries that came again, with DUP, at QoS 1: allowed.
     pub(super) redelivered: u64,
     /// Deliveries that came again and must not.
     pub(super) duplicated: u64,
-    /// Deliveries after a later message of the same publisher.
+    /// Deliveries after a later message of the same topic.
     pub(super) reordered: u64,
     /// Messages that the broker refused with a reason code.
     pub(super) refused: u64,
 }
 
-/// Publishers and subscribers. The first connections are the publishers'.
+/// What holds a publisher back.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Pace {
+    /// So many messages under way, until they are delivered.
+    Delivered(u64),
+    /// So many messages until they are acknowledged; nothing is delivered.
+    Acknowledged(u64),
+    /// A schedule.
+    Rate(Schedule),
+}
+
+/// Publishers and subscribers.
 pub(super) struct Traffic {
     version: ProtocolVersion,
     qos: QoS,
-    window: u64,
-    rate: Option<f64>,
+    pace: Pace,
     /// The moment that stamps count from.
     epoch: Instant,
+    packets: Packets,
     publishers: Vec<Publisher>,
-    subscribers: Vec<Subscriber>,
+    /// Messages sent to each topic.
+    sent: Vec<u64>,
+    audience: Audience,
+    subscriber_count: usize,
+    arrivals: Arrivals,
+    /// The connection of the first publisher, and of the first subscriber.
+    first_publisher: usize,
+    first_subscriber: usize,
     /// Publishers that may have become able to send.
     credited: Vec<usize>,
-    /// Scheduled messages that have come due, of all publishers.
-    due_count: u64,
-    /// Messages of all publishers that some subscriber still has to get.
-    undelivered: u64,
+    /// Deliveries that are still to come.
+    pub(super) undelivered: u64,
     /// Messages of all publishers that are not at the end of their handshake.
     unacknowledged: u64,
     unacknowledged_max: u32,
+    /// PINGREQs that were not answered.
+    unanswered: usize,
     pub(super) counts: Counts,
     pub(super) latencies: Histogram,
     /// Latencies count for messages stamped from here …
@@ -69,86 +94,111 @@ pub(super) struct Traffic {
 }
 
 struct Publisher {
-    /// The packet; identifier, number and stamp are written into a copy.
-    template: Vec<u8>,
-    packet_id_offset: Option<usize>,
-    payload_offset: usize,
-    /// The number of the next message.
+    turns: TopicTurns,
+    /// Messages sent.
     next: u64,
-    /// Messages that all subscribers have (or will never get).
+    /// Messages delivered to all who are to get them, or never to be.
     delivered: u64,
-    /// Messages that have come due (with a schedule).
+    /// Messages that the schedule has made due.
     due: u64,
+    /// Messages to send in all.
+    quota: u64,
     unacknowledged: u32,
     last_packet_id: u16,
     is_credited: bool,
     /// Subscribers that each message from number `delivered` on is still missing at. Used when
-    /// there are several subscribers.
+    /// everyone gets a message.
     missing_at: VecDeque<u32>,
 }
 
-struct Subscriber {
-    /// One per publisher that it hears.
-    sequences: Vec<Sequence>,
-}
-
 impl Traffic {
-    /// The connections that a scenario needs, publishers first.
-    pub(super) fn purposes(options: &BenchOptions, run: &str) -> Vec<Purpose> {
-        let (publisher_count, subscriber_count) = role_counts(options);
-        let filter = |index: usize| match options.scenario {
-            Scenario::FanIn => format!("bench/{run}/+"),
-            Scenario::FanOut => topic(run, 0),
-            _ => topic(run, index),
-        };
-        let publishers = (0..publisher_count).map(|index| Purpose {
-            client_id: format!("bench-{run}-p{index}"),
-            filter: None,
-        });
-        let subscribers = (0..subscriber_count).map(|index| Purpose {
-            client_id: format!("bench-{run}-s{index}"),
-            filter: Some(filter(index)),
-        });
-        publishers.chain(subscribers).collect()
-    }
-
-    /// The state of a scenario that begins at `epoch`.
+    /// The state of a scenario that begins at `epoch`. The publishers are the first connections,
+    /// then come the subscribers, unless it is said otherwise.
     pub(super) fn new(
         options: &BenchOptions,
-        run: &str,
+        plan: &Plan,
         receive_maximum: u16,
         epoch: Instant,
     ) -> Self {
-        let (publisher_count, subscriber_count) = role_counts(options);
-        let heard = if options.scenario == Scenario::FanIn {
-            publisher_count
-        } else {
-            1
+        let (topic_count, publisher_count) = (plan.topics.len(), plan.publisher_count);
+        let form = Form {
+            version: options.version,
+            qos: options.qos(),
+            retain: false,
+            payload_bytes: options.payload as usize,
         };
-        let subscriber = || Subscriber {
-            sequences: (0..heard).map(|_| Sequence::default()).collect(),
+        let turns = |first| TopicTurns::new(first, publisher_count, topic_count, plan.shuffled);
+        let publishers = (0..publisher_count).map(|first| Publisher::new(turns(first)));
+        let unacknowledged_max = match options.rate {
+            Some(_) => UNACKNOWLEDGED_MAX,
+            None => options.window().max(UNACKNOWLEDGED_IN_WINDOW_MAX),
         };
         Self {
             version: options.version,
-            qos: options.qos,
-            window: u64::from(options.window),
-            rate: options.rate,
+            qos: options.qos(),
+            pace: match options.rate {
+                Some(rate) => Pace::Rate(Schedule::new(rate)),
+                None => Pace::Delivered(options.window().into()),
+            },
             epoch,
-            publishers: (0..publisher_count)
-                .map(|index| Publisher::new(options, &topic(run, index), index))
-                .collect(),
-            subscribers: (0..subscriber_count).map(|_| subscriber()).collect(),
+            packets: Packets::new(&plan.topics, form),
+            publishers: publishers.collect(),
+            sent: vec![0; topic_count],
+            audience: plan.audience,
+            subscriber_count: plan.subscriber_count(),
+            arrivals: Arrivals::new(plan),
+            first_publisher: 0,
+            first_subscriber: publisher_count,
             credited: Vec::new(),
-            due_count: 0,
             undelivered: 0,
             unacknowledged: 0,
-            unacknowledged_max: UNACKNOWLEDGED_MAX.min(receive_maximum.into()),
+            unacknowledged_max: unacknowledged_max.min(receive_maximum.into()),
+            unanswered: 0,
             counts: Counts::default(),
             latencies: Histogram::new(),
             measure_from: 0,
             measure_to: u64::MAX,
             stopped: false,
         }
+    }
+
+    /// Sends `message_count` messages, evenly to all topics, as fast as they are acknowledged;
+    /// nobody is there to get them.
+    pub(super) fn fill(
+        &mut self,
+        options: &BenchOptions,
+        plan: &Plan,
+        message_count: u64,
+        form: Form,
+    ) {
+        self.pace = Pace::Acknowledged(options.window().into());
+        self.packets = Packets::new(&plan.topics, form);
+        let topic_count = plan.topics.len() as u64;
+        for (index, publisher) in self.publishers.iter_mut().enumerate() {
+            // Whole rounds over all topics, and one message more to the first ones.
+            let (rounds, rest) = (message_count / topic_count, message_count % topic_count);
+            let more = rest
+                .saturating_sub(index as u64)
+                .div_ceil(plan.publisher_count as u64);
+            publisher.quota = publisher.next + publisher.turns.count() * rounds + more;
+        }
+        self.credit_all();
+    }
+
+    /// Says which connections are the publishers', and from where on the subscribers'.
+    pub(super) fn set_connections(&mut self, first_publisher: usize, first_subscriber: usize) {
+        self.first_publisher = first_publisher;
+        self.first_subscriber = first_subscriber;
+    }
+
+    /// Says which connections are the subscribers'; the publishers stay.
+    pub(super) fn set_first_subscriber(&mut self, index: usize) {
+        self.first_subscriber = index;
+    }
+
+    /// The connection of the first subscriber.
+    pub(super) fn first_subscriber(&self) -> usize {
+        self.first_subscriber
     }
 
     /// Lets every publisher send what it may. Begin with this.
@@ -159,6 +209,17 @@ impl Traffic {
     /// Sends no more.
     pub(super) fn stop(&mut self) {
         self.stopped = true;
+    }
+
+    /// Sends a PINGREQ on each publisher's connection; when they are answered, all that was sent
+    /// before has been received.
+    pub(super) fn ping(&mut self, driver: &mut Driver) {
+        for index in 0..self.publishers.len() {
+            let connection = self.first_publisher + index;
+            encode_pingreq(&mut driver.connections[connection].output);
+            driver.mark_dirty(connection);
+            self.unanswered += 1;
+        }
     }
 
     /// Sends what may be sent now: within the window, or due.
@@ -180,42 +241,38 @@ impl Traffic {
 
     /// How long nothing becomes due; the loop may wait so long.
     pub(super) fn idle_time(&self, now: Instant) -> Duration {
-        let Some(rate) = self.rate.filter(|_| !self.stopped) else {
-            return Duration::MAX;
-        };
-        let due = due_at(self.due_count, rate);
-        Duration::from_nanos(due.saturating_sub(self.stamp(now)))
+        match &self.pace {
+            Pace::Rate(schedule) if !self.stopped => {
+                Duration::from_nanos(schedule.idle_nanos(self.stamp(now)))
+            }
+            _ => Duration::MAX,
+        }
     }
 
     /// Whether all that was sent has been delivered and acknowledged.
     pub(super) fn is_settled(&self) -> bool {
-        self.undelivered == 0 && self.unacknowledged == 0
+        self.undelivered == 0 && self.unacknowledged == 0 && self.unanswered == 0
     }
 
-    /// Messages that some subscriber did not get.
+    /// Whether every publisher has sent its quota.
+    pub(super) fn is_all_sent(&self) -> bool {
+        let mut publishers = self.publishers.iter();
+        publishers.all(|publisher| publisher.next == publisher.quota)
+    }
+
+    /// Counts everything that happens; what it is matters only in that it grows.
+    pub(super) fn progress(&self) -> u64 {
+        self.counts.delivered + self.counts.published - self.unacknowledged
+    }
+
+    /// Deliveries that did not come.
     pub(super) fn lost(&self) -> u64 {
-        let sent = |publisher: usize| self.publishers[publisher].next;
-        let lost = |(index, subscriber): (usize, &Subscriber)| -> u64 {
-            let sequences = subscriber.sequences.iter().enumerate();
-            sequences
-                .map(|(heard, sequence)| sequence.lost(sent(self.publisher_of(index, heard))))
-                .sum()
-        };
-        self.subscribers.iter().enumerate().map(lost).sum()
+        self.arrivals.lost(&self.sent)
     }
 
     /// Nanoseconds since the epoch.
     pub(super) fn stamp(&self, now: Instant) -> u64 {
         now.saturating_duration_since(self.epoch).as_nanos() as u64
-    }
-
-    /// The publisher that a subscriber's sequence `heard` is of.
-    fn publisher_of(&self, subscriber: usize, heard: usize) -> usize {
-        match (self.publishers.len(), self.subscribers.len()) {
-            (_, 1) => heard,
-            (1, _) => 0,
-            _ => subscriber,
-        }
     }
 
     fn credit(&mut self, index: usize) {
@@ -228,12 +285,12 @@ impl Traffic {
 
     /// Deals out to the publishers, in turn, what the schedule says.
     fn make_due(&mut self, now: u64) {
-        let Some(rate) = self.rate else { return };
-        while due_at(self.due_count, rate) <= now {
-            let index = (self.due_count % self.publishers.len() as u64) as usize;
+        while let Pace::Rate(schedule) = &mut self.pace
+            && let Some(number) = schedule.next_due(now)
+        {
+            let index = (number % self.publishers.len() as u64) as usize;
             self.publishers[index].due += 1;
             self.credit(index);
-            self.due_count += 1;
         }
     }
 
@@ -241,42 +298,63 @@ impl Traffic {
     fn publish_from(&mut self, index: usize, now: u64, driver: &mut Driver) -> bool {
         let stride = self.publishers.len() as u64;
         let publisher = &mut self.publishers[index];
-        let connection = &mut driver.connections[index];
-        let subscriber_count = self.subscribers.len();
-        let limit = match self.rate {
-            Some(_) => publisher.due,
-            None => publisher.delivered + self.window,
-        };
+        let connection_index = self.first_publisher + index;
+        let connection = &mut driver.connections[connection_index];
         let first = publisher.next;
+        let limit = match self.pace {
+            Pace::Rate(_) => publisher.due,
+            Pace::Delivered(window) => publisher.delivered + window,
+            // Nothing tells when it has been received; the system's buffers hold it back.
+            Pace::Acknowledged(_) if self.qos == QoS::AtMostOnce => u64::MAX,
+            Pace::Acknowledged(window) => {
+                let unacknowledged = u64::from(publisher.unacknowledged);
+                first + window.saturating_sub(unacknowledged)
+            }
+        };
+        let limit = limit.min(publisher.quota);
         let mut is_held = false;
         while publisher.next < limit && publisher.unacknowledged < self.unacknowledged_max {
             is_held = connection.output_len() > OUTPUT_MAX_BYTES;
             if is_held {
                 break;
             }
-            let stamp = match self.rate {
-                Some(rate) => due_at(publisher.next * stride + index as u64, rate),
-                None => now,
+            let at = match &self.pace {
+                Pace::Rate(schedule) => schedule.due_at(publisher.next * stride + index as u64),
+                _ => now,
             };
-            publisher.encode(stamp, &mut connection.output);
+            let topic = publisher.turns.next();
+            let sent = &mut self.sent[topic as usize];
+            let number = *sent;
+            *sent += 1;
+            let stamp = Stamp { topic, number, at };
+            let packet_id = publisher.next_packet_id();
+            self.packets
+                .encode(packet_id, stamp, &mut connection.output);
+            publisher.next += 1;
             if self.qos != QoS::AtMostOnce {
                 publisher.unacknowledged += 1;
             }
-            if subscriber_count > 1 && stride == 1 {
-                publisher.missing_at.push_back(subscriber_count as u32);
+            if self.audience == Audience::Everyone {
+                let missing_at = self.subscriber_count as u32;
+                publisher.missing_at.push_back(missing_at);
             }
         }
         let count = publisher.next - first;
         self.count_published(count);
         if count > 0 {
-            driver.mark_dirty(index);
+            driver.mark_dirty(connection_index);
         }
         is_held
     }
 
     fn count_published(&mut self, count: u64) {
         self.counts.published += count;
-        self.undelivered += count;
+        if !matches!(self.pace, Pace::Acknowledged(_)) {
+            self.undelivered += match self.audience {
+                Audience::Everyone => count * self.subscriber_count as u64,
+                _ => count,
+            };
+        }
         if self.qos != QoS::AtMostOnce {
             self.unacknowledged += count;
         }
@@ -289,26 +367,33 @@ impl Traffic {
         now: Instant,
         output: &mut Vec<u8>,
     ) -> Result<(), String> {
-        let Some(stamp) = packet.payload.first_chunk::<STAMP_BYTES>() else {
+        let Some(stamp) = Stamp::read(packet.payload) else {
             return Err("a message that is not ours".into());
         };
-        let (publisher, number, sent_at) = read_stamp(stamp);
-        let heard = if self.subscribers[subscriber].sequences.len() > 1 {
-            publisher
-        } else {
-            0
-        };
-        if publisher != self.publisher_of(subscriber, heard) || publisher >= self.publishers.len() {
-            return Err("a message of another topic".into());
+        let topic = stamp.topic as usize;
+        if self
+            .sent
+            .get(topic)
+            .is_none_or(|sent| stamp.number >= *sent)
+        {
+            return Err("a message that was not sent".into());
         }
-        match self.subscribers[subscriber].sequences[heard].record(number) {
+        let Some(arrival) = self.arrivals.record(subscriber, topic, stamp.number) else {
+            return Err("a message of another topic".into());
+        };
+        match arrival {
             Arrival::New { skipped } => {
                 self.counts.delivered += 1;
-                if (self.measure_from..self.measure_to).contains(&sent_at) {
-                    self.latencies
-                        .record(self.stamp(now).saturating_sub(sent_at));
+                if (self.measure_from..self.measure_to).contains(&stamp.at) {
+                    let latency = self.stamp(now).saturating_sub(stamp.at);
+                    self.latencies.record(latency);
                 }
-                self.delivered(publisher, number - skipped, number);
+                self.delivered(topic, stamp.number - skipped, stamp.number);
+            }
+            Arrival::Overtaken => {
+                self.counts.delivered += 1;
+                self.counts.reordered += 1;
+                self.delivered(topic, stamp.number, stamp.number);
             }
             Arrival::Reordered => {
                 self.counts.delivered += 1;
@@ -329,29 +414,17 @@ impl Traffic {
         Ok(())
     }
 
-    /// One more subscriber has the messages `first` to `last`, or will never get them.
-    fn delivered(&mut self, index: usize, first: u64, last: u64) {
+    /// One more subscriber has the messages `first` to `last` of a topic, or will never get them.
+    fn delivered(&mut self, topic: usize, first: u64, last: u64) {
+        let count = last - first + 1;
+        self.undelivered = self.undelivered.saturating_sub(count);
+        let index = topic % self.publishers.len();
         let publisher = &mut self.publishers[index];
-        let before = publisher.delivered;
-        if publisher.missing_at.is_empty() {
-            publisher.delivered += last - first + 1;
-        } else {
-            for number in first..=last {
-                let place = number
-                    .checked_sub(publisher.delivered)
-                    .map(|place| place as usize);
-                if let Some(missing) = place.and_then(|place| publisher.missing_at.get_mut(place)) {
-                    *missing = missing.saturating_sub(1);
-                }
-            }
-            while publisher.missing_at.front() == Some(&0) {
-                publisher.missing_at.pop_front();
-                publisher.delivered += 1;
-            }
+        if self.audience != Audience::Everyone {
+            publisher.delivered += count;
+        } else if publisher.turns.count() == 1 {
+            publisher.delivered_once(first, last);
         }
-        self.undelivered = self
-            .undelivered
-            .saturating_sub(publisher.delivered - before);
         self.credit(index);
     }
 
@@ -375,24 +448,29 @@ impl Receiver for Traffic {
         now: Instant,
         output: &mut Vec<u8>,
     ) -> Result<(), String> {
-        let subscriber = index.checked_sub(self.publishers.len());
-        match (subscriber, packet) {
-            (Some(subscriber), Packet::Publish(packet)) => {
+        let place = index.checked_sub(self.first_publisher);
+        let publisher = place.filter(|place| *place < self.publishers.len());
+        let subscriber = index.wrapping_sub(self.first_subscriber);
+        match (publisher, packet) {
+            (None, Packet::Publish(packet)) => {
                 return self.receive_publish(subscriber, &packet, now, output);
             }
-            (Some(_), Packet::PubRel(ack)) => {
+            (None, Packet::PubRel(ack)) => {
                 let answer = Ack::new(ack.packet_id, ReasonCode::Success);
                 answer.encode(AckKind::PubComp, self.version, output);
             }
-            (None, Packet::PubAck(ack) | Packet::PubComp(ack)) => {
-                self.acknowledged(index, ack.reason);
+            (Some(publisher), Packet::PubAck(ack) | Packet::PubComp(ack)) => {
+                self.acknowledged(publisher, ack.reason);
             }
-            (None, Packet::PubRec(ack)) if ack.reason.is_error() => {
-                self.acknowledged(index, ack.reason);
+            (Some(publisher), Packet::PubRec(ack)) if ack.reason.is_error() => {
+                self.acknowledged(publisher, ack.reason);
             }
-            (None, Packet::PubRec(ack)) => {
+            (Some(_), Packet::PubRec(ack)) => {
                 let answer = Ack::new(ack.packet_id, ReasonCode::Success);
                 answer.encode(AckKind::PubRel, self.version, output);
+            }
+            (Some(_), Packet::PingResp) => {
+                self.unanswered = self.unanswered.saturating_sub(1);
             }
             (_, Packet::Disconnect(packet)) => {
                 return Err(format!(
@@ -407,30 +485,13 @@ impl Receiver for Traffic {
 }
 
 impl Publisher {
-    fn new(options: &BenchOptions, topic: &str, index: usize) -> Self {
-        let mut payload = vec![0; options.payload as usize];
-        payload[..4].copy_from_slice(&(index as u32).to_le_bytes());
-        let packet = OutgoingPublish {
-            dup: false,
-            qos: options.qos,
-            retain: false,
-            topic: topic.as_bytes(),
-            packet_id: None,
-            topic_alias: None,
-            message_expiry_secs: None,
-            subscription_ids: &[],
-            forwarded: &[],
-            payload: &payload,
-        };
-        let mut template = Vec::new();
-        let packet_id_offset = packet.encode(options.version, &mut template);
+    fn new(turns: TopicTurns) -> Self {
         Self {
-            payload_offset: template.len() - payload.len(),
-            template,
-            packet_id_offset,
+            turns,
             next: 0,
             delivered: 0,
             due: 0,
+            quota: u64::MAX,
             unacknowledged: 0,
             last_packet_id: 0,
             is_credited: false,
@@ -438,53 +499,25 @@ impl Publisher {
         }
     }
 
-    /// Appends the next message.
-    fn encode(&mut self, stamp: u64, output: &mut Vec<u8>) {
-        let start = output.len();
-        output.extend_from_slice(&self.template);
-        let packet = &mut output[start..];
-        if let Some(offset) = self.packet_id_offset {
-            self.last_packet_id = self.last_packet_id.checked_add(1).unwrap_or(1);
-            let packet_id = PacketId::new(self.last_packet_id).unwrap_or(PacketId::MIN);
-            packet[offset..offset + 2].copy_from_slice(&packet_id.get().to_be_bytes());
-        }
-        let payload = &mut packet[self.payload_offset..];
-        payload[4..12].copy_from_slice(&self.next.to_le_bytes());
-        payload[12..20].copy_from_slice(&stamp.to_le_bytes());
-        self.next += 1;
+    #[inline]
+    fn next_packet_id(&mut self) -> PacketId {
+        self.last_packet_id = self.last_packet_id.checked_add(1).unwrap_or(1);
+        PacketId::new(self.last_packet_id).unwrap_or(PacketId::MIN)
     }
-}
 
-/// Publisher, number and stamp at the front of a payload.
-fn read_stamp(bytes: &[u8; STAMP_BYTES]) -> (usize, u64, u64) {
-    let mut publisher = [0; 4];
-    let (mut number, mut sent_at) = ([0; 8], [0; 8]);
-    publisher.copy_from_slice(&bytes[..4]);
-    number.copy_from_slice(&bytes[4..12]);
-    sent_at.copy_from_slice(&bytes[12..]);
-    let publisher = u32::from_le_bytes(publisher) as usize;
-    (
-        publisher,
-        u64::from_le_bytes(number),
-        u64::from_le_bytes(sent_at),
-    )
-}
-
-/// When the message with this number is due, in nanoseconds since the epoch.
-fn due_at(number: u64, rate: f64) -> u64 {
-    (number as f64 * 1e9 / rate) as u64
-}
-
-fn topic(run: &str, index: usize) -> String {
-    format!("bench/{run}/{index}")
-}
-
-/// How many publishers and subscribers a scenario has.
-fn role_counts(options: &BenchOptions) -> (usize, usize) {
-    let clients = options.clients();
-    match options.scenario {
-        Scenario::FanOut => (1, clients),
-        Scenario::FanIn => (clients, 1),
-        _ => (clients, clients),
+    /// One more of all subscribers has the messages `first` to `last`.
+    fn delivered_once(&mut self, first: u64, last: u64) {
+        for number in first..=last {
+            let place = number
+                .checked_sub(self.delivered)
+                .map(|place| place as usize);
+            if let Some(missing) = place.and_then(|place| self.missing_at.get_mut(place)) {
+                *missing = missing.saturating_sub(1);
+            }
+        }
+        while self.missing_at.front() == Some(&0) {
+            self.missing_at.pop_front();
+            self.delivered += 1;
+        }
     }
 }

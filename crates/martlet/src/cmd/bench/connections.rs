@@ -1,0 +1,97 @@
+//! Connections that are made, and then do nothing: the scenarios connects and idle.
+//!
+//! Responsible for how fast and how cheaply connections are made and what they weigh. It moves no
+//! messages. MQTT 5.0 §3.1.
+
+use std::time::{Duration, Instant};
+
+use martlet_codec::Packet;
+
+use super::driver::{Driver, Purpose, Receiver, Session, Setup};
+use super::histogram::Histogram;
+use super::options::{BenchOptions, Scenario};
+use super::progress::{PROGRESS_INTERVAL, Progress};
+use super::report::{Connections, Report};
+use super::{Snapshot, run_name, usages};
+
+/// Runs connects or idle.
+pub(super) fn measure(options: &BenchOptions) -> anyhow::Result<Report> {
+    let run = run_name();
+    let purposes: Vec<_> = (0..options.clients())
+        .map(|index| Purpose {
+            client_id: format!("bench-{run}-c{index}"),
+            filters: Vec::new(),
+            session: Session::Passing,
+        })
+        .collect();
+    let mut driver = Driver::new(options)?;
+    let mut progress = Progress::new(options);
+    let before = Snapshot::take(options, None)?;
+    let setup = driver.connect_all(&purposes, &mut progress, &mut Silence)?;
+    if options.scenario == Scenario::Idle {
+        hold(&mut driver, Duration::from_secs_f64(options.duration))?;
+    }
+    let after = Snapshot::take(options, None)?;
+    Ok(report(options, &driver, &setup, &before, &after))
+}
+
+fn report(
+    options: &BenchOptions,
+    driver: &Driver,
+    setup: &Setup,
+    before: &Snapshot,
+    after: &Snapshot,
+) -> Report {
+    let mut latencies = Histogram::new();
+    setup
+        .latencies
+        .iter()
+        .for_each(|nanos| latencies.record(*nanos));
+    let connected = setup.latencies.len();
+    let measured = match options.scenario {
+        Scenario::Idle => after.at - before.at,
+        _ => setup.took,
+    };
+    let usages = usages(before, after);
+    let mut report = Report::new(options, measured, &latencies, &usages, connected as u64);
+    report.connections = Some(Connections {
+        connected,
+        failed: driver.closed_count,
+        connected_per_sec: connected as f64 / setup.took.as_secs_f64().max(1e-9),
+    });
+    if let Some(error) = &driver.first_error {
+        report.faults.push(format!(
+            "{} connections failed or lost: {error}",
+            driver.closed_count
+        ));
+    }
+    report
+}
+
+/// Keeps the connections open for some time.
+fn hold(driver: &mut Driver, duration: Duration) -> anyhow::Result<()> {
+    let end = Instant::now() + duration;
+    loop {
+        let now = Instant::now();
+        if now >= end {
+            return Ok(());
+        }
+        driver.turn((end - now).min(PROGRESS_INTERVAL), &mut Silence)?;
+        driver.write_dirty();
+    }
+}
+
+/// Expects nothing.
+pub(super) struct Silence;
+
+impl Receiver for Silence {
+    fn receive(
+        &mut self,
+        _index: usize,
+        packet: Packet<'_>,
+        _now: Instant,
+        _output: &mut Vec<u8>,
+    ) -> Result<(), String> {
+        Err(format!("unexpected {:?}", packet.packet_type()))
+    }
+}
