@@ -1,11 +1,16 @@
 //! The three engines behind one small interface.
 
 use crate::Plan;
-use martlet_store::{BodyId, Engine, Holds, Options, QueueId, RealDisk, RecordBuffer};
+use martlet_store::{
+    BodyId, Engine, Holds, Options, QueueId, RealDisk, RecordBuffer, StoreError, SyncWork,
+};
 use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 /// What goes into one group.
@@ -39,8 +44,57 @@ pub struct Own {
     engine: Engine<RealDisk>,
     /// The longest call to `housekeep`, microseconds.
     pub rest_us_max: u128,
+    syncing: Syncing,
     /// When something was committed last, unless the log is sealed since.
     idle_since: Option<Instant>,
+}
+
+/// Groups of so many records are synced by another thread while they take effect: as in the broker.
+const SYNCED_BESIDE: usize = 256;
+
+type Work = SyncWork<Arc<File>>;
+
+/// A thread that syncs.
+struct Syncing {
+    works: Option<Sender<Work>>,
+    results: Receiver<Result<(), StoreError>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Syncing {
+    fn new(disk: RealDisk) -> Self {
+        let (works, work) = channel::<Work>();
+        let (answers, results) = channel();
+        let thread = thread::spawn(move || {
+            for work in work {
+                let _ = answers.send(work.run(&disk));
+            }
+        });
+        Syncing {
+            works: Some(works),
+            results,
+            thread: Some(thread),
+        }
+    }
+
+    fn begin(&self, work: Work) {
+        let works = self.works.as_ref().expect("until the end");
+        works.send(work).expect("lives");
+    }
+
+    fn wait(&self) -> Result<(), StoreError> {
+        self.results.recv().expect("lives")
+    }
+}
+
+impl Drop for Syncing {
+    fn drop(&mut self) {
+        self.works = None;
+        // It has a handle of the directory, which is locked.
+        if let Some(thread) = self.thread.take() {
+            thread.join().expect("ends");
+        }
+    }
 }
 
 /// As the broker does it: a message has a record for itself, ends share one.
@@ -100,6 +154,7 @@ impl Store for Own {
         let (engine, report) = Engine::open(disk, Options::default()).expect("opens");
         assert!(report.damage.is_empty());
         Own {
+            syncing: Syncing::new(engine.disk().clone()),
             engine,
             rest_us_max: 0,
             idle_since: None,
@@ -107,9 +162,20 @@ impl Store for Own {
     }
 
     fn commit(&mut self, batch: &mut OwnBatch) {
-        self.engine.append(batch.close());
-        self.engine.write().expect("writes");
-        self.engine.sync().expect("syncs");
+        let records = batch.close();
+        self.engine.append(records);
+        if records.count() < SYNCED_BESIDE {
+            self.engine.write().expect("writes");
+            self.engine.sync().expect("syncs");
+        } else {
+            let syncing = &self.syncing;
+            let synced = self.engine.write_and_sync(|work, apply| {
+                syncing.begin(work);
+                apply();
+                syncing.wait()
+            });
+            synced.expect("writes and syncs");
+        }
         self.idle_since = Some(Instant::now());
     }
 

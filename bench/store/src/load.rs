@@ -246,6 +246,8 @@ pub fn drain<S: Store>(open: impl Fn(&Plan) -> S, plan: &Plan) {
     let meter = Meter::new(&plan.directory);
     let mut drained = 0;
     let mut first = 0;
+    // What the files take beyond twice what is left.
+    let mut beyond_mb = f64::MIN;
     while drained < plan.messages {
         for queue in first..first + 10 {
             for id in store.page(queue % QUEUES, 100) {
@@ -257,6 +259,10 @@ pub fn drain<S: Store>(open: impl Fn(&Plan) -> S, plan: &Plan) {
         store.commit(&mut batch);
         batch.clear();
         store.rest();
+        if first % 200 == 0 {
+            let left = (plan.messages - drained) as f64 * plan.payload as f64 / 1e6;
+            beyond_mb = beyond_mb.max(directory_mb(&plan.directory) - 2.0 * left);
+        }
         if first > 100 * QUEUES {
             break;
         }
@@ -268,7 +274,8 @@ pub fn drain<S: Store>(open: impl Fn(&Plan) -> S, plan: &Plan) {
         thread::sleep(Duration::from_millis(5));
     }
     println!(
-        "    drained {drained}: {:.2} us CPU a message, {:.2} M/s; disk {before:.0} -> {:.0} MB",
+        "    drained {drained}: {:.2} us CPU a message, {:.2} M/s; disk {before:.0} -> {:.0} MB, \
+         at most {beyond_mb:.0} MB beyond twice the payloads left",
         used.cpu_us as f64 / drained as f64,
         drained as f64 / used.secs / 1e6,
         directory_mb(&plan.directory)

@@ -166,6 +166,6 @@ fn contents(disk: SimDisk, options: &Options) -> Result<(Contents, Report), Stri
 /// The message of the run that a body is; none if it has no number.
 fn number_of(id: u64, bytes: &[u8]) -> Option<MessageIndex> {
     let body = decode_body(MessageId(id), bytes).ok()?;
-    let number = body.message.payload.first_chunk().copied()?;
+    let number = body.message.contents.payload().first_chunk().copied()?;
     Some(MessageIndex::from_be_bytes(number))
 }

@@ -103,11 +103,13 @@ pub struct Engine<D: Disk> {
     pub(crate) staged_first: Lsn,
     /// Groups written and not yet synced, oldest first.
     pub(crate) unsynced: Vec<Written>,
+    /// So many of the last of these the index does not know yet: only within one call.
+    pub(crate) unapplied: usize,
     /// A buffer to use again.
     pub(crate) pool: Vec<u8>,
     /// Where the records that are written anew lie in the index: oldest first.
     pub(crate) relocations: VecDeque<Location>,
-    /// The last record that the index knows.
+    /// The last record that was ever written: the index knows it.
     pub(crate) applied: Lsn,
     /// The last record that is on the disk for certain.
     pub(crate) durable: Lsn,
@@ -143,6 +145,29 @@ pub(crate) struct Written {
     count: u64,
 }
 
+/// A sync to be done, by whichever thread: of what had been written when it was made.
+#[derive(Debug)]
+pub struct SyncWork<F> {
+    files: Vec<Arc<SegmentFile<F>>>,
+    /// Of the directory too.
+    names: bool,
+}
+
+impl<F> SyncWork<F> {
+    /// Does it. Only when this was without an error is what was written on the disk for certain.
+    pub fn run<D: Disk<File = F>>(&self, disk: &D) -> Result<(), StoreError> {
+        for file in &self.files {
+            let synced = disk.sync(&file.file);
+            synced.map_err(|e| StoreError::new("syncing", &segment::name(file.number), e))?;
+        }
+        if self.names {
+            let synced = disk.sync_dir();
+            synced.map_err(|e| StoreError::new("syncing", "the directory", e))?;
+        }
+        Ok(())
+    }
+}
+
 /// The last complete checkpoint.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Checkpointed {
@@ -171,6 +196,7 @@ impl<D: Disk> Engine<D> {
             staged_count: 0,
             staged_first: 1,
             unsynced: Vec::new(),
+            unapplied: 0,
             pool: Vec::new(),
             relocations: VecDeque::new(),
             applied: 0,
@@ -202,10 +228,37 @@ impl<D: Disk> Engine<D> {
     /// error what was not written is still staged: call it again. A copy is kept in memory until
     /// the next good [`Engine::sync`].
     pub fn write(&mut self) -> Result<(), StoreError> {
+        let written = self.write_groups();
+        // Also after an error: some may have been written.
+        self.apply();
+        written
+    }
+
+    fn write_groups(&mut self) -> Result<(), StoreError> {
         while self.staged_count > 0 {
             self.write_group()?;
         }
         Ok(())
+    }
+
+    /// As [`Engine::write`] and [`Engine::sync`] one after the other, but records take effect
+    /// while they are synced. `run` is given the sync, for another thread, and the rest of the
+    /// work, to be called meanwhile; it answers what became of the sync. Errors as those two have.
+    pub fn write_and_sync(
+        &mut self,
+        run: impl FnOnce(SyncWork<D::File>, &mut dyn FnMut()) -> Result<(), StoreError>,
+    ) -> Result<Lsn, StoreError> {
+        if !self.relocations.is_empty() {
+            self.write()?;
+            return self.sync();
+        }
+        if let Err(error) = self.write_groups() {
+            self.apply();
+            return Err(error);
+        }
+        let work = self.sync_work();
+        let synced = run(work, &mut || self.apply());
+        self.finish_sync(synced)
     }
 
     /// Syncs what was written; gives the number of the last record that is on the disk for certain.
@@ -216,11 +269,39 @@ impl<D: Disk> Engine<D> {
             // A sync failed since, perhaps in housekeeping: what was written must be written anew.
             self.write()?;
         }
-        if let Err(error) = self.sync_files() {
+        let synced = self.sync_work().run(&self.disk);
+        self.finish_sync(synced)
+    }
+
+    /// What has to be synced, so that all that is written is on the disk for certain.
+    fn sync_work(&self) -> SyncWork<D::File> {
+        let mut work = SyncWork {
+            files: Vec::new(),
+            names: self.names_changed && !fault::is(Fault::NamesUnsynced),
+        };
+        let mut last = 0;
+        for written in &self.unsynced {
+            if written.slot != last
+                && let Some(segment) = self.segments.get(written.slot)
+            {
+                work.files.push(Arc::clone(&segment.file));
+            }
+            last = written.slot;
+        }
+        work
+    }
+
+    /// What was written is synced, or it is not.
+    fn finish_sync(&mut self, synced: Result<(), StoreError>) -> Result<Lsn, StoreError> {
+        self.apply();
+        if let Err(error) = synced {
             if !fault::is(Fault::FailedSyncBelieved) {
                 self.distrust();
             }
             return Err(error);
+        }
+        if !fault::is(Fault::NamesUnsynced) {
+            self.names_changed = false;
         }
         // All before what is staged is written, and now synced.
         self.durable = self.staged_first - 1;
@@ -232,24 +313,6 @@ impl<D: Disk> Engine<D> {
         }
         self.unsynced.clear();
         Ok(self.durable)
-    }
-
-    fn sync_files(&mut self) -> Result<(), StoreError> {
-        let mut last = 0;
-        for written in &self.unsynced {
-            if written.slot == last {
-                continue;
-            }
-            last = written.slot;
-            if let Some(segment) = self.segments.get(last) {
-                let synced = self.disk.sync(&segment.file.file);
-                synced.map_err(|e| StoreError::new("syncing", &segment.name(), e))?;
-            }
-        }
-        match fault::is(Fault::NamesUnsynced) {
-            true => Ok(()),
-            false => self.sync_names(),
-        }
     }
 
     /// Syncs the directory if names were changed.
@@ -336,7 +399,6 @@ impl<D: Disk> Engine<D> {
             }
             return Err(error);
         }
-        self.apply_group(slot, offset, end);
         self.retire_group(slot, offset, end, count);
         Ok(())
     }
@@ -356,19 +418,24 @@ impl<D: Disk> Engine<D> {
         (count, at)
     }
 
-    fn apply_group(&mut self, slot: u16, offset: u64, end: usize) {
-        let (mut lsn, mut at) = (self.staged_first, GROUP_BYTES);
-        while at < end
-            && let Some(bytes) = length_of(&self.staged[at..])
-        {
-            let ops = ops_of(&self.staged[at..at + bytes]);
-            let location = Location::new(slot, offset + at as u64);
+    /// What was written and has not taken effect yet does so.
+    fn apply(&mut self) {
+        let unsynced = std::mem::take(&mut self.unsynced);
+        let applied = unsynced.len() - std::mem::take(&mut self.unapplied);
+        for written in &unsynced[applied..] {
+            self.apply_group(written);
+        }
+        self.unsynced = unsynced;
+    }
+
+    fn apply_group(&mut self, written: &Written) {
+        let (mut lsn, mut at) = (written.first, GROUP_BYTES);
+        while let Some(bytes) = written.bytes.get(at..).and_then(length_of) {
+            let ops = ops_of(&written.bytes[at..at + bytes]);
+            let location = Location::new(written.slot, written.offset + at as u64);
             match self.relocations.pop_front() {
                 Some(from) => self.index.relocate(ops, from, location),
-                None => {
-                    self.index.apply(lsn, ops, location);
-                    self.applied = lsn;
-                }
+                None => self.index.apply(lsn, ops, location),
             }
             lsn += 1;
             at += bytes;
@@ -380,6 +447,8 @@ impl<D: Disk> Engine<D> {
         self.next_group += 1;
         self.staged_first += count;
         self.staged_count -= count;
+        // Those written anew are known already.
+        self.applied = self.applied.max(self.staged_first - 1);
         self.tail_bytes += end as u64;
         self.sealed = false;
         self.at_rest = false;
@@ -399,6 +468,7 @@ impl<D: Disk> Engine<D> {
             first,
             count,
         });
+        self.unapplied += 1;
     }
 
     /// The active segment, or a new one if it has no room for so many bytes.
@@ -528,6 +598,11 @@ impl<D: Disk> Engine<D> {
     /// Bytes that wait to be written.
     pub fn staged_bytes(&self) -> usize {
         self.staged.len() - GROUP_BYTES
+    }
+
+    /// Records that wait to be written.
+    pub fn staged_records(&self) -> u64 {
+        self.staged_count
     }
 
     /// The disk.

@@ -31,7 +31,7 @@ mod stats;
 
 pub use check::{ReadOnly, check, check_with, repair, repair_with, stats};
 pub use disk::Disk;
-pub use engine::{Engine, Options};
+pub use engine::{Engine, Options, SyncWork};
 pub use error::{OpenError, StoreError};
 pub use identity::FORMAT_VERSION;
 pub use pace::Pace;

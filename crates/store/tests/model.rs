@@ -133,6 +133,31 @@ impl Bench {
         self.records.extend((first..).zip(all));
     }
 
+    /// The records take effect before they are synced, behind that, or when it has turned out how
+    /// that went.
+    fn write_and_sync(&mut self) {
+        let (disk, moment) = (self.disk.clone(), self.random.below(3));
+        let mut ran = false;
+        let synced = self.engine().write_and_sync(|work, apply| {
+            ran = true;
+            if moment == 0 {
+                apply();
+            }
+            let synced = work.run(&disk);
+            if moment == 1 {
+                apply();
+            }
+            synced
+        });
+        // After a failed sync all that was written has taken effect too.
+        if ran || synced.is_ok() {
+            self.catch_up();
+        }
+        if let Ok(lsn) = synced {
+            self.durable = lsn;
+        }
+    }
+
     fn step(&mut self) {
         match self.random.below(100) {
             0..40 => self.append(),
@@ -141,7 +166,7 @@ impl Bench {
                     self.catch_up();
                 }
             }
-            60..78 => {
+            60..70 => {
                 // Not always after a write: then it promises what was written before.
                 if self.random.below(5) > 0 && self.engine().write().is_ok() {
                     self.catch_up();
@@ -150,6 +175,7 @@ impl Bench {
                     self.durable = lsn;
                 }
             }
+            70..78 => self.write_and_sync(),
             78..92 => {
                 let budget = 1 << self.random.below(14);
                 let _ = self.engine().housekeep(budget);

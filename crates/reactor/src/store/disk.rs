@@ -1,4 +1,4 @@
-//! The store on a disk: opened before the node's threads run, then kept by two threads of its own.
+//! The store on a disk: opened before the node's threads run, then kept by three threads of its own.
 
 use std::fmt;
 use std::io;
@@ -14,6 +14,7 @@ use martlet_store::{Disk, Engine, OpenError, Options, RealDisk, RecordBuffer, Re
 
 use super::inbox::{Inbox, PageRead, Question};
 use super::reading::read_pages;
+use super::syncing::syncing;
 use super::writing::{How, Writing};
 use super::{Durability, Durable, PinnedFiles, Restored, Store, StoreHealth, Writer};
 use crate::node::SharedNode;
@@ -174,8 +175,12 @@ where
         let (pages_in, pages) = unbounded();
         let (disk, health) = (engine.disk().clone(), Arc::clone(&self.health));
         self.spawn("martlet-read", move || read_pages(&disk, &pages, &health))?;
+        let (syncing, works) = syncing();
+        let disk = engine.disk().clone();
+        self.spawn("martlet-sync", move || works.run(&disk))?;
         let writing = Writing::new(
             engine,
+            syncing,
             Arc::clone(&self.inbox),
             Arc::clone(&self.health),
             pages_in,

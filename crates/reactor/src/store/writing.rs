@@ -16,7 +16,12 @@ use martlet_store::{Disk, Engine, Pace, RecordBuffer, StoreError};
 
 use super::inbox::{Inbox, PageRead, Part, Question};
 use super::reading::Page;
+use super::syncing::Syncing;
 use super::{Durability, Durable, PinnedFiles, StoreHealth};
+
+/// So many records take long enough to take effect that another thread is worth waking. Not where
+/// a message is to be read: where it lies is known only after that.
+const BESIDE_RECORDS: u64 = 256;
 
 /// Records that nobody waits for are synced after so long.
 const UNAWAITED: Duration = Duration::from_millis(5);
@@ -64,6 +69,7 @@ pub(super) struct How {
 /// The writing thread.
 pub(super) struct Writing<D: Disk> {
     engine: Engine<D>,
+    syncing: Syncing<D::File>,
     inbox: Arc<Inbox>,
     health: Arc<StoreHealth>,
     pages: Sender<Page<D::File>>,
@@ -107,6 +113,7 @@ where
 {
     pub(super) fn new(
         engine: Engine<D>,
+        syncing: Syncing<D::File>,
         inbox: Arc<Inbox>,
         health: Arc<StoreHealth>,
         pages: Sender<Page<D::File>>,
@@ -123,6 +130,7 @@ where
         let now = Instant::now();
         Self {
             engine,
+            syncing,
             inbox,
             health,
             pages,
@@ -293,6 +301,13 @@ where
     }
 
     fn try_commit(&mut self, now: bool) -> Result<(), StoreError> {
+        if self.engine.staged_records() >= BESIDE_RECORDS
+            && self.how.durability == Durability::Sync
+            && (self.is_awaited || now)
+            && self.reads.is_empty()
+        {
+            return self.commit_beside();
+        }
         if self.engine.staged_bytes() > 0 {
             self.engine.write()?;
             self.is_unsynced = true;
@@ -315,6 +330,21 @@ where
             self.is_awaited = false;
             self.answer();
         }
+        Ok(())
+    }
+
+    /// As [`Writing::try_commit`], but another thread syncs while the group takes effect.
+    fn commit_beside(&mut self) -> Result<(), StoreError> {
+        self.last_sync = Instant::now();
+        let syncing = &self.syncing;
+        self.engine
+            .write_and_sync(|work, apply| syncing.sync(work, apply))?;
+        self.is_unsynced = false;
+        for shard in &mut self.shards {
+            shard.written = shard.taken;
+        }
+        self.is_awaited = false;
+        self.answer();
         Ok(())
     }
 
