@@ -43,7 +43,8 @@ fn binary() -> Option<PathBuf> {
 
 fn run(program: &Path, script: &Script) -> Result<(), Failed> {
     for (number, version) in script.versions.iter().enumerate() {
-        let name = script.name.replace('/', "-");
+        // A socket lies in there, whose path must be short.
+        let name: String = script.name.replace('/', "-").chars().take(40).collect();
         let data = std::env::temp_dir().join(format!(
             "martlet-script-{}-{name}-{number}",
             std::process::id()
