@@ -92,6 +92,7 @@ pub(crate) struct StoredNode {
     buffer: RecordBuffer,
     /// Shards have appended records since the last sync; these may have become nothing to store.
     unanswered: bool,
+    store_records: u64,
     mail_held: bool,
     /// A call to the disk failed: the power is gone.
     dead: bool,
@@ -176,6 +177,7 @@ impl StoredNode {
             opened: 0,
             buffer: RecordBuffer::new(),
             unanswered: false,
+            store_records: 0,
             mail_held: false,
             dead: false,
         };
@@ -364,6 +366,11 @@ impl StoredNode {
         sum
     }
 
+    /// Records that the store was given since the node was opened.
+    pub(crate) fn store_records(&self) -> u64 {
+        self.store_records
+    }
+
     /// Ends a tick of each shard, as a reactor does though no work waits.
     pub(crate) fn end_tick(&mut self) {
         for shard in 0..self.slots.len() as u16 {
@@ -473,6 +480,7 @@ impl StoredNode {
         self.unanswered |= !slot.effects.records.is_empty();
         encode(&mut slot.effects.records, self.now, &mut self.buffer);
         self.engine.append(&self.buffer);
+        self.store_records += self.buffer.count() as u64;
         self.buffer.clear();
         for (to, batch) in slot.effects.batches.iter_mut().enumerate() {
             if !batch.is_empty() {
