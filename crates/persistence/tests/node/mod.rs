@@ -470,6 +470,7 @@ impl StoredNode {
         } else {
             fetch(&self.engine, &read.messages, making, |_, _| {})
         };
+        assert!(page.iter().map(|(id, _)| id).eq(&read.messages));
         self.call(shard, |shard, cx| {
             shard.messages_read(cx, read.owner, page);
         });
