@@ -147,3 +147,41 @@ fn a_session_that_ends_with_its_connection_adds_no_records_to_those_of_one_that_
     let records = |node: &mut StoredNode| node.counters().records_appended;
     assert_eq!(records(&mut beside), records(&mut alone));
 }
+
+#[test]
+fn a_message_and_what_its_shard_queues_of_it_is_one_record_of_the_store() {
+    let mut node = StoredNode::new(1);
+    node.play(
+        "A: CONNECT session_expiry=1000; SUBSCRIBE t qos=1; DISCONNECT
+         B: CONNECT session_expiry=1000; SUBSCRIBE t qos=2",
+    );
+    let before = node.store_records();
+    node.play("P: CONNECT; PUBLISH t qos=1 payload=1; PUBLISH t qos=1 payload=2");
+    assert_eq!(node.store_records() - before, 2);
+}
+
+#[test]
+fn acknowledgements_that_come_together_are_one_record_of_the_store() {
+    let mut node = StoredNode::new(1);
+    node.play(
+        "A: CONNECT session_expiry=1000; SUBSCRIBE t qos=1
+         P: CONNECT
+         repeat 5
+         P: PUBLISH t qos=1 payload=x
+         A> PUBLISH t qos=1 id=$n ..
+         end",
+    );
+    let again = "A: CONNECT clean=0 session_expiry=1000
+         A> CONNACK 0 session_present=1
+         repeat 5
+         A> PUBLISH t qos=1 id=$n dup ..
+         end";
+    let mut records_of = |text: &str| {
+        let before = node.store_records();
+        node.play(text);
+        node.store_records() - before
+    };
+    let of_connecting = records_of(again);
+    let acknowledged = format!("{again}\nA: PUBACK 1 & PUBACK 2 & PUBACK 3 & PUBACK 4 & PUBACK 5");
+    assert_eq!(records_of(&acknowledged), of_connecting + 1);
+}

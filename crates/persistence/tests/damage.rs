@@ -301,3 +301,19 @@ fn what_damage_costs_is_told_with_client_and_topic() {
         assert!(text.ends_with("; it waited for client \"meter\""), "{text}");
     }
 }
+
+#[test]
+fn a_retained_message_that_is_lost_is_named_once() {
+    let mut node = StoredNode::new(1);
+    node.play(
+        "P: CONNECT; PUBLISH a qos=1 retain payload=lost; PUBLISH b qos=1 retain payload=kept",
+    );
+    let disk = node.disk.clone();
+    drop(node.restart(End::Stop, 1, 10));
+    flip_text(&disk, "lost");
+    let node = StoredNode::reopen(disk, 1).unwrap();
+    let kept = [("b".to_owned(), "kept".to_owned())];
+    assert_eq!((node.report.damaged, node.retained()), (1, kept.to_vec()));
+    let node = node.restart(End::Stop, 1, 10);
+    assert_eq!((node.report.damaged, node.retained()), (0, kept.to_vec()));
+}

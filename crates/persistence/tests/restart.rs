@@ -541,3 +541,46 @@ fn a_share_group_whose_members_are_gone_ends_with_the_restart() {
     assert_eq!((node.report.groups, node.report.entries), (0, 0));
     assert_eq!(node.bodies(), 0);
 }
+
+#[test]
+fn each_copy_of_a_retained_message_is_acknowledged_for_good() {
+    restarts(
+        "P: CONNECT; PUBLISH r/1 qos=1 retain payload=1
+         A: CONNECT clean=0 session_expiry=1000 receive_maximum=1; SUBSCRIBE r/# qos=1, r/+ qos=1
+         A> PUBLISH r/1 qos=1 retain payload=1 id=1
+         A: DISCONNECT
+         A: CONNECT clean=0 session_expiry=1000
+         A> CONNACK 0 session_present=1
+         A> PUBLISH r/1 qos=1 retain payload=1 id=1 dup
+         A> PUBLISH r/1 qos=1 retain payload=1 id=2
+         A: PUBACK 1 & PUBACK 2",
+        "A: CONNECT clean=0 session_expiry=1000
+         A> CONNACK 0 session_present=1
+         A> nothing",
+    );
+}
+
+#[test]
+fn what_a_share_group_gave_to_a_member_with_a_long_queue_goes_to_another_when_it_leaves() {
+    restarts(
+        "A: CONNECT session_expiry=1000 receive_maximum=1
+         A: SUBSCRIBE own qos=1; SUBSCRIBE $share/g/t qos=1
+         P: CONNECT
+         repeat 6
+         P: PUBLISH own qos=1 payload=x*40000
+         end
+         P: PUBLISH t qos=1 payload=shared
+         A> PUBLISH own qos=1 id=1 ..
+         B: CONNECT session_expiry=1000; SUBSCRIBE $share/g/t qos=1
+         A: DISCONNECT
+         B> PUBLISH t qos=1 payload=shared id=1
+         B: PUBACK 1",
+        "A: CONNECT clean=0 session_expiry=1000
+         A> CONNACK 0 session_present=1
+         A> PUBLISH own qos=1 id=1 dup ..
+         repeat 5
+         A> PUBLISH own qos=1 ..
+         end
+         A> nothing",
+    );
+}
