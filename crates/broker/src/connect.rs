@@ -61,6 +61,11 @@ impl Shard {
         mut request: ConnectRequest,
     ) {
         let (tenant, client_id) = (request.tenant, Arc::clone(&request.client_id));
+        if self.memory.is_spent() && self.sessions.find(tenant, &client_id).is_none() {
+            // Who has a session is let in: it takes what is queued for it.
+            let (version, reason) = (request.version, ReasonCode::ServerBusy);
+            return self.refuse(cx, index, Some(version), reason, "limit memory_bytes");
+        }
         // An old connection of the same client is ended first [MQTT-3.1.4-3]. That may end its
         // session, so the session is looked for after it.
         if let Some(old) = self.sessions.find(tenant, &client_id)

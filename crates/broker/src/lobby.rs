@@ -183,9 +183,6 @@ impl Shard {
             // 0x8B is a reason of DISCONNECT only [MQTT-3.2.2-8].
             return Err((ReasonCode::ServerUnavailable, "the server is shutting down"));
         }
-        if self.memory.is_spent() {
-            return Err((ReasonCode::ServerBusy, "limit memory_bytes"));
-        }
         if !self.connect_rate.take(cx.now.mono_ms, limits.connect_rate) {
             return Err((ReasonCode::ConnectionRateExceeded, "limit connect_rate"));
         }

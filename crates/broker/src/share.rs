@@ -1198,7 +1198,11 @@ impl Shard {
     ) {
         let limits = &self.settings.limits;
         let (count_max, bytes_max) = (limits.queued_messages, limits.queued_bytes);
-        let window = self.group_window(index);
+        let window = match self.group_window(index) {
+            // What is in the store need not be in memory as well.
+            Window::Front if self.memory.is_spent() => Window::Nothing,
+            window => window,
+        };
         let queue = &self.groups.slab[index as usize].queue;
         let needs_memory = !(entry.recorded && queue.would_store(window));
         if needs_memory && self.memory.is_spent() {

@@ -95,6 +95,18 @@ impl<const COLUMNS: usize> Rows<COLUMNS> {
         self.len += 1;
     }
 
+    /// Adds rows before all others, in their order.
+    pub fn push_front_all(&mut self, rows: &[[u64; COLUMNS]]) {
+        if let Some(front) = self.sealed.front_mut().filter(|_| self.loose != Some(0)) {
+            front.pack();
+        }
+        for block in rows.rchunks(BLOCK_ROWS) {
+            self.sealed.push_front(Block::packed(block));
+            self.loose = self.loose.map(|loose| loose + 1);
+        }
+        self.len += rows.len();
+    }
+
     fn seal_open(&mut self) {
         if self.open_start < self.open.len() {
             self.sealed

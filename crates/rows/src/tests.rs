@@ -7,6 +7,7 @@ use proptest::prelude::*;
 #[derive(Clone, Debug)]
 enum Step {
     Push([u64; 3]),
+    PushFront(Vec<[u64; 2]>),
     Pop,
     Remove(prop::sample::Index),
     Replace(prop::sample::Index, [u64; 2]),
@@ -21,7 +22,8 @@ fn step() -> impl Strategy<Value = Step> {
     );
     prop_oneof![
         8 => row.prop_map(|(a, b, c)| Step::Push([a, b, c])),
-        3 => Just(Step::Pop),
+        1 => prop::collection::vec(any::<[u64; 2]>(), 0..150).prop_map(Step::PushFront),
+        12 => Just(Step::Pop),
         3 => any::<prop::sample::Index>().prop_map(Step::Remove),
         2 => (any::<prop::sample::Index>(), any::<[u64; 2]>())
             .prop_map(|(index, row)| Step::Replace(index, row)),
@@ -48,6 +50,16 @@ proptest! {
                     let row = [a, b, number as u64];
                     model.push_back(row);
                     rows.push_back(row);
+                }
+                Step::PushFront(new) => {
+                    let number = (number as u64) << 32;
+                    let new: Vec<_> = new
+                        .into_iter()
+                        .zip(number..)
+                        .map(|([a, b], number)| [a, b, number])
+                        .collect();
+                    rows.push_front_all(&new);
+                    new.into_iter().rev().for_each(|row| model.push_front(row));
                 }
                 Step::Pop => prop_assert_eq!(rows.pop_front(), model.pop_front()),
                 Step::Remove(index) if !model.is_empty() => {

@@ -255,6 +255,43 @@ fn spent_memory_refuses_what_would_take_more_of_it_until_there_is_some() {
     assert_eq!(publishes(&node.take(late)), 1, "there is memory again");
 }
 
+/// Else nobody could take what has spent it.
+#[test]
+fn who_has_a_session_is_let_in_though_memory_is_spent() {
+    let limits = Limits {
+        memory_bytes: 256 * 1024,
+        ..Limits::default()
+    };
+    let mut node = node(limits, Wiring::default());
+    let away = client(&mut node, "away", false);
+    node.send(away, &subscribe(&["big"], QoS::AtLeastOnce));
+    node.send(away, &[0xE0, 0]);
+    let publisher = client(&mut node, "p", true);
+    for id in 1..=200 {
+        let big = publish("big", QoS::AtLeastOnce, id, false, &[b'x'; 2000]);
+        node.send(publisher, &big);
+        node.end_tick();
+    }
+    assert!(node.is_closed(publisher), "memory is spent");
+    let stranger = client(&mut node, "stranger", true);
+    assert_eq!(node.take(stranger), [0x20, 2, 0, 3], "server unavailable");
+
+    let back = client(&mut node, "away", false);
+    let mut unanswered = Vec::new();
+    packets(&node.take(back), |packet| {
+        if let Packet::Publish(publish) = packet {
+            unanswered.extend(publish.packet_id);
+        }
+    });
+    assert!(unanswered.len() > 50, "{unanswered:?}");
+    for id in unanswered {
+        node.send(back, &puback(id));
+    }
+    node.end_tick();
+    let stranger = client(&mut node, "stranger", true);
+    assert!(!node.is_closed(stranger), "there is memory again");
+}
+
 /// A14
 #[test]
 fn each_late_acknowledgement_lets_one_more_message_through() {

@@ -315,7 +315,11 @@ impl Shard {
             // Only to be delivered if that was possible at once [MQTT-3.3.2-5].
             return self.expire_entry(cx, index, Taken::Held(entry));
         }
-        let window = self.window(index);
+        let window = match self.window(index) {
+            // What is in the store need not be in memory as well.
+            Window::Front if self.memory.is_spent() => Window::Nothing,
+            window => window,
+        };
         let queue = &self.sessions.at(index).outbound.queue;
         let needs_memory = !(entry.recorded && queue.would_store(window));
         if needs_memory && self.memory.is_spent() {

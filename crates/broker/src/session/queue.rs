@@ -305,13 +305,24 @@ struct Stored {
 
 impl Stored {
     fn push_back(&mut self, entry: &StoredEntry) {
+        let row = self.keep(entry);
+        self.rows.push_back(row);
+    }
+
+    fn push_front_all(&mut self, entries: impl Iterator<Item = StoredEntry>) {
+        let rows: Vec<_> = entries.map(|entry| self.keep(&entry)).collect();
+        self.rows.push_front_all(&rows);
+    }
+
+    /// Counts an entry and keeps what has no room in its row, which is the answer.
+    fn keep(&mut self, entry: &StoredEntry) -> [u64; 3] {
         let row = entry.row();
         self.bytes += u64::from(entry.bytes);
         if row_is_apart(row) {
             self.apart
                 .insert((entry.id, entry.why), entry.apart.clone());
         }
-        self.rows.push_back(row);
+        row
     }
 
     fn pop_front(&mut self) -> Option<StoredEntry> {
@@ -464,14 +475,13 @@ impl Queue {
 
     /// Nobody is there any more: what has a record needs no memory.
     pub(crate) fn put_away(&mut self, window: Window) {
-        if window != Window::Nothing || self.stored.is_some() {
+        if window != Window::Nothing || self.window.is_empty() {
             return;
         }
         let entries = core::mem::take(&mut self.window);
-        (self.window_bytes, self.shared, self.lent) = (0, 0, 0);
-        for entry in entries {
-            self.push_back_stored(&entry.stored());
-        }
+        self.window_bytes = 0;
+        let stored = self.stored.get_or_insert_default();
+        stored.push_front_all(entries.into_iter().map(Entry::stored));
     }
 
     /// The window runs low: which messages are to be read back. None while a page is on its way.

@@ -200,6 +200,21 @@ fn a_queue_for_somebody_away_keeps_no_message_in_memory() {
 }
 
 #[test]
+fn when_its_client_goes_away_a_long_queue_keeps_no_window_either() {
+    let gauge = Arc::default();
+    let mut queue = Queue::default();
+    for counter in 0..1_000 {
+        let message = message(counter, 256, u64::MAX, &gauge);
+        queue.push_back(entry(message, true, &[]), Window::Front);
+    }
+    assert!(gauge.bytes() > 0);
+    queue.put_away(Window::Nothing);
+    assert_eq!((queue.len(), gauge.bytes()), (1_000, 0));
+    let page = queue.page_to_read().expect("the window is empty");
+    assert_eq!(page.first(), Some(&MessageId::new(ShardId(0), 0)));
+}
+
+#[test]
 fn a_message_that_cannot_be_read_back_is_given_back_as_damaged() {
     let gauge = Arc::default();
     let mut queue = Queue::default();
