@@ -107,26 +107,6 @@ fn what_lies_in_the_store_is_kept_when_the_memory_is_spent() {
 }
 
 #[test]
-fn what_lies_in_the_store_is_kept_for_a_slow_client_too_when_the_memory_is_spent() {
-    let settings = [("memory_bytes".to_owned(), (256 * 1024).to_string())];
-    let mut node = StoredNode::with_settings(1, &settings);
-    node.play(&format!(
-        "K: CONNECT session_expiry=1000 receive_maximum=1; SUBSCRIBE will qos=1
-         F: CONNECT; PUBLISH will qos=1 payload=first
-         K> PUBLISH will qos=1 id=1 ..
-         W: CONNECT will.topic=will will.payload=gone will.qos=1
-         M: CONNECT receive_maximum=1; SUBSCRIBE t qos=1
-         {PUBLISH_MANY}
-         Q: CONNECT
-         Q> CONNACK 0x89
-         Q> closed
-         W: drop
-         K: PUBACK 1
-         K> PUBLISH will qos=1 payload=gone .."
-    ));
-}
-
-#[test]
 fn what_a_session_loses_that_ends_with_its_connection_makes_no_record() {
     let settings = [("queued_messages".to_owned(), "1".to_owned())];
     let mut node = StoredNode::with_settings(1, &settings);

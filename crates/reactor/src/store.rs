@@ -1,8 +1,9 @@
 //! Where records go. Each reactor has a [`Writer`] of its own; the store behind them may be one.
 //!
 //! [`DiskStore`] keeps what it is given: one thread writes for all shards (`store/writing.rs`),
-//! another syncs beside it (`store/syncing.rs`), a third reads messages back (`store/reading.rs`). A writer that needs time answers from another
-//! thread through [`Durable`]; the reactor never waits for it.
+//! another syncs beside it (`store/syncing.rs`), a third reads messages back (`store/reading.rs`).
+//! A writer that needs time answers from another thread through [`Durable`]; the reactor never
+//! waits for it.
 
 mod disk;
 mod health;

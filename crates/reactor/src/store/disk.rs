@@ -1,4 +1,5 @@
-//! The store on a disk: opened before the node's threads run, then kept by three threads of its own.
+//! The store on a disk: opened before the node's threads run, then kept by three threads of its
+//! own.
 
 use std::fmt;
 use std::io;
