@@ -93,7 +93,8 @@ impl fmt::Display for OpenError {
             ),
             OpenError::Checkpoint { file } => write!(
                 f,
-                "both copies of checkpoint {file} are damaged at their beginning: repair the store"
+                "both copies of checkpoint {file} are damaged at their beginning: \
+                 martlet store repair makes the best of the rest"
             ),
         }
     }

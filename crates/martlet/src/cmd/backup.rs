@@ -102,17 +102,18 @@ fn write_new(partial: &Path, data_dir: &Path) -> anyhow::Result<()> {
         .mode(0o600)
         .open(partial)
         .with_context(|| format!("cannot write {}", partial.display()))?;
+    let writing = || format!("writing {}", partial.display());
     if admin::is_running(data_dir) {
-        admin::download(data_dir, "/api/v1/backup", &file)?;
+        admin::download(data_dir, "/api/v1/backup", &file).with_context(writing)?;
     } else {
         let _claim = claim_data_dir(data_dir)?;
         let store = data_dir.join(STORE);
         let (mut engine, _) =
             martlet_store::Engine::open(claim_store(&store)?, Options::default())?;
         let snapshot = engine.snapshot()?;
-        write_archive(&store, snapshot.files(), BufWriter::new(&file))?;
+        write_archive(&store, snapshot.files(), BufWriter::new(&file)).with_context(writing)?;
     }
-    file.sync_all()?;
+    file.sync_all().with_context(writing)?;
     // An answer that was cut off is found here, not on the day it is needed.
     Archive::open(partial, |_, _| {})?;
     Ok(())

@@ -40,13 +40,13 @@ struct StoreOptions {
 /// Runs the command.
 pub(crate) fn run(command: &StoreCommand) -> ExitCode {
     let outcome = match &command.action {
-        Action::Check(options) => inspect(options, |disk, print| {
+        Action::Check(options) => inspect(options, "damaged", |disk, print| {
             let mut words = DamageWords::default();
             Ok(martlet_store::check_with(disk, |engine, damage| {
                 print(&damage, words.tell(engine, &damage));
             })?)
         }),
-        Action::Repair(options) => inspect(options, |disk, print| {
+        Action::Repair(options) => inspect(options, REPAIRED, |disk, print| {
             let mut words = DamageWords::default();
             let options = Options::default();
             martlet_store::repair_with(disk, options, |engine, damage| {
@@ -75,9 +75,14 @@ fn opened(options: &StoreOptions) -> anyhow::Result<RealDisk> {
     claim_store(&store)
 }
 
-/// Prints each damaged place that `look` finds; 1 if there is one.
+/// What [`inspect`] says of the places that were damaged and are repaired.
+const REPAIRED: &str = "damaged places taken out; all else is kept, and the store opens clean";
+
+/// Prints each damaged place that `look` finds, then how many there are and what they `are`; 1 if
+/// there is one.
 fn inspect(
     options: &StoreOptions,
+    are: &str,
     look: impl FnOnce(RealDisk, &mut dyn FnMut(&Damage, String)) -> anyhow::Result<Stats>,
 ) -> anyhow::Result<ExitCode> {
     let disk = opened(options)?;
@@ -101,7 +106,7 @@ fn inspect(
     if !options.json {
         match found {
             0 => println!("{}: no damage", path.display()),
-            found => println!("{}: {found} damaged", path.display()),
+            found => println!("{}: {found} {are}", path.display()),
         }
     }
     Ok(match found {

@@ -156,7 +156,7 @@ async fn run_node(node: &NodeConfig, files: &[PathBuf]) -> anyhow::Result<()> {
         None => None,
     };
     let running = Arc::new(start_reactor(node)?);
-    tell_restored(&running);
+    let damage = tell_restored(&running);
     let control = Arc::new(Control::new(
         Box::new(ReactorShards {
             running: Arc::clone(&running),
@@ -164,6 +164,9 @@ async fn run_node(node: &NodeConfig, files: &[PathBuf]) -> anyhow::Result<()> {
         }),
         node_info(node, &running),
     ));
+    if let Some(damage) = damage {
+        control.health.warn(damage);
+    }
     pump_reports(&running, &control);
     pump_store_notices(&running);
     pump_events(&running);
@@ -263,17 +266,15 @@ fn check_restored(data_dir: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Says what the start has brought back, and what it could not.
-fn tell_restored(running: &Running) {
-    let Some(Restored {
+/// Says what the start has brought back, and what it could not; answers what operators should know
+/// for longer than a line in the log.
+fn tell_restored(running: &Running) -> Option<String> {
+    let Restored {
         opened,
         damage,
         restored,
         took,
-    }) = running.restored()
-    else {
-        return;
-    };
+    } = running.restored()?;
     for damage in damage {
         error!("the store is damaged: {damage}");
     }
@@ -305,6 +306,13 @@ fn tell_restored(running: &Running) {
         ms = took.as_millis() as u64,
         "restored"
     );
+    let places = damage.len() + restored.damage.len();
+    (places > 0).then(|| {
+        format!(
+            "The store was found damaged in {places} places at the start; the log says where, and \
+             martlet store check what is lost."
+        )
+    })
 }
 
 /// Carries what the store has to say to the log. Ends with the store.
