@@ -25,7 +25,7 @@ use crate::report::{Damage, Lost, Report, Torn};
 use crate::scan::{Found, Unreadable, Window};
 use crate::segment::{self, Segment, SegmentFile, Segments};
 use martlet_fault::{self as fault, Fault};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 /// Segments that are not as the checkpoint and their own headers say.
@@ -85,6 +85,9 @@ impl<D: Disk> Engine<D> {
             engine.index.recount();
         }
         engine.replay_all(from, &names, &mut gaps, &mut report)?;
+        if has_holes {
+            engine.seek_bodies();
+        }
         // Segments may be gone because all in them was forgotten.
         engine.index.drop_forgotten(usize::MAX);
         engine.lose_missing(&gaps, &mut report);
@@ -95,6 +98,39 @@ impl<D: Disk> Engine<D> {
         report.queues = engine.index.queues.count();
         report.states = engine.index.states.count();
         Ok((engine, report))
+    }
+
+    /// A block of the checkpoint is lost in both copies, and with it where some bodies lie. They lie
+    /// there still: what entries refer to is sought in all segments.
+    fn seek_bodies(&mut self) {
+        let mut missing = BTreeSet::new();
+        self.index.bodies.each_located(|id, location| {
+            if location.is_none() {
+                missing.insert(id);
+            }
+        });
+        if missing.is_empty() {
+            return;
+        }
+        for slot in self.segments.in_order() {
+            let Some(segment) = self.segments.get(slot) else {
+                continue;
+            };
+            let (file, end) = (&segment.file, segment.end);
+            let mut window = Window::<D>::new(&self.disk, &file.file, file.key, end);
+            let mut offset = 0;
+            while offset < end {
+                match window.at(offset, 0) {
+                    Found::Group(..) => offset += GROUP_BYTES as u64,
+                    Found::Record(_, ops, bytes) => {
+                        let at = Location::new(slot, offset);
+                        self.index.find_bodies(ops, at, |id| missing.contains(&id));
+                        offset += bytes;
+                    }
+                    Found::Nothing => offset = window.search(offset + 8, 0).unwrap_or(end),
+                }
+            }
+        }
     }
 
     fn replay_all(

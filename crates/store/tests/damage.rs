@@ -178,6 +178,36 @@ fn a_flip_in_the_checkpoint_costs_nothing_and_is_named() {
 }
 
 #[test]
+fn where_messages_lie_is_found_again_if_both_copies_of_that_block_are_lost() {
+    let disk = SimDisk::new(5);
+    let (mut engine, _) = Engine::open(disk.clone(), options()).unwrap();
+    fill(&mut engine);
+    engine.close().unwrap();
+    for (name, _) in disk.list().unwrap() {
+        if name.contains("checkpoint") {
+            // The block behind the first one, whose length is in its header.
+            let bytes = disk.contents(&name).unwrap();
+            let length = u32::from_le_bytes(bytes[4..8].try_into().unwrap());
+            let second = (16 + u64::from(length)).next_multiple_of(8);
+            disk.flip(&name, second + 100, 0);
+        }
+    }
+    let (mut engine, report) = Engine::open(disk.clone(), options()).unwrap();
+    assert!(
+        report
+            .damage
+            .iter()
+            .all(|d| d.lost == Lost::CheckpointBlock)
+    );
+    assert_eq!(report.damage.len(), 2, "{:?}", report.damage);
+    assert_eq!(served(&mut engine), BODIES as usize);
+    drop(engine);
+    let stats = repair(disk.clone(), options(), |_| {}).unwrap();
+    assert_eq!(stats.entries, BODIES as usize);
+    check(disk, |damage| panic!("{damage}")).unwrap();
+}
+
+#[test]
 fn without_any_checkpoint_repair_makes_the_best_of_the_segments() {
     let disk = SimDisk::new(5);
     let (mut engine, _) = Engine::open(disk.clone(), options()).unwrap();

@@ -174,6 +174,24 @@ impl Index {
         }
     }
 
+    /// Bodies in this record that are wanted lie here, if it is not known where.
+    pub(crate) fn find_bodies(
+        &mut self,
+        ops: &[u8],
+        location: Location,
+        is_wanted: impl Fn(BodyId) -> bool,
+    ) {
+        for op in Ops::new(ops) {
+            if let Op::Body(id, _, bytes) | Op::MovedBody(id, _, bytes) = op
+                && is_wanted(id)
+            {
+                let class = live::class_of(body_cost(bytes.len()));
+                let holds = Holds::NONE;
+                self.bodies.add(id, holds, location, class, &mut self.live);
+            }
+        }
+    }
+
     /// Bytes of a checkpoint of this moment, more or less.
     pub(crate) fn checkpoint_bytes(&self) -> u64 {
         let bytes = 9 * self.bodies.count() + 5 * self.queues.entries_count();
