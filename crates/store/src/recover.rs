@@ -100,8 +100,8 @@ impl<D: Disk> Engine<D> {
         Ok((engine, report))
     }
 
-    /// A block of the checkpoint is lost in both copies, and with it where some bodies lie. They lie
-    /// there still: what entries refer to is sought in all segments.
+    /// A block of the checkpoint is lost in both copies, and with it where some bodies lie. They
+    /// lie there still: what entries refer to is sought in all segments.
     fn seek_bodies(&mut self) {
         let mut missing = BTreeSet::new();
         self.index.bodies.each_located(|id, location| {
