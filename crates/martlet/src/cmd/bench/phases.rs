@@ -14,7 +14,7 @@ use super::progress::Progress;
 use super::publishing::Form;
 use super::report::{Phase, Report};
 use super::traffic::Traffic;
-use super::{Snapshot, connections::Silence, idle_purposes, judge, run_name, usages};
+use super::{STALL, Snapshot, connections::Silence, idle_purposes, judge, run_name, usages};
 
 /// How long CPU time still counts after a phase, for what a broker puts off.
 const AFTERMATH: Duration = Duration::from_millis(100);
@@ -53,11 +53,15 @@ pub(super) fn measure(options: &BenchOptions) -> anyhow::Result<Report> {
     let mut course = Course::new(options, driver, traffic);
 
     let begun = Snapshot::take(options, Some(&course.traffic))?;
-    let mut phases = vec![store(options, &plan, &mut course)?];
-    // Nothing that was not acknowledged would be worth fetching.
-    if course.traffic.is_settled() {
-        phases.push(fetch(options, &plan, &run, &mut course)?);
+    let stored = store(options, &plan, &mut course)?;
+    if !course.traffic.is_settled() {
+        // What was not acknowledged is not lost, and a rate would say nothing.
+        course.progress.clear();
+        let why = course.driver.first_error.take();
+        let why = why.unwrap_or_else(|| format!("no answer for {STALL:?}"));
+        anyhow::bail!("not all messages were acknowledged while they were stored: {why}");
     }
+    let phases = vec![stored, fetch(options, &plan, &run, &mut course)?];
     let ended = Snapshot::take(options, Some(&course.traffic))?;
     let (messages, faults) = judge(&course, &begun, &ended);
     if faults.is_empty()
