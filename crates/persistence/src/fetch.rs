@@ -70,19 +70,27 @@ pub fn locate<D: Disk>(engine: &Engine<D>, ids: &[MessageId]) -> LocatedPage<D::
     LocatedPage(located)
 }
 
-/// Reads pages whose bodies have been located, all together, as they lie on the disk. `retry` is
-/// asked after an error of the disk, with the number of attempts so far, and may wait; where it
-/// says no, and where a body is damaged, there is no message, and `damaged` is told why.
+/// A page as far as it could be read.
+#[derive(Debug)]
+pub struct ReadPage {
+    /// Its messages; none where a body is damaged or was not read.
+    pub messages: FetchedPage,
+    /// Those that the disk gave errors for, with the error: perhaps it can read them another time.
+    pub unread: Vec<(MessageId, String)>,
+}
+
+/// Reads pages whose bodies have been located, all together, as they lie on the disk. Where a body
+/// is damaged there is no message, and `damaged` is told why.
 pub fn read_located<D: Disk>(
     disk: &D,
     pages: &[(&LocatedPage<D::File>, Making<'_>)],
-    mut retry: impl FnMut(u32) -> bool,
     mut damaged: impl FnMut(MessageId, String),
-) -> Vec<FetchedPage> {
-    let empty = |(page, _): &(&LocatedPage<D::File>, Making<'_>)| -> FetchedPage {
-        page.0.iter().map(|(id, _)| (*id, None)).collect()
+) -> Vec<ReadPage> {
+    let empty = |(page, _): &(&LocatedPage<D::File>, Making<'_>)| ReadPage {
+        messages: page.0.iter().map(|(id, _)| (*id, None)).collect(),
+        unread: Vec::new(),
     };
-    let mut fetched: Vec<FetchedPage> = pages.iter().map(empty).collect();
+    let mut read: Vec<ReadPage> = pages.iter().map(empty).collect();
     let mut wanted = Vec::new();
     for (number, (page, _)) in pages.iter().enumerate() {
         for (place, (id, located)) in page.0.iter().enumerate() {
@@ -92,34 +100,17 @@ pub fn read_located<D: Disk>(
             }
         }
     }
-    let mut attempts = 0;
-    while !wanted.is_empty() {
-        attempts += 1;
-        let mut failed = Vec::new();
-        martlet_store::read_located(disk, &wanted, |(number, place), bytes| {
-            let (id, message) = &mut fetched[number][place];
-            let made = match bytes {
-                Ok(bytes) => message_of(*id, bytes, pages[number].1),
-                Err(error @ Missing::Disk { .. }) => {
-                    failed.push(((number, place), error.to_string()));
-                    return;
-                }
-                Err(missing) => Err(missing.to_string()),
-            };
-            *message = made.map_err(|why| damaged(*id, why)).ok();
-        });
-        if failed.is_empty() {
-            break;
-        }
-        if !retry(attempts) {
-            for ((number, place), why) in failed {
-                damaged(fetched[number][place].0, why);
-            }
-            break;
-        }
-        wanted.retain(|(_, what)| failed.iter().any(|(other, _)| other == what));
-    }
-    fetched
+    martlet_store::read_located(disk, &wanted, |(number, place), bytes| {
+        let ReadPage { messages, unread } = &mut read[number];
+        let (id, message) = &mut messages[place];
+        let made = match bytes {
+            Ok(bytes) => message_of(*id, bytes, pages[number].1),
+            Err(error @ Missing::Disk { .. }) => return unread.push((*id, error.to_string())),
+            Err(missing) => Err(missing.to_string()),
+        };
+        *message = made.map_err(|why| damaged(*id, why)).ok();
+    });
+    read
 }
 
 fn message_of(id: MessageId, bytes: &[u8], making: Making<'_>) -> Result<Message, String> {

@@ -165,7 +165,8 @@ impl<D: Disk> Engine<D> {
         let mut count = 0;
         for (slot, len) in dead {
             let is_wanted = self.spare_bytes == 0 && len == self.next_segment_bytes();
-            if count < count_max && (is_wanted || kept > kept_max) {
+            // One that somebody has cut down to nothing takes no space, but is damage all the same.
+            if count < count_max && (is_wanted || kept > kept_max || len == 0) {
                 self.free_segment(slot, is_wanted.then_some(len))?;
                 kept -= len;
                 count += 1;

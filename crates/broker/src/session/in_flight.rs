@@ -224,6 +224,19 @@ impl Outbound {
         }
     }
 
+    /// Nobody is there any more: what was sent and can be read back needs no memory.
+    pub(super) fn put_away(&mut self) {
+        for message in self.in_flight.values_mut() {
+            if message.sent_before
+                && let InFlightState::Publish(entry) = &message.state
+                && entry.recorded
+                && entry.ticket.is_none()
+            {
+                message.state = InFlightState::Stored(SentEntry::of(entry.clone()));
+            }
+        }
+    }
+
     pub(super) fn remove(&mut self, id: PacketId) -> Option<InFlight> {
         let message = self.in_flight.remove(id)?;
         self.on_wire -= u16::from(message.on_wire);

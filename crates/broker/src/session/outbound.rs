@@ -612,7 +612,12 @@ impl Shard {
             self.return_shared(cx, index, entry, false);
         }
         let window = self.window(index);
-        self.sessions.at(index).outbound.queue.put_away(window);
+        let lets_go = self.lets_messages_go();
+        let outbound = &mut self.sessions.at(index).outbound;
+        outbound.queue.put_away(window);
+        if lets_go {
+            outbound.put_away();
+        }
     }
 
     /// The session ends with all it held.

@@ -150,6 +150,14 @@ impl<T> PacketIdRing<T> {
         })
     }
 
+    /// All values, in no useful order.
+    pub(crate) fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.0.iter_mut().flat_map(|ring| {
+            let places = ring.places.iter_mut().flatten().map(|(_, value)| value);
+            places.chain(ring.others.values_mut())
+        })
+    }
+
     /// Empties it.
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = (PacketId, T)> + use<T> {
         let ring = self.0.take().map(|ring| *ring).unwrap_or_default();

@@ -333,6 +333,9 @@ fn pump_store_notices(running: &Running) {
                 }
                 StoreNotice::Low => error!("the disk is full: nothing more is stored"),
                 StoreNotice::RoomAgain => info!("the disk has room again"),
+                StoreNotice::Unread { what } => {
+                    error!("the disk does not read; it is tried again for minutes: {what}");
+                }
                 StoreNotice::Unreadable { what } => error!("a message is lost: {what}"),
                 StoreNotice::Unwritten { error } => {
                     error!("the store was closed before all was written: {error}");

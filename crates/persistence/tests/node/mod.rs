@@ -465,8 +465,8 @@ impl StoredNode {
         let located = locate(&self.engine, &read.messages);
         let page = if self.reads_done.is_multiple_of(2) && located.is_complete() {
             let pages = [(&located, making)];
-            let mut read = read_located(self.engine.disk(), &pages, |_| false, |_, _| {});
-            read.pop().unwrap()
+            let mut read = read_located(self.engine.disk(), &pages, |_, _| {});
+            read.pop().unwrap().messages
         } else {
             fetch(&self.engine, &read.messages, making, |_, _| {})
         };

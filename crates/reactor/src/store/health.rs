@@ -72,6 +72,11 @@ pub enum StoreNotice {
     Low,
     /// There is space again.
     RoomAgain,
+    /// The disk gives errors for messages that a queue wants; they are read again for minutes.
+    Unread {
+        /// The first of them, and the error.
+        what: String,
+    },
     /// A message could not be read back; it is dropped for the queue that wanted it.
     Unreadable {
         /// Which, and why.
@@ -149,6 +154,10 @@ impl StoreHealth {
 
     pub(super) fn is_behind(&self, is_behind: bool) {
         self.lock().status.is_behind = is_behind;
+    }
+
+    pub(super) fn unread(&self, what: String) {
+        self.tell(StoreNotice::Unread { what });
     }
 
     pub(super) fn unreadable(&self, what: String) {

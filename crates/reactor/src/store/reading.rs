@@ -3,22 +3,23 @@
 //! Where they lie the writing thread has found out, after it had written what was appended before.
 
 use std::sync::Arc;
-use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crossbeam_channel::Receiver;
-use martlet_broker::{MemoryGauge, Now, QueueOwner};
-use martlet_persistence::{LocatedPage, Making, read_located};
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+use martlet_broker::{MemoryGauge, MessageId, Now, QueueOwner};
+use martlet_persistence::{LocatedPage, Making, ReadPage, read_located};
 use martlet_store::Disk;
 
 use super::Durable;
 use super::health::StoreHealth;
 
-/// Attempts to read from a disk that gives errors.
-const ATTEMPTS_MAX: u32 = 6;
-
-/// Time before the second attempt; it doubles.
+/// Time before a page that the disk gave errors for is read again: at first, and at most.
 const RETRY_AFTER: Duration = Duration::from_millis(20);
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(1);
+
+/// After so long a place that cannot be read counts as damaged. A disk that reads nothing at all is
+/// given the time to be mended.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(300);
 
 /// A page to be read.
 #[derive(Debug)]
@@ -34,35 +35,95 @@ pub(super) struct Page<F> {
 /// together.
 const TOGETHER_MAX: usize = 32;
 
-/// Reads pages until nobody sends any more.
-pub(super) fn read_pages<D: Disk>(disk: &D, pages: &Receiver<Page<D::File>>, health: &StoreHealth) {
-    for first in pages {
-        let more = pages.try_iter().take(TOGETHER_MAX - 1);
-        let together: Vec<_> = std::iter::once(first).chain(more).collect();
-        let wanted: Vec<_> = together
-            .iter()
-            .map(|page| {
-                let making = Making {
-                    now: page.now,
-                    gauge: &page.gauge,
-                };
-                (&page.located, making)
-            })
-            .collect();
-        let read = read_located(disk, &wanted, retry, |id, why| {
-            health.unreadable(format!("message {:#x}: {why}", id.0));
-        });
-        for (page, messages) in together.iter().zip(read) {
-            page.answer.messages_read(page.owner, messages);
+/// A page to be read, perhaps not for the first time.
+struct Attempt<F> {
+    page: Page<F>,
+    /// When it was tried first.
+    since: Instant,
+    at: Instant,
+    /// Time until it is tried again.
+    after: Duration,
+}
+
+impl<F> Attempt<F> {
+    fn first(page: Page<F>) -> Self {
+        let now = Instant::now();
+        Self {
+            page,
+            since: now,
+            at: now,
+            after: RETRY_AFTER,
         }
+    }
+
+    /// The disk gave errors; `None`: for so long that it is no use.
+    fn again(mut self, now: Instant) -> Option<Self> {
+        self.at = now + self.after;
+        self.after = (self.after * 2).min(RETRY_AFTER_MAX);
+        Some(self).filter(|attempt| now - attempt.since < GIVE_UP_AFTER)
     }
 }
 
-/// An error of the disk may pass; a message is given up only after a while.
-fn retry(attempts: u32) -> bool {
-    if attempts >= ATTEMPTS_MAX {
-        return false;
+/// Reads pages until nobody sends any more. One that the disk gives errors for waits aside, so that
+/// the others do not wait for it.
+pub(super) fn read_pages<D: Disk>(disk: &D, pages: &Receiver<Page<D::File>>, health: &StoreHealth) {
+    let mut aside: Vec<Attempt<D::File>> = Vec::new();
+    loop {
+        let next = aside.iter().map(|attempt| attempt.at).min();
+        let first = match next {
+            None => pages.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(at) => pages.recv_deadline(at),
+        };
+        let mut together = Vec::new();
+        match first {
+            Ok(first) => together.push(Attempt::first(first)),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+        let more = pages.try_iter().take(TOGETHER_MAX - 1);
+        together.extend(more.map(Attempt::first));
+        let now = Instant::now();
+        together.extend(aside.extract_if(.., |attempt| attempt.at <= now));
+        aside.extend(read_together(disk, together, health));
     }
-    thread::sleep(RETRY_AFTER * 2_u32.pow(attempts - 1));
-    true
+}
+
+/// Reads pages and answers them; gives those that are to be read again.
+fn read_together<D: Disk>(
+    disk: &D,
+    together: Vec<Attempt<D::File>>,
+    health: &StoreHealth,
+) -> Vec<Attempt<D::File>> {
+    let wanted: Vec<_> = together
+        .iter()
+        .map(|Attempt { page, .. }| {
+            let making = Making {
+                now: page.now,
+                gauge: &page.gauge,
+            };
+            (&page.located, making)
+        })
+        .collect();
+    let lost = |id: MessageId, why| health.unreadable(format!("message {:#x}: {why}", id.0));
+    let read = read_located(disk, &wanted, lost);
+    let now = Instant::now();
+    let mut again = Vec::new();
+    for (attempt, ReadPage { messages, unread }) in together.into_iter().zip(read) {
+        let (answer, owner) = (attempt.page.answer.clone(), attempt.page.owner);
+        if let Some((id, why)) = unread.first() {
+            let is_first = attempt.at == attempt.since;
+            if let Some(attempt) = attempt.again(now) {
+                if is_first {
+                    health.unread(format!("message {:#x}: {why}", id.0));
+                }
+                again.push(attempt);
+                continue;
+            }
+        }
+        for (id, why) in unread {
+            lost(id, why);
+        }
+        answer.messages_read(owner, messages);
+    }
+    again
 }
