@@ -254,3 +254,25 @@ fn a_read_only_file_system_at_any_call_delays_promises_and_breaks_none() {
 fn a_second_more_at_any_call_delays_promises_and_breaks_none() {
     at_each_call(Trouble::Delay(Duration::from_secs(1)));
 }
+
+#[test]
+fn a_disk_that_reads_nothing_for_a_while_costs_no_message() {
+    let disk = TroubledDisk::new(SimDisk::new(9));
+    let node = start_on(&disk);
+    take(&node, 0, 0..0);
+    let mut publisher = node.tcp().connect("publisher");
+    publish_all(&mut publisher, 0..MESSAGES);
+    disk.set(Some((Call::Read, Trouble::Error(io::ErrorKind::Other))));
+    std::thread::scope(|scope| {
+        let taker = scope.spawn(|| take(&node, 1, 0..MESSAGES));
+        // The pauses between attempts grow: this is more than a second, and many attempts.
+        let begin = Instant::now();
+        await_that("it was tried again and again", || {
+            disk.met() > 12 && begin.elapsed() > Duration::from_secs(1)
+        });
+        disk.set(None);
+        taker.join().unwrap();
+    });
+    let health = node.running.store_health().unwrap();
+    assert_eq!(health.status().unreadable, 0);
+}
