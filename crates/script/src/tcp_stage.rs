@@ -5,6 +5,7 @@
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::play::{Incoming, Stage};
@@ -171,11 +172,26 @@ impl Drop for BrokerProcess {
     }
 }
 
-/// A loopback address with a port that nobody listens on now.
+/// Ports to choose from: below those that systems give to outgoing connections. One of those could
+/// be taken by a connection before a broker listens on it, even by the one that asks whether it
+/// does.
+const PORTS: std::ops::Range<u32> = 20_000..32_000;
+
+/// A loopback address with a port that nobody listens on now. Each is given once.
 ///
 /// # Errors
-/// The system has none.
+/// There is none.
 pub fn free_port() -> Result<SocketAddr, String> {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).map_err(|error| error.to_string())?;
-    listener.local_addr().map_err(|error| error.to_string())
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
+    let count = PORTS.end - PORTS.start;
+    // Another process begins elsewhere.
+    let first = std::process::id().wrapping_mul(487);
+    for _ in 0..count {
+        let number = first.wrapping_add(GIVEN.fetch_add(1, Ordering::Relaxed));
+        let port = (PORTS.start + number % count) as u16;
+        if let Ok(listener) = TcpListener::bind(("127.0.0.1", port)) {
+            return listener.local_addr().map_err(|error| error.to_string());
+        }
+    }
+    Err(format!("no port of {PORTS:?} is free"))
 }

@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -42,13 +43,12 @@ fn binary() -> Option<PathBuf> {
 }
 
 fn run(program: &Path, script: &Script) -> Result<(), Failed> {
-    for (number, version) in script.versions.iter().enumerate() {
+    static RUNS: AtomicU32 = AtomicU32::new(0);
+    for version in &script.versions {
         // A socket lies in there, whose path must be short.
-        let name: String = script.name.replace('/', "-").chars().take(40).collect();
-        let data = std::env::temp_dir().join(format!(
-            "martlet-script-{}-{name}-{number}",
-            std::process::id()
-        ));
+        let number = RUNS.fetch_add(1, Ordering::Relaxed);
+        let name = format!("martlet-script-{}-{number}", std::process::id());
+        let data = std::env::temp_dir().join(name);
         std::fs::create_dir_all(&data)?;
         let config = data.join("martlet.toml");
         std::fs::write(&config, configuration(&script.settings))?;
