@@ -34,11 +34,14 @@ struct Options {
     /// which is removed if nothing is found
     #[arg(long)]
     dir: Option<PathBuf>,
-    /// The broker's command; {port} and {dir} are replaced
+    /// The broker's command; {port} and {dir} are replaced. It must not bound its queues: a message
+    /// that is dropped because a queue is full counts as lost
     #[arg(
         trailing_var_arg = true,
         default_values_t = ["target/release/martlet", "serve", "--listen", "mqtt://127.0.0.1:{port}",
-            "--http", "off", "--data-dir", "{dir}", "--log-level", "warn"].map(String::from)
+            "--http", "off", "--data-dir", "{dir}", "--log-level", "warn",
+            "--set", "limits.queued_messages=4294967295",
+            "--set", "limits.queued_bytes=1000000000000"].map(String::from)
     )]
     command: Vec<String>,
 }
