@@ -1177,11 +1177,7 @@ impl Shard {
     /// How much of a group's queue is kept in memory.
     fn group_window(&self, index: u32) -> Window {
         let group = &self.groups.slab[index as usize];
-        match group.members.iter().any(|member| member.connected) {
-            _ if !self.reads_back => Window::Whole,
-            true => Window::Front,
-            false => Window::Nothing,
-        }
+        self.window_of(group.members.iter().any(|member| member.connected))
     }
 
     fn enqueue_for_group<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, entry: Entry) {
@@ -1198,11 +1194,7 @@ impl Shard {
     ) {
         let limits = &self.settings.limits;
         let (count_max, bytes_max) = (limits.queued_messages, limits.queued_bytes);
-        let window = match self.group_window(index) {
-            // What is in the store need not be in memory as well.
-            Window::Front if self.memory.is_spent() => Window::Nothing,
-            window => window,
-        };
+        let window = self.window_for_more(self.group_window(index));
         let queue = &self.groups.slab[index as usize].queue;
         let needs_memory = !(entry.recorded && queue.would_store(window));
         if needs_memory && self.memory.is_spent() {

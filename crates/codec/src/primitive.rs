@@ -188,11 +188,13 @@ pub(crate) fn holds_any<const N: usize>(bytes: &[u8], wanted: [u8; N]) -> bool {
     found != 0
 }
 
+/// The lowest and the highest bit of each of eight bytes.
+pub(crate) const LOW_BITS: u64 = u64::from_ne_bytes([0x01; 8]);
+pub(crate) const HIGH_BITS: u64 = u64::from_ne_bytes([0x80; 8]);
+
 /// Not 0 if one of `wanted` is among the eight bytes of `word`.
 #[inline]
 fn marks_any<const N: usize>(word: u64, wanted: [u8; N]) -> u64 {
-    const LOW_BITS: u64 = u64::from_ne_bytes([0x01; 8]);
-    const HIGH_BITS: u64 = u64::from_ne_bytes([0x80; 8]);
     wanted.iter().fold(0, |marks, byte| {
         // A byte that is wanted becomes 0, and only a 0 borrows into its own highest bit first.
         let zero_if_wanted = word ^ (LOW_BITS * u64::from(*byte));

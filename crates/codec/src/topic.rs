@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use crate::primitive::holds_any;
+use crate::primitive::{HIGH_BITS, LOW_BITS, holds_any};
 
 /// The highest length of a Topic Name or Topic Filter in bytes [MQTT-4.7.3-3].
 pub const MAX_TOPIC_LEN: usize = 65_535;
@@ -82,7 +82,7 @@ impl<'a> TopicName<'a> {
 
     /// How many levels there are.
     pub fn level_count(self) -> usize {
-        level_count(self.0)
+        TopicShape::of(self.0).levels
     }
 }
 
@@ -133,7 +133,7 @@ impl<'a> TopicFilter<'a> {
 
     /// How many levels there are.
     pub fn level_count(self) -> usize {
-        level_count(self.0)
+        TopicShape::of(self.0).levels
     }
 
     /// Whether `+` or `#` occurs.
@@ -255,9 +255,6 @@ impl TopicShape {
     }
 }
 
-const LOW_BITS: u64 = u64::from_ne_bytes([0x01; 8]);
-const HIGH_BITS: u64 = u64::from_ne_bytes([0x80; 8]);
-
 /// Of eight bytes, each small enough for the sum of each pair to fit into 16 bits.
 #[inline]
 fn sum_of_bytes(word: u64) -> usize {
@@ -304,8 +301,4 @@ fn check_text(text: &str) -> Result<(), TopicError> {
         return Err(TopicError::Nul);
     }
     Ok(())
-}
-
-fn level_count(text: &str) -> usize {
-    1 + text.as_bytes().iter().filter(|byte| **byte == b'/').count()
 }

@@ -29,12 +29,16 @@ pub(crate) fn versioned() -> Scratch {
 }
 
 /// Appends a variable-length integer: seven bits a byte, lowest first.
-pub(crate) fn put_number(out: &mut Scratch, mut value: u64) {
+pub(crate) fn put_number(out: &mut Scratch, value: u64) {
+    each_byte(value, |byte| out.push(byte));
+}
+
+fn each_byte(mut value: u64, mut put: impl FnMut(u8)) {
     while value >= 0x80 {
-        out.push(value as u8 | 0x80);
+        put(value as u8 | 0x80);
         value >>= 7;
     }
-    out.push(value as u8);
+    put(value as u8);
 }
 
 /// A layout of a few numbers under construction, beginning with its version: built for every
@@ -69,12 +73,8 @@ impl Head {
     }
 
     /// As [`put_number`].
-    pub(crate) fn put_number(&mut self, mut value: u64) {
-        while value >= 0x80 {
-            self.put(value as u8 | 0x80);
-            value >>= 7;
-        }
-        self.put(value as u8);
+    pub(crate) fn put_number(&mut self, value: u64) {
+        each_byte(value, |byte| self.put(byte));
     }
 
     /// As [`put_name`].

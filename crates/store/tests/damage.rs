@@ -88,6 +88,15 @@ fn flip_somewhere(disk: &SimDisk, random: &mut Random) -> (String, u64) {
     (name.clone(), offset)
 }
 
+/// A disk with a store that was filled and closed.
+fn filled() -> SimDisk {
+    let disk = SimDisk::new(5);
+    let (mut engine, _) = Engine::open(disk.clone(), options()).unwrap();
+    fill(&mut engine);
+    engine.close().unwrap();
+    disk
+}
+
 #[test]
 fn each_of_a_hundred_flips_in_the_tail_is_named_and_costs_one_record_at_most() {
     for seed in 0..100 {
@@ -116,10 +125,7 @@ fn each_of_a_hundred_flips_in_the_tail_is_named_and_costs_one_record_at_most() {
 
 #[test]
 fn each_of_a_hundred_flips_behind_the_checkpoint_is_named_when_checked_and_never_served() {
-    let disk = SimDisk::new(5);
-    let (mut engine, _) = Engine::open(disk.clone(), options()).unwrap();
-    fill(&mut engine);
-    engine.close().unwrap();
+    let disk = filled();
     for seed in 0..100 {
         let mut random = Random(seed);
         let disk = disk.duplicate();
@@ -148,10 +154,7 @@ fn each_of_a_hundred_flips_behind_the_checkpoint_is_named_when_checked_and_never
 
 #[test]
 fn a_flip_in_the_checkpoint_costs_nothing_and_is_named() {
-    let disk = SimDisk::new(5);
-    let (mut engine, _) = Engine::open(disk.clone(), options()).unwrap();
-    fill(&mut engine);
-    engine.close().unwrap();
+    let disk = filled();
     let files: Vec<(String, u64)> = disk.list().unwrap();
     let files: Vec<_> = files
         .iter()
@@ -179,10 +182,7 @@ fn a_flip_in_the_checkpoint_costs_nothing_and_is_named() {
 
 #[test]
 fn where_messages_lie_is_found_again_if_both_copies_of_that_block_are_lost() {
-    let disk = SimDisk::new(5);
-    let (mut engine, _) = Engine::open(disk.clone(), options()).unwrap();
-    fill(&mut engine);
-    engine.close().unwrap();
+    let disk = filled();
     for (name, _) in disk.list().unwrap() {
         if name.contains("checkpoint") {
             // The block behind the first one, whose length is in its header.
@@ -209,10 +209,7 @@ fn where_messages_lie_is_found_again_if_both_copies_of_that_block_are_lost() {
 
 #[test]
 fn without_any_checkpoint_repair_makes_the_best_of_the_segments() {
-    let disk = SimDisk::new(5);
-    let (mut engine, _) = Engine::open(disk.clone(), options()).unwrap();
-    fill(&mut engine);
-    engine.close().unwrap();
+    let disk = filled();
     for (name, _) in disk.list().unwrap() {
         if name.contains("checkpoint") {
             disk.flip(&name, 20, 0);
@@ -229,10 +226,7 @@ fn without_any_checkpoint_repair_makes_the_best_of_the_segments() {
 #[test]
 fn a_file_that_was_cut_is_named_and_the_rest_is_served() {
     for cut in [1, 10, 100, 400, 5000] {
-        let disk = SimDisk::new(5);
-        let (mut engine, _) = Engine::open(disk.clone(), options()).unwrap();
-        fill(&mut engine);
-        engine.close().unwrap();
+        let disk = filled();
         let (name, _) = &log_files(&disk)[0];
         let mut bytes = disk.contents(name).unwrap();
         bytes.truncate(used(&disk, name) as usize - cut);
@@ -248,10 +242,7 @@ fn a_file_that_was_cut_is_named_and_the_rest_is_served() {
 
 #[test]
 fn a_segment_that_is_gone_is_named() {
-    let disk = SimDisk::new(5);
-    let (mut engine, _) = Engine::open(disk.clone(), options()).unwrap();
-    fill(&mut engine);
-    engine.close().unwrap();
+    let disk = filled();
     let name = &log_files(&disk)[1].0;
     disk.remove(name).unwrap();
     let (mut engine, report) = Engine::open(disk, options()).unwrap();

@@ -315,11 +315,8 @@ impl Shard {
             // Only to be delivered if that was possible at once [MQTT-3.3.2-5].
             return self.expire_entry(cx, index, Taken::Held(entry));
         }
-        let window = match self.window(index) {
-            // What is in the store need not be in memory as well.
-            Window::Front if self.memory.is_spent() => Window::Nothing,
-            window => window,
-        };
+        let window = self.window(index);
+        let window = self.window_for_more(window);
         let queue = &self.sessions.at(index).outbound.queue;
         let needs_memory = !(entry.recorded && queue.would_store(window));
         if needs_memory && self.memory.is_spent() {
@@ -345,10 +342,25 @@ impl Shard {
 
     /// How much of a session's queue is kept in memory.
     fn window(&mut self, index: u32) -> Window {
-        match self.sessions.at(index).connection {
+        let is_there = self.sessions.at(index).connection.is_some();
+        self.window_of(is_there)
+    }
+
+    /// How much of a queue is kept in memory, by whether somebody is there to take from it.
+    pub(crate) fn window_of(&self, is_there: bool) -> Window {
+        match is_there {
             _ if !self.reads_back => Window::Whole,
-            Some(_) => Window::Front,
-            None => Window::Nothing,
+            true => Window::Front,
+            false => Window::Nothing,
+        }
+    }
+
+    /// The same for what is added: with memory spent, what is in the store is not in memory as
+    /// well.
+    pub(crate) fn window_for_more(&self, window: Window) -> Window {
+        match window {
+            Window::Front if self.memory.is_spent() => Window::Nothing,
+            window => window,
         }
     }
 
