@@ -5,7 +5,7 @@ use crate::engines::{Batch, QUEUES, Store};
 use crate::measure::{Latencies, Meter, Used, directory_mb, resident_mb};
 use martlet_store::Pace;
 use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -25,7 +25,15 @@ struct Waiting<B> {
     in_flight: [usize; 2],
     taken: [usize; 2],
     next_id: u64,
+    /// The store sleeps until so many messages wait.
+    asleep: Option<usize>,
     stop: bool,
+}
+
+impl<B> Waiting<B> {
+    fn count(&self) -> usize {
+        self.came.iter().map(|(_, count)| count).sum()
+    }
 }
 
 impl<B: Batch> Shared<B> {
@@ -37,6 +45,7 @@ impl<B: Batch> Shared<B> {
                 in_flight: [0; 2],
                 taken: [0; 2],
                 next_id: 1,
+                asleep: None,
                 stop: false,
             }),
             durable: Condvar::new(),
@@ -48,17 +57,38 @@ impl<B: Batch> Shared<B> {
 impl<B> Shared<B> {
     /// Waits for more where that is worth it.
     fn gather(&self, pace: &mut Pace, began: Instant) {
-        let waiting = |state: &Waiting<B>| state.came.iter().map(|(_, count)| count).sum();
-        let state = self.state.lock().expect("lives");
-        let before = waiting(&state);
-        let Some((enough, until)) = pace.longer(before) else {
-            return;
-        };
-        let until = until.saturating_sub(began.elapsed());
-        let gathered = self
-            .work
-            .wait_timeout_while(state, until, |state| waiting(state) < enough);
-        pace.waited(before, waiting(&gathered.expect("lives").0));
+        let mut state = self.state.lock().expect("lives");
+        while let Some((enough, until)) = pace.longer(state.count()) {
+            while state.count() < enough
+                && let Some(left) = until.checked_sub(began.elapsed())
+            {
+                state = self.sleep(state, enough, left);
+            }
+        }
+    }
+
+    /// Sleeps until so many messages wait, or so long.
+    fn sleep<'a>(
+        &self,
+        mut state: MutexGuard<'a, Waiting<B>>,
+        messages: usize,
+        left: Duration,
+    ) -> MutexGuard<'a, Waiting<B>> {
+        state.asleep = Some(messages);
+        let woken = self.work.wait_timeout(state, left);
+        let (mut state, _) = woken.expect("lives");
+        state.asleep = None;
+        state
+    }
+
+    /// Wakes the store if it waits for no more than has come.
+    fn wake(&self, mut state: MutexGuard<'_, Waiting<B>>) {
+        let count = state.count();
+        if state.asleep.is_some_and(|messages| messages <= count) {
+            state.asleep = None;
+            drop(state);
+            self.work.notify_one();
+        }
     }
 }
 
@@ -110,8 +140,7 @@ fn produce<B: Batch>(shared: &Shared<B>, producer: usize, plan: &Plan) {
         state.came.push((now, count));
         state.in_flight[producer] += count;
         state.taken[producer] += count;
-        drop(state);
-        shared.work.notify_one();
+        shared.wake(state);
         state = shared.state.lock().expect("lives");
     }
 }
@@ -126,7 +155,7 @@ fn take_and_commit<S: Store>(
     let mut state = shared.state.lock().expect("lives");
     if state.came.is_empty() {
         let wait = Duration::from_millis(1);
-        (state, _) = shared.work.wait_timeout(state, wait).expect("lives");
+        state = shared.sleep(state, 1, wait);
     }
     if state.came.is_empty() {
         return 0;
@@ -208,8 +237,7 @@ fn produce_steadily<B: Batch>(shared: &Shared<B>, plan: &Plan) {
             waiting.pop_front();
         }
         state.came.push((now, 50));
-        drop(state);
-        shared.work.notify_one();
+        shared.wake(state);
     }
 }
 

@@ -10,7 +10,7 @@ mod engines;
 mod load;
 mod measure;
 
-use engines::{Bare, Own, RedbHeads, Store};
+use engines::{Bare, Nothing, Own, RedbHeads, Store};
 use std::path::PathBuf;
 
 /// What to run.
@@ -59,6 +59,7 @@ fn main() {
     let _ = std::fs::remove_dir_all(&plan.directory);
     match engine.as_str() {
         "bare" => run(Bare::open, pattern, &plan),
+        "nothing" => run(Nothing::open, pattern, &plan),
         "own" => run(Own::open, pattern, &plan),
         "redb" => run(RedbHeads::open, pattern, &plan),
         _ => panic!("unknown: {engine}"),

@@ -171,9 +171,8 @@ impl Inbox {
         (!state.is_urgent && !state.ended).then_some(state.records)
     }
 
-    /// Waits until so many records have come, or something else, or until then; gives how many
-    /// records wait.
-    pub(super) fn gather(&self, records: usize, until: Instant) -> usize {
+    /// Waits until so many records have come, or something else, or until then.
+    pub(super) fn gather(&self, records: usize, until: Instant) {
         let mut state = self.lock();
         while !state.has_come(records) {
             let left = until.saturating_duration_since(Instant::now());
@@ -182,7 +181,6 @@ impl Inbox {
             }
             state = self.sleep(state, records, Some(left));
         }
-        state.records
     }
 
     /// Sleeps until so many records have come, or something else, or at most so long; now and then

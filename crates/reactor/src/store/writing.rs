@@ -21,7 +21,7 @@ use super::{Durability, Durable, PinnedFiles, StoreHealth};
 
 /// So many records take long enough to take effect that another thread is worth waking. Not where
 /// a message is to be read: where it lies is known only after that.
-const BESIDE_RECORDS: u64 = 256;
+const BESIDE_RECORDS: u64 = 384;
 
 /// Records that nobody waits for are synced after so long.
 const UNAWAITED: Duration = Duration::from_millis(5);
@@ -204,12 +204,10 @@ where
             return;
         }
         std::thread::sleep((began + least).saturating_duration_since(Instant::now()));
-        let Some(before) = self.inbox.waiting() else {
-            return;
-        };
-        if let Some((enough, until)) = self.pace.longer(before) {
-            let now = self.inbox.gather(enough, began + until);
-            self.pace.waited(before, now);
+        while let Some(waiting) = self.inbox.waiting()
+            && let Some((enough, until)) = self.pace.longer(waiting)
+        {
+            self.inbox.gather(enough, began + until);
         }
     }
 
