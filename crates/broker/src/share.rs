@@ -339,7 +339,7 @@ impl Shard {
             subscription_id: subscription.subscription_id,
             retain_as_published: subscription.retain_as_published,
         };
-        state.subscriptions.shared.insert(filter.clone(), shared);
+        state.subscriptions.join(filter.clone(), shared);
         let member = self.member(session, shared);
         let to = self.owner(tenant, &filter);
         let join = ShareMessage::Join {
@@ -380,8 +380,8 @@ impl Shard {
         session: u32,
         filter: &str,
     ) -> bool {
-        let shared = &mut self.sessions.at(session).subscriptions.shared;
-        let Some((filter, _)) = shared.remove_entry(filter) else {
+        let subscriptions = &mut self.sessions.at(session).subscriptions;
+        let Some(filter) = subscriptions.leave(filter) else {
             return false;
         };
         self.send_leave(cx, session, filter);
@@ -415,13 +415,11 @@ impl Shard {
         session: u32,
         connected: bool,
     ) {
-        if self.sessions.at(session).subscriptions.shared.is_empty() {
-            return;
-        }
-        let member = self.address_of(session);
         let state = self.sessions.at(session);
         let tenant = state.tenant;
-        let filters: SmallVec<[Box<str>; 4]> = state.subscriptions.shared.keys().cloned().collect();
+        let filters: SmallVec<[Box<str>; 4]> =
+            state.subscriptions.groups().map(Box::from).collect();
+        let member = self.address_of(session);
         for filter in filters {
             let to = self.owner(tenant, &filter);
             let message = ShareMessage::Presence {
