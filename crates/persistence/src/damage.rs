@@ -46,6 +46,10 @@ impl DamageWords {
                 "{place}{count} records from {first} on are lost: messages, acknowledgements, or \
                  changes of sessions"
             ),
+            Lost::Rest { first } => format!(
+                "{place}what was recorded from record {first} on is lost: messages, \
+                 acknowledgements, or changes of sessions"
+            ),
             _ => damage.to_string(),
         }
     }

@@ -20,6 +20,7 @@ use crate::engine::{BALLAST, Engine, Options, SPARE};
 use crate::error::{OpenError, StoreError};
 use crate::identity;
 use crate::index::{Index, Location};
+use crate::mark;
 use crate::record::{FileKey, GROUP_BYTES, LENGTH_UNIT, Lsn};
 use crate::report::{Damage, Lost, Report, Torn};
 use crate::scan::{Found, Unreadable, Window};
@@ -71,6 +72,7 @@ impl<D: Disk> Engine<D> {
             .any(|(n, _)| segment::number_of(n).is_some() || checkpoint::number_of(n).is_some());
         let salt = identity::open(&disk, options.salt, !has_files)?;
         let mut engine = Engine::empty(disk, options, salt);
+        engine.marked = mark::read(&engine.disk, salt);
         let mut report = Report::default();
         let mut gaps = Gaps::default();
         let loaded = checkpoint::load(&mut engine, &names, &mut gaps, &mut report)?;
@@ -84,13 +86,15 @@ impl<D: Disk> Engine<D> {
         if has_holes {
             engine.index.recount();
         }
-        engine.replay_all(from, &names, &mut gaps, &mut report)?;
+        let doubtful = engine.replay_all(from, &names, &mut gaps, &mut report)?;
         if has_holes {
             engine.seek_bodies();
         }
         // Segments may be gone because all in them was forgotten.
         engine.index.drop_forgotten(usize::MAX);
         engine.lose_missing(&gaps, &mut report);
+        // Only now: the new segment may get the slot of one that is missing.
+        engine.write_anew(doubtful)?;
         engine.index.sweep();
         engine.tidy(&names, &report)?;
         report.bodies = engine.index.bodies.count();
@@ -139,7 +143,7 @@ impl<D: Disk> Engine<D> {
         names: &[(String, u64)],
         gaps: &mut Gaps,
         report: &mut Report,
-    ) -> Result<(), OpenError> {
+    ) -> Result<VecDeque<Doubtful>, OpenError> {
         let mut tails = self.open_tails(from, names, gaps, report)?;
         let mut limit = Lsn::MAX;
         for tail in tails.iter_mut().rev() {
@@ -154,6 +158,8 @@ impl<D: Disk> Engine<D> {
             segments: &self.segments,
             index: &mut self.index,
             tails: &tails,
+            begin: from.number,
+            marked: self.marked.lsn,
             report,
             expected: self.applied + 1,
             group: 0,
@@ -170,8 +176,6 @@ impl<D: Disk> Engine<D> {
         if fault::is(Fault::DoubtfulBelieved) {
             doubtful.clear();
         }
-        self.staged_first = expected;
-        self.applied = expected - 1;
         self.next_group = self.next_group.max(group + 1);
         self.sealed = sealed;
         // What was not replayed is void or lies behind the cut: no checkpoint has to wait for it.
@@ -194,9 +198,16 @@ impl<D: Disk> Engine<D> {
                 segment.end = segment.end.min(offset);
             }
         }
+        let is_all = expected > self.marked.lsn;
+        if !is_all {
+            self.tell_rest_lost(expected, report);
+        }
+        // No number is given twice.
+        self.staged_first = expected.max(self.marked.lsn + 1);
+        self.applied = self.staged_first - 1;
         // Only where nothing lies behind the end that could be taken for what comes next.
         let active = tails.last().map(|tail| tail.slot);
-        self.active = active.filter(|_| clean && doubtful.is_empty());
+        self.active = active.filter(|_| clean && is_all && doubtful.is_empty());
         self.durable = doubtful.front().map_or(self.applied, |first| first.lsn - 1);
         if sealed
             && !self.confirm_seal()
@@ -205,8 +216,27 @@ impl<D: Disk> Engine<D> {
         {
             segment.end = segment.end.saturating_sub(GROUP_BYTES as u64);
         }
-        self.write_anew(doubtful)?;
-        Ok(())
+        Ok(doubtful)
+    }
+
+    /// The log ends before a record that was synced once.
+    fn tell_rest_lost(&mut self, first: Lsn, report: &mut Report) {
+        let number = self.marked.segment;
+        let name = segment::name(number);
+        let segment = self.segments.slot_of(number);
+        let segment = segment.and_then(|slot| self.segments.get(slot));
+        let offset = segment.map_or(0, |segment| segment.end);
+        let error = segment.is_none().then(no_such_file);
+        let is_told = report.damage.iter().any(|damage| {
+            let is_end = damage.error.is_some() || matches!(damage.lost, Lost::CutOff { .. });
+            is_end && damage.file == name
+        });
+        if !is_told {
+            let damage = Damage::new(name, offset, Lost::Rest { first });
+            report.damage.push(damage.with_error(error));
+        }
+        // With the next one the matter is settled.
+        self.wants_checkpoint = true;
     }
 
     /// Writes the empty group at the end again, where it is: what was said of doubtful records goes
@@ -283,6 +313,7 @@ impl<D: Disk> Engine<D> {
             .filter(|(number, _)| *number >= from.number)
             .collect();
         numbers.sort_unstable();
+        self.next_number = self.next_number.max(self.marked.segment + 1);
         let is_alone = self.checkpoint.is_none() && numbers.len() == 1;
         let mut tails = Vec::new();
         for (number, len) in numbers {
@@ -449,6 +480,10 @@ fn list_error(error: std::io::Error) -> StoreError {
     StoreError::new("listing", "the directory", error)
 }
 
+fn no_such_file() -> String {
+    "no such file".to_owned()
+}
+
 /// How a segment begins.
 struct Begin {
     /// Its first record.
@@ -500,6 +535,10 @@ struct Replay<'a, D: Disk> {
     segments: &'a Segments<D::File>,
     index: &'a mut Index,
     tails: &'a [Tail],
+    /// Number of the first segment to replay.
+    begin: u64,
+    /// A record that was synced, and with it all before.
+    marked: Lsn,
     report: &'a mut Report,
     /// The record that comes next.
     expected: Lsn,
@@ -563,18 +602,32 @@ impl<D: Disk> Replay<'_, D> {
             self.tell_unread(Lost::Nothing);
             return true;
         };
-        let (slot, offset) = match self.ends.last() {
-            Some((slot, offset, _)) => (*slot, *offset),
-            None => (tail.slot, 0),
-        };
-        let name = self.segments.get(slot).map(Segment::name);
         let expected = self.expected;
-        let (mut place, error) = ((name.unwrap_or_default(), offset), None);
-        let error = self.unread.take().map_or(error, |(file, unreadable)| {
-            place = (file, unreadable.place.start);
-            Some(unreadable.error)
-        });
+        let (place, error) = match self.unread.take() {
+            Some((file, unreadable)) => ((file, unreadable.place.start), Some(unreadable.error)),
+            None => (self.place_before(index), None),
+        };
         self.skip_or_cut(place, error, (index, 0), expected, first)
+    }
+
+    /// Where what comes before a segment and is not there should be: in one between it and the
+    /// last that was replayed, or at the end of that.
+    fn place_before(&self, index: usize) -> (String, u64) {
+        let last = self.ends.last();
+        let last = last.and_then(|(slot, end, _)| Some((self.segments.get(*slot)?, *end)));
+        let begin = last.map_or(self.begin.max(1), |(segment, _)| segment.number() + 1);
+        let end = self.segments.get(self.tails[index].slot);
+        let end = end.map_or(begin, Segment::number);
+        let without_records = (begin..end).find(|number| {
+            let segment = self.segments.slot_of(*number);
+            let segment = segment.and_then(|slot| self.segments.get(slot));
+            segment.is_none_or(|segment| segment.first == 0)
+        });
+        match (without_records, last) {
+            (Some(number), _) => (segment::name(number), 0),
+            (None, Some((segment, end))) => (segment.name(), end),
+            (None, None) => (segment::name(end), 0),
+        }
     }
 
     fn replay_segment(&mut self, index: usize) -> bool {
@@ -696,6 +749,9 @@ impl<D: Disk> Replay<'_, D> {
             self.report.torn = Some(Torn { file, offset });
             return false;
         }
+        let number = segment::number_of(&file);
+        let is_missing = number.is_some_and(|number| self.segments.slot_of(number).is_none());
+        let error = error.or_else(|| is_missing.then(no_such_file));
         // An older segment may have had copies.
         let lost = match lsn.saturating_sub(self.expected) {
             0 => Lost::Nothing,
@@ -713,6 +769,9 @@ impl<D: Disk> Replay<'_, D> {
     /// Whether some header from there on says that this record was synced, or may say so where it
     /// cannot be read.
     fn is_synced(&self, (from, mut offset): (usize, u64), missing: Lsn) -> bool {
+        if missing <= self.marked {
+            return true;
+        }
         for tail in &self.tails[from..] {
             let Some(segment) = self.segments.get(tail.slot) else {
                 continue;
