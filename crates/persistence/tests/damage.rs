@@ -428,6 +428,36 @@ fn what_damage_costs_is_told_with_client_and_topic() {
 }
 
 #[test]
+fn retained_messages_are_there_again_if_the_checkpoint_lost_where_they_lie() {
+    use martlet_store::Disk;
+    let mut node = StoredNode::new(1);
+    node.play(
+        "P: CONNECT; PUBLISH a qos=1 retain payload=old; PUBLISH b qos=1 retain payload=kept
+         P: PUBLISH a qos=1 retain payload=new; PUBLISH c qos=1 retain payload=gone
+         P: PUBLISH c qos=1 retain",
+    );
+    let disk = node.disk.clone();
+    drop(node.restart(End::Stop, 1, 10));
+    for (name, _) in disk.list().unwrap() {
+        if name.ends_with(".checkpoint") {
+            let bytes = disk.contents(&name).unwrap();
+            let length = u32::from_le_bytes(bytes[4..8].try_into().unwrap());
+            let second = (16 + u64::from(length)).next_multiple_of(8);
+            assert!(disk.flip(&name, second + 20, 0));
+        }
+    }
+    let texts = told(&disk);
+    assert!(
+        texts.iter().all(|text| text.contains("retained message")) && texts.len() == 2,
+        "{texts:?}"
+    );
+    let node = StoredNode::reopen(disk, 1).unwrap();
+    let all = [("a", "new"), ("b", "kept")];
+    let all = all.map(|(topic, payload)| (topic.to_owned(), payload.to_owned()));
+    assert_eq!(node.retained(), all);
+}
+
+#[test]
 fn a_retained_message_that_is_lost_is_named_once() {
     let mut node = StoredNode::new(1);
     node.play(

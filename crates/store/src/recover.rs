@@ -21,7 +21,7 @@ use crate::error::{OpenError, StoreError};
 use crate::identity;
 use crate::index::{Index, Location};
 use crate::mark;
-use crate::record::{FileKey, GROUP_BYTES, LENGTH_UNIT, Lsn};
+use crate::record::{BodyId, FileKey, GROUP_BYTES, Holds, LENGTH_UNIT, Lsn, Op, Ops};
 use crate::report::{Damage, Lost, Report, Torn};
 use crate::scan::{Found, Unreadable, Window};
 use crate::segment::{self, Segment, SegmentFile, Segments};
@@ -35,6 +35,8 @@ pub(crate) struct Gaps {
     /// Slot and name of those that are not there.
     pub(crate) missing: Vec<(u16, String)>,
     pub(crate) short: Vec<Short>,
+    /// A block of the checkpoint that may have been one of bodies is lost.
+    pub(crate) lacks_bodies: bool,
 }
 
 /// A segment whose file is shorter than it was made.
@@ -88,7 +90,7 @@ impl<D: Disk> Engine<D> {
         }
         let doubtful = engine.replay_all(from, &names, &mut gaps, &mut report)?;
         if has_holes {
-            engine.seek_bodies();
+            engine.seek_bodies(gaps.lacks_bodies);
         }
         // Segments may be gone because all in them was forgotten.
         engine.index.drop_forgotten(usize::MAX);
@@ -104,37 +106,45 @@ impl<D: Disk> Engine<D> {
         Ok((engine, report))
     }
 
-    /// A block of the checkpoint is lost in both copies, and with it where some bodies lie. They
-    /// lie there still: what entries refer to is sought in all segments.
-    fn seek_bodies(&mut self) {
-        let mut missing = BTreeSet::new();
+    /// A block of the checkpoint is lost in both copies, and with it where some bodies lie, and
+    /// which of them are retained. They lie there still: what entries refer to is sought in all
+    /// segments. So is, if a block of bodies may be lost, what came with that hold and was not
+    /// released by anything that is left of the log.
+    fn seek_bodies(&mut self, lacks_bodies: bool) {
+        let mut missing: BTreeMap<BodyId, Holds> = BTreeMap::new();
         self.index.bodies.each_located(|id, location| {
             if location.is_none() {
-                missing.insert(id);
+                missing.insert(id, Holds::NONE);
             }
         });
+        if lacks_bodies {
+            let (mut held, mut released) = (BTreeSet::new(), BTreeSet::new());
+            let is_nowhere = |id| self.index.bodies.locate(id).is_none();
+            each_record(&self.disk, &self.segments, |ops, _| {
+                for op in Ops::new(ops) {
+                    match op {
+                        Op::Body(id, holds, _) if holds.contains(Holds::RETAINED) => {
+                            held.extend(is_nowhere(id).then_some(id));
+                        }
+                        // What it is held for is not said there.
+                        Op::MovedBody(id, ..) => held.extend(is_nowhere(id).then_some(id)),
+                        Op::Release(id, holds) if holds.contains(Holds::RETAINED) => {
+                            released.insert(id);
+                        }
+                        _ => {}
+                    }
+                }
+            });
+            let held = held.difference(&released);
+            missing.extend(held.map(|id| (*id, Holds::RETAINED)));
+        }
         if missing.is_empty() {
             return;
         }
-        for slot in self.segments.in_order() {
-            let Some(segment) = self.segments.get(slot) else {
-                continue;
-            };
-            let (file, end) = (&segment.file, segment.end);
-            let mut window = Window::<D>::new(&self.disk, &file.file, file.key, end);
-            let mut offset = 0;
-            while offset < end {
-                match window.at(offset, 0) {
-                    Found::Group(..) => offset += GROUP_BYTES as u64,
-                    Found::Record(_, ops, bytes) => {
-                        let at = Location::new(slot, offset);
-                        self.index.find_bodies(ops, at, |id| missing.contains(&id));
-                        offset += bytes;
-                    }
-                    Found::Nothing => offset = window.search(offset + 8, 0).unwrap_or(end),
-                }
-            }
-        }
+        let index = &mut self.index;
+        each_record(&self.disk, &self.segments, |ops, at| {
+            index.find_bodies(ops, at, |id| missing.get(&id).copied());
+        });
     }
 
     fn replay_all(
@@ -478,6 +488,32 @@ impl<D: Disk> Engine<D> {
 
 fn list_error(error: std::io::Error) -> StoreError {
     StoreError::new("listing", "the directory", error)
+}
+
+/// Hands over the operations of each record of the segments that checks, with its place.
+fn each_record<D: Disk>(
+    disk: &D,
+    segments: &Segments<D::File>,
+    mut each: impl FnMut(&[u8], Location),
+) {
+    for slot in segments.in_order() {
+        let Some(segment) = segments.get(slot) else {
+            continue;
+        };
+        let (file, end) = (&segment.file, segment.end);
+        let mut window = Window::<D>::new(disk, &file.file, file.key, end);
+        let mut offset = 0;
+        while offset < end {
+            match window.at(offset, 0) {
+                Found::Group(..) => offset += GROUP_BYTES as u64,
+                Found::Record(_, ops, bytes) => {
+                    each(ops, Location::new(slot, offset));
+                    offset += bytes;
+                }
+                Found::Nothing => offset = window.search(offset + 8, 0).unwrap_or(end),
+            }
+        }
+    }
 }
 
 fn no_such_file() -> String {
