@@ -12,10 +12,10 @@ use slab::Slab;
 use smallvec::SmallVec;
 
 use crate::counters::{Accounting, DropReason};
-use crate::effect::{QueueRead, ShardMessage};
+use crate::effect::{LostMessage, PageOf, QueueRead, ReadMessage, ShardMessage};
 use crate::fault::{self, Fault};
 use crate::hash::{HashMap, seeded};
-use crate::id::{MessageId, SessionAddress, SessionId, ShardId, TenantId};
+use crate::id::{SessionAddress, SessionId, ShardId, TenantId};
 use crate::message::Message;
 use crate::node::{Cx, Node};
 use crate::record::{
@@ -931,7 +931,11 @@ impl Shard {
             && let Some(messages) = group.queue.page_to_read()
         {
             let owner = QueueOwner::Group(GroupId { index, generation });
-            cx.effects.reads.push(QueueRead { owner, messages });
+            cx.effects.reads.push(QueueRead {
+                owner,
+                of: PageOf::Queue,
+                messages,
+            });
         }
     }
 
@@ -940,13 +944,18 @@ impl Shard {
         &mut self,
         cx: &mut Cx<'_, N>,
         id: GroupId,
-        page: Vec<(MessageId, Option<Message>)>,
+        page: Vec<ReadMessage>,
     ) {
         let Some(index) = self.groups.live(id) else {
             return;
         };
         let queue = &mut self.groups.slab[index as usize].queue;
-        for entry in queue.page_read(page.into_iter()) {
+        for (entry, why) in queue.page_read(page.into_iter()) {
+            cx.effects.lost.push(LostMessage {
+                id: entry.id,
+                waited_for: self.groups.slab[index as usize].filter.to_string(),
+                why,
+            });
             self.group_entry_ended(cx, index, &Taken::Stored(entry));
             self.drop_in_group(index, DropReason::StoreDamaged);
         }

@@ -85,6 +85,11 @@ pub enum Lost {
         /// How many.
         count: u64,
     },
+    /// All records of the log from this one on: some were there, nothing says how many.
+    Rest {
+        /// Number of the first.
+        first: Lsn,
+    },
     /// What the log held there, if it held anything: nothing says whether it did.
     Unknown,
     /// The file ends here, though it was longer.
@@ -123,6 +128,7 @@ impl fmt::Display for Damage {
             Lost::Nothing => f.write_str("damaged, nothing lost"),
             Lost::Records { first, count: 1 } => write!(f, "record {first} lost"),
             Lost::Records { first, count } => write!(f, "{count} records from {first} on lost"),
+            Lost::Rest { first } => write!(f, "what was recorded from {first} on is lost"),
             Lost::Unknown => f.write_str("what was recorded there, if anything was, is lost"),
             Lost::CutOff { needed } => {
                 f.write_str("the file ends here, though it was longer: ")?;

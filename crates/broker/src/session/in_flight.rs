@@ -7,6 +7,7 @@
 
 use martlet_codec::{PacketId, QoS};
 
+use crate::effect::ReadMessage;
 use crate::fault::{self, Fault};
 use crate::id::{MessageId, RecordNumber};
 use crate::message::Message;
@@ -149,8 +150,13 @@ impl InFlight {
     }
 }
 
-/// A message whose contents cannot be read, and the Packet Identifier that it keeps.
-pub(super) type Unread = (SentEntry, Option<PacketId>);
+/// A message whose contents cannot be read, and why.
+pub(super) struct Unread {
+    pub(super) entry: SentEntry,
+    /// The Packet Identifier that it keeps.
+    pub(super) packet_id: Option<PacketId>,
+    pub(super) why: String,
+}
 
 impl Outbound {
     /// A new connection: all that is in flight is to be sent again, in order.
@@ -285,9 +291,10 @@ impl Outbound {
     /// the Packet Identifier if it is not free: what a QoS 2 exchange was about is lost, but the
     /// client may know the identifier, so the exchange goes on with PUBREL until PUBCOMP
     /// [MQTT-4.3.3-8].
-    pub(super) fn in_flight_read(&mut self, page: &[(MessageId, Option<Message>)]) -> Vec<Unread> {
+    pub(super) fn in_flight_read(&mut self, page: &[ReadMessage]) -> Vec<Unread> {
         let mut damaged = Vec::new();
-        // No more were asked for, and they are still the first.
+        // No more were asked for, and they are still the first, unless a new connection has begun
+        // again: then the others are asked for again.
         let asked: Vec<_> = self.stored_unsent().take(page.len()).collect();
         for (packet_id, id) in asked {
             let Some((_, read)) = page.iter().find(|(found, _)| *found == id) else {
@@ -300,19 +307,32 @@ impl Outbound {
                 continue;
             };
             let entry = entry.clone();
-            if let Some(read) = read {
-                message.state = InFlightState::Publish(entry.with(read.clone()));
-            } else if entry.qos == QoS::ExactlyOnce {
-                message.state = InFlightState::Released(Released {
-                    message: entry.id,
-                    why: entry.why,
-                    recorded: true,
-                });
-                damaged.push((entry, Some(packet_id)));
-            } else {
-                self.remove(packet_id);
-                damaged.push((entry, None));
-            }
+            let why = match read {
+                Ok(read) => {
+                    message.state = InFlightState::Publish(entry.with(read.clone()));
+                    continue;
+                }
+                Err(why) => why.clone(),
+            };
+            let packet_id = match entry.qos {
+                QoS::ExactlyOnce => {
+                    message.state = InFlightState::Released(Released {
+                        message: entry.id,
+                        why: entry.why,
+                        recorded: true,
+                    });
+                    Some(packet_id)
+                }
+                QoS::AtMostOnce | QoS::AtLeastOnce => {
+                    self.remove(packet_id);
+                    None
+                }
+            };
+            damaged.push(Unread {
+                entry,
+                packet_id,
+                why,
+            });
         }
         damaged
     }

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use martlet_codec::{AckKind, PacketId, QoS, ReasonCode};
 
 use crate::counters::DropReason;
-use crate::effect::QueueRead;
+use crate::effect::{LostMessage, PageOf, QueueRead, ReadMessage};
 use crate::fault::{self, Fault};
 use crate::id::{MessageId, RecordNumber, SessionId};
 use crate::limits::QueueFull;
@@ -19,7 +19,7 @@ use crate::node::{Cx, Node};
 use crate::record::{EnqueuedAs, EntryRecord, Record, SessionEpoch};
 use crate::retained::is_own as is_own_topic;
 use crate::route::Routing;
-use crate::session::in_flight::{InFlight, InFlightState, SentEntry};
+use crate::session::in_flight::{InFlight, InFlightState, SentEntry, Unread};
 use crate::session::packet_ids::PacketIdRing;
 use crate::session::queue::{
     Entry, Queue, QueueOwner, StoredEntry, SubscriptionIds, Taken, Window,
@@ -476,7 +476,12 @@ impl Shard {
     fn read_queue<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) {
         if let Some(messages) = self.sessions.at(index).outbound.queue.page_to_read() {
             let owner = QueueOwner::Session(self.sessions.id_of(index));
-            cx.effects.reads.push(QueueRead { owner, messages });
+            let of = PageOf::Queue;
+            cx.effects.reads.push(QueueRead {
+                owner,
+                of,
+                messages,
+            });
         }
     }
 
@@ -490,7 +495,12 @@ impl Shard {
         let messages = stored.take(IN_FLIGHT_PAGE).collect();
         outbound.reading_in_flight = true;
         let owner = QueueOwner::Session(self.sessions.id_of(index));
-        cx.effects.reads.push(QueueRead { owner, messages });
+        let of = PageOf::InFlight;
+        cx.effects.reads.push(QueueRead {
+            owner,
+            of,
+            messages,
+        });
     }
 
     /// Messages of a session have come from the store.
@@ -498,27 +508,55 @@ impl Shard {
         &mut self,
         cx: &mut Cx<'_, N>,
         id: SessionId,
-        page: Vec<(MessageId, Option<Message>)>,
+        of: PageOf,
+        page: Vec<ReadMessage>,
     ) {
         let Some(index) = self.live_session(id) else {
             return;
         };
+        let is_there = self.admitted_connection(index).is_some();
         let outbound = &mut self.sessions.at(index).outbound;
-        if core::mem::take(&mut outbound.reading_in_flight) {
-            for (entry, packet_id) in outbound.in_flight_read(&page) {
-                match packet_id {
-                    Some(packet_id) => self.release_unread(cx, index, &entry, packet_id),
-                    None => self.drop_damaged(cx, index, entry.into()),
+        match of {
+            PageOf::Queue => {
+                for (entry, why) in outbound.queue.page_read(page.into_iter()) {
+                    self.tell_lost(cx, index, entry.id, why);
+                    self.drop_damaged(cx, index, entry);
                 }
             }
-        } else {
-            for entry in outbound.queue.page_read(page.into_iter()) {
-                self.drop_damaged(cx, index, entry);
+            PageOf::InFlight => {
+                outbound.reading_in_flight = false;
+                // To a client that went away meanwhile nothing is sent again: the next connection
+                // asks for what it needs.
+                let unread = match is_there {
+                    true => outbound.in_flight_read(&page),
+                    false => Vec::new(),
+                };
+                for unread in unread {
+                    let Unread {
+                        entry,
+                        packet_id,
+                        why,
+                    } = unread;
+                    self.tell_lost(cx, index, entry.id, why);
+                    match packet_id {
+                        Some(packet_id) => self.release_unread(cx, index, &entry, packet_id),
+                        None => self.drop_damaged(cx, index, entry.into()),
+                    }
+                }
             }
         }
         let window = self.window(index);
         self.sessions.at(index).outbound.queue.put_away(window);
         self.pump(cx, index);
+    }
+
+    /// A message that the session still waited for cannot be read.
+    fn tell_lost<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, id: MessageId, why: String) {
+        cx.effects.lost.push(LostMessage {
+            id,
+            waited_for: self.sessions.at(index).client_id.to_string(),
+            why,
+        });
     }
 
     fn drop_damaged<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, entry: StoredEntry) {
@@ -542,7 +580,7 @@ impl Shard {
             message.record = record;
         }
         self.gate(cx, record, Gated::Pump(id));
-        self.drop_message(cx, index, DropReason::StoreDamaged, 1, "");
+        self.drop_stored(cx, index, DropReason::StoreDamaged, entry.id);
     }
 
     /// Sends the first unsent message, unless it has to wait.

@@ -10,6 +10,7 @@ use martlet_codec::QoS;
 use martlet_rows::Rows;
 use smallvec::SmallVec;
 
+use crate::effect::ReadMessage;
 use crate::fault::{self, Fault};
 use crate::id::{MessageId, SessionId};
 use crate::message::Message;
@@ -501,11 +502,11 @@ impl Queue {
     }
 
     /// The page asked for has come, in the queue's order. Entries that have gone meanwhile are
-    /// passed over; those whose message cannot be read are given back.
+    /// passed over; those whose message cannot be read are given back, with the reason.
     pub(crate) fn page_read(
         &mut self,
-        page: impl Iterator<Item = (MessageId, Option<Message>)>,
-    ) -> Vec<StoredEntry> {
+        page: impl Iterator<Item = ReadMessage>,
+    ) -> Vec<(StoredEntry, String)> {
         self.reading = false;
         let mut damaged = Vec::new();
         for (id, message) in page {
@@ -516,13 +517,13 @@ impl Queue {
             let Some(entry) = self.take_first_stored() else {
                 break;
             };
-            match entry.apart.message.clone().or(message) {
-                Some(message) => {
+            match entry.apart.message.clone().map_or(message, Ok) {
+                Ok(message) => {
                     let entry = entry.with(message);
                     self.count(&entry);
                     self.window.push_back(entry);
                 }
-                None => damaged.push(entry),
+                Err(why) => damaged.push((entry, why)),
             }
         }
         damaged
