@@ -79,9 +79,17 @@ pub fn read_located<D: Disk>(
     disk: &D,
     pages: &[(&LocatedPage<D::File>, Making<'_>)],
 ) -> Vec<PageFound> {
-    let unknown = || Err(Missing::Unknown.to_string());
+    // Nearly all are located, and then read: no words for these.
+    let unread = |located: &Option<_>| match located {
+        Some(_) => Err(String::new()),
+        None => Err(Missing::Unknown.to_string()),
+    };
     let empty = |(page, _): &(&LocatedPage<D::File>, Making<'_>)| PageFound {
-        messages: page.0.iter().map(|(id, _)| (*id, unknown())).collect(),
+        messages: page
+            .0
+            .iter()
+            .map(|(id, located)| (*id, unread(located)))
+            .collect(),
         unread: None,
     };
     let mut read: Vec<PageFound> = pages.iter().map(empty).collect();
