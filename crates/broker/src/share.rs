@@ -1076,7 +1076,7 @@ impl Shard {
     fn has_no_room(&mut self, session: u32, ticket: &ShareTicket, entry: &Entry) -> bool {
         let limits = &self.settings.limits;
         let (count_max, bytes_max) = (limits.queued_messages, limits.queued_bytes);
-        let queue = &self.sessions.at(session).outbound.queue;
+        let queue = self.sessions.at(session).outbound.queue();
         ticket.others
             && !queue.is_empty()
             && queue.is_full_for(entry.message.bytes(), count_max, bytes_max)

@@ -173,13 +173,15 @@ impl Outbound {
         if fault::is(Fault::ResentInReverse) {
             all.reverse();
         }
-        self.unsent = all.into_iter().map(|(_, id)| id).collect();
-        for id in &self.unsent {
+        for (_, id) in &all {
             if let Some(message) = self.in_flight.get_mut(*id) {
                 message.on_wire = false;
             }
         }
         self.on_wire = 0;
+        if !all.is_empty() || !self.unsent().is_empty() {
+            *self.unsent_mut() = all.into_iter().map(|(_, id)| id).collect();
+        }
     }
 
     /// Gives an entry its Packet Identifier; none if all are taken.
@@ -280,7 +282,7 @@ impl Outbound {
 
     /// What is to be sent again and still lies in the store, in order.
     pub(super) fn stored_unsent(&self) -> impl Iterator<Item = (PacketId, MessageId)> {
-        let unsent = self.unsent.iter();
+        let unsent = self.unsent().iter();
         unsent.filter_map(|id| match &self.in_flight.get(*id)?.state {
             InFlightState::Stored(entry) => Some((*id, entry.id)),
             InFlightState::Publish(_) | InFlightState::Released(_) => None,

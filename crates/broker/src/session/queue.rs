@@ -364,6 +364,23 @@ impl Stored {
 }
 
 impl Queue {
+    /// Nothing in it, and nothing known of it.
+    pub(crate) const EMPTY: Self = Self {
+        window: VecDeque::new(),
+        window_bytes: 0,
+        stored: None,
+        shared: 0,
+        lent: 0,
+        reading: false,
+        earliest_expiry: Expiry(0),
+        watched_expiry: Expiry(0),
+    };
+
+    /// It is empty and waits for nothing.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.is_empty() && !self.reading && self.watched_expiry == Expiry::default()
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.window.len() + self.stored.as_ref().map_or(0, |stored| stored.rows.len())
     }
