@@ -22,7 +22,7 @@ use crate::identity;
 use crate::index::{Index, Location};
 use crate::mark;
 use crate::record::{BodyId, FileKey, GROUP_BYTES, Holds, LENGTH_UNIT, Lsn, Op, Ops};
-use crate::report::{Damage, Lost, Report, Torn};
+use crate::report::{Damage, Lost, NO_SUCH_FILE, Report, Torn};
 use crate::scan::{Found, Unreadable, Window};
 use crate::segment::{self, Segment, SegmentFile, Segments};
 use martlet_fault::{self as fault, Fault};
@@ -236,7 +236,7 @@ impl<D: Disk> Engine<D> {
         let segment = self.segments.slot_of(number);
         let segment = segment.and_then(|slot| self.segments.get(slot));
         let offset = segment.map_or(0, |segment| segment.end);
-        let error = segment.is_none().then(no_such_file);
+        let error = segment.is_none().then(|| NO_SUCH_FILE.to_owned());
         let is_told = report.damage.iter().any(|damage| {
             let is_end = damage.error.is_some() || matches!(damage.lost, Lost::CutOff { .. });
             is_end && damage.file == name
@@ -516,10 +516,6 @@ fn each_record<D: Disk>(
     }
 }
 
-fn no_such_file() -> String {
-    "no such file".to_owned()
-}
-
 /// How a segment begins.
 struct Begin {
     /// Its first record.
@@ -787,7 +783,7 @@ impl<D: Disk> Replay<'_, D> {
         }
         let number = segment::number_of(&file);
         let is_missing = number.is_some_and(|number| self.segments.slot_of(number).is_none());
-        let error = error.or_else(|| is_missing.then(no_such_file));
+        let error = error.or_else(|| is_missing.then(|| NO_SUCH_FILE.to_owned()));
         // An older segment may have had copies.
         let lost = match lsn.saturating_sub(self.expected) {
             0 => Lost::Nothing,

@@ -3,6 +3,9 @@
 use crate::record::{BodyId, Lsn, QueueId, StateKey};
 use std::fmt;
 
+/// What is said of a segment that is not there, instead of what the disk says.
+pub(crate) const NO_SUCH_FILE: &str = "no such file";
+
 /// What opening a store found.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
@@ -65,6 +68,7 @@ impl Damage {
         let Damage { file, offset, .. } = self;
         match (&self.error, &self.lost) {
             _ if file.is_empty() => String::new(),
+            (Some(error), _) if error == NO_SUCH_FILE => format!("{file} is missing: "),
             (Some(error), _) => format!("{file} at {offset} cannot be read ({error}): "),
             (None, Lost::Segment { .. }) => format!("{file} is missing: "),
             (None, _) => format!("{file} at {offset}: "),

@@ -283,6 +283,8 @@ impl Shard {
     }
 
     /// Counts messages dropped for a session, and tells those who want to know.
+    // Out of the way of what is delivered.
+    #[inline(never)]
     pub(crate) fn drop_message<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
