@@ -112,10 +112,14 @@ impl Outbound {
 
     /// Gives memory back if nothing is in flight or queued.
     pub(crate) fn rest(&mut self) {
-        if !self.queue().is_empty() {
-            return;
+        if self.queue().is_empty() {
+            self.in_flight.rest();
         }
-        self.in_flight.rest();
+    }
+
+    /// The same when nobody is there any more, and nothing will wait soon.
+    fn rest_long(&mut self) {
+        self.rest();
         if let Some(waiting) = &self.waiting
             && waiting.unsent.is_empty()
             && waiting.queue.is_at_rest()
@@ -728,6 +732,7 @@ impl Shard {
         if lets_go {
             outbound.put_away();
         }
+        outbound.rest_long();
     }
 
     /// The session ends with all it held.
