@@ -253,6 +253,11 @@ impl Message {
         self.contents().topic()
     }
 
+    /// Topic Name, as bytes: it is known to be UTF-8.
+    pub fn topic_bytes(&self) -> &[u8] {
+        self.contents().topic_bytes()
+    }
+
     /// Properties passed on unaltered, encoded.
     pub fn forwarded(&self) -> &[u8] {
         self.contents().forwarded()

@@ -4,7 +4,9 @@
 //! and goes on from there; whole parts of the tree that cannot match are skipped by seeking.
 //! Each change gets a revision from one counter, so that recovery can keep the highest.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::borrow::Borrow;
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
 
 use crate::fault::{self, Fault};
@@ -15,7 +17,7 @@ use crate::message::Message;
 /// All retained messages of a node.
 #[derive(Debug)]
 pub struct Retained {
-    tenants: BTreeMap<TenantId, BTreeMap<Box<str>, Entry>>,
+    tenants: BTreeMap<TenantId, BTreeSet<Entry>>,
     revision: u64,
     totals: Totals,
     /// Clearings that stay for a while, oldest first.
@@ -69,6 +71,7 @@ impl Expiring {
     }
 }
 
+/// What stands in the place of a topic, by which alone it is compared: the topic is the message's.
 #[derive(Debug)]
 struct Entry {
     /// Empty where the topic was cleared not long ago.
@@ -175,35 +178,44 @@ impl Retained {
         count_max: usize,
         bytes_max: usize,
     ) -> RetainedChange {
-        let topics = self.tenants.entry(message.tenant()).or_default();
-        let place = topics.get_mut(message.topic());
-        let before = place.as_ref().map(|entry| &entry.message);
-        let replaced = before.map(Message::id);
-        let others = before.map_or(self.totals, |before| self.totals.without(before));
-        let totals = others.with(&message);
-        let grows = totals.bytes > self.totals.bytes;
-        if counts(&message) && (totals.count > count_max || (totals.bytes > bytes_max && grows)) {
-            return RetainedChange::Full;
-        }
-        self.revision += 1;
-        let revision = self.revision;
-        if place.is_some() && fault::is(Fault::RetainedOlderStays) {
-            return RetainedChange::Stored { revision, replaced };
-        }
-        self.totals = totals;
-        self.expiring.notice(&message);
-        let entry = Entry {
+        let tenant = message.tenant();
+        let topics = self.tenants.entry(tenant).or_default();
+        let revision = self.revision + 1;
+        let stored = message.clone();
+        // There is nearly always room, so the place is looked for once.
+        let before = topics.replace(Entry {
             message,
             publisher,
             revision,
+        });
+        let others = match &before {
+            Some(before) => self.totals.without(&before.message),
+            None => self.totals,
         };
-        match place {
-            Some(place) => *place = entry,
-            None => {
-                topics.insert(entry.message.topic().into(), entry);
-            }
+        let totals = others.with(&stored);
+        let grows = totals.bytes > self.totals.bytes;
+        let is_full = totals.count > count_max || totals.bytes > bytes_max && grows;
+        let replaced = before.as_ref().map(|before| before.message.id());
+        if counts(&stored) && is_full {
+            Self::put_back(topics, &stored, before);
+            return RetainedChange::Full;
         }
+        self.revision = revision;
+        if before.is_some() && fault::is(Fault::RetainedOlderStays) {
+            Self::put_back(topics, &stored, before);
+            return RetainedChange::Stored { revision, replaced };
+        }
+        self.totals = totals;
+        self.expiring.notice(&stored);
         RetainedChange::Stored { revision, replaced }
+    }
+
+    /// A topic's place is again as it was before.
+    fn put_back(topics: &mut BTreeSet<Entry>, stored: &Message, before: Option<Entry>) {
+        match before {
+            Some(before) => drop(topics.replace(before)),
+            None => drop(topics.take(stored.topic_bytes())),
+        }
     }
 
     /// Takes the topic's retained message away [MQTT-3.3.1-6], [MQTT-3.3.1-7]. `clearing`, with its
@@ -212,28 +224,25 @@ impl Retained {
         if fault::is(Fault::RetainedNotCleared) {
             return RetainedChange::Absent;
         }
-        let (tenant, topic) = (clearing.tenant(), clearing.topic());
-        let Some(entry) = self
-            .tenants
-            .get_mut(&tenant)
-            .and_then(|topics| topics.get_mut(topic))
-        else {
+        let topics = self.tenants.get_mut(&clearing.tenant());
+        let Some(topics) = topics.filter(|topics| topics.contains(clearing.topic_bytes())) else {
             return RetainedChange::Absent;
         };
         self.revision += 1;
         let revision = self.revision;
         self.cleared
             .push_back(Cleared::of(&clearing, revision, now_ms));
-        let clearing = Entry {
+        let before = topics.replace(Entry {
             message: clearing,
             publisher: None,
             revision,
-        };
-        let before = core::mem::replace(entry, clearing);
-        self.totals = self.totals.without(&before.message);
+        });
+        if let Some(before) = &before {
+            self.totals = self.totals.without(&before.message);
+        }
         RetainedChange::Cleared {
             revision,
-            replaced: Some(before.message.id()),
+            replaced: before.map(|before| before.message.id()),
         }
     }
 
@@ -248,8 +257,8 @@ impl Retained {
     ) -> Option<MessageId> {
         self.revision = self.revision.max(revision);
         let topics = self.tenants.entry(message.tenant()).or_default();
-        let place = topics.get_mut(message.topic());
-        if let Some(found) = place.as_ref().filter(|found| found.revision >= revision) {
+        let found = topics.get(message.topic_bytes());
+        if let Some(found) = found.filter(|found| found.revision >= revision) {
             let same = found.message.id() == message.id();
             return (!same).then(|| message.id());
         }
@@ -259,16 +268,12 @@ impl Retained {
             let cleared = Cleared::of(&message, revision, now_ms);
             self.cleared.push_back(cleared);
         }
-        let entry = Entry {
+        let before = topics.replace(Entry {
             message,
             publisher,
             revision,
-        };
-        let Some(place) = place else {
-            topics.insert(entry.message.topic().into(), entry);
-            return None;
-        };
-        let before = core::mem::replace(place, entry).message;
+        });
+        let before = before?.message;
         self.totals = self.totals.without(&before);
         Some(before.id())
     }
@@ -276,12 +281,12 @@ impl Retained {
     /// The topic has a retained message, or had one not long ago.
     pub fn knows(&self, tenant: TenantId, topic: &str) -> bool {
         let topics = self.tenants.get(&tenant);
-        topics.is_some_and(|topics| topics.contains_key(topic))
+        topics.is_some_and(|topics| topics.contains(topic.as_bytes()))
     }
 
     /// The revision of the topic's retained message.
     pub fn revision(&self, tenant: TenantId, topic: &str) -> Option<u64> {
-        let entry = self.tenants.get(&tenant)?.get(topic)?;
+        let entry = self.tenants.get(&tenant)?.get(topic.as_bytes())?;
         (!entry.is_cleared()).then_some(entry.revision)
     }
 
@@ -304,7 +309,7 @@ impl Retained {
             return page;
         };
         if !filter.contains(['+', '#']) {
-            let entry = topics.get(filter).filter(|_| after.is_none());
+            let entry = topics.get(filter.as_bytes()).filter(|_| after.is_none());
             let entry = entry.filter(|entry| entry.is_for(except, now_ms));
             page.messages
                 .extend(entry.map(|entry| entry.message.clone()));
@@ -315,17 +320,18 @@ impl Retained {
             None => Bound::Included(literal_prefix(filter).to_owned()),
         };
         for _ in 0..STEPS_MAX {
-            let bound = (from.as_ref().map(String::as_str), Bound::Unbounded);
-            let Some((topic, entry)) = topics.range::<str, _>(bound).next() else {
+            let bound = (from.as_ref().map(String::as_bytes), Bound::Unbounded);
+            let Some(entry) = topics.range::<[u8], _>(bound).next() else {
                 return page;
             };
+            let topic = entry.message.topic();
             from = match compare(filter, topic) {
                 Step::Matches => {
                     if entry.is_for(except, now_ms) {
                         page.messages.push(entry.message.clone());
                     }
                     if page.messages.len() == count_max {
-                        page.next = Some(topic.clone());
+                        page.next = Some(topic.into());
                         return page;
                     }
                     Bound::Excluded(topic.to_string())
@@ -339,11 +345,11 @@ impl Retained {
         page.next = match from {
             Bound::Excluded(topic) => Some(topic.into()),
             Bound::Included(topic) => {
-                let before = (Bound::Unbounded, Bound::Excluded(&*topic));
+                let before = (Bound::Unbounded, Bound::Excluded(topic.as_bytes()));
                 topics
-                    .range::<str, _>(before)
+                    .range::<[u8], _>(before)
                     .next_back()
-                    .map(|(topic, _)| topic.clone())
+                    .map(|entry| entry.message.topic().into())
             }
             Bound::Unbounded => None,
         };
@@ -370,9 +376,9 @@ impl Retained {
             };
             // Whatever stands there by now is another change.
             if topics
-                .get(&topic)
+                .get(topic.as_bytes())
                 .is_some_and(|entry| entry.revision == revision)
-                && let Some(entry) = topics.remove(&topic)
+                && let Some(entry) = topics.take(topic.as_bytes())
             {
                 ended.push(entry.message.id());
             }
@@ -410,20 +416,24 @@ impl Retained {
         let first = after.as_ref().map_or(TenantId(0), |(tenant, _)| *tenant);
         let (&tenant, topics) = self.tenants.range_mut(first..).next()?;
         let from = match &after {
-            Some((at, topic)) if *at == tenant => Bound::Excluded(&**topic),
+            Some((at, topic)) if *at == tenant => Bound::Excluded(topic.as_bytes()),
             _ => Bound::Unbounded,
         };
         let mut last = None;
         let mut gone = Vec::new();
-        for (topic, entry) in topics.range::<str, _>((from, Bound::Unbounded)).take(steps) {
+        for entry in topics
+            .range::<[u8], _>((from, Bound::Unbounded))
+            .take(steps)
+        {
             if entry.message.expired(now_ms) && !entry.is_cleared() {
-                gone.push(topic.clone());
+                gone.push(entry.message.clone());
             }
             self.expiring.seen |= entry.message.expires_at_ms() != u64::MAX;
-            last = Some(topic.clone());
+            last = Some(&entry.message);
         }
-        for topic in gone {
-            if let Some(entry) = topics.remove(&topic) {
+        let last = last.map(|message| message.topic().into());
+        for message in gone {
+            if let Some(entry) = topics.take(message.topic_bytes()) {
                 self.totals = self.totals.without(&entry.message);
                 ended.push(entry.message.id());
             }
@@ -438,6 +448,32 @@ impl Retained {
                 Some((next, Box::default()))
             }
         }
+    }
+}
+
+impl Borrow<[u8]> for Entry {
+    fn borrow(&self) -> &[u8] {
+        self.message.topic_bytes()
+    }
+}
+
+impl PartialEq for Entry {
+    fn eq(&self, other: &Self) -> bool {
+        self.message.topic_bytes() == other.message.topic_bytes()
+    }
+}
+
+impl Eq for Entry {}
+
+impl PartialOrd for Entry {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Entry {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.message.topic_bytes().cmp(other.message.topic_bytes())
     }
 }
 
@@ -471,16 +507,19 @@ fn is_clearing(message: &Message) -> bool {
 
 /// It is one of a client's, not the node's own and not a clearing.
 fn counts(message: &Message) -> bool {
-    !is_own(message.topic()) && !is_clearing(message)
+    !message.topic_bytes().starts_with(OWN) && !is_clearing(message)
 }
+
+/// What the node's own topics begin with.
+const OWN: &[u8] = b"$SYS/";
 
 /// The node's own topics, such as `$SYS/…`, count against nobody's limit.
 pub(crate) fn is_own(topic: &str) -> bool {
-    topic.starts_with("$SYS/")
+    topic.as_bytes().starts_with(OWN)
 }
 
 fn entry_bytes(message: &Message) -> usize {
-    message.bytes() + message.topic().len() + 48
+    message.bytes() + message.topic_bytes().len() + 48
 }
 
 fn literal_prefix(filter: &str) -> &str {
