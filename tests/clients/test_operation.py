@@ -280,6 +280,18 @@ def test_the_accounts_balance(start_node, name):
 # Configuring
 
 
+def test_a_full_queue_is_told_once(start_node, name):
+    node = start_node(settings=["limits.queued_messages=10"])
+    with Client(node, name, V311, clean=False) as sleeper:
+        sleeper.subscribe("queued", 1)
+    with Client(node, f"{name}-p", V311) as publisher:
+        for number in range(30):
+            publisher.publish("queued", str(number))
+    assert node.terminate() is None and node.wait() == 0
+    told = [line for line in Path(node.log_path).read_text().splitlines() if "a queue is full" in line]
+    assert len(told) == 1 and name in told[0] and "drop-oldest" in told[0], told
+
+
 def test_config_show_names_value_and_source(tmp_path):
     file = tmp_path / "martlet.toml"
     file.write_text("[limits]\nin_flight = 7\n")

@@ -9,6 +9,7 @@ use martlet_codec::{ProtocolVersion, ReasonCode};
 
 use crate::counters::{Counters, DropReason};
 use crate::id::MessageId;
+use crate::limits::QueueFull;
 
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +56,15 @@ pub enum Event {
         /// Why.
         reason: DropReason,
     },
+    /// A queue is at its bound: from now on messages are dropped. Told once until it was empty.
+    QueueFull {
+        /// Whose: a client, or the Topic Filter of a share group.
+        owner: String,
+        /// Messages that wait in it.
+        messages: usize,
+        /// What becomes of further ones.
+        policy: QueueFull,
+    },
     /// A subscription was refused.
     SubscribeRefused {
         /// Whose.
@@ -71,7 +81,7 @@ pub enum Event {
 /// Which kinds of events are wanted; others are never built.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EventInterest {
-    /// Connected, refused, disconnected, refused subscriptions.
+    /// Connected, refused, disconnected, refused subscriptions, full queues.
     pub connections: bool,
     /// Dropped messages.
     pub drops: bool,

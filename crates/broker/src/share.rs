@@ -1217,6 +1217,12 @@ impl Shard {
             if !queue.is_full_for(bytes, count_max, bytes_max) {
                 break;
             }
+            if queue.begins_to_drop() {
+                let messages = queue.len();
+                let owner = self.groups.slab[index as usize].filter.to_string();
+                self.tell_queue_full(cx, owner, messages);
+            }
+            let queue = &mut self.groups.slab[index as usize].queue;
             let gone = match oldest && fits {
                 true => queue.take_oldest(),
                 false => None,

@@ -54,6 +54,17 @@ pub fn write(event: &Event) {
             let (reason, id) = (reason.name(), stored.map(|id| format!("{:#x}", id.0)));
             warn!(client_id, topic, id, reason, "message dropped");
         }
+        Event::QueueFull {
+            owner,
+            messages,
+            policy,
+        } => warn!(
+            owner,
+            messages,
+            policy = policy.name(),
+            "a queue is full, messages are dropped: see limits.queued_messages, \
+             limits.queued_bytes and mqtt.queue_full"
+        ),
         Event::SubscribeRefused {
             client_id,
             filter,

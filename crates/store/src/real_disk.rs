@@ -27,6 +27,8 @@ struct Inner {
     dir: File,
     /// Held for its lock.
     _lock: File,
+    /// Nothing may be changed.
+    is_read_only: bool,
 }
 
 impl RealDisk {
@@ -42,6 +44,25 @@ impl RealDisk {
             path: path.to_owned(),
             dir: File::open(path)?,
             _lock: lock,
+            is_read_only: false,
+        };
+        Ok(RealDisk {
+            inner: Arc::new(inner),
+        })
+    }
+
+    /// As [`RealDisk::open`], to look at what is there: nothing is made, and the file system need
+    /// not allow changes. Changes fail.
+    pub fn open_to_read(path: &Path) -> io::Result<Self> {
+        let dir = File::open(path)?;
+        // A store without the file is one that nobody has open.
+        let lock = File::open(path.join(LOCK)).or_else(|_| dir.try_clone())?;
+        flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
+        let inner = Inner {
+            path: path.to_owned(),
+            dir,
+            _lock: lock,
+            is_read_only: true,
         };
         Ok(RealDisk {
             inner: Arc::new(inner),
@@ -56,12 +77,20 @@ impl RealDisk {
     fn file(&self, name: &str) -> PathBuf {
         self.inner.path.join(name)
     }
+
+    fn may_change(&self) -> io::Result<()> {
+        match self.inner.is_read_only {
+            true => Err(io::ErrorKind::ReadOnlyFilesystem.into()),
+            false => Ok(()),
+        }
+    }
 }
 
 impl Disk for RealDisk {
     type File = Arc<File>;
 
     fn create(&self, name: &str, len: u64) -> io::Result<Arc<File>> {
+        self.may_change()?;
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(true);
         let file = options.mode(0o600).open(self.file(name))?;
@@ -78,7 +107,8 @@ impl Disk for RealDisk {
 
     fn open(&self, name: &str) -> io::Result<Arc<File>> {
         let mut options = OpenOptions::new();
-        let file = options.read(true).write(true).open(self.file(name))?;
+        let writes = !self.inner.is_read_only;
+        let file = options.read(true).write(writes).open(self.file(name))?;
         forget_access_times(&file);
         Ok(Arc::new(file))
     }
@@ -105,10 +135,12 @@ impl Disk for RealDisk {
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.may_change()?;
         fs::rename(self.file(from), self.file(to))
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
+        self.may_change()?;
         fs::remove_file(self.file(name))
     }
 

@@ -11,6 +11,7 @@ use martlet_codec::{AckKind, PacketId, QoS, ReasonCode};
 
 use crate::counters::DropReason;
 use crate::effect::{LostMessage, PageOf, QueueRead, ReadMessage};
+use crate::event::Event;
 use crate::fault::{self, Fault};
 use crate::id::{MessageId, RecordNumber, SessionId};
 use crate::limits::QueueFull;
@@ -431,6 +432,12 @@ impl Shard {
             return true;
         }
         self.expire_queued(cx, index);
+        let session = self.sessions.at(index);
+        let queue = session.outbound.queue_mut();
+        if queue.is_full_for(bytes, count_max, bytes_max) && queue.begins_to_drop() {
+            let (owner, messages) = (session.client_id.to_string(), queue.len());
+            self.tell_queue_full(cx, owner, messages);
+        }
         loop {
             let session = self.sessions.at(index);
             let queue = session.outbound.queue_mut();
@@ -459,6 +466,23 @@ impl Shard {
                     None => return false,
                 },
             }
+        }
+    }
+
+    /// From now on a queue loses messages: who operates the node is to know.
+    pub(crate) fn tell_queue_full<N: Node>(
+        &self,
+        cx: &mut Cx<'_, N>,
+        owner: String,
+        messages: usize,
+    ) {
+        if self.settings.events.connections {
+            let policy = self.settings.queue_full;
+            cx.effects.events.push(Event::QueueFull {
+                owner,
+                messages,
+                policy,
+            });
         }
     }
 

@@ -270,6 +270,8 @@ pub(crate) struct Queue {
     lent: u32,
     /// A page has been asked for and has not come yet.
     reading: bool,
+    /// Messages were dropped for want of room since it was empty.
+    dropping: bool,
     /// When the first of its entries expires.
     earliest_expiry: Expiry,
     /// When the shard looks for expired entries.
@@ -372,6 +374,7 @@ impl Queue {
         shared: 0,
         lent: 0,
         reading: false,
+        dropping: false,
         earliest_expiry: Expiry(0),
         watched_expiry: Expiry(0),
     };
@@ -405,6 +408,11 @@ impl Queue {
         self.len() >= count_max || self.bytes() + bytes as u64 > bytes_max
     }
 
+    /// A message is dropped for want of room; true the first time since the queue was empty.
+    pub(crate) fn begins_to_drop(&mut self) -> bool {
+        !core::mem::replace(&mut self.dropping, true)
+    }
+
     /// An entry with a record would go to the store, and not stay in memory.
     pub(crate) fn would_store(&self, window: Window) -> bool {
         match window {
@@ -419,6 +427,7 @@ impl Queue {
     }
 
     pub(crate) fn push_back(&mut self, entry: Entry, window: Window) {
+        self.dropping &= !self.is_empty();
         if self.stored.is_some() || entry.recorded && self.would_store(window) {
             self.push_back_stored(&entry.stored());
             return;

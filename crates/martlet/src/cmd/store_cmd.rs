@@ -1,5 +1,6 @@
 //! `martlet store`: looks at the message store of a node that is not running, and mends it.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
@@ -8,7 +9,7 @@ use martlet_persistence::DamageWords;
 use martlet_store::{Damage, Options, RealDisk, Stats};
 
 use crate::cmd::node_options::NodeOptions;
-use crate::serve::claim_store;
+use crate::serve::{claim_store, claim_store_to_read};
 
 /// Arguments of `martlet store`.
 #[derive(Args, Debug)]
@@ -47,13 +48,15 @@ struct StoreOptions {
 /// Runs the command.
 pub(crate) fn run(command: &StoreCommand) -> ExitCode {
     let outcome = match &command.action {
-        Action::Check(options) => inspect(options, "damaged", |disk, print| {
-            let mut words = DamageWords::default();
-            Ok(martlet_store::check_with(disk, |engine, damage| {
-                print(&damage, words.tell(engine, &damage));
-            })?)
-        }),
-        Action::Repair(options) => inspect(options, REPAIRED, |disk, print| {
+        Action::Check(options) => {
+            inspect(options, claim_store_to_read, "damaged", |disk, print| {
+                let mut words = DamageWords::default();
+                Ok(martlet_store::check_with(disk, |engine, damage| {
+                    print(&damage, words.tell(engine, &damage));
+                })?)
+            })
+        }
+        Action::Repair(options) => inspect(options, claim_store, REPAIRED, |disk, print| {
             let mut words = DamageWords::default();
             let options = Options::default();
             martlet_store::repair_with(disk, options, |engine, damage| {
@@ -70,7 +73,10 @@ pub(crate) fn run(command: &StoreCommand) -> ExitCode {
     })
 }
 
-fn opened(options: &StoreOptions) -> anyhow::Result<RealDisk> {
+/// How a store is opened: to be changed, or to be looked at.
+type Claim = fn(&Path) -> anyhow::Result<RealDisk>;
+
+fn opened(options: &StoreOptions, claim: Claim) -> anyhow::Result<RealDisk> {
     let data_dir = options.node.data_dir()?;
     let store = data_dir.join(martlet_control::backup::STORE);
     if !store.is_dir() {
@@ -79,7 +85,7 @@ fn opened(options: &StoreOptions) -> anyhow::Result<RealDisk> {
             data_dir.display()
         );
     }
-    claim_store(&store)
+    claim(&store)
 }
 
 /// What [`inspect`] says of the places that were damaged and are repaired.
@@ -89,10 +95,11 @@ const REPAIRED: &str = "damaged places taken out; all else is kept, and the stor
 /// there is one.
 fn inspect(
     options: &StoreOptions,
+    claim: Claim,
     are: &str,
     look: impl FnOnce(RealDisk, &mut dyn FnMut(&Damage, String)) -> anyhow::Result<Stats>,
 ) -> anyhow::Result<ExitCode> {
-    let disk = opened(options)?;
+    let disk = opened(options, claim)?;
     let path = disk.path().to_owned();
     let mut found = 0_u64;
     let mut print = |damage: &Damage, text: String| {
@@ -123,7 +130,7 @@ fn inspect(
 }
 
 fn stats(options: &StoreOptions) -> anyhow::Result<ExitCode> {
-    let disk = opened(options)?;
+    let disk = opened(options, claim_store_to_read)?;
     let stats = martlet_store::stats(disk)?;
     let rows = rows(&stats);
     if options.json {

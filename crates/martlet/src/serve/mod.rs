@@ -29,6 +29,9 @@ pub(crate) use data_dir::claim as claim_data_dir;
 /// Events that wait for the log; its places are allocated at the start.
 const EVENT_CAPACITY: usize = 8192;
 
+/// "File size limit exceeded"; the number is the same on all systems this runs on.
+const SIGXFSZ: i32 = 25;
+
 /// Options of `martlet serve`, `martlet config` and all that reads a configuration.
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct ConfigOptions {
@@ -151,6 +154,9 @@ async fn run_node(node: &NodeConfig, files: &[PathBuf]) -> anyhow::Result<()> {
     // Registered before anybody is told that the node is there, so that no signal is lost.
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
+    // With a handler, a write beyond a limit of file sizes fails instead of ending the process: the
+    // store then waits for room, as on any full disk.
+    let _beyond_limit = signal(SignalKind::from_raw(SIGXFSZ)).context("cannot handle SIGXFSZ")?;
     let http = match node.http {
         Some(address) => Some(http::bind(address).await?),
         None => None,
@@ -309,8 +315,9 @@ fn tell_restored(running: &Running) -> Option<String> {
     let places = damage.len() + restored.damage.len();
     (places > 0).then(|| {
         format!(
-            "The store was found damaged in {places} places at the start; the log says where, and \
-             martlet store check what is lost."
+            "The store was found damaged at the start ({}); the log of the start says where, and \
+             what is lost.",
+            counted(places, "place")
         )
     })
 }
@@ -348,13 +355,30 @@ fn pump_store_notices(running: &Running) {
 
 /// Opens the directory of a store that no other process has open.
 pub(crate) fn claim_store(directory: &Path) -> anyhow::Result<RealDisk> {
-    RealDisk::open(directory).map_err(|error| match error.kind() {
+    claimed(directory, RealDisk::open(directory))
+}
+
+/// The same to look at what is there, also where nothing can be written.
+pub(crate) fn claim_store_to_read(directory: &Path) -> anyhow::Result<RealDisk> {
+    claimed(directory, RealDisk::open_to_read(directory))
+}
+
+fn claimed(directory: &Path, opened: std::io::Result<RealDisk>) -> anyhow::Result<RealDisk> {
+    opened.map_err(|error| match error.kind() {
         std::io::ErrorKind::WouldBlock => anyhow::anyhow!(
             "the store {} is in use; stop that process first",
             directory.display()
         ),
         _ => anyhow::Error::new(error).context(format!("cannot open {}", directory.display())),
     })
+}
+
+/// How many of something there are.
+fn counted(count: usize, what: &str) -> String {
+    match count {
+        1 => format!("1 {what}"),
+        count => format!("{count} {what}s"),
+    }
 }
 
 fn random_u64() -> anyhow::Result<u64> {
