@@ -232,6 +232,15 @@ def test_a_connect_on_the_http_port_is_refused(node):
     assert answer == b"" or answer.startswith(b"HTTP/1.1 400")
 
 
+def test_each_metric_has_a_meaning_on_its_page(start_node):
+    page = (Path(__file__).parents[2] / "docs/metrics.md").read_text()
+    _, _, metrics = get(start_node(http=True), "/metrics")
+    kinds = re.findall(r"^# TYPE (\w+) (\w+)$", metrics, re.MULTILINE)
+    rows = {f"| `{name}{'_total' * (kind == 'counter')}` | {kind} | " for name, kind in kinds}
+    assert len(rows) > 40
+    assert {row for row in rows if row not in page} == set()
+
+
 def test_metrics_count_messages(start_node, name):
     node = start_node(http=True)
     with Client(node, name) as client:
@@ -292,6 +301,24 @@ def test_config_check_accepts_a_good_file(tmp_path):
     done = martlet_process.run("config", "check", "--config", str(file))
     assert done.returncode == 0, done.stderr
     assert "18830" in done.stdout
+
+
+def test_config_check_warns_of_a_data_directory_that_a_node_could_not_use(start_node, tmp_path):
+    node = start_node()
+    file = tmp_path / "file"
+    file.write_text("")
+    for data_dir, words in (
+        (node.data_dir, f"in use by process {node.process.pid}"),
+        (str(file / "data"), "cannot be made"),
+        (str(file), "is no directory"),
+    ):
+        done = martlet_process.run("config", "check", "--data-dir", data_dir)
+        assert done.returncode == 0, done.stderr
+        assert words in done.stdout
+    free = tmp_path / "free"
+    done = martlet_process.run("config", "check", "--data-dir", str(free))
+    assert "warning" not in done.stdout
+    assert not free.exists()
 
 
 def test_config_check_refuses_and_names_what_is_wrong(tmp_path):

@@ -127,6 +127,7 @@ fn metrics() -> String {
         let (name, meaning) = (metric.name, metric.meaning);
         let _ = writeln!(page, "| `martlet_{name}{suffix}` | {kind} | {meaning} |");
     });
+    page.push_str(METRICS_OF_NODE);
     page.push_str(
         "\n## Why messages are dropped\n\n`martlet_messages_dropped_total{reason=\"…\"}` counts by reason:\n\n\
          | Reason | What it means |\n|---|---|\n",
@@ -141,14 +142,28 @@ const METRICS_HEAD: &str = "\
 # Metrics
 
 `GET /metrics` answers in the OpenMetrics format. Beside what the shards count, summed over all of
-them, there are `martlet_sockets_accepted_total`, `martlet_events_dropped_total`,
-`martlet_uptime_seconds` and `martlet_build_info`; of the store `martlet_store_syncs_total`,
-`martlet_store_records_total`, `martlet_store_unreadable_total`, and as gauges
-`martlet_store_failing`, `martlet_store_behind`, `martlet_store_waiting_bytes`,
-`martlet_store_disk_bytes`, `martlet_store_live_bytes`, `martlet_store_messages` and
-`martlet_store_entries`.
+them, there are some of the node; those of the store are not there where all is kept in memory.
 
 At any moment `matched = delivered + held + dropped + expired`, where `dropped` is the sum over all
 reasons: a message that did not arrive is found in one of them.
 
+";
+
+/// What `control` adds; the tests with foreign clients compare the names.
+const METRICS_OF_NODE: &str = "\
+| `martlet_messages_dropped_total` | counter | Messages dropped, by reason: see below. |
+| `martlet_sockets_accepted_total` | counter | Sockets accepted by the listeners. |
+| `martlet_events_dropped_total` | counter | Events, for the log, that nobody took in time. |
+| `martlet_uptime_seconds` | gauge | Time since the start. |
+| `martlet_build_info` | gauge | Always 1; the label `version` says which program it is. |
+| `martlet_store_syncs_total` | counter | Groups of records written and synced. |
+| `martlet_store_records_total` | counter | Records written and synced. |
+| `martlet_store_unreadable_total` | counter | Messages lost: waited for, but not to be read back. |
+| `martlet_store_failing` | gauge | 1 while the store cannot write. |
+| `martlet_store_behind` | gauge | 1 while publishers with QoS 1 and 2 are held back for it. |
+| `martlet_store_waiting_bytes` | gauge | Bytes of records that wait to be written. |
+| `martlet_store_disk_bytes` | gauge | Bytes of the store's files. |
+| `martlet_store_live_bytes` | gauge | Bytes of messages and states that are needed. |
+| `martlet_store_messages` | gauge | Messages in the store, each once. |
+| `martlet_store_entries` | gauge | Messages in queues and in flight in the store. |
 ";

@@ -30,16 +30,55 @@ pub struct Effects {
     pub reports: Vec<Report>,
     /// Messages of queues that lie in the store and are wanted now.
     pub reads: Vec<QueueRead>,
+    /// Messages that were wanted and that the store could not read back, to be told to operators.
+    pub lost: Vec<LostMessage>,
 }
 
 /// Messages that lie in the store are wanted in memory. Answered with
 /// [`Shard::messages_read`](crate::Shard::messages_read), whatever becomes of it.
 #[derive(Debug, Clone)]
 pub struct QueueRead {
-    /// Whose queue.
+    /// Who wants them.
     pub owner: QueueOwner,
-    /// Which messages, in the queue's order.
+    /// What of it they are.
+    pub of: PageOf,
+    /// Which messages, in the order in which they are to be sent.
     pub messages: Vec<MessageId>,
+}
+
+/// What messages that lie in the store are to whom they are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PageOf {
+    /// The next ones of a queue.
+    Queue,
+    /// In flight and to be sent again.
+    InFlight,
+}
+
+/// The answer to a [`QueueRead`], in the order asked for. What cannot be read has the reason
+/// instead; whether somebody misses it the shard knows, for it may have ended meanwhile.
+#[derive(Debug)]
+pub struct ReadPage {
+    /// Who wanted them.
+    pub owner: QueueOwner,
+    /// As it was asked.
+    pub of: PageOf,
+    /// The messages.
+    pub messages: Vec<ReadMessage>,
+}
+
+/// A message that was read back, or why it cannot be had.
+pub type ReadMessage = (MessageId, Result<Message, String>);
+
+/// A message that somebody still waited for cannot be read back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LostMessage {
+    /// Its name in the store.
+    pub id: MessageId,
+    /// The client, or the Topic Filter of a share group, that waited for it.
+    pub waited_for: String,
+    /// Why it cannot be read.
+    pub why: String,
 }
 
 impl Effects {
@@ -60,6 +99,7 @@ impl Effects {
             && self.events.is_empty()
             && self.reports.is_empty()
             && self.reads.is_empty()
+            && self.lost.is_empty()
     }
 }
 

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use martlet_codec::{ProtocolVersion, ReasonCode};
 
 use crate::counters::{Counters, DropReason};
+use crate::id::MessageId;
 
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,8 +48,10 @@ pub enum Event {
     Dropped {
         /// Who did not get it.
         client_id: String,
-        /// Its topic.
+        /// Its topic; empty if it lay in the store alone.
         topic: String,
+        /// Its name in the store, if its topic is not known.
+        stored: Option<MessageId>,
         /// Why.
         reason: DropReason,
     },

@@ -55,7 +55,9 @@ use martlet_fault as fault;
 pub use command::{Command, SysTopic};
 pub use connect::ConnectRequest;
 pub use counters::{Accounting, Counters, DROP_REASONS, DropReason, Metric, MetricKind};
-pub use effect::{ConnectionEffect, Effects, QueueRead, ShardMessage};
+pub use effect::{
+    ConnectionEffect, Effects, LostMessage, PageOf, QueueRead, ReadMessage, ReadPage, ShardMessage,
+};
 pub use event::{ClientInfo, Event, EventInterest, Report};
 pub use hash::{ClientKey, owner};
 pub use id::{

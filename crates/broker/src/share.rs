@@ -12,10 +12,10 @@ use slab::Slab;
 use smallvec::SmallVec;
 
 use crate::counters::{Accounting, DropReason};
-use crate::effect::{QueueRead, ShardMessage};
+use crate::effect::{LostMessage, PageOf, QueueRead, ReadMessage, ShardMessage};
 use crate::fault::{self, Fault};
 use crate::hash::{HashMap, seeded};
-use crate::id::{MessageId, SessionAddress, SessionId, ShardId, TenantId};
+use crate::id::{SessionAddress, SessionId, ShardId, TenantId};
 use crate::message::Message;
 use crate::node::{Cx, Node};
 use crate::record::{
@@ -339,7 +339,7 @@ impl Shard {
             subscription_id: subscription.subscription_id,
             retain_as_published: subscription.retain_as_published,
         };
-        state.subscriptions.shared.insert(filter.clone(), shared);
+        state.subscriptions.join(filter.clone(), shared);
         let member = self.member(session, shared);
         let to = self.owner(tenant, &filter);
         let join = ShareMessage::Join {
@@ -380,8 +380,8 @@ impl Shard {
         session: u32,
         filter: &str,
     ) -> bool {
-        let shared = &mut self.sessions.at(session).subscriptions.shared;
-        let Some((filter, _)) = shared.remove_entry(filter) else {
+        let subscriptions = &mut self.sessions.at(session).subscriptions;
+        let Some(filter) = subscriptions.leave(filter) else {
             return false;
         };
         self.send_leave(cx, session, filter);
@@ -415,13 +415,11 @@ impl Shard {
         session: u32,
         connected: bool,
     ) {
-        if self.sessions.at(session).subscriptions.shared.is_empty() {
-            return;
-        }
-        let member = self.address_of(session);
         let state = self.sessions.at(session);
         let tenant = state.tenant;
-        let filters: SmallVec<[Box<str>; 4]> = state.subscriptions.shared.keys().cloned().collect();
+        let filters: SmallVec<[Box<str>; 4]> =
+            state.subscriptions.groups().map(Box::from).collect();
+        let member = self.address_of(session);
         for filter in filters {
             let to = self.owner(tenant, &filter);
             let message = ShareMessage::Presence {
@@ -934,7 +932,11 @@ impl Shard {
             && let Some(messages) = group.queue.page_to_read()
         {
             let owner = QueueOwner::Group(GroupId { index, generation });
-            cx.effects.reads.push(QueueRead { owner, messages });
+            cx.effects.reads.push(QueueRead {
+                owner,
+                of: PageOf::Queue,
+                messages,
+            });
         }
     }
 
@@ -943,13 +945,18 @@ impl Shard {
         &mut self,
         cx: &mut Cx<'_, N>,
         id: GroupId,
-        page: Vec<(MessageId, Option<Message>)>,
+        page: Vec<ReadMessage>,
     ) {
         let Some(index) = self.groups.live(id) else {
             return;
         };
         let queue = &mut self.groups.slab[index as usize].queue;
-        for entry in queue.page_read(page.into_iter()) {
+        for (entry, why) in queue.page_read(page.into_iter()) {
+            cx.effects.lost.push(LostMessage {
+                id: entry.id,
+                waited_for: self.groups.slab[index as usize].filter.to_string(),
+                why,
+            });
             self.group_entry_ended(cx, index, &Taken::Stored(entry));
             self.drop_in_group(index, DropReason::StoreDamaged);
         }
@@ -1070,7 +1077,7 @@ impl Shard {
     fn has_no_room(&mut self, session: u32, ticket: &ShareTicket, entry: &Entry) -> bool {
         let limits = &self.settings.limits;
         let (count_max, bytes_max) = (limits.queued_messages, limits.queued_bytes);
-        let queue = &self.sessions.at(session).outbound.queue;
+        let queue = self.sessions.at(session).outbound.queue();
         ticket.others
             && !queue.is_empty()
             && queue.is_full_for(entry.message.bytes(), count_max, bytes_max)

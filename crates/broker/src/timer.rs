@@ -4,6 +4,8 @@
 //! through an arena so that arming and cancelling cost the same whatever is armed. A deadline
 //! beyond the wheel's reach (2.1 years) is parked in the coarsest level and looked at again there.
 
+use core::num::NonZeroU32;
+
 use crate::arena::Arena;
 use crate::id::{ConnectionId, SessionId};
 
@@ -26,9 +28,19 @@ pub(crate) enum Timer {
     RetainedSweep,
 }
 
-/// An armed timer.
+/// An armed timer. Its place plus one, so that none takes no more room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct TimerKey(u32);
+pub(crate) struct TimerKey(NonZeroU32);
+
+impl TimerKey {
+    fn of(place: u32) -> Self {
+        Self(NonZeroU32::MIN.saturating_add(place))
+    }
+
+    fn place(self) -> u32 {
+        self.0.get() - 1
+    }
+}
 
 const BITS: u32 = 6;
 const SLOTS: usize = 1 << BITS;
@@ -79,14 +91,15 @@ impl<T: Copy> Wheel<T> {
         };
         let key = self.entries.insert(entry);
         self.link(key);
-        TimerKey(key)
+        TimerKey::of(key)
     }
 
     /// Disarms a timer that has not fired.
     pub(crate) fn cancel(&mut self, key: TimerKey) {
-        if self.entries.get(key.0).is_some() {
-            self.unlink(key.0);
-            self.entries.remove(key.0);
+        let place = key.place();
+        if self.entries.get(place).is_some() {
+            self.unlink(place);
+            self.entries.remove(place);
         }
     }
 
@@ -100,7 +113,7 @@ impl<T: Copy> Wheel<T> {
             if key != NONE {
                 self.unlink(key);
                 if let Some(entry) = self.entries.remove(key) {
-                    return Some((TimerKey(key), entry.what));
+                    return Some((TimerKey::of(key), entry.what));
                 }
                 continue;
             }

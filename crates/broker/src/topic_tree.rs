@@ -1,10 +1,10 @@
 //! Topic Filter → value: a tree of topic levels.
 //!
 //! Its edges lie in one hash table, so that a step down costs one probe and a node of the tree
-//! holds no table of its own. Literal levels at which nothing branches off are one node, so that a
-//! filter of many levels, as one device has it, costs no more than a short one. Matching and
-//! removal walk with an explicit stack: depth never costs call stack. `+` and `#` hang on their
-//! parent directly.
+//! holds no table of its own. Levels at which nothing branches off, wildcards among them, are one
+//! node, so that a filter of many levels, as one device has it, costs no more than a short one.
+//! Matching and removal walk with an explicit stack: depth never costs call stack. Children that
+//! begin with `+` and `#` hang on their parent directly.
 
 use core::hash::BuildHasher;
 
@@ -32,40 +32,25 @@ pub(crate) struct Tree<V> {
 
 #[derive(Debug)]
 struct Branch<V> {
-    /// The levels this node stands for, one or more; empty for `+`, `#`, the root, and the empty
-    /// level.
+    /// The levels this node stands for, one or more; the root has none.
     text: Box<str>,
     parent: u32,
-    /// The child `+`.
+    /// The child whose first level is `+`.
     plus: u32,
     /// The child `#`.
     hash: u32,
     /// Children of all kinds.
     children: u32,
-    kind: Kind,
+    /// One of its levels is a wildcard.
+    is_wild: bool,
     value: Option<V>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Literal,
-    Plus,
-    Hash,
 }
 
 impl<V> Tree<V> {
     /// An empty tree whose edges are hashed under `seed`.
     pub(crate) fn new(seed: u64) -> Self {
         let mut nodes = Arena::default();
-        nodes.insert(Branch {
-            text: Box::default(),
-            parent: NONE,
-            plus: NONE,
-            hash: NONE,
-            children: 0,
-            kind: Kind::Literal,
-            value: None,
-        });
+        nodes.insert(Branch::new("", NONE));
         Self {
             nodes,
             edges: HashTable::new(),
@@ -123,11 +108,7 @@ impl<V> Tree<V> {
         let mut node = key;
         while node != ROOT {
             let branch = &self.nodes[node];
-            levels.push(match branch.kind {
-                Kind::Literal => &*branch.text,
-                Kind::Plus => "+",
-                Kind::Hash => "#",
-            });
+            levels.push(&*branch.text);
             node = branch.parent;
         }
         levels.reverse();
@@ -176,22 +157,28 @@ impl<V> Tree<V> {
                 continue;
             }
             let rest = &topic[offset as usize..];
-            let (level, next) = match rest.as_bytes().iter().position(|&byte| byte == b'/') {
-                Some(length) => (&rest[..length], offset + length as u32 + 1),
-                None => (rest, end),
-            };
             if branch.plus != NONE && wildcards {
-                stack.push((branch.plus, next));
+                self.descend(branch.plus, rest, offset, stack);
             }
             let plain =
                 branch.children - u32::from(branch.plus != NONE) - u32::from(branch.hash != NONE);
             if plain > 0
-                && let Some(child) = self.literal_child(key, level)
-                && starts_with_levels(rest, &self.nodes[child].text)
+                && let Some(child) = self.literal_child(key, first_level(rest))
             {
-                let length = self.nodes[child].text.len() as u32;
-                stack.push((child, offset + length + 1));
+                self.descend(child, rest, offset, stack);
             }
+        }
+    }
+
+    /// Goes on at a child if all its levels match the topic, of which `rest` is left at `offset`.
+    fn descend(&self, child: u32, rest: &str, offset: u32, stack: &mut Vec<(u32, u32)>) {
+        let branch = &self.nodes[child];
+        let length = match branch.is_wild {
+            true => match_levels(&branch.text, rest),
+            false => starts_with_levels(rest, &branch.text).then_some(branch.text.len()),
+        };
+        if let Some(length) = length {
+            stack.push((child, offset + length as u32 + 1));
         }
     }
 
@@ -203,20 +190,19 @@ impl<V> Tree<V> {
 
     /// One node down, and what is left of `levels` there.
     fn step<'f>(&self, parent: u32, levels: &'f str) -> Option<(u32, Option<&'f str>)> {
+        let child = self.child(parent, first_level(levels))?;
+        let text = &self.nodes[child].text;
+        starts_with_levels(levels, text).then(|| (child, after(levels, text.len())))
+    }
+
+    /// The child that begins with this level of a filter.
+    fn child(&self, parent: u32, level: &str) -> Option<u32> {
         let branch = &self.nodes[parent];
-        let level = first_level(levels);
-        let (child, length) = match level {
-            "+" => (Some(branch.plus), 1),
-            "#" => (Some(branch.hash), 1),
-            literal => {
-                let child = self.literal_child(parent, literal)?;
-                let text = &self.nodes[child].text;
-                let child = starts_with_levels(levels, text).then_some(child);
-                (child, text.len())
-            }
-        };
-        let child = child.filter(|child| *child != NONE)?;
-        Some((child, after(levels, length)))
+        match level {
+            "+" => Some(branch.plus).filter(|child| *child != NONE),
+            "#" => Some(branch.hash).filter(|child| *child != NONE),
+            literal => self.literal_child(parent, literal),
+        }
     }
 
     fn literal_child(&self, parent: u32, level: &str) -> Option<u32> {
@@ -231,80 +217,57 @@ impl<V> Tree<V> {
 
     /// As [`Tree::step`]; the node is made if it is not there.
     fn step_or_insert<'f>(&mut self, parent: u32, levels: &'f str) -> (u32, Option<&'f str>) {
-        let branch = &self.nodes[parent];
-        let level = first_level(levels);
-        match level {
-            "+" | "#" => {
-                let (child, kind) = match level {
-                    "+" => (branch.plus, Kind::Plus),
-                    _ => (branch.hash, Kind::Hash),
-                };
-                let child = match child {
-                    NONE => self.insert_wildcard(parent, kind),
-                    child => child,
-                };
-                (child, after(levels, 1))
-            }
-            literal => match self.literal_child(parent, literal) {
-                Some(child) => {
-                    let length = common_levels(&self.nodes[child].text, levels);
-                    let node = match length < self.nodes[child].text.len() {
-                        true => self.split(child, length),
-                        false => child,
-                    };
-                    (node, after(levels, length))
-                }
-                None => {
-                    let text = literal_levels(levels);
-                    self.nodes[parent].children += 1;
-                    let child = self.insert_literal(parent, text, 0);
-                    (child, after(levels, text.len()))
-                }
-            },
-        }
-    }
-
-    fn insert_wildcard(&mut self, parent: u32, kind: Kind) -> u32 {
-        let child = self.insert_branch(parent, "", kind, 0);
-        let above = &mut self.nodes[parent];
-        above.children += 1;
-        match kind {
-            Kind::Plus => above.plus = child,
-            Kind::Hash | Kind::Literal => above.hash = child,
-        }
-        child
-    }
-
-    fn insert_literal(&mut self, parent: u32, text: &str, children: u32) -> u32 {
-        let child = self.insert_branch(parent, text, Kind::Literal, children);
-        self.add_edge(child);
-        child
-    }
-
-    fn insert_branch(&mut self, parent: u32, text: &str, kind: Kind, children: u32) -> u32 {
-        self.nodes.insert(Branch {
-            text: text.into(),
-            parent,
-            plus: NONE,
-            hash: NONE,
-            children,
-            kind,
-            value: None,
-        })
+        let Some(child) = self.child(parent, first_level(levels)) else {
+            let child = self.nodes.insert(Branch::new(levels, parent));
+            self.nodes[parent].children += 1;
+            self.attach(child);
+            return (child, None);
+        };
+        let length = common_levels(&self.nodes[child].text, levels);
+        let node = match length < self.nodes[child].text.len() {
+            true => self.split(child, length),
+            false => child,
+        };
+        (node, after(levels, length))
     }
 
     /// Puts a new node, which it returns, in the place of `key`, for the first `length` bytes of
     /// its levels; `key` hangs below with the others and stays valid.
     fn split(&mut self, key: u32, length: usize) -> u32 {
-        self.remove_edge(key);
+        self.detach(key);
         let branch = &mut self.nodes[key];
         let parent = branch.parent;
         let text = core::mem::take(&mut branch.text);
-        branch.text = text[length + 1..].into();
-        let above = self.insert_literal(parent, &text[..length], 1);
+        branch.set_text(&text[length + 1..]);
+        let mut above = Branch::new(&text[..length], parent);
+        above.children = 1;
+        let above = self.nodes.insert(above);
         self.nodes[key].parent = above;
-        self.add_edge(key);
+        self.attach(above);
+        self.attach(key);
         above
+    }
+
+    /// Makes a node found from its parent, which counts it already.
+    fn attach(&mut self, key: u32) {
+        let branch = &self.nodes[key];
+        let parent = branch.parent;
+        match first_level(&branch.text) {
+            "+" => self.nodes[parent].plus = key,
+            "#" => self.nodes[parent].hash = key,
+            _ => self.add_edge(key),
+        }
+    }
+
+    /// The opposite of [`Tree::attach`].
+    fn detach(&mut self, key: u32) {
+        let branch = &self.nodes[key];
+        let parent = branch.parent;
+        match first_level(&branch.text) {
+            "+" => self.nodes[parent].plus = NONE,
+            "#" => self.nodes[parent].hash = NONE,
+            _ => self.remove_edge(key),
+        }
     }
 
     fn add_edge(&mut self, key: u32) {
@@ -327,18 +290,10 @@ impl<V> Tree<V> {
 
     /// Takes a leaf out of its parent, which it returns.
     fn unlink(&mut self, key: u32) -> u32 {
-        if self.nodes[key].kind == Kind::Literal {
-            self.remove_edge(key);
-        }
+        self.detach(key);
         let leaf = self.nodes.remove(key);
         let leaf = leaf.expect("only branches that are there are unlinked");
-        let above = &mut self.nodes[leaf.parent];
-        above.children -= 1;
-        match leaf.kind {
-            Kind::Plus => above.plus = NONE,
-            Kind::Hash => above.hash = NONE,
-            Kind::Literal => {}
-        }
+        self.nodes[leaf.parent].children -= 1;
         if self.edges.capacity() > 1024 && self.edges.len() * 4 < self.edges.capacity() {
             let (nodes, seed) = (&self.nodes, &self.seed);
             self.edges.shrink_to(self.edges.len() * 2, |&key| {
@@ -347,6 +302,27 @@ impl<V> Tree<V> {
             });
         }
         leaf.parent
+    }
+}
+
+impl<V> Branch<V> {
+    fn new(text: &str, parent: u32) -> Self {
+        let mut branch = Self {
+            text: Box::default(),
+            parent,
+            plus: NONE,
+            hash: NONE,
+            children: 0,
+            is_wild: false,
+            value: None,
+        };
+        branch.set_text(text);
+        branch
+    }
+
+    fn set_text(&mut self, text: &str) {
+        self.is_wild = text.split('/').any(|level| matches!(level, "+" | "#"));
+        self.text = text.into();
     }
 }
 
@@ -366,16 +342,43 @@ fn after(levels: &str, length: usize) -> Option<&str> {
     levels.get(length + 1..)
 }
 
-/// The levels before the first wildcard.
-fn literal_levels(levels: &str) -> &str {
-    let mut end = 0;
-    for level in levels.split('/') {
-        if matches!(level, "+" | "#") {
-            break;
+/// How many bytes of a topic the levels of a node match, if they do: `+` any level, `#` all that is
+/// left and no level too (MQTT 5 section 4.7.1.2). The topic has one level at least, and the node's
+/// first level is not `#`.
+fn match_levels(levels: &str, topic: &str) -> Option<usize> {
+    let (levels, topic) = (levels.as_bytes(), topic.as_bytes());
+    let (mut level, mut at) = (0, 0);
+    loop {
+        // At the beginning of a level of both.
+        match levels.get(level) {
+            Some(b'#') => return Some(topic.len()),
+            Some(b'+') => {
+                level += 1;
+                while topic.get(at).is_some_and(|&byte| byte != b'/') {
+                    at += 1;
+                }
+            }
+            _ => {
+                while let Some(&byte) = levels.get(level).filter(|&&byte| byte != b'/') {
+                    if topic.get(at) != Some(&byte) {
+                        return None;
+                    }
+                    (level, at) = (level + 1, at + 1);
+                }
+                if topic.get(at).is_some_and(|&byte| byte != b'/') {
+                    return None;
+                }
+            }
         }
-        end += level.len() + 1;
+        if level == levels.len() {
+            return Some(at);
+        }
+        level += 1;
+        if at == topic.len() {
+            return (&levels[level..] == b"#").then_some(at);
+        }
+        at += 1;
     }
-    &levels[..end.saturating_sub(1)]
 }
 
 /// Bytes of the levels that both begin with; the first one they share.
@@ -446,6 +449,24 @@ mod tests {
         assert_eq!(matched(&mut tree, "site/4"), [3]);
         assert_eq!(matched(&mut tree, "site/4/line"), [0; 0]);
         assert_eq!(matched(&mut tree, "site/4/line/2/motor/speeds"), [0; 0]);
+    }
+
+    #[test]
+    fn wildcards_at_which_nothing_branches_off_are_no_nodes_of_their_own() {
+        let mut tree = Tree::new(1);
+        tree.entry("site/+/line/+/motor/#", || 1);
+        assert_eq!(tree.nodes.len(), 2);
+        assert_eq!(matched(&mut tree, "site/4/line/2/motor/speed/now"), [1]);
+        assert_eq!(matched(&mut tree, "site/4/line/2/motor"), [1]);
+        assert_eq!(matched(&mut tree, "site/4/line/2"), [0; 0]);
+        assert_eq!(matched(&mut tree, "site/4/lines/2/motor"), [0; 0]);
+        let (other, _) = tree.entry("site/+/line/4", || 2);
+        tree.entry("site/+", || 3);
+        assert_eq!(tree.nodes.len(), 5);
+        assert_eq!(tree.filter(other), "site/+/line/4");
+        assert_eq!(matched(&mut tree, "site/4/line/4"), [2]);
+        assert_eq!(matched(&mut tree, "site/4"), [3]);
+        assert_eq!(matched(&mut tree, "site/4/line/4/motor"), [1]);
     }
 
     fn level() -> impl Strategy<Value = &'static str> {

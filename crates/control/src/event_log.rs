@@ -48,9 +48,11 @@ pub fn write(event: &Event) {
         Event::Dropped {
             client_id,
             topic,
+            stored,
             reason,
         } => {
-            warn!(client_id, topic, reason = reason.name(), "message dropped");
+            let (reason, id) = (reason.name(), stored.map(|id| format!("{:#x}", id.0)));
+            warn!(client_id, topic, id, reason, "message dropped");
         }
         Event::SubscribeRefused {
             client_id,

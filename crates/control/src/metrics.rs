@@ -120,7 +120,8 @@ impl Page {
             &records,
         )?;
         let unreadable = ConstCounter::new(state.unreadable);
-        let help = "Messages that could not be read back from the store";
+        let help =
+            "Messages that could not be read back from the store though somebody waited for them";
         put(encoder, "store_unreadable", help, &unreadable)?;
         let failing = ConstGauge::new(i64::from(state.failing.is_some()));
         put(

@@ -46,6 +46,15 @@ impl DamageWords {
                 "{place}{count} records from {first} on are lost: messages, acknowledgements, or \
                  changes of sessions"
             ),
+            Lost::CheckpointBlock => format!(
+                "{place}a block of the checkpoint is lost: what it said of queues, sessions or \
+                 subscriptions is; messages are sought in the log, and a retained message that was \
+                 cleared may be there again"
+            ),
+            Lost::Rest { first } => format!(
+                "{place}what was recorded from record {first} on is lost: messages, \
+                 acknowledgements, or changes of sessions"
+            ),
             _ => damage.to_string(),
         }
     }

@@ -6,13 +6,14 @@
 
 use std::sync::Arc;
 
-use martlet_broker::{MemoryGauge, Message, MessageId, Now};
+use martlet_broker::{MemoryGauge, Message, MessageId, Now, ReadMessage};
 use martlet_store::{BodyId, Disk, Engine, Located, Missing};
 
 use crate::body::decode_body;
 
-/// A page of messages, as [`Shard::messages_read`](martlet_broker::Shard::messages_read) takes it.
-pub type FetchedPage = Vec<(MessageId, Option<Message>)>;
+/// A page of messages, as [`Shard::messages_read`](martlet_broker::Shard::messages_read) takes it:
+/// of those that cannot be had it is known why.
+pub type FetchedPage = Vec<ReadMessage>;
 
 /// What a message is made with: the clock against which it expires, and what counts its bytes.
 #[derive(Clone, Copy, Debug)]
@@ -34,13 +35,8 @@ impl<F> LocatedPage<F> {
     }
 }
 
-/// Reads messages from the engine. Those that cannot be had are none, and `damaged` is told why.
-pub fn fetch<D: Disk>(
-    engine: &Engine<D>,
-    ids: &[MessageId],
-    making: Making<'_>,
-    mut damaged: impl FnMut(MessageId, String),
-) -> FetchedPage {
+/// Reads messages from the engine.
+pub fn fetch<D: Disk>(engine: &Engine<D>, ids: &[MessageId], making: Making<'_>) -> FetchedPage {
     let bodies: Vec<BodyId> = ids.iter().map(|id| BodyId(id.0)).collect();
     let mut read = Vec::with_capacity(ids.len());
     engine.read_bodies(&bodies, |id, bytes| {
@@ -49,14 +45,13 @@ pub fn fetch<D: Disk>(
             Ok(bytes) => message_of(id, bytes, making),
             Err(missing) => Err(missing.to_string()),
         };
-        let message = message.map_err(|why| damaged(id, why)).ok();
         read.push((id, message));
     });
     // They come as they lie on the disk.
     read.sort_by_key(|(id, _)| *id);
-    let message = |id: &MessageId| {
-        let place = read.binary_search_by_key(id, |(id, _)| *id).ok()?;
-        read[place].1.clone()
+    let message = |id: &MessageId| match read.binary_search_by_key(id, |(id, _)| *id) {
+        Ok(place) => read[place].1.clone(),
+        Err(_) => Err(Missing::Unknown.to_string()),
     };
     ids.iter().map(|id| (*id, message(id))).collect()
 }
@@ -72,43 +67,50 @@ pub fn locate<D: Disk>(engine: &Engine<D>, ids: &[MessageId]) -> LocatedPage<D::
 
 /// A page as far as it could be read.
 #[derive(Debug)]
-pub struct ReadPage {
-    /// Its messages; none where a body is damaged or was not read.
+pub struct PageFound {
+    /// Its messages.
     pub messages: FetchedPage,
-    /// Those that the disk gave errors for, with the error: perhaps it can read them another time.
-    pub unread: Vec<(MessageId, String)>,
+    /// The first that the disk gave an error for: perhaps it can read it another time.
+    pub unread: Option<usize>,
 }
 
-/// Reads pages whose bodies have been located, all together, as they lie on the disk. Where a body
-/// is damaged there is no message, and `damaged` is told why.
+/// Reads pages whose bodies have been located, all together, as they lie on the disk.
 pub fn read_located<D: Disk>(
     disk: &D,
     pages: &[(&LocatedPage<D::File>, Making<'_>)],
-    mut damaged: impl FnMut(MessageId, String),
-) -> Vec<ReadPage> {
-    let empty = |(page, _): &(&LocatedPage<D::File>, Making<'_>)| ReadPage {
-        messages: page.0.iter().map(|(id, _)| (*id, None)).collect(),
-        unread: Vec::new(),
+) -> Vec<PageFound> {
+    // Nearly all are located, and then read: no words for these.
+    let unread = |located: &Option<_>| match located {
+        Some(_) => Err(String::new()),
+        None => Err(Missing::Unknown.to_string()),
     };
-    let mut read: Vec<ReadPage> = pages.iter().map(empty).collect();
+    let empty = |(page, _): &(&LocatedPage<D::File>, Making<'_>)| PageFound {
+        messages: page
+            .0
+            .iter()
+            .map(|(id, located)| (*id, unread(located)))
+            .collect(),
+        unread: None,
+    };
+    let mut read: Vec<PageFound> = pages.iter().map(empty).collect();
     let mut wanted = Vec::new();
     for (number, (page, _)) in pages.iter().enumerate() {
-        for (place, (id, located)) in page.0.iter().enumerate() {
-            match located {
-                Some(located) => wanted.push((located, (number, place))),
-                None => damaged(*id, Missing::Unknown.to_string()),
+        for (place, (_, located)) in page.0.iter().enumerate() {
+            if let Some(located) = located {
+                wanted.push((located, (number, place)));
             }
         }
     }
     martlet_store::read_located(disk, &wanted, |(number, place), bytes| {
-        let ReadPage { messages, unread } = &mut read[number];
+        let PageFound { messages, unread } = &mut read[number];
         let (id, message) = &mut messages[place];
-        let made = match bytes {
+        if matches!(bytes, Err(Missing::Disk { .. })) {
+            *unread = Some(unread.map_or(place, |first| first.min(place)));
+        }
+        *message = match bytes {
             Ok(bytes) => message_of(*id, bytes, pages[number].1),
-            Err(error @ Missing::Disk { .. }) => return unread.push((*id, error.to_string())),
             Err(missing) => Err(missing.to_string()),
         };
-        *message = made.map_err(|why| damaged(*id, why)).ok();
     });
     read
 }

@@ -457,7 +457,10 @@ impl<N: Node> Restoring<'_, N> {
             let Some(body) = body else {
                 return crate::encode::put_released(id, Holds::RETAINED, &mut self.records);
             };
-            let revision = body.retained_revision.unwrap_or(0);
+            // What was found again in the segments may not have been retained.
+            let Some(revision) = body.retained_revision else {
+                return crate::encode::put_released(id, Holds::RETAINED, &mut self.records);
+            };
             self.report.retained += 1;
             let shard = self.shards.of_message(id);
             let message = self.shards.message(shard, &body.message, None);

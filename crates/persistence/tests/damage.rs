@@ -4,6 +4,7 @@
 
 mod node;
 
+use martlet_broker::{DropReason, Event};
 use martlet_persistence::{DamageWords, DecodeError, RestoreError};
 use martlet_store::{BodyId, Holds, QueueId, SimDisk, StateKey, check_with};
 use node::{End, NotOpen, StoredNode};
@@ -73,6 +74,130 @@ fn a_malformed_subscription_or_entry_is_named_and_costs_only_itself() {
     assert_eq!(node.collect("b"), (true, vec!["x".to_owned()]));
     // The body is no message: its entry is dropped when it is to be sent.
     assert_eq!(node.dropped_as_damaged(), 1);
+    let [lost] = &node.lost[..] else {
+        panic!("{:?}", node.lost);
+    };
+    assert_eq!((lost.id.0, &lost.waited_for[..]), (1 << 40, "a"));
+}
+
+#[test]
+fn what_ended_while_it_was_read_back_is_not_called_lost() {
+    let limit = ("queued_messages".to_owned(), "4".to_owned());
+    let drop_oldest = ("queue_full".to_owned(), "drop-oldest".to_owned());
+    for after in ["drop", "expire", "end"] {
+        let mut node = StoredNode::with_settings(2, &[limit.clone(), drop_oldest.clone()]);
+        node.play(
+            "A: CONNECT id=a clean=0 session_expiry=65536; SUBSCRIBE t qos=1
+             A: DISCONNECT
+             P: CONNECT
+             P: PUBLISH t qos=1 payload=1 message_expiry=10
+             P: PUBLISH t qos=1 payload=2 message_expiry=10
+             P: PUBLISH t qos=1 payload=3 message_expiry=10",
+        );
+        node.let_read(0);
+        node.play(
+            "A: CONNECT id=a clean=0 session_expiry=65536
+             A> CONNACK 0 session_present=1",
+        );
+        match after {
+            "drop" => node.play(
+                "P: CONNECT
+                 P: PUBLISH t qos=1 payload=4; PUBLISH t qos=1 payload=5
+                 P: PUBLISH t qos=1 payload=6; PUBLISH t qos=1 payload=7",
+            ),
+            "expire" => node.elapse(20_000),
+            _ => node.play("A: CONNECT id=a clean=1"),
+        }
+        assert!(node.bodies() < 5, "{after}");
+        node.let_read(u64::MAX);
+        assert_eq!(node.lost, [], "{after}");
+        assert_eq!(node.dropped_as_damaged(), 0, "{after}");
+        let counters = node.counters();
+        let dropped = counters.dropped[DropReason::QueueFull as usize];
+        let ended = counters.dropped[DropReason::SessionEnded as usize];
+        let gone = (dropped, counters.expired, ended);
+        let expected = match after {
+            "drop" => (3, 0, 0),
+            "expire" => (0, 3, 0),
+            _ => (0, 0, 3),
+        };
+        assert_eq!(gone, expected, "{after}");
+    }
+}
+
+#[test]
+fn a_drop_of_what_lies_in_the_store_alone_is_told_with_its_id_instead_of_its_topic() {
+    let limit = ("queued_messages".to_owned(), "1".to_owned());
+    let drop_oldest = ("queue_full".to_owned(), "drop-oldest".to_owned());
+    let mut node = StoredNode::telling_drops(1, &[limit, drop_oldest]);
+    node.play(
+        "A: CONNECT id=a clean=0 session_expiry=65536; SUBSCRIBE t qos=1
+         A: DISCONNECT
+         P: CONNECT; PUBLISH t qos=1; PUBLISH t qos=1",
+    );
+    let [
+        Event::Dropped {
+            client_id,
+            topic,
+            stored,
+            reason,
+        },
+    ] = &node.events[..]
+    else {
+        panic!("{:?}", node.events);
+    };
+    assert_eq!((&client_id[..], &topic[..]), ("a", ""));
+    assert_eq!(*reason, DropReason::QueueFull);
+    assert!(stored.is_some());
+}
+
+#[test]
+fn what_is_read_for_a_client_that_went_away_meanwhile_does_not_stay_in_memory() {
+    let mut node = StoredNode::new(1);
+    node.play(
+        "A: CONNECT id=a clean=0 session_expiry=65536; SUBSCRIBE t qos=1
+         P: CONNECT; PUBLISH t qos=1 payload=1; PUBLISH t qos=1 payload=2
+         A> PUBLISH t qos=1 payload=1
+         A> PUBLISH t qos=1 payload=2
+         A: DISCONNECT",
+    );
+    node.let_read(0);
+    // In flight again, and gone before it could be sent.
+    node.play(
+        "A: CONNECT id=a clean=0 session_expiry=65536
+         A> CONNACK 0 session_present=1
+         A: DISCONNECT",
+    );
+    node.let_read(u64::MAX);
+    assert_eq!((node.reads_done, node.message_bytes()), (1, 0));
+    let all = vec!["1".to_owned(), "2".to_owned()];
+    assert_eq!(node.collect("a"), (true, all));
+}
+
+#[test]
+fn a_page_of_a_queue_is_not_taken_for_one_of_what_is_in_flight() {
+    const COUNT: usize = 70;
+    let all: Vec<String> = (0..COUNT).map(|number| number.to_string()).collect();
+    let publish = |payload| format!("P: PUBLISH t qos=1 payload={payload}\n");
+    let mut node = StoredNode::new(1);
+    node.play(&format!(
+        "A: CONNECT id=a clean=0 session_expiry=65536; SUBSCRIBE t qos=1
+         A: DISCONNECT
+         P: CONNECT
+         {}",
+        all.iter().map(publish).collect::<String>()
+    ));
+    let connect = "A: CONNECT id=a clean=0 session_expiry=65536 receive_maximum=1
+                   A> CONNACK 0 session_present=1";
+    // The first page has come and the next is under way; of the first one message was sent.
+    node.let_read(1);
+    node.play(&format!("{connect}\nA> PUBLISH t qos=1 payload=0 id=1"));
+    // Another connection takes over and needs that one again.
+    node.play(connect);
+    node.let_read(u64::MAX);
+    assert_eq!(node.reads_done, 3, "each page was asked for once");
+    assert_eq!(node.collect("a"), (true, all));
+    assert_eq!(node.lost, []);
 }
 
 #[test]
@@ -300,6 +425,36 @@ fn what_damage_costs_is_told_with_client_and_topic() {
         assert!(text.contains("topic \"t/2\""), "{text}");
         assert!(text.ends_with("; it waited for client \"meter\""), "{text}");
     }
+}
+
+#[test]
+fn retained_messages_are_there_again_if_the_checkpoint_lost_where_they_lie() {
+    use martlet_store::Disk;
+    let mut node = StoredNode::new(1);
+    node.play(
+        "P: CONNECT; PUBLISH a qos=1 retain payload=old; PUBLISH b qos=1 retain payload=kept
+         P: PUBLISH a qos=1 retain payload=new; PUBLISH c qos=1 retain payload=gone
+         P: PUBLISH c qos=1 retain",
+    );
+    let disk = node.disk.clone();
+    drop(node.restart(End::Stop, 1, 10));
+    for (name, _) in disk.list().unwrap() {
+        if name.ends_with(".checkpoint") {
+            let bytes = disk.contents(&name).unwrap();
+            let length = u32::from_le_bytes(bytes[4..8].try_into().unwrap());
+            let second = (16 + u64::from(length)).next_multiple_of(8);
+            assert!(disk.flip(&name, second + 20, 0));
+        }
+    }
+    let texts = told(&disk);
+    assert!(
+        texts.iter().all(|text| text.contains("retained message")) && texts.len() == 2,
+        "{texts:?}"
+    );
+    let node = StoredNode::reopen(disk, 1).unwrap();
+    let all = [("a", "new"), ("b", "kept")];
+    let all = all.map(|(topic, payload)| (topic.to_owned(), payload.to_owned()));
+    assert_eq!(node.retained(), all);
 }
 
 #[test]

@@ -8,9 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError, bounded, unbounded};
-use martlet_broker::{
-    Command, Guest, Message, MessageId, QueueOwner, RecordNumber, ShardId, ShardMessage,
-};
+use martlet_broker::{Command, Guest, ReadPage, RecordNumber, ShardId, ShardMessage};
 
 use crate::poll::{Stream, Wakeup};
 use crate::websocket::WebSocket;
@@ -38,10 +36,7 @@ pub(crate) enum Control {
     /// From the store: all records up to this one are durable.
     Durable(RecordNumber),
     /// From the store: messages that a queue asked for.
-    MessagesRead {
-        owner: QueueOwner,
-        page: Vec<(MessageId, Option<Message>)>,
-    },
+    MessagesRead(ReadPage),
     /// From the store: whether it keeps up has changed. What holds now is asked then, because such
     /// news from several threads may overtake each other.
     StoreBehind,

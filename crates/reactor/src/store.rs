@@ -22,7 +22,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use martlet_broker::{
-    MemoryGauge, Message, MessageId, Now, QueueOwner, QueueRead, Record, RecordNumber, ShardId,
+    LostMessage, MemoryGauge, Now, QueueRead, ReadPage, Record, RecordNumber, ShardId,
 };
 use martlet_persistence::{RestoreError, RestoreReport, Shards};
 use martlet_store::PowerLossDisk;
@@ -163,6 +163,12 @@ pub trait Writer: Send {
         reads.clear();
     }
 
+    /// Takes all of `lost`, messages that could not be read and that somebody waited for: to be
+    /// told to those who operate the node.
+    fn lost(&mut self, lost: &mut Vec<LostMessage>) {
+        lost.clear();
+    }
+
     /// So much waits that publishers of what has to be stored should be held back. Whoever changes
     /// it calls [`Durable::look_whether_behind`] afterwards.
     fn is_behind(&self) -> bool {
@@ -187,10 +193,10 @@ impl Durable {
         self.mailboxes.control(self.shard, Control::Durable(up_to));
     }
 
-    /// Messages that were asked for, in the order asked for; those that cannot be read are none.
-    pub fn messages_read(&self, owner: QueueOwner, page: Vec<(MessageId, Option<Message>)>) {
-        let control = Control::MessagesRead { owner, page };
-        self.mailboxes.control(self.shard, control);
+    /// Messages that were asked for.
+    pub fn messages_read(&self, page: ReadPage) {
+        self.mailboxes
+            .control(self.shard, Control::MessagesRead(page));
     }
 
     /// What [`Writer::is_behind`] says has changed, for all shards.

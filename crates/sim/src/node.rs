@@ -11,8 +11,8 @@ use std::sync::Arc;
 
 use martlet_broker::{
     Command, ConnectionEffect, ConnectionId, Counters, Cx, Effects, EpochKey, Event, Guest,
-    Interest, InterestClass, ListenerPolicy, Message, MessageId, Now, Peer, QueueOwner, QueueRead,
-    Record, RecordNumber, Report, Retained, Settings, Shard, ShardId, ShardMessage, TransportEnd,
+    Interest, InterestClass, ListenerPolicy, Now, Peer, QueueRead, ReadPage, Record, RecordNumber,
+    Report, Retained, Settings, Shard, ShardId, ShardMessage, TransportEnd,
 };
 use martlet_fault::Fault;
 use martlet_persistence::{Making, RestoreReport, Shards, restore};
@@ -42,7 +42,7 @@ pub enum Input {
     /// The transport has ended.
     Ended(LinkIndex, TransportEnd),
     /// Messages that a queue wanted back from the store.
-    Read(QueueOwner, Vec<(MessageId, Option<Message>)>),
+    Read(ReadPage),
     /// From those who operate the node.
     Command(Command),
 }
@@ -429,9 +429,7 @@ impl Node {
             Input::Readable(link) => self.read(shard, slot, link),
             Input::Writable(link) => self.write(shard, slot, link),
             Input::Ended(link, end) => self.end(shard, slot, link, end),
-            Input::Read(owner, page) => {
-                self.call(slot, |shard, cx| shard.messages_read(cx, owner, page));
-            }
+            Input::Read(page) => self.call(slot, |shard, cx| shard.messages_read(cx, page)),
             Input::Command(command) => self.call(slot, |shard, cx| shard.command(cx, command)),
         }
     }
@@ -567,9 +565,16 @@ impl Node {
             gauge: &gauge,
         };
         let mut store = self.store.borrow_mut();
-        // What has ended meanwhile is not there any more; what else is missing, a client misses.
-        let page = store.read(read, making, |_, _| {});
-        self.put(shard, Input::Read(read.owner, page));
+        let messages = store.read(read, making);
+        let (owner, of) = (read.owner, read.of);
+        self.put(
+            shard,
+            Input::Read(ReadPage {
+                owner,
+                of,
+                messages,
+            }),
+        );
     }
 
     /// Carries out what a shard asked for, and what that brings, until nothing is left.
@@ -593,6 +598,8 @@ impl Node {
             for read in slot.effects.reads.drain(..) {
                 self.ask(Asked::Read(shard, read));
             }
+            // A client misses them.
+            slot.effects.lost.clear();
             for event in slot.effects.events.drain(..) {
                 self.ask(Asked::Event(event));
             }

@@ -5,7 +5,7 @@
 //! in while the one before it was synced, is written at once and synced a while later; some syncs
 //! are slow, some fail. A crash leaves what the disk leaves.
 
-use martlet_broker::{MessageId, Now, QueueRead, Record, RecordNumber};
+use martlet_broker::{Now, QueueRead, Record, RecordNumber};
 use martlet_persistence::{ClockState, FetchedPage, Making, encode, fetch, put_clock};
 use martlet_store::{Call, Engine, Failure, Fault, Options, RecordBuffer, Report, SimDisk, Stats};
 
@@ -247,19 +247,14 @@ impl Store {
         self.durable
     }
 
-    /// Reads messages of a queue back; `complain` is told of those that cannot be read.
-    pub fn read(
-        &mut self,
-        read: &QueueRead,
-        making: Making<'_>,
-        complain: impl FnMut(MessageId, String),
-    ) -> FetchedPage {
+    /// Reads messages of a queue back.
+    pub fn read(&mut self, read: &QueueRead, making: Making<'_>) -> FetchedPage {
         self.hand_over();
         match &mut self.engine {
             Some(engine) => {
                 // What is asked for has been appended before; the engine reads what is written.
                 let _ = engine.write();
-                fetch(engine, &read.messages, making, complain)
+                fetch(engine, &read.messages, making)
             }
             None => Vec::new(),
         }

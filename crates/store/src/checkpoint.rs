@@ -340,6 +340,8 @@ pub(crate) fn load<D: Disk>(
         index: Index::default(),
         begin: None,
         has_holes: false,
+        lacks_bodies: false,
+        last: kind::BEGIN,
         has_damage: false,
         is_complete: false,
     };
@@ -356,6 +358,7 @@ pub(crate) fn load<D: Disk>(
         });
     };
     engine.index = loader.index;
+    gaps.lacks_bodies = loader.lacks_bodies;
     engine.wants_checkpoint = loader.has_holes || loader.has_damage || copies.len() < COPIES.len();
     engine.checkpoint = Some(Checkpointed {
         number,
@@ -434,6 +437,10 @@ struct Loader {
     begin: Option<Begin>,
     /// Blocks were lost in both copies.
     has_holes: bool,
+    /// One of these may have been one of bodies.
+    lacks_bodies: bool,
+    /// What the last block held that was taken.
+    last: u8,
     has_damage: bool,
     is_complete: bool,
 }
@@ -487,7 +494,7 @@ impl Loader {
                     number += 1;
                 }
                 None => {
-                    self.has_holes = true;
+                    self.note_hole();
                     let Some(next) = next_block(&mut copies, offset + 8, number + 1) else {
                         break;
                     };
@@ -523,7 +530,16 @@ impl Loader {
             }
             _ => None,
         };
-        self.has_holes |= taken.is_none();
+        self.last = self.last.max(kind);
+        if taken.is_none() {
+            self.note_hole();
+        }
+    }
+
+    fn note_hole(&mut self) {
+        self.has_holes = true;
+        // Those of bodies come first.
+        self.lacks_bodies |= self.last <= kind::BODIES;
     }
 }
 

@@ -10,6 +10,7 @@ use crate::checkpoint::Checkpointing;
 use crate::disk::Disk;
 use crate::error::{StoreError, is_full};
 use crate::index::{Index, Location};
+use crate::mark::Mark;
 use crate::reclaim::Reclaiming;
 use crate::record::{
     FileKey, GROUP_BYTES, GroupHeader, LENGTH_UNIT, Lsn, RecordBuffer, length_of, ops_of,
@@ -127,6 +128,8 @@ pub struct Engine<D: Disk> {
     pub(crate) reclaiming: Option<Reclaiming>,
     /// So many more calls of [`Engine::housekeep`] do not look through the segments.
     pub(crate) looks_left: usize,
+    /// What the mark says, or was to say.
+    pub(crate) marked: Mark,
     /// The last group says that all before it was synced.
     pub(crate) sealed: bool,
     /// Nothing was appended since [`Engine::seal`].
@@ -210,6 +213,7 @@ impl<D: Disk> Engine<D> {
             checkpointing: None,
             reclaiming: None,
             looks_left: 0,
+            marked: Mark::default(),
             sealed: true,
             at_rest: false,
         }

@@ -14,6 +14,7 @@ mod engine;
 mod error;
 mod identity;
 mod index;
+mod mark;
 mod pace;
 mod power_loss_disk;
 mod read;

@@ -123,6 +123,7 @@ impl<D: Disk> Engine<D> {
     pub fn housekeep(&mut self, budget_bytes: usize) -> Result<Work, StoreError> {
         let mut work = Work::default();
         self.remove_old_checkpoints();
+        self.keep_mark();
         self.provide()?;
         if self
             .index

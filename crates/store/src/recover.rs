@@ -20,8 +20,9 @@ use crate::engine::{BALLAST, Engine, Options, SPARE};
 use crate::error::{OpenError, StoreError};
 use crate::identity;
 use crate::index::{Index, Location};
-use crate::record::{FileKey, GROUP_BYTES, LENGTH_UNIT, Lsn};
-use crate::report::{Damage, Lost, Report, Torn};
+use crate::mark;
+use crate::record::{BodyId, FileKey, GROUP_BYTES, Holds, LENGTH_UNIT, Lsn, Op, Ops};
+use crate::report::{Damage, Lost, NO_SUCH_FILE, Report, Torn};
 use crate::scan::{Found, Unreadable, Window};
 use crate::segment::{self, Segment, SegmentFile, Segments};
 use martlet_fault::{self as fault, Fault};
@@ -34,6 +35,8 @@ pub(crate) struct Gaps {
     /// Slot and name of those that are not there.
     pub(crate) missing: Vec<(u16, String)>,
     pub(crate) short: Vec<Short>,
+    /// A block of the checkpoint that may have been one of bodies is lost.
+    pub(crate) lacks_bodies: bool,
 }
 
 /// A segment whose file is shorter than it was made.
@@ -71,6 +74,7 @@ impl<D: Disk> Engine<D> {
             .any(|(n, _)| segment::number_of(n).is_some() || checkpoint::number_of(n).is_some());
         let salt = identity::open(&disk, options.salt, !has_files)?;
         let mut engine = Engine::empty(disk, options, salt);
+        engine.marked = mark::read(&engine.disk, salt);
         let mut report = Report::default();
         let mut gaps = Gaps::default();
         let loaded = checkpoint::load(&mut engine, &names, &mut gaps, &mut report)?;
@@ -84,13 +88,15 @@ impl<D: Disk> Engine<D> {
         if has_holes {
             engine.index.recount();
         }
-        engine.replay_all(from, &names, &mut gaps, &mut report)?;
+        let doubtful = engine.replay_all(from, &names, &mut gaps, &mut report)?;
         if has_holes {
-            engine.seek_bodies();
+            engine.seek_bodies(gaps.lacks_bodies);
         }
         // Segments may be gone because all in them was forgotten.
         engine.index.drop_forgotten(usize::MAX);
         engine.lose_missing(&gaps, &mut report);
+        // Only now: the new segment may get the slot of one that is missing.
+        engine.write_anew(doubtful)?;
         engine.index.sweep();
         engine.tidy(&names, &report)?;
         report.bodies = engine.index.bodies.count();
@@ -100,37 +106,45 @@ impl<D: Disk> Engine<D> {
         Ok((engine, report))
     }
 
-    /// A block of the checkpoint is lost in both copies, and with it where some bodies lie. They
-    /// lie there still: what entries refer to is sought in all segments.
-    fn seek_bodies(&mut self) {
-        let mut missing = BTreeSet::new();
+    /// A block of the checkpoint is lost in both copies, and with it where some bodies lie, and
+    /// which of them are retained. They lie there still: what entries refer to is sought in all
+    /// segments. So is, if a block of bodies may be lost, what came with that hold and was not
+    /// released by anything that is left of the log.
+    fn seek_bodies(&mut self, lacks_bodies: bool) {
+        let mut missing: BTreeMap<BodyId, Holds> = BTreeMap::new();
         self.index.bodies.each_located(|id, location| {
             if location.is_none() {
-                missing.insert(id);
+                missing.insert(id, Holds::NONE);
             }
         });
+        if lacks_bodies {
+            let (mut held, mut released) = (BTreeSet::new(), BTreeSet::new());
+            let is_nowhere = |id| self.index.bodies.locate(id).is_none();
+            each_record(&self.disk, &self.segments, |ops, _| {
+                for op in Ops::new(ops) {
+                    match op {
+                        Op::Body(id, holds, _) if holds.contains(Holds::RETAINED) => {
+                            held.extend(is_nowhere(id).then_some(id));
+                        }
+                        // What it is held for is not said there.
+                        Op::MovedBody(id, ..) => held.extend(is_nowhere(id).then_some(id)),
+                        Op::Release(id, holds) if holds.contains(Holds::RETAINED) => {
+                            released.insert(id);
+                        }
+                        _ => {}
+                    }
+                }
+            });
+            let held = held.difference(&released);
+            missing.extend(held.map(|id| (*id, Holds::RETAINED)));
+        }
         if missing.is_empty() {
             return;
         }
-        for slot in self.segments.in_order() {
-            let Some(segment) = self.segments.get(slot) else {
-                continue;
-            };
-            let (file, end) = (&segment.file, segment.end);
-            let mut window = Window::<D>::new(&self.disk, &file.file, file.key, end);
-            let mut offset = 0;
-            while offset < end {
-                match window.at(offset, 0) {
-                    Found::Group(..) => offset += GROUP_BYTES as u64,
-                    Found::Record(_, ops, bytes) => {
-                        let at = Location::new(slot, offset);
-                        self.index.find_bodies(ops, at, |id| missing.contains(&id));
-                        offset += bytes;
-                    }
-                    Found::Nothing => offset = window.search(offset + 8, 0).unwrap_or(end),
-                }
-            }
-        }
+        let index = &mut self.index;
+        each_record(&self.disk, &self.segments, |ops, at| {
+            index.find_bodies(ops, at, |id| missing.get(&id).copied());
+        });
     }
 
     fn replay_all(
@@ -139,7 +153,7 @@ impl<D: Disk> Engine<D> {
         names: &[(String, u64)],
         gaps: &mut Gaps,
         report: &mut Report,
-    ) -> Result<(), OpenError> {
+    ) -> Result<VecDeque<Doubtful>, OpenError> {
         let mut tails = self.open_tails(from, names, gaps, report)?;
         let mut limit = Lsn::MAX;
         for tail in tails.iter_mut().rev() {
@@ -154,6 +168,8 @@ impl<D: Disk> Engine<D> {
             segments: &self.segments,
             index: &mut self.index,
             tails: &tails,
+            begin: from.number,
+            marked: self.marked.lsn,
             report,
             expected: self.applied + 1,
             group: 0,
@@ -170,8 +186,6 @@ impl<D: Disk> Engine<D> {
         if fault::is(Fault::DoubtfulBelieved) {
             doubtful.clear();
         }
-        self.staged_first = expected;
-        self.applied = expected - 1;
         self.next_group = self.next_group.max(group + 1);
         self.sealed = sealed;
         // What was not replayed is void or lies behind the cut: no checkpoint has to wait for it.
@@ -194,9 +208,16 @@ impl<D: Disk> Engine<D> {
                 segment.end = segment.end.min(offset);
             }
         }
+        let is_all = expected > self.marked.lsn;
+        if !is_all {
+            self.tell_rest_lost(expected, report);
+        }
+        // No number is given twice.
+        self.staged_first = expected.max(self.marked.lsn + 1);
+        self.applied = self.staged_first - 1;
         // Only where nothing lies behind the end that could be taken for what comes next.
         let active = tails.last().map(|tail| tail.slot);
-        self.active = active.filter(|_| clean && doubtful.is_empty());
+        self.active = active.filter(|_| clean && is_all && doubtful.is_empty());
         self.durable = doubtful.front().map_or(self.applied, |first| first.lsn - 1);
         if sealed
             && !self.confirm_seal()
@@ -205,8 +226,27 @@ impl<D: Disk> Engine<D> {
         {
             segment.end = segment.end.saturating_sub(GROUP_BYTES as u64);
         }
-        self.write_anew(doubtful)?;
-        Ok(())
+        Ok(doubtful)
+    }
+
+    /// The log ends before a record that was synced once.
+    fn tell_rest_lost(&mut self, first: Lsn, report: &mut Report) {
+        let number = self.marked.segment;
+        let name = segment::name(number);
+        let segment = self.segments.slot_of(number);
+        let segment = segment.and_then(|slot| self.segments.get(slot));
+        let offset = segment.map_or(0, |segment| segment.end);
+        let error = segment.is_none().then(|| NO_SUCH_FILE.to_owned());
+        let is_told = report.damage.iter().any(|damage| {
+            let is_end = damage.error.is_some() || matches!(damage.lost, Lost::CutOff { .. });
+            is_end && damage.file == name
+        });
+        if !is_told {
+            let damage = Damage::new(name, offset, Lost::Rest { first });
+            report.damage.push(damage.with_error(error));
+        }
+        // With the next one the matter is settled.
+        self.wants_checkpoint = true;
     }
 
     /// Writes the empty group at the end again, where it is: what was said of doubtful records goes
@@ -283,6 +323,7 @@ impl<D: Disk> Engine<D> {
             .filter(|(number, _)| *number >= from.number)
             .collect();
         numbers.sort_unstable();
+        self.next_number = self.next_number.max(self.marked.segment + 1);
         let is_alone = self.checkpoint.is_none() && numbers.len() == 1;
         let mut tails = Vec::new();
         for (number, len) in numbers {
@@ -449,6 +490,32 @@ fn list_error(error: std::io::Error) -> StoreError {
     StoreError::new("listing", "the directory", error)
 }
 
+/// Hands over the operations of each record of the segments that checks, with its place.
+fn each_record<D: Disk>(
+    disk: &D,
+    segments: &Segments<D::File>,
+    mut each: impl FnMut(&[u8], Location),
+) {
+    for slot in segments.in_order() {
+        let Some(segment) = segments.get(slot) else {
+            continue;
+        };
+        let (file, end) = (&segment.file, segment.end);
+        let mut window = Window::<D>::new(disk, &file.file, file.key, end);
+        let mut offset = 0;
+        while offset < end {
+            match window.at(offset, 0) {
+                Found::Group(..) => offset += GROUP_BYTES as u64,
+                Found::Record(_, ops, bytes) => {
+                    each(ops, Location::new(slot, offset));
+                    offset += bytes;
+                }
+                Found::Nothing => offset = window.search(offset + 8, 0).unwrap_or(end),
+            }
+        }
+    }
+}
+
 /// How a segment begins.
 struct Begin {
     /// Its first record.
@@ -500,6 +567,10 @@ struct Replay<'a, D: Disk> {
     segments: &'a Segments<D::File>,
     index: &'a mut Index,
     tails: &'a [Tail],
+    /// Number of the first segment to replay.
+    begin: u64,
+    /// A record that was synced, and with it all before.
+    marked: Lsn,
     report: &'a mut Report,
     /// The record that comes next.
     expected: Lsn,
@@ -563,18 +634,32 @@ impl<D: Disk> Replay<'_, D> {
             self.tell_unread(Lost::Nothing);
             return true;
         };
-        let (slot, offset) = match self.ends.last() {
-            Some((slot, offset, _)) => (*slot, *offset),
-            None => (tail.slot, 0),
-        };
-        let name = self.segments.get(slot).map(Segment::name);
         let expected = self.expected;
-        let (mut place, error) = ((name.unwrap_or_default(), offset), None);
-        let error = self.unread.take().map_or(error, |(file, unreadable)| {
-            place = (file, unreadable.place.start);
-            Some(unreadable.error)
-        });
+        let (place, error) = match self.unread.take() {
+            Some((file, unreadable)) => ((file, unreadable.place.start), Some(unreadable.error)),
+            None => (self.place_before(index), None),
+        };
         self.skip_or_cut(place, error, (index, 0), expected, first)
+    }
+
+    /// Where what comes before a segment and is not there should be: in one between it and the
+    /// last that was replayed, or at the end of that.
+    fn place_before(&self, index: usize) -> (String, u64) {
+        let last = self.ends.last();
+        let last = last.and_then(|(slot, end, _)| Some((self.segments.get(*slot)?, *end)));
+        let begin = last.map_or(self.begin.max(1), |(segment, _)| segment.number() + 1);
+        let end = self.segments.get(self.tails[index].slot);
+        let end = end.map_or(begin, Segment::number);
+        let without_records = (begin..end).find(|number| {
+            let segment = self.segments.slot_of(*number);
+            let segment = segment.and_then(|slot| self.segments.get(slot));
+            segment.is_none_or(|segment| segment.first == 0)
+        });
+        match (without_records, last) {
+            (Some(number), _) => (segment::name(number), 0),
+            (None, Some((segment, end))) => (segment.name(), end),
+            (None, None) => (segment::name(end), 0),
+        }
     }
 
     fn replay_segment(&mut self, index: usize) -> bool {
@@ -696,6 +781,9 @@ impl<D: Disk> Replay<'_, D> {
             self.report.torn = Some(Torn { file, offset });
             return false;
         }
+        let number = segment::number_of(&file);
+        let is_missing = number.is_some_and(|number| self.segments.slot_of(number).is_none());
+        let error = error.or_else(|| is_missing.then(|| NO_SUCH_FILE.to_owned()));
         // An older segment may have had copies.
         let lost = match lsn.saturating_sub(self.expected) {
             0 => Lost::Nothing,
@@ -713,6 +801,9 @@ impl<D: Disk> Replay<'_, D> {
     /// Whether some header from there on says that this record was synced, or may say so where it
     /// cannot be read.
     fn is_synced(&self, (from, mut offset): (usize, u64), missing: Lsn) -> bool {
+        if missing <= self.marked {
+            return true;
+        }
         for tail in &self.tails[from..] {
             let Some(segment) = self.segments.get(tail.slot) else {
                 continue;

@@ -3,6 +3,9 @@
 use crate::record::{BodyId, Lsn, QueueId, StateKey};
 use std::fmt;
 
+/// What is said of a segment that is not there, instead of what the disk says.
+pub(crate) const NO_SUCH_FILE: &str = "no such file";
+
 /// What opening a store found.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
@@ -65,6 +68,7 @@ impl Damage {
         let Damage { file, offset, .. } = self;
         match (&self.error, &self.lost) {
             _ if file.is_empty() => String::new(),
+            (Some(error), _) if error == NO_SUCH_FILE => format!("{file} is missing: "),
             (Some(error), _) => format!("{file} at {offset} cannot be read ({error}): "),
             (None, Lost::Segment { .. }) => format!("{file} is missing: "),
             (None, _) => format!("{file} at {offset}: "),
@@ -84,6 +88,11 @@ pub enum Lost {
         first: Lsn,
         /// How many.
         count: u64,
+    },
+    /// All records of the log from this one on: some were there, nothing says how many.
+    Rest {
+        /// Number of the first.
+        first: Lsn,
     },
     /// What the log held there, if it held anything: nothing says whether it did.
     Unknown,
@@ -123,6 +132,7 @@ impl fmt::Display for Damage {
             Lost::Nothing => f.write_str("damaged, nothing lost"),
             Lost::Records { first, count: 1 } => write!(f, "record {first} lost"),
             Lost::Records { first, count } => write!(f, "{count} records from {first} on lost"),
+            Lost::Rest { first } => write!(f, "what was recorded from {first} on is lost"),
             Lost::Unknown => f.write_str("what was recorded there, if anything was, is lost"),
             Lost::CutOff { needed } => {
                 f.write_str("the file ends here, though it was longer: ")?;

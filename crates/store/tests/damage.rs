@@ -8,8 +8,8 @@ mod common;
 
 use common::{Generator, Model, Random, record};
 use martlet_store::{
-    BodyId, Call, Disk, Engine, Failure, Fault, Holds, Lost, Missing, OpenError, Options, QueueId,
-    RecordBuffer, SimDisk, StateKey, check, read_located, repair,
+    BodyId, Call, Damage, Disk, Engine, Failure, Fault, Holds, Lost, Missing, OpenError, Options,
+    QueueId, RecordBuffer, SimDisk, StateKey, check, read_located, repair,
 };
 
 fn options() -> Options {
@@ -180,18 +180,87 @@ fn a_flip_in_the_checkpoint_costs_nothing_and_is_named() {
     }
 }
 
-#[test]
-fn where_messages_lie_is_found_again_if_both_copies_of_that_block_are_lost() {
-    let disk = filled();
+/// Flips a bit of the checkpoint's block of bodies, in both copies.
+fn lose_block_of_bodies(disk: &SimDisk) {
     for (name, _) in disk.list().unwrap() {
         if name.contains("checkpoint") {
             // The block behind the first one, whose length is in its header.
             let bytes = disk.contents(&name).unwrap();
             let length = u32::from_le_bytes(bytes[4..8].try_into().unwrap());
             let second = (16 + u64::from(length)).next_multiple_of(8);
-            disk.flip(&name, second + 100, 0);
+            disk.flip(&name, second + 20, 0);
         }
     }
+}
+
+/// The bodies that are retained and can be read.
+fn retained(engine: &Engine<SimDisk>) -> Vec<u64> {
+    let mut all = Vec::new();
+    engine.held(Holds::RETAINED, |id, _, found| {
+        assert_eq!(found, Ok(&bytes_of(id.0)[..]));
+        all.push(id.0);
+    });
+    all.sort_unstable();
+    all
+}
+
+#[test]
+fn what_was_retained_is_found_again_too_wherever_it_was_moved() {
+    for is_moved in [false, true] {
+        let disk = SimDisk::new(5);
+        let (mut engine, _) = Engine::open(disk.clone(), options()).unwrap();
+        fill(&mut engine);
+        let commit = |engine: &mut Engine<SimDisk>, build: &mut dyn FnMut(&mut RecordBuffer)| {
+            let mut buffer = RecordBuffer::new();
+            build(&mut buffer);
+            engine.append(&buffer);
+            engine.write().unwrap();
+            engine.sync().unwrap();
+        };
+        commit(&mut engine, &mut |buffer| {
+            for id in (1_000..2_000).step_by(10) {
+                let mut record = buffer.record();
+                record.body(BodyId(id), Holds::RETAINED, &[&bytes_of(id)]);
+            }
+        });
+        if is_moved {
+            commit(&mut engine, &mut |buffer| {
+                for id in 1..=BODIES {
+                    buffer.record().end(QueueId(id % 5), BodyId(id), 0);
+                }
+            });
+            engine.seal().unwrap();
+            while engine.housekeep(1 << 20).unwrap().more {}
+            assert_ne!(log_files(&disk)[0].0, "00000001.log", "it was reclaimed");
+        }
+        commit(&mut engine, &mut |buffer| {
+            for id in (1_000..2_000).step_by(20) {
+                buffer.record().release(BodyId(id), Holds::RETAINED);
+            }
+        });
+        engine.close().unwrap();
+        let expected: Vec<u64> = (1_010..2_000).step_by(20).collect();
+        let (engine, _) = Engine::open(disk.clone(), options()).unwrap();
+        assert_eq!(retained(&engine), expected);
+        drop(engine);
+        lose_block_of_bodies(&disk);
+        let (engine, report) = Engine::open(disk.clone(), options()).unwrap();
+        let is_block = |damage: &Damage| damage.lost == Lost::CheckpointBlock;
+        assert!(!report.damage.is_empty() && report.damage.iter().all(is_block));
+        let found = retained(&engine);
+        let is_found = |id: &u64| found.binary_search(id).is_ok();
+        assert!(expected.iter().all(is_found), "{is_moved}: {found:?}");
+        // Where all is in the log still, nothing comes back that was released.
+        let back = found.iter().filter(|id| **id >= 1_000).count();
+        assert_eq!(back, expected.len(), "{is_moved}: {found:?}");
+        assert!(is_moved || found.len() == back);
+    }
+}
+
+#[test]
+fn where_messages_lie_is_found_again_if_both_copies_of_that_block_are_lost() {
+    let disk = filled();
+    lose_block_of_bodies(&disk);
     let (mut engine, report) = Engine::open(disk.clone(), options()).unwrap();
     assert!(
         report
@@ -264,6 +333,190 @@ fn a_segment_that_is_gone_is_named() {
         80,
         "the entries stay and find nothing"
     );
+}
+
+/// A store of one segment with a few messages, killed before its first checkpoint, in the middle of
+/// work or at rest.
+fn young(at_rest: bool) -> SimDisk {
+    let disk = SimDisk::new(5);
+    let (mut engine, _) = Engine::open(disk.clone(), Options::default()).unwrap();
+    for id in 1..=3 {
+        let mut buffer = RecordBuffer::new();
+        let mut record = buffer.record();
+        record.body(BodyId(id), Holds::NONE, &[&bytes_of(id)]);
+        record.enqueue(QueueId(0), BodyId(id), 0, [id, 0], b"");
+        drop(record);
+        engine.append(&buffer);
+        engine.write().unwrap();
+        engine.sync().unwrap();
+        engine.housekeep(1 << 16).unwrap();
+    }
+    if at_rest {
+        engine.seal().unwrap();
+        engine.housekeep(1 << 16).unwrap();
+    }
+    drop(engine);
+    disk.crash(1);
+    disk
+}
+
+#[test]
+fn a_young_store_that_lost_its_only_segment_is_not_taken_for_a_new_one() {
+    type Harm = fn(&SimDisk, &str);
+    let name = "00000001.log";
+    let damage: [(&str, Harm); 4] = [
+        ("removed", |disk, name| disk.remove(name).unwrap()),
+        ("cut to nothing", |disk, name| cut(disk, name, 0)),
+        ("zeros", |disk, name| {
+            let len = disk.contents(name).unwrap().len();
+            disk.set_contents(name, &vec![0; len]);
+        }),
+        ("garbage", |disk, name| {
+            let mut bytes = disk.contents(name).unwrap();
+            bytes[..8192].fill(0xa5);
+            disk.set_contents(name, &bytes);
+        }),
+    ];
+    for (how, harm) in damage {
+        for at_rest in [false, true] {
+            let disk = young(at_rest);
+            harm(&disk, name);
+            let mut found = Vec::new();
+            check(disk.clone(), |damage| found.push(damage)).unwrap();
+            let (mut engine, report) = Engine::open(disk.clone(), options()).unwrap();
+            for told in [&found, &report.damage] {
+                let [told] = &told[..] else {
+                    panic!("{how}: {told:?}");
+                };
+                assert_eq!(told.file, name, "{how}");
+                assert_eq!(told.lost, Lost::Rest { first: 1 }, "{how}");
+            }
+            // It is not told for ever, and what comes now is kept.
+            let mut buffer = RecordBuffer::new();
+            let mut record = buffer.record();
+            record.body(BodyId(7), Holds::RETAINED, &[&bytes_of(7)]);
+            drop(record);
+            engine.append(&buffer);
+            engine.write().unwrap();
+            engine.sync().unwrap();
+            while engine.housekeep(1 << 20).unwrap().more {}
+            drop(engine);
+            disk.crash(2);
+            let (mut engine, report) = Engine::open(disk, options()).unwrap();
+            assert_eq!(report.damage, [], "{how}");
+            assert_eq!(served(&mut engine), 1, "{how}");
+        }
+    }
+}
+
+#[test]
+fn damage_to_the_whole_end_of_the_log_is_named_after_a_moment_of_rest() {
+    let disk = SimDisk::new(5);
+    let (mut engine, _) = Engine::open(disk.clone(), options()).unwrap();
+    fill(&mut engine);
+    engine.seal().unwrap();
+    engine.housekeep(1).unwrap();
+    drop(engine);
+    let (name, _) = &log_files(&disk).pop().unwrap();
+    let mut bytes = disk.contents(name).unwrap();
+    let half = used(&disk, name) as usize / 2;
+    bytes[half..].fill(0);
+    disk.set_contents(name, &bytes);
+    let (_, report) = Engine::open(disk.clone(), options()).unwrap();
+    let [told] = &report.damage[..] else {
+        panic!("{:?}", report.damage);
+    };
+    assert_eq!(told.file, *name);
+    assert!(told.offset <= half as u64 && half as u64 - told.offset < 400);
+    assert!(matches!(told.lost, Lost::Rest { .. }), "{told}");
+}
+
+#[test]
+fn a_loss_of_power_while_a_store_is_made_is_no_damage() {
+    // What comes first in a store's life, up to each of its calls.
+    for last in 0..60 {
+        for seed in 0..20 {
+            let disk = SimDisk::new(seed);
+            disk.inject(Fault {
+                call: None,
+                skip: last,
+                failure: Failure::Io,
+                once: false,
+            });
+            if let Ok((mut engine, _)) = Engine::open(disk.clone(), options()) {
+                let mut buffer = RecordBuffer::new();
+                let mut record = buffer.record();
+                record.body(BodyId(1), Holds::RETAINED, &[&bytes_of(1)]);
+                drop(record);
+                engine.append(&buffer);
+                let _ = engine.write().and_then(|()| engine.sync());
+                let _ = engine.housekeep(1 << 16);
+                engine.append(&buffer);
+                let _ = engine.write();
+                let _ = engine.housekeep(1 << 16);
+                let _ = engine.seal();
+                let _ = engine.housekeep(1 << 16);
+            }
+            disk.crash(seed);
+            if disk.contents("STORE").is_some() {
+                check(disk.clone(), |damage| panic!("{last}, {seed}: {damage}")).unwrap();
+            }
+            let (_, report) = Engine::open(disk, options()).unwrap();
+            assert_eq!(report.damage, [], "{last}, {seed}");
+        }
+    }
+}
+
+#[test]
+fn behind_a_missing_segment_each_damage_is_told_with_its_own_file() {
+    let disk = SimDisk::new(5);
+    let (mut engine, _) = Engine::open(disk.clone(), options()).unwrap();
+    fill(&mut engine);
+    engine.seal().unwrap();
+    drop(engine);
+    let files = log_files(&disk);
+    let (missing, other) = (&files[1].0, &files[2].0);
+    disk.remove(missing).unwrap();
+    let middle = used(&disk, other) / 2;
+    disk.flip(other, middle, 0);
+    let mut found = Vec::new();
+    check(disk.clone(), |damage| found.push(damage)).unwrap();
+    let in_log = |damage: &&Damage| !damage.file.is_empty();
+    let named: Vec<&Damage> = found.iter().filter(in_log).collect();
+    assert_eq!(named[0].file, *missing, "{found:?}");
+    assert_eq!(named[0].error.as_deref(), Some("no such file"));
+    assert!(
+        named[1..].iter().all(|told| told.file == *other) && named.len() > 1,
+        "{found:?}"
+    );
+}
+
+#[test]
+fn what_a_missing_segment_held_is_not_sought_in_a_newer_one() {
+    let disk = SimDisk::new(5);
+    let (mut engine, _) = Engine::open(disk.clone(), options()).unwrap();
+    fill(&mut engine);
+    engine.checkpoint_now().unwrap();
+    // One more record, which nothing says was synced: it is written anew, into a new segment.
+    let mut buffer = RecordBuffer::new();
+    let mut record = buffer.record();
+    record.body(BodyId(BODIES + 1), Holds::RETAINED, &[&bytes_of(1)]);
+    drop(record);
+    engine.append(&buffer);
+    engine.write().unwrap();
+    engine.sync().unwrap();
+    drop(engine);
+    let (missing, _) = &log_files(&disk)[0];
+    disk.remove(missing).unwrap();
+    let (mut engine, report) = Engine::open(disk.clone(), options()).unwrap();
+    let [told] = &report.damage[..] else {
+        panic!("{:?}", report.damage);
+    };
+    assert_eq!(told.file, *missing);
+    let Lost::Segment { bodies, .. } = told.lost else {
+        panic!("{told}");
+    };
+    assert_eq!(bodies + served(&mut engine), BODIES as usize);
 }
 
 #[test]

@@ -232,7 +232,10 @@ impl Shard {
     ) {
         self.end_record_of(cx, index, &entry);
         if !self.tell_group(cx, entry.ticket(), ShareOutcome::Dropped(reason)) {
-            self.drop_message(cx, index, reason, 1, entry.topic());
+            match entry.message() {
+                Some(message) => self.drop_message(cx, index, reason, 1, message.topic()),
+                None => self.drop_stored(cx, index, reason, entry.id()),
+            }
         }
     }
 
@@ -280,6 +283,8 @@ impl Shard {
     }
 
     /// Counts messages dropped for a session, and tells those who want to know.
+    // Out of the way of what is delivered.
+    #[inline(never)]
     pub(crate) fn drop_message<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
@@ -288,19 +293,46 @@ impl Shard {
         count: u64,
         topic: &str,
     ) {
-        let session = self.sessions.at(index);
+        self.count_drop(index, reason, count);
+        if self.settings.events.drops {
+            self.tell_drop(cx, index, reason, topic.to_owned(), None);
+        }
+    }
+
+    /// As [`Shard::drop_message`], for one that lies in the store alone: only its name is known.
+    pub(crate) fn drop_stored<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        reason: DropReason,
+        id: MessageId,
+    ) {
+        self.count_drop(index, reason, 1);
+        if self.settings.events.drops {
+            self.tell_drop(cx, index, reason, String::new(), Some(id));
+        }
+    }
+
+    fn count_drop(&mut self, index: u32, reason: DropReason, count: u64) {
         if !fault::is(Fault::DropUncounted) {
-            session.accounting.dropped += count;
+            self.sessions.at(index).accounting.dropped += count;
             self.counters.drop_messages(reason, count);
         }
-        if self.settings.events.drops {
-            let client_id = session.client_id.to_string();
-            let topic = topic.to_owned();
-            cx.effects.events.push(Event::Dropped {
-                client_id,
-                topic,
-                reason,
-            });
-        }
+    }
+
+    fn tell_drop<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        reason: DropReason,
+        topic: String,
+        stored: Option<MessageId>,
+    ) {
+        cx.effects.events.push(Event::Dropped {
+            client_id: self.sessions.at(index).client_id.to_string(),
+            topic,
+            stored,
+            reason,
+        });
     }
 }

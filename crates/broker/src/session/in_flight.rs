@@ -7,6 +7,7 @@
 
 use martlet_codec::{PacketId, QoS};
 
+use crate::effect::ReadMessage;
 use crate::fault::{self, Fault};
 use crate::id::{MessageId, RecordNumber};
 use crate::message::Message;
@@ -149,8 +150,13 @@ impl InFlight {
     }
 }
 
-/// A message whose contents cannot be read, and the Packet Identifier that it keeps.
-pub(super) type Unread = (SentEntry, Option<PacketId>);
+/// A message whose contents cannot be read, and why.
+pub(super) struct Unread {
+    pub(super) entry: SentEntry,
+    /// The Packet Identifier that it keeps.
+    pub(super) packet_id: Option<PacketId>,
+    pub(super) why: String,
+}
 
 impl Outbound {
     /// A new connection: all that is in flight is to be sent again, in order.
@@ -167,13 +173,15 @@ impl Outbound {
         if fault::is(Fault::ResentInReverse) {
             all.reverse();
         }
-        self.unsent = all.into_iter().map(|(_, id)| id).collect();
-        for id in &self.unsent {
+        for (_, id) in &all {
             if let Some(message) = self.in_flight.get_mut(*id) {
                 message.on_wire = false;
             }
         }
         self.on_wire = 0;
+        if !all.is_empty() || !self.unsent().is_empty() {
+            *self.unsent_mut() = all.into_iter().map(|(_, id)| id).collect();
+        }
     }
 
     /// Gives an entry its Packet Identifier; none if all are taken.
@@ -274,7 +282,7 @@ impl Outbound {
 
     /// What is to be sent again and still lies in the store, in order.
     pub(super) fn stored_unsent(&self) -> impl Iterator<Item = (PacketId, MessageId)> {
-        let unsent = self.unsent.iter();
+        let unsent = self.unsent().iter();
         unsent.filter_map(|id| match &self.in_flight.get(*id)?.state {
             InFlightState::Stored(entry) => Some((*id, entry.id)),
             InFlightState::Publish(_) | InFlightState::Released(_) => None,
@@ -285,9 +293,10 @@ impl Outbound {
     /// the Packet Identifier if it is not free: what a QoS 2 exchange was about is lost, but the
     /// client may know the identifier, so the exchange goes on with PUBREL until PUBCOMP
     /// [MQTT-4.3.3-8].
-    pub(super) fn in_flight_read(&mut self, page: &[(MessageId, Option<Message>)]) -> Vec<Unread> {
+    pub(super) fn in_flight_read(&mut self, page: &[ReadMessage]) -> Vec<Unread> {
         let mut damaged = Vec::new();
-        // No more were asked for, and they are still the first.
+        // No more were asked for, and they are still the first, unless a new connection has begun
+        // again: then the others are asked for again.
         let asked: Vec<_> = self.stored_unsent().take(page.len()).collect();
         for (packet_id, id) in asked {
             let Some((_, read)) = page.iter().find(|(found, _)| *found == id) else {
@@ -300,19 +309,32 @@ impl Outbound {
                 continue;
             };
             let entry = entry.clone();
-            if let Some(read) = read {
-                message.state = InFlightState::Publish(entry.with(read.clone()));
-            } else if entry.qos == QoS::ExactlyOnce {
-                message.state = InFlightState::Released(Released {
-                    message: entry.id,
-                    why: entry.why,
-                    recorded: true,
-                });
-                damaged.push((entry, Some(packet_id)));
-            } else {
-                self.remove(packet_id);
-                damaged.push((entry, None));
-            }
+            let why = match read {
+                Ok(read) => {
+                    message.state = InFlightState::Publish(entry.with(read.clone()));
+                    continue;
+                }
+                Err(why) => why.clone(),
+            };
+            let packet_id = match entry.qos {
+                QoS::ExactlyOnce => {
+                    message.state = InFlightState::Released(Released {
+                        message: entry.id,
+                        why: entry.why,
+                        recorded: true,
+                    });
+                    Some(packet_id)
+                }
+                QoS::AtMostOnce | QoS::AtLeastOnce => {
+                    self.remove(packet_id);
+                    None
+                }
+            };
+            damaged.push(Unread {
+                entry,
+                packet_id,
+                why,
+            });
         }
         damaged
     }

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use martlet_codec::{AckKind, PacketId, QoS, ReasonCode};
 
 use crate::counters::DropReason;
-use crate::effect::QueueRead;
+use crate::effect::{LostMessage, PageOf, QueueRead, ReadMessage};
 use crate::fault::{self, Fault};
 use crate::id::{MessageId, RecordNumber, SessionId};
 use crate::limits::QueueFull;
@@ -19,7 +19,7 @@ use crate::node::{Cx, Node};
 use crate::record::{EnqueuedAs, EntryRecord, Record, SessionEpoch};
 use crate::retained::is_own as is_own_topic;
 use crate::route::Routing;
-use crate::session::in_flight::{InFlight, InFlightState, SentEntry};
+use crate::session::in_flight::{InFlight, InFlightState, SentEntry, Unread};
 use crate::session::packet_ids::PacketIdRing;
 use crate::session::queue::{
     Entry, Queue, QueueOwner, StoredEntry, SubscriptionIds, Taken, Window,
@@ -32,9 +32,8 @@ use crate::share::ShareTicket;
 #[derive(Debug, Default)]
 pub(crate) struct Outbound {
     pub(crate) in_flight: PacketIdRing<InFlight>,
-    /// In flight and not yet sent on this connection, in order.
-    pub(crate) unsent: VecDeque<PacketId>,
-    pub(crate) queue: Queue,
+    /// What waits to be sent; not there while nothing does, which is nearly always.
+    waiting: Option<Box<Waiting>>,
     /// In flight and sent on this connection: what counts against the send quota.
     pub(crate) on_wire: u16,
     /// Messages in flight have been asked for and have not come yet.
@@ -42,6 +41,23 @@ pub(crate) struct Outbound {
     pub(super) last_packet_id: u16,
     pub(super) next_order: u32,
 }
+
+/// What waits to be sent.
+#[derive(Debug)]
+struct Waiting {
+    /// In flight and not yet sent on this connection, in order.
+    unsent: VecDeque<PacketId>,
+    queue: Queue,
+}
+
+impl Waiting {
+    const NOTHING: Self = Self {
+        unsent: VecDeque::new(),
+        queue: Queue::EMPTY,
+    };
+}
+
+static NOTHING: Waiting = Waiting::NOTHING;
 
 /// The session holds the entry; one lent by a share group is held by the group.
 fn is_own(ticket: Option<&ShareTicket>) -> bool {
@@ -61,24 +77,65 @@ impl Outbound {
             })
             .count();
         // Entries lent by share groups are held by the group.
-        in_flight + self.queue.len() - self.queue.lent()
+        in_flight + self.queue().len() - self.queue().lent()
+    }
+
+    /// What has no Packet Identifier yet.
+    pub(crate) fn queue(&self) -> &Queue {
+        &self.waiting.as_deref().unwrap_or(&NOTHING).queue
+    }
+
+    /// The queue, to add to it.
+    pub(crate) fn queue_mut(&mut self) -> &mut Queue {
+        &mut self.waiting_mut().queue
+    }
+
+    /// The queue, if anything has come into it since it was given back.
+    pub(crate) fn queue_used(&mut self) -> Option<&mut Queue> {
+        Some(&mut self.waiting.as_mut()?.queue)
+    }
+
+    /// In flight and not yet sent on this connection, in order.
+    pub(super) fn unsent(&self) -> &VecDeque<PacketId> {
+        &self.waiting.as_deref().unwrap_or(&NOTHING).unsent
+    }
+
+    /// The same, to add to it.
+    pub(super) fn unsent_mut(&mut self) -> &mut VecDeque<PacketId> {
+        &mut self.waiting_mut().unsent
+    }
+
+    fn waiting_mut(&mut self) -> &mut Waiting {
+        self.waiting
+            .get_or_insert_with(|| Box::new(Waiting::NOTHING))
     }
 
     /// Gives memory back if nothing is in flight or queued.
     pub(crate) fn rest(&mut self) {
-        if self.queue.is_empty() {
+        if self.queue().is_empty() {
             self.in_flight.rest();
+        }
+    }
+
+    /// The same when nobody is there any more, and nothing will wait soon.
+    fn rest_long(&mut self) {
+        self.rest();
+        if let Some(waiting) = &self.waiting
+            && waiting.unsent.is_empty()
+            && waiting.queue.is_at_rest()
+        {
+            self.waiting = None;
         }
     }
 
     /// What counts against the send quota, or will.
     fn sending(&self) -> usize {
-        usize::from(self.on_wire) + self.unsent.len()
+        usize::from(self.on_wire) + self.unsent().len()
     }
 
     /// Nothing is in flight or queued.
     pub(crate) fn is_idle(&self) -> bool {
-        self.in_flight.is_empty() && self.queue.is_empty()
+        self.in_flight.is_empty() && self.queue().is_empty()
     }
 }
 
@@ -216,7 +273,7 @@ impl Shard {
         };
         let outbound = &self.sessions.at(index).outbound;
         let connection = self.connections.at(connection);
-        outbound.queue.is_empty()
+        outbound.queue().is_empty()
             && (outbound.sending() < connection.send_quota.into() || fault::is(Fault::QuotaIgnored))
             && connection.output_len() < self.settings.limits.output_bytes as usize
     }
@@ -266,10 +323,10 @@ impl Shard {
             return outbound.put_in_flight(packet_id, InFlightState::Publish(entry));
         };
         let outbound = &mut self.sessions.at(index).outbound;
-        if !outbound.unsent.is_empty() {
+        if !outbound.unsent().is_empty() {
             // No message overtakes another one [MQTT-4.6.0-5], [MQTT-4.6.0-6].
             outbound.put_in_flight(packet_id, InFlightState::Publish(entry));
-            return outbound.unsent.push_back(packet_id);
+            return outbound.unsent_mut().push_back(packet_id);
         }
         let how = Sending {
             dup: false,
@@ -305,7 +362,7 @@ impl Shard {
         if let Some(message) = outbound.in_flight.get_mut(packet_id) {
             message.record = record;
         }
-        outbound.unsent.push_back(packet_id);
+        outbound.unsent_mut().push_back(packet_id);
         self.gate(cx, record, Gated::Pump(id));
     }
 
@@ -317,7 +374,7 @@ impl Shard {
         }
         let window = self.window(index);
         let window = self.window_for_more(window);
-        let queue = &self.sessions.at(index).outbound.queue;
+        let queue = self.sessions.at(index).outbound.queue();
         let needs_memory = !(entry.recorded && queue.would_store(window));
         if needs_memory && self.memory.is_spent() {
             return self.drop_entry(cx, index, Taken::Held(entry), DropReason::MemoryFull);
@@ -331,7 +388,7 @@ impl Shard {
             let record = enqueued(entry.record(epoch, cx.now), moved_from);
             self.append(cx, record);
         }
-        let queue = &mut self.sessions.at(index).outbound.queue;
+        let queue = self.sessions.at(index).outbound.queue_mut();
         match fault::is(Fault::QueueOutOfOrder) {
             true => queue.push_front(entry),
             false => queue.push_back(entry, window),
@@ -369,18 +426,15 @@ impl Shard {
         let limits = &self.settings.limits;
         let (count_max, bytes_max) = (limits.queued_messages, limits.queued_bytes);
         let policy = self.settings.queue_full;
-        let queue = &self.sessions.at(index).outbound.queue;
+        let queue = self.sessions.at(index).outbound.queue();
         if !queue.is_full_for(bytes, count_max, bytes_max) {
             return true;
         }
         self.expire_queued(cx, index);
         loop {
             let session = self.sessions.at(index);
-            if !session
-                .outbound
-                .queue
-                .is_full_for(bytes, count_max, bytes_max)
-            {
+            let queue = session.outbound.queue_mut();
+            if !queue.is_full_for(bytes, count_max, bytes_max) {
                 return true;
             }
             match policy {
@@ -398,7 +452,7 @@ impl Shard {
                 }
                 // One that is longer than the queue may be would empty it and then not fit.
                 QueueFull::DropOldest if bytes as u64 > bytes_max => return false,
-                QueueFull::DropOldest => match session.outbound.queue.take_oldest() {
+                QueueFull::DropOldest => match queue.take_oldest() {
                     Some(oldest) => {
                         self.drop_entry(cx, index, oldest, DropReason::QueueFull);
                     }
@@ -410,7 +464,9 @@ impl Shard {
 
     /// Takes what has expired out of a queue.
     pub(crate) fn expire_queued<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) {
-        let queue = &mut self.sessions.at(index).outbound.queue;
+        let Some(queue) = self.sessions.at(index).outbound.queue_used() else {
+            return;
+        };
         for entry in queue.take_expired(cx.now.mono_ms) {
             self.expire_entry(cx, index, entry);
         }
@@ -427,7 +483,7 @@ impl Shard {
                 return;
             }
             let outbound = &self.sessions.at(index).outbound;
-            let goes_on = match outbound.unsent.front() {
+            let goes_on = match outbound.unsent().front() {
                 None => self.send_next(cx, index),
                 Some(&packet_id) => match self.send_unsent(cx, index, connection, packet_id) {
                     Unsent::Sent => true,
@@ -447,8 +503,10 @@ impl Shard {
 
     /// Sends the first queued message under a new Packet Identifier; false if there is none.
     fn send_next<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) -> bool {
-        let session = self.sessions.at(index);
-        let entry = session.outbound.queue.pop_front();
+        let Some(queue) = self.sessions.at(index).outbound.queue_used() else {
+            return false;
+        };
+        let entry = queue.pop_front();
         self.read_queue(cx, index);
         let Some(entry) = entry else {
             return false;
@@ -459,7 +517,7 @@ impl Shard {
         }
         let session = self.sessions.at(index);
         let Some(packet_id) = session.outbound.next_packet_id() else {
-            session.outbound.queue.push_front(entry);
+            session.outbound.queue_mut().push_front(entry);
             return false;
         };
         let mut number = RecordNumber(0);
@@ -474,9 +532,15 @@ impl Shard {
 
     /// Asks for the next messages of a queue that runs low, of which more lie in the store.
     fn read_queue<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) {
-        if let Some(messages) = self.sessions.at(index).outbound.queue.page_to_read() {
+        let queue = self.sessions.at(index).outbound.queue_used();
+        if let Some(messages) = queue.and_then(Queue::page_to_read) {
             let owner = QueueOwner::Session(self.sessions.id_of(index));
-            cx.effects.reads.push(QueueRead { owner, messages });
+            let of = PageOf::Queue;
+            cx.effects.reads.push(QueueRead {
+                owner,
+                of,
+                messages,
+            });
         }
     }
 
@@ -490,7 +554,12 @@ impl Shard {
         let messages = stored.take(IN_FLIGHT_PAGE).collect();
         outbound.reading_in_flight = true;
         let owner = QueueOwner::Session(self.sessions.id_of(index));
-        cx.effects.reads.push(QueueRead { owner, messages });
+        let of = PageOf::InFlight;
+        cx.effects.reads.push(QueueRead {
+            owner,
+            of,
+            messages,
+        });
     }
 
     /// Messages of a session have come from the store.
@@ -498,27 +567,57 @@ impl Shard {
         &mut self,
         cx: &mut Cx<'_, N>,
         id: SessionId,
-        page: Vec<(MessageId, Option<Message>)>,
+        of: PageOf,
+        page: Vec<ReadMessage>,
     ) {
         let Some(index) = self.live_session(id) else {
             return;
         };
+        let is_there = self.admitted_connection(index).is_some();
         let outbound = &mut self.sessions.at(index).outbound;
-        if core::mem::take(&mut outbound.reading_in_flight) {
-            for (entry, packet_id) in outbound.in_flight_read(&page) {
-                match packet_id {
-                    Some(packet_id) => self.release_unread(cx, index, &entry, packet_id),
-                    None => self.drop_damaged(cx, index, entry.into()),
+        match of {
+            PageOf::Queue => {
+                for (entry, why) in outbound.queue_mut().page_read(page.into_iter()) {
+                    self.tell_lost(cx, index, entry.id, why);
+                    self.drop_damaged(cx, index, entry);
                 }
             }
-        } else {
-            for entry in outbound.queue.page_read(page.into_iter()) {
-                self.drop_damaged(cx, index, entry);
+            PageOf::InFlight => {
+                outbound.reading_in_flight = false;
+                // To a client that went away meanwhile nothing is sent again: the next connection
+                // asks for what it needs.
+                let unread = match is_there {
+                    true => outbound.in_flight_read(&page),
+                    false => Vec::new(),
+                };
+                for unread in unread {
+                    let Unread {
+                        entry,
+                        packet_id,
+                        why,
+                    } = unread;
+                    self.tell_lost(cx, index, entry.id, why);
+                    match packet_id {
+                        Some(packet_id) => self.release_unread(cx, index, &entry, packet_id),
+                        None => self.drop_damaged(cx, index, entry.into()),
+                    }
+                }
             }
         }
         let window = self.window(index);
-        self.sessions.at(index).outbound.queue.put_away(window);
+        if let Some(queue) = self.sessions.at(index).outbound.queue_used() {
+            queue.put_away(window);
+        }
         self.pump(cx, index);
+    }
+
+    /// A message that the session still waited for cannot be read.
+    fn tell_lost<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, id: MessageId, why: String) {
+        cx.effects.lost.push(LostMessage {
+            id,
+            waited_for: self.sessions.at(index).client_id.to_string(),
+            why,
+        });
     }
 
     fn drop_damaged<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, entry: StoredEntry) {
@@ -542,7 +641,7 @@ impl Shard {
             message.record = record;
         }
         self.gate(cx, record, Gated::Pump(id));
-        self.drop_message(cx, index, DropReason::StoreDamaged, 1, "");
+        self.drop_stored(cx, index, DropReason::StoreDamaged, entry.id);
     }
 
     /// Sends the first unsent message, unless it has to wait.
@@ -558,7 +657,7 @@ impl Shard {
         let lets_go = self.lets_messages_go();
         let outbound = &mut self.sessions.at(index).outbound;
         let Some(message) = outbound.in_flight.get_mut(packet_id) else {
-            outbound.unsent.pop_front();
+            outbound.unsent_mut().pop_front();
             return Unsent::Sent;
         };
         if !self.records.is_durable(message.record) {
@@ -568,17 +667,18 @@ impl Shard {
             self.read_in_flight(cx, index);
             return Unsent::NotRead;
         }
-        outbound.unsent.pop_front();
         let dup = message.sent_before && !fault::is(Fault::DupForgotten);
         let entry = match &message.state {
-            InFlightState::Publish(entry) => entry,
+            InFlightState::Publish(entry) => Some(entry.clone()),
             InFlightState::Stored(_) => return Unsent::NotRead,
-            InFlightState::Released(_) => {
-                outbound.sent(packet_id);
-                let (ok, none) = (ReasonCode::Success, RecordNumber(0));
-                self.answer_ack(cx, connection, AckKind::PubRel, packet_id, ok, none);
-                return Unsent::Sent;
-            }
+            InFlightState::Released(_) => None,
+        };
+        outbound.unsent_mut().pop_front();
+        let Some(entry) = entry else {
+            outbound.sent(packet_id);
+            let (ok, none) = (ReasonCode::Success, RecordNumber(0));
+            self.answer_ack(cx, connection, AckKind::PubRel, packet_id, ok, none);
+            return Unsent::Sent;
         };
         if !dup && entry.message.expired(cx.now.mono_ms) {
             if let Some(entry) = self.take_in_flight(index, packet_id) {
@@ -592,7 +692,6 @@ impl Shard {
             retain: entry.retain,
             packet_id: Some(packet_id),
         };
-        let entry = entry.clone();
         outbound.sent(packet_id);
         let ids = &entry.subscription_ids;
         if !self.send_publish(cx, connection, Source::Held(&entry.message), how, ids) {
@@ -614,22 +713,26 @@ impl Shard {
         let outbound = &mut self.sessions.at(index).outbound;
         outbound.restart();
         if fault::is(Fault::TakeoverForgetsInFlight) {
-            outbound.unsent.clear();
+            outbound.unsent_mut().clear();
         }
     }
 
     /// The connection is gone: what a share group handed over and was not sent goes back to it.
     pub(crate) fn pause_outbound<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) {
-        for entry in self.sessions.at(index).outbound.queue.take_shared() {
+        let queue = self.sessions.at(index).outbound.queue_used();
+        for entry in queue.map(Queue::take_shared).unwrap_or_default() {
             self.return_shared(cx, index, entry, false);
         }
         let window = self.window(index);
         let lets_go = self.lets_messages_go();
         let outbound = &mut self.sessions.at(index).outbound;
-        outbound.queue.put_away(window);
+        if let Some(queue) = outbound.queue_used() {
+            queue.put_away(window);
+        }
         if lets_go {
             outbound.put_away();
         }
+        outbound.rest_long();
     }
 
     /// The session ends with all it held.
@@ -641,7 +744,8 @@ impl Shard {
                 self.abandon(cx, index, entry, sent_qos2);
             }
         }
-        for entry in outbound.queue.take_all() {
+        let mut queue = outbound.waiting.map(|waiting| waiting.queue);
+        for entry in queue.iter_mut().flat_map(Queue::take_all) {
             self.abandon(cx, index, entry, false);
         }
     }

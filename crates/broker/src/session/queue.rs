@@ -10,6 +10,7 @@ use martlet_codec::QoS;
 use martlet_rows::Rows;
 use smallvec::SmallVec;
 
+use crate::effect::ReadMessage;
 use crate::fault::{self, Fault};
 use crate::id::{MessageId, SessionId};
 use crate::message::Message;
@@ -363,6 +364,23 @@ impl Stored {
 }
 
 impl Queue {
+    /// Nothing in it, and nothing known of it.
+    pub(crate) const EMPTY: Self = Self {
+        window: VecDeque::new(),
+        window_bytes: 0,
+        stored: None,
+        shared: 0,
+        lent: 0,
+        reading: false,
+        earliest_expiry: Expiry(0),
+        watched_expiry: Expiry(0),
+    };
+
+    /// It is empty and waits for nothing.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.is_empty() && !self.reading && self.watched_expiry == Expiry::default()
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.window.len() + self.stored.as_ref().map_or(0, |stored| stored.rows.len())
     }
@@ -501,11 +519,11 @@ impl Queue {
     }
 
     /// The page asked for has come, in the queue's order. Entries that have gone meanwhile are
-    /// passed over; those whose message cannot be read are given back.
+    /// passed over; those whose message cannot be read are given back, with the reason.
     pub(crate) fn page_read(
         &mut self,
-        page: impl Iterator<Item = (MessageId, Option<Message>)>,
-    ) -> Vec<StoredEntry> {
+        page: impl Iterator<Item = ReadMessage>,
+    ) -> Vec<(StoredEntry, String)> {
         self.reading = false;
         let mut damaged = Vec::new();
         for (id, message) in page {
@@ -516,13 +534,13 @@ impl Queue {
             let Some(entry) = self.take_first_stored() else {
                 break;
             };
-            match entry.apart.message.clone().or(message) {
-                Some(message) => {
+            match entry.apart.message.clone().map_or(message, Ok) {
+                Ok(message) => {
                     let entry = entry.with(message);
                     self.count(&entry);
                     self.window.push_back(entry);
                 }
-                None => damaged.push(entry),
+                Err(why) => damaged.push((entry, why)),
             }
         }
         damaged

@@ -145,7 +145,7 @@ proptest! {
                 Step::PageCame => if let Some(page) = asked.take() {
                     let page = page.into_iter().map(|id| {
                         let counter = id.0 & 0xFFFF_FFFF;
-                        (id, Some(message(counter, 1, u64::MAX, &gauge)))
+                        (id, Ok(message(counter, 1, u64::MAX, &gauge)))
                     });
                     let damaged = queue.page_read(page);
                     prop_assert!(damaged.is_empty());
@@ -225,10 +225,12 @@ fn a_message_that_cannot_be_read_back_is_given_back_as_damaged() {
     let page = queue.page_to_read().expect("the window is empty");
     let read = page.into_iter().map(|id| {
         let message = (id.0 != 1).then(|| message(id.0, 256, u64::MAX, &gauge));
-        (id, message)
+        (id, message.ok_or_else(|| "a flipped bit".to_owned()))
     });
     let damaged = queue.page_read(read);
     assert_eq!(damaged.len(), 1);
-    assert_eq!(damaged[0].id, MessageId::new(ShardId(0), 1));
+    let (entry, why) = &damaged[0];
+    assert_eq!(entry.id, MessageId::new(ShardId(0), 1));
+    assert_eq!(why, "a flipped bit");
     assert_eq!(queue.len(), 2);
 }

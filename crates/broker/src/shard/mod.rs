@@ -22,7 +22,7 @@ use slab::Slab;
 use crate::command::{Command, SysTopic};
 use crate::connection::{BufferPool, Connection, Connections, Phase};
 use crate::counters::Counters;
-use crate::effect::ShardMessage;
+use crate::effect::{ReadPage, ShardMessage};
 use crate::event::Report;
 use crate::hash::{ClientKey, HashMap, Seed, owner, seeded};
 use crate::id::{
@@ -32,7 +32,7 @@ use crate::interest::Epochs;
 use crate::limits::Settings;
 use crate::lobby::{ConnectRate, Guest, Peer};
 use crate::memory::MemoryLoan;
-use crate::message::{MemoryGauge, Message, Publication};
+use crate::message::{MemoryGauge, Publication};
 use crate::node::{Cx, Node};
 use crate::record::{Record, RecordCount, SessionEpoch};
 use crate::route::{Origin, Routes, RoutingBuffers};
@@ -427,16 +427,16 @@ impl Shard {
     }
 
     /// Messages that an effect asked for ([`QueueRead`](crate::QueueRead)) have come from the
-    /// store, in the order asked for; those that cannot be read any more are none.
-    pub fn messages_read<N: Node>(
-        &mut self,
-        cx: &mut Cx<'_, N>,
-        owner: QueueOwner,
-        page: Vec<(MessageId, Option<Message>)>,
-    ) {
+    /// store, or it is known why not.
+    pub fn messages_read<N: Node>(&mut self, cx: &mut Cx<'_, N>, page: ReadPage) {
+        let ReadPage {
+            owner,
+            of,
+            messages,
+        } = page;
         match owner {
-            QueueOwner::Session(id) => self.session_messages_read(cx, id, page),
-            QueueOwner::Group(id) => self.group_messages_read(cx, id, page),
+            QueueOwner::Session(id) => self.session_messages_read(cx, id, of, messages),
+            QueueOwner::Group(id) => self.group_messages_read(cx, id, messages),
         }
         self.settle(cx);
     }

@@ -98,7 +98,7 @@ impl Shard {
             session_expiry_secs: session.expiry_secs,
             connected_at_ms: session.connected_at_wall_ms,
             subscriptions: session.subscriptions.len(),
-            queued: session.outbound.queue.len(),
+            queued: session.outbound.queue().len(),
             in_flight: session.outbound.in_flight.len(),
             matched: session.accounting.matched,
             delivered: session.accounting.delivered,

@@ -105,7 +105,7 @@ impl Shard {
         let queue = match owner {
             QueueOwner::Session(id) => {
                 let session = self.live_session(id);
-                session.map(|index| &mut self.sessions.at(index).outbound.queue)
+                session.and_then(|index| self.sessions.at(index).outbound.queue_used())
             }
             QueueOwner::Group(id) => self.groups.queue(id),
         };
@@ -132,7 +132,9 @@ impl Shard {
             match owner {
                 QueueOwner::Session(id) => {
                     if let Some(index) = self.live_session(id) {
-                        self.sessions.at(index).outbound.queue.expiry_watched();
+                        if let Some(queue) = self.sessions.at(index).outbound.queue_used() {
+                            queue.expiry_watched();
+                        }
                         self.expire_queued(cx, index);
                     }
                 }

@@ -186,8 +186,8 @@ impl Shard {
         let bytes_max = (limits.queued_bytes / 2).max(1);
         let spent = self.memory.is_spent();
         let outbound = &self.sessions.at(index).outbound;
-        let backlog = outbound.queue.len() + outbound.in_flight.len();
-        let room = backlog < backlog_max && outbound.queue.bytes() < bytes_max;
+        let backlog = outbound.queue().len() + outbound.in_flight.len();
+        let room = backlog < backlog_max && outbound.queue().bytes() < bytes_max;
         let Some(connection) = self.admitted_connection(index) else {
             return false;
         };

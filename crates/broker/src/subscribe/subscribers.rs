@@ -88,13 +88,17 @@ impl Subscribers {
 pub(crate) struct Subscriptions {
     /// Places in the index, sorted, each with the session's slot among the subscribers there.
     own: SmallVec<[(NodeKey, u32); 2]>,
-    /// Share groups that the session is a member of: `$share/name/filter`.
-    pub(crate) shared: BTreeMap<Box<str>, SharedSubscription>,
+    /// Share groups that the session is a member of; few sessions are in any.
+    shared: Option<Box<Memberships>>,
     /// The number of the next one.
     next_number: u32,
     /// The number of the next retained copies.
     retained_copy: u8,
 }
+
+/// By `$share/name/filter`.
+#[derive(Debug, Default)]
+struct Memberships(BTreeMap<Box<str>, SharedSubscription>);
 
 /// What a member of a share group asked for.
 #[derive(Clone, Copy, Debug)]
@@ -129,7 +133,35 @@ impl Subscriptions {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.own.len() + self.shared.len()
+        self.own.len() + self.shared.as_ref().map_or(0, |shared| shared.0.len())
+    }
+
+    /// What the session asked for as a member of this group.
+    fn shared(&self, filter: &str) -> Option<&SharedSubscription> {
+        self.shared.as_ref()?.0.get(filter)
+    }
+
+    /// The share groups that the session is a member of.
+    pub(crate) fn groups(&self) -> impl Iterator<Item = &str> {
+        self.shared
+            .iter()
+            .flat_map(|shared| shared.0.keys())
+            .map(|filter| &**filter)
+    }
+
+    /// The session becomes a member of a group, or changes what it asked for.
+    pub(crate) fn join(&mut self, filter: Box<str>, shared: SharedSubscription) {
+        self.shared.get_or_insert_default().0.insert(filter, shared);
+    }
+
+    /// The session is a member no more; its filter, if it was.
+    pub(crate) fn leave(&mut self, filter: &str) -> Option<Box<str>> {
+        let shared = self.shared.as_mut()?;
+        let (filter, _) = shared.0.remove_entry(filter)?;
+        if shared.0.is_empty() {
+            self.shared = None;
+        }
+        Some(filter)
     }
 
     fn slot(&self, node: NodeKey) -> Option<u32> {
@@ -183,7 +215,7 @@ impl Shard {
     pub(super) fn known_number(&mut self, session: u32, filter: &str, shared: bool) -> Option<u32> {
         if shared {
             let subscriptions = &self.sessions.at(session).subscriptions;
-            return subscriptions.shared.get(filter).map(|found| found.number);
+            return subscriptions.shared(filter).map(|found| found.number);
         }
         let own = self.own_subscription(session, filter);
         own.map(|subscriber| subscriber.number)
@@ -308,8 +340,8 @@ impl Shard {
         for (node, _) in own {
             self.unindex_subscriber(cx, node, Target::session(session));
         }
-        let shared = core::mem::take(&mut self.sessions.at(session).subscriptions.shared);
-        for (filter, _) in shared {
+        let shared = self.sessions.at(session).subscriptions.shared.take();
+        for (filter, _) in shared.into_iter().flat_map(|shared| shared.0) {
             self.send_leave(cx, session, filter);
         }
         self.sessions.at(session).retained_pending = None;

@@ -26,8 +26,13 @@ pub(crate) struct BackupCommand {
 #[derive(Subcommand, Debug)]
 enum Action {
     /// Write a consistent copy of everything to a new file, while the node runs or not
+    ///
+    /// Exit code 0: the file is complete. 1: there is no new file.
     Create(BackupOptions),
     /// Read a backup, all of it, and say what is in it
+    ///
+    /// Exit code 0: it is complete, and so was what it was made of. 1: something in it is damaged,
+    /// or it cannot be read.
     Verify {
         /// The backup
         file: PathBuf,
@@ -36,6 +41,8 @@ enum Action {
         json: bool,
     },
     /// Unpack a backup into an empty data directory of a node that does not run
+    ///
+    /// Exit code 0: all of it is there. 1: it is not, and no node starts with a part of it.
     Restore(BackupOptions),
 }
 

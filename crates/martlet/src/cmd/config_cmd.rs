@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 
 use crate::config;
-use crate::serve::ConfigOptions;
+use crate::serve::{ConfigOptions, data_dir};
 
 /// Options of `martlet config`.
 #[derive(Args, Debug)]
@@ -29,7 +29,7 @@ enum Action {
     },
     /// Print the reference of all keys as Markdown
     Reference,
-    /// Say whether a node would start with this configuration
+    /// Say whether a node would start with this configuration, and in its data directory
     Check {
         #[command(flatten)]
         options: Box<ConfigOptions>,
@@ -175,7 +175,8 @@ fn check(options: &ConfigOptions) -> anyhow::Result<String> {
     let effective = options.load()?;
     let node = config::resolve(&effective)?;
     let mut text = String::new();
-    for warning in &effective.warnings {
+    let trouble = data_dir::trouble(&node.data_dir);
+    for warning in effective.warnings.iter().chain(&trouble) {
         text.push_str(&format!("warning: {warning}\n"));
     }
     let names: Vec<&str> = node

@@ -19,11 +19,18 @@ pub(crate) struct StoreCommand {
 
 #[derive(Subcommand, Debug)]
 enum Action {
-    /// Read everything and name each place that is damaged; exit code 1 if there is one
+    /// Read everything and name each place that is damaged
+    ///
+    /// Exit code 0: there is none. 1: there is one. 2: the store cannot be read, or a process has
+    /// it open.
     Check(StoreOptions),
     /// Take away what is damaged, and nothing else, so that the store opens clean
+    ///
+    /// Exit code 0: it opens clean now, whatever was found. 2: it was not repaired.
     Repair(StoreOptions),
     /// Print what the store holds and takes
+    ///
+    /// Exit code 0: that was printed. 2: the store cannot be read, or a process has it open.
     Stats(StoreOptions),
 }
 

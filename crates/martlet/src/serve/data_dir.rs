@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, bail};
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{Access, FlockOperation, access, flock};
 
 /// The file in it that is locked.
 const LOCK: &str = "lock";
@@ -41,6 +41,51 @@ pub(crate) fn claimed(directory: &Path) -> Option<Claim> {
     }
 }
 
+/// Why a node could not use the directory now, as far as that can be seen without changing
+/// anything.
+pub(crate) fn trouble(directory: &Path) -> Option<String> {
+    let name = directory.display();
+    if claimed(directory).is_some() {
+        let owner = File::open(directory.join(LOCK)).map(|mut file| owner(&mut file));
+        let owner = owner.unwrap_or_default();
+        return Some(format!("the data directory {name} is in use{owner}"));
+    }
+    // A relative path without a parent lies in the working directory.
+    let mut there = directory
+        .ancestors()
+        .map(|path| match path.as_os_str().is_empty() {
+            true => Path::new("."),
+            false => path,
+        });
+    let there = there.find(|path| path.symlink_metadata().is_ok())?;
+    let why = match there.metadata() {
+        Ok(found) if !found.is_dir() => "is no directory".to_owned(),
+        Ok(_) => match access(there, Access::WRITE_OK | Access::EXEC_OK) {
+            Ok(()) => return None,
+            Err(error) => format!("cannot be written to: {error}"),
+        },
+        Err(error) => format!("cannot be used: {error}"),
+    };
+    Some(match there == directory {
+        true => format!("the data directory {name} {why}"),
+        false => format!(
+            "the data directory {name} cannot be made: {} {why}",
+            there.display()
+        ),
+    })
+}
+
+/// By which process the directory is claimed, as the end of a phrase. Who it is helps, but the
+/// answer is the same without.
+fn owner(lock: &mut File) -> String {
+    let mut owner = String::new();
+    let _ = lock.read_to_string(&mut owner);
+    match owner.trim() {
+        "" => String::new(),
+        pid => format!(" by process {pid}"),
+    }
+}
+
 /// Makes the directory if needed and claims it; a second process is refused.
 pub(crate) fn claim(directory: &Path) -> anyhow::Result<DataDirLock> {
     DirBuilder::new()
@@ -64,13 +109,7 @@ pub(crate) fn claim(directory: &Path) -> anyhow::Result<DataDirLock> {
         flock(&file, FlockOperation::NonBlockingLockExclusive)
     });
     if !attempts.any(|attempt| attempt.is_ok()) {
-        let mut owner = String::new();
-        // Who it is helps, but the answer is the same without.
-        let _ = file.read_to_string(&mut owner);
-        let owner = match owner.trim() {
-            "" => String::new(),
-            pid => format!(" by process {pid}"),
-        };
+        let owner = owner(&mut file);
         bail!(
             "the data directory {} is in use{owner}; stop that process or choose another --data-dir",
             directory.display()
@@ -80,4 +119,30 @@ pub(crate) fn claim(directory: &Path) -> anyhow::Result<DataDirLock> {
         .and_then(|()| writeln!(file, "{}", std::process::id()))
         .with_context(|| format!("cannot write {}", path.display()))?;
     Ok(DataDirLock { _file: file })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trouble_is_named_before_a_node_meets_it_and_nothing_is_made() {
+        let place = std::env::temp_dir().join(format!("martlet-trouble-{}", std::process::id()));
+        let data = place.join("a/b");
+        assert_eq!(trouble(&data), None);
+        assert!(!place.exists(), "looking makes nothing");
+        let lock = claim(&data).expect("it can be made");
+        let told = trouble(&data).expect("it is claimed");
+        let pid = std::process::id();
+        assert!(
+            told.ends_with(&format!("is in use by process {pid}")),
+            "{told}"
+        );
+        drop(lock);
+        assert_eq!(trouble(&data), None);
+        let below_a_file = data.join(LOCK).join("data");
+        let told = trouble(&below_a_file).expect("it cannot be made");
+        assert!(told.ends_with("b/lock is no directory"), "{told}");
+        std::fs::remove_dir_all(&place).expect("it was made here");
+    }
 }

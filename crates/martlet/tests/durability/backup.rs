@@ -187,6 +187,31 @@ fn damage_is_named_costs_itself_alone_and_can_be_repaired() {
     );
 }
 
+#[test]
+fn a_store_that_lost_its_only_segment_says_so_and_starts() {
+    let directory = Directory::new("lost-segment");
+    let data = directory.data().display().to_string();
+    block_on(async {
+        let mut node = Node::start(&directory, &[]).await;
+        fill(&node, 5).await;
+        node.broker.kill().unwrap();
+    });
+    std::fs::remove_file(directory.data().join("store/00000001.log")).unwrap();
+    let check = || martlet(&["store", "check", "--data-dir", &data]);
+    let damaged = check();
+    assert_eq!(damaged.status.code(), Some(1));
+    let told = text(&damaged.stdout);
+    assert!(told.starts_with("00000001.log is missing: "), "{told}");
+    block_on(async {
+        let mut node = Node::start(&directory, &[]).await;
+        fill(&node, 5).await;
+        node.crash().await;
+        expect_all(&node, 5).await;
+        node.broker.kill().unwrap();
+    });
+    assert_eq!(check().status.code(), Some(0));
+}
+
 /// Flips a bit of the first place in any file of the directory where these bytes are.
 fn flip(directory: &Path, wanted: &[u8]) {
     for entry in std::fs::read_dir(directory).expect("the store is there") {

@@ -14,8 +14,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use martlet_broker::{
-    ConnectionEffect, ConnectionId, Counters, Cx, DropReason, Effects, Guest, ListenerPolicy, Node,
-    Now, Peer, QueueRead, Settings, Shard, ShardId, ShardMessage, TenantId, TransportEnd,
+    ConnectionEffect, ConnectionId, Counters, Cx, DropReason, Effects, Event, Guest,
+    ListenerPolicy, LostMessage, Node, Now, Peer, QueueRead, ReadPage, Settings, Shard, ShardId,
+    ShardMessage, TenantId, TransportEnd,
 };
 use martlet_persistence::{
     ClockState, Making, RestoreError, RestoreReport, Shards, encode, fetch, locate, put_clock,
@@ -88,14 +89,19 @@ pub(crate) struct StoredNode {
     arrivals: VecDeque<(u16, usize, Box<Guest>)>,
     connections: VecDeque<(u16, ConnectionEffect)>,
     reads: VecDeque<(u16, QueueRead)>,
+    /// Messages that somebody waited for and that could not be read back.
+    pub(crate) lost: Vec<LostMessage>,
+    /// What was told to logs.
+    pub(crate) events: Vec<Event>,
     now: Now,
     opened: u64,
     buffer: RecordBuffer,
     /// Shards have appended records since the last sync; these may have become nothing to store.
     unanswered: bool,
     store_records: u64,
-    reads_done: u64,
+    pub(crate) reads_done: u64,
     mail_held: bool,
+    reads_left: u64,
     /// A call to the disk failed: the power is gone.
     dead: bool,
 }
@@ -121,6 +127,14 @@ impl StoredNode {
     pub(crate) fn with_settings(shards: u16, pairs: &[(String, String)]) -> Self {
         let (mut settings, listener) = configure(pairs).unwrap();
         settings.node_seed = 1;
+        Self::open(SimDisk::new(1), settings, listener, shards, start_time()).unwrap()
+    }
+
+    /// As [`StoredNode::with_settings`], with an event for each dropped message.
+    pub(crate) fn telling_drops(shards: u16, pairs: &[(String, String)]) -> Self {
+        let (mut settings, listener) = configure(pairs).unwrap();
+        settings.node_seed = 1;
+        settings.events.drops = true;
         Self::open(SimDisk::new(1), settings, listener, shards, start_time()).unwrap()
     }
 
@@ -175,6 +189,8 @@ impl StoredNode {
             arrivals: VecDeque::new(),
             connections: VecDeque::new(),
             reads: VecDeque::new(),
+            lost: Vec::new(),
+            events: Vec::new(),
             now,
             opened: 0,
             buffer: RecordBuffer::new(),
@@ -182,6 +198,7 @@ impl StoredNode {
             store_records: 0,
             reads_done: 0,
             mail_held: false,
+            reads_left: u64::MAX,
             dead: false,
         };
         node.run();
@@ -350,6 +367,18 @@ impl StoredNode {
         self.mail_held = false;
     }
 
+    /// From now on only so many pages are read that were asked for; the others wait.
+    pub(crate) fn let_read(&mut self, count: u64) {
+        self.reads_left = count;
+        self.run();
+    }
+
+    /// Bytes of messages in memory, of all shards.
+    pub(crate) fn message_bytes(&self) -> usize {
+        let gauges = self.slots.iter().map(|slot| slot.shard.gauge().bytes());
+        gauges.sum()
+    }
+
     /// The power is gone.
     pub(crate) fn is_dead(&self) -> bool {
         self.dead
@@ -420,7 +449,10 @@ impl StoredNode {
             self.sync();
             return true;
         }
-        if let Some((shard, read)) = self.reads.pop_front() {
+        if self.reads_left > 0
+            && let Some((shard, read)) = self.reads.pop_front()
+        {
+            self.reads_left -= 1;
             self.fetch(shard, read);
             return true;
         }
@@ -463,16 +495,24 @@ impl StoredNode {
         // A reactor reads a page in one of two ways; here by turns.
         self.reads_done += 1;
         let located = locate(&self.engine, &read.messages);
-        let page = if self.reads_done.is_multiple_of(2) && located.is_complete() {
+        let messages = if self.reads_done.is_multiple_of(2) && located.is_complete() {
             let pages = [(&located, making)];
-            let mut read = read_located(self.engine.disk(), &pages, |_, _| {});
+            let mut read = read_located(self.engine.disk(), &pages);
             read.pop().unwrap().messages
         } else {
-            fetch(&self.engine, &read.messages, making, |_, _| {})
+            fetch(&self.engine, &read.messages, making)
         };
-        assert!(page.iter().map(|(id, _)| id).eq(&read.messages));
+        assert!(messages.iter().map(|(id, _)| id).eq(&read.messages));
         self.call(shard, |shard, cx| {
-            shard.messages_read(cx, read.owner, page);
+            let (owner, of) = (read.owner, read.of);
+            shard.messages_read(
+                cx,
+                ReadPage {
+                    owner,
+                    of,
+                    messages,
+                },
+            );
         });
     }
 
@@ -506,7 +546,8 @@ impl StoredNode {
             .extend(effects.map(|effect| (index, effect)));
         let reads = slot.effects.reads.drain(..);
         self.reads.extend(reads.map(|read| (index, read)));
-        slot.effects.events.clear();
+        self.events.append(&mut slot.effects.events);
+        self.lost.append(&mut slot.effects.lost);
         result
     }
 

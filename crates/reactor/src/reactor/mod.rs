@@ -307,9 +307,8 @@ impl Reactor {
                 Control::Durable(up_to) => {
                     self.driver.call(|shard, cx| shard.durable(cx, up_to));
                 }
-                Control::MessagesRead { owner, page } => {
-                    self.driver
-                        .call(|shard, cx| shard.messages_read(cx, owner, page));
+                Control::MessagesRead(page) => {
+                    self.driver.call(|shard, cx| shard.messages_read(cx, page));
                 }
                 Control::StoreBehind => {
                     let is_behind = self.writer.is_behind();

@@ -78,6 +78,9 @@ impl Reactor {
             let (now, gauge) = (self.driver.now, self.driver.shard.gauge());
             self.writer.read(&mut self.driver.effects.reads, now, gauge);
         }
+        if !self.driver.effects.lost.is_empty() {
+            self.writer.lost(&mut self.driver.effects.lost);
+        }
     }
 
     fn send_batches(&mut self) {

@@ -9,7 +9,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::unbounded;
-use martlet_broker::{MemoryGauge, Now, QueueRead, Record, RecordNumber, ShardId};
+use martlet_broker::{LostMessage, MemoryGauge, Now, QueueRead, Record, RecordNumber, ShardId};
 use martlet_persistence::{DamageWords, RestoreError, Shards, encode, restore};
 use martlet_store::{Disk, Engine, OpenError, Options, RealDisk, RecordBuffer, Report, Stats};
 
@@ -288,6 +288,21 @@ impl Writer for DiskWriter {
                 now,
                 gauge: Arc::clone(&gauge),
             });
+        }
+    }
+
+    fn lost(&mut self, lost: &mut Vec<LostMessage>) {
+        for LostMessage {
+            id,
+            waited_for,
+            why,
+        } in lost.drain(..)
+        {
+            // A name from outside is quoted.
+            self.health.unreadable(format!(
+                "message {:#x}, which waited for {waited_for:?}: {why}",
+                id.0
+            ));
         }
     }
 

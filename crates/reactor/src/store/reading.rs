@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
-use martlet_broker::{MemoryGauge, MessageId, Now, QueueOwner};
-use martlet_persistence::{LocatedPage, Making, ReadPage, read_located};
+use martlet_broker::{MemoryGauge, Now, PageOf, QueueOwner, ReadPage};
+use martlet_persistence::{LocatedPage, Making, PageFound, read_located};
 use martlet_store::Disk;
 
 use super::Durable;
@@ -25,6 +25,7 @@ const GIVE_UP_AFTER: Duration = Duration::from_secs(300);
 #[derive(Debug)]
 pub(super) struct Page<F> {
     pub(super) owner: QueueOwner,
+    pub(super) of: PageOf,
     pub(super) located: LocatedPage<F>,
     pub(super) now: Now,
     pub(super) gauge: Arc<MemoryGauge>,
@@ -104,13 +105,13 @@ fn read_together<D: Disk>(
             (&page.located, making)
         })
         .collect();
-    let lost = |id: MessageId, why| health.unreadable(format!("message {:#x}: {why}", id.0));
-    let read = read_located(disk, &wanted, lost);
+    let read = read_located(disk, &wanted);
     let now = Instant::now();
     let mut again = Vec::new();
-    for (attempt, ReadPage { messages, unread }) in together.into_iter().zip(read) {
-        let (answer, owner) = (attempt.page.answer.clone(), attempt.page.owner);
-        if let Some((id, why)) = unread.first() {
+    for (attempt, PageFound { messages, unread }) in together.into_iter().zip(read) {
+        let answer = attempt.page.answer.clone();
+        let (owner, of) = (attempt.page.owner, attempt.page.of);
+        if let Some((id, Err(why))) = unread.and_then(|first| messages.get(first)) {
             let is_first = attempt.at == attempt.since;
             if let Some(attempt) = attempt.again(now) {
                 if is_first {
@@ -120,10 +121,12 @@ fn read_together<D: Disk>(
                 continue;
             }
         }
-        for (id, why) in unread {
-            lost(id, why);
-        }
-        answer.messages_read(owner, messages);
+        // Whether somebody misses what could not be read the shard knows.
+        answer.messages_read(ReadPage {
+            owner,
+            of,
+            messages,
+        });
     }
     again
 }

@@ -382,6 +382,7 @@ where
             // The thread that reads ends only with this one.
             let _ = self.pages.send(Page {
                 owner: wish.read.owner,
+                of: wish.read.of,
                 located,
                 now: wish.now,
                 gauge: wish.gauge,

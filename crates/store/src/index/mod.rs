@@ -174,19 +174,18 @@ impl Index {
         }
     }
 
-    /// Bodies in this record that are wanted lie here, if it is not known where.
+    /// Bodies in this record that are wanted, with these holds, lie here, if it is not known where.
     pub(crate) fn find_bodies(
         &mut self,
         ops: &[u8],
         location: Location,
-        is_wanted: impl Fn(BodyId) -> bool,
+        wanted: impl Fn(BodyId) -> Option<Holds>,
     ) {
         for op in Ops::new(ops) {
             if let Op::Body(id, _, bytes) | Op::MovedBody(id, _, bytes) = op
-                && is_wanted(id)
+                && let Some(holds) = wanted(id)
             {
                 let class = live::class_of(body_cost(bytes.len()));
-                let holds = Holds::NONE;
                 self.bodies.add(id, holds, location, class, &mut self.live);
             }
         }
