@@ -1,7 +1,7 @@
 //! A slab in chunks: values under small dense indexes, places used again.
 //!
-//! Growing adds a chunk and moves nothing (but within the first one), so that the
-//! ten-thousand-and-first connection neither copies the others nor doubles what they take.
+//! Growing adds a chunk and moves nothing, so that the ten-thousand-and-first connection neither
+//! copies the others nor doubles what they take.
 
 /// Values in a chunk; a power of two.
 const CHUNK: usize = 64;
@@ -10,12 +10,15 @@ const NONE: u32 = u32::MAX;
 /// Index → `T`.
 #[derive(Debug)]
 pub(crate) struct Arena<T> {
-    /// All but the last have [`CHUNK`] places.
-    chunks: Vec<Vec<Place<T>>>,
+    chunks: Vec<Box<Chunk<T>>>,
+    /// Places that have ever been taken: those behind them are free, but in no list.
+    used: u32,
     /// First of the free places, which form a list.
     free: u32,
     len: usize,
 }
+
+type Chunk<T> = [Place<T>; CHUNK];
 
 #[derive(Debug)]
 enum Place<T> {
@@ -28,6 +31,7 @@ impl<T> Default for Arena<T> {
     fn default() -> Self {
         Self {
             chunks: Vec::new(),
+            used: 0,
             free: NONE,
             len: 0,
         }
@@ -37,33 +41,26 @@ impl<T> Default for Arena<T> {
 impl<T> Arena<T> {
     pub(crate) fn insert(&mut self, value: T) -> u32 {
         self.len += 1;
-        if self.free != NONE {
-            let index = self.free;
-            let place = self.place_mut(index);
-            if let Some(place) = place {
-                let before = core::mem::replace(place, Place::Taken(value));
-                self.free = match before {
-                    Place::Free(next) => next,
-                    Place::Taken(_) => NONE,
-                };
+        if self.free == NONE {
+            if self.used as usize == self.chunks.len() * CHUNK {
+                let chunk = core::array::from_fn(|_| Place::Free(NONE));
+                self.chunks.push(Box::new(chunk));
             }
-            return index;
+            self.free = self.used;
+            self.used += 1;
         }
-        if self.chunks.last().is_none_or(|chunk| chunk.len() == CHUNK) {
-            // The first chunk grows by doubling, so that a few values take little.
-            let first = self.chunks.is_empty();
-            self.chunks
-                .push(Vec::with_capacity(if first { 0 } else { CHUNK }));
+        let index = self.free;
+        if let Some(place) = self.place_mut(index)
+            && let Place::Free(next) = core::mem::replace(place, Place::Taken(value))
+        {
+            self.free = next;
         }
-        let count = self.chunks.len();
-        let chunk = &mut self.chunks[count - 1];
-        chunk.push(Place::Taken(value));
-        ((count - 1) * CHUNK + chunk.len() - 1) as u32
+        index
     }
 
     pub(crate) fn get(&self, index: u32) -> Option<&T> {
         let chunk = self.chunks.get(index as usize / CHUNK)?;
-        match chunk.get(index as usize % CHUNK)? {
+        match &chunk[index as usize % CHUNK] {
             Place::Taken(value) => Some(value),
             Place::Free(_) => None,
         }
@@ -85,11 +82,9 @@ impl<T> Arena<T> {
         let before = core::mem::replace(place, Place::Free(next));
         self.free = index;
         self.len -= 1;
-        if self.len == 0 {
-            // The first chunk stays, for those that come and go one at a time.
-            self.chunks.truncate(1);
-            self.chunks.iter_mut().for_each(Vec::clear);
-            self.free = NONE;
+        if self.len == 0 && self.chunks.len() > 1 {
+            // A single chunk is kept, for values that come and go one at a time.
+            *self = Self::default();
         }
         match before {
             Place::Taken(value) => Some(value),
@@ -102,7 +97,11 @@ impl<T> Arena<T> {
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
-        let places = self.chunks.iter().flatten().enumerate();
+        let places = self
+            .chunks
+            .iter()
+            .flat_map(|chunk| chunk.iter())
+            .enumerate();
         places.filter_map(|(index, place)| match place {
             Place::Taken(value) => Some((index as u32, value)),
             Place::Free(_) => None,
@@ -111,7 +110,7 @@ impl<T> Arena<T> {
 
     fn place_mut(&mut self, index: u32) -> Option<&mut Place<T>> {
         let chunk = self.chunks.get_mut(index as usize / CHUNK)?;
-        chunk.get_mut(index as usize % CHUNK)
+        Some(&mut chunk[index as usize % CHUNK])
     }
 }
 

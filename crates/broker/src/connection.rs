@@ -314,10 +314,11 @@ pub(crate) struct BufferPool {
 /// Capacity of a fresh buffer: more than CONNACK needs. Those of busy connections grow, and stay so
 /// in the pool.
 const BUFFER_BYTES: usize = 512;
-/// A buffer that grew beyond this is not kept.
-const KEPT_BYTES: usize = 64 * 1024;
+/// A buffer that grew beyond this is not kept. It is more than what one read brings, since buffers
+/// double: else those of connections with large messages would grow anew each time.
+const KEPT_BYTES: usize = 128 * 1024;
 /// Buffers kept.
-const KEPT: usize = 256;
+const KEPT: usize = 128;
 
 impl BufferPool {
     pub(crate) fn take(&mut self) -> Vec<u8> {

@@ -199,7 +199,7 @@ limits! {
     memory_bytes: u64 = 0,
         "Memory for buffers, queues and retained messages, bytes; 0 is 60 % of what machine or cgroup has.",
         "New clients are refused (v5: 0x89) unless they have a session, QoS 1 and 2 publishes too (v5: 0x97, v3: closed), QoS 0 is dropped, counted.";
-    route_cache_entries: u32 = 65_536,
+    route_cache_entries: u32 = 262_144,
         "Topics whose route a shard remembers.",
         "Routes of further topics are looked up each time; the cache begins anew now and then.";
 }

@@ -3,14 +3,16 @@
 //! Topics repeat, so each shard remembers a topic's route: which shards want it, and its own
 //! subscribers. Epochs of the node's and of its own index tell whether a route still holds.
 
+use core::hash::BuildHasher;
 use std::sync::Arc;
 
+use hashbrown::HashTable;
 use martlet_codec::QoS;
 use smallvec::SmallVec;
 
 use crate::effect::ShardMessage;
 use crate::fault::{self, Fault};
-use crate::hash::{HashMap, seeded};
+use crate::hash::{Seed, seeded};
 use crate::id::{MessageId, RecordNumber, SessionAddress, ShardId};
 use crate::interest::{EpochKey, InterestClass, Wanted};
 use crate::message::{MemoryGauge, Message, Publication};
@@ -56,31 +58,41 @@ pub(crate) struct Match {
     pub(crate) retain_as_published: bool,
 }
 
+/// A topic's route. All of it lies together, since a message on a topic of many finds none of it in
+/// the processor's cache: two lines of that, unless the topic is long or matches are many.
 #[derive(Debug)]
+#[repr(align(64))]
 struct Route {
+    topic: SmallVec<[u8; TOPIC_INLINE_BYTES]>,
     key: EpochKey,
-    node_epoch: u64,
-    local_epoch: u64,
+    /// Sum of the node's epoch and of the shard's own: both only grow, so it stays the same as long
+    /// as both do.
+    epoch: u64,
     wanted: Wanted,
     /// Sorted by target, so that overlapping subscriptions of one session lie side by side.
-    matches: Vec<Match>,
+    matches: SmallVec<[Match; 1]>,
 }
 
 /// The routes that a shard remembers.
 #[derive(Debug)]
 pub(crate) struct Routes {
-    places: HashMap<Box<str>, u32>,
+    /// Topic → place among the routes.
+    places: HashTable<u32>,
+    seed: Seed,
     /// The first is for topics that are not remembered.
     routes: Vec<Route>,
     entries_max: usize,
-    /// Bytes of the topics and matches remembered.
+    /// Bytes that the routes take.
     bytes: usize,
     /// Topics looked up since the cache was full.
     missed: usize,
 }
 
-/// Bytes of topics and matches that a shard remembers. A few subscribers of `#` make every route as
-/// long as they are many, and a topic may have 64 KiB.
+/// A topic of so many bytes costs no allocation, and its route is no longer than two lines of the
+/// processor's cache.
+const TOPIC_INLINE_BYTES: usize = 64;
+/// Bytes of the routes that a shard remembers. A few subscribers of `#` make every route as long as
+/// they are many, and a topic may have 64 KiB.
 const ROUTE_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// A longer topic is looked up each time.
 const TOPIC_BYTES_MAX: usize = 1024;
@@ -88,11 +100,9 @@ const TOPIC_BYTES_MAX: usize = 1024;
 impl Routes {
     pub(crate) fn new(seed: u64, entries_max: usize) -> Self {
         Self {
-            places: HashMap::with_hasher(seeded(seed)),
-            routes: vec![Route::unknown(EpochKey {
-                first: 0,
-                second: 0,
-            })],
+            places: HashTable::new(),
+            seed: seeded(seed),
+            routes: vec![Route::unknown("")],
             entries_max,
             bytes: 0,
             missed: 0,
@@ -105,7 +115,9 @@ impl Routes {
             // Routes that were there have become longer.
             self.begin_anew();
         }
-        if let Some(&place) = self.places.get(topic) {
+        let hash = self.seed.hash_one(topic.as_bytes());
+        let is_it = |&place: &u32| *self.routes[place as usize].topic == *topic.as_bytes();
+        if let Some(&place) = self.places.find(hash, is_it) {
             return place as usize;
         }
         let full = self.places.len() >= self.entries_max || self.bytes >= ROUTE_BYTES_MAX;
@@ -113,13 +125,16 @@ impl Routes {
         if full && self.missed > self.entries_max * 4 {
             self.begin_anew();
         } else if full || topic.len() > TOPIC_BYTES_MAX {
-            self.routes[0] = Route::unknown(EpochKey::of(topic));
+            self.routes[0] = Route::unknown(topic);
             return 0;
         }
         let place = self.routes.len();
-        self.routes.push(Route::unknown(EpochKey::of(topic)));
-        self.places.insert(topic.into(), place as u32);
-        self.bytes += topic.len();
+        let route = Route::unknown(topic);
+        self.bytes += route.bytes();
+        self.routes.push(route);
+        let (routes, seed) = (&self.routes, &self.seed);
+        let hash_of = |&place: &u32| seed.hash_one(&*routes[place as usize].topic);
+        self.places.insert_unique(hash, place as u32, hash_of);
         place
     }
 
@@ -132,15 +147,29 @@ impl Routes {
 }
 
 impl Route {
-    fn unknown(key: EpochKey) -> Self {
-        let wanted = Wanted::default();
+    fn unknown(topic: &str) -> Self {
         Self {
-            key,
-            node_epoch: 0,
-            local_epoch: 0,
-            wanted,
-            matches: Vec::new(),
+            topic: SmallVec::from_slice(topic.as_bytes()),
+            key: EpochKey::of(topic),
+            epoch: 0,
+            wanted: Wanted::default(),
+            matches: SmallVec::new(),
         }
+    }
+
+    /// Bytes that it takes.
+    fn bytes(&self) -> usize {
+        let topic = if self.topic.spilled() {
+            self.topic.capacity()
+        } else {
+            0
+        };
+        let matches = if self.matches.spilled() {
+            self.matches.capacity()
+        } else {
+            0
+        };
+        size_of::<Self>() + topic + matches * size_of::<Match>()
     }
 }
 
@@ -417,22 +446,20 @@ impl Shard {
     fn current_route<N: Node>(&mut self, cx: &Cx<'_, N>, topic: &str) -> usize {
         let place = self.routes.place(topic);
         let route = &mut self.routes.routes[place];
-        let node_epoch = cx.node.interest_epoch(route.key);
-        let local_epoch = self.epochs.at(route.key);
-        if route.node_epoch == node_epoch && route.local_epoch == local_epoch {
+        // Read before the indexes are: a change in between is seen again.
+        let epoch = cx.node.interest_epoch(route.key) + self.epochs.at(route.key);
+        if route.epoch == epoch {
             self.counters.routes_cached += 1;
             return place;
         }
         self.counters.routes_walked += 1;
-        // The epochs were read before the indexes are: a change in between is seen again.
-        route.node_epoch = node_epoch;
-        route.local_epoch = local_epoch;
+        route.epoch = epoch;
         route.wanted = cx.node.interest(|interest| interest.wanted(topic));
         if fault::is(Fault::EpochReadAfterIndex) {
-            route.node_epoch = cx.node.interest_epoch(route.key);
+            route.epoch = cx.node.interest_epoch(route.key) + self.epochs.at(route.key);
         }
+        let bytes = route.bytes();
         let matches = &mut route.matches;
-        let capacity = matches.capacity();
         matches.clear();
         self.tree.matches(topic, |_, subscribers| {
             matches.extend(
@@ -444,11 +471,12 @@ impl Shard {
         });
         matches.sort_by_key(|found| found.target);
         if place != 0 {
-            self.routes.bytes += (matches.capacity() - capacity) * size_of::<Match>();
+            self.routes.bytes += route.bytes() - bytes;
         }
         place
     }
 
+    #[inline]
     fn begin_routing<'a>(
         &mut self,
         publication: Publication<'a>,
@@ -465,6 +493,7 @@ impl Shard {
         }
     }
 
+    #[inline]
     fn end_routing(&mut self, routing: Routing<'_>) {
         self.routing_buffers.0 = Some(routing.templates);
     }
@@ -546,5 +575,36 @@ impl Shard {
         publisher.is_some_and(|publisher| {
             publisher.shard == self.id && publisher.session == self.sessions.id_of(session)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_route_is_no_longer_than_two_lines_of_the_cache() {
+        assert_eq!(size_of::<Route>(), 128);
+    }
+
+    #[test]
+    fn a_topic_keeps_its_place_until_the_cache_begins_anew() {
+        let mut routes = Routes::new(7, 100);
+        let long = "x".repeat(TOPIC_INLINE_BYTES + 1);
+        let known = [routes.place("a/b"), routes.place(&long)];
+        assert!(!known.contains(&0) && known[0] != known[1]);
+        (0..400).for_each(|number| assert!(routes.place(&number.to_string()) <= 100));
+        assert_eq!([routes.place("a/b"), routes.place(&long)], known);
+        // When far more topics come than are remembered, some of them are, in place of the first.
+        assert!((400..600).any(|number| routes.place(&number.to_string()) != 0));
+    }
+
+    #[test]
+    fn what_routes_take_is_bounded_whatever_the_topics() {
+        let mut routes = Routes::new(7, usize::MAX / 8);
+        for number in 0..100_000 {
+            routes.place(&format!("{number:0width$}", width = TOPIC_BYTES_MAX));
+            assert!(routes.bytes <= ROUTE_BYTES_MAX + 2 * TOPIC_BYTES_MAX);
+        }
     }
 }

@@ -911,8 +911,9 @@ impl Shard {
 
     /// Hands out what waits, as far as credit goes.
     fn serve_group<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) {
-        self.groups.slab[index as usize].ask_again_if_all_are_full();
-        if !self.groups.slab[index as usize].has_taker() {
+        let group = &mut self.groups.slab[index as usize];
+        group.ask_again_if_all_are_full();
+        if group.queue.is_empty() || !group.has_taker() {
             return;
         }
         while let Some(entry) = self.groups.slab[index as usize].queue.pop_front() {

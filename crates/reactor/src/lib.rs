@@ -4,8 +4,9 @@
 //! Here is all that the shards know nothing of: sockets, readiness, WebSocket framing, clocks,
 //! random bytes, threads, mailboxes, locks. Nothing here knows what an MQTT packet is.
 //!
-//! A tick waits for notices once, reads each ready socket once, and writes each touched one once:
-//! whether messages share system calls decides what they cost.
+//! A tick waits for notices once, reads each ready socket once, and writes to those that it touched
+//! once each or, when they are many, in turn over the next ticks: whether messages share system
+//! calls decides what they cost.
 
 #![forbid(unsafe_code)]
 

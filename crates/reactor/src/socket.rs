@@ -4,6 +4,8 @@
 //! Notices are edge-triggered, so readiness lives here: a socket that was announced as readable
 //! stays so until a read has emptied it. Knows nothing of what the bytes mean.
 
+use std::collections::VecDeque;
+
 use martlet_broker::ConnectionId;
 use slab::Slab;
 
@@ -82,8 +84,8 @@ pub(crate) struct Sockets {
     by_connection: Vec<SocketKey>,
     /// To be read from in the next tick.
     ready: Vec<SocketKey>,
-    /// To be written to in this tick without the shard having asked for it.
-    unwritten: Vec<SocketKey>,
+    /// To be written to, first come, first served, and since when.
+    unwritten: VecDeque<(SocketKey, u64)>,
     serial: u32,
 }
 
@@ -159,7 +161,7 @@ impl Sockets {
 
     /// Remembers what the system has announced. True if the connection is broken and no read
     /// will find out.
-    pub(crate) fn notice(&mut self, key: SocketKey, notice: &Notice) -> bool {
+    pub(crate) fn notice(&mut self, key: SocketKey, notice: &Notice, now_ms: u64) -> bool {
         let Some(socket) = self.slab.get_mut(key as usize) else {
             return false;
         };
@@ -169,7 +171,7 @@ impl Sockets {
         socket.read_closed |= notice.read_closed;
         if notice.writable && socket.blocked {
             socket.blocked = false;
-            self.write_later(key);
+            self.write_later(key, now_ms);
         }
         self.read_if_wanted(key);
         notice.broken
@@ -190,14 +192,14 @@ impl Sockets {
         }
     }
 
-    /// Puts the socket on the list of those to be written to.
-    pub(crate) fn write_later(&mut self, key: SocketKey) {
+    /// Puts the socket on the list of those to be written to, unless it is there.
+    pub(crate) fn write_later(&mut self, key: SocketKey, now_ms: u64) {
         let Some(socket) = self.slab.get_mut(key as usize) else {
             return;
         };
         if !socket.in_unwritten {
             socket.in_unwritten = true;
-            self.unwritten.push(key);
+            self.unwritten.push_back((key, now_ms));
         }
     }
 
@@ -211,14 +213,16 @@ impl Sockets {
         }
     }
 
-    /// Exchanges the list of those to be written to for the empty `list`.
-    pub(crate) fn take_unwritten(&mut self, list: &mut Vec<SocketKey>) {
-        std::mem::swap(&mut self.unwritten, list);
-        for key in &*list {
-            if let Some(socket) = self.slab.get_mut(*key as usize) {
-                socket.in_unwritten = false;
-            }
+    /// Takes the socket that has waited longest to be written to off the list, if it has waited
+    /// since `since_ms`.
+    pub(crate) fn take_unwritten(&mut self, since_ms: u64) -> Option<SocketKey> {
+        let (key, _) = self
+            .unwritten
+            .pop_front_if(|(_, waits_since_ms)| *waits_since_ms <= since_ms)?;
+        if let Some(socket) = self.slab.get_mut(key as usize) {
+            socket.in_unwritten = false;
         }
+        Some(key)
     }
 
     /// Nothing is to be read or written at once.
@@ -226,9 +230,9 @@ impl Sockets {
         self.ready.is_empty() && self.unwritten.is_empty()
     }
 
-    /// Something is on the list of those to be written to.
-    pub(crate) fn has_unwritten(&self) -> bool {
-        !self.unwritten.is_empty()
+    /// Sockets on the list of those to be written to.
+    pub(crate) fn unwritten_count(&self) -> usize {
+        self.unwritten.len()
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -55,6 +55,26 @@ fn a_message_reaches_its_subscribers_on_all_shards() {
     }
 }
 
+// Nothing else happens that would make the reactor go on.
+#[test]
+fn one_message_reaches_more_clients_than_are_written_to_at_once() {
+    let node = node(1);
+    let mut subscribers: Vec<Client> = (0..300)
+        .map(|number| {
+            let mut client = node.tcp().connect(&format!("subscriber-{number}"));
+            client.subscribe("room/1", 0);
+            client
+        })
+        .collect();
+    let mut publisher = node.tcp().connect("publisher");
+    for payload in [b"first", b"other"] {
+        publisher.send(&publish("room/1", payload));
+        for client in &mut subscribers {
+            client.expect(&publish("room/1", payload));
+        }
+    }
+}
+
 #[test]
 fn packets_right_behind_connect_are_worked_off_after_the_move_to_another_shard() {
     let node = node(4);

@@ -71,7 +71,7 @@ impl<'a> Publish<'a> {
         let properties = if version.is_v5() {
             PublishProperties::decode(&mut reader)?
         } else {
-            PublishProperties::default()
+            PublishProperties::none()
         };
         if topic.is_none() && properties.topic_alias.is_none() {
             return Err(DecodeError::protocol(

@@ -84,16 +84,22 @@ impl<'a> PublishProperties<'a> {
         self.encode_forwarded(out);
     }
 
+    /// Those of a packet without any; there is nothing that might not be passed on.
+    #[inline]
+    pub(crate) fn none() -> Self {
+        Self {
+            raw_is_forwardable: true,
+            ..Self::default()
+        }
+    }
+
     /// Reads the properties of a PUBLISH.
     #[inline]
     pub(crate) fn decode(body: &mut Reader<'a>) -> Result<Self, DecodeError> {
         // Nearly all messages have none.
         if let Some((&0, rest)) = body.rest().split_first() {
             *body = Reader::new(rest);
-            return Ok(Self {
-                raw_is_forwardable: true,
-                ..Self::default()
-            });
+            return Ok(Self::none());
         }
         Self::decode_block(Block::take(body, Owner::PUBLISH)?).map(|(properties, _)| properties)
     }

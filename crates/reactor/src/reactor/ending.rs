@@ -86,7 +86,7 @@ impl Reactor {
         let id = socket.id;
         self.driver.call(|shard, cx| shard.closed(cx, id, end));
         self.drain(key);
-        self.sockets.write_later(key);
+        self.write_later(key);
     }
 
     /// Writing failed. What the peer sent before may still be there, its DISCONNECT for one, and

@@ -27,6 +27,7 @@ impl Reactor {
     pub(super) fn read_ready(&mut self) {
         let mut keys = std::mem::take(&mut self.spare_keys);
         self.sockets.take_ready(&mut keys);
+        self.give_turns(keys.len());
         for key in keys.drain(..) {
             match self
                 .sockets
@@ -103,7 +104,7 @@ impl Reactor {
             self.driver.call(|shard, cx| shard.receive(cx, id, data));
         }
         if answers {
-            self.sockets.write_later(key);
+            self.write_later(key);
         }
         match received.end {
             None => {}

@@ -106,6 +106,8 @@ pub(crate) struct Reactor {
     /// The shard has been told that other shards do not keep up.
     congested: bool,
     sockets: Sockets,
+    /// Sockets that may still be written to in this tick though they have little output.
+    turns: usize,
     /// When sockets that are being ended are dropped, whatever their peers do.
     deadlines: BinaryHeap<Reverse<Deadline>>,
     read_buffer: Box<[u8]>,
@@ -156,6 +158,7 @@ impl Reactor {
             mailboxes,
             congested: false,
             sockets: Sockets::default(),
+            turns: 0,
             deadlines: BinaryHeap::new(),
             read_buffer: vec![0; READ_BUFFER_LEN].into_boxed_slice(),
             door: None,
@@ -270,7 +273,7 @@ impl Reactor {
         for notice in self.poller.notices() {
             match notice.source {
                 Source::Socket(key) => {
-                    if self.sockets.notice(key, &notice) {
+                    if self.sockets.notice(key, &notice, self.driver.now.mono_ms) {
                         broken.push(key);
                     }
                 }
@@ -445,7 +448,7 @@ impl Reactor {
         let unwritten = web.as_ref().is_some_and(|web| !web.out.is_empty());
         let key = self.sockets.insert(stream, id, web);
         if unwritten {
-            self.sockets.write_later(key);
+            self.write_later(key);
         }
     }
 }

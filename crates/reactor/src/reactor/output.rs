@@ -15,6 +15,20 @@ use crate::websocket::{SERVER_HEADER_MAX, WebSocket, binary_header};
 /// after others have had their turn.
 const ROUNDS_PER_TICK: usize = 4;
 
+/// Sockets with little output that a tick writes to at least; beyond that they wait for their turn.
+/// The fewer, the more goes into one write when many messages for many clients come at once.
+const TURNS_PER_TICK: usize = 32;
+
+/// Turns more for each socket that the tick has read from: where every client sends something, its
+/// messages are too few to be put together, and waiting would gain nothing.
+const TURNS_PER_READ: usize = 2;
+
+/// Output of so many bytes does not wait.
+const LONG_OUTPUT_BYTES: usize = 1024;
+
+/// What has waited so long is written, whoever's turn it is, in milliseconds.
+const TURN_MAX_MS: u64 = 5;
+
 /// Longest payload of a WebSocket frame that is sent, in bytes: what a slow client may make us
 /// copy.
 const FRAME_PAYLOAD_MAX: usize = 256 * 1024;
@@ -31,12 +45,12 @@ impl Reactor {
         for _ in 0..ROUNDS_PER_TICK {
             self.append_records();
             self.send_batches();
-            self.write_unwritten();
             self.carry_out_connections();
+            self.write_in_turn();
             let effects = &self.driver.effects;
             if effects.connections.is_empty()
                 && effects.records.is_empty()
-                && !self.sockets.has_unwritten()
+                && (self.turns == 0 || self.sockets.unwritten_count() == 0)
             {
                 break;
             }
@@ -86,17 +100,36 @@ impl Reactor {
         }
     }
 
-    /// Writes to sockets that have room again, or frames of their own to send.
-    fn write_unwritten(&mut self) {
-        if !self.sockets.has_unwritten() {
-            return;
-        }
-        let mut keys = std::mem::take(&mut self.spare_keys);
-        self.sockets.take_unwritten(&mut keys);
-        for key in keys.drain(..) {
+    /// So many sockets have their turn to be written to in this tick, now that `read_count` have
+    /// been read from.
+    pub(super) fn give_turns(&mut self, read_count: usize) {
+        self.turns = TURNS_PER_TICK + TURNS_PER_READ * read_count;
+    }
+
+    /// Writes to the sockets whose turn it is.
+    ///
+    /// With many messages for many clients, nearly all of the time goes into writing a packet or
+    /// two at a time. So what there is to read is read before all is written: what has come for a
+    /// client until its turn leaves in one write. Nothing waits while there is nothing to do.
+    fn write_in_turn(&mut self) {
+        let now_ms = self.driver.now.mono_ms;
+        // Those that are put on the list meanwhile come in the next round.
+        for _ in 0..self.sockets.unwritten_count() {
+            let since_ms = match self.turns {
+                0 => now_ms.saturating_sub(TURN_MAX_MS),
+                _ => now_ms,
+            };
+            let Some(key) = self.sockets.take_unwritten(since_ms) else {
+                return;
+            };
+            self.turns = self.turns.saturating_sub(1);
             self.write(key);
         }
-        self.spare_keys = keys;
+    }
+
+    /// The socket is written to when its turn comes.
+    pub(super) fn write_later(&mut self, key: SocketKey) {
+        self.sockets.write_later(key, self.driver.now.mono_ms);
     }
 
     fn carry_out_connections(&mut self) {
@@ -122,7 +155,12 @@ impl Reactor {
             return;
         };
         match effect {
-            ConnectionEffect::Write(_) => self.write(key),
+            ConnectionEffect::Write(id) => {
+                match self.driver.shard.output(id).len() < LONG_OUTPUT_BYTES {
+                    true => self.write_later(key),
+                    false => self.write(key),
+                }
+            }
             ConnectionEffect::PauseReading(_) => self.pause(key, true),
             ConnectionEffect::ResumeReading(_) => self.pause(key, false),
             ConnectionEffect::Close(_) => self.close(key),
@@ -202,7 +240,7 @@ impl Reactor {
             _ => false,
         };
         if more {
-            self.sockets.write_later(key);
+            self.write_later(key);
         } else {
             self.go_on_ending(key);
         }
