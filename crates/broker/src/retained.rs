@@ -20,8 +20,10 @@ pub struct Retained {
     tenants: BTreeMap<TenantId, BTreeSet<Entry>>,
     revision: u64,
     totals: Totals,
-    /// Clearings that stay for a while, oldest first.
+    /// Clearings that stay for a while, oldest first, and some whose topic has changed since.
     cleared: VecDeque<Cleared>,
+    /// With so many of them, those whose topic has changed since are taken out.
+    cleared_max: usize,
     expiring: Expiring,
 }
 
@@ -93,6 +95,8 @@ struct Cleared {
 
 /// How long a clearing is kept. Other shards append what they changed before within a tick.
 const CLEARED_MS: u64 = 10_000;
+/// So many clearings take no memory to speak of.
+const CLEARED_MIN: usize = 1024;
 /// Clearings taken away in one sweep at most.
 const CLEARED_PER_SWEEP: usize = 65_536;
 
@@ -145,6 +149,7 @@ impl Retained {
             revision: 0,
             totals: Totals::default(),
             cleared: VecDeque::new(),
+            cleared_max: CLEARED_MIN,
             expiring: Expiring::default(),
         }
     }
@@ -230,8 +235,7 @@ impl Retained {
         };
         self.revision += 1;
         let revision = self.revision;
-        self.cleared
-            .push_back(Cleared::of(&clearing, revision, now_ms));
+        let cleared = Cleared::of(&clearing, revision, now_ms);
         let before = topics.replace(Entry {
             message: clearing,
             publisher: None,
@@ -240,9 +244,26 @@ impl Retained {
         if let Some(before) = &before {
             self.totals = self.totals.without(&before.message);
         }
+        self.push_cleared(cleared);
         RetainedChange::Cleared {
             revision,
             replaced: before.map(|before| before.message.id()),
+        }
+    }
+
+    /// Who clears one topic over and over, or changes it in between, makes no more of them than there
+    /// are cleared topics, about.
+    fn push_cleared(&mut self, cleared: Cleared) {
+        self.cleared.push_back(cleared);
+        if self.cleared.len() > self.cleared_max {
+            let tenants = &self.tenants;
+            self.cleared.retain(|cleared| {
+                let topics = tenants.get(&cleared.tenant);
+                let entry = topics.and_then(|topics| topics.get(cleared.topic.as_bytes()));
+                entry.is_some_and(|entry| entry.revision == cleared.revision)
+            });
+            self.cleared.shrink_to(CLEARED_MIN);
+            self.cleared_max = CLEARED_MIN.max(self.cleared.len() * 2);
         }
     }
 
@@ -265,8 +286,8 @@ impl Retained {
         self.expiring.notice(&message);
         self.totals = self.totals.with(&message);
         if is_clearing(&message) {
-            let cleared = Cleared::of(&message, revision, now_ms);
-            self.cleared.push_back(cleared);
+            self.cleared
+                .push_back(Cleared::of(&message, revision, now_ms));
         }
         let before = topics.replace(Entry {
             message,
@@ -682,6 +703,18 @@ mod tests {
         assert!(ended.is_empty() && retained.knows(TenantId(0), "a"));
         retained.sweep(None, 10, CLEARED_MS, &mut ended);
         assert!(ended.len() == 1 && !retained.knows(TenantId(0), "a"));
+    }
+
+    #[test]
+    fn clearing_a_topic_over_and_over_takes_no_more_memory() {
+        let mut retained = Retained::new();
+        for number in 0..100_000_u64 {
+            retained.store(message("a", u64::MAX), None, 1, 1 << 20);
+            for _ in 0..2 {
+                retained.clear(message_with("a", b"", u64::MAX), number / 1000);
+            }
+        }
+        assert!(retained.cleared.len() <= CLEARED_MIN);
     }
 
     #[test]

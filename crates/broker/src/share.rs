@@ -994,14 +994,15 @@ impl Shard {
         let Some(chosen) = group.choose(entry.qos) else {
             return Some(entry);
         };
-        if group.members[chosen].durable && !entry.recorded && entry.qos > QoS::AtMostOnce {
+        let member = &group.members[chosen];
+        let qos = entry.qos.min(member.qos);
+        if member.durable && !entry.recorded && qos > QoS::AtMostOnce {
             self.record_late(cx, index, &mut entry);
         }
         let group = &mut self.groups.slab[index as usize];
         let mut members = group.members.iter().enumerate();
         let others = members.any(|(place, member)| place != chosen && group.may_have_room(member));
         let member = &mut group.members[chosen];
-        let qos = entry.qos.min(member.qos);
         let retain = entry.retain && member.retain_as_published;
         let (address, subscription_id) = (member.address, member.subscription_id);
         let recorded = entry.recorded && member.durable;
@@ -1010,6 +1011,7 @@ impl Shard {
             // It is the member's from here on: matched moves with it.
             group.accounting.matched -= 1;
             self.counters.matched -= 1;
+            self.group_entry_ended(cx, index, &Taken::Held(entry));
             None
         } else {
             member.credit -= 1;

@@ -410,6 +410,44 @@ fn each_message_of_a_share_group_is_with_one_member_after_a_restart() {
 }
 
 #[test]
+fn what_a_share_group_gave_at_qos_0_is_over() {
+    restarts(
+        "A: CONNECT clean=0 session_expiry=1000; SUBSCRIBE $share/g/t qos=0
+         P: CONNECT
+         P: PUBLISH t qos=1 payload=1; PUBLISH t qos=2 payload=2
+         A> PUBLISH t qos=0 payload=1
+         A> PUBLISH t qos=0 payload=2",
+        "A: CONNECT clean=0 session_expiry=1000
+         A> CONNACK 0 session_present=1
+         A> nothing",
+    );
+    // Neither to the member that would have kept it.
+    restarts(
+        "A: CONNECT clean=0 session_expiry=1000; SUBSCRIBE $share/g/t qos=2
+         A: DISCONNECT
+         B: CONNECT; SUBSCRIBE $share/g/t qos=0
+         P: CONNECT; PUBLISH t qos=2 payload=1
+         B> PUBLISH t qos=0 payload=1",
+        "A: CONNECT clean=0 session_expiry=1000
+         A> CONNACK 0 session_present=1
+         A> nothing",
+    );
+}
+
+#[test]
+fn what_a_share_group_gave_at_qos_0_leaves_nothing_in_the_store() {
+    let mut node = StoredNode::new(2);
+    node.play(
+        "A: CONNECT clean=0 session_expiry=1000; SUBSCRIBE $share/g/t qos=0
+         P: CONNECT
+         P: PUBLISH t qos=1 payload=1; PUBLISH t qos=2 payload=2
+         A> PUBLISH t qos=0 payload=1
+         A> PUBLISH t qos=0 payload=2",
+    );
+    assert_eq!(node.bodies(), 0);
+}
+
+#[test]
 fn what_a_share_group_lent_to_a_member_without_session_goes_to_another() {
     restarts(
         "A: CONNECT clean=0 session_expiry=1000; SUBSCRIBE $share/g/t qos=1
