@@ -31,7 +31,14 @@ pub fn encode(records: &mut Vec<Record>, now: Now, into: &mut RecordBuffer) {
             (Record::Message(message), Some(routed_at)) => {
                 let entries = &rest[1..routed_at];
                 put_message(message, Holds::NONE, entries, now, &mut builder);
-                for entry in entries {
+                // Its own ends last: without a hold it is its entries alone that keep the contents,
+                // and one may have ended before the next one began.
+                let ends_it = |entry: &&Record| {
+                    matches!(entry, Record::EntryEnded { message: ended, .. }
+                        if *ended == message.message.id())
+                };
+                let others = entries.iter().filter(|entry| !ends_it(entry));
+                for entry in others.chain(entries.iter().filter(ends_it)) {
                     put(entry, now, &mut builder);
                 }
                 rest = &rest[routed_at + 1..];

@@ -410,6 +410,22 @@ fn each_message_of_a_share_group_is_with_one_member_after_a_restart() {
 }
 
 #[test]
+fn what_one_client_cannot_take_waits_for_the_others() {
+    restarts(
+        "A: CONNECT clean=0 session_expiry=1000 maximum_packet_size=20; SUBSCRIBE t qos=1
+         B: CONNECT clean=0 session_expiry=1000; SUBSCRIBE t qos=1
+         B: DISCONNECT
+         P: CONNECT
+         P: PUBLISH t qos=1 payload=too-long-for-the-one-of-the-two",
+        "B: CONNECT clean=0 session_expiry=1000
+         B> CONNACK 0 session_present=1
+         B> PUBLISH t qos=1 payload=too-long-for-the-one-of-the-two id=$one
+         B: PUBACK $one
+         B: DISCONNECT",
+    );
+}
+
+#[test]
 fn what_a_share_group_gave_at_qos_0_is_over() {
     restarts(
         "A: CONNECT clean=0 session_expiry=1000; SUBSCRIBE $share/g/t qos=0

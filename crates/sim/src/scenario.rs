@@ -486,6 +486,8 @@ fn subscriptions(
     let found = filters.iter().filter_map(|filter| {
         let shared = filter.starts_with("$share/");
         let qos = match shared {
+            // A member at QoS 0 makes a group lossy, so most have none.
+            true if random.percent(5) => QoS::AtMostOnce,
             true => random.pick(&[QoS::AtLeastOnce, QoS::ExactlyOnce]),
             false => random.pick(&[QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce]),
         };

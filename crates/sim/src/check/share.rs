@@ -2,7 +2,7 @@
 //! ended, at QoS 2 not even then; and to somebody it goes as long as a member's session lasts
 //! [MQTT-4.8.2-4], [MQTT-4.8.2-5]. In a run each client is member of one group at most.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use martlet_codec::QoS;
 
@@ -26,6 +26,8 @@ pub(super) struct Share {
     /// The group that each client is or was member of: a node may take longer to notice that it is
     /// gone.
     groups: BTreeMap<ClientIndex, FilterIndex>,
+    /// Groups that have or had a member at QoS 0: what it was given may be lost with its connection.
+    lossy: BTreeSet<FilterIndex>,
 }
 
 #[derive(Debug)]
@@ -90,8 +92,16 @@ impl Share {
             findings.add(CHECK, suspect.what.clone());
         }
         match *fact {
-            Fact::Subscribing { client, filter, .. } if ledger.topics.is_shared(filter) => {
+            Fact::Subscribing {
+                client,
+                filter,
+                qos,
+                ..
+            } if ledger.topics.is_shared(filter) => {
                 self.groups.insert(client, filter);
+                if qos == QoS::AtMostOnce && self.lossy.insert(filter) {
+                    self.owed.retain(|(group, _), ()| *group != filter);
+                }
             }
             Fact::Crashed { .. } => self.suspects.clear(),
             Fact::Lost { client, .. } => {
@@ -126,6 +136,7 @@ impl Share {
             if let Some(group) = group_of(member, ledger)
                 && ledger.topics.matches(group, row.topic)
                 && is_anchor(member, group)
+                && !self.lossy.contains(&group)
             {
                 self.owed.insert((group, message), ());
             }
