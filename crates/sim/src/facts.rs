@@ -1,6 +1,7 @@
 //! What clients did and saw, as facts: the only thing that most checks look at, and, printed one
 //! per line, the log of a run.
 
+use martlet_broker::DropReason;
 use martlet_codec::{AckKind, QoS};
 
 use crate::ledger::Ledger;
@@ -217,6 +218,8 @@ pub enum Fact {
         client: ClientIndex,
         /// On which topic; none where only the store knew it.
         topic: Option<TopicIndex>,
+        /// Why.
+        reason: DropReason,
     },
     /// The node has crashed.
     Crashed {
@@ -360,9 +363,9 @@ impl Fact {
             Self::Reading { on, .. } => format!("   reads: {on}"),
             Self::Violated { .. } => "-> something that breaks the rules".to_owned(),
             Self::Cut { half_open, .. } => format!("   link cut, half-open: {half_open}"),
-            Self::Dropped { topic, .. } => {
+            Self::Dropped { topic, reason, .. } => {
                 let topic = topic.map_or("a topic of the store", |topic| topics.name(topic));
-                format!("   the broker says: dropped on {topic}")
+                format!("   the broker says: dropped on {topic}: {}", reason.name())
             }
             Self::Crashed { stopped: true, .. } => "== the node stops".to_owned(),
             Self::Rotted { message } => format!("== m{message} rots on the disk"),

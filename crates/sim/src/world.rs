@@ -580,7 +580,10 @@ impl World {
     /// The node has told the log something.
     fn told(&mut self, event: &Event) {
         let Event::Dropped {
-            client_id, topic, ..
+            client_id,
+            topic,
+            reason,
+            ..
         } = event
         else {
             return;
@@ -590,7 +593,12 @@ impl World {
         let topic = ledger.topics.find(topic);
         if let Some(client) = client {
             let client = client as ClientIndex;
-            self.observer.fact(&Fact::Dropped { client, topic });
+            let reason = *reason;
+            self.observer.fact(&Fact::Dropped {
+                client,
+                topic,
+                reason,
+            });
         }
     }
 

@@ -1,9 +1,11 @@
 //! Nothing acknowledged is lost: a message of QoS 1 or 2 whose publisher got PUBACK or PUBREC
 //! reaches every session that had been granted a subscription before it was sent, if that session
-//! lasts and takes it. Only what expired, and what the node said it dropped, may be missing.
+//! lasts and takes it. Only what expired, and what the node said it dropped, may be missing; and
+//! that the store lost something is no excuse where the disk kept all it was given.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use martlet_broker::DropReason;
 use martlet_codec::QoS;
 
 use crate::facts::{ClientIndex, Fact, MessageIndex};
@@ -19,6 +21,8 @@ pub(super) struct Lost {
     owed: BTreeMap<ClientIndex, BTreeSet<MessageIndex>>,
     /// Drops that the node has told of.
     dropped: BTreeMap<(ClientIndex, Option<TopicIndex>), usize>,
+    /// A bit has flipped on the disk.
+    is_rotten: bool,
 }
 
 impl Lost {
@@ -41,8 +45,17 @@ impl Lost {
         }
     }
 
-    pub(super) fn see(&mut self, fact: &Fact, ledger: &Ledger) {
+    pub(super) fn see(&mut self, fact: &Fact, ledger: &Ledger, findings: &mut Findings) {
         match *fact {
+            Fact::Rotted { .. } => self.is_rotten = true,
+            Fact::Dropped {
+                client,
+                reason: DropReason::StoreDamaged,
+                ..
+            } if !self.is_rotten => {
+                let name = &ledger.client(client).name;
+                findings.add(CHECK, format!("the store lost what {name} was to get"));
+            }
             Fact::Published {
                 message,
                 again: false,
@@ -57,7 +70,7 @@ impl Lost {
                     owed.remove(&message);
                 }
             }
-            Fact::Dropped { client, topic } => {
+            Fact::Dropped { client, topic, .. } => {
                 *self.dropped.entry((client, topic)).or_default() += 1;
             }
             Fact::Connected {

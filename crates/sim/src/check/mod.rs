@@ -63,7 +63,7 @@ impl Checks {
         self.expiry.see(at_us, fact, ledger, findings);
         self.gap.see(fact, ledger, findings);
         self.genuine.see(fact, ledger, findings);
-        self.lost.see(fact, ledger);
+        self.lost.see(fact, ledger, findings);
         self.once.see(fact, ledger, findings);
         self.order.see(fact, ledger, findings);
         self.protocol.see(fact, ledger, findings);

@@ -66,7 +66,7 @@ impl Retained {
                     self.seen.remove(&key);
                 }
             }
-            Fact::Dropped { client, topic } => {
+            Fact::Dropped { client, topic, .. } => {
                 self.dropped.insert((client, topic));
             }
             _ => {}

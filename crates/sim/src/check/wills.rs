@@ -135,7 +135,7 @@ impl Wills {
             Fact::Unsubscribing { client, .. } | Fact::Subscribing { client, .. } => {
                 self.owed.retain(|(_, watcher), _| *watcher != client);
             }
-            Fact::Dropped { client, topic } => {
+            Fact::Dropped { client, topic, .. } => {
                 self.dropped.insert((topic, client));
             }
             Fact::Arrived {
