@@ -251,8 +251,8 @@ impl Retained {
         }
     }
 
-    /// Who clears one topic over and over, or changes it in between, makes no more of them than there
-    /// are cleared topics, about.
+    /// Who clears one topic over and over, or changes it in between, makes no more of them than
+    /// there are cleared topics, about.
     fn push_cleared(&mut self, cleared: Cleared) {
         self.cleared.push_back(cleared);
         if self.cleared.len() > self.cleared_max {

@@ -26,7 +26,8 @@ pub(super) struct Share {
     /// The group that each client is or was member of: a node may take longer to notice that it is
     /// gone.
     groups: BTreeMap<ClientIndex, FilterIndex>,
-    /// Groups that have or had a member at QoS 0: what it was given may be lost with its connection.
+    /// Groups that have or had a member at QoS 0: what it was given may be lost with its
+    /// connection.
     lossy: BTreeSet<FilterIndex>,
 }
 
