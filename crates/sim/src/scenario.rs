@@ -349,6 +349,12 @@ fn plan(kind: Kind, client: u64, topics: &Topics, random: &mut Random) -> Plan {
         _ => u32::MAX,
     };
     let troubles = troubles(kind, random);
+    let mut subscriptions = subscriptions(kind, client, topics, random);
+    // Some of what is published is longer. A share group with such a member would lose it.
+    let maximum_packet_size = if random.percent(10) { 150 } else { 0 };
+    if maximum_packet_size > 0 {
+        subscriptions.retain(|subscription| !topics.is_shared(subscription.filter));
+    }
     Plan {
         name: format!("c{client}"),
         version,
@@ -360,9 +366,10 @@ fn plan(kind: Kind, client: u64, topics: &Topics, random: &mut Random) -> Plan {
         } else {
             0
         },
+        maximum_packet_size,
         topic_alias_maximum: random.pick(&[0, 0, 1, 10]),
         will: will(kind, client, topics, random),
-        subscriptions: subscriptions(kind, client, topics, random),
+        subscriptions,
         publishing: publishing(kind, client, topics, random),
         answer_us: random.pick(&[0, 0, 100_000, 5 * SECOND]),
         refuse_percent: if random.percent(10) { 5 } else { 0 },
@@ -574,6 +581,7 @@ fn eye(topics: &Topics) -> Plan {
         expiry_secs: 0,
         keep_alive_secs: 60,
         receive_maximum: 0,
+        maximum_packet_size: 0,
         topic_alias_maximum: 0,
         will: None,
         subscriptions: vec![SubscriptionPlan {

@@ -8,7 +8,7 @@ mod outbound;
 mod plan;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::num::NonZeroU16;
+use std::num::{NonZeroU16, NonZeroU32};
 
 use martlet_codec::{
     AckKind, Connect, ConnectProperties, Disconnect, ProtocolVersion, PublishProperties, QoS,
@@ -379,6 +379,7 @@ impl Client {
             properties: ConnectProperties {
                 session_expiry_secs: Some(expiry_secs).filter(|secs| v5 && *secs > 0),
                 receive_maximum: NonZeroU16::new(self.plan.receive_maximum).filter(|_| v5),
+                maximum_packet_size: NonZeroU32::new(self.plan.maximum_packet_size).filter(|_| v5),
                 topic_alias_maximum: Some(self.plan.topic_alias_maximum)
                     .filter(|maximum| v5 && *maximum > 0),
                 ..ConnectProperties::default()

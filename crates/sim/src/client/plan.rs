@@ -21,6 +21,8 @@ pub struct Plan {
     pub keep_alive_secs: u16,
     /// Receive Maximum; 0 names none. 5.0 only.
     pub receive_maximum: u16,
+    /// Maximum Packet Size; 0 names none. 5.0 only.
+    pub maximum_packet_size: u32,
     /// Topic Alias Maximum. 5.0 only.
     pub topic_alias_maximum: u16,
     /// The Will of each connection.
