@@ -1,6 +1,7 @@
-//! One client connection as the client commands use it.
+//! A client and its connections as the client commands use them.
 //!
-//! Responsible for connecting, for the lines of `-d`, and for writing output when there is a pause.
+//! Responsible for connecting, once and again, for the lines of `-d`, and for writing output when
+//! there is a pause.
 //! What to do with events is each command's own business.
 
 use std::process::ExitCode;
@@ -15,6 +16,9 @@ use super::exit::{self, Failure};
 use super::mqtt_options::Target;
 use super::packet_log::PacketLog;
 use super::print::Output;
+
+/// How long a lost connection stays lost.
+const RECONNECT_DELAY: Duration = Duration::from_secs(1);
 
 /// What a command waits for besides events.
 pub(crate) enum Next {
@@ -113,17 +117,29 @@ impl ClientRun {
         }
     }
 
+    /// Connects again after the connection was lost, and tries until there is an answer.
+    pub(crate) async fn reconnect(&mut self) -> Connected {
+        loop {
+            if let Some(ended) = self.pause().await {
+                return ended;
+            }
+            if let Ok(connected) = self.connect().await {
+                return connected;
+            }
+        }
+    }
+
     /// Waits without a connection; what ended the wait early, if anything did.
-    pub(crate) async fn pause(&mut self, duration: Duration) -> Option<Next> {
-        let end = Instant::now() + duration;
+    async fn pause(&mut self) -> Option<Connected> {
+        let end = Instant::now() + RECONNECT_DELAY;
         let (end, times_out) = match self.deadline {
             Some(deadline) if deadline < end => (deadline, true),
             _ => (end, false),
         };
         tokio::select! {
-            () = tokio::time::sleep_until(end) => times_out.then_some(Next::TimedOut),
-            _ = self.interrupt.recv() => Some(Next::Stopped),
-            _ = self.terminate.recv() => Some(Next::Stopped),
+            () = tokio::time::sleep_until(end) => times_out.then_some(Connected::TimedOut),
+            _ = self.interrupt.recv() => Some(Connected::Stopped),
+            _ = self.terminate.recv() => Some(Connected::Stopped),
         }
     }
 

@@ -119,6 +119,13 @@ impl Broker {
         }
     }
 
+    /// Sends the broker a signal.
+    pub(crate) fn signal(&self, name: &str) {
+        let mut kill = Command::new("kill");
+        let status = kill.args(["-s", name, &self.pid().to_string()]).status();
+        assert!(status.expect("kill runs").success());
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
