@@ -5,6 +5,7 @@ import re
 import socket
 import stat
 import struct
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -50,6 +51,27 @@ def test_sigint_ends_with_status_0(start_node):
     node = start_node()
     node.process.send_signal(2)
     assert node.wait() == 0
+
+
+def test_a_repeated_signal_is_one_wish_and_a_later_one_ends_at_once(start_node, name):
+    node = start_node(settings=["mqtt.shutdown_grace_secs=60"])
+    # Its output is never read, so the node waits for it.
+    with socket.socket() as stuck, Client(node, f"{name}-p") as publisher:
+        stuck.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        stuck.settimeout(DEADLINE_SECS)
+        stuck.connect(("127.0.0.1", node.port()))
+        stuck.sendall(connect_packet(4) + subscribe_packet(name, 4))
+        stuck.recv(9, socket.MSG_WAITALL)
+        for _ in range(40):
+            publisher.publish(name, bytes(200_000))
+        node.terminate()
+        publisher.wait_for_end()
+        node.terminate()
+        time.sleep(1.1)
+        assert node.process.poll() is None, node.log()
+        node.terminate()
+        assert node.wait() == 1
+    assert node.log().count("a second signal") == 1
 
 
 def test_stop_ends_the_node(start_node, name):

@@ -8,7 +8,7 @@ mod notify;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use clap::Args;
@@ -28,6 +28,10 @@ pub(crate) use data_dir::claim as claim_data_dir;
 
 /// Events that wait for the log; its places are allocated at the start.
 const EVENT_CAPACITY: usize = 8192;
+
+/// For so long further signals say no more than the first. One wish to stop may come as several:
+/// `timeout` signals its child and then the group in which it is.
+const ONE_WISH: Duration = Duration::from_secs(1);
 
 /// Options of `martlet serve`, `martlet config` and all that reads a configuration.
 #[derive(Args, Clone, Debug, Default)]
@@ -197,13 +201,18 @@ async fn run_node(node: &NodeConfig, files: &[PathBuf]) -> anyhow::Result<()> {
     }
     control.health.set_stopping();
     notify::stopping();
+    let told = Instant::now();
     tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if told.elapsed() >= ONE_WISH {
+                error!("a second signal: exiting at once");
+                std::process::exit(1);
+            }
         }
-        error!("a second signal: exiting at once");
-        std::process::exit(1);
     });
     stop(running, Duration::from_secs(node.shutdown_grace_secs)).await;
     Ok(())
