@@ -320,27 +320,44 @@ def test_config_show_names_value_and_source(tmp_path):
 def test_config_check_accepts_a_good_file(tmp_path):
     file = tmp_path / "martlet.toml"
     file.write_text('[[listeners]]\nurl = "mqtt://127.0.0.1:18830"\n')
-    done = martlet_process.run("config", "check", "--config", str(file))
+    free = tmp_path / "free"
+    done = martlet_process.run("config", "check", "--config", str(file), "--data-dir", str(free))
     assert done.returncode == 0, done.stderr
     assert "18830" in done.stdout
-
-
-def test_config_check_warns_of_a_data_directory_that_a_node_could_not_use(start_node, tmp_path):
-    node = start_node()
-    file = tmp_path / "file"
-    file.write_text("")
-    for data_dir, words in (
-        (node.data_dir, f"in use by process {node.process.pid}"),
-        (str(file / "data"), "cannot be made"),
-        (str(file), "is no directory"),
-    ):
-        done = martlet_process.run("config", "check", "--data-dir", data_dir)
-        assert done.returncode == 0, done.stderr
-        assert words in done.stdout
-    free = tmp_path / "free"
-    done = martlet_process.run("config", "check", "--data-dir", str(free))
     assert "warning" not in done.stdout
     assert not free.exists()
+
+
+def test_config_check_refuses_a_data_directory_that_a_node_refuses(tmp_path):
+    file = tmp_path / "file"
+    file.write_text("")
+    cut_off = tmp_path / "cut-off"
+    (cut_off / "store.restoring").mkdir(parents=True)
+    bad_store = tmp_path / "bad-store"
+    bad_store.mkdir()
+    (bad_store / "store").write_text("")
+    for data_dir, words in (
+        (file / "data", "cannot be made"),
+        (file, ""),
+        ("/proc/nope", "cannot be made"),
+        (cut_off, "a restore into"),
+        (bad_store, ""),
+    ):
+        options = ("--data-dir", str(data_dir), "--listen", "mqtt://127.0.0.1:0", "--http", "off")
+        for command in (("serve",), ("config", "check")):
+            done = martlet_process.run(*command, *options)
+            assert done.returncode == 1, (command, data_dir)
+            assert str(data_dir) in done.stderr
+        assert words in done.stderr
+        assert done.stdout == ""
+
+
+def test_config_check_accepts_the_data_directory_of_a_node_that_runs_and_says_so(start_node):
+    node = start_node()
+    done = martlet_process.run("config", "check", "--data-dir", node.data_dir)
+    assert done.returncode == 0, done.stderr
+    assert f"warning: the data directory {node.data_dir} is in use" in done.stdout
+    assert str(node.process.pid) in done.stdout
 
 
 def test_config_check_refuses_and_names_what_is_wrong(tmp_path):

@@ -21,6 +21,7 @@ use martlet_reactor::{Durability, ReactorConfig, Restored, Running, StoreNotice}
 use martlet_store::RealDisk;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info, warn};
+use tracing_subscriber::EnvFilter;
 
 use crate::config::{self, LogFormat, NodeConfig, Overlay};
 
@@ -127,6 +128,21 @@ pub(crate) fn run(options: &ConfigOptions) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Looks for what [`run`] would refuse, as far as that can be seen without starting: the ports are
+/// not tried, and what the store holds is not read.
+///
+/// # Errors
+/// What a node would end with.
+pub(crate) fn check(node: &NodeConfig) -> anyhow::Result<()> {
+    log_filter(node)?;
+    data_dir::check(&node.data_dir)?;
+    if node.durability != Durability::Memory {
+        check_restored(&node.data_dir)?;
+        data_dir::check_store(&node.data_dir.join(STORE))?;
+    }
+    Ok(())
 }
 
 fn serve(options: &ConfigOptions) -> anyhow::Result<()> {
@@ -479,11 +495,14 @@ async fn publish_statistics(control: Arc<Control>, every: Duration) {
     }
 }
 
+fn log_filter(node: &NodeConfig) -> anyhow::Result<EnvFilter> {
+    let filter = EnvFilter::try_new(&node.log_level);
+    filter.with_context(|| format!("log.level is {:?}", node.log_level))
+}
+
 fn start_log(node: &NodeConfig) -> anyhow::Result<()> {
-    let filter = tracing_subscriber::EnvFilter::try_new(&node.log_level)
-        .with_context(|| format!("log.level is {:?}", node.log_level))?;
     let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_env_filter(log_filter(node)?)
         .with_writer(std::io::stderr);
     let colours = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
         && std::io::IsTerminal::is_terminal(&std::io::stderr());
