@@ -197,6 +197,18 @@ def test_status_counts_what_is_there(start_node, name):
         assert "1 connected, 1 sessions, 1 subscriptions" in text
 
 
+def test_status_tells_the_durability(start_node):
+    for settings, mode, interval_ms, words in (
+        ([], "sync", None, "acknowledged when synced"),
+        (["store.durability=interval", "store.interval_ms=70"], "interval", 70, "every 70 ms"),
+        (["store.durability=memory"], "memory", None, "a restart loses everything"),
+    ):
+        node = start_node(settings=settings)
+        told = json.loads(ask(node, "status", "--json"))
+        assert (told["durability"], told["interval_ms"]) == (mode, interval_ms)
+        assert re.search(f"^durability +{mode}: .*{words}$", ask(node, "status"), re.MULTILINE)
+
+
 def test_clients_are_listed(start_node, name):
     node = start_node()
     with Client(node, name, keepalive=77) as client:

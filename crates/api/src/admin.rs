@@ -26,6 +26,10 @@ pub struct Status {
     pub listeners: Vec<String>,
     /// Where the data are.
     pub data_dir: String,
+    /// What an acknowledgement promises: `sync`, `interval` or `memory`.
+    pub durability: String,
+    /// With `interval`: the time between two syncs, milliseconds.
+    pub interval_ms: Option<u64>,
     /// Connected clients.
     pub connections: u64,
     /// Sessions, connected or not.
@@ -112,6 +116,8 @@ pub(crate) async fn status(State(control): State<Arc<Control>>) -> Result<Json<S
         uptime_secs: control.uptime().as_secs(),
         listeners: control.info.listeners.clone(),
         data_dir: control.info.data_dir.clone(),
+        durability: control.info.durability.to_owned(),
+        interval_ms: control.info.interval_ms,
         connections: counters.connections,
         sessions: counters.sessions,
         subscriptions: counters.subscriptions,

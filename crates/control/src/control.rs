@@ -41,6 +41,10 @@ pub struct NodeInfo {
     pub listeners: Vec<String>,
     /// Where its data are.
     pub data_dir: String,
+    /// What an acknowledgement promises: `sync`, `interval` or `memory`.
+    pub durability: &'static str,
+    /// With `interval`: the time between two syncs, milliseconds.
+    pub interval_ms: Option<u64>,
     /// Some listener beyond loopback takes clients without credentials.
     pub anonymous_beyond_loopback: bool,
 }

@@ -397,10 +397,17 @@ fn node_info(node: &NodeConfig, running: &Running) -> NodeInfo {
         .zip(transports)
         .map(|((_, address), transport)| config::listener_url(*address, transport))
         .collect();
+    let (durability, interval_ms) = match node.durability {
+        Durability::Sync => ("sync", None),
+        Durability::Interval { ms } => ("interval", Some(ms)),
+        Durability::Memory => ("memory", None),
+    };
     NodeInfo {
         version: env!("CARGO_PKG_VERSION"),
         listeners,
         data_dir: node.data_dir.display().to_string(),
+        durability,
+        interval_ms,
         anonymous_beyond_loopback: node.anonymous_beyond_loopback,
     }
 }
