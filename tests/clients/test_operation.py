@@ -348,12 +348,14 @@ def test_config_check_refuses_a_data_directory_that_a_node_refuses(tmp_path):
     bad_store = tmp_path / "bad-store"
     bad_store.mkdir()
     (bad_store / "store").write_text("")
+    too_long = tmp_path / ("d" * 100)
     for data_dir, words in (
         (file / "data", "cannot be made"),
         (file, ""),
         ("/proc/nope", "cannot be made"),
         (cut_off, "a restore into"),
         (bad_store, ""),
+        (too_long, "choose a shorter --data-dir"),
     ):
         options = ("--data-dir", str(data_dir), "--listen", "mqtt://127.0.0.1:0", "--http", "off")
         for command in (("serve",), ("config", "check")):
@@ -362,6 +364,7 @@ def test_config_check_refuses_a_data_directory_that_a_node_refuses(tmp_path):
             assert str(data_dir) in done.stderr
         assert words in done.stderr
         assert done.stdout == ""
+    assert not too_long.exists()
 
 
 def test_config_check_accepts_the_data_directory_of_a_node_that_runs_and_says_so(start_node):

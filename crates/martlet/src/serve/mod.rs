@@ -137,6 +137,7 @@ pub(crate) fn run(options: &ConfigOptions) -> ExitCode {
 /// What a node would end with.
 pub(crate) fn check(node: &NodeConfig) -> anyhow::Result<()> {
     log_filter(node)?;
+    admin_socket::check(&node.data_dir)?;
     data_dir::check(&node.data_dir)?;
     if node.durability != Durability::Memory {
         check_restored(&node.data_dir)?;
@@ -153,6 +154,8 @@ fn serve(options: &ConfigOptions) -> anyhow::Result<()> {
         warn!("{warning}");
     }
     keep_pages_small();
+    // Before anything is made in a directory that will not do.
+    admin_socket::check(&node.data_dir)?;
     let lock = data_dir::claim(&node.data_dir)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
