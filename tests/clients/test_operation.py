@@ -163,6 +163,22 @@ def test_the_data_directory_is_its_users_alone(start_node, tmp_path):
     assert stat.S_IMODE(socket_mode) == 0o600
 
 
+def test_a_store_that_others_may_read_is_told_and_left_as_it_is(start_node, tmp_path):
+    node = start_node(data_dir=tmp_path)
+    store = tmp_path / "store"
+    file = next(store.glob("*.log"))
+    assert "chmod" not in node.log()
+    for wide, mode in ((store, 0o750), (file, 0o644)):
+        node.terminate()
+        assert node.wait() == 0
+        before = wide.stat().st_mode
+        wide.chmod(mode)
+        node = start_node(data_dir=tmp_path)
+        assert f"chmod -R go= {store} mends" in ask(node, "status")
+        assert stat.S_IMODE(wide.stat().st_mode) == mode
+        wide.chmod(before)
+
+
 def test_all_threads_serve_clients(start_node, name):
     node = start_node(settings=["node.threads=4"])
     clients = [Client(node, f"{name}-{i}").start() for i in range(12)]

@@ -2,7 +2,7 @@
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -128,6 +128,17 @@ fn unusable(place: &Path) -> Option<String> {
     tried
         .err()
         .map(|error| format!("cannot be written to: {error}"))
+}
+
+/// Whether other users of the machine may open the directory or a file in it, as far as the modes
+/// there say. A node makes them 0700 and 0600; others come from copies and archives.
+pub(crate) fn is_open_to_others(directory: &Path) -> bool {
+    let open = |path: &Path| {
+        let found = path.symlink_metadata();
+        found.is_ok_and(|found| found.permissions().mode() & 0o077 != 0)
+    };
+    let mut files = directory.read_dir().into_iter().flatten().flatten();
+    open(directory) || files.any(|file| open(&file.path()))
 }
 
 /// By which process the directory is claimed, as the end of a phrase. Who it is helps, but the

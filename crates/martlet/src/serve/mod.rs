@@ -591,6 +591,14 @@ fn durability_lines(node: &NodeConfig, control: &Control) -> String {
              not used: remove it",
         );
     }
+    let store = node.data_dir.join(STORE);
+    if data_dir::is_open_to_others(&store) {
+        warn(&format!(
+            "the store's modes are wider than 0700 and 0600, open to other users: \
+             chmod -R go= {} mends that",
+            typed(&store)
+        ));
+    }
     if node.simulate_power_loss {
         warn("store.simulate_power_loss is on: a crash of the process is a power cut");
     }
@@ -612,16 +620,22 @@ fn next_lines(node: &NodeConfig, control: &Control) -> String {
         format!(" -p {port}")
     };
     let program = program_name();
-    let status = match node.data_dir.display().to_string() {
-        directory if directory.contains(' ') => format!("status --data-dir '{directory}'"),
-        directory => format!("status --data-dir {directory}"),
-    };
+    let status = format!("status --data-dir {}", typed(&node.data_dir));
     format!(
         "Next, in two other terminals:\n  \
          {program} sub{option} -t 'hello/#' -v\n  \
          {program} pub{option} -t hello/world -m 'it works'\n\
          See how it is: {program} {status}\n"
     )
+}
+
+/// A path as it is typed in a shell.
+fn typed(path: &Path) -> String {
+    let path = path.display().to_string();
+    match path.contains(' ') {
+        true => format!("'{path}'"),
+        false => path,
+    }
 }
 
 /// As it was called: lines to be typed next must work even if it is not on the path.
