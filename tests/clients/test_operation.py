@@ -1,5 +1,6 @@
 """What an operator sees: starting, stopping, asking, configuring."""
 
+import contextlib
 import json
 import re
 import socket
@@ -53,9 +54,9 @@ def test_sigint_ends_with_status_0(start_node):
     assert node.wait() == 0
 
 
-def test_a_repeated_signal_is_one_wish_and_a_later_one_ends_at_once(start_node, name):
-    node = start_node(settings=["mqtt.shutdown_grace_secs=60"])
-    # Its output is never read, so the node waits for it.
+@contextlib.contextmanager
+def client_that_reads_nothing(node, name):
+    """A node that stops waits for it, because it still has output for it."""
     with socket.socket() as stuck, Client(node, f"{name}-p") as publisher:
         stuck.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         stuck.settimeout(DEADLINE_SECS)
@@ -64,14 +65,29 @@ def test_a_repeated_signal_is_one_wish_and_a_later_one_ends_at_once(start_node, 
         stuck.recv(9, socket.MSG_WAITALL)
         for _ in range(40):
             publisher.publish(name, bytes(200_000))
+        yield publisher
+
+
+def test_a_repeated_signal_is_one_wish_and_a_later_one_ends_at_once(start_node, name):
+    node = start_node(settings=["mqtt.shutdown_grace_secs=60"])
+    with client_that_reads_nothing(node, name) as other:
         node.terminate()
-        publisher.wait_for_end()
+        other.wait_for_end()
         node.terminate()
         time.sleep(1.1)
         assert node.process.poll() is None, node.log()
         node.terminate()
         assert node.wait() == 1
     assert node.log().count("a second signal") == 1
+
+
+def test_stop_says_for_whom_it_waits(start_node, name):
+    node = start_node(settings=["mqtt.shutdown_grace_secs=60"])
+    with client_that_reads_nothing(node, name):
+        done = martlet_process.run("stop", "--timeout", "3", "--data-dir", node.data_dir)
+        assert done.returncode == 2
+        assert "waiting for 1 client to take its last output" in done.stderr
+        node.process.kill()
 
 
 def test_stop_ends_the_node(start_node, name):

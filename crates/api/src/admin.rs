@@ -30,6 +30,8 @@ pub struct Status {
     pub durability: String,
     /// With `interval`: the time between two syncs, milliseconds.
     pub interval_ms: Option<u64>,
+    /// Connections that are open, those included that have not sent CONNECT or are being closed.
+    pub sockets_open: u64,
     /// Connected clients.
     pub connections: u64,
     /// Sessions, connected or not.
@@ -118,6 +120,7 @@ pub(crate) async fn status(State(control): State<Arc<Control>>) -> Result<Json<S
         data_dir: control.info.data_dir.clone(),
         durability: control.info.durability.to_owned(),
         interval_ms: control.info.interval_ms,
+        sockets_open: control.sockets_open(),
         connections: counters.connections,
         sessions: counters.sessions,
         subscriptions: counters.subscriptions,

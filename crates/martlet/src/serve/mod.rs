@@ -434,6 +434,10 @@ impl Shards for ReactorShards {
         self.running.stats().accepted
     }
 
+    fn sockets_open(&self) -> u64 {
+        self.running.open_connections() as u64
+    }
+
     fn events_dropped(&self) -> u64 {
         self.running.stats().events_dropped
     }
