@@ -74,9 +74,13 @@ impl ClientRun {
 
     /// Connects and waits for CONNACK.
     pub(crate) async fn connect(&mut self) -> Result<Connected, NetError> {
-        self.client
-            .connect(&self.target.endpoint, &self.target.connect)
-            .await?;
+        let told = told_to_end(self.deadline, &mut self.interrupt, &mut self.terminate);
+        let target = &self.target;
+        tokio::select! {
+            biased;
+            result = self.client.connect(&target.endpoint, &target.connect) => result?,
+            ended = told => return Ok(ended.into()),
+        }
         loop {
             match self.next().await {
                 Next::Event(Event::Connected(_)) => return Ok(Connected::Accepted),
@@ -131,15 +135,11 @@ impl ClientRun {
 
     /// Waits without a connection; what ended the wait early, if anything did.
     async fn pause(&mut self) -> Option<Connected> {
-        let end = Instant::now() + RECONNECT_DELAY;
-        let (end, times_out) = match self.deadline {
-            Some(deadline) if deadline < end => (deadline, true),
-            _ => (end, false),
-        };
         tokio::select! {
-            () = tokio::time::sleep_until(end) => times_out.then_some(Connected::TimedOut),
-            _ = self.interrupt.recv() => Some(Connected::Stopped),
-            _ = self.terminate.recv() => Some(Connected::Stopped),
+            () = tokio::time::sleep(RECONNECT_DELAY) => None,
+            ended = told_to_end(self.deadline, &mut self.interrupt, &mut self.terminate) => {
+                Some(ended.into())
+            }
         }
     }
 
@@ -162,22 +162,54 @@ impl ClientRun {
     }
 
     async fn wait(&mut self) -> Next {
-        let deadline = self.deadline;
-        let timeout = async move {
-            match deadline {
-                Some(deadline) => tokio::time::sleep_until(deadline).await,
-                None => std::future::pending().await,
-            }
-        };
         tokio::select! {
             biased;
             event = self.client.next_event() => match event {
                 Ok(event) => Next::Event(event),
                 Err(error) => Next::Lost(error),
             },
-            () = timeout => Next::TimedOut,
-            _ = self.interrupt.recv() => Next::Stopped,
-            _ = self.terminate.recv() => Next::Stopped,
+            ended = told_to_end(self.deadline, &mut self.interrupt, &mut self.terminate) => {
+                match ended {
+                    Ended::TimedOut => Next::TimedOut,
+                    Ended::Stopped => Next::Stopped,
+                }
+            }
+        }
+    }
+}
+
+/// Waits for what ends a command whatever it is at.
+async fn told_to_end(
+    deadline: Option<Instant>,
+    interrupt: &mut Signal,
+    terminate: &mut Signal,
+) -> Ended {
+    let timeout = async {
+        match deadline {
+            Some(deadline) => tokio::time::sleep_until(deadline).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = timeout => Ended::TimedOut,
+        _ = interrupt.recv() => Ended::Stopped,
+        _ = terminate.recv() => Ended::Stopped,
+    }
+}
+
+/// What ends a command whatever it is at.
+enum Ended {
+    /// The time of `-W` ran out.
+    TimedOut,
+    /// SIGINT or SIGTERM.
+    Stopped,
+}
+
+impl From<Ended> for Connected {
+    fn from(ended: Ended) -> Self {
+        match ended {
+            Ended::TimedOut => Self::TimedOut,
+            Ended::Stopped => Self::Stopped,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 
-use crate::support::{Broker, FAMILIES, Family, wait};
+use crate::support::{Broker, FAMILIES, Family, send_signal, wait};
 
 /// All of a message but its expiry, which counts down.
 const FORMAT: &str = "%t|%q|%r|%x|%C|%R|%D|%F|%P";
@@ -378,7 +378,7 @@ fn lines_go_on_where_they_were_after_the_broker_was_killed() {
         let end = ["", "received PUBACK", "received PUBCOMP"][qos.parse::<usize>().unwrap()];
         writeln!(stdin, "one").expect("it reads");
         wait_for(end);
-        broker.signal("STOP");
+        send_signal(broker.pid(), "STOP");
         writeln!(stdin, "two").expect("it reads");
         wait_for("sending PUBLISH");
         broker.restart();

@@ -119,13 +119,6 @@ impl Broker {
         }
     }
 
-    /// Sends the broker a signal.
-    pub(crate) fn signal(&self, name: &str) {
-        let mut kill = Command::new("kill");
-        let status = kill.args(["-s", name, &self.pid().to_string()]).status();
-        assert!(status.expect("kill runs").success());
-    }
-
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -266,6 +259,13 @@ fn normalise(line: &str, command: &str) -> String {
         line.replace_range(start + 8..start + 8 + len, "NOW");
     }
     line
+}
+
+/// Sends a process the signal of this name.
+pub(crate) fn send_signal(pid: u32, name: &str) {
+    let mut kill = Command::new("kill");
+    let status = kill.args(["-s", name, &pid.to_string()]).status();
+    assert!(status.expect("kill runs").success());
 }
 
 /// Waits for a child, but not forever.
