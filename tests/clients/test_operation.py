@@ -1,10 +1,12 @@
 """What an operator sees: starting, stopping, asking, configuring."""
 
+import contextlib
 import json
 import re
 import socket
 import stat
 import struct
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -50,6 +52,42 @@ def test_sigint_ends_with_status_0(start_node):
     node = start_node()
     node.process.send_signal(2)
     assert node.wait() == 0
+
+
+@contextlib.contextmanager
+def client_that_reads_nothing(node, name):
+    """A node that stops waits for it, because it still has output for it."""
+    with socket.socket() as stuck, Client(node, f"{name}-p") as publisher:
+        stuck.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        stuck.settimeout(DEADLINE_SECS)
+        stuck.connect(("127.0.0.1", node.port()))
+        stuck.sendall(connect_packet(4) + subscribe_packet(name, 4))
+        stuck.recv(9, socket.MSG_WAITALL)
+        for _ in range(40):
+            publisher.publish(name, bytes(200_000))
+        yield publisher
+
+
+def test_a_repeated_signal_is_one_wish_and_a_later_one_ends_at_once(start_node, name):
+    node = start_node(settings=["mqtt.shutdown_grace_secs=60"])
+    with client_that_reads_nothing(node, name) as other:
+        node.terminate()
+        other.wait_for_end()
+        node.terminate()
+        time.sleep(1.1)
+        assert node.process.poll() is None, node.log()
+        node.terminate()
+        assert node.wait() == 1
+    assert node.log().count("a second signal") == 1
+
+
+def test_stop_says_for_whom_it_waits(start_node, name):
+    node = start_node(settings=["mqtt.shutdown_grace_secs=60"])
+    with client_that_reads_nothing(node, name):
+        done = martlet_process.run("stop", "--timeout", "3", "--data-dir", node.data_dir)
+        assert done.returncode == 2
+        assert "waiting for 1 client to take its last output" in done.stderr
+        node.process.kill()
 
 
 def test_stop_ends_the_node(start_node, name):
@@ -141,6 +179,22 @@ def test_the_data_directory_is_its_users_alone(start_node, tmp_path):
     assert stat.S_IMODE(socket_mode) == 0o600
 
 
+def test_a_store_that_others_may_read_is_told_and_left_as_it_is(start_node, tmp_path):
+    node = start_node(data_dir=tmp_path)
+    store = tmp_path / "store"
+    file = next(store.glob("*.log"))
+    assert "chmod" not in node.log()
+    for wide, mode in ((store, 0o750), (file, 0o644)):
+        node.terminate()
+        assert node.wait() == 0
+        before = wide.stat().st_mode
+        wide.chmod(mode)
+        node = start_node(data_dir=tmp_path)
+        assert f"chmod -R go= {store} mends" in ask(node, "status")
+        assert stat.S_IMODE(wide.stat().st_mode) == mode
+        wide.chmod(before)
+
+
 def test_all_threads_serve_clients(start_node, name):
     node = start_node(settings=["node.threads=4"])
     clients = [Client(node, f"{name}-{i}").start() for i in range(12)]
@@ -173,6 +227,18 @@ def test_status_counts_what_is_there(start_node, name):
         text = ask(node, "status")
         assert node.urls[0] in text
         assert "1 connected, 1 sessions, 1 subscriptions" in text
+
+
+def test_status_tells_the_durability(start_node):
+    for settings, mode, interval_ms, words in (
+        ([], "sync", None, "acknowledged when synced"),
+        (["store.durability=interval", "store.interval_ms=70"], "interval", 70, "every 70 ms"),
+        (["store.durability=memory"], "memory", None, "a restart loses everything"),
+    ):
+        node = start_node(settings=settings)
+        told = json.loads(ask(node, "status", "--json"))
+        assert (told["durability"], told["interval_ms"]) == (mode, interval_ms)
+        assert re.search(f"^durability +{mode}: .*{words}$", ask(node, "status"), re.MULTILINE)
 
 
 def test_clients_are_listed(start_node, name):
@@ -310,27 +376,47 @@ def test_config_show_names_value_and_source(tmp_path):
 def test_config_check_accepts_a_good_file(tmp_path):
     file = tmp_path / "martlet.toml"
     file.write_text('[[listeners]]\nurl = "mqtt://127.0.0.1:18830"\n')
-    done = martlet_process.run("config", "check", "--config", str(file))
+    free = tmp_path / "free"
+    done = martlet_process.run("config", "check", "--config", str(file), "--data-dir", str(free))
     assert done.returncode == 0, done.stderr
     assert "18830" in done.stdout
-
-
-def test_config_check_warns_of_a_data_directory_that_a_node_could_not_use(start_node, tmp_path):
-    node = start_node()
-    file = tmp_path / "file"
-    file.write_text("")
-    for data_dir, words in (
-        (node.data_dir, f"in use by process {node.process.pid}"),
-        (str(file / "data"), "cannot be made"),
-        (str(file), "is no directory"),
-    ):
-        done = martlet_process.run("config", "check", "--data-dir", data_dir)
-        assert done.returncode == 0, done.stderr
-        assert words in done.stdout
-    free = tmp_path / "free"
-    done = martlet_process.run("config", "check", "--data-dir", str(free))
     assert "warning" not in done.stdout
     assert not free.exists()
+
+
+def test_config_check_refuses_a_data_directory_that_a_node_refuses(tmp_path):
+    file = tmp_path / "file"
+    file.write_text("")
+    cut_off = tmp_path / "cut-off"
+    (cut_off / "store.restoring").mkdir(parents=True)
+    bad_store = tmp_path / "bad-store"
+    bad_store.mkdir()
+    (bad_store / "store").write_text("")
+    too_long = tmp_path / ("d" * 100)
+    for data_dir, words in (
+        (file / "data", "cannot be made"),
+        (file, ""),
+        ("/proc/nope", "cannot be made"),
+        (cut_off, "a restore into"),
+        (bad_store, ""),
+        (too_long, "choose a shorter --data-dir"),
+    ):
+        options = ("--data-dir", str(data_dir), "--listen", "mqtt://127.0.0.1:0", "--http", "off")
+        for command in (("serve",), ("config", "check")):
+            done = martlet_process.run(*command, *options)
+            assert done.returncode == 1, (command, data_dir)
+            assert str(data_dir) in done.stderr
+        assert words in done.stderr
+        assert done.stdout == ""
+    assert not too_long.exists()
+
+
+def test_config_check_accepts_the_data_directory_of_a_node_that_runs_and_says_so(start_node):
+    node = start_node()
+    done = martlet_process.run("config", "check", "--data-dir", node.data_dir)
+    assert done.returncode == 0, done.stderr
+    assert f"warning: the data directory {node.data_dir} is in use" in done.stdout
+    assert str(node.process.pid) in done.stdout
 
 
 def test_config_check_refuses_and_names_what_is_wrong(tmp_path):

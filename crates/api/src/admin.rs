@@ -26,6 +26,12 @@ pub struct Status {
     pub listeners: Vec<String>,
     /// Where the data are.
     pub data_dir: String,
+    /// What an acknowledgement promises: `sync`, `interval` or `memory`.
+    pub durability: String,
+    /// With `interval`: the time between two syncs, milliseconds.
+    pub interval_ms: Option<u64>,
+    /// Connections that are open, those included that have not sent CONNECT or are being closed.
+    pub sockets_open: u64,
     /// Connected clients.
     pub connections: u64,
     /// Sessions, connected or not.
@@ -112,6 +118,9 @@ pub(crate) async fn status(State(control): State<Arc<Control>>) -> Result<Json<S
         uptime_secs: control.uptime().as_secs(),
         listeners: control.info.listeners.clone(),
         data_dir: control.info.data_dir.clone(),
+        durability: control.info.durability.to_owned(),
+        interval_ms: control.info.interval_ms,
+        sockets_open: control.sockets_open(),
         connections: counters.connections,
         sessions: counters.sessions,
         subscriptions: counters.subscriptions,

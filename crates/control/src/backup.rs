@@ -1,7 +1,8 @@
 //! Backups: one tar file with a consistent copy of everything a node keeps, and its way back.
 //!
-//! The archive ends with `MANIFEST.json`, which names each file with its length and CRC32C: an
-//! archive without it was cut off. Verifying reads the archive as a store too, every record of it.
+//! The archive ends with `MANIFEST.json`, which names each file with its length and CRC32C, and the
+//! zeros that end a tar archive: one without them was cut off. Verifying reads the archive as a
+//! store too, every record of it.
 
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -218,11 +219,14 @@ impl Archive {
         };
         let mut places = BTreeMap::new();
         let mut manifest = None;
+        let mut end = 0;
         let mut archive = tar::Archive::new(&file);
         let entries = archive.entries().map_err(error("reading", path))?;
         for entry in entries {
             let entry = entry.map_err(|cut| incomplete(cut.to_string()))?;
             let offset = entry.raw_file_position();
+            let beyond = offset.saturating_add(entry.size());
+            end = beyond.checked_next_multiple_of(BLOCK).unwrap_or(u64::MAX);
             let name = entry.path().map_err(|bad| incomplete(bad.to_string()))?;
             let name = name.display().to_string();
             if name == MANIFEST {
@@ -277,6 +281,9 @@ impl Archive {
                 };
                 return Err(incomplete(format!("{} is {what}", entry.path)));
             }
+        }
+        if let Some(why) = trouble_at_end(&file, end, length).map_err(error("reading", path))? {
+            return Err(incomplete(why));
         }
         // What the manifest does not name is none of ours.
         places.retain(|name, _| manifest.files.iter().any(|entry| entry.path == *name));
@@ -339,9 +346,19 @@ impl Archive {
             return Err(BackupError::NotEmpty(target));
         }
         let unpacked = data_dir.join(RESTORING);
-        let _ = fs::remove_dir_all(&unpacked);
-        let made = DirBuilder::new().mode(0o700).create(&unpacked);
-        made.map_err(error("making", &unpacked))?;
+        // What an earlier restore has left says that there should be more than nothing.
+        let left = unpacked.symlink_metadata().is_ok();
+        let unpacking = self.unpack(data_dir, &unpacked, &target);
+        if unpacking.is_err() && !left {
+            let _ = fs::remove_dir_all(&unpacked);
+        }
+        unpacking
+    }
+
+    fn unpack(&self, data_dir: &Path, unpacked: &Path, target: &Path) -> Result<(), BackupError> {
+        let _ = fs::remove_dir_all(unpacked);
+        let made = DirBuilder::new().mode(0o700).create(unpacked);
+        made.map_err(error("making", unpacked))?;
         let disk = self.store()?;
         for (name, place) in &disk.places {
             if name.contains('/') || name.starts_with('.') {
@@ -353,9 +370,9 @@ impl Archive {
             let path = unpacked.join(name);
             disk.copy(*place, &path).map_err(error("writing", &path))?;
         }
-        let _ = fs::remove_dir(&target);
-        fs::rename(&unpacked, &target).map_err(error("renaming", &unpacked))?;
-        for directory in [&target, data_dir] {
+        let _ = fs::remove_dir(target);
+        fs::rename(unpacked, target).map_err(error("renaming", unpacked))?;
+        for directory in [target, data_dir] {
             File::open(directory)
                 .and_then(|directory| directory.sync_all())
                 .map_err(error("syncing", directory))?;
@@ -368,6 +385,34 @@ fn no_backup(path: &Path, why: &str) -> BackupError {
     BackupError::NoBackup {
         path: path.display().to_string(),
         why: why.to_owned(),
+    }
+}
+
+/// A tar archive consists of blocks of so many bytes; two of zeros are its end.
+const BLOCK: u64 = 512;
+
+/// What is wrong behind the last file of an archive, which ends at `end`. More zeros than needed
+/// are usual where a tar program wrote it anew.
+fn trouble_at_end(file: &File, end: u64, length: u64) -> io::Result<Option<String>> {
+    if length < end.saturating_add(2 * BLOCK) {
+        return Ok(Some(
+            "it was cut off, its last bytes are missing".to_owned(),
+        ));
+    }
+    let mut buffer = vec![0; CHUNK];
+    let mut at = end;
+    loop {
+        let count = file.read_at(&mut buffer, at)?;
+        if count == 0 {
+            return Ok(None);
+        }
+        if let Some(place) = buffer[..count].iter().position(|byte| *byte != 0) {
+            let place = at + place as u64;
+            return Ok(Some(format!(
+                "something else stands behind its end, at {place}"
+            )));
+        }
+        at += count as u64;
     }
 }
 

@@ -22,6 +22,8 @@ pub trait Shards: Send + Sync + 'static {
     fn send(&self, shard: ShardId, command: Command);
     /// Connections accepted by the listeners since the start.
     fn sockets_accepted(&self) -> u64;
+    /// Connections that are open, those included that have not sent CONNECT or are being closed.
+    fn sockets_open(&self) -> u64;
     /// Events that nobody took in time.
     fn events_dropped(&self) -> u64;
     /// How the message store is; none if all is kept in memory.
@@ -41,6 +43,10 @@ pub struct NodeInfo {
     pub listeners: Vec<String>,
     /// Where its data are.
     pub data_dir: String,
+    /// What an acknowledgement promises: `sync`, `interval` or `memory`.
+    pub durability: &'static str,
+    /// With `interval`: the time between two syncs, milliseconds.
+    pub interval_ms: Option<u64>,
     /// Some listener beyond loopback takes clients without credentials.
     pub anonymous_beyond_loopback: bool,
 }
@@ -166,6 +172,11 @@ impl Control {
     /// Connections accepted by the listeners since the start.
     pub fn sockets_accepted(&self) -> u64 {
         self.shards.sockets_accepted()
+    }
+
+    /// Connections that are open, those included that have not sent CONNECT or are being closed.
+    pub fn sockets_open(&self) -> u64 {
+        self.shards.sockets_open()
     }
 
     /// Events that were dropped because nobody took them in time.

@@ -241,13 +241,38 @@ impl Ledger {
     }
 
     /// What was promised and not kept.
-    pub(crate) fn violations(&self) -> Vec<String> {
+    pub(crate) fn violations(&self) -> Violations {
         let pages = self.pages();
-        let mut found = pages.lost_sessions.clone();
-        found.extend(pages.missing().take(20));
-        found.extend(pages.repeated().take(20));
-        found.extend(pages.out_of_order().take(20));
+        let mut found = Violations::default();
+        found.extend(pages.lost_sessions.iter().cloned());
+        found.extend(pages.missing());
+        found.extend(pages.repeated());
+        found.extend(pages.out_of_order());
         found
+    }
+}
+
+/// Of each kind of violation so many are told; the others are counted.
+const TOLD_MAX: usize = 20;
+
+/// What was promised and not kept.
+#[derive(Clone, Debug, Default)]
+pub struct Violations {
+    /// The first of each kind, in words.
+    pub told: Vec<String>,
+    /// All of them.
+    pub count: u64,
+}
+
+impl Violations {
+    /// Adds violations of one kind.
+    pub(crate) fn extend(&mut self, kind: impl Iterator<Item = String>) {
+        for (place, violation) in kind.enumerate() {
+            self.count += 1;
+            if place < TOLD_MAX {
+                self.told.push(violation);
+            }
+        }
     }
 }
 
@@ -350,5 +375,22 @@ impl Pages {
                 ))
             })
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_many_violations_the_first_are_told_and_all_are_counted() {
+        let ledger = Ledger::new(1, 1);
+        for _ in 0..100 {
+            let mark = ledger.next(0, Kind::AtLeastOnce);
+            ledger.acknowledged(mark);
+        }
+        ledger.session_lost("subscriber 0");
+        let violations = ledger.violations();
+        assert_eq!((violations.told.len(), violations.count), (21, 101));
     }
 }

@@ -20,7 +20,7 @@ use anyhow::{Context as _, bail};
 use martlet_client::Endpoint;
 
 pub use broker::Broker;
-pub use ledger::{Ledger, Totals};
+pub use ledger::{Ledger, Totals, Violations};
 
 /// What is to be done.
 #[derive(Clone, Debug)]
@@ -52,8 +52,8 @@ pub struct Outcome {
     pub totals: Totals,
     /// Times from start to the first CONNACK.
     pub recoveries: Vec<Duration>,
-    /// What the broker promised and did not keep, in words; empty is as it should be.
-    pub violations: Vec<String>,
+    /// What the broker promised and did not keep; none is as it should be.
+    pub violations: Violations,
 }
 
 /// What all clients of a run share.
@@ -130,14 +130,15 @@ pub async fn run(plan: &Plan) -> anyhow::Result<Outcome> {
     run.finishing.store(true, Ordering::Relaxed);
     let settled = settle(&run).await;
     let mut violations = run.ledger.violations();
-    if !settled && violations.is_empty() {
-        violations.push(format!(
+    if !settled && violations.count == 0 {
+        let violation = format!(
             "not everything was acknowledged and delivered, and nothing came for {} s: {}",
             STANDSTILL.as_secs(),
             run.ledger.totals()
-        ));
+        );
+        violations.extend(std::iter::once(violation));
     }
-    violations.extend(subscriber::check_retained(&run).await?);
+    violations.extend(subscriber::check_retained(&run).await?.into_iter());
     run.ended.store(true, Ordering::Relaxed);
     clients.iter().for_each(tokio::task::JoinHandle::abort);
     broker.kill()?;

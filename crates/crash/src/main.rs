@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
 use martlet_crash::{Plan, run};
 
 /// Kills a broker with SIGKILL at random moments under QoS 1 and 2 load, starts it again, and
@@ -47,7 +48,7 @@ struct Options {
 }
 
 fn main() -> anyhow::Result<ExitCode> {
-    let options = Options::parse();
+    let options = Options::try_parse().unwrap_or_else(|error| refuse(&error));
     let directory = options.dir.clone().unwrap_or_else(|| {
         let name = format!("martlet-crash-{}", std::process::id());
         std::env::temp_dir().join(name)
@@ -75,10 +76,11 @@ fn main() -> anyhow::Result<ExitCode> {
         let (median, longest) = (median.as_millis(), longest.as_millis());
         println!("from start to CONNACK: median {median} ms, longest {longest} ms");
     }
-    for violation in &outcome.violations {
+    let violations = &outcome.violations;
+    for violation in &violations.told {
         println!("VIOLATION: {violation}");
     }
-    if outcome.violations.is_empty() {
+    if violations.count == 0 {
         println!("nothing acknowledged was lost");
         if options.dir.is_none() {
             std::fs::remove_dir_all(&directory)?;
@@ -86,6 +88,18 @@ fn main() -> anyhow::Result<ExitCode> {
         }
         return Ok(ExitCode::SUCCESS);
     }
+    let told = violations.told.len();
+    println!("{} violations, {told} of them above", violations.count);
     println!("the broker's data are in {}", directory.display());
     Ok(ExitCode::FAILURE)
+}
+
+/// Prints what is wrong with the arguments, or the help that was asked for, and ends.
+fn refuse(error: &clap::Error) -> ! {
+    // A closed pipe is the reader's choice.
+    let _ = error.print();
+    if error.kind() == ErrorKind::UnknownArgument {
+        eprintln!("\n{}", Options::command().render_help());
+    }
+    std::process::exit(error.exit_code())
 }

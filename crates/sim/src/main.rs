@@ -14,7 +14,13 @@ martlet-sim: the whole broker in virtual time
   --seed S        run this one
   --log           with --seed: print every fact
   --scenario K    everything, sharing, retaining, wills, bounded, churn,
-                  arriving or steady (default: by seed)";
+                  arriving or steady (default: by seed)
+  --help          print this
+
+Exit code 0: nothing was found. 1: a seed failed. 2: wrong arguments.";
+
+/// Options that are followed by a value.
+const WITH_VALUE: [&str; 5] = ["--seeds", "--hours", "--first", "--seed", "--scenario"];
 
 struct Options {
     seeds: u64,
@@ -27,7 +33,11 @@ struct Options {
 
 fn main() -> ExitCode {
     let options = match parse(std::env::args().skip(1)) {
-        Ok(options) => options,
+        Ok(Some(options)) => options,
+        Ok(None) => {
+            println!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
         Err(error) => {
             eprintln!("{error}\n\n{USAGE}");
             return ExitCode::from(2);
@@ -39,7 +49,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn parse(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
+/// What to do; nothing if help was asked for.
+fn parse(mut args: impl Iterator<Item = String>) -> Result<Option<Options>, String> {
     let mut options = Options {
         seeds: 1000,
         hours: None,
@@ -54,7 +65,10 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
             continue;
         }
         if name == "--help" || name == "-h" {
-            return Err(String::new());
+            return Ok(None);
+        }
+        if !WITH_VALUE.contains(&name.as_str()) {
+            return Err(format!("unknown option {name}"));
         }
         let value = args.next().ok_or(format!("{name} needs a value"))?;
         let number = || {
@@ -70,14 +84,14 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
                 let hours = value.parse().map_err(|_| format!("{value} is no number"))?;
                 options.hours = Some(hours);
             }
-            "--scenario" => {
+            // What is left of those with a value: --scenario.
+            _ => {
                 let kind = Kind::from_name(&value).ok_or(format!("no scenario {value}"))?;
                 options.kind = Some(kind);
             }
-            _ => return Err(format!("unknown option {name}")),
         }
     }
-    Ok(options)
+    Ok(Some(options))
 }
 
 fn scenario(seed: u64, options: &Options) -> Scenario {
@@ -160,4 +174,21 @@ fn report(seed: u64, outcome: &Outcome, options: &Options) -> bool {
         first.check, first.what,
     );
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn help_is_no_error_and_an_unknown_option_is_named() {
+        let parse = |args: &[&str]| parse(args.iter().map(|arg| (*arg).to_owned()));
+        assert!(parse(&["--log", "--help"]).is_ok_and(|options| options.is_none()));
+        assert!(
+            parse(&["--seeds", "7"]).is_ok_and(|options| options.is_some_and(|o| o.seeds == 7))
+        );
+        for args in [&["--sedes"][..], &["--sedes", "7"]] {
+            assert_eq!(parse(args).err().as_deref(), Some("unknown option --sedes"));
+        }
+    }
 }

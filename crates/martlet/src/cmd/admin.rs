@@ -72,6 +72,7 @@ fn status_text(status: &Status) -> String {
         text.push_str(&format!("listening    {listener}\n"));
     }
     text.push_str(&format!("data         {}\n", status.data_dir));
+    text.push_str(&format!("durability   {}\n", durability(status)));
     text.push_str(&format!(
         "clients      {} connected, {} sessions, {} subscriptions\n",
         status.connections, status.sessions, status.subscriptions
@@ -93,6 +94,17 @@ fn status_text(status: &Status) -> String {
         text.push_str(&format!("warning      {warning}\n"));
     }
     text
+}
+
+/// What an acknowledgement promises.
+fn durability(status: &Status) -> String {
+    let mode = &status.durability;
+    match (mode.as_str(), status.interval_ms) {
+        ("sync", _) => format!("{mode}: acknowledged when synced"),
+        (_, Some(ms)) => format!("{mode}: synced every {ms} ms"),
+        ("memory", _) => format!("{mode}: a restart loses everything"),
+        _ => mode.clone(),
+    }
 }
 
 fn clients_text(list: &ClientList) -> String {

@@ -71,6 +71,12 @@ pub(crate) fn run(command: &BackupCommand) -> ExitCode {
 fn create(options: &BackupOptions) -> anyhow::Result<ExitCode> {
     let data_dir = options.node.data_dir()?;
     let target = &options.file;
+    if target.as_os_str() == "-" {
+        bail!(
+            "a backup is not written to standard output, because it is read again when it is \
+             complete: name a file (./- if that is its name)"
+        );
+    }
     if !data_dir.join(STORE).is_dir() {
         bail!(
             "{} has no store: there is nothing to copy",

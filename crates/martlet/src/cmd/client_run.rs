@@ -1,6 +1,7 @@
-//! One client connection as the client commands use it.
+//! A client and its connections as the client commands use them.
 //!
-//! Responsible for connecting, for the lines of `-d`, and for writing output when there is a pause.
+//! Responsible for connecting, once and again, for the lines of `-d`, and for writing output when
+//! there is a pause.
 //! What to do with events is each command's own business.
 
 use std::process::ExitCode;
@@ -15,6 +16,9 @@ use super::exit::{self, Failure};
 use super::mqtt_options::Target;
 use super::packet_log::PacketLog;
 use super::print::Output;
+
+/// How long a lost connection stays lost.
+const RECONNECT_DELAY: Duration = Duration::from_secs(1);
 
 /// What a command waits for besides events.
 pub(crate) enum Next {
@@ -70,9 +74,13 @@ impl ClientRun {
 
     /// Connects and waits for CONNACK.
     pub(crate) async fn connect(&mut self) -> Result<Connected, NetError> {
-        self.client
-            .connect(&self.target.endpoint, &self.target.connect)
-            .await?;
+        let told = told_to_end(self.deadline, &mut self.interrupt, &mut self.terminate);
+        let target = &self.target;
+        tokio::select! {
+            biased;
+            result = self.client.connect(&target.endpoint, &target.connect) => result?,
+            ended = told => return Ok(ended.into()),
+        }
         loop {
             match self.next().await {
                 Next::Event(Event::Connected(_)) => return Ok(Connected::Accepted),
@@ -113,17 +121,25 @@ impl ClientRun {
         }
     }
 
+    /// Connects again after the connection was lost, and tries until there is an answer.
+    pub(crate) async fn reconnect(&mut self) -> Connected {
+        loop {
+            if let Some(ended) = self.pause().await {
+                return ended;
+            }
+            if let Ok(connected) = self.connect().await {
+                return connected;
+            }
+        }
+    }
+
     /// Waits without a connection; what ended the wait early, if anything did.
-    pub(crate) async fn pause(&mut self, duration: Duration) -> Option<Next> {
-        let end = Instant::now() + duration;
-        let (end, times_out) = match self.deadline {
-            Some(deadline) if deadline < end => (deadline, true),
-            _ => (end, false),
-        };
+    async fn pause(&mut self) -> Option<Connected> {
         tokio::select! {
-            () = tokio::time::sleep_until(end) => times_out.then_some(Next::TimedOut),
-            _ = self.interrupt.recv() => Some(Next::Stopped),
-            _ = self.terminate.recv() => Some(Next::Stopped),
+            () = tokio::time::sleep(RECONNECT_DELAY) => None,
+            ended = told_to_end(self.deadline, &mut self.interrupt, &mut self.terminate) => {
+                Some(ended.into())
+            }
         }
     }
 
@@ -146,22 +162,54 @@ impl ClientRun {
     }
 
     async fn wait(&mut self) -> Next {
-        let deadline = self.deadline;
-        let timeout = async move {
-            match deadline {
-                Some(deadline) => tokio::time::sleep_until(deadline).await,
-                None => std::future::pending().await,
-            }
-        };
         tokio::select! {
             biased;
             event = self.client.next_event() => match event {
                 Ok(event) => Next::Event(event),
                 Err(error) => Next::Lost(error),
             },
-            () = timeout => Next::TimedOut,
-            _ = self.interrupt.recv() => Next::Stopped,
-            _ = self.terminate.recv() => Next::Stopped,
+            ended = told_to_end(self.deadline, &mut self.interrupt, &mut self.terminate) => {
+                match ended {
+                    Ended::TimedOut => Next::TimedOut,
+                    Ended::Stopped => Next::Stopped,
+                }
+            }
+        }
+    }
+}
+
+/// Waits for what ends a command whatever it is at.
+async fn told_to_end(
+    deadline: Option<Instant>,
+    interrupt: &mut Signal,
+    terminate: &mut Signal,
+) -> Ended {
+    let timeout = async {
+        match deadline {
+            Some(deadline) => tokio::time::sleep_until(deadline).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = timeout => Ended::TimedOut,
+        _ = interrupt.recv() => Ended::Stopped,
+        _ = terminate.recv() => Ended::Stopped,
+    }
+}
+
+/// What ends a command whatever it is at.
+enum Ended {
+    /// The time of `-W` ran out.
+    TimedOut,
+    /// SIGINT or SIGTERM.
+    Stopped,
+}
+
+impl From<Ended> for Connected {
+    fn from(ended: Ended) -> Self {
+        match ended {
+            Ended::TimedOut => Self::TimedOut,
+            Ended::Stopped => Self::Stopped,
         }
     }
 }

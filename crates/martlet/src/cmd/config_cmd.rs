@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 
 use crate::config;
-use crate::serve::{ConfigOptions, data_dir};
+use crate::serve::{self, ConfigOptions, data_dir};
 
 /// Options of `martlet config`.
 #[derive(Args, Debug)]
@@ -29,7 +29,10 @@ enum Action {
     },
     /// Print the reference of all keys as Markdown
     Reference,
-    /// Say whether a node would start with this configuration, and in its data directory
+    /// Say whether a node would start with this configuration; its ports are not tried
+    ///
+    /// Exit code 0: it would, once no other node has its data directory and its ports. 1: it would
+    /// not, and why is told. What the store holds is not read.
     Check {
         #[command(flatten)]
         options: Box<ConfigOptions>,
@@ -167,16 +170,19 @@ Each value is the last of: default, file (`--config FILE`, TOML), environment, c
 environment name of a key is `MARTLET_` and its path in capitals with `__` between the parts:
 `limits.in_flight` is `MARTLET_LIMITS__IN_FLIGHT`; a file `.env` in the working directory lies below
 the environment. On the command line any key is `--set KEY=VALUE`. `martlet config show` prints
-each value and where it came from, `martlet config check` whether a node would start. An unknown key
-is an error, an unknown `MARTLET_` variable a warning; both name the nearest known one.
+each value and where it came from, `martlet config check` says whether a node would start; its ports
+are not tried. An unknown key is an error, an unknown `MARTLET_` variable a warning; both name the
+nearest known one.
 ";
 
 fn check(options: &ConfigOptions) -> anyhow::Result<String> {
     let effective = options.load()?;
     let node = config::resolve(&effective)?;
+    serve::check(&node)?;
     let mut text = String::new();
-    let trouble = data_dir::trouble(&node.data_dir);
-    for warning in effective.warnings.iter().chain(&trouble) {
+    // Most who ask want to know it before they stop the node that runs.
+    let in_use = data_dir::in_use(&node.data_dir);
+    for warning in effective.warnings.iter().chain(&in_use) {
         text.push_str(&format!("warning: {warning}\n"));
     }
     let names: Vec<&str> = node

@@ -1,12 +1,13 @@
 //! `martlet pub`: publish one message, the same one several times, or each line of standard input.
 //!
-//! Responsible for what mosquitto_pub does with its options, one connection long.
+//! Responsible for what mosquitto_pub does with its options. One message is a matter of one
+//! connection; where more are to come, a lost connection is made again.
 
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
-use martlet_client::{Acknowledgement, Event, Message};
+use martlet_client::{Acknowledgement, Event, Message, NetError};
 use martlet_codec::{ProtocolVersion, QoS, TopicName};
 use tokio::io::AsyncReadExt;
 
@@ -153,6 +154,7 @@ async fn publish_all(options: RunOptions, plan: Plan) -> Result<u8, Failure> {
         run,
         plan,
         under_way: 0,
+        alias_known: false,
         quiet: options.quiet,
     };
     match publisher.plan.count {
@@ -181,6 +183,8 @@ struct Publisher {
     plan: Plan,
     /// Messages given to the session that have not ended.
     under_way: usize,
+    /// The server knows on this connection what the Topic Alias stands for.
+    alias_known: bool,
     quiet: bool,
 }
 
@@ -188,12 +192,16 @@ impl Publisher {
     /// One after another: each waits for the end of the one before, then the delay.
     async fn publish_repeatedly(&mut self) -> Result<(), Failure> {
         for left in (0..self.plan.count).rev() {
-            let message = self.plan.message.clone();
-            self.publish(message)?;
-            // The server knows the alias now.
-            if self.plan.message.properties.topic_alias.is_some() {
-                self.plan.message.topic.clear();
+            if !self.connected().await? {
+                return Ok(());
             }
+            let mut message = self.plan.message.clone();
+            if self.alias_known && message.qos == QoS::AtMostOnce {
+                // At higher QoS it may be sent again where nobody knows the alias.
+                message.topic.clear();
+            }
+            self.publish(message)?;
+            self.alias_known = self.plan.message.properties.topic_alias.is_some();
             while self.under_way > 0 {
                 if !self.next().await? {
                     return Ok(());
@@ -210,10 +218,13 @@ impl Publisher {
     async fn pause(&mut self) -> Result<bool, Failure> {
         let end = tokio::time::Instant::now() + self.plan.delay;
         loop {
-            match tokio::time::timeout_at(end, self.next()).await {
+            match tokio::time::timeout_at(end, self.run.next()).await {
                 Err(_) => return Ok(true),
-                Ok(Ok(true)) => {}
-                Ok(other) => return other,
+                Ok(next) => {
+                    if !self.act_on(next).await? {
+                        return Ok(false);
+                    }
+                }
             }
         }
     }
@@ -231,18 +242,24 @@ impl Publisher {
                 continue;
             }
             tokio::select! {
-                more = self.next() => if !more? { return Ok(()) },
+                next = self.run.next() => if !self.act_on(next).await? { return Ok(()) },
                 read = stdin.read(&mut chunk) => match read {
                     Ok(count) if count > 0 => {
                         pending.extend_from_slice(&chunk[..count]);
-                        self.publish_complete_lines(&mut pending)?;
-                        self.run.client.flush().await.map_err(|e| Failure::from_net(&e))?;
+                        if !self.publish_complete_lines(&mut pending).await? {
+                            return Ok(());
+                        }
+                        // A connection that is lost here is so for the next event too.
+                        let _ = self.run.client.flush().await;
                     }
                     _ => open = false,
                 },
             }
         }
         if !pending.is_empty() {
+            if !self.connected().await? {
+                return Ok(());
+            }
             self.publish_line(pending)?;
         }
         while self.under_way > 0 {
@@ -253,14 +270,18 @@ impl Publisher {
         Ok(())
     }
 
-    fn publish_complete_lines(&mut self, pending: &mut Vec<u8>) -> Result<(), Failure> {
+    /// Publishes what ends with an end of line; `false` when the command is to end.
+    async fn publish_complete_lines(&mut self, pending: &mut Vec<u8>) -> Result<bool, Failure> {
         let mut start = 0;
         while let Some(len) = pending[start..].iter().position(|byte| *byte == b'\n') {
+            if !self.connected().await? {
+                return Ok(false);
+            }
             self.publish_line(pending[start..start + len].to_vec())?;
             start += len + 1;
         }
         pending.drain(..start);
-        Ok(())
+        Ok(true)
     }
 
     fn publish_line(&mut self, payload: Vec<u8>) -> Result<(), Failure> {
@@ -279,14 +300,47 @@ impl Publisher {
         Ok(())
     }
 
-    /// Waits for one event; `false` when the command is to end. Cancelling it loses nothing.
+    /// Waits until there is a connection; `false` when the command is to end.
+    async fn connected(&mut self) -> Result<bool, Failure> {
+        while !self.run.client.session().is_connected() {
+            if !self.next().await? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Waits for one event and acts on it; `false` when the command is to end.
     async fn next(&mut self) -> Result<bool, Failure> {
-        match self.run.next().await {
+        let next = self.run.next().await;
+        self.act_on(next).await
+    }
+
+    async fn act_on(&mut self, next: Next) -> Result<bool, Failure> {
+        match next {
             Next::Event(event) => self.receive(event),
-            Next::Lost(error) => return Err(Failure::from_net(&error)),
+            Next::Lost(error) => return self.lost(&error).await,
             Next::TimedOut | Next::Stopped => return Ok(false),
         }
         Ok(true)
+    }
+
+    /// Connects again where more than one message is to be sent; the session sends what has not
+    /// been acknowledged.
+    async fn lost(&mut self, error: &NetError) -> Result<bool, Failure> {
+        if self.plan.count == 1 {
+            return Err(Failure::from_net(error));
+        }
+        self.alias_known = false;
+        match self.run.reconnect().await {
+            Connected::Accepted => Ok(true),
+            Connected::Refused(failure) => Err(refused(&mut self.run, failure)),
+            // Told to end while something is left to be sent.
+            Connected::TimedOut | Connected::Stopped if self.under_way > 0 => {
+                Err(Failure::from_net(error))
+            }
+            Connected::TimedOut | Connected::Stopped => Ok(false),
+        }
     }
 
     fn receive(&mut self, event: Event) {

@@ -77,13 +77,13 @@ fn progress(data_dir: &Path, waited: Duration) -> String {
     let secs = waited.as_secs();
     let status = admin::ask(data_dir, "GET", "/api/v1/status");
     let status = status.and_then(|body| Ok(serde_json::from_str::<Status>(&body)?));
-    match status {
-        Ok(status) => format!(
-            "stopping for {secs} s: {} clients are still connected",
-            status.connections
-        ),
-        Err(_) => format!("stopping for {secs} s: the store is being closed"),
-    }
+    let what = match status.map_or(0, |status| status.sockets_open) {
+        // It answers no more, or nobody is left to wait for.
+        0 => "until the store is written and closed".to_owned(),
+        1 => "for 1 client to take its last output".to_owned(),
+        count => format!("for {count} clients to take their last output"),
+    };
+    format!("stopping for {secs} s: waiting {what}")
 }
 
 fn print(json: bool, state: &str, began: Instant) {

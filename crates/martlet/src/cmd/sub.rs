@@ -22,9 +22,6 @@ use super::format::Format;
 use super::mqtt_options::{self, MqttOptions, Refusal, Target};
 use super::random;
 
-/// How long a lost connection stays lost.
-const RECONNECT_DELAY: Duration = Duration::from_secs(1);
-
 /// Arguments of `martlet sub`.
 #[derive(Args)]
 pub(crate) struct SubOptions {
@@ -265,7 +262,10 @@ impl Subscriber {
         loop {
             let code = match self.run.next().await {
                 Next::Event(event) => self.receive(event),
-                Next::Lost(_) => self.reconnect().await?,
+                Next::Lost(_) => {
+                    let connected = self.run.reconnect().await;
+                    self.begin(connected)?
+                }
                 Next::TimedOut => return Err(timed_out()),
                 Next::Stopped => Some(0),
             };
@@ -282,19 +282,6 @@ impl Subscriber {
             Connected::Refused(failure) => Err(failure),
             Connected::TimedOut => Err(timed_out()),
             Connected::Stopped => Ok(Some(0)),
-        }
-    }
-
-    async fn reconnect(&mut self) -> Result<Option<u8>, Failure> {
-        loop {
-            match self.run.pause(RECONNECT_DELAY).await {
-                None => {}
-                Some(Next::TimedOut) => return Err(timed_out()),
-                Some(_) => return Ok(Some(0)),
-            }
-            if let Ok(connected) = self.run.connect().await {
-                return self.begin(connected);
-            }
         }
     }
 

@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use axum::Router;
 use tokio::net::UnixListener;
 use tracing::error;
@@ -27,16 +27,27 @@ impl Drop for AdminSocket {
     }
 }
 
+/// Whether the socket can have its place in this directory.
+///
+/// # Errors
+/// Its path would be too long.
+pub(crate) fn check(directory: &Path) -> anyhow::Result<()> {
+    let path = directory.join(FILE_NAME);
+    let bytes = path.as_os_str().len();
+    if bytes > PATH_BYTES_MAX {
+        bail!(
+            "{} is a path of {bytes} bytes, a socket's may have {PATH_BYTES_MAX}: choose a shorter \
+             --data-dir",
+            path.display()
+        );
+    }
+    Ok(())
+}
+
 /// Opens the socket and serves until the process ends. The data directory's lock must be held.
 pub(crate) fn serve(directory: &Path, routes: Router) -> anyhow::Result<AdminSocket> {
     let path = directory.join(FILE_NAME);
-    let opening = || {
-        let why = match path.as_os_str().len() > PATH_BYTES_MAX {
-            true => "; a socket's path may have 107 bytes: choose a shorter --data-dir",
-            false => "",
-        };
-        format!("cannot open {}{why}", path.display())
-    };
+    let opening = || format!("cannot open {}", path.display());
     match std::fs::remove_file(&path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             return Err(error).with_context(opening);

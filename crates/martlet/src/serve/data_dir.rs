@@ -2,12 +2,12 @@
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, bail};
-use rustix::fs::{Access, FlockOperation, access, flock};
+use rustix::fs::{FlockOperation, flock};
 
 /// The file in it that is locked.
 const LOCK: &str = "lock";
@@ -41,15 +41,21 @@ pub(crate) fn claimed(directory: &Path) -> Option<Claim> {
     }
 }
 
-/// Why a node could not use the directory now, as far as that can be seen without changing
-/// anything.
-pub(crate) fn trouble(directory: &Path) -> Option<String> {
+/// That the directory is in use and by which process, in words; none if nobody has it.
+pub(crate) fn in_use(directory: &Path) -> Option<String> {
+    claimed(directory)?;
+    let owner = File::open(directory.join(LOCK)).map(|mut file| owner(&mut file));
+    let owner = owner.unwrap_or_default();
     let name = directory.display();
-    if claimed(directory).is_some() {
-        let owner = File::open(directory.join(LOCK)).map(|mut file| owner(&mut file));
-        let owner = owner.unwrap_or_default();
-        return Some(format!("the data directory {name} is in use{owner}"));
-    }
+    Some(format!("the data directory {name} is in use{owner}"))
+}
+
+/// Whether a node could use the directory, were it not in use. What is tried leaves nothing.
+///
+/// # Errors
+/// It could not, and why.
+pub(crate) fn check(directory: &Path) -> anyhow::Result<()> {
+    let name = directory.display();
     // A relative path without a parent lies in the working directory.
     let mut there = directory
         .ancestors()
@@ -57,22 +63,82 @@ pub(crate) fn trouble(directory: &Path) -> Option<String> {
             true => Path::new("."),
             false => path,
         });
-    let there = there.find(|path| path.symlink_metadata().is_ok())?;
-    let why = match there.metadata() {
-        Ok(found) if !found.is_dir() => "is no directory".to_owned(),
-        Ok(_) => match access(there, Access::WRITE_OK | Access::EXEC_OK) {
-            Ok(()) => return None,
-            Err(error) => format!("cannot be written to: {error}"),
-        },
-        Err(error) => format!("cannot be used: {error}"),
+    let Some(there) = there.find(|path| path.symlink_metadata().is_ok()) else {
+        return Ok(());
     };
-    Some(match there == directory {
-        true => format!("the data directory {name} {why}"),
-        false => format!(
-            "the data directory {name} cannot be made: {} {why}",
-            there.display()
-        ),
-    })
+    if let Some(why) = unusable(there) {
+        match there == directory {
+            true => bail!("the data directory {name} {why}"),
+            false => bail!(
+                "the data directory {name} cannot be made: {} {why}",
+                there.display()
+            ),
+        }
+    }
+    let lock = directory.join(LOCK);
+    match lock.symlink_metadata() {
+        Ok(_) => check_file(&lock),
+        Err(_) => Ok(()),
+    }
+}
+
+/// Whether a node could use the store in this directory, as far as its files can be opened. None is
+/// read.
+///
+/// # Errors
+/// It could not, and why.
+pub(crate) fn check_store(directory: &Path) -> anyhow::Result<()> {
+    if directory.symlink_metadata().is_err() {
+        return Ok(());
+    }
+    let name = directory.display();
+    if let Some(why) = unusable(directory) {
+        bail!("the store {name} {why}");
+    }
+    for entry in directory
+        .read_dir()
+        .with_context(|| format!("cannot read {name}"))?
+    {
+        let path = entry.with_context(|| format!("cannot read {name}"))?.path();
+        if path.is_file() {
+            check_file(&path)?;
+        }
+    }
+    Ok(())
+}
+
+fn check_file(path: &Path) -> anyhow::Result<()> {
+    let opened = OpenOptions::new().read(true).write(true).open(path);
+    opened
+        .map(drop)
+        .with_context(|| format!("cannot open {}", path.display()))
+}
+
+/// Why nothing can be made in a place that is there.
+fn unusable(place: &Path) -> Option<String> {
+    match place.metadata() {
+        Ok(found) if !found.is_dir() => return Some("is no directory".to_owned()),
+        Ok(_) => {}
+        Err(error) => return Some(format!("cannot be used: {error}")),
+    }
+    // Modes do not tell all: /proc looks as if it could be written to.
+    let trial = place.join(format!(".martlet-check-{}", std::process::id()));
+    let made = DirBuilder::new().mode(0o700).create(&trial);
+    let tried = made.and_then(|()| std::fs::remove_dir(&trial));
+    tried
+        .err()
+        .map(|error| format!("cannot be written to: {error}"))
+}
+
+/// Whether other users of the machine may open the directory or a file in it, as far as the modes
+/// there say. A node makes them 0700 and 0600; others come from copies and archives.
+pub(crate) fn is_open_to_others(directory: &Path) -> bool {
+    let open = |path: &Path| {
+        let found = path.symlink_metadata();
+        found.is_ok_and(|found| found.permissions().mode() & 0o077 != 0)
+    };
+    let mut files = directory.read_dir().into_iter().flatten().flatten();
+    open(directory) || files.any(|file| open(&file.path()))
 }
 
 /// By which process the directory is claimed, as the end of a phrase. Who it is helps, but the
@@ -126,23 +192,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn trouble_is_named_before_a_node_meets_it_and_nothing_is_made() {
+    fn trouble_is_named_before_a_node_meets_it_and_nothing_is_left() {
         let place = std::env::temp_dir().join(format!("martlet-trouble-{}", std::process::id()));
         let data = place.join("a/b");
-        assert_eq!(trouble(&data), None);
-        assert!(!place.exists(), "looking makes nothing");
+        check(&data).expect("it can be made");
+        assert!(!place.exists(), "nothing is made");
         let lock = claim(&data).expect("it can be made");
-        let told = trouble(&data).expect("it is claimed");
+        let told = in_use(&data).expect("it is claimed");
         let pid = std::process::id();
         assert!(
             told.ends_with(&format!("is in use by process {pid}")),
             "{told}"
         );
         drop(lock);
-        assert_eq!(trouble(&data), None);
+        assert_eq!(in_use(&data), None);
+        check(&data).expect("it can be claimed");
+        let there = data.read_dir().expect("it is there").count();
+        assert_eq!(there, 1, "only the lock is there");
         let below_a_file = data.join(LOCK).join("data");
-        let told = trouble(&below_a_file).expect("it cannot be made");
+        let told = check(&below_a_file).expect_err("it cannot be made");
+        let told = told.to_string();
         assert!(told.ends_with("b/lock is no directory"), "{told}");
+        let told = check_store(&data.join(LOCK)).expect_err("it is no store");
+        assert!(told.to_string().ends_with("is no directory"), "{told}");
+        std::fs::remove_file(data.join(LOCK)).expect("it was made here");
+        std::fs::create_dir(data.join(LOCK)).expect("it is free");
+        let told = check(&data).expect_err("the lock is no file").to_string();
+        assert!(told.starts_with("cannot open "), "{told}");
         std::fs::remove_dir_all(&place).expect("it was made here");
     }
 }

@@ -8,7 +8,7 @@ mod notify;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use clap::Args;
@@ -21,6 +21,7 @@ use martlet_reactor::{Durability, ReactorConfig, Restored, Running, StoreNotice}
 use martlet_store::RealDisk;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info, warn};
+use tracing_subscriber::EnvFilter;
 
 use crate::config::{self, LogFormat, NodeConfig, Overlay};
 
@@ -31,6 +32,10 @@ const EVENT_CAPACITY: usize = 8192;
 
 /// "File size limit exceeded"; the number is the same on all systems this runs on.
 const SIGXFSZ: i32 = 25;
+
+/// For so long further signals say no more than the first. One wish to stop may come as several:
+/// `timeout` signals its child and then the group in which it is.
+const ONE_WISH: Duration = Duration::from_secs(1);
 
 /// Options of `martlet serve`, `martlet config` and all that reads a configuration.
 #[derive(Args, Clone, Debug, Default)]
@@ -128,6 +133,22 @@ pub(crate) fn run(options: &ConfigOptions) -> ExitCode {
     }
 }
 
+/// Looks for what [`run`] would refuse, as far as that can be seen without starting: the ports are
+/// not tried, and what the store holds is not read.
+///
+/// # Errors
+/// What a node would end with.
+pub(crate) fn check(node: &NodeConfig) -> anyhow::Result<()> {
+    log_filter(node)?;
+    admin_socket::check(&node.data_dir)?;
+    data_dir::check(&node.data_dir)?;
+    if node.durability != Durability::Memory {
+        check_restored(&node.data_dir)?;
+        data_dir::check_store(&node.data_dir.join(STORE))?;
+    }
+    Ok(())
+}
+
 fn serve(options: &ConfigOptions) -> anyhow::Result<()> {
     let effective = options.load()?;
     let node = config::resolve(&effective)?;
@@ -136,6 +157,8 @@ fn serve(options: &ConfigOptions) -> anyhow::Result<()> {
         warn!("{warning}");
     }
     keep_pages_small();
+    // Before anything is made in a directory that will not do.
+    admin_socket::check(&node.data_dir)?;
     let lock = data_dir::claim(&node.data_dir)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
@@ -203,13 +226,18 @@ async fn run_node(node: &NodeConfig, files: &[PathBuf]) -> anyhow::Result<()> {
     }
     control.health.set_stopping();
     notify::stopping();
+    let told = Instant::now();
     tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if told.elapsed() >= ONE_WISH {
+                error!("a second signal: exiting at once");
+                std::process::exit(1);
+            }
         }
-        error!("a second signal: exiting at once");
-        std::process::exit(1);
     });
     stop(running, Duration::from_secs(node.shutdown_grace_secs)).await;
     Ok(())
@@ -396,10 +424,17 @@ fn node_info(node: &NodeConfig, running: &Running) -> NodeInfo {
         .zip(transports)
         .map(|((_, address), transport)| config::listener_url(*address, transport))
         .collect();
+    let (durability, interval_ms) = match node.durability {
+        Durability::Sync => ("sync", None),
+        Durability::Interval { ms } => ("interval", Some(ms)),
+        Durability::Memory => ("memory", None),
+    };
     NodeInfo {
         version: env!("CARGO_PKG_VERSION"),
         listeners,
         data_dir: node.data_dir.display().to_string(),
+        durability,
+        interval_ms,
         anonymous_beyond_loopback: node.anonymous_beyond_loopback,
     }
 }
@@ -421,6 +456,10 @@ impl Shards for ReactorShards {
 
     fn sockets_accepted(&self) -> u64 {
         self.running.stats().accepted
+    }
+
+    fn sockets_open(&self) -> u64 {
+        self.running.open_connections() as u64
     }
 
     fn events_dropped(&self) -> u64 {
@@ -494,11 +533,14 @@ async fn publish_statistics(control: Arc<Control>, every: Duration) {
     }
 }
 
+fn log_filter(node: &NodeConfig) -> anyhow::Result<EnvFilter> {
+    let filter = EnvFilter::try_new(&node.log_level);
+    filter.with_context(|| format!("log.level is {:?}", node.log_level))
+}
+
 fn start_log(node: &NodeConfig) -> anyhow::Result<()> {
-    let filter = tracing_subscriber::EnvFilter::try_new(&node.log_level)
-        .with_context(|| format!("log.level is {:?}", node.log_level))?;
     let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_env_filter(log_filter(node)?)
         .with_writer(std::io::stderr);
     let colours = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
         && std::io::IsTerminal::is_terminal(&std::io::stderr());
@@ -577,6 +619,14 @@ fn durability_lines(node: &NodeConfig, control: &Control) -> String {
              not used: remove it",
         );
     }
+    let store = node.data_dir.join(STORE);
+    if data_dir::is_open_to_others(&store) {
+        warn(&format!(
+            "the store's modes are wider than 0700 and 0600, open to other users: \
+             chmod -R go= {} mends that",
+            typed(&store)
+        ));
+    }
     if node.simulate_power_loss {
         warn("store.simulate_power_loss is on: a crash of the process is a power cut");
     }
@@ -598,16 +648,22 @@ fn next_lines(node: &NodeConfig, control: &Control) -> String {
         format!(" -p {port}")
     };
     let program = program_name();
-    let status = match node.data_dir.display().to_string() {
-        directory if directory.contains(' ') => format!("status --data-dir '{directory}'"),
-        directory => format!("status --data-dir {directory}"),
-    };
+    let status = format!("status --data-dir {}", typed(&node.data_dir));
     format!(
         "Next, in two other terminals:\n  \
          {program} sub{option} -t 'hello/#' -v\n  \
          {program} pub{option} -t hello/world -m 'it works'\n\
          See how it is: {program} {status}\n"
     )
+}
+
+/// A path as it is typed in a shell.
+fn typed(path: &Path) -> String {
+    let path = path.display().to_string();
+    match path.contains(' ') {
+        true => format!("'{path}'"),
+        false => path,
+    }
 }
 
 /// As it was called: lines to be typed next must work even if it is not on the path.

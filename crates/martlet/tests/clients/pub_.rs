@@ -1,6 +1,8 @@
 //! `martlet pub` beside `mosquitto_pub`.
 
-use crate::support::{Broker, FAMILIES, Family};
+use std::io::{BufRead, BufReader, Write};
+
+use crate::support::{Broker, FAMILIES, Family, send_signal, wait};
 
 /// All of a message but its expiry, which counts down.
 const FORMAT: &str = "%t|%q|%r|%x|%C|%R|%D|%F|%P";
@@ -355,6 +357,87 @@ fn a_broker_that_is_not_there_is_reported_the_same() {
     ] {
         assert_eq!(broker.compare("pub", args).code, 1, "{args:?}");
     }
+}
+
+/// A line that was sent and not acknowledged when the broker died is sent again, and so are those
+/// that come later.
+#[test]
+fn lines_go_on_where_they_were_after_the_broker_was_killed() {
+    for qos in ["1", "2"] {
+        let mut broker = Broker::open();
+        let args = ["-t", "a", "-l", "-d", "-q", qos];
+        let mut child = broker.spawn(Family::Martlet, "pub", &args);
+        let mut stdin = child.stdin.take().expect("standard input is a pipe");
+        let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+        let mut wait_for = |what: &str| {
+            let found = lines.find(|line| line.as_ref().is_ok_and(|line| line.contains(what)));
+            found
+                .unwrap_or_else(|| panic!("no {what:?}"))
+                .expect("text")
+        };
+        let end = ["", "received PUBACK", "received PUBCOMP"][qos.parse::<usize>().unwrap()];
+        writeln!(stdin, "one").expect("it reads");
+        wait_for(end);
+        send_signal(broker.pid(), "STOP");
+        writeln!(stdin, "two").expect("it reads");
+        wait_for("sending PUBLISH");
+        broker.restart();
+        wait_for("received CONNACK");
+        wait_for("sending PUBLISH");
+        wait_for(end);
+        writeln!(stdin, "three").expect("it reads");
+        wait_for(end);
+        drop(stdin);
+        let output = wait(child, "pub after a restart");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!((output.status.code(), &*errors), (Some(0), ""));
+    }
+}
+
+#[test]
+fn repeated_messages_go_on_after_the_broker_was_killed() {
+    let mut broker = Broker::open();
+    // At QoS 0 the second message goes by its alias alone, on the first connection.
+    let repeat = ["--repeat", "3", "--repeat-delay", "0.2", "-V", "5"];
+    let alias = [
+        "-t",
+        "a",
+        "-m",
+        "x",
+        "-d",
+        "-D",
+        "publish",
+        "topic-alias",
+        "1",
+    ];
+    let mut child = broker.spawn(Family::Martlet, "pub", &[&repeat[..], &alias].concat());
+    let lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+    let mut sent = 0;
+    for line in lines {
+        sent += u32::from(line.expect("text").contains("sending PUBLISH"));
+        if sent == 2 {
+            broker.restart();
+            sent += 1;
+        }
+    }
+    let output = wait(child, "pub after a restart");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!((output.status.code(), sent, &*errors), (Some(0), 4, ""));
+}
+
+#[test]
+fn a_first_connection_that_is_lost_is_not_tried_again() {
+    let broker = Broker::open();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = listener
+        .local_addr()
+        .expect("it is bound")
+        .port()
+        .to_string();
+    let args = ["-h", "127.0.0.1", "-p", &port, "-t", "a", "-l"];
+    let child = broker.spawn(Family::Martlet, "pub", &args);
+    drop(listener.accept().expect("it connects"));
+    assert_eq!(wait(child, "pub").status.code(), Some(7));
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! `martlet sub` beside `mosquitto_sub`.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 
-use crate::support::{Broker, FAMILIES, Family, wait};
+use crate::support::{Broker, FAMILIES, Family, send_signal, wait};
 
 /// A broker with some retained messages.
 fn with_retained_messages() -> Broker {
@@ -276,10 +276,7 @@ fn sigterm_ends_a_subscriber_in_order() {
     let mut child = broker.spawn(Family::Martlet, "sub", &["-t", "a", "-d"]);
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     while !lines.next().unwrap().unwrap().starts_with("Subscribed") {}
-    let kill = std::process::Command::new("kill")
-        .arg(child.id().to_string())
-        .status();
-    assert!(kill.unwrap().success());
+    send_signal(child.id(), "TERM");
     assert!(
         lines
             .next()
@@ -288,6 +285,24 @@ fn sigterm_ends_a_subscriber_in_order() {
             .ends_with("sending DISCONNECT")
     );
     assert_eq!(wait(child, "sub after SIGTERM").status.code(), Some(0));
+}
+
+#[test]
+fn sigterm_ends_a_client_that_waits_for_its_connection() {
+    let broker = Broker::open();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = listener.local_addr().expect("it is bound").port();
+    let url = format!("ws://127.0.0.1:{port}/mqtt");
+    let cases: [(_, &[&str]); 2] = [("sub", &["-t", "a"]), ("pub", &["-t", "a", "-l"])];
+    for (command, args) in cases {
+        let args = [&["-L", &url], args].concat();
+        let child = broker.spawn(Family::Martlet, command, &args);
+        let (mut stream, _) = listener.accept().expect("it connects");
+        // The handshake of WebSocket is under way and gets no answer.
+        stream.read_exact(&mut [0; 4]).expect("it asks");
+        send_signal(child.id(), "TERM");
+        assert_eq!(wait(child, command).status.code(), Some(0));
+    }
 }
 
 #[test]

@@ -261,6 +261,13 @@ fn normalise(line: &str, command: &str) -> String {
     line
 }
 
+/// Sends a process the signal of this name.
+pub(crate) fn send_signal(pid: u32, name: &str) {
+    let mut kill = Command::new("kill");
+    let status = kill.args(["-s", name, &pid.to_string()]).status();
+    assert!(status.expect("kill runs").success());
+}
+
 /// Waits for a child, but not forever.
 pub(crate) fn wait(mut child: Child, what: &str) -> Output {
     let end = Instant::now() + DEADLINE;

@@ -2,10 +2,11 @@
 
 use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
 use std::path::Path;
+use std::process::Command;
 
 use martlet_codec::QoS;
 
-use crate::node::{Directory, Node, block_on, lasting, martlet, text};
+use crate::node::{Directory, MARTLET, Node, block_on, lasting, martlet, text};
 
 async fn fill(node: &Node, count: u32) {
     let mut subscriber = node.connect(&lasting("subscriber")).await;
@@ -90,9 +91,26 @@ fn a_backup_that_was_cut_or_changed_is_not_taken_for_a_whole_one() {
         assert!(!verified.status.success());
         text(&verified.stderr)
     };
-    for cut in [1, 512, whole.len() / 2, whole.len() - 2_000] {
+    let length = whole.len();
+    for cut in [
+        1,
+        512,
+        length / 2,
+        length - 2_000,
+        length - 513,
+        length - 100,
+        length - 1,
+    ] {
         fails(&whole[..cut]);
     }
+    let junk = fails(&[&whole, &b"junk"[..]].concat());
+    assert!(
+        junk.contains(&format!("behind its end, at {length}")),
+        "{junk}"
+    );
+    // As a tar program pads it.
+    std::fs::write(&file, [&whole, &[0; 9 * 512][..]].concat()).unwrap();
+    assert!(martlet(&["backup", "verify", &name]).status.success());
     let mut changed = whole.clone();
     let place = whole
         .windows(8)
@@ -140,6 +158,52 @@ fn a_restore_that_was_cut_off_is_told_and_not_taken_for_an_empty_store() {
         "{error}"
     );
     assert!(error.contains(&unfinished.display().to_string()), "{error}");
+}
+
+#[test]
+fn a_restore_that_fails_leaves_only_what_an_earlier_one_has_left() {
+    let directory = Directory::new("restore-fails");
+    let data = directory.data().display().to_string();
+    let file = directory.path().join("node.backup").display().to_string();
+    block_on(async {
+        let mut node = Node::start(&directory, &[]).await;
+        fill(&node, 20).await;
+        node.broker.kill().unwrap();
+    });
+    let made = martlet(&["backup", "create", &file, "--data-dir", &data]);
+    assert!(made.status.success(), "{}", text(&made.stderr));
+    let elsewhere = Directory::new("restore-fails-there");
+    let there = elsewhere.data();
+    let restoring = there.join("store.restoring");
+    // Files may have 1 KiB: too little for the log.
+    let limited = format!(
+        "trap '' XFSZ; ulimit -f 1; exec {MARTLET} backup restore {file} --data-dir {}",
+        there.display()
+    );
+    for left in [false, true] {
+        if left {
+            std::fs::create_dir_all(&restoring).unwrap();
+        }
+        let failed = Command::new("sh").args(["-c", &limited]).output().unwrap();
+        assert_eq!(failed.status.code(), Some(1));
+        let error = text(&failed.stderr);
+        assert!(error.contains("store.restoring/"), "{error}");
+        assert_eq!(restoring.exists(), left);
+    }
+}
+
+#[test]
+fn a_backup_to_standard_output_is_refused_and_makes_no_file() {
+    let directory = Directory::new("backup-stdout");
+    std::fs::create_dir_all(directory.data().join("store")).unwrap();
+    let data = directory.data().display().to_string();
+    let mut create = Command::new(MARTLET);
+    create.args(["backup", "create", "-", "--data-dir", &data]);
+    let refused = create.current_dir(directory.path()).output().unwrap();
+    assert_eq!(refused.status.code(), Some(1));
+    let error = text(&refused.stderr);
+    assert!(error.contains("name a file"), "{error}");
+    assert!(!directory.path().join("-").exists());
 }
 
 #[test]

@@ -20,7 +20,7 @@ fn kills(name: &str, kills: u32, seed: u64, options: &[&str]) {
         progress_every: 0,
     };
     let outcome = block_on(run(&plan)).expect("the node starts after each kill");
-    assert!(outcome.violations.is_empty(), "{:#?}", outcome.violations);
+    assert_eq!(outcome.violations.count, 0, "{:#?}", outcome.violations);
     assert!(
         outcome.totals.acknowledged > u64::from(kills),
         "{}",
