@@ -94,6 +94,12 @@ pub enum Lost {
         /// Number of the first.
         first: Lsn,
     },
+    /// There is no checkpoint, and the log begins with this record: what came before is known only
+    /// as far as it was copied since.
+    Beginning {
+        /// Number of the first record that is there.
+        first: Lsn,
+    },
     /// What the log held there, if it held anything: nothing says whether it did.
     Unknown,
     /// The file ends here, though it was longer.
@@ -124,6 +130,13 @@ pub enum Lost {
     State(StateKey),
 }
 
+impl Lost {
+    /// What was lost is not known by name: it was sought elsewhere, as far as it is to be found.
+    pub fn is_unnamed(&self) -> bool {
+        matches!(self, Lost::CheckpointBlock | Lost::Beginning { .. })
+    }
+}
+
 impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.place())?;
@@ -133,6 +146,11 @@ impl fmt::Display for Damage {
             Lost::Records { first, count: 1 } => write!(f, "record {first} lost"),
             Lost::Records { first, count } => write!(f, "{count} records from {first} on lost"),
             Lost::Rest { first } => write!(f, "what was recorded from {first} on is lost"),
+            Lost::Beginning { first } => write!(
+                f,
+                "there is no checkpoint, and the log begins at record {first}: what was recorded \
+                 before is lost as far as it was not copied since"
+            ),
             Lost::Unknown => f.write_str("what was recorded there, if anything was, is lost"),
             Lost::CutOff { needed } => {
                 f.write_str("the file ends here, though it was longer: ")?;
