@@ -273,6 +273,12 @@ impl<D: Disk> Engine<D> {
         let Some(first) = doubtful.front() else {
             return Ok(());
         };
+        if let Some(segment) = self.segments.get(first.location.slot) {
+            // It proves nothing when it succeeds. But where no sync does, each start would leave
+            // one more segment, of which any may be the one that is on the disk.
+            let synced = self.disk.sync(&segment.file.file);
+            synced.map_err(|e| StoreError::new("syncing", &segment.name(), e))?;
+        }
         for record in &doubtful {
             if let Some(segment) = self.segments.get_mut(record.location.slot) {
                 segment.end = segment.end.min(record.group);

@@ -790,6 +790,31 @@ fn while_no_sync_succeeds_the_store_does_not_grow_and_nothing_is_lost() {
     }
 }
 
+#[test]
+fn starts_that_find_no_sync_to_succeed_do_not_fill_the_disk() {
+    let disk = SimDisk::new(1);
+    let mut engine = open(&disk);
+    for id in 1..20 {
+        commit(&mut engine, |buffer| publish(buffer, id, 300));
+    }
+    drop(engine);
+    refuse_syncs(&disk);
+    let before = disk.list().unwrap().len();
+    for _ in 0..50 {
+        // It may open, and then cannot record anything; or not.
+        if let Ok((mut engine, _)) = Engine::open(disk.clone(), options()) {
+            let mut buffer = RecordBuffer::new();
+            publish(&mut buffer, 20, 300);
+            engine.append(&buffer);
+            assert!(engine.write().is_err() || engine.sync().is_err());
+        }
+    }
+    let files = disk.list().unwrap();
+    assert!(files.len() <= before + 1, "{files:?}");
+    disk.lift();
+    assert!(count_served(&open(&disk), 20) >= 19);
+}
+
 /// A queue with many entries, and one that shares each hundredth body with it.
 fn long_queue(engine: &mut Engine<SimDisk>, count: u64) {
     for first in (1..=count).step_by(100) {
