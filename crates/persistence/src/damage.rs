@@ -51,11 +51,11 @@ impl DamageWords {
                  messages may come again, and sessions that ended, subscriptions and retained \
                  messages that were cleared may be there again"
             ),
-            Lost::Beginning { first } => format!(
-                "{place}there is no checkpoint, and the log begins at record {first}: messages, \
-                 sessions, subscriptions and retained messages are sought in what is left; \
-                 messages may come again, what ended or was cleared may be there again, and some \
-                 messages and receipts of QoS 2 may be lost"
+            Lost::WithoutCheckpoint { first, count } => format!(
+                "{place}there is no checkpoint to say what {count} records from {first} on \
+                 brought: it is sought in what is left of the log; messages may come again, what \
+                 ended or was cleared may be there again, and some messages and receipts of QoS 2 \
+                 may be lost"
             ),
             Lost::Rest { first } => format!(
                 "{place}what was recorded from record {first} on is lost: messages, \

@@ -69,9 +69,9 @@ pub fn repair_with<D: Disk + Clone>(
             // Without it the segments say what they say.
             found.push(Damage::new(file, 0, Lost::CheckpointBlock));
             set_checkpoints_aside(&disk)?;
-            Engine::open_anyhow(disk, options, true)
+            Engine::open_accepting(disk, options, true)
         }
-        Err(OpenError::NoBeginning { .. }) => Engine::open_anyhow(disk, options, true),
+        Err(OpenError::NoCheckpoint { .. }) => Engine::open_accepting(disk, options, true),
         opened => opened,
     };
     let (mut engine, report) = opened?;

@@ -71,9 +71,9 @@ pub enum OpenError {
         file: String,
     },
     /// There is no checkpoint, and the beginning of the log is not there either: it was given back
-    /// while there was one. [`repair`](crate::repair) makes the best of the segments.
-    NoBeginning {
-        /// The first segment that is there.
+    /// while there was one. [`repair`](crate::repair) makes the best of the others.
+    NoCheckpoint {
+        /// The first segment that is not there.
         file: String,
     },
 }
@@ -102,10 +102,10 @@ impl fmt::Display for OpenError {
                 "both copies of checkpoint {file} are damaged at their beginning: \
                  martlet store repair makes the best of the rest"
             ),
-            OpenError::NoBeginning { file } => write!(
+            OpenError::NoCheckpoint { file } => write!(
                 f,
-                "there is no checkpoint, and the log begins in the middle, with {file}: \
-                 put the checkpoint back, or martlet store repair makes the best of the rest"
+                "there is no checkpoint, and {file} is missing from the log: put the checkpoint \
+                 back, or martlet store repair makes the best of the rest"
             ),
         }
     }

@@ -67,15 +67,15 @@ impl<D: Disk> Engine<D> {
     /// what is damaged is named in the report and left out. Afterwards all that is served is on the
     /// disk for certain.
     pub fn open(disk: D, options: Options) -> Result<(Self, Report), OpenError> {
-        Self::open_anyhow(disk, options, false)
+        Self::open_accepting(disk, options, false)
     }
 
-    /// As [`Engine::open`]; with `without_beginning` also if there is neither a checkpoint nor the
+    /// As [`Engine::open`]; with `is_loss_accepted` also if there is neither a checkpoint nor the
     /// beginning of the log.
-    pub(crate) fn open_anyhow(
+    pub(crate) fn open_accepting(
         disk: D,
         options: Options,
-        without_beginning: bool,
+        is_loss_accepted: bool,
     ) -> Result<(Self, Report), OpenError> {
         options.check().map_err(OpenError::Options)?;
         let mut names = disk.list().map_err(list_error)?;
@@ -101,7 +101,7 @@ impl<D: Disk> Engine<D> {
         }
         let doubtful = engine.replay_all(from, &names, &mut gaps, &mut report)?;
         if engine.checkpoint.is_none() {
-            engine.tell_no_beginning(without_beginning, &mut report)?;
+            Self::tell_no_checkpoint(is_loss_accepted, &mut report)?;
         }
         if has_holes {
             engine.seek_bodies(gaps.lacks.bodies);
@@ -202,29 +202,23 @@ impl<D: Disk> Engine<D> {
         Ok(doubtful)
     }
 
-    /// There is no checkpoint. If the first records are not there either, they were given back when
-    /// there was one: what they brought is known only as far as it was copied or ended since.
-    fn tell_no_beginning(
-        &mut self,
-        is_accepted: bool,
-        report: &mut Report,
-    ) -> Result<(), OpenError> {
-        let is_beginning = |damage: &&mut Damage| {
+    /// There is no checkpoint. Segments that are not there either may have been given back while
+    /// there was one: what they brought is known only as far as it was copied since. Without the
+    /// first of them nearly all may seem gone.
+    fn tell_no_checkpoint(is_accepted: bool, report: &mut Report) -> Result<(), OpenError> {
+        for damage in &mut report.damage {
             let is_missing = damage.error.as_deref() == Some(NO_SUCH_FILE);
-            is_missing && matches!(damage.lost, Lost::Records { first: 1, .. })
-        };
-        let Some(damage) = report.damage.iter_mut().find(is_beginning) else {
-            return Ok(());
-        };
-        let first = self.segments.iter().map(|(_, segment)| segment);
-        let first = first.filter(|s| s.first > 0).min_by_key(|s| s.number());
-        let file = first.map_or_else(|| damage.file.clone(), Segment::name);
-        if !is_accepted {
-            return Err(OpenError::NoBeginning { file });
+            match damage.lost {
+                Lost::Records { first, count } if is_missing && is_accepted => {
+                    damage.lost = Lost::WithoutCheckpoint { first, count };
+                }
+                Lost::Records { first: 1, .. } if is_missing => {
+                    let file = damage.file.clone();
+                    return Err(OpenError::NoCheckpoint { file });
+                }
+                _ => {}
+            }
         }
-        let first = first.map_or(0, |segment| segment.first);
-        *damage = Damage::new(file, 0, Lost::Beginning { first });
-        self.wants_checkpoint = true;
         Ok(())
     }
 

@@ -94,11 +94,13 @@ pub enum Lost {
         /// Number of the first.
         first: Lsn,
     },
-    /// There is no checkpoint, and the log begins with this record: what came before is known only
-    /// as far as it was copied since.
-    Beginning {
-        /// Number of the first record that is there.
+    /// There is no checkpoint, and these records of the log are not there any more: what they
+    /// brought is known only as far as it was copied since.
+    WithoutCheckpoint {
+        /// Number of the first.
         first: Lsn,
+        /// How many.
+        count: u64,
     },
     /// What the log held there, if it held anything: nothing says whether it did.
     Unknown,
@@ -133,7 +135,7 @@ pub enum Lost {
 impl Lost {
     /// What was lost is not known by name: it was sought elsewhere, as far as it is to be found.
     pub fn is_unnamed(&self) -> bool {
-        matches!(self, Lost::CheckpointBlock | Lost::Beginning { .. })
+        matches!(self, Lost::CheckpointBlock | Lost::WithoutCheckpoint { .. })
     }
 }
 
@@ -146,10 +148,10 @@ impl fmt::Display for Damage {
             Lost::Records { first, count: 1 } => write!(f, "record {first} lost"),
             Lost::Records { first, count } => write!(f, "{count} records from {first} on lost"),
             Lost::Rest { first } => write!(f, "what was recorded from {first} on is lost"),
-            Lost::Beginning { first } => write!(
+            Lost::WithoutCheckpoint { first, count } => write!(
                 f,
-                "there is no checkpoint, and the log begins at record {first}: what was recorded \
-                 before is lost as far as it was not copied since"
+                "there is no checkpoint, and what {count} records from {first} on brought is lost \
+                 as far as it was not copied since"
             ),
             Lost::Unknown => f.write_str("what was recorded there, if anything was, is lost"),
             Lost::CutOff { needed } => {

@@ -393,8 +393,8 @@ fn without_a_checkpoint_what_was_copied_is_taken_up_and_nothing_is_said_to_be_cl
         assert!(check(disk.clone(), |_| {}).is_err());
         let mut told = Vec::new();
         repair(disk.clone(), options(), |damage| told.push(damage)).unwrap();
-        let is_beginning = |damage: &Damage| matches!(damage.lost, Lost::Beginning { .. });
-        assert!(told.iter().any(is_beginning), "{told:?}");
+        let is_named = |damage: &Damage| matches!(damage.lost, Lost::WithoutCheckpoint { .. });
+        assert!(told.iter().any(is_named), "{told:?}");
         let (engine, report) = Engine::open(disk.clone(), options()).unwrap();
         assert_eq!(report.damage, []);
         assert_all_of_reclaimed(&engine, &format!("deleted: {is_deleted}"));
