@@ -47,9 +47,15 @@ impl DamageWords {
                  changes of sessions"
             ),
             Lost::CheckpointBlock => format!(
-                "{place}a block of the checkpoint is lost: what it said of queues, sessions or \
-                 subscriptions is; messages are sought in the log, and a retained message that was \
-                 cleared may be there again"
+                "{place}a block of the checkpoint is lost: what it said is sought in the log; \
+                 messages may come again, and sessions that ended, subscriptions and retained \
+                 messages that were cleared may be there again"
+            ),
+            Lost::WithoutCheckpoint { first, count } => format!(
+                "{place}there is no checkpoint to say what {count} records from {first} on \
+                 brought: it is sought in what is left of the log; messages may come again, what \
+                 ended or was cleared may be there again, and some messages and receipts of QoS 2 \
+                 may be lost"
             ),
             Lost::Rest { first } => format!(
                 "{place}what was recorded from record {first} on is lost: messages, \

@@ -68,9 +68,10 @@ pub fn repair_with<D: Disk + Clone>(
         Err(OpenError::Checkpoint { file }) => {
             // Without it the segments say what they say.
             found.push(Damage::new(file, 0, Lost::CheckpointBlock));
-            remove_checkpoints(&disk)?;
-            Engine::open(disk, options)
+            set_checkpoints_aside(&disk)?;
+            Engine::open_accepting(disk, options, true)
         }
+        Err(OpenError::NoCheckpoint { .. }) => Engine::open_accepting(disk, options, true),
         opened => opened,
     };
     let (mut engine, report) = opened?;
@@ -85,11 +86,13 @@ pub fn repair_with<D: Disk + Clone>(
     Ok(stats)
 }
 
-fn remove_checkpoints<D: Disk>(disk: &D) -> Result<(), StoreError> {
-    let error = |e| StoreError::new("removing", "the checkpoint", e);
+/// Nobody reads them under these names, but somebody may want to look at them.
+fn set_checkpoints_aside<D: Disk>(disk: &D) -> Result<(), StoreError> {
+    let error = |e| StoreError::new("renaming", "the checkpoint", e);
     for (name, _) in disk.list().map_err(error)? {
         if checkpoint::number_of(&name).is_some() {
-            disk.remove(&name).map_err(error)?;
+            let aside = format!("{name}.damaged");
+            disk.rename(&name, &aside).map_err(error)?;
         }
     }
     disk.sync_dir().map_err(error)
@@ -310,7 +313,7 @@ impl<D: Disk> Engine<D> {
         let mut window = Window::<D>::new(&self.disk, &file.file, file.key, segment.len);
         let ops = Ops::new(ops_of(window.record(at.offset())));
         let bodies = ops.clone().filter_map(|op| match op {
-            Op::Body(id, _, bytes) | Op::MovedBody(id, _, bytes) => Some((id, bytes)),
+            Op::Body(id, _, bytes) | Op::MovedBody(id, _, _, bytes) => Some((id, bytes)),
             _ => None,
         });
         let entries = |id| {

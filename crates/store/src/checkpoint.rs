@@ -9,6 +9,7 @@ use crate::disk::Disk;
 use crate::engine::{Checkpointed, Engine};
 use crate::error::{OpenError, StoreError};
 use crate::index::Index;
+use crate::mend::Lacks;
 use crate::record::{FileKey, HEADER_BYTES, Lsn, record_bytes};
 use crate::recover::{Gaps, Short};
 use crate::report::{Damage, Lost, Report};
@@ -340,7 +341,8 @@ pub(crate) fn load<D: Disk>(
         index: Index::default(),
         begin: None,
         has_holes: false,
-        lacks_bodies: false,
+        lacks: Lacks::default(),
+        hole: None,
         last: kind::BEGIN,
         has_damage: false,
         is_complete: false,
@@ -358,7 +360,7 @@ pub(crate) fn load<D: Disk>(
         });
     };
     engine.index = loader.index;
-    gaps.lacks_bodies = loader.lacks_bodies;
+    gaps.lacks = loader.lacks;
     engine.wants_checkpoint = loader.has_holes || loader.has_damage || copies.len() < COPIES.len();
     engine.checkpoint = Some(Checkpointed {
         number,
@@ -437,8 +439,10 @@ struct Loader {
     begin: Option<Begin>,
     /// Blocks were lost in both copies.
     has_holes: bool,
-    /// One of these may have been one of bodies.
-    lacks_bodies: bool,
+    /// What these may have held.
+    lacks: Lacks,
+    /// Behind a block of this kind one was lost, and none was found since.
+    hole: Option<u8>,
     /// What the last block held that was taken.
     last: u8,
     has_damage: bool,
@@ -494,7 +498,7 @@ impl Loader {
                     number += 1;
                 }
                 None => {
-                    self.note_hole();
+                    self.note_hole(self.last);
                     let Some(next) = next_block(&mut copies, offset + 8, number + 1) else {
                         break;
                     };
@@ -502,6 +506,7 @@ impl Loader {
                 }
             }
         }
+        self.end_hole(kind::END);
         Ok(offset)
     }
 
@@ -530,16 +535,27 @@ impl Loader {
             }
             _ => None,
         };
+        self.end_hole(kind);
         self.last = self.last.max(kind);
         if taken.is_none() {
-            self.note_hole();
+            self.note_hole(kind);
+            self.end_hole(kind);
         }
     }
 
-    fn note_hole(&mut self) {
+    fn note_hole(&mut self, last: u8) {
         self.has_holes = true;
-        // Those of bodies come first.
-        self.lacks_bodies |= self.last <= kind::BODIES;
+        self.hole.get_or_insert(last);
+    }
+
+    /// The next block that is there is of this kind: what is lost lies between it and the last.
+    fn end_hole(&mut self, next: u8) {
+        if let Some(last) = self.hole.take() {
+            let may_be = |kind| (last..=next).contains(&kind);
+            self.lacks.bodies |= may_be(kind::BODIES);
+            self.lacks.queues |= may_be(kind::QUEUES);
+            self.lacks.states |= may_be(kind::STATES);
+        }
     }
 }
 

@@ -110,6 +110,8 @@ pub struct Engine<D: Disk> {
     pub(crate) pool: Vec<u8>,
     /// Where the records that are written anew lie in the index: oldest first.
     pub(crate) relocations: VecDeque<Location>,
+    /// Segments that hold nothing but what is written anew: they go when that is done.
+    pub(crate) void: Vec<u16>,
     /// The last record that was ever written: the index knows it.
     pub(crate) applied: Lsn,
     /// The last record that is on the disk for certain.
@@ -202,6 +204,7 @@ impl<D: Disk> Engine<D> {
             unapplied: 0,
             pool: Vec::new(),
             relocations: VecDeque::new(),
+            void: Vec::new(),
             applied: 0,
             durable: 0,
             names_changed: false,
@@ -235,6 +238,7 @@ impl<D: Disk> Engine<D> {
         let written = self.write_groups();
         // Also after an error: some may have been written.
         self.apply();
+        self.free_void();
         written
     }
 
@@ -352,6 +356,9 @@ impl<D: Disk> Engine<D> {
                 // What is there may or may not get to the disk: nobody looks at it again.
                 segment.end = segment.end.min(written.offset);
                 segment.next = segment.next.min(self.staged_first);
+                if segment.end == 0 {
+                    self.void.push(written.slot);
+                }
             }
         }
         staged.extend_from_slice(&self.staged[GROUP_BYTES..]);
@@ -536,7 +543,11 @@ impl<D: Disk> Engine<D> {
             // Before anything is written to it. Else a loss of power may keep what was written and
             // not the name: the file is the spare one again, gets the same name again, and what is
             // left in it from then checks as if it were written now.
-            self.sync_names()?;
+            let synced = self.sync_names();
+            if synced.is_err() {
+                self.void.push(slot);
+            }
+            synced?;
         }
         self.active = Some(slot);
         Ok(slot)

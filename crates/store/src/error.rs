@@ -70,6 +70,12 @@ pub enum OpenError {
         /// One of the two files.
         file: String,
     },
+    /// There is no checkpoint, and the beginning of the log is not there either: it was given back
+    /// while there was one. [`repair`](crate::repair) makes the best of the others.
+    NoCheckpoint {
+        /// The first segment that is not there.
+        file: String,
+    },
 }
 
 impl From<StoreError> for OpenError {
@@ -95,6 +101,11 @@ impl fmt::Display for OpenError {
                 f,
                 "both copies of checkpoint {file} are damaged at their beginning: \
                  martlet store repair makes the best of the rest"
+            ),
+            OpenError::NoCheckpoint { file } => write!(
+                f,
+                "there is no checkpoint, and {file} is missing from the log: put the checkpoint \
+                 back, or martlet store repair makes the best of the rest"
             ),
         }
     }

@@ -15,6 +15,7 @@ mod error;
 mod identity;
 mod index;
 mod mark;
+mod mend;
 mod pace;
 mod power_loss_disk;
 mod read;

@@ -174,7 +174,7 @@ impl<F> Spot<'_, F> {
 fn body_of(record: &[u8], id: BodyId) -> Option<(Option<Lsn>, &[u8])> {
     Ops::new(ops_of(record)).find_map(|op| match op {
         Op::Body(other, _, bytes) if other == id => Some((None, bytes)),
-        Op::MovedBody(other, first, bytes) if other == id => Some((Some(first), bytes)),
+        Op::MovedBody(other, first, _, bytes) if other == id => Some((Some(first), bytes)),
         _ => None,
     })
 }

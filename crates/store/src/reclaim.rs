@@ -8,10 +8,10 @@
 use crate::disk::Disk;
 use crate::engine::Engine;
 use crate::error::StoreError;
-use crate::index::Location;
 use crate::index::live::class_bytes;
+use crate::index::{Index, Location};
 use crate::read::{NEIGHBOUR_BYTES, Spot, Wanted, read_all};
-use crate::record::{Op, Ops, RecordBuffer, StateKey, ops_of};
+use crate::record::{BodyId, Op, Ops, RecordBuffer, StateKey, ops_of};
 use martlet_fault::{self as fault, Fault};
 
 /// What a call of [`Engine::housekeep`] has done.
@@ -287,13 +287,21 @@ impl<D: Disk> Engine<D> {
                 true => self.staged_first,
                 false => spot.lsn(record, None),
             };
-            for op in Ops::new(ops_of(record)) {
-                self.copy_if_live(first, op, location, copies);
+            let ops = ops_of(record);
+            for op in Ops::new(ops) {
+                self.copy_if_live(first, op, ops, location, copies);
             }
         });
     }
 
-    fn copy_if_live(&self, lsn: u64, op: Op<'_>, at: Location, copies: &mut RecordBuffer) {
+    fn copy_if_live(
+        &self,
+        lsn: u64,
+        op: Op<'_>,
+        ops: &[u8],
+        at: Location,
+        copies: &mut RecordBuffer,
+    ) {
         let is_body = |id| self.index.bodies.locate(id).is_some_and(|(l, _)| l == at);
         let is_state = |key| {
             self.index
@@ -302,14 +310,36 @@ impl<D: Disk> Engine<D> {
                 .is_some_and(|s| s.location() == at)
         };
         match op {
-            Op::Body(id, _, bytes) if is_body(id) => copies.record().moved_body(id, lsn, bytes),
-            Op::MovedBody(id, first, bytes) if is_body(id) => {
-                copies.record().moved_body(id, first, bytes);
+            Op::Body(id, _, bytes) if is_body(id) => {
+                self.copy_body((id, lsn, bytes), ops, copies);
+            }
+            Op::MovedBody(id, first, _, bytes) if is_body(id) => {
+                self.copy_body((id, first, bytes), ops, copies);
             }
             Op::State(key, bytes) | Op::MovedState(key, bytes) if is_state(key) => {
                 copies.record().moved_state(key, bytes);
             }
             _ => {}
+        }
+    }
+
+    /// Copies a body with those of its entries that came in the same record and are still there:
+    /// they are known already, but where no checkpoint can be read there is nothing else to know
+    /// them from.
+    fn copy_body(&self, body: (BodyId, u64, &[u8]), ops: &[u8], copies: &mut RecordBuffer) {
+        let (id, first, bytes) = body;
+        let Index { bodies, queues, .. } = &self.index;
+        let entries = Ops::new(ops).filter_map(|op| match op {
+            Op::Enqueue(entry, _, extra) if entry.body == id => {
+                Some((entry, queues.note(entry)?, extra))
+            }
+            _ => None,
+        });
+        let is_all = entries.clone().count() as u64 == bodies.count_refs(id);
+        let mut record = copies.record();
+        record.moved_body(id, first, is_all.then(|| bodies.holds(id)), bytes);
+        for (entry, note, extra) in entries {
+            record.enqueue(entry.queue, id, entry.lane, note, extra);
         }
     }
 }

@@ -114,6 +114,9 @@ const SAME_BODY: u8 = 0x10;
 const LANE_ZERO: u8 = 0x20;
 const NOTE_ZERO: u8 = 0x40;
 const HAS_EXTRA: u8 = 0x80;
+/// Of a moved body: its holds are in the bits below this one.
+const HOLDS_TOLD: u8 = 0x80;
+const HOLDS_SHIFT: u32 = 4;
 /// Of the kinds that say only what differs from the operation before: the queue does not.
 const SAME_QUEUE: u8 = 0x80;
 
@@ -285,12 +288,21 @@ impl RecordBuilder<'_> {
         self.put_u64(owner);
     }
 
-    /// A body that reclaim copies, with the number of its first record.
-    pub(crate) fn moved_body(&mut self, id: BodyId, first: Lsn, bytes: &[u8]) {
-        self.begin_op(kind::MOVED_BODY);
+    /// A body that reclaim copies, with the number of its first record; with its holds if all
+    /// entries that refer to it follow in this record, so that the record says all there is to say.
+    pub(crate) fn moved_body(
+        &mut self,
+        id: BodyId,
+        first: Lsn,
+        holds: Option<Holds>,
+        bytes: &[u8],
+    ) {
+        let told = holds.map_or(0, |holds| HOLDS_TOLD | holds.bits() << HOLDS_SHIFT);
+        self.begin_op(kind::MOVED_BODY | told);
         self.put_u64(id.0);
         self.put_u64(first);
         self.put_pieces(&[bytes]);
+        self.last.body = Some(id);
     }
 
     /// A state that reclaim copies.
@@ -477,7 +489,7 @@ pub(crate) enum Op<'a> {
     State(StateKey, &'a [u8]),
     RemoveState(StateKey),
     Forget(u64),
-    MovedBody(BodyId, Lsn, &'a [u8]),
+    MovedBody(BodyId, Lsn, Option<Holds>, &'a [u8]),
     MovedState(StateKey, &'a [u8]),
 }
 
@@ -622,7 +634,10 @@ impl<'a> Ops<'a> {
             kind::FORGET => Op::Forget(self.take_u64()?),
             kind::MOVED_BODY => {
                 let id = BodyId(self.take_u64()?);
-                Op::MovedBody(id, self.take_u64()?, self.take_bytes()?)
+                self.last.body = Some(id);
+                let holds = Holds::from_bits(tag >> HOLDS_SHIFT);
+                let holds = (tag & HOLDS_TOLD != 0).then_some(holds);
+                Op::MovedBody(id, self.take_u64()?, holds, self.take_bytes()?)
             }
             kind::MOVED_STATE => Op::MovedState(self.take_key()?, self.take_bytes()?),
             _ => return None,

@@ -21,12 +21,13 @@ use crate::error::{OpenError, StoreError};
 use crate::identity;
 use crate::index::{Index, Location};
 use crate::mark;
-use crate::record::{BodyId, FileKey, GROUP_BYTES, Holds, LENGTH_UNIT, Lsn, Op, Ops};
+use crate::mend::Lacks;
+use crate::record::{FileKey, GROUP_BYTES, LENGTH_UNIT, Lsn};
 use crate::report::{Damage, Lost, NO_SUCH_FILE, Report, Torn};
 use crate::scan::{Found, Unreadable, Window};
 use crate::segment::{self, Segment, SegmentFile, Segments};
 use martlet_fault::{self as fault, Fault};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 /// Segments that are not as the checkpoint and their own headers say.
@@ -35,8 +36,8 @@ pub(crate) struct Gaps {
     /// Slot and name of those that are not there.
     pub(crate) missing: Vec<(u16, String)>,
     pub(crate) short: Vec<Short>,
-    /// A block of the checkpoint that may have been one of bodies is lost.
-    pub(crate) lacks_bodies: bool,
+    /// What lost blocks of the checkpoint may have held.
+    pub(crate) lacks: Lacks,
 }
 
 /// A segment whose file is shorter than it was made.
@@ -66,6 +67,16 @@ impl<D: Disk> Engine<D> {
     /// what is damaged is named in the report and left out. Afterwards all that is served is on the
     /// disk for certain.
     pub fn open(disk: D, options: Options) -> Result<(Self, Report), OpenError> {
+        Self::open_accepting(disk, options, false)
+    }
+
+    /// As [`Engine::open`]; with `is_loss_accepted` also if there is neither a checkpoint nor the
+    /// beginning of the log.
+    pub(crate) fn open_accepting(
+        disk: D,
+        options: Options,
+        is_loss_accepted: bool,
+    ) -> Result<(Self, Report), OpenError> {
         options.check().map_err(OpenError::Options)?;
         let mut names = disk.list().map_err(list_error)?;
         names.sort();
@@ -86,11 +97,14 @@ impl<D: Disk> Engine<D> {
             false,
         ));
         if has_holes {
-            engine.index.recount();
+            engine.mend(gaps.lacks);
         }
         let doubtful = engine.replay_all(from, &names, &mut gaps, &mut report)?;
+        if engine.checkpoint.is_none() {
+            Self::tell_no_checkpoint(is_loss_accepted, &mut report)?;
+        }
         if has_holes {
-            engine.seek_bodies(gaps.lacks_bodies);
+            engine.seek_bodies(gaps.lacks.bodies);
         }
         // Segments may be gone because all in them was forgotten.
         engine.index.drop_forgotten(usize::MAX);
@@ -104,47 +118,6 @@ impl<D: Disk> Engine<D> {
         report.queues = engine.index.queues.count();
         report.states = engine.index.states.count();
         Ok((engine, report))
-    }
-
-    /// A block of the checkpoint is lost in both copies, and with it where some bodies lie, and
-    /// which of them are retained. They lie there still: what entries refer to is sought in all
-    /// segments. So is, if a block of bodies may be lost, what came with that hold and was not
-    /// released by anything that is left of the log.
-    fn seek_bodies(&mut self, lacks_bodies: bool) {
-        let mut missing: BTreeMap<BodyId, Holds> = BTreeMap::new();
-        self.index.bodies.each_located(|id, location| {
-            if location.is_none() {
-                missing.insert(id, Holds::NONE);
-            }
-        });
-        if lacks_bodies {
-            let (mut held, mut released) = (BTreeSet::new(), BTreeSet::new());
-            let is_nowhere = |id| self.index.bodies.locate(id).is_none();
-            each_record(&self.disk, &self.segments, |ops, _| {
-                for op in Ops::new(ops) {
-                    match op {
-                        Op::Body(id, holds, _) if holds.contains(Holds::RETAINED) => {
-                            held.extend(is_nowhere(id).then_some(id));
-                        }
-                        // What it is held for is not said there.
-                        Op::MovedBody(id, ..) => held.extend(is_nowhere(id).then_some(id)),
-                        Op::Release(id, holds) if holds.contains(Holds::RETAINED) => {
-                            released.insert(id);
-                        }
-                        _ => {}
-                    }
-                }
-            });
-            let held = held.difference(&released);
-            missing.extend(held.map(|id| (*id, Holds::RETAINED)));
-        }
-        if missing.is_empty() {
-            return;
-        }
-        let index = &mut self.index;
-        each_record(&self.disk, &self.segments, |ops, at| {
-            index.find_bodies(ops, at, |id| missing.get(&id).copied());
-        });
     }
 
     fn replay_all(
@@ -229,6 +202,26 @@ impl<D: Disk> Engine<D> {
         Ok(doubtful)
     }
 
+    /// There is no checkpoint. Segments that are not there either may have been given back while
+    /// there was one: what they brought is known only as far as it was copied since. Without the
+    /// first of them nearly all may seem gone.
+    fn tell_no_checkpoint(is_accepted: bool, report: &mut Report) -> Result<(), OpenError> {
+        for damage in &mut report.damage {
+            let is_missing = damage.error.as_deref() == Some(NO_SUCH_FILE);
+            match damage.lost {
+                Lost::Records { first, count } if is_missing && is_accepted => {
+                    damage.lost = Lost::WithoutCheckpoint { first, count };
+                }
+                Lost::Records { first: 1, .. } if is_missing => {
+                    let file = damage.file.clone();
+                    return Err(OpenError::NoCheckpoint { file });
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     /// The log ends before a record that was synced once.
     fn tell_rest_lost(&mut self, first: Lsn, report: &mut Report) {
         let number = self.marked.segment;
@@ -274,6 +267,12 @@ impl<D: Disk> Engine<D> {
         let Some(first) = doubtful.front() else {
             return Ok(());
         };
+        if let Some(segment) = self.segments.get(first.location.slot) {
+            // It proves nothing when it succeeds. But where no sync does, each start would leave
+            // one more segment, of which any may be the one that is on the disk.
+            let synced = self.disk.sync(&segment.file.file);
+            synced.map_err(|e| StoreError::new("syncing", &segment.name(), e))?;
+        }
         for record in &doubtful {
             if let Some(segment) = self.segments.get_mut(record.location.slot) {
                 segment.end = segment.end.min(record.group);
@@ -488,32 +487,6 @@ impl<D: Disk> Engine<D> {
 
 fn list_error(error: std::io::Error) -> StoreError {
     StoreError::new("listing", "the directory", error)
-}
-
-/// Hands over the operations of each record of the segments that checks, with its place.
-fn each_record<D: Disk>(
-    disk: &D,
-    segments: &Segments<D::File>,
-    mut each: impl FnMut(&[u8], Location),
-) {
-    for slot in segments.in_order() {
-        let Some(segment) = segments.get(slot) else {
-            continue;
-        };
-        let (file, end) = (&segment.file, segment.end);
-        let mut window = Window::<D>::new(disk, &file.file, file.key, end);
-        let mut offset = 0;
-        while offset < end {
-            match window.at(offset, 0) {
-                Found::Group(..) => offset += GROUP_BYTES as u64,
-                Found::Record(_, ops, bytes) => {
-                    each(ops, Location::new(slot, offset));
-                    offset += bytes;
-                }
-                Found::Nothing => offset = window.search(offset + 8, 0).unwrap_or(end),
-            }
-        }
-    }
 }
 
 /// How a segment begins.

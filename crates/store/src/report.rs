@@ -94,6 +94,14 @@ pub enum Lost {
         /// Number of the first.
         first: Lsn,
     },
+    /// There is no checkpoint, and these records of the log are not there any more: what they
+    /// brought is known only as far as it was copied since.
+    WithoutCheckpoint {
+        /// Number of the first.
+        first: Lsn,
+        /// How many.
+        count: u64,
+    },
     /// What the log held there, if it held anything: nothing says whether it did.
     Unknown,
     /// The file ends here, though it was longer.
@@ -124,6 +132,13 @@ pub enum Lost {
     State(StateKey),
 }
 
+impl Lost {
+    /// What was lost is not known by name: it was sought elsewhere, as far as it is to be found.
+    pub fn is_unnamed(&self) -> bool {
+        matches!(self, Lost::CheckpointBlock | Lost::WithoutCheckpoint { .. })
+    }
+}
+
 impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.place())?;
@@ -133,6 +148,11 @@ impl fmt::Display for Damage {
             Lost::Records { first, count: 1 } => write!(f, "record {first} lost"),
             Lost::Records { first, count } => write!(f, "{count} records from {first} on lost"),
             Lost::Rest { first } => write!(f, "what was recorded from {first} on is lost"),
+            Lost::WithoutCheckpoint { first, count } => write!(
+                f,
+                "there is no checkpoint, and what {count} records from {first} on brought is lost \
+                 as far as it was not copied since"
+            ),
             Lost::Unknown => f.write_str("what was recorded there, if anything was, is lost"),
             Lost::CutOff { needed } => {
                 f.write_str("the file ends here, though it was longer: ")?;

@@ -175,6 +175,25 @@ impl<D: Disk> Engine<D> {
         Ok(count)
     }
 
+    /// Gives back segments in which nothing counts, because a sync failed and all that they hold
+    /// was written anew. Nothing of it was promised, so no checkpoint and no sync has to come
+    /// first; without this, each further failure would leave one. They are not used again: that
+    /// takes a sync of the names.
+    pub(crate) fn free_void(&mut self) {
+        if self.void.is_empty() || !self.relocations.is_empty() {
+            return;
+        }
+        for slot in std::mem::take(&mut self.void) {
+            let is_void = |segment: &Segment<D::File>| segment.end == 0;
+            let is_void = self.segments.get(slot).is_some_and(is_void);
+            if is_void && self.active != Some(slot) && self.index.live.bytes(slot) == 0 {
+                // If it cannot be removed, it goes as others do in which nothing lives.
+                let freed = self.free_segment(slot, None);
+                self.names_changed |= freed.is_ok();
+            }
+        }
+    }
+
     fn free_segment(&mut self, slot: u16, as_spare: Option<u64>) -> Result<(), StoreError> {
         let Some(segment) = self.segments.get(slot) else {
             return Ok(());

@@ -292,6 +292,153 @@ fn without_any_checkpoint_repair_makes_the_best_of_the_segments() {
     assert_eq!(served(&mut engine), BODIES as usize);
 }
 
+/// A closed store whose oldest segments were given back: what lived in them was copied. Every third
+/// body is in queue 9 too, by a record of its own; every 20th is retained; one state in five lives
+/// on.
+fn reclaimed() -> SimDisk {
+    let disk = SimDisk::new(5);
+    let (mut engine, _) = Engine::open(disk.clone(), options()).unwrap();
+    fill(&mut engine);
+    let mut buffer = RecordBuffer::new();
+    for id in (3..=BODIES).step_by(3) {
+        buffer
+            .record()
+            .enqueue(QueueId(9), BodyId(id), 0, [7, id], b"");
+    }
+    for id in (1_000..2_000).step_by(20) {
+        buffer
+            .record()
+            .body(BodyId(id), Holds::RETAINED, &[&bytes_of(id)]);
+    }
+    for id in 1..=BODIES {
+        if id % 4 == 1 {
+            let mut record = buffer.record();
+            record.amend(QueueId(id % 5), BodyId(id), 0, [id, 5]);
+        } else {
+            buffer.record().end(QueueId(id % 5), BodyId(id), 0);
+        }
+        if id % 12 != 9 {
+            buffer.record().end(QueueId(9), BodyId(id), 0);
+        }
+        if id % 50 != 0 {
+            buffer.record().remove_state(state_key(id));
+        }
+    }
+    engine.append(&buffer);
+    engine.seal().unwrap();
+    while engine.housekeep(1 << 20).unwrap().more {}
+    engine.close().unwrap();
+    assert_ne!(log_files(&disk)[0].0, "00000001.log", "it was reclaimed");
+    disk
+}
+
+fn state_key(owner: u64) -> StateKey {
+    StateKey {
+        owner,
+        kind: 0,
+        number: 0,
+    }
+}
+
+/// All that [`reclaimed`] has is there: states, retained bodies, and each entry, in its queue or
+/// because its body is to be routed again.
+fn assert_all_of_reclaimed(engine: &Engine<SimDisk>, what: &str) {
+    let keys: Vec<u64> = (50..=BODIES).step_by(50).collect();
+    let mut states = Vec::new();
+    engine.states(|key, _, found| {
+        assert_eq!(found, Ok(&bytes_of(key.owner)[..]), "{what}");
+        states.push(key.owner);
+    });
+    states.sort_unstable();
+    assert_eq!(states, keys, "{what}");
+    let kept = retained(engine);
+    let is_kept = |id| kept.binary_search(&id).is_ok();
+    assert!((1_000..2_000).step_by(20).all(is_kept), "{what}: {kept:?}");
+    let routed: Vec<u64> = engine.pending().iter().map(|p| p.id.0).collect();
+    for id in (1..=BODIES).filter(|id| id % 4 == 1) {
+        let entry_in = |queue| {
+            let mut entries = engine.entries(QueueId(queue));
+            entries
+                .find(|entry| entry.body == BodyId(id))
+                .map(|entry| entry.note)
+        };
+        assert_eq!(entry_in(id % 5), Some([id, 5]), "{what}: {id}");
+        if id % 12 == 9 {
+            let is_there = entry_in(9) == Some([7, id]) || routed.contains(&id);
+            assert!(
+                is_there,
+                "{what}: {id} in queue 9; to be routed: {routed:?}"
+            );
+        }
+        let read = |_, found: Result<&[u8], Missing>| {
+            assert_eq!(found, Ok(&bytes_of(id)[..]), "{what}: {id}");
+        };
+        engine.read_bodies(&[BodyId(id)], read);
+    }
+}
+
+#[test]
+fn without_a_checkpoint_what_was_copied_is_taken_up_and_nothing_is_said_to_be_clean() {
+    for is_deleted in [true, false] {
+        let disk = reclaimed();
+        for (name, _) in disk.list().unwrap() {
+            if name.contains("checkpoint") && is_deleted {
+                disk.remove(&name).unwrap();
+            } else if name.contains("checkpoint") {
+                disk.flip(&name, 10, 0);
+            }
+        }
+        let refused = Engine::open(disk.clone(), options()).err().unwrap();
+        assert!(refused.to_string().contains("repair"), "{refused}");
+        assert!(check(disk.clone(), |_| {}).is_err());
+        let mut told = Vec::new();
+        repair(disk.clone(), options(), |damage| told.push(damage)).unwrap();
+        let is_named = |damage: &Damage| matches!(damage.lost, Lost::WithoutCheckpoint { .. });
+        assert!(told.iter().any(is_named), "{told:?}");
+        let (engine, report) = Engine::open(disk.clone(), options()).unwrap();
+        assert_eq!(report.damage, []);
+        assert_all_of_reclaimed(&engine, &format!("deleted: {is_deleted}"));
+        let files = disk.list().unwrap();
+        let aside = files.iter().filter(|(name, _)| name.ends_with(".damaged"));
+        assert_eq!(aside.count(), if is_deleted { 0 } else { 2 });
+    }
+}
+
+#[test]
+fn each_block_of_the_checkpoint_is_found_again_in_the_segments() {
+    let name = |disk: &SimDisk| {
+        let mut names = disk.list().unwrap().into_iter().map(|(name, _)| name);
+        names.find(|name| name.contains("checkpoint")).unwrap()
+    };
+    let sound = reclaimed();
+    let bytes = sound.contents(&name(&sound)).unwrap();
+    let (mut blocks, mut at) = (Vec::new(), 0);
+    while at < bytes.len() {
+        blocks.push(at);
+        let length = u32::from_le_bytes(bytes[at + 4..at + 8].try_into().unwrap());
+        at += (16 + length as usize).next_multiple_of(8);
+    }
+    // Without the first one it is as if there were none.
+    blocks.remove(0);
+    assert!(blocks.len() >= 4, "bodies, queues, states and an end");
+    for at in blocks {
+        let disk = reclaimed();
+        for (name, _) in disk.list().unwrap() {
+            if name.contains("checkpoint") {
+                assert!(disk.flip(&name, at as u64 + 9, 0));
+            }
+        }
+        let (engine, report) = Engine::open(disk.clone(), options()).unwrap();
+        assert_eq!(report.damage.len(), 2, "{:?}", report.damage);
+        assert_all_of_reclaimed(&engine, &format!("block at {at}"));
+        drop(engine);
+        repair(disk.clone(), options(), |_| {}).unwrap();
+        check(disk.clone(), |damage| panic!("{damage}")).unwrap();
+        let (engine, _) = Engine::open(disk, options()).unwrap();
+        assert_all_of_reclaimed(&engine, &format!("block at {at}, repaired"));
+    }
+}
+
 #[test]
 fn a_file_that_was_cut_is_named_and_the_rest_is_served() {
     for cut in [1, 10, 100, 400, 5000] {

@@ -705,8 +705,114 @@ fn sync_failures_write_the_group_anew_and_a_crash_finds_the_good_copy() {
         engine.read_bodies(&ids, |id, body| {
             assert_eq!(body.unwrap(), vec![id.0 as u8; 300])
         });
-        assert!(disk.list().unwrap().len() > 8);
     }
+}
+
+/// From now on neither a file nor the directory can be synced.
+fn refuse_syncs(disk: &SimDisk) {
+    for call in [Call::Sync, Call::SyncDir] {
+        disk.inject(Fault {
+            call: Some(call),
+            skip: 0,
+            failure: Failure::Io,
+            once: false,
+        });
+    }
+}
+
+/// Messages from `1` on that are there, in a row, each with its bytes.
+fn count_served(engine: &Engine<SimDisk>, last: u64) -> u64 {
+    let ids: Vec<BodyId> = (1..=last).map(BodyId).collect();
+    let mut served = Vec::new();
+    engine.read_bodies(&ids, |id, body| {
+        if let Ok(body) = body {
+            assert_eq!(body, vec![id.0 as u8; 300]);
+            served.push(id.0);
+        }
+    });
+    served.sort_unstable();
+    assert_eq!(served, (1..=served.len() as u64).collect::<Vec<_>>());
+    served.len() as u64
+}
+
+#[test]
+fn while_no_sync_succeeds_the_store_does_not_grow_and_nothing_is_lost() {
+    const PROMISED: u64 = 20;
+    for seed in 0..40 {
+        let disk = SimDisk::new(seed);
+        let mut engine = open(&disk);
+        for id in 1..=PROMISED {
+            commit(&mut engine, |buffer| publish(buffer, id, 300));
+            engine.housekeep(8192).unwrap();
+        }
+        refuse_syncs(&disk);
+        let mut last = PROMISED;
+        // In some of them power fails while it lasts.
+        let rounds = if seed % 2 == 0 { 1000 } else { 1 + seed * 7 };
+        for round in 0..rounds {
+            if round % 40 == 0 {
+                last += 1;
+                let mut buffer = RecordBuffer::new();
+                publish(&mut buffer, last, 300);
+                engine.append(&buffer);
+            }
+            // A file that was kept for this may not get its name.
+            let written = engine.write();
+            assert!(written.is_err() || engine.sync().is_err());
+            let _ = engine.housekeep(8192);
+            assert_bound(&disk, &engine, round);
+            let files = disk.list().unwrap().len();
+            assert!(files <= 10, "seed {seed}, failure {round}: {files} files");
+        }
+        assert_eq!(engine.durable(), PROMISED);
+        assert_eq!(
+            count_served(&engine, last),
+            last,
+            "they can be read meanwhile"
+        );
+        if seed % 2 == 0 {
+            disk.lift();
+            engine.write().unwrap();
+            assert_eq!(engine.sync().unwrap(), last);
+            settle(&mut engine);
+        }
+        let promised = if seed % 2 == 0 { last } else { PROMISED };
+        drop(engine);
+        disk.crash(seed);
+        let mut engine = open(&disk);
+        let served = count_served(&engine, last);
+        assert!(served >= promised, "seed {seed}: {served} of {promised}");
+        commit(&mut engine, |buffer| publish(buffer, served + 1, 300));
+        settle(&mut engine);
+        drop(engine);
+        disk.crash(seed);
+        assert_eq!(count_served(&open(&disk), last + 1), served + 1);
+    }
+}
+
+#[test]
+fn starts_that_find_no_sync_to_succeed_do_not_fill_the_disk() {
+    let disk = SimDisk::new(1);
+    let mut engine = open(&disk);
+    for id in 1..20 {
+        commit(&mut engine, |buffer| publish(buffer, id, 300));
+    }
+    drop(engine);
+    refuse_syncs(&disk);
+    let before = disk.list().unwrap().len();
+    for _ in 0..50 {
+        // It may open, and then cannot record anything; or not.
+        if let Ok((mut engine, _)) = Engine::open(disk.clone(), options()) {
+            let mut buffer = RecordBuffer::new();
+            publish(&mut buffer, 20, 300);
+            engine.append(&buffer);
+            assert!(engine.write().is_err() || engine.sync().is_err());
+        }
+    }
+    let files = disk.list().unwrap();
+    assert!(files.len() <= before + 1, "{files:?}");
+    disk.lift();
+    assert!(count_served(&open(&disk), 20) >= 19);
 }
 
 /// A queue with many entries, and one that shares each hundredth body with it.

@@ -27,7 +27,9 @@ enum Action {
     Check(StoreOptions),
     /// Take away what is damaged, and nothing else, so that the store opens clean
     ///
-    /// Exit code 0: it opens clean now, whatever was found. 2: it was not repaired.
+    /// Exit code 0: it opens clean now, and what was lost has been named. 1: it opens clean, but a
+    /// checkpoint was lost: messages may come again, and more may be lost than can be named. 2: it
+    /// was not repaired.
     Repair(StoreOptions),
     /// Print what the store holds and takes
     ///
@@ -47,6 +49,7 @@ struct StoreOptions {
 
 /// Runs the command.
 pub(crate) fn run(command: &StoreCommand) -> ExitCode {
+    let mut is_guessed = false;
     let outcome = match &command.action {
         Action::Check(options) => {
             inspect(options, claim_store_to_read, "damaged", |disk, print| {
@@ -60,11 +63,15 @@ pub(crate) fn run(command: &StoreCommand) -> ExitCode {
             let mut words = DamageWords::default();
             let options = Options::default();
             martlet_store::repair_with(disk, options, |engine, damage| {
+                is_guessed |= damage.lost.is_unnamed();
                 print(&damage, words.tell(engine, &damage));
             })?;
             Ok(Stats::default())
         })
-        .map(|_| ExitCode::SUCCESS),
+        .map(|_| match is_guessed {
+            true => ExitCode::FAILURE,
+            false => ExitCode::SUCCESS,
+        }),
         Action::Stats(options) => stats(options),
     };
     outcome.unwrap_or_else(|error| {
@@ -89,7 +96,8 @@ fn opened(options: &StoreOptions, claim: Claim) -> anyhow::Result<RealDisk> {
 }
 
 /// What [`inspect`] says of the places that were damaged and are repaired.
-const REPAIRED: &str = "damaged places taken out; all else is kept, and the store opens clean";
+const REPAIRED: &str =
+    "damaged places taken out; all else that was found is kept, and the store opens clean";
 
 /// Prints each damaged place that `look` finds, then how many there are and what they `are`; 1 if
 /// there is one.

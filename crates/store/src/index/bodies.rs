@@ -192,6 +192,11 @@ impl Bodies {
         }
     }
 
+    /// How many entries refer to it, up to a number that stands for more.
+    pub(crate) fn count_refs(&self, id: BodyId) -> u64 {
+        self.get(id).map_or(0, Packed::refs)
+    }
+
     pub(crate) fn holds(&self, id: BodyId) -> Holds {
         match self.get(id) {
             Some(packed) if packed.location().is_some() => packed.holds(),
@@ -296,6 +301,24 @@ impl Bodies {
         added
     }
 
+    /// A body that is nowhere, but lives with these holds: what was released early was not this.
+    pub(crate) fn revive(
+        &mut self,
+        id: BodyId,
+        holds: Holds,
+        location: Location,
+        class: u8,
+        live: &mut Live,
+    ) {
+        self.add(id, Holds::NONE, location, class, live);
+        self.hold(id, holds);
+    }
+
+    /// More holds of a body, for recovery.
+    pub(crate) fn hold(&mut self, id: BodyId, holds: Holds) {
+        self.change(id, |packed| packed.put_holds(packed.holds().with(holds)));
+    }
+
     pub(crate) fn release(&mut self, id: BodyId, holds: Holds, live: &mut Live) {
         if holds.intersects(Holds::ROUTING) {
             self.had.remove(&id.0);
@@ -375,7 +398,7 @@ impl Bodies {
     }
 
     /// The queue has or had an entry of a body that is still routed.
-    fn note_had(&mut self, id: BodyId, queue: QueueId) {
+    pub(crate) fn note_had(&mut self, id: BodyId, queue: QueueId) {
         let had = self.had.entry(id.0).or_default();
         // Usually few; of many, copies are dropped now and then.
         if had.len() < 32 && had.contains(&queue) {
@@ -482,7 +505,14 @@ impl Bodies {
         }
     }
 
-    pub(crate) fn clear_refs(&mut self) {
+    /// Forgets all references; gives those that there were of bodies that are there.
+    pub(crate) fn clear_refs(&mut self) -> Vec<(BodyId, u64)> {
+        let mut counted = Vec::new();
+        self.each(|id, packed| {
+            if packed.location().is_some() && packed.refs() > 0 {
+                counted.push((id, packed.refs()));
+            }
+        });
         self.many.clear();
         for chunk in self.chunks.iter_mut().flatten() {
             chunk
@@ -490,6 +520,7 @@ impl Bodies {
                 .iter_mut()
                 .for_each(|packed| packed.put_refs(0));
         }
+        counted
     }
 
     /// Buries the dead, and forgets early releases of bodies that were there and are no more, or

@@ -53,6 +53,11 @@ pub(crate) struct Index {
     forgotten: VecDeque<Forgotten>,
 }
 
+/// Only where something was lost reclaim has copied what is not known. Such a body is kept, if its
+/// record does not say why, because it may have been retained, and may have been in queues that
+/// nobody knows any more: then it has to be routed again.
+const UNTOLD: Holds = Holds::ROUTING.with(Holds::RETAINED);
+
 /// So many entries of a forgotten queue go with the record itself.
 const FORGOTTEN_AT_ONCE: usize = 1024;
 
@@ -89,15 +94,26 @@ impl Index {
             }
             Op::RemoveState(key) => self.states.remove(key, &mut self.live),
             Op::Forget(owner) => self.forget(owner),
-            Op::MovedBody(id, _, bytes) => {
+            Op::MovedBody(id, _, holds, bytes) => {
                 let class = live::class_of(body_cost(bytes.len()));
-                self.bodies
-                    .relocate(id, None, location, class, &mut self.live);
+                if self.bodies.locate(id).is_none() {
+                    let holds = holds.unwrap_or(UNTOLD);
+                    self.bodies
+                        .revive(id, holds, location, class, &mut self.live);
+                    self.born.push(id);
+                } else {
+                    self.bodies
+                        .relocate(id, None, location, class, &mut self.live);
+                }
             }
             Op::MovedState(key, bytes) => {
                 let class = live::class_of(state_cost(bytes.len()));
-                self.states
-                    .relocate(key, None, location, class, &mut self.live);
+                if self.states.get(key).is_none() {
+                    self.states.set(key, 0, location, class, &mut self.live);
+                } else {
+                    self.states
+                        .relocate(key, None, location, class, &mut self.live);
+                }
             }
         }
     }
@@ -159,7 +175,7 @@ impl Index {
     pub(crate) fn relocate(&mut self, ops: &[u8], from: Location, to: Location) {
         for op in Ops::new(ops) {
             match op {
-                Op::Body(id, _, bytes) | Op::MovedBody(id, _, bytes) => {
+                Op::Body(id, _, bytes) | Op::MovedBody(id, _, _, bytes) => {
                     let class = live::class_of(body_cost(bytes.len()));
                     self.bodies
                         .relocate(id, Some(from), to, class, &mut self.live);
@@ -182,7 +198,7 @@ impl Index {
         wanted: impl Fn(BodyId) -> Option<Holds>,
     ) {
         for op in Ops::new(ops) {
-            if let Op::Body(id, _, bytes) | Op::MovedBody(id, _, bytes) = op
+            if let Op::Body(id, _, bytes) | Op::MovedBody(id, _, _, bytes) = op
                 && let Some(holds) = wanted(id)
             {
                 let class = live::class_of(body_cost(bytes.len()));
@@ -211,11 +227,44 @@ impl Index {
         self.states.end_capture();
     }
 
-    /// After a checkpoint with holes: the references counted anew.
+    /// After a checkpoint with holes: the references counted anew. A body that had more of them is
+    /// routed again: the queues that are known still are known to have it.
     pub(crate) fn recount(&mut self) {
-        self.bodies.clear_refs();
         let Index { bodies, queues, .. } = self;
+        let counted = bodies.clear_refs();
         queues.each_entry(|entry, _| bodies.add_ref(entry.body));
+        let lacks = |(id, refs): &(BodyId, u64)| bodies.count_refs(*id) < *refs;
+        let lacking: NumberMap<u64, ()> = counted
+            .into_iter()
+            .filter(lacks)
+            .map(|(id, _)| (id.0, ()))
+            .collect();
+        for id in lacking.keys() {
+            bodies.hold(BodyId(*id), Holds::ROUTING);
+        }
+        queues.each_entry(|entry, _| {
+            if entry.lane == 0 && lacking.contains_key(&entry.body.0) {
+                bodies.note_had(entry.body, entry.queue);
+            }
+        });
+    }
+
+    /// Takes over what another index has and this one has not: states, and entries for which
+    /// `is_wanted`. References are to be counted anew then.
+    pub(crate) fn add_missing(&mut self, other: &Index, is_wanted: impl Fn(&Self, BodyId) -> bool) {
+        for (key, state) in other.states.iter() {
+            if self.states.get(key).is_none() {
+                self.states.put(key, state, &mut self.live);
+            }
+        }
+        for queue in other.queues.ids() {
+            for (body, lane, note, extra) in other.queues.entries(queue) {
+                if is_wanted(self, body) {
+                    let entry = Entry { queue, body, lane };
+                    self.queues.enqueue(entry, note, extra, true);
+                }
+            }
+        }
     }
 
     /// At the end of recovery: what no longer belongs to anything.

@@ -356,6 +356,12 @@ impl Queues {
         })
     }
 
+    /// The note of an entry, if it is there.
+    pub(crate) fn note(&self, entry: Entry) -> Option<[u64; 2]> {
+        let (_, row) = self.get(entry.queue)?.find(entry.body, entry.lane)?;
+        Some([row[2], row[3]])
+    }
+
     pub(crate) fn tokens(&self, id: QueueId) -> &[(u32, u32)] {
         self.get(id).map_or(&[], |queue| &queue.tokens)
     }

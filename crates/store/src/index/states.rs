@@ -87,6 +87,12 @@ impl States {
         self.states.insert(key, state);
     }
 
+    /// One that is not there, as another index knows it; for recovery.
+    pub(crate) fn put(&mut self, key: StateKey, state: State, live: &mut Live) {
+        live.add(state.slot, state.class);
+        self.states.insert(key, state);
+    }
+
     pub(crate) fn remove(&mut self, key: StateKey, live: &mut Live) {
         self.keep_image(key);
         if let Some(old) = self.states.remove(&key) {
