@@ -66,6 +66,10 @@ impl Shard {
             let (version, reason) = (request.version, ReasonCode::ServerBusy);
             return self.refuse(cx, index, Some(version), reason, "limit memory_bytes");
         }
+        if let Some(why) = self.has_no_room_for(&request) {
+            let (version, reason) = (request.version, ReasonCode::QuotaExceeded);
+            return self.refuse(cx, index, Some(version), reason, why);
+        }
         // An old connection of the same client is ended first [MQTT-3.1.4-3]. That may end its
         // session, so the session is looked for after it.
         if let Some(old) = self.sessions.find(tenant, &client_id)

@@ -65,7 +65,7 @@ pub(crate) struct Connection {
     pub(crate) gated_since_ms: u64,
     /// Bytes of `input` that are held-back packets, already looked at.
     pub(crate) held_bytes: u32,
-    /// Since when its PUBLISH packets wait for a store that does not keep up; 0 is not.
+    /// Since when its packets wait for a store that does not keep up; 0 is not.
     pub(crate) held_for_store_since_ms: u64,
     /// Buffer bytes charged to the shard.
     pub(crate) charged_bytes: u32,
@@ -88,8 +88,8 @@ pub(crate) struct Flags {
     pub(crate) write_pending: bool,
     /// A PauseReading effect is out.
     pub(crate) reading_paused: bool,
-    /// Publishes are held back in `input`; acknowledgements and pings pass.
-    pub(crate) publishes_held: bool,
+    /// Packets are held back in `input`; acknowledgements and pings pass.
+    pub(crate) input_held: bool,
     /// In the shard's list of connections whose input is to be worked off.
     pub(crate) input_queued: bool,
     /// Reason Strings and User Properties may be sent [MQTT-3.1.2-29].

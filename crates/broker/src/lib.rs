@@ -77,6 +77,6 @@ pub use record::{
 };
 pub use retained::{Page, Retained, RetainedChange};
 pub use session::queue::{Apart, QueueOwner, StoredEntry, SubscriptionIds};
-pub use shard::{Shard, TransportEnd};
+pub use shard::{Shard, StoreState, TransportEnd};
 pub use share::{GroupAddress, GroupId, Member, ShareMessage, ShareOutcome, ShareTicket};
 pub use will::StoredWill;

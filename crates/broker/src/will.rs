@@ -30,6 +30,11 @@ pub struct StoredWill {
 }
 
 impl StoredWill {
+    /// What of it has no fixed size.
+    pub(crate) fn bytes(&self) -> usize {
+        self.topic.len() + self.payload.len() + self.forwarded.len()
+    }
+
     /// Keeps the Will of a CONNECT, its delay bounded by `delay_max_secs`.
     pub(crate) fn new(will: &Will<'_>, delay_max_secs: u32) -> Self {
         let mut forwarded = Vec::new();

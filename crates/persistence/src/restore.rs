@@ -122,7 +122,7 @@ pub enum RestoreError {
 
 /// Brings all that the store has back into shards that have just been made. Their effects, but
 /// records and batches, are left to be carried out: events, for example. All of it is synced when
-/// this returns.
+/// this returns, or staged if the disk is full.
 pub fn restore<D: Disk, N: Node>(
     engine: &mut Engine<D>,
     shards: Shards<'_, N>,
@@ -320,7 +320,8 @@ impl<N: Node> Restoring<'_, N> {
         put_clock(ClockState::of(*now), &mut self.records);
     }
 
-    /// No name of this run may be given before its number is synced.
+    /// No record with a name of this run may be on the disk before its number is. On a full disk
+    /// that number waits for room, and all that this run appends waits behind it.
     fn begin_run<D: Disk>(
         &mut self,
         engine: &mut Engine<D>,
@@ -334,17 +335,23 @@ impl<N: Node> Restoring<'_, N> {
             return Err(RestoreError::Runs(last));
         }
         put_start(start, &mut self.records.record());
-        self.append(engine)?;
-        engine.sync()?;
+        self.append_and_sync(engine)?;
         self.report.start = start;
         self.shards.each(|shard, _| shard.begin_run(start));
         Ok(())
     }
 
-    fn append<D: Disk>(&mut self, engine: &mut Engine<D>) -> Result<(), RestoreError> {
+    /// On a full disk what does not fit stays staged, for whoever has the engine next: a node that
+    /// did not start could make no room. What a restore appends follows from what is on the disk,
+    /// so the next one would append it again.
+    fn append_and_sync<D: Disk>(&mut self, engine: &mut Engine<D>) -> Result<(), RestoreError> {
         engine.append(&self.records);
         self.records.clear();
-        Ok(engine.write()?)
+        let written = engine.write().and_then(|()| engine.sync());
+        match written {
+            Err(error) if !error.is_full() => Err(error.into()),
+            _ => Ok(()),
+        }
     }
 
     fn groups(&mut self, groups: Vec<FoundGroup>) {
@@ -505,8 +512,7 @@ impl<N: Node> Restoring<'_, N> {
         for orphan in &self.orphans {
             self.records.record().forget(*orphan);
         }
-        self.append(engine)?;
-        engine.sync()?;
+        self.append_and_sync(engine)?;
         self.shards.each(|shard: &mut Shard, cx| {
             let last = shard.last_record();
             shard.durable(cx, last);

@@ -5,6 +5,7 @@
 
 mod node;
 
+use martlet_store::{Call, Failure, Fault};
 use node::{End, StoredNode};
 
 /// Plays `before`, restarts in each way, plays `after`.
@@ -637,4 +638,37 @@ fn what_a_share_group_gave_to_a_member_with_a_long_queue_goes_to_another_when_it
          end
          A> nothing",
     );
+}
+
+#[test]
+fn a_node_starts_on_a_full_disk_and_promises_again_when_there_is_room() {
+    for end in [End::Kill, End::PowerCut(1)] {
+        let mut node = StoredNode::new(2);
+        node.play(
+            "A: CONNECT id=a clean=0 session_expiry=1000; SUBSCRIBE t qos=1; DISCONNECT
+             P: CONNECT; PUBLISH t qos=1 payload=before",
+        );
+        let first = node.report.start;
+        node.disk.inject(Fault {
+            call: Some(Call::Write),
+            skip: 0,
+            failure: Failure::NoSpace,
+            once: false,
+        });
+        // Nobody could make room on a node that does not start. Twice: nothing of the run between
+        // is on the disk, so its number is free again.
+        let node = node.restart(End::Kill, 2, 10);
+        let mut node = node.restart(End::Kill, 2, 10);
+        assert_eq!(node.report.start, first + 1);
+        node.disk.lift();
+        node.play("P: CONNECT; PUBLISH t qos=1 payload=behind");
+        let mut node = node.restart(end, 2, 10);
+        assert_eq!(
+            node.report.start,
+            first + 2,
+            "the number came before the message"
+        );
+        let kept = ["before", "behind"].map(str::to_owned).to_vec();
+        assert_eq!(node.collect("a"), (true, kept));
+    }
 }

@@ -39,7 +39,7 @@ pub(crate) enum Control {
     MessagesRead(ReadPage),
     /// From the store: whether it keeps up has changed. What holds now is asked then, because such
     /// news from several threads may overtake each other.
-    StoreBehind,
+    StoreState,
     /// End the thread.
     Stop,
 }

@@ -22,7 +22,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use martlet_broker::{
-    LostMessage, MemoryGauge, Now, QueueRead, ReadPage, Record, RecordNumber, ShardId,
+    LostMessage, MemoryGauge, Now, QueueRead, ReadPage, Record, RecordNumber, ShardId, StoreState,
 };
 use martlet_persistence::{RestoreError, RestoreReport, Shards};
 use martlet_store::PowerLossDisk;
@@ -169,10 +169,9 @@ pub trait Writer: Send {
         lost.clear();
     }
 
-    /// So much waits that publishers of what has to be stored should be held back. Whoever changes
-    /// it calls [`Durable::look_whether_behind`] afterwards.
-    fn is_behind(&self) -> bool {
-        false
+    /// What the store can take. Whoever changes it calls [`Durable::state_changed`] afterwards.
+    fn state(&self) -> StoreState {
+        StoreState::KeepsUp
     }
 }
 
@@ -199,10 +198,10 @@ impl Durable {
             .control(self.shard, Control::MessagesRead(page));
     }
 
-    /// What [`Writer::is_behind`] says has changed, for all shards.
-    pub fn look_whether_behind(&self) {
+    /// What [`Writer::state`] says has changed, for all shards.
+    pub fn state_changed(&self) {
         for shard in 0..self.mailboxes.shard_count() {
-            self.mailboxes.control(ShardId(shard), Control::StoreBehind);
+            self.mailboxes.control(ShardId(shard), Control::StoreState);
         }
     }
 }

@@ -6,7 +6,7 @@
 mod common;
 
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use common::*;
 use martlet_broker::Settings;
@@ -398,6 +398,66 @@ fn a_full_disk_holds_publishers_back_until_a_reader_has_made_room() {
     await_that("there is room", || !health.status().is_behind);
     assert!(node.running.shutdown(PATIENCE));
     drop(disk);
+}
+
+/// A node on a disk of 8 MiB that is full of what waits for the keeper, and who published it.
+fn filled(disk: &SimDisk) -> (Node, Client) {
+    let mut config = config(2, Settings::default());
+    config.store = Box::new(DiskStore::on(disk.clone(), small(), Durability::Sync).unwrap());
+    let node = run(config);
+    keeper(&node, "t");
+    disk.set_capacity(Some(8 << 20));
+    let health = node.running.store_health().unwrap();
+    let mut publisher = node.tcp().connect("publisher");
+    // Once it is held back nothing takes what it sends.
+    let patience = Some(Duration::from_millis(500));
+    publisher.stream().set_write_timeout(patience).unwrap();
+    let payload = vec![7; 4000];
+    for id in 1..=3000_u16 {
+        if health.status().is_low || !publisher.try_send(&publish_qos1("t", id, &payload)) {
+            break;
+        }
+    }
+    await_that("the disk is full", || health.status().is_low);
+    (node, publisher)
+}
+
+fn small() -> Options {
+    Options {
+        segment_bytes: 1 << 20,
+        tail_bytes: 2 << 20,
+        ..Options::default()
+    }
+}
+
+#[test]
+fn a_node_killed_on_a_full_disk_starts_and_goes_on_when_there_is_room() {
+    let disk = SimDisk::new(12);
+    let (node, publisher) = filled(&disk);
+    drop((node, publisher));
+    disk.crash(3);
+    disk.set_capacity(Some(0));
+    let open = || {
+        let mut config = config(2, Settings::default());
+        config.store = Box::new(DiskStore::on(disk.clone(), small(), Durability::Sync).unwrap());
+        run(config)
+    };
+    // What is preallocated has room for a few such starts.
+    for _ in 0..3 {
+        drop(open());
+        disk.crash(5);
+    }
+    let node = open();
+    node.tcp().connect("passing");
+    let entries = node.running.restored().unwrap().restored.entries;
+    assert!(entries > 500, "{entries}");
+    disk.set_capacity(None);
+    assert_eq!(kept(&node, entries as usize).len() as u64, entries);
+    let health = node.running.store_health().unwrap();
+    await_that("there is room", || !health.status().is_behind);
+    let mut publisher = node.tcp().connect("publisher");
+    publisher.send(&publish_qos1("t", 1, b"x"));
+    publisher.expect(&[0x40, 2, 0, 1]);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use martlet_broker::{
     Command, ConnectionEffect, ConnectionId, Counters, Cx, Effects, EpochKey, Event, Guest,
     Interest, InterestClass, ListenerPolicy, Node, Now, Peer, RecordNumber, Report, Retained,
-    Settings, Shard, ShardId, ShardMessage, TransportEnd,
+    Settings, Shard, ShardId, ShardMessage, StoreState, TransportEnd,
 };
 
 /// What the shards share, without locks.
@@ -267,6 +267,14 @@ impl Harness {
         self.run();
     }
 
+    /// Tells all shards what the store can take from now on.
+    pub fn set_store_state(&mut self, state: StoreState) {
+        for shard in 0..self.slots.len() as u16 {
+            self.call(shard, |shard, _| shard.store_is(state));
+        }
+        self.run();
+    }
+
     /// Somebody sets the wall clock; intervals are none of its business.
     pub fn set_wall_clock(&mut self, wall_ms: u64) {
         self.now.wall_ms = wall_ms;
@@ -383,7 +391,11 @@ impl Harness {
                 }
             }
         }
-        !self.effects.is_empty() || !self.arrivals.is_empty() || !self.mail.is_empty()
+        let mut durable = self.durable.iter();
+        !self.effects.is_empty()
+            || !self.arrivals.is_empty()
+            || !self.mail.is_empty()
+            || durable.any(|(due, ..)| *due <= self.now.mono_ms)
     }
 
     /// Calls into a shard and gathers what it asks for, in the order in which it is to be done.

@@ -520,6 +520,8 @@ impl<D: Disk> Engine<D> {
         self.names_changed = true;
         // Whatever has that name now, it is not used for another one.
         self.next_number += 1;
+        // Also where there is no active segment for which a spare one would be made.
+        self.is_low |= file.as_ref().is_err_and(is_full);
         let file = file.map_err(|e| StoreError::new("creating", &name, e))?;
         let segment = Segment {
             file: Arc::new(SegmentFile {

@@ -79,7 +79,7 @@ impl<D: Disk> Engine<D> {
 
     /// Sees to it that there is a file for the next segment, and the ballast.
     pub(crate) fn provide(&mut self) -> Result<(), StoreError> {
-        if self.spare_bytes == 0 && self.active.is_some() {
+        if self.spare_bytes == 0 && (self.active.is_some() || self.is_low) {
             self.free_segments(1)?;
             if self.spare_bytes == 0 {
                 self.make_spare();

@@ -99,7 +99,7 @@ impl Shard {
         let connection = self.connections.at(index);
         let transport_gone = connection.flags.transport_gone;
         connection.phase = Phase::Closing;
-        connection.flags.publishes_held = false;
+        connection.flags.input_held = false;
         connection.input = Vec::new();
         connection.aliases = None;
         if let Some(timer) = connection.deadline.take() {

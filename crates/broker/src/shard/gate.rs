@@ -42,6 +42,18 @@ pub(crate) struct PlainAck {
     pub(crate) reason: ReasonCode,
 }
 
+impl Gated {
+    /// Bytes of memory that it takes.
+    fn bytes(&self) -> usize {
+        let packet = match self {
+            Self::Answer { bytes, .. } => bytes.capacity(),
+            Self::Admit { connack, .. } => connack.capacity(),
+            Self::Ack { .. } | Self::Pump(_) => 0,
+        };
+        packet + size_of::<(RecordNumber, Self)>()
+    }
+}
+
 impl Shard {
     pub(crate) fn gated_count(&self) -> usize {
         self.gate.len()
@@ -146,7 +158,18 @@ impl Shard {
             .gate
             .back()
             .map_or(RecordNumber(0), |(number, _)| *number);
+        self.gated_bytes += gated.bytes();
         self.gate.push_back((record.max(last), gated));
+    }
+
+    /// Takes what waits for records that are durable now, one after the other.
+    pub(super) fn next_from_gate(&mut self) -> Option<Gated> {
+        let records = &self.records;
+        let (_, gated) = self
+            .gate
+            .pop_front_if(|(number, _)| records.is_durable(*number))?;
+        self.gated_bytes -= gated.bytes();
+        Some(gated)
     }
 
     pub(crate) fn gate_or_run<N: Node>(
@@ -226,7 +249,7 @@ impl Shard {
         connection.gated_since_ms = cx.now.mono_ms;
         encode(connection.version, connection.output_mut(&mut self.pool));
         let drained = connection.answers_gated == 0;
-        let held = connection.flags.publishes_held;
+        let held = connection.flags.input_held;
         let session = connection.session();
         self.output_appended(cx, id.index);
         if held {

@@ -1,7 +1,7 @@
 //! Input: from bytes to packets, and each packet to the one who knows it.
 //!
-//! Reads end anywhere, so an unfinished packet stays with its connection. A publisher that is too
-//! fast has its PUBLISH packets held back while acknowledgements and pings among them pass.
+//! Reads end anywhere, so an unfinished packet stays with its connection. So does one that has to
+//! wait ([`Turn::Later`]), while acknowledgements and pings behind it pass.
 
 use martlet_codec::{
     Ack, AckKind, Auth, Disconnect, FixedHeader, PacketType, ProtocolVersion, Publish, ReasonCode,
@@ -12,6 +12,7 @@ use crate::connection::Phase;
 use crate::effect::ConnectionEffect;
 use crate::id::ConnectionId;
 use crate::node::{Cx, Node};
+use crate::shard::holding::Turn;
 use crate::shard::{Ending, PacketError, Shard};
 
 impl Shard {
@@ -29,7 +30,7 @@ impl Shard {
     /// unless its client said goodbye.
     pub(crate) fn finish_input<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: ConnectionId) {
         let connection = self.connections.at(id.index);
-        connection.flags.publishes_held = false;
+        connection.flags.input_held = false;
         connection.held_bytes = 0;
         let input = core::mem::take(&mut connection.input);
         self.receive_packets(cx, id, &input);
@@ -57,7 +58,7 @@ impl Shard {
             connection.input = self.pool.take();
         }
         connection.input.extend_from_slice(rest);
-        if connection.flags.publishes_held {
+        if connection.flags.input_held {
             self.work_off_input(cx, id);
         }
     }
@@ -68,14 +69,14 @@ impl Shard {
             return;
         };
         let mut input = core::mem::take(&mut connection.input);
-        if !connection.flags.publishes_held {
+        if !connection.flags.input_held {
             let consumed = self.receive_packets(cx, id, &input);
             input.drain(..consumed);
         }
         if self
             .connections
             .get(id)
-            .is_some_and(|found| found.flags.publishes_held)
+            .is_some_and(|found| found.flags.input_held)
         {
             self.pass_acknowledgements(cx, id, &mut input);
             self.pump_answered(cx);
@@ -86,20 +87,6 @@ impl Shard {
             }
             _ => self.pool.put(input),
         }
-    }
-
-    /// A publisher is too fast: its PUBLISH packets wait. While the store does not keep up, only
-    /// those that have to be stored.
-    pub(super) fn must_hold(&mut self, index: u32, flags: u8) -> bool {
-        let gated_max = self.settings.limits.receive_maximum;
-        let stored = flags & PUBLISH_STORED != 0;
-        let waits = self.congested || self.has_done_enough() || self.store_behind && stored;
-        let connection = self.connections.at(index);
-        // Who has gone sends no more: what little came before the end is worked off.
-        if connection.flags.transport_gone {
-            return false;
-        }
-        waits || !connection.version.is_v5() && connection.publishes_gated >= gated_max
     }
 
     /// Works off acknowledgements and pings among held-back packets: they pass even while
@@ -130,14 +117,14 @@ impl Shard {
             }
             let connection = self.connections.at(id.index);
             connection.last_received_ms = cx.now.mono_ms;
-            let passes = matches!(
-                header.packet_type,
-                PacketType::PubAck
-                    | PacketType::PubRec
-                    | PacketType::PubRel
-                    | PacketType::PubComp
-                    | PacketType::PingReq
-            );
+            let passes = match header.packet_type {
+                PacketType::PubAck | PacketType::PubComp | PacketType::PingReq => true,
+                PacketType::PubRec | PacketType::PubRel => {
+                    !self.has_gated_enough(id.index, header.packet_type)
+                }
+                _ => false,
+            };
+            let connection = self.connections.at(id.index);
             if !passes {
                 connection.held_bytes += length as u32;
                 continue;
@@ -163,7 +150,7 @@ impl Shard {
         if connection.phase == Phase::Closing {
             return;
         }
-        let held = connection.flags.publishes_held;
+        let held = connection.flags.input_held;
         let waits = held || !connection.flags.admitted && connection.session().is_some();
         let pause = waits && connection.input.len() >= HELD_BYTES_MAX
             || connection.output_len() > output_max;
@@ -301,16 +288,18 @@ impl Shard {
             header.check_version(connection.version)?;
             return Ok(Progress::NeedMore);
         }
-        if header.packet_type == PacketType::Publish && self.must_hold(id.index, header.flags) {
-            // Kept with all that follows; acknowledgements and pings among it pass.
-            let for_store = self.store_behind && header.flags & PUBLISH_STORED != 0;
-            let connection = self.connections.at(id.index);
-            connection.flags.publishes_held = true;
-            if for_store && connection.held_for_store_since_ms == 0 {
-                connection.held_for_store_since_ms = cx.now.mono_ms.max(1);
-                self.watch_stalled(cx, id);
+        match self.turn_of(id.index, &header) {
+            Turn::Now => {}
+            Turn::Never => return Ok(Progress::Packet(length)),
+            Turn::Later { for_store } => {
+                let connection = self.connections.at(id.index);
+                connection.flags.input_held = true;
+                if for_store && connection.held_for_store_since_ms == 0 {
+                    connection.held_for_store_since_ms = cx.now.mono_ms.max(1);
+                    self.watch_stalled(cx, id);
+                }
+                return Ok(Progress::NeedMore);
             }
-            return Ok(Progress::NeedMore);
         }
         self.counters.packets_received += 1;
         let connection = self.connections.at(id.index);
@@ -422,11 +411,8 @@ impl Shard {
     }
 }
 
-/// Bytes held back for a publisher that is too fast before its socket is not read any more.
+/// Bytes held back for a client that is too fast before its socket is not read any more.
 const HELD_BYTES_MAX: usize = 64 * 1024;
-
-/// Flags of a PUBLISH that may have to be stored: its QoS and RETAIN.
-const PUBLISH_STORED: u8 = 0b0111;
 
 /// What became of the bytes at the front.
 enum Progress {

@@ -6,6 +6,7 @@
 
 mod ending;
 mod gate;
+mod holding;
 mod input;
 mod output;
 mod report;
@@ -46,6 +47,7 @@ use crate::topic_tree::Tree;
 pub(crate) use ending::Ending;
 use ending::WillAtEnd;
 pub(crate) use gate::{Gated, PlainAck};
+pub use holding::StoreState;
 use timers::SWEEP_INTERVAL_MS;
 
 /// All state that one core owns.
@@ -73,6 +75,8 @@ pub struct Shard {
     pub(crate) records: RecordCount,
     /// What waits for a record to be durable, in order.
     gate: VecDeque<(RecordNumber, Gated)>,
+    /// Memory of what is in it.
+    gated_bytes: usize,
     /// Ends of sessions that may not be durable yet, oldest first, with a hash of whose they were.
     pub(crate) ends_under_way: VecDeque<(RecordNumber, u64)>,
     /// Messages whose entries other shards have yet to record: how many shards.
@@ -103,8 +107,8 @@ pub struct Shard {
     next_epoch: u64,
     /// Another shard's mailbox is full: publishers are held back.
     congested: bool,
-    /// The store does not keep up: publishers of what has to be stored are held back.
-    store_behind: bool,
+    /// What the store can take.
+    store: StoreState,
     /// Deliveries and KiB sent when the turn began.
     done_before_turn: u64,
     pub(crate) stopping: bool,
@@ -198,6 +202,7 @@ impl Shard {
             wheel,
             records: RecordCount::default(),
             gate: VecDeque::new(),
+            gated_bytes: 0,
             ends_under_way: VecDeque::new(),
             awaiting_routed: RawMap::with_hasher(seeded(seed)),
             closing: Vec::new(),
@@ -217,7 +222,7 @@ impl Shard {
             next_message: 0,
             next_epoch: 0,
             congested: false,
-            store_behind: false,
+            store: StoreState::default(),
             done_before_turn: 0,
             stopping: false,
         }
@@ -265,7 +270,7 @@ impl Shard {
         if connection.phase == Phase::Closing {
             return;
         }
-        if connection.flags.publishes_held || !connection.input.is_empty() {
+        if connection.flags.input_held || !connection.input.is_empty() {
             connection.input.extend_from_slice(bytes);
             self.work_off_input(cx, id);
         } else {
@@ -444,13 +449,8 @@ impl Shard {
     /// All records up to this number are durable: what waited for them goes out.
     pub fn durable<N: Node>(&mut self, cx: &mut Cx<'_, N>, up_to: RecordNumber) {
         self.records.durable(up_to);
-        while let Some((number, _)) = self.gate.front() {
-            if !self.records.is_durable(*number) {
-                break;
-            }
-            if let Some((_, gated)) = self.gate.pop_front() {
-                self.run_gated(cx, gated);
-            }
+        while let Some(gated) = self.next_from_gate() {
+            self.run_gated(cx, gated);
         }
         self.settle(cx);
     }
@@ -458,24 +458,7 @@ impl Shard {
     /// Some other shard's mailbox is full (`on`), or has room again: publishers are held back.
     pub fn congested<N: Node>(&mut self, _cx: &mut Cx<'_, N>, on: bool) {
         let was = core::mem::replace(&mut self.congested, on);
-        self.release_publishers(was && !on);
-    }
-
-    /// The store does not keep up (`on`), or does again: who publishes with QoS 1 or 2, or RETAIN,
-    /// is held back; QoS 0 goes on.
-    pub fn store_behind(&mut self, on: bool) {
-        let was = core::mem::replace(&mut self.store_behind, on);
-        self.release_publishers(was && !on);
-    }
-
-    fn release_publishers(&mut self, release: bool) {
-        if release {
-            for id in self.connections.ids() {
-                if self.connections.at(id.index).flags.publishes_held {
-                    self.queue_input(id.index);
-                }
-            }
-        }
+        self.release_held(was && !on);
     }
 
     /// Fires timers that are due, a bounded number at a time.
@@ -503,7 +486,7 @@ impl Shard {
             };
             if let Some(connection) = self.connections.get_mut(id) {
                 connection.flags.input_queued = false;
-                connection.flags.publishes_held = false;
+                connection.flags.input_held = false;
                 connection.held_bytes = 0;
                 self.work_off_input(cx, id);
                 self.after_input(cx, id);
@@ -515,8 +498,13 @@ impl Shard {
                 break;
             }
         }
-        let used = self.gauge.bytes() + self.buffer_bytes;
+        let used = self.used_bytes();
         self.memory.settle(cx.node, used);
+    }
+
+    /// Bytes of memory that count against the node's.
+    fn used_bytes(&self) -> usize {
+        self.gauge.bytes() + self.buffer_bytes + self.gated_bytes
     }
 
     /// What is delivered counts anew from here on. A tick has a turn for batches of other shards,

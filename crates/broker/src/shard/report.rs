@@ -28,7 +28,7 @@ impl Shard {
             .sum();
         counters.share_groups = self.groups.len() as u64;
         counters.held = self.held();
-        counters.memory_bytes = (self.gauge.bytes() + self.buffer_bytes) as u64;
+        counters.memory_bytes = self.used_bytes() as u64;
         counters.records_appended = self.records.last().0;
         if self.id == ShardId(0) {
             let (count, bytes) = cx.node.retained(|store| (store.len(), store.bytes()));

@@ -310,9 +310,9 @@ impl Reactor {
                 Control::MessagesRead(page) => {
                     self.driver.call(|shard, cx| shard.messages_read(cx, page));
                 }
-                Control::StoreBehind => {
-                    let is_behind = self.writer.is_behind();
-                    self.driver.shard.store_behind(is_behind);
+                Control::StoreState => {
+                    let state = self.writer.state();
+                    self.driver.shard.store_is(state);
                 }
                 Control::Stop => {
                     self.stopped = true;

@@ -9,7 +9,9 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::unbounded;
-use martlet_broker::{LostMessage, MemoryGauge, Now, QueueRead, Record, RecordNumber, ShardId};
+use martlet_broker::{
+    LostMessage, MemoryGauge, Now, QueueRead, Record, RecordNumber, ShardId, StoreState,
+};
 use martlet_persistence::{DamageWords, RestoreError, Shards, encode, restore};
 use martlet_store::{Disk, Engine, OpenError, Options, RealDisk, RecordBuffer, Report, Stats};
 
@@ -273,9 +275,9 @@ impl Writer for DiskWriter {
         let full = std::mem::take(&mut self.buffer);
         let given = self.inbox.give_records(self.shard, full, last, awaited);
         self.buffer = given.spare;
-        if given.fell_behind {
+        if given.is_worse {
             self.health.is_behind(true);
-            self.durable.look_whether_behind();
+            self.durable.state_changed();
         }
         None
     }
@@ -306,7 +308,7 @@ impl Writer for DiskWriter {
         }
     }
 
-    fn is_behind(&self) -> bool {
-        self.inbox.is_behind()
+    fn state(&self) -> StoreState {
+        self.inbox.store_state()
     }
 }

@@ -33,7 +33,8 @@ pub struct StoreStatus {
     pub failure: Option<StoreFailure>,
     /// There is no space for more; what ends messages can still be written.
     pub is_low: bool,
-    /// So much waits to be written that publishers of what has to be stored are held back.
+    /// So much waits to be written, or so little room is left, that what would make the store grow
+    /// is held back.
     pub is_behind: bool,
     /// Messages that could not be read back.
     pub unreadable: u64,

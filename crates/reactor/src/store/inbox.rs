@@ -4,12 +4,12 @@
 //! One order is what matters: a shard hands its records over before it tells another shard of them,
 //! so no record stands before one that it follows from.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use martlet_broker::{MemoryGauge, Now, QueueRead, RecordNumber, ShardId};
+use martlet_broker::{MemoryGauge, Now, QueueRead, RecordNumber, ShardId, StoreState};
 use martlet_store::{RecordBuffer, Stats};
 
 use super::PinnedFiles;
@@ -59,13 +59,15 @@ pub(super) struct PageRead {
 /// Shared by all shards and the thread that writes.
 #[derive(Debug)]
 pub(super) struct Inbox {
-    /// When so many bytes wait to be written, publishers of what has to be stored are held back.
+    /// When so many bytes wait to be written, what makes the store grow is held back. At twice as
+    /// many it counts as stuck.
     behind_bytes: usize,
     state: Mutex<State>,
     arrived: Condvar,
     /// Bytes taken by the thread and not written yet.
     staged_bytes: AtomicUsize,
-    is_behind: AtomicBool,
+    /// A [`StoreState`].
+    store_state: AtomicU8,
 }
 
 #[derive(Debug, Default)]
@@ -93,8 +95,8 @@ impl State {
 pub(super) struct Given {
     /// A buffer for the next ones.
     pub(super) spare: RecordBuffer,
-    /// With these the store has fallen behind.
-    pub(super) fell_behind: bool,
+    /// With these the store is in a worse state than before.
+    pub(super) is_worse: bool,
 }
 
 impl Inbox {
@@ -104,7 +106,7 @@ impl Inbox {
             state: Mutex::default(),
             arrived: Condvar::new(),
             staged_bytes: AtomicUsize::new(0),
-            is_behind: AtomicBool::new(false),
+            store_state: AtomicU8::new(StoreState::KeepsUp as u8),
         }
     }
 
@@ -120,8 +122,7 @@ impl Inbox {
         state.bytes += records.bytes();
         state.records += records.count().max(1);
         let waiting = state.bytes + self.staged_bytes.load(Ordering::Relaxed);
-        let fell_behind =
-            waiting > self.behind_bytes && !self.is_behind.swap(true, Ordering::Relaxed);
+        let is_worse = self.makes_worse(waiting);
         let spare = state.spares.pop().unwrap_or_default();
         state.parts.push(Part::Records {
             shard,
@@ -130,7 +131,7 @@ impl Inbox {
             awaited,
         });
         self.wake(state);
-        Given { spare, fell_behind }
+        Given { spare, is_worse }
     }
 
     /// Hands a wish over.
@@ -237,21 +238,44 @@ impl Inbox {
         }
     }
 
-    /// So much is taken and not written, and `is_low` says that no more should come. Answers
-    /// whether the store is behind now, if that has changed.
-    pub(super) fn staged(&self, bytes: usize, is_low: bool) -> Option<bool> {
+    /// So much is taken and not written, and `is_low` says that no more should come. Answers in
+    /// which state the store is now, if that has changed.
+    pub(super) fn staged(&self, bytes: usize, is_low: bool) -> Option<StoreState> {
         let state = self.lock();
         self.staged_bytes.store(bytes, Ordering::Relaxed);
         let waiting = bytes + state.bytes;
-        let was = self.is_behind.load(Ordering::Relaxed);
-        let is = is_low || waiting > self.behind_bytes || was && waiting > self.behind_bytes / 2;
-        self.is_behind.store(is, Ordering::Release);
+        let was = self.store_state();
+        let limit = self.behind_bytes;
+        let is_stuck = waiting > 2 * limit || was == StoreState::Stuck && waiting > limit;
+        let was_behind = was != StoreState::KeepsUp;
+        let is_behind = waiting > limit || was_behind && waiting > limit / 2;
+        let is = match (is_stuck, is_low, is_behind) {
+            (true, ..) => StoreState::Stuck,
+            (_, true, _) => StoreState::Full,
+            (_, _, true) => StoreState::Behind,
+            _ => StoreState::KeepsUp,
+        };
+        self.store_state.store(is as u8, Ordering::Release);
         (is != was).then_some(is)
     }
 
-    /// So much waits, or so little space is left, that no more should come.
-    pub(super) fn is_behind(&self) -> bool {
-        self.is_behind.load(Ordering::Acquire)
+    /// So much waits with what a shard hands over; whether that makes the store's state worse.
+    fn makes_worse(&self, waiting: usize) -> bool {
+        let least = match waiting {
+            _ if waiting > 2 * self.behind_bytes => StoreState::Stuck,
+            _ if waiting > self.behind_bytes => StoreState::Behind,
+            _ => return false,
+        };
+        self.store_state.fetch_max(least as u8, Ordering::Relaxed) < least as u8
+    }
+
+    /// What the store can take.
+    pub(super) fn store_state(&self) -> StoreState {
+        let state = self.store_state.load(Ordering::Acquire);
+        let states = [StoreState::KeepsUp, StoreState::Behind, StoreState::Full];
+        let mut states = states.into_iter();
+        let found = states.find(|known| *known as u8 == state);
+        found.unwrap_or(StoreState::Stuck)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -1,0 +1,141 @@
+//! Holding back: which packets wait, and what is refused, while others do not keep up: the store,
+//! another shard, or the gate.
+//!
+//! What makes the store grow waits for it. What makes room (acknowledgements, the ends of sessions,
+//! and the clients who come to take what is queued for them) goes on: it is what the store's
+//! reserve is for.
+
+use martlet_codec::{FixedHeader, PacketType};
+
+use crate::connect::ConnectRequest;
+use crate::shard::Shard;
+
+/// What the store can take: each state takes less than the one before it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum StoreState {
+    /// It keeps up.
+    #[default]
+    KeepsUp,
+    /// Much waits to be written: packets that make it grow wait.
+    Behind,
+    /// There is no room but a reserve for what makes room: CONNECT packets that make it grow are
+    /// refused.
+    Full,
+    /// It does not write, and as much waits as may: every CONNECT that has to be recorded is
+    /// refused.
+    Stuck,
+}
+
+/// What becomes of a packet.
+pub(super) enum Turn {
+    /// It is worked off.
+    Now,
+    /// It waits in its connection's input, with all that follows but acknowledgements and pings;
+    /// for the store or for something else.
+    Later { for_store: bool },
+    /// It is as if it had not come: nobody waits for its answer any more.
+    Never,
+}
+
+/// Flags of a PUBLISH that may have to be stored: its QoS and RETAIN.
+const PUBLISH_STORED: u8 = 0b0111;
+
+/// A Will of so many bytes, with a session that is there already, may use the store's reserve.
+const RESERVE_WILL_BYTES: usize = 1024;
+
+impl Shard {
+    /// The store's state has changed: in all but [`StoreState::KeepsUp`] packets that make it grow
+    /// are held back; QoS 0 goes on.
+    pub fn store_is(&mut self, state: StoreState) {
+        let was = core::mem::replace(&mut self.store, state);
+        let keeps_up = state == StoreState::KeepsUp;
+        self.release_held(was != state && keeps_up);
+    }
+
+    pub(super) fn release_held(&mut self, release: bool) {
+        if release {
+            for id in self.connections.ids() {
+                if self.connections.at(id.index).flags.input_held {
+                    self.queue_input(id.index);
+                }
+            }
+        }
+    }
+
+    /// Whether a packet is worked off now.
+    pub(super) fn turn_of(&mut self, index: u32, header: &FixedHeader) -> Turn {
+        let waits = match header.packet_type {
+            PacketType::Publish => self.congested || self.has_done_enough(),
+            PacketType::Subscribe
+            | PacketType::Unsubscribe
+            | PacketType::PubRec
+            | PacketType::PubRel => false,
+            // Nothing answers it, nothing is asked of the store, or the connection ends with it.
+            _ => return Turn::Now,
+        };
+        let for_store = self.store != StoreState::KeepsUp && self.grows_store(index, header);
+        if self.connections.at(index).flags.transport_gone {
+            // Who has gone sends no more: what little came before the end is worked off. But one
+            // client after the other could come and go, and a reserve has an end.
+            return match for_store && self.store >= StoreState::Full {
+                true => Turn::Never,
+                false => Turn::Now,
+            };
+        }
+        match waits || for_store || self.has_gated_enough(index, header.packet_type) {
+            true => Turn::Later { for_store },
+            false => Turn::Now,
+        }
+    }
+
+    /// The one rule for what makes the store grow: a PUBLISH with QoS 1 or 2 or RETAIN, whether or
+    /// not somebody has to keep it, and subscriptions of a session that is recorded.
+    fn grows_store(&mut self, index: u32, header: &FixedHeader) -> bool {
+        match header.packet_type {
+            PacketType::Publish => header.flags & PUBLISH_STORED != 0,
+            PacketType::Subscribe | PacketType::Unsubscribe => {
+                let session = self.connections.at(index).session();
+                session.is_some_and(|session| self.sessions.at(session).durable)
+            }
+            _ => false,
+        }
+    }
+
+    /// So many answers of the connection wait for the store that what would be answered behind them
+    /// waits too. One with no more under way than both sides allow never comes so far.
+    pub(super) fn has_gated_enough(&mut self, index: u32, packet: PacketType) -> bool {
+        let limits = &self.settings.limits;
+        let publishes_max = limits.receive_maximum;
+        let answers_max = u32::from(limits.receive_maximum) + u32::from(limits.in_flight);
+        let connection = self.connections.at(index);
+        let is_publish = packet == PacketType::Publish;
+        connection.answers_gated >= answers_max
+            || is_publish
+                && !connection.version.is_v5()
+                && connection.publishes_gated >= publishes_max
+    }
+
+    /// Why a CONNECT finds no room in the store. Who has a session is let in while there is a
+    /// reserve, so that somebody can take what is queued, or end it with Clean Start: a small
+    /// record that takes the place of another.
+    pub(crate) fn has_no_room_for(&self, request: &ConnectRequest) -> Option<&'static str> {
+        if self.store < StoreState::Full {
+            return None;
+        }
+        let ceiling = self.settings.limits.session_expiry_max_secs;
+        let outlives = request.session_expiry_secs.min(ceiling) > 0;
+        let found = self.sessions.find(request.tenant, &request.client_id);
+        let old = found.and_then(|index| self.sessions.get(self.sessions.id_of(index)));
+        let is_recorded = old.is_some_and(|old| old.recorded);
+        if !outlives && request.will.is_none() && !is_recorded {
+            return None;
+        }
+        let will_bytes = request.will.as_ref().map_or(0, |will| will.bytes());
+        match self.store {
+            StoreState::Full if is_recorded && will_bytes <= RESERVE_WILL_BYTES => None,
+            StoreState::Full => Some("the message store is full"),
+            _ => Some("the message store does not write"),
+        }
+    }
+}

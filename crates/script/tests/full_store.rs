@@ -1,0 +1,199 @@
+//! A store that cannot take more: what would make it grow waits or is refused, what makes room goes
+//! on, and what waits takes no more memory than it may.
+
+use martlet_broker::{Limits, ListenerPolicy, Settings, StoreState, TransportEnd};
+use martlet_script::{Harness, Link, Wiring};
+
+const PING: [u8; 2] = [0xC0, 0];
+const PONG: [u8; 2] = [0xD0, 0];
+const SUBSCRIBE: &[u8] = b"\x82\x06\0\x05\0\x01t\x01";
+const SUBACK: &[u8] = b"\x90\x03\0\x05\x01";
+const UNSUBSCRIBE: &[u8] = b"\xa2\x05\0\x06\0\x01t";
+const UNSUBACK: &[u8] = b"\xb0\x02\0\x06";
+const CLEAN: u8 = 0x02;
+const WILL: u8 = 0x04;
+const SERVER_UNAVAILABLE: &[u8] = b"\x20\x02\0\x03";
+
+fn node(limits: Limits, wiring: Wiring) -> Harness {
+    let settings = Settings {
+        limits,
+        ..Settings::default()
+    };
+    Harness::new(settings, ListenerPolicy::default(), wiring)
+}
+
+fn text(text: &str) -> Vec<u8> {
+    let mut bytes = (text.len() as u16).to_be_bytes().to_vec();
+    bytes.extend_from_slice(text.as_bytes());
+    bytes
+}
+
+fn packet(first: u8, body: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![first];
+    let mut left = body.len();
+    loop {
+        let more = left > 127;
+        bytes.push((left % 128) as u8 | u8::from(more) << 7);
+        left /= 128;
+        if !more {
+            break;
+        }
+    }
+    bytes.extend_from_slice(body);
+    bytes
+}
+
+/// CONNECT of MQTT 3.1.1, with a Will of so many bytes if the flags say so.
+fn connect(client_id: &str, flags: u8, will_bytes: usize) -> Vec<u8> {
+    let mut body = b"\0\x04MQTT\x04".to_vec();
+    body.extend([flags, 0, 0]);
+    body.extend(text(client_id));
+    if flags & WILL != 0 {
+        body.extend(text("w"));
+        body.extend(text(&"x".repeat(will_bytes)));
+    }
+    packet(0x10, &body)
+}
+
+fn client(node: &mut Harness, client_id: &str, flags: u8) -> Link {
+    let link = node.open();
+    node.send(link, &connect(client_id, flags, 0));
+    node.take(link);
+    link
+}
+
+/// What a CONNECT is answered.
+fn answer(node: &mut Harness, client_id: &str, flags: u8, will_bytes: usize) -> Vec<u8> {
+    let link = node.open();
+    node.send(link, &connect(client_id, flags, will_bytes));
+    let answer = node.take(link);
+    node.end(link, TransportEnd::EndOfStream);
+    answer
+}
+
+#[test]
+fn subscriptions_of_a_session_that_is_recorded_wait_for_the_store_and_pings_pass() {
+    for state in [StoreState::Behind, StoreState::Full, StoreState::Stuck] {
+        let mut node = node(Limits::default(), Wiring::default());
+        let lasting = client(&mut node, "lasting", 0);
+        let passing = client(&mut node, "passing", CLEAN);
+        node.set_store_state(state);
+        node.send(lasting, &[SUBSCRIBE, &PING, UNSUBSCRIBE].concat());
+        assert_eq!(node.take(lasting), PONG, "{state:?}");
+        // Nothing of this one is stored.
+        node.send(passing, &[SUBSCRIBE, UNSUBSCRIBE].concat());
+        assert_eq!(node.take(passing), [SUBACK, UNSUBACK].concat());
+        node.set_store_state(StoreState::KeepsUp);
+        assert_eq!(node.take(lasting), [SUBACK, UNSUBACK].concat());
+    }
+}
+
+#[test]
+fn who_waits_for_the_store_too_long_is_closed() {
+    let mut node = node(Limits::default(), Wiring::default());
+    let lasting = client(&mut node, "lasting", 0);
+    node.set_store_state(StoreState::Full);
+    node.send(lasting, SUBSCRIBE);
+    node.elapse(29_000);
+    assert!(!node.is_closed(lasting));
+    node.elapse(2000);
+    assert!(node.is_closed(lasting), "limit store_stalled_secs");
+}
+
+#[test]
+fn a_full_store_lets_in_who_takes_what_it_holds_and_nobody_who_brings_more() {
+    let mut node = node(Limits::default(), Wiring::default());
+    for known in ["known", "cleared"] {
+        let link = client(&mut node, known, 0);
+        node.end(link, TransportEnd::EndOfStream);
+    }
+    node.set_store_state(StoreState::Behind);
+    assert_eq!(answer(&mut node, "early", WILL, 9000), b"\x20\x02\0\0");
+    node.set_store_state(StoreState::Full);
+    assert_eq!(answer(&mut node, "new", 0, 0), SERVER_UNAVAILABLE);
+    assert_eq!(
+        answer(&mut node, "new", CLEAN | WILL, 1),
+        SERVER_UNAVAILABLE
+    );
+    assert_eq!(answer(&mut node, "new", CLEAN, 0), b"\x20\x02\0\0");
+    assert_eq!(answer(&mut node, "known", 0, 0), b"\x20\x02\x01\0");
+    assert_eq!(answer(&mut node, "known", WILL, 100), b"\x20\x02\x01\0");
+    assert_eq!(answer(&mut node, "known", WILL, 9000), SERVER_UNAVAILABLE);
+    // It ends a queue.
+    assert_eq!(answer(&mut node, "cleared", CLEAN, 0), b"\x20\x02\0\0");
+    assert_eq!(answer(&mut node, "cleared", 0, 0), SERVER_UNAVAILABLE);
+    node.set_store_state(StoreState::Stuck);
+    assert_eq!(answer(&mut node, "known", 0, 0), SERVER_UNAVAILABLE);
+    assert_eq!(answer(&mut node, "new", CLEAN, 0), b"\x20\x02\0\0");
+    node.set_store_state(StoreState::KeepsUp);
+    assert_eq!(answer(&mut node, "known", 0, 0), b"\x20\x02\x01\0");
+    assert_eq!(answer(&mut node, "new", WILL, 9000), b"\x20\x02\0\0");
+}
+
+/// [MQTT-3.2.2-7]
+#[test]
+fn a_refused_client_of_mqtt_5_is_told_that_it_is_the_store() {
+    let mut node = node(Limits::default(), Wiring::default());
+    node.set_store_state(StoreState::Full);
+    let link = node.open();
+    let body = b"\0\x04MQTT\x05\0\0\0\x05\x11\0\0\0\x09\0\x01a";
+    node.send(link, &packet(0x10, body));
+    let answer = node.take(link);
+    assert_eq!(answer[3], 0x97);
+    let told = String::from_utf8_lossy(&answer);
+    assert!(told.contains("the message store is full"), "{told}");
+    assert!(node.is_closed(link));
+}
+
+#[test]
+fn what_a_client_left_behind_is_not_stored_on_a_full_disk() {
+    for (state, stored) in [(StoreState::Behind, true), (StoreState::Full, false)] {
+        let mut node = node(Limits::default(), Wiring::default());
+        let subscriber = client(&mut node, "s", 0);
+        node.send(subscriber, SUBSCRIBE);
+        node.take(subscriber);
+        let publisher = client(&mut node, "p", CLEAN);
+        node.set_store_state(state);
+        node.send(publisher, b"\x32\x06\0\x01t\0\x01x");
+        assert_eq!(node.take(publisher), b"", "nothing is promised");
+        node.end(publisher, TransportEnd::EndOfStream);
+        assert_eq!(!node.take(subscriber).is_empty(), stored, "{state:?}");
+    }
+}
+
+#[test]
+fn answers_that_wait_for_the_store_are_bounded_and_counted_as_memory() {
+    let limits = Limits {
+        receive_maximum: 10,
+        in_flight: 10,
+        ..Limits::default()
+    };
+    let wiring = Wiring {
+        durable_delay_ms: 1000,
+        ..Wiring::default()
+    };
+    let mut node = node(limits, wiring);
+    let link = node.open();
+    node.send(link, &connect("a", 0, 0));
+    node.elapse(1000);
+    node.take(link);
+    let before = node.counters().memory_bytes;
+    node.send(link, &SUBSCRIBE.repeat(20));
+    let full = node.counters().memory_bytes;
+    assert!(full >= before + 20 * 5, "{before} {full}");
+    // PUBCOMP would have to wait behind them.
+    let pubrels: Vec<u8> = (1..=100_u8).flat_map(|id| [0x62, 2, 0, id]).collect();
+    node.send(
+        link,
+        &[SUBSCRIBE.repeat(80), pubrels, PING.to_vec()].concat(),
+    );
+    assert_eq!(node.take(link), PONG);
+    let held = node.counters().memory_bytes - full;
+    assert!(held <= 4096, "what is held is as long as what came: {held}");
+    // Nothing is lost by it: all are answered, a gate after the other.
+    node.elapse(10_000);
+    let mut answers = SUBACK.repeat(100);
+    answers.extend((1..=100_u8).flat_map(|id| [0x70, 2, 0, id]));
+    assert_eq!(node.take(link), answers);
+    assert!(node.counters().memory_bytes <= before);
+}
