@@ -259,8 +259,7 @@ impl Retained {
             let tenants = &self.tenants;
             self.cleared.retain(|cleared| {
                 let topics = tenants.get(&cleared.tenant);
-                let entry = topics.and_then(|topics| topics.get(cleared.topic.as_bytes()));
-                entry.is_some_and(|entry| entry.revision == cleared.revision)
+                topics.is_some_and(|topics| cleared.stands_in(topics))
             });
             self.cleared.shrink_to(CLEARED_MIN);
             self.cleared_max = CLEARED_MIN.max(self.cleared.len() * 2);
@@ -383,23 +382,12 @@ impl Retained {
             let due = self
                 .cleared
                 .pop_front_if(|cleared| cleared.due_ms <= now_ms);
-            let Some(Cleared {
-                tenant,
-                topic,
-                revision,
-                ..
-            }) = due
-            else {
+            let Some(cleared) = due else {
                 return;
             };
-            let Some(topics) = self.tenants.get_mut(&tenant) else {
-                continue;
-            };
-            // Whatever stands there by now is another change.
-            if topics
-                .get(topic.as_bytes())
-                .is_some_and(|entry| entry.revision == revision)
-                && let Some(entry) = topics.take(topic.as_bytes())
+            if let Some(topics) = self.tenants.get_mut(&cleared.tenant)
+                && cleared.stands_in(topics)
+                && let Some(entry) = topics.take(cleared.topic.as_bytes())
             {
                 ended.push(entry.message.id());
             }
@@ -511,6 +499,12 @@ impl Entry {
 }
 
 impl Cleared {
+    /// It stands there still; whatever else does by now is another change.
+    fn stands_in(&self, topics: &BTreeSet<Entry>) -> bool {
+        let entry = topics.get(self.topic.as_bytes());
+        entry.is_some_and(|entry| entry.revision == self.revision)
+    }
+
     fn of(clearing: &Message, revision: u64, now_ms: u64) -> Self {
         Self {
             due_ms: now_ms + CLEARED_MS,

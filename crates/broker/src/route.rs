@@ -159,16 +159,8 @@ impl Route {
 
     /// Bytes that it takes.
     fn bytes(&self) -> usize {
-        let topic = if self.topic.spilled() {
-            self.topic.capacity()
-        } else {
-            0
-        };
-        let matches = if self.matches.spilled() {
-            self.matches.capacity()
-        } else {
-            0
-        };
+        let topic = usize::from(self.topic.spilled()) * self.topic.capacity();
+        let matches = usize::from(self.matches.spilled()) * self.matches.capacity();
         size_of::<Self>() + topic + matches * size_of::<Match>()
     }
 }

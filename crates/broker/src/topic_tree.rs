@@ -250,42 +250,40 @@ impl<V> Tree<V> {
 
     /// Makes a node found from its parent, which counts it already.
     fn attach(&mut self, key: u32) {
-        let branch = &self.nodes[key];
-        let parent = branch.parent;
-        match first_level(&branch.text) {
-            "+" => self.nodes[parent].plus = key,
-            "#" => self.nodes[parent].hash = key,
-            _ => self.add_edge(key),
+        if let Some(place) = self.wildcard_place(key) {
+            *place = key;
+            return;
         }
+        let (nodes, seed) = (&self.nodes, &self.seed);
+        let hash = |&key: &u32| edge_hash(nodes, seed, key);
+        self.edges.insert_unique(hash(&key), key, hash);
     }
 
     /// The opposite of [`Tree::attach`].
     fn detach(&mut self, key: u32) {
-        let branch = &self.nodes[key];
-        let parent = branch.parent;
-        match first_level(&branch.text) {
-            "+" => self.nodes[parent].plus = NONE,
-            "#" => self.nodes[parent].hash = NONE,
-            _ => self.remove_edge(key),
+        if let Some(place) = self.wildcard_place(key) {
+            *place = NONE;
+            return;
         }
-    }
-
-    fn add_edge(&mut self, key: u32) {
-        let (nodes, seed) = (&self.nodes, &self.seed);
-        let hash = |key: u32| {
-            let branch = &nodes[key];
-            seed.hash_one((branch.parent, first_level(&branch.text)))
-        };
-        self.edges.insert_unique(hash(key), key, |&key| hash(key));
-    }
-
-    fn remove_edge(&mut self, key: u32) {
-        let branch = &self.nodes[key];
-        let level = first_level(&branch.text);
-        let hash = self.seed.hash_one((branch.parent, level));
+        let hash = edge_hash(&self.nodes, &self.seed, key);
         if let Ok(edge) = self.edges.find_entry(hash, |&other| other == key) {
             edge.remove();
         }
+    }
+
+    /// Where a node that begins with a wildcard hangs on its parent; none for others.
+    fn wildcard_place(&mut self, key: u32) -> Option<&mut u32> {
+        let branch = &self.nodes[key];
+        let (parent, is_plus) = match first_level(&branch.text) {
+            "+" => (branch.parent, true),
+            "#" => (branch.parent, false),
+            _ => return None,
+        };
+        let above = &mut self.nodes[parent];
+        Some(match is_plus {
+            true => &mut above.plus,
+            false => &mut above.hash,
+        })
     }
 
     /// Takes a leaf out of its parent, which it returns.
@@ -296,10 +294,8 @@ impl<V> Tree<V> {
         self.nodes[leaf.parent].children -= 1;
         if self.edges.capacity() > 1024 && self.edges.len() * 4 < self.edges.capacity() {
             let (nodes, seed) = (&self.nodes, &self.seed);
-            self.edges.shrink_to(self.edges.len() * 2, |&key| {
-                let branch = &nodes[key];
-                seed.hash_one((branch.parent, first_level(&branch.text)))
-            });
+            let hash = |&key: &u32| edge_hash(nodes, seed, key);
+            self.edges.shrink_to(self.edges.len() * 2, hash);
         }
         leaf.parent
     }
@@ -324,6 +320,12 @@ impl<V> Branch<V> {
         self.is_wild = text.split('/').any(|level| matches!(level, "+" | "#"));
         self.text = text.into();
     }
+}
+
+/// Where the edge to a node lies.
+fn edge_hash<V>(nodes: &Arena<Branch<V>>, seed: &Seed, key: u32) -> u64 {
+    let branch = &nodes[key];
+    seed.hash_one((branch.parent, first_level(&branch.text)))
 }
 
 fn first_level(levels: &str) -> &str {

@@ -461,11 +461,9 @@ impl<N: Node> Restoring<'_, N> {
             }
             let id = MessageId(id.0);
             let body = self.body(id, bytes);
-            let Some(body) = body else {
-                return crate::encode::put_released(id, Holds::RETAINED, &mut self.records);
-            };
             // What was found again in the segments may not have been retained.
-            let Some(revision) = body.retained_revision else {
+            let retained = body.and_then(|body| Some((body.retained_revision?, body)));
+            let Some((revision, body)) = retained else {
                 return crate::encode::put_released(id, Holds::RETAINED, &mut self.records);
             };
             self.report.retained += 1;

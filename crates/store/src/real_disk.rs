@@ -39,16 +39,7 @@ impl RealDisk {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).mode(0o600);
         let lock = options.open(path.join(LOCK))?;
-        flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
-        let inner = Inner {
-            path: path.to_owned(),
-            dir: File::open(path)?,
-            _lock: lock,
-            is_read_only: false,
-        };
-        Ok(RealDisk {
-            inner: Arc::new(inner),
-        })
+        Self::locked(path, File::open(path)?, lock, false)
     }
 
     /// As [`RealDisk::open`], to look at what is there: nothing is made, and the file system need
@@ -57,12 +48,16 @@ impl RealDisk {
         let dir = File::open(path)?;
         // A store without the file is one that nobody has open.
         let lock = File::open(path.join(LOCK)).or_else(|_| dir.try_clone())?;
+        Self::locked(path, dir, lock, true)
+    }
+
+    fn locked(path: &Path, dir: File, lock: File, is_read_only: bool) -> io::Result<Self> {
         flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
         let inner = Inner {
             path: path.to_owned(),
             dir,
             _lock: lock,
-            is_read_only: true,
+            is_read_only,
         };
         Ok(RealDisk {
             inner: Arc::new(inner),

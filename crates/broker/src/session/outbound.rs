@@ -432,18 +432,18 @@ impl Shard {
             return true;
         }
         self.expire_queued(cx, index);
-        let session = self.sessions.at(index);
-        let queue = session.outbound.queue_mut();
-        if queue.is_full_for(bytes, count_max, bytes_max) && queue.begins_to_drop() {
-            let (owner, messages) = (session.client_id.to_string(), queue.len());
-            self.tell_queue_full(cx, owner, messages);
-        }
         loop {
             let session = self.sessions.at(index);
             let queue = session.outbound.queue_mut();
             if !queue.is_full_for(bytes, count_max, bytes_max) {
                 return true;
             }
+            if queue.begins_to_drop() {
+                let (owner, messages) = (session.client_id.to_string(), queue.len());
+                self.tell_queue_full(cx, owner, messages);
+            }
+            let session = self.sessions.at(index);
+            let queue = session.outbound.queue_mut();
             match policy {
                 QueueFull::DropNewest => return false,
                 QueueFull::Disconnect => {

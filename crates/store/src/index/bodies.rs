@@ -301,19 +301,6 @@ impl Bodies {
         added
     }
 
-    /// A body that is nowhere, but lives with these holds: what was released early was not this.
-    pub(crate) fn revive(
-        &mut self,
-        id: BodyId,
-        holds: Holds,
-        location: Location,
-        class: u8,
-        live: &mut Live,
-    ) {
-        self.add(id, Holds::NONE, location, class, live);
-        self.hold(id, holds);
-    }
-
     /// More holds of a body, for recovery.
     pub(crate) fn hold(&mut self, id: BodyId, holds: Holds) {
         self.change(id, |packed| packed.put_holds(packed.holds().with(holds)));

@@ -97,9 +97,10 @@ impl Index {
             Op::MovedBody(id, _, holds, bytes) => {
                 let class = live::class_of(body_cost(bytes.len()));
                 if self.bodies.locate(id).is_none() {
-                    let holds = holds.unwrap_or(UNTOLD);
+                    // What was released early was not this.
                     self.bodies
-                        .revive(id, holds, location, class, &mut self.live);
+                        .add(id, Holds::NONE, location, class, &mut self.live);
+                    self.bodies.hold(id, holds.unwrap_or(UNTOLD));
                     self.born.push(id);
                 } else {
                     self.bodies
