@@ -10,6 +10,7 @@ use martlet_codec::QoS;
 use crate::fault::{self, Fault};
 use crate::hash::ClientKey;
 use crate::node::{Cx, Node};
+use crate::permission::Actions;
 use crate::record::{Record, SubscriptionRecord};
 use crate::session::queue::SubscriptionIds;
 use crate::shard::Shard;
@@ -124,6 +125,10 @@ impl Shard {
             complete = self.wants_retained_page(index);
             if !complete {
                 break;
+            }
+            if !self.permits(index, Actions::RECEIVE, message.topic()) {
+                cursor.after = Some(message.topic().into());
+                continue;
             }
             let mut ids = SubscriptionIds::new();
             if cursor.subscription_id != 0 {
