@@ -63,6 +63,8 @@ pub struct Authentication {
     pub user_name: Option<Arc<str>>,
     /// Password.
     pub password: Option<Password>,
+    /// The certificate that the client has proved to have, in DER.
+    pub certificate: Option<Arc<[u8]>>,
 }
 
 /// The answer.
@@ -116,6 +118,8 @@ pub struct Revocation {
 #[derive(Debug, Default)]
 pub(crate) struct Authentications {
     waiting: BTreeMap<u32, Box<ConnectRequest>>,
+    /// Certificates of connections in the lobby.
+    certificates: BTreeMap<u32, Arc<[u8]>>,
     /// The latest revocation of each user, oldest first, with the time it came.
     revoked: Vec<(u64, Revocation)>,
 }
@@ -127,6 +131,7 @@ const REMEMBERED_MS: u64 = 600_000;
 impl Authentications {
     pub(crate) fn forget(&mut self, index: u32) {
         self.waiting.remove(&index);
+        self.certificates.remove(&index);
     }
 
     fn revoke(&mut self, now_ms: u64, revocation: Revocation) {
@@ -162,10 +167,25 @@ impl Shard {
             client_id: Arc::clone(&request.client_id),
             user_name: request.user_name.clone(),
             password,
+            certificate: self.authentications.certificates.remove(&index),
         });
         self.authentications
             .waiting
             .insert(index, Box::new(request));
+    }
+
+    /// The client of a connection that has sent no CONNECT yet has proved to have this certificate.
+    pub fn has_certificate(&mut self, id: ConnectionId, certificate: Arc<[u8]>) {
+        let lobby = |phase| phase == Phase::Lobby;
+        if self
+            .connections
+            .get(id)
+            .is_some_and(|found| lobby(found.phase))
+        {
+            self.authentications
+                .certificates
+                .insert(id.index, certificate);
+        }
     }
 
     /// The answer to an [`Authentication`]; too late for a connection that has ended.

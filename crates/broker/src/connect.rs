@@ -269,6 +269,7 @@ impl Shard {
             self.connections.at(index).deadline = Some(timer);
         }
         self.lobby_count -= 1;
+        self.authentications.forget(index);
         self.counters.connects_accepted += 1;
     }
 

@@ -370,7 +370,7 @@ impl Shard {
             }
         }
         let connection = self.connections.at(index);
-        if connection.phase == Phase::Authenticating {
+        if matches!(connection.phase, Phase::Lobby | Phase::Authenticating) {
             self.authentications.forget(index);
         }
         let connection = self.connections.at(index);

@@ -7,6 +7,7 @@ use martlet_broker::{ListenerPolicy, Settings};
 
 use crate::authenticate::{Authenticator, NoAuthenticator};
 use crate::store::{MemoryStore, Store};
+use crate::tls::TlsSettings;
 
 /// How a node is to be started. Begin with [`ReactorConfig::new`] and change what is to differ.
 #[derive(Debug)]
@@ -58,6 +59,8 @@ pub struct ListenerConfig {
     pub address: SocketAddr,
     /// What is spoken below MQTT.
     pub transport: Transport,
+    /// With what that is encrypted; none is not.
+    pub tls: Option<TlsSettings>,
     /// What clients that come this way may do.
     pub policy: Arc<ListenerPolicy>,
     /// Names the listener in errors and in

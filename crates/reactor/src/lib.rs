@@ -15,6 +15,7 @@ mod clock;
 mod config;
 mod door;
 mod driver;
+mod layers;
 mod listen;
 mod mailbox;
 mod node;
@@ -26,6 +27,7 @@ mod start;
 mod stats;
 mod store;
 mod sys;
+mod tls;
 mod websocket;
 
 pub use authenticate::{Answer, Authenticator, NoAuthenticator};
@@ -38,3 +40,4 @@ pub use store::{
     StoreFailure, StoreHealth, StoreNotice, StoreOpenError, StoreStatus, Writer, open_store,
 };
 pub use sys::port_owner;
+pub use tls::TlsSettings;

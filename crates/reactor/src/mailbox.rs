@@ -12,8 +12,8 @@ use martlet_broker::{
     Authenticated, Command, ConnectionId, Guest, ReadPage, RecordNumber, ShardId, ShardMessage,
 };
 
+use crate::layers::Layers;
 use crate::poll::{Stream, Wakeup};
-use crate::websocket::WebSocket;
 
 /// Emptied batches kept for a shard to be filled again.
 const SPARE_BATCHES: usize = 64;
@@ -30,7 +30,7 @@ pub(crate) enum Control {
     /// A connection whose session lives here, from the lobby of another shard.
     Adopt {
         stream: Stream,
-        web: Option<Box<WebSocket>>,
+        layers: Option<Box<Layers>>,
         guest: Box<Guest>,
     },
     /// For the shard.

@@ -63,7 +63,7 @@ impl Shard {
     /// Takes a connection out of the tables, whatever state it is in.
     pub(crate) fn forget_connection(&mut self, id: ConnectionId) -> Option<Connection> {
         let mut connection = self.connections.remove(id)?;
-        if connection.phase == Phase::Authenticating {
+        if matches!(connection.phase, Phase::Lobby | Phase::Authenticating) {
             self.authentications.forget(id.index);
         }
         for timer in [connection.deadline.take(), connection.stalled.take()]

@@ -25,7 +25,7 @@ use crate::command::{Command, SysTopic};
 use crate::connection::{BufferPool, Connection, Connections, Phase};
 use crate::counters::Counters;
 use crate::effect::{ReadPage, ShardMessage};
-use crate::event::Report;
+use crate::event::{Event, Report};
 use crate::hash::{ClientKey, HashMap, Seed, owner, seeded};
 use crate::id::{
     ConnectionId, MessageId, RecordNumber, SessionAddress, SessionId, ShardId, TenantId, numbered,
@@ -357,8 +357,18 @@ impl Shard {
             }
             Phase::Accepted(_) => self.end_connection(cx, id.index, Ending::lost(why)),
             Phase::Lobby | Phase::Authenticating => {
+                let address = connection.address;
                 self.lobby_count -= 1;
                 self.counters.connects_refused += 1;
+                // Who only goes again is not worth a line.
+                if matches!(end, TransportEnd::Violation(_)) && self.settings.events.connections {
+                    cx.effects.events.push(Event::Refused {
+                        client_id: String::new(),
+                        address,
+                        reason: ReasonCode::ProtocolError,
+                        why: why.into(),
+                    });
+                }
             }
             Phase::Closing => {}
         }

@@ -210,6 +210,7 @@ fn default_listeners(effective: &Effective, skipped: &mut Vec<String>) -> Vec<Li
             }
             let policy = Arc::new(policy(effective, None, name.clone(), true));
             listeners.push(ListenerConfig {
+                tls: None,
                 address,
                 transport: transport.clone(),
                 policy,
@@ -258,6 +259,7 @@ fn configured_listener(
         }
         let (transport, policy) = (transport.clone(), Arc::new(policy));
         listeners.push(ListenerConfig {
+            tls: None,
             address,
             transport,
             policy,
