@@ -136,18 +136,14 @@ struct Header {
 impl Header {
     /// The message with this header and text; its bytes are counted from now on.
     fn counted(self, text: &[u8]) -> Message {
-        self.gauge
-            .bytes
-            .fetch_add(self.bytes as usize, Ordering::Relaxed);
+        self.gauge.add(self.bytes as usize);
         Message(ThinArc::from_header_and_slice(self, text))
     }
 }
 
 impl Drop for Header {
     fn drop(&mut self) {
-        self.gauge
-            .bytes
-            .fetch_sub(self.bytes as usize, Ordering::Relaxed);
+        self.gauge.sub(self.bytes as usize);
     }
 }
 
@@ -293,6 +289,11 @@ impl Message {
         self.expires_at_ms() <= now_ms
     }
 
+    /// What counts its bytes.
+    pub(crate) fn gauge(&self) -> &Arc<MemoryGauge> {
+        &self.0.header.header.gauge
+    }
+
     /// What it counts for in queues and limits: topic, properties, payload and overhead.
     pub fn bytes(&self) -> usize {
         self.0.header.header.bytes as usize
@@ -302,7 +303,8 @@ impl Message {
 /// What a message costs beside its text: header, reference count, allocator.
 pub const MESSAGE_OVERHEAD: usize = 112;
 
-/// Bytes held by the messages that one shard has made, wherever their last reference is.
+/// Bytes held by the messages that one shard has made, wherever their last reference is, and by
+/// what queues keep of theirs.
 #[derive(Debug, Default)]
 pub struct MemoryGauge {
     bytes: AtomicUsize,
@@ -312,6 +314,14 @@ impl MemoryGauge {
     /// Bytes now.
     pub fn bytes(&self) -> usize {
         self.bytes.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn add(&self, bytes: usize) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn sub(&self, bytes: usize) {
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 }
 

@@ -813,7 +813,7 @@ impl Shard {
             return;
         };
         let group = &mut self.groups.slab[index as usize];
-        group.queue.push_back_stored(entry);
+        group.queue.push_back_stored(entry, &self.gauge);
         group.accounting.matched += 1;
         self.counters.matched += 1;
         self.watch_queue_expiry(QueueOwner::Group(id));
@@ -1178,7 +1178,7 @@ impl Shard {
                 group.queue.push_front(entry.with(message))
             }
             Some(message) => group.queue.push_back(entry.with(message), window),
-            None => group.queue.push_back_stored(&entry),
+            None => group.queue.push_back_stored(&entry, &self.gauge),
         }
         let generation = group.generation;
         self.watch_queue_expiry(QueueOwner::Group(GroupId { index, generation }));

@@ -86,6 +86,30 @@ fn what_was_sent_is_sent_again_with_its_packet_identifier() {
 }
 
 #[test]
+fn messages_keep_the_subscription_identifiers_they_were_queued_with() {
+    restarts(
+        "A: CONNECT clean=0 session_expiry=1000
+         A: SUBSCRIBE t/# qos=1 subscription_id=300; SUBSCRIBE t/+ qos=2 subscription_id=2
+         A: SUBSCRIBE t/both qos=1; SUBSCRIBE +/m qos=1 subscription_id=7
+         A: DISCONNECT
+         P: CONNECT
+         P: PUBLISH t/a/b qos=1 payload=1
+         P: PUBLISH t/both qos=2 payload=2
+         P: PUBLISH t/m qos=2 payload=3
+         P: PUBLISH t/both qos=1 payload=4",
+        "A: CONNECT clean=0 session_expiry=1000
+         A> CONNACK 0 session_present=1
+         A> PUBLISH t/a/b qos=1 payload=1 subscription_id=300
+         A> PUBLISH t/both qos=2 payload=2 subscription_id=2 subscription_id=300 id=$two
+         A> PUBLISH t/m qos=2 payload=3 subscription_id=2 subscription_id=7 subscription_id=300 ..
+         A> PUBLISH t/both qos=1 payload=4 subscription_id=2 subscription_id=300 ..
+         A: PUBREC $two
+         A> PUBREL $two
+         A: DISCONNECT",
+    );
+}
+
+#[test]
 fn a_qos_2_message_received_before_is_not_received_twice() {
     restarts(
         "A: CONNECT clean=0 session_expiry=1000; SUBSCRIBE t qos=1
