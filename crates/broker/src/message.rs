@@ -42,8 +42,8 @@ pub struct Publication<'a> {
 }
 
 impl Publication<'_> {
-    /// Its Message Expiry Interval as it is to be sent at `now_ms`: what is left, in whole seconds
-    /// rounded up [MQTT-3.3.2-6].
+    /// Its Message Expiry Interval as it is to be sent at `now_ms` [MQTT-3.3.2-6]: whole seconds
+    /// that are left, so that it lives no longer elsewhere; all of it if it is passed on at once.
     pub fn expiry_left_secs(&self, now_ms: u64) -> Option<u32> {
         expiry_left_secs(self.expires_at_ms, now_ms)
     }
@@ -325,11 +325,14 @@ impl MemoryGauge {
     }
 }
 
-/// What is left of an expiry interval, in whole seconds rounded up; none if it never expires.
+/// On its way from shard to shard, and to the disk for QoS 2, a message is not waiting.
+const PASSING_MS: u64 = 100;
+
+/// The whole seconds that are left of an expiry interval; none if it never expires.
 pub(crate) fn expiry_left_secs(expires_at_ms: u64, now_ms: u64) -> Option<u32> {
     (expires_at_ms != u64::MAX).then(|| {
         let left_ms = expires_at_ms.saturating_sub(now_ms);
-        u32::try_from(left_ms.div_ceil(1000)).unwrap_or(u32::MAX)
+        u32::try_from((left_ms + PASSING_MS) / 1000).unwrap_or(u32::MAX)
     })
 }
 
@@ -359,11 +362,19 @@ mod tests {
         assert_eq!(clone.topic(), "a/é");
         assert_eq!(clone.forwarded(), [1, 1]);
         assert_eq!(clone.payload(), b"payload");
-        assert_eq!(clone.publication().expiry_left_secs(1_000), Some(10));
         assert_eq!(gauge.bytes(), message.bytes());
         drop(message);
         assert!(gauge.bytes() > 0);
         drop(clone);
         assert_eq!(gauge.bytes(), 0);
+    }
+
+    #[test]
+    fn an_interval_is_passed_on_whole_at_once_and_never_longer_than_what_is_left_of_it() {
+        let left = |now_ms| expiry_left_secs(12_000, now_ms);
+        assert_eq!((left(2_000), left(2_050)), (Some(10), Some(10)));
+        assert_eq!((left(2_500), left(3_000)), (Some(9), Some(9)));
+        assert_eq!((left(11_500), left(12_500)), (Some(0), Some(0)));
+        assert_eq!(expiry_left_secs(u64::MAX, 2_000), None);
     }
 }

@@ -292,6 +292,54 @@ fn a_session_ends_when_its_expiry_has_run_out_across_the_restart() {
     }
 }
 
+#[test]
+fn a_message_lives_no_longer_than_its_interval_across_the_restart() {
+    for end in [End::Stop, End::Kill, End::PowerCut(3)] {
+        let mut node = StoredNode::new(2);
+        node.play("A: CONNECT clean=0 session_expiry=1000; SUBSCRIBE t qos=2; DISCONNECT");
+        node.elapse(555);
+        node.play(
+            "P: CONNECT
+             P: PUBLISH t qos=1 message_expiry=5 payload=over
+             P: PUBLISH t qos=2 message_expiry=5 payload=over
+             P: PUBLISH r qos=1 message_expiry=5 payload=over retain
+             P: PUBLISH t qos=1 message_expiry=6 payload=1
+             P: PUBLISH r/8 qos=1 message_expiry=8 payload=2 retain
+             P: PUBLISH t qos=2 message_expiry=9 payload=3",
+        );
+        node.elapse(2_400);
+        let mut node = node.restart(end, 1, 1_300);
+        node.elapse(1_300);
+        // Exactly 5 s have passed.
+        node.play(
+            "A: CONNECT clean=0 session_expiry=1000
+             A> CONNACK 0 session_present=1
+             A> PUBLISH t qos=1 payload=1 message_expiry=1 ..
+             A> PUBLISH t qos=2 payload=3 message_expiry=4 ..
+             A: SUBSCRIBE r/# qos=1
+             A> PUBLISH r/8 qos=1 payload=2 message_expiry=3 retain ..
+             A> nothing",
+        );
+        assert_eq!(node.counters().expired, 2);
+    }
+}
+
+#[test]
+fn an_interval_that_is_sent_on_after_a_restart_is_no_longer_than_what_is_left() {
+    let mut node = StoredNode::new(1);
+    node.play(
+        "A: CONNECT clean=0 session_expiry=1000; SUBSCRIBE t qos=1; DISCONNECT
+         P: CONNECT; PUBLISH t qos=1 message_expiry=9 payload=x",
+    );
+    node.elapse(700);
+    let mut node = node.restart(End::Kill, 1, 1_700);
+    node.play(
+        "A: CONNECT clean=0 session_expiry=1000
+         A> CONNACK 0 session_present=1
+         A> PUBLISH t qos=1 payload=x message_expiry=6 ..",
+    );
+}
+
 const DAY_MS: u64 = 86_400_000;
 
 /// Whether the session of A, with an expiry of `expiry` seconds, is still there.
