@@ -242,6 +242,14 @@ impl Groups {
         self.slab.iter().map(|(_, group)| group.held()).sum()
     }
 
+    /// Groups whose queue is full.
+    pub(crate) fn full_queues(&self, count_max: u32, bytes_max: u64) -> usize {
+        let groups = self.slab.iter();
+        groups
+            .filter(|(_, group)| group.queue.is_full(count_max, bytes_max))
+            .count()
+    }
+
     /// The equation of idea 6, group by group.
     pub(crate) fn balanced(&self) -> bool {
         self.slab.iter().all(|(_, group)| {

@@ -522,6 +522,14 @@ impl Queue {
         !core::mem::replace(&mut self.dropping, true)
     }
 
+    /// It has dropped messages for want of room, and has come no further than a tenth away from its
+    /// bounds since.
+    pub(crate) fn is_full(&self, count_max: u32, bytes_max: u64) -> bool {
+        let len = self.len() as u64;
+        self.dropping
+            && (len * 10 >= u64::from(count_max) * 9 || self.bytes() >= bytes_max / 10 * 9)
+    }
+
     /// An entry with a record would go to the store, and not stay in memory.
     pub(crate) fn would_store(&self, window: Window) -> bool {
         match window {
