@@ -167,6 +167,14 @@ pub enum Record {
     },
     /// A subscription was made or changed.
     Subscribed(Box<SubscriptionRecord>),
+    /// All retained messages that a subscription was owed are with its session: no restart has to
+    /// begin again.
+    RetainedSent {
+        /// Whose.
+        epoch: SessionEpoch,
+        /// Which of that session's.
+        number: u32,
+    },
     /// A subscription ended.
     Unsubscribed {
         /// Whose.

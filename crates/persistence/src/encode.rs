@@ -13,7 +13,9 @@ use martlet_store::{BodyId, Holds, QueueId, RecordBuffer, RecordBuilder};
 
 use crate::body::put_body;
 use crate::entry::{lane, put_amend, put_enqueue};
-use crate::state::{key, kind, put_group, put_session, put_subscription, subscription_key};
+use crate::state::{
+    key, kind, put_group, put_session, put_subscription, retained_owed_key, subscription_key,
+};
 
 /// Broker records in one record of the store at most: a torn one costs no more than these.
 const TOGETHER_MAX: usize = 1024;
@@ -105,8 +107,12 @@ fn put(record: &Record, now: Now, into: &mut RecordBuilder<'_>) {
             epoch,
         } => put_group(*tenant, filter, *epoch, into),
         Record::Subscribed(subscription) => put_subscription(subscription, into),
+        Record::RetainedSent { epoch, number } => {
+            into.remove_state(retained_owed_key(*epoch, *number));
+        }
         Record::Unsubscribed { epoch, number } => {
             into.remove_state(subscription_key(*epoch, *number));
+            into.remove_state(retained_owed_key(*epoch, *number));
         }
         Record::Message(message) => {
             let routing = match message.to_be_routed {

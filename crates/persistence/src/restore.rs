@@ -14,6 +14,7 @@ mod shards;
 mod subscriptions;
 
 use std::cmp::Reverse;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -26,7 +27,7 @@ use martlet_fault::{self as fault, Fault};
 use martlet_store::{Disk, Engine, Holds, Lsn, Missing, QueueId, RecordBuffer, StateKey};
 
 use crate::body::decode_body;
-use crate::bytes::DecodeError;
+use crate::bytes::{DecodeError, Reader};
 use crate::entry::decode_entry;
 use crate::state::{
     ClockState, decode_clock, decode_group, decode_session, decode_start, decode_will, kind,
@@ -133,6 +134,7 @@ pub fn restore<D: Disk, N: Node>(
         report: found.report,
         records: RecordBuffer::new(),
         names: Names::default(),
+        retained_owed: found.retained_owed,
         orphans: Vec::new(),
         error: None,
     };
@@ -155,6 +157,8 @@ struct Found {
     clock: Option<ClockState>,
     groups: Vec<FoundGroup>,
     wills: Vec<(SessionEpoch, StoredWill)>,
+    /// Keys of what says that a subscription is owed retained messages.
+    retained_owed: BTreeSet<StateKey>,
     report: RestoreReport,
 }
 
@@ -175,6 +179,9 @@ impl Found {
         }
         for key in engine.state_keys() {
             found.start = found.start.max(start_of(key.owner));
+            if key.kind == kind::RETAINED_OWED {
+                found.retained_owed.insert(key);
+            }
         }
         let is_wanted = |key: StateKey| !matches!(key.kind, kind::SESSION | kind::SUBSCRIPTION);
         each_state(engine, &mut found, is_wanted, Found::add)?;
@@ -207,6 +214,8 @@ impl Found {
                     filter: group.filter.into(),
                 });
             }
+            // That it is there says all.
+            kind::RETAINED_OWED => Reader::new(bytes)?.end()?,
             kind::WILL => self.wills.push((epoch, decode_will(bytes)?)),
             kind::SESSION | kind::SUBSCRIPTION => {}
             _ => return Err(DecodeError::Malformed("kind of state")),
@@ -287,6 +296,10 @@ fn state_name(key: StateKey) -> String {
         kind::WILL => format!("Will of session {owner:#x}"),
         kind::GROUP => format!("share group {owner:#x}"),
         kind::SUBSCRIPTION => format!("subscription {} of session {owner:#x}", key.number),
+        kind::RETAINED_OWED => format!(
+            "what subscription {} of session {owner:#x} is owed of retained messages",
+            key.number
+        ),
         kind => format!("state {} of kind {kind} of {owner:#x}", key.number),
     }
 }
@@ -303,6 +316,8 @@ struct Restoring<'a, N: Node> {
     /// What the shards have recorded meanwhile.
     records: RecordBuffer,
     names: Names,
+    /// As [`Found::retained_owed`].
+    retained_owed: BTreeSet<StateKey>,
     /// Owners of what belongs to nothing.
     orphans: Vec<u64>,
     /// Met while the store was being read.

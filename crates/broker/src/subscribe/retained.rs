@@ -154,7 +154,8 @@ impl Shard {
         true
     }
 
-    /// All retained messages of a filter are with the session: no restart has to begin again.
+    /// All retained messages of a filter are with the session. A small record: on a full disk there
+    /// is room for it.
     fn retained_complete<N: Node>(&mut self, cx: &mut Cx<'_, N>, session: u32, filter: &str) {
         let state = self.sessions.at(session);
         if !state.durable {
@@ -164,17 +165,8 @@ impl Shard {
         let Some(subscriber) = self.own_subscription(session, filter) else {
             return;
         };
-        let subscription = SubscriptionRecord {
-            epoch,
-            number: subscriber.number,
-            filter: filter.into(),
-            qos: subscriber.qos,
-            no_local: subscriber.no_local,
-            retain_as_published: subscriber.retain_as_published,
-            subscription_id: subscriber.subscription_id,
-            retained_pending: false,
-        };
-        self.append(cx, Record::Subscribed(Box::new(subscription)));
+        let number = subscriber.number;
+        self.append(cx, Record::RetainedSent { epoch, number });
     }
 
     /// The client is there, its SUBACK is out, and it has room for more: in its output, and in its

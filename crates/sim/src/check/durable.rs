@@ -103,6 +103,7 @@ impl Durable {
             Record::Ended(_)
             | Record::Group { .. }
             | Record::Unsubscribed { .. }
+            | Record::RetainedSent { .. }
             | Record::RetainedEnded(_)
             | Record::Routed(_)
             | Record::EntryEnded { .. } => {}
