@@ -293,6 +293,30 @@ fn a_session_ends_when_its_expiry_has_run_out_across_the_restart() {
 }
 
 #[test]
+fn retained_messages_still_owed_are_owed_to_a_subscription_that_is_made_again() {
+    const COUNT: usize = 400;
+    let mut node = StoredNode::new(1);
+    node.play(&format!(
+        "P: CONNECT
+         repeat {COUNT}
+         P: PUBLISH r/${{n}} qos=1 retain payload=${{n}}
+         end"
+    ));
+    // It takes none, so that most are still owed when it says that it wants none again.
+    node.play(
+        "A: CONNECT id=a1 clean=0 session_expiry=65536 receive_maximum=1; SUBSCRIBE r/# qos=1
+         A> PUBLISH r/1 qos=1 payload=1 retain ..
+         A: SUBSCRIBE r/# qos=1 rh=2",
+    );
+    let mut node = node.restart(End::Kill, 1, 10);
+    let (present, mut payloads) = node.collect("a1");
+    assert!(present);
+    payloads.sort_unstable();
+    payloads.dedup();
+    assert_eq!(payloads.len(), COUNT);
+}
+
+#[test]
 fn a_message_lives_no_longer_than_its_interval_across_the_restart() {
     for end in [End::Stop, End::Kill, End::PowerCut(3)] {
         let mut node = StoredNode::new(2);

@@ -271,6 +271,10 @@ impl Shard {
         let bridge = self.connections.at(index).flags.bridge;
         let options = &requested.options;
         let state = self.sessions.at(session);
+        // What an older one of the same filter is still owed comes all the same.
+        let owed = state.retained_pending.as_ref();
+        let owed = owed.and_then(|pending| pending.owed(requested.filter));
+        let owed = owed.filter(|_| !wants_retained);
         let subscription = SubscriptionRecord {
             epoch: state.epoch,
             // One that is replaced keeps it.
@@ -280,7 +284,8 @@ impl Shard {
             no_local: options.no_local,
             retain_as_published: options.retain_as_published || bridge,
             subscription_id,
-            retained_pending: wants_retained,
+            retained_pending: wants_retained || owed.is_some(),
+            retained_after: owed.flatten().map(Into::into),
         };
         // Its record stands before every message that is routed to it.
         if self.sessions.at(session).durable {
