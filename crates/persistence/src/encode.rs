@@ -2,10 +2,11 @@
 //!
 //! One of the broker's is never torn: it is in a record of the store as a whole or not at all. What
 //! brings something to be kept has a record of the store for itself, so that damage to one costs
-//! one message; but a page of retained messages is one, which comes again. A message that nobody has to be waited for is written together with its entries:
-//! then no ROUTING hold and no release are needed. What only changes or ends something shares a
-//! record with its neighbours: it is most of what there is, alone hardly longer than a record's
-//! header, and losing it to damage costs a message that comes again, never one that does not come.
+//! one message; a page of retained messages is one, and comes again. A message that nobody has to
+//! be waited for is written together with its entries: then no ROUTING hold and no release are
+//! needed. What only changes or ends something shares a record with its neighbours: it is most of
+//! what there is, alone hardly longer than a record's header, and losing it to damage costs a
+//! message that comes again, never one that does not come.
 
 use martlet_broker::{EnqueuedAs, MessageId, MessageRecord, Now, Record, SessionEpoch};
 use martlet_fault::{self as fault, Fault};

@@ -253,6 +253,12 @@ impl Shard {
                 ReasonCode::SharedSubscriptionsNotSupported,
             ));
         }
+        if self.stands(cx, index, session, requested, subscription_id) {
+            return Ok(Granted {
+                reason: granted(requested.options.qos.min(listener.maximum_qos)),
+                joining: false,
+            });
+        }
         let qos = requested.options.qos.min(listener.maximum_qos);
         let shared = parsed.share_name.is_some();
         let known = self.known_number(session, requested.filter, shared);
@@ -260,14 +266,7 @@ impl Shard {
         if known.is_none() && count >= self.settings.limits.subscriptions_per_client as usize {
             return Ok(Granted::refused(ReasonCode::QuotaExceeded));
         }
-        let wants_retained = match requested.options.retain_handling {
-            _ if shared => false,
-            // 3.1 and 3.1.1 always send them [MQTT-3.1.1/3.8.4-3].
-            _ if !v5 => true,
-            RetainHandling::SendAtSubscribe => true,
-            RetainHandling::SendIfNew => known.is_none(),
-            RetainHandling::DoNotSend => false,
-        };
+        let wants_retained = !shared && wants_retained(v5, requested, known.is_none());
         let bridge = self.connections.at(index).flags.bridge;
         let options = &requested.options;
         let state = self.sessions.at(session);
@@ -315,6 +314,32 @@ impl Shard {
             reason,
             joining: false,
         })
+    }
+
+    /// The session has this very subscription, and it brings no retained message: there is nothing
+    /// to do and nothing to record.
+    pub(crate) fn stands<N: Node>(
+        &mut self,
+        cx: &Cx<'_, N>,
+        index: u32,
+        session: u32,
+        requested: &SubscribeFilter<'_>,
+        subscription_id: u32,
+    ) -> bool {
+        let options = &requested.options;
+        let connection = self.connections.at(index);
+        let v5 = connection.version.is_v5();
+        let qos = options.qos.min(connection.listener.maximum_qos);
+        let retain_as_published = options.retain_as_published || connection.flags.bridge;
+        let Some(own) = self.own_subscription(session, requested.filter) else {
+            return false;
+        };
+        own.qos == qos
+            && own.no_local == options.no_local
+            && own.retain_as_published == retain_as_published
+            && own.subscription_id == subscription_id
+            && !(wants_retained(v5, requested, false)
+                && self.has_retained(cx, session, requested.filter, options.no_local))
     }
 
     /// The byte that answers a filter; refusals are events.
@@ -373,6 +398,17 @@ impl Shard {
             self.append(cx, Record::Unsubscribed { epoch, number });
         }
         number.is_some()
+    }
+}
+
+/// The subscription brings the retained messages that match it, if it is new or not.
+fn wants_retained(v5: bool, requested: &SubscribeFilter<'_>, is_new: bool) -> bool {
+    match requested.options.retain_handling {
+        // 3.1 and 3.1.1 always send them [MQTT-3.1.1/3.8.4-3].
+        _ if !v5 => true,
+        RetainHandling::SendAtSubscribe => true,
+        RetainHandling::SendIfNew => is_new,
+        RetainHandling::DoNotSend => false,
     }
 }
 

@@ -116,10 +116,8 @@ impl Shard {
             state.retained_pending = None;
             return true;
         };
+        let own = self.no_local_key(index, cursor.no_local);
         let after = cursor.after.as_deref();
-        // No Local asks who published a message, not when [MQTT-3.8.3-3].
-        let own = (cursor.no_local && !fault::is(Fault::NoLocalIgnored))
-            .then(|| ClientKey::new(&self.settings, tenant, &state.client_id));
         let (filter, now_ms) = (&cursor.filter, cx.now.mono_ms);
         let page = cx
             .node
@@ -163,6 +161,30 @@ impl Shard {
         }
         self.queue_retained(index);
         true
+    }
+
+    /// There are retained messages for a filter, or it takes long to say that there are none.
+    pub(super) fn has_retained<N: Node>(
+        &mut self,
+        cx: &Cx<'_, N>,
+        session: u32,
+        filter: &str,
+        no_local: bool,
+    ) -> bool {
+        let own = self.no_local_key(session, no_local);
+        let (tenant, now_ms) = (self.sessions.at(session).tenant, cx.now.mono_ms);
+        let page = cx
+            .node
+            .retained(|store| store.page(tenant, filter, own, None, 1, now_ms));
+        page.next.is_some() || !page.messages.is_empty()
+    }
+
+    /// Whose retained messages a subscription does not bring: No Local asks who published a
+    /// message, not when [MQTT-3.8.3-3].
+    fn no_local_key(&mut self, session: u32, no_local: bool) -> Option<ClientKey> {
+        let state = self.sessions.at(session);
+        (no_local && !fault::is(Fault::NoLocalIgnored))
+            .then(|| ClientKey::new(&self.settings, state.tenant, &state.client_id))
     }
 
     /// Retained messages of a filter are with the session up to a topic, or all. A small record: on
