@@ -22,6 +22,8 @@ use crate::timer::TimerKey;
 pub(crate) enum Phase {
     /// No CONNECT yet.
     Lobby,
+    /// It waits to be known who its client is.
+    Authenticating,
     /// Accepted; the session's place.
     Accepted(u32),
     /// The last packet is in the output buffer; input is thrown away.
@@ -166,7 +168,7 @@ impl Connection {
     pub(crate) fn session(&self) -> Option<u32> {
         match self.phase {
             Phase::Accepted(session) => Some(session),
-            Phase::Lobby | Phase::Closing => None,
+            Phase::Lobby | Phase::Authenticating | Phase::Closing => None,
         }
     }
 

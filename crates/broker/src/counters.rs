@@ -40,6 +40,7 @@ drop_reasons! {
     ConnectionLost = "connection_lost", "A QoS 0 message in the output buffer of a connection that ended.";
     NoMember = "no_member", "A QoS 0 message for a share group none of whose members is connected.";
     MemoryFull = "memory_full", "The memory for buffers and queues was spent.";
+    NotPermitted = "not_permitted", "The client may not have the message: its permissions changed after it was queued, or it came by a share group.";
     StoreDamaged = "store_damaged", "The store could not read the message back: it is damaged on the disk.";
 }
 

@@ -99,6 +99,7 @@ impl Shard {
             expiry_timer: None,
             will_timer: None,
             accounting: Accounting::default(),
+            permit: None,
             retained_pending: None,
             retained_queued: false,
         });

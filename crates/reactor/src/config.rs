@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use martlet_broker::{ListenerPolicy, Settings};
 
+use crate::authenticate::{Authenticator, NoAuthenticator};
 use crate::store::{MemoryStore, Store};
 
 /// How a node is to be started. Begin with [`ReactorConfig::new`] and change what is to differ.
@@ -27,6 +28,8 @@ pub struct ReactorConfig {
     pub memory_bytes: usize,
     /// Where records go.
     pub store: Box<dyn Store>,
+    /// Who is asked by listeners that authenticate.
+    pub authenticator: Arc<dyn Authenticator>,
 }
 
 impl ReactorConfig {
@@ -41,6 +44,7 @@ impl ReactorConfig {
             event_capacity: 65_536,
             memory_bytes: usize::MAX,
             store: Box::new(MemoryStore),
+            authenticator: Arc::new(NoAuthenticator),
         }
     }
 }

@@ -10,6 +10,7 @@
 
 #![forbid(unsafe_code)]
 
+mod authenticate;
 mod clock;
 mod config;
 mod door;
@@ -27,6 +28,7 @@ mod store;
 mod sys;
 mod websocket;
 
+pub use authenticate::{Answer, Authenticator, NoAuthenticator};
 pub use config::{ListenerConfig, ReactorConfig, Transport};
 pub use node::SharedNode;
 pub use start::{Running, StartError, start};

@@ -217,9 +217,9 @@ impl<D: Disk> Engine<D> {
         (!slots.is_empty()).then(|| Reclaiming::new(slots))
     }
 
-    /// On a full disk no more is copied than fits well into the segments that are there, and nothing
-    /// before the space of what was copied last has been given back: what ends messages is to find
-    /// a place too, and gives back more.
+    /// On a full disk no more is copied than fits well into the segments that are there, and
+    /// nothing before the space of what was copied last has been given back: what ends messages is
+    /// to find a place too, and gives back more.
     fn has_room_to_copy(&self, bytes: u64) -> bool {
         let active = self.active.and_then(|slot| self.segments.get(slot));
         let left = active.map_or(0, |segment| segment.len - segment.end);

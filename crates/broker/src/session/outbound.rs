@@ -245,17 +245,13 @@ impl Shard {
             retain,
             packet_id: None,
         };
-        if self.send_publish(
-            cx,
-            connection,
-            Source::Routing(routing),
-            how,
-            subscription_ids,
-        ) {
-            self.connections.at(connection).qos0_in_output += 1;
-        } else {
-            let topic = routing.publication.topic;
-            self.drop_message(cx, index, DropReason::PacketTooLarge, 1, topic);
+        let source = Source::Routing(routing);
+        match self.send_publish(cx, connection, source, how, subscription_ids) {
+            Ok(()) => self.connections.at(connection).qos0_in_output += 1,
+            Err(reason) => {
+                let topic = routing.publication.topic;
+                self.drop_message(cx, index, reason, 1, topic);
+            }
         }
     }
 
@@ -339,8 +335,9 @@ impl Shard {
             Some(routing) => Source::Routing(routing),
             None => Source::Held(&entry.message),
         };
-        if !self.send_publish(cx, connection, source, how, &entry.subscription_ids) {
-            return self.drop_entry(cx, index, Taken::Held(entry), DropReason::PacketTooLarge);
+        let ids = &entry.subscription_ids;
+        if let Err(reason) = self.send_publish(cx, connection, source, how, ids) {
+            return self.drop_entry(cx, index, Taken::Held(entry), reason);
         }
         let state = match self.lets_messages_go() && entry.can_be_let_go() {
             true => InFlightState::Stored(SentEntry::of(entry)),
@@ -718,8 +715,9 @@ impl Shard {
         };
         outbound.sent(packet_id);
         let ids = &entry.subscription_ids;
-        if !self.send_publish(cx, connection, Source::Held(&entry.message), how, ids) {
-            self.drop_in_flight(cx, index, packet_id, DropReason::PacketTooLarge);
+        let source = Source::Held(&entry.message);
+        if let Err(reason) = self.send_publish(cx, connection, source, how, ids) {
+            self.drop_in_flight(cx, index, packet_id, reason);
         } else if lets_go && entry.can_be_let_go() {
             self.sessions.at(index).outbound.let_go(packet_id, entry);
         }
@@ -832,16 +830,10 @@ impl Shard {
             retain: true,
             packet_id: None,
         };
-        if self.send_publish(
-            cx,
-            connection,
-            Source::Held(message),
-            how,
-            &subscription_ids,
-        ) {
-            self.connections.at(connection).qos0_in_output += 1;
-        } else {
-            self.drop_message(cx, index, DropReason::PacketTooLarge, 1, message.topic());
+        let source = Source::Held(message);
+        match self.send_publish(cx, connection, source, how, &subscription_ids) {
+            Ok(()) => self.connections.at(connection).qos0_in_output += 1,
+            Err(reason) => self.drop_message(cx, index, reason, 1, message.topic()),
         }
     }
 

@@ -151,7 +151,7 @@ impl Shard {
             return;
         }
         let held = connection.flags.input_held;
-        let waits = held || !connection.flags.admitted && connection.session().is_some();
+        let waits = held || !connection.flags.admitted && connection.phase != Phase::Lobby;
         let pause = waits && connection.input.len() >= HELD_BYTES_MAX
             || connection.output_len() > output_max;
         if pause != connection.flags.reading_paused {
@@ -208,6 +208,7 @@ impl Shard {
             let outcome = match connection.phase {
                 Phase::Closing => return bytes.len(),
                 Phase::Lobby => self.receive_first_packet(cx, id, rest),
+                Phase::Authenticating => break,
                 Phase::Accepted(_) if !connection.flags.admitted => break,
                 Phase::Accepted(_) => self.receive_packet(cx, id, rest),
             };
@@ -401,7 +402,9 @@ impl Shard {
             return;
         };
         match connection.phase {
-            Phase::Lobby => self.refuse(cx, id.index, None, error.reason, error.why),
+            Phase::Lobby | Phase::Authenticating => {
+                self.refuse(cx, id.index, None, error.reason, error.why);
+            }
             Phase::Accepted(_) => {
                 self.counters.protocol_errors += 1;
                 self.end_connection(cx, id.index, Ending::told(error.reason, error.why));

@@ -253,6 +253,9 @@ impl Shard {
                 ReasonCode::SharedSubscriptionsNotSupported,
             ));
         }
+        if self.forbidden(index, requested.filter).is_some() {
+            return Ok(Granted::refused(ReasonCode::NotAuthorized));
+        }
         if self.stands(cx, index, session, requested, subscription_id) {
             return Ok(Granted {
                 reason: granted(requested.options.qos.min(listener.maximum_qos)),
@@ -342,6 +345,14 @@ impl Shard {
                 && self.has_retained(cx, session, requested.filter, options.no_local))
     }
 
+    /// What forbids the client this subscription, if something does. A share group's is one to its
+    /// filter.
+    fn forbidden(&mut self, index: u32, filter: &str) -> Option<String> {
+        let session = self.connections.at(index).session()?;
+        let parsed = SubscriptionFilter::parse(filter).ok()?;
+        self.may_subscribe(session, parsed.filter.as_str()).err()
+    }
+
     /// The byte that answers a filter; refusals are events.
     /// The granted QoS or the failure [MQTT-3.8.4-7]; before MQTT 5 that is 0x80
     /// [MQTT-3.1.1/3.9.3-2].
@@ -362,7 +373,9 @@ impl Shard {
                 None => String::new(),
             };
             let filter = requested.filter.to_owned();
-            let why = reason.name();
+            let forbidden = self.forbidden(index, requested.filter);
+            let forbidden = forbidden.filter(|_| reason == ReasonCode::NotAuthorized);
+            let why = forbidden.map_or_else(|| reason.name().into(), Into::into);
             cx.effects.events.push(Event::SubscribeRefused {
                 client_id,
                 filter,

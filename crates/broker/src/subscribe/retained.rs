@@ -10,6 +10,7 @@ use martlet_codec::QoS;
 use crate::fault::{self, Fault};
 use crate::hash::ClientKey;
 use crate::node::{Cx, Node};
+use crate::permission::Actions;
 use crate::record::{Record, SubscriptionRecord};
 use crate::session::queue::SubscriptionIds;
 use crate::shard::Shard;
@@ -130,12 +131,15 @@ impl Shard {
             if !complete {
                 break;
             }
+            last = Some(message.topic());
+            if !self.permits(index, Actions::RECEIVE, message.topic()) {
+                continue;
+            }
             let mut ids = SubscriptionIds::new();
             if cursor.subscription_id != 0 {
                 ids.push(cursor.subscription_id);
             }
             self.deliver_retained(cx, index, message, cursor.qos, ids, cursor.copy);
-            last = Some(message.topic());
         }
         if let Some(last) = last {
             cursor.after = Some(last.into());

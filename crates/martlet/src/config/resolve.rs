@@ -290,6 +290,7 @@ fn policy(
     ListenerPolicy {
         name,
         allow_anonymous: switch("allow_anonymous", loopback || general("allow_anonymous")),
+        authenticate: false,
         maximum_qos: QoS::from_bits(max_qos as u8).unwrap_or(QoS::ExactlyOnce),
         retain_available: switch("retain_available", general("retain_available")),
         wildcard_subscription_available: switch(

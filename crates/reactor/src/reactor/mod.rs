@@ -21,6 +21,7 @@ use martlet_broker::{
     Settings, Shard, ShardId, TransportEnd,
 };
 
+use crate::authenticate::Authenticator;
 use crate::clock::Clock;
 use crate::config::{ListenerConfig, Transport};
 use crate::door::{Accepted, Door};
@@ -58,6 +59,7 @@ pub(crate) struct Common {
     pub(crate) events: Sender<Event>,
     pub(crate) reports: Sender<Report>,
     pub(crate) batch_messages: usize,
+    pub(crate) authenticator: Arc<dyn Authenticator>,
 }
 
 /// What connections of one listener begin with.
@@ -103,6 +105,7 @@ pub(crate) struct Reactor {
     mailboxes: Arc<Mailboxes>,
     outbox: Outbox,
     writer: Box<dyn Writer>,
+    authenticator: Arc<dyn Authenticator>,
     /// The shard has been told that other shards do not keep up.
     congested: bool,
     sockets: Sockets,
@@ -155,6 +158,7 @@ impl Reactor {
             mailbox,
             outbox: Outbox::new(shard, Arc::clone(&mailboxes), common.batch_messages),
             writer: store.writer(shard, Durable::new(shard, Arc::clone(&mailboxes))),
+            authenticator: Arc::clone(&common.authenticator),
             mailboxes,
             congested: false,
             sockets: Sockets::default(),
@@ -313,6 +317,10 @@ impl Reactor {
                 Control::StoreState => {
                     let state = self.writer.state();
                     self.driver.shard.store_is(state);
+                }
+                Control::Authenticated(id, answer) => {
+                    self.driver
+                        .call(|shard, cx| shard.authenticated(cx, id, *answer));
                 }
                 Control::Stop => {
                     self.stopped = true;

@@ -2,10 +2,12 @@
 //! output to the sockets; see `effect.rs` of the broker for why in this order.
 
 use std::io::{self, IoSlice};
+use std::sync::Arc;
 
 use martlet_broker::{ConnectionEffect, Guest, RecordNumber, ShardId, TransportEnd};
 
 use super::Reactor;
+use crate::authenticate::Answer;
 use crate::mailbox::Control;
 use crate::poll::Stream;
 use crate::socket::{Socket, SocketKey};
@@ -42,6 +44,7 @@ impl Reactor {
             // with the CONNACK.
             self.driver.call(|shard, cx| shard.work(cx));
         }
+        self.ask_who();
         for _ in 0..ROUNDS_PER_TICK {
             self.append_records();
             self.send_batches();
@@ -80,6 +83,15 @@ impl Reactor {
         }
         if !self.driver.effects.lost.is_empty() {
             self.writer.lost(&mut self.driver.effects.lost);
+        }
+    }
+
+    /// Asks for each client that has to be known before it is let in.
+    fn ask_who(&mut self) {
+        for authentication in self.driver.effects.authentications.drain(..) {
+            let mailboxes = Arc::clone(&self.mailboxes);
+            let answer = Answer::new(self.shard, authentication.connection, mailboxes);
+            self.authenticator.ask(authentication, answer);
         }
     }
 
