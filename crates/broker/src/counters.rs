@@ -120,6 +120,7 @@ counters! {
     sessions: Gauge, "Sessions now, connected or not.";
     subscriptions: Gauge, "Subscriptions now.";
     share_groups: Gauge, "Share groups now.";
+    queues_full: Gauge, "Sessions and share groups whose queue has dropped messages and is still full.";
     retained_messages: Gauge, "Retained messages of the node now (reported by shard 0).";
     retained_bytes: Gauge, "Bytes of retained messages of the node now (reported by shard 0).";
     memory_bytes: Gauge, "Bytes of messages and buffers charged to the memory limit now.";

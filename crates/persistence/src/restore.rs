@@ -14,7 +14,7 @@ mod shards;
 mod subscriptions;
 
 use std::cmp::Reverse;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -27,11 +27,11 @@ use martlet_fault::{self as fault, Fault};
 use martlet_store::{Disk, Engine, Holds, Lsn, Missing, QueueId, RecordBuffer, StateKey};
 
 use crate::body::decode_body;
-use crate::bytes::{DecodeError, Reader};
+use crate::bytes::DecodeError;
 use crate::entry::decode_entry;
 use crate::state::{
-    ClockState, decode_clock, decode_group, decode_session, decode_start, decode_will, kind,
-    put_clock, put_start,
+    ClockState, decode_clock, decode_group, decode_retained_owed, decode_session, decode_start,
+    decode_will, kind, put_clock, put_start,
 };
 use names::Names;
 
@@ -157,8 +157,9 @@ struct Found {
     clock: Option<ClockState>,
     groups: Vec<FoundGroup>,
     wills: Vec<(SessionEpoch, StoredWill)>,
-    /// Keys of what says that a subscription is owed retained messages.
-    retained_owed: BTreeSet<StateKey>,
+    /// Which subscriptions are owed retained messages, by the key of what says so, and behind which
+    /// topic.
+    retained_owed: BTreeMap<StateKey, Option<Box<str>>>,
     report: RestoreReport,
 }
 
@@ -180,7 +181,7 @@ impl Found {
         for key in engine.state_keys() {
             found.start = found.start.max(start_of(key.owner));
             if key.kind == kind::RETAINED_OWED {
-                found.retained_owed.insert(key);
+                found.retained_owed.insert(key, None);
             }
         }
         let is_wanted = |key: StateKey| !matches!(key.kind, kind::SESSION | kind::SUBSCRIPTION);
@@ -214,8 +215,10 @@ impl Found {
                     filter: group.filter.into(),
                 });
             }
-            // That it is there says all.
-            kind::RETAINED_OWED => Reader::new(bytes)?.end()?,
+            kind::RETAINED_OWED => {
+                let after = decode_retained_owed(bytes)?.map(Into::into);
+                self.retained_owed.insert(key, after);
+            }
             kind::WILL => self.wills.push((epoch, decode_will(bytes)?)),
             kind::SESSION | kind::SUBSCRIPTION => {}
             _ => return Err(DecodeError::Malformed("kind of state")),
@@ -317,7 +320,7 @@ struct Restoring<'a, N: Node> {
     records: RecordBuffer,
     names: Names,
     /// As [`Found::retained_owed`].
-    retained_owed: BTreeSet<StateKey>,
+    retained_owed: BTreeMap<StateKey, Option<Box<str>>>,
     /// Owners of what belongs to nothing.
     orphans: Vec<u64>,
     /// Met while the store was being read.

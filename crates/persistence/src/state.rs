@@ -282,10 +282,32 @@ pub(crate) fn put_subscription(subscription: &SubscriptionRecord, into: &mut Rec
     ];
     into.state(key, &pieces);
     let owed = retained_owed_key(subscription.epoch, subscription.number);
+    let after = subscription.retained_after.as_deref().unwrap_or_default();
     match subscription.retained_pending {
-        true => into.state(owed, &[&versioned()]),
+        true => into.state(owed, &[&versioned(), after.as_bytes()]),
         false => into.remove_state(owed),
     }
+}
+
+/// That a subscription is owed no retained messages any more, or only those behind a topic.
+pub(crate) fn put_retained_owed(
+    epoch: SessionEpoch,
+    number: u32,
+    after: Option<&str>,
+    into: &mut RecordBuilder<'_>,
+) {
+    let key = retained_owed_key(epoch, number);
+    match after {
+        Some(topic) => into.state(key, &[&versioned(), topic.as_bytes()]),
+        None => into.remove_state(key),
+    }
+}
+
+/// Reads behind which topic a subscription is owed retained messages; none is all of them.
+pub(crate) fn decode_retained_owed(bytes: &[u8]) -> Result<Option<&str>, DecodeError> {
+    let reader = Reader::new(bytes)?;
+    let topic = decode_filter(reader)?;
+    Ok(Some(topic).filter(|topic| !topic.is_empty()))
 }
 
 fn subscription_head(subscription: &SubscriptionRecord) -> Scratch {
@@ -321,6 +343,7 @@ pub fn decode_subscription(
         retain_as_published: flags & RETAIN_AS_PUBLISHED != 0,
         subscription_id,
         retained_pending: false,
+        retained_after: None,
     })
 }
 
@@ -410,6 +433,7 @@ mod tests {
                 subscription_id,
                 // It stands beside.
                 retained_pending: false,
+                retained_after: None,
             };
             let head = subscription_head(&subscription);
             let bytes = [&head, subscription.filter.as_bytes()].concat();
@@ -429,6 +453,7 @@ mod tests {
             let _ = decode_will(&bytes);
             let _ = decode_group(&bytes);
             let _ = decode_subscription(SessionEpoch(1), 1, &bytes);
+            let _ = decode_retained_owed(&bytes);
             let _ = decode_start(&bytes);
             let _ = decode_clock(&bytes);
         }

@@ -289,7 +289,8 @@ impl Shard {
             header.check_version(connection.version)?;
             return Ok(Progress::NeedMore);
         }
-        match self.turn_of(id.index, &header) {
+        let body = &bytes[usize::from(header.header_len)..length];
+        match self.turn_of(cx, id.index, &header, body) {
             Turn::Now => {}
             Turn::Never => return Ok(Progress::Packet(length)),
             Turn::Later { for_store } => {
@@ -306,7 +307,6 @@ impl Shard {
         let connection = self.connections.at(id.index);
         connection.last_received_ms = cx.now.mono_ms;
         connection.held_for_store_since_ms = 0;
-        let body = &bytes[usize::from(header.header_len)..length];
         self.packet_received(cx, id.index, header, body)?;
         Ok(Progress::Packet(length))
     }

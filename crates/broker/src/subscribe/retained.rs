@@ -36,6 +36,12 @@ impl RetainedPending {
         self.places.insert(filter, place);
     }
 
+    /// Behind which topic messages of this filter are owed, if any are.
+    pub(super) fn owed(&self, filter: &str) -> Option<Option<&str>> {
+        let cursor = self.cursors.get(self.places.get(filter)?)?;
+        Some(cursor.after.as_deref())
+    }
+
     pub(super) fn forget(&mut self, filter: &str) {
         if let Some(place) = self.places.remove(filter) {
             self.cursors.remove(&place);
@@ -69,7 +75,7 @@ impl Shard {
         let pending = state.retained_pending.get_or_insert_default();
         let cursor = RetainedCursor {
             filter: subscription.filter.clone(),
-            after: None,
+            after: subscription.retained_after.clone(),
             qos: subscription.qos,
             no_local: subscription.no_local,
             subscription_id: subscription.subscription_id,
@@ -111,23 +117,22 @@ impl Shard {
             state.retained_pending = None;
             return true;
         };
+        let own = self.no_local_key(index, cursor.no_local);
         let after = cursor.after.as_deref();
-        // No Local asks who published a message, not when [MQTT-3.8.3-3].
-        let own = (cursor.no_local && !fault::is(Fault::NoLocalIgnored))
-            .then(|| ClientKey::new(&self.settings, tenant, &state.client_id));
         let (filter, now_ms) = (&cursor.filter, cx.now.mono_ms);
         let page = cx
             .node
             .retained(|store| store.page(tenant, filter, own, after, RETAINED_PAGE, now_ms));
         let mut complete = true;
+        let mut last = None;
         for message in &page.messages {
             // Large ones may fill the output before the page is at its end.
             complete = self.wants_retained_page(index);
             if !complete {
                 break;
             }
+            last = Some(message.topic());
             if !self.permits(index, Actions::RECEIVE, message.topic()) {
-                cursor.after = Some(message.topic().into());
                 continue;
             }
             let mut ids = SubscriptionIds::new();
@@ -135,33 +140,66 @@ impl Shard {
                 ids.push(cursor.subscription_id);
             }
             self.deliver_retained(cx, index, message, cursor.qos, ids, cursor.copy);
-            cursor.after = Some(message.topic().into());
         }
-        let mut finished = None;
+        if let Some(last) = last {
+            cursor.after = Some(last.into());
+        }
+        let is_end = complete && page.next.is_none();
+        if is_end {
+            self.record_retained(cx, index, &cursor.filter, None);
+        } else if last.is_some() {
+            self.record_retained(cx, index, &cursor.filter, cursor.after.clone());
+        }
         let state = self.sessions.at(index);
         let pending = state.retained_pending.get_or_insert_default();
-        if !complete {
-            pending.cursors.insert(place, cursor);
-        } else if page.next.is_some() {
-            cursor.after = page.next;
-            pending.cursors.insert(place, cursor);
-        } else {
+        if is_end {
             pending.places.remove(&cursor.filter);
-            finished = Some(cursor.filter);
+        } else {
+            if complete {
+                cursor.after = page.next;
+            }
+            pending.cursors.insert(place, cursor);
         }
         if pending.cursors.is_empty() {
             state.retained_pending = None;
-        }
-        if let Some(filter) = finished {
-            self.retained_complete(cx, index, &filter);
         }
         self.queue_retained(index);
         true
     }
 
-    /// All retained messages of a filter are with the session. A small record: on a full disk there
-    /// is room for it.
-    fn retained_complete<N: Node>(&mut self, cx: &mut Cx<'_, N>, session: u32, filter: &str) {
+    /// There are retained messages for a filter, or it takes long to say that there are none.
+    pub(super) fn has_retained<N: Node>(
+        &mut self,
+        cx: &Cx<'_, N>,
+        session: u32,
+        filter: &str,
+        no_local: bool,
+    ) -> bool {
+        let own = self.no_local_key(session, no_local);
+        let (tenant, now_ms) = (self.sessions.at(session).tenant, cx.now.mono_ms);
+        let page = cx
+            .node
+            .retained(|store| store.page(tenant, filter, own, None, 1, now_ms));
+        page.next.is_some() || !page.messages.is_empty()
+    }
+
+    /// Whose retained messages a subscription does not bring: No Local asks who published a
+    /// message, not when [MQTT-3.8.3-3].
+    fn no_local_key(&mut self, session: u32, no_local: bool) -> Option<ClientKey> {
+        let state = self.sessions.at(session);
+        (no_local && !fault::is(Fault::NoLocalIgnored))
+            .then(|| ClientKey::new(&self.settings, state.tenant, &state.client_id))
+    }
+
+    /// Retained messages of a filter are with the session up to a topic, or all. A small record: on
+    /// a full disk there is room for it.
+    fn record_retained<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        session: u32,
+        filter: &str,
+        up_to: Option<Box<str>>,
+    ) {
         let state = self.sessions.at(session);
         if !state.durable {
             return;
@@ -171,7 +209,12 @@ impl Shard {
             return;
         };
         let number = subscriber.number;
-        self.append(cx, Record::RetainedSent { epoch, number });
+        let sent = Record::RetainedSent {
+            epoch,
+            number,
+            up_to,
+        };
+        self.append(cx, sent);
     }
 
     /// The client is there, its SUBACK is out, and it has room for more: in its output, and in its

@@ -43,7 +43,7 @@ impl<N: Node> Restoring<'_, N> {
         }
         let owed = std::mem::take(&mut self.retained_owed);
         let nobodys = owed
-            .iter()
+            .keys()
             .filter(|key| self.names.session(SessionEpoch(key.owner)).is_none());
         self.orphans.extend(nobodys.map(|key| key.owner));
         self.shards.deliver(&mut self.records);
@@ -70,7 +70,9 @@ impl<N: Node> Restoring<'_, N> {
                 }
                 let mut subscription = decode_subscription(epoch, key.number, bytes)?;
                 let owed = retained_owed_key(epoch, key.number);
-                subscription.retained_pending = restoring.retained_owed.remove(&owed);
+                let owed = restoring.retained_owed.remove(&owed);
+                subscription.retained_pending = owed.is_some();
+                subscription.retained_after = owed.flatten();
                 match since < first {
                     true => restoring.subscription(&subscription),
                     false => younger.push((since, subscription)),
