@@ -57,6 +57,17 @@ pub enum OpenError {
     Options(&'static str),
     /// There are segments but no readable `STORE` file: no store, or its identity is damaged.
     NoIdentity,
+    /// There is a mark, and so there was a store: its `STORE`, segments and checkpoints are not
+    /// there any more.
+    Gone {
+        /// The file that says so.
+        mark: String,
+    },
+    /// `STORE` is another store's, or all else is: nothing checks under it.
+    Foreign {
+        /// A file that was written under another one.
+        file: String,
+    },
     /// Written by a newer version of the format.
     TooNew {
         /// The version found.
@@ -90,7 +101,20 @@ impl fmt::Display for OpenError {
             OpenError::Disk(error) => error.fmt(f),
             OpenError::Options(what) => write!(f, "options of the store: {what}"),
             OpenError::NoIdentity => f.write_str(
-                "there are segments of a store, but its file STORE is missing or damaged",
+                "there are segments of a store, but its file STORE is missing or damaged: put it \
+                 back; it never changes, so that of any backup of this store will do",
+            ),
+            OpenError::Gone { mark } => write!(
+                f,
+                "there was a store here, as its file {mark} says, and all else of it is gone: put \
+                 its files back, or move the directory away and restore a backup (martlet backup \
+                 restore); to begin with an empty store remove {mark}"
+            ),
+            OpenError::Foreign { file } => write!(
+                f,
+                "the file STORE is another store's: {file} was not written under it, nor was \
+                 anything else here. Put the right one back; it never changes, so that of any \
+                 backup of this store will do"
             ),
             OpenError::TooNew { found, known } => write!(
                 f,
@@ -99,8 +123,8 @@ impl fmt::Display for OpenError {
             ),
             OpenError::Checkpoint { file } => write!(
                 f,
-                "both copies of checkpoint {file} are damaged at their beginning: \
-                 martlet store repair makes the best of the rest"
+                "checkpoint {file} is damaged at its beginning, in both copies, and segments that \
+                 came before it are gone: martlet store repair makes the best of the rest"
             ),
             OpenError::NoCheckpoint { file } => write!(
                 f,

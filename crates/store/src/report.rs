@@ -118,6 +118,11 @@ pub enum Lost {
     },
     /// A block of the checkpoint, in both copies: entries, locations, or states that it held.
     CheckpointBlock,
+    /// A checkpoint newer than the one that was used, or than none, of which nothing can be used.
+    Checkpoint {
+        /// That one and the log, or all of the log, are known to say all that this one could.
+        known: bool,
+    },
     /// A body.
     Body {
         /// Its name.
@@ -135,7 +140,12 @@ pub enum Lost {
 impl Lost {
     /// What was lost is not known by name: it was sought elsewhere, as far as it is to be found.
     pub fn is_unnamed(&self) -> bool {
-        matches!(self, Lost::CheckpointBlock | Lost::WithoutCheckpoint { .. })
+        matches!(
+            self,
+            Lost::CheckpointBlock
+                | Lost::WithoutCheckpoint { .. }
+                | Lost::Checkpoint { known: false }
+        )
     }
 }
 
@@ -165,6 +175,13 @@ impl fmt::Display for Damage {
                 write!(f, "{bodies} bodies and {states} states lost")
             }
             Lost::CheckpointBlock => f.write_str("a block of the checkpoint lost"),
+            Lost::Checkpoint { known } => {
+                f.write_str("no checkpoint of this store, or one whose beginning is damaged: ")?;
+                f.write_str(match known {
+                    true => "nothing lost, all it could say is known without it",
+                    false => "if it said more than is known without it, that is lost",
+                })
+            }
             Lost::Body { id, queues, .. } => {
                 write!(f, "body {:#x} lost", id.0)?;
                 for (index, queue) in queues.iter().enumerate() {
