@@ -39,7 +39,24 @@ pub(crate) fn is_full(error: &io::Error) -> bool {
 
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}: {}", self.what, self.file, self.source)
+        write!(f, "{} {}: {}", self.what, self.file, self.source)?;
+        advice(&self.source).map_or(Ok(()), |advice| write!(f, "; {advice}"))
+    }
+}
+
+/// What to do about an error whose own words do not say it.
+fn advice(error: &io::Error) -> Option<&'static str> {
+    use rustix::io::Errno;
+    match error.raw_os_error().map(Errno::from_raw_os_error) {
+        Some(Errno::MFILE) => {
+            Some("let the process open more (ulimit -n, LimitNOFILE of its unit)")
+        }
+        Some(Errno::NFILE) => Some("let the system open more (sysctl fs.file-max)"),
+        Some(Errno::ISDIR) => Some("the store needs that name: move the directory away"),
+        Some(Errno::ACCESS | Errno::PERM) => {
+            Some("the store's files have to belong to the user of the process")
+        }
+        _ => None,
     }
 }
 
@@ -136,3 +153,28 @@ impl fmt::Display for OpenError {
 }
 
 impl std::error::Error for OpenError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::io::Errno;
+
+    #[test]
+    fn only_what_says_that_there_is_no_space_is_a_full_disk() {
+        for (errno, is_full, advice) in [
+            (Errno::NOSPC, true, ""),
+            (Errno::DQUOT, true, ""),
+            (Errno::MFILE, false, "ulimit -n"),
+            (Errno::ISDIR, false, "move the directory away"),
+            (Errno::ACCESS, false, "the user of the process"),
+            (Errno::ROFS, false, "read-only"),
+            (Errno::IO, false, ""),
+        ] {
+            let error = StoreError::new("creating", "spare.log", errno.into());
+            assert_eq!(error.is_full(), is_full, "{error}");
+            let text = error.to_string().to_lowercase();
+            assert!(text.starts_with("creating spare.log: "), "{text}");
+            assert!(text.contains(advice), "{text}");
+        }
+    }
+}
