@@ -5,8 +5,8 @@
 #![allow(clippy::unwrap_used)]
 
 use martlet_store::{
-    BodyId, Damage, Disk, Engine, Holds, Lost, OpenError, Options, QueueId, RecordBuffer, SimDisk,
-    check, repair,
+    BodyId, Damage, Disk, Engine, Holds, Lost, OpenError, Options, QueueId, RealDisk, RecordBuffer,
+    SimDisk, check, files_at_rest, repair,
 };
 
 const BODIES: u64 = 100;
@@ -382,4 +382,66 @@ fn a_crash_while_the_mark_is_set_leaves_the_one_before() {
             "the mark before still says so"
         );
     }
+}
+
+#[test]
+fn copies_of_the_files_at_rest_open_as_the_store_and_nothing_is_changed() {
+    for left in LEFT {
+        for is_torn in [false, true] {
+            let disk = store(99, left);
+            if is_torn {
+                // Written, and the sync never came.
+                let (mut engine, _) = Engine::open(disk.clone(), options(99)).unwrap();
+                let mut buffer = RecordBuffer::new();
+                let mut record = buffer.record();
+                record.body(BodyId(777), Holds::RETAINED, &[&bytes_of(777)]);
+                drop(record);
+                engine.append(&buffer);
+                engine.write().unwrap();
+            }
+            let before = files(&disk);
+            let copy = SimDisk::new(1);
+            for (name, bytes) in files_at_rest(disk.clone()).unwrap() {
+                let contents = disk.contents(&name).unwrap();
+                copy.set_contents(&name, &contents[..bytes as usize]);
+            }
+            assert!(files(&disk) == before, "{left:?}: files were changed");
+            assert_eq!(checked(&copy), [], "{left:?}");
+            let (engine, report) = Engine::open(copy, options(1)).unwrap();
+            assert_eq!(report.damage, [], "{left:?}");
+            assert_serves_all(&engine, &format!("{left:?}"));
+            assert_eq!(
+                engine.stats().bodies,
+                BODIES as usize + usize::from(is_torn)
+            );
+        }
+    }
+}
+
+#[test]
+fn a_directory_where_the_next_segment_should_be_made_is_named_and_can_be_moved_away() {
+    let name = format!("martlet-store-meddled-{}", std::process::id());
+    let path = std::env::temp_dir().join(name);
+    let (mut engine, _) = Engine::open(RealDisk::open(&path).unwrap(), options(99)).unwrap();
+    let in_the_way = path.join("spare.log");
+    std::fs::create_dir(&in_the_way).unwrap();
+    let mut buffer = RecordBuffer::new();
+    buffer
+        .record()
+        .body(BodyId(1), Holds::RETAINED, &[&bytes_of(1)]);
+    engine.append(&buffer);
+    engine.write().unwrap();
+    engine.sync().unwrap();
+    engine.housekeep(1).unwrap();
+    assert!(engine.is_low());
+    let why = engine.why_low().unwrap();
+    assert!(!why.is_full());
+    let why = why.to_string();
+    assert!(why.starts_with("creating spare.log: "), "{why}");
+    assert!(why.ends_with("move the directory away"), "{why}");
+    std::fs::remove_dir(&in_the_way).unwrap();
+    engine.housekeep(1).unwrap();
+    assert!(!engine.is_low());
+    drop(engine);
+    std::fs::remove_dir_all(&path).unwrap();
 }
