@@ -69,11 +69,6 @@ pub(crate) fn number_of(name: &str) -> Option<(u64, char)> {
     Some((digits.parse().ok().filter(|_| is_number)?, copy?))
 }
 
-/// Gives it a name under which nobody reads it, but somebody may want to look at it.
-pub(crate) fn set_aside<D: Disk>(disk: &D, name: &str) -> std::io::Result<()> {
-    disk.rename(name, &format!("{name}.damaged"))
-}
-
 fn new_name(copy: char) -> String {
     format!("{copy}.checkpoint.new")
 }

@@ -9,7 +9,9 @@ use crate::checkpoint;
 use crate::disk::Disk;
 use crate::error::{OpenError, StoreError};
 use crate::mark::{self, MarkFile};
-use crate::record::{FileKey, GROUP_BYTES, GroupHeader, length_of, ops_of, read_u32, read_u64};
+use crate::record::{
+    FileKey, GROUP_BYTES, GroupHeader, HEADER_BYTES, length_of, ops_of, read_u32, read_u64,
+};
 use crate::report::{Damage, Lost};
 use crate::scan::{Found, Window};
 use crate::segment;
@@ -22,6 +24,8 @@ const NEW_NAME: &str = "STORE.new";
 const MAGIC: &[u8; 8] = b"MARTLETS";
 const COPY_BYTES: usize = 24;
 const COPIES: [u64; 3] = [0, 512, 4096];
+/// A file of the log is not used again under so many others.
+const NUMBERS_TRIED_MAX: usize = 1 << 20;
 /// Bytes of the whole file.
 pub(crate) const FILE_BYTES: u64 = COPIES[2] + COPY_BYTES as u64;
 
@@ -131,20 +135,27 @@ pub(crate) fn vouch<D: Disk>(
     })
 }
 
-/// Whether a segment begins as all do, but not under this salt: it was damaged, or used before, or
-/// is another store's.
-fn is_others<D: Disk>(disk: &D, salt: u64, number: u64, len: u64) -> bool {
-    let mut header = [0; GROUP_BYTES];
+/// Whether a segment begins as all do, but not under this salt: it is another store's, or its
+/// beginning is damaged. What a crash tears, and one that begins as it did when it was used before,
+/// is not taken for that.
+pub(crate) fn is_others<D: Disk>(disk: &D, salt: u64, number: u64, len: u64) -> bool {
+    let mut begin = [0; GROUP_BYTES + HEADER_BYTES];
     let filled = disk
         .open(&segment::name(number))
-        .and_then(|file| disk.read_at(&file, 0, &mut header));
-    if !filled.is_ok_and(|filled| filled == GROUP_BYTES) {
+        .and_then(|file| disk.read_at(&file, 0, &mut begin));
+    if !filled.is_ok_and(|filled| filled == begin.len()) {
         return false;
     }
-    let is_header = length_of(&header) == Some(GROUP_BYTES)
-        && GroupHeader::take(ops_of(&header)).is_some_and(|header| header.segment_len == len);
-    let checksum = FileKey::new(salt, number).checksum(&header);
-    is_header && header[..4] != checksum.to_le_bytes()
+    let (header, record) = begin.split_at(GROUP_BYTES);
+    let group = GroupHeader::take(ops_of(header));
+    let Some(group) = group.filter(|group| group.segment_len == len) else {
+        return false;
+    };
+    // Both have the number of the record: as long as its beginning is not torn.
+    let is_whole = header[8..16] == record[8..16] && length_of(record).is_some();
+    let masked = read_u64(&header[8..]).unwrap_or_default();
+    let is_under = |number| masked ^ FileKey::new(salt, number).mask == group.segment_first;
+    is_whole && !(1..=number).rev().take(NUMBERS_TRIED_MAX).any(is_under)
 }
 
 /// Whether something in this segment or checkpoint checks under this salt.

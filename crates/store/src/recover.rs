@@ -23,7 +23,7 @@ use crate::index::{Index, Location};
 use crate::mark;
 use crate::mend::Lacks;
 use crate::record::{FileKey, GROUP_BYTES, LENGTH_UNIT, Lsn};
-use crate::report::{Damage, Lost, NO_SUCH_FILE, Report, Torn};
+use crate::report::{self, Damage, Lost, NO_SUCH_FILE, Report, Torn};
 use crate::scan::{Found, Unreadable, Window};
 use crate::segment::{self, Segment, SegmentFile, Segments};
 use martlet_fault::{self as fault, Fault};
@@ -128,7 +128,7 @@ impl<D: Disk> Engine<D> {
         // Only now: the new segment may get the slot of one that is missing.
         engine.write_anew(doubtful)?;
         engine.index.sweep();
-        engine.tidy(&names, &gaps, &report)?;
+        engine.tidy(&names, &gaps, &mut report)?;
         identity::renew(&engine.disk, &identity);
         if mark.damage().is_some() {
             engine.renew_mark();
@@ -487,7 +487,7 @@ impl<D: Disk> Engine<D> {
         &mut self,
         names: &[(String, u64)],
         gaps: &Gaps,
-        report: &Report,
+        report: &mut Report,
     ) -> Result<(), OpenError> {
         // What could not be read is kept until a checkpoint has been taken without it.
         let is_unread = |segment: &Segment<D::File>| {
@@ -506,11 +506,19 @@ impl<D: Disk> Engine<D> {
         for (name, len) in names {
             if checkpoint::number_of(name).is_some_and(|(n, _)| gaps.unusable.contains(&n)) {
                 // If not, the next opening meets it again.
-                let _ = checkpoint::set_aside(&self.disk, name);
+                let _ = report::set_aside(&self.disk, name);
                 continue;
             }
             let is_stale = match (segment::number_of(name), checkpoint::number_of(name)) {
-                (Some(number), _) => self.segments.slot_of(number).is_none(),
+                (Some(number), _) => {
+                    let is_stale = self.segments.slot_of(number).is_none();
+                    if is_stale && identity::is_others(&self.disk, self.salt, number, *len) {
+                        report.tell(Damage::new(name.clone(), 0, Lost::Foreign));
+                        let _ = report::set_aside(&self.disk, name);
+                        continue;
+                    }
+                    is_stale
+                }
                 (_, Some((number, _))) => self.checkpoint.is_none_or(|c| c.number != number),
                 _ if name == SPARE => {
                     let whole = self.options.short_segment_bytes()..=self.options.segment_bytes;

@@ -164,6 +164,48 @@ fn with_the_store_file_of_another_one_nothing_is_opened_and_nothing_removed() {
 }
 
 #[test]
+fn segments_of_another_store_are_told_and_set_aside() {
+    let other = store(7, Left::Closed);
+    let foreign = logs(&other);
+    for left in [Left::Young, Left::Killed, Left::Closed] {
+        let disk = store(99, left);
+        disk.set_contents("00000077.log", &other.contents(&foreign[0]).unwrap());
+        let found = checked(&disk);
+        let [told] = &found[..] else {
+            panic!("{left:?}: {found:?}");
+        };
+        assert_eq!(
+            (told.file.as_str(), &told.lost),
+            ("00000077.log", &Lost::Foreign)
+        );
+        let (engine, report) = Engine::open(disk.clone(), options(99)).unwrap();
+        assert_eq!(report.damage, found);
+        assert_serves_all(&engine, &format!("{left:?}"));
+        drop(engine);
+        let aside = disk.contents("00000077.log.damaged");
+        assert!(aside == other.contents(&foreign[0]), "{left:?}");
+        assert_eq!(checked(&disk), [], "{left:?}");
+    }
+    // All files of another one copied over a store that has more segments.
+    let disk = store(99, Left::Young);
+    let last = logs(&disk).pop().unwrap();
+    let own = disk.contents(&last).unwrap();
+    disk.set_contents("00000078.log", &own);
+    for (name, contents) in files(&other) {
+        disk.set_contents(&name, &contents);
+    }
+    let (engine, report) = Engine::open(disk.clone(), options(7)).unwrap();
+    let told: Vec<&str> = report
+        .damage
+        .iter()
+        .map(|damage| damage.file.as_str())
+        .collect();
+    assert_eq!(told, ["00000078.log"]);
+    assert_serves_all(&engine, "the other one's");
+    assert!(disk.contents("00000078.log.damaged") == Some(own));
+}
+
+#[test]
 fn a_mark_alone_says_that_there_was_a_store() {
     let disk = store(99, Left::Closed);
     for (name, _) in files(&disk) {
@@ -303,6 +345,11 @@ fn an_older_checkpoint_is_used_only_while_its_segments_are_there() {
         };
         assert_eq!(*file, newest[0]);
         repair(disk.clone(), options(99), |_| {}).unwrap();
+        for (name, contents) in &older {
+            // It says what is not so any more.
+            let aside = disk.contents(&format!("{name}.damaged"));
+            assert!(aside.as_ref() == Some(contents));
+        }
         let (_, report) = Engine::open(disk, options(99)).unwrap();
         assert_eq!(report.damage, []);
     }

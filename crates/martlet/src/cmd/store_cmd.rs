@@ -29,8 +29,8 @@ enum Action {
     Check(StoreOptions),
     /// Take away what is damaged, and nothing else, so that the store opens clean
     ///
-    /// A checkpoint of which nothing can be used is not removed, but gets the end .damaged to its
-    /// name, here and at a start. No program reads such a file again: keep it for whoever looks
+    /// A checkpoint or a segment of another node of which nothing can be used is not removed, but
+    /// gets the end .damaged to its name, here and at a start. No program reads such a file again: keep it for whoever looks
     /// into the damage, else remove it. Make a copy of the directory first if what it holds is
     /// dear.
     ///
