@@ -256,7 +256,8 @@ impl<D: Disk> Engine<D> {
             let synced = self.disk.sync(file);
             synced.map_err(|e| StoreError::new("syncing", &new_name(copy), e))?;
         }
-        if self.marked.lsn < done.lsn {
+        let said = self.marked.lsn;
+        if said < done.lsn || said > self.durable {
             self.renew_mark();
         }
         for copy in COPIES {

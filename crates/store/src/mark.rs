@@ -144,7 +144,9 @@ impl<D: Disk> Engine<D> {
         };
         let found = read_places(&self.disk, &file, self.salt);
         let [first, second] = found.marks.map(|mark| mark.map(|mark| mark.lsn));
-        if first.is_none() && second.is_none() || found.error.is_some() {
+        // One that says more is of what was lost since, which has been told.
+        let says_more = first.max(second) > Some(mark.lsn);
+        if first.is_none() && second.is_none() || says_more || found.error.is_some() {
             return self.put_first_mark(&bytes);
         }
         // Over the older one.

@@ -301,6 +301,24 @@ fn a_checkpoint_that_cannot_be_read_is_not_needed_while_the_log_has_all() {
 }
 
 #[test]
+fn a_missing_copy_of_the_checkpoint_is_made_good_by_the_next_one() {
+    for missing in [0, 1] {
+        let disk = store(99, Left::Closed);
+        disk.remove(&checkpoints(&disk)[missing]).unwrap();
+        let (mut engine, report) = Engine::open(disk.clone(), options(99)).unwrap();
+        assert_eq!(report.damage, []);
+        assert_serves_all(&engine, "one copy");
+        house(&mut engine);
+        assert_eq!(checkpoints(&disk).len(), 2);
+    }
+    let disk = store(99, Left::Closed);
+    let whole = checkpoints(&disk);
+    let (mut engine, _) = Engine::open(disk.clone(), options(99)).unwrap();
+    house(&mut engine);
+    assert_eq!(checkpoints(&disk), whole, "there is no need of another one");
+}
+
+#[test]
 fn an_older_checkpoint_is_used_only_while_its_segments_are_there() {
     for is_reclaimed in [false, true] {
         let disk = SimDisk::new(5);
@@ -397,6 +415,24 @@ fn a_mark_that_does_not_check_is_told_and_set_again() {
             }
         }
     }
+}
+
+#[test]
+fn a_mark_of_what_is_lost_is_told_until_a_checkpoint_and_not_after() {
+    let disk = store(99, Left::Young);
+    let last = logs(&disk).pop().unwrap();
+    disk.remove(&last).unwrap();
+    // Nothing says that the last record before was synced: it is written anew, and what comes
+    // next has the numbers behind it, which the mark is far ahead of.
+    assert_ne!(checked(&disk), []);
+    repair(disk.clone(), options(99), |_| {}).unwrap();
+    assert_eq!(checked(&disk), []);
+    let (mut engine, report) = Engine::open(disk.clone(), options(99)).unwrap();
+    assert_eq!(report.damage, []);
+    put(&mut engine, 1_001..=1_003);
+    engine.housekeep(1).unwrap();
+    drop(engine);
+    assert_eq!(checked(&disk), []);
 }
 
 #[test]
