@@ -164,6 +164,21 @@ fn with_the_store_file_of_another_one_nothing_is_opened_and_nothing_removed() {
 }
 
 #[test]
+fn a_mark_of_another_store_where_nothing_else_is_left_is_refused() {
+    let disk = store(99, Left::Young);
+    logs(&disk)
+        .iter()
+        .for_each(|name| disk.remove(name).unwrap());
+    let other = store(7, Left::Closed);
+    disk.set_contents("STORE", &other.contents("STORE").unwrap());
+    let refused = Engine::open(disk, options(7)).err();
+    let Some(OpenError::Foreign { file }) = refused else {
+        panic!("{refused:?}");
+    };
+    assert_eq!(file, "MARK");
+}
+
+#[test]
 fn segments_of_another_store_are_told_and_set_aside() {
     let other = store(7, Left::Closed);
     let foreign = logs(&other);
