@@ -293,6 +293,7 @@ impl Shard {
                 all.map(|(index, _)| index).collect()
             }
         };
+        self.has_restricted |= !rules.is_open();
         for session in sessions {
             if let Some(permit) = &mut self.sessions.at(session).permit {
                 permit.set_rules(Arc::clone(rules));
@@ -308,7 +309,12 @@ impl Shard {
     }
 
     /// Whether a session may publish to this topic, or gets messages of it.
+    #[inline]
     pub(crate) fn permits(&mut self, session: u32, action: Actions, topic: &str) -> bool {
+        !self.has_restricted || self.rules_permit(session, action, topic)
+    }
+
+    fn rules_permit(&mut self, session: u32, action: Actions, topic: &str) -> bool {
         let session = self.sessions.at(session);
         match &mut session.permit {
             None => true,

@@ -203,6 +203,8 @@ impl Shard {
         expiry_secs: u32,
     ) {
         // The client is back before its Will was due, so it is not sent [MQTT-3.1.3-9].
+        let permit = request.permit.as_ref();
+        self.has_restricted |= permit.is_some_and(|permit| permit.is_restricted());
         if !fault::is(Fault::WillSentThoughBack) {
             self.discard_will(session);
         }

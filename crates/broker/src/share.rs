@@ -18,6 +18,7 @@ use crate::hash::{HashMap, seeded};
 use crate::id::{SessionAddress, SessionId, ShardId, TenantId};
 use crate::message::Message;
 use crate::node::{Cx, Node};
+use crate::permission::Actions;
 use crate::record::{
     EnqueuedAs, EntryRecord, MessageRecord, Record, SessionEpoch, SubscriptionRecord,
 };
@@ -1096,6 +1097,10 @@ impl Shard {
     fn deliver_shared_qos0<N: Node>(&mut self, cx: &mut Cx<'_, N>, session: u32, entry: &Entry) {
         self.sessions.at(session).accounting.matched += 1;
         self.counters.matched += 1;
+        let topic = entry.message.topic();
+        if !self.permits(session, Actions::RECEIVE, topic) {
+            return self.drop_message(cx, session, DropReason::NotPermitted, 1, topic);
+        }
         let mut routing = Routing::held(&entry.message);
         self.deliver_qos0(
             cx,

@@ -216,9 +216,10 @@ impl Control {
                 "The message store cannot write since {secs} s: {error}. \
                  What has to be stored is not acknowledged; QoS 0 goes on."
             ));
-        } else if store.low {
-            let full = "The disk is full: no more messages are stored. QoS 0 goes on.";
-            report.warnings.push(full.to_owned());
+        } else if let Some(why) = store.low {
+            report.warnings.push(format!(
+                "No more messages are stored: {why}. QoS 0 goes on."
+            ));
         } else if store.behind {
             let behind = "The disk is too slow: publishers with QoS 1 and 2 are held back.";
             report.warnings.push(behind.to_owned());

@@ -130,7 +130,7 @@ impl Page {
             "1 while the store cannot write",
             &failing,
         )?;
-        let held = ConstGauge::new(i64::from(state.low || state.behind));
+        let held = ConstGauge::new(i64::from(state.low.is_some() || state.behind));
         let help = "1 while publishers with QoS 1 and 2 are held back for the store";
         put(encoder, "store_behind", help, &held)?;
         let Some(size) = self.store_size else {

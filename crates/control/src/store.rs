@@ -9,8 +9,8 @@ use std::path::PathBuf;
 pub struct StoreState {
     /// Why nothing can be written at the moment, and since when, in seconds.
     pub failing: Option<(u64, String)>,
-    /// There is no space for more; what ends messages can still be written.
-    pub low: bool,
+    /// Why there is no space for more, if there is none; what ends messages can still be written.
+    pub low: Option<String>,
     /// So much waits to be written that publishers of what has to be stored are held back.
     pub behind: bool,
     /// Messages that could not be read back since the start.

@@ -11,6 +11,8 @@ fn play_all(shards: u16) {
     let wrong: Vec<String> = scripts
         .iter()
         .filter(|script| shards == 1 || script.one_shard.is_none())
+        // Whom a stored node asks for nobody here knows.
+        .filter(|script| script.users.is_empty())
         .flat_map(|script| play_one(script, shards))
         .collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

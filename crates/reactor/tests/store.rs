@@ -425,6 +425,7 @@ fn filled(disk: &SimDisk, prepare: impl FnOnce(&Node)) -> (Node, Client) {
         }
     }
     await_that("the disk is full", || health.status().is_low);
+    assert_eq!(health.status().low_because, "the disk is full");
     (node, publisher)
 }
 
@@ -482,6 +483,29 @@ fn what_a_full_disk_holds_can_be_taken_though_others_bring_more() {
     let mut new = node.tcp();
     new.send(&connect("new", 0x00, None));
     new.expect(&[0x20, 2, 0, 0]);
+}
+
+#[test]
+fn a_store_that_gets_no_file_for_another_reason_does_not_say_that_the_disk_is_full() {
+    let disk = SimDisk::new(14);
+    let mut config = config(1, Settings::default());
+    config.store = Box::new(DiskStore::on(disk.clone(), small(), Durability::Sync).unwrap());
+    let node = run(config);
+    let health = node.running.store_health().unwrap();
+    let notices = health.notices();
+    disk.inject(fault(Some(Call::Create), Failure::Io));
+    let notice = notices.recv_timeout(PATIENCE).unwrap();
+    let StoreNotice::Low { why } = notice else {
+        panic!("{notice:?}");
+    };
+    assert!(why.contains("creating "), "{why}");
+    assert!(why.contains("input/output error"), "{why}");
+    assert!(!why.contains("full"), "{why}");
+    assert_eq!(health.status().low_because, why);
+    disk.lift();
+    let notice = notices.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(notice, StoreNotice::RoomAgain);
+    assert!(node.running.shutdown(PATIENCE));
 }
 
 #[test]

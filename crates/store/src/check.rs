@@ -11,7 +11,7 @@ use crate::index::Location;
 use crate::record::{
     BodyId, Entry, GROUP_BYTES, Holds, Op, Ops, QueueId, RecordBuffer, StateKey, ops_of,
 };
-use crate::report::{Damage, Lost};
+use crate::report::{Damage, Lost, set_aside};
 use crate::scan::{Found, Window};
 use crate::segment;
 use crate::stats::Stats;
@@ -91,8 +91,7 @@ fn set_checkpoints_aside<D: Disk>(disk: &D) -> Result<(), StoreError> {
     let error = |e| StoreError::new("renaming", "the checkpoint", e);
     for (name, _) in disk.list().map_err(error)? {
         if checkpoint::number_of(&name).is_some() {
-            let aside = format!("{name}.damaged");
-            disk.rename(&name, &aside).map_err(error)?;
+            set_aside(disk, &name).map_err(error)?;
         }
     }
     disk.sync_dir().map_err(error)
@@ -411,7 +410,7 @@ fn lost_body(id: BodyId, entries: &[Entry], left: Option<&Left>) -> Lost {
 
 /// A disk that refuses every change; where refusing would stop an opening, it does nothing.
 #[derive(Clone, Debug)]
-pub struct ReadOnly<D>(D);
+pub struct ReadOnly<D>(pub(crate) D);
 
 fn refused<T>() -> io::Result<T> {
     Err(io::ErrorKind::ReadOnlyFilesystem.into())

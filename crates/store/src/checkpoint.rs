@@ -73,7 +73,7 @@ fn new_name(copy: char) -> String {
     format!("{copy}.checkpoint.new")
 }
 
-fn key(salt: u64, number: u64) -> FileKey {
+pub(crate) fn key(salt: u64, number: u64) -> FileKey {
     FileKey::new(salt, number | 1 << 63)
 }
 
@@ -256,6 +256,10 @@ impl<D: Disk> Engine<D> {
             let synced = self.disk.sync(file);
             synced.map_err(|e| StoreError::new("syncing", &new_name(copy), e))?;
         }
+        let said = self.marked.lsn;
+        if said < done.lsn || said > self.durable {
+            self.renew_mark();
+        }
         for copy in COPIES {
             let renamed = self.disk.rename(&new_name(copy), &name(done.number, copy));
             renamed.map_err(|e| StoreError::new("renaming", &new_name(copy), e))?;
@@ -313,8 +317,8 @@ pub(crate) struct ReplayFrom {
     pub(crate) offset: u64,
 }
 
-/// Loads the newest checkpoint there is into an empty engine; `None`: there is none. The second
-/// value says whether blocks were lost in both copies.
+/// Loads the newest checkpoint that has its beginning into an empty engine; `None`: there is none.
+/// The second value says whether blocks were lost in both copies.
 pub(crate) fn load<D: Disk>(
     engine: &mut Engine<D>,
     names: &[(String, u64)],
@@ -322,9 +326,27 @@ pub(crate) fn load<D: Disk>(
     report: &mut Report,
 ) -> Result<Option<(ReplayFrom, bool)>, OpenError> {
     let numbers = names.iter().filter_map(|(name, _)| number_of(name));
-    let Some(number) = numbers.map(|(number, _)| number).max() else {
-        return Ok(None);
-    };
+    let mut numbers: Vec<u64> = numbers.map(|(number, _)| number).collect();
+    numbers.sort_unstable();
+    numbers.dedup();
+    while let Some(number) = numbers.pop() {
+        let loaded = load_one(engine, number, names, gaps, report)?;
+        if loaded.is_some() {
+            return Ok(loaded);
+        }
+        engine.wants_checkpoint = true;
+    }
+    Ok(None)
+}
+
+/// Loads this one; `None`: it has no beginning, which is told.
+fn load_one<D: Disk>(
+    engine: &mut Engine<D>,
+    number: u64,
+    names: &[(String, u64)],
+    gaps: &mut Gaps,
+    report: &mut Report,
+) -> Result<Option<(ReplayFrom, bool)>, OpenError> {
     let mut copies = Vec::new();
     for copy in COPIES {
         let name = name(number, copy);
@@ -346,22 +368,31 @@ pub(crate) fn load<D: Disk>(
         last: kind::BEGIN,
         has_damage: false,
         is_complete: false,
+        error: None,
     };
     let bytes = {
         let key = key(engine.salt, number);
         let windows = copies
             .iter()
             .map(|(name, file, len)| (name.as_str(), Window::new(&engine.disk, file, key, *len)));
-        loader.read(windows.collect(), report)?
+        loader.read(windows.collect(), report)
     };
     let Some(begin) = loader.begin else {
-        return Err(OpenError::Checkpoint {
-            file: name(number, COPIES[0]),
+        gaps.unusable.push(number);
+        gaps.refusal.get_or_insert(match loader.error {
+            // Perhaps it can be read another time.
+            Some(error) => error.into(),
+            None => OpenError::Checkpoint {
+                file: copies
+                    .first()
+                    .map_or_else(String::new, |(name, ..)| name.clone()),
+            },
         });
+        return Ok(None);
     };
     engine.index = loader.index;
     gaps.lacks = loader.lacks;
-    engine.wants_checkpoint = loader.has_holes || loader.has_damage || copies.len() < COPIES.len();
+    engine.wants_checkpoint |= loader.has_holes || loader.has_damage || copies.len() < COPIES.len();
     engine.checkpoint = Some(Checkpointed {
         number,
         lsn: begin.lsn,
@@ -447,6 +478,8 @@ struct Loader {
     last: u8,
     has_damage: bool,
     is_complete: bool,
+    /// Why the beginning cannot be read.
+    error: Option<StoreError>,
 }
 
 impl Loader {
@@ -455,7 +488,7 @@ impl Loader {
         &mut self,
         mut copies: Vec<(&str, Window<'_, D>)>,
         report: &mut Report,
-    ) -> Result<u64, OpenError> {
+    ) -> u64 {
         let (mut offset, mut number) = (0, 1);
         while !self.is_complete {
             let mut taken = None;
@@ -475,13 +508,22 @@ impl Loader {
                     }
                 }
             }
-            if taken.is_none()
-                && self.begin.is_none()
-                && let Some((name, Some(error))) = damaged.iter().find(|(_, e)| e.is_some())
-            {
-                // Without its beginning all would seem gone; perhaps it can be read another time.
-                let error = std::io::Error::other(error.clone());
-                return Err(StoreError::new("reading", name, error).into());
+            if self.begin.is_none() {
+                // Without its beginning the rest says nothing.
+                let unread = damaged
+                    .iter()
+                    .find_map(|(name, e)| Some((name, e.clone()?)));
+                self.error = unread.map(|(name, error)| {
+                    StoreError::new("reading", name, std::io::Error::other(error))
+                });
+                for (name, _) in copies {
+                    let error = damaged.iter().find(|(other, _)| other == name);
+                    let error = error.and_then(|(_, error)| error.clone());
+                    let lost = Lost::Checkpoint { known: true };
+                    let damage = Damage::new(name.to_owned(), offset, lost);
+                    report.damage.push(damage.with_error(error));
+                }
+                return offset;
             }
             let lost = match taken {
                 Some(_) => Lost::Nothing,
@@ -507,7 +549,7 @@ impl Loader {
             }
         }
         self.end_hole(kind::END);
-        Ok(offset)
+        offset
     }
 
     fn take(&mut self, block: &[u8]) {

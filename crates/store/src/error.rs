@@ -39,7 +39,24 @@ pub(crate) fn is_full(error: &io::Error) -> bool {
 
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}: {}", self.what, self.file, self.source)
+        write!(f, "{} {}: {}", self.what, self.file, self.source)?;
+        advice(&self.source).map_or(Ok(()), |advice| write!(f, "; {advice}"))
+    }
+}
+
+/// What to do about an error whose own words do not say it.
+fn advice(error: &io::Error) -> Option<&'static str> {
+    use rustix::io::Errno;
+    match error.raw_os_error().map(Errno::from_raw_os_error) {
+        Some(Errno::MFILE) => {
+            Some("let the process open more (ulimit -n, LimitNOFILE of its unit)")
+        }
+        Some(Errno::NFILE) => Some("let the system open more (sysctl fs.file-max)"),
+        Some(Errno::ISDIR) => Some("the store needs that name: move the directory away"),
+        Some(Errno::ACCESS | Errno::PERM) => {
+            Some("the store's files have to belong to the user of the process")
+        }
+        _ => None,
     }
 }
 
@@ -57,6 +74,17 @@ pub enum OpenError {
     Options(&'static str),
     /// There are segments but no readable `STORE` file: no store, or its identity is damaged.
     NoIdentity,
+    /// There is a mark, and so there was a store: its `STORE`, segments and checkpoints are not
+    /// there any more.
+    Gone {
+        /// The file that says so.
+        mark: String,
+    },
+    /// `STORE` is another store's, or all else is: nothing checks under it.
+    Foreign {
+        /// A file that was written under another one.
+        file: String,
+    },
     /// Written by a newer version of the format.
     TooNew {
         /// The version found.
@@ -90,7 +118,20 @@ impl fmt::Display for OpenError {
             OpenError::Disk(error) => error.fmt(f),
             OpenError::Options(what) => write!(f, "options of the store: {what}"),
             OpenError::NoIdentity => f.write_str(
-                "there are segments of a store, but its file STORE is missing or damaged",
+                "there are segments of a store, but its file STORE is missing or damaged: put it \
+                 back; it never changes, so that of any backup of this store will do",
+            ),
+            OpenError::Gone { mark } => write!(
+                f,
+                "there was a store here, as its file {mark} says, and all else of it is gone: put \
+                 its files back, or move the directory away and restore a backup (martlet backup \
+                 restore); to begin with an empty store remove {mark}"
+            ),
+            OpenError::Foreign { file } => write!(
+                f,
+                "the file STORE is another store's: {file} was not written under it, nor was \
+                 anything else here. Put the right one back; it never changes, so that of any \
+                 backup of this store will do"
             ),
             OpenError::TooNew { found, known } => write!(
                 f,
@@ -99,8 +140,8 @@ impl fmt::Display for OpenError {
             ),
             OpenError::Checkpoint { file } => write!(
                 f,
-                "both copies of checkpoint {file} are damaged at their beginning: \
-                 martlet store repair makes the best of the rest"
+                "checkpoint {file} is damaged at its beginning, in both copies, and segments that \
+                 came before it are gone: martlet store repair makes the best of the rest"
             ),
             OpenError::NoCheckpoint { file } => write!(
                 f,
@@ -112,3 +153,28 @@ impl fmt::Display for OpenError {
 }
 
 impl std::error::Error for OpenError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::io::Errno;
+
+    #[test]
+    fn only_what_says_that_there_is_no_space_is_a_full_disk() {
+        for (errno, is_full, advice) in [
+            (Errno::NOSPC, true, ""),
+            (Errno::DQUOT, true, ""),
+            (Errno::MFILE, false, "ulimit -n"),
+            (Errno::ISDIR, false, "move the directory away"),
+            (Errno::ACCESS, false, "the user of the process"),
+            (Errno::ROFS, false, "read-only"),
+            (Errno::IO, false, ""),
+        ] {
+            let error = StoreError::new("creating", "spare.log", errno.into());
+            assert_eq!(error.is_full(), is_full, "{error}");
+            let text = error.to_string().to_lowercase();
+            assert!(text.starts_with("creating spare.log: "), "{text}");
+            assert!(text.contains(advice), "{text}");
+        }
+    }
+}

@@ -1,9 +1,20 @@
 //! The file `STORE`: that this is a store, of which version, and its salt. Three copies in one
-//! file, so that a flipped bit does not cost the store its name.
+//! file, so that a flipped bit does not cost the store its name. It never changes.
+//!
+//! Nothing checks under another store's salt: with the `STORE` of another one all files look as if
+//! nothing had ever been written to them. So it is believed only where something vouches for it, or
+//! where nothing speaks against it.
 
+use crate::checkpoint;
 use crate::disk::Disk;
 use crate::error::{OpenError, StoreError};
-use crate::record::{read_u32, read_u64};
+use crate::mark::{self, MarkFile};
+use crate::record::{
+    FileKey, GROUP_BYTES, GroupHeader, HEADER_BYTES, length_of, ops_of, read_u32, read_u64,
+};
+use crate::report::{Damage, Lost};
+use crate::scan::{Found, Window};
+use crate::segment;
 
 /// The newest version of the format that is known here.
 pub const FORMAT_VERSION: u32 = 1;
@@ -13,43 +24,163 @@ const NEW_NAME: &str = "STORE.new";
 const MAGIC: &[u8; 8] = b"MARTLETS";
 const COPY_BYTES: usize = 24;
 const COPIES: [u64; 3] = [0, 512, 4096];
+/// A file of the log is not used again under so many others.
+const NUMBERS_TRIED_MAX: usize = 1 << 20;
 /// Bytes of the whole file.
 pub(crate) const FILE_BYTES: u64 = COPIES[2] + COPY_BYTES as u64;
 
-/// The salt of the store, from its file or made with `salt` if the directory has no store yet.
-pub(crate) fn open<D: Disk>(disk: &D, salt: u64, is_empty: bool) -> Result<u64, OpenError> {
+/// What the file says.
+pub(crate) struct Identity {
+    pub(crate) salt: u64,
+    /// Its copies that do not check, or say something else.
+    pub(crate) bad: Vec<Damage>,
+}
+
+/// The store's identity, from its file or made with `salt` if the directory, with these files, has
+/// no store yet.
+pub(crate) fn open<D: Disk>(
+    disk: &D,
+    salt: u64,
+    names: &[(String, u64)],
+) -> Result<Identity, OpenError> {
     let error = |what, error| StoreError::new(what, NAME, error);
     match disk.open(NAME) {
-        Ok(file) => {
-            let (mut newer, mut unreadable) = (None, None);
-            for offset in COPIES {
-                let mut copy = [0; COPY_BYTES];
-                if let Err(error) = disk.read_at(&file, offset, &mut copy) {
-                    unreadable = Some(error);
-                    continue;
-                }
-                match check(&copy) {
-                    Some((version, salt)) if version <= FORMAT_VERSION => return Ok(salt),
-                    Some((version, _)) => newer = Some(version),
-                    None => {}
-                }
-            }
-            if let Some(unreadable) = unreadable {
-                return Err(error("reading", unreadable).into());
-            }
-            Err(
-                newer.map_or(OpenError::NoIdentity, |found| OpenError::TooNew {
-                    found,
-                    known: FORMAT_VERSION,
-                }),
-            )
-        }
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound && is_empty => {
+        Ok(file) => read(disk, &file),
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(error("opening", e).into()),
+        Err(_) if names.iter().any(|(name, _)| is_stored(name)) => Err(OpenError::NoIdentity),
+        // It was there when the mark was made.
+        Err(_) if names.iter().any(|(name, _)| name == mark::NAME) => Err(OpenError::Gone {
+            mark: mark::NAME.to_owned(),
+        }),
+        Err(_) => {
             create(disk, salt).map_err(|e| error("creating", e))?;
-            Ok(salt)
+            Ok(Identity {
+                salt,
+                bad: Vec::new(),
+            })
         }
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(OpenError::NoIdentity),
-        Err(e) => Err(error("opening", e).into()),
+    }
+}
+
+fn is_stored(name: &str) -> bool {
+    segment::number_of(name).is_some() || checkpoint::number_of(name).is_some()
+}
+
+fn read<D: Disk>(disk: &D, file: &D::File) -> Result<Identity, OpenError> {
+    let (mut known, mut newer, mut unreadable) = (None, None, None);
+    let mut bad = Vec::new();
+    for offset in COPIES {
+        let mut copy = [0; COPY_BYTES];
+        let filled = disk.read_at(file, offset, &mut copy);
+        let found = check(&copy).filter(|_| filled.is_ok());
+        match found {
+            Some((version, salt))
+                if version <= FORMAT_VERSION && known.is_none_or(|known| known == salt) =>
+            {
+                known = Some(salt);
+                continue;
+            }
+            Some((version, _)) if version > FORMAT_VERSION => newer = Some(version),
+            _ => {}
+        }
+        let damage = Damage::new(NAME.to_owned(), offset, Lost::Nothing);
+        bad.push(damage.with_error(filled.as_ref().err().map(ToString::to_string)));
+        unreadable = unreadable.or(filled.err());
+    }
+    match (known, unreadable, newer) {
+        (Some(salt), ..) => Ok(Identity { salt, bad }),
+        (None, Some(error), _) => Err(StoreError::new("reading", NAME, error).into()),
+        (None, None, Some(found)) => Err(OpenError::TooNew {
+            found,
+            known: FORMAT_VERSION,
+        }),
+        (None, None, None) => Err(OpenError::NoIdentity),
+    }
+}
+
+/// Refuses a directory in which nothing was written by the store that `STORE` names, but something
+/// by another one: opened, all of it would be taken for empty.
+pub(crate) fn vouch<D: Disk>(
+    disk: &D,
+    salt: u64,
+    names: &[(String, u64)],
+    mark: &MarkFile,
+) -> Result<(), OpenError> {
+    let named = |is_wanted: fn(&str) -> bool| {
+        let mut files = names.iter();
+        files.find(|(name, len)| *len > 0 && is_wanted(name))
+    };
+    let other = names.iter().find(|(name, len)| {
+        segment::number_of(name).is_some_and(|number| is_others(disk, salt, number, *len))
+    });
+    let suspect = match mark.mark {
+        // Records were synced under this name: that they are gone is told.
+        Some(_) => other,
+        None if mark.is_there => other.or_else(|| named(|name| name == mark::NAME)),
+        None => other.or_else(|| named(|name| checkpoint::number_of(name).is_some())),
+    };
+    let Some((suspect, _)) = suspect else {
+        return Ok(());
+    };
+    if names.iter().any(|file| is_own(disk, salt, file)) {
+        return Ok(());
+    }
+    if let (None, Some(error)) = (mark.mark, &mark.error) {
+        // Perhaps it can be read another time.
+        let error = std::io::Error::other(error.clone());
+        return Err(StoreError::new("reading", mark::NAME, error).into());
+    }
+    Err(OpenError::Foreign {
+        file: suspect.clone(),
+    })
+}
+
+/// Whether a segment begins as all do, but not under this salt: it is another store's, or its
+/// beginning is damaged. What a crash tears, and one that begins as it did when it was used before,
+/// is not taken for that.
+pub(crate) fn is_others<D: Disk>(disk: &D, salt: u64, number: u64, len: u64) -> bool {
+    let mut begin = [0; GROUP_BYTES + HEADER_BYTES];
+    let filled = disk
+        .open(&segment::name(number))
+        .and_then(|file| disk.read_at(&file, 0, &mut begin));
+    if !filled.is_ok_and(|filled| filled == begin.len()) {
+        return false;
+    }
+    let (header, record) = begin.split_at(GROUP_BYTES);
+    let group = GroupHeader::take(ops_of(header));
+    let Some(group) = group.filter(|group| group.segment_len == len) else {
+        return false;
+    };
+    // Both have the number of the record: as long as its beginning is not torn.
+    let is_whole = header[8..16] == record[8..16] && length_of(record).is_some();
+    let masked = read_u64(&header[8..]).unwrap_or_default();
+    let is_under = |number| masked ^ FileKey::new(salt, number).mask == group.segment_first;
+    is_whole && !(1..=number).rev().take(NUMBERS_TRIED_MAX).any(is_under)
+}
+
+/// Whether something in this segment or checkpoint checks under this salt.
+fn is_own<D: Disk>(disk: &D, salt: u64, (name, len): &(String, u64)) -> bool {
+    let key = match (segment::number_of(name), checkpoint::number_of(name)) {
+        (Some(number), _) => FileKey::new(salt, number),
+        (_, Some((number, _))) => checkpoint::key(salt, number),
+        _ => return false,
+    };
+    let Ok(file) = disk.open(name) else {
+        return false;
+    };
+    let mut window = Window::<D>::new(disk, &file, key, *len);
+    match segment::number_of(name) {
+        Some(_) => window.search(0, 1).is_some(),
+        // Without its beginning a checkpoint says nothing.
+        None => matches!(window.at(0, 1), Found::Record(1, ..)),
+    }
+}
+
+/// Writes the file anew if there was something wrong with it. A copy is enough to go on, so it is
+/// no matter if this fails.
+pub(crate) fn renew<D: Disk>(disk: &D, identity: &Identity) {
+    if !identity.bad.is_empty() {
+        let _ = create(disk, identity.salt);
     }
 }
 

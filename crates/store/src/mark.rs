@@ -3,17 +3,23 @@
 //! segment is gone could not be told from a new one.
 //!
 //! It is written in moments of housekeeping, a few bytes for each segment and each moment of rest,
-//! and only after that record was synced. So a crash at any time leaves no mark that says too much;
-//! one that is torn does not check and says nothing.
+//! and before a checkpoint gets its name, but only after that record was synced. So a crash at any
+//! time leaves no mark that says too much. It has two places, written in turn, and gets its name
+//! when both are whole: a crash tears one of them at most, and a file in which neither checks was
+//! damaged.
 
 use crate::disk::Disk;
 use crate::engine::Engine;
 use crate::record::{Lsn, read_u64};
+use crate::report::{Damage, Lost};
 use std::io;
 
-const NAME: &str = "MARK";
+pub(crate) const NAME: &str = "MARK";
+const NEW_NAME: &str = "MARK.new";
 const MAGIC: &[u8; 8] = b"MARTMARK";
-const FILE_BYTES: usize = 28;
+const MARK_BYTES: usize = 28;
+/// Where a mark may stand. An older program knows the first place only.
+const PLACES: [u64; 2] = [0, 4096];
 
 /// A record that was synced.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,17 +30,78 @@ pub(crate) struct Mark {
     pub(crate) lsn: Lsn,
 }
 
-/// The mark on the disk; none if it cannot be read, or is another store's.
-pub(crate) fn read<D: Disk>(disk: &D, salt: u64) -> Mark {
-    let mut bytes = [0; FILE_BYTES];
-    let filled = disk
-        .open(NAME)
-        .and_then(|file| disk.read_at(&file, 0, &mut bytes));
-    let is_whole = filled.is_ok_and(|filled| filled == FILE_BYTES);
-    take(&bytes, salt).filter(|_| is_whole).unwrap_or_default()
+/// What the file is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct MarkFile {
+    /// What it says, if it checks.
+    pub(crate) mark: Option<Mark>,
+    /// It is there and has something in it.
+    pub(crate) is_there: bool,
+    /// What the disk said of a place that cannot be read.
+    pub(crate) error: Option<String>,
 }
 
-fn take(bytes: &[u8; FILE_BYTES], salt: u64) -> Option<Mark> {
+impl MarkFile {
+    /// That it does not check or cannot be read: it was damaged, or is another store's.
+    pub(crate) fn damage(&self) -> Option<Damage> {
+        let is_bad = self.is_there && self.mark.is_none() || self.error.is_some();
+        let damage = Damage::new(NAME.to_owned(), 0, Lost::Nothing);
+        is_bad.then(|| damage.with_error(self.error.clone()))
+    }
+}
+
+/// The mark on the disk.
+pub(crate) fn read<D: Disk>(disk: &D, salt: u64) -> MarkFile {
+    let file = match disk.open(NAME) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return MarkFile::default(),
+        Err(error) => {
+            return MarkFile {
+                mark: None,
+                is_there: true,
+                error: Some(error.to_string()),
+            };
+        }
+    };
+    let found = read_places(disk, &file, salt);
+    let newest = found.marks.iter().flatten().max_by_key(|mark| mark.lsn);
+    MarkFile {
+        mark: newest.copied(),
+        is_there: !found.is_empty,
+        error: found.error.map(|error| error.to_string()),
+    }
+}
+
+/// What stands in the places of a file.
+struct InPlaces {
+    marks: [Option<Mark>; 2],
+    is_empty: bool,
+    error: Option<io::Error>,
+}
+
+fn read_places<D: Disk>(disk: &D, file: &D::File, salt: u64) -> InPlaces {
+    let mut found = InPlaces {
+        marks: [None; 2],
+        is_empty: true,
+        error: None,
+    };
+    for (mark, place) in found.marks.iter_mut().zip(PLACES) {
+        let mut bytes = [0; MARK_BYTES];
+        match disk.read_at(file, place, &mut bytes) {
+            Ok(filled) => {
+                found.is_empty &= filled == 0;
+                *mark = take(&bytes, salt).filter(|_| filled == MARK_BYTES);
+            }
+            Err(error) => {
+                found.is_empty = false;
+                found.error = Some(error);
+            }
+        }
+    }
+    found
+}
+
+fn take(bytes: &[u8; MARK_BYTES], salt: u64) -> Option<Mark> {
     let mark = Mark {
         segment: read_u64(&bytes[8..])?,
         lsn: read_u64(&bytes[16..])?,
@@ -42,8 +109,8 @@ fn take(bytes: &[u8; FILE_BYTES], salt: u64) -> Option<Mark> {
     (bytes == &encode(mark, salt)).then_some(mark)
 }
 
-fn encode(mark: Mark, salt: u64) -> [u8; FILE_BYTES] {
-    let mut bytes = [0; FILE_BYTES];
+fn encode(mark: Mark, salt: u64) -> [u8; MARK_BYTES] {
+    let mut bytes = [0; MARK_BYTES];
     bytes[..8].copy_from_slice(MAGIC);
     bytes[8..16].copy_from_slice(&mark.segment.to_le_bytes());
     bytes[16..24].copy_from_slice(&mark.lsn.to_le_bytes());
@@ -72,15 +139,44 @@ impl<D: Disk> Engine<D> {
 
     fn put_mark(&self, mark: Mark) -> io::Result<()> {
         let bytes = encode(mark, self.salt);
-        let (file, is_new) = match self.disk.open(NAME) {
-            Ok(file) => (file, false),
-            Err(_) => (self.disk.create(NAME, 0)?, true),
+        let Ok(file) = self.disk.open(NAME) else {
+            return self.put_first_mark(&bytes);
         };
-        self.disk.write_at(&file, 0, &bytes)?;
+        let found = read_places(&self.disk, &file, self.salt);
+        let [first, second] = found.marks.map(|mark| mark.map(|mark| mark.lsn));
+        // One that says more is of what was lost since, which has been told.
+        let says_more = first.max(second) > Some(mark.lsn);
+        if first.is_none() && second.is_none() || says_more || found.error.is_some() {
+            return self.put_first_mark(&bytes);
+        }
+        // Over the older one.
+        let place = PLACES[usize::from(first >= second)];
+        self.disk.write_at(&file, place, &bytes)?;
+        self.disk.sync(&file)
+    }
+
+    fn put_first_mark(&self, bytes: &[u8]) -> io::Result<()> {
+        let file = self.disk.create(NEW_NAME, 0)?;
+        for place in PLACES {
+            // Both, so that on a full disk it does not have to grow.
+            self.disk.write_at(&file, place, bytes)?;
+        }
         self.disk.sync(&file)?;
-        match is_new {
-            true => self.disk.sync_dir(),
-            false => Ok(()),
+        self.disk.rename(NEW_NAME, NAME)?;
+        self.disk.sync_dir()
+    }
+
+    /// A mark of what is on the disk for certain now: instead of one that does not check, and
+    /// before a checkpoint, so that without that it is known how far the log went.
+    pub(crate) fn renew_mark(&mut self) {
+        let active = self.active.and_then(|slot| self.segments.get(slot));
+        let mark = Mark {
+            segment: active.map_or(self.next_number - 1, |segment| segment.number()),
+            lsn: self.durable,
+        };
+        // If it fails, the next one is tried.
+        if self.put_mark(mark).is_ok() {
+            self.marked = mark;
         }
     }
 }

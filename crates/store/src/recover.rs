@@ -23,7 +23,7 @@ use crate::index::{Index, Location};
 use crate::mark;
 use crate::mend::Lacks;
 use crate::record::{FileKey, GROUP_BYTES, LENGTH_UNIT, Lsn};
-use crate::report::{Damage, Lost, NO_SUCH_FILE, Report, Torn};
+use crate::report::{self, Damage, Lost, NO_SUCH_FILE, Report, Torn};
 use crate::scan::{Found, Unreadable, Window};
 use crate::segment::{self, Segment, SegmentFile, Segments};
 use martlet_fault::{self as fault, Fault};
@@ -38,6 +38,10 @@ pub(crate) struct Gaps {
     pub(crate) short: Vec<Short>,
     /// What lost blocks of the checkpoint may have held.
     pub(crate) lacks: Lacks,
+    /// Numbers of checkpoints that were to be loaded first, and cannot be.
+    pub(crate) unusable: Vec<u64>,
+    /// Why not, of the first of them.
+    pub(crate) refusal: Option<OpenError>,
 }
 
 /// A segment whose file is shorter than it was made.
@@ -80,13 +84,14 @@ impl<D: Disk> Engine<D> {
         options.check().map_err(OpenError::Options)?;
         let mut names = disk.list().map_err(list_error)?;
         names.sort();
-        let has_files = names
-            .iter()
-            .any(|(n, _)| segment::number_of(n).is_some() || checkpoint::number_of(n).is_some());
-        let salt = identity::open(&disk, options.salt, !has_files)?;
-        let mut engine = Engine::empty(disk, options, salt);
-        engine.marked = mark::read(&engine.disk, salt);
+        let identity = identity::open(&disk, options.salt, &names)?;
+        let mark = mark::read(&disk, identity.salt);
+        identity::vouch(&disk, identity.salt, &names, &mark)?;
+        let mut engine = Engine::empty(disk, options, identity.salt);
+        engine.marked = mark.mark.unwrap_or_default();
         let mut report = Report::default();
+        report.damage.extend(identity.bad.iter().cloned());
+        report.damage.extend(mark.damage());
         let mut gaps = Gaps::default();
         let loaded = checkpoint::load(&mut engine, &names, &mut gaps, &mut report)?;
         let (from, has_holes) = loaded.unwrap_or((
@@ -100,6 +105,17 @@ impl<D: Disk> Engine<D> {
             engine.mend(gaps.lacks);
         }
         let doubtful = engine.replay_all(from, &names, &mut gaps, &mut report)?;
+        if let Some(refusal) = gaps.refusal.take()
+            && !is_loss_accepted
+            && (has_holes || engine.lacks_files(&gaps, &report))
+        {
+            return Err(refusal);
+        }
+        for damage in &mut report.damage {
+            if let Lost::Checkpoint { known } = &mut damage.lost {
+                *known = mark.mark.is_some();
+            }
+        }
         if engine.checkpoint.is_none() {
             Self::tell_no_checkpoint(is_loss_accepted, &mut report)?;
         }
@@ -112,7 +128,11 @@ impl<D: Disk> Engine<D> {
         // Only now: the new segment may get the slot of one that is missing.
         engine.write_anew(doubtful)?;
         engine.index.sweep();
-        engine.tidy(&names, &report)?;
+        engine.tidy(&names, &gaps, &mut report)?;
+        identity::renew(&engine.disk, &identity);
+        if mark.damage().is_some() {
+            engine.renew_mark();
+        }
         report.bodies = engine.index.bodies.count();
         report.entries = engine.index.queues.entries_count();
         report.queues = engine.index.queues.count();
@@ -200,6 +220,22 @@ impl<D: Disk> Engine<D> {
             segment.end = segment.end.saturating_sub(GROUP_BYTES as u64);
         }
         Ok(doubtful)
+    }
+
+    /// Another checkpoint than the newest was loaded, or none, and not all of what it and the log
+    /// speak of is there: it was given back when the newest one was taken.
+    fn lacks_files(&self, gaps: &Gaps, report: &Report) -> bool {
+        let is_there = |name: &str| {
+            segment::number_of(name).is_none_or(|number| self.segments.slot_of(number).is_some())
+        };
+        !gaps.missing.is_empty()
+            || report
+                .torn
+                .as_ref()
+                .is_some_and(|torn| !is_there(&torn.file))
+            || report.damage.iter().any(|damage| {
+                !is_there(&damage.file) || matches!(damage.lost, Lost::Rest { .. } | Lost::Unknown)
+            })
     }
 
     /// There is no checkpoint. Segments that are not there either may have been given back while
@@ -447,7 +483,12 @@ impl<D: Disk> Engine<D> {
     }
 
     /// Removes files that have no meaning any more.
-    fn tidy(&mut self, names: &[(String, u64)], report: &Report) -> Result<(), OpenError> {
+    fn tidy(
+        &mut self,
+        names: &[(String, u64)],
+        gaps: &Gaps,
+        report: &mut Report,
+    ) -> Result<(), OpenError> {
         // What could not be read is kept until a checkpoint has been taken without it.
         let is_unread = |segment: &Segment<D::File>| {
             let mut damage = report.damage.iter();
@@ -463,12 +504,28 @@ impl<D: Disk> Engine<D> {
             self.segments.take(slot);
         }
         for (name, len) in names {
+            if checkpoint::number_of(name).is_some_and(|(n, _)| gaps.unusable.contains(&n)) {
+                // If not, the next opening meets it again.
+                let _ = report::set_aside(&self.disk, name);
+                continue;
+            }
             let is_stale = match (segment::number_of(name), checkpoint::number_of(name)) {
-                (Some(number), _) => self.segments.slot_of(number).is_none(),
+                (Some(number), _) => {
+                    let is_stale = self.segments.slot_of(number).is_none();
+                    if is_stale && identity::is_others(&self.disk, self.salt, number, *len) {
+                        report.tell(Damage::new(name.clone(), 0, Lost::Foreign));
+                        let _ = report::set_aside(&self.disk, name);
+                        continue;
+                    }
+                    is_stale
+                }
                 (_, Some((number, _))) => self.checkpoint.is_none_or(|c| c.number != number),
                 _ if name == SPARE => {
                     let whole = self.options.short_segment_bytes()..=self.options.segment_bytes;
-                    self.spare_bytes = if whole.contains(len) { *len } else { 0 };
+                    // Without the newest checkpoint a number may be given twice, and be that under
+                    // which this one was written.
+                    let is_usable = whole.contains(len) && gaps.unusable.is_empty();
+                    self.spare_bytes = if is_usable { *len } else { 0 };
                     self.spare_bytes == 0
                 }
                 // Made again when there is space.

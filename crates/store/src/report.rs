@@ -1,10 +1,17 @@
 //! What opening or checking a store found, in words and numbers.
 
+use crate::disk::Disk;
 use crate::record::{BodyId, Lsn, QueueId, StateKey};
 use std::fmt;
+use std::io;
 
 /// What is said of a segment that is not there, instead of what the disk says.
 pub(crate) const NO_SUCH_FILE: &str = "no such file";
+
+/// Gives a file a name under which nobody reads it, but somebody may want to look at it.
+pub(crate) fn set_aside<D: Disk>(disk: &D, name: &str) -> io::Result<()> {
+    disk.rename(name, &format!("{name}.damaged"))
+}
 
 /// What opening a store found.
 #[derive(Clone, Debug, Default)]
@@ -23,6 +30,15 @@ pub struct Report {
     pub states: usize,
     /// Records replayed after the checkpoint.
     pub replayed: u64,
+}
+
+impl Report {
+    /// Tells of a file, unless something was told of it already.
+    pub(crate) fn tell(&mut self, damage: Damage) {
+        if self.damage.iter().all(|told| told.file != damage.file) {
+            self.damage.push(damage);
+        }
+    }
 }
 
 /// A torn end of the log.
@@ -116,8 +132,15 @@ pub enum Lost {
         /// States in it.
         states: usize,
     },
+    /// A whole segment in which nothing checks: it is another store's, or was one of this.
+    Foreign,
     /// A block of the checkpoint, in both copies: entries, locations, or states that it held.
     CheckpointBlock,
+    /// A checkpoint newer than the one that was used, or than none, of which nothing can be used.
+    Checkpoint {
+        /// That one and the log, or all of the log, are known to say all that this one could.
+        known: bool,
+    },
     /// A body.
     Body {
         /// Its name.
@@ -135,7 +158,12 @@ pub enum Lost {
 impl Lost {
     /// What was lost is not known by name: it was sought elsewhere, as far as it is to be found.
     pub fn is_unnamed(&self) -> bool {
-        matches!(self, Lost::CheckpointBlock | Lost::WithoutCheckpoint { .. })
+        matches!(
+            self,
+            Lost::CheckpointBlock
+                | Lost::WithoutCheckpoint { .. }
+                | Lost::Checkpoint { known: false }
+        )
     }
 }
 
@@ -164,7 +192,18 @@ impl fmt::Display for Damage {
             Lost::Segment { bodies, states } => {
                 write!(f, "{bodies} bodies and {states} states lost")
             }
+            Lost::Foreign => f.write_str(
+                "a segment of another store, or one of which all is damaged: nothing in it can be \
+                 used",
+            ),
             Lost::CheckpointBlock => f.write_str("a block of the checkpoint lost"),
+            Lost::Checkpoint { known } => {
+                f.write_str("no checkpoint of this store, or one whose beginning is damaged: ")?;
+                f.write_str(match known {
+                    true => "nothing lost, all it could say is known without it",
+                    false => "if it said more than is known without it, that is lost",
+                })
+            }
             Lost::Body { id, queues, .. } => {
                 write!(f, "body {:#x} lost", id.0)?;
                 for (index, queue) in queues.iter().enumerate() {

@@ -1,12 +1,14 @@
 //! A consistent copy of a running store: a checkpoint of this moment and the segments it needs,
 //! which stay as they are until the snapshot is dropped. The caller copies the files, at its own
-//! pace.
+//! pace. And what to copy of a store that nobody has open, where nothing can be written.
 
+use crate::check::ReadOnly;
 use crate::checkpoint;
 use crate::disk::Disk;
-use crate::engine::Engine;
-use crate::error::StoreError;
+use crate::engine::{Engine, Options};
+use crate::error::{OpenError, StoreError};
 use crate::identity;
+use crate::mark;
 use crate::segment::SegmentFile;
 use std::sync::Arc;
 
@@ -25,6 +27,38 @@ impl<F> Snapshot<F> {
     pub fn files(&self) -> &[(String, u64)] {
         &self.files
     }
+}
+
+/// Name of each file of a store that is not open, and how many of its bytes to copy. A directory
+/// with those copies opens as this one does. Nothing is changed.
+pub fn files_at_rest<D: Disk>(disk: D) -> Result<Vec<(String, u64)>, OpenError> {
+    let listed = disk.list();
+    let listed = listed.map_err(|e| StoreError::new("listing", "the directory", e))?;
+    let (engine, _) = Engine::open(ReadOnly(disk), Options::default())?;
+    let last = engine.checkpoint;
+    let covered = last.map_or(0, |last| last.lsn);
+    let mut wanted = vec![
+        (identity::NAME.to_owned(), identity::FILE_BYTES),
+        (mark::NAME.to_owned(), u64::MAX),
+    ];
+    if let Some(last) = last {
+        wanted
+            .extend(checkpoint::COPIES.map(|copy| (checkpoint::name(last.number, copy), u64::MAX)));
+    }
+    for (_, segment) in engine.segments.iter() {
+        // What the checkpoint does not know ends somewhere in the file: where, is for each opening
+        // to find out.
+        let bytes = match segment.next <= covered + 1 {
+            true => segment.end,
+            false => u64::MAX,
+        };
+        wanted.push((segment.name(), bytes));
+    }
+    let files = wanted.into_iter().filter_map(|(name, bytes)| {
+        let (_, len) = listed.iter().find(|(other, _)| *other == name)?;
+        Some((name, bytes.min(*len)))
+    });
+    Ok(files.collect())
 }
 
 impl<D: Disk> Engine<D> {

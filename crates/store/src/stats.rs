@@ -1,7 +1,8 @@
 //! Numbers for operators.
 
 use crate::disk::Disk;
-use crate::engine::Engine;
+use crate::engine::{Engine, SPARE};
+use crate::error::StoreError;
 use crate::record::Lsn;
 
 /// What a store holds and takes.
@@ -33,8 +34,8 @@ pub struct Stats {
     pub staged_bytes: usize,
     /// Bytes of the index in memory.
     pub index_bytes: usize,
-    /// There was no space for the next segment: take in no more bodies, so that what ends others
-    /// can still be written.
+    /// The disk gave no file for the next segment: take in no more bodies, so that what ends others
+    /// can still be written. [`Engine::why_low`] says why.
     pub is_low: bool,
 }
 
@@ -42,6 +43,14 @@ impl<D: Disk> Engine<D> {
     /// [`Stats::is_low`] alone, which costs nothing.
     pub fn is_low(&self) -> bool {
         self.is_low
+    }
+
+    /// What the disk says when it is asked once more for the next segment's file: whether it is
+    /// full, or what else is wrong. `None`: nothing, there is room again.
+    pub fn why_low(&self) -> Option<StoreError> {
+        let made = self.disk.create(SPARE, self.next_segment_bytes());
+        made.err()
+            .map(|error| StoreError::new("creating", SPARE, error))
     }
 
     /// The numbers of this moment. Walks over the queues: not for every message.

@@ -35,6 +35,11 @@ impl Permit {
         self.identity.user_name.as_deref()
     }
 
+    /// Something may be forbidden.
+    pub(crate) fn is_restricted(&self) -> bool {
+        !self.identity.rules.is_open()
+    }
+
     pub(crate) fn set_rules(&mut self, rules: Arc<Rules>) {
         self.identity.rules = rules;
         self.verdicts = [0; VERDICTS];
@@ -48,7 +53,7 @@ impl Permit {
         topic: &str,
         client_id: &str,
     ) -> bool {
-        if self.identity.rules.is_open() {
+        if !self.is_restricted() {
             return true;
         }
         let hash = seed.hash_one((action, topic)) | 2;

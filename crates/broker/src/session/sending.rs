@@ -29,8 +29,8 @@ pub(crate) struct Sending {
 }
 
 impl Shard {
-    /// Appends a PUBLISH packet to the connection's output, unless the client may not have it:
-    /// every message goes through here, however it came. Nor may it exceed the client's Maximum
+    /// Appends a PUBLISH packet to the connection's output, unless the client may not have it: what
+    /// waited, or came by a share group, is asked for here. Nor may it exceed the client's Maximum
     /// Packet Size [MQTT-3.1.2-24].
     pub(crate) fn send_publish<N: Node>(
         &mut self,
@@ -40,16 +40,12 @@ impl Shard {
         how: Sending,
         subscription_ids: &[u32],
     ) -> Result<(), DropReason> {
-        if let Some(session) = self.connections.at(index).session()
-            && self.sessions.at(session).permit.is_some()
+        // What is just being routed was asked for when it was matched.
+        if let Source::Held(message) = &source
+            && let Some(session) = self.connections.at(index).session()
+            && !self.permits(session, Actions::RECEIVE, message.topic())
         {
-            let topic = match &source {
-                Source::Routing(routing) => routing.publication.topic,
-                Source::Held(message) => message.topic(),
-            };
-            if !self.permits(session, Actions::RECEIVE, topic) {
-                return Err(DropReason::NotPermitted);
-            }
+            return Err(DropReason::NotPermitted);
         }
         let (parts, expires_at_ms) = match &source {
             Source::Routing(routing) => {

@@ -59,6 +59,8 @@ pub struct Shard {
     pub(crate) settings: Arc<Settings>,
     pub(crate) seed: Seed,
     pub(crate) authentications: Authentications,
+    /// A session that may not everything is or was here: until then nothing is asked of any.
+    pub(crate) has_restricted: bool,
     pub(crate) connections: Connections,
     /// Connections that have not been accepted yet.
     pub(crate) lobby_count: usize,
@@ -191,6 +193,7 @@ impl Shard {
             settings,
             seed: seeded(seed),
             authentications: Authentications::default(),
+            has_restricted: false,
             connections: Connections::default(),
             lobby_count: 0,
             connect_rate: ConnectRate::default(),

@@ -10,11 +10,10 @@ use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 use martlet_control::backup::{Archive, STORE, Verified, write_archive};
 use martlet_persistence::DamageWords;
-use martlet_store::Options;
 
 use crate::cmd::admin;
 use crate::cmd::node_options::NodeOptions;
-use crate::serve::{claim_data_dir, claim_store};
+use crate::serve::{claim_data_dir, claim_store_to_read};
 
 /// Arguments of `martlet backup`.
 #[derive(Args, Debug)]
@@ -26,6 +25,9 @@ pub(crate) struct BackupCommand {
 #[derive(Subcommand, Debug)]
 enum Action {
     /// Write a consistent copy of everything to a new file, while the node runs or not
+    ///
+    /// Of a node that does not run the data directory is only read. FILE.partial lies beside FILE
+    /// until the copy is complete.
     ///
     /// Exit code 0: the file is complete. 1: there is no new file.
     Create(BackupOptions),
@@ -106,7 +108,7 @@ fn partial_name(target: &Path) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// Asks the node if it runs, else reads its store here.
+/// Asks the node if it runs, else reads its store here, where perhaps nothing can be written.
 fn write_new(partial: &Path, data_dir: &Path) -> anyhow::Result<()> {
     let file = OpenOptions::new()
         .write(true)
@@ -119,12 +121,13 @@ fn write_new(partial: &Path, data_dir: &Path) -> anyhow::Result<()> {
     if admin::is_running(data_dir) {
         admin::download(data_dir, "/api/v1/backup", &file).with_context(writing)?;
     } else {
-        let _claim = claim_data_dir(data_dir)?;
         let store = data_dir.join(STORE);
-        let (mut engine, _) =
-            martlet_store::Engine::open(claim_store(&store)?, Options::default())?;
-        let snapshot = engine.snapshot()?;
-        write_archive(&store, snapshot.files(), BufWriter::new(&file)).with_context(writing)?;
+        let disk = claim_store_to_read(&store)?;
+        let files = martlet_store::files_at_rest(disk.clone());
+        let files = files.with_context(|| format!("store {}", store.display()))?;
+        write_archive(&store, &files, BufWriter::new(&file)).with_context(writing)?;
+        // Until here no node could start.
+        drop(disk);
     }
     file.sync_all().with_context(writing)?;
     // An answer that was cut off is found here, not on the day it is needed.

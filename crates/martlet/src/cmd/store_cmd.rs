@@ -22,10 +22,17 @@ pub(crate) struct StoreCommand {
 enum Action {
     /// Read everything and name each place that is damaged
     ///
+    /// Nothing is changed. A name that ends with .damaged is not read: see repair.
+    ///
     /// Exit code 0: there is none. 1: there is one. 2: the store cannot be read, or a process has
     /// it open.
     Check(StoreOptions),
     /// Take away what is damaged, and nothing else, so that the store opens clean
+    ///
+    /// A checkpoint or a segment of another node of which nothing can be used is not removed, but
+    /// gets the end .damaged to its name, here and at a start. No program reads such a file again:
+    /// keep it for whoever looks into the damage, else remove it. Make a copy of the directory
+    /// first if what it holds is dear.
     ///
     /// Exit code 0: it opens clean now, and what was lost has been named. 1: it opens clean, but a
     /// checkpoint was lost: messages may come again, and more may be lost than can be named. 2: it

@@ -366,8 +366,8 @@ fn pump_store_notices(running: &Running) {
                     let secs = after.as_secs_f32();
                     info!("the store writes again, after {secs:.1} s");
                 }
-                StoreNotice::Low => error!("the disk is full: nothing more is stored"),
-                StoreNotice::RoomAgain => info!("the disk has room again"),
+                StoreNotice::Low { why } => error!("nothing more is stored: {why}"),
+                StoreNotice::RoomAgain => info!("the store has room again"),
                 StoreNotice::Unread { what } => {
                     error!("the disk does not read; it is tried again for minutes: {what}");
                 }
@@ -474,7 +474,7 @@ impl Shards for ReactorShards {
         });
         Some(StoreState {
             failing,
-            low: status.is_low,
+            low: status.is_low.then_some(status.low_because),
             behind: status.is_behind,
             unreadable: status.unreadable,
             syncs: status.syncs,

@@ -1,8 +1,9 @@
 //! Backups of a node that runs and of one that does not, and what `martlet store` says of damage.
 
 use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::SystemTime;
 
 use martlet_codec::QoS;
 
@@ -68,6 +69,77 @@ fn a_backup_of_a_running_node_has_all_that_was_acknowledged_before() {
         let node = Node::start(&elsewhere, &[]).await;
         expect_all(&node, 200).await;
     });
+}
+
+#[test]
+fn a_backup_of_a_node_that_does_not_run_changes_nothing_beside_its_file() {
+    for is_stopped in [false, true] {
+        let directory = Directory::new("backup-read-only");
+        let data = directory.data();
+        block_on(async {
+            let mut node = Node::start(&directory, &[]).await;
+            fill(&node, 200).await;
+            match is_stopped {
+                true => {
+                    let stopped = martlet(&["stop", "--data-dir", &data.display().to_string()]);
+                    assert!(stopped.status.success(), "{}", text(&stopped.stderr));
+                }
+                false => node.broker.kill().unwrap(),
+            }
+        });
+        // For all users but root they cannot be written to.
+        let modes = |mode| {
+            for path in [data.join("store"), data.clone()] {
+                let mode = std::fs::Permissions::from_mode(mode);
+                std::fs::set_permissions(path, mode).unwrap();
+            }
+        };
+        modes(0o500);
+        let before = everything_in(&data);
+        let elsewhere = Directory::new("backup-read-only-there");
+        let file = elsewhere.path().join("node.backup").display().to_string();
+        let source = data.display().to_string();
+        let made = martlet(&["backup", "create", &file, "--data-dir", &source]);
+        let after = everything_in(&data);
+        modes(0o700);
+        assert!(made.status.success(), "{}", text(&made.stderr));
+        assert!(before == after, "the data directory was changed");
+        let verified = martlet(&["backup", "verify", &file]);
+        let told = text(&verified.stdout);
+        assert!(verified.status.success(), "{told}");
+        assert!(told.contains("200 entries"), "{told}");
+        let restored = elsewhere.data().display().to_string();
+        let unpacked = martlet(&["backup", "restore", &file, "--data-dir", &restored]);
+        assert!(unpacked.status.success(), "{}", text(&unpacked.stderr));
+        block_on(async {
+            let node = Node::start(&elsewhere, &[]).await;
+            expect_all(&node, 200).await;
+        });
+    }
+}
+
+/// Each file below a directory, with when it was changed and what is in it.
+fn everything_in(directory: &Path) -> Vec<(PathBuf, SystemTime, Vec<u8>)> {
+    let mut all = Vec::new();
+    for entry in std::fs::read_dir(directory).expect("it is there") {
+        let path = entry.expect("an entry").path();
+        let found = path.metadata().expect("it is there");
+        let changed = found.modified().expect("it has a time");
+        match found.is_dir() {
+            true => {
+                all.extend(everything_in(&path));
+                all.push((path, changed, Vec::new()));
+            }
+            // There may be a socket too.
+            false => all.push((
+                path.clone(),
+                changed,
+                std::fs::read(path).unwrap_or_default(),
+            )),
+        }
+    }
+    all.sort();
+    all
 }
 
 #[test]
@@ -274,6 +346,78 @@ fn a_store_that_lost_its_only_segment_says_so_and_starts() {
         node.broker.kill().unwrap();
     });
     assert_eq!(check().status.code(), Some(0));
+}
+
+#[test]
+fn what_is_wrong_with_the_small_files_of_a_store_is_told_and_mended() {
+    let directory = Directory::new("small-files");
+    let data = directory.data().display().to_string();
+    let store = directory.data().join("store");
+    block_on(async {
+        let mut node = Node::start(&directory, &[]).await;
+        fill(&node, 5).await;
+        node.broker.kill().unwrap();
+    });
+    let mut identity = std::fs::read(store.join("STORE")).unwrap();
+    (identity[9], identity[521]) = (7, 7);
+    std::fs::write(store.join("STORE"), identity).unwrap();
+    std::fs::write(store.join("MARK"), b"no mark").unwrap();
+    std::fs::write(store.join("00000099.a.checkpoint"), b"no checkpoint").unwrap();
+    let check = || martlet(&["store", "check", "--data-dir", &data]);
+    let damaged = check();
+    assert_eq!(damaged.status.code(), Some(1), "{}", text(&damaged.stderr));
+    let told = text(&damaged.stdout);
+    for place in [
+        "STORE at 0: ",
+        "STORE at 512: ",
+        "MARK at 0: ",
+        "00000099.a.checkpoint at 0: ",
+    ] {
+        assert!(told.contains(place), "{place}in {told}");
+    }
+    assert_eq!(told.lines().count(), 5, "{told}");
+    block_on(async {
+        let mut node = Node::start(&directory, &[]).await;
+        expect_all(&node, 5).await;
+        node.broker.kill().unwrap();
+    });
+    assert!(store.join("00000099.a.checkpoint.damaged").exists());
+    assert_eq!(check().status.code(), Some(0), "{}", text(&check().stdout));
+}
+
+#[test]
+fn a_store_of_which_only_the_mark_is_left_is_not_begun_anew() {
+    let directory = Directory::new("only-mark");
+    let data = directory.data().display().to_string();
+    let store = directory.data().join("store");
+    block_on(async {
+        let mut node = Node::start(&directory, &[]).await;
+        fill(&node, 5).await;
+        node.broker.kill().unwrap();
+    });
+    for entry in std::fs::read_dir(&store).unwrap() {
+        let path = entry.unwrap().path();
+        if !path.ends_with("MARK") {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+    let listen = ["--listen", "mqtt://127.0.0.1:0", "--http", "off"];
+    let serve = [&["serve", "--data-dir", &data], &listen[..]].concat();
+    let check = ["store", "check", "--data-dir", &data];
+    let repair = ["store", "repair", "--data-dir", &data];
+    for (command, code) in [(&serve[..], 1), (&check[..], 2), (&repair[..], 2)] {
+        let refused = martlet(command);
+        let error = text(&refused.stderr);
+        assert_eq!(refused.status.code(), Some(code), "{error}");
+        assert!(error.contains("remove MARK"), "{error}");
+        assert!(error.contains(&store.display().to_string()), "{error}");
+    }
+    std::fs::remove_file(store.join("MARK")).unwrap();
+    block_on(async {
+        let node = Node::start(&directory, &[]).await;
+        fill(&node, 5).await;
+        expect_all(&node, 5).await;
+    });
 }
 
 /// Flips a bit of the first place in any file of the directory where these bytes are.

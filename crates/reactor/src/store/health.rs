@@ -35,8 +35,10 @@ struct State {
 pub struct StoreStatus {
     /// It cannot write: no acknowledgement is sent for what has to be stored.
     pub failure: Option<StoreFailure>,
-    /// There is no space for more; what ends messages can still be written.
+    /// The store gets no space for more; what ends messages can still be written.
     pub is_low: bool,
+    /// Why: the disk is full, or what the system said instead.
+    pub low_because: String,
     /// So much waits to be written, or so little room is left, that what would make the store grow
     /// is held back.
     pub is_behind: bool,
@@ -73,9 +75,12 @@ pub enum StoreNotice {
         /// How long it did not.
         after: Duration,
     },
-    /// There is no space for more.
-    Low,
-    /// There is space again.
+    /// The store gets no space for more.
+    Low {
+        /// The disk is full, or what the system said instead.
+        why: String,
+    },
+    /// It gets space again.
     RoomAgain,
     /// The disk gives errors for messages that a queue wants; they are read again for minutes.
     Unread {
@@ -152,13 +157,25 @@ impl StoreHealth {
         state.status.records += records;
     }
 
-    pub(super) fn is_low(&self, is_low: bool) {
+    /// `why` is asked only when this is new; if there is room by then, nothing is told.
+    pub(super) fn is_low(&self, is_low: bool, why: impl FnOnce() -> Option<StoreError>) {
+        if self.lock().status.is_low == is_low {
+            return;
+        }
+        let why = is_low.then(why);
         let mut state = self.lock();
-        if std::mem::replace(&mut state.status.is_low, is_low) != is_low {
-            self.tell(match is_low {
-                true => StoreNotice::Low,
-                false => StoreNotice::RoomAgain,
-            });
+        state.status.is_low = !matches!(why, None | Some(None));
+        match why {
+            None => self.tell(StoreNotice::RoomAgain),
+            Some(None) => {}
+            Some(Some(error)) => {
+                let why = match error.is_full() {
+                    true => "the disk is full".to_owned(),
+                    false => format!("the store gets no more space: {error}"),
+                };
+                state.status.low_because.clone_from(&why);
+                self.tell(StoreNotice::Low { why });
+            }
         }
     }
 

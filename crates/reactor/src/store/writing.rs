@@ -186,7 +186,7 @@ where
         }
         self.keep_house(came);
         let is_low = self.engine.is_low();
-        self.health.is_low(is_low);
+        self.health.is_low(is_low, || self.engine.why_low());
         let unwritten = self.engine.staged_bytes() + self.parts_bytes;
         if self.inbox.staged(unwritten, is_low) {
             self.tell_state();
