@@ -63,7 +63,8 @@ pub(crate) const PATHS: &[Path] = &[
     .none(),
     path("qos2", "1 to 1, QoS 2, 20 in a tick", || {
         pipe(QoS::ExactlyOnce, BATCH, false)
-    }),
+    })
+    .none(),
     path(
         "qos1-lasting",
         "1 to 1, QoS 1, lasting sessions, records",

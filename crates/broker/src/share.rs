@@ -494,6 +494,8 @@ impl Shard {
         let mut entry = match entry {
             Taken::Held(entry) => entry.without_message(),
             Taken::Stored(entry) => entry,
+            // What is taken has a record.
+            Taken::Unkept(_) => return,
         };
         entry.why = EnqueuedAs::Routed;
         (entry.qos, entry.retain) = (ticket.qos, ticket.retain);

@@ -15,12 +15,12 @@ use crate::event::Event;
 use crate::fault::{self, Fault};
 use crate::id::{MessageId, RecordNumber, SessionId};
 use crate::limits::QueueFull;
-use crate::message::Message;
+use crate::message::{Message, Publication};
 use crate::node::{Cx, Node};
 use crate::record::{EnqueuedAs, EntryRecord, Record, SessionEpoch};
 use crate::retained::is_own as is_own_topic;
 use crate::route::Routing;
-use crate::session::in_flight::{InFlight, InFlightState, SentEntry, Unread};
+use crate::session::in_flight::{InFlight, InFlightState, SentEntry, Unkept, Unread};
 use crate::session::packet_ids::PacketIdRing;
 use crate::session::queue::{
     Entry, Queue, QueueOwner, StoredEntry, SubscriptionIds, Taken, Window,
@@ -71,11 +71,8 @@ impl Outbound {
         let in_flight = self
             .in_flight
             .iter()
-            .filter(|(_, message)| match &message.state {
-                InFlightState::Publish(entry) => is_own(entry.ticket.as_deref()),
-                InFlightState::Stored(entry) => is_own(entry.ticket.as_deref()),
-                InFlightState::Released(_) => false,
-            })
+            .filter(|(_, message)| message.publish_qos().is_some())
+            .filter(|(_, message)| is_own(message.state.ticket()))
             .count();
         // Entries lent by share groups are held by the group.
         in_flight + self.queue().len() - self.queue().lent()
@@ -184,6 +181,19 @@ impl Shard {
             self.deliver_qos0(cx, index, routing, retain, &subscription_ids);
             return;
         }
+        let may_send = self.may_send_now(index);
+        if may_send
+            && self.sends_once(index)
+            && let Some(packet_id) = self.sessions.at(index).outbound.next_packet_id()
+        {
+            let how = Sending {
+                dup: false,
+                qos,
+                retain,
+                packet_id: Some(packet_id),
+            };
+            return self.send_once(cx, index, routing, how, packet_id, &subscription_ids);
+        }
         let message = routing.message(&mut self.scratch, &self.gauge);
         let entry = Entry {
             message,
@@ -194,11 +204,45 @@ impl Shard {
             recorded: routing.recorded && self.sessions.at(index).durable,
             ticket: None,
         };
-        if self.may_send_now(index) {
+        if may_send {
             self.send_entry(cx, index, entry, Some(routing));
         } else {
             self.enqueue(cx, index, entry);
         }
+    }
+
+    /// What is sent to this session is never sent again, so it need not be kept: its session ends
+    /// with its connection. Unless somebody is to be told the topic of each that is dropped.
+    fn sends_once(&mut self, index: u32) -> bool {
+        !self.sessions.at(index).durable && !self.settings.events.drops
+    }
+
+    /// Sends a message that is not kept, and of which nothing is unsent.
+    fn send_once<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        routing: &mut Routing<'_>,
+        how: Sending,
+        packet_id: PacketId,
+        subscription_ids: &[u32],
+    ) {
+        let Publication { id, topic, .. } = routing.publication;
+        let Some(connection) = self.admitted_connection(index) else {
+            return self.drop_message(cx, index, DropReason::ClientAway, 1, topic);
+        };
+        let source = Source::Routing(routing);
+        if !self.send_publish(cx, connection, source, how, subscription_ids) {
+            return self.drop_message(cx, index, DropReason::PacketTooLarge, 1, topic);
+        }
+        let sent = Unkept {
+            id,
+            why: EnqueuedAs::Routed,
+            qos: how.qos,
+            ticket: None,
+        };
+        let outbound = &mut self.sessions.at(index).outbound;
+        outbound.put_sent(packet_id, InFlightState::Unkept(sent));
     }
 
     /// A QoS 0 message for a session: into the output buffer or nowhere.
@@ -342,9 +386,12 @@ impl Shard {
         if !self.send_publish(cx, connection, source, how, &entry.subscription_ids) {
             return self.drop_entry(cx, index, Taken::Held(entry), DropReason::PacketTooLarge);
         }
-        let state = match self.lets_messages_go() && entry.can_be_let_go() {
-            true => InFlightState::Stored(SentEntry::of(entry)),
-            false => InFlightState::Publish(entry),
+        let state = if self.sends_once(index) && !entry.recorded {
+            InFlightState::Unkept(entry.into())
+        } else if self.lets_messages_go() && entry.can_be_let_go() {
+            InFlightState::Stored(SentEntry::of(entry))
+        } else {
+            InFlightState::Publish(entry)
         };
         self.sessions.at(index).outbound.put_sent(packet_id, state);
     }
@@ -695,6 +742,11 @@ impl Shard {
         let entry = match &message.state {
             InFlightState::Publish(entry) => Some(entry.clone()),
             InFlightState::Stored(_) => return Unsent::NotRead,
+            // It was sent on the only connection that its session has.
+            InFlightState::Unkept(_) => {
+                outbound.unsent_mut().pop_front();
+                return Unsent::Sent;
+            }
             InFlightState::Released(_) => None,
         };
         outbound.unsent_mut().pop_front();
