@@ -3,9 +3,26 @@
 //! Growing adds a chunk and moves nothing, so that the ten-thousand-and-first connection neither
 //! copies the others nor doubles what they take.
 
+use core::num::NonZeroU32;
+
 /// Values in a chunk; a power of two.
 const CHUNK: usize = 64;
 const NONE: u32 = u32::MAX;
+
+/// The index of a value, kept where there may be none: that takes no more room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Index(NonZeroU32);
+
+impl Index {
+    pub(crate) fn of(index: u32) -> Self {
+        // There are never so many values that the last index is one of them.
+        Self(NonZeroU32::MIN.saturating_add(index))
+    }
+
+    pub(crate) fn get(self) -> u32 {
+        self.0.get() - 1
+    }
+}
 
 /// Index → `T`.
 #[derive(Debug)]

@@ -336,13 +336,13 @@ impl Shard {
     fn publisher(&self, address: Option<SessionAddress>) -> Option<Publisher> {
         let session = self.sessions.get(address?.session)?;
         let connection = session
-            .connection
+            .connection()
             .map(|index| self.connections.id_of(index));
         let connection = connection.and_then(|id| self.connections.get(id));
         Some(Publisher {
             epoch: session.epoch,
             client_id: Arc::clone(&session.client_id),
-            user_name: connection.and_then(|found| found.user_name.clone()),
+            user_name: connection.and_then(|found| found.user_name().cloned()),
         })
     }
 

@@ -356,7 +356,7 @@ impl Shard {
         let address = self.address_of(session);
         let credit_max = self.settings.limits.share_credit.max(1);
         let state = self.sessions.at(session);
-        let (connection, durable) = (state.connection, state.durable);
+        let (connection, durable) = (state.connection(), state.durable);
         let quota = match connection {
             Some(connection) => self.connections.at(connection).send_quota,
             None => credit_max,

@@ -37,8 +37,6 @@ pub(crate) struct Outbound {
     waiting: Option<Box<Waiting>>,
     /// In flight and sent on this connection: what counts against the send quota.
     pub(crate) on_wire: u16,
-    /// Messages in flight have been asked for and have not come yet.
-    reading_in_flight: bool,
     pub(super) last_packet_id: u16,
     pub(super) next_order: u32,
 }
@@ -49,12 +47,15 @@ struct Waiting {
     /// In flight and not yet sent on this connection, in order.
     unsent: VecDeque<PacketId>,
     queue: Queue,
+    /// Messages in flight that are unsent have been asked for and have not come yet.
+    reading_in_flight: bool,
 }
 
 impl Waiting {
     const NOTHING: Self = Self {
         unsent: VecDeque::new(),
         queue: Queue::EMPTY,
+        reading_in_flight: false,
     };
 }
 
@@ -120,6 +121,7 @@ impl Outbound {
         self.rest();
         if let Some(waiting) = &self.waiting
             && waiting.unsent.is_empty()
+            && !waiting.reading_in_flight
             && waiting.queue.is_at_rest()
         {
             self.waiting = None;
@@ -289,15 +291,8 @@ impl Shard {
             retain,
             packet_id: None,
         };
-        if self.send_publish(
-            cx,
-            connection,
-            Source::Routing(routing),
-            how,
-            subscription_ids,
-        ) {
-            self.connections.at(connection).qos0_in_output += 1;
-        } else {
+        let source = Source::Routing(routing);
+        if !self.send_publish(cx, connection, source, how, subscription_ids) {
             let topic = routing.publication.topic;
             self.drop_message(cx, index, DropReason::PacketTooLarge, 1, topic);
         }
@@ -305,7 +300,7 @@ impl Shard {
 
     /// Where packets of a session may go: before its CONNACK nothing does [MQTT-3.2.0-1].
     pub(crate) fn admitted_connection(&mut self, index: u32) -> Option<u32> {
-        let connection = self.sessions.at(index).connection?;
+        let connection = self.sessions.at(index).connection()?;
         let admitted = self.connections.at(connection).flags.admitted;
         admitted.then_some(connection)
     }
@@ -494,7 +489,7 @@ impl Shard {
             match policy {
                 QueueFull::DropNewest => return false,
                 QueueFull::Disconnect => {
-                    if let Some(connection) = session.connection {
+                    if let Some(connection) = session.connection() {
                         let id = self.connections.id_of(connection);
                         self.closing.push((
                             id,
@@ -618,12 +613,11 @@ impl Shard {
     /// Asks for messages that were in flight before a restart and are to be sent again.
     fn read_in_flight<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) {
         let outbound = &mut self.sessions.at(index).outbound;
-        if outbound.reading_in_flight {
+        if core::mem::replace(&mut outbound.waiting_mut().reading_in_flight, true) {
             return;
         }
         let stored = outbound.stored_unsent().map(|(_, id)| id);
         let messages = stored.take(IN_FLIGHT_PAGE).collect();
-        outbound.reading_in_flight = true;
         let owner = QueueOwner::Session(self.sessions.id_of(index));
         let of = PageOf::InFlight;
         cx.effects.reads.push(QueueRead {
@@ -654,7 +648,7 @@ impl Shard {
                 }
             }
             PageOf::InFlight => {
-                outbound.reading_in_flight = false;
+                outbound.waiting_mut().reading_in_flight = false;
                 // To a client that went away meanwhile nothing is sent again: the next connection
                 // asks for what it needs.
                 let unread = match is_there {
@@ -884,15 +878,8 @@ impl Shard {
             retain: true,
             packet_id: None,
         };
-        if self.send_publish(
-            cx,
-            connection,
-            Source::Held(message),
-            how,
-            &subscription_ids,
-        ) {
-            self.connections.at(connection).qos0_in_output += 1;
-        } else {
+        let source = Source::Held(message);
+        if !self.send_publish(cx, connection, source, how, &subscription_ids) {
             self.drop_message(cx, index, DropReason::PacketTooLarge, 1, message.topic());
         }
     }

@@ -243,7 +243,9 @@ impl Shard {
         } = *guest;
         let id = self.enter_lobby(cx, peer);
         let connection = self.connections.at(id.index);
-        connection.input = unread;
+        if !unread.is_empty() {
+            connection.keep_input(&unread, &mut self.pool);
+        }
         connection.packet_bytes_max = connect.packet_bytes_max;
         if self.stopping {
             let (version, reason) = (connect.version, ReasonCode::ServerUnavailable);
@@ -270,8 +272,8 @@ impl Shard {
         if connection.phase == Phase::Closing {
             return;
         }
-        if connection.flags.input_held || !connection.input.is_empty() {
-            connection.input.extend_from_slice(bytes);
+        if connection.flags.input_held || connection.input.is_some() {
+            connection.keep_input(bytes, &mut self.pool);
             self.work_off_input(cx, id);
         } else {
             let consumed = self.receive_packets(cx, id, bytes);
@@ -293,11 +295,11 @@ impl Shard {
             return;
         };
         let delivered = connection.wrote(count, &mut self.pool);
-        let owner = connection.owner;
+        let owner = connection.owner();
         self.count_qos0_delivered(owner, u64::from(delivered));
         let connection = self.connections.at(id.index);
         if count > 0 {
-            connection.last_progress_ms = cx.now.mono_ms;
+            connection.progressed(cx.now.mono_ms);
         }
         let paused = connection.flags.reading_paused;
         if connection.output_len() > 0 {
@@ -342,7 +344,7 @@ impl Shard {
             TransportEnd::Violation(why) => why,
         };
         match connection.phase {
-            Phase::Accepted(_) if !connection.input.is_empty() => {
+            Phase::Accepted if connection.input.is_some() => {
                 // What came before the end counts, a DISCONNECT above all, even if its client did
                 // not wait for CONNACK.
                 let admitted = connection.flags.admitted;
@@ -352,7 +354,7 @@ impl Shard {
                 }
                 return self.settle(cx);
             }
-            Phase::Accepted(_) => self.end_connection(cx, id.index, Ending::lost(why)),
+            Phase::Accepted => self.end_connection(cx, id.index, Ending::lost(why)),
             Phase::Lobby => {
                 self.lobby_count -= 1;
                 self.counters.connects_refused += 1;
@@ -420,7 +422,7 @@ impl Shard {
                 reason,
             } => {
                 if let Some(session) = self.sessions.find(tenant, &client_id)
-                    && let Some(connection) = self.sessions.at(session).connection
+                    && let Some(connection) = self.sessions.at(session).connection()
                 {
                     let ending = Ending::told(reason, "ended by an operator");
                     self.end_connection(cx, connection, ending);
@@ -487,7 +489,6 @@ impl Shard {
             if let Some(connection) = self.connections.get_mut(id) {
                 connection.flags.input_queued = false;
                 connection.flags.input_held = false;
-                connection.held_bytes = 0;
                 self.work_off_input(cx, id);
                 self.after_input(cx, id);
                 self.settle(cx);
@@ -619,7 +620,7 @@ impl Shard {
                 "the server is shutting down",
             );
             match self.connections.at(id.index).phase {
-                Phase::Accepted(_) => {
+                Phase::Accepted => {
                     let ending = Ending {
                         reason,
                         why,
