@@ -181,7 +181,7 @@ mod tests {
 
     #[test]
     fn an_idle_session_is_small() {
-        // With the allocator's rounding of a chunk of the arena this is what it takes.
+        // A chunk of them is whole pages.
         assert!(size_of::<Session>() <= 192);
     }
 }
