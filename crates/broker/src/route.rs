@@ -456,7 +456,7 @@ impl Shard {
         self.tree.matches(topic, |_, subscribers| {
             matches.extend(
                 subscribers
-                    .list
+                    .list()
                     .iter()
                     .map(|subscriber| subscriber.as_match()),
             );

@@ -156,6 +156,53 @@ fn nothing_of_a_connection_stays_whatever_it_sent() {
     }
 }
 
+/// Bytes that stay for each of `count` calls.
+fn bytes_each(count: usize, mut call: impl FnMut(usize)) -> isize {
+    // Tables grow by doubling: what is measured begins and ends a little behind that.
+    (0..count).for_each(&mut call);
+    let before = COUNTS.get().live_bytes;
+    (count..2 * count).for_each(&mut call);
+    (COUNTS.get().live_bytes - before) / count as isize
+}
+
+#[test]
+fn a_subscription_takes_at_most_150_bytes_beyond_its_filter() {
+    let mut node = node();
+    let clients: Vec<_> = (0..100)
+        .map(|number| {
+            connect(
+                &mut node,
+                &format!("client {number}"),
+                ProtocolVersion::V311,
+            )
+        })
+        .collect();
+    let version = ProtocolVersion::V311;
+    let none = UserProperties::default();
+    let mut text = 0;
+    let mut bytes = Vec::new();
+    let taken = bytes_each(18_000, |number| {
+        let filter = match number % 5 {
+            0 => format!("plant/site/exact/{number}/state"),
+            1 => format!("plant/site/last/{number}/+"),
+            2 => format!("plant/site/rest/{number}/#"),
+            3 => format!("plant/site/middle/+/{number}/state"),
+            _ => format!("+/site/first/{number}/state"),
+        };
+        text += filter.len();
+        let filters = [SubscribeFilter {
+            filter: &filter,
+            options: SubscriptionOptions::default(),
+        }];
+        bytes.clear();
+        Subscribe::encode_parts(version, PacketId::MIN, None, none, &filters, &mut bytes);
+        node.send(clients[number % 100], &bytes);
+        node.run();
+    });
+    let beyond = taken - (text / 36_000) as isize;
+    assert!(beyond <= 150, "{taken} bytes, {beyond} beyond the filter");
+}
+
 const SUBSCRIBERS: usize = 10;
 const MESSAGES: u16 = 20_000;
 

@@ -17,10 +17,20 @@ use crate::session::Sessions;
 use crate::shard::Shard;
 use crate::topic_tree::NodeKey;
 
-/// A place in the shard's index with all who subscribe there.
+/// All who subscribe at a place in the shard's index; most filters have one subscriber, who costs
+/// no allocation.
 #[derive(Debug, Default)]
-pub(crate) struct Subscribers {
-    pub(crate) list: SmallVec<[Subscriber; 1]>,
+pub(crate) enum Subscribers {
+    #[default]
+    Nobody,
+    One(Subscriber),
+    More(Box<Crowd>),
+}
+
+/// More than one subscriber, or there were.
+#[derive(Debug)]
+pub(crate) struct Crowd {
+    list: Vec<Subscriber>,
     /// How many of them are durable.
     durable: u32,
 }
@@ -64,21 +74,78 @@ impl Subscriber {
 }
 
 impl Subscribers {
+    pub(crate) fn list(&self) -> &[Subscriber] {
+        match self {
+            Self::Nobody => &[],
+            Self::One(subscriber) => core::slice::from_ref(subscriber),
+            Self::More(crowd) => &crowd.list,
+        }
+    }
+
+    fn push(&mut self, subscriber: Subscriber) {
+        match self {
+            Self::Nobody => *self = Self::One(subscriber),
+            Self::One(first) => {
+                *self = Self::More(Box::new(Crowd {
+                    durable: u32::from(first.durable) + u32::from(subscriber.durable),
+                    list: vec![*first, subscriber],
+                }));
+            }
+            Self::More(crowd) => {
+                crowd.durable += u32::from(subscriber.durable);
+                crowd.list.push(subscriber);
+            }
+        }
+    }
+
+    /// Puts a subscriber in the place of another.
+    fn replace(&mut self, slot: u32, subscriber: Subscriber) {
+        match self {
+            Self::Nobody => {}
+            Self::One(place) => *place = subscriber,
+            Self::More(crowd) => {
+                let place = &mut crowd.list[slot as usize];
+                crowd.durable += u32::from(subscriber.durable);
+                crowd.durable -= u32::from(place.durable);
+                *place = subscriber;
+            }
+        }
+    }
+
+    /// Takes a subscriber out; the last one has its slot then.
+    fn swap_remove(&mut self, slot: u32) {
+        match self {
+            Self::Nobody => {}
+            Self::One(_) => *self = Self::Nobody,
+            Self::More(crowd) => {
+                let gone = crowd.list.swap_remove(slot as usize);
+                crowd.durable -= u32::from(gone.durable);
+                if let [last] = crowd.list.as_slice() {
+                    *self = Self::One(*last);
+                }
+            }
+        }
+    }
+
     /// Where a subscriber of this filter, whose place is `node`, stands.
     fn slot_of(&self, sessions: &mut Sessions, node: NodeKey, target: Target) -> Option<u32> {
         if let Some(session) = target.as_session() {
             return sessions.at(session).subscriptions.slot(node);
         }
         // There are few share groups at one filter.
-        let place = self.list.iter().position(|found| found.target == target);
+        let place = self.list().iter().position(|found| found.target == target);
         place.map(|slot| slot as u32)
     }
 
     fn class(&self) -> InterestClass {
-        match (self.list.is_empty(), self.durable) {
-            (true, _) => InterestClass::NONE,
-            (false, 0) => InterestClass::LIVE,
-            (false, _) => InterestClass::LIVE.and(InterestClass::DURABLE),
+        let is_durable = match self {
+            Self::Nobody => return InterestClass::NONE,
+            Self::One(subscriber) => subscriber.durable,
+            Self::More(crowd) => crowd.durable > 0,
+        };
+        match is_durable {
+            false => InterestClass::LIVE,
+            true => InterestClass::LIVE.and(InterestClass::DURABLE),
         }
     }
 }
@@ -208,7 +275,7 @@ impl Shard {
     pub(super) fn own_subscription(&mut self, session: u32, filter: &str) -> Option<&Subscriber> {
         let node = self.tree.find(filter)?;
         let slot = self.sessions.at(session).subscriptions.slot(node)?;
-        self.tree.get(node)?.list.get(slot as usize)
+        self.tree.get(node)?.list().get(slot as usize)
     }
 
     /// The number of a session's subscription to this filter, `$share/…` where it is `shared`.
@@ -234,16 +301,11 @@ impl Shard {
             Some(session) => self.sessions.at(session).subscriptions.slot(node),
             None => None,
         };
-        subscribers.durable += u32::from(subscriber.durable);
         match slot {
-            Some(slot) => {
-                let place = &mut subscribers.list[slot as usize];
-                subscribers.durable -= u32::from(place.durable);
-                *place = subscriber;
-            }
+            Some(slot) => subscribers.replace(slot, subscriber),
             None => {
-                let slot = subscribers.list.len() as u32;
-                subscribers.list.push(subscriber);
+                let slot = subscribers.list().len() as u32;
+                subscribers.push(subscriber);
                 if let Some(session) = subscriber.target.as_session() {
                     self.sessions.at(session).subscriptions.set_slot(node, slot);
                 }
@@ -268,9 +330,8 @@ impl Shard {
         let before = subscribers.class();
         let slot = subscribers.slot_of(&mut self.sessions, node, target);
         let Some(slot) = slot else { return };
-        let gone = subscribers.list.swap_remove(slot as usize);
-        subscribers.durable -= u32::from(gone.durable);
-        if let Some(moved) = subscribers.list.get(slot as usize)
+        subscribers.swap_remove(slot);
+        if let Some(moved) = subscribers.list().get(slot as usize)
             && let Some(session) = moved.target.as_session()
         {
             self.sessions.at(session).subscriptions.set_slot(node, slot);
@@ -279,7 +340,7 @@ impl Shard {
             self.sessions.at(session).subscriptions.forget(node);
         }
         let class = subscribers.class();
-        if subscribers.list.is_empty() {
+        if subscribers.list().is_empty() {
             self.tree.remove(node);
         }
         if fault::is(Fault::InterestStays) {
@@ -317,18 +378,19 @@ impl Shard {
         };
         let before = subscribers.class();
         let slot = subscribers.slot_of(&mut self.sessions, node, target);
-        let Some(place) = slot.and_then(|slot| subscribers.list.get_mut(slot as usize)) else {
+        let Some(slot) = slot else { return };
+        let Some(&subscriber) = subscribers.list().get(slot as usize) else {
             return;
         };
-        let durable = durable && place.qos > QoS::AtMostOnce;
-        if place.durable == durable {
+        let durable = durable && subscriber.qos > QoS::AtMostOnce;
+        if subscriber.durable == durable {
             return;
         }
-        place.durable = durable;
-        match durable {
-            true => subscribers.durable += 1,
-            false => subscribers.durable -= 1,
-        }
+        let subscriber = Subscriber {
+            durable,
+            ..subscriber
+        };
+        subscribers.replace(slot, subscriber);
         let class = subscribers.class();
         let filter = self.tree.filter(node);
         self.interest_changed(cx, &filter, before, class);
