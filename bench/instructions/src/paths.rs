@@ -69,14 +69,16 @@ pub(crate) const PATHS: &[Path] = &[
         "qos1-lasting",
         "1 to 1, QoS 1, lasting sessions, records",
         || pipe(QoS::AtLeastOnce, BATCH, true),
-    ),
+    )
+    .none(),
     path(
         "qos2-lasting",
         "1 to 1, QoS 2, lasting sessions, records",
         || pipe(QoS::ExactlyOnce, BATCH, true),
-    ),
+    )
+    .none(),
     path("fan-out", "1 to 100, QoS 0, a delivery", fan_out).none(),
-    path("share", "share group of 10, QoS 1", share),
+    path("share", "share group of 10, QoS 1", share).none(),
     path("wildcards", "1,000 filters with +, 10,000 topics", || {
         filters(&|number| format!("site/{}/+", number % 1000), 1000)
     }),

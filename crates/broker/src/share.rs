@@ -582,6 +582,13 @@ impl Shard {
                 if subscription_id != 0 {
                     subscription_ids.push(subscription_id);
                 }
+                if let Some(ticket) = ticket
+                    && let Some(session) = self.live_session(member)
+                    && self.sends_at_once_and_never_again(session)
+                {
+                    let ids = &subscription_ids;
+                    return self.send_lent_once(cx, session, &message, (qos, retain), ids, ticket);
+                }
                 let entry = Entry {
                     message,
                     subscription_ids,
@@ -635,7 +642,7 @@ impl Shard {
         routing: &mut Routing<'_>,
     ) {
         let (retain, qos) = (routing.publication.retain, routing.publication.qos);
-        let message = routing.message(&mut self.scratch, &self.gauge);
+        let message = routing.message(&mut self.messages, &self.gauge);
         let group = &mut self.groups.slab[index as usize];
         group.accounting.matched += 1;
         self.counters.matched += 1;
@@ -1150,7 +1157,11 @@ impl Shard {
             self.groups.slab[index as usize].queue.push_front(entry);
             return;
         }
-        self.group_entry_ended(cx, index, &Taken::Held(entry));
+        let entry = Taken::Held(entry);
+        self.group_entry_ended(cx, index, &entry);
+        if let Taken::Held(entry) = entry {
+            self.messages.put_back(entry.message);
+        }
         let group = &mut self.groups.slab[index as usize];
         match outcome {
             ShareOutcome::Acknowledged => {

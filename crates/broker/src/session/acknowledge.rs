@@ -117,6 +117,9 @@ impl Shard {
             message.record = record;
         }
         self.count_delivered(cx, session_index, before.ticket());
+        if let InFlightState::Publish(entry) = before {
+            self.messages.put_back(entry.message);
+        }
         if fault::is(Fault::PacketIdFreedEarly) {
             self.sessions.at(session_index).outbound.remove(packet_id);
         }
@@ -188,6 +191,9 @@ impl Shard {
             self.entry_ended(cx, index, entry.id(), entry.why());
         }
         self.count_delivered(cx, index, entry.ticket());
+        if let Taken::Held(entry) = entry {
+            self.messages.put_back(entry.message);
+        }
     }
 
     fn count_delivered<N: Node>(

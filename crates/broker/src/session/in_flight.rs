@@ -61,7 +61,7 @@ pub(crate) struct Unkept {
     pub(super) id: MessageId,
     pub(super) why: EnqueuedAs,
     pub(super) qos: QoS,
-    pub(super) ticket: Option<Box<ShareTicket>>,
+    pub(super) ticket: Option<ShareTicket>,
 }
 
 /// What is remembered of a message once its PUBREC has come.
@@ -131,7 +131,7 @@ impl From<Entry> for Unkept {
             id: entry.message.id(),
             why: entry.why,
             qos: entry.qos,
-            ticket: entry.ticket,
+            ticket: entry.ticket.as_deref().copied(),
         }
     }
 }
@@ -160,7 +160,7 @@ impl InFlightState {
         match self {
             Self::Publish(entry) => entry.ticket.as_deref(),
             Self::Stored(entry) => entry.ticket.as_deref(),
-            Self::Unkept(sent) => sent.ticket.as_deref(),
+            Self::Unkept(sent) => sent.ticket.as_ref(),
             Self::Released(_) => None,
         }
     }

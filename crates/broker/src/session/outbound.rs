@@ -27,7 +27,7 @@ use crate::session::queue::{
 };
 use crate::session::sending::{Sending, Source};
 use crate::shard::{Gated, Shard};
-use crate::share::ShareTicket;
+use crate::share::{ShareOutcome, ShareTicket};
 
 /// What a session owes its client.
 #[derive(Debug, Default)]
@@ -196,7 +196,7 @@ impl Shard {
             };
             return self.send_once(cx, index, routing, how, packet_id, &subscription_ids);
         }
-        let message = routing.message(&mut self.scratch, &self.gauge);
+        let message = routing.message(&mut self.messages, &self.gauge);
         let entry = Entry {
             message,
             subscription_ids,
@@ -217,6 +217,47 @@ impl Shard {
     /// with its connection. Unless somebody is to be told the topic of each that is dropped.
     fn sends_once(&mut self, index: u32) -> bool {
         !self.sessions.at(index).durable && !self.settings.events.drops
+    }
+
+    /// The same, and a message for it can be sent now.
+    pub(crate) fn sends_at_once_and_never_again(&mut self, index: u32) -> bool {
+        self.sends_once(index) && self.may_send_now(index)
+    }
+
+    /// Sends a message that a share group lent to such a session; the group keeps it.
+    pub(crate) fn send_lent_once<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        message: &Message,
+        (qos, retain): (QoS, bool),
+        subscription_ids: &[u32],
+        ticket: ShareTicket,
+    ) {
+        let connection = self.admitted_connection(index);
+        let packet_id = self.sessions.at(index).outbound.next_packet_id();
+        let (Some(connection), Some(packet_id)) = (connection, packet_id) else {
+            let outcome = ShareOutcome::Returned { sent_qos2: false };
+            return self.answer_group(cx, &ticket, outcome);
+        };
+        let how = Sending {
+            dup: false,
+            qos,
+            retain,
+            packet_id: Some(packet_id),
+        };
+        if !self.send_publish(cx, connection, Source::Held(message), how, subscription_ids) {
+            let outcome = ShareOutcome::Dropped(DropReason::PacketTooLarge);
+            return self.answer_group(cx, &ticket, outcome);
+        }
+        let sent = Unkept {
+            id: message.id(),
+            why: EnqueuedAs::Shared,
+            qos,
+            ticket: Some(ticket),
+        };
+        let outbound = &mut self.sessions.at(index).outbound;
+        outbound.put_sent(packet_id, InFlightState::Unkept(sent));
     }
 
     /// Sends a message that is not kept, and of which nothing is unsent.

@@ -690,7 +690,7 @@ impl Taken {
         match self {
             Self::Held(entry) => entry.ticket.as_deref(),
             Self::Stored(entry) => entry.apart.ticket.as_deref(),
-            Self::Unkept(sent) => sent.ticket.as_deref(),
+            Self::Unkept(sent) => sent.ticket.as_ref(),
         }
     }
 

@@ -33,7 +33,7 @@ use crate::interest::Epochs;
 use crate::limits::Settings;
 use crate::lobby::{ConnectRate, Guest, Peer};
 use crate::memory::MemoryLoan;
-use crate::message::{MemoryGauge, Publication};
+use crate::message::{MemoryGauge, Messages, Publication};
 use crate::node::{Cx, Node};
 use crate::record::{Record, RecordCount, SessionEpoch};
 use crate::route::{Origin, Routes, RoutingBuffers};
@@ -101,6 +101,7 @@ pub struct Shard {
     buffer_bytes: usize,
     pub(crate) gauge: Arc<MemoryGauge>,
     pub(crate) memory: MemoryLoan,
+    pub(crate) messages: Messages,
     pub(crate) scratch: Vec<u8>,
     pub(crate) forwarded: Vec<u8>,
     next_message: u64,
@@ -217,6 +218,7 @@ impl Shard {
             buffer_bytes: 0,
             gauge: Arc::default(),
             memory: MemoryLoan::default(),
+            messages: Messages::default(),
             scratch: Vec::new(),
             forwarded: Vec::new(),
             next_message: 0,
@@ -501,6 +503,15 @@ impl Shard {
         }
         let used = self.used_bytes();
         self.memory.settle(cx.node, used);
+    }
+
+    /// Takes back records that were handed over to the store: what they held is used again.
+    pub fn take_back(&mut self, records: &mut Vec<Record>) {
+        for record in records.drain(..) {
+            if let Record::Message(record) = record {
+                self.messages.put_back(record.message);
+            }
+        }
     }
 
     /// Bytes of memory that count against the node's.

@@ -266,7 +266,7 @@ struct DiskWriter {
 impl Writer for DiskWriter {
     fn append(
         &mut self,
-        records: &mut Vec<Record>,
+        records: &[Record],
         last: RecordNumber,
         now: Now,
         awaited: bool,
