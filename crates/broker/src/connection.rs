@@ -2,9 +2,9 @@
 //! the session.
 //!
 //! An idle connection holds no buffer: input only what an unfinished packet or a held-back
-//! publisher leaves, output only what the peer has not taken; both come from the shard's pool. There
-//! may be a million connections, most idle: one is kept small, and what it needs only while it has
-//! a buffer lies with that.
+//! publisher leaves, output only what the peer has not taken; both come from the shard's pool.
+//! There may be a million connections, most idle: one is kept small, and what it needs only while
+//! it has a buffer lies with that.
 
 use core::num::NonZeroU16;
 use std::net::IpAddr;

@@ -141,9 +141,9 @@ pub trait Store: fmt::Debug + Send {
 
 /// Takes the records of one shard.
 pub trait Writer: Send {
-    /// Takes what all `records` of a tick at `now` say, in order; the last of them is number `last` of its
-    /// shard. Those that are not `awaited` may be synced a few milliseconds later. Answers up to
-    /// which number records are durable by now, if that is known already. Does not block.
+    /// Takes what all `records` of a tick at `now` say, in order; the last of them is number `last`
+    /// of its shard. Those that are not `awaited` may be synced a few milliseconds later. Answers
+    /// up to which number records are durable by now, if that is known already. Does not block.
     fn append(
         &mut self,
         records: &[Record],
