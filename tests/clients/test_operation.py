@@ -346,13 +346,21 @@ def test_the_accounts_balance(start_node, name):
 # Configuring
 
 
-def test_a_full_queue_is_told_once(start_node, name):
-    node = start_node(settings=["limits.queued_messages=10"])
+def test_a_full_queue_is_logged_once_and_a_warning_until_it_is_worked_off(start_node, name):
+    node = start_node(http=True, settings=["limits.queued_messages=10"])
     with Client(node, name, V311, clean=False) as sleeper:
         sleeper.subscribe("queued", 1)
     with Client(node, f"{name}-p", V311) as publisher:
         for number in range(30):
             publisher.publish("queued", str(number))
+    warning = "The queue of 1 session or share group is full"
+    assert warning in ask(node, "status")
+    assert warning in get(node, "/health/ready")[2]
+    assert "\nmartlet_queues_full 1\n" in get(node, "/metrics")[2]
+    with Client(node, name, V311, clean=False) as sleeper:
+        for _ in range(10):
+            sleeper.receive()
+    assert warning not in ask(node, "status")
     assert node.terminate() is None and node.wait() == 0
     told = [line for line in Path(node.log_path).read_text().splitlines() if "a queue is full" in line]
     assert len(told) == 1 and name in told[0] and "drop-oldest" in told[0], told

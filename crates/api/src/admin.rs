@@ -110,7 +110,7 @@ const LIMIT_MAX: usize = 100_000;
 
 pub(crate) async fn status(State(control): State<Arc<Control>>) -> Result<Json<Status>, Problem> {
     let counters = control.snapshot().await?;
-    let health = control.health_report();
+    let health = control.health_report_with(&counters);
     Ok(Json(Status {
         version: control.info.version.to_owned(),
         status: health.status.to_owned(),

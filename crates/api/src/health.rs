@@ -17,7 +17,7 @@ pub(crate) async fn live() -> Response {
 
 /// 200 when clients may be sent here, else 503, with the reason.
 pub(crate) async fn ready(State(control): State<Arc<Control>>) -> Response {
-    let report = control.health_report();
+    let report = control.health_report().await;
     let status = match report.status {
         "ready" => StatusCode::OK,
         _ => StatusCode::SERVICE_UNAVAILABLE,

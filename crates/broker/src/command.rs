@@ -1,8 +1,12 @@
 //! What a shard can be told by those who operate the node.
 
+use std::sync::Arc;
+
 use martlet_codec::ReasonCode;
 
+use crate::authenticate::Revocation;
 use crate::id::TenantId;
+use crate::permission::Rules;
 
 /// A command; answers come as [`Report`](crate::Report)s that carry the same `request`.
 #[derive(Debug, Clone)]
@@ -29,6 +33,16 @@ pub enum Command {
         client_id: String,
         /// What v5 clients are told.
         reason: ReasonCode,
+    },
+    /// The credentials of a user are taken back: all connections of it end with 0x87, and those
+    /// that are being authenticated are not let in.
+    Revoke(Revocation),
+    /// Other rules hold for all sessions of a user from now on; none is those of anonymous clients.
+    SetRules {
+        /// Whose.
+        user_name: Option<Arc<str>>,
+        /// What holds.
+        rules: Arc<Rules>,
     },
     /// The node stops: accept nobody, send v5 clients DISCONNECT 0x8B and close all connections.
     /// Wills are kept back, since the clients are not lost, the server is.

@@ -15,6 +15,7 @@ use crate::node::{Cx, Node};
 use crate::session::Session;
 use crate::session::inbound::Inbound;
 use crate::session::outbound::Outbound;
+use crate::session::permit::Permit;
 use crate::shard::{Ending, Gated, Shard};
 use crate::subscribe::Subscriptions;
 use crate::timer::Timer;
@@ -32,6 +33,8 @@ pub struct ConnectRequest {
     /// The identifier was given by us [MQTT-3.1.3-6].
     pub(crate) assigned: bool,
     pub(crate) user_name: Option<Arc<str>>,
+    /// Who it turned out to be; none where nobody has to say it.
+    pub(crate) permit: Option<Box<Permit>>,
     pub(crate) will: Option<Arc<StoredWill>>,
     /// As asked for; v3 sessions that are not clean ask for ever.
     pub(crate) session_expiry_secs: u32,
@@ -69,6 +72,10 @@ impl Shard {
         }
         if let Some(why) = self.has_no_room_for(&request) {
             let (version, reason) = (request.version, ReasonCode::QuotaExceeded);
+            return self.refuse(cx, index, Some(version), reason, why);
+        }
+        if let Some(why) = self.is_turned_away(&request) {
+            let (version, reason) = (request.version, ReasonCode::NotAuthorized);
             return self.refuse(cx, index, Some(version), reason, why);
         }
         // An old connection of the same client is ended first [MQTT-3.1.4-3]. That may end its
@@ -173,6 +180,7 @@ impl Shard {
             connected_at_wall_ms: 0,
             left_wall_ms: None,
             put_off: false,
+            permit: None,
             subscriptions: Subscriptions::default(),
             outbound: Outbound::default(),
             inbound: Inbound::default(),
@@ -180,7 +188,6 @@ impl Shard {
             expiry_timer: None,
             will_timer: None,
             accounting: crate::counters::Accounting::default(),
-            retained_pending: None,
             retained_queued: false,
         })
     }
@@ -206,6 +213,7 @@ impl Shard {
         state.durable |= expiry_secs > 0;
         (state.left_wall_ms, state.put_off) = (None, false);
         state.will = request.will.take();
+        state.permit = request.permit.take();
         state.connected_at_wall_ms = cx.now.wall_ms;
         if let Some(timer) = state.expiry_timer.take() {
             self.wheel.cancel(timer);
@@ -263,6 +271,7 @@ impl Shard {
             self.connections.at(index).deadline = Some(timer);
         }
         self.lobby_count -= 1;
+        self.authentications.forget(index);
         self.counters.connects_accepted += 1;
     }
 

@@ -26,6 +26,8 @@ use crate::timer::TimerKey;
 pub(crate) enum Phase {
     /// No CONNECT yet.
     Lobby,
+    /// It waits to be known who its client is.
+    Authenticating,
     /// Accepted: it carries a session.
     Accepted,
     /// The last packet is in the output buffer; input is thrown away.

@@ -40,6 +40,7 @@ drop_reasons! {
     ConnectionLost = "connection_lost", "A QoS 0 message in the output buffer of a connection that ended.";
     NoMember = "no_member", "A QoS 0 message for a share group none of whose members is connected.";
     MemoryFull = "memory_full", "The memory for buffers and queues was spent.";
+    NotPermitted = "not_permitted", "The client may not have the message: its permissions changed after it was queued, or it came by a share group.";
     StoreDamaged = "store_damaged", "The store could not read the message back: it is damaged on the disk.";
 }
 
@@ -119,6 +120,7 @@ counters! {
     sessions: Gauge, "Sessions now, connected or not.";
     subscriptions: Gauge, "Subscriptions now.";
     share_groups: Gauge, "Share groups now.";
+    queues_full: Gauge, "Sessions and share groups whose queue has dropped messages and is still full.";
     retained_messages: Gauge, "Retained messages of the node now (reported by shard 0).";
     retained_bytes: Gauge, "Bytes of retained messages of the node now (reported by shard 0).";
     memory_bytes: Gauge, "Bytes of messages and buffers charged to the memory limit now.";

@@ -4,6 +4,7 @@
 //! writer, batches to the other shards, then output is written. So no record stands before one
 //! that it follows from, and an answer of another shard leaves after its own records.
 
+use crate::authenticate::Authentication;
 use crate::event::Event;
 use crate::event::Report;
 use crate::id::{ConnectionId, MessageId, ShardId};
@@ -24,6 +25,8 @@ pub struct Effects {
     pub batches: Vec<Vec<ShardMessage>>,
     /// What is to be done with connections, in order.
     pub connections: Vec<ConnectionEffect>,
+    /// Clients who want to be let in, and who have to be known first.
+    pub authentications: Vec<Authentication>,
     /// What happened, for logs and event feeds; only kinds that were asked for.
     pub events: Vec<Event>,
     /// Answers to commands.
@@ -96,6 +99,7 @@ impl Effects {
         self.records.is_empty()
             && self.batches.iter().all(Vec::is_empty)
             && self.connections.is_empty()
+            && self.authentications.is_empty()
             && self.events.is_empty()
             && self.reports.is_empty()
             && self.reads.is_empty()

@@ -3,6 +3,7 @@
 //! Each refusal, disconnect, takeover and drop is an event that names what decided it.
 //! Client identifiers and topics are text from outside: those who print them escape them.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 use martlet_codec::{ProtocolVersion, ReasonCode};
@@ -34,7 +35,7 @@ pub enum Event {
         /// With which reason code.
         reason: ReasonCode,
         /// What decided it: a rule, a limit, a statement of the specification.
-        why: &'static str,
+        why: Cow<'static, str>,
     },
     /// An accepted connection ended.
     Disconnected {
@@ -43,7 +44,7 @@ pub enum Event {
         /// Reason code, sent or received or implied.
         reason: ReasonCode,
         /// What decided it.
-        why: &'static str,
+        why: Cow<'static, str>,
     },
     /// A message was dropped for one receiver (or, with an empty client id, before routing).
     Dropped {
@@ -65,6 +66,17 @@ pub enum Event {
         /// What becomes of further ones.
         policy: QueueFull,
     },
+    /// A PUBLISH was refused; before MQTT 5 its client is not told.
+    PublishRefused {
+        /// Who published.
+        client_id: String,
+        /// To which topic.
+        topic: String,
+        /// With which reason code.
+        reason: ReasonCode,
+        /// What decided it.
+        why: Cow<'static, str>,
+    },
     /// A subscription was refused.
     SubscribeRefused {
         /// Whose.
@@ -74,7 +86,7 @@ pub enum Event {
         /// With which reason code.
         reason: ReasonCode,
         /// What decided it.
-        why: &'static str,
+        why: Cow<'static, str>,
     },
 }
 

@@ -21,6 +21,7 @@
 #![forbid(unsafe_code)]
 
 mod arena;
+mod authenticate;
 mod command;
 mod connect;
 mod connection;
@@ -53,6 +54,7 @@ mod will;
 use martlet_fault as fault;
 
 pub use arena::Arena;
+pub use authenticate::{Authenticated, Authentication, Password, Revocation};
 pub use command::{Command, SysTopic};
 pub use connect::ConnectRequest;
 pub use counters::{Accounting, Counters, DROP_REASONS, DropReason, Metric, MetricKind};
@@ -72,6 +74,7 @@ pub use limits::{LimitRow, Limits, ListenerPolicy, QueueFull, Settings};
 pub use lobby::{Guest, Peer};
 pub use message::{Contents, MESSAGE_OVERHEAD, MemoryGauge, Message, Publication, StoredMessage};
 pub use node::{Cx, Node, Now};
+pub use permission::{Actions, Identity, Names, Rule, Rules, RulesError, Verdict};
 pub use record::{
     EnqueuedAs, EntryRecord, MessageRecord, Publisher, RECORD_VERSION, RETAINED_COPIES, Record,
     SessionEpoch, SessionRecord, SubscriptionRecord,

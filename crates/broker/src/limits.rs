@@ -211,6 +211,9 @@ pub struct ListenerPolicy {
     pub name: String,
     /// Clients need no credentials.
     pub allow_anonymous: bool,
+    /// Whoever keeps the credentials is asked who a client is, also of one that has none. Else
+    /// all are let in, or with [`ListenerPolicy::allow_anonymous`] false, nobody.
+    pub authenticate: bool,
     /// Maximum QoS of publishes, and of granted subscriptions.
     pub maximum_qos: QoS,
     /// Retained messages.
@@ -228,6 +231,7 @@ impl Default for ListenerPolicy {
         Self {
             name: "default".to_owned(),
             allow_anonymous: true,
+            authenticate: false,
             maximum_qos: QoS::ExactlyOnce,
             retain_available: true,
             wildcard_subscription_available: true,

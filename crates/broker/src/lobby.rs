@@ -4,11 +4,13 @@
 //! checked without the session, and hands the connection over, once, to the shard that owns the
 //! session. What came behind the CONNECT moves along.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use martlet_codec::{ConnAck, Connect, ProtocolVersion, ReasonCode};
 
+use crate::authenticate::Password;
 use crate::connect::ConnectRequest;
 use crate::connection::{Connection, Phase};
 use crate::effect::ConnectionEffect;
@@ -85,13 +87,28 @@ impl Shard {
         body: &[u8],
         unread: &[u8],
     ) -> Admission {
-        let request = match self.check_connect(cx, index, flags, body) {
+        let (request, password) = match self.check_connect(cx, index, flags, body) {
             Ok(request) => request,
             Err(refusal) => {
                 self.refuse(cx, index, refusal.version, refusal.reason, refusal.why);
                 return Admission::Here;
             }
         };
+        if self.connections.at(index).listener.authenticate {
+            self.ask_who(cx, index, request, password);
+            return Admission::Here;
+        }
+        self.let_in(cx, index, request, unread)
+    }
+
+    /// Nothing is known against the client: it goes to the shard that owns its session.
+    pub(crate) fn let_in<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        request: ConnectRequest,
+        unread: &[u8],
+    ) -> Admission {
         let to = self.owner(request.tenant, &request.client_id);
         if to == self.id {
             self.accept_connect(cx, index, request);
@@ -124,7 +141,7 @@ impl Shard {
         index: u32,
         flags: u8,
         body: &[u8],
-    ) -> Result<ConnectRequest, Refusal> {
+    ) -> Result<(ConnectRequest, Option<Password>), Refusal> {
         let connect = Connect::decode(flags, body).map_err(|refused| Refusal {
             version: refused.version,
             reason: refused.error.reason,
@@ -165,12 +182,14 @@ impl Shard {
         self.check_will(index, &connect)
             .map_err(|(reason, why)| refuse(reason, why))?;
         let listener = Arc::clone(&self.connections.at(index).listener);
-        if !listener.allow_anonymous {
+        if !listener.allow_anonymous && !listener.authenticate {
             let why = "the listener does not permit anonymous clients";
             return Err(refuse(ReasonCode::NotAuthorized, why));
         }
-        self.request_of(index, &connect)
-            .map_err(|(reason, why)| refuse(reason, why))
+        let request = self
+            .request_of(index, &connect)
+            .map_err(|(reason, why)| refuse(reason, why))?;
+        Ok((request, connect.password.map(Password::from)))
     }
 
     /// Is there room for one more client?
@@ -279,6 +298,7 @@ impl Shard {
             client_id,
             assigned,
             user_name: connect.user_name.map(Arc::from),
+            permit: None,
             will: connect
                 .will
                 .as_ref()
@@ -307,8 +327,9 @@ impl Shard {
         index: u32,
         version: Option<ProtocolVersion>,
         reason: ReasonCode,
-        why: &'static str,
+        why: impl Into<Cow<'static, str>>,
     ) {
+        let why = why.into();
         self.counters.connects_refused += 1;
         let id = self.connections.id_of(index);
         let connection = self.connections.at(index);
@@ -328,7 +349,11 @@ impl Shard {
         if let Some(version) = version.filter(|_| has_code) {
             // [MQTT-3.2.2-6], [MQTT-3.2.2-8]
             let mut connack = ConnAck::new(false, reason);
-            connack.properties.reason_string = Some(why);
+            // What was decided by rules and credentials is for those who operate the node.
+            connack.properties.reason_string = match &why {
+                Cow::Borrowed(why) => Some(why),
+                Cow::Owned(_) => None,
+            };
             let bytes_max = connection.packet_bytes_max as usize;
             self.scratch.clear();
             connack.encode(version, &mut self.scratch);
@@ -343,6 +368,10 @@ impl Shard {
                 output.extend_from_slice(&self.scratch);
                 self.output_appended(cx, index);
             }
+        }
+        let connection = self.connections.at(index);
+        if matches!(connection.phase, Phase::Lobby | Phase::Authenticating) {
+            self.authentications.forget(index);
         }
         let connection = self.connections.at(index);
         connection.phase = Phase::Closing;

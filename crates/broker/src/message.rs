@@ -54,8 +54,8 @@ impl Publication<'_> {
         text.extend_from_slice(self.payload);
     }
 
-    /// Its Message Expiry Interval as it is to be sent at `now_ms`: what is left, in whole seconds
-    /// rounded up [MQTT-3.3.2-6].
+    /// Its Message Expiry Interval as it is to be sent at `now_ms` [MQTT-3.3.2-6]: whole seconds
+    /// that are left, so that it lives no longer elsewhere; all of it if it is passed on at once.
     pub fn expiry_left_secs(&self, now_ms: u64) -> Option<u32> {
         expiry_left_secs(self.expires_at_ms, now_ms)
     }
@@ -168,16 +168,12 @@ impl Header {
     /// Its bytes are counted no more.
     fn uncount(&mut self) {
         let bytes = core::mem::take(&mut self.bytes);
-        self.gauge
-            .bytes
-            .fetch_sub(bytes as usize, Ordering::Relaxed);
+        self.gauge.sub(bytes as usize);
     }
 
     /// The message with this header and text; its bytes are counted from now on.
     fn counted(self, text: &[u8]) -> Message {
-        self.gauge
-            .bytes
-            .fetch_add(self.bytes as usize, Ordering::Relaxed);
+        self.gauge.add(self.bytes as usize);
         Message(ThinArc::from_header_and_slice(self, text))
     }
 }
@@ -314,6 +310,11 @@ impl Message {
         self.expires_at_ms() <= now_ms
     }
 
+    /// What counts its bytes.
+    pub(crate) fn gauge(&self) -> &Arc<MemoryGauge> {
+        &self.0.header.header.gauge
+    }
+
     /// What it counts for in queues and limits: topic, properties, payload and overhead.
     pub fn bytes(&self) -> usize {
         self.0.header.header.bytes as usize
@@ -356,9 +357,7 @@ impl Messages {
         };
         message.0.with_arc_mut(|arc| match PlainArc::get_mut(arc) {
             Some(body) => {
-                gauge
-                    .bytes
-                    .fetch_add(header.bytes as usize, Ordering::Relaxed);
+                gauge.add(header.bytes as usize);
                 *body.header_mut() = header;
                 let mut rest = body.slice_mut();
                 for part in [
@@ -401,7 +400,8 @@ impl Messages {
 /// What a message costs beside its text: header, reference count, allocator.
 pub const MESSAGE_OVERHEAD: usize = 112;
 
-/// Bytes held by the messages that one shard has made, wherever their last reference is.
+/// Bytes held by the messages that one shard has made, wherever their last reference is, and by
+/// what queues keep of theirs.
 #[derive(Debug, Default)]
 pub struct MemoryGauge {
     bytes: AtomicUsize,
@@ -412,13 +412,24 @@ impl MemoryGauge {
     pub fn bytes(&self) -> usize {
         self.bytes.load(Ordering::Relaxed)
     }
+
+    pub(crate) fn add(&self, bytes: usize) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn sub(&self, bytes: usize) {
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
 }
 
-/// What is left of an expiry interval, in whole seconds rounded up; none if it never expires.
+/// On its way from shard to shard, and to the disk for QoS 2, a message is not waiting.
+const PASSING_MS: u64 = 100;
+
+/// The whole seconds that are left of an expiry interval; none if it never expires.
 pub(crate) fn expiry_left_secs(expires_at_ms: u64, now_ms: u64) -> Option<u32> {
     (expires_at_ms != u64::MAX).then(|| {
         let left_ms = expires_at_ms.saturating_sub(now_ms);
-        u32::try_from(left_ms.div_ceil(1000)).unwrap_or(u32::MAX)
+        u32::try_from((left_ms + PASSING_MS) / 1000).unwrap_or(u32::MAX)
     })
 }
 
@@ -448,7 +459,6 @@ mod tests {
         assert_eq!(clone.topic(), "a/é");
         assert_eq!(clone.forwarded(), [1, 1]);
         assert_eq!(clone.payload(), b"payload");
-        assert_eq!(clone.publication().expiry_left_secs(1_000), Some(10));
         assert_eq!(gauge.bytes(), message.bytes());
         drop(message);
         assert!(gauge.bytes() > 0);
@@ -488,5 +498,14 @@ mod tests {
         assert_eq!(third.topic_bytes().as_ptr(), place);
         drop((held, third));
         assert_eq!(gauge.bytes(), 0);
+    }
+
+    #[test]
+    fn an_interval_is_passed_on_whole_at_once_and_never_longer_than_what_is_left_of_it() {
+        let left = |now_ms| expiry_left_secs(12_000, now_ms);
+        assert_eq!((left(2_000), left(2_050)), (Some(10), Some(10)));
+        assert_eq!((left(2_500), left(3_000)), (Some(9), Some(9)));
+        assert_eq!((left(11_500), left(12_500)), (Some(0), Some(0)));
+        assert_eq!(expiry_left_secs(u64::MAX, 2_000), None);
     }
 }

@@ -89,6 +89,8 @@ pub struct SubscriptionRecord {
     pub subscription_id: u32,
     /// Retained messages are still owed for it.
     pub retained_pending: bool,
+    /// Those up to this topic, in the retained store's order, are with the session already.
+    pub retained_after: Option<Box<str>>,
 }
 
 /// A message in a queue or in flight, as its record has it.
@@ -167,6 +169,17 @@ pub enum Record {
     },
     /// A subscription was made or changed.
     Subscribed(Box<SubscriptionRecord>),
+    /// A page of the retained messages that a subscription is owed is with its session. It stands
+    /// behind their entries and is on the disk with all of them or not at all, so that no restart
+    /// brings one of them again.
+    RetainedSent {
+        /// Whose.
+        epoch: SessionEpoch,
+        /// Which of that session's.
+        number: u32,
+        /// The last topic of the page; none: nothing is owed any more.
+        up_to: Option<Box<str>>,
+    },
     /// A subscription ended.
     Unsubscribed {
         /// Whose.

@@ -99,7 +99,7 @@ impl Shard {
             expiry_timer: None,
             will_timer: None,
             accounting: Accounting::default(),
-            retained_pending: None,
+            permit: None,
             retained_queued: false,
         });
         self.arm_restored(cx, session, record);
@@ -174,7 +174,7 @@ impl Shard {
         let outbound = &mut self.sessions.at(index).outbound;
         match packet_id {
             Some(packet_id) => outbound.restore_in_flight(packet_id, entry, released),
-            None => outbound.queue_mut().push_back_stored(&entry),
+            None => outbound.queue_mut().push_back_stored(&entry, &self.gauge),
         }
         self.watch_queue_expiry(QueueOwner::Session(session.session));
     }

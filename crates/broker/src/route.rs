@@ -18,6 +18,7 @@ use crate::interest::{EpochKey, InterestClass, Wanted};
 use crate::message::{MemoryGauge, Message, Messages, Publication};
 use crate::node::{Cx, Node};
 use crate::outgoing::{Outgoing, Parts, Templates};
+use crate::permission::Actions;
 use crate::record::{MessageRecord, Publisher, Record, SessionEpoch};
 use crate::retained::{RetainedChange, is_own};
 use crate::session::queue::SubscriptionIds;
@@ -557,6 +558,17 @@ impl Shard {
             if found.subscription_id != 0 {
                 ids.push(found.subscription_id);
             }
+        }
+        let keeps = qos.min(routing.publication.qos) > QoS::AtMostOnce;
+        if keeps && !routing.recorded && self.sessions.at(session).durable {
+            // It was routed before this subscription was known where it was received, so it comes
+            // after it. Its entry would have no record, and a restart would give its Packet
+            // Identifier again while the client still knows it.
+            any = false;
+        }
+        if any && !self.permits(session, Actions::RECEIVE, routing.publication.topic) {
+            // As if it had no subscription: another one's messages fill no queue.
+            any = false;
         }
         if any {
             let qos = qos.min(routing.publication.qos);

@@ -242,6 +242,14 @@ impl Groups {
         self.slab.iter().map(|(_, group)| group.held()).sum()
     }
 
+    /// Groups whose queue is full.
+    pub(crate) fn full_queues(&self, count_max: u32, bytes_max: u64) -> usize {
+        let groups = self.slab.iter();
+        groups
+            .filter(|(_, group)| group.queue.is_full(count_max, bytes_max))
+            .count()
+    }
+
     /// The equation of idea 6, group by group.
     pub(crate) fn balanced(&self) -> bool {
         self.slab.iter().all(|(_, group)| {
@@ -822,7 +830,7 @@ impl Shard {
             return;
         };
         let group = &mut self.groups.slab[index as usize];
-        group.queue.push_back_stored(entry);
+        group.queue.push_back_stored(entry, &self.gauge);
         group.accounting.matched += 1;
         self.counters.matched += 1;
         self.watch_queue_expiry(QueueOwner::Group(id));
@@ -1191,7 +1199,7 @@ impl Shard {
                 group.queue.push_front(entry.with(message))
             }
             Some(message) => group.queue.push_back(entry.with(message), window),
-            None => group.queue.push_back_stored(&entry),
+            None => group.queue.push_back_stored(&entry, &self.gauge),
         }
         let generation = group.generation;
         self.watch_queue_expiry(QueueOwner::Group(GroupId { index, generation }));

@@ -6,6 +6,7 @@ use crate::fault::{self, Fault};
 use crate::id::RecordNumber;
 use crate::message::Publication;
 use crate::node::{Cx, Node};
+use crate::permission::Actions;
 use crate::route::Origin;
 use crate::shard::Shard;
 use crate::timer::Timer;
@@ -77,6 +78,18 @@ impl Shard {
         }
     }
 
+    /// The client may not publish to the Will's topic any more: nobody gets it, and no restart
+    /// sends it.
+    fn will_refused<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, topic: &str) {
+        self.counters.publishes_refused += 1;
+        self.tell_publish_refused(cx, index, topic);
+        let session = self.sessions.at(index);
+        if session.recorded {
+            let record = session.record();
+            self.append(cx, record);
+        }
+    }
+
     /// Publishes the Will of a session, if one is left.
     /// Retained or not as its CONNECT said [MQTT-3.1.2-14], [MQTT-3.1.2-15].
     pub(crate) fn send_will<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) {
@@ -106,6 +119,9 @@ impl Shard {
             expires_at_ms: crate::route::expires_at(now.mono_ms, will.message_expiry_secs),
             received_mono_ms: now.mono_ms,
         };
+        if !self.permits(index, Actions::PUBLISH, &will.topic) {
+            return self.will_refused(cx, index, &will.topic);
+        }
         self.counters.wills_sent += 1;
         let session = self.sessions.at(index);
         let named = session.recorded && !fault::is(Fault::WillNotUsedUp);

@@ -13,6 +13,8 @@ use crate::store::{PinnedStore, StoreSize, StoreState};
 
 /// How long shards may take to answer: they answer within a tick, so this is a stalled node.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a probe of the node's health waits for them.
+const HEALTH_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// The shards, as the control plane reaches them. The binary implements it on the reactor.
 pub trait Shards: Send + Sync + 'static {
@@ -116,7 +118,12 @@ impl Control {
     /// # Errors
     /// If a shard does not answer in time.
     pub async fn snapshots(&self) -> Result<Vec<Counters>, ControlError> {
-        let reports = self.ask(|request| Command::Snapshot { request }).await?;
+        self.snapshots_within(ANSWER_TIMEOUT).await
+    }
+
+    async fn snapshots_within(&self, timeout: Duration) -> Result<Vec<Counters>, ControlError> {
+        let command = |request| Command::Snapshot { request };
+        let reports = self.ask(timeout, command).await?;
         let counters = reports.into_iter().filter_map(|report| match report {
             Report::Snapshot { counters, .. } => Some(*counters),
             Report::Clients { .. } => None,
@@ -129,11 +136,7 @@ impl Control {
     /// # Errors
     /// If a shard does not answer in time.
     pub async fn snapshot(&self) -> Result<Counters, ControlError> {
-        let mut sum = Counters::default();
-        for counters in self.snapshots().await? {
-            sum.add(&counters);
-        }
-        Ok(sum)
+        Ok(sum(&self.snapshots().await?))
     }
 
     /// Sessions of this node, at most `limit`.
@@ -142,7 +145,10 @@ impl Control {
     /// If a shard does not answer in time.
     pub async fn clients(&self, limit: usize) -> Result<Clients, ControlError> {
         let reports = self
-            .ask(|request| Command::Clients { request, limit })
+            .ask(ANSWER_TIMEOUT, |request| Command::Clients {
+                request,
+                limit,
+            })
             .await?;
         let mut all = Clients {
             clients: Vec::new(),
@@ -189,9 +195,19 @@ impl Control {
         self.shards.store_state()
     }
 
-    /// Alive, ready, and what operators should know, of the store too.
-    pub fn health_report(&self) -> HealthReport {
+    /// Alive, ready, and what operators should know, of the store and the queues too. Shards that
+    /// do not answer at once are not waited for: nothing is said of their queues then.
+    pub async fn health_report(&self) -> HealthReport {
+        let counters = self.snapshots_within(HEALTH_TIMEOUT).await;
+        self.health_report_with(&counters.map_or_else(|_| Counters::default(), |all| sum(&all)))
+    }
+
+    /// The same, with the node's counters known.
+    pub fn health_report_with(&self, counters: &Counters) -> HealthReport {
         let mut report = self.health.report();
+        if let Some(warning) = queues_warning(counters.queues_full) {
+            report.warnings.push(warning);
+        }
         let Some(store) = self.store_state() else {
             return report;
         };
@@ -241,7 +257,11 @@ impl Control {
         let _ = stop.wait_for(|stop| *stop).await;
     }
 
-    async fn ask(&self, command: impl Fn(u64) -> Command) -> Result<Vec<Report>, ControlError> {
+    async fn ask(
+        &self,
+        timeout: Duration,
+        command: impl Fn(u64) -> Command,
+    ) -> Result<Vec<Report>, ControlError> {
         let request = self.next_request.fetch_add(1, Ordering::Relaxed);
         let (sender, mut answers) = mpsc::unbounded_channel();
         lock(&self.waiting).insert(request, sender);
@@ -250,7 +270,7 @@ impl Control {
             self.shards.send(ShardId(shard), command(request));
         }
         let mut reports = Vec::with_capacity(asked);
-        let collected = tokio::time::timeout(ANSWER_TIMEOUT, async {
+        let collected = tokio::time::timeout(timeout, async {
             while reports.len() < asked {
                 match answers.recv().await {
                     Some(report) => reports.push(report),
@@ -268,6 +288,27 @@ impl Control {
             }),
         }
     }
+}
+
+fn sum(all: &[Counters]) -> Counters {
+    let mut sum = Counters::default();
+    for counters in all {
+        sum.add(counters);
+    }
+    sum
+}
+
+/// What operators should know of queues that lose messages.
+fn queues_warning(full: u64) -> Option<String> {
+    let whose = match full {
+        0 => return None,
+        1 => "The queue of 1 session or share group is full".to_owned(),
+        _ => format!("The queues of {full} sessions or share groups are full"),
+    };
+    Some(format!(
+        "{whose}: messages for them are dropped as mqtt.queue_full says; \
+         `martlet clients` shows what is queued."
+    ))
 }
 
 /// A lock that a panic elsewhere does not take along.

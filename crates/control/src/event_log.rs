@@ -30,7 +30,7 @@ pub fn write(event: &Event) {
             client_id,
             address = address_text(*address),
             reason = reason.name(),
-            why,
+            why = &**why,
             "connection refused"
         ),
         Event::Disconnected {
@@ -41,7 +41,7 @@ pub fn write(event: &Event) {
             info!(
                 client_id,
                 reason = reason.name(),
-                why,
+                why = &**why,
                 "client disconnected"
             );
         }
@@ -75,8 +75,22 @@ pub fn write(event: &Event) {
                 client_id,
                 filter,
                 reason = reason.name(),
-                why,
+                why = &**why,
                 "subscription refused"
+            );
+        }
+        Event::PublishRefused {
+            client_id,
+            topic,
+            reason,
+            why,
+        } => {
+            warn!(
+                client_id,
+                topic,
+                reason = reason.name(),
+                why = &**why,
+                "publish refused"
             );
         }
     }

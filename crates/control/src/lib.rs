@@ -11,10 +11,12 @@
 //! * `metrics`: the Prometheus page
 //! * `statistics`: the `$SYS/broker/…` topics under the names that Mosquitto's users know
 //! * [`backup`]: a consistent copy of everything in one file, and its way back
+//! * [`authentication`]: who a client is, by the sources of credentials in their order
 //! * `store`: whether the message store keeps up
 //! * `event_log`: events as log lines
 #![forbid(unsafe_code)]
 
+pub mod authentication;
 pub mod backup;
 mod control;
 pub mod event_log;

@@ -85,6 +85,11 @@ impl DamageWords {
             kind::GROUP => format!("share group {:#x}", key.owner),
             kind::WILL => format!("the Will of {}", owner()),
             kind::SUBSCRIPTION => format!("subscription {} of {}", key.number, owner()),
+            kind::RETAINED_OWED => format!(
+                "what subscription {} of {} is owed of retained messages",
+                key.number,
+                owner()
+            ),
             _ => format!("state {} of kind {} of {}", key.number, key.kind, owner()),
         }
     }

@@ -2,18 +2,22 @@
 //!
 //! One of the broker's is never torn: it is in a record of the store as a whole or not at all. What
 //! brings something to be kept has a record of the store for itself, so that damage to one costs
-//! one message. A message that nobody has to be waited for is written together with its entries:
-//! then no ROUTING hold and no release are needed. What only changes or ends something shares a
-//! record with its neighbours: it is most of what there is, alone hardly longer than a record's
-//! header, and losing it to damage costs a message that comes again, never one that does not come.
+//! one message; a page of retained messages is one, and comes again. A message that nobody has to
+//! be waited for is written together with its entries: then no ROUTING hold and no release are
+//! needed. What only changes or ends something shares a record with its neighbours: it is most of
+//! what there is, alone hardly longer than a record's header, and losing it to damage costs a
+//! message that comes again, never one that does not come.
 
-use martlet_broker::{MessageId, MessageRecord, Now, Record, SessionEpoch};
+use martlet_broker::{EnqueuedAs, MessageId, MessageRecord, Now, Record, SessionEpoch};
 use martlet_fault::{self as fault, Fault};
 use martlet_store::{BodyId, Holds, QueueId, RecordBuffer, RecordBuilder};
 
 use crate::body::put_body;
 use crate::entry::{lane, put_amend, put_enqueue};
-use crate::state::{key, kind, put_group, put_session, put_subscription, subscription_key};
+use crate::state::{
+    key, kind, put_group, put_retained_owed, put_session, put_subscription, retained_owed_key,
+    subscription_key,
+};
 
 /// Broker records in one record of the store at most: a torn one costs no more than these.
 const TOGETHER_MAX: usize = 1024;
@@ -54,9 +58,12 @@ pub fn encode(records: &[Record], now: Now, into: &mut RecordBuffer) {
     }
 }
 
-/// How many of the first records share one of the store: those that change or end something, or the
-/// first alone.
+/// How many of the first records share one of the store: those that change or end something, a page
+/// of retained messages, or the first alone.
 fn count_together(records: &[Record]) -> usize {
+    if let Some(count) = retained_page(records) {
+        return count;
+    }
     let changes = |record: &&Record| {
         matches!(
             record,
@@ -72,6 +79,24 @@ fn count_together(records: &[Record]) -> usize {
         .take(CHANGES_TOGETHER_MAX)
         .take_while(changes);
     changes.count().max(1)
+}
+
+/// How many records a page of retained messages has: its entries, and that they are with the
+/// session. One without the other would bring them again after a crash.
+fn retained_page(records: &[Record]) -> Option<usize> {
+    let [Record::Enqueued(first), following @ ..] = records else {
+        return None;
+    };
+    if !matches!(first.why, EnqueuedAs::Retained(_)) {
+        return None;
+    }
+    let mut following = following.iter().take(TOGETHER_MAX);
+    let end = following
+        .position(|record| !matches!(record, Record::Enqueued(_) | Record::EntryEnded { .. }))?;
+    match &records[end + 1] {
+        Record::RetainedSent { epoch, .. } if *epoch == first.epoch => Some(end + 2),
+        _ => None,
+    }
 }
 
 /// Where the record stands that says that the message, whose record is the first, has been routed
@@ -104,8 +129,14 @@ fn put(record: &Record, now: Now, into: &mut RecordBuilder<'_>) {
             epoch,
         } => put_group(*tenant, filter, *epoch, into),
         Record::Subscribed(subscription) => put_subscription(subscription, into),
+        Record::RetainedSent {
+            epoch,
+            number,
+            up_to,
+        } => put_retained_owed(*epoch, *number, up_to.as_deref(), into),
         Record::Unsubscribed { epoch, number } => {
             into.remove_state(subscription_key(*epoch, *number));
+            into.remove_state(retained_owed_key(*epoch, *number));
         }
         Record::Message(message) => {
             let routing = match message.to_be_routed {

@@ -14,6 +14,7 @@ mod shards;
 mod subscriptions;
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -29,8 +30,8 @@ use crate::body::decode_body;
 use crate::bytes::DecodeError;
 use crate::entry::decode_entry;
 use crate::state::{
-    ClockState, decode_clock, decode_group, decode_session, decode_start, decode_will, kind,
-    put_clock, put_start,
+    ClockState, decode_clock, decode_group, decode_retained_owed, decode_session, decode_start,
+    decode_will, kind, put_clock, put_start,
 };
 use names::Names;
 
@@ -133,6 +134,7 @@ pub fn restore<D: Disk, N: Node>(
         report: found.report,
         records: RecordBuffer::new(),
         names: Names::default(),
+        retained_owed: found.retained_owed,
         orphans: Vec::new(),
         error: None,
     };
@@ -155,6 +157,9 @@ struct Found {
     clock: Option<ClockState>,
     groups: Vec<FoundGroup>,
     wills: Vec<(SessionEpoch, StoredWill)>,
+    /// Which subscriptions are owed retained messages, by the key of what says so, and behind which
+    /// topic.
+    retained_owed: BTreeMap<StateKey, Option<Box<str>>>,
     report: RestoreReport,
 }
 
@@ -175,6 +180,9 @@ impl Found {
         }
         for key in engine.state_keys() {
             found.start = found.start.max(start_of(key.owner));
+            if key.kind == kind::RETAINED_OWED {
+                found.retained_owed.insert(key, None);
+            }
         }
         let is_wanted = |key: StateKey| !matches!(key.kind, kind::SESSION | kind::SUBSCRIPTION);
         each_state(engine, &mut found, is_wanted, Found::add)?;
@@ -206,6 +214,10 @@ impl Found {
                     tenant: group.tenant,
                     filter: group.filter.into(),
                 });
+            }
+            kind::RETAINED_OWED => {
+                let after = decode_retained_owed(bytes)?.map(Into::into);
+                self.retained_owed.insert(key, after);
             }
             kind::WILL => self.wills.push((epoch, decode_will(bytes)?)),
             kind::SESSION | kind::SUBSCRIPTION => {}
@@ -287,6 +299,10 @@ fn state_name(key: StateKey) -> String {
         kind::WILL => format!("Will of session {owner:#x}"),
         kind::GROUP => format!("share group {owner:#x}"),
         kind::SUBSCRIPTION => format!("subscription {} of session {owner:#x}", key.number),
+        kind::RETAINED_OWED => format!(
+            "what subscription {} of session {owner:#x} is owed of retained messages",
+            key.number
+        ),
         kind => format!("state {} of kind {kind} of {owner:#x}", key.number),
     }
 }
@@ -303,6 +319,8 @@ struct Restoring<'a, N: Node> {
     /// What the shards have recorded meanwhile.
     records: RecordBuffer,
     names: Names,
+    /// As [`Found::retained_owed`].
+    retained_owed: BTreeMap<StateKey, Option<Box<str>>>,
     /// Owners of what belongs to nothing.
     orphans: Vec<u64>,
     /// Met while the store was being read.

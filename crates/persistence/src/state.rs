@@ -22,6 +22,8 @@ pub(crate) mod kind {
     pub(crate) const SUBSCRIPTION: u8 = 4;
     /// The time of records, and what the wall clock said then.
     pub(crate) const CLOCK: u8 = 5;
+    /// A subscription is owed retained messages; beside it, so that their end is a small record.
+    pub(crate) const RETAINED_OWED: u8 = 6;
 }
 
 /// A share group, as the store has it.
@@ -47,7 +49,6 @@ const HAS_EXPIRY: u8 = 1 << 3;
 
 const NO_LOCAL: u8 = 1 << 2;
 const RETAIN_AS_PUBLISHED: u8 = 1 << 3;
-const RETAINED_PENDING: u8 = 1 << 4;
 
 pub(crate) fn key(epoch: SessionEpoch, kind: u8) -> StateKey {
     StateKey {
@@ -62,6 +63,13 @@ pub(crate) fn subscription_key(epoch: SessionEpoch, number: u32) -> StateKey {
         owner: epoch.0,
         kind: kind::SUBSCRIPTION,
         number,
+    }
+}
+
+pub(crate) fn retained_owed_key(epoch: SessionEpoch, number: u32) -> StateKey {
+    StateKey {
+        kind: kind::RETAINED_OWED,
+        ..subscription_key(epoch, number)
     }
 }
 
@@ -273,6 +281,33 @@ pub(crate) fn put_subscription(subscription: &SubscriptionRecord, into: &mut Rec
         subscription.filter.as_bytes(),
     ];
     into.state(key, &pieces);
+    let owed = retained_owed_key(subscription.epoch, subscription.number);
+    let after = subscription.retained_after.as_deref().unwrap_or_default();
+    match subscription.retained_pending {
+        true => into.state(owed, &[&versioned(), after.as_bytes()]),
+        false => into.remove_state(owed),
+    }
+}
+
+/// That a subscription is owed no retained messages any more, or only those behind a topic.
+pub(crate) fn put_retained_owed(
+    epoch: SessionEpoch,
+    number: u32,
+    after: Option<&str>,
+    into: &mut RecordBuilder<'_>,
+) {
+    let key = retained_owed_key(epoch, number);
+    match after {
+        Some(topic) => into.state(key, &[&versioned(), topic.as_bytes()]),
+        None => into.remove_state(key),
+    }
+}
+
+/// Reads behind which topic a subscription is owed retained messages; none is all of them.
+pub(crate) fn decode_retained_owed(bytes: &[u8]) -> Result<Option<&str>, DecodeError> {
+    let reader = Reader::new(bytes)?;
+    let topic = decode_filter(reader)?;
+    Ok(Some(topic).filter(|topic| !topic.is_empty()))
 }
 
 fn subscription_head(subscription: &SubscriptionRecord) -> Scratch {
@@ -280,14 +315,13 @@ fn subscription_head(subscription: &SubscriptionRecord) -> Scratch {
     out.push(
         subscription.qos.bits()
             | flag(NO_LOCAL, subscription.no_local)
-            | flag(RETAIN_AS_PUBLISHED, subscription.retain_as_published)
-            | flag(RETAINED_PENDING, subscription.retained_pending),
+            | flag(RETAIN_AS_PUBLISHED, subscription.retain_as_published),
     );
     put_number(&mut out, subscription.subscription_id.into());
     out
 }
 
-/// Reads subscription `number` of a session.
+/// Reads subscription `number` of a session. What it is owed stands beside it.
 pub fn decode_subscription(
     epoch: SessionEpoch,
     number: u32,
@@ -308,7 +342,8 @@ pub fn decode_subscription(
         no_local: flags & NO_LOCAL != 0,
         retain_as_published: flags & RETAIN_AS_PUBLISHED != 0,
         subscription_id,
-        retained_pending: flags & RETAINED_PENDING != 0,
+        retained_pending: false,
+        retained_after: None,
     })
 }
 
@@ -385,7 +420,7 @@ mod tests {
             filter in "[a-z]{1,9}/[+]/#",
             number: u32,
             qos in 0_u8..3,
-            flags: [bool; 3],
+            flags: [bool; 2],
             subscription_id: u32,
         ) {
             let subscription = SubscriptionRecord {
@@ -396,7 +431,9 @@ mod tests {
                 no_local: flags[0],
                 retain_as_published: flags[1],
                 subscription_id,
-                retained_pending: flags[2],
+                // It stands beside.
+                retained_pending: false,
+                retained_after: None,
             };
             let head = subscription_head(&subscription);
             let bytes = [&head, subscription.filter.as_bytes()].concat();
@@ -416,6 +453,7 @@ mod tests {
             let _ = decode_will(&bytes);
             let _ = decode_group(&bytes);
             let _ = decode_subscription(SessionEpoch(1), 1, &bytes);
+            let _ = decode_retained_owed(&bytes);
             let _ = decode_start(&bytes);
             let _ = decode_clock(&bytes);
         }

@@ -107,6 +107,33 @@ fn what_lies_in_the_store_is_kept_when_the_memory_is_spent() {
 }
 
 #[test]
+fn a_queue_counts_as_full_from_its_first_loss_until_it_is_worked_off() {
+    for policy in ["drop-oldest", "drop-newest"] {
+        let settings = [("queued_messages", "20"), ("queue_full", policy)];
+        let settings = settings.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        let mut node = StoredNode::with_settings(2, &settings);
+        node.play(
+            "A: CONNECT session_expiry=1000; SUBSCRIBE t qos=1; DISCONNECT
+             P: CONNECT
+             repeat 20
+             P: PUBLISH t qos=1
+             end",
+        );
+        assert_eq!(node.counters().queues_full, 0, "it has lost nothing");
+        node.play("P: CONNECT; PUBLISH t qos=1");
+        assert_eq!(node.counters().queues_full, 1);
+        node.play(
+            "A: CONNECT clean=0 session_expiry=1000 receive_maximum=5
+             A> CONNACK 0 session_present=1
+             repeat 5
+             A> PUBLISH t qos=1 ..
+             end",
+        );
+        assert_eq!(node.counters().queues_full, 0, "it goes on");
+    }
+}
+
+#[test]
 fn what_a_session_loses_that_ends_with_its_connection_makes_no_record() {
     let settings = [("queued_messages".to_owned(), "1".to_owned())];
     let mut node = StoredNode::with_settings(1, &settings);

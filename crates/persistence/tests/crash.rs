@@ -4,6 +4,10 @@
 
 mod node;
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use martlet_script::{Incoming, Stage, Value, Version, decode};
 use martlet_store::{Failure, Fault};
 use node::{End, StoredNode};
 
@@ -238,4 +242,85 @@ fn the_power_may_go_while_shards_are_brought_back() {
         call += 1;
     }
     assert!(failed > 5, "{failed} calls are not worth the name");
+}
+
+/// A client that takes retained messages at QoS 2, and remembers over its connections what it has.
+#[derive(Default)]
+struct Taker {
+    subscribed: bool,
+    /// Packet Identifiers of messages that were received and not released.
+    known: BTreeSet<u16>,
+    got: Vec<String>,
+}
+
+impl Taker {
+    /// Connects and takes what comes; less if the power goes.
+    fn take(&mut self, node: &mut StoredNode) {
+        let link = Stage::open(node).unwrap();
+        let connect = b"\x10\x14\x00\x04MQTT\x05\x00\x00\x00\x05\x11\x00\x01\x00\x00\x00\x02a1";
+        node.send(link, connect).unwrap();
+        if !self.subscribed {
+            // Retain Handling 1: made again it brings nothing again.
+            let subscribe = b"\x82\x09\x00\x01\x00\x00\x03r/#\x12";
+            node.send(link, subscribe).unwrap();
+        }
+        let mut bytes = Vec::new();
+        while let Incoming::Bytes(more) = node.read(link, Duration::from_millis(50)) {
+            bytes.extend(more);
+            while let Some((packet, len)) = decode(&bytes, Version::V5).unwrap() {
+                bytes.drain(..len);
+                let id = packet.number("id").unwrap_or(0) as u16;
+                let [high, low] = id.to_be_bytes();
+                match packet.name {
+                    "CONNACK" => {}
+                    "SUBACK" => self.subscribed = true,
+                    "PUBLISH" => {
+                        let Some(Value::Bytes(payload)) = packet.get("payload") else {
+                            panic!("{packet:?}");
+                        };
+                        if self.known.insert(id) {
+                            self.got.push(String::from_utf8_lossy(payload).into_owned());
+                        }
+                        node.send(link, &[0x50, 2, high, low]).unwrap();
+                    }
+                    "PUBREL" => {
+                        self.known.remove(&id);
+                        node.send(link, &[0x70, 2, high, low]).unwrap();
+                    }
+                    _ => panic!("{packet:?}"),
+                }
+            }
+        }
+        node.end(link);
+    }
+}
+
+#[test]
+fn retained_messages_of_qos_2_come_once_and_in_order_wherever_the_power_goes() {
+    // More than the pages that are read at once, and than may wait.
+    const COUNT: usize = 300;
+    let expected: Vec<String> = (1..=COUNT).map(|number| format!("{number:03}")).collect();
+    for call in (0..).step_by(7) {
+        let mut node = StoredNode::new(2);
+        let publishes: Vec<String> = expected
+            .iter()
+            .map(|number| format!("P: PUBLISH r/{number} qos=2 retain payload={number}\n"))
+            .collect();
+        node.play(&format!("P: CONNECT\n{}", publishes.concat()));
+        let mut taker = Taker::default();
+        // Again a little after the restart, where an exchange has ended and the page is to go on.
+        for (power_cut, call) in [(1, call), (2, call % 7)] {
+            power_goes_at(&node, call);
+            taker.take(&mut node);
+            node = node.restart(End::PowerCut(power_cut), 2, 5);
+            assert_eq!(node.report.damaged, 0, "call {call}: {:?}", node.report);
+        }
+        let before = taker.got.len();
+        taker.take(&mut node);
+        assert_eq!(taker.got, expected, "call {call}");
+        if before == COUNT {
+            assert!(call > 40, "{call} calls are not worth the name");
+            break;
+        }
+    }
 }

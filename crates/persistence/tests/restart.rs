@@ -86,6 +86,30 @@ fn what_was_sent_is_sent_again_with_its_packet_identifier() {
 }
 
 #[test]
+fn messages_keep_the_subscription_identifiers_they_were_queued_with() {
+    restarts(
+        "A: CONNECT clean=0 session_expiry=1000
+         A: SUBSCRIBE t/# qos=1 subscription_id=300; SUBSCRIBE t/+ qos=2 subscription_id=2
+         A: SUBSCRIBE t/both qos=1; SUBSCRIBE +/m qos=1 subscription_id=7
+         A: DISCONNECT
+         P: CONNECT
+         P: PUBLISH t/a/b qos=1 payload=1
+         P: PUBLISH t/both qos=2 payload=2
+         P: PUBLISH t/m qos=2 payload=3
+         P: PUBLISH t/both qos=1 payload=4",
+        "A: CONNECT clean=0 session_expiry=1000
+         A> CONNACK 0 session_present=1
+         A> PUBLISH t/a/b qos=1 payload=1 subscription_id=300
+         A> PUBLISH t/both qos=2 payload=2 subscription_id=2 subscription_id=300 id=$two
+         A> PUBLISH t/m qos=2 payload=3 subscription_id=2 subscription_id=7 subscription_id=300 ..
+         A> PUBLISH t/both qos=1 payload=4 subscription_id=2 subscription_id=300 ..
+         A: PUBREC $two
+         A> PUBREL $two
+         A: DISCONNECT",
+    );
+}
+
+#[test]
 fn a_qos_2_message_received_before_is_not_received_twice() {
     restarts(
         "A: CONNECT clean=0 session_expiry=1000; SUBSCRIBE t qos=1
@@ -266,6 +290,78 @@ fn a_session_ends_when_its_expiry_has_run_out_across_the_restart() {
         assert_eq!(node.report.orphans, 0, "{:?}", node.report);
         assert_eq!(node.bodies(), 0);
     }
+}
+
+#[test]
+fn retained_messages_still_owed_are_owed_to_a_subscription_that_is_made_again() {
+    const COUNT: usize = 400;
+    let mut node = StoredNode::new(1);
+    node.play(&format!(
+        "P: CONNECT
+         repeat {COUNT}
+         P: PUBLISH r/${{n}} qos=1 retain payload=${{n}}
+         end"
+    ));
+    // It takes none, so that most are still owed when it says that it wants none again.
+    node.play(
+        "A: CONNECT id=a1 clean=0 session_expiry=65536 receive_maximum=1; SUBSCRIBE r/# qos=1
+         A> PUBLISH r/1 qos=1 payload=1 retain ..
+         A: SUBSCRIBE r/# qos=1 rh=2",
+    );
+    let mut node = node.restart(End::Kill, 1, 10);
+    let (present, mut payloads) = node.collect("a1");
+    assert!(present);
+    payloads.sort_unstable();
+    payloads.dedup();
+    assert_eq!(payloads.len(), COUNT);
+}
+
+#[test]
+fn a_message_lives_no_longer_than_its_interval_across_the_restart() {
+    for end in [End::Stop, End::Kill, End::PowerCut(3)] {
+        let mut node = StoredNode::new(2);
+        node.play("A: CONNECT clean=0 session_expiry=1000; SUBSCRIBE t qos=2; DISCONNECT");
+        node.elapse(555);
+        node.play(
+            "P: CONNECT
+             P: PUBLISH t qos=1 message_expiry=5 payload=over
+             P: PUBLISH t qos=2 message_expiry=5 payload=over
+             P: PUBLISH r qos=1 message_expiry=5 payload=over retain
+             P: PUBLISH t qos=1 message_expiry=6 payload=1
+             P: PUBLISH r/8 qos=1 message_expiry=8 payload=2 retain
+             P: PUBLISH t qos=2 message_expiry=9 payload=3",
+        );
+        node.elapse(2_400);
+        let mut node = node.restart(end, 1, 1_300);
+        node.elapse(1_300);
+        // Exactly 5 s have passed.
+        node.play(
+            "A: CONNECT clean=0 session_expiry=1000
+             A> CONNACK 0 session_present=1
+             A> PUBLISH t qos=1 payload=1 message_expiry=1 ..
+             A> PUBLISH t qos=2 payload=3 message_expiry=4 ..
+             A: SUBSCRIBE r/# qos=1
+             A> PUBLISH r/8 qos=1 payload=2 message_expiry=3 retain ..
+             A> nothing",
+        );
+        assert_eq!(node.counters().expired, 2);
+    }
+}
+
+#[test]
+fn an_interval_that_is_sent_on_after_a_restart_is_no_longer_than_what_is_left() {
+    let mut node = StoredNode::new(1);
+    node.play(
+        "A: CONNECT clean=0 session_expiry=1000; SUBSCRIBE t qos=1; DISCONNECT
+         P: CONNECT; PUBLISH t qos=1 message_expiry=9 payload=x",
+    );
+    node.elapse(700);
+    let mut node = node.restart(End::Kill, 1, 1_700);
+    node.play(
+        "A: CONNECT clean=0 session_expiry=1000
+         A> CONNACK 0 session_present=1
+         A> PUBLISH t qos=1 payload=x message_expiry=6 ..",
+    );
 }
 
 const DAY_MS: u64 = 86_400_000;

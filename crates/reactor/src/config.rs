@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use martlet_broker::{ListenerPolicy, Settings};
 
+use crate::authenticate::{Authenticator, NoAuthenticator};
 use crate::store::{MemoryStore, Store};
+use crate::tls::TlsSettings;
 
 /// How a node is to be started. Begin with [`ReactorConfig::new`] and change what is to differ.
 #[derive(Debug)]
@@ -27,6 +29,8 @@ pub struct ReactorConfig {
     pub memory_bytes: usize,
     /// Where records go.
     pub store: Box<dyn Store>,
+    /// Who is asked by listeners that authenticate.
+    pub authenticator: Arc<dyn Authenticator>,
 }
 
 impl ReactorConfig {
@@ -41,6 +45,7 @@ impl ReactorConfig {
             event_capacity: 65_536,
             memory_bytes: usize::MAX,
             store: Box::new(MemoryStore),
+            authenticator: Arc::new(NoAuthenticator),
         }
     }
 }
@@ -54,6 +59,8 @@ pub struct ListenerConfig {
     pub address: SocketAddr,
     /// What is spoken below MQTT.
     pub transport: Transport,
+    /// With what that is encrypted; none is not.
+    pub tls: Option<TlsSettings>,
     /// What clients that come this way may do.
     pub policy: Arc<ListenerPolicy>,
     /// Names the listener in errors and in

@@ -10,10 +10,12 @@
 
 #![forbid(unsafe_code)]
 
+mod authenticate;
 mod clock;
 mod config;
 mod door;
 mod driver;
+mod layers;
 mod listen;
 mod mailbox;
 mod node;
@@ -25,8 +27,10 @@ mod start;
 mod stats;
 mod store;
 mod sys;
+mod tls;
 mod websocket;
 
+pub use authenticate::{Answer, Authenticator, NoAuthenticator};
 pub use config::{ListenerConfig, ReactorConfig, Transport};
 pub use node::SharedNode;
 pub use start::{Running, StartError, start};
@@ -36,3 +40,4 @@ pub use store::{
     StoreFailure, StoreHealth, StoreNotice, StoreOpenError, StoreStatus, Writer, open_store,
 };
 pub use sys::port_owner;
+pub use tls::TlsSettings;

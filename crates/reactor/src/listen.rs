@@ -76,6 +76,7 @@ mod tests {
         ListenerConfig {
             address: address.parse().unwrap(),
             transport: Transport::Tcp,
+            tls: None,
             policy: Arc::default(),
             name: "test".into(),
         }

@@ -8,10 +8,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError, bounded, unbounded};
-use martlet_broker::{Command, Guest, ReadPage, RecordNumber, ShardId, ShardMessage};
+use martlet_broker::{
+    Authenticated, Command, ConnectionId, Guest, ReadPage, RecordNumber, ShardId, ShardMessage,
+};
 
+use crate::layers::Layers;
 use crate::poll::{Stream, Wakeup};
-use crate::websocket::WebSocket;
 
 /// Emptied batches kept for a shard to be filled again.
 const SPARE_BATCHES: usize = 64;
@@ -28,7 +30,7 @@ pub(crate) enum Control {
     /// A connection whose session lives here, from the lobby of another shard.
     Adopt {
         stream: Stream,
-        web: Option<Box<WebSocket>>,
+        layers: Option<Box<Layers>>,
         guest: Box<Guest>,
     },
     /// For the shard.
@@ -40,6 +42,8 @@ pub(crate) enum Control {
     /// From the store: whether it keeps up has changed. What holds now is asked then, because such
     /// news from several threads may overtake each other.
     StoreState,
+    /// From whoever keeps the credentials: who the client of that connection is.
+    Authenticated(ConnectionId, Box<Authenticated>),
     /// End the thread.
     Stop,
 }

@@ -190,6 +190,20 @@ impl Stream {
     }
 }
 
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Self::write(self, bytes)
+    }
+
+    fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        Self::write_vectored(self, parts)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// A listening socket.
 #[derive(Debug)]
 pub(crate) struct Listener(mio::net::TcpListener);

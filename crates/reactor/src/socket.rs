@@ -8,8 +8,9 @@ use std::collections::VecDeque;
 
 use martlet_broker::{Arena, ConnectionId};
 
+use crate::layers::Layers;
 use crate::poll::{Notice, Stream};
-use crate::websocket::WebSocket;
+use crate::tls::Tls;
 
 /// Place of a socket in its reactor's table. It may be used again at once when the socket is gone.
 pub(crate) type SocketKey = u32;
@@ -35,7 +36,7 @@ pub(crate) struct Socket {
     pub(crate) stream: Stream,
     /// Carried no more when draining; no other socket ever has the same.
     pub(crate) id: ConnectionId,
-    pub(crate) web: Option<Box<WebSocket>>,
+    pub(crate) layers: Option<Box<Layers>>,
     /// Bytes thrown away while draining.
     pub(crate) discarded_bytes: u32,
     pub(crate) state: State,
@@ -56,10 +57,14 @@ pub(crate) struct Socket {
 }
 
 impl Socket {
-    /// The shard's output may be written: there is a connection, and if it is one of WebSocket,
-    /// it is open.
+    /// The shard's output may be written: there is a connection, and what lies below it is open.
     pub(crate) fn carries_output(&self) -> bool {
-        self.state != State::Draining && self.web.as_ref().is_none_or(|web| web.is_open())
+        self.state != State::Draining && self.layers.as_ref().is_none_or(|layers| layers.is_open())
+    }
+
+    /// Its TLS connection, if it is one.
+    pub(crate) fn tls(&self) -> Option<&Tls> {
+        self.layers.as_ref()?.tls.as_ref()
     }
 
     /// A read now would serve somebody.
@@ -95,12 +100,12 @@ impl Sockets {
         &mut self,
         stream: Stream,
         id: ConnectionId,
-        web: Option<Box<WebSocket>>,
+        layers: Option<Box<Layers>>,
     ) -> SocketKey {
         let key = self.arena.insert(Socket {
             stream,
             id,
-            web,
+            layers,
             discarded_bytes: 0,
             state: State::Open,
             readable: false,
@@ -184,6 +189,15 @@ impl Sockets {
             socket.in_ready = true;
             self.ready.push(key);
         }
+    }
+
+    /// Puts the socket, which has something, back on the list of those to be read from: it has had
+    /// no turn.
+    pub(crate) fn read_later(&mut self, key: SocketKey) {
+        if let Some(socket) = self.arena.get_mut(key) {
+            socket.readable = true;
+        }
+        self.read_if_wanted(key);
     }
 
     /// Puts the socket on the list of those to be written to, unless it is there.

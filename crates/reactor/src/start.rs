@@ -99,6 +99,7 @@ pub fn start(mut config: ReactorConfig) -> Result<Running, StartError> {
         events: events_in,
         reports: reports_in,
         batch_messages: config.batch_messages,
+        authenticator: Arc::clone(&config.authenticator),
     };
     let mut reactors = Vec::new();
     let mut counters = Vec::new();

@@ -66,6 +66,14 @@ fn keeper(node: &Node, topic: &str) {
 /// The keeper comes back; what is in its queue, acknowledged.
 fn kept(node: &Node, count: usize) -> Vec<Vec<u8>> {
     let mut keeper = node.tcp();
+    let payloads = take(&mut keeper, count);
+    keeper.send(&PINGREQ);
+    keeper.expect(&PINGRESP);
+    payloads
+}
+
+/// As [`kept`], but more may wait.
+fn take(keeper: &mut Client, count: usize) -> Vec<Vec<u8>> {
     keeper.send(&connect("keeper", 0x00, None));
     keeper.expect(&[0x20, 2, 1, 0]);
     let payloads = (0..count).map(|_| {
@@ -77,10 +85,7 @@ fn kept(node: &Node, count: usize) -> Vec<Vec<u8>> {
         keeper.send(&[0x40, 2, body[2 + topic], body[3 + topic]]);
         body[4 + topic..].to_vec()
     });
-    let payloads = payloads.collect();
-    keeper.send(&PINGREQ);
-    keeper.expect(&PINGRESP);
-    payloads
+    payloads.collect()
 }
 
 #[test]
@@ -401,11 +406,12 @@ fn a_full_disk_holds_publishers_back_until_a_reader_has_made_room() {
 }
 
 /// A node on a disk of 8 MiB that is full of what waits for the keeper, and who published it.
-fn filled(disk: &SimDisk) -> (Node, Client) {
+fn filled(disk: &SimDisk, prepare: impl FnOnce(&Node)) -> (Node, Client) {
     let mut config = config(2, Settings::default());
     config.store = Box::new(DiskStore::on(disk.clone(), small(), Durability::Sync).unwrap());
     let node = run(config);
     keeper(&node, "t");
+    prepare(&node);
     disk.set_capacity(Some(8 << 20));
     let health = node.running.store_health().unwrap();
     let mut publisher = node.tcp().connect("publisher");
@@ -431,9 +437,57 @@ fn small() -> Options {
 }
 
 #[test]
+fn what_a_full_disk_holds_can_be_taken_though_others_bring_more() {
+    const REFUSED: [u8; 4] = [0x20, 2, 0, 3];
+    let disk = SimDisk::new(11);
+    let mut others = Vec::new();
+    let (node, publisher) = filled(&disk, |node| {
+        for name in ["one", "two"] {
+            let mut other = node.tcp();
+            other.send(&connect(name, 0x00, None));
+            other.expect(&[0x20, 2, 0, 0]);
+            others.push(other);
+        }
+    });
+    // Each is as large as the whole reserve, many times over.
+    let floods: Vec<_> = others
+        .into_iter()
+        .map(|mut other| {
+            std::thread::spawn(move || {
+                other.send(&PINGREQ);
+                other.expect(&PINGRESP);
+                let filter = "x".repeat(900);
+                (0..9000).for_each(|n| other.send(&subscribe(&format!("{n}/{filter}"), 1)));
+                for _ in 0..9000 {
+                    assert_eq!(other.packet().unwrap()[0], 0x90);
+                }
+            })
+        })
+        .collect();
+    for _ in 0..20 {
+        let mut new = node.tcp();
+        new.send(&connect("new", 0x00, None));
+        new.expect(&REFUSED);
+        let mut with_will = node.tcp();
+        with_will.send(&connect("with-will", 0x06, Some(("w", "gone"))));
+        with_will.expect(&REFUSED);
+        node.tcp().connect("passing");
+    }
+    drop(publisher);
+    assert_eq!(take(&mut node.tcp(), 500).len(), 500);
+    disk.set_capacity(None);
+    floods.into_iter().for_each(|flood| flood.join().unwrap());
+    let health = node.running.store_health().unwrap();
+    await_that("there is room", || !health.status().is_behind);
+    let mut new = node.tcp();
+    new.send(&connect("new", 0x00, None));
+    new.expect(&[0x20, 2, 0, 0]);
+}
+
+#[test]
 fn a_node_killed_on_a_full_disk_starts_and_goes_on_when_there_is_room() {
     let disk = SimDisk::new(12);
-    let (node, publisher) = filled(&disk);
+    let (node, publisher) = filled(&disk, |_| {});
     drop((node, publisher));
     disk.crash(3);
     disk.set_capacity(Some(0));

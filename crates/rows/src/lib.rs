@@ -7,14 +7,18 @@
 //! replaced in stay unpacked once they are, so that working at the front, and a little behind it,
 //! is cheap. The packed bytes are shared between clones, so that a clone is cheap too.
 //!
+//! What rows have alike and no column has room for is kept once, in [`Alike`].
+//!
 //! It knows nothing of what the columns mean, but that the first is the key to look for: each block
 //! remembers the range of its keys.
 
 #![forbid(unsafe_code)]
 
+mod alike;
 mod block;
 mod pack;
 
+pub use alike::Alike;
 pub use pack::{put_difference, put_varint, take_difference, take_varint};
 
 use block::Block;

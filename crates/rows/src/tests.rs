@@ -191,3 +191,40 @@ fn blocks_that_are_worked_off_from_the_middle_stay_packed() {
     }
     assert!(rows.bytes() < 2 * packed, "{} of {packed}", rows.bytes());
 }
+
+#[test]
+fn a_value_that_rows_have_alike_is_kept_once_and_as_long_as_one_has_it() {
+    let mut alike = Alike::default();
+    assert_eq!(alike.keep(&[3, 4]), (1, true));
+    assert_eq!(
+        alike.keep(&[4, 3]),
+        (2, true),
+        "another order is another value"
+    );
+    let one_each = alike.bytes();
+    for _ in 0..1_000 {
+        assert_eq!(alike.keep(&[3, 4]), (1, false));
+    }
+    assert_eq!(alike.bytes(), one_each);
+    assert_eq!((alike.get(1), alike.get(2)), (&[3, 4][..], &[4, 3][..]));
+    assert!(alike.let_go(2));
+    assert_eq!(alike.get(2), &[] as &[i32]);
+    assert_eq!(alike.keep(&[7]), (2, true), "its number is used again");
+    for _ in 0..1_000 {
+        assert!(!alike.let_go(1));
+    }
+    assert!(alike.let_go(1) && alike.let_go(2) && alike.is_empty());
+}
+
+#[test]
+fn a_number_whose_value_did_not_come_back_stands_for_no_other() {
+    let mut alike = Alike::default();
+    alike.restore(2, &[5_u8, 6]);
+    alike.count(2);
+    alike.count(1);
+    let (number, is_new) = alike.keep(&[9]);
+    assert!(is_new && number > 2, "{number}");
+    assert_eq!((alike.get(1), alike.get(2)), (&[][..], &[5, 6][..]));
+    assert!(alike.let_go(1) && alike.let_go(2));
+    assert_eq!(alike.iter().collect::<Vec<_>>(), [(number, &[9][..])]);
+}

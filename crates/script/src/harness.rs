@@ -10,9 +10,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use martlet_broker::{
-    Command, ConnectionEffect, ConnectionId, Counters, Cx, Effects, EpochKey, Event, Guest,
-    Interest, InterestClass, ListenerPolicy, Node, Now, Peer, RecordNumber, Report, Retained,
-    Settings, Shard, ShardId, ShardMessage, StoreState, TransportEnd,
+    Authenticated, Authentication, Command, ConnectionEffect, ConnectionId, Counters, Cx, Effects,
+    EpochKey, Event, Guest, Interest, InterestClass, ListenerPolicy, Node, Now, Peer, RecordNumber,
+    Report, Retained, Settings, Shard, ShardId, ShardMessage, StoreState, TransportEnd,
 };
 
 /// What the shards share, without locks.
@@ -145,6 +145,8 @@ pub struct Harness {
     arrivals: VecDeque<(u16, Link, Box<Guest>)>,
     events: Vec<Event>,
     reports: Vec<Report>,
+    /// Clients who wait to be known, each with its shard.
+    authentications: Vec<(u16, Authentication)>,
 }
 
 /// Steps until a node must be idle again: far more than any test needs.
@@ -184,6 +186,7 @@ impl Harness {
             arrivals: VecDeque::new(),
             events: Vec::new(),
             reports: Vec::new(),
+            authentications: Vec::new(),
         }
     }
 
@@ -283,6 +286,17 @@ impl Harness {
     /// Events that have been reported since the last call.
     pub fn take_events(&mut self) -> Vec<Event> {
         core::mem::take(&mut self.events)
+    }
+
+    /// Clients who wait to be known, each with its shard.
+    pub fn take_authentications(&mut self) -> Vec<(u16, Authentication)> {
+        core::mem::take(&mut self.authentications)
+    }
+
+    /// Tells a shard who the client of a connection is.
+    pub fn authenticated(&mut self, shard: u16, id: ConnectionId, answer: Authenticated) {
+        self.call(shard, |shard, cx| shard.authenticated(cx, id, answer));
+        self.run();
     }
 
     /// Reports since the last call.
@@ -436,6 +450,9 @@ impl Harness {
         );
         self.events.extend(effects.events);
         self.reports.extend(effects.reports);
+        let asked = effects.authentications.into_iter();
+        self.authentications
+            .extend(asked.map(|asked| (index, asked)));
         result
     }
 

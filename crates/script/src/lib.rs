@@ -27,7 +27,9 @@ pub use files::{Update, load_all, scripts_dir};
 pub use harness::{Harness, Link, LocalNode, Wiring};
 pub use packet::{Encoded, Fields, decode, encode};
 pub use play::{Incoming, Mismatch, Stage, play};
-pub use script::{Act, Expectation, Expected, Outgoing, Part, Script, Step, TextPacket, Version};
+pub use script::{
+    Act, Expectation, Expected, Outgoing, Part, Script, Step, TextPacket, User, UserRule, Version,
+};
 pub use tcp_stage::{BrokerProcess, TcpStage, free_port};
 pub use value::{Kind, Value, Variables, Word};
 pub use virtual_stage::{VirtualStage, configure};

@@ -50,6 +50,8 @@ pub struct Script {
     pub versions: Vec<Version>,
     /// Settings of the broker, in order.
     pub settings: Vec<(String, String)>,
+    /// Who may come; empty: everybody, without a name.
+    pub users: Vec<User>,
     /// It waits too long for real time.
     pub is_virtual: bool,
     /// Why it cannot run against several shards.
@@ -62,6 +64,57 @@ pub struct Script {
     pub mosquitto_differs: Option<String>,
     /// What happens.
     pub steps: Vec<Step>,
+}
+
+/// Somebody who may come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct User {
+    /// User Name.
+    pub name: String,
+    /// Password.
+    pub password: String,
+    /// What it may do: the first that matches decides, and what none names is forbidden. Without
+    /// any, everything is permitted.
+    pub rules: Vec<UserRule>,
+}
+
+/// `allow=publish+receive:a/#`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserRule {
+    /// Else it forbids.
+    pub allows: bool,
+    /// `publish`, `subscribe`, `receive`, with `+` between them.
+    pub actions: String,
+    /// Topic Filter, with `%c` and `%u`.
+    pub filter: String,
+}
+
+impl User {
+    fn parse(text: &str) -> Option<Self> {
+        let mut words = text.split_whitespace();
+        let (name, password) = (words.next()?.to_owned(), words.next()?.to_owned());
+        let rules = words.map(|word| {
+            let (effect, rule) = word.split_once('=')?;
+            let (actions, filter) = rule.split_once(':')?;
+            let allows = match effect {
+                "allow" => true,
+                "deny" => false,
+                _ => return None,
+            };
+            let (actions, filter) = (actions.to_owned(), filter.to_owned());
+            Some(UserRule {
+                allows,
+                actions,
+                filter,
+            })
+        });
+        let rules = rules.collect::<Option<_>>()?;
+        Some(Self {
+            name,
+            password,
+            rules,
+        })
+    }
 }
 
 /// One statement.
@@ -201,6 +254,10 @@ impl Script {
                 let (key, value) = pair.split_once('=').ok_or(format!("{pair}: no `=`"))?;
                 self.settings.push((key.to_owned(), value.to_owned()));
             }
+        } else if let Some(user) = line.strip_prefix("user ") {
+            let user = User::parse(user);
+            let form = "user NAME PASSWORD [allow|deny=ACTIONS:FILTER]…";
+            self.users.push(user.ok_or(form)?);
         } else if line == "virtual" {
             self.is_virtual = true;
         } else if let Some(why) = after("one-shard") {

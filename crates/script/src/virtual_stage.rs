@@ -3,14 +3,18 @@
 //! Waiting costs nothing; what a script calls "the next packet" is there as soon as the node is
 //! idle, or after a few milliseconds of its time when its store takes that long.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use martlet_broker::{ListenerPolicy, QueueFull, Settings, TransportEnd};
-use martlet_codec::QoS;
+use martlet_broker::{
+    Actions, Authenticated, Authentication, Identity, ListenerPolicy, Password, QueueFull, Rule,
+    Rules, Settings, TransportEnd,
+};
+use martlet_codec::{QoS, ReasonCode};
 
 use crate::harness::{Harness, Link, Wiring};
 use crate::play::{Incoming, Stage};
-use crate::script::Script;
+use crate::script::{Script, User};
 use crate::value::number;
 
 /// A harness as a stage.
@@ -18,6 +22,7 @@ use crate::value::number;
 pub struct VirtualStage {
     harness: Harness,
     links: Vec<Link>,
+    users: Vec<User>,
 }
 
 impl VirtualStage {
@@ -26,11 +31,21 @@ impl VirtualStage {
     /// # Errors
     /// An unknown setting.
     pub fn new(script: &Script, wiring: Wiring) -> Result<Self, String> {
-        let (settings, listener) = configure(&script.settings)?;
+        let (settings, mut listener) = configure(&script.settings)?;
+        listener.authenticate = !script.users.is_empty();
         Ok(Self {
             harness: Harness::new(settings, listener, wiring),
             links: Vec::new(),
+            users: script.users.clone(),
         })
+    }
+
+    /// Tells the node who those are that it asks for.
+    fn answer(&mut self) {
+        for (shard, asked) in self.harness.take_authentications() {
+            let answer = answer_to(&asked, &self.users);
+            self.harness.authenticated(shard, asked.connection, answer);
+        }
     }
 }
 
@@ -42,6 +57,7 @@ impl Stage for VirtualStage {
 
     fn send(&mut self, link: usize, bytes: &[u8]) -> Result<(), String> {
         self.harness.send(self.links[link], bytes);
+        self.answer();
         Ok(())
     }
 
@@ -66,6 +82,7 @@ impl Stage for VirtualStage {
             }
             if !patience.is_zero() {
                 self.harness.elapse(1);
+                self.answer();
             }
         }
         Incoming::Nothing
@@ -85,6 +102,46 @@ impl Stage for VirtualStage {
     fn quiet(&self) -> Duration {
         Duration::from_millis(20)
     }
+}
+
+fn answer_to(asked: &Authentication, users: &[User]) -> Authenticated {
+    let Some(name) = &asked.user_name else {
+        return Authenticated::refused("it has no name");
+    };
+    let password = asked.password.as_ref().map(Password::bytes);
+    let found = users.iter().find(|user| user.name == **name);
+    let Some(user) = found.filter(|user| password == Some(user.password.as_bytes())) else {
+        return Authenticated::Refused {
+            reason: ReasonCode::BadUserNameOrPassword,
+            why: "not its password".to_owned(),
+        };
+    };
+    let identity = Identity {
+        user_name: Some(name.clone()),
+        rules: Arc::new(rules_of(user)),
+        bound: true,
+        ..Identity::anyone()
+    };
+    Authenticated::Accepted { identity, known: 0 }
+}
+
+fn rules_of(user: &User) -> Rules {
+    if user.rules.is_empty() {
+        return Rules::open();
+    }
+    let rules = user.rules.iter().map(|rule| Rule {
+        actions: actions_of(&rule.actions),
+        allows: rule.allows,
+        filter: rule.filter.as_str().into(),
+        source: "the script".into(),
+    });
+    Rules::compile(rules.collect(), Actions::NONE).expect("scripts have Topic Filters")
+}
+
+fn actions_of(names: &str) -> Actions {
+    let actions = names.split('+').map(Actions::from_name);
+    let actions = actions.map(|action| action.expect("publish, subscribe or receive"));
+    actions.fold(Actions::NONE, Actions::and)
 }
 
 /// Settings and listener of a node from a script's `settings` line: any limit by its key,

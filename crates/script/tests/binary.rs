@@ -19,8 +19,9 @@ fn main() {
     let slow = std::env::var_os("SLOW").is_some_and(|value| value == "1");
     let mut trials = Vec::new();
     for script in load_all().expect("the scripts parse") {
-        let left_out =
-            (script.is_virtual && !(slow && script.waits() < PATIENCE)) || program.is_none();
+        let left_out = (script.is_virtual && !(slow && script.waits() < PATIENCE))
+            || !script.users.is_empty()
+            || program.is_none();
         let left_out = left_out || script.one_shard.is_some();
         let program = program.clone().unwrap_or_default();
         let title = script.name.clone();

@@ -89,6 +89,45 @@ fn subscriptions_of_a_session_that_is_recorded_wait_for_the_store_and_pings_pass
 }
 
 #[test]
+fn a_subscription_that_stands_already_does_not_wait_for_the_store_and_makes_no_record() {
+    let mut node = node(Limits::default(), Wiring::default());
+    let lasting = client(&mut node, "lasting", 0);
+    let subscribe = |filter: &str, qos: u8| {
+        let body = [b"\0\x05".to_vec(), text(filter), vec![qos]].concat();
+        packet(0x82, &body)
+    };
+    for filter in ["t", "retained/+"] {
+        node.send(lasting, &subscribe(filter, 1));
+        assert_eq!(node.take(lasting), SUBACK);
+    }
+    let publisher = client(&mut node, "publisher", CLEAN);
+    node.send(publisher, b"\x31\x0d\0\x0aretained/1x");
+    node.take(lasting);
+    let records = node.counters().records_appended;
+    for state in [StoreState::KeepsUp, StoreState::Behind, StoreState::Full] {
+        node.set_store_state(state);
+        node.send(lasting, &subscribe("t", 1));
+        assert_eq!(node.take(lasting), SUBACK, "{state:?}");
+    }
+    assert_eq!(node.counters().records_appended, records);
+    // These are others, or bring something.
+    let more = [
+        subscribe("t", 0),
+        subscribe("t/1", 1),
+        subscribe("retained/+", 1),
+        packet(
+            0x82,
+            &[b"\0\x05".to_vec(), text("t"), vec![1], text("u"), vec![1]].concat(),
+        ),
+    ];
+    for packet in more {
+        let known = client(&mut node, "lasting", 0);
+        node.send(known, &[&packet, &PING[..]].concat());
+        assert_eq!(node.take(known), PONG, "{packet:?}");
+    }
+}
+
+#[test]
 fn who_waits_for_the_store_too_long_is_closed() {
     let mut node = node(Limits::default(), Wiring::default());
     let lasting = client(&mut node, "lasting", 0);

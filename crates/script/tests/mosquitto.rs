@@ -24,6 +24,7 @@ fn main() {
         let left_out = script.martlet_only.is_some()
             || script.not_mosquitto.is_some()
             || (script.is_virtual && !(slow && script.waits() < PATIENCE))
+            || !script.users.is_empty()
             || config.is_none()
             || !program.exists();
         let program = program.clone();

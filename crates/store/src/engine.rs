@@ -93,7 +93,7 @@ pub struct Engine<D: Disk> {
     pub(crate) spare_bytes: u64,
     /// There is a ballast.
     pub(crate) has_ballast: bool,
-    /// The last attempt to get a spare file failed.
+    /// A spare file could not be made, or the ballast was given up; until both are there.
     pub(crate) is_low: bool,
     pub(crate) next_number: u64,
     pub(crate) next_group: u64,

@@ -89,6 +89,11 @@ impl Reclaiming {
         }
     }
 
+    /// Bytes that are still to be copied.
+    fn alive(&self, index: &Index) -> u64 {
+        self.slots.iter().map(|slot| index.live.bytes(*slot)).sum()
+    }
+
     /// The segment is given back.
     pub(crate) fn leave_out(&mut self, slot: u16) {
         self.slots.retain(|other| *other != slot);
@@ -152,7 +157,8 @@ impl<D: Disk> Engine<D> {
         } else {
             work.more = true;
         }
-        if self.reclaiming.is_none() {
+        let goes_on = |now: &Reclaiming| self.has_room_to_copy(now.alive(&self.index));
+        if !self.reclaiming.as_ref().is_some_and(goes_on) {
             self.reclaiming = self.choose_sparse();
         }
         if let Some(reclaiming) = self.reclaiming.take() {
@@ -202,13 +208,22 @@ impl<D: Disk> Engine<D> {
         for (_, slot, gained) in sparse.into_iter().take(TOGETHER_MAX) {
             alive += live.bytes(slot);
             let enough = excess > 0 && gain >= excess || alive > TOGETHER_BYTES;
-            if enough && !slots.is_empty() {
+            if enough && !slots.is_empty() || !self.has_room_to_copy(alive) {
                 break;
             }
             gain += gained;
             slots.push(slot);
         }
         (!slots.is_empty()).then(|| Reclaiming::new(slots))
+    }
+
+    /// On a full disk no more is copied than fits well into the segments that are there, and
+    /// nothing before the space of what was copied last has been given back: what ends messages is
+    /// to find a place too, and gives back more.
+    fn has_room_to_copy(&self, bytes: u64) -> bool {
+        let active = self.active.and_then(|slot| self.segments.get(slot));
+        let left = active.map_or(0, |segment| segment.len - segment.end);
+        !self.is_low || bytes <= (left + self.spare_bytes) / 2 && self.dead_bytes() == 0
     }
 
     /// Does the next part; gives how many bytes were copied.

@@ -94,21 +94,33 @@ impl<D: Disk> Engine<D> {
         let bytes = self.next_segment_bytes();
         let made = self.disk.create(SPARE, bytes);
         let synced = made.and_then(|_| self.disk.sync_dir());
-        self.spare_bytes = if synced.is_ok() { bytes } else { 0 };
-        self.is_low = synced.is_err();
+        match synced {
+            Ok(()) => self.has_spare(bytes),
+            Err(_) => self.is_low = true,
+        }
+    }
+
+    /// What the ballast left is not room for more: only with the ballast there again has the disk
+    /// room.
+    fn has_spare(&mut self, bytes: u64) {
+        self.spare_bytes = bytes;
+        self.is_low &= !self.has_ballast;
     }
 
     /// Only when there is a spare file: that one comes first.
     fn make_ballast(&mut self) {
         let bytes = self.options.ballast_bytes();
         self.has_ballast = self.disk.create(BALLAST, bytes).is_ok();
+        self.is_low &= !self.has_ballast;
     }
 
-    /// True: there was one.
+    /// True: there was one. What is written from here on uses the reserve.
     pub(crate) fn drop_ballast(&mut self) -> bool {
         let had = self.has_ballast;
         self.has_ballast = had && self.disk.remove(BALLAST).is_err();
-        had && !self.has_ballast
+        let dropped = had && !self.has_ballast;
+        self.is_low |= dropped;
+        dropped
     }
 
     /// A segment that is not written to and that a checkpoint makes needless for recovery.
@@ -207,8 +219,7 @@ impl<D: Disk> Engine<D> {
                 self.names_changed = true;
                 self.segments.take(slot);
                 self.sync_names()?;
-                self.spare_bytes = len;
-                self.is_low = false;
+                self.has_spare(len);
             }
             None => {
                 let removed = self.disk.remove(&name);

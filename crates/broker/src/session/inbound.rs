@@ -3,11 +3,12 @@
 
 use martlet_codec::{AckKind, PacketId, Publish, QoS, ReasonCode, TopicName, TopicShape};
 
+use crate::event::Event;
 use crate::fault::{self, Fault};
 use crate::id::RecordNumber;
 use crate::message::{Message, Publication};
 use crate::node::{Cx, Node};
-use crate::permission;
+use crate::permission::{self, Actions};
 use crate::record::Record;
 use crate::retained::RetainedChange;
 use crate::route::{Origin, expires_at};
@@ -196,8 +197,9 @@ impl Shard {
         publish: &Publish<'_>,
         qos2: Option<PacketId>,
     ) -> Result<Answer, PacketError> {
-        if !permission::may_publish(topic) {
+        if !permission::may_publish(topic) || !self.permits(session, Actions::PUBLISH, topic) {
             self.counters.publishes_refused += 1;
+            self.tell_publish_refused(cx, session, topic);
             return Ok(self.refused(index, ReasonCode::NotAuthorized));
         }
         if self.memory.is_spent() && publish.qos > QoS::AtMostOnce {
@@ -240,6 +242,27 @@ impl Shard {
         let answer = self.route_accepted(cx, index, publication, receipt);
         self.forwarded = forwarded;
         answer
+    }
+
+    pub(crate) fn tell_publish_refused<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        session: u32,
+        topic: &str,
+    ) {
+        if !self.settings.events.connections {
+            return;
+        }
+        let why = match permission::may_publish(topic) {
+            false => "the topic is one of the server's own".into(),
+            true => self.why_not(session, Actions::PUBLISH, topic).into(),
+        };
+        cx.effects.events.push(Event::PublishRefused {
+            client_id: self.sessions.at(session).client_id.to_string(),
+            topic: topic.to_owned(),
+            reason: ReasonCode::NotAuthorized,
+            why,
+        });
     }
 
     fn route_accepted<N: Node>(

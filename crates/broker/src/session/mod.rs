@@ -6,6 +6,7 @@ pub(crate) mod in_flight;
 pub(crate) mod inbound;
 pub(crate) mod outbound;
 pub(crate) mod packet_ids;
+pub(crate) mod permit;
 pub(crate) mod queue;
 pub(crate) mod sending;
 
@@ -49,6 +50,9 @@ pub(crate) struct Session {
     pub(crate) left_wall_ms: Option<NonZeroU64>,
     /// Its end was put off after a start, which is done once while its client is away.
     pub(crate) put_off: bool,
+    /// Who its client is and what it may do; none where nobody has to say it, and after a restart
+    /// until the client is back.
+    pub(crate) permit: Option<Box<permit::Permit>>,
     pub(crate) subscriptions: Subscriptions,
     pub(crate) outbound: outbound::Outbound,
     pub(crate) inbound: inbound::Inbound,
@@ -58,8 +62,6 @@ pub(crate) struct Session {
     /// While the client is away and its Will is not yet sent.
     pub(crate) will_timer: Option<TimerKey>,
     pub(crate) accounting: Accounting,
-    /// Retained messages still to be read for subscriptions.
-    pub(crate) retained_pending: Option<Box<crate::subscribe::RetainedPending>>,
     /// In the shard's list of sessions with retained messages to be read.
     pub(crate) retained_queued: bool,
 }

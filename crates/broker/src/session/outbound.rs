@@ -246,8 +246,9 @@ impl Shard {
             retain,
             packet_id: Some(packet_id),
         };
-        if !self.send_publish(cx, connection, Source::Held(message), how, subscription_ids) {
-            let outcome = ShareOutcome::Dropped(DropReason::PacketTooLarge);
+        let source = Source::Held(message);
+        if let Err(reason) = self.send_publish(cx, connection, source, how, subscription_ids) {
+            let outcome = ShareOutcome::Dropped(reason);
             return self.answer_group(cx, &ticket, outcome);
         }
         let sent = Unkept {
@@ -275,8 +276,8 @@ impl Shard {
             return self.drop_message(cx, index, DropReason::ClientAway, 1, topic);
         };
         let source = Source::Routing(routing);
-        if !self.send_publish(cx, connection, source, how, subscription_ids) {
-            return self.drop_message(cx, index, DropReason::PacketTooLarge, 1, topic);
+        if let Err(reason) = self.send_publish(cx, connection, source, how, subscription_ids) {
+            return self.drop_message(cx, index, reason, 1, topic);
         }
         let sent = Unkept {
             id,
@@ -333,9 +334,9 @@ impl Shard {
             packet_id: None,
         };
         let source = Source::Routing(routing);
-        if !self.send_publish(cx, connection, source, how, subscription_ids) {
+        if let Err(reason) = self.send_publish(cx, connection, source, how, subscription_ids) {
             let topic = routing.publication.topic;
-            self.drop_message(cx, index, DropReason::PacketTooLarge, 1, topic);
+            self.drop_message(cx, index, reason, 1, topic);
         }
     }
 
@@ -419,8 +420,9 @@ impl Shard {
             Some(routing) => Source::Routing(routing),
             None => Source::Held(&entry.message),
         };
-        if !self.send_publish(cx, connection, source, how, &entry.subscription_ids) {
-            return self.drop_entry(cx, index, Taken::Held(entry), DropReason::PacketTooLarge);
+        let ids = &entry.subscription_ids;
+        if let Err(reason) = self.send_publish(cx, connection, source, how, ids) {
+            return self.drop_entry(cx, index, Taken::Held(entry), reason);
         }
         let state = if self.sends_once(index) && !entry.recorded {
             InFlightState::Unkept(entry.into())
@@ -805,8 +807,9 @@ impl Shard {
         };
         outbound.sent(packet_id);
         let ids = &entry.subscription_ids;
-        if !self.send_publish(cx, connection, Source::Held(&entry.message), how, ids) {
-            self.drop_in_flight(cx, index, packet_id, DropReason::PacketTooLarge);
+        let source = Source::Held(&entry.message);
+        if let Err(reason) = self.send_publish(cx, connection, source, how, ids) {
+            self.drop_in_flight(cx, index, packet_id, reason);
         } else if lets_go && entry.can_be_let_go() {
             self.sessions.at(index).outbound.let_go(packet_id, entry);
         }
@@ -920,8 +923,8 @@ impl Shard {
             packet_id: None,
         };
         let source = Source::Held(message);
-        if !self.send_publish(cx, connection, source, how, &subscription_ids) {
-            self.drop_message(cx, index, DropReason::PacketTooLarge, 1, message.topic());
+        if let Err(reason) = self.send_publish(cx, connection, source, how, &subscription_ids) {
+            self.drop_message(cx, index, reason, 1, message.topic());
         }
     }
 

@@ -5,15 +5,16 @@
 //! window runs low. Without a store that can be read the window is the whole queue.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use martlet_codec::QoS;
-use martlet_rows::Rows;
+use martlet_rows::{Alike, Rows};
 use smallvec::SmallVec;
 
 use crate::effect::ReadMessage;
 use crate::fault::{self, Fault};
 use crate::id::{MessageId, SessionId};
-use crate::message::Message;
+use crate::message::{MemoryGauge, Message};
 use crate::node::Now;
 use crate::record::{EnqueuedAs, EntryRecord, SessionEpoch};
 use crate::session::in_flight::Unkept;
@@ -148,13 +149,13 @@ impl StoredEntry {
         self.apart.message.is_none()
     }
 
-    fn row(&self) -> [u64; 3] {
-        let single = match self.apart.subscription_ids.as_slice() {
-            [] => Some(0),
-            [id] => Some(*id),
-            _ => None,
-        };
-        let plain = single.is_some() && self.apart.ticket.is_none() && self.apart.message.is_none();
+    /// All of it but the ticket and the message fits into its row.
+    fn is_plain(&self) -> bool {
+        self.apart.ticket.is_none() && self.apart.message.is_none()
+    }
+
+    /// `subscription`: what its row says of Subscription Identifiers.
+    fn row(&self, subscription: u32) -> [u64; 3] {
         let (why, copy) = match self.why {
             EnqueuedAs::Routed => (WHY_ROUTED, 0),
             EnqueuedAs::Retained(copy) => (WHY_RETAINED, copy),
@@ -163,27 +164,27 @@ impl StoredEntry {
         let flags = u64::from(self.qos == QoS::ExactlyOnce)
             | u64::from(self.retain) << 1
             | why << 2
-            | u64::from(!plain) << 4
+            | u64::from(!self.is_plain()) << 4
             | u64::from(copy) << 8;
         // Whole seconds, rounded up, plus one; 0 is never.
         let expires = match self.expires_at_ms {
             u64::MAX => 0,
             at_ms => (at_ms.div_ceil(1000) + 1).min(u64::from(u32::MAX)),
         };
-        let subscription = u64::from(single.filter(|_| plain).unwrap_or(0));
         [
             self.id.0,
             u64::from(self.bytes) << 16 | flags,
-            expires << 32 | subscription,
+            expires << 32 | u64::from(subscription),
         ]
     }
 
+    /// What a row says by itself.
     fn of_row(row: [u64; 3]) -> Self {
         let [id, sizes, more] = row;
         let mut apart = Apart::default();
         let subscription = more as u32;
-        if subscription != 0 {
-            apart.subscription_ids.push(subscription);
+        if subscription != 0 && subscription & SEVERAL == 0 {
+            apart.subscription_ids.push(subscription >> 1);
         }
         Self {
             id: MessageId(id),
@@ -226,6 +227,12 @@ fn row_is_shared(row: [u64; 3]) -> bool {
     (sizes >> 2) & 3 == WHY_SHARED && row_is_apart(row)
 }
 
+/// The number of its Subscription Identifiers, if it has several.
+fn row_several([_, _, more]: [u64; 3]) -> Option<u32> {
+    let subscription = more as u32;
+    (subscription & SEVERAL != 0).then_some(subscription >> 1)
+}
+
 fn row_is_apart([_, sizes, _]: [u64; 3]) -> bool {
     sizes & 16 != 0
 }
@@ -234,6 +241,11 @@ fn row_is_apart([_, sizes, _]: [u64; 3]) -> bool {
 const WHY_ROUTED: u64 = 0;
 const WHY_RETAINED: u64 = 1;
 const WHY_SHARED: u64 = 2;
+
+/// A row has the number of several Subscription Identifiers, above this bit, or else one of them.
+const SEVERAL: u32 = 1;
+/// Subscription Identifiers are lower.
+const SINGLE_MAX: u32 = u32::MAX >> 1;
 
 /// What identifies an entry in its queue.
 type Key = (MessageId, EnqueuedAs);
@@ -301,32 +313,122 @@ impl Expiry {
 #[derive(Debug, Default)]
 struct Stored {
     rows: Rows<3>,
-    /// Of those that have more than fits into a row.
-    apart: BTreeMap<Key, Apart>,
+    /// What does not fit into rows; not there while all does.
+    beside: Option<Box<Beside>>,
     /// Of their messages.
     bytes: u64,
 }
 
+/// What entries have that does not fit into their rows.
+#[derive(Debug)]
+struct Beside {
+    /// Several Subscription Identifiers: the same few again and again, where subscriptions overlap.
+    several: Alike<u32>,
+    /// Of those that have more.
+    apart: BTreeMap<Key, Apart>,
+    /// What counts the memory that this takes.
+    gauge: Arc<MemoryGauge>,
+    bytes: usize,
+}
+
+/// What an entry takes that is kept apart, without its message.
+const APART_BYTES: usize =
+    (size_of::<Key>() + size_of::<Apart>()) * 3 / 2 + size_of::<ShareTicket>();
+
+impl Beside {
+    fn new(gauge: &Arc<MemoryGauge>) -> Box<Self> {
+        Box::new(Self {
+            several: Alike::default(),
+            apart: BTreeMap::new(),
+            gauge: Arc::clone(gauge),
+            bytes: 0,
+        })
+    }
+
+    fn is_empty(&self) -> bool {
+        self.several.is_empty() && self.apart.is_empty()
+    }
+
+    fn keep_apart(&mut self, entry: &StoredEntry) {
+        let key = (entry.id, entry.why);
+        if self.apart.insert(key, entry.apart.clone()).is_none() {
+            self.count(APART_BYTES);
+        }
+    }
+
+    fn take_apart(&mut self, key: Key) -> Apart {
+        let apart = self.apart.remove(&key);
+        if apart.is_some() {
+            self.uncount(APART_BYTES);
+        }
+        apart.unwrap_or_default()
+    }
+
+    /// The number of several Subscription Identifiers.
+    fn keep_several(&mut self, ids: &[u32]) -> u32 {
+        let (number, is_new) = self.several.keep(ids);
+        if is_new {
+            self.count(Alike::bytes_of(ids));
+        }
+        number
+    }
+
+    fn take_several(&mut self, number: u32) -> SubscriptionIds {
+        let ids = SubscriptionIds::from_slice(self.several.get(number));
+        if self.several.let_go(number) {
+            self.uncount(Alike::bytes_of(&ids));
+        }
+        ids
+    }
+
+    fn count(&mut self, bytes: usize) {
+        self.bytes += bytes;
+        self.gauge.add(bytes);
+    }
+
+    fn uncount(&mut self, bytes: usize) {
+        self.bytes -= bytes;
+        self.gauge.sub(bytes);
+    }
+}
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        self.gauge.sub(self.bytes);
+    }
+}
+
 impl Stored {
-    fn push_back(&mut self, entry: &StoredEntry) {
-        let row = self.keep(entry);
+    fn push_back(&mut self, entry: &StoredEntry, gauge: &Arc<MemoryGauge>) {
+        let row = self.keep(entry, gauge);
         self.rows.push_back(row);
     }
 
-    fn push_front_all(&mut self, entries: impl Iterator<Item = StoredEntry>) {
-        let rows: Vec<_> = entries.map(|entry| self.keep(&entry)).collect();
+    fn push_front_all(
+        &mut self,
+        entries: impl Iterator<Item = StoredEntry>,
+        gauge: &Arc<MemoryGauge>,
+    ) {
+        let rows: Vec<_> = entries.map(|entry| self.keep(&entry, gauge)).collect();
         self.rows.push_front_all(&rows);
     }
 
     /// Counts an entry and keeps what has no room in its row, which is the answer.
-    fn keep(&mut self, entry: &StoredEntry) -> [u64; 3] {
-        let row = entry.row();
+    fn keep(&mut self, entry: &StoredEntry, gauge: &Arc<MemoryGauge>) -> [u64; 3] {
         self.bytes += u64::from(entry.bytes);
-        if row_is_apart(row) {
-            self.apart
-                .insert((entry.id, entry.why), entry.apart.clone());
+        if !entry.is_plain() {
+            self.beside(gauge).keep_apart(entry);
+            return entry.row(0);
         }
-        row
+        entry.row(match entry.apart.subscription_ids.as_slice() {
+            [] => 0,
+            [single] if *single <= SINGLE_MAX => *single << 1,
+            several => self.beside(gauge).keep_several(several) << 1 | SEVERAL,
+        })
+    }
+
+    fn beside(&mut self, gauge: &Arc<MemoryGauge>) -> &mut Beside {
+        self.beside.get_or_insert_with(|| Beside::new(gauge))
     }
 
     fn pop_front(&mut self) -> Option<StoredEntry> {
@@ -337,13 +439,19 @@ impl Stored {
     /// The entry of a row that has been taken out.
     fn entry(&mut self, row: [u64; 3]) -> StoredEntry {
         let mut entry = StoredEntry::of_row(row);
-        if row_is_apart(row) {
-            entry.apart = self
-                .apart
-                .remove(&(entry.id, entry.why))
-                .unwrap_or_default();
-        }
         self.bytes -= u64::from(entry.bytes);
+        let several = row_several(row);
+        if (row_is_apart(row) || several.is_some())
+            && let Some(beside) = &mut self.beside
+        {
+            match several {
+                Some(number) => entry.apart.subscription_ids = beside.take_several(number),
+                None => entry.apart = beside.take_apart((entry.id, entry.why)),
+            }
+            if beside.is_empty() {
+                self.beside = None;
+            }
+        }
         entry
     }
 
@@ -360,9 +468,10 @@ impl Stored {
 
     /// The message of the first entry, if it is here because it has no record.
     fn first_kept(&self) -> Option<Message> {
-        let row = self.rows.front().filter(|_| !self.apart.is_empty())?;
-        let entry = StoredEntry::of_row(row);
-        self.apart.get(&(entry.id, entry.why))?.message.clone()
+        let beside = self.beside.as_ref()?;
+        let entry = StoredEntry::of_row(self.rows.front()?);
+        let apart = beside.apart.get(&(entry.id, entry.why))?;
+        apart.message.clone()
     }
 }
 
@@ -414,6 +523,14 @@ impl Queue {
         !core::mem::replace(&mut self.dropping, true)
     }
 
+    /// It has dropped messages for want of room, and has come no further than a tenth away from its
+    /// bounds since.
+    pub(crate) fn is_full(&self, count_max: u32, bytes_max: u64) -> bool {
+        let len = self.len() as u64;
+        self.dropping
+            && (len * 10 >= u64::from(count_max) * 9 || self.bytes() >= bytes_max / 10 * 9)
+    }
+
     /// An entry with a record would go to the store, and not stay in memory.
     pub(crate) fn would_store(&self, window: Window) -> bool {
         match window {
@@ -430,18 +547,20 @@ impl Queue {
     pub(crate) fn push_back(&mut self, entry: Entry, window: Window) {
         self.dropping &= !self.is_empty();
         if self.stored.is_some() || entry.recorded && self.would_store(window) {
-            self.push_back_stored(&entry.stored());
+            let gauge = Arc::clone(entry.message.gauge());
+            self.push_back_stored(&entry.stored(), &gauge);
             return;
         }
         self.count(&entry);
         self.window.push_back(entry);
     }
 
-    /// As [`Queue::push_back`], for an entry whose message is not in memory.
-    pub(crate) fn push_back_stored(&mut self, entry: &StoredEntry) {
+    /// As [`Queue::push_back`], for an entry whose message is not in memory. `gauge` counts what
+    /// memory it takes for all that.
+    pub(crate) fn push_back_stored(&mut self, entry: &StoredEntry, gauge: &Arc<MemoryGauge>) {
         self.note_expiry(entry.expires_at_ms);
         self.count_ticket(entry.apart.ticket.as_deref());
-        self.stored.get_or_insert_default().push_back(entry);
+        self.stored.get_or_insert_default().push_back(entry, gauge);
     }
 
     pub(crate) fn push_front(&mut self, entry: Entry) {
@@ -503,13 +622,14 @@ impl Queue {
 
     /// Nobody is there any more: what has a record needs no memory.
     pub(crate) fn put_away(&mut self, window: Window) {
-        if window != Window::Nothing || self.window.is_empty() {
+        let Some(first) = self.window.front().filter(|_| window == Window::Nothing) else {
             return;
-        }
+        };
+        let gauge = Arc::clone(first.message.gauge());
         let entries = core::mem::take(&mut self.window);
         self.window_bytes = 0;
         let stored = self.stored.get_or_insert_default();
-        stored.push_front_all(entries.into_iter().map(Entry::stored));
+        stored.push_front_all(entries.into_iter().map(Entry::stored), &gauge);
     }
 
     /// The window runs low: which messages are to be read back. None while a page is on its way.

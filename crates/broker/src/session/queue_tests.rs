@@ -61,7 +61,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         0..2_000_usize,
         prop::option::of(1..40_u8),
         prop::bool::weighted(0.9),
-        prop::collection::vec(1..9_u32, 0..3),
+        prop::collection::vec(1..4_u32, 0..5),
         0..3_u8,
     );
     let push = push.prop_map(
@@ -234,4 +234,48 @@ fn a_message_that_cannot_be_read_back_is_given_back_as_damaged() {
     assert_eq!(entry.id, MessageId::new(ShardId(0), 1));
     assert_eq!(why, "a flipped bit");
     assert_eq!(queue.len(), 2);
+}
+
+/// Bytes of memory that 10,000 messages with these Subscription Identifiers take in a queue, each.
+fn bytes_each(ids: impl Fn(u32) -> Vec<u32>) -> (usize, Queue) {
+    let gauge = Arc::default();
+    let mut queue = Queue::default();
+    for counter in 0..10_000 {
+        let message = message(counter.into(), 256, u64::MAX, &gauge);
+        queue.push_back(entry(message, true, &ids(counter)), Window::Nothing);
+    }
+    let stored = queue.stored.as_ref().expect("it is not empty");
+    let beside = stored.beside.as_ref().map_or(0, |beside| beside.bytes);
+    assert_eq!(
+        gauge.bytes(),
+        beside,
+        "what lies beside the rows is counted"
+    );
+    ((stored.rows.bytes() + beside) / 100, queue)
+}
+
+#[test]
+fn several_subscription_identifiers_take_as_little_memory_as_none() {
+    let (plain, _) = bytes_each(|_| Vec::new());
+    // Of subscriptions that overlap, on some topics one, on others two or three.
+    let several = [vec![7], vec![7, 900_000], vec![900_000, 7], vec![8, 7, 6]];
+    let (overlapping, mut queue) = bytes_each(|_| several[1].clone());
+    assert!(
+        overlapping * 10 <= plain * 11,
+        "{overlapping}, not {plain} for 100"
+    );
+    let ids: Vec<_> = queue.take_all().take(2).collect();
+    let [Taken::Stored(first), Taken::Stored(_)] = ids.as_slice() else {
+        panic!("{ids:?}");
+    };
+    assert_eq!(first.apart.subscription_ids.as_slice(), several[1]);
+    let (mixed, mut queue) = bytes_each(|counter| several[counter as usize % 4].clone());
+    assert!(mixed <= plain + 200, "{mixed}, not {plain} for 100");
+    for (taken, counter) in queue.take_all().zip(0_usize..) {
+        let Taken::Stored(taken) = taken else {
+            panic!("{taken:?}");
+        };
+        let expected = &several[counter % 4];
+        assert_eq!(taken.apart.subscription_ids.as_slice(), expected.as_slice());
+    }
 }

@@ -3,9 +3,11 @@
 
 use martlet_codec::{PacketId, QoS};
 
+use crate::counters::DropReason;
 use crate::message::{Message, expiry_left_secs};
 use crate::node::{Cx, Node};
 use crate::outgoing::{Outgoing, Parts};
+use crate::permission::Actions;
 use crate::route::Routing;
 use crate::shard::Shard;
 
@@ -27,8 +29,9 @@ pub(crate) struct Sending {
 }
 
 impl Shard {
-    /// Appends a PUBLISH packet to the connection's output; false if it would exceed the client's
-    /// Maximum Packet Size [MQTT-3.1.2-24].
+    /// Appends a PUBLISH packet to the connection's output, unless the client may not have it:
+    /// every message goes through here, however it came. Nor may it exceed the client's Maximum
+    /// Packet Size [MQTT-3.1.2-24].
     pub(crate) fn send_publish<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
@@ -36,7 +39,18 @@ impl Shard {
         source: Source<'_, '_>,
         how: Sending,
         subscription_ids: &[u32],
-    ) -> bool {
+    ) -> Result<(), DropReason> {
+        if let Some(session) = self.connections.at(index).session()
+            && self.sessions.at(session).permit.is_some()
+        {
+            let topic = match &source {
+                Source::Routing(routing) => routing.publication.topic,
+                Source::Held(message) => message.topic(),
+            };
+            if !self.permits(session, Actions::RECEIVE, topic) {
+                return Err(DropReason::NotPermitted);
+            }
+        }
         let (parts, expires_at_ms) = match &source {
             Source::Routing(routing) => {
                 let publication = &routing.publication;
@@ -63,7 +77,7 @@ impl Shard {
             let bytes = outgoing.packet(parts).encoded_len(outgoing.version);
             let bytes_max = connection.packet_bytes_max as usize;
             if bytes > bytes_max {
-                return false;
+                return Err(DropReason::PacketTooLarge);
             }
             alias_fits = bytes + TOPIC_ALIAS_BYTES <= bytes_max;
         }
@@ -86,7 +100,7 @@ impl Shard {
         if has_grown {
             self.charge_buffers(index);
         }
-        true
+        Ok(())
     }
 }
 

@@ -63,6 +63,9 @@ impl Shard {
     /// Takes a connection out of the tables, whatever state it is in.
     pub(crate) fn forget_connection(&mut self, id: ConnectionId) -> Option<Connection> {
         let mut connection = self.connections.remove(id)?;
+        if matches!(connection.phase, Phase::Lobby | Phase::Authenticating) {
+            self.authentications.forget(id.index);
+        }
         for timer in [connection.deadline.take(), connection.stalled.take()]
             .into_iter()
             .flatten()
@@ -232,7 +235,7 @@ impl Shard {
             cx.effects.events.push(Event::Disconnected {
                 client_id,
                 reason,
-                why,
+                why: why.into(),
             });
         }
     }

@@ -5,9 +5,10 @@
 //! and the clients who come to take what is queued for them) goes on: it is what the store's
 //! reserve is for.
 
-use martlet_codec::{FixedHeader, PacketType};
+use martlet_codec::{FixedHeader, PacketType, Subscribe};
 
 use crate::connect::ConnectRequest;
+use crate::node::{Cx, Node};
 use crate::shard::Shard;
 
 /// What the store can take: each state takes less than the one before it.
@@ -64,7 +65,13 @@ impl Shard {
     }
 
     /// Whether a packet is worked off now.
-    pub(super) fn turn_of(&mut self, index: u32, header: &FixedHeader) -> Turn {
+    pub(super) fn turn_of<N: Node>(
+        &mut self,
+        cx: &Cx<'_, N>,
+        index: u32,
+        header: &FixedHeader,
+        body: &[u8],
+    ) -> Turn {
         let waits = match header.packet_type {
             PacketType::Publish => self.congested || self.has_done_enough(),
             PacketType::Subscribe
@@ -74,7 +81,8 @@ impl Shard {
             // Nothing answers it, nothing is asked of the store, or the connection ends with it.
             _ => return Turn::Now,
         };
-        let for_store = self.store != StoreState::KeepsUp && self.grows_store(index, header);
+        let keeps_up = self.store == StoreState::KeepsUp;
+        let for_store = !keeps_up && self.grows_store(cx, index, header, body);
         if self.connections.at(index).flags.transport_gone {
             // Who has gone sends no more: what little came before the end is worked off. But one
             // client after the other could come and go, and a reserve has an end.
@@ -90,13 +98,29 @@ impl Shard {
     }
 
     /// The one rule for what makes the store grow: a PUBLISH with QoS 1 or 2 or RETAIN, whether or
-    /// not somebody has to keep it, and subscriptions of a session that is recorded.
-    fn grows_store(&mut self, index: u32, header: &FixedHeader) -> bool {
-        match header.packet_type {
-            PacketType::Publish => header.flags & PUBLISH_STORED != 0,
-            PacketType::Subscribe | PacketType::Unsubscribe => {
-                let session = self.connections.at(index).session();
-                session.is_some_and(|session| self.sessions.at(session).durable)
+    /// not somebody has to keep it, and subscriptions of a session that is recorded, unless all of
+    /// them stand already.
+    fn grows_store<N: Node>(
+        &mut self,
+        cx: &Cx<'_, N>,
+        index: u32,
+        header: &FixedHeader,
+        body: &[u8],
+    ) -> bool {
+        let connection = self.connections.at(index);
+        let (session, version) = (connection.session(), connection.version);
+        let session = session.filter(|session| self.sessions.at(*session).durable);
+        match (header.packet_type, session) {
+            (PacketType::Publish, _) => header.flags & PUBLISH_STORED != 0,
+            (PacketType::Unsubscribe, Some(_)) => true,
+            (PacketType::Subscribe, Some(session)) => {
+                // A malformed one ends the connection.
+                let subscribe = Subscribe::decode(body, version);
+                subscribe.is_ok_and(|subscribe| {
+                    let id = subscribe.subscription_id.unwrap_or(0);
+                    let mut filters = subscribe.filters();
+                    !filters.all(|requested| self.stands(cx, index, session, &requested, id))
+                })
             }
             _ => false,
         }

@@ -150,7 +150,7 @@ impl Shard {
             return;
         }
         let held = connection.flags.input_held;
-        let waits = held || !connection.flags.admitted && connection.session().is_some();
+        let waits = held || !connection.flags.admitted && connection.phase != Phase::Lobby;
         let pause = waits && connection.input_len() >= HELD_BYTES_MAX
             || connection.output_len() > output_max;
         if pause != connection.flags.reading_paused {
@@ -207,6 +207,7 @@ impl Shard {
             let outcome = match connection.phase {
                 Phase::Closing => return bytes.len(),
                 Phase::Lobby => self.receive_first_packet(cx, id, rest),
+                Phase::Authenticating => break,
                 Phase::Accepted if !connection.flags.admitted => break,
                 Phase::Accepted => self.receive_packet(cx, id, rest),
             };
@@ -287,7 +288,8 @@ impl Shard {
             header.check_version(connection.version)?;
             return Ok(Progress::NeedMore);
         }
-        match self.turn_of(id.index, &header) {
+        let body = &bytes[usize::from(header.header_len)..length];
+        match self.turn_of(cx, id.index, &header, body) {
             Turn::Now => {}
             Turn::Never => return Ok(Progress::Packet(length)),
             Turn::Later { for_store } => {
@@ -304,7 +306,6 @@ impl Shard {
         let connection = self.connections.at(id.index);
         connection.last_received_ms = cx.now.mono_ms;
         connection.held_for_store_since_ms = 0;
-        let body = &bytes[usize::from(header.header_len)..length];
         self.packet_received(cx, id.index, header, body)?;
         Ok(Progress::Packet(length))
     }
@@ -400,7 +401,9 @@ impl Shard {
             return;
         };
         match connection.phase {
-            Phase::Lobby => self.refuse(cx, id.index, None, error.reason, error.why),
+            Phase::Lobby | Phase::Authenticating => {
+                self.refuse(cx, id.index, None, error.reason, error.why);
+            }
             Phase::Accepted => {
                 self.counters.protocol_errors += 1;
                 self.end_connection(cx, id.index, Ending::told(error.reason, error.why));

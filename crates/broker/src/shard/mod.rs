@@ -20,11 +20,12 @@ use hashbrown::HashMap as RawMap;
 use martlet_codec::{DecodeError, QoS, ReasonCode, UserProperties};
 use slab::Slab;
 
+use crate::authenticate::Authentications;
 use crate::command::{Command, SysTopic};
 use crate::connection::{BufferPool, Connection, Connections, Phase};
 use crate::counters::Counters;
 use crate::effect::{ReadPage, ShardMessage};
-use crate::event::Report;
+use crate::event::{Event, Report};
 use crate::hash::{ClientKey, HashMap, Seed, owner, seeded};
 use crate::id::{
     ConnectionId, MessageId, RecordNumber, SessionAddress, SessionId, ShardId, TenantId, numbered,
@@ -57,6 +58,7 @@ pub struct Shard {
     pub(crate) shard_count: u16,
     pub(crate) settings: Arc<Settings>,
     pub(crate) seed: Seed,
+    pub(crate) authentications: Authentications,
     pub(crate) connections: Connections,
     /// Connections that have not been accepted yet.
     pub(crate) lobby_count: usize,
@@ -189,6 +191,7 @@ impl Shard {
             shard_count,
             settings,
             seed: seeded(seed),
+            authentications: Authentications::default(),
             connections: Connections::default(),
             lobby_count: 0,
             connect_rate: ConnectRate::default(),
@@ -357,9 +360,19 @@ impl Shard {
                 return self.settle(cx);
             }
             Phase::Accepted => self.end_connection(cx, id.index, Ending::lost(why)),
-            Phase::Lobby => {
+            Phase::Lobby | Phase::Authenticating => {
+                let address = connection.address;
                 self.lobby_count -= 1;
                 self.counters.connects_refused += 1;
+                // Who only goes again is not worth a line.
+                if matches!(end, TransportEnd::Violation(_)) && self.settings.events.connections {
+                    cx.effects.events.push(Event::Refused {
+                        client_id: String::new(),
+                        address,
+                        reason: ReasonCode::ProtocolError,
+                        why: why.into(),
+                    });
+                }
             }
             Phase::Closing => {}
         }
@@ -429,6 +442,10 @@ impl Shard {
                     let ending = Ending::told(reason, "ended by an operator");
                     self.end_connection(cx, connection, ending);
                 }
+            }
+            Command::Revoke(revocation) => self.revoke(cx, revocation),
+            Command::SetRules { user_name, rules } => {
+                self.set_rules(user_name.as_deref(), &rules);
             }
             Command::Shutdown => self.shut_down(cx),
         }
@@ -640,7 +657,7 @@ impl Shard {
                     };
                     self.end_connection(cx, id.index, ending);
                 }
-                Phase::Lobby => {
+                Phase::Lobby | Phase::Authenticating => {
                     self.refuse(cx, id.index, None, ReasonCode::ServerUnavailable, why);
                 }
                 Phase::Closing => {}

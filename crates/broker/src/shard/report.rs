@@ -27,6 +27,7 @@ impl Shard {
             .map(|(_, session)| session.subscriptions.len() as u64)
             .sum();
         counters.share_groups = self.groups.len() as u64;
+        counters.queues_full = self.full_queues() as u64;
         counters.held = self.held();
         counters.memory_bytes = self.used_bytes() as u64;
         counters.records_appended = self.records.last().0;
@@ -36,6 +37,18 @@ impl Shard {
             counters.retained_bytes = bytes as u64;
         }
         counters
+    }
+
+    /// Sessions and share groups whose queue is full.
+    fn full_queues(&self) -> usize {
+        let limits = &self.settings.limits;
+        let (count_max, bytes_max) = (limits.queued_messages, limits.queued_bytes);
+        let queues = self
+            .sessions
+            .iter()
+            .map(|(_, session)| session.outbound.queue());
+        let full = queues.filter(|queue| queue.is_full(count_max, bytes_max));
+        full.count() + self.groups.full_queues(count_max, bytes_max)
     }
 
     /// The equation of idea 6 holds for each session, each share group and the whole shard. Slow:

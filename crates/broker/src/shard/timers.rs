@@ -21,11 +21,16 @@ impl Shard {
                     return;
                 };
                 connection.deadline = None;
-                if connection.phase == Phase::Lobby {
-                    let why =
-                        "no complete CONNECT before the deadline (limit connect_timeout_secs)";
-                    self.refuse(cx, id.index, None, ReasonCode::MaximumConnectTime, why);
-                }
+                let why = match connection.phase {
+                    Phase::Lobby => {
+                        "no complete CONNECT before the deadline (limit connect_timeout_secs)"
+                    }
+                    Phase::Authenticating => {
+                        "not authenticated before the deadline (limit connect_timeout_secs)"
+                    }
+                    Phase::Accepted | Phase::Closing => return,
+                };
+                self.refuse(cx, id.index, None, ReasonCode::MaximumConnectTime, why);
             }
             Timer::KeepAlive(id) => self.check_keep_alive(cx, id),
             Timer::Stalled(id) => self.check_stalled(cx, id),

@@ -253,6 +253,15 @@ impl Shard {
                 ReasonCode::SharedSubscriptionsNotSupported,
             ));
         }
+        if self.forbidden(index, requested.filter).is_some() {
+            return Ok(Granted::refused(ReasonCode::NotAuthorized));
+        }
+        if self.stands(cx, index, session, requested, subscription_id) {
+            return Ok(Granted {
+                reason: granted(requested.options.qos.min(listener.maximum_qos)),
+                joining: false,
+            });
+        }
         let qos = requested.options.qos.min(listener.maximum_qos);
         let shared = parsed.share_name.is_some();
         let known = self.known_number(session, requested.filter, shared);
@@ -260,27 +269,26 @@ impl Shard {
         if known.is_none() && count >= self.settings.limits.subscriptions_per_client as usize {
             return Ok(Granted::refused(ReasonCode::QuotaExceeded));
         }
-        let wants_retained = match requested.options.retain_handling {
-            _ if shared => false,
-            // 3.1 and 3.1.1 always send them [MQTT-3.1.1/3.8.4-3].
-            _ if !v5 => true,
-            RetainHandling::SendAtSubscribe => true,
-            RetainHandling::SendIfNew => known.is_none(),
-            RetainHandling::DoNotSend => false,
-        };
+        let wants_retained = !shared && wants_retained(v5, requested, known.is_none());
         let bridge = self.connections.at(index).flags.bridge;
         let options = &requested.options;
         let state = self.sessions.at(session);
+        // One that is replaced keeps it.
+        let number = known.unwrap_or_else(|| state.subscriptions.next_number());
+        // What an older one of the same filter is still owed comes all the same.
+        let owed = state.subscriptions.retained();
+        let owed = owed.and_then(|pending| pending.owed(requested.filter));
+        let owed = owed.filter(|_| !wants_retained);
         let subscription = SubscriptionRecord {
             epoch: state.epoch,
-            // One that is replaced keeps it.
-            number: known.unwrap_or_else(|| state.subscriptions.next_number()),
+            number,
             filter: requested.filter.into(),
             qos,
             no_local: options.no_local,
             retain_as_published: options.retain_as_published || bridge,
             subscription_id,
-            retained_pending: wants_retained,
+            retained_pending: wants_retained || owed.is_some(),
+            retained_after: owed.flatten().map(Into::into),
         };
         // Its record stands before every message that is routed to it.
         if self.sessions.at(session).durable {
@@ -312,6 +320,40 @@ impl Shard {
         })
     }
 
+    /// The session has this very subscription, and it brings no retained message: there is nothing
+    /// to do and nothing to record.
+    pub(crate) fn stands<N: Node>(
+        &mut self,
+        cx: &Cx<'_, N>,
+        index: u32,
+        session: u32,
+        requested: &SubscribeFilter<'_>,
+        subscription_id: u32,
+    ) -> bool {
+        let options = &requested.options;
+        let connection = self.connections.at(index);
+        let v5 = connection.version.is_v5();
+        let qos = options.qos.min(connection.listener.maximum_qos);
+        let retain_as_published = options.retain_as_published || connection.flags.bridge;
+        let Some(own) = self.own_subscription(session, requested.filter) else {
+            return false;
+        };
+        own.qos == qos
+            && own.no_local == options.no_local
+            && own.retain_as_published == retain_as_published
+            && own.subscription_id == subscription_id
+            && !(wants_retained(v5, requested, false)
+                && self.has_retained(cx, session, requested.filter, options.no_local))
+    }
+
+    /// What forbids the client this subscription, if something does. A share group's is one to its
+    /// filter.
+    fn forbidden(&mut self, index: u32, filter: &str) -> Option<String> {
+        let session = self.connections.at(index).session()?;
+        let parsed = SubscriptionFilter::parse(filter).ok()?;
+        self.may_subscribe(session, parsed.filter.as_str()).err()
+    }
+
     /// The byte that answers a filter; refusals are events.
     /// The granted QoS or the failure [MQTT-3.8.4-7]; before MQTT 5 that is 0x80
     /// [MQTT-3.1.1/3.9.3-2].
@@ -332,7 +374,9 @@ impl Shard {
                 None => String::new(),
             };
             let filter = requested.filter.to_owned();
-            let why = reason.name();
+            let forbidden = self.forbidden(index, requested.filter);
+            let forbidden = forbidden.filter(|_| reason == ReasonCode::NotAuthorized);
+            let why = forbidden.map_or_else(|| reason.name().into(), Into::into);
             cx.effects.events.push(Event::SubscribeRefused {
                 client_id,
                 filter,
@@ -360,7 +404,7 @@ impl Shard {
             self.unindex_subscriber(cx, node, Target::session(session));
         }
         let state = self.sessions.at(session);
-        if let Some(pending) = &mut state.retained_pending {
+        if let Some(pending) = state.subscriptions.retained() {
             pending.forget(filter);
         }
         let (epoch, durable) = (state.epoch, state.durable);
@@ -368,6 +412,17 @@ impl Shard {
             self.append(cx, Record::Unsubscribed { epoch, number });
         }
         number.is_some()
+    }
+}
+
+/// The subscription brings the retained messages that match it, if it is new or not.
+fn wants_retained(v5: bool, requested: &SubscribeFilter<'_>, is_new: bool) -> bool {
+    match requested.options.retain_handling {
+        // 3.1 and 3.1.1 always send them [MQTT-3.1.1/3.8.4-3].
+        _ if !v5 => true,
+        RetainHandling::SendAtSubscribe => true,
+        RetainHandling::SendIfNew => is_new,
+        RetainHandling::DoNotSend => false,
     }
 }
 

@@ -10,6 +10,7 @@ use martlet_codec::QoS;
 use crate::fault::{self, Fault};
 use crate::hash::ClientKey;
 use crate::node::{Cx, Node};
+use crate::permission::Actions;
 use crate::record::{Record, SubscriptionRecord};
 use crate::session::queue::SubscriptionIds;
 use crate::shard::Shard;
@@ -33,6 +34,12 @@ impl RetainedPending {
         self.next_place += 1;
         self.cursors.insert(place, cursor);
         self.places.insert(filter, place);
+    }
+
+    /// Behind which topic messages of this filter are owed, if any are.
+    pub(super) fn owed(&self, filter: &str) -> Option<Option<&str>> {
+        let cursor = self.cursors.get(self.places.get(filter)?)?;
+        Some(cursor.after.as_deref())
     }
 
     pub(super) fn forget(&mut self, filter: &str) {
@@ -65,10 +72,10 @@ impl Shard {
     pub(crate) fn owe_retained(&mut self, session: u32, subscription: &SubscriptionRecord) {
         let state = self.sessions.at(session);
         let copy = state.subscriptions.next_retained_copy();
-        let pending = state.retained_pending.get_or_insert_default();
+        let pending = state.subscriptions.retained_mut();
         let cursor = RetainedCursor {
             filter: subscription.filter.clone(),
-            after: None,
+            after: subscription.retained_after.clone(),
             qos: subscription.qos,
             no_local: subscription.no_local,
             subscription_id: subscription.subscription_id,
@@ -82,7 +89,7 @@ impl Shard {
     pub(crate) fn queue_retained(&mut self, session: u32) {
         let id = self.sessions.id_of(session);
         let state = self.sessions.at(session);
-        if state.retained_pending.is_some() && !state.retained_queued {
+        if state.subscriptions.retained().is_some() && !state.retained_queued {
             state.retained_queued = true;
             self.retained_queue.push_back(id);
         }
@@ -103,59 +110,96 @@ impl Shard {
         }
         let state = self.sessions.at(index);
         let tenant = state.tenant;
-        let Some(pending) = &mut state.retained_pending else {
+        let Some(pending) = state.subscriptions.retained() else {
             return true;
         };
         let Some((place, mut cursor)) = pending.cursors.pop_first() else {
-            state.retained_pending = None;
+            state.subscriptions.retained_read();
             return true;
         };
+        let own = self.no_local_key(index, cursor.no_local);
         let after = cursor.after.as_deref();
-        // No Local asks who published a message, not when [MQTT-3.8.3-3].
-        let own = (cursor.no_local && !fault::is(Fault::NoLocalIgnored))
-            .then(|| ClientKey::new(&self.settings, tenant, &state.client_id));
         let (filter, now_ms) = (&cursor.filter, cx.now.mono_ms);
         let page = cx
             .node
             .retained(|store| store.page(tenant, filter, own, after, RETAINED_PAGE, now_ms));
         let mut complete = true;
+        let mut last = None;
         for message in &page.messages {
             // Large ones may fill the output before the page is at its end.
             complete = self.wants_retained_page(index);
             if !complete {
                 break;
             }
+            last = Some(message.topic());
+            if !self.permits(index, Actions::RECEIVE, message.topic()) {
+                continue;
+            }
             let mut ids = SubscriptionIds::new();
             if cursor.subscription_id != 0 {
                 ids.push(cursor.subscription_id);
             }
             self.deliver_retained(cx, index, message, cursor.qos, ids, cursor.copy);
-            cursor.after = Some(message.topic().into());
         }
-        let mut finished = None;
+        if let Some(last) = last {
+            cursor.after = Some(last.into());
+        }
+        let is_end = complete && page.next.is_none();
+        if is_end {
+            self.record_retained(cx, index, &cursor.filter, None);
+        } else if last.is_some() {
+            self.record_retained(cx, index, &cursor.filter, cursor.after.clone());
+        }
         let state = self.sessions.at(index);
-        let pending = state.retained_pending.get_or_insert_default();
-        if !complete {
-            pending.cursors.insert(place, cursor);
-        } else if page.next.is_some() {
-            cursor.after = page.next;
-            pending.cursors.insert(place, cursor);
-        } else {
+        let pending = state.subscriptions.retained_mut();
+        if is_end {
             pending.places.remove(&cursor.filter);
-            finished = Some(cursor.filter);
+        } else {
+            if complete {
+                cursor.after = page.next;
+            }
+            pending.cursors.insert(place, cursor);
         }
         if pending.cursors.is_empty() {
-            state.retained_pending = None;
-        }
-        if let Some(filter) = finished {
-            self.retained_complete(cx, index, &filter);
+            state.subscriptions.retained_read();
         }
         self.queue_retained(index);
         true
     }
 
-    /// All retained messages of a filter are with the session: no restart has to begin again.
-    fn retained_complete<N: Node>(&mut self, cx: &mut Cx<'_, N>, session: u32, filter: &str) {
+    /// There are retained messages for a filter, or it takes long to say that there are none.
+    pub(super) fn has_retained<N: Node>(
+        &mut self,
+        cx: &Cx<'_, N>,
+        session: u32,
+        filter: &str,
+        no_local: bool,
+    ) -> bool {
+        let own = self.no_local_key(session, no_local);
+        let (tenant, now_ms) = (self.sessions.at(session).tenant, cx.now.mono_ms);
+        let page = cx
+            .node
+            .retained(|store| store.page(tenant, filter, own, None, 1, now_ms));
+        page.next.is_some() || !page.messages.is_empty()
+    }
+
+    /// Whose retained messages a subscription does not bring: No Local asks who published a
+    /// message, not when [MQTT-3.8.3-3].
+    fn no_local_key(&mut self, session: u32, no_local: bool) -> Option<ClientKey> {
+        let state = self.sessions.at(session);
+        (no_local && !fault::is(Fault::NoLocalIgnored))
+            .then(|| ClientKey::new(&self.settings, state.tenant, &state.client_id))
+    }
+
+    /// Retained messages of a filter are with the session up to a topic, or all. A small record: on
+    /// a full disk there is room for it.
+    fn record_retained<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        session: u32,
+        filter: &str,
+        up_to: Option<Box<str>>,
+    ) {
         let state = self.sessions.at(session);
         if !state.durable {
             return;
@@ -164,17 +208,13 @@ impl Shard {
         let Some(subscriber) = self.own_subscription(session, filter) else {
             return;
         };
-        let subscription = SubscriptionRecord {
+        let number = subscriber.number;
+        let sent = Record::RetainedSent {
             epoch,
-            number: subscriber.number,
-            filter: filter.into(),
-            qos: subscriber.qos,
-            no_local: subscriber.no_local,
-            retain_as_published: subscriber.retain_as_published,
-            subscription_id: subscriber.subscription_id,
-            retained_pending: false,
+            number,
+            up_to,
         };
-        self.append(cx, Record::Subscribed(Box::new(subscription)));
+        self.append(cx, sent);
     }
 
     /// The client is there, its SUBACK is out, and it has room for more: in its output, and in its

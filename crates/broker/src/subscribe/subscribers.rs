@@ -15,6 +15,7 @@ use crate::record::{RETAINED_COPIES, SubscriptionRecord};
 use crate::route::{Match, Target};
 use crate::session::Sessions;
 use crate::shard::Shard;
+use crate::subscribe::RetainedPending;
 use crate::topic_tree::NodeKey;
 
 /// All who subscribe at a place in the shard's index; most filters have one subscriber, who costs
@@ -155,17 +156,22 @@ impl Subscribers {
 pub(crate) struct Subscriptions {
     /// Places in the index, sorted, each with the session's slot among the subscribers there.
     own: SmallVec<[(NodeKey, u32); 2]>,
-    /// Share groups that the session is a member of; few sessions are in any.
-    shared: Option<Box<Memberships>>,
+    /// Not there while there is nothing of it, which is nearly always.
+    seldom: Option<Box<Seldom>>,
     /// The number of the next one.
     next_number: u32,
     /// The number of the next retained copies.
     retained_copy: u8,
 }
 
-/// By `$share/name/filter`.
+/// What few sessions have.
 #[derive(Debug, Default)]
-struct Memberships(BTreeMap<Box<str>, SharedSubscription>);
+struct Seldom {
+    /// Share groups that the session is a member of, by `$share/name/filter`.
+    shared: BTreeMap<Box<str>, SharedSubscription>,
+    /// Retained messages still to be read for subscriptions.
+    retained: Option<RetainedPending>,
+}
 
 /// What a member of a share group asked for.
 #[derive(Clone, Copy, Debug)]
@@ -200,35 +206,60 @@ impl Subscriptions {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.own.len() + self.shared.as_ref().map_or(0, |shared| shared.0.len())
+        self.own.len() + self.seldom.as_ref().map_or(0, |seldom| seldom.shared.len())
     }
 
     /// What the session asked for as a member of this group.
     fn shared(&self, filter: &str) -> Option<&SharedSubscription> {
-        self.shared.as_ref()?.0.get(filter)
+        self.seldom.as_ref()?.shared.get(filter)
     }
 
     /// The share groups that the session is a member of.
     pub(crate) fn groups(&self) -> impl Iterator<Item = &str> {
-        self.shared
+        self.seldom
             .iter()
-            .flat_map(|shared| shared.0.keys())
+            .flat_map(|seldom| seldom.shared.keys())
             .map(|filter| &**filter)
     }
 
     /// The session becomes a member of a group, or changes what it asked for.
     pub(crate) fn join(&mut self, filter: Box<str>, shared: SharedSubscription) {
-        self.shared.get_or_insert_default().0.insert(filter, shared);
+        let seldom = self.seldom.get_or_insert_default();
+        seldom.shared.insert(filter, shared);
     }
 
     /// The session is a member no more; its filter, if it was.
     pub(crate) fn leave(&mut self, filter: &str) -> Option<Box<str>> {
-        let shared = self.shared.as_mut()?;
-        let (filter, _) = shared.0.remove_entry(filter)?;
-        if shared.0.is_empty() {
-            self.shared = None;
-        }
+        let seldom = self.seldom.as_mut()?;
+        let (filter, _) = seldom.shared.remove_entry(filter)?;
+        self.tidy();
         Some(filter)
+    }
+
+    /// Retained messages still to be read.
+    pub(crate) fn retained(&mut self) -> Option<&mut RetainedPending> {
+        self.seldom.as_mut()?.retained.as_mut()
+    }
+
+    /// The same, to add to it.
+    pub(super) fn retained_mut(&mut self) -> &mut RetainedPending {
+        let seldom = self.seldom.get_or_insert_default();
+        seldom.retained.get_or_insert_default()
+    }
+
+    /// None are left.
+    pub(super) fn retained_read(&mut self) {
+        if let Some(seldom) = &mut self.seldom {
+            seldom.retained = None;
+        }
+        self.tidy();
+    }
+
+    fn tidy(&mut self) {
+        let seldom = self.seldom.as_deref();
+        if seldom.is_some_and(|found| found.shared.is_empty() && found.retained.is_none()) {
+            self.seldom = None;
+        }
     }
 
     fn slot(&self, node: NodeKey) -> Option<u32> {
@@ -402,10 +433,9 @@ impl Shard {
         for (node, _) in own {
             self.unindex_subscriber(cx, node, Target::session(session));
         }
-        let shared = self.sessions.at(session).subscriptions.shared.take();
-        for (filter, _) in shared.into_iter().flat_map(|shared| shared.0) {
+        let seldom = self.sessions.at(session).subscriptions.seldom.take();
+        for (filter, _) in seldom.into_iter().flat_map(|seldom| seldom.shared) {
             self.send_leave(cx, session, filter);
         }
-        self.sessions.at(session).retained_pending = None;
     }
 }

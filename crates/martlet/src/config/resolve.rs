@@ -210,6 +210,7 @@ fn default_listeners(effective: &Effective, skipped: &mut Vec<String>) -> Vec<Li
             }
             let policy = Arc::new(policy(effective, None, name.clone(), true));
             listeners.push(ListenerConfig {
+                tls: None,
                 address,
                 transport: transport.clone(),
                 policy,
@@ -258,6 +259,7 @@ fn configured_listener(
         }
         let (transport, policy) = (transport.clone(), Arc::new(policy));
         listeners.push(ListenerConfig {
+            tls: None,
             address,
             transport,
             policy,
@@ -290,6 +292,7 @@ fn policy(
     ListenerPolicy {
         name,
         allow_anonymous: switch("allow_anonymous", loopback || general("allow_anonymous")),
+        authenticate: false,
         maximum_qos: QoS::from_bits(max_qos as u8).unwrap_or(QoS::ExactlyOnce),
         retain_available: switch("retain_available", general("retain_available")),
         wildcard_subscription_available: switch(

@@ -6,7 +6,7 @@ use martlet_store::{BodyId, Disk, Engine, Holds, Lsn, Pending, StateKey};
 
 use super::{DELIVER_EVERY, RestoreError, Restoring, each_state};
 use crate::encode::put_released;
-use crate::state::{decode_subscription, kind};
+use crate::state::{decode_subscription, kind, retained_owed_key};
 
 /// Messages to be routed that are in memory at once.
 const PAGE_COUNT: usize = 64;
@@ -41,6 +41,11 @@ impl<N: Node> Restoring<'_, N> {
         for (_, subscription) in younger {
             self.subscription(&subscription);
         }
+        let owed = std::mem::take(&mut self.retained_owed);
+        let nobodys = owed
+            .keys()
+            .filter(|key| self.names.session(SessionEpoch(key.owner)).is_none());
+        self.orphans.extend(nobodys.map(|key| key.owner));
         self.shards.deliver(&mut self.records);
         self.go_on()
     }
@@ -63,7 +68,11 @@ impl<N: Node> Restoring<'_, N> {
                     restoring.orphans.push(key.owner);
                     return Ok(());
                 }
-                let subscription = decode_subscription(epoch, key.number, bytes)?;
+                let mut subscription = decode_subscription(epoch, key.number, bytes)?;
+                let owed = retained_owed_key(epoch, key.number);
+                let owed = restoring.retained_owed.remove(&owed);
+                subscription.retained_pending = owed.is_some();
+                subscription.retained_after = owed.flatten();
                 match since < first {
                     true => restoring.subscription(&subscription),
                     false => younger.push((since, subscription)),

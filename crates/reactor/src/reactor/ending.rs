@@ -61,8 +61,8 @@ impl Reactor {
             State::Open => {}
             State::Closing => {
                 let id = socket.id;
-                if let Some(web) = &mut socket.web {
-                    web.close();
+                if let Some(layers) = &mut socket.layers {
+                    layers.close();
                 }
                 self.drain(key);
                 self.write(key);
@@ -70,6 +70,14 @@ impl Reactor {
                     .call(|shard, cx| shard.closed(cx, id, TransportEnd::Finished));
             }
             State::Draining => {
+                if let Some(tls) = socket
+                    .layers
+                    .as_mut()
+                    .and_then(|layers| layers.tls.as_mut())
+                    && tls.close()
+                {
+                    return self.write_later(key);
+                }
                 socket.write_ended = true;
                 if socket.stream.end_writing().is_err() {
                     self.drop_socket(key);
@@ -78,8 +86,8 @@ impl Reactor {
         }
     }
 
-    /// The WebSocket connection is over, from the peer's side; the answer is yet to be written.
-    pub(super) fn end_web_socket(&mut self, key: SocketKey, end: TransportEnd) {
+    /// A layer below MQTT is over, from the peer's side; its answer is yet to be written.
+    pub(super) fn end_layer(&mut self, key: SocketKey, end: TransportEnd) {
         let Some(socket) = self.sockets.get(key) else {
             return;
         };

@@ -1,13 +1,18 @@
-//! Reading: each ready socket once per tick, through WebSocket where it is one, into the shard.
+//! Reading: each ready socket once per tick, through TLS and WebSocket where they are, into the
+//! shard.
 
 use std::io;
 
-use martlet_broker::TransportEnd;
+use martlet_broker::{Shard, TransportEnd};
 
 use super::Reactor;
 use crate::poll::SHORT_READ_MEANS_EMPTY;
-use crate::socket::{SocketKey, State};
+use crate::socket::{Socket, SocketKey, State};
+use crate::tls::TlsEnd;
 use crate::websocket::WebSocketEnd;
+
+/// Reads of TLS connections whose handshake is not over, in one tick at most.
+const HANDSHAKES_PER_TICK: usize = 8;
 
 /// What one read of a socket came to.
 pub(super) enum Read {
@@ -28,6 +33,7 @@ impl Reactor {
         let mut keys = std::mem::take(&mut self.spare_keys);
         self.sockets.take_ready(&mut keys);
         self.give_turns(keys.len());
+        self.handshakes = HANDSHAKES_PER_TICK;
         for key in keys.drain(..) {
             match self
                 .sockets
@@ -68,8 +74,21 @@ impl Reactor {
     }
 
     fn receive(&mut self, key: SocketKey) {
+        let tls = self.sockets.get(key).and_then(Socket::tls);
+        if tls.is_some_and(|tls| !tls.is_open()) {
+            // A handshake takes as long as hundreds of messages: few in one tick, so that nobody
+            // waits long for those who come.
+            if self.handshakes == 0 {
+                return self.sockets.read_later(key);
+            }
+            self.handshakes -= 1;
+        }
         match self.read(key) {
-            Read::Bytes(count) => self.hand_over(key, count),
+            Read::Bytes(count) => {
+                let mut buffer = std::mem::take(&mut self.read_buffer);
+                self.take_in(key, &mut buffer[..count]);
+                self.read_buffer = buffer;
+            }
             Read::Empty => {
                 // Writing failed and reading was to find what the peer sent before.
                 if self
@@ -85,15 +104,59 @@ impl Reactor {
         }
     }
 
-    /// Gives the shard the first `count` bytes of the read buffer: in one piece, even if they came
-    /// in many frames, because the first of them may make the shard give the connection away.
-    fn hand_over(&mut self, key: SocketKey, count: usize) {
+    /// What a socket has brought, through TLS where it is one.
+    fn take_in(&mut self, key: SocketKey, bytes: &mut [u8]) {
         let Some(socket) = self.sockets.get_mut(key) else {
             return;
         };
         let id = socket.id;
-        let bytes = &mut self.read_buffer[..count];
-        let Some(web) = &mut socket.web else {
+        let Some(tls) = socket
+            .layers
+            .as_mut()
+            .and_then(|layers| layers.tls.as_mut())
+        else {
+            return self.hand_over(key, bytes);
+        };
+        let mut plain = std::mem::take(&mut self.plain);
+        plain.clear();
+        let decrypted = tls.receive(bytes, &mut plain);
+        let has_output = tls.has_output();
+        if decrypted.opened
+            && let Some(certificate) = tls.certificate()
+        {
+            let call = |shard: &mut Shard| shard.has_certificate(id, certificate);
+            call(&mut self.driver.shard);
+        }
+        if has_output {
+            self.write_later(key);
+        }
+        if !plain.is_empty() {
+            self.hand_over(key, &mut plain);
+        }
+        self.plain = plain;
+        // What was handed over may have ended it.
+        if self.sockets.key_of(id) != Some(key) {
+            return;
+        }
+        match decrypted.end {
+            None => {}
+            Some(TlsEnd::Closed) => self.end_layer(key, TransportEnd::EndOfStream),
+            Some(TlsEnd::Failed(why)) => self.end_layer(key, TransportEnd::Violation(why)),
+        }
+    }
+
+    /// Gives the shard these bytes: in one piece, even if they came in many frames, because the
+    /// first of them may make the shard give the connection away.
+    fn hand_over(&mut self, key: SocketKey, bytes: &mut [u8]) {
+        let Some(socket) = self.sockets.get_mut(key) else {
+            return;
+        };
+        let id = socket.id;
+        let Some(web) = socket
+            .layers
+            .as_mut()
+            .and_then(|layers| layers.web.as_mut())
+        else {
             self.driver.call(|shard, cx| shard.receive(cx, id, bytes));
             return;
         };
@@ -108,9 +171,9 @@ impl Reactor {
         }
         match received.end {
             None => {}
-            Some(WebSocketEnd::Closed) => self.end_web_socket(key, TransportEnd::EndOfStream),
+            Some(WebSocketEnd::Closed) => self.end_layer(key, TransportEnd::EndOfStream),
             Some(WebSocketEnd::Violation(what)) => {
-                self.end_web_socket(key, TransportEnd::Violation(what));
+                self.end_layer(key, TransportEnd::Violation(what));
             }
         }
     }

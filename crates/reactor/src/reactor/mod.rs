@@ -21,10 +21,12 @@ use martlet_broker::{
     Settings, Shard, ShardId, TransportEnd,
 };
 
+use crate::authenticate::Authenticator;
 use crate::clock::Clock;
 use crate::config::{ListenerConfig, Transport};
 use crate::door::{Accepted, Door};
 use crate::driver::Driver;
+use crate::layers::Layers;
 use crate::mailbox::{Control, Mailbox, Mailboxes};
 use crate::node::SharedNode;
 use crate::outbox::Outbox;
@@ -33,6 +35,7 @@ use crate::socket::{SocketKey, Sockets};
 use crate::stats::{Counters, SocketCount};
 use crate::store::{Durable, Store, Writer};
 use crate::sys::Entropy;
+use crate::tls::{Tls, TlsSettings};
 use crate::websocket::{UpgradeRules, WebSocket};
 
 use ending::Deadline;
@@ -58,12 +61,15 @@ pub(crate) struct Common {
     pub(crate) events: Sender<Event>,
     pub(crate) reports: Sender<Report>,
     pub(crate) batch_messages: usize,
+    pub(crate) authenticator: Arc<dyn Authenticator>,
 }
 
 /// What connections of one listener begin with.
 #[derive(Debug)]
 pub(crate) struct Entrance {
     policy: Arc<ListenerPolicy>,
+    /// None without encryption.
+    tls: Option<TlsSettings>,
     /// None on plain TCP.
     web: Option<Arc<UpgradeRules>>,
 }
@@ -79,6 +85,7 @@ impl Entrance {
         };
         Self {
             policy: Arc::clone(&config.policy),
+            tls: config.tls.clone(),
             web,
         }
     }
@@ -87,7 +94,7 @@ impl Entrance {
 /// A connection on its way in from the lobby of another shard.
 struct Arrival {
     stream: Stream,
-    web: Option<Box<WebSocket>>,
+    layers: Option<Box<Layers>>,
     guest: Box<Guest>,
 }
 
@@ -103,6 +110,7 @@ pub(crate) struct Reactor {
     mailboxes: Arc<Mailboxes>,
     outbox: Outbox,
     writer: Box<dyn Writer>,
+    authenticator: Arc<dyn Authenticator>,
     /// The shard has been told that other shards do not keep up.
     congested: bool,
     sockets: Sockets,
@@ -111,6 +119,10 @@ pub(crate) struct Reactor {
     /// When sockets that are being ended are dropped, whatever their peers do.
     deadlines: BinaryHeap<Reverse<Deadline>>,
     read_buffer: Box<[u8]>,
+    /// What has been decrypted of it.
+    plain: Vec<u8>,
+    /// TLS handshakes that may still be worked on in this tick.
+    handshakes: usize,
     /// On the first reactor, until the node stops.
     door: Option<Door>,
     /// Connections dealt out so far.
@@ -155,12 +167,15 @@ impl Reactor {
             mailbox,
             outbox: Outbox::new(shard, Arc::clone(&mailboxes), common.batch_messages),
             writer: store.writer(shard, Durable::new(shard, Arc::clone(&mailboxes))),
+            authenticator: Arc::clone(&common.authenticator),
             mailboxes,
             congested: false,
             sockets: Sockets::default(),
             turns: 0,
             deadlines: BinaryHeap::new(),
             read_buffer: vec![0; READ_BUFFER_LEN].into_boxed_slice(),
+            plain: Vec::new(),
+            handshakes: 0,
             door: None,
             dealt: 0,
             entrances: Arc::clone(&common.entrances),
@@ -300,8 +315,16 @@ impl Reactor {
                 } => {
                     self.open(stream, address, listener);
                 }
-                Control::Adopt { stream, web, guest } => {
-                    self.arrivals.push(Arrival { stream, web, guest });
+                Control::Adopt {
+                    stream,
+                    layers,
+                    guest,
+                } => {
+                    self.arrivals.push(Arrival {
+                        stream,
+                        layers,
+                        guest,
+                    });
                 }
                 Control::Command(command) => self.command(command),
                 Control::Durable(up_to) => {
@@ -313,6 +336,10 @@ impl Reactor {
                 Control::StoreState => {
                     let state = self.writer.state();
                     self.driver.shard.store_is(state);
+                }
+                Control::Authenticated(id, answer) => {
+                    self.driver
+                        .call(|shard, cx| shard.authenticated(cx, id, *answer));
                 }
                 Control::Stop => {
                     self.stopped = true;
@@ -403,9 +430,16 @@ impl Reactor {
         let web = entrance
             .web
             .as_ref()
-            .map(|rules| Box::new(WebSocket::new(Arc::clone(rules), packet_len_max)));
+            .map(|rules| WebSocket::new(Arc::clone(rules), packet_len_max));
+        let tls = match &entrance.tls {
+            None => None,
+            Some(settings) => match Tls::new(settings) {
+                None => return self.socket_count.lower(),
+                tls => tls,
+            },
+        };
         let id = self.driver.call(|shard, cx| shard.open(cx, peer));
-        self.insert(stream, id, web);
+        self.insert(stream, id, Layers::new(tls, web));
     }
 
     /// Lets connections in that came before this tick looked which sockets are readable, and reads
@@ -428,12 +462,16 @@ impl Reactor {
 
     /// Takes over a connection from the lobby of another shard.
     fn adopt(&mut self, arrival: Arrival) {
-        let Arrival { stream, web, guest } = arrival;
+        let Arrival {
+            stream,
+            layers,
+            guest,
+        } = arrival;
         let id = self.driver.call(|shard, cx| shard.adopt(cx, guest));
-        self.insert(stream, id, web);
+        self.insert(stream, id, layers);
     }
 
-    fn insert(&mut self, mut stream: Stream, id: ConnectionId, web: Option<Box<WebSocket>>) {
+    fn insert(&mut self, mut stream: Stream, id: ConnectionId, layers: Option<Box<Layers>>) {
         // What is readable by now is announced at once.
         if self
             .poller
@@ -445,8 +483,8 @@ impl Reactor {
                 .call(|shard, cx| shard.closed(cx, id, TransportEnd::Error));
             return;
         }
-        let unwritten = web.as_ref().is_some_and(|web| !web.out.is_empty());
-        let key = self.sockets.insert(stream, id, web);
+        let unwritten = layers.as_ref().is_some_and(|layers| layers.has_output());
+        let key = self.sockets.insert(stream, id, layers);
         if unwritten {
             self.write_later(key);
         }

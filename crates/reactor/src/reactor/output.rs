@@ -2,13 +2,16 @@
 //! output to the sockets; see `effect.rs` of the broker for why in this order.
 
 use std::io::{self, IoSlice};
+use std::sync::Arc;
 
 use martlet_broker::{ConnectionEffect, Guest, RecordNumber, ShardId, TransportEnd};
 
 use super::Reactor;
+use crate::authenticate::Answer;
 use crate::mailbox::Control;
 use crate::poll::Stream;
 use crate::socket::{Socket, SocketKey};
+use crate::tls::Tls;
 use crate::websocket::{SERVER_HEADER_MAX, WebSocket, binary_header};
 
 /// Effects of effects are carried out in the same tick so many times; what is left then comes
@@ -42,6 +45,7 @@ impl Reactor {
             // with the CONNACK.
             self.driver.call(|shard, cx| shard.work(cx));
         }
+        self.ask_who();
         for _ in 0..ROUNDS_PER_TICK {
             self.append_records();
             self.send_batches();
@@ -82,6 +86,15 @@ impl Reactor {
         }
         if !self.driver.effects.lost.is_empty() {
             self.writer.lost(&mut self.driver.effects.lost);
+        }
+    }
+
+    /// Asks for each client that has to be known before it is let in.
+    fn ask_who(&mut self) {
+        for authentication in self.driver.effects.authentications.drain(..) {
+            let mailboxes = Arc::clone(&self.mailboxes);
+            let answer = Answer::new(self.shard, authentication.connection, mailboxes);
+            self.authenticator.ask(authentication, answer);
         }
     }
 
@@ -185,7 +198,7 @@ impl Reactor {
     /// Hands a connection to the shard that owns its session.
     fn give_away(&mut self, key: SocketKey, to: ShardId, guest: Box<Guest>) {
         let Some(Socket {
-            mut stream, web, ..
+            mut stream, layers, ..
         }) = self.sockets.remove(key)
         else {
             return;
@@ -195,8 +208,14 @@ impl Reactor {
             self.socket_count.lower();
             return;
         }
-        self.mailboxes
-            .control(to, Control::Adopt { stream, web, guest });
+        self.mailboxes.control(
+            to,
+            Control::Adopt {
+                stream,
+                layers,
+                guest,
+            },
+        );
     }
 
     /// Writes what there is, unless the kernel has said that it takes no more for now.
@@ -274,31 +293,70 @@ struct Wrote {
 
 /// Writes `output` and what stands before it; none if there is nothing to write.
 fn write_output(socket: &mut Socket, output: &[u8]) -> Option<io::Result<Wrote>> {
-    if let Some(web) = &mut socket.web {
-        return write_web_socket(&mut socket.stream, web, output);
+    let Some(layers) = &mut socket.layers else {
+        if output.is_empty() {
+            return None;
+        }
+        let wrote = socket.stream.write(output).or_else(nothing_if_blocked);
+        let all = output.len();
+        return Some(wrote.map(|written| Wrote {
+            written,
+            taken: written,
+            blocked: written < all,
+        }));
+    };
+    let mut below = Below {
+        stream: &mut socket.stream,
+        tls: layers.tls.as_mut(),
+    };
+    match &mut layers.web {
+        Some(web) => write_web_socket(&mut below, web, output),
+        None if output.is_empty() && !below.has_output() => None,
+        None => Some(below.write(&[IoSlice::new(output)])),
     }
-    if output.is_empty() {
-        return None;
+}
+
+/// What a WebSocket connection writes to.
+struct Below<'a> {
+    stream: &'a mut Stream,
+    tls: Option<&'a mut Tls>,
+}
+
+impl Below<'_> {
+    fn has_output(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.has_output())
     }
-    let wrote = socket.stream.write(output).or_else(nothing_if_blocked);
-    let all = output.len();
-    Some(wrote.map(|written| Wrote {
-        written,
-        taken: written,
-        blocked: written < all,
-    }))
+
+    fn write(&mut self, parts: &[IoSlice<'_>]) -> io::Result<Wrote> {
+        if let Some(tls) = &mut self.tls {
+            let wrote = tls.write(self.stream, parts)?;
+            return Ok(Wrote {
+                written: wrote.written,
+                taken: wrote.taken,
+                blocked: wrote.blocked,
+            });
+        }
+        let all: usize = parts.iter().map(|part| part.len()).sum();
+        let written = self.stream.write_vectored(parts);
+        let written = written.or_else(nothing_if_blocked)?;
+        Ok(Wrote {
+            written,
+            taken: written,
+            blocked: written < all,
+        })
+    }
 }
 
 /// Writes what the WebSocket connection has to say itself, and `output` as one binary frame
-/// [MQTT-6.0.0-1]. A frame once begun is finished: what the kernel leaves of it is kept.
+/// [MQTT-6.0.0-1]. A frame once begun is finished: what is not taken of it is kept.
 fn write_web_socket(
-    stream: &mut Stream,
+    below: &mut Below<'_>,
     web: &mut WebSocket,
     output: &[u8],
 ) -> Option<io::Result<Wrote>> {
     web.answer_ping();
     let payload = &output[..output.len().min(FRAME_PAYLOAD_MAX)];
-    if web.out.is_empty() && payload.is_empty() {
+    if web.out.is_empty() && payload.is_empty() && !below.has_output() {
         return None;
     }
     let mut header = [0; SERVER_HEADER_MAX];
@@ -313,14 +371,16 @@ fn write_web_socket(
         IoSlice::new(header),
         IoSlice::new(payload),
     ];
-    let written = match stream.write_vectored(&parts).or_else(nothing_if_blocked) {
-        Ok(written) => written,
+    let wrote = match below.write(&parts) {
+        Ok(wrote) => wrote,
         Err(error) => return Some(Err(error)),
     };
+    let (written, blocked) = (wrote.written, wrote.blocked);
     let before = web.out.len();
-    let blocked = written < before + header_len + payload.len();
-    let Some(of_frame) = written.checked_sub(before).filter(|of_frame| *of_frame > 0) else {
-        web.out.drain(..written);
+    let cut = wrote.taken < before + header_len + payload.len();
+    let of_frame = wrote.taken.checked_sub(before);
+    let Some(of_frame) = of_frame.filter(|of_frame| *of_frame > 0) else {
+        web.out.drain(..wrote.taken);
         return Some(Ok(Wrote {
             written,
             taken: 0,
@@ -329,7 +389,7 @@ fn write_web_socket(
     };
     // An idle connection holds no buffer.
     web.out = Vec::new();
-    if blocked {
+    if cut {
         web.out
             .extend_from_slice(&header[of_frame.min(header_len)..]);
         web.out

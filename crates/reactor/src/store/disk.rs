@@ -117,11 +117,12 @@ impl<D: Disk> DiskStore<D> {
         let segment_bytes = options.segment_bytes as usize;
         let group_bytes = segment_bytes / GROUPS_PER_SEGMENT;
         let (engine, opened) = Engine::open(disk, options)?;
+        let inbox = Arc::new(Inbox::new(segment_bytes / BEHIND_PART));
         Ok(Self {
             durability,
             group_bytes,
-            inbox: Arc::new(Inbox::new(segment_bytes / BEHIND_PART)),
-            health: Arc::new(StoreHealth::new()),
+            health: Arc::new(StoreHealth::new(inbox.shown_state())),
+            inbox,
             answers: Vec::new(),
             opening,
             opened,
@@ -276,7 +277,6 @@ impl Writer for DiskWriter {
         let given = self.inbox.give_records(self.shard, full, last, awaited);
         self.buffer = given.spare;
         if given.is_worse {
-            self.health.is_behind(true);
             self.durable.state_changed();
         }
         None

@@ -1,10 +1,12 @@
 //! How the store is doing, for those who operate the node: a state to look at, and notices to log.
 
 use std::io;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
+use martlet_broker::StoreState;
 use martlet_store::StoreError;
 
 /// Notices that wait to be taken; further ones are dropped.
@@ -14,6 +16,8 @@ const NOTICES_MAX: usize = 1024;
 #[derive(Debug)]
 pub struct StoreHealth {
     state: Mutex<State>,
+    /// A [`StoreState`], the inbox's own: one told by two threads could stay on what is over.
+    store_state: Arc<AtomicU8>,
     notices: Sender<StoreNotice>,
     taken: Receiver<StoreNotice>,
 }
@@ -91,10 +95,11 @@ pub enum StoreNotice {
 }
 
 impl StoreHealth {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(store_state: Arc<AtomicU8>) -> Self {
         let (notices, taken) = bounded(NOTICES_MAX);
         Self {
             state: Mutex::default(),
+            store_state,
             notices,
             taken,
         }
@@ -102,7 +107,11 @@ impl StoreHealth {
 
     /// How it is doing now.
     pub fn status(&self) -> StoreStatus {
-        self.lock().status.clone()
+        let state = self.store_state.load(Ordering::Acquire);
+        StoreStatus {
+            is_behind: state != StoreState::KeepsUp as u8,
+            ..self.lock().status.clone()
+        }
     }
 
     /// Notices to log. All clones of this receiver take from the same queue.
@@ -151,10 +160,6 @@ impl StoreHealth {
                 false => StoreNotice::RoomAgain,
             });
         }
-    }
-
-    pub(super) fn is_behind(&self, is_behind: bool) {
-        self.lock().status.is_behind = is_behind;
     }
 
     pub(super) fn unread(&self, what: String) {

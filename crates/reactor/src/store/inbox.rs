@@ -67,7 +67,7 @@ pub(super) struct Inbox {
     /// Bytes taken by the thread and not written yet.
     staged_bytes: AtomicUsize,
     /// A [`StoreState`].
-    store_state: AtomicU8,
+    store_state: Arc<AtomicU8>,
 }
 
 #[derive(Debug, Default)]
@@ -106,8 +106,13 @@ impl Inbox {
             state: Mutex::default(),
             arrived: Condvar::new(),
             staged_bytes: AtomicUsize::new(0),
-            store_state: AtomicU8::new(StoreState::KeepsUp as u8),
+            store_state: Arc::new(AtomicU8::new(StoreState::KeepsUp as u8)),
         }
+    }
+
+    /// Where others may look what the store can take: a [`StoreState`].
+    pub(super) fn shown_state(&self) -> Arc<AtomicU8> {
+        Arc::clone(&self.store_state)
     }
 
     /// Hands records over.
@@ -238,9 +243,9 @@ impl Inbox {
         }
     }
 
-    /// So much is taken and not written, and `is_low` says that no more should come. Answers in
-    /// which state the store is now, if that has changed.
-    pub(super) fn staged(&self, bytes: usize, is_low: bool) -> Option<StoreState> {
+    /// So much is taken and not written, and `is_low` says that no more should come. True if
+    /// the store is in another state now.
+    pub(super) fn staged(&self, bytes: usize, is_low: bool) -> bool {
         let state = self.lock();
         self.staged_bytes.store(bytes, Ordering::Relaxed);
         let waiting = bytes + state.bytes;
@@ -256,7 +261,7 @@ impl Inbox {
             _ => StoreState::KeepsUp,
         };
         self.store_state.store(is as u8, Ordering::Release);
-        (is != was).then_some(is)
+        is != was
     }
 
     /// So much waits with what a shard hands over; whether that makes the store's state worse.

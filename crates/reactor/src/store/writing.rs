@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
-use martlet_broker::{Now, RecordNumber, StoreState};
+use martlet_broker::{Now, RecordNumber};
 use martlet_persistence::{ClockState, locate, put_clock};
 use martlet_store::{Disk, Engine, Pace, RecordBuffer, StoreError};
 
@@ -188,8 +188,8 @@ where
         let is_low = self.engine.is_low();
         self.health.is_low(is_low);
         let unwritten = self.engine.staged_bytes() + self.parts_bytes;
-        if let Some(state) = self.inbox.staged(unwritten, is_low) {
-            self.tell_state(state);
+        if self.inbox.staged(unwritten, is_low) {
+            self.tell_state();
         }
         if came > 0 && !ended && self.parts.is_empty() {
             self.wait_for_more(came, began);
@@ -211,8 +211,7 @@ where
         }
     }
 
-    fn tell_state(&self, state: StoreState) {
-        self.health.is_behind(state != StoreState::KeepsUp);
+    fn tell_state(&self) {
         if let Some(shard) = self.shards.first() {
             shard.answer.state_changed();
         }

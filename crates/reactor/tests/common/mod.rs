@@ -33,6 +33,7 @@ pub fn config(threads: usize, settings: Settings) -> ReactorConfig {
         config.listeners.push(ListenerConfig {
             address: "127.0.0.1:0".parse().unwrap(),
             transport,
+            tls: None,
             policy: Arc::default(),
             name: name.into(),
         });
@@ -93,8 +94,15 @@ pub fn await_that(what: &str, is_so: impl Fn() -> bool) {
     }
 }
 
+/// A stream above which MQTT is spoken.
+pub trait ReadWrite: Read + Write + Send {}
+
+impl<T: Read + Write + Send> ReadWrite for T {}
+
 enum Wire {
     Tcp(TcpStream),
+    Other(Box<dyn ReadWrite>),
+    OtherWeb(Box<WebSocket<Box<dyn ReadWrite>>>),
     Web(Box<WebSocket<TcpStream>>),
 }
 
@@ -115,17 +123,41 @@ impl Client {
         }
     }
 
+    /// Over any stream.
+    pub fn over(stream: Box<dyn ReadWrite>) -> Self {
+        Self {
+            wire: Wire::Other(stream),
+            read: Vec::new(),
+        }
+    }
+
+    /// Over WebSocket over any stream.
+    pub fn web_over(stream: Box<dyn ReadWrite>) -> Self {
+        let mut request = "ws://localhost/mqtt".into_client_request().unwrap();
+        request
+            .headers_mut()
+            .insert("Sec-WebSocket-Protocol", "mqtt".parse().unwrap());
+        let Ok((web, _)) = tungstenite::client(request, stream) else {
+            panic!("the request for WebSocket was refused");
+        };
+        Self {
+            wire: Wire::OtherWeb(Box::new(web)),
+            read: Vec::new(),
+        }
+    }
+
     pub fn stream(&self) -> &TcpStream {
         match &self.wire {
             Wire::Tcp(stream) => stream,
             Wire::Web(web) => web.get_ref(),
+            Wire::Other(_) | Wire::OtherWeb(_) => panic!("no TCP connection"),
         }
     }
 
     pub fn web_socket(&mut self) -> &mut WebSocket<TcpStream> {
         match &mut self.wire {
             Wire::Web(web) => web,
-            Wire::Tcp(_) => panic!("not a WebSocket client"),
+            _ => panic!("not a WebSocket client"),
         }
     }
 
@@ -134,6 +166,11 @@ impl Client {
         match &mut self.wire {
             Wire::Tcp(stream) => stream.write_all(bytes).unwrap(),
             Wire::Web(web) => web.send(Message::binary(bytes.to_vec())).unwrap(),
+            Wire::Other(stream) => stream
+                .write_all(bytes)
+                .and_then(|()| stream.flush())
+                .unwrap(),
+            Wire::OtherWeb(web) => web.send(Message::binary(bytes.to_vec())).unwrap(),
         }
     }
 
@@ -142,6 +179,11 @@ impl Client {
         match &mut self.wire {
             Wire::Tcp(stream) => stream.write_all(bytes).is_ok(),
             Wire::Web(web) => web.send(Message::binary(bytes.to_vec())).is_ok(),
+            Wire::Other(stream) => stream
+                .write_all(bytes)
+                .and_then(|()| stream.flush())
+                .is_ok(),
+            Wire::OtherWeb(web) => web.send(Message::binary(bytes.to_vec())).is_ok(),
         }
     }
 
@@ -175,30 +217,10 @@ impl Client {
 
     fn fill(&mut self) -> bool {
         match &mut self.wire {
-            Wire::Tcp(stream) => {
-                let mut buffer = [0; 65536];
-                match stream.read(&mut buffer) {
-                    Ok(0) => false,
-                    Ok(count) => {
-                        self.read.extend_from_slice(&buffer[..count]);
-                        true
-                    }
-                    Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => false,
-                    Err(error) => panic!("nothing came: {error}"),
-                }
-            }
-            Wire::Web(web) => match web.read() {
-                Ok(Message::Binary(bytes)) => {
-                    self.read.extend_from_slice(&bytes);
-                    true
-                }
-                Ok(Message::Close(_)) => false,
-                Ok(other) => panic!("neither binary nor Close: {other:?}"),
-                Err(tungstenite::Error::ConnectionClosed | tungstenite::Error::AlreadyClosed) => {
-                    false
-                }
-                Err(error) => panic!("nothing came: {error}"),
-            },
+            Wire::Tcp(stream) => fill_from(stream, &mut self.read),
+            Wire::Other(stream) => fill_from(stream, &mut self.read),
+            Wire::Web(web) => fill_from_web(web, &mut self.read),
+            Wire::OtherWeb(web) => fill_from_web(web, &mut self.read),
         }
     }
 
@@ -212,6 +234,32 @@ impl Client {
     pub fn subscribe(&mut self, filter: &str, qos: u8) {
         self.send(&subscribe(filter, qos));
         self.expect(&[0x90, 3, 0, 1, qos]);
+    }
+}
+
+fn fill_from(stream: &mut impl Read, read: &mut Vec<u8>) -> bool {
+    let mut buffer = [0; 65536];
+    match stream.read(&mut buffer) {
+        Ok(0) => false,
+        Ok(count) => {
+            read.extend_from_slice(&buffer[..count]);
+            true
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => false,
+        Err(error) => panic!("nothing came: {error}"),
+    }
+}
+
+fn fill_from_web(web: &mut WebSocket<impl Read + Write>, read: &mut Vec<u8>) -> bool {
+    match web.read() {
+        Ok(Message::Binary(bytes)) => {
+            read.extend_from_slice(&bytes);
+            true
+        }
+        Ok(Message::Close(_)) => false,
+        Ok(other) => panic!("neither binary nor Close: {other:?}"),
+        Err(tungstenite::Error::ConnectionClosed | tungstenite::Error::AlreadyClosed) => false,
+        Err(error) => panic!("nothing came: {error}"),
     }
 }
 

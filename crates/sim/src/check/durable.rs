@@ -31,13 +31,63 @@ pub(super) struct Durable {
     connecting: BTreeSet<String>,
     /// What was sent at QoS 2 and has no record, since the message has none either.
     bare: BTreeSet<(ClientIndex, u16)>,
-    /// The first record since the last SUBSCRIBE.
-    subscriptions: BTreeMap<(SessionEpoch, String), Lsn>,
+    subscriptions: BTreeMap<(SessionEpoch, String), SubscriptionRow>,
     assigned: BTreeMap<(SessionEpoch, PacketId), Lsn>,
     received: BTreeMap<(SessionEpoch, PacketId), Lsn>,
     released: BTreeMap<(SessionEpoch, PacketId), Lsn>,
     /// Messages that must have a record, because of this session.
     must_keep: BTreeMap<MessageIndex, (ClientIndex, u32)>,
+}
+
+/// What is known of a subscription.
+#[derive(Debug, Default)]
+struct SubscriptionRow {
+    number: u32,
+    /// What the last SUBSCRIBE asked for.
+    asked: Option<SubscriptionOptions>,
+    /// The last record before that.
+    before: Option<(Lsn, SubscriptionOptions)>,
+    /// The first record since.
+    since: Option<Lsn>,
+    /// The last record.
+    last: Option<(Lsn, SubscriptionOptions)>,
+    /// The record of its end, if that is later.
+    ended: Option<Lsn>,
+}
+
+/// QoS, No Local, Retain As Published.
+type SubscriptionOptions = (QoS, bool, bool);
+
+impl SubscriptionRow {
+    fn asked(&mut self, options: SubscriptionOptions) {
+        self.asked = Some(options);
+        self.before = self.last;
+        self.since = None;
+    }
+
+    fn recorded(&mut self, lsn: Lsn, options: SubscriptionOptions) {
+        self.since = self.since.or(Some(lsn));
+        self.last = Some((lsn, options));
+        self.ended = None;
+    }
+
+    /// The record that SUBACK stands for. A subscription that stood already needs no other.
+    fn record(&self) -> Option<Lsn> {
+        let stood = self.before.filter(|(_, was)| Some(*was) == self.asked);
+        let stands = stood.filter(|_| self.ended.is_none());
+        self.since.or(stands.map(|(lsn, _)| lsn))
+    }
+
+    /// An end that was not durable is none.
+    fn crashed(&mut self, durable: Lsn) {
+        self.ended = self.ended.filter(|lsn| *lsn <= durable);
+    }
+
+    fn each_lsn(&mut self, mut change: impl FnMut(&mut Lsn)) {
+        let recorded = [&mut self.before, &mut self.last].into_iter().flatten();
+        recorded.for_each(|(lsn, _)| change(lsn));
+        self.since.iter_mut().for_each(change);
+    }
 }
 
 impl Durable {
@@ -59,7 +109,17 @@ impl Durable {
             }
             Record::Subscribed(subscription) => {
                 let key = (subscription.epoch, subscription.filter.to_string());
-                self.subscriptions.entry(key).or_insert(lsn);
+                let row = self.subscriptions.entry(key).or_default();
+                row.number = subscription.number;
+                let (qos, no_local) = (subscription.qos, subscription.no_local);
+                row.recorded(lsn, (qos, no_local, subscription.retain_as_published));
+            }
+            Record::Unsubscribed { epoch, number } => {
+                let ended = |row: &SubscriptionRow| row.number == *number;
+                let rows = self.subscriptions.iter_mut();
+                for (_, row) in rows.filter(|((of, _), row)| of == epoch && ended(row)) {
+                    row.ended = Some(lsn);
+                }
             }
             // Without a publisher it was recorded later, for somebody who had not asked for that
             // when it came; nothing was promised for it.
@@ -102,7 +162,7 @@ impl Durable {
             }
             Record::Ended(_)
             | Record::Group { .. }
-            | Record::Unsubscribed { .. }
+            | Record::RetainedSent { .. }
             | Record::RetainedEnded(_)
             | Record::Routed(_)
             | Record::EntryEnded { .. } => {}
@@ -122,7 +182,11 @@ impl Durable {
         };
         self.messages.values_mut().for_each(later);
         self.sessions.values_mut().for_each(|(_, lsn)| later(lsn));
-        self.subscriptions.values_mut().for_each(later);
+        let rows = self.subscriptions.values_mut();
+        rows.for_each(|row| {
+            row.crashed(durable);
+            row.each_lsn(later);
+        });
         self.assigned.values_mut().for_each(later);
         self.received.values_mut().for_each(later);
         self.released.values_mut().for_each(later);
@@ -150,12 +214,19 @@ impl Durable {
             Fact::Unsubscribing { client, .. } => {
                 self.must_keep.retain(|_, (keeper, _)| *keeper != client);
             }
-            Fact::Subscribing { client, filter, .. } => {
+            Fact::Subscribing {
+                client,
+                filter,
+                qos,
+                no_local,
+                retain_as_published,
+            } => {
                 self.must_keep.retain(|_, (keeper, _)| *keeper != client);
                 let name = &ledger.client(client).name;
                 if let Some((epoch, _)) = self.sessions.get(name) {
-                    let filter = ledger.topics.filter(filter).to_owned();
-                    self.subscriptions.remove(&(*epoch, filter));
+                    let key = (*epoch, ledger.topics.filter(filter).to_owned());
+                    let row = self.subscriptions.entry(key).or_default();
+                    row.asked((qos, no_local, retain_as_published));
                 }
             }
             _ => self.see_of_session(fact, ledger, findings),
@@ -231,8 +302,8 @@ impl Durable {
             } => {
                 let filter = ledger.topics.filter(filter);
                 let key = session.map(|session| (session, filter.to_owned()));
-                let record = key.and_then(|key| self.subscriptions.get(&key).copied());
-                ("SUBACK", record, durable)
+                let record = key.and_then(|key| self.subscriptions.get(&key));
+                ("SUBACK", record.and_then(SubscriptionRow::record), durable)
             }
             Fact::Arrived {
                 qos: QoS::ExactlyOnce,

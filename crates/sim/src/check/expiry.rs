@@ -45,6 +45,10 @@ impl Expiry {
                 self.prompt.insert(client, wide);
                 self.away.remove(&ledger.client(client).name);
             }
+            // It may have had a connection between two reports, whatever it knows of that itself.
+            Fact::Connected { client, .. } | Fact::Heard { client, .. } => {
+                self.away.remove(&ledger.client(client).name);
+            }
             Fact::Reading { client, .. } | Fact::Cut { client, .. } => {
                 self.prompt.insert(client, false);
             }

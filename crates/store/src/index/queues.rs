@@ -1,12 +1,11 @@
 //! The queues: for each its entries in order, packed, and its tokens.
 //!
-//! An entry is a row (body, lane, note, note). Bodies' ids are turned so that the shard's bits come
-//! last: ids of several shards in one queue then lie close together.
+//! An entry is a row (body; lane and which extra it has; note, note). Bodies' ids are turned so
+//! that the shard's bits come last: ids of several shards in one queue then lie close together.
 
 use super::NumberMap;
 use crate::record::{BodyId, Entry, QueueId};
-use martlet_rows::{Place, Rows, put_varint, take_varint};
-use std::collections::BTreeMap;
+use martlet_rows::{Alike, Place, Rows, put_varint, take_varint};
 
 type Row = [u64; 4];
 
@@ -16,7 +15,8 @@ struct Queue {
     rows: Rows<4>,
     /// Token and note, by token.
     tokens: Vec<(u32, u32)>,
-    extras: Option<Box<Extras>>,
+    /// What few entries have; those that have one have mostly the same.
+    extras: Option<Box<Alike<u8>>>,
     newest: Newest,
     /// The capture that has it already.
     epoch: u32,
@@ -24,8 +24,21 @@ struct Queue {
     idle: bool,
 }
 
-/// What few entries have, by body and lane.
-type Extras = BTreeMap<(u64, u8), Box<[u8]>>;
+/// The second column: the lane, and the number of an extra or 0.
+fn lane_and_extra(lane: u8, extra: u32) -> u64 {
+    u64::from(extra) << 8 | u64::from(lane)
+}
+
+fn lane_of(row: Row) -> u8 {
+    row[1] as u8
+}
+
+fn extra_of(row: Row) -> Option<u32> {
+    Some((row[1] >> 8) as u32).filter(|number| *number != 0)
+}
+
+/// No extra has a higher number.
+const EXTRA_MAX: u64 = u32::MAX as u64 / 2;
 
 impl Queue {
     fn is_empty(&self) -> bool {
@@ -33,8 +46,21 @@ impl Queue {
     }
 
     fn find(&self, body: BodyId, lane: u8) -> Option<(Place, Row)> {
-        let lane = u64::from(lane);
-        self.rows.find(body.turned(), |row| row[1] == lane)
+        self.rows.find(body.turned(), |row| lane_of(*row) == lane)
+    }
+
+    /// Rows that have come back have these extras; none if a number is none.
+    fn count_extras(&mut self, rows: &Rows<4>) -> Option<()> {
+        let extras = self.extras.get_or_insert_default();
+        for row in rows.iter() {
+            if row[1] >> 8 > EXTRA_MAX {
+                return None;
+            }
+            if let Some(number) = extra_of(row) {
+                extras.count(number);
+            }
+        }
+        Some(())
     }
 }
 
@@ -152,7 +178,10 @@ impl Queues {
     /// Bytes on the heap.
     pub(crate) fn bytes(&self) -> usize {
         let queues = self.queues.iter().flatten();
-        let each = queues.map(|q| size_of::<Queue>() + q.rows.bytes() + q.tokens.capacity() * 8);
+        let each = queues.map(|q| {
+            let extras = q.extras.as_ref().map_or(0, |extras| extras.bytes());
+            size_of::<Queue>() + q.rows.bytes() + q.tokens.capacity() * 8 + extras
+        });
         each.sum::<usize>() + self.queues.capacity() * 8 + self.by_id.capacity() * 17
     }
 
@@ -250,12 +279,12 @@ impl Queues {
             self.note_idle(place);
             return false;
         }
-        let row = [turned, entry.lane.into(), note[0], note[1]];
+        let extra = match extra {
+            [] => 0,
+            _ => queue.extras.get_or_insert_default().keep(extra).0,
+        };
+        let row = [turned, lane_and_extra(entry.lane, extra), note[0], note[1]];
         queue.rows.push_back(row);
-        if !extra.is_empty() {
-            let extras = queue.extras.get_or_insert_default();
-            extras.insert((entry.body.0, entry.lane), extra.into());
-        }
         self.entries += 1;
         true
     }
@@ -275,13 +304,15 @@ impl Queues {
         let Some((index, queue)) = self.change(entry.queue, false) else {
             return false;
         };
-        let lane = u64::from(entry.lane);
-        let taken = queue.rows.take(entry.body.turned(), |row| row[1] == lane);
-        if taken.is_none() {
+        let key = entry.body.turned();
+        let taken = queue.rows.take(key, |row| lane_of(*row) == entry.lane);
+        let Some(taken) = taken else {
             return false;
-        }
-        if let Some(extras) = &mut queue.extras {
-            extras.remove(&(entry.body.0, entry.lane));
+        };
+        if let Some(number) = extra_of(taken)
+            && let Some(extras) = &mut queue.extras
+        {
+            extras.let_go(number);
             if extras.is_empty() {
                 queue.extras = None;
             }
@@ -349,10 +380,11 @@ impl Queues {
         let queue = self.get(id);
         let rows = queue.into_iter().flat_map(|queue| queue.rows.iter());
         rows.map(move |row| {
-            let (body, lane) = (BodyId::of_turned(row[0]), row[1] as u8);
+            let (body, lane) = (BodyId::of_turned(row[0]), lane_of(row));
             let extras = queue.and_then(|queue| queue.extras.as_ref());
-            let extra = extras.and_then(|extras| extras.get(&(body.0, lane)));
-            (body, lane, [row[2], row[3]], extra.map_or(&[][..], |e| e))
+            let extra = extras.zip(extra_of(row));
+            let extra = extra.map_or(&[][..], |(extras, number)| extras.get(number));
+            (body, lane, [row[2], row[3]], extra)
         })
     }
 
@@ -373,7 +405,7 @@ impl Queues {
                 let entry = Entry {
                     queue: queue.id,
                     body: BodyId::of_turned(row[0]),
-                    lane: row[1] as u8,
+                    lane: lane_of(row),
                 };
                 each(entry, [row[2], row[3]]);
             }
@@ -436,12 +468,18 @@ impl Queues {
         let input = &mut input;
         while !input.is_empty() {
             let id = QueueId(take_varint(input)?);
-            let is_first = take_varint(input)? != 0;
+            let part = take_varint(input)?;
             self.change(id, true);
             let place = *self.by_id.get(&id.0)?;
             let queue = self.queues.get_mut(place as usize)?.as_deref_mut()?;
-            if is_first {
-                load_rest(queue, input)?;
+            let has_extras = part & HAS_EXTRAS != 0;
+            if part & FIRST != 0 {
+                load_rest(queue, has_extras, input)?;
+            }
+            if has_extras {
+                let mut rows = Rows::new();
+                rows.decode(&mut &**input)?;
+                queue.count_extras(&rows)?;
             }
             let before = queue.rows.len();
             let loaded = queue.rows.decode(input);
@@ -452,11 +490,22 @@ impl Queues {
     }
 }
 
+/// A part of a queue in a checkpoint begins with what else the queue has than rows.
+const FIRST: u64 = 1;
+/// Rows of the queue have extras.
+const HAS_EXTRAS: u64 = 1 << 1;
+
 /// Appends blocks from `block` on, and before the first one what else a queue has; says which is
 /// next.
 fn encode(queue: &Queue, block: usize, bytes_max: usize, out: &mut Vec<u8>) -> usize {
     put_varint(out, queue.id.0);
-    put_varint(out, u64::from(block == 0));
+    let first = if block == 0 { FIRST } else { 0 };
+    let has_extras = if queue.extras.is_some() {
+        HAS_EXTRAS
+    } else {
+        0
+    };
+    put_varint(out, first | has_extras);
     if block == 0 {
         let newest = std::iter::once(&queue.newest.one).chain(&queue.newest.more);
         put_varint(out, newest.clone().count() as u64);
@@ -468,9 +517,8 @@ fn encode(queue: &Queue, block: usize, bytes_max: usize, out: &mut Vec<u8>) -> u
         }
         let extras = queue.extras.iter().flat_map(|extras| extras.iter());
         put_varint(out, extras.clone().count() as u64);
-        for ((body, lane), extra) in extras {
-            put_varint(out, *body);
-            put_varint(out, (*lane).into());
+        for (number, extra) in extras {
+            put_varint(out, number.into());
             put_varint(out, extra.len() as u64);
             out.extend_from_slice(extra);
         }
@@ -478,7 +526,7 @@ fn encode(queue: &Queue, block: usize, bytes_max: usize, out: &mut Vec<u8>) -> u
     queue.rows.encode_blocks(block, bytes_max, out)
 }
 
-fn load_rest(queue: &mut Queue, input: &mut &[u8]) -> Option<()> {
+fn load_rest(queue: &mut Queue, has_extras: bool, input: &mut &[u8]) -> Option<()> {
     for index in 0..take_varint(input)? {
         let turned = take_varint(input)?;
         match index {
@@ -491,13 +539,112 @@ fn load_rest(queue: &mut Queue, input: &mut &[u8]) -> Option<()> {
         let note = u32::try_from(take_varint(input)?).ok()?;
         queue.tokens.push((token, note));
     }
-    for _ in 0..take_varint(input)? {
-        let key = (take_varint(input)?, take_varint(input)? as u8);
+    let extras_count = take_varint(input)?;
+    if extras_count > 0 && !has_extras {
+        // They were kept by entry once: what they belong to is sought in the segments.
+        return None;
+    }
+    for _ in 0..extras_count {
+        let number = take_varint(input)?;
+        if number > EXTRA_MAX {
+            return None;
+        }
         let len = usize::try_from(take_varint(input)?).ok()?;
         let (extra, rest) = input.split_at_checked(len)?;
         *input = rest;
         let extras = queue.extras.get_or_insert_default();
-        extras.insert(key, extra.into());
+        extras.restore(number as u32, extra);
     }
     Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const QUEUE: QueueId = QueueId(9);
+
+    fn entry(number: u64) -> Entry {
+        Entry {
+            queue: QUEUE,
+            body: BodyId(number),
+            lane: 1,
+        }
+    }
+
+    /// 20,000 entries with these extras.
+    fn queues(extra: impl Fn(u64) -> &'static [u8]) -> Queues {
+        let mut queues = Queues::default();
+        for number in 1..=20_000 {
+            assert!(queues.enqueue(entry(number), [7, 0], extra(number), false));
+        }
+        queues
+    }
+
+    fn extras(queues: &Queues) -> Vec<Vec<u8>> {
+        let entries = queues.entries(QUEUE);
+        entries.map(|(_, _, _, extra)| extra.to_vec()).collect()
+    }
+
+    fn mixed(number: u64) -> &'static [u8] {
+        [&b""[..], b"one", b"other", b"one"][number as usize % 4]
+    }
+
+    /// The parts that a checkpoint has of them.
+    fn parts(queues: &mut Queues) -> Vec<Vec<u8>> {
+        let mut parts = Vec::new();
+        queues.begin_capture();
+        loop {
+            let mut part = Vec::new();
+            let is_all = queues.capture(4096, &mut part);
+            parts.push(part);
+            if is_all {
+                queues.end_capture();
+                return parts;
+            }
+        }
+    }
+
+    #[test]
+    fn an_extra_that_all_entries_have_takes_no_memory_for_each() {
+        let plain = queues(|_| b"").bytes();
+        let same = queues(|_| b"an extra of a few bytes").bytes();
+        assert!(same * 50 <= plain * 51, "{same}, not {plain}");
+        assert!(queues(mixed).bytes() <= plain + 2 * 20_000 + 400);
+    }
+
+    #[test]
+    fn extras_come_back_from_a_checkpoint_and_go_with_their_entries() {
+        let mut before = queues(mixed);
+        let mut queues = Queues::default();
+        let parts = parts(&mut before);
+        assert!(parts.len() > 3, "{}", parts.len());
+        for part in &parts {
+            assert_eq!(queues.load(part), Some(()));
+        }
+        assert_eq!(extras(&queues), extras(&before));
+        for number in 1..=19_999 {
+            assert!(queues.end(entry(number)));
+        }
+        assert_eq!(extras(&queues), [mixed(20_000)]);
+        assert!(
+            queues
+                .get(QUEUE)
+                .is_some_and(|queue| queue.extras.is_none())
+        );
+    }
+
+    #[test]
+    fn extras_lost_with_their_part_of_a_checkpoint_do_not_become_others() {
+        let mut queues = Queues::default();
+        let parts = parts(&mut self::queues(|_| b"lost"));
+        for part in &parts[1..] {
+            assert_eq!(queues.load(part), Some(()));
+        }
+        queues.enqueue(entry(30_000), [7, 0], b"new", false);
+        let extras = extras(&queues);
+        let (last, others) = extras.split_last().expect("there are parts");
+        assert_eq!(last, b"new");
+        assert!(!others.is_empty() && others.iter().all(Vec::is_empty));
+    }
 }

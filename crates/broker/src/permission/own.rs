@@ -1,5 +1,4 @@
-//! What a client may do. Rules come with identities; until then only the node's own topic spaces
-//! are closed to clients.
+//! What no client may do, whatever its rules: the node's own topic spaces are closed.
 
 /// First levels of topics that are the node's own. Others that begin with `$` are left to clients,
 /// as other brokers do: firmware written for cloud services publishes to `$aws/…` and the like.

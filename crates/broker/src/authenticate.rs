@@ -1,0 +1,347 @@
+//! Who is it? Asked of whoever keeps the credentials, while the connection waits in the lobby,
+//! under the deadline that its CONNECT has too (MQTT 5 section 3.1.4).
+//!
+//! What comes of it are an identity and its rules, or a refusal. Here too is how both are taken
+//! back later: rules that change, credentials that are revoked.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use martlet_codec::{ProtocolVersion, ReasonCode};
+
+use crate::connect::ConnectRequest;
+use crate::connection::Phase;
+use crate::id::ConnectionId;
+use crate::limits::ListenerPolicy;
+use crate::lobby::Admission;
+use crate::node::{Cx, Node};
+use crate::permission::{Actions, Identity, Names, Rules};
+use crate::session::permit::Permit;
+use crate::shard::{Ending, Shard};
+
+/// A password: not printed, whatever prints what it is part of.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Password(Box<[u8]>);
+
+impl Password {
+    /// Its bytes; MQTT says nothing of their meaning.
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl From<&[u8]> for Password {
+    fn from(bytes: &[u8]) -> Self {
+        Self(bytes.into())
+    }
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// The question who a client is. Answered with [`Shard::authenticated`], or never: then the
+/// connection ends at its deadline.
+#[derive(Clone, Debug)]
+pub struct Authentication {
+    /// To be named by the answer.
+    pub connection: ConnectionId,
+    /// By which door it came.
+    pub listener: Arc<ListenerPolicy>,
+    /// Where from; none on a Unix socket.
+    pub address: Option<(IpAddr, u16)>,
+    /// Protocol version.
+    pub version: ProtocolVersion,
+    /// Client Identifier, given by the client or assigned.
+    pub client_id: Arc<str>,
+    /// User Name.
+    pub user_name: Option<Arc<str>>,
+    /// Password.
+    pub password: Option<Password>,
+    /// The certificate that the client has proved to have, in DER.
+    pub certificate: Option<Arc<[u8]>>,
+}
+
+/// The answer.
+#[derive(Clone, Debug)]
+pub enum Authenticated {
+    /// It is who it says, or need not say it.
+    Accepted {
+        /// Who that is.
+        identity: Identity,
+        /// The number of the last revocation that was known when this was decided: whoever is
+        /// revoked later is not let in by it.
+        known: u64,
+    },
+    /// It is not let in.
+    Refused {
+        /// What it is told: 0x86, 0x87, 0x88 or another reason code of CONNACK.
+        reason: ReasonCode,
+        /// What decided it, for those who operate the node; the client is not told.
+        why: String,
+    },
+}
+
+impl Authenticated {
+    /// The client is not who it says, or may not come: 0x87, and "not authorized" before MQTT 5.
+    pub fn refused(why: impl Into<String>) -> Self {
+        Self::Refused {
+            reason: ReasonCode::NotAuthorized,
+            why: why.into(),
+        }
+    }
+
+    /// It cannot be known now: 0x88, and the client may come again.
+    pub fn failed(why: impl Into<String>) -> Self {
+        Self::Refused {
+            reason: ReasonCode::ServerUnavailable,
+            why: why.into(),
+        }
+    }
+}
+
+/// Whose credentials are taken back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Revocation {
+    /// The user.
+    pub user_name: Arc<str>,
+    /// Counted up by whoever revokes.
+    pub number: u64,
+}
+
+/// Connections of this shard that wait for an answer, and who has been revoked of late.
+#[derive(Debug, Default)]
+pub(crate) struct Authentications {
+    waiting: BTreeMap<u32, Box<ConnectRequest>>,
+    /// Certificates of connections in the lobby.
+    certificates: BTreeMap<u32, Arc<[u8]>>,
+    /// The latest revocation of each user, oldest first, with the time it came.
+    revoked: Vec<(u64, Revocation)>,
+}
+
+/// A revocation is remembered for so long: longer than a connection is on its way through lobby and
+/// authentication.
+const REMEMBERED_MS: u64 = 600_000;
+
+impl Authentications {
+    pub(crate) fn forget(&mut self, index: u32) {
+        self.waiting.remove(&index);
+        self.certificates.remove(&index);
+    }
+
+    fn revoke(&mut self, now_ms: u64, revocation: Revocation) {
+        self.revoked.retain(|(at_ms, old)| {
+            at_ms + REMEMBERED_MS > now_ms && old.user_name != revocation.user_name
+        });
+        self.revoked.push((now_ms, revocation));
+    }
+
+    fn is_revoked(&self, user_name: &str, known: u64) -> bool {
+        self.revoked
+            .iter()
+            .any(|(_, found)| *found.user_name == *user_name && found.number > known)
+    }
+}
+
+impl Shard {
+    /// The client has to be known before its CONNECT is accepted: asks.
+    pub(crate) fn ask_who<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        request: ConnectRequest,
+        password: Option<Password>,
+    ) {
+        let connection = self.connections.at(index);
+        connection.phase = Phase::Authenticating;
+        cx.effects.authentications.push(Authentication {
+            connection: self.connections.id_of(index),
+            listener: Arc::clone(&self.connections.at(index).listener),
+            address: self.connections.at(index).address,
+            version: request.version,
+            client_id: Arc::clone(&request.client_id),
+            user_name: request.user_name.clone(),
+            password,
+            certificate: self.authentications.certificates.remove(&index),
+        });
+        self.authentications
+            .waiting
+            .insert(index, Box::new(request));
+    }
+
+    /// The client of a connection that has sent no CONNECT yet has proved to have this certificate.
+    pub fn has_certificate(&mut self, id: ConnectionId, certificate: Arc<[u8]>) {
+        let lobby = |phase| phase == Phase::Lobby;
+        if self
+            .connections
+            .get(id)
+            .is_some_and(|found| lobby(found.phase))
+        {
+            self.authentications
+                .certificates
+                .insert(id.index, certificate);
+        }
+    }
+
+    /// The answer to an [`Authentication`]; too late for a connection that has ended.
+    pub fn authenticated<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        id: ConnectionId,
+        answer: Authenticated,
+    ) {
+        let waits = |phase| phase == Phase::Authenticating;
+        if !self
+            .connections
+            .get(id)
+            .is_some_and(|found| waits(found.phase))
+        {
+            return;
+        }
+        let Some(request) = self.authentications.waiting.remove(&id.index) else {
+            return;
+        };
+        self.connections.at(id.index).phase = Phase::Lobby;
+        match answer {
+            Authenticated::Accepted { identity, known } => {
+                self.identified(cx, id, *request, identity, known);
+            }
+            Authenticated::Refused { reason, why } => {
+                self.refuse(cx, id.index, Some(request.version), reason, why);
+            }
+        }
+        self.settle(cx);
+    }
+
+    fn identified<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        id: ConnectionId,
+        mut request: ConnectRequest,
+        identity: Identity,
+        known: u64,
+    ) {
+        request.tenant = identity.tenant;
+        let permit = Box::new(Permit::new(identity, known));
+        let names = permit.names(&request.client_id);
+        let will_topic = request.will.as_ref().map(|will| &*will.topic);
+        if let Some(topic) = will_topic
+            && let Err(why) = permit.may(Actions::PUBLISH, topic, names)
+        {
+            let (version, reason) = (Some(request.version), ReasonCode::NotAuthorized);
+            let why = format!("the Will on {topic:?} is refused: {why}");
+            return self.refuse(cx, id.index, version, reason, why);
+        }
+        request.permit = Some(permit);
+        let unread = self.connections.at(id.index).input.take();
+        let bytes = unread.as_ref().map_or(&[][..], |unread| &unread.bytes);
+        match self.let_in(cx, id.index, request, bytes) {
+            Admission::Moved => {}
+            Admission::Here => {
+                if let Some(connection) = self.connections.get_mut(id)
+                    && connection.phase != Phase::Closing
+                {
+                    connection.input = unread;
+                    self.queue_input(id.index);
+                }
+            }
+        }
+    }
+
+    /// Why a connection whose identity was decided some time ago may not go on: its user has been
+    /// revoked meanwhile, or the session is another user's.
+    pub(crate) fn is_turned_away(&mut self, request: &ConnectRequest) -> Option<Cow<'static, str>> {
+        let permit = request.permit.as_ref()?;
+        let user_name = permit.user_name();
+        if let Some(name) = user_name
+            && self.authentications.is_revoked(name, permit.known)
+        {
+            return Some("its credentials were revoked while it connected".into());
+        }
+        let old = self.sessions.find(request.tenant, &request.client_id)?;
+        let owner = self.sessions.at(old).permit.as_ref()?;
+        let is_bound = owner.identity.bound || permit.identity.bound;
+        (is_bound && owner.user_name() != user_name)
+            .then(|| "the session of this Client Identifier is another user's".into())
+    }
+
+    /// All connections of a user end, and those on their way in are not let in.
+    pub(crate) fn revoke<N: Node>(&mut self, cx: &mut Cx<'_, N>, revocation: Revocation) {
+        let name = Arc::clone(&revocation.user_name);
+        self.authentications.revoke(cx.now.mono_ms, revocation);
+        for session in self.sessions_of_user(&name) {
+            if let Some(connection) = self.sessions.at(session).connection() {
+                let why = "its credentials were revoked";
+                let ending = Ending::told(ReasonCode::NotAuthorized, why);
+                self.end_connection(cx, connection, ending);
+            }
+        }
+    }
+
+    /// From now on other rules hold for a user's sessions, connected or not; none is anonymous.
+    pub(crate) fn set_rules(&mut self, user_name: Option<&str>, rules: &Arc<Rules>) {
+        let sessions: Vec<u32> = match user_name {
+            Some(name) => self.sessions_of_user(name),
+            None => {
+                let nobody = |permit: &Permit| permit.user_name().is_none();
+                let all = self.sessions.iter();
+                let all = all.filter(|(_, session)| session.permit.as_deref().is_some_and(nobody));
+                all.map(|(index, _)| index).collect()
+            }
+        };
+        for session in sessions {
+            if let Some(permit) = &mut self.sessions.at(session).permit {
+                permit.set_rules(Arc::clone(rules));
+            }
+        }
+    }
+
+    fn sessions_of_user(&self, name: &str) -> Vec<u32> {
+        let is_theirs = |permit: &Permit| permit.user_name() == Some(name);
+        let all = self.sessions.iter();
+        let all = all.filter(|(_, session)| session.permit.as_deref().is_some_and(is_theirs));
+        all.map(|(index, _)| index).collect()
+    }
+
+    /// Whether a session may publish to this topic, or gets messages of it.
+    pub(crate) fn permits(&mut self, session: u32, action: Actions, topic: &str) -> bool {
+        let session = self.sessions.at(session);
+        match &mut session.permit {
+            None => true,
+            Some(permit) => permit.may_cached(&self.seed, action, topic, &session.client_id),
+        }
+    }
+
+    /// What forbids it, for those who operate the node.
+    pub(crate) fn why_not(&mut self, session: u32, action: Actions, topic: &str) -> String {
+        let session = self.sessions.at(session);
+        let refused = session.permit.as_ref().and_then(|permit| {
+            let names = permit.names(&session.client_id);
+            permit.may(action, topic, names).err()
+        });
+        refused.unwrap_or_default()
+    }
+
+    /// Whether a session may subscribe to this Topic Filter; else what forbids it.
+    pub(crate) fn may_subscribe(&mut self, session: u32, filter: &str) -> Result<(), String> {
+        let session = self.sessions.at(session);
+        match &session.permit {
+            None => Ok(()),
+            Some(permit) => permit.may_subscribe(filter, permit.names(&session.client_id)),
+        }
+    }
+}
+
+impl Permit {
+    fn names<'a>(&'a self, client_id: &'a str) -> Names<'a> {
+        Names {
+            client_id,
+            user_name: self.user_name().unwrap_or_default(),
+        }
+    }
+}

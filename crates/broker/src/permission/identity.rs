@@ -1,0 +1,87 @@
+//! Who a client turned out to be.
+
+use std::sync::Arc;
+
+use super::Rules;
+use crate::id::TenantId;
+
+/// An authenticated client, as the shard knows it. Where nobody has to say who they are, all
+/// clients are the same nobody.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// Whose topics and Client Identifiers it uses.
+    pub tenant: TenantId,
+    /// The name it proved to have: what rules, `%u`, takeover and revoking go by. None is
+    /// anonymous.
+    pub user_name: Option<Arc<str>>,
+    /// What it may do.
+    pub rules: Arc<Rules>,
+    /// A session may be taken over only by the same user.
+    pub bound: bool,
+    /// When its credentials end, wall clock in milliseconds; 0 is never.
+    pub expires_wall_ms: u64,
+}
+
+impl Identity {
+    /// Nobody in particular, who may do what every client may.
+    pub fn anyone() -> Self {
+        Self {
+            tenant: TenantId(0),
+            user_name: None,
+            rules: Arc::new(Rules::open()),
+            bound: false,
+            expires_wall_ms: 0,
+        }
+    }
+}
+
+/// What `%c` and `%u` stand for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Names<'a> {
+    /// Client Identifier.
+    pub client_id: &'a str,
+    /// User name; empty is none.
+    pub user_name: &'a str,
+}
+
+impl<'a> Names<'a> {
+    /// A name that would reach beyond its level, or match others, stands for nothing: a rule that
+    /// needs it never matches.
+    fn usable(name: &'a str) -> Option<&'a str> {
+        let is_level = !name.is_empty() && !name.contains(['+', '#', '/']);
+        is_level.then_some(name)
+    }
+
+    /// Whether `level` is what `template` becomes with these names.
+    pub(super) fn fill(&self, template: &str, level: &str) -> bool {
+        let (mut template, mut level) = (template, level);
+        while let Some(at) = template.find('%') {
+            let (before, rest) = template.split_at(at);
+            let Some(after) = level.strip_prefix(before) else {
+                return false;
+            };
+            let name = match rest.as_bytes().get(1) {
+                Some(b'c') => Self::usable(self.client_id),
+                Some(b'u') => Self::usable(self.user_name),
+                _ => {
+                    // A percent sign like any other letter.
+                    let Some(after) = after.strip_prefix('%') else {
+                        return false;
+                    };
+                    (template, level) = (&rest[1..], after);
+                    continue;
+                }
+            };
+            let Some(after) = name.and_then(|name| after.strip_prefix(name)) else {
+                return false;
+            };
+            (template, level) = (&rest[2..], after);
+        }
+        template == level
+    }
+}
+
+/// A level of a rule's Topic Filter names the client or its user.
+pub(super) fn is_template(level: &str) -> bool {
+    level.contains("%c") || level.contains("%u")
+}

@@ -1,0 +1,92 @@
+//! What a session's client has proved to be, and what follows from it. Clients who need not say who
+//! they are have none.
+
+use core::hash::BuildHasher;
+use std::sync::Arc;
+
+use crate::hash::Seed;
+use crate::permission::{Actions, Identity, Names, Rules, Verdict, may_publish};
+
+/// An identity in use.
+#[derive(Clone, Debug)]
+pub(crate) struct Permit {
+    pub(crate) identity: Identity,
+    /// The last revocation that was known when it was decided.
+    pub(crate) known: u64,
+    /// What was decided of late, since a client's topics repeat: the topic's hash, whose last bit
+    /// is the verdict; 0 is nothing. The seed is the shard's own, so that nobody chooses two topics
+    /// of one hash.
+    verdicts: [u64; VERDICTS],
+}
+
+/// Verdicts remembered.
+const VERDICTS: usize = 8;
+
+impl Permit {
+    pub(crate) fn new(identity: Identity, known: u64) -> Self {
+        Self {
+            identity,
+            known,
+            verdicts: [0; VERDICTS],
+        }
+    }
+
+    pub(crate) fn user_name(&self) -> Option<&str> {
+        self.identity.user_name.as_deref()
+    }
+
+    pub(crate) fn set_rules(&mut self, rules: Arc<Rules>) {
+        self.identity.rules = rules;
+        self.verdicts = [0; VERDICTS];
+    }
+
+    /// Whether the topic may be published to or received from.
+    pub(crate) fn may_cached(
+        &mut self,
+        seed: &Seed,
+        action: Actions,
+        topic: &str,
+        client_id: &str,
+    ) -> bool {
+        if self.identity.rules.is_open() {
+            return true;
+        }
+        let hash = seed.hash_one((action, topic)) | 2;
+        let slot = (hash >> 32) as usize % VERDICTS;
+        if self.verdicts[slot] & !1 == hash & !1 {
+            return self.verdicts[slot] & 1 != 0;
+        }
+        let names = Names {
+            client_id,
+            user_name: self.identity.user_name.as_deref().unwrap_or_default(),
+        };
+        let allowed = self.identity.rules.topic(action, topic, names).allowed;
+        self.verdicts[slot] = hash & !1 | u64::from(allowed);
+        allowed
+    }
+
+    /// As [`Permit::may_cached`], with what forbids it.
+    pub(crate) fn may(&self, action: Actions, topic: &str, names: Names<'_>) -> Result<(), String> {
+        if action == Actions::PUBLISH && !may_publish(topic) {
+            return Err("the topic is one of the server's own".to_owned());
+        }
+        let rules = &self.identity.rules;
+        self.told(rules.topic(action, topic, names))
+    }
+
+    pub(crate) fn may_subscribe(&self, filter: &str, names: Names<'_>) -> Result<(), String> {
+        self.told(self.identity.rules.filter(filter, names))
+    }
+
+    fn told(&self, verdict: Verdict) -> Result<(), String> {
+        if verdict.allowed {
+            return Ok(());
+        }
+        let rules = self.identity.rules.rules();
+        let rule = verdict.rule.and_then(|number| rules.get(number as usize));
+        Err(match rule {
+            Some(rule) => format!("{} forbids {}", rule.source, rule.filter),
+            None => "no rule permits it".to_owned(),
+        })
+    }
+}

@@ -1,0 +1,212 @@
+//! Who a client is: sources of credentials, asked in the order of the configuration, away from the
+//! data plane.
+//!
+//! What was verified is remembered for a while under a keyed digest of *all* credentials, so that a
+//! thousand clients that come back at once are not a thousand hashes of passwords, and so that
+//! nobody gets in on half of what somebody else had. The same question is asked once, however many
+//! wait for its answer. Where a source fails nobody gets in.
+//!
+//! * `policy`: the chain, and what becomes of who has no name
+//! * `verified`: what is remembered
+
+mod policy;
+mod verified;
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use martlet_broker::{Authenticated, Authentication, Revocation};
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+
+pub use policy::{Finding, Policy, Source};
+
+use verified::{Digest, Digester, Verified};
+
+/// Questions that wait at most: beyond, clients are told to come again.
+const WAITING_MAX: usize = 100_000;
+
+/// What an answer is given to.
+type Answer = Box<dyn FnOnce(Authenticated) + Send>;
+
+/// The gate of a node.
+#[derive(Clone)]
+pub struct Gate(Arc<Inner>);
+
+struct Inner {
+    state: Mutex<State>,
+    digester: Digester,
+    runtime: Handle,
+    /// Sources that are asked at once: hashes of passwords take a core each.
+    at_once: Arc<Semaphore>,
+}
+
+struct State {
+    policy: Arc<Policy>,
+    verified: Verified,
+    /// Questions under way, with all who wait for the answer.
+    asking: HashMap<Digest, Vec<Answer>>,
+    waiting: usize,
+    /// The number of the last revocation.
+    revoked: u64,
+    /// And when each user was last revoked.
+    revoked_users: HashMap<Arc<str>, u64>,
+}
+
+impl fmt::Debug for Gate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Gate")
+    }
+}
+
+impl Gate {
+    /// A gate that asks `at_once` sources at the same time at most, on `runtime`. `key` is random
+    /// and this process's alone.
+    pub fn new(policy: Policy, at_once: usize, runtime: Handle, key: &[u8; 32]) -> Self {
+        Self(Arc::new(Inner {
+            state: Mutex::new(State {
+                policy: Arc::new(policy),
+                verified: Verified::default(),
+                asking: HashMap::new(),
+                waiting: 0,
+                revoked: 0,
+                revoked_users: HashMap::new(),
+            }),
+            digester: Digester::new(key),
+            runtime,
+            at_once: Arc::new(Semaphore::new(at_once.max(1))),
+        }))
+    }
+
+    /// Who is this? Does not block; what is known is answered at once, on this thread.
+    pub fn ask(&self, asked: Authentication, answer: impl FnOnce(Authenticated) + Send + 'static) {
+        let mut state = self.0.lock();
+        if asked.user_name.is_none() && asked.certificate.is_none() {
+            let (policy, known) = (Arc::clone(&state.policy), state.revoked);
+            drop(state);
+            return answer(policy.anonymous(&asked, known));
+        }
+        let digest = self.0.digester.of(&asked);
+        if let Some(verified) = state.verified.get(&digest, Instant::now()) {
+            drop(state);
+            return answer(verified);
+        }
+        if state.waiting >= WAITING_MAX {
+            drop(state);
+            return answer(Authenticated::failed(
+                "too many clients wait to be authenticated",
+            ));
+        }
+        state.waiting += 1;
+        match state.asking.entry(digest) {
+            Entry::Occupied(mut others) => others.get_mut().push(Box::new(answer)),
+            Entry::Vacant(first) => {
+                first.insert(vec![Box::new(answer)]);
+                let (policy, known) = (Arc::clone(&state.policy), state.revoked);
+                drop(state);
+                self.find_out(policy, asked, digest, known);
+            }
+        }
+    }
+
+    fn find_out(&self, policy: Arc<Policy>, asked: Authentication, digest: Digest, known: u64) {
+        let inner = Arc::clone(&self.0);
+        let question = Question { inner, digest };
+        self.0.runtime.spawn(async move {
+            let at_once = Arc::clone(&question.inner.at_once);
+            // The semaphore is never closed.
+            let Ok(_one) = at_once.acquire().await else {
+                return;
+            };
+            let held = Arc::clone(&policy);
+            let looked = tokio::task::spawn_blocking(move || held.decide(&asked, known)).await;
+            if let Ok(found) = looked {
+                question.answer(found, &policy);
+            }
+        });
+    }
+
+    /// From now on this holds. What was verified by the old one is forgotten.
+    pub fn set_policy(&self, policy: Policy) {
+        let mut state = self.0.lock();
+        state.policy = Arc::new(policy);
+        state.verified = Verified::default();
+    }
+
+    /// The credentials of a user are not valid any more: what has to be told to all shards. Whoever
+    /// is being authenticated meanwhile is not let in by what was known before.
+    pub fn revoke(&self, user_name: &str) -> Revocation {
+        let mut state = self.0.lock();
+        state.revoked += 1;
+        let (user_name, number): (Arc<str>, u64) = (user_name.into(), state.revoked);
+        state.verified.forget(&user_name);
+        state.revoked_users.insert(Arc::clone(&user_name), number);
+        Revocation { user_name, number }
+    }
+
+    /// Forgets all that was verified: each client is asked for again when it connects.
+    pub fn forget_all(&self) {
+        self.0.lock().verified = Verified::default();
+    }
+}
+
+impl Inner {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A question under way. Who waits for it gets an answer, whatever becomes of it.
+struct Question {
+    inner: Arc<Inner>,
+    digest: Digest,
+}
+
+impl Question {
+    fn answer(self, found: Authenticated, policy: &Arc<Policy>) {
+        let mut state = self.inner.lock();
+        if Arc::ptr_eq(&state.policy, policy) && !state.is_revoked_since(&found) {
+            let (digest, now) = (self.digest, Instant::now());
+            state.verified.put(digest, found.clone(), now, policy);
+        }
+        let waiting = state.take_waiting(&self.digest);
+        drop(state);
+        for answer in waiting {
+            answer(found.clone());
+        }
+    }
+}
+
+impl Drop for Question {
+    fn drop(&mut self) {
+        let waiting = self.inner.lock().take_waiting(&self.digest);
+        for answer in waiting {
+            answer(Authenticated::failed(
+                "authentication did not come to an end",
+            ));
+        }
+    }
+}
+
+impl State {
+    fn take_waiting(&mut self, digest: &Digest) -> Vec<Answer> {
+        let waiting = self.asking.remove(digest).unwrap_or_default();
+        self.waiting -= waiting.len();
+        waiting
+    }
+
+    fn is_revoked_since(&self, found: &Authenticated) -> bool {
+        let Authenticated::Accepted { identity, known } = found else {
+            return false;
+        };
+        let name = identity.user_name.as_ref();
+        let revoked = name.and_then(|name| self.revoked_users.get(name));
+        revoked.is_some_and(|number| number > known)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,178 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
+
+use martlet_broker::{ConnectionId, Identity, ListenerPolicy};
+use martlet_codec::{ProtocolVersion, ReasonCode};
+
+use super::*;
+
+/// One user, whose password is the number that is let through; it waits until it is told.
+#[derive(Debug)]
+struct Slow {
+    asked: Arc<AtomicUsize>,
+    go_on: Mutex<Receiver<()>>,
+}
+
+impl Source for Slow {
+    fn name(&self) -> String {
+        "the test".to_owned()
+    }
+
+    fn look(&self, asked: &Authentication) -> Finding {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        if self
+            .go_on
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .recv()
+            .is_err()
+        {
+            return Finding::Failed("gone".to_owned());
+        }
+        match asked.password.as_ref().map(|password| password.bytes()) {
+            Some(b"right") => Finding::Known(Identity {
+                user_name: asked.user_name.clone(),
+                ..Identity::anyone()
+            }),
+            Some(b"panic") => panic!("a source that is broken"),
+            _ => Finding::Wrong("the password is wrong".to_owned()),
+        }
+    }
+}
+
+struct Bench {
+    gate: Gate,
+    asked: Arc<AtomicUsize>,
+    go_on: Sender<()>,
+    answers: (Sender<Authenticated>, Receiver<Authenticated>),
+    _runtime: tokio::runtime::Runtime,
+}
+
+fn bench() -> Bench {
+    let runtime = tokio::runtime::Runtime::new().expect("threads");
+    let (go_on, wait) = channel();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let source = Slow {
+        asked: Arc::clone(&asked),
+        go_on: Mutex::new(wait),
+    };
+    let policy = Policy {
+        sources: vec![Box::new(source)],
+        anonymous: None,
+        remembered: Duration::from_secs(60),
+        refusal_remembered: Duration::from_secs(60),
+    };
+    Bench {
+        gate: Gate::new(policy, 2, runtime.handle().clone(), &[7; 32]),
+        asked,
+        go_on,
+        answers: channel(),
+        _runtime: runtime,
+    }
+}
+
+impl Bench {
+    fn ask(&self, user: Option<&str>, password: &str) {
+        let asked = Authentication {
+            connection: ConnectionId {
+                index: 0,
+                generation: 0,
+            },
+            listener: Arc::new(ListenerPolicy::default()),
+            address: None,
+            version: ProtocolVersion::V5,
+            client_id: "c".into(),
+            user_name: user.map(Arc::from),
+            password: Some(password.as_bytes().into()),
+            certificate: None,
+        };
+        let answers = self.answers.0.clone();
+        self.gate.ask(asked, move |answer| {
+            // The test may be over.
+            let _ = answers.send(answer);
+        });
+    }
+
+    fn answer(&self) -> Authenticated {
+        let patience = Duration::from_secs(20);
+        self.answers.1.recv_timeout(patience).expect("an answer")
+    }
+
+    fn reason(&self) -> Option<ReasonCode> {
+        match self.answer() {
+            Authenticated::Accepted { .. } => None,
+            Authenticated::Refused { reason, .. } => Some(reason),
+        }
+    }
+
+    fn let_go_on(&self) {
+        self.go_on.send(()).expect("somebody waits");
+    }
+}
+
+#[test]
+fn the_same_question_is_asked_once_and_its_answer_remembered() {
+    let bench = bench();
+    (0..10).for_each(|_| bench.ask(Some("alice"), "right"));
+    bench.let_go_on();
+    (0..10).for_each(|_| assert_eq!(bench.reason(), None));
+    bench.ask(Some("alice"), "right");
+    assert_eq!(bench.reason(), None);
+    assert_eq!(bench.asked.load(Ordering::SeqCst), 1);
+    // Another password is another question.
+    bench.ask(Some("alice"), "wrong");
+    bench.let_go_on();
+    assert_eq!(bench.reason(), Some(ReasonCode::BadUserNameOrPassword));
+    assert_eq!(bench.asked.load(Ordering::SeqCst), 2);
+}
+
+#[test]
+fn a_source_that_panics_or_fails_lets_nobody_in_and_is_asked_again() {
+    let bench = bench();
+    for times in 1..3 {
+        bench.ask(Some("alice"), "panic");
+        bench.let_go_on();
+        assert_eq!(bench.reason(), Some(ReasonCode::ServerUnavailable));
+        assert_eq!(bench.asked.load(Ordering::SeqCst), times);
+    }
+}
+
+#[test]
+fn what_is_revoked_while_it_is_asked_for_is_not_remembered() {
+    let bench = bench();
+    bench.ask(Some("alice"), "right");
+    while bench.asked.load(Ordering::SeqCst) == 0 {
+        std::thread::yield_now();
+    }
+    let revocation = bench.gate.revoke("alice");
+    bench.let_go_on();
+    let Authenticated::Accepted { known, .. } = bench.answer() else {
+        panic!("refused");
+    };
+    assert!(known < revocation.number, "the shards refuse it");
+    bench.ask(Some("alice"), "right");
+    bench.let_go_on();
+    let Authenticated::Accepted { known, .. } = bench.answer() else {
+        panic!("refused");
+    };
+    assert_eq!(known, revocation.number);
+    assert_eq!(bench.asked.load(Ordering::SeqCst), 2);
+}
+
+#[test]
+fn who_has_no_name_is_let_in_only_where_that_is_said() {
+    let bench = bench();
+    bench.ask(None, "");
+    assert_eq!(bench.reason(), Some(ReasonCode::NotAuthorized));
+    bench.gate.set_policy(Policy {
+        sources: Vec::new(),
+        anonymous: Some(Identity::anyone()),
+        remembered: Duration::from_secs(60),
+        refusal_remembered: Duration::from_secs(60),
+    });
+    bench.ask(None, "");
+    assert_eq!(bench.reason(), None);
+    bench.ask(Some("alice"), "right");
+    assert_eq!(bench.reason(), Some(ReasonCode::BadUserNameOrPassword));
+}

@@ -1,0 +1,101 @@
+//! What was verified of late, by digests that nobody can make without the key of this process.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use aws_lc_rs::hmac;
+use martlet_broker::{Authenticated, Authentication, Password};
+
+use super::Policy;
+
+/// A digest of all credentials.
+pub(super) type Digest = [u8; 32];
+
+/// Entries remembered at most; when there are more, all begin anew.
+const ENTRIES_MAX: usize = 200_000;
+
+/// Makes digests.
+pub(super) struct Digester(hmac::Key);
+
+impl Digester {
+    pub(super) fn new(key: &[u8; 32]) -> Self {
+        Self(hmac::Key::new(hmac::HMAC_SHA256, key))
+    }
+
+    /// Of everything that an answer may depend on, each with its length: no two sets of credentials
+    /// are one.
+    pub(super) fn of(&self, asked: &Authentication) -> Digest {
+        let mut context = hmac::Context::with_key(&self.0);
+        let password = asked.password.as_ref().map(Password::bytes);
+        let parts = [
+            Some(asked.listener.name.as_bytes()),
+            Some(asked.client_id.as_bytes()),
+            asked.user_name.as_ref().map(|name| name.as_bytes()),
+            password,
+            asked.certificate.as_deref(),
+        ];
+        for part in parts {
+            let len = part.map_or(u64::MAX, |part| part.len() as u64);
+            context.update(&len.to_be_bytes());
+            context.update(part.unwrap_or_default());
+        }
+        let mut digest = [0; 32];
+        digest.copy_from_slice(context.sign().as_ref());
+        digest
+    }
+}
+
+/// Answers by digest.
+#[derive(Debug, Default)]
+pub(super) struct Verified {
+    answers: HashMap<Digest, (Instant, Authenticated)>,
+}
+
+impl Verified {
+    pub(super) fn get(&self, digest: &Digest, now: Instant) -> Option<Authenticated> {
+        let (until, answer) = self.answers.get(digest)?;
+        (now < *until).then(|| answer.clone())
+    }
+
+    /// Remembers an answer, for a time that differs a little from one to the next, so that those
+    /// who came together are not asked for together again.
+    pub(super) fn put(
+        &mut self,
+        digest: Digest,
+        answer: Authenticated,
+        now: Instant,
+        policy: &Policy,
+    ) {
+        let time = match &answer {
+            Authenticated::Accepted { .. } => policy.remembered,
+            // What may be otherwise the next moment is asked for again.
+            Authenticated::Refused { reason, .. }
+                if *reason == martlet_codec::ReasonCode::ServerUnavailable =>
+            {
+                Duration::ZERO
+            }
+            Authenticated::Refused { .. } => policy.refusal_remembered,
+        };
+        if time.is_zero() {
+            return;
+        }
+        if self.answers.len() >= ENTRIES_MAX {
+            self.answers.retain(|_, (until, _)| now < *until);
+        }
+        if self.answers.len() >= ENTRIES_MAX {
+            self.answers.clear();
+        }
+        let part = u32::from(digest[0]);
+        let until = now + time - time * part / (10 * 256);
+        self.answers.insert(digest, (until, answer));
+    }
+
+    pub(super) fn forget(&mut self, user_name: &str) {
+        self.answers.retain(|_, (_, answer)| match answer {
+            Authenticated::Accepted { identity, .. } => {
+                identity.user_name.as_deref() != Some(user_name)
+            }
+            Authenticated::Refused { .. } => true,
+        });
+    }
+}

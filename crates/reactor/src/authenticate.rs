@@ -1,0 +1,70 @@
+//! The seam to whoever keeps the credentials: a question for each client that has to be known, and
+//! the way of its answer.
+//!
+//! Knows nothing of credentials. Who answers takes as long as it takes, on threads of its own: the
+//! connection waits in the lobby meanwhile, under its deadline.
+
+use std::fmt;
+use std::sync::Arc;
+
+use martlet_broker::{Authenticated, Authentication, ConnectionId, ShardId};
+
+use crate::mailbox::{Control, Mailboxes};
+
+/// Whoever keeps the credentials. Asked on the reactors' threads: it must not block.
+pub trait Authenticator: fmt::Debug + Send + Sync {
+    /// Who is this? Any thread may give the answer.
+    fn ask(&self, authentication: Authentication, answer: Answer);
+}
+
+/// The way back of one answer. Dropped without one it is a refusal: nobody gets in because
+/// something failed.
+#[derive(Debug)]
+pub struct Answer {
+    shard: ShardId,
+    connection: ConnectionId,
+    /// None once it was given.
+    mailboxes: Option<Arc<Mailboxes>>,
+}
+
+impl Answer {
+    pub(crate) fn new(shard: ShardId, connection: ConnectionId, mailboxes: Arc<Mailboxes>) -> Self {
+        Self {
+            shard,
+            connection,
+            mailboxes: Some(mailboxes),
+        }
+    }
+
+    /// Gives the answer.
+    pub fn give(mut self, answer: Authenticated) {
+        self.send(answer);
+    }
+
+    fn send(&mut self, answer: Authenticated) {
+        if let Some(mailboxes) = self.mailboxes.take() {
+            let control = Control::Authenticated(self.connection, Box::new(answer));
+            mailboxes.control(self.shard, control);
+        }
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        self.send(Authenticated::failed(
+            "authentication did not come to an end",
+        ));
+    }
+}
+
+/// Keeps no credentials, so nobody can have any.
+#[derive(Clone, Copy, Debug)]
+pub struct NoAuthenticator;
+
+impl Authenticator for NoAuthenticator {
+    fn ask(&self, _: Authentication, answer: Answer) {
+        answer.give(Authenticated::refused(
+            "no source of credentials is configured",
+        ));
+    }
+}

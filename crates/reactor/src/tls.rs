@@ -1,0 +1,247 @@
+//! A TLS connection without I/O: bytes of the socket in, bytes of what is spoken above it out, and
+//! what is to be written besides. rustls does the work.
+//!
+//! Knows neither packets nor sockets, nor where certificates come from.
+
+use std::fmt;
+use std::io::{self, IoSlice, Read, Write};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustls::{
+    AlertDescription, CertificateError, PeerIncompatible, ServerConfig, ServerConnection,
+};
+
+/// Bytes that may wait to be written, or be taken before they can be encrypted. What is beyond it
+/// stays where it was.
+const BUFFER_BYTES_MAX: usize = 64 * 1024;
+
+/// What connections of a listener are encrypted with. It may be replaced while the node runs; those
+/// that are there keep what they have.
+#[derive(Clone)]
+pub struct TlsSettings(Arc<Mutex<Arc<ServerConfig>>>);
+
+impl TlsSettings {
+    /// New connections are encrypted with this.
+    pub fn new(config: Arc<ServerConfig>) -> Self {
+        Self(Arc::new(Mutex::new(config)))
+    }
+
+    /// From now on new connections, by all clones of this, are encrypted with that.
+    pub fn replace(&self, config: Arc<ServerConfig>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = config;
+    }
+
+    fn now(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl fmt::Debug for TlsSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TlsSettings")
+    }
+}
+
+/// State of one TLS connection.
+#[derive(Debug)]
+pub(crate) struct Tls {
+    connection: ServerConnection,
+    /// The handshake was over when bytes last came.
+    is_open: bool,
+    /// The end was said.
+    is_closed: bool,
+}
+
+/// What a read brought.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Decrypted {
+    /// The handshake ended with it.
+    pub(crate) opened: bool,
+    /// The connection is over; what was decrypted before it counts.
+    pub(crate) end: Option<TlsEnd>,
+}
+
+/// How a TLS connection ends from the client's side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TlsEnd {
+    /// It said so.
+    Closed,
+    /// No handshake came about, or what came cannot be decrypted.
+    Failed(&'static str),
+}
+
+impl Tls {
+    /// Waits for a handshake; none if the settings cannot be used, which is known when they are
+    /// made.
+    pub(crate) fn new(settings: &TlsSettings) -> Option<Self> {
+        let mut connection = ServerConnection::new(settings.now()).ok()?;
+        connection.set_buffer_limit(Some(BUFFER_BYTES_MAX));
+        Some(Self {
+            connection,
+            is_open: false,
+            is_closed: false,
+        })
+    }
+
+    /// The handshake is over, and the end not said.
+    pub(crate) fn is_open(&self) -> bool {
+        self.is_open && !self.is_closed
+    }
+
+    /// The certificate that the client has proved to have, in DER.
+    pub(crate) fn certificate(&self) -> Option<Arc<[u8]>> {
+        let certificates = self.connection.peer_certificates()?;
+        certificates.first().map(|leaf| Arc::from(&**leaf))
+    }
+
+    /// There are bytes to be written.
+    pub(crate) fn has_output(&self) -> bool {
+        self.connection.wants_write()
+    }
+
+    /// Decrypts what was read from the socket; it is appended to `plain`.
+    pub(crate) fn receive(&mut self, mut bytes: &[u8], plain: &mut Vec<u8>) -> Decrypted {
+        let mut decrypted = Decrypted::default();
+        while !bytes.is_empty() && decrypted.end.is_none() && !self.is_closed {
+            match self.receive_some(&mut bytes, plain) {
+                Ok(false) => {}
+                Ok(true) => decrypted.end = Some(TlsEnd::Closed),
+                Err(why) => decrypted.end = Some(TlsEnd::Failed(why)),
+            }
+        }
+        decrypted.opened = !self.is_open && !self.connection.is_handshaking();
+        self.is_open |= decrypted.opened;
+        decrypted
+    }
+
+    /// Takes a part of the bytes; true if the client has said that nothing more comes.
+    fn receive_some(
+        &mut self,
+        bytes: &mut &[u8],
+        plain: &mut Vec<u8>,
+    ) -> Result<bool, &'static str> {
+        let was_handshaking = self.connection.is_handshaking();
+        // Only a buffer that is full fails, and it is emptied each time.
+        let taken = self.connection.read_tls(bytes);
+        if !taken.is_ok_and(|taken| taken > 0) {
+            return Err("more came than a TLS record holds");
+        }
+        let state = self.connection.process_new_packets();
+        let state = state.map_err(|error| in_words(&error, was_handshaking))?;
+        let start = plain.len();
+        plain.resize(start + state.plaintext_bytes_to_read(), 0);
+        let read = self.connection.reader().read_exact(&mut plain[start..]);
+        if read.is_err() {
+            plain.truncate(start);
+        }
+        Ok(state.peer_has_closed())
+    }
+
+    /// Says that nothing more comes; once. True: now that is to be written.
+    pub(crate) fn close(&mut self) -> bool {
+        if std::mem::replace(&mut self.is_closed, true) {
+            return false;
+        }
+        self.connection.send_close_notify();
+        self.has_output()
+    }
+
+    /// Encrypts these parts and writes what there is: how many of their bytes are taken, how many
+    /// the transport took, and whether it takes no more for now.
+    pub(crate) fn write(
+        &mut self,
+        transport: &mut impl Write,
+        parts: &[IoSlice<'_>],
+    ) -> io::Result<TlsWrote> {
+        let mut wrote = TlsWrote::default();
+        for part in parts {
+            let mut rest = &part[..];
+            let mut is_full = false;
+            while !rest.is_empty() {
+                let taken = self.connection.writer().write(rest)?;
+                wrote.taken += taken;
+                rest = &rest[taken..];
+                if rest.is_empty() {
+                    break;
+                }
+                self.flush(transport, &mut wrote)?;
+                if wrote.blocked || is_full && taken == 0 {
+                    return Ok(wrote);
+                }
+                is_full = taken == 0;
+            }
+        }
+        self.flush(transport, &mut wrote)?;
+        Ok(wrote)
+    }
+
+    fn flush(&mut self, transport: &mut impl Write, wrote: &mut TlsWrote) -> io::Result<()> {
+        while self.connection.wants_write() {
+            match self.connection.write_tls(transport) {
+                Ok(0) => wrote.blocked = true,
+                Ok(written) => wrote.written += written,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => wrote.blocked = true,
+                Err(error) => return Err(error),
+            }
+            if wrote.blocked {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a write came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct TlsWrote {
+    /// Bytes that need not be offered again.
+    pub(crate) taken: usize,
+    /// Bytes that the transport took.
+    pub(crate) written: usize,
+    /// It takes no more for now.
+    pub(crate) blocked: bool,
+}
+
+/// What went wrong, and what to look at.
+fn in_words(error: &rustls::Error, handshaking: bool) -> &'static str {
+    use rustls::Error;
+    match error {
+        Error::InvalidMessage(_) if handshaking => {
+            "what came is not TLS: this listener speaks mqtts or wss"
+        }
+        Error::PeerIncompatible(PeerIncompatible::NoCertificateRequestSignatureSchemesInCommon) => {
+            "no signature scheme in common with the client's certificate"
+        }
+        Error::PeerIncompatible(_) => "no TLS version or cipher suite in common",
+        Error::NoCertificatesPresented => "the listener requires a client certificate, none came",
+        Error::InvalidCertificate(
+            CertificateError::Expired | CertificateError::ExpiredContext { .. },
+        ) => "the client's certificate has expired",
+        Error::InvalidCertificate(
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. },
+        ) => "the client's certificate is not valid yet",
+        Error::InvalidCertificate(CertificateError::Revoked) => {
+            "the client's certificate is revoked"
+        }
+        Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
+            "the client's certificate is of another CA"
+        }
+        Error::InvalidCertificate(
+            CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. },
+        ) => "the client's certificate is not for clients",
+        Error::InvalidCertificate(
+            CertificateError::ExpiredRevocationList
+            | CertificateError::ExpiredRevocationListContext { .. },
+        ) => "the revocation list has expired: renew it",
+        Error::InvalidCertificate(_) => "the client's certificate is not valid",
+        Error::AlertReceived(
+            AlertDescription::UnknownCA
+            | AlertDescription::BadCertificate
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::CertificateExpired,
+        ) => "the client does not trust the server's certificate",
+        Error::AlertReceived(_) => "the client ended the TLS handshake",
+        Error::DecryptError => "what came cannot be decrypted",
+        _ => "the TLS connection failed",
+    }
+}

@@ -1,0 +1,230 @@
+//! Permissions that change, and credentials that are taken back, while clients come, stay and go.
+
+use std::sync::Arc;
+
+use martlet_broker::{
+    Actions, Authenticated, Authentication, Command, Identity, ListenerPolicy, Revocation, Rule,
+    Rules, Settings, TransportEnd,
+};
+use martlet_script::{Harness, Link, Wiring};
+
+const CLEAN: u8 = 0x02;
+const ACCEPTED: &[u8] = &[0x20, 2, 0, 0];
+const NOT_AUTHORIZED: &[u8] = &[0x20, 2, 0, 5];
+
+fn node(shards: u16) -> Harness {
+    let listener = ListenerPolicy {
+        authenticate: true,
+        ..ListenerPolicy::default()
+    };
+    let wiring = Wiring {
+        shards,
+        ..Wiring::default()
+    };
+    Harness::new(Settings::default(), listener, wiring)
+}
+
+fn text(text: &str) -> Vec<u8> {
+    let length = (text.len() as u16).to_be_bytes();
+    [&length, text.as_bytes()].concat()
+}
+
+fn packet(first: u8, body: &[u8]) -> Vec<u8> {
+    [&[first, body.len() as u8], body].concat()
+}
+
+fn connect(client_id: &str, flags: u8, user: &str) -> Vec<u8> {
+    let head = [b"\0\x04MQTT\x04".as_slice(), &[flags | 0x80, 0, 0]].concat();
+    packet(0x10, &[head, text(client_id), text(user)].concat())
+}
+
+fn subscribe(filter: &str) -> Vec<u8> {
+    packet(0x82, &[vec![0, 1], text(filter), vec![1]].concat())
+}
+
+fn publish(topic: &str, qos: u8, payload: &str) -> Vec<u8> {
+    let id: &[u8] = if qos > 0 { &[0, 7] } else { &[] };
+    let body = [text(topic), id.to_vec(), payload.as_bytes().to_vec()].concat();
+    packet(0x30 | qos << 1, &body)
+}
+
+fn rules(list: &[(bool, Actions, &str)]) -> Arc<Rules> {
+    let rule = |&(allows, actions, filter): &(bool, Actions, &str)| Rule {
+        actions,
+        allows,
+        filter: filter.into(),
+        source: "test".into(),
+    };
+    let rules = list.iter().map(rule).collect();
+    Arc::new(Rules::compile(rules, Actions::NONE).expect("the filters are valid"))
+}
+
+fn accepted(asked: &Authentication, rules: Arc<Rules>, known: u64) -> Authenticated {
+    let identity = Identity {
+        user_name: asked.user_name.clone(),
+        rules,
+        ..Identity::anyone()
+    };
+    Authenticated::Accepted { identity, known }
+}
+
+/// The only client who waits to be known.
+fn asked(node: &mut Harness) -> (u16, Authentication) {
+    let mut all = node.take_authentications();
+    assert_eq!(all.len(), 1);
+    all.remove(0)
+}
+
+fn come(node: &mut Harness, client_id: &str, flags: u8, user: &str, may: &Arc<Rules>) -> Link {
+    let link = node.open();
+    node.send(link, &connect(client_id, flags, user));
+    let (shard, asked) = asked(node);
+    let answer = accepted(&asked, Arc::clone(may), 0);
+    node.authenticated(shard, asked.connection, answer);
+    let answer = node.take(link);
+    assert!(
+        answer.starts_with(&[0x20, 2]) && answer[3] == 0,
+        "{answer:?}"
+    );
+    link
+}
+
+fn all(node: &mut Harness, shards: u16, command: &Command) {
+    (0..shards).for_each(|shard| node.command(shard, command.clone()));
+}
+
+#[test]
+fn who_waits_to_be_known_may_go_and_the_answer_comes_too_late() {
+    let mut node = node(1);
+    let link = node.open();
+    node.send(link, &connect("a", CLEAN, "alice"));
+    let (shard, asked) = asked(&mut node);
+    assert_eq!(asked.user_name.as_deref(), Some("alice"));
+    node.end(link, TransportEnd::EndOfStream);
+    node.authenticated(shard, asked.connection, accepted(&asked, rules(&[]), 0));
+    assert!(node.take(link).is_empty());
+}
+
+#[test]
+fn who_is_not_known_in_time_is_refused() {
+    let mut node = node(1);
+    let link = node.open();
+    node.send(link, &connect("a", CLEAN, "alice"));
+    let (shard, asked) = asked(&mut node);
+    node.elapse(60_000);
+    assert!(node.is_closed(link));
+    node.authenticated(shard, asked.connection, accepted(&asked, rules(&[]), 0));
+    assert!(node.take(link).is_empty());
+}
+
+#[test]
+fn what_comes_behind_connect_waits_with_it() {
+    let mut node = node(3);
+    let link = node.open();
+    let open = Arc::new(Rules::open());
+    node.send(link, &connect("a", CLEAN, "alice"));
+    node.send(link, &subscribe("t"));
+    node.send(link, &[0xC0, 0]);
+    let (shard, asked) = asked(&mut node);
+    assert!(node.take(link).is_empty());
+    node.authenticated(shard, asked.connection, accepted(&asked, open, 0));
+    let expected = [ACCEPTED, &[0x90, 3, 0, 1, 1], &[0xD0, 0]].concat();
+    assert_eq!(node.take(link), expected);
+}
+
+#[test]
+fn revoking_ends_connections_and_those_on_their_way_in() {
+    for shards in [1, 3] {
+        let mut node = node(shards);
+        let open = Arc::new(Rules::open());
+        let links = ["a", "b", "c"].map(|name| come(&mut node, name, CLEAN, "alice", &open));
+        let bob = come(&mut node, "bob", CLEAN, "bob", &open);
+        let late = node.open();
+        node.send(late, &connect("late", CLEAN, "alice"));
+        let (shard, waiting) = asked(&mut node);
+        let revocation = Revocation {
+            user_name: "alice".into(),
+            number: 5,
+        };
+        all(&mut node, shards, &Command::Revoke(revocation));
+        assert!(links.iter().all(|link| node.is_closed(*link)));
+        // It was decided before, and comes after.
+        let answer = accepted(&waiting, Arc::clone(&open), 4);
+        node.authenticated(shard, waiting.connection, answer);
+        assert_eq!(node.take(late), NOT_AUTHORIZED);
+        node.send(bob, &[0xC0, 0]);
+        assert_eq!(node.take(bob), [0xD0, 0]);
+        // With new credentials it may come again.
+        let again = node.open();
+        node.send(again, &connect("a", CLEAN, "alice"));
+        let (shard, waiting) = asked(&mut node);
+        node.authenticated(shard, waiting.connection, accepted(&waiting, open, 5));
+        assert_eq!(node.take(again), ACCEPTED);
+    }
+}
+
+#[test]
+fn rules_that_change_hold_at_once_for_what_is_live_and_what_waits() {
+    for shards in [1, 3] {
+        let mut node = node(shards);
+        let open = Arc::new(Rules::open());
+        let reader = come(&mut node, "reader", 0, "alice", &open);
+        node.send(reader, &subscribe("#"));
+        node.take(reader);
+        let writer = come(&mut node, "writer", CLEAN, "bob", &open);
+        node.send(writer, &publish("a", 0, "1"));
+        assert_eq!(node.take(reader), publish("a", 0, "1"));
+        let only_b = rules(&[(true, Actions::ALL, "b")]);
+        let command = |name: &str, rules: &Arc<Rules>| Command::SetRules {
+            user_name: Some(name.into()),
+            rules: Arc::clone(rules),
+        };
+        // The first is queued, and forbidden before it is sent.
+        node.end(reader, TransportEnd::EndOfStream);
+        node.send(writer, &publish("a", 1, "two"));
+        node.send(writer, &publish("b", 1, "three"));
+        all(&mut node, shards, &command("alice", &only_b));
+        let reader = node.open();
+        node.send(reader, &connect("reader", 0, "alice"));
+        let (shard, back) = asked(&mut node);
+        let answer = accepted(&back, Arc::clone(&only_b), 0);
+        node.authenticated(shard, back.connection, answer);
+        let got = node.take(reader);
+        let is_in = |payload: &[u8]| got.windows(payload.len()).any(|found| found == payload);
+        assert!(is_in(b"three") && !is_in(b"two"), "{got:?}");
+        node.take(writer);
+        node.send(writer, &publish("b", 0, "4"));
+        assert_eq!(node.take(reader), publish("b", 0, "4"));
+        all(&mut node, shards, &command("bob", &rules(&[])));
+        node.send(writer, &publish("b", 0, "5"));
+        assert!(node.take(reader).is_empty());
+    }
+}
+
+#[test]
+fn a_will_that_is_not_permitted_any_more_is_not_sent() {
+    let mut node = node(1);
+    let open = Arc::new(Rules::open());
+    let reader = come(&mut node, "reader", CLEAN, "bob", &open);
+    node.send(reader, &subscribe("w"));
+    node.take(reader);
+    for permitted in [true, false] {
+        let link = node.open();
+        let head = [b"\0\x04MQTT\x04".as_slice(), &[0x86, 0, 0]].concat();
+        let body = [head, text("dying"), text("w"), text("gone"), text("alice")].concat();
+        node.send(link, &packet(0x10, &body));
+        let (shard, asked) = asked(&mut node);
+        node.authenticated(
+            shard,
+            asked.connection,
+            accepted(&asked, Arc::clone(&open), 0),
+        );
+        if !permitted {
+            let user_name = Some("alice".into());
+            let rules = rules(&[]);
+            node.command(0, Command::SetRules { user_name, rules });
+        }
+        node.end(link, TransportEnd::Error);
+        assert_eq!(!node.take(reader).is_empty(), permitted);
+    }
+}
