@@ -177,8 +177,9 @@ impl Node {
     fn carry_out(&mut self) -> bool {
         let had_records = !self.effects.records.is_empty();
         if had_records {
-            // The store takes them over, and their messages with them.
-            self.effects.records.clear();
+            // The store has taken what they say, which is not measured; nor is what becomes of
+            // them.
+            self.shard.take_back(&mut self.effects.records);
             let up_to = self.shard.last_record();
             self.call(|shard, cx| shard.durable(cx, up_to));
         }

@@ -63,19 +63,22 @@ pub(crate) const PATHS: &[Path] = &[
     .none(),
     path("qos2", "1 to 1, QoS 2, 20 in a tick", || {
         pipe(QoS::ExactlyOnce, BATCH, false)
-    }),
+    })
+    .none(),
     path(
         "qos1-lasting",
         "1 to 1, QoS 1, lasting sessions, records",
         || pipe(QoS::AtLeastOnce, BATCH, true),
-    ),
+    )
+    .none(),
     path(
         "qos2-lasting",
         "1 to 1, QoS 2, lasting sessions, records",
         || pipe(QoS::ExactlyOnce, BATCH, true),
-    ),
+    )
+    .none(),
     path("fan-out", "1 to 100, QoS 0, a delivery", fan_out).none(),
-    path("share", "share group of 10, QoS 1", share),
+    path("share", "share group of 10, QoS 1", share).none(),
     path("wildcards", "1,000 filters with +, 10,000 topics", || {
         filters(&|number| format!("site/{}/+", number % 1000), 1000)
     }),

@@ -2,14 +2,35 @@
 //!
 //! Growing adds a chunk and moves nothing, so that the ten-thousand-and-first connection neither
 //! copies the others nor doubles what they take.
+//!
+//! A chunk begins at a page and is whole pages: so mimalloc gives just what it is. It finds a place
+//! for other alignments by asking for some bytes more, and rounds those up to the next of its
+//! sizes, which are a fifth apart.
+
+use core::num::NonZeroU32;
 
 /// Values in a chunk; a power of two.
-const CHUNK: usize = 64;
+const CHUNK: usize = 128;
 const NONE: u32 = u32::MAX;
+
+/// The index of a value, kept where there may be none: that takes no more room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Index(NonZeroU32);
+
+impl Index {
+    pub(crate) fn of(index: u32) -> Self {
+        // There are never so many values that the last index is one of them.
+        Self(NonZeroU32::MIN.saturating_add(index))
+    }
+
+    pub(crate) fn get(self) -> u32 {
+        self.0.get() - 1
+    }
+}
 
 /// Index → `T`.
 #[derive(Debug)]
-pub(crate) struct Arena<T> {
+pub struct Arena<T> {
     chunks: Vec<Box<Chunk<T>>>,
     /// Places that have ever been taken: those behind them are free, but in no list.
     used: u32,
@@ -18,7 +39,9 @@ pub(crate) struct Arena<T> {
     len: usize,
 }
 
-type Chunk<T> = [Place<T>; CHUNK];
+#[derive(Debug)]
+#[repr(align(4096))]
+struct Chunk<T>([Place<T>; CHUNK]);
 
 #[derive(Debug)]
 enum Place<T> {
@@ -39,11 +62,12 @@ impl<T> Default for Arena<T> {
 }
 
 impl<T> Arena<T> {
-    pub(crate) fn insert(&mut self, value: T) -> u32 {
+    /// Keeps a value under [`Arena::next_index`].
+    pub fn insert(&mut self, value: T) -> u32 {
         self.len += 1;
         if self.free == NONE {
             if self.used as usize == self.chunks.len() * CHUNK {
-                let chunk = core::array::from_fn(|_| Place::Free(NONE));
+                let chunk = Chunk(core::array::from_fn(|_| Place::Free(NONE)));
                 self.chunks.push(Box::new(chunk));
             }
             self.free = self.used;
@@ -58,22 +82,25 @@ impl<T> Arena<T> {
         index
     }
 
-    pub(crate) fn get(&self, index: u32) -> Option<&T> {
+    /// The value at a place, if one is there.
+    pub fn get(&self, index: u32) -> Option<&T> {
         let chunk = self.chunks.get(index as usize / CHUNK)?;
-        match &chunk[index as usize % CHUNK] {
+        match &chunk.0[index as usize % CHUNK] {
             Place::Taken(value) => Some(value),
             Place::Free(_) => None,
         }
     }
 
-    pub(crate) fn get_mut(&mut self, index: u32) -> Option<&mut T> {
+    /// The same, to change it.
+    pub fn get_mut(&mut self, index: u32) -> Option<&mut T> {
         match self.place_mut(index)? {
             Place::Taken(value) => Some(value),
             Place::Free(_) => None,
         }
     }
 
-    pub(crate) fn remove(&mut self, index: u32) -> Option<T> {
+    /// Takes a value out; its place is used again.
+    pub fn remove(&mut self, index: u32) -> Option<T> {
         let next = self.free;
         let place = self.place_mut(index)?;
         if matches!(place, Place::Free(_)) {
@@ -92,15 +119,30 @@ impl<T> Arena<T> {
         }
     }
 
-    pub(crate) fn len(&self) -> usize {
+    /// How many values there are.
+    pub fn len(&self) -> usize {
         self.len
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
+    /// There is none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Where the next value will be kept.
+    pub fn next_index(&self) -> u32 {
+        match self.free {
+            NONE => self.used,
+            free => free,
+        }
+    }
+
+    /// All values, by index.
+    pub fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
         let places = self
             .chunks
             .iter()
-            .flat_map(|chunk| chunk.iter())
+            .flat_map(|chunk| chunk.0.iter())
             .enumerate();
         places.filter_map(|(index, place)| match place {
             Place::Taken(value) => Some((index as u32, value)),
@@ -110,7 +152,7 @@ impl<T> Arena<T> {
 
     fn place_mut(&mut self, index: u32) -> Option<&mut Place<T>> {
         let chunk = self.chunks.get_mut(index as usize / CHUNK)?;
-        Some(&mut chunk[index as usize % CHUNK])
+        Some(&mut chunk.0[index as usize % CHUNK])
     }
 }
 
@@ -145,7 +187,9 @@ mod tests {
             let mut model: BTreeMap<u32, usize> = BTreeMap::new();
             for (step, value) in steps {
                 if step > 0 {
+                    let next = arena.next_index();
                     let index = arena.insert(value);
+                    prop_assert_eq!(index, next);
                     prop_assert_eq!(model.insert(index, value), None);
                 } else {
                     let index = (value % 1500) as u32;

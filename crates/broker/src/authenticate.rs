@@ -238,8 +238,9 @@ impl Shard {
             return self.refuse(cx, id.index, version, reason, why);
         }
         request.permit = Some(permit);
-        let unread = core::mem::take(&mut self.connections.at(id.index).input);
-        match self.let_in(cx, id.index, request, &unread) {
+        let unread = self.connections.at(id.index).input.take();
+        let bytes = unread.as_ref().map_or(&[][..], |unread| &unread.bytes);
+        match self.let_in(cx, id.index, request, bytes) {
             Admission::Moved => {}
             Admission::Here => {
                 if let Some(connection) = self.connections.get_mut(id)
@@ -274,7 +275,7 @@ impl Shard {
         let name = Arc::clone(&revocation.user_name);
         self.authentications.revoke(cx.now.mono_ms, revocation);
         for session in self.sessions_of_user(&name) {
-            if let Some(connection) = self.sessions.at(session).connection {
+            if let Some(connection) = self.sessions.at(session).connection() {
                 let why = "its credentials were revoked";
                 let ending = Ending::told(ReasonCode::NotAuthorized, why);
                 self.end_connection(cx, connection, ending);

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use martlet_codec::{ConnAck, ConnAckProperties, ProtocolVersion, QoS, ReasonCode, UserProperties};
 
-use crate::connection::{Phase, TopicAliases};
+use crate::arena::Index;
+use crate::connection::{Phase, TopicAliases, Who};
 use crate::event::Event;
 use crate::fault::{self, Fault};
 use crate::id::{RecordNumber, TenantId};
@@ -80,7 +81,7 @@ impl Shard {
         // An old connection of the same client is ended first [MQTT-3.1.4-3]. That may end its
         // session, so the session is looked for after it.
         if let Some(old) = self.sessions.find(tenant, &client_id)
-            && let Some(connection) = self.sessions.at(old).connection
+            && let Some(connection) = self.sessions.at(old).connection()
         {
             self.counters.sessions_taken_over += 1;
             let why = "the client connected again";
@@ -187,7 +188,6 @@ impl Shard {
             expiry_timer: None,
             will_timer: None,
             accounting: crate::counters::Accounting::default(),
-            retained_pending: None,
             retained_queued: false,
         })
     }
@@ -209,7 +209,7 @@ impl Shard {
             self.discard_will(session);
         }
         let state = self.sessions.at(session);
-        state.connection = Some(index);
+        state.connection = Some(Index::of(index));
         state.version = request.version;
         state.expiry_secs = expiry_secs;
         state.durable |= expiry_secs > 0;
@@ -249,15 +249,17 @@ impl Shard {
         let aliases = (alias_max > 0).then(|| Box::new(TopicAliases::new(alias_max, &self.seed)));
         let owner = self.sessions.id_of(session);
         let connection = self.connections.at(index);
-        connection.phase = Phase::Accepted(session);
-        connection.owner = Some(owner);
+        connection.phase = Phase::Accepted;
+        connection.who = Who::Client {
+            session: owner,
+            user_name: request.user_name.clone(),
+        };
         connection.version = request.version;
         connection.flags.bridge = request.bridge;
         connection.flags.problem_information = request.problem_information;
         connection.flags.session_expiry_zero = request.session_expiry_secs == 0;
         connection.packet_bytes_max = request.packet_bytes_max;
         connection.send_quota = request.receive_maximum.min(in_flight_max);
-        connection.user_name = request.user_name.clone();
         connection.aliases = aliases;
         connection.last_received_ms = cx.now.mono_ms;
         connection.keep_alive_ms = u32::from(keep_alive_secs) * 1500;

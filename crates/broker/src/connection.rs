@@ -3,6 +3,8 @@
 //!
 //! An idle connection holds no buffer: input only what an unfinished packet or a held-back
 //! publisher leaves, output only what the peer has not taken; both come from the shard's pool.
+//! There may be a million connections, most idle: one is kept small, and what it needs only while
+//! it has a buffer lies with that.
 
 use core::num::NonZeroU16;
 use std::net::IpAddr;
@@ -12,9 +14,11 @@ use hashbrown::HashMap as RawMap;
 use martlet_codec::ProtocolVersion;
 
 use crate::arena::Arena;
+use crate::effect::ConnectionEffect;
 use crate::hash::{HashMap, Seed};
 use crate::id::{ConnectionId, RecordNumber, SessionId};
 use crate::limits::ListenerPolicy;
+use crate::node::{Cx, Node};
 use crate::timer::TimerKey;
 
 /// How far a connection has come.
@@ -24,8 +28,8 @@ pub(crate) enum Phase {
     Lobby,
     /// It waits to be known who its client is.
     Authenticating,
-    /// Accepted; the session's place.
-    Accepted(u32),
+    /// Accepted: it carries a session.
+    Accepted,
     /// The last packet is in the output buffer; input is thrown away.
     Closing,
 }
@@ -49,34 +53,53 @@ pub(crate) struct Connection {
     pub(crate) answers_gated: u32,
     /// The record that the last of them waits for.
     pub(crate) gated_for: RecordNumber,
-    /// QoS 0 messages in the output buffer, of which this many are held (idea 6).
-    pub(crate) qos0_in_output: u32,
-    /// Where in `output` the bytes not yet written begin.
-    output_start: u32,
-    output: Vec<u8>,
-    /// Bytes received and not yet worked off.
-    pub(crate) input: Vec<u8>,
+    /// Bytes not yet written; not there while there are none.
+    output: Option<Box<Buffer>>,
+    /// Bytes received and not yet worked off; not there while there are none.
+    pub(crate) input: Option<Box<Buffer>>,
     pub(crate) last_received_ms: u64,
-    /// Last time the peer took output, or output was empty.
-    pub(crate) last_progress_ms: u64,
     pub(crate) deadline: Option<TimerKey>,
     pub(crate) stalled: Option<TimerKey>,
-    /// Whose QoS 0 messages lie in the output buffer.
-    pub(crate) owner: Option<SessionId>,
+    pub(crate) who: Who,
     /// Since when answers wait for the store.
     pub(crate) gated_since_ms: u64,
-    /// Bytes of `input` that are held-back packets, already looked at.
-    pub(crate) held_bytes: u32,
     /// Since when its packets wait for a store that does not keep up; 0 is not.
     pub(crate) held_for_store_since_ms: u64,
     /// Buffer bytes charged to the shard.
     pub(crate) charged_bytes: u32,
     pub(crate) listener: Arc<ListenerPolicy>,
     pub(crate) address: Option<(IpAddr, u16)>,
-    /// Only until the CONNECT is accepted, and for assigned client identifiers.
-    pub(crate) entropy: [u8; 16],
-    pub(crate) user_name: Option<Arc<str>>,
     pub(crate) aliases: Option<Box<TopicAliases>>,
+}
+
+/// Whose connection it is.
+#[derive(Debug)]
+pub(crate) enum Who {
+    /// No CONNECT was accepted.
+    Unknown {
+        /// For an assigned Client Identifier.
+        entropy: [u8; 16],
+    },
+    /// A client's, until the connection is forgotten.
+    Client {
+        /// Whose QoS 0 messages lie in the output.
+        session: SessionId,
+        user_name: Option<Arc<str>>,
+    },
+}
+
+/// Bytes that came and are not worked off, or are to go and not written.
+#[derive(Debug, Default)]
+pub(crate) struct Buffer {
+    pub(crate) bytes: Vec<u8>,
+    /// How many of the first bytes are done with: written, or looked at and held back.
+    pub(crate) done: u32,
+    /// QoS 0 messages in output, of which this many are held (idea 6).
+    pub(crate) qos0: u32,
+    /// Its capacity when that was last charged.
+    charged: u32,
+    /// Last time the peer took output, or there was none.
+    last_progress_ms: u64,
 }
 
 /// Small facts about a connection.
@@ -143,95 +166,191 @@ impl Connection {
             publishes_gated: 0,
             answers_gated: 0,
             gated_for: RecordNumber(0),
-            qos0_in_output: 0,
-            output_start: 0,
-            output: Vec::new(),
-            input: Vec::new(),
+            output: None,
+            input: None,
             last_received_ms: now_ms,
-            last_progress_ms: now_ms,
             deadline: None,
             stalled: None,
-            owner: None,
+            who: Who::Unknown { entropy },
             gated_since_ms: 0,
-            held_bytes: 0,
             held_for_store_since_ms: 0,
             charged_bytes: 0,
             listener,
             address,
-            entropy,
-            user_name: None,
             aliases: None,
         }
     }
 
     /// The session's place, once accepted.
     pub(crate) fn session(&self) -> Option<u32> {
-        match self.phase {
-            Phase::Accepted(session) => Some(session),
-            Phase::Lobby | Phase::Authenticating | Phase::Closing => None,
+        match (self.phase, &self.who) {
+            (Phase::Accepted, Who::Client { session, .. }) => Some(session.index),
+            _ => None,
+        }
+    }
+
+    /// Whose QoS 0 messages lie in the output.
+    pub(crate) fn owner(&self) -> Option<SessionId> {
+        match self.who {
+            Who::Client { session, .. } => Some(session),
+            Who::Unknown { .. } => None,
+        }
+    }
+
+    pub(crate) fn user_name(&self) -> Option<&Arc<str>> {
+        match &self.who {
+            Who::Client { user_name, .. } => user_name.as_ref(),
+            Who::Unknown { .. } => None,
+        }
+    }
+
+    /// Random; only until the CONNECT is accepted.
+    pub(crate) fn entropy(&self) -> [u8; 16] {
+        match self.who {
+            Who::Unknown { entropy } => entropy,
+            Who::Client { .. } => [0; 16],
         }
     }
 
     /// Bytes not yet written.
     pub(crate) fn output(&self) -> &[u8] {
-        &self.output[self.output_start as usize..]
+        match &self.output {
+            Some(output) => &output.bytes[output.done as usize..],
+            None => &[],
+        }
     }
 
     /// Bytes of memory that its buffers take.
     pub(crate) fn buffer_bytes(&self) -> usize {
-        self.output.capacity() + self.input.capacity()
+        let bytes = |buffer: &Option<Box<Buffer>>| {
+            let buffer = buffer.as_ref();
+            buffer.map_or(0, |buffer| buffer.bytes.capacity())
+        };
+        bytes(&self.output) + bytes(&self.input)
+    }
+
+    pub(crate) fn input_len(&self) -> usize {
+        self.input.as_ref().map_or(0, |input| input.bytes.len())
     }
 
     pub(crate) fn output_len(&self) -> usize {
-        self.output.len() - self.output_start as usize
+        let output = self.output.as_ref();
+        output.map_or(0, |output| output.bytes.len() - output.done as usize)
     }
 
     /// Where to append a packet. The caller marks the connection as having output.
     pub(crate) fn output_mut(&mut self, pool: &mut BufferPool) -> &mut Vec<u8> {
-        if self.output.capacity() == 0 {
-            self.output = pool.take();
+        &mut self.output_buffer(pool).bytes
+    }
+
+    /// The same with what is known of it.
+    #[inline]
+    pub(crate) fn output_buffer(&mut self, pool: &mut BufferPool) -> &mut Buffer {
+        self.output.get_or_insert_with(|| pool.take())
+    }
+
+    /// A packet has been appended to the output of this connection, whose place is `index`: it is
+    /// to be written. Answers whether the buffer has grown, so that it is to be charged.
+    #[inline]
+    pub(crate) fn appended<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) -> bool {
+        let Some(output) = &mut self.output else {
+            return false;
+        };
+        if !self.flags.write_pending {
+            self.flags.write_pending = true;
+            output.last_progress_ms = cx.now.mono_ms;
+            let generation = self.generation;
+            let id = ConnectionId { index, generation };
+            cx.effects.connections.push(ConnectionEffect::Write(id));
         }
-        &mut self.output
+        output.bytes.capacity() != output.charged as usize
+    }
+
+    /// What its buffers take, which is charged to the shard from now on, and what was before.
+    pub(crate) fn charge(&mut self) -> (usize, usize) {
+        let mut bytes = 0;
+        for buffer in [&mut self.output, &mut self.input].into_iter().flatten() {
+            buffer.charged = buffer.bytes.capacity() as u32;
+            bytes += buffer.bytes.capacity();
+        }
+        let before = core::mem::replace(&mut self.charged_bytes, bytes as u32);
+        (bytes, before as usize)
+    }
+
+    /// Keeps bytes that cannot be worked off yet.
+    pub(crate) fn keep_input(&mut self, bytes: &[u8], pool: &mut BufferPool) {
+        let input = self.input.get_or_insert_with(|| pool.take());
+        input.bytes.extend_from_slice(bytes);
+    }
+
+    /// The peer has taken some of the output.
+    pub(crate) fn progressed(&mut self, now_ms: u64) {
+        if let Some(output) = &mut self.output {
+            output.last_progress_ms = now_ms;
+        }
+    }
+
+    /// Since when the peer has taken nothing of what there is for it.
+    pub(crate) fn output_waits_since_ms(&self) -> Option<u64> {
+        let output = self.output.as_ref()?;
+        (output.bytes.len() > output.done as usize).then_some(output.last_progress_ms)
+    }
+
+    /// QoS 0 messages in the output.
+    pub(crate) fn qos0_in_output(&self) -> u32 {
+        self.output.as_ref().map_or(0, |output| output.qos0)
     }
 
     /// `count` bytes have been written. Answers how many QoS 0 messages left with them.
     pub(crate) fn wrote(&mut self, count: usize, pool: &mut BufferPool) -> u32 {
-        let start = self.output_start as usize;
-        let count = count.min(self.output.len() - start);
-        if start + count == self.output.len() {
-            pool.put(core::mem::take(&mut self.output));
-            self.output_start = 0;
+        let Some(output) = &mut self.output else {
             self.flags.write_pending = false;
-            return core::mem::take(&mut self.qos0_in_output);
+            return 0;
+        };
+        let left = output.bytes.len() - output.done as usize;
+        if count < left {
+            return output.wrote(count);
         }
-        let (delivered, boundary) = self.packets_written(start + count);
-        self.qos0_in_output -= delivered;
-        self.output_start = (start + count) as u32;
-        // Only whole packets are cut off, so that the buffer always begins with a packet's start.
-        if boundary > self.output.len() / 2 {
-            self.output.drain(..boundary);
-            self.output_start -= boundary as u32;
-        }
+        let delivered = output.qos0;
+        pool.put(self.output.take());
+        self.flags.write_pending = false;
         delivered
     }
 
-    /// Gives the buffers back.
-    pub(crate) fn release_buffers(&mut self, pool: &mut BufferPool) {
-        pool.put(core::mem::take(&mut self.output));
-        pool.put(core::mem::take(&mut self.input));
-        self.output_start = 0;
+    /// Gives the buffers back. Answers how many QoS 0 messages are lost with them.
+    pub(crate) fn release_buffers(&mut self, pool: &mut BufferPool) -> u32 {
+        let lost = self.qos0_in_output();
+        pool.put(self.output.take());
+        pool.put(self.input.take());
+        lost
+    }
+}
+
+impl Buffer {
+    /// `count` bytes have been written, which is not all.
+    fn wrote(&mut self, count: usize) -> u32 {
+        let until = self.done as usize + count;
+        let (delivered, boundary) = self.packets_written(until);
+        self.qos0 -= delivered;
+        self.done = until as u32;
+        // Only whole packets are cut off, so that the buffer always begins with a packet's start.
+        if boundary > self.bytes.len() / 2 {
+            self.bytes.drain(..boundary);
+            self.done -= boundary as u32;
+        }
+        delivered
     }
 
     /// Of what ends between the bytes written before and `until`: how many QoS 0 PUBLISH packets,
     /// and where the last packet that is written whole ends.
     fn packets_written(&self, until: usize) -> (u32, usize) {
         let (mut delivered, mut boundary) = (0, 0);
-        while let Some((length, qos0)) = packet_at(&self.output[boundary..]) {
+        while let Some((length, qos0)) = packet_at(&self.bytes[boundary..]) {
             let end = boundary + length;
             if end > until {
                 break;
             }
-            delivered += u32::from(qos0 && end > self.output_start as usize);
+            delivered += u32::from(qos0 && end > self.done as usize);
             boundary = end;
         }
         (delivered, boundary)
@@ -310,7 +429,12 @@ impl Connections {
 /// Buffers that connections borrow while they have something in them.
 #[derive(Debug, Default)]
 pub(crate) struct BufferPool {
-    free: Vec<Vec<u8>>,
+    // Boxed where they are used, so that they are not moved into boxes and out.
+    #[expect(
+        clippy::vec_box,
+        reason = "they go to connections and come back in their boxes"
+    )]
+    free: Vec<Box<Buffer>>,
 }
 
 /// Capacity of a fresh buffer: more than CONNACK needs. Those of busy connections grow, and stay so
@@ -323,16 +447,35 @@ const KEPT_BYTES: usize = 128 * 1024;
 const KEPT: usize = 128;
 
 impl BufferPool {
-    pub(crate) fn take(&mut self) -> Vec<u8> {
-        self.free
-            .pop()
-            .unwrap_or_else(|| Vec::with_capacity(BUFFER_BYTES))
+    pub(crate) fn take(&mut self) -> Box<Buffer> {
+        self.free.pop().unwrap_or_else(|| {
+            Box::new(Buffer {
+                bytes: Vec::with_capacity(BUFFER_BYTES),
+                ..Buffer::default()
+            })
+        })
     }
 
-    pub(crate) fn put(&mut self, mut buffer: Vec<u8>) {
-        if buffer.capacity() > 0 && buffer.capacity() <= KEPT_BYTES && self.free.len() < KEPT {
-            buffer.clear();
+    pub(crate) fn put(&mut self, buffer: Option<Box<Buffer>>) {
+        let Some(mut buffer) = buffer else { return };
+        if buffer.bytes.capacity() > 0
+            && buffer.bytes.capacity() <= KEPT_BYTES
+            && self.free.len() < KEPT
+        {
+            buffer.bytes.clear();
+            (buffer.done, buffer.qos0, buffer.charged) = (0, 0, 0);
             self.free.push(buffer);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_connection_is_small() {
+        // A chunk of them is whole pages.
+        assert!(size_of::<Connection>() <= 160);
     }
 }

@@ -4,8 +4,6 @@
 //! throwing away the routes of all others: one counter for filters that begin with a wildcard, one
 //! per first level, one per first two levels (the latter two hashed into buckets).
 
-use smallvec::SmallVec;
-
 use crate::id::ShardId;
 use crate::topic_tree::Tree;
 
@@ -49,13 +47,65 @@ pub struct Wanted {
     pub class: InterestClass,
 }
 
+/// The shards that want one filter, and how; nearly always one, which costs no allocation.
+#[derive(Debug, Default)]
+pub(crate) enum Wants {
+    #[default]
+    Nobody,
+    One(Want),
+    More(Box<Wanting>),
+}
+
+type Want = (ShardId, InterestClass);
+
+/// More than one shard.
+#[derive(Debug)]
+pub(crate) struct Wanting(Vec<Want>);
+
+impl Wants {
+    fn list(&self) -> &[Want] {
+        match self {
+            Self::Nobody => &[],
+            Self::One(want) => core::slice::from_ref(want),
+            Self::More(wanting) => &wanting.0,
+        }
+    }
+
+    /// `shard` wants it so from now on.
+    fn set(&mut self, shard: ShardId, class: InterestClass) {
+        match self {
+            Self::Nobody => *self = Self::One((shard, class)),
+            Self::One(want) if want.0 == shard => want.1 = class,
+            Self::One(want) => *self = Self::More(Box::new(Wanting(vec![*want, (shard, class)]))),
+            Self::More(wanting) => match wanting.0.iter_mut().find(|want| want.0 == shard) {
+                Some(want) => want.1 = class,
+                None => wanting.0.push((shard, class)),
+            },
+        }
+    }
+
+    /// `shard` wants it no longer.
+    fn forget(&mut self, shard: ShardId) {
+        match self {
+            Self::One(want) if want.0 == shard => *self = Self::Nobody,
+            Self::Nobody | Self::One(_) => {}
+            Self::More(wanting) => {
+                wanting.0.retain(|want| want.0 != shard);
+                if let [last] = wanting.0.as_slice() {
+                    *self = Self::One(*last);
+                }
+            }
+        }
+    }
+}
+
 /// Shards of a node are counted in a word of 64 bits.
 pub const SHARDS_MAX: u16 = 64;
 
 /// The node's index: which shards want which filters.
 #[derive(Debug)]
 pub struct Interest {
-    tree: Tree<SmallVec<[(ShardId, InterestClass); 2]>>,
+    tree: Tree<Wants>,
     epochs: Epochs,
 }
 
@@ -74,11 +124,8 @@ impl Interest {
         if class.is_none() {
             self.forget(shard, filter);
         } else {
-            let (_, children) = self.tree.entry(filter, SmallVec::new);
-            match children.iter_mut().find(|child| child.0 == shard) {
-                Some(child) => child.1 = class,
-                None => children.push((shard, class)),
-            }
+            let (_, wants) = self.tree.entry(filter, Wants::default);
+            wants.set(shard, class);
         }
         self.epochs.raise(filter)
     }
@@ -87,11 +134,11 @@ impl Interest {
         let Some(key) = self.tree.find(filter) else {
             return;
         };
-        let Some(children) = self.tree.get_mut(key) else {
+        let Some(wants) = self.tree.get_mut(key) else {
             return;
         };
-        children.retain(|child| child.0 != shard);
-        if children.is_empty() {
+        wants.forget(shard);
+        if wants.list().is_empty() {
             self.tree.remove(key);
         }
     }
@@ -99,8 +146,8 @@ impl Interest {
     /// Who wants the Topic Name `topic`.
     pub fn wanted(&self, topic: &str) -> Wanted {
         let mut wanted = Wanted::default();
-        self.tree.matches_shared(topic, |_, children| {
-            for &(shard, class) in children {
+        self.tree.matches_shared(topic, |_, wants| {
+            for &(shard, class) in wants.list() {
                 wanted.shards |= 1 << shard.0;
                 wanted.class = wanted.class.and(class);
             }

@@ -53,6 +53,7 @@ mod will;
 
 use martlet_fault as fault;
 
+pub use arena::Arena;
 pub use authenticate::{Authenticated, Authentication, Password, Revocation};
 pub use command::{Command, SysTopic};
 pub use connect::ConnectRequest;

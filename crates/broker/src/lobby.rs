@@ -119,8 +119,8 @@ impl Shard {
         if let Some(connection) = self.forget_connection(id) {
             let peer = Peer {
                 address: connection.address,
+                entropy: connection.entropy(),
                 listener: connection.listener,
-                entropy: connection.entropy,
             };
             let guest = Box::new(Guest {
                 peer,
@@ -279,7 +279,7 @@ impl Shard {
             }
         }
         let client_id = match assigned {
-            true => assigned_client_id(&self.connections.at(index).entropy).into(),
+            true => assigned_client_id(&self.connections.at(index).entropy()).into(),
             false => connect.client_id.into(),
         };
         let session_expiry_secs = match (v5, connect.clean_start) {

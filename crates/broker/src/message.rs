@@ -9,7 +9,7 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
 
 use martlet_codec::QoS;
-use triomphe::ThinArc;
+use triomphe::{Arc as PlainArc, ThinArc};
 
 use crate::id::{MessageId, SessionAddress, TenantId};
 use crate::node::Now;
@@ -42,6 +42,18 @@ pub struct Publication<'a> {
 }
 
 impl Publication<'_> {
+    fn text_bytes(&self) -> usize {
+        self.topic.len() + self.forwarded.len() + self.payload.len()
+    }
+
+    /// Replaces what is in `text` by what it says.
+    fn put_text(&self, text: &mut Vec<u8>) {
+        text.clear();
+        text.extend_from_slice(self.topic.as_bytes());
+        text.extend_from_slice(self.forwarded);
+        text.extend_from_slice(self.payload);
+    }
+
     /// Its Message Expiry Interval as it is to be sent at `now_ms` [MQTT-3.3.2-6]: whole seconds
     /// that are left, so that it lives no longer elsewhere; all of it if it is passed on at once.
     pub fn expiry_left_secs(&self, now_ms: u64) -> Option<u32> {
@@ -116,7 +128,8 @@ impl<'a> Contents<'a> {
 #[derive(Clone, Debug)]
 pub struct Message(ThinArc<Header, u8>);
 
-/// Topic, forwarded properties and payload lie one after the other behind this.
+/// Topic, forwarded properties and payload lie one after the other behind this; behind them there
+/// may be room.
 #[derive(Debug)]
 struct Header {
     id: MessageId,
@@ -134,6 +147,30 @@ struct Header {
 }
 
 impl Header {
+    fn of(publication: &Publication<'_>, gauge: &Arc<MemoryGauge>) -> Self {
+        let bytes = publication.text_bytes() + MESSAGE_OVERHEAD;
+        Self {
+            id: publication.id,
+            received_wall_ms: publication.received_wall_ms,
+            received_mono_ms: publication.received_mono_ms,
+            expires_at_ms: publication.expires_at_ms,
+            gauge: Arc::clone(gauge),
+            publisher: publication.publisher,
+            tenant: publication.tenant,
+            bytes: bytes as u32,
+            forwarded_len: publication.forwarded.len() as u32,
+            topic_len: publication.topic.len() as u16,
+            qos: publication.qos,
+            retain: publication.retain,
+        }
+    }
+
+    /// Its bytes are counted no more.
+    fn uncount(&mut self) {
+        let bytes = core::mem::take(&mut self.bytes);
+        self.gauge.sub(bytes as usize);
+    }
+
     /// The message with this header and text; its bytes are counted from now on.
     fn counted(self, text: &[u8]) -> Message {
         self.gauge.add(self.bytes as usize);
@@ -143,7 +180,7 @@ impl Header {
 
 impl Drop for Header {
     fn drop(&mut self) {
-        self.gauge.sub(self.bytes as usize);
+        self.uncount();
     }
 }
 
@@ -155,24 +192,8 @@ impl Message {
         scratch: &mut Vec<u8>,
         gauge: &Arc<MemoryGauge>,
     ) -> Self {
-        scratch.clear();
-        scratch.extend_from_slice(publication.topic.as_bytes());
-        scratch.extend_from_slice(publication.forwarded);
-        scratch.extend_from_slice(publication.payload);
-        let header = Header {
-            id: publication.id,
-            received_wall_ms: publication.received_wall_ms,
-            received_mono_ms: publication.received_mono_ms,
-            expires_at_ms: publication.expires_at_ms,
-            gauge: Arc::clone(gauge),
-            publisher: publication.publisher,
-            tenant: publication.tenant,
-            bytes: (scratch.len() + MESSAGE_OVERHEAD) as u32,
-            forwarded_len: publication.forwarded.len() as u32,
-            topic_len: publication.topic.len() as u16,
-            qos: publication.qos,
-            retain: publication.retain,
-        };
+        publication.put_text(scratch);
+        let header = Header::of(publication, gauge);
         header.counted(scratch)
     }
 
@@ -238,7 +259,7 @@ impl Message {
     pub fn contents(&self) -> Contents<'_> {
         let header = &self.0.header.header;
         Contents {
-            text: &self.0.slice,
+            text: &self.0.slice[..header.bytes as usize - MESSAGE_OVERHEAD],
             topic_len: header.topic_len,
             forwarded_len: header.forwarded_len,
         }
@@ -251,7 +272,7 @@ impl Message {
 
     /// Topic Name, as bytes: it is known to be UTF-8.
     pub fn topic_bytes(&self) -> &[u8] {
-        self.contents().topic_bytes()
+        &self.0.slice[..usize::from(self.0.header.header.topic_len)]
     }
 
     /// Properties passed on unaltered, encoded.
@@ -297,6 +318,82 @@ impl Message {
     /// What it counts for in queues and limits: topic, properties, payload and overhead.
     pub fn bytes(&self) -> usize {
         self.0.header.header.bytes as usize
+    }
+}
+
+/// Makes the messages of a shard. Those that nobody holds any more are used again, so that in the
+/// steady state no message is allocated.
+#[derive(Debug, Default)]
+pub(crate) struct Messages {
+    text: Vec<u8>,
+    /// By their room for text, in steps.
+    free: [Vec<Message>; ROOMS],
+}
+
+/// Messages differ in length by so much without one of them being too short for the next.
+const ROOM_STEP: usize = 32;
+/// A message of more than 512 bytes is not used again: an allocation is little beside copying it.
+const ROOMS: usize = 17;
+/// Messages of one length that are kept.
+const FREE_MAX: usize = 64;
+
+impl Messages {
+    /// As [`Message::new`].
+    pub(crate) fn make(
+        &mut self,
+        publication: &Publication<'_>,
+        gauge: &Arc<MemoryGauge>,
+    ) -> Message {
+        let header = Header::of(publication, gauge);
+        let room = publication.text_bytes().div_ceil(ROOM_STEP);
+        let free = self.free.get_mut(room);
+        let is_reusable = free.is_some();
+        let Some(mut message) = free.and_then(Vec::pop) else {
+            publication.put_text(&mut self.text);
+            if is_reusable {
+                self.text.resize(room * ROOM_STEP, 0);
+            }
+            return header.counted(&self.text);
+        };
+        message.0.with_arc_mut(|arc| match PlainArc::get_mut(arc) {
+            Some(body) => {
+                gauge.add(header.bytes as usize);
+                *body.header_mut() = header;
+                let mut rest = body.slice_mut();
+                for part in [
+                    publication.topic.as_bytes(),
+                    publication.forwarded,
+                    publication.payload,
+                ] {
+                    let (text, behind) = rest.split_at_mut(part.len());
+                    text.copy_from_slice(part);
+                    rest = behind;
+                }
+            }
+            None => debug_assert!(false, "what is free is held by nobody else"),
+        });
+        message
+    }
+
+    /// Keeps a message to be used again, unless somebody holds it still.
+    pub(crate) fn put_back(&mut self, mut message: Message) {
+        let room = message.0.slice.len();
+        let Some(free) = self.free.get_mut(room / ROOM_STEP) else {
+            return;
+        };
+        if !room.is_multiple_of(ROOM_STEP) || free.len() >= FREE_MAX {
+            return;
+        }
+        let is_free = message.0.with_arc_mut(|arc| match PlainArc::get_mut(arc) {
+            Some(body) => {
+                body.header_mut().uncount();
+                true
+            }
+            None => false,
+        });
+        if is_free {
+            free.push(message);
+        }
     }
 }
 
@@ -366,6 +463,40 @@ mod tests {
         drop(message);
         assert!(gauge.bytes() > 0);
         drop(clone);
+        assert_eq!(gauge.bytes(), 0);
+    }
+
+    #[test]
+    fn a_message_that_nobody_holds_is_used_again_and_says_what_the_next_one_says() {
+        let gauge = Arc::default();
+        let mut messages = Messages::default();
+        let publication = |topic, payload| Publication {
+            id: MessageId::new(ShardId(1), 7),
+            tenant: TenantId(0),
+            publisher: None,
+            topic,
+            forwarded: &[],
+            payload,
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            received_wall_ms: 5,
+            expires_at_ms: u64::MAX,
+            received_mono_ms: 1,
+        };
+        let held = messages.make(&publication("held", b"payload"), &gauge);
+        messages.put_back(held.clone());
+        let first = messages.make(&publication("a/b", b"payload"), &gauge);
+        let place = first.topic_bytes().as_ptr();
+        assert_eq!(held.topic(), "held");
+        messages.put_back(first);
+        assert_eq!(gauge.bytes(), held.bytes());
+        let second = messages.make(&publication("c", b""), &gauge);
+        assert_eq!(gauge.bytes(), held.bytes() + second.bytes());
+        messages.put_back(second);
+        let third = messages.make(&publication("topic", b"longer"), &gauge);
+        assert_eq!((third.topic(), third.payload()), ("topic", &b"longer"[..]));
+        assert_eq!(third.topic_bytes().as_ptr(), place);
+        drop((held, third));
         assert_eq!(gauge.bytes(), 0);
     }
 

@@ -75,7 +75,7 @@ impl Shard {
         }
         let mut inbound = Inbound::default();
         if !fault::is(Fault::ReceiptsNotRestored) {
-            receipts.for_each(|id| inbound.receipts.insert(id, RecordNumber(0)));
+            receipts.for_each(|id| inbound.insert_receipt(id, RecordNumber(0)));
         }
         let ends_soon = record.expiry_secs == 0;
         let session = self.sessions.insert(Session {
@@ -100,7 +100,6 @@ impl Shard {
             will_timer: None,
             accounting: Accounting::default(),
             permit: None,
-            retained_pending: None,
             retained_queued: false,
         });
         self.arm_restored(cx, session, record);

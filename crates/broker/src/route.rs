@@ -15,7 +15,7 @@ use crate::fault::{self, Fault};
 use crate::hash::{Seed, seeded};
 use crate::id::{MessageId, RecordNumber, SessionAddress, ShardId};
 use crate::interest::{EpochKey, InterestClass, Wanted};
-use crate::message::{MemoryGauge, Message, Publication};
+use crate::message::{MemoryGauge, Message, Messages, Publication};
 use crate::node::{Cx, Node};
 use crate::outgoing::{Outgoing, Parts, Templates};
 use crate::permission::Actions;
@@ -213,9 +213,9 @@ impl<'a> Routing<'a> {
     }
 
     /// The message as something that can be held.
-    pub(crate) fn message(&mut self, scratch: &mut Vec<u8>, gauge: &Arc<MemoryGauge>) -> Message {
+    pub(crate) fn message(&mut self, messages: &mut Messages, gauge: &Arc<MemoryGauge>) -> Message {
         self.message
-            .get_or_insert_with(|| Message::new(&self.publication, scratch, gauge))
+            .get_or_insert_with(|| messages.make(&self.publication, gauge))
             .clone()
     }
 
@@ -302,7 +302,7 @@ impl Shard {
         routing.recorded = recorded;
         let record = if recorded {
             let record = MessageRecord {
-                message: routing.message(&mut self.scratch, &self.gauge),
+                message: routing.message(&mut self.messages, &self.gauge),
                 publisher: self.publisher(publication.publisher),
                 receipt: origin.receipt,
                 retained_revision: retained.map(|(revision, _)| revision),
@@ -337,13 +337,13 @@ impl Shard {
     fn publisher(&self, address: Option<SessionAddress>) -> Option<Publisher> {
         let session = self.sessions.get(address?.session)?;
         let connection = session
-            .connection
+            .connection()
             .map(|index| self.connections.id_of(index));
         let connection = connection.and_then(|id| self.connections.get(id));
         Some(Publisher {
             epoch: session.epoch,
             client_id: Arc::clone(&session.client_id),
-            user_name: connection.and_then(|found| found.user_name.clone()),
+            user_name: connection.and_then(|found| found.user_name().cloned()),
         })
     }
 
@@ -413,7 +413,7 @@ impl Shard {
         routing: &mut Routing<'_>,
         recorded: bool,
     ) {
-        let message = routing.message(&mut self.scratch, &self.gauge);
+        let message = routing.message(&mut self.messages, &self.gauge);
         if recorded && fault::is(Fault::RoutedTooEarly) {
             let id = routing.publication.id;
             self.append(cx, Record::Routed(id));
@@ -457,7 +457,7 @@ impl Shard {
         self.tree.matches(topic, |_, subscribers| {
             matches.extend(
                 subscribers
-                    .list
+                    .list()
                     .iter()
                     .map(|subscriber| subscriber.as_match()),
             );
@@ -489,6 +489,9 @@ impl Shard {
     #[inline]
     fn end_routing(&mut self, routing: Routing<'_>) {
         self.routing_buffers.0 = Some(routing.templates);
+        if let Some(message) = routing.message {
+            self.messages.put_back(message);
+        }
     }
 
     /// Hands the message to this shard's subscribers; false if there is none.

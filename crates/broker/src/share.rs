@@ -365,7 +365,7 @@ impl Shard {
         let address = self.address_of(session);
         let credit_max = self.settings.limits.share_credit.max(1);
         let state = self.sessions.at(session);
-        let (connection, durable) = (state.connection, state.durable);
+        let (connection, durable) = (state.connection(), state.durable);
         let quota = match connection {
             Some(connection) => self.connections.at(connection).send_quota,
             None => credit_max,
@@ -503,6 +503,8 @@ impl Shard {
         let mut entry = match entry {
             Taken::Held(entry) => entry.without_message(),
             Taken::Stored(entry) => entry,
+            // What is taken has a record.
+            Taken::Unkept(_) => return,
         };
         entry.why = EnqueuedAs::Routed;
         (entry.qos, entry.retain) = (ticket.qos, ticket.retain);
@@ -589,6 +591,13 @@ impl Shard {
                 if subscription_id != 0 {
                     subscription_ids.push(subscription_id);
                 }
+                if let Some(ticket) = ticket
+                    && let Some(session) = self.live_session(member)
+                    && self.sends_at_once_and_never_again(session)
+                {
+                    let ids = &subscription_ids;
+                    return self.send_lent_once(cx, session, &message, (qos, retain), ids, ticket);
+                }
                 let entry = Entry {
                     message,
                     subscription_ids,
@@ -642,7 +651,7 @@ impl Shard {
         routing: &mut Routing<'_>,
     ) {
         let (retain, qos) = (routing.publication.retain, routing.publication.qos);
-        let message = routing.message(&mut self.scratch, &self.gauge);
+        let message = routing.message(&mut self.messages, &self.gauge);
         let group = &mut self.groups.slab[index as usize];
         group.accounting.matched += 1;
         self.counters.matched += 1;
@@ -1161,7 +1170,11 @@ impl Shard {
             self.groups.slab[index as usize].queue.push_front(entry);
             return;
         }
-        self.group_entry_ended(cx, index, &Taken::Held(entry));
+        let entry = Taken::Held(entry);
+        self.group_entry_ended(cx, index, &entry);
+        if let Taken::Held(entry) = entry {
+            self.messages.put_back(entry.message);
+        }
         let group = &mut self.groups.slab[index as usize];
         match outcome {
             ShareOutcome::Acknowledged => {

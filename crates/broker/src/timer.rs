@@ -4,9 +4,7 @@
 //! through an arena so that arming and cancelling cost the same whatever is armed. A deadline
 //! beyond the wheel's reach (2.1 years) is parked in the coarsest level and looked at again there.
 
-use core::num::NonZeroU32;
-
-use crate::arena::Arena;
+use crate::arena::{Arena, Index};
 use crate::id::{ConnectionId, SessionId};
 
 /// What is due.
@@ -28,19 +26,9 @@ pub(crate) enum Timer {
     RetainedSweep,
 }
 
-/// An armed timer. Its place plus one, so that none takes no more room.
+/// An armed timer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct TimerKey(NonZeroU32);
-
-impl TimerKey {
-    fn of(place: u32) -> Self {
-        Self(NonZeroU32::MIN.saturating_add(place))
-    }
-
-    fn place(self) -> u32 {
-        self.0.get() - 1
-    }
-}
+pub(crate) struct TimerKey(Index);
 
 const BITS: u32 = 6;
 const SLOTS: usize = 1 << BITS;
@@ -91,12 +79,12 @@ impl<T: Copy> Wheel<T> {
         };
         let key = self.entries.insert(entry);
         self.link(key);
-        TimerKey::of(key)
+        TimerKey(Index::of(key))
     }
 
     /// Disarms a timer that has not fired.
     pub(crate) fn cancel(&mut self, key: TimerKey) {
-        let place = key.place();
+        let place = key.0.get();
         if self.entries.get(place).is_some() {
             self.unlink(place);
             self.entries.remove(place);
@@ -113,7 +101,7 @@ impl<T: Copy> Wheel<T> {
             if key != NONE {
                 self.unlink(key);
                 if let Some(entry) = self.entries.remove(key) {
-                    return Some((TimerKey::of(key), entry.what));
+                    return Some((TimerKey(Index::of(key)), entry.what));
                 }
                 continue;
             }

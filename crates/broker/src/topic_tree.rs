@@ -9,6 +9,7 @@
 use core::hash::BuildHasher;
 
 use hashbrown::HashTable;
+use smallvec::SmallVec;
 
 use crate::arena::Arena;
 use crate::hash::{Seed, seeded};
@@ -30,10 +31,12 @@ pub(crate) struct Tree<V> {
     stack: Vec<(u32, u32)>,
 }
 
+/// There may be millions, most of them leaves: one is a line of the processor's cache.
 #[derive(Debug)]
 struct Branch<V> {
-    /// The levels this node stands for, one or more; the root has none.
-    text: Box<str>,
+    /// The levels this node stands for, one or more; the root has none. Those of a leaf are nearly
+    /// always few bytes.
+    text: SmallVec<[u8; TEXT_INLINE_BYTES]>,
     parent: u32,
     /// The child whose first level is `+`.
     plus: u32,
@@ -46,11 +49,13 @@ struct Branch<V> {
     value: Option<V>,
 }
 
+const TEXT_INLINE_BYTES: usize = 16;
+
 impl<V> Tree<V> {
     /// An empty tree whose edges are hashed under `seed`.
     pub(crate) fn new(seed: u64) -> Self {
         let mut nodes = Arena::default();
-        nodes.insert(Branch::new("", NONE));
+        nodes.insert(Branch::new(b"", NONE));
         Self {
             nodes,
             edges: HashTable::new(),
@@ -61,7 +66,7 @@ impl<V> Tree<V> {
 
     /// The place of `filter`, made if it is not there. `filter` must be a valid Topic Filter.
     pub(crate) fn entry(&mut self, filter: &str, default: impl FnOnce() -> V) -> (NodeKey, &mut V) {
-        let (mut node, mut rest) = (ROOT, Some(filter));
+        let (mut node, mut rest) = (ROOT, Some(filter.as_bytes()));
         while let Some(levels) = rest {
             (node, rest) = self.step_or_insert(node, levels);
         }
@@ -71,7 +76,7 @@ impl<V> Tree<V> {
 
     /// The place of `filter`, if it has a value.
     pub(crate) fn find(&self, filter: &str) -> Option<NodeKey> {
-        let (mut node, mut rest) = (ROOT, Some(filter));
+        let (mut node, mut rest) = (ROOT, Some(filter.as_bytes()));
         while let Some(levels) = rest {
             (node, rest) = self.step(node, levels)?;
         }
@@ -112,7 +117,8 @@ impl<V> Tree<V> {
             node = branch.parent;
         }
         levels.reverse();
-        levels.join("/")
+        // Whole levels of what was UTF-8.
+        String::from_utf8_lossy(&levels.join(&b'/')).into_owned()
     }
 
     /// Calls `found` with each value whose filter matches the Topic Name `topic`.
@@ -141,8 +147,9 @@ impl<V> Tree<V> {
     fn walk(&self, topic: &str, stack: &mut Vec<(u32, u32)>, found: &mut impl FnMut(NodeKey, &V)) {
         // An entry is a node and the offset in `topic` of the level that comes next there; an
         // offset past the end means that all levels are used up.
+        let topic = topic.as_bytes();
         let end = topic.len() as u32 + 1;
-        let system = topic.starts_with('$');
+        let system = topic.starts_with(b"$");
         stack.clear();
         stack.push((ROOT, 0));
         while let Some((key, offset)) = stack.pop() {
@@ -171,7 +178,7 @@ impl<V> Tree<V> {
     }
 
     /// Goes on at a child if all its levels match the topic, of which `rest` is left at `offset`.
-    fn descend(&self, child: u32, rest: &str, offset: u32, stack: &mut Vec<(u32, u32)>) {
+    fn descend(&self, child: u32, rest: &[u8], offset: u32, stack: &mut Vec<(u32, u32)>) {
         let branch = &self.nodes[child];
         let length = match branch.is_wild {
             true => match_levels(&branch.text, rest),
@@ -189,23 +196,23 @@ impl<V> Tree<V> {
     }
 
     /// One node down, and what is left of `levels` there.
-    fn step<'f>(&self, parent: u32, levels: &'f str) -> Option<(u32, Option<&'f str>)> {
+    fn step<'f>(&self, parent: u32, levels: &'f [u8]) -> Option<(u32, Option<&'f [u8]>)> {
         let child = self.child(parent, first_level(levels))?;
         let text = &self.nodes[child].text;
         starts_with_levels(levels, text).then(|| (child, after(levels, text.len())))
     }
 
     /// The child that begins with this level of a filter.
-    fn child(&self, parent: u32, level: &str) -> Option<u32> {
+    fn child(&self, parent: u32, level: &[u8]) -> Option<u32> {
         let branch = &self.nodes[parent];
         match level {
-            "+" => Some(branch.plus).filter(|child| *child != NONE),
-            "#" => Some(branch.hash).filter(|child| *child != NONE),
+            b"+" => Some(branch.plus).filter(|child| *child != NONE),
+            b"#" => Some(branch.hash).filter(|child| *child != NONE),
             literal => self.literal_child(parent, literal),
         }
     }
 
-    fn literal_child(&self, parent: u32, level: &str) -> Option<u32> {
+    fn literal_child(&self, parent: u32, level: &[u8]) -> Option<u32> {
         let hash = self.seed.hash_one((parent, level));
         self.edges
             .find(hash, |&key| {
@@ -216,7 +223,7 @@ impl<V> Tree<V> {
     }
 
     /// As [`Tree::step`]; the node is made if it is not there.
-    fn step_or_insert<'f>(&mut self, parent: u32, levels: &'f str) -> (u32, Option<&'f str>) {
+    fn step_or_insert<'f>(&mut self, parent: u32, levels: &'f [u8]) -> (u32, Option<&'f [u8]>) {
         let Some(child) = self.child(parent, first_level(levels)) else {
             let child = self.nodes.insert(Branch::new(levels, parent));
             self.nodes[parent].children += 1;
@@ -275,8 +282,8 @@ impl<V> Tree<V> {
     fn wildcard_place(&mut self, key: u32) -> Option<&mut u32> {
         let branch = &self.nodes[key];
         let (parent, is_plus) = match first_level(&branch.text) {
-            "+" => (branch.parent, true),
-            "#" => (branch.parent, false),
+            b"+" => (branch.parent, true),
+            b"#" => (branch.parent, false),
             _ => return None,
         };
         let above = &mut self.nodes[parent];
@@ -302,9 +309,9 @@ impl<V> Tree<V> {
 }
 
 impl<V> Branch<V> {
-    fn new(text: &str, parent: u32) -> Self {
+    fn new(text: &[u8], parent: u32) -> Self {
         let mut branch = Self {
-            text: Box::default(),
+            text: SmallVec::new(),
             parent,
             plus: NONE,
             hash: NONE,
@@ -316,9 +323,9 @@ impl<V> Branch<V> {
         branch
     }
 
-    fn set_text(&mut self, text: &str) {
-        self.is_wild = text.split('/').any(|level| matches!(level, "+" | "#"));
-        self.text = text.into();
+    fn set_text(&mut self, text: &[u8]) {
+        self.is_wild = levels_of(text).any(|level| matches!(level, b"+" | b"#"));
+        self.text = SmallVec::from_slice(text);
     }
 }
 
@@ -328,27 +335,29 @@ fn edge_hash<V>(nodes: &Arena<Branch<V>>, seed: &Seed, key: u32) -> u64 {
     seed.hash_one((branch.parent, first_level(&branch.text)))
 }
 
-fn first_level(levels: &str) -> &str {
-    let end = levels.as_bytes().iter().position(|&byte| byte == b'/');
+fn levels_of(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    text.split(|&byte| byte == b'/')
+}
+
+fn first_level(levels: &[u8]) -> &[u8] {
+    let end = levels.iter().position(|&byte| byte == b'/');
     &levels[..end.unwrap_or(levels.len())]
 }
 
 /// `levels` begins with all of `first`, level by level.
-fn starts_with_levels(levels: &str, first: &str) -> bool {
-    let (levels, first) = (levels.as_bytes(), first.as_bytes());
+fn starts_with_levels(levels: &[u8], first: &[u8]) -> bool {
     levels.starts_with(first) && levels.get(first.len()).is_none_or(|&byte| byte == b'/')
 }
 
 /// What follows the first `length` bytes, which are whole levels; none if nothing does.
-fn after(levels: &str, length: usize) -> Option<&str> {
+fn after(levels: &[u8], length: usize) -> Option<&[u8]> {
     levels.get(length + 1..)
 }
 
 /// How many bytes of a topic the levels of a node match, if they do: `+` any level, `#` all that is
 /// left and no level too (MQTT 5 section 4.7.1.2). The topic has one level at least, and the node's
 /// first level is not `#`.
-fn match_levels(levels: &str, topic: &str) -> Option<usize> {
-    let (levels, topic) = (levels.as_bytes(), topic.as_bytes());
+fn match_levels(levels: &[u8], topic: &[u8]) -> Option<usize> {
     let (mut level, mut at) = (0, 0);
     loop {
         // At the beginning of a level of both.
@@ -384,8 +393,8 @@ fn match_levels(levels: &str, topic: &str) -> Option<usize> {
 }
 
 /// Bytes of the levels that both begin with; the first one they share.
-fn common_levels(one: &str, other: &str) -> usize {
-    let pairs = one.split('/').zip(other.split('/'));
+fn common_levels(one: &[u8], other: &[u8]) -> usize {
+    let pairs = levels_of(one).zip(levels_of(other));
     let same = pairs.take_while(|(one, other)| one == other);
     let bytes: usize = same.map(|(level, _)| level.len() + 1).sum();
     bytes.saturating_sub(1)
@@ -402,6 +411,12 @@ mod tests {
         tree.matches(topic, |_, &value| found.push(value));
         found.sort_unstable();
         found
+    }
+
+    #[test]
+    fn a_node_is_a_line_of_the_cache() {
+        assert_eq!(size_of::<Branch<crate::subscribe::Subscribers>>(), 64);
+        assert!(size_of::<Branch<crate::interest::Wants>>() <= 64);
     }
 
     #[test]

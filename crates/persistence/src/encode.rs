@@ -25,10 +25,10 @@ const TOGETHER_MAX: usize = 1024;
 /// Changes and ends in one record of the store at most.
 const CHANGES_TOGETHER_MAX: usize = 256;
 
-/// Puts all records into a buffer for the store, in order; `records` is emptied. `now` is the time
-/// of the tick, against which expiry is put on the wall clock.
-pub fn encode(records: &mut Vec<Record>, now: Now, into: &mut RecordBuffer) {
-    let mut rest = records.as_slice();
+/// Puts all records into a buffer for the store, in order. `now` is the time of the tick, against
+/// which expiry is put on the wall clock.
+pub fn encode(records: &[Record], now: Now, into: &mut RecordBuffer) {
+    let mut rest = records;
     while let [first, ..] = rest {
         let mut builder = into.record();
         match (first, routed_at(rest)) {
@@ -56,7 +56,6 @@ pub fn encode(records: &mut Vec<Record>, now: Now, into: &mut RecordBuffer) {
             }
         }
     }
-    records.clear();
 }
 
 /// How many of the first records share one of the store: those that change or end something, a page

@@ -6,8 +6,7 @@
 
 use std::collections::VecDeque;
 
-use martlet_broker::ConnectionId;
-use slab::Slab;
+use martlet_broker::{Arena, ConnectionId};
 
 use crate::layers::Layers;
 use crate::poll::{Notice, Stream};
@@ -35,11 +34,9 @@ pub(crate) enum State {
 #[derive(Debug)]
 pub(crate) struct Socket {
     pub(crate) stream: Stream,
-    /// Meaningless when draining.
+    /// Carried no more when draining; no other socket ever has the same.
     pub(crate) id: ConnectionId,
     pub(crate) layers: Option<Box<Layers>>,
-    /// Tells this socket from others that had or will have its place.
-    pub(crate) serial: u32,
     /// Bytes thrown away while draining.
     pub(crate) discarded_bytes: u32,
     pub(crate) state: State,
@@ -84,20 +81,19 @@ impl Socket {
 /// All sockets of a reactor.
 #[derive(Debug, Default)]
 pub(crate) struct Sockets {
-    slab: Slab<Socket>,
+    arena: Arena<Socket>,
     /// From a connection's index to its socket.
     by_connection: Vec<SocketKey>,
     /// To be read from in the next tick.
     ready: Vec<SocketKey>,
     /// To be written to, first come, first served, and since when.
     unwritten: VecDeque<(SocketKey, u64)>,
-    serial: u32,
 }
 
 impl Sockets {
     /// The key that the next socket will get.
     pub(crate) fn next_key(&self) -> SocketKey {
-        self.slab.vacant_key() as SocketKey
+        self.arena.next_index()
     }
 
     pub(crate) fn insert(
@@ -106,12 +102,10 @@ impl Sockets {
         id: ConnectionId,
         layers: Option<Box<Layers>>,
     ) -> SocketKey {
-        self.serial = self.serial.wrapping_add(1);
-        let key = self.slab.insert(Socket {
+        let key = self.arena.insert(Socket {
             stream,
             id,
             layers,
-            serial: self.serial,
             discarded_bytes: 0,
             state: State::Open,
             readable: false,
@@ -121,7 +115,7 @@ impl Sockets {
             write_ended: false,
             in_ready: false,
             in_unwritten: false,
-        }) as SocketKey;
+        });
         let index = id.index as usize;
         if self.by_connection.len() <= index {
             self.by_connection.resize(index + 1, NONE);
@@ -133,27 +127,27 @@ impl Sockets {
     /// The socket that carries `id`, if it still does.
     pub(crate) fn key_of(&self, id: ConnectionId) -> Option<SocketKey> {
         let key = *self.by_connection.get(id.index as usize)?;
-        let socket = self.slab.get(key as usize)?;
+        let socket = self.arena.get(key)?;
         (socket.id == id && socket.state != State::Draining).then_some(key)
     }
 
     pub(crate) fn get(&self, key: SocketKey) -> Option<&Socket> {
-        self.slab.get(key as usize)
+        self.arena.get(key)
     }
 
     pub(crate) fn get_mut(&mut self, key: SocketKey) -> Option<&mut Socket> {
-        self.slab.get_mut(key as usize)
+        self.arena.get_mut(key)
     }
 
     pub(crate) fn remove(&mut self, key: SocketKey) -> Option<Socket> {
-        let socket = self.slab.try_remove(key as usize)?;
+        let socket = self.arena.remove(key)?;
         self.forget_connection(&socket, key);
         Some(socket)
     }
 
     /// From now on the socket carries no connection.
     pub(crate) fn drain(&mut self, key: SocketKey) {
-        let Some(socket) = self.slab.get_mut(key as usize) else {
+        let Some(socket) = self.arena.get_mut(key) else {
             return;
         };
         socket.state = State::Draining;
@@ -167,7 +161,7 @@ impl Sockets {
     /// Remembers what the system has announced. True if the connection is broken and no read
     /// will find out.
     pub(crate) fn notice(&mut self, key: SocketKey, notice: &Notice, now_ms: u64) -> bool {
-        let Some(socket) = self.slab.get_mut(key as usize) else {
+        let Some(socket) = self.arena.get_mut(key) else {
             return false;
         };
         if notice.readable || notice.read_closed {
@@ -181,14 +175,14 @@ impl Sockets {
         self.read_if_wanted(key);
         notice.broken
             && self
-                .slab
-                .get(key as usize)
+                .arena
+                .get(key)
                 .is_some_and(|socket| !socket.wants_reading())
     }
 
     /// Puts the socket on the list of those to be read from, if it has something and may be read.
     pub(crate) fn read_if_wanted(&mut self, key: SocketKey) {
-        let Some(socket) = self.slab.get_mut(key as usize) else {
+        let Some(socket) = self.arena.get_mut(key) else {
             return;
         };
         if socket.wants_reading() && !socket.in_ready {
@@ -200,7 +194,7 @@ impl Sockets {
     /// Puts the socket, which has something, back on the list of those to be read from: it has had
     /// no turn.
     pub(crate) fn read_later(&mut self, key: SocketKey) {
-        if let Some(socket) = self.slab.get_mut(key as usize) {
+        if let Some(socket) = self.arena.get_mut(key) {
             socket.readable = true;
         }
         self.read_if_wanted(key);
@@ -208,7 +202,7 @@ impl Sockets {
 
     /// Puts the socket on the list of those to be written to, unless it is there.
     pub(crate) fn write_later(&mut self, key: SocketKey, now_ms: u64) {
-        let Some(socket) = self.slab.get_mut(key as usize) else {
+        let Some(socket) = self.arena.get_mut(key) else {
             return;
         };
         if !socket.in_unwritten {
@@ -221,7 +215,7 @@ impl Sockets {
     pub(crate) fn take_ready(&mut self, list: &mut Vec<SocketKey>) {
         std::mem::swap(&mut self.ready, list);
         for key in &*list {
-            if let Some(socket) = self.slab.get_mut(*key as usize) {
+            if let Some(socket) = self.arena.get_mut(*key) {
                 socket.in_ready = false;
             }
         }
@@ -233,7 +227,7 @@ impl Sockets {
         let (key, _) = self
             .unwritten
             .pop_front_if(|(_, waits_since_ms)| *waits_since_ms <= since_ms)?;
-        if let Some(socket) = self.slab.get_mut(key as usize) {
+        if let Some(socket) = self.arena.get_mut(key) {
             socket.in_unwritten = false;
         }
         Some(key)
@@ -250,7 +244,7 @@ impl Sockets {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.slab.len()
+        self.arena.len()
     }
 
     fn forget_connection(&mut self, socket: &Socket, key: SocketKey) {
@@ -267,13 +261,13 @@ mod tests {
 
     #[test]
     #[cfg(not(debug_assertions))]
-    fn an_idle_socket_costs_at_most_64_bytes() {
+    fn an_idle_socket_costs_at_most_32_bytes() {
         // mio adds a selector's number in debug builds.
-        assert!(size_of::<Socket>() + size_of::<SocketKey>() + 8 <= 64);
+        assert!(size_of::<Socket>() <= 32);
     }
 
     #[test]
     fn an_idle_socket_is_small_in_debug_builds_too() {
-        assert!(size_of::<Socket>() <= 56, "{}", size_of::<Socket>());
+        assert!(size_of::<Socket>() <= 48, "{}", size_of::<Socket>());
     }
 }

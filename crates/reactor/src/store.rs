@@ -141,12 +141,12 @@ pub trait Store: fmt::Debug + Send {
 
 /// Takes the records of one shard.
 pub trait Writer: Send {
-    /// Takes all `records` of a tick at `now`, in order; the last of them is number `last` of its
-    /// shard. Those that are not `awaited` may be synced a few milliseconds later. Answers up to
-    /// which number records are durable by now, if that is known already. Does not block.
+    /// Takes what all `records` of a tick at `now` say, in order; the last of them is number `last`
+    /// of its shard. Those that are not `awaited` may be synced a few milliseconds later. Answers
+    /// up to which number records are durable by now, if that is known already. Does not block.
     fn append(
         &mut self,
-        records: &mut Vec<Record>,
+        records: &[Record],
         last: RecordNumber,
         now: Now,
         awaited: bool,
@@ -222,12 +222,11 @@ struct MemoryWriter;
 impl Writer for MemoryWriter {
     fn append(
         &mut self,
-        records: &mut Vec<Record>,
+        _: &[Record],
         last: RecordNumber,
         _: Now,
         _: bool,
     ) -> Option<RecordNumber> {
-        records.clear();
         Some(last)
     }
 }
@@ -256,12 +255,11 @@ struct DelayedWriter {
 impl Writer for DelayedWriter {
     fn append(
         &mut self,
-        records: &mut Vec<Record>,
+        _: &[Record],
         last: RecordNumber,
         _: Now,
         _: bool,
     ) -> Option<RecordNumber> {
-        records.clear();
         // The thread ends only with this sender.
         let _ = self.sender.send((Instant::now(), last));
         None

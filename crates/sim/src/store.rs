@@ -156,6 +156,7 @@ impl Store {
         self.appended += records.len() as u64;
         self.shards[shard][0] += records.len() as u64;
         encode(records, now, &mut self.incoming);
+        records.clear();
         if self.clock_due_ms <= now.mono_ms {
             self.record_clock(now);
         }

@@ -82,6 +82,11 @@ impl Shard {
                 why: entry.why,
                 recorded: entry.recorded,
             },
+            InFlightState::Unkept(sent) => Released {
+                message: sent.id,
+                why: sent.why,
+                recorded: false,
+            },
             // Not sent on this connection yet: it is about to be, and answered then.
             InFlightState::Stored(_) => return Ok(()),
             InFlightState::Released(_) => {
@@ -98,11 +103,10 @@ impl Shard {
             return Ok(());
         }
         let before = core::mem::replace(&mut message.state, InFlightState::Released(released));
-        let InFlightState::Publish(entry) = before else {
-            return Ok(());
-        };
         let mut record = RecordNumber(0);
-        if released.recorded {
+        if let InFlightState::Publish(entry) = &before
+            && released.recorded
+        {
             let mut changed = entry.record(epoch, cx.now);
             changed.packet_id = Some(packet_id);
             changed.released = true;
@@ -112,7 +116,10 @@ impl Shard {
         if let Some(message) = outbound.in_flight.get_mut(packet_id) {
             message.record = record;
         }
-        self.count_delivered(cx, session_index, entry.ticket.as_deref());
+        self.count_delivered(cx, session_index, before.ticket());
+        if let InFlightState::Publish(entry) = before {
+            self.messages.put_back(entry.message);
+        }
         if fault::is(Fault::PacketIdFreedEarly) {
             self.sessions.at(session_index).outbound.remove(packet_id);
         }
@@ -184,6 +191,9 @@ impl Shard {
             self.entry_ended(cx, index, entry.id(), entry.why());
         }
         self.count_delivered(cx, index, entry.ticket());
+        if let Taken::Held(entry) = entry {
+            self.messages.put_back(entry.message);
+        }
     }
 
     fn count_delivered<N: Node>(

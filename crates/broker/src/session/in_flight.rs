@@ -3,7 +3,8 @@
 //!
 //! A message that was sent and whose record can be read back is not kept in memory: it is read
 //! again if a new connection has to send it again, which is seldom. What stays is what its end
-//! needs to be told by.
+//! needs to be told by. No more stays of what was sent to a session that ends with its connection:
+//! it is never sent again.
 
 use martlet_codec::{PacketId, QoS};
 
@@ -35,6 +36,9 @@ pub(super) enum InFlightState {
     Publish(Entry),
     /// The same, and it was sent before; the message is in the store alone.
     Stored(SentEntry),
+    /// The same, and it is sent only once, because the session ends with its connection: the
+    /// message is kept nowhere.
+    Unkept(Unkept),
     /// PUBREC has come: PUBREL is owed until PUBCOMP [MQTT-4.3.3-8].
     Released(Released),
 }
@@ -49,6 +53,15 @@ pub(super) struct SentEntry {
     pub(super) retain: bool,
     pub(super) why: EnqueuedAs,
     pub(super) ticket: Option<Box<ShareTicket>>,
+}
+
+/// What is remembered of a message that was sent and is never sent again. It has no record.
+#[derive(Debug)]
+pub(crate) struct Unkept {
+    pub(super) id: MessageId,
+    pub(super) why: EnqueuedAs,
+    pub(super) qos: QoS,
+    pub(super) ticket: Option<ShareTicket>,
 }
 
 /// What is remembered of a message once its PUBREC has come.
@@ -112,6 +125,17 @@ impl Entry {
     }
 }
 
+impl From<Entry> for Unkept {
+    fn from(entry: Entry) -> Self {
+        Self {
+            id: entry.message.id(),
+            why: entry.why,
+            qos: entry.qos,
+            ticket: entry.ticket.as_deref().copied(),
+        }
+    }
+}
+
 impl From<SentEntry> for StoredEntry {
     fn from(entry: SentEntry) -> Self {
         Self {
@@ -130,12 +154,25 @@ impl From<SentEntry> for StoredEntry {
     }
 }
 
+impl InFlightState {
+    /// The share group that waits for the outcome. It has that already once PUBREC has come.
+    pub(super) fn ticket(&self) -> Option<&ShareTicket> {
+        match self {
+            Self::Publish(entry) => entry.ticket.as_deref(),
+            Self::Stored(entry) => entry.ticket.as_deref(),
+            Self::Unkept(sent) => sent.ticket.as_ref(),
+            Self::Released(_) => None,
+        }
+    }
+}
+
 impl InFlight {
     /// The entry, unless it is released: then it is delivered already.
     pub(super) fn into_entry(self) -> Option<Taken> {
         match self.state {
             InFlightState::Publish(entry) => Some(Taken::Held(entry)),
             InFlightState::Stored(entry) => Some(Taken::Stored(entry.into())),
+            InFlightState::Unkept(sent) => Some(Taken::Unkept(sent)),
             InFlightState::Released(_) => None,
         }
     }
@@ -145,6 +182,7 @@ impl InFlight {
         match &self.state {
             InFlightState::Publish(entry) => Some(entry.qos),
             InFlightState::Stored(entry) => Some(entry.qos),
+            InFlightState::Unkept(sent) => Some(sent.qos),
             InFlightState::Released(_) => None,
         }
     }
@@ -285,7 +323,9 @@ impl Outbound {
         let unsent = self.unsent().iter();
         unsent.filter_map(|id| match &self.in_flight.get(*id)?.state {
             InFlightState::Stored(entry) => Some((*id, entry.id)),
-            InFlightState::Publish(_) | InFlightState::Released(_) => None,
+            InFlightState::Publish(_) | InFlightState::Unkept(_) | InFlightState::Released(_) => {
+                None
+            }
         })
     }
 

@@ -17,13 +17,49 @@ use crate::shard::{PacketError, PlainAck, Shard};
 use crate::subscribe::ANSWER_OVERHEAD;
 
 /// What a session remembers of what its client publishes.
+/// Not there while it has never published at QoS 2, which is nearly always.
 #[derive(Debug, Default)]
-pub(crate) struct Inbound {
-    /// Packet Identifiers of QoS 2 messages between PUBLISH and PUBREL, with the record that their
+pub(crate) struct Inbound(Option<Box<Exchanges>>);
+
+/// Of QoS 2.
+#[derive(Debug, Default)]
+struct Exchanges {
+    /// Packet Identifiers of messages between PUBLISH and PUBREL, with the record that their
     /// PUBREC waits for.
-    pub(crate) receipts: PacketIdRing<RecordNumber>,
+    receipts: PacketIdRing<RecordNumber>,
     /// The record of the last release: a PUBREL that comes again waits for it too.
-    pub(crate) released: RecordNumber,
+    released: RecordNumber,
+}
+
+impl Inbound {
+    /// QoS 2 messages between PUBLISH and PUBREL.
+    #[inline]
+    fn receipt_count(&self) -> usize {
+        self.0.as_ref().map_or(0, |found| found.receipts.len())
+    }
+
+    /// The record that the PUBREC of a message waits for, if it is between PUBLISH and PUBREL.
+    #[inline]
+    fn receipt(&self, packet_id: PacketId) -> Option<RecordNumber> {
+        self.0.as_ref()?.receipts.get(packet_id).copied()
+    }
+
+    /// A message is between PUBLISH and PUBREL from now on.
+    pub(crate) fn insert_receipt(&mut self, packet_id: PacketId, record: RecordNumber) {
+        let exchanges = self.0.get_or_insert_default();
+        exchanges.receipts.insert(packet_id, record);
+    }
+
+    /// PUBREL has come; false if nothing is known of the message.
+    #[inline]
+    fn release(&mut self, packet_id: PacketId) -> bool {
+        let Some(exchanges) = &mut self.0 else {
+            return false;
+        };
+        let known = exchanges.receipts.remove(packet_id).is_some();
+        exchanges.receipts.rest();
+        known
+    }
 }
 
 /// How a PUBLISH is answered.
@@ -67,7 +103,7 @@ impl Shard {
                 self.accept_publish(cx, index, session, topic, publish, None)?;
             }
             (QoS::AtLeastOnce, Some(packet_id)) => {
-                let receipts = self.sessions.at(session).inbound.receipts.len();
+                let receipts = self.sessions.at(session).inbound.receipt_count();
                 self.check_receive_maximum(index, receipts)?;
                 let answer = self.accept_publish(cx, index, session, topic, publish, None)?;
                 self.acknowledge(cx, index, AckKind::PubAck, packet_id, answer);
@@ -96,8 +132,8 @@ impl Shard {
         publish: &Publish<'_>,
         packet_id: PacketId,
     ) -> Result<(), PacketError> {
-        let receipts = &self.sessions.at(session).inbound.receipts;
-        if let Some(&record) = receipts.get(packet_id)
+        let inbound = &mut self.sessions.at(session).inbound;
+        if let Some(record) = inbound.receipt(packet_id)
             && !fault::is(Fault::ReceiptForgotten)
         {
             // Answers that wait for the store are bounded, those to repetitions too.
@@ -109,12 +145,12 @@ impl Shard {
             self.acknowledge(cx, index, AckKind::PubRec, packet_id, answer);
             return Ok(());
         }
-        let receipts = self.sessions.at(session).inbound.receipts.len();
+        let receipts = self.sessions.at(session).inbound.receipt_count();
         self.check_receive_maximum(index, receipts)?;
         let answer = self.accept_publish(cx, index, session, topic, publish, Some(packet_id))?;
         if !answer.reason.is_error() {
-            let receipts = &mut self.sessions.at(session).inbound.receipts;
-            receipts.insert(packet_id, answer.record);
+            let inbound = &mut self.sessions.at(session).inbound;
+            inbound.insert_receipt(packet_id, answer.record);
         }
         self.acknowledge(cx, index, AckKind::PubRec, packet_id, answer);
         Ok(())
@@ -132,15 +168,15 @@ impl Shard {
             return;
         };
         let session = self.sessions.at(session_index);
-        let known = session.inbound.receipts.remove(packet_id).is_some();
-        session.inbound.receipts.rest();
+        let known = session.inbound.release(packet_id);
         let (durable, epoch) = (session.durable, session.epoch);
-        let record = if known && durable && !fault::is(Fault::ReleaseNotRecorded) {
-            self.append(cx, Record::Released { epoch, packet_id })
-        } else {
-            self.sessions.at(session_index).inbound.released
-        };
-        self.sessions.at(session_index).inbound.released = record;
+        let released = known && durable && !fault::is(Fault::ReleaseNotRecorded);
+        let released = released.then(|| self.append(cx, Record::Released { epoch, packet_id }));
+        let exchanges = self.sessions.at(session_index).inbound.0.as_deref_mut();
+        let record = exchanges.map_or(RecordNumber(0), |exchanges| {
+            exchanges.released = released.unwrap_or(exchanges.released);
+            exchanges.released
+        });
         let reason = if known {
             ReasonCode::Success
         } else {

@@ -18,7 +18,7 @@ use hashbrown::HashTable;
 
 use martlet_codec::ProtocolVersion;
 
-use crate::arena::Arena;
+use crate::arena::{Arena, Index};
 use crate::counters::Accounting;
 use crate::fault::{self, Fault};
 use crate::hash::{Seed, seeded};
@@ -28,7 +28,7 @@ use crate::subscribe::Subscriptions;
 use crate::timer::TimerKey;
 use crate::will::StoredWill;
 
-/// One session.
+/// One session. Most are idle: it is kept small.
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) generation: u32,
@@ -36,7 +36,7 @@ pub(crate) struct Session {
     pub(crate) client_id: Arc<str>,
     pub(crate) epoch: SessionEpoch,
     /// Place of its connection.
-    pub(crate) connection: Option<u32>,
+    pub(crate) connection: Option<Index>,
     /// Of the last CONNECT.
     pub(crate) version: ProtocolVersion,
     /// Session Expiry Interval, seconds; 0 ends with the connection, `u32::MAX` never.
@@ -62,13 +62,16 @@ pub(crate) struct Session {
     /// While the client is away and its Will is not yet sent.
     pub(crate) will_timer: Option<TimerKey>,
     pub(crate) accounting: Accounting,
-    /// Retained messages still to be read for subscriptions.
-    pub(crate) retained_pending: Option<Box<crate::subscribe::RetainedPending>>,
     /// In the shard's list of sessions with retained messages to be read.
     pub(crate) retained_queued: bool,
 }
 
 impl Session {
+    /// The connection at this place, while there is one.
+    pub(crate) fn connection(&self) -> Option<u32> {
+        self.connection.map(Index::get)
+    }
+
     /// As the store is to remember it.
     pub(crate) fn record(&self) -> Record {
         Record::Session(Box::new(SessionRecord {
@@ -171,5 +174,16 @@ impl Sessions {
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &Session)> {
         self.arena.iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_session_is_small() {
+        // A chunk of them is whole pages.
+        assert!(size_of::<Session>() <= 192);
     }
 }

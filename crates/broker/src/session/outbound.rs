@@ -15,19 +15,19 @@ use crate::event::Event;
 use crate::fault::{self, Fault};
 use crate::id::{MessageId, RecordNumber, SessionId};
 use crate::limits::QueueFull;
-use crate::message::Message;
+use crate::message::{Message, Publication};
 use crate::node::{Cx, Node};
 use crate::record::{EnqueuedAs, EntryRecord, Record, SessionEpoch};
 use crate::retained::is_own as is_own_topic;
 use crate::route::Routing;
-use crate::session::in_flight::{InFlight, InFlightState, SentEntry, Unread};
+use crate::session::in_flight::{InFlight, InFlightState, SentEntry, Unkept, Unread};
 use crate::session::packet_ids::PacketIdRing;
 use crate::session::queue::{
     Entry, Queue, QueueOwner, StoredEntry, SubscriptionIds, Taken, Window,
 };
 use crate::session::sending::{Sending, Source};
 use crate::shard::{Gated, Shard};
-use crate::share::ShareTicket;
+use crate::share::{ShareOutcome, ShareTicket};
 
 /// What a session owes its client.
 #[derive(Debug, Default)]
@@ -37,8 +37,6 @@ pub(crate) struct Outbound {
     waiting: Option<Box<Waiting>>,
     /// In flight and sent on this connection: what counts against the send quota.
     pub(crate) on_wire: u16,
-    /// Messages in flight have been asked for and have not come yet.
-    reading_in_flight: bool,
     pub(super) last_packet_id: u16,
     pub(super) next_order: u32,
 }
@@ -49,12 +47,15 @@ struct Waiting {
     /// In flight and not yet sent on this connection, in order.
     unsent: VecDeque<PacketId>,
     queue: Queue,
+    /// Messages in flight that are unsent have been asked for and have not come yet.
+    reading_in_flight: bool,
 }
 
 impl Waiting {
     const NOTHING: Self = Self {
         unsent: VecDeque::new(),
         queue: Queue::EMPTY,
+        reading_in_flight: false,
     };
 }
 
@@ -71,11 +72,8 @@ impl Outbound {
         let in_flight = self
             .in_flight
             .iter()
-            .filter(|(_, message)| match &message.state {
-                InFlightState::Publish(entry) => is_own(entry.ticket.as_deref()),
-                InFlightState::Stored(entry) => is_own(entry.ticket.as_deref()),
-                InFlightState::Released(_) => false,
-            })
+            .filter(|(_, message)| message.publish_qos().is_some())
+            .filter(|(_, message)| is_own(message.state.ticket()))
             .count();
         // Entries lent by share groups are held by the group.
         in_flight + self.queue().len() - self.queue().lent()
@@ -123,6 +121,7 @@ impl Outbound {
         self.rest();
         if let Some(waiting) = &self.waiting
             && waiting.unsent.is_empty()
+            && !waiting.reading_in_flight
             && waiting.queue.is_at_rest()
         {
             self.waiting = None;
@@ -184,7 +183,20 @@ impl Shard {
             self.deliver_qos0(cx, index, routing, retain, &subscription_ids);
             return;
         }
-        let message = routing.message(&mut self.scratch, &self.gauge);
+        let may_send = self.may_send_now(index);
+        if may_send
+            && self.sends_once(index)
+            && let Some(packet_id) = self.sessions.at(index).outbound.next_packet_id()
+        {
+            let how = Sending {
+                dup: false,
+                qos,
+                retain,
+                packet_id: Some(packet_id),
+            };
+            return self.send_once(cx, index, routing, how, packet_id, &subscription_ids);
+        }
+        let message = routing.message(&mut self.messages, &self.gauge);
         let entry = Entry {
             message,
             subscription_ids,
@@ -194,11 +206,87 @@ impl Shard {
             recorded: routing.recorded && self.sessions.at(index).durable,
             ticket: None,
         };
-        if self.may_send_now(index) {
+        if may_send {
             self.send_entry(cx, index, entry, Some(routing));
         } else {
             self.enqueue(cx, index, entry);
         }
+    }
+
+    /// What is sent to this session is never sent again, so it need not be kept: its session ends
+    /// with its connection. Unless somebody is to be told the topic of each that is dropped.
+    fn sends_once(&mut self, index: u32) -> bool {
+        !self.sessions.at(index).durable && !self.settings.events.drops
+    }
+
+    /// The same, and a message for it can be sent now.
+    pub(crate) fn sends_at_once_and_never_again(&mut self, index: u32) -> bool {
+        self.sends_once(index) && self.may_send_now(index)
+    }
+
+    /// Sends a message that a share group lent to such a session; the group keeps it.
+    pub(crate) fn send_lent_once<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        message: &Message,
+        (qos, retain): (QoS, bool),
+        subscription_ids: &[u32],
+        ticket: ShareTicket,
+    ) {
+        let connection = self.admitted_connection(index);
+        let packet_id = self.sessions.at(index).outbound.next_packet_id();
+        let (Some(connection), Some(packet_id)) = (connection, packet_id) else {
+            let outcome = ShareOutcome::Returned { sent_qos2: false };
+            return self.answer_group(cx, &ticket, outcome);
+        };
+        let how = Sending {
+            dup: false,
+            qos,
+            retain,
+            packet_id: Some(packet_id),
+        };
+        let source = Source::Held(message);
+        if let Err(reason) = self.send_publish(cx, connection, source, how, subscription_ids) {
+            let outcome = ShareOutcome::Dropped(reason);
+            return self.answer_group(cx, &ticket, outcome);
+        }
+        let sent = Unkept {
+            id: message.id(),
+            why: EnqueuedAs::Shared,
+            qos,
+            ticket: Some(ticket),
+        };
+        let outbound = &mut self.sessions.at(index).outbound;
+        outbound.put_sent(packet_id, InFlightState::Unkept(sent));
+    }
+
+    /// Sends a message that is not kept, and of which nothing is unsent.
+    fn send_once<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        routing: &mut Routing<'_>,
+        how: Sending,
+        packet_id: PacketId,
+        subscription_ids: &[u32],
+    ) {
+        let Publication { id, topic, .. } = routing.publication;
+        let Some(connection) = self.admitted_connection(index) else {
+            return self.drop_message(cx, index, DropReason::ClientAway, 1, topic);
+        };
+        let source = Source::Routing(routing);
+        if let Err(reason) = self.send_publish(cx, connection, source, how, subscription_ids) {
+            return self.drop_message(cx, index, reason, 1, topic);
+        }
+        let sent = Unkept {
+            id,
+            why: EnqueuedAs::Routed,
+            qos: how.qos,
+            ticket: None,
+        };
+        let outbound = &mut self.sessions.at(index).outbound;
+        outbound.put_sent(packet_id, InFlightState::Unkept(sent));
     }
 
     /// A QoS 0 message for a session: into the output buffer or nowhere.
@@ -246,18 +334,15 @@ impl Shard {
             packet_id: None,
         };
         let source = Source::Routing(routing);
-        match self.send_publish(cx, connection, source, how, subscription_ids) {
-            Ok(()) => self.connections.at(connection).qos0_in_output += 1,
-            Err(reason) => {
-                let topic = routing.publication.topic;
-                self.drop_message(cx, index, reason, 1, topic);
-            }
+        if let Err(reason) = self.send_publish(cx, connection, source, how, subscription_ids) {
+            let topic = routing.publication.topic;
+            self.drop_message(cx, index, reason, 1, topic);
         }
     }
 
     /// Where packets of a session may go: before its CONNACK nothing does [MQTT-3.2.0-1].
     pub(crate) fn admitted_connection(&mut self, index: u32) -> Option<u32> {
-        let connection = self.sessions.at(index).connection?;
+        let connection = self.sessions.at(index).connection()?;
         let admitted = self.connections.at(connection).flags.admitted;
         admitted.then_some(connection)
     }
@@ -339,9 +424,12 @@ impl Shard {
         if let Err(reason) = self.send_publish(cx, connection, source, how, ids) {
             return self.drop_entry(cx, index, Taken::Held(entry), reason);
         }
-        let state = match self.lets_messages_go() && entry.can_be_let_go() {
-            true => InFlightState::Stored(SentEntry::of(entry)),
-            false => InFlightState::Publish(entry),
+        let state = if self.sends_once(index) && !entry.recorded {
+            InFlightState::Unkept(entry.into())
+        } else if self.lets_messages_go() && entry.can_be_let_go() {
+            InFlightState::Stored(SentEntry::of(entry))
+        } else {
+            InFlightState::Publish(entry)
         };
         self.sessions.at(index).outbound.put_sent(packet_id, state);
     }
@@ -444,7 +532,7 @@ impl Shard {
             match policy {
                 QueueFull::DropNewest => return false,
                 QueueFull::Disconnect => {
-                    if let Some(connection) = session.connection {
+                    if let Some(connection) = session.connection() {
                         let id = self.connections.id_of(connection);
                         self.closing.push((
                             id,
@@ -568,12 +656,11 @@ impl Shard {
     /// Asks for messages that were in flight before a restart and are to be sent again.
     fn read_in_flight<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) {
         let outbound = &mut self.sessions.at(index).outbound;
-        if outbound.reading_in_flight {
+        if core::mem::replace(&mut outbound.waiting_mut().reading_in_flight, true) {
             return;
         }
         let stored = outbound.stored_unsent().map(|(_, id)| id);
         let messages = stored.take(IN_FLIGHT_PAGE).collect();
-        outbound.reading_in_flight = true;
         let owner = QueueOwner::Session(self.sessions.id_of(index));
         let of = PageOf::InFlight;
         cx.effects.reads.push(QueueRead {
@@ -604,7 +691,7 @@ impl Shard {
                 }
             }
             PageOf::InFlight => {
-                outbound.reading_in_flight = false;
+                outbound.waiting_mut().reading_in_flight = false;
                 // To a client that went away meanwhile nothing is sent again: the next connection
                 // asks for what it needs.
                 let unread = match is_there {
@@ -692,6 +779,11 @@ impl Shard {
         let entry = match &message.state {
             InFlightState::Publish(entry) => Some(entry.clone()),
             InFlightState::Stored(_) => return Unsent::NotRead,
+            // It was sent on the only connection that its session has.
+            InFlightState::Unkept(_) => {
+                outbound.unsent_mut().pop_front();
+                return Unsent::Sent;
+            }
             InFlightState::Released(_) => None,
         };
         outbound.unsent_mut().pop_front();
@@ -831,9 +923,8 @@ impl Shard {
             packet_id: None,
         };
         let source = Source::Held(message);
-        match self.send_publish(cx, connection, source, how, &subscription_ids) {
-            Ok(()) => self.connections.at(connection).qos0_in_output += 1,
-            Err(reason) => self.drop_message(cx, index, reason, 1, message.topic()),
+        if let Err(reason) = self.send_publish(cx, connection, source, how, &subscription_ids) {
+            self.drop_message(cx, index, reason, 1, message.topic());
         }
     }
 

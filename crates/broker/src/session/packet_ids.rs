@@ -97,6 +97,7 @@ impl<T> PacketIdRing<T> {
         }
     }
 
+    #[inline]
     pub(crate) fn remove(&mut self, id: PacketId) -> Option<T> {
         let ring = self.0.as_mut()?;
         let place = ring.place(id)?;

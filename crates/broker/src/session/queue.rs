@@ -17,6 +17,7 @@ use crate::id::{MessageId, SessionId};
 use crate::message::{MemoryGauge, Message};
 use crate::node::Now;
 use crate::record::{EnqueuedAs, EntryRecord, SessionEpoch};
+use crate::session::in_flight::Unkept;
 use crate::share::{GroupId, ShareTicket};
 
 /// Subscription Identifiers that go with a message; nearly always none or one.
@@ -776,6 +777,8 @@ pub(crate) enum Taken {
     Held(Entry),
     /// Its message was in the store.
     Stored(StoredEntry),
+    /// Its message was sent, and not kept.
+    Unkept(Unkept),
 }
 
 impl Taken {
@@ -783,6 +786,7 @@ impl Taken {
         match self {
             Self::Held(entry) => entry.message.id(),
             Self::Stored(entry) => entry.id,
+            Self::Unkept(sent) => sent.id,
         }
     }
 
@@ -790,6 +794,7 @@ impl Taken {
         match self {
             Self::Held(entry) => entry.why,
             Self::Stored(entry) => entry.why,
+            Self::Unkept(sent) => sent.why,
         }
     }
 
@@ -797,6 +802,7 @@ impl Taken {
         match self {
             Self::Held(entry) => entry.recorded,
             Self::Stored(entry) => entry.recorded(),
+            Self::Unkept(_) => false,
         }
     }
 
@@ -804,6 +810,7 @@ impl Taken {
         match self {
             Self::Held(entry) => entry.ticket.as_deref(),
             Self::Stored(entry) => entry.apart.ticket.as_deref(),
+            Self::Unkept(sent) => sent.ticket.as_ref(),
         }
     }
 
@@ -811,7 +818,7 @@ impl Taken {
     pub(crate) fn topic(&self) -> &str {
         match self {
             Self::Held(entry) => entry.message.topic(),
-            Self::Stored(_) => "",
+            Self::Stored(_) | Self::Unkept(_) => "",
         }
     }
 
@@ -820,6 +827,7 @@ impl Taken {
         match self {
             Self::Held(entry) => Some(&entry.message),
             Self::Stored(entry) => entry.apart.message.as_ref(),
+            Self::Unkept(_) => None,
         }
     }
 }

@@ -102,6 +102,7 @@ fn check_taken(taken: &Taken, expected: &Expected) -> Result<(), TestCaseError> 
             prop_assert_eq!(entry.apart.subscription_ids.as_slice(), ids.as_slice());
             prop_assert!(entry.retain && entry.qos == QoS::ExactlyOnce);
         }
+        Taken::Unkept(_) => prop_assert!(false, "only what is in flight is not kept"),
     }
     Ok(())
 }

@@ -80,16 +80,22 @@ impl Shard {
         if v5 && alias_fits && connection.aliases.is_some() {
             choose_alias(connection, parts.topic, &mut outgoing);
         }
-        let out = connection.output_mut(&mut self.pool);
+        let output = connection.output_buffer(&mut self.pool);
+        output.qos0 += u32::from(how.qos == QoS::AtMostOnce);
+        let out = &mut output.bytes;
         match source {
             Source::Routing(routing) => routing.encode(&outgoing, out),
             Source::Held(_) => {
                 outgoing.packet(parts).encode(outgoing.version, out);
             }
         }
+        let has_grown = connection.appended(cx, index);
+        self.counters.packets_sent += 1;
         self.counters.publishes_sent += 1;
         self.counters.publish_bytes_sent += parts.payload.len() as u64;
-        self.output_appended(cx, index);
+        if has_grown {
+            self.charge_buffers(index);
+        }
         Ok(())
     }
 }

@@ -72,16 +72,18 @@ impl Shard {
         {
             self.wheel.cancel(timer);
         }
-        let lost = u64::from(core::mem::take(&mut connection.qos0_in_output));
+        let lost = u64::from(connection.release_buffers(&mut self.pool));
         if lost > 0 {
             self.counters
                 .drop_messages(DropReason::ConnectionLost, lost);
-            if let Some(session) = connection.owner.and_then(|owner| self.live_session(owner)) {
+            if let Some(session) = connection
+                .owner()
+                .and_then(|owner| self.live_session(owner))
+            {
                 self.sessions.at(session).accounting.dropped += lost;
             }
         }
         self.buffer_bytes -= connection.charged_bytes as usize;
-        connection.release_buffers(&mut self.pool);
         Some(connection)
     }
 
@@ -103,7 +105,7 @@ impl Shard {
         let transport_gone = connection.flags.transport_gone;
         connection.phase = Phase::Closing;
         connection.flags.input_held = false;
-        connection.input = Vec::new();
+        connection.input = None;
         connection.aliases = None;
         if let Some(timer) = connection.deadline.take() {
             self.wheel.cancel(timer);

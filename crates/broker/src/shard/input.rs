@@ -8,7 +8,7 @@ use martlet_codec::{
     Subscribe, Unsubscribe,
 };
 
-use crate::connection::Phase;
+use crate::connection::{Buffer, Phase};
 use crate::effect::ConnectionEffect;
 use crate::id::ConnectionId;
 use crate::node::{Cx, Node};
@@ -19,7 +19,7 @@ impl Shard {
     pub(crate) fn queue_input(&mut self, index: u32) {
         let id = self.connections.id_of(index);
         let connection = self.connections.at(index);
-        let waiting = !connection.input.is_empty() || connection.flags.reading_paused;
+        let waiting = connection.input.is_some() || connection.flags.reading_paused;
         if waiting && !connection.flags.input_queued {
             connection.flags.input_queued = true;
             self.input_queue.push_back(id);
@@ -31,9 +31,9 @@ impl Shard {
     pub(crate) fn finish_input<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: ConnectionId) {
         let connection = self.connections.at(id.index);
         connection.flags.input_held = false;
-        connection.held_bytes = 0;
-        let input = core::mem::take(&mut connection.input);
-        self.receive_packets(cx, id, &input);
+        if let Some(input) = connection.input.take() {
+            self.receive_packets(cx, id, &input.bytes);
+        }
         if self.connections.get(id).is_some() {
             let why = "the client closed the connection without DISCONNECT";
             self.end_connection(cx, id.index, Ending::lost(why));
@@ -54,10 +54,7 @@ impl Shard {
         if connection.phase == Phase::Closing || rest.is_empty() {
             return;
         }
-        if connection.input.capacity() == 0 {
-            connection.input = self.pool.take();
-        }
-        connection.input.extend_from_slice(rest);
+        connection.keep_input(rest, &mut self.pool);
         if connection.flags.input_held {
             self.work_off_input(cx, id);
         }
@@ -68,10 +65,13 @@ impl Shard {
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
-        let mut input = core::mem::take(&mut connection.input);
+        let Some(mut input) = connection.input.take() else {
+            return;
+        };
         if !connection.flags.input_held {
-            let consumed = self.receive_packets(cx, id, &input);
-            input.drain(..consumed);
+            input.done = 0;
+            let consumed = self.receive_packets(cx, id, &input.bytes);
+            input.bytes.drain(..consumed);
         }
         if self
             .connections
@@ -82,10 +82,10 @@ impl Shard {
             self.pump_answered(cx);
         }
         match self.connections.get_mut(id) {
-            Some(connection) if connection.phase != Phase::Closing && !input.is_empty() => {
-                connection.input = input;
+            Some(connection) if connection.phase != Phase::Closing && !input.bytes.is_empty() => {
+                connection.input = Some(input);
             }
-            _ => self.pool.put(input),
+            _ => self.pool.put(Some(input)),
         }
     }
 
@@ -96,13 +96,13 @@ impl Shard {
         &mut self,
         cx: &mut Cx<'_, N>,
         id: ConnectionId,
-        input: &mut Vec<u8>,
+        input: &mut Buffer,
     ) {
         while let Some(connection) = self.connections.get(id)
             && connection.phase != Phase::Closing
         {
-            let at = connection.held_bytes as usize;
-            let header = match martlet_codec::decode_fixed_header(&input[at..]) {
+            let at = input.done as usize;
+            let header = match martlet_codec::decode_fixed_header(&input.bytes[at..]) {
                 Ok(Some(header)) => header,
                 Ok(None) => return,
                 Err(error) => return self.packet_refused(cx, id, error.into()),
@@ -112,7 +112,7 @@ impl Shard {
                 let error = PacketError::of(ReasonCode::PacketTooLarge, "limit packet_bytes");
                 return self.packet_refused(cx, id, error);
             }
-            if input.len() - at < length {
+            if input.bytes.len() - at < length {
                 return;
             }
             let connection = self.connections.at(id.index);
@@ -124,17 +124,16 @@ impl Shard {
                 }
                 _ => false,
             };
-            let connection = self.connections.at(id.index);
             if !passes {
-                connection.held_bytes += length as u32;
+                input.done += length as u32;
                 continue;
             }
             self.counters.packets_received += 1;
-            let body = &input[at + usize::from(header.header_len)..at + length];
+            let body = &input.bytes[at + usize::from(header.header_len)..at + length];
             if let Err(error) = self.packet_received(cx, id.index, header, body) {
                 return self.packet_refused(cx, id, error);
             }
-            input.drain(at..at + length);
+            input.bytes.drain(at..at + length);
         }
     }
 
@@ -152,7 +151,7 @@ impl Shard {
         }
         let held = connection.flags.input_held;
         let waits = held || !connection.flags.admitted && connection.phase != Phase::Lobby;
-        let pause = waits && connection.input.len() >= HELD_BYTES_MAX
+        let pause = waits && connection.input_len() >= HELD_BYTES_MAX
             || connection.output_len() > output_max;
         if pause != connection.flags.reading_paused {
             connection.flags.reading_paused = pause;
@@ -209,8 +208,8 @@ impl Shard {
                 Phase::Closing => return bytes.len(),
                 Phase::Lobby => self.receive_first_packet(cx, id, rest),
                 Phase::Authenticating => break,
-                Phase::Accepted(_) if !connection.flags.admitted => break,
-                Phase::Accepted(_) => self.receive_packet(cx, id, rest),
+                Phase::Accepted if !connection.flags.admitted => break,
+                Phase::Accepted => self.receive_packet(cx, id, rest),
             };
             match outcome {
                 Ok(Progress::Packet(length)) => consumed += length,
@@ -405,7 +404,7 @@ impl Shard {
             Phase::Lobby | Phase::Authenticating => {
                 self.refuse(cx, id.index, None, error.reason, error.why);
             }
-            Phase::Accepted(_) => {
+            Phase::Accepted => {
                 self.counters.protocol_errors += 1;
                 self.end_connection(cx, id.index, Ending::told(error.reason, error.why));
             }

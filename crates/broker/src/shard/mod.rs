@@ -34,7 +34,7 @@ use crate::interest::Epochs;
 use crate::limits::Settings;
 use crate::lobby::{ConnectRate, Guest, Peer};
 use crate::memory::MemoryLoan;
-use crate::message::{MemoryGauge, Publication};
+use crate::message::{MemoryGauge, Messages, Publication};
 use crate::node::{Cx, Node};
 use crate::record::{Record, RecordCount, SessionEpoch};
 use crate::route::{Origin, Routes, RoutingBuffers};
@@ -105,6 +105,7 @@ pub struct Shard {
     buffer_bytes: usize,
     pub(crate) gauge: Arc<MemoryGauge>,
     pub(crate) memory: MemoryLoan,
+    pub(crate) messages: Messages,
     pub(crate) scratch: Vec<u8>,
     pub(crate) forwarded: Vec<u8>,
     next_message: u64,
@@ -223,6 +224,7 @@ impl Shard {
             buffer_bytes: 0,
             gauge: Arc::default(),
             memory: MemoryLoan::default(),
+            messages: Messages::default(),
             scratch: Vec::new(),
             forwarded: Vec::new(),
             next_message: 0,
@@ -249,7 +251,9 @@ impl Shard {
         } = *guest;
         let id = self.enter_lobby(cx, peer);
         let connection = self.connections.at(id.index);
-        connection.input = unread;
+        if !unread.is_empty() {
+            connection.keep_input(&unread, &mut self.pool);
+        }
         connection.packet_bytes_max = connect.packet_bytes_max;
         if self.stopping {
             let (version, reason) = (connect.version, ReasonCode::ServerUnavailable);
@@ -276,8 +280,8 @@ impl Shard {
         if connection.phase == Phase::Closing {
             return;
         }
-        if connection.flags.input_held || !connection.input.is_empty() {
-            connection.input.extend_from_slice(bytes);
+        if connection.flags.input_held || connection.input.is_some() {
+            connection.keep_input(bytes, &mut self.pool);
             self.work_off_input(cx, id);
         } else {
             let consumed = self.receive_packets(cx, id, bytes);
@@ -299,11 +303,11 @@ impl Shard {
             return;
         };
         let delivered = connection.wrote(count, &mut self.pool);
-        let owner = connection.owner;
+        let owner = connection.owner();
         self.count_qos0_delivered(owner, u64::from(delivered));
         let connection = self.connections.at(id.index);
         if count > 0 {
-            connection.last_progress_ms = cx.now.mono_ms;
+            connection.progressed(cx.now.mono_ms);
         }
         let paused = connection.flags.reading_paused;
         if connection.output_len() > 0 {
@@ -348,7 +352,7 @@ impl Shard {
             TransportEnd::Violation(why) => why,
         };
         match connection.phase {
-            Phase::Accepted(_) if !connection.input.is_empty() => {
+            Phase::Accepted if connection.input.is_some() => {
                 // What came before the end counts, a DISCONNECT above all, even if its client did
                 // not wait for CONNACK.
                 let admitted = connection.flags.admitted;
@@ -358,7 +362,7 @@ impl Shard {
                 }
                 return self.settle(cx);
             }
-            Phase::Accepted(_) => self.end_connection(cx, id.index, Ending::lost(why)),
+            Phase::Accepted => self.end_connection(cx, id.index, Ending::lost(why)),
             Phase::Lobby | Phase::Authenticating => {
                 let address = connection.address;
                 self.lobby_count -= 1;
@@ -436,7 +440,7 @@ impl Shard {
                 reason,
             } => {
                 if let Some(session) = self.sessions.find(tenant, &client_id)
-                    && let Some(connection) = self.sessions.at(session).connection
+                    && let Some(connection) = self.sessions.at(session).connection()
                 {
                     let ending = Ending::told(reason, "ended by an operator");
                     self.end_connection(cx, connection, ending);
@@ -507,7 +511,6 @@ impl Shard {
             if let Some(connection) = self.connections.get_mut(id) {
                 connection.flags.input_queued = false;
                 connection.flags.input_held = false;
-                connection.held_bytes = 0;
                 self.work_off_input(cx, id);
                 self.after_input(cx, id);
                 self.settle(cx);
@@ -520,6 +523,15 @@ impl Shard {
         }
         let used = self.used_bytes();
         self.memory.settle(cx.node, used);
+    }
+
+    /// Takes back records that were handed over to the store: what they held is used again.
+    pub fn take_back(&mut self, records: &mut Vec<Record>) {
+        for record in records.drain(..) {
+            if let Record::Message(record) = record {
+                self.messages.put_back(record.message);
+            }
+        }
     }
 
     /// Bytes of memory that count against the node's.
@@ -639,7 +651,7 @@ impl Shard {
                 "the server is shutting down",
             );
             match self.connections.at(id.index).phase {
-                Phase::Accepted(_) => {
+                Phase::Accepted => {
                     let ending = Ending {
                         reason,
                         why,

@@ -1,7 +1,6 @@
 //! Output: who has something to be written, and what that takes of the shard's memory.
 
-use crate::effect::ConnectionEffect;
-use crate::id::{ConnectionId, SessionId};
+use crate::id::SessionId;
 use crate::node::{Cx, Node};
 use crate::shard::Shard;
 
@@ -9,17 +8,7 @@ impl Shard {
     /// The connection has new output.
     pub(crate) fn output_appended<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) {
         self.counters.packets_sent += 1;
-        let connection = self.connections.at(index);
-        if !connection.flags.write_pending {
-            connection.flags.write_pending = true;
-            connection.last_progress_ms = cx.now.mono_ms;
-            let id = ConnectionId {
-                index,
-                generation: connection.generation,
-            };
-            cx.effects.connections.push(ConnectionEffect::Write(id));
-        }
-        if connection.buffer_bytes() != connection.charged_bytes as usize {
+        if self.connections.at(index).appended(cx, index) {
             self.charge_buffers(index);
         }
     }
@@ -34,10 +23,8 @@ impl Shard {
         }
     }
 
-    pub(super) fn charge_buffers(&mut self, index: u32) {
-        let connection = self.connections.at(index);
-        let bytes = connection.buffer_bytes();
-        let before = core::mem::replace(&mut connection.charged_bytes, bytes as u32) as usize;
+    pub(crate) fn charge_buffers(&mut self, index: u32) {
+        let (bytes, before) = self.connections.at(index).charge();
         self.buffer_bytes = self.buffer_bytes + bytes - before;
     }
 }

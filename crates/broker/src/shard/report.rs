@@ -77,7 +77,7 @@ impl Shard {
         let output: u64 = self
             .connections
             .iter()
-            .map(|found| u64::from(found.qos0_in_output))
+            .map(|found| u64::from(found.qos0_in_output()))
             .sum();
         (sessions + self.groups.held()) as u64 + output
     }
@@ -88,23 +88,23 @@ impl Shard {
         let holding = self
             .connections
             .iter()
-            .filter(|found| found.qos0_in_output > 0);
+            .filter(|found| found.qos0_in_output() > 0);
         holding
-            .filter_map(|found| Some((found.owner?, found.qos0_in_output)))
+            .filter_map(|found| Some((found.owner()?, found.qos0_in_output())))
             .collect()
     }
 
     pub(super) fn info(&self, session: &Session) -> ClientInfo {
         let id = session
-            .connection
+            .connection()
             .map(|connection| self.connections.id_of(connection));
         let connection = id.and_then(|id| self.connections.get(id));
         ClientInfo {
             client_id: session.client_id.to_string(),
             connected: connection.is_some(),
             user_name: connection
-                .and_then(|found| found.user_name.as_deref())
-                .map(Into::into),
+                .and_then(|found| found.user_name())
+                .map(|name| name.to_string()),
             version: session.version,
             address: connection.and_then(|found| found.address),
             keep_alive_secs: connection.map_or(0, |found| (found.keep_alive_ms / 1500) as u16),

@@ -28,7 +28,7 @@ impl Shard {
                     Phase::Authenticating => {
                         "not authenticated before the deadline (limit connect_timeout_secs)"
                     }
-                    Phase::Accepted(_) | Phase::Closing => return,
+                    Phase::Accepted | Phase::Closing => return,
                 };
                 self.refuse(cx, id.index, None, ReasonCode::MaximumConnectTime, why);
             }
@@ -174,8 +174,10 @@ impl Shard {
         let output_ms = u64::from(self.settings.limits.output_stalled_secs) * 1000;
         let store_ms = u64::from(self.settings.limits.store_stalled_secs) * 1000;
         let connection = self.connections.at(index);
-        let output = (output_ms > 0 && connection.output_len() > 0)
-            .then(|| connection.last_progress_ms + output_ms);
+        let output = connection.output_waits_since_ms();
+        let output = output
+            .filter(|_| output_ms > 0)
+            .map(|since_ms| since_ms + output_ms);
         let store = (store_ms > 0 && connection.answers_gated > 0)
             .then(|| connection.gated_since_ms + store_ms);
         let held_since_ms = connection.held_for_store_since_ms;
@@ -196,9 +198,9 @@ impl Shard {
         }
         let output_ms = u64::from(self.settings.limits.output_stalled_secs) * 1000;
         let connection = self.connections.at(id.index);
-        let output_due = output_ms > 0
-            && connection.output_len() > 0
-            && connection.last_progress_ms + output_ms <= now_ms;
+        let output = connection.output_waits_since_ms();
+        let output_due =
+            output_ms > 0 && output.is_some_and(|since_ms| since_ms + output_ms <= now_ms);
         if !output_due {
             let why = "the message store does not answer (limit store_stalled_secs)";
             let ending = Ending::told(ReasonCode::QuotaExceeded, why);

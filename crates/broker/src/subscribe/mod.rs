@@ -273,14 +273,15 @@ impl Shard {
         let bridge = self.connections.at(index).flags.bridge;
         let options = &requested.options;
         let state = self.sessions.at(session);
+        // One that is replaced keeps it.
+        let number = known.unwrap_or_else(|| state.subscriptions.next_number());
         // What an older one of the same filter is still owed comes all the same.
-        let owed = state.retained_pending.as_ref();
+        let owed = state.subscriptions.retained();
         let owed = owed.and_then(|pending| pending.owed(requested.filter));
         let owed = owed.filter(|_| !wants_retained);
         let subscription = SubscriptionRecord {
             epoch: state.epoch,
-            // One that is replaced keeps it.
-            number: known.unwrap_or_else(|| state.subscriptions.next_number()),
+            number,
             filter: requested.filter.into(),
             qos,
             no_local: options.no_local,
@@ -403,7 +404,7 @@ impl Shard {
             self.unindex_subscriber(cx, node, Target::session(session));
         }
         let state = self.sessions.at(session);
-        if let Some(pending) = &mut state.retained_pending {
+        if let Some(pending) = state.subscriptions.retained() {
             pending.forget(filter);
         }
         let (epoch, durable) = (state.epoch, state.durable);

@@ -72,7 +72,7 @@ impl Shard {
     pub(crate) fn owe_retained(&mut self, session: u32, subscription: &SubscriptionRecord) {
         let state = self.sessions.at(session);
         let copy = state.subscriptions.next_retained_copy();
-        let pending = state.retained_pending.get_or_insert_default();
+        let pending = state.subscriptions.retained_mut();
         let cursor = RetainedCursor {
             filter: subscription.filter.clone(),
             after: subscription.retained_after.clone(),
@@ -89,7 +89,7 @@ impl Shard {
     pub(crate) fn queue_retained(&mut self, session: u32) {
         let id = self.sessions.id_of(session);
         let state = self.sessions.at(session);
-        if state.retained_pending.is_some() && !state.retained_queued {
+        if state.subscriptions.retained().is_some() && !state.retained_queued {
             state.retained_queued = true;
             self.retained_queue.push_back(id);
         }
@@ -110,11 +110,11 @@ impl Shard {
         }
         let state = self.sessions.at(index);
         let tenant = state.tenant;
-        let Some(pending) = &mut state.retained_pending else {
+        let Some(pending) = state.subscriptions.retained() else {
             return true;
         };
         let Some((place, mut cursor)) = pending.cursors.pop_first() else {
-            state.retained_pending = None;
+            state.subscriptions.retained_read();
             return true;
         };
         let own = self.no_local_key(index, cursor.no_local);
@@ -151,7 +151,7 @@ impl Shard {
             self.record_retained(cx, index, &cursor.filter, cursor.after.clone());
         }
         let state = self.sessions.at(index);
-        let pending = state.retained_pending.get_or_insert_default();
+        let pending = state.subscriptions.retained_mut();
         if is_end {
             pending.places.remove(&cursor.filter);
         } else {
@@ -161,7 +161,7 @@ impl Shard {
             pending.cursors.insert(place, cursor);
         }
         if pending.cursors.is_empty() {
-            state.retained_pending = None;
+            state.subscriptions.retained_read();
         }
         self.queue_retained(index);
         true

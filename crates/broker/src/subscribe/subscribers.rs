@@ -15,12 +15,23 @@ use crate::record::{RETAINED_COPIES, SubscriptionRecord};
 use crate::route::{Match, Target};
 use crate::session::Sessions;
 use crate::shard::Shard;
+use crate::subscribe::RetainedPending;
 use crate::topic_tree::NodeKey;
 
-/// A place in the shard's index with all who subscribe there.
+/// All who subscribe at a place in the shard's index; most filters have one subscriber, who costs
+/// no allocation.
 #[derive(Debug, Default)]
-pub(crate) struct Subscribers {
-    pub(crate) list: SmallVec<[Subscriber; 1]>,
+pub(crate) enum Subscribers {
+    #[default]
+    Nobody,
+    One(Subscriber),
+    More(Box<Crowd>),
+}
+
+/// More than one subscriber, or there were.
+#[derive(Debug)]
+pub(crate) struct Crowd {
+    list: Vec<Subscriber>,
     /// How many of them are durable.
     durable: u32,
 }
@@ -64,21 +75,78 @@ impl Subscriber {
 }
 
 impl Subscribers {
+    pub(crate) fn list(&self) -> &[Subscriber] {
+        match self {
+            Self::Nobody => &[],
+            Self::One(subscriber) => core::slice::from_ref(subscriber),
+            Self::More(crowd) => &crowd.list,
+        }
+    }
+
+    fn push(&mut self, subscriber: Subscriber) {
+        match self {
+            Self::Nobody => *self = Self::One(subscriber),
+            Self::One(first) => {
+                *self = Self::More(Box::new(Crowd {
+                    durable: u32::from(first.durable) + u32::from(subscriber.durable),
+                    list: vec![*first, subscriber],
+                }));
+            }
+            Self::More(crowd) => {
+                crowd.durable += u32::from(subscriber.durable);
+                crowd.list.push(subscriber);
+            }
+        }
+    }
+
+    /// Puts a subscriber in the place of another.
+    fn replace(&mut self, slot: u32, subscriber: Subscriber) {
+        match self {
+            Self::Nobody => {}
+            Self::One(place) => *place = subscriber,
+            Self::More(crowd) => {
+                let place = &mut crowd.list[slot as usize];
+                crowd.durable += u32::from(subscriber.durable);
+                crowd.durable -= u32::from(place.durable);
+                *place = subscriber;
+            }
+        }
+    }
+
+    /// Takes a subscriber out; the last one has its slot then.
+    fn swap_remove(&mut self, slot: u32) {
+        match self {
+            Self::Nobody => {}
+            Self::One(_) => *self = Self::Nobody,
+            Self::More(crowd) => {
+                let gone = crowd.list.swap_remove(slot as usize);
+                crowd.durable -= u32::from(gone.durable);
+                if let [last] = crowd.list.as_slice() {
+                    *self = Self::One(*last);
+                }
+            }
+        }
+    }
+
     /// Where a subscriber of this filter, whose place is `node`, stands.
     fn slot_of(&self, sessions: &mut Sessions, node: NodeKey, target: Target) -> Option<u32> {
         if let Some(session) = target.as_session() {
             return sessions.at(session).subscriptions.slot(node);
         }
         // There are few share groups at one filter.
-        let place = self.list.iter().position(|found| found.target == target);
+        let place = self.list().iter().position(|found| found.target == target);
         place.map(|slot| slot as u32)
     }
 
     fn class(&self) -> InterestClass {
-        match (self.list.is_empty(), self.durable) {
-            (true, _) => InterestClass::NONE,
-            (false, 0) => InterestClass::LIVE,
-            (false, _) => InterestClass::LIVE.and(InterestClass::DURABLE),
+        let is_durable = match self {
+            Self::Nobody => return InterestClass::NONE,
+            Self::One(subscriber) => subscriber.durable,
+            Self::More(crowd) => crowd.durable > 0,
+        };
+        match is_durable {
+            false => InterestClass::LIVE,
+            true => InterestClass::LIVE.and(InterestClass::DURABLE),
         }
     }
 }
@@ -88,17 +156,22 @@ impl Subscribers {
 pub(crate) struct Subscriptions {
     /// Places in the index, sorted, each with the session's slot among the subscribers there.
     own: SmallVec<[(NodeKey, u32); 2]>,
-    /// Share groups that the session is a member of; few sessions are in any.
-    shared: Option<Box<Memberships>>,
+    /// Not there while there is nothing of it, which is nearly always.
+    seldom: Option<Box<Seldom>>,
     /// The number of the next one.
     next_number: u32,
     /// The number of the next retained copies.
     retained_copy: u8,
 }
 
-/// By `$share/name/filter`.
+/// What few sessions have.
 #[derive(Debug, Default)]
-struct Memberships(BTreeMap<Box<str>, SharedSubscription>);
+struct Seldom {
+    /// Share groups that the session is a member of, by `$share/name/filter`.
+    shared: BTreeMap<Box<str>, SharedSubscription>,
+    /// Retained messages still to be read for subscriptions.
+    retained: Option<RetainedPending>,
+}
 
 /// What a member of a share group asked for.
 #[derive(Clone, Copy, Debug)]
@@ -133,35 +206,60 @@ impl Subscriptions {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.own.len() + self.shared.as_ref().map_or(0, |shared| shared.0.len())
+        self.own.len() + self.seldom.as_ref().map_or(0, |seldom| seldom.shared.len())
     }
 
     /// What the session asked for as a member of this group.
     fn shared(&self, filter: &str) -> Option<&SharedSubscription> {
-        self.shared.as_ref()?.0.get(filter)
+        self.seldom.as_ref()?.shared.get(filter)
     }
 
     /// The share groups that the session is a member of.
     pub(crate) fn groups(&self) -> impl Iterator<Item = &str> {
-        self.shared
+        self.seldom
             .iter()
-            .flat_map(|shared| shared.0.keys())
+            .flat_map(|seldom| seldom.shared.keys())
             .map(|filter| &**filter)
     }
 
     /// The session becomes a member of a group, or changes what it asked for.
     pub(crate) fn join(&mut self, filter: Box<str>, shared: SharedSubscription) {
-        self.shared.get_or_insert_default().0.insert(filter, shared);
+        let seldom = self.seldom.get_or_insert_default();
+        seldom.shared.insert(filter, shared);
     }
 
     /// The session is a member no more; its filter, if it was.
     pub(crate) fn leave(&mut self, filter: &str) -> Option<Box<str>> {
-        let shared = self.shared.as_mut()?;
-        let (filter, _) = shared.0.remove_entry(filter)?;
-        if shared.0.is_empty() {
-            self.shared = None;
-        }
+        let seldom = self.seldom.as_mut()?;
+        let (filter, _) = seldom.shared.remove_entry(filter)?;
+        self.tidy();
         Some(filter)
+    }
+
+    /// Retained messages still to be read.
+    pub(crate) fn retained(&mut self) -> Option<&mut RetainedPending> {
+        self.seldom.as_mut()?.retained.as_mut()
+    }
+
+    /// The same, to add to it.
+    pub(super) fn retained_mut(&mut self) -> &mut RetainedPending {
+        let seldom = self.seldom.get_or_insert_default();
+        seldom.retained.get_or_insert_default()
+    }
+
+    /// None are left.
+    pub(super) fn retained_read(&mut self) {
+        if let Some(seldom) = &mut self.seldom {
+            seldom.retained = None;
+        }
+        self.tidy();
+    }
+
+    fn tidy(&mut self) {
+        let seldom = self.seldom.as_deref();
+        if seldom.is_some_and(|found| found.shared.is_empty() && found.retained.is_none()) {
+            self.seldom = None;
+        }
     }
 
     fn slot(&self, node: NodeKey) -> Option<u32> {
@@ -208,7 +306,7 @@ impl Shard {
     pub(super) fn own_subscription(&mut self, session: u32, filter: &str) -> Option<&Subscriber> {
         let node = self.tree.find(filter)?;
         let slot = self.sessions.at(session).subscriptions.slot(node)?;
-        self.tree.get(node)?.list.get(slot as usize)
+        self.tree.get(node)?.list().get(slot as usize)
     }
 
     /// The number of a session's subscription to this filter, `$share/…` where it is `shared`.
@@ -234,16 +332,11 @@ impl Shard {
             Some(session) => self.sessions.at(session).subscriptions.slot(node),
             None => None,
         };
-        subscribers.durable += u32::from(subscriber.durable);
         match slot {
-            Some(slot) => {
-                let place = &mut subscribers.list[slot as usize];
-                subscribers.durable -= u32::from(place.durable);
-                *place = subscriber;
-            }
+            Some(slot) => subscribers.replace(slot, subscriber),
             None => {
-                let slot = subscribers.list.len() as u32;
-                subscribers.list.push(subscriber);
+                let slot = subscribers.list().len() as u32;
+                subscribers.push(subscriber);
                 if let Some(session) = subscriber.target.as_session() {
                     self.sessions.at(session).subscriptions.set_slot(node, slot);
                 }
@@ -268,9 +361,8 @@ impl Shard {
         let before = subscribers.class();
         let slot = subscribers.slot_of(&mut self.sessions, node, target);
         let Some(slot) = slot else { return };
-        let gone = subscribers.list.swap_remove(slot as usize);
-        subscribers.durable -= u32::from(gone.durable);
-        if let Some(moved) = subscribers.list.get(slot as usize)
+        subscribers.swap_remove(slot);
+        if let Some(moved) = subscribers.list().get(slot as usize)
             && let Some(session) = moved.target.as_session()
         {
             self.sessions.at(session).subscriptions.set_slot(node, slot);
@@ -279,7 +371,7 @@ impl Shard {
             self.sessions.at(session).subscriptions.forget(node);
         }
         let class = subscribers.class();
-        if subscribers.list.is_empty() {
+        if subscribers.list().is_empty() {
             self.tree.remove(node);
         }
         if fault::is(Fault::InterestStays) {
@@ -317,18 +409,19 @@ impl Shard {
         };
         let before = subscribers.class();
         let slot = subscribers.slot_of(&mut self.sessions, node, target);
-        let Some(place) = slot.and_then(|slot| subscribers.list.get_mut(slot as usize)) else {
+        let Some(slot) = slot else { return };
+        let Some(&subscriber) = subscribers.list().get(slot as usize) else {
             return;
         };
-        let durable = durable && place.qos > QoS::AtMostOnce;
-        if place.durable == durable {
+        let durable = durable && subscriber.qos > QoS::AtMostOnce;
+        if subscriber.durable == durable {
             return;
         }
-        place.durable = durable;
-        match durable {
-            true => subscribers.durable += 1,
-            false => subscribers.durable -= 1,
-        }
+        let subscriber = Subscriber {
+            durable,
+            ..subscriber
+        };
+        subscribers.replace(slot, subscriber);
         let class = subscribers.class();
         let filter = self.tree.filter(node);
         self.interest_changed(cx, &filter, before, class);
@@ -340,10 +433,9 @@ impl Shard {
         for (node, _) in own {
             self.unindex_subscriber(cx, node, Target::session(session));
         }
-        let shared = self.sessions.at(session).subscriptions.shared.take();
-        for (filter, _) in shared.into_iter().flat_map(|shared| shared.0) {
+        let seldom = self.sessions.at(session).subscriptions.seldom.take();
+        for (filter, _) in seldom.into_iter().flat_map(|seldom| seldom.shared) {
             self.send_leave(cx, session, filter);
         }
-        self.sessions.at(session).retained_pending = None;
     }
 }

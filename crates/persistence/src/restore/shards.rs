@@ -71,11 +71,9 @@ impl<N: Node> Shards<'_, N> {
         while moved {
             moved = false;
             for from in 0..self.count() {
-                encode(
-                    &mut self.shards[usize::from(from)].1.records,
-                    self.now,
-                    records,
-                );
+                let (shard, effects) = &mut self.shards[usize::from(from)];
+                encode(&effects.records, self.now, records);
+                shard.take_back(&mut effects.records);
                 for to in 0..self.count() {
                     let batches = &mut self.shards[usize::from(from)].1.batches;
                     let mut batch = match batches.get_mut(usize::from(to)) {

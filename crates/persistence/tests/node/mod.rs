@@ -531,7 +531,8 @@ impl StoredNode {
         let result = call(&mut slot.shard, &mut cx);
         assert!(slot.shard.accounts_balance(), "accounts of shard {index}");
         self.unanswered |= !slot.effects.records.is_empty();
-        encode(&mut slot.effects.records, self.now, &mut self.buffer);
+        encode(&slot.effects.records, self.now, &mut self.buffer);
+        slot.effects.records.clear();
         self.engine.append(&self.buffer);
         self.store_records += self.buffer.count() as u64;
         self.buffer.clear();

@@ -4,7 +4,7 @@
 
 use std::cmp::Reverse;
 
-use martlet_broker::TransportEnd;
+use martlet_broker::{ConnectionId, TransportEnd};
 
 use super::Reactor;
 use super::input::Read;
@@ -27,7 +27,7 @@ pub(super) struct Deadline {
     pub(super) due_ms: u64,
     key: SocketKey,
     /// Of the socket that is meant: its place may have another by then.
-    serial: u32,
+    id: ConnectionId,
 }
 
 impl Reactor {
@@ -151,7 +151,7 @@ impl Reactor {
             }
             self.deadlines.pop();
             let socket = self.sockets.get(deadline.key);
-            if socket.is_some_and(|socket| socket.serial == deadline.serial) {
+            if socket.is_some_and(|socket| socket.id == deadline.id) {
                 self.lose(deadline.key, TransportEnd::Error);
             }
         }
@@ -177,7 +177,7 @@ impl Reactor {
         self.deadlines.push(Reverse(Deadline {
             due_ms,
             key,
-            serial: socket.serial,
+            id: socket.id,
         }));
     }
 }

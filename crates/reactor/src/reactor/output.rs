@@ -73,7 +73,9 @@ impl Reactor {
             let records = &mut self.driver.effects.records;
             let before = RecordNumber(last.0 - records.len() as u64);
             let awaited = self.driver.shard.awaits_beyond(before);
-            let Some(up_to) = self.writer.append(records, last, now, awaited) else {
+            let up_to = self.writer.append(records, last, now, awaited);
+            self.driver.shard.take_back(records);
+            let Some(up_to) = up_to else {
                 break;
             };
             self.driver.call(|shard, cx| shard.durable(cx, up_to));

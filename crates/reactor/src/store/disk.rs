@@ -267,7 +267,7 @@ struct DiskWriter {
 impl Writer for DiskWriter {
     fn append(
         &mut self,
-        records: &mut Vec<Record>,
+        records: &[Record],
         last: RecordNumber,
         now: Now,
         awaited: bool,
