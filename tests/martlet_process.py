@@ -13,6 +13,7 @@ import signal
 import subprocess
 import tempfile
 import threading
+import time
 from urllib.parse import urlsplit
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -119,6 +120,13 @@ class Node:
         """All that the node has written to standard error."""
         with open(self.log_path, encoding="utf-8", errors="replace") as log:
             return log.read()
+
+    def wait_for_log(self, text):
+        """Waits until the node has written the text to standard error."""
+        deadline = time.monotonic() + DEADLINE_SECS
+        while text not in self.log():
+            assert time.monotonic() < deadline, f"no {text!r} in the log:\n{self.log()}"
+            time.sleep(0.01)
 
     def terminate(self):
         """SIGTERM."""

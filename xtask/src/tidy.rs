@@ -13,6 +13,7 @@ const LAYOUT: &[(&str, &[&str])] = &[
         &["martlet-codec", "martlet-fault", "martlet-rows"],
     ),
     ("martlet-client", &["martlet-codec"]),
+    ("martlet-certificates", &[]),
     ("martlet-store", &["martlet-fault", "martlet-rows"]),
     (
         "martlet-persistence",

@@ -233,6 +233,9 @@ fn in_words(error: &rustls::Error, handshaking: bool) -> &'static str {
             CertificateError::ExpiredRevocationList
             | CertificateError::ExpiredRevocationListContext { .. },
         ) => "the revocation list has expired: renew it",
+        Error::InvalidCertificate(CertificateError::BadSignature) => {
+            "the client's certificate is not signed by the CA that it names"
+        }
         Error::InvalidCertificate(_) => "the client's certificate is not valid",
         Error::AlertReceived(
             AlertDescription::UnknownCA

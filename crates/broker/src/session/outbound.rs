@@ -164,6 +164,11 @@ pub(super) fn enqueued(to: EntryRecord, from: Option<SessionEpoch>) -> Record {
     }
 }
 
+/// What waited is sent on while no more than so many bytes lie in the output, and further messages
+/// stay in the store until all of that has left: with hundreds of clients who come back at once,
+/// what they have not taken yet is most of the memory.
+const PUMPED_BYTES_MAX: usize = 32 * 1024;
+
 impl Shard {
     /// A message is for this session: send it now, queue it, or drop it with a reason.
     /// With the lower of the published and the granted QoS [MQTT-3.8.4-8]; a client that is away
@@ -585,7 +590,7 @@ impl Shard {
     pub(crate) fn pump<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) {
         self.queue_retained(index);
         while let Some(connection) = self.admitted_connection(index) {
-            let limit = self.settings.limits.output_bytes as usize;
+            let limit = (self.settings.limits.output_bytes as usize).min(PUMPED_BYTES_MAX);
             let room = self.connections.at(connection).output_len() < limit;
             let quota = self.connections.at(connection).send_quota;
             if !room || self.sessions.at(index).outbound.on_wire >= quota {

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use martlet_broker::{EventInterest, Limits, ListenerPolicy, QueueFull, Settings};
+use martlet_certificates::{ClientCertificates, ServerFiles, server_config};
 use martlet_codec::QoS;
-use martlet_reactor::{Durability, ListenerConfig, Transport};
+use martlet_reactor::{Durability, ListenerConfig, TlsSettings, Transport};
 
 use crate::config::load::{ConfigError, Effective, ListenerTable};
 use crate::config::schema::Value;
@@ -44,6 +45,9 @@ pub(crate) enum LogFormat {
 /// Port of MQTT, and the one that brokers use for MQTT over WebSocket.
 const MQTT_PORT: u16 = 1883;
 const WEBSOCKET_PORT: u16 = 9001;
+/// The same, encrypted.
+const MQTTS_PORT: u16 = 8883;
+const SECURE_WEBSOCKET_PORT: u16 = 8084;
 const WEBSOCKET_PATH: &str = "/mqtt";
 
 /// Resolves a configuration on this machine.
@@ -202,7 +206,7 @@ fn default_listeners(effective: &Effective, skipped: &mut Vec<String>) -> Vec<Li
     for (port, transport) in [(MQTT_PORT, Transport::Tcp), (WEBSOCKET_PORT, websocket)] {
         for ip in families {
             let address = SocketAddr::new(ip, port);
-            let name = listener_url(address, &transport);
+            let name = listener_url(address, &transport, false);
             let probe = std::net::UdpSocket::bind(SocketAddr::new(ip, 0));
             if probe.is_err_and(|error| error.kind() != std::io::ErrorKind::AddrInUse) {
                 skipped.push(name);
@@ -238,13 +242,19 @@ fn configured_listener(
             .collect(),
         _ => Vec::new(),
     };
-    let (addresses, transport) = parse_url(text, origins)
+    let Url {
+        addresses,
+        transport,
+        is_secure,
+    } = parse_url(text, origins)
         .map_err(|why| ConfigError::Unusable(format!("{}: {why}", url.source)))?;
+    let tls = tls_of(effective, table, is_secure)
+        .map_err(|why| ConfigError::Unusable(format!("{}: {text}: {why}", url.source)))?;
     let mut listeners = Vec::new();
     for address in addresses {
         let name = match table.get("name").map(|name| &name.value) {
             Some(Value::Text(name)) => name.clone(),
-            _ => listener_url(address, &transport),
+            _ => listener_url(address, &transport, is_secure),
         };
         let loopback = is_loopback(address);
         let policy = policy(effective, Some(table), name.clone(), loopback);
@@ -254,12 +264,12 @@ fn configured_listener(
                  credentials are configured; listen on loopback, or add --allow-anonymous if \
                  everybody who can reach it may use it",
                 url.source,
-                listener_url(address, &transport)
+                listener_url(address, &transport, is_secure)
             )));
         }
         let (transport, policy) = (transport.clone(), Arc::new(policy));
         listeners.push(ListenerConfig {
-            tls: None,
+            tls: tls.clone(),
             address,
             transport,
             policy,
@@ -310,9 +320,71 @@ fn policy(
     }
 }
 
-/// `mqtt://HOST[:PORT]` or `ws://HOST[:PORT][/PATH]`; a name stands for all its addresses.
-fn parse_url(text: &str, origins: Vec<String>) -> Result<(Vec<SocketAddr>, Transport), String> {
-    let expected = "expected mqtt://HOST:PORT or ws://HOST:PORT/PATH";
+/// What a listener is encrypted with; none if it is not.
+fn tls_of(
+    effective: &Effective,
+    table: &ListenerTable,
+    is_secure: bool,
+) -> Result<Option<TlsSettings>, String> {
+    let path = |key: &str| {
+        let from_table = table.get(key).map(|found| &found.value);
+        let general = || Value::Text(effective.text(&format!("tls.{key}")).to_owned());
+        match from_table.cloned().unwrap_or_else(general) {
+            Value::Text(path) if !path.is_empty() => Some(PathBuf::from(path)),
+            _ => None,
+        }
+    };
+    let word = match table.get("client_certificates").map(|found| &found.value) {
+        Some(Value::Text(word)) => word.as_str(),
+        _ => effective.text("tls.client_certificates"),
+    };
+    if !is_secure {
+        let own = ["certificate", "key", "client_ca", "client_crl"];
+        return match own.iter().find(|key| table.contains_key(**key)) {
+            Some(key) => Err(format!(
+                "`{key}` is for encrypted listeners: use mqtts:// or wss://, or leave it out"
+            )),
+            None => Ok(None),
+        };
+    }
+    let (Some(certificate), Some(key)) = (path("certificate"), path("key")) else {
+        return Err(
+            "TLS needs a certificate and its key: set tls.certificate and tls.key, or \
+             `certificate` and `key` of the listener"
+                .to_owned(),
+        );
+    };
+    let record_bytes = match table.get("tls_record_bytes").map(|found| &found.value) {
+        Some(Value::Integer(bytes)) => u16::try_from(*bytes).ok(),
+        _ => None,
+    };
+    let files = ServerFiles {
+        certificate,
+        key,
+        client_ca: path("client_ca"),
+        client_certificates: match word {
+            "optional" => ClientCertificates::Optional,
+            "required" => ClientCertificates::Required,
+            _ => ClientCertificates::Off,
+        },
+        revoked: path("client_crl"),
+        record_bytes,
+    };
+    let config = server_config(&files).map_err(|error| error.to_string())?;
+    Ok(Some(TlsSettings::new(config)))
+}
+
+/// Where to listen, and how.
+struct Url {
+    addresses: Vec<SocketAddr>,
+    transport: Transport,
+    is_secure: bool,
+}
+
+/// `mqtt[s]://HOST[:PORT]` or `ws[s]://HOST[:PORT][/PATH]`; a name stands for all its addresses.
+fn parse_url(text: &str, origins: Vec<String>) -> Result<Url, String> {
+    let expected = "expected mqtt://HOST:PORT, mqtts://HOST:PORT, ws://HOST:PORT/PATH or \
+                    wss://HOST:PORT/PATH";
     let Some((scheme, rest)) = text.split_once("://") else {
         return Err(format!("{text:?} is no URL, {expected}"));
     };
@@ -320,24 +392,29 @@ fn parse_url(text: &str, origins: Vec<String>) -> Result<(Vec<SocketAddr>, Trans
         Some(slash) => rest.split_at(slash),
         None => (rest, ""),
     };
-    let (transport, default_port) = match scheme {
-        "mqtt" | "tcp" if path.is_empty() || path == "/" => (Transport::Tcp, MQTT_PORT),
-        "mqtt" | "tcp" => return Err(format!("{text:?} has a path, which only ws:// has")),
-        "ws" => {
+    let (is_web, is_secure, default_port) = match scheme {
+        "mqtt" | "tcp" => (false, false, MQTT_PORT),
+        "mqtts" | "ssl" | "tls" => (false, true, MQTTS_PORT),
+        "ws" => (true, false, WEBSOCKET_PORT),
+        "wss" => (true, true, SECURE_WEBSOCKET_PORT),
+        _ => return Err(format!("{text:?} has the scheme {scheme:?}, {expected}")),
+    };
+    let transport = match (is_web, path) {
+        (false, "" | "/") => Transport::Tcp,
+        (false, _) => {
+            return Err(format!(
+                "{text:?} has a path, which only ws:// and wss:// have"
+            ));
+        }
+        (true, path) => {
             let path = if path.is_empty() {
                 WEBSOCKET_PATH
             } else {
                 path
-            }
-            .to_owned();
-            (Transport::WebSocket { path, origins }, WEBSOCKET_PORT)
+            };
+            let path = path.to_owned();
+            Transport::WebSocket { path, origins }
         }
-        "mqtts" | "wss" | "ssl" | "tls" => {
-            return Err(format!(
-                "{text:?}: TLS listeners are not supported by this version yet"
-            ));
-        }
-        _ => return Err(format!("{text:?} has the scheme {scheme:?}, {expected}")),
     };
     let with_port = match authority.rsplit_once(':') {
         Some((_, port)) if !port.contains(']') => authority.to_owned(),
@@ -350,7 +427,11 @@ fn parse_url(text: &str, origins: Vec<String>) -> Result<(Vec<SocketAddr>, Trans
     let found = with_port
         .to_socket_addrs()
         .map_err(|error| format!("{text:?}: {authority:?} is no address: {error}, {expected}"))?;
-    Ok((found.collect(), transport))
+    Ok(Url {
+        addresses: found.collect(),
+        transport,
+        is_secure,
+    })
 }
 
 fn is_loopback(address: SocketAddr) -> bool {
@@ -358,10 +439,11 @@ fn is_loopback(address: SocketAddr) -> bool {
 }
 
 /// An address as people type it.
-pub(crate) fn listener_url(address: SocketAddr, transport: &Transport) -> String {
+pub(crate) fn listener_url(address: SocketAddr, transport: &Transport, is_secure: bool) -> String {
+    let secure = if is_secure { "s" } else { "" };
     match transport {
-        Transport::Tcp => format!("mqtt://{address}"),
-        Transport::WebSocket { path, .. } => format!("ws://{address}{path}"),
+        Transport::Tcp => format!("mqtt{secure}://{address}"),
+        Transport::WebSocket { path, .. } => format!("ws{secure}://{address}{path}"),
     }
 }
 
@@ -450,13 +532,18 @@ mod tests {
     }
 
     #[test]
-    fn a_tls_url_says_that_it_is_not_supported_yet() {
-        let error = with_listen(&["mqtts://127.0.0.1:8883"], &[])
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.contains("not supported by this version yet"),
-            "{error}"
-        );
+    fn tls_that_is_switched_on_without_files_refuses_to_start_and_says_why() {
+        let said =
+            |urls: &[&str], more: &[(&str, &str)]| with_listen(urls, more).unwrap_err().to_string();
+        let error = said(&["mqtts://127.0.0.1"], &[]);
+        assert!(error.contains("set tls.certificate and tls.key"), "{error}");
+        let files = [
+            ("tls.certificate", "/nowhere/a.crt"),
+            ("tls.key", "/nowhere/a.key"),
+        ];
+        let error = said(&["wss://127.0.0.1"], &files);
+        assert!(error.contains("cannot read /nowhere/a.crt"), "{error}");
+        let error = said(&["mqtts://127.0.0.1/path"], &[]);
+        assert!(error.contains("only ws:// and wss:// have"), "{error}");
     }
 }

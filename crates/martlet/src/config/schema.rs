@@ -105,7 +105,7 @@ pub(crate) const LISTENER_KEYS: &[(&str, Kind, &str)] = &[
     (
         "url",
         Kind::Text,
-        "Where to listen: mqtt://HOST:PORT or ws://HOST:PORT/PATH.",
+        "Where to listen: mqtt://HOST:PORT, mqtts://HOST:PORT, ws://HOST:PORT/PATH or wss://HOST:PORT/PATH.",
     ),
     (
         "name",
@@ -141,6 +141,39 @@ pub(crate) const LISTENER_KEYS: &[(&str, Kind, &str)] = &[
         "shared_subscriptions",
         SWITCH,
         "As mqtt.shared_subscriptions, for this listener.",
+    ),
+    (
+        "certificate",
+        Kind::Text,
+        "For mqtts:// and wss://: PEM file with the server's certificate, then those of its CAs.",
+    ),
+    (
+        "key",
+        Kind::Text,
+        "For mqtts:// and wss://: PEM file with the certificate's private key.",
+    ),
+    (
+        "client_certificates",
+        Kind::Word(&["off", "optional", "required"]),
+        "Whether clients show a certificate; one that is shown has to be good.",
+    ),
+    (
+        "client_ca",
+        Kind::Text,
+        "PEM file with the CAs whose client certificates are good.",
+    ),
+    (
+        "client_crl",
+        Kind::Text,
+        "PEM file with revocation lists of those CAs.",
+    ),
+    (
+        "tls_record_bytes",
+        Kind::Integer {
+            min: 64,
+            max: 16_384,
+        },
+        "Longest TLS record that is sent, for clients with little memory.",
     ),
     (
         "origins",
@@ -182,6 +215,36 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
         SWITCH,
         Default::Boolean(false),
         "For crash tests: what has not been synced stays in memory, so that kill -9 is a power cut.",
+    ),
+    (
+        "tls.certificate",
+        Kind::Text,
+        Default::Text(""),
+        "For mqtts:// and wss://: PEM file with the server's certificate, then those of its CAs.",
+    ),
+    (
+        "tls.key",
+        Kind::Text,
+        Default::Text(""),
+        "PEM file with the certificate's private key.",
+    ),
+    (
+        "tls.client_certificates",
+        Kind::Word(&["off", "optional", "required"]),
+        Default::Text("off"),
+        "Whether clients show a certificate; one that is shown has to be good.",
+    ),
+    (
+        "tls.client_ca",
+        Kind::Text,
+        Default::Text(""),
+        "PEM file with the CAs whose client certificates are good.",
+    ),
+    (
+        "tls.client_crl",
+        Kind::Text,
+        Default::Text(""),
+        "PEM file with revocation lists of those CAs; each of them needs one then.",
     ),
     (
         "http.listen",

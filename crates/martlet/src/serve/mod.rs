@@ -417,12 +417,13 @@ fn random_u64() -> anyhow::Result<u64> {
 }
 
 fn node_info(node: &NodeConfig, running: &Running) -> NodeInfo {
-    let transports = node.listeners.iter().map(|listener| &listener.transport);
     let listeners = running
         .local_addresses()
         .iter()
-        .zip(transports)
-        .map(|((_, address), transport)| config::listener_url(*address, transport))
+        .zip(&node.listeners)
+        .map(|((_, address), listener)| {
+            config::listener_url(*address, &listener.transport, listener.tls.is_some())
+        })
         .collect();
     let (durability, interval_ms) = match node.durability {
         Durability::Sync => ("sync", None),

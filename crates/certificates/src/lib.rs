@@ -1,0 +1,12 @@
+//! Certificates, keys and revocation lists: from PEM files to what TLS is spoken with, or a
+//! sentence that says what is wrong with which file and what to do.
+//!
+//! It knows neither sockets nor listeners, and holds no state: whoever wants files to be read again
+//! builds anew.
+#![forbid(unsafe_code)]
+
+mod pem;
+mod server;
+
+pub use pem::FileError;
+pub use server::{ClientCertificates, ServerFiles, server_config};

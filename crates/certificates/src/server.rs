@@ -1,0 +1,227 @@
+//! What a listener speaks TLS with.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rustls::crypto::aws_lc_rs::{Ticketer, default_provider};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::sign::CertifiedKey;
+use rustls::{InconsistentKeys, RootCertStore, ServerConfig};
+
+use crate::pem::{self, FileError};
+
+/// Whether clients show a certificate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ClientCertificates {
+    /// They are not asked for one.
+    #[default]
+    Off,
+    /// One that is shown has to be good.
+    Optional,
+    /// Who shows none is not let in.
+    Required,
+}
+
+/// The files of a listener.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServerFiles {
+    /// The server's certificate, with those between it and the CA.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+    /// The CAs of clients' certificates.
+    pub client_ca: Option<PathBuf>,
+    /// Whether clients show one.
+    pub client_certificates: ClientCertificates,
+    /// Which of them are revoked. With a list, each certificate has to be of a CA that has one.
+    pub revoked: Option<PathBuf>,
+    /// Longest TLS record that is sent, bytes, for clients with little memory; none: 16 KiB.
+    pub record_bytes: Option<u16>,
+}
+
+/// Reads the files.
+///
+/// # Errors
+/// What is wrong with which of them; nothing is left out that was asked for.
+pub fn server_config(files: &ServerFiles) -> Result<Arc<ServerConfig>, FileError> {
+    let provider = Arc::new(default_provider());
+    let chain = pem::certificates(&files.certificate)?;
+    let key = pem::private_key(&files.key)?;
+    let (certificate, key_path) = (files.certificate.display(), files.key.display());
+    let signing = provider.key_provider.load_private_key(key);
+    let signing = signing.map_err(|error| {
+        FileError::Unusable(format!(
+            "{key_path}: the key cannot be used ({error}); RSA of 2048 bits or more, P-256, \
+             P-384, P-521 and Ed25519 can"
+        ))
+    })?;
+    let own = CertifiedKey::new(chain.clone(), signing);
+    match own.keys_match() {
+        // Nobody can tell for some kinds of keys; then the handshake would.
+        Ok(()) | Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) => {}
+        Err(rustls::Error::InconsistentKeys(_)) => {
+            return Err(FileError::Unusable(format!(
+                "the key in {key_path} does not belong to the first certificate in {certificate}; \
+                 the server's own has to stand before those of its CAs"
+            )));
+        }
+        Err(error) => {
+            let text = format!("{certificate}: the certificate cannot be used: {error}");
+            return Err(FileError::Unusable(text));
+        }
+    }
+    let unusable = |error: rustls::Error| {
+        FileError::Unusable(format!("{certificate} with {key_path}: {error}"))
+    };
+    let builder = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(unusable)?;
+    let mut config = builder
+        .with_client_cert_verifier(verifier(files)?)
+        .with_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(own)));
+    // New with each reading of the files: who came by what is revoked since does not resume.
+    config.ticketer = Ticketer::new().map_err(unusable)?;
+    config.max_fragment_size = files.record_bytes.map(usize::from);
+    Ok(Arc::new(config))
+}
+
+fn verifier(files: &ServerFiles) -> Result<Arc<dyn ClientCertVerifier>, FileError> {
+    if files.client_certificates == ClientCertificates::Off {
+        return Ok(WebPkiClientVerifier::no_client_auth());
+    }
+    let Some(path) = &files.client_ca else {
+        return Err(FileError::Unusable(
+            "clients are to show certificates, and no CA says which are good".to_owned(),
+        ));
+    };
+    let mut roots = RootCertStore::empty();
+    for certificate in pem::certificates(path)? {
+        roots.add(certificate).map_err(|error| {
+            FileError::Unusable(format!("{}: a CA cannot be used: {error}", path.display()))
+        })?;
+    }
+    let provider = Arc::new(default_provider());
+    let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+    if let Some(revoked) = &files.revoked {
+        builder = builder.with_crls(pem::revocation_lists(revoked)?);
+    }
+    if files.client_certificates == ClientCertificates::Optional {
+        builder = builder.allow_unauthenticated();
+    }
+    builder.build().map_err(|error| {
+        let path = path.display();
+        FileError::Unusable(format!("{path}: clients cannot be verified: {error}"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+
+    use super::*;
+
+    struct Directory(PathBuf);
+
+    impl Drop for Directory {
+        fn drop(&mut self) {
+            // It goes with the temporary directory otherwise.
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn directory(name: &str) -> Directory {
+        let name = format!("martlet-certificates-{name}-{}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&path).expect("a temporary directory");
+        Directory(path)
+    }
+
+    fn write(path: &Path, text: &str) -> PathBuf {
+        std::fs::write(path, text).expect("a file");
+        path.to_owned()
+    }
+
+    /// A CA, a server's certificate with its key, and another key.
+    fn files(at: &Path) -> (ServerFiles, PathBuf) {
+        let mut params = CertificateParams::new(Vec::new()).expect("no names");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().expect("a key");
+        let issuer = CertifiedIssuer::self_signed(params, key).expect("a CA");
+        let key = KeyPair::generate().expect("a key");
+        let params = CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
+        let own = params.signed_by(&key, &issuer).expect("a certificate");
+        let other = KeyPair::generate().expect("a key");
+        let files = ServerFiles {
+            certificate: write(&at.join("server.crt"), &own.pem()),
+            key: write(&at.join("server.key"), &key.serialize_pem()),
+            client_ca: Some(write(&at.join("ca.crt"), &issuer.pem())),
+            ..ServerFiles::default()
+        };
+        (files, write(&at.join("other.key"), &other.serialize_pem()))
+    }
+
+    fn error(files: &ServerFiles) -> String {
+        match server_config(files) {
+            Ok(_) => "none".to_owned(),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn files_that_belong_together_are_settings() {
+        let directory = directory("good");
+        let (mut files, _) = files(&directory.0);
+        for mode in [
+            ClientCertificates::Off,
+            ClientCertificates::Optional,
+            ClientCertificates::Required,
+        ] {
+            files.client_certificates = mode;
+            assert_eq!(error(&files), "none");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_with_the_file_and_what_to_do() {
+        let directory = directory("wrong");
+        let (good, other_key) = files(&directory.0);
+        let with_key = |key| ServerFiles {
+            key,
+            ..good.clone()
+        };
+        let said = error(&with_key(other_key));
+        assert!(said.contains("other.key does not belong"), "{said}");
+        let said = error(&with_key(directory.0.join("nothing")));
+        assert!(
+            said.contains("cannot read") && said.contains("nothing"),
+            "{said}"
+        );
+        let said = error(&with_key(good.certificate.clone()));
+        assert!(said.contains("expected a private key in PEM"), "{said}");
+        let encrypted =
+            "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMIIB\n-----END ENCRYPTED PRIVATE KEY-----\n";
+        let said = error(&with_key(write(&directory.0.join("locked.key"), encrypted)));
+        assert!(said.contains("the key is encrypted"), "{said}");
+        let certificate = good.key.clone();
+        let said = error(&ServerFiles {
+            certificate,
+            ..good.clone()
+        });
+        assert!(said.contains("expected certificates in PEM"), "{said}");
+        let said = error(&ServerFiles {
+            client_certificates: ClientCertificates::Required,
+            client_ca: None,
+            ..good.clone()
+        });
+        assert!(said.contains("no CA says which are good"), "{said}");
+        let said = error(&ServerFiles {
+            client_certificates: ClientCertificates::Required,
+            revoked: good.client_ca.clone(),
+            ..good
+        });
+        assert!(said.contains("expected revocation lists"), "{said}");
+    }
+}
