@@ -353,18 +353,19 @@ where
         }
     }
 
-    /// Tells each shard how far it has come: one wakeup for a shard and group.
+    /// Tells each shard how far it has come: one wakeup for a shard and group. Counted first: who
+    /// has an answer finds it counted.
     fn answer(&mut self) {
-        let mut records = 0;
+        let news = |shard: &Appended| shard.written.0 - shard.answered.0;
+        let records: u64 = self.shards.iter().map(news).sum();
+        if records > 0 {
+            self.health.synced(records);
+        }
         for shard in &mut self.shards {
             if shard.answered < shard.written {
-                records += shard.written.0 - shard.answered.0;
                 shard.answered = shard.written;
                 shard.answer.up_to(shard.written);
             }
-        }
-        if records > 0 {
-            self.health.synced(records);
         }
     }
 
