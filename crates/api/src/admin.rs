@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use martlet_broker::ClientInfo;
-use martlet_control::Control;
+use martlet_control::{Control, Reloaded};
 use serde::{Deserialize, Serialize};
 
 use crate::problem::Problem;
@@ -145,6 +145,11 @@ pub(crate) async fn clients(
         clients,
         total: found.total,
     }))
+}
+
+/// Reads certificates, passwords and ACLs again.
+pub(crate) async fn reload(State(control): State<Arc<Control>>) -> Result<Json<Reloaded>, Problem> {
+    control.reload().await.map(Json).map_err(Problem::conflict)
 }
 
 pub(crate) async fn shutdown(

@@ -32,6 +32,7 @@ pub fn admin_routes(control: Arc<Control>) -> Router {
         .route("/api/v1/clients", get(admin::clients))
         .route("/api/v1/backup", get(backup::backup))
         .route("/api/v1/shutdown", post(admin::shutdown))
+        .route("/api/v1/reload", post(admin::reload))
         .fallback(problem::not_found)
         .with_state(control)
 }

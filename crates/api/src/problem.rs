@@ -12,6 +12,14 @@ pub(crate) struct Problem {
 }
 
 impl Problem {
+    /// What was asked for conflicts with what is there.
+    pub(crate) fn conflict(detail: String) -> Self {
+        Self {
+            status: StatusCode::CONFLICT,
+            detail,
+        }
+    }
+
     /// It cannot be done now.
     pub(crate) fn unavailable(detail: String) -> Self {
         Self {

@@ -1,5 +1,5 @@
 //! Who is it? Asked of whoever keeps the credentials, while the connection waits in the lobby,
-//! under the deadline that its CONNECT has too (MQTT 5 section 3.1.4).
+//! under a deadline (MQTT 5 section 3.1.4).
 //!
 //! What comes of it are an identity and its rules, or a refusal. Here too is how both are taken
 //! back later: rules that change, credentials that are revoked.
@@ -18,9 +18,10 @@ use crate::id::ConnectionId;
 use crate::limits::ListenerPolicy;
 use crate::lobby::Admission;
 use crate::node::{Cx, Node};
-use crate::permission::{Actions, Identity, Names, Rules};
+use crate::permission::{Actions, Identity, Names, RuleBook};
 use crate::session::permit::Permit;
 use crate::shard::{Ending, Shard};
+use crate::timer::Timer;
 
 /// A password: not printed, whatever prints what it is part of.
 #[derive(Clone, PartialEq, Eq)]
@@ -122,11 +123,16 @@ pub(crate) struct Authentications {
     certificates: BTreeMap<u32, Arc<[u8]>>,
     /// The latest revocation of each user, oldest first, with the time it came.
     revoked: Vec<(u64, Revocation)>,
+    /// Where rules are looked up, if anywhere.
+    book: Option<Arc<dyn RuleBook>>,
 }
 
 /// A revocation is remembered for so long: longer than a connection is on its way through lobby and
 /// authentication.
 const REMEMBERED_MS: u64 = 600_000;
+
+/// When credentials end is looked at once a day at least: the clock may be set.
+const IDENTITY_LOOK_MS: u64 = 86_400_000;
 
 impl Authentications {
     pub(crate) fn forget(&mut self, index: u32) {
@@ -157,10 +163,18 @@ impl Shard {
         request: ConnectRequest,
         password: Option<Password>,
     ) {
+        let id = self.connections.id_of(index);
+        let timeout_ms = u64::from(self.settings.limits.authenticate_timeout_secs) * 1000;
+        let timer = Timer::ConnectDeadline(id);
+        let timer = self.wheel.arm(cx.now.mono_ms + timeout_ms, timer);
         let connection = self.connections.at(index);
         connection.phase = Phase::Authenticating;
+        // The client has done its part: whoever looks for the answer has a deadline of its own.
+        if let Some(deadline) = connection.deadline.replace(timer) {
+            self.wheel.cancel(deadline);
+        }
         cx.effects.authentications.push(Authentication {
-            connection: self.connections.id_of(index),
+            connection: id,
             listener: Arc::clone(&self.connections.at(index).listener),
             address: self.connections.at(index).address,
             version: request.version,
@@ -227,7 +241,7 @@ impl Shard {
         known: u64,
     ) {
         request.tenant = identity.tenant;
-        let permit = Box::new(Permit::new(identity, known));
+        let permit = self.permit_in_force(Box::new(Permit::new(identity, known)));
         let names = permit.names(&request.client_id);
         let will_topic = request.will.as_ref().map(|will| &*will.topic);
         if let Some(topic) = will_topic
@@ -256,18 +270,48 @@ impl Shard {
     /// Why a connection whose identity was decided some time ago may not go on: its user has been
     /// revoked meanwhile, or the session is another user's.
     pub(crate) fn is_turned_away(&mut self, request: &ConnectRequest) -> Option<Cow<'static, str>> {
-        let permit = request.permit.as_ref()?;
-        let user_name = permit.user_name();
-        if let Some(name) = user_name
+        let permit = request.permit.as_ref();
+        if let Some(permit) = permit
+            && let Some(name) = permit.user_name()
             && self.authentications.is_revoked(name, permit.known)
         {
             return Some("its credentials were revoked while it connected".into());
         }
         let old = self.sessions.find(request.tenant, &request.client_id)?;
-        let owner = self.sessions.at(old).permit.as_ref()?;
-        let is_bound = owner.identity.bound || permit.identity.bound;
-        (is_bound && owner.user_name() != user_name)
+        let owner = self.sessions.at(old).permit.as_deref()?;
+        let is_theirs = owner.user_name() == permit.and_then(|permit| permit.user_name());
+        (owner.identity.bound && !is_theirs)
             .then(|| "the session of this Client Identifier is another user's".into())
+    }
+
+    /// The identity that a connection came with lasts until a moment: the connection no longer.
+    pub(crate) fn arm_identity_end<N: Node>(&mut self, cx: &Cx<'_, N>, id: ConnectionId) {
+        let Some(ends_wall_ms) = self.identity_end(id) else {
+            return;
+        };
+        let left_ms = ends_wall_ms.saturating_sub(cx.now.wall_ms);
+        let left_ms = left_ms.min(IDENTITY_LOOK_MS);
+        let timer = Timer::IdentityEnd(id);
+        self.wheel.arm(cx.now.mono_ms + left_ms, timer);
+    }
+
+    /// The clock may have been set since: whether it is over is seen now.
+    pub(crate) fn check_identity_end<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: ConnectionId) {
+        match self.identity_end(id) {
+            None => {}
+            Some(ends_wall_ms) if ends_wall_ms > cx.now.wall_ms => self.arm_identity_end(cx, id),
+            Some(_) => {
+                let ending = Ending::told(ReasonCode::NotAuthorized, "its credentials have ended");
+                self.end_connection(cx, id.index, ending);
+            }
+        }
+    }
+
+    fn identity_end(&mut self, id: ConnectionId) -> Option<u64> {
+        let session = self.connections.get(id)?.session()?;
+        let permit = self.sessions.at(session).permit.as_deref()?;
+        let ends_wall_ms = permit.identity.expires_wall_ms;
+        (ends_wall_ms > 0).then_some(ends_wall_ms)
     }
 
     /// All connections of a user end, and those on their way in are not let in.
@@ -283,29 +327,45 @@ impl Shard {
         }
     }
 
-    /// From now on other rules hold for a user's sessions, connected or not; none is anonymous.
-    pub(crate) fn set_rules(&mut self, user_name: Option<&str>, rules: &Arc<Rules>) {
-        let sessions: Vec<u32> = match user_name {
-            Some(name) => self.sessions_of_user(name),
-            None => {
-                let nobody = |permit: &Permit| permit.user_name().is_none();
-                let all = self.sessions.iter();
-                let all = all.filter(|(_, session)| session.permit.as_deref().is_some_and(nobody));
-                all.map(|(index, _)| index).collect()
-            }
+    /// From now on rules are looked up here, also those of sessions whose clients are away.
+    pub fn set_rule_book(&mut self, book: Arc<dyn RuleBook>) {
+        self.authentications.book = Some(book);
+        self.look_up_rules(|_| true);
+    }
+
+    /// The rules of a user, or of anonymous clients, have changed in the book.
+    pub(crate) fn rules_changed(&mut self, user_name: Option<&str>) {
+        self.look_up_rules(|permit| permit.user_name() == user_name);
+    }
+
+    fn look_up_rules(&mut self, of: impl Fn(&Permit) -> bool) {
+        let Some(book) = self.authentications.book.clone() else {
+            return;
         };
-        self.has_restricted |= !rules.is_open();
-        for session in sessions {
+        for session in self.sessions_with(of) {
             if let Some(permit) = &mut self.sessions.at(session).permit {
-                permit.set_rules(Arc::clone(rules));
+                permit.look_up(&*book);
+                self.has_restricted |= permit.is_restricted();
             }
         }
     }
 
+    /// What a session gets with its connection: the rules are those of this moment, whenever the
+    /// identity was decided.
+    pub(crate) fn permit_in_force(&self, mut permit: Box<Permit>) -> Box<Permit> {
+        if let Some(book) = &self.authentications.book {
+            permit.look_up(&**book);
+        }
+        permit
+    }
+
     fn sessions_of_user(&self, name: &str) -> Vec<u32> {
-        let is_theirs = |permit: &Permit| permit.user_name() == Some(name);
+        self.sessions_with(|permit| permit.user_name() == Some(name))
+    }
+
+    fn sessions_with(&self, of: impl Fn(&Permit) -> bool) -> Vec<u32> {
         let all = self.sessions.iter();
-        let all = all.filter(|(_, session)| session.permit.as_deref().is_some_and(is_theirs));
+        let all = all.filter(|(_, session)| session.permit.as_deref().is_some_and(&of));
         all.map(|(index, _)| index).collect()
     }
 

@@ -6,7 +6,7 @@ use martlet_codec::ReasonCode;
 
 use crate::authenticate::Revocation;
 use crate::id::TenantId;
-use crate::permission::Rules;
+use crate::permission::RuleBook;
 
 /// A command; answers come as [`Report`](crate::Report)s that carry the same `request`.
 #[derive(Debug, Clone)]
@@ -37,12 +37,13 @@ pub enum Command {
     /// The credentials of a user are taken back: all connections of it end with 0x87, and those
     /// that are being authenticated are not let in.
     Revoke(Revocation),
-    /// Other rules hold for all sessions of a user from now on; none is those of anonymous clients.
-    SetRules {
-        /// Whose.
+    /// From now on rules are looked up here, for all sessions and all who connect, but those whose
+    /// rules are their own.
+    SetRules(Arc<dyn RuleBook>),
+    /// A user's rules have changed, in the book that the shard has: they are looked up again.
+    RulesChanged {
+        /// Whose; none are those of anonymous clients.
         user_name: Option<Arc<str>>,
-        /// What holds.
-        rules: Arc<Rules>,
     },
     /// The node stops: accept nobody, send v5 clients DISCONNECT 0x8B and close all connections.
     /// Wills are kept back, since the clients are not lost, the server is.

@@ -128,6 +128,7 @@ impl Shard {
         let connack = self.encode_connack(index, &request, session_present, expiry_secs);
         self.report_connected(cx, index, session, session_present);
         let connection = self.connections.id_of(index);
+        self.arm_identity_end(cx, connection);
         let early = fault::is(Fault::ConnAckBeforeRecord);
         let record = if early { RecordNumber(0) } else { record };
         self.gate_or_run(
@@ -203,8 +204,9 @@ impl Shard {
         expiry_secs: u32,
     ) {
         // The client is back before its Will was due, so it is not sent [MQTT-3.1.3-9].
-        let permit = request.permit.as_ref();
-        self.has_restricted |= permit.is_some_and(|permit| permit.is_restricted());
+        let permit = request.permit.take();
+        let permit = permit.map(|permit| self.permit_in_force(permit));
+        self.has_restricted |= permit.as_ref().is_some_and(|permit| permit.is_restricted());
         if !fault::is(Fault::WillSentThoughBack) {
             self.discard_will(session);
         }
@@ -215,7 +217,7 @@ impl Shard {
         state.durable |= expiry_secs > 0;
         (state.left_wall_ms, state.put_off) = (None, false);
         state.will = request.will.take();
-        state.permit = request.permit.take();
+        state.permit = permit;
         state.connected_at_wall_ms = cx.now.wall_ms;
         if let Some(timer) = state.expiry_timer.take() {
             self.wheel.cancel(timer);

@@ -74,10 +74,10 @@ pub use limits::{LimitRow, Limits, ListenerPolicy, QueueFull, Settings};
 pub use lobby::{Guest, Peer};
 pub use message::{Contents, MESSAGE_OVERHEAD, MemoryGauge, Message, Publication, StoredMessage};
 pub use node::{Cx, Node, Now};
-pub use permission::{Actions, Identity, Names, Rule, Rules, RulesError, Verdict};
+pub use permission::{Actions, Identity, Names, Realm, Rule, RuleBook, Rules, RulesError, Verdict};
 pub use record::{
     EnqueuedAs, EntryRecord, MessageRecord, Publisher, RECORD_VERSION, RETAINED_COPIES, Record,
-    SessionEpoch, SessionRecord, SubscriptionRecord,
+    SessionEpoch, SessionOwner, SessionRecord, SubscriptionRecord,
 };
 pub use retained::{Page, Retained, RetainedChange};
 pub use session::queue::{Apart, QueueOwner, StoredEntry, SubscriptionIds};

@@ -3,6 +3,7 @@
 //! One table; the struct, its defaults and the reference page come from it.
 
 use crate::event::EventInterest;
+use crate::permission::Realm;
 use martlet_codec::QoS;
 
 /// What happens to a message that finds a session's queue full.
@@ -53,6 +54,7 @@ const AT_LEAST_ONE: &[&str] = &[
     "packet_bytes",
     "connect_packet_bytes",
     "connect_timeout_secs",
+    "authenticate_timeout_secs",
     "connections",
     "topic_bytes",
     "topic_levels",
@@ -124,6 +126,9 @@ limits! {
     connect_timeout_secs: u32 = 10,
         "Time from the accepted connection to the complete CONNECT, seconds.",
         "The connection is closed, however slowly its bytes drip.";
+    authenticate_timeout_secs: u32 = 60,
+        "Time from the complete CONNECT until it is known who the client is, seconds.",
+        "The connection is closed.";
     connections: u32 = 1_000_000,
         "Connections of this node.",
         "v5: CONNACK 0x89; v3: CONNACK 3 (server unavailable).";
@@ -209,6 +214,8 @@ limits! {
 pub struct ListenerPolicy {
     /// Its name in logs.
     pub name: String,
+    /// Whose credentials and rules hold here.
+    pub realm: Realm,
     /// Clients need no credentials.
     pub allow_anonymous: bool,
     /// Whoever keeps the credentials is asked who a client is, also of one that has none. Else
@@ -230,6 +237,7 @@ impl Default for ListenerPolicy {
     fn default() -> Self {
         Self {
             name: "default".to_owned(),
+            realm: Realm::COMMON,
             allow_anonymous: true,
             authenticate: false,
             maximum_qos: QoS::ExactlyOnce,

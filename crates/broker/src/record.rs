@@ -11,6 +11,7 @@ use martlet_codec::{PacketId, ProtocolVersion, QoS};
 
 use crate::id::{MessageId, RecordNumber, TenantId, counter_of};
 use crate::message::Message;
+use crate::permission::Realm;
 use crate::session::queue::SubscriptionIds;
 use crate::will::StoredWill;
 
@@ -46,6 +47,17 @@ pub enum EnqueuedAs {
 /// Numbers of retained copies; they are used again after so many subscriptions.
 pub const RETAINED_COPIES: u8 = 250;
 
+/// Who the client of a session proved to be, as its record has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionOwner {
+    /// Where its rules are looked up.
+    pub realm: Realm,
+    /// Its name; none is anonymous.
+    pub user_name: Option<Arc<str>>,
+    /// Nobody else may take the session over.
+    pub bound: bool,
+}
+
 /// A session, as its record has it.
 #[derive(Clone, Debug)]
 pub struct SessionRecord {
@@ -65,6 +77,8 @@ pub struct SessionRecord {
     pub left_wall_ms: Option<u64>,
     /// Its end was put off after a start, which is done once while its client is away.
     pub put_off: bool,
+    /// Who its client is; none where nobody had to say it.
+    pub owner: Option<SessionOwner>,
     /// The Will that is still due; none takes away the one recorded before.
     pub will: Option<Arc<StoredWill>>,
 }

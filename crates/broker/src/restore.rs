@@ -22,6 +22,7 @@ use crate::record::{
 use crate::session::Session;
 use crate::session::inbound::Inbound;
 use crate::session::outbound::Outbound;
+use crate::session::permit::Permit;
 use crate::session::queue::{Apart, QueueOwner, StoredEntry};
 use crate::shard::Shard;
 use crate::share::GroupAddress;
@@ -99,7 +100,10 @@ impl Shard {
             expiry_timer: None,
             will_timer: None,
             accounting: Accounting::default(),
-            permit: None,
+            permit: record
+                .owner
+                .as_ref()
+                .map(|owner| Box::new(Permit::restored(owner, record.tenant))),
             retained_queued: false,
         });
         self.arm_restored(cx, session, record);

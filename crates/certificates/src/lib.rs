@@ -5,8 +5,10 @@
 //! builds anew.
 #![forbid(unsafe_code)]
 
+mod identity;
 mod pem;
 mod server;
 
+pub use identity::{IdentityError, NameFrom, user_name};
 pub use pem::FileError;
 pub use server::{ClientCertificates, ServerFiles, server_config};

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use martlet_broker::{ClientInfo, Command, Counters, Report, ShardId};
-use tokio::sync::{mpsc, watch};
+use serde::{Deserialize, Serialize};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::health::{Health, HealthReport};
 use crate::store::{PinnedStore, StoreSize, StoreState};
@@ -64,6 +65,30 @@ pub struct Control {
     next_request: AtomicU64,
     waiting: Mutex<HashMap<u64, mpsc::UnboundedSender<Report>>>,
     stop: watch::Sender<bool>,
+    reloads: mpsc::UnboundedSender<ReloadRequest>,
+}
+
+/// Somebody wants the files to be read again, and waits for what came of it.
+#[derive(Debug)]
+pub struct ReloadRequest(oneshot::Sender<Result<Reloaded, String>>);
+
+impl ReloadRequest {
+    /// Tells them.
+    pub fn answer(self, outcome: Result<Reloaded, String>) {
+        // They may have given up.
+        let _ = self.0.send(outcome);
+    }
+}
+
+/// What came of reading the files again.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// Listeners with certificates that were read again.
+    pub certificates: usize,
+    /// Users whose credentials are not valid any more.
+    pub revoked: usize,
+    /// What has changed and is in force from the next start on.
+    pub needs_restart: Vec<String>,
 }
 
 /// Sessions of all shards.
@@ -90,7 +115,11 @@ pub enum ControlError {
 
 impl Control {
     /// The control plane of a node whose shards are running.
-    pub fn new(shards: Box<dyn Shards>, info: NodeInfo) -> Self {
+    pub fn new(
+        shards: Box<dyn Shards>,
+        info: NodeInfo,
+        reloads: mpsc::UnboundedSender<ReloadRequest>,
+    ) -> Self {
         Self {
             shards,
             info,
@@ -99,6 +128,7 @@ impl Control {
             next_request: AtomicU64::new(1),
             waiting: Mutex::default(),
             stop: watch::Sender::new(false),
+            reloads,
         }
     }
 
@@ -168,6 +198,26 @@ impl Control {
     /// Tells shard 0 something.
     pub fn tell_first(&self, command: Command) {
         self.shards.send(ShardId(0), command);
+    }
+
+    /// Tells every shard something.
+    pub fn tell_all(&self, command: &Command) {
+        for shard in 0..self.shards.count() {
+            self.shards.send(ShardId(shard), command.clone());
+        }
+    }
+
+    /// Has the files read again that may change while the node runs.
+    ///
+    /// # Errors
+    /// What is wrong with which of them; then nothing has changed.
+    pub async fn reload(&self) -> Result<Reloaded, String> {
+        let (answer, outcome) = oneshot::channel();
+        let stopping = || "the node is stopping".to_owned();
+        self.reloads
+            .send(ReloadRequest(answer))
+            .map_err(|_| stopping())?;
+        outcome.await.unwrap_or_else(|_| Err(stopping()))
     }
 
     /// Time since the start.

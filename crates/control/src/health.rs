@@ -1,5 +1,6 @@
 //! Alive, ready, and why not: for Kubernetes' probes and for people.
 
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use serde::Serialize;
@@ -15,6 +16,8 @@ struct State {
     ready: bool,
     stopping: bool,
     warnings: Vec<String>,
+    /// Those that may be withdrawn, by name.
+    named: BTreeMap<&'static str, String>,
 }
 
 /// The health of a node.
@@ -42,6 +45,16 @@ impl Health {
         self.state().warnings.push(sentence);
     }
 
+    /// The same, until it is withdrawn or said anew by that name.
+    pub fn warn_as(&self, name: &'static str, sentence: String) {
+        self.state().named.insert(name, sentence);
+    }
+
+    /// What was said by that name is over.
+    pub fn withdraw(&self, name: &str) {
+        self.state().named.remove(name);
+    }
+
     /// As of now.
     pub fn report(&self) -> HealthReport {
         let state = self.state();
@@ -52,7 +65,12 @@ impl Health {
         };
         HealthReport {
             status,
-            warnings: state.warnings.clone(),
+            warnings: state
+                .warnings
+                .iter()
+                .chain(state.named.values())
+                .cloned()
+                .collect(),
         }
     }
 

@@ -6,7 +6,9 @@
 
 use std::sync::Arc;
 
-use martlet_broker::{Now, SessionEpoch, SessionRecord, StoredWill, SubscriptionRecord, TenantId};
+use martlet_broker::{
+    Now, Realm, SessionEpoch, SessionOwner, SessionRecord, StoredWill, SubscriptionRecord, TenantId,
+};
 use martlet_codec::{ProtocolVersion, SubscriptionFilter, TopicName};
 use martlet_store::{RecordBuffer, RecordBuilder, StateKey};
 
@@ -38,8 +40,13 @@ pub struct GroupState<'a> {
 const DURABLE: u8 = 1;
 const HAS_LEFT: u8 = 1 << 1;
 const PUT_OFF: u8 = 1 << 2;
+const HAS_OWNER: u8 = 1 << 3;
 /// Where the protocol version stands, as its level; 0 is one that is not known.
 const VERSION_SHIFT: u8 = 4;
+
+/// The owner of a session.
+const BOUND: u8 = 1;
+const HAS_NAME: u8 = 1 << 1;
 
 /// No time of records is later, so that sums of times do not overflow.
 const CLOCK_MAX_MS: u64 = 1 << 62;
@@ -144,7 +151,8 @@ pub fn decode_clock(bytes: &[u8]) -> Result<ClockState, DecodeError> {
 
 /// A session, and its Will or that it has none.
 pub(crate) fn put_session(session: &SessionRecord, into: &mut RecordBuilder<'_>) {
-    let pieces: [&[u8]; 2] = [&session_head(session), session.client_id.as_bytes()];
+    let head = session_head(session);
+    let pieces = [&head, user_name(session), session.client_id.as_bytes()];
     into.state(key(session.epoch, kind::SESSION), &pieces);
     let key = key(session.epoch, kind::WILL);
     match &session.will {
@@ -164,6 +172,7 @@ fn session_head(session: &SessionRecord) -> Scratch {
         flag(DURABLE, session.durable)
             | flag(HAS_LEFT, session.left_wall_ms.is_some())
             | flag(PUT_OFF, session.put_off)
+            | flag(HAS_OWNER, session.owner.is_some())
             | level << VERSION_SHIFT,
     );
     put_number(&mut out, session.tenant.0.into());
@@ -171,7 +180,31 @@ fn session_head(session: &SessionRecord) -> Scratch {
     if let Some(left_wall_ms) = session.left_wall_ms {
         put_number(&mut out, left_wall_ms);
     }
+    if let Some(owner) = &session.owner {
+        out.push(flag(BOUND, owner.bound) | flag(HAS_NAME, owner.user_name.is_some()));
+        put_number(&mut out, owner.realm.0.into());
+        put_number(&mut out, user_name(session).len() as u64);
+    }
     out
+}
+
+/// The name of its owner, which stands before the Client Identifier.
+fn user_name(session: &SessionRecord) -> &[u8] {
+    let owner = session.owner.as_ref();
+    let name = owner.and_then(|owner| owner.user_name.as_deref());
+    name.unwrap_or_default().as_bytes()
+}
+
+fn session_owner(reader: &mut Reader<'_>) -> Result<SessionOwner, DecodeError> {
+    let flags = reader.byte()?;
+    let realm = Realm(reader.number32()?);
+    let len = reader.number32()? as usize;
+    let user_name = reader.mqtt_text(len)?;
+    Ok(SessionOwner {
+        realm,
+        user_name: (flags & HAS_NAME != 0).then(|| user_name.into()),
+        bound: flags & BOUND != 0,
+    })
 }
 
 /// Reads a session, without its Will.
@@ -183,6 +216,10 @@ pub fn decode_session(epoch: SessionEpoch, bytes: &[u8]) -> Result<SessionRecord
     let left_wall_ms = match flags & HAS_LEFT {
         0 => None,
         _ => Some(reader.number()?),
+    };
+    let owner = match flags & HAS_OWNER {
+        0 => None,
+        _ => Some(session_owner(&mut reader)?),
     };
     let len = reader.rest().len();
     let client_id: Arc<str> = reader.mqtt_text(len)?.into();
@@ -200,6 +237,7 @@ pub fn decode_session(epoch: SessionEpoch, bytes: &[u8]) -> Result<SessionRecord
         },
         left_wall_ms,
         put_off: flags & PUT_OFF != 0,
+        owner,
         will: None,
     })
 }
@@ -373,6 +411,7 @@ mod tests {
             ])),
             left_wall_ms: Option<u64>,
             put_off: bool,
+            owner in prop::option::of((prop::option::of("[a-zé]{0,70}"), any::<u32>(), any::<bool>())),
         ) {
             let session = SessionRecord {
                 tenant: TenantId(tenant),
@@ -383,9 +422,15 @@ mod tests {
                 version,
                 left_wall_ms,
                 put_off,
+                owner: owner.map(|(name, realm, bound)| SessionOwner {
+                    realm: Realm(realm),
+                    user_name: name.map(Arc::from),
+                    bound,
+                }),
                 will: None,
             };
-            let bytes = [&session_head(&session), session.client_id.as_bytes()].concat();
+            let client_id = session.client_id.as_bytes();
+            let bytes = [&session_head(&session), user_name(&session), client_id].concat();
             let back = decode_session(SessionEpoch(4), &bytes).unwrap();
             prop_assert_eq!(format!("{back:?}"), format!("{session:?}"));
         }

@@ -5,6 +5,7 @@
 
 mod node;
 
+use martlet_script::{Script, Users};
 use martlet_store::{Call, Failure, Fault};
 use node::{End, StoredNode};
 
@@ -766,5 +767,67 @@ fn a_node_starts_on_a_full_disk_and_promises_again_when_there_is_room() {
         );
         let kept = ["before", "behind"].map(str::to_owned).to_vec();
         assert_eq!(node.collect("a"), (true, kept));
+    }
+}
+
+/// The users of a script's header.
+fn users(text: &str) -> Users {
+    Users::new(&Script::parse("users", text).unwrap().users)
+}
+
+#[test]
+fn a_session_is_its_users_alone_after_a_restart_too() {
+    for end in [End::Stop, End::Kill, End::PowerCut(1)] {
+        let both = users("user alice a\nuser bob b");
+        let mut node = StoredNode::new(2).with_users(both);
+        node.play(
+            "A: CONNECT id=x clean=0 session_expiry=1000 user=alice password=a; SUBSCRIBE t qos=1
+             A: DISCONNECT
+             P: CONNECT id=p user=bob password=b
+             P: PUBLISH t qos=1 payload=one",
+        );
+        let mut node = node.restart(end, 3, 10);
+        node.play(
+            "B: CONNECT id=x clean=1 user=bob password=b
+             B> CONNACK 0x87
+             B> closed
+             A: CONNECT id=x clean=0 session_expiry=1000 user=alice password=a
+             A> CONNACK 0 session_present=1
+             A> PUBLISH t qos=1 payload=one id=1",
+        );
+    }
+}
+
+#[test]
+fn a_session_from_before_anybody_had_to_say_who_they_are_is_its_clients_still() {
+    let mut node = StoredNode::new(1);
+    node.play("A: CONNECT id=x clean=0 session_expiry=1000; SUBSCRIBE t qos=1");
+    let node = node.restart(End::Kill, 1, 10);
+    node.with_users(users("user alice a")).play(
+        "A: CONNECT id=x clean=0 session_expiry=1000 user=alice password=a
+         A> CONNACK 0 session_present=1",
+    );
+}
+
+#[test]
+fn a_will_that_is_due_after_a_restart_needs_permission_then() {
+    for (rules, sent) in [("allow=publish:w", true), ("deny=publish:w", false)] {
+        let mut node = StoredNode::new(1).with_users(users("user alice a\nuser bob b"));
+        node.play(
+            "A: CONNECT id=x clean=0 session_expiry=1000 user=alice password=a will.topic=w will.payload=gone
+             A: PINGREQ",
+        );
+        let node = node.restart(End::Kill, 1, 10);
+        let mut node = node.with_users(users(&format!("user alice a {rules}\nuser bob b")));
+        node.play(&format!(
+            "B: CONNECT id=b user=bob password=b; SUBSCRIBE w
+             wait 120s
+             B> {}",
+            if sent {
+                "PUBLISH w payload=gone"
+            } else {
+                "nothing"
+            }
+        ));
     }
 }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use martlet_broker::{ListenerPolicy, Settings};
+use martlet_broker::{ListenerPolicy, RuleBook, Settings};
 
 use crate::authenticate::{Authenticator, NoAuthenticator};
 use crate::store::{MemoryStore, Store};
@@ -31,6 +31,8 @@ pub struct ReactorConfig {
     pub store: Box<dyn Store>,
     /// Who is asked by listeners that authenticate.
     pub authenticator: Arc<dyn Authenticator>,
+    /// Where the rules of those who authenticate are looked up, if not in the answers.
+    pub rules: Option<Arc<dyn RuleBook>>,
 }
 
 impl ReactorConfig {
@@ -46,6 +48,7 @@ impl ReactorConfig {
             memory_bytes: usize::MAX,
             store: Box::new(MemoryStore),
             authenticator: Arc::new(NoAuthenticator),
+            rules: None,
         }
     }
 }

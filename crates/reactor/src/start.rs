@@ -124,6 +124,12 @@ pub fn start(mut config: ReactorConfig) -> Result<Running, StartError> {
         now,
         shards: shards.collect(),
     })?;
+    if let Some(book) = &config.rules {
+        for reactor in &mut reactors {
+            let (shard, _) = reactor.lend_shard();
+            shard.set_rule_book(Arc::clone(book));
+        }
+    }
     let mut clock = common.clock;
     if let Some(restored) = &restored {
         clock.set_record_time(now, restored.restored.record_ms);

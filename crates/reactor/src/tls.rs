@@ -31,7 +31,8 @@ impl TlsSettings {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = config;
     }
 
-    fn now(&self) -> Arc<ServerConfig> {
+    /// What new connections are encrypted with at this moment.
+    pub fn now(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

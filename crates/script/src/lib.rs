@@ -20,6 +20,7 @@ mod packet;
 mod play;
 mod script;
 mod tcp_stage;
+mod users;
 mod value;
 mod virtual_stage;
 
@@ -31,5 +32,6 @@ pub use script::{
     Act, Expectation, Expected, Outgoing, Part, Script, Step, TextPacket, User, UserRule, Version,
 };
 pub use tcp_stage::{BrokerProcess, TcpStage, free_port};
+pub use users::Users;
 pub use value::{Kind, Value, Variables, Word};
 pub use virtual_stage::{VirtualStage, configure};

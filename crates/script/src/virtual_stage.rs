@@ -6,15 +6,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use martlet_broker::{
-    Actions, Authenticated, Authentication, Identity, ListenerPolicy, Password, QueueFull, Rule,
-    Rules, Settings, TransportEnd,
-};
-use martlet_codec::{QoS, ReasonCode};
+use martlet_broker::{ListenerPolicy, QueueFull, Settings, TransportEnd};
+use martlet_codec::QoS;
 
 use crate::harness::{Harness, Link, Wiring};
 use crate::play::{Incoming, Stage};
-use crate::script::{Script, User};
+use crate::script::Script;
+use crate::users::Users;
 use crate::value::number;
 
 /// A harness as a stage.
@@ -22,7 +20,7 @@ use crate::value::number;
 pub struct VirtualStage {
     harness: Harness,
     links: Vec<Link>,
-    users: Vec<User>,
+    users: Users,
 }
 
 impl VirtualStage {
@@ -36,14 +34,14 @@ impl VirtualStage {
         Ok(Self {
             harness: Harness::new(settings, listener, wiring),
             links: Vec::new(),
-            users: script.users.clone(),
+            users: Users::new(&script.users),
         })
     }
 
     /// Tells the node who those are that it asks for.
     fn answer(&mut self) {
         for (shard, asked) in self.harness.take_authentications() {
-            let answer = answer_to(&asked, &self.users);
+            let answer = self.users.answer(&asked);
             self.harness.authenticated(shard, asked.connection, answer);
         }
     }
@@ -102,46 +100,6 @@ impl Stage for VirtualStage {
     fn quiet(&self) -> Duration {
         Duration::from_millis(20)
     }
-}
-
-fn answer_to(asked: &Authentication, users: &[User]) -> Authenticated {
-    let Some(name) = &asked.user_name else {
-        return Authenticated::refused("it has no name");
-    };
-    let password = asked.password.as_ref().map(Password::bytes);
-    let found = users.iter().find(|user| user.name == **name);
-    let Some(user) = found.filter(|user| password == Some(user.password.as_bytes())) else {
-        return Authenticated::Refused {
-            reason: ReasonCode::BadUserNameOrPassword,
-            why: "not its password".to_owned(),
-        };
-    };
-    let identity = Identity {
-        user_name: Some(name.clone()),
-        rules: Arc::new(rules_of(user)),
-        bound: true,
-        ..Identity::anyone()
-    };
-    Authenticated::Accepted { identity, known: 0 }
-}
-
-fn rules_of(user: &User) -> Rules {
-    if user.rules.is_empty() {
-        return Rules::open();
-    }
-    let rules = user.rules.iter().map(|rule| Rule {
-        actions: actions_of(&rule.actions),
-        allows: rule.allows,
-        filter: rule.filter.as_str().into(),
-        source: "the script".into(),
-    });
-    Rules::compile(rules.collect(), Actions::NONE).expect("scripts have Topic Filters")
-}
-
-fn actions_of(names: &str) -> Actions {
-    let actions = names.split('+').map(Actions::from_name);
-    let actions = actions.map(|action| action.expect("publish, subscribe or receive"));
-    actions.fold(Actions::NONE, Actions::and)
 }
 
 /// Settings and listener of a node from a script's `settings` line: any limit by its key,

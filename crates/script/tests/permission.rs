@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use martlet_broker::{
-    Actions, Authenticated, Authentication, Command, Identity, ListenerPolicy, Revocation, Rule,
-    Rules, Settings, TransportEnd,
+    Actions, Authenticated, Authentication, Command, Identity, ListenerPolicy, Realm, Revocation,
+    Rule, RuleBook, Rules, Settings, TransportEnd,
 };
 use martlet_script::{Harness, Link, Wiring};
 
@@ -57,6 +57,22 @@ fn rules(list: &[(bool, Actions, &str)]) -> Arc<Rules> {
     };
     let rules = list.iter().map(rule).collect();
     Arc::new(Rules::compile(rules, Actions::NONE).expect("the filters are valid"))
+}
+
+#[derive(Debug)]
+struct Book([(&'static str, Arc<Rules>); 2]);
+
+impl Book {
+    fn from(all: [(&'static str, &Arc<Rules>); 2]) -> Self {
+        Self(all.map(|(name, rules)| (name, Arc::clone(rules))))
+    }
+}
+
+impl RuleBook for Book {
+    fn rules_of(&self, _: Realm, user_name: Option<&str>) -> Arc<Rules> {
+        let found = self.0.iter().find(|(name, _)| user_name == Some(name));
+        found.map_or_else(|| Arc::new(Rules::closed()), |(_, rules)| Arc::clone(rules))
+    }
 }
 
 fn accepted(asked: &Authentication, rules: Arc<Rules>, known: u64) -> Authenticated {
@@ -175,15 +191,15 @@ fn rules_that_change_hold_at_once_for_what_is_live_and_what_waits() {
         node.send(writer, &publish("a", 0, "1"));
         assert_eq!(node.take(reader), publish("a", 0, "1"));
         let only_b = rules(&[(true, Actions::ALL, "b")]);
-        let command = |name: &str, rules: &Arc<Rules>| Command::SetRules {
-            user_name: Some(name.into()),
-            rules: Arc::clone(rules),
+        let command = |alice: &Arc<Rules>, bob: &Arc<Rules>| {
+            let all = [("alice", alice), ("bob", bob)];
+            Command::SetRules(Arc::new(Book::from(all)))
         };
         // The first is queued, and forbidden before it is sent.
         node.end(reader, TransportEnd::EndOfStream);
         node.send(writer, &publish("a", 1, "two"));
         node.send(writer, &publish("b", 1, "three"));
-        all(&mut node, shards, &command("alice", &only_b));
+        all(&mut node, shards, &command(&only_b, &open));
         let reader = node.open();
         node.send(reader, &connect("reader", 0, "alice"));
         let (shard, back) = asked(&mut node);
@@ -195,7 +211,7 @@ fn rules_that_change_hold_at_once_for_what_is_live_and_what_waits() {
         node.take(writer);
         node.send(writer, &publish("b", 0, "4"));
         assert_eq!(node.take(reader), publish("b", 0, "4"));
-        all(&mut node, shards, &command("bob", &rules(&[])));
+        all(&mut node, shards, &command(&only_b, &rules(&[])));
         node.send(writer, &publish("b", 0, "5"));
         assert!(node.take(reader).is_empty());
     }
@@ -220,9 +236,8 @@ fn a_will_that_is_not_permitted_any_more_is_not_sent() {
             accepted(&asked, Arc::clone(&open), 0),
         );
         if !permitted {
-            let user_name = Some("alice".into());
-            let rules = rules(&[]);
-            node.command(0, Command::SetRules { user_name, rules });
+            let book = Book::from([("alice", &rules(&[])), ("bob", &open)]);
+            node.command(0, Command::SetRules(Arc::new(book)));
         }
         node.end(link, TransportEnd::Error);
         assert_eq!(!node.take(reader).is_empty(), permitted);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Rules;
+use super::{Realm, Rules};
 use crate::id::TenantId;
 
 /// An authenticated client, as the shard knows it. Where nobody has to say who they are, all
@@ -14,7 +14,10 @@ pub struct Identity {
     /// The name it proved to have: what rules, `%u`, takeover and revoking go by. None is
     /// anonymous.
     pub user_name: Option<Arc<str>>,
-    /// What it may do.
+    /// Where its rules are looked up.
+    pub realm: Realm,
+    /// What it may do; if the shards have a [`RuleBook`](super::RuleBook), what that says, unless
+    /// the rules are the identity's own.
     pub rules: Arc<Rules>,
     /// A session may be taken over only by the same user.
     pub bound: bool,
@@ -28,6 +31,7 @@ impl Identity {
         Self {
             tenant: TenantId(0),
             user_name: None,
+            realm: Realm::COMMON,
             rules: Arc::new(Rules::open()),
             bound: false,
             expires_wall_ms: 0,
@@ -45,6 +49,13 @@ pub struct Names<'a> {
 }
 
 impl<'a> Names<'a> {
+    /// Both stand for one level, or for nothing.
+    pub(super) fn are_levels(&self) -> bool {
+        [self.client_id, self.user_name]
+            .iter()
+            .all(|name| !name.contains(['+', '#', '/']))
+    }
+
     /// A name that would reach beyond its level, or match others, stands for nothing: a rule that
     /// needs it never matches.
     fn usable(name: &'a str) -> Option<&'a str> {

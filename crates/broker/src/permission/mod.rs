@@ -5,10 +5,12 @@
 //! decides, and where none does, the default of the source. A rule may name the client by `%c` and
 //! its user by `%u`, so that one set serves a whole fleet.
 
+mod book;
 mod identity;
 mod own;
 mod rules;
 
+pub use book::{Realm, RuleBook};
 pub use identity::{Identity, Names};
 pub use rules::{Rule, Rules, RulesError, Verdict};
 

@@ -57,6 +57,8 @@ pub struct Rules {
     default: Actions,
     /// Everything is permitted but what no client may, so nothing has to be asked.
     open: bool,
+    /// From this rule on they are nobody's whose names are no levels.
+    patterns_from: u32,
     /// The first is the root.
     nodes: Vec<Node>,
 }
@@ -87,6 +89,7 @@ impl Rules {
             rules: Box::default(),
             default: Actions::ALL,
             open: true,
+            patterns_from: u32::MAX,
             nodes: vec![Node::default()],
         }
     }
@@ -110,8 +113,25 @@ impl Rules {
             rules: rules.into(),
             default,
             open: false,
+            patterns_from: u32::MAX,
             nodes,
         })
+    }
+
+    /// The rules from this one on are no client's whose Client Identifier or user name has `+`, `#`
+    /// or `/` in it, whether they name it or not.
+    pub fn with_patterns_from(mut self, rule: usize) -> Self {
+        self.patterns_from = u32::try_from(rule).unwrap_or(u32::MAX);
+        self
+    }
+
+    /// Nothing is permitted.
+    pub fn closed() -> Self {
+        Self {
+            default: Actions::NONE,
+            open: false,
+            ..Self::open()
+        }
     }
 
     /// Nothing has to be asked.
@@ -145,6 +165,9 @@ impl Rules {
             best: u32::MAX,
         };
         search.walk(0, Some(text), text.starts_with('$'));
+        if search.best >= self.patterns_from && !names.are_levels() {
+            search.best = u32::MAX;
+        }
         match self.rules.get(search.best as usize) {
             Some(rule) => Verdict {
                 allowed: rule.allows,

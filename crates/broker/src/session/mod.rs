@@ -83,6 +83,7 @@ impl Session {
             version: Some(self.version),
             left_wall_ms: self.left_wall_ms.map(NonZeroU64::get),
             put_off: self.put_off,
+            owner: self.permit.as_ref().map(|permit| permit.owner()),
             will: self
                 .will
                 .clone()

@@ -5,7 +5,9 @@ use core::hash::BuildHasher;
 use std::sync::Arc;
 
 use crate::hash::Seed;
-use crate::permission::{Actions, Identity, Names, Rules, Verdict, may_publish};
+use crate::id::TenantId;
+use crate::permission::{Actions, Identity, Names, Realm, RuleBook, Rules, Verdict, may_publish};
+use crate::record::SessionOwner;
 
 /// An identity in use.
 #[derive(Clone, Debug)]
@@ -31,6 +33,21 @@ impl Permit {
         }
     }
 
+    /// Of a session that has come back with the store. Whatever waits for its client is looked at
+    /// again when that is known, and its Will was permitted when it came: nothing is forbidden
+    /// until the rules are looked up.
+    pub(crate) fn restored(owner: &SessionOwner, tenant: TenantId) -> Self {
+        let identity = Identity {
+            tenant,
+            user_name: owner.user_name.clone(),
+            realm: owner.realm,
+            rules: Arc::new(Rules::open()),
+            bound: owner.bound,
+            expires_wall_ms: 0,
+        };
+        Self::new(identity, 0)
+    }
+
     pub(crate) fn user_name(&self) -> Option<&str> {
         self.identity.user_name.as_deref()
     }
@@ -40,9 +57,24 @@ impl Permit {
         !self.identity.rules.is_open()
     }
 
-    pub(crate) fn set_rules(&mut self, rules: Arc<Rules>) {
-        self.identity.rules = rules;
-        self.verdicts = [0; VERDICTS];
+    /// The rules are those of the book, if they are not its own.
+    pub(crate) fn look_up(&mut self, book: &dyn RuleBook) {
+        let Identity {
+            realm, user_name, ..
+        } = &self.identity;
+        if *realm != Realm::OWN_RULES {
+            self.identity.rules = book.rules_of(*realm, user_name.as_deref());
+            self.verdicts = [0; VERDICTS];
+        }
+    }
+
+    /// What is remembered of it with the session.
+    pub(crate) fn owner(&self) -> SessionOwner {
+        SessionOwner {
+            realm: self.identity.realm,
+            user_name: self.identity.user_name.clone(),
+            bound: self.identity.bound,
+        }
     }
 
     /// Whether the topic may be published to or received from.

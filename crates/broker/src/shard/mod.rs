@@ -447,9 +447,8 @@ impl Shard {
                 }
             }
             Command::Revoke(revocation) => self.revoke(cx, revocation),
-            Command::SetRules { user_name, rules } => {
-                self.set_rules(user_name.as_deref(), &rules);
-            }
+            Command::SetRules(book) => self.set_rule_book(book),
+            Command::RulesChanged { user_name } => self.rules_changed(user_name.as_deref()),
             Command::Shutdown => self.shut_down(cx),
         }
         self.settle(cx);

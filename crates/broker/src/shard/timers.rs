@@ -26,12 +26,13 @@ impl Shard {
                         "no complete CONNECT before the deadline (limit connect_timeout_secs)"
                     }
                     Phase::Authenticating => {
-                        "not authenticated before the deadline (limit connect_timeout_secs)"
+                        "not authenticated before the deadline (limit authenticate_timeout_secs)"
                     }
                     Phase::Accepted | Phase::Closing => return,
                 };
                 self.refuse(cx, id.index, None, ReasonCode::MaximumConnectTime, why);
             }
+            Timer::IdentityEnd(id) => self.check_identity_end(cx, id),
             Timer::KeepAlive(id) => self.check_keep_alive(cx, id),
             Timer::Stalled(id) => self.check_stalled(cx, id),
             Timer::SessionExpiry(id) => {

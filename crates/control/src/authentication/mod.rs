@@ -6,10 +6,12 @@
 //! nobody gets in on half of what somebody else had. The same question is asked once, however many
 //! wait for its answer. Where a source fails nobody gets in.
 //!
-//! * `policy`: the chain, and what becomes of who has no name
+//! * `policy`: the chain of a realm, and what becomes of who has no name
+//! * [`sources`]: where credentials are kept
 //! * `verified`: what is remembered
 
 mod policy;
+pub mod sources;
 mod verified;
 
 use std::collections::HashMap;
@@ -20,9 +22,8 @@ use std::time::Instant;
 
 use martlet_broker::{Authenticated, Authentication, Revocation};
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
 
-pub use policy::{Finding, Policy, Source};
+pub use policy::{Chain, Finding, Looking, Policy, Source};
 
 use verified::{Digest, Digester, Verified};
 
@@ -40,8 +41,6 @@ struct Inner {
     state: Mutex<State>,
     digester: Digester,
     runtime: Handle,
-    /// Sources that are asked at once: hashes of passwords take a core each.
-    at_once: Arc<Semaphore>,
 }
 
 struct State {
@@ -63,12 +62,11 @@ impl fmt::Debug for Gate {
 }
 
 impl Gate {
-    /// A gate that asks `at_once` sources at the same time at most, on `runtime`. `key` is random
-    /// and this process's alone.
-    pub fn new(policy: Policy, at_once: usize, runtime: Handle, key: &[u8; 32]) -> Self {
+    /// A gate whose sources are asked on `runtime`. `key` is random and this process's alone.
+    pub fn new(policy: Arc<Policy>, runtime: Handle, key: &[u8; 32]) -> Self {
         Self(Arc::new(Inner {
             state: Mutex::new(State {
-                policy: Arc::new(policy),
+                policy,
                 verified: Verified::default(),
                 asking: HashMap::new(),
                 waiting: 0,
@@ -77,14 +75,13 @@ impl Gate {
             }),
             digester: Digester::new(key),
             runtime,
-            at_once: Arc::new(Semaphore::new(at_once.max(1))),
         }))
     }
 
     /// Who is this? Does not block; what is known is answered at once, on this thread.
     pub fn ask(&self, asked: Authentication, answer: impl FnOnce(Authenticated) + Send + 'static) {
         let mut state = self.0.lock();
-        if asked.user_name.is_none() && asked.certificate.is_none() {
+        if asked.user_name.is_none() && asked.password.is_none() && asked.certificate.is_none() {
             let (policy, known) = (Arc::clone(&state.policy), state.revoked);
             drop(state);
             return answer(policy.anonymous(&asked, known));
@@ -116,24 +113,25 @@ impl Gate {
         let inner = Arc::clone(&self.0);
         let question = Question { inner, digest };
         self.0.runtime.spawn(async move {
-            let at_once = Arc::clone(&question.inner.at_once);
-            // The semaphore is never closed.
-            let Ok(_one) = at_once.acquire().await else {
-                return;
-            };
-            let held = Arc::clone(&policy);
-            let looked = tokio::task::spawn_blocking(move || held.decide(&asked, known)).await;
-            if let Ok(found) = looked {
-                question.answer(found, &policy);
-            }
+            let found = policy.decide(&asked, known).await;
+            question.answer(found, &policy);
         });
     }
 
-    /// From now on this holds. What was verified by the old one is forgotten.
-    pub fn set_policy(&self, policy: Policy) {
+    /// From now on this holds. What was verified by the old one is forgotten; users who would not
+    /// be let in any more are revoked, and the answer is what has to be told to all shards.
+    pub fn set_policy(&self, policy: Arc<Policy>) -> Vec<Revocation> {
         let mut state = self.0.lock();
-        state.policy = Arc::new(policy);
+        let old = std::mem::replace(&mut state.policy, Arc::clone(&policy));
         state.verified = Verified::default();
+        drop(state);
+        let users = old.no_longer_valid(&policy);
+        users.iter().map(|user| self.revoke(user)).collect()
+    }
+
+    /// What holds.
+    pub fn policy(&self) -> Arc<Policy> {
+        Arc::clone(&self.0.lock().policy)
     }
 
     /// The credentials of a user are not valid any more: what has to be told to all shards. Whoever

@@ -1,18 +1,38 @@
 //! The chain of sources: the first that knows a client decides.
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
-use martlet_broker::{Authenticated, Authentication, Identity};
+use martlet_broker::{Authenticated, Authentication, Identity, Realm, RuleBook, Rules};
 use martlet_codec::ReasonCode;
+
+/// What looks for a client; it may take long, and must not block the thread that it runs on.
+pub type Looking<'a> = Pin<Box<dyn Future<Output = Finding> + Send + 'a>>;
 
 /// A place where credentials are kept.
 pub trait Source: fmt::Debug + Send + Sync {
     /// What it is, for logs: `the password file /etc/martlet/passwd`.
     fn name(&self) -> String;
 
-    /// Looks whether these are credentials of somebody. It may take long.
-    fn look(&self, asked: &Authentication) -> Finding;
+    /// Looks whether these are credentials of somebody.
+    fn look<'a>(&'a self, asked: &'a Authentication) -> Looking<'a>;
+
+    /// What a user may do whom this source knows; none: it does not know of any such.
+    fn rules_of(&self, user_name: &str) -> Option<Arc<Rules>>;
+
+    /// Users whom it may have let in, by what it held, and would not by what `newer` holds.
+    /// `newer` has the same name.
+    fn no_longer_valid(&self, newer: &dyn Source) -> Vec<Arc<str>> {
+        let _ = newer;
+        Vec::new()
+    }
+
+    /// What [`Source::no_longer_valid`] of an older one compares with.
+    fn as_any(&self) -> &dyn std::any::Any;
 }
 
 /// What a source found.
@@ -28,37 +48,63 @@ pub enum Finding {
     Failed(String),
 }
 
-/// Who is let in.
+/// Who is let in at the doors of one realm, and what they may do.
+#[derive(Debug)]
+pub struct Chain {
+    /// Asked in this order.
+    pub sources: Vec<Arc<dyn Source>>,
+    /// What who has no credentials may do, where a listener lets them in.
+    pub anonymous: Arc<Rules>,
+}
+
+/// Who is let in to the node.
 #[derive(Debug)]
 pub struct Policy {
-    /// Asked in this order.
-    pub sources: Vec<Box<dyn Source>>,
-    /// Who has neither name nor certificate is this; none: is refused.
-    pub anonymous: Option<Identity>,
+    /// By the realms of the listeners.
+    pub realms: BTreeMap<Realm, Chain>,
     /// How long what was verified is remembered.
     pub remembered: Duration,
     /// How long a refusal is.
     pub refusal_remembered: Duration,
+    /// What who is not known may do: nothing.
+    nobody: Arc<Rules>,
 }
 
 impl Policy {
-    /// Who has no name.
+    /// A policy that remembers what was verified for five minutes, and refusals for five seconds.
+    pub fn new(realms: BTreeMap<Realm, Chain>) -> Self {
+        Self {
+            realms,
+            remembered: Duration::from_secs(300),
+            refusal_remembered: Duration::from_secs(5),
+            nobody: Arc::new(Rules::closed()),
+        }
+    }
+
+    /// Who has no credentials.
     pub(super) fn anonymous(&self, asked: &Authentication, known: u64) -> Authenticated {
-        match &self.anonymous {
-            Some(identity) if asked.listener.allow_anonymous => Authenticated::Accepted {
-                identity: identity.clone(),
+        let realm = asked.listener.realm;
+        match self.realms.get(&realm) {
+            Some(chain) if asked.listener.allow_anonymous => Authenticated::Accepted {
+                identity: Identity {
+                    realm,
+                    rules: Arc::clone(&chain.anonymous),
+                    ..Identity::anyone()
+                },
                 known,
             },
-            _ => {
-                Authenticated::refused("it has no user name, and anonymous clients are not let in")
-            }
+            _ => Authenticated::refused(
+                "it has no credentials, and anonymous clients are not let in",
+            ),
         }
     }
 
     /// Asks one after the other.
-    pub(super) fn decide(&self, asked: &Authentication, known: u64) -> Authenticated {
-        for source in &self.sources {
-            match source.look(asked) {
+    pub(super) async fn decide(&self, asked: &Authentication, known: u64) -> Authenticated {
+        let realm = self.realms.get(&asked.listener.realm);
+        let sources = realm.map_or(&[][..], |chain| &chain.sources);
+        for source in sources {
+            match source.look(asked).await {
                 Finding::Known(identity) => return Authenticated::Accepted { identity, known },
                 Finding::Wrong(why) => return bad_credentials(why),
                 Finding::Failed(why) => {
@@ -68,11 +114,43 @@ impl Policy {
                 Finding::Stranger => {}
             }
         }
-        let names: Vec<String> = self.sources.iter().map(|source| source.name()).collect();
+        let names: Vec<String> = sources.iter().map(|source| source.name()).collect();
         bad_credentials(match names.is_empty() {
             true => "no source of credentials is configured".to_owned(),
             false => format!("nobody of that name is known to {}", names.join(", ")),
         })
+    }
+
+    /// Users who may be connected by the credentials of this policy and would not be by those of
+    /// the next.
+    pub fn no_longer_valid(&self, next: &Policy) -> Vec<Arc<str>> {
+        let mut users = Vec::new();
+        for (realm, chain) in &self.realms {
+            let next = next.realms.get(realm);
+            for source in &chain.sources {
+                let mut all = next.iter().flat_map(|chain| &chain.sources);
+                if let Some(newer) = all.find(|newer| newer.name() == source.name()) {
+                    users.extend(source.no_longer_valid(&**newer));
+                }
+            }
+        }
+        users
+    }
+}
+
+impl RuleBook for Policy {
+    fn rules_of(&self, realm: Realm, user_name: Option<&str>) -> Arc<Rules> {
+        let Some(chain) = self.realms.get(&realm) else {
+            return Arc::clone(&self.nobody);
+        };
+        let Some(name) = user_name else {
+            return Arc::clone(&chain.anonymous);
+        };
+        let mut found = chain
+            .sources
+            .iter()
+            .filter_map(|source| source.rules_of(name));
+        found.next().unwrap_or_else(|| Arc::clone(&self.nobody))
     }
 }
 

@@ -2,7 +2,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
-use martlet_broker::{ConnectionId, Identity, ListenerPolicy};
+use martlet_broker::{ConnectionId, Identity, ListenerPolicy, Realm, RuleBook as _, Rules};
 use martlet_codec::{ProtocolVersion, ReasonCode};
 
 use super::*;
@@ -11,7 +11,8 @@ use super::*;
 #[derive(Debug)]
 struct Slow {
     asked: Arc<AtomicUsize>,
-    go_on: Mutex<Receiver<()>>,
+    go_on: Arc<Mutex<Receiver<()>>>,
+    users: Vec<&'static str>,
 }
 
 impl Source for Slow {
@@ -19,25 +20,42 @@ impl Source for Slow {
         "the test".to_owned()
     }
 
-    fn look(&self, asked: &Authentication) -> Finding {
+    fn look<'a>(&'a self, asked: &'a Authentication) -> Looking<'a> {
         self.asked.fetch_add(1, Ordering::SeqCst);
-        if self
-            .go_on
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .recv()
-            .is_err()
-        {
-            return Finding::Failed("gone".to_owned());
-        }
-        match asked.password.as_ref().map(|password| password.bytes()) {
-            Some(b"right") => Finding::Known(Identity {
-                user_name: asked.user_name.clone(),
-                ..Identity::anyone()
-            }),
-            Some(b"panic") => panic!("a source that is broken"),
-            _ => Finding::Wrong("the password is wrong".to_owned()),
-        }
+        let (go_on, asked) = (Arc::clone(&self.go_on), asked.clone());
+        Box::pin(async move {
+            let told = tokio::task::spawn_blocking(move || {
+                let go_on = go_on.lock().unwrap_or_else(PoisonError::into_inner);
+                go_on.recv().is_ok()
+            });
+            if !told.await.unwrap_or(false) {
+                return Finding::Failed("gone".to_owned());
+            }
+            match asked.password.as_ref().map(|password| password.bytes()) {
+                Some(b"right") => Finding::Known(Identity {
+                    user_name: asked.user_name.clone(),
+                    ..Identity::anyone()
+                }),
+                Some(b"panic") => panic!("a source that is broken"),
+                _ => Finding::Wrong("the password is wrong".to_owned()),
+            }
+        })
+    }
+
+    fn rules_of(&self, user_name: &str) -> Option<Arc<Rules>> {
+        self.users
+            .contains(&user_name)
+            .then(|| Arc::new(Rules::open()))
+    }
+
+    fn no_longer_valid(&self, newer: &dyn Source) -> Vec<Arc<str>> {
+        let newer = newer.as_any().downcast_ref::<Self>().expect("of its kind");
+        let gone = self.users.iter().filter(|user| !newer.users.contains(user));
+        gone.map(|user| Arc::from(*user)).collect()
+    }
+
+    fn as_any(&self) -> &dyn std::any::Any {
+        self
     }
 }
 
@@ -45,26 +63,35 @@ struct Bench {
     gate: Gate,
     asked: Arc<AtomicUsize>,
     go_on: Sender<()>,
+    go_on_with: Arc<Mutex<Receiver<()>>>,
     answers: (Sender<Authenticated>, Receiver<Authenticated>),
     _runtime: tokio::runtime::Runtime,
+}
+
+fn policy(sources: Vec<Arc<dyn Source>>) -> Arc<Policy> {
+    let chain = Chain {
+        sources,
+        anonymous: Arc::new(Rules::open()),
+    };
+    let mut policy = Policy::new([(Realm::COMMON, chain)].into());
+    policy.refusal_remembered = Duration::from_secs(60);
+    Arc::new(policy)
 }
 
 fn bench() -> Bench {
     let runtime = tokio::runtime::Runtime::new().expect("threads");
     let (go_on, wait) = channel();
     let asked = Arc::new(AtomicUsize::new(0));
+    let go_on_with = Arc::new(Mutex::new(wait));
     let source = Slow {
         asked: Arc::clone(&asked),
-        go_on: Mutex::new(wait),
+        go_on: Arc::clone(&go_on_with),
+        users: vec!["alice", "bob"],
     };
-    let policy = Policy {
-        sources: vec![Box::new(source)],
-        anonymous: None,
-        remembered: Duration::from_secs(60),
-        refusal_remembered: Duration::from_secs(60),
-    };
+    let policy = policy(vec![Arc::new(source)]);
     Bench {
-        gate: Gate::new(policy, 2, runtime.handle().clone(), &[7; 32]),
+        gate: Gate::new(policy, runtime.handle().clone(), &[7; 32]),
+        go_on_with,
         asked,
         go_on,
         answers: channel(),
@@ -74,17 +101,24 @@ fn bench() -> Bench {
 
 impl Bench {
     fn ask(&self, user: Option<&str>, password: &str) {
+        self.ask_at(true, user, password);
+    }
+
+    fn ask_at(&self, allow_anonymous: bool, user: Option<&str>, password: &str) {
         let asked = Authentication {
             connection: ConnectionId {
                 index: 0,
                 generation: 0,
             },
-            listener: Arc::new(ListenerPolicy::default()),
+            listener: Arc::new(ListenerPolicy {
+                allow_anonymous,
+                ..ListenerPolicy::default()
+            }),
             address: None,
             version: ProtocolVersion::V5,
             client_id: "c".into(),
             user_name: user.map(Arc::from),
-            password: Some(password.as_bytes().into()),
+            password: (!password.is_empty()).then(|| password.as_bytes().into()),
             certificate: None,
         };
         let answers = self.answers.0.clone();
@@ -163,16 +197,41 @@ fn what_is_revoked_while_it_is_asked_for_is_not_remembered() {
 #[test]
 fn who_has_no_name_is_let_in_only_where_that_is_said() {
     let bench = bench();
-    bench.ask(None, "");
+    bench.ask_at(false, None, "");
     assert_eq!(bench.reason(), Some(ReasonCode::NotAuthorized));
-    bench.gate.set_policy(Policy {
-        sources: Vec::new(),
-        anonymous: Some(Identity::anyone()),
-        remembered: Duration::from_secs(60),
-        refusal_remembered: Duration::from_secs(60),
-    });
-    bench.ask(None, "");
+    bench.ask_at(true, None, "");
     assert_eq!(bench.reason(), None);
+    bench.gate.set_policy(policy(Vec::new()));
     bench.ask(Some("alice"), "right");
     assert_eq!(bench.reason(), Some(ReasonCode::BadUserNameOrPassword));
+}
+
+#[test]
+fn who_is_not_in_the_new_policy_is_revoked() {
+    let bench = bench();
+    bench.ask(Some("bob"), "right");
+    bench.let_go_on();
+    assert_eq!(bench.reason(), None);
+    let newer = Slow {
+        asked: Arc::clone(&bench.asked),
+        go_on: Arc::clone(&bench.go_on_with),
+        users: vec!["alice"],
+    };
+    let newer = policy(vec![Arc::new(newer)]);
+    let revoked = bench.gate.set_policy(Arc::clone(&newer));
+    let names: Vec<&str> = revoked.iter().map(|found| &*found.user_name).collect();
+    assert_eq!(names, ["bob"]);
+    let may = |user| {
+        let rules = newer.rules_of(Realm::COMMON, Some(user));
+        let names = martlet_broker::Names::default();
+        rules
+            .topic(martlet_broker::Actions::PUBLISH, "a", names)
+            .allowed
+    };
+    assert!(may("alice") && !may("bob"));
+    // Nothing of what was verified is left.
+    bench.ask(Some("bob"), "right");
+    bench.let_go_on();
+    assert_eq!(bench.reason(), None);
+    assert_eq!(bench.asked.load(Ordering::SeqCst), 2);
 }

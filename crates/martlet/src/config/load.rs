@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use toml::de::{DeTable, DeValue};
 
 use crate::config::schema::{Key, Kind, LISTENER_KEYS, Value, keys};
+use crate::config::seeds;
 
 /// A value and where it came from.
 #[derive(Clone, Debug)]
@@ -32,6 +33,19 @@ pub(crate) struct Effective {
 }
 
 impl Effective {
+    /// Whether other listeners are configured there, or in another way.
+    pub(crate) fn listeners_differ(&self, other: &Self) -> bool {
+        let values = |all: &[ListenerTable]| -> Vec<Vec<(String, Value)>> {
+            let of = |table: &ListenerTable| {
+                let all = table.iter();
+                all.map(|(key, found)| (key.clone(), found.value.clone()))
+                    .collect()
+            };
+            all.iter().map(of).collect()
+        };
+        values(&self.listeners) != values(&other.listeners)
+    }
+
     /// The value of a key that the schema has.
     pub(crate) fn get(&self, path: &str) -> &Value {
         &self
@@ -44,7 +58,7 @@ impl Effective {
     pub(crate) fn integer(&self, path: &str) -> u64 {
         match self.get(path) {
             Value::Integer(value) => *value,
-            Value::Boolean(_) | Value::Text(_) => 0,
+            Value::Boolean(_) | Value::Text(_) | Value::Secret(_) => 0,
         }
     }
 
@@ -55,7 +69,14 @@ impl Effective {
     pub(crate) fn text(&self, path: &str) -> &str {
         match self.get(path) {
             Value::Text(value) => value,
-            Value::Integer(_) | Value::Boolean(_) => "",
+            Value::Integer(_) | Value::Boolean(_) | Value::Secret(_) => "",
+        }
+    }
+
+    pub(crate) fn secret(&self, path: &str) -> &str {
+        match self.get(path) {
+            Value::Secret(value) => value.text(),
+            Value::Integer(_) | Value::Boolean(_) | Value::Text(_) => "",
         }
     }
 }
@@ -147,10 +168,18 @@ pub(crate) fn load(
         read_file(path, &schema, &mut effective)?;
         effective.files.push(path.clone());
     }
+    seeds::read(environment, &mut effective)?;
     read_environment(environment, &schema, &mut effective)?;
     for (path, text, option) in &overlay.values {
         let place = format!("command line {option}");
         let key = known_key(&schema, path, &place)?;
+        if key.kind == Kind::Secret {
+            return Err(ConfigError::Unusable(format!(
+                "{place} {path}: other users of this machine can read command lines; put it into the \
+                 configuration file or into the environment, as {}",
+                environment_name(path)
+            )));
+        }
         let value = parse_text(key, text, &place)?;
         effective.values.insert(
             path.clone(),
@@ -286,12 +315,15 @@ impl File<'_> {
                 .ok()
                 .map(Value::Integer),
             DeValue::Boolean(flag) => Some(Value::Boolean(*flag)),
+            DeValue::String(text) if kind == Kind::Secret => {
+                Some(Value::Secret(text.to_string().into()))
+            }
             DeValue::String(text) => Some(Value::Text(text.to_string())),
             _ => None,
         };
         let got = match &parsed {
-            Some(value) => value.to_string(),
-            None => "of another type".to_owned(),
+            Some(value) if kind != Kind::Secret => value.to_string(),
+            _ => "of another type".to_owned(),
         };
         parsed
             .filter(|value| fits(kind, value))
@@ -368,6 +400,7 @@ fn parse_text(key: &Key, text: &str, place: &str) -> Result<Value, ConfigError> 
             _ => None,
         },
         Kind::Word(_) | Kind::Text => Some(Value::Text(text.to_owned())),
+        Kind::Secret => Some(Value::Secret(text.to_owned().into())),
     };
     value
         .filter(|value| fits(key.kind, value))
@@ -382,7 +415,8 @@ fn parse_text(key: &Key, text: &str, place: &str) -> Result<Value, ConfigError> 
 fn fits(kind: Kind, value: &Value) -> bool {
     match (kind, value) {
         (Kind::Integer { min, max }, Value::Integer(number)) => (min..=max).contains(number),
-        (Kind::Boolean, Value::Boolean(_)) | (Kind::Text, Value::Text(_)) => true,
+        (Kind::Boolean, Value::Boolean(_)) => true,
+        (Kind::Text, Value::Text(_)) | (Kind::Secret, Value::Secret(_)) => true,
         (Kind::Word(words), Value::Text(word)) => words.contains(&word.as_str()),
         _ => false,
     }
@@ -395,7 +429,7 @@ pub(crate) fn expectation(kind: Kind) -> String {
         Kind::Integer { min, max } => format!("a whole number from {min} to {max}"),
         Kind::Boolean => "true or false".to_owned(),
         Kind::Word(words) => format!("one of {}", words.join(", ")),
-        Kind::Text => "text in quotes".to_owned(),
+        Kind::Text | Kind::Secret => "text in quotes".to_owned(),
     }
 }
 

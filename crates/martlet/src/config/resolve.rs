@@ -4,11 +4,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use martlet_broker::{EventInterest, Limits, ListenerPolicy, QueueFull, Settings};
+use martlet_broker::{EventInterest, Limits, ListenerPolicy, QueueFull, Realm, Settings};
 use martlet_certificates::{ClientCertificates, ServerFiles, server_config};
 use martlet_codec::QoS;
+use martlet_control::authentication::Policy;
 use martlet_reactor::{Durability, ListenerConfig, TlsSettings, Transport};
 
+use crate::config::authentication::Doors;
 use crate::config::load::{ConfigError, Effective, ListenerTable};
 use crate::config::schema::Value;
 
@@ -33,6 +35,12 @@ pub(crate) struct NodeConfig {
     pub(crate) skipped: Vec<String>,
     /// A listener beyond loopback takes anybody.
     pub(crate) anonymous_beyond_loopback: bool,
+    /// Who is let in, if anybody has to say who they are.
+    pub(crate) policy: Option<Arc<Policy>>,
+    /// Files that are read again when they change.
+    pub(crate) files: Vec<PathBuf>,
+    /// What is odd in the files.
+    pub(crate) warnings: Vec<String>,
 }
 
 /// Form of the log.
@@ -53,7 +61,10 @@ const WEBSOCKET_PATH: &str = "/mqtt";
 /// Resolves a configuration on this machine.
 pub(crate) fn resolve(effective: &Effective) -> Result<NodeConfig, ConfigError> {
     let mut skipped = Vec::new();
-    let listeners = listeners(effective, &mut skipped)?;
+    let mut doors = Doors::new(effective)?;
+    let mut files = Vec::new();
+    let listeners = listeners(effective, &mut doors, &mut files, &mut skipped)?;
+    files.append(&mut doors.files);
     let anonymous_beyond_loopback = listeners
         .iter()
         .any(|listener| listener.policy.allow_anonymous && !is_loopback(listener.address));
@@ -98,6 +109,9 @@ pub(crate) fn resolve(effective: &Effective) -> Result<NodeConfig, ConfigError> 
         shutdown_grace_secs: effective.integer("mqtt.shutdown_grace_secs"),
         skipped,
         anonymous_beyond_loopback,
+        warnings: std::mem::take(&mut doors.warnings),
+        policy: doors.policy(),
+        files,
     })
 }
 
@@ -173,14 +187,16 @@ fn http(effective: &Effective) -> Result<Option<SocketAddr>, ConfigError> {
 
 fn listeners(
     effective: &Effective,
+    doors: &mut Doors<'_>,
+    files: &mut Vec<PathBuf>,
     skipped: &mut Vec<String>,
 ) -> Result<Vec<ListenerConfig>, ConfigError> {
     if effective.listeners.is_empty() {
-        return Ok(default_listeners(effective, skipped));
+        return default_listeners(effective, doors, skipped);
     }
     let mut listeners: Vec<ListenerConfig> = Vec::new();
     for table in &effective.listeners {
-        for listener in configured_listener(effective, table)? {
+        for listener in configured_listener(effective, table, doors, files)? {
             let address = listener.address;
             if address.port() > 0 && listeners.iter().any(|known| known.address == address) {
                 let text = format!("{address} is listened on twice; name each address once");
@@ -193,7 +209,11 @@ fn listeners(
 }
 
 /// Loopback, both families, MQTT and WebSocket. A family that the machine lacks is left out.
-fn default_listeners(effective: &Effective, skipped: &mut Vec<String>) -> Vec<ListenerConfig> {
+fn default_listeners(
+    effective: &Effective,
+    doors: &mut Doors<'_>,
+    skipped: &mut Vec<String>,
+) -> Result<Vec<ListenerConfig>, ConfigError> {
     let families = [
         IpAddr::V4(Ipv4Addr::LOCALHOST),
         IpAddr::V6(Ipv6Addr::LOCALHOST),
@@ -212,7 +232,8 @@ fn default_listeners(effective: &Effective, skipped: &mut Vec<String>) -> Vec<Li
                 skipped.push(name);
                 continue;
             }
-            let policy = Arc::new(policy(effective, None, name.clone(), true));
+            let realm = doors.realm_of(None, &name)?;
+            let policy = Arc::new(policy(effective, None, name.clone(), true, realm));
             listeners.push(ListenerConfig {
                 tls: None,
                 address,
@@ -222,12 +243,14 @@ fn default_listeners(effective: &Effective, skipped: &mut Vec<String>) -> Vec<Li
             });
         }
     }
-    listeners
+    Ok(listeners)
 }
 
 fn configured_listener(
     effective: &Effective,
     table: &ListenerTable,
+    doors: &mut Doors<'_>,
+    files: &mut Vec<PathBuf>,
 ) -> Result<Vec<ListenerConfig>, ConfigError> {
     let Some(url) = table.get("url") else {
         return Ok(Vec::new());
@@ -248,7 +271,7 @@ fn configured_listener(
         is_secure,
     } = parse_url(text, origins)
         .map_err(|why| ConfigError::Unusable(format!("{}: {why}", url.source)))?;
-    let tls = tls_of(effective, table, is_secure)
+    let tls = tls_of(effective, table, is_secure, files)
         .map_err(|why| ConfigError::Unusable(format!("{}: {text}: {why}", url.source)))?;
     let mut listeners = Vec::new();
     for address in addresses {
@@ -257,12 +280,15 @@ fn configured_listener(
             _ => listener_url(address, &transport, is_secure),
         };
         let loopback = is_loopback(address);
-        let policy = policy(effective, Some(table), name.clone(), loopback);
-        if !loopback && !policy.allow_anonymous {
+        let realm = doors.realm_of(Some(table), &name)?;
+        let policy = policy(effective, Some(table), name.clone(), loopback, realm);
+        let lets_in =
+            policy.allow_anonymous || realm.is_some_and(|realm| doors.knows_anybody(realm));
+        if !loopback && !lets_in {
             return Err(ConfigError::Unusable(format!(
                 "{}: {} can be reached from other machines, and nobody could connect, since no \
-                 credentials are configured; listen on loopback, or add --allow-anonymous if \
-                 everybody who can reach it may use it",
+                 credentials are configured; set auth.password_file, or listen on loopback, or add \
+                 --allow-anonymous if everybody who can reach it may use it",
                 url.source,
                 listener_url(address, &transport, is_secure)
             )));
@@ -284,6 +310,7 @@ fn policy(
     table: Option<&ListenerTable>,
     name: String,
     loopback: bool,
+    realm: Option<Realm>,
 ) -> ListenerPolicy {
     let own = |key: &str| {
         table
@@ -301,8 +328,13 @@ fn policy(
     };
     ListenerPolicy {
         name,
-        allow_anonymous: switch("allow_anonymous", loopback || general("allow_anonymous")),
-        authenticate: false,
+        realm: realm.unwrap_or_default(),
+        // Whoever configures credentials means that they are needed, on this machine too.
+        allow_anonymous: switch(
+            "allow_anonymous",
+            (loopback && realm.is_none()) || general("allow_anonymous"),
+        ),
+        authenticate: realm.is_some(),
         maximum_qos: QoS::from_bits(max_qos as u8).unwrap_or(QoS::ExactlyOnce),
         retain_available: switch("retain_available", general("retain_available")),
         wildcard_subscription_available: switch(
@@ -325,6 +357,7 @@ fn tls_of(
     effective: &Effective,
     table: &ListenerTable,
     is_secure: bool,
+    files_read: &mut Vec<PathBuf>,
 ) -> Result<Option<TlsSettings>, String> {
     let path = |key: &str| {
         let from_table = table.get(key).map(|found| &found.value);
@@ -371,6 +404,15 @@ fn tls_of(
         record_bytes,
     };
     let config = server_config(&files).map_err(|error| error.to_string())?;
+    let ServerFiles {
+        certificate,
+        key,
+        client_ca,
+        revoked,
+        ..
+    } = files;
+    files_read.extend([certificate, key]);
+    files_read.extend([client_ca, revoked].into_iter().flatten());
     Ok(Some(TlsSettings::new(config)))
 }
 

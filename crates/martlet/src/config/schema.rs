@@ -13,6 +13,8 @@ pub(crate) enum Kind {
     Word(&'static [&'static str]),
     /// Any text; empty means none.
     Text,
+    /// Text that is shown to nobody.
+    Secret,
 }
 
 /// A key of the configuration.
@@ -34,6 +36,36 @@ pub(crate) enum Value {
     Integer(u64),
     Boolean(bool),
     Text(String),
+    Secret(Secret),
+}
+
+/// Text that nothing prints.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Secret(String);
+
+impl Secret {
+    /// To be used, not to be shown.
+    pub(crate) fn text(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for Secret {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(self, f)
+    }
+}
+
+impl std::fmt::Display for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.0.is_empty() { "" } else { "***" })
+    }
 }
 
 impl Value {
@@ -43,6 +75,7 @@ impl Value {
             Self::Integer(value) => (*value).into(),
             Self::Boolean(value) => (*value).into(),
             Self::Text(value) => value.as_str().into(),
+            Self::Secret(value) => value.to_string().into(),
         }
     }
 }
@@ -54,6 +87,7 @@ impl std::fmt::Display for Value {
             Self::Integer(value) => write!(f, "{value}"),
             Self::Boolean(value) => write!(f, "{value}"),
             Self::Text(value) => write!(f, "{value:?}"),
+            Self::Secret(value) => write!(f, "\"{value}\""),
         }
     }
 }
@@ -69,6 +103,7 @@ pub(crate) fn keys() -> Vec<Key> {
                 Default::Integer(value) => Value::Integer(value),
                 Default::Boolean(value) => Value::Boolean(value),
                 Default::Text(value) => Value::Text(value.to_owned()),
+                Default::NoSecret => Value::Secret(String::new().into()),
             },
             what,
             at_limit: None,
@@ -96,6 +131,7 @@ enum Default {
     Integer(u64),
     Boolean(bool),
     Text(&'static str),
+    NoSecret,
 }
 
 const SWITCH: Kind = Kind::Boolean;
@@ -143,6 +179,21 @@ pub(crate) const LISTENER_KEYS: &[(&str, Kind, &str)] = &[
         "As mqtt.shared_subscriptions, for this listener.",
     ),
     (
+        "password_file",
+        Kind::Text,
+        "As auth.password_file, for this listener. A listener with one of these three keys has credentials and rules of its own: those of the node do not hold there.",
+    ),
+    (
+        "acl_file",
+        Kind::Text,
+        "As auth.acl_file, for this listener.",
+    ),
+    (
+        "certificate_user_name",
+        Kind::Word(CERTIFICATE_FIELDS),
+        "As auth.certificate_user_name, for this listener.",
+    ),
+    (
         "certificate",
         Kind::Text,
         "For mqtts:// and wss://: PEM file with the server's certificate, then those of its CAs.",
@@ -180,6 +231,16 @@ pub(crate) const LISTENER_KEYS: &[(&str, Kind, &str)] = &[
         Kind::Text,
         "Comma-separated origins whose pages may open a WebSocket; none: all.",
     ),
+];
+
+/// Fields of a certificate that may name its user.
+const CERTIFICATE_FIELDS: &[&str] = &[
+    "off",
+    "common-name",
+    "san-dns",
+    "san-uri",
+    "san-email",
+    "subject",
 ];
 
 const GENERAL: &[(&str, Kind, Default, &str)] = &[
@@ -245,6 +306,63 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
         Kind::Text,
         Default::Text(""),
         "PEM file with revocation lists of those CAs; each of them needs one then.",
+    ),
+    (
+        "auth.enabled",
+        Kind::Word(&["auto", "on", "off"]),
+        Default::Text("auto"),
+        "Whether clients have to say who they are. auto: as soon as one of the keys below names credentials. off: nobody is asked, whatever is configured.",
+    ),
+    (
+        "auth.order",
+        Kind::Text,
+        Default::Text("certificate, credentials, password-file"),
+        "Where credentials are looked for, one after the other; the first that knows a user decides.",
+    ),
+    (
+        "auth.credentials",
+        Kind::Secret,
+        Default::NoSecret,
+        "Users with their passwords: user:password,user2:password2. Better: a password file.",
+    ),
+    (
+        "auth.password_file",
+        Kind::Text,
+        Default::Text(""),
+        "File of users with hashes of their passwords, in Mosquitto's form; martlet passwd edits it.",
+    ),
+    (
+        "auth.plain_passwords",
+        SWITCH,
+        Default::Boolean(false),
+        "Passwords in a password file may stand there as they are.",
+    ),
+    (
+        "auth.acl_file",
+        Kind::Text,
+        Default::Text(""),
+        "File that says who may publish and read what, in Mosquitto's form. Without one, all may use all topics but those that begin with $, and read $SYS/#.",
+    ),
+    (
+        "auth.certificate_user_name",
+        Kind::Word(CERTIFICATE_FIELDS),
+        Default::Text("off"),
+        "Which field of a client's certificate is its user name; its CONNECT needs no password then.",
+    ),
+    (
+        "auth.remember_secs",
+        Kind::Integer {
+            min: 0,
+            max: 86_400,
+        },
+        Default::Integer(300),
+        "How long a password that was right is not worked out again for the same client.",
+    ),
+    (
+        "auth.refusal_remember_secs",
+        Kind::Integer { min: 0, max: 3_600 },
+        Default::Integer(5),
+        "How long one that was wrong is not.",
     ),
     (
         "http.listen",

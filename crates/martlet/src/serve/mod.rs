@@ -1,9 +1,11 @@
 //! `martlet serve`: wires the layers together, tells people what it does, and stops in order.
 
 pub(crate) mod admin_socket;
+mod authentication;
 pub(crate) mod data_dir;
 mod http;
 mod notify;
+mod reload;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -12,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use clap::Args;
-use martlet_broker::{Command, ShardId};
+use martlet_broker::{Command, ListenerPolicy, RuleBook, ShardId};
 use martlet_control::backup::{RESTORING, STORE};
 use martlet_control::{
     Control, NodeInfo, PinnedStore, Shards, StoreSize, StoreState, SysStatistics,
@@ -20,10 +22,14 @@ use martlet_control::{
 use martlet_reactor::{Durability, ReactorConfig, Restored, Running, StoreNotice};
 use martlet_store::RealDisk;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc::unbounded_channel;
 use tracing::{error, info, warn};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{self, LogFormat, NodeConfig, Overlay};
+
+use authentication::Doorkeeper;
+use reload::Reload;
 
 pub(crate) use data_dir::claim as claim_data_dir;
 
@@ -153,7 +159,7 @@ fn serve(options: &ConfigOptions) -> anyhow::Result<()> {
     let effective = options.load()?;
     let node = config::resolve(&effective)?;
     start_log(&node)?;
-    for warning in &effective.warnings {
+    for warning in effective.warnings.iter().chain(&node.warnings) {
         warn!("{warning}");
     }
     keep_pages_small();
@@ -166,17 +172,22 @@ fn serve(options: &ConfigOptions) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start the control plane")?;
-    let outcome = runtime.block_on(run_node(&node, &effective.files));
+    let outcome = runtime.block_on(run_node(&node, &effective, options));
     // What still runs there waits for clients that are gone.
     runtime.shutdown_background();
     drop(lock);
     outcome
 }
 
-async fn run_node(node: &NodeConfig, files: &[PathBuf]) -> anyhow::Result<()> {
+async fn run_node(
+    node: &NodeConfig,
+    effective: &config::Effective,
+    options: &ConfigOptions,
+) -> anyhow::Result<()> {
     // Registered before anybody is told that the node is there, so that no signal is lost.
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
+    let mut hangup = signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?;
     // With a handler, a write beyond a limit of file sizes fails instead of ending the process: the
     // store then waits for room, as on any full disk.
     let _beyond_limit = signal(SignalKind::from_raw(SIGXFSZ)).context("cannot handle SIGXFSZ")?;
@@ -184,14 +195,17 @@ async fn run_node(node: &NodeConfig, files: &[PathBuf]) -> anyhow::Result<()> {
         Some(address) => Some(http::bind(address).await?),
         None => None,
     };
-    let running = Arc::new(start_reactor(node)?);
+    let doorkeeper = node.policy.clone().map(Doorkeeper::new).transpose()?;
+    let running = Arc::new(start_reactor(node, doorkeeper.as_ref())?);
     let damage = tell_restored(&running);
+    let (reloads, mut reloads_asked) = unbounded_channel();
     let control = Arc::new(Control::new(
         Box::new(ReactorShards {
             running: Arc::clone(&running),
             store: node.data_dir.join(STORE),
         }),
         node_info(node, &running),
+        reloads,
     ));
     if let Some(damage) = damage {
         control.health.warn(damage);
@@ -216,13 +230,28 @@ async fn run_node(node: &NodeConfig, files: &[PathBuf]) -> anyhow::Result<()> {
         let every = Duration::from_secs(node.sys_interval_secs);
         tokio::spawn(publish_statistics(Arc::clone(&control), every));
     }
-    announce(node, files, &control, http_address);
+    let gate = doorkeeper.map(|Doorkeeper(gate)| gate);
+    let (options, effective_now) = (options.clone(), effective.clone());
+    let mut reload = Reload::new(options, effective_now, node, gate, Arc::clone(&control));
+    announce(node, &effective.files, &control, http_address);
     control.health.set_ready();
     notify::ready();
-    tokio::select! {
-        _ = terminate.recv() => info!("SIGTERM: stopping"),
-        _ = interrupt.recv() => info!("SIGINT: stopping"),
-        () = control.stop_requested() => info!("told to stop by admin.sock"),
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break info!("SIGTERM: stopping"),
+            _ = interrupt.recv() => break info!("SIGINT: stopping"),
+            () = control.stop_requested() => break info!("told to stop by admin.sock"),
+            _ = hangup.recv() => {
+                notify::reloading();
+                // What came of it is in the log and in health.
+                let _ = reload.run("SIGHUP");
+                notify::ready();
+            }
+            Some(asked) = reloads_asked.recv() => asked.answer(reload.run("told by admin.sock")),
+            () = reload.changed() => {
+                let _ = reload.run("a file has changed");
+            }
+        }
     }
     control.health.set_stopping();
     notify::stopping();
@@ -267,7 +296,7 @@ async fn stop(running: Arc<Running>, grace: Duration) {
     }
 }
 
-fn start_reactor(node: &NodeConfig) -> anyhow::Result<Running> {
+fn start_reactor(node: &NodeConfig, doorkeeper: Option<&Doorkeeper>) -> anyhow::Result<Running> {
     if node.durability != Durability::Memory {
         check_restored(&node.data_dir)?;
     }
@@ -278,6 +307,13 @@ fn start_reactor(node: &NodeConfig) -> anyhow::Result<Running> {
     config.listeners = node.listeners.clone();
     config.memory_bytes = node.memory_bytes;
     config.event_capacity = EVENT_CAPACITY;
+    if let Some(doorkeeper) = doorkeeper {
+        config.authenticator = Arc::new(doorkeeper.clone());
+    }
+    config.rules = node
+        .policy
+        .clone()
+        .map(|policy| policy as Arc<dyn RuleBook>);
     let (store, power_loss) = (node.data_dir.join(STORE), node.simulate_power_loss);
     config.store = martlet_reactor::open_store(&store, node.durability, power_loss)?;
     Ok(martlet_reactor::start(config)?)
@@ -584,9 +620,8 @@ fn announce(
         let warning = "listeners beyond loopback accept clients without credentials";
         text.push_str(&format!("  warning: {warning}\n"));
         control.health.warn(format!("{warning}."));
-    } else {
-        text.push_str("  MQTT is open to every client on this machine, closed to all others\n");
     }
+    text.push_str(&doors_lines(node));
     text.push_str(&next_lines(node, control));
     use std::io::Write as _;
     // Whoever started it may have closed standard output.
@@ -632,6 +667,27 @@ fn durability_lines(node: &NodeConfig, control: &Control) -> String {
         warn("store.simulate_power_loss is on: a crash of the process is a power cut");
     }
     text
+}
+
+/// Who may connect.
+fn doors_lines(node: &NodeConfig) -> String {
+    let all = || node.listeners.iter().map(|listener| &listener.policy);
+    let is_open = |policy: &&Arc<ListenerPolicy>| policy.allow_anonymous;
+    if all().all(|policy| !policy.allow_anonymous) {
+        return "  clients have to say who they are\n".to_owned();
+    }
+    let open = all().filter(is_open).filter(|policy| policy.authenticate);
+    let open: Vec<&str> = open.map(|policy| &*policy.name).collect();
+    match (&node.policy, node.anonymous_beyond_loopback) {
+        (Some(_), _) if !open.is_empty() => {
+            format!(
+                "  clients without credentials are let in at {}\n",
+                open.join(", ")
+            )
+        }
+        (_, true) => String::new(),
+        _ => "  MQTT is open to every client on this machine, closed to all others\n".to_owned(),
+    }
 }
 
 fn next_lines(node: &NodeConfig, control: &Control) -> String {

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use martlet_broker::{
-    ConnectionEffect, ConnectionId, Counters, Cx, DropReason, Effects, Event, Guest,
+    Authenticated, ConnectionEffect, ConnectionId, Counters, Cx, DropReason, Effects, Event, Guest,
     ListenerPolicy, LostMessage, Node, Now, Peer, QueueRead, ReadPage, Settings, Shard, ShardId,
     ShardMessage, TenantId, TransportEnd,
 };
@@ -22,7 +22,9 @@ use martlet_persistence::{
     ClockState, Making, RestoreError, RestoreReport, Shards, encode, fetch, locate, put_clock,
     read_located, restore,
 };
-use martlet_script::{Incoming, LocalNode, Script, Stage, Value, Version, configure, decode, play};
+use martlet_script::{
+    Incoming, LocalNode, Script, Stage, Users, Value, Version, configure, decode, play,
+};
 use martlet_store::{Engine, OpenError, Options, RecordBuffer, RecordBuilder, Report, SimDisk};
 
 /// Why a node did not open what is on its disk.
@@ -81,6 +83,7 @@ pub(crate) struct StoredNode {
     engine: Engine<SimDisk>,
     settings: Arc<Settings>,
     listener: Arc<ListenerPolicy>,
+    users: Users,
     shared: LocalNode,
     slots: Vec<Slot>,
     wires: Vec<Wire>,
@@ -89,6 +92,7 @@ pub(crate) struct StoredNode {
     arrivals: VecDeque<(u16, usize, Box<Guest>)>,
     connections: VecDeque<(u16, ConnectionEffect)>,
     reads: VecDeque<(u16, QueueRead)>,
+    answers: VecDeque<(u16, ConnectionId, Authenticated)>,
     /// Messages that somebody waited for and that could not be read back.
     pub(crate) lost: Vec<LostMessage>,
     /// What was told to logs.
@@ -181,6 +185,7 @@ impl StoredNode {
             engine,
             settings,
             listener: Arc::new(listener),
+            users: Users::default(),
             shared,
             slots,
             wires: Vec::new(),
@@ -189,6 +194,7 @@ impl StoredNode {
             arrivals: VecDeque::new(),
             connections: VecDeque::new(),
             reads: VecDeque::new(),
+            answers: VecDeque::new(),
             lost: Vec::new(),
             events: Vec::new(),
             now,
@@ -251,7 +257,7 @@ impl StoredNode {
         now.wall_ms += away_ms;
         // A new process has a clock of its own.
         now.mono_ms = 77;
-        let Self { engine, .. } = self;
+        let Self { engine, users, .. } = self;
         match end {
             End::Stop => engine.close().unwrap(),
             End::Kill => drop(engine),
@@ -260,7 +266,22 @@ impl StoredNode {
                 disk.crash(seed);
             }
         }
-        Self::open(disk, settings, listener, shards, now)
+        Self::open(disk, settings, listener, shards, now).map(|node| node.with_users(users))
+    }
+
+    /// Whose clients have to say who they are, with rules that hold from now on.
+    pub(crate) fn with_users(mut self, users: Users) -> Self {
+        if users.is_empty() {
+            return self;
+        }
+        let mut listener = ListenerPolicy::clone(&self.listener);
+        listener.authenticate = true;
+        self.listener = Arc::new(listener);
+        for slot in &mut self.slots {
+            slot.shard.set_rule_book(Arc::new(users.clone()));
+        }
+        self.users = users;
+        self
     }
 
     /// Plays a script; clients of scripts before are gone or do not matter.
@@ -445,6 +466,10 @@ impl StoredNode {
             });
             return true;
         }
+        if let Some((shard, id, answer)) = self.answers.pop_front() {
+            self.call(shard, |shard, cx| shard.authenticated(cx, id, answer));
+            return true;
+        }
         if std::mem::take(&mut self.unanswered) {
             self.sync();
             return true;
@@ -547,6 +572,10 @@ impl StoredNode {
             .extend(effects.map(|effect| (index, effect)));
         let reads = slot.effects.reads.drain(..);
         self.reads.extend(reads.map(|read| (index, read)));
+        for asked in slot.effects.authentications.drain(..) {
+            let answer = self.users.answer(&asked);
+            self.answers.push_back((index, asked.connection, answer));
+        }
         self.events.append(&mut slot.effects.events);
         self.lost.append(&mut slot.effects.lost);
         result

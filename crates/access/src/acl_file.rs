@@ -1,0 +1,338 @@
+//! An ACL file in Mosquitto's form, and the rules that it gives each user.
+//!
+//! As Mosquitto 2.0 decides: of a user's own lines those that deny come first, then patterns, which
+//! are nobody's whose name or Client Identifier has `+`, `#` or `/` in it. Whatever no line permits
+//! is forbidden. Subscribing is always permitted: each message is looked at when it is delivered.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use martlet_broker::{Actions, Rule, Rules};
+use martlet_codec::TopicFilter;
+
+use crate::FileProblem;
+
+/// Who may do what.
+#[derive(Clone, Debug)]
+pub struct AclFile {
+    pub(crate) name: String,
+    /// All lines that permit or forbid, in their order.
+    pub(crate) lines: Vec<Line>,
+    anonymous: Arc<Rules>,
+    users: BTreeMap<Box<str>, Arc<Rules>>,
+    /// Of a user without lines of their own.
+    others: Arc<Rules>,
+    /// The same, whose name fits into no pattern.
+    nobody: Arc<Rules>,
+}
+
+/// A line that permits or forbids.
+#[derive(Clone, Debug)]
+pub(crate) struct Line {
+    /// From 1.
+    pub(crate) number: usize,
+    pub(crate) of: Whose,
+    pub(crate) access: Access,
+    pub(crate) filter: Box<str>,
+}
+
+/// For whom a line is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Whose {
+    Anonymous,
+    User(Box<str>),
+    /// A pattern is everybody's.
+    Everybody,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    Read,
+    Write,
+    ReadWrite,
+    Deny,
+}
+
+impl Access {
+    pub(crate) fn actions(self) -> Actions {
+        match self {
+            Self::Read => Actions::RECEIVE,
+            Self::Write => Actions::PUBLISH,
+            Self::ReadWrite | Self::Deny => Actions::PUBLISH.and(Actions::RECEIVE),
+        }
+    }
+
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::ReadWrite => "readwrite",
+            Self::Deny => "deny",
+        }
+    }
+}
+
+impl AclFile {
+    /// Reads a file. `name` is what errors and rules call it.
+    ///
+    /// # Errors
+    /// The first line that is not understood: nobody has half of their rules.
+    pub fn parse(name: &str, text: &str) -> Result<Self, FileProblem> {
+        let mut lines = Vec::new();
+        let mut whose = Whose::Anonymous;
+        for (number, line) in text.lines().enumerate() {
+            let number = number + 1;
+            let problem = |why| FileProblem {
+                file: name.to_owned(),
+                line: number,
+                why,
+            };
+            match statement(line).map_err(problem)? {
+                Statement::Nothing => {}
+                Statement::User(user) => whose = Whose::User(user.into()),
+                Statement::Rule {
+                    is_pattern,
+                    access,
+                    filter,
+                } => lines.push(Line {
+                    number,
+                    of: match is_pattern {
+                        true => Whose::Everybody,
+                        false => whose.clone(),
+                    },
+                    access,
+                    filter: filter.into(),
+                }),
+            }
+        }
+        Self::compile(name, lines)
+    }
+
+    fn compile(name: &str, lines: Vec<Line>) -> Result<Self, FileProblem> {
+        let rules = |whose: &Whose, with_patterns: bool| {
+            let own = ordered(&lines, whose);
+            let everybody = match with_patterns {
+                true => ordered(&lines, &Whose::Everybody),
+                false => Vec::new(),
+            };
+            let patterns_from = own.len();
+            let all: Vec<&Line> = own.into_iter().chain(everybody).collect();
+            let rules = all.iter().map(|line| Rule {
+                actions: line.access.actions(),
+                allows: line.access != Access::Deny,
+                filter: line.filter.clone(),
+                source: format!("{name} line {}", line.number).into(),
+            });
+            let compiled = Rules::compile(rules.collect(), Actions::SUBSCRIBE);
+            let compiled = compiled.map_err(|error| FileProblem {
+                file: name.to_owned(),
+                line: all.get(error.rule).map_or(0, |line| line.number),
+                why: error.why.to_owned(),
+            })?;
+            Ok(Arc::new(compiled.with_patterns_from(patterns_from)))
+        };
+        let mut users = BTreeMap::new();
+        for line in &lines {
+            if let Whose::User(user) = &line.of
+                && !users.contains_key(user)
+            {
+                users.insert(user.clone(), rules(&line.of, fits_patterns(user))?);
+            }
+        }
+        // Nobody has this name.
+        let stranger = Whose::User(Box::default());
+        let (others, nobody) = (rules(&stranger, true)?, rules(&stranger, false)?);
+        let anonymous = rules(&Whose::Anonymous, true)?;
+        Ok(Self {
+            name: name.to_owned(),
+            anonymous,
+            users,
+            others,
+            nobody,
+            lines,
+        })
+    }
+
+    /// What a user may do; none is anonymous.
+    pub fn rules_for(&self, user: Option<&str>) -> Arc<Rules> {
+        Arc::clone(match user {
+            None => &self.anonymous,
+            Some(name) => match self.users.get(name) {
+                Some(rules) => rules,
+                None if fits_patterns(name) => &self.others,
+                None => &self.nobody,
+            },
+        })
+    }
+
+    /// Users who have lines of their own.
+    pub fn users(&self) -> impl Iterator<Item = &str> {
+        self.users.keys().map(|name| &**name)
+    }
+}
+
+/// A name that stands for one level of a topic, and for itself alone.
+fn fits_patterns(name: &str) -> bool {
+    !name.contains(['+', '#', '/'])
+}
+
+/// Lines of somebody, those that deny first.
+fn ordered<'a>(lines: &'a [Line], whose: &Whose) -> Vec<&'a Line> {
+    let theirs = || lines.iter().filter(|line| line.of == *whose);
+    let denying = theirs().filter(|line| line.access == Access::Deny);
+    let permitting = theirs().filter(|line| line.access != Access::Deny);
+    denying.chain(permitting).collect()
+}
+
+enum Statement<'a> {
+    Nothing,
+    User(&'a str),
+    Rule {
+        is_pattern: bool,
+        access: Access,
+        filter: &'a str,
+    },
+}
+
+fn statement(line: &str) -> Result<Statement<'_>, String> {
+    if line.starts_with('#') || line.trim().is_empty() {
+        return Ok(Statement::Nothing);
+    }
+    let line = line.trim();
+    let (keyword, rest) = line.split_once(' ').unwrap_or((line, ""));
+    let rest = rest.trim();
+    match keyword {
+        "user" if rest.is_empty() => Err("`user` names nobody, expected: user NAME".to_owned()),
+        "user" => Ok(Statement::User(rest)),
+        "topic" | "pattern" => {
+            let (access, filter) = access_and_filter(rest)?;
+            TopicFilter::new(filter)
+                .map_err(|why| format!("{filter:?} is no Topic Filter: {why}"))?;
+            Ok(Statement::Rule {
+                is_pattern: keyword == "pattern",
+                access,
+                filter,
+            })
+        }
+        other => Err(format!(
+            "{other:?} is none of `user`, `topic` and `pattern`, with which a line begins"
+        )),
+    }
+}
+
+/// The access may be left out where the filter has no space.
+fn access_and_filter(rest: &str) -> Result<(Access, &str), String> {
+    let form = "expected: topic [read|write|readwrite|deny] FILTER";
+    if rest.is_empty() {
+        return Err(format!("no topic, {form}"));
+    }
+    let Some((word, filter)) = rest.split_once(' ') else {
+        return Ok((Access::ReadWrite, rest));
+    };
+    let all = [Access::Read, Access::Write, Access::ReadWrite, Access::Deny];
+    let access = all.into_iter().find(|access| access.word() == word);
+    let access = access.ok_or_else(|| format!("{word:?} is no access, {form}"))?;
+    Ok((access, filter.trim()))
+}
+
+#[cfg(test)]
+mod tests {
+    use martlet_broker::Names;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const FILE: &str = "\
+topic read public/#
+# a comment
+user alice
+topic deny a/secret
+topic a/#
+topic read b/with space
+user bob
+topic write c
+pattern write d/%c/up
+pattern read d/%u/down
+";
+
+    fn may(file: &str, user: Option<&str>, client_id: &str, action: Actions, topic: &str) -> bool {
+        let file = AclFile::parse("acl", file).unwrap();
+        let user_name = user.unwrap_or_default();
+        let names = Names {
+            client_id,
+            user_name,
+        };
+        file.rules_for(user).topic(action, topic, names).allowed
+    }
+
+    #[test]
+    fn a_user_has_their_own_lines_and_the_patterns() {
+        let may = |user, action, topic| may(FILE, user, "c1", action, topic);
+        let (write, read) = (Actions::PUBLISH, Actions::RECEIVE);
+        assert!(may(Some("alice"), write, "a/x") && may(Some("alice"), read, "a"));
+        assert!(!may(Some("alice"), read, "a/secret") && !may(Some("alice"), read, "c"));
+        assert!(may(Some("alice"), read, "b/with space"));
+        assert!(!may(Some("alice"), write, "b/with space"));
+        assert!(may(Some("bob"), write, "c") && !may(Some("bob"), read, "public/x"));
+        assert!(may(None, read, "public/x") && !may(None, write, "public/x"));
+        for user in [Some("alice"), Some("bob"), Some("carol"), None] {
+            assert!(
+                may(user, write, "d/c1/up") && !may(user, write, "d/c2/up"),
+                "{user:?}"
+            );
+        }
+        assert!(may(Some("carol"), read, "d/carol/down") && !may(None, read, "d//down"));
+    }
+
+    #[test]
+    fn patterns_are_nobodys_whose_names_have_wildcards() {
+        let file = "pattern readwrite p/%c\npattern readwrite q/%u\npattern readwrite r\n";
+        for (user, client) in [("a/b", "c"), ("a", "c/d"), ("+", "c"), ("a", "#")] {
+            for topic in [format!("p/{client}"), format!("q/{user}"), "r".to_owned()] {
+                assert!(
+                    !may(file, Some(user), client, Actions::PUBLISH, &topic),
+                    "{user} {topic}"
+                );
+            }
+        }
+        assert!(may(file, Some("a"), "c", Actions::PUBLISH, "r"));
+        // Lines of a user's own hold all the same.
+        let own = "user a/b\ntopic x\npattern y\n";
+        assert!(may(own, Some("a/b"), "c", Actions::PUBLISH, "x"));
+        assert!(!may(own, Some("a/b"), "c", Actions::PUBLISH, "y"));
+        assert!(may(own, Some("a/b"), "c/d", Actions::PUBLISH, "x"));
+    }
+
+    #[test]
+    fn an_empty_file_permits_nothing() {
+        assert!(!may("", Some("a"), "c", Actions::PUBLISH, "x"));
+        assert!(!may("# all is comment\n", None, "c", Actions::RECEIVE, "x"));
+    }
+
+    #[test]
+    fn what_is_not_understood_is_named() {
+        let bad = [
+            "topics a",
+            "topic",
+            "topic a b",
+            "topic read a#",
+            "user",
+            "x",
+        ];
+        for line in bad {
+            let problem = AclFile::parse("acl", &format!("topic a\n{line}\n")).unwrap_err();
+            assert_eq!(problem.line, 2, "{line}");
+        }
+        assert!(
+            AclFile::parse("acl", "topic read\n").is_ok(),
+            "a topic of that name"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_file_or_an_error(text in "(user|topic|pattern|deny|read|[ #+/%cu\n\t\u{0}a]){0,40}") {
+            let _ = AclFile::parse("acl", &text);
+        }
+    }
+}

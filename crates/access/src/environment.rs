@@ -1,0 +1,84 @@
+//! Users with their passwords in one line: `user:password,user2:password2`.
+
+use crate::hash::is_same;
+
+/// A user and the password.
+#[derive(Clone)]
+pub struct Credential {
+    /// User name.
+    pub user_name: Box<str>,
+    password: Box<[u8]>,
+}
+
+impl std::fmt::Debug for Credential {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Credential({:?}, ***)", self.user_name)
+    }
+}
+
+impl Credential {
+    /// This is the password.
+    pub fn has_password(&self, password: &[u8]) -> bool {
+        is_same(&self.password, password)
+    }
+
+    /// Both have the same name and the same password.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.user_name == other.user_name && is_same(&self.password, &other.password)
+    }
+}
+
+/// Reads the list; a name ends at its first colon, a password at the next comma.
+///
+/// # Errors
+/// Which entry is none, by its number: its text may be a password.
+pub fn credentials(text: &str) -> Result<Vec<Credential>, String> {
+    let mut users: Vec<Credential> = Vec::new();
+    for (number, entry) in text.split(',').enumerate() {
+        let number = number + 1;
+        let entry = entry.trim();
+        if entry.is_empty() {
+            continue;
+        }
+        let (name, password) = entry.split_once(':').unwrap_or(("", ""));
+        if name.is_empty() || password.is_empty() {
+            return Err(format!(
+                "entry {number} is no user:password (a password here cannot have a comma)"
+            ));
+        }
+        if users.iter().any(|user| *user.user_name == *name) {
+            return Err(format!(
+                "entry {number}: the user {name} stands there twice"
+            ));
+        }
+        users.push(Credential {
+            user_name: name.into(),
+            password: password.as_bytes().into(),
+        });
+    }
+    Ok(users)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_ends_at_the_first_colon() {
+        let users = credentials("user1:password1, user2:a:b ,").unwrap();
+        assert_eq!(users.len(), 2);
+        assert!(users[0].has_password(b"password1") && !users[0].has_password(b"password"));
+        assert!(users[1].has_password(b"a:b") && &*users[1].user_name == "user2");
+    }
+
+    #[test]
+    fn an_error_names_no_password() {
+        for text in ["a:b,hunter2", "a:", ":b", "a:b,a:c"] {
+            let error = credentials(text).unwrap_err();
+            assert!(
+                error.contains("entry") && !error.contains("hunter2"),
+                "{error}"
+            );
+        }
+    }
+}

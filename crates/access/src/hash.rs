@@ -1,0 +1,348 @@
+//! Hashes of passwords, as they stand in password files.
+
+use std::num::NonZeroU32;
+
+use argon2::{Algorithm, Argon2, Params, Version};
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use aws_lc_rs::{digest, pbkdf2, rand};
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
+
+/// Iterations of PBKDF2 that are worked out at most: some seconds.
+const ITERATIONS_MAX: u32 = 10_000_000;
+/// Memory of Argon2 at most, KiB, and passes over it.
+const MEMORY_KIB_MAX: u32 = 1024 * 1024;
+const PASSES_MAX: u32 = 100;
+const LANES_MAX: u32 = 16;
+
+/// How a new hash is made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Kind {
+    /// `$argon2id$…`: 19 MiB, two passes. Mosquitto reads it from 2.1 on.
+    #[default]
+    Argon2id,
+    /// `$7$…`: PBKDF2 with SHA-512, as `mosquitto_passwd` makes it; read by all of them.
+    Pbkdf2Sha512,
+    /// `$6$…`: one SHA-512, for Mosquitto before 2.0. Quickly guessed.
+    Sha512,
+}
+
+/// A hash, read.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PasswordHash(Form);
+
+#[derive(Clone, PartialEq, Eq)]
+enum Form {
+    Argon2id {
+        memory_kib: u32,
+        passes: u32,
+        lanes: u32,
+        salt: Box<[u8]>,
+        hash: Box<[u8]>,
+    },
+    Pbkdf2Sha512 {
+        iterations: NonZeroU32,
+        salt: Box<[u8]>,
+        hash: Box<[u8]>,
+    },
+    Sha512 {
+        salt: Box<[u8]>,
+        hash: Box<[u8]>,
+    },
+    /// The password itself.
+    Plain(Box<[u8]>),
+}
+
+impl std::fmt::Debug for PasswordHash {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
+}
+
+impl PasswordHash {
+    /// Reads a hash; text that does not begin with `$` is a password itself.
+    ///
+    /// # Errors
+    /// What was expected.
+    pub fn parse(text: &str) -> Result<Self, &'static str> {
+        let Some(rest) = text.strip_prefix('$') else {
+            return Ok(Self(Form::Plain(text.as_bytes().into())));
+        };
+        let parts: Vec<&str> = rest.split('$').collect();
+        let form = match parts.as_slice() {
+            ["7", iterations, salt, hash] => {
+                let iterations = iterations
+                    .parse()
+                    .ok()
+                    .filter(|count| *count <= ITERATIONS_MAX);
+                Form::Pbkdf2Sha512 {
+                    iterations: iterations
+                        .and_then(NonZeroU32::new)
+                        .ok_or("iterations from 1 to 10000000 in $7$ITERATIONS$SALT$HASH")?,
+                    salt: padded(salt)?,
+                    hash: of_length(padded(hash)?, digest::SHA512_OUTPUT_LEN)?,
+                }
+            }
+            ["6", salt, hash] => Form::Sha512 {
+                salt: padded(salt)?,
+                hash: of_length(padded(hash)?, digest::SHA512_OUTPUT_LEN)?,
+            },
+            ["argon2id", "v=19", costs, salt, hash] => {
+                let costs: Vec<&str> = costs.split(',').collect();
+                let [memory, passes, lanes] = costs.as_slice() else {
+                    return Err("m=…,t=…,p=… in $argon2id$v=19$m=…,t=…,p=…$SALT$HASH");
+                };
+                Form::Argon2id {
+                    memory_kib: cost(memory, "m=", MEMORY_KIB_MAX)?,
+                    passes: cost(passes, "t=", PASSES_MAX)?,
+                    lanes: cost(lanes, "p=", LANES_MAX)?,
+                    salt: unpadded(salt)?,
+                    hash: unpadded(hash)?,
+                }
+            }
+            _ => {
+                return Err(
+                    "a hash that begins with $7$, $6$ or $argon2id$v=19$, as mosquitto_passwd and \
+                     martlet passwd make it",
+                );
+            }
+        };
+        let hash = Self(form);
+        hash.check_costs()?;
+        Ok(hash)
+    }
+
+    fn check_costs(&self) -> Result<(), &'static str> {
+        match &self.0 {
+            Form::Argon2id {
+                memory_kib,
+                passes,
+                lanes,
+                salt,
+                hash,
+            } => {
+                let params = Params::new(*memory_kib, *passes, *lanes, Some(hash.len()));
+                let is_usable = params.is_ok() && (8..=64).contains(&salt.len());
+                let is_usable = is_usable && (16..=128).contains(&hash.len());
+                is_usable
+                    .then_some(())
+                    .ok_or("costs and lengths that Argon2 has")
+            }
+            Form::Pbkdf2Sha512 { .. } | Form::Sha512 { .. } | Form::Plain(_) => Ok(()),
+        }
+    }
+
+    /// A new one of a password, with a salt of its own.
+    ///
+    /// # Errors
+    /// There is no randomness.
+    pub fn new(password: &[u8], kind: Kind) -> Result<Self, &'static str> {
+        let mut salt = [0; 16];
+        rand::fill(&mut salt).map_err(|_| "no source of randomness")?;
+        let mut hash = Self(match kind {
+            Kind::Argon2id => Form::Argon2id {
+                memory_kib: Params::DEFAULT_M_COST,
+                passes: Params::DEFAULT_T_COST,
+                lanes: Params::DEFAULT_P_COST,
+                salt: salt.into(),
+                hash: [0; 32].into(),
+            },
+            Kind::Pbkdf2Sha512 => Form::Pbkdf2Sha512 {
+                // As mosquitto_passwd of 2.1 does; 2.0 made 101.
+                iterations: NonZeroU32::new(1000).ok_or("iterations")?,
+                // Mosquitto 2.0 reads salts of 12 bytes alone.
+                salt: salt[..12].into(),
+                hash: [0; digest::SHA512_OUTPUT_LEN].into(),
+            },
+            Kind::Sha512 => Form::Sha512 {
+                salt: salt[..12].into(),
+                hash: [0; digest::SHA512_OUTPUT_LEN].into(),
+            },
+        });
+        let made = hash.of(password).ok_or("the hash cannot be worked out")?;
+        match &mut hash.0 {
+            Form::Argon2id { hash, .. }
+            | Form::Pbkdf2Sha512 { hash, .. }
+            | Form::Sha512 { hash, .. }
+            | Form::Plain(hash) => *hash = made,
+        }
+        Ok(hash)
+    }
+
+    /// It is of this password. Takes as long whether it is or not.
+    pub fn is_of(&self, password: &[u8]) -> bool {
+        let expected = match &self.0 {
+            Form::Argon2id { hash, .. }
+            | Form::Pbkdf2Sha512 { hash, .. }
+            | Form::Sha512 { hash, .. } => hash,
+            Form::Plain(known) => return is_same(known, password),
+        };
+        self.of(password)
+            .is_some_and(|found| verify_slices_are_equal(&found, expected).is_ok())
+    }
+
+    /// What the password becomes with this salt and these costs.
+    fn of(&self, password: &[u8]) -> Option<Box<[u8]>> {
+        match &self.0 {
+            Form::Argon2id {
+                memory_kib,
+                passes,
+                lanes,
+                salt,
+                hash,
+            } => {
+                let params = Params::new(*memory_kib, *passes, *lanes, Some(hash.len())).ok()?;
+                let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
+                let mut out = vec![0; hash.len()].into_boxed_slice();
+                argon2.hash_password_into(password, salt, &mut out).ok()?;
+                Some(out)
+            }
+            Form::Pbkdf2Sha512 {
+                iterations, salt, ..
+            } => {
+                let mut out = vec![0; digest::SHA512_OUTPUT_LEN].into_boxed_slice();
+                pbkdf2::derive(
+                    pbkdf2::PBKDF2_HMAC_SHA512,
+                    *iterations,
+                    salt,
+                    password,
+                    &mut out,
+                );
+                Some(out)
+            }
+            Form::Sha512 { salt, .. } => {
+                let mut context = digest::Context::new(&digest::SHA512);
+                context.update(password);
+                context.update(salt);
+                Some(context.finish().as_ref().into())
+            }
+            Form::Plain(_) => Some(password.into()),
+        }
+    }
+
+    /// The password stands there itself.
+    pub fn is_plain(&self) -> bool {
+        matches!(self.0, Form::Plain(_))
+    }
+
+    /// It is guessed more quickly than one that would be made now.
+    pub fn is_weak(&self) -> bool {
+        match &self.0 {
+            Form::Argon2id {
+                memory_kib, passes, ..
+            } => *memory_kib < Params::DEFAULT_M_COST || *passes < Params::DEFAULT_T_COST,
+            Form::Pbkdf2Sha512 { .. } | Form::Sha512 { .. } | Form::Plain(_) => true,
+        }
+    }
+
+    /// As it stands in a file.
+    pub fn text(&self) -> String {
+        match &self.0 {
+            Form::Argon2id {
+                memory_kib,
+                passes,
+                lanes,
+                salt,
+                hash,
+            } => format!(
+                "$argon2id$v=19$m={memory_kib},t={passes},p={lanes}${}${}",
+                STANDARD_NO_PAD.encode(salt),
+                STANDARD_NO_PAD.encode(hash)
+            ),
+            Form::Pbkdf2Sha512 {
+                iterations,
+                salt,
+                hash,
+            } => format!(
+                "$7${iterations}${}${}",
+                STANDARD.encode(salt),
+                STANDARD.encode(hash)
+            ),
+            Form::Sha512 { salt, hash } => {
+                format!("$6${}${}", STANDARD.encode(salt), STANDARD.encode(hash))
+            }
+            Form::Plain(password) => String::from_utf8_lossy(password).into_owned(),
+        }
+    }
+}
+
+/// Both are the same; it takes as long whether they are or not.
+pub(crate) fn is_same(known: &[u8], given: &[u8]) -> bool {
+    // Of digests, so that not even the length tells anything.
+    let (known, given) = (
+        digest::digest(&digest::SHA256, known),
+        digest::digest(&digest::SHA256, given),
+    );
+    verify_slices_are_equal(known.as_ref(), given.as_ref()).is_ok()
+}
+
+fn padded(text: &str) -> Result<Box<[u8]>, &'static str> {
+    let bytes = STANDARD.decode(text).ok().filter(|bytes| !bytes.is_empty());
+    Ok(bytes.ok_or("salt and hash in base64")?.into())
+}
+
+fn unpadded(text: &str) -> Result<Box<[u8]>, &'static str> {
+    let bytes = STANDARD_NO_PAD.decode(text.trim_end_matches('=')).ok();
+    Ok(bytes.ok_or("salt and hash in base64")?.into())
+}
+
+fn of_length(bytes: Box<[u8]>, len: usize) -> Result<Box<[u8]>, &'static str> {
+    (bytes.len() == len)
+        .then_some(bytes)
+        .ok_or("a hash of 64 bytes")
+}
+
+fn cost(text: &str, name: &str, max: u32) -> Result<u32, &'static str> {
+    let number = text
+        .strip_prefix(name)
+        .and_then(|number| number.parse().ok());
+    number
+        .filter(|number| (1..=max).contains(number))
+        .ok_or("costs of at most m=1048576,t=100,p=16")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hashes_of_mosquitto_passwd_are_read() {
+        let hashes = [
+            "$7$101$/aZsMJrmgH7sHWLH$jtR+NWApRYddCY3Tu+WtNKaa1Geu217qpuy0zCsNEE+cPQ0KV5FI2V207nf1T2ULGIDjoddrWr2LBUDWHnmpcg==",
+            "$6$IcNYCtcMmkECimqi$glSWENUtSh8RAOVdIr35uTm/eBezMJWTqF3X//0wu5xHamybk95pzjMXW+NcBDDRVDdVLY7ZLt7s0VoqP7+Mhg==",
+        ];
+        for (hash, password) in hashes.into_iter().zip(["pw1", "pw2"]) {
+            let read = PasswordHash::parse(hash).unwrap();
+            assert!(read.is_of(password.as_bytes()) && !read.is_of(b"pw") && read.is_weak());
+            assert_eq!(read.text(), hash);
+        }
+    }
+
+    #[test]
+    fn a_new_hash_is_of_its_password_alone_and_never_the_same() {
+        for kind in [Kind::Argon2id, Kind::Pbkdf2Sha512, Kind::Sha512] {
+            let hash = PasswordHash::new(b"secret", kind).unwrap();
+            let again = PasswordHash::new(b"secret", kind).unwrap();
+            assert!(hash != again && hash.is_weak() == (kind != Kind::Argon2id));
+            let read = PasswordHash::parse(&hash.text()).unwrap();
+            assert!(read == hash && read.is_of(b"secret") && !read.is_of(b"Secret"));
+        }
+    }
+
+    #[test]
+    fn costs_that_would_stop_the_node_are_refused() {
+        let (salt, hash) = ("AAAAAAAAAAAAAAAA", "A".repeat(43));
+        for costs in [
+            "m=4294967295,t=2,p=1",
+            "m=19456,t=4000000,p=1",
+            "m=1,t=1,p=1",
+            "m=8,t=1",
+        ] {
+            let text = format!("$argon2id$v=19${costs}${salt}${hash}");
+            assert!(PasswordHash::parse(&text).is_err(), "{costs}");
+        }
+        assert!(PasswordHash::parse("$7$4000000000$AAAA$AAAA").is_err());
+        assert!(PasswordHash::parse("$7$0$AAAA$AAAA").is_err());
+        assert!(PasswordHash::parse("$5$AAAA$AAAA").is_err());
+    }
+}

@@ -1,0 +1,52 @@
+//! What says who may come in and what they may do, in the files that people have: password files
+//! and ACL files in Mosquitto's form, lists of users in the environment.
+//!
+//! Reading is pure: bytes in, users and rules out. Nothing is ever half understood: a line that
+//! means nothing is an error with its place, and no password is in any error. Only [`edit`] touches
+//! files.
+//!
+//! * [`PasswordFile`]: users with hashes of their passwords
+//! * [`hash`]: the forms of those hashes
+//! * [`edit`]: changing such a file while others read it
+//! * [`AclFile`]: who may publish and read what
+//! * [`Explanation`], [`Lint`]: why, and what is odd in it
+//! * [`default_rules`] and others: what holds where no file says anything
+//! * [`credentials`]: users with their passwords in one line
+#![forbid(unsafe_code)]
+
+mod acl_file;
+mod defaults;
+pub mod edit;
+mod environment;
+mod explain;
+pub mod hash;
+mod lint;
+mod password_file;
+
+use std::fmt;
+
+pub use acl_file::AclFile;
+pub use defaults::{administrator_rules, default_rules, device_rules};
+pub use environment::{Credential, credentials};
+pub use explain::Explanation;
+pub use lint::Lint;
+pub use password_file::{Check, PasswordFile, Plain};
+
+/// Why a file is not used: where, and what was expected there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileProblem {
+    /// Its name.
+    pub file: String,
+    /// Line, from 1.
+    pub line: usize,
+    /// What is wrong and what to do.
+    pub why: String,
+}
+
+impl fmt::Display for FileProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} line {}: {}", self.file, self.line, self.why)
+    }
+}
+
+impl std::error::Error for FileProblem {}

@@ -1,0 +1,222 @@
+//! A file of users with hashes of their passwords: `NAME:HASH` in each line.
+
+use std::collections::HashMap;
+
+use crate::FileProblem;
+use crate::hash::PasswordHash;
+
+/// Whether passwords may stand in the file as they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Plain {
+    /// The file is refused.
+    Refused,
+    /// With a warning for each.
+    Accepted,
+}
+
+/// What is known of a name and a password.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Check {
+    /// They belong together.
+    Right {
+        /// The hash is of a kind that is quickly guessed.
+        renew: bool,
+    },
+    /// The user has another password.
+    Wrong,
+    /// There is no such user.
+    Unknown,
+}
+
+/// The users of a file.
+#[derive(Clone, Debug)]
+pub struct PasswordFile {
+    users: HashMap<Box<str>, PasswordHash>,
+    /// What a password is compared with whose user there is not, so that nobody learns by the time
+    /// it takes who there is.
+    stranger: Option<PasswordHash>,
+    warnings: Vec<String>,
+}
+
+/// Longest user name, bytes, as in a CONNECT.
+const NAME_BYTES_MAX: usize = 65_535;
+
+impl PasswordFile {
+    /// Reads a file. `name` is what errors call it.
+    ///
+    /// # Errors
+    /// The first line that is not understood: nobody comes in by half a file.
+    pub fn parse(name: &str, text: &[u8], plain: Plain) -> Result<Self, FileProblem> {
+        let mut file = Self {
+            users: HashMap::new(),
+            stranger: None,
+            warnings: Vec::new(),
+        };
+        for (number, line) in text.split(|byte| *byte == b'\n').enumerate() {
+            let number = number + 1;
+            let problem = |why: String| FileProblem {
+                file: name.to_owned(),
+                line: number,
+                why,
+            };
+            let line = std::str::from_utf8(line)
+                .map_err(|_| problem("not UTF-8, which user names are".to_owned()))?;
+            let Some((user, hash)) = user_line(line).map_err(|why| problem(why.to_owned()))? else {
+                continue;
+            };
+            let hash = PasswordHash::parse(hash)
+                .map_err(|expected| problem(format!("user {user}: expected {expected}")))?;
+            if hash.is_plain() {
+                if plain == Plain::Refused {
+                    return Err(problem(format!(
+                        "the password of {user} stands there as it is; martlet passwd -U FILE \
+                         turns all such into hashes, auth.plain_passwords = true permits them"
+                    )));
+                }
+                file.warnings.push(format!(
+                    "{name} line {number}: the password of {user} stands there as it is; \
+                     martlet passwd -U {name} turns all such into hashes"
+                ));
+            }
+            if file.users.insert(user.into(), hash).is_some() {
+                return Err(problem(format!("{user} stands there twice")));
+            }
+        }
+        file.stranger = file.users.values().next().cloned();
+        Ok(file)
+    }
+
+    /// What is odd in it.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// Whether these belong together. Takes as long as the hash does: tens of milliseconds.
+    pub fn check(&self, user: &str, password: &[u8]) -> Check {
+        let Some(hash) = self.users.get(user) else {
+            if let Some(stranger) = &self.stranger {
+                let _ = stranger.is_of(password);
+            }
+            return Check::Unknown;
+        };
+        match hash.is_of(password) {
+            true => Check::Right {
+                renew: hash.is_weak(),
+            },
+            false => Check::Wrong,
+        }
+    }
+
+    /// There is such a user.
+    pub fn has_user(&self, user: &str) -> bool {
+        self.users.contains_key(user)
+    }
+
+    /// All users, in no order.
+    pub fn users(&self) -> impl Iterator<Item = &str> {
+        self.users.keys().map(|name| &**name)
+    }
+
+    /// Users of this file who are not in a newer one, or have another hash there.
+    pub fn no_longer_valid(&self, newer: &Self) -> Vec<&str> {
+        let is_gone =
+            |(name, hash): &(&Box<str>, &PasswordHash)| newer.users.get(*name) != Some(hash);
+        let gone = self.users.iter().filter(is_gone);
+        gone.map(|(name, _)| &**name).collect()
+    }
+}
+
+/// Name and hash of a line; none where it is empty or a comment.
+pub(crate) fn user_line(line: &str) -> Result<Option<(&str, &str)>, &'static str> {
+    if line.starts_with('#') || line.trim().is_empty() {
+        return Ok(None);
+    }
+    let expected = "expected NAME:HASH, as mosquitto_passwd and martlet passwd write it";
+    let (user, hash) = line.split_once(':').ok_or(expected)?;
+    let (user, hash) = (user.trim(), hash.trim());
+    if user.is_empty() || hash.is_empty() {
+        return Err(expected);
+    }
+    if user.len() > NAME_BYTES_MAX || user.chars().any(char::is_control) {
+        return Err("no user name: it is too long, or has control characters");
+    }
+    Ok(Some((user, hash)))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::hash::Kind;
+
+    fn hash(password: &str) -> String {
+        PasswordHash::new(password.as_bytes(), Kind::Sha512)
+            .unwrap()
+            .text()
+    }
+
+    #[test]
+    fn users_are_known_by_their_passwords() {
+        let text = format!("# people\n\nalice:{}\r\n bob :{}\n", hash("a"), hash("b"));
+        let file = PasswordFile::parse("p", text.as_bytes(), Plain::Refused).unwrap();
+        assert_eq!(file.check("alice", b"a"), Check::Right { renew: true });
+        assert_eq!(file.check("bob", b"a"), Check::Wrong);
+        assert_eq!(file.check("carol", b"a"), Check::Unknown);
+    }
+
+    #[test]
+    fn half_a_file_is_none() {
+        for bad in [
+            "alice",
+            "alice:",
+            ":x",
+            "bob:$7$x",
+            "alice:$6$AAAA$AAAA",
+            "a\u{1}b:x",
+        ] {
+            let text = format!("alice:{}\n{bad}\n", hash("a"));
+            let problem = PasswordFile::parse("p", text.as_bytes(), Plain::Accepted).unwrap_err();
+            assert_eq!((problem.line, &*problem.file), (2, "p"), "{bad}");
+        }
+        assert!(PasswordFile::parse("p", b"\xff:x", Plain::Accepted).is_err());
+    }
+
+    #[test]
+    fn a_password_as_it_is_needs_permission_and_is_in_no_message() {
+        let text = b"alice:hunter2\n";
+        let problem = PasswordFile::parse("p", text, Plain::Refused).unwrap_err();
+        assert!(!problem.to_string().contains("hunter2") && problem.to_string().contains("alice"));
+        let file = PasswordFile::parse("p", text, Plain::Accepted).unwrap();
+        assert_eq!(
+            file.check("alice", b"hunter2"),
+            Check::Right { renew: true }
+        );
+        assert_eq!(file.warnings().len(), 1);
+        assert!(!format!("{file:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn who_is_gone_or_has_another_password_is_named() {
+        let (a, b) = (hash("a"), hash("b"));
+        let parse =
+            |text: String| PasswordFile::parse("p", text.as_bytes(), Plain::Refused).unwrap();
+        let old = parse(format!("alice:{a}\nbob:{b}\ncarol:{a}"));
+        let new = parse(format!("alice:{a}\nbob:{}\ndave:{a}", hash("b")));
+        let mut gone = old.no_longer_valid(&new);
+        gone.sort_unstable();
+        assert_eq!(gone, ["bob", "carol"]);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_a_file_or_an_error(text in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = PasswordFile::parse("p", &text, Plain::Accepted);
+        }
+
+        #[test]
+        fn any_hash_is_one_or_an_error(text in r"\$(7|6|argon2id)\$(v=19\$)?[mtp=0-9,]{0,20}(\$[A-Za-z0-9+/=]{0,20}){0,3}") {
+            let _ = PasswordHash::parse(&text);
+        }
+    }
+}

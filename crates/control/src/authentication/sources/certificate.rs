@@ -1,0 +1,56 @@
+//! Clients whose certificate names them: the handshake has proved that they have its key.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use martlet_broker::{Authentication, Rules};
+use martlet_certificates::{NameFrom, user_name};
+
+use super::{People, known};
+use crate::authentication::{Finding, Looking, Source};
+
+/// A field of the client's certificate is its user name, whatever its CONNECT says.
+#[derive(Debug)]
+pub struct CertificateNames {
+    field: NameFrom,
+    people: People,
+}
+
+impl CertificateNames {
+    /// Names are in `field`.
+    pub fn new(field: NameFrom, people: People) -> Self {
+        Self { field, people }
+    }
+
+    fn find(&self, asked: &Authentication) -> Finding {
+        let Some(certificate) = &asked.certificate else {
+            return Finding::Stranger;
+        };
+        match user_name(certificate, self.field) {
+            Ok(name) => {
+                let rules = self.people.rules_of(Some(&name));
+                known(asked, name.into(), rules)
+            }
+            Err(error) => Finding::Wrong(format!("its certificate names nobody: {error}")),
+        }
+    }
+}
+
+impl Source for CertificateNames {
+    fn name(&self) -> String {
+        "client certificates".to_owned()
+    }
+
+    fn look<'a>(&'a self, asked: &'a Authentication) -> Looking<'a> {
+        Box::pin(std::future::ready(self.find(asked)))
+    }
+
+    /// Anybody may have a certificate of that name.
+    fn rules_of(&self, user_name: &str) -> Option<Arc<Rules>> {
+        Some(self.people.rules_of(Some(user_name)))
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}

@@ -1,0 +1,254 @@
+//! From keys to who is let in: the sources of credentials and the rules of each listener.
+//!
+//! Files are read here, at the start and whenever they are to be read again. Nothing is left out
+//! that was asked for: what cannot be read or understood is an error, and what held goes on holding.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use martlet_access::{AclFile, PasswordFile, Plain, credentials};
+use martlet_broker::Realm;
+use martlet_certificates::NameFrom;
+use martlet_control::authentication::sources::{
+    CertificateNames, Credentials, Hashing, PasswordFileSource, People,
+};
+use martlet_control::authentication::{Chain, Policy, Source};
+
+use super::load::{ConfigError, Effective, ListenerTable};
+use super::schema::Value;
+
+/// Keys of a listener that make it a realm of its own.
+const OWN: &[&str] = &["password_file", "acl_file", "certificate_user_name"];
+
+/// Who is let in, as it is being read.
+#[derive(Debug)]
+pub(crate) struct Doors<'a> {
+    effective: &'a Effective,
+    hashing: Hashing,
+    realms: BTreeMap<Realm, Chain>,
+    /// Files that were read.
+    pub(crate) files: Vec<PathBuf>,
+    /// What is odd in the files.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// A source, by its name in `auth.order`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Certificate,
+    Credentials,
+    PasswordFile,
+}
+
+const KINDS: &[(&str, Kind)] = &[
+    ("certificate", Kind::Certificate),
+    ("credentials", Kind::Credentials),
+    ("password-file", Kind::PasswordFile),
+];
+
+impl<'a> Doors<'a> {
+    pub(crate) fn new(effective: &'a Effective) -> Result<Self, ConfigError> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let mut doors = Self {
+            effective,
+            hashing: Hashing::new(cores),
+            files: Vec::new(),
+            realms: BTreeMap::new(),
+            warnings: Vec::new(),
+        };
+        if let Some(chain) = doors.chain(None)? {
+            doors.realms.insert(Realm::COMMON, chain);
+        }
+        Ok(doors)
+    }
+
+    /// Who is asked at a listener; none: nobody has to say who they are.
+    pub(crate) fn realm_of(
+        &mut self,
+        table: Option<&ListenerTable>,
+        name: &str,
+    ) -> Result<Option<Realm>, ConfigError> {
+        let own = table.filter(|table| OWN.iter().any(|key| table.contains_key(*key)));
+        let Some(table) = own else {
+            let is_common = self.realms.contains_key(&Realm::COMMON);
+            return Ok(is_common.then_some(Realm::COMMON));
+        };
+        let Some(chain) = self.chain(Some(table))? else {
+            return Ok(None);
+        };
+        let mut realm = Realm(crc32c_of(name));
+        while [Realm::COMMON, Realm::OWN_RULES].contains(&realm) || self.realms.contains_key(&realm)
+        {
+            realm.0 = realm.0.wrapping_add(1);
+        }
+        self.realms.insert(realm, chain);
+        Ok(Some(realm))
+    }
+
+    /// Whether clients can have credentials there.
+    pub(crate) fn knows_anybody(&self, realm: Realm) -> bool {
+        let chain = self.realms.get(&realm);
+        chain.is_some_and(|chain| !chain.sources.is_empty())
+    }
+
+    /// All of it, if somebody is asked anywhere.
+    pub(crate) fn policy(self) -> Option<Arc<Policy>> {
+        if self.realms.is_empty() {
+            return None;
+        }
+        let secs = |key| Duration::from_secs(self.effective.integer(key));
+        let mut policy = Policy::new(self.realms);
+        policy.remembered = secs("auth.remember_secs");
+        policy.refusal_remembered = secs("auth.refusal_remember_secs");
+        Some(Arc::new(policy))
+    }
+
+    fn chain(&mut self, table: Option<&ListenerTable>) -> Result<Option<Chain>, ConfigError> {
+        let enabled = self.effective.text("auth.enabled");
+        if enabled == "off" {
+            return Ok(None);
+        }
+        let people = People::new(self.acl_file(table)?.map(Arc::new));
+        let mut sources: Vec<Arc<dyn Source>> = Vec::new();
+        for kind in self.order()? {
+            let source: Option<Arc<dyn Source>> = match kind {
+                Kind::Certificate => self.certificates(table, &people),
+                Kind::Credentials if table.is_some() => None,
+                Kind::Credentials => self.credentials(&people)?,
+                Kind::PasswordFile => self.password_file(table, &people)?,
+            };
+            sources.extend(source);
+        }
+        let has_acl = !self.text(table, "acl_file").is_empty();
+        if sources.is_empty() && !has_acl && enabled != "on" {
+            return Ok(None);
+        }
+        let anonymous = people.rules_of(None);
+        Ok(Some(Chain { sources, anonymous }))
+    }
+
+    fn order(&self) -> Result<Vec<Kind>, ConfigError> {
+        let mut order = Vec::new();
+        for name in self.effective.text("auth.order").split(',') {
+            let name = name.trim();
+            let Some((_, kind)) = KINDS.iter().find(|(known, _)| *known == name) else {
+                let known: Vec<&str> = KINDS.iter().map(|(known, _)| *known).collect();
+                return Err(ConfigError::Unusable(format!(
+                    "auth.order: there is no source {name:?}, expected some of {}",
+                    known.join(", ")
+                )));
+            };
+            if order.contains(kind) {
+                let text = format!("auth.order names {name} twice");
+                return Err(ConfigError::Unusable(text));
+            }
+            order.push(*kind);
+        }
+        for (name, kind) in KINDS {
+            if !order.contains(kind) && self.is_configured(*kind) {
+                return Err(ConfigError::Unusable(format!(
+                    "{name} is configured, and auth.order leaves it out: add it, or take it away"
+                )));
+            }
+        }
+        Ok(order)
+    }
+
+    fn is_configured(&self, kind: Kind) -> bool {
+        match kind {
+            Kind::Certificate => self.effective.text("auth.certificate_user_name") != "off",
+            Kind::Credentials => !self.effective.secret("auth.credentials").is_empty(),
+            Kind::PasswordFile => !self.effective.text("auth.password_file").is_empty(),
+        }
+    }
+
+    /// A key of the listener if it has keys of its own, else of the node.
+    fn text<'b>(&'b self, table: Option<&'b ListenerTable>, key: &str) -> &'b str {
+        match table {
+            None => self.effective.text(&format!("auth.{key}")),
+            Some(table) => match table.get(key).map(|found| &found.value) {
+                Some(Value::Text(text)) => text,
+                _ => "",
+            },
+        }
+    }
+
+    fn certificates(
+        &self,
+        table: Option<&ListenerTable>,
+        people: &People,
+    ) -> Option<Arc<dyn Source>> {
+        let field = match self.text(table, "certificate_user_name") {
+            "common-name" => NameFrom::CommonName,
+            "san-dns" => NameFrom::SanDns,
+            "san-uri" => NameFrom::SanUri,
+            "san-email" => NameFrom::SanEmail,
+            "subject" => NameFrom::Subject,
+            _ => return None,
+        };
+        Some(Arc::new(CertificateNames::new(field, people.clone())))
+    }
+
+    fn credentials(&self, people: &People) -> Result<Option<Arc<dyn Source>>, ConfigError> {
+        let text = self.effective.secret("auth.credentials");
+        if text.is_empty() {
+            return Ok(None);
+        }
+        let users = credentials(text)
+            .map_err(|why| ConfigError::Unusable(format!("auth.credentials: {why}")))?;
+        Ok(Some(Arc::new(Credentials::new(users, people.clone()))))
+    }
+
+    fn password_file(
+        &mut self,
+        table: Option<&ListenerTable>,
+        people: &People,
+    ) -> Result<Option<Arc<dyn Source>>, ConfigError> {
+        let path = self.text(table, "password_file").to_owned();
+        if path.is_empty() {
+            return Ok(None);
+        }
+        let plain = match self.effective.boolean("auth.plain_passwords") {
+            true => Plain::Accepted,
+            false => Plain::Refused,
+        };
+        let bytes = self.read(&path)?;
+        let file = PasswordFile::parse(&path, &bytes, plain)
+            .map_err(|problem| ConfigError::Unusable(problem.to_string()))?;
+        self.warnings.extend(file.warnings().iter().cloned());
+        let (people, hashing) = (people.clone(), self.hashing.clone());
+        let source = PasswordFileSource::new(path, file, people, hashing);
+        Ok(Some(Arc::new(source)))
+    }
+
+    fn acl_file(&mut self, table: Option<&ListenerTable>) -> Result<Option<AclFile>, ConfigError> {
+        let path = self.text(table, "acl_file").to_owned();
+        if path.is_empty() {
+            return Ok(None);
+        }
+        let bytes = self.read(&path)?;
+        let text = String::from_utf8(bytes).map_err(|_| {
+            ConfigError::Unusable(format!("{path}: not UTF-8, which topics and names are"))
+        })?;
+        let file = AclFile::parse(&path, &text);
+        file.map(Some)
+            .map_err(|problem| ConfigError::Unusable(problem.to_string()))
+    }
+
+    fn read(&mut self, path: &str) -> Result<Vec<u8>, ConfigError> {
+        let path = PathBuf::from(path);
+        let bytes = std::fs::read(&path).map_err(|error| {
+            let path = path.clone();
+            ConfigError::Unreadable { path, error }
+        })?;
+        self.files.push(path);
+        Ok(bytes)
+    }
+}
+
+/// The same name is the same realm after a restart: sessions remember it.
+fn crc32c_of(name: &str) -> u32 {
+    crc32c::crc32c(name.as_bytes())
+}

@@ -1,0 +1,192 @@
+//! Variables of other programs that a node understands as those did: one that is set up by them
+//! starts as it is. The names of Martlet's own keys are stronger.
+
+use std::net::IpAddr;
+
+use crate::config::load::{ConfigError, Effective, ListenerTable, Sourced};
+use crate::config::schema::Value;
+
+const MQTT_PORT: u16 = 1883;
+const MQTTS_PORT: u16 = 8883;
+
+/// Reads them. Listeners that they ask for are used where nothing else names any.
+pub(crate) fn read(
+    environment: &[(String, String)],
+    effective: &mut Effective,
+) -> Result<(), ConfigError> {
+    let mut names = Names {
+        environment,
+        effective,
+    };
+    names.authentication()?;
+    names.listeners()
+}
+
+struct Names<'a> {
+    environment: &'a [(String, String)],
+    effective: &'a mut Effective,
+}
+
+impl Names<'_> {
+    fn get(&self, name: &str) -> Option<&str> {
+        let found = self.environment.iter().find(|(known, _)| known == name);
+        let value = found.map(|(_, value)| value.trim());
+        value.filter(|value| !value.is_empty())
+    }
+
+    fn switch(&self, name: &str) -> Result<Option<bool>, ConfigError> {
+        match self.get(name).map(str::to_ascii_lowercase).as_deref() {
+            None => Ok(None),
+            Some("true" | "1" | "yes" | "on") => Ok(Some(true)),
+            Some("false" | "0" | "no" | "off") => Ok(Some(false)),
+            Some(other) => Err(unusable(
+                name,
+                &format!("is {other:?}, expected true or false"),
+            )),
+        }
+    }
+
+    fn port(&self, name: &str) -> Result<Option<u16>, ConfigError> {
+        let Some(text) = self.get(name) else {
+            return Ok(None);
+        };
+        let port = text.parse().ok().filter(|port| *port > 0);
+        port.map(Some).ok_or_else(|| {
+            unusable(
+                name,
+                &format!("is {text:?}, expected a port from 1 to 65535"),
+            )
+        })
+    }
+
+    fn set(&mut self, key: &str, value: Value, name: &str) {
+        let source = format!("environment {name}");
+        let sourced = Sourced { value, source };
+        self.effective.values.insert(key.to_owned(), sourced);
+    }
+
+    fn authentication(&mut self) -> Result<(), ConfigError> {
+        let name = "MQTT_BROKER_AUTH_ENABLED";
+        if let Some(enabled) = self.switch(name)? {
+            let word = if enabled { "on" } else { "off" };
+            self.set("auth.enabled", Value::Text(word.to_owned()), name);
+            if !enabled {
+                // Said in words: everybody is let in.
+                self.set("mqtt.allow_anonymous", Value::Boolean(true), name);
+            }
+        }
+        let name = "MQTT_BROKER_ALLOW_ANONYMOUS";
+        if let Some(allow) = self.switch(name)?
+            && self.switch("MQTT_BROKER_AUTH_ENABLED")? != Some(false)
+        {
+            self.set("mqtt.allow_anonymous", Value::Boolean(allow), name);
+        }
+        let name = "MQTT_BROKER_CREDENTIALS";
+        if let Some(users) = self.get(name) {
+            let users = Value::Secret(users.to_owned().into());
+            self.set("auth.credentials", users, name);
+        }
+        Ok(())
+    }
+
+    fn listeners(&mut self) -> Result<(), ConfigError> {
+        let is_secure = self.switch("MQTT_BROKER_TLS_ENABLED")? == Some(true);
+        let use_tls = self.switch("MQTT_USE_TLS")? == Some(true);
+        let names = [
+            "MQTT_BROKER_HOST",
+            "MQTT_BROKER_PORT",
+            "MQTT_WEBSOCKET_PORT",
+        ];
+        let named = names.iter().find(|name| self.get(name).is_some());
+        let tls = [
+            (is_secure, "MQTT_BROKER_TLS_ENABLED"),
+            (use_tls, "MQTT_USE_TLS"),
+        ];
+        let tls = tls.iter().find(|(is_on, _)| *is_on).map(|(_, name)| name);
+        let Some(name) = named.or(tls) else {
+            return Ok(());
+        };
+        if self.switch("MQTT_BROKER_ENABLED")? == Some(false) {
+            let warning =
+                "environment MQTT_BROKER_ENABLED: not used, a node without its broker is none";
+            self.effective.warnings.push(warning.to_owned());
+        }
+        if !self.effective.listeners.is_empty() {
+            let warning = format!("environment {name}: not used, [[listeners]] are configured");
+            self.effective.warnings.push(warning);
+            return Ok(());
+        }
+        let host = self
+            .get("MQTT_BROKER_HOST")
+            .unwrap_or("127.0.0.1")
+            .to_owned();
+        let port = self.port("MQTT_BROKER_PORT")?.unwrap_or(MQTT_PORT);
+        let mut urls = vec![(format!("mqtt://{}", authority(&host, port)), *name)];
+        if let Some(web) = self.port("MQTT_WEBSOCKET_PORT")? {
+            let url = format!("ws://{}/mqtt", authority(&host, web));
+            urls.push((url, "MQTT_WEBSOCKET_PORT"));
+        }
+        if is_secure {
+            let files = ("MQTT_BROKER_TLS_CERT_FILE", "MQTT_BROKER_TLS_KEY_FILE");
+            self.tls_files("MQTT_BROKER_TLS_ENABLED", files)?;
+            for port in [port.checked_add(1).unwrap_or(MQTTS_PORT), MQTTS_PORT] {
+                let url = format!("mqtts://{}", authority(&host, port));
+                if !urls.iter().any(|(known, _)| *known == url) {
+                    urls.push((url, "MQTT_BROKER_TLS_ENABLED"));
+                }
+            }
+        }
+        if use_tls {
+            if !is_secure {
+                let files = ("MQTT_CERT_FILE_PATH", "MQTT_KEY_FILE_PATH");
+                self.tls_files("MQTT_USE_TLS", files)?;
+            }
+            let port = self.port("MQTT_TLS_PORT")?.unwrap_or(MQTTS_PORT);
+            let url = format!("mqtts://{}", authority(&host, port));
+            if !urls.iter().any(|(known, _)| *known == url) {
+                urls.push((url, "MQTT_USE_TLS"));
+            }
+        }
+        self.effective.listeners = urls.iter().map(|(url, name)| listener(url, name)).collect();
+        Ok(())
+    }
+
+    /// TLS that is switched on needs its files.
+    fn tls_files(&mut self, switch: &str, files: (&str, &str)) -> Result<(), ConfigError> {
+        for (name, key) in [(files.0, "tls.certificate"), (files.1, "tls.key")] {
+            match self.get(name).map(str::to_owned) {
+                Some(file) => self.set(key, Value::Text(file), name),
+                // Martlet's own name may say it.
+                None if !self.effective.text(key).is_empty() || self.has_own(key) => {}
+                None => {
+                    let why = format!("is true, and {name} names no file");
+                    return Err(unusable(switch, &why));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn has_own(&self, key: &str) -> bool {
+        self.get(&super::load::environment_name(key)).is_some()
+    }
+}
+
+fn unusable(name: &str, why: &str) -> ConfigError {
+    ConfigError::Unusable(format!("environment {name} {why}"))
+}
+
+fn authority(host: &str, port: u16) -> String {
+    match host.parse::<IpAddr>() {
+        Ok(IpAddr::V6(address)) => format!("[{address}]:{port}"),
+        _ => format!("{host}:{port}"),
+    }
+}
+
+fn listener(url: &str, name: &str) -> ListenerTable {
+    let url = Sourced {
+        value: Value::Text(url.to_owned()),
+        source: format!("environment {name}"),
+    };
+    ListenerTable::from([("url".to_owned(), url)])
+}

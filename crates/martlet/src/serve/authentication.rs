@@ -1,0 +1,29 @@
+//! The gate of the control plane behind the reactors' seam.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use martlet_broker::Authentication;
+use martlet_control::authentication::{Gate, Policy};
+use martlet_reactor::{Answer, Authenticator};
+use tokio::runtime::Handle;
+
+/// A gate that reactors can ask.
+#[derive(Clone, Debug)]
+pub(super) struct Doorkeeper(pub(super) Gate);
+
+impl Doorkeeper {
+    /// Lets in whom the policy knows.
+    pub(super) fn new(policy: Arc<Policy>) -> anyhow::Result<Self> {
+        let mut key = [0; 32];
+        let mut source = std::fs::File::open("/dev/urandom").context("no source of randomness")?;
+        std::io::Read::read_exact(&mut source, &mut key).context("no source of randomness")?;
+        Ok(Self(Gate::new(policy, Handle::current(), &key)))
+    }
+}
+
+impl Authenticator for Doorkeeper {
+    fn ask(&self, authentication: Authentication, answer: Answer) {
+        self.0.ask(authentication, move |found| answer.give(found));
+    }
+}

@@ -1,0 +1,178 @@
+//! Reading the files again while the node runs: certificates, revocation lists, passwords, ACLs.
+//!
+//! All of them, or nothing: what cannot be read or understood leaves what held, and says so, in the
+//! log and in health, until a reading succeeds. What is bound to the start of the node, such as
+//! listeners and limits, is not changed; that it differs is told.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use martlet_broker::Command;
+use martlet_control::authentication::Gate;
+use martlet_control::{Control, Reloaded};
+use martlet_reactor::TlsSettings;
+use tracing::{error, info, warn};
+
+use super::ConfigOptions;
+use crate::config::{self, Effective, NodeConfig};
+
+/// How often is looked whether a file has changed.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Names the warning of a reload that failed.
+const WARNING: &str = "reload";
+
+/// What is reloaded, and into what.
+pub(super) struct Reload {
+    options: ConfigOptions,
+    started_with: Effective,
+    gate: Option<Gate>,
+    control: Arc<Control>,
+    /// By the names of the listeners.
+    tls: BTreeMap<String, TlsSettings>,
+    files: Vec<PathBuf>,
+    /// What the files looked like when they were last read, or tried.
+    seen: Vec<Option<Look>>,
+}
+
+/// What tells one state of a file from another, through symbolic links: Kubernetes changes one that
+/// is above.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Look {
+    device: u64,
+    inode: u64,
+    bytes: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Reload {
+    pub(super) fn new(
+        options: ConfigOptions,
+        started_with: Effective,
+        node: &NodeConfig,
+        gate: Option<Gate>,
+        control: Arc<Control>,
+    ) -> Self {
+        let tls = node.listeners.iter();
+        let tls = tls.filter_map(|listener| Some((listener.name.clone(), listener.tls.clone()?)));
+        let mut reload = Self {
+            options,
+            started_with,
+            gate,
+            control,
+            tls: tls.collect(),
+            files: node.files.clone(),
+            seen: Vec::new(),
+        };
+        reload.seen = reload.look();
+        reload
+    }
+
+    /// Waits until a file has changed. Changes that come together are one: it waits for a moment in
+    /// which nothing does.
+    pub(super) async fn changed(&mut self) {
+        if self.files.is_empty() {
+            return std::future::pending().await;
+        }
+        let mut ticks = tokio::time::interval(LOOK_EVERY);
+        let mut last = None;
+        loop {
+            ticks.tick().await;
+            let look = self.look();
+            if look != self.seen && last.as_ref() == Some(&look) {
+                return;
+            }
+            last = Some(look);
+        }
+    }
+
+    /// Reads everything again.
+    pub(super) fn run(&mut self, why: &str) -> Result<Reloaded, String> {
+        self.seen = self.look();
+        let outcome = self.reload();
+        match &outcome {
+            Ok(done) => {
+                self.control.health.withdraw(WARNING);
+                for line in &done.needs_restart {
+                    warn!("reload: {line} has changed, which needs a restart");
+                }
+                info!(revoked = done.revoked, "reloaded ({why})");
+            }
+            Err(problem) => {
+                error!("reload ({why}): {problem}; what held goes on holding");
+                let text = format!("The last reload failed, and what held goes on: {problem}.");
+                self.control.health.warn_as(WARNING, text);
+            }
+        }
+        outcome
+    }
+
+    fn reload(&mut self) -> Result<Reloaded, String> {
+        let effective = self.options.load().map_err(|error| format!("{error:#}"))?;
+        let node = config::resolve(&effective).map_err(|error| error.to_string())?;
+        if self.gate.is_some() && node.policy.is_none() {
+            return Err(
+                "clients would no longer have to say who they are; that needs a restart".to_owned(),
+            );
+        }
+        let mut done = Reloaded {
+            needs_restart: self.needs_restart(&effective, &node),
+            ..Reloaded::default()
+        };
+        for listener in &node.listeners {
+            if let (Some(now), Some(new)) = (self.tls.get(&listener.name), &listener.tls) {
+                now.replace(new.now());
+                done.certificates += 1;
+            }
+        }
+        if let (Some(gate), Some(policy)) = (&self.gate, node.policy) {
+            let revocations = gate.set_policy(Arc::clone(&policy));
+            self.control.tell_all(&Command::SetRules(policy));
+            done.revoked = revocations.len();
+            for revocation in revocations {
+                self.control.tell_all(&Command::Revoke(revocation));
+            }
+        }
+        for warning in node.warnings {
+            warn!("{warning}");
+        }
+        self.files = node.files;
+        self.seen = self.look();
+        Ok(done)
+    }
+
+    /// Keys whose values are in force from start to end.
+    fn needs_restart(&self, effective: &Effective, node: &NodeConfig) -> Vec<String> {
+        let read_again = |key: &str| key.starts_with("auth.") || key.starts_with("tls.");
+        let old = &self.started_with.values;
+        let changed = effective.values.iter().filter(|(key, sourced)| {
+            !read_again(key) && old.get(*key).is_none_or(|old| old.value != sourced.value)
+        });
+        let mut all: Vec<String> = changed.map(|(key, _)| key.clone()).collect();
+        if effective.listeners_differ(&self.started_with) {
+            all.push("[[listeners]]".to_owned());
+        }
+        if self.gate.is_none() && node.policy.is_some() {
+            all.push("[auth], which was not there at the start,".to_owned());
+        }
+        all
+    }
+
+    fn look(&self) -> Vec<Option<Look>> {
+        let look = |path: &PathBuf| {
+            let found = std::fs::metadata(path).ok()?;
+            Some(Look {
+                device: found.dev(),
+                inode: found.ino(),
+                bytes: found.len(),
+                modified: (found.mtime(), found.mtime_nsec()),
+                changed: (found.ctime(), found.ctime_nsec()),
+            })
+        };
+        self.files.iter().map(look).collect()
+    }
+}

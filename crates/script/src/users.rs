@@ -1,0 +1,79 @@
+//! Those whom a script names by `user NAME PASSWORD …`: who they are, and what they may do.
+
+use std::sync::Arc;
+
+use martlet_broker::{
+    Actions, Authenticated, Authentication, Identity, Password, Realm, Rule, RuleBook, Rules,
+};
+use martlet_codec::ReasonCode;
+
+use crate::script::User;
+
+/// The users of a script.
+#[derive(Clone, Debug, Default)]
+pub struct Users(Vec<(User, Arc<Rules>)>);
+
+impl Users {
+    /// With their rules compiled.
+    pub fn new(users: &[User]) -> Self {
+        let known = |user: &User| (user.clone(), Arc::new(compile(user)));
+        Self(users.iter().map(known).collect())
+    }
+
+    /// Nobody is named, so nobody has to say who they are.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Who this is.
+    pub fn answer(&self, asked: &Authentication) -> Authenticated {
+        let Some(name) = &asked.user_name else {
+            return Authenticated::refused("it has no name");
+        };
+        let password = asked.password.as_ref().map(Password::bytes);
+        let found = self.0.iter().find(|(user, _)| user.name == **name);
+        let is_theirs = |user: &User| password == Some(user.password.as_bytes());
+        let Some((_, rules)) = found.filter(|(user, _)| is_theirs(user)) else {
+            return Authenticated::Refused {
+                reason: ReasonCode::BadUserNameOrPassword,
+                why: "not its password".to_owned(),
+            };
+        };
+        let identity = Identity {
+            user_name: Some(name.clone()),
+            rules: Arc::clone(rules),
+            bound: true,
+            ..Identity::anyone()
+        };
+        Authenticated::Accepted { identity, known: 0 }
+    }
+}
+
+impl RuleBook for Users {
+    fn rules_of(&self, _: Realm, user_name: Option<&str>) -> Arc<Rules> {
+        let found = self
+            .0
+            .iter()
+            .find(|(user, _)| user_name == Some(&user.name));
+        found.map_or_else(|| Arc::new(Rules::closed()), |(_, rules)| Arc::clone(rules))
+    }
+}
+
+fn compile(user: &User) -> Rules {
+    if user.rules.is_empty() {
+        return Rules::open();
+    }
+    let rules = user.rules.iter().map(|rule| Rule {
+        actions: actions_of(&rule.actions),
+        allows: rule.allows,
+        filter: rule.filter.as_str().into(),
+        source: "the script".into(),
+    });
+    Rules::compile(rules.collect(), Actions::NONE).expect("scripts have Topic Filters")
+}
+
+fn actions_of(names: &str) -> Actions {
+    let actions = names.split('+').map(Actions::from_name);
+    let actions = actions.map(|action| action.expect("publish, subscribe or receive"));
+    actions.fold(Actions::NONE, Actions::and)
+}
