@@ -54,7 +54,8 @@ class Node:
     """A running `martlet serve`. Use it in a `with` statement."""
 
     def __init__(
-        self, settings=(), arguments=(), listen=("mqtt://127.0.0.1:0",), http=False, data_dir=None
+        self, settings=(), arguments=(), listen=("mqtt://127.0.0.1:0",), http=False, data_dir=None,
+        variables=(),
     ):
         self._own_dir = tempfile.mkdtemp(prefix="martlet-test-") if data_dir is None else None
         self.data_dir = str(data_dir or self._own_dir)
@@ -69,7 +70,7 @@ class Node:
         with open(self.log_path, "wb") as log:
             self.process = subprocess.Popen(
                 [*command, *arguments],
-                env=environment(),
+                env={**environment(), **dict(variables)},
                 cwd=tempfile.gettempdir(),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,

@@ -66,6 +66,11 @@ class Client:
         self.client.will_set(topic, payload, **options)
         return self
 
+    def credentials(self, user_name, password):
+        """Sets user name and password, before the connection."""
+        self.client.username_pw_set(user_name, password)
+        return self
+
     def manual_acknowledgements(self):
         """QoS 1 and 2 messages are not acknowledged by themselves."""
         self.client.manual_ack_set(True)

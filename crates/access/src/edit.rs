@@ -58,11 +58,17 @@ pub enum Edited {
     Changed,
 }
 
-/// Makes a file without users.
+/// Makes a file without users; if `replaces`, of one that is there too.
 ///
 /// # Errors
 /// There is one, or it cannot be made.
-pub fn create(path: &Path) -> Result<(), EditError> {
+pub fn create(path: &Path, replaces: bool) -> Result<(), EditError> {
+    if replaces && path.exists() {
+        return change(path, |lines| {
+            lines.clear();
+            Ok(())
+        });
+    }
     let mut options = OpenOptions::new();
     let made = options.write(true).create_new(true).mode(MODE).open(path);
     match made {

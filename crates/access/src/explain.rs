@@ -2,9 +2,10 @@
 
 use std::fmt;
 
-use martlet_broker::{Actions, Names, Verdict};
+use martlet_broker::{Actions, Names, Rules, Verdict, may_publish};
 
 use crate::AclFile;
+use crate::acl_file::Line;
 
 /// What decides about one action of one client.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,18 +22,41 @@ pub struct Explanation {
 
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.allowed {
-            "permitted: "
-        } else {
-            "refused: "
-        })?;
-        f.write_str(&self.why)
+        let word = if self.allowed { "permitted" } else { "refused" };
+        write!(f, "{word}: {}", self.why)
+    }
+}
+
+/// What decides whether a client with these rules may do that, as a shard decides it. The text is a
+/// Topic Filter where it subscribes, else a Topic Name.
+pub fn explain(rules: &Rules, names: Names<'_>, action: Actions, topic: &str) -> Explanation {
+    if action == Actions::PUBLISH && !may_publish(topic) {
+        return Explanation {
+            allowed: false,
+            place: None,
+            rule: None,
+            why: "the topic is one of the server's own, to which no client publishes".to_owned(),
+        };
+    }
+    let Verdict { allowed, rule } = match action {
+        Actions::SUBSCRIBE => rules.filter(topic, names),
+        _ => rules.topic(action, topic, names),
+    };
+    let rule = rule.and_then(|number| rules.rules().get(number as usize));
+    Explanation {
+        allowed,
+        place: rule.map(|rule| rule.source.to_string()),
+        rule: rule.map(|rule| rule.filter.to_string()),
+        why: match (rule, allowed) {
+            (Some(rule), _) => format!("{}: {}", rule.source, rule.filter),
+            (None, true) => "no rule is about it, and then it is permitted".to_owned(),
+            (None, false) => "no rule permits it".to_owned(),
+        },
     }
 }
 
 impl AclFile {
-    /// What decides whether a client may do that. The text is a Topic Filter where it subscribes,
-    /// else a Topic Name.
+    /// As [`explain`], with what stands in the file.
     pub fn explain(
         &self,
         user: Option<&str>,
@@ -44,35 +68,24 @@ impl AclFile {
             client_id,
             user_name: user.unwrap_or_default(),
         };
-        let rules = self.rules_for(user);
-        let Verdict { allowed, rule } = match action {
-            Actions::SUBSCRIBE => rules.filter(topic, names),
-            _ => rules.topic(action, topic, names),
-        };
-        let rule = rule.and_then(|number| rules.rules().get(number as usize));
-        let place = rule.map(|rule| rule.source.to_string());
-        let written = rule.and_then(|rule| {
-            let line = |line: &&crate::acl_file::Line| {
-                *rule.source == *format!("{} line {}", self.name, line.number)
-            };
-            self.lines
-                .iter()
-                .find(line)
-                .map(crate::acl_file::Line::text)
-        });
-        let why = match (&place, &written) {
-            (Some(place), Some(written)) => format!("{place}: {written}"),
-            _ if action == Actions::SUBSCRIBE => {
-                "subscribing always is; each message is looked at when it is delivered".to_owned()
-            }
-            _ => self.why_nothing(user, client_id),
-        };
-        Explanation {
-            allowed,
-            place,
-            rule: written,
-            why,
+        let mut found = explain(&self.rules_for(user), names, action, topic);
+        let line = found.place.as_deref().and_then(|place| self.line_at(place));
+        if let (Some(place), Some(line)) = (&found.place, line) {
+            found.why = format!("{place}: {}", line.text());
+            found.rule = Some(line.text());
+        } else if found.allowed {
+            "subscribing always is; each message is looked at when it is delivered"
+                .clone_into(&mut found.why);
+        } else if action != Actions::PUBLISH || may_publish(topic) {
+            found.why = self.why_nothing(user, client_id);
         }
+        found
+    }
+
+    fn line_at(&self, place: &str) -> Option<&Line> {
+        let number = place.strip_prefix(&*self.name)?.strip_prefix(" line ")?;
+        let number: usize = number.parse().ok()?;
+        self.lines.iter().find(|line| line.number == number)
     }
 
     fn why_nothing(&self, user: Option<&str>, client_id: &str) -> String {
@@ -92,5 +105,37 @@ impl AclFile {
             "no line of {whose} and no pattern in {} permits it",
             self.name
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_that_decides_is_named() {
+        let file = "user a\ntopic deny x/secret\ntopic read x/#\npattern write d/%c\n";
+        let file = AclFile::parse("acl", file).unwrap();
+        let told =
+            |user, client, action, topic| file.explain(user, client, action, topic).to_string();
+        let (publish, receive) = (Actions::PUBLISH, Actions::RECEIVE);
+        assert_eq!(
+            told(Some("a"), "c", receive, "x/secret"),
+            "refused: acl line 2: topic deny x/secret"
+        );
+        assert_eq!(
+            told(Some("a"), "c", receive, "x/y"),
+            "permitted: acl line 3: topic read x/#"
+        );
+        assert_eq!(
+            told(None, "c", publish, "d/c"),
+            "permitted: acl line 4: pattern write d/%c"
+        );
+        assert_eq!(
+            told(Some("b"), "c", publish, "x/y"),
+            "refused: no line of user b and no pattern in acl permits it"
+        );
+        assert!(told(None, "c", Actions::SUBSCRIBE, "#").starts_with("permitted: subscribing"));
+        assert!(told(Some("a"), "c", publish, "$SYS/x").contains("server's own"));
     }
 }

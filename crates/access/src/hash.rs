@@ -266,6 +266,24 @@ impl PasswordHash {
     }
 }
 
+/// A password for people and machines that choose none: 24 letters and digits, 142 bits.
+///
+/// # Errors
+/// There is no randomness.
+pub fn made_up_password() -> Result<String, &'static str> {
+    const LETTERS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+    let mut password = String::new();
+    let mut bytes = [0; 64];
+    while password.len() < 24 {
+        rand::fill(&mut bytes).map_err(|_| "no source of randomness")?;
+        // 248 is four times 62: each letter is as likely as any other.
+        let usable = bytes.iter().filter(|byte| **byte < 248);
+        let letters = usable.map(|byte| char::from(LETTERS[usize::from(byte % 62)]));
+        password.extend(letters.take(24 - password.len()));
+    }
+    Ok(password)
+}
+
 /// Both are the same; it takes as long whether they are or not.
 pub(crate) fn is_same(known: &[u8], given: &[u8]) -> bool {
     // Of digests, so that not even the length tells anything.

@@ -28,7 +28,7 @@ use std::fmt;
 pub use acl_file::AclFile;
 pub use defaults::{administrator_rules, default_rules, device_rules};
 pub use environment::{Credential, credentials};
-pub use explain::Explanation;
+pub use explain::{Explanation, explain};
 pub use lint::Lint;
 pub use password_file::{Check, PasswordFile, Plain};
 

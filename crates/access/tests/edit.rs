@@ -66,13 +66,13 @@ fn other_lines_stay_as_they_are() {
 fn a_link_stays_one_and_a_file_is_never_made_twice() {
     let directory = Directory::new("link");
     let (path, link) = (directory.0.join("passwd"), directory.0.join("link"));
-    create(&path).unwrap();
+    create(&path, false).unwrap();
     assert_eq!(
         fs::metadata(&path).unwrap().permissions().mode() & 0o777,
         0o600
     );
     assert!(
-        create(&path)
+        create(&path, false)
             .unwrap_err()
             .to_string()
             .contains("is there already")
@@ -87,7 +87,7 @@ fn a_link_stays_one_and_a_file_is_never_made_twice() {
 fn names_that_are_no_lines_and_empty_passwords_are_refused() {
     let directory = Directory::new("names");
     let path = directory.0.join("passwd");
-    create(&path).unwrap();
+    create(&path, false).unwrap();
     for name in ["", "a:b", " a", "#a", "a\nb"] {
         assert!(
             set_user(&path, name, b"pw", Kind::Sha512).is_err(),
@@ -116,7 +116,7 @@ fn passwords_become_hashes() {
 fn many_edits_at_once_lose_none() {
     let directory = Directory::new("many");
     let path = directory.0.join("passwd");
-    create(&path).unwrap();
+    create(&path, false).unwrap();
     std::thread::scope(|scope| {
         for number in 0..16 {
             let path = &path;

@@ -74,7 +74,9 @@ pub use limits::{LimitRow, Limits, ListenerPolicy, QueueFull, Settings};
 pub use lobby::{Guest, Peer};
 pub use message::{Contents, MESSAGE_OVERHEAD, MemoryGauge, Message, Publication, StoredMessage};
 pub use node::{Cx, Node, Now};
-pub use permission::{Actions, Identity, Names, Realm, Rule, RuleBook, Rules, RulesError, Verdict};
+pub use permission::{
+    Actions, Identity, Names, Realm, Rule, RuleBook, Rules, RulesError, Verdict, may_publish,
+};
 pub use record::{
     EnqueuedAs, EntryRecord, MessageRecord, Publisher, RECORD_VERSION, RETAINED_COPIES, Record,
     SessionEpoch, SessionOwner, SessionRecord, SubscriptionRecord,

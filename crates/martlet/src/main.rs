@@ -12,7 +12,6 @@ mod serve;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -43,6 +42,14 @@ enum Command {
     Backup(cmd::backup::BackupCommand),
     /// Check, repair or measure the message store of a node that is not running
     Store(cmd::store_cmd::StoreCommand),
+    /// Have a running node read certificates, passwords and ACLs again
+    Reload(cmd::admin::AdminOptions),
+    /// Change a password file (the options of mosquitto_passwd)
+    Passwd(cmd::passwd::PasswdOptions),
+    /// Add, remove and list the users of a node's password file
+    User(cmd::user::UserCommand),
+    /// Explain what a client may do, and find what is odd in an ACL file
+    Acl(cmd::acl::AclCommand),
     /// Publish messages (the options of mosquitto_pub)
     #[command(disable_help_flag = true, args_override_self = true)]
     Pub(Box<cmd::pub_::PubOptions>),
@@ -61,7 +68,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let args: Vec<OsString> = std::env::args_os().collect();
+    let args = cmd::argv::by_program_name(std::env::args_os().collect());
     let cli = Cli::command();
     let args = match cmd::argv::normalise(args, &cli) {
         Ok(args) => args,
@@ -85,6 +92,10 @@ fn run(command: Command) -> ExitCode {
         Command::Stop(options) => cmd::stop::run(&options),
         Command::Backup(command) => cmd::backup::run(&command),
         Command::Store(command) => cmd::store_cmd::run(&command),
+        Command::Reload(options) => cmd::admin::reload(&options),
+        Command::Passwd(options) => cmd::passwd::run(options),
+        Command::User(command) => cmd::user::run(&command),
+        Command::Acl(command) => cmd::acl::run(&command),
         Command::Pub(options) => cmd::pub_::run(*options),
         Command::Sub(options) => cmd::sub::run(*options),
         Command::Rr(options) => cmd::rr::run(*options),

@@ -14,7 +14,7 @@ pub use book::{Realm, RuleBook};
 pub use identity::{Identity, Names};
 pub use rules::{Rule, Rules, RulesError, Verdict};
 
-pub(crate) use own::may_publish;
+pub use own::may_publish;
 
 /// What a client wants to do, as a set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

@@ -4,8 +4,8 @@
 /// as other brokers do: firmware written for cloud services publishes to `$aws/…` and the like.
 const OWN: [&str; 3] = ["$SYS", "$share", "$CONTROL"];
 
-/// A client may publish to this Topic Name (MQTT 5 section 4.7.2).
-pub(crate) fn may_publish(topic: &str) -> bool {
+/// Whether any client may publish to this Topic Name (MQTT 5 section 4.7.2).
+pub fn may_publish(topic: &str) -> bool {
     if !topic.starts_with('$') {
         return true;
     }

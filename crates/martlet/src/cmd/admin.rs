@@ -11,6 +11,7 @@ use http_body_util::{BodyExt as _, Empty};
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
 use martlet_api::{ClientList, Status};
+use martlet_control::Reloaded;
 use tokio::net::UnixStream;
 
 use crate::cmd::node_options::NodeOptions;
@@ -60,6 +61,26 @@ pub(crate) fn clients(options: &ClientsOptions) -> ExitCode {
         }
         let list: ClientList = serde_json::from_str(&body)?;
         Ok(clients_text(&list))
+    }))
+}
+
+/// `martlet reload`.
+pub(crate) fn reload(options: &AdminOptions) -> ExitCode {
+    let data_dir = options.node.data_dir();
+    let answer = data_dir.and_then(|data_dir| ask(&data_dir, "POST", "/api/v1/reload"));
+    finish(answer.and_then(|body| {
+        if options.json {
+            return Ok(body);
+        }
+        let done: Reloaded = serde_json::from_str(&body)?;
+        let mut text = format!(
+            "reloaded: certificates of {} listeners; {} users are no longer let in\n",
+            done.certificates, done.revoked
+        );
+        for what in &done.needs_restart {
+            text.push_str(&format!("{what} has changed, which needs a restart\n"));
+        }
+        Ok(text)
     }))
 }
 

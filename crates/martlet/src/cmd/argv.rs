@@ -17,6 +17,25 @@ pub(crate) const PROPERTY_SEPARATOR: char = '\0';
 /// The subcommands whose arguments are mosquitto's.
 const MOSQUITTO_COMMANDS: [&str; 3] = ["pub", "sub", "rr"];
 
+/// Names by which the program may be called, through a link, and what that means.
+const PROGRAM_NAMES: &[(&str, &[&str])] = &[
+    ("mosquitto_pub", &["pub"]),
+    ("mosquitto_sub", &["sub"]),
+    ("mosquitto_rr", &["rr"]),
+    ("mosquitto_passwd", &["passwd", "--as-mosquitto"]),
+];
+
+/// The arguments with the subcommand that the program's name stands for.
+pub(crate) fn by_program_name(mut args: Vec<OsString>) -> Vec<OsString> {
+    let name = args.first().map(PathBuf::from);
+    let name = name.as_deref().and_then(|path| path.file_name()?.to_str());
+    let known = PROGRAM_NAMES.iter().find(|(known, _)| name == Some(known));
+    if let Some((_, words)) = known {
+        args.splice(1..1, words.iter().map(OsString::from));
+    }
+    args
+}
+
 /// Rewrites the arguments of a mosquitto-like subcommand so that clap reads them as mosquitto
 /// does, with the defaults of its configuration file first. Other subcommands pass unchanged.
 ///

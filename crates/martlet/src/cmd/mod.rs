@@ -2,6 +2,7 @@
 //!
 //! Responsible for nothing itself.
 
+pub(crate) mod acl;
 pub(crate) mod admin;
 pub(crate) mod argv;
 pub(crate) mod backup;
@@ -17,7 +18,9 @@ mod message_source;
 mod mqtt_options;
 mod node_options;
 mod packet_log;
+pub(crate) mod passwd;
 mod print;
+mod prompt;
 mod property;
 pub(crate) mod pub_;
 mod random;
@@ -26,3 +29,4 @@ pub(crate) mod stop;
 pub(crate) mod store_cmd;
 pub(crate) mod sub;
 mod url;
+pub(crate) mod user;

@@ -1,0 +1,123 @@
+//! `martlet passwd`: password files, with the options of `mosquitto_passwd`.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::bail;
+use clap::{Args, ValueEnum};
+use martlet_access::edit::{self, Edited};
+use martlet_access::hash::Kind;
+
+use crate::cmd::prompt;
+
+/// Options of `martlet passwd`.
+#[derive(Args, Debug)]
+pub(crate) struct PasswdOptions {
+    /// Make the file; one that is there is not touched (mosquitto_passwd replaces it)
+    #[arg(short = 'c', conflicts_with_all = ["delete", "update"])]
+    create: bool,
+    /// Remove the user
+    #[arg(short = 'D', conflicts_with_all = ["update", "batch"])]
+    delete: bool,
+    /// Make hashes of all passwords of the file that stand there as they are
+    #[arg(short = 'U', conflicts_with_all = ["batch", "user"])]
+    update: bool,
+    /// Take the password from the command line, where other users of this machine can read it
+    #[arg(short = 'b', requires = "password")]
+    batch: bool,
+    /// How the hash is made [default: argon2id; mosquitto_passwd: sha512-pbkdf2]
+    #[arg(short = 'H', value_name = "HASH")]
+    hash: Option<HashName>,
+    /// The password file
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// User name
+    #[arg(value_name = "USER", required_unless_present = "update")]
+    user: Option<String>,
+    /// With -b: the password
+    #[arg(value_name = "PASSWORD", requires = "batch", hide = true)]
+    password: Option<String>,
+    /// Called as mosquitto_passwd
+    #[arg(long, hide = true)]
+    as_mosquitto: bool,
+}
+
+/// Kinds of hashes, as mosquitto names them.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum HashName {
+    /// 19 MiB of memory, two passes; Mosquitto reads it from 2.1 on
+    Argon2id,
+    /// PBKDF2; every Mosquitto reads it
+    #[value(name = "sha512-pbkdf2")]
+    Sha512Pbkdf2,
+    /// Quickly guessed; for Mosquitto before 2.0
+    Sha512,
+}
+
+impl HashName {
+    fn kind(self) -> Kind {
+        match self {
+            Self::Argon2id => Kind::Argon2id,
+            Self::Sha512Pbkdf2 => Kind::Pbkdf2Sha512,
+            Self::Sha512 => Kind::Sha512,
+        }
+    }
+}
+
+/// Runs the command.
+pub(crate) fn run(options: PasswdOptions) -> ExitCode {
+    match passwd(options) {
+        Ok(line) => {
+            println!("{line}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("Error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn passwd(options: PasswdOptions) -> anyhow::Result<String> {
+    let default = match options.as_mosquitto {
+        true => HashName::Sha512Pbkdf2,
+        false => HashName::Argon2id,
+    };
+    let kind = options.hash.unwrap_or(default).kind();
+    let file = &options.file;
+    if options.update {
+        let count = edit::hash_plain(file, kind)?;
+        return Ok(format!(
+            "{}: {count} passwords are hashes now",
+            file.display()
+        ));
+    }
+    let Some(user) = options.user else {
+        bail!("no user is named");
+    };
+    if options.delete {
+        edit::remove_user(file, &user)?;
+        return Ok(format!("Deleted user {user} from {}", file.display()));
+    }
+    let replaces = options.create && options.as_mosquitto;
+    if options.create && !replaces && file.exists() {
+        return Err(edit::EditError::Exists(file.clone()).into());
+    }
+    let password = match options.password {
+        Some(password) => prompt::given(password)?,
+        None => prompt::new_password(&user)?,
+    };
+    if options.create {
+        edit::create(file, replaces)?;
+    }
+    set(file, &user, &password, kind)
+}
+
+/// Gives a user a password, in a file that is there.
+pub(crate) fn set(file: &Path, user: &str, password: &str, kind: Kind) -> anyhow::Result<String> {
+    let done = match edit::set_user(file, user, password.as_bytes(), kind)? {
+        Edited::Added => "Added",
+        Edited::Changed => "Changed the password of",
+    };
+    Ok(format!("{done} user {user} in {}", file.display()))
+}

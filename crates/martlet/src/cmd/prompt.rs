@@ -1,0 +1,73 @@
+//! Asking for a password: twice and without echo at a terminal, a line each from a pipe.
+
+use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+
+use anyhow::{Context as _, bail};
+use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
+
+/// A password that is new: at a terminal it is asked for twice.
+///
+/// # Errors
+/// The input has ended, the passwords differ, or there is none.
+pub(crate) fn new_password(of: &str) -> anyhow::Result<String> {
+    if !io::stdin().is_terminal() {
+        let password = line("the password")?;
+        return given(password);
+    }
+    let first = hidden(&format!("Password for {of}: "))?;
+    let second = hidden("Reenter password: ")?;
+    if first != second {
+        bail!("the two passwords differ; nothing was changed");
+    }
+    given(first)
+}
+
+/// A password that is taken as it is, asked for once.
+pub(crate) fn given(password: String) -> anyhow::Result<String> {
+    if password.is_empty() {
+        bail!("the password is empty; nothing was changed");
+    }
+    Ok(password)
+}
+
+/// One line of the terminal, whose echo is off meanwhile.
+fn hidden(prompt: &str) -> anyhow::Result<String> {
+    let mut error_output = io::stderr();
+    error_output.write_all(prompt.as_bytes())?;
+    error_output.flush()?;
+    let echo = Echo::off()?;
+    let read = line("the password");
+    drop(echo);
+    // The return key was not echoed either.
+    error_output.write_all(b"\n")?;
+    read
+}
+
+fn line(what: &str) -> anyhow::Result<String> {
+    let mut text = String::new();
+    let bytes = io::stdin().lock().read_line(&mut text);
+    if bytes.with_context(|| format!("cannot read {what}"))? == 0 {
+        bail!("the input ended before {what} came");
+    }
+    Ok(text.trim_end_matches(['\n', '\r']).to_owned())
+}
+
+/// The terminal's echo is off until this is dropped.
+struct Echo(rustix::termios::Termios);
+
+impl Echo {
+    fn off() -> anyhow::Result<Self> {
+        let before = tcgetattr(io::stdin()).context("cannot ask without echo")?;
+        let mut silent = before.clone();
+        silent.local_modes.remove(LocalModes::ECHO);
+        tcsetattr(io::stdin(), OptionalActions::Flush, &silent)
+            .context("cannot ask without echo")?;
+        Ok(Self(before))
+    }
+}
+
+impl Drop for Echo {
+    fn drop(&mut self) {
+        let _ = tcsetattr(io::stdin(), OptionalActions::Flush, &self.0);
+    }
+}

@@ -1,0 +1,160 @@
+//! `martlet user`: the users of a node's password file. The node reads the file again by itself.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, bail};
+use clap::{Args, Subcommand};
+use martlet_access::edit;
+use martlet_access::hash::{self, Kind};
+use martlet_access::{PasswordFile, Plain};
+
+use crate::cmd::{passwd, prompt};
+use crate::serve::ConfigOptions;
+
+/// Arguments of `martlet user`.
+#[derive(Args, Debug)]
+pub(crate) struct UserCommand {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Subcommand, Debug)]
+enum Action {
+    /// Add a user; the password is asked for twice, or read from a pipe
+    Add(ChangeOptions),
+    /// Remove a user; connections of theirs end
+    Rm(UserOptions),
+    /// Give a user another password; connections of theirs end
+    Passwd(ChangeOptions),
+    /// List the users
+    Ls(FileOptions),
+}
+
+/// Which password file.
+#[derive(Args, Debug)]
+struct FileOptions {
+    /// Password file [default: auth.password_file of the configuration]
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// Configuration file of the node
+    #[arg(long, short = 'c', value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args, Debug)]
+struct UserOptions {
+    /// User name
+    #[arg(value_name = "USER")]
+    user: String,
+    #[command(flatten)]
+    file: FileOptions,
+}
+
+#[derive(Args, Debug)]
+struct ChangeOptions {
+    #[command(flatten)]
+    user: UserOptions,
+    /// Make a password up and print it, once
+    #[arg(long)]
+    generate: bool,
+}
+
+/// Runs the command.
+pub(crate) fn run(command: &UserCommand) -> ExitCode {
+    let outcome = match &command.action {
+        Action::Add(options) => change(options, false),
+        Action::Passwd(options) => change(options, true),
+        Action::Rm(options) => remove(options),
+        Action::Ls(options) => list(options),
+    };
+    match outcome {
+        Ok(text) => {
+            print!("{text}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("martlet: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+impl FileOptions {
+    fn path(&self) -> anyhow::Result<PathBuf> {
+        if let Some(file) = &self.file {
+            return Ok(file.clone());
+        }
+        let options = ConfigOptions {
+            config: self.config.clone(),
+            ..ConfigOptions::default()
+        };
+        let configured = options.load()?;
+        match configured.text("auth.password_file") {
+            "" => bail!(
+                "no password file is configured: give --file FILE, or -c FILE with \
+                 auth.password_file in it"
+            ),
+            path => Ok(PathBuf::from(path)),
+        }
+    }
+
+    fn users(&self) -> anyhow::Result<Vec<String>> {
+        let path = self.path()?;
+        let text =
+            std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let file = PasswordFile::parse(&path.display().to_string(), &text, Plain::Accepted)?;
+        let mut users: Vec<String> = file.users().map(str::to_owned).collect();
+        users.sort_unstable();
+        Ok(users)
+    }
+}
+
+fn change(options: &ChangeOptions, is_there: bool) -> anyhow::Result<String> {
+    let UserOptions { user, file } = &options.user;
+    let path = file.path()?;
+    if !is_there && !path.exists() {
+        edit::create(&path, false)?;
+    }
+    match (file.users()?.contains(user), is_there) {
+        (true, false) => bail!("{user} is there already: martlet user passwd {user}"),
+        (false, true) => bail!("there is no user {user}: martlet user add {user}"),
+        _ => {}
+    }
+    let password = match options.generate {
+        true => hash::made_up_password().map_err(anyhow::Error::msg)?,
+        false => prompt::new_password(user)?,
+    };
+    let line = passwd::set(&path, user, &password, Kind::Argon2id)?;
+    let shown = options.generate.then_some(&password);
+    if file.json {
+        let answer = serde_json::json!({
+            "user": user, "file": path.display().to_string(), "password": shown,
+        });
+        return Ok(format!("{answer}\n"));
+    }
+    Ok(match shown {
+        Some(password) => format!("{line}\nIts password, shown this once: {password}\n"),
+        None => format!("{line}\n"),
+    })
+}
+
+fn remove(options: &UserOptions) -> anyhow::Result<String> {
+    let path = options.file.path()?;
+    edit::remove_user(&path, &options.user)?;
+    Ok(match options.file.json {
+        true => format!("{}\n", serde_json::json!({ "removed": options.user })),
+        false => format!("Deleted user {} from {}\n", options.user, path.display()),
+    })
+}
+
+fn list(options: &FileOptions) -> anyhow::Result<String> {
+    let users = options.users()?;
+    Ok(match options.json {
+        true => format!("{}\n", serde_json::json!({ "users": users })),
+        false => users.iter().map(|user| format!("{user}\n")).collect(),
+    })
+}

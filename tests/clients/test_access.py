@@ -1,0 +1,306 @@
+"""Who is let in and what they may do: password files, ACL files, the environment, client
+certificates; changed while the node runs."""
+
+import os
+import pty
+import signal
+import socket
+import subprocess
+import time
+
+import pytest
+
+import martlet_process
+from conftest import need
+from paho_client import Client
+from test_tls import Authority
+
+DEADLINE_SECS = 10
+
+
+def until(condition, what):
+    """Waits until something is true that has no event of its own."""
+    deadline = time.monotonic() + DEADLINE_SECS
+    while not condition():
+        assert time.monotonic() < deadline, f"{what}: not within {DEADLINE_SECS} s"
+        time.sleep(0.02)
+
+
+def mosquitto_passwd(path, *users, kind="sha512-pbkdf2"):
+    path.touch(mode=0o600)
+    for user, password in users:
+        subprocess.run([need("mosquitto_passwd", "mosquitto"), "-H", kind, "-b", str(path), user, password],
+                       check=True, capture_output=True, timeout=DEADLINE_SECS)
+    return path
+
+
+def publish(node, topic, *options, port=None):
+    """mosquitto_pub's exit code and what it says."""
+    command = [need("mosquitto_pub", "mosquitto-clients"), "-h", "localhost", "-p",
+               str(port or node.port()), "-t", topic, "-m", "x", "-q", "1", *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_SECS)
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("kind", ["sha512-pbkdf2", "sha512", "argon2id"])
+def test_users_of_a_password_file_are_let_in(start_node, tmp_path, kind):
+    path = tmp_path / "passwd"
+    if kind == "argon2id":
+        done = martlet_process.run("passwd", "-c", "-b", str(path), "alice", "secret")
+        assert done.returncode == 0, done.stderr
+        assert path.read_text().startswith("alice:$argon2id$")
+    else:
+        mosquitto_passwd(path, ("alice", "secret"), kind=kind)
+    node = start_node(settings=[f"auth.password_file={path}"])
+    assert publish(node, "t", "-u", "alice", "-P", "secret")[0] == 0
+    code, said = publish(node, "t", "-u", "alice", "-P", "wrong")
+    assert code != 0 and "refused" in said
+    assert publish(node, "t", "-u", "bob", "-P", "secret")[0] != 0
+    assert publish(node, "t")[0] != 0
+    until(lambda: "the password is not that of" in node.log(), "the log says why")
+    assert "secret" not in node.log() and "wrong" not in node.log()
+
+
+def test_anonymous_clients_come_where_a_listener_lets_them(start_node, tmp_path):
+    path = mosquitto_passwd(tmp_path / "passwd", ("alice", "secret"))
+    node = start_node(settings=[f"auth.password_file={path}", "mqtt.allow_anonymous=true"])
+    assert publish(node, "t")[0] == 0
+    assert publish(node, "t", "-u", "alice", "-P", "secret")[0] == 0
+    assert publish(node, "t", "-u", "alice", "-P", "wrong")[0] != 0
+
+
+def test_users_of_the_environment_are_let_in(start_node):
+    variables = {"MQTT_BROKER_AUTH_ENABLED": "true", "MQTT_BROKER_ALLOW_ANONYMOUS": "false",
+                 "MQTT_BROKER_CREDENTIALS": "user1:password1,user2:pass:word2"}
+    node = start_node(variables=variables)
+    assert publish(node, "t", "-u", "user1", "-P", "password1")[0] == 0
+    assert publish(node, "t", "-u", "user2", "-P", "pass:word2")[0] == 0
+    assert publish(node, "t", "-u", "user2", "-P", "password1")[0] != 0
+    assert publish(node, "t")[0] != 0
+    shown = subprocess.run([martlet_process.binary(), "config", "show"], capture_output=True, text=True,
+                           env={**martlet_process.environment(), **variables}, timeout=DEADLINE_SECS)
+    assert "password1" not in shown.stdout and "***" in shown.stdout
+
+
+def test_a_secret_is_not_taken_from_the_command_line():
+    done = martlet_process.run("config", "check", "--set", "auth.credentials=user:hunter2")
+    assert done.returncode != 0
+    assert "MARTLET_AUTH__CREDENTIALS" in done.stderr and "hunter2" not in done.stderr
+
+
+ACL = """\
+user alice
+topic write up/#
+topic read down/#
+user bob
+topic readwrite #
+topic deny up/secret
+pattern read own/%c
+"""
+
+
+@pytest.fixture
+def guarded(start_node, tmp_path):
+    """A node with a password file and an ACL file, and both paths."""
+    passwords = mosquitto_passwd(tmp_path / "passwd", ("alice", "a"), ("bob", "b"))
+    acl = tmp_path / "acl"
+    acl.write_text(ACL)
+    node = start_node(settings=[f"auth.password_file={passwords}", f"auth.acl_file={acl}"], http=True)
+    return node, passwords, acl
+
+
+def alice(node, client_id="alice-1", **more):
+    return Client(node, client_id, **more).credentials("alice", "a")
+
+
+def bob(node, client_id="bob-1", **more):
+    return Client(node, client_id, **more).credentials("bob", "b")
+
+
+def test_an_acl_file_decides_each_message(guarded):
+    node, _, _ = guarded
+    with alice(node) as writer, bob(node) as reader:
+        reader.subscribe("#")
+        writer.subscribe("#")
+        writer.publish("up/1", "1", qos=1)
+        assert reader.receive().topic == "up/1"
+        writer.publish("up/secret", "hidden", qos=0)
+        reader.publish("down/1", "2", qos=1)
+        assert writer.receive().topic == "down/1"
+        assert reader.receive().topic == "down/1"
+        reader.publish("own/alice-1", "3", qos=1)
+        assert writer.receive().topic == "own/alice-1"
+        reader.publish("other", "4", qos=1)
+        reader.publish("down/2", "5", qos=1)
+        assert writer.receive().topic == "down/2"
+
+
+def test_a_changed_acl_file_holds_for_who_is_connected(guarded):
+    node, _, acl = guarded
+    with alice(node) as writer, bob(node) as reader:
+        reader.subscribe("#", qos=1)
+        writer.publish("up/1", "1", qos=1)
+        assert reader.receive().payload == b"1"
+        acl.write_text(ACL.replace("topic write up/#", "topic write up/2"))
+        assert martlet_process.run("reload", "--data-dir", node.data_dir).returncode == 0
+        writer.publish("up/1", "refused", qos=0)
+        writer.publish("up/2", "2", qos=1)
+        assert reader.receive().payload == b"2"
+
+
+def test_a_bad_file_leaves_what_held_and_says_so(guarded):
+    node, passwords, acl = guarded
+    acl.write_text("user alice\ntopics up/#\n")
+    done = martlet_process.run("reload", "--data-dir", node.data_dir)
+    assert done.returncode != 0 and "acl line 2" in done.stderr
+    assert publish(node, "up/1", "-u", "alice", "-P", "a")[0] == 0
+    status = martlet_process.run("status", "--data-dir", node.data_dir)
+    assert "The last reload failed" in status.stdout
+    acl.write_text(ACL)
+    node.process.send_signal(signal.SIGHUP)
+    until(lambda: "reload failed" not in
+          martlet_process.run("status", "--data-dir", node.data_dir).stdout, "the warning goes")
+    passwords.unlink()
+    assert martlet_process.run("reload", "--data-dir", node.data_dir).returncode != 0
+    assert publish(node, "up/1", "-u", "alice", "-P", "a")[0] == 0
+
+
+def test_a_file_that_changes_is_read_again_and_who_is_gone_is_gone(guarded):
+    node, passwords, _ = guarded
+    with alice(node) as gone, bob(node) as stays:
+        # As Kubernetes and editors do: another file takes the place.
+        done = martlet_process.run("user", "rm", "alice", "--file", str(passwords))
+        assert done.returncode == 0, done.stderr
+        gone.wait_for_end()
+        stays.publish("x", "1", qos=1)
+    assert publish(node, "up/1", "-u", "alice", "-P", "a")[0] != 0
+    done = subprocess.run([martlet_process.binary(), "user", "add", "carol", "--file", str(passwords)],
+                          input="c\n", text=True, capture_output=True, timeout=DEADLINE_SECS)
+    assert done.returncode == 0, done.stderr
+    until(lambda: publish(node, "own/x", "-u", "carol", "-P", "c")[0] == 0, "carol is let in")
+
+
+def test_a_session_is_taken_over_by_its_own_user_alone(guarded):
+    node, _, _ = guarded
+    with alice(node, client_id="one") as first:
+        with bob(node, client_id="one") as other:
+            assert other.connack.is_failure
+        first.publish("up/1", "still there", qos=1)
+
+
+def test_the_subject_of_a_client_certificate_is_its_user(start_node, tmp_path):
+    authority = Authority(tmp_path / "ca")
+    server = authority.sign("server")
+    acl = tmp_path / "acl"
+    acl.write_text("user device-7\ntopic write d/7\n")
+    node = start_node(
+        settings=[f"tls.certificate={server[0]}", f"tls.key={server[1]}",
+                  f"tls.client_ca={authority.certificate}", "tls.client_certificates=required",
+                  "auth.certificate_user_name=common-name", f"auth.acl_file={acl}"],
+        listen=("mqtts://127.0.0.1:0",))
+    device = authority.sign("device-7", usage="clientAuth")
+    own = ["--cafile", authority.certificate, "--cert", device[0], "--key", device[1]]
+    assert publish(node, "d/7", *own, port=node.port("mqtts"))[0] == 0
+    code, said = publish(node, "d/8", "-V", "5", *own, port=node.port("mqtts"))
+    assert "ot authorized" in said, (code, said)
+
+
+def served_certificate(port):
+    done = subprocess.run([need("openssl", "openssl"), "s_client", "-connect", f"127.0.0.1:{port}"],
+                          input="", capture_output=True, text=True, timeout=DEADLINE_SECS)
+    return done.stdout[done.stdout.find("-----BEGIN"):done.stdout.find("-----END")]
+
+
+def test_a_new_certificate_is_served_without_a_restart(start_node, tmp_path):
+    """As Kubernetes mounts secrets: a link to a directory is turned to another one."""
+    authority = Authority(tmp_path / "ca")
+    for name in ["old", "new"]:
+        (tmp_path / name).mkdir()
+        certificate, key = authority.sign(name)
+        os.rename(certificate, tmp_path / name / "tls.crt")
+        os.rename(key, tmp_path / name / "tls.key")
+    os.symlink("old", tmp_path / "current")
+    node = start_node(settings=[f"tls.certificate={tmp_path}/current/tls.crt",
+                                f"tls.key={tmp_path}/current/tls.key"],
+                      listen=("mqtt://127.0.0.1:0", "mqtts://127.0.0.1:0"))
+    port = node.port("mqtts")
+    before = served_certificate(port)
+    with Client(node, "stays") as stays:
+        os.symlink("new", tmp_path / "next")
+        os.rename(tmp_path / "next", tmp_path / "current")
+        until(lambda: served_certificate(port) not in ("", before), "the new certificate")
+        after = served_certificate(port)
+        # A key of another certificate: the new one stays.
+        os.unlink(tmp_path / "new" / "tls.key")
+        os.link(tmp_path / "old" / "tls.key", tmp_path / "new" / "tls.key")
+        until(lambda: "does not belong" in node.log(), "the log says what is wrong")
+        assert served_certificate(port) == after
+        stays.publish("t", "1", qos=1)
+
+
+def typed_at_a_terminal(command, *lines):
+    """Runs a command on a terminal and types when it asks; what it printed, and its exit code."""
+    child, terminal = pty.fork()
+    if child == 0:
+        os.environ.update(martlet_process.environment())
+        os.execv(command[0], command)
+    seen = b""
+    for line in lines:
+        while not seen.endswith(b": "):
+            seen += os.read(terminal, 1024)
+        os.write(terminal, line.encode() + b"\n")
+        seen += b"|"
+    try:
+        while more := os.read(terminal, 1024):
+            seen += more
+    except OSError:
+        pass  # The other side has closed it.
+    return seen.decode(), os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+@pytest.mark.parametrize("as_mosquitto", [False, True])
+def test_a_password_is_asked_for_twice_without_echo(tmp_path, as_mosquitto):
+    path = tmp_path / "passwd"
+    command = [martlet_process.binary(), "passwd"]
+    if as_mosquitto:
+        link = tmp_path / "mosquitto_passwd"
+        link.symlink_to(martlet_process.binary())
+        command = [str(link)]
+    seen, code = typed_at_a_terminal([*command, "-c", str(path), "alice"], "secret", "secret")
+    assert code == 0 and "secret" not in seen and "Reenter password" in seen, seen
+    seen, code = typed_at_a_terminal([*command, str(path), "alice"], "secret", "other")
+    assert code == 1 and "differ" in seen, seen
+    hashed = "$7$" if as_mosquitto else "$argon2id$"
+    assert path.read_text().startswith(f"alice:{hashed}")
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_password_files_of_ours_are_read_by_mosquitto(tmp_path):
+    path = tmp_path / "passwd"
+    link = tmp_path / "mosquitto_passwd"
+    link.symlink_to(martlet_process.binary())
+    subprocess.run([str(link), "-c", "-b", str(path), "alice", "secret"], check=True, timeout=DEADLINE_SECS)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    config = tmp_path / "mosquitto.conf"
+    config.write_text(f"listener {port} 127.0.0.1\npassword_file {path}\nuser root\n")
+    broker = subprocess.Popen([need("mosquitto", "mosquitto"), "-c", str(config)],
+                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        until(lambda: publish(None, "t", "-u", "alice", "-P", "secret", port=port)[0] == 0, "it is let in")
+        assert publish(None, "t", "-u", "alice", "-P", "wrong", port=port)[0] != 0
+    finally:
+        broker.kill()
+        broker.wait()
+
+
+def test_an_acl_file_is_explained_and_looked_through(tmp_path):
+    acl = tmp_path / "acl"
+    acl.write_text("user alice\ntopic up/#\ntopic read up/1\n")
+    told = martlet_process.run("acl", "explain", "alice", "publish", "up/2", "--acl-file", str(acl))
+    assert told.returncode == 0 and f"permitted: {acl} line 2: topic readwrite up/#" in told.stdout
+    told = martlet_process.run("acl", "explain", "-", "publish", "up/2", "--acl-file", str(acl))
+    assert told.returncode == 1 and "no line of anonymous clients" in told.stdout
+    found = martlet_process.run("acl", "lint", str(acl))
+    assert found.returncode == 1 and "line 3" in found.stdout
