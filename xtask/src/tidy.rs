@@ -13,6 +13,7 @@ const LAYOUT: &[(&str, &[&str])] = &[
         &["martlet-codec", "martlet-fault", "martlet-rows"],
     ),
     ("martlet-client", &["martlet-codec"]),
+    ("martlet-access", &["martlet-broker", "martlet-codec"]),
     ("martlet-certificates", &[]),
     ("martlet-store", &["martlet-fault", "martlet-rows"]),
     (
@@ -37,7 +38,9 @@ const LAYOUT: &[(&str, &[&str])] = &[
     (
         "martlet-control",
         &[
+            "martlet-access",
             "martlet-broker",
+            "martlet-certificates",
             "martlet-codec",
             "martlet-store",
             "martlet-client",

@@ -7,8 +7,8 @@
 use std::sync::Arc;
 
 use martlet_broker::{
-    ConnectionEffect, ConnectionId, Cx, Effects, Guest, ListenerPolicy, Now, Peer, Settings, Shard,
-    ShardId, TransportEnd,
+    Authenticated, ConnectionEffect, ConnectionId, Cx, Effects, Guest, Identity, ListenerPolicy,
+    Now, Peer, Rules, Settings, Shard, ShardId, TransportEnd,
 };
 use martlet_codec::{
     Ack, AckKind, Connect, ConnectProperties, Packet, PacketId, ProtocolVersion, QoS, ReasonCode,
@@ -39,6 +39,8 @@ pub(crate) struct Node {
     spare: Vec<ConnectionEffect>,
     now: Now,
     listener: Arc<ListenerPolicy>,
+    /// What clients may do who say who they are; none: nobody has to.
+    rules: Option<Arc<Rules>>,
     clients: Vec<Client>,
     /// Clients by the index of their connection.
     by_connection: Vec<Option<ClientIndex>>,
@@ -72,6 +74,7 @@ impl Node {
                 record_ms: 1_700_000_000_000,
             },
             listener: Arc::new(ListenerPolicy::default()),
+            rules: None,
             clients: Vec::new(),
             by_connection: Vec::new(),
             busy: Vec::new(),
@@ -79,6 +82,17 @@ impl Node {
             allocations: 0,
             delivered: 0,
         }
+    }
+
+    /// A node whose clients have to say who they are, and may do what these rules permit.
+    pub(crate) fn with_rules(rules: Arc<Rules>) -> Self {
+        let mut node = Self::new();
+        node.listener = Arc::new(ListenerPolicy {
+            authenticate: true,
+            ..ListenerPolicy::default()
+        });
+        node.rules = Some(rules);
+        node
     }
 
     /// Connects a client, with a session that outlives its connection if `lasting`.
@@ -111,7 +125,25 @@ impl Node {
         };
         connect.encode(self.sending(index));
         self.run();
+        self.authenticate();
         index
+    }
+
+    /// Tells the shard who those are that it asks for.
+    fn authenticate(&mut self) {
+        let Some(rules) = self.rules.clone() else {
+            return;
+        };
+        for asked in std::mem::take(&mut self.effects.authentications) {
+            let identity = Identity {
+                user_name: Some(Arc::clone(&asked.client_id)),
+                rules: Arc::clone(&rules),
+                ..Identity::anyone()
+            };
+            let answer = Authenticated::Accepted { identity, known: 0 };
+            self.call(|shard, cx| shard.authenticated(cx, asked.connection, answer));
+        }
+        self.run();
     }
 
     /// Subscribes to a filter.

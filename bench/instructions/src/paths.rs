@@ -4,7 +4,10 @@
 //! know how they are counted. Everything is the same in each run.
 
 use std::hint::black_box;
+use std::sync::Arc;
 
+use martlet_access::AclFile;
+use martlet_broker::Rules;
 use martlet_codec::{OutgoingPublish, Packet, PacketId, ProtocolVersion, QoS, decode_fixed_header};
 
 use crate::counting::allocations;
@@ -77,6 +80,20 @@ pub(crate) const PATHS: &[Path] = &[
         || pipe(QoS::ExactlyOnce, BATCH, true),
     )
     .none(),
+    path("qos0-self", "1 to itself, QoS 0, 20 in a tick", || {
+        itself(false)
+    })
+    .none(),
+    path("qos0-acl", "the same, an ACL file of 1,000 lines", || {
+        itself(true)
+    })
+    .none(),
+    path("topics", "1 to 1, QoS 0, 100 topics in turn", || {
+        topics(false)
+    }),
+    path("topics-acl", "the same, an ACL file of 1,000 lines", || {
+        topics(true)
+    }),
     path("fan-out", "1 to 100, QoS 0, a delivery", fan_out).none(),
     path("share", "share group of 10, QoS 1", share).none(),
     path("wildcards", "1,000 filters with +, 10,000 topics", || {
@@ -184,6 +201,46 @@ fn send(node: &mut Node, publisher: ClientIndex, topic: &str, qos: QoS, batch: u
         publish(topic, qos, packet_id).encode(ProtocolVersion::V311, output);
     }
     node.run();
+}
+
+/// A node, with or without an ACL file of 1,000 lines, and a client that is both sides.
+fn permitted(with_acl: bool) -> (Node, ClientIndex) {
+    let mut node = match with_acl {
+        true => Node::with_rules(acl_rules()),
+        false => Node::new(),
+    };
+    let client = node.connect("publisher", false);
+    (node, client)
+}
+
+fn itself(with_acl: bool) -> Measured {
+    let (mut node, client) = permitted(with_acl);
+    node.subscribe(client, TOPIC, QoS::AtMostOnce);
+    rounds(node, |node, _| {
+        send(node, client, TOPIC, QoS::AtMostOnce, BATCH)
+    })
+}
+
+/// 500 lines of the user's own and 500 patterns; one of each kind is about the topics here.
+fn acl_rules() -> Arc<Rules> {
+    let mut file = "user publisher\n".to_owned();
+    for number in 0..499 {
+        file += &format!("topic write plant/{number}/line/+/#\npattern read app/{number}/%u/%c\n");
+    }
+    file += "topic write site/7/device/+/state/#\npattern read site/#\n";
+    let file = AclFile::parse("acl", &file).expect("it is an ACL file");
+    file.rules_for(Some("publisher"))
+}
+
+/// Each message to the next of 100 topics: more than a session remembers the verdicts of.
+fn topics(with_acl: bool) -> Measured {
+    let (mut node, client) = permitted(with_acl);
+    node.subscribe(client, "site/7/#", QoS::AtMostOnce);
+    rounds(node, |node, round| {
+        send_each(node, client, round, |number| {
+            format!("site/7/device/{}/state/on", number % 100)
+        });
+    })
 }
 
 fn fan_out() -> Measured {

@@ -1,9 +1,9 @@
 //! An ACL file in Mosquitto's form, and the rules that it gives each user.
 //!
 //! As Mosquitto 2.0 decides: of a user's own lines those that deny come first, then patterns, which
-//! are nobody's whose name or Client Identifier has `+` or `#` in it; nor, other than there, `/`: such
-//! a name would reach into the topics of others. Whatever no line permits
-//! is forbidden. Subscribing is always permitted: each message is looked at when it is delivered.
+//! are nobody's whose name or Client Identifier has `+` or `#` in it; nor, other than there, `/`:
+//! such a name would reach into the topics of others. Whatever no line permits is forbidden.
+//! Subscribing is always permitted: each message is looked at when it is delivered.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -119,9 +119,8 @@ impl PasswordFile {
 
     /// Users of this file who are not in a newer one, or have another hash there.
     pub fn no_longer_valid(&self, newer: &Self) -> Vec<&str> {
-        let is_gone =
-            |(name, hash): &(&Box<str>, &PasswordHash)| newer.users.get(*name) != Some(hash);
-        let gone = self.users.iter().filter(is_gone);
+        let all = self.users.iter();
+        let gone = all.filter(|(name, hash)| newer.users.get(*name) != Some(*hash));
         gone.map(|(name, _)| &**name).collect()
     }
 }

@@ -19,7 +19,7 @@ use crate::limits::ListenerPolicy;
 use crate::lobby::Admission;
 use crate::node::{Cx, Node};
 use crate::permission::{Actions, Identity, Names, RuleBook};
-use crate::session::permit::Permit;
+use crate::session::permit::{Permit, PermitToken};
 use crate::shard::{Ending, Shard};
 use crate::timer::Timer;
 
@@ -345,14 +345,17 @@ impl Shard {
         for session in self.sessions_with(of) {
             if let Some(permit) = &mut self.sessions.at(session).permit {
                 permit.look_up(&*book);
+                permit.token = self.permit_tokens.next();
                 self.has_restricted |= permit.is_restricted();
             }
+            self.raise_epochs_of(session);
         }
     }
 
     /// What a session gets with its connection: the rules are those of this moment, whenever the
     /// identity was decided.
-    pub(crate) fn permit_in_force(&self, mut permit: Box<Permit>) -> Box<Permit> {
+    pub(crate) fn permit_in_force(&mut self, mut permit: Box<Permit>) -> Box<Permit> {
+        permit.token = self.permit_tokens.next();
         if let Some(book) = &self.authentications.book {
             permit.look_up(&**book);
         }
@@ -367,6 +370,26 @@ impl Shard {
         let all = self.sessions.iter();
         let all = all.filter(|(_, session)| session.permit.as_deref().is_some_and(&of));
         all.map(|(index, _)| index).collect()
+    }
+
+    /// Whether a session may publish to this topic.
+    #[inline]
+    pub(crate) fn may_publish(&mut self, session: u32, topic: &str) -> bool {
+        if !self.has_restricted {
+            return true;
+        }
+        let permit = &self.sessions.at(session).permit;
+        let token = permit
+            .as_ref()
+            .map_or(PermitToken::NONE, |permit| permit.token);
+        if token != PermitToken::NONE && self.routes.permits(topic, token) {
+            return true;
+        }
+        let permits = self.rules_permit(session, Actions::PUBLISH, topic);
+        if permits {
+            self.routes.set_permitted(topic, token);
+        }
+        permits
     }
 
     /// Whether a session may publish to this topic, or gets messages of it.

@@ -210,6 +210,10 @@ impl Shard {
         if !fault::is(Fault::WillSentThoughBack) {
             self.discard_will(session);
         }
+        let is_changed = !Permit::is_same(
+            self.sessions.at(session).permit.as_deref(),
+            permit.as_deref(),
+        );
         let state = self.sessions.at(session);
         state.connection = Some(Index::of(index));
         state.version = request.version;
@@ -218,9 +222,13 @@ impl Shard {
         (state.left_wall_ms, state.put_off) = (None, false);
         state.will = request.will.take();
         state.permit = permit;
+        let has_subscriptions = state.subscriptions.len() > 0;
         state.connected_at_wall_ms = cx.now.wall_ms;
         if let Some(timer) = state.expiry_timer.take() {
             self.wheel.cancel(timer);
+        }
+        if is_changed && has_subscriptions {
+            self.raise_epochs_of(session);
         }
     }
 

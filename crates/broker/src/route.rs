@@ -21,6 +21,7 @@ use crate::outgoing::{Outgoing, Parts, Templates};
 use crate::permission::Actions;
 use crate::record::{MessageRecord, Publisher, Record, SessionEpoch};
 use crate::retained::{RetainedChange, is_own};
+use crate::session::permit::PermitToken;
 use crate::session::queue::SubscriptionIds;
 use crate::shard::Shard;
 
@@ -70,6 +71,8 @@ struct Route {
     /// as both do.
     epoch: u64,
     wanted: Wanted,
+    /// The permit by which it was last published to; 0 is none.
+    publisher: PermitToken,
     /// Sorted by target, so that overlapping subscriptions of one session lie side by side.
     matches: SmallVec<[Match; 1]>,
 }
@@ -87,6 +90,9 @@ pub(crate) struct Routes {
     bytes: usize,
     /// Topics looked up since the cache was full.
     missed: usize,
+    /// The place that was looked for last: permission is asked for right before the route is, and
+    /// clients send many messages to one topic.
+    last: usize,
 }
 
 /// A topic of so many bytes costs no allocation, and its route is no longer than two lines of the
@@ -107,11 +113,20 @@ impl Routes {
             entries_max,
             bytes: 0,
             missed: 0,
+            last: 0,
         }
     }
 
     /// The place for a topic's route; it may be out of date.
+    #[inline]
     fn place(&mut self, topic: &str) -> usize {
+        if *self.routes[self.last].topic != *topic.as_bytes() {
+            self.last = self.find_place(topic);
+        }
+        self.last
+    }
+
+    fn find_place(&mut self, topic: &str) -> usize {
         if self.bytes > ROUTE_BYTES_MAX * 2 {
             // Routes that were there have become longer.
             self.begin_anew();
@@ -144,6 +159,20 @@ impl Routes {
         self.routes.truncate(1);
         self.bytes = 0;
         self.missed = 0;
+        self.last = 0;
+    }
+
+    /// It is known that this permit lets its client publish to the topic.
+    #[inline]
+    pub(crate) fn permits(&mut self, topic: &str, permit: PermitToken) -> bool {
+        let place = self.place(topic);
+        self.routes[place].publisher == permit
+    }
+
+    /// It has been found that it does.
+    pub(crate) fn set_permitted(&mut self, topic: &str, permit: PermitToken) {
+        let place = self.place(topic);
+        self.routes[place].publisher = permit;
     }
 }
 
@@ -154,6 +183,7 @@ impl Route {
             key: EpochKey::of(topic),
             epoch: 0,
             wanted: Wanted::default(),
+            publisher: PermitToken::NONE,
             matches: SmallVec::new(),
         }
     }
@@ -463,10 +493,27 @@ impl Shard {
             );
         });
         matches.sort_by_key(|found| found.target);
+        if self.has_restricted {
+            self.drop_forbidden_matches(place, topic);
+        }
+        let route = &self.routes.routes[place];
         if place != 0 {
             self.routes.bytes += route.bytes() - bytes;
         }
         place
+    }
+
+    /// Takes those sessions out of a route that may not receive what is published to it, as if they
+    /// had no subscription. It holds until the route is computed anew, which it is when what a
+    /// session may do changes. A share group's members are each looked at when it is their turn.
+    #[cold]
+    fn drop_forbidden_matches(&mut self, place: usize, topic: &str) {
+        let mut matches = core::mem::take(&mut self.routes.routes[place].matches);
+        matches.retain(|found| {
+            let session = found.target.as_session();
+            session.is_none_or(|session| self.permits(session, Actions::RECEIVE, topic))
+        });
+        self.routes.routes[place].matches = matches;
     }
 
     #[inline]
@@ -564,10 +611,6 @@ impl Shard {
             // It was routed before this subscription was known where it was received, so it comes
             // after it. Its entry would have no record, and a restart would give its Packet
             // Identifier again while the client still knows it.
-            any = false;
-        }
-        if any && !self.permits(session, Actions::RECEIVE, routing.publication.topic) {
-            // As if it had no subscription: another one's messages fill no queue.
             any = false;
         }
         if any {

@@ -3,7 +3,6 @@
 //! Waiting costs nothing; what a script calls "the next packet" is there as soon as the node is
 //! idle, or after a few milliseconds of its time when its store takes that long.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use martlet_broker::{ListenerPolicy, QueueFull, Settings, TransportEnd};

@@ -243,3 +243,29 @@ fn a_will_that_is_not_permitted_any_more_is_not_sent() {
         assert_eq!(!node.take(reader).is_empty(), permitted);
     }
 }
+
+#[test]
+fn what_a_client_may_when_it_is_back_holds_for_topics_that_were_in_use() {
+    for shards in [1, 3] {
+        let mut node = node(shards);
+        let open = Arc::new(Rules::open());
+        let writer = come(&mut node, "writer", CLEAN, "bob", &open);
+        let reader = come(&mut node, "reader", 0, "alice", &open);
+        node.send(reader, &subscribe("a"));
+        node.take(reader);
+        node.send(writer, &publish("a", 0, "1"));
+        assert_eq!(node.take(reader), publish("a", 0, "1"));
+        for (rules, comes) in [(rules(&[]), false), (open, true)] {
+            node.end(reader, TransportEnd::EndOfStream);
+            let reader = node.open();
+            node.send(reader, &connect("reader", 0, "alice"));
+            let (shard, back) = asked(&mut node);
+            let answer = accepted(&back, rules, 0);
+            node.authenticated(shard, back.connection, answer);
+            node.take(reader);
+            node.send(writer, &publish("a", 0, "2"));
+            assert_eq!(!node.take(reader).is_empty(), comes);
+            node.end(reader, TransportEnd::EndOfStream);
+        }
+    }
+}

@@ -197,7 +197,7 @@ impl Shard {
         publish: &Publish<'_>,
         qos2: Option<PacketId>,
     ) -> Result<Answer, PacketError> {
-        if !permission::may_publish(topic) || !self.permits(session, Actions::PUBLISH, topic) {
+        if !permission::may_publish(topic) || !self.may_publish(session, topic) {
             self.counters.publishes_refused += 1;
             self.tell_publish_refused(cx, session, topic);
             return Ok(self.refused(index, ReasonCode::NotAuthorized));

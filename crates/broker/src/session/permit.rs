@@ -9,6 +9,26 @@ use crate::id::TenantId;
 use crate::permission::{Actions, Identity, Names, Realm, RuleBook, Rules, Verdict, may_publish};
 use crate::record::SessionOwner;
 
+/// Tells a permit from all others of the shard, and from itself with other rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PermitToken(u32);
+
+impl PermitToken {
+    pub(crate) const NONE: Self = Self(0);
+}
+
+/// Gives out tokens.
+#[derive(Debug, Default)]
+pub(crate) struct PermitTokens(u32);
+
+impl PermitTokens {
+    /// None, when so many were given out that one could be met again: then nothing is remembered.
+    pub(crate) fn next(&mut self) -> PermitToken {
+        self.0 = self.0.saturating_add(1);
+        PermitToken(self.0 % u32::MAX)
+    }
+}
+
 /// An identity in use.
 #[derive(Clone, Debug)]
 pub(crate) struct Permit {
@@ -19,6 +39,8 @@ pub(crate) struct Permit {
     /// is the verdict; 0 is nothing. The seed is the shard's own, so that nobody chooses two topics
     /// of one hash.
     verdicts: [u64; VERDICTS],
+    /// By which routes remember that it may publish to their topics.
+    pub(crate) token: PermitToken,
 }
 
 /// Verdicts remembered.
@@ -30,6 +52,7 @@ impl Permit {
             identity,
             known,
             verdicts: [0; VERDICTS],
+            token: PermitToken::NONE,
         }
     }
 
@@ -50,6 +73,18 @@ impl Permit {
 
     pub(crate) fn user_name(&self) -> Option<&str> {
         self.identity.user_name.as_deref()
+    }
+
+    /// Both permit the same.
+    pub(crate) fn is_same(one: Option<&Self>, other: Option<&Self>) -> bool {
+        match (one, other) {
+            (None, None) => true,
+            (Some(one), Some(other)) => {
+                Arc::ptr_eq(&one.identity.rules, &other.identity.rules)
+                    && one.identity.user_name == other.identity.user_name
+            }
+            (Some(one), None) | (None, Some(one)) => !one.is_restricted(),
+        }
     }
 
     /// Something may be forbidden.

@@ -39,6 +39,7 @@ use crate::node::{Cx, Node};
 use crate::record::{Record, RecordCount, SessionEpoch};
 use crate::route::{Origin, Routes, RoutingBuffers};
 use crate::session::Sessions;
+use crate::session::permit::PermitTokens;
 use crate::session::queue::QueueOwner;
 use crate::share::{Groups, ShareMessage};
 use crate::subscribe::{PendingSubAck, Subscribers};
@@ -61,6 +62,7 @@ pub struct Shard {
     pub(crate) authentications: Authentications,
     /// A session that may not everything is or was here: until then nothing is asked of any.
     pub(crate) has_restricted: bool,
+    pub(crate) permit_tokens: PermitTokens,
     pub(crate) connections: Connections,
     /// Connections that have not been accepted yet.
     pub(crate) lobby_count: usize,
@@ -195,6 +197,7 @@ impl Shard {
             seed: seeded(seed),
             authentications: Authentications::default(),
             has_restricted: false,
+            permit_tokens: PermitTokens::default(),
             connections: Connections::default(),
             lobby_count: 0,
             connect_rate: ConnectRate::default(),

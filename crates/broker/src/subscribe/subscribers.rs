@@ -427,6 +427,14 @@ impl Shard {
         self.interest_changed(cx, &filter, before, class);
     }
 
+    /// What a session may receive has changed: routes to it are computed anew.
+    pub(crate) fn raise_epochs_of(&mut self, session: u32) {
+        for (node, _) in self.sessions.at(session).subscriptions.own.clone() {
+            let filter = self.tree.filter(node);
+            self.epochs.raise(&filter);
+        }
+    }
+
     /// Ends all subscriptions of a session.
     pub(crate) fn unsubscribe_all<N: Node>(&mut self, cx: &mut Cx<'_, N>, session: u32) {
         let own = self.sessions.at(session).subscriptions.own.clone();

@@ -1,7 +1,8 @@
 //! From keys to who is let in: the sources of credentials and the rules of each listener.
 //!
 //! Files are read here, at the start and whenever they are to be read again. Nothing is left out
-//! that was asked for: what cannot be read or understood is an error, and what held goes on holding.
+//! that was asked for: what cannot be read or understood is an error, and what held goes on
+//! holding.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
