@@ -7,6 +7,7 @@ import subprocess
 import paho.mqtt.client as paho
 import pytest
 
+import martlet_process
 from conftest import need
 
 DEADLINE_SECS = 10
@@ -26,13 +27,13 @@ class Authority:
         subprocess.run([need("openssl", "openssl"), *arguments], cwd=self.directory, check=True,
                        capture_output=True, timeout=60)
 
-    def sign(self, name, key="rsa:2048", usage="serverAuth", days=2):
+    def sign(self, name, key="rsa:2048", usage="serverAuth", days=2, names="DNS:localhost,IP:127.0.0.1"):
         """Certificate and key, by their paths."""
         of_key = ["-newkey", key] if key.startswith("rsa") else ["-newkey", "ec", "-pkeyopt", key]
         self._openssl("req", *of_key, "-nodes", "-keyout", f"{name}.key", "-out", f"{name}.csr",
                       "-subj", f"/CN={name}")
         extensions = self.directory / f"{name}.ext"
-        extensions.write_text(f"subjectAltName=DNS:localhost,IP:127.0.0.1\nextendedKeyUsage={usage}\n")
+        extensions.write_text(f"subjectAltName={names}\nextendedKeyUsage={usage}\n")
         self._openssl("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.crt", "-CAkey", "ca.key",
                       "-CAcreateserial", "-out", f"{name}.crt", "-days", str(days), "-extfile",
                       extensions.name)
@@ -147,3 +148,86 @@ def test_mqtt_without_tls_on_the_port_is_told_in_the_log(secure):
         plain.sendall(b"\x10\x0d\x00\x04MQTT\x04\x02\x00\x00\x00\x01a")
         plain.recv(100)
     node.wait_for_log("not TLS")
+
+
+def martlet(*arguments, variables=()):
+    """Runs a client command of ours; exit code and what it printed."""
+    done = subprocess.run([martlet_process.binary(), *arguments], capture_output=True, text=True,
+                          env={**martlet_process.environment(), **dict(variables)}, timeout=2 * DEADLINE_SECS)
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("transport", ["mqtts", "wss"])
+def test_our_clients_publish_and_subscribe(secure, authority, name, transport):
+    _, tls, wss = secure()
+    trust = ["--cafile", authority.certificate]
+    to = {"mqtts": ["-p", str(tls)], "wss": ["-p", str(wss), "--ws"]}[transport]
+    code, said = martlet("pub", *to, *trust, "-t", name, "-m", "hello", "-q", "1", "-r")
+    assert code == 0, said
+    url = {"mqtts": f"mqtts://localhost:{tls}/{name}", "wss": f"wss://localhost:{wss}/mqtt"}[transport]
+    topic = [] if transport == "mqtts" else ["-t", name]
+    code, said = martlet("sub", "-L", url, *trust, *topic, "-C", "1")
+    assert (code, said) == (0, "hello\n")
+
+
+def test_our_clients_say_why_a_server_is_not_trusted(secure, authority, stranger, name):
+    _, port, _ = secure()
+    to = ["pub", "-p", str(port), "-t", name, "-m", "x"]
+    code, said = martlet(*to, "--cafile", stranger.certificate)
+    assert code == 1 and "of no CA that is trusted here: give its CA with --cafile" in said
+    code, said = martlet(*to, "--tls-use-os-certs")
+    assert code == 1 and "of no CA that is trusted here" in said
+    trust = ["--cafile", authority.certificate]
+    assert martlet(*to, "--cafile", stranger.certificate, "--insecure")[0] == 1
+    assert martlet(*to, *trust, "--tls-version", "tlsv1.2")[0] == 0
+    code, said = martlet(*to, *trust, "--tls-version", "tlsv1.1")
+    assert code == 1 and "expected tlsv1.2 or tlsv1.3" in said
+
+
+@pytest.fixture
+def elsewhere(start_node, authority):
+    """The port of a node whose certificate is for another host."""
+    certificate, key = authority.sign("elsewhere", names="DNS:elsewhere.example")
+    node = start_node(settings=[f"tls.certificate={certificate}", f"tls.key={key}"],
+                      listen=("mqtts://127.0.0.1:0",))
+    return node.port("mqtts")
+
+
+def test_a_certificate_of_another_host_is_taken_with_insecure_alone(elsewhere, authority, name):
+    to = ["pub", "-p", str(elsewhere), "-t", name, "-m", "x", "--cafile", authority.certificate]
+    code, said = martlet(*to)
+    assert code == 1 and "is not for localhost, but for elsewhere.example" in said, said
+    assert martlet(*to, "--insecure")[0] == 0
+
+
+def test_our_clients_show_their_certificate(secure, authority, name):
+    _, tls, wss = secure("tls.client_certificates=required", f"tls.client_ca={authority.certificate}")
+    certificate, key = authority.sign("device", usage="clientAuth")
+    own = ["--cert", certificate, "--key", key]
+    for to in [["-p", str(tls)], ["-p", str(wss), "--ws"]]:
+        to = ["pub", *to, "--cafile", authority.certificate, "-t", name, "-m", "x", "-q", "1"]
+        assert martlet(*to, *own)[0] == 0
+        code, said = martlet(*to)
+        assert code != 0 and "refused: CertificateRequired" in said, said
+
+
+def test_our_clients_understand_the_environment_of_device_programs(secure, elsewhere, authority, name):
+    _, port, _ = secure()
+    variables = {"MQTT_BROKER_HOST": "localhost", "MQTT_BROKER_PORT": str(port), "MQTT_USE_TLS": "true",
+                 "MQTT_CA_CERTS": authority.certificate}
+    assert martlet("pub", "-t", name, "-m", "x", "-q", "1", variables=variables)[0] == 0
+    blind = {**variables, "MQTT_CA_CERTS": "", "MQTT_BROKER_PORT": str(elsewhere)}
+    assert martlet("pub", "-t", name, "-m", "x", variables=blind)[0] == 1
+    blind["MQTT_TLS_INSECURE"] = "true"
+    assert martlet("pub", "-t", name, "-m", "x", "-q", "1", variables=blind)[0] == 0
+    code, said = martlet("pub", "-t", name, "-m", "x", variables={**variables, "MQTT_PASSWORD": "hunter2"})
+    assert code == 1 and "together" in said and "hunter2" not in said
+
+
+@pytest.mark.parametrize("scenario", [["pipes", "--qos", "1"], ["fan-out"], ["pipes", "--payload", "20000"],
+                                      ["connects"], ["connects", "--tls-resume"]])
+def test_the_load_generator_speaks_tls(secure, authority, scenario):
+    _, port, _ = secure()
+    code, said = martlet("bench", *scenario, "--port", str(port), "--cafile", authority.certificate,
+                         "--clients", "20", "--duration", "0.3", "--warmup", "0.1", "--json")
+    assert code == 0, said

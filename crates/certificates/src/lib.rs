@@ -5,10 +5,12 @@
 //! builds anew.
 #![forbid(unsafe_code)]
 
+mod client;
 mod identity;
 mod pem;
 mod server;
 
+pub use client::{ClientFiles, ServerCheck, Versions, client_config, handshake_failure};
 pub use identity::{IdentityError, NameFrom, user_name};
 pub use pem::FileError;
 pub use server::{ClientCertificates, ServerFiles, server_config};

@@ -1,22 +1,26 @@
 //! Drives a session over a network connection with tokio.
 //!
-//! Responsible for opening TCP and WebSocket connections, moving bytes, and telling the session
+//! Responsible for opening connections over TCP, TLS and WebSocket, moving bytes, and telling the session
 //! the time. It does not know packets, and it never connects again by itself.
 
+mod carrier;
 mod stream;
 
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, Sleep};
+use tokio_rustls::rustls::ClientConfig;
 
 use crate::options::ConnectOptions;
 use crate::session::{Event, Session, SessionError};
+use carrier::Carrier;
 use stream::Stream;
 
 /// How the Network Connection carries packets.
@@ -44,6 +48,8 @@ pub struct Endpoint {
     pub bind: Option<IpAddr>,
     /// Whether to disable Nagle's algorithm.
     pub no_delay: bool,
+    /// With what the connection is encrypted; none: it is not.
+    pub tls: Option<Arc<ClientConfig>>,
 }
 
 impl Endpoint {
@@ -56,6 +62,7 @@ impl Endpoint {
             transport,
             bind,
             no_delay: true,
+            tls: None,
         }
     }
 }
@@ -69,6 +76,9 @@ pub enum NetError {
     /// The system refused: no connection, reset, and so on.
     #[error(transparent)]
     Io(#[from] io::Error),
+    /// No encrypted connection came about, or what came cannot be decrypted.
+    #[error("TLS: {0}")]
+    Tls(tokio_rustls::rustls::Error),
     /// The WebSocket handshake failed, or a frame was not valid.
     #[error("WebSocket: {0}")]
     WebSocket(String),
@@ -118,9 +128,10 @@ impl Client {
         self.close();
         let tcp = open_tcp(endpoint).await?;
         tcp.set_nodelay(endpoint.no_delay)?;
+        let carrier = Carrier::open(tcp, endpoint).await?;
         self.stream = Some(match &endpoint.transport {
-            Transport::Tcp => Stream::tcp(tcp),
-            Transport::WebSocket { path } => Stream::web_socket(tcp, endpoint, path).await?,
+            Transport::Tcp => Stream::Plain(carrier),
+            Transport::WebSocket { path } => Stream::web_socket(carrier, endpoint, path).await?,
         });
         let now = self.now();
         self.session.connect(options, now);

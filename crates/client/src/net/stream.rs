@@ -8,12 +8,12 @@ use std::task::{Context, Poll, ready};
 
 use futures_util::{Sink, Stream as _};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::http::HeaderValue;
 use tokio_tungstenite::tungstenite::{self, Message};
 
+use super::carrier::{Carrier, io_error};
 use super::{Endpoint, NetError};
 
 /// Bytes read or framed at a time.
@@ -21,21 +21,16 @@ const CHUNK_BYTES: usize = 64 * 1024;
 
 /// A connection. Its methods may be called again after they were pending or cancelled.
 pub(super) enum Stream {
-    /// Packets directly over TCP.
-    Tcp(TcpStream),
+    /// Packets directly over TCP or TLS.
+    Plain(Carrier),
     /// Packets in binary frames.
-    WebSocket(Box<WebSocketStream<TcpStream>>),
+    WebSocket(Box<WebSocketStream<Carrier>>),
 }
 
 impl Stream {
-    /// Bytes over TCP.
-    pub(super) fn tcp(stream: TcpStream) -> Self {
-        Self::Tcp(stream)
-    }
-
     /// Makes the WebSocket handshake, with the subprotocol `mqtt` [MQTT-6.0.0-3].
     pub(super) async fn web_socket(
-        stream: TcpStream,
+        stream: Carrier,
         endpoint: &Endpoint,
         path: &str,
     ) -> Result<Self, NetError> {
@@ -43,7 +38,8 @@ impl Stream {
             true => format!("[{}]", endpoint.host),
             false => endpoint.host.clone(),
         };
-        let url = format!("ws://{host}:{}{path}", endpoint.port);
+        let scheme = if endpoint.tls.is_some() { "wss" } else { "ws" };
+        let url = format!("{scheme}://{host}:{}{path}", endpoint.port);
         let mut request = url.into_client_request().map_err(web_socket_error)?;
         let protocol = HeaderValue::from_static("mqtt");
         request
@@ -61,7 +57,7 @@ impl Stream {
         buffer: &mut Vec<u8>,
     ) -> Poll<Result<(), NetError>> {
         match self {
-            Self::Tcp(stream) => poll_read_tcp(stream, context, buffer),
+            Self::Plain(stream) => poll_read_plain(stream, context, buffer),
             Self::WebSocket(stream) => loop {
                 let message = ready!(Pin::new(&mut **stream).poll_next(context));
                 match message.transpose().map_err(web_socket_error)? {
@@ -88,7 +84,7 @@ impl Stream {
         output: &mut Vec<u8>,
     ) -> Poll<Result<(), NetError>> {
         match self {
-            Self::Tcp(stream) => {
+            Self::Plain(stream) => {
                 let mut written = 0;
                 let result = loop {
                     if written == output.len() {
@@ -97,12 +93,17 @@ impl Stream {
                     match Pin::new(&mut *stream).poll_write(context, &output[written..]) {
                         Poll::Ready(Ok(0)) => break Poll::Ready(Err(NetError::Closed)),
                         Poll::Ready(Ok(count)) => written += count,
-                        Poll::Ready(Err(error)) => break Poll::Ready(Err(error.into())),
+                        Poll::Ready(Err(error)) => break Poll::Ready(Err(io_error(error))),
                         Poll::Pending => break Poll::Pending,
                     }
                 };
                 output.drain(..written);
-                result
+                // TLS keeps what it has encrypted until it is told.
+                let flushed = Pin::new(stream).poll_flush(context);
+                match (result, flushed) {
+                    (Poll::Ready(Ok(())), flushed) => flushed.map_err(io_error),
+                    (result, _) => result,
+                }
             }
             Self::WebSocket(stream) => {
                 let mut sink = Pin::new(&mut **stream);
@@ -121,7 +122,7 @@ impl Stream {
     /// Ends the sending direction.
     pub(super) fn poll_close(&mut self, context: &mut Context<'_>) -> Poll<Result<(), NetError>> {
         match self {
-            Self::Tcp(stream) => Pin::new(stream)
+            Self::Plain(stream) => Pin::new(stream)
                 .poll_shutdown(context)
                 .map_err(NetError::Io),
             Self::WebSocket(stream) => Pin::new(&mut **stream)
@@ -131,8 +132,8 @@ impl Stream {
     }
 }
 
-fn poll_read_tcp(
-    stream: &mut TcpStream,
+fn poll_read_plain(
+    stream: &mut Carrier,
     context: &mut Context<'_>,
     buffer: &mut Vec<u8>,
 ) -> Poll<Result<(), NetError>> {
@@ -145,13 +146,13 @@ fn poll_read_tcp(
     match result {
         Poll::Pending => Poll::Pending,
         Poll::Ready(Ok(())) if count == 0 => Poll::Ready(Err(NetError::Closed)),
-        Poll::Ready(result) => Poll::Ready(result.map_err(NetError::Io)),
+        Poll::Ready(result) => Poll::Ready(result.map_err(io_error)),
     }
 }
 
 fn web_socket_error(error: tungstenite::Error) -> NetError {
     match error {
-        tungstenite::Error::Io(error) => NetError::Io(error),
+        tungstenite::Error::Io(error) => io_error(error),
         tungstenite::Error::ConnectionClosed | tungstenite::Error::AlreadyClosed => {
             NetError::Closed
         }

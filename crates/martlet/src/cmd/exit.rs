@@ -6,6 +6,7 @@
 use std::io;
 use std::process::ExitCode;
 
+use martlet_certificates::handshake_failure;
 use martlet_client::{NetError, SessionError};
 use martlet_codec::{ProtocolVersion, ReasonCode};
 
@@ -45,6 +46,7 @@ impl Failure {
             },
             NetError::Io(error) if error.kind() == io::ErrorKind::ConnectionReset => lost(),
             NetError::Io(error) => Self::error(ERROR, system_error(error)),
+            NetError::Tls(error) => Self::error(ERROR, handshake_failure(error)),
             NetError::WebSocket(_) => Self::error(ERROR, error),
             NetError::Closed | NetError::NotConnected => lost(),
             NetError::Session(SessionError::Protocol(error)) => Self {

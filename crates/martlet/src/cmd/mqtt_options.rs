@@ -12,8 +12,10 @@ use martlet_client::{ConnectOptions, Endpoint, Message, Password, Transport, Wil
 use martlet_codec::{ProtocolVersion, QoS, TopicName};
 
 use super::argv;
+use super::client_environment::ClientEnvironment;
 use super::property::{Properties, Property};
 use super::random;
+use super::tls_options::TlsOptions;
 use super::url::{self, BrokerUrl, Scheme};
 
 /// Session Expiry Interval that never runs out.
@@ -35,9 +37,9 @@ pub(crate) struct MqttOptions {
     #[arg(short = 'D', long = "property", value_name = "COMMAND NAME VALUE",
           value_parser = super::property::parse, action = ArgAction::Append)]
     properties: Vec<Property>,
-    /// Host to connect to
-    #[arg(short = 'h', long, value_name = "host", default_value = "localhost")]
-    host: String,
+    /// Host to connect to [default: localhost]
+    #[arg(short = 'h', long, value_name = "host")]
+    host: Option<String>,
     /// Client Identifier
     #[arg(short = 'i', long, value_name = "id")]
     id: Option<String>,
@@ -48,8 +50,8 @@ pub(crate) struct MqttOptions {
     #[arg(short = 'k', long = "keepalive", value_name = "keepalive", default_value = "60",
           value_parser = keep_alive)]
     keep_alive_secs: u16,
-    /// Broker as mqtt://[user[:password]@]host[:port]/topic
-    /// or ws://[user[:password]@]host[:port]/path
+    /// Broker as mqtt[s]://[user[:password]@]host[:port]/topic
+    /// or ws[s]://[user[:password]@]host[:port]/path
     #[arg(short = 'L', long, value_name = "URL", value_parser = url::parse)]
     url: Option<BrokerUrl>,
     /// How many QoS 1 and 2 messages may be under way
@@ -59,7 +61,7 @@ pub(crate) struct MqttOptions {
     /// Send small packets at once (TCP_NODELAY)
     #[arg(long)]
     nodelay: bool,
-    /// TCP port [default: 1883, 80 with --ws]
+    /// TCP port [default: 1883; with TLS 8883; with --ws 80, or 443]
     #[arg(short = 'p', long, value_name = "port", value_parser = port)]
     port: Option<u16>,
     /// Password
@@ -94,6 +96,8 @@ pub(crate) struct MqttOptions {
     #[arg(long, value_name = "will-topic")]
     will_topic: Option<String>,
     #[command(flatten)]
+    tls: TlsOptions,
+    #[command(flatten)]
     unsupported: Unsupported,
 }
 
@@ -101,29 +105,13 @@ pub(crate) struct MqttOptions {
 #[derive(Args, Debug)]
 struct Unsupported {
     #[arg(long, hide = true)]
-    cafile: Option<OsString>,
-    #[arg(long, hide = true)]
-    capath: Option<OsString>,
-    #[arg(long, hide = true)]
-    cert: Option<OsString>,
-    #[arg(long, hide = true)]
-    key: Option<OsString>,
-    #[arg(long, hide = true)]
     keyform: Option<OsString>,
     #[arg(long, hide = true)]
     ciphers: Option<OsString>,
     #[arg(long, hide = true)]
-    tls_version: Option<OsString>,
-    #[arg(long, hide = true)]
-    tls_alpn: Option<OsString>,
-    #[arg(long, hide = true)]
     tls_engine: Option<OsString>,
     #[arg(long, hide = true)]
     tls_engine_kpass_sha1: Option<OsString>,
-    #[arg(long, hide = true)]
-    tls_use_os_certs: bool,
-    #[arg(long, hide = true)]
-    insecure: bool,
     #[arg(long, hide = true)]
     psk: Option<OsString>,
     #[arg(long, hide = true)]
@@ -133,6 +121,9 @@ struct Unsupported {
     #[arg(long = "unix", hide = true)]
     unix_socket: Option<OsString>,
 }
+
+/// The endpoint, and user name, password and topic as far as a URL has them.
+type UrlParts = (Endpoint, Option<String>, Option<Password>, Option<String>);
 
 /// What the options mean.
 #[derive(Debug)]
@@ -187,6 +178,7 @@ impl MqttOptions {
     /// A line for the user.
     pub(crate) fn target(self, default_version: ProtocolVersion) -> Result<Target, Refusal> {
         self.unsupported.check()?;
+        let environment = ClientEnvironment::of_process()?;
         if self.id.is_some() && self.id_prefix.is_some() {
             return Err("-i and -I argument cannot be used together.".into());
         }
@@ -208,10 +200,15 @@ impl MqttOptions {
             false => self.version.unwrap_or(default_version),
         };
         let will = self.will(&properties)?;
-        let (endpoint, url_user, url_password, topic) = self.endpoint();
+        let (endpoint, url_user, url_password, topic) = self.endpoint(&environment)?;
         let username = self.username.or(url_user);
         let password = self.password.map(OsString::into_vec);
         let password = password.map(Password).or(url_password);
+        // Both or none: a name from here and a password from there do not belong together.
+        let (username, password) = match (username, password) {
+            (None, None) => (environment.username, environment.password),
+            both => both,
+        };
         if password.is_some() && username.is_none() && !version.is_v5() {
             let line = "Problem setting username and/or password.".into();
             return Err(Refusal {
@@ -222,7 +219,7 @@ impl MqttOptions {
         let client_id = match (self.id, self.id_prefix) {
             (Some(id), _) => id,
             (None, Some(prefix)) => format!("{prefix}{}", std::process::id()),
-            (None, None) => random::client_id(),
+            (None, None) => environment.client_id.unwrap_or_else(random::client_id),
         };
         let session_expiry_secs = self.session_expiry_secs.or(properties.session_expiry_secs);
         let mut connect = ConnectOptions {
@@ -246,10 +243,32 @@ impl MqttOptions {
     }
 
     /// The endpoint, and user name, password and topic as far as the URL has them.
-    fn endpoint(&self) -> (Endpoint, Option<String>, Option<Password>, Option<String>) {
+    fn endpoint(&self, environment: &ClientEnvironment) -> Result<UrlParts, String> {
+        let named = self.host.clone().or_else(|| environment.host.clone());
+        let is_secure = match &self.url {
+            Some(url) => url.is_secure,
+            None => self.tls.is_asked_for(environment),
+        };
+        let default_port = match (self.ws, is_secure) {
+            (false, false) => 1883,
+            (false, true) => 8883,
+            (true, false) => 80,
+            (true, true) => 443,
+        };
+        let tls = match (is_secure, self.tls.needs_tls()) {
+            (true, _) => Some(self.tls.config(environment)?),
+            (false, Some(option)) => {
+                return Err(format!(
+                    "{option}: the connection is not encrypted; give --cafile, --capath, \
+                     --tls-use-os-certs or -L mqtts://…"
+                ));
+            }
+            (false, None) => None,
+        };
         let mut endpoint = Endpoint {
-            host: self.host.clone(),
-            port: self.port.unwrap_or(if self.ws { 80 } else { 1883 }),
+            tls,
+            host: named.unwrap_or_else(|| "localhost".to_owned()),
+            port: self.port.or(environment.port).unwrap_or(default_port),
             transport: Transport::Tcp,
             bind: self.bind,
             no_delay: self.nodelay,
@@ -260,7 +279,7 @@ impl MqttOptions {
             };
         }
         let Some(url) = &self.url else {
-            return (endpoint, None, None, None);
+            return Ok((endpoint, None, None, None));
         };
         endpoint.host.clone_from(&url.host);
         endpoint.port = url.port;
@@ -272,7 +291,7 @@ impl MqttOptions {
                 endpoint.transport = Transport::WebSocket { path };
             }
         }
-        (endpoint, url.username.clone(), url.password.clone(), topic)
+        Ok((endpoint, url.username.clone(), url.password.clone(), topic))
     }
 
     fn will(&self, properties: &Properties) -> Result<Option<Will>, String> {
@@ -305,21 +324,16 @@ impl MqttOptions {
 impl Unsupported {
     fn check(&self) -> Result<(), String> {
         let tls_values = [
-            &self.cafile,
-            &self.capath,
-            &self.cert,
-            &self.key,
             &self.keyform,
             &self.ciphers,
-            &self.tls_version,
-            &self.tls_alpn,
             &self.tls_engine,
             &self.tls_engine_kpass_sha1,
             &self.psk,
             &self.psk_identity,
         ];
-        if self.tls_use_os_certs || self.insecure || tls_values.iter().any(|v| v.is_some()) {
-            return Err("TLS is not supported by this build yet.".into());
+        if tls_values.iter().any(|value| value.is_some()) {
+            let why = "ciphers, engines and pre-shared keys are not supported by this build.";
+            return Err(why.into());
         }
         if self.proxy.is_some() {
             return Err("--proxy is not supported by this build yet.".into());
@@ -493,13 +507,10 @@ mod tests {
                 &["-P", "secret"],
                 "Problem setting username and/or password.",
             ),
+            (&["--cafile", "/nowhere/ca"], "cannot read /nowhere/ca"),
             (
-                &["--cafile", "x"],
-                "TLS is not supported by this build yet.",
-            ),
-            (
-                &["-L", "mqtts://h/t"],
-                "Error: TLS is not supported by this build yet",
+                &["--insecure"],
+                "--insecure: the connection is not encrypted",
             ),
         ];
         for (args, want) in cases {

@@ -1,8 +1,7 @@
 //! The broker's address as a URL, the argument of `-L`.
 //!
-//! Responsible for `mqtt://[user[:password]@]host[:port][/topic]` as mosquitto's clients read it
-//! and for `ws://[user[:password]@]host[:port][/path]`, our extension. `mqtts://` and `wss://` are
-//! recognised so that their refusal can say what is missing. It does not resolve names.
+//! Responsible for `mqtt[s]://[user[:password]@]host[:port][/topic]` as mosquitto's clients read it
+//! and for `ws[s]://[user[:password]@]host[:port][/path]`, our extension. It does not resolve names.
 
 use martlet_client::Password;
 
@@ -20,6 +19,8 @@ pub(crate) enum Scheme {
 pub(crate) struct BrokerUrl {
     /// How to connect.
     pub(crate) scheme: Scheme,
+    /// Encrypted.
+    pub(crate) is_secure: bool,
     /// User name, percent-decoded.
     pub(crate) username: Option<String>,
     /// Password, percent-decoded.
@@ -37,14 +38,11 @@ pub(crate) struct BrokerUrl {
 /// # Errors
 /// A line for the user that says what is wrong with the URL. It never contains the password.
 pub(crate) fn parse(url: &str) -> Result<BrokerUrl, String> {
-    let (scheme, rest, default_port) = match url.split_once("://") {
-        Some(("mqtt", rest)) => (Scheme::Mqtt, rest, 1883),
-        Some(("ws", rest)) => (Scheme::WebSocket, rest, 80),
-        Some((tls @ ("mqtts" | "wss"), _)) => {
-            return Err(format!(
-                "TLS is not supported by this build yet ({tls}://)."
-            ));
-        }
+    let (scheme, is_secure, rest, default_port) = match url.split_once("://") {
+        Some(("mqtt", rest)) => (Scheme::Mqtt, false, rest, 1883),
+        Some(("mqtts", rest)) => (Scheme::Mqtt, true, rest, 8883),
+        Some(("ws", rest)) => (Scheme::WebSocket, false, rest, 80),
+        Some(("wss", rest)) => (Scheme::WebSocket, true, rest, 443),
         _ => return Err("unsupported URL scheme.".into()),
     };
     let (authority, path) = match rest.split_once('/') {
@@ -66,6 +64,7 @@ pub(crate) fn parse(url: &str) -> Result<BrokerUrl, String> {
     let (host, port) = host_and_port(address, default_port)?;
     Ok(BrokerUrl {
         scheme,
+        is_secure,
         username,
         password,
         host,

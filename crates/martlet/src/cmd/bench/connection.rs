@@ -3,11 +3,13 @@
 //! Responsible for reading into a buffer that all connections share and for writing in as few
 //! system calls as possible. It does not know what the packets are for.
 
-use std::io::{self, Read, Write};
+use std::io;
 use std::time::Instant;
 
 use martlet_codec::{DecodeError, Packet, ProtocolVersion, decode_fixed_header};
 use mio::net::TcpStream;
+
+use super::wire::Wire;
 
 /// Reads of one connection in one turn, so that none starves the others.
 const READS_MAX: usize = 4;
@@ -34,7 +36,7 @@ pub(super) enum Phase {
 
 /// A connection.
 pub(super) struct Connection {
-    stream: TcpStream,
+    wire: Wire,
     pub(super) phase: Phase,
     /// When the TCP connection was begun.
     pub(super) began: Instant,
@@ -63,11 +65,11 @@ pub(super) enum ReadEnd {
 
 impl Connection {
     /// A connection whose TCP connection has begun.
-    pub(super) fn new(stream: TcpStream, began: Instant) -> Self {
+    pub(super) fn new(wire: Wire, began: Instant) -> Self {
         let phase = Phase::Connecting;
         let (output, partial) = (Vec::new(), Vec::new());
         Self {
-            stream,
+            wire,
             phase,
             began,
             output,
@@ -79,7 +81,7 @@ impl Connection {
 
     /// The socket, to register it and to ask for its error.
     pub(super) fn stream(&mut self) -> &mut TcpStream {
-        &mut self.stream
+        self.wire.socket()
     }
 
     /// Reads what is there into `buffer` and gives each packet to `receive`, with the output to
@@ -99,7 +101,7 @@ impl Connection {
             if room == 0 {
                 return Err("a packet larger than the read buffer".into());
             }
-            let count = match self.stream.read(&mut buffer[filled..]) {
+            let count = match self.wire.read(&mut buffer[filled..]) {
                 Ok(0) => {
                     end = ReadEnd::Closed;
                     break;
@@ -123,7 +125,7 @@ impl Connection {
             }
             buffer.copy_within(used..filled, 0);
             filled -= used;
-            if count < room {
+            if count < room && self.wire.short_is_all() {
                 end = ReadEnd::Drained;
                 break;
             }
@@ -135,7 +137,7 @@ impl Connection {
     /// Writes as much as the system takes.
     pub(super) fn write(&mut self) -> Result<(), String> {
         while self.written < self.output.len() {
-            match self.stream.write(&self.output[self.written..]) {
+            match self.wire.write(&self.output[self.written..]) {
                 Ok(0) => return Err("the broker closed the connection".into()),
                 Ok(count) => self.written += count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
@@ -146,13 +148,13 @@ impl Connection {
         self.written = 0;
         self.output.clear();
         self.output.shrink_to(OUTPUT_KEPT_BYTES);
-        Ok(())
+        self.wire.flush().map_err(|error| error.to_string())
     }
 
     /// Ends the connection on our side and gives its buffers back.
     pub(super) fn discard(&mut self) {
         // It may have ended already.
-        let _ = self.stream.shutdown(std::net::Shutdown::Both);
+        let _ = self.wire.socket().shutdown(std::net::Shutdown::Both);
         self.output = Vec::new();
         self.written = 0;
         self.partial = Vec::new();
@@ -160,7 +162,7 @@ impl Connection {
 
     /// Whether there is something to write.
     pub(super) fn has_output(&self) -> bool {
-        !self.output.is_empty()
+        !self.output.is_empty() || self.wire.holds_output()
     }
 
     /// Bytes not written yet.

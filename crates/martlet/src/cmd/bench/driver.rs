@@ -17,8 +17,9 @@ use mio::{Events, Interest, Poll, Token};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::connection::{Connection, Phase, ReadEnd, Received};
-use super::options::BenchOptions;
+use super::options::{BenchOptions, BenchTarget};
 use super::progress::Progress;
+use super::wire::Wire;
 
 /// Longer than any run, so that no ping is owed; not 0, which some brokers refuse.
 const KEEP_ALIVE_SECS: u16 = u16::MAX;
@@ -84,6 +85,7 @@ pub(super) struct Driver {
     reading: Vec<usize>,
     reading_again: Vec<usize>,
     address: SocketAddr,
+    target: BenchTarget,
     local_addresses: Vec<IpAddr>,
     options: BenchOptions,
     /// Receive Maximum of the broker, the least of all CONNACKs.
@@ -104,8 +106,9 @@ pub(super) struct Setup {
 impl Driver {
     /// A driver without connections.
     pub(super) fn new(options: &BenchOptions) -> anyhow::Result<Self> {
-        let name = format!("{}:{}", options.host, options.port);
-        let addresses = (options.host.as_str(), options.port).to_socket_addrs();
+        let target = options.target().map_err(anyhow::Error::msg)?;
+        let name = format!("{}:{}", target.host, target.port);
+        let addresses = (target.host.as_str(), target.port).to_socket_addrs();
         let addresses: Vec<_> = addresses.with_context(|| name.clone())?.collect();
         // Of several addresses the first that listens.
         let listening = |address: &&SocketAddr| std::net::TcpStream::connect(address).is_ok();
@@ -120,6 +123,7 @@ impl Driver {
             reading: Vec::new(),
             reading_again: Vec::new(),
             address,
+            target,
             local_addresses: options.local_addresses(),
             options: options.clone(),
             receive_maximum: u16::MAX,
@@ -321,7 +325,8 @@ impl Driver {
         self.poll
             .registry()
             .register(&mut stream, Token(index), interest)?;
-        self.connections.push(Connection::new(stream, began));
+        let wire = Wire::new(stream, &self.target)?;
+        self.connections.push(Connection::new(wire, began));
         Ok(index)
     }
 
@@ -342,7 +347,8 @@ impl Driver {
                 match connection.stream().take_error() {
                     Ok(None) => {
                         let purpose = &setup.purposes[index - setup.first];
-                        connect_packet(&self.options, purpose).encode(&mut connection.output);
+                        connect_packet(&self.options, &self.target, purpose)
+                            .encode(&mut connection.output);
                         connection.phase = Phase::AwaitingConnAck;
                         self.mark_dirty(index);
                     }
@@ -437,7 +443,11 @@ impl<R: Receiver> SetupReceiver<'_, R> {
     }
 }
 
-fn connect_packet<'a>(options: &'a BenchOptions, purpose: &'a Purpose) -> Connect<'a> {
+fn connect_packet<'a>(
+    options: &'a BenchOptions,
+    target: &'a BenchTarget,
+    purpose: &'a Purpose,
+) -> Connect<'a> {
     let is_v5 = options.version.is_v5();
     let (clean_start, session_expiry_secs) = match purpose.session {
         Session::Passing => (true, None),
@@ -450,8 +460,8 @@ fn connect_packet<'a>(options: &'a BenchOptions, purpose: &'a Purpose) -> Connec
         clean_start,
         keep_alive_secs: KEEP_ALIVE_SECS,
         client_id: &purpose.client_id,
-        user_name: options.username.as_deref(),
-        password: options.password.as_deref().map(str::as_bytes),
+        user_name: target.username.as_deref(),
+        password: target.password.as_deref(),
         will: None,
         properties: ConnectProperties {
             session_expiry_secs: session_expiry_secs.filter(|_| is_v5),

@@ -22,6 +22,7 @@ mod report;
 mod schedule;
 mod sequence;
 mod traffic;
+mod wire;
 
 use std::io::Write;
 use std::process::ExitCode;

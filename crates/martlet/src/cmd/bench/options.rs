@@ -3,11 +3,16 @@
 //! Responsible for the options, each scenario's defaults, and which options go together. It
 //! measures nothing.
 
-use std::ffi::OsString;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 use martlet_codec::{ProtocolVersion, QoS};
+use rustls::ClientConfig;
+use rustls::client::Resumption;
+
+use crate::cmd::client_environment::ClientEnvironment;
+use crate::cmd::tls_options::TlsOptions;
 
 /// Bytes at the front of each payload that the load generator uses itself.
 pub(super) const STAMP_BYTES: usize = 20;
@@ -21,12 +26,12 @@ pub(crate) struct BenchOptions {
     /// What to measure
     #[arg(value_enum)]
     pub(super) scenario: Scenario,
-    /// Broker's host
-    #[arg(long, default_value = "localhost")]
-    pub(super) host: String,
-    /// Broker's port
-    #[arg(long, default_value_t = 1883)]
-    pub(super) port: u16,
+    /// Broker's host [default: localhost]
+    #[arg(long)]
+    host: Option<String>,
+    /// Broker's port [default: 1883; with TLS 8883]
+    #[arg(long)]
+    port: Option<u16>,
     /// Local address to connect from, or a range like 127.0.0.2-127.0.0.9; repeatable, connections
     /// take turns. One address has some 28,000 ports; on 127.0.0.1 more addresses are taken by
     /// themselves
@@ -41,12 +46,11 @@ pub(crate) struct BenchOptions {
     /// Password
     #[arg(long, requires = "username")]
     pub(super) password: Option<String>,
-    /// File of certificates to trust [not supported by this build yet]
-    #[arg(long, value_name = "FILE")]
-    cafile: Option<OsString>,
-    /// Do not check the broker's certificate [not supported by this build yet]
+    #[command(flatten)]
+    pub(super) tls: TlsOptions,
+    /// TLS connections begin with the session of an earlier one, where the broker lets them
     #[arg(long)]
-    insecure: bool,
+    pub(super) tls_resume: bool,
     /// How many: publishers and subscribers each (pipes), subscribers (fan-out, wildcards,
     /// filters), publishers (fan-in), members (share), sessions (offline), new subscribers
     /// (retained), connections (connects, idle)
@@ -107,6 +111,17 @@ pub(crate) struct BenchOptions {
     pub(super) json: bool,
 }
 
+/// Where the load goes.
+#[derive(Clone, Debug)]
+pub(super) struct BenchTarget {
+    pub(super) host: String,
+    pub(super) port: u16,
+    /// With what connections are encrypted, if they are.
+    pub(super) tls: Option<Arc<ClientConfig>>,
+    pub(super) username: Option<String>,
+    pub(super) password: Option<Vec<u8>>,
+}
+
 /// A kind of load.
 #[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Scenario {
@@ -137,6 +152,52 @@ pub(super) enum Scenario {
 pub(super) struct LocalAddresses(Vec<IpAddr>);
 
 impl BenchOptions {
+    /// Where to connect, as whom, and with what it is encrypted, by the options or the environment.
+    ///
+    /// # Errors
+    /// A line for the user.
+    pub(super) fn target(&self) -> Result<BenchTarget, String> {
+        let environment = ClientEnvironment::of_process()?;
+        let is_secure = self.tls.is_asked_for(&environment);
+        let tls = match (is_secure, self.tls.needs_tls()) {
+            (true, _) => {
+                let mut config = ClientConfig::clone(&*self.tls.config(&environment)?);
+                if !self.tls_resume {
+                    config.resumption = Resumption::disabled();
+                }
+                Some(Arc::new(config))
+            }
+            (false, Some(option)) => {
+                return Err(format!(
+                    "{option}: the connections are not encrypted; give --cafile"
+                ));
+            }
+            (false, None) => None,
+        };
+        let default_port = if is_secure { 8883 } else { 1883 };
+        let (username, password) = match &self.username {
+            Some(name) => (
+                Some(name.clone()),
+                self.password.clone().map(String::into_bytes),
+            ),
+            None => {
+                let password = environment.password.map(|password| password.0);
+                (environment.username, password)
+            }
+        };
+        Ok(BenchTarget {
+            host: self
+                .host
+                .clone()
+                .or(environment.host)
+                .unwrap_or_else(|| "localhost".to_owned()),
+            port: self.port.or(environment.port).unwrap_or(default_port),
+            tls,
+            username,
+            password,
+        })
+    }
+
     /// `--clients`, or the scenario's default.
     pub(super) fn clients(&self) -> usize {
         let default = match self.scenario {
@@ -211,8 +272,8 @@ impl BenchOptions {
             }
             _ => Ok(()),
         };
-        if self.cafile.is_some() || self.insecure {
-            return Err("TLS is not supported by this build yet.".into());
+        if self.tls_resume && !self.tls.is_asked_for(&ClientEnvironment::default()) {
+            return Err("--tls-resume needs TLS: give --cafile".into());
         }
         let many = [Wildcards, Filters, Share, Retained, Offline];
         only("--publishers", self.publishers.is_some(), &many)?;
@@ -358,7 +419,7 @@ pub(super) mod tests {
             "wildcards --topics 10",
             "share --topics 10",
             "retained --messages 2 --publishers 3",
-            "pipes --cafile ca.pem",
+            "pipes --tls-resume",
             "pipes --keep",
             "connects --idle 3",
         ] {

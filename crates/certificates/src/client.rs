@@ -1,0 +1,310 @@
+//! What a client speaks TLS with: whom it trusts, and who it is itself.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::aws_lc_rs::default_provider;
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+    SupportedProtocolVersion,
+};
+
+use crate::pem::{self, FileError};
+
+/// How much of the server's certificate is looked at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ServerCheck {
+    /// That a trusted CA has signed it, and that it is for the host that was asked for.
+    #[default]
+    Full,
+    /// That a trusted CA has signed it, for whatever host: `--insecure` of Mosquitto's clients.
+    AnyName,
+    /// Nothing at all: whoever is in between can read and change everything.
+    Nothing,
+}
+
+/// Versions of TLS that are offered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Versions {
+    /// 1.2 and 1.3.
+    #[default]
+    Any,
+    /// 1.2 alone.
+    Tls12,
+    /// 1.3 alone.
+    Tls13,
+}
+
+/// The files of a client, and what it wishes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClientFiles {
+    /// CAs that are trusted, in one file.
+    pub ca_file: Option<PathBuf>,
+    /// A directory of files with CAs.
+    pub ca_directory: Option<PathBuf>,
+    /// The CAs that the system trusts are too.
+    pub system_cas: bool,
+    /// The client's own certificate.
+    pub certificate: Option<PathBuf>,
+    /// Its private key.
+    pub key: Option<PathBuf>,
+    /// How much of the server's certificate is looked at.
+    pub check: ServerCheck,
+    /// Versions of TLS.
+    pub versions: Versions,
+    /// Application protocol that is offered, such as `mqtt`.
+    pub alpn: Option<String>,
+}
+
+/// Reads the files.
+///
+/// # Errors
+/// What is wrong with which of them; nothing is left out that was asked for.
+pub fn client_config(files: &ClientFiles) -> Result<Arc<ClientConfig>, FileError> {
+    let provider = Arc::new(default_provider());
+    let versions: &[&SupportedProtocolVersion] = match files.versions {
+        Versions::Any => rustls::DEFAULT_VERSIONS,
+        Versions::Tls12 => &[&rustls::version::TLS12],
+        Versions::Tls13 => &[&rustls::version::TLS13],
+    };
+    let unusable = |error: Error| FileError::Unusable(format!("TLS cannot be used: {error}"));
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_protocol_versions(versions)
+        .map_err(unusable)?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier(files, provider)?);
+    let mut config = match (&files.certificate, &files.key) {
+        (None, None) => builder.with_no_client_auth(),
+        (Some(certificate), Some(key)) => {
+            let (chain, private) = (pem::certificates(certificate)?, pem::private_key(key)?);
+            builder.with_client_auth_cert(chain, private).map_err(|error| {
+                let (certificate, key) = (certificate.display(), key.display());
+                FileError::Unusable(match error {
+                    Error::InconsistentKeys(_) => {
+                        format!("the key in {key} does not belong to the certificate in {certificate}")
+                    }
+                    error => format!("{certificate} with {key}: {error}"),
+                })
+            })?
+        }
+        _ => {
+            return Err(FileError::Unusable(
+                "a client's certificate and its key are given together, or none of both".to_owned(),
+            ));
+        }
+    };
+    if let Some(alpn) = &files.alpn {
+        config.alpn_protocols = vec![alpn.as_bytes().to_vec()];
+    }
+    Ok(Arc::new(config))
+}
+
+fn verifier(
+    files: &ClientFiles,
+    provider: Arc<CryptoProvider>,
+) -> Result<Arc<dyn ServerCertVerifier>, FileError> {
+    if files.check == ServerCheck::Nothing {
+        return Ok(Arc::new(Anybody(provider)));
+    }
+    let roots = Arc::new(roots(files)?);
+    let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider).build();
+    let verifier = verifier.map_err(|error| {
+        FileError::Unusable(format!(
+            "the server's certificate could not be checked: {error}"
+        ))
+    })?;
+    Ok(match files.check {
+        ServerCheck::AnyName => Arc::new(AnyName(verifier)),
+        ServerCheck::Full | ServerCheck::Nothing => verifier,
+    })
+}
+
+fn roots(files: &ClientFiles) -> Result<RootCertStore, FileError> {
+    let mut roots = RootCertStore::empty();
+    if let Some(path) = &files.ca_file {
+        for certificate in pem::certificates(path)? {
+            roots.add(certificate).map_err(|error| {
+                let path = path.display();
+                FileError::Unusable(format!("{path}: a CA cannot be used: {error}"))
+            })?;
+        }
+    }
+    if let Some(directory) = &files.ca_directory {
+        add_directory(&mut roots, directory)?;
+    }
+    if files.system_cas {
+        // What cannot be read or used of the system's is not anybody's fault here.
+        let found = rustls_native_certs::load_native_certs();
+        roots.add_parsable_certificates(found.certs);
+    }
+    if roots.is_empty() {
+        return Err(FileError::Unusable(
+            "no CA is trusted, so no server could be: name a file of CAs".to_owned(),
+        ));
+    }
+    Ok(roots)
+}
+
+/// Whatever certificates are in the files of a directory.
+fn add_directory(roots: &mut RootCertStore, directory: &Path) -> Result<(), FileError> {
+    let unreadable = |source| FileError::Unreadable {
+        path: directory.to_owned(),
+        source,
+    };
+    let mut found = 0;
+    for entry in fs::read_dir(directory).map_err(unreadable)? {
+        let path = entry.map_err(unreadable)?.path();
+        if path.is_file()
+            && let Ok(certificates) = pem::certificates(&path)
+        {
+            found += roots.add_parsable_certificates(certificates).0;
+        }
+    }
+    match found {
+        0 => Err(FileError::Unusable(format!(
+            "{}: no file in it has certificates in PEM",
+            directory.display()
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Trusts certificates of trusted CAs for whatever host they are.
+#[derive(Debug)]
+struct AnyName(Arc<WebPkiServerVerifier>);
+
+impl ServerCertVerifier for AnyName {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let checked =
+            self.0
+                .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
+        match checked {
+            // The name is looked at last: all else is well.
+            Err(Error::InvalidCertificate(
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+            )) => Ok(ServerCertVerified::assertion()),
+            checked => checked,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.0.verify_tls12_signature(message, certificate, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.0.verify_tls13_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_verify_schemes()
+    }
+}
+
+/// Trusts every certificate whose key the server has.
+#[derive(Debug)]
+struct Anybody(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Anybody {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signed, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signed, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// A name without its kind: `DnsName("a.example")` is a.example.
+fn plain(name: &str) -> &str {
+    let inner = name.split_once('(').map_or(name, |(_, inner)| inner);
+    inner.trim_end_matches(')').trim_matches('"')
+}
+
+/// Why a handshake failed, as its user can mend it.
+pub fn handshake_failure(error: &Error) -> String {
+    match error {
+        Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
+            "the server's certificate is of no CA that is trusted here: give its CA with --cafile"
+                .to_owned()
+        }
+        Error::InvalidCertificate(CertificateError::NotValidForNameContext {
+            expected,
+            presented,
+        }) => format!(
+            "the server's certificate is not for {}, but for {}: connect by one of these, or --insecure",
+            expected.to_str(),
+            match presented.is_empty() {
+                true => "no name at all".to_owned(),
+                false => presented
+                    .iter()
+                    .map(|name| plain(name))
+                    .collect::<Vec<_>>()
+                    .join(", "),
+            }
+        ),
+        Error::InvalidCertificate(
+            CertificateError::Expired | CertificateError::ExpiredContext { .. },
+        ) => "the server's certificate has expired".to_owned(),
+        Error::InvalidCertificate(
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. },
+        ) => "the server's certificate is not valid yet, or this machine's clock is behind"
+            .to_owned(),
+        Error::InvalidCertificate(error) => {
+            format!("the server's certificate is not good: {error}")
+        }
+        Error::InvalidMessage(_) => {
+            "what the server speaks is no TLS: is this its port for TLS?".to_owned()
+        }
+        Error::AlertReceived(alert) => format!("the server refused: {alert:?}"),
+        error => error.to_string(),
+    }
+}
