@@ -1,7 +1,7 @@
 """The brokers that bench/compare measures: how each is configured, started and ended. Standard library only.
 
 Every broker gets a fresh directory and a free port for each run, one thread where that can be said, and no
-limits that a scenario would meet; no authentication, no TLS, no log of messages.
+limits that a scenario would meet; no authentication, no log of messages; TLS in the scenarios named for it.
 """
 
 import os
@@ -13,6 +13,8 @@ import subprocess
 import tempfile
 import time
 
+import certificates
+
 MOSQUITTO = """\
 user root
 listener {port} 127.0.0.1
@@ -20,7 +22,7 @@ allow_anonymous true
 max_queued_messages 0
 max_inflight_messages 1000
 set_tcp_nodelay true
-log_type none
+{tls}log_type none
 persistence {persistence}
 persistence_location {dir}/
 autosave_interval 1800
@@ -59,8 +61,15 @@ listen {
     inet4_bind_address 127.0.0.1
     port {port}
     tcp_nodelay {nodelay}
-}
+{tls}}
 """
+
+# What stands at {tls} of a configuration, in scenarios with it. Both are of P-256, TLS 1.3 is negotiated.
+MOSQUITTO_TLS = "certfile {certificate}\nkeyfile {key}\n"
+FLASHMQ_TLS = "    fullchain {certificate}\n    privkey {key}\n"
+
+# Scenarios over TLS begin with this.
+TLS = "tls-"
 
 # Scenarios in which brokers that can keep messages on disk do.
 STORED = {"offline"}
@@ -69,12 +78,14 @@ STORED = {"offline"}
 class Broker:
     """A broker. Its command and configuration have {port}, {dir} and {config} to be filled in."""
 
-    def __init__(self, name, command, config=None, *, column=None, only=None, never=(), absent=None):
+    def __init__(self, name, command, config=None, *, column=None, only=None, never=(), absent=None, tls=None):
         self.name, self.command, self.config = name, command, config
         # Variants of one broker share a column; the better figure counts.
         self.column = column or name
         self.only, self.never = only, never
         self.absent = absent
+        # Replaces the last words of the command, or what stands at {tls} of the configuration.
+        self.tls = tls
 
     def missing(self):
         """Why it cannot be measured, if it cannot."""
@@ -83,6 +94,8 @@ class Broker:
         return None if shutil.which(self.command[0]) else f"{self.command[0]} is not there"
 
     def serves(self, scenario):
+        if scenario.startswith(TLS) and self.tls is None:
+            return False
         return scenario not in self.never and (self.only is None or scenario in self.only)
 
 
@@ -102,10 +115,19 @@ class Running:
             "dir": self.directory,
             "config": str(config),
             "persistence": "true" if self.scenario in STORED else "false",
+            "tls": "",
         }
+        command = self.broker.command
+        if self.scenario.startswith(TLS):
+            made = certificates.server()
+            values |= {"certificate": made.certificate, "key": made.key}
+            if self.broker.config:
+                values["tls"] = fill(self.broker.tls, values)
+            else:
+                command = self.broker.tls
         if self.broker.config:
             config.write_text(fill(self.broker.config, values))
-        command = [fill(part, values) for part in self.broker.command]
+        command = [fill(part, values) for part in command]
         self.log = open(pathlib.Path(self.directory, "broker.log"), "w+b")
         self.process = subprocess.Popen(
             ["taskset", "-c", str(self.core), *command],
@@ -159,8 +181,8 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def martlet(binary, *more):
-    return [binary, "serve", "--listen", "mqtt://127.0.0.1:{port}", "--http", "off", "--threads", "1",
+def martlet(binary, *more, scheme="mqtt"):
+    return [binary, "serve", "--listen", scheme + "://127.0.0.1:{port}", "--http", "off", "--threads", "1",
             "--data-dir", "{dir}/data", "--log-level", "error", *more]
 
 
@@ -170,21 +192,24 @@ def known(binary, floor, rumqttd, others):
     flashmq = os.environ.get("MARTLET_FLASHMQ")
     absent = None if flashmq else "MARTLET_FLASHMQ does not name its binary"
     plain = {"wildcards", "filters", "share", "retained", "offline", "persistent", "persistent-memory"}
+    in_tls = martlet(binary, "--set", "tls.certificate={certificate}", "--set", "tls.key={key}",
+                     "--allow-anonymous", scheme="mqtts")
     in_memory = martlet(binary, "--durability", "memory")
     # No peer syncs: what they do is the scenario in memory.
     synced = {"persistent"}
     brokers = [
-        Broker("martlet", martlet(binary), never={"persistent-memory"}),
+        Broker("martlet", martlet(binary), never={"persistent-memory"}, tls=in_tls),
         Broker("martlet in memory", in_memory, column="martlet", only={"persistent-memory"}),
         Broker("floor", [floor, "{port}"], never=plain),
-        Broker("mosquitto", [mosquitto, "-c", "{config}"], MOSQUITTO, never=synced),
+        Broker("mosquitto", [mosquitto, "-c", "{config}"], MOSQUITTO, never=synced, tls=MOSQUITTO_TLS),
         Broker("rumqttd", [rumqttd, "-c", "{config}", "-q"], RUMQTTD, never=synced),
     ]
     for nodelay in ("true", "false"):
         config = FLASHMQ.replace("{nodelay}", nodelay)
         command = [flashmq or "flashmq", "--config-file", "{config}"]
         name = "flashmq nodelay" if nodelay == "true" else "flashmq"
-        brokers.append(Broker(name, command, config, column="flashmq", never=synced, absent=absent))
+        brokers.append(Broker(name, command, config, column="flashmq", never=synced, absent=absent,
+                              tls=FLASHMQ_TLS))
     for other in others:
         name, separator, command = other.partition("=")
         if not separator or not command.split():

@@ -200,6 +200,19 @@ def test_a_certificate_of_another_host_is_taken_with_insecure_alone(elsewhere, a
     assert martlet(*to, "--insecure")[0] == 0
 
 
+def test_a_server_may_have_signed_itself(start_node, tmp_path, name):
+    subprocess.run([need("openssl", "openssl"), "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "own.key",
+                    "-out", "own.crt", "-subj", "/CN=localhost", "-days", "2", "-addext",
+                    "subjectAltName=DNS:localhost"], cwd=tmp_path, check=True, capture_output=True)
+    node = start_node(settings=[f"tls.certificate={tmp_path}/own.crt", f"tls.key={tmp_path}/own.key"],
+                      listen=("mqtts://127.0.0.1:0",))
+    to = ["pub", "-p", str(node.port("mqtts")), "-t", name, "-m", "x"]
+    code, said = martlet(*to, "--cafile", f"{tmp_path}/own.crt")
+    assert code == 0, said
+    code, said = martlet(*to, "--cafile", f"{tmp_path}/own.crt", "-h", "127.0.0.1")
+    assert code == 1 and "is not for" in said, said
+
+
 def test_our_clients_show_their_certificate(secure, authority, name):
     _, tls, wss = secure("tls.client_certificates=required", f"tls.client_ca={authority.certificate}")
     certificate, key = authority.sign("device", usage="clientAuth")

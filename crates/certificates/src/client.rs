@@ -4,15 +4,18 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
     SupportedProtocolVersion,
 };
+
+use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::pem::{self, FileError};
 
@@ -118,10 +121,14 @@ fn verifier(
             "the server's certificate could not be checked: {error}"
         ))
     })?;
-    Ok(match files.check {
-        ServerCheck::AnyName => Arc::new(AnyName(verifier)),
-        ServerCheck::Full | ServerCheck::Nothing => verifier,
-    })
+    Ok(Arc::new(Trusted {
+        verifier,
+        files: match &files.ca_file {
+            Some(path) => pem::certificates(path)?,
+            None => Vec::new(),
+        },
+        any_name: files.check == ServerCheck::AnyName,
+    }))
 }
 
 fn roots(files: &ClientFiles) -> Result<RootCertStore, FileError> {
@@ -174,11 +181,43 @@ fn add_directory(roots: &mut RootCertStore, directory: &Path) -> Result<(), File
     }
 }
 
-/// Trusts certificates of trusted CAs for whatever host they are.
+/// Trusts certificates of trusted CAs, and the very certificates of the file that was named: a
+/// server may have one that it has signed itself.
 #[derive(Debug)]
-struct AnyName(Arc<WebPkiServerVerifier>);
+struct Trusted {
+    verifier: Arc<WebPkiServerVerifier>,
+    files: Vec<CertificateDer<'static>>,
+    /// For whatever host they are.
+    any_name: bool,
+}
 
-impl ServerCertVerifier for AnyName {
+impl Trusted {
+    /// It is one of the file's own, and for this host at this time.
+    fn is_named(
+        &self,
+        certificate: &CertificateDer<'_>,
+        server_name: &ServerName<'_>,
+        now: UnixTime,
+    ) -> Result<bool, Error> {
+        if !self.files.contains(certificate) {
+            return Ok(false);
+        }
+        let facts = X509Certificate::from_der(certificate);
+        let (_, facts) =
+            facts.map_err(|_| Error::InvalidCertificate(CertificateError::BadEncoding))?;
+        let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+        if now > facts.validity().not_after.timestamp() {
+            return Err(Error::InvalidCertificate(CertificateError::Expired));
+        }
+        if now < facts.validity().not_before.timestamp() {
+            return Err(Error::InvalidCertificate(CertificateError::NotValidYet));
+        }
+        let parsed = ParsedCertificate::try_from(certificate)?;
+        verify_server_name(&parsed, server_name).map(|()| true)
+    }
+}
+
+impl ServerCertVerifier for Trusted {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -187,14 +226,22 @@ impl ServerCertVerifier for AnyName {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let checked =
-            self.0
-                .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
+        let checked = match self.is_named(end_entity, server_name, now) {
+            Ok(true) => Ok(ServerCertVerified::assertion()),
+            Ok(false) => self.verifier.verify_server_cert(
+                end_entity,
+                intermediates,
+                server_name,
+                ocsp_response,
+                now,
+            ),
+            Err(error) => Err(error),
+        };
         match checked {
             // The name is looked at last: all else is well.
             Err(Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-            )) => Ok(ServerCertVerified::assertion()),
+            )) if self.any_name => Ok(ServerCertVerified::assertion()),
             checked => checked,
         }
     }
@@ -205,7 +252,8 @@ impl ServerCertVerifier for AnyName {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.0.verify_tls12_signature(message, certificate, signed)
+        self.verifier
+            .verify_tls12_signature(message, certificate, signed)
     }
 
     fn verify_tls13_signature(
@@ -214,11 +262,12 @@ impl ServerCertVerifier for AnyName {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.0.verify_tls13_signature(message, certificate, signed)
+        self.verifier
+            .verify_tls13_signature(message, certificate, signed)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_verify_schemes()
+        self.verifier.supported_verify_schemes()
     }
 }
 
