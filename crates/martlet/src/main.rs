@@ -44,6 +44,8 @@ enum Command {
     Store(cmd::store_cmd::StoreCommand),
     /// Have a running node read certificates, passwords and ACLs again
     Reload(cmd::admin::AdminOptions),
+    /// Make our configuration of another broker's
+    Import(cmd::import::ImportCommand),
     /// Change a password file (the options of mosquitto_passwd)
     Passwd(cmd::passwd::PasswdOptions),
     /// Add, remove and list the users of a node's password file
@@ -93,6 +95,7 @@ fn run(command: Command) -> ExitCode {
         Command::Backup(command) => cmd::backup::run(&command),
         Command::Store(command) => cmd::store_cmd::run(&command),
         Command::Reload(options) => cmd::admin::reload(&options),
+        Command::Import(command) => cmd::import::run(&command),
         Command::Passwd(options) => cmd::passwd::run(options),
         Command::User(command) => cmd::user::run(&command),
         Command::Acl(command) => cmd::acl::run(&command),

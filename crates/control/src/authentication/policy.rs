@@ -103,6 +103,10 @@ impl Policy {
     pub(super) async fn decide(&self, asked: &Authentication, known: u64) -> Authenticated {
         let realm = self.realms.get(&asked.listener.realm);
         let sources = realm.map_or(&[][..], |chain| &chain.sources);
+        if sources.is_empty() {
+            // A name that nobody can prove is none.
+            return self.anonymous(asked, known);
+        }
         for source in sources {
             match source.look(asked).await {
                 Finding::Known(identity) => return Authenticated::Accepted { identity, known },

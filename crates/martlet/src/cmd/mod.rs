@@ -13,6 +13,7 @@ pub(crate) mod completions;
 pub(crate) mod config_cmd;
 pub(crate) mod exit;
 mod format;
+pub(crate) mod import;
 mod json;
 pub(crate) mod man;
 mod message_source;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use toml::de::{DeTable, DeValue};
 
 use crate::config::schema::{Key, Kind, LISTENER_KEYS, Value, keys};
-use crate::config::seeds;
+use crate::config::{mosquitto, seeds};
 
 /// A value and where it came from.
 #[derive(Clone, Debug)]
@@ -33,6 +33,23 @@ pub(crate) struct Effective {
 }
 
 impl Effective {
+    /// Nothing is configured.
+    fn defaults() -> Self {
+        let defaults = keys().into_iter().map(|key| {
+            let sourced = Sourced {
+                value: key.default,
+                source: "default".to_owned(),
+            };
+            (key.path, sourced)
+        });
+        Self {
+            values: defaults.collect(),
+            listeners: Vec::new(),
+            warnings: Vec::new(),
+            files: Vec::new(),
+        }
+    }
+
     /// Whether other listeners are configured there, or in another way.
     pub(crate) fn listeners_differ(&self, other: &Self) -> bool {
         let values = |all: &[ListenerTable]| -> Vec<Vec<(String, Value)>> {
@@ -86,6 +103,8 @@ impl Effective {
 pub(crate) struct Overlay {
     /// `--config`.
     pub(crate) file: Option<PathBuf>,
+    /// `--mosquitto-conf`.
+    pub(crate) mosquitto: Option<PathBuf>,
     /// Key, value as text, and the option that says so.
     pub(crate) values: Vec<(String, String, &'static str)>,
     /// `--listen`, replacing all configured listeners.
@@ -151,22 +170,13 @@ pub(crate) fn load(
     environment: &[(String, String)],
 ) -> Result<Effective, ConfigError> {
     let schema = keys();
-    let defaults = schema.iter().map(|key| {
-        let sourced = Sourced {
-            value: key.default.clone(),
-            source: "default".to_owned(),
-        };
-        (key.path.clone(), sourced)
-    });
-    let mut effective = Effective {
-        values: defaults.collect(),
-        listeners: Vec::new(),
-        warnings: Vec::new(),
-        files: Vec::new(),
-    };
+    let mut effective = Effective::defaults();
     if let Some(path) = &overlay.file {
         read_file(path, &schema, &mut effective)?;
         effective.files.push(path.clone());
+    }
+    if let Some(path) = &overlay.mosquitto {
+        mosquitto::read(path, &mut effective)?;
     }
     seeds::read(environment, &mut effective)?;
     read_environment(environment, &schema, &mut effective)?;
@@ -410,6 +420,36 @@ fn parse_text(key: &Key, text: &str, place: &str) -> Result<Value, ConfigError> 
             got: format!("{text:?}"),
             expected: expectation(key.kind),
         })
+}
+
+/// What a file of Mosquitto's alone says, and what becomes of each line.
+///
+/// # Errors
+/// As [`mosquitto::read`].
+pub(crate) fn import_mosquitto(
+    path: &Path,
+) -> Result<(Effective, Vec<mosquitto::ReportLine>), ConfigError> {
+    let mut effective = Effective::defaults();
+    let report = mosquitto::read(path, &mut effective)?;
+    Ok((effective, report))
+}
+
+/// Whether a key takes this value.
+///
+/// # Errors
+/// What was expected.
+pub(super) fn check_value(path: &str, value: &Value, place: &str) -> Result<(), ConfigError> {
+    let schema = keys();
+    let key = known_key(&schema, path, place)?;
+    match fits(key.kind, value) {
+        true => Ok(()),
+        false => Err(ConfigError::Value {
+            place: place.to_owned(),
+            key: key.path.clone(),
+            got: value.to_string(),
+            expected: expectation(key.kind),
+        }),
+    }
 }
 
 fn fits(kind: Kind, value: &Value) -> bool {

@@ -1,15 +1,16 @@
 //! One configuration: default < file (TOML) < environment < command line.
 //!
 //! A table of keys (`schema`) says what there is; `load` lays the sources over each other and
-//! remembers where each value came from, `seeds` the names of other programs among them; `resolve`
+//! remembers where each value came from, `seeds` the names of other programs and `mosquitto` that broker's file among them; `resolve`
 //! turns the result into each layer's own settings, `authentication` into who is let in.
 
 mod authentication;
 mod load;
+pub(crate) mod mosquitto;
 mod resolve;
 mod schema;
 mod seeds;
 
-pub(crate) use load::{Effective, Overlay, environment, expectation, load};
+pub(crate) use load::{Effective, Overlay, environment, expectation, import_mosquitto, load};
 pub(crate) use resolve::{LogFormat, NodeConfig, data_dir, listener_url, resolve};
 pub(crate) use schema::{keys, listener_keys};

@@ -529,6 +529,7 @@ mod tests {
         resolve(&load(
             &Overlay {
                 file: None,
+                mosquitto: None,
                 values,
                 listen,
             },

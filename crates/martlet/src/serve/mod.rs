@@ -49,6 +49,9 @@ pub(crate) struct ConfigOptions {
     /// Configuration file (TOML)
     #[arg(long, short = 'c', value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+    /// Run by a configuration file of Mosquitto; martlet import mosquitto FILE says what it becomes
+    #[arg(long, value_name = "FILE", conflicts_with = "config")]
+    pub(crate) mosquitto_conf: Option<PathBuf>,
     /// Directory of all data
     #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
@@ -112,6 +115,7 @@ impl ConfigOptions {
         put("log.level", self.log_level.clone(), "--log-level");
         Ok(Overlay {
             file: self.config.clone(),
+            mosquitto: self.mosquitto_conf.clone(),
             values,
             listen: self.listen.clone(),
         })

@@ -1,0 +1,140 @@
+//! `martlet import mosquitto`: our configuration from Mosquitto's, and what becomes of each line.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Args, Subcommand};
+
+use crate::config::mosquitto::{Outcome, ReportLine};
+use crate::config::{self, Effective};
+
+/// Arguments of `martlet import`.
+#[derive(Args, Debug)]
+pub(crate) struct ImportCommand {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Subcommand, Debug)]
+enum Action {
+    /// Make our configuration file of a mosquitto.conf, and say what becomes of each line
+    ///
+    /// Exit code 0: the file was written, or printed. 1: a line is not understood, or would leave a
+    /// door open if it were not followed; the error names it.
+    Mosquitto(MosquittoOptions),
+}
+
+#[derive(Args, Debug)]
+struct MosquittoOptions {
+    /// mosquitto.conf
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Where to write ours; a file that is there is not touched [default: standard output]
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Print the report as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command.
+pub(crate) fn run(command: &ImportCommand) -> ExitCode {
+    let Action::Mosquitto(options) = &command.action;
+    match import(options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("martlet: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn import(options: &MosquittoOptions) -> anyhow::Result<()> {
+    let (effective, report) = config::import_mosquitto(&options.file)?;
+    let toml = toml_of(&effective, &options.file.display().to_string());
+    let told = match options.json {
+        true => json(&report),
+        false => text(&report),
+    };
+    match &options.out {
+        Some(path) => {
+            let mut file = std::fs::OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .open(path)
+                .with_context(|| format!("cannot make {}", path.display()))?;
+            file.write_all(toml.as_bytes())?;
+            print!("{told}");
+            eprintln!(
+                "written: {0}\nnext: martlet config check -c {0}",
+                path.display()
+            );
+        }
+        None => {
+            print!("{toml}");
+            eprint!("{told}");
+        }
+    }
+    Ok(())
+}
+
+/// What differs from the defaults, as our file says it.
+fn toml_of(effective: &Effective, from: &str) -> String {
+    let mut text = format!("# Made of {from} by martlet import mosquitto.\n");
+    let mut section = "";
+    let set = effective.values.iter();
+    for (key, sourced) in set.filter(|(_, sourced)| sourced.source != "default") {
+        let (name, rest) = key.split_once('.').unwrap_or(("", key));
+        if name != section {
+            text.push_str(&format!("\n[{name}]\n"));
+            section = name;
+        }
+        let line = format!("{rest} = {}", sourced.value);
+        text.push_str(&format!("{line:<48} # {}\n", sourced.source));
+    }
+    for table in &effective.listeners {
+        text.push_str("\n[[listeners]]\n");
+        for (key, sourced) in table {
+            let line = format!("{key} = {}", sourced.value);
+            text.push_str(&format!("{line:<48} # {}\n", sourced.source));
+        }
+    }
+    text
+}
+
+fn text(report: &[ReportLine]) -> String {
+    let mut text = String::new();
+    for line in report {
+        let ReportLine {
+            place,
+            text: words,
+            outcome,
+            note,
+        } = line;
+        text.push_str(&format!(
+            "{:<12} {place}: {words}\n{:13}{note}\n",
+            outcome.word(),
+            ""
+        ));
+    }
+    let count = |outcome| report.iter().filter(|line| line.outcome == outcome).count();
+    text.push_str(&format!(
+        "{} lines mapped, {} changed in meaning, {} not needed, {} unsupported\n",
+        count(Outcome::Mapped),
+        count(Outcome::Changed),
+        count(Outcome::NotNeeded),
+        count(Outcome::Unsupported)
+    ));
+    text
+}
+
+fn json(report: &[ReportLine]) -> String {
+    let lines = report.iter().map(|line| {
+        serde_json::json!({
+            "place": line.place, "line": line.text, "outcome": line.outcome.word(), "note": line.note,
+        })
+    });
+    format!("{}\n", serde_json::Value::Array(lines.collect()))
+}

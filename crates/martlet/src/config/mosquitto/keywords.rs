@@ -1,0 +1,414 @@
+//! Every keyword of Mosquitto 2.0's and 2.1's file, and what it means here.
+
+use super::{ConfigError, Line, Outcome, Reading, Value};
+
+/// What a keyword means.
+pub(super) enum Meaning {
+    /// A number of ours; 0 there is `zero` here.
+    Number {
+        key: &'static str,
+        zero: u64,
+        factor: u64,
+    },
+    /// A switch of ours.
+    Switch { key: &'static str },
+    /// Something of a listener.
+    Listener(Scope),
+    /// The beginning of a bridge.
+    Bridge,
+    /// Nothing has to be done for it.
+    NotNeeded(&'static str),
+    /// It is not followed, and nothing is less safe for it.
+    Unsupported(&'static str),
+    /// Without it the node would be less safe.
+    Refused(&'static str),
+    /// The same, where it is true.
+    RefusedIfTrue(&'static str),
+    /// It needs a closer look.
+    Special(fn(&mut Reading<'_>, &Line) -> Result<(), ConfigError>),
+}
+
+/// Whose a line about a listener is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scope {
+    /// The listener's above.
+    Own,
+    /// The same with `per_listener_settings true`, else everybody's.
+    Security,
+}
+
+/// Why lines of a bridge are not followed.
+pub(super) const BRIDGE: &str =
+    "bridges are planned and not built yet; run this bridge on a Mosquitto beside it";
+
+/// What a keyword means, if there is such.
+pub(super) fn find(keyword: &str) -> Option<&'static Meaning> {
+    let known = KEYWORDS.iter().find(|(known, _)| *known == keyword);
+    known.map(|(_, meaning)| meaning).or_else(|| {
+        let is_option = ["auth_opt_", "plugin_opt_"].iter();
+        let is_option = is_option.copied().any(|prefix| keyword.starts_with(prefix));
+        is_option.then_some(&PLUGIN)
+    })
+}
+
+/// It may stand in the section of a bridge.
+pub(super) fn is_of_bridge(keyword: &str) -> bool {
+    let names = [
+        "address",
+        "addresses",
+        "topic",
+        "cleansession",
+        "clientid",
+        "idle_timeout",
+        "keepalive_interval",
+        "local_cleansession",
+        "local_clientid",
+        "local_password",
+        "local_username",
+        "notification_topic",
+        "notifications",
+        "notifications_local_only",
+        "password",
+        "remote_clientid",
+        "remote_password",
+        "remote_username",
+        "restart_timeout",
+        "round_robin",
+        "start_type",
+        "threshold",
+        "try_private",
+        "username",
+        "connection",
+    ];
+    names.contains(&keyword) || keyword.starts_with("bridge_")
+}
+
+const PLUGIN: Meaning = Meaning::Refused(
+    "plugins decide who is let in, and none is loaded here; use a password file and an ACL file, or \
+     keep Mosquitto for this",
+);
+
+const LOG: Meaning = Meaning::NotNeeded(
+    "the log goes to standard error, for the service manager; see log.level and log.format",
+);
+const SYNCED: Meaning = Meaning::NotNeeded("what is acknowledged has been synced already");
+
+const KEYWORDS: &[(&str, Meaning)] = &[
+    (
+        "listener",
+        Meaning::Special(|reading, line| reading.begin_listener(line)),
+    ),
+    ("port", Meaning::Listener(Scope::Own)),
+    ("bind_address", Meaning::Listener(Scope::Own)),
+    ("socket_domain", Meaning::Listener(Scope::Own)),
+    ("protocol", Meaning::Listener(Scope::Own)),
+    ("max_connections", Meaning::Special(max_connections)),
+    ("global_max_clients", Meaning::Special(max_connections)),
+    ("global_max_connections", Meaning::Special(max_connections)),
+    ("max_qos", Meaning::Listener(Scope::Own)),
+    ("certfile", Meaning::Listener(Scope::Own)),
+    ("keyfile", Meaning::Listener(Scope::Own)),
+    ("cafile", Meaning::Listener(Scope::Own)),
+    ("capath", Meaning::Listener(Scope::Own)),
+    ("crlfile", Meaning::Listener(Scope::Own)),
+    ("require_certificate", Meaning::Listener(Scope::Own)),
+    ("use_identity_as_username", Meaning::Listener(Scope::Own)),
+    ("use_subject_as_username", Meaning::Listener(Scope::Own)),
+    ("tls_version", Meaning::Special(tls_version)),
+    ("allow_anonymous", Meaning::Listener(Scope::Security)),
+    ("listener_allow_anonymous", Meaning::Listener(Scope::Own)),
+    ("password_file", Meaning::Listener(Scope::Security)),
+    ("acl_file", Meaning::Listener(Scope::Security)),
+    ("per_listener_settings", Meaning::Special(per_listener)),
+    (
+        "bind_interface",
+        Meaning::Refused("listeners are bound to addresses here: name the interface's address"),
+    ),
+    (
+        "mount_point",
+        Meaning::Refused(
+            "there are no mount points: clients would use each other's topics; keep them apart by \
+             an ACL file",
+        ),
+    ),
+    (
+        "clientid_prefixes",
+        Meaning::Refused("client identifiers are not looked at here: use a password file"),
+    ),
+    (
+        "use_username_as_clientid",
+        Meaning::RefusedIfTrue(
+            "client identifiers are taken as they come; a session is its user's alone, and %u in an \
+             ACL file stands for the user",
+        ),
+    ),
+    ("psk_file", Meaning::Refused(PSK)),
+    ("psk_hint", Meaning::Refused(PSK)),
+    ("auth_plugin", PLUGIN),
+    ("plugin", PLUGIN),
+    ("global_plugin", PLUGIN),
+    ("plugin_load", PLUGIN),
+    ("plugin_use", PLUGIN),
+    ("auth_plugin_deny_special_chars", PLUGIN),
+    ("dynamic_security_config_file", PLUGIN),
+    (
+        "tls_engine",
+        Meaning::Refused("keys are read from files here, in PEM"),
+    ),
+    (
+        "tls_engine_kpass_sha1",
+        Meaning::Refused("keys are read from files here, in PEM"),
+    ),
+    ("tls_keyform", Meaning::Special(keyform)),
+    (
+        "ciphers",
+        Meaning::NotNeeded("only suites without known weakness are spoken: TLS 1.2 and 1.3, AEAD"),
+    ),
+    (
+        "ciphers_tls1.3",
+        Meaning::NotNeeded("only suites without known weakness are spoken"),
+    ),
+    (
+        "dhparamfile",
+        Meaning::NotNeeded("keys are agreed on over elliptic curves alone"),
+    ),
+    ("max_keepalive", number("limits.keep_alive_max_secs", 0)),
+    (
+        "max_packet_size",
+        number("limits.packet_bytes", 268_435_455),
+    ),
+    (
+        "message_size_limit",
+        number("limits.packet_bytes", 268_435_455),
+    ),
+    ("max_inflight_messages", number("limits.in_flight", 65_535)),
+    (
+        "max_queued_messages",
+        number("limits.queued_messages", u32::MAX as u64),
+    ),
+    ("max_queued_bytes", number("limits.queued_bytes", u64::MAX)),
+    ("memory_limit", number("limits.memory_bytes", 0)),
+    ("max_topic_alias", number("limits.topic_alias_maximum", 0)),
+    ("sys_interval", number("mqtt.sys_interval_secs", 0)),
+    (
+        "retain_available",
+        Meaning::Switch {
+            key: "mqtt.retain_available",
+        },
+    ),
+    ("persistence", Meaning::Special(persistence)),
+    (
+        "persistence_location",
+        Meaning::Special(persistence_location),
+    ),
+    (
+        "persistence_file",
+        Meaning::NotNeeded("the store has files of its own"),
+    ),
+    (
+        "persistent_client_expiration",
+        Meaning::Special(client_expiration),
+    ),
+    ("autosave_interval", SYNCED),
+    ("autosave_on_changes", SYNCED),
+    ("log_dest", LOG),
+    ("log_facility", LOG),
+    ("log_timestamp", LOG),
+    ("log_timestamp_format", LOG),
+    ("log_file", LOG),
+    ("websockets_log_level", LOG),
+    ("log_type", Meaning::Special(log_type)),
+    (
+        "connection_messages",
+        Meaning::Switch {
+            key: "log.connections",
+        },
+    ),
+    (
+        "user",
+        Meaning::NotNeeded(
+            "start it as that user: User= of systemd; it needs no rights to begin with",
+        ),
+    ),
+    (
+        "pid_file",
+        Meaning::NotNeeded("martlet stop and systemd know the process without it"),
+    ),
+    (
+        "set_tcp_nodelay",
+        Meaning::NotNeeded("small packets are never held back"),
+    ),
+    (
+        "websockets_headers_size",
+        Meaning::NotNeeded("the headers of a request may have 8 KiB"),
+    ),
+    (
+        "check_retain_source",
+        Meaning::NotNeeded("retained messages are looked at when they are sent"),
+    ),
+    (
+        "allow_duplicate_messages",
+        Meaning::NotNeeded("overlapping subscriptions are one message"),
+    ),
+    (
+        "auto_id_prefix",
+        Meaning::NotNeeded("assigned identifiers are random"),
+    ),
+    (
+        "max_inflight_bytes",
+        Meaning::Unsupported("messages under way are bounded by number: limits.in_flight"),
+    ),
+    (
+        "upgrade_outgoing_qos",
+        Meaning::Unsupported("messages are sent with the lower QoS, as MQTT says"),
+    ),
+    (
+        "queue_qos0_messages",
+        Meaning::Unsupported("QoS 0 is not queued for clients that are away"),
+    ),
+    (
+        "allow_zero_length_clientid",
+        Meaning::Unsupported("clients without an identifier are given one"),
+    ),
+    (
+        "http_dir",
+        Meaning::Unsupported("files are served by a web server"),
+    ),
+    (
+        "enable_control_api",
+        Meaning::Unsupported("there is no $CONTROL: use martlet's commands"),
+    ),
+    ("connection", Meaning::Bridge),
+    (
+        "retain_expiry_interval",
+        Meaning::Unsupported("retained messages expire as their publisher says"),
+    ),
+];
+
+const PSK: &str =
+    "pre-shared keys are not spoken; give devices certificates, or passwords over TLS";
+
+const fn number(key: &'static str, zero: u64) -> Meaning {
+    Meaning::Number {
+        key,
+        zero,
+        factor: 1,
+    }
+}
+
+fn per_listener(reading: &mut Reading<'_>, line: &Line) -> Result<(), ConfigError> {
+    let note = match reading.switch(line)? {
+        true => "each listener has its own password_file, acl_file and allow_anonymous",
+        false => "all listeners have the same credentials and rules",
+    };
+    reading.tell(line, Outcome::Mapped, note);
+    Ok(())
+}
+
+/// -1 is no limit.
+fn max_connections(reading: &mut Reading<'_>, line: &Line) -> Result<(), ConfigError> {
+    let number: i64 = line
+        .value
+        .parse()
+        .map_err(|_| line.error("expected a whole number, -1 for no limit"))?;
+    let Ok(number @ 1..) = u64::try_from(number) else {
+        reading.tell(line, Outcome::NotNeeded, "limits.connections is 1000000");
+        return Ok(());
+    };
+    let known = reading.effective.integer("limits.connections");
+    let is_first = reading.effective.values["limits.connections"].source == "default";
+    let sum = if is_first {
+        number
+    } else {
+        known.saturating_add(number)
+    };
+    reading.set(line, "limits.connections", Value::Integer(sum))?;
+    if let Some(told) = reading.report.last_mut() {
+        told.outcome = Outcome::Changed;
+        told.note += ": the node's connections, of all listeners together";
+    }
+    Ok(())
+}
+
+fn tls_version(reading: &mut Reading<'_>, line: &Line) -> Result<(), ConfigError> {
+    let (outcome, note) = match line.value.as_str() {
+        "tlsv1.2" => (Outcome::Mapped, "TLS 1.2 and 1.3 are spoken"),
+        "tlsv1.3" => (
+            Outcome::Changed,
+            "TLS 1.2 is spoken too, with suites that are safe",
+        ),
+        "tlsv1.1" | "tlsv1.0" | "tlsv1" => (
+            Outcome::Changed,
+            "TLS before 1.2 is broken and not spoken; 1.2 and 1.3 are",
+        ),
+        _ => return Err(line.error("expected tlsv1.3 or tlsv1.2")),
+    };
+    reading.tell(line, outcome, note);
+    Ok(())
+}
+
+fn keyform(reading: &mut Reading<'_>, line: &Line) -> Result<(), ConfigError> {
+    if line.value != "pem" {
+        return Err(line.error("keys are read from files here, in PEM"));
+    }
+    reading.tell(line, Outcome::NotNeeded, "keys are in PEM");
+    Ok(())
+}
+
+fn persistence(reading: &mut Reading<'_>, line: &Line) -> Result<(), ConfigError> {
+    let mode = match reading.switch(line)? {
+        true => "sync",
+        false => "memory",
+    };
+    reading.set(line, "store.durability", Value::Text(mode.to_owned()))?;
+    if mode == "sync"
+        && let Some(told) = reading.report.last_mut()
+    {
+        told.outcome = Outcome::Changed;
+        told.note += ": synced before it is acknowledged, not now and then";
+    }
+    Ok(())
+}
+
+/// Mosquitto's own database stays where it is.
+fn persistence_location(reading: &mut Reading<'_>, line: &Line) -> Result<(), ConfigError> {
+    let directory = std::path::Path::new(&line.value).join("martlet");
+    let directory = Value::Text(directory.display().to_string());
+    reading.set(line, "node.data_dir", directory)?;
+    if let Some(told) = reading.report.last_mut() {
+        told.outcome = Outcome::Changed;
+        told.note += ", beside mosquitto.db, which is not read";
+    }
+    Ok(())
+}
+
+/// A number and a unit: `2m` are two months.
+fn client_expiration(reading: &mut Reading<'_>, line: &Line) -> Result<(), ConfigError> {
+    let wrong = || line.error("expected a number and h, d, w, m or y, such as 14d");
+    let unit = line.value.chars().last().ok_or_else(wrong)?;
+    let number: u64 = line.value[..line.value.len() - unit.len_utf8()]
+        .parse()
+        .map_err(|_| wrong())?;
+    let secs = match unit {
+        'h' => 3_600,
+        'd' => 86_400,
+        'w' => 7 * 86_400,
+        'm' => 30 * 86_400,
+        'y' => 365 * 86_400,
+        _ => return Err(wrong()),
+    };
+    let secs = number.saturating_mul(secs).min(u64::from(u32::MAX));
+    reading.set(line, "limits.session_expiry_max_secs", Value::Integer(secs))
+}
+
+fn log_type(reading: &mut Reading<'_>, line: &Line) -> Result<(), ConfigError> {
+    match line.value.as_str() {
+        "all" | "debug" => reading.set(line, "log.level", Value::Text("debug".to_owned())),
+        "none" => reading.set(line, "log.level", Value::Text("off".to_owned())),
+        _ => {
+            let note = "log.level says from which on: error, warn, info, debug or trace";
+            reading.tell(line, Outcome::NotNeeded, note);
+            Ok(())
+        }
+    }
+}

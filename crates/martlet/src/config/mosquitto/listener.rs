@@ -1,0 +1,257 @@
+//! A listener of Mosquitto's file.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use super::Outcome;
+use crate::config::load::{ConfigError, Effective, ListenerTable, Sourced};
+use crate::config::schema::Value;
+
+/// What has been said of it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Listener {
+    place: String,
+    port: Option<u16>,
+    host: Option<String>,
+    /// Keywords with their values and places, as they stand there.
+    said: BTreeMap<String, (String, String)>,
+}
+
+const MQTT_PORT: u16 = 1883;
+
+impl Listener {
+    /// Lines before the first listener.
+    pub(super) fn global() -> Self {
+        Self::default()
+    }
+
+    /// `listener PORT [ADDRESS]`
+    pub(super) fn begin(value: &str, place: &str) -> Result<Self, String> {
+        let mut words = value.split_whitespace();
+        let port = words.next().unwrap_or_default();
+        let host = words.next().map(str::to_owned);
+        if port == "0" {
+            return Err("Unix sockets are not listened on yet".to_owned());
+        }
+        let port = port.parse().ok().filter(|port| *port > 0);
+        Ok(Self {
+            place: place.to_owned(),
+            port: Some(port.ok_or("expected: listener PORT [ADDRESS]")?),
+            host,
+            said: BTreeMap::new(),
+        })
+    }
+
+    /// Without any, Mosquitto listens on loopback, and lets everybody in there.
+    pub(super) fn local(global: &Self) -> Vec<Self> {
+        let on = |host: &str| Self {
+            place: "mosquitto's default".to_owned(),
+            port: Some(MQTT_PORT),
+            host: Some(host.to_owned()),
+            said: global.said.clone(),
+        };
+        vec![on("127.0.0.1"), on("::1")]
+    }
+
+    pub(super) fn has_address(&self) -> bool {
+        self.port.is_some() || self.host.is_some()
+    }
+
+    /// One of its lines.
+    pub(super) fn read(
+        &mut self,
+        keyword: &str,
+        value: &str,
+        place: &str,
+    ) -> Result<(Outcome, String), ConfigError> {
+        let error = |why: &str| ConfigError::Unusable(format!("{place}: {keyword}: {why}"));
+        let switch = || match value {
+            "true" => Ok(true),
+            "false" => Ok(false),
+            _ => Err(error("expected true or false")),
+        };
+        let mut outcome = Outcome::Mapped;
+        let note = match keyword {
+            "port" => {
+                let port = value.parse().ok().filter(|port| *port > 0);
+                self.port = Some(port.ok_or_else(|| error("expected a port"))?);
+                self.place = place.to_owned();
+                "a [[listeners]] table".to_owned()
+            }
+            "bind_address" => {
+                self.host = Some(value.to_owned());
+                self.place = place.to_owned();
+                "in the listener's url".to_owned()
+            }
+            "protocol" => match value {
+                "mqtt" | "websockets" => "in the listener's url".to_owned(),
+                _ => return Err(error("expected mqtt or websockets")),
+            },
+            "socket_domain" => match value {
+                "ipv4" | "ipv6" => "in the listener's url".to_owned(),
+                _ => return Err(error("expected ipv4 or ipv6")),
+            },
+            "capath" => {
+                return Err(error(
+                    "a directory of CAs is not read: put them into one file, cafile",
+                ));
+            }
+            "require_certificate" | "use_identity_as_username" | "use_subject_as_username" => {
+                switch()?;
+                "client_certificates and certificate_user_name".to_owned()
+            }
+            "allow_anonymous" | "listener_allow_anonymous" => {
+                format!("allow_anonymous = {}", switch()?)
+            }
+            "max_qos" => {
+                let qos: u8 = value.parse().map_err(|_| error("expected 0, 1 or 2"))?;
+                if qos > 2 {
+                    return Err(error("expected 0, 1 or 2"));
+                }
+                format!("max_qos = {qos}")
+            }
+            "acl_file" => {
+                outcome = Outcome::Changed;
+                format!(
+                    "acl_file = {value:?}: names of clients that nobody has proved count as none, and \
+                     names with / fit into no pattern"
+                )
+            }
+            _ if value.is_empty() => return Err(error("expected a file")),
+            "certfile" => format!("certificate = {value:?}"),
+            "keyfile" => format!("key = {value:?}"),
+            "cafile" => format!("client_ca = {value:?}"),
+            "crlfile" => format!("client_crl = {value:?}"),
+            _ => format!("{keyword} = {value:?}"),
+        };
+        let said = (value.to_owned(), place.to_owned());
+        let keyword = keyword.strip_prefix("listener_").unwrap_or(keyword);
+        self.said.insert(keyword.to_owned(), said);
+        Ok((outcome, note))
+    }
+
+    fn is(&self, keyword: &str) -> bool {
+        self.said
+            .get(keyword)
+            .is_some_and(|(value, _)| value == "true")
+    }
+
+    fn url(&self) -> String {
+        let is_secure = self.said.contains_key("certfile") || self.said.contains_key("keyfile");
+        let text = |keyword: &str| self.said.get(keyword).map(|(value, _)| value.as_str());
+        let is_web = text("protocol") == Some("websockets");
+        let scheme = match (is_web, is_secure) {
+            (false, false) => "mqtt",
+            (false, true) => "mqtts",
+            (true, false) => "ws",
+            (true, true) => "wss",
+        };
+        let host = match (&self.host, text("socket_domain")) {
+            (Some(host), _) => match host.parse::<IpAddr>() {
+                Ok(IpAddr::V6(address)) => format!("[{address}]"),
+                _ => host.clone(),
+            },
+            (None, Some("ipv4")) => "0.0.0.0".to_owned(),
+            (None, _) => "[::]".to_owned(),
+        };
+        let path = if is_web { "/mqtt" } else { "" };
+        format!("{scheme}://{host}:{}{path}", self.port.unwrap_or(MQTT_PORT))
+    }
+
+    /// As our own file would say it.
+    pub(super) fn table(
+        &self,
+        global: &Self,
+        per_listener: bool,
+        is_local_only: bool,
+    ) -> Result<ListenerTable, ConfigError> {
+        let mut table = ListenerTable::new();
+        let mut put = |key: &str, value: Value, place: &str| {
+            let source = place.to_owned();
+            table.insert(key.to_owned(), Sourced { value, source });
+        };
+        put("url", Value::Text(self.url()), &self.place);
+        let files = [
+            ("certfile", "certificate"),
+            ("keyfile", "key"),
+            ("cafile", "client_ca"),
+            ("crlfile", "client_crl"),
+        ];
+        let is_secure = self.said.contains_key("certfile") || self.said.contains_key("keyfile");
+        for (keyword, key) in files {
+            if let Some((value, place)) = self.said.get(keyword) {
+                if !is_secure {
+                    let text =
+                        format!("{place}: {keyword}: the listener has no certfile and keyfile");
+                    return Err(ConfigError::Unusable(text));
+                }
+                put(key, Value::Text(value.clone()), place);
+            }
+        }
+        if is_secure {
+            let requires = self.is("require_certificate");
+            let word = if requires { "required" } else { "off" };
+            let word = Value::Text(word.to_owned());
+            put("client_certificates", word, &self.place);
+            let field = match (
+                self.is("use_identity_as_username"),
+                self.is("use_subject_as_username"),
+            ) {
+                (true, _) => "common-name",
+                (false, true) => "subject",
+                (false, false) => "off",
+            };
+            if requires && field != "off" {
+                let field = Value::Text(field.to_owned());
+                put("certificate_user_name", field, &self.place);
+                // A listener with one key of these has all of its own.
+                if !per_listener {
+                    for key in ["password_file", "acl_file"] {
+                        if let Some((value, place)) = global.said.get(key) {
+                            put(key, Value::Text(value.clone()), place);
+                        }
+                    }
+                }
+            }
+        }
+        if let Some((qos, place)) = self.said.get("max_qos") {
+            let qos = qos.parse().unwrap_or(2);
+            put("max_qos", Value::Integer(qos), place);
+        }
+        let security = if per_listener { self } else { global };
+        let own = self.said.get("allow_anonymous");
+        let anonymous = own.or_else(|| security.said.get("allow_anonymous"));
+        let (allowed, place) = match anonymous {
+            Some((value, place)) => (value == "true", place.as_str()),
+            None => (is_local_only, "mosquitto's default"),
+        };
+        put("allow_anonymous", Value::Boolean(allowed), place);
+        if per_listener {
+            for key in ["password_file", "acl_file"] {
+                let (value, place) = match self.said.get(key) {
+                    Some((value, place)) => (value.clone(), place.as_str()),
+                    // That it has none is its own.
+                    None => (String::new(), "mosquitto's default"),
+                };
+                put(key, Value::Text(value), place);
+            }
+        }
+        Ok(table)
+    }
+
+    /// What holds for all listeners, as our own file would say it.
+    pub(super) fn put_security(&self, effective: &mut Effective) {
+        for (keyword, key) in [
+            ("password_file", "auth.password_file"),
+            ("acl_file", "auth.acl_file"),
+        ] {
+            if let Some((value, source)) = self.said.get(keyword) {
+                let sourced = Sourced {
+                    value: Value::Text(value.clone()),
+                    source: source.clone(),
+                };
+                effective.values.insert(key.to_owned(), sourced);
+            }
+        }
+    }
+}

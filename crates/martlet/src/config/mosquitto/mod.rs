@@ -1,0 +1,282 @@
+//! Mosquitto's configuration file: what it means here, line by line.
+//!
+//! It becomes the same values and listeners that our own file would give, so a node that is started
+//! with it and one that is started with what `martlet import mosquitto` writes are the same. A line
+//! that would leave a door open if it were not followed is an error, not a warning.
+
+mod keywords;
+mod listener;
+
+use std::path::{Path, PathBuf};
+
+use crate::config::load::{ConfigError, Effective, Sourced};
+use crate::config::schema::Value;
+use keywords::{Meaning, Scope};
+use listener::Listener;
+
+/// What becomes of a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// It means the same here.
+    Mapped,
+    /// It means something else; the note says what.
+    Changed,
+    /// It is not needed here; the note says why.
+    NotNeeded,
+    /// It is not followed; the note says what to do instead.
+    Unsupported,
+}
+
+impl Outcome {
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Mapped => "mapped",
+            Self::Changed => "changed",
+            Self::NotNeeded => "not needed",
+            Self::Unsupported => "unsupported",
+        }
+    }
+}
+
+/// A line of the file, and what becomes of it.
+#[derive(Clone, Debug)]
+pub(crate) struct ReportLine {
+    /// `mosquitto.conf line 3`.
+    pub(crate) place: String,
+    /// Keyword and value; secrets masked.
+    pub(crate) text: String,
+    pub(crate) outcome: Outcome,
+    /// What it becomes, or why it does not.
+    pub(crate) note: String,
+}
+
+/// Reads a file, and those that it includes, into values and listeners.
+///
+/// # Errors
+/// What cannot be read, is not understood, or would be less safe if it were left out.
+pub(crate) fn read(path: &Path, effective: &mut Effective) -> Result<Vec<ReportLine>, ConfigError> {
+    let mut reading = Reading {
+        effective,
+        report: Vec::new(),
+        listeners: Vec::new(),
+        global: Listener::global(),
+        per_listener: false,
+        in_bridge: false,
+        files: Vec::new(),
+    };
+    // Which lines are about a listener's security depends on this one, wherever it stands.
+    let lines = reading.lines(path)?;
+    reading.per_listener = lines
+        .iter()
+        .any(|line| line.keyword == "per_listener_settings" && line.value == "true");
+    for line in lines {
+        reading.line(&line)?;
+    }
+    reading.finish()
+}
+
+struct Reading<'a> {
+    effective: &'a mut Effective,
+    report: Vec<ReportLine>,
+    listeners: Vec<Listener>,
+    /// What holds for listeners that say nothing of it, and for the one by `port`.
+    global: Listener,
+    per_listener: bool,
+    in_bridge: bool,
+    files: Vec<PathBuf>,
+}
+
+/// A line that is neither empty nor a comment.
+struct Line {
+    place: String,
+    keyword: String,
+    value: String,
+}
+
+impl Line {
+    fn error(&self, why: &str) -> ConfigError {
+        let Self { place, keyword, .. } = self;
+        ConfigError::Unusable(format!("{place}: {keyword}: {why}"))
+    }
+}
+
+impl Reading<'_> {
+    /// All lines, those of included files in their place.
+    fn lines(&mut self, path: &Path) -> Result<Vec<Line>, ConfigError> {
+        if self.files.iter().any(|known| known == path) {
+            let text = format!("{} includes itself", path.display());
+            return Err(ConfigError::Unusable(text));
+        }
+        let unreadable = |error| ConfigError::Unreadable {
+            path: path.to_owned(),
+            error,
+        };
+        let text = std::fs::read_to_string(path).map_err(unreadable)?;
+        self.files.push(path.to_owned());
+        let mut all = Vec::new();
+        for (number, line) in text.lines().enumerate() {
+            let line = line.trim();
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            let (keyword, value) = line.split_once([' ', '\t']).unwrap_or((line, ""));
+            let line = Line {
+                place: format!("{} line {}", path.display(), number + 1),
+                keyword: keyword.to_owned(),
+                value: value.trim().to_owned(),
+            };
+            if keyword == "include_dir" {
+                let mut included = Vec::new();
+                let entries = std::fs::read_dir(&line.value)
+                    .map_err(|error| line.error(&format!("cannot read {}: {error}", line.value)))?;
+                for entry in entries {
+                    let path = entry.map_err(unreadable)?.path();
+                    if path
+                        .extension()
+                        .is_some_and(|extension| extension == "conf")
+                    {
+                        included.push(path);
+                    }
+                }
+                included.sort();
+                for path in included {
+                    all.extend(self.lines(&path)?);
+                }
+                self.tell(&line, Outcome::Mapped, "its files are read in their order");
+            } else {
+                all.push(line);
+            }
+        }
+        Ok(all)
+    }
+
+    fn tell(&mut self, line: &Line, outcome: Outcome, note: impl Into<String>) {
+        let is_secret = line.keyword.contains("password") && line.keyword != "password_file";
+        let value = if is_secret { "***" } else { &line.value };
+        self.report.push(ReportLine {
+            place: line.place.clone(),
+            text: format!("{} {value}", line.keyword).trim_end().to_owned(),
+            outcome,
+            note: note.into(),
+        });
+    }
+
+    fn line(&mut self, line: &Line) -> Result<(), ConfigError> {
+        if self.in_bridge && keywords::is_of_bridge(&line.keyword) {
+            self.tell(line, Outcome::Unsupported, keywords::BRIDGE);
+            return Ok(());
+        }
+        let Some(meaning) = keywords::find(&line.keyword) else {
+            return Err(line.error(
+                "this keyword is not known, so what it protects is not either; remove the line if \
+                 it is not needed",
+            ));
+        };
+        match *meaning {
+            Meaning::Refused(why) => Err(line.error(why)),
+            Meaning::RefusedIfTrue(why) => match self.switch(line)? {
+                true => Err(line.error(why)),
+                false => {
+                    self.tell(line, Outcome::NotNeeded, "it is so here");
+                    Ok(())
+                }
+            },
+            Meaning::NotNeeded(why) => {
+                self.tell(line, Outcome::NotNeeded, why);
+                Ok(())
+            }
+            Meaning::Unsupported(why) => {
+                self.tell(line, Outcome::Unsupported, why);
+                Ok(())
+            }
+            Meaning::Bridge => {
+                self.in_bridge = true;
+                self.tell(line, Outcome::Unsupported, keywords::BRIDGE);
+                Ok(())
+            }
+            Meaning::Number { key, zero, factor } => {
+                let number: u64 = match line.value.parse() {
+                    Ok(0) => zero,
+                    Ok(number) => number,
+                    Err(_) => return Err(line.error("expected a whole number")),
+                };
+                let value = Value::Integer(number.saturating_mul(factor));
+                self.set(line, key, value)
+            }
+            Meaning::Switch { key } => {
+                let value = Value::Boolean(self.switch(line)?);
+                self.set(line, key, value)
+            }
+            Meaning::Listener(scope) => self.of_listener(line, scope),
+            Meaning::Special(read) => read(self, line),
+        }
+    }
+
+    fn switch(&self, line: &Line) -> Result<bool, ConfigError> {
+        match line.value.as_str() {
+            "true" => Ok(true),
+            "false" => Ok(false),
+            other => Err(line.error(&format!("{other:?} is neither true nor false"))),
+        }
+    }
+
+    /// A value of the node.
+    fn set(&mut self, line: &Line, key: &str, value: Value) -> Result<(), ConfigError> {
+        super::load::check_value(key, &value, &line.place)?;
+        self.tell(line, Outcome::Mapped, format!("{key} = {value}"));
+        let source = line.place.clone();
+        let sourced = Sourced { value, source };
+        self.effective.values.insert(key.to_owned(), sourced);
+        Ok(())
+    }
+
+    /// Something of the listener above, or of all.
+    fn of_listener(&mut self, line: &Line, scope: Scope) -> Result<(), ConfigError> {
+        let is_global = scope == Scope::Security && !self.per_listener;
+        let listener = match self.listeners.last_mut() {
+            Some(listener) if !is_global => listener,
+            _ => &mut self.global,
+        };
+        let (outcome, note) = listener.read(&line.keyword, &line.value, &line.place)?;
+        self.tell(line, outcome, note);
+        Ok(())
+    }
+
+    fn begin_listener(&mut self, line: &Line) -> Result<(), ConfigError> {
+        self.in_bridge = false;
+        let listener = Listener::begin(&line.value, &line.place).map_err(|why| line.error(&why))?;
+        self.listeners.push(listener);
+        self.tell(line, Outcome::Mapped, "a [[listeners]] table");
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<Vec<ReportLine>, ConfigError> {
+        if self.global.has_address() {
+            let global = self.global.clone();
+            self.listeners.insert(0, global);
+        }
+        let is_local_only = self.listeners.is_empty();
+        if is_local_only {
+            self.listeners = Listener::local(&self.global);
+        }
+        let tables = self.listeners.iter();
+        let tables: Result<Vec<_>, ConfigError> = tables
+            .map(|listener| listener.table(&self.global, self.per_listener, is_local_only))
+            .collect();
+        self.effective.listeners = tables?;
+        if !self.per_listener {
+            self.global.put_security(self.effective);
+        }
+        self.effective.files.append(&mut self.files);
+        for line in &self.report {
+            if line.outcome == Outcome::Unsupported {
+                let ReportLine {
+                    place, text, note, ..
+                } = line;
+                let warning = format!("{place}: `{text}` is not followed: {note}");
+                self.effective.warnings.push(warning);
+            }
+        }
+        Ok(self.report)
+    }
+}

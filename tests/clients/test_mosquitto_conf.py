@@ -1,0 +1,218 @@
+"""Mosquitto's configuration files: run by Mosquitto and by ours, and the same clients are let in."""
+
+import json
+import socket
+import subprocess
+
+import pytest
+
+import martlet_process
+from conftest import need
+from test_access import mosquitto_passwd, until
+from test_tls import Authority
+
+DEADLINE_SECS = 10
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """Names that configurations below have in braces."""
+    directory = tmp_path_factory.mktemp("conf")
+    authority = Authority(directory / "ca")
+    certificate, key = authority.sign("server")
+    device = authority.sign("device-7", usage="clientAuth")
+    passwords = mosquitto_passwd(directory / "passwd", ("alice", "a"), ("bob", "b"), ("device-7", "x"))
+    others = mosquitto_passwd(directory / "others", ("carol", "c"))
+    acl = directory / "acl"
+    acl.write_text("topic read news\nuser alice\ntopic up/#\npattern write d/%u\n")
+    directory.chmod(0o755)
+    for path in [directory, *directory.rglob("*")]:
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    return {"ca": authority.certificate, "crt": certificate, "key": key, "device": device, "passwd": passwords,
+            "others": others, "acl": acl, "dir": directory}
+
+
+CONFIGURATIONS = {
+    "nobody": "listener {one} 127.0.0.1\n",
+    "anonymous": "listener {one} 127.0.0.1\nallow_anonymous true\n",
+    "passwords": "listener {one} 127.0.0.1\npassword_file {passwd}\n",
+    "passwords before the listener": "password_file {passwd}\nallow_anonymous false\nlistener {one} 127.0.0.1\n",
+    "both": "listener {one} 127.0.0.1\npassword_file {passwd}\nallow_anonymous true\n",
+    "acl": "listener {one} 127.0.0.1\npassword_file {passwd}\nacl_file {acl}\nallow_anonymous true\n",
+    "acl alone": "listener {one} 127.0.0.1\nacl_file {acl}\nallow_anonymous true\n",
+    "port": "port {one}\nbind_address 127.0.0.1\npassword_file {passwd}\n",
+    "two listeners": "password_file {passwd}\nlistener {one} 127.0.0.1\nlistener {two} 127.0.0.1\n",
+    "per listener": "per_listener_settings true\nlistener {one} 127.0.0.1\npassword_file {passwd}\n"
+                    "listener {two} 127.0.0.1\nallow_anonymous true\n",
+    "per listener, other users": "per_listener_settings true\nlistener {one} 127.0.0.1\npassword_file {passwd}\n"
+                                 "acl_file {acl}\nlistener {two} 127.0.0.1\npassword_file {others}\n",
+    "tls": "listener {one} 127.0.0.1\ncertfile {crt}\nkeyfile {key}\nallow_anonymous true\n",
+    "mutual tls": "listener {one} 127.0.0.1\ncertfile {crt}\nkeyfile {key}\ncafile {ca}\nrequire_certificate true\n"
+                  "allow_anonymous true\n",
+    "names in certificates": "listener {one} 127.0.0.1\ncertfile {crt}\nkeyfile {key}\ncafile {ca}\n"
+                             "require_certificate true\nuse_identity_as_username true\nacl_file {acl}\n",
+}
+
+USERS = [None, ("alice", "a"), ("alice", "wrong"), ("bob", "b"), ("carol", "c")]
+TOPICS = ["up/1", "d/alice", "d/device-7", "x"]
+
+
+def attempts(port, files, secure):
+    """What each client is told: whether it is let in, and which topics it may publish to."""
+    told = {}
+    for user in USERS:
+        for with_certificate in [False, True] if secure else [False]:
+            options = ["-u", user[0], "-P", user[1]] if user else []
+            if secure:
+                options += ["--cafile", files["ca"]]
+            if with_certificate:
+                options += ["--cert", files["device"][0], "--key", files["device"][1]]
+            for topic in TOPICS:
+                done = subprocess.run(
+                    [need("mosquitto_pub", "mosquitto-clients"), "-h", "localhost", "-p", str(port), "-V", "5", "-q",
+                     "1", "-t", topic, "-m", "x", *options], capture_output=True, text=True, timeout=DEADLINE_SECS)
+                refused = "ot authorized" in done.stdout + done.stderr or "ot authorised" in done.stdout + done.stderr
+                told[(user, with_certificate, topic)] = done.returncode == 0 and not refused
+    return told
+
+
+def listening(port):
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        return True
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_the_same_clients_are_let_in(start_node, files, tmp_path, name):
+    secure = "certfile" in CONFIGURATIONS[name]
+
+    def ask(config_of):
+        ports = {"one": free_port(), "two": free_port()}
+        path = tmp_path / f"{ports['one']}.conf"
+        path.write_text(CONFIGURATIONS[name].format(**files, **ports))
+        used = [port for key, port in ports.items() if "{" + key + "}" in CONFIGURATIONS[name]]
+        running = config_of(path)
+        try:
+            for port in used:
+                until(lambda: listening(port), "it listens")
+            return [attempts(port, files, secure) for port in used]
+        finally:
+            running()
+
+    def theirs(path):
+        with open(path, "a") as config:
+            config.write("user root\n")
+        broker = subprocess.Popen([need("mosquitto", "mosquitto"), "-c", str(path)], stdout=subprocess.DEVNULL,
+                                  stderr=subprocess.DEVNULL)
+        return lambda: (broker.kill(), broker.wait())
+
+    def ours(path):
+        node = start_node(arguments=["--mosquitto-conf", str(path)], listen=())
+        return node.close
+
+    expected, found = ask(theirs), ask(ours)
+    for one, other in zip(expected, found):
+        for attempt, permitted in one.items():
+            if name == "acl alone" and attempt[0] is not None:
+                # Mosquitto believes names that nobody has proved; here they are none.
+                assert permitted or not other[attempt], attempt
+            else:
+                assert other[attempt] == permitted, attempt
+    assert any(any(one.values()) for one in expected) or name == "nobody"
+
+
+def imported(path, *more):
+    return martlet_process.run("import", "mosquitto", str(path), *more)
+
+
+def test_what_is_imported_is_what_is_run(files, tmp_path):
+    for number, (name, text) in enumerate(CONFIGURATIONS.items()):
+        conf, toml = tmp_path / f"{number}.conf", tmp_path / f"{number}.toml"
+        conf.write_text(text.format(**files, one=1883, two=1884))
+        done = imported(conf, "--out", str(toml))
+        assert done.returncode == 0, (name, done.stderr)
+
+        def shown(option, path):
+            done = martlet_process.run("config", "show", "--json", option, str(path))
+            assert done.returncode == 0, done.stderr
+            shown = json.loads(done.stdout)
+            values = {entry["key"]: entry["value"] for entry in shown["values"]}
+            return values, [{key: entry["value"] for key, entry in table.items()} for table in shown["listeners"]]
+
+        assert shown("--config", toml) == shown("--mosquitto-conf", conf), name
+
+
+def test_a_guides_configuration_is_reported_line_by_line(files, tmp_path):
+    conf = tmp_path / "mosquitto.conf"
+    conf.write_text(f"""
+# a guide's
+persistence true
+persistence_location {tmp_path}/data/
+log_dest stdout
+log_type error
+listener 1883
+listener 8883
+cafile {files['ca']}
+certfile {files['crt']}
+keyfile {files['key']}
+tls_version tlsv1.2
+allow_anonymous false
+password_file {files['passwd']}
+max_inflight_messages 20
+max_queued_messages 1000
+persistent_client_expiration 2m
+connection to-the-cloud
+address cloud.example:8883
+remote_password hunter2
+topic # out 1
+""")
+    done = imported(conf, "--json", "--out", str(tmp_path / "martlet.toml"))
+    assert done.returncode == 0, done.stderr
+    report = {entry["line"].split()[0]: entry["outcome"] for entry in json.loads(done.stdout)}
+    assert report["persistent_client_expiration"] == "mapped" and report["persistence"] == "changed"
+    assert report["log_dest"] == "not needed" and report["address"] == "unsupported"
+    assert report["topic"] == "unsupported" and "hunter2" not in done.stdout
+    written = (tmp_path / "martlet.toml").read_text()
+    assert "session_expiry_max_secs = 5184000" in written and "queued_messages = 1000" in written
+    assert imported(conf, "--out", str(tmp_path / "martlet.toml")).returncode == 1, "it is not written over"
+
+
+@pytest.mark.parametrize("line, why", [
+    ("plugin /usr/lib/mosquitto_dynamic_security.so", "plugins decide who is let in"),
+    ("psk_file /etc/psk", "pre-shared keys"),
+    ("mount_point a/", "no mount points"),
+    ("clientid_prefixes a-", "client identifiers"),
+    ("use_username_as_clientid true", "client identifiers"),
+    ("allow_anonymus false", "is not known"),
+    ("allow_anonymous maybe", "true or false"),
+    ("password_file /nowhere/passwd", "/nowhere/passwd"),
+    ("acl_file /nowhere/acl", "/nowhere/acl"),
+    ("bind_interface eth0", "bound to addresses"),
+    ("include_dir /nowhere", "cannot read"),
+    ("capath /etc/ssl", "directory of CAs"),
+])
+def test_what_would_leave_a_door_open_does_not_start(tmp_path, line, why):
+    conf = tmp_path / "mosquitto.conf"
+    conf.write_text(f"listener 1883 127.0.0.1\n{line}\n")
+    done = martlet_process.run("config", "check", "--mosquitto-conf", str(conf))
+    assert done.returncode != 0 and why in done.stderr, done.stderr
+
+
+def test_debians_own_file_runs(start_node, tmp_path):
+    """With its include_dir; without listeners it is this machine's alone."""
+    included = tmp_path / "conf.d"
+    included.mkdir()
+    (included / "a.conf").write_text("max_queued_messages 77\n")
+    conf = tmp_path / "mosquitto.conf"
+    conf.write_text(f"pid_file /run/mosquitto/mosquitto.pid\n\npersistence true\npersistence_location {tmp_path}/\n\n"
+                    f"log_dest file /var/log/mosquitto/mosquitto.log\n\ninclude_dir {included}\n")
+    done = martlet_process.run("config", "show", "--mosquitto-conf", str(conf))
+    assert "queued_messages = 77" in done.stdout and 'url = "mqtt://127.0.0.1:1883"' in done.stdout
