@@ -5,12 +5,15 @@
 //! builds anew.
 #![forbid(unsafe_code)]
 
+pub mod authority;
 mod client;
+mod facts;
 mod identity;
 mod pem;
 mod server;
 
 pub use client::{ClientFiles, ServerCheck, Versions, client_config, handshake_failure};
+pub use facts::Facts;
 pub use identity::{IdentityError, NameFrom, user_name};
 pub use pem::FileError;
 pub use server::{ClientCertificates, ServerFiles, server_config};

@@ -50,6 +50,8 @@ enum Command {
     Passwd(cmd::passwd::PasswdOptions),
     /// Add, remove and list the users of a node's password file
     User(cmd::user::UserCommand),
+    /// Certificates for servers and devices, from an authority of one's own
+    Cert(cmd::cert::CertCommand),
     /// Explain what a client may do, and find what is odd in an ACL file
     Acl(cmd::acl::AclCommand),
     /// Publish messages (the options of mosquitto_pub)
@@ -98,6 +100,7 @@ fn run(command: Command) -> ExitCode {
         Command::Import(command) => cmd::import::run(&command),
         Command::Passwd(options) => cmd::passwd::run(options),
         Command::User(command) => cmd::user::run(&command),
+        Command::Cert(command) => cmd::cert::run(&command),
         Command::Acl(command) => cmd::acl::run(&command),
         Command::Pub(options) => cmd::pub_::run(*options),
         Command::Sub(options) => cmd::sub::run(*options),

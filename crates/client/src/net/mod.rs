@@ -1,7 +1,7 @@
 //! Drives a session over a network connection with tokio.
 //!
-//! Responsible for opening connections over TCP, TLS and WebSocket, moving bytes, and telling the session
-//! the time. It does not know packets, and it never connects again by itself.
+//! Responsible for opening connections over TCP, TLS and WebSocket, moving bytes, and telling the
+//! session the time. It does not know packets, and it never connects again by itself.
 
 mod carrier;
 mod stream;

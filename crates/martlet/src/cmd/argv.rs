@@ -23,6 +23,7 @@ const PROGRAM_NAMES: &[(&str, &[&str])] = &[
     ("mosquitto_sub", &["sub"]),
     ("mosquitto_rr", &["rr"]),
     ("mosquitto_passwd", &["passwd", "--as-mosquitto"]),
+    ("generate_certs.sh", &["cert", "script"]),
 ];
 
 /// The arguments with the subcommand that the program's name stands for.

@@ -7,6 +7,7 @@ pub(crate) mod admin;
 pub(crate) mod argv;
 pub(crate) mod backup;
 pub(crate) mod bench;
+pub(crate) mod cert;
 mod client_environment;
 mod client_run;
 pub(crate) mod completions;

@@ -1,7 +1,8 @@
 //! The broker's address as a URL, the argument of `-L`.
 //!
-//! Responsible for `mqtt[s]://[user[:password]@]host[:port][/topic]` as mosquitto's clients read it
-//! and for `ws[s]://[user[:password]@]host[:port][/path]`, our extension. It does not resolve names.
+//! Responsible for `mqtt[s]://[user[:password]@]host[:port][/topic]` as mosquitto's clients read
+//! it, and for `ws[s]://[user[:password]@]host[:port][/path]`, our extension. It does not resolve
+//! names.
 
 use martlet_client::Password;
 

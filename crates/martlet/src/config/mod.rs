@@ -1,8 +1,9 @@
 //! One configuration: default < file (TOML) < environment < command line.
 //!
 //! A table of keys (`schema`) says what there is; `load` lays the sources over each other and
-//! remembers where each value came from, `seeds` the names of other programs and `mosquitto` that broker's file among them; `resolve`
-//! turns the result into each layer's own settings, `authentication` into who is let in.
+//! remembers where each value came from, `seeds` the names of other programs and `mosquitto` that
+//! broker's file among them; `resolve` turns the result into each layer's own settings,
+//! `authentication` into who is let in.
 
 mod authentication;
 mod load;

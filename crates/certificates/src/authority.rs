@@ -1,0 +1,457 @@
+//! A certificate authority in a directory: its own certificate and key, those that it issues, and
+//! the list of what it has revoked.
+//!
+//! The files are all there is: `ca.crt`, `ca.key`, `NAME.crt`, `NAME.key`, `crl.pem`. Keys are their
+//! owner's alone. Nothing is written over but by [`Authority::renew`] and the revocation list, and
+//! these are replaced as a whole. The time comes from whoever calls.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::net::IpAddr;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DistinguishedName,
+    DnType, DnValue, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose,
+    PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256, RevokedCertParams, RsaKeySize, SanType, SerialNumber,
+};
+use time::{Duration, OffsetDateTime};
+use x509_parser::prelude::{CertificateRevocationList, FromDer as _};
+
+use crate::facts::Facts;
+use crate::pem::{self, FileError};
+
+/// Certificate and key of the authority.
+pub const CA_CERTIFICATE: &str = "ca.crt";
+/// Its private key.
+pub const CA_KEY: &str = "ca.key";
+/// What it has revoked.
+pub const REVOKED: &str = "crl.pem";
+
+const KEY_MODE: u32 = 0o600;
+const CERTIFICATE_MODE: u32 = 0o644;
+
+/// Clocks of devices may be behind by so much.
+const BACKDATED: Duration = Duration::hours(1);
+
+/// A revocation list is good for so long: brokers refuse clients by an older one.
+const LIST_DAYS: i64 = 365;
+
+/// Kinds of keys.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KeyKind {
+    /// ECDSA on P-256: small and quick, for all but the oldest devices.
+    #[default]
+    EcP256,
+    /// RSA of so many bits: 2048, 3072 or 4096.
+    Rsa(u16),
+}
+
+/// What a certificate is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// A server by these DNS names and addresses.
+    Server(Vec<String>),
+    /// A client.
+    Client,
+}
+
+/// What was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Issued {
+    /// The certificate's file.
+    pub certificate: PathBuf,
+    /// The key's.
+    pub key: PathBuf,
+    /// What it says.
+    pub facts: Facts,
+}
+
+/// Why nothing was written.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthorityError {
+    /// It is there already.
+    #[error("{} is there already and is not written over", .0.display())]
+    Exists(PathBuf),
+    /// The system does not read or write it.
+    #[error("{}: {error}", path.display())]
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// What is in a file is not what it should be.
+    #[error(transparent)]
+    Content(#[from] FileError),
+    /// What was asked for cannot be.
+    #[error("{0}")]
+    Unusable(String),
+}
+
+impl From<rcgen::Error> for AuthorityError {
+    fn from(error: rcgen::Error) -> Self {
+        Self::Unusable(format!("no certificate could be made: {error}"))
+    }
+}
+
+/// An authority that is there.
+#[derive(Debug)]
+pub struct Authority {
+    directory: PathBuf,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl Authority {
+    /// Makes one, in a directory that is made too if it is not there.
+    ///
+    /// # Errors
+    /// There is one, or the files cannot be written.
+    pub fn create(
+        directory: &Path,
+        name: &str,
+        days: u32,
+        kind: KeyKind,
+        now_secs: i64,
+    ) -> Result<Issued, AuthorityError> {
+        fs::create_dir_all(directory).map_err(file_error(directory))?;
+        let key = new_key(kind)?;
+        let mut params = params(name, days, now_secs)?;
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let certificate = params.self_signed(&key)?;
+        let files = (directory.join(CA_CERTIFICATE), directory.join(CA_KEY));
+        write_both(&files, &certificate.pem(), &key.serialize_pem())?;
+        issued(files)
+    }
+
+    /// The one of a directory.
+    ///
+    /// # Errors
+    /// There is none, or its files are not good.
+    pub fn open(directory: &Path) -> Result<Self, AuthorityError> {
+        let (certificate, key) = (directory.join(CA_CERTIFICATE), directory.join(CA_KEY));
+        let certificates = pem::certificates(&certificate)?;
+        let text = fs::read_to_string(&key).map_err(file_error(&key))?;
+        let pair = KeyPair::from_pem(&text)
+            .map_err(|error| AuthorityError::Unusable(format!("{}: {error}", key.display())))?;
+        let first = certificates.first().ok_or_else(|| {
+            AuthorityError::Unusable(format!("{}: no certificate", certificate.display()))
+        })?;
+        Ok(Self {
+            directory: directory.to_owned(),
+            issuer: Issuer::from_ca_cert_der(first, pair)?,
+        })
+    }
+
+    /// Issues `FILE.crt` and `FILE.key`.
+    ///
+    /// # Errors
+    /// They are there, or cannot be written, or what was asked for cannot be.
+    pub fn issue(
+        &self,
+        file: &str,
+        common_name: &str,
+        purpose: &Purpose,
+        days: u32,
+        kind: KeyKind,
+        now_secs: i64,
+    ) -> Result<Issued, AuthorityError> {
+        let files = self.files(file)?;
+        let key = new_key(kind)?;
+        let pem = self.sign(&key, common_name, purpose, days, now_secs)?;
+        write_both(&files, &pem, &key.serialize_pem())?;
+        issued(files)
+    }
+
+    /// Issues a certificate anew for the key that is there, with the same names.
+    ///
+    /// # Errors
+    /// The files are not there or not good.
+    pub fn renew(&self, file: &str, days: u32, now_secs: i64) -> Result<Issued, AuthorityError> {
+        let files = self.files(file)?;
+        let old = Facts::of_file(&files.0)?;
+        let text = fs::read_to_string(&files.1).map_err(file_error(&files.1))?;
+        let key = KeyPair::from_pem(&text)
+            .map_err(|error| AuthorityError::Unusable(format!("{}: {error}", files.1.display())))?;
+        let purpose = match old.purposes.contains(&"server") {
+            true => Purpose::Server(old.names),
+            false => Purpose::Client,
+        };
+        let name = old.common_name.unwrap_or_else(|| file.to_owned());
+        let pem = self.sign(&key, &name, &purpose, days, now_secs)?;
+        replace(&files.0, pem.as_bytes(), CERTIFICATE_MODE)?;
+        issued(files)
+    }
+
+    /// Revokes a certificate, in a list that is written anew.
+    ///
+    /// # Errors
+    /// It is not there, or of another authority.
+    pub fn revoke(&self, file: &str, now_secs: i64) -> Result<PathBuf, AuthorityError> {
+        let facts = Facts::of_file(&self.files(file)?.0)?;
+        let own = Facts::of_file(&self.directory.join(CA_CERTIFICATE))?;
+        if facts.issuer != own.subject {
+            return Err(AuthorityError::Unusable(format!(
+                "{file}.crt is of {}, not of this authority, {}",
+                facts.issuer, own.subject
+            )));
+        }
+        self.write_list(Some(&facts.serial), now_secs)
+    }
+
+    /// Writes the list of what is revoked anew, so that it is good for another year.
+    ///
+    /// # Errors
+    /// It cannot be read or written.
+    pub fn refresh_list(&self, now_secs: i64) -> Result<PathBuf, AuthorityError> {
+        self.write_list(None, now_secs)
+    }
+
+    /// All certificates of the directory, and whether each is revoked.
+    ///
+    /// # Errors
+    /// The directory or the list cannot be read.
+    pub fn list(&self) -> Result<Vec<(PathBuf, Facts, bool)>, AuthorityError> {
+        let (_, revoked) = self.revoked()?;
+        let mut all = Vec::new();
+        let entries = fs::read_dir(&self.directory).map_err(file_error(&self.directory))?;
+        for entry in entries {
+            let path = entry.map_err(file_error(&self.directory))?.path();
+            if path.extension().is_some_and(|end| end == "crt")
+                && let Ok(facts) = Facts::of_file(&path)
+            {
+                let is_revoked = revoked.iter().any(|(serial, _)| *serial == facts.serial);
+                all.push((path, facts, is_revoked));
+            }
+        }
+        all.sort_by(|one, other| one.0.cmp(&other.0));
+        Ok(all)
+    }
+
+    fn files(&self, file: &str) -> Result<(PathBuf, PathBuf), AuthorityError> {
+        let is_name = !file.is_empty() && !file.contains('/') && !file.starts_with('.');
+        if !is_name || file == "ca" {
+            let text = format!("{file:?} is no name for files: no slashes, not ca");
+            return Err(AuthorityError::Unusable(text));
+        }
+        let named = |end| self.directory.join(format!("{file}.{end}"));
+        Ok((named("crt"), named("key")))
+    }
+
+    fn sign(
+        &self,
+        key: &KeyPair,
+        common_name: &str,
+        purpose: &Purpose,
+        days: u32,
+        now_secs: i64,
+    ) -> Result<String, AuthorityError> {
+        let mut params = params(common_name, days, now_secs)?;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.use_authority_key_identifier_extension = true;
+        match purpose {
+            Purpose::Server(names) => {
+                params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+                // RSA without elliptic curves, of old clients.
+                params.key_usages.push(KeyUsagePurpose::KeyEncipherment);
+                for name in names {
+                    params.subject_alt_names.push(match name.parse::<IpAddr>() {
+                        Ok(address) => SanType::IpAddress(address),
+                        Err(_) => SanType::DnsName(name.as_str().try_into().map_err(|_| {
+                            AuthorityError::Unusable(format!("{name:?} is no DNS name or address"))
+                        })?),
+                    });
+                }
+            }
+            Purpose::Client => {
+                params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+            }
+        }
+        Ok(params.signed_by(key, &self.issuer)?.pem())
+    }
+
+    /// Number of the list, serial numbers in it and when each was revoked.
+    fn revoked(&self) -> Result<(u64, Vec<(String, i64)>), AuthorityError> {
+        let path = self.directory.join(REVOKED);
+        if !path.exists() {
+            return Ok((0, Vec::new()));
+        }
+        let lists = pem::revocation_lists(&path)?;
+        let unreadable =
+            || AuthorityError::Unusable(format!("{}: it cannot be read", path.display()));
+        let der = lists.first().ok_or_else(unreadable)?;
+        let (_, list) = CertificateRevocationList::from_der(der).map_err(|_| unreadable())?;
+        let number = list.crl_number().map_or(0, |number| {
+            let digits = number.to_u64_digits();
+            digits.first().copied().unwrap_or(0)
+        });
+        let revoked = list.iter_revoked_certificates().map(|entry| {
+            let serial = entry
+                .raw_serial()
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect();
+            (serial, entry.revocation_date.timestamp())
+        });
+        Ok((number, revoked.collect()))
+    }
+
+    fn write_list(&self, one_more: Option<&str>, now_secs: i64) -> Result<PathBuf, AuthorityError> {
+        let (number, mut revoked) = self.revoked()?;
+        if let Some(serial) = one_more
+            && !revoked.iter().any(|(known, _)| known == serial)
+        {
+            revoked.push((serial.to_owned(), now_secs));
+        }
+        let now = date(now_secs)?;
+        let revoked: Result<Vec<_>, AuthorityError> = revoked
+            .iter()
+            .map(|(serial, secs)| {
+                Ok(RevokedCertParams {
+                    serial_number: SerialNumber::from(bytes_of(serial)),
+                    revocation_time: date(*secs)?,
+                    reason_code: None,
+                    invalidity_date: None,
+                })
+            })
+            .collect();
+        let list = CertificateRevocationListParams {
+            this_update: now - BACKDATED,
+            next_update: now + Duration::days(LIST_DAYS),
+            crl_number: SerialNumber::from(number + 1),
+            issuing_distribution_point: None,
+            revoked_certs: revoked?,
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        let path = self.directory.join(REVOKED);
+        let pem = list.signed_by(&self.issuer)?.pem()?;
+        replace(&path, pem.as_bytes(), CERTIFICATE_MODE)?;
+        Ok(path)
+    }
+}
+
+fn bytes_of(hexadecimal: &str) -> Vec<u8> {
+    let digits: Vec<u8> = hexadecimal
+        .chars()
+        .filter_map(|digit| digit.to_digit(16))
+        .map(|digit| digit as u8)
+        .collect();
+    digits
+        .chunks(2)
+        .map(|pair| pair.iter().fold(0, |all, digit| all << 4 | digit))
+        .collect()
+}
+
+fn date(secs: i64) -> Result<OffsetDateTime, AuthorityError> {
+    OffsetDateTime::from_unix_timestamp(secs)
+        .map_err(|_| AuthorityError::Unusable("no such time".to_owned()))
+}
+
+fn params(name: &str, days: u32, now_secs: i64) -> Result<CertificateParams, AuthorityError> {
+    let mut serial = [0; 16];
+    aws_lc_rs::rand::fill(&mut serial)
+        .map_err(|_| AuthorityError::Unusable("no source of randomness".to_owned()))?;
+    // Positive, and as long as any other.
+    serial[0] = serial[0] & 0x3F | 0x40;
+    let now = date(now_secs)?;
+    let mut params = CertificateParams::default();
+    params.not_before = now - BACKDATED;
+    params.not_after = now + Duration::days(days.into());
+    params.serial_number = Some(SerialNumber::from(serial.to_vec()));
+    params.distinguished_name = DistinguishedName::new();
+    let name = DnValue::Utf8String(name.to_owned());
+    params.distinguished_name.push(DnType::CommonName, name);
+    Ok(params)
+}
+
+fn new_key(kind: KeyKind) -> Result<KeyPair, AuthorityError> {
+    let rsa = |size| KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, size);
+    Ok(match kind {
+        KeyKind::EcP256 => KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?,
+        KeyKind::Rsa(2048) => rsa(RsaKeySize::_2048)?,
+        KeyKind::Rsa(3072) => rsa(RsaKeySize::_3072)?,
+        KeyKind::Rsa(4096) => rsa(RsaKeySize::_4096)?,
+        KeyKind::Rsa(bits) => {
+            let text = format!("RSA keys have 2048, 3072 or 4096 bits here, not {bits}");
+            return Err(AuthorityError::Unusable(text));
+        }
+    })
+}
+
+fn issued((certificate, key): (PathBuf, PathBuf)) -> Result<Issued, AuthorityError> {
+    let facts = Facts::of_file(&certificate)?;
+    Ok(Issued {
+        certificate,
+        key,
+        facts,
+    })
+}
+
+fn file_error(path: &Path) -> impl Fn(io::Error) -> AuthorityError + use<> {
+    let path = path.to_owned();
+    move |error| match error.kind() {
+        io::ErrorKind::AlreadyExists => AuthorityError::Exists(path.clone()),
+        _ => AuthorityError::File {
+            path: path.clone(),
+            error,
+        },
+    }
+}
+
+/// Both, or none: the key is there first, and a certificate has its key.
+fn write_both(files: &(PathBuf, PathBuf), pem: &str, key: &str) -> Result<(), AuthorityError> {
+    for path in [&files.0, &files.1] {
+        if path.exists() {
+            return Err(AuthorityError::Exists(path.clone()));
+        }
+    }
+    write_new(&files.1, key.as_bytes(), KEY_MODE)?;
+    write_new(&files.0, pem.as_bytes(), CERTIFICATE_MODE).inspect_err(|_| {
+        let _ = fs::remove_file(&files.1);
+    })
+}
+
+fn temporary(path: &Path, bytes: &[u8], mode: u32) -> Result<PathBuf, AuthorityError> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let temporary = path.with_file_name(name);
+    let failed = file_error(&temporary);
+    // Left by a run that was cut off.
+    let _ = fs::remove_file(&temporary);
+    let mut options = OpenOptions::new();
+    let opened = options
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(&temporary);
+    let mut file = opened.map_err(&failed)?;
+    file.write_all(bytes).map_err(&failed)?;
+    file.sync_all().map_err(&failed)?;
+    Ok(temporary)
+}
+
+/// A file that is not there yet, whole from the beginning.
+fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), AuthorityError> {
+    let temporary = temporary(path, bytes, mode)?;
+    let linked = fs::hard_link(&temporary, path).map_err(file_error(path));
+    let _ = fs::remove_file(&temporary);
+    linked?;
+    sync_directory(path)
+}
+
+fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), AuthorityError> {
+    let temporary = temporary(path, bytes, mode)?;
+    fs::rename(&temporary, path).map_err(file_error(path))?;
+    sync_directory(path)
+}
+
+fn sync_directory(path: &Path) -> Result<(), AuthorityError> {
+    let directory = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    let directory = directory.unwrap_or(Path::new("."));
+    let opened = File::open(directory).and_then(|directory| directory.sync_all());
+    opened.map_err(file_error(directory))
+}

@@ -1,0 +1,114 @@
+//! What people want to know of a certificate.
+
+use std::path::Path;
+
+use aws_lc_rs::digest;
+use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
+
+use crate::pem::{self, FileError};
+
+/// Facts about a certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// Serial number, hexadecimal.
+    pub serial: String,
+    /// Whom it is about, as text.
+    pub subject: String,
+    /// Who has signed it.
+    pub issuer: String,
+    /// Its Common Name.
+    pub common_name: Option<String>,
+    /// DNS names, addresses, URIs and mail addresses that it is for.
+    pub names: Vec<String>,
+    /// It is for `server`, `client`, both, or it is a `ca`'s.
+    pub purposes: Vec<&'static str>,
+    /// Valid from, seconds since the Unix epoch.
+    pub not_before_secs: i64,
+    /// Valid until.
+    pub not_after_secs: i64,
+    /// SHA-256 over all of it, hexadecimal with colons.
+    pub fingerprint: String,
+}
+
+impl Facts {
+    /// Of a certificate in DER; none if it cannot be read.
+    pub fn of(der: &[u8]) -> Option<Self> {
+        let (_, certificate) = X509Certificate::from_der(der).ok()?;
+        let subject = certificate.subject();
+        let common_name = subject.iter_common_name().next();
+        let mut purposes = Vec::new();
+        if certificate.is_ca() {
+            purposes.push("ca");
+        }
+        if let Ok(Some(usage)) = certificate.extended_key_usage() {
+            purposes.extend(usage.value.server_auth.then_some("server"));
+            purposes.extend(usage.value.client_auth.then_some("client"));
+        }
+        let names = certificate.subject_alternative_name().ok().flatten();
+        let names = names
+            .iter()
+            .flat_map(|extension| &extension.value.general_names);
+        Some(Self {
+            serial: certificate
+                .raw_serial()
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect(),
+            subject: subject.to_string(),
+            issuer: certificate.issuer().to_string(),
+            common_name: common_name
+                .and_then(|name| name.as_str().ok())
+                .map(str::to_owned),
+            names: names.filter_map(name_text).collect(),
+            purposes,
+            not_before_secs: certificate.validity().not_before.timestamp(),
+            not_after_secs: certificate.validity().not_after.timestamp(),
+            fingerprint: fingerprint(der),
+        })
+    }
+
+    /// Of the first certificate of a file.
+    ///
+    /// # Errors
+    /// The file has none.
+    pub fn of_file(path: &Path) -> Result<Self, FileError> {
+        let certificates = pem::certificates(path)?;
+        certificates
+            .first()
+            .and_then(|der| Self::of(der))
+            .ok_or_else(|| {
+                FileError::Unusable(format!(
+                    "{}: the certificate cannot be read",
+                    path.display()
+                ))
+            })
+    }
+}
+
+fn name_text(name: &GeneralName<'_>) -> Option<String> {
+    match name {
+        GeneralName::DNSName(name) | GeneralName::URI(name) | GeneralName::RFC822Name(name) => {
+            Some((*name).to_owned())
+        }
+        GeneralName::IPAddress(bytes) => match bytes.len() {
+            4 => <[u8; 4]>::try_from(*bytes)
+                .ok()
+                .map(|four| std::net::Ipv4Addr::from(four).to_string()),
+            16 => <[u8; 16]>::try_from(*bytes)
+                .ok()
+                .map(|all| std::net::Ipv6Addr::from(all).to_string()),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+fn fingerprint(der: &[u8]) -> String {
+    let digest = digest::digest(&digest::SHA256, der);
+    let bytes: Vec<String> = digest
+        .as_ref()
+        .iter()
+        .map(|byte| format!("{byte:02X}"))
+        .collect();
+    bytes.join(":")
+}

@@ -1,0 +1,407 @@
+//! `martlet cert`: a certificate authority in a directory, for servers and devices.
+
+mod check;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use clap::{Args, Subcommand};
+use martlet_certificates::Facts;
+use martlet_certificates::authority::{Authority, CA_CERTIFICATE, Issued, KeyKind, Purpose};
+
+/// Arguments of `martlet cert`.
+#[derive(Args, Debug)]
+pub(crate) struct CertCommand {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Subcommand, Debug)]
+enum Action {
+    /// Make a certificate authority: ca.crt and ca.key
+    Ca(CaOptions),
+    /// Issue a certificate for a server: NAME.crt and NAME.key
+    Server(ServerOptions),
+    /// Issue a certificate for a client, such as a device: NAME.crt and NAME.key
+    Client(ClientOptions),
+    /// Issue a certificate anew for the key that is there
+    Renew(RenewOptions),
+    /// Revoke a certificate: crl.pem is written anew
+    Revoke(NamedOptions),
+    /// Write the revocation list anew: it is good for another year
+    Crl(DirectoryOptions),
+    /// List all certificates, with what is left of them
+    ///
+    /// Exit code 0. With --expiring 1, if one ends within so many days, or has ended.
+    List(ListOptions),
+    /// Show what certificate files say
+    Show(ShowOptions),
+    /// Connect to a server and say what its certificate is worth
+    ///
+    /// Exit code 0: it is trusted, and for this host. 1: it is not. 2: no connection.
+    Check(check::CheckOptions),
+    /// What the script generate_certs.sh does: a CA and a server's certificate in config/certs
+    #[command(hide = true)]
+    Script,
+}
+
+#[derive(Args, Debug)]
+struct DirectoryOptions {
+    /// Directory of the authority
+    #[arg(long, value_name = "DIR", default_value = "certs")]
+    dir: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args, Debug)]
+struct KeyOptions {
+    /// An RSA key of so many bits (2048, 3072 or 4096) instead of one on P-256
+    #[arg(long, value_name = "BITS")]
+    rsa: Option<u16>,
+}
+
+impl KeyOptions {
+    fn kind(&self) -> KeyKind {
+        self.rsa.map_or(KeyKind::EcP256, KeyKind::Rsa)
+    }
+}
+
+#[derive(Args, Debug)]
+struct CaOptions {
+    #[command(flatten)]
+    directory: DirectoryOptions,
+    #[command(flatten)]
+    key: KeyOptions,
+    /// Its name
+    #[arg(long, default_value = "Martlet CA")]
+    name: String,
+    /// Days that it is good for
+    #[arg(long, default_value_t = 3650)]
+    days: u32,
+}
+
+#[derive(Args, Debug)]
+struct ServerOptions {
+    /// DNS names and addresses by which clients reach it; the first names the files
+    #[arg(value_name = "NAME", required = true)]
+    names: Vec<String>,
+    #[command(flatten)]
+    directory: DirectoryOptions,
+    #[command(flatten)]
+    key: KeyOptions,
+    /// Days that it is good for
+    #[arg(long, default_value_t = 365)]
+    days: u32,
+    /// Name of the files
+    #[arg(long, value_name = "NAME", default_value = "server")]
+    file: String,
+}
+
+#[derive(Args, Debug)]
+struct ClientOptions {
+    /// The client's name: its Common Name, and of the files
+    #[arg(value_name = "NAME")]
+    name: String,
+    #[command(flatten)]
+    directory: DirectoryOptions,
+    #[command(flatten)]
+    key: KeyOptions,
+    /// Days that it is good for
+    #[arg(long, default_value_t = 365)]
+    days: u32,
+}
+
+#[derive(Args, Debug)]
+struct NamedOptions {
+    /// Name of the files, without .crt
+    #[arg(value_name = "NAME")]
+    name: String,
+    #[command(flatten)]
+    directory: DirectoryOptions,
+}
+
+#[derive(Args, Debug)]
+struct RenewOptions {
+    #[command(flatten)]
+    named: NamedOptions,
+    /// Days that it is good for
+    #[arg(long, default_value_t = 365)]
+    days: u32,
+}
+
+#[derive(Args, Debug)]
+struct ListOptions {
+    #[command(flatten)]
+    directory: DirectoryOptions,
+    /// Only those that end within so many days
+    #[arg(long, value_name = "DAYS")]
+    expiring: Option<i64>,
+}
+
+#[derive(Args, Debug)]
+struct ShowOptions {
+    /// Certificate files
+    #[arg(value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command.
+pub(crate) fn run(command: &CertCommand) -> ExitCode {
+    let outcome = match &command.action {
+        Action::Ca(options) => ca(options),
+        Action::Server(options) => server(options),
+        Action::Client(options) => client(options),
+        Action::Renew(options) => renew(options),
+        Action::Revoke(options) => revoke(options),
+        Action::Crl(options) => crl(options),
+        Action::List(options) => return list(options),
+        Action::Show(options) => show(options),
+        Action::Check(options) => return check::run(options),
+        Action::Script => script(),
+    };
+    match outcome {
+        Ok(text) => {
+            print!("{text}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => failed(&error),
+    }
+}
+
+fn failed(error: &anyhow::Error) -> ExitCode {
+    eprintln!("martlet: {error:#}");
+    ExitCode::FAILURE
+}
+
+/// Seconds since the Unix epoch.
+fn now_secs() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| {
+        i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+    })
+}
+
+fn ca(options: &CaOptions) -> anyhow::Result<String> {
+    let CaOptions {
+        directory,
+        name,
+        days,
+        ..
+    } = options;
+    let made = Authority::create(&directory.dir, name, *days, options.key.kind(), now_secs())?;
+    let dir = directory.dir.display();
+    told(
+        &made,
+        directory.json,
+        &format!("martlet cert server --dir {dir} localhost 127.0.0.1"),
+    )
+}
+
+fn server(options: &ServerOptions) -> anyhow::Result<String> {
+    let ServerOptions {
+        names,
+        directory,
+        days,
+        file,
+        ..
+    } = options;
+    let authority = Authority::open(&directory.dir)?;
+    let purpose = Purpose::Server(names.clone());
+    let (kind, now) = (options.key.kind(), now_secs());
+    let made = authority.issue(file, &names[0], &purpose, *days, kind, now)?;
+    let (certificate, key) = (made.certificate.display(), made.key.display());
+    let ca = directory.dir.join(CA_CERTIFICATE);
+    let next = format!(
+        "martlet serve --listen mqtts://127.0.0.1:8883 --set tls.certificate={certificate} --set \
+         tls.key={key}\n      mosquitto_sub --cafile {} -h {} -p 8883 -t '#' -v",
+        ca.display(),
+        names[0]
+    );
+    told(&made, directory.json, &next)
+}
+
+fn client(options: &ClientOptions) -> anyhow::Result<String> {
+    let ClientOptions {
+        name,
+        directory,
+        days,
+        ..
+    } = options;
+    let authority = Authority::open(&directory.dir)?;
+    let (kind, now) = (options.key.kind(), now_secs());
+    let made = authority.issue(name, name, &Purpose::Client, *days, kind, now)?;
+    let ca = directory.dir.join(CA_CERTIFICATE);
+    let next = format!(
+        "martlet pub --cafile {} --cert {} --key {} -t test -m hello\n      (the broker: --set \
+         tls.client_certificates=required --set tls.client_ca={})",
+        ca.display(),
+        made.certificate.display(),
+        made.key.display(),
+        ca.display()
+    );
+    told(&made, directory.json, &next)
+}
+
+fn renew(options: &RenewOptions) -> anyhow::Result<String> {
+    let NamedOptions { name, directory } = &options.named;
+    let authority = Authority::open(&directory.dir)?;
+    let made = authority.renew(name, options.days, now_secs())?;
+    told(
+        &made,
+        directory.json,
+        "a running node reads it by itself; martlet reload tells it to at once",
+    )
+}
+
+fn revoke(options: &NamedOptions) -> anyhow::Result<String> {
+    let NamedOptions { name, directory } = options;
+    let list = Authority::open(&directory.dir)?.revoke(name, now_secs())?;
+    Ok(match directory.json {
+        true => format!(
+            "{}\n",
+            serde_json::json!({ "revoked": name, "crl": list.display().to_string() })
+        ),
+        false => format!(
+            "revoked {name} in {0}\nnext: --set tls.client_crl={0}; a running node that has it reads it by \
+             itself\n",
+            list.display()
+        ),
+    })
+}
+
+fn crl(options: &DirectoryOptions) -> anyhow::Result<String> {
+    let list = Authority::open(&options.dir)?.refresh_list(now_secs())?;
+    Ok(match options.json {
+        true => format!(
+            "{}\n",
+            serde_json::json!({ "crl": list.display().to_string() })
+        ),
+        false => format!("wrote {}, good for a year\n", list.display()),
+    })
+}
+
+fn list(options: &ListOptions) -> ExitCode {
+    let all = Authority::open(&options.directory.dir).and_then(|authority| authority.list());
+    let all = match all {
+        Ok(all) => all,
+        Err(error) => return failed(&error.into()),
+    };
+    let now = now_secs();
+    let left = |facts: &Facts| (facts.not_after_secs - now).div_euclid(86_400);
+    let wanted = |facts: &Facts| options.expiring.is_none_or(|days| left(facts) < days);
+    let shown: Vec<_> = all.iter().filter(|(_, facts, _)| wanted(facts)).collect();
+    if options.directory.json {
+        let all = shown.iter().map(|(path, facts, is_revoked)| {
+            let mut value = json(path, facts);
+            value["revoked"] = (*is_revoked).into();
+            value
+        });
+        println!("{}", serde_json::Value::Array(all.collect()));
+    } else {
+        for (path, facts, is_revoked) in &shown {
+            let state = match (is_revoked, left(facts)) {
+                (true, _) => "revoked".to_owned(),
+                (false, days) if days < 0 => "has expired".to_owned(),
+                (false, days) => format!("{days} days left"),
+            };
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            println!(
+                "{name:<24} {state:<16} {:<8} {}",
+                facts.purposes.join("+"),
+                facts.subject
+            );
+        }
+    }
+    match options.expiring.is_some() && !shown.is_empty() {
+        true => ExitCode::FAILURE,
+        false => ExitCode::SUCCESS,
+    }
+}
+
+fn show(options: &ShowOptions) -> anyhow::Result<String> {
+    let mut text = String::new();
+    for path in &options.files {
+        let facts = Facts::of_file(path)?;
+        match options.json {
+            true => text.push_str(&format!("{}\n", json(path, &facts))),
+            false => text.push_str(&format!("{}\n{}", path.display(), facts_text(&facts))),
+        }
+    }
+    Ok(text)
+}
+
+/// As the script of that name does it, without writing anything over.
+fn script() -> anyhow::Result<String> {
+    let directory = Path::new("config/certs");
+    let (days, kind, now) = (365, KeyKind::Rsa(2048), now_secs());
+    if !directory.join(CA_CERTIFICATE).exists() {
+        Authority::create(directory, "MQTT-CA", days, kind, now)?;
+    }
+    let names = ["localhost", "mosquitto", "127.0.0.1"].map(str::to_owned);
+    let purpose = Purpose::Server(names.to_vec());
+    Authority::open(directory)?.issue("server", "mosquitto", &purpose, days, kind, now)?;
+    Ok("Certificates generated in config/certs:\n  ca.crt, ca.key          the CA\n  server.crt, server.key  \
+        the server: localhost, mosquitto, 127.0.0.1; 365 days\nNext steps:\n  martlet serve --listen \
+        mqtts://127.0.0.1:8883 --set tls.certificate=config/certs/server.crt --set \
+        tls.key=config/certs/server.key\n  mosquitto_pub --cafile config/certs/ca.crt -h localhost -p 8883 -t \
+        test/topic -m 'Hello TLS'\n"
+        .to_owned())
+}
+
+fn told(made: &Issued, is_json: bool, next: &str) -> anyhow::Result<String> {
+    if is_json {
+        let mut value = json(&made.certificate, &made.facts);
+        value["key"] = made.key.display().to_string().into();
+        return Ok(format!("{value}\n"));
+    }
+    Ok(format!(
+        "wrote {}\nkey   {}\n{}next: {next}\n",
+        made.certificate.display(),
+        made.key.display(),
+        facts_text(&made.facts)
+    ))
+}
+
+/// What a certificate says, a line each.
+fn facts_text(facts: &Facts) -> String {
+    let names = match facts.names.is_empty() {
+        true => String::new(),
+        false => format!("  names        {}\n", facts.names.join(", ")),
+    };
+    format!(
+        "  subject      {}\n  issuer       {}\n{names}  for          {}\n  valid        {} to {}\n  \
+         serial       {}\n  fingerprint  {}\n",
+        facts.subject,
+        facts.issuer,
+        facts.purposes.join(", "),
+        date(facts.not_before_secs),
+        date(facts.not_after_secs),
+        facts.serial,
+        facts.fingerprint
+    )
+}
+
+fn json(path: &Path, facts: &Facts) -> serde_json::Value {
+    serde_json::json!({
+        "certificate": path.display().to_string(),
+        "subject": facts.subject,
+        "issuer": facts.issuer,
+        "names": facts.names,
+        "purposes": facts.purposes,
+        "not_before": date(facts.not_before_secs),
+        "not_after": date(facts.not_after_secs),
+        "serial": facts.serial,
+        "fingerprint_sha256": facts.fingerprint,
+    })
+}
+
+/// RFC 3339, in UTC.
+fn date(secs: i64) -> String {
+    jiff::Timestamp::from_second(secs).map_or_else(|_| "never".to_owned(), |time| time.to_string())
+}
