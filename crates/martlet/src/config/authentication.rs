@@ -13,7 +13,8 @@ use martlet_access::{AclFile, PasswordFile, Plain, credentials};
 use martlet_broker::Realm;
 use martlet_certificates::NameFrom;
 use martlet_control::authentication::sources::{
-    CertificateNames, Credentials, Hashing, PasswordFileSource, People,
+    CertificateNames, Credentials, Hashing, Hook, HookForm, HookSettings, PasswordFileSource,
+    People,
 };
 use martlet_control::authentication::{Chain, Policy, Source};
 
@@ -41,12 +42,14 @@ enum Kind {
     Certificate,
     Credentials,
     PasswordFile,
+    Hook,
 }
 
 const KINDS: &[(&str, Kind)] = &[
     ("certificate", Kind::Certificate),
     ("credentials", Kind::Credentials),
     ("password-file", Kind::PasswordFile),
+    ("hook", Kind::Hook),
 ];
 
 impl<'a> Doors<'a> {
@@ -116,7 +119,8 @@ impl<'a> Doors<'a> {
         for kind in self.order()? {
             let source: Option<Arc<dyn Source>> = match kind {
                 Kind::Certificate => self.certificates(table, &people),
-                Kind::Credentials if table.is_some() => None,
+                Kind::Credentials | Kind::Hook if table.is_some() => None,
+                Kind::Hook => self.hook(&people)?,
                 Kind::Credentials => self.credentials(&people)?,
                 Kind::PasswordFile => self.password_file(table, &people)?,
             };
@@ -162,6 +166,7 @@ impl<'a> Doors<'a> {
             Kind::Certificate => self.effective.text("auth.certificate_user_name") != "off",
             Kind::Credentials => !self.effective.secret("auth.credentials").is_empty(),
             Kind::PasswordFile => !self.effective.text("auth.password_file").is_empty(),
+            Kind::Hook => !self.effective.text("auth.hook_url").is_empty(),
         }
     }
 
@@ -200,6 +205,26 @@ impl<'a> Doors<'a> {
         let users = credentials(text)
             .map_err(|why| ConfigError::Unusable(format!("auth.credentials: {why}")))?;
         Ok(Some(Arc::new(Credentials::new(users, people.clone()))))
+    }
+
+    fn hook(&self, people: &People) -> Result<Option<Arc<dyn Source>>, ConfigError> {
+        let url = self.effective.text("auth.hook_url");
+        if url.is_empty() {
+            return Ok(None);
+        }
+        let settings = HookSettings {
+            url: url.to_owned(),
+            form: match self.effective.text("auth.hook_form") {
+                "status" => HookForm::Status,
+                "result" => HookForm::Result,
+                _ => HookForm::Panel,
+            },
+            timeout: Duration::from_millis(self.effective.integer("auth.hook_timeout_ms")),
+            at_once: self.effective.integer("auth.hook_concurrency") as usize,
+        };
+        let hook = Hook::new(settings, people.clone())
+            .map_err(|why| ConfigError::Unusable(format!("auth.hook_url: {why}")))?;
+        Ok(Some(Arc::new(hook)))
     }
 
     fn password_file(

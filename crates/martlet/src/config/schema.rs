@@ -316,7 +316,7 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
     (
         "auth.order",
         Kind::Text,
-        Default::Text("certificate, credentials, password-file"),
+        Default::Text("certificate, credentials, password-file, hook"),
         "Where credentials are looked for, one after the other; the first that knows a user decides.",
     ),
     (
@@ -348,6 +348,36 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
         Kind::Word(CERTIFICATE_FIELDS),
         Default::Text("off"),
         "Which field of a client's certificate is its user name; its CONNECT needs no password then.",
+    ),
+    (
+        "auth.hook_url",
+        Kind::Text,
+        Default::Text(""),
+        "Program that is asked by HTTP POST who a client is: https://panel.example/api/mqtt/auth.",
+    ),
+    (
+        "auth.hook_form",
+        Kind::Word(&["panel", "status", "result"]),
+        Default::Text("panel"),
+        "What is sent to it and what its answer means. panel: {client_id, api_key, api_secret}, status 200 alone permits. status: {username, password, clientid}, as mosquitto-go-auth, 200 to 299 permits. result: the same, and the body {\"result\": \"allow\"} permits, as EMQX.",
+    ),
+    (
+        "auth.hook_timeout_ms",
+        Kind::Integer {
+            min: 10,
+            max: 60_000,
+        },
+        Default::Integer(5_000),
+        "How long it may take to answer; later nobody is let in.",
+    ),
+    (
+        "auth.hook_concurrency",
+        Kind::Integer {
+            min: 1,
+            max: 10_000,
+        },
+        Default::Integer(64),
+        "Questions to it that are under way at once; more wait.",
     ),
     (
         "auth.remember_secs",

@@ -2,6 +2,7 @@
 
 mod certificate;
 mod credentials;
+mod hook;
 mod password_file;
 mod people;
 
@@ -12,6 +13,7 @@ use tokio::sync::Semaphore;
 
 pub use certificate::CertificateNames;
 pub use credentials::Credentials;
+pub use hook::{Hook, HookForm, HookSettings};
 pub use password_file::PasswordFileSource;
 pub use people::People;
 

@@ -1,0 +1,142 @@
+"""The hook that is asked who a client is: slow, down, lying, and well."""
+
+import http.server
+import json
+import subprocess
+import threading
+import time
+
+import pytest
+
+import martlet_process
+from conftest import need
+from test_access import publish, until
+
+DEADLINE_SECS = 10
+
+
+class HookServer:
+    """Answers as it is told, and remembers what it was asked."""
+
+    def __init__(self):
+        self.asked = []
+        self.status, self.body, self.delay_secs = 200, b"{}", 0
+        outer = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self):
+                length = int(self.headers["Content-Length"])
+                outer.asked.append((self.path, self.headers["Accept"], json.loads(self.rfile.read(length))))
+                time.sleep(outer.delay_secs)
+                self.send_response(outer.status)
+                self.send_header("Content-Length", str(len(outer.body)))
+                if outer.status in (301, 302, 307):
+                    self.send_header("Location", "/elsewhere")
+                self.end_headers()
+                self.wfile.write(outer.body)
+
+            def log_message(self, *_):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/api/mqtt/auth"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def close(self):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+@pytest.fixture
+def hook():
+    server = HookServer()
+    yield server
+    server.close()
+
+
+def node_of(start_node, hook, *settings):
+    return start_node(settings=[f"auth.hook_url={hook.url}", "auth.hook_timeout_ms=500",
+                                "auth.refusal_remember_secs=0", *settings])
+
+
+def let_in(node, user="key", password="secret", client="c1"):
+    return publish(node, "t", "-u", user, "-P", password, "-i", client)[0] == 0
+
+
+def test_the_panels_question_and_its_answers(start_node, hook):
+    node = node_of(start_node, hook)
+    assert let_in(node)
+    assert hook.asked == [("/api/mqtt/auth", "application/json",
+                           {"client_id": "c1", "api_key": "key", "api_secret": "secret"})]
+    # What was right is remembered; another password or another client is another question.
+    assert let_in(node) and len(hook.asked) == 1
+    hook.status, hook.body = 401, b'{"message":"Credentials Unauthorized"}'
+    assert let_in(node) and not let_in(node, password="other") and not let_in(node, client="c2")
+    for status, body in [(422, b'{"message":"x","errors":{}}'), (201, b"{}"), (204, b""), (302, b""), (404, b"{}"),
+                         (500, b"{}"), (401, b"{}")]:
+        hook.status, hook.body = status, body
+        assert not let_in(node, client=f"c-{status}"), status
+    asked = len(hook.asked)
+    assert not let_in(node, password=""), "nobody is asked about no password"
+    assert len(hook.asked) == asked
+
+
+def test_a_hook_that_is_slow_or_down_lets_nobody_in_but_who_was_there_of_late(start_node, hook):
+    node = node_of(start_node, hook)
+    assert let_in(node)
+    hook.delay_secs = 1
+    began = time.monotonic()
+    assert not let_in(node, client="c2")
+    assert time.monotonic() - began < 1, "it is not waited for longer than was said"
+    until(lambda: "no answer within 500 ms" in node.log(), "the log says why")
+    assert let_in(node)
+    hook.delay_secs = 0
+    assert let_in(node, client="c2")
+    hook.close()
+    assert not let_in(node, client="c3") and let_in(node, client="c2")
+    # Told to forget what it knows, nobody is.
+    assert martlet_process.run("reload", "--data-dir", node.data_dir).returncode == 0
+    assert not let_in(node, client="c2")
+    assert "secret" not in node.log()
+
+
+@pytest.mark.parametrize("form, right, wrong", [
+    ("status", [(200, b""), (204, b"")], [(401, b""), (403, b""), (302, b""), (503, b"")]),
+    ("result", [(200, b'{"result": "allow"}')],
+     [(200, b'{"result": "deny"}'), (200, b'{"result": "ignore"}'), (200, b"{}"), (200, b"allow"), (200, b""),
+      (200, b'{"result": true}'), (204, b""), (200, b'{"result": "allow"' + b" " * 100_000 + b"}")]),
+])
+def test_other_forms(start_node, hook, form, right, wrong):
+    node = node_of(start_node, hook, f"auth.hook_form={form}")
+    for expected, answers in [(True, right), (False, wrong)]:
+        for number, (hook.status, hook.body) in enumerate(answers):
+            assert let_in(node, client=f"{expected}-{number}") == expected, (hook.status, hook.body[:40])
+    assert hook.asked[0][2] == {"username": "key", "password": "secret", "clientid": "True-0"}
+
+
+def test_the_same_question_is_under_way_once(start_node, hook):
+    node = node_of(start_node, hook, "auth.hook_timeout_ms=5000")
+    hook.delay_secs = 0.5
+    command = [need("mosquitto_pub", "mosquitto-clients"), "-h", "localhost", "-p", str(node.port()), "-t", "t", "-m",
+               "x", "-u", "key", "-P", "secret", "-i", "same"]
+    several = [subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for _ in range(5)]
+    for one in several:
+        one.wait(DEADLINE_SECS)
+    assert len(hook.asked) == 1
+
+
+def test_a_hook_and_a_password_file_go_together(start_node, hook, tmp_path):
+    path = tmp_path / "passwd"
+    martlet_process.run("passwd", "-c", "-b", str(path), "admin", "pw")
+    node = node_of(start_node, hook, f"auth.password_file={path}")
+    hook.status = 401
+    assert let_in(node, user="admin", password="pw") and hook.asked == []
+    assert not let_in(node, user="admin", password="secret"), "the file knows the user, so the hook is not asked"
+    assert not let_in(node)
+    hook.status = 200
+    assert let_in(node)
+
+
+def test_a_url_that_is_none_does_not_start():
+    done = martlet_process.run("config", "check", "--set", "auth.hook_url=panel.example")
+    assert done.returncode != 0 and "auth.hook_url" in done.stderr
