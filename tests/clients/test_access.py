@@ -58,6 +58,7 @@ def test_users_of_a_password_file_are_let_in(start_node, tmp_path, kind):
     assert publish(node, "t", "-u", "bob", "-P", "secret")[0] != 0
     assert publish(node, "t")[0] != 0
     until(lambda: "the password is not that of" in node.log(), "the log says why")
+    assert 'user_name="alice"' in node.log() and 'address="127.0.0.1' in node.log()
     assert "secret" not in node.log() and "wrong" not in node.log()
 
 
@@ -304,3 +305,16 @@ def test_an_acl_file_is_explained_and_looked_through(tmp_path):
     assert told.returncode == 1 and "no line of anonymous clients" in told.stdout
     found = martlet_process.run("acl", "lint", str(acl))
     assert found.returncode == 1 and "line 3" in found.stdout
+
+
+def test_who_tries_passwords_is_locked_out_and_nobody_else(start_node, tmp_path):
+    path = mosquitto_passwd(tmp_path / "passwd", ("alice", "secret"), ("bob", "b"))
+    node = start_node(settings=[f"auth.password_file={path}", "auth.lockout_failures=5", "auth.lockout_secs=2",
+                                "auth.remember_secs=0"])
+    assert publish(node, "t", "-u", "bob", "-P", "b")[0] == 0
+    for number in range(5):
+        assert publish(node, "t", "-u", "alice", "-P", f"guess-{number}")[0] != 0
+    assert publish(node, "t", "-u", "alice", "-P", "secret")[0] != 0
+    until(lambda: "locked out for" in node.log(), "the log says why")
+    assert publish(node, "t", "-u", "bob", "-P", "b")[0] == 0, "it was right from this address"
+    until(lambda: publish(node, "t", "-u", "alice", "-P", "secret")[0] == 0, "it is over")

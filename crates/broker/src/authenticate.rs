@@ -226,7 +226,7 @@ impl Shard {
                 self.identified(cx, id, *request, identity, known);
             }
             Authenticated::Refused { reason, why } => {
-                self.refuse(cx, id.index, Some(request.version), reason, why);
+                self.refuse_client(cx, id.index, &request, reason, why);
             }
         }
         self.settle(cx);
@@ -247,9 +247,9 @@ impl Shard {
         if let Some(topic) = will_topic
             && let Err(why) = permit.may(Actions::PUBLISH, topic, names)
         {
-            let (version, reason) = (Some(request.version), ReasonCode::NotAuthorized);
+            let reason = ReasonCode::NotAuthorized;
             let why = format!("the Will on {topic:?} is refused: {why}");
-            return self.refuse(cx, id.index, version, reason, why);
+            return self.refuse_client(cx, id.index, &request, reason, why);
         }
         request.permit = Some(permit);
         let unread = self.connections.at(id.index).input.take();

@@ -67,16 +67,16 @@ impl Shard {
         let (tenant, client_id) = (request.tenant, Arc::clone(&request.client_id));
         if self.memory.is_spent() && self.sessions.find(tenant, &client_id).is_none() {
             // Who has a session is let in: it takes what is queued for it.
-            let (version, reason) = (request.version, ReasonCode::ServerBusy);
-            return self.refuse(cx, index, Some(version), reason, "limit memory_bytes");
+            let reason = ReasonCode::ServerBusy;
+            return self.refuse_client(cx, index, &request, reason, "limit memory_bytes");
         }
         if let Some(why) = self.has_no_room_for(&request) {
-            let (version, reason) = (request.version, ReasonCode::QuotaExceeded);
-            return self.refuse(cx, index, Some(version), reason, why);
+            let reason = ReasonCode::QuotaExceeded;
+            return self.refuse_client(cx, index, &request, reason, why);
         }
         if let Some(why) = self.is_turned_away(&request) {
-            let (version, reason) = (request.version, ReasonCode::NotAuthorized);
-            return self.refuse(cx, index, Some(version), reason, why);
+            let reason = ReasonCode::NotAuthorized;
+            return self.refuse_client(cx, index, &request, reason, why);
         }
         // An old connection of the same client is ended first [MQTT-3.1.4-3]. That may end its
         // session, so the session is looked for after it.
@@ -95,8 +95,8 @@ impl Shard {
             .node
             .borrow_connection(self.settings.limits.connections as usize)
         {
-            let (version, reason) = (request.version, ReasonCode::ServerBusy);
-            return self.refuse(cx, index, Some(version), reason, "limit connections");
+            let reason = ReasonCode::ServerBusy;
+            return self.refuse_client(cx, index, &request, reason, "limit connections");
         }
         let ceiling = self.settings.limits.session_expiry_max_secs;
         let expiry_secs = request.session_expiry_secs.min(ceiling);

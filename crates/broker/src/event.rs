@@ -30,6 +30,8 @@ pub enum Event {
     Refused {
         /// Its client, as far as known.
         client_id: String,
+        /// The user name that it gave, as far as known.
+        user_name: Option<String>,
         /// Where from.
         address: Option<(IpAddr, u16)>,
         /// With which reason code.

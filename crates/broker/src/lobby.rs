@@ -329,7 +329,30 @@ impl Shard {
         reason: ReasonCode,
         why: impl Into<Cow<'static, str>>,
     ) {
-        let why = why.into();
+        self.refuse_as(cx, index, (version, None), reason, why.into());
+    }
+
+    /// The same, of a client that has said who it is.
+    pub(crate) fn refuse_client<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        request: &ConnectRequest,
+        reason: ReasonCode,
+        why: impl Into<Cow<'static, str>>,
+    ) {
+        let who = (Some(request.version), Some(request));
+        self.refuse_as(cx, index, who, reason, why.into());
+    }
+
+    fn refuse_as<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        (version, request): (Option<ProtocolVersion>, Option<&ConnectRequest>),
+        reason: ReasonCode,
+        why: Cow<'static, str>,
+    ) {
         self.counters.connects_refused += 1;
         let id = self.connections.id_of(index);
         let connection = self.connections.at(index);
@@ -380,9 +403,9 @@ impl Shard {
         }
         self.lobby_count -= 1;
         if self.settings.events.connections {
-            let client_id = String::new();
             cx.effects.events.push(Event::Refused {
-                client_id,
+                client_id: request.map_or_else(String::new, |found| found.client_id.to_string()),
+                user_name: request.and_then(|found| found.user_name.as_deref().map(str::to_owned)),
                 address,
                 reason,
                 why,

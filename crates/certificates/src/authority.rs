@@ -1,9 +1,9 @@
 //! A certificate authority in a directory: its own certificate and key, those that it issues, and
 //! the list of what it has revoked.
 //!
-//! The files are all there is: `ca.crt`, `ca.key`, `NAME.crt`, `NAME.key`, `crl.pem`. Keys are their
-//! owner's alone. Nothing is written over but by [`Authority::renew`] and the revocation list, and
-//! these are replaced as a whole. The time comes from whoever calls.
+//! The files are all there is: `ca.crt`, `ca.key`, `NAME.crt`, `NAME.key`, `crl.pem`. Keys are
+//! their owner's alone. Nothing is written over but by [`Authority::renew`] and the revocation
+//! list, and these are replaced as a whole. The time comes from whoever calls.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};

@@ -23,11 +23,13 @@ pub fn write(event: &Event) {
         ),
         Event::Refused {
             client_id,
+            user_name,
             address,
             reason,
             why,
         } => warn!(
             client_id,
+            user_name,
             address = address_text(*address),
             reason = reason.name(),
             why = &**why,

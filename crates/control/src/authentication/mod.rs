@@ -6,10 +6,12 @@
 //! nobody gets in on half of what somebody else had. The same question is asked once, however many
 //! wait for its answer. Where a source fails nobody gets in.
 //!
+//! * `failures`: who tries passwords, and is slowed down and locked out
 //! * `policy`: the chain of a realm, and what becomes of who has no name
 //! * [`sources`]: where credentials are kept
 //! * `verified`: what is remembered
 
+mod failures;
 mod policy;
 pub mod sources;
 mod verified;
@@ -18,13 +20,16 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use martlet_broker::{Authenticated, Authentication, Revocation};
+use martlet_codec::ReasonCode;
 use tokio::runtime::Handle;
 
+pub use failures::Lockout;
 pub use policy::{Chain, Finding, Looking, Policy, Source};
 
+use failures::{Caller, Failures};
 use verified::{Digest, Digester, Verified};
 
 /// Questions that wait at most: beyond, clients are told to come again.
@@ -46,6 +51,7 @@ struct Inner {
 struct State {
     policy: Arc<Policy>,
     verified: Verified,
+    failures: Failures,
     /// Questions under way, with all who wait for the answer.
     asking: HashMap<Digest, Vec<Answer>>,
     waiting: usize,
@@ -68,6 +74,7 @@ impl Gate {
             state: Mutex::new(State {
                 policy,
                 verified: Verified::default(),
+                failures: Failures::default(),
                 asking: HashMap::new(),
                 waiting: 0,
                 revoked: 0,
@@ -91,6 +98,15 @@ impl Gate {
             drop(state);
             return answer(verified);
         }
+        let caller = Caller {
+            address: asked.address.map(|(address, _)| address),
+            user_name: asked.user_name.clone(),
+        };
+        if let Some(why) = state.failures.locked(&caller, Instant::now()) {
+            drop(state);
+            let reason = ReasonCode::ConnectionRateExceeded;
+            return answer(Authenticated::Refused { reason, why });
+        }
         if state.waiting >= WAITING_MAX {
             drop(state);
             return answer(Authenticated::failed(
@@ -104,16 +120,25 @@ impl Gate {
                 first.insert(vec![Box::new(answer)]);
                 let (policy, known) = (Arc::clone(&state.policy), state.revoked);
                 drop(state);
-                self.find_out(policy, asked, digest, known);
+                self.find_out(policy, asked, digest, known, caller);
             }
         }
     }
 
-    fn find_out(&self, policy: Arc<Policy>, asked: Authentication, digest: Digest, known: u64) {
+    fn find_out(
+        &self,
+        policy: Arc<Policy>,
+        asked: Authentication,
+        digest: Digest,
+        known: u64,
+        caller: Caller,
+    ) {
         let inner = Arc::clone(&self.0);
         let question = Question { inner, digest };
         self.0.runtime.spawn(async move {
             let found = policy.decide(&asked, known).await;
+            let wait = question.inner.lock().judge(&found, &caller, &policy);
+            tokio::time::sleep(wait).await;
             question.answer(found, &policy);
         });
     }
@@ -190,6 +215,21 @@ impl Drop for Question {
 }
 
 impl State {
+    /// Counts what came of a question; how long its answer is to wait.
+    fn judge(&mut self, found: &Authenticated, caller: &Caller, policy: &Policy) -> Duration {
+        let now = Instant::now();
+        match found {
+            Authenticated::Accepted { .. } => self.failures.succeeded(caller, now),
+            Authenticated::Refused { reason, .. }
+                if *reason == ReasonCode::BadUserNameOrPassword =>
+            {
+                return self.failures.failed(caller, policy.lockout, now);
+            }
+            Authenticated::Refused { .. } => {}
+        }
+        Duration::ZERO
+    }
+
     fn take_waiting(&mut self, digest: &Digest) -> Vec<Answer> {
         let waiting = self.asking.remove(digest).unwrap_or_default();
         self.waiting -= waiting.len();

@@ -10,6 +10,8 @@ use std::time::Duration;
 use martlet_broker::{Authenticated, Authentication, Identity, Realm, RuleBook, Rules};
 use martlet_codec::ReasonCode;
 
+use super::failures::Lockout;
+
 /// What looks for a client; it may take long, and must not block the thread that it runs on.
 pub type Looking<'a> = Pin<Box<dyn Future<Output = Finding> + Send + 'a>>;
 
@@ -66,6 +68,8 @@ pub struct Policy {
     pub remembered: Duration,
     /// How long a refusal is.
     pub refusal_remembered: Duration,
+    /// How many wrong credentials are borne.
+    pub lockout: Lockout,
     /// What who is not known may do: nothing.
     nobody: Arc<Rules>,
 }
@@ -77,6 +81,10 @@ impl Policy {
             realms,
             remembered: Duration::from_secs(300),
             refusal_remembered: Duration::from_secs(5),
+            lockout: Lockout {
+                failures: 30,
+                lasts: Duration::from_secs(60),
+            },
             nobody: Arc::new(Rules::closed()),
         }
     }

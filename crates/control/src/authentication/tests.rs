@@ -201,9 +201,15 @@ fn who_has_no_name_is_let_in_only_where_that_is_said() {
     assert_eq!(bench.reason(), Some(ReasonCode::NotAuthorized));
     bench.ask_at(true, None, "");
     assert_eq!(bench.reason(), None);
+    // Where nobody can prove a name it is none.
     bench.gate.set_policy(policy(Vec::new()));
-    bench.ask(Some("alice"), "right");
-    assert_eq!(bench.reason(), Some(ReasonCode::BadUserNameOrPassword));
+    bench.ask_at(true, Some("alice"), "right");
+    let Authenticated::Accepted { identity, .. } = bench.answer() else {
+        panic!("refused");
+    };
+    assert_eq!(identity.user_name, None);
+    bench.ask_at(false, Some("alice"), "other");
+    assert_eq!(bench.reason(), Some(ReasonCode::NotAuthorized));
 }
 
 #[test]

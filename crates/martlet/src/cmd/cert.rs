@@ -336,6 +336,17 @@ fn show(options: &ShowOptions) -> anyhow::Result<String> {
     Ok(text)
 }
 
+/// What the script prints at its end.
+const SCRIPT_DONE: &str = "\
+Certificates generated in config/certs:
+  ca.crt, ca.key          the CA
+  server.crt, server.key  the server: localhost, mosquitto, 127.0.0.1; 365 days
+Next steps:
+  martlet serve --listen mqtts://127.0.0.1:8883 \\
+    --set tls.certificate=config/certs/server.crt --set tls.key=config/certs/server.key
+  mosquitto_pub --cafile config/certs/ca.crt -h localhost -p 8883 -t test/topic -m 'Hello TLS'
+";
+
 /// As the script of that name does it, without writing anything over.
 fn script() -> anyhow::Result<String> {
     let directory = Path::new("config/certs");
@@ -346,12 +357,7 @@ fn script() -> anyhow::Result<String> {
     let names = ["localhost", "mosquitto", "127.0.0.1"].map(str::to_owned);
     let purpose = Purpose::Server(names.to_vec());
     Authority::open(directory)?.issue("server", "mosquitto", &purpose, days, kind, now)?;
-    Ok("Certificates generated in config/certs:\n  ca.crt, ca.key          the CA\n  server.crt, server.key  \
-        the server: localhost, mosquitto, 127.0.0.1; 365 days\nNext steps:\n  martlet serve --listen \
-        mqtts://127.0.0.1:8883 --set tls.certificate=config/certs/server.crt --set \
-        tls.key=config/certs/server.key\n  mosquitto_pub --cafile config/certs/ca.crt -h localhost -p 8883 -t \
-        test/topic -m 'Hello TLS'\n"
-        .to_owned())
+    Ok(SCRIPT_DONE.to_owned())
 }
 
 fn told(made: &Issued, is_json: bool, next: &str) -> anyhow::Result<String> {

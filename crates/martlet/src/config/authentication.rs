@@ -16,7 +16,7 @@ use martlet_control::authentication::sources::{
     CertificateNames, Credentials, Hashing, Hook, HookForm, HookSettings, PasswordFileSource,
     People,
 };
-use martlet_control::authentication::{Chain, Policy, Source};
+use martlet_control::authentication::{Chain, Lockout, Policy, Source};
 
 use super::load::{ConfigError, Effective, ListenerTable};
 use super::schema::Value;
@@ -106,6 +106,11 @@ impl<'a> Doors<'a> {
         let mut policy = Policy::new(self.realms);
         policy.remembered = secs("auth.remember_secs");
         policy.refusal_remembered = secs("auth.refusal_remember_secs");
+        policy.lockout = Lockout {
+            failures: u32::try_from(self.effective.integer("auth.lockout_failures"))
+                .unwrap_or(u32::MAX),
+            lasts: secs("auth.lockout_secs"),
+        };
         Some(Arc::new(policy))
     }
 

@@ -395,6 +395,24 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
         "How long one that was wrong is not.",
     ),
     (
+        "auth.lockout_failures",
+        Kind::Integer {
+            min: 0,
+            max: 1_000_000,
+        },
+        Default::Integer(30),
+        "Wrong credentials from one address, or for one user name, within a minute, after which nobody is asked for from there for a while; who was right from that address within a day is let in all the same. Before that, answers come more slowly. 0 is no end of them.",
+    ),
+    (
+        "auth.lockout_secs",
+        Kind::Integer {
+            min: 1,
+            max: 86_400,
+        },
+        Default::Integer(60),
+        "How long that lasts.",
+    ),
+    (
         "http.listen",
         Kind::Text,
         Default::Text("127.0.0.1:8080"),

@@ -19,7 +19,7 @@ use martlet_control::backup::{RESTORING, STORE};
 use martlet_control::{
     Control, NodeInfo, PinnedStore, Shards, StoreSize, StoreState, SysStatistics,
 };
-use martlet_reactor::{Durability, ReactorConfig, Restored, Running, StoreNotice};
+use martlet_reactor::{Durability, ListenerConfig, ReactorConfig, Restored, Running, StoreNotice};
 use martlet_store::RealDisk;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::unbounded_channel;
@@ -695,25 +695,35 @@ fn doors_lines(node: &NodeConfig) -> String {
 }
 
 fn next_lines(node: &NodeConfig, control: &Control) -> String {
-    let mqtt = control
-        .info
-        .listeners
-        .iter()
-        .find_map(|url| url.strip_prefix("mqtt://"));
-    let port = mqtt
-        .and_then(|address| address.rsplit_once(':'))
-        .map_or("1883", |(_, port)| port);
-    let option = if port == "1883" {
-        String::new()
-    } else {
-        format!(" -p {port}")
-    };
+    let all = node.listeners.iter().zip(&control.info.listeners);
+    let direct: Vec<_> = all.filter(|(_, url)| url.starts_with("mqtt")).collect();
+    let is_open =
+        |listener: &ListenerConfig| listener.tls.is_none() && listener.policy.allow_anonymous;
+    let open = direct.iter().find(|(listener, _)| is_open(listener));
+    let mut options = String::new();
+    if let Some((listener, url)) = open.or(direct.first()) {
+        let port = url.rsplit_once(':').map_or("1883", |(_, port)| port);
+        let usual = if listener.tls.is_some() {
+            "8883"
+        } else {
+            "1883"
+        };
+        if port != usual {
+            options.push_str(&format!(" -p {port}"));
+        }
+        if listener.tls.is_some() {
+            options.push_str(" --cafile CA.crt");
+        }
+        if !listener.policy.allow_anonymous {
+            options.push_str(" -u USER -P PASSWORD");
+        }
+    }
     let program = program_name();
     let status = format!("status --data-dir {}", typed(&node.data_dir));
     format!(
         "Next, in two other terminals:\n  \
-         {program} sub{option} -t 'hello/#' -v\n  \
-         {program} pub{option} -t hello/world -m 'it works'\n\
+         {program} sub{options} -t 'hello/#' -v\n  \
+         {program} pub{options} -t hello/world -m 'it works'\n\
          See how it is: {program} {status}\n"
     )
 }

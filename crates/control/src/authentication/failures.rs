@@ -1,0 +1,211 @@
+//! Who tries passwords: slowed down at first, then not asked for at all for a while.
+//!
+//! Counted by address and by user name, so that neither one machine with many names nor many
+//! machines with one name get far. Who was right of late, from where it was, is let through all the
+//! same: a stranger locks out no device that is at home. It knows no clock.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How much is borne.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lockout {
+    /// Wrong credentials from one address, or for one name, within a minute; 0 is no end of them.
+    pub failures: u32,
+    /// How long nobody is asked for then.
+    pub lasts: Duration,
+}
+
+/// Failures count for so long.
+const WINDOW: Duration = Duration::from_secs(60);
+/// Who was right is known for so long.
+const AT_HOME: Duration = Duration::from_secs(86_400);
+/// Entries of each kind at most; when there are more, those that are over go.
+const ENTRIES_MAX: usize = 100_000;
+/// An answer to wrong credentials waits for so long, times the failures before it.
+const SLOWED_BY: Duration = Duration::from_millis(20);
+const SLOWED_MAX: Duration = Duration::from_secs(2);
+
+/// What is counted.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Suspect {
+    Address(IpAddr),
+    Name(Arc<str>),
+}
+
+#[derive(Debug)]
+struct Count {
+    failures: u32,
+    since: Instant,
+    locked_until: Option<Instant>,
+}
+
+/// Failures of late, and who was right.
+#[derive(Debug, Default)]
+pub(super) struct Failures {
+    counts: HashMap<Suspect, Count>,
+    at_home: HashMap<(Arc<str>, IpAddr), Instant>,
+}
+
+/// Who asks: the parts that are counted.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Caller {
+    pub(super) address: Option<IpAddr>,
+    pub(super) user_name: Option<Arc<str>>,
+}
+
+impl Caller {
+    fn suspects(&self) -> impl Iterator<Item = Suspect> {
+        let address = self.address.map(Suspect::Address);
+        let name = self.user_name.clone().map(Suspect::Name);
+        address.into_iter().chain(name)
+    }
+
+    fn home(&self) -> Option<(Arc<str>, IpAddr)> {
+        Some((self.user_name.clone()?, self.address?))
+    }
+}
+
+impl Failures {
+    /// Why it is not even looked who this is; none: it may try.
+    pub(super) fn locked(&self, caller: &Caller, now: Instant) -> Option<String> {
+        let at_home = caller.home().and_then(|home| self.at_home.get(&home));
+        if at_home.is_some_and(|since| now.duration_since(*since) < AT_HOME) {
+            return None;
+        }
+        caller.suspects().find_map(|suspect| {
+            let until = self.counts.get(&suspect)?.locked_until?;
+            let left = until.checked_duration_since(now)?.as_secs() + 1;
+            let whose = match suspect {
+                Suspect::Address(_) => "from this address",
+                Suspect::Name(_) => "for this user name",
+            };
+            Some(format!(
+                "locked out for {left} s more: too many wrong credentials {whose}"
+            ))
+        })
+    }
+
+    /// The credentials were wrong; how long the answer is to wait.
+    pub(super) fn failed(&mut self, caller: &Caller, lockout: Lockout, now: Instant) -> Duration {
+        if lockout.failures == 0 {
+            return Duration::ZERO;
+        }
+        self.tidy(now);
+        let mut most = 0;
+        for suspect in caller.suspects() {
+            let count = self.counts.entry(suspect).or_insert(Count {
+                failures: 0,
+                since: now,
+                locked_until: None,
+            });
+            if now.duration_since(count.since) > WINDOW {
+                (count.failures, count.since) = (0, now);
+            }
+            count.failures += 1;
+            most = most.max(count.failures);
+            if count.failures >= lockout.failures {
+                count.locked_until = Some(now + lockout.lasts);
+            }
+        }
+        (SLOWED_BY * (most - 1)).min(SLOWED_MAX)
+    }
+
+    /// They were right.
+    pub(super) fn succeeded(&mut self, caller: &Caller, now: Instant) {
+        if let Some(home) = caller.home() {
+            self.at_home.insert(home, now);
+            self.tidy(now);
+        }
+    }
+
+    fn tidy(&mut self, now: Instant) {
+        if self.counts.len() >= ENTRIES_MAX {
+            self.counts.retain(|_, count| {
+                let is_locked = count.locked_until.is_some_and(|until| until > now);
+                is_locked || now.duration_since(count.since) <= WINDOW
+            });
+        }
+        if self.counts.len() >= ENTRIES_MAX * 2 {
+            self.counts.clear();
+        }
+        if self.at_home.len() >= ENTRIES_MAX {
+            self.at_home
+                .retain(|_, since| now.duration_since(*since) < AT_HOME);
+        }
+        if self.at_home.len() >= ENTRIES_MAX * 2 {
+            self.at_home.clear();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOCKOUT: Lockout = Lockout {
+        failures: 3,
+        lasts: Duration::from_secs(30),
+    };
+
+    fn caller(address: u8, name: &str) -> Caller {
+        Caller {
+            address: Some([10, 0, 0, address].into()),
+            user_name: Some(name.into()),
+        }
+    }
+
+    #[test]
+    fn who_fails_too_often_is_locked_out_for_a_while_by_address_and_by_name() {
+        let (mut failures, now) = (Failures::default(), Instant::now());
+        for number in 0..3 {
+            assert!(failures.locked(&caller(1, "a"), now).is_none(), "{number}");
+            failures.failed(&caller(1, "a"), LOCKOUT, now);
+        }
+        let told = failures.locked(&caller(1, "b"), now).unwrap();
+        assert!(told.contains("from this address"), "{told}");
+        let told = failures.locked(&caller(2, "a"), now).unwrap();
+        assert!(told.contains("for this user name"), "{told}");
+        assert!(failures.locked(&caller(2, "b"), now).is_none());
+        let later = now + LOCKOUT.lasts + Duration::from_secs(1);
+        assert!(failures.locked(&caller(1, "a"), later).is_none());
+    }
+
+    #[test]
+    fn who_was_right_from_there_is_not_locked_out_by_strangers() {
+        let (mut failures, now) = (Failures::default(), Instant::now());
+        failures.succeeded(&caller(1, "device"), now);
+        for _ in 0..9 {
+            failures.failed(&caller(2, "device"), LOCKOUT, now);
+            failures.failed(&caller(1, "other"), LOCKOUT, now);
+        }
+        assert!(failures.locked(&caller(1, "device"), now).is_none());
+        assert!(failures.locked(&caller(3, "device"), now).is_some());
+        let next_day = now + AT_HOME;
+        failures.failed(&caller(2, "device"), LOCKOUT, next_day);
+        assert!(
+            failures
+                .locked(&caller(1, "device"), now + Duration::from_secs(1))
+                .is_none()
+        );
+    }
+
+    #[test]
+    fn failures_far_apart_lock_nobody_out_and_each_is_answered_more_slowly() {
+        let (mut failures, mut now) = (Failures::default(), Instant::now());
+        for _ in 0..20 {
+            assert_eq!(
+                failures.failed(&caller(1, "a"), LOCKOUT, now),
+                Duration::ZERO
+            );
+            now += WINDOW + Duration::from_secs(1);
+        }
+        assert!(failures.locked(&caller(1, "a"), now).is_none());
+        let delays: Vec<Duration> = (0..3)
+            .map(|_| failures.failed(&caller(2, "b"), LOCKOUT, now))
+            .collect();
+        assert_eq!(delays, [0, 1, 2].map(|count| SLOWED_BY * count));
+    }
+}
