@@ -1,0 +1,86 @@
+//! What the TLS library alone needs of a server for one full handshake of TLS 1.3, P-256, without
+//! resumption: CPU µs, no socket. `bench/compare --scenario tls-connects` is to be read beside it.
+
+#![allow(clippy::unwrap_used)]
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use martlet_certificates::authority::{Authority, KeyKind, Purpose};
+use martlet_certificates::{ClientFiles, ServerFiles, client_config, server_config};
+use rustls::client::Resumption;
+use rustls::{ClientConfig, ClientConnection, ServerConnection};
+
+const WARM_UP: u32 = 200;
+const COUNTED: u32 = 2_000;
+
+fn main() {
+    let directory = std::env::temp_dir().join(format!("martlet-handshakes-{}", std::process::id()));
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap();
+    let now = now.as_secs() as i64;
+    Authority::create(&directory, "CA", 2, KeyKind::EcP256, now).unwrap();
+    let authority = Authority::open(&directory).unwrap();
+    let purpose = Purpose::Server(vec!["localhost".to_owned()]);
+    let made = authority
+        .issue("server", "localhost", &purpose, 2, KeyKind::EcP256, now)
+        .unwrap();
+    let files = ServerFiles {
+        certificate: made.certificate,
+        key: made.key,
+        ..ServerFiles::default()
+    };
+    let server = server_config(&files).unwrap();
+    let trust = ClientFiles {
+        ca_file: Some(PathBuf::from(&directory).join("ca.crt")),
+        ..ClientFiles::default()
+    };
+    let mut client = ClientConfig::clone(&*client_config(&trust).unwrap());
+    client.resumption = Resumption::disabled();
+    let client = Arc::new(client);
+    let mut taken = Duration::ZERO;
+    for number in 0..WARM_UP + COUNTED {
+        if number == WARM_UP {
+            taken = Duration::ZERO;
+        }
+        taken += handshake(&client, &server);
+    }
+    let micros = taken.as_secs_f64() * 1e6 / f64::from(COUNTED);
+    println!("{micros:.1} µs of the server for a full handshake, {COUNTED} of them");
+    std::fs::remove_dir_all(directory).unwrap();
+}
+
+/// Time spent in the server's half.
+fn handshake(client: &Arc<ClientConfig>, server: &Arc<rustls::ServerConfig>) -> Duration {
+    let name = "localhost".try_into().unwrap();
+    let mut client = ClientConnection::new(Arc::clone(client), name).unwrap();
+    let began = Instant::now();
+    let mut server = ServerConnection::new(Arc::clone(server)).unwrap();
+    let mut taken = began.elapsed();
+    let mut wire = Vec::new();
+    while client.is_handshaking() || server.is_handshaking() {
+        wire.clear();
+        while client.wants_write() {
+            client.write_tls(&mut wire).unwrap();
+        }
+        let began = Instant::now();
+        let mut unread = &wire[..];
+        while !unread.is_empty() {
+            server.read_tls(&mut unread).unwrap();
+            server.process_new_packets().unwrap();
+        }
+        let mut answer = Vec::new();
+        while server.wants_write() {
+            server.write_tls(&mut answer).unwrap();
+        }
+        taken += began.elapsed();
+        let mut unread = &answer[..];
+        while !unread.is_empty() {
+            client.read_tls(&mut unread).unwrap();
+            client.process_new_packets().unwrap();
+        }
+    }
+    taken
+}
