@@ -1,6 +1,7 @@
 """Who is let in and what they may do: password files, ACL files, the environment, client
 certificates; changed while the node runs."""
 
+import json
 import os
 import pty
 import signal
@@ -318,3 +319,14 @@ def test_who_tries_passwords_is_locked_out_and_nobody_else(start_node, tmp_path)
     until(lambda: "locked out for" in node.log(), "the log says why")
     assert publish(node, "t", "-u", "bob", "-P", "b")[0] == 0, "it was right from this address"
     until(lambda: publish(node, "t", "-u", "alice", "-P", "secret")[0] == 0, "it is over")
+
+
+def test_a_password_is_made_up_and_shown_once(start_node, tmp_path):
+    path = tmp_path / "passwd"
+    done = martlet_process.run("user", "add", "device-1", "--generate", "--json", "--file", str(path))
+    password = json.loads(done.stdout)["password"]
+    assert len(password) == 24 and password not in path.read_text()
+    node = start_node(settings=[f"auth.password_file={path}"])
+    assert publish(node, "t", "-u", "device-1", "-P", password)[0] == 0
+    assert martlet_process.run("user", "ls", "--file", str(path)).stdout == "device-1\n"
+    assert "is there already" in martlet_process.run("user", "add", "device-1", "--file", str(path)).stderr
