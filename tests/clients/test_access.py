@@ -330,3 +330,22 @@ def test_a_password_is_made_up_and_shown_once(start_node, tmp_path):
     assert publish(node, "t", "-u", "device-1", "-P", password)[0] == 0
     assert martlet_process.run("user", "ls", "--file", str(path)).stdout == "device-1\n"
     assert "is there already" in martlet_process.run("user", "add", "device-1", "--file", str(path)).stderr
+
+
+def test_who_is_removed_by_command_is_gone_at_once(guarded):
+    """Without waiting until the node looks at the file: from the command's end on."""
+    node, passwords, _ = guarded
+    late = []
+    for number in range(20):
+        user = f"temporary-{number}"
+        done = martlet_process.run("user", "add", user, "--generate", "--json", "--file", str(passwords), "--data-dir",
+                                   node.data_dir)
+        password = json.loads(done.stdout)["password"]
+        client = Client(node, user).credentials(user, password)
+        with client:
+            done = martlet_process.run("user", "rm", user, "--file", str(passwords), "--data-dir", node.data_dir)
+            ended = time.monotonic()
+            assert "The running node has read it." in done.stdout, done.stderr
+            client.wait_for_end()
+            late.append(time.monotonic() - ended)
+    assert sorted(late)[len(late) // 2] < 0.05, late

@@ -22,13 +22,18 @@ pub(crate) struct NodeOptions {
 }
 
 impl NodeOptions {
-    /// The directory in which the node keeps everything.
-    pub(crate) fn data_dir(&self) -> anyhow::Result<PathBuf> {
+    /// The node's configuration.
+    pub(crate) fn load(&self) -> anyhow::Result<config::Effective> {
         let options = ConfigOptions {
             config: self.config.clone(),
             data_dir: self.data_dir.clone(),
             ..ConfigOptions::default()
         };
-        Ok(config::data_dir(&options.load()?)?)
+        options.load()
+    }
+
+    /// The directory in which the node keeps everything.
+    pub(crate) fn data_dir(&self) -> anyhow::Result<PathBuf> {
+        Ok(config::data_dir(&self.load()?)?)
     }
 }

@@ -9,8 +9,8 @@ use martlet_access::edit;
 use martlet_access::hash::{self, Kind};
 use martlet_access::{PasswordFile, Plain};
 
-use crate::cmd::{passwd, prompt};
-use crate::serve::ConfigOptions;
+use crate::cmd::node_options::NodeOptions;
+use crate::cmd::{admin, passwd, prompt};
 
 /// Arguments of `martlet user`.
 #[derive(Args, Debug)]
@@ -37,9 +37,8 @@ struct FileOptions {
     /// Password file [default: auth.password_file of the configuration]
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
-    /// Configuration file of the node
-    #[arg(long, short = 'c', value_name = "FILE")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    node: NodeOptions,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -88,17 +87,26 @@ impl FileOptions {
         if let Some(file) = &self.file {
             return Ok(file.clone());
         }
-        let options = ConfigOptions {
-            config: self.config.clone(),
-            ..ConfigOptions::default()
-        };
-        let configured = options.load()?;
+        let configured = self.node.load()?;
         match configured.text("auth.password_file") {
             "" => bail!(
                 "no password file is configured: give --file FILE, or -c FILE with \
                  auth.password_file in it"
             ),
             path => Ok(PathBuf::from(path)),
+        }
+    }
+
+    /// A node that runs reads the file at once, not when it next looks.
+    fn told_node(&self) -> &'static str {
+        let Ok(data_dir) = self.node.data_dir() else {
+            return "";
+        };
+        let is_told =
+            admin::is_running(&data_dir) && admin::ask(&data_dir, "POST", "/api/v1/reload").is_ok();
+        match is_told {
+            true => "The running node has read it.\n",
+            false => "",
         }
     }
 
@@ -135,6 +143,7 @@ fn change(options: &ChangeOptions, is_there: bool) -> anyhow::Result<String> {
     };
     let line = passwd::set(&path, user, &password, kind)?;
     let shown = options.generate.then_some(&password);
+    let told = file.told_node();
     if file.json {
         let answer = serde_json::json!({
             "user": user, "file": path.display().to_string(), "password": shown,
@@ -142,17 +151,24 @@ fn change(options: &ChangeOptions, is_there: bool) -> anyhow::Result<String> {
         return Ok(format!("{answer}\n"));
     }
     Ok(match shown {
-        Some(password) => format!("{line}\nIts password, shown this once: {password}\n"),
-        None => format!("{line}\n"),
+        Some(password) => {
+            format!("{line}\nIts password, shown this once: {password}\n{told}")
+        }
+        None => format!("{line}\n{told}"),
     })
 }
 
 fn remove(options: &UserOptions) -> anyhow::Result<String> {
     let path = options.file.path()?;
     edit::remove_user(&path, &options.user)?;
+    let told = options.file.told_node();
     Ok(match options.file.json {
         true => format!("{}\n", serde_json::json!({ "removed": options.user })),
-        false => format!("Deleted user {} from {}\n", options.user, path.display()),
+        false => format!(
+            "Deleted user {} from {}\n{told}",
+            options.user,
+            path.display()
+        ),
     })
 }
 
