@@ -142,13 +142,14 @@ mod tests {
     }
 
     #[test]
-    fn tls_schemes_say_that_tls_is_missing() {
-        for url in ["mqtts://h/t", "wss://h/t"] {
-            assert!(
-                parse(url)
-                    .unwrap_err()
-                    .contains("TLS is not supported by this build yet")
-            );
+    fn tls_schemes_are_encrypted_and_have_ports_of_their_own() {
+        for (url, is_secure, port) in [
+            ("mqtts://h/t", true, 8883),
+            ("wss://h/t", true, 443),
+            ("mqtt://h/t", false, 1883),
+        ] {
+            let url = parse(url).unwrap();
+            assert_eq!((url.is_secure, url.port), (is_secure, port));
         }
     }
 

@@ -13,8 +13,8 @@ use martlet_access::{AclFile, PasswordFile, Plain, credentials};
 use martlet_broker::Realm;
 use martlet_certificates::NameFrom;
 use martlet_control::authentication::sources::{
-    CertificateNames, Credentials, Hashing, Hook, HookForm, HookSettings, PasswordFileSource,
-    People,
+    Algorithm, CertificateNames, Credentials, Hashing, Hook, HookForm, HookSettings,
+    PasswordFileSource, People, TokenKeys, TokenSettings, Tokens,
 };
 use martlet_control::authentication::{Chain, Lockout, Policy, Source};
 
@@ -42,6 +42,7 @@ enum Kind {
     Certificate,
     Credentials,
     PasswordFile,
+    Token,
     Hook,
 }
 
@@ -49,6 +50,7 @@ const KINDS: &[(&str, Kind)] = &[
     ("certificate", Kind::Certificate),
     ("credentials", Kind::Credentials),
     ("password-file", Kind::PasswordFile),
+    ("jwt", Kind::Token),
     ("hook", Kind::Hook),
 ];
 
@@ -124,7 +126,8 @@ impl<'a> Doors<'a> {
         for kind in self.order()? {
             let source: Option<Arc<dyn Source>> = match kind {
                 Kind::Certificate => self.certificates(table, &people),
-                Kind::Credentials | Kind::Hook if table.is_some() => None,
+                Kind::Credentials | Kind::Token | Kind::Hook if table.is_some() => None,
+                Kind::Token => self.tokens(&people)?,
                 Kind::Hook => self.hook(&people)?,
                 Kind::Credentials => self.credentials(&people)?,
                 Kind::PasswordFile => self.password_file(table, &people)?,
@@ -171,6 +174,7 @@ impl<'a> Doors<'a> {
             Kind::Certificate => self.effective.text("auth.certificate_user_name") != "off",
             Kind::Credentials => !self.effective.secret("auth.credentials").is_empty(),
             Kind::PasswordFile => !self.effective.text("auth.password_file").is_empty(),
+            Kind::Token => !self.effective.text("auth.jwt_keys").is_empty(),
             Kind::Hook => !self.effective.text("auth.hook_url").is_empty(),
         }
     }
@@ -210,6 +214,28 @@ impl<'a> Doors<'a> {
         let users = credentials(text)
             .map_err(|why| ConfigError::Unusable(format!("auth.credentials: {why}")))?;
         Ok(Some(Arc::new(Credentials::new(users, people.clone()))))
+    }
+
+    fn tokens(&mut self, people: &People) -> Result<Option<Arc<dyn Source>>, ConfigError> {
+        let path = self.effective.text("auth.jwt_keys").to_owned();
+        if path.is_empty() {
+            return Ok(None);
+        }
+        let bytes = self.read(&path)?;
+        let algorithm: Option<Algorithm> = self.effective.text("auth.jwt_algorithm").parse().ok();
+        let keys = TokenKeys::read(&bytes, algorithm)
+            .map_err(|why| ConfigError::Unusable(format!("{path}: {why}")))?;
+        let text = |key: &str| {
+            let text = self.effective.text(&format!("auth.jwt_{key}")).to_owned();
+            (!text.is_empty()).then_some(text)
+        };
+        let settings = TokenSettings {
+            issuer: text("issuer"),
+            audience: text("audience"),
+            user_claim: text("user_claim").unwrap_or_else(|| "sub".to_owned()),
+            client_claim: text("client_claim"),
+        };
+        Ok(Some(Arc::new(Tokens::new(keys, settings, people.clone()))))
     }
 
     fn hook(&self, people: &People) -> Result<Option<Arc<dyn Source>>, ConfigError> {

@@ -233,6 +233,23 @@ pub(crate) const LISTENER_KEYS: &[(&str, Kind, &str)] = &[
     ),
 ];
 
+/// What tokens are signed with.
+const ALGORITHMS: &[&str] = &[
+    "of the set",
+    "HS256",
+    "HS384",
+    "HS512",
+    "RS256",
+    "RS384",
+    "RS512",
+    "PS256",
+    "PS384",
+    "PS512",
+    "ES256",
+    "ES384",
+    "EdDSA",
+];
+
 /// Fields of a certificate that may name its user.
 const CERTIFICATE_FIELDS: &[&str] = &[
     "off",
@@ -316,7 +333,7 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
     (
         "auth.order",
         Kind::Text,
-        Default::Text("certificate, credentials, password-file, hook"),
+        Default::Text("certificate, credentials, password-file, jwt, hook"),
         "Where credentials are looked for, one after the other; the first that knows a user decides.",
     ),
     (
@@ -348,6 +365,42 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
         Kind::Word(CERTIFICATE_FIELDS),
         Default::Text("off"),
         "Which field of a client's certificate is its user name; its CONNECT needs no password then.",
+    ),
+    (
+        "auth.jwt_keys",
+        Kind::Text,
+        Default::Text(""),
+        "File of the keys that tokens (JWT) in the place of passwords are signed with: a set (JWKS), a public key in PEM, or a shared secret of 32 bytes or more. A token needs `exp`, at which its connection ends; its claim acl {\"pub\": […], \"sub\": […], \"all\": […]} says what its client may do.",
+    ),
+    (
+        "auth.jwt_algorithm",
+        Kind::Word(ALGORITHMS),
+        Default::Text("of the set"),
+        "For what the key in PEM or the secret is; each key of a set says its own.",
+    ),
+    (
+        "auth.jwt_issuer",
+        Kind::Text,
+        Default::Text(""),
+        "What `iss` of a token has to be.",
+    ),
+    (
+        "auth.jwt_audience",
+        Kind::Text,
+        Default::Text(""),
+        "What `aud` of a token has to be, or to have in it.",
+    ),
+    (
+        "auth.jwt_user_claim",
+        Kind::Text,
+        Default::Text("sub"),
+        "The claim that is the user name.",
+    ),
+    (
+        "auth.jwt_client_claim",
+        Kind::Text,
+        Default::Text(""),
+        "The claim that has to be the Client Identifier, so that a token is one client's alone.",
     ),
     (
         "auth.hook_url",

@@ -5,6 +5,7 @@ mod credentials;
 mod hook;
 mod password_file;
 mod people;
+mod token;
 
 use std::sync::Arc;
 
@@ -14,8 +15,10 @@ use tokio::sync::Semaphore;
 pub use certificate::CertificateNames;
 pub use credentials::Credentials;
 pub use hook::{Hook, HookForm, HookSettings};
+pub use jsonwebtoken::Algorithm;
 pub use password_file::PasswordFileSource;
 pub use people::People;
+pub use token::{TokenKeys, TokenSettings, Tokens};
 
 use super::Finding;
 

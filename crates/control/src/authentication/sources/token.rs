@@ -1,0 +1,289 @@
+//! Signed tokens (JWT, RFC 7519) as passwords: whoever has the key says who a client is, until
+//! when, and, if it likes, what the client may do.
+
+use std::any::Any;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use jsonwebtoken::jwk::{JwkSet, KeyAlgorithm};
+use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
+use martlet_broker::{Actions, Authentication, Identity, Password, Realm, Rule, Rules};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{People, known};
+use crate::authentication::{Finding, Looking, Source};
+
+/// What is asked of a token beside its signature.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TokenSettings {
+    /// `iss` has to be this, if anything.
+    pub issuer: Option<String>,
+    /// `aud` has to have this in it, if anything.
+    pub audience: Option<String>,
+    /// The claim that is the user name: `sub`.
+    pub user_claim: String,
+    /// The claim that has to be the Client Identifier, if any.
+    pub client_claim: Option<String>,
+}
+
+/// Keys that tokens may be signed with, each for one algorithm.
+pub struct TokenKeys(Vec<TokenKey>);
+
+struct TokenKey {
+    id: Option<String>,
+    algorithm: Algorithm,
+    key: DecodingKey,
+}
+
+/// Tokens.
+#[derive(Debug)]
+pub struct Tokens {
+    keys: TokenKeys,
+    settings: TokenSettings,
+    people: People,
+}
+
+/// Claims that we look at; others are by name.
+#[derive(Deserialize)]
+struct Claims {
+    exp: u64,
+    acl: Option<Permissions>,
+    #[serde(flatten)]
+    others: HashMap<String, Value>,
+}
+
+/// Topic Filters by what may be done with them; `%c` and `%u` stand for the client's names.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Permissions {
+    #[serde(rename = "pub")]
+    publish: Vec<String>,
+    #[serde(rename = "sub")]
+    read: Vec<String>,
+    all: Vec<String>,
+}
+
+/// Clocks may differ by so much.
+const LEEWAY_SECS: u64 = 5;
+
+/// A shared secret has at least as many bytes as its hash.
+const SECRET_BYTES_MIN: usize = 32;
+
+/// Filters in a token at most.
+const FILTERS_MAX: usize = 1_000;
+
+impl std::fmt::Debug for TokenKeys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} keys", self.0.len())
+    }
+}
+
+impl TokenKeys {
+    /// Reads a file: a set of keys (JWKS), a public key in PEM, or else a shared secret.
+    /// `algorithm` is of PEM and secret; each key of a set says its own.
+    ///
+    /// # Errors
+    /// What was expected.
+    pub fn read(bytes: &[u8], algorithm: Option<Algorithm>) -> Result<Self, String> {
+        let text = std::str::from_utf8(bytes).unwrap_or_default().trim();
+        if text.starts_with('{') {
+            return Self::of_set(text);
+        }
+        let algorithm = algorithm.ok_or("auth.jwt_algorithm has to say for what the key is")?;
+        let is_pem = text.starts_with("-----BEGIN");
+        let key = match algorithm {
+            Algorithm::HS256 | Algorithm::HS384 | Algorithm::HS512 if is_pem => {
+                // Else a public key, which everybody may have, would be the secret.
+                return Err("the file is a key in PEM, and HS… takes a secret".to_owned());
+            }
+            Algorithm::HS256 | Algorithm::HS384 | Algorithm::HS512 => {
+                let secret = bytes.strip_suffix(b"\n").unwrap_or(bytes);
+                if secret.len() < SECRET_BYTES_MIN {
+                    return Err(format!(
+                        "the secret has {} bytes, at least 32 are needed",
+                        secret.len()
+                    ));
+                }
+                Ok(DecodingKey::from_secret(secret))
+            }
+            Algorithm::ES256 | Algorithm::ES384 => DecodingKey::from_ec_pem(bytes),
+            Algorithm::EdDSA => DecodingKey::from_ed_pem(bytes),
+            _ => DecodingKey::from_rsa_pem(bytes),
+        };
+        let key =
+            key.map_err(|error| format!("no public key in PEM for {algorithm:?}: {error}"))?;
+        let id = None;
+        Ok(Self(vec![TokenKey { id, algorithm, key }]))
+    }
+
+    fn of_set(text: &str) -> Result<Self, String> {
+        let set: JwkSet = serde_json::from_str(text)
+            .map_err(|error| format!("no set of keys (JWKS): {error}"))?;
+        let mut keys = Vec::new();
+        for (number, jwk) in set.keys.iter().enumerate() {
+            let error = |why: String| format!("key {}: {why}", number + 1);
+            let named = jwk.common.key_algorithm;
+            let named = named.ok_or_else(|| error("`alg` is missing".to_owned()))?;
+            let algorithm = signature(named)
+                .ok_or_else(|| error(format!("{named} is for no signature that is known here")))?;
+            let key = DecodingKey::from_jwk(jwk).map_err(|why| error(why.to_string()))?;
+            let id = jwk.common.key_id.clone();
+            keys.push(TokenKey { id, algorithm, key });
+        }
+        match keys.is_empty() {
+            true => Err("the set has no keys".to_owned()),
+            false => Ok(Self(keys)),
+        }
+    }
+}
+
+fn signature(algorithm: KeyAlgorithm) -> Option<Algorithm> {
+    Some(match algorithm {
+        KeyAlgorithm::HS256 => Algorithm::HS256,
+        KeyAlgorithm::HS384 => Algorithm::HS384,
+        KeyAlgorithm::HS512 => Algorithm::HS512,
+        KeyAlgorithm::ES256 => Algorithm::ES256,
+        KeyAlgorithm::ES384 => Algorithm::ES384,
+        KeyAlgorithm::RS256 => Algorithm::RS256,
+        KeyAlgorithm::RS384 => Algorithm::RS384,
+        KeyAlgorithm::RS512 => Algorithm::RS512,
+        KeyAlgorithm::PS256 => Algorithm::PS256,
+        KeyAlgorithm::PS384 => Algorithm::PS384,
+        KeyAlgorithm::PS512 => Algorithm::PS512,
+        KeyAlgorithm::EdDSA => Algorithm::EdDSA,
+        _ => return None,
+    })
+}
+
+impl Tokens {
+    /// Tokens signed with one of these keys. What those may do that do not say so, `people` says.
+    pub fn new(keys: TokenKeys, settings: TokenSettings, people: People) -> Self {
+        Self {
+            keys,
+            settings,
+            people,
+        }
+    }
+
+    fn find(&self, asked: &Authentication) -> Finding {
+        let password = asked.password.as_ref().map_or(&[][..], Password::bytes);
+        let token = std::str::from_utf8(password).unwrap_or_default();
+        // Anything else is somebody's password.
+        let Ok(header) = decode_header(token) else {
+            return Finding::Stranger;
+        };
+        let is_meant = |key: &&TokenKey| {
+            key.algorithm == header.alg
+                && (header.kid.is_none() || key.id.is_none() || key.id == header.kid)
+        };
+        let mut why = format!("no key for a token of {:?} with this `kid`", header.alg);
+        for key in self.keys.0.iter().filter(is_meant) {
+            match self.claims(token, key) {
+                Ok(claims) => return self.identity(asked, claims),
+                Err(error) => why = error,
+            }
+        }
+        Finding::Wrong(format!("its token is not good: {why}"))
+    }
+
+    fn claims(&self, token: &str, key: &TokenKey) -> Result<Claims, String> {
+        let mut validation = Validation::new(key.algorithm);
+        validation.leeway = LEEWAY_SECS;
+        validation.validate_nbf = true;
+        validation.set_required_spec_claims(&["exp"]);
+        if let Some(issuer) = &self.settings.issuer {
+            validation.set_issuer(&[issuer]);
+            validation.required_spec_claims.insert("iss".to_owned());
+        }
+        match &self.settings.audience {
+            Some(audience) => {
+                validation.set_audience(&[audience]);
+                validation.required_spec_claims.insert("aud".to_owned());
+            }
+            None => validation.validate_aud = false,
+        }
+        let decoded = decode::<Claims>(token, &key.key, &validation);
+        decoded
+            .map(|decoded| decoded.claims)
+            .map_err(|error| error.to_string())
+    }
+
+    fn identity(&self, asked: &Authentication, claims: Claims) -> Finding {
+        let text = |claim: &str| claims.others.get(claim).and_then(Value::as_str);
+        let Some(user_name) = text(&self.settings.user_claim) else {
+            return Finding::Wrong(format!(
+                "its token has no claim {}",
+                self.settings.user_claim
+            ));
+        };
+        if user_name.is_empty() || user_name.chars().any(char::is_control) {
+            return Finding::Wrong("the name in its token is none".to_owned());
+        }
+        if let Some(claim) = &self.settings.client_claim
+            && text(claim) != Some(&*asked.client_id)
+        {
+            return Finding::Wrong(format!("its token is for another client ({claim})"));
+        }
+        let found = known(
+            asked,
+            user_name.into(),
+            self.people.rules_of(Some(user_name)),
+        );
+        let Finding::Known(identity) = found else {
+            return found;
+        };
+        let identity = Identity {
+            expires_wall_ms: claims.exp.saturating_mul(1000).max(1),
+            ..identity
+        };
+        match claims.acl.map(compile).transpose() {
+            Ok(None) => Finding::Known(identity),
+            Ok(Some(rules)) => Finding::Known(Identity {
+                realm: Realm::OWN_RULES,
+                rules: Arc::new(rules),
+                ..identity
+            }),
+            Err(why) => Finding::Wrong(format!("the claim acl of its token: {why}")),
+        }
+    }
+}
+
+fn compile(permissions: Permissions) -> Result<Rules, String> {
+    let Permissions { publish, read, all } = permissions;
+    let with =
+        |filters: Vec<String>, actions| filters.into_iter().map(move |filter| (filter, actions));
+    let rules: Vec<Rule> = with(publish, Actions::PUBLISH)
+        .chain(with(read, Actions::READ))
+        .chain(with(all, Actions::ALL))
+        .map(|(filter, actions)| Rule {
+            actions,
+            allows: true,
+            filter: filter.into(),
+            source: "its token".into(),
+        })
+        .collect();
+    if rules.len() > FILTERS_MAX {
+        return Err(format!("more than {FILTERS_MAX} filters"));
+    }
+    Rules::compile(rules, Actions::NONE).map_err(|error| error.to_string())
+}
+
+impl Source for Tokens {
+    fn name(&self) -> String {
+        "tokens (auth.jwt_keys)".to_owned()
+    }
+
+    fn look<'a>(&'a self, asked: &'a Authentication) -> Looking<'a> {
+        Box::pin(std::future::ready(self.find(asked)))
+    }
+
+    /// Whoever has the key may name anybody.
+    fn rules_of(&self, user_name: &str) -> Option<Arc<Rules>> {
+        Some(self.people.rules_of(Some(user_name)))
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}

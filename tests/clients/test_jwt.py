@@ -1,0 +1,166 @@
+"""Signed tokens in the place of passwords: what is let in, what is not, and when it ends."""
+
+import base64
+import hashlib
+import hmac
+import json
+import subprocess
+import time
+
+import pytest
+
+import martlet_process
+from conftest import need
+from paho_client import Client
+from test_access import publish, until
+
+SECRET = b"a secret of more than thirty-two bytes"
+
+
+def encoded(value):
+    data = value if isinstance(value, bytes) else json.dumps(value).encode()
+    return base64.urlsafe_b64encode(data).rstrip(b"=")
+
+
+def openssl(*arguments, data=b""):
+    done = subprocess.run([need("openssl", "openssl"), *map(str, arguments)], input=data, capture_output=True, timeout=20)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def raw_signature(der):
+    """r and s of an ECDSA signature, 32 bytes each, out of its DER."""
+    at, parts = 2, []
+    for _ in range(2):
+        length = der[at + 1]
+        parts.append(int.from_bytes(der[at + 2:at + 2 + length], "big").to_bytes(32, "big"))
+        at += 2 + length
+    return b"".join(parts)
+
+
+class Signer:
+    """Makes tokens with a key of this kind, and knows the file that the broker is given."""
+
+    KINDS = {"RS256": ["genrsa", "2048"], "ES256": ["ecparam", "-genkey", "-noout", "-name", "prime256v1"],
+             "EdDSA": ["genpkey", "-algorithm", "ed25519"]}
+
+    def __init__(self, directory, algorithm):
+        self.algorithm, self.directory = algorithm, directory
+        self.file = directory / f"{algorithm}.key"
+        if algorithm == "HS256":
+            self.file.write_bytes(SECRET + b"\n")
+            return
+        self.private = directory / f"{algorithm}.pem"
+        self.private.write_bytes(openssl(*self.KINDS[algorithm]))
+        self.file.write_bytes(openssl("pkey", "-in", self.private, "-pubout"))
+
+    def sign(self, data):
+        if self.algorithm == "HS256":
+            return hmac.new(SECRET, data, hashlib.sha256).digest()
+        if self.algorithm == "EdDSA":
+            (self.directory / "data").write_bytes(data)
+            return openssl("pkeyutl", "-sign", "-rawin", "-inkey", self.private, "-in", self.directory / "data")
+        signature = openssl("dgst", "-sha256", "-sign", self.private, data=data)
+        return signature if self.algorithm == "RS256" else raw_signature(signature)
+
+    def token(self, header=(), **claims):
+        claims = {"sub": "device-7", "exp": int(time.time()) + 60, **claims}
+        claims = {key: value for key, value in claims.items() if value is not None}
+        data = encoded({"alg": self.algorithm, "typ": "JWT", **dict(header)}) + b"." + encoded(claims)
+        return (data + b"." + encoded(self.sign(data))).decode()
+
+
+def let_in(node, token, client="c1", topic="t"):
+    code, said = publish(node, topic, "-V", "5", "-u", "jwt", "-P", token, "-i", client)
+    return code == 0 and "ot authorized" not in said
+
+
+@pytest.mark.parametrize("algorithm", ["HS256", "RS256", "ES256", "EdDSA"])
+def test_a_token_is_good_for_its_key_alone(start_node, tmp_path, algorithm):
+    signer = Signer(tmp_path, algorithm)
+    node = start_node(settings=[f"auth.jwt_keys={signer.file}", f"auth.jwt_algorithm={algorithm}",
+                                "auth.lockout_failures=0"])
+    good = signer.token()
+    assert let_in(node, good)
+    head, claims, signature = good.split(".")
+    other = encoded({"sub": "admin", "exp": int(time.time()) + 60}).decode()
+    (tmp_path / "other").mkdir()
+    now = int(time.time())
+    bad = {
+        "another's claims": f"{head}.{other}.{signature}",
+        "no signature": f"{head}.{claims}.",
+        "algorithm none": f"{encoded({'alg': 'none'}).decode()}.{claims}.",
+        "another key": Signer(tmp_path / "other", algorithm).token() if algorithm != "HS256" else "",
+        "expired": signer.token(exp=now - 60),
+        "without an end": signer.token(exp=None),
+        "not yet": signer.token(nbf=now + 60),
+        "without a name": signer.token(sub=None),
+        "an empty name": signer.token(sub=""),
+        "a name that is none": signer.token(sub=7),
+        "no token": "secret",
+        "permissions that are none": signer.token(acl={"pub": ["a/#/b"]}),
+        "permissions of an unknown kind": signer.token(acl={"write": ["a"]}),
+    }
+    for what, token in bad.items():
+        assert not let_in(node, token), what
+    assert good not in node.log()
+
+
+def test_a_public_key_is_no_secret(start_node, tmp_path):
+    """The oldest trick: a token signed by HMAC with the public key, which everybody may have."""
+    signer = Signer(tmp_path, "RS256")
+    node = start_node(settings=[f"auth.jwt_keys={signer.file}", "auth.jwt_algorithm=RS256"])
+    data = encoded({"alg": "HS256"}) + b"." + encoded({"sub": "admin", "exp": int(time.time()) + 60})
+    forged = data + b"." + encoded(hmac.new(signer.file.read_bytes(), data, hashlib.sha256).digest())
+    assert not let_in(node, forged.decode())
+    done = martlet_process.run("config", "check", "--set", f"auth.jwt_keys={signer.file}", "--set",
+                               "auth.jwt_algorithm=HS256")
+    assert done.returncode != 0 and "HS… takes a secret" in done.stderr
+
+
+def test_a_token_says_what_its_client_may_do_and_when_it_ends(start_node, tmp_path):
+    signer = Signer(tmp_path, "HS256")
+    node = start_node(settings=[f"auth.jwt_keys={signer.file}", "auth.jwt_algorithm=HS256"])
+    permitted = {"pub": ["d/%c/up"], "sub": ["d/%c/down"], "all": ["shared/%u"]}
+    token = signer.token(acl=permitted)
+    assert let_in(node, token, topic="d/c1/up") and let_in(node, token, topic="shared/device-7")
+    assert not let_in(node, token, topic="d/c2/up") and not let_in(node, token, topic="d/c1/down")
+    with Client(node, "c1").credentials("jwt", signer.token(acl=permitted, exp=int(time.time()) + 3)) as client:
+        assert client.subscribe("d/c1/down") == [0]
+        assert client.subscribe("d/c2/down")[0] >= 0x80
+        client.wait_for_end()
+    until(lambda: "its credentials have ended" in node.log(), "the log says why")
+
+
+def test_issuer_audience_and_client_are_looked_at(start_node, tmp_path):
+    signer = Signer(tmp_path, "HS256")
+    node = start_node(settings=[
+        f"auth.jwt_keys={signer.file}", "auth.jwt_algorithm=HS256", "auth.jwt_issuer=us", "auth.jwt_audience=mqtt",
+        "auth.jwt_client_claim=client", "auth.jwt_user_claim=name"])
+    good = {"iss": "us", "aud": ["mqtt", "web"], "client": "c1", "name": "x"}
+    assert let_in(node, signer.token(**good))
+    for claim in good:
+        assert not let_in(node, signer.token(**{**good, claim: "other"})) or claim == "name", claim
+        assert not let_in(node, signer.token(**{**good, claim: None})), claim
+    assert not let_in(node, signer.token(**good), client="c2")
+
+
+def test_keys_of_a_set_are_changed_while_it_runs(start_node, tmp_path):
+    old = Signer(tmp_path, "HS256")
+    jwks = tmp_path / "jwks.json"
+
+    def write(*secrets):
+        jwks.write_text(json.dumps({"keys": [
+            {"kty": "oct", "kid": f"k{number}", "alg": "HS256", "k": encoded(secret).decode()}
+            for number, secret in enumerate(secrets)]}))
+
+    write(b"another secret of more than thirty-two bytes", SECRET)
+    node = start_node(settings=[f"auth.jwt_keys={jwks}"])
+    assert let_in(node, old.token()) and let_in(node, old.token(header={"kid": "k1"}))
+    assert not let_in(node, old.token(header={"kid": "k0"}))
+    write(b"another secret of more than thirty-two bytes")
+    assert martlet_process.run("reload", "--data-dir", node.data_dir).returncode == 0
+    assert not let_in(node, old.token())
+    jwks.write_text('{"keys": [{"kty": "oct", "k": "AAAA"}]}')
+    done = martlet_process.run("reload", "--data-dir", node.data_dir)
+    assert done.returncode != 0 and "`alg` is missing" in done.stderr
