@@ -26,6 +26,10 @@ struct Options {
     write: bool,
     /// Only these paths
     paths: Vec<String>,
+    /// Print the bytes that a shard holds for each of so many clients that do nothing, however few
+    /// files this machine lets a process open
+    #[arg(long, value_name = "CLIENTS", conflicts_with_all = ["write", "paths"])]
+    idle: Option<u32>,
     /// Runs one path, to be counted from outside
     #[arg(long, hide = true)]
     run: Option<String>,
@@ -45,6 +49,11 @@ fn main() -> ExitCode {
 
 /// Counts and compares; `false` if a path has become more expensive than it may.
 fn judge(options: &Options) -> anyhow::Result<bool> {
+    if let Some(count) = options.idle {
+        let bytes = paths::bytes_of_idle(count.max(1));
+        println!("{bytes:.0} bytes of the shard for each of {count} connected clients");
+        return Ok(true);
+    }
     if let Some(name) = &options.run {
         (find(name)?.run)();
         return Ok(true);

@@ -16,7 +16,7 @@ use martlet_codec::{
 };
 use martlet_script::LocalNode;
 
-use crate::counting::allocations;
+use crate::counting::{allocations, held_bytes};
 
 const VERSION: ProtocolVersion = ProtocolVersion::V311;
 
@@ -49,6 +49,8 @@ pub(crate) struct Node {
     is_measured: bool,
     /// Allocations while it was measured.
     pub(crate) allocations: u64,
+    /// Bytes that the shard has come to hold in calls, but those that were measured.
+    pub(crate) held_bytes: i64,
     /// PUBLISH packets that came to clients, in all.
     pub(crate) delivered: u64,
 }
@@ -80,6 +82,7 @@ impl Node {
             busy: Vec::new(),
             is_measured: false,
             allocations: 0,
+            held_bytes: 0,
             delivered: 0,
         }
     }
@@ -306,7 +309,10 @@ impl Node {
         };
         let shard = &mut self.shard;
         if !self.is_measured {
-            return call(shard, &mut cx);
+            let before = held_bytes();
+            let result = call(shard, &mut cx);
+            self.held_bytes += held_bytes() as i64 - before as i64;
+            return result;
         }
         let before = allocations();
         let result = measured_call(|| call(shard, &mut cx));

@@ -332,6 +332,18 @@ fn retained() -> Measured {
     }
 }
 
+/// Bytes that a shard holds for each of so many connected clients that do nothing.
+pub(crate) fn bytes_of_idle(count: u32) -> f64 {
+    let mut node = Node::new();
+    // What a shard has anyway is there before.
+    node.connect("first", false);
+    let before = node.held_bytes;
+    for number in 0..count {
+        node.connect(&format!("device-{number:012}"), false);
+    }
+    (node.held_bytes - before) as f64 / f64::from(count)
+}
+
 fn subscribed(filter: &dyn Fn(u32) -> String, count: u32) -> (Node, ClientIndex) {
     let mut node = Node::new();
     let publisher = node.connect("publisher", false);

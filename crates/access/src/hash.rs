@@ -225,6 +225,18 @@ impl PasswordHash {
         matches!(self.0, Form::Plain(_))
     }
 
+    /// What decides how long it takes to work it out: kind first, then costs.
+    pub(crate) fn effort(&self) -> (u8, u64) {
+        match &self.0 {
+            Form::Plain(_) => (0, 0),
+            Form::Sha512 { .. } => (1, 0),
+            Form::Pbkdf2Sha512 { iterations, .. } => (2, iterations.get().into()),
+            Form::Argon2id {
+                memory_kib, passes, ..
+            } => (3, u64::from(*memory_kib) * u64::from(*passes)),
+        }
+    }
+
     /// It is guessed more quickly than one that would be made now.
     pub fn is_weak(&self) -> bool {
         match &self.0 {
