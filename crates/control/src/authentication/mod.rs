@@ -134,7 +134,11 @@ impl Gate {
         caller: Caller,
     ) {
         let inner = Arc::clone(&self.0);
-        let question = Question { inner, digest };
+        let mut question = Question {
+            inner,
+            digest,
+            is_answered: false,
+        };
         self.0.runtime.spawn(async move {
             let found = policy.decide(&asked, known).await;
             let wait = question.inner.lock().judge(&found, &caller, &policy);
@@ -186,16 +190,19 @@ impl Inner {
 struct Question {
     inner: Arc<Inner>,
     digest: Digest,
+    /// Who asks the same from now on asks another question, which this one is not to answer.
+    is_answered: bool,
 }
 
 impl Question {
-    fn answer(self, found: Authenticated, policy: &Arc<Policy>) {
+    fn answer(&mut self, found: Authenticated, policy: &Arc<Policy>) {
         let mut state = self.inner.lock();
         if Arc::ptr_eq(&state.policy, policy) && !state.is_revoked_since(&found) {
             let (digest, now) = (self.digest, Instant::now());
             state.verified.put(digest, found.clone(), now, policy);
         }
         let waiting = state.take_waiting(&self.digest);
+        self.is_answered = true;
         drop(state);
         for answer in waiting {
             answer(found.clone());
@@ -205,6 +212,9 @@ impl Question {
 
 impl Drop for Question {
     fn drop(&mut self) {
+        if self.is_answered {
+            return;
+        }
         let waiting = self.inner.lock().take_waiting(&self.digest);
         for answer in waiting {
             answer(Authenticated::failed(
