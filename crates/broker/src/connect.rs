@@ -91,12 +91,8 @@ impl Shard {
                 Ending::told(ReasonCode::SessionTakenOver, why),
             );
         }
-        if !cx
-            .node
-            .borrow_connection(self.settings.limits.connections as usize)
-        {
-            let reason = ReasonCode::ServerBusy;
-            return self.refuse_client(cx, index, &request, reason, "limit connections");
+        if let Err(why) = self.take_place(cx, index) {
+            return self.refuse_client(cx, index, &request, ReasonCode::ServerBusy, why);
         }
         let ceiling = self.settings.limits.session_expiry_max_secs;
         let expiry_secs = request.session_expiry_secs.min(ceiling);
@@ -139,6 +135,23 @@ impl Shard {
                 connack,
             },
         );
+    }
+
+    /// One of the places for connections of the node and of the listener.
+    fn take_place<N: Node>(&mut self, cx: &Cx<'_, N>, index: u32) -> Result<(), &'static str> {
+        let listener = &self.connections.at(index).listener;
+        let (number, places) = (listener.number, listener.connections_max);
+        if places > 0 && !cx.node.borrow_place(number, places) {
+            return Err("the listener's limit max_connections");
+        }
+        let connections_max = self.settings.limits.connections as usize;
+        if cx.node.borrow_connection(connections_max) {
+            return Ok(());
+        }
+        if places > 0 {
+            cx.node.return_place(number);
+        }
+        Err("limit connections")
     }
 
     /// The CONNACK may go out: from here on the client is there.

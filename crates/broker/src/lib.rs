@@ -39,6 +39,7 @@ mod message;
 mod node;
 mod outgoing;
 mod permission;
+mod rate;
 mod record;
 mod restore;
 mod retained;
@@ -77,6 +78,7 @@ pub use node::{Cx, Node, Now};
 pub use permission::{
     Actions, Identity, Names, Realm, Rule, RuleBook, Rules, RulesError, Verdict, may_publish,
 };
+pub use rate::RateExceeded;
 pub use record::{
     EnqueuedAs, EntryRecord, MessageRecord, Publisher, RECORD_VERSION, RETAINED_COPIES, Record,
     SessionEpoch, SessionOwner, SessionRecord, SubscriptionRecord,

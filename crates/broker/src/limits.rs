@@ -4,6 +4,7 @@
 
 use crate::event::EventInterest;
 use crate::permission::Realm;
+use crate::rate::RateExceeded;
 use martlet_codec::QoS;
 
 /// What happens to a message that finds a session's queue full.
@@ -135,6 +136,9 @@ limits! {
     connect_rate: u32 = 0,
         "CONNECTs accepted per second and shard; 0 is no limit.",
         "v5: CONNACK 0x9F; v3: CONNACK 3 (server unavailable).";
+    connect_rate_per_address: u32 = 0,
+        "CONNECTs per minute from one address (IPv6: one /64); 0 is no limit.",
+        "v5: CONNACK 0x9F; v3: CONNACK 3 (server unavailable).";
     client_id_bytes: u16 = 1024,
         "Length of a Client Identifier, bytes.",
         "v5: CONNACK 0x85; v3: CONNACK 2 (identifier rejected).";
@@ -159,6 +163,12 @@ limits! {
     receive_maximum: u16 = 1024,
         "QoS 1 and 2 messages that a client may have under way towards the node; announced to v5.",
         "v5: DISCONNECT 0x93; v3: QoS 2 closed, QoS 1 read later.";
+    publish_rate: u32 = 0,
+        "PUBLISH packets per second of one client, and as many more at once after a second of quiet; 0 is no limit.",
+        "As mqtt.rate_exceeded says.";
+    publish_bytes_rate: u32 = 0,
+        "Bytes per second in the payloads of one client's PUBLISH packets; 0 is no limit.",
+        "As mqtt.rate_exceeded says.";
     in_flight: u16 = 128,
         "QoS 1 and 2 messages under way towards a client; the client's own Receive Maximum holds too.",
         "Further messages wait in the session's queue.";
@@ -214,6 +224,13 @@ limits! {
 pub struct ListenerPolicy {
     /// Its name in logs.
     pub name: String,
+    /// Its place among the node's listeners.
+    pub number: u16,
+    /// Connections that came this way at most; 0 is no limit but the node's.
+    pub connections_max: u32,
+    /// Time from the accepted connection to the complete CONNECT, a TLS handshake included,
+    /// seconds; 0 is the node's.
+    pub connect_timeout_secs: u32,
     /// Whose credentials and rules hold here.
     pub realm: Realm,
     /// Clients need no credentials.
@@ -237,6 +254,9 @@ impl Default for ListenerPolicy {
     fn default() -> Self {
         Self {
             name: "default".to_owned(),
+            number: 0,
+            connections_max: 0,
+            connect_timeout_secs: 0,
             realm: Realm::COMMON,
             allow_anonymous: true,
             authenticate: false,
@@ -256,6 +276,8 @@ pub struct Settings {
     pub limits: Limits,
     /// What happens when a session's queue is full.
     pub queue_full: QueueFull,
+    /// What becomes of what a client publishes beyond its rate.
+    pub rate_exceeded: RateExceeded,
     /// Topics, Client Identifiers and User Names with control characters or noncharacters are
     /// refused (MQTT 5 section 1.5.4 leaves the choice to the receiver).
     pub refuse_control_characters: bool,
@@ -273,6 +295,7 @@ impl Default for Settings {
         Self {
             limits: Limits::default(),
             queue_full: QueueFull::default(),
+            rate_exceeded: RateExceeded::default(),
             refuse_control_characters: true,
             response_information: Some("response/".to_owned()),
             events: EventInterest::default(),

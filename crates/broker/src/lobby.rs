@@ -68,14 +68,27 @@ impl Shard {
             listener,
             entropy,
         } = peer;
+        let timeout_secs = match listener.connect_timeout_secs {
+            0 => self.settings.limits.connect_timeout_secs,
+            own => own,
+        };
         let connection = Connection::new(listener, address, entropy, cx.now.mono_ms);
         let id = self.connections.insert(connection);
-        let timeout_ms = u64::from(self.settings.limits.connect_timeout_secs) * 1000;
+        let timeout_ms = u64::from(timeout_secs) * 1000;
         let due_ms = cx.now.mono_ms + timeout_ms;
         let timer = self.wheel.arm(due_ms, Timer::ConnectDeadline(id));
         self.connections.at(id.index).deadline = Some(timer);
         self.lobby_count += 1;
         id
+    }
+
+    /// A proxy says where a connection in the lobby comes from.
+    pub fn comes_from(&mut self, id: ConnectionId, address: (IpAddr, u16)) {
+        if let Some(connection) = self.connections.get_mut(id)
+            && connection.phase == Phase::Lobby
+        {
+            connection.address = Some(address);
+        }
     }
 
     /// The first packet is a complete CONNECT; `unread` is what came behind it.
@@ -157,7 +170,7 @@ impl Shard {
             reason,
             why,
         };
-        self.check_admission(cx)
+        self.check_admission(cx, index)
             .map_err(|(reason, why)| refuse(reason, why))?;
         let limits = &self.settings.limits;
         if connect.client_id.len() > usize::from(limits.client_id_bytes) {
@@ -196,7 +209,9 @@ impl Shard {
     fn check_admission<N: Node>(
         &mut self,
         cx: &Cx<'_, N>,
+        index: u32,
     ) -> Result<(), (ReasonCode, &'static str)> {
+        let address = self.connections.at(index).address;
         let limits = &self.settings.limits;
         if self.stopping {
             // 0x8B is a reason of DISCONNECT only [MQTT-3.2.2-8].
@@ -204,6 +219,14 @@ impl Shard {
         }
         if !self.connect_rate.take(cx.now.mono_ms, limits.connect_rate) {
             return Err((ReasonCode::ConnectionRateExceeded, "limit connect_rate"));
+        }
+        let per_address = limits.connect_rate_per_address;
+        if let Some((ip, _)) = address
+            && per_address > 0
+            && !cx.node.counts_connect(ip, cx.now.mono_ms, per_address)
+        {
+            let why = "limit connect_rate_per_address";
+            return Err((ReasonCode::ConnectionRateExceeded, why));
         }
         Ok(())
     }

@@ -5,6 +5,8 @@
 //! reactor's implementation locks for as long as the closure runs, the simulator's counts each
 //! access as a step at which another shard may run. A closure never calls into the node again.
 
+use std::net::IpAddr;
+
 use crate::fault::{self, Fault};
 use crate::id::ShardId;
 use crate::interest::{EpochKey, Interest, InterestClass};
@@ -38,6 +40,25 @@ pub trait Node {
 
     /// Gives a place back.
     fn return_connection(&self);
+
+    /// Borrows one of the `count_max` places of this listener; false when all are taken. Where no
+    /// listener has a limit nothing is counted.
+    fn borrow_place(&self, listener: u16, count_max: u32) -> bool {
+        let _ = (listener, count_max);
+        true
+    }
+
+    /// Gives it back.
+    fn return_place(&self, listener: u16) {
+        let _ = listener;
+    }
+
+    /// Counts a CONNECT from there; false when it is beyond `count_max` in this minute. Where
+    /// addresses have no limit nothing is counted.
+    fn counts_connect(&self, address: IpAddr, now_ms: u64, count_max: u32) -> bool {
+        let _ = (address, now_ms, count_max);
+        true
+    }
 }
 
 /// Time, as it comes in with each call. All in milliseconds.

@@ -18,6 +18,8 @@ pub(crate) enum Timer {
     KeepAlive(ConnectionId),
     /// Output may have waited too long for the peer to read, or an acknowledgement for the store.
     Stalled(ConnectionId),
+    /// A publisher that was too fast may go on.
+    RateOver(ConnectionId),
     /// The session of a client that is away ends [MQTT-3.1.2-23].
     SessionExpiry(SessionId),
     /// The Will of a client that is away is due [MQTT-3.1.3-9].

@@ -39,6 +39,52 @@ pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, 
     all(path, expected, CertificateDer::pem_reader_iter)
 }
 
+/// Certificates of CAs: those of a file, or of all files of a directory. In a directory as OpenSSL
+/// wants it, whose files have names such as `5ed36f99.0`, these alone count, as they do there; else
+/// those ending in `.crt` and `.pem`.
+pub(crate) fn authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, FileError> {
+    if !path.is_dir() {
+        return certificates(path);
+    }
+    let entries = std::fs::read_dir(path).and_then(Iterator::collect::<io::Result<Vec<_>>>);
+    let entries = entries.map_err(|source| unreadable(path, source))?;
+    let named = |is_wanted: fn(&str) -> bool| -> Vec<PathBuf> {
+        let names = entries.iter().map(std::fs::DirEntry::file_name);
+        let names = names.filter(|name| name.to_str().is_some_and(is_wanted));
+        names.map(|name| path.join(name)).collect()
+    };
+    let mut files = named(is_hash_name);
+    if files.is_empty() {
+        files = named(|name| name.ends_with(".crt") || name.ends_with(".pem"));
+    }
+    if files.is_empty() {
+        return Err(FileError::Contents {
+            path: path.to_owned(),
+            what: "no file of certificates is in this directory".to_owned(),
+            expected: "files ending in .crt or .pem, or named by openssl rehash",
+        });
+    }
+    files.sort_unstable();
+    let mut all = Vec::new();
+    for file in files {
+        all.append(&mut certificates(&file)?);
+    }
+    all.sort_unstable_by(|one, other| one.as_ref().cmp(other.as_ref()));
+    all.dedup();
+    Ok(all)
+}
+
+/// Eight hexadecimal digits and a number.
+fn is_hash_name(name: &str) -> bool {
+    name.split_once('.').is_some_and(|(hash, number)| {
+        let is_hex = |digit: u8| digit.is_ascii_hexdigit();
+        hash.len() == 8
+            && hash.bytes().all(is_hex)
+            && !number.is_empty()
+            && number.bytes().all(|digit| digit.is_ascii_digit())
+    })
+}
+
 /// The revocation lists of a file.
 pub(crate) fn revocation_lists(
     path: &Path,

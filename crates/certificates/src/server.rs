@@ -30,12 +30,14 @@ pub struct ServerFiles {
     pub certificate: PathBuf,
     /// Its private key.
     pub key: PathBuf,
-    /// The CAs of clients' certificates.
+    /// The CAs of clients' certificates: a file, or a directory of files.
     pub client_ca: Option<PathBuf>,
     /// Whether clients show one.
     pub client_certificates: ClientCertificates,
     /// Which of them are revoked. With a list, each certificate has to be of a CA that has one.
     pub revoked: Option<PathBuf>,
+    /// TLS 1.3 alone is spoken.
+    pub without_tls12: bool,
     /// Longest TLS record that is sent, bytes, for clients with little memory; none: 16 KiB.
     pub record_bytes: Option<u16>,
 }
@@ -74,8 +76,12 @@ pub fn server_config(files: &ServerFiles) -> Result<Arc<ServerConfig>, FileError
     let unusable = |error: rustls::Error| {
         FileError::Unusable(format!("{certificate} with {key_path}: {error}"))
     };
+    let versions = match files.without_tls12 {
+        true => &[&rustls::version::TLS13][..],
+        false => rustls::DEFAULT_VERSIONS,
+    };
     let builder = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(versions)
         .map_err(unusable)?;
     let mut config = builder
         .with_client_cert_verifier(verifier(files)?)
@@ -96,7 +102,7 @@ fn verifier(files: &ServerFiles) -> Result<Arc<dyn ClientCertVerifier>, FileErro
         ));
     };
     let mut roots = RootCertStore::empty();
-    for certificate in pem::certificates(path)? {
+    for certificate in pem::authorities(path)? {
         roots.add(certificate).map_err(|error| {
             FileError::Unusable(format!("{}: a CA cannot be used: {error}", path.display()))
         })?;

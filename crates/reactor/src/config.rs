@@ -1,8 +1,11 @@
 //! What a node's reactors are started with.
 
+use std::fmt;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use martlet_broker::{ListenerPolicy, RuleBook, Settings};
 
 use crate::authenticate::{Authenticator, NoAuthenticator};
@@ -56,10 +59,14 @@ impl ReactorConfig {
 /// A place where connections are accepted.
 #[derive(Clone, Debug)]
 pub struct ListenerConfig {
-    /// Address and port; port 0 lets the system choose, see
-    /// [`Running::local_addresses`](crate::Running::local_addresses). `[::]` takes IPv4 as well,
-    /// every other IPv6 address takes IPv6 alone.
-    pub address: SocketAddr,
+    /// Where connections come to.
+    pub address: ListenAddress,
+    /// Connections accepted per second at most; more wait outside. 0 is no limit.
+    pub accept_rate: u32,
+    /// Connections come by a proxy that says in the PROXY protocol, version 1 or 2, where they
+    /// come from: only these networks' word is taken, and who else connects is refused. Empty:
+    /// nobody says it.
+    pub proxies: Vec<IpNet>,
     /// What is spoken below MQTT.
     pub transport: Transport,
     /// With what that is encrypted; none is not.
@@ -71,12 +78,61 @@ pub struct ListenerConfig {
     pub name: String,
 }
 
+/// Where a listener listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListenAddress {
+    /// Address and port; port 0 lets the system choose, see
+    /// [`Running::local_addresses`](crate::Running::local_addresses). `[::]` takes IPv4 as well,
+    /// every other IPv6 address takes IPv6 alone.
+    Tcp(SocketAddr),
+    /// A Unix socket.
+    Unix {
+        /// Its file, which is made at the start and removed at the end.
+        path: PathBuf,
+        /// Mode of the file: who may write to it may connect.
+        mode: u32,
+    },
+}
+
+impl ListenAddress {
+    /// Address and port, if it has them.
+    pub fn socket(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(address) => Some(*address),
+            Self::Unix { .. } => None,
+        }
+    }
+
+    /// Only this machine comes there.
+    pub fn is_local(&self) -> bool {
+        match self {
+            Self::Tcp(address) => address.ip().to_canonical().is_loopback(),
+            Self::Unix { .. } => true,
+        }
+    }
+}
+
+impl From<SocketAddr> for ListenAddress {
+    fn from(address: SocketAddr) -> Self {
+        Self::Tcp(address)
+    }
+}
+
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix { path, .. } => path.display().fmt(f),
+        }
+    }
+}
+
 /// What carries the bytes of MQTT.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Transport {
-    /// TCP alone.
+    /// TCP alone, or a Unix socket.
     Tcp,
-    /// WebSocket over TCP [MQTT-6.0.0-3].
+    /// WebSocket over it [MQTT-6.0.0-3].
     WebSocket {
         /// The path of the request, such as `/mqtt`; any other is answered with 404.
         path: String,

@@ -1,24 +1,38 @@
-//! What lies between a socket and MQTT: TLS, WebSocket, both or neither.
+//! What lies between a socket and MQTT: what a proxy says, TLS, WebSocket, all or none of them.
 
+use crate::proxy::ProxyHeader;
 use crate::tls::Tls;
 use crate::websocket::WebSocket;
 
 /// The layers of one connection, from the socket upwards.
 #[derive(Debug)]
 pub(crate) struct Layers {
+    /// Until it has come.
+    pub(crate) proxy: Option<ProxyHeader>,
     pub(crate) tls: Option<Tls>,
     pub(crate) web: Option<WebSocket>,
 }
 
 impl Layers {
     /// None where MQTT is spoken over the socket itself.
-    pub(crate) fn new(tls: Option<Tls>, web: Option<WebSocket>) -> Option<Box<Self>> {
-        (tls.is_some() || web.is_some()).then(|| Box::new(Self { tls, web }))
+    pub(crate) fn new(
+        proxy: Option<ProxyHeader>,
+        tls: Option<Tls>,
+        web: Option<WebSocket>,
+    ) -> Option<Box<Self>> {
+        let layers = Self { proxy, tls, web };
+        layers.is_any().then(|| Box::new(layers))
+    }
+
+    /// There is something between.
+    pub(crate) fn is_any(&self) -> bool {
+        self.proxy.is_some() || self.tls.is_some() || self.web.is_some()
     }
 
     /// MQTT may be sent.
     pub(crate) fn is_open(&self) -> bool {
-        self.tls.as_ref().is_none_or(Tls::is_open)
+        self.proxy.is_none()
+            && self.tls.as_ref().is_none_or(Tls::is_open)
             && self.web.as_ref().is_none_or(WebSocket::is_open)
     }
 

@@ -21,6 +21,7 @@ mod mailbox;
 mod node;
 mod outbox;
 mod poll;
+mod proxy;
 mod reactor;
 mod socket;
 mod start;
@@ -31,7 +32,7 @@ mod tls;
 mod websocket;
 
 pub use authenticate::{Answer, Authenticator, NoAuthenticator};
-pub use config::{ListenerConfig, ReactorConfig, Transport};
+pub use config::{ListenAddress, ListenerConfig, ReactorConfig, Transport};
 pub use node::SharedNode;
 pub use start::{Running, StartError, start};
 pub use stats::ReactorStats;

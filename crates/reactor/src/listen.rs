@@ -5,12 +5,15 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-use crate::config::ListenerConfig;
-use crate::poll::Listener;
+use crate::config::{ListenAddress, ListenerConfig};
+use crate::poll::{Listener, SocketFile};
 use crate::start::StartError;
 use crate::sys;
 
@@ -23,24 +26,63 @@ const BACKLOG: i32 = 4096;
 const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(30);
 
 /// Opens the socket of one listener. Answers with the address it really has.
-pub(crate) fn bind(config: &ListenerConfig) -> Result<(Listener, SocketAddr), StartError> {
-    match try_bind(config.address) {
-        Ok(bound) => Ok(bound),
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(StartError::AddressInUse {
-            listener: config.name.clone(),
-            address: config.address,
-            owner: sys::port_owner(config.address)
-                .map_or_else(String::new, |owner| format!(" by {owner}")),
-        }),
-        Err(source) => Err(StartError::Bind {
-            listener: config.name.clone(),
-            address: config.address,
+pub(crate) fn bind(config: &ListenerConfig) -> Result<(Listener, ListenAddress), StartError> {
+    let (listener, address) = (config.name.clone(), config.address.clone());
+    let bound = match &config.address {
+        ListenAddress::Tcp(address) => {
+            bind_tcp(*address).map(|(bound, address)| (bound, ListenAddress::Tcp(address)))
+        }
+        ListenAddress::Unix { path, mode } => {
+            bind_unix(path, *mode).map(|bound| (bound, address.clone()))
+        }
+    };
+    bound.map_err(|source| match source.kind() {
+        io::ErrorKind::AddrInUse => {
+            let owner = address.socket().and_then(sys::port_owner);
+            let owner = owner.map_or_else(String::new, |owner| format!(" by {owner}"));
+            StartError::AddressInUse {
+                listener,
+                address,
+                owner,
+            }
+        }
+        _ => StartError::Bind {
+            listener,
+            address,
             source,
-        }),
-    }
+        },
+    })
 }
 
-fn try_bind(address: SocketAddr) -> io::Result<(Listener, SocketAddr)> {
+/// Makes the socket's file. One that is left of a process that has ended is replaced, anything else
+/// that is there is not.
+fn bind_unix(path: &Path, mode: u32) -> io::Result<Listener> {
+    match std::fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+        Ok(found) if found.file_type().is_socket() => match UnixStream::connect(path) {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                std::fs::remove_file(path)?;
+            }
+            // Somebody listens, or may.
+            _ => return Err(io::ErrorKind::AddrInUse.into()),
+        },
+        Ok(_) => {
+            let why = "something that is no socket is there";
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, why));
+        }
+    }
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    let file = SocketFile(path.to_owned());
+    // Before anybody can connect.
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+    socket.listen(BACKLOG)?;
+    Ok(Listener::unix(UnixListener::from(socket), file))
+}
+
+fn bind_tcp(address: SocketAddr) -> io::Result<(Listener, SocketAddr)> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,
@@ -62,7 +104,7 @@ fn try_bind(address: SocketAddr) -> io::Result<(Listener, SocketAddr)> {
     socket.listen(BACKLOG)?;
     let listener = std::net::TcpListener::from(socket);
     let address = listener.local_addr()?;
-    Ok((Listener::new(listener), address))
+    Ok((Listener::tcp(listener), address))
 }
 
 #[cfg(test)]
@@ -74,7 +116,9 @@ mod tests {
 
     fn config(address: &str) -> ListenerConfig {
         ListenerConfig {
-            address: address.parse().unwrap(),
+            address: ListenAddress::Tcp(address.parse().unwrap()),
+            accept_rate: 0,
+            proxies: Vec::new(),
             transport: Transport::Tcp,
             tls: None,
             policy: Arc::default(),
@@ -99,7 +143,7 @@ mod tests {
     #[cfg(target_os = "linux")]
     fn accepted_sockets_inherit_their_options() {
         let (listener, address) = bind(&config("127.0.0.1:0")).unwrap();
-        let _client = std::net::TcpStream::connect(address).unwrap();
+        let _client = std::net::TcpStream::connect(address.socket().unwrap()).unwrap();
         let (stream, _) = listener.accept().unwrap();
         let socket = stream.options();
         assert!(socket.tcp_nodelay().unwrap());
@@ -112,7 +156,8 @@ mod tests {
         let Ok((listener, address)) = bind(&config("[::]:0")) else {
             return;
         };
-        let _client = std::net::TcpStream::connect(("127.0.0.1", address.port())).unwrap();
+        let port = address.socket().unwrap().port();
+        let _client = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
         listener.accept().unwrap();
     }
 
@@ -121,6 +166,38 @@ mod tests {
         let Ok((_listener, address)) = bind(&config("[::1]:0")) else {
             return;
         };
-        bind(&config(&format!("127.0.0.1:{}", address.port()))).unwrap();
+        let port = address.socket().unwrap().port();
+        bind(&config(&format!("127.0.0.1:{port}"))).unwrap();
+    }
+
+    #[test]
+    fn a_unix_socket_has_its_mode_and_goes_with_its_listener() {
+        let directory = std::env::temp_dir().join(format!("martlet-unix-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let path = directory.join("mqtt.sock");
+        let mut config = config("127.0.0.1:0");
+        let mode = 0o660;
+        config.address = ListenAddress::Unix {
+            path: path.clone(),
+            mode,
+        };
+        let (listener, _) = bind(&config).unwrap();
+        let found = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(found & 0o777, mode);
+        // Who listens there is not pushed aside.
+        let error = bind(&config).unwrap_err().to_string();
+        assert!(error.contains("mqtt.sock is in use"), "{error}");
+        drop(listener);
+        assert!(!path.exists());
+        // What a process that was killed has left is.
+        drop(UnixListener::bind(&path).unwrap());
+        assert!(path.exists());
+        drop(bind(&config).unwrap());
+        // Nor is a file that is something else.
+        std::fs::write(&path, "data").unwrap();
+        let error = format!("{:?}", bind(&config).unwrap_err());
+        assert!(error.contains("no socket"), "{error}");
+        assert_eq!(std::fs::read(&path).unwrap(), b"data");
+        std::fs::remove_dir_all(&directory).unwrap();
     }
 }

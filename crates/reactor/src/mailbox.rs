@@ -23,7 +23,8 @@ pub(crate) enum Control {
     /// An accepted connection.
     Accepted {
         stream: Stream,
-        address: SocketAddr,
+        /// Where from; none is this machine.
+        address: Option<SocketAddr>,
         /// Number of the listener that accepted it.
         listener: usize,
     },

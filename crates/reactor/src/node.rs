@@ -4,7 +4,9 @@
 //! Each lock is held for one closure and never while another is taken. Epochs are read without a
 //! lock, for each message routed by a cached route.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock};
 
 use martlet_broker::{
@@ -20,12 +22,33 @@ pub struct SharedNode {
     memory_used: AtomicUsize,
     memory_bytes: usize,
     connections: AtomicUsize,
+    /// Of those, by listener.
+    by_listener: Box<[AtomicU32]>,
+    connects: Mutex<ConnectsOfMinute>,
+}
+
+/// CONNECTs of this minute by the address they came from.
+#[derive(Debug, Default)]
+struct ConnectsOfMinute {
+    minute: u64,
+    by_address: HashMap<IpAddr, u32>,
+}
+
+/// Addresses that are told apart in one minute; what comes from further ones is not counted.
+const ADDRESSES_MAX: usize = 100_000;
+
+/// Who has an IPv6 address has at least all of its /64.
+fn counted_as(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(v6) => Ipv6Addr::from(u128::from(v6) >> 64 << 64).into(),
+    }
 }
 
 impl SharedNode {
     /// An empty node that lends at most `memory_bytes` bytes. `seed` should be random: it keeps
     /// clients from choosing topics that collide in the index.
-    pub fn new(seed: u64, memory_bytes: usize) -> Self {
+    pub fn new(seed: u64, memory_bytes: usize, listeners: usize) -> Self {
         let interest = Interest::new(seed);
         // Those of an empty index.
         let epochs = PublishedEpochs::default();
@@ -37,6 +60,8 @@ impl SharedNode {
             memory_used: AtomicUsize::new(0),
             memory_bytes,
             connections: AtomicUsize::new(0),
+            by_listener: (0..listeners).map(|_| AtomicU32::new(0)).collect(),
+            connects: Mutex::default(),
         }
     }
 
@@ -94,6 +119,42 @@ impl Node for SharedNode {
         let count = self.connections.fetch_sub(1, Ordering::Relaxed);
         debug_assert!(count > 0, "only what was borrowed is given back");
     }
+
+    fn borrow_place(&self, listener: u16, count_max: u32) -> bool {
+        let Some(places) = self.by_listener.get(usize::from(listener)) else {
+            return true;
+        };
+        let take = |count: u32| (count < count_max).then_some(count + 1);
+        places
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
+            .is_ok()
+    }
+
+    fn return_place(&self, listener: u16) {
+        if let Some(places) = self.by_listener.get(usize::from(listener)) {
+            let count = places.fetch_sub(1, Ordering::Relaxed);
+            debug_assert!(count > 0, "only what was borrowed is given back");
+        }
+    }
+
+    fn counts_connect(&self, address: IpAddr, now_ms: u64, count_max: u32) -> bool {
+        let mut connects = self.connects.lock().unwrap_or_else(PoisonError::into_inner);
+        let minute = now_ms / 60_000;
+        if connects.minute != minute {
+            *connects = ConnectsOfMinute {
+                minute,
+                ..ConnectsOfMinute::default()
+            };
+        }
+        let address = counted_as(address);
+        let all = &mut connects.by_address;
+        if all.len() >= ADDRESSES_MAX && !all.contains_key(&address) {
+            return true;
+        }
+        let count = all.entry(address).or_default();
+        *count = count.saturating_add(1);
+        *count <= count_max
+    }
 }
 
 /// The index's epochs, for readers without its lock.
@@ -141,7 +202,7 @@ mod tests {
 
     #[test]
     fn a_change_of_interest_raises_the_epoch_of_the_topics_it_covers() {
-        let node = SharedNode::new(1, 0);
+        let node = SharedNode::new(1, 0, 0);
         let (near, far) = (EpochKey::of("a/b/c"), EpochKey::of("x/y"));
         let before = (node.interest_epoch(near), node.interest_epoch(far));
         node.set_interest(ShardId(0), "a/b/#", InterestClass::LIVE);
@@ -154,7 +215,7 @@ mod tests {
 
     #[test]
     fn no_more_memory_is_lent_than_there_is() {
-        let node = SharedNode::new(1, 100);
+        let node = SharedNode::new(1, 100, 0);
         assert!(node.borrow_memory(60));
         assert!(!node.borrow_memory(41));
         assert!(node.borrow_memory(40));

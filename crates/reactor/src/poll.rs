@@ -6,6 +6,9 @@
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{self, Shutdown, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::time::Duration;
@@ -108,9 +111,13 @@ impl Poller {
     /// Gives notice of connections that wait to be accepted.
     pub(crate) fn add_listener(&self, listener: &mut Listener, number: usize) -> io::Result<()> {
         let token = Token(usize::MAX - 1 - number);
-        self.poll
-            .registry()
-            .register(&mut listener.0, token, Interest::READABLE)
+        let registry = self.poll.registry();
+        match listener {
+            Listener::Tcp(listener) => registry.register(listener, token, Interest::READABLE),
+            Listener::Unix { listener, .. } => {
+                registry.register(listener, token, Interest::READABLE)
+            }
+        }
     }
 }
 
@@ -152,7 +159,8 @@ impl Wakeup {
     }
 }
 
-/// An accepted TCP connection; never blocks.
+/// An accepted connection; never blocks. To be read from and written to, a Unix socket is no other
+/// thing than one of TCP, and there may be a million: so it is not told apart.
 #[derive(Debug)]
 pub(crate) struct Stream(mio::net::TcpStream);
 
@@ -206,18 +214,53 @@ impl Write for Stream {
 
 /// A listening socket.
 #[derive(Debug)]
-pub(crate) struct Listener(mio::net::TcpListener);
+pub(crate) enum Listener {
+    Tcp(mio::net::TcpListener),
+    Unix {
+        listener: mio::net::UnixListener,
+        /// Goes with it.
+        _file: SocketFile,
+    },
+}
+
+/// The file of a Unix socket, removed when nobody listens there any more.
+#[derive(Debug)]
+pub(crate) struct SocketFile(pub(crate) PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // Somebody may have removed it already.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
 
 impl Listener {
     /// Takes a listener that does not block.
-    pub(crate) fn new(listener: net::TcpListener) -> Self {
-        Self(mio::net::TcpListener::from_std(listener))
+    pub(crate) fn tcp(listener: net::TcpListener) -> Self {
+        Self::Tcp(mio::net::TcpListener::from_std(listener))
     }
 
-    pub(crate) fn accept(&self) -> io::Result<(Stream, SocketAddr)> {
-        self.0
-            .accept()
-            .map(|(stream, address)| (Stream(stream), address))
+    /// Takes a listener that does not block.
+    pub(crate) fn unix(listener: UnixListener, file: SocketFile) -> Self {
+        Self::Unix {
+            listener: mio::net::UnixListener::from_std(listener),
+            _file: file,
+        }
+    }
+
+    /// A connection that waits, and where it comes from, unless that is this machine.
+    pub(crate) fn accept(&self) -> io::Result<(Stream, Option<SocketAddr>)> {
+        match self {
+            Self::Tcp(listener) => listener
+                .accept()
+                .map(|(stream, address)| (Stream(stream), Some(address))),
+            Self::Unix { listener, .. } => {
+                let (stream, _) = listener.accept()?;
+                let socket = OwnedFd::from(std::os::unix::net::UnixStream::from(stream));
+                let stream = mio::net::TcpStream::from_std(net::TcpStream::from(socket));
+                Ok((Stream(stream), None))
+            }
+        }
     }
 }
 

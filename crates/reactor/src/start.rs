@@ -1,7 +1,6 @@
 //! Starting and ending a node's reactors, and talking to them meanwhile.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -11,7 +10,7 @@ use martlet_broker::{Command, Event, Report, SHARDS_MAX, ShardId};
 use martlet_persistence::{RestoreError, Shards};
 
 use crate::clock::Clock;
-use crate::config::ReactorConfig;
+use crate::config::{ListenAddress, ReactorConfig};
 use crate::listen;
 use crate::mailbox::{Control, Mailboxes};
 use crate::node::SharedNode;
@@ -44,7 +43,7 @@ pub enum StartError {
         /// The listener's name.
         listener: String,
         /// The address.
-        address: SocketAddr,
+        address: ListenAddress,
         /// Who has it, as far as the system tells, as " by name (pid 123)".
         owner: String,
     },
@@ -54,7 +53,7 @@ pub enum StartError {
         /// The listener's name.
         listener: String,
         /// The address.
-        address: SocketAddr,
+        address: ListenAddress,
         /// What the system said.
         source: io::Error,
     },
@@ -71,6 +70,9 @@ pub enum StartError {
 pub fn start(mut config: ReactorConfig) -> Result<Running, StartError> {
     if config.threads == 0 || config.threads > usize::from(SHARDS_MAX) {
         return Err(StartError::Threads(config.threads));
+    }
+    for (number, listener) in config.listeners.iter_mut().enumerate() {
+        Arc::make_mut(&mut listener.policy).number = number as u16;
     }
     let sockets_max = sockets_max(
         config.settings.limits.connections,
@@ -90,7 +92,11 @@ pub fn start(mut config: ReactorConfig) -> Result<Running, StartError> {
     let seed = u64::from_ne_bytes(entropy.take()?);
     let common = Common {
         settings: Arc::clone(&config.settings),
-        node: Arc::new(SharedNode::new(seed, config.memory_bytes)),
+        node: Arc::new(SharedNode::new(
+            seed,
+            config.memory_bytes,
+            config.listeners.len(),
+        )),
         clock: Clock::start(),
         mailboxes: Arc::clone(&mailboxes),
         entrances: config.listeners.iter().map(Entrance::new).collect(),
@@ -141,7 +147,7 @@ pub fn start(mut config: ReactorConfig) -> Result<Running, StartError> {
     let mut addresses = Vec::new();
     for listener in &config.listeners {
         let (bound, address) = listen::bind(listener)?;
-        listeners.push(bound);
+        listeners.push((bound, listener.accept_rate));
         addresses.push((listener.name.clone(), address));
     }
     reactors[0].open_door(listeners)?;
@@ -185,7 +191,7 @@ pub struct Running {
     restored: Option<Restored>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     mailboxes: Arc<Mailboxes>,
-    addresses: Vec<(String, SocketAddr)>,
+    addresses: Vec<(String, ListenAddress)>,
     events: Receiver<Event>,
     reports: Receiver<Report>,
     counters: Vec<Arc<Counters>>,
@@ -195,7 +201,7 @@ pub struct Running {
 
 impl Running {
     /// Name and address of each listener, with the port that the system chose for port 0.
-    pub fn local_addresses(&self) -> Vec<(String, SocketAddr)> {
+    pub fn local_addresses(&self) -> Vec<(String, ListenAddress)> {
         self.addresses.clone()
     }
 

@@ -384,7 +384,7 @@ fn sockets_far_beyond_the_limit_are_closed_unheard() {
 fn a_port_in_use_ends_the_start_with_the_address() {
     let node = node(1);
     let mut second = config(1, Settings::default());
-    second.listeners[0].address = node.tcp;
+    second.listeners[0].address = node.tcp.into();
     let error = start(second).unwrap_err();
     assert!(matches!(error, StartError::AddressInUse { .. }));
     assert!(error.to_string().contains(&node.tcp.to_string()), "{error}");

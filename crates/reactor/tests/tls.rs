@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use common::*;
 use martlet_broker::{Authenticated, Authentication, Event, Identity, ListenerPolicy, Settings};
-use martlet_reactor::{Answer, Authenticator, ListenerConfig, TlsSettings};
+use martlet_reactor::{Answer, Authenticator, ListenAddress, ListenerConfig, TlsSettings};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
@@ -69,7 +69,8 @@ fn secure(threads: usize, config: Arc<ServerConfig>, limits: Settings) -> Secure
     add_listeners(&mut node, &settings, &Arc::default());
     let node = run(node);
     let addresses = node.running.local_addresses();
-    let (tls, web) = (addresses[2].1, addresses[3].1);
+    let of = |listener: usize| addresses[listener].1.socket().unwrap();
+    let (tls, web) = (of(2), of(3));
     Secure {
         node,
         settings,
@@ -86,7 +87,9 @@ fn add_listeners(
     for (name, of) in [("tls", 0), ("wss", 1)] {
         let transport = node.listeners[of].transport.clone();
         node.listeners.push(ListenerConfig {
-            address: "127.0.0.1:0".parse().unwrap(),
+            address: ListenAddress::Tcp("127.0.0.1:0".parse().unwrap()),
+            accept_rate: 0,
+            proxies: Vec::new(),
             transport,
             tls: Some(settings.clone()),
             policy: Arc::clone(policy),
@@ -303,7 +306,7 @@ fn a_client_certificate_is_asked_for_checked_and_shown_to_who_authenticates() {
         )
     };
     for (listener, name) in [(2, "over-tls"), (3, "over-wss")] {
-        let address = addresses[listener].1;
+        let address = addresses[listener].1.socket().unwrap();
         let (config, chain) = with(&authority);
         let stream = dial(address, config);
         let client = match listener {

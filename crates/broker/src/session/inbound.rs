@@ -98,6 +98,9 @@ impl Shard {
         let Some(session) = self.connections.at(index).session() else {
             return Ok(());
         };
+        if !self.spend_rate(cx, index, topic, publish) {
+            return Ok(());
+        }
         match (publish.qos, publish.packet_id) {
             (QoS::AtMostOnce, _) => {
                 self.accept_publish(cx, index, session, topic, publish, None)?;

@@ -102,6 +102,9 @@ impl Shard {
         cx.node.return_connection();
         let id = self.connections.id_of(index);
         let connection = self.connections.at(index);
+        if connection.listener.connections_max > 0 {
+            cx.node.return_place(connection.listener.number);
+        }
         let transport_gone = connection.flags.transport_gone;
         connection.phase = Phase::Closing;
         connection.flags.input_held = false;

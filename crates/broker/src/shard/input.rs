@@ -12,6 +12,7 @@ use crate::connection::{Buffer, Phase};
 use crate::effect::ConnectionEffect;
 use crate::id::ConnectionId;
 use crate::node::{Cx, Node};
+use crate::rate::Pace;
 use crate::shard::holding::Turn;
 use crate::shard::{Ending, PacketError, Shard};
 
@@ -289,6 +290,10 @@ impl Shard {
             return Ok(Progress::NeedMore);
         }
         let body = &bytes[usize::from(header.header_len)..length];
+        if let Pace::Later = self.pace_of(cx, id, &header)? {
+            self.connections.at(id.index).flags.input_held = true;
+            return Ok(Progress::NeedMore);
+        }
         match self.turn_of(cx, id.index, &header, body) {
             Turn::Now => {}
             Turn::Never => return Ok(Progress::Packet(length)),

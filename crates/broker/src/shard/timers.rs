@@ -35,6 +35,7 @@ impl Shard {
             Timer::IdentityEnd(id) => self.check_identity_end(cx, id),
             Timer::KeepAlive(id) => self.check_keep_alive(cx, id),
             Timer::Stalled(id) => self.check_stalled(cx, id),
+            Timer::RateOver(id) => self.rate_is_over(id),
             Timer::SessionExpiry(id) => {
                 if let Some(session) = self.live_session(id) {
                     self.sessions.at(session).expiry_timer = None;

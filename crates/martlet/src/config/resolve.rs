@@ -4,11 +4,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use martlet_broker::{EventInterest, Limits, ListenerPolicy, QueueFull, Realm, Settings};
+use ipnet::IpNet;
+use martlet_broker::{
+    EventInterest, Limits, ListenerPolicy, QueueFull, RateExceeded, Realm, Settings,
+};
 use martlet_certificates::{ClientCertificates, ServerFiles, server_config};
 use martlet_codec::QoS;
 use martlet_control::authentication::Policy;
-use martlet_reactor::{Durability, ListenerConfig, TlsSettings, Transport};
+use martlet_reactor::{Durability, ListenAddress, ListenerConfig, TlsSettings, Transport};
 
 use crate::config::authentication::Doors;
 use crate::config::load::{ConfigError, Effective, ListenerTable};
@@ -67,7 +70,7 @@ pub(crate) fn resolve(effective: &Effective) -> Result<NodeConfig, ConfigError> 
     files.append(&mut doors.files);
     let anonymous_beyond_loopback = listeners
         .iter()
-        .any(|listener| listener.policy.allow_anonymous && !is_loopback(listener.address));
+        .any(|listener| listener.policy.allow_anonymous && !listener.address.is_local());
     let limits = limits(effective);
     let memory_bytes = match limits.memory_bytes {
         0 => default_memory_bytes(),
@@ -83,6 +86,8 @@ pub(crate) fn resolve(effective: &Effective) -> Result<NodeConfig, ConfigError> 
     let settings = Settings {
         limits,
         queue_full: QueueFull::from_name(effective.text("mqtt.queue_full")).unwrap_or_default(),
+        rate_exceeded: RateExceeded::from_name(effective.text("mqtt.rate_exceeded"))
+            .unwrap_or_default(),
         refuse_control_characters: effective.boolean("mqtt.refuse_control_characters"),
         response_information: (!prefix.is_empty()).then(|| prefix.to_owned()),
         events: EventInterest {
@@ -197,8 +202,9 @@ fn listeners(
     let mut listeners: Vec<ListenerConfig> = Vec::new();
     for table in &effective.listeners {
         for listener in configured_listener(effective, table, doors, files)? {
-            let address = listener.address;
-            if address.port() > 0 && listeners.iter().any(|known| known.address == address) {
+            let address = &listener.address;
+            let is_any = address.socket().is_some_and(|address| address.port() == 0);
+            if !is_any && listeners.iter().any(|known| known.address == *address) {
                 let text = format!("{address} is listened on twice; name each address once");
                 return Err(ConfigError::Unusable(text));
             }
@@ -225,8 +231,8 @@ fn default_listeners(
     let mut listeners = Vec::new();
     for (port, transport) in [(MQTT_PORT, Transport::Tcp), (WEBSOCKET_PORT, websocket)] {
         for ip in families {
-            let address = SocketAddr::new(ip, port);
-            let name = listener_url(address, &transport, false);
+            let address = ListenAddress::Tcp(SocketAddr::new(ip, port));
+            let name = listener_url(&address, &transport, false);
             let probe = std::net::UdpSocket::bind(SocketAddr::new(ip, 0));
             if probe.is_err_and(|error| error.kind() != std::io::ErrorKind::AddrInUse) {
                 skipped.push(name);
@@ -237,6 +243,8 @@ fn default_listeners(
             listeners.push(ListenerConfig {
                 tls: None,
                 address,
+                accept_rate: 0,
+                proxies: Vec::new(),
                 transport: transport.clone(),
                 policy,
                 name,
@@ -265,21 +273,24 @@ fn configured_listener(
             .collect(),
         _ => Vec::new(),
     };
+    let unusable = |why: String| ConfigError::Unusable(format!("{}: {why}", url.source));
+    let mode = socket_mode(table).map_err(|why| unusable(format!("{text}: {why}")))?;
     let Url {
         addresses,
         transport,
         is_secure,
-    } = parse_url(text, origins)
-        .map_err(|why| ConfigError::Unusable(format!("{}: {why}", url.source)))?;
+    } = parse_url(text, origins, mode).map_err(unusable)?;
+    let proxies = proxies(table).map_err(|why| unusable(format!("{text}: {why}")))?;
+    let accept_rate = number(table, "accept_rate");
     let tls = tls_of(effective, table, is_secure, files)
         .map_err(|why| ConfigError::Unusable(format!("{}: {text}: {why}", url.source)))?;
     let mut listeners = Vec::new();
     for address in addresses {
         let name = match table.get("name").map(|name| &name.value) {
             Some(Value::Text(name)) => name.clone(),
-            _ => listener_url(address, &transport, is_secure),
+            _ => listener_url(&address, &transport, is_secure),
         };
-        let loopback = is_loopback(address);
+        let loopback = address.is_local();
         let realm = doors.realm_of(Some(table), &name)?;
         let policy = policy(effective, Some(table), name.clone(), loopback, realm);
         let lets_in =
@@ -290,13 +301,15 @@ fn configured_listener(
                  credentials are configured; set auth.password_file, or listen on loopback, or add \
                  --allow-anonymous if everybody who can reach it may use it",
                 url.source,
-                listener_url(address, &transport, is_secure)
+                listener_url(&address, &transport, is_secure)
             )));
         }
         let (transport, policy) = (transport.clone(), Arc::new(policy));
         listeners.push(ListenerConfig {
             tls: tls.clone(),
             address,
+            accept_rate,
+            proxies: proxies.clone(),
             transport,
             policy,
             name,
@@ -329,6 +342,9 @@ fn policy(
     ListenerPolicy {
         name,
         realm: realm.unwrap_or_default(),
+        number: 0,
+        connections_max: table.map_or(0, |table| number(table, "max_connections")),
+        connect_timeout_secs: table.map_or(0, |table| number(table, "connect_timeout_secs")),
         // Whoever configures credentials means that they are needed, on this machine too.
         allow_anonymous: switch(
             "allow_anonymous",
@@ -372,7 +388,13 @@ fn tls_of(
         _ => effective.text("tls.client_certificates"),
     };
     if !is_secure {
-        let own = ["certificate", "key", "client_ca", "client_crl"];
+        let own = [
+            "certificate",
+            "key",
+            "client_ca",
+            "client_crl",
+            "tls_version",
+        ];
         return match own.iter().find(|key| table.contains_key(**key)) {
             Some(key) => Err(format!(
                 "`{key}` is for encrypted listeners: use mqtts:// or wss://, or leave it out"
@@ -391,7 +413,12 @@ fn tls_of(
         Some(Value::Integer(bytes)) => u16::try_from(*bytes).ok(),
         _ => None,
     };
+    let version = match table.get("tls_version").map(|found| &found.value) {
+        Some(Value::Text(version)) => version.as_str(),
+        _ => effective.text("tls.version"),
+    };
     let files = ServerFiles {
+        without_tls12: version == "1.3",
         certificate,
         key,
         client_ca: path("client_ca"),
@@ -416,20 +443,71 @@ fn tls_of(
     Ok(Some(TlsSettings::new(config)))
 }
 
+/// A number of a listener; 0 if it says none.
+fn number(table: &ListenerTable, key: &str) -> u32 {
+    match table.get(key).map(|found| &found.value) {
+        Some(Value::Integer(number)) => u32::try_from(*number).unwrap_or(u32::MAX),
+        _ => 0,
+    }
+}
+
+/// Whose word on where clients come from is taken.
+fn proxies(table: &ListenerTable) -> Result<Vec<IpNet>, String> {
+    let Some(Value::Text(text)) = table.get("proxy_from").map(|found| &found.value) else {
+        return Ok(Vec::new());
+    };
+    let networks = text.split(',').map(|network| {
+        let network = network.trim();
+        let found = network.parse::<IpNet>().ok();
+        let address = || network.parse::<IpAddr>().ok().map(IpNet::from);
+        found.or_else(address).ok_or_else(|| {
+            format!("proxy_from: {network:?} is no address or network such as 10.0.0.0/8")
+        })
+    });
+    networks.collect()
+}
+
+/// Mode of the file of a Unix socket.
+fn socket_mode(table: &ListenerTable) -> Result<u32, String> {
+    let Some(Value::Text(text)) = table.get("mode").map(|found| &found.value) else {
+        return Ok(SOCKET_MODE);
+    };
+    let mode = u32::from_str_radix(text, 8).ok();
+    mode.filter(|mode| *mode <= 0o777)
+        .ok_or_else(|| format!("mode: {text:?} is no mode such as 0660"))
+}
+
+/// Owner and group.
+const SOCKET_MODE: u32 = 0o660;
+
 /// Where to listen, and how.
 struct Url {
-    addresses: Vec<SocketAddr>,
+    addresses: Vec<ListenAddress>,
     transport: Transport,
     is_secure: bool,
 }
 
-/// `mqtt[s]://HOST[:PORT]` or `ws[s]://HOST[:PORT][/PATH]`; a name stands for all its addresses.
-fn parse_url(text: &str, origins: Vec<String>) -> Result<Url, String> {
-    let expected = "expected mqtt://HOST:PORT, mqtts://HOST:PORT, ws://HOST:PORT/PATH or \
-                    wss://HOST:PORT/PATH";
+/// `mqtt[s]://HOST[:PORT]`, `ws[s]://HOST[:PORT][/PATH]` or `unix:///PATH`; a name stands for all
+/// its addresses. `mode` is that of a socket's file.
+fn parse_url(text: &str, origins: Vec<String>, mode: u32) -> Result<Url, String> {
+    let expected = "expected mqtt://HOST:PORT, mqtts://HOST:PORT, ws://HOST:PORT/PATH, \
+                    wss://HOST:PORT/PATH or unix:///PATH";
     let Some((scheme, rest)) = text.split_once("://") else {
         return Err(format!("{text:?} is no URL, {expected}"));
     };
+    if scheme == "unix" {
+        let path = PathBuf::from(rest);
+        if !path.is_absolute() {
+            return Err(format!(
+                "{text:?} has no absolute path: unix:///run/martlet/mqtt.sock"
+            ));
+        }
+        return Ok(Url {
+            addresses: vec![ListenAddress::Unix { path, mode }],
+            transport: Transport::Tcp,
+            is_secure: false,
+        });
+    }
     let (authority, path) = match rest.find('/') {
         Some(slash) => rest.split_at(slash),
         None => (rest, ""),
@@ -470,19 +548,22 @@ fn parse_url(text: &str, origins: Vec<String>) -> Result<Url, String> {
         .to_socket_addrs()
         .map_err(|error| format!("{text:?}: {authority:?} is no address: {error}, {expected}"))?;
     Ok(Url {
-        addresses: found.collect(),
+        addresses: found.map(ListenAddress::Tcp).collect(),
         transport,
         is_secure,
     })
 }
 
-fn is_loopback(address: SocketAddr) -> bool {
-    address.ip().to_canonical().is_loopback()
-}
-
 /// An address as people type it.
-pub(crate) fn listener_url(address: SocketAddr, transport: &Transport, is_secure: bool) -> String {
+pub(crate) fn listener_url(
+    address: &ListenAddress,
+    transport: &Transport,
+    is_secure: bool,
+) -> String {
     let secure = if is_secure { "s" } else { "" };
+    if let ListenAddress::Unix { path, .. } = address {
+        return format!("unix://{}", path.display());
+    }
     match transport {
         Transport::Tcp => format!("mqtt{secure}://{address}"),
         Transport::WebSocket { path, .. } => format!("ws{secure}://{address}{path}"),
@@ -570,7 +651,8 @@ mod tests {
     #[test]
     fn urls_have_default_ports_and_paths() {
         let node = with_listen(&["mqtt://127.0.0.1", "ws://127.0.0.1"], &[]).unwrap();
-        assert_eq!(node.listeners[0].address.port(), 1883);
+        let address = node.listeners[0].address.socket();
+        assert_eq!(address.map(|address| address.port()), Some(1883));
         assert_eq!(node.listeners[1].name, "ws://127.0.0.1:9001/mqtt");
     }
 

@@ -141,7 +141,7 @@ pub(crate) const LISTENER_KEYS: &[(&str, Kind, &str)] = &[
     (
         "url",
         Kind::Text,
-        "Where to listen: mqtt://HOST:PORT, mqtts://HOST:PORT, ws://HOST:PORT/PATH or wss://HOST:PORT/PATH.",
+        "Where to listen: mqtt://HOST:PORT, mqtts://HOST:PORT, ws://HOST:PORT/PATH, wss://HOST:PORT/PATH or unix:///PATH.",
     ),
     (
         "name",
@@ -152,6 +152,37 @@ pub(crate) const LISTENER_KEYS: &[(&str, Kind, &str)] = &[
         "allow_anonymous",
         SWITCH,
         "As mqtt.allow_anonymous, for this listener.",
+    ),
+    (
+        "max_connections",
+        Kind::Integer {
+            min: 0,
+            max: 0xFFFF_FFFF,
+        },
+        "Clients connected by this listener at most; 0: limits.connections alone.",
+    ),
+    (
+        "accept_rate",
+        Kind::Integer {
+            min: 0,
+            max: 1_000_000,
+        },
+        "Connections accepted per second at most, so that handshakes leave time for others; more wait outside. 0 is no limit.",
+    ),
+    (
+        "connect_timeout_secs",
+        Kind::Integer { min: 0, max: 3_600 },
+        "As limits.connect_timeout_secs, for this listener: TLS handshake, WebSocket request and CONNECT together. 0: that of the node.",
+    ),
+    (
+        "proxy_from",
+        Kind::Text,
+        "Comma-separated addresses or networks of proxies, such as 10.0.0.0/8, that say in the PROXY protocol (version 1 or 2) where a client comes from. Each connection has to begin with it then, and who else connects is refused.",
+    ),
+    (
+        "mode",
+        Kind::Text,
+        "For unix:///PATH: mode of the socket's file, who may write to which may connect; 0660 if none is given.",
     ),
     (
         "max_qos",
@@ -209,9 +240,14 @@ pub(crate) const LISTENER_KEYS: &[(&str, Kind, &str)] = &[
         "Whether clients show a certificate; one that is shown has to be good.",
     ),
     (
+        "tls_version",
+        Kind::Word(TLS_VERSIONS),
+        "As tls.version, for this listener.",
+    ),
+    (
         "client_ca",
         Kind::Text,
-        "PEM file with the CAs whose client certificates are good.",
+        "PEM file with the CAs whose client certificates are good, or a directory of such files.",
     ),
     (
         "client_crl",
@@ -232,6 +268,9 @@ pub(crate) const LISTENER_KEYS: &[(&str, Kind, &str)] = &[
         "Comma-separated origins whose pages may open a WebSocket; none: all.",
     ),
 ];
+
+/// What is spoken at least.
+const TLS_VERSIONS: &[&str] = &["1.2", "1.3"];
 
 /// What tokens are signed with.
 const ALGORITHMS: &[&str] = &[
@@ -307,6 +346,12 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
         "PEM file with the certificate's private key.",
     ),
     (
+        "tls.version",
+        Kind::Word(TLS_VERSIONS),
+        Default::Text("1.2"),
+        "The oldest version that is spoken.",
+    ),
+    (
         "tls.client_certificates",
         Kind::Word(&["off", "optional", "required"]),
         Default::Text("off"),
@@ -316,7 +361,7 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
         "tls.client_ca",
         Kind::Text,
         Default::Text(""),
-        "PEM file with the CAs whose client certificates are good.",
+        "PEM file with the CAs whose client certificates are good, or a directory of such files.",
     ),
     (
         "tls.client_crl",
@@ -548,6 +593,12 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
         Kind::Word(&["drop-oldest", "drop-newest", "disconnect"]),
         Default::Text("drop-oldest"),
         "What happens when a session's queue is full: drop-oldest, drop-newest or disconnect.",
+    ),
+    (
+        "mqtt.rate_exceeded",
+        Kind::Word(&["delay", "drop-qos0", "disconnect"]),
+        Default::Text("delay"),
+        "What becomes of a PUBLISH beyond limits.publish_rate or limits.publish_bytes_rate. delay: it waits, and the client is read later. drop-qos0: with QoS 0 it is dropped and counted, with QoS 1 and 2 it waits. disconnect: the connection ends (v5: 0x96).",
     ),
     (
         "mqtt.sys_interval_secs",

@@ -462,7 +462,7 @@ fn node_info(node: &NodeConfig, running: &Running) -> NodeInfo {
         .iter()
         .zip(&node.listeners)
         .map(|((_, address), listener)| {
-            config::listener_url(*address, &listener.transport, listener.tls.is_some())
+            config::listener_url(address, &listener.transport, listener.tls.is_some())
         })
         .collect();
     let (durability, interval_ms) = match node.durability {

@@ -104,11 +104,51 @@ impl Reactor {
         }
     }
 
+    /// What a socket has brought first: where it comes from, if a proxy says that. Answers how many
+    /// bytes that was; none: more of it is to come, or the connection is over.
+    fn take_proxy_header(&mut self, key: SocketKey, bytes: &[u8]) -> Option<usize> {
+        let Some(socket) = self.sockets.get_mut(key) else {
+            return None;
+        };
+        let id = socket.id;
+        let Some(layers) = &mut socket.layers else {
+            return Some(0);
+        };
+        let Some(header) = &mut layers.proxy else {
+            return Some(0);
+        };
+        match header.receive(bytes) {
+            Ok(None) => None,
+            Ok(Some(found)) => {
+                layers.proxy = None;
+                if !layers.is_any() {
+                    socket.layers = None;
+                }
+                if let Some(source) = found.source {
+                    let address = (source.ip().to_canonical(), source.port());
+                    self.driver.shard.comes_from(id, address);
+                }
+                Some(found.taken)
+            }
+            Err(why) => {
+                self.end_layer(key, TransportEnd::Violation(why));
+                None
+            }
+        }
+    }
+
     /// What a socket has brought, through TLS where it is one.
     fn take_in(&mut self, key: SocketKey, bytes: &mut [u8]) {
+        let Some(said) = self.take_proxy_header(key, bytes) else {
+            return;
+        };
+        let bytes = &mut bytes[said..];
         let Some(socket) = self.sockets.get_mut(key) else {
             return;
         };
+        if bytes.is_empty() {
+            return;
+        }
         let id = socket.id;
         let Some(tls) = socket
             .layers

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::Sender;
+use ipnet::IpNet;
 use martlet_broker::{
     Command, ConnectionEffect, ConnectionId, Effects, Event, Guest, ListenerPolicy, Peer, Report,
     Settings, Shard, ShardId, TransportEnd,
@@ -31,6 +32,7 @@ use crate::mailbox::{Control, Mailbox, Mailboxes};
 use crate::node::SharedNode;
 use crate::outbox::Outbox;
 use crate::poll::{Listener, Poller, Source, Stream, Wakeup};
+use crate::proxy::ProxyHeader;
 use crate::socket::{SocketKey, Sockets};
 use crate::stats::{Counters, SocketCount};
 use crate::store::{Durable, Store, Writer};
@@ -68,6 +70,8 @@ pub(crate) struct Common {
 #[derive(Debug)]
 pub(crate) struct Entrance {
     policy: Arc<ListenerPolicy>,
+    /// Who says where connections come from; empty: nobody.
+    proxies: Vec<IpNet>,
     /// None without encryption.
     tls: Option<TlsSettings>,
     /// None on plain TCP.
@@ -85,9 +89,19 @@ impl Entrance {
         };
         Self {
             policy: Arc::clone(&config.policy),
+            proxies: config.proxies.clone(),
             tls: config.tls.clone(),
             web,
         }
+    }
+
+    /// The word of who connects from there is taken. Who may write to the file of a Unix socket is
+    /// always believed.
+    fn trusts(&self, address: Option<SocketAddr>) -> bool {
+        address.is_none_or(|address| {
+            let ip = address.ip().to_canonical();
+            self.proxies.iter().any(|proxies| proxies.contains(&ip))
+        })
     }
 }
 
@@ -193,7 +207,7 @@ impl Reactor {
     }
 
     /// From now on this reactor accepts connections for all.
-    pub(crate) fn open_door(&mut self, listeners: Vec<Listener>) -> io::Result<()> {
+    pub(crate) fn open_door(&mut self, listeners: Vec<(Listener, u32)>) -> io::Result<()> {
         if !listeners.is_empty() {
             self.door = Some(Door::new(&self.poller, listeners)?);
         }
@@ -387,7 +401,7 @@ impl Reactor {
     }
 
     /// Gives an accepted connection to the shard whose turn it is.
-    fn deal_out(&mut self, stream: Stream, address: SocketAddr, listener: usize) {
+    fn deal_out(&mut self, stream: Stream, address: Option<SocketAddr>, listener: usize) {
         if self.socket_count.get() >= self.sockets_max {
             self.counters.refused.add(1);
             return;
@@ -412,17 +426,18 @@ impl Reactor {
 
     /// Begins a connection in the lobby of this shard, whose deadline covers the WebSocket
     /// request as well.
-    fn open(&mut self, stream: Stream, address: SocketAddr, listener: usize) {
+    fn open(&mut self, stream: Stream, address: Option<SocketAddr>, listener: usize) {
         let entrance = &self.entrances[listener];
         // Bytes for a client identifier that may never be asked for: a connection is no reason
         // to end the node, so one without them is refused.
-        let (Ok(entropy), Ok(())) = (self.entropy.take(), stream.set_options()) else {
+        let options = address.map_or(Ok(()), |_| stream.set_options());
+        let (Ok(entropy), Ok(())) = (self.entropy.take(), options) else {
             self.socket_count.lower();
             return;
         };
         let peer = Peer {
             // IPv4 through a socket for both families looks like any IPv4.
-            address: Some((address.ip().to_canonical(), address.port())),
+            address: address.map(|address| (address.ip().to_canonical(), address.port())),
             listener: Arc::clone(&entrance.policy),
             entropy,
         };
@@ -438,8 +453,17 @@ impl Reactor {
                 tls => tls,
             },
         };
+        let by_proxy = !entrance.proxies.is_empty();
+        let is_trusted = !by_proxy || entrance.trusts(address);
         let id = self.driver.call(|shard, cx| shard.open(cx, peer));
-        self.insert(stream, id, Layers::new(tls, web));
+        if !is_trusted {
+            self.socket_count.lower();
+            let why = "this listener is for proxies alone, and this address is none of theirs";
+            let end = TransportEnd::Violation(why);
+            return self.driver.call(|shard, cx| shard.closed(cx, id, end));
+        }
+        let proxy = by_proxy.then(ProxyHeader::default);
+        self.insert(stream, id, Layers::new(proxy, tls, web));
     }
 
     /// Lets connections in that came before this tick looked which sockets are readable, and reads

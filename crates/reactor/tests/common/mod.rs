@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use martlet_broker::Settings;
-use martlet_reactor::{ListenerConfig, ReactorConfig, Running, Transport, start};
+use martlet_reactor::{ListenAddress, ListenerConfig, ReactorConfig, Running, Transport, start};
 use tungstenite::client::IntoClientRequest;
 use tungstenite::{Message, WebSocket};
 
@@ -31,7 +31,9 @@ pub fn config(threads: usize, settings: Settings) -> ReactorConfig {
     };
     for (name, transport) in [("tcp", Transport::Tcp), ("web", web)] {
         config.listeners.push(ListenerConfig {
-            address: "127.0.0.1:0".parse().unwrap(),
+            address: ListenAddress::Tcp("127.0.0.1:0".parse().unwrap()),
+            accept_rate: 0,
+            proxies: Vec::new(),
             transport,
             tls: None,
             policy: Arc::default(),
@@ -46,8 +48,8 @@ pub fn run(config: ReactorConfig) -> Node {
     let addresses = running.local_addresses();
     Node {
         running,
-        tcp: addresses[0].1,
-        web: addresses[1].1,
+        tcp: addresses[0].1.socket().unwrap(),
+        web: addresses[1].1.socket().unwrap(),
     }
 }
 

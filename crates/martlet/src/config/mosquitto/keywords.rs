@@ -102,7 +102,7 @@ const KEYWORDS: &[(&str, Meaning)] = &[
     ("bind_address", Meaning::Listener(Scope::Own)),
     ("socket_domain", Meaning::Listener(Scope::Own)),
     ("protocol", Meaning::Listener(Scope::Own)),
-    ("max_connections", Meaning::Special(max_connections)),
+    ("max_connections", Meaning::Listener(Scope::Own)),
     ("global_max_clients", Meaning::Special(max_connections)),
     ("global_max_connections", Meaning::Special(max_connections)),
     ("max_qos", Meaning::Listener(Scope::Own)),
@@ -114,7 +114,7 @@ const KEYWORDS: &[(&str, Meaning)] = &[
     ("require_certificate", Meaning::Listener(Scope::Own)),
     ("use_identity_as_username", Meaning::Listener(Scope::Own)),
     ("use_subject_as_username", Meaning::Listener(Scope::Own)),
-    ("tls_version", Meaning::Special(tls_version)),
+    ("tls_version", Meaning::Listener(Scope::Own)),
     ("allow_anonymous", Meaning::Listener(Scope::Security)),
     ("listener_allow_anonymous", Meaning::Listener(Scope::Own)),
     ("password_file", Meaning::Listener(Scope::Security)),
@@ -315,36 +315,7 @@ fn max_connections(reading: &mut Reading<'_>, line: &Line) -> Result<(), ConfigE
         reading.tell(line, Outcome::NotNeeded, "limits.connections is 1000000");
         return Ok(());
     };
-    let known = reading.effective.integer("limits.connections");
-    let is_first = reading.effective.values["limits.connections"].source == "default";
-    let sum = if is_first {
-        number
-    } else {
-        known.saturating_add(number)
-    };
-    reading.set(line, "limits.connections", Value::Integer(sum))?;
-    if let Some(told) = reading.report.last_mut() {
-        told.outcome = Outcome::Changed;
-        told.note += ": the node's connections, of all listeners together";
-    }
-    Ok(())
-}
-
-fn tls_version(reading: &mut Reading<'_>, line: &Line) -> Result<(), ConfigError> {
-    let (outcome, note) = match line.value.as_str() {
-        "tlsv1.2" => (Outcome::Mapped, "TLS 1.2 and 1.3 are spoken"),
-        "tlsv1.3" => (
-            Outcome::Changed,
-            "TLS 1.2 is spoken too, with suites that are safe",
-        ),
-        "tlsv1.1" | "tlsv1.0" | "tlsv1" => (
-            Outcome::Changed,
-            "TLS before 1.2 is broken and not spoken; 1.2 and 1.3 are",
-        ),
-        _ => return Err(line.error("expected tlsv1.3 or tlsv1.2")),
-    };
-    reading.tell(line, outcome, note);
-    Ok(())
+    reading.set(line, "limits.connections", Value::Integer(number))
 }
 
 fn keyform(reading: &mut Reading<'_>, line: &Line) -> Result<(), ConfigError> {

@@ -12,12 +12,16 @@ use crate::config::schema::Value;
 pub(super) struct Listener {
     place: String,
     port: Option<u16>,
+    /// Of a Unix socket.
+    path: Option<String>,
     host: Option<String>,
     /// Keywords with their values and places, as they stand there.
     said: BTreeMap<String, (String, String)>,
 }
 
 const MQTT_PORT: u16 = 1883;
+
+const ONE_CA: &str = "cafile and capath are one key here, client_ca: put all CAs into one of them";
 
 impl Listener {
     /// Lines before the first listener.
@@ -31,14 +35,20 @@ impl Listener {
         let port = words.next().unwrap_or_default();
         let host = words.next().map(str::to_owned);
         if port == "0" {
-            return Err("Unix sockets are not listened on yet".to_owned());
+            let path = host.filter(|path| path.starts_with('/'));
+            let expected = "expected: listener 0 /ABSOLUTE/PATH, for a Unix socket";
+            return Ok(Self {
+                place: place.to_owned(),
+                path: Some(path.ok_or(expected)?),
+                ..Self::default()
+            });
         }
         let port = port.parse().ok().filter(|port| *port > 0);
         Ok(Self {
             place: place.to_owned(),
             port: Some(port.ok_or("expected: listener PORT [ADDRESS]")?),
             host,
-            said: BTreeMap::new(),
+            ..Self::default()
         })
     }
 
@@ -48,13 +58,14 @@ impl Listener {
             place: "mosquitto's default".to_owned(),
             port: Some(MQTT_PORT),
             host: Some(host.to_owned()),
+            path: None,
             said: global.said.clone(),
         };
         vec![on("127.0.0.1"), on("::1")]
     }
 
     pub(super) fn has_address(&self) -> bool {
-        self.port.is_some() || self.host.is_some()
+        self.path.is_some() || self.port.is_some() || self.host.is_some()
     }
 
     /// One of its lines.
@@ -91,10 +102,25 @@ impl Listener {
                 "ipv4" | "ipv6" => "in the listener's url".to_owned(),
                 _ => return Err(error("expected ipv4 or ipv6")),
             },
-            "capath" => {
-                return Err(error(
-                    "a directory of CAs is not read: put them into one file, cafile",
-                ));
+            "capath" if self.said.contains_key("cafile") => return Err(error(ONE_CA)),
+            "cafile" if self.said.contains_key("capath") => return Err(error(ONE_CA)),
+            "tls_version" => match value {
+                "tlsv1.2" => "tls_version = \"1.2\": TLS 1.2 and 1.3 are spoken".to_owned(),
+                "tlsv1.3" => "tls_version = \"1.3\"".to_owned(),
+                "tlsv1.1" | "tlsv1.0" | "tlsv1" => {
+                    outcome = Outcome::Changed;
+                    "TLS before 1.2 is broken and not spoken; 1.2 and 1.3 are".to_owned()
+                }
+                _ => return Err(error("expected tlsv1.3 or tlsv1.2")),
+            },
+            "max_connections" => {
+                let places: i64 = value
+                    .parse()
+                    .map_err(|_| error("expected a whole number, -1 for no limit"))?;
+                match places {
+                    1.. => format!("max_connections = {places}"),
+                    _ => "limits.connections is 1000000".to_owned(),
+                }
             }
             "require_certificate" | "use_identity_as_username" | "use_subject_as_username" => {
                 switch()?;
@@ -120,7 +146,7 @@ impl Listener {
             _ if value.is_empty() => return Err(error("expected a file")),
             "certfile" => format!("certificate = {value:?}"),
             "keyfile" => format!("key = {value:?}"),
-            "cafile" => format!("client_ca = {value:?}"),
+            "cafile" | "capath" => format!("client_ca = {value:?}"),
             "crlfile" => format!("client_crl = {value:?}"),
             _ => format!("{keyword} = {value:?}"),
         };
@@ -137,6 +163,9 @@ impl Listener {
     }
 
     fn url(&self) -> String {
+        if let Some(path) = &self.path {
+            return format!("unix://{path}");
+        }
         let is_secure = self.said.contains_key("certfile") || self.said.contains_key("keyfile");
         let text = |keyword: &str| self.said.get(keyword).map(|(value, _)| value.as_str());
         let is_web = text("protocol") == Some("websockets");
@@ -175,6 +204,7 @@ impl Listener {
             ("certfile", "certificate"),
             ("keyfile", "key"),
             ("cafile", "client_ca"),
+            ("capath", "client_ca"),
             ("crlfile", "client_crl"),
         ];
         let is_secure = self.said.contains_key("certfile") || self.said.contains_key("keyfile");
@@ -213,6 +243,14 @@ impl Listener {
                     }
                 }
             }
+        }
+        if let Some((version, place)) = self.said.get("tls_version").filter(|_| is_secure) {
+            let version = if version == "tlsv1.3" { "1.3" } else { "1.2" };
+            put("tls_version", Value::Text(version.to_owned()), place);
+        }
+        if let Some((places, place)) = self.said.get("max_connections") {
+            let places = places.parse().unwrap_or(0);
+            put("max_connections", Value::Integer(places), place);
         }
         if let Some((qos, place)) = self.said.get("max_qos") {
             let qos = qos.parse().unwrap_or(2);

@@ -1,0 +1,221 @@
+//! How fast a client may publish, and what becomes of what is beyond that.
+//!
+//! A bucket of tokens, kept as the time at which it would be full again: it holds what one second
+//! brings, so that a client that was quiet may send as much at once.
+
+use martlet_codec::{FixedHeader, PacketType, Publish, QoS, ReasonCode};
+
+use crate::event::Event;
+use crate::id::ConnectionId;
+use crate::limits::Limits;
+use crate::node::{Cx, Node};
+use crate::shard::{PacketError, Shard};
+use crate::timer::Timer;
+
+/// What becomes of a PUBLISH beyond the rate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RateExceeded {
+    /// It is worked off when the rate permits, and the socket read later.
+    #[default]
+    Delay,
+    /// With QoS 0 it is dropped and counted; with QoS 1 or 2 it is worked off later.
+    DropQos0,
+    /// The connection ends: 0x96.
+    Disconnect,
+}
+
+impl RateExceeded {
+    /// By its name in the configuration.
+    pub fn from_name(name: &str) -> Option<Self> {
+        match name {
+            "delay" => Some(Self::Delay),
+            "drop-qos0" => Some(Self::DropQos0),
+            "disconnect" => Some(Self::Disconnect),
+            _ => None,
+        }
+    }
+}
+
+/// What a connection has spent.
+#[derive(Debug, Default)]
+pub(crate) struct Spent {
+    /// When all is there again, in microseconds of the monotonic clock: of messages, of bytes.
+    full_us: [u64; 2],
+    /// A timer will look after what is held.
+    is_awaited: bool,
+}
+
+/// A full bucket holds what so long a time brings.
+const BURST_US: u64 = 1_000_000;
+
+impl Spent {
+    /// When the next message may come, in milliseconds; none is now.
+    fn due_ms(&self, now_ms: u64) -> Option<u64> {
+        let [messages, bytes] = self.full_us;
+        let due_us = messages.max(bytes).saturating_sub(BURST_US);
+        (due_us > now_ms * 1000).then(|| due_us.div_ceil(1000))
+    }
+
+    fn spend(&mut self, now_ms: u64, limits: &Limits, bytes: usize) {
+        let rates = [limits.publish_rate, limits.publish_bytes_rate];
+        for ((full_us, rate), cost) in self.full_us.iter_mut().zip(rates).zip([1, bytes as u64]) {
+            if rate > 0 {
+                let cost_us = cost * BURST_US / u64::from(rate);
+                *full_us = (*full_us).max(now_ms * 1000) + cost_us;
+            }
+        }
+    }
+}
+
+/// Whether a packet is within the rate.
+pub(crate) enum Pace {
+    /// It is worked off.
+    Within,
+    /// It waits.
+    Later,
+}
+
+impl Shard {
+    /// No client's rate is limited.
+    #[inline]
+    fn is_unlimited(&self) -> bool {
+        let limits = &self.settings.limits;
+        limits.publish_rate == 0 && limits.publish_bytes_rate == 0
+    }
+
+    /// Whether a packet of this connection comes too fast; if it has to wait, somebody looks after
+    /// it in time.
+    #[inline]
+    pub(crate) fn pace_of<N: Node>(
+        &mut self,
+        cx: &Cx<'_, N>,
+        id: ConnectionId,
+        header: &FixedHeader,
+    ) -> Result<Pace, PacketError> {
+        if header.packet_type != PacketType::Publish || self.is_unlimited() {
+            return Ok(Pace::Within);
+        }
+        self.pace_of_publish(cx, id, header)
+    }
+
+    fn pace_of_publish<N: Node>(
+        &mut self,
+        cx: &Cx<'_, N>,
+        id: ConnectionId,
+        header: &FixedHeader,
+    ) -> Result<Pace, PacketError> {
+        let exceeded = self.settings.rate_exceeded;
+        let connection = self.connections.at(id.index);
+        if connection.flags.transport_gone {
+            // It sends no more: what little is left does no harm.
+            return Ok(Pace::Within);
+        }
+        let spent = connection.spent.get_or_insert_default();
+        let Some(due_ms) = spent.due_ms(cx.now.mono_ms) else {
+            return Ok(Pace::Within);
+        };
+        let is_qos0 = header.flags & 0b0110 == 0;
+        match exceeded {
+            RateExceeded::Disconnect => Err(PacketError::of(
+                ReasonCode::MessageRateTooHigh,
+                "limit publish_rate or publish_bytes_rate",
+            )),
+            // Looked at when its topic is known: it may set a Topic Alias.
+            RateExceeded::DropQos0 if is_qos0 => Ok(Pace::Within),
+            RateExceeded::Delay | RateExceeded::DropQos0 => {
+                if !core::mem::replace(&mut spent.is_awaited, true) {
+                    self.wheel.arm(due_ms, Timer::RateOver(id));
+                }
+                Ok(Pace::Later)
+            }
+        }
+    }
+
+    /// What is held may be worked off.
+    pub(crate) fn rate_is_over(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        if let Some(spent) = &mut connection.spent {
+            spent.is_awaited = false;
+        }
+        self.queue_input(id.index);
+    }
+
+    /// Takes a message from what the client may send; false: it is beyond that and to be dropped.
+    #[inline]
+    pub(crate) fn spend_rate<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        topic: &str,
+        publish: &Publish<'_>,
+    ) -> bool {
+        if self.is_unlimited() {
+            return true;
+        }
+        let connection = self.connections.at(index);
+        let is_leaving = connection.flags.transport_gone;
+        let session = connection.session();
+        let spent = connection.spent.get_or_insert_default();
+        let is_beyond = spent.due_ms(cx.now.mono_ms).is_some();
+        if is_beyond && publish.qos == QoS::AtMostOnce && !is_leaving {
+            self.counters.publishes_refused += 1;
+            if let (Some(session), true) = (session, self.settings.events.drops) {
+                cx.effects.events.push(Event::PublishRefused {
+                    client_id: self.sessions.at(session).client_id.to_string(),
+                    topic: topic.to_owned(),
+                    reason: ReasonCode::MessageRateTooHigh,
+                    why: "limit publish_rate or publish_bytes_rate".into(),
+                });
+            }
+            return false;
+        }
+        spent.spend(cx.now.mono_ms, &self.settings.limits, publish.payload.len());
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits(messages: u32, bytes: u32) -> Limits {
+        Limits {
+            publish_rate: messages,
+            publish_bytes_rate: bytes,
+            ..Limits::default()
+        }
+    }
+
+    /// Messages that get through in `ms` when one of `bytes` is offered each millisecond.
+    fn passed(limits: &Limits, bytes: usize, ms: u64) -> usize {
+        let mut spent = Spent::default();
+        let offered = 1_000_000..1_000_000 + ms;
+        let pass = |now_ms: &u64| {
+            let may = spent.due_ms(*now_ms).is_none();
+            if may {
+                spent.spend(*now_ms, limits, bytes);
+            }
+            may
+        };
+        offered.filter(pass).count()
+    }
+
+    #[test]
+    fn so_many_pass_as_a_second_brings_and_as_many_more_at_the_beginning() {
+        let around = |count: usize, expected: usize| {
+            assert!(count.abs_diff(expected) <= 2, "{count}, not {expected}");
+        };
+        around(passed(&limits(100, 0), 10, 10_000), 1100);
+        around(passed(&limits(0, 10_000), 100, 10_000), 1100);
+        // The narrower of both.
+        around(passed(&limits(500, 10_000), 100, 10_000), 1100);
+        around(passed(&limits(1, 0), 1, 100_000), 101);
+    }
+
+    #[test]
+    fn a_message_larger_than_the_bucket_passes_and_is_paid_for() {
+        assert_eq!(passed(&limits(0, 1_000), 5_000, 20_000), 5);
+    }
+}
