@@ -3,8 +3,10 @@
 import base64
 import hashlib
 import hmac
+import http.server
 import json
 import subprocess
+import threading
 import time
 
 import pytest
@@ -164,3 +166,61 @@ def test_keys_of_a_set_are_changed_while_it_runs(start_node, tmp_path):
     jwks.write_text('{"keys": [{"kty": "oct", "k": "AAAA"}]}')
     done = martlet_process.run("reload", "--data-dir", node.data_dir)
     assert done.returncode != 0 and "`alg` is missing" in done.stderr
+
+
+class KeyServer(http.server.ThreadingHTTPServer):
+    """Serves a set of keys; counts how often it is asked."""
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), KeyHandler)
+        self.body, self.status, self.asked = b"", 200, 0
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.server_address[1]}/jwks.json?token=private"
+
+    def holds(self, **secrets):
+        self.body = json.dumps({"keys": [
+            {"kty": "oct", "kid": kid, "alg": "HS256", "k": encoded(secret).decode()}
+            for kid, secret in secrets.items()]}).encode()
+
+
+class KeyHandler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.server.asked += 1
+        self.send_response(self.server.status)
+        self.end_headers()
+        self.wfile.write(self.server.body)
+
+    def log_message(self, *_):
+        pass
+
+
+def test_keys_come_from_a_server_and_are_fetched_anew(start_node, tmp_path):
+    signer = Signer(tmp_path, "HS256")
+    server = KeyServer()
+    server.status = 500
+    node = start_node(settings=[f"auth.jwt_keys={server.url}", "auth.jwt_refresh_secs=1",
+                                "auth.remember_secs=0", "auth.lockout_failures=0"])
+    # Fails closed, and the client may come again.
+    code, said = publish(node, "t", "-V", "5", "-u", "jwt", "-P", signer.token())
+    assert code != 0 and "unavailable" in said, said
+    server.status = 200
+    server.holds(old=SECRET)
+    until(lambda: let_in(node, signer.token()), "keys are fetched")
+    asked = server.asked
+    assert let_in(node, signer.token()) and server.asked - asked <= 1, "not for each client"
+    # While the server does not answer the last keys hold.
+    server.status = 503
+    time.sleep(1.1)
+    assert let_in(node, signer.token())
+    server.status = 200
+    server.holds(new=b"another secret of more than thirty-two bytes")
+    until(lambda: not let_in(node, signer.token()), "old keys are given up")
+    assert "private" not in node.log()
+
+
+def test_keys_do_not_come_over_an_open_network():
+    done = martlet_process.run("config", "check", "--set", "auth.jwt_keys=http://keys.example/jwks.json")
+    assert done.returncode != 0 and "expected https://" in done.stderr

@@ -1,5 +1,7 @@
 //! What a listener lets in: by which socket, from where, how many, how fast.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::io::{Read as _, Write as _};

@@ -9,12 +9,14 @@ mod stream;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::{TcpSocket, TcpStream, UnixStream};
 use tokio::time::{Instant, Sleep};
 use tokio_rustls::rustls::ClientConfig;
 
@@ -42,6 +44,8 @@ pub struct Endpoint {
     pub host: String,
     /// TCP port.
     pub port: u16,
+    /// Connect to this Unix socket instead; host and port are names then, no more.
+    pub unix: Option<PathBuf>,
     /// What is spoken over TCP.
     pub transport: Transport,
     /// The local address to connect from.
@@ -59,6 +63,7 @@ impl Endpoint {
         Self {
             host: host.into(),
             port,
+            unix: None,
             transport,
             bind,
             no_delay: true,
@@ -126,9 +131,7 @@ impl Client {
         options: &ConnectOptions,
     ) -> Result<(), NetError> {
         self.close();
-        let tcp = open_tcp(endpoint).await?;
-        tcp.set_nodelay(endpoint.no_delay)?;
-        let carrier = Carrier::open(tcp, endpoint).await?;
+        let carrier = Carrier::open(open(endpoint).await?, endpoint).await?;
         self.stream = Some(match &endpoint.transport {
             Transport::Tcp => Stream::Plain(carrier),
             Transport::WebSocket { path } => Stream::web_socket(carrier, endpoint, path).await?,
@@ -250,6 +253,18 @@ impl Client {
         }
         self.lost(error.into())
     }
+}
+
+async fn open(endpoint: &Endpoint) -> Result<TcpStream, NetError> {
+    if let Some(path) = &endpoint.unix {
+        let socket = UnixStream::connect(path).await?.into_std()?;
+        // To be read from and written to it is no other thing.
+        let stream = std::net::TcpStream::from(OwnedFd::from(socket));
+        return Ok(TcpStream::from_std(stream)?);
+    }
+    let tcp = open_tcp(endpoint).await?;
+    tcp.set_nodelay(endpoint.no_delay)?;
+    Ok(tcp)
 }
 
 /// Tries each address of the host in turn.

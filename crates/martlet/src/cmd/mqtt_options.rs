@@ -6,6 +6,7 @@
 use std::ffi::OsString;
 use std::net::IpAddr;
 use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
 
 use clap::{ArgAction, Args};
 use martlet_client::{ConnectOptions, Endpoint, Message, Password, Transport, Will};
@@ -70,6 +71,9 @@ pub(crate) struct MqttOptions {
     /// Print no errors of the connection
     #[arg(long)]
     pub(crate) quiet: bool,
+    /// Connect to a Unix socket instead of TCP
+    #[arg(long, value_name = "path", conflicts_with_all = ["host", "port", "url"])]
+    unix: Option<PathBuf>,
     /// User name
     #[arg(short = 'u', long, value_name = "username")]
     username: Option<String>,
@@ -118,8 +122,6 @@ struct Unsupported {
     psk_identity: Option<OsString>,
     #[arg(long, hide = true)]
     proxy: Option<OsString>,
-    #[arg(long = "unix", hide = true)]
-    unix_socket: Option<OsString>,
 }
 
 /// The endpoint, and user name, password and topic as far as a URL has them.
@@ -269,6 +271,7 @@ impl MqttOptions {
             tls,
             host: named.unwrap_or_else(|| "localhost".to_owned()),
             port: self.port.or(environment.port).unwrap_or(default_port),
+            unix: self.unix.clone(),
             transport: Transport::Tcp,
             bind: self.bind,
             no_delay: self.nodelay,
@@ -337,9 +340,6 @@ impl Unsupported {
         }
         if self.proxy.is_some() {
             return Err("--proxy is not supported by this build yet.".into());
-        }
-        if self.unix_socket.is_some() {
-            return Err("--unix is not supported by this build yet.".into());
         }
         Ok(())
     }

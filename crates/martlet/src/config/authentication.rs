@@ -13,7 +13,7 @@ use martlet_access::{AclFile, PasswordFile, Plain, credentials};
 use martlet_broker::Realm;
 use martlet_certificates::NameFrom;
 use martlet_control::authentication::sources::{
-    Algorithm, CertificateNames, Credentials, Hashing, Hook, HookForm, HookSettings,
+    Algorithm, CertificateNames, Credentials, Hashing, Hook, HookForm, HookSettings, KeySource,
     PasswordFileSource, People, TokenKeys, TokenSettings, Tokens,
 };
 use martlet_control::authentication::{Chain, Lockout, Policy, Source};
@@ -221,10 +221,18 @@ impl<'a> Doors<'a> {
         if path.is_empty() {
             return Ok(None);
         }
-        let bytes = self.read(&path)?;
-        let algorithm: Option<Algorithm> = self.effective.text("auth.jwt_algorithm").parse().ok();
-        let keys = TokenKeys::read(&bytes, algorithm)
-            .map_err(|why| ConfigError::Unusable(format!("{path}: {why}")))?;
+        let unusable = |why: String| ConfigError::Unusable(format!("{path}: {why}"));
+        let keys = if path.contains("://") {
+            let refresh = Duration::from_secs(self.effective.integer("auth.jwt_refresh_secs"));
+            KeySource::fetched(&path, refresh)
+                .map_err(|why| ConfigError::Unusable(format!("auth.jwt_keys: {why}")))?
+        } else {
+            let bytes = self.read(&path)?;
+            let algorithm: Option<Algorithm> =
+                self.effective.text("auth.jwt_algorithm").parse().ok();
+            let keys = TokenKeys::read(&bytes, algorithm).map_err(unusable)?;
+            KeySource::Read(Arc::new(keys))
+        };
         let text = |key: &str| {
             let text = self.effective.text(&format!("auth.jwt_{key}")).to_owned();
             (!text.is_empty()).then_some(text)

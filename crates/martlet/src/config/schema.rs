@@ -415,7 +415,16 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
         "auth.jwt_keys",
         Kind::Text,
         Default::Text(""),
-        "File of the keys that tokens (JWT) in the place of passwords are signed with: a set (JWKS), a public key in PEM, or a shared secret of 32 bytes or more. A token needs `exp`, at which its connection ends; its claim acl {\"pub\": […], \"sub\": […], \"all\": […]} says what its client may do.",
+        "The keys that tokens (JWT) in the place of passwords are signed with: https://… of a set (JWKS), or a file with such a set, a public key in PEM, or a shared secret of 32 bytes or more. A token needs `exp`, at which its connection ends; its claim acl {\"pub\": […], \"sub\": […], \"all\": […]} says what its client may do.",
+    ),
+    (
+        "auth.jwt_refresh_secs",
+        Kind::Integer {
+            min: 1,
+            max: 86_400,
+        },
+        Default::Integer(600),
+        "With https://…: how often the keys are fetched anew; also, every 10 seconds at most, when a token names a key that is not known. While the server does not answer the last ones hold, for a day.",
     ),
     (
         "auth.jwt_algorithm",

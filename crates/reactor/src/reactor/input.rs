@@ -107,9 +107,7 @@ impl Reactor {
     /// What a socket has brought first: where it comes from, if a proxy says that. Answers how many
     /// bytes that was; none: more of it is to come, or the connection is over.
     fn take_proxy_header(&mut self, key: SocketKey, bytes: &[u8]) -> Option<usize> {
-        let Some(socket) = self.sockets.get_mut(key) else {
-            return None;
-        };
+        let socket = self.sockets.get_mut(key)?;
         let id = socket.id;
         let Some(layers) = &mut socket.layers else {
             return Some(0);

@@ -3,6 +3,7 @@
 mod certificate;
 mod credentials;
 mod hook;
+mod key_source;
 mod password_file;
 mod people;
 mod token;
@@ -16,6 +17,7 @@ pub use certificate::CertificateNames;
 pub use credentials::Credentials;
 pub use hook::{Hook, HookForm, HookSettings};
 pub use jsonwebtoken::Algorithm;
+pub use key_source::KeySource;
 pub use password_file::PasswordFileSource;
 pub use people::People;
 pub use token::{TokenKeys, TokenSettings, Tokens};

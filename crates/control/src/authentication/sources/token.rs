@@ -11,6 +11,7 @@ use martlet_broker::{Actions, Authentication, Identity, Password, Realm, Rule, R
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::key_source::KeySource;
 use super::{People, known};
 use crate::authentication::{Finding, Looking, Source};
 
@@ -39,7 +40,7 @@ struct TokenKey {
 /// Tokens.
 #[derive(Debug)]
 pub struct Tokens {
-    keys: TokenKeys,
+    keys: KeySource,
     settings: TokenSettings,
     people: People,
 }
@@ -158,7 +159,7 @@ fn signature(algorithm: KeyAlgorithm) -> Option<Algorithm> {
 
 impl Tokens {
     /// Tokens signed with one of these keys. What those may do that do not say so, `people` says.
-    pub fn new(keys: TokenKeys, settings: TokenSettings, people: People) -> Self {
+    pub fn new(keys: KeySource, settings: TokenSettings, people: People) -> Self {
         Self {
             keys,
             settings,
@@ -166,7 +167,7 @@ impl Tokens {
         }
     }
 
-    fn find(&self, asked: &Authentication) -> Finding {
+    async fn find(&self, asked: &Authentication) -> Finding {
         let password = asked.password.as_ref().map_or(&[][..], Password::bytes);
         let token = std::str::from_utf8(password).unwrap_or_default();
         // Anything else is somebody's password.
@@ -178,7 +179,15 @@ impl Tokens {
                 && (header.kid.is_none() || key.id.is_none() || key.id == header.kid)
         };
         let mut why = format!("no key for a token of {:?} with this `kid`", header.alg);
-        for key in self.keys.0.iter().filter(is_meant) {
+        let keys = match self
+            .keys
+            .get(|keys| keys.0.iter().any(|key| is_meant(&key)))
+            .await
+        {
+            Ok(keys) => keys,
+            Err(why) => return Finding::Failed(why),
+        };
+        for key in keys.0.iter().filter(is_meant) {
             match self.claims(token, key) {
                 Ok(claims) => return self.identity(asked, claims),
                 Err(error) => why = error,
@@ -275,7 +284,7 @@ impl Source for Tokens {
     }
 
     fn look<'a>(&'a self, asked: &'a Authentication) -> Looking<'a> {
-        Box::pin(std::future::ready(self.find(asked)))
+        Box::pin(self.find(asked))
     }
 
     /// Whoever has the key may name anybody.

@@ -1,0 +1,173 @@
+//! Where the keys of tokens come from: a file that was read, or a server that has them (JWKS),
+//! which is asked again now and then.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use reqwest::{Client, Url};
+use tokio::sync::Mutex as Turn;
+
+use super::TokenKeys;
+
+/// A server is given so long to answer.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Longest set that is read.
+const SET_BYTES_MAX: usize = 1024 * 1024;
+
+/// A key that is not known makes us ask again, but not more often than that.
+const ASK_AGAIN: Duration = Duration::from_secs(10);
+
+/// While the server does not answer, keys that it gave hold for so long.
+const HOLDS: Duration = Duration::from_secs(86_400);
+
+/// Keys.
+#[derive(Debug)]
+pub enum KeySource {
+    /// Of a file.
+    Read(Arc<TokenKeys>),
+    /// Of a server.
+    Fetched(Box<Fetched>),
+}
+
+/// Keys of a server.
+#[derive(Debug)]
+pub struct Fetched {
+    url: Url,
+    client: Client,
+    /// After so long it is asked again.
+    refresh: Duration,
+    held: Mutex<Held>,
+    /// It is asked once at a time.
+    turn: Turn<()>,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    /// With the time they came.
+    keys: Option<(Arc<TokenKeys>, Instant)>,
+    /// When it was last asked.
+    asked: Option<Instant>,
+    /// And what was wrong with the answer.
+    failure: Option<String>,
+}
+
+impl KeySource {
+    /// Keys of a server, which is asked again after `refresh`. Asked for the first time when a
+    /// token comes.
+    ///
+    /// # Errors
+    /// The URL is none, or its answer could be anybody's.
+    pub fn fetched(url: &str, refresh: Duration) -> Result<Self, String> {
+        let url = Url::parse(url).map_err(|error| error.to_string())?;
+        let is_here = matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
+        if url.scheme() != "https" && !(url.scheme() == "http" && is_here) {
+            return Err(
+                "expected https://: keys that come over a network unencrypted are anybody's"
+                    .to_owned(),
+            );
+        }
+        let client = Client::builder()
+            .timeout(TIMEOUT)
+            .redirect(reqwest::redirect::Policy::none())
+            .user_agent(concat!("martlet/", env!("CARGO_PKG_VERSION")))
+            .build();
+        Ok(Self::Fetched(Box::new(Fetched {
+            url,
+            client: client.map_err(|error| error.to_string())?,
+            refresh,
+            held: Mutex::default(),
+            turn: Turn::default(),
+        })))
+    }
+
+    /// The keys in force. Where none of them `will_do`, there may be new ones.
+    ///
+    /// # Errors
+    /// There are none: the server has never answered, or not for long.
+    pub(super) async fn get(
+        &self,
+        will_do: impl Fn(&TokenKeys) -> bool,
+    ) -> Result<Arc<TokenKeys>, String> {
+        match self {
+            Self::Read(keys) => Ok(Arc::clone(keys)),
+            Self::Fetched(fetched) => fetched.get(will_do).await,
+        }
+    }
+}
+
+impl Fetched {
+    async fn get(&self, will_do: impl Fn(&TokenKeys) -> bool) -> Result<Arc<TokenKeys>, String> {
+        if self.is_to_be_asked(&will_do) {
+            let _turn = self.turn.lock().await;
+            // Somebody else may have asked meanwhile.
+            if self.is_to_be_asked(&will_do) {
+                self.ask().await;
+            }
+        }
+        let held = self.held();
+        match &held.keys {
+            Some((keys, came)) if came.elapsed() < HOLDS => Ok(Arc::clone(keys)),
+            _ => {
+                let why = held.failure.as_deref().unwrap_or("it was not asked yet");
+                Err(format!("no keys from {}: {why}", self.shown_url()))
+            }
+        }
+    }
+
+    fn is_to_be_asked(&self, will_do: impl Fn(&TokenKeys) -> bool) -> bool {
+        let held = self.held();
+        let is_due = match &held.keys {
+            None => true,
+            Some((keys, came)) => came.elapsed() >= self.refresh || !will_do(keys),
+        };
+        let since = held.asked.map(|asked| asked.elapsed());
+        is_due && since.is_none_or(|since| since >= ASK_AGAIN.min(self.refresh))
+    }
+
+    async fn ask(&self) {
+        self.held().asked = Some(Instant::now());
+        let answer = self.fetch().await;
+        let mut held = self.held();
+        match answer {
+            Ok(keys) => {
+                held.keys = Some((Arc::new(keys), Instant::now()));
+                held.failure = None;
+            }
+            Err(why) => {
+                tracing::warn!("keys of tokens from {}: {why}", self.shown_url());
+                held.failure = Some(why);
+            }
+        }
+    }
+
+    async fn fetch(&self) -> Result<TokenKeys, String> {
+        let said = |error: reqwest::Error| error.without_url().to_string();
+        let request = self.client.get(self.url.clone());
+        let mut response = request.send().await.map_err(said)?;
+        if response.status() != reqwest::StatusCode::OK {
+            return Err(format!("it answered {}", response.status()));
+        }
+        let mut body = Vec::new();
+        while let Some(part) = response.chunk().await.map_err(said)? {
+            body.extend_from_slice(&part);
+            if body.len() > SET_BYTES_MAX {
+                return Err("the answer is longer than 1 MiB".to_owned());
+            }
+        }
+        if body.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
+            return Err("the answer is no set of keys (JWKS)".to_owned());
+        }
+        TokenKeys::read(&body, None)
+    }
+
+    /// Without what may be secret in it.
+    fn shown_url(&self) -> String {
+        let host = self.url.host_str().unwrap_or_default();
+        format!("{}://{host}{}", self.url.scheme(), self.url.path())
+    }
+
+    fn held(&self) -> std::sync::MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
