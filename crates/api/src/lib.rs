@@ -7,6 +7,7 @@
 
 mod admin;
 mod backup;
+mod events;
 mod health;
 mod problem;
 
@@ -30,6 +31,7 @@ pub fn admin_routes(control: Arc<Control>) -> Router {
     common_routes()
         .route("/api/v1/status", get(admin::status))
         .route("/api/v1/clients", get(admin::clients))
+        .route("/api/v1/events", get(events::events))
         .route("/api/v1/backup", get(backup::backup))
         .route("/api/v1/shutdown", post(admin::shutdown))
         .route("/api/v1/reload", post(admin::reload))

@@ -72,6 +72,8 @@ pub enum Event {
     PublishRefused {
         /// Who published.
         client_id: String,
+        /// Where from; none on a Unix socket, or while the client is away, as for its Will.
+        address: Option<(IpAddr, u16)>,
         /// To which topic.
         topic: String,
         /// With which reason code.
@@ -83,6 +85,8 @@ pub enum Event {
     SubscribeRefused {
         /// Whose.
         client_id: String,
+        /// Where from; none on a Unix socket.
+        address: Option<(IpAddr, u16)>,
         /// The Topic Filter asked for.
         filter: String,
         /// With which reason code.

@@ -156,7 +156,7 @@ impl Shard {
         }
         let connection = self.connections.at(index);
         let is_leaving = connection.flags.transport_gone;
-        let session = connection.session();
+        let (session, address) = (connection.session(), connection.address);
         let spent = connection.spent.get_or_insert_default();
         let is_beyond = spent.due_ms(cx.now.mono_ms).is_some();
         if is_beyond && publish.qos == QoS::AtMostOnce && !is_leaving {
@@ -164,6 +164,7 @@ impl Shard {
             if let (Some(session), true) = (session, self.settings.events.drops) {
                 cx.effects.events.push(Event::PublishRefused {
                     client_id: self.sessions.at(session).client_id.to_string(),
+                    address,
                     topic: topic.to_owned(),
                     reason: ReasonCode::MessageRateTooHigh,
                     why: "limit publish_rate or publish_bytes_rate".into(),

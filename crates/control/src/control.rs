@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::health::{Health, HealthReport};
+use crate::journal::Journal;
 use crate::store::{PinnedStore, StoreSize, StoreState};
 
 /// How long shards may take to answer: they answer within a tick, so this is a stalled node.
@@ -61,6 +62,8 @@ pub struct Control {
     pub info: NodeInfo,
     /// Alive, ready, and why not.
     pub health: Health,
+    /// What happened of late.
+    pub journal: Journal,
     started: Instant,
     next_request: AtomicU64,
     waiting: Mutex<HashMap<u64, mpsc::UnboundedSender<Report>>>,
@@ -124,6 +127,7 @@ impl Control {
             shards,
             info,
             health: Health::default(),
+            journal: Journal::default(),
             started: Instant::now(),
             next_request: AtomicU64::new(1),
             waiting: Mutex::default(),

@@ -69,12 +69,14 @@ pub fn write(event: &Event) {
         ),
         Event::SubscribeRefused {
             client_id,
+            address,
             filter,
             reason,
             why,
         } => {
             warn!(
                 client_id,
+                address = address_text(*address),
                 filter,
                 reason = reason.name(),
                 why = &**why,
@@ -83,12 +85,14 @@ pub fn write(event: &Event) {
         }
         Event::PublishRefused {
             client_id,
+            address,
             topic,
             reason,
             why,
         } => {
             warn!(
                 client_id,
+                address = address_text(*address),
                 topic,
                 reason = reason.name(),
                 why = &**why,

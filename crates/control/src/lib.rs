@@ -14,6 +14,7 @@
 //! * [`authentication`]: who a client is, by the sources of credentials in their order
 //! * `store`: whether the message store keeps up
 //! * `event_log`: events as log lines
+//! * [`journal`]: what happened of late to clients, and the way to mend it
 #![forbid(unsafe_code)]
 
 pub mod authentication;
@@ -21,6 +22,7 @@ pub mod backup;
 mod control;
 pub mod event_log;
 mod health;
+pub mod journal;
 mod metrics;
 mod statistics;
 mod store;

@@ -42,6 +42,8 @@ enum Command {
     Backup(cmd::backup::BackupCommand),
     /// Check, repair or measure the message store of a node that is not running
     Store(cmd::store_cmd::StoreCommand),
+    /// Show what happened to clients of late, and the way to mend what was refused
+    Logs(cmd::logs::LogsOptions),
     /// Have a running node read certificates, passwords and ACLs again
     Reload(cmd::admin::AdminOptions),
     /// Make our configuration of another broker's
@@ -96,6 +98,7 @@ fn run(command: Command) -> ExitCode {
         Command::Stop(options) => cmd::stop::run(&options),
         Command::Backup(command) => cmd::backup::run(&command),
         Command::Store(command) => cmd::store_cmd::run(&command),
+        Command::Logs(options) => cmd::logs::run(&options),
         Command::Reload(options) => cmd::admin::reload(&options),
         Command::Import(command) => cmd::import::run(&command),
         Command::Passwd(options) => cmd::passwd::run(options),

@@ -1,6 +1,8 @@
 //! QoS 2 messages a client has sent and not yet released, and the answers to its PUBLISH and
 //! PUBREL packets (MQTT 5 section 4.3.3).
 
+use std::net::IpAddr;
+
 use martlet_codec::{AckKind, PacketId, Publish, QoS, ReasonCode, TopicName, TopicShape};
 
 use crate::event::Event;
@@ -247,6 +249,12 @@ impl Shard {
         answer
     }
 
+    /// Where the client of a session is, if it is connected.
+    pub(crate) fn peer_of(&mut self, session: u32) -> Option<(IpAddr, u16)> {
+        let connection = self.sessions.at(session).connection()?;
+        self.connections.at(connection).address
+    }
+
     pub(crate) fn tell_publish_refused<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
@@ -262,6 +270,7 @@ impl Shard {
         };
         cx.effects.events.push(Event::PublishRefused {
             client_id: self.sessions.at(session).client_id.to_string(),
+            address: self.peer_of(session),
             topic: topic.to_owned(),
             reason: ReasonCode::NotAuthorized,
             why,

@@ -369,6 +369,7 @@ impl Shard {
         }
         if self.settings.events.connections {
             let connection = self.connections.at(index);
+            let address = connection.address;
             let client_id = match connection.session() {
                 Some(session) => self.sessions.at(session).client_id.to_string(),
                 None => String::new(),
@@ -379,6 +380,7 @@ impl Shard {
             let why = forbidden.map_or_else(|| reason.name().into(), Into::into);
             cx.effects.events.push(Event::SubscribeRefused {
                 client_id,
+                address,
                 filter,
                 reason,
                 why,

@@ -162,7 +162,7 @@ fn clients_text(list: &ClientList) -> String {
 }
 
 /// Client identifiers are text from outside: control characters must not reach the terminal.
-fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     text.chars()
         .flat_map(|c| {
             if c.is_control() {

@@ -16,6 +16,7 @@ pub(crate) mod exit;
 mod format;
 pub(crate) mod import;
 mod json;
+pub(crate) mod logs;
 pub(crate) mod man;
 mod message_source;
 mod mqtt_options;

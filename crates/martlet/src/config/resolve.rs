@@ -32,6 +32,8 @@ pub(crate) struct NodeConfig {
     pub(crate) memory_bytes: usize,
     pub(crate) log_format: LogFormat,
     pub(crate) log_level: String,
+    /// Each connect, disconnect and refusal has a line in the log.
+    pub(crate) log_connections: bool,
     pub(crate) sys_interval_secs: u64,
     pub(crate) shutdown_grace_secs: u64,
     /// Addresses that were left out because this machine lacks their family.
@@ -91,7 +93,8 @@ pub(crate) fn resolve(effective: &Effective) -> Result<NodeConfig, ConfigError> 
         refuse_control_characters: effective.boolean("mqtt.refuse_control_characters"),
         response_information: (!prefix.is_empty()).then(|| prefix.to_owned()),
         events: EventInterest {
-            connections: effective.boolean("log.connections"),
+            // The journal has them whether or not the log does.
+            connections: true,
             drops: effective.boolean("log.drops"),
         },
         node_seed: 0,
@@ -110,6 +113,7 @@ pub(crate) fn resolve(effective: &Effective) -> Result<NodeConfig, ConfigError> 
             _ => LogFormat::Text,
         },
         log_level: log_level(effective)?,
+        log_connections: effective.boolean("log.connections"),
         sys_interval_secs: effective.integer("mqtt.sys_interval_secs"),
         shutdown_grace_secs: effective.integer("mqtt.shutdown_grace_secs"),
         skipped,

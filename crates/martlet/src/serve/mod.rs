@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use clap::Args;
-use martlet_broker::{Command, ListenerPolicy, RuleBook, ShardId};
+use martlet_broker::{Command, Event, ListenerPolicy, RuleBook, ShardId};
 use martlet_control::backup::{RESTORING, STORE};
 use martlet_control::{
     Control, NodeInfo, PinnedStore, Shards, StoreSize, StoreState, SysStatistics,
@@ -216,7 +216,7 @@ async fn run_node(
     }
     pump_reports(&running, &control);
     pump_store_notices(&running);
-    pump_events(&running);
+    pump_events(&running, &control, node.log_connections);
     let http_address = http
         .as_ref()
         .and_then(|listener| listener.local_addr().ok());
@@ -554,11 +554,15 @@ fn pump_reports(running: &Running, control: &Arc<Control>) {
     });
 }
 
-fn pump_events(running: &Running) {
-    let events = running.events();
+/// Carries events to the log and to the journal. Ends with the reactors.
+fn pump_events(running: &Running, control: &Arc<Control>, logs_connections: bool) {
+    let (events, control) = (running.events(), Arc::clone(control));
     std::thread::spawn(move || {
         for event in events {
-            martlet_control::event_log::write(&event);
+            if logs_connections || matches!(event, Event::Dropped { .. }) {
+                martlet_control::event_log::write(&event);
+            }
+            control.journal.write(&event);
         }
     });
 }

@@ -1,0 +1,70 @@
+"""martlet logs: what was refused or lost, and the way to mend it, in one line each."""
+
+import json
+import subprocess
+import threading
+
+import martlet_process
+from test_access import mosquitto_passwd, publish, until
+
+
+def logs(node, *options):
+    done = martlet_process.run("logs", "--data-dir", node.data_dir, *options)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def planted(start_node, tmp_path):
+    path = mosquitto_passwd(tmp_path / "passwd", ("alice", "secret"))
+    acl = tmp_path / "acl"
+    acl.write_text("user alice\ntopic write up\n")
+    return start_node(settings=[f"auth.password_file={path}", f"auth.acl_file={acl}", "limits.packet_bytes=1000",
+                                "log.connections=false"])
+
+
+def test_each_refusal_is_one_line_with_the_way_to_mend_it(start_node, tmp_path):
+    node = planted(start_node, tmp_path)
+    assert publish(node, "up", "-u", "alice", "-P", "wrong", "-i", "c1")[0] != 0
+    assert publish(node, "up", "-u", "bob", "-P", "secret", "-i", "c2")[0] != 0
+    assert publish(node, "up", "-i", "c3")[0] != 0
+    publish(node, "down", "-u", "alice", "-P", "secret", "-i", "c4", "-V", "5")
+    publish(node, "up", "-u", "alice", "-P", "secret", "-i", "c6", "-s", "-m", "x" * 2000)
+    expected = {
+        "c1": ["connect refused", "user alice", "the password is not that of", "martlet user passwd alice"],
+        "c2": ["connect refused", "user bob", "nobody of that name is known", "martlet user add bob"],
+        "c3": ["connect refused", "it has no credentials", "martlet user add"],
+        "c4": ["publish refused", "down", "martlet acl explain c4 publish down"],
+        "c6": ["disconnected", "limit packet_bytes", "raise limits.packet_bytes"],
+    }
+    for client, texts in expected.items():
+        until(lambda: texts[0] in logs(node, client), f"{client} is told of")
+        line = next(line for line in logs(node, client).splitlines() if texts[0] in line)
+        for text in texts:
+            assert text in line, line
+        assert "127.0.0.1:" in line or texts[0] == "disconnected", line
+        assert "secret" not in line and "wrong" not in line
+    # Neither the lines of others nor those of success.
+    assert "c1" not in logs(node, "c2")
+    assert "c4" in logs(node) and ": c4" not in "".join(
+        line for line in logs(node, "--trouble").splitlines() if "connected" in line)
+    assert len(logs(node, "-n", "2").splitlines()) == 2
+    entries = [json.loads(line) for line in logs(node, "--json").splitlines()]
+    assert [entry["seq"] for entry in entries] == sorted(entry["seq"] for entry in entries)
+    assert "connect refused" not in node.log()
+
+
+def test_logs_are_followed(start_node, tmp_path):
+    node = planted(start_node, tmp_path)
+    follow = subprocess.Popen([martlet_process.binary(), "logs", "-f", "-n", "0", "--data-dir", node.data_dir],
+                              stdout=subprocess.PIPE, text=True, env=martlet_process.environment())
+    lines = []
+    reader = threading.Thread(target=lambda: lines.extend(follow.stdout), daemon=True)
+    reader.start()
+    try:
+        def refused():
+            publish(node, "up", "-i", "later")
+            return any("later" in line for line in lines)
+        until(refused, "it is shown while it happens")
+    finally:
+        follow.kill()
+        follow.wait(timeout=20)
