@@ -10,6 +10,7 @@ import pytest
 
 import martlet_process
 from conftest import need
+from paho_client import Client
 from test_access import publish, until
 
 DEADLINE_SECS = 10
@@ -102,9 +103,15 @@ def test_a_hook_that_is_slow_or_down_lets_nobody_in_but_who_was_there_of_late(st
 
 @pytest.mark.parametrize("form, right, wrong", [
     ("status", [(200, b""), (204, b"")], [(401, b""), (403, b""), (302, b""), (503, b"")]),
-    ("result", [(200, b'{"result": "allow"}')],
+    ("go-auth", [(200, b""), (200, b"ok"), (200, b'{"Ok": true, "Error": ""}')],
+     [(200, b'{"Ok": false, "Error": "no"}'), (200, b'{"ok": true}'), (200, b"no"), (401, b'{"Ok": true}')]),
+    ("result", [(200, b'{"result": "allow"}'), (200, b'{"result": "allow", "is_superuser": false}')],
      [(200, b'{"result": "deny"}'), (200, b'{"result": "ignore"}'), (200, b"{}"), (200, b"allow"), (200, b""),
-      (200, b'{"result": true}'), (204, b""), (200, b'{"result": "allow"' + b" " * 100_000 + b"}")]),
+      (200, b'{"result": true}'), (200, b'{"result": "allow", "is_superuser": "no"}'),
+      (200, b'{"result": "allow", "acl": "all"}'), (200, b'{"result": "allow", "expire_at": "never"}'),
+      (200, b'{"result": "allow", "acl": [{"permission": "allow", "action": "all", "topic": "a/#/b"}]}'),
+      (200, b'{"result": "allow", "acl": [{"permission": "allow", "action": "all", "topic": "a", "qos": [0]}]}'),
+      (204, b""), (200, b'{"result": "allow"' + b" " * 100_000 + b"}")]),
 ])
 def test_other_forms(start_node, hook, form, right, wrong):
     node = node_of(start_node, hook, f"auth.hook_form={form}")
@@ -140,3 +147,35 @@ def test_a_hook_and_a_password_file_go_together(start_node, hook, tmp_path):
 def test_a_url_that_is_none_does_not_start():
     done = martlet_process.run("config", "check", "--set", "auth.hook_url=panel.example")
     assert done.returncode != 0 and "auth.hook_url" in done.stderr
+
+
+def test_an_answer_says_what_a_client_may_do_and_until_when(start_node, hook):
+    node = node_of(start_node, hook, "auth.hook_form=result")
+    acl = [{"permission": "deny", "action": "publish", "topic": "d/${clientid}/secret"},
+           {"permission": "allow", "action": "publish", "topic": "d/${clientid}/#"},
+           {"permission": "allow", "action": "subscribe", "topic": "to/${username}"}]
+    hook.body = json.dumps({"result": "allow", "acl": acl, "expire_at": int(time.time()) + 3}).encode()
+
+    def may_publish(topic, client="c1"):
+        code, said = publish(node, topic, "-V", "5", "-u", "key", "-P", "secret", "-i", client)
+        return code == 0 and "ot authorized" not in said
+
+    assert may_publish("d/c1/up") and not may_publish("d/c1/secret") and not may_publish("d/c2/up")
+    assert not may_publish("other")
+    with Client(node, "c1").credentials("key", "secret") as client:
+        assert client.subscribe("to/key") == [0]
+        assert client.subscribe("to/other")[0] >= 0x80
+        client.wait_for_end()
+    hook.body = b'{"result": "allow", "is_superuser": true}'
+    assert may_publish("anything", client="admin")
+
+
+def test_whom_a_hook_does_not_know_the_next_source_may(start_node, hook, tmp_path):
+    path = tmp_path / "passwd"
+    martlet_process.run("passwd", "-c", "-b", str(path), "admin", "pw")
+    node = node_of(start_node, hook, "auth.hook_form=result", f"auth.password_file={path}",
+                   "auth.order=hook, password-file")
+    hook.body = b'{"result": "ignore"}'
+    assert let_in(node, "admin", "pw") and not let_in(node, "admin", "wrong")
+    hook.body = b'{"result": "deny"}'
+    assert not let_in(node, "admin", "pw", client="c2")

@@ -5,6 +5,7 @@ import subprocess
 import threading
 
 import martlet_process
+from paho_client import Client
 from test_access import mosquitto_passwd, publish, until
 
 
@@ -28,7 +29,9 @@ def test_each_refusal_is_one_line_with_the_way_to_mend_it(start_node, tmp_path):
     assert publish(node, "up", "-u", "bob", "-P", "secret", "-i", "c2")[0] != 0
     assert publish(node, "up", "-i", "c3")[0] != 0
     publish(node, "down", "-u", "alice", "-P", "secret", "-i", "c4", "-V", "5")
-    publish(node, "up", "-u", "alice", "-P", "secret", "-i", "c6", "-s", "-m", "x" * 2000)
+    with Client(node, "c6").credentials("alice", "secret") as client:
+        client.client.publish("up", "x" * 2000)
+        client.wait_for_end()
     expected = {
         "c1": ["connect refused", "user alice", "the password is not that of", "martlet user passwd alice"],
         "c2": ["connect refused", "user bob", "nobody of that name is known", "martlet user add bob"],

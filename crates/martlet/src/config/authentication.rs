@@ -255,6 +255,7 @@ impl<'a> Doors<'a> {
             url: url.to_owned(),
             form: match self.effective.text("auth.hook_form") {
                 "status" => HookForm::Status,
+                "go-auth" => HookForm::GoAuth,
                 "result" => HookForm::Result,
                 _ => HookForm::Panel,
             },

@@ -464,9 +464,9 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
     ),
     (
         "auth.hook_form",
-        Kind::Word(&["panel", "status", "result"]),
+        Kind::Word(&["panel", "status", "go-auth", "result"]),
         Default::Text("panel"),
-        "What is sent to it and what its answer means. panel: {client_id, api_key, api_secret}, status 200 alone permits. status: {username, password, clientid}, as mosquitto-go-auth, 200 to 299 permits. result: the same, and the body {\"result\": \"allow\"} permits, as EMQX.",
+        "What is sent to it and what its answer means. panel: {client_id, api_key, api_secret}, status 200 alone permits. status: {username, password, clientid}, 200 to 299 permits. go-auth: the same, and a body has to say {\"Ok\": true}, as mosquitto-go-auth. result: the body {\"result\": \"allow\"} permits, as EMQX, with is_superuser, acl and expire_at as it has them.",
     ),
     (
         "auth.hook_timeout_ms",

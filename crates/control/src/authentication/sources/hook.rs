@@ -7,8 +7,10 @@ use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
-use martlet_broker::{Authentication, Password, Rules};
+use martlet_access::administrator_rules;
+use martlet_broker::{Actions, Authentication, Identity, Password, Realm, Rule, Rules};
 use reqwest::{Client, StatusCode};
+use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
@@ -23,7 +25,11 @@ pub enum HookForm {
     /// `{username, password, clientid}`, as mosquitto-go-auth sends it; a status of 200 to 299
     /// permits.
     Status,
-    /// `{username, password, clientid}`; the body `{"result": "allow"}` permits, as EMQX has it.
+    /// The same is sent; its answer may also be `{"Ok": false}` with a status of success, which
+    /// refuses, as mosquitto-go-auth has it with `http_response_mode json`.
+    GoAuth,
+    /// `{username, password, clientid}`; the body `{"result": "allow"}` permits, as EMQX has it,
+    /// with what the client may do (`acl`, `is_superuser`) and until when (`expire_at`).
     Result,
 }
 
@@ -91,7 +97,7 @@ impl Hook {
             HookForm::Panel => json!({
                 "client_id": &*asked.client_id, "api_key": &**name, "api_secret": password,
             }),
-            HookForm::Status | HookForm::Result => json!({
+            HookForm::Status | HookForm::GoAuth | HookForm::Result => json!({
                 "username": &**name, "password": password, "clientid": &*asked.client_id,
             }),
         };
@@ -112,37 +118,182 @@ impl Hook {
         };
         let status = response.status();
         match self.permits(response).await {
-            Ok(true) => known(asked, Arc::clone(name), self.people.rules_of(Some(name))),
-            Ok(false) => Finding::Wrong(format!("the hook answered {status}")),
+            Ok(Verdict::Permits(terms)) => {
+                let rules = || self.people.rules_of(Some(name));
+                terms.of(known(asked, Arc::clone(name), rules()))
+            }
+            Ok(Verdict::Refuses) => Finding::Wrong(format!("the hook answered {status}")),
+            Ok(Verdict::KnowsNothing) => Finding::Stranger,
             Err(why) => Finding::Failed(why),
         }
     }
 
-    async fn permits(&self, response: reqwest::Response) -> Result<bool, String> {
+    async fn permits(&self, response: reqwest::Response) -> Result<Verdict, String> {
         let status = response.status();
         if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
             return Err(format!("it answered {status}"));
         }
-        match self.settings.form {
-            HookForm::Panel => Ok(status == StatusCode::OK),
-            HookForm::Status => Ok(status.is_success()),
-            HookForm::Result if status == StatusCode::OK => {
-                let answer = limited(response).await?;
-                let result = answer.get("result").and_then(Value::as_str);
-                match result {
-                    Some("allow") => Ok(true),
-                    Some("deny" | "ignore") => Ok(false),
-                    _ => {
-                        Err("it answered 200 without a result of allow, deny or ignore".to_owned())
-                    }
+        let permits = match self.settings.form {
+            HookForm::Panel => status == StatusCode::OK,
+            HookForm::Status => status.is_success(),
+            HookForm::GoAuth if status.is_success() => {
+                let body = limited(response).await?;
+                match body.trim_ascii() {
+                    // Without a body the status alone says it.
+                    b"" | b"ok" => true,
+                    body => json(body)?.get("Ok") == Some(&Value::Bool(true)),
                 }
             }
-            HookForm::Result => Ok(false),
-        }
+            HookForm::Result if status == StatusCode::OK => {
+                return Verdict::of_result(&json(&limited(response).await?)?);
+            }
+            HookForm::GoAuth | HookForm::Result => false,
+        };
+        Ok(match permits {
+            true => Verdict::Permits(Terms::default()),
+            false => Verdict::Refuses,
+        })
     }
 }
 
-async fn limited(mut response: reqwest::Response) -> Result<Value, String> {
+/// What an answer comes to.
+enum Verdict {
+    Permits(Terms),
+    Refuses,
+    /// Somebody else may know the client.
+    KnowsNothing,
+}
+
+/// On which terms a client is let in.
+#[derive(Default)]
+struct Terms {
+    /// What it may do, if the answer says so.
+    rules: Option<Arc<Rules>>,
+    /// When that ends, milliseconds since the Unix epoch; 0 is never.
+    expires_wall_ms: u64,
+}
+
+impl Verdict {
+    /// `{"result": "allow", "is_superuser": false, "acl": […], "expire_at": 1700000000}`
+    fn of_result(answer: &Value) -> Result<Self, String> {
+        match answer.get("result").and_then(Value::as_str) {
+            Some("allow") => {}
+            Some("deny") => return Ok(Self::Refuses),
+            Some("ignore") => return Ok(Self::KnowsNothing),
+            _ => return Err("it answered 200 without a result of allow, deny or ignore".to_owned()),
+        }
+        let rules = match (answer.get("is_superuser"), answer.get("acl")) {
+            (Some(Value::Bool(true)), _) => Some(administrator_rules()),
+            (None | Some(Value::Bool(false)), None) => None,
+            (None | Some(Value::Bool(false)), Some(acl)) => Some(Arc::new(rules_of(acl)?)),
+            _ => return Err("its is_superuser is neither true nor false".to_owned()),
+        };
+        let expires_wall_ms = match answer.get("expire_at") {
+            None => 0,
+            Some(at) => {
+                let secs = at.as_u64().ok_or("its expire_at is no time in seconds")?;
+                secs.saturating_mul(1000).max(1)
+            }
+        };
+        Ok(Self::Permits(Terms {
+            rules,
+            expires_wall_ms,
+        }))
+    }
+}
+
+impl Terms {
+    fn of(self, found: Finding) -> Finding {
+        let Finding::Known(identity) = found else {
+            return found;
+        };
+        let identity = Identity {
+            expires_wall_ms: self.expires_wall_ms,
+            ..identity
+        };
+        Finding::Known(match self.rules {
+            None => identity,
+            Some(rules) => Identity {
+                realm: Realm::OWN_RULES,
+                rules,
+                ..identity
+            },
+        })
+    }
+}
+
+/// One of the rules of an answer; the first that matches decides, and where none does nothing is
+/// permitted.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AclEntry {
+    permission: Permission,
+    action: Action,
+    topic: String,
+    // Looked at for their form: a rule that permits less than it seems must not permit more.
+    #[serde(default)]
+    qos: Option<Value>,
+    #[serde(default)]
+    retain: Option<Value>,
+}
+
+#[derive(Clone, Copy, Deserialize, PartialEq)]
+#[serde(rename_all = "lowercase")]
+enum Permission {
+    Allow,
+    Deny,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Action {
+    Publish,
+    Subscribe,
+    All,
+}
+
+/// Rules in one answer at most.
+const RULES_MAX: usize = 1_000;
+
+fn rules_of(acl: &Value) -> Result<Rules, String> {
+    let wrong = |why: String| format!("its acl: {why}");
+    let entries = Vec::<AclEntry>::deserialize(acl).map_err(|error| wrong(error.to_string()))?;
+    if entries.len() > RULES_MAX {
+        return Err(wrong(format!("more than {RULES_MAX} rules")));
+    }
+    let mut rules = Vec::new();
+    for (number, entry) in entries.into_iter().enumerate() {
+        let allows = entry.permission == Permission::Allow;
+        if allows && (entry.qos.is_some() || entry.retain.is_some_and(|retain| retain != "all")) {
+            let why = "rules by qos or retain are not known here".to_owned();
+            return Err(wrong(format!("rule {}: {why}", number + 1)));
+        }
+        rules.push(Rule {
+            actions: match entry.action {
+                Action::Publish => Actions::PUBLISH,
+                Action::Subscribe => Actions::READ,
+                Action::All => Actions::ALL,
+            },
+            allows,
+            filter: of_placeholders(&entry.topic).into(),
+            source: format!("rule {} of the hook's answer", number + 1).into(),
+        });
+    }
+    Rules::compile(rules, Actions::NONE).map_err(|error| wrong(error.to_string()))
+}
+
+/// `${clientid}` is our `%c`, `${username}` our `%u`.
+fn of_placeholders(topic: &str) -> String {
+    topic
+        .replace("${clientid}", "%c")
+        .replace("${username}", "%u")
+}
+
+fn json(body: &[u8]) -> Result<Value, String> {
+    serde_json::from_slice(body).map_err(|error| format!("its answer is no JSON: {error}"))
+}
+
+async fn limited(mut response: reqwest::Response) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
     while let Some(chunk) = response
         .chunk()
@@ -154,7 +305,7 @@ async fn limited(mut response: reqwest::Response) -> Result<Value, String> {
             return Err("its answer is longer than 64 KiB".to_owned());
         }
     }
-    serde_json::from_slice(&bytes).map_err(|error| format!("its answer is no JSON: {error}"))
+    Ok(bytes)
 }
 
 impl Source for Hook {
