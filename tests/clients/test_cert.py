@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import time
 
 import pytest
 
@@ -94,6 +95,40 @@ def test_the_broker_takes_them_until_they_are_revoked(authority, start_node):
     until(lambda: not let_in("device-8"), "it is not let in any more")
     assert not let_in("device-7"), "it is still in the list"
     assert cert("list", "--dir", authority).count("revoked") == 2
+
+
+@pytest.mark.parametrize("scheme", ["mqtts", "wss"])
+def test_who_is_connected_by_a_certificate_that_is_revoked_is_shown_out(authority, start_node, scheme):
+    cert("crl", "--dir", authority)
+    node = start_node(
+        settings=[f"tls.certificate={authority}/server.crt", f"tls.key={authority}/server.key",
+                  "tls.client_certificates=required", f"tls.client_ca={authority}/ca.crt",
+                  f"tls.client_crl={authority}/crl.pem"], listen=(f"{scheme}://127.0.0.1:0",))
+
+    def connected(name):
+        cert("client", name, "--dir", authority)
+        subscriber = subprocess.Popen(
+            [martlet_process.binary(), "sub", "-L", f"{scheme}://localhost:{node.port(scheme)}/mqtt", "-t", "t",
+             "-V", "5", "-d", "--cafile", authority / "ca.crt", "--cert", authority / f"{name}.crt", "--key",
+             authority / f"{name}.key", "-i", name], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        while "SUBACK" not in (line := subscriber.stdout.readline()):
+            assert line, "it has ended"
+        return subscriber
+
+    gone, stays = connected(f"{scheme}-gone"), connected(f"{scheme}-stays")
+    cert("revoke", f"{scheme}-gone", "--dir", authority)
+    assert martlet_process.run("reload", "--data-dir", node.data_dir).returncode == 0
+    begin = time.monotonic()
+    try:
+        while "DISCONNECT" not in (line := gone.stdout.readline()):
+            assert line, "it was not told"
+        assert time.monotonic() - begin < 5
+        node.wait_for_log("the client's certificate is revoked")
+        assert stays.poll() is None
+    finally:
+        for subscriber in (gone, stays):
+            subscriber.kill()
+            subscriber.wait(timeout=20)
 
 
 def test_a_server_is_checked(authority, start_node):

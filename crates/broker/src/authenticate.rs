@@ -327,6 +327,34 @@ impl Shard {
         }
     }
 
+    /// The number of the listener by which a connection came.
+    pub fn listener_of(&self, id: ConnectionId) -> Option<u16> {
+        Some(self.connections.get(id)?.listener.number)
+    }
+
+    /// What a client was let in by, below MQTT, does not hold any more: its connection ends.
+    pub fn is_not_let_in<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        id: ConnectionId,
+        why: &'static str,
+    ) {
+        let Some(connection) = self.connections.get(id) else {
+            return;
+        };
+        match connection.phase {
+            Phase::Accepted => {
+                let ending = Ending::told(ReasonCode::NotAuthorized, why);
+                self.end_connection(cx, id.index, ending);
+            }
+            Phase::Lobby | Phase::Authenticating => {
+                self.refuse(cx, id.index, None, ReasonCode::NotAuthorized, why);
+            }
+            Phase::Closing => {}
+        }
+        self.settle(cx);
+    }
+
     /// From now on rules are looked up here, also those of sessions whose clients are away.
     pub fn set_rule_book(&mut self, book: Arc<dyn RuleBook>) {
         self.authentications.book = Some(book);

@@ -32,7 +32,7 @@ fn main() {
         key: made.key,
         ..ServerFiles::default()
     };
-    let server = server_config(&files).unwrap();
+    let server = server_config(&files).unwrap().config;
     let trust = ClientFiles {
         ca_file: Some(PathBuf::from(&directory).join("ca.crt")),
         ..ClientFiles::default()

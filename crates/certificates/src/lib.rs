@@ -16,4 +16,4 @@ pub use client::{ClientFiles, ServerCheck, Versions, client_config, handshake_fa
 pub use facts::Facts;
 pub use identity::{IdentityError, NameFrom, user_name};
 pub use pem::FileError;
-pub use server::{ClientCertificates, ServerFiles, server_config};
+pub use server::{ClientCertificates, ServerFiles, ServerTls, server_config};

@@ -42,11 +42,20 @@ pub struct ServerFiles {
     pub record_bytes: Option<u16>,
 }
 
+/// What the files come to.
+#[derive(Clone, Debug)]
+pub struct ServerTls {
+    /// For new connections.
+    pub config: Arc<ServerConfig>,
+    /// Which clients' certificates are good; none if clients are not asked for one.
+    pub clients: Option<Arc<dyn ClientCertVerifier>>,
+}
+
 /// Reads the files.
 ///
 /// # Errors
 /// What is wrong with which of them; nothing is left out that was asked for.
-pub fn server_config(files: &ServerFiles) -> Result<Arc<ServerConfig>, FileError> {
+pub fn server_config(files: &ServerFiles) -> Result<ServerTls, FileError> {
     let provider = Arc::new(default_provider());
     let chain = pem::certificates(&files.certificate)?;
     let key = pem::private_key(&files.key)?;
@@ -83,13 +92,18 @@ pub fn server_config(files: &ServerFiles) -> Result<Arc<ServerConfig>, FileError
     let builder = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(versions)
         .map_err(unusable)?;
+    let clients = verifier(files)?;
     let mut config = builder
-        .with_client_cert_verifier(verifier(files)?)
+        .with_client_cert_verifier(Arc::clone(&clients))
         .with_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(own)));
     // New with each reading of the files: who came by what is revoked since does not resume.
     config.ticketer = Ticketer::new().map_err(unusable)?;
     config.max_fragment_size = files.record_bytes.map(usize::from);
-    Ok(Arc::new(config))
+    let is_asked = files.client_certificates != ClientCertificates::Off;
+    Ok(ServerTls {
+        config: Arc::new(config),
+        clients: is_asked.then_some(clients),
+    })
 }
 
 fn verifier(files: &ServerFiles) -> Result<Arc<dyn ClientCertVerifier>, FileError> {

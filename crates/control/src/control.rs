@@ -34,6 +34,8 @@ pub trait Shards: Send + Sync + 'static {
     fn store_state(&self) -> Option<StoreState>;
     /// What the message store holds and takes; none if it does not say so within a second.
     fn store_size(&self) -> Option<StoreSize>;
+    /// Clients whose certificates are not good any more are shown out.
+    fn recheck_certificates(&self);
     /// Pins the store as it is at this moment. Takes as long as its checkpoint.
     fn pin_store(&self) -> Result<PinnedStore, String>;
 }
@@ -197,6 +199,11 @@ impl Control {
         all.clients.sort_by(|a, b| a.client_id.cmp(&b.client_id));
         all.clients.truncate(limit);
         Ok(all)
+    }
+
+    /// What certificates are good by has changed: those of connected clients are looked at again.
+    pub fn recheck_certificates(&self) {
+        self.shards.recheck_certificates();
     }
 
     /// Tells shard 0 something.

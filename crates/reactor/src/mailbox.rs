@@ -45,6 +45,8 @@ pub(crate) enum Control {
     StoreState,
     /// From whoever keeps the credentials: who the client of that connection is.
     Authenticated(ConnectionId, Box<Authenticated>),
+    /// Look at the certificates of clients again.
+    RecheckCertificates,
     /// End the thread.
     Stop,
 }

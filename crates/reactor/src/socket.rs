@@ -91,6 +91,14 @@ pub(crate) struct Sockets {
 }
 
 impl Sockets {
+    /// Those that are encrypted.
+    pub(crate) fn with_tls(&self) -> Vec<SocketKey> {
+        let all = self.arena.iter();
+        all.filter(|(_, socket)| socket.tls().is_some())
+            .map(|(key, _)| key)
+            .collect()
+    }
+
     /// The key that the next socket will get.
     pub(crate) fn next_key(&self) -> SocketKey {
         self.arena.next_index()

@@ -210,6 +210,17 @@ impl Running {
         self.mailboxes.control(shard, Control::Command(command));
     }
 
+    /// What certificates are good by has changed, by [`TlsSettings::replace`]: clients whose own are
+    /// not any more are shown out.
+    ///
+    /// [`TlsSettings::replace`]: crate::TlsSettings::replace
+    pub fn recheck_certificates(&self) {
+        for shard in 0..self.shard_count() {
+            self.mailboxes
+                .control(ShardId(shard), Control::RecheckCertificates);
+        }
+    }
+
     /// Shards of this node; they are numbered from 0.
     pub fn shard_count(&self) -> u16 {
         self.mailboxes.shard_count()

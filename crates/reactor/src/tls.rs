@@ -7,6 +7,8 @@ use std::fmt;
 use std::io::{self, IoSlice, Read, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use rustls::pki_types::UnixTime;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::{
     AlertDescription, CertificateError, PeerIncompatible, ServerConfig, ServerConnection,
 };
@@ -18,22 +20,32 @@ const BUFFER_BYTES_MAX: usize = 64 * 1024;
 /// What connections of a listener are encrypted with. It may be replaced while the node runs; those
 /// that are there keep what they have.
 #[derive(Clone)]
-pub struct TlsSettings(Arc<Mutex<Arc<ServerConfig>>>);
+pub struct TlsSettings(Arc<Mutex<Settings>>);
+
+#[derive(Clone)]
+struct Settings {
+    config: Arc<ServerConfig>,
+    /// Which certificates of clients are good, where they are asked for one.
+    clients: Option<Arc<dyn ClientCertVerifier>>,
+}
 
 impl TlsSettings {
-    /// New connections are encrypted with this.
-    pub fn new(config: Arc<ServerConfig>) -> Self {
-        Self(Arc::new(Mutex::new(config)))
+    /// New connections are encrypted with this; the certificates of clients are verified by
+    /// `clients`, of which `config` knows already.
+    pub fn new(config: Arc<ServerConfig>, clients: Option<Arc<dyn ClientCertVerifier>>) -> Self {
+        Self(Arc::new(Mutex::new(Settings { config, clients })))
     }
 
-    /// From now on new connections, by all clones of this, are encrypted with that.
-    pub fn replace(&self, config: Arc<ServerConfig>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = config;
+    /// From now on new connections, by all clones of this, are encrypted with what those of `newer`
+    /// are.
+    pub fn replace(&self, newer: &Self) {
+        let newer = newer.now();
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = newer;
     }
 
-    /// What new connections are encrypted with at this moment.
-    pub fn now(&self) -> Arc<ServerConfig> {
-        Arc::clone(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    fn now(&self) -> Settings {
+        let now = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        now.clone()
     }
 }
 
@@ -75,7 +87,7 @@ impl Tls {
     /// Waits for a handshake; none if the settings cannot be used, which is known when they are
     /// made.
     pub(crate) fn new(settings: &TlsSettings) -> Option<Self> {
-        let mut connection = ServerConnection::new(settings.now()).ok()?;
+        let mut connection = ServerConnection::new(settings.now().config).ok()?;
         connection.set_buffer_limit(Some(BUFFER_BYTES_MAX));
         Some(Self {
             connection,
@@ -93,6 +105,25 @@ impl Tls {
     pub(crate) fn certificate(&self) -> Option<Arc<[u8]>> {
         let certificates = self.connection.peer_certificates()?;
         certificates.first().map(|leaf| Arc::from(&**leaf))
+    }
+
+    /// Whether the certificate that the client has shown, if any, is good by these settings.
+    ///
+    /// # Errors
+    /// It is not, in words.
+    pub(crate) fn recheck(&self, settings: &TlsSettings) -> Result<(), &'static str> {
+        let (Some(clients), Some(chain)) =
+            (settings.now().clients, self.connection.peer_certificates())
+        else {
+            return Ok(());
+        };
+        let Some((own, others)) = chain.split_first() else {
+            return Ok(());
+        };
+        let verified = clients.verify_client_cert(own, others, UnixTime::now());
+        verified
+            .map(|_| ())
+            .map_err(|error| in_words(&error, false))
     }
 
     /// There are bytes to be written.

@@ -434,7 +434,7 @@ fn tls_of(
         revoked: path("client_crl"),
         record_bytes,
     };
-    let config = server_config(&files).map_err(|error| error.to_string())?;
+    let tls = server_config(&files).map_err(|error| error.to_string())?;
     let ServerFiles {
         certificate,
         key,
@@ -444,7 +444,7 @@ fn tls_of(
     } = files;
     files_read.extend([certificate, key]);
     files_read.extend([client_ca, revoked].into_iter().flatten());
-    Ok(Some(TlsSettings::new(config)))
+    Ok(Some(TlsSettings::new(tls.config, tls.clients)))
 }
 
 /// A number of a listener; 0 if it says none.

@@ -534,6 +534,10 @@ impl Shards for ReactorShards {
         })
     }
 
+    fn recheck_certificates(&self) {
+        self.running.recheck_certificates();
+    }
+
     fn pin_store(&self) -> Result<PinnedStore, String> {
         let pinned = self.running.pin_store()?;
         Ok(PinnedStore {

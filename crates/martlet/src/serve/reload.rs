@@ -125,9 +125,12 @@ impl Reload {
         };
         for listener in &node.listeners {
             if let (Some(now), Some(new)) = (self.tls.get(&listener.name), &listener.tls) {
-                now.replace(new.now());
+                now.replace(new);
                 done.certificates += 1;
             }
+        }
+        if done.certificates > 0 {
+            self.control.recheck_certificates();
         }
         if let (Some(gate), Some(policy)) = (&self.gate, node.policy) {
             let revocations = gate.set_policy(Arc::clone(&policy));

@@ -45,6 +45,9 @@ use ending::Deadline;
 /// One buffer for all reads of a reactor, in bytes; a tick reads at most so much of one socket.
 const READ_BUFFER_LEN: usize = 64 * 1024;
 
+/// Certificates of connected clients that are looked at again in one tick at most.
+const RECHECKS_PER_TICK: usize = 32;
+
 /// Batches of other shards taken in one tick at most.
 const BATCHES_PER_TICK: usize = 256;
 
@@ -150,6 +153,8 @@ pub(crate) struct Reactor {
     counters: Arc<Counters>,
     socket_count: Arc<SocketCount>,
     sockets_max: usize,
+    /// Sockets whose clients' certificates are to be looked at again.
+    rechecks: Vec<SocketKey>,
     /// Emptied lists, to be filled again by the next tick.
     spare_keys: Vec<SocketKey>,
     spare_effects: Vec<ConnectionEffect>,
@@ -200,6 +205,7 @@ impl Reactor {
             counters,
             socket_count: Arc::clone(&common.sockets),
             sockets_max: common.sockets_max,
+            rechecks: Vec::new(),
             spare_keys: Vec::new(),
             spare_effects: Vec::new(),
             stopped: false,
@@ -261,13 +267,39 @@ impl Reactor {
         {
             self.driver.call(|shard, cx| shard.advance(cx));
         }
+        self.recheck_certificates();
         self.end_overdue();
         self.carry_out();
+    }
+
+    /// Shows clients out whose certificates are not good any more; a few in one tick, so that
+    /// nobody waits long.
+    fn recheck_certificates(&mut self) {
+        for _ in 0..RECHECKS_PER_TICK {
+            let Some(key) = self.rechecks.pop() else {
+                return;
+            };
+            let Some((id, tls)) = self
+                .sockets
+                .get(key)
+                .and_then(|found| Some((found.id, found.tls()?)))
+            else {
+                continue;
+            };
+            let listener = self.driver.shard.listener_of(id);
+            let entrance = listener.and_then(|number| self.entrances.get(usize::from(number)));
+            let settings = entrance.and_then(|entrance| entrance.tls.as_ref());
+            if let Some(Err(why)) = settings.map(|settings| tls.recheck(settings)) {
+                self.driver
+                    .call(|shard, cx| shard.is_not_let_in(cx, id, why));
+            }
+        }
     }
 
     /// How long nothing happens unless something comes; none is for ever.
     fn timeout(&self) -> Option<Duration> {
         let busy = !self.arrivals.is_empty()
+            || !self.rechecks.is_empty()
             || !self.sockets.is_idle()
             || self.driver.shard.has_work()
             || !self.driver.effects.is_empty();
@@ -355,6 +387,7 @@ impl Reactor {
                     self.driver
                         .call(|shard, cx| shard.authenticated(cx, id, *answer));
                 }
+                Control::RecheckCertificates => self.rechecks = self.sockets.with_tls(),
                 Control::Stop => {
                     self.stopped = true;
                     return;
