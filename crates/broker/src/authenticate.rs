@@ -156,6 +156,11 @@ impl Authentications {
         self.exchanges.remove(&index);
     }
 
+    /// What is kept of connections that are there.
+    pub(crate) fn len(&self) -> usize {
+        self.waiting.len() + self.exchanges.len() + self.certificates.len()
+    }
+
     /// Of a connection that is forgotten; the timer that it leaves.
     pub(crate) fn forget_exchange(&mut self, index: u32) -> Option<TimerKey> {
         self.exchanges.remove(&index)?.deadline
@@ -263,7 +268,8 @@ impl Shard {
                 known,
                 data,
             } => {
-                request.authentication_data = data;
+                let has_method = request.authentication_method.is_some();
+                request.authentication_data = data.filter(|_| has_method);
                 self.identified(cx, id, *request, identity, known);
             }
             Authenticated::Refused { reason, why } => {
