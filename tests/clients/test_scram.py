@@ -175,7 +175,7 @@ def test_who_has_not_is_refused_and_cannot_tell_which_names_there_are(node):
     assert all(len(found) == 1 for found in salts.values()), "the salt of a name is always the same"
     (alice, alices), (nobody, nobodys) = [next(iter(salts[user])) for user in ("alice", "nobody")]
     assert len(alice) == len(nobody) and alices == nobodys and alice != nobody
-    node.wait_for_log("no SCRAM verifier of that name is in auth.credentials")
+    node.wait_for_log("no SCRAM verifier of nobody is in auth.credentials")
 
 
 def test_garbage_and_other_methods_are_refused(node):

@@ -112,7 +112,9 @@ impl Bench {
     fn received(&mut self) -> Vec<String> {
         let bytes = self.node.take(self.link);
         let (mut rest, mut all) = (&bytes[..], Vec::new());
-        while let Some((packet, length)) = decode_packet(rest, ProtocolVersion::V5).unwrap() {
+        while let Some((packet, length)) =
+            decode_packet(rest, ProtocolVersion::V5).expect("packets")
+        {
             all.push(match packet {
                 Packet::ConnAck(packet) => format!("ConnAck {:?}", packet.reason),
                 Packet::Auth(packet) => format!("Auth {:?}", packet.reason),

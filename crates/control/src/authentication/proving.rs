@@ -138,22 +138,24 @@ impl Gate {
 
 impl Proving {
     fn finish(&self, data: &[u8]) -> Authenticated {
-        let shown = self.exchange.finish(data);
-        let (why, shown) = match (&self.whose, shown) {
-            (Ok(identity), Ok(shown)) => (Ok(identity), shown),
-            (Err(why), _) => (Err(why.as_str()), String::new()),
-            (Ok(_), Err(why)) => (Err(why), String::new()),
+        let why = match (&self.whose, self.exchange.finish(data)) {
+            (Ok(identity), Ok(shown)) => {
+                return Authenticated::Accepted {
+                    identity: identity.clone(),
+                    known: self.known,
+                    data: Some(shown.into_bytes().into()),
+                };
+            }
+            (Err(why), _) => why.clone(),
+            // The name need not stand in CONNECT.
+            (Ok(identity), Err(why)) => {
+                let name = identity.user_name.as_deref().unwrap_or_default();
+                format!("{METHOD} as {name}: {why}")
+            }
         };
-        match why {
-            Ok(identity) => Authenticated::Accepted {
-                identity: identity.clone(),
-                known: self.known,
-                data: Some(shown.into_bytes().into()),
-            },
-            Err(why) => Authenticated::Refused {
-                reason: ReasonCode::BadUserNameOrPassword,
-                why: why.to_owned(),
-            },
+        Authenticated::Refused {
+            reason: ReasonCode::BadUserNameOrPassword,
+            why,
         }
     }
 }
@@ -191,7 +193,7 @@ impl Policy {
         let names: Vec<String> = sources.iter().map(|source| source.name()).collect();
         let why = match names.is_empty() {
             true => "no source of credentials is configured".to_owned(),
-            false => format!("no SCRAM verifier of that name is in {}", names.join(", ")),
+            false => format!("no SCRAM verifier of {name} is in {}", names.join(", ")),
         };
         (made_up(), Err(why))
     }
@@ -205,3 +207,6 @@ impl Drop for Waits {
         self.0.lock().waiting -= 1;
     }
 }
+
+#[cfg(test)]
+mod tests;
