@@ -143,7 +143,11 @@ impl Node {
                 rules: Arc::clone(&rules),
                 ..Identity::anyone()
             };
-            let answer = Authenticated::Accepted { identity, known: 0 };
+            let answer = Authenticated::Accepted {
+                identity,
+                known: 0,
+                data: None,
+            };
             self.call(|shard, cx| shard.authenticated(cx, asked.connection, answer));
         }
         self.run();

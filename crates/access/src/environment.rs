@@ -1,6 +1,7 @@
 //! Users with their passwords in one line: `user:password,user2:password2`.
 
 use crate::hash::is_same;
+use crate::scram::{Problem, Verifier};
 
 /// A user and the password.
 #[derive(Clone)]
@@ -20,6 +21,14 @@ impl Credential {
     /// This is the password.
     pub fn has_password(&self, password: &[u8]) -> bool {
         is_same(&self.password, password)
+    }
+
+    /// Of the password, a new one each time.
+    ///
+    /// # Errors
+    /// There is no randomness.
+    pub fn verifier(&self) -> Result<Verifier, Problem> {
+        Verifier::new(&self.password)
     }
 
     /// Both have the same name and the same password.

@@ -7,6 +7,7 @@
 //!
 //! * [`PasswordFile`]: users with hashes of their passwords
 //! * [`hash`]: the forms of those hashes
+//! * [`scram`]: passwords that are proved and not sent
 //! * [`edit`]: changing such a file while others read it
 //! * [`AclFile`]: who may publish and read what
 //! * [`Explanation`], [`Lint`]: why, and what is odd in it
@@ -22,6 +23,7 @@ mod explain;
 pub mod hash;
 mod lint;
 mod password_file;
+pub mod scram;
 
 use std::fmt;
 

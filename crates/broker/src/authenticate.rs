@@ -14,6 +14,7 @@ use martlet_codec::{ProtocolVersion, ReasonCode};
 
 use crate::connect::ConnectRequest;
 use crate::connection::Phase;
+use crate::exchange::{Exchange, ExchangeState, Step};
 use crate::id::ConnectionId;
 use crate::limits::ListenerPolicy;
 use crate::lobby::Admission;
@@ -21,7 +22,7 @@ use crate::node::{Cx, Node};
 use crate::permission::{Actions, Identity, Names, RuleBook};
 use crate::session::permit::{Permit, PermitToken};
 use crate::shard::{Ending, Shard};
-use crate::timer::Timer;
+use crate::timer::{Timer, TimerKey};
 
 /// A password: not printed, whatever prints what it is part of.
 #[derive(Clone, PartialEq, Eq)]
@@ -66,6 +67,9 @@ pub struct Authentication {
     pub password: Option<Password>,
     /// The certificate that the client has proved to have, in DER.
     pub certificate: Option<Arc<[u8]>>,
+    /// Of a client that proves in several steps who it is, by the method that it names; it has no
+    /// password then, whatever its CONNECT says.
+    pub step: Option<Step>,
 }
 
 /// The answer.
@@ -78,6 +82,15 @@ pub enum Authenticated {
         /// The number of the last revocation that was known when this was decided: whoever is
         /// revoked later is not let in by it.
         known: u64,
+        /// The last Authentication Data for a client that proved it in steps.
+        data: Option<Box<[u8]>>,
+    },
+    /// Another step of the client is needed; only to a [`Step`].
+    Continue {
+        /// Authentication Data for the client.
+        data: Box<[u8]>,
+        /// To be handed back with the next step.
+        state: ExchangeState,
     },
     /// It is not let in.
     Refused {
@@ -118,7 +131,9 @@ pub struct Revocation {
 /// Connections of this shard that wait for an answer, and who has been revoked of late.
 #[derive(Debug, Default)]
 pub(crate) struct Authentications {
-    waiting: BTreeMap<u32, Box<ConnectRequest>>,
+    pub(crate) waiting: BTreeMap<u32, Box<ConnectRequest>>,
+    /// Of connections whose CONNECT named an Authentication Method, until they are forgotten.
+    pub(crate) exchanges: BTreeMap<u32, Exchange>,
     /// Certificates of connections in the lobby.
     certificates: BTreeMap<u32, Arc<[u8]>>,
     /// The latest revocation of each user, oldest first, with the time it came.
@@ -138,6 +153,17 @@ impl Authentications {
     pub(crate) fn forget(&mut self, index: u32) {
         self.waiting.remove(&index);
         self.certificates.remove(&index);
+        self.exchanges.remove(&index);
+    }
+
+    /// What is kept of connections that are there.
+    pub(crate) fn len(&self) -> usize {
+        self.waiting.len() + self.exchanges.len() + self.certificates.len()
+    }
+
+    /// Of a connection that is forgotten; the timer that it leaves.
+    pub(crate) fn forget_exchange(&mut self, index: u32) -> Option<TimerKey> {
+        self.exchanges.remove(&index)?.deadline
     }
 
     fn revoke(&mut self, now_ms: u64, revocation: Revocation) {
@@ -147,7 +173,7 @@ impl Authentications {
         self.revoked.push((now_ms, revocation));
     }
 
-    fn is_revoked(&self, user_name: &str, known: u64) -> bool {
+    pub(crate) fn is_revoked(&self, user_name: &str, known: u64) -> bool {
         self.revoked
             .iter()
             .any(|(_, found)| *found.user_name == *user_name && found.number > known)
@@ -162,6 +188,7 @@ impl Shard {
         index: u32,
         request: ConnectRequest,
         password: Option<Password>,
+        step: Option<Step>,
     ) {
         let id = self.connections.id_of(index);
         let timeout_ms = u64::from(self.settings.limits.authenticate_timeout_secs) * 1000;
@@ -182,7 +209,12 @@ impl Shard {
             user_name: request.user_name.clone(),
             password,
             certificate: self.authentications.certificates.remove(&index),
+            step,
         });
+        if let Some(method) = &request.authentication_method {
+            let exchange = Exchange::asked(Arc::clone(method));
+            self.authentications.exchanges.insert(index, exchange);
+        }
         self.authentications
             .waiting
             .insert(index, Box::new(request));
@@ -209,27 +241,43 @@ impl Shard {
         id: ConnectionId,
         answer: Authenticated,
     ) {
-        let waits = |phase| phase == Phase::Authenticating;
-        if !self
-            .connections
-            .get(id)
-            .is_some_and(|found| waits(found.phase))
-        {
-            return;
+        match self.connections.get(id).map(|found| found.phase) {
+            Some(Phase::Authenticating) => self.answer_waiting(cx, id, answer),
+            Some(Phase::Accepted) => self.reauthenticated(cx, id, answer),
+            _ => return,
         }
-        let Some(request) = self.authentications.waiting.remove(&id.index) else {
+        self.settle(cx);
+    }
+
+    fn answer_waiting<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        id: ConnectionId,
+        answer: Authenticated,
+    ) {
+        if let Authenticated::Continue { data, state } = answer {
+            return self.challenge(cx, id.index, &data, state);
+        }
+        let Some(mut request) = self.authentications.waiting.remove(&id.index) else {
             return;
         };
         self.connections.at(id.index).phase = Phase::Lobby;
         match answer {
-            Authenticated::Accepted { identity, known } => {
+            Authenticated::Accepted {
+                identity,
+                known,
+                data,
+            } => {
+                let has_method = request.authentication_method.is_some();
+                request.authentication_data = data.filter(|_| has_method);
                 self.identified(cx, id, *request, identity, known);
             }
             Authenticated::Refused { reason, why } => {
                 self.refuse_client(cx, id.index, &request, reason, why);
             }
+            // Answered above.
+            Authenticated::Continue { .. } => {}
         }
-        self.settle(cx);
     }
 
     fn identified<N: Node>(
@@ -241,6 +289,9 @@ impl Shard {
         known: u64,
     ) {
         request.tenant = identity.tenant;
+        if request.authentication_method.is_some() && request.user_name.is_none() {
+            request.user_name = identity.user_name.clone();
+        }
         let permit = self.permit_in_force(Box::new(Permit::new(identity, known)));
         let names = permit.names(&request.client_id);
         let will_topic = request.will.as_ref().map(|will| &*will.topic);
@@ -264,6 +315,17 @@ impl Shard {
                     self.queue_input(id.index);
                 }
             }
+        }
+    }
+
+    /// A session's client is the same user by another identity.
+    pub(crate) fn change_permit(&mut self, session: u32, permit: Box<Permit>) {
+        let permit = self.permit_in_force(permit);
+        self.has_restricted |= permit.is_restricted();
+        let old = self.sessions.at(session).permit.replace(permit);
+        let new = self.sessions.at(session).permit.as_deref();
+        if !Permit::is_same(old.as_deref(), new) {
+            self.raise_epochs_of(session);
         }
     }
 

@@ -9,6 +9,7 @@ use martlet_codec::{ConnAck, ConnAckProperties, ProtocolVersion, QoS, ReasonCode
 use crate::arena::Index;
 use crate::connection::{Phase, TopicAliases, Who};
 use crate::event::Event;
+use crate::exchange::Exchange;
 use crate::fault::{self, Fault};
 use crate::id::{RecordNumber, TenantId};
 use crate::node::{Cx, Node};
@@ -35,6 +36,10 @@ pub struct ConnectRequest {
     pub(crate) user_name: Option<Arc<str>>,
     /// Who it turned out to be; none where nobody has to say it.
     pub(crate) permit: Option<Box<Permit>>,
+    /// By which it proves who it is in steps.
+    pub(crate) authentication_method: Option<Arc<str>>,
+    /// What the last step said.
+    pub(crate) authentication_data: Option<Box<[u8]>>,
     pub(crate) will: Option<Arc<StoredWill>>,
     /// As asked for; v3 sessions that are not clean ask for ever.
     pub(crate) session_expiry_secs: u32,
@@ -297,6 +302,10 @@ impl Shard {
         }
         self.lobby_count -= 1;
         self.authentications.forget(index);
+        if let Some(method) = &request.authentication_method {
+            let exchange = Exchange::over(Arc::clone(method));
+            self.authentications.exchanges.insert(index, exchange);
+        }
         self.counters.connects_accepted += 1;
     }
 
@@ -355,8 +364,9 @@ impl Shard {
                 .then_some(keep_alive_secs),
             response_information: response_information.as_deref(),
             server_reference: None,
-            authentication_method: None,
-            authentication_data: None,
+            // [MQTT-4.12.0-5]
+            authentication_method: request.authentication_method.as_deref(),
+            authentication_data: request.authentication_data.as_deref(),
         };
         let reason = ReasonCode::Success;
         ConnAck {

@@ -29,10 +29,19 @@ pub(crate) enum Phase {
     Lobby,
     /// It waits to be known who its client is.
     Authenticating,
+    /// It waits for its client's next step of authentication.
+    Challenged,
     /// Accepted: it carries a session.
     Accepted,
     /// The last packet is in the output buffer; input is thrown away.
     Closing,
+}
+
+impl Phase {
+    /// No CONNACK has been said.
+    pub(crate) fn is_lobby(self) -> bool {
+        matches!(self, Self::Lobby | Self::Authenticating | Self::Challenged)
+    }
 }
 
 /// One connection.

@@ -39,6 +39,15 @@ pub enum Event {
         /// What decided it: a rule, a limit, a statement of the specification.
         why: Cow<'static, str>,
     },
+    /// A client that was let in did not prove anew who it is; its connection ends.
+    ReauthenticationRefused {
+        /// Its client.
+        client_id: String,
+        /// With which reason code, as far as it was for its credentials.
+        reason: ReasonCode,
+        /// What decided it.
+        why: Cow<'static, str>,
+    },
     /// An accepted connection ended.
     Disconnected {
         /// Its client.

@@ -13,6 +13,7 @@ impl Shard {
         let tables = [
             ("connections", self.connections.iter().count()),
             ("lobby connections", self.lobby_count),
+            ("clients to be known", self.authentications.len()),
             ("sessions", self.sessions.len()),
             ("client identifiers", self.sessions.client_count()),
             ("filters", self.tree.len()),

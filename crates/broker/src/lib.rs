@@ -28,6 +28,7 @@ mod connection;
 mod counters;
 mod effect;
 mod event;
+mod exchange;
 mod hash;
 mod id;
 mod interest;
@@ -63,6 +64,7 @@ pub use effect::{
     ConnectionEffect, Effects, LostMessage, PageOf, QueueRead, ReadMessage, ReadPage, ShardMessage,
 };
 pub use event::{ClientInfo, Event, EventInterest, Report};
+pub use exchange::{ExchangeState, Step};
 pub use hash::{ClientKey, owner};
 pub use id::{
     ConnectionId, MessageId, RecordNumber, SessionAddress, SessionId, ShardId, TenantId,

@@ -15,6 +15,7 @@ use crate::connect::ConnectRequest;
 use crate::connection::{Connection, Phase};
 use crate::effect::ConnectionEffect;
 use crate::event::Event;
+use crate::exchange::Step;
 use crate::id::{ConnectionId, TenantId};
 use crate::limits::ListenerPolicy;
 use crate::node::{Cx, Node};
@@ -100,7 +101,7 @@ impl Shard {
         body: &[u8],
         unread: &[u8],
     ) -> Admission {
-        let (request, password) = match self.check_connect(cx, index, flags, body) {
+        let (request, password, step) = match self.check_connect(cx, index, flags, body) {
             Ok(request) => request,
             Err(refusal) => {
                 self.refuse(cx, index, refusal.version, refusal.reason, refusal.why);
@@ -108,7 +109,7 @@ impl Shard {
             }
         };
         if self.connections.at(index).listener.authenticate {
-            self.ask_who(cx, index, request, password);
+            self.ask_who(cx, index, request, password, step);
             return Admission::Here;
         }
         self.let_in(cx, index, request, unread)
@@ -154,7 +155,7 @@ impl Shard {
         index: u32,
         flags: u8,
         body: &[u8],
-    ) -> Result<(ConnectRequest, Option<Password>), Refusal> {
+    ) -> Result<(ConnectRequest, Option<Password>, Option<Step>), Refusal> {
         let connect = Connect::decode(flags, body).map_err(|refused| Refusal {
             version: refused.version,
             reason: refused.error.reason,
@@ -187,14 +188,14 @@ impl Shard {
             .map_err(|(reason, why)| refuse(reason, why))?;
         self.check_user_properties(connect.properties.user_properties)
             .map_err(|error| refuse(error.reason, error.why))?;
-        if connect.properties.authentication_method.is_some() {
-            // No method is configured, so none is known [MQTT-4.12.0-1].
+        let listener = Arc::clone(&self.connections.at(index).listener);
+        if connect.properties.authentication_method.is_some() && !listener.authenticate {
+            // Nobody keeps credentials, so no method is known [MQTT-4.12.0-1].
             let why = "no authentication method is configured";
             return Err(refuse(ReasonCode::BadAuthenticationMethod, why));
         }
         self.check_will(index, &connect)
             .map_err(|(reason, why)| refuse(reason, why))?;
-        let listener = Arc::clone(&self.connections.at(index).listener);
         if !listener.allow_anonymous && !listener.authenticate {
             let why = "the listener does not permit anonymous clients";
             return Err(refuse(ReasonCode::NotAuthorized, why));
@@ -202,7 +203,18 @@ impl Shard {
         let request = self
             .request_of(index, &connect)
             .map_err(|(reason, why)| refuse(reason, why))?;
-        Ok((request, connect.password.map(Password::from)))
+        let method = request.authentication_method.clone();
+        let step = method.map(|method| Step {
+            method,
+            data: connect
+                .properties
+                .authentication_data
+                .unwrap_or_default()
+                .into(),
+            state: None,
+        });
+        let password = connect.password.filter(|_| step.is_none());
+        Ok((request, password.map(Password::from), step))
     }
 
     /// Is there room for one more client?
@@ -322,6 +334,8 @@ impl Shard {
             assigned,
             user_name: connect.user_name.map(Arc::from),
             permit: None,
+            authentication_method: connect.properties.authentication_method.map(Arc::from),
+            authentication_data: None,
             will: connect
                 .will
                 .as_ref()
@@ -416,7 +430,7 @@ impl Shard {
             }
         }
         let connection = self.connections.at(index);
-        if matches!(connection.phase, Phase::Lobby | Phase::Authenticating) {
+        if connection.phase.is_lobby() {
             self.authentications.forget(index);
         }
         let connection = self.connections.at(index);

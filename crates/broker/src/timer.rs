@@ -12,6 +12,8 @@ use crate::id::{ConnectionId, SessionId};
 pub(crate) enum Timer {
     /// The connection must have been accepted by now, however slowly its bytes drip.
     ConnectDeadline(ConnectionId),
+    /// The client must have proved by now, anew, who it is.
+    ReauthenticationDeadline(ConnectionId),
     /// The credentials that the client came with end.
     IdentityEnd(ConnectionId),
     /// 1.5 × Keep Alive may have passed without a packet [MQTT-3.1.2-22].

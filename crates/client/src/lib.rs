@@ -38,6 +38,6 @@ pub use message::{Message, MessageProperties, UserPropertyList};
 pub use net::{Client, Endpoint, NetError, Transport};
 pub use options::{ConnectOptions, Password, SubscribeRequest, UnsubscribeRequest, Will};
 pub use session::{
-    Acknowledgement, ConnAckInfo, Direction, Event, PacketSummary, RequestError, RequestId,
-    Session, SessionError, TracedPacket,
+    Acknowledgement, Authentication, ConnAckInfo, Direction, Event, PacketSummary, RequestError,
+    RequestId, Session, SessionError, TracedPacket,
 };

@@ -35,6 +35,16 @@ pub fn write(event: &Event) {
             why = &**why,
             "connection refused"
         ),
+        Event::ReauthenticationRefused {
+            client_id,
+            reason,
+            why,
+        } => warn!(
+            client_id,
+            reason = reason.name(),
+            why = &**why,
+            "re-authentication refused"
+        ),
         Event::Disconnected {
             client_id,
             reason,

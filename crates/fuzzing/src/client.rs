@@ -17,6 +17,8 @@ pub struct Client {
     receive_maximum: usize,
     topic_alias_max: u16,
     problem_information: bool,
+    /// It named an Authentication Method.
+    proves: bool,
     /// It began with a new session.
     clean: bool,
     /// The client has broken rules itself, so that the broker's count may differ from ours.
@@ -51,6 +53,7 @@ impl Client {
                 .filter(|_| v5)
                 .unwrap_or_default(),
             clean: connect.clean_start,
+            proves: v5 && properties.authentication_method.is_some(),
             problem_information: properties.request_problem_information.unwrap_or(true),
             ..Self::default()
         }
@@ -112,6 +115,7 @@ impl Client {
         );
         match (self.connack, packet) {
             (None, Packet::ConnAck(_)) => {}
+            (None, Packet::Auth(_)) if self.proves => {}
             (None, _) => panic!("before CONNACK [MQTT-3.2.0-1]: {packet:?}"),
             (Some(_), Packet::ConnAck(_)) => panic!("a second CONNACK [MQTT-3.2.0-2]"),
             (Some(reason), _) => {
@@ -171,11 +175,18 @@ impl Client {
                 self.disconnected = true;
                 assert!(disconnect.session_expiry_secs.is_none(), "[MQTT-3.14.2-2]");
             }
+            Packet::Auth(auth) => {
+                assert!(self.proves, "[MQTT-4.12.0-6]");
+                let method = auth.authentication_method;
+                assert_eq!(method, Some("method"), "[MQTT-4.12.0-5]");
+                let asks = auth.reason == ReasonCode::ContinueAuthentication;
+                let ends = auth.reason == ReasonCode::Success && self.connack.is_some();
+                assert!(asks || ends, "[MQTT-4.12.0-2]: {packet:?}");
+            }
             Packet::Connect(_)
             | Packet::Subscribe(_)
             | Packet::Unsubscribe(_)
-            | Packet::PingReq
-            | Packet::Auth(_) => panic!("not a server's: {packet:?}"),
+            | Packet::PingReq => panic!("not a server's: {packet:?}"),
         }
     }
 

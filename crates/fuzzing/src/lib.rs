@@ -24,6 +24,7 @@ mod packets;
 mod random;
 mod shard_steps;
 mod store_recover;
+mod who;
 
 pub use client::Client;
 pub use codec::{codec_decode, codec_roundtrip};

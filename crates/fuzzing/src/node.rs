@@ -10,9 +10,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use martlet_broker::{
-    Command, ConnectionEffect, ConnectionId, Counters, Cx, Effects, EpochKey, Guest, Interest,
-    InterestClass, ListenerPolicy, Now, Peer, RecordNumber, Report, Retained, Settings, Shard,
-    ShardId, ShardMessage, TransportEnd,
+    Authenticated, Authentication, Command, ConnectionEffect, ConnectionId, Counters, Cx, Effects,
+    EpochKey, Guest, Interest, InterestClass, ListenerPolicy, Now, Peer, RecordNumber, Report,
+    Retained, Settings, Shard, ShardId, ShardMessage, TransportEnd,
 };
 
 use crate::client::Client;
@@ -136,6 +136,8 @@ pub struct Node {
     mail: VecDeque<(u16, u16, Vec<ShardMessage>)>,
     arrivals: VecDeque<(u16, Link, Box<Guest>)>,
     reports: Vec<Report>,
+    /// Questions who clients are, each with its shard.
+    asked: Vec<(u16, Authentication)>,
     stopping: bool,
 }
 
@@ -170,6 +172,7 @@ impl Node {
             mail: VecDeque::new(),
             arrivals: VecDeque::new(),
             reports: Vec::new(),
+            asked: Vec::new(),
             stopping: false,
         }
     }
@@ -287,6 +290,19 @@ impl Node {
     pub fn command(&mut self, shard: u16, command: Command) {
         self.stopping |= matches!(command, Command::Shutdown);
         self.call(shard, |shard, cx| shard.command(cx, command));
+    }
+
+    /// Answers the oldest question who a client is; false if there is none.
+    pub fn answer_who(&mut self, answer: impl FnOnce(&Authentication) -> Authenticated) -> bool {
+        if self.asked.is_empty() {
+            return false;
+        }
+        let (shard, asked) = self.asked.remove(0);
+        let answer = answer(&asked);
+        self.call(shard, |shard, cx| {
+            shard.authenticated(cx, asked.connection, answer);
+        });
+        true
     }
 
     /// Reports since the last call.
@@ -452,6 +468,8 @@ impl Node {
         self.work.extend(asked.map(|effect| (index, effect)));
         effects.events.clear();
         self.reports.append(&mut effects.reports);
+        let asked = effects.authentications.drain(..);
+        self.asked.extend(asked.map(|asked| (index, asked)));
         result
     }
 

@@ -95,7 +95,7 @@ pub(crate) fn connect<T>(
         topic_alias_maximum: choices.maybe(&[0, 1, 2, u16::MAX]),
         request_response_information: choices.maybe(&[false, true]),
         request_problem_information: choices.maybe(&[false, true]),
-        authentication_method: choices.one_of(30).then_some("method"),
+        authentication_method: choices.one_of(12).then_some("method"),
         authentication_data: None,
         user_properties,
     };
@@ -267,12 +267,26 @@ pub(crate) fn other(choices: &mut Choices<'_>, version: ProtocolVersion) -> Vec<
             packet.session_expiry_secs = choices.maybe(SECS);
             packet.encode(version, &mut bytes);
         }
-        _ => {
-            let mut packet = Auth::new(ReasonCode::ReAuthenticate);
-            packet.authentication_method = choices.one_of(2).then_some("method");
-            packet.encode(&mut bytes);
-        }
+        _ => bytes = auth(choices, version),
     }
+    bytes
+}
+
+/// A step of a client that proves who it is; the wrong one now and then.
+pub(crate) fn auth(choices: &mut Choices<'_>, _: ProtocolVersion) -> Vec<u8> {
+    let mut packet = Auth::new(choices.pick(&[
+        ReasonCode::ContinueAuthentication,
+        ReasonCode::ReAuthenticate,
+        ReasonCode::ContinueAuthentication,
+        ReasonCode::ReAuthenticate,
+        ReasonCode::Success,
+    ]));
+    if !choices.one_of(10) {
+        packet.authentication_method = Some(["method", "other"][usize::from(choices.one_of(10))]);
+        packet.authentication_data = choices.one_of(2).then(|| choices.bytes(20));
+    }
+    let mut bytes = Vec::new();
+    packet.encode(&mut bytes);
     bytes
 }
 

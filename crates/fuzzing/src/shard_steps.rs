@@ -12,6 +12,7 @@ use crate::choices::Choices;
 use crate::client::Client;
 use crate::node::{Link, Node};
 use crate::packets;
+use crate::who;
 
 /// Steps taken from one input, so that no input takes long.
 const STEPS_MAX: usize = 400;
@@ -93,7 +94,10 @@ fn settings(choices: &mut Choices<'_>) -> Settings {
 }
 
 fn listener(choices: &mut Choices<'_>) -> ListenerPolicy {
-    let mut listener = ListenerPolicy::default();
+    let mut listener = ListenerPolicy {
+        authenticate: choices.one_of(4),
+        ..ListenerPolicy::default()
+    };
     if choices.one_of(4) {
         listener.maximum_qos = choices.pick(&[QoS::AtMostOnce, QoS::AtLeastOnce]);
         listener.retain_available = choices.one_of(2);
@@ -105,7 +109,7 @@ fn listener(choices: &mut Choices<'_>) -> ListenerPolicy {
 }
 
 fn step(node: &mut Node, choices: &mut Choices<'_>) {
-    match choices.below(26) {
+    match choices.below(29) {
         0..=2 => connect(node, choices),
         3 => {
             if let Some(shard) = shard_for_one_more(node, choices) {
@@ -147,6 +151,10 @@ fn step(node: &mut Node, choices: &mut Choices<'_>) {
                 node.answer(shard, u64::from(choices.byte() % 4));
             }
         },
+        26 => send(node, choices, packets::auth),
+        27 | 28 => {
+            node.answer_who(|asked| who::answer(asked, choices));
+        }
         24 => match choices.below(4) {
             0 => node.mail_arrives = true,
             1 => node.mail_arrives = false,
@@ -304,6 +312,9 @@ fn finish(node: &mut Node) {
         node.set_congested(shard, false);
     }
     node.run();
+    while node.answer_who(who::accept) {
+        node.run();
+    }
     end_all(node);
     for _ in 0..3 {
         node.elapse(u64::from(EXPIRY_MAX_SECS) * 1000 + 1, 10);
@@ -349,6 +360,8 @@ fn end_sessions(node: &mut Node) -> bool {
             }
             let link = node.open(0, Client::silent());
             node.send(link, &packets::connect_clean(&client.client_id));
+            node.run();
+            node.answer_who(who::accept);
             node.run();
             node.end(link, TransportEnd::EndOfStream);
             node.elapse(2000, 10);

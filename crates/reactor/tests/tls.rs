@@ -273,7 +273,11 @@ impl Authenticator for Witness {
         std::thread::spawn(move || {
             std::thread::sleep(Duration::from_millis(5));
             let identity = Identity::anyone();
-            answer.give(Authenticated::Accepted { identity, known: 0 });
+            answer.give(Authenticated::Accepted {
+                identity,
+                known: 0,
+                data: None,
+            });
         });
     }
 }

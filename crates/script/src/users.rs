@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use martlet_broker::{
-    Actions, Authenticated, Authentication, Identity, Password, Realm, Rule, RuleBook, Rules,
+    Actions, Authenticated, Authentication, ExchangeState, Identity, Password, Realm, Rule,
+    RuleBook, Rules, Step,
 };
 use martlet_codec::ReasonCode;
 
@@ -27,10 +28,41 @@ impl Users {
 
     /// Who this is.
     pub fn answer(&self, asked: &Authentication) -> Authenticated {
+        if let Some(step) = &asked.step {
+            return self.answer_step(step);
+        }
         let Some(name) = &asked.user_name else {
             return Authenticated::refused("it has no name");
         };
         let password = asked.password.as_ref().map(Password::bytes);
+        self.decide(name, password, None)
+    }
+
+    /// The method of scripts: a client says its name, is asked for its password, and says that.
+    fn answer_step(&self, step: &Step) -> Authenticated {
+        if &*step.method != "steps" {
+            return Authenticated::Refused {
+                reason: ReasonCode::BadAuthenticationMethod,
+                why: "scripts know the method `steps` alone".to_owned(),
+            };
+        }
+        let name = step.state.as_ref().and_then(ExchangeState::get::<Arc<str>>);
+        let Some(name) = name else {
+            let name: Arc<str> = String::from_utf8_lossy(&step.data).into();
+            return Authenticated::Continue {
+                data: (*b"password?").into(),
+                state: ExchangeState::new(name),
+            };
+        };
+        self.decide(name, Some(&step.data), Some((*b"welcome").into()))
+    }
+
+    fn decide(
+        &self,
+        name: &Arc<str>,
+        password: Option<&[u8]>,
+        data: Option<Box<[u8]>>,
+    ) -> Authenticated {
         let found = self.0.iter().find(|(user, _)| user.name == **name);
         let is_theirs = |user: &User| password == Some(user.password.as_bytes());
         let Some((_, rules)) = found.filter(|(user, _)| is_theirs(user)) else {
@@ -45,7 +77,11 @@ impl Users {
             bound: true,
             ..Identity::anyone()
         };
-        Authenticated::Accepted { identity, known: 0 }
+        Authenticated::Accepted {
+            identity,
+            known: 0,
+            data,
+        }
     }
 }
 

@@ -39,9 +39,15 @@ impl VirtualStage {
 
     /// Tells the node who those are that it asks for.
     fn answer(&mut self) {
-        for (shard, asked) in self.harness.take_authentications() {
-            let answer = self.users.answer(&asked);
-            self.harness.authenticated(shard, asked.connection, answer);
+        loop {
+            let all = self.harness.take_authentications();
+            if all.is_empty() {
+                return;
+            }
+            for (shard, asked) in all {
+                let answer = self.users.answer(&asked);
+                self.harness.authenticated(shard, asked.connection, answer);
+            }
         }
     }
 }

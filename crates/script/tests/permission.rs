@@ -81,7 +81,11 @@ fn accepted(asked: &Authentication, rules: Arc<Rules>, known: u64) -> Authentica
         rules,
         ..Identity::anyone()
     };
-    Authenticated::Accepted { identity, known }
+    Authenticated::Accepted {
+        identity,
+        known,
+        data: None,
+    }
 }
 
 /// The only client who waits to be known.

@@ -63,13 +63,16 @@ impl Shard {
     /// Takes a connection out of the tables, whatever state it is in.
     pub(crate) fn forget_connection(&mut self, id: ConnectionId) -> Option<Connection> {
         let mut connection = self.connections.remove(id)?;
-        if matches!(connection.phase, Phase::Lobby | Phase::Authenticating) {
+        if connection.phase.is_lobby() {
             self.authentications.forget(id.index);
         }
-        for timer in [connection.deadline.take(), connection.stalled.take()]
-            .into_iter()
-            .flatten()
-        {
+        let proving = self.authentications.forget_exchange(id.index);
+        let timers = [
+            connection.deadline.take(),
+            connection.stalled.take(),
+            proving,
+        ];
+        for timer in timers.into_iter().flatten() {
             self.wheel.cancel(timer);
         }
         let lost = u64::from(connection.release_buffers(&mut self.pool));

@@ -151,7 +151,8 @@ impl Shard {
             return;
         }
         let held = connection.flags.input_held;
-        let waits = held || !connection.flags.admitted && connection.phase != Phase::Lobby;
+        let takes = matches!(connection.phase, Phase::Lobby | Phase::Challenged);
+        let waits = held || !connection.flags.admitted && !takes;
         let pause = waits && connection.input_len() >= HELD_BYTES_MAX
             || connection.output_len() > output_max;
         if pause != connection.flags.reading_paused {
@@ -209,6 +210,7 @@ impl Shard {
                 Phase::Closing => return bytes.len(),
                 Phase::Lobby => self.receive_first_packet(cx, id, rest),
                 Phase::Authenticating => break,
+                Phase::Challenged => self.receive_in_exchange(cx, id, rest),
                 Phase::Accepted if !connection.flags.admitted => break,
                 Phase::Accepted => self.receive_packet(cx, id, rest),
             };
@@ -366,10 +368,7 @@ impl Shard {
             PacketType::Disconnect => {
                 self.disconnect_received(cx, index, &Disconnect::decode(body, version)?)
             }
-            PacketType::Auth => {
-                let auth = Auth::decode(body)?;
-                Err(self.auth_refused(&auth))
-            }
+            PacketType::Auth => self.auth_received(cx, index, &Auth::decode(body)?),
             PacketType::Connect => Err(PacketError::protocol("a second CONNECT", "MQTT-3.1.0-2")),
             PacketType::ConnAck
             | PacketType::SubAck
@@ -378,18 +377,6 @@ impl Shard {
                 "a packet that only servers send",
                 "MQTT-4.13.1-1",
             )),
-        }
-    }
-
-    /// No authentication method is configured, so no AUTH has a place [MQTT-4.12.0-7].
-    /// Nor is AUTH ever sent [MQTT-4.12.0-6].
-    pub(super) fn auth_refused(&self, auth: &Auth<'_>) -> PacketError {
-        match auth.authentication_method {
-            Some(_) => PacketError::of(
-                ReasonCode::ProtocolError,
-                "AUTH although CONNECT named no Authentication Method",
-            ),
-            None => PacketError::protocol("AUTH without Authentication Method", "MQTT-4.12.0-7"),
         }
     }
 
@@ -409,6 +396,7 @@ impl Shard {
             Phase::Lobby | Phase::Authenticating => {
                 self.refuse(cx, id.index, None, error.reason, error.why);
             }
+            Phase::Challenged => self.refuse_waiting(cx, id.index, error),
             Phase::Accepted => {
                 self.counters.protocol_errors += 1;
                 self.end_connection(cx, id.index, Ending::told(error.reason, error.why));
@@ -422,7 +410,7 @@ impl Shard {
 const HELD_BYTES_MAX: usize = 64 * 1024;
 
 /// What became of the bytes at the front.
-enum Progress {
+pub(crate) enum Progress {
     /// A packet of this length is worked off.
     Packet(usize),
     /// The packet is not complete, or has to wait.

@@ -50,6 +50,7 @@ pub(crate) use ending::Ending;
 use ending::WillAtEnd;
 pub(crate) use gate::{Gated, PlainAck};
 pub use holding::StoreState;
+pub(crate) use input::Progress;
 use timers::SWEEP_INTERVAL_MS;
 
 /// All state that one core owns.
@@ -366,7 +367,7 @@ impl Shard {
                 return self.settle(cx);
             }
             Phase::Accepted => self.end_connection(cx, id.index, Ending::lost(why)),
-            Phase::Lobby | Phase::Authenticating => {
+            Phase::Lobby | Phase::Authenticating | Phase::Challenged => {
                 let address = connection.address;
                 self.lobby_count -= 1;
                 self.counters.connects_refused += 1;
@@ -663,7 +664,7 @@ impl Shard {
                     };
                     self.end_connection(cx, id.index, ending);
                 }
-                Phase::Lobby | Phase::Authenticating => {
+                Phase::Lobby | Phase::Authenticating | Phase::Challenged => {
                     self.refuse(cx, id.index, None, ReasonCode::ServerUnavailable, why);
                 }
                 Phase::Closing => {}

@@ -25,7 +25,7 @@ impl Shard {
                     Phase::Lobby => {
                         "no complete CONNECT before the deadline (limit connect_timeout_secs)"
                     }
-                    Phase::Authenticating => {
+                    Phase::Authenticating | Phase::Challenged => {
                         "not authenticated before the deadline (limit authenticate_timeout_secs)"
                     }
                     Phase::Accepted | Phase::Closing => return,
@@ -33,6 +33,7 @@ impl Shard {
                 self.refuse(cx, id.index, None, ReasonCode::MaximumConnectTime, why);
             }
             Timer::IdentityEnd(id) => self.check_identity_end(cx, id),
+            Timer::ReauthenticationDeadline(id) => self.check_reauthentication(cx, id),
             Timer::KeepAlive(id) => self.check_keep_alive(cx, id),
             Timer::Stalled(id) => self.check_stalled(cx, id),
             Timer::RateOver(id) => self.rate_is_over(id),

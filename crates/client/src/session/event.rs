@@ -99,6 +99,9 @@ pub enum SessionError {
     /// The server sent what is no valid packet or not allowed here.
     #[error("the server broke the protocol: {0}")]
     Protocol(#[from] DecodeError),
+    /// What the server said to prove who it is, or to have us prove who we are, is wrong.
+    #[error("authentication failed: {0}")]
+    Authentication(String),
     /// No answer to PINGREQ within the Keep Alive.
     #[error("the server did not answer a PINGREQ in time")]
     KeepAliveTimeout,
@@ -199,6 +202,8 @@ pub enum PacketSummary {
     },
     /// UNSUBACK.
     UnsubAck { packet_id: PacketId },
+    /// AUTH.
+    Auth { reason: ReasonCode },
     /// PINGREQ.
     PingReq,
     /// PINGRESP.

@@ -91,6 +91,7 @@ impl Session {
     ) -> Result<(), SessionError> {
         match (self.state, packet) {
             (State::Connecting, Packet::ConnAck(packet)) => self.receive_connack(&packet, now),
+            (State::Connecting, Packet::Auth(packet)) => self.receive_auth(&packet, now),
             (State::Connected, Packet::Publish(packet)) => self.receive_publish(&packet, now),
             (State::Connected, Packet::PubAck(ack)) => self.receive_puback(&ack, now),
             (State::Connected, Packet::PubRec(ack)) => self.receive_pubrec(&ack, now),
@@ -132,6 +133,7 @@ impl Session {
             let what = "Session Present after Clean Start";
             return Err(DecodeError::protocol(what, "MQTT-3.2.2-2").into());
         }
+        self.check_server(packet)?;
         if let Some(client_id) = properties.assigned_client_id {
             client_id.clone_into(&mut self.client_id);
         }

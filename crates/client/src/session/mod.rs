@@ -6,6 +6,7 @@
 //! and events. It knows no sockets, reads no clock, and does not decide when to connect again.
 //! MQTT 5.0 §3, §4.
 
+mod authentication;
 mod event;
 mod in_flight;
 mod inbound;
@@ -24,6 +25,7 @@ use martlet_codec::{
 
 use crate::message::{Message, MessageProperties, UserPropertyList};
 use crate::options::{ConnectOptions, Will};
+pub use authentication::Authentication;
 pub use event::{
     Acknowledgement, ConnAckInfo, Direction, Event, PacketSummary, RequestError, RequestId,
     SessionError, TracedPacket,
@@ -56,6 +58,7 @@ pub struct Session {
     /// Largest packet in bytes that we accept.
     packet_bytes_max: usize,
     keep_alive: KeepAlive,
+    authentication: Option<Box<dyn Authentication + Send>>,
     inbound: Inbound,
     outbound: Outbound,
     /// What the accepting CONNACK said; the default while there is none.
@@ -84,6 +87,7 @@ impl Session {
             client_id: String::new(),
             packet_bytes_max: PACKET_BYTES_MAX,
             keep_alive: KeepAlive::default(),
+            authentication: None,
             inbound: Inbound::default(),
             outbound: Outbound::new(),
             server: ConnAckInfo::default(),
@@ -122,7 +126,14 @@ impl Session {
             .map_or(PACKET_BYTES_MAX, |size| size.get() as usize);
         self.inbound.begin(options);
         self.keep_alive.begin(options.keep_alive_secs, now);
-        connect_packet(options).encode(&mut self.output);
+        let mut packet = connect_packet(options);
+        let authentication = self.authentication.as_mut();
+        let first = authentication.map(|found| (found.begin(), &*found));
+        if let Some((data, authentication)) = &first {
+            packet.properties.authentication_method = Some(authentication.method());
+            packet.properties.authentication_data = Some(data);
+        }
+        packet.encode(&mut self.output);
         self.state = State::Connecting;
         self.trace(Direction::Sent, || PacketSummary::Connect);
     }

@@ -4,11 +4,13 @@ use std::num::NonZeroU16;
 use std::time::Duration;
 
 use martlet_codec::{
-    Ack, AckKind, ConnAck, ConnAckProperties, Packet, PacketId, ProtocolVersion, PublishProperties,
-    QoS, ReasonCode, SubAck, TopicName, decode_packet,
+    Ack, AckKind, Auth, ConnAck, ConnAckProperties, Packet, PacketId, ProtocolVersion,
+    PublishProperties, QoS, ReasonCode, SubAck, TopicName, decode_packet,
 };
 
-use super::{Acknowledgement, Event, RequestError, RequestId, Session, SessionError};
+use super::{
+    Acknowledgement, Authentication, Event, RequestError, RequestId, Session, SessionError,
+};
 use crate::message::Message;
 use crate::options::{ConnectOptions, SubscribeRequest};
 
@@ -650,4 +652,99 @@ proptest::proptest! {
         let pieces: Vec<_> = input.chunks(cut).collect();
         proptest::prop_assert_eq!(whole, outcome(&pieces));
     }
+}
+
+/// A method of one question: the server asks, and shows in the end that it has understood.
+struct Ask;
+
+impl Authentication for Ask {
+    fn method(&self) -> &str {
+        "ask"
+    }
+
+    fn begin(&mut self) -> Vec<u8> {
+        b"hello".to_vec()
+    }
+
+    fn answer(&mut self, data: &[u8]) -> Result<Vec<u8>, String> {
+        match data {
+            b"who?" => Ok(b"me".to_vec()),
+            _ => Err("not its question".into()),
+        }
+    }
+
+    fn finish(&mut self, data: &[u8]) -> Result<(), String> {
+        match data {
+            b"you" => Ok(()),
+            _ => Err("another server".into()),
+        }
+    }
+}
+
+fn auth(method: &'static str, reason: ReasonCode, data: &'static [u8]) -> Packet<'static> {
+    Packet::Auth(Auth {
+        authentication_method: Some(method),
+        authentication_data: Some(data),
+        ..Auth::new(reason)
+    })
+}
+
+fn proving() -> Pair {
+    let mut pair = Pair::new(ProtocolVersion::V5);
+    pair.session.set_authentication(Box::new(Ask));
+    pair.session.connect(&pair.options, pair.now);
+    let output = std::mem::take(pair.session.output_mut());
+    let connect = decode_packet(&output, ProtocolVersion::V5).unwrap();
+    let Some((Packet::Connect(connect), _)) = connect else {
+        panic!("no CONNECT");
+    };
+    assert_eq!(connect.properties.authentication_method, Some("ask"));
+    assert_eq!(connect.properties.authentication_data, Some(&b"hello"[..]));
+    pair
+}
+
+fn connack(data: &'static [u8]) -> Packet<'static> {
+    let properties = ConnAckProperties {
+        authentication_method: Some("ask"),
+        authentication_data: Some(data),
+        ..ConnAckProperties::default()
+    };
+    Packet::ConnAck(ConnAck {
+        properties,
+        ..ConnAck::new(false, ReasonCode::Success)
+    })
+}
+
+#[test]
+fn a_question_of_the_server_is_answered_and_the_server_looked_at() {
+    let mut pair = proving();
+    let more = ReasonCode::ContinueAuthentication;
+    pair.receive(auth("ask", more, b"who?")).unwrap();
+    assert_eq!(pair.sent(), ["Auth"]);
+    pair.receive(connack(b"you")).unwrap();
+    assert!(pair.session.is_connected());
+    // Another server gets nothing more.
+    let mut pair = proving();
+    pair.publish(QoS::AtLeastOnce, "for the right one");
+    let error = pair.receive(connack(b"other")).unwrap_err();
+    assert_eq!(error, SessionError::Authentication("another server".into()));
+    assert!(pair.sent().is_empty() && !pair.session.is_connected());
+}
+
+#[test]
+fn auth_out_of_place_ends_the_connection() {
+    let more = ReasonCode::ContinueAuthentication;
+    for packet in [
+        auth("other", more, b"who?"),
+        auth("ask", ReasonCode::Success, b"who?"),
+        auth("ask", more, b"what?"),
+    ] {
+        let mut pair = proving();
+        assert!(pair.receive(packet).is_err());
+        assert!(pair.sent().is_empty());
+    }
+    // Nobody has named a method.
+    let mut pair = Pair::new(ProtocolVersion::V5);
+    pair.session.connect(&pair.options, pair.now);
+    assert!(pair.receive(auth("ask", more, b"who?")).is_err());
 }

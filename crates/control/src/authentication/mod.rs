@@ -7,12 +7,14 @@
 //! wait for its answer. Where a source fails nobody gets in.
 //!
 //! * `failures`: who tries passwords, and is slowed down and locked out
+//! * `proving`: passwords that are proved in steps and not sent
 //! * `policy`: the chain of a realm, and what becomes of who has no name
 //! * [`sources`]: where credentials are kept
 //! * `verified`: what is remembered
 
 mod failures;
 mod policy;
+mod proving;
 pub mod sources;
 mod verified;
 
@@ -28,8 +30,10 @@ use tokio::runtime::Handle;
 
 pub use failures::Lockout;
 pub use policy::{Chain, Finding, Looking, Policy, Source};
+pub use proving::ScramUser;
 
 use failures::{Caller, Failures};
+use sources::Hashing;
 use verified::{Digest, Digester, Verified};
 
 /// Questions that wait at most: beyond, clients are told to come again.
@@ -45,6 +49,10 @@ pub struct Gate(Arc<Inner>);
 struct Inner {
     state: Mutex<State>,
     digester: Digester,
+    /// For verifiers of names that nobody has.
+    made_up_key: [u8; 32],
+    /// Where verifiers are looked for.
+    hashing: Hashing,
     runtime: Handle,
 }
 
@@ -70,7 +78,11 @@ impl fmt::Debug for Gate {
 impl Gate {
     /// A gate whose sources are asked on `runtime`. `key` is random and this process's alone.
     pub fn new(policy: Arc<Policy>, runtime: Handle, key: &[u8; 32]) -> Self {
+        let digester = Digester::new(key);
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self(Arc::new(Inner {
+            made_up_key: digester.key_for(b"made-up verifiers"),
+            hashing: Hashing::new(cores),
             state: Mutex::new(State {
                 policy,
                 verified: Verified::default(),
@@ -80,13 +92,16 @@ impl Gate {
                 revoked: 0,
                 revoked_users: HashMap::new(),
             }),
-            digester: Digester::new(key),
+            digester,
             runtime,
         }))
     }
 
     /// Who is this? Does not block; what is known is answered at once, on this thread.
     pub fn ask(&self, asked: Authentication, answer: impl FnOnce(Authenticated) + Send + 'static) {
+        if let Some(step) = &asked.step {
+            return self.prove(&asked, step, Box::new(answer));
+        }
         let mut state = self.0.lock();
         if asked.user_name.is_none() && asked.password.is_none() && asked.certificate.is_none() {
             let (policy, known) = (Arc::clone(&state.policy), state.revoked);
@@ -235,7 +250,7 @@ impl State {
             {
                 return self.failures.failed(caller, policy.lockout, now);
             }
-            Authenticated::Refused { .. } => {}
+            Authenticated::Refused { .. } | Authenticated::Continue { .. } => {}
         }
         Duration::ZERO
     }
@@ -247,7 +262,10 @@ impl State {
     }
 
     fn is_revoked_since(&self, found: &Authenticated) -> bool {
-        let Authenticated::Accepted { identity, known } = found else {
+        let Authenticated::Accepted {
+            identity, known, ..
+        } = found
+        else {
             return false;
         };
         let name = identity.user_name.as_ref();

@@ -11,6 +11,7 @@ use martlet_broker::{Authenticated, Authentication, Identity, Realm, RuleBook, R
 use martlet_codec::ReasonCode;
 
 use super::failures::Lockout;
+use super::proving::ScramUser;
 
 /// What looks for a client; it may take long, and must not block the thread that it runs on.
 pub type Looking<'a> = Pin<Box<dyn Future<Output = Finding> + Send + 'a>>;
@@ -22,6 +23,13 @@ pub trait Source: fmt::Debug + Send + Sync {
 
     /// Looks whether these are credentials of somebody.
     fn look<'a>(&'a self, asked: &'a Authentication) -> Looking<'a>;
+
+    /// What it keeps of a user's password for SCRAM-SHA-256. Asked where it blocks nobody, and may
+    /// take some milliseconds.
+    fn scram(&self, user_name: &str) -> ScramUser {
+        let _ = user_name;
+        ScramUser::Unknown
+    }
 
     /// What a user may do whom this source knows; none: it does not know of any such.
     fn rules_of(&self, user_name: &str) -> Option<Arc<Rules>>;
@@ -70,6 +78,8 @@ pub struct Policy {
     pub refusal_remembered: Duration,
     /// How many wrong credentials are borne.
     pub lockout: Lockout,
+    /// Clients may prove by SCRAM-SHA-256 that they have a password.
+    pub scram: bool,
     /// What who is not known may do: nothing.
     nobody: Arc<Rules>,
 }
@@ -85,6 +95,7 @@ impl Policy {
                 failures: 30,
                 lasts: Duration::from_secs(60),
             },
+            scram: false,
             nobody: Arc::new(Rules::closed()),
         }
     }
@@ -100,6 +111,7 @@ impl Policy {
                     ..Identity::anyone()
                 },
                 known,
+                data: None,
             },
             _ => Authenticated::refused(
                 "it has no credentials, and anonymous clients are not let in",
@@ -117,7 +129,13 @@ impl Policy {
         }
         for source in sources {
             match source.look(asked).await {
-                Finding::Known(identity) => return Authenticated::Accepted { identity, known },
+                Finding::Known(identity) => {
+                    return Authenticated::Accepted {
+                        identity,
+                        known,
+                        data: None,
+                    };
+                }
                 Finding::Wrong(why) => return bad_credentials(why),
                 Finding::Failed(why) => {
                     let why = format!("{}: {why}", source.name());

@@ -120,6 +120,7 @@ impl Bench {
             user_name: user.map(Arc::from),
             password: (!password.is_empty()).then(|| password.as_bytes().into()),
             certificate: None,
+            step: None,
         };
         let answers = self.answers.0.clone();
         self.gate.ask(asked, move |answer| {
@@ -137,6 +138,7 @@ impl Bench {
         match self.answer() {
             Authenticated::Accepted { .. } => None,
             Authenticated::Refused { reason, .. } => Some(reason),
+            Authenticated::Continue { .. } => panic!("nobody has a method"),
         }
     }
 

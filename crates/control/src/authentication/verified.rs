@@ -22,6 +22,13 @@ impl Digester {
         Self(hmac::Key::new(hmac::HMAC_SHA256, key))
     }
 
+    /// A key for something else.
+    pub(super) fn key_for(&self, what: &[u8]) -> [u8; 32] {
+        let mut key = [0; 32];
+        key.copy_from_slice(hmac::sign(&self.0, what).as_ref());
+        key
+    }
+
     /// Of everything that an answer may depend on, each with its length: no two sets of credentials
     /// are one.
     pub(super) fn of(&self, asked: &Authentication) -> Digest {
@@ -75,6 +82,7 @@ impl Verified {
                 Duration::ZERO
             }
             Authenticated::Refused { .. } => policy.refusal_remembered,
+            Authenticated::Continue { .. } => Duration::ZERO,
         };
         if time.is_zero() {
             return;
@@ -95,7 +103,7 @@ impl Verified {
             Authenticated::Accepted { identity, .. } => {
                 identity.user_name.as_deref() != Some(user_name)
             }
-            Authenticated::Refused { .. } => true,
+            Authenticated::Refused { .. } | Authenticated::Continue { .. } => true,
         });
     }
 }

@@ -56,6 +56,9 @@ impl ClientRun {
     ) -> Result<Self, Failure> {
         let mut session = Session::new();
         session.set_traces(debug);
+        if let Some(scram) = target.scram.clone() {
+            session.set_authentication(Box::new(scram));
+        }
         let signals = signal(SignalKind::interrupt()).and_then(|interrupt| {
             signal(SignalKind::terminate()).map(|terminate| (interrupt, terminate))
         });

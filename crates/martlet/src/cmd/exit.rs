@@ -56,6 +56,7 @@ impl Failure {
                      {error}"
                 ),
             },
+            NetError::Session(error @ SessionError::Authentication(_)) => Self::error(ERROR, error),
             NetError::Session(error) => Self::error(CONNECTION_LOST, error),
         }
     }

@@ -29,6 +29,7 @@ mod property;
 pub(crate) mod pub_;
 mod random;
 pub(crate) mod rr;
+mod scram;
 pub(crate) mod stop;
 pub(crate) mod store_cmd;
 pub(crate) mod sub;

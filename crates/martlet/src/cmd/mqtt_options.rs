@@ -16,6 +16,7 @@ use super::argv;
 use super::client_environment::ClientEnvironment;
 use super::property::{Properties, Property};
 use super::random;
+use super::scram::Scram;
 use super::tls_options::TlsOptions;
 use super::url::{self, BrokerUrl, Scheme};
 
@@ -80,6 +81,10 @@ pub(crate) struct MqttOptions {
     /// Protocol version: 5, 311 or 31, also mqttv5, mqttv311, mqttv31
     #[arg(short = 'V', long = "protocol-version", value_name = "version", value_parser = version)]
     version: Option<ProtocolVersion>,
+    /// Prove by SCRAM-SHA-256 to have the password instead of sending it; the server has to prove
+    /// that it knows it. MQTT 5.0
+    #[arg(long)]
+    scram: bool,
     /// Session Expiry Interval in seconds, -1 for never
     #[arg(short = 'x', long = "session-expiry", value_name = "session-expiry-interval",
           value_parser = session_expiry)]
@@ -134,6 +139,8 @@ pub(crate) struct Target {
     pub(crate) endpoint: Endpoint,
     /// The CONNECT to send.
     pub(crate) connect: ConnectOptions,
+    /// By which it proves who it is, if it is not to send its password.
+    pub(crate) scram: Option<Scram>,
     /// The topic in the URL, if there is one.
     pub(crate) topic: Option<String>,
     /// Properties for the other packets.
@@ -196,7 +203,8 @@ impl MqttOptions {
         }
         let properties = Properties::collect(&self.properties)?;
         // As with mosquitto, an option that only MQTT 5.0 knows chooses MQTT 5.0.
-        let wants_v5 = !self.properties.is_empty() || self.session_expiry_secs.is_some();
+        let wants_v5 =
+            !self.properties.is_empty() || self.session_expiry_secs.is_some() || self.scram;
         let version = match wants_v5 {
             true => ProtocolVersion::V5,
             false => self.version.unwrap_or(default_version),
@@ -218,6 +226,13 @@ impl MqttOptions {
                 points_to_help: false,
             });
         }
+        let (scram, password) = match (self.scram, &username, password) {
+            (false, _, password) => (None, password),
+            (true, Some(name), Some(password)) => {
+                (Some(Scram::new(name.clone(), password.0)), None)
+            }
+            (true, ..) => return Err("--scram needs a user name and a password.".into()),
+        };
         let client_id = match (self.id, self.id_prefix) {
             (Some(id), _) => id,
             (None, Some(prefix)) => format!("{prefix}{}", std::process::id()),
@@ -239,6 +254,7 @@ impl MqttOptions {
         Ok(Target {
             endpoint,
             connect,
+            scram,
             topic,
             properties,
         })
@@ -473,8 +489,17 @@ mod tests {
     }
 
     #[test]
+    fn with_scram_the_password_is_not_in_connect() {
+        let target = target(&["--scram", "-u", "alice", "-P", "secret"]).unwrap();
+        assert_eq!(target.connect.version, ProtocolVersion::V5);
+        assert_eq!(target.connect.username.as_deref(), Some("alice"));
+        assert!(target.connect.password.is_none() && target.scram.is_some());
+        assert!(!format!("{target:?}").contains("secret"));
+    }
+
+    #[test]
     fn refusals_have_mosquittos_words() {
-        let cases: [(&[&str], &str); 13] = [
+        let cases: [(&[&str], &str); 14] = [
             (&["-p", "70000"], "Error: Invalid port given: 70000"),
             (&["-p"], "Error: -p argument given but no port specified."),
             (&["-z"], "Error: Unknown option '-z'."),
@@ -506,6 +531,10 @@ mod tests {
             (
                 &["-P", "secret"],
                 "Problem setting username and/or password.",
+            ),
+            (
+                &["--scram", "-u", "alice"],
+                "--scram needs a user name and a password.",
             ),
             (&["--cafile", "/nowhere/ca"], "cannot read /nowhere/ca"),
             (

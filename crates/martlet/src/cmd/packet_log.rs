@@ -81,6 +81,7 @@ fn received(packet: &PacketSummary) -> String {
         P::PubComp { packet_id, reason } => {
             format!("PUBCOMP (Mid: {packet_id}, RC:{})", reason.code())
         }
+        P::Auth { reason } => format!("AUTH ({})", reason.code()),
         P::Disconnect { reason } => format!("DISCONNECT ({})", reason.code()),
         other => name(other).to_owned(),
     }
@@ -120,6 +121,7 @@ fn name(packet: &PacketSummary) -> &'static str {
         P::SubAck { .. } => "SUBACK",
         P::Unsubscribe { .. } => "UNSUBSCRIBE",
         P::UnsubAck { .. } => "UNSUBACK",
+        P::Auth { .. } => "AUTH",
         P::PingReq => "PINGREQ",
         P::PingResp => "PINGRESP",
         P::Disconnect { .. } => "DISCONNECT",

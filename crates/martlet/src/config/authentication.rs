@@ -108,6 +108,7 @@ impl<'a> Doors<'a> {
         let mut policy = Policy::new(self.realms);
         policy.remembered = secs("auth.remember_secs");
         policy.refusal_remembered = secs("auth.refusal_remember_secs");
+        policy.scram = self.effective.boolean("auth.scram");
         policy.lockout = Lockout {
             failures: u32::try_from(self.effective.integer("auth.lockout_failures"))
                 .unwrap_or(u32::MAX),

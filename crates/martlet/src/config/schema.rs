@@ -502,6 +502,12 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
         "How long one that was wrong is not.",
     ),
     (
+        "auth.scram",
+        Kind::Boolean,
+        Default::Boolean(false),
+        "MQTT 5 clients may prove by SCRAM-SHA-256 (enhanced authentication) that they have their password, instead of sending it; users of `auth.credentials` can. Whoever stores passwords stores another hash of each while this is on: one that is set while it is off has none.",
+    ),
+    (
         "auth.lockout_failures",
         Kind::Integer {
             min: 0,

@@ -36,12 +36,18 @@ impl Hashing {
 
     /// Does `work`, when it is its turn, where it blocks nobody.
     async fn run(&self, work: impl FnOnce() -> Finding + Send + 'static) -> Finding {
+        let done = self.work(work).await;
+        done.unwrap_or_else(|| Finding::Failed("the hash could not be worked out".to_owned()))
+    }
+
+    /// The same for any work; none if it came to no end.
+    pub(super) async fn work<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Option<T> {
         // The semaphore is never closed.
-        let Ok(_one) = self.0.acquire().await else {
-            return Finding::Failed("the node is stopping".to_owned());
-        };
-        let done = tokio::task::spawn_blocking(work).await;
-        done.unwrap_or_else(|_| Finding::Failed("the hash could not be worked out".to_owned()))
+        let _one = self.0.acquire().await.ok()?;
+        tokio::task::spawn_blocking(work).await.ok()
     }
 }
 

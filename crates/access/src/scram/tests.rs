@@ -1,0 +1,195 @@
+use proptest::prelude::*;
+
+use super::*;
+
+/// Few iterations: a test makes many.
+fn verifier(password: &str) -> Verifier {
+    Verifier::with_salt(password.as_bytes(), b"salt", NonZeroU32::MIN)
+}
+
+fn begin(user_name: &str, password: &str, known: Verifier) -> (Client, Exchange, String) {
+    let client = Client::new(user_name, password.as_bytes(), "clients");
+    let first = ClientFirst::parse(client.first().as_bytes()).expect("a first message");
+    assert_eq!(first.user_name(), user_name);
+    let (exchange, answer) = Exchange::begin(&first, known, "servers");
+    (client, exchange, answer)
+}
+
+#[test]
+fn the_example_of_rfc_7677_is_kept_to_by_both_sides() {
+    let client = Client::new("user", b"pencil", "rOprNGfwEbeRWgbNEkqO");
+    assert_eq!(client.first(), "n,,n=user,r=rOprNGfwEbeRWgbNEkqO");
+    let salt = STANDARD.decode("W22ZaJ0SNY7soEsUEjb6gQ==").unwrap();
+    let iterations = NonZeroU32::new(4096).unwrap();
+    let known = Verifier::with_salt(b"pencil", &salt, iterations);
+    let first = ClientFirst::parse(client.first().as_bytes()).unwrap();
+    let (exchange, answer) = Exchange::begin(&first, known, "%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0");
+    assert_eq!(
+        answer,
+        "r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096"
+    );
+    let (last, signature) = client.finish(answer.as_bytes()).unwrap();
+    assert_eq!(
+        last,
+        "c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,\
+         p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ="
+    );
+    let shown = exchange.finish(last.as_bytes()).unwrap();
+    assert_eq!(shown, "v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=");
+    signature.check(shown.as_bytes()).unwrap();
+}
+
+#[test]
+fn a_verifier_of_postgresql_is_read_and_written_as_it_stands() {
+    let text = "SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==$\
+                WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=:\
+                wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=";
+    let read = Verifier::parse(text).unwrap();
+    assert_eq!(read.text(), text);
+    let salt = STANDARD.decode("W22ZaJ0SNY7soEsUEjb6gQ==").unwrap();
+    let made = Verifier::with_salt(b"pencil", &salt, NonZeroU32::new(4096).unwrap());
+    assert!(made == read);
+    for wrong in [
+        "",
+        "SCRAM-SHA-256$4096:AAAA$AAAA:AAAA",
+        &text.replace("4096", "0"),
+        &text.replace("4096", "4000000000"),
+        &text.replace("256", "1"),
+        &format!("{text}$"),
+        &text.replace("W22ZaJ0SNY7soEsUEjb6gQ==", ""),
+    ] {
+        assert!(Verifier::parse(wrong).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn a_wrong_password_is_refused_and_a_server_that_does_not_know_it_too() {
+    let (client, exchange, answer) = begin("alice", "wrong", verifier("right"));
+    let (last, _) = client.finish(answer.as_bytes()).unwrap();
+    assert_eq!(
+        exchange.finish(last.as_bytes()),
+        Err("the password is wrong")
+    );
+    let (client, exchange, answer) = begin("alice", "right", verifier("right"));
+    let (last, _) = client.finish(answer.as_bytes()).unwrap();
+    let shown = exchange.finish(last.as_bytes()).unwrap();
+    // Of another exchange, with another nonce.
+    let other = Client::new("alice", b"right", "others");
+    let answer = answer.replace("clients", "others");
+    let (_, signature) = other.finish(answer.as_bytes()).unwrap();
+    assert!(signature.check(shown.as_bytes()).is_err());
+    assert!(signature.check(b"e=other-error").is_err());
+}
+
+#[test]
+fn who_is_not_known_gets_the_same_salt_each_time_and_never_in() {
+    let key = [7; 32];
+    let (one, again) = (
+        Verifier::made_up(&key, "nobody"),
+        Verifier::made_up(&key, "nobody"),
+    );
+    assert!(one == again && one != Verifier::made_up(&key, "other"));
+    assert!(one != Verifier::made_up(&[8; 32], "nobody"));
+    assert_eq!(one.salt.len(), Verifier::new(b"x").unwrap().salt.len());
+    let (client, exchange, answer) = begin("nobody", "", one);
+    let (last, _) = client.finish(answer.as_bytes()).unwrap();
+    assert!(exchange.finish(last.as_bytes()).is_err());
+}
+
+#[test]
+fn channel_binding_extensions_and_other_identities_are_refused() {
+    let refused = [
+        "p=tls-exporter,,n=alice,r=abc",
+        "n,a=bob,n=alice,r=abc",
+        "n,,m=x,n=alice,r=abc",
+        "n,,n=,r=abc",
+        "n,,n=al=ice,r=abc",
+        "n,,n=alice",
+        "n,,n=alice,r=",
+        "n,,r=abc,n=alice",
+        "x,,n=alice,r=abc",
+        "n=alice,r=abc",
+    ];
+    for message in refused {
+        assert!(ClientFirst::parse(message.as_bytes()).is_err(), "{message}");
+    }
+    for message in [
+        "y,,n=alice,r=abc",
+        "n,a=alice,n=alice,r=abc",
+        "n,,n=alice,r=abc,x=later",
+    ] {
+        let read = ClientFirst::parse(message.as_bytes());
+        assert_eq!(read.map(|first| first.user_name), Ok("alice".to_owned()));
+    }
+    assert!(ClientFirst::parse(&[b'n'; MESSAGE_BYTES_MAX + 1]).is_err());
+    assert!(ClientFirst::parse(b"n,,n=\xff,r=a").is_err());
+}
+
+#[test]
+fn who_changes_its_mind_of_channel_binding_is_refused() {
+    // A client that has channel binding, and was made to believe that the server has none.
+    let first = ClientFirst::parse(b"y,,n=alice,r=clients").unwrap();
+    let (exchange, answer) = Exchange::begin(&first, verifier("right"), "servers");
+    let client = Client::new("alice", b"right", "clients");
+    let (last, _) = client.finish(answer.as_bytes()).unwrap();
+    assert!(exchange.finish(last.as_bytes()).is_err());
+}
+
+#[test]
+fn a_server_that_asks_too_much_of_a_client_is_not_answered() {
+    let client = Client::new("alice", b"right", "abc");
+    for message in [
+        "r=abcdef,s=AAAA,i=4000000000",
+        "r=abcdef,s=AAAA,i=0",
+        "r=abc,s=AAAA,i=1",
+        "r=other,s=AAAA,i=1",
+        "r=abcdef,s=,i=1",
+        "m=x,r=abcdef,s=AAAA,i=1",
+    ] {
+        assert!(client.finish(message.as_bytes()).is_err(), "{message}");
+    }
+}
+
+proptest! {
+    /// Garbage in any step is an error, and never lets in.
+    #[test]
+    fn garbage_never_lets_in(
+        bytes in prop::collection::vec(any::<u8>(), 0..200),
+        text in "[nypcrvi=, a-z0-9+/]{0,60}",
+    ) {
+        let (client, exchange, _) = begin("alice", "right", verifier("right"));
+        for message in [&bytes[..], text.as_bytes()] {
+            let _ = ClientFirst::parse(message);
+            let _ = Verifier::parse(&String::from_utf8_lossy(message));
+            prop_assert!(exchange.finish(message).is_err());
+            prop_assert!(client.finish(message).is_err());
+        }
+    }
+
+    /// Nor does the right answer with one byte changed.
+    #[test]
+    fn a_changed_proof_never_lets_in(at in any::<prop::sample::Index>(), bit in 0..8_u8) {
+        let (client, exchange, answer) = begin("alice", "right", verifier("right"));
+        let (last, signature) = client.finish(answer.as_bytes()).expect("an answer");
+        let shown = exchange.finish(last.as_bytes()).expect("the password is right");
+        prop_assert!(signature.check(shown.as_bytes()).is_ok());
+        let mut changed = last.into_bytes();
+        let at = at.index(changed.len());
+        changed[at] ^= 1 << bit;
+        prop_assert!(exchange.finish(&changed).is_err());
+    }
+
+    /// Any name comes through as it is, and any password.
+    #[test]
+    fn names_and_passwords_may_be_anything(name in "\\PC{1,40}", password in any::<Vec<u8>>()) {
+        let known = Verifier::with_salt(&password, b"salt", NonZeroU32::MIN);
+        let known = Verifier::parse(&known.text()).expect("its own text");
+        let client = Client::new(&name, &password, "clients");
+        let first = ClientFirst::parse(client.first().as_bytes()).expect("a first message");
+        prop_assert_eq!(first.user_name(), &name);
+        let (exchange, answer) = Exchange::begin(&first, known, "servers");
+        let (last, signature) = client.finish(answer.as_bytes()).expect("an answer");
+        let shown = exchange.finish(last.as_bytes()).expect("it is the password");
+        prop_assert!(signature.check(shown.as_bytes()).is_ok());
+    }
+}

@@ -1,0 +1,422 @@
+//! Enhanced authentication: a client proves in several steps who it is, when it connects and again
+//! whenever it likes (MQTT 5 section 4.12).
+//!
+//! Whose turn it is stands here; what is said means something only to whoever keeps the
+//! credentials. What they have to remember from one step to the next lies with the connection, so
+//! that it ends with it, and there is one of it at most.
+
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+
+use martlet_codec::{
+    Auth, Disconnect, PacketType, ProtocolVersion, ReasonCode, decode_fixed_header,
+};
+
+use crate::authenticate::{Authenticated, Authentication};
+use crate::connection::Phase;
+use crate::event::Event;
+use crate::id::ConnectionId;
+use crate::node::{Cx, Node};
+use crate::permission::Identity;
+use crate::session::permit::Permit;
+use crate::shard::{Ending, PacketError, Progress, Shard};
+use crate::timer::{Timer, TimerKey};
+
+/// What whoever keeps the credentials has to remember until the client's next step.
+#[derive(Clone)]
+pub struct ExchangeState(Arc<dyn Any + Send + Sync>);
+
+impl ExchangeState {
+    /// Remembers `state`.
+    pub fn new<T: Any + Send + Sync>(state: T) -> Self {
+        Self(Arc::new(state))
+    }
+
+    /// What was remembered, if it is of this kind.
+    pub fn get<T: Any>(&self) -> Option<&T> {
+        self.0.downcast_ref()
+    }
+}
+
+impl fmt::Debug for ExchangeState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// A step of a client that proves who it is.
+#[derive(Clone)]
+pub struct Step {
+    /// Authentication Method.
+    pub method: Arc<str>,
+    /// Authentication Data; empty if there is none.
+    pub data: Box<[u8]>,
+    /// What the answer to the step before gave to be remembered; none: this is the first.
+    pub state: Option<ExchangeState>,
+}
+
+impl fmt::Debug for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let number = if self.state.is_none() {
+            "first"
+        } else {
+            "next"
+        };
+        write!(f, "Step({:?}, {number})", self.method)
+    }
+}
+
+/// The exchange of a connection whose CONNECT named a method.
+#[derive(Debug)]
+pub(crate) struct Exchange {
+    pub(crate) method: Arc<str>,
+    turn: Turn,
+    /// Of a re-authentication.
+    pub(crate) deadline: Option<TimerKey>,
+}
+
+#[derive(Debug)]
+enum Turn {
+    /// The client is known; it may begin anew.
+    Over,
+    /// Whoever keeps the credentials has been asked.
+    Keeper,
+    /// An answer of the client is expected.
+    Client(ExchangeState),
+}
+
+impl Exchange {
+    /// Whoever keeps the credentials has been asked.
+    pub(crate) fn asked(method: Arc<str>) -> Self {
+        Self {
+            method,
+            turn: Turn::Keeper,
+            deadline: None,
+        }
+    }
+
+    /// Of an accepted client.
+    pub(crate) fn over(method: Arc<str>) -> Self {
+        Self {
+            method,
+            turn: Turn::Over,
+            deadline: None,
+        }
+    }
+}
+
+impl Shard {
+    /// What a client may send between the server's AUTH and its CONNACK: AUTH or DISCONNECT
+    /// [MQTT-3.1.2-30].
+    pub(crate) fn receive_in_exchange<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        id: ConnectionId,
+        bytes: &[u8],
+    ) -> Result<Progress, PacketError> {
+        let Some(header) = decode_fixed_header(bytes)? else {
+            return Ok(Progress::NeedMore);
+        };
+        if !matches!(
+            header.packet_type,
+            PacketType::Auth | PacketType::Disconnect
+        ) {
+            return Err(PacketError::protocol(
+                "neither AUTH nor DISCONNECT before CONNACK",
+                "MQTT-3.1.2-30",
+            ));
+        }
+        let length = header.packet_len();
+        if length > self.settings.limits.connect_packet_bytes as usize {
+            let (reason, why) = (ReasonCode::PacketTooLarge, "limit connect_packet_bytes");
+            return Err(PacketError::of(reason, why));
+        }
+        if bytes.len() < length {
+            return Ok(Progress::NeedMore);
+        }
+        self.counters.packets_received += 1;
+        header.check_version(ProtocolVersion::V5)?;
+        let body = &bytes[usize::from(header.header_len)..length];
+        if header.packet_type == PacketType::Disconnect {
+            Disconnect::decode(body, ProtocolVersion::V5)?;
+            let why = "the client ended its authentication";
+            self.refuse(cx, id.index, None, ReasonCode::NotAuthorized, why);
+            return Ok(Progress::Gone);
+        }
+        self.auth_received(cx, id.index, &Auth::decode(body)?)?;
+        Ok(Progress::Packet(length))
+    }
+
+    /// AUTH: an answer to ours [MQTT-4.12.0-3], or the beginning of a re-authentication.
+    pub(crate) fn auth_received<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        auth: &Auth<'_>,
+    ) -> Result<(), PacketError> {
+        self.check_user_properties(auth.user_properties)?;
+        let Some(exchange) = self.authentications.exchanges.get_mut(&index) else {
+            return Err(auth_without_method(auth));
+        };
+        if auth.authentication_method != Some(&*exchange.method) {
+            // [MQTT-4.12.0-5]
+            let why = "AUTH with another Authentication Method than CONNECT";
+            return Err(PacketError::protocol(why, "MQTT-4.12.1-1"));
+        }
+        let again = match (auth.reason, &exchange.turn) {
+            (ReasonCode::ReAuthenticate, Turn::Over) => true,
+            (ReasonCode::ContinueAuthentication, Turn::Client(_)) => false,
+            (ReasonCode::ReAuthenticate, _) => {
+                let why = "re-authentication while authentication is under way";
+                return Err(PacketError::protocol(why, ""));
+            }
+            _ => {
+                let why = "AUTH that answers nothing";
+                return Err(PacketError::protocol(why, "MQTT-4.12.0-3"));
+            }
+        };
+        let step = Step {
+            method: Arc::clone(&exchange.method),
+            data: auth.authentication_data.unwrap_or_default().into(),
+            state: match std::mem::replace(&mut exchange.turn, Turn::Keeper) {
+                Turn::Client(state) => Some(state),
+                Turn::Over | Turn::Keeper => None,
+            },
+        };
+        if again {
+            let timeout_ms = u64::from(self.settings.limits.authenticate_timeout_secs) * 1000;
+            let timer = Timer::ReauthenticationDeadline(self.connections.id_of(index));
+            exchange.deadline = Some(self.wheel.arm(cx.now.mono_ms + timeout_ms, timer));
+        }
+        self.ask_step(cx, index, step);
+        Ok(())
+    }
+
+    fn ask_step<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, step: Step) {
+        let id = self.connections.id_of(index);
+        let connection = self.connections.at(index);
+        if connection.phase == Phase::Challenged {
+            connection.phase = Phase::Authenticating;
+        }
+        let (listener, address) = (Arc::clone(&connection.listener), connection.address);
+        let (client_id, user_name) = match connection.session() {
+            Some(session) => {
+                let user_name = connection.user_name().cloned();
+                (Arc::clone(&self.sessions.at(session).client_id), user_name)
+            }
+            None => {
+                let Some(request) = self.authentications.waiting.get(&index) else {
+                    return;
+                };
+                (Arc::clone(&request.client_id), request.user_name.clone())
+            }
+        };
+        cx.effects.authentications.push(Authentication {
+            connection: id,
+            listener,
+            address,
+            version: ProtocolVersion::V5,
+            client_id,
+            user_name,
+            password: None,
+            certificate: None,
+            step: Some(step),
+        });
+    }
+
+    /// Whoever keeps the credentials has not heard enough from a client that wants to be let in.
+    pub(crate) fn challenge<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        data: &[u8],
+        state: ExchangeState,
+    ) {
+        let reason = ReasonCode::ContinueAuthentication;
+        if let Err(error) = self.send_auth(cx, index, reason, Some(data)) {
+            self.refuse_waiting(cx, index, error);
+            return;
+        }
+        if let Some(exchange) = self.authentications.exchanges.get_mut(&index) {
+            exchange.turn = Turn::Client(state);
+        }
+        self.connections.at(index).phase = Phase::Challenged;
+        self.queue_input(index);
+    }
+
+    /// Ends the connection of a client that is being authenticated, with CONNACK: there is no
+    /// DISCONNECT before it [MQTT-3.14.0-1].
+    pub(crate) fn refuse_waiting<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        error: PacketError,
+    ) {
+        match self.authentications.waiting.remove(&index) {
+            Some(request) => self.refuse_client(cx, index, &request, error.reason, error.why),
+            None => self.refuse(cx, index, None, error.reason, error.why),
+        }
+    }
+
+    /// AUTH to a client that named this method in its CONNECT [MQTT-4.12.0-2], [MQTT-4.12.0-5]; to
+    /// no other [MQTT-4.12.0-6]. Without Reason String and User Properties [MQTT-3.15.2-2],
+    /// [MQTT-3.15.2-3].
+    fn send_auth<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        reason: ReasonCode,
+        data: Option<&[u8]>,
+    ) -> Result<(), PacketError> {
+        let Some(exchange) = self.authentications.exchanges.get(&index) else {
+            let why = "authentication in steps of a client that named no method";
+            return Err(PacketError::of(ReasonCode::UnspecifiedError, why));
+        };
+        let auth = Auth {
+            authentication_method: Some(&exchange.method),
+            authentication_data: data,
+            ..Auth::new(reason)
+        };
+        self.scratch.clear();
+        auth.encode(&mut self.scratch);
+        let connection = self.connections.at(index);
+        if self.scratch.len() > connection.packet_bytes_max as usize {
+            let why = "authentication needs larger packets than the client takes";
+            return Err(PacketError::of(ReasonCode::PacketTooLarge, why));
+        }
+        let output = connection.output_mut(&mut self.pool);
+        output.extend_from_slice(&self.scratch);
+        self.output_appended(cx, index);
+        Ok(())
+    }
+
+    /// The answer to a step of a re-authentication. Until it succeeds the client is who it was.
+    pub(crate) fn reauthenticated<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        id: ConnectionId,
+        answer: Authenticated,
+    ) {
+        let Some(exchange) = self.authentications.exchanges.get_mut(&id.index) else {
+            return;
+        };
+        if !matches!(exchange.turn, Turn::Keeper) {
+            return;
+        }
+        let result = match answer {
+            Authenticated::Continue { data, state } => {
+                exchange.turn = Turn::Client(state);
+                let reason = ReasonCode::ContinueAuthentication;
+                self.send_auth(cx, id.index, reason, Some(&data))
+            }
+            Authenticated::Accepted {
+                identity,
+                known,
+                data,
+            } => self.proved_again(cx, id, identity, known, data.as_deref()),
+            Authenticated::Refused { reason, why } => {
+                self.report_not_proved(cx, id.index, reason, why);
+                // DISCONNECT has fewer reason codes than CONNACK [MQTT-3.14.2-1].
+                let reason = match reason {
+                    ReasonCode::ServerUnavailable => ReasonCode::ServerBusy,
+                    ReasonCode::ConnectionRateExceeded => reason,
+                    _ => ReasonCode::NotAuthorized,
+                };
+                Err(PacketError::of(reason, "re-authentication failed"))
+            }
+        };
+        if let Err(error) = result {
+            // [MQTT-4.12.1-2]
+            let ending = Ending::told(error.reason, error.why);
+            self.end_connection(cx, id.index, ending);
+        }
+    }
+
+    fn proved_again<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        id: ConnectionId,
+        identity: Identity,
+        known: u64,
+        data: Option<&[u8]>,
+    ) -> Result<(), PacketError> {
+        let refused = |why| PacketError::of(ReasonCode::NotAuthorized, why);
+        if let Some(exchange) = self.authentications.exchanges.get_mut(&id.index) {
+            exchange.turn = Turn::Over;
+            if let Some(timer) = exchange.deadline.take() {
+                self.wheel.cancel(timer);
+            }
+        }
+        let Some(session) = self.connections.at(id.index).session() else {
+            return Ok(());
+        };
+        let state = self.sessions.at(session);
+        let old = state.permit.as_deref();
+        let is_same = old.and_then(Permit::user_name) == identity.user_name.as_deref();
+        if !is_same || state.tenant != identity.tenant {
+            return Err(refused("re-authentication as another user"));
+        }
+        let name = identity.user_name.as_deref();
+        if name.is_some_and(|name| self.authentications.is_revoked(name, known)) {
+            return Err(refused("its credentials were revoked meanwhile"));
+        }
+        let ended_wall_ms = end_of(self.sessions.at(session).permit.as_deref());
+        self.change_permit(session, Box::new(Permit::new(identity, known)));
+        let ends_wall_ms = end_of(self.sessions.at(session).permit.as_deref());
+        if ends_wall_ms < ended_wall_ms {
+            // Else a timer that is armed already looks at it.
+            self.arm_identity_end(cx, id);
+        }
+        self.send_auth(cx, id.index, ReasonCode::Success, data)
+    }
+
+    fn report_not_proved<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        reason: ReasonCode,
+        why: String,
+    ) {
+        if self.settings.events.connections
+            && let Some(session) = self.connections.at(index).session()
+        {
+            cx.effects.events.push(Event::ReauthenticationRefused {
+                client_id: self.sessions.at(session).client_id.to_string(),
+                reason,
+                why: why.into(),
+            });
+        }
+    }
+
+    /// The client has begun to prove anew who it is, and has not come to an end.
+    pub(crate) fn check_reauthentication<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: ConnectionId) {
+        if self.connections.get(id).is_none() {
+            return;
+        }
+        let Some(exchange) = self.authentications.exchanges.get_mut(&id.index) else {
+            return;
+        };
+        exchange.deadline = None;
+        let why = "not authenticated again before the deadline (limit authenticate_timeout_secs)";
+        let ending = Ending::told(ReasonCode::NotAuthorized, why);
+        self.end_connection(cx, id.index, ending);
+    }
+}
+
+/// When credentials end; never is the greatest.
+fn end_of(permit: Option<&Permit>) -> u64 {
+    let ends = permit.map_or(0, |permit| permit.identity.expires_wall_ms);
+    ends.wrapping_sub(1)
+}
+
+/// The CONNECT named no method, so no AUTH has a place [MQTT-4.12.0-7].
+fn auth_without_method(auth: &Auth<'_>) -> PacketError {
+    match auth.authentication_method {
+        Some(_) => PacketError::of(
+            ReasonCode::ProtocolError,
+            "AUTH although CONNECT named no Authentication Method",
+        ),
+        None => PacketError::protocol("AUTH without Authentication Method", "MQTT-4.12.0-7"),
+    }
+}

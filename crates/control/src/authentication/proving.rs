@@ -1,0 +1,212 @@
+//! Passwords that are proved and not sent: SCRAM-SHA-256 as enhanced authentication.
+//!
+//! What has to be remembered from one step to the next goes with the answer and comes back with the
+//! next step, so nothing is kept here of clients who never come back. Who names a user that there
+//! is not gets the same steps as anybody, and is refused at the last.
+
+use std::sync::Arc;
+
+use martlet_access::scram::{ClientFirst, Exchange, METHOD, Problem, Verifier, nonce};
+use martlet_broker::{Authenticated, Authentication, ExchangeState, Identity, Realm, Step};
+use martlet_codec::ReasonCode;
+
+use super::failures::Caller;
+use super::{Answer, Gate, Inner, Policy, WAITING_MAX};
+
+/// What a source keeps of a user's password for SCRAM-SHA-256.
+#[derive(Clone, Debug)]
+pub enum ScramUser {
+    /// It does not know the name, or has verifiers of nobody; the next source may.
+    Unknown,
+    /// It knows the name, and has no verifier.
+    WithoutVerifier,
+    /// The verifier, and who it is that has the password.
+    Known(Verifier, Identity),
+}
+
+/// An exchange after its first step.
+struct Proving {
+    exchange: Exchange,
+    caller: Caller,
+    /// Who has the password; else why nobody is let in by it.
+    whose: Result<Identity, String>,
+    /// The last revocation when the verifier was looked for.
+    known: u64,
+}
+
+impl Gate {
+    /// A step of a client. Does not block.
+    pub(super) fn prove(&self, asked: &Authentication, step: &Step, answer: Answer) {
+        match &step.state {
+            None => self.begin(asked, step, answer),
+            Some(state) => self.finish(state, &step.data, answer),
+        }
+    }
+
+    fn begin(&self, asked: &Authentication, step: &Step, answer: Answer) {
+        let first = match self.first_message(asked, step) {
+            Ok(first) => first,
+            Err(refused) => return answer(refused),
+        };
+        let caller = Caller {
+            address: asked.address.map(|(address, _)| address),
+            user_name: Some(first.user_name().into()),
+        };
+        let mut state = self.0.lock();
+        if let Some(why) = state.failures.locked(&caller, std::time::Instant::now()) {
+            drop(state);
+            let reason = ReasonCode::ConnectionRateExceeded;
+            return answer(Authenticated::Refused { reason, why });
+        }
+        if state.waiting >= WAITING_MAX {
+            drop(state);
+            return answer(Authenticated::failed(
+                "too many clients wait to be authenticated",
+            ));
+        }
+        state.waiting += 1;
+        let waits = Waits(Arc::clone(&self.0));
+        let (policy, known) = (Arc::clone(&state.policy), state.revoked);
+        drop(state);
+        let realm = asked.listener.realm;
+        self.0.runtime.spawn(async move {
+            let inner = Arc::clone(&waits.0);
+            let begun = inner.hashing.work(move || {
+                let (verifier, whose) = policy.scram_user(realm, &first, &waits.0.made_up_key);
+                let (exchange, data) = Exchange::begin(&first, verifier, &nonce()?);
+                let proving = Proving {
+                    exchange,
+                    caller,
+                    whose,
+                    known,
+                };
+                Ok::<_, Problem>((proving, data))
+            });
+            answer(match begun.await {
+                Some(Ok((proving, data))) => Authenticated::Continue {
+                    data: data.into_bytes().into(),
+                    state: ExchangeState::new(proving),
+                },
+                Some(Err(why)) => Authenticated::failed(why),
+                None => Authenticated::failed("the verifier could not be looked for"),
+            });
+        });
+    }
+
+    fn first_message(
+        &self,
+        asked: &Authentication,
+        step: &Step,
+    ) -> Result<ClientFirst, Authenticated> {
+        let is_on = self.0.lock().policy.scram;
+        if !is_on || *step.method != *METHOD {
+            let why = match *step.method == *METHOD {
+                true => format!("{METHOD} is not switched on (auth.scram)"),
+                false => format!("the authentication method {:?} is not known", step.method),
+            };
+            let reason = ReasonCode::BadAuthenticationMethod;
+            return Err(Authenticated::Refused { reason, why });
+        }
+        let first = ClientFirst::parse(&step.data).map_err(Authenticated::refused)?;
+        let other = asked.user_name.as_deref();
+        match other.is_some_and(|name| name != first.user_name()) {
+            true => Err(Authenticated::refused(
+                "the user name in CONNECT is another than that which is proved",
+            )),
+            false => Ok(first),
+        }
+    }
+
+    fn finish(&self, state: &ExchangeState, data: &[u8], answer: Answer) {
+        let Some(proving) = state.get::<Proving>() else {
+            return answer(Authenticated::failed("the exchange is not known"));
+        };
+        let found = proving.finish(data);
+        let mut state = self.0.lock();
+        let policy = Arc::clone(&state.policy);
+        let wait = state.judge(&found, &proving.caller, &policy);
+        drop(state);
+        if wait.is_zero() {
+            return answer(found);
+        }
+        self.0.runtime.spawn(async move {
+            tokio::time::sleep(wait).await;
+            answer(found);
+        });
+    }
+}
+
+impl Proving {
+    fn finish(&self, data: &[u8]) -> Authenticated {
+        let why = match (&self.whose, self.exchange.finish(data)) {
+            (Ok(identity), Ok(shown)) => {
+                return Authenticated::Accepted {
+                    identity: identity.clone(),
+                    known: self.known,
+                    data: Some(shown.into_bytes().into()),
+                };
+            }
+            (Err(why), _) => why.clone(),
+            // The name need not stand in CONNECT.
+            (Ok(identity), Err(why)) => {
+                let name = identity.user_name.as_deref().unwrap_or_default();
+                format!("{METHOD} as {name}: {why}")
+            }
+        };
+        Authenticated::Refused {
+            reason: ReasonCode::BadUserNameOrPassword,
+            why,
+        }
+    }
+}
+
+impl Policy {
+    /// By which verifier a name is proved, and whose it is; may take some milliseconds.
+    fn scram_user(
+        &self,
+        realm: Realm,
+        first: &ClientFirst,
+        made_up_key: &[u8; 32],
+    ) -> (Verifier, Result<Identity, String>) {
+        let name = first.user_name();
+        let chain = self.realms.get(&realm);
+        let sources = chain.map_or(&[][..], |chain| &chain.sources);
+        let made_up = || Verifier::made_up(made_up_key, name);
+        for source in sources {
+            match source.scram(name) {
+                ScramUser::Unknown => {}
+                ScramUser::WithoutVerifier => {
+                    let why = format!(
+                        "no SCRAM verifier is stored for {name}: set the password again while \
+                         auth.scram is on"
+                    );
+                    return (made_up(), Err(why));
+                }
+                ScramUser::Known(verifier, mut identity) => {
+                    if identity.realm != Realm::OWN_RULES {
+                        identity.realm = realm;
+                    }
+                    return (verifier, Ok(identity));
+                }
+            }
+        }
+        let names: Vec<String> = sources.iter().map(|source| source.name()).collect();
+        let why = match names.is_empty() {
+            true => "no source of credentials is configured".to_owned(),
+            false => format!("no SCRAM verifier of {name} is in {}", names.join(", ")),
+        };
+        (made_up(), Err(why))
+    }
+}
+
+/// A question that is counted while it is under way.
+struct Waits(Arc<Inner>);
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        self.0.lock().waiting -= 1;
+    }
+}
+
+#[cfg(test)]
+mod tests;
