@@ -1,8 +1,8 @@
 //! The file `martlet.db`: its owner's alone, brought to this program's version when it is opened.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -47,17 +47,27 @@ impl Registry {
         let mut options = OpenOptions::new();
         let made = options.write(true).create_new(true).mode(MODE).open(path);
         match made {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(file_error(error));
-            }
-            _ => {}
+            Ok(file) => give_to_owner_of_directory(&file, path).map_err(file_error)?,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(file_error(error)),
         }
         let whole = std::path::absolute(path).map_err(file_error)?;
         install_default_drivers();
-        let failed = database_error(path);
-        let mut connection = AnyConnection::connect(&url(&whole)?)
-            .await
-            .map_err(failed)?;
+        Self::connect(path, &url(&whole)?).await
+    }
+
+    /// Tables as they are before anybody was added, in memory.
+    ///
+    /// # Errors
+    /// There is no memory.
+    pub async fn empty() -> Result<Self, RegistryError> {
+        install_default_drivers();
+        Self::connect(Path::new(FILE), "sqlite::memory:").await
+    }
+
+    async fn connect(path: &Path, url: &str) -> Result<Self, RegistryError> {
+        let connected = AnyConnection::connect(url).await;
+        let mut connection = connected.map_err(database_error(path))?;
         for pragma in ["PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL"] {
             let done = sqlx::raw_sql(pragma).execute(&mut connection).await;
             done.map_err(database_error(path))?;
@@ -91,6 +101,18 @@ impl Registry {
 
     pub(crate) fn shared_path(&self) -> Arc<Path> {
         Arc::clone(&self.path)
+    }
+}
+
+/// Root makes it for the user that the node runs as.
+fn give_to_owner_of_directory(file: &File, path: &Path) -> io::Result<()> {
+    let parent = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    let parent = parent.unwrap_or(Path::new(".")).metadata()?;
+    match parent.uid() == file.metadata()?.uid() {
+        true => Ok(()),
+        false => fchown(file, Some(parent.uid()), Some(parent.gid())),
     }
 }
 

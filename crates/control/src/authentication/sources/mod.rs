@@ -5,6 +5,7 @@ mod credentials;
 mod hook;
 mod password_file;
 mod people;
+mod registry;
 mod token;
 
 use std::sync::Arc;
@@ -18,6 +19,7 @@ pub use hook::{Hook, HookForm, HookSettings};
 pub use jsonwebtoken::Algorithm;
 pub use password_file::PasswordFileSource;
 pub use people::People;
+pub use registry::RegistrySource;
 pub use token::{TokenKeys, TokenSettings, Tokens};
 
 use super::Finding;
