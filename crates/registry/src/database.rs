@@ -200,8 +200,8 @@ pub(crate) fn database_error(path: &Path) -> impl Fn(sqlx::Error) -> RegistryErr
     }
 }
 
-/// Waits for work on the database where nothing is asynchronous: in commands, and while a node reads
-/// its configuration. It has a thread of its own, since the caller's may drive a runtime.
+/// Waits for work on the database where nothing is asynchronous, as while a node reads its
+/// configuration. It has a thread of its own, since the caller's may drive a runtime.
 ///
 /// # Errors
 /// The work's, or no thread could be started.

@@ -128,6 +128,15 @@ fn duration(text: &str) -> Result<Duration, String> {
     whole.map(Duration::from_secs).ok_or_else(expected)
 }
 
+/// A time as it is given: `24h`.
+fn time(time: Duration) -> String {
+    let secs = time.as_secs();
+    let units = [(86_400, 'd'), (3_600, 'h'), (60, 'm')];
+    let fits = |(unit, _): &(u64, char)| secs > *unit && secs.is_multiple_of(*unit);
+    let (unit, letter) = units.into_iter().find(fits).unwrap_or((1, 's'));
+    format!("{}{letter}", secs / unit)
+}
+
 fn add(options: &AddOptions) -> anyhow::Result<String> {
     let NamedOptions { id, on } = &options.device;
     let (name, device_type) = (options.name.as_deref(), &*options.device_type);
@@ -162,7 +171,7 @@ fn rotate(options: &RotateOptions) -> anyhow::Result<String> {
     let line = tables::line_to_try(&on.node, id, secret.text());
     let old = match options.now {
         true => "The old one is good no more.".to_owned(),
-        false => format!("The old one is good for {} s more.", grace.as_secs()),
+        false => format!("The old one is good for {} more.", time(grace)),
     };
     Ok(match on.json {
         true => {
@@ -240,6 +249,9 @@ mod tests {
     fn times_are_written_with_a_unit() {
         assert_eq!(duration("90m"), Ok(Duration::from_secs(5_400)));
         assert_eq!(duration("7d"), Ok(Duration::from_secs(604_800)));
+        for text in ["1s", "90m", "24h", "7d", "61s"] {
+            assert_eq!(duration(text).map(time), Ok(text.to_owned()));
+        }
         for text in ["", "7", "d", "-1h", "0s", "1é", "99999999999999999999d"] {
             assert!(duration(text).is_err(), "{text}");
         }
