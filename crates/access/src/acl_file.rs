@@ -185,7 +185,7 @@ fn ordered<'a>(lines: &'a [Line], whose: &Whose) -> Vec<&'a Line> {
     denying.chain(permitting).collect()
 }
 
-enum Statement<'a> {
+pub(crate) enum Statement<'a> {
     Nothing,
     User(&'a str),
     Rule {
@@ -195,7 +195,7 @@ enum Statement<'a> {
     },
 }
 
-fn statement(line: &str) -> Result<Statement<'_>, String> {
+pub(crate) fn statement(line: &str) -> Result<Statement<'_>, String> {
     if line.starts_with('#') || line.trim().is_empty() {
         return Ok(Statement::Nothing);
     }

@@ -12,6 +12,7 @@
 //! * [`AclFile`]: who may publish and read what
 //! * [`Explanation`], [`Lint`]: why, and what is odd in it
 //! * [`default_rules`] and others: what holds where no file says anything
+//! * [`RuleLine`]: one rule of a role, written as in such a file
 //! * [`credentials`]: users with their passwords in one line
 #![forbid(unsafe_code)]
 
@@ -23,6 +24,7 @@ mod explain;
 pub mod hash;
 mod lint;
 mod password_file;
+mod rule_line;
 pub mod scram;
 
 use std::fmt;
@@ -33,6 +35,7 @@ pub use environment::{Credential, credentials};
 pub use explain::{Explanation, explain};
 pub use lint::Lint;
 pub use password_file::{Check, PasswordFile, Plain};
+pub use rule_line::RuleLine;
 
 /// Why a file is not used: where, and what was expected there.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -409,7 +409,7 @@ impl Shard {
                 let ending = Ending::told(ReasonCode::NotAuthorized, why);
                 self.end_connection(cx, id.index, ending);
             }
-            Phase::Lobby | Phase::Authenticating => {
+            Phase::Lobby | Phase::Authenticating | Phase::Challenged => {
                 self.refuse(cx, id.index, None, ReasonCode::NotAuthorized, why);
             }
             Phase::Closing => {}

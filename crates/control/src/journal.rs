@@ -28,7 +28,7 @@ pub struct Entry {
     pub seq: u64,
     /// When, milliseconds since the Unix epoch.
     pub at_ms: u64,
-    /// `connected`, `connect refused`, `disconnected`, `publish refused`, `subscribe refused`,
+    /// `connected`, `connect refused`, `re-authentication refused`, `disconnected`, `publish refused`, `subscribe refused`,
     /// `message dropped` or `queue full`.
     pub what: String,
     /// Client Identifier, as far as known.
@@ -188,6 +188,15 @@ fn entry_of(event: &Event) -> Entry {
             reason: Some(reason.name().to_owned()),
             why: Some(short(why)),
             ..entry("connect refused", client_id)
+        },
+        Event::ReauthenticationRefused {
+            client_id,
+            reason,
+            why,
+        } => Entry {
+            reason: Some(reason.name().to_owned()),
+            why: Some(short(why)),
+            ..entry("re-authentication refused", client_id)
         },
         Event::Disconnected {
             client_id,

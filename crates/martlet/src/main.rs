@@ -50,8 +50,14 @@ enum Command {
     Import(cmd::import::ImportCommand),
     /// Change a password file (the options of mosquitto_passwd)
     Passwd(cmd::passwd::PasswdOptions),
-    /// Add, remove and list the users of a node's password file
+    /// Write a secured configuration: certificates, an administrator, and the file that names them
+    Init(cmd::init::InitOptions),
+    /// Add, remove and list the users of a node
     User(cmd::user::UserCommand),
+    /// Add, remove and list the devices of a node, and give them credentials
+    Device(cmd::device::DeviceCommand),
+    /// What users with a role may do
+    Role(cmd::role::RoleCommand),
     /// Certificates for servers and devices, from an authority of one's own
     Cert(cmd::cert::CertCommand),
     /// Explain what a client may do, and find what is odd in an ACL file
@@ -102,7 +108,10 @@ fn run(command: Command) -> ExitCode {
         Command::Reload(options) => cmd::admin::reload(&options),
         Command::Import(command) => cmd::import::run(&command),
         Command::Passwd(options) => cmd::passwd::run(options),
+        Command::Init(options) => cmd::init::run(&options),
         Command::User(command) => cmd::user::run(&command),
+        Command::Device(command) => cmd::device::run(&command),
+        Command::Role(command) => cmd::role::run(&command),
         Command::Cert(command) => cmd::cert::run(&command),
         Command::Acl(command) => cmd::acl::run(&command),
         Command::Pub(options) => cmd::pub_::run(*options),

@@ -247,7 +247,9 @@ fn settings_that_are_replaced_hold_for_new_connections_and_end_none() {
     let (old, new) = (Authority::new(), Authority::new());
     let secure = secure(1, old.server(), Settings::default());
     let mut before = Client::over(dial(secure.tls, old.client())).connect("before");
-    secure.settings.replace(&TlsSettings::new(new.server(), None));
+    secure
+        .settings
+        .replace(&TlsSettings::new(new.server(), None));
     let mut after = Client::over(dial(secure.tls, new.client())).connect("after");
     for client in [&mut before, &mut after] {
         client.send(&PINGREQ);
@@ -298,7 +300,11 @@ fn a_client_certificate_is_asked_for_checked_and_shown_to_who_authenticates() {
         authenticate: true,
         ..ListenerPolicy::default()
     };
-    add_listeners(&mut node, &TlsSettings::new(config, None), &Arc::new(policy));
+    add_listeners(
+        &mut node,
+        &TlsSettings::new(config, None),
+        &Arc::new(policy),
+    );
     let node = run(node);
     let addresses = node.running.local_addresses();
     let with = |of: &Authority| {

@@ -52,6 +52,9 @@ pub enum Finding {
     Known(Identity),
     /// The source knows the name, and these are not its credentials: nobody else is asked.
     Wrong(String),
+    /// Who it is was proved, or need not be, and the client is not let in all the same: nobody else
+    /// is asked, and it is no try of a password.
+    NotNow(String),
     /// It does not know the name; the next source may.
     Stranger,
     /// It cannot say: nobody else is asked, and the client may come again.
@@ -137,6 +140,7 @@ impl Policy {
                     };
                 }
                 Finding::Wrong(why) => return bad_credentials(why),
+                Finding::NotNow(why) => return Authenticated::refused(why),
                 Finding::Failed(why) => {
                     let why = format!("{}: {why}", source.name());
                     return Authenticated::failed(why);

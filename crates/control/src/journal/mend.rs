@@ -12,6 +12,7 @@ pub(super) fn way(event: &Event) -> Option<String> {
             why,
             ..
         } => connect_refused(user_name.as_deref(), *reason, why),
+        Event::ReauthenticationRefused { reason, why, .. } => connect_refused(None, *reason, why),
         Event::PublishRefused {
             client_id,
             topic,

@@ -2,13 +2,16 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand, ValueEnum};
 use martlet_access::{AclFile, Explanation, default_rules, explain};
-use martlet_broker::{Actions, Names};
+use martlet_broker::{Actions, Names, Realm, RuleBook as _};
+use martlet_registry::Refusal;
 
-use crate::serve::ConfigOptions;
+use crate::cmd::node_options::NodeOptions;
+use crate::config::Doors;
 
 /// Arguments of `martlet acl`.
 #[derive(Args, Debug)]
@@ -35,9 +38,8 @@ struct FileOptions {
     /// ACL file [default: auth.acl_file of the configuration]
     #[arg(long, value_name = "FILE")]
     acl_file: Option<PathBuf>,
-    /// Configuration file of the node
-    #[arg(long, short = 'c', value_name = "FILE")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    node: NodeOptions,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -103,13 +105,7 @@ impl FileOptions {
     fn read(&self, named: Option<&Path>) -> anyhow::Result<Option<AclFile>> {
         let path = match named.or(self.acl_file.as_deref()) {
             Some(path) => path.display().to_string(),
-            None => {
-                let options = ConfigOptions {
-                    config: self.config.clone(),
-                    ..ConfigOptions::default()
-                };
-                options.load()?.text("auth.acl_file").to_owned()
-            }
+            None => self.node.load()?.text("auth.acl_file").to_owned(),
         };
         if path.is_empty() {
             return Ok(None);
@@ -128,9 +124,18 @@ fn run_explain(options: &ExplainOptions) -> anyhow::Result<(String, bool)> {
         ActionName::Subscribe => Actions::SUBSCRIBE,
         ActionName::Receive => Actions::RECEIVE,
     };
-    let found = match options.file.read(None)? {
-        Some(file) => file.explain(user, client_id, action, &options.topic),
-        None => {
+    let in_tables = match user {
+        Some(user) => explain_by_tables(options, user, client_id, action)?,
+        None => None,
+    };
+    let file = match in_tables {
+        Some(_) => None,
+        None => options.file.read(None)?,
+    };
+    let found = match (in_tables, file) {
+        (Some(found), _) => found,
+        (None, Some(file)) => file.explain(user, client_id, action, &options.topic),
+        (None, None) => {
             let names = Names {
                 client_id,
                 user_name: user.unwrap_or_default(),
@@ -152,6 +157,48 @@ fn run_explain(options: &ExplainOptions) -> anyhow::Result<(String, bool)> {
         false => found.to_string(),
     };
     Ok((format!("{text}\n"), found.allowed))
+}
+
+/// What decides about a user or a device of the tables, if they hold that name and no ACL file was
+/// named: by the rules that the node itself would look up.
+fn explain_by_tables(
+    options: &ExplainOptions,
+    user: &str,
+    client_id: &str,
+    action: Actions,
+) -> anyhow::Result<Option<Explanation>> {
+    if options.file.acl_file.is_some() {
+        return Ok(None);
+    }
+    let effective = options.file.node.load()?;
+    let doors = Doors::new(&effective)?;
+    let Some(tables) = doors.tables().filter(|tables| tables.known(user).is_some()) else {
+        return Ok(None);
+    };
+    if let Err(Refusal::Wrong(why) | Refusal::NotNow(why)) = tables.admits(user, client_id) {
+        return Ok(Some(Explanation {
+            allowed: false,
+            place: None,
+            rule: None,
+            why: format!("the client is not let in: {why}"),
+        }));
+    }
+    let by_tables = tables.rules_of(user).cloned();
+    let in_force = doors
+        .policy()
+        .map(|policy| policy.rules_of(Realm::COMMON, Some(user)));
+    let (Some(by_tables), Some(in_force)) = (by_tables, in_force) else {
+        return Ok(None);
+    };
+    if !Arc::ptr_eq(&by_tables, &in_force) {
+        // A source that comes first knows that name too.
+        return Ok(None);
+    }
+    let names = Names {
+        client_id,
+        user_name: user,
+    };
+    Ok(Some(explain(&in_force, names, action, &options.topic)))
 }
 
 fn lint(options: &LintOptions) -> anyhow::Result<(String, bool)> {

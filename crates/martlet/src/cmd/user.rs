@@ -1,4 +1,5 @@
-//! `martlet user`: the users of a node's password file. The node reads the file again by itself.
+//! `martlet user`: the users of a node: those of its tables, or of its password file where there is
+//! one. The node reads either again by itself, and is told to at once.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -8,9 +9,10 @@ use clap::{Args, Subcommand};
 use martlet_access::edit;
 use martlet_access::hash::{self, Kind};
 use martlet_access::{PasswordFile, Plain};
+use martlet_registry::USER_ROLE;
 
 use crate::cmd::node_options::NodeOptions;
-use crate::cmd::{admin, passwd, prompt};
+use crate::cmd::{passwd, prompt, tables};
 
 /// Arguments of `martlet user`.
 #[derive(Args, Debug)]
@@ -22,19 +24,22 @@ pub(crate) struct UserCommand {
 #[derive(Subcommand, Debug)]
 enum Action {
     /// Add a user; the password is asked for twice, or read from a pipe
-    Add(ChangeOptions),
+    Add(AddOptions),
     /// Remove a user; connections of theirs end
     Rm(UserOptions),
     /// Give a user another password; connections of theirs end
     Passwd(ChangeOptions),
+    /// Give a user another role, or let them in no more
+    Set(SetOptions),
     /// List the users
     Ls(FileOptions),
 }
 
-/// Which password file.
+/// Where the users are.
 #[derive(Args, Debug)]
 struct FileOptions {
-    /// Password file [default: auth.password_file of the configuration]
+    /// Password file [default: auth.password_file of the configuration; without one, the tables of
+    /// the data directory]
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
     #[command(flatten)]
@@ -62,12 +67,43 @@ struct ChangeOptions {
     generate: bool,
 }
 
+#[derive(Args, Debug)]
+struct AddOptions {
+    #[command(flatten)]
+    change: ChangeOptions,
+    /// What the user may do: administrator, user or one of martlet role ls [default: user]
+    #[arg(long, value_name = "ROLE")]
+    role: Option<String>,
+}
+
+#[derive(Args, Debug)]
+struct SetOptions {
+    /// User name
+    #[arg(value_name = "USER")]
+    user: String,
+    /// What the user may do
+    #[arg(long, value_name = "ROLE")]
+    role: Option<String>,
+    /// Let the user in
+    #[arg(long, conflicts_with = "disable")]
+    enable: bool,
+    /// Let the user in no more; connections of theirs end
+    #[arg(long, required_unless_present_any = ["role", "enable"])]
+    disable: bool,
+    #[command(flatten)]
+    node: NodeOptions,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
 /// Runs the command.
 pub(crate) fn run(command: &UserCommand) -> ExitCode {
     let outcome = match &command.action {
-        Action::Add(options) => change(options, false),
-        Action::Passwd(options) => change(options, true),
+        Action::Add(options) => change(&options.change, options.role.as_deref(), false),
+        Action::Passwd(options) => change(options, None, true),
         Action::Rm(options) => remove(options),
+        Action::Set(options) => set(options),
         Action::Ls(options) => list(options),
     };
     match outcome {
@@ -83,51 +119,40 @@ pub(crate) fn run(command: &UserCommand) -> ExitCode {
 }
 
 impl FileOptions {
-    fn path(&self) -> anyhow::Result<PathBuf> {
+    /// The password file; none: the tables.
+    fn path(&self) -> anyhow::Result<Option<PathBuf>> {
         if let Some(file) = &self.file {
-            return Ok(file.clone());
+            return Ok(Some(file.clone()));
         }
         let configured = self.node.load()?;
-        match configured.text("auth.password_file") {
-            "" => bail!(
-                "no password file is configured: give --file FILE, or -c FILE with \
-                 auth.password_file in it"
-            ),
-            path => Ok(PathBuf::from(path)),
-        }
-    }
-
-    /// A node that runs reads the file at once, not when it next looks.
-    fn told_node(&self) -> &'static str {
-        let Ok(data_dir) = self.node.data_dir() else {
-            return "";
-        };
-        let is_told =
-            admin::is_running(&data_dir) && admin::ask(&data_dir, "POST", "/api/v1/reload").is_ok();
-        match is_told {
-            true => "The running node has read it.\n",
-            false => "",
-        }
-    }
-
-    fn users(&self) -> anyhow::Result<Vec<String>> {
-        let path = self.path()?;
-        let text =
-            std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        let file = PasswordFile::parse(&path.display().to_string(), &text, Plain::Accepted)?;
-        let mut users: Vec<String> = file.users().map(str::to_owned).collect();
-        users.sort_unstable();
-        Ok(users)
+        let path = configured.text("auth.password_file");
+        Ok((!path.is_empty()).then(|| PathBuf::from(path)))
     }
 }
 
-fn change(options: &ChangeOptions, is_there: bool) -> anyhow::Result<String> {
+fn users(path: &std::path::Path) -> anyhow::Result<Vec<String>> {
+    let text = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let file = PasswordFile::parse(&path.display().to_string(), &text, Plain::Accepted)?;
+    let mut users: Vec<String> = file.users().map(str::to_owned).collect();
+    users.sort_unstable();
+    Ok(users)
+}
+
+fn change(options: &ChangeOptions, role: Option<&str>, is_there: bool) -> anyhow::Result<String> {
     let UserOptions { user, file } = &options.user;
-    let path = file.path()?;
+    let Some(path) = file.path()? else {
+        return change_in_tables(options, role.unwrap_or(USER_ROLE), is_there);
+    };
+    if role.is_some() {
+        bail!(
+            "users of a password file have no roles: auth.acl_file says what they may do; without \
+             auth.password_file the tables of the data directory hold users and roles"
+        );
+    }
     if !is_there && !path.exists() {
         edit::create(&path, false)?;
     }
-    match (file.users()?.contains(user), is_there) {
+    match (users(&path)?.contains(user), is_there) {
         (true, false) => bail!("{user} is there already: martlet user passwd {user}"),
         (false, true) => bail!("there is no user {user}: martlet user add {user}"),
         _ => {}
@@ -142,40 +167,111 @@ fn change(options: &ChangeOptions, is_there: bool) -> anyhow::Result<String> {
         false => (prompt::new_password(user)?, Kind::Argon2id),
     };
     let line = passwd::set(&path, user, &password, kind)?;
-    let shown = options.generate.then_some(&password);
-    let told = file.told_node();
+    let shown = options.generate.then_some(&*password);
+    let told = tables::tell_node(&file.node);
     if file.json {
         let answer = serde_json::json!({
             "user": user, "file": path.display().to_string(), "password": shown,
         });
         return Ok(format!("{answer}\n"));
     }
-    Ok(match shown {
-        Some(password) => {
-            format!("{line}\nIts password, shown this once: {password}\n{told}")
-        }
+    Ok(changed_text(&line, shown, &told))
+}
+
+fn changed_text(line: &str, shown: Option<&str>, told: &str) -> String {
+    match shown {
+        Some(password) => format!("{line}\nIts password, shown this once: {password}\n{told}"),
         None => format!("{line}\n{told}"),
+    }
+}
+
+fn change_in_tables(options: &ChangeOptions, role: &str, is_there: bool) -> anyhow::Result<String> {
+    let UserOptions { user, file } = &options.user;
+    let password = match options.generate {
+        true => hash::made_up_password().map_err(anyhow::Error::msg)?,
+        false => prompt::new_password(user)?,
+    };
+    tables::with(&file.node, async |registry| match is_there {
+        true => registry.set_password(user, &password).await,
+        false => registry.add_user(user, role, &password).await,
+    })?;
+    let shown = options.generate.then_some(&*password);
+    let told = tables::tell_node(&file.node);
+    if file.json {
+        let mut answer = serde_json::json!({ "user": user, "password": shown });
+        if !is_there {
+            answer["role"] = role.into();
+        }
+        return Ok(format!("{answer}\n"));
+    }
+    let line = match is_there {
+        true => format!("Changed the password of user {user}"),
+        false => format!("Added user {user} with the role {role}"),
+    };
+    Ok(changed_text(&line, shown, &told))
+}
+
+fn set(options: &SetOptions) -> anyhow::Result<String> {
+    let SetOptions { user, node, .. } = options;
+    let enabled = match (options.enable, options.disable) {
+        (false, false) => None,
+        (enable, _) => Some(enable),
+    };
+    tables::with(node, async |registry| {
+        registry
+            .set_user(user, options.role.as_deref(), enabled)
+            .await
+    })?;
+    let told = tables::tell_node(node);
+    Ok(match options.json {
+        true => format!("{}\n", serde_json::json!({ "changed": user })),
+        false => format!("Changed user {user}\n{told}"),
     })
 }
 
 fn remove(options: &UserOptions) -> anyhow::Result<String> {
-    let path = options.file.path()?;
-    edit::remove_user(&path, &options.user)?;
-    let told = options.file.told_node();
-    Ok(match options.file.json {
-        true => format!("{}\n", serde_json::json!({ "removed": options.user })),
-        false => format!(
-            "Deleted user {} from {}\n{told}",
-            options.user,
-            path.display()
-        ),
+    let UserOptions { user, file } = options;
+    let place = match file.path()? {
+        Some(path) => {
+            edit::remove_user(&path, user)?;
+            format!(" from {}", path.display())
+        }
+        None => {
+            tables::with(&file.node, async |registry| {
+                registry.remove_user(user).await
+            })?;
+            String::new()
+        }
+    };
+    let told = tables::tell_node(&file.node);
+    Ok(match file.json {
+        true => format!("{}\n", serde_json::json!({ "removed": user })),
+        false => format!("Deleted user {user}{place}\n{told}"),
     })
 }
 
 fn list(options: &FileOptions) -> anyhow::Result<String> {
-    let users = options.users()?;
-    Ok(match options.json {
-        true => format!("{}\n", serde_json::json!({ "users": users })),
-        false => users.iter().map(|user| format!("{user}\n")).collect(),
-    })
+    if let Some(path) = options.path()? {
+        let users = users(&path)?;
+        return Ok(match options.json {
+            true => format!("{}\n", serde_json::json!({ "users": users })),
+            false => users.iter().map(|user| format!("{user}\n")).collect(),
+        });
+    }
+    let users = tables::read(&options.node, async |registry| registry.users().await)?;
+    if options.json {
+        let users = users.iter().map(|user| {
+            serde_json::json!({
+                "name": user.name, "role": user.role, "enabled": user.enabled,
+                "created_ms": user.created_ms,
+            })
+        });
+        let all: Vec<_> = users.collect();
+        return Ok(format!("{}\n", serde_json::json!({ "users": all })));
+    }
+    let line = |user: &martlet_registry::User| {
+        let state = if user.enabled { "" } else { " disabled" };
+        format!("{:<24} {}{state}\n", user.name, user.role)
+    };
+    Ok(users.iter().map(line).collect())
 }

@@ -14,11 +14,13 @@ use martlet_broker::Realm;
 use martlet_certificates::NameFrom;
 use martlet_control::authentication::sources::{
     Algorithm, CertificateNames, Credentials, Hashing, Hook, HookForm, HookSettings, KeySource,
-    PasswordFileSource, People, TokenKeys, TokenSettings, Tokens,
+    PasswordFileSource, People, RegistrySource, TokenKeys, TokenSettings, Tokens,
 };
 use martlet_control::authentication::{Chain, Lockout, Policy, Source};
+use martlet_registry::Snapshot;
 
 use super::load::{ConfigError, Effective, ListenerTable};
+use super::resolve::data_dir;
 use super::schema::Value;
 
 /// Keys of a listener that make it a realm of its own.
@@ -29,6 +31,8 @@ const OWN: &[&str] = &["password_file", "acl_file", "certificate_user_name"];
 pub(crate) struct Doors<'a> {
     effective: &'a Effective,
     hashing: Hashing,
+    /// The tables, where they are in use.
+    registry: Option<Arc<Snapshot>>,
     realms: BTreeMap<Realm, Chain>,
     /// Files that were read.
     pub(crate) files: Vec<PathBuf>,
@@ -41,6 +45,7 @@ pub(crate) struct Doors<'a> {
 enum Kind {
     Certificate,
     Credentials,
+    Registry,
     PasswordFile,
     Token,
     Hook,
@@ -49,6 +54,7 @@ enum Kind {
 const KINDS: &[(&str, Kind)] = &[
     ("certificate", Kind::Certificate),
     ("credentials", Kind::Credentials),
+    ("registry", Kind::Registry),
     ("password-file", Kind::PasswordFile),
     ("jwt", Kind::Token),
     ("hook", Kind::Hook),
@@ -60,10 +66,12 @@ impl<'a> Doors<'a> {
         let mut doors = Self {
             effective,
             hashing: Hashing::new(cores),
+            registry: None,
             files: Vec::new(),
             realms: BTreeMap::new(),
             warnings: Vec::new(),
         };
+        doors.registry = doors.read_registry()?;
         if let Some(chain) = doors.chain(None)? {
             doors.realms.insert(Realm::COMMON, chain);
         }
@@ -91,6 +99,11 @@ impl<'a> Doors<'a> {
         }
         self.realms.insert(realm, chain);
         Ok(Some(realm))
+    }
+
+    /// The tables, where they are in use.
+    pub(crate) fn tables(&self) -> Option<Arc<Snapshot>> {
+        self.registry.clone()
     }
 
     /// Whether clients can have credentials there.
@@ -127,7 +140,12 @@ impl<'a> Doors<'a> {
         for kind in self.order()? {
             let source: Option<Arc<dyn Source>> = match kind {
                 Kind::Certificate => self.certificates(table, &people),
-                Kind::Credentials | Kind::Token | Kind::Hook if table.is_some() => None,
+                Kind::Credentials | Kind::Registry | Kind::Token | Kind::Hook
+                    if table.is_some() =>
+                {
+                    None
+                }
+                Kind::Registry => self.registry(),
                 Kind::Token => self.tokens(&people)?,
                 Kind::Hook => self.hook(&people)?,
                 Kind::Credentials => self.credentials(&people)?,
@@ -174,6 +192,7 @@ impl<'a> Doors<'a> {
         match kind {
             Kind::Certificate => self.effective.text("auth.certificate_user_name") != "off",
             Kind::Credentials => !self.effective.secret("auth.credentials").is_empty(),
+            Kind::Registry => self.registry.is_some(),
             Kind::PasswordFile => !self.effective.text("auth.password_file").is_empty(),
             Kind::Token => !self.effective.text("auth.jwt_keys").is_empty(),
             Kind::Hook => !self.effective.text("auth.hook_url").is_empty(),
@@ -204,7 +223,43 @@ impl<'a> Doors<'a> {
             "subject" => NameFrom::Subject,
             _ => return None,
         };
-        Some(Arc::new(CertificateNames::new(field, people.clone())))
+        let registry = match table {
+            None => self.registry.clone(),
+            Some(_) => None,
+        };
+        let names = CertificateNames::new(field, people.clone(), registry);
+        Some(Arc::new(names))
+    }
+
+    /// The tables of the data directory, if they decide about anybody. That they are watched does
+    /// not depend on it: the first user may be added at any time.
+    fn read_registry(&mut self) -> Result<Option<Arc<Snapshot>>, ConfigError> {
+        let wanted = self.effective.text("auth.registry");
+        if wanted == "off" || self.effective.text("auth.enabled") == "off" {
+            return Ok(None);
+        }
+        let path = data_dir(self.effective)?.join(martlet_registry::FILE);
+        let read = martlet_registry::wait(Snapshot::load(&path));
+        self.files.push(path);
+        let read = read.map_err(|error| ConfigError::Unusable(error.to_string()))?;
+        match read {
+            Some(snapshot) if wanted == "on" || snapshot.is_in_use() => {
+                Ok(Some(Arc::new(snapshot)))
+            }
+            None if wanted == "on" => Err(ConfigError::Unusable(
+                "auth.registry is on, and there is no user or device: martlet user add NAME"
+                    .to_owned(),
+            )),
+            _ => Ok(None),
+        }
+    }
+
+    fn registry(&self) -> Option<Arc<dyn Source>> {
+        let snapshot = Arc::clone(self.registry.as_ref()?);
+        Some(Arc::new(RegistrySource::new(
+            snapshot,
+            self.hashing.clone(),
+        )))
     }
 
     fn credentials(&self, people: &People) -> Result<Option<Arc<dyn Source>>, ConfigError> {

@@ -12,6 +12,7 @@ mod resolve;
 mod schema;
 mod seeds;
 
+pub(crate) use authentication::Doors;
 pub(crate) use load::{Effective, Overlay, environment, expectation, import_mosquitto, load};
 pub(crate) use resolve::{LogFormat, NodeConfig, data_dir, listener_url, resolve};
 pub(crate) use schema::{keys, listener_keys};

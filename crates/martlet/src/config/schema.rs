@@ -378,8 +378,14 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
     (
         "auth.order",
         Kind::Text,
-        Default::Text("certificate, credentials, password-file, jwt, hook"),
+        Default::Text("certificate, credentials, registry, password-file, jwt, hook"),
         "Where credentials are looked for, one after the other; the first that knows a user decides.",
+    ),
+    (
+        "auth.registry",
+        Kind::Word(&["auto", "on", "off"]),
+        Default::Text("auto"),
+        "Whether users and devices of martlet.db in the data directory are let in; martlet user, device and role change them. auto: as soon as there is one, and from then on. What they may do are the rules of their role or type, not those of auth.acl_file.",
     ),
     (
         "auth.credentials",

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use martlet_broker::{Authentication, Rules};
 use martlet_certificates::{NameFrom, user_name};
+use martlet_registry::Snapshot;
 
+use super::registry::refused;
 use super::{People, known};
 use crate::authentication::{Finding, Looking, Source};
 
@@ -14,12 +16,24 @@ use crate::authentication::{Finding, Looking, Source};
 pub struct CertificateNames {
     field: NameFrom,
     people: People,
+    registry: Option<Arc<Snapshot>>,
 }
 
 impl CertificateNames {
-    /// Names are in `field`.
-    pub fn new(field: NameFrom, people: People) -> Self {
-        Self { field, people }
+    /// Names are in `field`. What those of the registry may do, and whether they are let in, stands
+    /// there.
+    pub fn new(field: NameFrom, people: People, registry: Option<Arc<Snapshot>>) -> Self {
+        Self {
+            field,
+            people,
+            registry,
+        }
+    }
+
+    fn rules(&self, name: &str) -> Arc<Rules> {
+        let registry = self.registry.as_ref();
+        let rules = registry.and_then(|registry| registry.rules_of(name));
+        rules.map_or_else(|| self.people.rules_of(Some(name)), Arc::clone)
     }
 
     fn find(&self, asked: &Authentication) -> Finding {
@@ -28,7 +42,12 @@ impl CertificateNames {
         };
         match user_name(certificate, self.field) {
             Ok(name) => {
-                let rules = self.people.rules_of(Some(&name));
+                let registry = self.registry.as_ref();
+                let admitted = registry.map(|known| known.admits(&name, &asked.client_id));
+                if let Some(Err(refusal)) = admitted {
+                    return refused(refusal);
+                }
+                let rules = self.rules(&name);
                 known(asked, name.into(), rules)
             }
             Err(error) => Finding::Wrong(format!("its certificate names nobody: {error}")),
@@ -47,7 +66,7 @@ impl Source for CertificateNames {
 
     /// Anybody may have a certificate of that name.
     fn rules_of(&self, user_name: &str) -> Option<Arc<Rules>> {
-        Some(self.people.rules_of(Some(user_name)))
+        Some(self.rules(user_name))
     }
 
     fn as_any(&self) -> &dyn Any {

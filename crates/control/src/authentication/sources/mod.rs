@@ -6,6 +6,7 @@ mod hook;
 mod key_source;
 mod password_file;
 mod people;
+mod registry;
 mod token;
 
 use std::sync::Arc;
@@ -20,6 +21,7 @@ pub use jsonwebtoken::Algorithm;
 pub use key_source::KeySource;
 pub use password_file::PasswordFileSource;
 pub use people::People;
+pub use registry::RegistrySource;
 pub use token::{TokenKeys, TokenSettings, Tokens};
 
 use super::Finding;

@@ -1,0 +1,93 @@
+//! One rule of a role or of a device type, written as in an ACL file.
+//!
+//! Other than there, the order of the lines decides and nothing else: the first that matches. To
+//! read is to subscribe too, so that what no rule covers cannot be subscribed to.
+
+use std::fmt;
+
+use martlet_broker::Actions;
+
+use crate::acl_file::{Access, Statement, statement};
+
+/// A rule: `topic read a/#`, `topic deny a/secret`, `pattern write d/%c/#`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuleLine {
+    /// It permits; else it forbids.
+    pub allows: bool,
+    /// What it is about.
+    pub actions: Actions,
+    /// A Topic Filter with `%c` and `%u`.
+    pub filter: Box<str>,
+}
+
+impl RuleLine {
+    /// Reads a line.
+    ///
+    /// # Errors
+    /// What was expected.
+    pub fn parse(line: &str) -> Result<Self, String> {
+        match statement(line)? {
+            Statement::Rule { access, filter, .. } => Ok(Self {
+                allows: access != Access::Deny,
+                actions: match access {
+                    Access::Read => Actions::READ,
+                    Access::Write => Actions::PUBLISH,
+                    Access::ReadWrite | Access::Deny => Actions::ALL,
+                },
+                filter: filter.into(),
+            }),
+            Statement::Nothing | Statement::User(_) => Err(format!(
+                "{line:?} is no rule, expected: topic|pattern [read|write|readwrite|deny] FILTER"
+            )),
+        }
+    }
+}
+
+impl fmt::Display for RuleLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let is_pattern = self.filter.contains("%c") || self.filter.contains("%u");
+        let keyword = if is_pattern { "pattern" } else { "topic" };
+        let access = match (self.allows, self.actions) {
+            (true, Actions::READ) => "read".to_owned(),
+            (true, Actions::PUBLISH) => "write".to_owned(),
+            (true, Actions::ALL) => "readwrite".to_owned(),
+            (false, Actions::ALL) => "deny".to_owned(),
+            (allows, actions) => {
+                let word = if allows { "allow" } else { "deny" };
+                let names: Vec<&str> = actions.names().collect();
+                format!("{word} {}", names.join(","))
+            }
+        };
+        write!(f, "{keyword} {access} {}", self.filter)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rule_is_written_as_it_was_read() {
+        for line in [
+            "topic read a/#",
+            "topic deny a/secret",
+            "pattern write d/%c/#",
+            "topic readwrite with space/x",
+        ] {
+            let rule = RuleLine::parse(line).unwrap();
+            assert_eq!(rule.to_string(), line);
+        }
+        assert_eq!(
+            RuleLine::parse("topic a").unwrap().actions,
+            Actions::ALL,
+            "without a word it is both"
+        );
+    }
+
+    #[test]
+    fn what_is_no_rule_is_refused() {
+        for line in ["", "# a", "user bob", "topic", "topic read a/#/b", "read a"] {
+            assert!(RuleLine::parse(line).is_err(), "{line:?}");
+        }
+    }
+}

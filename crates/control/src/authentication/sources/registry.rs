@@ -1,0 +1,135 @@
+//! Users and devices of the node's own tables, as they were when they were last read.
+
+use std::any::Any;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use martlet_broker::{Authentication, Identity, Password, Rules};
+use martlet_registry::{Known, Refusal, Registry, Snapshot};
+
+use super::{Hashing, known};
+use crate::authentication::{Finding, Looking, Source};
+
+/// The registry. What a user or a device may do stands there too.
+#[derive(Debug)]
+pub struct RegistrySource {
+    snapshot: Arc<Snapshot>,
+    hashing: Hashing,
+}
+
+impl RegistrySource {
+    /// The tables, which have been read.
+    pub fn new(snapshot: Arc<Snapshot>, hashing: Hashing) -> Self {
+        Self { snapshot, hashing }
+    }
+
+    async fn find(&self, asked: &Authentication) -> Finding {
+        let Some(name) = asked.user_name.clone() else {
+            return Finding::Stranger;
+        };
+        match self.snapshot.known(&name) {
+            Some(Known::Device) => self.find_device(asked, name),
+            Some(Known::User) | None => self.find_user(asked, name).await,
+        }
+    }
+
+    /// Its credential was made up, so there is nothing to be slow about.
+    fn find_device(&self, asked: &Authentication, id: Arc<str>) -> Finding {
+        let secret = asked.password.as_ref().map_or(&[][..], Password::bytes);
+        let checked = self
+            .snapshot
+            .check_device(&id, &asked.client_id, secret, wall_ms());
+        let rules = self.snapshot.rules_of(&id);
+        match (checked, rules) {
+            (Some(Ok(ends)), Some(rules)) => match known(asked, id, Arc::clone(rules)) {
+                Finding::Known(identity) => Finding::Known(Identity {
+                    expires_wall_ms: u64::try_from(ends).unwrap_or(0),
+                    ..identity
+                }),
+                other => other,
+            },
+            (Some(Err(refusal)), _) => refused(refusal),
+            _ => Finding::Stranger,
+        }
+    }
+
+    async fn find_user(&self, asked: &Authentication, name: Arc<str>) -> Finding {
+        let snapshot = Arc::clone(&self.snapshot);
+        let rules = snapshot.rules_of(&name).cloned();
+        let found = rules.map(|rules| known(asked, Arc::clone(&name), rules));
+        let password = asked.password.clone();
+        let work = move || {
+            let password = password.as_ref().map_or(&[][..], Password::bytes);
+            match (snapshot.check_user(&name, password), found) {
+                (Some(Ok(weak)), Some(found)) => {
+                    if let Some(weak) = weak {
+                        renew(&snapshot, &name, weak, password);
+                    }
+                    found
+                }
+                (Some(Err(refusal)), _) => refused(refusal),
+                _ => Finding::Stranger,
+            }
+        };
+        self.hashing.run(work).await
+    }
+}
+
+/// The client is let in whether this succeeds or not.
+fn renew(
+    snapshot: &Snapshot,
+    name: &str,
+    weak: &martlet_access::hash::PasswordHash,
+    password: &[u8],
+) {
+    let done = martlet_registry::wait(async {
+        let mut registry = Registry::open(snapshot.path()).await?;
+        registry.renew_hash(name, weak, password).await?;
+        registry.close().await
+    });
+    match done {
+        Ok(()) => tracing::info!(user_name = name, "the hash of a password was made stronger"),
+        Err(error) => tracing::warn!(user_name = name, %error, "a weak hash could not be renewed"),
+    }
+}
+
+/// Wrong credentials count as a try; who is not to come now has proved a name.
+pub(super) fn refused(refusal: Refusal) -> Finding {
+    match refusal {
+        Refusal::Wrong(why) => Finding::Wrong(why),
+        Refusal::NotNow(why) => Finding::NotNow(why),
+    }
+}
+
+fn wall_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| {
+        i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+    })
+}
+
+impl Source for RegistrySource {
+    fn name(&self) -> String {
+        format!("the registry {}", self.snapshot.path().display())
+    }
+
+    fn look<'a>(&'a self, asked: &'a Authentication) -> Looking<'a> {
+        Box::pin(self.find(asked))
+    }
+
+    fn rules_of(&self, user_name: &str) -> Option<Arc<Rules>> {
+        self.snapshot.rules_of(user_name).cloned()
+    }
+
+    fn no_longer_valid(&self, newer: &dyn Source) -> Vec<Arc<str>> {
+        let Some(newer) = newer.as_any().downcast_ref::<Self>() else {
+            return Vec::new();
+        };
+        let gone = self.snapshot.no_longer_valid(&newer.snapshot);
+        gone.into_iter().map(Arc::from).collect()
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}

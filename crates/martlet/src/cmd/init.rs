@@ -1,0 +1,294 @@
+//! `martlet init`: a directory with all that a secured node needs, and the commands that show that
+//! it works.
+
+use std::fmt::Write as _;
+use std::fs::{DirBuilder, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use martlet_access::hash;
+use martlet_certificates::authority::{Authority, CA_CERTIFICATE, KeyKind, Purpose};
+
+use crate::cmd::tables::{self, program_name, typed};
+
+/// Days that certificates are good for: a server's has to be renewed, the authority's outlives it.
+const CA_DAYS: u32 = 3650;
+const SERVER_DAYS: u32 = 365;
+
+/// Options of `martlet init`.
+#[derive(Args, Debug)]
+pub(crate) struct InitOptions {
+    /// Directory of it all; made if it is not there
+    #[arg(value_name = "DIR", default_value = "martlet")]
+    dir: PathBuf,
+    /// Another name or address by which clients reach the server, repeatable: the certificate is
+    /// for this host's name, localhost, 127.0.0.1 and ::1
+    #[arg(long, value_name = "NAME")]
+    name: Vec<String>,
+    /// User name of the administrator
+    #[arg(long, value_name = "USER", default_value = "admin")]
+    admin: String,
+    /// Port of MQTT over TLS, which other machines reach
+    #[arg(long, value_name = "PORT", default_value_t = 8883)]
+    tls_port: u16,
+    /// Port of MQTT without TLS, on this machine alone
+    #[arg(long, value_name = "PORT", default_value_t = 1883)]
+    port: u16,
+    /// Port of MQTT over WebSocket, on this machine alone
+    #[arg(long, value_name = "PORT", default_value_t = 9001)]
+    websocket_port: u16,
+    /// Address of health and metrics, or off
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    http: String,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command.
+pub(crate) fn run(options: &InitOptions) -> ExitCode {
+    match init(options) {
+        Ok(text) => {
+            print!("{text}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("martlet: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Where everything is.
+struct Places {
+    config: PathBuf,
+    certificates: PathBuf,
+    data: PathBuf,
+}
+
+fn init(options: &InitOptions) -> anyhow::Result<String> {
+    // Whoever starts the node may be in another directory.
+    let dir = std::path::absolute(&options.dir)?;
+    if dir.to_str().is_none() {
+        bail!("{}: the path is not UTF-8", dir.display());
+    }
+    let places = Places {
+        config: dir.join("martlet.toml"),
+        certificates: dir.join("certs"),
+        data: dir.join("data"),
+    };
+    for path in [&places.config, &places.certificates, &places.data] {
+        if path.symlink_metadata().is_ok() {
+            bail!(
+                "{} is there already, and nothing is written over: name another directory",
+                path.display()
+            );
+        }
+    }
+    let names = names(&options.name);
+    let text = config_text(options, &places);
+    make_directory(&dir, true)?;
+    make_directory(&places.certificates, false)?;
+    let now = now_secs();
+    Authority::create(
+        &places.certificates,
+        "Martlet CA",
+        CA_DAYS,
+        KeyKind::EcP256,
+        now,
+    )?;
+    let authority = Authority::open(&places.certificates)?;
+    let (purpose, kind) = (Purpose::Server(names.clone()), KeyKind::EcP256);
+    authority.issue("server", &names[0], &purpose, SERVER_DAYS, kind, now)?;
+    let password = hash::made_up_password().map_err(anyhow::Error::msg)?;
+    make_directory(&places.data, false)?;
+    tables::with_tables_of(&places.data, async |registry| {
+        registry
+            .add_user(&options.admin, "administrator", &password)
+            .await
+    })?;
+    write_new(&places.config, text.as_bytes())?;
+    Ok(match options.json {
+        true => format!("{}\n", json(options, &places, &names, &password)),
+        false => told(options, &places, &names, &password),
+    })
+}
+
+/// By which clients may know this machine.
+fn names(more: &[String]) -> Vec<String> {
+    let host = rustix::system::uname();
+    let host = host.nodename().to_str().unwrap_or_default().to_owned();
+    let is_name = |letter: char| letter.is_ascii_alphanumeric() || letter == '-' || letter == '.';
+    let mut names: Vec<String> = Vec::new();
+    let host = Some(host).filter(|host| !host.is_empty() && host.chars().all(is_name));
+    let usual = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
+    for name in host.into_iter().chain(usual).chain(more.iter().cloned()) {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
+}
+
+fn make_directory(path: &Path, may_be_there: bool) -> anyhow::Result<()> {
+    let made = DirBuilder::new()
+        .recursive(may_be_there)
+        .mode(0o700)
+        .create(path);
+    made.with_context(|| format!("cannot make {}", path.display()))
+}
+
+fn write_new(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    let write = || -> io::Result<()> {
+        let mut options = OpenOptions::new();
+        let mut file = options
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(path)?;
+        file.write_all(bytes)?;
+        file.sync_all()
+    };
+    write().with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Seconds since the Unix epoch.
+fn now_secs() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| {
+        i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+    })
+}
+
+/// A TOML string.
+fn quoted(text: &str) -> String {
+    toml::Value::String(text.to_owned()).to_string()
+}
+
+fn config_text(options: &InitOptions, places: &Places) -> String {
+    let path = |path: PathBuf| quoted(&path.display().to_string());
+    let InitOptions {
+        tls_port,
+        port,
+        websocket_port,
+        ..
+    } = options;
+    format!(
+        r#"# Martlet, as `martlet init` has set it up. Every key: `martlet config show`.
+
+[node]
+# Everything that the node keeps: messages, sessions, and martlet.db with users and devices.
+data_dir = {data}
+
+[mqtt]
+# Nobody without credentials, on this machine neither.
+allow_anonymous = false
+
+[tls]
+# Good for a year; `martlet cert renew server --dir DIR` renews it, and the node reads it by itself.
+certificate = {certificate}
+key = {key}
+# Devices with certificates of this authority (`martlet cert client NAME --dir DIR`):
+# client_certificates = "optional"
+# client_ca = {ca}
+
+[auth]
+# Users and devices of martlet.db: `martlet user`, `martlet device`, `martlet role`.
+registry = "on"
+# With client certificates, their names are user names:
+# certificate_user_name = "common-name"
+
+[http]
+# Health and metrics, without credentials: for this machine.
+listen = {http}
+
+# MQTT over TLS, for all machines.
+[[listeners]]
+url = "mqtts://:{tls_port}"
+
+# MQTT without TLS, for programs on this machine; they need credentials too.
+[[listeners]]
+url = "mqtt://127.0.0.1:{port}"
+
+# MQTT over WebSocket, for a web server on this machine that speaks TLS to browsers.
+[[listeners]]
+url = "ws://127.0.0.1:{websocket_port}/mqtt"
+"#,
+        data = path(places.data.clone()),
+        certificate = path(places.certificates.join("server.crt")),
+        key = path(places.certificates.join("server.key")),
+        ca = path(places.certificates.join(CA_CERTIFICATE)),
+        http = quoted(&options.http),
+    )
+}
+
+/// What starts the node, and what shows that it works: the administrator is let in over TLS, and
+/// nobody without credentials.
+fn commands(options: &InitOptions, places: &Places, password: &str) -> [String; 2] {
+    let program = typed(&program_name());
+    let config = typed(&places.config.display().to_string());
+    let ca = typed(
+        &places
+            .certificates
+            .join(CA_CERTIFICATE)
+            .display()
+            .to_string(),
+    );
+    let admin = typed(&options.admin);
+    let port = options.tls_port;
+    [
+        format!("{program} serve -c {config}"),
+        format!(
+            "{program} pub --cafile {ca} -h localhost -p {port} -u {admin} -P {password} -t hello \
+             -m 'it works' -q 1 -d"
+        ),
+    ]
+}
+
+fn told(options: &InitOptions, places: &Places, names: &[String], password: &str) -> String {
+    let [start, prove] = commands(options, places, password);
+    let config = typed(&places.config.display().to_string());
+    let mut text = String::new();
+    let rows = [
+        ("configuration", places.config.display().to_string()),
+        ("certificates", places.certificates.display().to_string()),
+        ("  for", names.join(", ")),
+        ("data", places.data.display().to_string()),
+        ("administrator", options.admin.clone()),
+        ("password", format!("{password}   (shown this once)")),
+    ];
+    for (what, is) in rows {
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "{what:<14} {is}");
+    }
+    let program = typed(&program_name());
+    let _ = write!(
+        text,
+        "\nStart it:\n  {start}\nSee that it works, in another terminal:\n  {prove}\nThen add a \
+         device:\n  {program} device add sensor-1 -c {config}\n"
+    );
+    text
+}
+
+fn json(
+    options: &InitOptions,
+    places: &Places,
+    names: &[String],
+    password: &str,
+) -> serde_json::Value {
+    let commands = commands(options, places, password);
+    serde_json::json!({
+        "config": places.config.display().to_string(),
+        "ca": places.certificates.join(CA_CERTIFICATE).display().to_string(),
+        "names": names,
+        "data_dir": places.data.display().to_string(),
+        "user": options.admin,
+        "password": password,
+        "commands": commands,
+    })
+}

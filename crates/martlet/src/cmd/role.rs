@@ -1,0 +1,222 @@
+//! `martlet role`, and `martlet device type`, which is the same for devices: names with rules in
+//! their order.
+
+use std::io::Read as _;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, bail};
+use clap::{Args, Subcommand};
+use martlet_access::{RuleLine, administrator_rules, default_rules, device_rules};
+use martlet_registry::{Owner, RuleSet};
+
+use crate::cmd::node_options::NodeOptions;
+use crate::cmd::tables;
+
+/// Arguments of `martlet role`.
+#[derive(Args, Debug)]
+pub(crate) struct RoleCommand {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Action {
+    /// Add one, with rules
+    Add(RulesOptions),
+    /// Remove one that nobody has
+    Rm(NamedOptions),
+    /// List all
+    Ls(NodeAndForm),
+    /// Show the rules of one, or give it others: they hold at once, also for who is connected
+    Rules(RulesOptions),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct NodeAndForm {
+    #[command(flatten)]
+    pub(crate) node: NodeOptions,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct NamedOptions {
+    /// Its name
+    #[arg(value_name = "NAME")]
+    name: String,
+    #[command(flatten)]
+    on: NodeAndForm,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct RulesOptions {
+    #[command(flatten)]
+    named: NamedOptions,
+    /// A rule, as in an ACL file, repeatable: "topic read a/#", "topic deny a/secret", "pattern
+    /// write d/%c/#" (%c is the Client Identifier, %u the user name). The first that matches
+    /// decides; what none matches is forbidden. To read is to subscribe too
+    #[arg(long = "rule", value_name = "RULE")]
+    rules: Vec<String>,
+    /// Read rules from standard input, a line each
+    #[arg(long, conflicts_with = "rules")]
+    stdin: bool,
+}
+
+/// Runs `martlet role`.
+pub(crate) fn run(command: &RoleCommand) -> ExitCode {
+    finish(run_for(Owner::Role, &command.action))
+}
+
+pub(crate) fn finish(outcome: anyhow::Result<String>) -> ExitCode {
+    match outcome {
+        Ok(text) => {
+            print!("{text}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("martlet: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs the command for roles or for device types.
+pub(crate) fn run_for(owner: Owner, action: &Action) -> anyhow::Result<String> {
+    match action {
+        Action::Add(options) => add(owner, options),
+        Action::Rm(options) => remove(owner, options),
+        Action::Ls(options) => list(owner, options),
+        Action::Rules(options) => rules(owner, options),
+    }
+}
+
+impl RulesOptions {
+    /// What was given; none: nothing was.
+    fn read(&self) -> anyhow::Result<Option<Vec<RuleLine>>> {
+        let lines = match self.stdin {
+            false if self.rules.is_empty() => return Ok(None),
+            false => self.rules.clone(),
+            true => {
+                let mut text = String::new();
+                let read = std::io::stdin().lock().read_to_string(&mut text);
+                read.context("cannot read the rules")?;
+                let lines = text.lines().map(str::trim);
+                let lines = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
+                lines.map(str::to_owned).collect()
+            }
+        };
+        let rules = lines.iter().map(|line| {
+            RuleLine::parse(line).map_err(|why| anyhow::anyhow!("rule {line:?}: {why}"))
+        });
+        rules.collect::<anyhow::Result<_>>().map(Some)
+    }
+}
+
+fn add(owner: Owner, options: &RulesOptions) -> anyhow::Result<String> {
+    let NamedOptions { name, on } = &options.named;
+    let Some(rules) = options.read()? else {
+        bail!(
+            "give the rules: --rule 'topic read a/#' --rule 'pattern write d/%c/#', or --stdin; \
+             what no rule matches is forbidden"
+        );
+    };
+    tables::with(&on.node, async |registry| {
+        registry.add_rule_set(owner, name, &rules).await
+    })?;
+    let told = tables::tell_node(&on.node);
+    let set = RuleSet {
+        name: name.clone(),
+        is_builtin: false,
+        rules,
+    };
+    Ok(match on.json {
+        true => format!("{}\n", json(owner, &set)),
+        false => format!(
+            "Added the {} {name}\n{}{told}",
+            owner.word(),
+            text(owner, &set)
+        ),
+    })
+}
+
+fn remove(owner: Owner, options: &NamedOptions) -> anyhow::Result<String> {
+    let NamedOptions { name, on } = options;
+    tables::with(&on.node, async |registry| {
+        registry.remove_rule_set(owner, name).await
+    })?;
+    let told = tables::tell_node(&on.node);
+    Ok(match on.json {
+        true => format!("{}\n", serde_json::json!({ "removed": name })),
+        false => format!("Deleted the {} {name}\n{told}", owner.word()),
+    })
+}
+
+fn list(owner: Owner, options: &NodeAndForm) -> anyhow::Result<String> {
+    let all = tables::read(&options.node, async |registry| {
+        registry.rule_sets(owner).await
+    })?;
+    if options.json {
+        let all: Vec<_> = all.iter().map(|set| json(owner, set)).collect();
+        return Ok(format!("{}\n", serde_json::Value::Array(all)));
+    }
+    let line = |set: &RuleSet| match set.is_builtin {
+        true => format!("{:<24} built in\n", set.name),
+        false => format!("{:<24} {} rules\n", set.name, set.rules.len()),
+    };
+    Ok(all.iter().map(line).collect())
+}
+
+fn rules(owner: Owner, options: &RulesOptions) -> anyhow::Result<String> {
+    let NamedOptions { name, on } = &options.named;
+    let mut told = String::new();
+    if let Some(rules) = options.read()? {
+        tables::with(&on.node, async |registry| {
+            registry.set_rules(owner, name, &rules).await
+        })?;
+        told = tables::tell_node(&on.node);
+    }
+    let all = tables::read(&on.node, async |registry| registry.rule_sets(owner).await)?;
+    let Some(set) = all.iter().find(|set| set.name == *name) else {
+        bail!("there is no {} {name}", owner.word());
+    };
+    Ok(match on.json {
+        true => format!("{}\n", json(owner, set)),
+        false => format!("{}{told}", text(owner, set)),
+    })
+}
+
+/// The rules, those of the program too.
+fn lines(owner: Owner, set: &RuleSet) -> Vec<String> {
+    if !set.is_builtin {
+        return set.rules.iter().map(RuleLine::to_string).collect();
+    }
+    let rules = match (owner, &*set.name) {
+        (Owner::DeviceType, _) => device_rules(),
+        (Owner::Role, "administrator") => administrator_rules(),
+        (Owner::Role, _) => default_rules(),
+    };
+    let lines = rules.rules().iter().map(|rule| {
+        let line = RuleLine {
+            allows: rule.allows,
+            actions: rule.actions,
+            filter: rule.filter.clone(),
+        };
+        line.to_string()
+    });
+    lines.collect()
+}
+
+fn text(owner: Owner, set: &RuleSet) -> String {
+    match (lines(owner, set), set.is_builtin) {
+        (lines, true) if lines.is_empty() => "everything that a client may do\n".to_owned(),
+        (lines, _) if lines.is_empty() => "nothing\n".to_owned(),
+        (lines, _) => lines.iter().map(|line| format!("{line}\n")).collect(),
+    }
+}
+
+fn json(owner: Owner, set: &RuleSet) -> serde_json::Value {
+    serde_json::json!({
+        "name": set.name, "built_in": set.is_builtin, "rules": lines(owner, set),
+    })
+}

@@ -1,0 +1,178 @@
+//! What the commands share that change `martlet.db`: opening it, telling the node that runs on it,
+//! and the line with which a credential is tried.
+
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::Path;
+
+use anyhow::Context as _;
+use martlet_broker::Actions;
+use martlet_control::Reloaded;
+use martlet_reactor::{ListenAddress, ListenerConfig, Transport};
+use martlet_registry::{FILE, Registry, RegistryError, Snapshot};
+
+use crate::cmd::admin;
+use crate::cmd::node_options::NodeOptions;
+use crate::config::{self, Effective};
+
+/// Does something with the tables of a node, which need not run. They are made if they are not
+/// there.
+pub(crate) fn with<T>(
+    node: &NodeOptions,
+    work: impl AsyncFnOnce(&mut Registry) -> Result<T, RegistryError>,
+) -> anyhow::Result<T> {
+    with_tables_of(&node.data_dir()?, work)
+}
+
+/// Reads from the tables of a node; where there are none nothing is made.
+pub(crate) fn read<T>(
+    node: &NodeOptions,
+    work: impl AsyncFnOnce(&mut Registry) -> Result<T, RegistryError>,
+) -> anyhow::Result<T> {
+    let data_dir = node.data_dir()?;
+    if data_dir.join(FILE).try_exists().is_ok_and(|there| there) {
+        return with_tables_of(&data_dir, work);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async { Ok(work(&mut Registry::empty().await?).await?) })
+}
+
+/// As [`with`], by the data directory, which is made for this user alone if it is not there.
+pub(crate) fn with_tables_of<T>(
+    data_dir: &Path,
+    work: impl AsyncFnOnce(&mut Registry) -> Result<T, RegistryError>,
+) -> anyhow::Result<T> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(data_dir)
+        .with_context(|| format!("cannot make the data directory {}", data_dir.display()))?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let mut registry = Registry::open(&data_dir.join(FILE)).await?;
+        let done = work(&mut registry).await;
+        registry.close().await?;
+        Ok(done?)
+    })
+}
+
+/// A node that runs reads what was changed at once, not when it next looks. Answers what came of
+/// it, as a line; nothing if none runs.
+pub(crate) fn tell_node(node: &NodeOptions) -> String {
+    let Ok(data_dir) = node.data_dir() else {
+        return String::new();
+    };
+    if !admin::is_running(&data_dir) {
+        return String::new();
+    }
+    let answer = admin::ask(&data_dir, "POST", "/api/v1/reload");
+    let done = answer.and_then(|body| Ok(serde_json::from_str::<Reloaded>(&body)?));
+    match done {
+        Ok(done)
+            if done
+                .needs_restart
+                .iter()
+                .any(|key| key.starts_with("[auth]")) =>
+        {
+            "The running node lets everybody in, and asks nobody who they are before it is \
+             started again.\n"
+                .to_owned()
+        }
+        Ok(_) => "The running node has read it.\n".to_owned(),
+        Err(error) => format!("The running node has NOT read it: {error:#}\n"),
+    }
+}
+
+/// As it was called: lines to be typed next must work even if it is not on the path.
+pub(crate) fn program_name() -> String {
+    let name = std::env::args().next();
+    name.unwrap_or_else(|| "martlet".to_owned())
+}
+
+/// The line that shows that a device is let in and may publish.
+pub(crate) fn line_to_try(node: &NodeOptions, id: &str, secret: &str) -> String {
+    let way = node.load().map(|effective| way_in(&effective));
+    let way = way.unwrap_or_default();
+    let data_dir = node.data_dir().ok();
+    let snapshot = data_dir.and_then(|directory| {
+        let read = martlet_registry::wait(Snapshot::load(&directory.join(FILE)));
+        read.ok().flatten()
+    });
+    let topic = snapshot.and_then(|snapshot| {
+        let rules = snapshot.rules_of(id)?;
+        let mut all = rules.rules().iter();
+        let rule = all.find(|rule| rule.allows && rule.actions.has(Actions::PUBLISH))?;
+        let topic = rule.filter.replace("%c", id).replace("%u", id);
+        Some(topic.replace(['#', '+'], "test"))
+    });
+    let (program, name) = (program_name(), typed(id));
+    let topic = typed(&topic.unwrap_or_else(|| format!("d/{id}/test")));
+    format!("{program} pub{way} -i {name} -u {name} -P {secret} -t {topic} -m hello -q 1")
+}
+
+/// Options of a client that lead to the node, with a blank before each; nothing where the usual
+/// ones do.
+fn way_in(effective: &Effective) -> String {
+    let Ok(node) = config::resolve(effective) else {
+        return String::new();
+    };
+    let direct = || {
+        let all = node.listeners.iter();
+        all.filter(|listener| matches!(listener.transport, Transport::Tcp))
+    };
+    let plain = direct().find(|listener| listener.tls.is_none());
+    let Some(ListenerConfig { address, tls, .. }) = plain.or_else(|| direct().next()) else {
+        return String::new();
+    };
+    let mut options = String::new();
+    match address {
+        ListenAddress::Unix { path, .. } => {
+            options.push_str(&format!(" --unix {}", typed(&path.display().to_string())));
+        }
+        ListenAddress::Tcp(address) => {
+            let ip = address.ip();
+            if !ip.is_loopback() && !ip.is_unspecified() {
+                options.push_str(&format!(" -h {ip}"));
+            }
+            let usual = if tls.is_some() { 8883 } else { 1883 };
+            if address.port() != usual {
+                options.push_str(&format!(" -p {}", address.port()));
+            }
+        }
+    }
+    if tls.is_some() {
+        let certificate = Path::new(effective.text("tls.certificate"));
+        let ca = certificate.with_file_name(martlet_certificates::authority::CA_CERTIFICATE);
+        let ca = match ca.is_file() {
+            true => typed(&ca.display().to_string()),
+            false => "CA.crt".to_owned(),
+        };
+        options.push_str(&format!(" --cafile {ca}"));
+    }
+    options
+}
+
+/// Text as it is typed in a shell.
+pub(crate) fn typed(text: &str) -> String {
+    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "/._-:=@%+,".contains(letter);
+    match !text.is_empty() && text.chars().all(is_plain) {
+        true => text.to_owned(),
+        false => format!("'{}'", text.replace('\'', "'\\''")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_shell_would_take_apart_is_quoted() {
+        assert_eq!(typed("/a/b-1.crt"), "/a/b-1.crt");
+        assert_eq!(typed("a b"), "'a b'");
+        assert_eq!(typed("it's $x"), "'it'\\''s $x'");
+    }
+}

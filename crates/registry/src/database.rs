@@ -1,0 +1,279 @@
+//! The file `martlet.db`: its owner's alone, brought to this program's version when it is opened.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use sqlx::any::install_default_drivers;
+use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
+use sqlx::{Any, AnyConnection, Connection as _, SqlSafeStr as _, Transaction};
+
+use crate::RegistryError;
+use crate::secret::DigestKey;
+
+/// Its name in the data directory.
+pub const FILE: &str = "martlet.db";
+
+/// SQLite gives `-wal` and `-shm` the mode of the file itself.
+const MODE: u32 = 0o600;
+
+/// Numbers of migrations, names, and what they do. None is ever changed once it is released.
+const MIGRATIONS: &[(i64, &str, &str)] = &[(
+    1,
+    "users, devices, roles",
+    include_str!("../migrations/0001_users_devices_roles.sql"),
+)];
+
+/// The tables, opened for reading and changing.
+#[derive(Debug)]
+pub struct Registry {
+    path: Arc<Path>,
+    pub(crate) connection: AnyConnection,
+}
+
+impl Registry {
+    /// Opens the database at `path`, which is made if it is not there, and runs the migrations that
+    /// it lacks.
+    ///
+    /// # Errors
+    /// It cannot be used, or is of a newer version.
+    pub async fn open(path: &Path) -> Result<Self, RegistryError> {
+        let file_error = |error| RegistryError::File {
+            path: path.to_owned(),
+            error,
+        };
+        let mut options = OpenOptions::new();
+        let made = options.write(true).create_new(true).mode(MODE).open(path);
+        match made {
+            Ok(file) => give_to_owner_of_directory(&file, path).map_err(file_error)?,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(file_error(error)),
+        }
+        let whole = std::path::absolute(path).map_err(file_error)?;
+        install_default_drivers();
+        Self::connect(path, &url(&whole)?).await
+    }
+
+    /// Tables as they are before anybody was added, in memory.
+    ///
+    /// # Errors
+    /// There is no memory.
+    pub async fn empty() -> Result<Self, RegistryError> {
+        install_default_drivers();
+        Self::connect(Path::new(FILE), "sqlite::memory:").await
+    }
+
+    async fn connect(path: &Path, url: &str) -> Result<Self, RegistryError> {
+        let connected = AnyConnection::connect(url).await;
+        let mut connection = connected.map_err(database_error(path))?;
+        for pragma in ["PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL"] {
+            let done = sqlx::raw_sql(pragma).execute(&mut connection).await;
+            done.map_err(database_error(path))?;
+        }
+        migrate(path, &mut connection).await?;
+        Ok(Self {
+            path: path.into(),
+            connection,
+        })
+    }
+
+    /// Closes it; what was changed is in the file itself then, not in the log beside it.
+    ///
+    /// # Errors
+    /// The database cannot write.
+    pub async fn close(self) -> Result<(), RegistryError> {
+        let path = Arc::clone(&self.path);
+        self.connection.close().await.map_err(database_error(&path))
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// All of what follows is done, or nothing; nobody else writes meanwhile.
+    pub(crate) async fn begin(&mut self) -> Result<Transaction<'_, Any>, RegistryError> {
+        let begun = self.connection.begin_with("BEGIN IMMEDIATE").await;
+        begun.map_err(database_error(&self.path))
+    }
+
+    pub(crate) fn shared_path(&self) -> Arc<Path> {
+        Arc::clone(&self.path)
+    }
+}
+
+/// Root makes it for the user that the node runs as.
+fn give_to_owner_of_directory(file: &File, path: &Path) -> io::Result<()> {
+    let parent = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    let parent = parent.unwrap_or(Path::new(".")).metadata()?;
+    match parent.uid() == file.metadata()?.uid() {
+        true => Ok(()),
+        false => fchown(file, Some(parent.uid()), Some(parent.gid())),
+    }
+}
+
+/// From now on clients have to say who they are, also after the last user and the last device are
+/// removed: a node does not open its doors by that.
+pub(crate) async fn set_in_use(all: &mut Transaction<'_, Any>) -> Result<(), sqlx::Error> {
+    let sql = "INSERT INTO settings (name, value) VALUES ('in_use', 'yes') ON CONFLICT DO NOTHING";
+    sqlx::query(sql).execute(&mut **all).await.map(drop)
+}
+
+pub(crate) async fn is_in_use(registry: &mut Registry) -> Result<bool, RegistryError> {
+    let sql = "SELECT value FROM settings WHERE name = 'in_use'";
+    let found = sqlx::query_scalar::<_, String>(sql);
+    let found = found.fetch_optional(&mut registry.connection).await;
+    found
+        .map(|found| found.is_some())
+        .map_err(database_error(&registry.path))
+}
+
+/// The key of the digests of credentials, made when it is first asked for.
+pub(crate) async fn digest_key(registry: &mut Registry) -> Result<DigestKey, RegistryError> {
+    let failed = database_error(&registry.path);
+    let sql = "INSERT INTO settings (name, value) VALUES ('digest_key', $1) ON CONFLICT DO NOTHING";
+    let made = sqlx::query(sql).bind(DigestKey::new_text()?);
+    let made = made.execute(&mut registry.connection).await;
+    made.map_err(&failed)?;
+    let sql = "SELECT value FROM settings WHERE name = 'digest_key'";
+    let found = sqlx::query_scalar::<_, String>(sql);
+    let found = found.fetch_one(&mut registry.connection).await;
+    DigestKey::read(&found.map_err(&failed)?).ok_or_else(|| RegistryError::Damaged {
+        path: registry.path.to_path_buf(),
+        what: "the key of the devices' credentials is none".to_owned(),
+    })
+}
+
+async fn migrate(path: &Path, connection: &mut AnyConnection) -> Result<(), RegistryError> {
+    let all = MIGRATIONS.iter().map(|(version, name, sql)| {
+        Migration::new(
+            *version,
+            (*name).into(),
+            MigrationType::Simple,
+            sql.into_sql_str(),
+            false,
+        )
+    });
+    let migrator = Migrator::with_migrations(all.collect());
+    migrator
+        .run_direct(None, connection, false)
+        .await
+        .map_err(|error| {
+            let path = path.to_owned();
+            match error {
+                MigrateError::VersionMissing(version) => RegistryError::Newer { path, version },
+                MigrateError::Execute(error) => RegistryError::Database { path, error },
+                error => RegistryError::Migration {
+                    path,
+                    why: error.to_string(),
+                },
+            }
+        })
+}
+
+/// An absolute path as SQLite's driver takes it.
+fn url(path: &Path) -> Result<String, RegistryError> {
+    let text = path.to_str().ok_or_else(|| {
+        RegistryError::Refused(format!("{}: its path is not UTF-8", path.display()))
+    })?;
+    let mut url = "sqlite://".to_owned();
+    for byte in text.bytes() {
+        match byte {
+            b'/' | b'-' | b'_' | b'.' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => {
+                url.push(char::from(byte));
+            }
+            other => url.push_str(&format!("%{other:02X}")),
+        }
+    }
+    Ok(url)
+}
+
+pub(crate) fn database_error(path: &Path) -> impl Fn(sqlx::Error) -> RegistryError + use<> {
+    let path: PathBuf = path.to_owned();
+    move |error| RegistryError::Database {
+        path: path.clone(),
+        error,
+    }
+}
+
+/// Waits for work on the database where nothing is asynchronous, as while a node reads its
+/// configuration. It has a thread of its own, since the caller's may drive a runtime.
+///
+/// # Errors
+/// The work's, or no thread could be started.
+pub fn wait<T: Send>(
+    work: impl Future<Output = Result<T, RegistryError>> + Send,
+) -> Result<T, RegistryError> {
+    std::thread::scope(|scope| {
+        let done = scope.spawn(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_time()
+                .build();
+            match runtime {
+                Ok(runtime) => runtime.block_on(work),
+                Err(error) => Err(RegistryError::Refused(format!("no runtime: {error}"))),
+            }
+        });
+        done.join()
+            .unwrap_or_else(|_| Err(RegistryError::Refused("the database's thread ended".into())))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+    use crate::snapshot::tests::Place;
+
+    #[test]
+    fn the_file_is_its_owners_alone_and_its_path_may_have_any_letters() {
+        let place = Place::new("odd ?#%20 name");
+        wait(async {
+            let registry = Registry::open(&place.db()).await?;
+            for end in ["", "-wal", "-shm"] {
+                let path = PathBuf::from(format!("{}{end}", place.db().display()));
+                let found = path.metadata().expect("it is there");
+                assert_eq!(found.permissions().mode() & 0o777, 0o600, "{end}");
+            }
+            registry.close().await
+        })
+        .unwrap();
+        assert!(place.db().is_file());
+    }
+
+    #[test]
+    fn a_database_of_a_newer_version_is_refused() {
+        let place = Place::new("newer");
+        let opened = wait(async {
+            let mut registry = Registry::open(&place.db()).await?;
+            let sql = "INSERT INTO _sqlx_migrations (version, description, success, checksum, \
+                       execution_time) VALUES (900, 'later', TRUE, x'00', 1)";
+            let done = sqlx::raw_sql(sql).execute(&mut registry.connection).await;
+            done.map_err(database_error(registry.path()))?;
+            registry.close().await?;
+            Registry::open(&place.db()).await
+        });
+        let told = opened.map(drop).unwrap_err();
+        assert!(
+            matches!(told, RegistryError::Newer { version: 900, .. }),
+            "{told}"
+        );
+    }
+
+    #[test]
+    fn what_is_no_database_is_an_error() {
+        let place = Place::new("damaged");
+        std::fs::write(
+            place.db(),
+            "this is a text, and long enough to be looked at",
+        )
+        .unwrap();
+        let told = wait(Registry::open(&place.db())).map(drop).unwrap_err();
+        assert!(told.to_string().contains("martlet.db"), "{told}");
+    }
+}

@@ -1,0 +1,87 @@
+//! Credentials that nobody chose: long and random, so a quick digest with a key is enough to keep.
+//! Who reads the tables can neither log in by them nor try guesses without the key's row.
+
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use aws_lc_rs::{hmac, rand};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
+use martlet_access::hash::made_up_password;
+
+use crate::RegistryError;
+
+/// Bytes of a key and of a digest.
+const LEN: usize = 32;
+
+/// What a device logs in with: shown once, kept nowhere.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
+}
+
+impl Secret {
+    pub(crate) fn new() -> Result<Self, RegistryError> {
+        let made = made_up_password();
+        made.map(Self)
+            .map_err(|why| RegistryError::Refused(why.to_owned()))
+    }
+
+    /// To be shown.
+    pub fn text(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Makes digests of secrets.
+#[derive(Clone, Debug)]
+pub(crate) struct DigestKey(hmac::Key);
+
+/// The digest of a secret.
+pub(crate) type Digest = [u8; LEN];
+
+impl DigestKey {
+    /// From the text of the table; none if it is no key.
+    pub(crate) fn read(text: &str) -> Option<Self> {
+        let bytes = read_digest(text)?;
+        Some(Self(hmac::Key::new(hmac::HMAC_SHA256, &bytes)))
+    }
+
+    /// Text of a new one.
+    pub(crate) fn new_text() -> Result<String, RegistryError> {
+        Ok(STANDARD_NO_PAD.encode(random::<LEN>()?))
+    }
+
+    pub(crate) fn digest(&self, secret: &[u8]) -> Digest {
+        let mut digest = [0; LEN];
+        digest.copy_from_slice(hmac::sign(&self.0, secret).as_ref());
+        digest
+    }
+}
+
+pub(crate) fn is_same(one: &Digest, other: &Digest) -> bool {
+    verify_slices_are_equal(one, other).is_ok()
+}
+
+pub(crate) fn read_digest(text: &str) -> Option<Digest> {
+    STANDARD_NO_PAD.decode(text).ok()?.try_into().ok()
+}
+
+pub(crate) fn digest_text(digest: &Digest) -> String {
+    STANDARD_NO_PAD.encode(digest)
+}
+
+/// An id that nothing else has.
+pub(crate) fn new_id() -> Result<String, RegistryError> {
+    let bytes = random::<16>()?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+fn random<const N: usize>() -> Result<[u8; N], RegistryError> {
+    let mut bytes = [0; N];
+    rand::fill(&mut bytes)
+        .map_err(|_| RegistryError::Refused("no source of randomness".to_owned()))?;
+    Ok(bytes)
+}

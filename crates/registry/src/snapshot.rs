@@ -1,0 +1,539 @@
+//! The tables as they were when they were read: who is let in and what they may do, answered from
+//! memory. Rules are shared by all who have the role or the type.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use martlet_access::hash::PasswordHash;
+use martlet_access::{RuleLine, administrator_rules, default_rules, device_rules};
+use martlet_broker::{Actions, Rule, Rules};
+
+use crate::database::{digest_key, is_in_use};
+use crate::rule_sets::{Owner, RuleSet};
+use crate::secret::{Digest, DigestKey, is_same, read_digest};
+use crate::{Registry, RegistryError, Status, now_ms};
+
+/// Why somebody is not let in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// These are not their credentials.
+    Wrong(String),
+    /// They are, or need not be looked at, and the client is not let in all the same.
+    NotNow(String),
+}
+
+/// Whose name it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Known {
+    /// A user's.
+    User,
+    /// A device's.
+    Device,
+}
+
+/// All of what decides.
+#[derive(Debug)]
+pub struct Snapshot {
+    path: PathBuf,
+    read_ms: i64,
+    in_use: bool,
+    key: DigestKey,
+    users: HashMap<Box<str>, UserEntry>,
+    devices: HashMap<Box<str>, DeviceEntry>,
+    /// What nobody has who is not let in.
+    closed: Arc<Rules>,
+    /// Who is not known takes as long as who is.
+    stranger: Option<PasswordHash>,
+}
+
+#[derive(Debug)]
+struct UserEntry {
+    hash: PasswordHash,
+    password_set_ms: i64,
+    enabled: bool,
+    rules: Arc<Rules>,
+}
+
+#[derive(Debug)]
+struct DeviceEntry {
+    rules: Arc<Rules>,
+    credentials: Box<[Credential]>,
+    status: Status,
+}
+
+#[derive(Clone, Debug)]
+struct Credential {
+    digest: Digest,
+    /// 0 is never.
+    expires_ms: i64,
+}
+
+impl Credential {
+    fn is_good(&self, now_ms: i64) -> bool {
+        self.expires_ms == 0 || self.expires_ms > now_ms
+    }
+}
+
+impl Snapshot {
+    /// Reads the database at `path`; none if it is not there.
+    ///
+    /// # Errors
+    /// It cannot be read, or means nothing in part.
+    pub async fn load(path: &Path) -> Result<Option<Self>, RegistryError> {
+        let is_there = path.try_exists().map_err(|error| RegistryError::File {
+            path: path.to_owned(),
+            error,
+        })?;
+        if !is_there {
+            return Ok(None);
+        }
+        let mut registry = Registry::open(path).await?;
+        let snapshot = Self::read(&mut registry).await?;
+        registry.close().await?;
+        Ok(Some(snapshot))
+    }
+
+    /// Reads all tables.
+    ///
+    /// # Errors
+    /// They cannot be read, or mean nothing in part.
+    pub async fn read(registry: &mut Registry) -> Result<Self, RegistryError> {
+        let path = registry.path().to_owned();
+        let damaged = |what: String| RegistryError::Damaged {
+            path: path.clone(),
+            what,
+        };
+        let roles = compiled(Owner::Role, registry.rule_sets(Owner::Role).await?, &path)?;
+        let types = registry.rule_sets(Owner::DeviceType).await?;
+        let types = compiled(Owner::DeviceType, types, &path)?;
+        let mut users: HashMap<Box<str>, UserEntry> = HashMap::new();
+        let mut stranger = None;
+        for row in registry.user_rows().await? {
+            let name = row.user.name;
+            let hash = PasswordHash::parse(&row.password_hash)
+                .map_err(|expected| damaged(format!("user {name}: expected {expected}")))?;
+            let rules = roles.get(&*row.user.role);
+            let rules = rules.ok_or_else(|| damaged(format!("user {name} has no role")))?;
+            stranger.get_or_insert_with(|| hash.clone());
+            let entry = UserEntry {
+                hash,
+                password_set_ms: row.password_set_ms,
+                enabled: row.user.enabled,
+                rules: Arc::clone(rules),
+            };
+            users.insert(name.into(), entry);
+        }
+        let mut credentials: HashMap<String, Vec<Credential>> = HashMap::new();
+        for row in registry.credential_rows().await? {
+            let digest = read_digest(&row.digest)
+                .ok_or_else(|| damaged(format!("a credential of {} is none", row.device_id)))?;
+            let expires_ms = row.expires_ms;
+            let of_device = credentials.entry(row.device_id).or_default();
+            of_device.push(Credential { digest, expires_ms });
+        }
+        let mut devices: HashMap<Box<str>, DeviceEntry> = HashMap::new();
+        for device in registry.devices().await? {
+            let rules = types.get(&*device.device_type);
+            let rules =
+                rules.ok_or_else(|| damaged(format!("device {} has no type", device.id)))?;
+            let entry = DeviceEntry {
+                rules: Arc::clone(rules),
+                credentials: credentials.remove(&device.id).unwrap_or_default().into(),
+                status: device.status,
+            };
+            devices.insert(device.id.into(), entry);
+        }
+        Ok(Self {
+            in_use: is_in_use(registry).await?,
+            key: digest_key(registry).await?,
+            read_ms: now_ms(),
+            path,
+            users,
+            devices,
+            closed: Arc::new(Rules::closed()),
+            stranger,
+        })
+    }
+
+    /// There is, or was, a user or a device.
+    pub fn is_in_use(&self) -> bool {
+        self.in_use
+    }
+
+    /// The file that was read.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whose name this is; none: nobody's.
+    pub fn known(&self, name: &str) -> Option<Known> {
+        if self.devices.contains_key(name) {
+            return Some(Known::Device);
+        }
+        self.users.contains_key(name).then_some(Known::User)
+    }
+
+    /// What somebody may do; none: nobody has that name. Who is not let in may do nothing.
+    pub fn rules_of(&self, name: &str) -> Option<&Arc<Rules>> {
+        if let Some(device) = self.devices.get(name) {
+            let is_active = device.status == Status::Active;
+            return Some(if is_active {
+                &device.rules
+            } else {
+                &self.closed
+            });
+        }
+        let user = self.users.get(name)?;
+        Some(if user.enabled {
+            &user.rules
+        } else {
+            &self.closed
+        })
+    }
+
+    /// Whether a password is a user's. Takes as long as the hash does, also where nobody has that
+    /// name. The answer is a hash that ought to be renewed, if it is weak.
+    ///
+    /// # Errors
+    /// It is not, or the user is not let in.
+    pub fn check_user(
+        &self,
+        name: &str,
+        password: &[u8],
+    ) -> Option<Result<Option<&PasswordHash>, Refusal>> {
+        let Some(user) = self.users.get(name) else {
+            if let Some(stranger) = &self.stranger {
+                let _ = stranger.is_of(password);
+            }
+            return None;
+        };
+        if !user.hash.is_of(password) {
+            let why = "the password is not that of the registry".to_owned();
+            return Some(Err(Refusal::Wrong(why)));
+        }
+        Some(
+            self.admits(name, "")
+                .map(|()| user.hash.is_weak().then_some(&user.hash)),
+        )
+    }
+
+    /// Whether a secret is a device's, and which Client Identifier it has; the answer is when the
+    /// credential ends, 0 for never. Quick.
+    ///
+    /// # Errors
+    /// It is not, or the device is not let in.
+    pub fn check_device(
+        &self,
+        id: &str,
+        client_id: &str,
+        secret: &[u8],
+        now_ms: i64,
+    ) -> Option<Result<i64, Refusal>> {
+        let device = self.devices.get(id)?;
+        let digest = self.key.digest(secret);
+        let mut found = None;
+        for credential in &device.credentials {
+            if is_same(&credential.digest, &digest) {
+                found = Some(credential);
+            }
+        }
+        let Some(credential) = found else {
+            let why = format!("that is no credential of the device {id}");
+            return Some(Err(Refusal::Wrong(why)));
+        };
+        if !credential.is_good(now_ms) {
+            return Some(Err(Refusal::NotNow(format!(
+                "this credential of the device {id} has expired: martlet device rotate {id} gives \
+                 it another"
+            ))));
+        }
+        Some(self.admits(id, client_id).map(|()| credential.expires_ms))
+    }
+
+    /// Whether somebody who has proved a name is let in, by this Client Identifier.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn admits(&self, name: &str, client_id: &str) -> Result<(), Refusal> {
+        if let Some(device) = self.devices.get(name) {
+            if device.status != Status::Active {
+                return Err(Refusal::NotNow(format!(
+                    "device {name} is {}: martlet device set {name} --status active",
+                    device.status
+                )));
+            }
+            if client_id != name {
+                return Err(Refusal::NotNow(format!(
+                    "the Client Identifier of the device {name} must be {name}, which its topics \
+                     go by; it is {client_id:?}"
+                )));
+            }
+        } else if self.users.get(name).is_some_and(|user| !user.enabled) {
+            return Err(Refusal::NotNow(format!(
+                "user {name} is disabled: martlet user set {name} --enable"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Who may have been let in by these tables and would not be by newer ones, by what they proved
+    /// then.
+    pub fn no_longer_valid(&self, newer: &Self) -> Vec<&str> {
+        let users = self.users.iter().filter(|(name, old)| {
+            let new = newer.users.get(*name);
+            let is_good =
+                |new: &UserEntry| new.enabled && new.password_set_ms == old.password_set_ms;
+            old.enabled && !new.is_some_and(is_good)
+        });
+        let devices = self.devices.iter().filter(|(id, old)| {
+            let is_good = |new: &DeviceEntry| {
+                let has = |credential: &&Credential| {
+                    let mut all = new.credentials.iter();
+                    all.any(|new| new.digest == credential.digest && new.is_good(newer.read_ms))
+                };
+                let mut before = old.credentials.iter();
+                new.status == Status::Active
+                    && before.all(|old| !old.is_good(self.read_ms) || has(&old))
+            };
+            old.status == Status::Active && !newer.devices.get(*id).is_some_and(is_good)
+        });
+        let users = users.map(|(name, _)| &**name);
+        users.chain(devices.map(|(id, _)| &**id)).collect()
+    }
+}
+
+/// The rules of each, by name.
+fn compiled(
+    owner: Owner,
+    sets: Vec<RuleSet>,
+    path: &Path,
+) -> Result<HashMap<String, Arc<Rules>>, RegistryError> {
+    let mut all = HashMap::new();
+    for set in sets {
+        let rules = match (owner, &*set.name) {
+            (Owner::Role, "administrator") => administrator_rules(),
+            (Owner::Role, "user") => default_rules(),
+            (Owner::DeviceType, "device") => device_rules(),
+            (_, name) => {
+                let source = |number| format!("{} {name} rule {number}", owner.word());
+                let rules = compile(&set.rules, source);
+                Arc::new(rules.map_err(|why| RegistryError::Damaged {
+                    path: path.to_owned(),
+                    what: format!("{} {name}: {why}", owner.word()),
+                })?)
+            }
+        };
+        all.insert(set.name, rules);
+    }
+    Ok(all)
+}
+
+/// What no rule permits is forbidden, subscribing too.
+fn compile(lines: &[RuleLine], source: impl Fn(usize) -> String) -> Result<Rules, String> {
+    let rules = lines.iter().enumerate().map(|(number, line)| Rule {
+        actions: line.actions,
+        allows: line.allows,
+        filter: line.filter.clone(),
+        source: source(number + 1).into(),
+    });
+    Rules::compile(rules.collect(), Actions::NONE)
+        .map_err(|error| format!("rule {}: {error}", error.rule + 1))
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
+    use martlet_broker::Names;
+
+    use super::*;
+    use crate::wait;
+
+    /// A directory that is gone with the test.
+    pub(crate) struct Place(PathBuf);
+
+    impl Place {
+        pub(crate) fn new(name: &str) -> Self {
+            static COUNT: AtomicUsize = AtomicUsize::new(0);
+            let number = COUNT.fetch_add(1, Ordering::Relaxed);
+            let name = format!("martlet-registry-{}-{number} {name}", std::process::id());
+            let path = std::env::temp_dir().join(name);
+            std::fs::create_dir(&path).unwrap();
+            Self(path)
+        }
+
+        pub(crate) fn db(&self) -> PathBuf {
+            self.0.join(crate::FILE)
+        }
+    }
+
+    impl Drop for Place {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn rule(line: &str) -> RuleLine {
+        RuleLine::parse(line).unwrap()
+    }
+
+    #[test]
+    fn a_users_role_is_what_they_may_do() {
+        let place = Place::new("users");
+        let snapshot = wait(async {
+            let mut registry = Registry::open(&place.db()).await?;
+            assert!(!Snapshot::read(&mut registry).await?.is_in_use());
+            let rules = [
+                rule("topic deny a/secret"),
+                rule("topic read a/#"),
+                rule("pattern write own/%u/#"),
+            ];
+            registry.add_rule_set(Owner::Role, "reader", &rules).await?;
+            let told = registry.rule_sets(Owner::Role).await?;
+            assert_eq!(told[1].rules, rules);
+            registry.add_user("ann", "reader", "secret").await?;
+            registry.add_user("root", "administrator", "secret").await?;
+            let again = registry.add_user("ann", "user", "other").await;
+            assert!(
+                again
+                    .unwrap_err()
+                    .to_string()
+                    .contains("martlet user passwd ann")
+            );
+            let unknown = registry.add_user("bob", "nothing", "x").await;
+            assert!(unknown.unwrap_err().to_string().contains("no role nothing"));
+            let used = registry.remove_rule_set(Owner::Role, "reader").await;
+            assert!(used.unwrap_err().to_string().starts_with("ann has"));
+            Snapshot::read(&mut registry).await
+        })
+        .unwrap();
+        assert!(snapshot.is_in_use());
+        assert!(snapshot.check_user("ann", b"secret").unwrap().is_ok());
+        assert!(snapshot.check_user("ann", b"Secret").unwrap().is_err());
+        assert!(snapshot.check_user("bob", b"x").is_none());
+        let names = Names {
+            client_id: "c",
+            user_name: "ann",
+        };
+        let rules = snapshot.rules_of("ann").unwrap();
+        assert!(rules.topic(Actions::RECEIVE, "a/b", names).allowed);
+        assert!(!rules.topic(Actions::RECEIVE, "a/secret", names).allowed);
+        assert!(rules.topic(Actions::PUBLISH, "own/ann/x", names).allowed);
+        assert!(!rules.topic(Actions::PUBLISH, "own/bob/x", names).allowed);
+        assert!(rules.filter("a/#", names).allowed && !rules.filter("#", names).allowed);
+        let everything = snapshot.rules_of("root").unwrap();
+        assert!(everything.filter("$SYS/#", names).allowed);
+    }
+
+    #[test]
+    fn a_device_has_its_secrets_its_client_identifier_and_its_status() {
+        let place = Place::new("devices");
+        let (first, second, snapshot) = wait(async {
+            let mut registry = Registry::open(&place.db()).await?;
+            let first = registry.add_device("d1", None, "device").await?;
+            let clash = registry.add_user("d1", "user", "x").await;
+            assert!(clash.unwrap_err().to_string().contains("a device d1"));
+            assert!(registry.add_device("a/b", None, "device").await.is_err());
+            let second = registry.rotate("d1", Duration::from_secs(60)).await?;
+            Ok((first, second, Snapshot::read(&mut registry).await?))
+        })
+        .unwrap();
+        let check = |client_id: &str, secret: &Secret, now: i64| {
+            let found = snapshot.check_device("d1", client_id, secret.text().as_bytes(), now);
+            found.unwrap()
+        };
+        let now = now_ms();
+        assert_eq!(check("d1", &second, now), Ok(0));
+        let ends = check("d1", &first, now).unwrap();
+        assert!((now..=now + 60_000).contains(&ends), "{ends} {now}");
+        assert!(
+            matches!(check("d1", &first, ends), Err(Refusal::NotNow(why)) if why.contains("rotate"))
+        );
+        assert!(
+            matches!(check("d2", &second, now), Err(Refusal::NotNow(why)) if why.contains("Client Identifier"))
+        );
+        let wrong = snapshot.check_device("d1", "d1", b"guess", now).unwrap();
+        assert!(matches!(wrong, Err(Refusal::Wrong(_))));
+        assert!(snapshot.check_device("d2", "d2", b"guess", now).is_none());
+    }
+
+    use crate::Secret;
+
+    #[test]
+    fn who_is_not_let_in_any_more_is_named_and_nobody_else() {
+        let place = Place::new("revoked");
+        wait(async {
+            let mut registry = Registry::open(&place.db()).await?;
+            for name in ["removed", "changed", "disabled", "renewed", "stays"] {
+                registry.add_user(name, "user", "secret").await?;
+            }
+            for id in ["d-removed", "d-inactive", "d-rotated", "d-grace", "d-stays"] {
+                registry.add_device(id, None, "device").await?;
+            }
+            let before = Snapshot::read(&mut registry).await?;
+            registry.remove_user("removed").await?;
+            registry.set_password("changed", "other").await?;
+            registry.set_user("disabled", None, Some(false)).await?;
+            let hash = before.users["renewed"].hash.clone();
+            registry.renew_hash("renewed", &hash, b"secret").await?;
+            registry
+                .set_user("stays", Some("administrator"), None)
+                .await?;
+            registry.remove_device("d-removed").await?;
+            let inactive = Some(Status::Inactive);
+            registry
+                .set_device("d-inactive", inactive, None, None)
+                .await?;
+            registry.rotate("d-rotated", Duration::ZERO).await?;
+            registry.rotate("d-grace", Duration::from_secs(60)).await?;
+            let after = Snapshot::read(&mut registry).await?;
+            let mut gone = before.no_longer_valid(&after);
+            gone.sort_unstable();
+            let expected = [
+                "changed",
+                "d-inactive",
+                "d-removed",
+                "d-rotated",
+                "disabled",
+                "removed",
+            ];
+            assert_eq!(gone, expected);
+            assert_eq!(after.no_longer_valid(&after), Vec::<&str>::new());
+            assert!(after.users["renewed"].hash != hash);
+            assert!(after.check_user("renewed", b"secret").unwrap().is_ok());
+            let why = after.check_user("disabled", b"secret").unwrap();
+            assert!(matches!(why, Err(Refusal::NotNow(_))));
+            assert!(
+                !after
+                    .rules_of("d-inactive")
+                    .unwrap()
+                    .filter(
+                        "d/d-inactive/#",
+                        Names {
+                            client_id: "d-inactive",
+                            user_name: "d-inactive",
+                        }
+                    )
+                    .allowed
+            );
+            Ok(())
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn a_node_stays_closed_when_the_last_user_is_removed() {
+        let place = Place::new("last");
+        let snapshot = wait(async {
+            let mut registry = Registry::open(&place.db()).await?;
+            registry.add_user("one", "user", "secret").await?;
+            registry.remove_user("one").await?;
+            registry.close().await?;
+            Snapshot::load(&place.db()).await
+        });
+        let snapshot = snapshot.unwrap().unwrap();
+        assert!(snapshot.is_in_use() && snapshot.known("one").is_none());
+    }
+}

@@ -1,0 +1,292 @@
+"""Users, devices and roles of a node's own tables: who is let in, what they may do, and how changes
+reach who is connected."""
+
+import json
+import shlex
+import stat
+import subprocess
+import os
+import pathlib
+
+import pytest
+
+import martlet_process
+from conftest import need
+from paho_client import Client
+from test_access import publish, until
+from test_tls import Authority
+
+DEADLINE_SECS = 20
+
+
+def martlet(*arguments, given=None, code=0):
+    """Runs the program; its output. Anything but the expected exit code is a failure."""
+    done = subprocess.run([martlet_process.binary(), *map(str, arguments)], input=given or "", text=True,
+                          env=martlet_process.environment(), capture_output=True, timeout=DEADLINE_SECS)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout if code == 0 else done.stdout + done.stderr
+
+
+class Place:
+    """A data directory and the commands that change its tables."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def user(self, name, *options, password="secret"):
+        return martlet("user", "add", name, *options, "--data-dir", self.path, given=f"{password}\n")
+
+    def run(self, *arguments, **options):
+        return martlet(*arguments, "--data-dir", self.path, **options)
+
+    def device(self, *arguments):
+        """The secret of a new device."""
+        return json.loads(self.run("device", "add", *arguments, "--json"))["secret"]
+
+
+@pytest.fixture
+def place(tmp_path):
+    return Place(tmp_path / "data")
+
+
+@pytest.fixture
+def start(start_node, place):
+    return lambda **options: start_node(data_dir=place.path, **options)
+
+
+def device(node, name, secret, client_id=None, **more):
+    return Client(node, client_id or name, **more).credentials(name, secret)
+
+
+def is_permitted(node, topic, *options, **more):
+    """Whether mosquitto_pub is told that its message was taken: refused ones leave its exit code 0."""
+    code, said = publish(node, topic, "-V", "5", *options, **more)
+    return code == 0 and "ot authorized" not in said
+
+
+def test_users_of_the_tables_are_let_in_and_nobody_else(start, place):
+    place.user("alice")
+    node = start()
+    assert publish(node, "t", "-u", "alice", "-P", "secret")[0] == 0
+    assert publish(node, "t", "-u", "alice", "-P", "wrong")[0] != 0
+    assert publish(node, "t", "-u", "bob", "-P", "secret")[0] != 0
+    place.user("bob", password="other")
+    assert publish(node, "t", "-u", "bob", "-P", "other")[0] == 0
+    assert json.loads(place.run("user", "ls", "--json"))["users"][1]["role"] == "user"
+    files = list(pathlib.Path(place.path).glob("martlet.db*"))
+    assert files and all(stat.S_IMODE(os.stat(file).st_mode) == 0o600 for file in files)
+    assert b"secret" not in b"".join(file.read_bytes() for file in files)
+
+
+def test_without_users_the_tables_ask_nobody(start, place):
+    node = start()
+    assert publish(node, "t")[0] == 0
+    assert place.run("user", "ls") == "" and "built in" in place.run("role", "ls")
+    assert not (place.path / "martlet.db").exists(), "to look makes nothing"
+    assert "lets everybody in" in place.user("alice")
+    assert publish(node, "t")[0] == 0
+    node.close()
+    node = start(settings=["mqtt.allow_anonymous=false"])
+    assert publish(node, "t")[0] != 0
+    assert publish(node, "t", "-u", "alice", "-P", "secret")[0] == 0
+
+
+def test_the_last_user_who_goes_leaves_the_door_closed(start, place):
+    place.user("alice")
+    node = start(settings=["mqtt.allow_anonymous=false"])
+    with Client(node, "c").credentials("alice", "secret") as alice:
+        place.run("user", "rm", "alice")
+        alice.wait_for_end()
+    assert publish(node, "t", "-u", "alice", "-P", "secret")[0] != 0
+    assert publish(node, "t")[0] != 0
+    node.close()
+    node = start(settings=["mqtt.allow_anonymous=false"])
+    assert publish(node, "t")[0] != 0
+
+
+def test_the_rules_of_a_role_hold_for_who_is_connected_too(start, place):
+    place.run("role", "add", "reader", "--rule", "topic deny a/secret", "--rule", "topic read a/#",
+              "--rule", "pattern write own/%u/#")
+    place.user("ann", "--role", "reader")
+    place.user("root", "--role", "administrator")
+    node = start()
+    with Client(node, "ann-1").credentials("ann", "secret") as ann, \
+            Client(node, "root-1").credentials("root", "secret") as root:
+        assert ann.subscribe("a/#") == [0]
+        assert ann.subscribe("#") == [0x87], "more than the rules cover"
+        assert root.subscribe("own/#") == [0]
+        root.publish("a/secret", "hidden", qos=1)
+        root.publish("a/1", "1", qos=1)
+        assert ann.receive().payload == b"1"
+        ann.publish("own/bob/x", "refused", qos=0)
+        ann.publish("own/ann/x", "2", qos=1)
+        assert root.receive().payload == b"2"
+        place.run("role", "rules", "reader", "--rule", "topic read a/secret")
+        root.publish("a/2", "not any more", qos=1)
+        root.publish("a/secret", "3", qos=1)
+        assert ann.receive().payload == b"3"
+        place.run("user", "set", "ann", "--role", "administrator")
+        assert ann.subscribe("#") == [0]
+
+
+def test_explain_says_what_the_node_does(start, place):
+    place.run("role", "add", "reader", "--rule", "topic deny a/secret", "--rule", "topic read a/#",
+              "--rule", "pattern write own/%u/#")
+    place.user("ann", "--role", "reader")
+    secret = place.device("d1")
+    cases = [("ann", "publish", "own/ann/x"), ("ann", "publish", "own/bob/x"), ("ann", "publish", "a/1"),
+             ("ann", "subscribe", "a/#"), ("ann", "subscribe", "#"), ("ann", "subscribe", "a/secret"),
+             ("d1", "publish", "d/d1/up"), ("d1", "publish", "d/d2/up"),
+             ("d1", "publish", "iotflow/devices/d1/telemetry"), ("d1", "subscribe", "d/d1/#"),
+             ("d1", "subscribe", "#")]
+    node = start()
+    passwords = {"ann": "secret", "d1": secret}
+    for user, action, topic in cases:
+        password = passwords[user]
+        if action == "subscribe":
+            with Client(node, user).credentials(user, password) as client:
+                permitted = client.subscribe(topic)[0] < 0x80
+        else:
+            permitted = is_permitted(node, topic, "-u", user, "-i", user, "-P", password)
+        said = place.run("acl", "explain", user, action, topic, code=0 if permitted else 1)
+        assert said.startswith("permitted" if permitted else "refused"), (user, action, topic, said)
+    assert "role reader rule 1: a/secret" in place.run("acl", "explain", "ann", "receive", "a/secret", code=1)
+    place.run("device", "set", "d1", "--status", "inactive")
+    assert "device d1 is inactive" in place.run("acl", "explain", "d1", "publish", "d/d1/up", code=1)
+
+
+def test_a_device_has_the_topics_of_its_name_by_its_own_client_identifier(start, place):
+    secret = place.device("d1")
+    other = place.device("d2")
+    node = start()
+    with device(node, "d1", secret) as one, device(node, "d2", other) as two:
+        assert one.subscribe("d/d1/#") == [0] and one.subscribe("d/d2/#") == [0x87]
+        two.publish("d/d1/x", "refused", qos=0)
+        two.publish("d/d2/x", "1", qos=1)
+        one.publish("d/d1/x", "2", qos=1)
+        assert one.receive().payload == b"2"
+    with device(node, "d1", secret, client_id="d2") as wrong:
+        assert wrong.connack.is_failure
+    with device(node, "d1", other) as wrong:
+        assert wrong.connack.is_failure
+    node.wait_for_log("the Client Identifier of the device d1 must be d1")
+
+
+def test_the_line_that_device_add_prints_works(start, place):
+    place.user("alice")
+    node = start()
+    said = martlet("device", "add", "d 1", "--data-dir", place.path)
+    line = next(line for line in said.splitlines() if line.startswith("Try it: "))
+    # What it is not told of is the port, which the system chose for this test.
+    command = shlex.split(line.removeprefix("Try it: ")) + ["-p", str(node.port())]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_SECS)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_device_that_is_removed_or_made_inactive_is_gone_at_once(start, place):
+    secrets = {name: place.device(name) for name in ("removed", "inactive", "stays")}
+    node = start()
+    with device(node, "removed", secrets["removed"]) as removed, \
+            device(node, "inactive", secrets["inactive"]) as inactive, \
+            device(node, "stays", secrets["stays"]) as stays:
+        place.run("device", "rm", "removed")
+        removed.wait_for_end()
+        place.run("device", "set", "inactive", "--status", "maintenance")
+        inactive.wait_for_end()
+        stays.publish("d/stays/x", "1", qos=1)
+    with device(node, "inactive", secrets["inactive"]) as refused:
+        assert refused.connack.is_failure
+    node.wait_for_log("martlet device set inactive --status active")
+    place.run("device", "set", "inactive", "--status", "active")
+    with device(node, "inactive", secrets["inactive"]) as again:
+        again.publish("d/inactive/x", "1", qos=1)
+
+
+def test_rotated_credentials(start, place):
+    old = place.device("d1")
+    node = start()
+    with device(node, "d1", old) as connected:
+        new = json.loads(place.run("device", "rotate", "d1", "--json"))["secret"]
+        connected.publish("d/d1/x", "1", qos=1)
+    for secret in (old, new):
+        assert publish(node, "d/d1/x", "-i", "d1", "-u", "d1", "-P", secret)[0] == 0
+    with device(node, "d1", new) as connected:
+        newest = json.loads(place.run("device", "rotate", "d1", "--now", "--json"))["secret"]
+        connected.wait_for_end()
+    for secret in (old, new):
+        assert publish(node, "d/d1/x", "-i", "d1", "-u", "d1", "-P", secret)[0] != 0
+    assert publish(node, "d/d1/x", "-i", "d1", "-u", "d1", "-P", newest)[0] == 0
+
+
+def test_a_type_says_which_topics_its_devices_use(start, place):
+    place.run("device", "type", "add", "meter", "--rule", "pattern write meters/%c")
+    secret = place.device("m1", "--type", "meter")
+    node = start()
+    options = ["-i", "m1", "-u", "m1", "-P", secret]
+    assert is_permitted(node, "meters/m1", *options)
+    assert not is_permitted(node, "d/m1/x", *options)
+    assert "meter" in place.run("device", "ls")
+    assert "m1 has the device type meter" in place.run("device", "type", "rm", "meter", code=1)
+    assert "no device type metre" in place.run("device", "add", "m2", "--type", "metre", code=1)
+
+
+def test_a_changed_password_ends_connections_and_a_stranger_is_not_let_in(start, place):
+    place.user("alice")
+    node = start()
+    with Client(node, "c").credentials("alice", "secret") as alice:
+        place.run("user", "passwd", "alice", given="other\n")
+        alice.wait_for_end()
+    assert publish(node, "t", "-u", "alice", "-P", "secret")[0] != 0
+    assert publish(node, "t", "-u", "alice", "-P", "other")[0] == 0
+    place.run("user", "set", "alice", "--disable")
+    assert publish(node, "t", "-u", "alice", "-P", "other")[0] != 0
+    node.wait_for_log("martlet user set alice --enable")
+
+
+def test_a_file_that_another_program_changes_is_read_again(start, place):
+    place.user("alice")
+    node = start()
+    # Not through the data directory that the node has: nobody tells it.
+    shifted = place.path.parent / "same"
+    shifted.symlink_to(place.path)
+    (place.path / "admin.sock").rename(place.path / "away.sock")
+    martlet("user", "add", "bob", "--data-dir", shifted, given="secret\n")
+    until(lambda: publish(node, "t", "-u", "bob", "-P", "secret")[0] == 0, "bob is let in")
+
+
+def test_a_damaged_database_stops_the_start_and_not_the_node(start, place):
+    place.user("alice")
+    node = start()
+    database = place.path / "martlet.db"
+    good = database.read_bytes()
+    database.write_bytes(b"\0" * len(good))
+    assert martlet_process.run("reload", "--data-dir", str(place.path)).returncode != 0
+    assert publish(node, "t", "-u", "alice", "-P", "secret")[0] == 0
+    node.close()
+    with pytest.raises(RuntimeError, match="martlet.db"):
+        start()
+
+
+def test_a_certificate_of_a_device_is_good_while_the_device_is(start, place, tmp_path):
+    authority = Authority(tmp_path / "ca")
+    server = authority.sign("server")
+    certificate, key = authority.sign("d1", usage="clientAuth")
+    place.device("d1")
+    node = start(settings=[f"tls.certificate={server[0]}", f"tls.key={server[1]}",
+                           f"tls.client_ca={authority.certificate}", "tls.client_certificates=required",
+                           "auth.certificate_user_name=common-name"], listen=["mqtts://127.0.0.1:0"])
+    options = ["--cafile", authority.certificate, "--cert", certificate, "--key", key]
+
+    def may(client_id, topic):
+        return is_permitted(node, topic, "-i", client_id, *options, port=node.port("mqtts"))
+
+    assert may("d1", "d/d1/x") and not may("d1", "d/d2/x") and not may("d2", "d/d2/x")
+    place.run("device", "set", "d1", "--status", "inactive")
+    assert not may("d1", "d/d1/x")
+
+
+def test_an_order_that_leaves_the_tables_out_is_refused(place):
+    place.user("alice")
+    said = place.run("config", "check", "--set", "auth.order=password-file", code=1)
+    assert "auth.order leaves it out" in said
+    place.run("config", "check", "--set", "auth.order=password-file", "--set", "auth.registry=off")
