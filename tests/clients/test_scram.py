@@ -319,3 +319,34 @@ def test_a_server_that_does_not_know_the_password_gets_no_message(answers):
         assert impostor.serve() == b"", "nothing is sent to it"
         _, said = pub.communicate(timeout=20)
     assert pub.returncode == 1 and "authentication failed" in said
+
+
+def test_users_of_the_tables_prove_their_passwords_once_a_verifier_is_stored(start_node, tmp_path):
+    config = tmp_path / "martlet.toml"
+
+    def user(action, name, *more, scram, password="secret"):
+        config.write_text(f'[node]\ndata_dir = "{tmp_path}/data"\n[auth]\nscram = {str(scram).lower()}\n')
+        done = subprocess.run([martlet_process.binary(), "user", action, name, "-c", str(config), *more],
+                              input=password + "\n", capture_output=True, text=True, timeout=20,
+                              env=martlet_process.environment())
+        assert done.returncode == 0, done.stderr
+
+    user("add", "early", scram=False)
+    user("add", "alice", scram=True)
+    node = start_node(data_dir=tmp_path / "data", settings=["auth.scram=true"])
+
+    def let_in(name, password="secret"):
+        done = subprocess.run(
+            [martlet_process.binary(), "pub", "-p", str(node.port()), "-t", "t", "-m", "x", "-q", "1", "-V", "5",
+             "--scram", "-u", name, "-P", password], capture_output=True, text=True, timeout=20,
+            env=martlet_process.environment())
+        return done.returncode == 0
+
+    assert let_in("alice") and not let_in("alice", "wrong")
+    assert not let_in("early")
+    node.wait_for_log("no SCRAM verifier is stored for early: set the password again while auth.scram is on")
+    user("passwd", "early", scram=True, password="another")
+    assert let_in("early", "another") and not let_in("early")
+    user("set", "alice", "--disable", scram=True)
+    assert not let_in("alice")
+    node.wait_for_log("user alice is disabled: martlet user set alice --enable")

@@ -31,6 +31,8 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[(
 pub struct Registry {
     path: Arc<Path>,
     pub(crate) connection: AnyConnection,
+    /// A verifier for SCRAM-SHA-256 is stored beside the hash of each password that is set.
+    pub(crate) with_scram: bool,
 }
 
 impl Registry {
@@ -76,7 +78,14 @@ impl Registry {
         Ok(Self {
             path: path.into(),
             connection,
+            with_scram: false,
         })
+    }
+
+    /// Whether a verifier for SCRAM-SHA-256 is stored beside the hash of each password that is set
+    /// from now on; at first it is not.
+    pub fn keep_scram(&mut self, keeps: bool) {
+        self.with_scram = keeps;
     }
 
     /// Closes it; what was changed is in the file itself then, not in the log beside it.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use martlet_access::hash::PasswordHash;
+use martlet_access::scram::Verifier;
 use martlet_access::{RuleLine, administrator_rules, default_rules, device_rules};
 use martlet_broker::{Actions, Rule, Rules};
 
@@ -51,6 +52,7 @@ pub struct Snapshot {
 struct UserEntry {
     hash: PasswordHash,
     password_set_ms: i64,
+    scram: Option<Box<Verifier>>,
     enabled: bool,
     rules: Arc<Rules>,
 }
@@ -116,7 +118,14 @@ impl Snapshot {
             let rules = roles.get(&*row.user.role);
             let rules = rules.ok_or_else(|| damaged(format!("user {name} has no role")))?;
             stranger.get_or_insert_with(|| hash.clone());
+            let scram = match row.scram_verifier.as_str() {
+                "" => None,
+                text => Some(Box::new(Verifier::parse(text).map_err(|expected| {
+                    damaged(format!("user {name}: expected {expected}"))
+                })?)),
+            };
             let entry = UserEntry {
+                scram,
                 hash,
                 password_set_ms: row.password_set_ms,
                 enabled: row.user.enabled,
@@ -216,6 +225,16 @@ impl Snapshot {
             self.admits(name, "")
                 .map(|()| user.hash.is_weak().then_some(&user.hash)),
         )
+    }
+
+    /// What is kept of a user's password for SCRAM-SHA-256; none: there is no such user, or it is a
+    /// device, which has no password.
+    ///
+    /// # Errors
+    /// The user is not let in.
+    pub fn scram(&self, name: &str) -> Option<Result<Option<&Verifier>, Refusal>> {
+        let user = self.users.get(name)?;
+        Some(self.admits(name, "").map(|()| user.scram.as_deref()))
     }
 
     /// Whether a secret is a device's, and which Client Identifier it has; the answer is when the

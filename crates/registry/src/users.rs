@@ -1,6 +1,7 @@
 //! People and programs: a name, a password that they may have chosen, a role.
 
 use martlet_access::hash::{Kind, PasswordHash};
+use martlet_access::scram::Verifier;
 use sqlx::Row as _;
 
 use crate::database::database_error;
@@ -25,6 +26,8 @@ pub(crate) struct UserRow {
     pub(crate) user: User,
     pub(crate) password_hash: String,
     pub(crate) password_set_ms: i64,
+    /// Empty is none.
+    pub(crate) scram_verifier: String,
 }
 
 impl Registry {
@@ -39,7 +42,7 @@ impl Registry {
         password: &str,
     ) -> Result<(), RegistryError> {
         check_name("user", name)?;
-        let hash = new_hash(password)?;
+        let (hash, verifier) = (new_hash(password)?, self.new_verifier(password)?);
         let failed = database_error(self.path());
         let mut all = self.begin().await?;
         if is_builtin(&mut all, Owner::Role, role)
@@ -57,9 +60,10 @@ impl Registry {
             )));
         }
         let sql = "INSERT INTO users (name, role, password_hash, password_set_ms, scram_verifier, \
-                   enabled, created_ms) VALUES ($1, $2, $3, $4, '', 1, $4) ON CONFLICT DO NOTHING";
+                   enabled, created_ms) VALUES ($1, $2, $3, $4, $5, 1, $4) ON CONFLICT DO NOTHING";
         let query = sqlx::query(sql).bind(name).bind(role).bind(hash);
-        let done = query.bind(now_ms()).execute(&mut *all).await;
+        let query = query.bind(now_ms()).bind(verifier);
+        let done = query.execute(&mut *all).await;
         if done.map_err(&failed)?.rows_affected() == 0 {
             return Err(RegistryError::Refused(format!(
                 "{name} is there already: martlet user passwd {name}"
@@ -76,10 +80,11 @@ impl Registry {
     /// # Errors
     /// There is no such user.
     pub async fn set_password(&mut self, name: &str, password: &str) -> Result<(), RegistryError> {
-        let hash = new_hash(password)?;
-        let sql = "UPDATE users SET password_hash = $1, password_set_ms = $2, scram_verifier = '' \
-                   WHERE name = $3";
-        let query = sqlx::query(sql).bind(hash).bind(now_ms()).bind(name);
+        let (hash, verifier) = (new_hash(password)?, self.new_verifier(password)?);
+        let sql = "UPDATE users SET password_hash = $1, password_set_ms = $2, scram_verifier = $3 \
+                   WHERE name = $4";
+        let query = sqlx::query(sql).bind(hash).bind(now_ms()).bind(verifier);
+        let query = query.bind(name);
         let done = query.execute(&mut self.connection).await;
         let done = done.map_err(database_error(self.path()))?;
         expect_user(done.rows_affected(), name)
@@ -156,10 +161,20 @@ impl Registry {
         Ok(rows.into_iter().map(|row| row.user).collect())
     }
 
+    /// Of a password that is being set; empty where none is kept.
+    fn new_verifier(&self, password: &str) -> Result<String, RegistryError> {
+        if !self.with_scram {
+            return Ok(String::new());
+        }
+        let verifier = Verifier::new(password.as_bytes());
+        let verifier = verifier.map_err(|why| RegistryError::Refused(why.to_owned()))?;
+        Ok(verifier.text())
+    }
+
     pub(crate) async fn user_rows(&mut self) -> Result<Vec<UserRow>, RegistryError> {
         let failed = database_error(self.path());
-        let sql = "SELECT name, role, enabled, created_ms, password_hash, password_set_ms \
-                   FROM users ORDER BY name";
+        let sql = "SELECT name, role, enabled, created_ms, password_hash, password_set_ms, \
+                   scram_verifier FROM users ORDER BY name";
         let rows = sqlx::query(sql).fetch_all(&mut self.connection).await;
         let mut users = Vec::new();
         for row in rows.map_err(&failed)? {
@@ -172,6 +187,7 @@ impl Registry {
                 },
                 password_hash: row.try_get("password_hash").map_err(&failed)?,
                 password_set_ms: row.try_get("password_set_ms").map_err(&failed)?,
+                scram_verifier: row.try_get("scram_verifier").map_err(&failed)?,
             });
         }
         Ok(users)

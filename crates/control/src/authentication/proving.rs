@@ -20,6 +20,8 @@ pub enum ScramUser {
     Unknown,
     /// It knows the name, and has no verifier.
     WithoutVerifier,
+    /// It knows the name, and lets nobody in by it; why.
+    Barred(String),
     /// The verifier, and who it is that has the password.
     Known(Verifier, Identity),
 }
@@ -182,6 +184,7 @@ impl Policy {
                     );
                     return (made_up(), Err(why));
                 }
+                ScramUser::Barred(why) => return (made_up(), Err(why)),
                 ScramUser::Known(verifier, mut identity) => {
                     if identity.realm != Realm::OWN_RULES {
                         identity.realm = realm;

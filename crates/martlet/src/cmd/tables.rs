@@ -21,7 +21,11 @@ pub(crate) fn with<T>(
     node: &NodeOptions,
     work: impl AsyncFnOnce(&mut Registry) -> Result<T, RegistryError>,
 ) -> anyhow::Result<T> {
-    with_tables_of(&node.data_dir()?, work)
+    let keeps_scram = node.load()?.boolean("auth.scram");
+    with_tables_of(&node.data_dir()?, async |registry| {
+        registry.keep_scram(keeps_scram);
+        work(registry).await
+    })
 }
 
 /// Reads from the tables of a node; where there are none nothing is made.

@@ -8,7 +8,7 @@ use martlet_broker::{Authentication, Identity, Password, Rules};
 use martlet_registry::{Known, Refusal, Registry, Snapshot};
 
 use super::{Hashing, known};
-use crate::authentication::{Finding, Looking, Source};
+use crate::authentication::{Finding, Looking, ScramUser, Source};
 
 /// The registry. What a user or a device may do stands there too.
 #[derive(Debug)]
@@ -115,6 +115,27 @@ impl Source for RegistrySource {
 
     fn look<'a>(&'a self, asked: &'a Authentication) -> Looking<'a> {
         Box::pin(self.find(asked))
+    }
+
+    fn scram(&self, user_name: &str) -> ScramUser {
+        let found = (
+            self.snapshot.scram(user_name),
+            self.snapshot.rules_of(user_name),
+        );
+        match found {
+            (Some(Ok(Some(verifier))), Some(rules)) => {
+                let identity = Identity {
+                    user_name: Some(user_name.into()),
+                    rules: Arc::clone(rules),
+                    bound: true,
+                    ..Identity::anyone()
+                };
+                ScramUser::Known(verifier.clone(), identity)
+            }
+            (Some(Ok(_)), _) => ScramUser::WithoutVerifier,
+            (Some(Err(Refusal::Wrong(why) | Refusal::NotNow(why))), _) => ScramUser::Barred(why),
+            (None, _) => ScramUser::Unknown,
+        }
     }
 
     fn rules_of(&self, user_name: &str) -> Option<Arc<Rules>> {
