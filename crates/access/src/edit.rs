@@ -329,9 +329,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_new_password_leaves_all_other_lines_as_they_are(text in a_file(), user in "[a-f]{1,2}") {
+        fn a_new_password_leaves_all_other_lines_as_they_are(
+            text in a_file(),
+            user in "[a-f]{1,2}",
+        ) {
             let file = Edit::of(&text);
-            let (before, was_there) = (file.lines(), file.lines().iter().any(|line| names(line, &user)));
+            let before = file.lines();
+            let was_there = before.iter().any(|line| names(line, &user));
             let done = set_user(&file.0, &user, b"new", Kind::Sha512).unwrap();
             prop_assert_eq!(done == Edited::Changed, was_there);
             prop_assert!(file.lets_in(&user, b"new"));
