@@ -2,6 +2,7 @@
 
 import html
 import math
+import pathlib
 import statistics
 
 COLORS = ["#1b7f5c", "#8a8f98", "#b3541e", "#3b6fb6", "#8e44ad", "#b58900", "#c2185b", "#00838f"]
@@ -133,3 +134,15 @@ def picture(rows, results, brokers, caption):
                        f'fill="{color}"><title>{html.escape(name)}: {cell(figures)}</title></circle>')
     out.append("</svg>")
     return "\n".join(out) + "\n"
+
+
+def write_markdown(path, text, name="bench"):
+    """Replaces what stands between the marks of that name, or the file where it has none."""
+    path = pathlib.Path(path)
+    begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+    old = path.read_text() if path.exists() else ""
+    if begin in old and end in old:
+        text = old[:old.index(begin) + len(begin)] + "\n" + text + "\n" + old[old.index(end):]
+    else:
+        text += "\n"
+    path.write_text(text)

@@ -185,14 +185,18 @@ fn change<T>(
         line: 1,
         why: "the file is not UTF-8".to_owned(),
     })?;
-    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    // A carriage return belongs to its line.
+    let mut lines: Vec<String> = text.split('\n').map(str::to_owned).collect();
+    if lines.last().is_some_and(String::is_empty) {
+        lines.pop();
+    }
     let kept = lines.clone();
     let done = edit(&mut lines)?;
     if lines == kept {
         return Ok(done);
     }
     let mut new = lines.join("\n");
-    if !new.is_empty() {
+    if !lines.is_empty() {
         new.push('\n');
     }
     replace(&path, directory, new.as_bytes(), &before).map_err(&failed)?;
@@ -223,4 +227,173 @@ fn replace(path: &Path, directory: &Path, bytes: &[u8], before: &fs::Metadata) -
         return written;
     }
     File::open(directory)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::password_file::{Check, PasswordFile, Plain};
+
+    /// A file in a directory of its own, which goes with it.
+    struct Edit(PathBuf);
+
+    impl Edit {
+        fn of(text: &str) -> Self {
+            static NUMBER: AtomicU32 = AtomicU32::new(0);
+            let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+            let name = format!("martlet-edit-{}-{number}", std::process::id());
+            let directory = std::env::temp_dir().join(name);
+            fs::create_dir(&directory).unwrap();
+            let path = directory.join("passwd");
+            fs::write(&path, text).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+            Self(path)
+        }
+
+        fn text(&self) -> String {
+            fs::read_to_string(&self.0).unwrap()
+        }
+
+        fn lines(&self) -> Vec<String> {
+            lines_of(&self.text())
+        }
+
+        fn lets_in(&self, user: &str, password: &[u8]) -> bool {
+            matches!(self.check(user, password), Check::Right { .. })
+        }
+
+        fn check(&self, user: &str, password: &[u8]) -> Check {
+            let file = PasswordFile::parse("p", &fs::read(&self.0).unwrap(), Plain::Accepted);
+            file.unwrap().check(user, password)
+        }
+    }
+
+    impl Drop for Edit {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(self.0.parent().unwrap());
+        }
+    }
+
+    /// Each with its end, whatever that is; the last line gets one.
+    fn lines_of(text: &str) -> Vec<String> {
+        let mut lines: Vec<String> = text.split_inclusive('\n').map(str::to_owned).collect();
+        if let Some(last) = lines.last_mut().filter(|last| !last.ends_with('\n')) {
+            last.push('\n');
+        }
+        lines
+    }
+
+    fn names(line: &str, user: &str) -> bool {
+        !line.starts_with('#')
+            && line
+                .split_once(':')
+                .is_some_and(|(name, _)| name.trim() == user)
+    }
+
+    fn others(lines: Vec<String>, user: &str) -> Vec<String> {
+        let all = lines.into_iter();
+        all.filter(|line| !names(line, user)).collect()
+    }
+
+    /// Comments, empty lines, users with and without spaces, and of both kinds of line ends.
+    fn a_file() -> impl Strategy<Value = String> {
+        let kinds = prop_oneof![
+            Just("# a comment: not a user".to_owned()),
+            "#[a-e :]{0,10}",
+            "[ \\t]{0,3}",
+            "[ ]?[a-e]{1,2}[ ]?:[ ]?[A-Za-z0-9]{1,10}[ ]{0,2}",
+            "\u{e9}t\u{e9}:[a-z]{1,5}",
+        ];
+        let lines = prop::collection::vec((kinds, prop_oneof!["\n", "\r\n"]), 0..12);
+        (lines, any::<bool>()).prop_map(|(lines, ends)| {
+            let mut users = std::collections::HashSet::new();
+            let mut text = String::new();
+            for (line, end) in &lines {
+                // A file with a user twice is refused by who reads it.
+                let user = line.split_once(':').map(|(name, _)| name.trim().to_owned());
+                if line.starts_with('#') || user.is_none_or(|user| users.insert(user)) {
+                    text.push_str(line);
+                    text.push_str(end);
+                }
+            }
+            match ends {
+                true => text,
+                false => text.trim_end_matches('\n').to_owned(),
+            }
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_new_password_leaves_all_other_lines_as_they_are(
+            text in a_file(),
+            user in "[a-f]{1,2}",
+        ) {
+            let file = Edit::of(&text);
+            let before = file.lines();
+            let was_there = before.iter().any(|line| names(line, &user));
+            let done = set_user(&file.0, &user, b"new", Kind::Sha512).unwrap();
+            prop_assert_eq!(done == Edited::Changed, was_there);
+            prop_assert!(file.lets_in(&user, b"new"));
+            let after = file.lines();
+            if was_there {
+                let place = |lines: &[String]| lines.iter().position(|line| names(line, &user));
+                prop_assert_eq!(place(&before), place(&after));
+            }
+            prop_assert_eq!(others(before, &user), others(after, &user));
+            let mode = fs::metadata(&file.0).unwrap().permissions().mode();
+            prop_assert_eq!(mode & 0o777, 0o640);
+        }
+
+        #[test]
+        fn who_is_removed_is_gone_and_nothing_else(text in a_file(), user in "[a-e]{1,2}") {
+            let file = Edit::of(&text);
+            let before = file.lines();
+            if before.iter().any(|line| names(line, &user)) {
+                remove_user(&file.0, &user).unwrap();
+                prop_assert_eq!(file.check(&user, b"x"), Check::Unknown);
+                prop_assert_eq!(others(before, &user), file.lines());
+            } else {
+                prop_assert!(remove_user(&file.0, &user).is_err());
+                prop_assert_eq!(file.text(), text, "a refused edit changes nothing");
+            }
+        }
+
+        #[test]
+        fn adding_and_removing_again_is_as_before(text in a_file()) {
+            let file = Edit::of(&text);
+            let before = file.lines();
+            set_user(&file.0, "somebody new", b"x", Kind::Sha512).unwrap();
+            remove_user(&file.0, "somebody new").unwrap();
+            prop_assert_eq!(before, file.lines());
+        }
+
+        #[test]
+        fn names_that_would_be_other_lines_are_refused(user in "[a-b:# \n\r\t\u{0}]{0,4}") {
+            let file = Edit::of("a:x\n");
+            match set_user(&file.0, &user, b"new", Kind::Sha512) {
+                Ok(_) => prop_assert!(file.lets_in(&user, b"new")),
+                Err(_) => prop_assert_eq!(file.text(), "a:x\n"),
+            }
+        }
+    }
+
+    #[test]
+    fn passwords_that_stand_there_as_they_are_become_hashes_and_no_other_line_changes() {
+        let hashed = PasswordHash::new(b"b", Kind::Sha512).unwrap();
+        let kept = format!("bob:{}\r\n", hashed.text());
+        let file = Edit::of(&format!("# people\r\nalice:hunter2\n\n{kept}"));
+        assert_eq!(hash_plain(&file.0, Kind::Sha512).unwrap(), 1);
+        let lines = file.lines();
+        assert_eq!(
+            (&*lines[0], &*lines[2], &*lines[3]),
+            ("# people\r\n", "\n", &*kept)
+        );
+        assert!(!lines[1].contains("hunter2"));
+        assert!(file.lets_in("alice", b"hunter2"));
+    }
 }
