@@ -28,7 +28,8 @@ pub struct Entry {
     pub seq: u64,
     /// When, milliseconds since the Unix epoch.
     pub at_ms: u64,
-    /// `connected`, `connect refused`, `re-authentication refused`, `disconnected`, `publish refused`, `subscribe refused`,
+    /// `connected`, `connect refused`, `re-authentication refused`, `disconnected`,
+    /// `publish refused`, `subscribe refused`,
     /// `message dropped` or `queue full`.
     pub what: String,
     /// Client Identifier, as far as known.

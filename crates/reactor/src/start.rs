@@ -210,8 +210,8 @@ impl Running {
         self.mailboxes.control(shard, Control::Command(command));
     }
 
-    /// What certificates are good by has changed, by [`TlsSettings::replace`]: clients whose own are
-    /// not any more are shown out.
+    /// What certificates are good by has changed, by [`TlsSettings::replace`]: clients whose own
+    /// are not any more are shown out.
     ///
     /// [`TlsSettings::replace`]: crate::TlsSettings::replace
     pub fn recheck_certificates(&self) {
