@@ -107,6 +107,11 @@ impl PasswordFile {
         }
     }
 
+    /// The hash of a user's password, as text.
+    pub fn hash_of(&self, user: &str) -> Option<String> {
+        self.users.get(user).map(PasswordHash::text)
+    }
+
     /// There is such a user.
     pub fn has_user(&self, user: &str) -> bool {
         self.users.contains_key(user)

@@ -227,6 +227,11 @@ impl Snapshot {
         )
     }
 
+    /// The hash of a user's password, as text.
+    pub fn hash_of(&self, name: &str) -> Option<String> {
+        self.users.get(name).map(|user| user.hash.text())
+    }
+
     /// What is kept of a user's password for SCRAM-SHA-256; none: there is no such user, or it is a
     /// device, which has no password.
     ///

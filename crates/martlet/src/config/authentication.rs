@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use martlet_access::{AclFile, PasswordFile, Plain, credentials};
@@ -60,12 +60,18 @@ const KINDS: &[(&str, Kind)] = &[
     ("hook", Kind::Hook),
 ];
 
+/// One for the process: which password belongs to which hash does not change when files are read
+/// again.
+static HASHING: OnceLock<Hashing> = OnceLock::new();
+
 impl<'a> Doors<'a> {
     pub(crate) fn new(effective: &'a Effective) -> Result<Self, ConfigError> {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        let hashing = HASHING.get_or_init(|| Hashing::new(cores()));
+        let remembered = Duration::from_secs(effective.integer("auth.remember_secs"));
         let mut doors = Self {
             effective,
-            hashing: Hashing::new(cores),
+            hashing: hashing.remembering(remembered),
             registry: None,
             files: Vec::new(),
             realms: BTreeMap::new(),

@@ -38,11 +38,21 @@ impl PasswordFileSource {
         let password = asked.password.clone();
         let rules = self.people.rules_of(Some(&name));
         let (found, path) = (known(asked, Arc::clone(&name), rules), self.path.clone());
+        let bytes = asked.password.as_ref().map_or(&[][..], Password::bytes);
+        let proof = file.hash_of(&name);
+        let proof = proof.map(|hash| self.hashing.proof(&hash, bytes));
+        if proof.is_some_and(|proof| self.hashing.is_known(&proof)) {
+            return found;
+        }
+        let hashing = self.hashing.clone();
         self.hashing
             .run(move || {
                 let password = password.as_ref().map_or(&[][..], Password::bytes);
                 match file.check(&name, password) {
-                    Check::Right { .. } => found,
+                    Check::Right { .. } => {
+                        proof.into_iter().for_each(|proof| hashing.remember(proof));
+                        found
+                    }
                     Check::Wrong => Finding::Wrong(format!("the password is not that of {path}")),
                     Check::Unknown => Finding::Stranger,
                 }

@@ -57,11 +57,21 @@ impl RegistrySource {
         let snapshot = Arc::clone(&self.snapshot);
         let rules = snapshot.rules_of(&name).cloned();
         let found = rules.map(|rules| known(asked, Arc::clone(&name), rules));
-        let password = asked.password.clone();
+        let bytes = asked.password.as_ref().map_or(&[][..], Password::bytes);
+        let proof = snapshot.hash_of(&name);
+        let proof = proof.map(|hash| self.hashing.proof(&hash, bytes));
+        if let Some(found) = &found
+            && proof.is_some_and(|proof| self.hashing.is_known(&proof))
+        {
+            let admits = snapshot.admits(&name, "");
+            return admits.map_or_else(refused, |()| found.clone());
+        }
+        let (password, hashing) = (asked.password.clone(), self.hashing.clone());
         let work = move || {
             let password = password.as_ref().map_or(&[][..], Password::bytes);
             match (snapshot.check_user(&name, password), found) {
                 (Some(Ok(weak)), Some(found)) => {
+                    proof.into_iter().for_each(|proof| hashing.remember(proof));
                     if let Some(weak) = weak {
                         renew(&snapshot, &name, weak, password);
                     }

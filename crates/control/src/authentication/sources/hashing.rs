@@ -1,0 +1,151 @@
+//! Working out hashes of passwords: each takes a core for tens of milliseconds, so few are worked
+//! out at once, and one that was right is not worked out again for a while.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use aws_lc_rs::{hmac, rand};
+use tokio::sync::Semaphore;
+
+use super::Finding;
+
+/// Passwords remembered at most; when there are more, all begin anew.
+const REMEMBERED_MAX: usize = 100_000;
+
+/// Hashes of passwords are worked out on a few threads at once. All clones share them, and what
+/// they remember.
+#[derive(Clone)]
+pub struct Hashing {
+    turns: Arc<Semaphore>,
+    right: Arc<Right>,
+    /// How long a password that was right is remembered.
+    remembered: Duration,
+}
+
+/// Passwords that were right, by digests that nobody can make without the key of this process.
+struct Right {
+    key: hmac::Key,
+    until: Mutex<HashMap<Proof, Instant>>,
+}
+
+/// That a password belongs to a hash. It stays true whatever becomes of files and tables: another
+/// password has another hash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Proof([u8; 32]);
+
+impl fmt::Debug for Hashing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Hashing")
+    }
+}
+
+impl Hashing {
+    /// `at_once` hashes at the same time at most.
+    pub fn new(at_once: usize) -> Self {
+        let mut key = [0; 32];
+        // Without randomness nothing else works either; nothing is remembered then.
+        let is_random = rand::fill(&mut key).is_ok();
+        Self {
+            turns: Arc::new(Semaphore::new(at_once.max(1))),
+            right: Arc::new(Right {
+                key: hmac::Key::new(hmac::HMAC_SHA256, &key),
+                until: Mutex::default(),
+            }),
+            remembered: match is_random {
+                true => Duration::from_secs(300),
+                false => Duration::ZERO,
+            },
+        }
+    }
+
+    /// The same, that remembers for another time.
+    #[must_use]
+    pub fn remembering(&self, remembered: Duration) -> Self {
+        Self {
+            remembered: match self.remembered.is_zero() {
+                true => Duration::ZERO,
+                false => remembered,
+            },
+            ..self.clone()
+        }
+    }
+
+    /// Does `work`, when it is its turn, where it blocks nobody.
+    pub(super) async fn run(&self, work: impl FnOnce() -> Finding + Send + 'static) -> Finding {
+        let done = self.work(work).await;
+        done.unwrap_or_else(|| Finding::Failed("the hash could not be worked out".to_owned()))
+    }
+
+    /// The same for any work; none if it came to no end.
+    pub(crate) async fn work<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Option<T> {
+        // The semaphore is never closed.
+        let _one = self.turns.acquire().await.ok()?;
+        tokio::task::spawn_blocking(work).await.ok()
+    }
+
+    /// What is remembered if this password belongs to this hash.
+    pub(super) fn proof(&self, hash: &str, password: &[u8]) -> Proof {
+        let mut context = hmac::Context::with_key(&self.right.key);
+        context.update(&(hash.len() as u64).to_be_bytes());
+        context.update(hash.as_bytes());
+        context.update(password);
+        let mut proof = [0; 32];
+        proof.copy_from_slice(context.sign().as_ref());
+        Proof(proof)
+    }
+
+    /// It was worked out of late, and is true.
+    pub(super) fn is_known(&self, proof: &Proof) -> bool {
+        let until = self.right.lock().get(proof).copied();
+        !self.remembered.is_zero() && until.is_some_and(|until| Instant::now() < until)
+    }
+
+    /// It was worked out, and is true.
+    pub(super) fn remember(&self, proof: Proof) {
+        if self.remembered.is_zero() {
+            return;
+        }
+        let now = Instant::now();
+        let mut right = self.right.lock();
+        if right.len() >= REMEMBERED_MAX {
+            right.retain(|_, until| now < *until);
+        }
+        if right.len() >= REMEMBERED_MAX {
+            right.clear();
+        }
+        right.insert(proof, now + self.remembered);
+    }
+}
+
+impl Right {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Proof, Instant>> {
+        self.until.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_right_is_known_for_its_hash_and_password_alone_and_for_a_while() {
+        let hashing = Hashing::new(1);
+        let proof = hashing.proof("hash", b"password");
+        assert!(!hashing.is_known(&proof));
+        hashing.remember(proof);
+        assert!(hashing.is_known(&hashing.proof("hash", b"password")));
+        assert!(!hashing.is_known(&hashing.proof("other", b"password")));
+        assert!(!hashing.is_known(&hashing.proof("hashp", b"assword")));
+        assert!(!Hashing::new(1).is_known(&proof));
+        let forgetful = hashing.remembering(Duration::ZERO);
+        assert!(!forgetful.is_known(&proof));
+        let short = hashing.remembering(Duration::from_nanos(1));
+        short.remember(proof);
+        assert!(!short.is_known(&proof));
+    }
+}
