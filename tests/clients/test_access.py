@@ -4,6 +4,7 @@ certificates; changed while the node runs."""
 import json
 import os
 import pty
+import select
 import signal
 import socket
 import subprocess
@@ -249,11 +250,12 @@ def typed_at_a_terminal(command, *lines):
     seen = b""
     for line in lines:
         while not seen.endswith(b": "):
+            assert select.select([terminal], [], [], DEADLINE_SECS)[0], f"no prompt: {seen}"
             seen += os.read(terminal, 1024)
         os.write(terminal, line.encode() + b"\n")
         seen += b"|"
     try:
-        while more := os.read(terminal, 1024):
+        while select.select([terminal], [], [], DEADLINE_SECS)[0] and (more := os.read(terminal, 1024)):
             seen += more
     except OSError:
         pass  # The other side has closed it.
@@ -349,3 +351,22 @@ def test_who_is_removed_by_command_is_gone_at_once(guarded):
             client.wait_for_end()
             late.append(time.monotonic() - ended)
     assert sorted(late)[len(late) // 2] < 0.05, late
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_a_weak_hash_is_renewed_when_its_user_comes_and_nobody_is_cut_off(start_node, tmp_path, allowed):
+    path = mosquitto_passwd(tmp_path / "passwd", ("alice", "secret"), ("bob", "word"))
+    before = path.read_text().splitlines()
+    node = start_node(settings=[f"auth.password_file={path}", f"auth.renew_hashes={str(allowed).lower()}"])
+    with Client(node, "c1").credentials("alice", "secret") as client:
+        if not allowed:
+            assert path.read_text().splitlines() == before
+            return
+        until(lambda: path.read_text().startswith("alice:$argon2id$"), "it is renewed")
+        assert path.read_text().splitlines()[1:] == before[1:], "nobody else's"
+        node.wait_for_log("reloaded (a file has changed)")
+        client.subscribe("t")
+        client.publish("t", "still here")
+        assert client.receive_payload() == "still here"
+    assert publish(node, "t", "-u", "alice", "-P", "secret")[0] == 0
+    assert publish(node, "t", "-u", "alice", "-P", "wrong")[0] != 0

@@ -105,6 +105,33 @@ pub fn set_user(path: &Path, user: &str, password: &[u8], kind: Kind) -> Result<
     })
 }
 
+/// Gives a user an Argon2id hash of the same password, if the hash is still `older`; answers with
+/// the new one, or none if somebody has changed it meanwhile.
+///
+/// # Errors
+/// The file is not changed.
+pub fn renew(
+    path: &Path,
+    user: &str,
+    older: &str,
+    password: &[u8],
+) -> Result<Option<String>, EditError> {
+    let hash = PasswordHash::new(password, Kind::Argon2id).map_err(EditError::Hash)?;
+    change(path, |lines| {
+        let is_meant = |line: &str| match user_line(line) {
+            Ok(Some((name, text))) => {
+                name == user && PasswordHash::parse(text).is_ok_and(|hash| hash.text() == older)
+            }
+            _ => false,
+        };
+        let Some(line) = lines.iter_mut().find(|line| is_meant(line)) else {
+            return Ok(None);
+        };
+        *line = format!("{user}:{}", hash.text());
+        Ok(Some(hash.text()))
+    })
+}
+
 /// Removes a user.
 ///
 /// # Errors

@@ -33,9 +33,10 @@ pub(crate) fn given(password: String) -> anyhow::Result<String> {
 /// One line of the terminal, whose echo is off meanwhile.
 fn hidden(prompt: &str) -> anyhow::Result<String> {
     let mut error_output = io::stderr();
+    // First: what is typed at the prompt is neither shown nor thrown away.
+    let echo = Echo::off()?;
     error_output.write_all(prompt.as_bytes())?;
     error_output.flush()?;
-    let echo = Echo::off()?;
     let read = line("the password");
     drop(echo);
     // The return key was not echoed either.

@@ -347,8 +347,9 @@ impl<'a> Doors<'a> {
             .map_err(|problem| ConfigError::Unusable(problem.to_string()))?;
         self.warnings.extend(file.warnings().iter().cloned());
         let (people, hashing) = (people.clone(), self.hashing.clone());
+        let renews = self.effective.boolean("auth.renew_hashes");
         let source = PasswordFileSource::new(path, file, people, hashing);
-        Ok(Some(Arc::new(source)))
+        Ok(Some(Arc::new(source.renewing(renews))))
     }
 
     fn acl_file(&mut self, table: Option<&ListenerTable>) -> Result<Option<AclFile>, ConfigError> {

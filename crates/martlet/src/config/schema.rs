@@ -406,6 +406,12 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
         "Passwords in a password file may stand there as they are.",
     ),
     (
+        "auth.renew_hashes",
+        SWITCH,
+        Default::Boolean(false),
+        "A password whose hash in the password file is weaker than today's ($6$, plain, few iterations) gets an Argon2id one there when its user comes with it. The node has to be permitted to write the file.",
+    ),
+    (
         "auth.acl_file",
         Kind::Text,
         Default::Text(""),

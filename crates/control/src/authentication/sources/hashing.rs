@@ -28,6 +28,8 @@ pub struct Hashing {
 struct Right {
     key: hmac::Key,
     until: Mutex<HashMap<Proof, Instant>>,
+    /// Hashes that took the place of another of the same password, with that.
+    renewed: Mutex<HashMap<String, String>>,
 }
 
 /// That a password belongs to a hash. It stays true whatever becomes of files and tables: another
@@ -52,6 +54,7 @@ impl Hashing {
             right: Arc::new(Right {
                 key: hmac::Key::new(hmac::HMAC_SHA256, &key),
                 until: Mutex::default(),
+                renewed: Mutex::default(),
             }),
             remembered: match is_random {
                 true => Duration::from_secs(300),
@@ -86,6 +89,21 @@ impl Hashing {
         // The semaphore is never closed.
         let _one = self.turns.acquire().await.ok()?;
         tokio::task::spawn_blocking(work).await.ok()
+    }
+
+    /// `newer` took the place of `older`, as a stronger hash of the same password.
+    pub(super) fn renewed(&self, older: String, newer: String) {
+        let mut renewed = self.right.renewed();
+        if renewed.len() >= REMEMBERED_MAX {
+            renewed.clear();
+        }
+        renewed.insert(newer, older);
+    }
+
+    /// Whether it did.
+    pub(super) fn is_renewal(&self, older: &str, newer: &str) -> bool {
+        let renewed = self.right.renewed();
+        renewed.get(newer).is_some_and(|found| found == older)
     }
 
     /// What is remembered if this password belongs to this hash.
@@ -125,6 +143,10 @@ impl Hashing {
 impl Right {
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Proof, Instant>> {
         self.until.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn renewed(&self) -> std::sync::MutexGuard<'_, HashMap<String, String>> {
+        self.renewed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,9 +1,10 @@
 //! Users of a password file in Mosquitto's form.
 
 use std::any::Any;
+use std::path::Path;
 use std::sync::Arc;
 
-use martlet_access::{Check, PasswordFile};
+use martlet_access::{Check, PasswordFile, edit};
 use martlet_broker::{Authentication, Password, Rules};
 
 use super::{Hashing, People, known};
@@ -17,6 +18,8 @@ pub struct PasswordFileSource {
     file: Arc<PasswordFile>,
     people: People,
     hashing: Hashing,
+    /// Hashes weaker than today's are replaced when their users come.
+    renews: bool,
 }
 
 impl PasswordFileSource {
@@ -27,7 +30,15 @@ impl PasswordFileSource {
             file: Arc::new(file),
             people,
             hashing,
+            renews: false,
         }
+    }
+
+    /// Whether the file is changed when a user comes whose hash is weaker than today's: the same
+    /// password gets a stronger one. At first it is not.
+    #[must_use]
+    pub fn renewing(self, renews: bool) -> Self {
+        Self { renews, ..self }
     }
 
     async fn find(&self, asked: &Authentication) -> Finding {
@@ -44,12 +55,15 @@ impl PasswordFileSource {
         if proof.is_some_and(|proof| self.hashing.is_known(&proof)) {
             return found;
         }
-        let hashing = self.hashing.clone();
+        let (hashing, renews) = (self.hashing.clone(), self.renews);
         self.hashing
             .run(move || {
                 let password = password.as_ref().map_or(&[][..], Password::bytes);
                 match file.check(&name, password) {
-                    Check::Right { .. } => {
+                    Check::Right { renew: is_weak } => {
+                        if is_weak && renews {
+                            renew(&hashing, &path, &name, &file, password);
+                        }
                         proof.into_iter().for_each(|proof| hashing.remember(proof));
                         found
                     }
@@ -58,6 +72,22 @@ impl PasswordFileSource {
                 }
             })
             .await
+    }
+}
+
+/// The client is let in whether this succeeds or not.
+fn renew(hashing: &Hashing, path: &str, name: &str, file: &PasswordFile, password: &[u8]) {
+    let Some(older) = file.hash_of(name) else {
+        return;
+    };
+    match edit::renew(Path::new(path), name, &older, password) {
+        Ok(Some(newer)) => {
+            hashing.renewed(older, newer);
+            tracing::info!(user_name = name, "the hash of a password was made stronger");
+        }
+        // Somebody else has changed it meanwhile.
+        Ok(None) => {}
+        Err(error) => tracing::warn!(user_name = name, %error, "a weak hash could not be renewed"),
     }
 }
 
@@ -80,8 +110,14 @@ impl Source for PasswordFileSource {
         let Some(newer) = newer.as_any().downcast_ref::<Self>() else {
             return Vec::new();
         };
-        let gone = self.file.no_longer_valid(&newer.file);
-        gone.into_iter().map(Arc::from).collect()
+        let is_renewed = |user: &str| match (self.file.hash_of(user), newer.file.hash_of(user)) {
+            (Some(older), Some(newer)) => self.hashing.is_renewal(&older, &newer),
+            _ => false,
+        };
+        let gone = self.file.no_longer_valid(&newer.file).into_iter();
+        gone.filter(|user| !is_renewed(user))
+            .map(Arc::from)
+            .collect()
     }
 
     fn as_any(&self) -> &dyn Any {
