@@ -93,6 +93,7 @@ impl Gate {
         });
     }
 
+    /// A method that is not known is refused with 0x8C [MQTT-4.12.0-1].
     fn first_message(
         &self,
         asked: &Authentication,
