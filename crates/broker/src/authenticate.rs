@@ -134,6 +134,8 @@ pub(crate) struct Authentications {
     pub(crate) waiting: BTreeMap<u32, Box<ConnectRequest>>,
     /// Of connections whose CONNECT named an Authentication Method, until they are forgotten.
     pub(crate) exchanges: BTreeMap<u32, Exchange>,
+    /// The method of the last client that was accepted by one: nearly all have the same.
+    method: Option<Arc<str>>,
     /// Certificates of connections in the lobby.
     certificates: BTreeMap<u32, Arc<[u8]>>,
     /// The latest revocation of each user, oldest first, with the time it came.
@@ -154,6 +156,14 @@ impl Authentications {
         self.waiting.remove(&index);
         self.certificates.remove(&index);
         self.exchanges.remove(&index);
+    }
+
+    /// A client has been accepted by this method, and may prove anew who it is.
+    pub(crate) fn accepted(&mut self, index: u32, method: &Arc<str>) {
+        let last = self.method.as_ref().filter(|last| *last == method);
+        let method = Arc::clone(last.unwrap_or(method));
+        self.method = Some(Arc::clone(&method));
+        self.exchanges.insert(index, Exchange::over(method));
     }
 
     /// What is kept of connections that are there.

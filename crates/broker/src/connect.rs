@@ -9,7 +9,6 @@ use martlet_codec::{ConnAck, ConnAckProperties, ProtocolVersion, QoS, ReasonCode
 use crate::arena::Index;
 use crate::connection::{Phase, TopicAliases, Who};
 use crate::event::Event;
-use crate::exchange::Exchange;
 use crate::fault::{self, Fault};
 use crate::id::{RecordNumber, TenantId};
 use crate::node::{Cx, Node};
@@ -303,8 +302,7 @@ impl Shard {
         self.lobby_count -= 1;
         self.authentications.forget(index);
         if let Some(method) = &request.authentication_method {
-            let exchange = Exchange::over(Arc::clone(method));
-            self.authentications.exchanges.insert(index, exchange);
+            self.authentications.accepted(index, method);
         }
         self.counters.connects_accepted += 1;
     }

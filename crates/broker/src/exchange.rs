@@ -420,3 +420,13 @@ fn auth_without_method(auth: &Auth<'_>) -> PacketError {
         None => PacketError::protocol("AUTH without Authentication Method", "MQTT-4.12.0-7"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_that_may_prove_anew_who_it_is_is_small() {
+        assert!(size_of::<Exchange>() <= 48);
+    }
+}

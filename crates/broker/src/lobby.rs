@@ -356,8 +356,8 @@ impl Shard {
     /// Ends a connection before its CONNECT was accepted, with CONNACK where the version is known
     /// [MQTT-3.1.4-1].
     /// Nothing that came behind the CONNECT is looked at [MQTT-3.1.4-6], and the connection ends
-    /// [MQTT-3.2.2-7], [MQTT-4.13.2-1]. Before MQTT 5: [MQTT-3.1.1/3.1.2-2], [MQTT-3.1.1/3.1.3-9],
-    /// [MQTT-3.1.1/3.1.4-1], [MQTT-3.1.1/3.2.2-6].
+    /// [MQTT-3.2.2-7], [MQTT-4.12.0-4], [MQTT-4.13.2-1]. Before MQTT 5: [MQTT-3.1.1/3.1.2-2],
+    /// [MQTT-3.1.1/3.1.3-9], [MQTT-3.1.1/3.1.4-1], [MQTT-3.1.1/3.2.2-6].
     pub(crate) fn refuse<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,

@@ -14,37 +14,24 @@ use crate::authentication::{Finding, Looking, ScramUser, Source};
 #[derive(Debug)]
 pub struct Credentials {
     users: Vec<Credential>,
-    /// Of each user's password, made when it is first wanted: it takes some milliseconds.
-    verifiers: Vec<OnceLock<Verifier>>,
+    /// Of each user's password, some milliseconds each: made when one is first wanted, whoever's it
+    /// is, so that the time it takes tells no names.
+    verifiers: OnceLock<Vec<Option<Verifier>>>,
     people: People,
 }
 
 impl Credentials {
     /// A list of users with their passwords.
     pub fn new(users: Vec<Credential>, people: People) -> Self {
-        let verifiers = users.iter().map(|_| OnceLock::new()).collect();
         Self {
             users,
-            verifiers,
+            verifiers: OnceLock::new(),
             people,
         }
     }
 
     fn user(&self, name: &str) -> Option<&Credential> {
         self.users.iter().find(|user| *user.user_name == *name)
-    }
-
-    fn verifier(&self, name: &str) -> Option<&Verifier> {
-        let index = self
-            .users
-            .iter()
-            .position(|user| *user.user_name == *name)?;
-        let made = self.verifiers.get(index)?;
-        if made.get().is_none() {
-            // Who was quicker has made it as well.
-            let _ = made.set(self.users[index].verifier().ok()?);
-        }
-        made.get()
     }
 
     fn find(&self, asked: &Authentication) -> Finding {
@@ -72,10 +59,13 @@ impl Source for Credentials {
     }
 
     fn scram(&self, user_name: &str) -> ScramUser {
-        if self.user(user_name).is_none() {
+        let make = || self.users.iter().map(|user| user.verifier().ok());
+        let verifiers = self.verifiers.get_or_init(|| make().collect());
+        let mut all = self.users.iter().zip(verifiers);
+        let Some((_, verifier)) = all.find(|(user, _)| *user.user_name == *user_name) else {
             return ScramUser::Unknown;
-        }
-        let Some(verifier) = self.verifier(user_name) else {
+        };
+        let Some(verifier) = verifier else {
             return ScramUser::WithoutVerifier;
         };
         let identity = Identity {
