@@ -8,6 +8,9 @@ use toml::de::{DeTable, DeValue};
 use crate::config::schema::{Key, Kind, LISTENER_KEYS, Value, keys};
 use crate::config::{mosquitto, seeds};
 
+/// Where values come from that nobody has set.
+pub(crate) const DEFAULT_SOURCE: &str = "default";
+
 /// A value and where it came from.
 #[derive(Clone, Debug)]
 pub(crate) struct Sourced {
@@ -38,7 +41,7 @@ impl Effective {
         let defaults = keys().into_iter().map(|key| {
             let sourced = Sourced {
                 value: key.default,
-                source: "default".to_owned(),
+                source: DEFAULT_SOURCE.to_owned(),
             };
             (key.path, sourced)
         });
@@ -70,6 +73,13 @@ impl Effective {
             .get(path)
             .expect("the schema has every key that is asked for")
             .value
+    }
+
+    /// Where the value of a key came from.
+    pub(crate) fn source(&self, path: &str) -> &str {
+        self.values
+            .get(path)
+            .map_or(DEFAULT_SOURCE, |found| &found.source)
     }
 
     pub(crate) fn integer(&self, path: &str) -> u64 {

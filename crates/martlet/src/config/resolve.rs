@@ -11,7 +11,7 @@ use martlet_control::authentication::Policy;
 use martlet_reactor::{Durability, ListenerConfig, TlsSettings, Transport};
 
 use crate::config::authentication::Doors;
-use crate::config::load::{ConfigError, Effective, ListenerTable};
+use crate::config::load::{ConfigError, DEFAULT_SOURCE, Effective, ListenerTable};
 use crate::config::schema::Value;
 
 /// What a node is started with.
@@ -199,7 +199,9 @@ fn listeners(
         for listener in configured_listener(effective, table, doors, files)? {
             let address = listener.address;
             if address.port() > 0 && listeners.iter().any(|known| known.address == address) {
-                let text = format!("{address} is listened on twice; name each address once");
+                let place = table.get("url").map_or("", |url| url.source.as_str());
+                let text =
+                    format!("{place}: {address} is listened on twice; name each address once");
                 return Err(ConfigError::Unusable(text));
             }
             listeners.push(listener);
@@ -403,6 +405,16 @@ fn tls_of(
         revoked: path("client_crl"),
         record_bytes,
     };
+    // A CA that nobody is checked against: a line that was lost, and a door that is open.
+    let is_said = table.contains_key("client_certificates")
+        || effective.source("tls.client_certificates") != DEFAULT_SOURCE;
+    if !is_said && (files.client_ca.is_some() || files.revoked.is_some()) {
+        return Err(
+            "client_ca or client_crl is set, and client_certificates is not: say required or \
+             optional, or off if nobody is to show one"
+                .to_owned(),
+        );
+    }
     let config = server_config(&files).map_err(|error| error.to_string())?;
     let ServerFiles {
         certificate,
