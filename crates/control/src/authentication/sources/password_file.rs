@@ -7,12 +7,13 @@ use martlet_access::{Check, PasswordFile};
 use martlet_broker::{Authentication, Password, Rules};
 
 use super::{Hashing, People, known};
+use crate::authentication::policy::of_kind;
 use crate::authentication::{Finding, Looking, Source};
 
 /// A password file, as it was when it was read.
 #[derive(Debug)]
 pub struct PasswordFileSource {
-    /// For logs, and to find it again after it was read anew.
+    /// For logs.
     path: String,
     file: Arc<PasswordFile>,
     people: People,
@@ -66,12 +67,14 @@ impl Source for PasswordFileSource {
             .then(|| self.people.rules_of(Some(user_name)))
     }
 
-    fn no_longer_valid(&self, newer: &dyn Source) -> Vec<Arc<str>> {
-        let Some(newer) = newer.as_any().downcast_ref::<Self>() else {
-            return Vec::new();
-        };
-        let gone = self.file.no_longer_valid(&newer.file);
-        gone.into_iter().map(Arc::from).collect()
+    fn no_longer_valid(&self, next: &[Arc<dyn Source>]) -> Vec<Arc<str>> {
+        match of_kind::<Self>(next) {
+            Some(newer) => {
+                let gone = self.file.no_longer_valid(&newer.file);
+                gone.into_iter().map(Arc::from).collect()
+            }
+            None => self.file.users().map(Arc::from).collect(),
+        }
     }
 
     fn as_any(&self) -> &dyn Any {
