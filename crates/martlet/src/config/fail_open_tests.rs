@@ -19,7 +19,7 @@ use martlet_control::authentication::{Gate, Policy};
 use proptest::prelude::*;
 use rustls::{ClientConfig, ClientConnection, ServerConfig, ServerConnection};
 
-use super::{ConfigError, NodeConfig, Overlay, load, resolve};
+use super::{ConfigError, Effective, NodeConfig, Overlay, load, resolve};
 
 /// A configuration that works, and what is in its files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -234,7 +234,7 @@ impl Directory {
         fs::read_to_string(self.0.join(file)).unwrap_or_default()
     }
 
-    fn resolve(&self, site: Site) -> Result<NodeConfig, ConfigError> {
+    fn load(&self, site: Site) -> Result<Effective, ConfigError> {
         let main = self.0.join(site.main_file());
         let (file, mosquitto) = match site.is_mosquitto() {
             true => (None, Some(main)),
@@ -245,15 +245,17 @@ impl Directory {
             "unused".to_owned(),
             "--data-dir",
         );
-        resolve(&load(
-            &Overlay {
-                file,
-                mosquitto,
-                values: vec![data_dir],
-                listen: Vec::new(),
-            },
-            &[],
-        )?)
+        let overlay = Overlay {
+            file,
+            mosquitto,
+            values: vec![data_dir],
+            listen: Vec::new(),
+        };
+        load(&overlay, &[])
+    }
+
+    fn resolve(&self, site: Site) -> Result<NodeConfig, ConfigError> {
+        resolve(&self.load(site)?)
     }
 }
 
@@ -670,6 +672,60 @@ fn a_line_that_protects_and_is_lost_is_told() {
         fs::write(directory.0.join(site.main_file()), text).unwrap();
         let error = directory.resolve(site).unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
+    }
+}
+
+#[test]
+fn what_protects_and_is_gone_when_read_again_is_found() {
+    for (site, old, new, lost) in [
+        (Passwords, "acl_file", "# acl_file", Some("auth.acl_file")),
+        (
+            Certificates,
+            "\"required\"",
+            "\"optional\"",
+            Some("tls.client_certificates"),
+        ),
+        (
+            Listener,
+            "\"required\"",
+            "\"off\"",
+            Some("client_certificates of a listener"),
+        ),
+        (
+            Listener,
+            "acl_file",
+            "# acl_file",
+            Some("acl_file of a listener"),
+        ),
+        (
+            MosquittoCertificates,
+            "require_certificate true",
+            "",
+            Some("acl_file of a listener"),
+        ),
+        (Passwords, "max_qos = 1", "max_qos = 2", None),
+        (Passwords, "/acl\"", "/another\"", None),
+    ] {
+        let directory = Directory::with(site);
+        let before = directory.load(site).unwrap();
+        let text = directory.text(site.main_file());
+        assert!(text.contains(old));
+        fs::write(
+            directory.0.join(site.main_file()),
+            text.replacen(old, new, 1),
+        )
+        .unwrap();
+        let after = directory.load(site).unwrap();
+        assert_eq!(
+            after.lost_protection(&before).as_deref(),
+            lost,
+            "{site:?} {new}"
+        );
+        assert_eq!(
+            before.lost_protection(&after),
+            None,
+            "it is stricter than that"
+        );
     }
 }
 
