@@ -149,3 +149,19 @@ def test_whose_password_is_being_checked_meanwhile_is_not_let_in(guarded, comman
     assert device.is_connected() and device.got == b"", "the answer was there before"
     device.wait_for_end()
     assert device.got[:1] == b"\x20" and device.got[3] >= 0x80, device.got.hex()
+
+
+def test_who_is_not_in_the_file_that_takes_the_place_of_the_old_one_is_ended(start_node, tmp_path):
+    """Another path in the configuration, not another content of the file."""
+    line = hashed(PASSWORD)
+    (tmp_path / "old").write_text(f"alice:{line}\nbob:{line}\n")
+    (tmp_path / "new").write_text(f"bob:{line}\n")
+    config = tmp_path / "martlet.toml"
+    config.write_text(f'[auth]\npassword_file = "{tmp_path}/old"\n')
+    node = start_node(arguments=["--config", str(config)])
+    alice, bob = Device(node, "alice"), Device(node, "bob")
+    config.write_text(f'[auth]\npassword_file = "{tmp_path}/new"\n')
+    done = martlet_process.run("reload", "--data-dir", node.data_dir)
+    assert done.returncode == 0, done.stderr
+    alice.wait_for_end()
+    assert bob.is_connected()

@@ -227,6 +227,12 @@ impl Snapshot {
         )
     }
 
+    /// All users and devices, in no order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let users = self.users.keys().map(|name| &**name);
+        users.chain(self.devices.keys().map(|id| &**id))
+    }
+
     /// The hash of a user's password, as text.
     pub fn hash_of(&self, name: &str) -> Option<String> {
         self.users.get(name).map(|user| user.hash.text())

@@ -34,14 +34,14 @@ pub trait Source: fmt::Debug + Send + Sync {
     /// What a user may do whom this source knows; none: it does not know of any such.
     fn rules_of(&self, user_name: &str) -> Option<Arc<Rules>>;
 
-    /// Users whom it may have let in, by what it held, and would not by what `newer` holds.
-    /// `newer` has the same name.
-    fn no_longer_valid(&self, newer: &dyn Source) -> Vec<Arc<str>> {
-        let _ = newer;
+    /// Users whom it may have let in, by what it held, and whom the one of its kind among these,
+    /// if there still is one, would not.
+    fn no_longer_valid(&self, next: &[Arc<dyn Source>]) -> Vec<Arc<str>> {
+        let _ = next;
         Vec::new()
     }
 
-    /// What [`Source::no_longer_valid`] of an older one compares with.
+    /// By which [`Source::no_longer_valid`] of an older one finds its kind.
     fn as_any(&self) -> &dyn std::any::Any;
 }
 
@@ -161,11 +161,9 @@ impl Policy {
         let mut users = Vec::new();
         for (realm, chain) in &self.realms {
             let next = next.realms.get(realm);
+            let next = next.map_or(&[][..], |chain| &chain.sources);
             for source in &chain.sources {
-                let mut all = next.iter().flat_map(|chain| &chain.sources);
-                if let Some(newer) = all.find(|newer| newer.name() == source.name()) {
-                    users.extend(source.no_longer_valid(&**newer));
-                }
+                users.extend(source.no_longer_valid(next));
             }
         }
         users
@@ -186,6 +184,12 @@ impl RuleBook for Policy {
             .filter_map(|source| source.rules_of(name));
         found.next().unwrap_or_else(|| Arc::clone(&self.nobody))
     }
+}
+
+/// The source of that kind among these: a chain has one of each at most.
+pub(super) fn of_kind<T: Source + 'static>(sources: &[Arc<dyn Source>]) -> Option<&T> {
+    let mut found = sources.iter().map(|source| source.as_any());
+    found.find_map(|source| source.downcast_ref())
 }
 
 /// Whether it was the name or the password the client is not told.

@@ -186,7 +186,7 @@ impl Policy {
                     );
                     return (made_up, Err(why));
                 }
-                ScramUser::Barred(why) => return (made_up(), Err(why)),
+                ScramUser::Barred(why) => return (made_up, Err(why)),
                 ScramUser::Known(verifier, mut identity) => {
                     if identity.realm != Realm::OWN_RULES {
                         identity.realm = realm;

@@ -48,9 +48,10 @@ impl Source for Slow {
             .then(|| Arc::new(Rules::open()))
     }
 
-    fn no_longer_valid(&self, newer: &dyn Source) -> Vec<Arc<str>> {
-        let newer = newer.as_any().downcast_ref::<Self>().expect("of its kind");
-        let gone = self.users.iter().filter(|user| !newer.users.contains(user));
+    fn no_longer_valid(&self, next: &[Arc<dyn Source>]) -> Vec<Arc<str>> {
+        let newer = policy::of_kind::<Self>(next);
+        let is_there = |user| newer.is_some_and(|newer| newer.users.contains(user));
+        let gone = self.users.iter().filter(|user| !is_there(user));
         gone.map(|user| Arc::from(*user)).collect()
     }
 
@@ -212,6 +213,14 @@ fn who_has_no_name_is_let_in_only_where_that_is_said() {
     assert_eq!(identity.user_name, None);
     bench.ask_at(false, Some("alice"), "other");
     assert_eq!(bench.reason(), Some(ReasonCode::NotAuthorized));
+}
+
+#[test]
+fn who_was_known_to_a_source_that_is_gone_is_revoked() {
+    let bench = bench();
+    let revoked = bench.gate.set_policy(policy(Vec::new()));
+    let names: Vec<&str> = revoked.iter().map(|found| &*found.user_name).collect();
+    assert_eq!(names, ["alice", "bob"]);
 }
 
 #[test]

@@ -8,6 +8,9 @@ use toml::de::{DeTable, DeValue};
 use crate::config::schema::{Key, Kind, LISTENER_KEYS, Value, keys};
 use crate::config::{mosquitto, seeds};
 
+/// Where values come from that nobody has set.
+pub(crate) const DEFAULT_SOURCE: &str = "default";
+
 /// A value and where it came from.
 #[derive(Clone, Debug)]
 pub(crate) struct Sourced {
@@ -38,7 +41,7 @@ impl Effective {
         let defaults = keys().into_iter().map(|key| {
             let sourced = Sourced {
                 value: key.default,
-                source: "default".to_owned(),
+                source: DEFAULT_SOURCE.to_owned(),
             };
             (key.path, sourced)
         });
@@ -63,6 +66,39 @@ impl Effective {
         values(&self.listeners) != values(&other.listeners)
     }
 
+    /// A key that protects and did in `before`, but not any more, or less.
+    pub(crate) fn lost_protection(&self, before: &Self) -> Option<String> {
+        let of_node = [
+            ("auth.acl_file", false),
+            ("tls.client_crl", false),
+            ("tls.client_certificates", true),
+        ];
+        let of_listener = [
+            ("acl_file", false),
+            ("client_crl", false),
+            ("client_certificates", true),
+        ];
+        for (key, is_rank) in of_node {
+            let (old, new) = (before.values.get(key), self.values.get(key));
+            if strength(new, is_rank) < strength(old, is_rank) {
+                return Some(key.to_owned());
+            }
+        }
+        let url = |table: &ListenerTable| table.get("url").map(|url| url.value.clone());
+        for old in &before.listeners {
+            // Listeners that are gone go on as they were until a restart.
+            let Some(new) = self.listeners.iter().find(|new| url(new) == url(old)) else {
+                continue;
+            };
+            for (key, is_rank) in of_listener {
+                if strength(new.get(key), is_rank) < strength(old.get(key), is_rank) {
+                    return Some(format!("{key} of a listener"));
+                }
+            }
+        }
+        None
+    }
+
     /// The value of a key that the schema has.
     pub(crate) fn get(&self, path: &str) -> &Value {
         &self
@@ -70,6 +106,13 @@ impl Effective {
             .get(path)
             .expect("the schema has every key that is asked for")
             .value
+    }
+
+    /// Where the value of a key came from.
+    pub(crate) fn source(&self, path: &str) -> &str {
+        self.values
+            .get(path)
+            .map_or(DEFAULT_SOURCE, |found| &found.source)
     }
 
     pub(crate) fn integer(&self, path: &str) -> u64 {
@@ -95,6 +138,19 @@ impl Effective {
             Value::Secret(value) => value.text(),
             Value::Integer(_) | Value::Boolean(_) | Value::Text(_) => "",
         }
+    }
+}
+
+/// How much a value protects: of a file, whether there is one.
+fn strength(found: Option<&Sourced>, is_rank: bool) -> u8 {
+    match found.map(|found| &found.value) {
+        Some(Value::Text(word)) if is_rank => match word.as_str() {
+            "required" => 2,
+            "optional" => 1,
+            _ => 0,
+        },
+        Some(Value::Text(path)) => u8::from(!path.is_empty()),
+        _ => 0,
     }
 }
 

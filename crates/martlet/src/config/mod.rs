@@ -6,6 +6,8 @@
 //! `authentication` into who is let in.
 
 mod authentication;
+#[cfg(test)]
+mod fail_open_tests;
 mod load;
 pub(crate) mod mosquitto;
 mod resolve;
@@ -13,6 +15,8 @@ mod schema;
 mod seeds;
 
 pub(crate) use authentication::Doors;
+#[cfg(test)]
+use load::ConfigError;
 pub(crate) use load::{Effective, Overlay, environment, expectation, import_mosquitto, load};
 pub(crate) use resolve::{LogFormat, NodeConfig, data_dir, listener_url, resolve};
 pub(crate) use schema::{keys, listener_keys};

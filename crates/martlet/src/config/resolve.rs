@@ -14,7 +14,7 @@ use martlet_control::authentication::Policy;
 use martlet_reactor::{Durability, ListenAddress, ListenerConfig, TlsSettings, Transport};
 
 use crate::config::authentication::Doors;
-use crate::config::load::{ConfigError, Effective, ListenerTable};
+use crate::config::load::{ConfigError, DEFAULT_SOURCE, Effective, ListenerTable};
 use crate::config::schema::Value;
 
 /// What a node is started with.
@@ -209,7 +209,9 @@ fn listeners(
             let address = &listener.address;
             let is_any = address.socket().is_some_and(|address| address.port() == 0);
             if !is_any && listeners.iter().any(|known| known.address == *address) {
-                let text = format!("{address} is listened on twice; name each address once");
+                let place = table.get("url").map_or("", |url| url.source.as_str());
+                let text =
+                    format!("{place}: {address} is listened on twice; name each address once");
                 return Err(ConfigError::Unusable(text));
             }
             listeners.push(listener);
@@ -434,6 +436,16 @@ fn tls_of(
         revoked: path("client_crl"),
         record_bytes,
     };
+    // A CA that nobody is checked against: a line that was lost, and a door that is open.
+    let is_said = table.contains_key("client_certificates")
+        || effective.source("tls.client_certificates") != DEFAULT_SOURCE;
+    if !is_said && (files.client_ca.is_some() || files.revoked.is_some()) {
+        return Err(
+            "client_ca or client_crl is set, and client_certificates is not: say required or \
+             optional, or off if nobody is to show one"
+                .to_owned(),
+        );
+    }
     let tls = server_config(&files).map_err(|error| error.to_string())?;
     let ServerFiles {
         certificate,

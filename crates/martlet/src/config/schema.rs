@@ -237,7 +237,7 @@ pub(crate) const LISTENER_KEYS: &[(&str, Kind, &str)] = &[
     (
         "client_certificates",
         Kind::Word(&["off", "optional", "required"]),
-        "Whether clients show a certificate; one that is shown has to be good.",
+        "Whether clients show a certificate; one that is shown has to be good. Where client_ca is set it has to be said.",
     ),
     (
         "tls_version",
@@ -355,7 +355,7 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
         "tls.client_certificates",
         Kind::Word(&["off", "optional", "required"]),
         Default::Text("off"),
-        "Whether clients show a certificate; one that is shown has to be good.",
+        "Whether clients show a certificate; one that is shown has to be good. Where client_ca is set it has to be said.",
     ),
     (
         "tls.client_ca",

@@ -1,8 +1,9 @@
 //! Reading the files again while the node runs: certificates, revocation lists, passwords, ACLs.
 //!
 //! All of them, or nothing: what cannot be read or understood leaves what held, and says so, in the
-//! log and in health, until a reading succeeds. What is bound to the start of the node, such as
-//! listeners and limits, is not changed; that it differs is told.
+//! log and in health, until a reading succeeds. A configuration that has lost what protects, as
+//! half a file has, is not taken either: whoever means that starts the node with it. What is bound
+//! to the start of the node, such as listeners and limits, is not changed; that it differs is told.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt as _;
@@ -29,6 +30,8 @@ const WARNING: &str = "reload";
 pub(super) struct Reload {
     options: ConfigOptions,
     started_with: Effective,
+    /// What was last read without fault.
+    held: Effective,
     gate: Option<Gate>,
     control: Arc<Control>,
     /// By the names of the listeners.
@@ -61,6 +64,7 @@ impl Reload {
         let tls = tls.filter_map(|listener| Some((listener.name.clone(), listener.tls.clone()?)));
         let mut reload = Self {
             options,
+            held: started_with.clone(),
             started_with,
             gate,
             control,
@@ -119,6 +123,11 @@ impl Reload {
                 "clients would no longer have to say who they are; that needs a restart".to_owned(),
             );
         }
+        if let Some(lost) = effective.lost_protection(&self.held) {
+            return Err(format!(
+                "{lost} is gone or weaker, which opens more than it did; that needs a restart"
+            ));
+        }
         let mut done = Reloaded {
             needs_restart: self.needs_restart(&effective, &node),
             ..Reloaded::default()
@@ -144,6 +153,7 @@ impl Reload {
             warn!("{warning}");
         }
         self.files = node.files;
+        self.held = effective;
         self.seen = self.look();
         Ok(done)
     }

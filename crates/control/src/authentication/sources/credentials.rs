@@ -8,6 +8,7 @@ use martlet_access::scram::Verifier;
 use martlet_broker::{Authentication, Identity, Password, Rules};
 
 use super::{People, known};
+use crate::authentication::policy::of_kind;
 use crate::authentication::{Finding, Looking, ScramUser, Source};
 
 /// The list of the configuration.
@@ -82,12 +83,10 @@ impl Source for Credentials {
             .map(|_| self.people.rules_of(Some(user_name)))
     }
 
-    fn no_longer_valid(&self, newer: &dyn Source) -> Vec<Arc<str>> {
-        let Some(newer) = newer.as_any().downcast_ref::<Self>() else {
-            return Vec::new();
-        };
+    fn no_longer_valid(&self, next: &[Arc<dyn Source>]) -> Vec<Arc<str>> {
+        let newer = of_kind::<Self>(next);
         let is_gone = |user: &&Credential| {
-            let now = newer.user(&user.user_name);
+            let now = newer.and_then(|newer| newer.user(&user.user_name));
             now.is_none_or(|now| !now.is_same(user))
         };
         let gone = self.users.iter().filter(is_gone);

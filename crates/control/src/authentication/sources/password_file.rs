@@ -8,12 +8,13 @@ use martlet_access::{Check, PasswordFile, edit};
 use martlet_broker::{Authentication, Password, Rules};
 
 use super::{Hashing, People, known};
+use crate::authentication::policy::of_kind;
 use crate::authentication::{Finding, Looking, Source};
 
 /// A password file, as it was when it was read.
 #[derive(Debug)]
 pub struct PasswordFileSource {
-    /// For logs, and to find it again after it was read anew.
+    /// For logs.
     path: String,
     file: Arc<PasswordFile>,
     people: People,
@@ -106,9 +107,9 @@ impl Source for PasswordFileSource {
             .then(|| self.people.rules_of(Some(user_name)))
     }
 
-    fn no_longer_valid(&self, newer: &dyn Source) -> Vec<Arc<str>> {
-        let Some(newer) = newer.as_any().downcast_ref::<Self>() else {
-            return Vec::new();
+    fn no_longer_valid(&self, next: &[Arc<dyn Source>]) -> Vec<Arc<str>> {
+        let Some(newer) = of_kind::<Self>(next) else {
+            return self.file.users().map(Arc::from).collect();
         };
         let is_renewed = |user: &str| match (self.file.hash_of(user), newer.file.hash_of(user)) {
             (Some(older), Some(newer)) => self.hashing.is_renewal(&older, &newer),

@@ -8,6 +8,7 @@ use martlet_broker::{Authentication, Identity, Password, Rules};
 use martlet_registry::{Known, Refusal, Registry, Snapshot};
 
 use super::{Hashing, known};
+use crate::authentication::policy::of_kind;
 use crate::authentication::{Finding, Looking, ScramUser, Source};
 
 /// The registry. What a user or a device may do stands there too.
@@ -152,12 +153,14 @@ impl Source for RegistrySource {
         self.snapshot.rules_of(user_name).cloned()
     }
 
-    fn no_longer_valid(&self, newer: &dyn Source) -> Vec<Arc<str>> {
-        let Some(newer) = newer.as_any().downcast_ref::<Self>() else {
-            return Vec::new();
-        };
-        let gone = self.snapshot.no_longer_valid(&newer.snapshot);
-        gone.into_iter().map(Arc::from).collect()
+    fn no_longer_valid(&self, next: &[Arc<dyn Source>]) -> Vec<Arc<str>> {
+        match of_kind::<Self>(next) {
+            Some(newer) => {
+                let gone = self.snapshot.no_longer_valid(&newer.snapshot);
+                gone.into_iter().map(Arc::from).collect()
+            }
+            None => self.snapshot.names().map(Arc::from).collect(),
+        }
     }
 
     fn as_any(&self) -> &dyn Any {

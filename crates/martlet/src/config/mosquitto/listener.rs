@@ -68,6 +68,21 @@ impl Listener {
         self.path.is_some() || self.port.is_some() || self.host.is_some()
     }
 
+    /// A line that protects a listener and stands before the first one, so that it is followed for
+    /// none: its place and keyword.
+    pub(super) fn misplaced(&self, per_listener: bool) -> Option<(&str, &str)> {
+        let found = self
+            .said
+            .iter()
+            .find(|(keyword, (value, _))| match keyword.as_str() {
+                "password_file" | "acl_file" => per_listener,
+                "certfile" | "keyfile" | "cafile" | "crlfile" => true,
+                "require_certificate" => value == "true",
+                _ => false,
+            });
+        found.map(|(keyword, (_, place))| (place.as_str(), keyword.as_str()))
+    }
+
     /// One of its lines.
     pub(super) fn read(
         &mut self,
@@ -136,6 +151,7 @@ impl Listener {
                 }
                 format!("max_qos = {qos}")
             }
+            _ if value.is_empty() => return Err(error("expected a file")),
             "acl_file" => {
                 outcome = Outcome::Changed;
                 format!(
@@ -143,7 +159,6 @@ impl Listener {
                      names with / fit into no pattern"
                 )
             }
-            _ if value.is_empty() => return Err(error("expected a file")),
             "certfile" => format!("certificate = {value:?}"),
             "keyfile" => format!("key = {value:?}"),
             "cafile" | "capath" => format!("client_ca = {value:?}"),
@@ -217,6 +232,13 @@ impl Listener {
                 }
                 put(key, Value::Text(value.clone()), place);
             }
+        }
+        if let Some((_, place)) = self.said.get("require_certificate").filter(|_| !is_secure) {
+            let text = format!(
+                "{place}: require_certificate: the listener has no certfile and keyfile, so nobody \
+                 could show one"
+            );
+            return Err(ConfigError::Unusable(text));
         }
         if is_secure {
             let requires = self.is("require_certificate");

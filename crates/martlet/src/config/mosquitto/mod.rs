@@ -254,6 +254,14 @@ impl Reading<'_> {
         if self.global.has_address() {
             let global = self.global.clone();
             self.listeners.insert(0, global);
+        } else if !self.listeners.is_empty()
+            && let Some((place, keyword)) = self.global.misplaced(self.per_listener)
+        {
+            let text = format!(
+                "{place}: {keyword}: it stands before the first listener, and holds for none; move \
+                 it below the listener that it is for"
+            );
+            return Err(ConfigError::Unusable(text));
         }
         let is_local_only = self.listeners.is_empty();
         if is_local_only {
