@@ -218,6 +218,16 @@ def test_rotated_credentials(start, place):
     assert publish(node, "d/d1/x", "-i", "d1", "-u", "d1", "-P", newest)[0] == 0
 
 
+def test_the_end_of_a_grace_ends_who_came_by_the_old_credential(start, place):
+    old = place.device("d1")
+    node = start()
+    with device(node, "d1", old) as connected:
+        new = json.loads(place.run("device", "rotate", "d1", "--grace", "1s", "--json"))["secret"]
+        connected.wait_for_end()
+    assert publish(node, "d/d1/x", "-i", "d1", "-u", "d1", "-P", old)[0] != 0
+    assert publish(node, "d/d1/x", "-i", "d1", "-u", "d1", "-P", new)[0] == 0
+
+
 def test_a_type_says_which_topics_its_devices_use(start, place):
     place.run("device", "type", "add", "meter", "--rule", "pattern write meters/%c")
     secret = place.device("m1", "--type", "meter")

@@ -99,6 +99,17 @@ impl Registry {
         begun.map_err(database_error(&self.path))
     }
 
+    /// What is read from now on is as it is at this moment.
+    pub(crate) async fn begin_reading(&mut self) -> Result<(), RegistryError> {
+        let begun = sqlx::raw_sql("BEGIN").execute(&mut self.connection).await;
+        begun.map(drop).map_err(database_error(&self.path))
+    }
+
+    pub(crate) async fn end_reading(&mut self) -> Result<(), RegistryError> {
+        let ended = sqlx::raw_sql("COMMIT").execute(&mut self.connection).await;
+        ended.map(drop).map_err(database_error(&self.path))
+    }
+
     pub(crate) fn shared_path(&self) -> Arc<Path> {
         Arc::clone(&self.path)
     }
@@ -135,14 +146,24 @@ pub(crate) async fn is_in_use(registry: &mut Registry) -> Result<bool, RegistryE
 /// The key of the digests of credentials, made when it is first asked for.
 pub(crate) async fn digest_key(registry: &mut Registry) -> Result<DigestKey, RegistryError> {
     let failed = database_error(&registry.path);
-    let sql = "INSERT INTO settings (name, value) VALUES ('digest_key', $1) ON CONFLICT DO NOTHING";
-    let made = sqlx::query(sql).bind(DigestKey::new_text()?);
-    let made = made.execute(&mut registry.connection).await;
-    made.map_err(&failed)?;
-    let sql = "SELECT value FROM settings WHERE name = 'digest_key'";
-    let found = sqlx::query_scalar::<_, String>(sql);
-    let found = found.fetch_one(&mut registry.connection).await;
-    DigestKey::read(&found.map_err(&failed)?).ok_or_else(|| RegistryError::Damaged {
+    let select = "SELECT value FROM settings WHERE name = 'digest_key'";
+    let known = sqlx::query_scalar::<_, String>(select);
+    let known = known.fetch_optional(&mut registry.connection).await;
+    let text = match known.map_err(&failed)? {
+        Some(text) => text,
+        None => {
+            let sql = "INSERT INTO settings (name, value) VALUES ('digest_key', $1) \
+                       ON CONFLICT DO NOTHING";
+            let made = sqlx::query(sql).bind(DigestKey::new_text()?);
+            let made = made.execute(&mut registry.connection).await;
+            made.map_err(&failed)?;
+            // Another process may have been first.
+            let found = sqlx::query_scalar::<_, String>(select);
+            let found = found.fetch_one(&mut registry.connection).await;
+            found.map_err(&failed)?
+        }
+    };
+    DigestKey::read(&text).ok_or_else(|| RegistryError::Damaged {
         path: registry.path.to_path_buf(),
         what: "the key of the devices' credentials is none".to_owned(),
     })

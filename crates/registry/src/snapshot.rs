@@ -10,6 +10,7 @@ use martlet_access::{RuleLine, administrator_rules, default_rules, device_rules}
 use martlet_broker::{Actions, Rule, Rules};
 
 use crate::database::{digest_key, is_in_use};
+use crate::devices::{CredentialRow, DeviceRow};
 use crate::rule_sets::{Owner, RuleSet};
 use crate::secret::{Digest, DigestKey, is_same, read_digest};
 use crate::{Registry, RegistryError, Status, now_ms};
@@ -37,6 +38,8 @@ pub enum Known {
 pub struct Snapshot {
     path: PathBuf,
     read_ms: i64,
+    /// When the first credential ends that was good then.
+    changes_ms: i64,
     in_use: bool,
     key: DigestKey,
     users: HashMap<Box<str>, UserEntry>,
@@ -94,11 +97,19 @@ impl Snapshot {
         Ok(Some(snapshot))
     }
 
-    /// Reads all tables.
+    /// Reads all tables as they are at one moment.
     ///
     /// # Errors
     /// They cannot be read, or mean nothing in part.
     pub async fn read(registry: &mut Registry) -> Result<Self, RegistryError> {
+        let key = digest_key(registry).await?;
+        registry.begin_reading().await?;
+        let read = Self::read_tables(registry, key).await;
+        registry.end_reading().await?;
+        read
+    }
+
+    async fn read_tables(registry: &mut Registry, key: DigestKey) -> Result<Self, RegistryError> {
         let path = registry.path().to_owned();
         let damaged = |what: String| RegistryError::Damaged {
             path: path.clone(),
@@ -124,30 +135,43 @@ impl Snapshot {
             };
             users.insert(name.into(), entry);
         }
-        let mut credentials: HashMap<String, Vec<Credential>> = HashMap::new();
-        for row in registry.credential_rows().await? {
+        let mut devices: HashMap<Box<str>, DeviceEntry> = HashMap::new();
+        let take = |row: DeviceRow| {
+            let rules = types.get(&*row.device_type);
+            let rules = rules.ok_or_else(|| damaged(format!("device {} has no type", row.id)))?;
+            let entry = DeviceEntry {
+                rules: Arc::clone(rules),
+                credentials: Box::default(),
+                status: row.status,
+            };
+            devices.insert(row.id.into(), entry);
+            Ok(())
+        };
+        registry.each_device(take).await?;
+        let read_ms = now_ms();
+        let mut changes_ms = i64::MAX;
+        let take = |row: CredentialRow| {
             let digest = read_digest(&row.digest)
                 .ok_or_else(|| damaged(format!("a credential of {} is none", row.device_id)))?;
             let expires_ms = row.expires_ms;
-            let of_device = credentials.entry(row.device_id).or_default();
-            of_device.push(Credential { digest, expires_ms });
-        }
-        let mut devices: HashMap<Box<str>, DeviceEntry> = HashMap::new();
-        for device in registry.devices().await? {
-            let rules = types.get(&*device.device_type);
-            let rules =
-                rules.ok_or_else(|| damaged(format!("device {} has no type", device.id)))?;
-            let entry = DeviceEntry {
-                rules: Arc::clone(rules),
-                credentials: credentials.remove(&device.id).unwrap_or_default().into(),
-                status: device.status,
-            };
-            devices.insert(device.id.into(), entry);
-        }
+            if expires_ms > read_ms {
+                changes_ms = changes_ms.min(expires_ms);
+            }
+            // Nearly all have one.
+            if let Some(device) = devices.get_mut(&*row.device_id) {
+                let mut all = std::mem::take(&mut device.credentials).into_vec();
+                all.reserve_exact(1);
+                all.push(Credential { digest, expires_ms });
+                device.credentials = all.into();
+            }
+            Ok(())
+        };
+        registry.each_credential(take).await?;
         Ok(Self {
             in_use: is_in_use(registry).await?,
-            key: digest_key(registry).await?,
-            read_ms: now_ms(),
+            key,
+            read_ms,
+            changes_ms,
             path,
             users,
             devices,
@@ -164,6 +188,12 @@ impl Snapshot {
     /// The file that was read.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// When what it says is not so any more, by itself: a credential ends. Milliseconds since the
+    /// Unix epoch.
+    pub fn changes_at_ms(&self) -> Option<i64> {
+        (self.changes_ms < i64::MAX).then_some(self.changes_ms)
     }
 
     /// Whose name this is; none: nobody's.

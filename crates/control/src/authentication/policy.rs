@@ -33,6 +33,11 @@ pub trait Source: fmt::Debug + Send + Sync {
         Vec::new()
     }
 
+    /// When what it holds changes by itself, as when a credential ends: wall clock in milliseconds.
+    fn changes_at_ms(&self) -> Option<i64> {
+        None
+    }
+
     /// What [`Source::no_longer_valid`] of an older one compares with.
     fn as_any(&self) -> &dyn std::any::Any;
 }
@@ -135,6 +140,12 @@ impl Policy {
             true => "no source of credentials is configured".to_owned(),
             false => format!("nobody of that name is known to {}", names.join(", ")),
         })
+    }
+
+    /// When a source has to be read again though nobody changes it: wall clock in milliseconds.
+    pub fn changes_at_ms(&self) -> Option<i64> {
+        let sources = self.realms.values().flat_map(|chain| &chain.sources);
+        sources.filter_map(|source| source.changes_at_ms()).min()
     }
 
     /// Users who may be connected by the credentials of this policy and would not be by those of

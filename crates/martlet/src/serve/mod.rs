@@ -253,7 +253,7 @@ async fn run_node(
             }
             Some(asked) = reloads_asked.recv() => asked.answer(reload.run("told by admin.sock")),
             () = reload.changed() => {
-                let _ = reload.run("a file has changed");
+                let _ = reload.run("a file has changed, or a credential has ended");
             }
         }
     }

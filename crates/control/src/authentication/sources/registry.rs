@@ -129,6 +129,10 @@ impl Source for RegistrySource {
         gone.into_iter().map(Arc::from).collect()
     }
 
+    fn changes_at_ms(&self) -> Option<i64> {
+        self.snapshot.changes_at_ms()
+    }
+
     fn as_any(&self) -> &dyn Any {
         self
     }
