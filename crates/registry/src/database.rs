@@ -1,6 +1,6 @@
 //! The file `martlet.db`: its owner's alone, brought to this program's version when it is opened.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown};
 use std::path::{Path, PathBuf};
@@ -113,6 +113,60 @@ impl Registry {
     pub(crate) fn shared_path(&self) -> Arc<Path> {
         Arc::clone(&self.path)
     }
+}
+
+/// There is such a file. That its directory is none is for others to say.
+pub(crate) fn is_there(path: &Path) -> Result<bool, RegistryError> {
+    match path.try_exists() {
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => Ok(false),
+        found => found.map_err(|error| RegistryError::File {
+            path: path.to_owned(),
+            error,
+        }),
+    }
+}
+
+/// A copy of the database at `path` as it is at this moment, without a name; none if it is not there.
+///
+/// # Errors
+/// It cannot be read, or no copy can be made beside it.
+pub async fn copy_of(path: &Path) -> Result<Option<File>, RegistryError> {
+    let file_error = |error| RegistryError::File {
+        path: path.to_owned(),
+        error,
+    };
+    if !is_there(path)? {
+        return Ok(None);
+    }
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".copy-{}", std::process::id()));
+    let copy = PathBuf::from(name);
+    let mut options = OpenOptions::new();
+    // What a process of this number left that was killed.
+    let _ = fs::remove_file(&copy);
+    match options.write(true).create_new(true).mode(MODE).open(&copy) {
+        // Where nothing can be written nobody is writing.
+        Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+            return File::open(path).map(Some).map_err(file_error);
+        }
+        made => drop(made.map_err(file_error)?),
+    }
+    let made = write_copy(path, &copy).await;
+    let opened = File::open(&copy);
+    let _ = fs::remove_file(&copy);
+    made?;
+    opened.map(Some).map_err(file_error)
+}
+
+async fn write_copy(path: &Path, copy: &Path) -> Result<(), RegistryError> {
+    let text = copy.to_str().ok_or_else(|| {
+        RegistryError::Refused(format!("{}: its path is not UTF-8", copy.display()))
+    })?;
+    let mut registry = Registry::open(path).await?;
+    let query = sqlx::query("VACUUM INTO $1").bind(text.to_owned());
+    let done = query.execute(&mut registry.connection).await;
+    done.map_err(database_error(path))?;
+    registry.close().await
 }
 
 /// Root makes it for the user that the node runs as.
@@ -289,7 +343,7 @@ mod tests {
     #[test]
     fn what_is_no_database_is_an_error() {
         let place = Place::new("damaged");
-        std::fs::write(
+        fs::write(
             place.db(),
             "this is a text, and long enough to be looked at",
         )

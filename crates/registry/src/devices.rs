@@ -222,6 +222,18 @@ impl Registry {
         all.commit().await.map_err(failed)
     }
 
+    /// The type of a device.
+    ///
+    /// # Errors
+    /// There is no such device.
+    pub async fn type_of(&mut self, id: &str) -> Result<String, RegistryError> {
+        let query = sqlx::query_scalar("SELECT type FROM devices WHERE id = $1").bind(id);
+        let found = query.fetch_optional(&mut self.connection).await;
+        let found: Option<String> = found.map_err(database_error(self.path()))?;
+        expect_device(found.iter().count() as u64, id)?;
+        Ok(found.unwrap_or_default())
+    }
+
     /// All devices, by id.
     ///
     /// # Errors

@@ -84,11 +84,7 @@ impl Snapshot {
     /// # Errors
     /// It cannot be read, or means nothing in part.
     pub async fn load(path: &Path) -> Result<Option<Self>, RegistryError> {
-        let is_there = path.try_exists().map_err(|error| RegistryError::File {
-            path: path.to_owned(),
-            error,
-        })?;
-        if !is_there {
+        if !crate::database::is_there(path)? {
             return Ok(None);
         }
         let mut registry = Registry::open(path).await?;

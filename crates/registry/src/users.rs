@@ -58,7 +58,7 @@ impl Registry {
         }
         let sql = "INSERT INTO users (name, role, password_hash, password_set_ms, scram_verifier, \
                    enabled, created_ms) VALUES ($1, $2, $3, $4, '', 1, $4) ON CONFLICT DO NOTHING";
-        let query = sqlx::query(sql).bind(name).bind(role).bind(hash);
+        let query = sqlx::query(sql).bind(name).bind(role).bind(hash.text());
         let done = query.bind(now_ms()).execute(&mut *all).await;
         if done.map_err(&failed)?.rows_affected() == 0 {
             return Err(RegistryError::Refused(format!(
@@ -76,13 +76,7 @@ impl Registry {
     /// # Errors
     /// There is no such user.
     pub async fn set_password(&mut self, name: &str, password: &str) -> Result<(), RegistryError> {
-        let hash = new_hash(password)?;
-        let sql = "UPDATE users SET password_hash = $1, password_set_ms = $2, scram_verifier = '' \
-                   WHERE name = $3";
-        let query = sqlx::query(sql).bind(hash).bind(now_ms()).bind(name);
-        let done = query.execute(&mut self.connection).await;
-        let done = done.map_err(database_error(self.path()))?;
-        expect_user(done.rows_affected(), name)
+        self.import_hash(name, &new_hash(password)?).await
     }
 
     /// Has a hash of the same password take the place of a weaker one. Who is connected stays.
@@ -104,6 +98,23 @@ impl Registry {
             .execute(&mut self.connection)
             .await;
         done.map(drop).map_err(database_error(self.path()))
+    }
+
+    /// Gives a user a hash that was made elsewhere.
+    ///
+    /// # Errors
+    /// There is no such user.
+    pub async fn import_hash(
+        &mut self,
+        name: &str,
+        hash: &PasswordHash,
+    ) -> Result<(), RegistryError> {
+        let sql = "UPDATE users SET password_hash = $1, password_set_ms = $2, scram_verifier = '' \
+                   WHERE name = $3";
+        let query = sqlx::query(sql).bind(hash.text()).bind(now_ms()).bind(name);
+        let done = query.execute(&mut self.connection).await;
+        let done = done.map_err(database_error(self.path()))?;
+        expect_user(done.rows_affected(), name)
     }
 
     /// Changes what a user is, as far as it is named.
@@ -188,11 +199,10 @@ fn expect_user(changed: u64, name: &str) -> Result<(), RegistryError> {
 }
 
 /// Passwords of people are few and their hash is slow, whoever made them up.
-fn new_hash(password: &str) -> Result<String, RegistryError> {
+fn new_hash(password: &str) -> Result<PasswordHash, RegistryError> {
     let refused = |why: &str| RegistryError::Refused(why.to_owned());
     if password.is_empty() {
         return Err(refused("the password is empty"));
     }
-    let hash = PasswordHash::new(password.as_bytes(), Kind::Argon2id);
-    Ok(hash.map_err(refused)?.text())
+    PasswordHash::new(password.as_bytes(), Kind::Argon2id).map_err(refused)
 }

@@ -75,8 +75,8 @@ impl Reload {
         reload
     }
 
-    /// Waits until a file has changed, or what it says is not so any more by itself. Changes that come
-    /// together are one: it waits for a moment in which nothing does.
+    /// Waits until a file has changed, or what it says is not so any more by itself. Changes that
+    /// come together are one: it waits for a moment in which nothing does.
     pub(super) async fn changed(&mut self) {
         if self.files.is_empty() {
             return std::future::pending().await;
