@@ -109,8 +109,8 @@ fn error<'a>(what: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> Ba
     }
 }
 
-/// Writes an archive of the files of a store, of each so many bytes, and of the tables beside it, to
-/// `out`.
+/// Writes an archive of the files of a store, of each so many bytes, and of the tables beside it,
+/// to `out`.
 ///
 /// # Errors
 /// A file cannot be read, or `out` does not take it.

@@ -126,7 +126,8 @@ pub(crate) fn is_there(path: &Path) -> Result<bool, RegistryError> {
     }
 }
 
-/// A copy of the database at `path` as it is at this moment, without a name; none if it is not there.
+/// A copy of the database at `path` as it is at this moment, without a name; none if it is not
+/// there.
 ///
 /// # Errors
 /// It cannot be read, or no copy can be made beside it.
@@ -223,8 +224,15 @@ pub(crate) async fn digest_key(registry: &mut Registry) -> Result<DigestKey, Reg
     })
 }
 
+/// Runs what is missing. Of processes that come at once one does, and the others wait for it.
 async fn migrate(path: &Path, connection: &mut AnyConnection) -> Result<(), RegistryError> {
-    let all = MIGRATIONS.iter().map(|(version, name, sql)| {
+    if is_of_this_version(connection).await {
+        return Ok(());
+    }
+    let failed = database_error(path);
+    let begun = connection.begin_with("BEGIN IMMEDIATE").await;
+    let mut all = begun.map_err(&failed)?;
+    let migrations = MIGRATIONS.iter().map(|(version, name, sql)| {
         Migration::new(
             *version,
             (*name).into(),
@@ -233,21 +241,30 @@ async fn migrate(path: &Path, connection: &mut AnyConnection) -> Result<(), Regi
             false,
         )
     });
-    let migrator = Migrator::with_migrations(all.collect());
-    migrator
-        .run_direct(None, connection, false)
-        .await
-        .map_err(|error| {
-            let path = path.to_owned();
-            match error {
-                MigrateError::VersionMissing(version) => RegistryError::Newer { path, version },
-                MigrateError::Execute(error) => RegistryError::Database { path, error },
-                error => RegistryError::Migration {
-                    path,
-                    why: error.to_string(),
-                },
-            }
-        })
+    let migrator = Migrator::with_migrations(migrations.collect());
+    let done = migrator.run_direct(None, &mut *all, false).await;
+    done.map_err(|error| {
+        let path = path.to_owned();
+        match error {
+            MigrateError::VersionMissing(version) => RegistryError::Newer { path, version },
+            MigrateError::Execute(error) => RegistryError::Database { path, error },
+            error => RegistryError::Migration {
+                path,
+                why: error.to_string(),
+            },
+        }
+    })?;
+    all.commit().await.map_err(failed)
+}
+
+/// All migrations have been run, and no others. Where there is no such table yet there are none.
+async fn is_of_this_version(connection: &mut AnyConnection) -> bool {
+    let sql = "SELECT version FROM _sqlx_migrations ORDER BY version";
+    let known = sqlx::query_scalar::<_, i64>(sql)
+        .fetch_all(connection)
+        .await;
+    let expected = MIGRATIONS.iter().map(|(version, ..)| version);
+    known.is_ok_and(|known| known.iter().eq(expected))
 }
 
 /// An absolute path as SQLite's driver takes it.
@@ -338,6 +355,21 @@ mod tests {
             matches!(told, RegistryError::Newer { version: 900, .. }),
             "{told}"
         );
+    }
+
+    #[test]
+    fn who_opens_it_first_makes_the_tables_and_the_others_wait() {
+        let place = Place::new("race");
+        std::thread::scope(|scope| {
+            let open = || {
+                let work = async { Registry::open(&place.db()).await?.close().await };
+                wait(work)
+            };
+            let all: Vec<_> = (0..8).map(|_| scope.spawn(open)).collect();
+            for one in all {
+                one.join().expect("no panic").expect("it is opened");
+            }
+        });
     }
 
     #[test]
