@@ -15,6 +15,7 @@ use martlet_registry::{FILE, Owner, Registry, RegistryError};
 use crate::cmd::admin;
 use crate::cmd::node_options::NodeOptions;
 use crate::config::{self, Effective};
+use crate::serve::program_name;
 
 /// Does something with the tables of a node, which need not run. They are made if they are not
 /// there.
@@ -86,12 +87,6 @@ pub(crate) fn tell_node(node: &NodeOptions) -> String {
         Ok(_) => "The running node has read it.\n".to_owned(),
         Err(error) => format!("The running node has NOT read it: {error:#}\n"),
     }
-}
-
-/// As it was called: lines to be typed next must work even if it is not on the path.
-pub(crate) fn program_name() -> String {
-    let name = std::env::args().next();
-    name.unwrap_or_else(|| "martlet".to_owned())
 }
 
 /// The line that shows that a device is let in and may publish.

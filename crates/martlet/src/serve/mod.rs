@@ -738,7 +738,7 @@ fn typed(path: &Path) -> String {
 }
 
 /// As it was called: lines to be typed next must work even if it is not on the path.
-fn program_name() -> String {
+pub(crate) fn program_name() -> String {
     std::env::args()
         .next()
         .unwrap_or_else(|| "martlet".to_owned())
