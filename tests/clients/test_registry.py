@@ -169,6 +169,9 @@ def test_a_device_has_the_topics_of_its_name_by_its_own_client_identifier(start,
         assert wrong.connack.is_failure
     with device(node, "d1", other) as wrong:
         assert wrong.connack.is_failure
+    place.user("alice")
+    with Client(node, "d1").credentials("alice", "secret") as keeps_it_out:
+        assert keeps_it_out.connack.is_failure
     node.wait_for_log("the Client Identifier of the device d1 must be d1")
 
 

@@ -226,6 +226,7 @@ impl Snapshot {
     pub fn check_user(
         &self,
         name: &str,
+        client_id: &str,
         password: &[u8],
     ) -> Option<Result<Option<&PasswordHash>, Refusal>> {
         let Some(user) = self.users.get(name) else {
@@ -239,7 +240,7 @@ impl Snapshot {
             return Some(Err(Refusal::Wrong(why)));
         }
         Some(
-            self.admits(name, "")
+            self.admits(name, client_id)
                 .map(|()| user.hash.is_weak().then_some(&user.hash)),
         )
     }
@@ -295,6 +296,11 @@ impl Snapshot {
                      go by; it is {client_id:?}"
                 )));
             }
+        } else if self.devices.contains_key(client_id) {
+            // Else whoever comes first keeps the device out.
+            return Err(Refusal::NotNow(format!(
+                "the Client Identifier {client_id} is the device's of that id alone"
+            )));
         } else if self.users.get(name).is_some_and(|user| !user.enabled) {
             return Err(Refusal::NotNow(format!(
                 "user {name} is disabled: martlet user set {name} --enable"
@@ -436,9 +442,9 @@ pub(crate) mod tests {
         })
         .unwrap();
         assert!(snapshot.is_in_use());
-        assert!(snapshot.check_user("ann", b"secret").unwrap().is_ok());
-        assert!(snapshot.check_user("ann", b"Secret").unwrap().is_err());
-        assert!(snapshot.check_user("bob", b"x").is_none());
+        assert!(snapshot.check_user("ann", "c", b"secret").unwrap().is_ok());
+        assert!(snapshot.check_user("ann", "c", b"Secret").unwrap().is_err());
+        assert!(snapshot.check_user("bob", "c", b"x").is_none());
         let names = Names {
             client_id: "c",
             user_name: "ann",
@@ -480,6 +486,11 @@ pub(crate) mod tests {
         assert!(
             matches!(check("d2", &second, now), Err(Refusal::NotNow(why)) if why.contains("Client Identifier"))
         );
+        assert!(matches!(
+            snapshot.admits("ann", "d1"),
+            Err(Refusal::NotNow(_))
+        ));
+        assert_eq!(snapshot.admits("ann", "d2"), Ok(()));
         let wrong = snapshot.check_device("d1", "d1", b"guess", now).unwrap();
         assert!(matches!(wrong, Err(Refusal::Wrong(_))));
         assert!(snapshot.check_device("d2", "d2", b"guess", now).is_none());
@@ -528,8 +539,8 @@ pub(crate) mod tests {
             assert_eq!(gone, expected);
             assert_eq!(after.no_longer_valid(&after), Vec::<&str>::new());
             assert!(after.users["renewed"].hash != hash);
-            assert!(after.check_user("renewed", b"secret").unwrap().is_ok());
-            let why = after.check_user("disabled", b"secret").unwrap();
+            assert!(after.check_user("renewed", "c", b"secret").unwrap().is_ok());
+            let why = after.check_user("disabled", "c", b"secret").unwrap();
             assert!(matches!(why, Err(Refusal::NotNow(_))));
             assert!(
                 !after

@@ -125,7 +125,9 @@ fn a_registry_knows_its_users_and_devices_and_renews_weak_hashes() {
     let after = source(read());
     assert_eq!(before.no_longer_valid(&after), Vec::<Arc<str>>::new());
     let renewed = read();
-    let hash = renewed.check_user("old", b"weak").expect("it is known");
+    let hash = renewed
+        .check_user("old", "c", b"weak")
+        .expect("it is known");
     assert_eq!(hash, Ok(None), "there is nothing to renew any more");
     std::fs::remove_dir_all(&place).expect("it was made here");
 }

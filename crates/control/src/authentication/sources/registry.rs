@@ -57,10 +57,10 @@ impl RegistrySource {
         let snapshot = Arc::clone(&self.snapshot);
         let rules = snapshot.rules_of(&name).cloned();
         let found = rules.map(|rules| known(asked, Arc::clone(&name), rules));
-        let password = asked.password.clone();
+        let (password, client_id) = (asked.password.clone(), Arc::clone(&asked.client_id));
         let work = move || {
             let password = password.as_ref().map_or(&[][..], Password::bytes);
-            match (snapshot.check_user(&name, password), found) {
+            match (snapshot.check_user(&name, &client_id, password), found) {
                 (Some(Ok(weak)), Some(found)) => {
                     if let Some(weak) = weak {
                         renew(&snapshot, &name, weak, password);
