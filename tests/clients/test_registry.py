@@ -169,6 +169,9 @@ def test_a_device_has_the_topics_of_its_name_by_its_own_client_identifier(start,
         assert wrong.connack.is_failure
     with device(node, "d1", other) as wrong:
         assert wrong.connack.is_failure
+    place.user("alice")
+    with Client(node, "d1").credentials("alice", "secret") as keeps_it_out:
+        assert keeps_it_out.connack.is_failure
     node.wait_for_log("the Client Identifier of the device d1 must be d1")
 
 
@@ -177,9 +180,8 @@ def test_the_line_that_device_add_prints_works(start, place):
     node = start()
     said = martlet("device", "add", "d 1", "--data-dir", place.path)
     line = next(line for line in said.splitlines() if line.startswith("Try it: "))
-    # What it is not told of is the port, which the system chose for this test.
-    command = shlex.split(line.removeprefix("Try it: ")) + ["-p", str(node.port())]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_SECS)
+    assert f"-p {node.port()} " in line, "where the node that runs listens"
+    done = subprocess.run(shlex.split(line.removeprefix("Try it: ")), capture_output=True, text=True, timeout=DEADLINE_SECS)
     assert done.returncode == 0, done.stderr
 
 
@@ -216,6 +218,16 @@ def test_rotated_credentials(start, place):
     for secret in (old, new):
         assert publish(node, "d/d1/x", "-i", "d1", "-u", "d1", "-P", secret)[0] != 0
     assert publish(node, "d/d1/x", "-i", "d1", "-u", "d1", "-P", newest)[0] == 0
+
+
+def test_the_end_of_a_grace_ends_who_came_by_the_old_credential(start, place):
+    old = place.device("d1")
+    node = start()
+    with device(node, "d1", old) as connected:
+        new = json.loads(place.run("device", "rotate", "d1", "--grace", "1s", "--json"))["secret"]
+        connected.wait_for_end()
+    assert publish(node, "d/d1/x", "-i", "d1", "-u", "d1", "-P", old)[0] != 0
+    assert publish(node, "d/d1/x", "-i", "d1", "-u", "d1", "-P", new)[0] == 0
 
 
 def test_a_type_says_which_topics_its_devices_use(start, place):
@@ -290,3 +302,26 @@ def test_an_order_that_leaves_the_tables_out_is_refused(place):
     said = place.run("config", "check", "--set", "auth.order=password-file", code=1)
     assert "auth.order leaves it out" in said
     place.run("config", "check", "--set", "auth.order=password-file", "--set", "auth.registry=off")
+
+
+def test_a_backup_has_the_tables_whether_the_node_runs_or_not(start, place, start_node, tmp_path):
+    place.user("alice")
+    node = start()
+    place.user("bob", password="other")
+    place.run("backup", "create", tmp_path / "running")
+    node.close()
+    place.run("backup", "create", tmp_path / "stopped")
+    assert not list(place.path.glob("*.copy*"))
+    for made in ("running", "stopped"):
+        martlet("backup", "verify", tmp_path / made)
+        back = tmp_path / f"{made} again"
+        martlet("backup", "restore", tmp_path / made, "--data-dir", back)
+        assert stat.S_IMODE(os.stat(back / "martlet.db").st_mode) == 0o600
+        node = start_node(data_dir=back)
+        assert publish(node, "t", "-u", "bob", "-P", "other")[0] == 0
+        assert publish(node, "t", "-u", "bob", "-P", "secret")[0] != 0
+        node.close()
+    full = tmp_path / "full"
+    martlet("user", "add", "carol", "--data-dir", full, given="secret\n")
+    said = martlet("backup", "restore", tmp_path / "running", "--data-dir", full, code=1)
+    assert "martlet.db is there already" in said

@@ -19,6 +19,8 @@ const MANIFEST: &str = "MANIFEST.json";
 const MANIFEST_BYTES_MAX: u64 = 64 << 20;
 /// Where the store lies in an archive and in a data directory.
 pub const STORE: &str = "store";
+/// Where the tables of users and devices lie in both.
+pub const TABLES: &str = martlet_registry::FILE;
 /// Where a restore unpacks, in a data directory, until all of it is there.
 pub const RESTORING: &str = "store.restoring";
 const CHUNK: usize = 256 * 1024;
@@ -83,6 +85,12 @@ pub enum BackupError {
     /// The data directory is not empty.
     #[error("{0} has a store already; move it away or choose another --data-dir")]
     NotEmpty(PathBuf),
+    /// The tables cannot be copied.
+    #[error("copying the tables of users and devices")]
+    Tables(#[source] martlet_registry::RegistryError),
+    /// The tables are there already.
+    #[error("{0} is there already; move it away or choose another --data-dir")]
+    HasTables(PathBuf),
     /// The store in the archive does not open.
     #[error("the store in {path} does not open")]
     Store {
@@ -101,7 +109,8 @@ fn error<'a>(what: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> Ba
     }
 }
 
-/// Writes an archive of the files of a store, of each so many bytes, to `out`.
+/// Writes an archive of the files of a store, of each so many bytes, and of the tables beside it,
+/// to `out`.
 ///
 /// # Errors
 /// A file cannot be read, or `out` does not take it.
@@ -125,6 +134,19 @@ pub fn write_archive(
         manifest.files.push(FileEntry {
             path,
             bytes: *bytes,
+            crc32c: reader.sum,
+        });
+    }
+    let tables = store.with_file_name(TABLES);
+    let copy = martlet_registry::wait(martlet_registry::copy_of(&tables));
+    if let Some(copy) = copy.map_err(BackupError::Tables)? {
+        let bytes = copy.metadata().map_err(error("reading", &tables))?.len();
+        let mut reader = Summed::new(copy.take(bytes));
+        let copied = append(&mut archive, TABLES, bytes, &mut reader);
+        copied.map_err(error("copying", &tables))?;
+        manifest.files.push(FileEntry {
+            path: TABLES.to_owned(),
+            bytes,
             crc32c: reader.sum,
         });
     }
@@ -348,6 +370,10 @@ impl Archive {
         let unpacked = data_dir.join(RESTORING);
         // What an earlier restore has left says that there should be more than nothing.
         let left = unpacked.symlink_metadata().is_ok();
+        let tables = data_dir.join(TABLES);
+        if self.places.contains_key(TABLES) && tables.symlink_metadata().is_ok() && !left {
+            return Err(BackupError::HasTables(tables));
+        }
         let unpacking = self.unpack(data_dir, &unpacked, &target);
         if unpacking.is_err() && !left {
             let _ = fs::remove_dir_all(&unpacked);
@@ -369,6 +395,12 @@ impl Archive {
             }
             let path = unpacked.join(name);
             disk.copy(*place, &path).map_err(error("writing", &path))?;
+        }
+        if let Some(place) = self.places.get(TABLES) {
+            // Complete before it has its name; the store has its own last of all.
+            let (part, path) = (unpacked.join(TABLES), data_dir.join(TABLES));
+            disk.copy(*place, &part).map_err(error("writing", &part))?;
+            fs::rename(&part, &path).map_err(error("renaming", &part))?;
         }
         let _ = fs::remove_dir(target);
         fs::rename(unpacked, target).map_err(error("renaming", unpacked))?;

@@ -43,6 +43,11 @@ impl TlsSettings {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = newer;
     }
 
+    /// What new connections are encrypted with at this moment.
+    pub fn config(&self) -> Arc<ServerConfig> {
+        self.now().config
+    }
+
     fn now(&self) -> Settings {
         let now = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         now.clone()
@@ -87,7 +92,7 @@ impl Tls {
     /// Waits for a handshake; none if the settings cannot be used, which is known when they are
     /// made.
     pub(crate) fn new(settings: &TlsSettings) -> Option<Self> {
-        let mut connection = ServerConnection::new(settings.now().config).ok()?;
+        let mut connection = ServerConnection::new(settings.config()).ok()?;
         connection.set_buffer_limit(Some(BUFFER_BYTES_MAX));
         Some(Self {
             connection,

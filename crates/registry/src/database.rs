@@ -1,6 +1,6 @@
 //! The file `martlet.db`: its owner's alone, brought to this program's version when it is opened.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown};
 use std::path::{Path, PathBuf};
@@ -108,9 +108,75 @@ impl Registry {
         begun.map_err(database_error(&self.path))
     }
 
+    /// What is read from now on is as it is at this moment.
+    pub(crate) async fn begin_reading(&mut self) -> Result<(), RegistryError> {
+        let begun = sqlx::raw_sql("BEGIN").execute(&mut self.connection).await;
+        begun.map(drop).map_err(database_error(&self.path))
+    }
+
+    pub(crate) async fn end_reading(&mut self) -> Result<(), RegistryError> {
+        let ended = sqlx::raw_sql("COMMIT").execute(&mut self.connection).await;
+        ended.map(drop).map_err(database_error(&self.path))
+    }
+
     pub(crate) fn shared_path(&self) -> Arc<Path> {
         Arc::clone(&self.path)
     }
+}
+
+/// There is such a file. That its directory is none is for others to say.
+pub(crate) fn is_there(path: &Path) -> Result<bool, RegistryError> {
+    match path.try_exists() {
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => Ok(false),
+        found => found.map_err(|error| RegistryError::File {
+            path: path.to_owned(),
+            error,
+        }),
+    }
+}
+
+/// A copy of the database at `path` as it is at this moment, without a name; none if it is not
+/// there.
+///
+/// # Errors
+/// It cannot be read, or no copy can be made beside it.
+pub async fn copy_of(path: &Path) -> Result<Option<File>, RegistryError> {
+    let file_error = |error| RegistryError::File {
+        path: path.to_owned(),
+        error,
+    };
+    if !is_there(path)? {
+        return Ok(None);
+    }
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".copy-{}", std::process::id()));
+    let copy = PathBuf::from(name);
+    let mut options = OpenOptions::new();
+    // What a process of this number left that was killed.
+    let _ = fs::remove_file(&copy);
+    match options.write(true).create_new(true).mode(MODE).open(&copy) {
+        // Where nothing can be written nobody is writing.
+        Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+            return File::open(path).map(Some).map_err(file_error);
+        }
+        made => drop(made.map_err(file_error)?),
+    }
+    let made = write_copy(path, &copy).await;
+    let opened = File::open(&copy);
+    let _ = fs::remove_file(&copy);
+    made?;
+    opened.map(Some).map_err(file_error)
+}
+
+async fn write_copy(path: &Path, copy: &Path) -> Result<(), RegistryError> {
+    let text = copy.to_str().ok_or_else(|| {
+        RegistryError::Refused(format!("{}: its path is not UTF-8", copy.display()))
+    })?;
+    let mut registry = Registry::open(path).await?;
+    let query = sqlx::query("VACUUM INTO $1").bind(text.to_owned());
+    let done = query.execute(&mut registry.connection).await;
+    done.map_err(database_error(path))?;
+    registry.close().await
 }
 
 /// Root makes it for the user that the node runs as.
@@ -144,21 +210,38 @@ pub(crate) async fn is_in_use(registry: &mut Registry) -> Result<bool, RegistryE
 /// The key of the digests of credentials, made when it is first asked for.
 pub(crate) async fn digest_key(registry: &mut Registry) -> Result<DigestKey, RegistryError> {
     let failed = database_error(&registry.path);
-    let sql = "INSERT INTO settings (name, value) VALUES ('digest_key', $1) ON CONFLICT DO NOTHING";
-    let made = sqlx::query(sql).bind(DigestKey::new_text()?);
-    let made = made.execute(&mut registry.connection).await;
-    made.map_err(&failed)?;
-    let sql = "SELECT value FROM settings WHERE name = 'digest_key'";
-    let found = sqlx::query_scalar::<_, String>(sql);
-    let found = found.fetch_one(&mut registry.connection).await;
-    DigestKey::read(&found.map_err(&failed)?).ok_or_else(|| RegistryError::Damaged {
+    let select = "SELECT value FROM settings WHERE name = 'digest_key'";
+    let known = sqlx::query_scalar::<_, String>(select);
+    let known = known.fetch_optional(&mut registry.connection).await;
+    let text = match known.map_err(&failed)? {
+        Some(text) => text,
+        None => {
+            let sql = "INSERT INTO settings (name, value) VALUES ('digest_key', $1) \
+                       ON CONFLICT DO NOTHING";
+            let made = sqlx::query(sql).bind(DigestKey::new_text()?);
+            let made = made.execute(&mut registry.connection).await;
+            made.map_err(&failed)?;
+            // Another process may have been first.
+            let found = sqlx::query_scalar::<_, String>(select);
+            let found = found.fetch_one(&mut registry.connection).await;
+            found.map_err(&failed)?
+        }
+    };
+    DigestKey::read(&text).ok_or_else(|| RegistryError::Damaged {
         path: registry.path.to_path_buf(),
         what: "the key of the devices' credentials is none".to_owned(),
     })
 }
 
+/// Runs what is missing. Of processes that come at once one does, and the others wait for it.
 async fn migrate(path: &Path, connection: &mut AnyConnection) -> Result<(), RegistryError> {
-    let all = MIGRATIONS.iter().map(|(version, name, sql)| {
+    if is_of_this_version(connection).await {
+        return Ok(());
+    }
+    let failed = database_error(path);
+    let begun = connection.begin_with("BEGIN IMMEDIATE").await;
+    let mut all = begun.map_err(&failed)?;
+    let migrations = MIGRATIONS.iter().map(|(version, name, sql)| {
         Migration::new(
             *version,
             (*name).into(),
@@ -167,21 +250,30 @@ async fn migrate(path: &Path, connection: &mut AnyConnection) -> Result<(), Regi
             false,
         )
     });
-    let migrator = Migrator::with_migrations(all.collect());
-    migrator
-        .run_direct(None, connection, false)
-        .await
-        .map_err(|error| {
-            let path = path.to_owned();
-            match error {
-                MigrateError::VersionMissing(version) => RegistryError::Newer { path, version },
-                MigrateError::Execute(error) => RegistryError::Database { path, error },
-                error => RegistryError::Migration {
-                    path,
-                    why: error.to_string(),
-                },
-            }
-        })
+    let migrator = Migrator::with_migrations(migrations.collect());
+    let done = migrator.run_direct(None, &mut *all, false).await;
+    done.map_err(|error| {
+        let path = path.to_owned();
+        match error {
+            MigrateError::VersionMissing(version) => RegistryError::Newer { path, version },
+            MigrateError::Execute(error) => RegistryError::Database { path, error },
+            error => RegistryError::Migration {
+                path,
+                why: error.to_string(),
+            },
+        }
+    })?;
+    all.commit().await.map_err(failed)
+}
+
+/// All migrations have been run, and no others. Where there is no such table yet there are none.
+async fn is_of_this_version(connection: &mut AnyConnection) -> bool {
+    let sql = "SELECT version FROM _sqlx_migrations ORDER BY version";
+    let known = sqlx::query_scalar::<_, i64>(sql)
+        .fetch_all(connection)
+        .await;
+    let expected = MIGRATIONS.iter().map(|(version, ..)| version);
+    known.is_ok_and(|known| known.iter().eq(expected))
 }
 
 /// An absolute path as SQLite's driver takes it.
@@ -275,9 +367,24 @@ mod tests {
     }
 
     #[test]
+    fn who_opens_it_first_makes_the_tables_and_the_others_wait() {
+        let place = Place::new("race");
+        std::thread::scope(|scope| {
+            let open = || {
+                let work = async { Registry::open(&place.db()).await?.close().await };
+                wait(work)
+            };
+            let all: Vec<_> = (0..8).map(|_| scope.spawn(open)).collect();
+            for one in all {
+                one.join().expect("no panic").expect("it is opened");
+            }
+        });
+    }
+
+    #[test]
     fn what_is_no_database_is_an_error() {
         let place = Place::new("damaged");
-        std::fs::write(
+        fs::write(
             place.db(),
             "this is a text, and long enough to be looked at",
         )

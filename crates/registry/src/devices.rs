@@ -1,8 +1,11 @@
 //! Devices: an id, which is Client Identifier and user name, and credentials that were made up.
 
 use std::fmt;
+use std::path::Path;
 use std::time::Duration;
 
+use futures_util::TryStreamExt as _;
+use sqlx::any::AnyRow;
 use sqlx::{Any, Row as _, Transaction};
 
 use crate::database::{database_error, digest_key, set_in_use};
@@ -61,6 +64,13 @@ pub struct Device {
     pub created_ms: i64,
     /// Credentials that are good now.
     pub credentials: usize,
+}
+
+/// A device, as the gate knows it.
+pub(crate) struct DeviceRow {
+    pub(crate) id: String,
+    pub(crate) device_type: String,
+    pub(crate) status: Status,
 }
 
 /// A credential, as the gate knows it.
@@ -212,6 +222,18 @@ impl Registry {
         all.commit().await.map_err(failed)
     }
 
+    /// The type of a device.
+    ///
+    /// # Errors
+    /// There is no such device.
+    pub async fn type_of(&mut self, id: &str) -> Result<String, RegistryError> {
+        let query = sqlx::query_scalar("SELECT type FROM devices WHERE id = $1").bind(id);
+        let found = query.fetch_optional(&mut self.connection).await;
+        let found: Option<String> = found.map_err(database_error(self.path()))?;
+        expect_device(found.iter().count() as u64, id)?;
+        Ok(found.unwrap_or_default())
+    }
+
     /// All devices, by id.
     ///
     /// # Errors
@@ -227,14 +249,8 @@ impl Registry {
         let rows = rows.fetch_all(&mut self.connection).await;
         let mut devices = Vec::new();
         for row in rows.map_err(&failed)? {
-            let (id, status): (String, String) = (
-                row.try_get("id").map_err(&failed)?,
-                row.try_get("status").map_err(&failed)?,
-            );
-            let status = Status::from_word(&status).ok_or_else(|| RegistryError::Damaged {
-                path: path.to_path_buf(),
-                what: format!("device {id}: {status:?} is no status"),
-            })?;
+            let id: String = row.try_get("id").map_err(&failed)?;
+            let status = read_status(&path, &id, &row)?;
             let credentials: i64 = row.try_get("credentials").map_err(&failed)?;
             devices.push(Device {
                 id,
@@ -248,22 +264,54 @@ impl Registry {
         Ok(devices)
     }
 
-    /// Credentials that are not revoked.
-    pub(crate) async fn credential_rows(&mut self) -> Result<Vec<CredentialRow>, RegistryError> {
+    /// All devices as the gate knows them, by and by: there may be many.
+    pub(crate) async fn each_device(
+        &mut self,
+        mut take: impl FnMut(DeviceRow) -> Result<(), RegistryError>,
+    ) -> Result<(), RegistryError> {
+        let failed = database_error(self.path());
+        let path = self.shared_path();
+        let mut rows =
+            sqlx::query("SELECT id, type, status FROM devices").fetch(&mut self.connection);
+        while let Some(row) = rows.try_next().await.map_err(&failed)? {
+            let id: String = row.try_get("id").map_err(&failed)?;
+            let status = read_status(&path, &id, &row)?;
+            let device_type = row.try_get("type").map_err(&failed)?;
+            take(DeviceRow {
+                id,
+                device_type,
+                status,
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Credentials that are not revoked, by and by, those of one device together.
+    pub(crate) async fn each_credential(
+        &mut self,
+        mut take: impl FnMut(CredentialRow) -> Result<(), RegistryError>,
+    ) -> Result<(), RegistryError> {
         let failed = database_error(self.path());
         let sql = "SELECT device_id, digest, expires_ms FROM device_credentials \
                    WHERE revoked_ms = 0 ORDER BY device_id";
-        let rows = sqlx::query(sql).fetch_all(&mut self.connection).await;
-        let mut credentials = Vec::new();
-        for row in rows.map_err(&failed)? {
-            credentials.push(CredentialRow {
+        let mut rows = sqlx::query(sql).fetch(&mut self.connection);
+        while let Some(row) = rows.try_next().await.map_err(&failed)? {
+            take(CredentialRow {
                 device_id: row.try_get("device_id").map_err(&failed)?,
                 digest: row.try_get("digest").map_err(&failed)?,
                 expires_ms: row.try_get("expires_ms").map_err(&failed)?,
-            });
+            })?;
         }
-        Ok(credentials)
+        Ok(())
     }
+}
+
+fn read_status(path: &Path, id: &str, row: &AnyRow) -> Result<Status, RegistryError> {
+    let status: String = row.try_get("status").map_err(database_error(path))?;
+    Status::from_word(&status).ok_or_else(|| RegistryError::Damaged {
+        path: path.to_owned(),
+        what: format!("device {id}: {status:?} is no status"),
+    })
 }
 
 async fn add_credential(

@@ -19,7 +19,7 @@ mod users;
 
 use std::path::PathBuf;
 
-pub use database::{FILE, Registry, wait};
+pub use database::{FILE, Registry, copy_of, wait};
 pub use devices::{Device, Status};
 pub use rule_sets::{DEVICE_TYPE, Owner, RuleSet, USER_ROLE};
 pub use secret::Secret;

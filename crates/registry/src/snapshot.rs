@@ -11,6 +11,7 @@ use martlet_access::{RuleLine, administrator_rules, default_rules, device_rules}
 use martlet_broker::{Actions, Rule, Rules};
 
 use crate::database::{digest_key, is_in_use};
+use crate::devices::{CredentialRow, DeviceRow};
 use crate::rule_sets::{Owner, RuleSet};
 use crate::secret::{Digest, DigestKey, is_same, read_digest};
 use crate::{Registry, RegistryError, Status, now_ms};
@@ -38,6 +39,8 @@ pub enum Known {
 pub struct Snapshot {
     path: PathBuf,
     read_ms: i64,
+    /// When the first credential ends that was good then.
+    changes_ms: i64,
     in_use: bool,
     key: DigestKey,
     users: HashMap<Box<str>, UserEntry>,
@@ -83,11 +86,7 @@ impl Snapshot {
     /// # Errors
     /// It cannot be read, or means nothing in part.
     pub async fn load(path: &Path) -> Result<Option<Self>, RegistryError> {
-        let is_there = path.try_exists().map_err(|error| RegistryError::File {
-            path: path.to_owned(),
-            error,
-        })?;
-        if !is_there {
+        if !crate::database::is_there(path)? {
             return Ok(None);
         }
         let mut registry = Registry::open(path).await?;
@@ -96,11 +95,19 @@ impl Snapshot {
         Ok(Some(snapshot))
     }
 
-    /// Reads all tables.
+    /// Reads all tables as they are at one moment.
     ///
     /// # Errors
     /// They cannot be read, or mean nothing in part.
     pub async fn read(registry: &mut Registry) -> Result<Self, RegistryError> {
+        let key = digest_key(registry).await?;
+        registry.begin_reading().await?;
+        let read = Self::read_tables(registry, key).await;
+        registry.end_reading().await?;
+        read
+    }
+
+    async fn read_tables(registry: &mut Registry, key: DigestKey) -> Result<Self, RegistryError> {
         let path = registry.path().to_owned();
         let damaged = |what: String| RegistryError::Damaged {
             path: path.clone(),
@@ -133,30 +140,43 @@ impl Snapshot {
             };
             users.insert(name.into(), entry);
         }
-        let mut credentials: HashMap<String, Vec<Credential>> = HashMap::new();
-        for row in registry.credential_rows().await? {
+        let mut devices: HashMap<Box<str>, DeviceEntry> = HashMap::new();
+        let take = |row: DeviceRow| {
+            let rules = types.get(&*row.device_type);
+            let rules = rules.ok_or_else(|| damaged(format!("device {} has no type", row.id)))?;
+            let entry = DeviceEntry {
+                rules: Arc::clone(rules),
+                credentials: Box::default(),
+                status: row.status,
+            };
+            devices.insert(row.id.into(), entry);
+            Ok(())
+        };
+        registry.each_device(take).await?;
+        let read_ms = now_ms();
+        let mut changes_ms = i64::MAX;
+        let take = |row: CredentialRow| {
             let digest = read_digest(&row.digest)
                 .ok_or_else(|| damaged(format!("a credential of {} is none", row.device_id)))?;
             let expires_ms = row.expires_ms;
-            let of_device = credentials.entry(row.device_id).or_default();
-            of_device.push(Credential { digest, expires_ms });
-        }
-        let mut devices: HashMap<Box<str>, DeviceEntry> = HashMap::new();
-        for device in registry.devices().await? {
-            let rules = types.get(&*device.device_type);
-            let rules =
-                rules.ok_or_else(|| damaged(format!("device {} has no type", device.id)))?;
-            let entry = DeviceEntry {
-                rules: Arc::clone(rules),
-                credentials: credentials.remove(&device.id).unwrap_or_default().into(),
-                status: device.status,
-            };
-            devices.insert(device.id.into(), entry);
-        }
+            if expires_ms > read_ms {
+                changes_ms = changes_ms.min(expires_ms);
+            }
+            // Nearly all have one.
+            if let Some(device) = devices.get_mut(&*row.device_id) {
+                let mut all = std::mem::take(&mut device.credentials).into_vec();
+                all.reserve_exact(1);
+                all.push(Credential { digest, expires_ms });
+                device.credentials = all.into();
+            }
+            Ok(())
+        };
+        registry.each_credential(take).await?;
         Ok(Self {
             in_use: is_in_use(registry).await?,
-            key: digest_key(registry).await?,
-            read_ms: now_ms(),
+            key,
+            read_ms,
+            changes_ms,
             path,
             users,
             devices,
@@ -173,6 +193,12 @@ impl Snapshot {
     /// The file that was read.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// When what it says is not so any more, by itself: a credential ends. Milliseconds since the
+    /// Unix epoch.
+    pub fn changes_at_ms(&self) -> Option<i64> {
+        (self.changes_ms < i64::MAX).then_some(self.changes_ms)
     }
 
     /// Whose name this is; none: nobody's.
@@ -209,6 +235,7 @@ impl Snapshot {
     pub fn check_user(
         &self,
         name: &str,
+        client_id: &str,
         password: &[u8],
     ) -> Option<Result<Option<&PasswordHash>, Refusal>> {
         let Some(user) = self.users.get(name) else {
@@ -222,9 +249,14 @@ impl Snapshot {
             return Some(Err(Refusal::Wrong(why)));
         }
         Some(
-            self.admits(name, "")
+            self.admits(name, client_id)
                 .map(|()| user.hash.is_weak().then_some(&user.hash)),
         )
+    }
+
+    /// A secret of these tables for something else, the same after each start.
+    pub fn key_for(&self, what: &[u8]) -> [u8; 32] {
+        self.key.digest(what)
     }
 
     /// All users and devices, in no order.
@@ -243,9 +275,9 @@ impl Snapshot {
     ///
     /// # Errors
     /// The user is not let in.
-    pub fn scram(&self, name: &str) -> Option<Result<Option<&Verifier>, Refusal>> {
+    pub fn scram(&self, name: &str, client_id: &str) -> Option<Result<Option<&Verifier>, Refusal>> {
         let user = self.users.get(name)?;
-        Some(self.admits(name, "").map(|()| user.scram.as_deref()))
+        Some(self.admits(name, client_id).map(|()| user.scram.as_deref()))
     }
 
     /// Whether a secret is a device's, and which Client Identifier it has; the answer is when the
@@ -299,6 +331,11 @@ impl Snapshot {
                      go by; it is {client_id:?}"
                 )));
             }
+        } else if self.devices.contains_key(client_id) {
+            // Else whoever comes first keeps the device out.
+            return Err(Refusal::NotNow(format!(
+                "the Client Identifier {client_id} is the device's of that id alone"
+            )));
         } else if self.users.get(name).is_some_and(|user| !user.enabled) {
             return Err(Refusal::NotNow(format!(
                 "user {name} is disabled: martlet user set {name} --enable"
@@ -440,9 +477,9 @@ pub(crate) mod tests {
         })
         .unwrap();
         assert!(snapshot.is_in_use());
-        assert!(snapshot.check_user("ann", b"secret").unwrap().is_ok());
-        assert!(snapshot.check_user("ann", b"Secret").unwrap().is_err());
-        assert!(snapshot.check_user("bob", b"x").is_none());
+        assert!(snapshot.check_user("ann", "c", b"secret").unwrap().is_ok());
+        assert!(snapshot.check_user("ann", "c", b"Secret").unwrap().is_err());
+        assert!(snapshot.check_user("bob", "c", b"x").is_none());
         let names = Names {
             client_id: "c",
             user_name: "ann",
@@ -484,6 +521,11 @@ pub(crate) mod tests {
         assert!(
             matches!(check("d2", &second, now), Err(Refusal::NotNow(why)) if why.contains("Client Identifier"))
         );
+        assert!(matches!(
+            snapshot.admits("ann", "d1"),
+            Err(Refusal::NotNow(_))
+        ));
+        assert_eq!(snapshot.admits("ann", "d2"), Ok(()));
         let wrong = snapshot.check_device("d1", "d1", b"guess", now).unwrap();
         assert!(matches!(wrong, Err(Refusal::Wrong(_))));
         assert!(snapshot.check_device("d2", "d2", b"guess", now).is_none());
@@ -532,8 +574,8 @@ pub(crate) mod tests {
             assert_eq!(gone, expected);
             assert_eq!(after.no_longer_valid(&after), Vec::<&str>::new());
             assert!(after.users["renewed"].hash != hash);
-            assert!(after.check_user("renewed", b"secret").unwrap().is_ok());
-            let why = after.check_user("disabled", b"secret").unwrap();
+            assert!(after.check_user("renewed", "c", b"secret").unwrap().is_ok());
+            let why = after.check_user("disabled", "c", b"secret").unwrap();
             assert!(matches!(why, Err(Refusal::NotNow(_))));
             assert!(
                 !after

@@ -61,7 +61,7 @@ impl Registry {
         }
         let sql = "INSERT INTO users (name, role, password_hash, password_set_ms, scram_verifier, \
                    enabled, created_ms) VALUES ($1, $2, $3, $4, $5, 1, $4) ON CONFLICT DO NOTHING";
-        let query = sqlx::query(sql).bind(name).bind(role).bind(hash);
+        let query = sqlx::query(sql).bind(name).bind(role).bind(hash.text());
         let query = query.bind(now_ms()).bind(verifier);
         let done = query.execute(&mut *all).await;
         if done.map_err(&failed)?.rows_affected() == 0 {
@@ -81,13 +81,7 @@ impl Registry {
     /// There is no such user.
     pub async fn set_password(&mut self, name: &str, password: &str) -> Result<(), RegistryError> {
         let (hash, verifier) = (new_hash(password)?, self.new_verifier(password)?);
-        let sql = "UPDATE users SET password_hash = $1, password_set_ms = $2, scram_verifier = $3 \
-                   WHERE name = $4";
-        let query = sqlx::query(sql).bind(hash).bind(now_ms()).bind(verifier);
-        let query = query.bind(name);
-        let done = query.execute(&mut self.connection).await;
-        let done = done.map_err(database_error(self.path()))?;
-        expect_user(done.rows_affected(), name)
+        self.set_secrets(name, &hash, &verifier).await
     }
 
     /// Has a hash of the same password take the place of a weaker one. Who is connected stays.
@@ -109,6 +103,33 @@ impl Registry {
             .execute(&mut self.connection)
             .await;
         done.map(drop).map_err(database_error(self.path()))
+    }
+
+    /// Gives a user a hash that was made elsewhere.
+    ///
+    /// # Errors
+    /// There is no such user.
+    pub async fn import_hash(
+        &mut self,
+        name: &str,
+        hash: &PasswordHash,
+    ) -> Result<(), RegistryError> {
+        self.set_secrets(name, hash, "").await
+    }
+
+    async fn set_secrets(
+        &mut self,
+        name: &str,
+        hash: &PasswordHash,
+        verifier: &str,
+    ) -> Result<(), RegistryError> {
+        let sql = "UPDATE users SET password_hash = $1, password_set_ms = $2, scram_verifier = $3 \
+                   WHERE name = $4";
+        let query = sqlx::query(sql).bind(hash.text()).bind(now_ms());
+        let query = query.bind(verifier).bind(name);
+        let done = query.execute(&mut self.connection).await;
+        let done = done.map_err(database_error(self.path()))?;
+        expect_user(done.rows_affected(), name)
     }
 
     /// Changes what a user is, as far as it is named.
@@ -204,11 +225,10 @@ fn expect_user(changed: u64, name: &str) -> Result<(), RegistryError> {
 }
 
 /// Passwords of people are few and their hash is slow, whoever made them up.
-fn new_hash(password: &str) -> Result<String, RegistryError> {
+fn new_hash(password: &str) -> Result<PasswordHash, RegistryError> {
     let refused = |why: &str| RegistryError::Refused(why.to_owned());
     if password.is_empty() {
         return Err(refused("the password is empty"));
     }
-    let hash = PasswordHash::new(password.as_bytes(), Kind::Argon2id);
-    Ok(hash.map_err(refused)?.text())
+    PasswordHash::new(password.as_bytes(), Kind::Argon2id).map_err(refused)
 }

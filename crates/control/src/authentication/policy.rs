@@ -24,10 +24,10 @@ pub trait Source: fmt::Debug + Send + Sync {
     /// Looks whether these are credentials of somebody.
     fn look<'a>(&'a self, asked: &'a Authentication) -> Looking<'a>;
 
-    /// What it keeps of a user's password for SCRAM-SHA-256. Asked where it blocks nobody, and may
+    /// What it keeps of a user's password for SCRAM-SHA-256, who comes with this Client Identifier. Asked where it blocks nobody, and may
     /// take some milliseconds.
-    fn scram(&self, user_name: &str) -> ScramUser {
-        let _ = user_name;
+    fn scram(&self, user_name: &str, client_id: &str) -> ScramUser {
+        let _ = (user_name, client_id);
         ScramUser::Unknown
     }
 
@@ -39,6 +39,11 @@ pub trait Source: fmt::Debug + Send + Sync {
     fn no_longer_valid(&self, next: &[Arc<dyn Source>]) -> Vec<Arc<str>> {
         let _ = next;
         Vec::new()
+    }
+
+    /// When what it holds changes by itself, as when a credential ends: wall clock in milliseconds.
+    fn changes_at_ms(&self) -> Option<i64> {
+        None
     }
 
     /// By which [`Source::no_longer_valid`] of an older one finds its kind.
@@ -83,6 +88,9 @@ pub struct Policy {
     pub lockout: Lockout,
     /// Clients may prove by SCRAM-SHA-256 that they have a password.
     pub scram: bool,
+    /// What salts of names that nobody has are made of, if they are to be the same after a restart,
+    /// as those of others are.
+    pub made_up_key: Option<[u8; 32]>,
     /// What who is not known may do: nothing.
     nobody: Arc<Rules>,
 }
@@ -99,6 +107,7 @@ impl Policy {
                 lasts: Duration::from_secs(60),
             },
             scram: false,
+            made_up_key: None,
             nobody: Arc::new(Rules::closed()),
         }
     }
@@ -153,6 +162,12 @@ impl Policy {
             true => "no source of credentials is configured".to_owned(),
             false => format!("nobody of that name is known to {}", names.join(", ")),
         })
+    }
+
+    /// When a source has to be read again though nobody changes it: wall clock in milliseconds.
+    pub fn changes_at_ms(&self) -> Option<i64> {
+        let sources = self.realms.values().flat_map(|chain| &chain.sources);
+        sources.filter_map(|source| source.changes_at_ms()).min()
     }
 
     /// Users who may be connected by the credentials of this policy and would not be by those of

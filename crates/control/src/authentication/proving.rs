@@ -70,11 +70,12 @@ impl Gate {
         let waits = Waits(Arc::clone(&self.0));
         let (policy, known) = (Arc::clone(&state.policy), state.revoked);
         drop(state);
-        let realm = asked.listener.realm;
+        let (realm, client_id) = (asked.listener.realm, Arc::clone(&asked.client_id));
         self.0.runtime.spawn(async move {
             let inner = Arc::clone(&waits.0);
             let begun = inner.hashing.work(move || {
-                let (verifier, whose) = policy.scram_user(realm, &first, &waits.0.made_up_key);
+                let (verifier, whose) =
+                    policy.scram_user(realm, &first, &client_id, &waits.0.made_up_key);
                 let (exchange, data) = Exchange::begin(&first, verifier, &nonce()?);
                 let proving = Proving {
                     exchange,
@@ -169,15 +170,17 @@ impl Policy {
         &self,
         realm: Realm,
         first: &ClientFirst,
+        client_id: &str,
         made_up_key: &[u8; 32],
     ) -> (Verifier, Result<Identity, String>) {
         let name = first.user_name();
         let chain = self.realms.get(&realm);
         let sources = chain.map_or(&[][..], |chain| &chain.sources);
         // For every name, so that the time it takes tells nothing.
+        let made_up_key = self.made_up_key.as_ref().unwrap_or(made_up_key);
         let made_up = Verifier::made_up(made_up_key, name);
         for source in sources {
-            match source.scram(name) {
+            match source.scram(name, client_id) {
                 ScramUser::Unknown => {}
                 ScramUser::WithoutVerifier => {
                     let why = format!(

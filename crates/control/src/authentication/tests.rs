@@ -69,6 +69,70 @@ struct Bench {
     _runtime: tokio::runtime::Runtime,
 }
 
+/// A question of a client, whose Client Identifier is its user name.
+fn question(user: &str, password: &str) -> Authentication {
+    Authentication {
+        connection: ConnectionId {
+            index: 0,
+            generation: 0,
+        },
+        listener: Arc::new(ListenerPolicy::default()),
+        address: None,
+        version: ProtocolVersion::V5,
+        client_id: user.into(),
+        user_name: Some(user.into()),
+        password: Some(password.as_bytes().into()),
+        certificate: None,
+    }
+}
+
+#[test]
+fn a_registry_knows_its_users_and_devices_and_renews_weak_hashes() {
+    use martlet_registry::{Registry, Snapshot, wait};
+
+    let place = std::env::temp_dir().join(format!("martlet-gate-{}", std::process::id()));
+    std::fs::create_dir(&place).expect("a place");
+    let path = place.join(martlet_registry::FILE);
+    let weak =
+        martlet_access::hash::PasswordHash::new(b"weak", martlet_access::hash::Kind::Pbkdf2Sha512)
+            .expect("a hash");
+    let read = || {
+        let snapshot = wait(Snapshot::load(&path)).expect("it can be read");
+        Arc::new(snapshot.expect("it is there"))
+    };
+    let secret = wait(async {
+        let mut registry = Registry::open(&path).await?;
+        registry.add_user("ann", "user", "secret").await?;
+        registry.add_user("old", "user", "weak").await?;
+        registry.import_hash("old", &weak).await?;
+        let secret = registry.add_device("d1", None, "device").await?;
+        registry.close().await.map(|()| secret)
+    })
+    .expect("they are added");
+    let runtime = tokio::runtime::Runtime::new().expect("threads");
+    let source = |snapshot| sources::RegistrySource::new(snapshot, sources::Hashing::new(1));
+    let before = source(read());
+    let ask = |user: &str, password: &str| runtime.block_on(before.look(&question(user, password)));
+    assert!(matches!(ask("ann", "secret"), Finding::Known(found) if found.bound));
+    assert!(matches!(ask("ann", "guess"), Finding::Wrong(_)));
+    assert!(matches!(ask("nobody", "guess"), Finding::Stranger));
+    assert!(matches!(ask("d1", secret.text()), Finding::Known(found) if found.bound));
+    assert!(matches!(ask("d1", "guess"), Finding::Wrong(_)));
+    let mut elsewhere = question("d1", secret.text());
+    elsewhere.client_id = "d2".into();
+    let found = runtime.block_on(before.look(&elsewhere));
+    assert!(matches!(found, Finding::NotNow(_)));
+    assert!(matches!(ask("old", "weak"), Finding::Known(_)));
+    let after = source(read());
+    assert_eq!(before.no_longer_valid(&after), Vec::<Arc<str>>::new());
+    let renewed = read();
+    let hash = renewed
+        .check_user("old", "c", b"weak")
+        .expect("it is known");
+    assert_eq!(hash, Ok(None), "there is nothing to renew any more");
+    std::fs::remove_dir_all(&place).expect("it was made here");
+}
+
 fn policy(sources: Vec<Arc<dyn Source>>) -> Arc<Policy> {
     let chain = Chain {
         sources,

@@ -144,7 +144,7 @@ fn add(options: &AddOptions) -> anyhow::Result<String> {
         registry.add_device(id, name, device_type).await
     })?;
     let told = tables::tell_node(&on.node);
-    let line = tables::line_to_try(&on.node, id, secret.text());
+    let line = tables::line_to_try(&on.node, id, device_type, secret.text());
     Ok(match on.json {
         true => {
             let answer = serde_json::json!({
@@ -166,9 +166,12 @@ fn rotate(options: &RotateOptions) -> anyhow::Result<String> {
         true => Duration::ZERO,
         false => options.grace,
     };
-    let secret = tables::with(&on.node, async |registry| registry.rotate(id, grace).await)?;
+    let (secret, device_type) = tables::with(&on.node, async |registry| {
+        let secret = registry.rotate(id, grace).await?;
+        Ok((secret, registry.type_of(id).await?))
+    })?;
     let told = tables::tell_node(&on.node);
-    let line = tables::line_to_try(&on.node, id, secret.text());
+    let line = tables::line_to_try(&on.node, id, &device_type, secret.text());
     let old = match options.now {
         true => "The old one is good no more.".to_owned(),
         false => format!("The old one is good for {} more.", time(grace)),

@@ -14,7 +14,8 @@ use clap::Args;
 use martlet_access::hash;
 use martlet_certificates::authority::{Authority, CA_CERTIFICATE, KeyKind, Purpose};
 
-use crate::cmd::tables::{self, program_name, typed};
+use crate::cmd::tables::{self, typed};
+use crate::serve::program_name;
 
 /// Days that certificates are good for: a server's has to be renewed, the authority's outlives it.
 const CA_DAYS: u32 = 3650;

@@ -2,18 +2,20 @@
 //! and the line with which a credential is tried.
 
 use std::fs::DirBuilder;
+use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 
 use anyhow::Context as _;
+use martlet_api::Status;
 use martlet_broker::Actions;
 use martlet_control::Reloaded;
-use martlet_reactor::{ListenAddress, ListenerConfig, Transport};
-use martlet_registry::{FILE, Registry, RegistryError, Snapshot};
+use martlet_registry::{FILE, Owner, Registry, RegistryError};
 
 use crate::cmd::admin;
 use crate::cmd::node_options::NodeOptions;
 use crate::config::{self, Effective};
+use crate::serve::program_name;
 
 /// Does something with the tables of a node, which need not run. They are made if they are not
 /// there.
@@ -91,25 +93,17 @@ pub(crate) fn tell_node(node: &NodeOptions) -> String {
     }
 }
 
-/// As it was called: lines to be typed next must work even if it is not on the path.
-pub(crate) fn program_name() -> String {
-    let name = std::env::args().next();
-    name.unwrap_or_else(|| "martlet".to_owned())
-}
-
 /// The line that shows that a device is let in and may publish.
-pub(crate) fn line_to_try(node: &NodeOptions, id: &str, secret: &str) -> String {
-    let way = node.load().map(|effective| way_in(&effective));
+pub(crate) fn line_to_try(node: &NodeOptions, id: &str, device_type: &str, secret: &str) -> String {
+    let way = node.load().map(|effective| way_in(node, &effective));
     let way = way.unwrap_or_default();
-    let data_dir = node.data_dir().ok();
-    let snapshot = data_dir.and_then(|directory| {
-        let read = martlet_registry::wait(Snapshot::load(&directory.join(FILE)));
-        read.ok().flatten()
+    let topic = read(node, async |registry| {
+        let types = registry.rule_sets(Owner::DeviceType).await?;
+        Ok(types.into_iter().find(|known| known.name == device_type))
     });
-    let topic = snapshot.and_then(|snapshot| {
-        let rules = snapshot.rules_of(id)?;
-        let mut all = rules.rules().iter();
-        let rule = all.find(|rule| rule.allows && rule.actions.has(Actions::PUBLISH))?;
+    let topic = topic.ok().flatten().and_then(|known| {
+        let mut rules = known.rules.into_iter();
+        let rule = rules.find(|rule| rule.allows && rule.actions.has(Actions::PUBLISH))?;
         let topic = rule.filter.replace("%c", id).replace("%u", id);
         Some(topic.replace(['#', '+'], "test"))
     });
@@ -120,35 +114,35 @@ pub(crate) fn line_to_try(node: &NodeOptions, id: &str, secret: &str) -> String 
 
 /// Options of a client that lead to the node, with a blank before each; nothing where the usual
 /// ones do.
-fn way_in(effective: &Effective) -> String {
-    let Ok(node) = config::resolve(effective) else {
+fn way_in(node: &NodeOptions, effective: &Effective) -> String {
+    let urls = node
+        .data_dir()
+        .ok()
+        .and_then(|directory| listening(&directory));
+    let urls = urls.unwrap_or_else(|| configured(effective));
+    let is_direct = |url: &&String| url.starts_with("mqtt") || url.starts_with("unix");
+    let plain = urls.iter().find(|url| url.starts_with("mqtt://"));
+    let Some(url) = plain.or_else(|| urls.iter().find(is_direct)) else {
         return String::new();
     };
-    let direct = || {
-        let all = node.listeners.iter();
-        all.filter(|listener| matches!(listener.transport, Transport::Tcp))
-    };
-    let plain = direct().find(|listener| listener.tls.is_none());
-    let Some(ListenerConfig { address, tls, .. }) = plain.or_else(|| direct().next()) else {
+    let (scheme, authority) = url.split_once("://").unwrap_or(("mqtt", url));
+    if scheme == "unix" {
+        return format!(" --unix {}", typed(authority));
+    }
+    let is_secure = scheme == "mqtts";
+    let Ok(address) = authority.parse::<SocketAddr>() else {
         return String::new();
     };
     let mut options = String::new();
-    match address {
-        ListenAddress::Unix { path, .. } => {
-            options.push_str(&format!(" --unix {}", typed(&path.display().to_string())));
-        }
-        ListenAddress::Tcp(address) => {
-            let ip = address.ip();
-            if !ip.is_loopback() && !ip.is_unspecified() {
-                options.push_str(&format!(" -h {ip}"));
-            }
-            let usual = if tls.is_some() { 8883 } else { 1883 };
-            if address.port() != usual {
-                options.push_str(&format!(" -p {}", address.port()));
-            }
-        }
+    let ip = address.ip();
+    if !ip.is_loopback() && !ip.is_unspecified() {
+        options.push_str(&format!(" -h {ip}"));
     }
-    if tls.is_some() {
+    let usual = if is_secure { 8883 } else { 1883 };
+    if address.port() != usual {
+        options.push_str(&format!(" -p {}", address.port()));
+    }
+    if is_secure {
         let certificate = Path::new(effective.text("tls.certificate"));
         let ca = certificate.with_file_name(martlet_certificates::authority::CA_CERTIFICATE);
         let ca = match ca.is_file() {
@@ -158,6 +152,30 @@ fn way_in(effective: &Effective) -> String {
         options.push_str(&format!(" --cafile {ca}"));
     }
     options
+}
+
+/// Where the node listens that runs; none if none does.
+fn listening(data_dir: &Path) -> Option<Vec<String>> {
+    if !admin::is_running(data_dir) {
+        return None;
+    }
+    let status = admin::ask(data_dir, "GET", "/api/v1/status").ok()?;
+    let status: Status = serde_json::from_str(&status).ok()?;
+    Some(status.listeners)
+}
+
+/// Where one would.
+fn configured(effective: &Effective) -> Vec<String> {
+    let node = config::resolve(effective);
+    let listeners = node.map(|node| node.listeners).unwrap_or_default();
+    let urls = listeners.iter().map(|listener| {
+        config::listener_url(
+            &listener.address,
+            &listener.transport,
+            listener.tls.is_some(),
+        )
+    });
+    urls.collect()
 }
 
 /// Text as it is typed in a shell.

@@ -127,6 +127,9 @@ impl<'a> Doors<'a> {
         let mut policy = Policy::new(self.realms);
         policy.remembered = secs("auth.remember_secs");
         policy.refusal_remembered = secs("auth.refusal_remember_secs");
+        policy.made_up_key = self
+            .registry
+            .map(|tables| tables.key_for(b"made-up verifiers"));
         policy.scram = self.effective.boolean("auth.scram");
         policy.lockout = Lockout {
             failures: u32::try_from(self.effective.integer("auth.lockout_failures"))

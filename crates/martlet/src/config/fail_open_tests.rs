@@ -520,6 +520,7 @@ fn is_let_in(
         user_name: who.map(|(user, _)| user.into()),
         password: who.map(|(_, password)| Password::from(password.as_bytes())),
         certificate: None,
+        step: None,
     };
     gate.ask(asked, move |found| {
         let _ = sender.send(matches!(found, Authenticated::Accepted { .. }));
@@ -564,7 +565,7 @@ fn assert_closed(site: Site, directory: &Directory, node: &NodeConfig) {
     let left = Left::of(site, &directory.text(site.main_file()));
     let acl = directory.text("acl");
     for listener in &node.listeners {
-        let is_open = left.is_open(listener.address.ip().is_loopback());
+        let is_open = left.is_open(listener.address.is_local());
         let name = &listener.name;
         let strangers = [
             None,
@@ -579,7 +580,7 @@ fn assert_closed(site: Site, directory: &Directory, node: &NodeConfig) {
         if let Some(tls) = listener.tls.as_ref().filter(|_| left.wants_certificates()) {
             for client in &MADE.strangers {
                 assert!(
-                    !shakes_hands(tls.now(), client),
+                    !shakes_hands(tls.config(), client),
                     "{name} needs no good certificate"
                 );
             }
@@ -631,7 +632,7 @@ fn undamaged_each_lets_in_who_belongs_there_alone() {
                 assert!(is_let_in(node.policy.as_ref(), &listener.policy, alice));
             }
             if let Some(tls) = &listener.tls {
-                assert!(shakes_hands(tls.now(), &MADE.device), "{site:?}");
+                assert!(shakes_hands(tls.config(), &MADE.device), "{site:?}");
             }
         }
     }

@@ -304,8 +304,8 @@ fn configured_listener(
         if !loopback && !lets_in {
             return Err(ConfigError::Unusable(format!(
                 "{}: {} can be reached from other machines, and nobody could connect, since no \
-                 credentials are configured; set auth.password_file, or listen on loopback, or add \
-                 --allow-anonymous if everybody who can reach it may use it",
+                 credentials are configured; add a user (martlet user add NAME), or listen on \
+                 loopback, or add --allow-anonymous if everybody who can reach it may use it",
                 url.source,
                 listener_url(&address, &transport, is_secure)
             )));

@@ -253,7 +253,7 @@ async fn run_node(
             }
             Some(asked) = reloads_asked.recv() => asked.answer(reload.run("told by admin.sock")),
             () = reload.changed() => {
-                let _ = reload.run("a file has changed");
+                let _ = reload.run("a file has changed, or a credential has ended");
             }
         }
     }
@@ -746,7 +746,7 @@ fn typed(path: &Path) -> String {
 }
 
 /// As it was called: lines to be typed next must work even if it is not on the path.
-fn program_name() -> String {
+pub(crate) fn program_name() -> String {
     std::env::args()
         .next()
         .unwrap_or_else(|| "martlet".to_owned())

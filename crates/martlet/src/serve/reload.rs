@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use martlet_broker::Command;
 use martlet_control::authentication::Gate;
@@ -39,6 +39,8 @@ pub(super) struct Reload {
     files: Vec<PathBuf>,
     /// What the files looked like when they were last read, or tried.
     seen: Vec<Option<Look>>,
+    /// When they were last read, or tried.
+    tried: SystemTime,
 }
 
 /// What tells one state of a file from another, through symbolic links: Kubernetes changes one that
@@ -71,13 +73,14 @@ impl Reload {
             tls: tls.collect(),
             files: node.files.clone(),
             seen: Vec::new(),
+            tried: SystemTime::now(),
         };
         reload.seen = reload.look();
         reload
     }
 
-    /// Waits until a file has changed. Changes that come together are one: it waits for a moment in
-    /// which nothing does.
+    /// Waits until a file has changed, or what it says is not so any more by itself. Changes that
+    /// come together are one: it waits for a moment in which nothing does.
     pub(super) async fn changed(&mut self) {
         if self.files.is_empty() {
             return std::future::pending().await;
@@ -86,6 +89,9 @@ impl Reload {
         let mut last = None;
         loop {
             ticks.tick().await;
+            if self.is_over() {
+                return;
+            }
             let look = self.look();
             if look != self.seen && last.as_ref() == Some(&look) {
                 return;
@@ -94,9 +100,20 @@ impl Reload {
         }
     }
 
+    /// A credential has ended that was good when the files were read.
+    fn is_over(&self) -> bool {
+        let policy = self.gate.as_ref().map(Gate::policy);
+        let at_ms = policy.and_then(|policy| policy.changes_at_ms());
+        let at = at_ms.and_then(|at_ms| u64::try_from(at_ms).ok());
+        let at = at.map(|at| UNIX_EPOCH + Duration::from_millis(at));
+        // Where reading fails it is not tried again and again.
+        at.is_some_and(|at| SystemTime::now() >= at && self.tried < at)
+    }
+
     /// Reads everything again.
     pub(super) fn run(&mut self, why: &str) -> Result<Reloaded, String> {
         self.seen = self.look();
+        self.tried = SystemTime::now();
         let outcome = self.reload();
         match &outcome {
             Ok(done) => {

@@ -24,7 +24,7 @@ impl Source for Registry {
         Box::pin(std::future::ready(Finding::Stranger))
     }
 
-    fn scram(&self, user_name: &str) -> ScramUser {
+    fn scram(&self, user_name: &str, _: &str) -> ScramUser {
         match user_name {
             "alice" => ScramUser::Known(
                 self.0.clone(),

@@ -59,7 +59,7 @@ impl Source for Credentials {
         Box::pin(std::future::ready(self.find(asked)))
     }
 
-    fn scram(&self, user_name: &str) -> ScramUser {
+    fn scram(&self, user_name: &str, _: &str) -> ScramUser {
         let make = || self.users.iter().map(|user| user.verifier().ok());
         let verifiers = self.verifiers.get_or_init(|| make().collect());
         let mut all = self.users.iter().zip(verifiers);

@@ -64,13 +64,14 @@ impl RegistrySource {
         if let Some(found) = &found
             && proof.is_some_and(|proof| self.hashing.is_known(&proof))
         {
-            let admits = snapshot.admits(&name, "");
+            let admits = snapshot.admits(&name, &asked.client_id);
             return admits.map_or_else(refused, |()| found.clone());
         }
         let (password, hashing) = (asked.password.clone(), self.hashing.clone());
+        let client_id = Arc::clone(&asked.client_id);
         let work = move || {
             let password = password.as_ref().map_or(&[][..], Password::bytes);
-            match (snapshot.check_user(&name, password), found) {
+            match (snapshot.check_user(&name, &client_id, password), found) {
                 (Some(Ok(weak)), Some(found)) => {
                     proof.into_iter().for_each(|proof| hashing.remember(proof));
                     if let Some(weak) = weak {
@@ -128,9 +129,9 @@ impl Source for RegistrySource {
         Box::pin(self.find(asked))
     }
 
-    fn scram(&self, user_name: &str) -> ScramUser {
+    fn scram(&self, user_name: &str, client_id: &str) -> ScramUser {
         let found = (
-            self.snapshot.scram(user_name),
+            self.snapshot.scram(user_name, client_id),
             self.snapshot.rules_of(user_name),
         );
         match found {
@@ -161,6 +162,10 @@ impl Source for RegistrySource {
             }
             None => self.snapshot.names().map(Arc::from).collect(),
         }
+    }
+
+    fn changes_at_ms(&self) -> Option<i64> {
+        self.snapshot.changes_at_ms()
     }
 
     fn as_any(&self) -> &dyn Any {
