@@ -370,3 +370,21 @@ def test_a_weak_hash_is_renewed_when_its_user_comes_and_nobody_is_cut_off(start_
         assert client.receive_payload() == "still here"
     assert publish(node, "t", "-u", "alice", "-P", "secret")[0] == 0
     assert publish(node, "t", "-u", "alice", "-P", "wrong")[0] != 0
+
+
+def test_lint_names_lines_that_are_wider_than_what_their_users_do(start_node, tmp_path):
+    path = mosquitto_passwd(tmp_path / "passwd", ("alice", "secret"), ("bob", "word"))
+    acl = tmp_path / "acl"
+    acl.write_text("user alice\ntopic readwrite home/#\nuser bob\ntopic read home/+/temp\n")
+    node = start_node(settings=[f"auth.password_file={path}", f"auth.acl_file={acl}"])
+    lint = ["acl", "lint", str(acl), "--traffic", "--data-dir", node.data_dir]
+    with Client(node, "c1").credentials("alice", "secret") as alice, Client(node, "c2").credentials("bob", "word") as bob:
+        bob.subscribe("home/+/temp")
+        for room in range(5):
+            alice.publish(f"home/{room}/temp", "20")
+            assert bob.receive_payload() == "20"
+        found = martlet_process.run(*lint)
+    assert found.returncode == 1
+    assert found.stdout.splitlines() == [
+        "line 2: `topic readwrite home/#` is wider than the traffic seen: `topic write home/+/temp` would do for "
+        "its 5 uses"], found.stdout

@@ -82,7 +82,7 @@ impl AclFile {
         found
     }
 
-    fn line_at(&self, place: &str) -> Option<&Line> {
+    pub(crate) fn line_at(&self, place: &str) -> Option<&Line> {
         let number = place.strip_prefix(&*self.name)?.strip_prefix(" line ")?;
         let number: usize = number.parse().ok()?;
         self.lines.iter().find(|line| line.number == number)

@@ -33,7 +33,7 @@ pub use acl_file::AclFile;
 pub use defaults::{administrator_rules, default_rules, device_rules};
 pub use environment::{Credential, credentials};
 pub use explain::{Explanation, explain};
-pub use lint::Lint;
+pub use lint::{Lint, Use};
 pub use password_file::{Check, PasswordFile, Plain};
 pub use rule_line::RuleLine;
 

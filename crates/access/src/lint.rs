@@ -1,6 +1,9 @@
 //! What is odd in an ACL file: lines that decide nothing, and lines that permit too much.
 
+use std::collections::BTreeMap;
 use std::fmt;
+
+use martlet_broker::Actions;
 
 use crate::AclFile;
 use crate::acl_file::{Access, Line, Whose};
@@ -104,6 +107,147 @@ impl AclFile {
     }
 }
 
+/// What a client does with a topic.
+#[derive(Clone, Copy, Debug)]
+pub struct Use<'a> {
+    /// User name; none is anonymous.
+    pub user_name: Option<&'a str>,
+    /// Client Identifier.
+    pub client_id: &'a str,
+    /// Topic Name.
+    pub topic: &'a str,
+    /// It publishes to it; else it receives its messages.
+    pub publishes: bool,
+}
+
+/// What a line was needed for.
+#[derive(Debug, Default)]
+struct Need {
+    /// A filter that matches all topics of it, as narrow as it can be said.
+    filter: String,
+    /// How many there were.
+    uses: usize,
+    publishes: bool,
+    receives: bool,
+}
+
+/// Lines that were needed more often than that have shown what they are needed for.
+const USES_MIN: usize = 3;
+
+impl AclFile {
+    /// Lines that are wider than what clients do by them, and those by which nobody did anything
+    /// though others of the same user were needed.
+    pub fn lint_traffic(&self, uses: &[Use<'_>]) -> Vec<Lint> {
+        let mut needs: BTreeMap<usize, Need> = BTreeMap::new();
+        for found in uses {
+            let action = match found.publishes {
+                true => Actions::PUBLISH,
+                false => Actions::RECEIVE,
+            };
+            let decided = self.explain(found.user_name, found.client_id, action, found.topic);
+            let line = decided
+                .place
+                .as_deref()
+                .and_then(|place| self.line_at(place));
+            let Some(line) = line.filter(|_| decided.allowed) else {
+                continue;
+            };
+            let topic = of_pattern(line, found);
+            let need = needs.entry(line.number).or_default();
+            need.filter = match need.uses {
+                0 => topic,
+                _ => both(&need.filter, &topic),
+            };
+            need.uses += 1;
+            need.publishes |= found.publishes;
+            need.receives |= !found.publishes;
+        }
+        let lines = self.lines.iter();
+        let found = lines.filter_map(|line| {
+            let need = needs.get(&line.number)?;
+            let why = need.narrower_than(line)?;
+            Some(Lint {
+                line: line.number,
+                why,
+            })
+        });
+        found.collect()
+    }
+}
+
+impl Need {
+    fn narrower_than(&self, line: &Line) -> Option<String> {
+        if self.uses < USES_MIN {
+            return None;
+        }
+        let is_narrower = covers(&line.filter, &self.filter)
+            && !covers(&self.filter, &line.filter)
+            && !is_all(&self.filter);
+        let access = match (self.publishes, self.receives) {
+            (true, false) => Access::Write,
+            (false, true) => Access::Read,
+            _ => line.access,
+        };
+        let is_one_way = access != line.access && line.access == Access::ReadWrite;
+        if !is_narrower && !is_one_way {
+            return None;
+        }
+        let narrower = Line {
+            number: line.number,
+            of: line.of.clone(),
+            access,
+            filter: match is_narrower {
+                true => self.filter.as_str().into(),
+                false => line.filter.clone(),
+            },
+        };
+        Some(format!(
+            "`{}` is wider than the traffic seen: `{}` would do for its {} uses",
+            line.text(),
+            narrower.text(),
+            self.uses
+        ))
+    }
+}
+
+/// The topic with %c and %u in it where the line has them.
+fn of_pattern(line: &Line, found: &Use<'_>) -> String {
+    if !line.has_names() {
+        return found.topic.to_owned();
+    }
+    let levels = line
+        .filter
+        .split('/')
+        .map(Some)
+        .chain(std::iter::repeat(None));
+    let topic = found.topic.split('/').zip(levels);
+    let topic = topic.map(|(level, pattern)| match pattern {
+        Some("%c") if level == found.client_id => "%c",
+        Some("%u") if Some(level) == found.user_name => "%u",
+        _ => level,
+    });
+    topic.collect::<Vec<&str>>().join("/")
+}
+
+/// A filter that matches all that either matches: a level where they differ is `+`, and where one
+/// is longer, `#`. Beyond a few levels in common nothing is said of those that follow.
+fn both(one: &str, other: &str) -> String {
+    let (mut one, mut other) = (one.split('/'), other.split('/'));
+    let mut levels: Vec<&str> = Vec::new();
+    loop {
+        match (one.next(), other.next()) {
+            (None, None) => break,
+            (Some("#"), _) | (_, Some("#")) | (None, _) | (_, None) => {
+                levels.push("#");
+                break;
+            }
+            (Some(one), Some(other)) if one == other => levels.push(one),
+            _ => levels.push("+"),
+        }
+    }
+    levels.join("/")
+}
+
 /// Every topic, but those that begin with `$`.
 fn is_all(filter: &str) -> bool {
     matches!(filter, "#" | "+/#")
@@ -146,6 +290,49 @@ mod tests {
             [0; 0]
         );
         assert_eq!(lines("user a\ntopic #\ntopic read $SYS/#\n"), [0; 0]);
+    }
+
+    #[test]
+    fn what_is_wider_than_its_traffic_is_found() {
+        let file =
+            "user a\ntopic home/#\ntopic read news/+\npattern readwrite d/%c/#\nuser b\ntopic #\n";
+        let file = AclFile::parse("acl", file).unwrap();
+        let uses = |user, client_id, publishes, topics: &[&'static str]| {
+            let all = topics.iter().map(|topic| Use {
+                user_name: Some(user),
+                client_id,
+                topic,
+                publishes,
+            });
+            all.collect::<Vec<_>>()
+        };
+        let mut all = uses(
+            "a",
+            "c",
+            true,
+            &["home/1/temp", "home/2/temp", "home/3/temp"],
+        );
+        all.extend(uses("a", "c", false, &["news/1", "news/2", "news/3"]));
+        all.extend(uses("b", "c1", true, &["x", "y/z", "home/1"]));
+        all.extend(uses("x", "c1", true, &["d/c1/up", "d/c1/down"]));
+        all.extend(uses("x", "c2", true, &["d/c2/up"]));
+        let found = file.lint_traffic(&all);
+        let said: Vec<(usize, &str)> = found.iter().map(|lint| (lint.line, &*lint.why)).collect();
+        assert_eq!(said.len(), 3, "{said:?}");
+        assert!(
+            said[0].0 == 2 && said[0].1.contains("`topic write home/+/temp` would do"),
+            "{said:?}"
+        );
+        assert!(
+            said[1].0 == 4 && said[1].1.contains("`pattern write d/%c/+` would do"),
+            "{said:?}"
+        );
+        assert!(
+            said[2].0 == 6 && said[2].1.contains("`topic write #` would do"),
+            "{said:?}"
+        );
+        // Too few to say anything.
+        assert!(file.lint_traffic(&all[..2]).is_empty());
     }
 
     #[test]

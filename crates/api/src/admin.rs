@@ -98,6 +98,19 @@ pub struct ClientList {
     pub total: usize,
 }
 
+/// A client uses a topic.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct UseView {
+    /// Client Identifier.
+    pub client_id: String,
+    /// By which user name it is known.
+    pub user_name: Option<String>,
+    /// Topic Name.
+    pub topic: String,
+    /// It publishes to the topic; else messages of it are sent to it.
+    pub publishes: bool,
+}
+
 /// Query of the client list.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Listing {
@@ -145,6 +158,22 @@ pub(crate) async fn clients(
         clients,
         total: found.total,
     }))
+}
+
+/// Which topics are in use, and by whom.
+pub(crate) async fn traffic(
+    State(control): State<Arc<Control>>,
+    Query(listing): Query<Listing>,
+) -> Result<Json<Vec<UseView>>, Problem> {
+    let limit = listing.limit.unwrap_or(LIMIT_DEFAULT).min(LIMIT_MAX);
+    let uses = control.traffic(limit).await?.into_iter();
+    let uses = uses.map(|found| UseView {
+        client_id: found.client_id,
+        user_name: found.user_name,
+        topic: found.topic,
+        publishes: found.publishes,
+    });
+    Ok(Json(uses.collect()))
 }
 
 /// Reads certificates, passwords and ACLs again.

@@ -17,7 +17,7 @@ use axum::Router;
 use axum::routing::{get, post};
 use martlet_control::Control;
 
-pub use admin::{ClientList, ClientView, Status};
+pub use admin::{ClientList, ClientView, Status, UseView};
 
 /// The routes of the TCP listener.
 pub fn public_routes(control: Arc<Control>) -> Router {
@@ -31,6 +31,7 @@ pub fn admin_routes(control: Arc<Control>) -> Router {
     common_routes()
         .route("/api/v1/status", get(admin::status))
         .route("/api/v1/clients", get(admin::clients))
+        .route("/api/v1/traffic", get(admin::traffic))
         .route("/api/v1/events", get(events::events))
         .route("/api/v1/backup", get(backup::backup))
         .route("/api/v1/shutdown", post(admin::shutdown))

@@ -23,6 +23,13 @@ pub enum Command {
         /// At most this many.
         limit: usize,
     },
+    /// Report which topics are in use, and by whom.
+    Traffic {
+        /// Named again by the answer.
+        request: u64,
+        /// At most this many uses.
+        limit: usize,
+    },
     /// Publish statistics below `$SYS/`, retained, QoS 0. Sent to one shard only.
     PublishSys(Vec<SysTopic>),
     /// End the connection of a client, if it is connected here.

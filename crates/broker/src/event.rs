@@ -11,6 +11,7 @@ use martlet_codec::{ProtocolVersion, ReasonCode};
 use crate::counters::{Counters, DropReason};
 use crate::id::MessageId;
 use crate::limits::QueueFull;
+use crate::traffic::TopicUse;
 
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -132,6 +133,13 @@ pub enum Report {
         clients: Vec<ClientInfo>,
         /// How many there are in all.
         total: usize,
+    },
+    /// To [`Command::Traffic`](crate::Command::Traffic).
+    Traffic {
+        /// The command's.
+        request: u64,
+        /// In no particular order.
+        uses: Vec<TopicUse>,
     },
 }
 

@@ -51,6 +51,7 @@ mod share;
 mod subscribe;
 mod timer;
 mod topic_tree;
+mod traffic;
 mod will;
 
 use martlet_fault as fault;
@@ -89,4 +90,5 @@ pub use retained::{Page, Retained, RetainedChange};
 pub use session::queue::{Apart, QueueOwner, StoredEntry, SubscriptionIds};
 pub use shard::{Shard, StoreState, TransportEnd};
 pub use share::{GroupAddress, GroupId, Member, ShareMessage, ShareOutcome, ShareTicket};
+pub use traffic::TopicUse;
 pub use will::StoredWill;

@@ -154,6 +154,19 @@ impl Routes {
         place
     }
 
+    /// Topics that are remembered: by which permit each was last published to, and the sessions of
+    /// this shard to which its messages go.
+    pub(crate) fn in_use(
+        &self,
+    ) -> impl Iterator<Item = (&str, PermitToken, impl Iterator<Item = u32>)> {
+        self.routes.iter().skip(1).filter_map(|route| {
+            let topic = core::str::from_utf8(&route.topic).ok()?;
+            let receivers = route.matches.iter();
+            let receivers = receivers.filter_map(|found| found.target.as_session());
+            Some((topic, route.publisher, receivers))
+        })
+    }
+
     fn begin_anew(&mut self) {
         self.places.clear();
         self.routes.truncate(1);

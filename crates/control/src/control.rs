@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use martlet_broker::{ClientInfo, Command, Counters, Report, ShardId};
+use martlet_broker::{ClientInfo, Command, Counters, Report, ShardId, TopicUse};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -141,7 +141,9 @@ impl Control {
     /// A report came from a shard.
     pub fn report_received(&self, report: Report) {
         let request = match &report {
-            Report::Snapshot { request, .. } | Report::Clients { request, .. } => *request,
+            Report::Snapshot { request, .. }
+            | Report::Clients { request, .. }
+            | Report::Traffic { request, .. } => *request,
         };
         if let Some(answers) = lock(&self.waiting).get(&request) {
             // The one who asked may have given up.
@@ -162,7 +164,7 @@ impl Control {
         let reports = self.ask(timeout, command).await?;
         let counters = reports.into_iter().filter_map(|report| match report {
             Report::Snapshot { counters, .. } => Some(*counters),
-            Report::Clients { .. } => None,
+            Report::Clients { .. } | Report::Traffic { .. } => None,
         });
         Ok(counters.collect())
     }
@@ -199,6 +201,20 @@ impl Control {
         all.clients.sort_by(|a, b| a.client_id.cmp(&b.client_id));
         all.clients.truncate(limit);
         Ok(all)
+    }
+
+    /// Which topics are in use, and by whom: `limit` uses of each shard at most.
+    ///
+    /// # Errors
+    /// If a shard does not answer in time.
+    pub async fn traffic(&self, limit: usize) -> Result<Vec<TopicUse>, ControlError> {
+        let command = |request| Command::Traffic { request, limit };
+        let reports = self.ask(ANSWER_TIMEOUT, command).await?;
+        let uses = reports.into_iter().filter_map(|report| match report {
+            Report::Traffic { uses, .. } => Some(uses),
+            Report::Snapshot { .. } | Report::Clients { .. } => None,
+        });
+        Ok(uses.flatten().collect())
     }
 
     /// What certificates are good by has changed: those of connected clients are looked at again.

@@ -1,8 +1,9 @@
 //! What happened of late to clients, kept in memory for whoever asks, each with the way to mend it
 //! where there is one.
 //!
-//! Bounded by number: who asks too late is told how much is gone. The data plane never waits for
-//! it.
+//! Bounded by number, what was refused or lost for itself, so that clients who come and go do not
+//! push it out. Events are kept as they came and put into words for who asks. The data plane never
+//! waits for it.
 
 mod mend;
 
@@ -15,8 +16,11 @@ use martlet_broker::Event;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-/// Entries that are kept.
-const KEPT: usize = 10_000;
+/// What was refused or lost, of which so much is kept.
+const TROUBLES: usize = 8_192;
+
+/// Who came and went, of which so much is kept.
+const COMINGS: usize = 1_024;
 
 /// Longest text of a client in an entry, in bytes: identifiers and topics may have 64 KiB.
 const TEXT_MAX: usize = 512;
@@ -68,7 +72,7 @@ pub struct Page {
     pub events: Vec<Entry>,
     /// To be asked for next.
     pub next: u64,
-    /// Entries that were asked for and are not kept any more.
+    /// So many numbers that were asked for had entries that are not kept any more.
     pub gone: u64,
 }
 
@@ -82,8 +86,53 @@ pub struct Journal {
 
 #[derive(Debug, Default)]
 struct Kept {
-    entries: VecDeque<Entry>,
+    troubles: VecDeque<Written>,
+    comings: VecDeque<Written>,
     last: u64,
+    /// The number of the last trouble that is not kept any more.
+    gone: u64,
+}
+
+#[derive(Debug)]
+struct Written {
+    seq: u64,
+    at_ms: u64,
+    event: Event,
+}
+
+impl Kept {
+    /// In the order of their numbers, from this one on.
+    fn from(&self, from: u64) -> impl Iterator<Item = &Written> {
+        let part = |all: &VecDeque<Written>| all.partition_point(|written| written.seq < from);
+        let mut troubles = self.troubles.range(part(&self.troubles)..).peekable();
+        let mut comings = self.comings.range(part(&self.comings)..).peekable();
+        std::iter::from_fn(move || match (troubles.peek(), comings.peek()) {
+            (Some(trouble), Some(coming)) if coming.seq < trouble.seq => comings.next(),
+            (Some(_), _) => troubles.next(),
+            (None, _) => comings.next(),
+        })
+    }
+
+    fn latest_first(&self) -> impl Iterator<Item = &Written> {
+        let mut troubles = self.troubles.iter().rev().peekable();
+        let mut comings = self.comings.iter().rev().peekable();
+        std::iter::from_fn(move || match (troubles.peek(), comings.peek()) {
+            (Some(trouble), Some(coming)) if coming.seq > trouble.seq => comings.next(),
+            (Some(_), _) => troubles.next(),
+            (None, _) => comings.next(),
+        })
+    }
+}
+
+impl Written {
+    fn entry(&self) -> Entry {
+        Entry {
+            seq: self.seq,
+            at_ms: self.at_ms,
+            mend: mend::way(&self.event),
+            ..entry_of(&self.event)
+        }
+    }
 }
 
 impl Default for Journal {
@@ -97,44 +146,47 @@ impl Default for Journal {
 
 impl Journal {
     /// Writes one event down.
-    pub fn write(&self, event: &Event) {
-        let mut entry = entry_of(event);
-        entry.mend = mend::way(event);
+    pub fn write(&self, event: Event) {
         let since = SystemTime::now().duration_since(UNIX_EPOCH);
-        entry.at_ms = since.unwrap_or_default().as_millis() as u64;
+        let at_ms = since.unwrap_or_default().as_millis() as u64;
         let mut kept = self.lock();
         kept.last += 1;
-        entry.seq = kept.last;
-        if kept.entries.len() >= KEPT {
-            kept.entries.pop_front();
+        let (seq, is_trouble) = (kept.last, is_trouble(&event));
+        let written = Written { seq, at_ms, event };
+        if is_trouble {
+            if kept.troubles.len() >= TROUBLES
+                && let Some(oldest) = kept.troubles.pop_front()
+            {
+                kept.gone = oldest.seq;
+            }
+            kept.troubles.push_back(written);
+        } else {
+            if kept.comings.len() >= COMINGS {
+                kept.comings.pop_front();
+            }
+            kept.comings.push_back(written);
         }
-        kept.entries.push_back(entry);
-        let last = kept.last;
         drop(kept);
-        self.last.send_replace(last);
+        self.last.send_replace(seq);
     }
 
     /// Entries from number `from` on, `limit` at most, of those that `is_wanted`.
     pub fn page(&self, from: u64, limit: usize, is_wanted: impl Fn(&Entry) -> bool) -> Page {
         let kept = self.lock();
-        let first = kept
-            .entries
-            .front()
-            .map_or(kept.last + 1, |entry| entry.seq);
         let from = from.max(1);
-        let skipped = from.saturating_sub(first) as usize;
         let mut page = Page {
             next: kept.last + 1,
-            gone: first.saturating_sub(from),
+            gone: (kept.gone + 1).saturating_sub(from),
             ..Page::default()
         };
-        for entry in kept.entries.iter().skip(skipped) {
+        for written in kept.from(from) {
             if page.events.len() == limit {
-                page.next = entry.seq;
+                page.next = written.seq;
                 break;
             }
-            if is_wanted(entry) {
-                page.events.push(entry.clone());
+            let entry = written.entry();
+            if is_wanted(&entry) {
+                page.events.push(entry);
             }
         }
         page
@@ -143,12 +195,11 @@ impl Journal {
     /// The number of the first of the last `count` entries that are wanted.
     pub fn tail(&self, count: usize, is_wanted: impl Fn(&Entry) -> bool) -> u64 {
         let kept = self.lock();
-        let mut wanted = kept.entries.iter().rev().filter(|entry| is_wanted(entry));
-        let first = match count {
-            0 => None,
-            count => wanted.by_ref().take(count).last(),
-        };
-        first.map_or(kept.last + 1, |entry| entry.seq)
+        let wanted = kept
+            .latest_first()
+            .filter(|written| is_wanted(&written.entry()));
+        let first = wanted.take(count).last();
+        first.map_or(kept.last + 1, |written| written.seq)
     }
 
     /// Waits until there is an entry with this number, or the time is over.
@@ -162,6 +213,10 @@ impl Journal {
     fn lock(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn is_trouble(event: &Event) -> bool {
+    !matches!(event, Event::Connected { .. } | Event::Disconnected { .. })
 }
 
 fn entry_of(event: &Event) -> Entry {
@@ -285,32 +340,60 @@ mod tests {
         events.map(|entry| &*entry.client_id).collect()
     }
 
+    fn refused(client_id: &str) -> Event {
+        Event::Refused {
+            client_id: client_id.to_owned(),
+            user_name: None,
+            address: None,
+            reason: ReasonCode::NotAuthorized,
+            why: "limit connections".into(),
+        }
+    }
+
     #[test]
     fn pages_follow_each_other_and_tell_what_is_gone() {
         let journal = Journal::default();
         let all = |_: &Entry| true;
         assert_eq!(journal.page(0, 10, all).next, 1);
-        (0..KEPT + 5).for_each(|number| journal.write(&disconnected(&number.to_string())));
+        (0..TROUBLES + 5).for_each(|number| journal.write(refused(&number.to_string())));
         let page = journal.page(1, 2, all);
         assert_eq!((clients(&page), page.gone), (vec!["5", "6"], 5));
+        assert!(page.events[0].mend.is_some());
         let page = journal.page(page.next, 1, all);
         assert_eq!((clients(&page), page.gone, page.next), (vec!["7"], 0, 9));
         let tail = journal.tail(2, all);
         let page = journal.page(tail, 100, all);
-        assert_eq!(clients(&page), ["10003", "10004"]);
+        assert_eq!(clients(&page), ["8195", "8196"]);
         assert!(journal.page(page.next, 100, all).events.is_empty());
         assert_eq!(journal.tail(0, all), page.next);
         let of_client = |entry: &Entry| entry.client_id == "77";
+        let tail = journal.tail(9, of_client);
+        assert_eq!(clients(&journal.page(tail, 9, of_client)), ["77"]);
+    }
+
+    #[test]
+    fn who_comes_and_goes_pushes_no_refusal_out() {
+        let journal = Journal::default();
+        let all = |_: &Entry| true;
+        journal.write(refused("first"));
+        (0..COMINGS * 2).for_each(|number| journal.write(disconnected(&number.to_string())));
+        journal.write(refused("last"));
+        let page = journal.page(1, 10_000, all);
+        assert_eq!(page.events.len(), COMINGS + 2);
+        let seqs: Vec<u64> = page.events.iter().map(|entry| entry.seq).collect();
+        assert!(seqs.is_sorted());
+        let (first, last) = (&page.events[0], &page.events[COMINGS + 1]);
+        assert_eq!((&*first.client_id, &*last.client_id), ("first", "last"));
         assert_eq!(
-            clients(&journal.page(journal.tail(9, of_client), 9, of_client)),
-            ["77"]
+            clients(&journal.page(journal.tail(1, Entry::is_trouble), 9, all)),
+            ["last"]
         );
     }
 
     #[test]
     fn long_texts_are_cut() {
         let journal = Journal::default();
-        journal.write(&disconnected(&"é".repeat(40_000)));
+        journal.write(disconnected(&"é".repeat(40_000)));
         let page = journal.page(0, 1, |_| true);
         let text = &page.events[0].client_id;
         assert!(
@@ -328,7 +411,7 @@ mod tests {
             tokio::spawn(async move { journal.wait(1, Duration::from_secs(60)).await })
         };
         tokio::task::yield_now().await;
-        journal.write(&disconnected("c"));
+        journal.write(disconnected("c"));
         waiting.await.expect("it ends");
     }
 }

@@ -146,6 +146,11 @@ impl Sessions {
             .filter(|found| found.generation == id.generation)
     }
 
+    /// The session at a place that may be free by now.
+    pub(crate) fn look_at(&self, index: u32) -> Option<&Session> {
+        self.arena.get(index)
+    }
+
     /// The session at a place that is known to be taken.
     pub(crate) fn at(&mut self, index: u32) -> &mut Session {
         &mut self.arena[index]

@@ -15,6 +15,10 @@ pub(crate) struct PermitToken(u32);
 
 impl PermitToken {
     pub(crate) const NONE: Self = Self(0);
+
+    pub(crate) fn number(self) -> u32 {
+        self.0
+    }
 }
 
 /// Gives out tokens.

@@ -434,6 +434,10 @@ impl Shard {
                     total,
                 });
             }
+            Command::Traffic { request, limit } => {
+                let uses = self.traffic(limit);
+                cx.effects.reports.push(Report::Traffic { request, uses });
+            }
             Command::PublishSys(topics) => {
                 for topic in &topics {
                     self.publish_sys(cx, topic);

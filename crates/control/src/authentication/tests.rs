@@ -83,6 +83,7 @@ fn question(user: &str, password: &str) -> Authentication {
         user_name: Some(user.into()),
         password: Some(password.as_bytes().into()),
         certificate: None,
+        step: None,
     }
 }
 
@@ -110,7 +111,7 @@ fn a_registry_knows_its_users_and_devices_and_renews_weak_hashes() {
     })
     .expect("they are added");
     let runtime = tokio::runtime::Runtime::new().expect("threads");
-    let source = |snapshot| sources::RegistrySource::new(snapshot, sources::Hashing::new(1));
+    let source = |snapshot| sources::RegistrySource::new(snapshot, Hashing::new(1));
     let before = source(read());
     let ask = |user: &str, password: &str| runtime.block_on(before.look(&question(user, password)));
     assert!(matches!(ask("ann", "secret"), Finding::Known(found) if found.bound));
@@ -124,7 +125,13 @@ fn a_registry_knows_its_users_and_devices_and_renews_weak_hashes() {
     assert!(matches!(found, Finding::NotNow(_)));
     assert!(matches!(ask("old", "weak"), Finding::Known(_)));
     let after = source(read());
+    let after: [Arc<dyn Source>; 1] = [Arc::new(after)];
     assert_eq!(before.no_longer_valid(&after), Vec::<Arc<str>>::new());
+    assert_eq!(
+        before.no_longer_valid(&[]).len(),
+        3,
+        "without tables nobody of them is let in"
+    );
     let renewed = read();
     let hash = renewed
         .check_user("old", "c", b"weak")

@@ -6,10 +6,12 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand, ValueEnum};
-use martlet_access::{AclFile, Explanation, default_rules, explain};
+use martlet_access::{AclFile, Explanation, Use, default_rules, explain};
+use martlet_api::UseView;
 use martlet_broker::{Actions, Names, Realm, RuleBook as _};
 use martlet_registry::Refusal;
 
+use crate::cmd::admin;
 use crate::cmd::node_options::NodeOptions;
 use crate::config::Doors;
 
@@ -75,6 +77,9 @@ struct LintOptions {
     /// ACL file [default: auth.acl_file of the configuration]
     #[arg(value_name = "FILE")]
     path: Option<PathBuf>,
+    /// Look also at what clients of the running node do: lines that are wider than that
+    #[arg(long)]
+    traffic: bool,
     #[command(flatten)]
     file: FileOptions,
 }
@@ -204,7 +209,16 @@ fn explain_by_tables(
 fn lint(options: &LintOptions) -> anyhow::Result<(String, bool)> {
     let file = options.file.read(options.path.as_deref())?;
     let file = file.context("no ACL file: name one, or -c FILE with auth.acl_file in it")?;
-    let found = file.lint();
+    let mut found = file.lint();
+    if options.traffic {
+        let seen = traffic(&options.file.node)?;
+        let uses: Vec<Use<'_>> = seen.iter().map(as_use).collect();
+        found.extend(file.lint_traffic(&uses));
+        found.sort_by_key(|lint| lint.line);
+        if uses.is_empty() {
+            eprintln!("martlet: no client of the node uses any topic by rules of its user");
+        }
+    }
     let text = match options.file.json {
         true => {
             let all = found.iter();
@@ -214,4 +228,22 @@ fn lint(options: &LintOptions) -> anyhow::Result<(String, bool)> {
         false => found.iter().map(|lint| format!("{lint}\n")).collect(),
     };
     Ok((text, found.is_empty()))
+}
+
+/// Uses of topics that the node is asked for.
+const USES_MAX: usize = 100_000;
+
+fn traffic(node: &NodeOptions) -> anyhow::Result<Vec<UseView>> {
+    let path = format!("/api/v1/traffic?limit={USES_MAX}");
+    let body = admin::ask(&node.data_dir()?, "GET", &path)?;
+    Ok(serde_json::from_str(&body)?)
+}
+
+fn as_use(seen: &UseView) -> Use<'_> {
+    Use {
+        user_name: seen.user_name.as_deref(),
+        client_id: &seen.client_id,
+        topic: &seen.topic,
+        publishes: seen.publishes,
+    }
 }

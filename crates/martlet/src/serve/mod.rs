@@ -566,7 +566,7 @@ fn pump_events(running: &Running, control: &Arc<Control>, logs_connections: bool
             if logs_connections || matches!(event, Event::Dropped { .. }) {
                 martlet_control::event_log::write(&event);
             }
-            control.journal.write(&event);
+            control.journal.write(event);
         }
     });
 }
