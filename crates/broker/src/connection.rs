@@ -19,7 +19,6 @@ use crate::hash::{HashMap, Seed};
 use crate::id::{ConnectionId, RecordNumber, SessionId};
 use crate::limits::ListenerPolicy;
 use crate::node::{Cx, Node};
-use crate::rate::Spent;
 use crate::timer::TimerKey;
 
 /// How far a connection has come.
@@ -80,8 +79,6 @@ pub(crate) struct Connection {
     pub(crate) listener: Arc<ListenerPolicy>,
     pub(crate) address: Option<(IpAddr, u16)>,
     pub(crate) aliases: Option<Box<TopicAliases>>,
-    /// Of what it may publish; not there where that has no limit.
-    pub(crate) spent: Option<Box<Spent>>,
 }
 
 /// Whose connection it is.
@@ -190,7 +187,6 @@ impl Connection {
             listener,
             address,
             aliases: None,
-            spent: None,
         }
     }
 

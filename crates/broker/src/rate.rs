@@ -36,7 +36,7 @@ impl RateExceeded {
     }
 }
 
-/// What a connection has spent.
+/// What a connection has spent; lies apart, since few nodes limit it and a connection is kept small.
 #[derive(Debug, Default)]
 pub(crate) struct Spent {
     /// When all is there again, in microseconds of the monotonic clock: of messages, of bytes.
@@ -110,7 +110,7 @@ impl Shard {
             // It sends no more: what little is left does no harm.
             return Ok(Pace::Within);
         }
-        let spent = connection.spent.get_or_insert_default();
+        let spent = self.spent.entry(id.index).or_default();
         let Some(due_ms) = spent.due_ms(cx.now.mono_ms) else {
             return Ok(Pace::Within);
         };
@@ -133,10 +133,10 @@ impl Shard {
 
     /// What is held may be worked off.
     pub(crate) fn rate_is_over(&mut self, id: ConnectionId) {
-        let Some(connection) = self.connections.get_mut(id) else {
+        if self.connections.get(id).is_none() {
             return;
-        };
-        if let Some(spent) = &mut connection.spent {
+        }
+        if let Some(spent) = self.spent.get_mut(&id.index) {
             spent.is_awaited = false;
         }
         self.queue_input(id.index);
@@ -157,7 +157,7 @@ impl Shard {
         let connection = self.connections.at(index);
         let is_leaving = connection.flags.transport_gone;
         let (session, address) = (connection.session(), connection.address);
-        let spent = connection.spent.get_or_insert_default();
+        let spent = self.spent.entry(index).or_default();
         let is_beyond = spent.due_ms(cx.now.mono_ms).is_some();
         if is_beyond && publish.qos == QoS::AtMostOnce && !is_leaving {
             self.counters.publishes_refused += 1;

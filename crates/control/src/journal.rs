@@ -20,7 +20,7 @@ use tokio::sync::watch;
 const TROUBLES: usize = 8_192;
 
 /// Who came and went, of which so much is kept.
-const COMINGS: usize = 1_024;
+const COMINGS: usize = 512;
 
 /// Longest text of a client in an entry, in bytes: identifiers and topics may have 64 KiB.
 const TEXT_MAX: usize = 512;

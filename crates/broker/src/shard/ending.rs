@@ -63,6 +63,9 @@ impl Shard {
     /// Takes a connection out of the tables, whatever state it is in.
     pub(crate) fn forget_connection(&mut self, id: ConnectionId) -> Option<Connection> {
         let mut connection = self.connections.remove(id)?;
+        if !self.spent.is_empty() {
+            self.spent.remove(&id.index);
+        }
         if connection.phase.is_lobby() {
             self.authentications.forget(id.index);
         }

@@ -36,6 +36,7 @@ use crate::lobby::{ConnectRate, Guest, Peer};
 use crate::memory::MemoryLoan;
 use crate::message::{MemoryGauge, Messages, Publication};
 use crate::node::{Cx, Node};
+use crate::rate::Spent;
 use crate::record::{Record, RecordCount, SessionEpoch};
 use crate::route::{Origin, Routes, RoutingBuffers};
 use crate::session::Sessions;
@@ -68,6 +69,8 @@ pub struct Shard {
     /// Connections that have not been accepted yet.
     pub(crate) lobby_count: usize,
     pub(crate) connect_rate: ConnectRate,
+    /// Of what connections may publish, by their places, where that has a limit.
+    pub(crate) spent: HashMap<u32, Spent>,
     pub(crate) sessions: Sessions,
     pub(crate) tree: Tree<Subscribers>,
     /// Of `tree`.
@@ -202,6 +205,7 @@ impl Shard {
             connections: Connections::default(),
             lobby_count: 0,
             connect_rate: ConnectRate::default(),
+            spent: RawMap::with_hasher(seeded(seed)),
             sessions: Sessions::new(seed),
             tree: Tree::new(seed),
             epochs: Epochs::default(),

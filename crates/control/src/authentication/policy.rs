@@ -24,8 +24,8 @@ pub trait Source: fmt::Debug + Send + Sync {
     /// Looks whether these are credentials of somebody.
     fn look<'a>(&'a self, asked: &'a Authentication) -> Looking<'a>;
 
-    /// What it keeps of a user's password for SCRAM-SHA-256, who comes with this Client Identifier. Asked where it blocks nobody, and may
-    /// take some milliseconds.
+    /// What it keeps of a user's password for SCRAM-SHA-256, whose client has this identifier.
+    /// Asked where it blocks nobody, and may take some milliseconds.
     fn scram(&self, user_name: &str, client_id: &str) -> ScramUser {
         let _ = (user_name, client_id);
         ScramUser::Unknown
