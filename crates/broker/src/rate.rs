@@ -36,7 +36,7 @@ impl RateExceeded {
     }
 }
 
-/// What a connection has spent; lies apart, since few nodes limit it and a connection is kept small.
+/// What a connection has spent. It lies apart: few nodes limit it, and a connection is kept small.
 #[derive(Debug, Default)]
 pub(crate) struct Spent {
     /// When all is there again, in microseconds of the monotonic clock: of messages, of bytes.
