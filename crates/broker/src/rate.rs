@@ -76,13 +76,6 @@ pub(crate) enum Pace {
 }
 
 impl Shard {
-    /// No client's rate is limited.
-    #[inline]
-    fn is_unlimited(&self) -> bool {
-        let limits = &self.settings.limits;
-        limits.publish_rate == 0 && limits.publish_bytes_rate == 0
-    }
-
     /// Whether a packet of this connection comes too fast; if it has to wait, somebody looks after
     /// it in time.
     #[inline]
@@ -92,12 +85,13 @@ impl Shard {
         id: ConnectionId,
         header: &FixedHeader,
     ) -> Result<Pace, PacketError> {
-        if header.packet_type != PacketType::Publish || self.is_unlimited() {
+        if header.packet_type != PacketType::Publish || !self.has_rates {
             return Ok(Pace::Within);
         }
         self.pace_of_publish(cx, id, header)
     }
 
+    #[inline(never)]
     fn pace_of_publish<N: Node>(
         &mut self,
         cx: &Cx<'_, N>,
@@ -142,38 +136,43 @@ impl Shard {
         self.queue_input(id.index);
     }
 
-    /// Takes a message from what the client may send; false: it is beyond that and to be dropped.
-    #[inline]
+    /// Takes a message from what the client may send; false: it is beyond that, and dropped.
+    ///
+    /// # Errors
+    /// What a message of that client may not be at all.
+    #[inline(never)]
     pub(crate) fn spend_rate<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
         index: u32,
-        topic: &str,
         publish: &Publish<'_>,
-    ) -> bool {
-        if self.is_unlimited() {
-            return true;
-        }
-        let connection = self.connections.at(index);
-        let is_leaving = connection.flags.transport_gone;
-        let (session, address) = (connection.session(), connection.address);
+    ) -> Result<bool, PacketError> {
+        let is_leaving = self.connections.at(index).flags.transport_gone;
         let spent = self.spent.entry(index).or_default();
         let is_beyond = spent.due_ms(cx.now.mono_ms).is_some();
-        if is_beyond && publish.qos == QoS::AtMostOnce && !is_leaving {
-            self.counters.publishes_refused += 1;
-            if let (Some(session), true) = (session, self.settings.events.drops) {
-                cx.effects.events.push(Event::PublishRefused {
-                    client_id: self.sessions.at(session).client_id.to_string(),
-                    address,
-                    topic: topic.to_owned(),
-                    reason: ReasonCode::MessageRateTooHigh,
-                    why: "limit publish_rate or publish_bytes_rate".into(),
-                });
-            }
-            return false;
+        if !is_beyond || publish.qos > QoS::AtMostOnce || is_leaving {
+            let (limits, bytes) = (&self.settings.limits, publish.payload.len());
+            spent.spend(cx.now.mono_ms, limits, bytes);
+            return Ok(true);
         }
-        spent.spend(cx.now.mono_ms, &self.settings.limits, publish.payload.len());
-        true
+        self.check_publish_allowed(index, publish)?;
+        // What it says of aliases holds.
+        let aliased = self.resolve_alias(index, publish)?;
+        self.counters.publishes_received += 1;
+        self.counters.publishes_refused += 1;
+        let connection = self.connections.at(index);
+        let (session, address) = (connection.session(), connection.address);
+        if let (Some(session), true) = (session, self.settings.events.drops) {
+            let topic = publish.topic.map(|topic| topic.as_str().to_owned());
+            cx.effects.events.push(Event::PublishRefused {
+                client_id: self.sessions.at(session).client_id.to_string(),
+                address,
+                topic: topic.unwrap_or_else(|| aliased.as_deref().unwrap_or_default().to_owned()),
+                reason: ReasonCode::MessageRateTooHigh,
+                why: "limit publish_rate or publish_bytes_rate".into(),
+            });
+        }
+        Ok(false)
     }
 }
 

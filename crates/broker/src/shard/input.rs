@@ -330,6 +330,9 @@ impl Shard {
         match header.packet_type {
             PacketType::Publish => {
                 let publish = Publish::decode(header.flags, body, version)?;
+                if self.has_rates && !self.spend_rate(cx, index, &publish)? {
+                    return Ok(());
+                }
                 self.publish_received(cx, index, &publish)
             }
             PacketType::PubAck => {

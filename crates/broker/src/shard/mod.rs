@@ -69,6 +69,8 @@ pub struct Shard {
     /// Connections that have not been accepted yet.
     pub(crate) lobby_count: usize,
     pub(crate) connect_rate: ConnectRate,
+    /// How fast a client may publish has a limit.
+    pub(crate) has_rates: bool,
     /// Of what connections may publish, by their places, where that has a limit.
     pub(crate) spent: HashMap<u32, Spent>,
     pub(crate) sessions: Sessions,
@@ -192,6 +194,8 @@ impl Shard {
     /// since clients choose the keys.
     pub fn new(settings: Arc<Settings>, id: ShardId, shard_count: u16, seed: u64) -> Self {
         let route_entries = settings.limits.route_cache_entries as usize;
+        let limits = &settings.limits;
+        let has_rates = limits.publish_rate > 0 || limits.publish_bytes_rate > 0;
         let mut wheel = Wheel::new(0);
         wheel.arm(SWEEP_INTERVAL_MS, Timer::RetainedSweep);
         Self {
@@ -205,6 +209,7 @@ impl Shard {
             connections: Connections::default(),
             lobby_count: 0,
             connect_rate: ConnectRate::default(),
+            has_rates,
             spent: RawMap::with_hasher(seeded(seed)),
             sessions: Sessions::new(seed),
             tree: Tree::new(seed),
