@@ -364,7 +364,7 @@ def test_a_weak_hash_is_renewed_when_its_user_comes_and_nobody_is_cut_off(start_
             return
         until(lambda: path.read_text().startswith("alice:$argon2id$"), "it is renewed")
         assert path.read_text().splitlines()[1:] == before[1:], "nobody else's"
-        node.wait_for_log("reloaded (a file has changed)")
+        node.wait_for_log("reloaded (a file has changed")
         client.subscribe("t")
         client.publish("t", "still here")
         assert client.receive_payload() == "still here"

@@ -197,7 +197,7 @@ topic # out 1
     ("acl_file /nowhere/acl", "/nowhere/acl"),
     ("bind_interface eth0", "bound to addresses"),
     ("include_dir /nowhere", "cannot read"),
-    ("capath /etc/ssl", "directory of CAs"),
+    ("capath /etc/ssl", "the listener has no certfile and keyfile"),
 ])
 def test_what_would_leave_a_door_open_does_not_start(tmp_path, line, why):
     conf = tmp_path / "mosquitto.conf"
