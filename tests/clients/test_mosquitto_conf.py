@@ -1,6 +1,7 @@
 """Mosquitto's configuration files: run by Mosquitto and by ours, and the same clients are let in."""
 
 import json
+import shutil
 import socket
 import subprocess
 
@@ -31,11 +32,18 @@ def files(tmp_path_factory):
     others = mosquitto_passwd(directory / "others", ("carol", "c"))
     acl = directory / "acl"
     acl.write_text("topic read news\nuser alice\ntopic up/#\npattern write d/%u\n")
+    hashed, other = directory / "hashed", directory / "other"
+    for at, trusted in [(hashed, authority), (other, Authority(directory / "stranger", name="Stranger"))]:
+        at.mkdir()
+        shutil.copy(trusted.certificate, at / "ca.pem")
+        subprocess.run([need("openssl", "openssl"), "rehash", str(at)], check=True, capture_output=True, timeout=20)
+    # It is there, and not by the name that counts.
+    shutil.copy(authority.certificate, other / "unhashed.pem")
     directory.chmod(0o755)
     for path in [directory, *directory.rglob("*")]:
         path.chmod(0o755 if path.is_dir() else 0o644)
     return {"ca": authority.certificate, "crt": certificate, "key": key, "device": device, "passwd": passwords,
-            "others": others, "acl": acl, "dir": directory}
+            "others": others, "acl": acl, "dir": directory, "hashed": hashed, "other": other}
 
 
 CONFIGURATIONS = {
@@ -55,6 +63,10 @@ CONFIGURATIONS = {
     "tls": "listener {one} 127.0.0.1\ncertfile {crt}\nkeyfile {key}\nallow_anonymous true\n",
     "mutual tls": "listener {one} 127.0.0.1\ncertfile {crt}\nkeyfile {key}\ncafile {ca}\nrequire_certificate true\n"
                   "allow_anonymous true\n",
+    "a directory of CAs": "listener {one} 127.0.0.1\ncertfile {crt}\nkeyfile {key}\ncapath {hashed}\n"
+                          "require_certificate true\nallow_anonymous true\n",
+    "a directory of other CAs": "listener {one} 127.0.0.1\ncertfile {crt}\nkeyfile {key}\ncapath {other}\n"
+                                "require_certificate true\nallow_anonymous true\ntls_version tlsv1.3\n",
     "names in certificates": "listener {one} 127.0.0.1\ncertfile {crt}\nkeyfile {key}\ncafile {ca}\n"
                              "require_certificate true\nuse_identity_as_username true\nacl_file {acl}\n",
 }
@@ -126,7 +138,8 @@ def test_the_same_clients_are_let_in(start_node, files, tmp_path, name):
                 assert permitted or not other[attempt], attempt
             else:
                 assert other[attempt] == permitted, attempt
-    assert any(any(one.values()) for one in expected) or name == "nobody"
+    lets_nobody_in = name in ("nobody", "a directory of other CAs")
+    assert any(any(one.values()) for one in expected) != lets_nobody_in
 
 
 def imported(path, *more):
