@@ -298,10 +298,14 @@ impl Shard {
         identity: Identity,
         known: u64,
     ) {
-        request.tenant = identity.tenant;
-        if request.authentication_method.is_some() && request.user_name.is_none() {
-            request.user_name = identity.user_name.clone();
+        let ends_wall_ms = identity.expires_wall_ms;
+        if ends_wall_ms > 0 && ends_wall_ms <= cx.now.wall_ms {
+            let (reason, why) = (ReasonCode::NotAuthorized, "its credentials have ended");
+            return self.refuse_client(cx, id.index, &request, reason, why);
         }
+        request.tenant = identity.tenant;
+        // The name that it has proved, whatever it said.
+        request.user_name = identity.user_name.clone();
         let permit = self.permit_in_force(Box::new(Permit::new(identity, known)));
         let names = permit.names(&request.client_id);
         let will_topic = request.will.as_ref().map(|will| &*will.topic);
@@ -351,7 +355,7 @@ impl Shard {
         }
         let old = self.sessions.find(request.tenant, &request.client_id)?;
         let owner = self.sessions.at(old).permit.as_deref()?;
-        let is_theirs = owner.user_name() == permit.and_then(|permit| permit.user_name());
+        let is_theirs = permit.is_some_and(|permit| owner.is_of_same_user(&permit.identity));
         (owner.identity.bound && !is_theirs)
             .then(|| "the session of this Client Identifier is another user's".into())
     }

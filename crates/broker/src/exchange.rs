@@ -353,7 +353,7 @@ impl Shard {
         };
         let state = self.sessions.at(session);
         let old = state.permit.as_deref();
-        let is_same = old.and_then(Permit::user_name) == identity.user_name.as_deref();
+        let is_same = old.is_some_and(|old| old.is_of_same_user(&identity));
         if !is_same || state.tenant != identity.tenant {
             return Err(refused("re-authentication as another user"));
         }

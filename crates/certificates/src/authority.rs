@@ -172,6 +172,18 @@ impl Authority {
     pub fn renew(&self, file: &str, days: u32, now_secs: i64) -> Result<Issued, AuthorityError> {
         let files = self.files(file)?;
         let old = Facts::of_file(&files.0)?;
+        if self
+            .revoked()?
+            .1
+            .iter()
+            .any(|(serial, _)| *serial == old.serial)
+        {
+            return Err(AuthorityError::Unusable(format!(
+                "{} is revoked, and its key with it: make a new one under another name, or remove \
+                 the files and make it again",
+                files.0.display()
+            )));
+        }
         let text = fs::read_to_string(&files.1).map_err(file_error(&files.1))?;
         let key = KeyPair::from_pem(&text)
             .map_err(|error| AuthorityError::Unusable(format!("{}: {error}", files.1.display())))?;

@@ -34,6 +34,12 @@ impl std::error::Error for IdentityError {}
 /// Longest name, bytes, as in a CONNECT.
 const NAME_BYTES_MAX: usize = 65_535;
 
+/// When a certificate (DER) ends, seconds since the Unix epoch; none if it cannot be read.
+pub fn ends_secs(certificate: &[u8]) -> Option<u64> {
+    let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
+    u64::try_from(certificate.validity().not_after.timestamp()).ok()
+}
+
 /// The name of whom a certificate (DER) is about.
 ///
 /// # Errors

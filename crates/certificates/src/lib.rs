@@ -14,6 +14,6 @@ mod server;
 
 pub use client::{ClientFiles, ServerCheck, Versions, client_config, handshake_failure};
 pub use facts::Facts;
-pub use identity::{IdentityError, NameFrom, user_name};
+pub use identity::{IdentityError, NameFrom, ends_secs, user_name};
 pub use pem::FileError;
 pub use server::{ClientCertificates, ServerFiles, ServerTls, server_config};

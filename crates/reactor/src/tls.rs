@@ -112,6 +112,11 @@ impl Tls {
         certificates.first().map(|leaf| Arc::from(&**leaf))
     }
 
+    /// The handshake went on from an earlier one.
+    pub(crate) fn is_resumed(&self) -> bool {
+        self.connection.handshake_kind() == Some(rustls::HandshakeKind::Resumed)
+    }
+
     /// Whether the certificate that the client has shown, if any, is good by these settings.
     ///
     /// # Errors
@@ -272,6 +277,12 @@ fn in_words(error: &rustls::Error, handshaking: bool) -> &'static str {
         ) => "the revocation list has expired: renew it",
         Error::InvalidCertificate(CertificateError::BadSignature) => {
             "the client's certificate is not signed by the CA that it names"
+        }
+        Error::InvalidCertificate(CertificateError::Other(other))
+            if other.to_string().contains("UnsupportedCertVersion") =>
+        {
+            "the client's certificate is X.509 version 1, without extensions: sign it anew with \
+             -extfile, or martlet cert"
         }
         Error::InvalidCertificate(_) => "the client's certificate is not valid",
         Error::AlertReceived(

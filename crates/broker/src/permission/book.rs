@@ -17,6 +17,14 @@ impl Realm {
     /// None of them: the rules came with the proof of the identity, and only another proof changes
     /// them.
     pub const OWN_RULES: Self = Self(u32::MAX);
+
+    /// Whose names these are. Rules of their own come with proofs of the node's realm alone.
+    pub(crate) fn of_names(self) -> Self {
+        match self {
+            Self::OWN_RULES => Self::COMMON,
+            realm => realm,
+        }
+    }
 }
 
 /// The rules of every identity. Asked on the shards: it must not block.

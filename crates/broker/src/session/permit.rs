@@ -79,6 +79,14 @@ impl Permit {
         self.identity.user_name.as_deref()
     }
 
+    /// The same user: of that name, and known to the same sources. Another realm's user of the name
+    /// is somebody else.
+    pub(crate) fn is_of_same_user(&self, other: &Identity) -> bool {
+        let realm = |identity: &Identity| identity.realm.of_names();
+        let (own, other) = (&self.identity, other);
+        own.user_name == other.user_name && (own.user_name.is_none() || realm(own) == realm(other))
+    }
+
     /// Both permit the same.
     pub(crate) fn is_same(one: Option<&Self>, other: Option<&Self>) -> bool {
         match (one, other) {

@@ -5,7 +5,7 @@
 //! same: a stranger locks out no device that is at home. It knows no clock.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -27,6 +27,9 @@ const ENTRIES_MAX: usize = 100_000;
 /// An answer to wrong credentials waits for so long, times the failures before it.
 const SLOWED_BY: Duration = Duration::from_millis(20);
 const SLOWED_MAX: Duration = Duration::from_secs(2);
+
+/// Longest name that is remembered, in bytes.
+const NAME_MAX: usize = 256;
 
 /// What is counted.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -56,15 +59,28 @@ pub(super) struct Caller {
     pub(super) user_name: Option<Arc<str>>,
 }
 
+/// Who has an IPv6 address has at least all of its /64.
+fn counted_as(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(v6) => Ipv6Addr::from(u128::from(v6) >> 64 << 64).into(),
+    }
+}
+
 impl Caller {
     fn suspects(&self) -> impl Iterator<Item = Suspect> {
-        let address = self.address.map(Suspect::Address);
-        let name = self.user_name.clone().map(Suspect::Name);
+        let address = self.address.map(counted_as).map(Suspect::Address);
+        let name = self.user_name.clone();
+        let name = name.filter(|name| name.len() <= NAME_MAX);
+        let name = name.map(Suspect::Name);
         address.into_iter().chain(name)
     }
 
     fn home(&self) -> Option<(Arc<str>, IpAddr)> {
-        Some((self.user_name.clone()?, self.address?))
+        // A longer name is nobody's, and would be kept for a day.
+        let name = self.user_name.clone();
+        let name = name.filter(|name| name.len() <= NAME_MAX)?;
+        Some((name, self.address.map(counted_as)?))
     }
 }
 

@@ -155,7 +155,20 @@ impl Gate {
             is_answered: false,
         };
         self.0.runtime.spawn(async move {
-            let found = policy.decide(&asked, known).await;
+            let mut found = policy.decide(&asked, known).await;
+            if let (Authenticated::Accepted { .. }, Some(why)) = (
+                &found,
+                question
+                    .inner
+                    .lock()
+                    .failures
+                    .locked(&caller, Instant::now()),
+            ) {
+                // Others asked from there meanwhile, and were wrong too often: one of many guesses
+                // that were sent at once.
+                let reason = ReasonCode::ConnectionRateExceeded;
+                found = Authenticated::Refused { reason, why };
+            }
             let wait = question.inner.lock().judge(&found, &caller, &policy);
             tokio::time::sleep(wait).await;
             question.answer(found, &policy);
@@ -244,7 +257,11 @@ impl State {
     fn judge(&mut self, found: &Authenticated, caller: &Caller, policy: &Policy) -> Duration {
         let now = Instant::now();
         match found {
-            Authenticated::Accepted { .. } => self.failures.succeeded(caller, now),
+            // Who may come by another proof has not shown to know that name's.
+            Authenticated::Accepted { identity, .. } if identity.user_name == caller.user_name => {
+                self.failures.succeeded(caller, now);
+            }
+            Authenticated::Accepted { .. } => {}
             Authenticated::Refused { reason, .. }
                 if *reason == ReasonCode::BadUserNameOrPassword =>
             {

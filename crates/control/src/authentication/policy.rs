@@ -41,6 +41,15 @@ pub trait Source: fmt::Debug + Send + Sync {
         Vec::new()
     }
 
+    /// Whether somebody who has proved a name elsewhere is let in, by this Client Identifier.
+    ///
+    /// # Errors
+    /// Why not.
+    fn admits(&self, user_name: &str, client_id: &str) -> Result<(), String> {
+        let _ = (user_name, client_id);
+        Ok(())
+    }
+
     /// When what it holds changes by itself, as when a credential ends: wall clock in milliseconds.
     fn changes_at_ms(&self) -> Option<i64> {
         None
@@ -142,6 +151,12 @@ impl Policy {
         for source in sources {
             match source.look(asked).await {
                 Finding::Known(identity) => {
+                    let name = identity.user_name.as_deref().unwrap_or_default();
+                    let mut all = sources.iter();
+                    let admits = |source: &Arc<dyn Source>| source.admits(name, &asked.client_id);
+                    if let Some(why) = all.find_map(|source| admits(source).err()) {
+                        return Authenticated::refused(why);
+                    }
                     return Authenticated::Accepted {
                         identity,
                         known,

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::hmac;
-use martlet_broker::{Authenticated, Authentication, Password};
+use martlet_broker::{Authenticated, Authentication, Password, Realm};
 
 use super::Policy;
 
@@ -34,8 +34,12 @@ impl Digester {
     pub(super) fn of(&self, asked: &Authentication) -> Digest {
         let mut context = hmac::Context::with_key(&self.0);
         let password = asked.password.as_ref().map(Password::bytes);
+        // Of the door, all that an answer depends on.
+        let door = &asked.listener;
+        context.update(&door.realm.0.to_be_bytes());
+        context.update(&[u8::from(door.allow_anonymous), u8::from(door.authenticate)]);
         let parts = [
-            Some(asked.listener.name.as_bytes()),
+            Some(door.name.as_bytes()),
             Some(asked.client_id.as_bytes()),
             asked.user_name.as_ref().map(|name| name.as_bytes()),
             password,
@@ -56,6 +60,20 @@ impl Digester {
 #[derive(Debug, Default)]
 pub(super) struct Verified {
     answers: HashMap<Digest, (Instant, Authenticated)>,
+    /// Rules of their own that answers have come with since all began anew.
+    weight: usize,
+}
+
+/// So many such rules, and all begin anew: they take about 1 KiB each.
+const WEIGHT_MAX: usize = 50_000;
+
+fn weight(answer: &Authenticated) -> usize {
+    match answer {
+        Authenticated::Accepted { identity, .. } if identity.realm == Realm::OWN_RULES => {
+            identity.rules.rules().len()
+        }
+        _ => 0,
+    }
 }
 
 impl Verified {
@@ -91,8 +109,14 @@ impl Verified {
             self.answers.retain(|_, (until, _)| now < *until);
         }
         if self.answers.len() >= ENTRIES_MAX {
-            self.answers.clear();
+            (self.answers, self.weight) = Default::default();
         }
+        // Rules that came with an answer are kept with it.
+        let weight = weight(&answer);
+        if self.weight + weight > WEIGHT_MAX {
+            (self.answers, self.weight) = Default::default();
+        }
+        self.weight += weight;
         let part = u32::from(digest[0]);
         let until = now + time - time * part / (10 * 256);
         self.answers.insert(digest, (until, answer));

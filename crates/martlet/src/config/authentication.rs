@@ -163,7 +163,8 @@ impl<'a> Doors<'a> {
             sources.extend(source);
         }
         let has_acl = !self.text(table, "acl_file").is_empty();
-        if sources.is_empty() && !has_acl && enabled != "on" {
+        // A listener with keys of its own is never open because they are empty.
+        if sources.is_empty() && !has_acl && enabled != "on" && table.is_none() {
             return Ok(None);
         }
         let anonymous = people.rules_of(None);
@@ -236,8 +237,11 @@ impl<'a> Doors<'a> {
             None => self.registry.clone(),
             Some(_) => None,
         };
+        // Who is removed from the tables may have a certificate that is good for long.
+        let has_acl = !self.text(table, "acl_file").is_empty();
+        let is_strict = table.is_none() && self.effective.text("auth.registry") == "on" && !has_acl;
         let names = CertificateNames::new(field, people.clone(), registry);
-        Some(Arc::new(names))
+        Some(Arc::new(names.of_registry_alone(is_strict)))
     }
 
     /// The tables of the data directory, if they decide about anybody. That they are watched does

@@ -217,6 +217,18 @@ fn listeners(
             listeners.push(listener);
         }
     }
+    let named = |table: &ListenerTable| match table.get("name").map(|name| &name.value) {
+        Some(Value::Text(name)) => Some(name.clone()),
+        _ => None,
+    };
+    let mut names: Vec<String> = effective.listeners.iter().filter_map(named).collect();
+    names.sort_unstable();
+    if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+        return Err(ConfigError::Unusable(format!(
+            "two listeners have the name {:?}: give each its own",
+            twice[0]
+        )));
+    }
     Ok(listeners)
 }
 
@@ -291,13 +303,18 @@ fn configured_listener(
     let tls = tls_of(effective, table, is_secure, files)
         .map_err(|why| ConfigError::Unusable(format!("{}: {text}: {why}", url.source)))?;
     let mut listeners = Vec::new();
+    // All addresses of a name are one door.
+    let mut realm = None;
     for address in addresses {
         let name = match table.get("name").map(|name| &name.value) {
             Some(Value::Text(name)) => name.clone(),
             _ => listener_url(&address, &transport, is_secure),
         };
         let loopback = address.is_local();
-        let realm = doors.realm_of(Some(table), &name)?;
+        let realm = match realm {
+            Some(known) => known,
+            None => *realm.insert(doors.realm_of(Some(table), &name)?),
+        };
         let policy = policy(effective, Some(table), name.clone(), loopback, realm);
         let lets_in =
             policy.allow_anonymous || realm.is_some_and(|realm| doors.knows_anybody(realm));

@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use martlet_broker::Command;
 use martlet_control::authentication::Gate;
 use martlet_control::{Control, Reloaded};
-use martlet_reactor::TlsSettings;
+use martlet_reactor::{ListenerConfig, TlsSettings};
 use tracing::{error, info, warn};
 
 use super::ConfigOptions;
@@ -34,7 +34,7 @@ pub(super) struct Reload {
     held: Effective,
     gate: Option<Gate>,
     control: Arc<Control>,
-    /// By the names of the listeners.
+    /// By listener.
     tls: BTreeMap<String, TlsSettings>,
     files: Vec<PathBuf>,
     /// What the files looked like when they were last read, or tried.
@@ -54,6 +54,11 @@ struct Look {
     changed: (i64, i64),
 }
 
+/// A listener is known by its name and its address: a name may stand for several.
+fn key(listener: &ListenerConfig) -> String {
+    format!("{} {}", listener.name, listener.address)
+}
+
 impl Reload {
     pub(super) fn new(
         options: ConfigOptions,
@@ -63,7 +68,7 @@ impl Reload {
         control: Arc<Control>,
     ) -> Self {
         let tls = node.listeners.iter();
-        let tls = tls.filter_map(|listener| Some((listener.name.clone(), listener.tls.clone()?)));
+        let tls = tls.filter_map(|listener| Some((key(listener), listener.tls.clone()?)));
         let mut reload = Self {
             options,
             held: started_with.clone(),
@@ -150,7 +155,7 @@ impl Reload {
             ..Reloaded::default()
         };
         for listener in &node.listeners {
-            if let (Some(now), Some(new)) = (self.tls.get(&listener.name), &listener.tls) {
+            if let (Some(now), Some(new)) = (self.tls.get(&key(listener)), &listener.tls) {
                 now.replace(new);
                 done.certificates += 1;
             }

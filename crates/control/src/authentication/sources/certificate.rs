@@ -3,8 +3,8 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use martlet_broker::{Authentication, Rules};
-use martlet_certificates::{NameFrom, user_name};
+use martlet_broker::{Authentication, Identity, Rules};
+use martlet_certificates::{NameFrom, ends_secs, user_name};
 use martlet_registry::Snapshot;
 
 use super::registry::refused;
@@ -17,6 +17,8 @@ pub struct CertificateNames {
     field: NameFrom,
     people: People,
     registry: Option<Arc<Snapshot>>,
+    /// Names that the registry does not hold are nobody's.
+    is_strict: bool,
 }
 
 impl CertificateNames {
@@ -27,7 +29,14 @@ impl CertificateNames {
             field,
             people,
             registry,
+            is_strict: false,
         }
+    }
+
+    /// Whether only those are let in whom the registry holds. At first all are.
+    #[must_use]
+    pub fn of_registry_alone(self, is_strict: bool) -> Self {
+        Self { is_strict, ..self }
     }
 
     fn rules(&self, name: &str) -> Arc<Rules> {
@@ -47,8 +56,22 @@ impl CertificateNames {
                 if let Some(Err(refusal)) = admitted {
                     return refused(refusal);
                 }
+                if self.is_strict && registry.is_none_or(|held| held.known(&name).is_none()) {
+                    return Finding::NotNow(format!(
+                        "its certificate is good, and {name} is neither a user nor a device of the \
+                         tables: martlet device add {name}"
+                    ));
+                }
                 let rules = self.rules(&name);
-                known(asked, name.into(), rules)
+                let Finding::Known(identity) = known(asked, name.into(), rules) else {
+                    return Finding::Stranger;
+                };
+                // As long as the certificate.
+                let ends_secs = ends_secs(certificate).unwrap_or(1);
+                Finding::Known(Identity {
+                    expires_wall_ms: ends_secs.saturating_mul(1000).max(1),
+                    ..identity
+                })
             }
             Err(error) => Finding::Wrong(format!("its certificate names nobody: {error}")),
         }

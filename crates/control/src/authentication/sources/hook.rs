@@ -268,6 +268,10 @@ fn rules_of(acl: &Value) -> Result<Rules, String> {
             let why = "rules by qos or retain are not known here".to_owned();
             return Err(wrong(format!("rule {}: {why}", number + 1)));
         }
+        if entry.topic.starts_with("eq ") || of_placeholders(&entry.topic).contains("${") {
+            let why = "`eq` and placeholders but ${clientid} and ${username} are not known here";
+            return Err(wrong(format!("rule {}: {why}", number + 1)));
+        }
         rules.push(Rule {
             actions: match entry.action {
                 Action::Publish => Actions::PUBLISH,

@@ -164,6 +164,13 @@ impl Source for RegistrySource {
         }
     }
 
+    fn admits(&self, user_name: &str, client_id: &str) -> Result<(), String> {
+        match self.snapshot.admits(user_name, client_id) {
+            Ok(()) => Ok(()),
+            Err(Refusal::Wrong(why) | Refusal::NotNow(why)) => Err(why),
+        }
+    }
+
     fn changes_at_ms(&self) -> Option<i64> {
         self.snapshot.changes_at_ms()
     }
