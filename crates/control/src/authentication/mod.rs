@@ -39,6 +39,9 @@ use verified::{Digest, Digester, Verified};
 /// Questions that wait at most: beyond, clients are told to come again.
 const WAITING_MAX: usize = 100_000;
 
+/// Bytes of names and credentials in them at most.
+const WAITING_BYTES_MAX: usize = 32 * 1024 * 1024;
+
 /// What an answer is given to.
 type Answer = Box<dyn FnOnce(Authenticated) + Send>;
 
@@ -63,6 +66,8 @@ struct State {
     /// Questions under way, with all who wait for the answer.
     asking: HashMap<Digest, Vec<Answer>>,
     waiting: usize,
+    /// Bytes of the questions under way.
+    waiting_bytes: usize,
     /// The number of the last revocation.
     revoked: u64,
     /// And when each user was last revoked.
@@ -89,6 +94,7 @@ impl Gate {
                 failures: Failures::default(),
                 asking: HashMap::new(),
                 waiting: 0,
+                waiting_bytes: 0,
                 revoked: 0,
                 revoked_users: HashMap::new(),
             }),
@@ -122,7 +128,8 @@ impl Gate {
             let reason = ReasonCode::ConnectionRateExceeded;
             return answer(Authenticated::Refused { reason, why });
         }
-        if state.waiting >= WAITING_MAX {
+        let bytes = bytes_of(&asked);
+        if state.waiting >= WAITING_MAX || state.waiting_bytes + bytes > WAITING_BYTES_MAX {
             drop(state);
             return answer(Authenticated::failed(
                 "too many clients wait to be authenticated",
@@ -133,6 +140,7 @@ impl Gate {
             Entry::Occupied(mut others) => others.get_mut().push(Box::new(answer)),
             Entry::Vacant(first) => {
                 first.insert(vec![Box::new(answer)]);
+                state.waiting_bytes += bytes;
                 let (policy, known) = (Arc::clone(&state.policy), state.revoked);
                 drop(state);
                 self.find_out(policy, asked, digest, known, caller);
@@ -152,6 +160,7 @@ impl Gate {
         let mut question = Question {
             inner,
             digest,
+            bytes: bytes_of(&asked),
             is_answered: false,
         };
         self.0.runtime.spawn(async move {
@@ -208,6 +217,17 @@ impl Gate {
     }
 }
 
+/// Bytes that a question takes while it waits.
+fn bytes_of(asked: &Authentication) -> usize {
+    let password = asked
+        .password
+        .as_ref()
+        .map_or(0, |password| password.bytes().len());
+    let name = asked.user_name.as_ref().map_or(0, |name| name.len());
+    let certificate = asked.certificate.as_ref().map_or(0, |found| found.len());
+    512 + asked.client_id.len() + name + password + certificate
+}
+
 impl Inner {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -218,6 +238,7 @@ impl Inner {
 struct Question {
     inner: Arc<Inner>,
     digest: Digest,
+    bytes: usize,
     /// Who asks the same from now on asks another question, which this one is not to answer.
     is_answered: bool,
 }
@@ -240,10 +261,13 @@ impl Question {
 
 impl Drop for Question {
     fn drop(&mut self) {
+        let mut state = self.inner.lock();
+        state.waiting_bytes -= self.bytes;
         if self.is_answered {
             return;
         }
-        let waiting = self.inner.lock().take_waiting(&self.digest);
+        let waiting = state.take_waiting(&self.digest);
+        drop(state);
         for answer in waiting {
             answer(Authenticated::failed(
                 "authentication did not come to an end",

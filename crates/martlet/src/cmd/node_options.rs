@@ -29,7 +29,7 @@ impl NodeOptions {
             data_dir: self.data_dir.clone(),
             ..ConfigOptions::default()
         };
-        options.load()
+        options.load_own()
     }
 
     /// The directory in which the node keeps everything.

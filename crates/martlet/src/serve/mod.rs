@@ -121,6 +121,14 @@ impl ConfigOptions {
         })
     }
 
+    /// The same as far as it is said in our own words: what devices' programs have in their
+    /// environment is no matter of commands that only look for a node.
+    pub(crate) fn load_own(&self) -> anyhow::Result<config::Effective> {
+        let (mut environment, _) = config::environment();
+        environment.retain(|(name, _)| name.starts_with("MARTLET_"));
+        Ok(config::load(&self.overlay()?, &environment)?)
+    }
+
     /// The configuration in force.
     pub(crate) fn load(&self) -> anyhow::Result<config::Effective> {
         let (environment, env_file) = config::environment();
