@@ -106,11 +106,13 @@ impl Hashing {
         renewed.get(newer).is_some_and(|found| found == older)
     }
 
-    /// What is remembered if this password belongs to this hash.
-    pub(super) fn proof(&self, hash: &str, password: &[u8]) -> Proof {
+    /// What is remembered if this password belongs to this user's hash.
+    pub(super) fn proof(&self, user_name: &str, hash: &str, password: &[u8]) -> Proof {
         let mut context = hmac::Context::with_key(&self.right.key);
-        context.update(&(hash.len() as u64).to_be_bytes());
-        context.update(hash.as_bytes());
+        for part in [user_name, hash] {
+            context.update(&(part.len() as u64).to_be_bytes());
+            context.update(part.as_bytes());
+        }
         context.update(password);
         let mut proof = [0; 32];
         proof.copy_from_slice(context.sign().as_ref());
@@ -157,12 +159,13 @@ mod tests {
     #[test]
     fn what_was_right_is_known_for_its_hash_and_password_alone_and_for_a_while() {
         let hashing = Hashing::new(1);
-        let proof = hashing.proof("hash", b"password");
+        let proof = hashing.proof("user", "hash", b"password");
         assert!(!hashing.is_known(&proof));
         hashing.remember(proof);
-        assert!(hashing.is_known(&hashing.proof("hash", b"password")));
-        assert!(!hashing.is_known(&hashing.proof("other", b"password")));
-        assert!(!hashing.is_known(&hashing.proof("hashp", b"assword")));
+        assert!(hashing.is_known(&hashing.proof("user", "hash", b"password")));
+        assert!(!hashing.is_known(&hashing.proof("user", "other", b"password")));
+        assert!(!hashing.is_known(&hashing.proof("user", "hashp", b"assword")));
+        assert!(!hashing.is_known(&hashing.proof("other", "hash", b"password")));
         assert!(!Hashing::new(1).is_known(&proof));
         let forgetful = hashing.remembering(Duration::ZERO);
         assert!(!forgetful.is_known(&proof));

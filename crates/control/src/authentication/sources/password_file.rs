@@ -52,7 +52,7 @@ impl PasswordFileSource {
         let (found, path) = (known(asked, Arc::clone(&name), rules), self.path.clone());
         let bytes = asked.password.as_ref().map_or(&[][..], Password::bytes);
         let proof = file.hash_of(&name);
-        let proof = proof.map(|hash| self.hashing.proof(&hash, bytes));
+        let proof = proof.map(|hash| self.hashing.proof(&name, &hash, bytes));
         if proof.is_some_and(|proof| self.hashing.is_known(&proof)) {
             return found;
         }

@@ -60,7 +60,7 @@ impl RegistrySource {
         let found = rules.map(|rules| known(asked, Arc::clone(&name), rules));
         let bytes = asked.password.as_ref().map_or(&[][..], Password::bytes);
         let proof = snapshot.hash_of(&name);
-        let proof = proof.map(|hash| self.hashing.proof(&hash, bytes));
+        let proof = proof.map(|hash| self.hashing.proof(&name, &hash, bytes));
         if let Some(found) = &found
             && proof.is_some_and(|proof| self.hashing.is_known(&proof))
         {
