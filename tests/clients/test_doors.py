@@ -11,7 +11,7 @@ import pytest
 import martlet_process
 from conftest import need
 from paho_client import Client
-from test_access import publish, until
+from test_access import mosquitto_passwd, publish, until
 from test_tls import Authority
 
 
@@ -110,3 +110,72 @@ def test_what_cannot_be_understood_does_not_start(tmp_path):
         url = "" if line.startswith("url") else 'url = "mqtt://127.0.0.1:0"\n'
         done = martlet_process.run("config", "check", *configured(tmp_path, f"[[listeners]]\n{url}{line}\n"))
         assert done.returncode != 0 and why in done.stderr, (line, done.stderr)
+
+
+def two_realms(start_node, tmp_path):
+    """A node with credentials of its own, and a listener for guests with others."""
+    main = mosquitto_passwd(tmp_path / "main", ("alice", "secret"))
+    guests = mosquitto_passwd(tmp_path / "guests", ("alice", "guest"))
+    return start_node(listen=(), arguments=configured(tmp_path, f"""
+[auth]
+password_file = "{main}"
+[[listeners]]
+url = "mqtt://127.0.0.1:0"
+[[listeners]]
+url = "mqtt://127.0.0.1:0"
+name = "guests"
+password_file = "{guests}"
+"""))
+
+
+def test_users_of_one_name_at_two_doors_are_two_users(start_node, tmp_path):
+    node = two_realms(start_node, tmp_path)
+    main, guests = (int(url.rsplit(":", 1)[1]) for url in node.urls)
+
+    def let_in(port, password):
+        return publish(node, "t", "-u", "alice", "-P", password, "-i", "c1", port=port)[0] == 0
+
+    for _ in range(2):
+        assert let_in(main, "secret") and not let_in(main, "guest")
+        assert let_in(guests, "guest") and not let_in(guests, "secret")
+    # Nor does one take the other's session.
+    subscribe = [need("mosquitto_sub", "mosquitto-clients"), "-h", "127.0.0.1", "-t", "t", "-q", "1", "-c", "-i",
+                 "lasting", "-u", "alice", "-E"]
+    assert subprocess.run([*subscribe, "-p", str(main), "-P", "secret"], timeout=20).returncode == 0
+    assert subprocess.run([*subscribe, "-p", str(guests), "-P", "guest"], timeout=20, capture_output=True).returncode != 0
+    node.wait_for_log("the session of this Client Identifier is another user's")
+
+
+@pytest.mark.parametrize("key", ['password_file = ""', 'acl_file = ""', 'certificate_user_name = "off"'])
+def test_a_listener_is_not_open_because_its_own_keys_are_empty(start_node, tmp_path, key):
+    passwords = mosquitto_passwd(tmp_path / "passwd", ("alice", "secret"))
+    node = start_node(listen=(), arguments=configured(
+        tmp_path, f'[auth]\npassword_file = "{passwords}"\n[[listeners]]\nurl = "mqtt://127.0.0.1:0"\n{key}\n'))
+    assert publish(node, "t")[0] != 0
+    assert publish(node, "t", "-u", "alice", "-P", "wrong")[0] != 0
+
+
+def test_two_listeners_do_not_have_one_name(tmp_path):
+    listener = '[[listeners]]\nurl = "mqtt://127.0.0.1:{}"\nname = "x"\n'
+    done = martlet_process.run("config", "check", *configured(tmp_path, listener.format(1) + listener.format(2)))
+    assert done.returncode != 0 and "two listeners have the name" in done.stderr
+
+
+def test_guesses_that_are_sent_at_once_are_locked_out_too(start_node, tmp_path):
+    passwords = mosquitto_passwd(tmp_path / "passwd", ("admin", "guess-299"))
+    node = start_node(settings=[f"auth.password_file={passwords}", "auth.lockout_failures=10"])
+
+    def connect(password):
+        client = socket.create_connection(("127.0.0.1", node.port()), timeout=30)
+        body = b"\x00\x04MQTT\x05\xc2\x00\x3c\x00" + b"\x00\x00" + b"\x00\x05admin"
+        body += len(password).to_bytes(2, "big") + password
+        client.sendall(bytes([0x10, len(body)]) + body)
+        return client
+
+    clients = [connect(f"guess-{number}".encode()) for number in range(300)]
+    reasons = []
+    for client in clients:
+        with client:
+            reasons.append(client.recv(64)[3])
+    assert 0 not in reasons, "the password was found"
+    assert 159 in reasons and 134 in reasons

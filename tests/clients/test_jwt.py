@@ -224,3 +224,16 @@ def test_keys_come_from_a_server_and_are_fetched_anew(start_node, tmp_path):
 def test_keys_do_not_come_over_an_open_network():
     done = martlet_process.run("config", "check", "--set", "auth.jwt_keys=http://keys.example/jwks.json")
     assert done.returncode != 0 and "expected https://" in done.stderr
+
+
+def test_a_token_that_has_ended_takes_no_session_over(start_node, tmp_path):
+    signer = Signer(tmp_path, "HS256")
+    node = start_node(settings=[f"auth.jwt_keys={signer.file}", "auth.jwt_algorithm=HS256"])
+    ends = int(time.time()) + 2
+    short = signer.token(exp=ends)
+    # It is remembered from here on.
+    assert let_in(node, short)
+    with Client(node, "c1").credentials("jwt", signer.token()) as client:
+        until(lambda: time.time() > ends + 0.1, "it has ended")
+        assert not let_in(node, short)
+        assert client.subscribe("t") == [0], "the other is there still"
