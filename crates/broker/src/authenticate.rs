@@ -340,6 +340,7 @@ impl Shard {
         let new = self.sessions.at(session).permit.as_deref();
         if !Permit::is_same(old.as_deref(), new) {
             self.raise_epochs_of(session);
+            self.reads_changed.push(self.sessions.id_of(session));
         }
     }
 
@@ -453,6 +454,16 @@ impl Shard {
                 self.has_restricted |= permit.is_restricted();
             }
             self.raise_epochs_of(session);
+            if self
+                .sessions
+                .at(session)
+                .subscriptions
+                .groups()
+                .next()
+                .is_some()
+            {
+                self.reads_changed.push(self.sessions.id_of(session));
+            }
         }
     }
 

@@ -5,6 +5,11 @@
 //! and holds it until the member's shard has answered: acknowledged, refused, or returned because
 //! the member's session is gone. What is returned goes to the next member, except a QoS 2 message
 //! that was sent once: it is dropped with its session [MQTT-4.8.2-4], [MQTT-4.8.2-5].
+//!
+//! A member gets what it may: the group knows the rules of each, so that one who may not have a
+//! message does not take it away from those who may. What none of them may have is dropped.
+
+use std::sync::Arc;
 
 use hashbrown::HashMap as RawMap;
 use martlet_codec::{QoS, SubscriptionFilter};
@@ -13,12 +18,13 @@ use smallvec::SmallVec;
 
 use crate::counters::{Accounting, DropReason};
 use crate::effect::{LostMessage, PageOf, QueueRead, ReadMessage, ShardMessage};
+use crate::event::Event;
 use crate::fault::{self, Fault};
 use crate::hash::{HashMap, seeded};
 use crate::id::{SessionAddress, SessionId, ShardId, TenantId};
 use crate::message::Message;
 use crate::node::{Cx, Node};
-use crate::permission::Actions;
+use crate::permission::{Actions, Names, Rules};
 use crate::record::{
     EnqueuedAs, EntryRecord, MessageRecord, Record, SessionEpoch, SubscriptionRecord,
 };
@@ -113,7 +119,7 @@ pub enum ShareMessage {
         /// The member.
         member: SessionAddress,
     },
-    /// The client of a member has come or gone.
+    /// The client of a member has come or gone, or may get other messages than before.
     Presence {
         /// Whose topics.
         tenant: TenantId,
@@ -123,6 +129,8 @@ pub enum ShareMessage {
         member: SessionAddress,
         /// It is there.
         connected: bool,
+        /// What it may get.
+        reads: Option<Arc<Reads>>,
     },
     /// A message for a member.
     Deliver {
@@ -140,6 +148,8 @@ pub enum ShareMessage {
         ticket: Option<ShareTicket>,
         /// It has a record in the group's queue.
         recorded: bool,
+        /// Of those who may have it nobody is there: it waits for this member.
+        though_away: bool,
     },
     /// A handed out message has come to its end.
     Outcome {
@@ -165,8 +175,26 @@ pub enum ShareMessage {
     },
 }
 
+/// What a member may get, where that is not everything.
+#[derive(Debug)]
+pub struct Reads {
+    rules: Arc<Rules>,
+    user_name: Option<Arc<str>>,
+    client_id: Box<str>,
+}
+
+impl Reads {
+    fn permit(&self, topic: &str) -> bool {
+        let names = Names {
+            client_id: &self.client_id,
+            user_name: self.user_name.as_deref().unwrap_or_default(),
+        };
+        self.rules.topic(Actions::RECEIVE, topic, names).allowed
+    }
+}
+
 /// A member of a share group, as it joins.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Member {
     /// Its session.
     address: SessionAddress,
@@ -178,10 +206,29 @@ pub struct Member {
     connected: bool,
     /// Its session outlives its connection.
     durable: bool,
-    /// Messages it takes before it has answered for one.
-    credit: u16,
+    /// Messages it takes before it has answered for one; below zero by what waits for it though it
+    /// is away.
+    credit: i32,
+    /// None is everything.
+    reads: Option<Arc<Reads>>,
     /// It had no room: others come first until the group's delivery of this number.
     full_until: u64,
+}
+
+impl Member {
+    fn may_receive(&self, topic: &str) -> bool {
+        self.reads.as_ref().is_none_or(|reads| reads.permit(topic))
+    }
+}
+
+/// Who is to get a message of a group.
+enum Choice {
+    /// The member at this place.
+    Member(usize),
+    /// Nobody just now.
+    Later,
+    /// Nobody of them may have it.
+    Nobody,
 }
 
 /// Deliveries after which a member that had no room is asked again.
@@ -308,22 +355,51 @@ impl Group {
         }
     }
 
-    /// The member whose turn it is among those that can take a message of this QoS.
-    fn choose(&mut self, qos: QoS) -> Option<usize> {
+    /// The member whose turn it is among those that may have a message and can take it.
+    ///
+    /// If of those who may have it nobody is there, but others are, it goes to one who is away and
+    /// has a queue of its own: in the group's it would keep what others may have from them.
+    fn choose(&mut self, topic: &str, qos: QoS) -> Choice {
         let count = self.members.len();
         let in_turn = (0..count).map(|step| (self.turn + step) % count);
-        let with_credit = in_turn.clone().find(|&place| {
-            let member = &self.members[place];
-            self.may_have_room(member) && member.credit > 0
+        let member = |place: usize| &self.members[place];
+        let may = |place: &usize| member(*place).may_receive(topic);
+        let with_credit = in_turn.clone().find(|place| {
+            let member = member(*place);
+            self.may_have_room(member) && member.credit > 0 && may(place)
         });
         let chosen = with_credit.or_else(|| {
-            in_turn.clone().find(|&place| {
-                let member = &self.members[place];
-                member.connected && qos.min(member.qos) == QoS::AtMostOnce
+            in_turn.clone().find(|place| {
+                let member = member(*place);
+                member.connected && qos.min(member.qos) == QoS::AtMostOnce && may(place)
             })
-        })?;
+        });
+        let chosen = match chosen {
+            Some(chosen) => chosen,
+            None => {
+                let is_there = |place: &usize| member(*place).connected;
+                // After a restart members have yet to join.
+                if !in_turn.clone().any(|place| is_there(&place)) {
+                    return Choice::Later;
+                }
+                if !in_turn.clone().any(|place| may(&place)) {
+                    return Choice::Nobody;
+                }
+                if in_turn.clone().any(|place| is_there(&place) && may(&place)) {
+                    return Choice::Later;
+                }
+                let keeps = |place: &usize| {
+                    let member = member(*place);
+                    member.durable && qos.min(member.qos) > QoS::AtMostOnce
+                };
+                match in_turn.clone().find(|place| keeps(place) && may(place)) {
+                    Some(chosen) => chosen,
+                    None => return Choice::Later,
+                }
+            }
+        };
         self.turn = chosen + 1;
-        Some(chosen)
+        Choice::Member(chosen)
     }
 }
 
@@ -377,9 +453,23 @@ impl Shard {
             retain_as_published: shared.retain_as_published,
             connected: connection.is_some(),
             durable,
-            credit: credit_max.min(quota).max(1),
+            credit: credit_max.min(quota).max(1).into(),
+            reads: self.reads_of(session),
             full_until: 0,
         }
+    }
+
+    /// What a session's client may get, if that is not everything.
+    fn reads_of(&mut self, session: u32) -> Option<Arc<Reads>> {
+        let session = self.sessions.at(session);
+        let permit = session.permit.as_deref()?;
+        permit.is_restricted().then(|| {
+            Arc::new(Reads {
+                rules: Arc::clone(&permit.identity.rules),
+                user_name: permit.identity.user_name.clone(),
+                client_id: Box::from(&*session.client_id),
+            })
+        })
     }
 
     /// A session unsubscribes from a group; false if it is no member.
@@ -417,7 +507,7 @@ impl Shard {
         );
     }
 
-    /// Tells all groups of a session that its client has come or gone.
+    /// Tells all groups of a session that its client has come or gone, or may get other messages.
     pub(crate) fn send_presence<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
@@ -428,6 +518,10 @@ impl Shard {
         let tenant = state.tenant;
         let filters: SmallVec<[Box<str>; 4]> =
             state.subscriptions.groups().map(Box::from).collect();
+        if filters.is_empty() {
+            return;
+        }
+        let reads = self.reads_of(session);
         let member = self.address_of(session);
         for filter in filters {
             let to = self.owner(tenant, &filter);
@@ -436,8 +530,17 @@ impl Shard {
                 filter,
                 member,
                 connected,
+                reads: reads.clone(),
             };
             self.share_send(cx, to, message);
+        }
+    }
+
+    /// What a session's client may get has changed: its groups are to know.
+    pub(crate) fn send_reads<N: Node>(&mut self, cx: &mut Cx<'_, N>, session: SessionId) {
+        if let Some(session) = self.live_session(session) {
+            let connected = self.admitted_connection(session).is_some();
+            self.send_presence(cx, session, connected);
         }
     }
 
@@ -575,8 +678,11 @@ impl Shard {
                 filter,
                 member,
                 connected,
+                reads,
             } => {
-                self.member_present(cx, tenant, &filter, member, connected);
+                self.member_present(cx, tenant, &filter, member, |member| {
+                    (member.connected, member.reads) = (connected, reads);
+                });
             }
             ShareMessage::Deliver {
                 member,
@@ -586,6 +692,7 @@ impl Shard {
                 subscription_id,
                 ticket,
                 recorded,
+                though_away,
             } => {
                 let mut subscription_ids = SmallVec::new();
                 if subscription_id != 0 {
@@ -607,7 +714,7 @@ impl Shard {
                     recorded,
                     ticket: ticket.map(Box::new),
                 };
-                self.member_message_received(cx, member, entry);
+                self.member_message_received(cx, member, entry, though_away);
             }
             ShareMessage::Outcome {
                 group,
@@ -911,7 +1018,7 @@ impl Shard {
         tenant: TenantId,
         filter: &str,
         member: SessionAddress,
-        connected: bool,
+        change: impl FnOnce(&mut Member),
     ) {
         let Some(index) = self.groups.find(tenant, filter) else {
             return;
@@ -922,7 +1029,7 @@ impl Shard {
             .iter_mut()
             .find(|known| known.address == member)
         {
-            known.connected = connected;
+            change(known);
         }
         self.serve_group(cx, index);
     }
@@ -999,7 +1106,8 @@ impl Shard {
         self.counters.expired += 1;
     }
 
-    /// Gives a message to the member whose turn it is; gives it back if nobody can take it.
+    /// Gives a message to the member whose turn it is, or drops what nobody may have; gives it back
+    /// if nobody can take it now.
     /// With the QoS granted to that member [MQTT-4.8.2-3].
     fn hand_out<N: Node>(
         &mut self,
@@ -1009,17 +1117,26 @@ impl Shard {
     ) -> Option<Entry> {
         let shard = self.id;
         let group = &mut self.groups.slab[index as usize];
-        let Some(chosen) = group.choose(entry.qos) else {
-            return Some(entry);
+        let chosen = match group.choose(entry.message.topic(), entry.qos) {
+            Choice::Member(chosen) => chosen,
+            Choice::Later => return Some(entry),
+            Choice::Nobody => {
+                self.drop_forbidden(cx, index, entry);
+                return None;
+            }
         };
         let member = &group.members[chosen];
+        let though_away = !member.connected;
         let qos = entry.qos.min(member.qos);
         if member.durable && !entry.recorded && qos > QoS::AtMostOnce {
             self.record_late(cx, index, &mut entry);
         }
         let group = &mut self.groups.slab[index as usize];
         let mut members = group.members.iter().enumerate();
-        let others = members.any(|(place, member)| place != chosen && group.may_have_room(member));
+        let others = members.any(|(place, member)| {
+            let is_other = place != chosen && group.may_have_room(member);
+            is_other && member.may_receive(entry.message.topic())
+        });
         let member = &mut group.members[chosen];
         let retain = entry.retain && member.retain_as_published;
         let (address, subscription_id) = (member.address, member.subscription_id);
@@ -1062,9 +1179,24 @@ impl Shard {
             subscription_id,
             ticket,
             recorded,
+            though_away,
         };
         self.share_send(cx, address.shard, message);
         None
+    }
+
+    /// None of those who have joined may have it, whether they are there or not.
+    fn drop_forbidden<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, entry: Entry) {
+        if self.settings.events.drops {
+            cx.effects.events.push(Event::Dropped {
+                client_id: self.groups.slab[index as usize].filter.to_string(),
+                topic: entry.message.topic().to_owned(),
+                stored: None,
+                reason: DropReason::NotPermitted,
+            });
+        }
+        self.group_entry_ended(cx, index, &Taken::Held(entry));
+        self.drop_in_group(index, DropReason::NotPermitted);
     }
 
     /// A group handed a message to a session of this shard.
@@ -1073,6 +1205,7 @@ impl Shard {
         cx: &mut Cx<'_, N>,
         member: SessionId,
         entry: Entry,
+        though_away: bool,
     ) {
         let session = self.live_session(member);
         let connected = session.filter(|&session| self.sessions.at(session).connection.is_some());
@@ -1081,6 +1214,7 @@ impl Shard {
                 self.answer_group(cx, &ticket.clone(), ShareOutcome::NoRoom);
             }
             (Some(_), _, Some(session)) => self.deliver_shared(cx, session, entry),
+            (Some(_), Some(session), None) if though_away => self.enqueue(cx, session, entry),
             (Some(ticket), _, None) => {
                 let outcome = ShareOutcome::Returned { sent_qos2: false };
                 self.answer_group(cx, &ticket.clone(), outcome);

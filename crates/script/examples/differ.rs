@@ -152,8 +152,9 @@ fn observe_mosquitto(
     let address = free_port()?;
     let file = std::env::temp_dir().join(format!("differ-{}.conf", address.port()));
     let config = format!(
-        "listener {} 127.0.0.1\nallow_anonymous true\n",
-        address.port()
+        "listener {} {}\nallow_anonymous true\n",
+        address.port(),
+        address.ip()
     );
     std::fs::write(&file, config).map_err(|error| error.to_string())?;
     let mut command = Command::new("/usr/sbin/mosquitto");

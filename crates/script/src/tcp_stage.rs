@@ -3,7 +3,7 @@
 //! Knows sockets and processes; which broker listens there makes no difference.
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -177,6 +177,16 @@ impl Drop for BrokerProcess {
 /// does.
 const PORTS: std::ops::Range<u32> = 20_000..32_000;
 
+/// A loopback address of this process alone, where the system has more than one: another process
+/// that chooses ports at the same time cannot come in between.
+fn own_loopback() -> Ipv4Addr {
+    let [_, high, middle, low] = std::process::id().to_be_bytes();
+    match cfg!(target_os = "linux") {
+        true => Ipv4Addr::new(127, 128 | high, middle, low),
+        false => Ipv4Addr::LOCALHOST,
+    }
+}
+
 /// A loopback address with a port that nobody listens on now. Each is given once.
 ///
 /// # Errors
@@ -189,7 +199,7 @@ pub fn free_port() -> Result<SocketAddr, String> {
     for _ in 0..count {
         let number = first.wrapping_add(GIVEN.fetch_add(1, Ordering::Relaxed));
         let port = (PORTS.start + number % count) as u16;
-        if let Ok(listener) = TcpListener::bind(("127.0.0.1", port)) {
+        if let Ok(listener) = TcpListener::bind((own_loopback(), port)) {
             return listener.local_addr().map_err(|error| error.to_string());
         }
     }

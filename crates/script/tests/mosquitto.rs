@@ -66,7 +66,7 @@ fn run(program: &Path, script: &Script, config: &str) -> Result<(), Failed> {
         let name = script.name.replace('/', "-");
         let file = std::env::temp_dir().join(format!("{name}-{}.conf", address.port()));
         // Options of a listener come behind it, those of the whole broker may too.
-        let text = format!("listener {} 127.0.0.1\n{config}", address.port());
+        let text = format!("listener {} {}\n{config}", address.port(), address.ip());
         std::fs::write(&file, text)?;
         let broker = BrokerProcess::start(Command::new(program).arg("-c").arg(&file), address);
         let mut broker = broker?;

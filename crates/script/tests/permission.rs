@@ -59,6 +59,17 @@ fn rules(list: &[(bool, Actions, &str)]) -> Arc<Rules> {
     Arc::new(Rules::compile(rules, Actions::NONE).expect("the filters are valid"))
 }
 
+/// As [`Book`], with rules for all others.
+#[derive(Debug)]
+struct SharedBook([(&'static str, Arc<Rules>); 2], Arc<Rules>);
+
+impl RuleBook for SharedBook {
+    fn rules_of(&self, _: Realm, user_name: Option<&str>) -> Arc<Rules> {
+        let found = self.0.iter().find(|(name, _)| user_name == Some(name));
+        Arc::clone(found.map_or(&self.1, |(_, rules)| rules))
+    }
+}
+
 #[derive(Debug)]
 struct Book([(&'static str, Arc<Rules>); 2]);
 
@@ -106,6 +117,16 @@ fn come(node: &mut Harness, client_id: &str, flags: u8, user: &str, may: &Arc<Ru
         answer.starts_with(&[0x20, 2]) && answer[3] == 0,
         "{answer:?}"
     );
+    link
+}
+
+/// As [`come`], to a session that was left; what was kept comes with the CONNACK.
+fn come_back(node: &mut Harness, name: &str, may: &Arc<Rules>) -> Link {
+    let link = node.open();
+    node.send(link, &connect(name, 0, name));
+    let (shard, asked) = asked(node);
+    let answer = accepted(&asked, Arc::clone(may), 0);
+    node.authenticated(shard, asked.connection, answer);
     link
 }
 
@@ -271,5 +292,116 @@ fn what_a_client_may_when_it_is_back_holds_for_topics_that_were_in_use() {
             assert_eq!(!node.take(reader).is_empty(), comes);
             node.end(reader, TransportEnd::EndOfStream);
         }
+    }
+}
+
+/// Topic and payload of each PUBLISH of QoS 1, which is acknowledged.
+fn messages(node: &mut Harness, link: Link) -> Vec<(String, String)> {
+    let bytes = node.take(link);
+    let mut rest = &bytes[..];
+    let mut found = Vec::new();
+    while let [first, length, tail @ ..] = rest {
+        let (body, after) = tail.split_at((*length).into());
+        if first & 0xF0 == 0x30 {
+            let (topic, behind) = body[2..].split_at(body[1].into());
+            let (id, payload) = behind.split_at(2);
+            node.send(link, &packet(0x40, id));
+            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            found.push((text(topic), text(payload)));
+        }
+        rest = after;
+    }
+    found
+}
+
+#[test]
+fn a_share_group_gives_each_message_to_one_who_may_have_it_while_rules_change_and_members_go() {
+    let open = Arc::new(Rules::open());
+    let of_topics = |topics: &[&str]| {
+        let all = topics.iter().map(|topic| (true, Actions::READ, *topic));
+        let own = [(true, Actions::SUBSCRIBE, "#")];
+        rules(&own.into_iter().chain(all).collect::<Vec<_>>())
+    };
+    let topics = ["a", "b", "c"];
+    for seed in 0..200_u32 {
+        let shards = [1, 3][seed as usize % 2];
+        let mut node = node(shards);
+        let mut random = seed.wrapping_mul(0x9E37_79B9) | 1;
+        let mut below = |bound: u32| {
+            random ^= random << 13;
+            random ^= random >> 17;
+            random ^= random << 5;
+            random % bound
+        };
+        let writer = come(&mut node, "writer", CLEAN, "writer", &open);
+        let users = ["alice", "bob"];
+        // Whatever alice may not have, bob may: nothing is nobody's.
+        let mut alice_may = 7;
+        let mut links = [0, 1].map(|user| {
+            let its = match user {
+                0 => Arc::clone(&open),
+                _ => of_topics(&[]),
+            };
+            let link = come(&mut node, users[user], 0, users[user], &its);
+            node.send(link, &subscribe("$share/g/#"));
+            node.take(link);
+            Some(link)
+        });
+        let (mut sent, mut arrived) = (0, Vec::new());
+        let may = |alice_may: u32, user: usize, topic: &str| {
+            let bit = topics.iter().position(|known| *known == topic).unwrap_or(0);
+            (alice_may >> bit & 1 == 1) == (user == 0)
+        };
+        let rules_of = |alice_may: u32, user: usize| {
+            let its = topics.iter().filter(|topic| may(alice_may, user, topic));
+            of_topics(&its.copied().collect::<Vec<_>>())
+        };
+        for step in 0..60 {
+            match below(8) {
+                0 => {
+                    alice_may = below(8);
+                    let [alice, bob] = [0, 1].map(|user| rules_of(alice_may, user));
+                    let book = SharedBook([("alice", alice), ("bob", bob)], Arc::clone(&open));
+                    let command = Command::SetRules(Arc::new(book));
+                    all(&mut node, shards, &command);
+                }
+                1 | 2 if step < 50 => {
+                    let user = below(2) as usize;
+                    links[user] = match links[user].take() {
+                        Some(link) => {
+                            node.end(link, TransportEnd::EndOfStream);
+                            None
+                        }
+                        None => {
+                            let its = rules_of(alice_may, user);
+                            Some(come_back(&mut node, users[user], &its))
+                        }
+                    };
+                }
+                _ => {
+                    let topic = topics[below(3) as usize];
+                    sent += 1;
+                    node.send(writer, &publish(topic, 1, &sent.to_string()));
+                }
+            }
+            if step == 59 {
+                for user in 0..2 {
+                    let its = rules_of(alice_may, user);
+                    links[user].get_or_insert_with(|| come_back(&mut node, users[user], &its));
+                }
+            }
+            for _ in 0..3 {
+                for (user, link) in links.iter().enumerate() {
+                    let Some(link) = link else { continue };
+                    for (topic, payload) in messages(&mut node, *link) {
+                        assert!(may(alice_may, user, &topic), "{seed}: {topic} to {user}");
+                        arrived.push(payload);
+                    }
+                }
+            }
+        }
+        arrived.sort_by_key(|payload| payload.parse::<u32>().unwrap_or(0));
+        let expected: Vec<_> = (1..=sent).map(|number: u32| number.to_string()).collect();
+        assert_eq!(arrived, expected, "seed {seed}");
     }
 }

@@ -226,9 +226,18 @@ impl Shard {
         packet_id: PacketId,
         reason: DropReason,
     ) {
-        if let Some(entry) = self.take_in_flight(index, packet_id) {
-            self.drop_entry(cx, index, entry, reason);
+        let in_flight = &self.sessions.at(index).outbound.in_flight;
+        let was_sent = in_flight.get(packet_id).is_some_and(|message| {
+            message.sent_before && message.publish_qos() == Some(QoS::ExactlyOnce)
+        });
+        let Some(entry) = self.take_in_flight(index, packet_id) else {
+            return;
+        };
+        let is_shared = reason == DropReason::NotPermitted && entry.ticket().is_some();
+        if is_shared && was_sent {
+            return self.return_shared(cx, index, entry, true);
         }
+        self.drop_entry(cx, index, entry, reason);
     }
 
     /// Drops a message that was queued or in flight, or was about to be: that it is not to come is
@@ -240,6 +249,10 @@ impl Shard {
         entry: Taken,
         reason: DropReason,
     ) {
+        if reason == DropReason::NotPermitted && entry.ticket().is_some() {
+            // Others of the group may have it.
+            return self.return_shared(cx, index, entry, false);
+        }
         self.end_record_of(cx, index, &entry);
         if !self.tell_group(cx, entry.ticket(), ShareOutcome::Dropped(reason)) {
             match entry.message() {

@@ -253,7 +253,11 @@ impl Shard {
         };
         let source = Source::Held(message);
         if let Err(reason) = self.send_publish(cx, connection, source, how, subscription_ids) {
-            let outcome = ShareOutcome::Dropped(reason);
+            let outcome = match reason {
+                // Others may have it; the group knows the rules too, or will before this answer.
+                DropReason::NotPermitted => ShareOutcome::Returned { sent_qos2: false },
+                reason => ShareOutcome::Dropped(reason),
+            };
             return self.answer_group(cx, &ticket, outcome);
         }
         let sent = Unkept {

@@ -82,6 +82,8 @@ pub struct Shard {
     pub(crate) groups: Groups,
     /// Share group traffic between sessions and groups of this shard.
     pub(crate) own_share_traffic: VecDeque<ShareMessage>,
+    /// Sessions whose share groups are to be told what they may get now.
+    pub(crate) reads_changed: Vec<SessionId>,
     pub(crate) pending_subacks: Slab<PendingSubAck>,
     pub(crate) wheel: Wheel<Timer>,
     pub(crate) records: RecordCount,
@@ -218,6 +220,7 @@ impl Shard {
             routing_buffers: RoutingBuffers::default(),
             groups: Groups::new(seed),
             own_share_traffic: VecDeque::new(),
+            reads_changed: Vec::new(),
             pending_subacks: Slab::new(),
             wheel,
             records: RecordCount::default(),
@@ -647,7 +650,10 @@ impl Shard {
     /// Carries out what must not happen in the middle of something else.
     pub(crate) fn settle<N: Node>(&mut self, cx: &mut Cx<'_, N>) {
         loop {
-            if let Some(message) = self.own_share_traffic.pop_front() {
+            // First: what a member refuses comes back to a group that knows why.
+            if let Some(session) = self.reads_changed.pop() {
+                self.send_reads(cx, session);
+            } else if let Some(message) = self.own_share_traffic.pop_front() {
                 let own = self.id;
                 self.share_received(cx, own, message);
             } else if let Some((id, reason, why)) = self.closing.pop() {
