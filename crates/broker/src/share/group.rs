@@ -1,0 +1,244 @@
+//! A share group: its members, its queue, and whose turn it is.
+
+use std::sync::Arc;
+
+use hashbrown::HashMap as RawMap;
+use martlet_codec::QoS;
+use slab::Slab;
+
+use super::GroupId;
+use crate::counters::Accounting;
+use crate::hash::{HashMap, seeded};
+use crate::id::{SessionAddress, TenantId};
+use crate::permission::{Actions, Names, Rules};
+use crate::record::SessionEpoch;
+use crate::session::queue::{Entry, Queue};
+use crate::topic_tree::NodeKey;
+
+/// What a member may get, where that is not everything.
+#[derive(Debug)]
+pub struct Reads {
+    pub(super) rules: Arc<Rules>,
+    pub(super) user_name: Option<Arc<str>>,
+    pub(super) client_id: Box<str>,
+}
+
+impl Reads {
+    pub(super) fn permit(&self, topic: &str) -> bool {
+        let names = Names {
+            client_id: &self.client_id,
+            user_name: self.user_name.as_deref().unwrap_or_default(),
+        };
+        self.rules.topic(Actions::RECEIVE, topic, names).allowed
+    }
+}
+
+/// A member of a share group, as it joins.
+#[derive(Clone, Debug)]
+pub struct Member {
+    /// Its session.
+    pub(super) address: SessionAddress,
+    /// Maximum QoS granted.
+    pub(super) qos: QoS,
+    /// 0 is none.
+    pub(super) subscription_id: u32,
+    pub(super) retain_as_published: bool,
+    pub(super) connected: bool,
+    /// Its session outlives its connection.
+    pub(super) durable: bool,
+    /// Messages it takes before it has answered for one; below zero by what waits for it though it
+    /// is away.
+    pub(super) credit: i32,
+    /// None is everything.
+    pub(super) reads: Option<Arc<Reads>>,
+    /// It had no room: others come first until the group's delivery of this number.
+    pub(super) full_until: u64,
+}
+
+impl Member {
+    pub(super) fn may_receive(&self, topic: &str) -> bool {
+        self.reads.as_ref().is_none_or(|reads| reads.permit(topic))
+    }
+}
+
+/// Who is to get a message of a group.
+pub(super) enum Choice {
+    /// The member at this place.
+    Member(usize),
+    /// Nobody just now.
+    Later,
+    /// Nobody of them may have it.
+    Nobody,
+}
+
+/// Deliveries after which a member that had no room is asked again.
+pub(super) const ASKED_AGAIN_AFTER: u64 = 64;
+
+#[derive(Debug)]
+pub(super) struct Group {
+    pub(super) generation: u32,
+    pub(super) tenant: TenantId,
+    pub(super) filter: Box<str>,
+    pub(super) epoch: SessionEpoch,
+    /// A member's session outlives its connection, so that what the group is owed is recorded.
+    pub(super) durable: bool,
+    /// The store knows of it.
+    pub(super) recorded: bool,
+    pub(super) node: NodeKey,
+    pub(super) members: Vec<Member>,
+    /// Whose turn is next.
+    pub(super) turn: usize,
+    pub(super) queue: Queue,
+    pub(super) outstanding: HashMap<u64, Outstanding>,
+    pub(super) next_delivery: u64,
+    pub(super) accounting: Accounting,
+}
+
+#[derive(Debug)]
+pub(super) struct Outstanding {
+    /// None once the member has taken it.
+    pub(super) entry: Option<Entry>,
+    pub(super) member: SessionAddress,
+}
+
+/// The share groups that live on a shard.
+#[derive(Debug)]
+pub(crate) struct Groups {
+    pub(super) slab: Slab<Group>,
+    pub(super) by_filter: HashMap<(TenantId, Box<str>), u32>,
+    pub(super) generation: u32,
+    pub(super) seed: u64,
+}
+
+impl Groups {
+    pub(crate) fn new(seed: u64) -> Self {
+        let by_filter = RawMap::with_hasher(seeded(seed));
+        Self {
+            slab: Slab::new(),
+            by_filter,
+            generation: 0,
+            seed,
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.slab.len()
+    }
+
+    /// Messages held by all groups (idea 6).
+    pub(crate) fn held(&self) -> usize {
+        self.slab.iter().map(|(_, group)| group.held()).sum()
+    }
+
+    /// Groups whose queue is full.
+    pub(crate) fn full_queues(&self, count_max: u32, bytes_max: u64) -> usize {
+        let groups = self.slab.iter();
+        groups
+            .filter(|(_, group)| group.queue.is_full(count_max, bytes_max))
+            .count()
+    }
+
+    /// The equation of idea 6, group by group.
+    pub(crate) fn balanced(&self) -> bool {
+        self.slab.iter().all(|(_, group)| {
+            let held = group.held() as u64;
+            let sums = &group.accounting;
+            sums.matched == sums.delivered + sums.dropped + sums.expired + held
+        })
+    }
+
+    pub(super) fn find(&self, tenant: TenantId, filter: &str) -> Option<u32> {
+        self.by_filter.get(&(tenant, Box::from(filter))).copied()
+    }
+
+    /// The queue of a group that is still there.
+    pub(crate) fn queue(&mut self, id: GroupId) -> Option<&mut Queue> {
+        let index = self.live(id)?;
+        Some(&mut self.slab[index as usize].queue)
+    }
+
+    pub(super) fn live(&self, id: GroupId) -> Option<u32> {
+        let group = self.slab.get(id.index as usize)?;
+        (group.generation == id.generation).then_some(id.index)
+    }
+}
+
+impl Group {
+    /// Messages queued or lent to members.
+    pub(super) fn held(&self) -> usize {
+        let lent = self.outstanding.values();
+        self.queue.len() + lent.filter(|lent| lent.entry.is_some()).count()
+    }
+
+    /// Somebody is there who could take a message.
+    pub(super) fn has_taker(&self) -> bool {
+        let mut members = self.members.iter();
+        members.any(|member| self.may_have_room(member) && member.credit > 0)
+    }
+
+    /// It is there, and had room when it was last asked.
+    pub(super) fn may_have_room(&self, member: &Member) -> bool {
+        member.connected && member.full_until <= self.next_delivery
+    }
+
+    /// Where all who are there had no room, all are asked again.
+    pub(super) fn ask_again_if_all_are_full(&mut self) {
+        let mut members = self.members.iter();
+        if !members.any(|member| self.may_have_room(member)) {
+            self.ask_all_again();
+        }
+    }
+
+    pub(super) fn ask_all_again(&mut self) {
+        for member in &mut self.members {
+            member.full_until = 0;
+        }
+    }
+
+    /// The member whose turn it is among those that may have a message and can take it.
+    ///
+    /// If of those who may have it nobody is there, but others are, it goes to one who is away and
+    /// has a queue of its own: in the group's it would keep what others may have from them.
+    pub(super) fn choose(&mut self, topic: &str, qos: QoS) -> Choice {
+        let count = self.members.len();
+        let in_turn = (0..count).map(|step| (self.turn + step) % count);
+        let member = |place: usize| &self.members[place];
+        let may = |place: &usize| member(*place).may_receive(topic);
+        let with_credit = in_turn.clone().find(|place| {
+            let member = member(*place);
+            self.may_have_room(member) && member.credit > 0 && may(place)
+        });
+        let chosen = with_credit.or_else(|| {
+            in_turn.clone().find(|place| {
+                let member = member(*place);
+                member.connected && qos.min(member.qos) == QoS::AtMostOnce && may(place)
+            })
+        });
+        let chosen = match chosen {
+            Some(chosen) => chosen,
+            None => {
+                let is_there = |place: &usize| member(*place).connected;
+                // After a restart members have yet to join.
+                if !in_turn.clone().any(|place| is_there(&place)) {
+                    return Choice::Later;
+                }
+                if !in_turn.clone().any(|place| may(&place)) {
+                    return Choice::Nobody;
+                }
+                if in_turn.clone().any(|place| is_there(&place) && may(&place)) {
+                    return Choice::Later;
+                }
+                let keeps = |place: &usize| {
+                    let member = member(*place);
+                    member.durable && qos.min(member.qos) > QoS::AtMostOnce
+                };
+                match in_turn.clone().find(|place| keeps(place) && may(place)) {
+                    Some(chosen) => chosen,
+                    None => return Choice::Later,
+                }
+            }
+        };
+        self.turn = chosen + 1;
+        Choice::Member(chosen)
+    }
+}

@@ -1,0 +1,453 @@
+//! A message on its way through a group: it comes, waits, is handed to a member, and ends.
+
+use martlet_codec::QoS;
+use smallvec::SmallVec;
+
+use super::group::{ASKED_AGAIN_AFTER, Choice, Outstanding};
+use super::{GroupId, ShareMessage, ShareOutcome, ShareTicket};
+use crate::counters::DropReason;
+use crate::effect::{LostMessage, PageOf, QueueRead, ReadMessage};
+use crate::event::Event;
+use crate::message::Message;
+use crate::node::{Cx, Node};
+use crate::record::{EnqueuedAs, MessageRecord, Record, SessionEpoch};
+use crate::route::Routing;
+use crate::session::queue::{Entry, QueueOwner, StoredEntry, Taken, Window};
+use crate::shard::Shard;
+
+impl Shard {
+    /// The filter of a group matched a message of this shard.
+    pub(crate) fn group_message_received<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        routing: &mut Routing<'_>,
+    ) {
+        let (retain, qos) = (routing.publication.retain, routing.publication.qos);
+        let message = routing.message(&mut self.messages, &self.gauge);
+        let group = &mut self.groups.slab[index as usize];
+        group.accounting.matched += 1;
+        self.counters.matched += 1;
+        let entry = Entry {
+            message,
+            subscription_ids: SmallVec::new(),
+            qos,
+            retain,
+            why: EnqueuedAs::Routed,
+            recorded: routing.recorded && qos > QoS::AtMostOnce && group.durable,
+            ticket: None,
+        };
+        let group = &mut self.groups.slab[index as usize];
+        let waiting = !group.queue.is_empty();
+        match waiting {
+            true => group.ask_all_again(),
+            false => group.ask_again_if_all_are_full(),
+        }
+        if waiting && qos > QoS::AtMostOnce {
+            self.enqueue_for_group(cx, index, entry);
+            self.serve_group(cx, index);
+            return;
+        }
+        self.record_in_group(cx, index, &entry);
+        let Some(entry) = self.hand_out(cx, index, entry) else {
+            return;
+        };
+        if qos == QoS::AtMostOnce {
+            self.drop_in_group(index, DropReason::NoMember);
+        } else {
+            self.enqueue_recorded_for_group(cx, index, entry);
+        }
+    }
+
+    /// The group has or had this message before a restart.
+    pub(crate) fn group_had(&self, index: u32, had: &[SessionEpoch]) -> bool {
+        !had.is_empty() && had.contains(&self.groups.slab[index as usize].epoch)
+    }
+
+    /// An entry is the group's now.
+    pub(super) fn record_in_group<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        entry: &Entry,
+    ) {
+        if entry.recorded {
+            let epoch = self.groups.slab[index as usize].epoch;
+            let record = Record::Enqueued(entry.record(epoch, cx.now));
+            self.append(cx, record);
+        }
+    }
+
+    /// A message that came when no member outlived its connection goes to one who does: it gets its
+    /// record now. Else its Packet Identifier would be given again after a restart, while the
+    /// client still knows it.
+    pub(super) fn record_late<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        entry: &mut Entry,
+    ) {
+        entry.recorded = true;
+        let id = entry.message.id();
+        let message = MessageRecord {
+            message: entry.message.clone(),
+            publisher: None,
+            receipt: None,
+            retained_revision: None,
+            replaces: None,
+            to_be_routed: true,
+            will_of: None,
+        };
+        self.append(cx, Record::Message(message));
+        self.record_in_group(cx, index, entry);
+        self.append(cx, Record::Routed(id));
+    }
+
+    /// An entry of the group has come to its end.
+    pub(super) fn group_entry_ended<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        entry: &Taken,
+    ) {
+        if entry.recorded() {
+            let epoch = self.groups.slab[index as usize].epoch;
+            let (message, why) = (entry.id(), entry.why());
+            let record = Record::EntryEnded {
+                epoch,
+                message,
+                why,
+            };
+            self.append(cx, record);
+        }
+    }
+
+    /// Hands out what waits, as far as credit goes.
+    pub(super) fn serve_group<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) {
+        let group = &mut self.groups.slab[index as usize];
+        group.ask_again_if_all_are_full();
+        if group.queue.is_empty() || !group.has_taker() {
+            return;
+        }
+        while let Some(entry) = self.groups.slab[index as usize].queue.pop_front() {
+            if entry.message.expired(cx.now.mono_ms) {
+                self.expire_in_group(cx, index, &Taken::Held(entry));
+                continue;
+            }
+            if let Some(entry) = self.hand_out(cx, index, entry) {
+                self.groups.slab[index as usize].queue.push_front(entry);
+                break;
+            }
+        }
+        let group = &mut self.groups.slab[index as usize];
+        let generation = group.generation;
+        if group.has_taker()
+            && let Some(messages) = group.queue.page_to_read()
+        {
+            let owner = QueueOwner::Group(GroupId { index, generation });
+            cx.effects.reads.push(QueueRead {
+                owner,
+                of: PageOf::Queue,
+                messages,
+            });
+        }
+    }
+
+    /// Messages of a group have come from the store.
+    pub(crate) fn group_messages_read<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        id: GroupId,
+        page: Vec<ReadMessage>,
+    ) {
+        let Some(index) = self.groups.live(id) else {
+            return;
+        };
+        let queue = &mut self.groups.slab[index as usize].queue;
+        for (entry, why) in queue.page_read(page.into_iter()) {
+            cx.effects.lost.push(LostMessage {
+                id: entry.id,
+                waited_for: self.groups.slab[index as usize].filter.to_string(),
+                why,
+            });
+            self.group_entry_ended(cx, index, &Taken::Stored(entry));
+            self.drop_in_group(index, DropReason::StoreDamaged);
+        }
+        self.serve_group(cx, index);
+    }
+
+    /// Takes what has expired out of a group's queue.
+    pub(crate) fn expire_group<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: GroupId) {
+        let Some(index) = self.groups.live(id) else {
+            return;
+        };
+        let queue = &mut self.groups.slab[index as usize].queue;
+        for entry in queue.take_expired(cx.now.mono_ms) {
+            self.expire_in_group(cx, index, &entry);
+        }
+        self.watch_queue_expiry(QueueOwner::Group(id));
+    }
+
+    pub(super) fn expire_in_group<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        entry: &Taken,
+    ) {
+        self.group_entry_ended(cx, index, entry);
+        self.groups.slab[index as usize].accounting.expired += 1;
+        self.counters.expired += 1;
+    }
+
+    /// Gives a message to the member whose turn it is, or drops what nobody may have; gives it back
+    /// if nobody can take it now.
+    /// With the QoS granted to that member [MQTT-4.8.2-3].
+    pub(super) fn hand_out<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        mut entry: Entry,
+    ) -> Option<Entry> {
+        let shard = self.id;
+        let group = &mut self.groups.slab[index as usize];
+        let chosen = match group.choose(entry.message.topic(), entry.qos) {
+            Choice::Member(chosen) => chosen,
+            Choice::Later => return Some(entry),
+            Choice::Nobody => {
+                self.drop_forbidden(cx, index, entry);
+                return None;
+            }
+        };
+        let member = &group.members[chosen];
+        let though_away = !member.connected;
+        let qos = entry.qos.min(member.qos);
+        if member.durable && !entry.recorded && qos > QoS::AtMostOnce {
+            self.record_late(cx, index, &mut entry);
+        }
+        let group = &mut self.groups.slab[index as usize];
+        let mut members = group.members.iter().enumerate();
+        let others = members.any(|(place, member)| {
+            let is_other = place != chosen && group.may_have_room(member);
+            is_other && member.may_receive(entry.message.topic())
+        });
+        let member = &mut group.members[chosen];
+        let retain = entry.retain && member.retain_as_published;
+        let (address, subscription_id) = (member.address, member.subscription_id);
+        let recorded = entry.recorded && member.durable;
+        let message = entry.message.clone();
+        let ticket = if qos == QoS::AtMostOnce {
+            // It is the member's from here on: matched moves with it.
+            group.accounting.matched -= 1;
+            self.counters.matched -= 1;
+            self.group_entry_ended(cx, index, &Taken::Held(entry));
+            None
+        } else {
+            member.credit -= 1;
+            let delivery = group.next_delivery;
+            group.next_delivery += 1;
+            let generation = group.generation;
+            let ticket = ShareTicket {
+                shard,
+                group: GroupId { index, generation },
+                delivery,
+                epoch: group.epoch,
+                taken: false,
+                others,
+                qos: entry.qos,
+                retain: entry.retain,
+            };
+            let held = Outstanding {
+                entry: Some(entry),
+                member: address,
+            };
+            group.outstanding.insert(delivery, held);
+            Some(ticket)
+        };
+        let member = address.session;
+        let message = ShareMessage::Deliver {
+            member,
+            message,
+            qos,
+            retain,
+            subscription_id,
+            ticket,
+            recorded,
+            though_away,
+        };
+        self.share_send(cx, address.shard, message);
+        None
+    }
+
+    /// None of those who have joined may have it, whether they are there or not.
+    pub(super) fn drop_forbidden<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, entry: Entry) {
+        if self.settings.events.drops {
+            cx.effects.events.push(Event::Dropped {
+                client_id: self.groups.slab[index as usize].filter.to_string(),
+                topic: entry.message.topic().to_owned(),
+                stored: None,
+                reason: DropReason::NotPermitted,
+            });
+        }
+        self.group_entry_ended(cx, index, &Taken::Held(entry));
+        self.drop_in_group(index, DropReason::NotPermitted);
+    }
+
+    pub(super) fn outcome_received<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        id: GroupId,
+        delivery: u64,
+        outcome: ShareOutcome,
+    ) {
+        let Some(index) = self.groups.live(id) else {
+            return;
+        };
+        let group = &mut self.groups.slab[index as usize];
+        if outcome == ShareOutcome::Taken {
+            if let Some(lent) = group.outstanding.get_mut(&delivery)
+                && lent.entry.take().is_some()
+            {
+                // It is the member's from here on: matched moves with it.
+                group.accounting.matched -= 1;
+                self.counters.matched -= 1;
+            }
+            return;
+        }
+        let Some(ended) = group.outstanding.remove(&delivery) else {
+            return;
+        };
+        if let Some(member) = group.members.iter_mut().find(|m| m.address == ended.member) {
+            member.credit += 1;
+            member.full_until = match outcome {
+                ShareOutcome::NoRoom => group.next_delivery + ASKED_AGAIN_AFTER,
+                _ => 0,
+            };
+        }
+        if let Some(entry) = ended.entry {
+            self.lent_entry_ended(cx, index, entry, outcome);
+        }
+        self.serve_group(cx, index);
+    }
+
+    /// A message that the group held while a member had it has come to its end there.
+    pub(super) fn lent_entry_ended<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        entry: Entry,
+        outcome: ShareOutcome,
+    ) {
+        let returned = ShareOutcome::Returned { sent_qos2: false };
+        if outcome == returned || outcome == ShareOutcome::NoRoom {
+            self.groups.slab[index as usize].queue.push_front(entry);
+            return;
+        }
+        let entry = Taken::Held(entry);
+        self.group_entry_ended(cx, index, &entry);
+        if let Taken::Held(entry) = entry {
+            self.messages.put_back(entry.message);
+        }
+        let group = &mut self.groups.slab[index as usize];
+        match outcome {
+            ShareOutcome::Acknowledged => {
+                group.accounting.delivered += 1;
+                self.counters.delivered += 1;
+            }
+            ShareOutcome::Expired => {
+                group.accounting.expired += 1;
+                self.counters.expired += 1;
+            }
+            ShareOutcome::Dropped(reason) => self.drop_in_group(index, reason),
+            ShareOutcome::Returned { .. }
+            | ShareOutcome::NoRoom
+            | ShareOutcome::Taken
+            | ShareOutcome::Settled => self.drop_in_group(index, DropReason::SessionEnded),
+        }
+    }
+
+    /// A message that a member had taken comes back; its record says so already.
+    pub(super) fn given_back(&mut self, index: u32, entry: StoredEntry, message: Option<Message>) {
+        let window = self.group_window(index);
+        let group = &mut self.groups.slab[index as usize];
+        group.accounting.matched += 1;
+        self.counters.matched += 1;
+        match message {
+            Some(message) if window != Window::Nothing => {
+                group.queue.push_front(entry.with(message))
+            }
+            Some(message) => group.queue.push_back(entry.with(message), window),
+            None => group.queue.push_back_stored(&entry, &self.gauge),
+        }
+        let generation = group.generation;
+        self.watch_queue_expiry(QueueOwner::Group(GroupId { index, generation }));
+    }
+
+    /// How much of a group's queue is kept in memory.
+    pub(super) fn group_window(&self, index: u32) -> Window {
+        let group = &self.groups.slab[index as usize];
+        self.window_of(group.members.iter().any(|member| member.connected))
+    }
+
+    pub(super) fn enqueue_for_group<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        entry: Entry,
+    ) {
+        self.record_in_group(cx, index, &entry);
+        self.enqueue_recorded_for_group(cx, index, entry);
+    }
+
+    /// As [`Shard::enqueue_for_group`], for an entry whose record is appended already.
+    pub(super) fn enqueue_recorded_for_group<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        entry: Entry,
+    ) {
+        let limits = &self.settings.limits;
+        let (count_max, bytes_max) = (limits.queued_messages, limits.queued_bytes);
+        let window = self.window_for_more(self.group_window(index));
+        let queue = &self.groups.slab[index as usize].queue;
+        let needs_memory = !(entry.recorded && queue.would_store(window));
+        if needs_memory && self.memory.is_spent() {
+            self.group_entry_ended(cx, index, &Taken::Held(entry));
+            return self.drop_in_group(index, DropReason::MemoryFull);
+        }
+        // A group has no connection to end: its newest message goes unless the oldest may.
+        let oldest = self.settings.queue_full == crate::limits::QueueFull::DropOldest;
+        let bytes = entry.message.bytes();
+        let fits = bytes as u64 <= bytes_max;
+        loop {
+            let queue = &mut self.groups.slab[index as usize].queue;
+            if !queue.is_full_for(bytes, count_max, bytes_max) {
+                break;
+            }
+            if queue.begins_to_drop() {
+                let messages = queue.len();
+                let owner = self.groups.slab[index as usize].filter.to_string();
+                self.tell_queue_full(cx, owner, messages);
+            }
+            let queue = &mut self.groups.slab[index as usize].queue;
+            let gone = match oldest && fits {
+                true => queue.take_oldest(),
+                false => None,
+            };
+            let Some(gone) = gone else {
+                self.group_entry_ended(cx, index, &Taken::Held(entry));
+                return self.drop_in_group(index, DropReason::QueueFull);
+            };
+            self.group_entry_ended(cx, index, &gone);
+            self.drop_in_group(index, DropReason::QueueFull);
+        }
+        let group = &mut self.groups.slab[index as usize];
+        group.queue.push_back(entry, window);
+        let generation = group.generation;
+        self.watch_queue_expiry(QueueOwner::Group(GroupId { index, generation }));
+    }
+
+    pub(super) fn drop_in_group(&mut self, index: u32, reason: DropReason) {
+        self.groups.slab[index as usize].accounting.dropped += 1;
+        self.counters.drop_messages(reason, 1);
+    }
+}

@@ -1,0 +1,340 @@
+//! What the shard of a member does: joining and leaving, and what becomes of a message that the
+//! group handed over.
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use super::group::{Member, Reads};
+use super::{GroupAddress, ShareMessage, ShareOutcome, ShareTicket};
+use crate::counters::DropReason;
+use crate::fault::{self, Fault};
+use crate::id::SessionId;
+use crate::node::{Cx, Node};
+use crate::permission::Actions;
+use crate::record::{EnqueuedAs, EntryRecord, Record, SessionEpoch, SubscriptionRecord};
+use crate::route::Routing;
+use crate::session::queue::{Apart, Entry, Taken};
+use crate::shard::Shard;
+use crate::subscribe::SharedSubscription;
+
+/// Nobody waits for the answer of the group.
+const NO_SUBACK: usize = usize::MAX;
+
+impl Shard {
+    /// A session becomes a member, or changes its subscription.
+    pub(crate) fn join_group<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        session: u32,
+        subscription: &SubscriptionRecord,
+        token: usize,
+    ) {
+        let state = self.sessions.at(session);
+        let tenant = state.tenant;
+        let filter = subscription.filter.clone();
+        let shared = SharedSubscription {
+            number: subscription.number,
+            qos: subscription.qos,
+            subscription_id: subscription.subscription_id,
+            retain_as_published: subscription.retain_as_published,
+        };
+        state.subscriptions.join(filter.clone(), shared);
+        let member = self.member(session, shared);
+        let to = self.owner(tenant, &filter);
+        let join = ShareMessage::Join {
+            tenant,
+            filter,
+            member,
+            token,
+        };
+        self.share_send(cx, to, join);
+    }
+
+    /// A session as a member.
+    pub(super) fn member(&mut self, session: u32, shared: SharedSubscription) -> Member {
+        let address = self.address_of(session);
+        let credit_max = self.settings.limits.share_credit.max(1);
+        let state = self.sessions.at(session);
+        let (connection, durable) = (state.connection(), state.durable);
+        let quota = match connection {
+            Some(connection) => self.connections.at(connection).send_quota,
+            None => credit_max,
+        };
+        Member {
+            address,
+            qos: shared.qos,
+            subscription_id: shared.subscription_id,
+            retain_as_published: shared.retain_as_published,
+            connected: connection.is_some(),
+            durable,
+            credit: credit_max.min(quota).max(1).into(),
+            reads: self.reads_of(session),
+            full_until: 0,
+        }
+    }
+
+    /// What a session's client may get, if that is not everything.
+    pub(super) fn reads_of(&mut self, session: u32) -> Option<Arc<Reads>> {
+        let session = self.sessions.at(session);
+        let permit = session.permit.as_deref()?;
+        permit.is_restricted().then(|| {
+            Arc::new(Reads {
+                rules: Arc::clone(&permit.identity.rules),
+                user_name: permit.identity.user_name.clone(),
+                client_id: Box::from(&*session.client_id),
+            })
+        })
+    }
+
+    /// A session unsubscribes from a group; false if it is no member.
+    pub(crate) fn leave_group<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        session: u32,
+        filter: &str,
+    ) -> bool {
+        let subscriptions = &mut self.sessions.at(session).subscriptions;
+        let Some(filter) = subscriptions.leave(filter) else {
+            return false;
+        };
+        self.send_leave(cx, session, filter);
+        true
+    }
+
+    pub(crate) fn send_leave<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        session: u32,
+        filter: Box<str>,
+    ) {
+        let member = self.address_of(session);
+        let tenant = self.sessions.at(session).tenant;
+        let to = self.owner(tenant, &filter);
+        self.share_send(
+            cx,
+            to,
+            ShareMessage::Leave {
+                tenant,
+                filter,
+                member,
+            },
+        );
+    }
+
+    /// Tells all groups of a session that its client has come or gone, or may get other messages.
+    pub(crate) fn send_presence<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        session: u32,
+        connected: bool,
+    ) {
+        let state = self.sessions.at(session);
+        let tenant = state.tenant;
+        let filters: SmallVec<[Box<str>; 4]> =
+            state.subscriptions.groups().map(Box::from).collect();
+        if filters.is_empty() {
+            return;
+        }
+        let reads = self.reads_of(session);
+        let member = self.address_of(session);
+        for filter in filters {
+            let to = self.owner(tenant, &filter);
+            let message = ShareMessage::Presence {
+                tenant,
+                filter,
+                member,
+                connected,
+                reads: reads.clone(),
+            };
+            self.share_send(cx, to, message);
+        }
+    }
+
+    /// What a session's client may get has changed: its groups are to know.
+    pub(crate) fn send_reads<N: Node>(&mut self, cx: &mut Cx<'_, N>, session: SessionId) {
+        if let Some(session) = self.live_session(session) {
+            let connected = self.admitted_connection(session).is_some();
+            self.send_presence(cx, session, connected);
+        }
+    }
+
+    /// A restored session joins its group again.
+    pub(crate) fn restored_member<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        session: u32,
+        subscription: &SubscriptionRecord,
+    ) {
+        self.join_group(cx, session, subscription, NO_SUBACK);
+    }
+
+    /// Answers for a handed out message.
+    pub(crate) fn answer_group<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        ticket: &ShareTicket,
+        outcome: ShareOutcome,
+    ) {
+        let (group, delivery) = (ticket.group, ticket.delivery);
+        let answer = ShareMessage::Outcome {
+            group,
+            delivery,
+            outcome,
+        };
+        self.share_send(cx, ticket.shard, answer);
+    }
+
+    /// An entry that a share group lent goes into a durable session's own queue: the epoch of the
+    /// group that it moves from, for the record to be appended next.
+    pub(crate) fn take_from_group<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        session: u32,
+        entry: &mut Entry,
+    ) -> Option<SessionEpoch> {
+        let recorded = entry.recorded;
+        let ticket = entry.ticket.as_deref_mut();
+        let ticket = ticket.filter(|ticket| recorded && !ticket.taken)?;
+        ticket.taken = true;
+        let ticket = *ticket;
+        self.sessions.at(session).accounting.matched += 1;
+        self.counters.matched += 1;
+        self.answer_group(cx, &ticket, ShareOutcome::Taken);
+        Some(ticket.epoch)
+    }
+
+    /// What a share group handed over goes back to it, because the member is away or gone; except
+    /// a QoS 2 message that was sent once, which is dropped [MQTT-4.8.2-5].
+    pub(crate) fn return_shared<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        session: u32,
+        entry: Taken,
+        sent_qos2: bool,
+    ) {
+        let Some(ticket) = entry.ticket().copied() else {
+            return;
+        };
+        if fault::is(Fault::ShareReturnLost) {
+            return;
+        }
+        let sent_qos2 = sent_qos2 && !fault::is(Fault::ShareReturnsSentQos2);
+        if !ticket.taken {
+            return self.answer_group(cx, &ticket, ShareOutcome::Returned { sent_qos2 });
+        }
+        if sent_qos2 {
+            return self.drop_entry(cx, session, entry, DropReason::SessionEnded);
+        }
+        let from = self.sessions.at(session).epoch;
+        let message = entry.message().cloned();
+        let mut entry = match entry {
+            Taken::Held(entry) => entry.without_message(),
+            Taken::Stored(entry) => entry,
+            // What is taken has a record.
+            Taken::Unkept(_) => return,
+        };
+        entry.why = EnqueuedAs::Routed;
+        (entry.qos, entry.retain) = (ticket.qos, ticket.retain);
+        entry.apart = Apart::default();
+        let moved = Record::Moved {
+            from,
+            from_why: EnqueuedAs::Shared,
+            to: entry.record(ticket.epoch, cx.now),
+        };
+        self.append(cx, moved);
+        self.sessions.at(session).accounting.matched -= 1;
+        self.counters.matched -= 1;
+        let given_back = ShareMessage::GivenBack {
+            group: ticket.group,
+            epoch: ticket.epoch,
+            delivery: ticket.delivery,
+            entry: Box::new(entry),
+            message,
+        };
+        self.share_send(cx, ticket.shard, given_back);
+    }
+
+    /// What a session had taken from a group before a restart.
+    pub(crate) fn restored_ticket(
+        &self,
+        address: GroupAddress,
+        entry: &EntryRecord,
+    ) -> ShareTicket {
+        ShareTicket {
+            shard: address.shard,
+            group: address.group,
+            delivery: 0,
+            epoch: address.epoch,
+            taken: true,
+            others: false,
+            qos: entry.qos,
+            retain: entry.retain,
+        }
+    }
+
+    /// A group handed a message to a session of this shard.
+    pub(super) fn member_message_received<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        member: SessionId,
+        entry: Entry,
+        though_away: bool,
+    ) {
+        let session = self.live_session(member);
+        let connected = session.filter(|&session| self.sessions.at(session).connection.is_some());
+        match (&entry.ticket, session, connected) {
+            (Some(ticket), _, Some(session)) if self.has_no_room(session, ticket, &entry) => {
+                self.answer_group(cx, &ticket.clone(), ShareOutcome::NoRoom);
+            }
+            (Some(_), _, Some(session)) => self.deliver_shared(cx, session, entry),
+            (Some(_), Some(session), None) if though_away => self.enqueue(cx, session, entry),
+            (Some(ticket), _, None) => {
+                let outcome = ShareOutcome::Returned { sent_qos2: false };
+                self.answer_group(cx, &ticket.clone(), outcome);
+            }
+            (None, Some(session), _) => self.deliver_shared_qos0(cx, session, &entry),
+            (None, None, _) => {
+                self.counters.matched += 1;
+                self.counters.drop_messages(DropReason::NoMember, 1);
+            }
+        }
+    }
+
+    /// A member whose queue is full leaves a message to others, if they may have room.
+    pub(super) fn has_no_room(
+        &mut self,
+        session: u32,
+        ticket: &ShareTicket,
+        entry: &Entry,
+    ) -> bool {
+        let limits = &self.settings.limits;
+        let (count_max, bytes_max) = (limits.queued_messages, limits.queued_bytes);
+        let queue = self.sessions.at(session).outbound.queue();
+        ticket.others
+            && !queue.is_empty()
+            && queue.is_full_for(entry.message.bytes(), count_max, bytes_max)
+    }
+
+    pub(super) fn deliver_shared_qos0<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        session: u32,
+        entry: &Entry,
+    ) {
+        self.sessions.at(session).accounting.matched += 1;
+        self.counters.matched += 1;
+        let topic = entry.message.topic();
+        if !self.permits(session, Actions::RECEIVE, topic) {
+            return self.drop_message(cx, session, DropReason::NotPermitted, 1, topic);
+        }
+        let mut routing = Routing::held(&entry.message);
+        self.deliver_qos0(
+            cx,
+            session,
+            &mut routing,
+            entry.retain,
+            &entry.subscription_ids,
+        );
+    }
+}

@@ -1,0 +1,193 @@
+//! Who is in a group, on the shard where the group lives; groups that begin and end.
+
+use hashbrown::HashMap as RawMap;
+use martlet_codec::{QoS, SubscriptionFilter};
+
+use super::group::{Group, Member};
+use super::{GroupAddress, GroupId};
+use crate::counters::{Accounting, DropReason};
+use crate::hash::seeded;
+use crate::id::{SessionAddress, TenantId};
+use crate::node::{Cx, Node};
+use crate::record::{Record, SessionEpoch};
+use crate::route::Target;
+use crate::session::queue::{Queue, QueueOwner, StoredEntry};
+use crate::shard::Shard;
+use crate::subscribe::Subscriber;
+
+impl Shard {
+    pub(super) fn member_joined<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        tenant: TenantId,
+        filter: Box<str>,
+        member: Member,
+    ) {
+        let index = match self.groups.find(tenant, &filter) {
+            Some(index) => index,
+            None => self.new_group(cx, tenant, filter, None),
+        };
+        let group = &mut self.groups.slab[index as usize];
+        match group
+            .members
+            .iter_mut()
+            .find(|known| known.address == member.address)
+        {
+            // What it has under way still counts against the credit it joined with.
+            Some(known) => {
+                *known = Member {
+                    credit: known.credit,
+                    ..member
+                }
+            }
+            None => group.members.push(member),
+        }
+        self.classify_group(cx, index);
+        self.serve_group(cx, index);
+    }
+
+    pub(super) fn member_present<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        tenant: TenantId,
+        filter: &str,
+        member: SessionAddress,
+        change: impl FnOnce(&mut Member),
+    ) {
+        let Some(index) = self.groups.find(tenant, filter) else {
+            return;
+        };
+        let group = &mut self.groups.slab[index as usize];
+        if let Some(known) = group
+            .members
+            .iter_mut()
+            .find(|known| known.address == member)
+        {
+            change(known);
+        }
+        self.serve_group(cx, index);
+    }
+
+    pub(super) fn member_left<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        tenant: TenantId,
+        filter: &str,
+        member: SessionAddress,
+    ) {
+        let Some(index) = self.groups.find(tenant, filter) else {
+            return;
+        };
+        let group = &mut self.groups.slab[index as usize];
+        group.members.retain(|known| known.address != member);
+        if group.members.is_empty() {
+            self.end_group(cx, index);
+        } else {
+            self.classify_group(cx, index);
+            self.serve_group(cx, index);
+        }
+    }
+
+    /// A group is durable while the session of one member outlives its connection.
+    pub(super) fn classify_group<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) {
+        let group = &mut self.groups.slab[index as usize];
+        group.durable = group.members.iter().any(|member| member.durable);
+        let (node, durable) = (group.node, group.durable);
+        if durable && !group.recorded {
+            group.recorded = true;
+            let record = Record::Group {
+                tenant: group.tenant,
+                filter: group.filter.clone(),
+                epoch: group.epoch,
+            };
+            self.append(cx, record);
+        }
+        self.set_durable(cx, node, Target::group(index), durable);
+    }
+
+    /// A group, as it was before a restart if it has an epoch; its members join again.
+    pub(super) fn new_group<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        tenant: TenantId,
+        filter: Box<str>,
+        epoch: Option<SessionEpoch>,
+    ) -> u32 {
+        self.groups.generation = self.groups.generation.wrapping_add(1);
+        let generation = self.groups.generation;
+        let recorded = epoch.is_some();
+        let epoch = epoch.unwrap_or_else(|| self.next_epoch());
+        let index = self.groups.slab.insert(Group {
+            generation,
+            tenant,
+            filter: filter.clone(),
+            epoch,
+            durable: recorded,
+            recorded,
+            node: 0,
+            members: Vec::new(),
+            turn: 0,
+            queue: Queue::default(),
+            outstanding: RawMap::with_hasher(seeded(self.groups.seed)),
+            next_delivery: 1,
+            accounting: Accounting::default(),
+        }) as u32;
+        let topic_filter =
+            SubscriptionFilter::parse(&filter).map_or("", |parsed| parsed.filter.as_str());
+        let subscriber = Subscriber::new(Target::group(index), QoS::ExactlyOnce, recorded);
+        let node = self.index_subscriber(cx, topic_filter, subscriber);
+        self.groups.slab[index as usize].node = node;
+        self.groups.by_filter.insert((tenant, filter), index);
+        index
+    }
+
+    pub(super) fn end_group<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) {
+        let node = self.groups.slab[index as usize].node;
+        self.unindex_subscriber(cx, node, Target::group(index));
+        let group = self.groups.slab.remove(index as usize);
+        let held = group.held() as u64;
+        if group.recorded {
+            self.append(cx, Record::Ended(group.epoch));
+        }
+        self.groups.by_filter.remove(&(group.tenant, group.filter));
+        self.counters.drop_messages(DropReason::SessionEnded, held);
+    }
+
+    /// Brings a group back.
+    pub(crate) fn restored_group<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        tenant: TenantId,
+        filter: Box<str>,
+        epoch: SessionEpoch,
+    ) -> GroupAddress {
+        let index = self.new_group(cx, tenant, filter, Some(epoch));
+        let generation = self.groups.slab[index as usize].generation;
+        GroupAddress {
+            shard: self.id,
+            group: GroupId { index, generation },
+            epoch,
+        }
+    }
+
+    /// Brings an entry of a group's queue back.
+    pub(crate) fn restored_group_entry(&mut self, id: GroupId, entry: &StoredEntry) {
+        let Some(index) = self.groups.live(id) else {
+            return;
+        };
+        let group = &mut self.groups.slab[index as usize];
+        group.queue.push_back_stored(entry, &self.gauge);
+        group.accounting.matched += 1;
+        self.counters.matched += 1;
+        self.watch_queue_expiry(QueueOwner::Group(id));
+    }
+
+    /// A group whose members are all gone does not outlive a restart.
+    pub(crate) fn end_group_without_members<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: GroupId) {
+        if let Some(index) = self.groups.live(id)
+            && self.groups.slab[index as usize].members.is_empty()
+        {
+            self.end_group(cx, index);
+        }
+    }
+}
