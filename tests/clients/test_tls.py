@@ -1,5 +1,6 @@
 """TLS against OpenSSL's client, Mosquitto's and Paho: trust, client certificates, what is not TLS."""
 
+import re
 import socket
 import ssl
 import subprocess
@@ -76,6 +77,23 @@ def test_openssl_verifies_the_chain_and_the_name(secure, authority, version):
          authority.certificate, "-verify_return_error", "-verify_hostname", "localhost"],
         input="", capture_output=True, text=True, timeout=DEADLINE_SECS)
     assert "Verify return code: 0 (ok)" in done.stdout, done.stdout + done.stderr
+
+
+def test_ciphers_with_help_by_the_processor_are_preferred_unless_the_client_has_none(secure, authority):
+    _, port, _ = secure()
+    for offered, chosen in [
+        (["-tls1_3"], "TLS_AES_128_GCM_SHA256"),
+        (["-tls1_3", "-ciphersuites", "TLS_AES_256_GCM_SHA384"], "TLS_AES_256_GCM_SHA384"),
+        (["-tls1_3", "-ciphersuites", "TLS_CHACHA20_POLY1305_SHA256:TLS_AES_128_GCM_SHA256"],
+         "TLS_CHACHA20_POLY1305_SHA256"),
+        (["-tls1_2"], "ECDHE-.*-AES128-GCM-SHA256"),
+        (["-tls1_2", "-cipher", "ECDHE+CHACHA20:ECDHE+AES128"], "ECDHE-.*-CHACHA20-POLY1305"),
+    ]:
+        done = subprocess.run(
+            [need("openssl", "openssl"), "s_client", "-connect", f"127.0.0.1:{port}", "-CAfile",
+             authority.certificate, *offered],
+            input="", capture_output=True, text=True, timeout=DEADLINE_SECS)
+        assert re.search(f"Cipher is {chosen}$", done.stdout, re.MULTILINE), (offered, done.stdout)
 
 
 def test_versions_before_1_2_are_refused(secure):

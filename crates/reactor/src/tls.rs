@@ -9,8 +9,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::pki_types::UnixTime;
 use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{Accepted, Acceptor};
 use rustls::{
-    AlertDescription, CertificateError, PeerIncompatible, ServerConfig, ServerConnection,
+    AlertDescription, CertificateError, CipherSuite, PeerIncompatible, ServerConfig,
+    ServerConnection,
 };
 
 /// Bytes that may wait to be written, or be taken before they can be encrypted. What is beyond it
@@ -24,7 +26,10 @@ pub struct TlsSettings(Arc<Mutex<Settings>>);
 
 #[derive(Clone)]
 struct Settings {
+    /// The order of cipher suites is the server's.
     config: Arc<ServerConfig>,
+    /// The same with the order of the client, for those who would rather not have AES.
+    by_client: Arc<ServerConfig>,
     /// Which certificates of clients are good, where they are asked for one.
     clients: Option<Arc<dyn ClientCertVerifier>>,
 }
@@ -33,7 +38,14 @@ impl TlsSettings {
     /// New connections are encrypted with this; the certificates of clients are verified by
     /// `clients`, of which `config` knows already.
     pub fn new(config: Arc<ServerConfig>, clients: Option<Arc<dyn ClientCertVerifier>>) -> Self {
-        Self(Arc::new(Mutex::new(Settings { config, clients })))
+        let mut by_client = ServerConfig::clone(&config);
+        by_client.ignore_client_order = false;
+        let settings = Settings {
+            config,
+            by_client: Arc::new(by_client),
+            clients,
+        };
+        Self(Arc::new(Mutex::new(settings)))
     }
 
     /// From now on new connections, by all clones of this, are encrypted with what those of `newer`
@@ -43,9 +55,18 @@ impl TlsSettings {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = newer;
     }
 
-    /// What new connections are encrypted with at this moment.
-    pub fn config(&self) -> Arc<ServerConfig> {
-        self.now().config
+    /// What this client is answered with: without a processor for AES, ChaCha20 is several times
+    /// faster, and who puts it first says that it has none.
+    fn config_for(&self, hello: &Accepted) -> Arc<ServerConfig> {
+        let hello = hello.client_hello();
+        let now = self.now();
+        let known = &now.config.crypto_provider().cipher_suites;
+        let mut offered = hello.cipher_suites().iter();
+        let first = offered.find(|offer| known.iter().any(|known| known.suite() == **offer));
+        match first.is_some_and(is_chacha20) {
+            true => now.by_client,
+            false => now.config,
+        }
     }
 
     fn now(&self) -> Settings {
@@ -63,11 +84,34 @@ impl fmt::Debug for TlsSettings {
 /// State of one TLS connection.
 #[derive(Debug)]
 pub(crate) struct Tls {
-    connection: ServerConnection,
+    stage: Stage,
     /// The handshake was over when bytes last came.
     is_open: bool,
     /// The end was said.
     is_closed: bool,
+}
+
+enum Stage {
+    /// Nothing was said yet, or not all of a ClientHello.
+    Hello {
+        acceptor: Acceptor,
+        settings: TlsSettings,
+    },
+    /// What was said is no ClientHello that can be answered: an alert says so, of which this is left
+    /// to be written.
+    Refused(Vec<u8>),
+    /// The handshake, and all after it.
+    Answered(ServerConnection),
+}
+
+impl fmt::Debug for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Hello { .. } => "Hello",
+            Self::Refused(_) => "Refused",
+            Self::Answered(_) => "Answered",
+        })
+    }
 }
 
 /// What a read brought.
@@ -89,16 +133,24 @@ pub(crate) enum TlsEnd {
 }
 
 impl Tls {
-    /// Waits for a handshake; none if the settings cannot be used, which is known when they are
-    /// made.
-    pub(crate) fn new(settings: &TlsSettings) -> Option<Self> {
-        let mut connection = ServerConnection::new(settings.config()).ok()?;
-        connection.set_buffer_limit(Some(BUFFER_BYTES_MAX));
-        Some(Self {
-            connection,
+    /// Waits for a handshake by these settings, or those that they are replaced with until then.
+    pub(crate) fn new(settings: &TlsSettings) -> Self {
+        let stage = Stage::Hello {
+            acceptor: Acceptor::default(),
+            settings: settings.clone(),
+        };
+        Self {
+            stage,
             is_open: false,
             is_closed: false,
-        })
+        }
+    }
+
+    fn connection(&self) -> Option<&ServerConnection> {
+        match &self.stage {
+            Stage::Answered(connection) => Some(connection),
+            Stage::Hello { .. } | Stage::Refused(_) => None,
+        }
     }
 
     /// The handshake is over, and the end not said.
@@ -108,13 +160,16 @@ impl Tls {
 
     /// The certificate that the client has proved to have, in DER.
     pub(crate) fn certificate(&self) -> Option<Arc<[u8]>> {
-        let certificates = self.connection.peer_certificates()?;
+        let certificates = self.connection()?.peer_certificates()?;
         certificates.first().map(|leaf| Arc::from(&**leaf))
     }
 
     /// The handshake went on from an earlier one.
     pub(crate) fn is_resumed(&self) -> bool {
-        self.connection.handshake_kind() == Some(rustls::HandshakeKind::Resumed)
+        let kind = self
+            .connection()
+            .and_then(|connection| connection.handshake_kind());
+        kind == Some(rustls::HandshakeKind::Resumed)
     }
 
     /// Whether the certificate that the client has shown, if any, is good by these settings.
@@ -122,9 +177,10 @@ impl Tls {
     /// # Errors
     /// It is not, in words.
     pub(crate) fn recheck(&self, settings: &TlsSettings) -> Result<(), &'static str> {
-        let (Some(clients), Some(chain)) =
-            (settings.now().clients, self.connection.peer_certificates())
-        else {
+        let chain = self
+            .connection()
+            .and_then(|connection| connection.peer_certificates());
+        let (Some(clients), Some(chain)) = (settings.now().clients, chain) else {
             return Ok(());
         };
         let Some((own, others)) = chain.split_first() else {
@@ -138,45 +194,71 @@ impl Tls {
 
     /// There are bytes to be written.
     pub(crate) fn has_output(&self) -> bool {
-        self.connection.wants_write()
+        match &self.stage {
+            Stage::Hello { .. } => false,
+            Stage::Refused(alert) => !alert.is_empty(),
+            Stage::Answered(connection) => connection.wants_write(),
+        }
     }
 
     /// Decrypts what was read from the socket; it is appended to `plain`.
     pub(crate) fn receive(&mut self, mut bytes: &[u8], plain: &mut Vec<u8>) -> Decrypted {
         let mut decrypted = Decrypted::default();
         while !bytes.is_empty() && decrypted.end.is_none() && !self.is_closed {
-            match self.receive_some(&mut bytes, plain) {
+            let received = match &mut self.stage {
+                Stage::Hello { .. } => self.receive_hello(&mut bytes, plain),
+                Stage::Refused(_) => break,
+                Stage::Answered(connection) => receive_some(connection, &mut bytes, plain),
+            };
+            match received {
                 Ok(false) => {}
                 Ok(true) => decrypted.end = Some(TlsEnd::Closed),
                 Err(why) => decrypted.end = Some(TlsEnd::Failed(why)),
             }
         }
-        decrypted.opened = !self.is_open && !self.connection.is_handshaking();
+        let is_open = |connection: &ServerConnection| !connection.is_handshaking();
+        decrypted.opened = !self.is_open && self.connection().is_some_and(is_open);
         self.is_open |= decrypted.opened;
         decrypted
     }
 
-    /// Takes a part of the bytes; true if the client has said that nothing more comes.
-    fn receive_some(
+    /// Takes a part of the bytes of a ClientHello, and answers when that is complete.
+    fn receive_hello(
         &mut self,
         bytes: &mut &[u8],
         plain: &mut Vec<u8>,
     ) -> Result<bool, &'static str> {
-        let was_handshaking = self.connection.is_handshaking();
-        // Only a buffer that is full fails, and it is emptied each time.
-        let taken = self.connection.read_tls(bytes);
+        let Stage::Hello { acceptor, settings } = &mut self.stage else {
+            return Ok(false);
+        };
+        let taken = acceptor.read_tls(bytes);
         if !taken.is_ok_and(|taken| taken > 0) {
-            return Err("more came than a TLS record holds");
+            return Err(TOO_MUCH);
         }
-        let state = self.connection.process_new_packets();
-        let state = state.map_err(|error| in_words(&error, was_handshaking))?;
-        let start = plain.len();
-        plain.resize(start + state.plaintext_bytes_to_read(), 0);
-        let read = self.connection.reader().read_exact(&mut plain[start..]);
-        if read.is_err() {
-            plain.truncate(start);
+        let answered = match acceptor.accept() {
+            Ok(None) => return Ok(false),
+            Ok(Some(hello)) => {
+                let config = settings.config_for(&hello);
+                hello.into_connection(config)
+            }
+            Err(refused) => Err(refused),
+        };
+        match answered {
+            Ok(mut connection) => {
+                connection.set_buffer_limit(Some(BUFFER_BYTES_MAX));
+                // What came behind the ClientHello, if anything did.
+                let closed = take_plain(&mut connection, plain);
+                self.stage = Stage::Answered(connection);
+                closed
+            }
+            Err((error, mut alert)) => {
+                let mut unsent = Vec::new();
+                // Nothing that is written to a vector fails.
+                let _ = alert.write_all(&mut unsent);
+                self.stage = Stage::Refused(unsent);
+                Err(in_words(&error, true))
+            }
         }
-        Ok(state.peer_has_closed())
     }
 
     /// Says that nothing more comes; once. True: now that is to be written.
@@ -184,7 +266,9 @@ impl Tls {
         if std::mem::replace(&mut self.is_closed, true) {
             return false;
         }
-        self.connection.send_close_notify();
+        if let Stage::Answered(connection) = &mut self.stage {
+            connection.send_close_notify();
+        }
         self.has_output()
     }
 
@@ -196,41 +280,116 @@ impl Tls {
         parts: &[IoSlice<'_>],
     ) -> io::Result<TlsWrote> {
         let mut wrote = TlsWrote::default();
+        let connection = match &mut self.stage {
+            Stage::Hello { .. } => return Ok(wrote),
+            Stage::Refused(alert) => {
+                write_alert(alert, transport, &mut wrote)?;
+                return Ok(wrote);
+            }
+            Stage::Answered(connection) => connection,
+        };
         for part in parts {
             let mut rest = &part[..];
             let mut is_full = false;
             while !rest.is_empty() {
-                let taken = self.connection.writer().write(rest)?;
+                let taken = connection.writer().write(rest)?;
                 wrote.taken += taken;
                 rest = &rest[taken..];
                 if rest.is_empty() {
                     break;
                 }
-                self.flush(transport, &mut wrote)?;
+                flush(connection, transport, &mut wrote)?;
                 if wrote.blocked || is_full && taken == 0 {
                     return Ok(wrote);
                 }
                 is_full = taken == 0;
             }
         }
-        self.flush(transport, &mut wrote)?;
+        flush(connection, transport, &mut wrote)?;
         Ok(wrote)
     }
+}
 
-    fn flush(&mut self, transport: &mut impl Write, wrote: &mut TlsWrote) -> io::Result<()> {
-        while self.connection.wants_write() {
-            match self.connection.write_tls(transport) {
-                Ok(0) => wrote.blocked = true,
-                Ok(written) => wrote.written += written,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => wrote.blocked = true,
-                Err(error) => return Err(error),
-            }
-            if wrote.blocked {
-                return Ok(());
-            }
-        }
-        Ok(())
+const TOO_MUCH: &str = "more came than a TLS record holds";
+
+/// Takes a part of the bytes; true if the client has said that nothing more comes.
+fn receive_some(
+    connection: &mut ServerConnection,
+    bytes: &mut &[u8],
+    plain: &mut Vec<u8>,
+) -> Result<bool, &'static str> {
+    // Only a buffer that is full fails, and it is emptied each time.
+    let taken = connection.read_tls(bytes);
+    if !taken.is_ok_and(|taken| taken > 0) {
+        return Err(TOO_MUCH);
     }
+    take_plain(connection, plain)
+}
+
+fn take_plain(
+    connection: &mut ServerConnection,
+    plain: &mut Vec<u8>,
+) -> Result<bool, &'static str> {
+    let was_handshaking = connection.is_handshaking();
+    let state = connection.process_new_packets();
+    let state = state.map_err(|error| in_words(&error, was_handshaking))?;
+    let start = plain.len();
+    plain.resize(start + state.plaintext_bytes_to_read(), 0);
+    let read = connection.reader().read_exact(&mut plain[start..]);
+    if read.is_err() {
+        plain.truncate(start);
+    }
+    Ok(state.peer_has_closed())
+}
+
+fn flush(
+    connection: &mut ServerConnection,
+    transport: &mut impl Write,
+    wrote: &mut TlsWrote,
+) -> io::Result<()> {
+    while connection.wants_write() {
+        match connection.write_tls(transport) {
+            Ok(0) => wrote.blocked = true,
+            Ok(written) => wrote.written += written,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => wrote.blocked = true,
+            Err(error) => return Err(error),
+        }
+        if wrote.blocked {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+fn write_alert(
+    alert: &mut Vec<u8>,
+    transport: &mut impl Write,
+    wrote: &mut TlsWrote,
+) -> io::Result<()> {
+    while !alert.is_empty() {
+        match transport.write(alert) {
+            Ok(0) => wrote.blocked = true,
+            Ok(written) => {
+                alert.drain(..written);
+                wrote.written += written;
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => wrote.blocked = true,
+            Err(error) => return Err(error),
+        }
+        if wrote.blocked {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+fn is_chacha20(suite: &CipherSuite) -> bool {
+    matches!(
+        suite,
+        CipherSuite::TLS13_CHACHA20_POLY1305_SHA256
+            | CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256
+            | CipherSuite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256
+    )
 }
 
 /// What a write came to.

@@ -479,13 +479,7 @@ impl Reactor {
             .web
             .as_ref()
             .map(|rules| WebSocket::new(Arc::clone(rules), packet_len_max));
-        let tls = match &entrance.tls {
-            None => None,
-            Some(settings) => match Tls::new(settings) {
-                None => return self.socket_count.lower(),
-                tls => tls,
-            },
-        };
+        let tls = entrance.tls.as_ref().map(Tls::new);
         let by_proxy = !entrance.proxies.is_empty();
         let is_trusted = !by_proxy || entrance.trusts(address);
         let id = self.driver.call(|shard, cx| shard.open(cx, peer));
