@@ -113,8 +113,8 @@ pub fn server_config(files: &ServerFiles) -> Result<ServerTls, FileError> {
     })
 }
 
-/// Where a cipher suite stands in the server's order. SHA-384, which most libraries put first, has no
-/// help by the processor: with it the handshake costs a quarter more. Equals stay as they are.
+/// Where a cipher suite stands in the server's order. SHA-384, which most libraries put first, has
+/// no help by the processor: a handshake with it costs a quarter more. Equals stay as they are.
 fn preference(suite: CipherSuite) -> u8 {
     match suite {
         CipherSuite::TLS13_AES_128_GCM_SHA256

@@ -97,8 +97,8 @@ enum Stage {
         acceptor: Acceptor,
         settings: TlsSettings,
     },
-    /// What was said is no ClientHello that can be answered: an alert says so, of which this is left
-    /// to be written.
+    /// What was said is no ClientHello that can be answered: an alert says so, of which this is
+    /// left to be written.
     Refused(Vec<u8>),
     /// The handshake, and all after it.
     Answered(ServerConnection),
