@@ -146,6 +146,52 @@ def test_users_of_one_name_at_two_doors_are_two_users(start_node, tmp_path):
     node.wait_for_log("the session of this Client Identifier is another user's")
 
 
+def test_who_is_removed_at_one_door_stays_at_the_other(start_node, tmp_path):
+    node = two_realms(start_node, tmp_path)
+    main, guests = (int(url.rsplit(":", 1)[1]) for url in node.urls)
+
+    def at(port, client_id, password):
+        client = Client(node, client_id, port=port)
+        return client.credentials("alice", password)
+
+    with at(main, "main", "secret") as stays, at(guests, "guest", "guest") as gone:
+        (tmp_path / "guests").write_text("")
+        assert martlet_process.run("reload", "--data-dir", node.data_dir).returncode == 0
+        gone.wait_for_end()
+        stays.publish("t", "still here", qos=1)
+    assert publish(node, "t", "-u", "alice", "-P", "secret", port=main)[0] == 0
+
+
+def test_guesses_at_one_door_lock_nobody_out_at_the_other(start_node, tmp_path):
+    """By a proxy's word from other addresses, so that it is the name that is counted."""
+    paths = {name: mosquitto_passwd(tmp_path / name, ("alice", name)) for name in ("main", "guests")}
+    node = start_node(listen=(), arguments=configured(tmp_path, f"""
+[auth]
+lockout_failures = 3
+password_file = "{paths['main']}"
+[[listeners]]
+url = "mqtt://127.0.0.1:0"
+proxy_from = "127.0.0.1"
+[[listeners]]
+url = "mqtt://127.0.0.1:0"
+name = "guests"
+password_file = "{paths['guests']}"
+proxy_from = "127.0.0.1"
+"""))
+    main, guests = (int(url.rsplit(":", 1)[1]) for url in node.urls)
+
+    def reason(port, address, password):
+        body = b"\x00\x04MQTT\x05\xc2\x00\x3c\x00" + b"".join(
+            len(part).to_bytes(2, "big") + part for part in (b"c", b"alice", password))
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
+            client.sendall(f"PROXY TCP4 {address} 127.0.0.1 4711 1883\r\n".encode() + bytes([0x10, len(body)]) + body)
+            return client.recv(64)[3]
+
+    assert [reason(guests, f"192.0.2.{last}", b"guess-%d" % last) for last in range(1, 4)] == [0x86] * 3
+    assert reason(guests, "192.0.2.9", b"guests") == 0x9F
+    assert reason(main, "192.0.2.9", b"main") == 0
+
+
 @pytest.mark.parametrize("key", ['password_file = ""', 'acl_file = ""', 'certificate_user_name = "off"'])
 def test_a_listener_is_not_open_because_its_own_keys_are_empty(start_node, tmp_path, key):
     passwords = mosquitto_passwd(tmp_path / "passwd", ("alice", "secret"))

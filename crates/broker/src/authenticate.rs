@@ -19,7 +19,7 @@ use crate::id::ConnectionId;
 use crate::limits::ListenerPolicy;
 use crate::lobby::Admission;
 use crate::node::{Cx, Node};
-use crate::permission::{Actions, Identity, Names, RuleBook};
+use crate::permission::{Actions, Identity, Names, Realm, RuleBook};
 use crate::session::permit::{Permit, PermitToken};
 use crate::shard::{Ending, Shard};
 use crate::timer::{Timer, TimerKey};
@@ -122,10 +122,20 @@ impl Authenticated {
 /// Whose credentials are taken back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Revocation {
+    /// Whose names these are: elsewhere the name is somebody else's.
+    pub realm: Realm,
     /// The user.
     pub user_name: Arc<str>,
     /// Counted up by whoever revokes.
     pub number: u64,
+}
+
+impl Revocation {
+    /// This identity is the user's.
+    pub fn is_of(&self, identity: &Identity) -> bool {
+        let is_theirs = identity.user_name.as_ref() == Some(&self.user_name);
+        is_theirs && identity.realm.of_names() == self.realm.of_names()
+    }
 }
 
 /// Connections of this shard that wait for an answer, and who has been revoked of late.
@@ -178,15 +188,17 @@ impl Authentications {
 
     fn revoke(&mut self, now_ms: u64, revocation: Revocation) {
         self.revoked.retain(|(at_ms, old)| {
-            at_ms + REMEMBERED_MS > now_ms && old.user_name != revocation.user_name
+            at_ms + REMEMBERED_MS > now_ms
+                && (old.realm, &old.user_name) != (revocation.realm, &revocation.user_name)
         });
         self.revoked.push((now_ms, revocation));
     }
 
-    pub(crate) fn is_revoked(&self, user_name: &str, known: u64) -> bool {
+    /// Who has this identity was revoked after it was decided.
+    pub(crate) fn is_revoked(&self, identity: &Identity, known: u64) -> bool {
         self.revoked
             .iter()
-            .any(|(_, found)| *found.user_name == *user_name && found.number > known)
+            .any(|(_, found)| found.number > known && found.is_of(identity))
     }
 }
 
@@ -348,8 +360,9 @@ impl Shard {
     pub(crate) fn is_turned_away(&mut self, request: &ConnectRequest) -> Option<Cow<'static, str>> {
         let permit = request.permit.as_ref();
         if let Some(permit) = permit
-            && let Some(name) = permit.user_name()
-            && self.authentications.is_revoked(name, permit.known)
+            && self
+                .authentications
+                .is_revoked(&permit.identity, permit.known)
         {
             return Some("its credentials were revoked while it connected".into());
         }
@@ -392,9 +405,9 @@ impl Shard {
 
     /// All connections of a user end, and those on their way in are not let in.
     pub(crate) fn revoke<N: Node>(&mut self, cx: &mut Cx<'_, N>, revocation: Revocation) {
-        let name = Arc::clone(&revocation.user_name);
+        let theirs = self.sessions_with(|permit| revocation.is_of(&permit.identity));
         self.authentications.revoke(cx.now.mono_ms, revocation);
-        for session in self.sessions_of_user(&name) {
+        for session in theirs {
             if let Some(connection) = self.sessions.at(session).connection() {
                 let why = "its credentials were revoked";
                 let ending = Ending::told(ReasonCode::NotAuthorized, why);
@@ -464,10 +477,6 @@ impl Shard {
             permit.look_up(&**book);
         }
         permit
-    }
-
-    fn sessions_of_user(&self, name: &str) -> Vec<u32> {
-        self.sessions_with(|permit| permit.user_name() == Some(name))
     }
 
     fn sessions_with(&self, of: impl Fn(&Permit) -> bool) -> Vec<u32> {

@@ -357,8 +357,7 @@ impl Shard {
         if !is_same || state.tenant != identity.tenant {
             return Err(refused("re-authentication as another user"));
         }
-        let name = identity.user_name.as_deref();
-        if name.is_some_and(|name| self.authentications.is_revoked(name, known)) {
+        if self.authentications.is_revoked(&identity, known) {
             return Err(refused("its credentials were revoked meanwhile"));
         }
         let ended_wall_ms = end_of(self.sessions.at(session).permit.as_deref());

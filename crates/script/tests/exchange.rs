@@ -101,6 +101,7 @@ impl Bench {
     fn revoke(&mut self, user_name: &str) {
         for shard in 0..SHARDS {
             let revocation = Revocation {
+                realm: Realm::COMMON,
                 user_name: user_name.into(),
                 number: 1,
             };

@@ -163,6 +163,7 @@ fn revoking_ends_connections_and_those_on_their_way_in() {
         node.send(late, &connect("late", CLEAN, "alice"));
         let (shard, waiting) = asked(&mut node);
         let revocation = Revocation {
+            realm: Realm::COMMON,
             user_name: "alice".into(),
             number: 5,
         };
@@ -180,6 +181,27 @@ fn revoking_ends_connections_and_those_on_their_way_in() {
         let (shard, waiting) = asked(&mut node);
         node.authenticated(shard, waiting.connection, accepted(&waiting, open, 5));
         assert_eq!(node.take(again), ACCEPTED);
+    }
+}
+
+#[test]
+fn a_user_of_that_name_at_another_door_is_not_revoked() {
+    for shards in [1, 3] {
+        let mut node = node(shards);
+        let open = Arc::new(Rules::open());
+        let link = come(&mut node, "a", CLEAN, "alice", &open);
+        let late = node.open();
+        node.send(late, &connect("late", CLEAN, "alice"));
+        let (shard, waiting) = asked(&mut node);
+        let revocation = Revocation {
+            realm: Realm(7),
+            user_name: "alice".into(),
+            number: 5,
+        };
+        all(&mut node, shards, &Command::Revoke(revocation));
+        node.authenticated(shard, waiting.connection, accepted(&waiting, open, 4));
+        assert_eq!(node.take(late), ACCEPTED);
+        assert!(!node.is_closed(link));
     }
 }
 

@@ -9,6 +9,8 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use martlet_broker::Realm;
+
 /// How much is borne.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lockout {
@@ -34,8 +36,10 @@ const NAME_MAX: usize = 256;
 /// What is counted.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Suspect {
+    /// At whichever door.
     Address(IpAddr),
-    Name(Arc<str>),
+    /// Of the credentials of a door.
+    Name(Realm, Arc<str>),
 }
 
 #[derive(Debug)]
@@ -45,16 +49,21 @@ struct Count {
     locked_until: Option<Instant>,
 }
 
+/// Who was right, and from where.
+type Home = (Realm, Arc<str>, IpAddr);
+
 /// Failures of late, and who was right.
 #[derive(Debug, Default)]
 pub(super) struct Failures {
     counts: HashMap<Suspect, Count>,
-    at_home: HashMap<(Arc<str>, IpAddr), Instant>,
+    at_home: HashMap<Home, Instant>,
 }
 
 /// Who asks: the parts that are counted.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Caller {
+    /// Whose names are meant: those of another door are other people's.
+    pub(super) realm: Realm,
     pub(super) address: Option<IpAddr>,
     pub(super) user_name: Option<Arc<str>>,
 }
@@ -72,15 +81,15 @@ impl Caller {
         let address = self.address.map(counted_as).map(Suspect::Address);
         let name = self.user_name.clone();
         let name = name.filter(|name| name.len() <= NAME_MAX);
-        let name = name.map(Suspect::Name);
+        let name = name.map(|name| Suspect::Name(self.realm, name));
         address.into_iter().chain(name)
     }
 
-    fn home(&self) -> Option<(Arc<str>, IpAddr)> {
+    fn home(&self) -> Option<Home> {
         // A longer name is nobody's, and would be kept for a day.
         let name = self.user_name.clone();
         let name = name.filter(|name| name.len() <= NAME_MAX)?;
-        Some((name, self.address.map(counted_as)?))
+        Some((self.realm, name, self.address.map(counted_as)?))
     }
 }
 
@@ -96,7 +105,7 @@ impl Failures {
             let left = until.checked_duration_since(now)?.as_secs() + 1;
             let whose = match suspect {
                 Suspect::Address(_) => "from this address",
-                Suspect::Name(_) => "for this user name",
+                Suspect::Name(..) => "for this user name",
             };
             Some(format!(
                 "locked out for {left} s more: too many wrong credentials {whose}"
@@ -168,6 +177,7 @@ mod tests {
 
     fn caller(address: u8, name: &str) -> Caller {
         Caller {
+            realm: Realm::COMMON,
             address: Some([10, 0, 0, address].into()),
             user_name: Some(name.into()),
         }
@@ -187,6 +197,59 @@ mod tests {
         assert!(failures.locked(&caller(2, "b"), now).is_none());
         let later = now + LOCKOUT.lasts + Duration::from_secs(1);
         assert!(failures.locked(&caller(1, "a"), later).is_none());
+    }
+
+    #[test]
+    fn a_name_at_one_door_is_not_that_of_another() {
+        let (mut failures, now) = (Failures::default(), Instant::now());
+        let guest = |address| Caller {
+            realm: Realm(7),
+            ..caller(address, "a")
+        };
+        for address in 1..=3 {
+            failures.failed(&guest(address), LOCKOUT, now);
+        }
+        assert!(failures.locked(&guest(9), now).is_some());
+        assert!(failures.locked(&caller(9, "a"), now).is_none());
+        // Nor is who was right there at home here.
+        failures.succeeded(&guest(9), now);
+        for address in 1..=3 {
+            failures.failed(&caller(address, "a"), LOCKOUT, now);
+        }
+        assert!(failures.locked(&guest(9), now).is_none());
+        assert!(failures.locked(&caller(9, "a"), now).is_some());
+    }
+
+    #[test]
+    fn an_ipv6_address_stands_for_all_of_its_64() {
+        let (mut failures, now) = (Failures::default(), Instant::now());
+        let from = |address: &str, name: &str| Caller {
+            address: Some(address.parse().unwrap()),
+            ..caller(0, name)
+        };
+        for (address, name) in [
+            ("2001:db8:0:1::1", "a"),
+            ("2001:db8:0:1:2::3", "b"),
+            ("2001:db8:0:1:ffff::", "c"),
+        ] {
+            failures.failed(&from(address, name), LOCKOUT, now);
+        }
+        assert!(
+            failures
+                .locked(&from("2001:db8:0:1::9", "x"), now)
+                .is_some()
+        );
+        assert!(
+            failures
+                .locked(&from("2001:db8:0:2::1", "x"), now)
+                .is_none()
+        );
+        failures.succeeded(&from("2001:db8:0:1::1", "home"), now);
+        assert!(
+            failures
+                .locked(&from("2001:db8:0:1::2", "home"), now)
+                .is_none()
+        );
     }
 
     #[test]

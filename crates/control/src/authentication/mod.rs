@@ -24,7 +24,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use martlet_broker::{Authenticated, Authentication, Revocation};
+use martlet_broker::{Authenticated, Authentication, Realm, Revocation};
 use martlet_codec::ReasonCode;
 use tokio::runtime::Handle;
 
@@ -71,7 +71,7 @@ struct State {
     /// The number of the last revocation.
     revoked: u64,
     /// And when each user was last revoked.
-    revoked_users: HashMap<Arc<str>, u64>,
+    revoked_users: HashMap<(Realm, Arc<str>), u64>,
 }
 
 impl fmt::Debug for Gate {
@@ -120,6 +120,7 @@ impl Gate {
             return answer(verified);
         }
         let caller = Caller {
+            realm: asked.listener.realm,
             address: asked.address.map(|(address, _)| address),
             user_name: asked.user_name.clone(),
         };
@@ -192,7 +193,8 @@ impl Gate {
         state.verified = Verified::default();
         drop(state);
         let users = old.no_longer_valid(&policy);
-        users.iter().map(|user| self.revoke(user)).collect()
+        let revoke = |(realm, user): &(Realm, Arc<str>)| self.revoke(*realm, user);
+        users.iter().map(revoke).collect()
     }
 
     /// What holds.
@@ -202,13 +204,18 @@ impl Gate {
 
     /// The credentials of a user are not valid any more: what has to be told to all shards. Whoever
     /// is being authenticated meanwhile is not let in by what was known before.
-    pub fn revoke(&self, user_name: &str) -> Revocation {
+    pub fn revoke(&self, realm: Realm, user_name: &str) -> Revocation {
         let mut state = self.0.lock();
         state.revoked += 1;
-        let (user_name, number): (Arc<str>, u64) = (user_name.into(), state.revoked);
-        state.verified.forget(&user_name);
-        state.revoked_users.insert(Arc::clone(&user_name), number);
-        Revocation { user_name, number }
+        let revocation = Revocation {
+            realm,
+            user_name: user_name.into(),
+            number: state.revoked,
+        };
+        state.verified.forget(&revocation);
+        let whose = (realm, Arc::clone(&revocation.user_name));
+        state.revoked_users.insert(whose, revocation.number);
+        revocation
     }
 
     /// Forgets all that was verified: each client is asked for again when it connects.
@@ -309,8 +316,11 @@ impl State {
         else {
             return false;
         };
-        let name = identity.user_name.as_ref();
-        let revoked = name.and_then(|name| self.revoked_users.get(name));
+        let Some(name) = identity.user_name.clone() else {
+            return false;
+        };
+        let whose = (identity.realm.of_names(), name);
+        let revoked = self.revoked_users.get(&whose);
         revoked.is_some_and(|number| number > known)
     }
 }

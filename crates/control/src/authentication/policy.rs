@@ -187,13 +187,14 @@ impl Policy {
 
     /// Users who may be connected by the credentials of this policy and would not be by those of
     /// the next.
-    pub fn no_longer_valid(&self, next: &Policy) -> Vec<Arc<str>> {
+    pub fn no_longer_valid(&self, next: &Policy) -> Vec<(Realm, Arc<str>)> {
         let mut users = Vec::new();
         for (realm, chain) in &self.realms {
             let next = next.realms.get(realm);
             let next = next.map_or(&[][..], |chain| &chain.sources);
             for source in &chain.sources {
-                users.extend(source.no_longer_valid(next));
+                let gone = source.no_longer_valid(next).into_iter();
+                users.extend(gone.map(|user| (*realm, user)));
             }
         }
         users

@@ -51,6 +51,7 @@ impl Gate {
             Err(refused) => return answer(refused),
         };
         let caller = Caller {
+            realm: asked.listener.realm,
             address: asked.address.map(|(address, _)| address),
             user_name: Some(first.user_name().into()),
         };

@@ -253,7 +253,7 @@ fn what_is_revoked_while_it_is_asked_for_is_not_remembered() {
     while bench.asked.load(Ordering::SeqCst) == 0 {
         std::thread::yield_now();
     }
-    let revocation = bench.gate.revoke("alice");
+    let revocation = bench.gate.revoke(Realm::COMMON, "alice");
     bench.let_go_on();
     let Authenticated::Accepted { known, .. } = bench.answer() else {
         panic!("refused");

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::hmac;
-use martlet_broker::{Authenticated, Authentication, Password, Realm};
+use martlet_broker::{Authenticated, Authentication, Password, Realm, Revocation};
 
 use super::Policy;
 
@@ -122,11 +122,9 @@ impl Verified {
         self.answers.insert(digest, (until, answer));
     }
 
-    pub(super) fn forget(&mut self, user_name: &str) {
+    pub(super) fn forget(&mut self, revoked: &Revocation) {
         self.answers.retain(|_, (_, answer)| match answer {
-            Authenticated::Accepted { identity, .. } => {
-                identity.user_name.as_deref() != Some(user_name)
-            }
+            Authenticated::Accepted { identity, .. } => !revoked.is_of(identity),
             Authenticated::Refused { .. } | Authenticated::Continue { .. } => true,
         });
     }

@@ -177,7 +177,7 @@ fn who_operates_the_node_is_told_why_and_the_client_is_not() {
 fn what_is_revoked_between_two_steps_is_known_to_be() {
     let bench = bench(true);
     let (client, data, state) = bench.begin("alice", "right");
-    let revocation = bench.gate.revoke("alice");
+    let revocation = bench.gate.revoke(Realm(7), "alice");
     let (last, _) = client.finish(&data).expect("an answer");
     let answer = bench.ask(METHOD, last.as_bytes(), Some(state));
     let Authenticated::Accepted { known, .. } = answer else {
