@@ -179,3 +179,22 @@ def test_whom_a_hook_does_not_know_the_next_source_may(start_node, hook, tmp_pat
     assert let_in(node, "admin", "pw") and not let_in(node, "admin", "wrong")
     hook.body = b'{"result": "deny"}'
     assert not let_in(node, "admin", "pw", client="c2")
+
+
+def test_whom_a_hook_let_in_goes_with_it(start_node, hook, tmp_path):
+    """Within 50 ms of the reload; who is in the password file stays."""
+    passwords, config = tmp_path / "passwd", tmp_path / "martlet.toml"
+    martlet_process.run("passwd", "-c", "-b", str(passwords), "admin", "pw")
+    listed = f'[auth]\npassword_file = "{passwords}"\n'
+    config.write_text(listed + f'hook_url = "{hook.url}"\n')
+    node = start_node(arguments=["--config", str(config)])
+    with Client(node, "c1").credentials("key", "secret") as goes, Client(node, "c2").credentials("admin", "pw") as stays:
+        config.write_text(listed + f'hook_url = "{hook.url}"\nhook_timeout_ms = 700\n')
+        assert martlet_process.run("reload", "--data-dir", node.data_dir).returncode == 0
+        goes.publish("t", "the same hook", qos=1)
+        config.write_text(listed)
+        assert martlet_process.run("reload", "--data-dir", node.data_dir).returncode == 0
+        answered = time.monotonic()
+        goes.wait_for_end()
+        assert time.monotonic() - answered < 0.05
+        stays.publish("t", "still here", qos=1)

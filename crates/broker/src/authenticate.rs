@@ -5,7 +5,7 @@
 //! back later: rules that change, credentials that are revoked.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::id::ConnectionId;
 use crate::limits::ListenerPolicy;
 use crate::lobby::Admission;
 use crate::node::{Cx, Node};
-use crate::permission::{Actions, Identity, Names, Realm, RuleBook};
+use crate::permission::{Actions, Identity, Names, Realm, RuleBook, Voucher};
 use crate::session::permit::{Permit, PermitToken};
 use crate::shard::{Ending, Shard};
 use crate::timer::{Timer, TimerKey};
@@ -120,21 +120,61 @@ impl Authenticated {
 }
 
 /// Whose credentials are taken back.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Whose {
+    /// A user's.
+    User(Arc<str>),
+    /// Those of all for whom this vouched.
+    Voucher(Voucher),
+}
+
+/// That credentials are taken back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Revocation {
     /// Whose names these are: elsewhere the name is somebody else's.
     pub realm: Realm,
-    /// The user.
-    pub user_name: Arc<str>,
+    /// Who had them.
+    pub whose: Whose,
     /// Counted up by whoever revokes.
     pub number: u64,
 }
 
-impl Revocation {
-    /// This identity is the user's.
-    pub fn is_of(&self, identity: &Identity) -> bool {
-        let is_theirs = identity.user_name.as_ref() == Some(&self.user_name);
-        is_theirs && identity.realm.of_names() == self.realm.of_names()
+/// Who has been revoked, and when last.
+#[derive(Clone, Debug, Default)]
+struct Revoked(BTreeMap<(Realm, Whose), u64>);
+
+impl Revoked {
+    /// Remembers one more.
+    fn add(&mut self, revocation: Revocation) {
+        let Revocation {
+            realm,
+            whose,
+            number,
+        } = revocation;
+        self.0.insert((realm.of_names(), whose), number);
+    }
+
+    /// Forgets one, unless the same has been revoked again since.
+    fn remove(&mut self, revocation: &Revocation) {
+        let whose = (revocation.realm.of_names(), revocation.whose.clone());
+        if self.0.get(&whose) == Some(&revocation.number) {
+            self.0.remove(&whose);
+        }
+    }
+
+    /// Whoever has this identity was revoked after it was decided.
+    fn is_revoked(&self, identity: &Identity, known: u64) -> bool {
+        if self.0.is_empty() {
+            return false;
+        }
+        let user = identity.user_name.clone().map(Whose::User);
+        let voucher = (identity.voucher != Voucher::NONE).then_some(identity.voucher);
+        let mut all = user.into_iter().chain(voucher.map(Whose::Voucher));
+        let realm = identity.realm.of_names();
+        all.any(|whose| {
+            let number = self.0.get(&(realm, whose));
+            number.is_some_and(|number| *number > known)
+        })
     }
 }
 
@@ -148,8 +188,10 @@ pub(crate) struct Authentications {
     method: Option<Arc<str>>,
     /// Certificates of connections in the lobby.
     certificates: BTreeMap<u32, Arc<[u8]>>,
-    /// The latest revocation of each user, oldest first, with the time it came.
-    revoked: Vec<(u64, Revocation)>,
+    /// Who has been revoked of late.
+    revoked: Revoked,
+    /// The same, oldest first, with the time it came.
+    revocations: VecDeque<(u64, Revocation)>,
     /// Where rules are looked up, if anywhere.
     book: Option<Arc<dyn RuleBook>>,
 }
@@ -186,19 +228,23 @@ impl Authentications {
         self.exchanges.remove(&index)?.deadline
     }
 
-    fn revoke(&mut self, now_ms: u64, revocation: Revocation) {
-        self.revoked.retain(|(at_ms, old)| {
-            at_ms + REMEMBERED_MS > now_ms
-                && (old.realm, &old.user_name) != (revocation.realm, &revocation.user_name)
-        });
-        self.revoked.push((now_ms, revocation));
+    fn revoke(&mut self, now_ms: u64, revocations: &[Revocation]) {
+        while let Some((at_ms, _)) = self.revocations.front()
+            && at_ms + REMEMBERED_MS <= now_ms
+        {
+            if let Some((_, over)) = self.revocations.pop_front() {
+                self.revoked.remove(&over);
+            }
+        }
+        for revocation in revocations {
+            self.revoked.add(revocation.clone());
+            self.revocations.push_back((now_ms, revocation.clone()));
+        }
     }
 
-    /// Who has this identity was revoked after it was decided.
+    /// Whoever has this identity was revoked after it was decided.
     pub(crate) fn is_revoked(&self, identity: &Identity, known: u64) -> bool {
-        self.revoked
-            .iter()
-            .any(|(_, found)| found.number > known && found.is_of(identity))
+        self.revoked.is_revoked(identity, known)
     }
 }
 
@@ -403,11 +449,12 @@ impl Shard {
         (ends_wall_ms > 0).then_some(ends_wall_ms)
     }
 
-    /// All connections of a user end, and those on their way in are not let in.
-    pub(crate) fn revoke<N: Node>(&mut self, cx: &mut Cx<'_, N>, revocation: Revocation) {
-        let theirs = self.sessions_with(|permit| revocation.is_of(&permit.identity));
-        self.authentications.revoke(cx.now.mono_ms, revocation);
-        for session in theirs {
+    /// All connections of those who are revoked end, and who is on the way in is not let in.
+    pub(crate) fn revoke<N: Node>(&mut self, cx: &mut Cx<'_, N>, revocations: &[Revocation]) {
+        self.authentications.revoke(cx.now.mono_ms, revocations);
+        let revoked = &self.authentications.revoked;
+        let is_revoked = |permit: &Permit| revoked.is_revoked(&permit.identity, permit.known);
+        for session in self.sessions_with(is_revoked) {
             if let Some(connection) = self.sessions.at(session).connection() {
                 let why = "its credentials were revoked";
                 let ending = Ending::told(ReasonCode::NotAuthorized, why);

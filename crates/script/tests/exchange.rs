@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use martlet_broker::{
     Authenticated, Authentication, Command, EventInterest, ExchangeState, Identity, ListenerPolicy,
-    Realm, Revocation, Rules, Settings, TransportEnd,
+    Realm, Revocation, Rules, Settings, TransportEnd, Whose,
 };
 use martlet_codec::{
     Auth, Connect, ConnectProperties, Packet, ProtocolVersion, ReasonCode, decode_packet,
@@ -102,10 +102,11 @@ impl Bench {
         for shard in 0..SHARDS {
             let revocation = Revocation {
                 realm: Realm::COMMON,
-                user_name: user_name.into(),
+                whose: Whose::User(user_name.into()),
                 number: 1,
             };
-            self.node.command(shard, Command::Revoke(revocation));
+            self.node
+                .command(shard, Command::Revoke([revocation].into()));
         }
     }
 

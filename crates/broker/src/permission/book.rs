@@ -19,7 +19,7 @@ impl Realm {
     pub const OWN_RULES: Self = Self(u32::MAX);
 
     /// Whose names these are. Rules of their own come with proofs of the node's realm alone.
-    pub fn of_names(self) -> Self {
+    pub(crate) fn of_names(self) -> Self {
         match self {
             Self::OWN_RULES => Self::COMMON,
             realm => realm,

@@ -24,7 +24,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use martlet_broker::{Authenticated, Authentication, Realm, Revocation};
+use martlet_broker::{Authenticated, Authentication, Revocation};
 use martlet_codec::ReasonCode;
 use tokio::runtime::Handle;
 
@@ -70,8 +70,6 @@ struct State {
     waiting_bytes: usize,
     /// The number of the last revocation.
     revoked: u64,
-    /// And when each user was last revoked.
-    revoked_users: HashMap<(Realm, Arc<str>), u64>,
 }
 
 impl fmt::Debug for Gate {
@@ -96,7 +94,6 @@ impl Gate {
                 waiting: 0,
                 waiting_bytes: 0,
                 revoked: 0,
-                revoked_users: HashMap::new(),
             }),
             digester,
             runtime,
@@ -185,42 +182,28 @@ impl Gate {
         });
     }
 
-    /// From now on this holds. What was verified by the old one is forgotten; users who would not
-    /// be let in any more are revoked, and the answer is what has to be told to all shards.
+    /// From now on this holds. What was verified by the old one is forgotten; who would not be let
+    /// in any more is revoked, and the answer is what has to be told to all shards. Whoever is
+    /// being authenticated meanwhile is not let in by what was known before.
     pub fn set_policy(&self, policy: Arc<Policy>) -> Vec<Revocation> {
+        // Without the lock: there may be a hundred thousand users.
+        let gone = self.policy().no_longer_valid(&policy);
         let mut state = self.0.lock();
-        let old = std::mem::replace(&mut state.policy, Arc::clone(&policy));
+        state.policy = policy;
         state.verified = Verified::default();
-        drop(state);
-        let users = old.no_longer_valid(&policy);
-        let revoke = |(realm, user): &(Realm, Arc<str>)| self.revoke(*realm, user);
-        users.iter().map(revoke).collect()
+        state.revoked += u64::from(!gone.is_empty());
+        let number = state.revoked;
+        let revocation = |(realm, whose)| Revocation {
+            realm,
+            whose,
+            number,
+        };
+        gone.into_iter().map(revocation).collect()
     }
 
     /// What holds.
     pub fn policy(&self) -> Arc<Policy> {
         Arc::clone(&self.0.lock().policy)
-    }
-
-    /// The credentials of a user are not valid any more: what has to be told to all shards. Whoever
-    /// is being authenticated meanwhile is not let in by what was known before.
-    pub fn revoke(&self, realm: Realm, user_name: &str) -> Revocation {
-        let mut state = self.0.lock();
-        state.revoked += 1;
-        let revocation = Revocation {
-            realm,
-            user_name: user_name.into(),
-            number: state.revoked,
-        };
-        state.verified.forget(&revocation);
-        let whose = (realm, Arc::clone(&revocation.user_name));
-        state.revoked_users.insert(whose, revocation.number);
-        revocation
-    }
-
-    /// Forgets all that was verified: each client is asked for again when it connects.
-    pub fn forget_all(&self) {
-        self.0.lock().verified = Verified::default();
     }
 }
 
@@ -253,7 +236,7 @@ struct Question {
 impl Question {
     fn answer(&mut self, found: Authenticated, policy: &Arc<Policy>) {
         let mut state = self.inner.lock();
-        if Arc::ptr_eq(&state.policy, policy) && !state.is_revoked_since(&found) {
+        if Arc::ptr_eq(&state.policy, policy) {
             let (digest, now) = (self.digest, Instant::now());
             state.verified.put(digest, found.clone(), now, policy);
         }
@@ -307,21 +290,6 @@ impl State {
         let waiting = self.asking.remove(digest).unwrap_or_default();
         self.waiting -= waiting.len();
         waiting
-    }
-
-    fn is_revoked_since(&self, found: &Authenticated) -> bool {
-        let Authenticated::Accepted {
-            identity, known, ..
-        } = found
-        else {
-            return false;
-        };
-        let Some(name) = identity.user_name.clone() else {
-            return false;
-        };
-        let whose = (identity.realm.of_names(), name);
-        let revoked = self.revoked_users.get(&whose);
-        revoked.is_some_and(|number| number > known)
     }
 }
 

@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use martlet_broker::{Authenticated, Authentication, Identity, Realm, RuleBook, Rules};
+use martlet_broker::{Authenticated, Authentication, Identity, Realm, RuleBook, Rules, Whose};
 use martlet_codec::ReasonCode;
 
 use super::failures::Lockout;
@@ -34,11 +34,19 @@ pub trait Source: fmt::Debug + Send + Sync {
     /// What a user may do whom this source knows; none: it does not know of any such.
     fn rules_of(&self, user_name: &str) -> Option<Arc<Rules>>;
 
-    /// Users whom it may have let in, by what it held, and whom the one of its kind among these,
-    /// if there still is one, would not.
-    fn no_longer_valid(&self, next: &[Arc<dyn Source>]) -> Vec<Arc<str>> {
-        let _ = next;
-        Vec::new()
+    /// Who may have been let in, by what it held, and would not be by the one of its kind among
+    /// these, if there still is one.
+    fn no_longer_valid(&self, next: &[Arc<dyn Source>]) -> Vec<Whose>;
+
+    /// All users of a source that has a list of them.
+    fn users(&self) -> Box<dyn Iterator<Item = &str> + '_> {
+        Box::new(std::iter::empty())
+    }
+
+    /// One of them has this name.
+    fn has_user(&self, user_name: &str) -> bool {
+        let _ = user_name;
+        false
     }
 
     /// Whether somebody who has proved a name elsewhere is let in, by this Client Identifier.
@@ -187,18 +195,40 @@ impl Policy {
 
     /// Users who may be connected by the credentials of this policy and would not be by those of
     /// the next.
-    pub fn no_longer_valid(&self, next: &Policy) -> Vec<(Realm, Arc<str>)> {
-        let mut users = Vec::new();
+    pub fn no_longer_valid(&self, next: &Policy) -> Vec<(Realm, Whose)> {
+        let mut all = Vec::new();
         for (realm, chain) in &self.realms {
             let next = next.realms.get(realm);
             let next = next.map_or(&[][..], |chain| &chain.sources);
             for source in &chain.sources {
                 let gone = source.no_longer_valid(next).into_iter();
-                users.extend(gone.map(|user| (*realm, user)));
+                all.extend(gone.map(|whose| (*realm, whose)));
+            }
+            let users = asked_elsewhere(&chain.sources, next).into_iter();
+            all.extend(users.map(|user| (*realm, Whose::User(user))));
+        }
+        all
+    }
+}
+
+/// Users whom another source than before decides about, since it comes first now.
+fn asked_elsewhere(old: &[Arc<dyn Source>], next: &[Arc<dyn Source>]) -> Vec<Arc<str>> {
+    let mut found = Vec::new();
+    for (at, source) in old.iter().enumerate() {
+        for user in source.users() {
+            let knows = |source: &&Arc<dyn Source>| source.has_user(user);
+            if old[..at].iter().any(|before| knows(&before)) {
+                continue;
+            }
+            // Who is known to nobody is named by the source that knew them.
+            let is_other =
+                |next: &Arc<dyn Source>| next.as_any().type_id() != source.as_any().type_id();
+            if next.iter().find(knows).is_some_and(is_other) {
+                found.push(user.into());
             }
         }
-        users
     }
+    found
 }
 
 impl RuleBook for Policy {

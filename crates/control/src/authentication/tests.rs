@@ -2,7 +2,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
-use martlet_broker::{ConnectionId, Identity, ListenerPolicy, Realm, RuleBook as _, Rules};
+use martlet_broker::{ConnectionId, Identity, ListenerPolicy, Realm, RuleBook as _, Rules, Whose};
 use martlet_codec::{ProtocolVersion, ReasonCode};
 
 use super::*;
@@ -48,11 +48,19 @@ impl Source for Slow {
             .then(|| Arc::new(Rules::open()))
     }
 
-    fn no_longer_valid(&self, next: &[Arc<dyn Source>]) -> Vec<Arc<str>> {
+    fn no_longer_valid(&self, next: &[Arc<dyn Source>]) -> Vec<Whose> {
         let newer = policy::of_kind::<Self>(next);
         let is_there = |user| newer.is_some_and(|newer| newer.users.contains(user));
         let gone = self.users.iter().filter(|user| !is_there(user));
-        gone.map(|user| Arc::from(*user)).collect()
+        gone.map(|user| Whose::User((*user).into())).collect()
+    }
+
+    fn users(&self) -> Box<dyn Iterator<Item = &str> + '_> {
+        Box::new(self.users.iter().copied())
+    }
+
+    fn has_user(&self, user_name: &str) -> bool {
+        self.users.contains(&user_name)
     }
 
     fn as_any(&self) -> &dyn std::any::Any {
@@ -126,7 +134,7 @@ fn a_registry_knows_its_users_and_devices_and_renews_weak_hashes() {
     assert!(matches!(ask("old", "weak"), Finding::Known(_)));
     let after = source(read());
     let after: [Arc<dyn Source>; 1] = [Arc::new(after)];
-    assert_eq!(before.no_longer_valid(&after), Vec::<Arc<str>>::new());
+    assert_eq!(before.no_longer_valid(&after), Vec::<Whose>::new());
     assert_eq!(
         before.no_longer_valid(&[]).len(),
         3,
@@ -253,18 +261,25 @@ fn what_is_revoked_while_it_is_asked_for_is_not_remembered() {
     while bench.asked.load(Ordering::SeqCst) == 0 {
         std::thread::yield_now();
     }
-    let revocation = bench.gate.revoke(Realm::COMMON, "alice");
+    let again = Slow {
+        asked: Arc::clone(&bench.asked),
+        go_on: Arc::clone(&bench.go_on_with),
+        users: vec!["bob"],
+    };
+    let revocations = bench.gate.set_policy(policy(vec![Arc::new(again)]));
+    let number = revocations[0].number;
+    assert_eq!(revocations[0].whose, Whose::User("alice".into()));
     bench.let_go_on();
     let Authenticated::Accepted { known, .. } = bench.answer() else {
         panic!("refused");
     };
-    assert!(known < revocation.number, "the shards refuse it");
+    assert!(known < number, "the shards refuse it");
     bench.ask(Some("alice"), "right");
     bench.let_go_on();
     let Authenticated::Accepted { known, .. } = bench.answer() else {
         panic!("refused");
     };
-    assert_eq!(known, revocation.number);
+    assert_eq!(known, number);
     assert_eq!(bench.asked.load(Ordering::SeqCst), 2);
 }
 
@@ -286,12 +301,98 @@ fn who_has_no_name_is_let_in_only_where_that_is_said() {
     assert_eq!(bench.reason(), Some(ReasonCode::NotAuthorized));
 }
 
+fn user(name: &str) -> Whose {
+    Whose::User(name.into())
+}
+
+fn whose(revoked: &[Revocation]) -> Vec<Whose> {
+    revoked.iter().map(|found| found.whose.clone()).collect()
+}
+
+fn people() -> sources::People {
+    sources::People::new(None)
+}
+
+fn tokens(keys: &[u8], issuer: Option<&str>) -> Arc<dyn Source> {
+    let keys = sources::TokenKeys::read(keys, Some(sources::Algorithm::HS256)).expect("keys");
+    let settings = sources::TokenSettings {
+        issuer: issuer.map(str::to_owned),
+        user_claim: "sub".to_owned(),
+        ..sources::TokenSettings::default()
+    };
+    let keys = sources::KeySource::Read(Arc::new(keys));
+    Arc::new(sources::Tokens::new(keys, settings, people()))
+}
+
+fn hook(url: &str) -> Arc<dyn Source> {
+    let settings = sources::HookSettings {
+        url: url.to_owned(),
+        form: sources::HookForm::Panel,
+        timeout: Duration::from_secs(1),
+        at_once: 1,
+    };
+    Arc::new(sources::Hook::new(settings, people()).expect("a hook"))
+}
+
+fn key_set(keys: &[(&str, &str)]) -> Vec<u8> {
+    let one = |(id, secret): &(&str, &str)| {
+        format!(r#"{{"kty":"oct","alg":"HS256","kid":"{id}","k":"{secret}"}}"#)
+    };
+    let keys: Vec<String> = keys.iter().map(one).collect();
+    format!(r#"{{"keys":[{}]}}"#, keys.join(",")).into_bytes()
+}
+
+#[test]
+fn what_vouched_for_clients_is_taken_back_alone() {
+    let gone = |old: &[Arc<dyn Source>], new: &[Arc<dyn Source>]| {
+        let old = policy(old.to_vec());
+        old.no_longer_valid(&policy(new.to_vec())).len()
+    };
+    let (one, two, three) = (("1", "b25l"), ("2", "dHdv"), ("2", "dGhyZWU"));
+    let both = || tokens(&key_set(&[one, two]), None);
+    assert_eq!(gone(&[both()], &[tokens(&key_set(&[two, one]), None)]), 0);
+    assert_eq!(gone(&[both()], &[tokens(&key_set(&[two]), None)]), 1);
+    assert_eq!(gone(&[both()], &[tokens(&key_set(&[one, three]), None)]), 1);
+    assert_eq!(gone(&[both()], &[]), 2);
+    assert_eq!(
+        gone(&[both()], &[tokens(&key_set(&[one, two]), Some("me"))]),
+        2
+    );
+    let (here, there) = ("http://127.0.0.1:1/a", "http://127.0.0.1:1/b");
+    assert_eq!(gone(&[hook(here), both()], &[both(), hook(here)]), 0);
+    assert_eq!(gone(&[hook(here), both()], &[both(), hook(there)]), 1);
+    assert_eq!(gone(&[hook(here), both()], &[both()]), 1);
+}
+
+#[test]
+fn who_is_decided_about_elsewhere_from_now_on_is_revoked() {
+    let listed = |text: &str| -> Arc<dyn Source> {
+        let users = martlet_access::credentials(text).expect("users");
+        Arc::new(sources::Credentials::new(users, people()))
+    };
+    let slow = |users| -> Arc<dyn Source> {
+        Arc::new(Slow {
+            asked: Arc::default(),
+            go_on: Arc::new(Mutex::new(channel().1)),
+            users,
+        })
+    };
+    let old = policy(vec![slow(vec!["alice", "bob"]), listed("bob:x,carol:y")]);
+    let turned = policy(vec![listed("bob:x,carol:y"), slow(vec!["alice", "bob"])]);
+    let bob = [(Realm::COMMON, user("bob"))];
+    assert_eq!(old.no_longer_valid(&turned), bob);
+    assert_eq!(turned.no_longer_valid(&old), bob);
+    assert_eq!(old.no_longer_valid(&old), []);
+    // Another list of users comes in front.
+    let alone = policy(vec![listed("bob:x,carol:y")]);
+    assert_eq!(alone.no_longer_valid(&old), bob);
+}
+
 #[test]
 fn who_was_known_to_a_source_that_is_gone_is_revoked() {
     let bench = bench();
     let revoked = bench.gate.set_policy(policy(Vec::new()));
-    let names: Vec<&str> = revoked.iter().map(|found| &*found.user_name).collect();
-    assert_eq!(names, ["alice", "bob"]);
+    assert_eq!(whose(&revoked), ["alice", "bob"].map(user));
 }
 
 #[test]
@@ -307,8 +408,7 @@ fn who_is_not_in_the_new_policy_is_revoked() {
     };
     let newer = policy(vec![Arc::new(newer)]);
     let revoked = bench.gate.set_policy(Arc::clone(&newer));
-    let names: Vec<&str> = revoked.iter().map(|found| &*found.user_name).collect();
-    assert_eq!(names, ["bob"]);
+    assert_eq!(whose(&revoked), ["bob"].map(user));
     let may = |user| {
         let rules = newer.rules_of(Realm::COMMON, Some(user));
         let names = martlet_broker::Names::default();

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::hmac;
-use martlet_broker::{Authenticated, Authentication, Password, Realm, Revocation};
+use martlet_broker::{Authenticated, Authentication, Password, Realm};
 
 use super::Policy;
 
@@ -120,12 +120,5 @@ impl Verified {
         let part = u32::from(digest[0]);
         let until = now + time - time * part / (10 * 256);
         self.answers.insert(digest, (until, answer));
-    }
-
-    pub(super) fn forget(&mut self, revoked: &Revocation) {
-        self.answers.retain(|_, (_, answer)| match answer {
-            Authenticated::Accepted { identity, .. } => !revoked.is_of(identity),
-            Authenticated::Refused { .. } | Authenticated::Continue { .. } => true,
-        });
     }
 }

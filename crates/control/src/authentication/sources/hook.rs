@@ -8,13 +8,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use martlet_access::administrator_rules;
-use martlet_broker::{Actions, Authentication, Identity, Password, Realm, Rule, Rules};
+use martlet_broker::{
+    Actions, Authentication, Identity, Password, Realm, Rule, Rules, Voucher, Whose,
+};
 use reqwest::{Client, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
-use super::{People, known};
+use super::{People, known, vouchers};
+use crate::authentication::policy::of_kind;
 use crate::authentication::{Finding, Looking, Source};
 
 /// What is sent and what an answer means.
@@ -53,6 +56,8 @@ pub struct Hook {
     client: Client,
     turns: Semaphore,
     people: People,
+    /// Who lets clients in.
+    voucher: Voucher,
 }
 
 /// Longest answer that is read.
@@ -77,6 +82,7 @@ impl Hook {
         Ok(Self {
             turns: Semaphore::new(settings.at_once.max(1)),
             client: client.map_err(|error| error.to_string())?,
+            voucher: vouchers::voucher_of("hook", &[settings.url.as_bytes()]),
             settings,
             people,
         })
@@ -120,7 +126,7 @@ impl Hook {
         match self.permits(response).await {
             Ok(Verdict::Permits(terms)) => {
                 let rules = || self.people.rules_of(Some(name));
-                terms.of(known(asked, Arc::clone(name), rules()))
+                terms.of(known(asked, Arc::clone(name), rules()), self.voucher)
             }
             Ok(Verdict::Refuses) => Finding::Wrong(format!("the hook answered {status}")),
             Ok(Verdict::KnowsNothing) => Finding::Stranger,
@@ -203,12 +209,13 @@ impl Verdict {
 }
 
 impl Terms {
-    fn of(self, found: Finding) -> Finding {
+    fn of(self, found: Finding, voucher: Voucher) -> Finding {
         let Finding::Known(identity) = found else {
             return found;
         };
         let identity = Identity {
             expires_wall_ms: self.expires_wall_ms,
+            voucher,
             ..identity
         };
         Finding::Known(match self.rules {
@@ -319,6 +326,11 @@ impl Source for Hook {
 
     fn look<'a>(&'a self, asked: &'a Authentication) -> Looking<'a> {
         Box::pin(self.ask(asked))
+    }
+
+    fn no_longer_valid(&self, next: &[Arc<dyn Source>]) -> Vec<Whose> {
+        let next = of_kind::<Self>(next).map(|next| next.voucher);
+        vouchers::gone(&[self.voucher], next.as_slice())
     }
 
     /// It may know anybody.

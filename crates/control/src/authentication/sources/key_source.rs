@@ -167,6 +167,11 @@ impl Fetched {
         format!("{}://{host}{}", self.url.scheme(), self.url.path())
     }
 
+    /// With all that is in it: not for logs.
+    pub(super) fn url(&self) -> &str {
+        self.url.as_str()
+    }
+
     fn held(&self) -> std::sync::MutexGuard<'_, Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }

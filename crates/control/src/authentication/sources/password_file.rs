@@ -5,9 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use martlet_access::{Check, PasswordFile, edit};
-use martlet_broker::{Authentication, Password, Rules};
+use martlet_broker::{Authentication, Password, Rules, Whose};
 
-use super::{Hashing, People, known};
+use super::{Hashing, People, known, user};
 use crate::authentication::policy::of_kind;
 use crate::authentication::{Finding, Looking, Source};
 
@@ -107,18 +107,24 @@ impl Source for PasswordFileSource {
             .then(|| self.people.rules_of(Some(user_name)))
     }
 
-    fn no_longer_valid(&self, next: &[Arc<dyn Source>]) -> Vec<Arc<str>> {
+    fn no_longer_valid(&self, next: &[Arc<dyn Source>]) -> Vec<Whose> {
         let Some(newer) = of_kind::<Self>(next) else {
-            return self.file.users().map(Arc::from).collect();
+            return self.file.users().map(user).collect();
         };
-        let is_renewed = |user: &str| match (self.file.hash_of(user), newer.file.hash_of(user)) {
+        let is_renewed = |name: &str| match (self.file.hash_of(name), newer.file.hash_of(name)) {
             (Some(older), Some(newer)) => self.hashing.is_renewal(&older, &newer),
             _ => false,
         };
         let gone = self.file.no_longer_valid(&newer.file).into_iter();
-        gone.filter(|user| !is_renewed(user))
-            .map(Arc::from)
-            .collect()
+        gone.filter(|name| !is_renewed(name)).map(user).collect()
+    }
+
+    fn users(&self) -> Box<dyn Iterator<Item = &str> + '_> {
+        Box::new(self.file.users())
+    }
+
+    fn has_user(&self, user_name: &str) -> bool {
+        self.file.has_user(user_name)
     }
 
     fn as_any(&self) -> &dyn Any {

@@ -4,10 +4,10 @@ use std::any::Any;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use martlet_broker::{Authentication, Identity, Password, Rules};
+use martlet_broker::{Authentication, Identity, Password, Rules, Whose};
 use martlet_registry::{Known, Refusal, Registry, Snapshot};
 
-use super::{Hashing, known};
+use super::{Hashing, known, user};
 use crate::authentication::policy::of_kind;
 use crate::authentication::{Finding, Looking, ScramUser, Source};
 
@@ -154,14 +154,22 @@ impl Source for RegistrySource {
         self.snapshot.rules_of(user_name).cloned()
     }
 
-    fn no_longer_valid(&self, next: &[Arc<dyn Source>]) -> Vec<Arc<str>> {
+    fn no_longer_valid(&self, next: &[Arc<dyn Source>]) -> Vec<Whose> {
         match of_kind::<Self>(next) {
             Some(newer) => {
                 let gone = self.snapshot.no_longer_valid(&newer.snapshot);
-                gone.into_iter().map(Arc::from).collect()
+                gone.into_iter().map(user).collect()
             }
-            None => self.snapshot.names().map(Arc::from).collect(),
+            None => self.snapshot.names().map(user).collect(),
         }
+    }
+
+    fn users(&self) -> Box<dyn Iterator<Item = &str> + '_> {
+        Box::new(self.snapshot.names())
+    }
+
+    fn has_user(&self, user_name: &str) -> bool {
+        self.snapshot.known(user_name).is_some()
     }
 
     fn admits(&self, user_name: &str, client_id: &str) -> Result<(), String> {
