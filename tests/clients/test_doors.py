@@ -5,6 +5,7 @@ import socket
 import ssl
 import stat
 import subprocess
+import time
 
 import pytest
 
@@ -12,6 +13,7 @@ import martlet_process
 from conftest import need
 from paho_client import Client
 from test_access import mosquitto_passwd, publish, until
+from test_revocation import hashed
 from test_tls import Authority
 
 
@@ -205,6 +207,44 @@ def test_two_listeners_do_not_have_one_name(tmp_path):
     listener = '[[listeners]]\nurl = "mqtt://127.0.0.1:{}"\nname = "x"\n'
     done = martlet_process.run("config", "check", *configured(tmp_path, listener.format(1) + listener.format(2)))
     assert done.returncode != 0 and "two listeners have the name" in done.stderr
+
+
+def test_one_address_with_many_guesses_keeps_nobody_waiting(start_node, tmp_path):
+    """Each guess takes a core for some 100 ms; by a proxy's word they come from one address."""
+    passwords = tmp_path / "passwd"
+    passwords.write_text("".join(f"{user}:{hashed(user, 300_000)}\n" for user in ("alice", "bob", "carol")))
+    node = start_node(listen=(), arguments=configured(tmp_path, f"""
+[auth]
+lockout_failures = 0
+password_file = "{passwords}"
+[[listeners]]
+url = "mqtt://127.0.0.1:0"
+proxy_from = "127.0.0.1"
+"""))
+
+    def connect(address, user, password):
+        client = socket.create_connection(("127.0.0.1", node.port()), timeout=60)
+        parts = (f"{address} {user}".encode(), user.encode(), password.encode())
+        body = b"\x00\x04MQTT\x05\xc2\x00\x3c\x00" + b"".join(len(part).to_bytes(2, "big") + part for part in parts)
+        client.sendall(f"PROXY TCP4 {address} 127.0.0.1 4711 1883\r\n".encode() + bytes([0x10, len(body)]) + body)
+        return client
+
+    def let_in_after(address, user):
+        began = time.monotonic()
+        with connect(address, user, user) as client:
+            assert client.recv(64)[3] == 0
+        return time.monotonic() - began
+
+    alone = let_in_after("192.0.2.2", "bob")
+    guesses = [connect("192.0.2.1", "alice", f"guess-{number}") for number in range(100)]
+    assert guesses[0].recv(64)[3] == 0x86
+    beside = let_in_after("192.0.2.3", "carol")
+    print(f"\nalone after {alone:.3f} s, beside 100 guesses after {beside:.3f} s")
+    assert beside < 20 * alone, "they wait their turn"
+    for client in guesses:
+        client.close()
+    # Nobody waits for these any more.
+    assert let_in_after("192.0.2.1", "carol") < 20 * alone
 
 
 def test_guesses_that_are_sent_at_once_are_locked_out_too(start_node, tmp_path):

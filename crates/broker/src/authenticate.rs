@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use martlet_codec::{ProtocolVersion, ReasonCode};
 
@@ -47,6 +47,23 @@ impl fmt::Debug for Password {
     }
 }
 
+/// Whether a connection still waits to be known: whose has ended need not be looked for.
+#[derive(Clone, Debug, Default)]
+pub struct Asker(Option<Weak<()>>);
+
+impl Asker {
+    /// Who holds this waits.
+    pub fn of(asks: &Arc<()>) -> Self {
+        Self(Some(Arc::downgrade(asks)))
+    }
+
+    /// It waits no more.
+    pub fn is_gone(&self) -> bool {
+        let asks = self.0.as_ref();
+        asks.is_some_and(|asks| asks.strong_count() == 0)
+    }
+}
+
 /// The question who a client is. Answered with [`Shard::authenticated`], or never: then the
 /// connection ends at its deadline.
 #[derive(Clone, Debug)]
@@ -67,6 +84,8 @@ pub struct Authentication {
     pub password: Option<Password>,
     /// The certificate that the client has proved to have, in DER.
     pub certificate: Option<Arc<[u8]>>,
+    /// Whether it still waits.
+    pub asker: Asker,
     /// Of a client that proves in several steps who it is, by the method that it names; it has no
     /// password then, whatever its CONNECT says.
     pub step: Option<Step>,
@@ -254,7 +273,7 @@ impl Shard {
         &mut self,
         cx: &mut Cx<'_, N>,
         index: u32,
-        request: ConnectRequest,
+        mut request: ConnectRequest,
         password: Option<Password>,
         step: Option<Step>,
     ) {
@@ -277,6 +296,7 @@ impl Shard {
             user_name: request.user_name.clone(),
             password,
             certificate: self.authentications.certificates.remove(&index),
+            asker: Asker::of(request.asks.insert(Arc::default())),
             step,
         });
         if let Some(method) = &request.authentication_method {

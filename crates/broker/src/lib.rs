@@ -57,7 +57,7 @@ mod will;
 use martlet_fault as fault;
 
 pub use arena::Arena;
-pub use authenticate::{Authenticated, Authentication, Password, Revocation, Whose};
+pub use authenticate::{Asker, Authenticated, Authentication, Password, Revocation, Whose};
 pub use command::{Command, SysTopic};
 pub use connect::ConnectRequest;
 pub use counters::{Accounting, Counters, DROP_REASONS, DropReason, Metric, MetricKind};

@@ -12,9 +12,13 @@ use martlet_codec::ReasonCode;
 
 use super::failures::Lockout;
 use super::proving::ScramUser;
+use super::turns::Place;
 
 /// What looks for a client; it may take long, and must not block the thread that it runs on.
 pub type Looking<'a> = Pin<Box<dyn Future<Output = Finding> + Send + 'a>>;
+
+/// What takes as long.
+pub type Pretending<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
 /// A place where credentials are kept.
 pub trait Source: fmt::Debug + Send + Sync {
@@ -22,7 +26,20 @@ pub trait Source: fmt::Debug + Send + Sync {
     fn name(&self) -> String;
 
     /// Looks whether these are credentials of somebody.
-    fn look<'a>(&'a self, asked: &'a Authentication) -> Looking<'a>;
+    /// What is worked out waits at its `place`.
+    fn look<'a>(&'a self, asked: &'a Authentication, place: &'a Place) -> Looking<'a>;
+
+    /// Takes as long as [`Source::look`] does for a name that it knows and a wrong password. Asked
+    /// where nobody knows the name, so that the time it takes does not tell that. None: it takes no
+    /// time, or it knows nobody.
+    fn pretend<'a>(
+        &'a self,
+        asked: &'a Authentication,
+        place: &'a Place,
+    ) -> Option<Pretending<'a>> {
+        let _ = (asked, place);
+        None
+    }
 
     /// What it keeps of a user's password for SCRAM-SHA-256, whose client has this identifier.
     /// Asked where it blocks nobody, and may take some milliseconds.
@@ -149,7 +166,12 @@ impl Policy {
     }
 
     /// Asks one after the other.
-    pub(super) async fn decide(&self, asked: &Authentication, known: u64) -> Authenticated {
+    pub(super) async fn decide(
+        &self,
+        asked: &Authentication,
+        known: u64,
+        place: &Place,
+    ) -> Authenticated {
         let realm = self.realms.get(&asked.listener.realm);
         let sources = realm.map_or(&[][..], |chain| &chain.sources);
         if sources.is_empty() {
@@ -157,7 +179,7 @@ impl Policy {
             return self.anonymous(asked, known);
         }
         for source in sources {
-            match source.look(asked).await {
+            match source.look(asked, place).await {
                 Finding::Known(identity) => {
                     let name = identity.user_name.as_deref().unwrap_or_default();
                     let mut all = sources.iter();
@@ -179,6 +201,12 @@ impl Policy {
                 }
                 Finding::Stranger => {}
             }
+        }
+        let mut all = sources.iter();
+        if asked.user_name.is_some()
+            && let Some(pretending) = all.find_map(|source| source.pretend(asked, place))
+        {
+            pretending.await;
         }
         let names: Vec<String> = sources.iter().map(|source| source.name()).collect();
         bad_credentials(match names.is_empty() {

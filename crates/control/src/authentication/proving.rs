@@ -11,7 +11,7 @@ use martlet_broker::{Authenticated, Authentication, ExchangeState, Identity, Rea
 use martlet_codec::ReasonCode;
 
 use super::failures::Caller;
-use super::{Answer, Gate, Inner, Policy, WAITING_MAX};
+use super::{Answer, Gate, Inner, Place, Policy, WAITING_MAX};
 
 /// What a source keeps of a user's password for SCRAM-SHA-256.
 #[derive(Clone, Debug)]
@@ -70,11 +70,17 @@ impl Gate {
         state.waiting += 1;
         let waits = Waits(Arc::clone(&self.0));
         let (policy, known) = (Arc::clone(&state.policy), state.revoked);
+        let place = state.failures.place(&caller, std::time::Instant::now());
         drop(state);
+        let asker = asked.asker.clone();
+        let place = Place {
+            is_wanted: Some(Arc::new(move || !asker.is_gone())),
+            ..place
+        };
         let (realm, client_id) = (asked.listener.realm, Arc::clone(&asked.client_id));
         self.0.runtime.spawn(async move {
             let inner = Arc::clone(&waits.0);
-            let begun = inner.hashing.work(move || {
+            let begun = inner.hashing.work(&place, move || {
                 let (verifier, whose) =
                     policy.scram_user(realm, &first, &client_id, &waits.0.made_up_key);
                 let (exchange, data) = Exchange::begin(&first, verifier, &nonce()?);

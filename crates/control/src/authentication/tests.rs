@@ -20,7 +20,7 @@ impl Source for Slow {
         "the test".to_owned()
     }
 
-    fn look<'a>(&'a self, asked: &'a Authentication) -> Looking<'a> {
+    fn look<'a>(&'a self, asked: &'a Authentication, _: &'a Place) -> Looking<'a> {
         self.asked.fetch_add(1, Ordering::SeqCst);
         let (go_on, asked) = (Arc::clone(&self.go_on), asked.clone());
         Box::pin(async move {
@@ -91,6 +91,7 @@ fn question(user: &str, password: &str) -> Authentication {
         user_name: Some(user.into()),
         password: Some(password.as_bytes().into()),
         certificate: None,
+        asker: Asker::default(),
         step: None,
     }
 }
@@ -121,7 +122,9 @@ fn a_registry_knows_its_users_and_devices_and_renews_weak_hashes() {
     let runtime = tokio::runtime::Runtime::new().expect("threads");
     let source = |snapshot| sources::RegistrySource::new(snapshot, Hashing::new(1));
     let before = source(read());
-    let ask = |user: &str, password: &str| runtime.block_on(before.look(&question(user, password)));
+    let ask = |user: &str, password: &str| {
+        runtime.block_on(before.look(&question(user, password), &Place::default()))
+    };
     assert!(matches!(ask("ann", "secret"), Finding::Known(found) if found.bound));
     assert!(matches!(ask("ann", "guess"), Finding::Wrong(_)));
     assert!(matches!(ask("nobody", "guess"), Finding::Stranger));
@@ -129,7 +132,7 @@ fn a_registry_knows_its_users_and_devices_and_renews_weak_hashes() {
     assert!(matches!(ask("d1", "guess"), Finding::Wrong(_)));
     let mut elsewhere = question("d1", secret.text());
     elsewhere.client_id = "d2".into();
-    let found = runtime.block_on(before.look(&elsewhere));
+    let found = runtime.block_on(before.look(&elsewhere, &Place::default()));
     assert!(matches!(found, Finding::NotNow(_)));
     assert!(matches!(ask("old", "weak"), Finding::Known(_)));
     let after = source(read());
@@ -200,6 +203,7 @@ impl Bench {
             user_name: user.map(Arc::from),
             password: (!password.is_empty()).then(|| password.as_bytes().into()),
             certificate: None,
+            asker: Asker::default(),
             step: None,
         };
         let answers = self.answers.0.clone();
@@ -422,4 +426,179 @@ fn who_is_not_in_the_new_policy_is_revoked() {
     bench.let_go_on();
     assert_eq!(bench.reason(), None);
     assert_eq!(bench.asked.load(Ordering::SeqCst), 2);
+}
+
+/// A source whose every answer takes a turn.
+#[derive(Debug)]
+struct Counting {
+    hashing: Hashing,
+    done: Arc<AtomicUsize>,
+}
+
+impl Source for Counting {
+    fn name(&self) -> String {
+        "the test".to_owned()
+    }
+
+    fn look<'a>(&'a self, _: &'a Authentication, place: &'a Place) -> Looking<'a> {
+        let done = Arc::clone(&self.done);
+        let work = move || done.fetch_add(1, Ordering::SeqCst);
+        Box::pin(async move {
+            match self.hashing.work(place, work).await {
+                Some(_) => Finding::Wrong("it is always wrong".to_owned()),
+                None => Finding::Failed("no turn".to_owned()),
+            }
+        })
+    }
+
+    fn rules_of(&self, _: &str) -> Option<Arc<Rules>> {
+        None
+    }
+
+    fn no_longer_valid(&self, _: &[Arc<dyn Source>]) -> Vec<Whose> {
+        Vec::new()
+    }
+
+    fn as_any(&self) -> &dyn std::any::Any {
+        self
+    }
+}
+
+/// The only turn is taken until the answer is sent to or dropped.
+fn take_the_turn(runtime: &tokio::runtime::Runtime, hashing: &Hashing) -> Sender<()> {
+    let (let_go, wait) = channel::<()>();
+    let (begun, has_begun) = channel();
+    let hashing = hashing.clone();
+    runtime.spawn(async move {
+        let work = move || {
+            let _told = begun.send(());
+            wait.recv()
+        };
+        hashing.work(&Place::default(), work).await
+    });
+    has_begun.recv().expect("it begins");
+    let_go
+}
+
+#[test]
+fn whose_connections_have_gone_are_not_looked_for_and_who_asks_the_same_anew_is() {
+    let runtime = tokio::runtime::Runtime::new().expect("threads");
+    let (hashing, done) = (Hashing::new(1), Arc::new(AtomicUsize::new(0)));
+    let source = Counting {
+        hashing: hashing.clone(),
+        done: Arc::clone(&done),
+    };
+    let policy = policy(vec![Arc::new(source)]);
+    let gate = Gate::new(policy, runtime.handle().clone(), &[7; 32]);
+    let (answers, answered) = channel();
+    let ask = |user: &str, asks: &Arc<()>| {
+        let asked = Authentication {
+            asker: Asker::of(asks),
+            ..question(user, "wrong")
+        };
+        let answers = answers.clone();
+        gate.ask(asked, move |answer| {
+            let _told = answers.send(answer);
+        });
+    };
+    let let_go = take_the_turn(&runtime, &hashing);
+    let (gone, back, there) = (Arc::new(()), Arc::new(()), Arc::new(()));
+    ask("gone", &gone);
+    ask("back", &gone);
+    ask("back", &back);
+    ask("there", &there);
+    drop(gone);
+    drop(let_go);
+    for _ in 0..3 {
+        let answer = answered.recv_timeout(Duration::from_secs(20));
+        let is_wrong = matches!(
+            answer.expect("an answer"),
+            Authenticated::Refused { reason, .. } if reason == ReasonCode::BadUserNameOrPassword
+        );
+        assert!(is_wrong);
+    }
+    assert_eq!(done.load(Ordering::SeqCst), 2, "back and there");
+    while gate.0.lock().waiting_bytes > 0 {
+        std::thread::yield_now();
+    }
+    assert_eq!(gate.0.lock().waiting, 0);
+    // Nobody is left out for good.
+    ask("gone", &there);
+    assert!(answered.recv_timeout(Duration::from_secs(20)).is_ok());
+    assert_eq!(done.load(Ordering::SeqCst), 3);
+}
+
+#[test]
+fn who_guessed_too_often_meanwhile_is_not_looked_for_any_more() {
+    let runtime = tokio::runtime::Runtime::new().expect("threads");
+    let (hashing, done) = (Hashing::new(1), Arc::new(AtomicUsize::new(0)));
+    let source = Counting {
+        hashing: hashing.clone(),
+        done: Arc::clone(&done),
+    };
+    let mut policy = Policy::new(
+        [(
+            Realm::COMMON,
+            Chain {
+                sources: vec![Arc::new(source)],
+                anonymous: Arc::new(Rules::open()),
+            },
+        )]
+        .into(),
+    );
+    policy.lockout.failures = 3;
+    let gate = Gate::new(Arc::new(policy), runtime.handle().clone(), &[7; 32]);
+    let let_go = take_the_turn(&runtime, &hashing);
+    let (answers, answered) = channel();
+    for number in 0..50 {
+        let answers = answers.clone();
+        gate.ask(question("alice", &number.to_string()), move |answer| {
+            let _told = answers.send(answer);
+        });
+    }
+    drop(let_go);
+    for _ in 0..50 {
+        assert!(answered.recv_timeout(Duration::from_secs(20)).is_ok());
+    }
+    let done = done.load(Ordering::SeqCst);
+    assert!((3..10).contains(&done), "{done}");
+}
+
+#[test]
+fn who_is_not_known_costs_time_at_the_end_of_the_chain_alone() {
+    let runtime = tokio::runtime::Runtime::new().expect("threads");
+    let hashing = Hashing::new(1);
+    let hash = martlet_access::hash::PasswordHash::new(
+        b"secret",
+        martlet_access::hash::Kind::Pbkdf2Sha512,
+    );
+    let text = format!("alice:{}\n", hash.expect("a hash").text());
+    let plain = martlet_access::Plain::Refused;
+    let file = martlet_access::PasswordFile::parse("p", text.as_bytes(), plain).expect("a file");
+    let file = sources::PasswordFileSource::new("p".into(), file, people(), hashing.clone());
+    let users = martlet_access::credentials("carol:y").expect("users");
+    let listed = sources::Credentials::new(users, people());
+    let policy = policy(vec![Arc::new(file), Arc::new(listed)]);
+    let gate = Gate::new(policy, runtime.handle().clone(), &[7; 32]);
+    let (answers, answered) = channel();
+    let ask = |user: &'static str, password: &str| {
+        let answers = answers.clone();
+        gate.ask(question(user, password), move |answer| {
+            let is_in = matches!(answer, Authenticated::Accepted { .. });
+            let _told = answers.send((user, is_in));
+        });
+    };
+    let let_go = take_the_turn(&runtime, &hashing);
+    ask("nobody", "y");
+    ask("carol", "y");
+    // The file does not know her, and she is not kept waiting by it.
+    let first = answered.recv_timeout(Duration::from_secs(20));
+    assert_eq!(first, Ok(("carol", true)));
+    assert!(
+        answered.try_recv().is_err(),
+        "it takes as long as a wrong password"
+    );
+    drop(let_go);
+    let second = answered.recv_timeout(Duration::from_secs(20));
+    assert_eq!(second, Ok(("nobody", false)));
 }

@@ -20,7 +20,7 @@ impl Source for Registry {
         "the test".to_owned()
     }
 
-    fn look<'a>(&'a self, _: &'a Authentication) -> Looking<'a> {
+    fn look<'a>(&'a self, _: &'a Authentication, _: &'a Place) -> Looking<'a> {
         Box::pin(std::future::ready(Finding::Stranger))
     }
 
@@ -107,6 +107,7 @@ impl Bench {
             user_name: None,
             password: None,
             certificate: None,
+            asker: martlet_broker::Asker::default(),
             step: Some(Step {
                 method: method.into(),
                 data: data.into(),

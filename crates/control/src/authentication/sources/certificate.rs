@@ -10,7 +10,7 @@ use martlet_registry::Snapshot;
 use super::registry::refused;
 use super::{People, known, vouchers};
 use crate::authentication::policy::of_kind;
-use crate::authentication::{Finding, Looking, Source};
+use crate::authentication::{Finding, Looking, Place, Source};
 
 /// A field of the client's certificate is its user name, whatever its CONNECT says.
 #[derive(Debug)]
@@ -89,7 +89,7 @@ impl Source for CertificateNames {
         "client certificates".to_owned()
     }
 
-    fn look<'a>(&'a self, asked: &'a Authentication) -> Looking<'a> {
+    fn look<'a>(&'a self, asked: &'a Authentication, _: &'a Place) -> Looking<'a> {
         Box::pin(std::future::ready(self.find(asked)))
     }
 

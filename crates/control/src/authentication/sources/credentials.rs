@@ -9,7 +9,7 @@ use martlet_broker::{Authentication, Identity, Password, Rules, Whose};
 
 use super::{People, known, user};
 use crate::authentication::policy::of_kind;
-use crate::authentication::{Finding, Looking, ScramUser, Source};
+use crate::authentication::{Finding, Looking, Place, ScramUser, Source};
 
 /// The list of the configuration.
 #[derive(Debug)]
@@ -55,7 +55,7 @@ impl Source for Credentials {
         "auth.credentials".to_owned()
     }
 
-    fn look<'a>(&'a self, asked: &'a Authentication) -> Looking<'a> {
+    fn look<'a>(&'a self, asked: &'a Authentication, _: &'a Place) -> Looking<'a> {
         Box::pin(std::future::ready(self.find(asked)))
     }
 

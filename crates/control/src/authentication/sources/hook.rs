@@ -14,11 +14,11 @@ use martlet_broker::{
 use reqwest::{Client, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::sync::Semaphore;
 
 use super::{People, known, vouchers};
 use crate::authentication::policy::of_kind;
-use crate::authentication::{Finding, Looking, Source};
+use crate::authentication::turns::Turns;
+use crate::authentication::{Finding, Looking, Place, Source};
 
 /// What is sent and what an answer means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +54,7 @@ pub struct HookSettings {
 pub struct Hook {
     settings: HookSettings,
     client: Client,
-    turns: Semaphore,
+    turns: Turns,
     people: People,
     /// Who lets clients in.
     voucher: Voucher,
@@ -80,7 +80,7 @@ impl Hook {
             .user_agent(concat!("martlet/", env!("CARGO_PKG_VERSION")))
             .build();
         Ok(Self {
-            turns: Semaphore::new(settings.at_once.max(1)),
+            turns: Turns::new(settings.at_once),
             client: client.map_err(|error| error.to_string())?,
             voucher: vouchers::voucher_of("hook", &[settings.url.as_bytes()]),
             settings,
@@ -88,7 +88,7 @@ impl Hook {
         })
     }
 
-    async fn ask(&self, asked: &Authentication) -> Finding {
+    async fn ask(&self, asked: &Authentication, place: &Place) -> Finding {
         let Some(name) = &asked.user_name else {
             return Finding::Stranger;
         };
@@ -107,9 +107,8 @@ impl Hook {
                 "username": &**name, "password": password, "clientid": &*asked.client_id,
             }),
         };
-        // The semaphore is never closed.
-        let Ok(_turn) = self.turns.acquire().await else {
-            return Finding::Failed("the node is stopping".to_owned());
+        let Some(_turn) = self.turns.take(place).await else {
+            return Finding::Failed("nobody waits for its answer".to_owned());
         };
         let request = self.client.post(&self.settings.url).json(&body);
         let request = request.header(reqwest::header::ACCEPT, "application/json");
@@ -324,8 +323,8 @@ impl Source for Hook {
         "the hook (auth.hook_url)".to_owned()
     }
 
-    fn look<'a>(&'a self, asked: &'a Authentication) -> Looking<'a> {
-        Box::pin(self.ask(asked))
+    fn look<'a>(&'a self, asked: &'a Authentication, place: &'a Place) -> Looking<'a> {
+        Box::pin(self.ask(asked, place))
     }
 
     fn no_longer_valid(&self, next: &[Arc<dyn Source>]) -> Vec<Whose> {

@@ -16,7 +16,7 @@ use serde_json::Value;
 use super::key_source::{Fetched, KeySource};
 use super::{People, known, vouchers};
 use crate::authentication::policy::of_kind;
-use crate::authentication::{Finding, Looking, Source};
+use crate::authentication::{Finding, Looking, Place, Source};
 
 /// What is asked of a token beside its signature.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -337,7 +337,7 @@ impl Source for Tokens {
         "tokens (auth.jwt_keys)".to_owned()
     }
 
-    fn look<'a>(&'a self, asked: &'a Authentication) -> Looking<'a> {
+    fn look<'a>(&'a self, asked: &'a Authentication, _: &'a Place) -> Looking<'a> {
         Box::pin(self.find(asked))
     }
 
