@@ -164,6 +164,15 @@ def test_who_is_removed_at_one_door_stays_at_the_other(start_node, tmp_path):
     assert publish(node, "t", "-u", "alice", "-P", "secret", port=main)[0] == 0
 
 
+def reason(port, address, password):
+    """What alice is told whom a proxy says to come from there."""
+    body = b"\x00\x04MQTT\x05\xc2\x00\x3c\x00" + b"".join(
+        len(part).to_bytes(2, "big") + part for part in (b"c", b"alice", password))
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
+        client.sendall(f"PROXY TCP4 {address} 127.0.0.1 4711 1883\r\n".encode() + bytes([0x10, len(body)]) + body)
+        return client.recv(64)[3]
+
+
 def test_guesses_at_one_door_lock_nobody_out_at_the_other(start_node, tmp_path):
     """By a proxy's word from other addresses, so that it is the name that is counted."""
     paths = {name: mosquitto_passwd(tmp_path / name, ("alice", name)) for name in ("main", "guests")}
@@ -182,16 +191,33 @@ proxy_from = "127.0.0.1"
 """))
     main, guests = (int(url.rsplit(":", 1)[1]) for url in node.urls)
 
-    def reason(port, address, password):
-        body = b"\x00\x04MQTT\x05\xc2\x00\x3c\x00" + b"".join(
-            len(part).to_bytes(2, "big") + part for part in (b"c", b"alice", password))
-        with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
-            client.sendall(f"PROXY TCP4 {address} 127.0.0.1 4711 1883\r\n".encode() + bytes([0x10, len(body)]) + body)
-            return client.recv(64)[3]
-
     assert [reason(guests, f"192.0.2.{last}", b"guess-%d" % last) for last in range(1, 4)] == [0x86] * 3
     assert reason(guests, "192.0.2.9", b"guests") == 0x9F
     assert reason(main, "192.0.2.9", b"main") == 0
+
+
+def test_addresses_of_one_64_are_locked_out_together(start_node, tmp_path):
+    passwords = mosquitto_passwd(tmp_path / "passwd", ("bob", "b"))
+    node = start_node(listen=(), arguments=configured(tmp_path, f"""
+[auth]
+lockout_failures = 3
+password_file = "{passwords}"
+[[listeners]]
+url = "mqtt://127.0.0.1:0"
+proxy_from = "127.0.0.1"
+"""))
+
+    def guess(address):
+        """Under a name that nobody guessed before, so that it is the address that is counted."""
+        body = b"\x00\x04MQTT\x05\xc2\x00\x3c\x00" + b"\x00\x00" + b"".join(
+            len(part).to_bytes(2, "big") + part for part in (address.encode(), b"guess"))
+        with socket.create_connection(("127.0.0.1", node.port()), timeout=20) as client:
+            client.sendall(f"PROXY TCP6 {address} ::1 4711 1883\r\n".encode() + bytes([0x10, len(body)]) + body)
+            return client.recv(64)[3]
+
+    assert [guess(f"2001:db8:0:1:{last}::1") for last in range(1, 4)] == [0x86] * 3
+    assert guess("2001:db8:0:1::9") == 0x9F
+    assert guess("2001:db8:0:2::9") == 0x86
 
 
 @pytest.mark.parametrize("key", ['password_file = ""', 'acl_file = ""', 'certificate_user_name = "off"'])

@@ -111,6 +111,12 @@ def test_a_hook_that_is_slow_or_down_lets_nobody_in_but_who_was_there_of_late(st
       (200, b'{"result": "allow", "acl": "all"}'), (200, b'{"result": "allow", "expire_at": "never"}'),
       (200, b'{"result": "allow", "acl": [{"permission": "allow", "action": "all", "topic": "a/#/b"}]}'),
       (200, b'{"result": "allow", "acl": [{"permission": "allow", "action": "all", "topic": "a", "qos": [0]}]}'),
+      (200, b'{"result": "allow", "acl": [{"permission": "allow", "action": "all", "topic": "eq a/#"}]}'),
+      (200, b'{"result": "allow", "acl": [{"permission": "deny", "action": "all", "topic": "eq a/#"}]}'),
+      (200, b'{"result": "allow", "acl": [{"permission": "allow", "action": "all", "topic": "a/${cert_common_name}"}]}'),
+      (200, b'{"result": "allow", "acl": [{"permission": "allow", "action": "all", "topic": "a", "retain": false}]}'),
+      (200, b'{"result": "allow", "acl": [{"permission": "allow", "action": "all", "topic": "a", "who": "b"}]}'),
+      (200, b'{"result": "allow", "acl": [{"permission": "ignore", "action": "all", "topic": "a"}]}'),
       (204, b""), (200, b'{"result": "allow"' + b" " * 100_000 + b"}")]),
 ])
 def test_other_forms(start_node, hook, form, right, wrong):

@@ -75,6 +75,17 @@ pub trait Source: fmt::Debug + Send + Sync {
         Ok(())
     }
 
+    /// A device has this name, which it proves here or by a certificate, and nobody else has.
+    fn has_device(&self, user_name: &str) -> bool {
+        let _ = user_name;
+        false
+    }
+
+    /// Names of devices are proved here.
+    fn proves_devices(&self) -> bool {
+        false
+    }
+
     /// When what it holds changes by itself, as when a credential ends: wall clock in milliseconds.
     fn changes_at_ms(&self) -> Option<i64> {
         None
@@ -187,6 +198,9 @@ impl Policy {
                     if let Some(why) = all.find_map(|source| admits(source).err()) {
                         return Authenticated::refused(why);
                     }
+                    if let Some(why) = is_named_as_device(sources, &**source, name) {
+                        return Authenticated::refused(why);
+                    }
                     return Authenticated::Accepted {
                         identity,
                         known,
@@ -237,6 +251,23 @@ impl Policy {
         }
         all
     }
+}
+
+/// Why a name that this source let in is somebody else's: it would have the rights of the device,
+/// or its session.
+pub(super) fn is_named_as_device(
+    sources: &[Arc<dyn Source>],
+    by: &dyn Source,
+    name: &str,
+) -> Option<String> {
+    let mut all = sources.iter();
+    let is_device = !by.proves_devices() && all.any(|source| source.has_device(name));
+    is_device.then(|| {
+        format!(
+            "{name} is a device of the tables, and nobody else has its name: {} lets it in",
+            by.name()
+        )
+    })
 }
 
 /// Users whom another source than before decides about, since it comes first now.

@@ -11,6 +11,7 @@ use martlet_broker::{Authenticated, Authentication, ExchangeState, Identity, Rea
 use martlet_codec::ReasonCode;
 
 use super::failures::Caller;
+use super::policy::is_named_as_device;
 use super::{Answer, Gate, Inner, Place, Policy, WAITING_MAX};
 
 /// What a source keeps of a user's password for SCRAM-SHA-256.
@@ -198,6 +199,9 @@ impl Policy {
                 }
                 ScramUser::Barred(why) => return (made_up, Err(why)),
                 ScramUser::Known(verifier, mut identity) => {
+                    if let Some(why) = is_named_as_device(sources, &**source, name) {
+                        return (made_up, Err(why));
+                    }
                     if identity.realm != Realm::OWN_RULES {
                         identity.realm = realm;
                     }

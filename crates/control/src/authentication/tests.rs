@@ -602,3 +602,28 @@ fn who_is_not_known_costs_time_at_the_end_of_the_chain_alone() {
     let second = answered.recv_timeout(Duration::from_secs(20));
     assert_eq!(second, Ok(("nobody", false)));
 }
+
+#[test]
+fn questions_that_wait_take_so_many_bytes_and_no_more() {
+    let bench = bench();
+    let mut in_all = 0;
+    // The longest password that MQTT has; each is another question.
+    let fits = (0..10_000).take_while(|number| {
+        let asked = question(&number.to_string(), &"x".repeat(65_535));
+        in_all += bytes_of(&asked);
+        bench.gate.ask(asked, |_| {});
+        in_all <= WAITING_BYTES_MAX
+    });
+    let fits = fits.count();
+    assert_eq!(bench.gate.0.lock().waiting, fits);
+    bench.ask(Some("alice"), &"x".repeat(65_535));
+    assert_eq!(bench.reason(), Some(ReasonCode::ServerUnavailable));
+    // A short one has a place still, and there are others when these are answered.
+    (0..=fits).for_each(|_| bench.let_go_on());
+    while bench.gate.0.lock().waiting_bytes > 0 {
+        std::thread::yield_now();
+    }
+    assert_eq!(bench.gate.0.lock().waiting, 0);
+    bench.ask(Some("alice"), "right");
+    assert_eq!(bench.reason(), None);
+}

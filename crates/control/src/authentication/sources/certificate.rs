@@ -93,6 +93,10 @@ impl Source for CertificateNames {
         Box::pin(std::future::ready(self.find(asked)))
     }
 
+    fn proves_devices(&self) -> bool {
+        true
+    }
+
     fn no_longer_valid(&self, next: &[Arc<dyn Source>]) -> Vec<Whose> {
         let next = of_kind::<Self>(next).map(Self::voucher);
         vouchers::gone(&[self.voucher()], next.as_slice())

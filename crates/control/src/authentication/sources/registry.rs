@@ -199,6 +199,14 @@ impl Source for RegistrySource {
         }
     }
 
+    fn has_device(&self, user_name: &str) -> bool {
+        self.snapshot.known(user_name) == Some(Known::Device)
+    }
+
+    fn proves_devices(&self) -> bool {
+        true
+    }
+
     fn changes_at_ms(&self) -> Option<i64> {
         self.snapshot.changes_at_ms()
     }
