@@ -222,6 +222,25 @@ def test_keys_come_from_a_server_and_are_fetched_anew(start_node, tmp_path):
     assert "private" not in node.log()
 
 
+def test_keys_of_a_server_hold_when_files_are_read_again_while_it_is_down(start_node, tmp_path):
+    signer = Signer(tmp_path, "HS256")
+    server = KeyServer()
+    server.holds(old=SECRET)
+    node = start_node(settings=[f"auth.jwt_keys={server.url}", "auth.jwt_refresh_secs=600", "auth.remember_secs=0",
+                                "auth.lockout_failures=0"])
+    assert let_in(node, signer.token())
+    with Client(node, "stays").credentials("jwt", signer.token()) as stays:
+        server.status = 503
+        assert martlet_process.run("reload", "--data-dir", node.data_dir).returncode == 0
+        assert let_in(node, signer.token())
+        stays.publish("t", "still here", qos=1)
+    # It is asked at once what it has now, not when the time is over.
+    server.status = 200
+    server.holds(new=b"another secret of more than thirty-two bytes")
+    assert martlet_process.run("reload", "--data-dir", node.data_dir).returncode == 0
+    assert not let_in(node, signer.token())
+
+
 def test_keys_do_not_come_over_an_open_network():
     done = martlet_process.run("config", "check", "--set", "auth.jwt_keys=http://keys.example/jwks.json")
     assert done.returncode != 0 and "expected https://" in done.stderr

@@ -231,7 +231,9 @@ impl Gate {
     /// being authenticated meanwhile is not let in by what was known before.
     pub fn set_policy(&self, policy: Arc<Policy>) -> Vec<Revocation> {
         // Without the lock: there may be a hundred thousand users.
-        let gone = self.policy().no_longer_valid(&policy);
+        let old = self.policy();
+        policy.inherit(&old);
+        let gone = old.no_longer_valid(&policy);
         let mut state = self.0.lock();
         state.policy = policy;
         state.verified = Verified::default();

@@ -55,6 +55,11 @@ pub trait Source: fmt::Debug + Send + Sync {
     /// these, if there still is one.
     fn no_longer_valid(&self, next: &[Arc<dyn Source>]) -> Vec<Whose>;
 
+    /// Takes over from the one of its kind among these what it had found out and holds still.
+    fn inherit(&self, older: &[Arc<dyn Source>]) {
+        let _ = older;
+    }
+
     /// All users of a source that has a list of them.
     fn users(&self) -> Box<dyn Iterator<Item = &str> + '_> {
         Box::new(std::iter::empty())
@@ -227,6 +232,17 @@ impl Policy {
             true => "no source of credentials is configured".to_owned(),
             false => format!("nobody of that name is known to {}", names.join(", ")),
         })
+    }
+
+    /// Takes over what the older one had found out and holds still.
+    pub(super) fn inherit(&self, older: &Self) {
+        for (realm, chain) in &self.realms {
+            let older = older.realms.get(realm);
+            let older = older.map_or(&[][..], |chain| &chain.sources);
+            for source in &chain.sources {
+                source.inherit(older);
+            }
+        }
     }
 
     /// When a source has to be read again though nobody changes it: wall clock in milliseconds.

@@ -341,6 +341,12 @@ impl Source for Tokens {
         Box::pin(self.find(asked))
     }
 
+    fn inherit(&self, older: &[Arc<dyn Source>]) {
+        if let Some(older) = of_kind::<Self>(older) {
+            self.keys.inherit(&older.keys);
+        }
+    }
+
     fn no_longer_valid(&self, next: &[Arc<dyn Source>]) -> Vec<Whose> {
         let next = of_kind::<Self>(next).map(Self::vouchers);
         vouchers::gone(&self.vouchers(), &next.unwrap_or_default())
