@@ -6,7 +6,9 @@
 
 use std::sync::Arc;
 
-use martlet_access::scram::{ClientFirst, Exchange, METHOD, Problem, Verifier, nonce};
+use martlet_access::scram::{
+    ClientFirst, Exchange, METHOD, Problem, Verifier, nonce, prepared_name,
+};
 use martlet_broker::{Authenticated, Authentication, ExchangeState, Identity, Realm, Step};
 use martlet_codec::ReasonCode;
 
@@ -121,7 +123,8 @@ impl Gate {
         }
         let first = ClientFirst::parse(&step.data).map_err(Authenticated::refused)?;
         let other = asked.user_name.as_deref();
-        match other.is_some_and(|name| name != first.user_name()) {
+        let is_same = |name| prepared_name(name).is_ok_and(|name| name == first.user_name());
+        match other.is_some_and(|name| !is_same(name)) {
             true => Err(Authenticated::refused(
                 "the user name in CONNECT is another than that which is proved",
             )),

@@ -517,7 +517,7 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
         "auth.scram",
         Kind::Boolean,
         Default::Boolean(false),
-        "MQTT 5 clients may prove by SCRAM-SHA-256 (enhanced authentication) that they have their password, instead of sending it; users of `auth.credentials` can. Whoever stores passwords stores another hash of each while this is on: one that is set while it is off has none.",
+        "MQTT 5 clients may prove by SCRAM-SHA-256 (enhanced authentication) that they have their password, instead of sending it; users of `auth.credentials` can. Names and passwords are compared as SASLprep has them (RFC 4013); a name that it forbids is refused. Whoever stores passwords stores another hash of each while this is on: one that is set while it is off has none.",
     ),
     (
         "auth.lockout_failures",
