@@ -29,7 +29,7 @@ def properties(packet, **values):
 class Client:
     """A connection of Paho's client. Use it in a `with` statement: it connects at its begin."""
 
-    def __init__(self, node, client_id, version=V5, transport="tcp", clean=True, **connect):
+    def __init__(self, node, client_id, version=V5, transport="tcp", clean=True, port=None, **connect):
         self.messages = queue.Queue()
         self.connack = None
         self.connack_properties = None
@@ -38,6 +38,7 @@ class Client:
         self.version = version
         self._node = node
         self._transport = transport
+        self._port = port
         self._clean = clean
         self._connect = connect
         self._connected = threading.Event()
@@ -81,7 +82,7 @@ class Client:
         return self
 
     def start(self):
-        port = self._node.port("ws" if self._transport == "websockets" else "mqtt")
+        port = self._port or self._node.port("ws" if self._transport == "websockets" else "mqtt")
         options = dict(self._connect)
         if self.version == V5:
             options["clean_start"] = self._clean

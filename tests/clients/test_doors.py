@@ -5,6 +5,7 @@ import socket
 import ssl
 import stat
 import subprocess
+import time
 
 import pytest
 
@@ -12,6 +13,7 @@ import martlet_process
 from conftest import need
 from paho_client import Client
 from test_access import mosquitto_passwd, publish, until
+from test_revocation import hashed
 from test_tls import Authority
 
 
@@ -146,6 +148,78 @@ def test_users_of_one_name_at_two_doors_are_two_users(start_node, tmp_path):
     node.wait_for_log("the session of this Client Identifier is another user's")
 
 
+def test_who_is_removed_at_one_door_stays_at_the_other(start_node, tmp_path):
+    node = two_realms(start_node, tmp_path)
+    main, guests = (int(url.rsplit(":", 1)[1]) for url in node.urls)
+
+    def at(port, client_id, password):
+        client = Client(node, client_id, port=port)
+        return client.credentials("alice", password)
+
+    with at(main, "main", "secret") as stays, at(guests, "guest", "guest") as gone:
+        (tmp_path / "guests").write_text("")
+        assert martlet_process.run("reload", "--data-dir", node.data_dir).returncode == 0
+        gone.wait_for_end()
+        stays.publish("t", "still here", qos=1)
+    assert publish(node, "t", "-u", "alice", "-P", "secret", port=main)[0] == 0
+
+
+def reason(port, address, password):
+    """What alice is told whom a proxy says to come from there."""
+    body = b"\x00\x04MQTT\x05\xc2\x00\x3c\x00" + b"".join(
+        len(part).to_bytes(2, "big") + part for part in (b"c", b"alice", password))
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
+        client.sendall(f"PROXY TCP4 {address} 127.0.0.1 4711 1883\r\n".encode() + bytes([0x10, len(body)]) + body)
+        return client.recv(64)[3]
+
+
+def test_guesses_at_one_door_lock_nobody_out_at_the_other(start_node, tmp_path):
+    """By a proxy's word from other addresses, so that it is the name that is counted."""
+    paths = {name: mosquitto_passwd(tmp_path / name, ("alice", name)) for name in ("main", "guests")}
+    node = start_node(listen=(), arguments=configured(tmp_path, f"""
+[auth]
+lockout_failures = 3
+password_file = "{paths['main']}"
+[[listeners]]
+url = "mqtt://127.0.0.1:0"
+proxy_from = "127.0.0.1"
+[[listeners]]
+url = "mqtt://127.0.0.1:0"
+name = "guests"
+password_file = "{paths['guests']}"
+proxy_from = "127.0.0.1"
+"""))
+    main, guests = (int(url.rsplit(":", 1)[1]) for url in node.urls)
+
+    assert [reason(guests, f"192.0.2.{last}", b"guess-%d" % last) for last in range(1, 4)] == [0x86] * 3
+    assert reason(guests, "192.0.2.9", b"guests") == 0x9F
+    assert reason(main, "192.0.2.9", b"main") == 0
+
+
+def test_addresses_of_one_64_are_locked_out_together(start_node, tmp_path):
+    passwords = mosquitto_passwd(tmp_path / "passwd", ("bob", "b"))
+    node = start_node(listen=(), arguments=configured(tmp_path, f"""
+[auth]
+lockout_failures = 3
+password_file = "{passwords}"
+[[listeners]]
+url = "mqtt://127.0.0.1:0"
+proxy_from = "127.0.0.1"
+"""))
+
+    def guess(address):
+        """Under a name that nobody guessed before, so that it is the address that is counted."""
+        body = b"\x00\x04MQTT\x05\xc2\x00\x3c\x00" + b"\x00\x00" + b"".join(
+            len(part).to_bytes(2, "big") + part for part in (address.encode(), b"guess"))
+        with socket.create_connection(("127.0.0.1", node.port()), timeout=20) as client:
+            client.sendall(f"PROXY TCP6 {address} ::1 4711 1883\r\n".encode() + bytes([0x10, len(body)]) + body)
+            return client.recv(64)[3]
+
+    assert [guess(f"2001:db8:0:1:{last}::1") for last in range(1, 4)] == [0x86] * 3
+    assert guess("2001:db8:0:1::9") == 0x9F
+    assert guess("2001:db8:0:2::9") == 0x86
+
+
 @pytest.mark.parametrize("key", ['password_file = ""', 'acl_file = ""', 'certificate_user_name = "off"'])
 def test_a_listener_is_not_open_because_its_own_keys_are_empty(start_node, tmp_path, key):
     passwords = mosquitto_passwd(tmp_path / "passwd", ("alice", "secret"))
@@ -159,6 +233,44 @@ def test_two_listeners_do_not_have_one_name(tmp_path):
     listener = '[[listeners]]\nurl = "mqtt://127.0.0.1:{}"\nname = "x"\n'
     done = martlet_process.run("config", "check", *configured(tmp_path, listener.format(1) + listener.format(2)))
     assert done.returncode != 0 and "two listeners have the name" in done.stderr
+
+
+def test_one_address_with_many_guesses_keeps_nobody_waiting(start_node, tmp_path):
+    """Each guess takes a core for some 100 ms; by a proxy's word they come from one address."""
+    passwords = tmp_path / "passwd"
+    passwords.write_text("".join(f"{user}:{hashed(user, 300_000)}\n" for user in ("alice", "bob", "carol")))
+    node = start_node(listen=(), arguments=configured(tmp_path, f"""
+[auth]
+lockout_failures = 0
+password_file = "{passwords}"
+[[listeners]]
+url = "mqtt://127.0.0.1:0"
+proxy_from = "127.0.0.1"
+"""))
+
+    def connect(address, user, password):
+        client = socket.create_connection(("127.0.0.1", node.port()), timeout=60)
+        parts = (f"{address} {user}".encode(), user.encode(), password.encode())
+        body = b"\x00\x04MQTT\x05\xc2\x00\x3c\x00" + b"".join(len(part).to_bytes(2, "big") + part for part in parts)
+        client.sendall(f"PROXY TCP4 {address} 127.0.0.1 4711 1883\r\n".encode() + bytes([0x10, len(body)]) + body)
+        return client
+
+    def let_in_after(address, user):
+        began = time.monotonic()
+        with connect(address, user, user) as client:
+            assert client.recv(64)[3] == 0
+        return time.monotonic() - began
+
+    alone = let_in_after("192.0.2.2", "bob")
+    guesses = [connect("192.0.2.1", "alice", f"guess-{number}") for number in range(100)]
+    assert guesses[0].recv(64)[3] == 0x86
+    beside = let_in_after("192.0.2.3", "carol")
+    print(f"\nalone after {alone:.3f} s, beside 100 guesses after {beside:.3f} s")
+    assert beside < 20 * alone, "they wait their turn"
+    for client in guesses:
+        client.close()
+    # Nobody waits for these any more.
+    assert let_in_after("192.0.2.1", "carol") < 20 * alone
 
 
 def test_guesses_that_are_sent_at_once_are_locked_out_too(start_node, tmp_path):

@@ -111,6 +111,12 @@ def test_a_hook_that_is_slow_or_down_lets_nobody_in_but_who_was_there_of_late(st
       (200, b'{"result": "allow", "acl": "all"}'), (200, b'{"result": "allow", "expire_at": "never"}'),
       (200, b'{"result": "allow", "acl": [{"permission": "allow", "action": "all", "topic": "a/#/b"}]}'),
       (200, b'{"result": "allow", "acl": [{"permission": "allow", "action": "all", "topic": "a", "qos": [0]}]}'),
+      (200, b'{"result": "allow", "acl": [{"permission": "allow", "action": "all", "topic": "eq a/#"}]}'),
+      (200, b'{"result": "allow", "acl": [{"permission": "deny", "action": "all", "topic": "eq a/#"}]}'),
+      (200, b'{"result": "allow", "acl": [{"permission": "allow", "action": "all", "topic": "a/${cert_common_name}"}]}'),
+      (200, b'{"result": "allow", "acl": [{"permission": "allow", "action": "all", "topic": "a", "retain": false}]}'),
+      (200, b'{"result": "allow", "acl": [{"permission": "allow", "action": "all", "topic": "a", "who": "b"}]}'),
+      (200, b'{"result": "allow", "acl": [{"permission": "ignore", "action": "all", "topic": "a"}]}'),
       (204, b""), (200, b'{"result": "allow"' + b" " * 100_000 + b"}")]),
 ])
 def test_other_forms(start_node, hook, form, right, wrong):
@@ -179,3 +185,22 @@ def test_whom_a_hook_does_not_know_the_next_source_may(start_node, hook, tmp_pat
     assert let_in(node, "admin", "pw") and not let_in(node, "admin", "wrong")
     hook.body = b'{"result": "deny"}'
     assert not let_in(node, "admin", "pw", client="c2")
+
+
+def test_whom_a_hook_let_in_goes_with_it(start_node, hook, tmp_path):
+    """Within 50 ms of the reload; who is in the password file stays."""
+    passwords, config = tmp_path / "passwd", tmp_path / "martlet.toml"
+    martlet_process.run("passwd", "-c", "-b", str(passwords), "admin", "pw")
+    listed = f'[auth]\npassword_file = "{passwords}"\n'
+    config.write_text(listed + f'hook_url = "{hook.url}"\n')
+    node = start_node(arguments=["--config", str(config)])
+    with Client(node, "c1").credentials("key", "secret") as goes, Client(node, "c2").credentials("admin", "pw") as stays:
+        config.write_text(listed + f'hook_url = "{hook.url}"\nhook_timeout_ms = 700\n')
+        assert martlet_process.run("reload", "--data-dir", node.data_dir).returncode == 0
+        goes.publish("t", "the same hook", qos=1)
+        config.write_text(listed)
+        assert martlet_process.run("reload", "--data-dir", node.data_dir).returncode == 0
+        answered = time.monotonic()
+        goes.wait_for_end()
+        assert time.monotonic() - answered < 0.05
+        stays.publish("t", "still here", qos=1)

@@ -102,6 +102,7 @@ def test_a_token_is_good_for_its_key_alone(start_node, tmp_path, algorithm):
         "no token": "secret",
         "permissions that are none": signer.token(acl={"pub": ["a/#/b"]}),
         "permissions of an unknown kind": signer.token(acl={"write": ["a"]}),
+        "a header that has to be understood": signer.token(header={"crit": ["b64"], "b64": True}),
     }
     for what, token in bad.items():
         assert not let_in(node, token), what
@@ -221,6 +222,25 @@ def test_keys_come_from_a_server_and_are_fetched_anew(start_node, tmp_path):
     assert "private" not in node.log()
 
 
+def test_keys_of_a_server_hold_when_files_are_read_again_while_it_is_down(start_node, tmp_path):
+    signer = Signer(tmp_path, "HS256")
+    server = KeyServer()
+    server.holds(old=SECRET)
+    node = start_node(settings=[f"auth.jwt_keys={server.url}", "auth.jwt_refresh_secs=600", "auth.remember_secs=0",
+                                "auth.lockout_failures=0"])
+    assert let_in(node, signer.token())
+    with Client(node, "stays").credentials("jwt", signer.token()) as stays:
+        server.status = 503
+        assert martlet_process.run("reload", "--data-dir", node.data_dir).returncode == 0
+        assert let_in(node, signer.token())
+        stays.publish("t", "still here", qos=1)
+    # It is asked at once what it has now, not when the time is over.
+    server.status = 200
+    server.holds(new=b"another secret of more than thirty-two bytes")
+    assert martlet_process.run("reload", "--data-dir", node.data_dir).returncode == 0
+    assert not let_in(node, signer.token())
+
+
 def test_keys_do_not_come_over_an_open_network():
     done = martlet_process.run("config", "check", "--set", "auth.jwt_keys=http://keys.example/jwks.json")
     assert done.returncode != 0 and "expected https://" in done.stderr
@@ -237,3 +257,41 @@ def test_a_token_that_has_ended_takes_no_session_over(start_node, tmp_path):
         until(lambda: time.time() > ends + 0.1, "it has ended")
         assert not let_in(node, short)
         assert client.subscribe("t") == [0], "the other is there still"
+
+
+def test_what_is_critical_and_not_understood_is_refused_with_that_reason(start_node, tmp_path):
+    """RFC 7515 section 4.1.11."""
+    signer = Signer(tmp_path, "HS256")
+    node = start_node(settings=[f"auth.jwt_keys={signer.file}", "auth.jwt_algorithm=HS256"])
+    assert not let_in(node, signer.token(header={"crit": ["exp"]}))
+    node.wait_for_log("its header has `crit`")
+
+
+def test_who_came_by_a_key_that_is_taken_away_goes_with_it(start_node, tmp_path):
+    """A set of two keys loses one: within 50 ms of the reload."""
+    keys = {"old": b"o" * 32, "new": b"n" * 32}
+    path = tmp_path / "keys.json"
+
+    def has(*names):
+        path.write_text(json.dumps({"keys": [{"kty": "oct", "alg": "HS256", "kid": name,
+                                              "k": encoded(keys[name]).decode()} for name in names]}))
+
+    def token(name):
+        data = encoded({"alg": "HS256", "kid": name}) + b"." + encoded({"sub": name, "exp": int(time.time()) + 600})
+        return (data + b"." + encoded(hmac.new(keys[name], data, hashlib.sha256).digest())).decode()
+
+    has("old", "new")
+    node = start_node(settings=[f"auth.jwt_keys={path}"])
+    with Client(node, "stays").credentials("jwt", token("new")) as stays:
+        with Client(node, "goes", clean=False).credentials("jwt", token("old")) as goes:
+            has("new")
+            assert martlet_process.run("reload", "--data-dir", node.data_dir).returncode == 0
+            answered = time.monotonic()
+            goes.wait_for_end()
+            assert time.monotonic() - answered < 0.05
+        stays.publish("t", "still here", qos=1)
+        assert not let_in(node, token("old"), client="goes")
+        # Another order of the same keys concerns nobody.
+        has("old", "new")
+        assert martlet_process.run("reload", "--data-dir", node.data_dir).returncode == 0
+        stays.publish("t", "still here", qos=1)

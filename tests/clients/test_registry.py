@@ -14,6 +14,7 @@ import martlet_process
 from conftest import need
 from paho_client import Client
 from test_access import publish, until
+from test_jwt import Signer
 from test_tls import Authority
 
 DEADLINE_SECS = 20
@@ -325,3 +326,28 @@ def test_a_backup_has_the_tables_whether_the_node_runs_or_not(start, place, star
     martlet("user", "add", "carol", "--data-dir", full, given="secret\n")
     said = martlet("backup", "restore", tmp_path / "running", "--data-dir", full, code=1)
     assert "martlet.db is there already" in said
+
+
+@pytest.mark.parametrize("order", ["registry, credentials, jwt", "jwt, credentials, registry"])
+def test_a_user_of_another_source_who_is_named_as_a_device_is_not_that_device(start_node, place, tmp_path, order):
+    """Neither has its rights, nor is another user let in by its Client Identifier."""
+    secret = place.device("d1")
+    signer = Signer(tmp_path, "HS256")
+    acl = tmp_path / "acl"
+    acl.write_text("user u\ntopic write t\n")
+    node = start_node(data_dir=place.path, variables={"MARTLET_AUTH__CREDENTIALS": "u:pw,d1:pw"}, settings=[
+        f"auth.jwt_keys={signer.file}", "auth.jwt_algorithm=HS256", f"auth.acl_file={acl}",
+        f"auth.order={order}", "auth.lockout_failures=0"])
+
+    def may(topic, user, password, client):
+        return is_permitted(node, topic, "-u", user, "-P", password, "-i", client)
+
+    if order.startswith("registry"):  # Else the environment knows the name first, and it is shut out.
+        assert may("d/d1/up", "d1", secret, "d1") and not may("t", "d1", secret, "d1")
+    assert may("t", "u", "pw", "c") and not may("t", "u", "pw", "d1"), "the identifier is the device's alone"
+    for name, password in [("d1", "pw"), ("d1", signer.token(sub="d1")), ("jwt", signer.token(sub="d1"))]:
+        for client in ("d1", "c"):
+            assert not may("d/d1/up", name, password, client), (name, client)
+            assert not may("t", name, password, client), (name, client)
+    assert not may("t", "jwt", signer.token(sub="u"), "d1")
+    assert may("t", "jwt", signer.token(sub="u"), "c")

@@ -350,3 +350,17 @@ def test_users_of_the_tables_prove_their_passwords_once_a_verifier_is_stored(sta
     user("set", "alice", "--disable", scram=True)
     assert not let_in("alice")
     node.wait_for_log("user alice is disabled: martlet user set alice --enable")
+
+
+def test_names_and_passwords_are_the_same_in_each_of_their_forms(start_node):
+    """SASLprep, RFC 5802 section 2.2: an umlaut in one letter or two, a soft hyphen that is not seen."""
+    node = start_node(variables=[("MARTLET_AUTH__CREDENTIALS", "bob:wo\u0308rd")],
+                      settings=["auth.scram=true", "auth.lockout_failures=0"])
+    for number, (user, named) in enumerate([("bob", None), ("b\u00adob", "bob"), ("bob", "b\u00adob")]):
+        with Wire(node) as wire:
+            scram, answer = wire.prove(f"c{number}", user, "w\u00f6rd", named=named)
+            assert answer == (CONNACK, 0, METHOD, scram.expected), (user, named)
+    with Wire(node) as wire:
+        wire.connect("d", Scram("bob\u0007", "w\u00f6rd").first)
+        assert wire.receive()[:2] == (CONNACK, 0x87)
+    node.wait_for_log("that SASLprep forbids")

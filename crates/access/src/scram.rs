@@ -3,9 +3,11 @@
 //!
 //! Both sides as state machines: messages in, messages out; nonces are handed in. What the server
 //! keeps of a password is a [`Verifier`], from which nobody can come in without guessing the
-//! password. There is no channel binding. Names and passwords are UTF-8 as they stand: the
-//! normal forms of SASLprep are the same for ASCII, and for nothing else promised.
+//! password. There is no channel binding. Names and passwords are prepared by SASLprep (RFC 4013),
+//! so that whichever of its forms a client writes a letter in, it is the same one. A password that
+//! cannot be prepared is taken as it stands, as PostgreSQL does; no such name is anybody's.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::num::NonZeroU32;
 
@@ -133,6 +135,19 @@ pub fn nonce() -> Result<String, Problem> {
     Ok(STANDARD.encode(bytes))
 }
 
+/// The form of a user name in which it is compared (RFC 5802 section 2.2).
+///
+/// # Errors
+/// It has none.
+pub fn prepared_name(name: &str) -> Result<Cow<'_, str>, Problem> {
+    let prepared = stringprep::saslprep(name)
+        .map_err(|_| "the user name has characters or directions of text that SASLprep forbids")?;
+    match prepared.is_empty() {
+        true => Err("nothing is left of the user name by SASLprep"),
+        false => Ok(prepared),
+    }
+}
+
 /// The first message of a client, read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientFirst {
@@ -163,13 +178,14 @@ impl ClientFirst {
         let name = parts.next().and_then(|part| part.strip_prefix("n="));
         // An extension that must be understood (m=) would stand before the name.
         let user_name = decode_name(name.ok_or("no user name first")?)?;
+        let user_name = prepared_name(&user_name)?.into_owned();
         let nonce = parts.next().and_then(|part| part.strip_prefix("r="));
         let nonce = check_nonce(nonce.ok_or("no nonce behind the user name")?)?;
         if !other_name.is_empty() {
             let other_name = other_name
                 .strip_prefix("a=")
                 .ok_or("no user name to act as")?;
-            if decode_name(other_name)? != user_name {
+            if prepared_name(&decode_name(other_name)?)? != user_name {
                 return Err("nobody acts as another user here");
             }
         }
@@ -181,7 +197,7 @@ impl ClientFirst {
         })
     }
 
-    /// Who it says it is.
+    /// Who it says it is, prepared.
     pub fn user_name(&self) -> &str {
         &self.user_name
     }
@@ -276,7 +292,9 @@ impl fmt::Debug for ServerSignature {
 impl Client {
     /// `nonce` is never the same twice.
     pub fn new(user_name: &str, password: &[u8], nonce: &str) -> Self {
-        let name = user_name.replace('=', "=3D").replace(',', "=2C");
+        // One that cannot be prepared the server refuses, and says why in its log.
+        let name = prepared_name(user_name).unwrap_or(Cow::Borrowed(user_name));
+        let name = name.replace('=', "=3D").replace(',', "=2C");
         Self {
             password: password.into(),
             nonce: nonce.to_owned(),
@@ -328,6 +346,9 @@ impl ServerSignature {
 }
 
 fn salted_password(password: &[u8], salt: &[u8], iterations: NonZeroU32) -> Key {
+    let text = std::str::from_utf8(password).ok();
+    let prepared = text.and_then(|text| stringprep::saslprep(text).ok());
+    let password = prepared.as_ref().map_or(password, |text| text.as_bytes());
     let mut out = [0; digest::SHA256_OUTPUT_LEN];
     let algorithm = pbkdf2::PBKDF2_HMAC_SHA256;
     pbkdf2::derive(algorithm, iterations, salt, password, &mut out);

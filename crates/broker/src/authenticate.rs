@@ -5,10 +5,10 @@
 //! back later: rules that change, credentials that are revoked.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use martlet_codec::{ProtocolVersion, ReasonCode};
 
@@ -19,7 +19,7 @@ use crate::id::ConnectionId;
 use crate::limits::ListenerPolicy;
 use crate::lobby::Admission;
 use crate::node::{Cx, Node};
-use crate::permission::{Actions, Identity, Names, RuleBook};
+use crate::permission::{Actions, Identity, Names, Realm, RuleBook, Voucher};
 use crate::session::permit::{Permit, PermitToken};
 use crate::shard::{Ending, Shard};
 use crate::timer::{Timer, TimerKey};
@@ -47,6 +47,23 @@ impl fmt::Debug for Password {
     }
 }
 
+/// Whether a connection still waits to be known: whose has ended need not be looked for.
+#[derive(Clone, Debug, Default)]
+pub struct Asker(Option<Weak<()>>);
+
+impl Asker {
+    /// Who holds this waits.
+    pub fn of(asks: &Arc<()>) -> Self {
+        Self(Some(Arc::downgrade(asks)))
+    }
+
+    /// It waits no more.
+    pub fn is_gone(&self) -> bool {
+        let asks = self.0.as_ref();
+        asks.is_some_and(|asks| asks.strong_count() == 0)
+    }
+}
+
 /// The question who a client is. Answered with [`Shard::authenticated`], or never: then the
 /// connection ends at its deadline.
 #[derive(Clone, Debug)]
@@ -67,6 +84,8 @@ pub struct Authentication {
     pub password: Option<Password>,
     /// The certificate that the client has proved to have, in DER.
     pub certificate: Option<Arc<[u8]>>,
+    /// Whether it still waits.
+    pub asker: Asker,
     /// Of a client that proves in several steps who it is, by the method that it names; it has no
     /// password then, whatever its CONNECT says.
     pub step: Option<Step>,
@@ -120,12 +139,62 @@ impl Authenticated {
 }
 
 /// Whose credentials are taken back.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Whose {
+    /// A user's.
+    User(Arc<str>),
+    /// Those of all for whom this vouched.
+    Voucher(Voucher),
+}
+
+/// That credentials are taken back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Revocation {
-    /// The user.
-    pub user_name: Arc<str>,
+    /// Whose names these are: elsewhere the name is somebody else's.
+    pub realm: Realm,
+    /// Who had them.
+    pub whose: Whose,
     /// Counted up by whoever revokes.
     pub number: u64,
+}
+
+/// Who has been revoked, and when last.
+#[derive(Clone, Debug, Default)]
+struct Revoked(BTreeMap<(Realm, Whose), u64>);
+
+impl Revoked {
+    /// Remembers one more.
+    fn add(&mut self, revocation: Revocation) {
+        let Revocation {
+            realm,
+            whose,
+            number,
+        } = revocation;
+        self.0.insert((realm.of_names(), whose), number);
+    }
+
+    /// Forgets one, unless the same has been revoked again since.
+    fn remove(&mut self, revocation: &Revocation) {
+        let whose = (revocation.realm.of_names(), revocation.whose.clone());
+        if self.0.get(&whose) == Some(&revocation.number) {
+            self.0.remove(&whose);
+        }
+    }
+
+    /// Whoever has this identity was revoked after it was decided.
+    fn is_revoked(&self, identity: &Identity, known: u64) -> bool {
+        if self.0.is_empty() {
+            return false;
+        }
+        let user = identity.user_name.clone().map(Whose::User);
+        let voucher = (identity.voucher != Voucher::NONE).then_some(identity.voucher);
+        let mut all = user.into_iter().chain(voucher.map(Whose::Voucher));
+        let realm = identity.realm.of_names();
+        all.any(|whose| {
+            let number = self.0.get(&(realm, whose));
+            number.is_some_and(|number| *number > known)
+        })
+    }
 }
 
 /// Connections of this shard that wait for an answer, and who has been revoked of late.
@@ -138,8 +207,10 @@ pub(crate) struct Authentications {
     method: Option<Arc<str>>,
     /// Certificates of connections in the lobby.
     certificates: BTreeMap<u32, Arc<[u8]>>,
-    /// The latest revocation of each user, oldest first, with the time it came.
-    revoked: Vec<(u64, Revocation)>,
+    /// Who has been revoked of late.
+    revoked: Revoked,
+    /// The same, oldest first, with the time it came.
+    revocations: VecDeque<(u64, Revocation)>,
     /// Where rules are looked up, if anywhere.
     book: Option<Arc<dyn RuleBook>>,
 }
@@ -176,17 +247,23 @@ impl Authentications {
         self.exchanges.remove(&index)?.deadline
     }
 
-    fn revoke(&mut self, now_ms: u64, revocation: Revocation) {
-        self.revoked.retain(|(at_ms, old)| {
-            at_ms + REMEMBERED_MS > now_ms && old.user_name != revocation.user_name
-        });
-        self.revoked.push((now_ms, revocation));
+    fn revoke(&mut self, now_ms: u64, revocations: &[Revocation]) {
+        while let Some((at_ms, _)) = self.revocations.front()
+            && at_ms + REMEMBERED_MS <= now_ms
+        {
+            if let Some((_, over)) = self.revocations.pop_front() {
+                self.revoked.remove(&over);
+            }
+        }
+        for revocation in revocations {
+            self.revoked.add(revocation.clone());
+            self.revocations.push_back((now_ms, revocation.clone()));
+        }
     }
 
-    pub(crate) fn is_revoked(&self, user_name: &str, known: u64) -> bool {
-        self.revoked
-            .iter()
-            .any(|(_, found)| *found.user_name == *user_name && found.number > known)
+    /// Whoever has this identity was revoked after it was decided.
+    pub(crate) fn is_revoked(&self, identity: &Identity, known: u64) -> bool {
+        self.revoked.is_revoked(identity, known)
     }
 }
 
@@ -196,7 +273,7 @@ impl Shard {
         &mut self,
         cx: &mut Cx<'_, N>,
         index: u32,
-        request: ConnectRequest,
+        mut request: ConnectRequest,
         password: Option<Password>,
         step: Option<Step>,
     ) {
@@ -219,6 +296,7 @@ impl Shard {
             user_name: request.user_name.clone(),
             password,
             certificate: self.authentications.certificates.remove(&index),
+            asker: Asker::of(request.asks.insert(Arc::default())),
             step,
         });
         if let Some(method) = &request.authentication_method {
@@ -349,8 +427,9 @@ impl Shard {
     pub(crate) fn is_turned_away(&mut self, request: &ConnectRequest) -> Option<Cow<'static, str>> {
         let permit = request.permit.as_ref();
         if let Some(permit) = permit
-            && let Some(name) = permit.user_name()
-            && self.authentications.is_revoked(name, permit.known)
+            && self
+                .authentications
+                .is_revoked(&permit.identity, permit.known)
         {
             return Some("its credentials were revoked while it connected".into());
         }
@@ -391,11 +470,12 @@ impl Shard {
         (ends_wall_ms > 0).then_some(ends_wall_ms)
     }
 
-    /// All connections of a user end, and those on their way in are not let in.
-    pub(crate) fn revoke<N: Node>(&mut self, cx: &mut Cx<'_, N>, revocation: Revocation) {
-        let name = Arc::clone(&revocation.user_name);
-        self.authentications.revoke(cx.now.mono_ms, revocation);
-        for session in self.sessions_of_user(&name) {
+    /// All connections of those who are revoked end, and who is on the way in is not let in.
+    pub(crate) fn revoke<N: Node>(&mut self, cx: &mut Cx<'_, N>, revocations: &[Revocation]) {
+        self.authentications.revoke(cx.now.mono_ms, revocations);
+        let revoked = &self.authentications.revoked;
+        let is_revoked = |permit: &Permit| revoked.is_revoked(&permit.identity, permit.known);
+        for session in self.sessions_with(is_revoked) {
             if let Some(connection) = self.sessions.at(session).connection() {
                 let why = "its credentials were revoked";
                 let ending = Ending::told(ReasonCode::NotAuthorized, why);
@@ -475,10 +555,6 @@ impl Shard {
             permit.look_up(&**book);
         }
         permit
-    }
-
-    fn sessions_of_user(&self, name: &str) -> Vec<u32> {
-        self.sessions_with(|permit| permit.user_name() == Some(name))
     }
 
     fn sessions_with(&self, of: impl Fn(&Permit) -> bool) -> Vec<u32> {

@@ -41,9 +41,9 @@ pub enum Command {
         /// What v5 clients are told.
         reason: ReasonCode,
     },
-    /// The credentials of a user are taken back: all connections of it end with 0x87, and those
-    /// that are being authenticated are not let in.
-    Revoke(Revocation),
+    /// Credentials are taken back: all connections by them end with 0x87, and who is being
+    /// authenticated by them is not let in.
+    Revoke(Arc<[Revocation]>),
     /// From now on rules are looked up here, for all sessions and all who connect, but those whose
     /// rules are their own.
     SetRules(Arc<dyn RuleBook>),

@@ -30,6 +30,8 @@ pub struct ConnectRequest {
     pub(crate) keep_alive_secs: u16,
     pub(crate) tenant: TenantId,
     pub(crate) client_id: Arc<str>,
+    /// There while it waits to be known who it is.
+    pub(crate) asks: Option<Arc<()>>,
     /// The identifier was given by us [MQTT-3.1.3-6].
     pub(crate) assigned: bool,
     pub(crate) user_name: Option<Arc<str>>,

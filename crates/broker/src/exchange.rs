@@ -13,7 +13,7 @@ use martlet_codec::{
     Auth, Disconnect, PacketType, ProtocolVersion, ReasonCode, decode_fixed_header,
 };
 
-use crate::authenticate::{Authenticated, Authentication};
+use crate::authenticate::{Asker, Authenticated, Authentication};
 use crate::connection::Phase;
 use crate::event::Event;
 use crate::id::ConnectionId;
@@ -200,16 +200,19 @@ impl Shard {
             connection.phase = Phase::Authenticating;
         }
         let (listener, address) = (Arc::clone(&connection.listener), connection.address);
-        let (client_id, user_name) = match connection.session() {
+        let (client_id, user_name, asker) = match connection.session() {
             Some(session) => {
                 let user_name = connection.user_name().cloned();
-                (Arc::clone(&self.sessions.at(session).client_id), user_name)
+                let client_id = Arc::clone(&self.sessions.at(session).client_id);
+                (client_id, user_name, Asker::default())
             }
             None => {
                 let Some(request) = self.authentications.waiting.get(&index) else {
                     return;
                 };
-                (Arc::clone(&request.client_id), request.user_name.clone())
+                let asker = request.asks.as_ref().map(Asker::of).unwrap_or_default();
+                let client_id = Arc::clone(&request.client_id);
+                (client_id, request.user_name.clone(), asker)
             }
         };
         cx.effects.authentications.push(Authentication {
@@ -221,6 +224,7 @@ impl Shard {
             user_name,
             password: None,
             certificate: None,
+            asker,
             step: Some(step),
         });
     }
@@ -357,8 +361,7 @@ impl Shard {
         if !is_same || state.tenant != identity.tenant {
             return Err(refused("re-authentication as another user"));
         }
-        let name = identity.user_name.as_deref();
-        if name.is_some_and(|name| self.authentications.is_revoked(name, known)) {
+        if self.authentications.is_revoked(&identity, known) {
             return Err(refused("its credentials were revoked meanwhile"));
         }
         let ended_wall_ms = end_of(self.sessions.at(session).permit.as_deref());

@@ -57,7 +57,7 @@ mod will;
 use martlet_fault as fault;
 
 pub use arena::Arena;
-pub use authenticate::{Authenticated, Authentication, Password, Revocation};
+pub use authenticate::{Asker, Authenticated, Authentication, Password, Revocation, Whose};
 pub use command::{Command, SysTopic};
 pub use connect::ConnectRequest;
 pub use counters::{Accounting, Counters, DROP_REASONS, DropReason, Metric, MetricKind};
@@ -79,7 +79,8 @@ pub use lobby::{Guest, Peer};
 pub use message::{Contents, MESSAGE_OVERHEAD, MemoryGauge, Message, Publication, StoredMessage};
 pub use node::{Cx, Node, Now};
 pub use permission::{
-    Actions, Identity, Names, Realm, Rule, RuleBook, Rules, RulesError, Verdict, may_publish,
+    Actions, Identity, Names, Realm, Rule, RuleBook, Rules, RulesError, Verdict, Voucher,
+    may_publish,
 };
 pub use rate::RateExceeded;
 pub use record::{

@@ -325,6 +325,7 @@ impl Shard {
         let delay_max_secs = self.settings.limits.will_delay_max_secs;
         let properties = &connect.properties;
         Ok(ConnectRequest {
+            asks: None,
             version: connect.version,
             bridge: connect.bridge,
             clean_start: connect.clean_start,

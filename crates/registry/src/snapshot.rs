@@ -227,8 +227,8 @@ impl Snapshot {
         })
     }
 
-    /// Whether a password is a user's. Takes as long as the hash does, also where nobody has that
-    /// name. The answer is a hash that ought to be renewed, if it is weak.
+    /// Whether a password is a user's; none: there is no such user. Takes as long as the hash does.
+    /// The answer is a hash that ought to be renewed, if it is weak.
     ///
     /// # Errors
     /// It is not, or the user is not let in.
@@ -238,12 +238,7 @@ impl Snapshot {
         client_id: &str,
         password: &[u8],
     ) -> Option<Result<Option<&PasswordHash>, Refusal>> {
-        let Some(user) = self.users.get(name) else {
-            if let Some(stranger) = &self.stranger {
-                let _ = stranger.is_of(password);
-            }
-            return None;
-        };
+        let user = self.users.get(name)?;
         if !user.hash.is_of(password) {
             let why = "the password is not that of the registry".to_owned();
             return Some(Err(Refusal::Wrong(why)));
@@ -252,6 +247,18 @@ impl Snapshot {
             self.admits(name, client_id)
                 .map(|()| user.hash.is_weak().then_some(&user.hash)),
         )
+    }
+
+    /// There are users, whose passwords take time.
+    pub fn has_users(&self) -> bool {
+        self.stranger.is_some()
+    }
+
+    /// Takes as long as a wrong password of a user does.
+    pub fn pretend(&self, password: &[u8]) {
+        if let Some(stranger) = &self.stranger {
+            let _ = stranger.is_of(password);
+        }
     }
 
     /// A secret of these tables for something else, the same after each start.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use martlet_broker::{
     Authenticated, Authentication, Command, EventInterest, ExchangeState, Identity, ListenerPolicy,
-    Realm, Revocation, Rules, Settings, TransportEnd,
+    Realm, Revocation, Rules, Settings, TransportEnd, Whose,
 };
 use martlet_codec::{
     Auth, Connect, ConnectProperties, Packet, ProtocolVersion, ReasonCode, decode_packet,
@@ -101,10 +101,12 @@ impl Bench {
     fn revoke(&mut self, user_name: &str) {
         for shard in 0..SHARDS {
             let revocation = Revocation {
-                user_name: user_name.into(),
+                realm: Realm::COMMON,
+                whose: Whose::User(user_name.into()),
                 number: 1,
             };
-            self.node.command(shard, Command::Revoke(revocation));
+            self.node
+                .command(shard, Command::Revoke([revocation].into()));
         }
     }
 

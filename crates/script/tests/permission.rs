@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use martlet_broker::{
     Actions, Authenticated, Authentication, Command, Identity, ListenerPolicy, Realm, Revocation,
-    Rule, RuleBook, Rules, Settings, TransportEnd,
+    Rule, RuleBook, Rules, Settings, TransportEnd, Voucher, Whose,
 };
 use martlet_script::{Harness, Link, Wiring};
 
@@ -184,10 +184,11 @@ fn revoking_ends_connections_and_those_on_their_way_in() {
         node.send(late, &connect("late", CLEAN, "alice"));
         let (shard, waiting) = asked(&mut node);
         let revocation = Revocation {
-            user_name: "alice".into(),
+            realm: Realm::COMMON,
+            whose: Whose::User("alice".into()),
             number: 5,
         };
-        all(&mut node, shards, &Command::Revoke(revocation));
+        all(&mut node, shards, &Command::Revoke([revocation].into()));
         assert!(links.iter().all(|link| node.is_closed(*link)));
         // It was decided before, and comes after.
         let answer = accepted(&waiting, Arc::clone(&open), 4);
@@ -201,6 +202,66 @@ fn revoking_ends_connections_and_those_on_their_way_in() {
         let (shard, waiting) = asked(&mut node);
         node.authenticated(shard, waiting.connection, accepted(&waiting, open, 5));
         assert_eq!(node.take(again), ACCEPTED);
+    }
+}
+
+#[test]
+fn a_user_of_that_name_at_another_door_is_not_revoked() {
+    for shards in [1, 3] {
+        let mut node = node(shards);
+        let open = Arc::new(Rules::open());
+        let link = come(&mut node, "a", CLEAN, "alice", &open);
+        let late = node.open();
+        node.send(late, &connect("late", CLEAN, "alice"));
+        let (shard, waiting) = asked(&mut node);
+        let revocation = Revocation {
+            realm: Realm(7),
+            whose: Whose::User("alice".into()),
+            number: 5,
+        };
+        all(&mut node, shards, &Command::Revoke([revocation].into()));
+        node.authenticated(shard, waiting.connection, accepted(&waiting, open, 4));
+        assert_eq!(node.take(late), ACCEPTED);
+        assert!(!node.is_closed(link));
+    }
+}
+
+#[test]
+fn whom_a_voucher_let_in_goes_with_it_and_nobody_else() {
+    let by = |voucher: u32, known: u64| Authenticated::Accepted {
+        identity: Identity {
+            user_name: Some("alice".into()),
+            voucher: Voucher(voucher),
+            ..Identity::anyone()
+        },
+        known,
+        data: None,
+    };
+    for shards in [1, 3] {
+        let mut node = node(shards);
+        let come = |node: &mut Harness, client_id: &str, voucher| {
+            let link = node.open();
+            node.send(link, &connect(client_id, CLEAN, "alice"));
+            let (shard, asked) = asked(node);
+            node.authenticated(shard, asked.connection, by(voucher, 4));
+            assert_eq!(node.take(link), ACCEPTED);
+            link
+        };
+        let stay = [come(&mut node, "a", 0), come(&mut node, "b", 2)];
+        let goes = come(&mut node, "c", 1);
+        let late = node.open();
+        node.send(late, &connect("late", CLEAN, "alice"));
+        let (shard, waiting) = asked(&mut node);
+        let revocation = Revocation {
+            realm: Realm::COMMON,
+            whose: Whose::Voucher(Voucher(1)),
+            number: 5,
+        };
+        all(&mut node, shards, &Command::Revoke([revocation].into()));
+        assert!(node.is_closed(goes));
+        assert!(stay.iter().all(|link| !node.is_closed(*link)));
+        node.authenticated(shard, waiting.connection, by(1, 4));
+        assert_eq!(node.take(late), NOT_AUTHORIZED);
     }
 }
 

@@ -179,17 +179,62 @@ proptest! {
         prop_assert!(exchange.finish(&changed).is_err());
     }
 
-    /// Any name comes through as it is, and any password.
+    /// Any name that can be prepared comes through so, and any password.
     #[test]
     fn names_and_passwords_may_be_anything(name in "\\PC{1,40}", password in any::<Vec<u8>>()) {
         let known = Verifier::with_salt(&password, b"salt", NonZeroU32::MIN);
         let known = Verifier::parse(&known.text()).expect("its own text");
         let client = Client::new(&name, &password, "clients");
-        let first = ClientFirst::parse(client.first().as_bytes()).expect("a first message");
-        prop_assert_eq!(first.user_name(), &name);
+        let first = ClientFirst::parse(client.first().as_bytes());
+        let Ok(prepared) = prepared_name(&name) else {
+            prop_assert!(first.is_err());
+            return Ok(());
+        };
+        let first = first.expect("a first message");
+        prop_assert_eq!(first.user_name(), &*prepared);
         let (exchange, answer) = Exchange::begin(&first, known, "servers");
         let (last, signature) = client.finish(answer.as_bytes()).expect("an answer");
         let shown = exchange.finish(last.as_bytes()).expect("it is the password");
         prop_assert!(signature.check(shown.as_bytes()).is_ok());
     }
+}
+
+#[test]
+fn names_are_prepared_as_rfc_4013_has_it() {
+    for (name, prepared) in [
+        ("I\u{ad}X", Some("IX")),
+        ("user", Some("user")),
+        ("USER", Some("USER")),
+        ("\u{aa}", Some("a")),
+        ("\u{2168}", Some("IX")),
+        ("e\u{301}t\u{e9}", Some("\u{e9}t\u{e9}")),
+        ("\u{7}", None),
+        ("\u{627}\u{31}", None),
+        ("\u{ad}", None),
+    ] {
+        assert_eq!(prepared_name(name).ok().as_deref(), prepared, "{name:?}");
+        let message = format!("n,,n={name},r=nonce");
+        let read = ClientFirst::parse(message.as_bytes());
+        assert_eq!(read.ok().as_ref().map(ClientFirst::user_name), prepared);
+    }
+    let why = ClientFirst::parse("n,,n=\u{7},r=nonce".as_bytes()).unwrap_err();
+    assert!(why.contains("SASLprep"), "{why}");
+}
+
+#[test]
+fn a_password_is_the_same_in_each_of_its_forms_and_another_is_not() {
+    let proves = |kept: &str, said: &str| {
+        let iterations = NonZeroU32::new(10).unwrap();
+        let verifier = Verifier::with_salt(kept.as_bytes(), b"salt", iterations);
+        let client = Client::new("user", said.as_bytes(), "client");
+        let first = ClientFirst::parse(client.first().as_bytes()).unwrap();
+        let (exchange, answer) = Exchange::begin(&first, verifier, "server");
+        let (last, _) = client.finish(answer.as_bytes()).unwrap();
+        exchange.finish(last.as_bytes()).is_ok()
+    };
+    assert!(proves("e\u{301}te\u{301}", "\u{e9}t\u{e9}"));
+    assert!(proves("a\u{a0}b", "a b"));
+    assert!(!proves("\u{e9}t\u{e9}", "ete"));
+    // What cannot be prepared is itself.
+    assert!(proves("bell\u{7}", "bell\u{7}") && !proves("bell\u{7}", "bell"));
 }

@@ -5,6 +5,16 @@ use std::sync::Arc;
 use super::{Realm, Rules};
 use crate::id::TenantId;
 
+/// What vouches for clients and knows no list of them, such as a key that tokens are signed with:
+/// when it is taken back, so are all for whom it vouched.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Voucher(pub u32);
+
+impl Voucher {
+    /// Nothing of the kind: the client is known by name.
+    pub const NONE: Self = Self(0);
+}
+
 /// An authenticated client, as the shard knows it. Where nobody has to say who they are, all
 /// clients are the same nobody.
 #[derive(Clone, Debug)]
@@ -21,6 +31,8 @@ pub struct Identity {
     pub rules: Arc<Rules>,
     /// A session may be taken over only by the same user.
     pub bound: bool,
+    /// What vouched for it, if that may be taken back.
+    pub voucher: Voucher,
     /// When its credentials end, wall clock in milliseconds; 0 is never.
     pub expires_wall_ms: u64,
 }
@@ -34,6 +46,7 @@ impl Identity {
             realm: Realm::COMMON,
             rules: Arc::new(Rules::open()),
             bound: false,
+            voucher: Voucher::NONE,
             expires_wall_ms: 0,
         }
     }

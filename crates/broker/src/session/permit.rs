@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use crate::hash::Seed;
 use crate::id::TenantId;
-use crate::permission::{Actions, Identity, Names, Realm, RuleBook, Rules, Verdict, may_publish};
+use crate::permission::{
+    Actions, Identity, Names, Realm, RuleBook, Rules, Verdict, Voucher, may_publish,
+};
 use crate::record::SessionOwner;
 
 /// Tells a permit from all others of the shard, and from itself with other rules.
@@ -70,6 +72,7 @@ impl Permit {
             realm: owner.realm,
             rules: Arc::new(Rules::open()),
             bound: owner.bound,
+            voucher: Voucher::NONE,
             expires_wall_ms: 0,
         };
         Self::new(identity, 0)

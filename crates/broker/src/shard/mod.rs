@@ -467,7 +467,7 @@ impl Shard {
                     self.end_connection(cx, connection, ending);
                 }
             }
-            Command::Revoke(revocation) => self.revoke(cx, revocation),
+            Command::Revoke(revocations) => self.revoke(cx, &revocations),
             Command::SetRules(book) => self.set_rule_book(book),
             Command::RulesChanged { user_name } => self.rules_changed(user_name.as_deref()),
             Command::Shutdown => self.shut_down(cx),

@@ -6,16 +6,20 @@
 //! nobody gets in on half of what somebody else had. The same question is asked once, however many
 //! wait for its answer. Where a source fails nobody gets in.
 //!
+//! * `aging`: a map whose oldest entries go where there is no room
 //! * `failures`: who tries passwords, and is slowed down and locked out
 //! * `proving`: passwords that are proved in steps and not sent
 //! * `policy`: the chain of a realm, and what becomes of who has no name
 //! * [`sources`]: where credentials are kept
+//! * `turns`: who is next where passwords are worked out
 //! * `verified`: what is remembered
 
+mod aging;
 mod failures;
 mod policy;
 mod proving;
 pub mod sources;
+mod turns;
 mod verified;
 
 use std::collections::HashMap;
@@ -24,13 +28,14 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use martlet_broker::{Authenticated, Authentication, Revocation};
+use martlet_broker::{Asker, Authenticated, Authentication, Revocation};
 use martlet_codec::ReasonCode;
 use tokio::runtime::Handle;
 
 pub use failures::Lockout;
-pub use policy::{Chain, Finding, Looking, Policy, Source};
+pub use policy::{Chain, Finding, Looking, Policy, Pretending, Source};
 pub use proving::ScramUser;
+pub use turns::Place;
 
 use failures::{Caller, Failures};
 use sources::Hashing;
@@ -64,14 +69,20 @@ struct State {
     verified: Verified,
     failures: Failures,
     /// Questions under way, with all who wait for the answer.
-    asking: HashMap<Digest, Vec<Answer>>,
+    asking: HashMap<Digest, Asking>,
+    /// Counts them.
+    asked: u64,
     waiting: usize,
     /// Bytes of the questions under way.
     waiting_bytes: usize,
     /// The number of the last revocation.
     revoked: u64,
-    /// And when each user was last revoked.
-    revoked_users: HashMap<Arc<str>, u64>,
+}
+
+/// A question under way.
+struct Asking {
+    number: u64,
+    waiting: Vec<(Asker, Answer)>,
 }
 
 impl fmt::Debug for Gate {
@@ -93,10 +104,10 @@ impl Gate {
                 verified: Verified::default(),
                 failures: Failures::default(),
                 asking: HashMap::new(),
+                asked: 0,
                 waiting: 0,
                 waiting_bytes: 0,
                 revoked: 0,
-                revoked_users: HashMap::new(),
             }),
             digester,
             runtime,
@@ -120,6 +131,7 @@ impl Gate {
             return answer(verified);
         }
         let caller = Caller {
+            realm: asked.listener.realm,
             address: asked.address.map(|(address, _)| address),
             user_name: asked.user_name.clone(),
         };
@@ -136,43 +148,73 @@ impl Gate {
             ));
         }
         state.waiting += 1;
+        let number = state.asked + 1;
+        let waiter: (Asker, Answer) = (asked.asker.clone(), Box::new(answer));
         match state.asking.entry(digest) {
-            Entry::Occupied(mut others) => others.get_mut().push(Box::new(answer)),
+            Entry::Occupied(mut others) => others.get_mut().waiting.push(waiter),
             Entry::Vacant(first) => {
-                first.insert(vec![Box::new(answer)]);
+                first.insert(Asking {
+                    number,
+                    waiting: vec![waiter],
+                });
+                state.asked = number;
                 state.waiting_bytes += bytes;
                 let (policy, known) = (Arc::clone(&state.policy), state.revoked);
+                let place = self.place(&state, &caller, digest, number);
+                let question = Question {
+                    inner: Arc::clone(&self.0),
+                    digest,
+                    number,
+                    bytes,
+                };
                 drop(state);
-                self.find_out(policy, asked, digest, known, caller);
+                self.find_out(question, policy, asked, known, caller, place);
             }
+        }
+    }
+
+    /// Among those that wait for a core. Whose connections have gone, or who may not try any more
+    /// since it was asked, need not be looked for.
+    fn place(&self, state: &State, caller: &Caller, digest: Digest, number: u64) -> Place {
+        let (inner, asks) = (Arc::downgrade(&self.0), caller.clone());
+        let is_wanted = move || {
+            let Some(inner) = inner.upgrade() else {
+                return false;
+            };
+            let mut state = inner.lock();
+            let is_locked = state.failures.locked(&asks, Instant::now()).is_some();
+            let gone = state.take_gone(&digest, number);
+            drop(state);
+            gone.is_none() && !is_locked
+        };
+        Place {
+            is_wanted: Some(Arc::new(is_wanted)),
+            ..state.failures.place(caller, Instant::now())
         }
     }
 
     fn find_out(
         &self,
+        question: Question,
         policy: Arc<Policy>,
         asked: Authentication,
-        digest: Digest,
         known: u64,
         caller: Caller,
+        place: Place,
     ) {
-        let inner = Arc::clone(&self.0);
-        let mut question = Question {
-            inner,
-            digest,
-            bytes: bytes_of(&asked),
-            is_answered: false,
-        };
         self.0.runtime.spawn(async move {
-            let mut found = policy.decide(&asked, known).await;
-            if let (Authenticated::Accepted { .. }, Some(why)) = (
-                &found,
-                question
-                    .inner
-                    .lock()
-                    .failures
-                    .locked(&caller, Instant::now()),
-            ) {
+            let mut found = policy.decide(&asked, known, &place).await;
+            let is_open = match &found {
+                Authenticated::Accepted { .. } => true,
+                Authenticated::Refused { reason, .. } => *reason == ReasonCode::ServerUnavailable,
+                Authenticated::Continue { .. } => false,
+            };
+            let locked = question
+                .inner
+                .lock()
+                .failures
+                .locked(&caller, Instant::now());
+            if let (true, Some(why)) = (is_open, locked) {
                 // Others asked from there meanwhile, and were wrong too often: one of many guesses
                 // that were sent at once.
                 let reason = ReasonCode::ConnectionRateExceeded;
@@ -180,40 +222,34 @@ impl Gate {
             }
             let wait = question.inner.lock().judge(&found, &caller, &policy);
             tokio::time::sleep(wait).await;
-            question.answer(found, &policy);
+            question.answer(&found, &policy);
         });
     }
 
-    /// From now on this holds. What was verified by the old one is forgotten; users who would not
-    /// be let in any more are revoked, and the answer is what has to be told to all shards.
+    /// From now on this holds. What was verified by the old one is forgotten; who would not be let
+    /// in any more is revoked, and the answer is what has to be told to all shards. Whoever is
+    /// being authenticated meanwhile is not let in by what was known before.
     pub fn set_policy(&self, policy: Arc<Policy>) -> Vec<Revocation> {
+        // Without the lock: there may be a hundred thousand users.
+        let old = self.policy();
+        policy.inherit(&old);
+        let gone = old.no_longer_valid(&policy);
         let mut state = self.0.lock();
-        let old = std::mem::replace(&mut state.policy, Arc::clone(&policy));
+        state.policy = policy;
         state.verified = Verified::default();
-        drop(state);
-        let users = old.no_longer_valid(&policy);
-        users.iter().map(|user| self.revoke(user)).collect()
+        state.revoked += u64::from(!gone.is_empty());
+        let number = state.revoked;
+        let revocation = |(realm, whose)| Revocation {
+            realm,
+            whose,
+            number,
+        };
+        gone.into_iter().map(revocation).collect()
     }
 
     /// What holds.
     pub fn policy(&self) -> Arc<Policy> {
         Arc::clone(&self.0.lock().policy)
-    }
-
-    /// The credentials of a user are not valid any more: what has to be told to all shards. Whoever
-    /// is being authenticated meanwhile is not let in by what was known before.
-    pub fn revoke(&self, user_name: &str) -> Revocation {
-        let mut state = self.0.lock();
-        state.revoked += 1;
-        let (user_name, number): (Arc<str>, u64) = (user_name.into(), state.revoked);
-        state.verified.forget(&user_name);
-        state.revoked_users.insert(Arc::clone(&user_name), number);
-        Revocation { user_name, number }
-    }
-
-    /// Forgets all that was verified: each client is asked for again when it connects.
-    pub fn forget_all(&self) {
-        self.0.lock().verified = Verified::default();
     }
 }
 
@@ -234,26 +270,25 @@ impl Inner {
     }
 }
 
-/// A question under way. Who waits for it gets an answer, whatever becomes of it.
+/// A question under way. Who waits for it gets an answer, whatever becomes of it; who asks the same
+/// after that asks another question.
 struct Question {
     inner: Arc<Inner>,
     digest: Digest,
+    number: u64,
     bytes: usize,
-    /// Who asks the same from now on asks another question, which this one is not to answer.
-    is_answered: bool,
 }
 
 impl Question {
-    fn answer(&mut self, found: Authenticated, policy: &Arc<Policy>) {
+    fn answer(&self, found: &Authenticated, policy: &Arc<Policy>) {
         let mut state = self.inner.lock();
-        if Arc::ptr_eq(&state.policy, policy) && !state.is_revoked_since(&found) {
+        if Arc::ptr_eq(&state.policy, policy) {
             let (digest, now) = (self.digest, Instant::now());
             state.verified.put(digest, found.clone(), now, policy);
         }
-        let waiting = state.take_waiting(&self.digest);
-        self.is_answered = true;
+        let waiting = state.take_waiting(&self.digest, self.number);
         drop(state);
-        for answer in waiting {
+        for (_, answer) in waiting {
             answer(found.clone());
         }
     }
@@ -263,12 +298,9 @@ impl Drop for Question {
     fn drop(&mut self) {
         let mut state = self.inner.lock();
         state.waiting_bytes -= self.bytes;
-        if self.is_answered {
-            return;
-        }
-        let waiting = state.take_waiting(&self.digest);
+        let waiting = state.take_waiting(&self.digest, self.number);
         drop(state);
-        for answer in waiting {
+        for (_, answer) in waiting {
             answer(Authenticated::failed(
                 "authentication did not come to an end",
             ));
@@ -296,22 +328,25 @@ impl State {
         Duration::ZERO
     }
 
-    fn take_waiting(&mut self, digest: &Digest) -> Vec<Answer> {
-        let waiting = self.asking.remove(digest).unwrap_or_default();
+    /// Ends a question, if it is still this one.
+    fn take_waiting(&mut self, digest: &Digest, number: u64) -> Vec<(Asker, Answer)> {
+        match self.asking.get(digest) {
+            Some(asking) if asking.number == number => {}
+            _ => return Vec::new(),
+        }
+        let found = self.asking.remove(digest);
+        let waiting = found.map_or_else(Vec::new, |asking| asking.waiting);
         self.waiting -= waiting.len();
         waiting
     }
 
-    fn is_revoked_since(&self, found: &Authenticated) -> bool {
-        let Authenticated::Accepted {
-            identity, known, ..
-        } = found
-        else {
-            return false;
-        };
-        let name = identity.user_name.as_ref();
-        let revoked = name.and_then(|name| self.revoked_users.get(name));
-        revoked.is_some_and(|number| number > known)
+    /// The same, if all who asked it have gone.
+    fn take_gone(&mut self, digest: &Digest, number: u64) -> Option<Vec<(Asker, Answer)>> {
+        let asking = self.asking.get(digest);
+        let asking = asking.filter(|asking| asking.number == number);
+        let is_wanted = |asking: &Asking| asking.waiting.iter().any(|(asker, _)| !asker.is_gone());
+        let is_gone = !asking.is_some_and(is_wanted);
+        is_gone.then(|| self.take_waiting(digest, number))
     }
 }
 

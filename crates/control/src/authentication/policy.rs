@@ -7,14 +7,18 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use martlet_broker::{Authenticated, Authentication, Identity, Realm, RuleBook, Rules};
+use martlet_broker::{Authenticated, Authentication, Identity, Realm, RuleBook, Rules, Whose};
 use martlet_codec::ReasonCode;
 
 use super::failures::Lockout;
 use super::proving::ScramUser;
+use super::turns::Place;
 
 /// What looks for a client; it may take long, and must not block the thread that it runs on.
 pub type Looking<'a> = Pin<Box<dyn Future<Output = Finding> + Send + 'a>>;
+
+/// What takes as long.
+pub type Pretending<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
 /// A place where credentials are kept.
 pub trait Source: fmt::Debug + Send + Sync {
@@ -22,7 +26,20 @@ pub trait Source: fmt::Debug + Send + Sync {
     fn name(&self) -> String;
 
     /// Looks whether these are credentials of somebody.
-    fn look<'a>(&'a self, asked: &'a Authentication) -> Looking<'a>;
+    /// What is worked out waits at its `place`.
+    fn look<'a>(&'a self, asked: &'a Authentication, place: &'a Place) -> Looking<'a>;
+
+    /// Takes as long as [`Source::look`] does for a name that it knows and a wrong password. Asked
+    /// where nobody knows the name, so that the time it takes does not tell that. None: it takes no
+    /// time, or it knows nobody.
+    fn pretend<'a>(
+        &'a self,
+        asked: &'a Authentication,
+        place: &'a Place,
+    ) -> Option<Pretending<'a>> {
+        let _ = (asked, place);
+        None
+    }
 
     /// What it keeps of a user's password for SCRAM-SHA-256, whose client has this identifier.
     /// Asked where it blocks nobody, and may take some milliseconds.
@@ -34,11 +51,24 @@ pub trait Source: fmt::Debug + Send + Sync {
     /// What a user may do whom this source knows; none: it does not know of any such.
     fn rules_of(&self, user_name: &str) -> Option<Arc<Rules>>;
 
-    /// Users whom it may have let in, by what it held, and whom the one of its kind among these,
-    /// if there still is one, would not.
-    fn no_longer_valid(&self, next: &[Arc<dyn Source>]) -> Vec<Arc<str>> {
-        let _ = next;
-        Vec::new()
+    /// Who may have been let in, by what it held, and would not be by the one of its kind among
+    /// these, if there still is one.
+    fn no_longer_valid(&self, next: &[Arc<dyn Source>]) -> Vec<Whose>;
+
+    /// Takes over from the one of its kind among these what it had found out and holds still.
+    fn inherit(&self, older: &[Arc<dyn Source>]) {
+        let _ = older;
+    }
+
+    /// All users of a source that has a list of them.
+    fn users(&self) -> Box<dyn Iterator<Item = &str> + '_> {
+        Box::new(std::iter::empty())
+    }
+
+    /// One of them has this name.
+    fn has_user(&self, user_name: &str) -> bool {
+        let _ = user_name;
+        false
     }
 
     /// Whether somebody who has proved a name elsewhere is let in, by this Client Identifier.
@@ -48,6 +78,17 @@ pub trait Source: fmt::Debug + Send + Sync {
     fn admits(&self, user_name: &str, client_id: &str) -> Result<(), String> {
         let _ = (user_name, client_id);
         Ok(())
+    }
+
+    /// A device has this name, which it proves here or by a certificate, and nobody else has.
+    fn has_device(&self, user_name: &str) -> bool {
+        let _ = user_name;
+        false
+    }
+
+    /// Names of devices are proved here.
+    fn proves_devices(&self) -> bool {
+        false
     }
 
     /// When what it holds changes by itself, as when a credential ends: wall clock in milliseconds.
@@ -141,7 +182,12 @@ impl Policy {
     }
 
     /// Asks one after the other.
-    pub(super) async fn decide(&self, asked: &Authentication, known: u64) -> Authenticated {
+    pub(super) async fn decide(
+        &self,
+        asked: &Authentication,
+        known: u64,
+        place: &Place,
+    ) -> Authenticated {
         let realm = self.realms.get(&asked.listener.realm);
         let sources = realm.map_or(&[][..], |chain| &chain.sources);
         if sources.is_empty() {
@@ -149,12 +195,15 @@ impl Policy {
             return self.anonymous(asked, known);
         }
         for source in sources {
-            match source.look(asked).await {
+            match source.look(asked, place).await {
                 Finding::Known(identity) => {
                     let name = identity.user_name.as_deref().unwrap_or_default();
                     let mut all = sources.iter();
                     let admits = |source: &Arc<dyn Source>| source.admits(name, &asked.client_id);
                     if let Some(why) = all.find_map(|source| admits(source).err()) {
+                        return Authenticated::refused(why);
+                    }
+                    if let Some(why) = is_named_as_device(sources, &**source, name) {
                         return Authenticated::refused(why);
                     }
                     return Authenticated::Accepted {
@@ -172,11 +221,28 @@ impl Policy {
                 Finding::Stranger => {}
             }
         }
+        let mut all = sources.iter();
+        if asked.user_name.is_some()
+            && let Some(pretending) = all.find_map(|source| source.pretend(asked, place))
+        {
+            pretending.await;
+        }
         let names: Vec<String> = sources.iter().map(|source| source.name()).collect();
         bad_credentials(match names.is_empty() {
             true => "no source of credentials is configured".to_owned(),
             false => format!("nobody of that name is known to {}", names.join(", ")),
         })
+    }
+
+    /// Takes over what the older one had found out and holds still.
+    pub(super) fn inherit(&self, older: &Self) {
+        for (realm, chain) in &self.realms {
+            let older = older.realms.get(realm);
+            let older = older.map_or(&[][..], |chain| &chain.sources);
+            for source in &chain.sources {
+                source.inherit(older);
+            }
+        }
     }
 
     /// When a source has to be read again though nobody changes it: wall clock in milliseconds.
@@ -187,17 +253,57 @@ impl Policy {
 
     /// Users who may be connected by the credentials of this policy and would not be by those of
     /// the next.
-    pub fn no_longer_valid(&self, next: &Policy) -> Vec<Arc<str>> {
-        let mut users = Vec::new();
+    pub fn no_longer_valid(&self, next: &Policy) -> Vec<(Realm, Whose)> {
+        let mut all = Vec::new();
         for (realm, chain) in &self.realms {
             let next = next.realms.get(realm);
             let next = next.map_or(&[][..], |chain| &chain.sources);
             for source in &chain.sources {
-                users.extend(source.no_longer_valid(next));
+                let gone = source.no_longer_valid(next).into_iter();
+                all.extend(gone.map(|whose| (*realm, whose)));
+            }
+            let users = asked_elsewhere(&chain.sources, next).into_iter();
+            all.extend(users.map(|user| (*realm, Whose::User(user))));
+        }
+        all
+    }
+}
+
+/// Why a name that this source let in is somebody else's: it would have the rights of the device,
+/// or its session.
+pub(super) fn is_named_as_device(
+    sources: &[Arc<dyn Source>],
+    by: &dyn Source,
+    name: &str,
+) -> Option<String> {
+    let mut all = sources.iter();
+    let is_device = !by.proves_devices() && all.any(|source| source.has_device(name));
+    is_device.then(|| {
+        format!(
+            "{name} is a device of the tables, and nobody else has its name: {} lets it in",
+            by.name()
+        )
+    })
+}
+
+/// Users whom another source than before decides about, since it comes first now.
+fn asked_elsewhere(old: &[Arc<dyn Source>], next: &[Arc<dyn Source>]) -> Vec<Arc<str>> {
+    let mut found = Vec::new();
+    for (at, source) in old.iter().enumerate() {
+        for user in source.users() {
+            let knows = |source: &&Arc<dyn Source>| source.has_user(user);
+            if old[..at].iter().any(|before| knows(&before)) {
+                continue;
+            }
+            // Who is known to nobody is named by the source that knew them.
+            let is_other =
+                |next: &Arc<dyn Source>| next.as_any().type_id() != source.as_any().type_id();
+            if next.iter().find(knows).is_some_and(is_other) {
+                found.push(user.into());
             }
         }
-        users
     }
+    found
 }
 
 impl RuleBook for Policy {

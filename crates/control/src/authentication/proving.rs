@@ -6,12 +6,15 @@
 
 use std::sync::Arc;
 
-use martlet_access::scram::{ClientFirst, Exchange, METHOD, Problem, Verifier, nonce};
+use martlet_access::scram::{
+    ClientFirst, Exchange, METHOD, Problem, Verifier, nonce, prepared_name,
+};
 use martlet_broker::{Authenticated, Authentication, ExchangeState, Identity, Realm, Step};
 use martlet_codec::ReasonCode;
 
 use super::failures::Caller;
-use super::{Answer, Gate, Inner, Policy, WAITING_MAX};
+use super::policy::is_named_as_device;
+use super::{Answer, Gate, Inner, Place, Policy, WAITING_MAX};
 
 /// What a source keeps of a user's password for SCRAM-SHA-256.
 #[derive(Clone, Debug)]
@@ -51,6 +54,7 @@ impl Gate {
             Err(refused) => return answer(refused),
         };
         let caller = Caller {
+            realm: asked.listener.realm,
             address: asked.address.map(|(address, _)| address),
             user_name: Some(first.user_name().into()),
         };
@@ -69,11 +73,17 @@ impl Gate {
         state.waiting += 1;
         let waits = Waits(Arc::clone(&self.0));
         let (policy, known) = (Arc::clone(&state.policy), state.revoked);
+        let place = state.failures.place(&caller, std::time::Instant::now());
         drop(state);
+        let asker = asked.asker.clone();
+        let place = Place {
+            is_wanted: Some(Arc::new(move || !asker.is_gone())),
+            ..place
+        };
         let (realm, client_id) = (asked.listener.realm, Arc::clone(&asked.client_id));
         self.0.runtime.spawn(async move {
             let inner = Arc::clone(&waits.0);
-            let begun = inner.hashing.work(move || {
+            let begun = inner.hashing.work(&place, move || {
                 let (verifier, whose) =
                     policy.scram_user(realm, &first, &client_id, &waits.0.made_up_key);
                 let (exchange, data) = Exchange::begin(&first, verifier, &nonce()?);
@@ -113,7 +123,8 @@ impl Gate {
         }
         let first = ClientFirst::parse(&step.data).map_err(Authenticated::refused)?;
         let other = asked.user_name.as_deref();
-        match other.is_some_and(|name| name != first.user_name()) {
+        let is_same = |name| prepared_name(name).is_ok_and(|name| name == first.user_name());
+        match other.is_some_and(|name| !is_same(name)) {
             true => Err(Authenticated::refused(
                 "the user name in CONNECT is another than that which is proved",
             )),
@@ -191,6 +202,9 @@ impl Policy {
                 }
                 ScramUser::Barred(why) => return (made_up, Err(why)),
                 ScramUser::Known(verifier, mut identity) => {
+                    if let Some(why) = is_named_as_device(sources, &**source, name) {
+                        return (made_up, Err(why));
+                    }
                     if identity.realm != Realm::OWN_RULES {
                         identity.realm = realm;
                     }

@@ -2,7 +2,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
-use martlet_broker::{ConnectionId, Identity, ListenerPolicy, Realm, RuleBook as _, Rules};
+use martlet_broker::{ConnectionId, Identity, ListenerPolicy, Realm, RuleBook as _, Rules, Whose};
 use martlet_codec::{ProtocolVersion, ReasonCode};
 
 use super::*;
@@ -20,7 +20,7 @@ impl Source for Slow {
         "the test".to_owned()
     }
 
-    fn look<'a>(&'a self, asked: &'a Authentication) -> Looking<'a> {
+    fn look<'a>(&'a self, asked: &'a Authentication, _: &'a Place) -> Looking<'a> {
         self.asked.fetch_add(1, Ordering::SeqCst);
         let (go_on, asked) = (Arc::clone(&self.go_on), asked.clone());
         Box::pin(async move {
@@ -48,11 +48,19 @@ impl Source for Slow {
             .then(|| Arc::new(Rules::open()))
     }
 
-    fn no_longer_valid(&self, next: &[Arc<dyn Source>]) -> Vec<Arc<str>> {
+    fn no_longer_valid(&self, next: &[Arc<dyn Source>]) -> Vec<Whose> {
         let newer = policy::of_kind::<Self>(next);
         let is_there = |user| newer.is_some_and(|newer| newer.users.contains(user));
         let gone = self.users.iter().filter(|user| !is_there(user));
-        gone.map(|user| Arc::from(*user)).collect()
+        gone.map(|user| Whose::User((*user).into())).collect()
+    }
+
+    fn users(&self) -> Box<dyn Iterator<Item = &str> + '_> {
+        Box::new(self.users.iter().copied())
+    }
+
+    fn has_user(&self, user_name: &str) -> bool {
+        self.users.contains(&user_name)
     }
 
     fn as_any(&self) -> &dyn std::any::Any {
@@ -83,6 +91,7 @@ fn question(user: &str, password: &str) -> Authentication {
         user_name: Some(user.into()),
         password: Some(password.as_bytes().into()),
         certificate: None,
+        asker: Asker::default(),
         step: None,
     }
 }
@@ -113,7 +122,9 @@ fn a_registry_knows_its_users_and_devices_and_renews_weak_hashes() {
     let runtime = tokio::runtime::Runtime::new().expect("threads");
     let source = |snapshot| sources::RegistrySource::new(snapshot, Hashing::new(1));
     let before = source(read());
-    let ask = |user: &str, password: &str| runtime.block_on(before.look(&question(user, password)));
+    let ask = |user: &str, password: &str| {
+        runtime.block_on(before.look(&question(user, password), &Place::default()))
+    };
     assert!(matches!(ask("ann", "secret"), Finding::Known(found) if found.bound));
     assert!(matches!(ask("ann", "guess"), Finding::Wrong(_)));
     assert!(matches!(ask("nobody", "guess"), Finding::Stranger));
@@ -121,12 +132,12 @@ fn a_registry_knows_its_users_and_devices_and_renews_weak_hashes() {
     assert!(matches!(ask("d1", "guess"), Finding::Wrong(_)));
     let mut elsewhere = question("d1", secret.text());
     elsewhere.client_id = "d2".into();
-    let found = runtime.block_on(before.look(&elsewhere));
+    let found = runtime.block_on(before.look(&elsewhere, &Place::default()));
     assert!(matches!(found, Finding::NotNow(_)));
     assert!(matches!(ask("old", "weak"), Finding::Known(_)));
     let after = source(read());
     let after: [Arc<dyn Source>; 1] = [Arc::new(after)];
-    assert_eq!(before.no_longer_valid(&after), Vec::<Arc<str>>::new());
+    assert_eq!(before.no_longer_valid(&after), Vec::<Whose>::new());
     assert_eq!(
         before.no_longer_valid(&[]).len(),
         3,
@@ -192,6 +203,7 @@ impl Bench {
             user_name: user.map(Arc::from),
             password: (!password.is_empty()).then(|| password.as_bytes().into()),
             certificate: None,
+            asker: Asker::default(),
             step: None,
         };
         let answers = self.answers.0.clone();
@@ -253,18 +265,25 @@ fn what_is_revoked_while_it_is_asked_for_is_not_remembered() {
     while bench.asked.load(Ordering::SeqCst) == 0 {
         std::thread::yield_now();
     }
-    let revocation = bench.gate.revoke("alice");
+    let again = Slow {
+        asked: Arc::clone(&bench.asked),
+        go_on: Arc::clone(&bench.go_on_with),
+        users: vec!["bob"],
+    };
+    let revocations = bench.gate.set_policy(policy(vec![Arc::new(again)]));
+    let number = revocations[0].number;
+    assert_eq!(revocations[0].whose, Whose::User("alice".into()));
     bench.let_go_on();
     let Authenticated::Accepted { known, .. } = bench.answer() else {
         panic!("refused");
     };
-    assert!(known < revocation.number, "the shards refuse it");
+    assert!(known < number, "the shards refuse it");
     bench.ask(Some("alice"), "right");
     bench.let_go_on();
     let Authenticated::Accepted { known, .. } = bench.answer() else {
         panic!("refused");
     };
-    assert_eq!(known, revocation.number);
+    assert_eq!(known, number);
     assert_eq!(bench.asked.load(Ordering::SeqCst), 2);
 }
 
@@ -286,12 +305,98 @@ fn who_has_no_name_is_let_in_only_where_that_is_said() {
     assert_eq!(bench.reason(), Some(ReasonCode::NotAuthorized));
 }
 
+fn user(name: &str) -> Whose {
+    Whose::User(name.into())
+}
+
+fn whose(revoked: &[Revocation]) -> Vec<Whose> {
+    revoked.iter().map(|found| found.whose.clone()).collect()
+}
+
+fn people() -> sources::People {
+    sources::People::new(None)
+}
+
+fn tokens(keys: &[u8], issuer: Option<&str>) -> Arc<dyn Source> {
+    let keys = sources::TokenKeys::read(keys, Some(sources::Algorithm::HS256)).expect("keys");
+    let settings = sources::TokenSettings {
+        issuer: issuer.map(str::to_owned),
+        user_claim: "sub".to_owned(),
+        ..sources::TokenSettings::default()
+    };
+    let keys = sources::KeySource::Read(Arc::new(keys));
+    Arc::new(sources::Tokens::new(keys, settings, people()))
+}
+
+fn hook(url: &str) -> Arc<dyn Source> {
+    let settings = sources::HookSettings {
+        url: url.to_owned(),
+        form: sources::HookForm::Panel,
+        timeout: Duration::from_secs(1),
+        at_once: 1,
+    };
+    Arc::new(sources::Hook::new(settings, people()).expect("a hook"))
+}
+
+fn key_set(keys: &[(&str, &str)]) -> Vec<u8> {
+    let one = |(id, secret): &(&str, &str)| {
+        format!(r#"{{"kty":"oct","alg":"HS256","kid":"{id}","k":"{secret}"}}"#)
+    };
+    let keys: Vec<String> = keys.iter().map(one).collect();
+    format!(r#"{{"keys":[{}]}}"#, keys.join(",")).into_bytes()
+}
+
+#[test]
+fn what_vouched_for_clients_is_taken_back_alone() {
+    let gone = |old: &[Arc<dyn Source>], new: &[Arc<dyn Source>]| {
+        let old = policy(old.to_vec());
+        old.no_longer_valid(&policy(new.to_vec())).len()
+    };
+    let (one, two, three) = (("1", "b25l"), ("2", "dHdv"), ("2", "dGhyZWU"));
+    let both = || tokens(&key_set(&[one, two]), None);
+    assert_eq!(gone(&[both()], &[tokens(&key_set(&[two, one]), None)]), 0);
+    assert_eq!(gone(&[both()], &[tokens(&key_set(&[two]), None)]), 1);
+    assert_eq!(gone(&[both()], &[tokens(&key_set(&[one, three]), None)]), 1);
+    assert_eq!(gone(&[both()], &[]), 2);
+    assert_eq!(
+        gone(&[both()], &[tokens(&key_set(&[one, two]), Some("me"))]),
+        2
+    );
+    let (here, there) = ("http://127.0.0.1:1/a", "http://127.0.0.1:1/b");
+    assert_eq!(gone(&[hook(here), both()], &[both(), hook(here)]), 0);
+    assert_eq!(gone(&[hook(here), both()], &[both(), hook(there)]), 1);
+    assert_eq!(gone(&[hook(here), both()], &[both()]), 1);
+}
+
+#[test]
+fn who_is_decided_about_elsewhere_from_now_on_is_revoked() {
+    let listed = |text: &str| -> Arc<dyn Source> {
+        let users = martlet_access::credentials(text).expect("users");
+        Arc::new(sources::Credentials::new(users, people()))
+    };
+    let slow = |users| -> Arc<dyn Source> {
+        Arc::new(Slow {
+            asked: Arc::default(),
+            go_on: Arc::new(Mutex::new(channel().1)),
+            users,
+        })
+    };
+    let old = policy(vec![slow(vec!["alice", "bob"]), listed("bob:x,carol:y")]);
+    let turned = policy(vec![listed("bob:x,carol:y"), slow(vec!["alice", "bob"])]);
+    let bob = [(Realm::COMMON, user("bob"))];
+    assert_eq!(old.no_longer_valid(&turned), bob);
+    assert_eq!(turned.no_longer_valid(&old), bob);
+    assert_eq!(old.no_longer_valid(&old), []);
+    // Another list of users comes in front.
+    let alone = policy(vec![listed("bob:x,carol:y")]);
+    assert_eq!(alone.no_longer_valid(&old), bob);
+}
+
 #[test]
 fn who_was_known_to_a_source_that_is_gone_is_revoked() {
     let bench = bench();
     let revoked = bench.gate.set_policy(policy(Vec::new()));
-    let names: Vec<&str> = revoked.iter().map(|found| &*found.user_name).collect();
-    assert_eq!(names, ["alice", "bob"]);
+    assert_eq!(whose(&revoked), ["alice", "bob"].map(user));
 }
 
 #[test]
@@ -307,8 +412,7 @@ fn who_is_not_in_the_new_policy_is_revoked() {
     };
     let newer = policy(vec![Arc::new(newer)]);
     let revoked = bench.gate.set_policy(Arc::clone(&newer));
-    let names: Vec<&str> = revoked.iter().map(|found| &*found.user_name).collect();
-    assert_eq!(names, ["bob"]);
+    assert_eq!(whose(&revoked), ["bob"].map(user));
     let may = |user| {
         let rules = newer.rules_of(Realm::COMMON, Some(user));
         let names = martlet_broker::Names::default();
@@ -322,4 +426,204 @@ fn who_is_not_in_the_new_policy_is_revoked() {
     bench.let_go_on();
     assert_eq!(bench.reason(), None);
     assert_eq!(bench.asked.load(Ordering::SeqCst), 2);
+}
+
+/// A source whose every answer takes a turn.
+#[derive(Debug)]
+struct Counting {
+    hashing: Hashing,
+    done: Arc<AtomicUsize>,
+}
+
+impl Source for Counting {
+    fn name(&self) -> String {
+        "the test".to_owned()
+    }
+
+    fn look<'a>(&'a self, _: &'a Authentication, place: &'a Place) -> Looking<'a> {
+        let done = Arc::clone(&self.done);
+        let work = move || done.fetch_add(1, Ordering::SeqCst);
+        Box::pin(async move {
+            match self.hashing.work(place, work).await {
+                Some(_) => Finding::Wrong("it is always wrong".to_owned()),
+                None => Finding::Failed("no turn".to_owned()),
+            }
+        })
+    }
+
+    fn rules_of(&self, _: &str) -> Option<Arc<Rules>> {
+        None
+    }
+
+    fn no_longer_valid(&self, _: &[Arc<dyn Source>]) -> Vec<Whose> {
+        Vec::new()
+    }
+
+    fn as_any(&self) -> &dyn std::any::Any {
+        self
+    }
+}
+
+/// The only turn is taken until the answer is sent to or dropped.
+fn take_the_turn(runtime: &tokio::runtime::Runtime, hashing: &Hashing) -> Sender<()> {
+    let (let_go, wait) = channel::<()>();
+    let (begun, has_begun) = channel();
+    let hashing = hashing.clone();
+    runtime.spawn(async move {
+        let work = move || {
+            let _told = begun.send(());
+            wait.recv()
+        };
+        hashing.work(&Place::default(), work).await
+    });
+    has_begun.recv().expect("it begins");
+    let_go
+}
+
+#[test]
+fn whose_connections_have_gone_are_not_looked_for_and_who_asks_the_same_anew_is() {
+    let runtime = tokio::runtime::Runtime::new().expect("threads");
+    let (hashing, done) = (Hashing::new(1), Arc::new(AtomicUsize::new(0)));
+    let source = Counting {
+        hashing: hashing.clone(),
+        done: Arc::clone(&done),
+    };
+    let policy = policy(vec![Arc::new(source)]);
+    let gate = Gate::new(policy, runtime.handle().clone(), &[7; 32]);
+    let (answers, answered) = channel();
+    let ask = |user: &str, asks: &Arc<()>| {
+        let asked = Authentication {
+            asker: Asker::of(asks),
+            ..question(user, "wrong")
+        };
+        let answers = answers.clone();
+        gate.ask(asked, move |answer| {
+            let _told = answers.send(answer);
+        });
+    };
+    let let_go = take_the_turn(&runtime, &hashing);
+    let (gone, back, there) = (Arc::new(()), Arc::new(()), Arc::new(()));
+    ask("gone", &gone);
+    ask("back", &gone);
+    ask("back", &back);
+    ask("there", &there);
+    drop(gone);
+    drop(let_go);
+    for _ in 0..3 {
+        let answer = answered.recv_timeout(Duration::from_secs(20));
+        let is_wrong = matches!(
+            answer.expect("an answer"),
+            Authenticated::Refused { reason, .. } if reason == ReasonCode::BadUserNameOrPassword
+        );
+        assert!(is_wrong);
+    }
+    assert_eq!(done.load(Ordering::SeqCst), 2, "back and there");
+    while gate.0.lock().waiting_bytes > 0 {
+        std::thread::yield_now();
+    }
+    assert_eq!(gate.0.lock().waiting, 0);
+    // Nobody is left out for good.
+    ask("gone", &there);
+    assert!(answered.recv_timeout(Duration::from_secs(20)).is_ok());
+    assert_eq!(done.load(Ordering::SeqCst), 3);
+}
+
+#[test]
+fn who_guessed_too_often_meanwhile_is_not_looked_for_any_more() {
+    let runtime = tokio::runtime::Runtime::new().expect("threads");
+    let (hashing, done) = (Hashing::new(1), Arc::new(AtomicUsize::new(0)));
+    let source = Counting {
+        hashing: hashing.clone(),
+        done: Arc::clone(&done),
+    };
+    let mut policy = Policy::new(
+        [(
+            Realm::COMMON,
+            Chain {
+                sources: vec![Arc::new(source)],
+                anonymous: Arc::new(Rules::open()),
+            },
+        )]
+        .into(),
+    );
+    policy.lockout.failures = 3;
+    let gate = Gate::new(Arc::new(policy), runtime.handle().clone(), &[7; 32]);
+    let let_go = take_the_turn(&runtime, &hashing);
+    let (answers, answered) = channel();
+    for number in 0..50 {
+        let answers = answers.clone();
+        gate.ask(question("alice", &number.to_string()), move |answer| {
+            let _told = answers.send(answer);
+        });
+    }
+    drop(let_go);
+    for _ in 0..50 {
+        assert!(answered.recv_timeout(Duration::from_secs(20)).is_ok());
+    }
+    let done = done.load(Ordering::SeqCst);
+    assert!((3..10).contains(&done), "{done}");
+}
+
+#[test]
+fn who_is_not_known_costs_time_at_the_end_of_the_chain_alone() {
+    let runtime = tokio::runtime::Runtime::new().expect("threads");
+    let hashing = Hashing::new(1);
+    let hash = martlet_access::hash::PasswordHash::new(
+        b"secret",
+        martlet_access::hash::Kind::Pbkdf2Sha512,
+    );
+    let text = format!("alice:{}\n", hash.expect("a hash").text());
+    let plain = martlet_access::Plain::Refused;
+    let file = martlet_access::PasswordFile::parse("p", text.as_bytes(), plain).expect("a file");
+    let file = sources::PasswordFileSource::new("p".into(), file, people(), hashing.clone());
+    let users = martlet_access::credentials("carol:y").expect("users");
+    let listed = sources::Credentials::new(users, people());
+    let policy = policy(vec![Arc::new(file), Arc::new(listed)]);
+    let gate = Gate::new(policy, runtime.handle().clone(), &[7; 32]);
+    let (answers, answered) = channel();
+    let ask = |user: &'static str, password: &str| {
+        let answers = answers.clone();
+        gate.ask(question(user, password), move |answer| {
+            let is_in = matches!(answer, Authenticated::Accepted { .. });
+            let _told = answers.send((user, is_in));
+        });
+    };
+    let let_go = take_the_turn(&runtime, &hashing);
+    ask("nobody", "y");
+    ask("carol", "y");
+    // The file does not know her, and she is not kept waiting by it.
+    let first = answered.recv_timeout(Duration::from_secs(20));
+    assert_eq!(first, Ok(("carol", true)));
+    assert!(
+        answered.try_recv().is_err(),
+        "it takes as long as a wrong password"
+    );
+    drop(let_go);
+    let second = answered.recv_timeout(Duration::from_secs(20));
+    assert_eq!(second, Ok(("nobody", false)));
+}
+
+#[test]
+fn questions_that_wait_take_so_many_bytes_and_no_more() {
+    let bench = bench();
+    let mut in_all = 0;
+    // The longest password that MQTT has; each is another question.
+    let fits = (0..10_000).take_while(|number| {
+        let asked = question(&number.to_string(), &"x".repeat(65_535));
+        in_all += bytes_of(&asked);
+        bench.gate.ask(asked, |_| {});
+        in_all <= WAITING_BYTES_MAX
+    });
+    let fits = fits.count();
+    assert_eq!(bench.gate.0.lock().waiting, fits);
+    bench.ask(Some("alice"), &"x".repeat(65_535));
+    assert_eq!(bench.reason(), Some(ReasonCode::ServerUnavailable));
+    // A short one has a place still, and there are others when these are answered.
+    (0..=fits).for_each(|_| bench.let_go_on());
+    while bench.gate.0.lock().waiting_bytes > 0 {
+        std::thread::yield_now();
+    }
+    assert_eq!(bench.gate.0.lock().waiting, 0);
+    bench.ask(Some("alice"), "right");
+    assert_eq!(bench.reason(), None);
 }

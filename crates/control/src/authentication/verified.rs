@@ -1,17 +1,17 @@
 //! What was verified of late, by digests that nobody can make without the key of this process.
 
-use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::hmac;
 use martlet_broker::{Authenticated, Authentication, Password, Realm};
 
 use super::Policy;
+use super::aging::Aging;
 
 /// A digest of all credentials.
 pub(super) type Digest = [u8; 32];
 
-/// Entries remembered at most; when there are more, all begin anew.
+/// Entries remembered at most; when there are more, the oldest go.
 const ENTRIES_MAX: usize = 200_000;
 
 /// Makes digests.
@@ -59,12 +59,12 @@ impl Digester {
 /// Answers by digest.
 #[derive(Debug, Default)]
 pub(super) struct Verified {
-    answers: HashMap<Digest, (Instant, Authenticated)>,
-    /// Rules of their own that answers have come with since all began anew.
+    answers: Aging<Digest, (Instant, Authenticated)>,
+    /// Rules of their own that these have come with.
     weight: usize,
 }
 
-/// So many such rules, and all begin anew: they take about 1 KiB each.
+/// So many such rules, and the oldest go: they take about 1 KiB each.
 const WEIGHT_MAX: usize = 50_000;
 
 fn weight(answer: &Authenticated) -> usize {
@@ -105,29 +105,17 @@ impl Verified {
         if time.is_zero() {
             return;
         }
-        if self.answers.len() >= ENTRIES_MAX {
-            self.answers.retain(|_, (until, _)| now < *until);
-        }
-        if self.answers.len() >= ENTRIES_MAX {
-            (self.answers, self.weight) = Default::default();
-        }
-        // Rules that came with an answer are kept with it.
-        let weight = weight(&answer);
-        if self.weight + weight > WEIGHT_MAX {
-            (self.answers, self.weight) = Default::default();
-        }
-        self.weight += weight;
         let part = u32::from(digest[0]);
         let until = now + time - time * part / (10 * 256);
-        self.answers.insert(digest, (until, answer));
-    }
-
-    pub(super) fn forget(&mut self, user_name: &str) {
-        self.answers.retain(|_, (_, answer)| match answer {
-            Authenticated::Accepted { identity, .. } => {
-                identity.user_name.as_deref() != Some(user_name)
-            }
-            Authenticated::Refused { .. } | Authenticated::Continue { .. } => true,
-        });
+        // Rules that came with an answer are kept with it.
+        self.weight += weight(&answer);
+        let old = self.answers.put(digest, (until, answer));
+        self.weight -= old.map_or(0, |(_, old)| weight(&old));
+        while self.answers.len() > ENTRIES_MAX || self.weight > WEIGHT_MAX {
+            let Some((_, old)) = self.answers.take_oldest() else {
+                break;
+            };
+            self.weight -= weight(&old);
+        }
     }
 }

@@ -427,7 +427,7 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
         "auth.jwt_keys",
         Kind::Text,
         Default::Text(""),
-        "The keys that tokens (JWT) in the place of passwords are signed with: https://… of a set (JWKS), or a file with such a set, a public key in PEM, or a shared secret of 32 bytes or more. A token needs `exp`, at which its connection ends; its claim acl {\"pub\": […], \"sub\": […], \"all\": […]} says what its client may do.",
+        "The keys that tokens (JWT) in the place of passwords are signed with: https://… of a set (JWKS), or a file with such a set, a public key in PEM, or a shared secret of 32 bytes or more. A token needs `exp`, at which its connection ends; its claim acl {\"pub\": […], \"sub\": […], \"all\": […]} says what its client may do. When the node reads a file that a key is gone from, who came by it is ended, and all are when the URL or what is asked of a token changes.",
     ),
     (
         "auth.jwt_refresh_secs",
@@ -436,7 +436,7 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
             max: 86_400,
         },
         Default::Integer(600),
-        "With https://…: how often the keys are fetched anew; also, every 10 seconds at most, when a token names a key that is not known. While the server does not answer the last ones hold, for a day.",
+        "With https://…: how often the keys are fetched anew; also, every 10 seconds at most, when a token names a key that is not known. While the server does not answer the last ones hold, for a day. Who came by a key that the server has no more stays until the token ends.",
     ),
     (
         "auth.jwt_algorithm",
@@ -472,7 +472,7 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
         "auth.hook_url",
         Kind::Text,
         Default::Text(""),
-        "Program that is asked by HTTP POST who a client is: https://panel.example/api/mqtt/auth.",
+        "Program that is asked by HTTP POST who a client is: https://panel.example/api/mqtt/auth. Who came by it is ended when it is taken away or another takes its place.",
     ),
     (
         "auth.hook_form",
@@ -517,7 +517,7 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
         "auth.scram",
         Kind::Boolean,
         Default::Boolean(false),
-        "MQTT 5 clients may prove by SCRAM-SHA-256 (enhanced authentication) that they have their password, instead of sending it; users of `auth.credentials` can. Whoever stores passwords stores another hash of each while this is on: one that is set while it is off has none.",
+        "MQTT 5 clients may prove by SCRAM-SHA-256 (enhanced authentication) that they have their password, instead of sending it; users of `auth.credentials` can. Names and passwords are compared as SASLprep has them (RFC 4013); a name that it forbids is refused. Whoever stores passwords stores another hash of each while this is on: one that is set while it is off has none.",
     ),
     (
         "auth.lockout_failures",
@@ -526,7 +526,7 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
             max: 1_000_000,
         },
         Default::Integer(30),
-        "Wrong credentials from one address, or for one user name, within a minute, after which nobody is asked for from there for a while; who was right from that address within a day is let in all the same. Before that, answers come more slowly. 0 is no end of them.",
+        "Wrong credentials from one address, or for one user name (of one listener, if that has users of its own), within a minute, after which nobody is asked for from there for a while; who was right from that address within a day, and since the node started, is let in all the same. Before that, answers come more slowly. 0 is no end of them.",
     ),
     (
         "auth.lockout_secs",

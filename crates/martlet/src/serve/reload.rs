@@ -167,8 +167,8 @@ impl Reload {
             let revocations = gate.set_policy(Arc::clone(&policy));
             self.control.tell_all(&Command::SetRules(policy));
             done.revoked = revocations.len();
-            for revocation in revocations {
-                self.control.tell_all(&Command::Revoke(revocation));
+            if !revocations.is_empty() {
+                self.control.tell_all(&Command::Revoke(revocations.into()));
             }
         }
         for warning in node.warnings {

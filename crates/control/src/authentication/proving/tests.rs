@@ -3,7 +3,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use martlet_access::scram::Client;
-use martlet_broker::{ConnectionId, ListenerPolicy, Rules};
+use martlet_broker::{ConnectionId, ListenerPolicy, Rules, Whose};
 use martlet_codec::ProtocolVersion;
 use proptest::prelude::*;
 use tokio::runtime::Runtime;
@@ -20,7 +20,7 @@ impl Source for Registry {
         "the test".to_owned()
     }
 
-    fn look<'a>(&'a self, _: &'a Authentication) -> Looking<'a> {
+    fn look<'a>(&'a self, _: &'a Authentication, _: &'a Place) -> Looking<'a> {
         Box::pin(std::future::ready(Finding::Stranger))
     }
 
@@ -42,6 +42,10 @@ impl Source for Registry {
 
     fn rules_of(&self, _: &str) -> Option<Arc<Rules>> {
         None
+    }
+
+    fn no_longer_valid(&self, _: &[Arc<dyn Source>]) -> Vec<Whose> {
+        vec![Whose::User("alice".into())]
     }
 
     fn as_any(&self) -> &dyn Any {
@@ -103,6 +107,7 @@ impl Bench {
             user_name: None,
             password: None,
             certificate: None,
+            asker: martlet_broker::Asker::default(),
             step: Some(Step {
                 method: method.into(),
                 data: data.into(),
@@ -177,13 +182,13 @@ fn who_operates_the_node_is_told_why_and_the_client_is_not() {
 fn what_is_revoked_between_two_steps_is_known_to_be() {
     let bench = bench(true);
     let (client, data, state) = bench.begin("alice", "right");
-    let revocation = bench.gate.revoke("alice");
+    let revoked = bench.gate.set_policy(Arc::new(Policy::new([].into())));
     let (last, _) = client.finish(&data).expect("an answer");
     let answer = bench.ask(METHOD, last.as_bytes(), Some(state));
     let Authenticated::Accepted { known, .. } = answer else {
         panic!("{answer:?}");
     };
-    assert!(known < revocation.number, "the shards refuse it");
+    assert!(known < revoked[0].number, "the shards refuse it");
 }
 
 #[test]

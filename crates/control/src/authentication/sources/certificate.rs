@@ -3,13 +3,14 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use martlet_broker::{Authentication, Identity, Rules};
+use martlet_broker::{Authentication, Identity, Rules, Voucher, Whose};
 use martlet_certificates::{NameFrom, ends_secs, user_name};
 use martlet_registry::Snapshot;
 
 use super::registry::refused;
-use super::{People, known};
-use crate::authentication::{Finding, Looking, Source};
+use super::{People, known, vouchers};
+use crate::authentication::policy::of_kind;
+use crate::authentication::{Finding, Looking, Place, Source};
 
 /// A field of the client's certificate is its user name, whatever its CONNECT says.
 #[derive(Debug)]
@@ -37,6 +38,10 @@ impl CertificateNames {
     #[must_use]
     pub fn of_registry_alone(self, is_strict: bool) -> Self {
         Self { is_strict, ..self }
+    }
+
+    fn voucher(&self) -> Voucher {
+        vouchers::voucher_of("certificates", &[format!("{:?}", self.field).as_bytes()])
     }
 
     fn rules(&self, name: &str) -> Arc<Rules> {
@@ -70,6 +75,7 @@ impl CertificateNames {
                 let ends_secs = ends_secs(certificate).unwrap_or(1);
                 Finding::Known(Identity {
                     expires_wall_ms: ends_secs.saturating_mul(1000).max(1),
+                    voucher: self.voucher(),
                     ..identity
                 })
             }
@@ -83,8 +89,17 @@ impl Source for CertificateNames {
         "client certificates".to_owned()
     }
 
-    fn look<'a>(&'a self, asked: &'a Authentication) -> Looking<'a> {
+    fn look<'a>(&'a self, asked: &'a Authentication, _: &'a Place) -> Looking<'a> {
         Box::pin(std::future::ready(self.find(asked)))
+    }
+
+    fn proves_devices(&self) -> bool {
+        true
+    }
+
+    fn no_longer_valid(&self, next: &[Arc<dyn Source>]) -> Vec<Whose> {
+        let next = of_kind::<Self>(next).map(Self::voucher);
+        vouchers::gone(&[self.voucher()], next.as_slice())
     }
 
     /// Anybody may have a certificate of that name.

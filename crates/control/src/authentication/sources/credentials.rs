@@ -5,11 +5,11 @@ use std::sync::{Arc, OnceLock};
 
 use martlet_access::Credential;
 use martlet_access::scram::Verifier;
-use martlet_broker::{Authentication, Identity, Password, Rules};
+use martlet_broker::{Authentication, Identity, Password, Rules, Whose};
 
-use super::{People, known};
+use super::{People, known, user};
 use crate::authentication::policy::of_kind;
-use crate::authentication::{Finding, Looking, ScramUser, Source};
+use crate::authentication::{Finding, Looking, Place, ScramUser, Source};
 
 /// The list of the configuration.
 #[derive(Debug)]
@@ -55,7 +55,7 @@ impl Source for Credentials {
         "auth.credentials".to_owned()
     }
 
-    fn look<'a>(&'a self, asked: &'a Authentication) -> Looking<'a> {
+    fn look<'a>(&'a self, asked: &'a Authentication, _: &'a Place) -> Looking<'a> {
         Box::pin(std::future::ready(self.find(asked)))
     }
 
@@ -83,14 +83,22 @@ impl Source for Credentials {
             .map(|_| self.people.rules_of(Some(user_name)))
     }
 
-    fn no_longer_valid(&self, next: &[Arc<dyn Source>]) -> Vec<Arc<str>> {
+    fn no_longer_valid(&self, next: &[Arc<dyn Source>]) -> Vec<Whose> {
         let newer = of_kind::<Self>(next);
         let is_gone = |user: &&Credential| {
             let now = newer.and_then(|newer| newer.user(&user.user_name));
             now.is_none_or(|now| !now.is_same(user))
         };
         let gone = self.users.iter().filter(is_gone);
-        gone.map(|user| Arc::from(&*user.user_name)).collect()
+        gone.map(|gone| user(&gone.user_name)).collect()
+    }
+
+    fn users(&self) -> Box<dyn Iterator<Item = &str> + '_> {
+        Box::new(self.users.iter().map(|user| &*user.user_name))
+    }
+
+    fn has_user(&self, user_name: &str) -> bool {
+        self.user(user_name).is_some()
     }
 
     fn as_any(&self) -> &dyn Any {

@@ -6,19 +6,19 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use aws_lc_rs::{hmac, rand};
-use tokio::sync::Semaphore;
-
 use super::Finding;
+use crate::authentication::aging::Aging;
+use crate::authentication::turns::{Place, Turns};
+use aws_lc_rs::{hmac, rand};
 
-/// Passwords remembered at most; when there are more, all begin anew.
+/// Passwords remembered at most; when there are more, the oldest go.
 const REMEMBERED_MAX: usize = 100_000;
 
 /// Hashes of passwords are worked out on a few threads at once. All clones share them, and what
 /// they remember.
 #[derive(Clone)]
 pub struct Hashing {
-    turns: Arc<Semaphore>,
+    turns: Turns,
     right: Arc<Right>,
     /// How long a password that was right is remembered.
     remembered: Duration,
@@ -27,7 +27,7 @@ pub struct Hashing {
 /// Passwords that were right, by digests that nobody can make without the key of this process.
 struct Right {
     key: hmac::Key,
-    until: Mutex<HashMap<Proof, Instant>>,
+    until: Mutex<Aging<Proof, Instant>>,
     /// Hashes that took the place of another of the same password, with that.
     renewed: Mutex<HashMap<String, String>>,
 }
@@ -50,7 +50,7 @@ impl Hashing {
         // Without randomness nothing else works either; nothing is remembered then.
         let is_random = rand::fill(&mut key).is_ok();
         Self {
-            turns: Arc::new(Semaphore::new(at_once.max(1))),
+            turns: Turns::new(at_once),
             right: Arc::new(Right {
                 key: hmac::Key::new(hmac::HMAC_SHA256, &key),
                 until: Mutex::default(),
@@ -76,18 +76,27 @@ impl Hashing {
     }
 
     /// Does `work`, when it is its turn, where it blocks nobody.
-    pub(super) async fn run(&self, work: impl FnOnce() -> Finding + Send + 'static) -> Finding {
-        let done = self.work(work).await;
+    pub(super) async fn run(
+        &self,
+        place: &Place,
+        work: impl FnOnce() -> Finding + Send + 'static,
+    ) -> Finding {
+        let done = self.work(place, work).await;
         done.unwrap_or_else(|| Finding::Failed("the hash could not be worked out".to_owned()))
     }
 
-    /// The same for any work; none if it came to no end.
+    /// The same for any work; none if it came to no end, or nobody waited for it any more.
     pub(crate) async fn work<T: Send + 'static>(
         &self,
+        place: &Place,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Option<T> {
-        // The semaphore is never closed.
-        let _one = self.turns.acquire().await.ok()?;
+        let turn = self.turns.take(place).await?;
+        let work = move || {
+            // As long as a core is at it, whoever waits for it.
+            let _turn = turn;
+            work()
+        };
         tokio::task::spawn_blocking(work).await.ok()
     }
 
@@ -132,18 +141,13 @@ impl Hashing {
         }
         let now = Instant::now();
         let mut right = self.right.lock();
-        if right.len() >= REMEMBERED_MAX {
-            right.retain(|_, until| now < *until);
-        }
-        if right.len() >= REMEMBERED_MAX {
-            right.clear();
-        }
-        right.insert(proof, now + self.remembered);
+        right.put(proof, now + self.remembered);
+        while right.len() > REMEMBERED_MAX && right.take_oldest().is_some() {}
     }
 }
 
 impl Right {
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Proof, Instant>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Aging<Proof, Instant>> {
         self.until.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -8,14 +8,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use martlet_access::administrator_rules;
-use martlet_broker::{Actions, Authentication, Identity, Password, Realm, Rule, Rules};
+use martlet_broker::{
+    Actions, Authentication, Identity, Password, Realm, Rule, Rules, Voucher, Whose,
+};
 use reqwest::{Client, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::sync::Semaphore;
 
-use super::{People, known};
-use crate::authentication::{Finding, Looking, Source};
+use super::{People, known, vouchers};
+use crate::authentication::policy::of_kind;
+use crate::authentication::turns::Turns;
+use crate::authentication::{Finding, Looking, Place, Source};
 
 /// What is sent and what an answer means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,8 +54,10 @@ pub struct HookSettings {
 pub struct Hook {
     settings: HookSettings,
     client: Client,
-    turns: Semaphore,
+    turns: Turns,
     people: People,
+    /// Who lets clients in.
+    voucher: Voucher,
 }
 
 /// Longest answer that is read.
@@ -75,14 +80,15 @@ impl Hook {
             .user_agent(concat!("martlet/", env!("CARGO_PKG_VERSION")))
             .build();
         Ok(Self {
-            turns: Semaphore::new(settings.at_once.max(1)),
+            turns: Turns::new(settings.at_once),
             client: client.map_err(|error| error.to_string())?,
+            voucher: vouchers::voucher_of("hook", &[settings.url.as_bytes()]),
             settings,
             people,
         })
     }
 
-    async fn ask(&self, asked: &Authentication) -> Finding {
+    async fn ask(&self, asked: &Authentication, place: &Place) -> Finding {
         let Some(name) = &asked.user_name else {
             return Finding::Stranger;
         };
@@ -101,9 +107,8 @@ impl Hook {
                 "username": &**name, "password": password, "clientid": &*asked.client_id,
             }),
         };
-        // The semaphore is never closed.
-        let Ok(_turn) = self.turns.acquire().await else {
-            return Finding::Failed("the node is stopping".to_owned());
+        let Some(_turn) = self.turns.take(place).await else {
+            return Finding::Failed("nobody waits for its answer".to_owned());
         };
         let request = self.client.post(&self.settings.url).json(&body);
         let request = request.header(reqwest::header::ACCEPT, "application/json");
@@ -120,7 +125,7 @@ impl Hook {
         match self.permits(response).await {
             Ok(Verdict::Permits(terms)) => {
                 let rules = || self.people.rules_of(Some(name));
-                terms.of(known(asked, Arc::clone(name), rules()))
+                terms.of(known(asked, Arc::clone(name), rules()), self.voucher)
             }
             Ok(Verdict::Refuses) => Finding::Wrong(format!("the hook answered {status}")),
             Ok(Verdict::KnowsNothing) => Finding::Stranger,
@@ -203,12 +208,13 @@ impl Verdict {
 }
 
 impl Terms {
-    fn of(self, found: Finding) -> Finding {
+    fn of(self, found: Finding, voucher: Voucher) -> Finding {
         let Finding::Known(identity) = found else {
             return found;
         };
         let identity = Identity {
             expires_wall_ms: self.expires_wall_ms,
+            voucher,
             ..identity
         };
         Finding::Known(match self.rules {
@@ -317,8 +323,13 @@ impl Source for Hook {
         "the hook (auth.hook_url)".to_owned()
     }
 
-    fn look<'a>(&'a self, asked: &'a Authentication) -> Looking<'a> {
-        Box::pin(self.ask(asked))
+    fn look<'a>(&'a self, asked: &'a Authentication, place: &'a Place) -> Looking<'a> {
+        Box::pin(self.ask(asked, place))
+    }
+
+    fn no_longer_valid(&self, next: &[Arc<dyn Source>]) -> Vec<Whose> {
+        let next = of_kind::<Self>(next).map(|next| next.voucher);
+        vouchers::gone(&[self.voucher], next.as_slice())
     }
 
     /// It may know anybody.

@@ -46,6 +46,8 @@ pub struct Fetched {
 struct Held {
     /// With the time they came.
     keys: Option<(Arc<TokenKeys>, Instant)>,
+    /// They came before the files were read again: the server is asked when a token comes.
+    is_due: bool,
     /// When it was last asked.
     asked: Option<Instant>,
     /// And what was wrong with the answer.
@@ -79,6 +81,17 @@ impl KeySource {
             held: Mutex::default(),
             turn: Turn::default(),
         })))
+    }
+
+    /// Keys of the same server hold on until it has answered, as they do while it does not.
+    pub(super) fn inherit(&self, older: &Self) {
+        if let (Self::Fetched(newer), Self::Fetched(older)) = (self, older)
+            && newer.url == older.url
+        {
+            let keys = older.held().keys.clone();
+            let mut held = newer.held();
+            (held.is_due, held.keys) = (keys.is_some(), keys);
+        }
     }
 
     /// The keys in force. Where none of them `will_do`, there may be new ones.
@@ -119,7 +132,7 @@ impl Fetched {
         let held = self.held();
         let is_due = match &held.keys {
             None => true,
-            Some((keys, came)) => came.elapsed() >= self.refresh || !will_do(keys),
+            Some((keys, came)) => held.is_due || came.elapsed() >= self.refresh || !will_do(keys),
         };
         let since = held.asked.map(|asked| asked.elapsed());
         is_due && since.is_none_or(|since| since >= ASK_AGAIN.min(self.refresh))
@@ -132,7 +145,7 @@ impl Fetched {
         match answer {
             Ok(keys) => {
                 held.keys = Some((Arc::new(keys), Instant::now()));
-                held.failure = None;
+                (held.failure, held.is_due) = (None, false);
             }
             Err(why) => {
                 tracing::warn!("keys of tokens from {}: {why}", self.shown_url());
@@ -165,6 +178,11 @@ impl Fetched {
     fn shown_url(&self) -> String {
         let host = self.url.host_str().unwrap_or_default();
         format!("{}://{host}{}", self.url.scheme(), self.url.path())
+    }
+
+    /// With all that is in it: not for logs.
+    pub(super) fn url(&self) -> &str {
+        self.url.as_str()
     }
 
     fn held(&self) -> std::sync::MutexGuard<'_, Held> {

@@ -9,10 +9,11 @@ mod password_file;
 mod people;
 mod registry;
 mod token;
+mod vouchers;
 
 use std::sync::Arc;
 
-use martlet_broker::{Authentication, Identity, Rules};
+use martlet_broker::{Authentication, Identity, Rules, Whose};
 
 pub use certificate::CertificateNames;
 pub use credentials::Credentials;
@@ -36,4 +37,9 @@ fn known(asked: &Authentication, user_name: Arc<str>, rules: Arc<Rules>) -> Find
         bound: true,
         ..Identity::anyone()
     })
+}
+
+/// A user whose credentials are taken back.
+fn user(name: &str) -> Whose {
+    Whose::User(name.into())
 }

@@ -5,11 +5,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use martlet_access::{Check, PasswordFile, edit};
-use martlet_broker::{Authentication, Password, Rules};
+use martlet_broker::{Authentication, Password, Rules, Whose};
 
-use super::{Hashing, People, known};
+use super::{Hashing, People, known, user};
 use crate::authentication::policy::of_kind;
-use crate::authentication::{Finding, Looking, Source};
+use crate::authentication::{Finding, Looking, Place, Pretending, Source};
 
 /// A password file, as it was when it was read.
 #[derive(Debug)]
@@ -42,8 +42,9 @@ impl PasswordFileSource {
         Self { renews, ..self }
     }
 
-    async fn find(&self, asked: &Authentication) -> Finding {
-        let Some(name) = asked.user_name.clone() else {
+    async fn find(&self, asked: &Authentication, place: &Place) -> Finding {
+        let name = asked.user_name.clone();
+        let Some(name) = name.filter(|name| self.file.has_user(name)) else {
             return Finding::Stranger;
         };
         let file = Arc::clone(&self.file);
@@ -58,7 +59,7 @@ impl PasswordFileSource {
         }
         let (hashing, renews) = (self.hashing.clone(), self.renews);
         self.hashing
-            .run(move || {
+            .run(place, move || {
                 let password = password.as_ref().map_or(&[][..], Password::bytes);
                 match file.check(&name, password) {
                     Check::Right { renew: is_weak } => {
@@ -97,8 +98,26 @@ impl Source for PasswordFileSource {
         format!("the password file {}", self.path)
     }
 
-    fn look<'a>(&'a self, asked: &'a Authentication) -> Looking<'a> {
-        Box::pin(self.find(asked))
+    fn look<'a>(&'a self, asked: &'a Authentication, place: &'a Place) -> Looking<'a> {
+        Box::pin(self.find(asked, place))
+    }
+
+    fn pretend<'a>(
+        &'a self,
+        asked: &'a Authentication,
+        place: &'a Place,
+    ) -> Option<Pretending<'a>> {
+        let file = Arc::clone(&self.file);
+        let password = asked.password.clone();
+        let pretend = move || {
+            file.pretend(password.as_ref().map_or(&[][..], Password::bytes));
+        };
+        let pretending = async {
+            // Whether it was done or nobody waited for it.
+            let _done = self.hashing.work(place, pretend).await;
+        };
+        self.file.users().next()?;
+        Some(Box::pin(pretending))
     }
 
     fn rules_of(&self, user_name: &str) -> Option<Arc<Rules>> {
@@ -107,18 +126,24 @@ impl Source for PasswordFileSource {
             .then(|| self.people.rules_of(Some(user_name)))
     }
 
-    fn no_longer_valid(&self, next: &[Arc<dyn Source>]) -> Vec<Arc<str>> {
+    fn no_longer_valid(&self, next: &[Arc<dyn Source>]) -> Vec<Whose> {
         let Some(newer) = of_kind::<Self>(next) else {
-            return self.file.users().map(Arc::from).collect();
+            return self.file.users().map(user).collect();
         };
-        let is_renewed = |user: &str| match (self.file.hash_of(user), newer.file.hash_of(user)) {
+        let is_renewed = |name: &str| match (self.file.hash_of(name), newer.file.hash_of(name)) {
             (Some(older), Some(newer)) => self.hashing.is_renewal(&older, &newer),
             _ => false,
         };
         let gone = self.file.no_longer_valid(&newer.file).into_iter();
-        gone.filter(|user| !is_renewed(user))
-            .map(Arc::from)
-            .collect()
+        gone.filter(|name| !is_renewed(name)).map(user).collect()
+    }
+
+    fn users(&self) -> Box<dyn Iterator<Item = &str> + '_> {
+        Box::new(self.file.users())
+    }
+
+    fn has_user(&self, user_name: &str) -> bool {
+        self.file.has_user(user_name)
     }
 
     fn as_any(&self) -> &dyn Any {

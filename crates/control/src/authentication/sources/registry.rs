@@ -4,12 +4,12 @@ use std::any::Any;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use martlet_broker::{Authentication, Identity, Password, Rules};
+use martlet_broker::{Authentication, Identity, Password, Rules, Whose};
 use martlet_registry::{Known, Refusal, Registry, Snapshot};
 
-use super::{Hashing, known};
+use super::{Hashing, known, user};
 use crate::authentication::policy::of_kind;
-use crate::authentication::{Finding, Looking, ScramUser, Source};
+use crate::authentication::{Finding, Looking, Place, Pretending, ScramUser, Source};
 
 /// The registry. What a user or a device may do stands there too.
 #[derive(Debug)]
@@ -24,13 +24,14 @@ impl RegistrySource {
         Self { snapshot, hashing }
     }
 
-    async fn find(&self, asked: &Authentication) -> Finding {
+    async fn find(&self, asked: &Authentication, place: &Place) -> Finding {
         let Some(name) = asked.user_name.clone() else {
             return Finding::Stranger;
         };
         match self.snapshot.known(&name) {
             Some(Known::Device) => self.find_device(asked, name),
-            Some(Known::User) | None => self.find_user(asked, name).await,
+            Some(Known::User) => self.find_user(asked, name, place).await,
+            None => Finding::Stranger,
         }
     }
 
@@ -54,7 +55,7 @@ impl RegistrySource {
         }
     }
 
-    async fn find_user(&self, asked: &Authentication, name: Arc<str>) -> Finding {
+    async fn find_user(&self, asked: &Authentication, name: Arc<str>, place: &Place) -> Finding {
         let snapshot = Arc::clone(&self.snapshot);
         let rules = snapshot.rules_of(&name).cloned();
         let found = rules.map(|rules| known(asked, Arc::clone(&name), rules));
@@ -83,7 +84,7 @@ impl RegistrySource {
                 _ => Finding::Stranger,
             }
         };
-        self.hashing.run(work).await
+        self.hashing.run(place, work).await
     }
 }
 
@@ -125,8 +126,27 @@ impl Source for RegistrySource {
         format!("the registry {}", self.snapshot.path().display())
     }
 
-    fn look<'a>(&'a self, asked: &'a Authentication) -> Looking<'a> {
-        Box::pin(self.find(asked))
+    fn look<'a>(&'a self, asked: &'a Authentication, place: &'a Place) -> Looking<'a> {
+        Box::pin(self.find(asked, place))
+    }
+
+    fn pretend<'a>(
+        &'a self,
+        asked: &'a Authentication,
+        place: &'a Place,
+    ) -> Option<Pretending<'a>> {
+        let snapshot = Arc::clone(&self.snapshot);
+        let password = asked.password.clone();
+        let pretend = move || {
+            snapshot.pretend(password.as_ref().map_or(&[][..], Password::bytes));
+        };
+        let pretending = async {
+            // Whether it was done or nobody waited for it.
+            let _done = self.hashing.work(place, pretend).await;
+        };
+        self.snapshot
+            .has_users()
+            .then(|| Box::pin(pretending) as Pretending<'a>)
     }
 
     fn scram(&self, user_name: &str, client_id: &str) -> ScramUser {
@@ -154,14 +174,22 @@ impl Source for RegistrySource {
         self.snapshot.rules_of(user_name).cloned()
     }
 
-    fn no_longer_valid(&self, next: &[Arc<dyn Source>]) -> Vec<Arc<str>> {
+    fn no_longer_valid(&self, next: &[Arc<dyn Source>]) -> Vec<Whose> {
         match of_kind::<Self>(next) {
             Some(newer) => {
                 let gone = self.snapshot.no_longer_valid(&newer.snapshot);
-                gone.into_iter().map(Arc::from).collect()
+                gone.into_iter().map(user).collect()
             }
-            None => self.snapshot.names().map(Arc::from).collect(),
+            None => self.snapshot.names().map(user).collect(),
         }
+    }
+
+    fn users(&self) -> Box<dyn Iterator<Item = &str> + '_> {
+        Box::new(self.snapshot.names())
+    }
+
+    fn has_user(&self, user_name: &str) -> bool {
+        self.snapshot.known(user_name).is_some()
     }
 
     fn admits(&self, user_name: &str, client_id: &str) -> Result<(), String> {
@@ -169,6 +197,14 @@ impl Source for RegistrySource {
             Ok(()) => Ok(()),
             Err(Refusal::Wrong(why) | Refusal::NotNow(why)) => Err(why),
         }
+    }
+
+    fn has_device(&self, user_name: &str) -> bool {
+        self.snapshot.known(user_name) == Some(Known::Device)
+    }
+
+    fn proves_devices(&self) -> bool {
+        true
     }
 
     fn changes_at_ms(&self) -> Option<i64> {

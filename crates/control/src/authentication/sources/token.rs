@@ -7,13 +7,16 @@ use std::sync::Arc;
 
 use jsonwebtoken::jwk::{JwkSet, KeyAlgorithm};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
-use martlet_broker::{Actions, Authentication, Identity, Password, Realm, Rule, Rules};
+use martlet_broker::{
+    Actions, Authentication, Identity, Password, Realm, Rule, Rules, Voucher, Whose,
+};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::key_source::KeySource;
-use super::{People, known};
-use crate::authentication::{Finding, Looking, Source};
+use super::key_source::{Fetched, KeySource};
+use super::{People, known, vouchers};
+use crate::authentication::policy::of_kind;
+use crate::authentication::{Finding, Looking, Place, Source};
 
 /// What is asked of a token beside its signature.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,6 +38,8 @@ struct TokenKey {
     id: Option<String>,
     algorithm: Algorithm,
     key: DecodingKey,
+    /// What is told of it that makes it this key.
+    parts: Vec<u8>,
 }
 
 /// Tokens.
@@ -114,8 +119,12 @@ impl TokenKeys {
         };
         let key =
             key.map_err(|error| format!("no public key in PEM for {algorithm:?}: {error}"))?;
-        let id = None;
-        Ok(Self(vec![TokenKey { id, algorithm, key }]))
+        Ok(Self(vec![TokenKey {
+            id: None,
+            algorithm,
+            key,
+            parts: bytes.to_vec(),
+        }]))
     }
 
     fn of_set(text: &str) -> Result<Self, String> {
@@ -130,7 +139,13 @@ impl TokenKeys {
                 .ok_or_else(|| error(format!("{named} is for no signature that is known here")))?;
             let key = DecodingKey::from_jwk(jwk).map_err(|why| error(why.to_string()))?;
             let id = jwk.common.key_id.clone();
-            keys.push(TokenKey { id, algorithm, key });
+            let parts = serde_json::to_vec(&jwk.algorithm);
+            keys.push(TokenKey {
+                id,
+                algorithm,
+                key,
+                parts: parts.map_err(|why| error(why.to_string()))?,
+            });
         }
         match keys.is_empty() {
             true => Err("the set has no keys".to_owned()),
@@ -174,6 +189,14 @@ impl Tokens {
         let Ok(header) = decode_header(token) else {
             return Finding::Stranger;
         };
+        if header.crit.is_some() {
+            // RFC 7515 section 4.1.11: what is critical and not understood makes it invalid.
+            return Finding::Wrong(
+                "its token is not good: its header has `crit`, and nothing critical is understood \
+                 here"
+                    .to_owned(),
+            );
+        }
         let is_meant = |key: &&TokenKey| {
             key.algorithm == header.alg
                 && (header.kid.is_none() || key.id.is_none() || key.id == header.kid)
@@ -189,11 +212,41 @@ impl Tokens {
         };
         for key in keys.0.iter().filter(is_meant) {
             match self.claims(token, key) {
-                Ok(claims) => return self.identity(asked, claims),
+                Ok(claims) => return self.identity(asked, claims, self.voucher(key)),
                 Err(error) => why = error,
             }
         }
         Finding::Wrong(format!("its token is not good: {why}"))
+    }
+
+    /// A key, with what is asked of its tokens; of a server's keys, that server.
+    fn voucher(&self, key: &TokenKey) -> Voucher {
+        let asked = format!("{:?}", self.settings);
+        match &self.keys {
+            KeySource::Read(_) => {
+                let kind = format!("{:?} {:?}", key.algorithm, key.id);
+                let parts = [asked.as_bytes(), kind.as_bytes(), &key.parts];
+                vouchers::voucher_of("token key", &parts)
+            }
+            KeySource::Fetched(fetched) => Self::voucher_of_server(&asked, fetched),
+        }
+    }
+
+    fn voucher_of_server(asked: &str, server: &Fetched) -> Voucher {
+        let parts = [asked.as_bytes(), server.url().as_bytes()];
+        vouchers::voucher_of("server of token keys", &parts)
+    }
+
+    fn vouchers(&self) -> Vec<Voucher> {
+        match &self.keys {
+            KeySource::Read(keys) => keys.0.iter().map(|key| self.voucher(key)).collect(),
+            KeySource::Fetched(fetched) => {
+                vec![Self::voucher_of_server(
+                    &format!("{:?}", self.settings),
+                    fetched,
+                )]
+            }
+        }
     }
 
     fn claims(&self, token: &str, key: &TokenKey) -> Result<Claims, String> {
@@ -218,7 +271,7 @@ impl Tokens {
             .map_err(|error| error.to_string())
     }
 
-    fn identity(&self, asked: &Authentication, claims: Claims) -> Finding {
+    fn identity(&self, asked: &Authentication, claims: Claims, voucher: Voucher) -> Finding {
         let text = |claim: &str| claims.others.get(claim).and_then(Value::as_str);
         let Some(user_name) = text(&self.settings.user_claim) else {
             return Finding::Wrong(format!(
@@ -244,6 +297,7 @@ impl Tokens {
         };
         let identity = Identity {
             expires_wall_ms: claims.exp.saturating_mul(1000).max(1),
+            voucher,
             ..identity
         };
         match claims.acl.map(compile).transpose() {
@@ -283,8 +337,19 @@ impl Source for Tokens {
         "tokens (auth.jwt_keys)".to_owned()
     }
 
-    fn look<'a>(&'a self, asked: &'a Authentication) -> Looking<'a> {
+    fn look<'a>(&'a self, asked: &'a Authentication, _: &'a Place) -> Looking<'a> {
         Box::pin(self.find(asked))
+    }
+
+    fn inherit(&self, older: &[Arc<dyn Source>]) {
+        if let Some(older) = of_kind::<Self>(older) {
+            self.keys.inherit(&older.keys);
+        }
+    }
+
+    fn no_longer_valid(&self, next: &[Arc<dyn Source>]) -> Vec<Whose> {
+        let next = of_kind::<Self>(next).map(Self::vouchers);
+        vouchers::gone(&self.vouchers(), &next.unwrap_or_default())
     }
 
     /// Whoever has the key may name anybody.

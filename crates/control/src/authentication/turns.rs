@@ -1,0 +1,246 @@
+//! Who is next where few can be served at once: one of each address in turn, so that nobody who
+//! sends many questions keeps others waiting; who was right of late before strangers, and whose
+//! connection has gone not at all.
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::oneshot;
+
+/// So many of those who were right of late come before a stranger does, where both wait.
+const KNOWN_IN_A_ROW: u32 = 3;
+
+/// Where a question stands among others.
+#[derive(Clone, Default)]
+pub struct Place {
+    /// Where it came from: all of one address stand in one line.
+    pub from: Option<IpAddr>,
+    /// Who asks was right from there of late.
+    pub is_known: bool,
+    /// Whether an answer is still wanted; always if there is none.
+    pub is_wanted: Option<Arc<dyn Fn() -> bool + Send + Sync>>,
+}
+
+impl fmt::Debug for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Place({:?}, {})", self.from, self.is_known)
+    }
+}
+
+/// Places at which so many are served at once. All clones are the same ones.
+#[derive(Clone, Debug)]
+pub(super) struct Turns(Arc<Mutex<Lines>>);
+
+/// A turn, which ends when it is dropped.
+#[derive(Debug)]
+pub(super) struct Turn(Option<Turns>);
+
+#[derive(Debug, Default)]
+struct Lines {
+    /// Not 0 only while nobody waits.
+    free: usize,
+    known: Lane,
+    strangers: Lane,
+    /// How many of those who are known came one after the other while strangers waited.
+    in_a_row: u32,
+}
+
+/// A line for each address, of which the first is served, then the next line's.
+#[derive(Debug, Default)]
+struct Lane {
+    lines: HashMap<Option<IpAddr>, VecDeque<Waiter>>,
+    round: VecDeque<Option<IpAddr>>,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    place: Place,
+    go: oneshot::Sender<Turn>,
+}
+
+impl Turns {
+    /// `at_once` at the same time.
+    pub(super) fn new(at_once: usize) -> Self {
+        Self(Arc::new(Mutex::new(Lines {
+            free: at_once.max(1),
+            ..Lines::default()
+        })))
+    }
+
+    /// Waits for a turn; none if it is not wanted any more when it comes.
+    pub(super) async fn take(&self, place: &Place) -> Option<Turn> {
+        let told = {
+            let mut lines = self.lock();
+            if lines.free > 0 {
+                lines.free -= 1;
+                return Some(Turn(Some(self.clone())));
+            }
+            let (go, told) = oneshot::channel();
+            let place = place.clone();
+            lines.push(Waiter { place, go });
+            told
+        };
+        told.await.ok()
+    }
+
+    /// A turn has ended.
+    fn pass_on(&self) {
+        loop {
+            let next = {
+                let mut lines = self.lock();
+                let next = lines.next();
+                lines.free += usize::from(next.is_none());
+                next
+            };
+            let Some(Waiter { place, go }) = next else {
+                return;
+            };
+            // Asked without the lock: it may have others of its own.
+            if place.is_wanted.is_some_and(|is_wanted| !is_wanted()) {
+                continue;
+            }
+            match go.send(Turn(Some(self.clone()))) {
+                Ok(()) => return,
+                // Whoever waited does not any more; the turn goes on to the next here.
+                Err(mut turn) => turn.0 = None,
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Lines> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        if let Some(turns) = self.0.take() {
+            turns.pass_on();
+        }
+    }
+}
+
+impl Lines {
+    fn push(&mut self, waiter: Waiter) {
+        let lane = match waiter.place.is_known {
+            true => &mut self.known,
+            false => &mut self.strangers,
+        };
+        let line = lane.lines.entry(waiter.place.from).or_default();
+        if line.is_empty() {
+            lane.round.push_back(waiter.place.from);
+        }
+        line.push_back(waiter);
+    }
+
+    fn next(&mut self) -> Option<Waiter> {
+        let both = !self.known.round.is_empty() && !self.strangers.round.is_empty();
+        if both && self.in_a_row >= KNOWN_IN_A_ROW || self.known.round.is_empty() {
+            self.in_a_row = 0;
+            return self.strangers.next();
+        }
+        self.in_a_row = if both { self.in_a_row + 1 } else { 0 };
+        self.known.next()
+    }
+}
+
+impl Lane {
+    fn next(&mut self) -> Option<Waiter> {
+        let from = self.round.pop_front()?;
+        let line = self.lines.get_mut(&from)?;
+        let waiter = line.pop_front();
+        match line.is_empty() {
+            true => drop(self.lines.remove(&from)),
+            false => self.round.push_back(from),
+        }
+        waiter
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    fn place(last: u8, is_known: bool) -> Place {
+        Place {
+            from: Some([10, 0, 0, last].into()),
+            is_known,
+            is_wanted: None,
+        }
+    }
+
+    /// In which order those come who wait while another has the only turn.
+    async fn order(waiting: &[(&'static str, Place)]) -> Vec<&'static str> {
+        let turns = Turns::new(1);
+        let first = turns.take(&Place::default()).await.unwrap();
+        let came = Arc::new(Mutex::new(Vec::new()));
+        let mut tasks = Vec::new();
+        for (name, place) in waiting.iter().cloned() {
+            let (turns, came) = (turns.clone(), Arc::clone(&came));
+            let task = async move {
+                let turn = turns.take(&place).await;
+                if turn.is_some() {
+                    came.lock().unwrap().push(name);
+                }
+            };
+            tasks.push(tokio::spawn(task));
+            // On one thread: it runs until it waits.
+            tokio::task::yield_now().await;
+        }
+        drop(first);
+        for task in tasks {
+            task.await.unwrap();
+        }
+        assert_eq!(turns.lock().free, 1, "nothing is lost");
+        came.lock().unwrap().clone()
+    }
+
+    #[tokio::test]
+    async fn one_of_each_address_is_served_in_turn() {
+        let (many, other) = (place(1, false), place(2, false));
+        let mut all = vec![("many", many); 5];
+        all.extend([("other", other.clone()), ("other", other)]);
+        all.push(("third", place(3, false)));
+        let expected = [
+            "many", "other", "third", "many", "other", "many", "many", "many",
+        ];
+        assert_eq!(order(&all).await, expected);
+    }
+
+    #[tokio::test]
+    async fn who_was_right_of_late_comes_first_and_strangers_come_too() {
+        let mut all = vec![("stranger", place(1, false)); 2];
+        all.extend(vec![("known", place(1, true)); 5]);
+        let expected = [
+            "known", "known", "known", "stranger", "known", "known", "stranger",
+        ];
+        assert_eq!(order(&all).await, expected);
+    }
+
+    #[tokio::test]
+    async fn who_has_gone_is_left_out() {
+        let is_there = Arc::new(AtomicBool::new(false));
+        let gone = Place {
+            is_wanted: Some(Arc::new(move || is_there.load(Ordering::SeqCst))),
+            ..place(1, false)
+        };
+        let all = [("gone", gone), ("there", place(1, false))];
+        assert_eq!(order(&all).await, ["there"]);
+        // Nor does a turn get lost with who waits for it.
+        let turns = Turns::new(1);
+        let first = turns.take(&Place::default()).await.unwrap();
+        let waiting = tokio::spawn({
+            let turns = turns.clone();
+            async move { turns.take(&Place::default()).await.is_some() }
+        });
+        tokio::task::yield_now().await;
+        waiting.abort();
+        assert!(waiting.await.is_err());
+        drop(first);
+        assert!(turns.take(&Place::default()).await.is_some());
+    }
+}
