@@ -56,6 +56,27 @@ def test_each_refusal_is_one_line_with_the_way_to_mend_it(start_node, tmp_path):
     assert "connect refused" not in node.log()
 
 
+def test_lines_name_the_user_and_say_if_the_name_is_only_claimed(start_node, tmp_path):
+    node = planted(start_node, tmp_path)
+    with Client(node, "c1").credentials("alice", "secret") as client:
+        client.subscribe("#")
+        client.client.publish("down", "x", qos=0)
+        until(lambda: "publish refused" in logs(node, "c1"), "the refusal is told of")
+    until(lambda: "disconnected" in logs(node, "c1"), "it has gone")
+    told = logs(node, "c1").splitlines()
+    for what in ["connected", "publish refused", "disconnected"]:
+        assert any(f" {what}: c1, user alice" in line for line in told), (what, told)
+    publish(node, "up", "-u", "alice", "-P", "wrong", "-i", "c2")
+    until(lambda: "connect refused: c2, claims to be user alice" in logs(node, "alice"), "the name is not proved")
+    open_node = start_node()
+    publish(open_node, "up", "-u", "bob", "-P", "any", "-i", "c3")
+    publish(open_node, "up", "-i", "c4")
+    until(lambda: "disconnected: c3, claims to be user bob:" in logs(open_node, "bob"), "nobody asked for a proof")
+    until(lambda: "disconnected: c4: " in logs(open_node, "c4"), "it gave no name")
+    entries = [json.loads(line) for line in logs(open_node, "--json").splitlines()]
+    assert {(entry.get("user_name"), entry.get("claimed")) for entry in entries} == {("bob", True), (None, None)}
+
+
 def test_logs_are_followed(start_node, tmp_path):
     node = planted(start_node, tmp_path)
     follow = subprocess.Popen([martlet_process.binary(), "logs", "-f", "-n", "0", "--data-dir", node.data_dir],

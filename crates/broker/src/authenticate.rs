@@ -308,15 +308,18 @@ impl Shard {
         request.user_name = identity.user_name.clone();
         let permit = self.permit_in_force(Box::new(Permit::new(identity, known)));
         let names = permit.names(&request.client_id);
-        let will_topic = request.will.as_ref().map(|will| &*will.topic);
-        if let Some(topic) = will_topic
-            && let Err(why) = permit.may(Actions::PUBLISH, topic, names)
-        {
+        let will_refused = request.will.as_ref().and_then(|will| {
+            let refused = permit.may(Actions::PUBLISH, &will.topic, names).err()?;
+            Some(format!(
+                "the Will on {:?} is refused: {refused}",
+                will.topic
+            ))
+        });
+        request.permit = Some(permit);
+        if let Some(why) = will_refused {
             let reason = ReasonCode::NotAuthorized;
-            let why = format!("the Will on {topic:?} is refused: {why}");
             return self.refuse_client(cx, id.index, &request, reason, why);
         }
-        request.permit = Some(permit);
         let unread = self.connections.at(id.index).input.take();
         let bytes = unread.as_ref().map_or(&[][..], |unread| &unread.bytes);
         match self.let_in(cx, id.index, request, bytes) {

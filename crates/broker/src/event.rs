@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use martlet_codec::{ProtocolVersion, ReasonCode};
 
@@ -13,6 +14,29 @@ use crate::id::MessageId;
 use crate::limits::QueueFull;
 use crate::traffic::TopicUse;
 
+/// A user name, and what it is worth.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UserName {
+    /// The client has proved to be that user.
+    Proved(Arc<str>),
+    /// The client says so: nobody has asked it for a proof, or it gave none that is good.
+    Claimed(Arc<str>),
+}
+
+impl UserName {
+    /// Proved or not.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Proved(name) | Self::Claimed(name) => name,
+        }
+    }
+
+    /// The client has proved to be that user.
+    pub fn is_proved(&self) -> bool {
+        matches!(self, Self::Proved(_))
+    }
+}
+
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -20,6 +44,8 @@ pub enum Event {
     Connected {
         /// Its client.
         client_id: String,
+        /// Its user; none is anonymous.
+        user: Option<UserName>,
         /// Protocol version.
         version: ProtocolVersion,
         /// Where from; none on a Unix socket.
@@ -31,8 +57,10 @@ pub enum Event {
     Refused {
         /// Its client, as far as known.
         client_id: String,
-        /// The user name that it gave, as far as known.
-        user_name: Option<String>,
+        /// Its user, as far as known.
+        user: Option<UserName>,
+        /// The topic of its Will, as far as known.
+        will_topic: Option<Box<str>>,
         /// Where from.
         address: Option<(IpAddr, u16)>,
         /// With which reason code.
@@ -44,6 +72,8 @@ pub enum Event {
     ReauthenticationRefused {
         /// Its client.
         client_id: String,
+        /// Whom it proved to be before.
+        user: Option<UserName>,
         /// With which reason code, as far as it was for its credentials.
         reason: ReasonCode,
         /// What decided it.
@@ -53,6 +83,8 @@ pub enum Event {
     Disconnected {
         /// Its client.
         client_id: String,
+        /// Its user; none is anonymous.
+        user: Option<UserName>,
         /// Reason code, sent or received or implied.
         reason: ReasonCode,
         /// What decided it.
@@ -62,6 +94,8 @@ pub enum Event {
     Dropped {
         /// Who did not get it.
         client_id: String,
+        /// Its user; none is anonymous.
+        user: Option<UserName>,
         /// Its topic; empty if it lay in the store alone.
         topic: String,
         /// Its name in the store, if its topic is not known.
@@ -82,6 +116,8 @@ pub enum Event {
     PublishRefused {
         /// Who published.
         client_id: String,
+        /// Its user; none is anonymous.
+        user: Option<UserName>,
         /// Where from; none on a Unix socket, or while the client is away, as for its Will.
         address: Option<(IpAddr, u16)>,
         /// To which topic.
@@ -95,6 +131,8 @@ pub enum Event {
     SubscribeRefused {
         /// Whose.
         client_id: String,
+        /// Its user; none is anonymous.
+        user: Option<UserName>,
         /// Where from; none on a Unix socket.
         address: Option<(IpAddr, u16)>,
         /// The Topic Filter asked for.

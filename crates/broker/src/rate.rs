@@ -166,6 +166,7 @@ impl Shard {
             let topic = publish.topic.map(|topic| topic.as_str().to_owned());
             cx.effects.events.push(Event::PublishRefused {
                 client_id: self.sessions.at(session).client_id.to_string(),
+                user: self.user_of(session),
                 address,
                 topic: topic.unwrap_or_else(|| aliased.as_deref().unwrap_or_default().to_owned()),
                 reason: ReasonCode::MessageRateTooHigh,

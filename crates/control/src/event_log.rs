@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use martlet_broker::Event;
+use martlet_broker::{Event, UserName};
 use tracing::{info, warn};
 
 /// Writes one event to the log.
@@ -11,11 +11,14 @@ pub fn write(event: &Event) {
     match event {
         Event::Connected {
             client_id,
+            user,
             version,
             address,
             session_present,
         } => info!(
             client_id,
+            user_name = proved(user),
+            claimed_user_name = claimed(user),
             %version,
             address = address_text(*address),
             session_present,
@@ -23,13 +26,15 @@ pub fn write(event: &Event) {
         ),
         Event::Refused {
             client_id,
-            user_name,
+            user,
+            will_topic: _,
             address,
             reason,
             why,
         } => warn!(
             client_id,
-            user_name,
+            user_name = proved(user),
+            claimed_user_name = claimed(user),
             address = address_text(*address),
             reason = reason.name(),
             why = &**why,
@@ -37,21 +42,26 @@ pub fn write(event: &Event) {
         ),
         Event::ReauthenticationRefused {
             client_id,
+            user,
             reason,
             why,
         } => warn!(
             client_id,
+            user_name = proved(user),
             reason = reason.name(),
             why = &**why,
             "re-authentication refused"
         ),
         Event::Disconnected {
             client_id,
+            user,
             reason,
             why,
         } => {
             info!(
                 client_id,
+                user_name = proved(user),
+                claimed_user_name = claimed(user),
                 reason = reason.name(),
                 why = &**why,
                 "client disconnected"
@@ -59,12 +69,17 @@ pub fn write(event: &Event) {
         }
         Event::Dropped {
             client_id,
+            user,
             topic,
             stored,
             reason,
         } => {
             let (reason, id) = (reason.name(), stored.map(|id| format!("{:#x}", id.0)));
-            warn!(client_id, topic, id, reason, "message dropped");
+            let (user_name, claimed_user_name) = (proved(user), claimed(user));
+            warn!(
+                client_id,
+                user_name, claimed_user_name, topic, id, reason, "message dropped"
+            );
         }
         Event::QueueFull {
             owner,
@@ -79,6 +94,7 @@ pub fn write(event: &Event) {
         ),
         Event::SubscribeRefused {
             client_id,
+            user,
             address,
             filter,
             reason,
@@ -86,6 +102,8 @@ pub fn write(event: &Event) {
         } => {
             warn!(
                 client_id,
+                user_name = proved(user),
+                claimed_user_name = claimed(user),
                 address = address_text(*address),
                 filter,
                 reason = reason.name(),
@@ -95,6 +113,7 @@ pub fn write(event: &Event) {
         }
         Event::PublishRefused {
             client_id,
+            user,
             address,
             topic,
             reason,
@@ -102,6 +121,8 @@ pub fn write(event: &Event) {
         } => {
             warn!(
                 client_id,
+                user_name = proved(user),
+                claimed_user_name = claimed(user),
                 address = address_text(*address),
                 topic,
                 reason = reason.name(),
@@ -110,6 +131,18 @@ pub fn write(event: &Event) {
             );
         }
     }
+}
+
+/// The name, where it is proved.
+fn proved(user: &Option<UserName>) -> Option<&str> {
+    let user = user.as_ref().filter(|user| user.is_proved())?;
+    Some(user.as_str())
+}
+
+/// The name, where the client only says so.
+fn claimed(user: &Option<UserName>) -> Option<&str> {
+    let user = user.as_ref().filter(|user| !user.is_proved())?;
+    Some(user.as_str())
 }
 
 fn address_text(address: Option<(IpAddr, u16)>) -> String {

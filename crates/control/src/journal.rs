@@ -12,7 +12,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use martlet_broker::Event;
+use martlet_broker::{Event, UserName};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
@@ -41,6 +41,9 @@ pub struct Entry {
     /// User Name, as far as known.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub user_name: Option<String>,
+    /// The client only says that this is its User Name.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub claimed: bool,
     /// Where from; none on a Unix socket, or where it is not known.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub address: Option<String>,
@@ -220,51 +223,59 @@ fn is_trouble(event: &Event) -> bool {
 }
 
 fn entry_of(event: &Event) -> Entry {
-    let entry = |what: &str, client_id: &str| Entry {
+    let entry = |what: &str, client_id: &str, user: &Option<UserName>| Entry {
         what: what.to_owned(),
         client_id: short(client_id),
+        user_name: user.as_ref().map(|user| short(user.as_str())),
+        claimed: user.as_ref().is_some_and(|user| !user.is_proved()),
         ..Entry::default()
     };
     match event {
         Event::Connected {
-            client_id, address, ..
+            client_id,
+            user,
+            address,
+            ..
         } => Entry {
             address: address_text(*address),
-            ..entry("connected", client_id)
+            ..entry("connected", client_id, user)
         },
         Event::Refused {
             client_id,
-            user_name,
+            user,
+            will_topic: _,
             address,
             reason,
             why,
         } => Entry {
-            user_name: user_name.as_deref().map(short),
             address: address_text(*address),
             reason: Some(reason.name().to_owned()),
             why: Some(short(why)),
-            ..entry("connect refused", client_id)
+            ..entry("connect refused", client_id, user)
         },
         Event::ReauthenticationRefused {
             client_id,
+            user,
             reason,
             why,
         } => Entry {
             reason: Some(reason.name().to_owned()),
             why: Some(short(why)),
-            ..entry("re-authentication refused", client_id)
+            ..entry("re-authentication refused", client_id, user)
         },
         Event::Disconnected {
             client_id,
+            user,
             reason,
             why,
         } => Entry {
             reason: Some(reason.name().to_owned()),
             why: Some(short(why)),
-            ..entry("disconnected", client_id)
+            ..entry("disconnected", client_id, user)
         },
         Event::Dropped {
             client_id,
+            user,
             topic,
             reason,
             ..
@@ -272,16 +283,17 @@ fn entry_of(event: &Event) -> Entry {
             topic: Some(short(topic)),
             reason: Some(reason.name().to_owned()),
             why: Some(reason.meaning().to_owned()),
-            ..entry("message dropped", client_id)
+            ..entry("message dropped", client_id, user)
         },
         Event::QueueFull {
             owner, messages, ..
         } => Entry {
             why: Some(format!("{messages} messages wait in its queue")),
-            ..entry("queue full", owner)
+            ..entry("queue full", owner, &None)
         },
         Event::PublishRefused {
             client_id,
+            user,
             address,
             topic,
             reason,
@@ -291,10 +303,11 @@ fn entry_of(event: &Event) -> Entry {
             topic: Some(short(topic)),
             reason: Some(reason.name().to_owned()),
             why: Some(short(why)),
-            ..entry("publish refused", client_id)
+            ..entry("publish refused", client_id, user)
         },
         Event::SubscribeRefused {
             client_id,
+            user,
             address,
             filter,
             reason,
@@ -304,7 +317,7 @@ fn entry_of(event: &Event) -> Entry {
             topic: Some(short(filter)),
             reason: Some(reason.name().to_owned()),
             why: Some(short(why)),
-            ..entry("subscribe refused", client_id)
+            ..entry("subscribe refused", client_id, user)
         },
     }
 }
@@ -330,6 +343,7 @@ mod tests {
     fn disconnected(client_id: &str) -> Event {
         Event::Disconnected {
             client_id: client_id.to_owned(),
+            user: None,
             reason: ReasonCode::Success,
             why: "the client said goodbye".into(),
         }
@@ -343,7 +357,8 @@ mod tests {
     fn refused(client_id: &str) -> Event {
         Event::Refused {
             client_id: client_id.to_owned(),
-            user_name: None,
+            user: None,
+            will_topic: None,
             address: None,
             reason: ReasonCode::NotAuthorized,
             why: "limit connections".into(),

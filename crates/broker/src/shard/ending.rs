@@ -240,9 +240,11 @@ impl Shard {
     ) {
         if self.settings.events.connections {
             let client_id = self.sessions.at(session).client_id.to_string();
+            let user = self.user_of(session);
             let Ending { reason, why, .. } = ending;
             cx.effects.events.push(Event::Disconnected {
                 client_id,
+                user,
                 reason,
                 why: why.into(),
             });

@@ -384,7 +384,8 @@ impl Shard {
                 if matches!(end, TransportEnd::Violation(_)) && self.settings.events.connections {
                     cx.effects.events.push(Event::Refused {
                         client_id: String::new(),
-                        user_name: None,
+                        user: None,
+                        will_topic: None,
                         address,
                         reason: ReasonCode::ProtocolError,
                         why: why.into(),

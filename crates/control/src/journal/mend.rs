@@ -1,18 +1,17 @@
 //! The way to mend what was refused, as a line that can be typed or a key that can be set.
 
-use martlet_broker::{DropReason, Event};
+use martlet_broker::{DropReason, Event, UserName};
 use martlet_codec::ReasonCode;
 
 /// What to do about it, if anything is known to help.
 pub(super) fn way(event: &Event) -> Option<String> {
     match event {
         Event::Refused {
-            user_name,
-            reason,
-            why,
-            ..
-        } => connect_refused(user_name.as_deref(), *reason, why),
-        Event::ReauthenticationRefused { reason, why, .. } => connect_refused(None, *reason, why),
+            user, reason, why, ..
+        } => connect_refused(user.as_ref().map(UserName::as_str), *reason, why),
+        Event::ReauthenticationRefused {
+            user, reason, why, ..
+        } => connect_refused(user.as_ref().map(UserName::as_str), *reason, why),
         Event::PublishRefused {
             client_id,
             topic,

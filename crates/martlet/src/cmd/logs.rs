@@ -105,12 +105,13 @@ fn line(entry: &Entry, colours: bool) -> String {
             client_id => printable(client_id),
         }
     );
-    if let Some(user) = entry
-        .user_name
-        .as_ref()
-        .filter(|user| **user != entry.client_id)
-    {
-        text.push_str(&format!(", user {}", printable(user)));
+    if let Some(user) = &entry.user_name {
+        let word = if entry.claimed {
+            "claims to be user"
+        } else {
+            "user"
+        };
+        text.push_str(&format!(", {word} {}", printable(user)));
     }
     if let Some(address) = &entry.address {
         text.push_str(&format!(" ({address})"));
