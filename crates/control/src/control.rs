@@ -49,6 +49,8 @@ pub struct NodeInfo {
     pub listeners: Vec<String>,
     /// Where its data are.
     pub data_dir: String,
+    /// Options by which commands find this node, as they are typed in a shell.
+    pub command_options: String,
     /// What an acknowledgement promises: `sync`, `interval` or `memory`.
     pub durability: &'static str,
     /// With `interval`: the time between two syncs, milliseconds.
@@ -125,11 +127,12 @@ impl Control {
         info: NodeInfo,
         reloads: mpsc::UnboundedSender<ReloadRequest>,
     ) -> Self {
+        let journal = Journal::of_node(&info.command_options);
         Self {
             shards,
             info,
             health: Health::default(),
-            journal: Journal::default(),
+            journal,
             started: Instant::now(),
             next_request: AtomicU64::new(1),
             waiting: Mutex::default(),

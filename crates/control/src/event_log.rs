@@ -6,8 +6,14 @@ use std::net::IpAddr;
 use martlet_broker::{Event, UserName};
 use tracing::{info, warn};
 
-/// Writes one event to the log.
-pub fn write(event: &Event) {
+use crate::journal::Way;
+
+/// Writes one event to the log. `way` is how a refusal may be mended.
+pub fn write(event: &Event, way: Option<&Way>) {
+    let mend = way.map(|way| match &way.command {
+        Some(command) => format!("{}: {command}", way.text),
+        None => way.text.clone(),
+    });
     match event {
         Event::Connected {
             client_id,
@@ -38,6 +44,7 @@ pub fn write(event: &Event) {
             address = address_text(*address),
             reason = reason.name(),
             why = &**why,
+            mend,
             "connection refused"
         ),
         Event::ReauthenticationRefused {
@@ -108,6 +115,7 @@ pub fn write(event: &Event) {
                 filter,
                 reason = reason.name(),
                 why = &**why,
+                mend,
                 "subscription refused"
             );
         }
@@ -127,6 +135,7 @@ pub fn write(event: &Event) {
                 topic,
                 reason = reason.name(),
                 why = &**why,
+                mend,
                 "publish refused"
             );
         }

@@ -7,6 +7,8 @@
 
 mod mend;
 
+pub use mend::Way;
+
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -59,6 +61,9 @@ pub struct Entry {
     /// What to do about it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub mend: Option<String>,
+    /// The command for it, which works as it stands in a shell on the node's machine.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub command: Option<String>,
 }
 
 impl Entry {
@@ -82,6 +87,8 @@ pub struct Page {
 /// The entries.
 #[derive(Debug)]
 pub struct Journal {
+    /// For what is to be typed.
+    commands: mend::Commands,
     kept: Mutex<Kept>,
     /// The number of the last entry.
     last: watch::Sender<u64>,
@@ -128,11 +135,14 @@ impl Kept {
 }
 
 impl Written {
-    fn entry(&self) -> Entry {
+    fn entry(&self, commands: &mend::Commands) -> Entry {
+        let way = mend::way(&self.event, commands);
+        let (mend, command) = way.map(|way| (way.text, way.command)).unzip();
         Entry {
             seq: self.seq,
             at_ms: self.at_ms,
-            mend: mend::way(&self.event),
+            mend,
+            command: command.flatten(),
             ..entry_of(&self.event)
         }
     }
@@ -141,6 +151,7 @@ impl Written {
 impl Default for Journal {
     fn default() -> Self {
         Self {
+            commands: mend::Commands::default(),
             kept: Mutex::default(),
             last: watch::Sender::new(0),
         }
@@ -148,6 +159,20 @@ impl Default for Journal {
 }
 
 impl Journal {
+    /// A journal of the node to which these options lead commands, as they are typed.
+    pub fn of_node(options: &str) -> Self {
+        let node = options.to_owned();
+        Self {
+            commands: mend::Commands { node },
+            ..Self::default()
+        }
+    }
+
+    /// What to do about an event, if anything is known to help.
+    pub fn way(&self, event: &Event) -> Option<Way> {
+        mend::way(event, &self.commands)
+    }
+
     /// Writes one event down.
     pub fn write(&self, event: Event) {
         let since = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -187,7 +212,7 @@ impl Journal {
                 page.next = written.seq;
                 break;
             }
-            let entry = written.entry();
+            let entry = written.entry(&self.commands);
             if is_wanted(&entry) {
                 page.events.push(entry);
             }
@@ -200,7 +225,7 @@ impl Journal {
         let kept = self.lock();
         let wanted = kept
             .latest_first()
-            .filter(|written| is_wanted(&written.entry()));
+            .filter(|written| is_wanted(&written.entry(&self.commands)));
         let first = wanted.take(count).last();
         first.map_or(kept.last + 1, |written| written.seq)
     }

@@ -15,6 +15,7 @@
 //! * `store`: whether the message store keeps up
 //! * `event_log`: events as log lines
 //! * [`journal`]: what happened of late to clients, and the way to mend it
+//! * [`text`]: text from outside, on terminals and in shells
 #![forbid(unsafe_code)]
 
 pub mod authentication;
@@ -26,6 +27,7 @@ pub mod journal;
 mod metrics;
 mod statistics;
 mod store;
+pub mod text;
 
 pub use control::{Clients, Control, ControlError, NodeInfo, ReloadRequest, Reloaded, Shards};
 pub use health::{Health, HealthReport};

@@ -12,6 +12,7 @@ use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
 use martlet_api::{ClientList, Status};
 use martlet_control::Reloaded;
+use martlet_control::text::printable;
 use tokio::net::UnixStream;
 
 use crate::cmd::node_options::NodeOptions;
@@ -159,19 +160,6 @@ fn clients_text(list: &ClientList) -> String {
         ));
     }
     text
-}
-
-/// Client identifiers are text from outside: control characters must not reach the terminal.
-pub(crate) fn printable(text: &str) -> String {
-    text.chars()
-        .flat_map(|c| {
-            if c.is_control() {
-                c.escape_default().collect()
-            } else {
-                vec![c]
-            }
-        })
-        .collect()
 }
 
 fn finish(outcome: anyhow::Result<String>) -> ExitCode {

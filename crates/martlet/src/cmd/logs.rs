@@ -7,8 +7,9 @@ use clap::Args;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use martlet_control::journal::{Entry, Page};
+use martlet_control::text::printable;
 
-use crate::cmd::admin::{AdminOptions, ask, printable};
+use crate::cmd::admin::{AdminOptions, ask};
 
 /// Arguments of `martlet logs`.
 #[derive(Args, Debug)]
@@ -121,11 +122,15 @@ fn line(entry: &Entry, colours: bool) -> String {
     }
     match (&entry.why, &entry.reason) {
         (Some(why), _) => text.push_str(&format!(": {}", printable(why))),
-        (None, Some(reason)) => text.push_str(&format!(": {reason}")),
+        (None, Some(reason)) => text.push_str(&format!(": {}", printable(reason))),
         (None, None) => {}
     }
     if let Some(mend) = &entry.mend {
-        text.push_str(&format!(". To mend it: {mend}"));
+        text.push_str(&format!(". To mend it: {}", printable(mend)));
+        // It ends the line, and can be printed as it is.
+        if let Some(command) = &entry.command {
+            text.push_str(&format!(": {command}"));
+        }
     }
     text.push('\n');
     text

@@ -59,7 +59,7 @@ impl CertificateNames {
                 if self.is_strict && registry.is_none_or(|held| held.known(&name).is_none()) {
                     return Finding::NotNow(format!(
                         "its certificate is good, and {name} is neither a user nor a device of the \
-                         tables: martlet device add {name}"
+                         tables"
                     ));
                 }
                 let rules = self.rules(&name);
