@@ -179,3 +179,20 @@ def test_whom_a_hook_does_not_know_the_next_source_may(start_node, hook, tmp_pat
     assert let_in(node, "admin", "pw") and not let_in(node, "admin", "wrong")
     hook.body = b'{"result": "deny"}'
     assert not let_in(node, "admin", "pw", client="c2")
+
+
+def test_passwords_of_its_url_are_shown_nowhere(start_node, hook, tmp_path):
+    url = hook.url.replace("http://", "http://panel:hunter2@") + "?api_key=hunter2&site=7"
+    config = tmp_path / "martlet.toml"
+    config.write_text(f'[auth]\nhook_url = "{url}"\njwt_keys = "{url}"\n')
+    for form in [[], ["--json"], ["--changed"]]:
+        shown = martlet_process.run("config", "show", "-c", str(config), "--data-dir", str(tmp_path / "d"), *form)
+        assert shown.returncode == 0 and "site=7" in shown.stdout, shown
+        assert "hunter2" not in shown.stdout + shown.stderr and "***@127.0.0.1" in shown.stdout
+    node = start_node(arguments=["-c", str(config)])
+    assert publish(node, "t", "-u", "alice", "-P", "x")[0] == 0
+    hook.close()
+    assert publish(node, "t", "-u", "bob", "-P", "x")[0] != 0
+    until(lambda: "hook" in martlet_process.run("logs", "-t", "--data-dir", node.data_dir).stdout, "it is told of")
+    told = martlet_process.run("logs", "--data-dir", node.data_dir).stdout
+    assert "hunter2" not in told + node.log()

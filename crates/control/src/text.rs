@@ -43,6 +43,47 @@ pub fn typed(text: &str) -> String {
     word
 }
 
+/// A URL without what is secret in it: user and password, and parameters that are called like
+/// secrets. What is no URL is left as it is, and of what only begins like one nothing is shown.
+pub fn masked(text: &str) -> String {
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return text.to_owned();
+    };
+    if reqwest::Url::parse(text).is_err() {
+        return format!("{scheme}://***");
+    }
+    let parameters = rest.find(['?', '#']).unwrap_or(rest.len());
+    let (place, parameters) = rest.split_at(parameters);
+    let place = match place.rsplit_once('@') {
+        Some((_, place)) => format!("***@{place}"),
+        None => place.to_owned(),
+    };
+    let mut shown = format!("{scheme}://{place}");
+    for parameter in parameters.split_inclusive(['?', '#', '&', ';']) {
+        let separator = parameter
+            .find(['?', '#', '&', ';'])
+            .unwrap_or(parameter.len());
+        let (parameter, separator) = parameter.split_at(separator);
+        match parameter.split_once('=') {
+            Some((name, value)) if !value.is_empty() && is_called_secret(name) => {
+                shown.push_str(&format!("{name}=***"));
+            }
+            _ => shown.push_str(parameter),
+        }
+        shown.push_str(separator);
+    }
+    shown
+}
+
+/// Names of parameters that hold secrets; one that is written in escapes may be any.
+fn is_called_secret(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    let parts = [
+        "pass", "pwd", "secret", "token", "key", "auth", "cred", "sig", "jwt", "%",
+    ];
+    parts.iter().any(|part| name.contains(part))
+}
+
 /// Neither a control character (C0, DEL, C1), nor one that turns the direction of writing, ends a
 /// line, or has no width: one name could look like another.
 fn is_shown(letter: char) -> bool {
@@ -72,6 +113,29 @@ mod tests {
         assert_eq!(printable("c1\u{9b}2J"), "c1\\u{9b}2J");
         assert_eq!(printable("a\u{202e}b\u{2066}c"), "a\\u{202e}b\\u{2066}c");
         assert_eq!(printable("a\u{2028}b\u{200b}"), "a\\u{2028}b\\u{200b}");
+    }
+
+    #[test]
+    fn secrets_of_a_url_are_not_shown() {
+        assert_eq!(masked("/etc/martlet/keys.json"), "/etc/martlet/keys.json");
+        assert_eq!(
+            masked("https://a.example/x?y=1#z"),
+            "https://a.example/x?y=1#z"
+        );
+        assert_eq!(
+            masked("https://u:s3@a.example:8/x"),
+            "https://***@a.example:8/x"
+        );
+        assert_eq!(
+            masked("https://s3cret@a.example/"),
+            "https://***@a.example/"
+        );
+        assert_eq!(
+            masked("http://a/x?api_key=s3&y=1&Access-Token=s3;%70ass=s3#password=s3"),
+            "http://a/x?api_key=***&y=1&Access-Token=***;%70ass=***#password=***"
+        );
+        // A password that is not escaped ends the address early.
+        assert_eq!(masked("http://u:p/w@a.example/"), "http://***");
     }
 
     #[test]
