@@ -14,12 +14,13 @@ use martlet_codec::{ProtocolVersion, ReasonCode};
 
 use crate::connect::ConnectRequest;
 use crate::connection::Phase;
+use crate::event::SessionRules;
 use crate::exchange::{Exchange, ExchangeState, Step};
-use crate::id::ConnectionId;
+use crate::id::{ConnectionId, TenantId};
 use crate::limits::ListenerPolicy;
 use crate::lobby::Admission;
 use crate::node::{Cx, Node};
-use crate::permission::{Actions, Identity, Names, RuleBook};
+use crate::permission::{Actions, Identity, Names, Realm, RuleBook};
 use crate::session::permit::{Permit, PermitToken};
 use crate::shard::{Ending, Shard};
 use crate::timer::{Timer, TimerKey};
@@ -511,6 +512,20 @@ impl Shard {
             None => true,
             Some(permit) => permit.may_cached(&self.seed, action, topic, &session.client_id),
         }
+    }
+
+    /// What the client of this identifier may do, if it is connected here.
+    pub(crate) fn session_rules(&mut self, client_id: &str) -> Option<SessionRules> {
+        let session = self.sessions.find(TenantId(0), client_id)?;
+        self.sessions.at(session).connection()?;
+        let user = self.user_of(session);
+        let permit = self.sessions.at(session).permit.as_ref();
+        let identity = permit.map(|permit| &permit.identity);
+        Some(SessionRules {
+            user,
+            rules: identity.map(|identity| Arc::clone(&identity.rules)),
+            has_own_rules: identity.is_some_and(|identity| identity.realm == Realm::OWN_RULES),
+        })
     }
 
     /// What forbids it, for those who operate the node.

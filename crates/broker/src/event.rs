@@ -12,6 +12,7 @@ use martlet_codec::{ProtocolVersion, ReasonCode};
 use crate::counters::{Counters, DropReason};
 use crate::id::MessageId;
 use crate::limits::QueueFull;
+use crate::permission::Rules;
 use crate::traffic::TopicUse;
 
 /// A user name, and what it is worth.
@@ -179,6 +180,24 @@ pub enum Report {
         /// In no particular order.
         uses: Vec<TopicUse>,
     },
+    /// To [`Command::SessionRules`](crate::Command::SessionRules).
+    SessionRules {
+        /// The command's.
+        request: u64,
+        /// None: no such client is connected here.
+        found: Option<SessionRules>,
+    },
+}
+
+/// What the client of a session may do.
+#[derive(Clone, Debug)]
+pub struct SessionRules {
+    /// Its user; none is anonymous.
+    pub user: Option<UserName>,
+    /// Its rules; none: nobody had to say who they are, and everything is permitted.
+    pub rules: Option<Arc<Rules>>,
+    /// They came with the proof of who it is, and are in no file and no table.
+    pub has_own_rules: bool,
 }
 
 /// A session, as operators see it.

@@ -14,6 +14,7 @@
 //! * [`authentication`]: who a client is, by the sources of credentials in their order
 //! * `store`: whether the message store keeps up
 //! * `event_log`: events as log lines
+//! * [`explain`]: what decides whether a client may do something
 //! * [`journal`]: what happened of late to clients, and the way to mend it
 //! * [`text`]: text from outside, on terminals and in shells
 #![forbid(unsafe_code)]
@@ -22,6 +23,7 @@ pub mod authentication;
 pub mod backup;
 mod control;
 pub mod event_log;
+pub mod explain;
 mod health;
 pub mod journal;
 mod metrics;

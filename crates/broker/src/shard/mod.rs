@@ -448,6 +448,11 @@ impl Shard {
                 let uses = self.traffic(limit);
                 cx.effects.reports.push(Report::Traffic { request, uses });
             }
+            Command::SessionRules { request, client_id } => {
+                let found = self.session_rules(&client_id);
+                let report = Report::SessionRules { request, found };
+                cx.effects.reports.push(report);
+            }
             Command::PublishSys(topics) => {
                 for topic in &topics {
                     self.publish_sys(cx, topic);

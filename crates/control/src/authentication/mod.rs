@@ -29,7 +29,7 @@ use martlet_codec::ReasonCode;
 use tokio::runtime::Handle;
 
 pub use failures::Lockout;
-pub use policy::{Chain, Finding, Looking, Policy, Source};
+pub use policy::{Chain, Finding, Knowledge, Looking, Policy, Source, Standing};
 pub use proving::ScramUser;
 
 use failures::{Caller, Failures};

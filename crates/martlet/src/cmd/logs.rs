@@ -9,7 +9,7 @@ use jiff::tz::TimeZone;
 use martlet_control::journal::{Entry, Page};
 use martlet_control::text::printable;
 
-use crate::cmd::admin::{AdminOptions, ask};
+use crate::cmd::admin::{AdminOptions, ask, encoded};
 
 /// Arguments of `martlet logs`.
 #[derive(Args, Debug)]
@@ -136,20 +136,6 @@ fn line(entry: &Entry, colours: bool) -> String {
     text
 }
 
-/// As part of a query.
-fn encoded(text: &str) -> String {
-    let mut encoded = String::new();
-    for byte in text.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
-                encoded.push(char::from(byte));
-            }
-            _ => encoded.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    encoded
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -170,10 +156,5 @@ mod tests {
         let rest = "publish refused: sensor\\u{1b}7, user site (10.0.0.7:4242), a/b: no rule permits \
                     it. To mend it: permit it\n";
         assert!(said.ends_with(rest), "{said}");
-    }
-
-    #[test]
-    fn a_name_is_one_part_of_a_query() {
-        assert_eq!(encoded("a&b=c d/é"), "a%26b%3Dc%20d%2F%C3%A9");
     }
 }

@@ -220,6 +220,9 @@ async fn run_node(
         node_info(node, options, &running),
         reloads,
     ));
+    if let Some(Doorkeeper(gate)) = &doorkeeper {
+        control.set_gate(gate.clone());
+    }
     if let Some(damage) = damage {
         control.health.warn(damage);
     }
@@ -487,6 +490,7 @@ fn node_info(node: &NodeConfig, options: &ConfigOptions, running: &Running) -> N
         durability,
         interval_ms,
         anonymous_beyond_loopback: node.anonymous_beyond_loopback,
+        anonymous: node.lets_anonymous_in(),
     }
 }
 

@@ -9,7 +9,7 @@ use martlet_registry::Snapshot;
 
 use super::registry::refused;
 use super::{People, known};
-use crate::authentication::{Finding, Looking, Source};
+use crate::authentication::{Finding, Knowledge, Looking, Source};
 
 /// A field of the client's certificate is its user name, whatever its CONNECT says.
 #[derive(Debug)]
@@ -90,6 +90,15 @@ impl Source for CertificateNames {
     /// Anybody may have a certificate of that name.
     fn rules_of(&self, user_name: &str) -> Option<Arc<Rules>> {
         Some(self.rules(user_name))
+    }
+
+    fn knows(&self, user_name: &str) -> Knowledge {
+        let held = self.registry.as_ref();
+        let is_held = held.is_some_and(|held| held.known(user_name).is_some());
+        match self.is_strict && !is_held {
+            true => Knowledge::No,
+            false => Knowledge::ByProof,
+        }
     }
 
     fn as_any(&self) -> &dyn Any {

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
 use super::{People, known};
-use crate::authentication::{Finding, Looking, Source};
+use crate::authentication::{Finding, Knowledge, Looking, Source};
 
 /// What is sent and what an answer means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -324,6 +324,10 @@ impl Source for Hook {
     /// It may know anybody.
     fn rules_of(&self, user_name: &str) -> Option<Arc<Rules>> {
         Some(self.people.rules_of(Some(user_name)))
+    }
+
+    fn knows(&self, _user_name: &str) -> Knowledge {
+        Knowledge::ByProof
     }
 
     fn as_any(&self) -> &dyn Any {

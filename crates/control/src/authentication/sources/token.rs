@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::key_source::KeySource;
 use super::{People, known};
-use crate::authentication::{Finding, Looking, Source};
+use crate::authentication::{Finding, Knowledge, Looking, Source};
 
 /// What is asked of a token beside its signature.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -290,6 +290,10 @@ impl Source for Tokens {
     /// Whoever has the key may name anybody.
     fn rules_of(&self, user_name: &str) -> Option<Arc<Rules>> {
         Some(self.people.rules_of(Some(user_name)))
+    }
+
+    fn knows(&self, _user_name: &str) -> Knowledge {
+        Knowledge::ByProof
     }
 
     fn as_any(&self) -> &dyn Any {
