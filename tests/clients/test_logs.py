@@ -5,6 +5,7 @@ import os
 import pathlib
 import subprocess
 import threading
+import urllib.request
 
 import martlet_process
 from paho_client import Client
@@ -77,6 +78,38 @@ def test_lines_name_the_user_and_say_if_the_name_is_only_claimed(start_node, tmp
     until(lambda: "disconnected: c4: " in logs(open_node, "c4"), "it gave no name")
     entries = [json.loads(line) for line in logs(open_node, "--json").splitlines()]
     assert {(entry.get("user_name"), entry.get("claimed")) for entry in entries} == {("bob", True), (None, None)}
+
+
+def test_messages_beyond_the_rate_are_told_of_together(start_node):
+    node = start_node(settings=["limits.publish_rate=10", "mqtt.rate_exceeded=drop-qos0"], http=True)
+    with Client(node, "fast").credentials("alice", "x") as client:
+        for _ in range(300):
+            client.client.publish("t/1", "x", qos=0)
+        until(lambda: "messages dropped: fast" in logs(node, "-t"), "it is told of while the client is there")
+        client.client.publish("t/1", "x", qos=0)
+    with Client(node, "slow") as client:
+        client.publish("t/2", "x", qos=1)
+    until(lambda: "disconnected: slow" in logs(node), "all have gone")
+    entries = [json.loads(line) for line in logs(node, "-t", "--json").splitlines()]
+    assert {(entry["what"], entry["client_id"], entry["topic"]) for entry in entries} == {
+        ("messages dropped", "fast", "t/1")}
+    line = logs(node, "-t").splitlines()[0]
+    assert ", claims to be user alice (127.0.0.1:" in line and "limit publish_rate" in line, line
+    with urllib.request.urlopen(f"{node.http_url}/metrics", timeout=20) as page:
+        metrics = page.read().decode()
+    dropped = next(line for line in metrics.splitlines() if 'reason="rate_exceeded"' in line)
+    assert int(float(dropped.split()[-1])) == sum(entry["count"] for entry in entries) >= 200, dropped
+    assert len(entries) <= 3, entries
+
+
+def test_who_is_shown_out_for_a_limit_is_in_trouble(start_node):
+    node = start_node(settings=["limits.publish_rate=1", "mqtt.rate_exceeded=disconnect"])
+    with Client(node, "fast") as client:
+        for _ in range(20):
+            client.client.publish("t", "x", qos=0)
+        client.wait_for_end()
+    until(lambda: "disconnected: fast" in logs(node, "-t"), "it is told of")
+    assert "raise limits.publish_rate" in logs(node, "-t")
 
 
 def hints(node):

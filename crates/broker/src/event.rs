@@ -128,6 +128,20 @@ pub enum Event {
         /// What decided it.
         why: Cow<'static, str>,
     },
+    /// A client published faster than it may, and what was beyond that was dropped: QoS 0. Told of
+    /// a client once a second at most.
+    RateExceeded {
+        /// Who published.
+        client_id: String,
+        /// Its user; none is anonymous.
+        user: Option<UserName>,
+        /// Where from; none on a Unix socket.
+        address: Option<(IpAddr, u16)>,
+        /// To which topic the first of them was.
+        topic: Box<str>,
+        /// How many they were.
+        count: u32,
+    },
     /// A subscription was refused.
     SubscribeRefused {
         /// Whose.

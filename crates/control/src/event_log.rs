@@ -99,6 +99,22 @@ pub fn write(event: &Event, way: Option<&Way>) {
             "a queue is full, messages are dropped: see limits.queued_messages, \
              limits.queued_bytes and mqtt.queue_full"
         ),
+        Event::RateExceeded {
+            client_id,
+            user,
+            address,
+            topic,
+            count,
+        } => warn!(
+            client_id,
+            user_name = proved(user),
+            claimed_user_name = claimed(user),
+            address = address_text(*address),
+            topic = &**topic,
+            count,
+            "messages dropped: their client publishes faster than limits.publish_rate or \
+             limits.publish_bytes_rate"
+        ),
         Event::SubscribeRefused {
             client_id,
             user,

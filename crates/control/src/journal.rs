@@ -15,6 +15,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use martlet_broker::{Event, UserName};
+use martlet_codec::ReasonCode;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
@@ -36,7 +37,7 @@ pub struct Entry {
     pub at_ms: u64,
     /// `connected`, `connect refused`, `re-authentication refused`, `disconnected`,
     /// `publish refused`, `subscribe refused`,
-    /// `message dropped` or `queue full`.
+    /// `message dropped`, `messages dropped` or `queue full`.
     pub what: String,
     /// Client Identifier, as far as known.
     pub client_id: String,
@@ -55,6 +56,9 @@ pub struct Entry {
     /// Name of the reason code.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub reason: Option<String>,
+    /// How many messages it is about, where they are told of together.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub count: Option<u32>,
     /// What decided it: a rule, a limit, a statement of the specification.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub why: Option<String>,
@@ -69,7 +73,11 @@ pub struct Entry {
 impl Entry {
     /// Something was refused or lost.
     pub fn is_trouble(&self) -> bool {
-        !matches!(&*self.what, "connected" | "disconnected")
+        match &*self.what {
+            "connected" => false,
+            "disconnected" => self.why.as_deref().is_some_and(names_limit),
+            _ => true,
+        }
     }
 }
 
@@ -244,7 +252,16 @@ impl Journal {
 }
 
 fn is_trouble(event: &Event) -> bool {
-    !matches!(event, Event::Connected { .. } | Event::Disconnected { .. })
+    match event {
+        Event::Connected { .. } => false,
+        Event::Disconnected { why, .. } => names_limit(why),
+        _ => true,
+    }
+}
+
+/// Who is shown out because of a limit has lost something.
+fn names_limit(why: &str) -> bool {
+    why.contains("limit ")
 }
 
 fn entry_of(event: &Event) -> Entry {
@@ -330,6 +347,22 @@ fn entry_of(event: &Event) -> Entry {
             why: Some(short(why)),
             ..entry("publish refused", client_id, user)
         },
+        Event::RateExceeded {
+            client_id,
+            user,
+            address,
+            topic,
+            count,
+        } => Entry {
+            address: address_text(*address),
+            topic: Some(short(topic)),
+            count: Some(*count),
+            reason: Some(ReasonCode::MessageRateTooHigh.name().to_owned()),
+            why: Some(format!(
+                "{count} with QoS 0 in a second (limit publish_rate or publish_bytes_rate)"
+            )),
+            ..entry("messages dropped", client_id, user)
+        },
         Event::SubscribeRefused {
             client_id,
             user,
@@ -361,8 +394,6 @@ fn address_text(address: Option<(IpAddr, u16)>) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use martlet_codec::ReasonCode;
-
     use super::*;
 
     fn disconnected(client_id: &str) -> Event {

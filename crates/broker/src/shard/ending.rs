@@ -104,6 +104,9 @@ impl Shard {
         let Some(session) = self.connections.at(index).session() else {
             return;
         };
+        if !self.spent.is_empty() {
+            self.tell_rate_drops(cx, index);
+        }
         self.report_disconnected(cx, session, ending);
         cx.node.return_connection();
         let id = self.connections.id_of(index);

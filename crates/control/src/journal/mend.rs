@@ -149,6 +149,10 @@ pub(super) fn way(event: &Event, commands: &Commands) -> Option<Way> {
             Way::by(text, command)
         }
         Event::Dropped { reason, .. } => Way::words(dropped(*reason)?),
+        Event::RateExceeded { .. } => Way::words(
+            "raise limits.publish_rate or limits.publish_bytes_rate, have the client publish \
+             less, or set mqtt.rate_exceeded = \"delay\"",
+        ),
         Event::QueueFull { .. } => Way::words(
             "a client that is away for long: let its session expire sooner, or raise \
              limits.queued_messages and limits.queued_bytes",

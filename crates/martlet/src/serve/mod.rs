@@ -590,7 +590,9 @@ fn pump_events(running: &Running, control: &Arc<Control>, logs_connections: bool
     let (events, control) = (running.events(), Arc::clone(control));
     std::thread::spawn(move || {
         for event in events {
-            if logs_connections || matches!(event, Event::Dropped { .. }) {
+            if logs_connections
+                || matches!(event, Event::Dropped { .. } | Event::RateExceeded { .. })
+            {
                 let way = control.journal.way(&event);
                 martlet_control::event_log::write(&event, way.as_ref());
             }
