@@ -156,9 +156,16 @@ def test_a_bad_file_leaves_what_held_and_says_so(guarded):
     acl.write_text("user alice\ntopics up/#\n")
     done = martlet_process.run("reload", "--data-dir", node.data_dir)
     assert done.returncode != 0 and "acl line 2" in done.stderr
+    assert done.stderr.startswith("martlet: ") and "{" not in done.stderr, done.stderr
+    done = martlet_process.run("reload", "--json", "--data-dir", node.data_dir)
+    assert done.returncode != 0 and "acl line 2" in json.loads(done.stdout)["detail"], done
     assert publish(node, "up/1", "-u", "alice", "-P", "a")[0] == 0
     status = martlet_process.run("status", "--data-dir", node.data_dir)
     assert "The last reload failed" in status.stdout
+    # The node is asked, not the file that it has not taken.
+    told = martlet_process.run("acl", "explain", "alice", "publish", "up/1", "--data-dir", node.data_dir)
+    assert told.returncode == 0 and f"{acl} line 2" in told.stdout, told
+    assert "asked: the running node" in told.stdout
     acl.write_text(ACL)
     node.process.send_signal(signal.SIGHUP)
     until(lambda: "reload failed" not in

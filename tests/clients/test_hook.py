@@ -204,3 +204,37 @@ def test_whom_a_hook_let_in_goes_with_it(start_node, hook, tmp_path):
         goes.wait_for_end()
         assert time.monotonic() - answered < 0.05
         stays.publish("t", "still here", qos=1)
+
+
+def test_passwords_of_its_url_are_shown_nowhere(start_node, hook, tmp_path):
+    url = hook.url.replace("http://", "http://panel:hunter2@") + "?api_key=hunter2&site=7"
+    config = tmp_path / "martlet.toml"
+    config.write_text(f'[auth]\nhook_url = "{url}"\njwt_keys = "{url}"\n')
+    for form in [[], ["--json"], ["--changed"]]:
+        shown = martlet_process.run("config", "show", "-c", str(config), "--data-dir", str(tmp_path / "d"), *form)
+        assert shown.returncode == 0 and "site=7" in shown.stdout, shown
+        assert "hunter2" not in shown.stdout + shown.stderr and "***@127.0.0.1" in shown.stdout
+    node = start_node(arguments=["-c", str(config)])
+    assert publish(node, "t", "-u", "alice", "-P", "x")[0] == 0
+    hook.close()
+    assert publish(node, "t", "-u", "bob", "-P", "x")[0] != 0
+    until(lambda: "hook" in martlet_process.run("logs", "-t", "--data-dir", node.data_dir).stdout, "it is told of")
+    told = martlet_process.run("logs", "--data-dir", node.data_dir).stdout
+    assert "hunter2" not in told + node.log()
+
+
+def test_explain_knows_what_the_hook_said_of_who_is_connected(start_node, hook):
+    rules = [{"permission": "allow", "action": "publish", "topic": "up/${clientid}"}]
+    hook.body = json.dumps({"result": "allow", "acl": rules}).encode()
+    node = node_of(start_node, hook, "auth.hook_form=result")
+
+    def explain(topic, code):
+        told = martlet_process.run("acl", "explain", "alice", "publish", topic, "--client-id", "c1",
+                                   "--data-dir", node.data_dir)
+        assert told.returncode == code, told
+        return told.stdout
+
+    assert "whether alice is let in, the hook (auth.hook_url) will say" in explain("other", 0)
+    with Client(node, "c1").credentials("alice", "x"):
+        assert "rule 1 of the hook's answer" in explain("up/c1", 0)
+        assert "these rules came with the proof" in explain("other", 1)

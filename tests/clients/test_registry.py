@@ -2,6 +2,7 @@
 reach who is connected."""
 
 import json
+import random
 import shlex
 import stat
 import subprocess
@@ -153,7 +154,54 @@ def test_explain_says_what_the_node_does(start, place):
         assert said.startswith("permitted" if permitted else "refused"), (user, action, topic, said)
     assert "role reader rule 1: a/secret" in place.run("acl", "explain", "ann", "receive", "a/secret", code=1)
     place.run("device", "set", "d1", "--status", "inactive")
-    assert "device d1 is inactive" in place.run("acl", "explain", "d1", "publish", "d/d1/up", code=1)
+    assert "device d1 is inactive" in place.run("acl", "explain", "d1", "publish", "d/d1/up", code=3)
+    place.run("user", "set", "ann", "--disable")
+    for running in [True, False]:
+        assert "user ann is disabled" in place.run("acl", "explain", "ann", "receive", "a/1", code=3)
+        assert "nobody of that name" in place.run("acl", "explain", "carol", "receive", "a/1", code=3)
+        assert "without credentials" in place.run("acl", "explain", "-", "receive", "a/1", code=3)
+        for action, topic in [("publish", "a/#"), ("receive", "+"), ("publish", ""), ("subscribe", "a/#/b")]:
+            assert " is no Topic " in place.run("acl", "explain", "ann", action, topic, code=2)
+        asked = json.loads(place.run("acl", "explain", "carol", "receive", "a/1", "--json", code=3))["asked"]
+        assert asked == "the running node" if running else "no node runs" in asked
+        node.close()
+
+
+def test_explain_agrees_with_the_node_whatever_the_rules_are(start, place):
+    """Random rules, as many as decide something, and random topics: the same seed each time."""
+    chance = random.Random(7)
+
+    def filters(levels):
+        parts = [chance.choice(levels) for _ in range(chance.randint(1, 3))]
+        return "/".join(parts + chance.choice([[], [], ["#"]]))
+
+    for number in range(4):
+        rules = []
+        for _ in range(8):
+            access = chance.choice(["read", "write", "readwrite", "deny"])
+            rules += ["--rule", f"pattern {access} {filters(['a', 'b', '+', '%c', '%u'])}"]
+        place.run("role", "add", f"role-{number}", *rules)
+        place.user(f"u{number}", "--role", f"role-{number}")
+    node = start()
+    seen = set()
+    for number in range(4):
+        user, client_id = f"u{number}", f"c{number}"
+        names = ["a", "b", user, client_id]
+        with Client(node, client_id).credentials(user, "secret") as client:
+            for _ in range(12):
+                action = chance.choice(["publish", "subscribe"])
+                topic = "/".join(chance.choice(names) for _ in range(chance.randint(1, 3)))
+                if action == "subscribe":
+                    topic = filters([*names, "+"])
+                    permitted = client.subscribe(topic)[0] < 0x80
+                else:
+                    permitted = client.acknowledged(topic)
+                said = place.run("acl", "explain", client_id, action, topic, code=0 if permitted else 1)
+                assert f"client {client_id} has, which is connected as user {user}" in said
+                said = place.run("acl", "explain", user, action, topic, "--client-id", client_id,
+                                 code=0 if permitted else 1)
+                seen.add((action, permitted))
+    assert len(seen) == 4, "the rules permit everything, or nothing"
 
 
 def test_a_device_has_the_topics_of_its_name_by_its_own_client_identifier(start, place):
@@ -199,7 +247,7 @@ def test_a_device_that_is_removed_or_made_inactive_is_gone_at_once(start, place)
         stays.publish("d/stays/x", "1", qos=1)
     with device(node, "inactive", secrets["inactive"]) as refused:
         assert refused.connack.is_failure
-    node.wait_for_log("martlet device set inactive --status active")
+    node.wait_for_log(f"martlet device set --status=active --data-dir={place.path} inactive")
     place.run("device", "set", "inactive", "--status", "active")
     with device(node, "inactive", secrets["inactive"]) as again:
         again.publish("d/inactive/x", "1", qos=1)
@@ -253,7 +301,7 @@ def test_a_changed_password_ends_connections_and_a_stranger_is_not_let_in(start,
     assert publish(node, "t", "-u", "alice", "-P", "other")[0] == 0
     place.run("user", "set", "alice", "--disable")
     assert publish(node, "t", "-u", "alice", "-P", "other")[0] != 0
-    node.wait_for_log("martlet user set alice --enable")
+    node.wait_for_log(f"martlet user set --enable --data-dir={place.path} alice")
 
 
 def test_a_file_that_another_program_changes_is_read_again(start, place):

@@ -349,7 +349,7 @@ def test_users_of_the_tables_prove_their_passwords_once_a_verifier_is_stored(sta
     assert let_in("early", "another") and not let_in("early")
     user("set", "alice", "--disable", scram=True)
     assert not let_in("alice")
-    node.wait_for_log("user alice is disabled: martlet user set alice --enable")
+    node.wait_for_log("user alice is disabled")
 
 
 def test_names_and_passwords_are_the_same_in_each_of_their_forms(start_node):

@@ -142,7 +142,7 @@ pub(crate) async fn status(State(control): State<Arc<Control>>) -> Result<Json<S
         publishes_received: counters.publishes_received,
         publishes_sent: counters.publishes_sent,
         messages_delivered: counters.delivered,
-        messages_dropped: counters.dropped_total(),
+        messages_dropped: counters.lost_total(),
         memory_bytes: counters.memory_bytes,
     }))
 }

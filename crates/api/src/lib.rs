@@ -8,6 +8,7 @@
 mod admin;
 mod backup;
 mod events;
+mod explain;
 mod health;
 mod problem;
 
@@ -32,6 +33,7 @@ pub fn admin_routes(control: Arc<Control>) -> Router {
         .route("/api/v1/status", get(admin::status))
         .route("/api/v1/clients", get(admin::clients))
         .route("/api/v1/traffic", get(admin::traffic))
+        .route("/api/v1/acl/explain", get(explain::explain))
         .route("/api/v1/events", get(events::events))
         .route("/api/v1/backup", get(backup::backup))
         .route("/api/v1/shutdown", post(admin::shutdown))

@@ -20,6 +20,14 @@ impl Problem {
         }
     }
 
+    /// What was asked for cannot be.
+    pub(crate) fn bad_request(detail: String) -> Self {
+        Self {
+            status: StatusCode::BAD_REQUEST,
+            detail,
+        }
+    }
+
     /// It cannot be done now.
     pub(crate) fn unavailable(detail: String) -> Self {
         Self {

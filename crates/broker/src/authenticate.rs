@@ -14,8 +14,9 @@ use martlet_codec::{ProtocolVersion, ReasonCode};
 
 use crate::connect::ConnectRequest;
 use crate::connection::Phase;
+use crate::event::SessionRules;
 use crate::exchange::{Exchange, ExchangeState, Step};
-use crate::id::ConnectionId;
+use crate::id::{ConnectionId, TenantId};
 use crate::limits::ListenerPolicy;
 use crate::lobby::Admission;
 use crate::node::{Cx, Node};
@@ -386,15 +387,18 @@ impl Shard {
         request.user_name = identity.user_name.clone();
         let permit = self.permit_in_force(Box::new(Permit::new(identity, known)));
         let names = permit.names(&request.client_id);
-        let will_topic = request.will.as_ref().map(|will| &*will.topic);
-        if let Some(topic) = will_topic
-            && let Err(why) = permit.may(Actions::PUBLISH, topic, names)
-        {
+        let will_refused = request.will.as_ref().and_then(|will| {
+            let refused = permit.may(Actions::PUBLISH, &will.topic, names).err()?;
+            Some(format!(
+                "the Will on {:?} is refused: {refused}",
+                will.topic
+            ))
+        });
+        request.permit = Some(permit);
+        if let Some(why) = will_refused {
             let reason = ReasonCode::NotAuthorized;
-            let why = format!("the Will on {topic:?} is refused: {why}");
             return self.refuse_client(cx, id.index, &request, reason, why);
         }
-        request.permit = Some(permit);
         let unread = self.connections.at(id.index).input.take();
         let bytes = unread.as_ref().map_or(&[][..], |unread| &unread.bytes);
         match self.let_in(cx, id.index, request, bytes) {
@@ -595,6 +599,20 @@ impl Shard {
             None => true,
             Some(permit) => permit.may_cached(&self.seed, action, topic, &session.client_id),
         }
+    }
+
+    /// What the client of this identifier may do, if it is connected here.
+    pub(crate) fn session_rules(&mut self, client_id: &str) -> Option<SessionRules> {
+        let session = self.sessions.find(TenantId(0), client_id)?;
+        self.sessions.at(session).connection()?;
+        let user = self.user_of(session);
+        let permit = self.sessions.at(session).permit.as_ref();
+        let identity = permit.map(|permit| &permit.identity);
+        Some(SessionRules {
+            user,
+            rules: identity.map(|identity| Arc::clone(&identity.rules)),
+            has_own_rules: identity.is_some_and(|identity| identity.realm == Realm::OWN_RULES),
+        })
     }
 
     /// What forbids it, for those who operate the node.

@@ -30,6 +30,13 @@ pub enum Command {
         /// At most this many uses.
         limit: usize,
     },
+    /// Report what the client of this identifier may do, if it is connected here.
+    SessionRules {
+        /// Named again by the answer.
+        request: u64,
+        /// Which client.
+        client_id: String,
+    },
     /// Publish statistics below `$SYS/`, retained, QoS 0. Sent to one shard only.
     PublishSys(Vec<SysTopic>),
     /// End the connection of a client, if it is connected here.

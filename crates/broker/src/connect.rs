@@ -8,7 +8,7 @@ use martlet_codec::{ConnAck, ConnAckProperties, ProtocolVersion, QoS, ReasonCode
 
 use crate::arena::Index;
 use crate::connection::{Phase, TopicAliases, Who};
-use crate::event::Event;
+use crate::event::{Event, UserName};
 use crate::fault::{self, Fault};
 use crate::id::{RecordNumber, TenantId};
 use crate::node::{Cx, Node};
@@ -56,6 +56,15 @@ impl ConnectRequest {
     /// Client Identifier, given by the client or assigned.
     pub fn client_id(&self) -> &str {
         &self.client_id
+    }
+
+    /// Its user; until it has proved it, that is what it says.
+    pub(crate) fn user(&self) -> Option<UserName> {
+        let name = self.user_name.clone()?;
+        Some(match self.permit {
+            Some(_) => UserName::Proved(name),
+            None => UserName::Claimed(name),
+        })
     }
 }
 
@@ -387,10 +396,12 @@ impl Shard {
     ) {
         if self.settings.events.connections {
             let client_id = self.sessions.at(session).client_id.to_string();
+            let user = self.user_of(session);
             let connection = self.connections.at(index);
             let (version, address) = (connection.version, connection.address);
             cx.effects.events.push(Event::Connected {
                 client_id,
+                user,
                 version,
                 address,
                 session_present,

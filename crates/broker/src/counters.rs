@@ -141,6 +141,7 @@ counters! {
     publish_bytes_sent: Counter, "Payload bytes put into output buffers.";
     messages_unmatched: Counter, "Messages that nobody was subscribed to.";
     publishes_refused: Counter, "PUBLISH packets refused: permission, quota, unsupported feature.";
+    publishes_dropped: Counter, "PUBLISH packets with QoS 0 dropped because their client published faster than limits.publish_rate or limits.publish_bytes_rate; they are among those refused.";
     retained_refused: Counter, "Retained messages not kept because the retained store is full.";
     wills_sent: Counter, "Wills published.";
     matched: Counter, "Messages chosen for a session or share group.";
@@ -155,6 +156,11 @@ impl Counters {
     /// Counts `count` drops.
     pub fn drop_messages(&mut self, reason: DropReason, count: u64) {
         self.dropped[reason as usize] += count;
+    }
+
+    /// All that was dropped: also what was dropped before it was known for whom it is.
+    pub fn lost_total(&self) -> u64 {
+        self.dropped_total() + self.publishes_dropped
     }
 
     /// Drops of all reasons.

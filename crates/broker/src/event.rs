@@ -5,13 +5,38 @@
 
 use std::borrow::Cow;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use martlet_codec::{ProtocolVersion, ReasonCode};
 
 use crate::counters::{Counters, DropReason};
 use crate::id::MessageId;
 use crate::limits::QueueFull;
+use crate::permission::Rules;
 use crate::traffic::TopicUse;
+
+/// A user name, and what it is worth.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UserName {
+    /// The client has proved to be that user.
+    Proved(Arc<str>),
+    /// The client says so: nobody has asked it for a proof, or it gave none that is good.
+    Claimed(Arc<str>),
+}
+
+impl UserName {
+    /// Proved or not.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Proved(name) | Self::Claimed(name) => name,
+        }
+    }
+
+    /// The client has proved to be that user.
+    pub fn is_proved(&self) -> bool {
+        matches!(self, Self::Proved(_))
+    }
+}
 
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +45,8 @@ pub enum Event {
     Connected {
         /// Its client.
         client_id: String,
+        /// Its user; none is anonymous.
+        user: Option<UserName>,
         /// Protocol version.
         version: ProtocolVersion,
         /// Where from; none on a Unix socket.
@@ -31,8 +58,10 @@ pub enum Event {
     Refused {
         /// Its client, as far as known.
         client_id: String,
-        /// The user name that it gave, as far as known.
-        user_name: Option<String>,
+        /// Its user, as far as known.
+        user: Option<UserName>,
+        /// The topic of its Will, as far as known.
+        will_topic: Option<Box<str>>,
         /// Where from.
         address: Option<(IpAddr, u16)>,
         /// With which reason code.
@@ -44,6 +73,8 @@ pub enum Event {
     ReauthenticationRefused {
         /// Its client.
         client_id: String,
+        /// Whom it proved to be before.
+        user: Option<UserName>,
         /// With which reason code, as far as it was for its credentials.
         reason: ReasonCode,
         /// What decided it.
@@ -53,6 +84,8 @@ pub enum Event {
     Disconnected {
         /// Its client.
         client_id: String,
+        /// Its user; none is anonymous.
+        user: Option<UserName>,
         /// Reason code, sent or received or implied.
         reason: ReasonCode,
         /// What decided it.
@@ -62,6 +95,8 @@ pub enum Event {
     Dropped {
         /// Who did not get it.
         client_id: String,
+        /// Its user; none is anonymous.
+        user: Option<UserName>,
         /// Its topic; empty if it lay in the store alone.
         topic: String,
         /// Its name in the store, if its topic is not known.
@@ -82,6 +117,8 @@ pub enum Event {
     PublishRefused {
         /// Who published.
         client_id: String,
+        /// Its user; none is anonymous.
+        user: Option<UserName>,
         /// Where from; none on a Unix socket, or while the client is away, as for its Will.
         address: Option<(IpAddr, u16)>,
         /// To which topic.
@@ -91,10 +128,26 @@ pub enum Event {
         /// What decided it.
         why: Cow<'static, str>,
     },
+    /// A client published faster than it may, and what was beyond that was dropped: QoS 0. Told of
+    /// a client once a second at most.
+    RateExceeded {
+        /// Who published.
+        client_id: String,
+        /// Its user; none is anonymous.
+        user: Option<UserName>,
+        /// Where from; none on a Unix socket.
+        address: Option<(IpAddr, u16)>,
+        /// To which topic the first of them was.
+        topic: Box<str>,
+        /// How many they were.
+        count: u32,
+    },
     /// A subscription was refused.
     SubscribeRefused {
         /// Whose.
         client_id: String,
+        /// Its user; none is anonymous.
+        user: Option<UserName>,
         /// Where from; none on a Unix socket.
         address: Option<(IpAddr, u16)>,
         /// The Topic Filter asked for.
@@ -141,6 +194,24 @@ pub enum Report {
         /// In no particular order.
         uses: Vec<TopicUse>,
     },
+    /// To [`Command::SessionRules`](crate::Command::SessionRules).
+    SessionRules {
+        /// The command's.
+        request: u64,
+        /// None: no such client is connected here.
+        found: Option<SessionRules>,
+    },
+}
+
+/// What the client of a session may do.
+#[derive(Clone, Debug)]
+pub struct SessionRules {
+    /// Its user; none is anonymous.
+    pub user: Option<UserName>,
+    /// Its rules; none: nobody had to say who they are, and everything is permitted.
+    pub rules: Option<Arc<Rules>>,
+    /// They came with the proof of who it is, and are in no file and no table.
+    pub has_own_rules: bool,
 }
 
 /// A session, as operators see it.

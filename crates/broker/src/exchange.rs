@@ -386,6 +386,7 @@ impl Shard {
         {
             cx.effects.events.push(Event::ReauthenticationRefused {
                 client_id: self.sessions.at(session).client_id.to_string(),
+                user: self.user_of(session),
                 reason,
                 why: why.into(),
             });

@@ -64,7 +64,7 @@ pub use counters::{Accounting, Counters, DROP_REASONS, DropReason, Metric, Metri
 pub use effect::{
     ConnectionEffect, Effects, LostMessage, PageOf, QueueRead, ReadMessage, ReadPage, ShardMessage,
 };
-pub use event::{ClientInfo, Event, EventInterest, Report};
+pub use event::{ClientInfo, Event, EventInterest, Report, SessionRules, UserName};
 pub use exchange::{ExchangeState, Step};
 pub use hash::{ClientKey, owner};
 pub use id::{

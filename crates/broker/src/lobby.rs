@@ -443,7 +443,8 @@ impl Shard {
         if self.settings.events.connections {
             cx.effects.events.push(Event::Refused {
                 client_id: request.map_or_else(String::new, |found| found.client_id.to_string()),
-                user_name: request.and_then(|found| found.user_name.as_deref().map(str::to_owned)),
+                user: request.and_then(ConnectRequest::user),
+                will_topic: request.and_then(|found| Some(found.will.as_ref()?.topic.clone())),
                 address,
                 reason,
                 why,

@@ -43,7 +43,14 @@ pub(crate) struct Spent {
     full_us: [u64; 2],
     /// A timer will look after what is held.
     is_awaited: bool,
+    /// Messages that were dropped and are to be told of: a timer will.
+    dropped: u32,
+    /// The topic of the first of them.
+    topic: Box<str>,
 }
+
+/// What was dropped in so long a time is one event.
+const TOLD_MS: u64 = 1_000;
 
 /// A full bucket holds what so long a time brings.
 const BURST_US: u64 = 1_000_000;
@@ -160,19 +167,39 @@ impl Shard {
         let aliased = self.resolve_alias(index, publish)?;
         self.counters.publishes_received += 1;
         self.counters.publishes_refused += 1;
-        let connection = self.connections.at(index);
-        let (session, address) = (connection.session(), connection.address);
-        if let (Some(session), true) = (session, self.settings.events.drops) {
-            let topic = publish.topic.map(|topic| topic.as_str().to_owned());
-            cx.effects.events.push(Event::PublishRefused {
-                client_id: self.sessions.at(session).client_id.to_string(),
-                address,
-                topic: topic.unwrap_or_else(|| aliased.as_deref().unwrap_or_default().to_owned()),
-                reason: ReasonCode::MessageRateTooHigh,
-                why: "limit publish_rate or publish_bytes_rate".into(),
-            });
+        self.counters.publishes_dropped += 1;
+        if self.settings.events.connections {
+            let id = self.connections.id_of(index);
+            let spent = self.spent.entry(index).or_default();
+            spent.dropped += 1;
+            if spent.dropped == 1 {
+                let topic = publish.topic.map(|topic| topic.as_str());
+                spent.topic = topic.or(aliased.as_deref()).unwrap_or_default().into();
+                let due_ms = cx.now.mono_ms + TOLD_MS;
+                self.wheel.arm(due_ms, Timer::RateDrops(id));
+            }
         }
         Ok(false)
+    }
+
+    /// Tells how many messages of a connection were dropped since that was last told.
+    pub(crate) fn tell_rate_drops<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) {
+        let Some(spent) = self.spent.get_mut(&index) else {
+            return;
+        };
+        let (count, topic) = (spent.dropped, core::mem::take(&mut spent.topic));
+        spent.dropped = 0;
+        let connection = self.connections.at(index);
+        let (session, address) = (connection.session(), connection.address);
+        if let (1.., Some(session)) = (count, session) {
+            cx.effects.events.push(Event::RateExceeded {
+                client_id: self.sessions.at(session).client_id.to_string(),
+                user: self.user_of(session),
+                address,
+                topic,
+                count,
+            });
+        }
     }
 }
 

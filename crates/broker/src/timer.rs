@@ -22,6 +22,8 @@ pub(crate) enum Timer {
     Stalled(ConnectionId),
     /// A publisher that was too fast may go on.
     RateOver(ConnectionId),
+    /// What was dropped of a publisher that was too fast is to be told.
+    RateDrops(ConnectionId),
     /// The session of a client that is away ends [MQTT-3.1.2-23].
     SessionExpiry(SessionId),
     /// The Will of a client that is away is due [MQTT-3.1.3-9].

@@ -1,14 +1,15 @@
 //! Commands to shards and their answers.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use martlet_broker::{ClientInfo, Command, Counters, Report, ShardId, TopicUse};
+use martlet_broker::{ClientInfo, Command, Counters, Report, SessionRules, ShardId, TopicUse};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::authentication::{Gate, Policy};
 use crate::health::{Health, HealthReport};
 use crate::journal::Journal;
 use crate::store::{PinnedStore, StoreSize, StoreState};
@@ -49,12 +50,16 @@ pub struct NodeInfo {
     pub listeners: Vec<String>,
     /// Where its data are.
     pub data_dir: String,
+    /// Options by which commands find this node, as they are typed in a shell.
+    pub command_options: String,
     /// What an acknowledgement promises: `sync`, `interval` or `memory`.
     pub durability: &'static str,
     /// With `interval`: the time between two syncs, milliseconds.
     pub interval_ms: Option<u64>,
     /// Some listener beyond loopback takes clients without credentials.
     pub anonymous_beyond_loopback: bool,
+    /// Some listener without credentials of its own takes clients without any.
+    pub anonymous: bool,
 }
 
 /// The control plane of one node.
@@ -66,6 +71,7 @@ pub struct Control {
     pub health: Health,
     /// What happened of late.
     pub journal: Journal,
+    gate: OnceLock<Gate>,
     started: Instant,
     next_request: AtomicU64,
     waiting: Mutex<HashMap<u64, mpsc::UnboundedSender<Report>>>,
@@ -125,11 +131,13 @@ impl Control {
         info: NodeInfo,
         reloads: mpsc::UnboundedSender<ReloadRequest>,
     ) -> Self {
+        let journal = Journal::of_node(&info.command_options);
         Self {
             shards,
             info,
             health: Health::default(),
-            journal: Journal::default(),
+            journal,
+            gate: OnceLock::new(),
             started: Instant::now(),
             next_request: AtomicU64::new(1),
             waiting: Mutex::default(),
@@ -143,7 +151,8 @@ impl Control {
         let request = match &report {
             Report::Snapshot { request, .. }
             | Report::Clients { request, .. }
-            | Report::Traffic { request, .. } => *request,
+            | Report::Traffic { request, .. }
+            | Report::SessionRules { request, .. } => *request,
         };
         if let Some(answers) = lock(&self.waiting).get(&request) {
             // The one who asked may have given up.
@@ -164,7 +173,7 @@ impl Control {
         let reports = self.ask(timeout, command).await?;
         let counters = reports.into_iter().filter_map(|report| match report {
             Report::Snapshot { counters, .. } => Some(*counters),
-            Report::Clients { .. } | Report::Traffic { .. } => None,
+            _ => None,
         });
         Ok(counters.collect())
     }
@@ -212,9 +221,39 @@ impl Control {
         let reports = self.ask(ANSWER_TIMEOUT, command).await?;
         let uses = reports.into_iter().filter_map(|report| match report {
             Report::Traffic { uses, .. } => Some(uses),
-            Report::Snapshot { .. } | Report::Clients { .. } => None,
+            _ => None,
         });
         Ok(uses.flatten().collect())
+    }
+
+    /// What the client of this identifier may do, if it is connected.
+    ///
+    /// # Errors
+    /// If a shard does not answer in time.
+    pub async fn session_rules(
+        &self,
+        client_id: &str,
+    ) -> Result<Option<SessionRules>, ControlError> {
+        let command = |request| Command::SessionRules {
+            request,
+            client_id: client_id.to_owned(),
+        };
+        let mut reports = self.ask(ANSWER_TIMEOUT, command).await?.into_iter();
+        Ok(reports.find_map(|report| match report {
+            Report::SessionRules { found, .. } => found,
+            _ => None,
+        }))
+    }
+
+    /// From now on this gate says who is let in.
+    pub fn set_gate(&self, gate: Gate) {
+        // There is one from the start on, or none.
+        let _ = self.gate.set(gate);
+    }
+
+    /// Who is let in; none: nobody has to say who they are.
+    pub fn policy(&self) -> Option<Arc<Policy>> {
+        self.gate.get().map(Gate::policy)
     }
 
     /// What certificates are good by has changed: those of connected clients are looked at again.

@@ -3,19 +3,28 @@
 
 use std::net::IpAddr;
 
-use martlet_broker::Event;
+use martlet_broker::{Event, UserName};
 use tracing::{info, warn};
 
-/// Writes one event to the log.
-pub fn write(event: &Event) {
+use crate::journal::Way;
+
+/// Writes one event to the log. `way` is how a refusal may be mended.
+pub fn write(event: &Event, way: Option<&Way>) {
+    let mend = way.map(|way| match &way.command {
+        Some(command) => format!("{}: {command}", way.text),
+        None => way.text.clone(),
+    });
     match event {
         Event::Connected {
             client_id,
+            user,
             version,
             address,
             session_present,
         } => info!(
             client_id,
+            user_name = proved(user),
+            claimed_user_name = claimed(user),
             %version,
             address = address_text(*address),
             session_present,
@@ -23,35 +32,43 @@ pub fn write(event: &Event) {
         ),
         Event::Refused {
             client_id,
-            user_name,
+            user,
+            will_topic: _,
             address,
             reason,
             why,
         } => warn!(
             client_id,
-            user_name,
+            user_name = proved(user),
+            claimed_user_name = claimed(user),
             address = address_text(*address),
             reason = reason.name(),
             why = &**why,
+            mend,
             "connection refused"
         ),
         Event::ReauthenticationRefused {
             client_id,
+            user,
             reason,
             why,
         } => warn!(
             client_id,
+            user_name = proved(user),
             reason = reason.name(),
             why = &**why,
             "re-authentication refused"
         ),
         Event::Disconnected {
             client_id,
+            user,
             reason,
             why,
         } => {
             info!(
                 client_id,
+                user_name = proved(user),
+                claimed_user_name = claimed(user),
                 reason = reason.name(),
                 why = &**why,
                 "client disconnected"
@@ -59,12 +76,17 @@ pub fn write(event: &Event) {
         }
         Event::Dropped {
             client_id,
+            user,
             topic,
             stored,
             reason,
         } => {
             let (reason, id) = (reason.name(), stored.map(|id| format!("{:#x}", id.0)));
-            warn!(client_id, topic, id, reason, "message dropped");
+            let (user_name, claimed_user_name) = (proved(user), claimed(user));
+            warn!(
+                client_id,
+                user_name, claimed_user_name, topic, id, reason, "message dropped"
+            );
         }
         Event::QueueFull {
             owner,
@@ -77,8 +99,25 @@ pub fn write(event: &Event) {
             "a queue is full, messages are dropped: see limits.queued_messages, \
              limits.queued_bytes and mqtt.queue_full"
         ),
+        Event::RateExceeded {
+            client_id,
+            user,
+            address,
+            topic,
+            count,
+        } => warn!(
+            client_id,
+            user_name = proved(user),
+            claimed_user_name = claimed(user),
+            address = address_text(*address),
+            topic = &**topic,
+            count,
+            "messages dropped: their client publishes faster than limits.publish_rate or \
+             limits.publish_bytes_rate"
+        ),
         Event::SubscribeRefused {
             client_id,
+            user,
             address,
             filter,
             reason,
@@ -86,15 +125,19 @@ pub fn write(event: &Event) {
         } => {
             warn!(
                 client_id,
+                user_name = proved(user),
+                claimed_user_name = claimed(user),
                 address = address_text(*address),
                 filter,
                 reason = reason.name(),
                 why = &**why,
+                mend,
                 "subscription refused"
             );
         }
         Event::PublishRefused {
             client_id,
+            user,
             address,
             topic,
             reason,
@@ -102,14 +145,29 @@ pub fn write(event: &Event) {
         } => {
             warn!(
                 client_id,
+                user_name = proved(user),
+                claimed_user_name = claimed(user),
                 address = address_text(*address),
                 topic,
                 reason = reason.name(),
                 why = &**why,
+                mend,
                 "publish refused"
             );
         }
     }
+}
+
+/// The name, where it is proved.
+fn proved(user: &Option<UserName>) -> Option<&str> {
+    let user = user.as_ref().filter(|user| user.is_proved())?;
+    Some(user.as_str())
+}
+
+/// The name, where the client only says so.
+fn claimed(user: &Option<UserName>) -> Option<&str> {
+    let user = user.as_ref().filter(|user| !user.is_proved())?;
+    Some(user.as_str())
 }
 
 fn address_text(address: Option<(IpAddr, u16)>) -> String {

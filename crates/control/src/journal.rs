@@ -7,12 +7,15 @@
 
 mod mend;
 
+pub use mend::Way;
+
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use martlet_broker::Event;
+use martlet_broker::{Event, UserName};
+use martlet_codec::ReasonCode;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
@@ -34,13 +37,16 @@ pub struct Entry {
     pub at_ms: u64,
     /// `connected`, `connect refused`, `re-authentication refused`, `disconnected`,
     /// `publish refused`, `subscribe refused`,
-    /// `message dropped` or `queue full`.
+    /// `message dropped`, `messages dropped` or `queue full`.
     pub what: String,
     /// Client Identifier, as far as known.
     pub client_id: String,
     /// User Name, as far as known.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub user_name: Option<String>,
+    /// The client only says that this is its User Name.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub claimed: bool,
     /// Where from; none on a Unix socket, or where it is not known.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub address: Option<String>,
@@ -50,18 +56,28 @@ pub struct Entry {
     /// Name of the reason code.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub reason: Option<String>,
+    /// How many messages it is about, where they are told of together.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub count: Option<u32>,
     /// What decided it: a rule, a limit, a statement of the specification.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub why: Option<String>,
     /// What to do about it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub mend: Option<String>,
+    /// The command for it, which works as it stands in a shell on the node's machine.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub command: Option<String>,
 }
 
 impl Entry {
     /// Something was refused or lost.
     pub fn is_trouble(&self) -> bool {
-        !matches!(&*self.what, "connected" | "disconnected")
+        match &*self.what {
+            "connected" => false,
+            "disconnected" => self.why.as_deref().is_some_and(names_limit),
+            _ => true,
+        }
     }
 }
 
@@ -79,6 +95,8 @@ pub struct Page {
 /// The entries.
 #[derive(Debug)]
 pub struct Journal {
+    /// For what is to be typed.
+    commands: mend::Commands,
     kept: Mutex<Kept>,
     /// The number of the last entry.
     last: watch::Sender<u64>,
@@ -125,11 +143,14 @@ impl Kept {
 }
 
 impl Written {
-    fn entry(&self) -> Entry {
+    fn entry(&self, commands: &mend::Commands) -> Entry {
+        let way = mend::way(&self.event, commands);
+        let (mend, command) = way.map(|way| (way.text, way.command)).unzip();
         Entry {
             seq: self.seq,
             at_ms: self.at_ms,
-            mend: mend::way(&self.event),
+            mend,
+            command: command.flatten(),
             ..entry_of(&self.event)
         }
     }
@@ -138,6 +159,7 @@ impl Written {
 impl Default for Journal {
     fn default() -> Self {
         Self {
+            commands: mend::Commands::default(),
             kept: Mutex::default(),
             last: watch::Sender::new(0),
         }
@@ -145,6 +167,20 @@ impl Default for Journal {
 }
 
 impl Journal {
+    /// A journal of the node to which these options lead commands, as they are typed.
+    pub fn of_node(options: &str) -> Self {
+        let node = options.to_owned();
+        Self {
+            commands: mend::Commands { node },
+            ..Self::default()
+        }
+    }
+
+    /// What to do about an event, if anything is known to help.
+    pub fn way(&self, event: &Event) -> Option<Way> {
+        mend::way(event, &self.commands)
+    }
+
     /// Writes one event down.
     pub fn write(&self, event: Event) {
         let since = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -184,7 +220,7 @@ impl Journal {
                 page.next = written.seq;
                 break;
             }
-            let entry = written.entry();
+            let entry = written.entry(&self.commands);
             if is_wanted(&entry) {
                 page.events.push(entry);
             }
@@ -197,7 +233,7 @@ impl Journal {
         let kept = self.lock();
         let wanted = kept
             .latest_first()
-            .filter(|written| is_wanted(&written.entry()));
+            .filter(|written| is_wanted(&written.entry(&self.commands)));
         let first = wanted.take(count).last();
         first.map_or(kept.last + 1, |written| written.seq)
     }
@@ -216,55 +252,72 @@ impl Journal {
 }
 
 fn is_trouble(event: &Event) -> bool {
-    !matches!(event, Event::Connected { .. } | Event::Disconnected { .. })
+    match event {
+        Event::Connected { .. } => false,
+        Event::Disconnected { why, .. } => names_limit(why),
+        _ => true,
+    }
+}
+
+/// Who is shown out because of a limit has lost something.
+fn names_limit(why: &str) -> bool {
+    why.contains("limit ")
 }
 
 fn entry_of(event: &Event) -> Entry {
-    let entry = |what: &str, client_id: &str| Entry {
+    let entry = |what: &str, client_id: &str, user: &Option<UserName>| Entry {
         what: what.to_owned(),
         client_id: short(client_id),
+        user_name: user.as_ref().map(|user| short(user.as_str())),
+        claimed: user.as_ref().is_some_and(|user| !user.is_proved()),
         ..Entry::default()
     };
     match event {
         Event::Connected {
-            client_id, address, ..
+            client_id,
+            user,
+            address,
+            ..
         } => Entry {
             address: address_text(*address),
-            ..entry("connected", client_id)
+            ..entry("connected", client_id, user)
         },
         Event::Refused {
             client_id,
-            user_name,
+            user,
+            will_topic: _,
             address,
             reason,
             why,
         } => Entry {
-            user_name: user_name.as_deref().map(short),
             address: address_text(*address),
             reason: Some(reason.name().to_owned()),
             why: Some(short(why)),
-            ..entry("connect refused", client_id)
+            ..entry("connect refused", client_id, user)
         },
         Event::ReauthenticationRefused {
             client_id,
+            user,
             reason,
             why,
         } => Entry {
             reason: Some(reason.name().to_owned()),
             why: Some(short(why)),
-            ..entry("re-authentication refused", client_id)
+            ..entry("re-authentication refused", client_id, user)
         },
         Event::Disconnected {
             client_id,
+            user,
             reason,
             why,
         } => Entry {
             reason: Some(reason.name().to_owned()),
             why: Some(short(why)),
-            ..entry("disconnected", client_id)
+            ..entry("disconnected", client_id, user)
         },
         Event::Dropped {
             client_id,
+            user,
             topic,
             reason,
             ..
@@ -272,16 +325,17 @@ fn entry_of(event: &Event) -> Entry {
             topic: Some(short(topic)),
             reason: Some(reason.name().to_owned()),
             why: Some(reason.meaning().to_owned()),
-            ..entry("message dropped", client_id)
+            ..entry("message dropped", client_id, user)
         },
         Event::QueueFull {
             owner, messages, ..
         } => Entry {
             why: Some(format!("{messages} messages wait in its queue")),
-            ..entry("queue full", owner)
+            ..entry("queue full", owner, &None)
         },
         Event::PublishRefused {
             client_id,
+            user,
             address,
             topic,
             reason,
@@ -291,10 +345,27 @@ fn entry_of(event: &Event) -> Entry {
             topic: Some(short(topic)),
             reason: Some(reason.name().to_owned()),
             why: Some(short(why)),
-            ..entry("publish refused", client_id)
+            ..entry("publish refused", client_id, user)
+        },
+        Event::RateExceeded {
+            client_id,
+            user,
+            address,
+            topic,
+            count,
+        } => Entry {
+            address: address_text(*address),
+            topic: Some(short(topic)),
+            count: Some(*count),
+            reason: Some(ReasonCode::MessageRateTooHigh.name().to_owned()),
+            why: Some(format!(
+                "{count} with QoS 0 in a second (limit publish_rate or publish_bytes_rate)"
+            )),
+            ..entry("messages dropped", client_id, user)
         },
         Event::SubscribeRefused {
             client_id,
+            user,
             address,
             filter,
             reason,
@@ -304,7 +375,7 @@ fn entry_of(event: &Event) -> Entry {
             topic: Some(short(filter)),
             reason: Some(reason.name().to_owned()),
             why: Some(short(why)),
-            ..entry("subscribe refused", client_id)
+            ..entry("subscribe refused", client_id, user)
         },
     }
 }
@@ -323,13 +394,12 @@ fn address_text(address: Option<(IpAddr, u16)>) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use martlet_codec::ReasonCode;
-
     use super::*;
 
     fn disconnected(client_id: &str) -> Event {
         Event::Disconnected {
             client_id: client_id.to_owned(),
+            user: None,
             reason: ReasonCode::Success,
             why: "the client said goodbye".into(),
         }
@@ -343,7 +413,8 @@ mod tests {
     fn refused(client_id: &str) -> Event {
         Event::Refused {
             client_id: client_id.to_owned(),
-            user_name: None,
+            user: None,
+            will_topic: None,
             address: None,
             reason: ReasonCode::NotAuthorized,
             why: "limit connections".into(),

@@ -14,18 +14,22 @@
 //! * [`authentication`]: who a client is, by the sources of credentials in their order
 //! * `store`: whether the message store keeps up
 //! * `event_log`: events as log lines
+//! * [`explain`]: what decides whether a client may do something
 //! * [`journal`]: what happened of late to clients, and the way to mend it
+//! * [`text`]: text from outside, on terminals and in shells
 #![forbid(unsafe_code)]
 
 pub mod authentication;
 pub mod backup;
 mod control;
 pub mod event_log;
+pub mod explain;
 mod health;
 pub mod journal;
 mod metrics;
 mod statistics;
 mod store;
+pub mod text;
 
 pub use control::{Clients, Control, ControlError, NodeInfo, ReloadRequest, Reloaded, Shards};
 pub use health::{Health, HealthReport};

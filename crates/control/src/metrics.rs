@@ -177,7 +177,9 @@ impl Page {
             let count = ConstCounter::new(self.counters.dropped[*reason as usize]);
             count.encode(family.encode_family(&[("reason", reason.name())])?)?;
         }
-        Ok(())
+        // Before it was known for whom they are.
+        let count = ConstCounter::new(self.counters.publishes_dropped);
+        count.encode(family.encode_family(&[("reason", "rate_exceeded")])?)
     }
 }
 

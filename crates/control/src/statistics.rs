@@ -65,7 +65,7 @@ impl SysStatistics {
             counters.packets_sent,
             counters.publishes_received,
             counters.publishes_sent,
-            counters.dropped_total(),
+            counters.lost_total(),
             counters.bytes_received,
             counters.bytes_sent,
             counters.connects_accepted,
@@ -130,7 +130,7 @@ impl SysStatistics {
         put("publish/messages/sent", counters.publishes_sent.to_string());
         put(
             "publish/messages/dropped",
-            counters.dropped_total().to_string(),
+            counters.lost_total().to_string(),
         );
         put(
             "publish/bytes/received",

@@ -143,6 +143,7 @@ fn a_drop_of_what_lies_in_the_store_alone_is_told_with_its_id_instead_of_its_top
             topic,
             stored,
             reason,
+            ..
         },
     ] = &node.events[..]
     else {

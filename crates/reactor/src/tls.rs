@@ -55,6 +55,11 @@ impl TlsSettings {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = newer;
     }
 
+    /// What new connections are encrypted with at this moment.
+    pub fn config(&self) -> Arc<ServerConfig> {
+        self.now().config
+    }
+
     /// What this client is answered with: without a processor for AES, ChaCha20 is several times
     /// faster, and who puts it first says that it has none.
     fn config_for(&self, hello: &Accepted) -> Arc<ServerConfig> {

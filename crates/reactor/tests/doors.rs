@@ -227,12 +227,16 @@ fn who_publishes_too_fast_with_qos_0_may_have_it_dropped_and_told() {
         publisher.send(&publish("t", &[number]));
     }
     let events = node.running.events();
-    let refused = || match events.recv_timeout(PATIENCE).unwrap() {
-        Event::PublishRefused { reason, topic, .. } => Some((reason, topic)),
+    let dropped = || match events.recv_timeout(PATIENCE).unwrap() {
+        Event::RateExceeded { topic, count, .. } => Some((topic, count)),
         _ => None,
     };
-    let (reason, topic) = std::iter::repeat_with(refused).flatten().next().unwrap();
-    assert_eq!((reason, &*topic), (ReasonCode::MessageRateTooHigh, "t"));
+    // All of them in one event, but those that the rate permits meanwhile.
+    let (topic, count) = std::iter::repeat_with(dropped).flatten().next().unwrap();
+    assert!(
+        &*topic == "t" && (50..200).contains(&count),
+        "{topic} {count}"
+    );
     // What is to be acknowledged waits.
     publisher.send(&publish_qos1("t", 7, b"x"));
     publisher.expect(&[0x40, 2, 0, 7]);

@@ -313,8 +313,7 @@ impl Snapshot {
         };
         if !credential.is_good(now_ms) {
             return Some(Err(Refusal::NotNow(format!(
-                "this credential of the device {id} has expired: martlet device rotate {id} gives \
-                 it another"
+                "this credential of the device {id} has expired"
             ))));
         }
         Some(self.admits(id, client_id).map(|()| credential.expires_ms))
@@ -328,7 +327,7 @@ impl Snapshot {
         if let Some(device) = self.devices.get(name) {
             if device.status != Status::Active {
                 return Err(Refusal::NotNow(format!(
-                    "device {name} is {}: martlet device set {name} --status active",
+                    "device {name} is {}",
                     device.status
                 )));
             }
@@ -344,9 +343,7 @@ impl Snapshot {
                 "the Client Identifier {client_id} is the device's of that id alone"
             )));
         } else if self.users.get(name).is_some_and(|user| !user.enabled) {
-            return Err(Refusal::NotNow(format!(
-                "user {name} is disabled: martlet user set {name} --enable"
-            )));
+            return Err(Refusal::NotNow(format!("user {name} is disabled")));
         }
         Ok(())
     }
@@ -523,7 +520,7 @@ pub(crate) mod tests {
         let ends = check("d1", &first, now).unwrap();
         assert!((now..=now + 60_000).contains(&ends), "{ends} {now}");
         assert!(
-            matches!(check("d1", &first, ends), Err(Refusal::NotNow(why)) if why.contains("rotate"))
+            matches!(check("d1", &first, ends), Err(Refusal::NotNow(why)) if why.contains("has expired"))
         );
         assert!(
             matches!(check("d2", &second, now), Err(Refusal::NotNow(why)) if why.contains("Client Identifier"))

@@ -353,6 +353,7 @@ impl Shard {
     ) {
         cx.effects.events.push(Event::Dropped {
             client_id: self.sessions.at(index).client_id.to_string(),
+            user: self.user_of(index),
             topic,
             stored,
             reason,

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use martlet_codec::{AckKind, PacketId, Publish, QoS, ReasonCode, TopicName, TopicShape};
 
-use crate::event::Event;
+use crate::event::{Event, UserName};
 use crate::fault::{self, Fault};
 use crate::id::RecordNumber;
 use crate::message::{Message, Publication};
@@ -252,6 +252,18 @@ impl Shard {
         self.connections.at(connection).address
     }
 
+    /// Whose a session is: the name that its client has proved, or, where nobody asks for a proof,
+    /// the one that it gives while it is connected.
+    pub(crate) fn user_of(&mut self, session: u32) -> Option<UserName> {
+        let session = self.sessions.at(session);
+        if let Some(permit) = &session.permit {
+            return permit.identity.user_name.clone().map(UserName::Proved);
+        }
+        let connection = session.connection()?;
+        let claimed = self.connections.at(connection).user_name().cloned();
+        claimed.map(UserName::Claimed)
+    }
+
     pub(crate) fn tell_publish_refused<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
@@ -267,6 +279,7 @@ impl Shard {
         };
         cx.effects.events.push(Event::PublishRefused {
             client_id: self.sessions.at(session).client_id.to_string(),
+            user: self.user_of(session),
             address: self.peer_of(session),
             topic: topic.to_owned(),
             reason: ReasonCode::NotAuthorized,

@@ -104,6 +104,9 @@ impl Shard {
         let Some(session) = self.connections.at(index).session() else {
             return;
         };
+        if !self.spent.is_empty() {
+            self.tell_rate_drops(cx, index);
+        }
         self.report_disconnected(cx, session, ending);
         cx.node.return_connection();
         let id = self.connections.id_of(index);
@@ -240,9 +243,11 @@ impl Shard {
     ) {
         if self.settings.events.connections {
             let client_id = self.sessions.at(session).client_id.to_string();
+            let user = self.user_of(session);
             let Ending { reason, why, .. } = ending;
             cx.effects.events.push(Event::Disconnected {
                 client_id,
+                user,
                 reason,
                 why: why.into(),
             });

@@ -387,7 +387,8 @@ impl Shard {
                 if matches!(end, TransportEnd::Violation(_)) && self.settings.events.connections {
                     cx.effects.events.push(Event::Refused {
                         client_id: String::new(),
-                        user_name: None,
+                        user: None,
+                        will_topic: None,
                         address,
                         reason: ReasonCode::ProtocolError,
                         why: why.into(),
@@ -449,6 +450,11 @@ impl Shard {
             Command::Traffic { request, limit } => {
                 let uses = self.traffic(limit);
                 cx.effects.reports.push(Report::Traffic { request, uses });
+            }
+            Command::SessionRules { request, client_id } => {
+                let found = self.session_rules(&client_id);
+                let report = Report::SessionRules { request, found };
+                cx.effects.reports.push(report);
             }
             Command::PublishSys(topics) => {
                 for topic in &topics {

@@ -37,6 +37,11 @@ impl Shard {
             Timer::KeepAlive(id) => self.check_keep_alive(cx, id),
             Timer::Stalled(id) => self.check_stalled(cx, id),
             Timer::RateOver(id) => self.rate_is_over(id),
+            Timer::RateDrops(id) => {
+                if self.connections.get(id).is_some() {
+                    self.tell_rate_drops(cx, id.index);
+                }
+            }
             Timer::SessionExpiry(id) => {
                 if let Some(session) = self.live_session(id) {
                     self.sessions.at(session).expiry_timer = None;

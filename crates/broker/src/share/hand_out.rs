@@ -283,6 +283,7 @@ impl Shard {
         if self.settings.events.drops {
             cx.effects.events.push(Event::Dropped {
                 client_id: self.groups.slab[index as usize].filter.to_string(),
+                user: None,
                 topic: entry.message.topic().to_owned(),
                 stored: None,
                 reason: DropReason::NotPermitted,

@@ -370,16 +370,18 @@ impl Shard {
         if self.settings.events.connections {
             let connection = self.connections.at(index);
             let address = connection.address;
-            let client_id = match connection.session() {
-                Some(session) => self.sessions.at(session).client_id.to_string(),
-                None => String::new(),
-            };
+            let session = connection.session();
+            let client_id = session.map_or_else(String::new, |session| {
+                self.sessions.at(session).client_id.to_string()
+            });
+            let user = session.and_then(|session| self.user_of(session));
             let filter = requested.filter.to_owned();
             let forbidden = self.forbidden(index, requested.filter);
             let forbidden = forbidden.filter(|_| reason == ReasonCode::NotAuthorized);
             let why = forbidden.map_or_else(|| reason.name().into(), Into::into);
             cx.effects.events.push(Event::SubscribeRefused {
                 client_id,
+                user,
                 address,
                 filter,
                 reason,

@@ -33,7 +33,7 @@ use martlet_codec::ReasonCode;
 use tokio::runtime::Handle;
 
 pub use failures::Lockout;
-pub use policy::{Chain, Finding, Looking, Policy, Pretending, Source};
+pub use policy::{Chain, Finding, Knowledge, Looking, Policy, Pretending, Source, Standing};
 pub use proving::ScramUser;
 pub use turns::Place;
 

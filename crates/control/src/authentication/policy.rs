@@ -51,6 +51,14 @@ pub trait Source: fmt::Debug + Send + Sync {
     /// What a user may do whom this source knows; none: it does not know of any such.
     fn rules_of(&self, user_name: &str) -> Option<Arc<Rules>>;
 
+    /// Whether it lets somebody of that name in.
+    fn knows(&self, user_name: &str) -> Knowledge {
+        match self.rules_of(user_name) {
+            Some(_) => Knowledge::Yes,
+            None => Knowledge::No,
+        }
+    }
+
     /// Who may have been let in, by what it held, and would not be by the one of its kind among
     /// these, if there still is one.
     fn no_longer_valid(&self, next: &[Arc<dyn Source>]) -> Vec<Whose>;
@@ -98,6 +106,30 @@ pub trait Source: fmt::Debug + Send + Sync {
 
     /// By which [`Source::no_longer_valid`] of an older one finds its kind.
     fn as_any(&self) -> &dyn std::any::Any;
+}
+
+/// Whether a source knows a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Knowledge {
+    /// It has credentials of that name.
+    Yes,
+    /// It has none.
+    No,
+    /// A client that comes brings the proof, and with it the name.
+    ByProof,
+}
+
+/// What becomes of who comes with a name and the proof of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It is let in.
+    Known,
+    /// These sources will say.
+    ByProof(String),
+    /// It is not let in, and why.
+    Barred(String),
+    /// Nobody looks at names.
+    Unproved,
 }
 
 /// What a source found.
@@ -228,10 +260,38 @@ impl Policy {
             pretending.await;
         }
         let names: Vec<String> = sources.iter().map(|source| source.name()).collect();
-        bad_credentials(match names.is_empty() {
-            true => "no source of credentials is configured".to_owned(),
-            false => format!("nobody of that name is known to {}", names.join(", ")),
-        })
+        bad_credentials(stranger(&names))
+    }
+
+    /// What becomes of who comes with this name and the proof of it.
+    pub fn standing(&self, realm: Realm, user_name: &str, client_id: &str) -> Standing {
+        let chain = self.realms.get(&realm);
+        let sources = chain.map_or(&[][..], |chain| &chain.sources);
+        if sources.is_empty() {
+            return Standing::Unproved;
+        }
+        let mut all = sources.iter();
+        if let Some(why) = all.find_map(|source| source.admits(user_name, client_id).err()) {
+            return Standing::Barred(why);
+        }
+        let of = |knowledge| {
+            let found = sources
+                .iter()
+                .filter(move |source| source.knows(user_name) == knowledge);
+            found.map(|source| source.name()).collect::<Vec<_>>()
+        };
+        if !of(Knowledge::Yes).is_empty() {
+            return Standing::Known;
+        }
+        match of(Knowledge::ByProof) {
+            by_proof if by_proof.is_empty() => Standing::Barred(stranger(
+                &sources
+                    .iter()
+                    .map(|source| source.name())
+                    .collect::<Vec<_>>(),
+            )),
+            by_proof => Standing::ByProof(by_proof.join(" or ")),
+        }
     }
 
     /// Takes over what the older one had found out and holds still.
@@ -320,6 +380,11 @@ impl RuleBook for Policy {
             .filter_map(|source| source.rules_of(name));
         found.next().unwrap_or_else(|| Arc::clone(&self.nobody))
     }
+}
+
+/// Nobody has that name.
+fn stranger(sources: &[String]) -> String {
+    format!("nobody of that name is known to {}", sources.join(", "))
 }
 
 /// The source of that kind among these: a chain has one of each at most.

@@ -1,141 +1,308 @@
-//! The way to mend what was refused, as a line that can be typed or a key that can be set.
+//! The way to mend what was refused: in words, and, where there is one, as a command that works as
+//! it stands in a shell on the node's machine.
+//!
+//! Names and topics are text from outside: in a command each is one word of the shell, and none is
+//! an option.
 
-use martlet_broker::{DropReason, Event};
+use martlet_broker::{DropReason, Event, UserName};
 use martlet_codec::ReasonCode;
 
+use super::TEXT_MAX;
+use crate::text::typed;
+
+/// What to do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Way {
+    /// In words.
+    pub text: String,
+    /// A command that does it, or that says more.
+    pub command: Option<String>,
+}
+
+impl Way {
+    fn words(text: impl Into<String>) -> Option<Self> {
+        Some(Self {
+            text: text.into(),
+            command: None,
+        })
+    }
+
+    fn by(text: &str, command: Option<String>) -> Option<Self> {
+        Some(Self {
+            text: text.to_owned(),
+            command,
+        })
+    }
+}
+
+/// How commands for this node begin.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Commands {
+    /// What tells them which node it is, as it is typed.
+    pub(super) node: String,
+}
+
+impl Commands {
+    /// `martlet NAME`, the node, the options, and then these words. None if one is too long to be
+    /// typed.
+    fn line(&self, name: &str, options: &[(&str, &str)], words: &[&str]) -> Option<String> {
+        let mut line = format!("martlet {name}");
+        if !self.node.is_empty() {
+            line.push_str(&format!(" {}", self.node));
+        }
+        let values = options.iter().map(|(_, value)| *value);
+        if values
+            .chain(words.iter().copied())
+            .any(|word| word.len() > TEXT_MAX)
+        {
+            return None;
+        }
+        for (option, value) in options {
+            line.push_str(&format!(" {option}={}", typed(value)));
+        }
+        // A single dash is a word.
+        if words
+            .iter()
+            .any(|word| word.starts_with('-') && *word != "-")
+        {
+            line.push_str(" --");
+        }
+        for word in words {
+            line.push_str(&format!(" {}", typed(word)));
+        }
+        Some(line)
+    }
+
+    /// Which rule decides.
+    fn explain(
+        &self,
+        client_id: &str,
+        user: Option<&UserName>,
+        action: &str,
+        topic: &str,
+    ) -> Option<String> {
+        let user = user.map_or("-", UserName::as_str);
+        let options = [("--client-id", client_id)];
+        self.line("acl explain", &options, &[user, action, topic])
+    }
+
+    /// `martlet user …`, for the password file that a reason names, else for the tables.
+    fn user(&self, name: &str, file: Option<&str>, user: &str) -> Option<String> {
+        let file = file.map(|file| {
+            let absolute = std::path::absolute(file);
+            absolute.map_or_else(|_| file.to_owned(), |path| path.display().to_string())
+        });
+        let options: Vec<(&str, &str)> = file.iter().map(|file| ("--file", &**file)).collect();
+        self.line(name, &options, &[user])
+    }
+}
+
 /// What to do about it, if anything is known to help.
-pub(super) fn way(event: &Event) -> Option<String> {
+pub(super) fn way(event: &Event, commands: &Commands) -> Option<Way> {
     match event {
         Event::Refused {
-            user_name,
+            client_id,
+            user,
+            will_topic,
             reason,
             why,
             ..
-        } => connect_refused(user_name.as_deref(), *reason, why),
-        Event::ReauthenticationRefused { reason, why, .. } => connect_refused(None, *reason, why),
+        } => {
+            let will = will_topic.as_deref();
+            refused_by_will(commands, client_id, user.as_ref(), will, why)
+                .or_else(|| connect_refused(commands, user.as_ref(), *reason, why))
+        }
+        Event::ReauthenticationRefused {
+            user, reason, why, ..
+        } => connect_refused(commands, user.as_ref(), *reason, why),
         Event::PublishRefused {
             client_id,
+            user,
             topic,
             reason,
             why,
             ..
-        } => refused(client_id, "publish", topic, *reason, why),
+        } => {
+            let command = || commands.explain(client_id, user.as_ref(), "publish", topic);
+            refused(command, *reason, why)
+        }
         Event::SubscribeRefused {
             client_id,
+            user,
             filter,
             reason,
             why,
             ..
-        } => refused(client_id, "subscribe", filter, *reason, why),
-        Event::Dropped { reason, .. } => dropped(*reason).map(str::to_owned),
-        Event::QueueFull { .. } => Some(
+        } => {
+            let command = || commands.explain(client_id, user.as_ref(), "subscribe", filter);
+            refused(command, *reason, why)
+        }
+        Event::Dropped {
+            client_id,
+            user,
+            topic,
+            reason: DropReason::NotPermitted,
+            ..
+        } if !topic.is_empty() => {
+            let text = "permit it in the ACL file or role, if it should be received";
+            let command = commands.explain(client_id, user.as_ref(), "receive", topic);
+            Way::by(text, command)
+        }
+        Event::Dropped { reason, .. } => Way::words(dropped(*reason)?),
+        Event::RateExceeded { .. } => Way::words(
+            "raise limits.publish_rate or limits.publish_bytes_rate, have the client publish \
+             less, or set mqtt.rate_exceeded = \"delay\"",
+        ),
+        Event::QueueFull { .. } => Way::words(
             "a client that is away for long: let its session expire sooner, or raise \
-             limits.queued_messages and limits.queued_bytes"
-                .to_owned(),
+             limits.queued_messages and limits.queued_bytes",
         ),
         Event::Disconnected { reason, why, .. } => disconnected(*reason, why),
         Event::Connected { .. } => None,
     }
 }
 
-fn connect_refused(user: Option<&str>, reason: ReasonCode, why: &str) -> Option<String> {
-    if let Some(way) = by_limit(why) {
-        return Some(way);
+fn refused_by_will(
+    commands: &Commands,
+    client_id: &str,
+    user: Option<&UserName>,
+    will_topic: Option<&str>,
+    why: &str,
+) -> Option<Way> {
+    if !why.starts_with("the Will on") {
+        return None;
     }
-    let user = user.unwrap_or("USER");
-    let has = |text: &str| why.contains(text);
-    let way = match () {
-        () if has("the password is not that of") || has("its password is wrong") => {
-            format!("set it again: martlet user passwd {}", typed(user))
-        }
-        () if has("nobody of that name") => {
-            format!("martlet user add {}", typed(user))
-        }
-        () if has("locked out") => "it ends by itself; find who tries wrong passwords from there, \
-                                    and see auth.lockout_failures"
-            .to_owned(),
-        () if has("it has no credentials") || has("does not permit anonymous") => {
-            "give the client a user name and password (martlet user add), or the listener \
-             allow_anonymous = true"
-                .to_owned()
-        }
-        () if has("certificate has expired") => {
-            "martlet cert renew NAME, and give the client the new certificate".to_owned()
-        }
-        () if has("is revoked") => {
-            "give the client a new certificate: martlet cert client".to_owned()
-        }
-        () if has("revocation list has expired") => "martlet cert crl writes a new one".to_owned(),
-        () if has("of another CA") => {
-            "give the client a certificate of the listener's client_ca, or add its CA there"
-                .to_owned()
-        }
-        () if has("requires a client certificate") => {
-            "give the client a certificate (martlet cert client), or set client_certificates = \
-             \"optional\""
-                .to_owned()
-        }
-        () if has("does not trust the server's certificate") => {
-            "give the client the CA of the server's certificate: --cafile".to_owned()
-        }
-        () if has("what came is not TLS") => {
-            "the client speaks without TLS: switch it on there, or use another port".to_owned()
-        }
-        () if has("the first packet is not CONNECT") => {
-            "the client speaks TLS, HTTP or something else to a port of plain MQTT".to_owned()
-        }
-        () if has("no PROXY header") => {
-            "connect by the proxy, or to a listener without proxy_from".to_owned()
-        }
-        () if has("none of theirs") => "add the address to the listener's proxy_from".to_owned(),
-        () if has("another user's") => {
-            "two clients have the same Client Identifier: give each its own".to_owned()
-        }
-        () if has("the hook answered") || has("no answer within") => {
-            "see the program behind auth.hook_url".to_owned()
-        }
-        () if has("its token") => "give the client a new token".to_owned(),
-        () if has("the Will on") => {
-            format!(
-                "permit it: martlet acl explain {} publish TOPIC says by which rule",
-                typed(user)
-            )
-        }
-        () if reason == ReasonCode::UnsupportedProtocolVersion => {
-            "the client has to speak MQTT 3.1, 3.1.1 or 5.0".to_owned()
-        }
-        () => return None,
-    };
-    Some(way)
+    let command = commands.explain(client_id, user, "publish", will_topic?);
+    Way::by("permit it in the ACL file or role", command)
 }
 
-fn refused(
-    client_id: &str,
-    action: &str,
-    topic: &str,
+fn connect_refused(
+    commands: &Commands,
+    user: Option<&UserName>,
     reason: ReasonCode,
     why: &str,
-) -> Option<String> {
+) -> Option<Way> {
+    // What is about a name of the tables says it, proved or not.
+    if let Some(way) = by_limit(why).or_else(|| by_tables(commands, why)) {
+        return Some(way);
+    }
+    let has = |text: &str| why.contains(text);
+    if let Some(user) = user {
+        if let Some(place) = why.strip_prefix("the password is not that of ") {
+            return match place {
+                "auth.credentials" => Way::words("see MARTLET_AUTH__CREDENTIALS of the node"),
+                "the registry" => {
+                    let command = commands.user("user passwd", None, user.as_str());
+                    Way::by("set it again", command)
+                }
+                file => {
+                    let command = commands.user("user passwd", Some(file), user.as_str());
+                    Way::by("set it again", command)
+                }
+            };
+        }
+        if let Some(places) = why.strip_prefix("nobody of that name is known to ") {
+            let (_, file) = places.split_once("the password file ").unzip();
+            let file = file.map(|file| file.split(", ").next().unwrap_or(file));
+            let command = commands.user("user add", file, user.as_str());
+            return Way::by("add it", command);
+        }
+    }
+    Way::words(match () {
+        () if has("locked out") => {
+            "it ends by itself; find who tries wrong passwords from there, and see \
+             auth.lockout_failures"
+        }
+        () if has("it has no credentials") || has("does not permit anonymous") => {
+            "give the client a user name and password (see martlet user add --help), or the \
+             listener allow_anonymous = true"
+        }
+        () if has("certificate has expired") => {
+            "issue the client's certificate anew (see martlet cert renew --help), and give it to \
+             the client"
+        }
+        () if has("is revoked") => {
+            "give the client a new certificate: see martlet cert client --help"
+        }
+        () if has("revocation list has expired") => "write a new one: see martlet cert crl --help",
+        () if has("of another CA") => {
+            "give the client a certificate of the listener's client_ca, or add its CA there"
+        }
+        () if has("requires a client certificate") => {
+            "give the client a certificate (see martlet cert client --help), or set \
+             client_certificates = \"optional\""
+        }
+        () if has("does not trust the server's certificate") => {
+            "give the client the CA of the server's certificate: --cafile"
+        }
+        () if has("what came is not TLS") => {
+            "the client speaks without TLS: switch it on there, or use another port"
+        }
+        () if has("the first packet is not CONNECT") => {
+            "the client speaks TLS, HTTP or something else to a port of plain MQTT"
+        }
+        () if has("no PROXY header") => "connect by the proxy, or to a listener without proxy_from",
+        () if has("none of theirs") => "add the address to the listener's proxy_from",
+        () if has("another user's") => {
+            "two clients have the same Client Identifier: give each its own"
+        }
+        () if has("the hook answered") || has("no answer within") => {
+            "see the program behind auth.hook_url"
+        }
+        () if has("its token") => "give the client a new token",
+        () if reason == ReasonCode::UnsupportedProtocolVersion => {
+            "the client has to speak MQTT 3.1, 3.1.1 or 5.0"
+        }
+        () => return None,
+    })
+}
+
+/// Refusals by the tables, which say by whose name.
+fn by_tables(commands: &Commands, why: &str) -> Option<Way> {
+    let between = |begin: &str, end: &str| why.strip_prefix(begin)?.strip_suffix(end);
+    if let Some(user) = between("user ", " is disabled") {
+        let command = commands.line("user set --enable", &[], &[user]);
+        return Way::by("let it in again", command);
+    }
+    let id = why.strip_prefix("that is no credential of the device ");
+    if let Some(id) = id.or_else(|| between("this credential of the device ", " has expired")) {
+        let command = commands.line("device rotate", &[], &[id]);
+        return Way::by("give it another credential", command);
+    }
+    let certified = between(
+        "its certificate is good, and ",
+        " is neither a user nor a device of the tables",
+    );
+    if let Some(name) = certified {
+        let command = commands.line("device add", &[], &[name]);
+        return Way::by("add it", command);
+    }
+    let (id, status) = why.strip_prefix("device ")?.rsplit_once(" is ")?;
+    if status.contains(' ') {
+        return None;
+    }
+    let command = commands.line("device set --status=active", &[], &[id]);
+    Way::by("let it in again", command)
+}
+
+fn refused(command: impl Fn() -> Option<String>, reason: ReasonCode, why: &str) -> Option<Way> {
     if let Some(way) = by_limit(why) {
         return Some(way);
     }
     if why.contains("one of the server's own") {
-        return Some("clients publish to no topic that begins with $SYS".to_owned());
+        return Way::words("clients publish to no topic that begins with $SYS");
     }
-    (reason == ReasonCode::NotAuthorized).then(|| {
-        format!(
-            "permit it in the ACL file or role; martlet acl explain {} {action} {} shows all rules",
-            typed(client_id),
-            typed(topic)
-        )
-    })
+    match reason {
+        ReasonCode::NotAuthorized => Way::by("permit it in the ACL file or role", command()),
+        _ => None,
+    }
 }
 
-fn disconnected(reason: ReasonCode, why: &str) -> Option<String> {
+fn disconnected(reason: ReasonCode, why: &str) -> Option<Way> {
     if let Some(way) = by_limit(why) {
         return Some(way);
     }
-    let way = match reason {
+    Way::words(match reason {
         ReasonCode::SessionTakenOver => {
             "if it happens again and again, two clients have the same Client Identifier: give each \
              its own"
@@ -145,8 +312,7 @@ fn disconnected(reason: ReasonCode, why: &str) -> Option<String> {
              gaps"
         }
         _ => return None,
-    };
-    Some(way.to_owned())
+    })
 }
 
 fn dropped(reason: DropReason) -> Option<&'static str> {
@@ -163,30 +329,23 @@ fn dropped(reason: DropReason) -> Option<&'static str> {
         }
         DropReason::MemoryFull => "raise limits.memory_bytes, or give the machine more memory",
         DropReason::NotPermitted => "permit it in the ACL file or role, if it should be received",
-        DropReason::StoreDamaged => "martlet store check says what else is damaged",
+        DropReason::StoreDamaged => {
+            "stop the node; martlet store check then says what else is damaged"
+        }
         _ => return None,
     })
 }
 
 /// `limit NAME` is a key of the configuration.
-fn by_limit(why: &str) -> Option<String> {
+fn by_limit(why: &str) -> Option<Way> {
     let (_, rest) = why.split_once("limit ")?;
     let is_of_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
     let name: String = rest.chars().take_while(|c| is_of_name(*c)).collect();
-    match name.as_str() {
-        "" => None,
-        "max_connections" => Some("raise max_connections of the listener".to_owned()),
-        name => Some(format!("raise limits.{name}, or find who needs so much")),
-    }
-}
-
-/// A text from outside as it may be typed in a shell.
-fn typed(text: &str) -> String {
-    let is_plain = |c: char| c.is_alphanumeric() || "-_./@:".contains(c);
-    match !text.is_empty() && text.chars().all(is_plain) && !text.starts_with('-') {
-        true => text.to_owned(),
-        false => format!("'{}'", text.replace('\'', r"'\''")),
-    }
+    Way::words(match name.as_str() {
+        "" => return None,
+        "max_connections" => "raise max_connections of the listener".to_owned(),
+        name => format!("raise limits.{name}, or find who needs so much"),
+    })
 }
 
 #[cfg(test)]
@@ -195,7 +354,7 @@ mod tests {
 
     #[test]
     fn a_limit_is_named_by_its_key() {
-        let said = |why| by_limit(why).unwrap_or_default();
+        let said = |why| by_limit(why).unwrap_or_default().text;
         assert!(said("limit connections").contains("limits.connections"));
         let why = "no complete CONNECT before the deadline (limit connect_timeout_secs)";
         assert!(said(why).starts_with("raise limits.connect_timeout_secs"));
@@ -203,10 +362,39 @@ mod tests {
     }
 
     #[test]
-    fn names_from_outside_cannot_leave_their_quotes() {
-        assert_eq!(typed("alice"), "alice");
-        assert_eq!(typed("a; rm -rf /"), "'a; rm -rf /'");
-        assert_eq!(typed("a' b"), r"'a'\'' b'");
-        assert_eq!(typed("-x"), "'-x'");
+    fn a_command_names_the_node_the_user_and_the_client() {
+        let commands = Commands {
+            node: "--data-dir='/var/lib/my node'".to_owned(),
+        };
+        let user = UserName::Proved("ann".into());
+        let explain = |client_id, user, topic| {
+            commands
+                .explain(client_id, user, "publish", topic)
+                .unwrap_or_default()
+        };
+        assert_eq!(
+            explain("c1", Some(&user), "a b"),
+            "martlet acl explain --data-dir='/var/lib/my node' --client-id=c1 ann publish 'a b'"
+        );
+        assert!(explain("-x;y", None, "t").ends_with(" --client-id='-x;y' - publish t"));
+        assert!(explain("c", Some(&user), "-t").ends_with(" -- ann publish -t"));
+        assert_eq!(explain("c", None, &"t".repeat(TEXT_MAX + 1)), "");
+    }
+
+    #[test]
+    fn names_of_the_tables_are_taken_from_between_fixed_words() {
+        let commands = Commands::default();
+        let said = |why| by_tables(&commands, why).and_then(|way| way.command);
+        let expected = "martlet user set --enable 'a is disabled'";
+        assert_eq!(
+            said("user a is disabled is disabled").as_deref(),
+            Some(expected)
+        );
+        let expected = "martlet device set --status=active 'x is y'";
+        assert_eq!(
+            said("device x is y is maintenance").as_deref(),
+            Some(expected)
+        );
+        assert_eq!(said("device x is not what it seems"), None);
     }
 }

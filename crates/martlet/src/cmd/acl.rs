@@ -2,18 +2,18 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand, ValueEnum};
-use martlet_access::{AclFile, Explanation, Use, default_rules, explain};
+use martlet_access::{AclFile, Use};
 use martlet_api::UseView;
-use martlet_broker::{Actions, Names, Realm, RuleBook as _};
-use martlet_registry::Refusal;
+use martlet_broker::Actions;
+use martlet_control::explain::{Explained, Outcome, Question};
+use martlet_control::text::printable;
 
 use crate::cmd::admin;
 use crate::cmd::node_options::NodeOptions;
-use crate::config::Doors;
+use crate::config;
 
 /// Arguments of `martlet acl`.
 #[derive(Args, Debug)]
@@ -26,7 +26,13 @@ pub(crate) struct AclCommand {
 enum Action {
     /// Name the rule that decides about an action
     ///
-    /// Exit code 0: it is permitted. 1: it is refused. 2: the files cannot be read.
+    /// The running node is asked: for a client that is connected, the rules that it has, wherever
+    /// they come from; for others, those that it would get if it came now. Where no node runs, the
+    /// configuration and its files say what a node would do. What was asked is told.
+    ///
+    /// Exit code 0: it is permitted. 1: it is refused. 2: there is no answer, since the topic is
+    /// none, the files cannot be read, or the node does not answer. 3: the client would not be let
+    /// in.
     Explain(ExplainOptions),
     /// Name lines that never decide anything, and those that permit too much
     ///
@@ -37,7 +43,7 @@ enum Action {
 /// Which ACL file.
 #[derive(Args, Debug)]
 struct FileOptions {
-    /// ACL file [default: auth.acl_file of the configuration]
+    /// Look at this ACL file alone
     #[arg(long, value_name = "FILE")]
     acl_file: Option<PathBuf>,
     #[command(flatten)]
@@ -49,8 +55,9 @@ struct FileOptions {
 
 #[derive(Args, Debug)]
 struct ExplainOptions {
-    /// User name; - for clients without one
-    #[arg(value_name = "USER")]
+    /// User name, or the Client Identifier of a client that is connected; - for clients without a
+    /// user name
+    #[arg(value_name = "USER|CLIENT")]
     user: String,
     /// What the client does
     #[arg(value_name = "ACTION")]
@@ -91,12 +98,9 @@ pub(crate) fn run(command: &AclCommand) -> ExitCode {
         Action::Lint(options) => lint(options),
     };
     match outcome {
-        Ok((text, is_well)) => {
+        Ok((text, code)) => {
             print!("{text}");
-            match is_well {
-                true => ExitCode::SUCCESS,
-                false => ExitCode::FAILURE,
-            }
+            code
         }
         Err(error) => {
             eprintln!("martlet: {error:#}");
@@ -120,93 +124,103 @@ impl FileOptions {
     }
 }
 
-fn run_explain(options: &ExplainOptions) -> anyhow::Result<(String, bool)> {
-    let user = (options.user != "-").then_some(&*options.user);
-    let client_id = options.client_id.as_deref();
-    let client_id = client_id.or(user).unwrap_or_default();
-    let action = match options.action {
-        ActionName::Publish => Actions::PUBLISH,
-        ActionName::Subscribe => Actions::SUBSCRIBE,
-        ActionName::Receive => Actions::RECEIVE,
+fn run_explain(options: &ExplainOptions) -> anyhow::Result<(String, ExitCode)> {
+    let question = Question {
+        user: (options.user != "-").then(|| options.user.clone()),
+        client_id: options.client_id.clone(),
+        action: match options.action {
+            ActionName::Publish => Actions::PUBLISH,
+            ActionName::Subscribe => Actions::SUBSCRIBE,
+            ActionName::Receive => Actions::RECEIVE,
+        },
+        topic: options.topic.clone(),
     };
-    let in_tables = match user {
-        Some(user) => explain_by_tables(options, user, client_id, action)?,
-        None => None,
+    question.check().map_err(anyhow::Error::msg)?;
+    let found = match &options.file.acl_file {
+        Some(path) => explain_by_file(options, path, &question)?,
+        None => explain_by_node(options, &question)?,
     };
-    let file = match in_tables {
-        Some(_) => None,
-        None => options.file.read(None)?,
-    };
-    let found = match (in_tables, file) {
-        (Some(found), _) => found,
-        (None, Some(file)) => file.explain(user, client_id, action, &options.topic),
-        (None, None) => {
-            let names = Names {
-                client_id,
-                user_name: user.unwrap_or_default(),
-            };
-            explain(&default_rules(), names, action, &options.topic)
-        }
-    };
-    let Explanation {
-        allowed,
-        place,
-        rule,
-        why,
-    } = &found;
     let text = match options.file.json {
-        true => serde_json::json!({
-            "permitted": allowed, "place": place, "rule": rule, "why": why,
-        })
-        .to_string(),
-        false => found.to_string(),
+        true => format!("{}\n", serde_json::to_string(&found)?),
+        false => explained_text(&found),
     };
-    Ok((format!("{text}\n"), found.allowed))
+    let code = match found.outcome {
+        Outcome::Permitted => ExitCode::SUCCESS,
+        Outcome::Refused => ExitCode::FAILURE,
+        Outcome::NotLetIn => ExitCode::from(NOT_LET_IN),
+    };
+    Ok((text, code))
 }
 
-/// What decides about a user or a device of the tables, if they hold that name and no ACL file was
-/// named: by the rules that the node itself would look up.
-fn explain_by_tables(
+/// Exit code where the client would not be let in.
+const NOT_LET_IN: u8 = 3;
+
+fn explained_text(found: &Explained) -> String {
+    let word = match found.outcome {
+        Outcome::Permitted => "permitted",
+        Outcome::Refused => "refused",
+        Outcome::NotLetIn => "not let in",
+    };
+    let mut text = format!("{word}: {}\n", printable(&found.why));
+    text.push_str(&format!("asked: {}\n", printable(&found.asked)));
+    for note in &found.notes {
+        text.push_str(&format!("note: {}\n", printable(note)));
+    }
+    text
+}
+
+/// By one file alone.
+fn explain_by_file(
     options: &ExplainOptions,
-    user: &str,
-    client_id: &str,
-    action: Actions,
-) -> anyhow::Result<Option<Explanation>> {
-    if options.file.acl_file.is_some() {
-        return Ok(None);
-    }
-    let effective = options.file.node.load()?;
-    let doors = Doors::new(&effective)?;
-    let Some(tables) = doors.tables().filter(|tables| tables.known(user).is_some()) else {
-        return Ok(None);
-    };
-    if let Err(Refusal::Wrong(why) | Refusal::NotNow(why)) = tables.admits(user, client_id) {
-        return Ok(Some(Explanation {
-            allowed: false,
-            place: None,
-            rule: None,
-            why: format!("the client is not let in: {why}"),
-        }));
-    }
-    let by_tables = tables.rules_of(user).cloned();
-    let in_force = doors
-        .policy()
-        .map(|policy| policy.rules_of(Realm::COMMON, Some(user)));
-    let (Some(by_tables), Some(in_force)) = (by_tables, in_force) else {
-        return Ok(None);
-    };
-    if !Arc::ptr_eq(&by_tables, &in_force) {
-        // A source that comes first knows that name too.
-        return Ok(None);
-    }
-    let names = Names {
-        client_id,
-        user_name: user,
-    };
-    Ok(Some(explain(&in_force, names, action, &options.topic)))
+    path: &Path,
+    question: &Question,
+) -> anyhow::Result<Explained> {
+    let file = options.file.read(None)?;
+    let file = file.context("no ACL file")?;
+    let user = question.user.as_deref();
+    let client_id = question.client_id.as_deref().or(user).unwrap_or_default();
+    let found = file.explain(user, client_id, question.action, &question.topic);
+    Ok(Explained {
+        outcome: match found.allowed {
+            true => Outcome::Permitted,
+            false => Outcome::Refused,
+        },
+        place: found.place,
+        rule: found.rule,
+        why: found.why,
+        asked: format!("the file {} alone", path.display()),
+        notes: vec!["whether the client is let in was not looked at".to_owned()],
+    })
 }
 
-fn lint(options: &LintOptions) -> anyhow::Result<(String, bool)> {
+/// By the node that runs; where none does, as one would decide that was started now.
+fn explain_by_node(options: &ExplainOptions, question: &Question) -> anyhow::Result<Explained> {
+    let effective = options.file.node.load()?;
+    let data_dir = config::data_dir(&effective)?;
+    if !admin::is_running(&data_dir) {
+        let node = config::resolve(&effective)?;
+        let asked = format!(
+            "the configuration and its files, since no node runs at {}",
+            data_dir.display()
+        );
+        let anonymous = node.lets_anonymous_in();
+        return Ok(question.by_policy(node.policy.as_deref(), anonymous, &asked));
+    }
+    let mut path = format!(
+        "/api/v1/acl/explain?action={}&topic={}",
+        question.action.names().next().unwrap_or_default(),
+        admin::encoded(&question.topic)
+    );
+    let names = [("user", &question.user), ("client_id", &question.client_id)];
+    for (key, name) in names {
+        if let Some(name) = name {
+            path.push_str(&format!("&{key}={}", admin::encoded(name)));
+        }
+    }
+    Ok(serde_json::from_str(&admin::ask(&data_dir, "GET", &path)?)?)
+}
+
+fn lint(options: &LintOptions) -> anyhow::Result<(String, ExitCode)> {
     let file = options.file.read(options.path.as_deref())?;
     let file = file.context("no ACL file: name one, or -c FILE with auth.acl_file in it")?;
     let mut found = file.lint();
@@ -227,7 +241,11 @@ fn lint(options: &LintOptions) -> anyhow::Result<(String, bool)> {
         }
         false => found.iter().map(|lint| format!("{lint}\n")).collect(),
     };
-    Ok((text, found.is_empty()))
+    let code = match found.is_empty() {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    };
+    Ok((text, code))
 }
 
 /// Uses of topics that the node is asked for.

@@ -5,13 +5,14 @@ use std::fs::File;
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use clap::Args;
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
 use martlet_api::{ClientList, Status};
 use martlet_control::Reloaded;
+use martlet_control::text::printable;
 use tokio::net::UnixStream;
 
 use crate::cmd::node_options::NodeOptions;
@@ -41,13 +42,16 @@ pub(crate) struct ClientsOptions {
 pub(crate) fn status(options: &AdminOptions) -> ExitCode {
     let data_dir = options.node.data_dir();
     let answer = data_dir.and_then(|data_dir| ask(&data_dir, "GET", "/api/v1/status"));
-    finish(answer.and_then(|body| {
-        if options.json {
-            return Ok(body);
-        }
-        let status: Status = serde_json::from_str(&body)?;
-        Ok(status_text(&status))
-    }))
+    finish_as(
+        options.json,
+        answer.and_then(|body| {
+            if options.json {
+                return Ok(body);
+            }
+            let status: Status = serde_json::from_str(&body)?;
+            Ok(status_text(&status))
+        }),
+    )
 }
 
 /// `martlet clients`.
@@ -55,33 +59,39 @@ pub(crate) fn clients(options: &ClientsOptions) -> ExitCode {
     let path = format!("/api/v1/clients?limit={}", options.limit);
     let data_dir = options.admin.node.data_dir();
     let answer = data_dir.and_then(|data_dir| ask(&data_dir, "GET", &path));
-    finish(answer.and_then(|body| {
-        if options.admin.json {
-            return Ok(body);
-        }
-        let list: ClientList = serde_json::from_str(&body)?;
-        Ok(clients_text(&list))
-    }))
+    finish_as(
+        options.admin.json,
+        answer.and_then(|body| {
+            if options.admin.json {
+                return Ok(body);
+            }
+            let list: ClientList = serde_json::from_str(&body)?;
+            Ok(clients_text(&list))
+        }),
+    )
 }
 
 /// `martlet reload`.
 pub(crate) fn reload(options: &AdminOptions) -> ExitCode {
     let data_dir = options.node.data_dir();
     let answer = data_dir.and_then(|data_dir| ask(&data_dir, "POST", "/api/v1/reload"));
-    finish(answer.and_then(|body| {
-        if options.json {
-            return Ok(body);
-        }
-        let done: Reloaded = serde_json::from_str(&body)?;
-        let mut text = format!(
-            "reloaded: certificates of {} listeners; {} users are no longer let in\n",
-            done.certificates, done.revoked
-        );
-        for what in &done.needs_restart {
-            text.push_str(&format!("{what} has changed, which needs a restart\n"));
-        }
-        Ok(text)
-    }))
+    finish_as(
+        options.json,
+        answer.and_then(|body| {
+            if options.json {
+                return Ok(body);
+            }
+            let done: Reloaded = serde_json::from_str(&body)?;
+            let mut text = format!(
+                "reloaded: certificates of {} listeners; {} users are no longer let in\n",
+                done.certificates, done.revoked
+            );
+            for what in &done.needs_restart {
+                text.push_str(&format!("{what} has changed, which needs a restart\n"));
+            }
+            Ok(text)
+        }),
+    )
 }
 
 fn status_text(status: &Status) -> String {
@@ -161,36 +171,61 @@ fn clients_text(list: &ClientList) -> String {
     text
 }
 
-/// Client identifiers are text from outside: control characters must not reach the terminal.
-pub(crate) fn printable(text: &str) -> String {
-    text.chars()
-        .flat_map(|c| {
-            if c.is_control() {
-                c.escape_default().collect()
-            } else {
-                vec![c]
-            }
-        })
-        .collect()
-}
-
-fn finish(outcome: anyhow::Result<String>) -> ExitCode {
+/// Prints what came of a command; as JSON, what the node says about its refusal too.
+fn finish_as(json: bool, outcome: anyhow::Result<String>) -> ExitCode {
     use std::io::Write as _;
+    let refusal = outcome.as_ref().err().and_then(Refusal::of);
+    let text = match (&outcome, refusal) {
+        (Ok(text), _) => text,
+        (Err(_), Some(refusal)) if json => &refusal.body,
+        (Err(error), _) => {
+            eprintln!("martlet: {}", printable(&format!("{error:#}")));
+            return ExitCode::FAILURE;
+        }
+    };
+    // A closed pipe is the reader's choice.
+    let _ = writeln!(std::io::stdout(), "{}", text.trim_end_matches('\n'));
     match outcome {
-        Ok(mut text) => {
-            if !text.ends_with('\n') {
-                text.push('\n');
-            }
-            // A closed pipe is the reader's choice.
-            let _ = std::io::stdout().write_all(text.as_bytes());
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            eprintln!("martlet: {error:#}");
-            ExitCode::FAILURE
-        }
+        Ok(_) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
     }
 }
+
+/// The node answered that it will not, or cannot: problem details (RFC 9457).
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    /// What is wrong.
+    detail: String,
+    /// All of the answer.
+    body: String,
+}
+
+impl Refusal {
+    fn new(status: hyper::StatusCode, body: String) -> Self {
+        let problem: Option<serde_json::Value> = serde_json::from_str(&body).ok();
+        let detail = problem
+            .as_ref()
+            .and_then(|problem| problem["detail"].as_str());
+        let detail = match detail {
+            Some(detail) => detail.to_owned(),
+            None => format!("the node answered {status}: {body}"),
+        };
+        Self { detail, body }
+    }
+
+    /// Why the node did not do it, if that is what is wrong.
+    pub(crate) fn of(error: &anyhow::Error) -> Option<&Self> {
+        error.downcast_ref()
+    }
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.detail)
+    }
+}
+
+impl std::error::Error for Refusal {}
 
 /// What the node of this data directory answers.
 pub(crate) fn ask(data_dir: &Path, method: &str, path: &str) -> anyhow::Result<String> {
@@ -249,7 +284,7 @@ async fn send(
     let response = sender.send_request(request).await?;
     let status = response.status();
     if !status.is_success() {
-        bail!("the node answered {status}: {}", text_of(response).await?);
+        return Err(Refusal::new(status, text_of(response).await?).into());
     }
     Ok(response)
 }
@@ -257,4 +292,28 @@ async fn send(
 async fn text_of(response: hyper::Response<hyper::body::Incoming>) -> anyhow::Result<String> {
     let body = response.into_body().collect().await?.to_bytes();
     Ok(String::from_utf8_lossy(&body).into_owned())
+}
+
+/// As part of a query.
+pub(crate) fn encoded(text: &str) -> String {
+    let mut encoded = String::new();
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+                encoded.push(char::from(byte));
+            }
+            _ => encoded.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    encoded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_one_part_of_a_query() {
+        assert_eq!(encoded("a&b=c d/é"), "a%26b%3Dc%20d%2F%C3%A9");
+    }
 }

@@ -74,7 +74,7 @@ fn show(options: &ConfigOptions, json: bool, changed: bool) -> anyhow::Result<St
         let entries: Vec<_> = values
             .map(|(key, sourced)| {
                 serde_json::json!({
-                    "key": key, "value": sourced.value.to_json(), "source": sourced.source,
+                    "key": key, "value": sourced.value.shown().to_json(), "source": sourced.source,
                 })
             })
             .collect();
@@ -84,7 +84,7 @@ fn show(options: &ConfigOptions, json: bool, changed: bool) -> anyhow::Result<St
             .map(|table| {
                 let entries = table.iter().map(|(key, sourced)| {
                     let entry = serde_json::json!({
-                        "value": sourced.value.to_json(), "source": sourced.source,
+                        "value": sourced.value.shown().to_json(), "source": sourced.source,
                     });
                     (key.clone(), entry)
                 });
@@ -105,13 +105,13 @@ fn show(options: &ConfigOptions, json: bool, changed: bool) -> anyhow::Result<St
             ));
             section = name;
         }
-        let line = format!("{rest} = {}", sourced.value);
+        let line = format!("{rest} = {}", sourced.value.shown());
         text.push_str(&format!("{line:<48} # {}\n", sourced.source));
     }
     for table in &effective.listeners {
         text.push_str("\n[[listeners]]\n");
         for (key, sourced) in table {
-            let line = format!("{key} = {}", sourced.value);
+            let line = format!("{key} = {}", sourced.value.shown());
             text.push_str(&format!("{line:<48} # {}\n", sourced.source));
         }
     }

@@ -13,8 +13,9 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use martlet_access::hash;
 use martlet_certificates::authority::{Authority, CA_CERTIFICATE, KeyKind, Purpose};
+use martlet_control::text::typed;
 
-use crate::cmd::tables::{self, typed};
+use crate::cmd::tables;
 use crate::serve::program_name;
 
 /// Days that certificates are good for: a server's has to be renewed, the authority's outlives it.

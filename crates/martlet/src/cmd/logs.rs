@@ -7,8 +7,9 @@ use clap::Args;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use martlet_control::journal::{Entry, Page};
+use martlet_control::text::printable;
 
-use crate::cmd::admin::{AdminOptions, ask, printable};
+use crate::cmd::admin::{AdminOptions, ask, encoded};
 
 /// Arguments of `martlet logs`.
 #[derive(Args, Debug)]
@@ -105,12 +106,13 @@ fn line(entry: &Entry, colours: bool) -> String {
             client_id => printable(client_id),
         }
     );
-    if let Some(user) = entry
-        .user_name
-        .as_ref()
-        .filter(|user| **user != entry.client_id)
-    {
-        text.push_str(&format!(", user {}", printable(user)));
+    if let Some(user) = &entry.user_name {
+        let word = if entry.claimed {
+            "claims to be user"
+        } else {
+            "user"
+        };
+        text.push_str(&format!(", {word} {}", printable(user)));
     }
     if let Some(address) = &entry.address {
         text.push_str(&format!(" ({address})"));
@@ -120,28 +122,18 @@ fn line(entry: &Entry, colours: bool) -> String {
     }
     match (&entry.why, &entry.reason) {
         (Some(why), _) => text.push_str(&format!(": {}", printable(why))),
-        (None, Some(reason)) => text.push_str(&format!(": {reason}")),
+        (None, Some(reason)) => text.push_str(&format!(": {}", printable(reason))),
         (None, None) => {}
     }
     if let Some(mend) = &entry.mend {
-        text.push_str(&format!(". To mend it: {mend}"));
+        text.push_str(&format!(". To mend it: {}", printable(mend)));
+        // It ends the line, and can be printed as it is.
+        if let Some(command) = &entry.command {
+            text.push_str(&format!(": {command}"));
+        }
     }
     text.push('\n');
     text
-}
-
-/// As part of a query.
-fn encoded(text: &str) -> String {
-    let mut encoded = String::new();
-    for byte in text.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
-                encoded.push(char::from(byte));
-            }
-            _ => encoded.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    encoded
 }
 
 #[cfg(test)]
@@ -164,10 +156,5 @@ mod tests {
         let rest = "publish refused: sensor\\u{1b}7, user site (10.0.0.7:4242), a/b: no rule permits \
                     it. To mend it: permit it\n";
         assert!(said.ends_with(rest), "{said}");
-    }
-
-    #[test]
-    fn a_name_is_one_part_of_a_query() {
-        assert_eq!(encoded("a&b=c d/é"), "a%26b%3Dc%20d%2F%C3%A9");
     }
 }

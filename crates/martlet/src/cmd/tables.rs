@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use martlet_api::Status;
 use martlet_broker::Actions;
 use martlet_control::Reloaded;
+use martlet_control::text::typed;
 use martlet_registry::{FILE, Owner, Registry, RegistryError};
 
 use crate::cmd::admin;
@@ -176,25 +177,4 @@ fn configured(effective: &Effective) -> Vec<String> {
         )
     });
     urls.collect()
-}
-
-/// Text as it is typed in a shell.
-pub(crate) fn typed(text: &str) -> String {
-    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "/._-:=@%+,".contains(letter);
-    match !text.is_empty() && text.chars().all(is_plain) {
-        true => text.to_owned(),
-        false => format!("'{}'", text.replace('\'', "'\\''")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_a_shell_would_take_apart_is_quoted() {
-        assert_eq!(typed("/a/b-1.crt"), "/a/b-1.crt");
-        assert_eq!(typed("a b"), "'a b'");
-        assert_eq!(typed("it's $x"), "'it'\\''s $x'");
-    }
 }

@@ -107,11 +107,6 @@ impl<'a> Doors<'a> {
         Ok(Some(realm))
     }
 
-    /// The tables, where they are in use.
-    pub(crate) fn tables(&self) -> Option<Arc<Snapshot>> {
-        self.registry.clone()
-    }
-
     /// Whether clients can have credentials there.
     pub(crate) fn knows_anybody(&self, realm: Realm) -> bool {
         let chain = self.realms.get(&realm);

@@ -14,7 +14,6 @@ mod resolve;
 mod schema;
 mod seeds;
 
-pub(crate) use authentication::Doors;
 #[cfg(test)]
 use load::ConfigError;
 pub(crate) use load::{Effective, Overlay, environment, expectation, import_mosquitto, load};

@@ -48,6 +48,14 @@ pub(crate) struct NodeConfig {
     pub(crate) warnings: Vec<String>,
 }
 
+impl NodeConfig {
+    /// Some listener without credentials of its own takes clients without any.
+    pub(crate) fn lets_anonymous_in(&self) -> bool {
+        let mut policies = self.listeners.iter().map(|listener| &listener.policy);
+        policies.any(|policy| policy.allow_anonymous && policy.realm == Realm::COMMON)
+    }
+}
+
 /// Form of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LogFormat {

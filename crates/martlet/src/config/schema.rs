@@ -1,6 +1,7 @@
 //! Every key there is: its kind, its default, what it means. The reference page comes from here.
 
 use martlet_broker::Limits;
+use martlet_control::text::masked;
 
 /// What a value may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +77,14 @@ impl Value {
             Self::Boolean(value) => (*value).into(),
             Self::Text(value) => value.as_str().into(),
             Self::Secret(value) => value.to_string().into(),
+        }
+    }
+
+    /// To be shown: a URL is without what is secret in it.
+    pub(crate) fn shown(&self) -> Self {
+        match self {
+            Self::Text(value) => Self::Text(masked(value)),
+            value => value.clone(),
         }
     }
 }

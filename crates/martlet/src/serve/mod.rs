@@ -16,6 +16,7 @@ use anyhow::Context as _;
 use clap::Args;
 use martlet_broker::{Command, Event, ListenerPolicy, RuleBook, ShardId};
 use martlet_control::backup::{RESTORING, STORE};
+use martlet_control::text::typed;
 use martlet_control::{
     Control, NodeInfo, PinnedStore, Shards, StoreSize, StoreState, SysStatistics,
 };
@@ -216,9 +217,12 @@ async fn run_node(
             running: Arc::clone(&running),
             store: node.data_dir.join(STORE),
         }),
-        node_info(node, &running),
+        node_info(node, options, &running),
         reloads,
     ));
+    if let Some(Doorkeeper(gate)) = &doorkeeper {
+        control.set_gate(gate.clone());
+    }
     if let Some(damage) = damage {
         control.health.warn(damage);
     }
@@ -464,7 +468,7 @@ fn random_u64() -> anyhow::Result<u64> {
     Ok(u64::from_ne_bytes(bytes))
 }
 
-fn node_info(node: &NodeConfig, running: &Running) -> NodeInfo {
+fn node_info(node: &NodeConfig, options: &ConfigOptions, running: &Running) -> NodeInfo {
     let listeners = running
         .local_addresses()
         .iter()
@@ -482,10 +486,25 @@ fn node_info(node: &NodeConfig, running: &Running) -> NodeInfo {
         version: env!("CARGO_PKG_VERSION"),
         listeners,
         data_dir: node.data_dir.display().to_string(),
+        command_options: command_options(&node.data_dir, options),
         durability,
         interval_ms,
         anonymous_beyond_loopback: node.anonymous_beyond_loopback,
+        anonymous: node.lets_anonymous_in(),
     }
+}
+
+/// Options by which commands find this node, from wherever they are called.
+fn command_options(data_dir: &Path, options: &ConfigOptions) -> String {
+    let typed = |path: &Path| {
+        let absolute = std::path::absolute(path);
+        typed(&absolute.as_deref().unwrap_or(path).display().to_string())
+    };
+    let mut text = format!("--data-dir={}", typed(data_dir));
+    if let Some(file) = &options.config {
+        text.push_str(&format!(" -c {}", typed(file)));
+    }
+    text
 }
 
 struct ReactorShards {
@@ -571,8 +590,11 @@ fn pump_events(running: &Running, control: &Arc<Control>, logs_connections: bool
     let (events, control) = (running.events(), Arc::clone(control));
     std::thread::spawn(move || {
         for event in events {
-            if logs_connections || matches!(event, Event::Dropped { .. }) {
-                martlet_control::event_log::write(&event);
+            if logs_connections
+                || matches!(event, Event::Dropped { .. } | Event::RateExceeded { .. })
+            {
+                let way = control.journal.way(&event);
+                martlet_control::event_log::write(&event, way.as_ref());
             }
             control.journal.write(event);
         }
@@ -680,7 +702,7 @@ fn durability_lines(node: &NodeConfig, control: &Control) -> String {
         warn(&format!(
             "the store's modes are wider than 0700 and 0600, open to other users: \
              chmod -R go= {} mends that",
-            typed(&store)
+            typed(&store.display().to_string())
         ));
     }
     if node.simulate_power_loss {
@@ -735,22 +757,16 @@ fn next_lines(node: &NodeConfig, control: &Control) -> String {
         }
     }
     let program = program_name();
-    let status = format!("status --data-dir {}", typed(&node.data_dir));
+    let status = format!(
+        "status --data-dir {}",
+        typed(&node.data_dir.display().to_string())
+    );
     format!(
         "Next, in two other terminals:\n  \
          {program} sub{options} -t 'hello/#' -v\n  \
          {program} pub{options} -t hello/world -m 'it works'\n\
          See how it is: {program} {status}\n"
     )
-}
-
-/// A path as it is typed in a shell.
-fn typed(path: &Path) -> String {
-    let path = path.display().to_string();
-    match path.contains(' ') {
-        true => format!("'{path}'"),
-        false => path,
-    }
 }
 
 /// As it was called: lines to be typed next must work even if it is not on the path.

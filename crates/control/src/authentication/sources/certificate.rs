@@ -10,7 +10,7 @@ use martlet_registry::Snapshot;
 use super::registry::refused;
 use super::{People, known, vouchers};
 use crate::authentication::policy::of_kind;
-use crate::authentication::{Finding, Looking, Place, Source};
+use crate::authentication::{Finding, Knowledge, Looking, Place, Source};
 
 /// A field of the client's certificate is its user name, whatever its CONNECT says.
 #[derive(Debug)]
@@ -64,7 +64,7 @@ impl CertificateNames {
                 if self.is_strict && registry.is_none_or(|held| held.known(&name).is_none()) {
                     return Finding::NotNow(format!(
                         "its certificate is good, and {name} is neither a user nor a device of the \
-                         tables: martlet device add {name}"
+                         tables"
                     ));
                 }
                 let rules = self.rules(&name);
@@ -105,6 +105,15 @@ impl Source for CertificateNames {
     /// Anybody may have a certificate of that name.
     fn rules_of(&self, user_name: &str) -> Option<Arc<Rules>> {
         Some(self.rules(user_name))
+    }
+
+    fn knows(&self, user_name: &str) -> Knowledge {
+        let held = self.registry.as_ref();
+        let is_held = held.is_some_and(|held| held.known(user_name).is_some());
+        match self.is_strict && !is_held {
+            true => Knowledge::No,
+            false => Knowledge::ByProof,
+        }
     }
 
     fn as_any(&self) -> &dyn Any {

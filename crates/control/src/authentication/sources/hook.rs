@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use super::{People, known, vouchers};
 use crate::authentication::policy::of_kind;
 use crate::authentication::turns::Turns;
-use crate::authentication::{Finding, Looking, Place, Source};
+use crate::authentication::{Finding, Knowledge, Looking, Place, Source};
 
 /// What is sent and what an answer means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -335,6 +335,10 @@ impl Source for Hook {
     /// It may know anybody.
     fn rules_of(&self, user_name: &str) -> Option<Arc<Rules>> {
         Some(self.people.rules_of(Some(user_name)))
+    }
+
+    fn knows(&self, _user_name: &str) -> Knowledge {
+        Knowledge::ByProof
     }
 
     fn as_any(&self) -> &dyn Any {

@@ -16,7 +16,7 @@ use serde_json::Value;
 use super::key_source::{Fetched, KeySource};
 use super::{People, known, vouchers};
 use crate::authentication::policy::of_kind;
-use crate::authentication::{Finding, Looking, Place, Source};
+use crate::authentication::{Finding, Knowledge, Looking, Place, Source};
 
 /// What is asked of a token beside its signature.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -355,6 +355,10 @@ impl Source for Tokens {
     /// Whoever has the key may name anybody.
     fn rules_of(&self, user_name: &str) -> Option<Arc<Rules>> {
         Some(self.people.rules_of(Some(user_name)))
+    }
+
+    fn knows(&self, _user_name: &str) -> Knowledge {
+        Knowledge::ByProof
     }
 
     fn as_any(&self) -> &dyn Any {

@@ -1,0 +1,150 @@
+//! Text from outside, such as Client Identifiers and topics, as it is shown to people: on a
+//! terminal, and in a command that they may paste into a shell.
+
+/// Text that does nothing to a terminal: what controls it, turns the direction of writing or is not
+/// to be seen stands there escaped.
+pub fn printable(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match is_shown(letter) {
+            true => shown.push(letter),
+            false => shown.extend(letter.escape_unicode()),
+        }
+    }
+    shown
+}
+
+/// Text as it is typed in a shell: one word, whatever is in it, and safe to print. What cannot be
+/// shown is written `$'\x1b'`, as bash, zsh, ksh and busybox read it.
+pub fn typed(text: &str) -> String {
+    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "/._-:@%+,".contains(letter);
+    if !text.is_empty() && text.chars().all(is_plain) {
+        return text.to_owned();
+    }
+    if text.chars().all(is_shown) {
+        return format!("'{}'", text.replace('\'', r"'\''"));
+    }
+    let mut word = String::from("$'");
+    for letter in text.chars() {
+        match letter {
+            '\'' | '\\' => word.extend(['\\', letter]),
+            _ if is_shown(letter) => word.push(letter),
+            _ => {
+                // By bytes, which no locale changes; with three digits, so that one that follows is
+                // no part of it.
+                let mut utf8 = [0; 4];
+                for byte in letter.encode_utf8(&mut utf8).bytes() {
+                    word.push_str(&format!("\\{byte:03o}"));
+                }
+            }
+        }
+    }
+    word.push('\'');
+    word
+}
+
+/// A URL without what is secret in it: user and password, and parameters that are called like
+/// secrets. What is no URL is left as it is, and of what only begins like one nothing is shown.
+pub fn masked(text: &str) -> String {
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return text.to_owned();
+    };
+    if reqwest::Url::parse(text).is_err() {
+        return format!("{scheme}://***");
+    }
+    let parameters = rest.find(['?', '#']).unwrap_or(rest.len());
+    let (place, parameters) = rest.split_at(parameters);
+    let place = match place.rsplit_once('@') {
+        Some((_, place)) => format!("***@{place}"),
+        None => place.to_owned(),
+    };
+    let mut shown = format!("{scheme}://{place}");
+    for parameter in parameters.split_inclusive(['?', '#', '&', ';']) {
+        let separator = parameter
+            .find(['?', '#', '&', ';'])
+            .unwrap_or(parameter.len());
+        let (parameter, separator) = parameter.split_at(separator);
+        match parameter.split_once('=') {
+            Some((name, value)) if !value.is_empty() && is_called_secret(name) => {
+                shown.push_str(&format!("{name}=***"));
+            }
+            _ => shown.push_str(parameter),
+        }
+        shown.push_str(separator);
+    }
+    shown
+}
+
+/// Names of parameters that hold secrets; one that is written in escapes may be any.
+fn is_called_secret(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    let parts = [
+        "pass", "pwd", "secret", "token", "key", "auth", "cred", "sig", "jwt", "%",
+    ];
+    parts.iter().any(|part| name.contains(part))
+}
+
+/// Neither a control character (C0, DEL, C1), nor one that turns the direction of writing, ends a
+/// line, or has no width: one name could look like another.
+fn is_shown(letter: char) -> bool {
+    !letter.is_control()
+        && !matches!(
+            letter,
+            '\u{ad}'
+                | '\u{61c}'
+                | '\u{180e}'
+                | '\u{200b}'..='\u{200f}'
+                | '\u{2028}'..='\u{202e}'
+                | '\u{2060}'..='\u{206f}'
+                | '\u{feff}'
+                | '\u{fff9}'..='\u{fffb}'
+                | '\u{e0000}'..='\u{e007f}'
+        )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_would_control_a_terminal_is_escaped() {
+        assert_eq!(printable("sensor-7 é 温度"), "sensor-7 é 温度");
+        assert_eq!(printable("a\u{1b}[2J"), "a\\u{1b}[2J");
+        assert_eq!(printable("c1\u{9b}2J"), "c1\\u{9b}2J");
+        assert_eq!(printable("a\u{202e}b\u{2066}c"), "a\\u{202e}b\\u{2066}c");
+        assert_eq!(printable("a\u{2028}b\u{200b}"), "a\\u{2028}b\\u{200b}");
+    }
+
+    #[test]
+    fn secrets_of_a_url_are_not_shown() {
+        assert_eq!(masked("/etc/martlet/keys.json"), "/etc/martlet/keys.json");
+        assert_eq!(
+            masked("https://a.example/x?y=1#z"),
+            "https://a.example/x?y=1#z"
+        );
+        assert_eq!(
+            masked("https://u:s3@a.example:8/x"),
+            "https://***@a.example:8/x"
+        );
+        assert_eq!(
+            masked("https://s3cret@a.example/"),
+            "https://***@a.example/"
+        );
+        assert_eq!(
+            masked("http://a/x?api_key=s3&y=1&Access-Token=s3;%70ass=s3#password=s3"),
+            "http://a/x?api_key=***&y=1&Access-Token=***;%70ass=***#password=***"
+        );
+        // A password that is not escaped ends the address early.
+        assert_eq!(masked("http://u:p/w@a.example/"), "http://***");
+    }
+
+    #[test]
+    fn a_word_cannot_leave_its_quotes() {
+        assert_eq!(typed("/a/b-1.crt"), "/a/b-1.crt");
+        assert_eq!(typed(""), "''");
+        assert_eq!(typed("a; rm -rf /"), "'a; rm -rf /'");
+        assert_eq!(typed("it's $x"), r"'it'\''s $x'");
+        assert_eq!(typed("a\u{1b}0'\\"), r"$'a\0330\'\\'");
+        assert_eq!(typed("\u{202e}"), r"$'\342\200\256'");
+    }
+}
