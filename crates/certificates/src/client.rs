@@ -347,6 +347,13 @@ pub fn handshake_failure(error: &Error) -> String {
             CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. },
         ) => "the server's certificate is not valid yet, or this machine's clock is behind"
             .to_owned(),
+        Error::InvalidCertificate(CertificateError::Other(other))
+            if other.to_string().contains("UnsupportedCertVersion") =>
+        {
+            "the server's certificate is of X.509 version 1, which names no hosts: sign it anew \
+             with -extfile and a subjectAltName, or by martlet cert server"
+                .to_owned()
+        }
         Error::InvalidCertificate(error) => {
             format!("the server's certificate is not good: {error}")
         }
