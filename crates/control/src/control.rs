@@ -57,6 +57,17 @@ pub struct NodeInfo {
     pub anonymous_beyond_loopback: bool,
 }
 
+/// Where users are, by the configuration in force.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserPlaces {
+    /// The node's password file.
+    pub password_file: Option<String>,
+    /// Those that listeners have of their own.
+    pub listener_password_files: Vec<String>,
+    /// Why users and devices of the tables are not let in; none if they are.
+    pub tables_unasked: Option<String>,
+}
+
 /// The control plane of one node.
 pub struct Control {
     shards: Box<dyn Shards>,
@@ -66,6 +77,7 @@ pub struct Control {
     pub health: Health,
     /// What happened of late.
     pub journal: Journal,
+    users: Mutex<UserPlaces>,
     started: Instant,
     next_request: AtomicU64,
     waiting: Mutex<HashMap<u64, mpsc::UnboundedSender<Report>>>,
@@ -130,12 +142,23 @@ impl Control {
             info,
             health: Health::default(),
             journal: Journal::default(),
+            users: Mutex::default(),
             started: Instant::now(),
             next_request: AtomicU64::new(1),
             waiting: Mutex::default(),
             stop: watch::Sender::new(false),
             reloads,
         }
+    }
+
+    /// Where users are from now on.
+    pub fn set_user_places(&self, places: UserPlaces) {
+        *lock(&self.users) = places;
+    }
+
+    /// Where users are.
+    pub fn user_places(&self) -> UserPlaces {
+        lock(&self.users).clone()
     }
 
     /// A report came from a shard.

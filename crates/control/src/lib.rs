@@ -27,7 +27,9 @@ mod metrics;
 mod statistics;
 mod store;
 
-pub use control::{Clients, Control, ControlError, NodeInfo, ReloadRequest, Reloaded, Shards};
+pub use control::{
+    Clients, Control, ControlError, NodeInfo, ReloadRequest, Reloaded, Shards, UserPlaces,
+};
 pub use health::{Health, HealthReport};
 pub use statistics::SysStatistics;
 pub use store::{PinnedStore, StoreSize, StoreState};

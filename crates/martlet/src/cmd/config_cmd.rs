@@ -182,7 +182,12 @@ fn check(options: &ConfigOptions) -> anyhow::Result<String> {
     let mut text = String::new();
     // Most who ask want to know it before they stop the node that runs.
     let in_use = data_dir::in_use(&node.data_dir);
-    for warning in effective.warnings.iter().chain(&in_use) {
+    for warning in effective
+        .warnings
+        .iter()
+        .chain(&node.warnings)
+        .chain(&in_use)
+    {
         text.push_str(&format!("warning: {warning}\n"));
     }
     let names: Vec<&str> = node

@@ -14,7 +14,7 @@ mod resolve;
 mod schema;
 mod seeds;
 
-pub(crate) use authentication::Doors;
+pub(crate) use authentication::{Doors, tables_unasked};
 #[cfg(test)]
 use load::ConfigError;
 pub(crate) use load::{Effective, Overlay, environment, expectation, import_mosquitto, load};

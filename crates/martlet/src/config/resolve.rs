@@ -10,10 +10,11 @@ use martlet_broker::{
 };
 use martlet_certificates::{ClientCertificates, ServerFiles, server_config};
 use martlet_codec::QoS;
+use martlet_control::UserPlaces;
 use martlet_control::authentication::Policy;
 use martlet_reactor::{Durability, ListenAddress, ListenerConfig, TlsSettings, Transport};
 
-use crate::config::authentication::Doors;
+use crate::config::authentication::{Doors, user_places};
 use crate::config::load::{ConfigError, DEFAULT_SOURCE, Effective, ListenerTable};
 use crate::config::schema::Value;
 
@@ -42,6 +43,8 @@ pub(crate) struct NodeConfig {
     pub(crate) anonymous_beyond_loopback: bool,
     /// Who is let in, if anybody has to say who they are.
     pub(crate) policy: Option<Arc<Policy>>,
+    /// Where users are.
+    pub(crate) user_places: UserPlaces,
     /// Files that are read again when they change.
     pub(crate) files: Vec<PathBuf>,
     /// What is odd in the files.
@@ -120,6 +123,7 @@ pub(crate) fn resolve(effective: &Effective) -> Result<NodeConfig, ConfigError> 
         anonymous_beyond_loopback,
         warnings: std::mem::take(&mut doors.warnings),
         policy: doors.policy(),
+        user_places: user_places(effective),
         files,
     })
 }

@@ -219,6 +219,7 @@ async fn run_node(
         node_info(node, &running),
         reloads,
     ));
+    control.set_user_places(node.user_places.clone());
     if let Some(damage) = damage {
         control.health.warn(damage);
     }
