@@ -234,7 +234,7 @@ pub(crate) fn load(
     if let Some(path) = &overlay.mosquitto {
         mosquitto::read(path, &mut effective)?;
     }
-    seeds::read(environment, &mut effective)?;
+    seeds::read(environment, &mut effective, !overlay.listen.is_empty())?;
     read_environment(environment, &schema, &mut effective)?;
     for (path, text, option) in &overlay.values {
         let place = format!("command line {option}");
