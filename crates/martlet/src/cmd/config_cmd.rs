@@ -188,15 +188,16 @@ nearest known one.
 
 const OTHERS_HEAD: &str = "\n## Variables of other programs\n
 A node understands these as the programs did that they are of. They lie over the file and below the
-environment's own names; what names listeners (host, ports, TLS) counts only where nothing else names
-any. A switch is `true` or `false` (also 1 and 0, yes and no, on and off).\n
+environment's own names; what names listeners (host, ports, TLS) counts only where nothing else
+names any. A switch is `true` or `false` (also 1 and 0, yes and no, on and off).\n
 | Variable | What it means |
 |---|---|
 ";
 
 const OTHERS_END: &str = "
 Others of theirs are not read. Instead of `HTTP_SERVER_PORT`, `LOG_LEVEL`, `LOG_FORMAT` and
-`MQTT_BROKER_LOGGING_ENABLED` there are `http.listen`, `log.level`, `log.format` and `log.connections`.
+`MQTT_BROKER_LOGGING_ENABLED` there are `http.listen`, `log.level`, `log.format` and
+`log.connections`.
 ";
 
 fn check(options: &ConfigOptions) -> anyhow::Result<String> {
