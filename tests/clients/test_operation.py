@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import re
 import socket
 import stat
@@ -10,6 +11,8 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
+
+import pytest
 
 import martlet_process
 from paho_client import V5, V311, Client
@@ -193,6 +196,30 @@ def test_a_store_that_others_may_read_is_told_and_left_as_it_is(start_node, tmp_
         assert f"chmod -R go= {store} mends" in ask(node, "status")
         assert stat.S_IMODE(wide.stat().st_mode) == mode
         wide.chmod(before)
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o775, 0o755])
+def test_a_data_directory_that_others_may_write_to_is_told(start_node, tmp_path, mode):
+    data = tmp_path / "data"
+    data.mkdir()
+    data.chmod(mode)
+    node = start_node(data_dir=data)
+    warned = [warning for warning in json.loads(ask(node, "status", "--json"))["warnings"] if "data directory" in warning]
+    if mode == 0o755:
+        assert not warned
+    else:
+        assert f"chmod go-w {data} mends that" in warned[0] and f"(mode 0{mode:o})" in warned[0]
+    assert data.stat().st_mode & 0o777 == mode, "it is left as it is"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_a_data_directory_of_another_user_is_told(start_node, tmp_path):
+    data = tmp_path / "data"
+    data.mkdir(mode=0o700)
+    os.chown(data, 65534, 65534)
+    node = start_node(data_dir=data)
+    warned = json.loads(ask(node, "status", "--json"))["warnings"]
+    assert f"belongs to another user (65534, this is 0), who may replace what is in it: chown -R 0 {data}" in warned[0]
 
 
 def test_all_threads_serve_clients(start_node, name):

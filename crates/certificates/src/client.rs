@@ -11,8 +11,8 @@ use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signat
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
-    SupportedProtocolVersion,
+    AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore,
+    SignatureScheme, SupportedProtocolVersion,
 };
 
 use x509_parser::prelude::{FromDer as _, X509Certificate};
@@ -359,6 +359,9 @@ pub fn handshake_failure(error: &Error) -> String {
         }
         Error::InvalidMessage(_) => {
             "what the server speaks is no TLS: is this its port for TLS?".to_owned()
+        }
+        Error::AlertReceived(AlertDescription::CertificateRequired) => {
+            "the server requires a certificate of the client: give --cert and --key".to_owned()
         }
         Error::AlertReceived(alert) => format!("the server refused: {alert:?}"),
         error => error.to_string(),

@@ -676,6 +676,12 @@ fn durability_lines(node: &NodeConfig, control: &Control) -> String {
              not used: remove it",
         );
     }
+    if let Some((why, mend)) = data_dir::belongs_to_others(&node.data_dir) {
+        warn(&format!(
+            "the data directory {why}, who may replace what is in it: {mend} {} mends that",
+            typed(&node.data_dir)
+        ));
+    }
     let store = node.data_dir.join(STORE);
     if data_dir::is_open_to_others(&store) {
         warn(&format!(
