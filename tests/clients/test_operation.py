@@ -7,6 +7,7 @@ import re
 import socket
 import stat
 import struct
+import subprocess
 import time
 import urllib.error
 import urllib.request
@@ -452,6 +453,37 @@ def test_config_check_accepts_the_data_directory_of_a_node_that_runs_and_says_so
     assert done.returncode == 0, done.stderr
     assert f"warning: the data directory {node.data_dir} is in use" in done.stdout
     assert str(node.process.pid) in done.stdout
+
+
+@pytest.mark.parametrize("source", ["toml", "environment", "command line", "mosquitto.conf", "imported"])
+def test_paths_that_are_not_whole_begin_at_the_working_directory(tmp_path, source):
+    here, elsewhere = tmp_path / "here", tmp_path / "elsewhere"
+    here.mkdir()
+    elsewhere.mkdir()
+    done = martlet_process.run("passwd", "-c", "-b", str(here / "passwd"), "alice", "secret")
+    assert done.returncode == 0, done.stderr
+    variables, arguments = {}, ["--data-dir", str(tmp_path / "data")]
+    toml, conf = here / "martlet.toml", here / "mosquitto.conf"
+    conf.write_text("password_file passwd\n")
+    if source == "toml":
+        toml.write_text('[auth]\npassword_file = "passwd"\n')
+    elif source == "imported":
+        assert martlet_process.run("import", "mosquitto", str(conf), "--out", str(toml)).returncode == 0
+    elif source == "environment":
+        variables["MARTLET_AUTH__PASSWORD_FILE"] = "passwd"
+    elif source == "command line":
+        arguments += ["--set", "auth.password_file=passwd"]
+    arguments += ["--mosquitto-conf", str(conf)] if source == "mosquitto.conf" else []
+    arguments += ["--config", str(toml)] if toml.exists() else []
+
+    def check(directory):
+        return subprocess.run([martlet_process.binary(), "config", "check", *arguments], cwd=directory, text=True,
+                              env={**martlet_process.environment(), **variables}, capture_output=True, timeout=DEADLINE_SECS)
+
+    assert check(here).returncode == 0, check(here).stderr
+    said = check(elsewhere)
+    assert said.returncode != 0
+    assert "cannot read passwd" in said.stderr and f"it begins at the working directory, {elsewhere}" in said.stderr
 
 
 def test_config_check_refuses_and_names_what_is_wrong(tmp_path):

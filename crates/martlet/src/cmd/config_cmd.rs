@@ -184,6 +184,12 @@ the environment. On the command line any key is `--set KEY=VALUE`. `martlet conf
 each value and where it came from, `martlet config check` says whether a node would start; its ports
 are not tried. An unknown key is an error, an unknown `MARTLET_` variable a warning; both name the
 nearest known one.
+
+A path that does not begin with `/` begins at the working directory of the process, wherever it
+stands: in a file (TOML or mosquitto.conf, with its `include_dir`), in the environment or on the
+command line. It does not begin at the file that it stands in; a service manager starts nodes in
+`/`, so give whole paths there. What `martlet import` writes has the paths as they stood.
+`unix:///PATH` is always whole.
 ";
 
 const OTHERS_HEAD: &str = "\n## Variables of other programs\n

@@ -171,7 +171,7 @@ pub(crate) struct Overlay {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConfigError {
     /// The file cannot be read.
-    #[error("cannot read {}: {error}", path.display())]
+    #[error("cannot read {}: {error}{}", path.display(), beginning(.path))]
     Unreadable {
         /// Which file.
         path: PathBuf,
@@ -211,6 +211,19 @@ pub(crate) enum ConfigError {
     /// Values that do not go together, or cannot be used on this machine.
     #[error("{0}")]
     Unusable(String),
+}
+
+/// Where a path begins that is not whole.
+fn beginning(path: &Path) -> String {
+    match std::env::current_dir() {
+        Ok(directory) if path.is_relative() => {
+            format!(
+                "; it begins at the working directory, {}",
+                directory.display()
+            )
+        }
+        _ => String::new(),
+    }
 }
 
 fn nearest(hint: &Option<String>) -> String {
