@@ -85,6 +85,38 @@ def test_users_of_the_environment_are_let_in(start_node):
     assert "password1" not in shown.stdout and "***" in shown.stdout
 
 
+def checked(*arguments, **variables):
+    """What `martlet config check` says in that environment."""
+    return subprocess.run([martlet_process.binary(), "config", "check", *arguments], capture_output=True, text=True,
+                          env={**martlet_process.environment(), **variables}, timeout=DEADLINE_SECS)
+
+
+def test_a_broker_that_is_switched_off_opens_no_port():
+    done = checked(MQTT_BROKER_ENABLED="false")
+    assert done.returncode != 0 and "MQTT_BROKER_ENABLED is false, and a node is nothing without" in done.stderr
+    done = checked("--listen", "mqtt://127.0.0.1:23601", MQTT_BROKER_ENABLED="false")
+    assert done.returncode == 0 and "MQTT_BROKER_ENABLED: not used, listeners are configured" in done.stdout
+    assert checked(MQTT_BROKER_ENABLED="true", MQTT_BROKER_PORT="23602").returncode == 0
+
+
+@pytest.mark.parametrize("switch", ["MQTT_BROKER_TLS_ENABLED", "MQTT_USE_TLS"])
+def test_tls_of_the_environment_says_that_the_other_port_stays_open(tmp_path, switch):
+    made = subprocess.run([martlet_process.binary(), "cert", "ca", "--dir", tmp_path], capture_output=True, text=True)
+    made = subprocess.run([martlet_process.binary(), "cert", "server", "localhost", "--dir", tmp_path], capture_output=True,
+                          text=True, timeout=DEADLINE_SECS)
+    assert made.returncode == 0, made.stderr
+    files = {"MQTT_BROKER_TLS_ENABLED": ("MQTT_BROKER_TLS_CERT_FILE", "MQTT_BROKER_TLS_KEY_FILE"),
+             "MQTT_USE_TLS": ("MQTT_CERT_FILE_PATH", "MQTT_KEY_FILE_PATH")}[switch]
+    variables = dict(zip(files, (str(tmp_path / "server.crt"), str(tmp_path / "server.key"))))
+    done = checked(**variables, **{switch: "true", "MQTT_BROKER_PORT": "23603"})
+    assert done.returncode == 0, done.stderr
+    assert f"environment {switch}: 127.0.0.1:23603 stays open without TLS" in done.stdout
+    assert "mqtt://127.0.0.1:23603" in done.stdout and "mqtts://127.0.0.1:8883" in done.stdout
+    done = checked("--listen", "mqtts://127.0.0.1:23604", **variables,
+                   **{switch: "true", "MARTLET_TLS__CERTIFICATE": variables[files[0]], "MARTLET_TLS__KEY": variables[files[1]]})
+    assert "mqtt://" not in done.stdout.rsplit("listens on", 1)[-1]
+
+
 def test_a_secret_is_not_taken_from_the_command_line():
     done = martlet_process.run("config", "check", "--set", "auth.credentials=user:hunter2")
     assert done.returncode != 0

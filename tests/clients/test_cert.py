@@ -143,6 +143,52 @@ def test_a_server_is_checked(authority, start_node):
     assert "no connection" in cert("check", "127.0.0.1:1", code=2)
 
 
+def test_who_removes_the_list_makes_nobody_good_again(authority):
+    def revoked():
+        return [entry["certificate"] for entry in json.loads(cert("list", "--dir", authority, "--json"))
+                if entry["revoked"]]
+
+    def number():
+        code, said = openssl("crl", "-in", authority / "crl.pem", "-noout", "-crlnumber")
+        assert code == 0, said
+        return int(said.strip().split("=0x")[-1].split("=")[-1], 16)
+
+    cert("crl", "--dir", authority)
+    empty = (authority / "crl.pem").read_bytes()
+    cert("revoke", "device-7", "--dir", authority)
+    before = number()
+    for spoil in [lambda path: path.unlink(), lambda path: path.write_bytes(empty)]:
+        spoil(authority / "crl.pem")
+        cert("crl", "--dir", authority)
+        code, said = openssl("verify", "-crl_check", "-CAfile", authority / "ca.crt", "-CRLfile", authority / "crl.pem",
+                             authority / "device-7.crt")
+        assert code != 0 and "revoked" in said, said
+        assert revoked() == [f"{authority}/device-7.crt"] and number() > before
+    # An authority from before there was a register has the list alone.
+    (authority / "revoked.txt").unlink()
+    cert("crl", "--dir", authority)
+    assert len(revoked()) == 1 and (authority / "revoked.txt").exists()
+    (authority / "revoked.txt").write_text("list 3\nnonsense\n")
+    assert "revoked.txt line 2" in cert("crl", "--dir", authority, code=1)
+
+
+def test_a_server_that_requires_a_certificate_is_said_to(authority, start_node):
+    settings = [f"tls.certificate={authority}/server.crt", f"tls.key={authority}/server.key",
+                "tls.client_certificates=required", f"tls.client_ca={authority}/ca.crt"]
+    node = start_node(settings=settings, listen=("mqtts://127.0.0.1:0", "mqtt://127.0.0.1:0"))
+    server = f"127.0.0.1:{node.port('mqtts')}"
+    said = cert("check", server, "--cafile", authority / "ca.crt", code=1)
+    assert "trusted, and for 127.0.0.1, but this client is refused: the server requires a certificate" in said
+    told = json.loads(cert("check", server, "--cafile", authority / "ca.crt", "--json", code=1))
+    assert told["trusted"] and not told["accepted"]
+    own = ["--cert", authority / "device-7.crt", "--key", authority / "device-7.key"]
+    assert "\ntrusted, and for 127.0.0.1\n" in cert(
+        "check", server, "--cafile", authority / "ca.crt", *own)
+    assert "NOT trusted: the server's certificate is of no CA" in cert("check", server, *own, code=1)
+    said = cert("check", f"127.0.0.1:{node.port('mqtt')}", "--cafile", authority / "ca.crt", code=1)
+    assert "no TLS" in said and "is this its port for TLS?" in said
+
+
 def test_the_script_of_the_guide(tmp_path):
     link = tmp_path / "generate_certs.sh"
     link.symlink_to(martlet_process.binary())

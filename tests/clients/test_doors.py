@@ -13,6 +13,7 @@ import martlet_process
 from conftest import need
 from paho_client import Client
 from test_access import mosquitto_passwd, publish, until
+from test_mosquitto_conf import upgraded
 from test_revocation import hashed
 from test_tls import Authority
 
@@ -291,3 +292,19 @@ def test_guesses_that_are_sent_at_once_are_locked_out_too(start_node, tmp_path):
             reasons.append(client.recv(64)[3])
     assert 0 not in reasons, "the password was found"
     assert 159 in reasons and 134 in reasons
+
+
+@pytest.mark.parametrize("keys, evil, here", [
+    ("", 403, 101),
+    ('origins = "*"', 101, 101),
+    ('origins = "https://evil.example"', 101, 403),
+    ("allow_anonymous = false", 101, 101),
+])
+def test_pages_of_others_do_not_reach_who_is_open_to_this_machine(start_node, tmp_path, keys, evil, here):
+    node = start_node(listen=(), arguments=configured(
+        tmp_path, f'[[listeners]]\nurl = "ws://127.0.0.1:0"\n{keys}\n'))
+    assert upgraded(node.port("ws"), origin="https://evil.example") == evil
+    assert upgraded(node.port("ws"), origin="http://localhost:3000") == here
+    assert upgraded(node.port("ws")) == 101
+    if evil == 403:
+        node.wait_for_log("`origins` permits it")

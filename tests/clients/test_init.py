@@ -3,10 +3,14 @@
 import json
 import os
 import re
+import shlex
+import shutil
 import signal
 import socket
 import stat
 import subprocess
+
+import pytest
 
 import martlet_process
 from conftest import need
@@ -74,3 +78,63 @@ def test_nothing_is_open_to_others_and_nothing_is_written_over(tmp_path):
     martlet("config", "check", "-c", told["config"])
     said = martlet("init", tmp_path / "node", *more, code=1)
     assert "is there already" in said and (tmp_path / "node/martlet.toml").read_text() == text
+
+
+def readme(language, containing):
+    """The block of the README in that language that has the text in it."""
+    text = (martlet_process.ROOT / "README.md").read_text()
+    return next(block for block in re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL) if containing in block)
+
+
+def test_the_unit_of_the_readme_is_one(tmp_path):
+    unit = tmp_path / "martlet.service"
+    # The program is elsewhere on the machine that tests it.
+    unit.write_text(re.sub(r"/usr/local/bin/martlet", martlet_process.binary(),
+                           readme("ini", "ExecStart=")))
+    done = subprocess.run([need("systemd-analyze", "systemd"), "verify", "--man=no", str(unit)], capture_output=True,
+                          text=True, timeout=60)
+    assert "martlet.service" not in done.stdout + done.stderr, done.stdout + done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs another user than that of the tests")
+def test_what_the_readme_sets_up_by_another_user_runs_as_that_user(tmp_path):
+    """Its commands, as nobody in another place; the caller's working directory is not theirs."""
+    home = tmp_path / "home"
+    for above in [tmp_path, *tmp_path.parents]:
+        if above.stat().st_mode & 0o001 == 0:
+            above.chmod(above.stat().st_mode | 0o011)
+    program = tmp_path / "martlet"
+    shutil.copy(martlet_process.binary(), program)
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    install, init, add = [line for line in readme("sh", "useradd").splitlines() if re.match("install|runuser", line)]
+    more, _ = options()
+
+    def theirs(line):
+        words = shlex.split(line.replace("/var/lib/martlet", str(home)))
+        words = ["nobody" if word == "martlet" and before in ("-u", "-o") else word
+                 for before, word in zip(["", *words], words)]
+        words = ["nogroup" if before == "-g" else word for before, word in zip(["", *words], words)]
+        return [str(program) if word == "martlet" else word for word in words]
+
+    def run(words):
+        done = subprocess.run(words, capture_output=True, text=True, cwd=closed, timeout=DEADLINE_SECS,
+                              env=martlet_process.environment())
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    run(theirs(install))
+    told = json.loads(run([*theirs(init), "--json", *more]))
+    # `martlet` alone is the user elsewhere on the line, the program here.
+    start = re.search("ExecStart=(.*)", readme("ini", "ExecStart=")).group(1).replace("/usr/local/bin/", "")
+    start = start.replace("/var/lib/martlet", str(home)).split()
+    node = subprocess.Popen(["runuser", "-u", "nobody", "--", str(program), *start[1:]], stdout=subprocess.PIPE,
+                            text=True, cwd=closed, env=martlet_process.environment())
+    try:
+        assert any(line.startswith("See how it is") for line in node.stdout)
+        assert os.stat(home / "data").st_uid == os.stat(home).st_uid != 0
+        run(["sh", "-c", told["commands"][1]])
+        assert "The running node has read it." in run(theirs(add))
+    finally:
+        node.send_signal(signal.SIGTERM)
+        node.wait(DEADLINE_SECS)

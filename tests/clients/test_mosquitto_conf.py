@@ -195,7 +195,9 @@ topic # out 1
     assert report["topic"] == "unsupported" and "hunter2" not in done.stdout
     written = (tmp_path / "martlet.toml").read_text()
     assert "session_expiry_max_secs = 5184000" in written and "queued_messages = 1000" in written
-    assert imported(conf, "--out", str(tmp_path / "martlet.toml")).returncode == 1, "it is not written over"
+    assert 'listen = "off"' in written and "no HTTP" in {entry["line"] for entry in json.loads(done.stdout)}
+    again = imported(conf, "--out", str(tmp_path / "martlet.toml"))
+    assert again.returncode == 1 and "is not written over: name another with --out, or remove it" in again.stderr
 
 
 @pytest.mark.parametrize("line, why", [
@@ -211,6 +213,9 @@ topic # out 1
     ("bind_interface eth0", "bound to addresses"),
     ("include_dir /nowhere", "cannot read"),
     ("capath /etc/ssl", "the listener has no certfile and keyfile"),
+    ("proxy_protocol_v2_require_tls true", "is not looked at here"),
+    ("websockets_origin https://a.example,https://b.example", "expected one origin"),
+    ("enable_proxy_protocol 3", "expected 1 or 2"),
 ])
 def test_what_would_leave_a_door_open_does_not_start(tmp_path, line, why):
     conf = tmp_path / "mosquitto.conf"
@@ -229,3 +234,51 @@ def test_debians_own_file_runs(start_node, tmp_path):
                     f"log_dest file /var/log/mosquitto/mosquitto.log\n\ninclude_dir {included}\n")
     done = martlet_process.run("config", "show", "--mosquitto-conf", str(conf))
     assert "queued_messages = 77" in done.stdout and 'url = "mqtt://127.0.0.1:1883"' in done.stdout
+
+
+def upgraded(port, path="/mqtt", origin=None):
+    """Status of the answer to a browser that wants to open a WebSocket."""
+    lines = [f"GET {path} HTTP/1.1", "Host: broker", "Upgrade: websocket", "Connection: Upgrade",
+             "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Protocol: mqtt"]
+    lines += [f"Origin: {origin}"] if origin else []
+    with socket.create_connection(("127.0.0.1", port), timeout=DEADLINE_SECS) as stream:
+        stream.sendall(("\r\n".join(lines) + "\r\n\r\n").encode())
+        return int(stream.recv(1000).split()[1])
+
+
+def test_websockets_of_a_mosquitto_conf_are_open_at_any_path_to_the_pages_that_it_names(start_node, tmp_path):
+    conf = tmp_path / "mosquitto.conf"
+    ports = free_port(), free_port()
+    conf.write_text(f"allow_anonymous true\nlistener {ports[0]} 127.0.0.1\nprotocol websockets\n"
+                    f"listener {ports[1]} 127.0.0.1\nprotocol websockets\nwebsockets_origin https://panel.example\n"
+                    "websockets_origin https://other.example\n")
+    start_node(arguments=["--mosquitto-conf", str(conf)], listen=())
+    for path in ["/", "/mqtt", "/ws?token=1"]:
+        assert upgraded(ports[0], path, "https://any.example") == 101
+    for origin, status in [("https://panel.example", 101), ("https://other.example", 101), (None, 101),
+                           ("https://any.example", 403)]:
+        assert upgraded(ports[1], "/", origin) == status, origin
+
+
+def test_a_mosquitto_behind_a_proxy_stays_behind_it(start_node, tmp_path):
+    conf = tmp_path / "mosquitto.conf"
+    port = free_port()
+    conf.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\nenable_proxy_protocol 2\n")
+    node = start_node(arguments=["--mosquitto-conf", str(conf)], listen=())
+    connect = b"\x10\x0d\x00\x04MQTT\x04\x02\x00\x3c\x00\x01p"
+    with socket.create_connection(("127.0.0.1", port), timeout=DEADLINE_SECS) as stream:
+        header = b"\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c" + bytes([192, 0, 2, 1, 192, 0, 2, 9, 1, 1, 1, 1])
+        stream.sendall(header + connect)
+        assert stream.recv(4) == b"\x20\x02\x00\x00"
+        node.wait_for_log('address="192.0.2.1:257"')
+    with socket.create_connection(("127.0.0.1", port), timeout=DEADLINE_SECS) as stream:
+        stream.sendall(connect)
+        assert stream.recv(4) == b"", "the header is not left out"
+
+
+def test_what_is_not_there_is_named_only_where_it_is_wished_for(tmp_path):
+    conf = tmp_path / "mosquitto.conf"
+    for value, outcome in [("false", "not needed"), ("true", "unsupported")]:
+        conf.write_text(f"queue_qos0_messages {value}\nupgrade_outgoing_qos {value}\n")
+        report = {entry["line"].split()[0]: entry["outcome"] for entry in json.loads(imported(conf, "--json").stderr)}
+        assert report["queue_qos0_messages"] == report["upgrade_outgoing_qos"] == outcome

@@ -2,14 +2,18 @@
 
 import contextlib
 import json
+import os
 import re
 import socket
 import stat
 import struct
+import subprocess
 import time
 import urllib.error
 import urllib.request
 from pathlib import Path
+
+import pytest
 
 import martlet_process
 from paho_client import V5, V311, Client
@@ -193,6 +197,30 @@ def test_a_store_that_others_may_read_is_told_and_left_as_it_is(start_node, tmp_
         assert f"chmod -R go= {store} mends" in ask(node, "status")
         assert stat.S_IMODE(wide.stat().st_mode) == mode
         wide.chmod(before)
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o775, 0o755])
+def test_a_data_directory_that_others_may_write_to_is_told(start_node, tmp_path, mode):
+    data = tmp_path / "data"
+    data.mkdir()
+    data.chmod(mode)
+    node = start_node(data_dir=data)
+    warned = [warning for warning in json.loads(ask(node, "status", "--json"))["warnings"] if "data directory" in warning]
+    if mode == 0o755:
+        assert not warned
+    else:
+        assert f"chmod go-w {data} mends that" in warned[0] and f"(mode 0{mode:o})" in warned[0]
+    assert data.stat().st_mode & 0o777 == mode, "it is left as it is"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_a_data_directory_of_another_user_is_told(start_node, tmp_path):
+    data = tmp_path / "data"
+    data.mkdir(mode=0o700)
+    os.chown(data, 65534, 65534)
+    node = start_node(data_dir=data)
+    warned = json.loads(ask(node, "status", "--json"))["warnings"]
+    assert f"belongs to another user (65534, this is 0), who may replace what is in it: chown -R 0 {data}" in warned[0]
 
 
 def test_all_threads_serve_clients(start_node, name):
@@ -425,6 +453,37 @@ def test_config_check_accepts_the_data_directory_of_a_node_that_runs_and_says_so
     assert done.returncode == 0, done.stderr
     assert f"warning: the data directory {node.data_dir} is in use" in done.stdout
     assert str(node.process.pid) in done.stdout
+
+
+@pytest.mark.parametrize("source", ["toml", "environment", "command line", "mosquitto.conf", "imported"])
+def test_paths_that_are_not_whole_begin_at_the_working_directory(tmp_path, source):
+    here, elsewhere = tmp_path / "here", tmp_path / "elsewhere"
+    here.mkdir()
+    elsewhere.mkdir()
+    done = martlet_process.run("passwd", "-c", "-b", str(here / "passwd"), "alice", "secret")
+    assert done.returncode == 0, done.stderr
+    variables, arguments = {}, ["--data-dir", str(tmp_path / "data")]
+    toml, conf = here / "martlet.toml", here / "mosquitto.conf"
+    conf.write_text("password_file passwd\n")
+    if source == "toml":
+        toml.write_text('[auth]\npassword_file = "passwd"\n')
+    elif source == "imported":
+        assert martlet_process.run("import", "mosquitto", str(conf), "--out", str(toml)).returncode == 0
+    elif source == "environment":
+        variables["MARTLET_AUTH__PASSWORD_FILE"] = "passwd"
+    elif source == "command line":
+        arguments += ["--set", "auth.password_file=passwd"]
+    arguments += ["--mosquitto-conf", str(conf)] if source == "mosquitto.conf" else []
+    arguments += ["--config", str(toml)] if toml.exists() else []
+
+    def check(directory):
+        return subprocess.run([martlet_process.binary(), "config", "check", *arguments], cwd=directory, text=True,
+                              env={**martlet_process.environment(), **variables}, capture_output=True, timeout=DEADLINE_SECS)
+
+    assert check(here).returncode == 0, check(here).stderr
+    said = check(elsewhere)
+    assert said.returncode != 0
+    assert "cannot read passwd" in said.stderr and f"it begins at the working directory, {elsewhere}" in said.stderr
 
 
 def test_config_check_refuses_and_names_what_is_wrong(tmp_path):

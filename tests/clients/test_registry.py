@@ -346,11 +346,62 @@ def test_a_certificate_of_a_device_is_good_while_the_device_is(start, place, tmp
     assert not may("d1", "d/d1/x")
 
 
-def test_an_order_that_leaves_the_tables_out_is_refused(place):
+def test_an_order_that_leaves_the_tables_out_is_told_and_opens_nothing(start, place):
+    order = ["auth.order=password-file"]
     place.user("alice")
-    said = place.run("config", "check", "--set", "auth.order=password-file", code=1)
+    said = place.run("config", "check", "--set", *order)
+    assert "users and devices of martlet.db are not let in: auth.order leaves registry out" in said
+    said = place.run("config", "check", "--set", *order, "--set", "auth.registry=on", code=1)
     assert "auth.order leaves it out" in said
-    place.run("config", "check", "--set", "auth.order=password-file", "--set", "auth.registry=off")
+    assert "leaves registry out" not in place.run("config", "check", "--set", *order, "--set", "auth.registry=off")
+    node = start(settings=order)
+    assert publish(node, "t", "-u", "alice", "-P", "secret")[0] != 0
+    assert publish(node, "t")[0] != 0, "the door was closed, and stays so"
+    assert "But it lets nobody in by the tables: auth.order leaves registry out" in place.user("bob")
+
+
+def test_user_says_where_it_has_put_somebody(start, place):
+    said = place.user("alice")
+    assert f"in {place.path}/martlet.db" in said and f"No node runs on {place.path} now" in said
+    node = start()
+    assert "The running node has read it." in place.user("bob")
+    assert publish(node, "t", "-u", "bob", "-P", "secret")[0] == 0
+
+
+@pytest.mark.parametrize("form", ["toml", "mosquitto"])
+def test_user_changes_the_password_file_of_the_node_that_runs(start_node, tmp_path, form):
+    """However that was started: the command is told nothing but the data directory."""
+    passwords = tmp_path / "passwd"
+    martlet("passwd", "-c", "-b", passwords, "alice", "secret")
+    if form == "toml":
+        configuration = tmp_path / "martlet.toml"
+        configuration.write_text(f'[auth]\npassword_file = "{passwords}"\n')
+        options = {"arguments": ["--config", str(configuration)]}
+    else:
+        configuration = tmp_path / "mosquitto.conf"
+        configuration.write_text(f"password_file {passwords}\n")
+        options = {"arguments": ["--mosquitto-conf", str(configuration)]}
+    node = start_node(**options)
+    said = martlet("user", "add", "bob", "--data-dir", node.data_dir, given="word\n")
+    assert f"in {passwords}" in said and "The running node has read it." in said
+    assert not (pathlib.Path(node.data_dir) / "martlet.db").exists()
+    assert publish(node, "t", "-u", "bob", "-P", "word")[0] == 0
+    assert martlet("user", "ls", "--data-dir", node.data_dir) == "alice\nbob\n"
+    assert f"from {passwords}" in martlet("user", "rm", "bob", "--data-dir", node.data_dir)
+    assert publish(node, "t", "-u", "bob", "-P", "word")[0] != 0
+
+
+def test_password_files_of_listeners_are_named_to_who_adds_a_user(start_node, tmp_path):
+    passwords = tmp_path / "passwd"
+    martlet("passwd", "-c", "-b", passwords, "alice", "secret")
+    configuration = tmp_path / "martlet.toml"
+    configuration.write_text(f'[[listeners]]\nurl = "mqtt://127.0.0.1:0"\npassword_file = "{passwords}"\n')
+    node = start_node(arguments=["--config", str(configuration)], listen=())
+    said = martlet("user", "add", "bob", "--data-dir", node.data_dir, given="word\n", code=1)
+    assert f"password files of their own; name one: --file {passwords}" in said
+    assert "The running node has read it." in martlet(
+        "user", "add", "bob", "--file", passwords, "--data-dir", node.data_dir, given="word\n")
+    assert publish(node, "t", "-u", "bob", "-P", "word")[0] == 0
 
 
 def test_a_backup_has_the_tables_whether_the_node_runs_or_not(start, place, start_node, tmp_path):

@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use martlet_broker::ClientInfo;
-use martlet_control::{Control, Reloaded};
+use martlet_control::{Control, Reloaded, UserPlaces};
 use serde::{Deserialize, Serialize};
 
 use crate::problem::Problem;
@@ -26,6 +26,9 @@ pub struct Status {
     pub listeners: Vec<String>,
     /// Where the data are.
     pub data_dir: String,
+    /// Where users are.
+    #[serde(default)]
+    pub users: UserPlaces,
     /// What an acknowledgement promises: `sync`, `interval` or `memory`.
     pub durability: String,
     /// With `interval`: the time between two syncs, milliseconds.
@@ -131,6 +134,7 @@ pub(crate) async fn status(State(control): State<Arc<Control>>) -> Result<Json<S
         uptime_secs: control.uptime().as_secs(),
         listeners: control.info.listeners.clone(),
         data_dir: control.info.data_dir.clone(),
+        users: control.user_places(),
         durability: control.info.durability.to_owned(),
         interval_ms: control.info.interval_ms,
         sockets_open: control.sockets_open(),

@@ -1,9 +1,12 @@
 //! A certificate authority in a directory: its own certificate and key, those that it issues, and
 //! the list of what it has revoked.
 //!
-//! The files are all there is: `ca.crt`, `ca.key`, `NAME.crt`, `NAME.key`, `crl.pem`. Keys are
-//! their owner's alone. Nothing is written over but by [`Authority::renew`] and the revocation
-//! list, and these are replaced as a whole. The time comes from whoever calls.
+//! The files are all there is: `ca.crt`, `ca.key`, `NAME.crt`, `NAME.key`, `crl.pem` and
+//! `revoked.txt`. Keys are their owner's alone. Nothing is written over but by [`Authority::renew`]
+//! and what is revoked, and these are replaced as a whole. The time comes from whoever calls.
+//!
+//! What is revoked stands in both of its files: who removes the list, or copies an old one there,
+//! does not make anybody good again.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -28,6 +31,13 @@ pub const CA_CERTIFICATE: &str = "ca.crt";
 pub const CA_KEY: &str = "ca.key";
 /// What it has revoked.
 pub const REVOKED: &str = "crl.pem";
+
+/// The same as text, which a new list is made of: a line with the last list's number, and one with
+/// serial number and time, seconds since the Unix epoch, for each certificate.
+pub const REGISTER: &str = "revoked.txt";
+
+/// Begins the line with the number.
+const NUMBER: &str = "list";
 
 const KEY_MODE: u32 = 0o600;
 const CERTIFICATE_MODE: u32 = 0o644;
@@ -284,8 +294,63 @@ impl Authority {
         Ok(params.signed_by(key, &self.issuer)?.pem())
     }
 
-    /// Number of the list, serial numbers in it and when each was revoked.
+    /// Number of the last list, serial numbers that are revoked and when each was.
     fn revoked(&self) -> Result<(u64, Vec<(String, i64)>), AuthorityError> {
+        let (in_list, mut all) = self.listed()?;
+        let (in_register, registered) = self.registered()?;
+        for (serial, secs) in registered {
+            if !all.iter().any(|(known, _)| *known == serial) {
+                all.push((serial, secs));
+            }
+        }
+        Ok((in_list.max(in_register), all))
+    }
+
+    /// What the register has; nothing if it is not there, as before the first list.
+    fn registered(&self) -> Result<(u64, Vec<(String, i64)>), AuthorityError> {
+        let path = self.directory.join(REGISTER);
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((0, Vec::new())),
+            Err(error) => return Err(file_error(&path)(error)),
+        };
+        let (mut number, mut all) = (0, Vec::new());
+        for (at, line) in text.lines().enumerate() {
+            let understood = line.split_once(' ').and_then(|(name, value)| {
+                if name == NUMBER {
+                    number = value.parse().ok()?;
+                } else {
+                    let is_serial =
+                        !name.is_empty() && name.bytes().all(|digit| digit.is_ascii_hexdigit());
+                    is_serial.then_some(())?;
+                    all.push((name.to_owned(), value.parse().ok()?));
+                }
+                Some(())
+            });
+            understood.ok_or_else(|| {
+                let (path, line) = (path.display(), at + 1);
+                AuthorityError::Unusable(format!(
+                    "{path} line {line}: neither `{NUMBER} NUMBER` nor a serial number and a time"
+                ))
+            })?;
+        }
+        Ok((number, all))
+    }
+
+    fn register(&self, number: u64, revoked: &[(String, i64)]) -> Result<(), AuthorityError> {
+        let mut text = format!("{NUMBER} {number}\n");
+        for (serial, secs) in revoked {
+            text.push_str(&format!("{serial} {secs}\n"));
+        }
+        replace(
+            &self.directory.join(REGISTER),
+            text.as_bytes(),
+            CERTIFICATE_MODE,
+        )
+    }
+
+    /// What the list has.
+    fn listed(&self) -> Result<(u64, Vec<(String, i64)>), AuthorityError> {
         let path = self.directory.join(REVOKED);
         if !path.exists() {
             return Ok((0, Vec::new()));
@@ -317,6 +382,8 @@ impl Authority {
         {
             revoked.push((serial.to_owned(), now_secs));
         }
+        // First, so that a run that is cut off here forgets nobody.
+        self.register(number + 1, &revoked)?;
         let now = date(now_secs)?;
         let revoked: Result<Vec<_>, AuthorityError> = revoked
             .iter()

@@ -11,8 +11,8 @@ use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signat
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
-    SupportedProtocolVersion,
+    AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore,
+    SignatureScheme, SupportedProtocolVersion,
 };
 
 use x509_parser::prelude::{FromDer as _, X509Certificate};
@@ -347,11 +347,21 @@ pub fn handshake_failure(error: &Error) -> String {
             CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. },
         ) => "the server's certificate is not valid yet, or this machine's clock is behind"
             .to_owned(),
+        Error::InvalidCertificate(CertificateError::Other(other))
+            if other.to_string().contains("UnsupportedCertVersion") =>
+        {
+            "the server's certificate is of X.509 version 1, which names no hosts: sign it anew \
+             with -extfile and a subjectAltName, or by martlet cert server"
+                .to_owned()
+        }
         Error::InvalidCertificate(error) => {
             format!("the server's certificate is not good: {error}")
         }
         Error::InvalidMessage(_) => {
             "what the server speaks is no TLS: is this its port for TLS?".to_owned()
+        }
+        Error::AlertReceived(AlertDescription::CertificateRequired) => {
+            "the server requires a certificate of the client: give --cert and --key".to_owned()
         }
         Error::AlertReceived(alert) => format!("the server refused: {alert:?}"),
         error => error.to_string(),

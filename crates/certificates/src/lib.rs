@@ -11,6 +11,7 @@ mod facts;
 mod identity;
 mod pem;
 mod server;
+mod version1;
 
 pub use client::{ClientFiles, ServerCheck, Versions, client_config, handshake_failure};
 pub use facts::Facts;

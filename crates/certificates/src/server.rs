@@ -10,6 +10,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{CipherSuite, InconsistentKeys, RootCertStore, ServerConfig};
 
 use crate::pem::{self, FileError};
+use crate::version1::{self, Verifier};
 
 /// Whether clients show a certificate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -72,7 +73,16 @@ pub fn server_config(files: &ServerFiles) -> Result<ServerTls, FileError> {
         ))
     })?;
     let own = CertifiedKey::new(chain.clone(), signing);
-    match own.keys_match() {
+    let matches = match chain.first().and_then(|own| version1::public_key(own)) {
+        None => own.keys_match(),
+        // The library does not read certificates of version 1; clients decide about them.
+        Some(key) => match own.key.public_key() {
+            None => Err(InconsistentKeys::Unknown.into()),
+            Some(public) if public.as_ref() == key => Ok(()),
+            Some(_) => Err(InconsistentKeys::KeyMismatch.into()),
+        },
+    };
+    match matches {
         // Nobody can tell for some kinds of keys; then the handshake would.
         Ok(()) | Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) => {}
         Err(rustls::Error::InconsistentKeys(_)) => {
@@ -133,24 +143,34 @@ fn verifier(files: &ServerFiles) -> Result<Arc<dyn ClientCertVerifier>, FileErro
             "clients are to show certificates, and no CA says which are good".to_owned(),
         ));
     };
+    let authorities = pem::authorities(path)?;
     let mut roots = RootCertStore::empty();
-    for certificate in pem::authorities(path)? {
-        roots.add(certificate).map_err(|error| {
+    for certificate in &authorities {
+        roots.add(certificate.clone()).map_err(|error| {
             FileError::Unusable(format!("{}: a CA cannot be used: {error}", path.display()))
         })?;
     }
     let provider = Arc::new(default_provider());
+    let algorithms = provider.signature_verification_algorithms;
     let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
-    if let Some(revoked) = &files.revoked {
-        builder = builder.with_crls(pem::revocation_lists(revoked)?);
-    }
+    let lists = match &files.revoked {
+        Some(revoked) => pem::revocation_lists(revoked)?,
+        None => Vec::new(),
+    };
+    builder = builder.with_crls(lists.iter().cloned());
     if files.client_certificates == ClientCertificates::Optional {
         builder = builder.allow_unauthenticated();
     }
-    builder.build().map_err(|error| {
+    let others = builder.build().map_err(|error| {
         let path = path.display();
         FileError::Unusable(format!("{path}: clients cannot be verified: {error}"))
-    })
+    })?;
+    Ok(Arc::new(Verifier::new(
+        others,
+        &authorities,
+        lists,
+        algorithms,
+    )))
 }
 
 #[cfg(test)]

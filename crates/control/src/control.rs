@@ -62,6 +62,17 @@ pub struct NodeInfo {
     pub anonymous: bool,
 }
 
+/// Where users are, by the configuration in force.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserPlaces {
+    /// The node's password file.
+    pub password_file: Option<String>,
+    /// Those that listeners have of their own.
+    pub listener_password_files: Vec<String>,
+    /// Why users and devices of the tables are not let in; none if they are.
+    pub tables_unasked: Option<String>,
+}
+
 /// The control plane of one node.
 pub struct Control {
     shards: Box<dyn Shards>,
@@ -72,6 +83,7 @@ pub struct Control {
     /// What happened of late.
     pub journal: Journal,
     gate: OnceLock<Gate>,
+    users: Mutex<UserPlaces>,
     started: Instant,
     next_request: AtomicU64,
     waiting: Mutex<HashMap<u64, mpsc::UnboundedSender<Report>>>,
@@ -138,12 +150,23 @@ impl Control {
             health: Health::default(),
             journal,
             gate: OnceLock::new(),
+            users: Mutex::default(),
             started: Instant::now(),
             next_request: AtomicU64::new(1),
             waiting: Mutex::default(),
             stop: watch::Sender::new(false),
             reloads,
         }
+    }
+
+    /// Where users are from now on.
+    pub fn set_user_places(&self, places: UserPlaces) {
+        *lock(&self.users) = places;
+    }
+
+    /// Where users are.
+    pub fn user_places(&self) -> UserPlaces {
+        lock(&self.users).clone()
     }
 
     /// A report came from a shard.

@@ -31,7 +31,9 @@ mod statistics;
 mod store;
 pub mod text;
 
-pub use control::{Clients, Control, ControlError, NodeInfo, ReloadRequest, Reloaded, Shards};
+pub use control::{
+    Clients, Control, ControlError, NodeInfo, ReloadRequest, Reloaded, Shards, UserPlaces,
+};
 pub use health::{Health, HealthReport};
 pub use statistics::SysStatistics;
 pub use store::{PinnedStore, StoreSize, StoreState};

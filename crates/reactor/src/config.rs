@@ -134,10 +134,27 @@ pub enum Transport {
     Tcp,
     /// WebSocket over it [MQTT-6.0.0-3].
     WebSocket {
-        /// The path of the request, such as `/mqtt`; any other is answered with 404.
+        /// The path of the request, such as `/mqtt`; any other is answered with 404. [`ANY_PATH`]
+        /// is every path.
         path: String,
-        /// Origins whose pages may connect, such as `https://panel.example`; empty: all.
-        /// Clients that name no origin, as devices do, are not asked for one.
-        origins: Vec<String>,
+        /// Whose pages may connect.
+        origins: Origins,
     },
+}
+
+/// Every path of a request for a WebSocket.
+pub const ANY_PATH: &str = "/*";
+
+/// Origins whose pages may open a WebSocket. Clients that name none, as devices do, are not asked
+/// for one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Origins {
+    /// All.
+    #[default]
+    All,
+    /// Pages that this machine serves: those of `localhost` and of loopback addresses. A browser
+    /// names what its user has typed, so a foreign name that leads here is none of them.
+    Local,
+    /// These, such as `https://panel.example`.
+    Listed(Vec<String>),
 }

@@ -32,7 +32,7 @@ mod tls;
 mod websocket;
 
 pub use authenticate::{Answer, Authenticator, NoAuthenticator};
-pub use config::{ListenAddress, ListenerConfig, ReactorConfig, Transport};
+pub use config::{ANY_PATH, ListenAddress, ListenerConfig, Origins, ReactorConfig, Transport};
 pub use node::SharedNode;
 pub use start::{Running, StartError, start};
 pub use stats::ReactorStats;

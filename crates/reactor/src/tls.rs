@@ -445,8 +445,7 @@ fn in_words(error: &rustls::Error, handshaking: bool) -> &'static str {
         Error::InvalidCertificate(CertificateError::Other(other))
             if other.to_string().contains("UnsupportedCertVersion") =>
         {
-            "the client's certificate is X.509 version 1, without extensions: sign it anew with \
-             -extfile, or martlet cert"
+            "the client's certificate is of no version of X.509 that is read, 1 or 3: sign it anew"
         }
         Error::InvalidCertificate(_) => "the client's certificate is not valid",
         Error::AlertReceived(

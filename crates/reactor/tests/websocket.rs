@@ -276,7 +276,7 @@ fn bad_requests_are_refused_with_the_status_that_says_why() {
 fn foreign_origins_are_refused_where_there_is_a_list() {
     // T14
     let mut config = config(1, Settings::default());
-    let origins = vec!["https://panel.example".to_owned()];
+    let origins = martlet_reactor::Origins::Listed(vec!["https://panel.example".to_owned()]);
     config.listeners[1].transport = martlet_reactor::Transport::WebSocket {
         path: "/mqtt".into(),
         origins,

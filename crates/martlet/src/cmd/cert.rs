@@ -39,7 +39,8 @@ enum Action {
     Show(ShowOptions),
     /// Connect to a server and say what its certificate is worth
     ///
-    /// Exit code 0: it is trusted, and for this host. 1: it is not. 2: no connection.
+    /// Exit code 0: it is trusted, and for this host. 1: it is not, or the server refuses this
+    /// client, as without a certificate of its own where one is required. 2: no connection.
     Check(check::CheckOptions),
     /// What the script generate_certs.sh does: a CA and a server's certificate in config/certs
     #[command(hide = true)]

@@ -5,6 +5,35 @@ use std::path::PathBuf;
 
 use martlet_client::Password;
 
+/// Each name, and what it means.
+pub(crate) const NAMES: &[(&str, &str)] = &[
+    ("MQTT_BROKER_HOST", "Host to connect to."),
+    ("MQTT_HOST", "The same, where that is not given."),
+    ("MQTT_BROKER_PORT", "Port to connect to."),
+    (
+        "MQTT_PORT",
+        "The same without TLS, where that is not given.",
+    ),
+    (
+        "MQTT_TLS_PORT",
+        "The same with TLS, where that is not given.",
+    ),
+    ("MQTT_USE_TLS", "`true`: TLS."),
+    (
+        "MQTT_TLS_INSECURE",
+        "`true`: nothing of the server's certificate is checked.",
+    ),
+    ("MQTT_CA_CERTS", "File of CAs that are trusted."),
+    ("MQTT_CA_CERT_PATH", "The same, where that is not given."),
+    ("MQTT_CERTFILE", "The client's certificate."),
+    ("MQTT_CERT_FILE_PATH", "The same, where that is not given."),
+    ("MQTT_KEYFILE", "Its key."),
+    ("MQTT_KEY_FILE_PATH", "The same, where that is not given."),
+    ("MQTT_USERNAME", "User name; with a password."),
+    ("MQTT_PASSWORD", "Password; with a user name."),
+    ("MQTT_CLIENT_ID", "Client Identifier."),
+];
+
 /// What the environment says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ClientEnvironment {
@@ -43,6 +72,10 @@ impl ClientEnvironment {
     pub(crate) fn read(get: impl Fn(&str) -> Option<String>) -> Result<Self, String> {
         let first = |names: &[&'static str]| {
             names.iter().find_map(|name| {
+                debug_assert!(
+                    NAMES.iter().any(|(known, _)| known == name),
+                    "{name} is not in the reference"
+                );
                 let value = get(name).filter(|value| !value.is_empty())?;
                 Some((*name, value))
             })

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
+use crate::cmd::client_environment;
 use crate::config;
 use crate::serve::{self, ConfigOptions, data_dir};
 
@@ -160,6 +161,16 @@ fn reference() -> String {
     for (name, what) in config::listener_keys() {
         text.push_str(&format!("| `{name}` | {what} |\n"));
     }
+    text.push_str(OTHERS_HEAD);
+    for (name, what) in config::NAMES_OF_OTHERS {
+        text.push_str(&format!("| `{name}` | {what} |\n"));
+    }
+    text.push_str("\n`martlet pub`, `sub`, `rr` and `bench` read these; options are stronger:\n\n");
+    text.push_str("| Variable | What it means |\n|---|---|\n");
+    for (name, what) in client_environment::NAMES {
+        text.push_str(&format!("| `{name}` | {what} |\n"));
+    }
+    text.push_str(OTHERS_END);
     text
 }
 
@@ -173,6 +184,26 @@ the environment. On the command line any key is `--set KEY=VALUE`. `martlet conf
 each value and where it came from, `martlet config check` says whether a node would start; its ports
 are not tried. An unknown key is an error, an unknown `MARTLET_` variable a warning; both name the
 nearest known one.
+
+A path that does not begin with `/` begins at the working directory of the process, wherever it
+stands: in a file (TOML or mosquitto.conf, with its `include_dir`), in the environment or on the
+command line. It does not begin at the file that it stands in; a service manager starts nodes in
+`/`, so give whole paths there. What `martlet import` writes has the paths as they stood.
+`unix:///PATH` is always whole.
+";
+
+const OTHERS_HEAD: &str = "\n## Variables of other programs\n
+A node understands these as the programs did that they are of. They lie over the file and below the
+environment's own names; what names listeners (host, ports, TLS) counts only where nothing else
+names any. A switch is `true` or `false` (also 1 and 0, yes and no, on and off).\n
+| Variable | What it means |
+|---|---|
+";
+
+const OTHERS_END: &str = "
+Others of theirs are not read. Instead of `HTTP_SERVER_PORT`, `LOG_LEVEL`, `LOG_FORMAT` and
+`MQTT_BROKER_LOGGING_ENABLED` there are `http.listen`, `log.level`, `log.format` and
+`log.connections`.
 ";
 
 fn check(options: &ConfigOptions) -> anyhow::Result<String> {
@@ -182,7 +213,12 @@ fn check(options: &ConfigOptions) -> anyhow::Result<String> {
     let mut text = String::new();
     // Most who ask want to know it before they stop the node that runs.
     let in_use = data_dir::in_use(&node.data_dir);
-    for warning in effective.warnings.iter().chain(&in_use) {
+    for warning in effective
+        .warnings
+        .iter()
+        .chain(&node.warnings)
+        .chain(&in_use)
+    {
         text.push_str(&format!("warning: {warning}\n"));
     }
     let names: Vec<&str> = node

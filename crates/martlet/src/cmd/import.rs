@@ -1,10 +1,9 @@
 //! `martlet import mosquitto`: our configuration from Mosquitto's, and what becomes of each line.
 
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 use clap::{Args, Subcommand};
 
 use crate::config::mosquitto::{Outcome, ReportLine};
@@ -64,7 +63,16 @@ fn import(options: &MosquittoOptions) -> anyhow::Result<()> {
                 .write(true)
                 .create_new(true)
                 .open(path)
-                .with_context(|| format!("cannot make {}", path.display()))?;
+                .map_err(|error| match error.kind() {
+                    ErrorKind::AlreadyExists => anyhow::anyhow!(
+                        "{} is there already and is not written over: name another with --out, or \
+                         remove it",
+                        path.display()
+                    ),
+                    _ => {
+                        anyhow::Error::new(error).context(format!("cannot make {}", path.display()))
+                    }
+                })?;
             file.write_all(toml.as_bytes())?;
             print!("{told}");
             eprintln!(

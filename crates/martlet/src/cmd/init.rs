@@ -274,6 +274,12 @@ fn told(options: &InitOptions, places: &Places, names: &[String], password: &str
         "\nStart it:\n  {start}\nSee that it works, in another terminal:\n  {prove}\nThen add a \
          device:\n  {program} device add sensor-1 -c {config}\n"
     );
+    if rustix::process::geteuid().is_root() {
+        text.push_str(
+            "All of it is root's, and nobody else can read it: a node that is to run as another \
+             user has to be set up by that user, as by runuser -u USER -- martlet init DIR.\n",
+        );
+    }
     text
 }
 

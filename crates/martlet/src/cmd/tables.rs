@@ -9,8 +9,8 @@ use std::path::Path;
 use anyhow::Context as _;
 use martlet_api::Status;
 use martlet_broker::Actions;
-use martlet_control::Reloaded;
 use martlet_control::text::typed;
+use martlet_control::{Reloaded, UserPlaces};
 use martlet_registry::{FILE, Owner, Registry, RegistryError};
 
 use crate::cmd::admin;
@@ -67,9 +67,36 @@ pub(crate) fn with_tables_of<T>(
     })
 }
 
-/// A node that runs reads what was changed at once, not when it next looks. Answers what came of
-/// it, as a line; nothing if none runs.
+/// A node that runs reads what was changed in the tables at once, not when it next looks. Answers
+/// what came of it, as lines.
 pub(crate) fn tell_node(node: &NodeOptions) -> String {
+    let Ok(data_dir) = node.data_dir() else {
+        return String::new();
+    };
+    let told = tell_node_of_file(node);
+    if told.is_empty() {
+        let unasked = node.load().ok().as_ref().and_then(config::tables_unasked);
+        let unasked =
+            unasked.map(|why| format!("With this configuration none asks them: {why}.\n"));
+        return format!(
+            "No node runs on {} now; --data-dir or -c FILE names that of another.\n{}",
+            data_dir.display(),
+            unasked.unwrap_or_default()
+        );
+    }
+    let unasked = user_places(node).and_then(|places| places.tables_unasked);
+    let unasked = unasked.map(|why| format!("But it lets nobody in by the tables: {why}.\n"));
+    format!("{told}{}", unasked.unwrap_or_default())
+}
+
+/// Where the node that runs has its users; none if none runs.
+pub(crate) fn user_places(node: &NodeOptions) -> Option<UserPlaces> {
+    Some(status(&node.data_dir().ok()?)?.users)
+}
+
+/// A node that runs reads its files again at once. Answers what came of it, as a line; nothing if
+/// none runs.
+pub(crate) fn tell_node_of_file(node: &NodeOptions) -> String {
     let Ok(data_dir) = node.data_dir() else {
         return String::new();
     };
@@ -157,12 +184,16 @@ fn way_in(node: &NodeOptions, effective: &Effective) -> String {
 
 /// Where the node listens that runs; none if none does.
 fn listening(data_dir: &Path) -> Option<Vec<String>> {
+    status(data_dir).map(|status| status.listeners)
+}
+
+/// How the node is that runs; none if none does.
+fn status(data_dir: &Path) -> Option<Status> {
     if !admin::is_running(data_dir) {
         return None;
     }
     let status = admin::ask(data_dir, "GET", "/api/v1/status").ok()?;
-    let status: Status = serde_json::from_str(&status).ok()?;
-    Some(status.listeners)
+    serde_json::from_str(&status).ok()
 }
 
 /// Where one would.

@@ -38,8 +38,8 @@ enum Action {
 /// Where the users are.
 #[derive(Args, Debug)]
 struct FileOptions {
-    /// Password file [default: auth.password_file of the configuration; without one, the tables of
-    /// the data directory]
+    /// Password file [default: that of the node that runs, else auth.password_file of the
+    /// configuration; without one, the tables of the data directory]
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
     #[command(flatten)]
@@ -124,6 +124,19 @@ impl FileOptions {
         if let Some(file) = &self.file {
             return Ok(Some(file.clone()));
         }
+        // One that runs may have been started with any options.
+        if let Some(places) = tables::user_places(&self.node) {
+            let own = &places.listener_password_files;
+            if let (None, Some(_)) = (&places.password_file, &places.tables_unasked)
+                && !own.is_empty()
+            {
+                bail!(
+                    "the node's listeners have password files of their own; name one: --file {}",
+                    own.join(", --file ")
+                );
+            }
+            return Ok(places.password_file.map(PathBuf::from));
+        }
         let configured = self.node.load()?;
         let path = configured.text("auth.password_file");
         Ok((!path.is_empty()).then(|| PathBuf::from(path)))
@@ -168,7 +181,7 @@ fn change(options: &ChangeOptions, role: Option<&str>, is_there: bool) -> anyhow
     };
     let line = passwd::set(&path, user, &password, kind)?;
     let shown = options.generate.then_some(&*password);
-    let told = tables::tell_node(&file.node);
+    let told = tables::tell_node_of_file(&file.node);
     if file.json {
         let answer = serde_json::json!({
             "user": user, "file": path.display().to_string(), "password": shown,
@@ -197,8 +210,11 @@ fn change_in_tables(options: &ChangeOptions, role: &str, is_there: bool) -> anyh
     })?;
     let shown = options.generate.then_some(&*password);
     let told = tables::tell_node(&file.node);
+    let place = file.node.data_dir()?.join(martlet_registry::FILE);
     if file.json {
-        let mut answer = serde_json::json!({ "user": user, "password": shown });
+        let mut answer = serde_json::json!({
+            "user": user, "file": place.display().to_string(), "password": shown,
+        });
         if !is_there {
             answer["role"] = role.into();
         }
@@ -208,6 +224,7 @@ fn change_in_tables(options: &ChangeOptions, role: &str, is_there: bool) -> anyh
         true => format!("Changed the password of user {user}"),
         false => format!("Added user {user} with the role {role}"),
     };
+    let line = format!("{line} in {}", place.display());
     Ok(changed_text(&line, shown, &told))
 }
 
@@ -231,22 +248,22 @@ fn set(options: &SetOptions) -> anyhow::Result<String> {
 
 fn remove(options: &UserOptions) -> anyhow::Result<String> {
     let UserOptions { user, file } = options;
-    let place = match file.path()? {
+    let (place, told) = match file.path()? {
         Some(path) => {
             edit::remove_user(&path, user)?;
-            format!(" from {}", path.display())
+            (path, tables::tell_node_of_file(&file.node))
         }
         None => {
             tables::with(&file.node, async |registry| {
                 registry.remove_user(user).await
             })?;
-            String::new()
+            let place = file.node.data_dir()?.join(martlet_registry::FILE);
+            (place, tables::tell_node(&file.node))
         }
     };
-    let told = tables::tell_node(&file.node);
     Ok(match file.json {
         true => format!("{}\n", serde_json::json!({ "removed": user })),
-        false => format!("Deleted user {user}{place}\n{told}"),
+        false => format!("Deleted user {user} from {}\n{told}", place.display()),
     })
 }
 

@@ -12,6 +12,7 @@ use std::time::Duration;
 use martlet_access::{AclFile, PasswordFile, Plain, credentials};
 use martlet_broker::Realm;
 use martlet_certificates::NameFrom;
+use martlet_control::UserPlaces;
 use martlet_control::authentication::sources::{
     Algorithm, CertificateNames, Credentials, Hashing, Hook, HookForm, HookSettings, KeySource,
     PasswordFileSource, People, RegistrySource, TokenKeys, TokenSettings, Tokens,
@@ -33,6 +34,8 @@ pub(crate) struct Doors<'a> {
     hashing: Hashing,
     /// The tables, where they are in use.
     registry: Option<Arc<Snapshot>>,
+    /// There is somebody in the tables, and nobody asks them.
+    has_unasked: bool,
     realms: BTreeMap<Realm, Chain>,
     /// Files that were read.
     pub(crate) files: Vec<PathBuf>,
@@ -73,11 +76,20 @@ impl<'a> Doors<'a> {
             effective,
             hashing: hashing.remembering(remembered),
             registry: None,
+            has_unasked: false,
             files: Vec::new(),
             realms: BTreeMap::new(),
             warnings: Vec::new(),
         };
         doors.registry = doors.read_registry()?;
+        if effective.text("auth.registry") == "auto"
+            && let Some(why) = tables_left_out(effective)
+            && doors.registry.take().is_some()
+        {
+            doors.has_unasked = true;
+            let warning = format!("users and devices of martlet.db are not let in: {why}");
+            doors.warnings.push(warning);
+        }
         if let Some(chain) = doors.chain(None)? {
             doors.realms.insert(Realm::COMMON, chain);
         }
@@ -158,8 +170,10 @@ impl<'a> Doors<'a> {
             sources.extend(source);
         }
         let has_acl = !self.text(table, "acl_file").is_empty();
-        // A listener with keys of its own is never open because they are empty.
-        if sources.is_empty() && !has_acl && enabled != "on" && table.is_none() {
+        // A listener with keys of its own is never open because they are empty; nor is one because
+        // those who are to be let in are asked for nowhere.
+        let is_bare = sources.is_empty() && !has_acl && !self.has_unasked;
+        if is_bare && enabled != "on" && table.is_none() {
             return Ok(None);
         }
         let anonymous = people.rules_of(None);
@@ -377,6 +391,49 @@ impl<'a> Doors<'a> {
         self.files.push(path);
         Ok(bytes)
     }
+}
+
+/// Where users are.
+pub(super) fn user_places(effective: &Effective) -> UserPlaces {
+    let absolute = |path: &str| {
+        let path = std::path::absolute(path).unwrap_or_else(|_| PathBuf::from(path));
+        path.display().to_string()
+    };
+    let own = effective.listeners.iter().filter_map(|table| {
+        let found = table.get("password_file").map(|found| &found.value);
+        match found {
+            Some(Value::Text(path)) if !path.is_empty() => Some(absolute(path)),
+            _ => None,
+        }
+    });
+    let password_file = effective.text("auth.password_file");
+    UserPlaces {
+        password_file: (!password_file.is_empty()).then(|| absolute(password_file)),
+        listener_password_files: own.collect(),
+        tables_unasked: tables_unasked(effective),
+    }
+}
+
+/// Why users and devices of the tables are not let in; none if they are.
+pub(crate) fn tables_unasked(effective: &Effective) -> Option<String> {
+    let listeners = &effective.listeners;
+    let has_own = |table: &ListenerTable| OWN.iter().any(|key| table.contains_key(*key));
+    if effective.text("auth.enabled") == "off" {
+        return Some("auth.enabled is off, so that nobody is asked who they are".to_owned());
+    }
+    if effective.text("auth.registry") == "off" {
+        return Some("auth.registry is off".to_owned());
+    }
+    if !listeners.is_empty() && listeners.iter().all(has_own) {
+        return Some("each listener has credentials of its own".to_owned());
+    }
+    tables_left_out(effective)
+}
+
+fn tables_left_out(effective: &Effective) -> Option<String> {
+    let mut order = effective.text("auth.order").split(',');
+    let is_asked = order.any(|name| name.trim() == "registry");
+    (!is_asked).then(|| "auth.order leaves registry out".to_owned())
 }
 
 /// The same name is the same realm after a restart: sessions remember it.

@@ -171,7 +171,7 @@ pub(crate) struct Overlay {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConfigError {
     /// The file cannot be read.
-    #[error("cannot read {}: {error}", path.display())]
+    #[error("cannot read {}: {error}{}", path.display(), beginning(.path))]
     Unreadable {
         /// Which file.
         path: PathBuf,
@@ -213,6 +213,19 @@ pub(crate) enum ConfigError {
     Unusable(String),
 }
 
+/// Where a path begins that is not whole.
+fn beginning(path: &Path) -> String {
+    match std::env::current_dir() {
+        Ok(directory) if path.is_relative() => {
+            format!(
+                "; it begins at the working directory, {}",
+                directory.display()
+            )
+        }
+        _ => String::new(),
+    }
+}
+
 fn nearest(hint: &Option<String>) -> String {
     hint.as_ref()
         .map(|known| format!("; did you mean `{known}`?"))
@@ -234,7 +247,7 @@ pub(crate) fn load(
     if let Some(path) = &overlay.mosquitto {
         mosquitto::read(path, &mut effective)?;
     }
-    seeds::read(environment, &mut effective)?;
+    seeds::read(environment, &mut effective, !overlay.listen.is_empty())?;
     read_environment(environment, &schema, &mut effective)?;
     for (path, text, option) in &overlay.values {
         let place = format!("command line {option}");

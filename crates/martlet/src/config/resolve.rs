@@ -10,10 +10,11 @@ use martlet_broker::{
 };
 use martlet_certificates::{ClientCertificates, ServerFiles, server_config};
 use martlet_codec::QoS;
+use martlet_control::UserPlaces;
 use martlet_control::authentication::Policy;
-use martlet_reactor::{Durability, ListenAddress, ListenerConfig, TlsSettings, Transport};
+use martlet_reactor::{Durability, ListenAddress, ListenerConfig, Origins, TlsSettings, Transport};
 
-use crate::config::authentication::Doors;
+use crate::config::authentication::{Doors, user_places};
 use crate::config::load::{ConfigError, DEFAULT_SOURCE, Effective, ListenerTable};
 use crate::config::schema::Value;
 
@@ -42,6 +43,8 @@ pub(crate) struct NodeConfig {
     pub(crate) anonymous_beyond_loopback: bool,
     /// Who is let in, if anybody has to say who they are.
     pub(crate) policy: Option<Arc<Policy>>,
+    /// Where users are.
+    pub(crate) user_places: UserPlaces,
     /// Files that are read again when they change.
     pub(crate) files: Vec<PathBuf>,
     /// What is odd in the files.
@@ -128,6 +131,7 @@ pub(crate) fn resolve(effective: &Effective) -> Result<NodeConfig, ConfigError> 
         anonymous_beyond_loopback,
         warnings: std::mem::take(&mut doors.warnings),
         policy: doors.policy(),
+        user_places: user_places(effective),
         files,
     })
 }
@@ -252,7 +256,7 @@ fn default_listeners(
     ];
     let websocket = Transport::WebSocket {
         path: WEBSOCKET_PATH.to_owned(),
-        origins: Vec::new(),
+        origins: Origins::All,
     };
     let mut listeners = Vec::new();
     for (port, transport) in [(MQTT_PORT, Transport::Tcp), (WEBSOCKET_PORT, websocket)] {
@@ -266,18 +270,42 @@ fn default_listeners(
             }
             let realm = doors.realm_of(None, &name)?;
             let policy = Arc::new(policy(effective, None, name.clone(), true, realm));
+            let transport = with_origins(&transport, None, policy.allow_anonymous);
             listeners.push(ListenerConfig {
                 tls: None,
                 address,
                 accept_rate: 0,
                 proxies: Vec::new(),
-                transport: transport.clone(),
+                transport,
                 policy,
                 name,
             });
         }
     }
     Ok(listeners)
+}
+
+/// With the origins that a listener names. One that names none, and lets in everybody of this
+/// machine, lets in no pages of others: any page that its user visits could reach it.
+fn with_origins(
+    transport: &Transport,
+    table: Option<&ListenerTable>,
+    is_open_here: bool,
+) -> Transport {
+    let mut transport = transport.clone();
+    if let Transport::WebSocket { origins, .. } = &mut transport {
+        let said = table.and_then(|table| table.get("origins"));
+        *origins = match said.map(|said| &said.value) {
+            Some(Value::Text(text)) if text == "*" => Origins::All,
+            Some(Value::Text(list)) if !list.is_empty() => {
+                let all = list.split(',').map(|origin| origin.trim().to_owned());
+                Origins::Listed(all.collect())
+            }
+            _ if is_open_here => Origins::Local,
+            _ => Origins::All,
+        };
+    }
+    transport
 }
 
 fn configured_listener(
@@ -292,20 +320,13 @@ fn configured_listener(
     let Value::Text(text) = &url.value else {
         return Ok(Vec::new());
     };
-    let origins = match table.get("origins").map(|origins| &origins.value) {
-        Some(Value::Text(list)) if !list.is_empty() => list
-            .split(',')
-            .map(|origin| origin.trim().to_owned())
-            .collect(),
-        _ => Vec::new(),
-    };
     let unusable = |why: String| ConfigError::Unusable(format!("{}: {why}", url.source));
     let mode = socket_mode(table).map_err(|why| unusable(format!("{text}: {why}")))?;
     let Url {
         addresses,
         transport,
         is_secure,
-    } = parse_url(text, origins, mode).map_err(unusable)?;
+    } = parse_url(text, mode).map_err(unusable)?;
     let proxies = proxies(table).map_err(|why| unusable(format!("{text}: {why}")))?;
     let accept_rate = number(table, "accept_rate");
     let tls = tls_of(effective, table, is_secure, files)
@@ -335,7 +356,9 @@ fn configured_listener(
                 listener_url(&address, &transport, is_secure)
             )));
         }
-        let (transport, policy) = (transport.clone(), Arc::new(policy));
+        let is_open_here = loopback && policy.allow_anonymous;
+        let transport = with_origins(&transport, Some(table), is_open_here);
+        let policy = Arc::new(policy);
         listeners.push(ListenerConfig {
             tls: tls.clone(),
             address,
@@ -530,7 +553,7 @@ struct Url {
 
 /// `mqtt[s]://HOST[:PORT]`, `ws[s]://HOST[:PORT][/PATH]` or `unix:///PATH`; a name stands for all
 /// its addresses. `mode` is that of a socket's file.
-fn parse_url(text: &str, origins: Vec<String>, mode: u32) -> Result<Url, String> {
+fn parse_url(text: &str, mode: u32) -> Result<Url, String> {
     let expected = "expected mqtt://HOST:PORT, mqtts://HOST:PORT, ws://HOST:PORT/PATH, \
                     wss://HOST:PORT/PATH or unix:///PATH";
     let Some((scheme, rest)) = text.split_once("://") else {
@@ -574,6 +597,7 @@ fn parse_url(text: &str, origins: Vec<String>, mode: u32) -> Result<Url, String>
                 path
             };
             let path = path.to_owned();
+            let origins = Origins::All;
             Transport::WebSocket { path, origins }
         }
     };

@@ -150,7 +150,7 @@ pub(crate) const LISTENER_KEYS: &[(&str, Kind, &str)] = &[
     (
         "url",
         Kind::Text,
-        "Where to listen: mqtt://HOST:PORT, mqtts://HOST:PORT, ws://HOST:PORT/PATH, wss://HOST:PORT/PATH or unix:///PATH.",
+        "Where to listen: mqtt://HOST:PORT, mqtts://HOST:PORT, ws://HOST:PORT/PATH, wss://HOST:PORT/PATH or unix:///PATH. The path /* is any.",
     ),
     (
         "name",
@@ -274,7 +274,7 @@ pub(crate) const LISTENER_KEYS: &[(&str, Kind, &str)] = &[
     (
         "origins",
         Kind::Text,
-        "Comma-separated origins whose pages may open a WebSocket; none: all.",
+        "Comma-separated origins whose pages may open a WebSocket, or *: all. None: all, but at a listener on loopback that accepts clients without credentials pages of this machine alone, as of http://localhost:3000. Who names no origin, as devices do, is let in.",
     ),
 ];
 

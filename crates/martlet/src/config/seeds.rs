@@ -9,15 +9,64 @@ use crate::config::schema::Value;
 const MQTT_PORT: u16 = 1883;
 const MQTTS_PORT: u16 = 8883;
 
-/// Reads them. Listeners that they ask for are used where nothing else names any.
+/// Each name, and what it means here.
+pub(crate) const NAMES: &[(&str, &str)] = &[
+    (
+        "MQTT_BROKER_ENABLED",
+        "`false`: no node starts, unless Martlet's own names say where it listens.",
+    ),
+    (
+        "MQTT_BROKER_HOST",
+        "Address to listen on; 127.0.0.1 if it is not given.",
+    ),
+    (
+        "MQTT_BROKER_PORT",
+        "Port of MQTT without TLS; 1883 if it is not given.",
+    ),
+    (
+        "MQTT_WEBSOCKET_PORT",
+        "Port of a WebSocket listener, `/mqtt`, without TLS.",
+    ),
+    (
+        "MQTT_BROKER_TLS_ENABLED",
+        "`true`: TLS at MQTT_BROKER_PORT + 1 and at 8883. The port without TLS stays open, with a \
+         warning.",
+    ),
+    ("MQTT_BROKER_TLS_CERT_FILE", "`tls.certificate`"),
+    ("MQTT_BROKER_TLS_KEY_FILE", "`tls.key`"),
+    (
+        "MQTT_USE_TLS",
+        "`true`: TLS at MQTT_TLS_PORT. The port without TLS stays open, with a warning.",
+    ),
+    ("MQTT_TLS_PORT", "8883 if it is not given."),
+    (
+        "MQTT_CERT_FILE_PATH",
+        "With MQTT_USE_TLS: `tls.certificate`",
+    ),
+    ("MQTT_KEY_FILE_PATH", "With MQTT_USE_TLS: `tls.key`"),
+    (
+        "MQTT_BROKER_AUTH_ENABLED",
+        "`true`: `auth.enabled = \"on\"`. `false`: `\"off\"`, and `mqtt.allow_anonymous = true`.",
+    ),
+    (
+        "MQTT_BROKER_ALLOW_ANONYMOUS",
+        "`mqtt.allow_anonymous`, where MQTT_BROKER_AUTH_ENABLED is not `false`.",
+    ),
+    ("MQTT_BROKER_CREDENTIALS", "`auth.credentials`"),
+];
+
+/// Reads them. Listeners that they ask for are used where nothing else names any; `is_told` says
+/// that the command line does.
 pub(crate) fn read(
     environment: &[(String, String)],
     effective: &mut Effective,
+    is_told: bool,
 ) -> Result<(), ConfigError> {
     let mut names = Names {
         environment,
         effective,
     };
+    names.enabled(is_told)?;
     names.authentication()?;
     names.listeners()
 }
@@ -29,6 +78,10 @@ struct Names<'a> {
 
 impl Names<'_> {
     fn get(&self, name: &str) -> Option<&str> {
+        debug_assert!(
+            name.starts_with("MARTLET_") || NAMES.iter().any(|(known, _)| *known == name),
+            "{name} is not in the reference"
+        );
         let found = self.environment.iter().find(|(known, _)| known == name);
         let value = found.map(|(_, value)| value.trim());
         value.filter(|value| !value.is_empty())
@@ -63,6 +116,24 @@ impl Names<'_> {
         let source = format!("environment {name}");
         let sourced = Sourced { value, source };
         self.effective.values.insert(key.to_owned(), sourced);
+    }
+
+    /// Whoever switches the broker off wants no open port, least of all the default ones.
+    fn enabled(&mut self, is_told: bool) -> Result<(), ConfigError> {
+        let name = "MQTT_BROKER_ENABLED";
+        if self.switch(name)? != Some(false) {
+            return Ok(());
+        }
+        if is_told || !self.effective.listeners.is_empty() {
+            let warning = format!("environment {name}: not used, listeners are configured");
+            self.effective.warnings.push(warning);
+            return Ok(());
+        }
+        Err(unusable(
+            name,
+            "is false, and a node is nothing without its broker: take it out or set it to true, or \
+             do not start the node",
+        ))
     }
 
     fn authentication(&mut self) -> Result<(), ConfigError> {
@@ -102,15 +173,10 @@ impl Names<'_> {
             (is_secure, "MQTT_BROKER_TLS_ENABLED"),
             (use_tls, "MQTT_USE_TLS"),
         ];
-        let tls = tls.iter().find(|(is_on, _)| *is_on).map(|(_, name)| name);
-        let Some(name) = named.or(tls) else {
+        let switched = tls.iter().find(|(is_on, _)| *is_on).map(|(_, name)| name);
+        let Some(name) = named.or(switched) else {
             return Ok(());
         };
-        if self.switch("MQTT_BROKER_ENABLED")? == Some(false) {
-            let warning =
-                "environment MQTT_BROKER_ENABLED: not used, a node without its broker is none";
-            self.effective.warnings.push(warning.to_owned());
-        }
         if !self.effective.listeners.is_empty() {
             let warning = format!("environment {name}: not used, [[listeners]] are configured");
             self.effective.warnings.push(warning);
@@ -125,6 +191,14 @@ impl Names<'_> {
         if let Some(web) = self.port("MQTT_WEBSOCKET_PORT")? {
             let url = format!("ws://{}/mqtt", authority(&host, web));
             urls.push((url, "MQTT_WEBSOCKET_PORT"));
+        }
+        if let Some((_, name)) = tls.iter().find(|(is_on, _)| *is_on) {
+            let warning = format!(
+                "environment {name}: {host}:{port} stays open without TLS, as this name has it, and \
+                 passwords can be read on their way there; for TLS alone name listeners: --listen \
+                 mqtts://HOST:8883, or [[listeners]]"
+            );
+            self.effective.warnings.push(warning);
         }
         if is_secure {
             let files = ("MQTT_BROKER_TLS_CERT_FILE", "MQTT_BROKER_TLS_KEY_FILE");

@@ -2,7 +2,9 @@
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{
+    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -139,6 +141,22 @@ pub(crate) fn is_open_to_others(directory: &Path) -> bool {
     };
     let mut files = directory.read_dir().into_iter().flatten().flatten();
     open(directory) || files.any(|file| open(&file.path()))
+}
+
+/// Why other users of the machine could replace what is in the directory, and the command that
+/// mends it, but for the path; none if they could not, as far as owner and mode say.
+pub(crate) fn belongs_to_others(directory: &Path) -> Option<(String, String)> {
+    let found = directory.metadata().ok()?;
+    let own = rustix::process::geteuid().as_raw();
+    if found.uid() != own {
+        let why = format!("belongs to another user ({}, this is {own})", found.uid());
+        return Some((why, format!("chown -R {own}")));
+    }
+    let mode = found.permissions().mode() & 0o7777;
+    (mode & 0o022 != 0).then(|| {
+        let why = format!("can be written to by other users (mode {mode:04o})");
+        (why, "chmod go-w".to_owned())
+    })
 }
 
 /// By which process the directory is claimed, as the end of a phrase. Who it is helps, but the

@@ -223,6 +223,7 @@ async fn run_node(
     if let Some(Doorkeeper(gate)) = &doorkeeper {
         control.set_gate(gate.clone());
     }
+    control.set_user_places(node.user_places.clone());
     if let Some(damage) = damage {
         control.health.warn(damage);
     }
@@ -696,6 +697,12 @@ fn durability_lines(node: &NodeConfig, control: &Control) -> String {
             "store.restoring in the data directory is left from a restore that was cut off and is \
              not used: remove it",
         );
+    }
+    if let Some((why, mend)) = data_dir::belongs_to_others(&node.data_dir) {
+        warn(&format!(
+            "the data directory {why}, who may replace what is in it: {mend} {} mends that",
+            typed(&node.data_dir.display().to_string())
+        ));
     }
     let store = node.data_dir.join(STORE);
     if data_dir::is_open_to_others(&store) {

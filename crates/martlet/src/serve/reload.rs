@@ -174,6 +174,7 @@ impl Reload {
         for warning in node.warnings {
             warn!("{warning}");
         }
+        self.control.set_user_places(node.user_places);
         self.files = node.files;
         self.held = effective;
         self.seen = self.look();

@@ -199,6 +199,7 @@ impl WebSocket {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Origins;
 
     const REQUEST: &[u8] = b"GET /mqtt HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n\
         Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
@@ -209,7 +210,7 @@ mod tests {
     fn web_socket() -> WebSocket {
         let rules = UpgradeRules {
             path: "/mqtt".into(),
-            origins: Vec::new(),
+            origins: Origins::All,
         };
         WebSocket::new(Arc::new(rules), 1000)
     }

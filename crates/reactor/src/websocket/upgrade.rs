@@ -5,7 +5,11 @@
 //! and named by the server [MQTT-6.0.0-3] [MQTT-6.0.0-4]. Cookies are not looked at: they never
 //! authenticate anybody here.
 
+use std::net::IpAddr;
+
 use httparse::{EMPTY_HEADER, Header, Request, Status};
+
+use crate::config::{ANY_PATH, Origins};
 
 /// Longest request head, in bytes.
 pub(crate) const HEAD_LEN_MAX: usize = 8 * 1024;
@@ -22,10 +26,10 @@ const ACCEPT_SUFFIX: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 /// What a listener asks of those who open a WebSocket connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct UpgradeRules {
-    /// The only path that leads here.
+    /// The only path that leads here, or [`ANY_PATH`].
     pub(crate) path: String,
-    /// Origins that may connect; empty: all. Clients that are not browsers name none and pass.
-    pub(crate) origins: Vec<String>,
+    /// Origins that may connect. Clients that are not browsers name none and pass.
+    pub(crate) origins: Origins,
 }
 
 /// A refused request.
@@ -95,7 +99,7 @@ fn judge(
         return Err(refuse(400, "HTTP version is not 1.1"));
     }
     let path = request.path.and_then(|target| target.split('?').next());
-    if path != Some(rules.path.as_str()) {
+    if rules.path != ANY_PATH && path != Some(rules.path.as_str()) {
         return Err(refuse(404, "unknown path"));
     }
     if only(headers, "Host")?.is_none() {
@@ -119,20 +123,45 @@ fn judge(
         return Err(refuse(400, "Sec-WebSocket-Key is not 16 bytes in base64"));
     }
     let origin = only(headers, "Origin")?;
-    if let Some(origin) = origin
-        && !rules.origins.is_empty()
-        && !rules
-            .origins
-            .iter()
-            .any(|allowed| allowed.eq_ignore_ascii_case(origin))
-    {
-        return Err(refuse(403, "origin is not on the list"));
+    match (origin, &rules.origins) {
+        (None, _) | (_, Origins::All) => {}
+        (Some(origin), Origins::Local) if is_local(origin) => {}
+        (Some(_), Origins::Local) => {
+            return Err(refuse(
+                403,
+                "a page of another machine: `origins` permits it",
+            ));
+        }
+        (Some(origin), Origins::Listed(all)) => {
+            if !all
+                .iter()
+                .any(|allowed| allowed.eq_ignore_ascii_case(origin))
+            {
+                return Err(refuse(403, "origin is not on the list"));
+            }
+        }
     }
     // [MQTT-6.0.0-3]
     let subprotocol = tokens(headers, "Sec-WebSocket-Protocol")
         .find_map(|offered| SUBPROTOCOLS.into_iter().find(|known| *known == offered))
         .ok_or(refuse(400, "subprotocol mqtt is not offered"))?;
     Ok((accept_of(key), subprotocol))
+}
+
+/// An origin (RFC 6454 section 6.2) of this machine: `http://localhost:3000`.
+fn is_local(origin: &str) -> bool {
+    let Some((_, authority)) = origin.split_once("://") else {
+        return false;
+    };
+    let host = match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|digit| digit.is_ascii_digit()) => host,
+        _ => authority,
+    };
+    let ip = host
+        .trim_start_matches('[')
+        .trim_end_matches(']')
+        .parse::<IpAddr>();
+    host.eq_ignore_ascii_case("localhost") || ip.is_ok_and(|ip| ip.is_loopback())
 }
 
 /// The value of a header that may stand there once at most.

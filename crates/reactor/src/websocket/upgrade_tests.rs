@@ -7,7 +7,7 @@ use super::*;
 fn rules() -> UpgradeRules {
     UpgradeRules {
         path: "/mqtt".into(),
-        origins: Vec::new(),
+        origins: Origins::All,
     }
 }
 
@@ -127,7 +127,7 @@ fn a_request_for_another_version_is_told_which_one_is_spoken() {
 fn foreign_origins_are_refused_when_there_is_a_list() {
     let listed = UpgradeRules {
         path: "/mqtt".into(),
-        origins: vec!["https://panel.example".into()],
+        origins: Origins::Listed(vec!["https://panel.example".into()]),
     };
     let judged = |origin: &str| {
         let text = request(&[], &[origin, "Cookie: session=1"]);
@@ -144,6 +144,52 @@ fn foreign_origins_are_refused_when_there_is_a_list() {
         Ok(true),
         "a device names no origin"
     );
+}
+
+#[test]
+fn pages_of_this_machine_alone_may_be_let_in() {
+    let local = UpgradeRules {
+        path: "/mqtt".into(),
+        origins: Origins::Local,
+    };
+    let is_let_in = |origin: &str| {
+        let text = request(&[], &[&format!("Origin: {origin}")]);
+        read_request(text.as_bytes(), &local).is_ok()
+    };
+    for origin in [
+        "http://localhost",
+        "http://LocalHost:3000",
+        "https://127.0.0.1:8443",
+        "http://[::1]",
+        "http://[::1]:80",
+    ] {
+        assert!(is_let_in(origin), "{origin}");
+    }
+    for origin in [
+        "null",
+        "https://evil.example",
+        "http://localhost.evil.example",
+        "http://evil.example:80@localhost",
+        "http://192.168.0.7",
+        "localhost",
+        "http://",
+        "http://127.0.0.1.evil.example:80",
+    ] {
+        assert!(!is_let_in(origin), "{origin}");
+    }
+    assert!(read_request(request(&[], &[]).as_bytes(), &local).is_ok());
+}
+
+#[test]
+fn any_path_may_lead_here() {
+    let any = UpgradeRules {
+        path: ANY_PATH.into(),
+        origins: Origins::All,
+    };
+    for path in ["/", "/mqtt", "/ws?token=1", "/a/b"] {
+        let text = request(&["GET"], &[&format!("GET {path} HTTP/1.1")]);
+        assert!(read_request(text.as_bytes(), &any).is_ok(), "{path}");
+    }
 }
 
 #[test]

@@ -27,7 +27,7 @@ pub fn config(threads: usize, settings: Settings) -> ReactorConfig {
     config.threads = threads;
     let web = Transport::WebSocket {
         path: "/mqtt".into(),
-        origins: Vec::new(),
+        origins: martlet_reactor::Origins::All,
     };
     for (name, transport) in [("tcp", Transport::Tcp), ("web", web)] {
         config.listeners.push(ListenerConfig {

@@ -1,6 +1,6 @@
 //! `martlet cert check HOST:PORT`: what a server shows, and whether it is to be trusted.
 
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -11,12 +11,15 @@ use anyhow::Context as _;
 use clap::Args;
 use martlet_certificates::{ClientFiles, Facts, ServerCheck, client_config, handshake_failure};
 use rustls::pki_types::ServerName;
-use rustls::{ClientConnection, StreamOwned};
+use rustls::{AlertDescription, ClientConnection, StreamOwned};
 
 use super::{facts_text, json, now_secs};
 
 /// How long the server may take.
 const DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long it may take to answer the end.
+const ANSWER: Duration = Duration::from_secs(2);
 
 /// Options of `martlet cert check`.
 #[derive(Args, Debug)]
@@ -58,19 +61,24 @@ fn check(options: &CheckOptions) -> anyhow::Result<bool> {
     let name = options.servername.as_deref().unwrap_or(&host);
     // First whatever it shows, then whether that is to be trusted.
     let (seen, refused) = handshake(options, (&host, port), name, ServerCheck::Nothing)?;
-    let trusted = handshake(options, (&host, port), name, ServerCheck::Full)?.1;
+    let checked = handshake(options, (&host, port), name, ServerCheck::Full)?.1;
     let first = seen.chain.first();
-    let why = refused.or(trusted);
+    let is_trusted = first.is_some() && !matches!(&checked, Some(Failure::Untrusted(_)));
+    let why = checked.or(refused).map(Failure::into_words);
     if options.json {
         let certificate = first.map(|facts| json(options.server.as_ref(), facts));
         let value = serde_json::json!({
             "server": options.server, "version": seen.version, "cipher": seen.cipher,
-            "certificate": certificate, "chain": seen.chain.len(), "trusted": why.is_none(), "why": why,
+            "certificate": certificate, "chain": seen.chain.len(), "trusted": is_trusted,
+            "accepted": why.is_none(), "why": why,
         });
         println!("{value}");
         return Ok(why.is_none());
     }
-    let mut text = format!("{}: {}, {}\n", options.server, seen.version, seen.cipher);
+    let mut text = match seen.version.is_empty() {
+        true => format!("{}: no TLS\n", options.server),
+        false => format!("{}: {}, {}\n", options.server, seen.version, seen.cipher),
+    };
     for facts in &seen.chain {
         text.push_str(&facts_text(facts));
     }
@@ -78,11 +86,14 @@ fn check(options: &CheckOptions) -> anyhow::Result<bool> {
         let days = (facts.not_after_secs - now_secs()).div_euclid(86_400);
         text.push_str(&format!("{days} days left\n"));
     }
-    match &why {
-        None => text.push_str(&format!("trusted, and for {name}\n")),
-        Some(why) => text.push_str(&format!("NOT trusted: {why}\n")),
+    match (&why, is_trusted) {
+        (None, _) => text.push_str(&format!("trusted, and for {name}\n")),
+        (Some(why), true) => text.push_str(&format!(
+            "trusted, and for {name}, but this client is refused: {why}\n"
+        )),
+        (Some(why), false) => text.push_str(&format!("NOT trusted: {why}\n")),
     }
-    std::io::stdout().write_all(text.as_bytes())?;
+    io::stdout().write_all(text.as_bytes())?;
     Ok(why.is_none())
 }
 
@@ -93,13 +104,58 @@ struct Seen {
     chain: Vec<Facts>,
 }
 
+/// Why no handshake came about.
+enum Failure {
+    /// The server's certificate is not trusted.
+    Untrusted(String),
+    /// Something else.
+    Other(String),
+}
+
+impl Failure {
+    fn of(error: &io::Error, options: &CheckOptions, is_tls: bool) -> Self {
+        let inner = error.get_ref();
+        match inner.and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+            Some(error @ rustls::Error::InvalidCertificate(_)) => {
+                Self::Untrusted(handshake_failure(error))
+            }
+            // Servers of TLS 1.2 have no better word for it.
+            Some(rustls::Error::AlertReceived(AlertDescription::HandshakeFailure))
+                if is_tls && options.cert.is_none() =>
+            {
+                let alert = rustls::Error::AlertReceived(AlertDescription::CertificateRequired);
+                Self::Other(handshake_failure(&alert))
+            }
+            Some(error) => Self::Other(handshake_failure(error)),
+            None if !is_tls && is_end(error) => Self::Other(
+                "the server has closed the connection without a word of TLS: is this its port for \
+                 TLS?"
+                    .to_owned(),
+            ),
+            None => Self::Other(error.to_string()),
+        }
+    }
+
+    fn into_words(self) -> String {
+        match self {
+            Self::Untrusted(why) | Self::Other(why) => why,
+        }
+    }
+}
+
+/// The other side has ended the connection.
+fn is_end(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof)
+}
+
 /// What was seen, and why there was no connection if there was none.
 fn handshake(
     options: &CheckOptions,
     (host, port): (&str, u16),
     name: &str,
     check: ServerCheck,
-) -> anyhow::Result<(Seen, Option<String>)> {
+) -> anyhow::Result<(Seen, Option<Failure>)> {
     let files = ClientFiles {
         ca_file: options.cafile.clone(),
         system_cas: options.cafile.is_none(),
@@ -119,15 +175,30 @@ fn handshake(
     let mut stream = StreamOwned::new(connection, socket);
     while stream.conn.is_handshaking() {
         if let Err(error) = stream.conn.complete_io(&mut stream.sock) {
-            let inner = error.get_ref();
-            let tls = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>());
-            let why = tls.map_or_else(|| error.to_string(), handshake_failure);
-            return Ok((seen(&stream.conn), Some(why)));
+            let seen = seen(&stream.conn);
+            let why = Failure::of(&error, options, !seen.version.is_empty());
+            return Ok((seen, Some(why)));
         }
     }
+    // By TLS 1.3 it is over for the client before the server has looked at its certificate. Whoever
+    // is told that nothing more comes closes, or has refused before that.
     stream.conn.send_close_notify();
-    let _ = stream.conn.complete_io(&mut stream.sock);
-    Ok((seen(&stream.conn), None))
+    stream.sock.set_read_timeout(Some(ANSWER))?;
+    let mut refused = None;
+    loop {
+        match stream.conn.complete_io(&mut stream.sock) {
+            Ok((0, 0)) => break,
+            Ok(_) => {}
+            Err(error) => {
+                let is_tls = error
+                    .get_ref()
+                    .is_some_and(|inner| inner.is::<rustls::Error>());
+                refused = is_tls.then(|| Failure::of(&error, options, true));
+                break;
+            }
+        }
+    }
+    Ok((seen(&stream.conn), refused))
 }
 
 fn seen(connection: &ClientConnection) -> Seen {

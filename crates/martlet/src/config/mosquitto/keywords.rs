@@ -20,6 +20,8 @@ pub(super) enum Meaning {
     NotNeeded(&'static str),
     /// It is not followed, and nothing is less safe for it.
     Unsupported(&'static str),
+    /// The same, where it is true.
+    UnsupportedIfTrue(&'static str),
     /// Without it the node would be less safe.
     Refused(&'static str),
     /// The same, where it is true.
@@ -106,6 +108,12 @@ const KEYWORDS: &[(&str, Meaning)] = &[
     ("global_max_clients", Meaning::Special(max_connections)),
     ("global_max_connections", Meaning::Special(max_connections)),
     ("max_qos", Meaning::Listener(Scope::Own)),
+    ("websockets_origin", Meaning::Listener(Scope::Own)),
+    ("enable_proxy_protocol", Meaning::Listener(Scope::Own)),
+    (
+        "proxy_protocol_v2_require_tls",
+        Meaning::RefusedIfTrue("whether clients speak TLS with the proxy is not looked at here"),
+    ),
     ("certfile", Meaning::Listener(Scope::Own)),
     ("keyfile", Meaning::Listener(Scope::Own)),
     ("cafile", Meaning::Listener(Scope::Own)),
@@ -260,11 +268,11 @@ const KEYWORDS: &[(&str, Meaning)] = &[
     ),
     (
         "upgrade_outgoing_qos",
-        Meaning::Unsupported("messages are sent with the lower QoS, as MQTT says"),
+        Meaning::UnsupportedIfTrue("messages are sent with the lower QoS, as MQTT says"),
     ),
     (
         "queue_qos0_messages",
-        Meaning::Unsupported("QoS 0 is not queued for clients that are away"),
+        Meaning::UnsupportedIfTrue("QoS 0 is not queued for clients that are away"),
     ),
     (
         "allow_zero_length_clientid",

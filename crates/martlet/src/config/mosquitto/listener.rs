@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use martlet_reactor::ANY_PATH;
+
 use super::Outcome;
 use crate::config::load::{ConfigError, Effective, ListenerTable, Sourced};
 use crate::config::schema::Value;
@@ -20,6 +22,9 @@ pub(super) struct Listener {
 }
 
 const MQTT_PORT: u16 = 1883;
+
+/// Mosquitto knows no list of proxies.
+const ANY_PROXY: &str = "0.0.0.0/0, ::/0";
 
 const ONE_CA: &str = "cafile and capath are one key here, client_ca: put all CAs into one of them";
 
@@ -144,6 +149,22 @@ impl Listener {
             "allow_anonymous" | "listener_allow_anonymous" => {
                 format!("allow_anonymous = {}", switch()?)
             }
+            "websockets_origin" => {
+                if value.is_empty() || value.contains(',') {
+                    return Err(error("expected one origin, such as https://panel.example"));
+                }
+                format!("one of origins: {value:?}")
+            }
+            "enable_proxy_protocol" => {
+                if !["1", "2"].contains(&value) {
+                    return Err(error("expected 1 or 2"));
+                }
+                outcome = Outcome::Changed;
+                format!(
+                    "proxy_from = {ANY_PROXY:?}: both versions are read, and whoever connects is \
+                     believed, as there; name the proxy's own address instead"
+                )
+            }
             "max_qos" => {
                 let qos: u8 = value.parse().map_err(|_| error("expected 0, 1 or 2"))?;
                 if qos > 2 {
@@ -165,7 +186,14 @@ impl Listener {
             "crlfile" => format!("client_crl = {value:?}"),
             _ => format!("{keyword} = {value:?}"),
         };
-        let said = (value.to_owned(), place.to_owned());
+        let mut said = (value.to_owned(), place.to_owned());
+        if let Some((before, _)) = self
+            .said
+            .get(keyword)
+            .filter(|_| keyword == "websockets_origin")
+        {
+            said.0 = format!("{before},{value}");
+        }
         let keyword = keyword.strip_prefix("listener_").unwrap_or(keyword);
         self.said.insert(keyword.to_owned(), said);
         Ok((outcome, note))
@@ -177,20 +205,23 @@ impl Listener {
             .is_some_and(|(value, _)| value == "true")
     }
 
+    fn text(&self, keyword: &str) -> Option<&str> {
+        self.said.get(keyword).map(|(value, _)| value.as_str())
+    }
+
     fn url(&self) -> String {
         if let Some(path) = &self.path {
             return format!("unix://{path}");
         }
         let is_secure = self.said.contains_key("certfile") || self.said.contains_key("keyfile");
-        let text = |keyword: &str| self.said.get(keyword).map(|(value, _)| value.as_str());
-        let is_web = text("protocol") == Some("websockets");
+        let is_web = self.text("protocol") == Some("websockets");
         let scheme = match (is_web, is_secure) {
             (false, false) => "mqtt",
             (false, true) => "mqtts",
             (true, false) => "ws",
             (true, true) => "wss",
         };
-        let host = match (&self.host, text("socket_domain")) {
+        let host = match (&self.host, self.text("socket_domain")) {
             (Some(host), _) => match host.parse::<IpAddr>() {
                 Ok(IpAddr::V6(address)) => format!("[{address}]"),
                 _ => host.clone(),
@@ -198,7 +229,8 @@ impl Listener {
             (None, Some("ipv4")) => "0.0.0.0".to_owned(),
             (None, _) => "[::]".to_owned(),
         };
-        let path = if is_web { "/mqtt" } else { "" };
+        // Mosquitto asks for none.
+        let path = if is_web { ANY_PATH } else { "" };
         format!("{scheme}://{host}:{}{path}", self.port.unwrap_or(MQTT_PORT))
     }
 
@@ -269,6 +301,16 @@ impl Listener {
         if let Some((version, place)) = self.said.get("tls_version").filter(|_| is_secure) {
             let version = if version == "tlsv1.3" { "1.3" } else { "1.2" };
             put("tls_version", Value::Text(version.to_owned()), place);
+        }
+        if self.text("protocol") == Some("websockets") {
+            let (origins, place) = match self.said.get("websockets_origin") {
+                Some((origins, place)) => (origins.as_str(), place.as_str()),
+                None => ("*", "mosquitto's default"),
+            };
+            put("origins", Value::Text(origins.to_owned()), place);
+        }
+        if let Some((_, place)) = self.said.get("enable_proxy_protocol") {
+            put("proxy_from", Value::Text(ANY_PROXY.to_owned()), place);
         }
         if let Some((places, place)) = self.said.get("max_connections") {
             let places = places.parse().unwrap_or(0);

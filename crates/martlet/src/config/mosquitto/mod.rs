@@ -181,6 +181,16 @@ impl Reading<'_> {
                     Ok(())
                 }
             },
+            Meaning::UnsupportedIfTrue(why) => match self.switch(line)? {
+                true => {
+                    self.tell(line, Outcome::Unsupported, why);
+                    Ok(())
+                }
+                false => {
+                    self.tell(line, Outcome::NotNeeded, "it is so here");
+                    Ok(())
+                }
+            },
             Meaning::NotNeeded(why) => {
                 self.tell(line, Outcome::NotNeeded, why);
                 Ok(())
@@ -242,6 +252,24 @@ impl Reading<'_> {
         Ok(())
     }
 
+    /// Mosquitto opens no port for health and metrics, and another program may have it.
+    fn close_http(&mut self) {
+        let source = "mosquitto's default".to_owned();
+        self.report.push(ReportLine {
+            place: source.clone(),
+            text: "no HTTP".to_owned(),
+            outcome: Outcome::Mapped,
+            note: "http.listen = \"off\"; health and metrics are served with http.listen = \
+                   \"127.0.0.1:8080\", or --http 127.0.0.1:8080"
+                .to_owned(),
+        });
+        let value = Value::Text("off".to_owned());
+        let sourced = Sourced { value, source };
+        self.effective
+            .values
+            .insert("http.listen".to_owned(), sourced);
+    }
+
     fn begin_listener(&mut self, line: &Line) -> Result<(), ConfigError> {
         self.in_bridge = false;
         let listener = Listener::begin(&line.value, &line.place).map_err(|why| line.error(&why))?;
@@ -272,6 +300,7 @@ impl Reading<'_> {
             .map(|listener| listener.table(&self.global, self.per_listener, is_local_only))
             .collect();
         self.effective.listeners = tables?;
+        self.close_http();
         if !self.per_listener {
             self.global.put_security(self.effective);
         }

@@ -1,0 +1,615 @@
+//! Certificates of X.509 version 1, as `openssl x509 -req` makes them of a request when no
+//! extensions are named. The verifier of the TLS library refuses them; OpenSSL, and Mosquitto by
+//! it, take them, and many a guide makes a device's certificate so.
+//!
+//! A certificate of this version cannot say what it is for. So it is good as a client's own alone,
+//! never as that of a CA: a configured CA itself has to have signed it. Everything else is asked of
+//! it that is asked of others: the signature by the same algorithms, its time, revocation lists.
+
+use std::sync::Arc;
+
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::crypto::WebPkiSupportedAlgorithms;
+use rustls::pki_types::{
+    CertificateDer, CertificateRevocationListDer, SignatureVerificationAlgorithm, UnixTime,
+};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, PeerMisbehaved,
+    SignatureScheme,
+};
+use x509_parser::asn1_rs::{Any, Class, Tag};
+use x509_parser::prelude::{
+    CertificateRevocationList, FromDer as _, ParsedExtension, X509Certificate, X509Version,
+};
+
+/// What is signed, by which algorithm, and the signature: the form of certificates and revocation
+/// lists.
+struct Signed<'a> {
+    /// With its head, as it was signed.
+    data: &'a [u8],
+    /// The fields of `data`.
+    fields: &'a [u8],
+    algorithm: &'a [u8],
+    signature: &'a [u8],
+}
+
+/// A public key as certificates have it.
+#[derive(Clone, Debug)]
+struct PublicKey {
+    algorithm: Vec<u8>,
+    key: Vec<u8>,
+}
+
+/// A certificate of version 1.
+struct Version1<'a> {
+    signed: Signed<'a>,
+    serial: &'a [u8],
+    issuer: &'a [u8],
+    key: PublicKey,
+    not_before_secs: i64,
+    not_after_secs: i64,
+}
+
+/// A configured CA: its name, with the head, and its key.
+#[derive(Debug)]
+struct Authority {
+    name: Vec<u8>,
+    key: PublicKey,
+}
+
+/// Verifies certificates of version 1 itself, and leaves all others to the library.
+#[derive(Debug)]
+pub(crate) struct Verifier {
+    others: Arc<dyn ClientCertVerifier>,
+    authorities: Vec<Authority>,
+    /// With lists, each certificate has to be of a CA that has one.
+    lists: Vec<CertificateRevocationListDer<'static>>,
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl Verifier {
+    /// `others` knows the same CAs and lists, and has found both usable.
+    pub(crate) fn new(
+        others: Arc<dyn ClientCertVerifier>,
+        authorities: &[CertificateDer<'_>],
+        lists: Vec<CertificateRevocationListDer<'static>>,
+        algorithms: WebPkiSupportedAlgorithms,
+    ) -> Self {
+        Self {
+            others,
+            authorities: authorities
+                .iter()
+                .filter_map(|der| authority(der))
+                .collect(),
+            lists,
+            algorithms,
+        }
+    }
+
+    fn verify(&self, certificate: &Version1<'_>, now: UnixTime) -> Result<(), CertificateError> {
+        let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+        if now > certificate.not_after_secs {
+            return Err(CertificateError::Expired);
+        }
+        if now < certificate.not_before_secs {
+            return Err(CertificateError::NotValidYet);
+        }
+        let named = |authority: &&Authority| authority.name == certificate.issuer;
+        let mut why = CertificateError::UnknownIssuer;
+        for authority in self.authorities.iter().filter(named) {
+            if self.is_signed(&certificate.signed, &authority.key) {
+                return self.check_revocation(certificate, authority);
+            }
+            why = CertificateError::BadSignature;
+        }
+        Err(why)
+    }
+
+    fn is_signed(&self, signed: &Signed<'_>, by: &PublicKey) -> bool {
+        self.algorithms.all.iter().any(|algorithm| {
+            algorithm.signature_alg_id().as_ref() == signed.algorithm
+                && verifies(*algorithm, by, signed.data, signed.signature)
+        })
+    }
+
+    fn check_revocation(
+        &self,
+        certificate: &Version1<'_>,
+        authority: &Authority,
+    ) -> Result<(), CertificateError> {
+        if self.lists.is_empty() {
+            return Ok(());
+        }
+        let mut is_known = false;
+        for der in &self.lists {
+            let (Some(signed), Ok((_, list))) =
+                (signed(der), CertificateRevocationList::from_der(der))
+            else {
+                continue;
+            };
+            // A list for some certificates only names them by what version 1 does not have.
+            let is_partial = list.extensions().iter().any(|one| {
+                matches!(
+                    one.parsed_extension(),
+                    ParsedExtension::IssuingDistributionPoint(_)
+                )
+            });
+            if is_partial
+                || list.issuer().as_raw() != authority.name
+                || !self.is_signed(&signed, &authority.key)
+            {
+                continue;
+            }
+            is_known = true;
+            let is_named = |serial: &[u8]| number(serial) == number(certificate.serial);
+            if list
+                .iter_revoked_certificates()
+                .any(|one| is_named(one.raw_serial()))
+            {
+                return Err(CertificateError::Revoked);
+            }
+        }
+        match is_known {
+            true => Ok(()),
+            false => Err(CertificateError::UnknownRevocationStatus),
+        }
+    }
+
+    /// That the client has the key of its certificate, of version 1.
+    fn verify_handshake(
+        &self,
+        message: &[u8],
+        certificate: &Version1<'_>,
+        said: &DigitallySignedStruct,
+        is_tls13: bool,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let mut mapping = self.algorithms.mapping.iter();
+        let Some((_, algorithms)) = mapping.find(|(scheme, _)| *scheme == said.scheme) else {
+            return Err(PeerMisbehaved::SignedHandshakeWithUnadvertisedSigScheme.into());
+        };
+        // TLS 1.3 binds the scheme to one curve, which is the first.
+        let count = if is_tls13 { 1 } else { algorithms.len() };
+        let verified = algorithms
+            .iter()
+            .take(count)
+            .any(|algorithm| verifies(*algorithm, &certificate.key, message, said.signature()));
+        match verified {
+            true => Ok(HandshakeSignatureValid::assertion()),
+            false => Err(CertificateError::BadSignature.into()),
+        }
+    }
+}
+
+impl ClientCertVerifier for Verifier {
+    fn offer_client_auth(&self) -> bool {
+        self.others.offer_client_auth()
+    }
+
+    fn client_auth_mandatory(&self) -> bool {
+        self.others.client_auth_mandatory()
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.others.root_hint_subjects()
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        match version1(end_entity) {
+            Some(certificate) => match self.verify(&certificate, now) {
+                Ok(()) => Ok(ClientCertVerified::assertion()),
+                Err(why) => Err(Error::InvalidCertificate(why)),
+            },
+            None => self
+                .others
+                .verify_client_cert(end_entity, intermediates, now),
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        said: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        match version1(certificate) {
+            Some(certificate) => self.verify_handshake(message, &certificate, said, false),
+            None => self
+                .others
+                .verify_tls12_signature(message, certificate, said),
+        }
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        said: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        match version1(certificate) {
+            // These alone are of TLS 1.3; the library says so of the others.
+            Some(_) if !is_of_tls13(said.scheme) => {
+                Err(PeerMisbehaved::SignedHandshakeWithUnadvertisedSigScheme.into())
+            }
+            Some(certificate) => self.verify_handshake(message, &certificate, said, true),
+            None => self
+                .others
+                .verify_tls13_signature(message, certificate, said),
+        }
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.others.supported_verify_schemes()
+    }
+}
+
+/// RFC 8446, 4.2.3: with these a handshake may be signed.
+fn is_of_tls13(scheme: SignatureScheme) -> bool {
+    matches!(
+        scheme,
+        SignatureScheme::ECDSA_NISTP256_SHA256
+            | SignatureScheme::ECDSA_NISTP384_SHA384
+            | SignatureScheme::ECDSA_NISTP521_SHA512
+            | SignatureScheme::ED25519
+            | SignatureScheme::RSA_PSS_SHA256
+            | SignatureScheme::RSA_PSS_SHA384
+            | SignatureScheme::RSA_PSS_SHA512
+    )
+}
+
+fn verifies(
+    algorithm: &dyn SignatureVerificationAlgorithm,
+    by: &PublicKey,
+    message: &[u8],
+    signature: &[u8],
+) -> bool {
+    algorithm.public_key_alg_id().as_ref() == by.algorithm
+        && algorithm
+            .verify_signature(&by.key, message, signature)
+            .is_ok()
+}
+
+/// The key of a certificate of version 1, in DER; none if it is of another version, or none at all.
+pub(crate) fn public_key(der: &[u8]) -> Option<Vec<u8>> {
+    version1(der)?;
+    let (_, certificate) = X509Certificate::from_der(der).ok()?;
+    Some(certificate.public_key().raw.to_vec())
+}
+
+/// A certificate of version 1, read to its last byte; none if it is of another, or none at all.
+fn version1(der: &[u8]) -> Option<Version1<'_>> {
+    let signed = signed(der)?;
+    let (serial, rest) = element(signed.fields, Tag::Integer)?;
+    let (algorithm, rest) = element(rest, Tag::Sequence)?;
+    // What is signed names the algorithm too, so that nobody exchanges it.
+    if algorithm != signed.algorithm {
+        return None;
+    }
+    let (_, after) = element(rest, Tag::Sequence)?;
+    let issuer = &rest[..rest.len() - after.len()];
+    let (_, rest) = element(after, Tag::Sequence)?;
+    let (_, rest) = element(rest, Tag::Sequence)?;
+    let (key, rest) = element(rest, Tag::Sequence)?;
+    // Nothing may follow, extensions least of all.
+    if !rest.is_empty() {
+        return None;
+    }
+    let (_, certificate) = X509Certificate::from_der(der).ok()?;
+    let validity = certificate.validity();
+    (certificate.version() == X509Version::V1).then_some(())?;
+    Some(Version1 {
+        serial,
+        issuer,
+        key: public_key_of(key)?,
+        not_before_secs: validity.not_before.timestamp(),
+        not_after_secs: validity.not_after.timestamp(),
+        signed,
+    })
+}
+
+/// A CA that may sign certificates, as far as its own says.
+fn authority(der: &[u8]) -> Option<Authority> {
+    let (_, certificate) = X509Certificate::from_der(der).ok()?;
+    let usage = certificate.key_usage().ok()?;
+    let may_sign = usage.is_none_or(|usage| usage.value.key_cert_sign());
+    // Of version 1 nobody knows; whoever configures it says so.
+    let is_ca = certificate.is_ca() || certificate.version() == X509Version::V1;
+    // What it may name is not looked at here, so it names nobody.
+    let is_bound = !matches!(certificate.name_constraints(), Ok(None));
+    if !is_ca || !may_sign || is_bound {
+        return None;
+    }
+    let key = certificate.public_key().raw;
+    let (key, _) = element(key, Tag::Sequence)?;
+    Some(Authority {
+        name: certificate.subject().as_raw().to_vec(),
+        key: public_key_of(key)?,
+    })
+}
+
+fn public_key_of(fields: &[u8]) -> Option<PublicKey> {
+    let (algorithm, rest) = element(fields, Tag::Sequence)?;
+    let (key, rest) = element(rest, Tag::BitString)?;
+    rest.is_empty().then_some(())?;
+    Some(PublicKey {
+        algorithm: algorithm.to_vec(),
+        key: whole_bytes(key)?.to_vec(),
+    })
+}
+
+fn signed(der: &[u8]) -> Option<Signed<'_>> {
+    let (all, rest) = element(der, Tag::Sequence)?;
+    rest.is_empty().then_some(())?;
+    let (fields, after) = element(all, Tag::Sequence)?;
+    let (algorithm, rest) = element(after, Tag::Sequence)?;
+    let (signature, rest) = element(rest, Tag::BitString)?;
+    rest.is_empty().then_some(())?;
+    Some(Signed {
+        data: &all[..all.len() - after.len()],
+        fields,
+        algorithm,
+        signature: whole_bytes(signature)?,
+    })
+}
+
+/// The bytes of a bit string that has no bits left over.
+fn whole_bytes(bits: &[u8]) -> Option<&[u8]> {
+    bits.split_first()
+        .filter(|(unused, _)| **unused == 0)
+        .map(|(_, bytes)| bytes)
+}
+
+/// What is in an element of this kind, and what comes after it.
+fn element(der: &[u8], tag: Tag) -> Option<(&[u8], &[u8])> {
+    let (rest, any) = Any::from_der(der).ok()?;
+    let is_kind = any.class() == Class::Universal
+        && any.tag() == tag
+        && any.header.constructed() == (tag == Tag::Sequence);
+    is_kind.then_some((any.data, rest))
+}
+
+/// A number without the zeros before it.
+fn number(bytes: &[u8]) -> &[u8] {
+    let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
+    &bytes[zeros..]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rcgen::{
+        BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer,
+        DnType, IsCa, KeyIdMethod, KeyPair, PublicKeyData as _, RevokedCertParams, SerialNumber,
+        SigningKey as _,
+    };
+    use rustls::crypto::aws_lc_rs::default_provider;
+    use rustls::pki_types::PrivateKeyDer;
+    use rustls::server::WebPkiClientVerifier;
+    use rustls::sign::{CertifiedKey, SingleCertAndKey};
+    use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection};
+    use time::OffsetDateTime;
+
+    use super::*;
+    use crate::{ClientFiles, ServerCheck, Versions, client_config};
+
+    /// Within the time of all certificates.
+    const NOW_SECS: u64 = 1_800_000_000;
+    const SERIAL: u8 = 0x51;
+
+    type Ca = CertifiedIssuer<'static, KeyPair>;
+
+    fn ca(is_ca: IsCa) -> Ca {
+        let mut params = CertificateParams::new(Vec::new()).expect("no names");
+        params.is_ca = is_ca;
+        params.distinguished_name.push(DnType::CommonName, "the CA");
+        let key = KeyPair::generate().expect("a key");
+        CertifiedIssuer::self_signed(params, key).expect("a CA")
+    }
+
+    fn a_ca() -> Ca {
+        ca(IsCa::Ca(BasicConstraints::Unconstrained))
+    }
+
+    fn der(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
+        let content = parts.concat();
+        let mut out = vec![tag];
+        match content.len() {
+            short @ 0..0x80 => out.push(short as u8),
+            long => out.extend([0x82, (long >> 8) as u8, long as u8]),
+        }
+        out.extend(content);
+        out
+    }
+
+    const SEQUENCE: u8 = 0x30;
+
+    /// ecdsa-with-SHA256.
+    const ALGORITHM: &[u8] = &[
+        0x30, 0x0A, 0x06, 0x08, 0x2A, 0x86, 0x48, 0xCE, 0x3D, 0x04, 0x03, 0x02,
+    ];
+
+    /// A certificate of a CA, with these fields behind the key.
+    fn signed_by(ca: &Ca, behind: &[u8]) -> Vec<u8> {
+        of_key(ca, &KeyPair::generate().expect("a key"), behind)
+    }
+
+    fn of_key(ca: &Ca, key: &KeyPair, behind: &[u8]) -> Vec<u8> {
+        let (_, issuer) = X509Certificate::from_der(ca.der()).expect("the CA's");
+        let name = issuer.subject().as_raw();
+        let time = |text: &str| der(0x18, &[text.as_bytes()]);
+        let validity = der(
+            SEQUENCE,
+            &[&time("20000101000000Z"), &time("21000101000000Z")],
+        );
+        let key = key.subject_public_key_info();
+        let serial = der(0x02, &[&[SERIAL]]);
+        let fields: &[&[u8]] = &[&serial, ALGORITHM, name, &validity, name, &key, behind];
+        let data = der(SEQUENCE, fields);
+        let signature = ca.key().sign(&data).expect("a signature");
+        let signature = der(0x03, &[&[0], &signature]);
+        der(SEQUENCE, &[&data, ALGORITHM, &signature])
+    }
+
+    fn list(ca: &Ca, serial: u8) -> CertificateRevocationListDer<'static> {
+        let at = OffsetDateTime::from_unix_timestamp(NOW_SECS as i64).expect("a time");
+        let revoked = RevokedCertParams {
+            serial_number: SerialNumber::from(vec![serial]),
+            revocation_time: at,
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let params = CertificateRevocationListParams {
+            this_update: at,
+            next_update: at + Duration::from_secs(3600),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: vec![revoked],
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        params.signed_by(ca).expect("a list").der().clone()
+    }
+
+    fn verifier(cas: &[&Ca], lists: &[CertificateRevocationListDer<'static>]) -> Verifier {
+        let ders: Vec<_> = cas.iter().map(|ca| ca.der().clone()).collect();
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(ders.clone());
+        let provider = Arc::new(default_provider());
+        let algorithms = provider.signature_verification_algorithms;
+        let others = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+            .with_crls(lists.iter().cloned())
+            .build()
+            .expect("a verifier");
+        Verifier::new(others, &ders, lists.to_vec(), algorithms)
+    }
+
+    fn verdict_at(verifier: &Verifier, der: &[u8], secs: u64) -> Result<(), Error> {
+        let now = UnixTime::since_unix_epoch(Duration::from_secs(secs));
+        let verified = verifier.verify_client_cert(&CertificateDer::from(der), &[], now);
+        verified.map(|_| ())
+    }
+
+    fn verdict(verifier: &Verifier, der: &[u8]) -> Result<(), Error> {
+        verdict_at(verifier, der, NOW_SECS)
+    }
+
+    #[test]
+    fn a_clients_own_of_a_configured_ca_is_good_in_its_time() {
+        let ca = a_ca();
+        let (verifier, own) = (verifier(&[&ca], &[]), signed_by(&ca, &[]));
+        assert_eq!(verdict(&verifier, &own), Ok(()));
+        let late = verdict_at(&verifier, &own, 3 * NOW_SECS);
+        assert_eq!(late, Err(CertificateError::Expired.into()));
+        let early = verdict_at(&verifier, &own, 0);
+        assert_eq!(early, Err(CertificateError::NotValidYet.into()));
+    }
+
+    #[test]
+    fn another_ca_of_the_same_name_has_not_signed_it() {
+        let (ca, other) = (a_ca(), a_ca());
+        let own = signed_by(&other, &[]);
+        let verified = verdict(&verifier(&[&ca], &[]), &own);
+        assert_eq!(verified, Err(CertificateError::BadSignature.into()));
+        assert_eq!(verdict(&verifier(&[&ca, &other], &[]), &own), Ok(()));
+    }
+
+    #[test]
+    fn who_is_configured_and_no_ca_signs_nothing() {
+        let no_ca = ca(IsCa::ExplicitNoCa);
+        let verified = verdict(&verifier(&[&no_ca], &[]), &signed_by(&no_ca, &[]));
+        assert_eq!(verified, Err(CertificateError::UnknownIssuer.into()));
+    }
+
+    #[test]
+    fn revocation_lists_hold_for_it() {
+        let (ca, other) = (a_ca(), a_ca());
+        let own = signed_by(&ca, &[]);
+        let by = |list| verdict(&verifier(&[&ca, &other], &[list]), &own);
+        assert_eq!(by(list(&ca, 7)), Ok(()));
+        assert_eq!(by(list(&ca, SERIAL)), Err(CertificateError::Revoked.into()));
+        // One that the CA has not signed says nothing, and something has to be said.
+        let unknown = Err(CertificateError::UnknownRevocationStatus.into());
+        assert_eq!(by(list(&other, 7)), unknown);
+    }
+
+    #[test]
+    fn extensions_are_not_of_this_version() {
+        let ca = a_ca();
+        let with = signed_by(&ca, &der(0xA3, &[&der(SEQUENCE, &[])]));
+        assert!(verdict(&verifier(&[&ca], &[]), &with).is_err());
+    }
+
+    /// Whether the server's side of a handshake comes to its end.
+    fn handshake(certificate: &[u8], key: &KeyPair, ca: &Ca, tls: Versions) -> Result<(), Error> {
+        let provider = Arc::new(default_provider());
+        let signing = |key: &KeyPair| {
+            let der = PrivateKeyDer::Pkcs8(key.serialize_der().into());
+            provider.key_provider.load_private_key(der).expect("a key")
+        };
+        let pair = |der: &[u8], key: &KeyPair| {
+            let chain = vec![CertificateDer::from(der.to_vec())];
+            Arc::new(SingleCertAndKey::from(CertifiedKey::new(
+                chain,
+                signing(key),
+            )))
+        };
+        let server = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()?
+            .with_client_cert_verifier(Arc::new(verifier(&[ca], &[])))
+            .with_cert_resolver(pair(ca.der(), ca.key()));
+        let trust = ClientFiles {
+            check: ServerCheck::Nothing,
+            versions: tls,
+            ..ClientFiles::default()
+        };
+        let mut client = ClientConfig::clone(&*client_config(&trust).expect("settings"));
+        client.client_auth_cert_resolver = pair(certificate, key);
+        let name = "localhost".try_into().expect("a name");
+        let mut client = ClientConnection::new(Arc::new(client), name)?;
+        let mut server = ServerConnection::new(Arc::new(server))?;
+        while server.is_handshaking() {
+            let mut bytes = Vec::new();
+            client.write_tls(&mut bytes).expect("memory");
+            server.read_tls(&mut &bytes[..]).expect("memory");
+            server.process_new_packets()?;
+            bytes.clear();
+            server.write_tls(&mut bytes).expect("memory");
+            client.read_tls(&mut &bytes[..]).expect("memory");
+            client.process_new_packets()?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn who_has_the_certificate_and_not_its_key_is_not_let_in() {
+        let ca = a_ca();
+        let [key, other] = [0, 1].map(|_| KeyPair::generate().expect("a key"));
+        let own = of_key(&ca, &key, &[]);
+        for tls in [Versions::Tls12, Versions::Tls13] {
+            assert_eq!(handshake(&own, &key, &ca, tls), Ok(()), "{tls:?}");
+            let refused = Err(CertificateError::BadSignature.into());
+            assert_eq!(handshake(&own, &other, &ca, tls), refused, "{tls:?}");
+        }
+    }
+
+    #[test]
+    fn no_changed_byte_is_good() {
+        let ca = a_ca();
+        let (verifier, own) = (verifier(&[&ca], &[]), signed_by(&ca, &[]));
+        for at in 0..own.len() {
+            for bit in 0..8 {
+                let mut changed = own.clone();
+                changed[at] ^= 1 << bit;
+                assert!(
+                    verdict(&verifier, &changed).is_err(),
+                    "byte {at}, bit {bit}"
+                );
+            }
+        }
+    }
+}
