@@ -168,7 +168,7 @@ fn verifier(files: &ServerFiles) -> Result<Arc<dyn ClientCertVerifier>, FileErro
     Ok(Arc::new(Verifier::new(
         others,
         &authorities,
-        lists,
+        &lists,
         algorithms,
     )))
 }

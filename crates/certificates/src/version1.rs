@@ -6,6 +6,7 @@
 //! never as that of a CA: a configured CA itself has to have signed it. Everything else is asked of
 //! it that is asked of others: the signature by the same algorithms, its time, revocation lists.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use rustls::client::danger::HandshakeSignatureValid;
@@ -43,12 +44,12 @@ struct PublicKey {
 
 /// A certificate of version 1.
 struct Version1<'a> {
+    /// All of it.
+    der: &'a [u8],
     signed: Signed<'a>,
     serial: &'a [u8],
     issuer: &'a [u8],
     key: PublicKey,
-    not_before_secs: i64,
-    not_after_secs: i64,
 }
 
 /// A configured CA: its name, with the head, and its key.
@@ -56,6 +57,8 @@ struct Version1<'a> {
 struct Authority {
     name: Vec<u8>,
     key: PublicKey,
+    /// Serial numbers that its lists revoke, without the zeros before them; none: it has no list.
+    revoked: Option<BTreeSet<Vec<u8>>>,
 }
 
 /// Verifies certificates of version 1 itself, and leaves all others to the library.
@@ -63,8 +66,8 @@ struct Authority {
 pub(crate) struct Verifier {
     others: Arc<dyn ClientCertVerifier>,
     authorities: Vec<Authority>,
-    /// With lists, each certificate has to be of a CA that has one.
-    lists: Vec<CertificateRevocationListDer<'static>>,
+    /// There are lists; each certificate has to be of a CA that has one then.
+    has_lists: bool,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
@@ -73,32 +76,29 @@ impl Verifier {
     pub(crate) fn new(
         others: Arc<dyn ClientCertVerifier>,
         authorities: &[CertificateDer<'_>],
-        lists: Vec<CertificateRevocationListDer<'static>>,
+        lists: &[CertificateRevocationListDer<'_>],
         algorithms: WebPkiSupportedAlgorithms,
     ) -> Self {
+        let authorities = authorities.iter().filter_map(|der| authority(der));
+        let authorities = authorities.map(|authority| Authority {
+            revoked: revoked_by(&authority, lists, &algorithms),
+            ..authority
+        });
         Self {
             others,
-            authorities: authorities
-                .iter()
-                .filter_map(|der| authority(der))
-                .collect(),
-            lists,
+            authorities: authorities.collect(),
+            has_lists: !lists.is_empty(),
             algorithms,
         }
     }
 
+    /// Nothing but its form is looked at before it is known that a CA has signed it.
     fn verify(&self, certificate: &Version1<'_>, now: UnixTime) -> Result<(), CertificateError> {
-        let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
-        if now > certificate.not_after_secs {
-            return Err(CertificateError::Expired);
-        }
-        if now < certificate.not_before_secs {
-            return Err(CertificateError::NotValidYet);
-        }
         let named = |authority: &&Authority| authority.name == certificate.issuer;
         let mut why = CertificateError::UnknownIssuer;
         for authority in self.authorities.iter().filter(named) {
-            if self.is_signed(&certificate.signed, &authority.key) {
+            if is_signed(&certificate.signed, &authority.key, &self.algorithms) {
+                check_time(certificate, now)?;
                 return self.check_revocation(certificate, authority);
             }
             why = CertificateError::BadSignature;
@@ -106,53 +106,18 @@ impl Verifier {
         Err(why)
     }
 
-    fn is_signed(&self, signed: &Signed<'_>, by: &PublicKey) -> bool {
-        self.algorithms.all.iter().any(|algorithm| {
-            algorithm.signature_alg_id().as_ref() == signed.algorithm
-                && verifies(*algorithm, by, signed.data, signed.signature)
-        })
-    }
-
     fn check_revocation(
         &self,
         certificate: &Version1<'_>,
         authority: &Authority,
     ) -> Result<(), CertificateError> {
-        if self.lists.is_empty() {
-            return Ok(());
-        }
-        let mut is_known = false;
-        for der in &self.lists {
-            let (Some(signed), Ok((_, list))) =
-                (signed(der), CertificateRevocationList::from_der(der))
-            else {
-                continue;
-            };
-            // A list for some certificates only names them by what version 1 does not have.
-            let is_partial = list.extensions().iter().any(|one| {
-                matches!(
-                    one.parsed_extension(),
-                    ParsedExtension::IssuingDistributionPoint(_)
-                )
-            });
-            if is_partial
-                || list.issuer().as_raw() != authority.name
-                || !self.is_signed(&signed, &authority.key)
-            {
-                continue;
+        match &authority.revoked {
+            _ if !self.has_lists => Ok(()),
+            Some(revoked) if revoked.contains(number(certificate.serial)) => {
+                Err(CertificateError::Revoked)
             }
-            is_known = true;
-            let is_named = |serial: &[u8]| number(serial) == number(certificate.serial);
-            if list
-                .iter_revoked_certificates()
-                .any(|one| is_named(one.raw_serial()))
-            {
-                return Err(CertificateError::Revoked);
-            }
-        }
-        match is_known {
-            true => Ok(()),
-            false => Err(CertificateError::UnknownRevocationStatus),
+            Some(_) => Ok(()),
+            None => Err(CertificateError::UnknownRevocationStatus),
         }
     }
 
@@ -262,6 +227,57 @@ fn is_of_tls13(scheme: SignatureScheme) -> bool {
     )
 }
 
+fn check_time(certificate: &Version1<'_>, now: UnixTime) -> Result<(), CertificateError> {
+    let (_, read) =
+        X509Certificate::from_der(certificate.der).map_err(|_| CertificateError::BadEncoding)?;
+    let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+    if now > read.validity().not_after.timestamp() {
+        return Err(CertificateError::Expired);
+    }
+    if now < read.validity().not_before.timestamp() {
+        return Err(CertificateError::NotValidYet);
+    }
+    Ok(())
+}
+
+/// What an authority's own lists revoke; none if it has none.
+fn revoked_by(
+    authority: &Authority,
+    lists: &[CertificateRevocationListDer<'_>],
+    algorithms: &WebPkiSupportedAlgorithms,
+) -> Option<BTreeSet<Vec<u8>>> {
+    let mut revoked = None;
+    for der in lists {
+        let (Some(signed), Ok((_, list))) = (signed(der), CertificateRevocationList::from_der(der))
+        else {
+            continue;
+        };
+        // A list for some certificates only says for which by what version 1 does not have.
+        let is_partial = list.extensions().iter().any(|one| {
+            matches!(
+                one.parsed_extension(),
+                ParsedExtension::IssuingDistributionPoint(_)
+            )
+        });
+        if !is_partial
+            && list.issuer().as_raw() == authority.name
+            && is_signed(&signed, &authority.key, algorithms)
+        {
+            let serials = list.iter_revoked_certificates();
+            let serials = serials.map(|one| number(one.raw_serial()).to_vec());
+            revoked.get_or_insert_with(BTreeSet::new).extend(serials);
+        }
+    }
+    revoked
+}
+
+fn is_signed(signed: &Signed<'_>, by: &PublicKey, algorithms: &WebPkiSupportedAlgorithms) -> bool {
+    algorithms.all.iter().any(|algorithm| {
+        algorithm.signature_alg_id().as_ref() == signed.algorithm
+            && verifies(*algorithm, by, signed.data, signed.signature)
+    })
+}
+
 fn verifies(
     algorithm: &dyn SignatureVerificationAlgorithm,
     by: &PublicKey,
@@ -284,6 +300,7 @@ pub(crate) fn public_key(der: &[u8]) -> Option<Vec<u8>> {
 /// A certificate of version 1, read to its last byte; none if it is of another, or none at all.
 fn version1(der: &[u8]) -> Option<Version1<'_>> {
     let signed = signed(der)?;
+    // Others begin with their version.
     let (serial, rest) = element(signed.fields, Tag::Integer)?;
     let (algorithm, rest) = element(rest, Tag::Sequence)?;
     // What is signed names the algorithm too, so that nobody exchanges it.
@@ -299,15 +316,11 @@ fn version1(der: &[u8]) -> Option<Version1<'_>> {
     if !rest.is_empty() {
         return None;
     }
-    let (_, certificate) = X509Certificate::from_der(der).ok()?;
-    let validity = certificate.validity();
-    (certificate.version() == X509Version::V1).then_some(())?;
     Some(Version1 {
+        der,
         serial,
         issuer,
         key: public_key_of(key)?,
-        not_before_secs: validity.not_before.timestamp(),
-        not_after_secs: validity.not_after.timestamp(),
         signed,
     })
 }
@@ -329,6 +342,7 @@ fn authority(der: &[u8]) -> Option<Authority> {
     Some(Authority {
         name: certificate.subject().as_raw().to_vec(),
         key: public_key_of(key)?,
+        revoked: None,
     })
 }
 
@@ -383,6 +397,7 @@ fn number(bytes: &[u8]) -> &[u8] {
 mod tests {
     use std::time::Duration;
 
+    use proptest::prelude::*;
     use rcgen::{
         BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer,
         DnType, IsCa, KeyIdMethod, KeyPair, PublicKeyData as _, RevokedCertParams, SerialNumber,
@@ -485,7 +500,7 @@ mod tests {
             .with_crls(lists.iter().cloned())
             .build()
             .expect("a verifier");
-        Verifier::new(others, &ders, lists.to_vec(), algorithms)
+        Verifier::new(others, &ders, lists, algorithms)
     }
 
     fn verdict_at(verifier: &Verifier, der: &[u8], secs: u64) -> Result<(), Error> {
@@ -594,6 +609,13 @@ mod tests {
             assert_eq!(handshake(&own, &key, &ca, tls), Ok(()), "{tls:?}");
             let refused = Err(CertificateError::BadSignature.into());
             assert_eq!(handshake(&own, &other, &ca, tls), refused, "{tls:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_no_certificate(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            prop_assert!(version1(&bytes).is_none());
         }
     }
 
