@@ -7,7 +7,7 @@ use martlet_codec::QoS;
 use slab::Slab;
 
 use super::GroupId;
-use crate::counters::Accounting;
+use crate::counters::{Accounting, DropReason};
 use crate::hash::{HashMap, seeded};
 use crate::id::{SessionAddress, TenantId};
 use crate::permission::{Actions, Names, Rules};
@@ -62,13 +62,14 @@ impl Member {
 }
 
 /// Who is to get a message of a group.
+#[derive(Debug)]
 pub(super) enum Choice {
     /// The member at this place.
     Member(usize),
     /// Nobody just now.
     Later,
-    /// Nobody of them may have it.
-    Nobody,
+    /// Nobody of them, ever: for this reason.
+    Nobody(DropReason),
 }
 
 /// Deliveries after which a member that had no room is asked again.
@@ -196,49 +197,54 @@ impl Group {
     }
 
     /// The member whose turn it is among those that may have a message and can take it.
+    pub(super) fn choose(&mut self, topic: &str, qos: QoS) -> Choice {
+        let takes = |member: &Member| {
+            self.may_have_room(member) && member.credit > 0 && member.may_receive(topic)
+        };
+        let choice = match self.first_in_turn(takes) {
+            Some(place) => Choice::Member(place),
+            None => self.choose_without_credit(topic, qos),
+        };
+        if let Choice::Member(place) = choice {
+            self.turn = place + 1;
+        }
+        choice
+    }
+
+    fn first_in_turn(&self, is: impl Fn(&Member) -> bool) -> Option<usize> {
+        let (before, from) = self.members.split_at(self.turn.min(self.members.len()));
+        let found = from.iter().position(&is).map(|place| before.len() + place);
+        found.or_else(|| before.iter().position(is))
+    }
+
+    /// At QoS 0 no credit is needed.
     ///
     /// If of those who may have it nobody is there, but others are, it goes to one who is away and
     /// has a queue of its own: in the group's it would keep what others may have from them.
-    pub(super) fn choose(&mut self, topic: &str, qos: QoS) -> Choice {
-        let count = self.members.len();
-        let in_turn = (0..count).map(|step| (self.turn + step) % count);
-        let member = |place: usize| &self.members[place];
-        let may = |place: &usize| member(*place).may_receive(topic);
-        let with_credit = in_turn.clone().find(|place| {
-            let member = member(*place);
-            self.may_have_room(member) && member.credit > 0 && may(place)
+    #[cold]
+    fn choose_without_credit(&self, topic: &str, qos: QoS) -> Choice {
+        let is_sent_once = |member: &Member| qos.min(member.qos) == QoS::AtMostOnce;
+        let once = self.first_in_turn(|member| {
+            member.connected && is_sent_once(member) && member.may_receive(topic)
         });
-        let chosen = with_credit.or_else(|| {
-            in_turn.clone().find(|place| {
-                let member = member(*place);
-                member.connected && qos.min(member.qos) == QoS::AtMostOnce && may(place)
-            })
+        if let Some(place) = once {
+            return Choice::Member(place);
+        }
+        let may = |member: &&Member| member.may_receive(topic);
+        // After a restart members have yet to join.
+        if !self.members.iter().any(|member| member.connected) {
+            return Choice::Later;
+        }
+        let mut those_who_may = self.members.iter().filter(may).peekable();
+        if those_who_may.peek().is_none() {
+            return Choice::Nobody(DropReason::NotPermitted);
+        }
+        if those_who_may.any(|member| member.connected) {
+            return Choice::Later;
+        }
+        let keeps = self.first_in_turn(|member| {
+            member.durable && !is_sent_once(member) && member.may_receive(topic)
         });
-        let chosen = match chosen {
-            Some(chosen) => chosen,
-            None => {
-                let is_there = |place: &usize| member(*place).connected;
-                // After a restart members have yet to join.
-                if !in_turn.clone().any(|place| is_there(&place)) {
-                    return Choice::Later;
-                }
-                if !in_turn.clone().any(|place| may(&place)) {
-                    return Choice::Nobody;
-                }
-                if in_turn.clone().any(|place| is_there(&place) && may(&place)) {
-                    return Choice::Later;
-                }
-                let keeps = |place: &usize| {
-                    let member = member(*place);
-                    member.durable && qos.min(member.qos) > QoS::AtMostOnce
-                };
-                match in_turn.clone().find(|place| keeps(place) && may(place)) {
-                    Some(chosen) => chosen,
-                    None => return Choice::Later,
-                }
-            }
-        };
-        self.turn = chosen + 1;
-        Choice::Member(chosen)
+        keeps.map_or(Choice::Nobody(DropReason::NoMember), Choice::Member)
     }
 }

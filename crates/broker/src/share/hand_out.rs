@@ -213,8 +213,8 @@ impl Shard {
         let chosen = match group.choose(entry.message.topic(), entry.qos) {
             Choice::Member(chosen) => chosen,
             Choice::Later => return Some(entry),
-            Choice::Nobody => {
-                self.drop_forbidden(cx, index, entry);
+            Choice::Nobody(reason) => {
+                self.drop_for_all(cx, index, entry, reason);
                 return None;
             }
         };
@@ -278,19 +278,25 @@ impl Shard {
         None
     }
 
-    /// None of those who have joined may have it, whether they are there or not.
-    pub(super) fn drop_forbidden<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, entry: Entry) {
+    /// No member can have it, whether it is there or not.
+    fn drop_for_all<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        entry: Entry,
+        reason: DropReason,
+    ) {
         if self.settings.events.drops {
             cx.effects.events.push(Event::Dropped {
                 client_id: self.groups.slab[index as usize].filter.to_string(),
                 user: None,
                 topic: entry.message.topic().to_owned(),
                 stored: None,
-                reason: DropReason::NotPermitted,
+                reason,
             });
         }
         self.group_entry_ended(cx, index, &Taken::Held(entry));
-        self.drop_in_group(index, DropReason::NotPermitted);
+        self.drop_in_group(index, reason);
     }
 
     pub(super) fn outcome_received<N: Node>(
