@@ -187,7 +187,7 @@ fn explain_by_file(
 fn explain_by_node(options: &ExplainOptions, question: &Question) -> anyhow::Result<Explained> {
     let effective = options.file.node.load()?;
     let data_dir = config::data_dir(&effective)?;
-    if !admin::is_running(&data_dir) {
+    if !admin::may_ask(&data_dir)? {
         let node = config::resolve(&effective)?;
         let asked = format!(
             "the configuration and its files, since no node runs at {}",
