@@ -173,7 +173,7 @@ impl Control {
         let reports = self.ask(timeout, command).await?;
         let counters = reports.into_iter().filter_map(|report| match report {
             Report::Snapshot { counters, .. } => Some(*counters),
-            _ => None,
+            Report::Clients { .. } | Report::Traffic { .. } | Report::SessionRules { .. } => None,
         });
         Ok(counters.collect())
     }
@@ -221,7 +221,7 @@ impl Control {
         let reports = self.ask(ANSWER_TIMEOUT, command).await?;
         let uses = reports.into_iter().filter_map(|report| match report {
             Report::Traffic { uses, .. } => Some(uses),
-            _ => None,
+            Report::Snapshot { .. } | Report::Clients { .. } | Report::SessionRules { .. } => None,
         });
         Ok(uses.flatten().collect())
     }
@@ -241,7 +241,7 @@ impl Control {
         let mut reports = self.ask(ANSWER_TIMEOUT, command).await?.into_iter();
         Ok(reports.find_map(|report| match report {
             Report::SessionRules { found, .. } => found,
-            _ => None,
+            Report::Snapshot { .. } | Report::Clients { .. } | Report::Traffic { .. } => None,
         }))
     }
 

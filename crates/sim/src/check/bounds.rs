@@ -20,7 +20,7 @@ impl Bounds {
     pub(super) fn reported(&mut self, reports: &[Report], findings: &mut Findings) {
         let lists = reports.iter().filter_map(|report| match report {
             Report::Clients { clients, .. } => Some(clients),
-            Report::Snapshot { .. } | Report::Traffic { .. } => None,
+            Report::Snapshot { .. } | Report::Traffic { .. } | Report::SessionRules { .. } => None,
         });
         for info in lists.flatten() {
             if info.queued > self.queued_max {
