@@ -134,11 +134,11 @@ class Client:
         sent.wait_for_publish(DEADLINE_SECS)
         assert sent.is_published(), "the message was not acknowledged"
 
-    def acknowledged(self, topic):
+    def acknowledged(self, topic, **options):
         """Whether a message with QoS 1 was taken: the reason code of its PUBACK."""
         came = queue.Queue()
         self.client.on_publish = lambda _client, _data, _id, reason, _properties: came.put(reason)
-        self.client.publish(topic, "x", 1)
+        self.client.publish(topic, "x", 1, **options)
         return not came.get(timeout=DEADLINE_SECS).is_failure
 
     def receive(self):

@@ -102,6 +102,16 @@ def test_messages_beyond_the_rate_are_told_of_together(start_node):
     assert len(entries) <= 3, entries
 
 
+def test_what_a_full_quota_refuses_is_told_of(start_node):
+    node = start_node(settings=["limits.retained_messages=1"])
+    with Client(node, "c1") as client:
+        assert client.acknowledged("r/1", retain=True)
+        assert not client.acknowledged("r/2", retain=True)
+    until(lambda: "publish refused: c1" in logs(node, "-t"), "it is told of")
+    line = logs(node, "-t")
+    assert ", r/2: limit retained_messages" in line and "raise limits.retained_messages" in line, line
+
+
 def test_who_is_shown_out_for_a_limit_is_in_trouble(start_node):
     node = start_node(settings=["limits.publish_rate=1", "mqtt.rate_exceeded=disconnect"])
     with Client(node, "fast") as client:

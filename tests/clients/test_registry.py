@@ -450,3 +450,41 @@ def test_a_user_of_another_source_who_is_named_as_a_device_is_not_that_device(st
             assert not may("t", name, password, client), (name, client)
     assert not may("t", "jwt", signer.token(sub="u"), "d1")
     assert may("t", "jwt", signer.token(sub="u"), "c")
+
+
+def test_lint_looks_at_roles_and_says_how_much_it_has_seen(start, place):
+    place.run("role", "add", "writer", "--rule", "topic readwrite d/#", "--rule", "topic read d/x",
+              "--rule", "topic read news")
+    place.run("device", "type", "add", "meter", "--rule", "pattern readwrite m/+/#")
+    place.user("ann", "--role", "writer")
+    meters = {name: place.device(name, "--type", "meter") for name in ["m1", "m2"]}
+    assert place.run("acl", "lint", code=1) == (
+        "role writer rule 2: `topic read d/x` never decides: role writer rule 1 (`topic readwrite d/#`) covers all of "
+        "it; remove one of them\n")
+    node = start()
+    lint = [martlet_process.binary(), "acl", "lint", "--traffic", "--data-dir", str(place.path)]
+
+    def linted():
+        done = subprocess.run(lint, capture_output=True, text=True, env=martlet_process.environment(), timeout=20)
+        return done.stdout.splitlines()[1:], done.stderr
+
+    with Client(node, "c1").credentials("ann", "secret") as ann:
+        ann.publish("d/ann/a", "x")
+        wider, seen = linted()
+        assert wider == [] and ": 1 uses of 1 topics by 1 clients" in seen, seen
+        assert "too little to judge: role writer rule 1\n" in seen, seen
+        assert "used by nobody so far" in seen and "role writer rule 3, device type meter rule 1\n" in seen, seen
+        ann.publish("d/ann/b", "x")
+        ann.publish("d/ann/c", "x")
+        wider, seen = linted()
+        assert wider == [
+            "role writer rule 1: `topic readwrite d/#` is wider than the traffic seen: `pattern write d/%u/+` would do "
+            "for its 3 uses"], (wider, seen)
+        with device(node, "m1", meters["m1"]) as one, device(node, "m2", meters["m2"]) as other:
+            for name, meter in [("m1", one), ("m2", other)]:
+                meter.publish(f"m/{name}/up", "x")
+                meter.publish(f"m/{name}/down", "x")
+            wider, seen = linted()
+    assert wider[1:] == [
+        "device type meter rule 1: `topic readwrite m/+/#` is wider than the traffic seen: `pattern write m/%c/+` "
+        "would do for its 4 uses"], (wider, seen)

@@ -11,6 +11,7 @@
 //! * [`edit`]: changing such a file while others read it
 //! * [`AclFile`]: who may publish and read what
 //! * [`Explanation`], [`Lint`]: why, and what is odd in it
+//! * [`Needs`]: what its lines are needed for, by what clients do
 //! * [`default_rules`] and others: what holds where no file says anything
 //! * [`RuleLine`]: one rule of a role, written as in such a file
 //! * [`credentials`]: users with their passwords in one line
@@ -26,6 +27,7 @@ mod lint;
 mod password_file;
 mod rule_line;
 pub mod scram;
+mod traffic;
 
 use std::fmt;
 
@@ -33,9 +35,10 @@ pub use acl_file::AclFile;
 pub use defaults::{administrator_rules, default_rules, device_rules};
 pub use environment::{Credential, credentials};
 pub use explain::{Explanation, explain};
-pub use lint::{Lint, Use};
+pub use lint::{Lint, lint_rules};
 pub use password_file::{Check, PasswordFile, Plain};
 pub use rule_line::RuleLine;
+pub use traffic::{Judged, Needs, USES_MIN, Use, judge_rules_by};
 
 /// Why a file is not used: where, and what was expected there.
 #[derive(Clone, Debug, PartialEq, Eq)]

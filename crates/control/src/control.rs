@@ -196,7 +196,7 @@ impl Control {
         let reports = self.ask(timeout, command).await?;
         let counters = reports.into_iter().filter_map(|report| match report {
             Report::Snapshot { counters, .. } => Some(*counters),
-            _ => None,
+            Report::Clients { .. } | Report::Traffic { .. } | Report::SessionRules { .. } => None,
         });
         Ok(counters.collect())
     }
@@ -244,7 +244,7 @@ impl Control {
         let reports = self.ask(ANSWER_TIMEOUT, command).await?;
         let uses = reports.into_iter().filter_map(|report| match report {
             Report::Traffic { uses, .. } => Some(uses),
-            _ => None,
+            Report::Snapshot { .. } | Report::Clients { .. } | Report::SessionRules { .. } => None,
         });
         Ok(uses.flatten().collect())
     }
@@ -264,7 +264,7 @@ impl Control {
         let mut reports = self.ask(ANSWER_TIMEOUT, command).await?.into_iter();
         Ok(reports.find_map(|report| match report {
             Report::SessionRules { found, .. } => found,
-            _ => None,
+            Report::Snapshot { .. } | Report::Clients { .. } | Report::Traffic { .. } => None,
         }))
     }
 

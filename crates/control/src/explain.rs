@@ -159,7 +159,7 @@ fn not_let_in(why: &str, asked: &str) -> Explained {
         outcome: Outcome::NotLetIn,
         place: None,
         rule: None,
-        why: format!("the client is not let in: {why}"),
+        why: why.to_owned(),
         asked: asked.to_owned(),
         notes: Vec::new(),
     }

@@ -1,6 +1,7 @@
 //! QoS 2 messages a client has sent and not yet released, and the answers to its PUBLISH and
 //! PUBREL packets (MQTT 5 section 4.3.3).
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 use martlet_codec::{AckKind, PacketId, Publish, QoS, ReasonCode, TopicName, TopicShape};
@@ -207,10 +208,14 @@ impl Shard {
         if self.memory.is_spent() && publish.qos > QoS::AtMostOnce {
             self.counters.publishes_refused += 1;
             return match self.connections.at(index).version.is_v5() {
-                true => Ok(Answer {
-                    reason: ReasonCode::QuotaExceeded,
-                    record: RecordNumber(0),
-                }),
+                true => {
+                    let why = "limit memory_bytes: nothing more can be kept";
+                    self.tell_publish(cx, session, topic, ReasonCode::QuotaExceeded, why.into());
+                    Ok(Answer {
+                        reason: ReasonCode::QuotaExceeded,
+                        record: RecordNumber(0),
+                    })
+                }
                 false => Err(PacketError::of(
                     ReasonCode::QuotaExceeded,
                     "limit memory_bytes: nothing more can be kept",
@@ -277,14 +282,27 @@ impl Shard {
             false => "the topic is one of the server's own".into(),
             true => self.why_not(session, Actions::PUBLISH, topic).into(),
         };
-        cx.effects.events.push(Event::PublishRefused {
-            client_id: self.sessions.at(session).client_id.to_string(),
-            user: self.user_of(session),
-            address: self.peer_of(session),
-            topic: topic.to_owned(),
-            reason: ReasonCode::NotAuthorized,
-            why,
-        });
+        self.tell_publish(cx, session, topic, ReasonCode::NotAuthorized, why);
+    }
+
+    fn tell_publish<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        session: u32,
+        topic: &str,
+        reason: ReasonCode,
+        why: Cow<'static, str>,
+    ) {
+        if self.settings.events.connections {
+            cx.effects.events.push(Event::PublishRefused {
+                client_id: self.sessions.at(session).client_id.to_string(),
+                user: self.user_of(session),
+                address: self.peer_of(session),
+                topic: topic.to_owned(),
+                reason,
+                why,
+            });
+        }
     }
 
     fn route_accepted<N: Node>(
@@ -307,6 +325,11 @@ impl Shard {
                     ReasonCode::QuotaExceeded,
                     "limit retained_messages or retained_bytes",
                 ));
+            }
+            if let Some(session) = self.connections.at(index).session() {
+                let why = "limit retained_messages or retained_bytes".into();
+                let reason = ReasonCode::QuotaExceeded;
+                self.tell_publish(cx, session, publication.topic, reason, why);
             }
             return Ok(self.refused(index, ReasonCode::QuotaExceeded));
         }

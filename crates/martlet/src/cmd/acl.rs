@@ -1,12 +1,13 @@
 //! `martlet acl`: why somebody may do something, and what is odd in an ACL file.
 
+mod lint;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand, ValueEnum};
-use martlet_access::{AclFile, Use};
-use martlet_api::UseView;
+use martlet_access::AclFile;
 use martlet_broker::Actions;
 use martlet_control::explain::{Explained, Outcome, Question};
 use martlet_control::text::printable;
@@ -34,10 +35,11 @@ enum Action {
     /// none, the files cannot be read, or the node does not answer. 3: the client would not be let
     /// in.
     Explain(ExplainOptions),
-    /// Name lines that never decide anything, and those that permit too much
+    /// Name rules that never decide anything, and those that permit too much
     ///
-    /// Exit code 0: there are none. 1: there are some. 2: the file cannot be read.
-    Lint(LintOptions),
+    /// Exit code 0: there are none. 1: there are some. 2: the file or the tables cannot be read, or
+    /// with --traffic the node does not answer.
+    Lint(lint::LintOptions),
 }
 
 /// Which ACL file.
@@ -79,23 +81,11 @@ enum ActionName {
     Receive,
 }
 
-#[derive(Args, Debug)]
-struct LintOptions {
-    /// ACL file [default: auth.acl_file of the configuration]
-    #[arg(value_name = "FILE")]
-    path: Option<PathBuf>,
-    /// Look also at what clients of the running node do: lines that are wider than that
-    #[arg(long)]
-    traffic: bool,
-    #[command(flatten)]
-    file: FileOptions,
-}
-
 /// Runs the command.
 pub(crate) fn run(command: &AclCommand) -> ExitCode {
     let outcome = match &command.action {
         Action::Explain(options) => run_explain(options),
-        Action::Lint(options) => lint(options),
+        Action::Lint(options) => lint::run(options),
     };
     match outcome {
         Ok((text, code)) => {
@@ -197,7 +187,7 @@ fn explain_by_file(
 fn explain_by_node(options: &ExplainOptions, question: &Question) -> anyhow::Result<Explained> {
     let effective = options.file.node.load()?;
     let data_dir = config::data_dir(&effective)?;
-    if !admin::is_running(&data_dir) {
+    if !admin::may_ask(&data_dir)? {
         let node = config::resolve(&effective)?;
         let asked = format!(
             "the configuration and its files, since no node runs at {}",
@@ -218,50 +208,4 @@ fn explain_by_node(options: &ExplainOptions, question: &Question) -> anyhow::Res
         }
     }
     Ok(serde_json::from_str(&admin::ask(&data_dir, "GET", &path)?)?)
-}
-
-fn lint(options: &LintOptions) -> anyhow::Result<(String, ExitCode)> {
-    let file = options.file.read(options.path.as_deref())?;
-    let file = file.context("no ACL file: name one, or -c FILE with auth.acl_file in it")?;
-    let mut found = file.lint();
-    if options.traffic {
-        let seen = traffic(&options.file.node)?;
-        let uses: Vec<Use<'_>> = seen.iter().map(as_use).collect();
-        found.extend(file.lint_traffic(&uses));
-        found.sort_by_key(|lint| lint.line);
-        if uses.is_empty() {
-            eprintln!("martlet: no client of the node uses any topic by rules of its user");
-        }
-    }
-    let text = match options.file.json {
-        true => {
-            let all = found.iter();
-            let all = all.map(|lint| serde_json::json!({ "line": lint.line, "why": lint.why }));
-            format!("{}\n", serde_json::Value::Array(all.collect()))
-        }
-        false => found.iter().map(|lint| format!("{lint}\n")).collect(),
-    };
-    let code = match found.is_empty() {
-        true => ExitCode::SUCCESS,
-        false => ExitCode::FAILURE,
-    };
-    Ok((text, code))
-}
-
-/// Uses of topics that the node is asked for.
-const USES_MAX: usize = 100_000;
-
-fn traffic(node: &NodeOptions) -> anyhow::Result<Vec<UseView>> {
-    let path = format!("/api/v1/traffic?limit={USES_MAX}");
-    let body = admin::ask(&node.data_dir()?, "GET", &path)?;
-    Ok(serde_json::from_str(&body)?)
-}
-
-fn as_use(seen: &UseView) -> Use<'_> {
-    Use {
-        user_name: seen.user_name.as_deref(),
-        client_id: &seen.client_id,
-        topic: &seen.topic,
-        publishes: seen.publishes,
-    }
 }

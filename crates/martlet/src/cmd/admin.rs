@@ -244,6 +244,21 @@ pub(crate) fn ask(data_dir: &Path, method: &str, path: &str) -> anyhow::Result<S
     })
 }
 
+/// Whether a node answers at this data directory's socket.
+///
+/// # Errors
+/// Who asks may not know it.
+pub(crate) fn may_ask(data_dir: &Path) -> anyhow::Result<bool> {
+    let socket = data_dir.join(admin_socket::FILE_NAME);
+    match std::os::unix::net::UnixStream::connect(&socket) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+            Err(error).with_context(|| format!("cannot ask the node at {}", socket.display()))
+        }
+        Err(_) => Ok(false),
+    }
+}
+
 /// A node answers at this data directory's socket.
 pub(crate) fn is_running(data_dir: &Path) -> bool {
     std::os::unix::net::UnixStream::connect(data_dir.join(admin_socket::FILE_NAME)).is_ok()

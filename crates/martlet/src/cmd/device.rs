@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
+use martlet_control::text::printable;
 use martlet_registry::{DEVICE_TYPE, Device, Owner, Status};
 
 use crate::cmd::role::{self, NodeAndForm};
@@ -239,7 +240,7 @@ fn list(options: &NodeAndForm) -> anyhow::Result<String> {
             device.device_type,
             device.credentials
         );
-        format!("{}\n", line.trim_end())
+        format!("{}\n", printable(line.trim_end()))
     };
     Ok(all.iter().map(line).collect())
 }

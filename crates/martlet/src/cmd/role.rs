@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 use martlet_access::{RuleLine, administrator_rules, default_rules, device_rules};
+use martlet_control::text::printable;
 use martlet_registry::{Owner, RuleSet};
 
 use crate::cmd::node_options::NodeOptions;
@@ -161,8 +162,8 @@ fn list(owner: Owner, options: &NodeAndForm) -> anyhow::Result<String> {
         return Ok(format!("{}\n", serde_json::Value::Array(all)));
     }
     let line = |set: &RuleSet| match set.is_builtin {
-        true => format!("{:<24} built in\n", set.name),
-        false => format!("{:<24} {} rules\n", set.name, set.rules.len()),
+        true => format!("{:<24} built in\n", printable(&set.name)),
+        false => format!("{:<24} {} rules\n", printable(&set.name), set.rules.len()),
     };
     Ok(all.iter().map(line).collect())
 }
@@ -211,7 +212,10 @@ fn text(owner: Owner, set: &RuleSet) -> String {
     match (lines(owner, set), set.is_builtin) {
         (lines, true) if lines.is_empty() => "everything that a client may do\n".to_owned(),
         (lines, _) if lines.is_empty() => "nothing\n".to_owned(),
-        (lines, _) => lines.iter().map(|line| format!("{line}\n")).collect(),
+        (lines, _) => lines
+            .iter()
+            .map(|line| format!("{}\n", printable(line)))
+            .collect(),
     }
 }
 

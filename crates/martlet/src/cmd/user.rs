@@ -9,6 +9,7 @@ use clap::{Args, Subcommand};
 use martlet_access::edit;
 use martlet_access::hash::{self, Kind};
 use martlet_access::{PasswordFile, Plain};
+use martlet_control::text::printable;
 use martlet_registry::USER_ROLE;
 
 use crate::cmd::node_options::NodeOptions;
@@ -272,7 +273,10 @@ fn list(options: &FileOptions) -> anyhow::Result<String> {
         let users = users(&path)?;
         return Ok(match options.json {
             true => format!("{}\n", serde_json::json!({ "users": users })),
-            false => users.iter().map(|user| format!("{user}\n")).collect(),
+            false => users
+                .iter()
+                .map(|user| format!("{}\n", printable(user)))
+                .collect(),
         });
     }
     let users = tables::read(&options.node, async |registry| registry.users().await)?;
@@ -288,7 +292,11 @@ fn list(options: &FileOptions) -> anyhow::Result<String> {
     }
     let line = |user: &martlet_registry::User| {
         let state = if user.enabled { "" } else { " disabled" };
-        format!("{:<24} {}{state}\n", user.name, user.role)
+        format!(
+            "{:<24} {}{state}\n",
+            printable(&user.name),
+            printable(&user.role)
+        )
     };
     Ok(users.iter().map(line).collect())
 }

@@ -1,0 +1,202 @@
+//! `martlet acl lint`: what is odd in an ACL file, in roles and in types of devices, by themselves
+//! and beside what clients of the running node do.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::bail;
+use clap::Args;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use martlet_access::{AclFile, Judged, Lint, Needs, USES_MIN, Use, judge_rules_by, lint_rules};
+use martlet_api::{Status, UseView};
+use martlet_control::text::printable;
+use martlet_registry::{FILE, Owner, RuleSet, Snapshot};
+
+use super::FileOptions;
+use crate::cmd::node_options::NodeOptions;
+use crate::cmd::{admin, tables};
+
+#[derive(Args, Debug)]
+pub(super) struct LintOptions {
+    /// Look at this ACL file alone [default: auth.acl_file of the configuration, and the roles and
+    /// types of devices in the tables]
+    #[arg(value_name = "FILE")]
+    path: Option<PathBuf>,
+    /// Look also at what clients of the running node do: rules that are wider than that. How much
+    /// was seen, and what is too little to judge by, is told on standard error
+    #[arg(long)]
+    traffic: bool,
+    #[command(flatten)]
+    file: FileOptions,
+}
+
+/// What is looked at.
+struct Subject {
+    file: Option<AclFile>,
+    /// Roles and types that somebody has written.
+    sets: Vec<(Owner, RuleSet)>,
+    /// Whose they are.
+    tables: Option<Snapshot>,
+}
+
+pub(super) fn run(options: &LintOptions) -> anyhow::Result<(String, ExitCode)> {
+    let subject = Subject::read(options)?;
+    let mut found = subject.lint();
+    if options.traffic {
+        let node = &options.file.node;
+        let seen = traffic(node)?;
+        let uses: Vec<Use<'_>> = seen.iter().map(as_use).collect();
+        let judged = subject.judge(&uses);
+        eprint!("{}", seen_text(&uses, since(node)?, &judged));
+        found.extend(judged.into_iter().flat_map(|judged| judged.wider));
+        // In the order of the file; rules of the tables stay behind it, together.
+        let of_file = |lint: &Lint| lint.place.starts_with("line ");
+        found.sort_by(|one, other| match (of_file(one), of_file(other)) {
+            (true, true) => one.line.cmp(&other.line),
+            (one_is, other_is) => other_is.cmp(&one_is),
+        });
+    }
+    let text = match options.file.json {
+        true => {
+            let all = found.iter().map(|lint| {
+                serde_json::json!({ "place": lint.place, "line": lint.line, "why": lint.why })
+            });
+            format!("{}\n", serde_json::Value::Array(all.collect()))
+        }
+        false => {
+            let lines = found.iter();
+            lines
+                .map(|lint| format!("{}\n", printable(&lint.to_string())))
+                .collect()
+        }
+    };
+    let code = match found.is_empty() {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    };
+    Ok((text, code))
+}
+
+impl Subject {
+    fn read(options: &LintOptions) -> anyhow::Result<Self> {
+        let file = options.file.read(options.path.as_deref())?;
+        if options.path.is_some() || options.file.acl_file.is_some() {
+            let (sets, tables) = (Vec::new(), None);
+            return Ok(Self { file, sets, tables });
+        }
+        let node = &options.file.node;
+        let path = node.data_dir()?.join(FILE);
+        let tables = martlet_registry::wait(Snapshot::load(&path))?;
+        let mut sets = Vec::new();
+        if tables.is_some() {
+            for owner in [Owner::Role, Owner::DeviceType] {
+                let all = tables::read(node, async |registry| registry.rule_sets(owner).await)?;
+                let own = all.into_iter().filter(|set| !set.is_builtin);
+                sets.extend(own.map(|set| (owner, set)));
+            }
+        }
+        if file.is_none() && sets.is_empty() {
+            bail!(
+                "no ACL file, and no role or type of devices but those that come with the program: \
+                 name a file, or the node with -c FILE or --data-dir DIR"
+            );
+        }
+        Ok(Self { file, sets, tables })
+    }
+
+    fn lint(&self) -> Vec<Lint> {
+        let of_file = self.file.iter().flat_map(AclFile::lint);
+        let of_sets = self.sets.iter().flat_map(|(owner, set)| {
+            lint_rules(&set.rules, |number| place(*owner, &set.name, number))
+        });
+        of_file.chain(of_sets).collect()
+    }
+
+    fn judge(&self, uses: &[Use<'_>]) -> Vec<Judged> {
+        let needs = Needs::of(uses, |found| {
+            let known = self.tables.as_ref().zip(found.user_name);
+            let by_tables = known.and_then(|(tables, user)| tables.rules_of(user).cloned());
+            by_tables.or_else(|| {
+                let file = self.file.as_ref()?;
+                Some(file.rules_for(found.user_name))
+            })
+        });
+        let of_file = self.file.iter().map(|file| file.judge_by(&needs));
+        let of_sets = self.sets.iter().map(|(owner, set)| {
+            judge_rules_by(&needs, &set.rules, |number| {
+                place(*owner, &set.name, number)
+            })
+        });
+        of_file.chain(of_sets).collect()
+    }
+}
+
+/// As a rule is named where it decides.
+fn place(owner: Owner, name: &str, number: usize) -> String {
+    format!("{} {name} rule {number}", owner.word())
+}
+
+/// How much was seen, and what it does not suffice for.
+fn seen_text(uses: &[Use<'_>], since: Timestamp, judged: &[Judged]) -> String {
+    let counted = |mut names: Vec<&str>| {
+        names.sort_unstable();
+        names.dedup();
+        names.len()
+    };
+    let clients = counted(uses.iter().map(|found| found.client_id).collect());
+    let topics = counted(uses.iter().map(|found| found.topic).collect());
+    let mut text = format!(
+        "martlet: seen of the node, which was started {}: {} uses of {topics} topics by {clients} \
+         clients that have a session now (of a topic, its last publisher and those that its \
+         messages go to)\n",
+        since
+            .to_zoned(TimeZone::system())
+            .strftime("%Y-%m-%d %H:%M:%S"),
+        uses.len(),
+    );
+    let mut tell = |what: &str, places: Vec<&String>| {
+        if !places.is_empty() {
+            let places: Vec<String> = places.into_iter().map(|place| printable(place)).collect();
+            text.push_str(&format!("martlet: {what}: {}\n", places.join(", ")));
+        }
+    };
+    let seldom = judged.iter().flat_map(|judged| &judged.seldom).collect();
+    let unused = judged.iter().flat_map(|judged| &judged.unused).collect();
+    tell(
+        &format!("used less than {USES_MIN} times, which is too little to judge"),
+        seldom,
+    );
+    tell(
+        "used by nobody so far, which is too little to judge",
+        unused,
+    );
+    text
+}
+
+/// When the node was started.
+fn since(node: &NodeOptions) -> anyhow::Result<Timestamp> {
+    let status = admin::ask(&node.data_dir()?, "GET", "/api/v1/status")?;
+    let status: Status = serde_json::from_str(&status)?;
+    let secs = i64::try_from(status.uptime_secs).unwrap_or(i64::MAX);
+    let now = Timestamp::now().as_second();
+    Ok(Timestamp::from_second(now.saturating_sub(secs))?)
+}
+
+/// Uses of topics that the node is asked for.
+const USES_MAX: usize = 100_000;
+
+fn traffic(node: &NodeOptions) -> anyhow::Result<Vec<UseView>> {
+    let path = format!("/api/v1/traffic?limit={USES_MAX}");
+    let body = admin::ask(&node.data_dir()?, "GET", &path)?;
+    Ok(serde_json::from_str(&body)?)
+}
+
+fn as_use(seen: &UseView) -> Use<'_> {
+    Use {
+        user_name: seen.user_name.as_deref(),
+        client_id: &seen.client_id,
+        topic: &seen.topic,
+        publishes: seen.publishes,
+    }
+}
