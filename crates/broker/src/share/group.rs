@@ -10,6 +10,7 @@ use super::GroupId;
 use crate::counters::{Accounting, DropReason};
 use crate::hash::{HashMap, seeded};
 use crate::id::{SessionAddress, TenantId};
+use crate::message::Message;
 use crate::permission::{Actions, Names, Rules};
 use crate::record::SessionEpoch;
 use crate::session::queue::{Entry, Queue};
@@ -56,8 +57,10 @@ pub struct Member {
 }
 
 impl Member {
-    pub(super) fn may_receive(&self, topic: &str) -> bool {
-        self.reads.as_ref().is_none_or(|reads| reads.permit(topic))
+    /// Of members without rules the topic is not looked at.
+    pub(super) fn may_receive(&self, message: &Message) -> bool {
+        let reads = self.reads.as_ref();
+        reads.is_none_or(|reads| reads.permit(message.topic()))
     }
 }
 
@@ -197,13 +200,13 @@ impl Group {
     }
 
     /// The member whose turn it is among those that may have a message and can take it.
-    pub(super) fn choose(&mut self, topic: &str, qos: QoS) -> Choice {
+    pub(super) fn choose(&mut self, message: &Message, qos: QoS) -> Choice {
         let takes = |member: &Member| {
-            self.may_have_room(member) && member.credit > 0 && member.may_receive(topic)
+            self.may_have_room(member) && member.credit > 0 && member.may_receive(message)
         };
         let choice = match self.first_in_turn(takes) {
             Some(place) => Choice::Member(place),
-            None => self.choose_without_credit(topic, qos),
+            None => self.choose_without_credit(message, qos),
         };
         if let Choice::Member(place) = choice {
             self.turn = place + 1;
@@ -222,15 +225,15 @@ impl Group {
     /// If of those who may have it nobody is there, but others are, it goes to one who is away and
     /// has a queue of its own: in the group's it would keep what others may have from them.
     #[cold]
-    fn choose_without_credit(&self, topic: &str, qos: QoS) -> Choice {
+    fn choose_without_credit(&self, message: &Message, qos: QoS) -> Choice {
         let is_sent_once = |member: &Member| qos.min(member.qos) == QoS::AtMostOnce;
         let once = self.first_in_turn(|member| {
-            member.connected && is_sent_once(member) && member.may_receive(topic)
+            member.connected && is_sent_once(member) && member.may_receive(message)
         });
         if let Some(place) = once {
             return Choice::Member(place);
         }
-        let may = |member: &&Member| member.may_receive(topic);
+        let may = |member: &&Member| member.may_receive(message);
         // After a restart members have yet to join.
         if !self.members.iter().any(|member| member.connected) {
             return Choice::Later;
@@ -243,7 +246,7 @@ impl Group {
             return Choice::Later;
         }
         let keeps = self.first_in_turn(|member| {
-            member.durable && !is_sent_once(member) && member.may_receive(topic)
+            member.durable && !is_sent_once(member) && member.may_receive(message)
         });
         keeps.map_or(Choice::Nobody(DropReason::NoMember), Choice::Member)
     }

@@ -210,7 +210,7 @@ impl Shard {
     ) -> Option<Entry> {
         let shard = self.id;
         let group = &mut self.groups.slab[index as usize];
-        let chosen = match group.choose(entry.message.topic(), entry.qos) {
+        let chosen = match group.choose(&entry.message, entry.qos) {
             Choice::Member(chosen) => chosen,
             Choice::Later => return Some(entry),
             Choice::Nobody(reason) => {
@@ -228,7 +228,7 @@ impl Shard {
         let mut members = group.members.iter().enumerate();
         let others = members.any(|(place, member)| {
             let is_other = place != chosen && group.may_have_room(member);
-            is_other && member.may_receive(entry.message.topic())
+            is_other && member.may_receive(&entry.message)
         });
         let member = &mut group.members[chosen];
         let retain = entry.retain && member.retain_as_published;
