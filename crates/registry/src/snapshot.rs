@@ -600,6 +600,27 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn many_devices_are_read_together_and_none_is_left_out() {
+        let place = Place::new("many");
+        let (secrets, snapshot) = wait(async {
+            let mut registry = Registry::open(&place.db()).await?;
+            let mut secrets = Vec::new();
+            for number in 0..500 {
+                let id = format!("d {number} \u{e4}|;");
+                let secret = registry.add_device(&id, None, "device").await?;
+                secrets.push((id, secret));
+            }
+            Ok((secrets, Snapshot::read(&mut registry).await?))
+        })
+        .unwrap();
+        assert_eq!(snapshot.names().count(), secrets.len());
+        for (id, secret) in &secrets {
+            let found = snapshot.check_device(id, id, secret.text().as_bytes(), now_ms());
+            assert_eq!(found, Some(Ok(0)), "{id}");
+        }
+    }
+
+    #[test]
     fn a_node_stays_closed_when_the_last_user_is_removed() {
         let place = Place::new("last");
         let snapshot = wait(async {
