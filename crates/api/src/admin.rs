@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use martlet_broker::ClientInfo;
-use martlet_control::{Control, Reloaded, UserPlaces};
+use martlet_control::{Control, ReloadOf, Reloaded, UserPlaces};
 use serde::{Deserialize, Serialize};
 
 use crate::problem::Problem;
@@ -180,9 +180,32 @@ pub(crate) async fn traffic(
     Ok(Json(uses.collect()))
 }
 
-/// Reads certificates, passwords and ACLs again.
-pub(crate) async fn reload(State(control): State<Arc<Control>>) -> Result<Json<Reloaded>, Problem> {
-    control.reload().await.map(Json).map_err(Problem::conflict)
+#[derive(Deserialize)]
+pub(crate) struct ReloadQuery {
+    only: Option<ReloadOnly>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum ReloadOnly {
+    Tables,
+}
+
+/// Reads certificates, passwords, ACLs and tables again; with `only=tables` what has changed in the
+/// tables.
+pub(crate) async fn reload(
+    State(control): State<Arc<Control>>,
+    Query(query): Query<ReloadQuery>,
+) -> Result<Json<Reloaded>, Problem> {
+    let of = match query.only {
+        Some(ReloadOnly::Tables) => ReloadOf::Tables,
+        None => ReloadOf::Everything,
+    };
+    control
+        .reload(of)
+        .await
+        .map(Json)
+        .map_err(Problem::conflict)
 }
 
 pub(crate) async fn shutdown(

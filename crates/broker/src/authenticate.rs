@@ -522,9 +522,11 @@ impl Shard {
         self.look_up_rules(|_| true);
     }
 
-    /// The rules of a user, or of anonymous clients, have changed in the book.
-    pub(crate) fn rules_changed(&mut self, user_name: Option<&str>) {
-        self.look_up_rules(|permit| permit.user_name() == user_name);
+    /// The same with a book that says something else of these users alone, who are sorted.
+    pub(crate) fn set_rules_of(&mut self, book: Arc<dyn RuleBook>, users: &[Arc<str>]) {
+        self.authentications.book = Some(book);
+        let is_one = |name: &str| users.binary_search_by(|user| (**user).cmp(name)).is_ok();
+        self.look_up_rules(|permit| permit.user_name().is_some_and(is_one));
     }
 
     fn look_up_rules(&mut self, of: impl Fn(&Permit) -> bool) {

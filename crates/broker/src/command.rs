@@ -54,10 +54,12 @@ pub enum Command {
     /// From now on rules are looked up here, for all sessions and all who connect, but those whose
     /// rules are their own.
     SetRules(Arc<dyn RuleBook>),
-    /// A user's rules have changed, in the book that the shard has: they are looked up again.
-    RulesChanged {
-        /// Whose; none are those of anonymous clients.
-        user_name: Option<Arc<str>>,
+    /// The same with a book that says something else than the one before of these users alone.
+    SetRulesOf {
+        /// What it says now.
+        book: Arc<dyn RuleBook>,
+        /// Whose rules are looked up again; sorted.
+        users: Arc<[Arc<str>]>,
     },
     /// The node stops: accept nobody, send v5 clients DISCONNECT 0x8B and close all connections.
     /// Wills are kept back, since the clients are not lost, the server is.

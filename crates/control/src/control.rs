@@ -91,15 +91,32 @@ pub struct Control {
     reloads: mpsc::UnboundedSender<ReloadRequest>,
 }
 
-/// Somebody wants the files to be read again, and waits for what came of it.
+/// What is read again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReloadOf {
+    /// All files that may change while the node runs.
+    Everything,
+    /// What has changed in the tables of users and devices.
+    Tables,
+}
+
+/// Somebody wants files to be read again, and waits for what came of it.
 #[derive(Debug)]
-pub struct ReloadRequest(oneshot::Sender<Result<Reloaded, String>>);
+pub struct ReloadRequest {
+    of: ReloadOf,
+    answer: oneshot::Sender<Result<Reloaded, String>>,
+}
 
 impl ReloadRequest {
+    /// Which.
+    pub fn of(&self) -> ReloadOf {
+        self.of
+    }
+
     /// Tells them.
     pub fn answer(self, outcome: Result<Reloaded, String>) {
         // They may have given up.
-        let _ = self.0.send(outcome);
+        let _ = self.answer.send(outcome);
     }
 }
 
@@ -300,11 +317,11 @@ impl Control {
     ///
     /// # Errors
     /// What is wrong with which of them; then nothing has changed.
-    pub async fn reload(&self) -> Result<Reloaded, String> {
+    pub async fn reload(&self, of: ReloadOf) -> Result<Reloaded, String> {
         let (answer, outcome) = oneshot::channel();
         let stopping = || "the node is stopping".to_owned();
         self.reloads
-            .send(ReloadRequest(answer))
+            .send(ReloadRequest { of, answer })
             .map_err(|_| stopping())?;
         outcome.await.unwrap_or_else(|_| Err(stopping()))
     }

@@ -32,7 +32,7 @@ mod store;
 pub mod text;
 
 pub use control::{
-    Clients, Control, ControlError, NodeInfo, ReloadRequest, Reloaded, Shards, UserPlaces,
+    Clients, Control, ControlError, NodeInfo, ReloadOf, ReloadRequest, Reloaded, Shards, UserPlaces,
 };
 pub use health::{Health, HealthReport};
 pub use statistics::SysStatistics;

@@ -20,11 +20,14 @@ pub const FILE: &str = "martlet.db";
 const MODE: u32 = 0o600;
 
 /// Numbers of migrations, names, and what they do. None is ever changed once it is released.
-const MIGRATIONS: &[(i64, &str, &str)] = &[(
-    1,
-    "users, devices, roles",
-    include_str!("../migrations/0001_users_devices_roles.sql"),
-)];
+const MIGRATIONS: &[(i64, &str, &str)] = &[
+    (
+        1,
+        "users, devices, roles",
+        include_str!("../migrations/0001_users_devices_roles.sql"),
+    ),
+    (2, "changes", include_str!("../migrations/0002_changes.sql")),
+];
 
 /// The tables, opened for reading and changing.
 #[derive(Debug)]

@@ -264,6 +264,38 @@ impl Registry {
         Ok(devices)
     }
 
+    /// A device as the gate knows it, with its credentials that are not revoked; none: there is no
+    /// such device.
+    pub(crate) async fn device_row(
+        &mut self,
+        id: &str,
+    ) -> Result<Option<(DeviceRow, Vec<CredentialRow>)>, RegistryError> {
+        let path = self.shared_path();
+        let failed = database_error(&path);
+        let query = sqlx::query("SELECT type, status FROM devices WHERE id = $1").bind(id);
+        let found = query.fetch_optional(&mut self.connection).await;
+        let Some(row) = found.map_err(&failed)? else {
+            return Ok(None);
+        };
+        let device = DeviceRow {
+            id: id.to_owned(),
+            device_type: row.try_get("type").map_err(&failed)?,
+            status: read_status(&path, id, &row)?,
+        };
+        let sql = "SELECT digest, expires_ms FROM device_credentials WHERE device_id = $1 AND \
+                   revoked_ms = 0";
+        let rows = sqlx::query(sql).bind(id).fetch_all(&mut self.connection);
+        let mut credentials = Vec::new();
+        for row in rows.await.map_err(&failed)? {
+            credentials.push(CredentialRow {
+                device_id: id.to_owned(),
+                digest: row.try_get("digest").map_err(&failed)?,
+                expires_ms: row.try_get("expires_ms").map_err(&failed)?,
+            });
+        }
+        Ok(Some((device, credentials)))
+    }
+
     /// All devices as the gate knows them, by and by: there may be many.
     pub(crate) async fn each_device(
         &mut self,

@@ -7,9 +7,11 @@
 //! * `database`: the file, its migrations, and waiting for it where nothing is asynchronous
 //! * `users`, `devices`, `rule_sets`: what can be changed
 //! * `secret`: credentials that are made up, and the digests that are kept of them
+//! * `changes`: what was changed since they were last read
 //! * `snapshot`: the tables as they were when they were read
 #![forbid(unsafe_code)]
 
+mod changes;
 mod database;
 mod devices;
 mod rule_sets;
@@ -23,7 +25,7 @@ pub use database::{FILE, Registry, copy_of, wait};
 pub use devices::{Device, Status};
 pub use rule_sets::{DEVICE_TYPE, Owner, RuleSet, USER_ROLE};
 pub use secret::Secret;
-pub use snapshot::{Known, Refusal, Snapshot};
+pub use snapshot::{Known, Refusal, Renewed, Snapshot};
 pub use users::User;
 
 /// Why the tables are not read or changed.

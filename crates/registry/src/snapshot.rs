@@ -2,6 +2,7 @@
 //! memory. Rules are shared by all who have the role or the type.
 
 use std::collections::HashMap;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -10,10 +11,12 @@ use martlet_access::scram::Verifier;
 use martlet_access::{RuleLine, administrator_rules, default_rules, device_rules};
 use martlet_broker::{Actions, Rule, Rules};
 
+use crate::changes::{Changes, Seen};
 use crate::database::{digest_key, is_in_use};
 use crate::devices::{CredentialRow, DeviceRow};
 use crate::rule_sets::{Owner, RuleSet};
 use crate::secret::{Digest, DigestKey, is_same, read_digest};
+use crate::users::UserRow;
 use crate::{Registry, RegistryError, Status, now_ms};
 
 /// Why somebody is not let in.
@@ -38,17 +41,36 @@ pub enum Known {
 #[derive(Debug)]
 pub struct Snapshot {
     path: PathBuf,
+    /// Device and inode of the file; none: it was not there.
+    file: Option<(u64, u64)>,
+    seen: Seen,
     read_ms: i64,
     /// When the first credential ends that was good then.
     changes_ms: i64,
     in_use: bool,
     key: DigestKey,
-    users: HashMap<Box<str>, UserEntry>,
-    devices: HashMap<Box<str>, DeviceEntry>,
+    /// By role and by type, for users and devices to come.
+    roles: Arc<RuleSets>,
+    types: Arc<RuleSets>,
+    users: HashMap<Arc<str>, Arc<UserEntry>>,
+    devices: HashMap<Arc<str>, Arc<DeviceEntry>>,
     /// What nobody has who is not let in.
     closed: Arc<Rules>,
     /// Who is not known takes as long as who is.
     stranger: Option<PasswordHash>,
+}
+
+type RuleSets = HashMap<String, Arc<Rules>>;
+
+/// What has become of the tables since they were read.
+#[derive(Debug)]
+pub enum Renewed {
+    /// They are as they were.
+    Same,
+    /// Something is different about these users and devices, and nothing else.
+    Changed(Arc<Snapshot>, Vec<Arc<str>>),
+    /// They have to be read as a whole.
+    Everything,
 }
 
 #[derive(Debug)]
@@ -101,54 +123,116 @@ impl Snapshot {
     /// They cannot be read, or mean nothing in part.
     pub async fn read(registry: &mut Registry) -> Result<Self, RegistryError> {
         let key = digest_key(registry).await?;
+        // Before it is read: one that takes its place meanwhile is another.
+        let file = file_of(registry.path());
         registry.begin_reading().await?;
-        let read = Self::read_tables(registry, key).await;
+        let read = Self::read_tables(registry, key, file).await;
         registry.end_reading().await?;
         read
     }
 
-    async fn read_tables(registry: &mut Registry, key: DigestKey) -> Result<Self, RegistryError> {
-        let path = registry.path().to_owned();
-        let damaged = |what: String| RegistryError::Damaged {
-            path: path.clone(),
-            what,
+    /// Reads what has changed, which takes as long as that is much.
+    ///
+    /// # Errors
+    /// The tables cannot be read, or mean nothing in part.
+    pub async fn renew(&self) -> Result<Renewed, RegistryError> {
+        if self.file.is_none() || self.file != file_of(&self.path) {
+            return Ok(Renewed::Everything);
+        }
+        let mut registry = Registry::open(&self.path).await?;
+        registry.begin_reading().await?;
+        let renewed = self.read_changes(&mut registry).await;
+        registry.end_reading().await?;
+        registry.close().await?;
+        renewed
+    }
+
+    async fn read_changes(&self, registry: &mut Registry) -> Result<Renewed, RegistryError> {
+        let Changes::Of {
+            users: changed_users,
+            devices: changed_devices,
+            seen,
+        } = registry.changes_since(&self.seen).await?
+        else {
+            return Ok(Renewed::Everything);
         };
+        if changed_users.is_empty() && changed_devices.is_empty() {
+            return Ok(Renewed::Same);
+        }
+        let (mut users, mut devices) = (self.users.clone(), self.devices.clone());
+        let mut changes_ms = self.changes_ms;
+        let read_ms = now_ms();
+        let mut names = Vec::new();
+        for name in changed_users {
+            let name: Arc<str> = name.into();
+            match registry.user_row(&name).await? {
+                Some(row) => users.insert(
+                    Arc::clone(&name),
+                    Arc::new(user_entry(row, &self.roles, &self.path)?),
+                ),
+                None => users.remove(&name),
+            };
+            names.push(name);
+        }
+        for id in changed_devices {
+            let id: Arc<str> = id.into();
+            match registry.device_row(&id).await? {
+                None => devices.remove(&id),
+                Some((row, credentials)) => {
+                    let mut entry = device_entry(&row, &self.types, &self.path)?;
+                    let credentials = credentials.iter();
+                    let credentials = credentials.map(|row| credential(row, &self.path));
+                    entry.credentials = credentials.collect::<Result<_, _>>()?;
+                    let ends = entry.credentials.iter().map(|held| held.expires_ms);
+                    changes_ms = ends
+                        .filter(|ends| *ends > read_ms)
+                        .fold(changes_ms, i64::min);
+                    devices.insert(Arc::clone(&id), Arc::new(entry))
+                }
+            };
+            names.push(id);
+        }
+        let newest = users.values().next().map(|user| &user.hash);
+        let stranger = newest.map(|newest| self.stranger.as_ref().unwrap_or(newest).clone());
+        let snapshot = Self {
+            path: self.path.clone(),
+            file: self.file,
+            seen,
+            read_ms,
+            changes_ms,
+            in_use: self.in_use,
+            key: self.key.clone(),
+            roles: Arc::clone(&self.roles),
+            types: Arc::clone(&self.types),
+            users,
+            devices,
+            closed: Arc::clone(&self.closed),
+            stranger,
+        };
+        Ok(Renewed::Changed(Arc::new(snapshot), names))
+    }
+
+    async fn read_tables(
+        registry: &mut Registry,
+        key: DigestKey,
+        file: Option<(u64, u64)>,
+    ) -> Result<Self, RegistryError> {
+        let path = registry.path().to_owned();
+        let seen = registry.seen().await?;
         let roles = compiled(Owner::Role, registry.rule_sets(Owner::Role).await?, &path)?;
         let types = registry.rule_sets(Owner::DeviceType).await?;
         let types = compiled(Owner::DeviceType, types, &path)?;
-        let mut users: HashMap<Box<str>, UserEntry> = HashMap::new();
+        let mut users = HashMap::new();
         let mut stranger = None;
         for row in registry.user_rows().await? {
-            let name = row.user.name;
-            let hash = PasswordHash::parse(&row.password_hash)
-                .map_err(|expected| damaged(format!("user {name}: expected {expected}")))?;
-            let rules = roles.get(&*row.user.role);
-            let rules = rules.ok_or_else(|| damaged(format!("user {name} has no role")))?;
-            stranger.get_or_insert_with(|| hash.clone());
-            let scram = match row.scram_verifier.as_str() {
-                "" => None,
-                text => Some(Box::new(Verifier::parse(text).map_err(|expected| {
-                    damaged(format!("user {name}: expected {expected}"))
-                })?)),
-            };
-            let entry = UserEntry {
-                scram,
-                hash,
-                password_set_ms: row.password_set_ms,
-                enabled: row.user.enabled,
-                rules: Arc::clone(rules),
-            };
-            users.insert(name.into(), entry);
+            let name: Arc<str> = row.user.name.as_str().into();
+            let entry = user_entry(row, &roles, &path)?;
+            stranger.get_or_insert_with(|| entry.hash.clone());
+            users.insert(name, Arc::new(entry));
         }
-        let mut devices: HashMap<Box<str>, DeviceEntry> = HashMap::new();
+        let mut devices: HashMap<Arc<str>, DeviceEntry> = HashMap::new();
         let take = |row: DeviceRow| {
-            let rules = types.get(&*row.device_type);
-            let rules = rules.ok_or_else(|| damaged(format!("device {} has no type", row.id)))?;
-            let entry = DeviceEntry {
-                rules: Arc::clone(rules),
-                credentials: Box::default(),
-                status: row.status,
-            };
+            let entry = device_entry(&row, &types, &path)?;
             devices.insert(row.id.into(), entry);
             Ok(())
         };
@@ -156,30 +240,33 @@ impl Snapshot {
         let read_ms = now_ms();
         let mut changes_ms = i64::MAX;
         let take = |row: CredentialRow| {
-            let digest = read_digest(&row.digest)
-                .ok_or_else(|| damaged(format!("a credential of {} is none", row.device_id)))?;
-            let expires_ms = row.expires_ms;
-            if expires_ms > read_ms {
-                changes_ms = changes_ms.min(expires_ms);
+            let held = credential(&row, &path)?;
+            if held.expires_ms > read_ms {
+                changes_ms = changes_ms.min(held.expires_ms);
             }
             // Nearly all have one.
             if let Some(device) = devices.get_mut(&*row.device_id) {
                 let mut all = std::mem::take(&mut device.credentials).into_vec();
                 all.reserve_exact(1);
-                all.push(Credential { digest, expires_ms });
+                all.push(held);
                 device.credentials = all.into();
             }
             Ok(())
         };
         registry.each_credential(take).await?;
+        let devices = devices.into_iter();
         Ok(Self {
             in_use: is_in_use(registry).await?,
+            file,
+            seen,
             key,
             read_ms,
             changes_ms,
             path,
+            roles: Arc::new(roles),
+            types: Arc::new(types),
             users,
-            devices,
+            devices: devices.map(|(id, entry)| (id, Arc::new(entry))).collect(),
             closed: Arc::new(Rules::closed()),
             stranger,
         })
@@ -351,35 +438,100 @@ impl Snapshot {
     /// Who may have been let in by these tables and would not be by newer ones, by what they proved
     /// then.
     pub fn no_longer_valid(&self, newer: &Self) -> Vec<&str> {
-        let users = self.users.iter().filter(|(name, old)| {
-            let new = newer.users.get(*name);
-            let is_good =
-                |new: &UserEntry| new.enabled && new.password_set_ms == old.password_set_ms;
-            old.enabled && !new.is_some_and(is_good)
-        });
-        let devices = self.devices.iter().filter(|(id, old)| {
-            let is_good = |new: &DeviceEntry| {
-                let has = |credential: &&Credential| {
-                    let mut all = new.credentials.iter();
-                    all.any(|new| new.digest == credential.digest && new.is_good(newer.read_ms))
-                };
-                let mut before = old.credentials.iter();
-                new.status == Status::Active
-                    && before.all(|old| !old.is_good(self.read_ms) || has(&old))
+        let is_gone = |name: &&str| self.is_gone(newer, name);
+        self.names().filter(is_gone).collect()
+    }
+
+    /// Whether that is so of this user or device.
+    pub fn is_gone(&self, newer: &Self, name: &str) -> bool {
+        self.is_user_gone(newer, name) || self.is_device_gone(newer, name)
+    }
+
+    fn is_user_gone(&self, newer: &Self, name: &str) -> bool {
+        let Some(old) = self.users.get(name) else {
+            return false;
+        };
+        let is_good = |new: &Arc<UserEntry>| {
+            Arc::ptr_eq(old, new) || new.enabled && new.password_set_ms == old.password_set_ms
+        };
+        old.enabled && !newer.users.get(name).is_some_and(is_good)
+    }
+
+    fn is_device_gone(&self, newer: &Self, id: &str) -> bool {
+        let Some(old) = self.devices.get(id) else {
+            return false;
+        };
+        let is_good = |new: &Arc<DeviceEntry>| {
+            let has = |credential: &Credential| {
+                let mut all = new.credentials.iter();
+                all.any(|new| new.digest == credential.digest && new.is_good(newer.read_ms))
             };
-            old.status == Status::Active && !newer.devices.get(*id).is_some_and(is_good)
-        });
-        let users = users.map(|(name, _)| &**name);
-        users.chain(devices.map(|(id, _)| &**id)).collect()
+            let mut before = old.credentials.iter();
+            new.status == Status::Active && before.all(|old| !old.is_good(self.read_ms) || has(old))
+        };
+        old.status == Status::Active && !newer.devices.get(id).is_some_and(is_good)
     }
 }
 
-/// The rules of each, by name.
-fn compiled(
-    owner: Owner,
-    sets: Vec<RuleSet>,
+fn file_of(path: &Path) -> Option<(u64, u64)> {
+    let found = path.metadata().ok()?;
+    Some((found.dev(), found.ino()))
+}
+
+fn damaged(path: &Path, what: String) -> RegistryError {
+    RegistryError::Damaged {
+        path: path.to_owned(),
+        what,
+    }
+}
+
+fn user_entry(row: UserRow, roles: &RuleSets, path: &Path) -> Result<UserEntry, RegistryError> {
+    let name = row.user.name;
+    let hash = PasswordHash::parse(&row.password_hash)
+        .map_err(|expected| damaged(path, format!("user {name}: expected {expected}")))?;
+    let rules = roles.get(&*row.user.role);
+    let rules = rules.ok_or_else(|| damaged(path, format!("user {name} has no role")))?;
+    let scram = match row.scram_verifier.as_str() {
+        "" => None,
+        text => Some(Box::new(Verifier::parse(text).map_err(|expected| {
+            damaged(path, format!("user {name}: expected {expected}"))
+        })?)),
+    };
+    Ok(UserEntry {
+        scram,
+        hash,
+        password_set_ms: row.password_set_ms,
+        enabled: row.user.enabled,
+        rules: Arc::clone(rules),
+    })
+}
+
+/// Without its credentials.
+fn device_entry(
+    row: &DeviceRow,
+    types: &RuleSets,
     path: &Path,
-) -> Result<HashMap<String, Arc<Rules>>, RegistryError> {
+) -> Result<DeviceEntry, RegistryError> {
+    let rules = types.get(&*row.device_type);
+    let rules = rules.ok_or_else(|| damaged(path, format!("device {} has no type", row.id)))?;
+    Ok(DeviceEntry {
+        rules: Arc::clone(rules),
+        credentials: Box::default(),
+        status: row.status,
+    })
+}
+
+fn credential(row: &CredentialRow, path: &Path) -> Result<Credential, RegistryError> {
+    let digest = read_digest(&row.digest)
+        .ok_or_else(|| damaged(path, format!("a credential of {} is none", row.device_id)))?;
+    Ok(Credential {
+        digest,
+        expires_ms: row.expires_ms,
+    })
+}
+
+/// The rules of each, by name.
+fn compiled(owner: Owner, sets: Vec<RuleSet>, path: &Path) -> Result<RuleSets, RegistryError> {
     let mut all = HashMap::new();
     for set in sets {
         let rules = match (owner, &*set.name) {
@@ -618,6 +770,135 @@ pub(crate) mod tests {
             let found = snapshot.check_device(id, id, secret.text().as_bytes(), now_ms());
             assert_eq!(found, Some(Ok(0)), "{id}");
         }
+    }
+
+    /// What two readings say of everybody.
+    fn said(snapshot: &Snapshot) -> Vec<(String, bool, usize, bool)> {
+        let mut names: Vec<_> = snapshot.names().map(str::to_owned).collect();
+        names.sort_unstable();
+        let said = |name: String| {
+            let device = snapshot.devices.get(&*name);
+            let is_let_in = snapshot.admits(&name, &name).is_ok();
+            let rules = snapshot.rules_of(&name).unwrap().rules().len();
+            let credentials = device.map_or(0, |device| device.credentials.len());
+            let text = format!("{name} {:?} {rules}", snapshot.hash_of(&name));
+            (text, is_let_in, credentials, snapshot.has_users())
+        };
+        names.into_iter().map(said).collect()
+    }
+
+    #[test]
+    fn what_is_read_of_changes_is_what_is_read_of_everything() {
+        let place = Place::new("changes");
+        wait(async {
+            let mut registry = Registry::open(&place.db()).await?;
+            for number in 0..5 {
+                registry
+                    .add_user(&format!("u{number}"), "user", "x")
+                    .await?;
+                let id = format!("d{number}");
+                registry.add_device(&id, None, "device").await?;
+            }
+            let mut held = Snapshot::read(&mut registry).await?;
+            assert!(matches!(held.renew().await?, Renewed::Same));
+            for step in 0..12 {
+                let mut expected = vec!["d1"];
+                match step {
+                    0 => drop(registry.rotate("d1", Duration::from_secs(60)).await?),
+                    1 => {
+                        let status = Some(Status::Inactive);
+                        registry.set_device("d1", status, None, None).await?;
+                    }
+                    2 => registry.remove_device("d1").await?,
+                    3 => drop(registry.add_device("d1", None, "device").await?),
+                    4 => registry.set_password("u1", "other").await?,
+                    5 => registry.set_user("u1", None, Some(false)).await?,
+                    6 => registry.remove_user("u1").await?,
+                    7 => registry.add_user("u1", "administrator", "y").await?,
+                    // By hand, and two at once.
+                    8 => {
+                        let sql = "UPDATE users SET enabled = 0 WHERE name = 'u1'; \
+                                   UPDATE devices SET status = 'maintenance' WHERE id = 'd1'";
+                        let done = sqlx::raw_sql(sql).execute(&mut registry.connection).await;
+                        done.map_err(crate::database::database_error(registry.path()))?;
+                        expected = vec!["d1", "u1"];
+                    }
+                    _ => {
+                        registry.remove_user(&format!("u{}", step - 7)).await?;
+                        expected = vec!["u2", "u3", "u4"];
+                        expected.retain(|name| *name == format!("u{}", step - 7));
+                    }
+                }
+                if (4..8).contains(&step) {
+                    expected = vec!["u1"];
+                }
+                let Renewed::Changed(newer, names) = held.renew().await? else {
+                    panic!("{step}: everything");
+                };
+                let mut names: Vec<_> = names.iter().map(|name| &**name).collect();
+                names.sort_unstable();
+                assert_eq!(names, expected, "{step}");
+                let whole = Snapshot::read(&mut registry).await?;
+                assert_eq!(said(&newer), said(&whole), "{step}");
+                // Who looks too early reads for nothing.
+                assert!(newer.changes_ms <= whole.changes_ms, "{step}");
+                let mut gone = held.no_longer_valid(&newer);
+                let mut gone_of_whole = held.no_longer_valid(&whole);
+                gone.sort_unstable();
+                gone_of_whole.sort_unstable();
+                assert_eq!(gone, gone_of_whole, "{step}");
+                held = newer;
+            }
+            registry.add_rule_set(Owner::Role, "r", &[]).await?;
+            assert!(matches!(held.renew().await?, Renewed::Everything));
+            Ok(())
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn another_database_or_too_much_that_was_missed_is_read_as_a_whole() {
+        let place = Place::new("others");
+        wait(async {
+            let failed = crate::database::database_error(&place.db());
+            let mut registry = Registry::open(&place.db()).await?;
+            registry.add_device("d", None, "device").await?;
+            let held = Snapshot::read(&mut registry).await?;
+            let forget = "DELETE FROM changes WHERE number = (SELECT MAX(number) FROM changes)";
+            let done = sqlx::raw_sql(forget)
+                .execute(&mut registry.connection)
+                .await;
+            done.map_err(&failed)?;
+            assert!(matches!(held.renew().await?, Renewed::Everything));
+            let held = Snapshot::read(&mut registry).await?;
+            // As many changes as before, but others.
+            registry.rotate("d", Duration::ZERO).await?;
+            let other = Snapshot {
+                seen: Seen::default(),
+                ..held
+            };
+            assert!(matches!(other.renew().await?, Renewed::Everything));
+            let held = Snapshot::read(&mut registry).await?;
+            let mark = "UPDATE changes SET mark = 'another'";
+            let done = sqlx::raw_sql(mark).execute(&mut registry.connection).await;
+            done.map_err(&failed)?;
+            assert!(matches!(held.renew().await?, Renewed::Everything));
+            let held = Snapshot::read(&mut registry).await?;
+            for _ in 0..2_100 {
+                let done = sqlx::raw_sql("UPDATE devices SET name = 'x'");
+                let done = done.execute(&mut registry.connection).await;
+                done.map_err(&failed)?;
+            }
+            assert!(matches!(held.renew().await?, Renewed::Everything));
+            let held = Snapshot::read(&mut registry).await?;
+            registry.close().await?;
+            let copy = place.db().with_extension("copy");
+            std::fs::copy(place.db(), &copy).unwrap();
+            std::fs::rename(&copy, place.db()).unwrap();
+            assert!(matches!(held.renew().await?, Renewed::Everything));
+            Ok(())
+        })
+        .unwrap();
     }
 
     #[test]

@@ -2,7 +2,9 @@
 
 use martlet_access::hash::{Kind, PasswordHash};
 use martlet_access::scram::Verifier;
-use sqlx::Row as _;
+use sqlx::any::AnyArguments;
+use sqlx::query::Query;
+use sqlx::{Any, Row as _};
 
 use crate::database::database_error;
 use crate::rule_sets::{check_name, is_builtin, unknown};
@@ -193,10 +195,24 @@ impl Registry {
     }
 
     pub(crate) async fn user_rows(&mut self) -> Result<Vec<UserRow>, RegistryError> {
-        let failed = database_error(self.path());
         let sql = "SELECT name, role, enabled, created_ms, password_hash, password_set_ms, \
                    scram_verifier FROM users ORDER BY name";
-        let rows = sqlx::query(sql).fetch_all(&mut self.connection).await;
+        self.users_by(sqlx::query(sql)).await
+    }
+
+    pub(crate) async fn user_row(&mut self, name: &str) -> Result<Option<UserRow>, RegistryError> {
+        let sql = "SELECT name, role, enabled, created_ms, password_hash, password_set_ms, \
+                   scram_verifier FROM users WHERE name = $1";
+        let found = self.users_by(sqlx::query(sql).bind(name)).await?;
+        Ok(found.into_iter().next())
+    }
+
+    async fn users_by(
+        &mut self,
+        query: Query<'_, Any, AnyArguments>,
+    ) -> Result<Vec<UserRow>, RegistryError> {
+        let failed = database_error(self.path());
+        let rows = query.fetch_all(&mut self.connection).await;
         let mut users = Vec::new();
         for row in rows.map_err(&failed)? {
             users.push(UserRow {

@@ -475,7 +475,7 @@ impl Shard {
             }
             Command::Revoke(revocations) => self.revoke(cx, &revocations),
             Command::SetRules(book) => self.set_rule_book(book),
-            Command::RulesChanged { user_name } => self.rules_changed(user_name.as_deref()),
+            Command::SetRulesOf { book, users } => self.set_rules_of(book, &users),
             Command::Shutdown => self.shut_down(cx),
         }
         self.settle(cx);

@@ -28,8 +28,9 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use martlet_broker::{Asker, Authenticated, Authentication, Revocation};
+use martlet_broker::{Asker, Authenticated, Authentication, Realm, Revocation, Whose};
 use martlet_codec::ReasonCode;
+use martlet_registry::Snapshot;
 use tokio::runtime::Handle;
 
 pub use failures::Lockout;
@@ -234,6 +235,10 @@ impl Gate {
         let old = self.policy();
         policy.inherit(&old);
         let gone = old.no_longer_valid(&policy);
+        self.put_policy(policy, gone)
+    }
+
+    fn put_policy(&self, policy: Arc<Policy>, gone: Vec<(Realm, Whose)>) -> Vec<Revocation> {
         let mut state = self.0.lock();
         state.policy = policy;
         state.verified = Verified::default();
@@ -245,6 +250,19 @@ impl Gate {
             number,
         };
         gone.into_iter().map(revocation).collect()
+    }
+
+    /// From now on these are the tables, which differ in what these users and devices are. As
+    /// [`Gate::set_policy`], which takes longer the more of them there are; with the policy.
+    pub fn set_tables(
+        &self,
+        tables: &Arc<Snapshot>,
+        names: &[Arc<str>],
+    ) -> (Arc<Policy>, Vec<Revocation>) {
+        let old = self.policy();
+        let policy = Arc::new(old.with_tables(tables));
+        let gone = old.gone_from_tables(&policy, names);
+        (Arc::clone(&policy), self.put_policy(policy, gone))
     }
 
     /// What holds.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use martlet_broker::{Authenticated, Authentication, Identity, Realm, RuleBook, Rules, Whose};
 use martlet_codec::ReasonCode;
+use martlet_registry::Snapshot;
 
 use super::failures::Lockout;
 use super::proving::ScramUser;
@@ -62,6 +63,23 @@ pub trait Source: fmt::Debug + Send + Sync {
     /// Who may have been let in, by what it held, and would not be by the one of its kind among
     /// these, if there still is one.
     fn no_longer_valid(&self, next: &[Arc<dyn Source>]) -> Vec<Whose>;
+
+    /// The same with these tables; none: it does not look at any.
+    fn with_tables(&self, tables: &Arc<Snapshot>) -> Option<Arc<dyn Source>> {
+        let _ = tables;
+        None
+    }
+
+    /// The tables that it looks at.
+    fn tables(&self) -> Option<&Arc<Snapshot>> {
+        None
+    }
+
+    /// Which of these users it may have let in, by the tables, and would not by newer ones.
+    fn gone_from_tables<'n>(&self, newer: &Snapshot, names: &'n [Arc<str>]) -> Vec<&'n Arc<str>> {
+        let _ = (newer, names);
+        Vec::new()
+    }
 
     /// Takes over from the one of its kind among these what it had found out and holds still.
     fn inherit(&self, older: &[Arc<dyn Source>]) {
@@ -294,6 +312,59 @@ impl Policy {
         }
     }
 
+    /// The tables that users and devices stand in; none: nobody is looked for there.
+    pub fn tables(&self) -> Option<&Arc<Snapshot>> {
+        let mut sources = self.realms.values().flat_map(|chain| &chain.sources);
+        sources.find_map(|source| source.tables())
+    }
+
+    /// The same with other tables.
+    pub(super) fn with_tables(&self, tables: &Arc<Snapshot>) -> Self {
+        let with = |source: &Arc<dyn Source>| {
+            let changed = source.with_tables(tables);
+            changed.unwrap_or_else(|| Arc::clone(source))
+        };
+        let realms = self.realms.iter().map(|(realm, chain)| {
+            let chain = Chain {
+                sources: chain.sources.iter().map(with).collect(),
+                anonymous: Arc::clone(&chain.anonymous),
+            };
+            (*realm, chain)
+        });
+        Self {
+            realms: realms.collect(),
+            lockout: self.lockout,
+            nobody: Arc::clone(&self.nobody),
+            ..*self
+        }
+    }
+
+    /// As [`Policy::no_longer_valid`], where nothing differs but what these users and devices of
+    /// the tables are.
+    pub(super) fn gone_from_tables(
+        &self,
+        next: &Policy,
+        names: &[Arc<str>],
+    ) -> Vec<(Realm, Whose)> {
+        let Some(tables) = next.tables() else {
+            return self.no_longer_valid(next);
+        };
+        let mut all = Vec::new();
+        for (realm, chain) in &self.realms {
+            let next = next.realms.get(realm);
+            let next = next.map_or(&[][..], |chain| &chain.sources);
+            for source in &chain.sources {
+                let gone = source.gone_from_tables(tables, names).into_iter();
+                all.extend(gone.map(|name| (*realm, Whose::User(Arc::clone(name)))));
+            }
+            let elsewhere = names
+                .iter()
+                .filter(|name| is_asked_elsewhere(&chain.sources, next, name));
+            all.extend(elsewhere.map(|name| (*realm, Whose::User(Arc::clone(name)))));
+        }
+        all
+    }
+
     /// Takes over what the older one had found out and holds still.
     pub(super) fn inherit(&self, older: &Self) {
         for (realm, chain) in &self.realms {
@@ -351,19 +422,24 @@ fn asked_elsewhere(old: &[Arc<dyn Source>], next: &[Arc<dyn Source>]) -> Vec<Arc
     let mut found = Vec::new();
     for (at, source) in old.iter().enumerate() {
         for user in source.users() {
-            let knows = |source: &&Arc<dyn Source>| source.has_user(user);
-            if old[..at].iter().any(|before| knows(&before)) {
-                continue;
-            }
-            // Who is known to nobody is named by the source that knew them.
-            let is_other =
-                |next: &Arc<dyn Source>| next.as_any().type_id() != source.as_any().type_id();
-            if next.iter().find(knows).is_some_and(is_other) {
+            let is_first = !old[..at].iter().any(|before| before.has_user(user));
+            if is_first && is_asked_elsewhere(old, next, user) {
                 found.push(user.into());
             }
         }
     }
     found
+}
+
+/// Whether another source than before is the first that knows this user. Who is known to nobody is
+/// named by the source that knew them.
+fn is_asked_elsewhere(old: &[Arc<dyn Source>], next: &[Arc<dyn Source>], user: &str) -> bool {
+    let kind = |sources: &[Arc<dyn Source>]| {
+        let first = sources.iter().find(|source| source.has_user(user));
+        first.map(|source| source.as_any().type_id())
+    };
+    let next = kind(next);
+    kind(old).is_some_and(|old| next.is_some_and(|next| next != old))
 }
 
 impl RuleBook for Policy {

@@ -73,7 +73,7 @@ pub(crate) fn tell_node(node: &NodeOptions) -> String {
     let Ok(data_dir) = node.data_dir() else {
         return String::new();
     };
-    let told = tell_node_of_file(node);
+    let told = tell(node, "/api/v1/reload?only=tables");
     if told.is_empty() {
         let unasked = node.load().ok().as_ref().and_then(config::tables_unasked);
         let unasked =
@@ -97,13 +97,17 @@ pub(crate) fn user_places(node: &NodeOptions) -> Option<UserPlaces> {
 /// A node that runs reads its files again at once. Answers what came of it, as a line; nothing if
 /// none runs.
 pub(crate) fn tell_node_of_file(node: &NodeOptions) -> String {
+    tell(node, "/api/v1/reload")
+}
+
+fn tell(node: &NodeOptions, path: &str) -> String {
     let Ok(data_dir) = node.data_dir() else {
         return String::new();
     };
     if !admin::is_running(&data_dir) {
         return String::new();
     }
-    let answer = admin::ask(&data_dir, "POST", "/api/v1/reload");
+    let answer = admin::ask(&data_dir, "POST", path);
     let done = answer.and_then(|body| Ok(serde_json::from_str::<Reloaded>(&body)?));
     match done {
         Ok(done)

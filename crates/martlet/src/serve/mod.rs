@@ -18,7 +18,7 @@ use martlet_broker::{Command, Event, ListenerPolicy, RuleBook, ShardId};
 use martlet_control::backup::{RESTORING, STORE};
 use martlet_control::text::typed;
 use martlet_control::{
-    Control, NodeInfo, PinnedStore, Shards, StoreSize, StoreState, SysStatistics,
+    Control, NodeInfo, PinnedStore, ReloadOf, Shards, StoreSize, StoreState, SysStatistics,
 };
 use martlet_reactor::{Durability, ListenerConfig, ReactorConfig, Restored, Running, StoreNotice};
 use martlet_store::RealDisk;
@@ -261,12 +261,15 @@ async fn run_node(
             _ = hangup.recv() => {
                 notify::reloading();
                 // What came of it is in the log and in health.
-                let _ = reload.run("SIGHUP");
+                let _ = reload.run(ReloadOf::Everything, "SIGHUP");
                 notify::ready();
             }
-            Some(asked) = reloads_asked.recv() => asked.answer(reload.run("told by admin.sock")),
-            () = reload.changed() => {
-                let _ = reload.run("a file has changed, or a credential has ended");
+            Some(asked) = reloads_asked.recv() => {
+                let of = asked.of();
+                asked.answer(reload.run(of, "told by admin.sock"));
+            }
+            of = reload.changed() => {
+                let _ = reload.run(of, "a file has changed, or a credential has ended");
             }
         }
     }

@@ -7,14 +7,15 @@
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use martlet_broker::Command;
 use martlet_control::authentication::Gate;
-use martlet_control::{Control, Reloaded};
+use martlet_control::{Control, ReloadOf, Reloaded};
 use martlet_reactor::{ListenerConfig, TlsSettings};
+use martlet_registry::Renewed;
 use tracing::{error, info, warn};
 
 use super::ConfigOptions;
@@ -54,6 +55,12 @@ struct Look {
     changed: (i64, i64),
 }
 
+/// The database of users and devices.
+fn is_tables(file: &Path) -> bool {
+    file.file_name()
+        .is_some_and(|name| name == martlet_registry::FILE)
+}
+
 /// A listener is known by its name and its address: a name may stand for several.
 fn key(listener: &ListenerConfig) -> String {
     format!("{} {}", listener.name, listener.address)
@@ -86,7 +93,7 @@ impl Reload {
 
     /// Waits until a file has changed, or what it says is not so any more by itself. Changes that
     /// come together are one: it waits for a moment in which nothing does.
-    pub(super) async fn changed(&mut self) {
+    pub(super) async fn changed(&mut self) -> ReloadOf {
         if self.files.is_empty() {
             return std::future::pending().await;
         }
@@ -95,11 +102,16 @@ impl Reload {
         loop {
             ticks.tick().await;
             if self.is_over() {
-                return;
+                return ReloadOf::Everything;
             }
             let look = self.look();
             if look != self.seen && last.as_ref() == Some(&look) {
-                return;
+                let both = self.files.iter().zip(self.seen.iter().zip(&look));
+                let mut changed = both.filter(|(_, (seen, now))| seen != now);
+                return match changed.all(|(file, _)| is_tables(file)) {
+                    true => ReloadOf::Tables,
+                    false => ReloadOf::Everything,
+                };
             }
             last = Some(look);
         }
@@ -115,8 +127,52 @@ impl Reload {
         at.is_some_and(|at| SystemTime::now() >= at && self.tried < at)
     }
 
-    /// Reads everything again.
-    pub(super) fn run(&mut self, why: &str) -> Result<Reloaded, String> {
+    /// Reads files again.
+    pub(super) fn run(&mut self, of: ReloadOf, why: &str) -> Result<Reloaded, String> {
+        if of == ReloadOf::Tables
+            && let Some(done) = self.run_tables(why)
+        {
+            return Ok(done);
+        }
+        self.run_everything(why)
+    }
+
+    /// Takes over what has changed in the tables; none: everything has to be read.
+    fn run_tables(&mut self, why: &str) -> Option<Reloaded> {
+        let gate = self.gate.as_ref()?;
+        let policy = gate.policy();
+        let tables = policy.tables()?;
+        // Before it is read: what changes then is seen the next time.
+        let look = self.look();
+        let mut done = Reloaded::default();
+        // What is wrong with them is said by who reads everything.
+        match martlet_registry::wait(tables.renew()).ok()? {
+            Renewed::Everything => return None,
+            Renewed::Same => {}
+            Renewed::Changed(tables, mut names) => {
+                names.sort_unstable();
+                let (policy, revocations) = gate.set_tables(&tables, &names);
+                let (book, users) = (policy, names.into());
+                self.control.tell_all(&Command::SetRulesOf { book, users });
+                done.revoked = revocations.len();
+                if !revocations.is_empty() {
+                    self.control.tell_all(&Command::Revoke(revocations.into()));
+                }
+                info!(
+                    revoked = done.revoked,
+                    "users and devices read again ({why})"
+                );
+            }
+        }
+        for ((file, seen), now) in self.files.iter().zip(&mut self.seen).zip(look) {
+            if is_tables(file) {
+                *seen = now;
+            }
+        }
+        Some(done)
+    }
+
+    fn run_everything(&mut self, why: &str) -> Result<Reloaded, String> {
         self.seen = self.look();
         self.tried = SystemTime::now();
         let outcome = self.reload();

@@ -102,6 +102,16 @@ impl Source for CertificateNames {
         vouchers::gone(&[self.voucher()], next.as_slice())
     }
 
+    fn with_tables(&self, tables: &Arc<Snapshot>) -> Option<Arc<dyn Source>> {
+        self.registry.as_ref()?;
+        Some(Arc::new(Self {
+            field: self.field,
+            people: self.people.clone(),
+            registry: Some(Arc::clone(tables)),
+            is_strict: self.is_strict,
+        }))
+    }
+
     /// Anybody may have a certificate of that name.
     fn rules_of(&self, user_name: &str) -> Option<Arc<Rules>> {
         Some(self.rules(user_name))

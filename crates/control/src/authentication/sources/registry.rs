@@ -184,6 +184,20 @@ impl Source for RegistrySource {
         }
     }
 
+    fn with_tables(&self, tables: &Arc<Snapshot>) -> Option<Arc<dyn Source>> {
+        let hashing = self.hashing.clone();
+        Some(Arc::new(Self::new(Arc::clone(tables), hashing)))
+    }
+
+    fn tables(&self) -> Option<&Arc<Snapshot>> {
+        Some(&self.snapshot)
+    }
+
+    fn gone_from_tables<'n>(&self, newer: &Snapshot, names: &'n [Arc<str>]) -> Vec<&'n Arc<str>> {
+        let is_gone = |name: &&Arc<str>| self.snapshot.is_gone(newer, name);
+        names.iter().filter(is_gone).collect()
+    }
+
     fn users(&self) -> Box<dyn Iterator<Item = &str> + '_> {
         Box::new(self.snapshot.names())
     }
