@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import socket
+import sqlite3
 import struct
 import threading
 import time
@@ -31,8 +32,8 @@ def hashed(password, iterations=1):
 class Device:
     """A v5 connection; a thread of its own notes when it ends, so that nothing delays that."""
 
-    def __init__(self, node, user, expected=b"\x20"):
-        texts = (user, user, PASSWORD)
+    def __init__(self, node, user, expected=b"\x20", password=PASSWORD):
+        texts = (user, user, password)
         body = b"\x00\x04MQTT\x05\xc2\x00\x00\x00" + b"".join(
             struct.pack("!H", len(text)) + text.encode() for text in texts)
         self.user = user
@@ -165,3 +166,41 @@ def test_who_is_not_in_the_file_that_takes_the_place_of_the_old_one_is_ended(sta
     assert done.returncode == 0, done.stderr
     alice.wait_for_end()
     assert bob.is_connected()
+
+
+def test_among_a_hundred_thousand_devices_one_that_is_disabled_is_ended_as_soon(start_node, tmp_path):
+    """From when the tables were written. What nobody has changed is not read again."""
+    data = tmp_path / "data"
+
+    def martlet(*arguments):
+        done = martlet_process.run(*arguments, "--data-dir", str(data))
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    tries = 20
+    secrets = [json.loads(martlet("device", "add", f"d{number}", "--json"))["secret"] for number in range(tries)]
+    with sqlite3.connect(data / "martlet.db") as tables:
+        digest = tables.execute("SELECT digest FROM device_credentials").fetchone()[0]
+        others = [f"other-{number}" for number in range(100_000)]
+        tables.executemany("INSERT INTO devices VALUES (?, '', 'device', 'active', 1)", ((name,) for name in others))
+        tables.executemany("INSERT INTO device_credentials VALUES (?, ?, ?, 1, 0, 0)",
+                           ((name, name, digest) for name in others))
+    tables.close()
+    node = start_node(data_dir=data, settings=["log.level=info"])
+    devices = [Device(node, f"d{number}", password=secret) for number, secret in enumerate(secrets)]
+    stays, devices = devices[0], devices[1:]
+    from_tables, from_command = [], []
+    for device in devices:
+        began = time.time_ns()
+        assert "The running node has read it." in martlet("device", "set", device.user, "--status", "inactive")
+        ended = device.wait_for_end()
+        from_tables.append((ended - os.stat(data / "martlet.db").st_mtime_ns) / 1e6)
+        from_command.append((ended - began) / 1e6)
+    print("\n" + json.dumps({"ms from the tables' change": in_ms(from_tables),
+                             "from the command's start": in_ms(from_command)}))
+    assert stays.is_connected() and "reloaded" not in node.log()
+    late = [figure for figure in from_tables if figure > LIMIT_SECS * 1000]
+    assert len(late) <= 1, f"too late: {late}"
+    # And comes again when it may.
+    martlet("device", "set", "d1", "--status", "active")
+    Device(node, "d1", password=secrets[1])

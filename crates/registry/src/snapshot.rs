@@ -799,7 +799,7 @@ pub(crate) mod tests {
                 let id = format!("d{number}");
                 registry.add_device(&id, None, "device").await?;
             }
-            let mut held = Snapshot::read(&mut registry).await?;
+            let mut held = Arc::new(Snapshot::read(&mut registry).await?);
             assert!(matches!(held.renew().await?, Renewed::Same));
             for step in 0..12 {
                 let mut expected = vec!["d1"];
