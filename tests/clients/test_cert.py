@@ -1,6 +1,8 @@
 """martlet cert: what it makes is good for OpenSSL, for Mosquitto's clients and for the broker."""
 
 import json
+import socket
+import ssl
 import subprocess
 import time
 
@@ -129,6 +131,55 @@ def test_who_is_connected_by_a_certificate_that_is_revoked_is_shown_out(authorit
         for subscriber in (gone, stays):
             subscriber.kill()
             subscriber.wait(timeout=20)
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["1.2", "1.3"])
+def test_a_certificate_that_is_revoked_within_its_handshake_is_not_let_in(authority, start_node, version):
+    """The server has asked for it by the list of before, and the client answers after the reload."""
+    cert("crl", "--dir", authority)
+    node = start_node(
+        settings=[f"tls.certificate={authority}/server.crt", f"tls.key={authority}/server.key",
+                  "tls.client_certificates=required", f"tls.client_ca={authority}/ca.crt",
+                  f"tls.client_crl={authority}/crl.pem"], listen=("mqtts://127.0.0.1:0",))
+    for name, ends in [("stays", False), ("gone", True)]:
+        cert("client", name, "--dir", authority)
+        context = ssl.create_default_context(cafile=authority / "ca.crt")
+        context.minimum_version = context.maximum_version = version
+        context.load_cert_chain(authority / f"{name}.crt", authority / f"{name}.key")
+        come, go = ssl.MemoryBIO(), ssl.MemoryBIO()
+        secure = context.wrap_bio(come, go, server_hostname="localhost")
+
+        def step(of):
+            try:
+                return of() or True
+            except ssl.SSLWantReadError:
+                return False
+
+        with socket.create_connection(("127.0.0.1", node.port("mqtts")), timeout=DEADLINE_SECS) as plain:
+            step(secure.do_handshake)
+            plain.sendall(go.read())
+            come.write(plain.recv(65536))
+            is_done = step(secure.do_handshake)
+            if ends:
+                cert("revoke", name, "--dir", authority)
+            assert martlet_process.run("reload", "--data-dir", node.data_dir).returncode == 0
+            plain.sendall(go.read())
+            got = b""
+            try:
+                while not is_done and (more := plain.recv(65536)):
+                    come.write(more)
+                    is_done = step(secure.do_handshake)
+                secure.write(b"\x10\x0d\x00\x04MQTT\x04\x02\x00\x00\x00\x01c")
+                plain.sendall(go.read())
+                while not got and (more := plain.recv(65536)):
+                    come.write(more)
+                    if (read := step(lambda: secure.read(100))) is True:
+                        break
+                    got = read or b""
+            except (ssl.SSLError, ConnectionError):
+                assert ends
+            assert (got[:4] == b"\x20\x02\x00\x00") != ends, (name, got)
+    node.wait_for_log("the client's certificate is revoked")
 
 
 def test_a_server_is_checked(authority, start_node):

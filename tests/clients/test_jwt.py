@@ -295,3 +295,33 @@ def test_who_came_by_a_key_that_is_taken_away_goes_with_it(start_node, tmp_path)
         has("old", "new")
         assert martlet_process.run("reload", "--data-dir", node.data_dir).returncode == 0
         stays.publish("t", "still here", qos=1)
+
+
+def test_who_came_by_a_token_goes_when_another_source_has_the_name_first(start_node, tmp_path):
+    signer = Signer(tmp_path, "HS256")
+    passwords, config = tmp_path / "passwd", tmp_path / "martlet.toml"
+
+    def write(order):
+        config.write_text(f'[auth]\njwt_keys = "{signer.file}"\njwt_algorithm = "HS256"\n'
+                          f'password_file = "{passwords}"\norder = "{order}"\n')
+
+    martlet_process.run("passwd", "-c", "-b", str(passwords), "ann", "pw")
+    write("jwt, password-file")
+    node = start_node(arguments=["-c", str(config)])
+
+    def reload():
+        done = martlet_process.run("reload", "--data-dir", node.data_dir)
+        assert done.returncode == 0, done.stderr
+
+    def came(name):
+        return Client(node, name).credentials(name, signer.token(sub=name))
+
+    with came("ann") as ann, came("bob") as bob, came("cy") as cy:
+        write("password-file, jwt")
+        reload()
+        ann.wait_for_end()
+        bob.publish("t", "no password file knows him", qos=1)
+        martlet_process.run("passwd", "-b", str(passwords), "bob", "pw")
+        reload()
+        bob.wait_for_end()
+        cy.publish("t", "still here", qos=1)

@@ -12,6 +12,7 @@ import pytest
 import martlet_process
 from paho_client import Client
 from test_access import until
+from test_revocation import hashed
 
 METHOD = b"SCRAM-SHA-256"
 CREDENTIALS = [("MARTLET_AUTH__CREDENTIALS", "alice:secret,bob:wörd")]
@@ -364,3 +365,38 @@ def test_names_and_passwords_are_the_same_in_each_of_their_forms(start_node):
         wire.connect("d", Scram("bob\u0007", "w\u00f6rd").first)
         assert wire.receive()[:2] == (CONNACK, 0x87)
     node.wait_for_log("that SASLprep forbids")
+
+
+def test_who_knows_a_name_decides_about_it_by_scram_as_by_a_password(start_node, tmp_path):
+    """A disabled user, a device's identifier, and a name that another source has first."""
+    def martlet(*words):
+        done = subprocess.run([martlet_process.binary(), *words, "--data-dir", str(tmp_path / "data")],
+                              input="tables\n", capture_output=True, text=True, timeout=20,
+                              env={**martlet_process.environment(), "MARTLET_AUTH__SCRAM": "true"})
+        assert done.returncode == 0, done.stderr
+
+    martlet("user", "add", "off")
+    martlet("user", "set", "off", "--disable")
+    martlet("user", "add", "both")
+    martlet("device", "add", "d1")
+    passwords = tmp_path / "passwd"
+    passwords.write_text(f"both:{hashed('file')}\n")
+    passwords.chmod(0o600)
+    node = start_node(
+        data_dir=tmp_path / "data", variables={"MARTLET_AUTH__CREDENTIALS": "off:env,ann:env"},
+        settings=["auth.scram=true", f"auth.password_file={passwords}", "auth.lockout_failures=0",
+                  "auth.order=password-file, credentials, registry"])
+
+    def let_in(name, password, client, *scram):
+        done = subprocess.run(
+            [martlet_process.binary(), "pub", "-p", str(node.port()), "-t", "t", "-m", "x", "-q", "1", "-V", "5",
+             *scram, "-u", name, "-P", password, "-i", client], capture_output=True, text=True, timeout=20,
+            env=martlet_process.environment())
+        return done.returncode == 0
+
+    for scram in [[], ["--scram"]]:
+        assert let_in("ann", "env", "c", *scram)
+        assert not let_in("ann", "env", "d1", *scram), "the identifier of a device"
+        assert not let_in("off", "env", "c", *scram)
+        assert not let_in("both", "tables", "c", *scram), "the password file has the name first"
+    assert let_in("both", "file", "c")

@@ -518,15 +518,28 @@ impl Shard {
 
     /// From now on rules are looked up here, also those of sessions whose clients are away.
     pub fn set_rule_book(&mut self, book: Arc<dyn RuleBook>) {
-        self.authentications.book = Some(book);
+        self.new_rule_book(book);
         self.look_up_rules(|_| true);
     }
 
     /// The same with a book that says something else of these users alone, who are sorted.
     pub(crate) fn set_rules_of(&mut self, book: Arc<dyn RuleBook>, users: &[Arc<str>]) {
-        self.authentications.book = Some(book);
+        self.new_rule_book(book);
         let is_one = |name: &str| users.binary_search_by(|user| (**user).cmp(name)).is_ok();
         self.look_up_rules(|permit| permit.user_name().is_some_and(is_one));
+    }
+
+    /// All share groups are told, also of members who may get the same as before: they wait for all.
+    fn new_rule_book(&mut self, book: Arc<dyn RuleBook>) {
+        self.authentications.book = Some(book);
+        self.rules_version = self.rules_version.next();
+        for session in self.sessions_with(|_| true) {
+            let session_id = self.sessions.id_of(session);
+            let subscriptions = &self.sessions.at(session).subscriptions;
+            if subscriptions.groups().next().is_some() {
+                self.reads_changed.push(session_id);
+            }
+        }
     }
 
     fn look_up_rules(&mut self, of: impl Fn(&Permit) -> bool) {
@@ -540,16 +553,6 @@ impl Shard {
                 self.has_restricted |= permit.is_restricted();
             }
             self.raise_epochs_of(session);
-            if self
-                .sessions
-                .at(session)
-                .subscriptions
-                .groups()
-                .next()
-                .is_some()
-            {
-                self.reads_changed.push(self.sessions.id_of(session));
-            }
         }
     }
 

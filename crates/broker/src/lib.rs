@@ -90,6 +90,8 @@ pub use record::{
 pub use retained::{Page, Retained, RetainedChange};
 pub use session::queue::{Apart, QueueOwner, StoredEntry, SubscriptionIds};
 pub use shard::{Shard, StoreState, TransportEnd};
-pub use share::{GroupAddress, GroupId, Member, Reads, ShareMessage, ShareOutcome, ShareTicket};
+pub use share::{
+    GroupAddress, GroupId, Member, Reads, RulesVersion, ShareMessage, ShareOutcome, ShareTicket,
+};
 pub use traffic::TopicUse;
 pub use will::StoredWill;

@@ -47,7 +47,13 @@ pub fn typed(text: &str) -> String {
 /// secrets. What is no URL is left as it is, and of what only begins like one nothing is shown.
 pub fn masked(text: &str) -> String {
     let Some((scheme, rest)) = text.split_once("://") else {
-        return text.to_owned();
+        // A URL that is written oddly, or half of one; or a path.
+        let is_web = text.starts_with("http:") || text.starts_with("https:");
+        let is_path = text.starts_with(['/', '.']) || !text.contains('@');
+        return match is_path && !is_web {
+            true => text.to_owned(),
+            false => "***".to_owned(),
+        };
     };
     if reqwest::Url::parse(text).is_err() {
         return format!("{scheme}://***");
@@ -136,6 +142,8 @@ mod tests {
         );
         // A password that is not escaped ends the address early.
         assert_eq!(masked("http://u:p/w@a.example/"), "http://***");
+        assert_eq!(masked("http:u:p@a.example/"), "***");
+        assert_eq!(masked("u:p@a.example/x"), "***");
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::io::{self, IoSlice, Read, Write};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use rustls::pki_types::UnixTime;
 use rustls::server::danger::ClientCertVerifier;
@@ -90,6 +90,8 @@ impl fmt::Debug for TlsSettings {
 #[derive(Debug)]
 pub(crate) struct Tls {
     stage: Stage,
+    /// By which settings the client is verified, until the handshake is over.
+    verified_by: Weak<ServerConfig>,
     /// The handshake was over when bytes last came.
     is_open: bool,
     /// The end was said.
@@ -146,6 +148,7 @@ impl Tls {
         };
         Self {
             stage,
+            verified_by: Weak::new(),
             is_open: false,
             is_closed: false,
         }
@@ -170,11 +173,21 @@ impl Tls {
     }
 
     /// The handshake went on from an earlier one.
-    pub(crate) fn is_resumed(&self) -> bool {
+    fn is_resumed(&self) -> bool {
         let kind = self
             .connection()
             .and_then(|connection| connection.handshake_kind());
         kind == Some(rustls::HandshakeKind::Resumed)
+    }
+
+    /// Whether [`Tls::recheck`] has to be asked when the handshake is over: what the client once
+    /// proved is not looked at by one that goes on from an earlier one, and what it proved now was
+    /// looked at by the settings of its beginning.
+    pub(crate) fn needs_recheck(&self, settings: &TlsSettings) -> bool {
+        let now = settings.now();
+        let is_of_now =
+            |config: &Arc<ServerConfig>| Weak::as_ptr(&self.verified_by) == Arc::as_ptr(config);
+        self.is_resumed() || !(is_of_now(&now.config) || is_of_now(&now.by_client))
     }
 
     /// Whether the certificate that the client has shown, if any, is good by these settings.
@@ -244,6 +257,7 @@ impl Tls {
             Ok(None) => return Ok(false),
             Ok(Some(hello)) => {
                 let config = settings.config_for(&hello);
+                self.verified_by = Arc::downgrade(&config);
                 hello.into_connection(config)
             }
             Err(refused) => Err(refused),

@@ -13,6 +13,10 @@ const ACCEPTED: &[u8] = &[0x20, 2, 0, 0];
 const NOT_AUTHORIZED: &[u8] = &[0x20, 2, 0, 5];
 
 fn node(shards: u16) -> Harness {
+    node_with(shards, Settings::default())
+}
+
+fn node_with(shards: u16, settings: Settings) -> Harness {
     let listener = ListenerPolicy {
         authenticate: true,
         ..ListenerPolicy::default()
@@ -21,7 +25,7 @@ fn node(shards: u16) -> Harness {
         shards,
         ..Wiring::default()
     };
-    Harness::new(Settings::default(), listener, wiring)
+    Harness::new(settings, listener, wiring)
 }
 
 fn text(text: &str) -> Vec<u8> {
@@ -356,8 +360,14 @@ fn what_a_client_may_when_it_is_back_holds_for_topics_that_were_in_use() {
     }
 }
 
-/// Topic and payload of each PUBLISH of QoS 1, which is acknowledged.
-fn messages(node: &mut Harness, link: Link) -> Vec<(String, String)> {
+/// A PUBLISH of QoS 1 that has come.
+struct Got {
+    topic: String,
+    payload: String,
+    packet_id: [u8; 2],
+}
+
+fn messages(node: &mut Harness, link: Link) -> Vec<Got> {
     let bytes = node.take(link);
     let mut rest = &bytes[..];
     let mut found = Vec::new();
@@ -366,13 +376,40 @@ fn messages(node: &mut Harness, link: Link) -> Vec<(String, String)> {
         if first & 0xF0 == 0x30 {
             let (topic, behind) = body[2..].split_at(body[1].into());
             let (id, payload) = behind.split_at(2);
-            node.send(link, &packet(0x40, id));
             let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-            found.push((text(topic), text(payload)));
+            found.push(Got {
+                topic: text(topic),
+                payload: text(payload),
+                packet_id: [id[0], id[1]],
+            });
         }
         rest = after;
     }
     found
+}
+
+/// A member of the group in the test below.
+struct Receiver {
+    name: &'static str,
+    link: Option<Link>,
+    unacknowledged: Vec<[u8; 2]>,
+}
+
+impl Receiver {
+    fn acknowledge(&mut self, node: &mut Harness) {
+        for packet_id in self.unacknowledged.drain(..) {
+            if let Some(link) = self.link {
+                node.send(link, &packet(0x40, &packet_id));
+            }
+        }
+    }
+
+    fn leave(&mut self, node: &mut Harness) {
+        self.unacknowledged.clear();
+        if let Some(link) = self.link.take() {
+            node.end(link, TransportEnd::EndOfStream);
+        }
+    }
 }
 
 #[test]
@@ -384,9 +421,20 @@ fn a_share_group_gives_each_message_to_one_who_may_have_it_while_rules_change_an
         rules(&own.into_iter().chain(all).collect::<Vec<_>>())
     };
     let topics = ["a", "b", "c"];
-    for seed in 0..200_u32 {
+    // Whatever alice may not have, bob may: nothing is nobody's.
+    let may = |alice_may: u32, user: usize, topic: &str| {
+        let bit = topics.iter().position(|known| *known == topic);
+        (alice_may >> bit.unwrap_or(0) & 1 == 1) == (user == 0)
+    };
+    let rules_of = |alice_may: u32, user: usize| {
+        let its = topics.iter().filter(|topic| may(alice_may, user, topic));
+        of_topics(&its.copied().collect::<Vec<_>>())
+    };
+    for seed in 0..300_u32 {
         let shards = [1, 3][seed as usize % 2];
-        let mut node = node(shards);
+        let mut settings = Settings::default();
+        settings.limits.share_credit = [1, 2, 64][seed as usize / 2 % 3];
+        let mut node = node_with(shards, settings);
         let mut random = seed.wrapping_mul(0x9E37_79B9) | 1;
         let mut below = |bound: u32| {
             random ^= random << 13;
@@ -395,74 +443,86 @@ fn a_share_group_gives_each_message_to_one_who_may_have_it_while_rules_change_an
             random % bound
         };
         let writer = come(&mut node, "writer", CLEAN, "writer", &open);
-        let users = ["alice", "bob"];
-        // Whatever alice may not have, bob may: nothing is nobody's.
         let mut alice_may = 7;
-        let mut links = [0, 1].map(|user| {
-            let its = match user {
-                0 => Arc::clone(&open),
-                _ => of_topics(&[]),
-            };
-            let link = come(&mut node, users[user], 0, users[user], &its);
+        let mut receivers = [(0, "alice"), (1, "bob")].map(|(user, name)| {
+            let link = come(&mut node, name, 0, name, &rules_of(alice_may, user));
             node.send(link, &subscribe("$share/g/#"));
             node.take(link);
-            Some(link)
+            Receiver {
+                name,
+                link: Some(link),
+                unacknowledged: Vec::new(),
+            }
         });
-        let (mut sent, mut arrived) = (0, Vec::new());
-        let may = |alice_may: u32, user: usize, topic: &str| {
-            let bit = topics.iter().position(|known| *known == topic).unwrap_or(0);
-            (alice_may >> bit & 1 == 1) == (user == 0)
+        let (mut sent, mut arrived) = (0_u32, std::collections::BTreeSet::new());
+        let mut send = |node: &mut Harness, topic: u32| {
+            sent += 1;
+            let topic = topics[topic as usize];
+            node.send(writer, &publish(topic, 1, &sent.to_string()));
+            sent
         };
-        let rules_of = |alice_may: u32, user: usize| {
-            let its = topics.iter().filter(|topic| may(alice_may, user, topic));
-            of_topics(&its.copied().collect::<Vec<_>>())
-        };
-        for step in 0..60 {
+        let mut total = 0;
+        for step in 0..80 {
+            let is_last = step == 79;
             match below(8) {
                 0 => {
                     alice_may = below(8);
                     let [alice, bob] = [0, 1].map(|user| rules_of(alice_may, user));
                     let book = SharedBook([("alice", alice), ("bob", bob)], Arc::clone(&open));
-                    let command = Command::SetRules(Arc::new(book));
-                    all(&mut node, shards, &command);
-                }
-                1 | 2 if step < 50 => {
-                    let user = below(2) as usize;
-                    links[user] = match links[user].take() {
-                        Some(link) => {
-                            node.end(link, TransportEnd::EndOfStream);
-                            None
+                    let book = Arc::new(book);
+                    // It reaches one shard after the other, and messages come in between.
+                    for shard in 0..shards {
+                        let book = Arc::clone(&book);
+                        node.command(shard, Command::SetRules(book));
+                        if shard + 1 < shards {
+                            total = send(&mut node, below(3));
                         }
+                        // By the old rules or by the new ones.
+                        for receiver in &mut receivers {
+                            let Some(link) = receiver.link else { continue };
+                            for got in messages(&mut node, link) {
+                                arrived.insert(got.payload.parse::<u32>().unwrap_or(0));
+                                receiver.unacknowledged.push(got.packet_id);
+                            }
+                        }
+                    }
+                }
+                1 | 2 => {
+                    let user = below(2) as usize;
+                    let receiver = &mut receivers[user];
+                    match receiver.link {
+                        Some(_) => receiver.leave(&mut node),
                         None => {
                             let its = rules_of(alice_may, user);
-                            Some(come_back(&mut node, users[user], &its))
+                            receiver.link = Some(come_back(&mut node, receiver.name, &its));
                         }
-                    };
+                    }
                 }
-                _ => {
-                    let topic = topics[below(3) as usize];
-                    sent += 1;
-                    node.send(writer, &publish(topic, 1, &sent.to_string()));
-                }
+                _ => total = send(&mut node, below(3)),
             }
-            if step == 59 {
-                for user in 0..2 {
+            for (user, receiver) in receivers.iter_mut().enumerate() {
+                if is_last && receiver.link.is_none() {
                     let its = rules_of(alice_may, user);
-                    links[user].get_or_insert_with(|| come_back(&mut node, users[user], &its));
+                    receiver.link = Some(come_back(&mut node, receiver.name, &its));
                 }
             }
-            for _ in 0..3 {
-                for (user, link) in links.iter().enumerate() {
-                    let Some(link) = link else { continue };
-                    for (topic, payload) in messages(&mut node, *link) {
-                        assert!(may(alice_may, user, &topic), "{seed}: {topic} to {user}");
-                        arrived.push(payload);
+            for _ in 0..if is_last { 200 } else { 2 } {
+                for (user, receiver) in receivers.iter_mut().enumerate() {
+                    let Some(link) = receiver.link else { continue };
+                    for got in messages(&mut node, link) {
+                        let topic = &got.topic;
+                        let is_permitted = may(alice_may, user, topic);
+                        assert!(is_permitted, "{seed}: {topic} to {user} in step {step}");
+                        arrived.insert(got.payload.parse::<u32>().unwrap_or(0));
+                        receiver.unacknowledged.push(got.packet_id);
+                    }
+                    if is_last || below(3) == 0 {
+                        receiver.acknowledge(&mut node);
                     }
                 }
             }
         }
-        arrived.sort_by_key(|payload| payload.parse::<u32>().unwrap_or(0));
-        let expected: Vec<_> = (1..=sent).map(|number: u32| number.to_string()).collect();
-        assert_eq!(arrived, expected, "seed {seed}");
+        let missing: Vec<u32> = (1..=total).filter(|id| !arrived.contains(id)).collect();
+        assert!(missing.is_empty(), "seed {seed}: {missing:?} of {total}");
     }
 }

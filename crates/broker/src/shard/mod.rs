@@ -42,7 +42,7 @@ use crate::route::{Origin, Routes, RoutingBuffers};
 use crate::session::Sessions;
 use crate::session::permit::PermitTokens;
 use crate::session::queue::QueueOwner;
-use crate::share::{Groups, ShareMessage};
+use crate::share::{Groups, RulesVersion, ShareMessage};
 use crate::subscribe::{PendingSubAck, Subscribers};
 use crate::timer::{Timer, Wheel};
 use crate::topic_tree::Tree;
@@ -82,6 +82,8 @@ pub struct Shard {
     pub(crate) groups: Groups,
     /// Share group traffic between sessions and groups of this shard.
     pub(crate) own_share_traffic: VecDeque<ShareMessage>,
+    /// Of the book that it has.
+    pub(crate) rules_version: RulesVersion,
     /// Sessions whose share groups are to be told what they may get now.
     pub(crate) reads_changed: Vec<SessionId>,
     pub(crate) pending_subacks: Slab<PendingSubAck>,
@@ -220,6 +222,7 @@ impl Shard {
             routing_buffers: RoutingBuffers::default(),
             groups: Groups::new(seed),
             own_share_traffic: VecDeque::new(),
+            rules_version: RulesVersion::default(),
             reads_changed: Vec::new(),
             pending_subacks: Slab::new(),
             wheel,

@@ -52,6 +52,9 @@ pub struct Member {
     pub(super) credit: i32,
     /// None is everything.
     pub(super) reads: Option<Arc<Reads>>,
+    /// By which of the books of rules that its shard has had; [`RulesVersion::ANY`] where none is
+    /// looked into.
+    pub(super) rules_version: RulesVersion,
     /// It had no room: others come first until the group's delivery of this number.
     pub(super) full_until: u64,
 }
@@ -61,6 +64,21 @@ impl Member {
     pub(super) fn may_receive(&self, message: &Message) -> bool {
         let reads = self.reads.as_ref();
         reads.is_none_or(|reads| reads.permit(message.topic()))
+    }
+}
+
+/// Counts the books of rules that a shard was given. All shards are given the same, one after the
+/// other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RulesVersion(u64);
+
+impl RulesVersion {
+    /// Of what does not change with the book.
+    pub(super) const ANY: Self = Self(u64::MAX);
+
+    /// Another book was given.
+    pub(crate) fn next(self) -> Self {
+        Self(self.0 + 1)
     }
 }
 
@@ -200,18 +218,32 @@ impl Group {
     }
 
     /// The member whose turn it is among those that may have a message and can take it.
-    pub(super) fn choose(&mut self, message: &Message, qos: QoS) -> Choice {
+    pub(super) fn choose(
+        &mut self,
+        message: &Message,
+        qos: QoS,
+        rules_version: RulesVersion,
+    ) -> Choice {
         let takes = |member: &Member| {
             self.may_have_room(member) && member.credit > 0 && member.may_receive(message)
         };
         let choice = match self.first_in_turn(takes) {
             Some(place) => Choice::Member(place),
-            None => self.choose_without_credit(message, qos),
+            None => self.choose_without_credit(message, qos, rules_version),
         };
         if let Choice::Member(place) = choice {
             self.turn = place + 1;
         }
         choice
+    }
+
+    /// What all members may get is known by the newest book. While one is passed round, a right may
+    /// be taken from one member before the group hears that another has got it.
+    fn knows_rules_of(&self, own_shard: RulesVersion) -> bool {
+        let versions = self.members.iter().map(|member| member.rules_version);
+        let versions = versions.filter(|version| *version != RulesVersion::ANY);
+        let newest = versions.clone().fold(own_shard, RulesVersion::max);
+        versions.min().is_none_or(|oldest| oldest == newest)
     }
 
     fn first_in_turn(&self, is: impl Fn(&Member) -> bool) -> Option<usize> {
@@ -225,7 +257,12 @@ impl Group {
     /// If of those who may have it nobody is there, but others are, it goes to one who is away and
     /// has a queue of its own: in the group's it would keep what others may have from them.
     #[cold]
-    fn choose_without_credit(&self, message: &Message, qos: QoS) -> Choice {
+    fn choose_without_credit(
+        &self,
+        message: &Message,
+        qos: QoS,
+        rules_version: RulesVersion,
+    ) -> Choice {
         let is_sent_once = |member: &Member| qos.min(member.qos) == QoS::AtMostOnce;
         let once = self.first_in_turn(|member| {
             member.connected && is_sent_once(member) && member.may_receive(message)
@@ -240,7 +277,10 @@ impl Group {
         }
         let mut those_who_may = self.members.iter().filter(may).peekable();
         if those_who_may.peek().is_none() {
-            return Choice::Nobody(DropReason::NotPermitted);
+            return match self.knows_rules_of(rules_version) {
+                true => Choice::Nobody(DropReason::NotPermitted),
+                false => Choice::Later,
+            };
         }
         if those_who_may.any(|member| member.connected) {
             return Choice::Later;

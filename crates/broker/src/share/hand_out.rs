@@ -208,9 +208,9 @@ impl Shard {
         index: u32,
         mut entry: Entry,
     ) -> Option<Entry> {
-        let shard = self.id;
+        let (shard, rules_version) = (self.id, self.rules_version);
         let group = &mut self.groups.slab[index as usize];
-        let chosen = match group.choose(&entry.message, entry.qos) {
+        let chosen = match group.choose(&entry.message, entry.qos, rules_version) {
             Choice::Member(chosen) => chosen,
             Choice::Later => return Some(entry),
             Choice::Nobody(reason) => {

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::group::{Member, Reads};
+use super::group::{Member, Reads, RulesVersion};
 use super::{GroupAddress, ShareMessage, ShareOutcome, ShareTicket};
 use crate::counters::DropReason;
 use crate::fault::{self, Fault};
 use crate::id::SessionId;
 use crate::node::{Cx, Node};
-use crate::permission::Actions;
+use crate::permission::{Actions, Realm};
 use crate::record::{EnqueuedAs, EntryRecord, Record, SessionEpoch, SubscriptionRecord};
 use crate::route::Routing;
 use crate::session::queue::{Apart, Entry, Taken};
@@ -70,7 +70,16 @@ impl Shard {
             durable,
             credit: credit_max.min(quota).max(1).into(),
             reads: self.reads_of(session),
+            rules_version: self.rules_version_of(session),
             full_until: 0,
+        }
+    }
+
+    fn rules_version_of(&mut self, session: u32) -> RulesVersion {
+        let permit = self.sessions.at(session).permit.as_deref();
+        match permit.is_some_and(|permit| permit.identity.realm != Realm::OWN_RULES) {
+            true => self.rules_version,
+            false => RulesVersion::ANY,
         }
     }
 
@@ -137,6 +146,7 @@ impl Shard {
             return;
         }
         let reads = self.reads_of(session);
+        let rules_version = self.rules_version_of(session);
         let member = self.address_of(session);
         for filter in filters {
             let to = self.owner(tenant, &filter);
@@ -146,6 +156,7 @@ impl Shard {
                 member,
                 connected,
                 reads: reads.clone(),
+                rules_version,
             };
             self.share_send(cx, to, message);
         }

@@ -29,7 +29,7 @@ use crate::session::queue::{Entry, StoredEntry};
 use crate::shard::Shard;
 
 pub(crate) use group::Groups;
-pub use group::{Member, Reads};
+pub use group::{Member, Reads, RulesVersion};
 
 /// A share group of one shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -128,6 +128,8 @@ pub enum ShareMessage {
         connected: bool,
         /// What it may get.
         reads: Option<Arc<Reads>>,
+        /// By which book.
+        rules_version: RulesVersion,
     },
     /// A message for a member.
     Deliver {
@@ -204,9 +206,11 @@ impl Shard {
                 member,
                 connected,
                 reads,
+                rules_version,
             } => {
                 self.member_present(cx, tenant, &filter, member, |member| {
                     (member.connected, member.reads) = (connected, reads);
+                    member.rules_version = rules_version;
                 });
             }
             ShareMessage::Deliver {

@@ -205,22 +205,7 @@ impl Gate {
     ) {
         self.0.runtime.spawn(async move {
             let mut found = policy.decide(&asked, known, &place).await;
-            let is_open = match &found {
-                Authenticated::Accepted { .. } => true,
-                Authenticated::Refused { reason, .. } => *reason == ReasonCode::ServerUnavailable,
-                Authenticated::Continue { .. } => false,
-            };
-            let locked = question
-                .inner
-                .lock()
-                .failures
-                .locked(&caller, Instant::now());
-            if let (true, Some(why)) = (is_open, locked) {
-                // Others asked from there meanwhile, and were wrong too often: one of many guesses
-                // that were sent at once.
-                let reason = ReasonCode::ConnectionRateExceeded;
-                found = Authenticated::Refused { reason, why };
-            }
+            found = question.inner.lock().unless_locked(found, &caller);
             let wait = question.inner.lock().judge(&found, &caller, &policy);
             tokio::time::sleep(wait).await;
             question.answer(&found, &policy);
@@ -327,6 +312,27 @@ impl Drop for Question {
 }
 
 impl State {
+    /// What was found, unless others asked from there or for that name meanwhile and were wrong too
+    /// often: then it is one of many guesses that were made at once, and whether it was right is
+    /// not told.
+    fn unless_locked(&self, found: Authenticated, caller: &Caller) -> Authenticated {
+        let is_told = match &found {
+            Authenticated::Accepted { .. } => true,
+            Authenticated::Refused { reason, .. } => matches!(
+                *reason,
+                ReasonCode::BadUserNameOrPassword | ReasonCode::ServerUnavailable
+            ),
+            Authenticated::Continue { .. } => false,
+        };
+        match self.failures.locked(caller, Instant::now()) {
+            Some(why) if is_told => {
+                let reason = ReasonCode::ConnectionRateExceeded;
+                Authenticated::Refused { reason, why }
+            }
+            _ => found,
+        }
+    }
+
     /// Counts what came of a question; how long its answer is to wait.
     fn judge(&mut self, found: &Authenticated, caller: &Caller, policy: &Policy) -> Duration {
         let now = Instant::now();

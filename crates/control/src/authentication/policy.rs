@@ -1,5 +1,6 @@
 //! The chain of sources: the first that knows a client decides.
 
+use std::any::TypeId;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
@@ -357,9 +358,11 @@ impl Policy {
                 let gone = source.gone_from_tables(tables, names).into_iter();
                 all.extend(gone.map(|name| (*realm, Whose::User(Arc::clone(name)))));
             }
-            let elsewhere = names
-                .iter()
-                .filter(|name| is_asked_elsewhere(&chain.sources, next, name));
+            let is_elsewhere = |name: &&Arc<str>| {
+                is_asked_elsewhere(&chain.sources, next, name)
+                    || is_barred_by_name(&chain.sources, next, name)
+            };
+            let elsewhere = names.iter().filter(is_elsewhere);
             all.extend(elsewhere.map(|name| (*realm, Whose::User(Arc::clone(name)))));
         }
         all
@@ -428,7 +431,32 @@ fn asked_elsewhere(old: &[Arc<dyn Source>], next: &[Arc<dyn Source>]) -> Vec<Arc
             }
         }
     }
+    // Of those who came by a proof nobody has a list.
+    let by_proof = |source: &Arc<dyn Source>| source.knows("") == Knowledge::ByProof;
+    if old.iter().any(by_proof) {
+        let listed = next.iter().flat_map(|source| source.users());
+        let barred = listed.filter(|user| is_barred_by_name(old, next, user));
+        found.extend(barred.map(Arc::from));
+    }
     found
+}
+
+/// Whether somebody may have come by a proof of this name, and would be asked for other credentials
+/// now: a source that has the name in its list is asked first.
+fn is_barred_by_name(old: &[Arc<dyn Source>], next: &[Arc<dyn Source>], user: &str) -> bool {
+    let by_proof = |sources: &[Arc<dyn Source>]| {
+        let asked = sources.iter().take_while(|source| !source.has_user(user));
+        let proofs = asked.filter(|source| source.knows(user) == Knowledge::ByProof);
+        proofs
+            .map(|source| source.as_any().type_id())
+            .collect::<Vec<_>>()
+    };
+    let (before, now) = (by_proof(old), by_proof(next));
+    // Those who came by a source that is gone are ended for that.
+    let is_there = |kind: &TypeId| next.iter().any(|source| source.as_any().type_id() == *kind);
+    before
+        .iter()
+        .any(|kind| !now.contains(kind) && is_there(kind))
 }
 
 /// Whether another source than before is the first that knows this user. Who is known to nobody is
@@ -438,8 +466,8 @@ fn is_asked_elsewhere(old: &[Arc<dyn Source>], next: &[Arc<dyn Source>], user: &
         let first = sources.iter().find(|source| source.has_user(user));
         first.map(|source| source.as_any().type_id())
     };
-    let next = kind(next);
-    kind(old).is_some_and(|old| next.is_some_and(|next| next != old))
+    let now = kind(next);
+    kind(old).is_some_and(|old| now.is_some_and(|now| now != old))
 }
 
 impl RuleBook for Policy {

@@ -138,6 +138,7 @@ impl Gate {
         };
         let found = proving.finish(data);
         let mut state = self.0.lock();
+        let found = state.unless_locked(found, &proving.caller);
         let policy = Arc::clone(&state.policy);
         let wait = state.judge(&found, &proving.caller, &policy);
         drop(state);
@@ -192,8 +193,9 @@ impl Policy {
         let made_up = Verifier::made_up(made_up_key, name);
         for source in sources {
             match source.scram(name, client_id) {
-                ScramUser::Unknown => {}
-                ScramUser::WithoutVerifier => {
+                ScramUser::Unknown if !source.has_user(name) => {}
+                // Whoever knows the name decides, as by a password.
+                ScramUser::Unknown | ScramUser::WithoutVerifier => {
                     let why = format!(
                         "no SCRAM verifier is stored for {name}: set the password again while \
                          auth.scram is on"
@@ -202,7 +204,10 @@ impl Policy {
                 }
                 ScramUser::Barred(why) => return (made_up, Err(why)),
                 ScramUser::Known(verifier, mut identity) => {
-                    if let Some(why) = is_named_as_device(sources, &**source, name) {
+                    let mut all = sources.iter();
+                    let barred = all.find_map(|source| source.admits(name, client_id).err());
+                    let named = || is_named_as_device(sources, &**source, name);
+                    if let Some(why) = barred.or_else(named) {
                         return (made_up, Err(why));
                     }
                     if identity.realm != Realm::OWN_RULES {

@@ -304,6 +304,10 @@ impl<'a> Doors<'a> {
             let refresh = Duration::from_secs(self.effective.integer("auth.jwt_refresh_secs"));
             KeySource::fetched(&path, refresh)
                 .map_err(|why| ConfigError::Unusable(format!("auth.jwt_keys: {why}")))?
+        } else if path.starts_with("http:") || path.starts_with("https:") {
+            // It may hold a password, and is not shown.
+            let why = "auth.jwt_keys: expected https://HOST/… or a file".to_owned();
+            return Err(ConfigError::Unusable(why));
         } else {
             let bytes = self.read(&path)?;
             let algorithm: Option<Algorithm> =

@@ -290,7 +290,7 @@ fn read_file(path: &Path, schema: &[Key], effective: &mut Effective) -> Result<(
     })?;
     let table = DeTable::parse(&text).map_err(|error| ConfigError::Syntax {
         path: path.to_owned(),
-        text: error.to_string(),
+        text: syntax_error(&text, &error),
     })?;
     let file = File { path, text: &text };
     for (section, content) in table.get_ref() {
@@ -579,6 +579,24 @@ fn parse_env_file(text: &str) -> Vec<(String, String)> {
             (name.trim().to_owned(), unquoted.unwrap_or(value).to_owned())
         })
         .collect()
+}
+
+/// Where it is and what was expected. Of the line only what stands before its `=` is shown: behind it
+/// a password may be.
+fn syntax_error(text: &str, error: &toml::de::Error) -> String {
+    let at = error.span().map_or(0, |span| span.start.min(text.len()));
+    let before = text.get(..at).unwrap_or(text);
+    let line_at = before.rfind('\n').map_or(0, |end| end + 1);
+    let number = before.matches('\n').count() + 1;
+    let column = before[line_at..].chars().count() + 1;
+    let line = text[line_at..].lines().next().unwrap_or_default();
+    let key = line.split_once('=').map_or("", |(key, _)| key.trim());
+    let named = match key.is_empty() {
+        true => String::new(),
+        false => format!(" ({key})"),
+    };
+    let message = error.message();
+    format!("line {number}, column {column}{named}: {message}")
 }
 
 #[cfg(test)]

@@ -159,11 +159,11 @@ impl Reactor {
         plain.clear();
         let decrypted = tls.receive(bytes, &mut plain);
         let has_output = tls.has_output();
-        if decrypted.opened && tls.is_resumed() {
-            // What the client once proved is not looked at by a handshake that goes on from it.
+        if decrypted.opened {
             let listener = self.driver.shard.listener_of(id);
             let entrance = listener.and_then(|number| self.entrances.get(usize::from(number)));
             let settings = entrance.and_then(|entrance| entrance.tls.as_ref());
+            let settings = settings.filter(|settings| tls.needs_recheck(settings));
             if let Some(Err(why)) = settings.map(|settings| tls.recheck(settings)) {
                 self.plain = plain;
                 return self.end_layer(key, TransportEnd::Violation(why));

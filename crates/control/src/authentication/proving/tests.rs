@@ -203,6 +203,26 @@ fn who_tries_passwords_is_locked_out_before_anything_is_looked_for() {
 }
 
 #[test]
+fn exchanges_that_were_begun_before_the_lockout_are_no_more_guesses() {
+    let bench = bench(true);
+    let begun = |password: &str| {
+        let (client, data, state) = bench.begin("alice", password);
+        (client.finish(&data).expect("an answer").0, state)
+    };
+    let wrong: Vec<_> = (0..LOCKOUT_FAILURES + 1).map(|_| begun("wrong")).collect();
+    let (right, right_state) = begun("right");
+    let mut reasons = Vec::new();
+    for (last, state) in wrong {
+        reasons.push(refused(bench.ask(METHOD, last.as_bytes(), Some(state))).0);
+    }
+    reasons.push(refused(bench.ask(METHOD, right.as_bytes(), Some(right_state))).0);
+    let mut expected = vec![ReasonCode::BadUserNameOrPassword; LOCKOUT_FAILURES as usize];
+    // Whether one of them was right is not told.
+    expected.extend([ReasonCode::ConnectionRateExceeded; 2]);
+    assert_eq!(reasons, expected);
+}
+
+#[test]
 fn a_source_that_panics_lets_nobody_in_and_nothing_waits_for_it() {
     let bench = bench(true);
     let client = Client::new("mallory", b"right", "clients");
