@@ -15,7 +15,8 @@ use crate::timer::Timer;
 /// What becomes of a PUBLISH beyond the rate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RateExceeded {
-    /// It is worked off when the rate permits, and the socket read later.
+    /// It is worked off when the rate permits, and the socket read later. What is left when the
+    /// client has closed the connection is dropped and counted: none of it was acknowledged.
     #[default]
     Delay,
     /// With QoS 0 it is dropped and counted; with QoS 1 or 2 it is worked off later.
@@ -108,7 +109,7 @@ impl Shard {
         let exceeded = self.settings.rate_exceeded;
         let connection = self.connections.at(id.index);
         if connection.flags.transport_gone {
-            // It sends no more: what little is left does no harm.
+            // Nobody waits for what is left: what is beyond the rate is dropped.
             return Ok(Pace::Within);
         }
         let spent = self.spent.entry(id.index).or_default();
@@ -157,7 +158,7 @@ impl Shard {
         let is_leaving = self.connections.at(index).flags.transport_gone;
         let spent = self.spent.entry(index).or_default();
         let is_beyond = spent.due_ms(cx.now.mono_ms).is_some();
-        if !is_beyond || publish.qos > QoS::AtMostOnce || is_leaving {
+        if !is_beyond || publish.qos > QoS::AtMostOnce && !is_leaving {
             let (limits, bytes) = (&self.settings.limits, publish.payload.len());
             spent.spend(cx.now.mono_ms, limits, bytes);
             return Ok(true);

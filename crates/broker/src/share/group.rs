@@ -254,8 +254,9 @@ impl Group {
 
     /// At QoS 0 no credit is needed.
     ///
-    /// If of those who may have it nobody is there, but others are, it goes to one who is away and
-    /// has a queue of its own: in the group's it would keep what others may have from them.
+    /// If nobody can take it who may have it, but others are there, it goes into the own queue of
+    /// one who may, even of one who is away: in the group's it would keep from the others what they
+    /// may have.
     #[cold]
     fn choose_without_credit(
         &self,
@@ -270,24 +271,30 @@ impl Group {
         if let Some(place) = once {
             return Choice::Member(place);
         }
-        let may = |member: &&Member| member.may_receive(message);
         // After a restart members have yet to join.
         if !self.members.iter().any(|member| member.connected) {
             return Choice::Later;
         }
-        let mut those_who_may = self.members.iter().filter(may).peekable();
-        if those_who_may.peek().is_none() {
+        let mut all = self.members.iter();
+        if !all.any(|member| member.may_receive(message)) {
             return match self.knows_rules_of(rules_version) {
                 true => Choice::Nobody(DropReason::NotPermitted),
                 false => Choice::Later,
             };
         }
-        if those_who_may.any(|member| member.connected) {
+        let mut those_there = self.members.iter().filter(|member| member.connected);
+        if those_there.all(|member| member.may_receive(message)) {
             return Choice::Later;
         }
-        let keeps = self.first_in_turn(|member| {
-            member.durable && !is_sent_once(member) && member.may_receive(message)
-        });
-        keeps.map_or(Choice::Nobody(DropReason::NoMember), Choice::Member)
+        let keeps = |member: &Member| {
+            !is_sent_once(member)
+                && (member.connected || member.durable)
+                && member.may_receive(message)
+        };
+        let chosen = self
+            .first_in_turn(|member| self.may_have_room(member) && keeps(member))
+            .or_else(|| self.first_in_turn(|member| member.connected && keeps(member)))
+            .or_else(|| self.first_in_turn(keeps));
+        chosen.map_or(Choice::Nobody(DropReason::NoMember), Choice::Member)
     }
 }

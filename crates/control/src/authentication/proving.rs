@@ -14,7 +14,7 @@ use martlet_codec::ReasonCode;
 
 use super::failures::Caller;
 use super::policy::is_named_as_device;
-use super::{Answer, Gate, Inner, Place, Policy, WAITING_MAX};
+use super::{Answer, Gate, Inner, Place, Policy, room};
 
 /// What a source keeps of a user's password for SCRAM-SHA-256.
 #[derive(Clone, Debug)]
@@ -64,7 +64,10 @@ impl Gate {
             let reason = ReasonCode::ConnectionRateExceeded;
             return answer(Authenticated::Refused { reason, why });
         }
-        if state.waiting >= WAITING_MAX {
+        let is_known = state
+            .failures
+            .is_at_home(&caller, std::time::Instant::now());
+        if state.waiting >= room(is_known).0 {
             drop(state);
             return answer(Authenticated::failed(
                 "too many clients wait to be authenticated",

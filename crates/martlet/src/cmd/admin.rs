@@ -2,6 +2,7 @@
 //! `admin.sock` in its data directory.
 
 use std::fs::File;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -240,7 +241,34 @@ pub(crate) fn ask(data_dir: &Path, method: &str, path: &str) -> anyhow::Result<S
                 socket.display()
             )
         })?;
+        let peer = stream.peer_cred()?.uid();
+        expect_trusted(data_dir, peer)?;
         text_of(send(stream, method, path).await?).await
+    })
+}
+
+/// Whoever answers is believed, so it must not be anybody who could put a socket there.
+fn expect_trusted(data_dir: &Path, peer: u32) -> anyhow::Result<()> {
+    let own = rustix::process::geteuid().as_raw();
+    let owner = data_dir.metadata()?.uid();
+    match peer == 0 || peer == own || peer == owner {
+        true => Ok(()),
+        false => anyhow::bail!(
+            "who answers at {} is the user {peer}, but the data directory belongs to the user \
+             {owner}: it is not believed",
+            data_dir.join(admin_socket::FILE_NAME).display()
+        ),
+    }
+}
+
+/// Who runs the node that answers at this data directory's socket.
+pub(crate) fn user_of_node(data_dir: &Path) -> anyhow::Result<u32> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let stream = UnixStream::connect(data_dir.join(admin_socket::FILE_NAME)).await?;
+        Ok(stream.peer_cred()?.uid())
     })
 }
 

@@ -1,7 +1,8 @@
 //! `martlet user`: the users of a node: those of its tables, or of its password file where there is
 //! one. The node reads either again by itself, and is told to at once.
 
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
@@ -10,8 +11,10 @@ use martlet_access::edit;
 use martlet_access::hash::{self, Kind};
 use martlet_access::{PasswordFile, Plain};
 use martlet_control::text::printable;
+use martlet_control::text::typed;
 use martlet_registry::USER_ROLE;
 
+use crate::cmd::admin;
 use crate::cmd::node_options::NodeOptions;
 use crate::cmd::{passwd, prompt, tables};
 
@@ -136,7 +139,11 @@ impl FileOptions {
                     own.join(", --file ")
                 );
             }
-            return Ok(places.password_file.map(PathBuf::from));
+            let file = places.password_file.map(PathBuf::from);
+            if let Some(file) = &file {
+                expect_nodes_own(&self.node.data_dir()?, file)?;
+            }
+            return Ok(file);
         }
         let configured = self.node.load()?;
         let path = configured.text("auth.password_file");
@@ -144,7 +151,26 @@ impl FileOptions {
     }
 }
 
-fn users(path: &std::path::Path) -> anyhow::Result<Vec<String>> {
+/// Root changes for a node of another user only what is that user's: else a node that somebody has
+/// taken over would have root change any file.
+fn expect_nodes_own(data_dir: &Path, file: &Path) -> anyhow::Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    let node = admin::user_of_node(data_dir)?;
+    let owner = file.metadata().map(|found| found.uid());
+    if node == 0 || owner.is_ok_and(|owner| owner == node) {
+        return Ok(());
+    }
+    bail!(
+        "the node, which the user {node} runs, has its users in {}, a file that is not that \
+         user's: if it is the right one, name it: --file {}",
+        file.display(),
+        typed(&file.display().to_string())
+    )
+}
+
+fn users(path: &Path) -> anyhow::Result<Vec<String>> {
     let text = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     let file = PasswordFile::parse(&path.display().to_string(), &text, Plain::Accepted)?;
     let mut users: Vec<String> = file.users().map(str::to_owned).collect();

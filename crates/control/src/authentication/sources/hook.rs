@@ -15,7 +15,7 @@ use reqwest::{Client, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{People, known, vouchers};
+use super::{People, known, vouchers, without_values};
 use crate::authentication::policy::of_kind;
 use crate::authentication::turns::Turns;
 use crate::authentication::{Finding, Knowledge, Looking, Place, Source};
@@ -300,7 +300,8 @@ fn of_placeholders(topic: &str) -> String {
 }
 
 fn json(body: &[u8]) -> Result<Value, String> {
-    serde_json::from_slice(body).map_err(|error| format!("its answer is no JSON: {error}"))
+    serde_json::from_slice(body)
+        .map_err(|error| format!("its answer is no JSON: {}", without_values(&error)))
 }
 
 async fn limited(mut response: reqwest::Response) -> Result<Vec<u8>, String> {

@@ -43,3 +43,14 @@ fn known(asked: &Authentication, user_name: Arc<str>, rules: Arc<Rules>) -> Find
 fn user(name: &str) -> Whose {
     Whose::User(name.into())
 }
+
+/// What is wrong with a text and where; a value that is wrong may be a secret in the wrong place.
+fn without_values(error: &serde_json::Error) -> String {
+    let (line, column) = (error.line(), error.column());
+    let what = match error.classify() {
+        serde_json::error::Category::Data => "another kind of value was expected",
+        serde_json::error::Category::Eof => "it ends too early",
+        serde_json::error::Category::Syntax | serde_json::error::Category::Io => "it is no JSON",
+    };
+    format!("{what} at line {line}, column {column}")
+}

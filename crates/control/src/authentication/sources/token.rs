@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::key_source::{Fetched, KeySource};
-use super::{People, known, vouchers};
+use super::{People, known, vouchers, without_values};
 use crate::authentication::policy::of_kind;
 use crate::authentication::{Finding, Knowledge, Looking, Place, Source};
 
@@ -129,7 +129,7 @@ impl TokenKeys {
 
     fn of_set(text: &str) -> Result<Self, String> {
         let set: JwkSet = serde_json::from_str(text)
-            .map_err(|error| format!("no set of keys (JWKS): {error}"))?;
+            .map_err(|error| format!("no set of keys (JWKS): {}", without_values(&error)))?;
         let mut keys = Vec::new();
         for (number, jwk) in set.keys.iter().enumerate() {
             let error = |why: String| format!("key {}: {why}", number + 1);
