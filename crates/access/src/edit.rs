@@ -234,11 +234,17 @@ fn replace(path: &Path, directory: &Path, bytes: &[u8], before: &fs::Metadata) -
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".new");
     let temporary = directory.join(name);
+    // What is left of a run that was killed; or a link that somebody put there, behind which another
+    // file would be overwritten.
+    if let Err(error) = fs::remove_file(&temporary)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        return Err(error);
+    }
     let mut options = OpenOptions::new();
     let mut file = options
         .write(true)
-        .create(true)
-        .truncate(true)
+        .create_new(true)
         .mode(MODE)
         .open(&temporary)?;
     let written = (|| {
@@ -422,5 +428,17 @@ mod tests {
         );
         assert!(!lines[1].contains("hunter2"));
         assert!(file.lets_in("alice", b"hunter2"));
+    }
+
+    #[test]
+    fn a_link_where_the_new_file_is_written_is_not_followed() {
+        let edit = Edit::of("alice:$6$c2FsdA==$AAAA\n");
+        let victim = edit.0.with_file_name("victim");
+        fs::write(&victim, "not to be touched").unwrap();
+        std::os::unix::fs::symlink(&victim, edit.0.with_file_name("passwd.new")).unwrap();
+        set_user(&edit.0, "bob", b"secret", Kind::Sha512).unwrap();
+        assert_eq!(fs::read_to_string(&victim).unwrap(), "not to be touched");
+        assert!(edit.0.symlink_metadata().unwrap().is_file());
+        assert!(edit.text().contains("bob:"));
     }
 }

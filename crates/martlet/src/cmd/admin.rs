@@ -5,6 +5,7 @@ use std::fs::File;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
@@ -228,6 +229,9 @@ impl std::fmt::Display for Refusal {
 
 impl std::error::Error for Refusal {}
 
+/// So long an answer takes at most.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 /// What the node of this data directory answers.
 pub(crate) fn ask(data_dir: &Path, method: &str, path: &str) -> anyhow::Result<String> {
     let socket = data_dir.join(admin_socket::FILE_NAME);
@@ -243,7 +247,17 @@ pub(crate) fn ask(data_dir: &Path, method: &str, path: &str) -> anyhow::Result<S
         })?;
         let peer = stream.peer_cred()?.uid();
         expect_trusted(data_dir, peer)?;
-        text_of(send(stream, method, path).await?).await
+        let asking = async { text_of(send(stream, method, path).await?).await };
+        tokio::time::timeout(PATIENCE, asking)
+            .await
+            .with_context(|| {
+                format!(
+                    "the node at {} took the question and has not answered for {} s: is it stopped, \
+                     or its disk stuck?",
+                    socket.display(),
+                    PATIENCE.as_secs()
+                )
+            })?
     })
 }
 
