@@ -1,6 +1,8 @@
 """martlet cert: what it makes is good for OpenSSL, for Mosquitto's clients and for the broker."""
 
+import fcntl
 import json
+import os
 import subprocess
 import time
 
@@ -170,6 +172,42 @@ def test_who_removes_the_list_makes_nobody_good_again(authority):
     assert len(revoked()) == 1 and (authority / "revoked.txt").exists()
     (authority / "revoked.txt").write_text("list 3\nnonsense\n")
     assert "revoked.txt line 2" in cert("crl", "--dir", authority, code=1)
+
+
+def test_commands_at_once_forget_nobody(tmp_path):
+    def at_once(*commands):
+        running = [subprocess.Popen([martlet_process.binary(), "cert", *command, "--dir", tmp_path],
+                                    stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                                    env=martlet_process.environment()) for command in commands]
+        return [(one.communicate(timeout=DEADLINE_SECS)[0], one.returncode) for one in running]
+
+    assert sorted(code for _, code in at_once(["ca"], ["ca"], ["ca"])) == [0, 1, 1]
+    devices = [f"device-{number}" for number in range(12)]
+    said = at_once(*[["client", device] for device in devices])
+    assert all(code == 0 for _, code in said), said
+    said = at_once(*[["revoke", device] for device in devices], ["crl"])
+    assert all(code == 0 for _, code in said), said
+    code, text = openssl("crl", "-in", tmp_path / "crl.pem", "-noout", "-text", "-crlnumber")
+    assert code == 0 and text.count("Serial Number:") == 12 and "crlNumber=0x0D" in text, text
+    assert cert("list", "--dir", tmp_path).count("revoked") == 12
+    assert not list(tmp_path.glob("*.new"))
+
+
+def test_who_waits_for_another_command_is_told(authority):
+    held = os.open(authority, os.O_RDONLY)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    waiting = subprocess.Popen([martlet_process.binary(), "cert", "revoke", "device-7", "--dir", authority],
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                               env=martlet_process.environment())
+    try:
+        assert f"waiting for another command that changes {authority}" in waiting.stderr.readline()
+        assert "revoked" not in cert("list", "--dir", authority), "who reads does not wait"
+        os.close(held)
+        said, _ = waiting.communicate(timeout=DEADLINE_SECS)
+        assert waiting.returncode == 0 and "revoked device-7" in said
+    finally:
+        waiting.kill()
+        waiting.wait(timeout=DEADLINE_SECS)
 
 
 def test_a_server_that_requires_a_certificate_is_said_to(authority, start_node):

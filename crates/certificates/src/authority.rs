@@ -5,13 +5,17 @@
 //! `revoked.txt`. Keys are their owner's alone. Nothing is written over but by [`Authority::renew`]
 //! and what is revoked, and these are replaced as a whole. The time comes from whoever calls.
 //!
+//! One [`Authority`] at a time is open in a directory: what two commands do at once, they do one
+//! after the other, and neither forgets what the other has revoked.
+//!
 //! What is revoked stands in both of its files: who removes the list, or copies an old one there,
 //! does not make anybody good again.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
+mod files;
+
+use std::fs;
+use std::io;
 use std::net::IpAddr;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use rcgen::{
@@ -22,6 +26,7 @@ use rcgen::{
 use time::{Duration, OffsetDateTime};
 use x509_parser::prelude::{CertificateRevocationList, FromDer as _};
 
+use self::files::{Lock, file_error, replace, write_new};
 use crate::facts::Facts;
 use crate::pem::{self, FileError};
 
@@ -106,15 +111,17 @@ impl From<rcgen::Error> for AuthorityError {
     }
 }
 
-/// An authority that is there.
+/// An authority that is there, and that nobody else changes meanwhile.
 #[derive(Debug)]
 pub struct Authority {
     directory: PathBuf,
+    _lock: Lock,
     issuer: Issuer<'static, KeyPair>,
 }
 
 impl Authority {
-    /// Makes one, in a directory that is made too if it is not there.
+    /// Makes one, in a directory that is made too if it is not there. `waits` is told of the
+    /// directory if another holds it for over a second.
     ///
     /// # Errors
     /// There is one, or the files cannot be written.
@@ -124,8 +131,10 @@ impl Authority {
         days: u32,
         kind: KeyKind,
         now_secs: i64,
+        waits: fn(&Path),
     ) -> Result<Issued, AuthorityError> {
         fs::create_dir_all(directory).map_err(file_error(directory))?;
+        let _lock = Lock::take(directory, waits)?;
         let key = new_key(kind)?;
         let mut params = params(name, days, now_secs)?;
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -136,11 +145,13 @@ impl Authority {
         issued(files)
     }
 
-    /// The one of a directory.
+    /// The one of a directory, as soon as nobody else has it open. `waits` is told of the directory
+    /// if that takes over a second.
     ///
     /// # Errors
     /// There is none, or its files are not good.
-    pub fn open(directory: &Path) -> Result<Self, AuthorityError> {
+    pub fn open(directory: &Path, waits: fn(&Path)) -> Result<Self, AuthorityError> {
+        let lock = Lock::take(directory, waits)?;
         let (certificate, key) = (directory.join(CA_CERTIFICATE), directory.join(CA_KEY));
         let certificates = pem::certificates(&certificate)?;
         let text = fs::read_to_string(&key).map_err(file_error(&key))?;
@@ -151,6 +162,7 @@ impl Authority {
         })?;
         Ok(Self {
             directory: directory.to_owned(),
+            _lock: lock,
             issuer: Issuer::from_ca_cert_der(first, pair)?,
         })
     }
@@ -182,8 +194,7 @@ impl Authority {
     pub fn renew(&self, file: &str, days: u32, now_secs: i64) -> Result<Issued, AuthorityError> {
         let files = self.files(file)?;
         let old = Facts::of_file(&files.0)?;
-        if self
-            .revoked()?
+        if revoked(&self.directory)?
             .1
             .iter()
             .any(|(serial, _)| *serial == old.serial)
@@ -231,16 +242,18 @@ impl Authority {
         self.write_list(None, now_secs)
     }
 
-    /// All certificates of the directory, and whether each is revoked.
+    /// All certificates of a directory, and whether each is revoked. It waits for nobody: each file
+    /// is whole.
     ///
     /// # Errors
-    /// The directory or the list cannot be read.
-    pub fn list(&self) -> Result<Vec<(PathBuf, Facts, bool)>, AuthorityError> {
-        let (_, revoked) = self.revoked()?;
+    /// There is no authority, or the directory or the list cannot be read.
+    pub fn list(directory: &Path) -> Result<Vec<(PathBuf, Facts, bool)>, AuthorityError> {
+        pem::certificates(&directory.join(CA_CERTIFICATE))?;
+        let (_, revoked) = revoked(directory)?;
         let mut all = Vec::new();
-        let entries = fs::read_dir(&self.directory).map_err(file_error(&self.directory))?;
+        let entries = fs::read_dir(directory).map_err(file_error(directory))?;
         for entry in entries {
-            let path = entry.map_err(file_error(&self.directory))?.path();
+            let path = entry.map_err(file_error(directory))?.path();
             if path.extension().is_some_and(|end| end == "crt")
                 && let Ok(facts) = Facts::of_file(&path)
             {
@@ -294,49 +307,6 @@ impl Authority {
         Ok(params.signed_by(key, &self.issuer)?.pem())
     }
 
-    /// Number of the last list, serial numbers that are revoked and when each was.
-    fn revoked(&self) -> Result<(u64, Vec<(String, i64)>), AuthorityError> {
-        let (in_list, mut all) = self.listed()?;
-        let (in_register, registered) = self.registered()?;
-        for (serial, secs) in registered {
-            if !all.iter().any(|(known, _)| *known == serial) {
-                all.push((serial, secs));
-            }
-        }
-        Ok((in_list.max(in_register), all))
-    }
-
-    /// What the register has; nothing if it is not there, as before the first list.
-    fn registered(&self) -> Result<(u64, Vec<(String, i64)>), AuthorityError> {
-        let path = self.directory.join(REGISTER);
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((0, Vec::new())),
-            Err(error) => return Err(file_error(&path)(error)),
-        };
-        let (mut number, mut all) = (0, Vec::new());
-        for (at, line) in text.lines().enumerate() {
-            let understood = line.split_once(' ').and_then(|(name, value)| {
-                if name == NUMBER {
-                    number = value.parse().ok()?;
-                } else {
-                    let is_serial =
-                        !name.is_empty() && name.bytes().all(|digit| digit.is_ascii_hexdigit());
-                    is_serial.then_some(())?;
-                    all.push((name.to_owned(), value.parse().ok()?));
-                }
-                Some(())
-            });
-            understood.ok_or_else(|| {
-                let (path, line) = (path.display(), at + 1);
-                AuthorityError::Unusable(format!(
-                    "{path} line {line}: neither `{NUMBER} NUMBER` nor a serial number and a time"
-                ))
-            })?;
-        }
-        Ok((number, all))
-    }
-
     fn register(&self, number: u64, revoked: &[(String, i64)]) -> Result<(), AuthorityError> {
         let mut text = format!("{NUMBER} {number}\n");
         for (serial, secs) in revoked {
@@ -349,34 +319,8 @@ impl Authority {
         )
     }
 
-    /// What the list has.
-    fn listed(&self) -> Result<(u64, Vec<(String, i64)>), AuthorityError> {
-        let path = self.directory.join(REVOKED);
-        if !path.exists() {
-            return Ok((0, Vec::new()));
-        }
-        let lists = pem::revocation_lists(&path)?;
-        let unreadable =
-            || AuthorityError::Unusable(format!("{}: it cannot be read", path.display()));
-        let der = lists.first().ok_or_else(unreadable)?;
-        let (_, list) = CertificateRevocationList::from_der(der).map_err(|_| unreadable())?;
-        let number = list.crl_number().map_or(0, |number| {
-            let digits = number.to_u64_digits();
-            digits.first().copied().unwrap_or(0)
-        });
-        let revoked = list.iter_revoked_certificates().map(|entry| {
-            let serial = entry
-                .raw_serial()
-                .iter()
-                .map(|byte| format!("{byte:02x}"))
-                .collect();
-            (serial, entry.revocation_date.timestamp())
-        });
-        Ok((number, revoked.collect()))
-    }
-
     fn write_list(&self, one_more: Option<&str>, now_secs: i64) -> Result<PathBuf, AuthorityError> {
-        let (number, mut revoked) = self.revoked()?;
+        let (number, mut revoked) = revoked(&self.directory)?;
         if let Some(serial) = one_more
             && !revoked.iter().any(|(known, _)| known == serial)
         {
@@ -409,6 +353,74 @@ impl Authority {
         replace(&path, pem.as_bytes(), CERTIFICATE_MODE)?;
         Ok(path)
     }
+}
+
+/// Number of the last list, serial numbers that are revoked and when each was.
+fn revoked(directory: &Path) -> Result<(u64, Vec<(String, i64)>), AuthorityError> {
+    let (in_list, mut all) = listed(directory)?;
+    let (in_register, registered) = registered(directory)?;
+    for (serial, secs) in registered {
+        if !all.iter().any(|(known, _)| *known == serial) {
+            all.push((serial, secs));
+        }
+    }
+    Ok((in_list.max(in_register), all))
+}
+
+/// What the register has; nothing if it is not there, as before the first list.
+fn registered(directory: &Path) -> Result<(u64, Vec<(String, i64)>), AuthorityError> {
+    let path = directory.join(REGISTER);
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((0, Vec::new())),
+        Err(error) => return Err(file_error(&path)(error)),
+    };
+    let (mut number, mut all) = (0, Vec::new());
+    for (at, line) in text.lines().enumerate() {
+        let understood = line.split_once(' ').and_then(|(name, value)| {
+            if name == NUMBER {
+                number = value.parse().ok()?;
+            } else {
+                let is_serial =
+                    !name.is_empty() && name.bytes().all(|digit| digit.is_ascii_hexdigit());
+                is_serial.then_some(())?;
+                all.push((name.to_owned(), value.parse().ok()?));
+            }
+            Some(())
+        });
+        understood.ok_or_else(|| {
+            let (path, line) = (path.display(), at + 1);
+            AuthorityError::Unusable(format!(
+                "{path} line {line}: neither `{NUMBER} NUMBER` nor a serial number and a time"
+            ))
+        })?;
+    }
+    Ok((number, all))
+}
+
+/// What the list has.
+fn listed(directory: &Path) -> Result<(u64, Vec<(String, i64)>), AuthorityError> {
+    let path = directory.join(REVOKED);
+    if !path.exists() {
+        return Ok((0, Vec::new()));
+    }
+    let lists = pem::revocation_lists(&path)?;
+    let unreadable = || AuthorityError::Unusable(format!("{}: it cannot be read", path.display()));
+    let der = lists.first().ok_or_else(unreadable)?;
+    let (_, list) = CertificateRevocationList::from_der(der).map_err(|_| unreadable())?;
+    let number = list.crl_number().map_or(0, |number| {
+        let digits = number.to_u64_digits();
+        digits.first().copied().unwrap_or(0)
+    });
+    let revoked = list.iter_revoked_certificates().map(|entry| {
+        let serial = entry
+            .raw_serial()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        (serial, entry.revocation_date.timestamp())
+    });
+    Ok((number, revoked.collect()))
 }
 
 fn bytes_of(hexadecimal: &str) -> Vec<u8> {
@@ -468,17 +480,6 @@ fn issued((certificate, key): (PathBuf, PathBuf)) -> Result<Issued, AuthorityErr
     })
 }
 
-fn file_error(path: &Path) -> impl Fn(io::Error) -> AuthorityError + use<> {
-    let path = path.to_owned();
-    move |error| match error.kind() {
-        io::ErrorKind::AlreadyExists => AuthorityError::Exists(path.clone()),
-        _ => AuthorityError::File {
-            path: path.clone(),
-            error,
-        },
-    }
-}
-
 /// Both, or none: the key is there first, and a certificate has its key.
 fn write_both(files: &(PathBuf, PathBuf), pem: &str, key: &str) -> Result<(), AuthorityError> {
     for path in [&files.0, &files.1] {
@@ -490,47 +491,4 @@ fn write_both(files: &(PathBuf, PathBuf), pem: &str, key: &str) -> Result<(), Au
     write_new(&files.0, pem.as_bytes(), CERTIFICATE_MODE).inspect_err(|_| {
         let _ = fs::remove_file(&files.1);
     })
-}
-
-fn temporary(path: &Path, bytes: &[u8], mode: u32) -> Result<PathBuf, AuthorityError> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
-    let temporary = path.with_file_name(name);
-    let failed = file_error(&temporary);
-    // Left by a run that was cut off.
-    let _ = fs::remove_file(&temporary);
-    let mut options = OpenOptions::new();
-    let opened = options
-        .write(true)
-        .create_new(true)
-        .mode(mode)
-        .open(&temporary);
-    let mut file = opened.map_err(&failed)?;
-    file.write_all(bytes).map_err(&failed)?;
-    file.sync_all().map_err(&failed)?;
-    Ok(temporary)
-}
-
-/// A file that is not there yet, whole from the beginning.
-fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), AuthorityError> {
-    let temporary = temporary(path, bytes, mode)?;
-    let linked = fs::hard_link(&temporary, path).map_err(file_error(path));
-    let _ = fs::remove_file(&temporary);
-    linked?;
-    sync_directory(path)
-}
-
-fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), AuthorityError> {
-    let temporary = temporary(path, bytes, mode)?;
-    fs::rename(&temporary, path).map_err(file_error(path))?;
-    sync_directory(path)
-}
-
-fn sync_directory(path: &Path) -> Result<(), AuthorityError> {
-    let directory = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty());
-    let directory = directory.unwrap_or(Path::new("."));
-    let opened = File::open(directory).and_then(|directory| directory.sync_all());
-    opened.map_err(file_error(directory))
 }

@@ -180,6 +180,14 @@ fn failed(error: &anyhow::Error) -> ExitCode {
     ExitCode::FAILURE
 }
 
+/// Says what the wait is for.
+pub(crate) fn waits(directory: &Path) {
+    eprintln!(
+        "martlet: waiting for another command that changes {}",
+        directory.display()
+    );
+}
+
 /// Seconds since the Unix epoch.
 fn now_secs() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -195,7 +203,14 @@ fn ca(options: &CaOptions) -> anyhow::Result<String> {
         days,
         ..
     } = options;
-    let made = Authority::create(&directory.dir, name, *days, options.key.kind(), now_secs())?;
+    let made = Authority::create(
+        &directory.dir,
+        name,
+        *days,
+        options.key.kind(),
+        now_secs(),
+        waits,
+    )?;
     let dir = directory.dir.display();
     told(
         &made,
@@ -212,7 +227,7 @@ fn server(options: &ServerOptions) -> anyhow::Result<String> {
         file,
         ..
     } = options;
-    let authority = Authority::open(&directory.dir)?;
+    let authority = Authority::open(&directory.dir, waits)?;
     let purpose = Purpose::Server(names.clone());
     let (kind, now) = (options.key.kind(), now_secs());
     let made = authority.issue(file, &names[0], &purpose, *days, kind, now)?;
@@ -234,7 +249,7 @@ fn client(options: &ClientOptions) -> anyhow::Result<String> {
         days,
         ..
     } = options;
-    let authority = Authority::open(&directory.dir)?;
+    let authority = Authority::open(&directory.dir, waits)?;
     let (kind, now) = (options.key.kind(), now_secs());
     let made = authority.issue(name, name, &Purpose::Client, *days, kind, now)?;
     let ca = directory.dir.join(CA_CERTIFICATE);
@@ -251,7 +266,7 @@ fn client(options: &ClientOptions) -> anyhow::Result<String> {
 
 fn renew(options: &RenewOptions) -> anyhow::Result<String> {
     let NamedOptions { name, directory } = &options.named;
-    let authority = Authority::open(&directory.dir)?;
+    let authority = Authority::open(&directory.dir, waits)?;
     let made = authority.renew(name, options.days, now_secs())?;
     told(
         &made,
@@ -262,7 +277,7 @@ fn renew(options: &RenewOptions) -> anyhow::Result<String> {
 
 fn revoke(options: &NamedOptions) -> anyhow::Result<String> {
     let NamedOptions { name, directory } = options;
-    let list = Authority::open(&directory.dir)?.revoke(name, now_secs())?;
+    let list = Authority::open(&directory.dir, waits)?.revoke(name, now_secs())?;
     Ok(match directory.json {
         true => format!(
             "{}\n",
@@ -277,7 +292,7 @@ fn revoke(options: &NamedOptions) -> anyhow::Result<String> {
 }
 
 fn crl(options: &DirectoryOptions) -> anyhow::Result<String> {
-    let list = Authority::open(&options.dir)?.refresh_list(now_secs())?;
+    let list = Authority::open(&options.dir, waits)?.refresh_list(now_secs())?;
     Ok(match options.json {
         true => format!(
             "{}\n",
@@ -288,7 +303,7 @@ fn crl(options: &DirectoryOptions) -> anyhow::Result<String> {
 }
 
 fn list(options: &ListOptions) -> ExitCode {
-    let all = Authority::open(&options.directory.dir).and_then(|authority| authority.list());
+    let all = Authority::list(&options.directory.dir);
     let all = match all {
         Ok(all) => all,
         Err(error) => return failed(&error.into()),
@@ -353,11 +368,11 @@ fn script() -> anyhow::Result<String> {
     let directory = Path::new("config/certs");
     let (days, kind, now) = (365, KeyKind::Rsa(2048), now_secs());
     if !directory.join(CA_CERTIFICATE).exists() {
-        Authority::create(directory, "MQTT-CA", days, kind, now)?;
+        Authority::create(directory, "MQTT-CA", days, kind, now, waits)?;
     }
     let names = ["localhost", "mosquitto", "127.0.0.1"].map(str::to_owned);
     let purpose = Purpose::Server(names.to_vec());
-    Authority::open(directory)?.issue("server", "mosquitto", &purpose, days, kind, now)?;
+    Authority::open(directory, waits)?.issue("server", "mosquitto", &purpose, days, kind, now)?;
     Ok(SCRIPT_DONE.to_owned())
 }
 
