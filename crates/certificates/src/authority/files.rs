@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -49,7 +49,7 @@ impl Lock {
 /// A file that is not there yet, whole from the beginning.
 pub(super) fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), AuthorityError> {
     let temporary = Temporary::write(path, bytes, mode)?;
-    fs::hard_link(&temporary.0, path).map_err(file_error(path))?;
+    fs::hard_link(&temporary.path, path).map_err(file_error(path))?;
     drop(temporary);
     sync_directory(path)
 }
@@ -57,8 +57,26 @@ pub(super) fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Auth
 /// A file that may be there, as a whole.
 pub(super) fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), AuthorityError> {
     let temporary = Temporary::write(path, bytes, mode)?;
-    fs::rename(&temporary.0, path).map_err(file_error(path))?;
-    sync_directory(path)
+    temporary.become_file(path)
+}
+
+/// The same, for the directory's owner to write to, also where root makes it.
+pub(super) fn replace_for_owner(
+    path: &Path,
+    bytes: &[u8],
+    mode: u32,
+) -> Result<(), AuthorityError> {
+    let temporary = Temporary::write(path, bytes, mode)?;
+    let directory = directory_of(path);
+    let failed = file_error(directory);
+    let (owner, file) = fs::metadata(directory)
+        .and_then(|owner| Ok((owner, temporary.file.metadata()?)))
+        .map_err(&failed)?;
+    if owner.uid() != file.uid() {
+        // By its descriptor: what has its name by now may be another file. Who may not, keeps it.
+        let _ = fchown(&temporary.file, Some(owner.uid()), Some(owner.gid()));
+    }
+    temporary.become_file(path)
 }
 
 /// What the system says of a file.
@@ -75,7 +93,10 @@ pub(super) fn file_error(path: &Path) -> impl Fn(io::Error) -> AuthorityError + 
 
 /// Beside the file that it will be, under a name that nobody else has; gone with this, unless it
 /// was renamed.
-struct Temporary(PathBuf);
+struct Temporary {
+    path: PathBuf,
+    file: File,
+}
 
 impl Temporary {
     fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<Self, AuthorityError> {
@@ -88,25 +109,34 @@ impl Temporary {
         let failed = file_error(&path);
         let mut options = OpenOptions::new();
         let opened = options.write(true).create_new(true).mode(mode).open(&path);
-        let mut file = opened.map_err(&failed)?;
-        let temporary = Self(path);
-        file.write_all(bytes).map_err(&failed)?;
-        file.sync_all().map_err(&failed)?;
+        let file = opened.map_err(&failed)?;
+        let mut temporary = Self { path, file };
+        temporary.file.write_all(bytes).map_err(&failed)?;
+        temporary.file.sync_all().map_err(&failed)?;
         Ok(temporary)
+    }
+
+    fn become_file(self, path: &Path) -> Result<(), AuthorityError> {
+        fs::rename(&self.path, path).map_err(file_error(path))?;
+        sync_directory(path)
     }
 }
 
 impl Drop for Temporary {
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
+        let _ = fs::remove_file(&self.path);
     }
 }
 
-fn sync_directory(path: &Path) -> Result<(), AuthorityError> {
+fn directory_of(path: &Path) -> &Path {
     let directory = path
         .parent()
         .filter(|parent| !parent.as_os_str().is_empty());
-    let directory = directory.unwrap_or(Path::new("."));
+    directory.unwrap_or(Path::new("."))
+}
+
+fn sync_directory(path: &Path) -> Result<(), AuthorityError> {
+    let directory = directory_of(path);
     let opened = File::open(directory).and_then(|directory| directory.sync_all());
     opened.map_err(file_error(directory))
 }
