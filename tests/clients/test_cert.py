@@ -214,6 +214,27 @@ def test_who_revokes_a_name_revokes_what_renew_has_replaced(authority):
     assert not is_good(authority, authority.parent / "device-8.crt")
 
 
+def test_who_makes_a_certificate_again_revokes_that_of_before_by_its_name_too(authority):
+    first = keep(authority, "first.crt")
+    for end in ("crt", "key"):
+        (authority / f"device-7.{end}").unlink()
+    cert("client", "device-7", "--dir", authority)
+    assert serial(first) in cert("list", "--dir", authority)
+    cert("revoke", "device-7", "--dir", authority)
+    assert not is_good(authority, first) and not is_good(authority, authority / "device-7.crt")
+
+
+def test_serial_numbers_in_the_register_may_be_written_as_people_do(authority):
+    device = serial(authority / "device-7.crt")
+    (authority / "revoked.txt").write_text(f"list 5\n{device.upper()} 1700000000\n00{device} 1700000000\nabc 12\n")
+    cert("crl", "--dir", authority)
+    code, text = openssl("crl", "-in", authority / "crl.pem", "-noout", "-text")
+    assert code == 0 and text.count("Serial Number:") == 2 and "Serial Number: 0ABC" in text, text
+    assert not is_good(authority, authority / "device-7.crt")
+    assert "is revoked" in cert("renew", "device-7", "--dir", authority, code=1)
+    assert (authority / "revoked.txt").read_text() == f"list 6\n{device} 1700000000\n0abc 12\n"
+
+
 def test_what_has_ended_is_in_no_list(authority):
     cert("client", "short", "--dir", authority, "--days", "0")
     lines = (authority / "issued.txt").read_text().splitlines()
@@ -251,7 +272,8 @@ def test_one_certificate_is_revoked_by_its_file_or_its_serial_number(authority):
     assert "of another authority" in cert("revoke", other / "device-7.crt", "--dir", authority, code=1)
     assert "the authority's own" in cert("revoke", authority / "ca.crt", "--dir", authority, code=1)
     assert "own serial number" in cert("revoke", "--serial", serial(authority / "ca.crt"), "--dir", authority, code=1)
-    assert "no serial number" in cert("revoke", "--serial", "device-7", "--dir", authority, code=1)
+    for nonsense in ["device-7", "0", "7f" * 21]:
+        assert "no serial number" in cert("revoke", "--serial", nonsense, "--dir", authority, code=1)
     assert "no certificate by the name of nobody" in cert("revoke", "nobody", "--dir", authority, code=1)
     assert (authority / "crl.pem").read_bytes() == before
 
