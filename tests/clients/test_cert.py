@@ -326,6 +326,14 @@ def test_commands_at_once_forget_nobody(tmp_path):
     assert not list(tmp_path.glob("*.new"))
 
 
+def test_what_a_run_that_was_cut_off_has_left_is_removed(authority):
+    left, theirs = authority / "device-9.key.0123456789abcdef.new", authority / "notes.new"
+    for path in (left, theirs):
+        path.write_text("x")
+    cert("crl", "--dir", authority)
+    assert not left.exists() and theirs.exists()
+
+
 def test_who_waits_for_another_command_is_told(authority):
     held = os.open(authority, os.O_RDONLY)
     fcntl.flock(held, fcntl.LOCK_EX)

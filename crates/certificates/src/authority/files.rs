@@ -25,14 +25,18 @@ pub(super) struct Lock {
 }
 
 impl Lock {
-    /// Waits for whoever has it; `waits` is told after a second.
+    /// Waits for whoever has it; `waits` is told after a second. What runs that were cut off have
+    /// left in the directory is gone then.
     pub(super) fn take(directory: &Path, waits: fn(&Path)) -> Result<Self, AuthorityError> {
         let failed = file_error(directory);
         let file = File::open(directory).map_err(&failed)?;
         let patience_ends = Instant::now() + PATIENCE;
         loop {
             match file.try_lock() {
-                Ok(()) => return Ok(Self { _held: file }),
+                Ok(()) => {
+                    sweep(directory);
+                    return Ok(Self { _held: file });
+                }
                 Err(TryLockError::WouldBlock) if Instant::now() < patience_ends => {
                     thread::sleep(PAUSE);
                 }
@@ -42,6 +46,7 @@ impl Lock {
         }
         waits(directory);
         file.lock().map_err(&failed)?;
+        sweep(directory);
         Ok(Self { _held: file })
     }
 }
@@ -126,6 +131,23 @@ impl Drop for Temporary {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.path);
     }
+}
+
+/// Nobody writes while the lock is taken: temporary files are nobody's, and may have a key in them.
+fn sweep(directory: &Path) {
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        if entry.file_name().to_str().is_some_and(is_temporary) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// As [`Temporary::write`] names them.
+fn is_temporary(name: &str) -> bool {
+    let own = name
+        .strip_suffix(".new")
+        .and_then(|name| name.rsplit_once('.'));
+    own.is_some_and(|(_, own)| own.len() == 16 && own.bytes().all(|one| one.is_ascii_hexdigit()))
 }
 
 fn directory_of(path: &Path) -> &Path {
