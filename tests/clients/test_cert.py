@@ -1,6 +1,8 @@
 """martlet cert: what it makes is good for OpenSSL, for Mosquitto's clients and for the broker."""
 
+import fcntl
 import json
+import os
 import socket
 import ssl
 import subprocess
@@ -223,6 +225,183 @@ def test_who_removes_the_list_makes_nobody_good_again(authority):
     assert "revoked.txt line 2" in cert("crl", "--dir", authority, code=1)
 
 
+def is_good(authority, certificate):
+    code, said = openssl("verify", "-crl_check", "-CAfile", authority / "ca.crt", "-CRLfile", authority / "crl.pem",
+                         certificate)
+    assert (code == 0) != ("revoked" in said), said
+    return code == 0
+
+
+def serial(certificate):
+    return json.loads(cert("show", certificate, "--json"))["serial"]
+
+
+def keep(authority, name, of="device-7"):
+    """A copy of a device's certificate, as the device has it, outside the authority."""
+    copy = authority.parent / name
+    copy.write_bytes((authority / f"{of}.crt").read_bytes())
+    return copy
+
+
+def test_who_revokes_a_name_revokes_what_renew_has_replaced(authority):
+    cert("client", "device-8", "--dir", authority)
+    first = keep(authority, "first.crt")
+    cert("renew", "device-7", "--dir", authority)
+    second = keep(authority, "second.crt")
+    cert("renew", "device-7", "--dir", authority)
+    listed = cert("list", "--dir", authority)
+    assert serial(first) in listed and serial(second) in listed
+    without = [one for one in json.loads(cert("list", "--dir", authority, "--json")) if one["certificate"] is None]
+    assert [one["name"] for one in without] == ["device-7", "device-7"]
+    said = cert("revoke", "device-7", "--dir", authority)
+    for certificate in (first, second, authority / "device-7.crt"):
+        assert serial(certificate) in said and not is_good(authority, certificate)
+    assert "note" not in said and is_good(authority, authority / "device-8.crt")
+    assert "without a file" not in cert("list", "--dir", authority)
+    # And with nothing of it here.
+    for end in ("crt", "key"):
+        (authority / f"device-8.{end}").rename(authority.parent / f"device-8.{end}")
+    cert("revoke", "device-8", "--dir", authority)
+    assert not is_good(authority, authority.parent / "device-8.crt")
+
+
+def test_who_makes_a_certificate_again_revokes_that_of_before_by_its_name_too(authority):
+    first = keep(authority, "first.crt")
+    for end in ("crt", "key"):
+        (authority / f"device-7.{end}").unlink()
+    cert("client", "device-7", "--dir", authority)
+    assert serial(first) in cert("list", "--dir", authority)
+    cert("revoke", "device-7", "--dir", authority)
+    assert not is_good(authority, first) and not is_good(authority, authority / "device-7.crt")
+
+
+def test_serial_numbers_in_the_register_may_be_written_as_people_do(authority):
+    device = serial(authority / "device-7.crt")
+    (authority / "revoked.txt").write_text(f"list 5\n{device.upper()} 1700000000\n00{device} 1700000000\nabc 12\n")
+    cert("crl", "--dir", authority)
+    code, text = openssl("crl", "-in", authority / "crl.pem", "-noout", "-text")
+    assert code == 0 and text.count("Serial Number:") == 2 and "Serial Number: 0ABC" in text, text
+    assert not is_good(authority, authority / "device-7.crt")
+    assert "is revoked" in cert("renew", "device-7", "--dir", authority, code=1)
+    assert (authority / "revoked.txt").read_text() == f"list 6\n{device} 1700000000\n0abc 12\n"
+
+
+def test_what_has_ended_is_in_no_list(authority):
+    cert("client", "short", "--dir", authority, "--days", "0")
+    lines = (authority / "issued.txt").read_text().splitlines()
+    line = next(line for line in lines if " short " in line).split(" ")
+    line[1], line[2] = "2020-01-01T00:00:00Z", "2021-01-01T00:00:00Z"
+    (authority / "issued.txt").write_text("\n".join([*lines[:-1], " ".join(line), ""]))
+    for end in ("crt", "key"):
+        (authority / f"short.{end}").unlink()
+    assert "short" not in cert("list", "--dir", authority)
+    assert json.loads(cert("revoke", "short", "--dir", authority, "--json"))["serials"] == []
+
+
+def test_one_certificate_is_revoked_by_its_file_or_its_serial_number(authority):
+    first = keep(authority, "first.crt")
+    cert("renew", "device-7", "--dir", authority)
+    second = keep(authority, "second.crt")
+    cert("renew", "device-7", "--dir", authority)
+    said = cert("revoke", first, "--dir", authority)
+    assert not is_good(authority, first) and is_good(authority, second)
+    assert f"another certificate of device-7 is still good: serial {serial(second)}" in said
+    colons = ":".join(serial(second)[at:at + 2] for at in range(0, 32, 2)).upper()
+    said = cert("revoke", "--serial", colons, "--dir", authority)
+    assert not is_good(authority, second) and is_good(authority, authority / "device-7.crt")
+    assert serial(authority / "device-7.crt") in said
+    # A number that the authority does not know, as of a certificate from before the index.
+    assert "has no certificate of this number" in cert("revoke", "--serial", "8F00", "--dir", authority)
+    code, text = openssl("crl", "-in", authority / "crl.pem", "-noout", "-text")
+    assert code == 0 and "Serial Number: 8F00" in text and text.count("Serial Number:") == 3
+    cert("crl", "--dir", authority)
+    assert openssl("crl", "-in", authority / "crl.pem", "-noout", "-text")[1].count("Serial Number:") == 3
+    before = (authority / "crl.pem").read_bytes()
+    other = authority.parent / "other"
+    cert("ca", "--dir", other)
+    cert("client", "device-7", "--dir", other)
+    assert "of another authority" in cert("revoke", other / "device-7.crt", "--dir", authority, code=1)
+    assert "the authority's own" in cert("revoke", authority / "ca.crt", "--dir", authority, code=1)
+    assert "own serial number" in cert("revoke", "--serial", serial(authority / "ca.crt"), "--dir", authority, code=1)
+    for nonsense in ["device-7", "0", "7f" * 21]:
+        assert "no serial number" in cert("revoke", "--serial", nonsense, "--dir", authority, code=1)
+    assert "no certificate by the name of nobody" in cert("revoke", "nobody", "--dir", authority, code=1)
+    assert (authority / "crl.pem").read_bytes() == before
+
+
+def test_an_authority_from_before_the_index_gets_one_and_is_told_what_may_be_missing(authority):
+    first = keep(authority, "first.crt")
+    cert("renew", "device-7", "--dir", authority)
+    (authority / "issued.txt").unlink()
+    second = keep(authority, "second.crt")
+    cert("renew", "device-7", "--dir", authority)
+    text = (authority / "issued.txt").read_text()
+    assert [line.split(" ")[3:5] for line in text.splitlines() if line[0] != "#"] == [
+        ["found", "device-7"], ["found", "server"], ["issued", "device-7"]]
+    said = cert("revoke", "device-7", "--dir", authority)
+    assert not is_good(authority, second) and not is_good(authority, authority / "device-7.crt")
+    assert is_good(authority, first) and "device-7 was here before" in said
+    cert("revoke", first, "--dir", authority)
+    assert not is_good(authority, first)
+    cert("client", "device-8", "--dir", authority)
+    assert "note" not in cert("revoke", "device-8", "--dir", authority)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, who works in the directory of another")
+def test_the_index_is_the_directorys_owners_also_when_root_makes_it(authority):
+    (authority / "issued.txt").unlink()
+    os.chown(authority, 65534, 65534)
+    cert("crl", "--dir", authority)
+    made = (authority / "issued.txt").stat()
+    assert (made.st_uid, made.st_mode & 0o777) == (65534, 0o600)
+    cert("renew", "device-7", "--dir", authority)
+    assert (authority / "issued.txt").stat().st_uid == 65534
+
+
+def test_commands_at_once_forget_nobody(tmp_path):
+    def at_once(*commands):
+        running = [subprocess.Popen([martlet_process.binary(), "cert", *command, "--dir", tmp_path],
+                                    stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                                    env=martlet_process.environment()) for command in commands]
+        return [(one.communicate(timeout=DEADLINE_SECS)[0], one.returncode) for one in running]
+
+    assert sorted(code for _, code in at_once(["ca"], ["ca"], ["ca"])) == [0, 1, 1]
+    devices = [f"device-{number}" for number in range(12)]
+    said = at_once(*[["client", device] for device in devices])
+    assert all(code == 0 for _, code in said), said
+    said = at_once(*[["revoke", device] for device in devices], ["crl"])
+    assert all(code == 0 for _, code in said), said
+    code, text = openssl("crl", "-in", tmp_path / "crl.pem", "-noout", "-text", "-crlnumber")
+    assert code == 0 and text.count("Serial Number:") == 12 and "crlNumber=0x0D" in text, text
+    assert cert("list", "--dir", tmp_path).count("revoked") == 12
+    assert not list(tmp_path.glob("*.new"))
+
+
+def test_what_a_run_that_was_cut_off_has_left_is_removed(authority):
+    left, theirs = authority / "device-9.key.0123456789abcdef.new", authority / "notes.new"
+    for path in (left, theirs):
+        path.write_text("x")
+    cert("crl", "--dir", authority)
+    assert not left.exists() and theirs.exists()
+
+
+def test_who_waits_for_another_command_is_told(authority):
+    held = os.open(authority, os.O_RDONLY)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    waiting = subprocess.Popen([martlet_process.binary(), "cert", "revoke", "device-7", "--dir", authority],
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                               env=martlet_process.environment())
+    try:
+        assert f"waiting for another command that changes {authority}" in waiting.stderr.readline()
+        assert "revoked" not in cert("list", "--dir", authority), "who reads does not wait"
+        os.close(held)
+        said, _ = waiting.communicate(timeout=DEADLINE_SECS)
+        assert waiting.returncode == 0 and "revoked device-7" in said
+    finally:
+        waiting.kill()
+        waiting.wait(timeout=DEADLINE_SECS)
+
+
 def test_a_server_that_requires_a_certificate_is_said_to(authority, start_node):
     settings = [f"tls.certificate={authority}/server.crt", f"tls.key={authority}/server.key",
                 "tls.client_certificates=required", f"tls.client_ca={authority}/ca.crt"]
@@ -246,7 +425,8 @@ def test_the_script_of_the_guide(tmp_path):
     done = subprocess.run([str(link)], capture_output=True, text=True, cwd=tmp_path, timeout=DEADLINE_SECS)
     assert done.returncode == 0 and "Next steps" in done.stdout, done.stderr
     made = tmp_path / "config/certs"
-    assert sorted(path.name for path in made.iterdir()) == ["ca.crt", "ca.key", "server.crt", "server.key"]
+    assert sorted(path.name for path in made.iterdir()) == ["ca.crt", "ca.key", "issued.txt", "server.crt",
+                                                           "server.key"]
     code, said = openssl("x509", "-in", made / "server.crt", "-noout", "-text")
     assert "CN = mosquitto" in said and "DNS:localhost, DNS:mosquitto, IP Address:127.0.0.1" in said
     assert "Public-Key: (2048 bit)" in said

@@ -22,8 +22,8 @@ fn main() {
         .duration_since(std::time::UNIX_EPOCH)
         .unwrap();
     let now = now.as_secs() as i64;
-    Authority::create(&directory, "CA", 2, KeyKind::EcP256, now).unwrap();
-    let authority = Authority::open(&directory).unwrap();
+    Authority::create(&directory, "CA", 2, KeyKind::EcP256, now, |_| ()).unwrap();
+    let authority = Authority::open(&directory, |_| ()).unwrap();
     let purpose = Purpose::Server(vec!["localhost".to_owned()]);
     let made = authority
         .issue("server", "localhost", &purpose, 2, KeyKind::EcP256, now)

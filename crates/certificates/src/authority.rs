@@ -1,34 +1,48 @@
 //! A certificate authority in a directory: its own certificate and key, those that it issues, and
 //! the list of what it has revoked.
 //!
-//! The files are all there is: `ca.crt`, `ca.key`, `NAME.crt`, `NAME.key`, `crl.pem` and
-//! `revoked.txt`. Keys are their owner's alone. Nothing is written over but by [`Authority::renew`]
-//! and what is revoked, and these are replaced as a whole. The time comes from whoever calls.
+//! The files are all there is: `ca.crt`, `ca.key`, `NAME.crt`, `NAME.key`, `issued.txt`, `crl.pem`
+//! and `revoked.txt`. Keys are their owner's alone. Nothing is written over but by
+//! [`Authority::renew`] and what is revoked, and these are replaced as a whole. The time comes from
+//! whoever calls.
+//!
+//! One [`Authority`] at a time is open in a directory: what two commands do at once, they do one
+//! after the other, and neither forgets what the other has revoked.
 //!
 //! What is revoked stands in both of its files: who removes the list, or copies an old one there,
 //! does not make anybody good again.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
+mod files;
+mod index;
+mod revocation;
+
+use std::fs;
+use std::io;
 use std::net::IpAddr;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, DistinguishedName,
-    DnType, DnValue, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose,
-    PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256, RevokedCertParams, RsaKeySize, SanType, SerialNumber,
+    BasicConstraints, Certificate, CertificateParams, DistinguishedName, DnType, DnValue,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
+    PKCS_RSA_SHA256, RsaKeySize, SanType, SerialNumber,
 };
 use time::{Duration, OffsetDateTime};
-use x509_parser::prelude::{CertificateRevocationList, FromDer as _};
 
+use self::files::{Lock, file_error, replace, write_new};
+pub use self::index::Entry;
+use self::index::Index;
+pub use self::revocation::Revoked;
+use self::revocation::revoked;
 use crate::facts::Facts;
 use crate::pem::{self, FileError};
+use crate::version1;
 
 /// Certificate and key of the authority.
 pub const CA_CERTIFICATE: &str = "ca.crt";
 /// Its private key.
 pub const CA_KEY: &str = "ca.key";
+/// What it has issued, with what `renew` has replaced: see [`Entry`].
+pub const INDEX: &str = "issued.txt";
 /// What it has revoked.
 pub const REVOKED: &str = "crl.pem";
 
@@ -36,17 +50,11 @@ pub const REVOKED: &str = "crl.pem";
 /// serial number and time, seconds since the Unix epoch, for each certificate.
 pub const REGISTER: &str = "revoked.txt";
 
-/// Begins the line with the number.
-const NUMBER: &str = "list";
-
 const KEY_MODE: u32 = 0o600;
 const CERTIFICATE_MODE: u32 = 0o644;
 
 /// Clocks of devices may be behind by so much.
 const BACKDATED: Duration = Duration::hours(1);
-
-/// A revocation list is good for so long: brokers refuse clients by an older one.
-const LIST_DAYS: i64 = 365;
 
 /// Kinds of keys.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -106,15 +114,17 @@ impl From<rcgen::Error> for AuthorityError {
     }
 }
 
-/// An authority that is there.
+/// An authority that is there, and that nobody else changes meanwhile.
 #[derive(Debug)]
 pub struct Authority {
     directory: PathBuf,
+    _lock: Lock,
     issuer: Issuer<'static, KeyPair>,
 }
 
 impl Authority {
-    /// Makes one, in a directory that is made too if it is not there.
+    /// Makes one, in a directory that is made too if it is not there. `waits` is told of the
+    /// directory if another holds it for over a second.
     ///
     /// # Errors
     /// There is one, or the files cannot be written.
@@ -124,23 +134,27 @@ impl Authority {
         days: u32,
         kind: KeyKind,
         now_secs: i64,
+        waits: fn(&Path),
     ) -> Result<Issued, AuthorityError> {
         fs::create_dir_all(directory).map_err(file_error(directory))?;
+        let _lock = Lock::take(directory, waits)?;
         let key = new_key(kind)?;
         let mut params = params(name, days, now_secs)?;
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let certificate = params.self_signed(&key)?;
         let files = (directory.join(CA_CERTIFICATE), directory.join(CA_KEY));
-        write_both(&files, &certificate.pem(), &key.serialize_pem())?;
+        write_both(&files, &certificate.pem(), &key.serialize_pem(), || Ok(()))?;
         issued(files)
     }
 
-    /// The one of a directory.
+    /// The one of a directory, as soon as nobody else has it open. `waits` is told of the directory
+    /// if that takes over a second.
     ///
     /// # Errors
     /// There is none, or its files are not good.
-    pub fn open(directory: &Path) -> Result<Self, AuthorityError> {
+    pub fn open(directory: &Path, waits: fn(&Path)) -> Result<Self, AuthorityError> {
+        let lock = Lock::take(directory, waits)?;
         let (certificate, key) = (directory.join(CA_CERTIFICATE), directory.join(CA_KEY));
         let certificates = pem::certificates(&certificate)?;
         let text = fs::read_to_string(&key).map_err(file_error(&key))?;
@@ -151,6 +165,7 @@ impl Authority {
         })?;
         Ok(Self {
             directory: directory.to_owned(),
+            _lock: lock,
             issuer: Issuer::from_ca_cert_der(first, pair)?,
         })
     }
@@ -170,8 +185,10 @@ impl Authority {
     ) -> Result<Issued, AuthorityError> {
         let files = self.files(file)?;
         let key = new_key(kind)?;
-        let pem = self.sign(&key, common_name, purpose, days, now_secs)?;
-        write_both(&files, &pem, &key.serialize_pem())?;
+        let certificate = self.sign(&key, common_name, purpose, days, now_secs)?;
+        write_both(&files, &certificate.pem(), &key.serialize_pem(), || {
+            self.enter(file, &certificate)
+        })?;
         issued(files)
     }
 
@@ -182,8 +199,7 @@ impl Authority {
     pub fn renew(&self, file: &str, days: u32, now_secs: i64) -> Result<Issued, AuthorityError> {
         let files = self.files(file)?;
         let old = Facts::of_file(&files.0)?;
-        if self
-            .revoked()?
+        if revoked(&self.directory)?
             .1
             .iter()
             .any(|(serial, _)| *serial == old.serial)
@@ -202,45 +218,24 @@ impl Authority {
             false => Purpose::Client,
         };
         let name = old.common_name.unwrap_or_else(|| file.to_owned());
-        let pem = self.sign(&key, &name, &purpose, days, now_secs)?;
-        replace(&files.0, pem.as_bytes(), CERTIFICATE_MODE)?;
+        let certificate = self.sign(&key, &name, &purpose, days, now_secs)?;
+        self.enter(file, &certificate)?;
+        replace(&files.0, certificate.pem().as_bytes(), CERTIFICATE_MODE)?;
         issued(files)
     }
 
-    /// Revokes a certificate, in a list that is written anew.
+    /// All certificates of a directory, and whether each is revoked. It waits for nobody: each file
+    /// is whole.
     ///
     /// # Errors
-    /// It is not there, or of another authority.
-    pub fn revoke(&self, file: &str, now_secs: i64) -> Result<PathBuf, AuthorityError> {
-        let facts = Facts::of_file(&self.files(file)?.0)?;
-        let own = Facts::of_file(&self.directory.join(CA_CERTIFICATE))?;
-        if facts.issuer != own.subject {
-            return Err(AuthorityError::Unusable(format!(
-                "{file}.crt is of {}, not of this authority, {}",
-                facts.issuer, own.subject
-            )));
-        }
-        self.write_list(Some(&facts.serial), now_secs)
-    }
-
-    /// Writes the list of what is revoked anew, so that it is good for another year.
-    ///
-    /// # Errors
-    /// It cannot be read or written.
-    pub fn refresh_list(&self, now_secs: i64) -> Result<PathBuf, AuthorityError> {
-        self.write_list(None, now_secs)
-    }
-
-    /// All certificates of the directory, and whether each is revoked.
-    ///
-    /// # Errors
-    /// The directory or the list cannot be read.
-    pub fn list(&self) -> Result<Vec<(PathBuf, Facts, bool)>, AuthorityError> {
-        let (_, revoked) = self.revoked()?;
+    /// There is no authority, or the directory or the list cannot be read.
+    pub fn list(directory: &Path) -> Result<Vec<(PathBuf, Facts, bool)>, AuthorityError> {
+        pem::certificates(&directory.join(CA_CERTIFICATE))?;
+        let (_, revoked) = revoked(directory)?;
         let mut all = Vec::new();
-        let entries = fs::read_dir(&self.directory).map_err(file_error(&self.directory))?;
+        let entries = fs::read_dir(directory).map_err(file_error(directory))?;
         for entry in entries {
-            let path = entry.map_err(file_error(&self.directory))?.path();
+            let path = entry.map_err(file_error(directory))?.path();
             if path.extension().is_some_and(|end| end == "crt")
                 && let Ok(facts) = Facts::of_file(&path)
             {
@@ -252,10 +247,97 @@ impl Authority {
         Ok(all)
     }
 
+    /// What a directory's authority has issued and nobody has revoked, that is still good and has
+    /// no file here: [`Authority::renew`] has replaced it, say.
+    ///
+    /// # Errors
+    /// The directory, its index or the list cannot be read.
+    pub fn without_file(directory: &Path, now_secs: i64) -> Result<Vec<Entry>, AuthorityError> {
+        let Some(index) = Index::read(directory)? else {
+            return Ok(Vec::new());
+        };
+        let here = Self::list(directory)?;
+        let (_, revoked) = revoked(directory)?;
+        let mut others = index.entries;
+        others.retain(|entry| {
+            entry.not_after_secs >= now_secs
+                && !revoked.iter().any(|(serial, _)| *serial == entry.serial)
+                && !here
+                    .iter()
+                    .any(|(_, facts, _)| facts.serial == entry.serial)
+        });
+        others.sort_by(|one, other| one.name.cmp(&other.name));
+        Ok(others)
+    }
+
+    /// What has been issued. An authority of before there was an index gets one, with what is here.
+    fn index(&self) -> Result<Index, AuthorityError> {
+        if let Some(index) = Index::read(&self.directory)? {
+            return Ok(index);
+        }
+        let mut found = Vec::new();
+        for (path, facts, _) in Self::list(&self.directory)? {
+            let name = path.file_stem().and_then(|name| name.to_str());
+            if let Some(name) = name.filter(|name| *name != "ca")
+                && self.own(&path).is_ok()
+            {
+                found.push(Entry::new(name, &facts, true));
+            }
+        }
+        Index::create(&self.directory, found)
+    }
+
+    /// Before a certificate is anywhere, its line is in the index, and that of the one in whose
+    /// place it comes.
+    fn enter(&self, file: &str, certificate: &Certificate) -> Result<(), AuthorityError> {
+        let mut index = self.index()?;
+        if let Ok(before) = self.own(&self.files(file)?.0)
+            && !index.has(&before.serial)
+        {
+            index.add(Entry::new(file, &before, true))?;
+        }
+        let facts = Facts::of(certificate.der()).ok_or_else(|| {
+            AuthorityError::Unusable("the certificate that was made cannot be read".to_owned())
+        })?;
+        index.add(Entry::new(file, &facts, false))
+    }
+
+    /// The first certificate of a file, if this authority has signed it and it is not its own.
+    fn own(&self, path: &Path) -> Result<Facts, AuthorityError> {
+        let facts = Facts::of_file(path)?;
+        let ca = self.directory.join(CA_CERTIFICATE);
+        let own = Facts::of_file(&ca)?;
+        let unusable = |why: String| {
+            let text = format!("{} is {why}", path.display());
+            Err(AuthorityError::Unusable(text))
+        };
+        if facts.issuer != own.subject {
+            return unusable(format!(
+                "of {}, not of this authority, {}",
+                facts.issuer, own.subject
+            ));
+        }
+        if facts.fingerprint == own.fingerprint {
+            return unusable("the authority's own".to_owned());
+        }
+        match (
+            pem::certificates(&ca)?.first(),
+            pem::certificates(path)?.first(),
+        ) {
+            (Some(ca), Some(der)) if version1::has_signed(ca, der) => Ok(facts),
+            _ => unusable(format!(
+                "of another authority by the name of {}",
+                own.subject
+            )),
+        }
+    }
+
     fn files(&self, file: &str) -> Result<(PathBuf, PathBuf), AuthorityError> {
         let is_name = !file.is_empty() && !file.contains('/') && !file.starts_with('.');
-        if !is_name || file == "ca" {
-            let text = format!("{file:?} is no name for files: no slashes, not ca");
+        if !is_name || file == "ca" || file.contains(char::is_control) {
+            let text = format!(
+                "{file:?} is no name for files: no slashes, no line breaks and the like, not ca"
+            );
             return Err(AuthorityError::Unusable(text));
         }
         let named = |end| self.directory.join(format!("{file}.{end}"));
@@ -269,7 +351,7 @@ impl Authority {
         purpose: &Purpose,
         days: u32,
         now_secs: i64,
-    ) -> Result<String, AuthorityError> {
+    ) -> Result<Certificate, AuthorityError> {
         let mut params = params(common_name, days, now_secs)?;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.use_authority_key_identifier_extension = true;
@@ -291,136 +373,8 @@ impl Authority {
                 params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
             }
         }
-        Ok(params.signed_by(key, &self.issuer)?.pem())
+        Ok(params.signed_by(key, &self.issuer)?)
     }
-
-    /// Number of the last list, serial numbers that are revoked and when each was.
-    fn revoked(&self) -> Result<(u64, Vec<(String, i64)>), AuthorityError> {
-        let (in_list, mut all) = self.listed()?;
-        let (in_register, registered) = self.registered()?;
-        for (serial, secs) in registered {
-            if !all.iter().any(|(known, _)| *known == serial) {
-                all.push((serial, secs));
-            }
-        }
-        Ok((in_list.max(in_register), all))
-    }
-
-    /// What the register has; nothing if it is not there, as before the first list.
-    fn registered(&self) -> Result<(u64, Vec<(String, i64)>), AuthorityError> {
-        let path = self.directory.join(REGISTER);
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((0, Vec::new())),
-            Err(error) => return Err(file_error(&path)(error)),
-        };
-        let (mut number, mut all) = (0, Vec::new());
-        for (at, line) in text.lines().enumerate() {
-            let understood = line.split_once(' ').and_then(|(name, value)| {
-                if name == NUMBER {
-                    number = value.parse().ok()?;
-                } else {
-                    let is_serial =
-                        !name.is_empty() && name.bytes().all(|digit| digit.is_ascii_hexdigit());
-                    is_serial.then_some(())?;
-                    all.push((name.to_owned(), value.parse().ok()?));
-                }
-                Some(())
-            });
-            understood.ok_or_else(|| {
-                let (path, line) = (path.display(), at + 1);
-                AuthorityError::Unusable(format!(
-                    "{path} line {line}: neither `{NUMBER} NUMBER` nor a serial number and a time"
-                ))
-            })?;
-        }
-        Ok((number, all))
-    }
-
-    fn register(&self, number: u64, revoked: &[(String, i64)]) -> Result<(), AuthorityError> {
-        let mut text = format!("{NUMBER} {number}\n");
-        for (serial, secs) in revoked {
-            text.push_str(&format!("{serial} {secs}\n"));
-        }
-        replace(
-            &self.directory.join(REGISTER),
-            text.as_bytes(),
-            CERTIFICATE_MODE,
-        )
-    }
-
-    /// What the list has.
-    fn listed(&self) -> Result<(u64, Vec<(String, i64)>), AuthorityError> {
-        let path = self.directory.join(REVOKED);
-        if !path.exists() {
-            return Ok((0, Vec::new()));
-        }
-        let lists = pem::revocation_lists(&path)?;
-        let unreadable =
-            || AuthorityError::Unusable(format!("{}: it cannot be read", path.display()));
-        let der = lists.first().ok_or_else(unreadable)?;
-        let (_, list) = CertificateRevocationList::from_der(der).map_err(|_| unreadable())?;
-        let number = list.crl_number().map_or(0, |number| {
-            let digits = number.to_u64_digits();
-            digits.first().copied().unwrap_or(0)
-        });
-        let revoked = list.iter_revoked_certificates().map(|entry| {
-            let serial = entry
-                .raw_serial()
-                .iter()
-                .map(|byte| format!("{byte:02x}"))
-                .collect();
-            (serial, entry.revocation_date.timestamp())
-        });
-        Ok((number, revoked.collect()))
-    }
-
-    fn write_list(&self, one_more: Option<&str>, now_secs: i64) -> Result<PathBuf, AuthorityError> {
-        let (number, mut revoked) = self.revoked()?;
-        if let Some(serial) = one_more
-            && !revoked.iter().any(|(known, _)| known == serial)
-        {
-            revoked.push((serial.to_owned(), now_secs));
-        }
-        // First, so that a run that is cut off here forgets nobody.
-        self.register(number + 1, &revoked)?;
-        let now = date(now_secs)?;
-        let revoked: Result<Vec<_>, AuthorityError> = revoked
-            .iter()
-            .map(|(serial, secs)| {
-                Ok(RevokedCertParams {
-                    serial_number: SerialNumber::from(bytes_of(serial)),
-                    revocation_time: date(*secs)?,
-                    reason_code: None,
-                    invalidity_date: None,
-                })
-            })
-            .collect();
-        let list = CertificateRevocationListParams {
-            this_update: now - BACKDATED,
-            next_update: now + Duration::days(LIST_DAYS),
-            crl_number: SerialNumber::from(number + 1),
-            issuing_distribution_point: None,
-            revoked_certs: revoked?,
-            key_identifier_method: KeyIdMethod::Sha256,
-        };
-        let path = self.directory.join(REVOKED);
-        let pem = list.signed_by(&self.issuer)?.pem()?;
-        replace(&path, pem.as_bytes(), CERTIFICATE_MODE)?;
-        Ok(path)
-    }
-}
-
-fn bytes_of(hexadecimal: &str) -> Vec<u8> {
-    let digits: Vec<u8> = hexadecimal
-        .chars()
-        .filter_map(|digit| digit.to_digit(16))
-        .map(|digit| digit as u8)
-        .collect();
-    digits
-        .chunks(2)
-        .map(|pair| pair.iter().fold(0, |all, digit| all << 4 | digit))
-        .collect()
 }
 
 fn date(secs: i64) -> Result<OffsetDateTime, AuthorityError> {
@@ -468,69 +422,22 @@ fn issued((certificate, key): (PathBuf, PathBuf)) -> Result<Issued, AuthorityErr
     })
 }
 
-fn file_error(path: &Path) -> impl Fn(io::Error) -> AuthorityError + use<> {
-    let path = path.to_owned();
-    move |error| match error.kind() {
-        io::ErrorKind::AlreadyExists => AuthorityError::Exists(path.clone()),
-        _ => AuthorityError::File {
-            path: path.clone(),
-            error,
-        },
-    }
-}
-
-/// Both, or none: the key is there first, and a certificate has its key.
-fn write_both(files: &(PathBuf, PathBuf), pem: &str, key: &str) -> Result<(), AuthorityError> {
+/// Both, or none: the key is there first, and a certificate has its key. `enter` is called before
+/// the certificate is there.
+fn write_both(
+    files: &(PathBuf, PathBuf),
+    pem: &str,
+    key: &str,
+    enter: impl FnOnce() -> Result<(), AuthorityError>,
+) -> Result<(), AuthorityError> {
     for path in [&files.0, &files.1] {
         if path.exists() {
             return Err(AuthorityError::Exists(path.clone()));
         }
     }
     write_new(&files.1, key.as_bytes(), KEY_MODE)?;
-    write_new(&files.0, pem.as_bytes(), CERTIFICATE_MODE).inspect_err(|_| {
+    let written = enter().and_then(|()| write_new(&files.0, pem.as_bytes(), CERTIFICATE_MODE));
+    written.inspect_err(|_| {
         let _ = fs::remove_file(&files.1);
     })
-}
-
-fn temporary(path: &Path, bytes: &[u8], mode: u32) -> Result<PathBuf, AuthorityError> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
-    let temporary = path.with_file_name(name);
-    let failed = file_error(&temporary);
-    // Left by a run that was cut off.
-    let _ = fs::remove_file(&temporary);
-    let mut options = OpenOptions::new();
-    let opened = options
-        .write(true)
-        .create_new(true)
-        .mode(mode)
-        .open(&temporary);
-    let mut file = opened.map_err(&failed)?;
-    file.write_all(bytes).map_err(&failed)?;
-    file.sync_all().map_err(&failed)?;
-    Ok(temporary)
-}
-
-/// A file that is not there yet, whole from the beginning.
-fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), AuthorityError> {
-    let temporary = temporary(path, bytes, mode)?;
-    let linked = fs::hard_link(&temporary, path).map_err(file_error(path));
-    let _ = fs::remove_file(&temporary);
-    linked?;
-    sync_directory(path)
-}
-
-fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), AuthorityError> {
-    let temporary = temporary(path, bytes, mode)?;
-    fs::rename(&temporary, path).map_err(file_error(path))?;
-    sync_directory(path)
-}
-
-fn sync_directory(path: &Path) -> Result<(), AuthorityError> {
-    let directory = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty());
-    let directory = directory.unwrap_or(Path::new("."));
-    let opened = File::open(directory).and_then(|directory| directory.sync_all());
-    opened.map_err(file_error(directory))
 }

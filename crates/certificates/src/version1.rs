@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::WebPkiSupportedAlgorithms;
+use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::{
     CertificateDer, CertificateRevocationListDer, SignatureVerificationAlgorithm, UnixTime,
 };
@@ -290,6 +291,17 @@ fn verifies(
             .is_ok()
 }
 
+/// The key of one certificate has signed another, of whatever version, by an algorithm that nodes
+/// take.
+pub(crate) fn has_signed(by: &[u8], der: &[u8]) -> bool {
+    let key = X509Certificate::from_der(by).ok().and_then(|(_, by)| {
+        let (fields, _) = element(by.public_key().raw, Tag::Sequence)?;
+        public_key_of(fields)
+    });
+    let algorithms = default_provider().signature_verification_algorithms;
+    matches!((signed(der), key), (Some(signed), Some(key)) if is_signed(&signed, &key, &algorithms))
+}
+
 /// The key of a certificate of version 1, in DER; none if it is of another version, or none at all.
 pub(crate) fn public_key(der: &[u8]) -> Option<Vec<u8>> {
     version1(der)?;
@@ -403,7 +415,6 @@ mod tests {
         DnType, IsCa, KeyIdMethod, KeyPair, PublicKeyData as _, RevokedCertParams, SerialNumber,
         SigningKey as _,
     };
-    use rustls::crypto::aws_lc_rs::default_provider;
     use rustls::pki_types::PrivateKeyDer;
     use rustls::server::WebPkiClientVerifier;
     use rustls::sign::{CertifiedKey, SingleCertAndKey};

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 use martlet_certificates::Facts;
-use martlet_certificates::authority::{Authority, CA_CERTIFICATE, Issued, KeyKind, Purpose};
+use martlet_certificates::authority::{Authority, CA_CERTIFICATE, Entry, Issued, KeyKind, Purpose};
 
 /// Arguments of `martlet cert`.
 #[derive(Args, Debug)]
@@ -27,11 +27,17 @@ enum Action {
     Client(ClientOptions),
     /// Issue a certificate anew for the key that is there
     Renew(RenewOptions),
-    /// Revoke a certificate: crl.pem is written anew
-    Revoke(NamedOptions),
+    /// Revoke certificates: crl.pem is written anew
+    ///
+    /// A name stands for all its certificates that have not ended, those that `renew` has replaced
+    /// included: issued.txt has what the authority has issued. A file or a serial number stands for
+    /// one certificate, which needs no file in the directory.
+    Revoke(RevokeOptions),
     /// Write the revocation list anew: it is good for another year
     Crl(DirectoryOptions),
     /// List all certificates, with what is left of them
+    ///
+    /// Those that `renew` has replaced are listed too while they are good.
     ///
     /// Exit code 0. With --expiring 1, if one ends within so many days, or has ended.
     List(ListOptions),
@@ -125,6 +131,19 @@ struct NamedOptions {
 }
 
 #[derive(Args, Debug)]
+#[command(group(ArgGroup::new("which").required(true).args(["what", "serial"])))]
+struct RevokeOptions {
+    /// Name of the files, without .crt, or a certificate's file
+    #[arg(value_name = "NAME|FILE")]
+    what: Option<String>,
+    /// The certificate with this serial number, in hexadecimal
+    #[arg(long, value_name = "HEX")]
+    serial: Option<String>,
+    #[command(flatten)]
+    directory: DirectoryOptions,
+}
+
+#[derive(Args, Debug)]
 struct RenewOptions {
     #[command(flatten)]
     named: NamedOptions,
@@ -180,6 +199,14 @@ fn failed(error: &anyhow::Error) -> ExitCode {
     ExitCode::FAILURE
 }
 
+/// Says what the wait is for.
+pub(crate) fn waits(directory: &Path) {
+    eprintln!(
+        "martlet: waiting for another command that changes {}",
+        directory.display()
+    );
+}
+
 /// Seconds since the Unix epoch.
 fn now_secs() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -195,7 +222,14 @@ fn ca(options: &CaOptions) -> anyhow::Result<String> {
         days,
         ..
     } = options;
-    let made = Authority::create(&directory.dir, name, *days, options.key.kind(), now_secs())?;
+    let made = Authority::create(
+        &directory.dir,
+        name,
+        *days,
+        options.key.kind(),
+        now_secs(),
+        waits,
+    )?;
     let dir = directory.dir.display();
     told(
         &made,
@@ -212,7 +246,7 @@ fn server(options: &ServerOptions) -> anyhow::Result<String> {
         file,
         ..
     } = options;
-    let authority = Authority::open(&directory.dir)?;
+    let authority = Authority::open(&directory.dir, waits)?;
     let purpose = Purpose::Server(names.clone());
     let (kind, now) = (options.key.kind(), now_secs());
     let made = authority.issue(file, &names[0], &purpose, *days, kind, now)?;
@@ -234,7 +268,7 @@ fn client(options: &ClientOptions) -> anyhow::Result<String> {
         days,
         ..
     } = options;
-    let authority = Authority::open(&directory.dir)?;
+    let authority = Authority::open(&directory.dir, waits)?;
     let (kind, now) = (options.key.kind(), now_secs());
     let made = authority.issue(name, name, &Purpose::Client, *days, kind, now)?;
     let ca = directory.dir.join(CA_CERTIFICATE);
@@ -251,7 +285,7 @@ fn client(options: &ClientOptions) -> anyhow::Result<String> {
 
 fn renew(options: &RenewOptions) -> anyhow::Result<String> {
     let NamedOptions { name, directory } = &options.named;
-    let authority = Authority::open(&directory.dir)?;
+    let authority = Authority::open(&directory.dir, waits)?;
     let made = authority.renew(name, options.days, now_secs())?;
     told(
         &made,
@@ -260,24 +294,52 @@ fn renew(options: &RenewOptions) -> anyhow::Result<String> {
     )
 }
 
-fn revoke(options: &NamedOptions) -> anyhow::Result<String> {
-    let NamedOptions { name, directory } = options;
-    let list = Authority::open(&directory.dir)?.revoke(name, now_secs())?;
-    Ok(match directory.json {
-        true => format!(
-            "{}\n",
-            serde_json::json!({ "revoked": name, "crl": list.display().to_string() })
-        ),
-        false => format!(
-            "revoked {name} in {0}\nnext: --set tls.client_crl={0}; a running node that has it reads it by \
-             itself\n",
-            list.display()
-        ),
-    })
+fn revoke(options: &RevokeOptions) -> anyhow::Result<String> {
+    let RevokeOptions {
+        what,
+        serial,
+        directory,
+    } = options;
+    let authority = Authority::open(&directory.dir, waits)?;
+    let (what, revoked) = match (what, serial) {
+        (Some(what), _) => (what, authority.revoke(what, now_secs())?),
+        (None, Some(serial)) => (serial, authority.revoke_serial(serial, now_secs())?),
+        // Clap asks for one of them.
+        (None, None) => anyhow::bail!("name a certificate, its file or its serial number"),
+    };
+    let list = revoked.list.display();
+    if directory.json {
+        let others = revoked.others.iter().map(entry_json);
+        let value = serde_json::json!({
+            "revoked": what,
+            "serials": revoked.serials,
+            "crl": list.to_string(),
+            "still_good": others.collect::<Vec<_>>(),
+            "note": revoked.note,
+        });
+        return Ok(format!("{value}\n"));
+    }
+    let mut text = format!("revoked {what} in {list}\n");
+    for serial in &revoked.serials {
+        text.push_str(&format!("  serial       {serial}\n"));
+    }
+    for other in &revoked.others {
+        text.push_str(&format!(
+            "note: another certificate of {} is still good: serial {}\n",
+            other.name, other.serial
+        ));
+    }
+    if let Some(note) = &revoked.note {
+        text.push_str(&format!("note: {note}\n"));
+    }
+    text.push_str(&format!(
+        "next: --set tls.client_crl={list}; a running node that has it reads it by itself\n"
+    ));
+    Ok(text)
 }
 
 fn crl(options: &DirectoryOptions) -> anyhow::Result<String> {
-    let list = Authority::open(&options.dir)?.refresh_list(now_secs())?;
+    let list = Authority::open(&options.dir, waits)?.refresh_list(now_secs())?;
     Ok(match options.json {
         true => format!(
             "{}\n",
@@ -288,13 +350,23 @@ fn crl(options: &DirectoryOptions) -> anyhow::Result<String> {
 }
 
 fn list(options: &ListOptions) -> ExitCode {
-    let all = Authority::open(&options.directory.dir).and_then(|authority| authority.list());
+    let all = Authority::list(&options.directory.dir);
     let all = match all {
         Ok(all) => all,
         Err(error) => return failed(&error.into()),
     };
     let now = now_secs();
-    let left = |facts: &Facts| (facts.not_after_secs - now).div_euclid(86_400);
+    // Who asks what ends soon asks for what is to be renewed, and these have been.
+    let others = match options.expiring {
+        Some(_) => Ok(Vec::new()),
+        None => Authority::without_file(&options.directory.dir, now),
+    };
+    let others = match others {
+        Ok(others) => others,
+        Err(error) => return failed(&error.into()),
+    };
+    let days_to = |end: i64| (end - now).div_euclid(86_400);
+    let left = |facts: &Facts| days_to(facts.not_after_secs);
     let wanted = |facts: &Facts| options.expiring.is_none_or(|days| left(facts) < days);
     let shown: Vec<_> = all.iter().filter(|(_, facts, _)| wanted(facts)).collect();
     if options.directory.json {
@@ -303,7 +375,8 @@ fn list(options: &ListOptions) -> ExitCode {
             value["revoked"] = (*is_revoked).into();
             value
         });
-        println!("{}", serde_json::Value::Array(all.collect()));
+        let others = others.iter().map(entry_json);
+        println!("{}", serde_json::Value::Array(all.chain(others).collect()));
     } else {
         for (path, facts, is_revoked) in &shown {
             let state = match (is_revoked, left(facts)) {
@@ -316,6 +389,14 @@ fn list(options: &ListOptions) -> ExitCode {
                 "{name:<24} {state:<16} {:<8} {}",
                 facts.purposes.join("+"),
                 facts.subject
+            );
+        }
+        for entry in &others {
+            println!(
+                "{:<24} {:<16} without a file: serial {}",
+                entry.name,
+                format!("{} days left", days_to(entry.not_after_secs)),
+                entry.serial
             );
         }
     }
@@ -353,11 +434,11 @@ fn script() -> anyhow::Result<String> {
     let directory = Path::new("config/certs");
     let (days, kind, now) = (365, KeyKind::Rsa(2048), now_secs());
     if !directory.join(CA_CERTIFICATE).exists() {
-        Authority::create(directory, "MQTT-CA", days, kind, now)?;
+        Authority::create(directory, "MQTT-CA", days, kind, now, waits)?;
     }
     let names = ["localhost", "mosquitto", "127.0.0.1"].map(str::to_owned);
     let purpose = Purpose::Server(names.to_vec());
-    Authority::open(directory)?.issue("server", "mosquitto", &purpose, days, kind, now)?;
+    Authority::open(directory, waits)?.issue("server", "mosquitto", &purpose, days, kind, now)?;
     Ok(SCRIPT_DONE.to_owned())
 }
 
@@ -405,6 +486,19 @@ fn json(path: &Path, facts: &Facts) -> serde_json::Value {
         "not_after": date(facts.not_after_secs),
         "serial": facts.serial,
         "fingerprint_sha256": facts.fingerprint,
+    })
+}
+
+/// Of a certificate without a file.
+fn entry_json(entry: &Entry) -> serde_json::Value {
+    serde_json::json!({
+        "certificate": null,
+        "name": entry.name,
+        "not_before": date(entry.not_before_secs),
+        "not_after": date(entry.not_after_secs),
+        "serial": entry.serial,
+        "fingerprint_sha256": entry.fingerprint,
+        "revoked": false,
     })
 }
 

@@ -103,8 +103,9 @@ fn init(options: &InitOptions) -> anyhow::Result<String> {
         CA_DAYS,
         KeyKind::EcP256,
         now,
+        super::cert::waits,
     )?;
-    let authority = Authority::open(&places.certificates)?;
+    let authority = Authority::open(&places.certificates, super::cert::waits)?;
     let (purpose, kind) = (Purpose::Server(names.clone()), KeyKind::EcP256);
     authority.issue("server", &names[0], &purpose, SERVER_DAYS, kind, now)?;
     let password = hash::made_up_password().map_err(anyhow::Error::msg)?;

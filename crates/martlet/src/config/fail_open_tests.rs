@@ -163,8 +163,8 @@ static MADE: LazyLock<Made> = LazyLock::new(|| {
     .unwrap();
     let authority = |name: &str| {
         let of = directory.0.join(name);
-        Authority::create(&of, name, 2, KeyKind::EcP256, now).unwrap();
-        Authority::open(&of).unwrap()
+        Authority::create(&of, name, 2, KeyKind::EcP256, now, |_| ()).unwrap();
+        Authority::open(&of, |_| ()).unwrap()
     };
     let issue = |authority: &Authority, name: &str, purpose: &Purpose| {
         authority

@@ -1,0 +1,164 @@
+//! How an authority's files are written: one command after the other, and each file as a whole.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::AuthorityError;
+
+/// Nobody is told of a wait that is shorter.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Between two tries, for so long.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Whoever holds it is the only one that changes a directory. It ends with its process, too.
+///
+/// It is on the directory itself: nothing is left behind, and an authority that is being made has
+/// no other file yet.
+#[derive(Debug)]
+pub(super) struct Lock {
+    _held: File,
+}
+
+impl Lock {
+    /// Waits for whoever has it; `waits` is told after a second. What runs that were cut off have
+    /// left in the directory is gone then.
+    pub(super) fn take(directory: &Path, waits: fn(&Path)) -> Result<Self, AuthorityError> {
+        let failed = file_error(directory);
+        let file = File::open(directory).map_err(&failed)?;
+        let patience_ends = Instant::now() + PATIENCE;
+        loop {
+            match file.try_lock() {
+                Ok(()) => {
+                    sweep(directory);
+                    return Ok(Self { _held: file });
+                }
+                Err(TryLockError::WouldBlock) if Instant::now() < patience_ends => {
+                    thread::sleep(PAUSE);
+                }
+                Err(TryLockError::WouldBlock) => break,
+                Err(TryLockError::Error(error)) => return Err(failed(error)),
+            }
+        }
+        waits(directory);
+        file.lock().map_err(&failed)?;
+        sweep(directory);
+        Ok(Self { _held: file })
+    }
+}
+
+/// A file that is not there yet, whole from the beginning.
+pub(super) fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), AuthorityError> {
+    let temporary = Temporary::write(path, bytes, mode)?;
+    fs::hard_link(&temporary.path, path).map_err(file_error(path))?;
+    drop(temporary);
+    sync_directory(path)
+}
+
+/// A file that may be there, as a whole.
+pub(super) fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), AuthorityError> {
+    let temporary = Temporary::write(path, bytes, mode)?;
+    temporary.become_file(path)
+}
+
+/// The same, for the directory's owner to write to, also where root makes it.
+pub(super) fn replace_for_owner(
+    path: &Path,
+    bytes: &[u8],
+    mode: u32,
+) -> Result<(), AuthorityError> {
+    let temporary = Temporary::write(path, bytes, mode)?;
+    let directory = directory_of(path);
+    let failed = file_error(directory);
+    let (owner, file) = fs::metadata(directory)
+        .and_then(|owner| Ok((owner, temporary.file.metadata()?)))
+        .map_err(&failed)?;
+    if owner.uid() != file.uid() {
+        // By its descriptor: what has its name by now may be another file. Who may not, keeps it.
+        let _ = fchown(&temporary.file, Some(owner.uid()), Some(owner.gid()));
+    }
+    temporary.become_file(path)
+}
+
+/// What the system says of a file.
+pub(super) fn file_error(path: &Path) -> impl Fn(io::Error) -> AuthorityError + use<> {
+    let path = path.to_owned();
+    move |error| match error.kind() {
+        io::ErrorKind::AlreadyExists => AuthorityError::Exists(path.clone()),
+        _ => AuthorityError::File {
+            path: path.clone(),
+            error,
+        },
+    }
+}
+
+/// Beside the file that it will be, under a name that nobody else has; gone with this, unless it
+/// was renamed.
+struct Temporary {
+    path: PathBuf,
+    file: File,
+}
+
+impl Temporary {
+    fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<Self, AuthorityError> {
+        let mut own = [0; 8];
+        aws_lc_rs::rand::fill(&mut own)
+            .map_err(|_| AuthorityError::Unusable("no source of randomness".to_owned()))?;
+        let mut name = path.file_name().unwrap_or_default().to_owned();
+        name.push(format!(".{:016x}.new", u64::from_ne_bytes(own)));
+        let path = path.with_file_name(name);
+        let failed = file_error(&path);
+        let mut options = OpenOptions::new();
+        let opened = options.write(true).create_new(true).mode(mode).open(&path);
+        let file = opened.map_err(&failed)?;
+        let mut temporary = Self { path, file };
+        temporary.file.write_all(bytes).map_err(&failed)?;
+        temporary.file.sync_all().map_err(&failed)?;
+        Ok(temporary)
+    }
+
+    fn become_file(self, path: &Path) -> Result<(), AuthorityError> {
+        fs::rename(&self.path, path).map_err(file_error(path))?;
+        sync_directory(path)
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// Nobody writes while the lock is taken: temporary files are nobody's, and may have a key in them.
+fn sweep(directory: &Path) {
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        if entry.file_name().to_str().is_some_and(is_temporary) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// As [`Temporary::write`] names them.
+fn is_temporary(name: &str) -> bool {
+    let own = name
+        .strip_suffix(".new")
+        .and_then(|name| name.rsplit_once('.'));
+    own.is_some_and(|(_, own)| own.len() == 16 && own.bytes().all(|one| one.is_ascii_hexdigit()))
+}
+
+fn directory_of(path: &Path) -> &Path {
+    let directory = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    directory.unwrap_or(Path::new("."))
+}
+
+fn sync_directory(path: &Path) -> Result<(), AuthorityError> {
+    let directory = directory_of(path);
+    let opened = File::open(directory).and_then(|directory| directory.sync_all());
+    opened.map_err(file_error(directory))
+}

@@ -1,0 +1,328 @@
+//! What an authority has revoked, and how it comes to that.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rcgen::{CertificateRevocationListParams, KeyIdMethod, RevokedCertParams, SerialNumber};
+use time::Duration;
+use x509_parser::prelude::{CertificateRevocationList, FromDer as _};
+
+use super::files::{file_error, replace};
+use super::index::{Entry, Index};
+use super::{
+    Authority, AuthorityError, BACKDATED, CA_CERTIFICATE, CERTIFICATE_MODE, INDEX, REGISTER,
+    REVOKED, date,
+};
+use crate::facts::Facts;
+use crate::pem;
+
+/// Begins the line with the number.
+const NUMBER: &str = "list";
+
+/// A revocation list is good for so long: brokers refuse clients by an older one.
+const LIST_DAYS: i64 = 365;
+
+/// Serial numbers are no longer (RFC 5280, 4.1.2.2).
+const SERIAL_BYTES_MAX: usize = 20;
+
+/// What was revoked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Revoked {
+    /// The list that says so.
+    pub list: PathBuf,
+    /// Serial numbers, those that were revoked before included.
+    pub serials: Vec<String>,
+    /// Of the same name, and still good.
+    pub others: Vec<Entry>,
+    /// What of a name is not known, or what a serial number belongs to.
+    pub note: Option<String>,
+}
+
+impl Authority {
+    /// Revokes all certificates of a name that have not ended, or, where there is no such name,
+    /// that of a file, in a list that is written anew.
+    ///
+    /// # Errors
+    /// There is neither, or it is of another authority.
+    pub fn revoke(&self, what: &str, now_secs: i64) -> Result<Revoked, AuthorityError> {
+        let mut index = self.index()?;
+        let here = self.files(what).map(|(certificate, _)| certificate);
+        let here = here.ok().filter(|path| path.exists());
+        if here.is_none() && !index.entries.iter().any(|entry| entry.name == what) {
+            return self.revoke_file(Path::new(what), &index, now_secs);
+        }
+        // Ended or not: whoever names it sees that it is in the list.
+        let mut serials = Vec::new();
+        if let Some(path) = here {
+            let facts = self.own(&path)?;
+            if !index.has(&facts.serial) {
+                index.add(Entry::new(what, &facts, true))?;
+            }
+            serials.push(facts.serial);
+        }
+        for entry in index.good(what, now_secs - BACKDATED.whole_seconds()) {
+            if !serials.contains(&entry.serial) {
+                serials.push(entry.serial.clone());
+            }
+        }
+        let is_old = |entry: &Entry| entry.name == what && entry.is_found;
+        let note = index.entries.iter().any(is_old).then(|| {
+            format!(
+                "{what} was here before {} was kept: if it had been renewed, the certificate of \
+                 before is not known and is still good; revoke it by its file or its serial number",
+                self.directory.join(INDEX).display()
+            )
+        });
+        Ok(Revoked {
+            list: self.write_list(&serials, now_secs)?,
+            serials,
+            others: Vec::new(),
+            note,
+        })
+    }
+
+    /// Revokes the certificate with a serial number, in hexadecimal, in a list that is written
+    /// anew.
+    ///
+    /// # Errors
+    /// It is no serial number, or the authority's own.
+    pub fn revoke_serial(&self, serial: &str, now_secs: i64) -> Result<Revoked, AuthorityError> {
+        let fits = |read: &String| read != "00" && read.len() <= 2 * SERIAL_BYTES_MAX;
+        let read = read_serial(serial).filter(fits).ok_or_else(|| {
+            let text = format!("{serial:?} is no serial number: up to 40 hexadecimal digits");
+            AuthorityError::Unusable(text)
+        })?;
+        if Facts::of_file(&self.directory.join(CA_CERTIFICATE))?.serial == read {
+            let text = format!("{serial} is the authority's own serial number");
+            return Err(AuthorityError::Unusable(text));
+        }
+        let index = self.index()?;
+        let note = (!index.has(&read)).then(|| {
+            format!(
+                "{} has no certificate of this number; if it is right, it is revoked all the same",
+                self.directory.join(INDEX).display()
+            )
+        });
+        self.revoke_one(read, note, &index, now_secs)
+    }
+
+    fn revoke_file(
+        &self,
+        path: &Path,
+        index: &Index,
+        now_secs: i64,
+    ) -> Result<Revoked, AuthorityError> {
+        if !path.exists() {
+            return Err(AuthorityError::Unusable(format!(
+                "{0} has no certificate by the name of {1}, and no file {1} is here",
+                self.directory.display(),
+                path.display()
+            )));
+        }
+        let facts = self.own(path)?;
+        self.revoke_one(facts.serial, None, index, now_secs)
+    }
+
+    fn revoke_one(
+        &self,
+        serial: String,
+        note: Option<String>,
+        index: &Index,
+        now_secs: i64,
+    ) -> Result<Revoked, AuthorityError> {
+        let serials = vec![serial];
+        let list = self.write_list(&serials, now_secs)?;
+        let (_, revoked) = revoked(&self.directory)?;
+        let is_revoked = |entry: &Entry| revoked.iter().any(|(one, _)| *one == entry.serial);
+        let named = index
+            .entries
+            .iter()
+            .find(|entry| serials.contains(&entry.serial));
+        let others = named.map_or_else(Vec::new, |named| {
+            let good = index.good(&named.name, now_secs);
+            good.filter(|entry| !is_revoked(entry)).cloned().collect()
+        });
+        Ok(Revoked {
+            list,
+            serials,
+            others,
+            note,
+        })
+    }
+
+    /// Writes the list of what is revoked anew, so that it is good for another year.
+    ///
+    /// # Errors
+    /// It cannot be read or written.
+    pub fn refresh_list(&self, now_secs: i64) -> Result<PathBuf, AuthorityError> {
+        self.index()?;
+        self.write_list(&[], now_secs)
+    }
+
+    fn register(&self, number: u64, revoked: &[(String, i64)]) -> Result<(), AuthorityError> {
+        let mut text = format!("{NUMBER} {number}\n");
+        for (serial, secs) in revoked {
+            text.push_str(&format!("{serial} {secs}\n"));
+        }
+        replace(
+            &self.directory.join(REGISTER),
+            text.as_bytes(),
+            CERTIFICATE_MODE,
+        )
+    }
+
+    fn write_list(&self, more: &[String], now_secs: i64) -> Result<PathBuf, AuthorityError> {
+        let (number, mut revoked) = revoked(&self.directory)?;
+        for serial in more {
+            if !revoked.iter().any(|(known, _)| known == serial) {
+                revoked.push((serial.clone(), now_secs));
+            }
+        }
+        // First, so that a run that is cut off here forgets nobody.
+        self.register(number + 1, &revoked)?;
+        let now = date(now_secs)?;
+        let revoked: Result<Vec<_>, AuthorityError> = revoked
+            .iter()
+            .map(|(serial, secs)| {
+                Ok(RevokedCertParams {
+                    serial_number: SerialNumber::from(bytes_of(serial)),
+                    revocation_time: date(*secs)?,
+                    reason_code: None,
+                    invalidity_date: None,
+                })
+            })
+            .collect();
+        let list = CertificateRevocationListParams {
+            this_update: now - BACKDATED,
+            next_update: now + Duration::days(LIST_DAYS),
+            crl_number: SerialNumber::from(number + 1),
+            issuing_distribution_point: None,
+            revoked_certs: revoked?,
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        let path = self.directory.join(REVOKED);
+        let pem = list.signed_by(&self.issuer)?.pem()?;
+        replace(&path, pem.as_bytes(), CERTIFICATE_MODE)?;
+        Ok(path)
+    }
+}
+
+/// As people and OpenSSL write it, in the form that certificates have: whole bytes in small
+/// letters, with no zero byte before them but that which makes it positive.
+fn read_serial(text: &str) -> Option<String> {
+    let digits = text.trim().to_ascii_lowercase().replace(':', "");
+    let digits = digits.strip_prefix("0x").unwrap_or(&digits);
+    let is_number = !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+    is_number.then_some(())?;
+    let digits = digits.trim_start_matches('0');
+    let mut serial = match digits.len() % 2 {
+        0 => digits.to_owned(),
+        _ => format!("0{digits}"),
+    };
+    if serial.as_bytes().first().is_none_or(|first| *first >= b'8') {
+        serial.insert_str(0, "00");
+    }
+    Some(serial)
+}
+
+/// Number of the last list, serial numbers that are revoked and when each was.
+pub(super) fn revoked(directory: &Path) -> Result<(u64, Vec<(String, i64)>), AuthorityError> {
+    let (in_list, mut all) = listed(directory)?;
+    let (in_register, registered) = registered(directory)?;
+    for (serial, secs) in registered {
+        if !all.iter().any(|(known, _)| *known == serial) {
+            all.push((serial, secs));
+        }
+    }
+    Ok((in_list.max(in_register), all))
+}
+
+/// What the register has; nothing if it is not there, as before the first list.
+fn registered(directory: &Path) -> Result<(u64, Vec<(String, i64)>), AuthorityError> {
+    let path = directory.join(REGISTER);
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((0, Vec::new())),
+        Err(error) => return Err(file_error(&path)(error)),
+    };
+    let (mut number, mut all) = (0, Vec::new());
+    for (at, line) in text.lines().enumerate() {
+        let understood = line.split_once(' ').and_then(|(name, value)| {
+            if name == NUMBER {
+                number = value.parse().ok()?;
+            } else {
+                all.push((read_serial(name)?, value.parse().ok()?));
+            }
+            Some(())
+        });
+        understood.ok_or_else(|| {
+            let (path, line) = (path.display(), at + 1);
+            AuthorityError::Unusable(format!(
+                "{path} line {line}: neither `{NUMBER} NUMBER` nor a serial number and a time"
+            ))
+        })?;
+    }
+    Ok((number, all))
+}
+
+/// What the list has.
+fn listed(directory: &Path) -> Result<(u64, Vec<(String, i64)>), AuthorityError> {
+    let path = directory.join(REVOKED);
+    if !path.exists() {
+        return Ok((0, Vec::new()));
+    }
+    let lists = pem::revocation_lists(&path)?;
+    let unreadable = || AuthorityError::Unusable(format!("{}: it cannot be read", path.display()));
+    let der = lists.first().ok_or_else(unreadable)?;
+    let (_, list) = CertificateRevocationList::from_der(der).map_err(|_| unreadable())?;
+    let number = list.crl_number().map_or(0, |number| {
+        let digits = number.to_u64_digits();
+        digits.first().copied().unwrap_or(0)
+    });
+    let revoked = list.iter_revoked_certificates().map(|entry| {
+        let serial = entry
+            .raw_serial()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        (serial, entry.revocation_date.timestamp())
+    });
+    Ok((number, revoked.collect()))
+}
+
+fn bytes_of(hexadecimal: &str) -> Vec<u8> {
+    let digits: Vec<u8> = hexadecimal
+        .chars()
+        .filter_map(|digit| digit.to_digit(16))
+        .map(|digit| digit as u8)
+        .collect();
+    digits
+        .chunks(2)
+        .map(|pair| pair.iter().fold(0, |all, digit| all << 4 | digit))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::read_serial;
+
+    #[test]
+    fn serial_numbers_are_read_in_every_form() {
+        for (text, read) in [
+            ("4a00ff", Some("4a00ff")),
+            ("4A:00:FF", Some("4a00ff")),
+            ("0x4A00FF", Some("4a00ff")),
+            ("004a00ff", Some("4a00ff")),
+            ("8f", Some("008f")),
+            ("008F", Some("008f")),
+            ("123", Some("0123")),
+            ("0", Some("00")),
+            ("", None),
+            ("0x", None),
+            ("device-7", None),
+        ] {
+            assert_eq!(read_serial(text).as_deref(), read, "{text}");
+        }
+    }
+}
