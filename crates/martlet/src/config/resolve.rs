@@ -80,6 +80,9 @@ pub(crate) fn resolve(effective: &Effective) -> Result<NodeConfig, ConfigError> 
     let mut doors = Doors::new(effective)?;
     let mut files = Vec::new();
     let listeners = listeners(effective, &mut doors, &mut files, &mut skipped)?;
+    if listeners.iter().all(|listener| listener.tls.is_none()) {
+        no_certificates_are_asked_for(effective)?;
+    }
     files.append(&mut doors.files);
     let anonymous_beyond_loopback = listeners
         .iter()
@@ -134,6 +137,25 @@ pub(crate) fn resolve(effective: &Effective) -> Result<NodeConfig, ConfigError> 
         user_places: user_places(effective),
         files,
     })
+}
+
+/// Without an encrypted listener nobody can show a certificate: where the node asks for them, a
+/// listener was lost, or is not what it was meant to be.
+fn no_certificates_are_asked_for(effective: &Effective) -> Result<(), ConfigError> {
+    let is_off = |key: &&str| matches!(effective.text(key), "" | "off");
+    let keys = ["tls.client_certificates", "tls.client_ca", "tls.client_crl"];
+    let Some(key) = keys.iter().find(|key| !is_off(key)) else {
+        return Ok(());
+    };
+    let is_declined = effective.source("tls.client_certificates") != DEFAULT_SOURCE;
+    if is_declined && effective.text("tls.client_certificates") == "off" {
+        return Ok(());
+    }
+    Err(ConfigError::Unusable(format!(
+        "{}: `{key}` is set, and no listener is encrypted, so that nobody can show a certificate: \
+         use mqtts:// or wss://, or leave it out",
+        effective.source(key)
+    )))
 }
 
 /// Where the data are, without creating anything.
@@ -449,7 +471,10 @@ fn tls_of(
             "client_crl",
             "tls_version",
         ];
-        return match own.iter().find(|key| table.contains_key(**key)) {
+        let own = own.into_iter().find(|key| table.contains_key(*key));
+        // Nobody can show a certificate there, so whoever asks for one would be let in without.
+        let asks = table.contains_key("client_certificates") && word != "off";
+        return match own.or(asks.then_some("client_certificates")) {
             Some(key) => Err(format!(
                 "`{key}` is for encrypted listeners: use mqtts:// or wss://, or leave it out"
             )),
@@ -702,6 +727,27 @@ mod tests {
             error.contains("127.0.0.1:1884 is listened on twice"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn certificates_that_nobody_can_show_are_not_asked_for() {
+        let keys = [
+            ("tls.client_certificates", "required"),
+            ("tls.client_certificates", "optional"),
+            ("tls.client_ca", "/etc/ca.crt"),
+            ("tls.client_crl", "/etc/crl.pem"),
+        ];
+        for (key, value) in keys {
+            for urls in [&[][..], &["mqtt://127.0.0.1:1883", "ws://127.0.0.1:9001"]] {
+                let said = with_listen(urls, &[(key, value)]).unwrap_err().to_string();
+                assert!(said.contains(&format!("`{key}` is set, and no")), "{said}");
+            }
+        }
+        let off = [
+            ("tls.client_certificates", "off"),
+            ("tls.client_ca", "/etc/ca.crt"),
+        ];
+        assert!(with_listen(&["mqtt://127.0.0.1:1883"], &off).is_ok());
     }
 
     #[test]
