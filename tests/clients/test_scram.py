@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import hmac
+import json
 import secrets
 import socket
 import subprocess
@@ -364,3 +365,20 @@ def test_names_and_passwords_are_the_same_in_each_of_their_forms(start_node):
         wire.connect("d", Scram("bob\u0007", "w\u00f6rd").first)
         assert wire.receive()[:2] == (CONNACK, 0x87)
     node.wait_for_log("that SASLprep forbids")
+
+
+def test_a_password_is_kept_for_scram_if_the_node_that_runs_speaks_it(start_node, tmp_path):
+    """The command knows the data directory alone."""
+    data_dir = str(tmp_path / "data")
+
+    def user(*arguments):
+        done = martlet_process.run("user", *arguments, "--generate", "--json", "--data-dir", data_dir)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)["password"]
+
+    user("add", "first")
+    node = start_node(settings=["auth.scram=true"], data_dir=data_dir)
+    for arguments in [("add", "alice"), ("passwd", "alice"), ("passwd", "first")]:
+        password = user(*arguments)
+        with Wire(node) as wire:
+            assert wire.prove(arguments[0], arguments[1], password)[1][:2] == (CONNACK, 0), arguments

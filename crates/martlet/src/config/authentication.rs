@@ -411,6 +411,7 @@ pub(super) fn user_places(effective: &Effective) -> UserPlaces {
         password_file: (!password_file.is_empty()).then(|| absolute(password_file)),
         listener_password_files: own.collect(),
         tables_unasked: tables_unasked(effective),
+        keeps_scram: effective.boolean("auth.scram"),
     }
 }
 
