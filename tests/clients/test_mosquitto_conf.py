@@ -334,3 +334,19 @@ def test_lines_of_old_guides_are_taken(tmp_path):
     conf.write_text("retry_interval 20\nallow_zero_length_clientid true\n")
     report = {entry["line"]: entry["outcome"] for entry in json.loads(imported(conf, "--json").stderr)}
     assert report["retry_interval 20"] == report["allow_zero_length_clientid true"] == "not needed"
+
+
+def test_what_starts_in_mosquitto_alone_is_told(files, tmp_path):
+    """A listener for other machines without credentials: there nobody is let in, here it does not start."""
+    conf, toml = tmp_path / "mosquitto.conf", tmp_path / "martlet.toml"
+    conf.write_text("listener 1883\n")
+    for more in [(), ("--json",), ("--out", str(toml)), ("--out", str(tmp_path / "json.toml"), "--json")]:
+        done = imported(conf, *more)
+        assert done.returncode == 3, done
+        report = done.stdout if "--out" in more else done.stderr
+        if "--json" in more:
+            last = json.loads(report)[-1]
+            assert last["outcome"] == "does not start" and "nobody could connect" in last["note"]
+        else:
+            assert "does not start" in report and "nobody could connect" in report
+    assert toml.exists(), "it may be mended"

@@ -25,6 +25,8 @@ pub(crate) enum Outcome {
     NotNeeded,
     /// It is not followed; the note says what to do instead.
     Unsupported,
+    /// All lines are understood, and no node starts with them; the note says why.
+    DoesNotStart,
 }
 
 impl Outcome {
@@ -34,6 +36,7 @@ impl Outcome {
             Self::Changed => "changed",
             Self::NotNeeded => "not needed",
             Self::Unsupported => "unsupported",
+            Self::DoesNotStart => "does not start",
         }
     }
 }
