@@ -109,6 +109,10 @@ def test_what_cannot_be_understood_does_not_start(tmp_path):
         ('mode = "rw"', "no mode such as 0660"),
         ('tls_version = "1.3"', "is for encrypted listeners"),
         ('tls_version = "1.1"', "expected"),
+        # Nobody can show a certificate there, so everybody would be let in without.
+        ('client_certificates = "required"', "`client_certificates` is for encrypted listeners"),
+        ('client_certificates = "optional"', "`client_certificates` is for encrypted listeners"),
+        ('[tls]\nclient_certificates = "required"', "no listener is encrypted"),
     ]:
         url = "" if line.startswith("url") else 'url = "mqtt://127.0.0.1:0"\n'
         done = martlet_process.run("config", "check", *configured(tmp_path, f"[[listeners]]\n{url}{line}\n"))

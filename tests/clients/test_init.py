@@ -138,3 +138,22 @@ def test_what_the_readme_sets_up_by_another_user_runs_as_that_user(tmp_path):
     finally:
         node.send_signal(signal.SIGTERM)
         node.wait(DEADLINE_SECS)
+
+
+@pytest.mark.parametrize("option, value, why", [
+    ("--http", "0.0.0.0:99999", "expected ADDRESS:PORT"),
+    ("--http", "127.0.0.1:8883", "port 8883 is named twice"),
+    ("--port", "8883", "port 8883 is named twice"),
+    ("--name", "bad name", "expected a name of a host"),
+    ("--name", "", "expected a name of a host"),
+    ("--name", "a..example", "expected a name of a host"),
+])
+def test_what_would_not_start_is_not_written(tmp_path, option, value, why):
+    directory = tmp_path / "node"
+    assert why in martlet("init", directory, option, value, code=1)
+    assert not directory.exists()
+
+
+def test_a_certificate_may_be_for_addresses_and_wildcards(tmp_path):
+    said = martlet("init", tmp_path / "node", "--name", "10.1.2.3", "--name", "*.devices.example", "--name", "fe80::1")
+    assert "10.1.2.3, *.devices.example, fe80::1" in said

@@ -191,8 +191,10 @@ topic # out 1
     assert done.returncode == 0, done.stderr
     report = {entry["line"].split()[0]: entry["outcome"] for entry in json.loads(done.stdout)}
     assert report["persistent_client_expiration"] == "mapped" and report["persistence"] == "changed"
-    assert report["log_dest"] == "not needed" and report["address"] == "unsupported"
-    assert report["topic"] == "unsupported" and "hunter2" not in done.stdout
+    assert report["log_dest"] == "not needed"
+    bridge = [entry for entry in json.loads(done.stdout) if entry["outcome"] == "unsupported"]
+    assert [entry["line"] for entry in bridge] == ["connection to-the-cloud"], "one line for each bridge"
+    assert "its lines: address, remote_password, topic" in bridge[0]["note"] and "hunter2" not in done.stdout
     written = (tmp_path / "martlet.toml").read_text()
     assert "session_expiry_max_secs = 5184000" in written and "queued_messages = 1000" in written
     assert 'listen = "off"' in written and "no HTTP" in {entry["line"] for entry in json.loads(done.stdout)}
@@ -216,6 +218,7 @@ topic # out 1
     ("proxy_protocol_v2_require_tls true", "is not looked at here"),
     ("websockets_origin https://a.example,https://b.example", "expected one origin"),
     ("enable_proxy_protocol 3", "expected 1 or 2"),
+    ("message_size_limit much", "a whole number"),
 ])
 def test_what_would_leave_a_door_open_does_not_start(tmp_path, line, why):
     conf = tmp_path / "mosquitto.conf"
@@ -282,3 +285,68 @@ def test_what_is_not_there_is_named_only_where_it_is_wished_for(tmp_path):
         conf.write_text(f"queue_qos0_messages {value}\nupgrade_outgoing_qos {value}\n")
         report = {entry["line"].split()[0]: entry["outcome"] for entry in json.loads(imported(conf, "--json").stderr)}
         assert report["queue_qos0_messages"] == report["upgrade_outgoing_qos"] == outcome
+
+
+@pytest.mark.parametrize("keyword", ["use_identity_as_username", "use_subject_as_username"])
+def test_names_in_certificates_that_nobody_is_asked_for_do_not_start(files, tmp_path, keyword):
+    """Mosquitto starts, and refuses everybody; here the password would be enough."""
+    port, conf = free_port(), tmp_path / "mosquitto.conf"
+    text = (f"listener {port} 127.0.0.1\ncertfile {files['crt']}\nkeyfile {files['key']}\ncafile {files['ca']}\n"
+            f"{keyword} true\npassword_file {files['passwd']}\nacl_file {files['acl']}\n")
+    conf.write_text(text + "user root\n")
+    broker = subprocess.Popen([need("mosquitto", "mosquitto"), "-c", str(conf)], stdout=subprocess.DEVNULL,
+                              stderr=subprocess.DEVNULL)
+    try:
+        until(lambda: listening(port), "it listens")
+        assert not any(attempts(port, files, True).values())
+    finally:
+        broker.kill()
+        broker.wait()
+    done = martlet_process.run("config", "check", "--mosquitto-conf", str(conf))
+    assert done.returncode != 0 and f"mosquitto.conf line 5: {keyword}: without require_certificate" in done.stderr
+    # Before the first listener it holds for none, there too.
+    conf.write_text(f"{keyword} true\n" + text.replace(f"{keyword} true\n", ""))
+    done = martlet_process.run("config", "check", "--mosquitto-conf", str(conf))
+    assert done.returncode != 0 and "stands before the first listener" in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("lines, bytes_of_packets", [
+    (["message_size_limit 1000"], 132072),
+    (["message_size_limit 0"], 268435455),
+    (["message_size_limit 268435455"], 268435455),
+    (["message_size_limit 1000", "max_packet_size 5000"], 5000),
+    (["max_packet_size 5000", "message_size_limit 1000"], 5000),
+    (["max_packet_size 500000", "message_size_limit 1000"], 132072),
+])
+def test_a_limit_of_payloads_has_room_for_the_rest_of_the_packet(tmp_path, lines, bytes_of_packets):
+    conf = tmp_path / "mosquitto.conf"
+    conf.write_text("\n".join(lines) + "\n")
+    shown = martlet_process.run("config", "show", "--mosquitto-conf", str(conf)).stdout
+    assert f"packet_bytes = {bytes_of_packets} " in shown, shown
+    told = {entry["line"]: entry for entry in json.loads(imported(conf, "--json").stderr)}
+    for line in lines:
+        if line.startswith("message_size_limit") and line != "message_size_limit 0":
+            assert told[line]["outcome"] == "changed" and "closed, where Mosquitto drops" in told[line]["note"]
+
+
+def test_lines_of_old_guides_are_taken(tmp_path):
+    conf = tmp_path / "mosquitto.conf"
+    conf.write_text("retry_interval 20\nallow_zero_length_clientid true\n")
+    report = {entry["line"]: entry["outcome"] for entry in json.loads(imported(conf, "--json").stderr)}
+    assert report["retry_interval 20"] == report["allow_zero_length_clientid true"] == "not needed"
+
+
+def test_what_starts_in_mosquitto_alone_is_told(files, tmp_path):
+    """A listener for other machines without credentials: there nobody is let in, here it does not start."""
+    conf, toml = tmp_path / "mosquitto.conf", tmp_path / "martlet.toml"
+    conf.write_text("listener 1883\n")
+    for more in [(), ("--json",), ("--out", str(toml)), ("--out", str(tmp_path / "json.toml"), "--json")]:
+        done = imported(conf, *more)
+        assert done.returncode == 3, done
+        report = done.stdout if "--out" in more else done.stderr
+        if "--json" in more:
+            last = json.loads(report)[-1]
+            assert last["outcome"] == "does not start" and "nobody could connect" in last["note"]
+        else:
+            assert "does not start" in report and "nobody could connect" in report
+    assert toml.exists(), "it may be mended"

@@ -3,6 +3,7 @@ reach who is connected."""
 
 import json
 import random
+import re
 import shlex
 import stat
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 import martlet_process
 from conftest import need
 from paho_client import Client
-from test_access import publish, until
+from test_access import mosquitto_passwd, publish, until
 from test_jwt import Signer
 from test_tls import Authority
 
@@ -488,3 +489,29 @@ def test_lint_looks_at_roles_and_says_how_much_it_has_seen(start, place):
     assert wider[1:] == [
         "device type meter rule 1: `topic readwrite m/+/#` is wider than the traffic seen: `pattern write m/%c/+` "
         "would do for its 4 uses"], (wider, seen)
+
+
+def test_the_mend_of_a_start_is_for_the_node_that_did_not_start(tmp_path):
+    one, two, config = tmp_path / "one", tmp_path / "two", tmp_path / "my martlet.toml"
+    config.write_text(f'[node]\ndata_dir = "{two}"\n[auth]\nregistry = "on"\nscram = true\n')
+    for data_dir, options in [(one, ["--listen", "mqtt://0.0.0.0:0", "--data-dir", one]), (two, ["-c", config])]:
+        said = martlet("serve", "--http", "off", *options, code=1)
+        mend = re.search(r"martlet (user add .*?) ?NAME", said).group(1)
+        martlet(*shlex.split(mend), "sam", "--generate")
+        assert Place(data_dir).run("user", "ls").startswith("sam ")
+
+
+def test_nobody_who_is_to_be_removed_is_told_to_be_added(place):
+    place.user("alice")
+    for command in [("device", "rm"), ("user", "rm"), ("device", "rotate"), ("user", "set", "--disable")]:
+        said = place.run(*command, "nope", code=1)
+        assert f"{command[0]} ls" in said and "add" not in said, said
+
+
+def test_users_of_a_password_file_are_not_changed_in_the_tables(start_node, tmp_path):
+    passwords = mosquitto_passwd(tmp_path / "passwd", ("sam", "secret"))
+    node = start_node(settings=[f"auth.password_file={passwords}"])
+    said = martlet("user", "set", "sam", "--disable", "--data-dir", node.data_dir, code=1)
+    mend = re.search(r"martlet (user rm \S+ --file \S+)", said).group(1)
+    martlet(*shlex.split(mend), "--data-dir", node.data_dir)
+    assert "sam" not in open(passwords).read()

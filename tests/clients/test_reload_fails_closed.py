@@ -154,3 +154,33 @@ def test_half_a_configuration_does_not_take_what_protects_away(site):
     assert "The last reload failed" in status.stdout
     path.write_text(text_of)
     assert martlet_process.run("reload", "--data-dir", node.data_dir).returncode == 0
+
+
+def test_what_waits_for_a_restart_is_told_until_it_does_not(start_node, tmp_path):
+    path = tmp_path / "martlet.toml"
+    path.write_text("[mqtt]\nallow_anonymous = true\n")
+    node = start_node(arguments=["--config", str(path)], http=True)
+
+    def reload(text, *more):
+        path.write_text(text)
+        return martlet_process.run("reload", "--data-dir", node.data_dir, *more)
+
+    def warnings():
+        return martlet_process.run("status", "--data-dir", node.data_dir).stdout
+
+    (tmp_path / "passwd").write_text(f"alice:{hashed('a')}\n")
+    for text_of, keys in [
+        ("[mqtt]\nallow_anonymous = false\n", "mqtt.allow_anonymous."),
+        (f'[auth]\npassword_file = "{tmp_path}/passwd"\n[mqtt]\nallow_anonymous = true\n',
+         "[auth], which was not there at the start."),
+    ]:
+        told = reload(text_of)
+        assert told.returncode == 3 and "needs a restart" in told.stdout, told
+        assert reload(text_of, "--json").returncode == 3
+        assert f"not in force before a restart: {keys}" in warnings(), warnings()
+        reason, one = connack(node)
+        one.close()
+        assert reason == 0, "the node was started to let everybody in"
+        # What holds is said again.
+        assert reload("[mqtt]\nallow_anonymous = true\n").returncode == 0
+        assert "before a restart" not in warnings()

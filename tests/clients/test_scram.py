@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import hmac
+import json
 import secrets
 import socket
 import subprocess
@@ -400,3 +401,20 @@ def test_who_knows_a_name_decides_about_it_by_scram_as_by_a_password(start_node,
         assert not let_in("off", "env", "c", *scram)
         assert not let_in("both", "tables", "c", *scram), "the password file has the name first"
     assert let_in("both", "file", "c")
+
+
+def test_a_password_is_kept_for_scram_if_the_node_that_runs_speaks_it(start_node, tmp_path):
+    """The command knows the data directory alone."""
+    data_dir = str(tmp_path / "data")
+
+    def user(*arguments):
+        done = martlet_process.run("user", *arguments, "--generate", "--json", "--data-dir", data_dir)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)["password"]
+
+    user("add", "first")
+    node = start_node(settings=["auth.scram=true"], data_dir=data_dir)
+    for arguments in [("add", "alice"), ("passwd", "alice"), ("passwd", "first")]:
+        password = user(*arguments)
+        with Wire(node) as wire:
+            assert wire.prove(arguments[0], arguments[1], password)[1][:2] == (CONNACK, 0), arguments

@@ -71,6 +71,9 @@ pub struct UserPlaces {
     pub listener_password_files: Vec<String>,
     /// Why users and devices of the tables are not let in; none if they are.
     pub tables_unasked: Option<String>,
+    /// Passwords that are set are kept for SCRAM too.
+    #[serde(default)]
+    pub keeps_scram: bool,
 }
 
 /// The control plane of one node.

@@ -45,6 +45,10 @@ enum Command {
     /// Show what happened to clients of late, and the way to mend what was refused
     Logs(cmd::logs::LogsOptions),
     /// Have a running node read certificates, passwords and ACLs again
+    ///
+    /// Exit code 0: all that the files say is in force. 3: they were read, and something in them
+    /// waits for a restart; it is printed, and stands in martlet status. 1: something is wrong with
+    /// them, and what held goes on holding.
     Reload(cmd::admin::AdminOptions),
     /// Make our configuration of another broker's
     Import(cmd::import::ImportCommand),

@@ -411,7 +411,7 @@ async fn expect_type(
 fn expect_device(found: u64, id: &str) -> Result<(), RegistryError> {
     match found {
         0 => Err(RegistryError::Refused(format!(
-            "there is no device {id}: martlet device add {id}"
+            "there is no device {id}: martlet device ls shows which there are"
         ))),
         _ => Ok(()),
     }

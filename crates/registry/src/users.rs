@@ -234,7 +234,7 @@ impl Registry {
 fn expect_user(changed: u64, name: &str) -> Result<(), RegistryError> {
     match changed {
         0 => Err(RegistryError::Refused(format!(
-            "there is no user {name}: martlet user add {name}"
+            "there is no user {name} in martlet.db: martlet user ls shows who there is"
         ))),
         _ => Ok(()),
     }

@@ -73,27 +73,33 @@ pub(crate) fn clients(options: &ClientsOptions) -> ExitCode {
     )
 }
 
+/// Exit code of a reload that went well, after which something waits for a restart.
+const NEEDS_RESTART: u8 = 3;
+
 /// `martlet reload`.
 pub(crate) fn reload(options: &AdminOptions) -> ExitCode {
     let data_dir = options.node.data_dir();
     let answer = data_dir.and_then(|data_dir| ask(&data_dir, "POST", "/api/v1/reload"));
-    finish_as(
-        options.json,
-        answer.and_then(|body| {
-            if options.json {
-                return Ok(body);
-            }
-            let done: Reloaded = serde_json::from_str(&body)?;
-            let mut text = format!(
-                "reloaded: certificates of {} listeners; {} users are no longer let in\n",
-                done.certificates, done.revoked
-            );
-            for what in &done.needs_restart {
-                text.push_str(&format!("{what} has changed, which needs a restart\n"));
-            }
-            Ok(text)
-        }),
-    )
+    let mut needs_restart = false;
+    let outcome = answer.and_then(|body| {
+        let done: Reloaded = serde_json::from_str(&body)?;
+        needs_restart = !done.needs_restart.is_empty();
+        if options.json {
+            return Ok(body);
+        }
+        let mut text = format!(
+            "reloaded: certificates of {} listeners; {} users are no longer let in\n",
+            done.certificates, done.revoked
+        );
+        for what in &done.needs_restart {
+            text.push_str(&format!("{what} has changed, which needs a restart\n"));
+        }
+        Ok(text)
+    });
+    match (finish_as(options.json, outcome), needs_restart) {
+        (_, true) => ExitCode::from(NEEDS_RESTART),
+        (code, false) => code,
+    }
 }
 
 fn status_text(status: &Status) -> String {

@@ -21,7 +21,8 @@ enum Action {
     /// Make our configuration file of a mosquitto.conf, and say what becomes of each line
     ///
     /// Exit code 0: the file was written, or printed. 1: a line is not understood, or would leave a
-    /// door open if it were not followed; the error names it.
+    /// door open if it were not followed; the error names it. 3: it was written or printed, and no
+    /// node starts with it here; the end of the report says why.
     Mosquitto(MosquittoOptions),
 }
 
@@ -38,11 +39,15 @@ struct MosquittoOptions {
     json: bool,
 }
 
+/// Exit code where the file is written, and no node starts with it.
+const DOES_NOT_START: u8 = 3;
+
 /// Runs the command.
 pub(crate) fn run(command: &ImportCommand) -> ExitCode {
     let Action::Mosquitto(options) = &command.action;
     match import(options) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(DOES_NOT_START),
         Err(error) => {
             eprintln!("martlet: {error:#}");
             ExitCode::FAILURE
@@ -50,8 +55,17 @@ pub(crate) fn run(command: &ImportCommand) -> ExitCode {
     }
 }
 
-fn import(options: &MosquittoOptions) -> anyhow::Result<()> {
-    let (effective, report) = config::import_mosquitto(&options.file)?;
+/// Whether a node starts with what it becomes.
+fn import(options: &MosquittoOptions) -> anyhow::Result<bool> {
+    let (effective, mut report) = config::import_mosquitto(&options.file)?;
+    let problem = config::resolve(&effective).err();
+    let starts = problem.is_none();
+    report.extend(problem.map(|problem| ReportLine {
+        place: options.file.display().to_string(),
+        text: "all of it".to_owned(),
+        outcome: Outcome::DoesNotStart,
+        note: problem.to_string(),
+    }));
     let toml = toml_of(&effective, &options.file.display().to_string());
     let told = match options.json {
         true => json(&report),
@@ -85,7 +99,7 @@ fn import(options: &MosquittoOptions) -> anyhow::Result<()> {
             eprint!("{told}");
         }
     }
-    Ok(())
+    Ok(starts)
 }
 
 /// What differs from the defaults, as our file says it.
@@ -122,7 +136,7 @@ fn text(report: &[ReportLine]) -> String {
             note,
         } = line;
         text.push_str(&format!(
-            "{:<12} {place}: {words}\n{:13}{note}\n",
+            "{:<14} {place}: {words}\n{:15}{note}\n",
             outcome.word(),
             ""
         ));

@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 use std::fs::{DirBuilder, OpenOptions};
 use std::io::{self, Write as _};
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -92,6 +93,7 @@ fn init(options: &InitOptions) -> anyhow::Result<String> {
             );
         }
     }
+    check(options)?;
     let names = names(&options.name);
     let text = config_text(options, &places);
     make_directory(&dir, true)?;
@@ -120,6 +122,41 @@ fn init(options: &InitOptions) -> anyhow::Result<String> {
         true => format!("{}\n", json(options, &places, &names, &password)),
         false => told(options, &places, &names, &password),
     })
+}
+
+/// Nothing is written that would not start, or that no client could use.
+fn check(options: &InitOptions) -> anyhow::Result<()> {
+    let http = match options.http.as_str() {
+        "off" => None,
+        text => Some(text.parse::<SocketAddr>().with_context(|| {
+            format!("--http {text}: expected ADDRESS:PORT such as 127.0.0.1:8080, or off")
+        })?),
+    };
+    let mut ports = vec![options.tls_port, options.port, options.websocket_port];
+    ports.extend(http.map(|address| address.port()));
+    ports.sort_unstable();
+    if let Some(twice) = ports.windows(2).find(|pair| pair[0] == pair[1]) {
+        bail!(
+            "port {} is named twice: --tls-port, --port, --websocket-port and --http each need their \
+             own",
+            twice[0]
+        );
+    }
+    for name in &options.name {
+        if name.parse::<IpAddr>().is_err() && !is_host_name(name) {
+            bail!("--name {name:?}: expected a name of a host, or an address");
+        }
+    }
+    Ok(())
+}
+
+/// As certificates have it: a wildcard may be its first label.
+fn is_host_name(name: &str) -> bool {
+    let letter = |letter: char| letter.is_ascii_alphanumeric() || letter == '-' || letter == '_';
+    let is_label =
+        |label: &str| !label.is_empty() && label.len() <= 63 && label.chars().all(letter);
+    let rest = name.strip_prefix("*.").unwrap_or(name);
+    name.len() <= 253 && rest.split('.').all(is_label)
 }
 
 /// By which clients may know this machine.

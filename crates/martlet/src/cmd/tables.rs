@@ -24,7 +24,9 @@ pub(crate) fn with<T>(
     node: &NodeOptions,
     work: impl AsyncFnOnce(&mut Registry) -> Result<T, RegistryError>,
 ) -> anyhow::Result<T> {
-    let keeps_scram = node.load()?.boolean("auth.scram");
+    // The node that runs may have been started with any options.
+    let is_kept = || user_places(node).is_some_and(|places| places.keeps_scram);
+    let keeps_scram = node.load()?.boolean("auth.scram") || is_kept();
     with_tables_of(&node.data_dir()?, async |registry| {
         registry.keep_scram(keeps_scram);
         work(registry).await

@@ -10,8 +10,7 @@ use clap::{Args, Subcommand};
 use martlet_access::edit;
 use martlet_access::hash::{self, Kind};
 use martlet_access::{PasswordFile, Plain};
-use martlet_control::text::printable;
-use martlet_control::text::typed;
+use martlet_control::text::{printable, typed};
 use martlet_registry::USER_ROLE;
 
 use crate::cmd::admin;
@@ -125,30 +124,35 @@ pub(crate) fn run(command: &UserCommand) -> ExitCode {
 impl FileOptions {
     /// The password file; none: the tables.
     fn path(&self) -> anyhow::Result<Option<PathBuf>> {
-        if let Some(file) = &self.file {
-            return Ok(Some(file.clone()));
+        match &self.file {
+            Some(file) => Ok(Some(file.clone())),
+            None => password_file(&self.node),
         }
-        // One that runs may have been started with any options.
-        if let Some(places) = tables::user_places(&self.node) {
-            let own = &places.listener_password_files;
-            if let (None, Some(_)) = (&places.password_file, &places.tables_unasked)
-                && !own.is_empty()
-            {
-                bail!(
-                    "the node's listeners have password files of their own; name one: --file {}",
-                    own.join(", --file ")
-                );
-            }
-            let file = places.password_file.map(PathBuf::from);
-            if let Some(file) = &file {
-                expect_nodes_own(&self.node.data_dir()?, file)?;
-            }
-            return Ok(file);
-        }
-        let configured = self.node.load()?;
-        let path = configured.text("auth.password_file");
-        Ok((!path.is_empty()).then(|| PathBuf::from(path)))
     }
+}
+
+/// The password file of a node; none: its users are in the tables.
+fn password_file(node: &NodeOptions) -> anyhow::Result<Option<PathBuf>> {
+    // One that runs may have been started with any options.
+    if let Some(places) = tables::user_places(node) {
+        let own = &places.listener_password_files;
+        if let (None, Some(_)) = (&places.password_file, &places.tables_unasked)
+            && !own.is_empty()
+        {
+            bail!(
+                "the node's listeners have password files of their own; name one: --file {}",
+                own.join(", --file ")
+            );
+        }
+        let file = places.password_file.map(PathBuf::from);
+        if let Some(file) = &file {
+            expect_nodes_own(&node.data_dir()?, file)?;
+        }
+        return Ok(file);
+    }
+    let configured = node.load()?;
+    let path = configured.text("auth.password_file");
+    Ok((!path.is_empty()).then(|| PathBuf::from(path)))
 }
 
 /// Root changes for a node of another user only what is that user's: else a node that somebody has
@@ -261,6 +265,7 @@ fn set(options: &SetOptions) -> anyhow::Result<String> {
         (false, false) => None,
         (enable, _) => Some(enable),
     };
+    refuse_in_password_file(node, user)?;
     tables::with(node, async |registry| {
         registry
             .set_user(user, options.role.as_deref(), enabled)
@@ -271,6 +276,26 @@ fn set(options: &SetOptions) -> anyhow::Result<String> {
         true => format!("{}\n", serde_json::json!({ "changed": user })),
         false => format!("Changed user {user}\n{told}"),
     })
+}
+
+/// What a password file cannot say of a user who is in one, and not in the tables.
+fn refuse_in_password_file(node: &NodeOptions, user: &String) -> anyhow::Result<()> {
+    let file = password_file(node).ok().flatten();
+    let Some(path) = file.filter(|path| users(path).is_ok_and(|all| all.contains(user))) else {
+        return Ok(());
+    };
+    let known = tables::read(node, async |registry| registry.users().await)?;
+    if known.iter().any(|known| known.name == *user) {
+        return Ok(());
+    }
+    let path = path.display().to_string();
+    bail!(
+        "{} is in the password file {path}, where nobody has a role or is disabled: auth.acl_file \
+         says what users may do, and martlet user rm {} --file {} lets this one in no more",
+        printable(user),
+        typed(user),
+        typed(&path)
+    )
 }
 
 fn remove(options: &UserOptions) -> anyhow::Result<String> {

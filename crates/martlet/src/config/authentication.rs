@@ -21,7 +21,7 @@ use martlet_control::authentication::{Chain, Lockout, Policy, Source};
 use martlet_registry::Snapshot;
 
 use super::load::{ConfigError, Effective, ListenerTable};
-use super::resolve::data_dir;
+use super::resolve::{data_dir, options_of};
 use super::schema::Value;
 
 /// Keys of a listener that make it a realm of its own.
@@ -268,10 +268,10 @@ impl<'a> Doors<'a> {
             Some(snapshot) if wanted == "on" || snapshot.is_in_use() => {
                 Ok(Some(Arc::new(snapshot)))
             }
-            None if wanted == "on" => Err(ConfigError::Unusable(
-                "auth.registry is on, and there is no user or device: martlet user add NAME"
-                    .to_owned(),
-            )),
+            None if wanted == "on" => Err(ConfigError::Unusable(format!(
+                "auth.registry is on, and there is no user or device: martlet user add {}NAME",
+                options_of(self.effective)
+            ))),
             _ => Ok(None),
         }
     }
@@ -415,6 +415,7 @@ pub(super) fn user_places(effective: &Effective) -> UserPlaces {
         password_file: (!password_file.is_empty()).then(|| absolute(password_file)),
         listener_password_files: own.collect(),
         tables_unasked: tables_unasked(effective),
+        keeps_scram: effective.boolean("auth.scram"),
     }
 }
 

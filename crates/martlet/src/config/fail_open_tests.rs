@@ -661,6 +661,12 @@ fn a_line_that_protects_and_is_lost_is_told() {
             "before the first listener",
         ),
         (
+            MosquittoCertificates,
+            "require_certificate true",
+            "",
+            "without require_certificate true",
+        ),
+        (
             MosquittoPasswords,
             "listener 21205 0.0.0.0\n",
             "listener 21205 0.0.0.0\nrequire_certificate true\n",
@@ -697,12 +703,6 @@ fn what_protects_and_is_gone_when_read_again_is_found() {
             Listener,
             "acl_file",
             "# acl_file",
-            Some("acl_file of a listener"),
-        ),
-        (
-            MosquittoCertificates,
-            "require_certificate true",
-            "",
             Some("acl_file of a listener"),
         ),
         (Passwords, "max_qos = 1", "max_qos = 2", None),

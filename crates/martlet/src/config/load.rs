@@ -33,6 +33,8 @@ pub(crate) struct Effective {
     pub(crate) warnings: Vec<String>,
     /// Files that were read, for the start's report.
     pub(crate) files: Vec<PathBuf>,
+    /// The one that is ours.
+    pub(crate) own_file: Option<PathBuf>,
 }
 
 impl Effective {
@@ -50,6 +52,7 @@ impl Effective {
             listeners: Vec::new(),
             warnings: Vec::new(),
             files: Vec::new(),
+            own_file: None,
         }
     }
 
@@ -243,6 +246,7 @@ pub(crate) fn load(
     if let Some(path) = &overlay.file {
         read_file(path, &schema, &mut effective)?;
         effective.files.push(path.clone());
+        effective.own_file = Some(path.clone());
     }
     if let Some(path) = &overlay.mosquitto {
         mosquitto::read(path, &mut effective)?;

@@ -1,7 +1,7 @@
 //! From keys and values to the settings of each layer: listeners, limits, data directory.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -12,6 +12,7 @@ use martlet_certificates::{ClientCertificates, ServerFiles, server_config};
 use martlet_codec::QoS;
 use martlet_control::UserPlaces;
 use martlet_control::authentication::Policy;
+use martlet_control::text::typed;
 use martlet_reactor::{Durability, ListenAddress, ListenerConfig, Origins, TlsSettings, Transport};
 
 use crate::config::authentication::{Doors, user_places};
@@ -80,6 +81,9 @@ pub(crate) fn resolve(effective: &Effective) -> Result<NodeConfig, ConfigError> 
     let mut doors = Doors::new(effective)?;
     let mut files = Vec::new();
     let listeners = listeners(effective, &mut doors, &mut files, &mut skipped)?;
+    if listeners.iter().all(|listener| listener.tls.is_none()) {
+        no_certificates_are_asked_for(effective)?;
+    }
     files.append(&mut doors.files);
     let anonymous_beyond_loopback = listeners
         .iter()
@@ -136,6 +140,25 @@ pub(crate) fn resolve(effective: &Effective) -> Result<NodeConfig, ConfigError> 
     })
 }
 
+/// Without an encrypted listener nobody can show a certificate: where the node asks for them, a
+/// listener was lost, or is not what it was meant to be.
+fn no_certificates_are_asked_for(effective: &Effective) -> Result<(), ConfigError> {
+    let is_off = |key: &&str| matches!(effective.text(key), "" | "off");
+    let keys = ["tls.client_certificates", "tls.client_ca", "tls.client_crl"];
+    let Some(key) = keys.iter().find(|key| !is_off(key)) else {
+        return Ok(());
+    };
+    let is_declined = effective.source("tls.client_certificates") != DEFAULT_SOURCE;
+    if is_declined && effective.text("tls.client_certificates") == "off" {
+        return Ok(());
+    }
+    Err(ConfigError::Unusable(format!(
+        "{}: `{key}` is set, and no listener is encrypted, so that nobody can show a certificate: \
+         use mqtts:// or wss://, or leave it out",
+        effective.source(key)
+    )))
+}
+
 /// Where the data are, without creating anything.
 pub(crate) fn data_dir(effective: &Effective) -> Result<PathBuf, ConfigError> {
     let configured = effective.text("node.data_dir");
@@ -156,6 +179,28 @@ pub(crate) fn data_dir(effective: &Effective) -> Result<PathBuf, ConfigError> {
                 .to_owned(),
         )),
     }
+}
+
+/// Options by which commands find a node, from wherever they are called.
+pub(crate) fn command_options(data_dir: &Path, config: Option<&Path>) -> String {
+    let typed = |path: &Path| {
+        let absolute = std::path::absolute(path);
+        typed(&absolute.as_deref().unwrap_or(path).display().to_string())
+    };
+    let mut text = format!("--data-dir={}", typed(data_dir));
+    if let Some(file) = config {
+        text.push_str(&format!(" -c {}", typed(file)));
+    }
+    text
+}
+
+/// The same, before words that follow; nothing where no data directory is known.
+pub(super) fn options_of(effective: &Effective) -> String {
+    let options = |directory: PathBuf| {
+        let options = command_options(&directory, effective.own_file.as_deref());
+        format!("{options} ")
+    };
+    data_dir(effective).map(options).unwrap_or_default()
 }
 
 fn durability(effective: &Effective) -> Durability {
@@ -219,12 +264,20 @@ fn listeners(
     for table in &effective.listeners {
         for listener in configured_listener(effective, table, doors, files)? {
             let address = &listener.address;
-            let is_any = address.socket().is_some_and(|address| address.port() == 0);
-            if !is_any && listeners.iter().any(|known| known.address == *address) {
+            if let Some(known) = listeners
+                .iter()
+                .find(|known| overlap(&known.address, address))
+            {
                 let place = table.get("url").map_or("", |url| url.source.as_str());
-                let text =
-                    format!("{place}: {address} is listened on twice; name each address once");
-                return Err(ConfigError::Unusable(text));
+                let text = match known.address == *address {
+                    true => format!("{address} is listened on twice; name each address once"),
+                    false => format!(
+                        "{address} and {}, of another listener, overlap: one of them is every \
+                         address of this machine; give one of them another port",
+                        known.address
+                    ),
+                };
+                return Err(ConfigError::Unusable(format!("{place}: {text}")));
             }
             listeners.push(listener);
         }
@@ -242,6 +295,21 @@ fn listeners(
         )));
     }
     Ok(listeners)
+}
+
+/// Whether two listeners would want the same connections: `[::]` is every address of the machine,
+/// `0.0.0.0` every one of IPv4.
+fn overlap(one: &ListenAddress, other: &ListenAddress) -> bool {
+    let (Some(one), Some(other)) = (one.socket(), other.socket()) else {
+        return one == other;
+    };
+    let is_part = |all: SocketAddr, one: SocketAddr| {
+        all.ip().is_unspecified() && (all.is_ipv6() || one.is_ipv4())
+    };
+    // Port 0 is one that the system chooses.
+    one.port() == other.port()
+        && one.port() != 0
+        && (one == other || is_part(one, other) || is_part(other, one))
 }
 
 /// Loopback, both families, MQTT and WebSocket. A family that the machine lacks is left out.
@@ -350,10 +418,11 @@ fn configured_listener(
         if !loopback && !lets_in {
             return Err(ConfigError::Unusable(format!(
                 "{}: {} can be reached from other machines, and nobody could connect, since no \
-                 credentials are configured; add a user (martlet user add NAME), or listen on \
+                 credentials are configured; add a user (martlet user add {}NAME), or listen on \
                  loopback, or add --allow-anonymous if everybody who can reach it may use it",
                 url.source,
-                listener_url(&address, &transport, is_secure)
+                listener_url(&address, &transport, is_secure),
+                options_of(effective)
             )));
         }
         let is_open_here = loopback && policy.allow_anonymous;
@@ -449,7 +518,10 @@ fn tls_of(
             "client_crl",
             "tls_version",
         ];
-        return match own.iter().find(|key| table.contains_key(**key)) {
+        let own = own.into_iter().find(|key| table.contains_key(*key));
+        // Nobody can show a certificate there, so whoever asks for one would be let in without.
+        let asks = table.contains_key("client_certificates") && word != "off";
+        return match own.or(asks.then_some("client_certificates")) {
             Some(key) => Err(format!(
                 "`{key}` is for encrypted listeners: use mqtts:// or wss://, or leave it out"
             )),
@@ -702,6 +774,49 @@ mod tests {
             error.contains("127.0.0.1:1884 is listened on twice"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn certificates_that_nobody_can_show_are_not_asked_for() {
+        let keys = [
+            ("tls.client_certificates", "required"),
+            ("tls.client_certificates", "optional"),
+            ("tls.client_ca", "/etc/ca.crt"),
+            ("tls.client_crl", "/etc/crl.pem"),
+        ];
+        for (key, value) in keys {
+            for urls in [&[][..], &["mqtt://127.0.0.1:1883", "ws://127.0.0.1:9001"]] {
+                let said = with_listen(urls, &[(key, value)]).unwrap_err().to_string();
+                assert!(said.contains(&format!("`{key}` is set, and no")), "{said}");
+            }
+        }
+        let off = [
+            ("tls.client_certificates", "off"),
+            ("tls.client_ca", "/etc/ca.crt"),
+        ];
+        assert!(with_listen(&["mqtt://127.0.0.1:1883"], &off).is_ok());
+    }
+
+    #[test]
+    fn addresses_of_listeners_do_not_overlap() {
+        let open = [("mqtt.allow_anonymous", "true")];
+        for (one, other) in [
+            ("mqtt://0.0.0.0:1884", "mqtt://127.0.0.1:1884"),
+            ("ws://127.0.0.1:1884/mqtt", "mqtt://[::]:1884"),
+            ("mqtt://[::]:1884", "mqtt://0.0.0.0:1884"),
+            ("mqtt://[::1]:1884", "mqtt://:1884"),
+        ] {
+            let error = with_listen(&[one, other], &open).unwrap_err().to_string();
+            assert!(error.contains("overlap"), "{one} {other}: {error}");
+        }
+        for (one, other) in [
+            ("mqtt://0.0.0.0:1884", "mqtt://[::1]:1884"),
+            ("mqtt://127.0.0.1:1884", "mqtt://[::1]:1884"),
+            ("mqtt://[::]:0", "mqtt://127.0.0.1:0"),
+            ("mqtt://[::]:1884", "mqtt://127.0.0.1:1885"),
+        ] {
+            assert!(with_listen(&[one, other], &open).is_ok(), "{one} {other}");
+        }
     }
 
     #[test]

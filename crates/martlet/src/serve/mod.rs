@@ -490,25 +490,12 @@ fn node_info(node: &NodeConfig, options: &ConfigOptions, running: &Running) -> N
         version: env!("CARGO_PKG_VERSION"),
         listeners,
         data_dir: node.data_dir.display().to_string(),
-        command_options: command_options(&node.data_dir, options),
+        command_options: config::command_options(&node.data_dir, options.config.as_deref()),
         durability,
         interval_ms,
         anonymous_beyond_loopback: node.anonymous_beyond_loopback,
         anonymous: node.lets_anonymous_in(),
     }
-}
-
-/// Options by which commands find this node, from wherever they are called.
-fn command_options(data_dir: &Path, options: &ConfigOptions) -> String {
-    let typed = |path: &Path| {
-        let absolute = std::path::absolute(path);
-        typed(&absolute.as_deref().unwrap_or(path).display().to_string())
-    };
-    let mut text = format!("--data-dir={}", typed(data_dir));
-    if let Some(file) = &options.config {
-        text.push_str(&format!(" -c {}", typed(file)));
-    }
-    text
 }
 
 struct ReactorShards {

@@ -27,6 +27,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Names the warning of a reload that failed.
 const WARNING: &str = "reload";
 
+/// Names the warning that something waits for a restart.
+const PENDING: &str = "restart";
+
 /// What is reloaded, and into what.
 pub(super) struct Reload {
     options: ConfigOptions,
@@ -181,6 +184,16 @@ impl Reload {
                 self.control.health.withdraw(WARNING);
                 for line in &done.needs_restart {
                     warn!("reload: {line} has changed, which needs a restart");
+                }
+                match done.needs_restart.as_slice() {
+                    [] => self.control.health.withdraw(PENDING),
+                    keys => {
+                        let text = format!(
+                            "Changed since the start, and not in force before a restart: {}.",
+                            keys.join(", ").trim_end_matches(',')
+                        );
+                        self.control.health.warn_as(PENDING, text);
+                    }
                 }
                 info!(revoked = done.revoked, "reloaded ({why})");
             }

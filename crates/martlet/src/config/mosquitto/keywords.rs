@@ -1,6 +1,7 @@
 //! Every keyword of Mosquitto 2.0's and 2.1's file, and what it means here.
 
 use super::{ConfigError, Line, Outcome, Reading, Value};
+use crate::config::load::DEFAULT_SOURCE;
 
 /// What a keyword means.
 pub(super) enum Meaning {
@@ -181,14 +182,8 @@ const KEYWORDS: &[(&str, Meaning)] = &[
         Meaning::NotNeeded("keys are agreed on over elliptic curves alone"),
     ),
     ("max_keepalive", number("limits.keep_alive_max_secs", 0)),
-    (
-        "max_packet_size",
-        number("limits.packet_bytes", 268_435_455),
-    ),
-    (
-        "message_size_limit",
-        number("limits.packet_bytes", 268_435_455),
-    ),
+    ("max_packet_size", Meaning::Special(packet_size)),
+    ("message_size_limit", Meaning::Special(message_size)),
     ("max_inflight_messages", number("limits.in_flight", 65_535)),
     (
         "max_queued_messages",
@@ -274,9 +269,10 @@ const KEYWORDS: &[(&str, Meaning)] = &[
         "queue_qos0_messages",
         Meaning::UnsupportedIfTrue("QoS 0 is not queued for clients that are away"),
     ),
+    ("allow_zero_length_clientid", Meaning::Special(no_client_id)),
     (
-        "allow_zero_length_clientid",
-        Meaning::Unsupported("clients without an identifier are given one"),
+        "retry_interval",
+        Meaning::NotNeeded("messages are sent again when a client comes back, and only then"),
     ),
     (
         "http_dir",
@@ -324,6 +320,54 @@ fn max_connections(reading: &mut Reading<'_>, line: &Line) -> Result<(), ConfigE
         return Ok(());
     };
     reading.set(line, "limits.connections", Value::Integer(number))
+}
+
+/// The longest packet that there is.
+const LONGEST: u64 = 268_435_455;
+
+/// What a PUBLISH may have besides its payload: a topic, and as much for its properties.
+const BESIDES_PAYLOAD: u64 = 2 * 65_536;
+
+fn packet_size(reading: &mut Reading<'_>, line: &Line) -> Result<(), ConfigError> {
+    let number = reading.number(line)?;
+    packet_bytes(reading, line, if number == 0 { LONGEST } else { number })
+}
+
+/// There it is the payload's, and a message that is larger is dropped without a word.
+fn message_size(reading: &mut Reading<'_>, line: &Line) -> Result<(), ConfigError> {
+    let number = reading.number(line)?;
+    let bytes = match number {
+        0 => LONGEST,
+        payload => payload.saturating_add(BESIDES_PAYLOAD).min(LONGEST),
+    };
+    packet_bytes(reading, line, bytes)?;
+    if number != 0
+        && let Some(told) = reading.report.last_mut()
+    {
+        told.outcome = Outcome::Changed;
+        told.note += ": of the whole packet, so with room for topic and properties; the connection \
+                      of who sends a larger one is closed, where Mosquitto drops the message quietly";
+    }
+    Ok(())
+}
+
+/// Of two lines that bound it, the stricter holds.
+fn packet_bytes(reading: &mut Reading<'_>, line: &Line, bytes: u64) -> Result<(), ConfigError> {
+    const KEY: &str = "limits.packet_bytes";
+    let is_said = reading.effective.source(KEY) != DEFAULT_SOURCE;
+    let before = is_said.then(|| reading.effective.integer(KEY));
+    let bytes = before.map_or(bytes, |before| before.min(bytes));
+    reading.set(line, KEY, Value::Integer(bytes))
+}
+
+fn no_client_id(reading: &mut Reading<'_>, line: &Line) -> Result<(), ConfigError> {
+    let note = "clients without an identifier are given one";
+    let outcome = match reading.switch(line)? {
+        true => Outcome::NotNeeded,
+        false => Outcome::Unsupported,
+    };
+    reading.tell(line, outcome, note);
+    Ok(())
 }
 
 fn keyform(reading: &mut Reading<'_>, line: &Line) -> Result<(), ConfigError> {

@@ -82,7 +82,9 @@ impl Listener {
             .find(|(keyword, (value, _))| match keyword.as_str() {
                 "password_file" | "acl_file" => per_listener,
                 "certfile" | "keyfile" | "cafile" | "crlfile" => true,
-                "require_certificate" => value == "true",
+                "require_certificate" | "use_identity_as_username" | "use_subject_as_username" => {
+                    value == "true"
+                }
                 _ => false,
             });
         found.map(|(keyword, (_, place))| (place.as_str(), keyword.as_str()))
@@ -285,7 +287,20 @@ impl Listener {
                 (false, true) => "subject",
                 (false, false) => "off",
             };
-            if requires && field != "off" {
+            if !requires && field != "off" {
+                let keyword = match field {
+                    "subject" => "use_subject_as_username",
+                    _ => "use_identity_as_username",
+                };
+                let place = self.said.get(keyword).map_or("", |(_, place)| place);
+                let text = format!(
+                    "{place}: {keyword}: without require_certificate true nobody is asked for a \
+                     certificate, so that Mosquitto refuses everybody there; add it, or remove \
+                     this line"
+                );
+                return Err(ConfigError::Unusable(text));
+            }
+            if field != "off" {
                 let field = Value::Text(field.to_owned());
                 put("certificate_user_name", field, &self.place);
                 // A listener with one key of these has all of its own.

@@ -25,6 +25,8 @@ pub(crate) enum Outcome {
     NotNeeded,
     /// It is not followed; the note says what to do instead.
     Unsupported,
+    /// All lines are understood, and no node starts with them; the note says why.
+    DoesNotStart,
 }
 
 impl Outcome {
@@ -34,6 +36,7 @@ impl Outcome {
             Self::Changed => "changed",
             Self::NotNeeded => "not needed",
             Self::Unsupported => "unsupported",
+            Self::DoesNotStart => "does not start",
         }
     }
 }
@@ -50,6 +53,16 @@ pub(crate) struct ReportLine {
     pub(crate) note: String,
 }
 
+impl ReportLine {
+    /// A bridge, of which there is one more line; keywords alone, since some are secrets.
+    fn of_bridge(&mut self, keyword: &str) {
+        let already = self.note.contains("; its lines: ");
+        let before = if already { ", " } else { "; its lines: " };
+        self.note.push_str(before);
+        self.note.push_str(keyword);
+    }
+}
+
 /// Reads a file, and those that it includes, into values and listeners.
 ///
 /// # Errors
@@ -61,7 +74,7 @@ pub(crate) fn read(path: &Path, effective: &mut Effective) -> Result<Vec<ReportL
         listeners: Vec::new(),
         global: Listener::global(),
         per_listener: false,
-        in_bridge: false,
+        bridge: None,
         files: Vec::new(),
     };
     // Which lines are about a listener's security depends on this one, wherever it stands.
@@ -82,7 +95,8 @@ struct Reading<'a> {
     /// What holds for listeners that say nothing of it, and for the one by `port`.
     global: Listener,
     per_listener: bool,
-    in_bridge: bool,
+    /// Where the report has the bridge above.
+    bridge: Option<usize>,
     files: Vec<PathBuf>,
 }
 
@@ -162,8 +176,11 @@ impl Reading<'_> {
     }
 
     fn line(&mut self, line: &Line) -> Result<(), ConfigError> {
-        if self.in_bridge && keywords::is_of_bridge(&line.keyword) {
-            self.tell(line, Outcome::Unsupported, keywords::BRIDGE);
+        if let Some(at) = self.bridge
+            && line.keyword != "connection"
+            && keywords::is_of_bridge(&line.keyword)
+        {
+            self.report[at].of_bridge(&line.keyword);
             return Ok(());
         }
         let Some(meaning) = keywords::find(&line.keyword) else {
@@ -200,15 +217,14 @@ impl Reading<'_> {
                 Ok(())
             }
             Meaning::Bridge => {
-                self.in_bridge = true;
+                self.bridge = Some(self.report.len());
                 self.tell(line, Outcome::Unsupported, keywords::BRIDGE);
                 Ok(())
             }
             Meaning::Number { key, zero, factor } => {
-                let number: u64 = match line.value.parse() {
-                    Ok(0) => zero,
-                    Ok(number) => number,
-                    Err(_) => return Err(line.error("expected a whole number")),
+                let number = match self.number(line)? {
+                    0 => zero,
+                    number => number,
                 };
                 let value = Value::Integer(number.saturating_mul(factor));
                 self.set(line, key, value)
@@ -220,6 +236,11 @@ impl Reading<'_> {
             Meaning::Listener(scope) => self.of_listener(line, scope),
             Meaning::Special(read) => read(self, line),
         }
+    }
+
+    fn number(&self, line: &Line) -> Result<u64, ConfigError> {
+        let number = line.value.parse();
+        number.map_err(|_| line.error("expected a whole number"))
     }
 
     fn switch(&self, line: &Line) -> Result<bool, ConfigError> {
@@ -271,7 +292,7 @@ impl Reading<'_> {
     }
 
     fn begin_listener(&mut self, line: &Line) -> Result<(), ConfigError> {
-        self.in_bridge = false;
+        self.bridge = None;
         let listener = Listener::begin(&line.value, &line.place).map_err(|why| line.error(&why))?;
         self.listeners.push(listener);
         self.tell(line, Outcome::Mapped, "a [[listeners]] table");
