@@ -85,7 +85,7 @@ pub use permission::{
 pub use rate::RateExceeded;
 pub use record::{
     EnqueuedAs, EntryRecord, MessageRecord, Publisher, RECORD_VERSION, RETAINED_COPIES, Record,
-    SessionEpoch, SessionOwner, SessionRecord, SubscriptionRecord,
+    SHARED_COPIES, SessionEpoch, SessionOwner, SessionRecord, SubscriptionRecord,
 };
 pub use retained::{Page, Retained, RetainedChange};
 pub use session::queue::{Apart, QueueOwner, StoredEntry, SubscriptionIds};

@@ -40,12 +40,16 @@ pub enum EnqueuedAs {
     /// may each bring a copy of the same message: the number, below [`RETAINED_COPIES`], tells them
     /// apart.
     Retained(u8),
-    /// A share group handed it over.
-    Shared,
+    /// A share group handed it over. A session in several groups may get the same message from each:
+    /// the number, below [`SHARED_COPIES`], is that of the subscription.
+    Shared(u8),
 }
 
 /// Numbers of retained copies; they are used again after so many subscriptions.
-pub const RETAINED_COPIES: u8 = 250;
+pub const RETAINED_COPIES: u8 = 125;
+
+/// Shared subscriptions of one session.
+pub const SHARED_COPIES: u8 = 128;
 
 /// Who the client of a session proved to be, as its record has it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -21,13 +21,17 @@ const PACKET_ID_SHIFT: u32 = 3;
 const BYTES_SHIFT: u32 = PACKET_ID_SHIFT + 16;
 const SUBSCRIPTION_SHIFT: u32 = 32;
 
+/// Lanes beyond this are of shared copies from the second on.
+const SHARED_LANES: u8 = RETAINED_COPIES + 2;
+
 /// The lane of an entry: why it is there.
 pub(crate) fn lane(why: EnqueuedAs) -> u8 {
     match why {
         EnqueuedAs::Routed => 0,
-        EnqueuedAs::Shared => 2,
         EnqueuedAs::Retained(0) => 1,
+        EnqueuedAs::Shared(0) => 2,
         EnqueuedAs::Retained(copy) => copy.saturating_add(2),
+        EnqueuedAs::Shared(copy) => copy.saturating_add(SHARED_LANES),
     }
 }
 
@@ -85,15 +89,17 @@ pub fn decode_entry(
     note: [u64; 2],
     extra: &[u8],
 ) -> Result<EntryRecord, DecodeError> {
+    let [what, more] = note;
+    let (group, mut subscription_ids) = decode_extra(extra)?;
     let why = match lane {
         0 => EnqueuedAs::Routed,
         1 => EnqueuedAs::Retained(0),
-        2 => EnqueuedAs::Shared,
-        copy if copy - 2 < RETAINED_COPIES => EnqueuedAs::Retained(copy - 2),
+        2 => EnqueuedAs::Shared(0),
+        copy if copy > SHARED_LANES && group.is_some() => EnqueuedAs::Shared(copy - SHARED_LANES),
+        // Programs before this one numbered more of them.
+        copy if copy < 252 => EnqueuedAs::Retained(copy - 2),
         _ => return Err(DecodeError::Malformed("lane of an entry")),
     };
-    let [what, more] = note;
-    let (group, mut subscription_ids) = decode_extra(extra)?;
     let single = (more >> SUBSCRIPTION_SHIFT) as u32;
     if single != 0 && subscription_ids.is_empty() {
         subscription_ids.push(single);
@@ -139,12 +145,14 @@ fn decode_extra(extra: &[u8]) -> Result<(Option<SessionEpoch>, SubscriptionIds),
 mod tests {
     use proptest::prelude::*;
 
+    use martlet_broker::SHARED_COPIES;
+
     use super::*;
 
     prop_compose! {
         fn entries()(
             message: u64,
-            why in 0_usize..4,
+            why in 0_usize..5,
             flags: [bool; 3],
             id: u16,
             bytes: u32,
@@ -160,7 +168,8 @@ mod tests {
                     EnqueuedAs::Routed,
                     EnqueuedAs::Retained(0),
                     EnqueuedAs::Retained(RETAINED_COPIES - 1),
-                    EnqueuedAs::Shared,
+                    EnqueuedAs::Shared(0),
+                    EnqueuedAs::Shared(SHARED_COPIES - 1),
                 ][why],
                 qos: if flags[0] { QoS::ExactlyOnce } else { QoS::AtLeastOnce },
                 retain: flags[1],
@@ -169,7 +178,8 @@ mod tests {
                 bytes,
                 expires_wall_secs,
                 subscription_ids: subscription_ids.into(),
-                group: group.map(SessionEpoch),
+                // What a group handed over names it.
+                group: group.or((why > 2).then_some(7)).map(SessionEpoch),
             }
         }
     }
@@ -189,6 +199,14 @@ mod tests {
             extra in prop::collection::vec(any::<u8>(), 0..30),
         ) {
             let _ = decode_entry(SessionEpoch(1), MessageId(1), lane, note, &extra);
+        }
+    }
+
+    #[test]
+    fn retained_copies_of_programs_before_are_read() {
+        for (lane, copy) in [(1, 0), (3, 1), (126, 124), (127, 125), (251, 249)] {
+            let read = decode_entry(SessionEpoch(1), MessageId(1), lane, [0; 2], &[]);
+            assert_eq!(read.map(|read| read.why), Ok(EnqueuedAs::Retained(copy)));
         }
     }
 

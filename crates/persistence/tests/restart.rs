@@ -871,3 +871,35 @@ fn what_only_an_absent_member_of_a_share_group_may_have_waits_for_it_over_a_rest
         }
     }
 }
+
+#[test]
+fn a_session_in_several_share_groups_keeps_what_each_of_them_gave_it() {
+    for end in [End::Kill, End::Stop] {
+        for shards in [1, 3] {
+            let mut node = StoredNode::new(shards);
+            node.play(
+                "A: CONNECT id=a clean=0 session_expiry=65536 receive_maximum=3; \
+                 SUBSCRIBE $share/g/t qos=1
+                 A: SUBSCRIBE $share/h/t qos=1; SUBSCRIBE $share/i/+ qos=2
+                 A: SUBSCRIBE $share/j/# qos=1; SUBSCRIBE t qos=1
+                 P: CONNECT id=p; PUBLISH t qos=1 payload=x id=1
+                 P> PUBACK id=1
+                 P: PUBLISH t qos=2 payload=y id=2
+                 P> PUBREC id=2
+                 P: PUBREL id=2
+                 P> PUBCOMP id=2
+                 A> PUBLISH t qos=1 id=$a payload=x
+                 A> PUBLISH t qos=1 id=$b payload=x
+                 A> PUBLISH t qos=1 id=$c payload=x",
+            );
+            let mut node = node.restart(end, shards, 1);
+            let (present, mut payloads) = node.collect("a");
+            payloads.sort();
+            let expected = ["x", "x", "x", "x", "x", "y", "y", "y", "y", "y"];
+            assert!(
+                present && payloads == expected,
+                "{shards} shards: {payloads:?}"
+            );
+        }
+    }
+}

@@ -235,7 +235,7 @@ impl Shard {
         cx: &mut Cx<'_, N>,
         index: u32,
         message: &Message,
-        (qos, retain): (QoS, bool),
+        (qos, retain, why): (QoS, bool, EnqueuedAs),
         subscription_ids: &[u32],
         ticket: ShareTicket,
     ) {
@@ -262,7 +262,7 @@ impl Shard {
         }
         let sent = Unkept {
             id: message.id(),
-            why: EnqueuedAs::Shared,
+            why,
             qos,
             ticket: Some(ticket),
         };

@@ -159,7 +159,7 @@ impl StoredEntry {
         let (why, copy) = match self.why {
             EnqueuedAs::Routed => (WHY_ROUTED, 0),
             EnqueuedAs::Retained(copy) => (WHY_RETAINED, copy),
-            EnqueuedAs::Shared => (WHY_SHARED, 0),
+            EnqueuedAs::Shared(copy) => (WHY_SHARED, copy),
         };
         let flags = u64::from(self.qos == QoS::ExactlyOnce)
             | u64::from(self.retain) << 1
@@ -191,7 +191,7 @@ impl StoredEntry {
             why: match (sizes >> 2) & 3 {
                 WHY_ROUTED => EnqueuedAs::Routed,
                 WHY_RETAINED => EnqueuedAs::Retained((sizes >> 8) as u8),
-                _ => EnqueuedAs::Shared,
+                _ => EnqueuedAs::Shared((sizes >> 8) as u8),
             },
             qos: match sizes & 1 {
                 0 => QoS::AtLeastOnce,

@@ -43,6 +43,8 @@ pub struct Member {
     pub(super) qos: QoS,
     /// 0 is none.
     pub(super) subscription_id: u32,
+    /// Tells what it gets from this group from what it gets from others.
+    pub(super) copy: u8,
     pub(super) retain_as_published: bool,
     pub(super) connected: bool,
     /// Its session outlives its connection.

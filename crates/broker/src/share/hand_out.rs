@@ -233,6 +233,7 @@ impl Shard {
         let member = &mut group.members[chosen];
         let retain = entry.retain && member.retain_as_published;
         let (address, subscription_id) = (member.address, member.subscription_id);
+        let copy = member.copy;
         let recorded = entry.recorded && member.durable;
         let message = entry.message.clone();
         let ticket = if qos == QoS::AtMostOnce {
@@ -272,6 +273,7 @@ impl Shard {
             subscription_id,
             ticket,
             recorded,
+            copy,
             though_away,
         };
         self.share_send(cx, address.shard, message);

@@ -65,6 +65,7 @@ impl Shard {
             address,
             qos: shared.qos,
             subscription_id: shared.subscription_id,
+            copy: shared.copy(),
             retain_as_published: shared.retain_as_published,
             connected: connection.is_some(),
             durable,
@@ -238,7 +239,7 @@ impl Shard {
             return self.drop_entry(cx, session, entry, DropReason::SessionEnded);
         }
         let from = self.sessions.at(session).epoch;
-        let message = entry.message().cloned();
+        let (message, from_why) = (entry.message().cloned(), entry.why());
         let mut entry = match entry {
             Taken::Held(entry) => entry.without_message(),
             Taken::Stored(entry) => entry,
@@ -250,7 +251,7 @@ impl Shard {
         entry.apart = Apart::default();
         let moved = Record::Moved {
             from,
-            from_why: EnqueuedAs::Shared,
+            from_why,
             to: entry.record(ticket.epoch, cx.now),
         };
         self.append(cx, moved);

@@ -147,6 +147,8 @@ pub enum ShareMessage {
         ticket: Option<ShareTicket>,
         /// It has a record in the group's queue.
         recorded: bool,
+        /// Which of the session's groups.
+        copy: u8,
         /// Of those who may have it nobody is there: it waits for this member.
         though_away: bool,
     },
@@ -221,6 +223,7 @@ impl Shard {
                 subscription_id,
                 ticket,
                 recorded,
+                copy,
                 though_away,
             } => {
                 let mut subscription_ids = SmallVec::new();
@@ -232,14 +235,15 @@ impl Shard {
                     && self.sends_at_once_and_never_again(session)
                 {
                     let ids = &subscription_ids;
-                    return self.send_lent_once(cx, session, &message, (qos, retain), ids, ticket);
+                    let sent = (qos, retain, EnqueuedAs::Shared(copy));
+                    return self.send_lent_once(cx, session, &message, sent, ids, ticket);
                 }
                 let entry = Entry {
                     message,
                     subscription_ids,
                     qos,
                     retain,
-                    why: EnqueuedAs::Shared,
+                    why: EnqueuedAs::Shared(copy),
                     recorded,
                     ticket: ticket.map(Box::new),
                 };

@@ -274,7 +274,13 @@ impl Shard {
         let options = &requested.options;
         let state = self.sessions.at(session);
         // One that is replaced keeps it.
-        let number = known.unwrap_or_else(|| state.subscriptions.next_number());
+        let next = |all: &mut Subscriptions| match shared {
+            true => all.next_shared_number(),
+            false => Some(all.next_number()),
+        };
+        let Some(number) = known.or_else(|| next(&mut state.subscriptions)) else {
+            return Ok(Granted::refused(ReasonCode::QuotaExceeded));
+        };
         // What an older one of the same filter is still owed comes all the same.
         let owed = state.subscriptions.retained();
         let owed = owed.and_then(|pending| pending.owed(requested.filter));

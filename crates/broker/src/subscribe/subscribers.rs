@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 use crate::fault::{self, Fault};
 use crate::interest::InterestClass;
 use crate::node::{Cx, Node};
-use crate::record::{RETAINED_COPIES, SubscriptionRecord};
+use crate::record::{RETAINED_COPIES, SHARED_COPIES, SubscriptionRecord};
 use crate::route::{Match, Target};
 use crate::session::Sessions;
 use crate::shard::Shard;
@@ -182,6 +182,17 @@ pub(crate) struct SharedSubscription {
     pub(crate) retain_as_published: bool,
 }
 
+impl SharedSubscription {
+    /// No two of a session have the same: see [`Subscriptions::next_shared_number`].
+    pub(crate) fn copy(self) -> u8 {
+        copy_of(self.number)
+    }
+}
+
+fn copy_of(number: u32) -> u8 {
+    (number % u32::from(SHARED_COPIES)) as u8
+}
+
 impl Subscriptions {
     pub(super) fn next_retained_copy(&mut self) -> u8 {
         let copy = self.retained_copy;
@@ -198,6 +209,26 @@ impl Subscriptions {
     pub(super) fn next_number(&mut self) -> u32 {
         self.next_number += 1;
         self.next_number
+    }
+
+    /// The number of a shared subscription: its copy is none that another has, nor one that was given
+    /// back of late. None: there are as many as copies.
+    pub(super) fn next_shared_number(&mut self) -> Option<u32> {
+        let shared = self.seldom.as_ref().map(|seldom| &seldom.shared);
+        let taken: Vec<u8> = shared
+            .into_iter()
+            .flat_map(|shared| shared.values())
+            .map(|shared| shared.copy())
+            .collect();
+        if taken.len() >= usize::from(SHARED_COPIES) {
+            return None;
+        }
+        loop {
+            let number = self.next_number();
+            if !taken.contains(&copy_of(number)) {
+                return Some(number);
+            }
+        }
     }
 
     /// A number is taken by a subscription from before a restart.
