@@ -202,6 +202,16 @@ fn connect_refused(
             };
         }
         if let Some(places) = why.strip_prefix("nobody of that name is known to ") {
+            if ["tokens (", "the hook ("]
+                .iter()
+                .any(|name| places.contains(name))
+            {
+                // A user of that name would be asked for a password before its tokens are.
+                return Way::words(
+                    "give the client a good token, or whatever the hook knows; as a user of its own \
+                     the name would be asked for a password instead",
+                );
+            }
             let (_, file) = places.split_once("the password file ").unzip();
             let file = file.map(|file| file.split(", ").next().unwrap_or(file));
             let command = commands.user("user add", file, user.as_str());

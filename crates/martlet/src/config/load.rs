@@ -575,14 +575,29 @@ fn parse_env_file(text: &str) -> Vec<(String, String)> {
         .map(str::trim)
         .filter(|line| !line.is_empty() && !line.starts_with('#'))
         .filter_map(|line| line.strip_prefix("export ").unwrap_or(line).split_once('='))
-        .map(|(name, value)| {
-            let value = value.trim();
-            let unquoted = ['"', '\'']
-                .into_iter()
-                .find_map(|quote| value.strip_prefix(quote)?.strip_suffix(quote));
-            (name.trim().to_owned(), unquoted.unwrap_or(value).to_owned())
-        })
+        .map(|(name, value)| (name.trim().to_owned(), env_value(value.trim()).to_owned()))
         .collect()
+}
+
+/// What stands in quotes, else what stands before a comment, as libraries that read such files have
+/// it: a `#` within a word is a letter of it.
+fn env_value(text: &str) -> &str {
+    let quoted = ['"', '\''].into_iter().find_map(|quote| {
+        let (value, behind) = text.strip_prefix(quote)?.split_once(quote)?;
+        let behind = behind.trim_start();
+        (behind.is_empty() || behind.starts_with('#')).then_some(value)
+    });
+    if let Some(value) = quoted {
+        return value;
+    }
+    if text.starts_with('#') {
+        return "";
+    }
+    let comment = text.match_indices('#').find(|(at, _)| {
+        let before = text[..*at].chars().next_back();
+        before.is_some_and(char::is_whitespace)
+    });
+    comment.map_or(text, |(at, _)| text[..at].trim_end())
 }
 
 /// Where it is and what was expected. Of the line only what stands before its `=` is shown: behind it
@@ -705,5 +720,36 @@ mod tests {
                 .map(|(k, v)| (k.as_str(), v.as_str()))
                 .eq(expected)
         );
+    }
+
+    #[test]
+    fn an_environment_file_may_have_comments_and_quotes() {
+        let text = "A=true           # switch\nB='x # y' # z\nC=a#b\nexport D=\"q\"\nE=# none\nF=\"a\nG=it's";
+        let expected = [
+            ("A", "true"),
+            ("B", "x # y"),
+            ("C", "a#b"),
+            ("D", "q"),
+            ("E", ""),
+            ("F", "\"a"),
+            ("G", "it's"),
+        ];
+        let read = parse_env_file(text);
+        let read: Vec<_> = read
+            .iter()
+            .map(|(name, value)| (&**name, &**value))
+            .collect();
+        assert_eq!(read, expected);
+    }
+
+    #[test]
+    fn what_is_no_toml_is_told_without_the_value() {
+        let error = from_file("[auth]\ncredentials = \"ann:s3cret\nx = 1\n").unwrap_err();
+        let text = error.to_string();
+        assert!(
+            text.contains("line 2, column") && text.contains("(credentials)"),
+            "{text}"
+        );
+        assert!(!text.contains("s3cret"), "{text}");
     }
 }
