@@ -427,3 +427,24 @@ def test_lint_names_lines_that_are_wider_than_what_their_users_do(start_node, tm
     assert found.stdout.splitlines() == [
         "line 2: `topic readwrite home/#` is wider than the traffic seen: `topic write home/+/temp` would do for "
         "its 5 uses"], found.stdout
+
+
+def test_mosquitto_passwd_compares_two_lines_of_a_pipe(tmp_path):
+    path, link = tmp_path / "passwd", tmp_path / "mosquitto_passwd"
+    link.symlink_to(martlet_process.binary())
+    path.touch()
+    for lines, code in [("x\ny\n", 1), ("x\n\n", 1), ("x\nx\n", 0), ("x\n", 0)]:
+        path.write_text("")
+        done = subprocess.run([str(link), str(path), "alice"], input=lines, text=True, capture_output=True,
+                              timeout=DEADLINE_SECS)
+        assert done.returncode == code and ("differ" in done.stderr) == (code == 1), (lines, done)
+        assert ("alice:" in path.read_text()) == (code == 0)
+
+
+@pytest.mark.parametrize("name, usage", [("mosquitto_passwd", "martlet passwd "),
+                                         ("generate_certs.sh", "martlet cert script\n")])
+def test_a_link_is_used_as_its_help_says(tmp_path, name, usage):
+    link = tmp_path / name
+    link.symlink_to(martlet_process.binary())
+    said = subprocess.run([str(link), "--help"], capture_output=True, text=True, timeout=DEADLINE_SECS).stdout
+    assert f"Usage: {usage}" in said, said

@@ -169,6 +169,50 @@ def test_keys_of_a_set_are_changed_while_it_runs(start_node, tmp_path):
     assert done.returncode != 0 and "`alg` is missing" in done.stderr
 
 
+def set_of(signer, **more):
+    """The public key of an RSA signer as a set, with no `alg`."""
+    modulus = openssl("rsa", "-in", signer.private, "-noout", "-modulus").decode().strip().partition("=")[2]
+    key = {"kty": "RSA", "kid": "k1", "n": encoded(bytes.fromhex(modulus)).decode(), "e": "AQAB", **more}
+    return json.dumps({"keys": [key]})
+
+
+def test_a_key_of_a_set_that_does_not_say_for_what_it_is_is_for_what_is_configured(start_node, tmp_path):
+    signer = Signer(tmp_path, "RS256")
+    jwks = tmp_path / "jwks.json"
+    jwks.write_text(set_of(signer))
+    server = KeyServer()
+    server.body = set_of(signer).encode()
+    for keys in [jwks, server.url]:
+        node = start_node(settings=[f"auth.jwt_keys={keys}", "auth.jwt_algorithm=RS256", "auth.lockout_failures=0"])
+        assert let_in(node, signer.token())
+        # What it is for is not the token's word, nor is a public key a secret.
+        assert not let_in(node, signer.token(header={"alg": "RS384"}))
+        assert not let_in(node, signer.token(header={"alg": "HS256"}))
+    jwks.write_text(set_of(signer, alg="RS384"))
+    node = start_node(settings=[f"auth.jwt_keys={jwks}", "auth.jwt_algorithm=RS256"])
+    assert not let_in(node, signer.token()), "what it says of itself counts"
+    jwks.write_text(set_of(signer))
+    for algorithm in ["HS256", "ES256", "EdDSA"]:
+        done = martlet_process.run("config", "check", "--set", f"auth.jwt_keys={jwks}", "--set",
+                                   f"auth.jwt_algorithm={algorithm}")
+        assert done.returncode != 0 and f"it is no key for {algorithm}" in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("algorithm", ["RS256", "ES256", "EdDSA"])
+def test_a_private_key_is_not_what_tokens_are_checked_with(tmp_path, algorithm):
+    signer = Signer(tmp_path, algorithm)
+    done = martlet_process.run("config", "check", "--set", f"auth.jwt_keys={signer.private}", "--set",
+                               f"auth.jwt_algorithm={algorithm}")
+    assert done.returncode != 0 and f"{signer.private}: this is a private key" in done.stderr, done.stderr
+    assert "openssl pkey -in PRIVATE -pubout" in done.stderr
+
+
+@pytest.mark.parametrize("key", ["jwt_issuer", "jwt_audience", "jwt_client_claim"])
+def test_what_is_asked_of_tokens_that_nobody_takes_is_remarked(key):
+    done = martlet_process.run("config", "check", "--set", f"auth.{key}=us")
+    assert f"auth.{key} is set, and without auth.jwt_keys no token is taken" in done.stdout + done.stderr
+
+
 class KeyServer(http.server.ThreadingHTTPServer):
     """Serves a set of keys; counts how often it is asked."""
 

@@ -515,3 +515,28 @@ def test_users_of_a_password_file_are_not_changed_in_the_tables(start_node, tmp_
     mend = re.search(r"martlet (user rm \S+ --file \S+)", said).group(1)
     martlet(*shlex.split(mend), "--data-dir", node.data_dir)
     assert "sam" not in open(passwords).read()
+
+
+def test_the_last_administrator_does_not_go_without_a_word(place):
+    for name in ["one", "two", "three"]:
+        place.user(name, "--role", "administrator")
+    place.user("alice")
+
+    def warned(*arguments):
+        done = martlet_process.run("user", *arguments, "--data-dir", str(place.path))
+        assert done.returncode == 0, done.stderr
+        return "no administrator is left" in done.stderr
+
+    assert not warned("rm", "one") and not warned("set", "two", "--disable")
+    assert warned("set", "three", "--role", "user")
+    assert not warned("rm", "alice"), "there was none before"
+    assert not warned("set", "two", "--enable") and warned("rm", "two", "--json")
+
+
+def test_names_do_nothing_to_a_terminal(place):
+    name = "eve\u202etxt"
+    assert "\u202e" not in place.user(name)
+    for command in [["passwd", name, "--generate"], ["set", name, "--disable"], ["ls"], ["rm", name]]:
+        said = place.run("user", *command)
+        assert "\u202e" not in said and "\\u{202e}" in said, said
+    assert "\u202e" not in place.run("user", "rm", name, code=1)

@@ -128,7 +128,8 @@ impl ReloadRequest {
 pub struct Reloaded {
     /// Listeners with certificates that were read again.
     pub certificates: usize,
-    /// Users whose credentials are not valid any more.
+    /// Users whose credentials are not valid any more. Who has a certificate that is on a
+    /// revocation list is not counted.
     pub revoked: usize,
     /// What has changed and is in force from the next start on.
     pub needs_restart: Vec<String>,

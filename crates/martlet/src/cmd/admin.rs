@@ -88,9 +88,12 @@ pub(crate) fn reload(options: &AdminOptions) -> ExitCode {
             return Ok(body);
         }
         let mut text = format!(
-            "reloaded: certificates of {} listeners; {} users are no longer let in\n",
+            "reloaded: certificates of {} listeners; credentials of {} users are gone\n",
             done.certificates, done.revoked
         );
+        if done.certificates > 0 {
+            text.push_str("clients' certificates are looked at again: who is revoked is ended\n");
+        }
         for what in &done.needs_restart {
             text.push_str(&format!("{what} has changed, which needs a restart\n"));
         }

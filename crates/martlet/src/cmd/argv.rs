@@ -32,7 +32,9 @@ pub(crate) fn by_program_name(mut args: Vec<OsString>) -> Vec<OsString> {
     let name = name.as_deref().and_then(|path| path.file_name()?.to_str());
     let known = PROGRAM_NAMES.iter().find(|(known, _)| name == Some(known));
     if let Some((_, words)) = known {
-        args.splice(1..1, words.iter().map(OsString::from));
+        // Usage is told by the name that has these words.
+        let words = words.iter().map(OsString::from);
+        args.splice(..1, std::iter::once(OsString::from("martlet")).chain(words));
     }
     args
 }

@@ -105,6 +105,7 @@ fn passwd(options: PasswdOptions) -> anyhow::Result<String> {
     }
     let password = match options.password {
         Some(password) => prompt::given(password)?,
+        None if options.as_mosquitto => prompt::new_password_twice(&user)?,
         None => prompt::new_password(&user)?,
     };
     if options.create {

@@ -22,6 +22,23 @@ pub(crate) fn new_password(of: &str) -> anyhow::Result<String> {
     given(first)
 }
 
+/// The same, where a pipe has it twice too.
+///
+/// # Errors
+/// As [`new_password`].
+pub(crate) fn new_password_twice(of: &str) -> anyhow::Result<String> {
+    let first = new_password(of)?;
+    if !io::stdin().is_terminal() {
+        let mut second = String::new();
+        let read = io::stdin().lock().read_line(&mut second);
+        let is_there = read.context("cannot read the password")? > 0;
+        if is_there && second.trim_end_matches(['\n', '\r']) != first {
+            bail!("the two passwords differ; nothing was changed");
+        }
+    }
+    Ok(first)
+}
+
 /// A password that is taken as it is, asked for once.
 pub(crate) fn given(password: String) -> anyhow::Result<String> {
     if password.is_empty() {

@@ -115,7 +115,7 @@ pub(crate) fn run(command: &UserCommand) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            eprintln!("martlet: {error:#}");
+            eprintln!("martlet: {}", printable(&format!("{error:#}")));
             ExitCode::FAILURE
         }
     }
@@ -223,6 +223,7 @@ fn change(options: &ChangeOptions, role: Option<&str>, is_there: bool) -> anyhow
 }
 
 fn changed_text(line: &str, shown: Option<&str>, told: &str) -> String {
+    let line = printable(line);
     match shown {
         Some(password) => format!("{line}\nIts password, shown this once: {password}\n{told}"),
         None => format!("{line}\n{told}"),
@@ -259,6 +260,27 @@ fn change_in_tables(options: &ChangeOptions, role: &str, is_there: bool) -> anyh
     Ok(changed_text(&line, shown, &told))
 }
 
+/// The role that may do everything.
+const ADMINISTRATOR: &str = "administrator";
+
+/// Administrators that are let in.
+fn administrators(node: &NodeOptions) -> anyhow::Result<usize> {
+    let users = tables::read(node, async |registry| registry.users().await)?;
+    let are = |user: &&martlet_registry::User| user.enabled && user.role == ADMINISTRATOR;
+    Ok(users.iter().filter(are).count())
+}
+
+/// Says that the last administrator is gone, of so many as there were.
+fn warn_of_none(node: &NodeOptions, before: usize) -> anyhow::Result<()> {
+    if before > 0 && administrators(node)? == 0 {
+        eprintln!(
+            "martlet: warning: no administrator is left who is let in: martlet user add NAME --role \
+             {ADMINISTRATOR}"
+        );
+    }
+    Ok(())
+}
+
 fn set(options: &SetOptions) -> anyhow::Result<String> {
     let SetOptions { user, node, .. } = options;
     let enabled = match (options.enable, options.disable) {
@@ -266,15 +288,17 @@ fn set(options: &SetOptions) -> anyhow::Result<String> {
         (enable, _) => Some(enable),
     };
     refuse_in_password_file(node, user)?;
+    let before = administrators(node)?;
     tables::with(node, async |registry| {
         registry
             .set_user(user, options.role.as_deref(), enabled)
             .await
     })?;
+    warn_of_none(node, before)?;
     let told = tables::tell_node(node);
     Ok(match options.json {
         true => format!("{}\n", serde_json::json!({ "changed": user })),
-        false => format!("Changed user {user}\n{told}"),
+        false => format!("Changed user {}\n{told}", printable(user)),
     })
 }
 
@@ -306,16 +330,22 @@ fn remove(options: &UserOptions) -> anyhow::Result<String> {
             (path, tables::tell_node_of_file(&file.node))
         }
         None => {
+            let before = administrators(&file.node)?;
             tables::with(&file.node, async |registry| {
                 registry.remove_user(user).await
             })?;
+            warn_of_none(&file.node, before)?;
             let place = file.node.data_dir()?.join(martlet_registry::FILE);
             (place, tables::tell_node(&file.node))
         }
     };
     Ok(match file.json {
         true => format!("{}\n", serde_json::json!({ "removed": user })),
-        false => format!("Deleted user {user} from {}\n{told}", place.display()),
+        false => format!(
+            "Deleted user {} from {}\n{told}",
+            printable(user),
+            place.display()
+        ),
     })
 }
 

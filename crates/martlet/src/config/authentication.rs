@@ -297,12 +297,19 @@ impl<'a> Doors<'a> {
     fn tokens(&mut self, people: &People) -> Result<Option<Arc<dyn Source>>, ConfigError> {
         let path = self.effective.text("auth.jwt_keys").to_owned();
         if path.is_empty() {
+            let asked = ["issuer", "audience", "client_claim"];
+            let asked = asked.iter().map(|key| format!("auth.jwt_{key}"));
+            for key in asked.filter(|key| !self.effective.text(key).is_empty()) {
+                let text = format!("{key} is set, and without auth.jwt_keys no token is taken");
+                self.warnings.push(text);
+            }
             return Ok(None);
         }
+        let algorithm: Option<Algorithm> = self.effective.text("auth.jwt_algorithm").parse().ok();
         let unusable = |why: String| ConfigError::Unusable(format!("{path}: {why}"));
         let keys = if path.contains("://") {
             let refresh = Duration::from_secs(self.effective.integer("auth.jwt_refresh_secs"));
-            KeySource::fetched(&path, refresh)
+            KeySource::fetched(&path, refresh, algorithm)
                 .map_err(|why| ConfigError::Unusable(format!("auth.jwt_keys: {why}")))?
         } else if path.starts_with("http:") || path.starts_with("https:") {
             // It may hold a password, and is not shown.
@@ -310,8 +317,6 @@ impl<'a> Doors<'a> {
             return Err(ConfigError::Unusable(why));
         } else {
             let bytes = self.read(&path)?;
-            let algorithm: Option<Algorithm> =
-                self.effective.text("auth.jwt_algorithm").parse().ok();
             let keys = TokenKeys::read(&bytes, algorithm).map_err(unusable)?;
             KeySource::Read(Arc::new(keys))
         };

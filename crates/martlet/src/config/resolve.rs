@@ -84,6 +84,8 @@ pub(crate) fn resolve(effective: &Effective) -> Result<NodeConfig, ConfigError> 
     if listeners.iter().all(|listener| listener.tls.is_none()) {
         no_certificates_are_asked_for(effective)?;
     }
+    let http = http(effective)?;
+    keep_apart(effective, http, &listeners)?;
     files.append(&mut doors.files);
     let anonymous_beyond_loopback = listeners
         .iter()
@@ -121,7 +123,7 @@ pub(crate) fn resolve(effective: &Effective) -> Result<NodeConfig, ConfigError> 
         simulate_power_loss: effective.boolean("store.simulate_power_loss"),
         settings,
         listeners,
-        http: http(effective)?,
+        http,
         memory_bytes,
         log_format: match effective.text("log.format") {
             "json" => LogFormat::Json,
@@ -310,6 +312,28 @@ fn overlap(one: &ListenAddress, other: &ListenAddress) -> bool {
     one.port() == other.port()
         && one.port() != 0
         && (one == other || is_part(one, other) || is_part(other, one))
+}
+
+/// Health and metrics have an address of their own.
+fn keep_apart(
+    effective: &Effective,
+    http: Option<SocketAddr>,
+    listeners: &[ListenerConfig],
+) -> Result<(), ConfigError> {
+    let Some(http) = http else {
+        return Ok(());
+    };
+    let own = ListenAddress::Tcp(http);
+    let mut listeners = listeners.iter();
+    let Some(other) = listeners.find(|listener| overlap(&own, &listener.address)) else {
+        return Ok(());
+    };
+    Err(ConfigError::Unusable(format!(
+        "{}: http.listen is {http}, where the listener {} is: give one of them another port, or set \
+         http.listen to off",
+        effective.source("http.listen"),
+        other.name
+    )))
 }
 
 /// Loopback, both families, MQTT and WebSocket. A family that the machine lacks is left out.
@@ -816,6 +840,23 @@ mod tests {
             ("mqtt://[::]:1884", "mqtt://127.0.0.1:1885"),
         ] {
             assert!(with_listen(&[one, other], &open).is_ok(), "{one} {other}");
+        }
+        for (http, fits) in [
+            ("127.0.0.1:1884", false),
+            ("0.0.0.0:1884", false),
+            ("127.0.0.2:1884", true),
+            ("off", true),
+        ] {
+            let found = with_listen(&["ws://127.0.0.1:1884/mqtt"], &[("http.listen", http)]);
+            let told = found
+                .map(|node| node.http)
+                .map_err(|error| error.to_string());
+            assert_eq!(told.is_ok(), fits, "{told:?}");
+            let names_both = |said: &String| {
+                said.contains(&format!("http.listen is {http}"))
+                    && said.contains("ws://127.0.0.1:1884")
+            };
+            assert!(told.as_ref().err().is_none_or(names_both), "{told:?}");
         }
     }
 

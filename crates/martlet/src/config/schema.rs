@@ -451,7 +451,7 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
         "auth.jwt_algorithm",
         Kind::Word(ALGORITHMS),
         Default::Text("of the set"),
-        "For what the key in PEM or the secret is; each key of a set says its own.",
+        "For what the key in PEM or the secret is, and a key of a set that does not say its own.",
     ),
     (
         "auth.jwt_issuer",

@@ -195,7 +195,12 @@ impl Reload {
                         self.control.health.warn_as(PENDING, text);
                     }
                 }
-                info!(revoked = done.revoked, "reloaded ({why})");
+                // Whom a revocation list ends is known to the listeners alone.
+                let looked = match done.certificates {
+                    0 => "",
+                    _ => "; clients' certificates are looked at again",
+                };
+                info!(credentials_gone = done.revoked, "reloaded ({why}){looked}");
             }
             Err(problem) => {
                 error!("reload ({why}): {problem}; what held goes on holding");

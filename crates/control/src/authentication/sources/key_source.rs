@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use reqwest::{Client, Url};
 use tokio::sync::Mutex as Turn;
 
-use super::TokenKeys;
+use super::{Algorithm, TokenKeys};
 
 /// A server is given so long to answer.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -37,6 +37,8 @@ pub struct Fetched {
     client: Client,
     /// After so long it is asked again.
     refresh: Duration,
+    /// Of keys that do not say theirs.
+    algorithm: Option<Algorithm>,
     held: Mutex<Held>,
     /// It is asked once at a time.
     turn: Turn<()>,
@@ -56,11 +58,15 @@ struct Held {
 
 impl KeySource {
     /// Keys of a server, which is asked again after `refresh`. Asked for the first time when a
-    /// token comes.
+    /// token comes. `algorithm` is of keys that do not say theirs.
     ///
     /// # Errors
     /// The URL is none, or its answer could be anybody's.
-    pub fn fetched(url: &str, refresh: Duration) -> Result<Self, String> {
+    pub fn fetched(
+        url: &str,
+        refresh: Duration,
+        algorithm: Option<Algorithm>,
+    ) -> Result<Self, String> {
         let url = Url::parse(url).map_err(|error| error.to_string())?;
         let is_here = matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
         if url.scheme() != "https" && !(url.scheme() == "http" && is_here) {
@@ -78,6 +84,7 @@ impl KeySource {
             url,
             client: client.map_err(|error| error.to_string())?,
             refresh,
+            algorithm,
             held: Mutex::default(),
             turn: Turn::default(),
         })))
@@ -86,7 +93,7 @@ impl KeySource {
     /// Keys of the same server hold on until it has answered, as they do while it does not.
     pub(super) fn inherit(&self, older: &Self) {
         if let (Self::Fetched(newer), Self::Fetched(older)) = (self, older)
-            && newer.url == older.url
+            && (&newer.url, newer.algorithm) == (&older.url, older.algorithm)
         {
             let keys = older.held().keys.clone();
             let mut held = newer.held();
@@ -171,7 +178,7 @@ impl Fetched {
         if body.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
             return Err("the answer is no set of keys (JWKS)".to_owned());
         }
-        TokenKeys::read(&body, None)
+        TokenKeys::read(&body, self.algorithm)
     }
 
     /// Without what may be secret in it.

@@ -5,7 +5,7 @@ use std::any::Any;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use jsonwebtoken::jwk::{JwkSet, KeyAlgorithm};
+use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, JwkSet, KeyAlgorithm};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use martlet_broker::{
     Actions, Authentication, Identity, Password, Realm, Rule, Rules, Voucher, Whose,
@@ -87,17 +87,24 @@ impl std::fmt::Debug for TokenKeys {
 
 impl TokenKeys {
     /// Reads a file: a set of keys (JWKS), a public key in PEM, or else a shared secret.
-    /// `algorithm` is of PEM and secret; each key of a set says its own.
+    /// `algorithm` is of PEM and secret, and of keys of a set that do not say theirs.
     ///
     /// # Errors
     /// What was expected.
     pub fn read(bytes: &[u8], algorithm: Option<Algorithm>) -> Result<Self, String> {
         let text = std::str::from_utf8(bytes).unwrap_or_default().trim();
         if text.starts_with('{') {
-            return Self::of_set(text);
+            return Self::of_set(text, algorithm);
         }
         let algorithm = algorithm.ok_or("auth.jwt_algorithm has to say for what the key is")?;
         let is_pem = text.starts_with("-----BEGIN");
+        if is_pem && text.contains("PRIVATE KEY-----") {
+            return Err(
+                "this is a private key, with which tokens are signed; they are checked with the \
+                 public one: openssl pkey -in PRIVATE -pubout -out PUBLIC"
+                    .to_owned(),
+            );
+        }
         let key = match algorithm {
             Algorithm::HS256 | Algorithm::HS384 | Algorithm::HS512 if is_pem => {
                 // Else a public key, which everybody may have, would be the secret.
@@ -127,16 +134,27 @@ impl TokenKeys {
         }]))
     }
 
-    fn of_set(text: &str) -> Result<Self, String> {
+    fn of_set(text: &str, otherwise: Option<Algorithm>) -> Result<Self, String> {
         let set: JwkSet = serde_json::from_str(text)
             .map_err(|error| format!("no set of keys (JWKS): {}", without_values(&error)))?;
         let mut keys = Vec::new();
         for (number, jwk) in set.keys.iter().enumerate() {
             let error = |why: String| format!("key {}: {why}", number + 1);
-            let named = jwk.common.key_algorithm;
-            let named = named.ok_or_else(|| error("`alg` is missing".to_owned()))?;
-            let algorithm = signature(named)
-                .ok_or_else(|| error(format!("{named} is for no signature that is known here")))?;
+            let algorithm = match (jwk.common.key_algorithm, otherwise) {
+                (Some(named), _) => signature(named).ok_or_else(|| {
+                    error(format!("{named} is for no signature that is known here"))
+                })?,
+                // RFC 7517 section 4.4: it is optional.
+                (None, Some(algorithm)) if is_for(&jwk.algorithm, algorithm) => algorithm,
+                (None, Some(algorithm)) => {
+                    let why = format!("`alg` is missing, and it is no key for {algorithm:?}");
+                    return Err(error(why));
+                }
+                (None, None) => {
+                    let why = "`alg` is missing, and auth.jwt_algorithm does not say it";
+                    return Err(error(why.to_owned()));
+                }
+            };
             let key = DecodingKey::from_jwk(jwk).map_err(|why| error(why.to_string()))?;
             let id = jwk.common.key_id.clone();
             let parts = serde_json::to_vec(&jwk.algorithm);
@@ -151,6 +169,26 @@ impl TokenKeys {
             true => Err("the set has no keys".to_owned()),
             false => Ok(Self(keys)),
         }
+    }
+}
+
+/// A key of this kind can be one for the algorithm.
+fn is_for(key: &AlgorithmParameters, algorithm: Algorithm) -> bool {
+    use Algorithm::{
+        ES256, ES384, EdDSA, HS256, HS384, HS512, PS256, PS384, PS512, RS256, RS384, RS512,
+    };
+    match key {
+        AlgorithmParameters::OctetKey(_) => matches!(algorithm, HS256 | HS384 | HS512),
+        AlgorithmParameters::RSA(_) => {
+            matches!(algorithm, RS256 | RS384 | RS512 | PS256 | PS384 | PS512)
+        }
+        AlgorithmParameters::EllipticCurve(key) => match key.curve {
+            EllipticCurve::P256 => algorithm == ES256,
+            EllipticCurve::P384 => algorithm == ES384,
+            _ => false,
+        },
+        AlgorithmParameters::OctetKeyPair(_) => algorithm == EdDSA,
+        _ => false,
     }
 }
 
