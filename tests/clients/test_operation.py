@@ -468,7 +468,9 @@ def test_paths_that_are_not_whole_begin_at_the_working_directory(tmp_path, sourc
     if source == "toml":
         toml.write_text('[auth]\npassword_file = "passwd"\n')
     elif source == "imported":
-        assert martlet_process.run("import", "mosquitto", str(conf), "--out", str(toml)).returncode == 0
+        told = martlet_process.run("import", "mosquitto", str(conf), "--out", str(toml))
+        # It is written, and told that from here no node would start with it.
+        assert told.returncode == 3 and "cannot read passwd" in told.stdout, told
     elif source == "environment":
         variables["MARTLET_AUTH__PASSWORD_FILE"] = "passwd"
     elif source == "command line":
