@@ -529,7 +529,8 @@ impl Shard {
         self.look_up_rules(|permit| permit.user_name().is_some_and(is_one));
     }
 
-    /// All share groups are told, also of members who may get the same as before: they wait for all.
+    /// All share groups are told, also of members who may get the same as before: they wait for
+    /// all of them.
     fn new_rule_book(&mut self, book: Arc<dyn RuleBook>) {
         self.authentications.book = Some(book);
         self.rules_version = self.rules_version.next();

@@ -40,8 +40,8 @@ pub enum EnqueuedAs {
     /// may each bring a copy of the same message: the number, below [`RETAINED_COPIES`], tells them
     /// apart.
     Retained(u8),
-    /// A share group handed it over. A session in several groups may get the same message from each:
-    /// the number, below [`SHARED_COPIES`], is that of the subscription.
+    /// A share group handed it over. A session in several groups may get the same message from
+    /// each: the number, below [`SHARED_COPIES`], is that of the subscription.
     Shared(u8),
 }
 

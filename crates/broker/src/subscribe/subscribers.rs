@@ -211,8 +211,8 @@ impl Subscriptions {
         self.next_number
     }
 
-    /// The number of a shared subscription: its copy is none that another has, nor one that was given
-    /// back of late. None: there are as many as copies.
+    /// The number of a shared subscription: its copy is none that another has, nor one that was
+    /// given back of late. None: there are as many as copies.
     pub(super) fn next_shared_number(&mut self) -> Option<u32> {
         let shared = self.seldom.as_ref().map(|seldom| &seldom.shared);
         let taken: Vec<u8> = shared

@@ -600,8 +600,8 @@ fn env_value(text: &str) -> &str {
     comment.map_or(text, |(at, _)| text[..at].trim_end())
 }
 
-/// Where it is and what was expected. Of the line only what stands before its `=` is shown: behind it
-/// a password may be.
+/// Where it is and what was expected. Of the line only what stands before its `=` is shown: behind
+/// it a password may be.
 fn syntax_error(text: &str, error: &toml::de::Error) -> String {
     let at = error.span().map_or(0, |span| span.start.min(text.len()));
     let before = text.get(..at).unwrap_or(text);
@@ -614,7 +614,7 @@ fn syntax_error(text: &str, error: &toml::de::Error) -> String {
         true => String::new(),
         false => format!(" ({key})"),
     };
-    let message = error.message();
+    let message = error.message().replace("\\u{a}", "end of line");
     format!("line {number}, column {column}{named}: {message}")
 }
 
