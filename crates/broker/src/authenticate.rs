@@ -480,10 +480,14 @@ impl Shard {
         let revoked = &self.authentications.revoked;
         let is_revoked = |permit: &Permit| revoked.is_revoked(&permit.identity, permit.known);
         for session in self.sessions_with(is_revoked) {
+            let id = self.sessions.id_of(session);
             if let Some(connection) = self.sessions.at(session).connection() {
                 let why = "its credentials were revoked";
                 let ending = Ending::told(ReasonCode::NotAuthorized, why);
                 self.end_connection(cx, connection, ending);
+            }
+            if let Some(session) = self.live_session(id) {
+                self.return_all_shared(cx, session);
             }
         }
     }

@@ -526,3 +526,34 @@ fn a_share_group_gives_each_message_to_one_who_may_have_it_while_rules_change_an
         assert!(missing.is_empty(), "seed {seed}: {missing:?} of {total}");
     }
 }
+
+#[test]
+fn what_share_groups_lent_to_somebody_who_is_revoked_goes_to_others() {
+    for shards in [1, 3] {
+        let mut node = node(shards);
+        let open = Arc::new(Rules::open());
+        let alice = come(&mut node, "alice", 0, "alice", &open);
+        node.send(alice, &subscribe("$share/g/#"));
+        node.take(alice);
+        let writer = come(&mut node, "writer", CLEAN, "writer", &open);
+        for number in 0..3 {
+            node.send(writer, &publish("t", 1, &number.to_string()));
+        }
+        assert_eq!(messages(&mut node, alice).len(), 3);
+        let bob = come(&mut node, "bob", CLEAN, "bob", &open);
+        node.send(bob, &subscribe("$share/g/#"));
+        node.take(bob);
+        let book = Book::from([("alice", &rules(&[])), ("bob", &open)]);
+        all(&mut node, shards, &Command::SetRules(Arc::new(book)));
+        let revocation = Revocation {
+            realm: Realm::COMMON,
+            whose: Whose::User("alice".into()),
+            number: 1,
+        };
+        all(&mut node, shards, &Command::Revoke([revocation].into()));
+        let mut got: Vec<_> = messages(&mut node, bob).into_iter().collect();
+        got.sort_by(|one, other| one.payload.cmp(&other.payload));
+        let got: Vec<_> = got.iter().map(|got| &*got.payload).collect();
+        assert_eq!(got, ["0", "1", "2"]);
+    }
+}

@@ -170,7 +170,7 @@ impl Shard {
     }
 
     /// Frees a Packet Identifier; gives what was under it, unless that is delivered already.
-    pub(super) fn take_in_flight(&mut self, index: u32, packet_id: PacketId) -> Option<Taken> {
+    pub(crate) fn take_in_flight(&mut self, index: u32, packet_id: PacketId) -> Option<Taken> {
         let message = self.sessions.at(index).outbound.remove(packet_id)?;
         message.into_entry()
     }

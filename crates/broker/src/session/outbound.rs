@@ -79,6 +79,16 @@ impl Outbound {
         in_flight + self.queue().len() - self.queue().lent()
     }
 
+    /// In flight, lent by share groups, and free to go to another member: not what was sent with
+    /// QoS 2 [MQTT-4.8.2-5].
+    pub(crate) fn returnable(&self) -> Vec<PacketId> {
+        let lent = self.in_flight.iter().filter(|(_, message)| {
+            let is_sent = message.sent_before && message.publish_qos() == Some(QoS::ExactlyOnce);
+            message.publish_qos().is_some() && message.state.ticket().is_some() && !is_sent
+        });
+        lent.map(|(packet_id, _)| packet_id).collect()
+    }
+
     /// What has no Packet Identifier yet.
     pub(crate) fn queue(&self) -> &Queue {
         &self.waiting.as_deref().unwrap_or(&NOTHING).queue

@@ -267,6 +267,16 @@ impl Shard {
         self.share_send(cx, ticket.shard, given_back);
     }
 
+    /// A client will not come back by the credentials it had: what share groups lent it goes back
+    /// to them, as if its session had ended.
+    pub(crate) fn return_all_shared<N: Node>(&mut self, cx: &mut Cx<'_, N>, session: u32) {
+        for packet_id in self.sessions.at(session).outbound.returnable() {
+            if let Some(entry) = self.take_in_flight(session, packet_id) {
+                self.return_shared(cx, session, entry, false);
+            }
+        }
+    }
+
     /// What a session had taken from a group before a restart.
     pub(crate) fn restored_ticket(
         &self,
