@@ -1,3 +1,4 @@
+use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
@@ -606,6 +607,16 @@ fn who_is_not_known_costs_time_at_the_end_of_the_chain_alone() {
 #[test]
 fn questions_that_wait_take_so_many_bytes_and_no_more() {
     let bench = bench();
+    let at_home = |password: &str| Authentication {
+        address: Some((Ipv4Addr::new(192, 0, 2, 1).into(), 1)),
+        ..question("alice", password)
+    };
+    let (answers, answered) = channel();
+    bench.gate.ask(at_home("right"), move |answer| {
+        let _told = answers.send(matches!(answer, Authenticated::Accepted { .. }));
+    });
+    bench.let_go_on();
+    assert_eq!(answered.recv(), Ok(true));
     let mut in_all = 0;
     // The longest password that MQTT has; each is another question.
     let fits = (0..10_000).take_while(|number| {
@@ -616,10 +627,16 @@ fn questions_that_wait_take_so_many_bytes_and_no_more() {
     });
     let fits = fits.count();
     assert_eq!(bench.gate.0.lock().waiting, fits);
-    bench.ask(Some("alice"), &"x".repeat(65_535));
+    bench.ask(Some("bob"), &"x".repeat(65_535));
     assert_eq!(bench.reason(), Some(ReasonCode::ServerUnavailable));
+    // Who was right of late has a place: its answer comes when it is worked out.
+    let (answers, answered) = channel();
+    bench.gate.ask(at_home("another"), move |answer| {
+        let _told = answers.send(matches!(answer, Authenticated::Accepted { .. }));
+    });
+    assert!(answered.try_recv().is_err(), "it waits with the others");
     // A short one has a place still, and there are others when these are answered.
-    (0..=fits).for_each(|_| bench.let_go_on());
+    (0..fits + 2).for_each(|_| bench.let_go_on());
     while bench.gate.0.lock().waiting_bytes > 0 {
         std::thread::yield_now();
     }
