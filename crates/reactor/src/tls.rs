@@ -198,11 +198,15 @@ impl Tls {
         let chain = self
             .connection()
             .and_then(|connection| connection.peer_certificates());
-        let (Some(clients), Some(chain)) = (settings.now().clients, chain) else {
+        // What comes in a handshake that is not over is looked at when it is.
+        let Some(clients) = settings.now().clients.filter(|_| self.is_open) else {
             return Ok(());
         };
-        let Some((own, others)) = chain.split_first() else {
-            return Ok(());
+        let Some((own, others)) = chain.and_then(|chain| chain.split_first()) else {
+            return match clients.client_auth_mandatory() {
+                true => Err(in_words(&rustls::Error::NoCertificatesPresented, false)),
+                false => Ok(()),
+            };
         };
         let verified = clients.verify_client_cert(own, others, UnixTime::now());
         verified

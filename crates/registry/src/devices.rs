@@ -117,6 +117,9 @@ impl Registry {
                 "{id} is there already: martlet device rotate {id} gives it another credential"
             )));
         }
+        // What whoever removed one of that id by hand has left.
+        let left = sqlx::query("DELETE FROM device_credentials WHERE device_id = $1").bind(id);
+        left.execute(&mut *all).await.map_err(&failed)?;
         let secret = Secret::new()?;
         let digest = secret::digest_text(&key.digest(secret.text().as_bytes()));
         add_credential(&mut all, id, &secret::new_id()?, &digest)

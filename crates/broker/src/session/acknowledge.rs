@@ -224,17 +224,16 @@ impl Shard {
         cx: &mut Cx<'_, N>,
         index: u32,
         packet_id: PacketId,
+        was_sent: bool,
         reason: DropReason,
     ) {
         let in_flight = &self.sessions.at(index).outbound.in_flight;
-        let was_sent = in_flight.get(packet_id).is_some_and(|message| {
-            message.sent_before && message.publish_qos() == Some(QoS::ExactlyOnce)
-        });
+        let qos = in_flight.get(packet_id).and_then(InFlight::publish_qos);
         let Some(entry) = self.take_in_flight(index, packet_id) else {
             return;
         };
         let is_shared = reason == DropReason::NotPermitted && entry.ticket().is_some();
-        if is_shared && was_sent {
+        if is_shared && was_sent && qos == Some(QoS::ExactlyOnce) {
             return self.return_shared(cx, index, entry, true);
         }
         self.drop_entry(cx, index, entry, reason);

@@ -794,7 +794,8 @@ impl Shard {
             self.read_in_flight(cx, index);
             return Unsent::NotRead;
         }
-        let dup = message.sent_before && !fault::is(Fault::DupForgotten);
+        let was_sent = message.sent_before;
+        let dup = was_sent && !fault::is(Fault::DupForgotten);
         let entry = match &message.state {
             InFlightState::Publish(entry) => Some(entry.clone()),
             InFlightState::Stored(_) => return Unsent::NotRead,
@@ -828,7 +829,7 @@ impl Shard {
         let ids = &entry.subscription_ids;
         let source = Source::Held(&entry.message);
         if let Err(reason) = self.send_publish(cx, connection, source, how, ids) {
-            self.drop_in_flight(cx, index, packet_id, reason);
+            self.drop_in_flight(cx, index, packet_id, was_sent, reason);
         } else if lets_go && entry.can_be_let_go() {
             self.sessions.at(index).outbound.let_go(packet_id, entry);
         }

@@ -25,7 +25,8 @@ pub(crate) fn with<T>(
     work: impl AsyncFnOnce(&mut Registry) -> Result<T, RegistryError>,
 ) -> anyhow::Result<T> {
     // The node that runs may have been started with any options.
-    let is_kept = || user_places(node).is_some_and(|places| places.keeps_scram);
+    let places = || user_places(node).ok().flatten();
+    let is_kept = || places().is_some_and(|places| places.keeps_scram);
     let keeps_scram = node.load()?.boolean("auth.scram") || is_kept();
     with_tables_of(&node.data_dir()?, async |registry| {
         registry.keep_scram(keeps_scram);
@@ -86,14 +87,23 @@ pub(crate) fn tell_node(node: &NodeOptions) -> String {
             unasked.unwrap_or_default()
         );
     }
-    let unasked = user_places(node).and_then(|places| places.tables_unasked);
+    let places = user_places(node).ok().flatten();
+    let unasked = places.and_then(|places| places.tables_unasked);
     let unasked = unasked.map(|why| format!("But it lets nobody in by the tables: {why}.\n"));
     format!("{told}{}", unasked.unwrap_or_default())
 }
 
 /// Where the node that runs has its users; none if none runs.
-pub(crate) fn user_places(node: &NodeOptions) -> Option<UserPlaces> {
-    Some(status(&node.data_dir().ok()?)?.users)
+///
+/// # Errors
+/// One runs and does not answer: where its users are nobody can tell.
+pub(crate) fn user_places(node: &NodeOptions) -> anyhow::Result<Option<UserPlaces>> {
+    let data_dir = node.data_dir()?;
+    if !admin::is_running(&data_dir) {
+        return Ok(None);
+    }
+    let status = admin::ask(&data_dir, "GET", "/api/v1/status")?;
+    Ok(Some(serde_json::from_str::<Status>(&status)?.users))
 }
 
 /// A node that runs reads its files again at once. Answers what came of it, as a line; nothing if
