@@ -49,6 +49,9 @@ enum Command {
     /// Exit code 0: all that the files say is in force. 3: they were read, and something in them
     /// waits for a restart; it is printed, and stands in martlet status. 1: something is wrong with
     /// them, and what held goes on holding.
+    ///
+    /// It forgets what credentials were found to be good or bad (auth.remember_secs): whoever comes
+    /// after it is asked for anew, by the HTTP hook too.
     Reload(cmd::admin::AdminOptions),
     /// Make our configuration of another broker's
     Import(cmd::import::ImportCommand),
