@@ -159,9 +159,13 @@ impl BrokerProcess {
         Err(format!("{command:?} ended: {status}"))
     }
 
-    /// It has not ended by itself.
-    pub fn is_alive(&mut self) -> bool {
-        matches!(self.child.try_wait(), Ok(None))
+    /// How it ended, if it did by itself.
+    pub fn has_ended(&mut self) -> Option<String> {
+        match self.child.try_wait() {
+            Ok(None) => None,
+            Ok(Some(status)) => Some(status.to_string()),
+            Err(error) => Some(error.to_string()),
+        }
     }
 }
 
