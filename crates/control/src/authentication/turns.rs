@@ -60,6 +60,12 @@ struct Waiter {
     go: oneshot::Sender<Turn>,
 }
 
+impl Place {
+    fn is_wanted(&self) -> bool {
+        self.is_wanted.as_ref().is_none_or(|is_wanted| is_wanted())
+    }
+}
+
 impl Turns {
     /// `at_once` at the same time.
     pub(super) fn new(at_once: usize) -> Self {
@@ -71,6 +77,10 @@ impl Turns {
 
     /// Waits for a turn; none if it is not wanted any more when it comes.
     pub(super) async fn take(&self, place: &Place) -> Option<Turn> {
+        // It may have been a while until it came here.
+        if !place.is_wanted() {
+            return None;
+        }
         let told = {
             let mut lines = self.lock();
             if lines.free > 0 {
@@ -98,7 +108,7 @@ impl Turns {
                 return;
             };
             // Asked without the lock: it may have others of its own.
-            if place.is_wanted.is_some_and(|is_wanted| !is_wanted()) {
+            if !place.is_wanted() {
                 continue;
             }
             match go.send(Turn(Some(self.clone()))) {
