@@ -214,9 +214,8 @@ impl Gate {
         place: Place,
     ) {
         self.0.runtime.spawn(async move {
-            let mut found = policy.decide(&asked, known, &place).await;
-            found = question.inner.lock().unless_locked(found, &caller);
-            let wait = question.inner.lock().judge(&found, &caller, &policy);
+            let found = policy.decide(&asked, known, &place).await;
+            let (found, wait) = question.inner.lock().judge(found, &caller, &policy);
             tokio::time::sleep(wait).await;
             question.answer(&found, &policy);
         });
@@ -322,6 +321,18 @@ impl Drop for Question {
 }
 
 impl State {
+    /// What is answered, which counts, and how long that is to wait.
+    fn judge(
+        &mut self,
+        found: Authenticated,
+        caller: &Caller,
+        policy: &Policy,
+    ) -> (Authenticated, Duration) {
+        let found = self.unless_locked(found, caller);
+        let wait = self.count(&found, caller, policy);
+        (found, wait)
+    }
+
     /// What was found, unless others asked from there or for that name meanwhile and were wrong too
     /// often: then it is one of many guesses that were made at once, and whether it was right is
     /// not told.
@@ -344,7 +355,7 @@ impl State {
     }
 
     /// Counts what came of a question; how long its answer is to wait.
-    fn judge(&mut self, found: &Authenticated, caller: &Caller, policy: &Policy) -> Duration {
+    fn count(&mut self, found: &Authenticated, caller: &Caller, policy: &Policy) -> Duration {
         let now = Instant::now();
         match found {
             // Who may come by another proof has not shown to know that name's.

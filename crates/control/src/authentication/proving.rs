@@ -141,9 +141,8 @@ impl Gate {
         };
         let found = proving.finish(data);
         let mut state = self.0.lock();
-        let found = state.unless_locked(found, &proving.caller);
         let policy = Arc::clone(&state.policy);
-        let wait = state.judge(&found, &proving.caller, &policy);
+        let (found, wait) = state.judge(found, &proving.caller, &policy);
         drop(state);
         if wait.is_zero() {
             return answer(found);

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::Finding;
+use crate::authentication::Pretending;
 use crate::authentication::aging::Aging;
 use crate::authentication::turns::{Place, Turns};
 use aws_lc_rs::{hmac, rand};
@@ -98,6 +99,18 @@ impl Hashing {
             work()
         };
         tokio::task::spawn_blocking(work).await.ok()
+    }
+
+    /// Does `work`, which comes to nothing but takes its time.
+    pub(super) fn pretend<'a>(
+        &'a self,
+        place: &'a Place,
+        work: impl FnOnce() + Send + 'static,
+    ) -> Pretending<'a> {
+        Box::pin(async move {
+            // Whether it was done or nobody waited for it.
+            let _done = self.work(place, work).await;
+        })
     }
 
     /// `newer` took the place of `older`, as a stronger hash of the same password.
