@@ -243,19 +243,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What the node of this data directory answers.
 pub(crate) fn ask(data_dir: &Path, method: &str, path: &str) -> anyhow::Result<String> {
-    let socket = data_dir.join(admin_socket::FILE_NAME);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    runtime.block_on(async {
-        let stream = UnixStream::connect(&socket).await.with_context(|| {
-            format!(
-                "no node answers at {} (is it running? its directory is named with --data-dir)",
-                socket.display()
-            )
-        })?;
-        let peer = stream.peer_cred()?.uid();
-        expect_trusted(data_dir, peer)?;
+    wait(async {
+        let (stream, _) = connect(data_dir).await?;
         let asking = async { text_of(send(stream, method, path).await?).await };
         tokio::time::timeout(PATIENCE, asking)
             .await
@@ -263,11 +252,31 @@ pub(crate) fn ask(data_dir: &Path, method: &str, path: &str) -> anyhow::Result<S
                 format!(
                     "the node at {} took the question and has not answered for {} s: is it stopped, \
                      or its disk stuck?",
-                    socket.display(),
+                    data_dir.join(admin_socket::FILE_NAME).display(),
                     PATIENCE.as_secs()
                 )
             })?
     })
+}
+
+/// A connection to the node of this data directory, and who runs it.
+async fn connect(data_dir: &Path) -> anyhow::Result<(UnixStream, u32)> {
+    let socket = data_dir.join(admin_socket::FILE_NAME);
+    let stream = UnixStream::connect(&socket).await.with_context(|| {
+        format!(
+            "no node answers at {} (is it running? its directory is named with --data-dir)",
+            socket.display()
+        )
+    })?;
+    let peer = stream.peer_cred()?.uid();
+    expect_trusted(data_dir, peer)?;
+    Ok((stream, peer))
+}
+
+/// Waits for work where nothing is asynchronous.
+pub(crate) fn wait<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    runtime.enable_all().build()?.block_on(work)
 }
 
 /// Whoever answers is believed, so it must not be anybody who could put a socket there.
@@ -286,13 +295,7 @@ fn expect_trusted(data_dir: &Path, peer: u32) -> anyhow::Result<()> {
 
 /// Who runs the node that answers at this data directory's socket.
 pub(crate) fn user_of_node(data_dir: &Path) -> anyhow::Result<u32> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    runtime.block_on(async {
-        let stream = UnixStream::connect(data_dir.join(admin_socket::FILE_NAME)).await?;
-        Ok(stream.peer_cred()?.uid())
-    })
+    wait(async { Ok(connect(data_dir).await?.1) })
 }
 
 /// Whether a node answers at this data directory's socket.
@@ -318,11 +321,8 @@ pub(crate) fn is_running(data_dir: &Path) -> bool {
 /// Writes what the node answers to a file, as it comes.
 pub(crate) fn download(data_dir: &Path, path: &str, mut file: &File) -> anyhow::Result<()> {
     use std::io::Write as _;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    runtime.block_on(async {
-        let stream = UnixStream::connect(data_dir.join(admin_socket::FILE_NAME)).await?;
+    wait(async {
+        let (stream, _) = connect(data_dir).await?;
         let mut response = send(stream, "GET", path).await?;
         while let Some(frame) = response.frame().await {
             if let Ok(bytes) = frame?.into_data() {

@@ -43,10 +43,7 @@ pub(crate) fn read<T>(
     if data_dir.join(FILE).try_exists().is_ok_and(|there| there) {
         return with_tables_of(&data_dir, work);
     }
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    runtime.block_on(async { Ok(work(&mut Registry::empty().await?).await?) })
+    admin::wait(async { Ok(work(&mut Registry::empty().await?).await?) })
 }
 
 /// As [`with`], by the data directory, which is made for this user alone if it is not there.
@@ -59,10 +56,7 @@ pub(crate) fn with_tables_of<T>(
         .mode(0o700)
         .create(data_dir)
         .with_context(|| format!("cannot make the data directory {}", data_dir.display()))?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    runtime.block_on(async {
+    admin::wait(async {
         let mut registry = Registry::open(&data_dir.join(FILE)).await?;
         let done = work(&mut registry).await;
         registry.close().await?;
@@ -98,12 +92,8 @@ pub(crate) fn tell_node(node: &NodeOptions) -> String {
 /// # Errors
 /// One runs and does not answer: where its users are nobody can tell.
 pub(crate) fn user_places(node: &NodeOptions) -> anyhow::Result<Option<UserPlaces>> {
-    let data_dir = node.data_dir()?;
-    if !admin::is_running(&data_dir) {
-        return Ok(None);
-    }
-    let status = admin::ask(&data_dir, "GET", "/api/v1/status")?;
-    Ok(Some(serde_json::from_str::<Status>(&status)?.users))
+    let status = status(&node.data_dir()?)?;
+    Ok(status.map(|status| status.users))
 }
 
 /// A node that runs reads its files again at once. Answers what came of it, as a line; nothing if
@@ -200,16 +190,17 @@ fn way_in(node: &NodeOptions, effective: &Effective) -> String {
 
 /// Where the node listens that runs; none if none does.
 fn listening(data_dir: &Path) -> Option<Vec<String>> {
-    status(data_dir).map(|status| status.listeners)
+    let status = status(data_dir).ok()?;
+    status.map(|status| status.listeners)
 }
 
 /// How the node is that runs; none if none does.
-fn status(data_dir: &Path) -> Option<Status> {
+fn status(data_dir: &Path) -> anyhow::Result<Option<Status>> {
     if !admin::is_running(data_dir) {
-        return None;
+        return Ok(None);
     }
-    let status = admin::ask(data_dir, "GET", "/api/v1/status").ok()?;
-    serde_json::from_str(&status).ok()
+    let status = admin::ask(data_dir, "GET", "/api/v1/status")?;
+    Ok(Some(serde_json::from_str(&status)?))
 }
 
 /// Where one would.

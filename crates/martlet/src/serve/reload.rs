@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use martlet_broker::Command;
+use martlet_broker::{Command, Revocation};
 use martlet_control::authentication::Gate;
 use martlet_control::{Control, ReloadOf, Reloaded};
 use martlet_reactor::{ListenerConfig, TlsSettings};
@@ -156,11 +156,7 @@ impl Reload {
                 names.sort_unstable();
                 let (policy, revocations) = gate.set_tables(&tables, &names);
                 let (book, users) = (policy, names.into());
-                self.control.tell_all(&Command::SetRulesOf { book, users });
-                done.revoked = revocations.len();
-                if !revocations.is_empty() {
-                    self.control.tell_all(&Command::Revoke(revocations.into()));
-                }
+                done.revoked = self.tell_shards(&Command::SetRulesOf { book, users }, revocations);
                 info!(
                     revoked = done.revoked,
                     "users and devices read again ({why})"
@@ -239,11 +235,7 @@ impl Reload {
         }
         if let (Some(gate), Some(policy)) = (&self.gate, node.policy) {
             let revocations = gate.set_policy(Arc::clone(&policy));
-            self.control.tell_all(&Command::SetRules(policy));
-            done.revoked = revocations.len();
-            if !revocations.is_empty() {
-                self.control.tell_all(&Command::Revoke(revocations.into()));
-            }
+            done.revoked = self.tell_shards(&Command::SetRules(policy), revocations);
         }
         for warning in node.warnings {
             warn!("{warning}");
@@ -253,6 +245,16 @@ impl Reload {
         self.held = effective;
         self.seen = self.look();
         Ok(done)
+    }
+
+    /// First by which rules they go from now on, then who is not let in any more; how many those are.
+    fn tell_shards(&self, rules: &Command, revocations: Vec<Revocation>) -> usize {
+        self.control.tell_all(rules);
+        let revoked = revocations.len();
+        if revoked > 0 {
+            self.control.tell_all(&Command::Revoke(revocations.into()));
+        }
+        revoked
     }
 
     /// Keys whose values are in force from start to end.
