@@ -370,17 +370,7 @@ fn flush(
     transport: &mut impl Write,
     wrote: &mut TlsWrote,
 ) -> io::Result<()> {
-    while connection.wants_write() {
-        match connection.write_tls(transport) {
-            Ok(0) => wrote.blocked = true,
-            Ok(written) => wrote.written += written,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => wrote.blocked = true,
-            Err(error) => return Err(error),
-        }
-        if wrote.blocked {
-            return Ok(());
-        }
-    }
+    while connection.wants_write() && count(connection.write_tls(transport), wrote)? > 0 {}
     Ok(())
 }
 
@@ -390,20 +380,23 @@ fn write_alert(
     wrote: &mut TlsWrote,
 ) -> io::Result<()> {
     while !alert.is_empty() {
-        match transport.write(alert) {
-            Ok(0) => wrote.blocked = true,
-            Ok(written) => {
-                alert.drain(..written);
-                wrote.written += written;
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => wrote.blocked = true,
-            Err(error) => return Err(error),
-        }
-        if wrote.blocked {
-            return Ok(());
+        match count(transport.write(alert), wrote)? {
+            0 => break,
+            written => drop(alert.drain(..written)),
         }
     }
     Ok(())
+}
+
+/// Bytes that a write took; none: the transport takes no more now.
+fn count(written: io::Result<usize>, wrote: &mut TlsWrote) -> io::Result<usize> {
+    let written = match written {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+        written => written?,
+    };
+    wrote.written += written;
+    wrote.blocked |= written == 0;
+    Ok(written)
 }
 
 fn is_chacha20(suite: &CipherSuite) -> bool {

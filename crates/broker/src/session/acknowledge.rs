@@ -232,9 +232,9 @@ impl Shard {
         let Some(entry) = self.take_in_flight(index, packet_id) else {
             return;
         };
-        let is_shared = reason == DropReason::NotPermitted && entry.ticket().is_some();
-        if is_shared && was_sent && qos == Some(QoS::ExactlyOnce) {
-            return self.return_shared(cx, index, entry, true);
+        if reason == DropReason::NotPermitted && entry.ticket().is_some() {
+            let stays_sent = was_sent && qos == Some(QoS::ExactlyOnce);
+            return self.return_shared(cx, index, entry, stays_sent);
         }
         self.drop_entry(cx, index, entry, reason);
     }

@@ -65,12 +65,7 @@ impl Shard {
     }
 
     /// An entry is the group's now.
-    pub(super) fn record_in_group<N: Node>(
-        &mut self,
-        cx: &mut Cx<'_, N>,
-        index: u32,
-        entry: &Entry,
-    ) {
+    fn record_in_group<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, entry: &Entry) {
         if entry.recorded {
             let epoch = self.groups.slab[index as usize].epoch;
             let record = Record::Enqueued(entry.record(epoch, cx.now));
@@ -81,12 +76,7 @@ impl Shard {
     /// A message that came when no member outlived its connection goes to one who does: it gets its
     /// record now. Else its Packet Identifier would be given again after a restart, while the
     /// client still knows it.
-    pub(super) fn record_late<N: Node>(
-        &mut self,
-        cx: &mut Cx<'_, N>,
-        index: u32,
-        entry: &mut Entry,
-    ) {
+    fn record_late<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, entry: &mut Entry) {
         entry.recorded = true;
         let id = entry.message.id();
         let message = MessageRecord {
@@ -104,12 +94,7 @@ impl Shard {
     }
 
     /// An entry of the group has come to its end.
-    pub(super) fn group_entry_ended<N: Node>(
-        &mut self,
-        cx: &mut Cx<'_, N>,
-        index: u32,
-        entry: &Taken,
-    ) {
+    fn group_entry_ended<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, entry: &Taken) {
         if entry.recorded() {
             let epoch = self.groups.slab[index as usize].epoch;
             let (message, why) = (entry.id(), entry.why());
@@ -188,12 +173,7 @@ impl Shard {
         self.watch_queue_expiry(QueueOwner::Group(id));
     }
 
-    pub(super) fn expire_in_group<N: Node>(
-        &mut self,
-        cx: &mut Cx<'_, N>,
-        index: u32,
-        entry: &Taken,
-    ) {
+    fn expire_in_group<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, entry: &Taken) {
         self.group_entry_ended(cx, index, entry);
         self.groups.slab[index as usize].accounting.expired += 1;
         self.counters.expired += 1;
@@ -339,7 +319,7 @@ impl Shard {
     }
 
     /// A message that the group held while a member had it has come to its end there.
-    pub(super) fn lent_entry_ended<N: Node>(
+    fn lent_entry_ended<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
         index: u32,
@@ -392,23 +372,18 @@ impl Shard {
     }
 
     /// How much of a group's queue is kept in memory.
-    pub(super) fn group_window(&self, index: u32) -> Window {
+    fn group_window(&self, index: u32) -> Window {
         let group = &self.groups.slab[index as usize];
         self.window_of(group.members.iter().any(|member| member.connected))
     }
 
-    pub(super) fn enqueue_for_group<N: Node>(
-        &mut self,
-        cx: &mut Cx<'_, N>,
-        index: u32,
-        entry: Entry,
-    ) {
+    fn enqueue_for_group<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, entry: Entry) {
         self.record_in_group(cx, index, &entry);
         self.enqueue_recorded_for_group(cx, index, entry);
     }
 
     /// As [`Shard::enqueue_for_group`], for an entry whose record is appended already.
-    pub(super) fn enqueue_recorded_for_group<N: Node>(
+    fn enqueue_recorded_for_group<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
         index: u32,
@@ -455,7 +430,7 @@ impl Shard {
         self.watch_queue_expiry(QueueOwner::Group(GroupId { index, generation }));
     }
 
-    pub(super) fn drop_in_group(&mut self, index: u32, reason: DropReason) {
+    fn drop_in_group(&mut self, index: u32, reason: DropReason) {
         self.groups.slab[index as usize].accounting.dropped += 1;
         self.counters.drop_messages(reason, 1);
     }

@@ -85,7 +85,7 @@ impl Shard {
     }
 
     /// What a session's client may get, if that is not everything.
-    pub(super) fn reads_of(&mut self, session: u32) -> Option<Arc<Reads>> {
+    fn reads_of(&mut self, session: u32) -> Option<Arc<Reads>> {
         let session = self.sessions.at(session);
         let permit = session.permit.as_deref()?;
         permit.is_restricted().then(|| {
@@ -324,12 +324,7 @@ impl Shard {
     }
 
     /// A member whose queue is full leaves a message to others, if they may have room.
-    pub(super) fn has_no_room(
-        &mut self,
-        session: u32,
-        ticket: &ShareTicket,
-        entry: &Entry,
-    ) -> bool {
+    fn has_no_room(&mut self, session: u32, ticket: &ShareTicket, entry: &Entry) -> bool {
         let limits = &self.settings.limits;
         let (count_max, bytes_max) = (limits.queued_messages, limits.queued_bytes);
         let queue = self.sessions.at(session).outbound.queue();
@@ -338,12 +333,7 @@ impl Shard {
             && queue.is_full_for(entry.message.bytes(), count_max, bytes_max)
     }
 
-    pub(super) fn deliver_shared_qos0<N: Node>(
-        &mut self,
-        cx: &mut Cx<'_, N>,
-        session: u32,
-        entry: &Entry,
-    ) {
+    fn deliver_shared_qos0<N: Node>(&mut self, cx: &mut Cx<'_, N>, session: u32, entry: &Entry) {
         self.sessions.at(session).accounting.matched += 1;
         self.counters.matched += 1;
         let topic = entry.message.topic();

@@ -89,7 +89,7 @@ impl Shard {
     }
 
     /// A group is durable while the session of one member outlives its connection.
-    pub(super) fn classify_group<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) {
+    fn classify_group<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) {
         let group = &mut self.groups.slab[index as usize];
         group.durable = group.members.iter().any(|member| member.durable);
         let (node, durable) = (group.node, group.durable);
@@ -106,7 +106,7 @@ impl Shard {
     }
 
     /// A group, as it was before a restart if it has an epoch; its members join again.
-    pub(super) fn new_group<N: Node>(
+    fn new_group<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
         tenant: TenantId,
@@ -141,7 +141,7 @@ impl Shard {
         index
     }
 
-    pub(super) fn end_group<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) {
+    fn end_group<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) {
         let node = self.groups.slab[index as usize].node;
         self.unindex_subscriber(cx, node, Target::group(index));
         let group = self.groups.slab.remove(index as usize);
