@@ -158,6 +158,9 @@ def test_a_client_certificate_is_required_and_has_to_be_good(secure, authority, 
     assert publish(authority.sign("wrong-purpose", usage="serverAuth")) != 0
     for why in ["requires a client certificate", "of another CA", "is not for clients"]:
         node.wait_for_log(why)
+    # Whose it was, as far as the certificate says.
+    refused = next(line for line in node.log().splitlines() if "is not for clients" in line)
+    assert 'claimed_user_name="wrong-purpose"' in refused, refused
 
 
 def test_mqtt_without_tls_on_the_port_is_told_in_the_log(secure):

@@ -1,8 +1,8 @@
 //! Certificates, keys and revocation lists: from PEM files to what TLS is spoken with, or a
 //! sentence that says what is wrong with which file and what to do.
 //!
-//! It knows neither sockets nor listeners, and holds no state: whoever wants files to be read again
-//! builds anew.
+//! It knows neither sockets nor listeners, and holds no state but the name of whom a handshake has
+//! just refused: whoever wants files to be read again builds anew.
 #![forbid(unsafe_code)]
 
 pub mod authority;
@@ -10,6 +10,7 @@ mod client;
 mod facts;
 mod identity;
 mod pem;
+mod refused;
 mod server;
 mod version1;
 
@@ -17,4 +18,5 @@ pub use client::{ClientFiles, ServerCheck, Versions, client_config, handshake_fa
 pub use facts::Facts;
 pub use identity::{IdentityError, NameFrom, ends_secs, user_name};
 pub use pem::FileError;
+pub use refused::take_refused_name;
 pub use server::{ClientCertificates, ServerFiles, ServerTls, server_config};

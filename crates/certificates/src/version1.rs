@@ -25,6 +25,8 @@ use x509_parser::prelude::{
     CertificateRevocationList, FromDer as _, ParsedExtension, X509Certificate, X509Version,
 };
 
+use crate::refused;
+
 /// What is signed, by which algorithm, and the signature: the form of certificates and revocation
 /// lists.
 struct Signed<'a> {
@@ -166,7 +168,7 @@ impl ClientCertVerifier for Verifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        match version1(end_entity) {
+        let verified = match version1(end_entity) {
             Some(certificate) => match self.verify(&certificate, now) {
                 Ok(()) => Ok(ClientCertVerified::assertion()),
                 Err(why) => Err(Error::InvalidCertificate(why)),
@@ -174,7 +176,11 @@ impl ClientCertVerifier for Verifier {
             None => self
                 .others
                 .verify_client_cert(end_entity, intermediates, now),
+        };
+        if verified.is_err() {
+            refused::note(end_entity);
         }
+        verified
     }
 
     fn verify_tls12_signature(

@@ -126,11 +126,15 @@ fn step(node: &mut Node, choices: &mut Choices<'_>) {
         18 => break_rules(node, choices, mutated),
         19 => {
             if let Some(link) = choose(node, choices) {
-                let end = choices.pick(&[
-                    TransportEnd::EndOfStream,
-                    TransportEnd::Error,
-                    TransportEnd::Violation("a rule of the transport"),
-                ]);
+                let end = match choices.pick(&[0, 1, 2, 3]) {
+                    0 => TransportEnd::EndOfStream,
+                    1 => TransportEnd::Error,
+                    2 => TransportEnd::Violation("a rule of the transport"),
+                    _ => TransportEnd::BadCertificate {
+                        why: "the client's certificate has expired",
+                        claims: Some("somebody".into()),
+                    },
+                };
                 node.end(link, end);
             }
         }

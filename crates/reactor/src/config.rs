@@ -36,6 +36,9 @@ pub struct ReactorConfig {
     pub authenticator: Arc<dyn Authenticator>,
     /// Where the rules of those who authenticate are looked up, if not in the answers.
     pub rules: Option<Arc<dyn RuleBook>>,
+    /// Asked where a client's certificate was found not to be good, at once and on the same thread:
+    /// whom it says to be about, if the verifier has noted that.
+    pub refused_name: fn() -> Option<String>,
 }
 
 impl ReactorConfig {
@@ -52,6 +55,7 @@ impl ReactorConfig {
             store: Box::new(MemoryStore),
             authenticator: Arc::new(NoAuthenticator),
             rules: None,
+            refused_name: || None,
         }
     }
 }

@@ -106,6 +106,7 @@ pub fn start(mut config: ReactorConfig) -> Result<Running, StartError> {
         reports: reports_in,
         batch_messages: config.batch_messages,
         authenticator: Arc::clone(&config.authenticator),
+        refused_name: config.refused_name,
     };
     let mut reactors = Vec::new();
     let mut counters = Vec::new();

@@ -265,13 +265,9 @@ impl Pipe {
             let bytes = self.bytes.drain(..chunk.len).collect();
             return Some(Arrival::Bytes(bytes, chunk.durable));
         }
-        match self.end {
-            Some((at_us, end)) if self.chunks.is_empty() && at_us <= now_us => {
-                self.end = None;
-                self.black = true;
-                Some(Arrival::End(end))
-            }
-            _ => None,
-        }
+        let is_due = |end: &mut (u64, _)| self.chunks.is_empty() && end.0 <= now_us;
+        let (_, end) = self.end.take_if(is_due)?;
+        self.black = true;
+        Some(Arrival::End(end))
     }
 }

@@ -334,7 +334,7 @@ impl Node {
         let at = {
             let socket = &mut self.sockets.borrow_mut()[link as usize];
             if socket.at.is_none() && !socket.gone {
-                socket.ended = Some(end);
+                socket.ended = Some(end.clone());
             }
             socket.at
         };

@@ -25,7 +25,7 @@ use crate::command::{Command, SysTopic};
 use crate::connection::{BufferPool, Connection, Connections, Phase};
 use crate::counters::Counters;
 use crate::effect::{ReadPage, ShardMessage};
-use crate::event::{Event, Report};
+use crate::event::{Event, Report, UserName};
 use crate::hash::{ClientKey, HashMap, Seed, owner, seeded};
 use crate::id::{
     ConnectionId, MessageId, RecordNumber, SessionAddress, SessionId, ShardId, TenantId, numbered,
@@ -132,7 +132,7 @@ pub struct Shard {
 }
 
 /// How the transport of a connection ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TransportEnd {
     /// The peer closed without DISCONNECT.
     EndOfStream,
@@ -142,6 +142,13 @@ pub enum TransportEnd {
     Finished,
     /// The peer broke the rules of the transport (WebSocket); which one.
     Violation(&'static str),
+    /// The peer has shown a certificate that is not good.
+    BadCertificate {
+        /// Why not.
+        why: &'static str,
+        /// Whom it says to be about, as far as that is a name.
+        claims: Option<Arc<str>>,
+    },
 }
 
 /// Why a packet ends its connection.
@@ -364,11 +371,18 @@ impl Shard {
         let Some(connection) = self.connections.get(id) else {
             return;
         };
-        let why = match end {
-            TransportEnd::EndOfStream => "the client closed the connection without DISCONNECT",
-            TransportEnd::Error => "the connection failed",
-            TransportEnd::Finished => "closed",
-            TransportEnd::Violation(why) => why,
+        let is_violation = matches!(
+            end,
+            TransportEnd::Violation(_) | TransportEnd::BadCertificate { .. }
+        );
+        let (why, claims) = match end {
+            TransportEnd::EndOfStream => {
+                ("the client closed the connection without DISCONNECT", None)
+            }
+            TransportEnd::Error => ("the connection failed", None),
+            TransportEnd::Finished => ("closed", None),
+            TransportEnd::Violation(why) => (why, None),
+            TransportEnd::BadCertificate { why, claims } => (why, claims),
         };
         match connection.phase {
             Phase::Accepted if connection.input.is_some() => {
@@ -387,10 +401,10 @@ impl Shard {
                 self.lobby_count -= 1;
                 self.counters.connects_refused += 1;
                 // Who only goes again is not worth a line.
-                if matches!(end, TransportEnd::Violation(_)) && self.settings.events.connections {
+                if is_violation && self.settings.events.connections {
                     cx.effects.events.push(Event::Refused {
                         client_id: String::new(),
-                        user: None,
+                        user: claims.map(UserName::Claimed),
                         will_topic: None,
                         address,
                         reason: ReasonCode::ProtocolError,

@@ -330,6 +330,7 @@ fn start_reactor(node: &NodeConfig, doorkeeper: Option<&Doorkeeper>) -> anyhow::
     if let Some(doorkeeper) = doorkeeper {
         config.authenticator = Arc::new(doorkeeper.clone());
     }
+    config.refused_name = martlet_certificates::take_refused_name;
     config.rules = node
         .policy
         .clone()

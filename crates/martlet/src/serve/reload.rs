@@ -247,7 +247,7 @@ impl Reload {
         Ok(done)
     }
 
-    /// First by which rules they go from now on, then who is not let in any more; how many those are.
+    /// First by which rules they go from now on, then who is not let in any more; so many are they.
     fn tell_shards(&self, rules: &Command, revocations: Vec<Revocation>) -> usize {
         self.control.tell_all(rules);
         let revoked = revocations.len();

@@ -166,7 +166,7 @@ impl Reactor {
             let settings = settings.filter(|settings| tls.needs_recheck(settings));
             if let Some(Err(why)) = settings.map(|settings| tls.recheck(settings)) {
                 self.plain = plain;
-                return self.end_layer(key, TransportEnd::Violation(why));
+                return self.end_handshake(key, why);
             }
         }
         if decrypted.opened
@@ -189,8 +189,20 @@ impl Reactor {
         match decrypted.end {
             None => {}
             Some(TlsEnd::Closed) => self.end_layer(key, TransportEnd::EndOfStream),
-            Some(TlsEnd::Failed(why)) => self.end_layer(key, TransportEnd::Violation(why)),
+            Some(TlsEnd::Failed(why)) => self.end_handshake(key, why),
         }
+    }
+
+    /// TLS has failed. Whose certificate that is for, if it is for one, the verifier knows.
+    fn end_handshake(&mut self, key: SocketKey, why: &'static str) {
+        let end = match (self.refused_name)() {
+            None => TransportEnd::Violation(why),
+            Some(name) => TransportEnd::BadCertificate {
+                why,
+                claims: Some(name.into()),
+            },
+        };
+        self.end_layer(key, end);
     }
 
     /// Gives the shard these bytes: in one piece, even if they came in many frames, because the

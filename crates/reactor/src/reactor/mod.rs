@@ -67,6 +67,7 @@ pub(crate) struct Common {
     pub(crate) reports: Sender<Report>,
     pub(crate) batch_messages: usize,
     pub(crate) authenticator: Arc<dyn Authenticator>,
+    pub(crate) refused_name: fn() -> Option<String>,
 }
 
 /// What connections of one listener begin with.
@@ -128,6 +129,7 @@ pub(crate) struct Reactor {
     outbox: Outbox,
     writer: Box<dyn Writer>,
     authenticator: Arc<dyn Authenticator>,
+    refused_name: fn() -> Option<String>,
     /// The shard has been told that other shards do not keep up.
     congested: bool,
     sockets: Sockets,
@@ -187,6 +189,7 @@ impl Reactor {
             outbox: Outbox::new(shard, Arc::clone(&mailboxes), common.batch_messages),
             writer: store.writer(shard, Durable::new(shard, Arc::clone(&mailboxes))),
             authenticator: Arc::clone(&common.authenticator),
+            refused_name: common.refused_name,
             mailboxes,
             congested: false,
             sockets: Sockets::default(),
@@ -290,6 +293,8 @@ impl Reactor {
             let entrance = listener.and_then(|number| self.entrances.get(usize::from(number)));
             let settings = entrance.and_then(|entrance| entrance.tls.as_ref());
             if let Some(Err(why)) = settings.map(|settings| tls.recheck(settings)) {
+                // Who it is was known before.
+                let _claimed = (self.refused_name)();
                 self.driver
                     .call(|shard, cx| shard.is_not_let_in(cx, id, why));
             }
