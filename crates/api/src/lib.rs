@@ -11,6 +11,7 @@ mod events;
 mod explain;
 mod health;
 mod problem;
+mod why;
 
 use std::sync::Arc;
 
@@ -34,6 +35,7 @@ pub fn admin_routes(control: Arc<Control>) -> Router {
         .route("/api/v1/clients", get(admin::clients))
         .route("/api/v1/traffic", get(admin::traffic))
         .route("/api/v1/acl/explain", get(explain::explain))
+        .route("/api/v1/why", get(why::why))
         .route("/api/v1/events", get(events::events))
         .route("/api/v1/backup", get(backup::backup))
         .route("/api/v1/shutdown", post(admin::shutdown))

@@ -256,6 +256,15 @@ impl Control {
         Ok(all)
     }
 
+    /// The session of this Client Identifier.
+    ///
+    /// # Errors
+    /// If a shard does not answer in time.
+    pub async fn client(&self, client_id: &str) -> Result<Option<ClientInfo>, ControlError> {
+        let mut all = self.clients(usize::MAX).await?.clients.into_iter();
+        Ok(all.find(|client| client.client_id == client_id))
+    }
+
     /// Which topics are in use, and by whom: `limit` uses of each shard at most.
     ///
     /// # Errors

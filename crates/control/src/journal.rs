@@ -2,12 +2,14 @@
 //! where there is one.
 //!
 //! Bounded by number, what was refused or lost for itself, so that clients who come and go do not
-//! push it out. Events are kept as they came and put into words for who asks. The data plane never
-//! waits for it.
+//! push it out; what became of each name last is kept for longer (`runs`). Events are kept as they
+//! came and put into words for who asks. The data plane never waits for it.
 
 mod mend;
+mod runs;
 
 pub use mend::Way;
+pub use runs::Run;
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
@@ -19,11 +21,18 @@ use martlet_codec::ReasonCode;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+use crate::cause::Cause;
+use runs::Runs;
+
 /// What was refused or lost, of which so much is kept.
 const TROUBLES: usize = 8_192;
 
 /// Who came and went, of which so much is kept.
 const COMINGS: usize = 512;
+
+/// Refusals that name nobody: so many of one address are told, of the last so many troubles.
+const NAMELESS: usize = 8;
+const NAMELESS_LOOKED_AT: usize = 1_024;
 
 /// Longest text of a client in an entry, in bytes: identifiers and topics may have 64 KiB.
 const TEXT_MAX: usize = 512;
@@ -62,6 +71,9 @@ pub struct Entry {
     /// What decided it: a rule, a limit, a statement of the specification.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub why: Option<String>,
+    /// What went wrong, of a closed list.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub cause: Option<Cause>,
     /// What to do about it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub mend: Option<String>,
@@ -106,6 +118,7 @@ pub struct Journal {
 struct Kept {
     troubles: VecDeque<Written>,
     comings: VecDeque<Written>,
+    runs: Runs,
     last: u64,
     /// The number of the last trouble that is not kept any more.
     gone: u64,
@@ -146,12 +159,14 @@ impl Written {
     fn entry(&self, commands: &mend::Commands) -> Entry {
         let way = mend::way(&self.event, commands);
         let (mend, command) = way.map(|way| (way.text, way.command)).unzip();
+        let entry = entry_of(&self.event);
         Entry {
             seq: self.seq,
             at_ms: self.at_ms,
+            cause: Cause::of(&entry),
             mend,
             command: command.flatten(),
-            ..entry_of(&self.event)
+            ..entry
         }
     }
 }
@@ -189,6 +204,7 @@ impl Journal {
         kept.last += 1;
         let (seq, is_trouble) = (kept.last, is_trouble(&event));
         let written = Written { seq, at_ms, event };
+        kept.runs.note(&written.entry(&self.commands));
         if is_trouble {
             if kept.troubles.len() >= TROUBLES
                 && let Some(oldest) = kept.troubles.pop_front()
@@ -236,6 +252,33 @@ impl Journal {
             .filter(|written| is_wanted(&written.entry(&self.commands)));
         let first = wanted.take(count).last();
         first.map_or(kept.last + 1, |written| written.seq)
+    }
+
+    /// What became of a name of late, the latest last.
+    pub fn runs_of(&self, name: &str) -> Vec<Run> {
+        self.lock().runs.of(name)
+    }
+
+    /// The last refusals of connections from an address that name nobody, in order.
+    pub fn nameless_from(&self, host: &str) -> Vec<Entry> {
+        let kept = self.lock();
+        let is_from = |event: &Event| match event {
+            Event::Refused {
+                client_id,
+                user: None,
+                address: Some((ip, _)),
+                ..
+            } => client_id.is_empty() && SocketAddr::new(*ip, 0).to_string() == format!("{host}:0"),
+            _ => false,
+        };
+        let troubles = kept.troubles.iter().rev().take(NAMELESS_LOOKED_AT);
+        let found = troubles.filter(|written| is_from(&written.event));
+        let mut found: Vec<Entry> = found
+            .take(NAMELESS)
+            .map(|written| written.entry(&self.commands))
+            .collect();
+        found.reverse();
+        found
     }
 
     /// Waits until there is an entry with this number, or the time is over.

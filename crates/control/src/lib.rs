@@ -16,11 +16,15 @@
 //! * `event_log`: events as log lines
 //! * [`explain`]: what decides whether a client may do something
 //! * [`journal`]: what happened of late to clients, and the way to mend it
+//! * [`why`]: why a client does not work, of the closed list of [`cause`]
+//! * `aging`: a map whose oldest entries go where there is no room
 //! * [`text`]: text from outside, on terminals and in shells
 #![forbid(unsafe_code)]
 
+mod aging;
 pub mod authentication;
 pub mod backup;
+pub mod cause;
 mod control;
 pub mod event_log;
 pub mod explain;
@@ -30,6 +34,7 @@ mod metrics;
 mod statistics;
 mod store;
 pub mod text;
+pub mod why;
 
 pub use control::{
     Clients, Control, ControlError, NodeInfo, ReloadOf, ReloadRequest, Reloaded, Shards, UserPlaces,

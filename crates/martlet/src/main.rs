@@ -44,6 +44,11 @@ enum Command {
     Store(cmd::store_cmd::StoreCommand),
     /// Show what happened to clients of late, and the way to mend what was refused
     Logs(cmd::logs::LogsOptions),
+    /// Say what is wrong with a device or client, since when, and how it is mended
+    ///
+    /// Exit code 0: nothing is wrong as far as the node can see. 3: something is. 1: the node does
+    /// not answer.
+    Why(cmd::why::WhyOptions),
     /// Have a running node read certificates, passwords and ACLs again
     ///
     /// Exit code 0: all that the files say is in force. 3: they were read, and something in them
@@ -112,6 +117,7 @@ fn run(command: Command) -> ExitCode {
         Command::Backup(command) => cmd::backup::run(&command),
         Command::Store(command) => cmd::store_cmd::run(&command),
         Command::Logs(options) => cmd::logs::run(&options),
+        Command::Why(options) => cmd::why::run(&options),
         Command::Reload(options) => cmd::admin::reload(&options),
         Command::Import(command) => cmd::import::run(&command),
         Command::Passwd(options) => cmd::passwd::run(options),

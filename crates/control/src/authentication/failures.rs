@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use martlet_broker::Realm;
 
-use super::aging::Aging;
 use super::turns::Place;
+use crate::aging::Aging;
 
 /// How much is borne.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

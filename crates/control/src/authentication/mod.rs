@@ -6,7 +6,6 @@
 //! nobody gets in on half of what somebody else had. The same question is asked once, however many
 //! wait for its answer. Where a source fails nobody gets in.
 //!
-//! * `aging`: a map whose oldest entries go where there is no room
 //! * `failures`: who tries passwords, and is slowed down and locked out
 //! * `proving`: passwords that are proved in steps and not sent
 //! * `policy`: the chain of a realm, and what becomes of who has no name
@@ -14,7 +13,6 @@
 //! * `turns`: who is next where passwords are worked out
 //! * `verified`: what is remembered
 
-mod aging;
 mod failures;
 mod policy;
 mod proving;

@@ -6,7 +6,7 @@ use aws_lc_rs::hmac;
 use martlet_broker::{Authenticated, Authentication, Password, Realm};
 
 use super::Policy;
-use super::aging::Aging;
+use crate::aging::Aging;
 
 /// A digest of all credentials.
 pub(super) type Digest = [u8; 32];

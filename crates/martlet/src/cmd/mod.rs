@@ -40,3 +40,4 @@ mod tables;
 mod tls_options;
 mod url;
 pub(crate) mod user;
+pub(crate) mod why;

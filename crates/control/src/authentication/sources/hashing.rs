@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::Finding;
+use crate::aging::Aging;
 use crate::authentication::Pretending;
-use crate::authentication::aging::Aging;
 use crate::authentication::turns::{Place, Turns};
 use aws_lc_rs::{hmac, rand};
 

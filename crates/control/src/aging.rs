@@ -5,7 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 
 #[derive(Debug)]
-pub(super) struct Aging<K, V> {
+pub(crate) struct Aging<K, V> {
     /// With the number of its putting.
     entries: HashMap<K, (u64, V)>,
     /// Oldest first; what was put again since, or is gone, stands here still for a while.
@@ -24,16 +24,16 @@ impl<K, V> Default for Aging<K, V> {
 }
 
 impl<K: Clone + Eq + Hash, V> Aging<K, V> {
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.entries.len()
     }
 
-    pub(super) fn get(&self, key: &K) -> Option<&V> {
+    pub(crate) fn get(&self, key: &K) -> Option<&V> {
         self.entries.get(key).map(|(_, value)| value)
     }
 
     /// The youngest from now on; what was there before under this key.
-    pub(super) fn put(&mut self, key: K, value: V) -> Option<V> {
+    pub(crate) fn put(&mut self, key: K, value: V) -> Option<V> {
         self.count += 1;
         if self.order.len() > 2 * self.entries.len() + 64 {
             let Self { entries, order, .. } = self;
@@ -47,13 +47,18 @@ impl<K: Clone + Eq + Hash, V> Aging<K, V> {
         old.map(|(_, value)| value)
     }
 
+    /// Takes an entry out.
+    pub(crate) fn take(&mut self, key: &K) -> Option<V> {
+        self.entries.remove(key).map(|(_, value)| value)
+    }
+
     /// Takes the oldest entry out.
-    pub(super) fn take_oldest(&mut self) -> Option<V> {
+    pub(crate) fn take_oldest(&mut self) -> Option<V> {
         self.take_oldest_if(|_| true)
     }
 
     /// The same, if it is like that.
-    pub(super) fn take_oldest_if(&mut self, is_like: impl Fn(&V) -> bool) -> Option<V> {
+    pub(crate) fn take_oldest_if(&mut self, is_like: impl Fn(&V) -> bool) -> Option<V> {
         loop {
             let (number, key) = self.order.front()?;
             match self.entries.get(key) {

@@ -1,0 +1,114 @@
+//! What is known about a client when it is asked why something does not work.
+
+use crate::authentication::Standing;
+use crate::explain::Explained;
+use crate::journal::{Entry, Run};
+use crate::why::Question;
+
+/// Everything that the verdict follows from; gathered at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// What was asked.
+    pub question: Question,
+    /// Milliseconds since the Unix epoch.
+    pub now_ms: u64,
+    /// Whose name it is in the tables or files: `device`, `user`; none: nobody's.
+    pub known_as: Option<String>,
+    /// It was removed then, by milliseconds since the Unix epoch.
+    pub deleted_ms: Option<u64>,
+    /// Why an operator has banned it, and until when.
+    pub banned: Option<String>,
+    /// What would become of it if it came with this name and the proof of it.
+    pub standing: Option<Standing>,
+    /// Its session.
+    pub session: Option<Session>,
+    /// When and how it was last seen, across restarts.
+    pub presence: Option<Presence>,
+    /// What became of it of late, the latest last.
+    pub runs: Vec<Run>,
+    /// Refusals that name nobody, from the address that it came from last; the latest last.
+    pub nameless: Vec<Entry>,
+    /// Where the node listens, as URLs.
+    pub listeners: Vec<String>,
+    /// What it may do with the topic.
+    pub rules: Option<TopicRules>,
+    /// Who is subscribed to the topic.
+    pub subscribers: Option<Vec<Subscriber>>,
+    /// The message store cannot write, and why.
+    pub store_failing: Option<String>,
+}
+
+/// A session, as far as it matters here.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Session {
+    /// Client Identifier.
+    pub client_id: String,
+    /// A Network Connection is there.
+    pub connected: bool,
+    /// Since when it is so, milliseconds since the Unix epoch, as far as known.
+    pub since_ms: Option<u64>,
+    /// Seconds; 0 is none.
+    pub keep_alive_secs: u16,
+    /// Seconds that it outlives its connection.
+    pub session_expiry_secs: u32,
+    /// Messages that wait.
+    pub queued: usize,
+    /// Messages sent and not acknowledged.
+    pub in_flight: usize,
+    /// Messages dropped since the session began.
+    pub dropped: u64,
+    /// Topic Filters with the QoS that was granted.
+    pub subscriptions: Vec<(String, u8)>,
+}
+
+/// When a client was last seen.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Presence {
+    /// It was connected then; else it went.
+    pub online: bool,
+    /// Milliseconds since the Unix epoch.
+    pub since_ms: u64,
+    /// Where from.
+    pub address: Option<String>,
+    /// Where it came in, as a URL.
+    pub listener: Option<String>,
+    /// Why it went.
+    pub why: Option<String>,
+}
+
+/// What a client may do with a topic.
+#[derive(Clone, Debug)]
+pub struct TopicRules {
+    /// Publish to it.
+    pub publish: Explained,
+    /// Receive what is published to it.
+    pub receive: Explained,
+    /// A rule that permits publishing or receiving it with another name in its place, with its own.
+    pub meant: Option<Meant>,
+    /// Some of what it may publish to.
+    pub permitted: Vec<String>,
+}
+
+/// A rule that permits the same topic of another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Meant {
+    /// Where the rule stands.
+    pub place: String,
+    /// Its Topic Filter with the client's own name.
+    pub filter: String,
+    /// What stands in the topic instead of that.
+    pub instead: String,
+}
+
+/// Who is subscribed to a topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subscriber {
+    /// Client Identifier.
+    pub client_id: String,
+    /// Its Topic Filter.
+    pub filter: String,
+    /// The QoS that was granted.
+    pub qos: u8,
+    /// It is connected.
+    pub connected: bool,
+}

@@ -1,0 +1,482 @@
+//! From facts to a verdict: each part looks at one side of the client and says what it finds; what
+//! weighs most is the verdict, and the rest is told beside it.
+
+use martlet_codec::{SubscriptionFilter, TopicName};
+
+use super::facts::{Facts, Meant, Presence, Session, TopicRules};
+use super::{Evidence, Finding, State, Verdict};
+use crate::authentication::Standing;
+use crate::cause::Cause;
+use crate::explain::Outcome;
+use crate::journal::Run;
+
+/// What weighs more stands further up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Weight {
+    /// It is out, and cannot come in.
+    Out,
+    /// It is in, and what was asked about cannot be.
+    Topic,
+    /// Something of it was refused or lost of late.
+    Trouble,
+    /// It went of itself.
+    Gone,
+    /// What else is to be known.
+    Remark,
+}
+
+/// So long ago, what went wrong once is not what is wrong now.
+const RECENT_MS: u64 = 15 * 60 * 1000;
+
+/// So often within that, one thing is a state and no accident.
+const REPEATED: u64 = 2;
+
+/// What the facts come to.
+pub fn judge(facts: &Facts) -> Verdict {
+    let mut found = Vec::new();
+    if let Some(error) = &facts.store_failing {
+        found.push((
+            Weight::Topic,
+            Finding::new(
+                Cause::StoreFailing,
+                format!("the message store cannot write, so nothing is acknowledged: {error}"),
+            )
+            .mend("make room on the disk, or look at it; martlet status says more"),
+        ));
+    }
+    door(facts, &mut found);
+    session(facts, &mut found);
+    topic(facts, &mut found);
+    found.sort_by_key(|(weight, finding)| (*weight, std::cmp::Reverse(finding.since_ms)));
+    let mut found = found.into_iter().map(|(_, finding)| finding);
+    let first = found.next().unwrap_or_else(|| nothing(facts));
+    let mut also: Vec<Finding> = Vec::new();
+    for finding in found {
+        let is_told = |told: &Finding| {
+            told.cause == finding.cause
+                && (told.sentence == finding.sentence || finding.cause.is_at_door())
+        };
+        if !is_told(&first) && !also.iter().any(is_told) {
+            also.push(finding);
+        }
+    }
+    Verdict {
+        name: facts.question.name.clone(),
+        topic: facts.question.topic.clone(),
+        state: state(facts),
+        finding: first,
+        also,
+        evidence: evidence(facts),
+    }
+}
+
+fn state(facts: &Facts) -> State {
+    if let Some(session) = &facts.session {
+        return match session.connected {
+            true => State::Connected,
+            false if is_refused_now(facts).is_some() => State::Refused,
+            false => State::Away,
+        };
+    }
+    match (is_refused_now(facts), &facts.presence, facts.runs.last()) {
+        (Some(_), ..) => State::Refused,
+        (None, Some(_), _) | (None, None, Some(_)) => State::Away,
+        (None, None, None) => State::NeverSeen,
+    }
+}
+
+/// The last time that it wanted to come in it was refused.
+fn is_refused_now(facts: &Facts) -> Option<&Run> {
+    let is_of_door = |run: &&Run| matches!(&*run.last.what, "connect refused" | "connected");
+    let last = facts.runs.iter().rev().find(is_of_door)?;
+    (last.last.what == "connect refused").then_some(last)
+}
+
+/// Whether it comes in.
+fn door(facts: &Facts, found: &mut Vec<(Weight, Finding)>) {
+    if facts
+        .session
+        .as_ref()
+        .is_some_and(|session| session.connected)
+    {
+        return;
+    }
+    if let Some(why) = &facts.banned {
+        let finding = Finding::new(Cause::Banned, format!("it is banned: {why}"));
+        found.push((Weight::Out, finding.mend("lift the ban")));
+    }
+    if let Some(at_ms) = facts.deleted_ms {
+        let finding = Finding::new(Cause::Deleted, "it was removed from the registry");
+        let finding = finding.since(at_ms).mend("restore it, or add it anew");
+        found.push((Weight::Out, finding));
+    }
+    if let Some(run) = is_refused_now(facts) {
+        let cause = run.cause.unwrap_or(Cause::Other);
+        found.push((Weight::Out, Finding::of_run(run, cause)));
+    }
+    if let Some(Standing::Barred(why)) = &facts.standing {
+        let cause = match Cause::of_refusal("", why) {
+            Cause::UnknownName if facts.runs.is_empty() && facts.presence.is_none() => {
+                Cause::NobodyKnown
+            }
+            cause => cause,
+        };
+        let sentence = match cause {
+            Cause::NobodyKnown => format!(
+                "{} has never connected nor tried to since the node was started, and {why}",
+                facts.question.name
+            ),
+            _ => format!("it would not be let in: {why}"),
+        };
+        // What it was told when it last came says more.
+        let weight = match is_refused_now(facts) {
+            Some(run) if run.cause != Some(cause) => Weight::Remark,
+            _ => Weight::Out,
+        };
+        found.push((weight, Finding::new(cause, sentence).mend_by(facts, cause)));
+    }
+    if let Some(finding) = closed_listener(facts) {
+        found.push((Weight::Out, finding));
+    }
+    if is_refused_now(facts).is_none()
+        && let Some(last) = facts.nameless.last()
+    {
+        let cause = Cause::of(last).unwrap_or(Cause::Other);
+        let why = last.why.as_deref().unwrap_or_default();
+        let address = last.address.as_deref().unwrap_or_default();
+        let finding = Finding::new(
+            cause,
+            format!("somebody at {address}, where it came from last, was refused: {why}"),
+        );
+        let finding = finding.since(last.at_ms).mend_opt(last.mend.clone());
+        found.push((Weight::Out, finding));
+    }
+    gone(facts, found);
+}
+
+/// It came in by a door that is not there any more.
+fn closed_listener(facts: &Facts) -> Option<Finding> {
+    let presence = facts.presence.as_ref()?;
+    let listener = presence.listener.as_ref()?;
+    if presence.online || facts.listeners.is_empty() || facts.listeners.contains(listener) {
+        return None;
+    }
+    let finding = Finding::new(
+        Cause::ListenerClosed,
+        format!(
+            "it came in by {listener} before, and the node does not listen there: it listens on {}",
+            facts.listeners.join(", ")
+        ),
+    );
+    Some(finding.since(presence.since_ms).mend(
+        "listen there again (--listen, [[listeners]]), or have the client connect where the node \
+         listens",
+    ))
+}
+
+/// It is not there, and nothing keeps it out.
+fn gone(facts: &Facts, found: &mut Vec<(Weight, Finding)>) {
+    let is_end = |run: &&Run| run.last.what == "disconnected";
+    if let Some(run) = facts.runs.iter().rev().find(is_end) {
+        let cause = run.cause.unwrap_or(Cause::Away);
+        let mut finding = Finding::of_run(run, cause);
+        finding.since_ms = Some(run.last.at_ms);
+        let why = run.last.why.as_deref().unwrap_or_default();
+        finding.sentence = match cause {
+            Cause::Away => format!("it is not connected: {why}, and it has not come again"),
+            _ => format!("its connection was ended: {why}"),
+        };
+        let weight = match cause {
+            Cause::Away => Weight::Gone,
+            _ => Weight::Trouble,
+        };
+        return found.push((weight, finding));
+    }
+    if let Some(Presence {
+        online: false,
+        since_ms,
+        why,
+        ..
+    }) = &facts.presence
+    {
+        let why = why.as_deref().unwrap_or("its connection ended");
+        let sentence = format!("it is not connected: {why}, and it has not come again");
+        found.push((
+            Weight::Gone,
+            Finding::new(Cause::Away, sentence).since(*since_ms),
+        ));
+    } else if facts.session.is_some() {
+        let sentence = "it is not connected; its session is kept, and waits for it";
+        found.push((Weight::Gone, Finding::new(Cause::Away, sentence)));
+    } else if facts.known_as.is_some() && facts.runs.is_empty() {
+        let what = facts.known_as.as_deref().unwrap_or_default();
+        let sentence = format!(
+            "the {what} {} is known, and has neither connected nor tried to",
+            facts.question.name
+        );
+        let finding = Finding::new(Cause::NeverConnected, sentence).mend(format!(
+            "see that it has the node's address and its credential: the node listens on {}",
+            facts.listeners.join(", ")
+        ));
+        found.push((Weight::Trouble, finding));
+    }
+}
+
+/// What was refused or lost of it while it was let in.
+fn session(facts: &Facts, found: &mut Vec<(Weight, Finding)>) {
+    let is_recent = |run: &&Run| facts.now_ms.saturating_sub(run.last.at_ms) <= RECENT_MS;
+    let is_connected = facts
+        .session
+        .as_ref()
+        .is_some_and(|session| session.connected);
+    for run in facts.runs.iter().filter(is_recent) {
+        let Some(cause) = run.cause else { continue };
+        match &*run.last.what {
+            "connect refused" | "re-authentication refused" if is_connected => {
+                let mut finding = Finding::of_run(run, cause);
+                finding.sentence = format!("before, it was refused: {}", finding.sentence);
+                found.push((Weight::Remark, finding));
+            }
+            // Whoever is out is out for that reason, which `door` has told.
+            "connect refused" => {}
+            "disconnected" if is_connected => {
+                found.extend(again_and_again(facts, run, cause));
+            }
+            "disconnected" => {}
+            // The rules say so themselves.
+            _ if is_by_rules(facts, run) => {}
+            _ if of_topic(facts, run) => found.push((Weight::Topic, Finding::of_run(run, cause))),
+            _ => found.push((Weight::Trouble, Finding::of_run(run, cause))),
+        }
+    }
+    let Some(session) = &facts.session else {
+        return;
+    };
+    if !session.connected && session.queued > 0 {
+        let sentence = format!("{} messages wait for it", session.queued);
+        found.push((Weight::Remark, Finding::new(Cause::Away, sentence)));
+    }
+}
+
+/// A connection that is there, and has ended for the same reason before.
+fn again_and_again(facts: &Facts, run: &Run, cause: Cause) -> Option<(Weight, Finding)> {
+    if run.count < REPEATED && cause != Cause::TakenOver {
+        return None;
+    }
+    let mut finding = Finding::of_run(run, cause);
+    let keep_alive = facts
+        .session
+        .as_ref()
+        .map_or(0, |session| session.keep_alive_secs);
+    let times = match run.count {
+        1 => "once".to_owned(),
+        count => format!("{count} times"),
+    };
+    finding.sentence = match cause {
+        Cause::TakenOver => format!(
+            "its connection was taken over {times} by another with the same Client Identifier"
+        ),
+        Cause::KeepAlive => format!(
+            "its connection ended {times} because nothing came within one and a half times its \
+             Keep Alive of {keep_alive} s"
+        ),
+        _ => format!("its connection ended {times}: {}", finding.sentence),
+    };
+    let weight = match run.count >= REPEATED {
+        true => Weight::Trouble,
+        false => Weight::Remark,
+    };
+    Some((weight, finding))
+}
+
+/// It was refused for what the rules say of the topic now.
+fn is_by_rules(facts: &Facts, run: &Run) -> bool {
+    let is_refused = |rules: &TopicRules| {
+        let of = [&rules.publish, &rules.receive];
+        of.iter()
+            .any(|explained| explained.outcome == Outcome::Refused)
+    };
+    run.cause == Some(Cause::NotPermitted)
+        && of_topic(facts, run)
+        && facts.rules.as_ref().is_some_and(is_refused)
+}
+
+/// With since when and how often that was so.
+fn refused_before(facts: &Facts, mut finding: Finding) -> Finding {
+    let mut runs = facts.runs.iter().rev();
+    if let Some(run) = runs.find(|run| is_by_rules(facts, run)) {
+        (finding.since_ms, finding.count) = (Some(run.since_ms), Some(run.count));
+        finding.command.clone_from(&run.last.command);
+    }
+    finding
+}
+
+fn of_topic(facts: &Facts, run: &Run) -> bool {
+    let (Some(topic), Some(of)) = (&facts.question.topic, &run.last.topic) else {
+        return false;
+    };
+    topic == of || matches(of, topic)
+}
+
+fn matches(filter: &str, topic: &str) -> bool {
+    let (Ok(filter), Ok(topic)) = (SubscriptionFilter::parse(filter), TopicName::new(topic)) else {
+        return false;
+    };
+    filter.filter.matches(topic)
+}
+
+/// What becomes of messages of the topic that was asked about.
+fn topic(facts: &Facts, found: &mut Vec<(Weight, Finding)>) {
+    let Some(topic) = &facts.question.topic else {
+        return;
+    };
+    let session = facts.session.as_ref();
+    let own = session
+        .map(|session| matching(session, topic))
+        .unwrap_or_default();
+    // Who is subscribed to it is asked about as a receiver.
+    let receives = !own.is_empty();
+    if let Some(rules) = &facts.rules {
+        let explained = match receives {
+            true => &rules.receive,
+            false => &rules.publish,
+        };
+        let verb = if receives { "receive" } else { "publish to" };
+        if explained.outcome == Outcome::Refused {
+            let finding = match &rules.meant {
+                Some(meant) if !receives => wrong_topic(meant, topic),
+                _ => not_permitted(verb, topic, &explained.why, &rules.permitted),
+            };
+            return found.push((Weight::Topic, refused_before(facts, finding)));
+        }
+    }
+    if receives {
+        if let Some((filter, 0)) = own.iter().max_by_key(|(_, qos)| *qos) {
+            let sentence = format!(
+                "it has QoS 0 for {filter}: messages of {topic} come to it with QoS 0 whatever \
+                 they are published with, and none is kept while it is away"
+            );
+            let finding = Finding::new(Cause::QosDowngraded, sentence);
+            found.push((Weight::Topic, finding.mend("subscribe with QoS 1 or 2")));
+        }
+        return;
+    }
+    match facts.subscribers.as_deref() {
+        Some([]) => {
+            let sentence = format!("it may publish to {topic}, and nobody is subscribed to it");
+            let finding = Finding::new(Cause::SubscriberAbsent, sentence).mend(
+                "look whether the receiver is connected, and by which Topic Filter it subscribes; \
+                 a message for who comes later is published retained",
+            );
+            found.push((Weight::Topic, finding));
+        }
+        Some(all) if all.iter().all(|subscriber| !subscriber.connected) => {
+            let names: Vec<&str> = all.iter().map(|one| &*one.client_id).take(3).collect();
+            let sentence = format!(
+                "it may publish to {topic}; of those who are subscribed to it ({}) none is \
+                 connected",
+                names.join(", ")
+            );
+            found.push((
+                Weight::Topic,
+                Finding::new(Cause::SubscriberAbsent, sentence),
+            ));
+        }
+        Some(all) if all.iter().all(|subscriber| subscriber.qos == 0) => {
+            let sentence = format!(
+                "all who are subscribed to {topic} have QoS 0: what is published with more comes \
+                 to them with QoS 0"
+            );
+            let finding = Finding::new(Cause::QosDowngraded, sentence);
+            found.push((
+                Weight::Remark,
+                finding.mend("have them subscribe with QoS 1 or 2"),
+            ));
+        }
+        Some(_) | None => {}
+    }
+    if let Some(rules) = &facts.rules
+        && session.is_some_and(|session| session.connected)
+        && rules.receive.outcome == Outcome::Permitted
+    {
+        let sentence = format!("it has no subscription that {topic} matches");
+        found.push((Weight::Remark, Finding::new(Cause::NotSubscribed, sentence)));
+    }
+}
+
+fn matching<'a>(session: &'a Session, topic: &str) -> Vec<(&'a str, u8)> {
+    let own = session.subscriptions.iter();
+    let own = own.filter(|(filter, _)| matches(filter, topic));
+    own.map(|(filter, qos)| (&**filter, *qos)).collect()
+}
+
+fn wrong_topic(meant: &Meant, topic: &str) -> Finding {
+    let Meant {
+        place,
+        filter,
+        instead,
+    } = meant;
+    Finding::new(
+        Cause::WrongTopic,
+        format!(
+            "it may not publish to {topic}: {place} permits {filter}, with its own name where {instead:?} stands"
+        ),
+    )
+    .mend(format!("have the client publish to a topic that {filter} matches"))
+}
+
+fn not_permitted(verb: &str, topic: &str, why: &str, permitted: &[String]) -> Finding {
+    let allowed = match permitted {
+        [] => String::new(),
+        all => format!("; it may publish to {}", all.join(", ")),
+    };
+    Finding::new(
+        Cause::NotPermitted,
+        format!("it may not {verb} {topic}: {why}{allowed}"),
+    )
+    .mend("permit it in the ACL file or role, or have the client use another topic")
+}
+
+fn nothing(facts: &Facts) -> Finding {
+    match &facts.session {
+        Some(session) if session.connected => {
+            let about = match &facts.question.topic {
+                Some(topic) => format!(", it may use {topic},"),
+                None => String::new(),
+            };
+            let finding = Finding::new(
+                Cause::NothingWrong,
+                format!("it is connected{about} and nothing of it was refused or lost of late"),
+            );
+            match session.since_ms {
+                Some(since_ms) => finding.since(since_ms),
+                None => finding,
+            }
+        }
+        _ => Finding::new(
+            Cause::NobodyKnown,
+            format!(
+                "nothing is known of {}: it is no device and no user, has no session, and has not \
+                 come since the node was started",
+                facts.question.name
+            ),
+        )
+        .mend("look whether the name is right: martlet device ls, martlet clients"),
+    }
+}
+
+/// What the verdict was read from, in order of time.
+fn evidence(facts: &Facts) -> Vec<Evidence> {
+    let mut all: Vec<Evidence> = facts.runs.iter().map(Evidence::of_run).collect();
+    all.extend(facts.nameless.iter().rev().take(3).map(|entry| Evidence {
+        at_ms: entry.at_ms,
+        text: format!(
+            "{} from {}: {}",
+            entry.what,
+            entry.address.as_deref().unwrap_or_default(),
+            entry.why.as_deref().unwrap_or_default()
+        ),
+    }));
+    all.sort_by_key(|evidence| evidence.at_ms);
+    all
+}

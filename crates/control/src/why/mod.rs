@@ -1,0 +1,185 @@
+//! Why a client does not work: one verdict from what the registry, the rules, the session and the
+//! latest events say of it, with the way to mend it.
+//!
+//! * [`facts`]: what is known, as plain data
+//! * `gather`: where it comes from
+//! * `judge`: what follows from it, without asking anybody
+
+pub mod facts;
+mod gather;
+mod judge;
+#[cfg(test)]
+mod tests;
+
+use martlet_codec::TopicName;
+use serde::{Deserialize, Serialize};
+
+use crate::cause::Cause;
+use crate::journal::Run;
+pub use judge::judge;
+
+use facts::Facts;
+
+/// What is asked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Question {
+    /// A Client Identifier, which for a device is its id, or a user name.
+    pub name: String,
+    /// A Topic Name.
+    pub topic: Option<String>,
+}
+
+impl Question {
+    /// Checks that a client could have that topic at all.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn check(&self) -> Result<(), String> {
+        let Some(topic) = &self.topic else {
+            return Ok(());
+        };
+        let checked = TopicName::new(topic).map(|_| ());
+        checked.map_err(|why| format!("{topic:?} is no Topic Name: {why}"))
+    }
+}
+
+/// How a client is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    /// A Network Connection is there.
+    Connected,
+    /// It was there and is not.
+    Away,
+    /// It tries to come in, and is not let in.
+    Refused,
+    /// Nothing was ever seen of it.
+    NeverSeen,
+}
+
+/// One thing that is so.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// Of a closed list.
+    pub cause: Cause,
+    /// In a sentence.
+    pub sentence: String,
+    /// Since when, milliseconds since the Unix epoch, as far as known.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub since_ms: Option<u64>,
+    /// How often since then, where it is something that happens.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub count: Option<u64>,
+    /// What to do about it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub mend: Option<String>,
+    /// The command for that, as it stands in a shell on the node's machine.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub command: Option<String>,
+}
+
+/// What was seen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Evidence {
+    /// When, milliseconds since the Unix epoch.
+    pub at_ms: u64,
+    /// What.
+    pub text: String,
+}
+
+/// The answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// Who was asked about.
+    pub name: String,
+    /// Which topic, if one was.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub topic: Option<String>,
+    /// How it is.
+    pub state: State,
+    /// What is wrong.
+    #[serde(flatten)]
+    pub finding: Finding,
+    /// What else is, as far as it matters less.
+    pub also: Vec<Finding>,
+    /// What was seen of it of late, in order of time.
+    pub evidence: Vec<Evidence>,
+}
+
+impl Finding {
+    fn new(cause: Cause, sentence: impl Into<String>) -> Self {
+        Self {
+            cause,
+            sentence: sentence.into(),
+            since_ms: None,
+            count: None,
+            mend: None,
+            command: None,
+        }
+    }
+
+    fn since(mut self, at_ms: u64) -> Self {
+        self.since_ms = Some(at_ms);
+        self
+    }
+
+    fn mend(self, mend: impl Into<String>) -> Self {
+        self.mend_opt(Some(mend.into()))
+    }
+
+    fn mend_opt(mut self, mend: Option<String>) -> Self {
+        self.mend = mend;
+        self
+    }
+
+    /// As it was said of the last thing of that kind that happened.
+    fn mend_by(mut self, facts: &Facts, cause: Cause) -> Self {
+        let mut runs = facts.runs.iter().rev();
+        if let Some(run) = runs.find(|run| run.cause == Some(cause)) {
+            self.mend = run.last.mend.clone().or(self.mend);
+            self.command.clone_from(&run.last.command);
+        }
+        self
+    }
+
+    fn of_run(run: &Run, cause: Cause) -> Self {
+        let last = &run.last;
+        let why = last
+            .why
+            .clone()
+            .unwrap_or_else(|| cause.meaning().to_owned());
+        let sentence = match (&*last.what, &last.topic) {
+            ("connect refused", _) => why,
+            (what, Some(topic)) if !topic.is_empty() => format!("{what}, {topic}: {why}"),
+            (what, _) => format!("{what}: {why}"),
+        };
+        Self {
+            count: Some(run.count),
+            mend: last.mend.clone(),
+            command: last.command.clone(),
+            ..Self::new(cause, sentence).since(run.since_ms)
+        }
+    }
+}
+
+impl Evidence {
+    fn of_run(run: &Run) -> Self {
+        let last = &run.last;
+        let mut text = last.what.clone();
+        for part in [&last.topic, &last.why].into_iter().flatten() {
+            if !part.is_empty() {
+                text.push_str(&format!(", {part}"));
+            }
+        }
+        if let Some(address) = &last.address {
+            text.push_str(&format!(", from {address}"));
+        }
+        if run.count > 1 {
+            text.push_str(&format!(" ({} times)", run.count));
+        }
+        Self {
+            at_ms: last.at_ms,
+            text,
+        }
+    }
+}

@@ -1,0 +1,320 @@
+use super::facts::{Facts, Meant, Presence, Session, Subscriber, TopicRules};
+use super::{Question, State, Verdict, judge};
+use crate::authentication::Standing;
+use crate::cause::Cause;
+use crate::explain::{Explained, Outcome};
+use crate::journal::{Entry, Run};
+
+const NOW: u64 = 1_000_000_000;
+
+fn facts(topic: Option<&str>) -> Facts {
+    Facts {
+        question: Question {
+            name: "d1".to_owned(),
+            topic: topic.map(str::to_owned),
+        },
+        now_ms: NOW,
+        listeners: vec!["mqtt://0.0.0.0:1883".to_owned()],
+        ..Facts::default()
+    }
+}
+
+fn run(what: &str, reason: &str, why: &str, count: u64, ago_ms: u64) -> Run {
+    let last = Entry {
+        at_ms: NOW - ago_ms,
+        what: what.to_owned(),
+        client_id: "d1".to_owned(),
+        reason: Some(reason.to_owned()),
+        why: Some(why.to_owned()),
+        mend: Some("do this".to_owned()),
+        ..Entry::default()
+    };
+    Run {
+        cause: Cause::of(&last),
+        since_ms: NOW - ago_ms - 60_000,
+        count,
+        last,
+    }
+}
+
+fn connected() -> Session {
+    Session {
+        client_id: "d1".to_owned(),
+        connected: true,
+        since_ms: Some(NOW - 5_000),
+        keep_alive_secs: 5,
+        ..Session::default()
+    }
+}
+
+fn explained(outcome: Outcome) -> Explained {
+    Explained {
+        outcome,
+        place: None,
+        rule: None,
+        why: "no rule permits it".to_owned(),
+        asked: String::new(),
+        notes: Vec::new(),
+    }
+}
+
+fn rules(publish: Outcome, receive: Outcome) -> Option<TopicRules> {
+    Some(TopicRules {
+        publish: explained(publish),
+        receive: explained(receive),
+        meant: None,
+        permitted: vec!["d/d1/telemetry".to_owned()],
+    })
+}
+
+#[track_caller]
+fn expect(verdict: &Verdict, cause: Cause, state: State, said: &str) {
+    assert_eq!(
+        (verdict.finding.cause, verdict.state),
+        (cause, state),
+        "{verdict:#?}"
+    );
+    assert!(verdict.finding.sentence.contains(said), "{verdict:#?}");
+}
+
+#[test]
+fn what_it_was_told_when_it_last_came_decides() {
+    let wrong = "the password is not that of the registry";
+    let refused = run("connect refused", "BadUserNameOrPassword", wrong, 12, 1_000);
+    let mut facts = facts(None);
+    facts.runs = vec![run("connected", "", "", 1, 900_000), refused];
+    facts.standing = Some(Standing::Known);
+    let verdict = judge(&facts);
+    expect(
+        &verdict,
+        Cause::WrongPassword,
+        State::Refused,
+        "not that of",
+    );
+    assert_eq!(verdict.finding.since_ms, Some(NOW - 61_000));
+    assert_eq!(verdict.finding.count, Some(12));
+    assert_eq!(verdict.finding.mend.as_deref(), Some("do this"));
+    // It has come in meanwhile.
+    facts.runs.push(run("connected", "", "", 1, 10));
+    facts.session = Some(connected());
+    let verdict = judge(&facts);
+    expect(
+        &verdict,
+        Cause::WrongPassword,
+        State::Connected,
+        "before, it was refused",
+    );
+}
+
+#[test]
+fn who_would_not_be_let_in_is_told_so_before_it_comes() {
+    let mut facts = facts(None);
+    facts.known_as = Some("device".to_owned());
+    facts.standing = Some(Standing::Barred("device d1 is maintenance".to_owned()));
+    expect(
+        &judge(&facts),
+        Cause::Disabled,
+        State::NeverSeen,
+        "maintenance",
+    );
+    facts.standing = Some(Standing::Known);
+    expect(
+        &judge(&facts),
+        Cause::NeverConnected,
+        State::NeverSeen,
+        "neither connected nor",
+    );
+    facts.known_as = None;
+    let nobody = "nobody of that name is known to the registry".to_owned();
+    facts.standing = Some(Standing::Barred(nobody));
+    expect(
+        &judge(&facts),
+        Cause::NobodyKnown,
+        State::NeverSeen,
+        "nobody of that name",
+    );
+    facts.banned = Some("noise, until tomorrow".to_owned());
+    expect(
+        &judge(&facts),
+        Cause::Banned,
+        State::NeverSeen,
+        "until tomorrow",
+    );
+}
+
+#[test]
+fn a_door_that_is_closed_is_named() {
+    let mut facts = facts(None);
+    facts.standing = Some(Standing::Known);
+    facts.presence = Some(Presence {
+        since_ms: NOW - 10_000,
+        listener: Some("mqtts://0.0.0.0:8883".to_owned()),
+        ..Presence::default()
+    });
+    expect(
+        &judge(&facts),
+        Cause::ListenerClosed,
+        State::Away,
+        "mqtts://0.0.0.0:8883",
+    );
+}
+
+#[test]
+fn who_goes_again_and_again_is_told_why() {
+    let mut facts = facts(None);
+    facts.session = Some(connected());
+    let silent = run("disconnected", "KeepAliveTimeout", "keep alive", 4, 1_000);
+    facts.runs = vec![silent];
+    let reason = martlet_codec::ReasonCode::KeepAliveTimeout.name();
+    facts.runs[0].last.reason = Some(reason.to_owned());
+    facts.runs[0].cause = Cause::of(&facts.runs[0].last);
+    expect(
+        &judge(&facts),
+        Cause::KeepAlive,
+        State::Connected,
+        "4 times",
+    );
+    facts.runs[0].cause = Some(Cause::TakenOver);
+    expect(
+        &judge(&facts),
+        Cause::TakenOver,
+        State::Connected,
+        "same Client Identifier",
+    );
+    // Once is what a client does that comes again by another network.
+    facts.runs[0].count = 1;
+    facts.runs[0].cause = Some(Cause::KeepAlive);
+    expect(
+        &judge(&facts),
+        Cause::NothingWrong,
+        State::Connected,
+        "nothing of it",
+    );
+}
+
+#[test]
+fn a_topic_is_followed_from_the_rules_to_who_is_subscribed() {
+    let mut facts = facts(Some("d/d2/telemetry"));
+    facts.session = Some(connected());
+    facts.rules = rules(Outcome::Refused, Outcome::Refused);
+    expect(
+        &judge(&facts),
+        Cause::NotPermitted,
+        State::Connected,
+        "d/d1/telemetry",
+    );
+    if let Some(rules) = &mut facts.rules {
+        rules.meant = Some(Meant {
+            place: "device type sensor rule 1".to_owned(),
+            filter: "d/d1/telemetry".to_owned(),
+            instead: "d2".to_owned(),
+        });
+    }
+    expect(
+        &judge(&facts),
+        Cause::WrongTopic,
+        State::Connected,
+        "where \"d2\" stands",
+    );
+    facts.rules = rules(Outcome::Permitted, Outcome::Refused);
+    facts.subscribers = Some(Vec::new());
+    expect(
+        &judge(&facts),
+        Cause::SubscriberAbsent,
+        State::Connected,
+        "nobody is subscribed",
+    );
+    let subscriber = |connected| Subscriber {
+        client_id: "app".to_owned(),
+        filter: "d/#".to_owned(),
+        qos: 0,
+        connected,
+    };
+    facts.subscribers = Some(vec![subscriber(false)]);
+    expect(
+        &judge(&facts),
+        Cause::SubscriberAbsent,
+        State::Connected,
+        "none is connected",
+    );
+    facts.subscribers = Some(vec![subscriber(true)]);
+    expect(
+        &judge(&facts),
+        Cause::QosDowngraded,
+        State::Connected,
+        "have QoS 0",
+    );
+}
+
+#[test]
+fn a_receiver_is_told_what_keeps_messages_from_it() {
+    let mut facts = facts(Some("d/d2/telemetry"));
+    let mut session = connected();
+    session.subscriptions = vec![("d/+/telemetry".to_owned(), 0)];
+    facts.session = Some(session);
+    facts.rules = rules(Outcome::Refused, Outcome::Permitted);
+    expect(
+        &judge(&facts),
+        Cause::QosDowngraded,
+        State::Connected,
+        "QoS 0",
+    );
+    facts.rules = rules(Outcome::Permitted, Outcome::Refused);
+    expect(
+        &judge(&facts),
+        Cause::NotPermitted,
+        State::Connected,
+        "may not receive",
+    );
+    if let Some(session) = &mut facts.session {
+        session.subscriptions[0].1 = 1;
+    }
+    facts.rules = rules(Outcome::Permitted, Outcome::Permitted);
+    let mut full = run(
+        "message dropped",
+        "queue_full",
+        "the queue was full",
+        30,
+        1_000,
+    );
+    full.last.topic = Some("d/d2/telemetry".to_owned());
+    facts.runs = vec![full];
+    expect(
+        &judge(&facts),
+        Cause::QueueFull,
+        State::Connected,
+        "the queue was full",
+    );
+}
+
+#[test]
+fn what_is_old_or_weighs_less_is_told_beside_it() {
+    let mut facts = facts(None);
+    facts.session = Some(connected());
+    let refused = run(
+        "publish refused",
+        "NotAuthorized",
+        "no rule permits it",
+        1,
+        20 * 60 * 1000,
+    );
+    facts.runs = vec![refused];
+    let verdict = judge(&facts);
+    expect(
+        &verdict,
+        Cause::NothingWrong,
+        State::Connected,
+        "nothing of it",
+    );
+    assert_eq!(verdict.evidence.len(), 1);
+    facts.store_failing = Some("no space left".to_owned());
+    facts.runs[0].last.at_ms = NOW;
+    let verdict = judge(&facts);
+    expect(
+        &verdict,
+        Cause::StoreFailing,
+        State::Connected,
+        "no space left",
+    );
+    assert_eq!(verdict.also.len(), 1);
+}

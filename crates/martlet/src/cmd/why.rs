@@ -1,0 +1,160 @@
+//! `martlet why`: what is wrong with a client, in one verdict, and how it is mended.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::process::ExitCode;
+
+use clap::Args;
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, Zoned};
+use martlet_control::cause::Cause;
+use martlet_control::text::printable;
+use martlet_control::why::{Finding, State, Verdict};
+
+use crate::cmd::admin::{AdminOptions, ask, encoded};
+
+/// Arguments of `martlet why`.
+#[derive(Args, Debug)]
+pub(crate) struct WhyOptions {
+    #[command(flatten)]
+    admin: AdminOptions,
+    /// Client Identifier, device or user name
+    #[arg(value_name = "DEVICE|CLIENT")]
+    name: String,
+    /// Topic Name: why does what is published to it not arrive?
+    #[arg(value_name = "TOPIC")]
+    topic: Option<String>,
+}
+
+/// Something is wrong.
+const WRONG: u8 = 3;
+
+/// Runs the command.
+pub(crate) fn run(options: &WhyOptions) -> ExitCode {
+    match show(options) {
+        Ok(Cause::NothingWrong) => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::from(WRONG),
+        Err(error) => {
+            eprintln!("martlet: {}", printable(&format!("{error:#}")));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn show(options: &WhyOptions) -> anyhow::Result<Cause> {
+    let mut path = format!("/api/v1/why?name={}", encoded(&options.name));
+    if let Some(topic) = &options.topic {
+        path.push_str(&format!("&topic={}", encoded(topic)));
+    }
+    let body = ask(&options.admin.node.data_dir()?, "GET", &path)?;
+    let verdict: Verdict = serde_json::from_str(&body)?;
+    let mut out = std::io::stdout().lock();
+    let text = match options.admin.json {
+        true => format!("{body}\n"),
+        false => {
+            let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+            text(&verdict, &Zoned::now(), !no_colour && out.is_terminal())
+        }
+    };
+    // A closed pipe is the reader's choice.
+    let _ = out.write_all(text.as_bytes());
+    Ok(verdict.finding.cause)
+}
+
+/// The verdict, its mend, what else is to be known, and what it was read from.
+fn text(verdict: &Verdict, now: &Zoned, colours: bool) -> String {
+    let is_well = verdict.finding.cause == Cause::NothingWrong;
+    let (on, off) = match (colours, is_well) {
+        (true, true) => ("\x1b[32m", "\x1b[0m"),
+        (true, false) => ("\x1b[31m", "\x1b[0m"),
+        (false, _) => ("", ""),
+    };
+    let state = match verdict.state {
+        State::Connected => "connected",
+        State::Away => "away",
+        State::Refused => "refused",
+        State::NeverSeen => "never seen",
+    };
+    let mut text = format!(
+        "{}: {on}{state}{off}{}: {}\n",
+        printable(&verdict.name),
+        since(&verdict.finding, now),
+        printable(&verdict.finding.sentence)
+    );
+    mend(&mut text, &verdict.finding);
+    for finding in &verdict.also {
+        text.push_str(&format!(
+            "  also{}: {}\n",
+            since(finding, now),
+            printable(&finding.sentence)
+        ));
+        mend(&mut text, finding);
+    }
+    if !verdict.evidence.is_empty() {
+        text.push_str("  seen:\n");
+    }
+    for evidence in &verdict.evidence {
+        let at = clock(evidence.at_ms, now);
+        text.push_str(&format!("    {at}  {}\n", printable(&evidence.text)));
+    }
+    text
+}
+
+fn since(finding: &Finding, now: &Zoned) -> String {
+    let since = finding.since_ms.map(|since_ms| clock(since_ms, now));
+    match (since, finding.count) {
+        (Some(since), Some(count)) if count > 1 => format!(" since {since} ({count} times)"),
+        (Some(since), _) => format!(" since {since}"),
+        (None, _) => String::new(),
+    }
+}
+
+fn mend(text: &mut String, finding: &Finding) {
+    if let Some(mend) = &finding.mend {
+        text.push_str(&format!("  to mend: {}\n", printable(mend)));
+    }
+    if let Some(command) = &finding.command {
+        // It can be printed as it is, and pasted.
+        text.push_str(&format!("    {command}\n"));
+    }
+}
+
+/// `09:14:03` of today, with the day of any other.
+fn clock(at_ms: u64, now: &Zoned) -> String {
+    let millis = i64::try_from(at_ms).unwrap_or(i64::MAX);
+    let at = Timestamp::from_millisecond(millis).unwrap_or(Timestamp::UNIX_EPOCH);
+    let at = at.to_zoned(TimeZone::system());
+    match at.date() == now.date() {
+        true => at.strftime("%H:%M:%S").to_string(),
+        false => at.strftime("%Y-%m-%d %H:%M:%S").to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_verdict_is_one_line_and_its_mend_can_be_pasted() {
+        let finding = Finding {
+            cause: Cause::WrongPassword,
+            sentence: "the password is not that of \u{1b}x".to_owned(),
+            since_ms: None,
+            count: Some(2),
+            mend: Some("set it again".to_owned()),
+            command: Some("martlet user passwd ann".to_owned()),
+        };
+        let verdict = Verdict {
+            name: "ann".to_owned(),
+            topic: None,
+            state: State::Refused,
+            finding,
+            also: Vec::new(),
+            evidence: Vec::new(),
+        };
+        assert_eq!(
+            text(&verdict, &Zoned::now(), false),
+            "ann: refused: the password is not that of \\u{1b}x\n  to mend: set it again\n    \
+             martlet user passwd ann\n"
+        );
+    }
+}

@@ -1,0 +1,222 @@
+"""martlet why: for planted faults the verdict is the fault, in a sentence, with the way to mend it."""
+
+import json
+import subprocess
+
+import pytest
+
+import martlet_process
+from conftest import need
+from paho_client import Client
+from test_access import publish, until
+from test_registry import Place
+from test_tls import Authority
+
+WRONG = 3
+
+
+@pytest.fixture
+def place(tmp_path):
+    """A data directory with a type of devices that publish to one topic each, and one device."""
+    place = Place(tmp_path / "data")
+    place.run("device", "type", "add", "sensor", "--rule", "pattern write plant/%c/telemetry",
+              "--rule", "pattern read plant/%c/set")
+    place.secret = place.device("d1", "--type", "sensor")
+    place.user("ann")
+    return place
+
+
+@pytest.fixture
+def node(start_node, place):
+    return start_node(data_dir=place.path)
+
+
+def verdict(node, *arguments):
+    """What the command answers, as the API has it; its exit code says whether something is wrong."""
+    done = martlet_process.run("why", *arguments, "--data-dir", node.data_dir, "--json")
+    answer = json.loads(done.stdout)
+    assert done.returncode == (0 if answer["cause"] == "nothing-wrong" else WRONG), done.stderr
+    return answer
+
+
+def expect(node, cause, said, *arguments):
+    """Waits until that is the verdict: events take their way to the journal."""
+    answers = []
+
+    def is_it():
+        answers.append(verdict(node, *arguments))
+        return answers[-1]["cause"] == cause and said in answers[-1]["sentence"]
+
+    try:
+        until(is_it, cause)
+    except AssertionError:
+        pytest.fail(f"not {cause} with {said!r}, but {json.dumps(answers[-1], indent=1)}")
+    return answers[-1]
+
+
+def come(node, name, password, *options):
+    return publish(node, "plant/d1/telemetry", "-u", name, "-P", password, "-i", name, *options)[0]
+
+
+def test_nothing_is_wrong_with_who_is_connected_and_permitted(node, place):
+    with Client(node, "d1").credentials("d1", place.secret) as device:
+        device.client.publish("plant/d1/telemetry", "x", qos=1).wait_for_publish(10)
+        assert verdict(node, "d1")["state"] == "connected"
+        expect(node, "nothing-wrong", "it is connected", "d1")
+
+
+def test_who_never_came_and_who_is_nobody(node):
+    answer = expect(node, "never-connected", "the device d1 is known", "d1")
+    assert answer["state"] == "never-seen" and "mqtt://127.0.0.1" in answer["mend"]
+    expect(node, "nobody-known", "has never connected", "d99")
+
+
+def test_a_wrong_password_is_told_with_when_it_began_and_how_often(node, place):
+    for _ in range(3):
+        assert come(node, "d1", "wrong") != 0
+    answer = expect(node, "wrong-password", "no credential of the device d1", "d1")
+    assert (answer["state"], answer["count"]) == ("refused", 3)
+    assert answer["command"].startswith("martlet device rotate") and answer["command"].endswith(" d1")
+    # What is printed for people says the same.
+    done = martlet_process.run("why", "d1", "--data-dir", node.data_dir)
+    first = done.stdout.splitlines()[0]
+    assert first.startswith("d1: refused since ") and "(3 times)" in first, done.stdout
+    assert come(node, "d1", place.secret) == 0
+    assert verdict(node, "d1")["state"] == "away"
+
+
+def test_a_device_that_is_not_active_is_told_so_whether_it_has_tried_or_not(node, place):
+    place.run("device", "set", "d1", "--status", "maintenance")
+    expect(node, "disabled", "device d1 is maintenance", "d1")
+    assert come(node, "d1", place.secret) != 0
+    answer = expect(node, "disabled", "device d1 is maintenance", "d1")
+    assert answer["state"] == "refused" and "--status=active" in answer["command"]
+
+
+def test_a_disabled_user_and_one_that_nobody_knows(node, place):
+    place.run("user", "set", "ann", "--disable")
+    expect(node, "disabled", "user ann is disabled", "ann")
+    assert come(node, "bob", "x") != 0
+    expect(node, "unknown-name", "nobody of that name", "bob")
+
+
+def test_who_tried_too_often_is_locked_out(start_node, place):
+    node = start_node(data_dir=place.path, settings=["auth.lockout_failures=3"])
+    for number in range(5):
+        come(node, "ann", f"wrong {number}")
+    expect(node, "locked-out", "locked out", "ann")
+
+
+def test_a_device_with_another_client_identifier(node, place):
+    assert publish(node, "plant/d1/telemetry", "-u", "d1", "-P", place.secret, "-i", "d2")[0] != 0
+    expect(node, "wrong-client-id", "must be d1", "d1")
+
+
+def test_a_topic_with_another_name_in_it_is_told_apart_from_one_that_no_rule_permits(node, place):
+    with Client(node, "d1").credentials("d1", place.secret) as device:
+        for topic in ["plant/d2/telemetry", "plant/d1/telemetry/raw"]:
+            device.client.publish(topic, "x", qos=1).wait_for_publish(10)
+        answer = expect(node, "wrong-topic", "plant/d1/telemetry", "d1", "plant/d2/telemetry")
+        assert '"d2"' in answer["sentence"] and answer["count"] == 1
+        answer = expect(node, "not-permitted", "it may publish to plant/d1/telemetry", "d1",
+                        "plant/d1/telemetry/raw")
+        assert answer["state"] == "connected"
+        # Without a topic what was refused of late is told.
+        expect(node, "not-permitted", "plant/d1/telemetry/raw", "d1")
+
+
+def test_a_twin_that_takes_over(node, place):
+    def device():
+        return Client(node, "d1").credentials("d1", place.secret)
+
+    with device() as first, device() as second:
+        first.wait_for_end()
+        with device():
+            second.wait_for_end()
+            answer = expect(node, "taken-over", "2 times", "d1")
+            assert "its own" in answer["mend"]
+
+
+def test_a_keep_alive_that_runs_out(start_node, place):
+    node = start_node(data_dir=place.path)
+    with Silent(node, "d1", place.secret) as silent:
+        silent.wait_for_end()
+    expect(node, "keep-alive", "its connection was ended", "d1")
+
+
+class Silent(Client):
+    """A client that says nothing more after its CONNECT, with a Keep Alive of one second."""
+
+    def __init__(self, node, name, secret):
+        super().__init__(node, name, keepalive=1)
+        self.credentials(name, secret)
+        # Paho pings by itself unless it believes that it just did.
+        self.client._check_keepalive = lambda: None
+
+
+def test_a_payload_that_is_too_large(start_node, place):
+    node = start_node(data_dir=place.path, settings=["limits.packet_bytes=1000"])
+    with Client(node, "d1").credentials("d1", place.secret) as device:
+        device.client.publish("plant/d1/telemetry", "x" * 5000)
+        device.wait_for_end()
+    answer = expect(node, "too-large", "packet_bytes", "d1")
+    assert "limits.packet_bytes" in answer["mend"]
+
+
+def test_a_queue_that_is_full(start_node, place):
+    node = start_node(data_dir=place.path, settings=["limits.queued_messages=5"])
+    options = {"properties": None}
+    with Client(node, "app", version=4, clean=False).credentials("ann", "secret") as app:
+        app.subscribe("plant/#", 1)
+    with Client(node, "d1").credentials("d1", place.secret) as device:
+        for _ in range(20):
+            device.client.publish("plant/d1/telemetry", "x", qos=1, **options).wait_for_publish(10)
+    answer = expect(node, "queue-full", "queue", "app")
+    assert answer["state"] == "away"
+
+
+def test_certificates_that_are_not_good_are_told_of_by_the_name_in_them(start_node, tmp_path):
+    ours, others = Authority(tmp_path / "ca"), Authority(tmp_path / "others", name="Others")
+    server = ours.sign("server")
+    node = start_node(listen=("mqtts://127.0.0.1:0",), settings=[
+        f"tls.certificate={server[0]}", f"tls.key={server[1]}", "tls.client_certificates=required",
+        f"tls.client_ca={ours.certificate}", "auth.certificate_user_name=common-name"])
+
+    def publish_with(certificate):
+        subprocess.run([need("mosquitto_pub", "mosquitto-clients"), "-h", "localhost", "-p",
+                        str(node.port("mqtts")), "--cafile", ours.certificate, "-t", "t", "-m", "x",
+                        "--cert", certificate[0], "--key", certificate[1]], capture_output=True, timeout=20)
+
+    publish_with(others.sign("dev-other", usage="clientAuth"))
+    publish_with(expired(ours, "dev-old"))
+    publish_with(expired(ours, "dev-early", begin="20400101000000Z", end="20410101000000Z"))
+    expect(node, "certificate-foreign", "of another CA", "dev-other")
+    expect(node, "certificate-expired", "has expired", "dev-old")
+    expect(node, "clock-wrong", "not valid yet", "dev-early")
+
+
+def expired(authority, name, begin="20200101000000Z", end="20210101000000Z"):
+    """A client's certificate that is good at another time."""
+    directory = authority.directory
+    (directory / "index.txt").touch()
+    (directory / "ca.cnf").write_text(
+        f"[ca]\ndefault_ca=own\n[own]\ndatabase={directory}/index.txt\nserial={directory}/serial\n"
+        f"new_certs_dir={directory}\ndefault_md=sha256\npolicy=any\nunique_subject=no\n[any]\n"
+        "commonName=supplied\n[client]\nextendedKeyUsage=clientAuth\n")
+    if not (directory / "serial").exists():
+        (directory / "serial").write_text("1000\n")
+
+    def openssl(*arguments):
+        subprocess.run([need("openssl", "openssl"), *arguments], cwd=directory, check=True,
+                       capture_output=True, timeout=60)
+
+    openssl("req", "-new", "-newkey", "rsa:2048", "-nodes", "-keyout", f"{name}.key", "-out", f"{name}.csr",
+            "-subj", f"/CN={name}")
+    openssl("ca", "-batch", "-config", "ca.cnf", "-cert", "ca.crt", "-keyfile", "ca.key", "-in", f"{name}.csr",
+            "-out", f"{name}.crt", "-startdate", begin, "-enddate", end, "-extensions", "client", "-notext")
+    return str(directory / f"{name}.crt"), str(directory / f"{name}.key")
+
+
+def test_hostile_names_are_shown_escaped(node):
+    done = martlet_process.run("why", "x\x1b[31m\u202e", "--data-dir", node.data_dir)
+    assert done.returncode == WRONG and "\x1b" not in done.stdout and "\u202e" not in done.stdout
