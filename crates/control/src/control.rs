@@ -5,13 +5,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use martlet_broker::{ClientInfo, Command, Counters, Report, SessionRules, ShardId, TopicUse};
+use martlet_broker::{
+    ClientInfo, Command, Counters, Event, Report, SessionRules, ShardId, TopicUse,
+};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::authentication::{Gate, Policy};
+use crate::event_log;
 use crate::health::{Health, HealthReport};
 use crate::journal::Journal;
+use crate::logging::Logging;
 use crate::store::{PinnedStore, StoreSize, StoreState};
 
 /// How long shards may take to answer: they answer within a tick, so this is a stalled node.
@@ -86,6 +90,7 @@ pub struct Control {
     /// What happened of late.
     pub journal: Journal,
     gate: OnceLock<Gate>,
+    logging: OnceLock<Arc<Logging>>,
     users: Mutex<UserPlaces>,
     started: Instant,
     next_request: AtomicU64,
@@ -171,6 +176,7 @@ impl Control {
             health: Health::default(),
             journal,
             gate: OnceLock::new(),
+            logging: OnceLock::new(),
             users: Mutex::default(),
             started: Instant::now(),
             next_request: AtomicU64::new(1),
@@ -296,6 +302,23 @@ impl Control {
             Report::SessionRules { found, .. } => found,
             Report::Snapshot { .. } | Report::Clients { .. } | Report::Traffic { .. } => None,
         }))
+    }
+
+    /// By this the log is changed.
+    pub fn set_logging(&self, logging: Arc<Logging>) {
+        // There is one from the start on.
+        let _ = self.logging.set(logging);
+    }
+
+    /// What is logged.
+    pub fn logging(&self) -> Option<&Arc<Logging>> {
+        self.logging.get()
+    }
+
+    /// An event of a client of whom everything is logged.
+    pub fn is_traced(&self, event: &Event) -> bool {
+        let logging = self.logging.get();
+        logging.is_some_and(|logging| logging.is_traced(event_log::client_id(event)))
     }
 
     /// From now on this gate says who is let in.

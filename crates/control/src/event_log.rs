@@ -8,6 +8,21 @@ use tracing::{info, warn};
 
 use crate::journal::Way;
 
+/// Whose event it is; a share group's is its Topic Filter.
+pub(crate) fn client_id(event: &Event) -> &str {
+    match event {
+        Event::Connected { client_id, .. }
+        | Event::Refused { client_id, .. }
+        | Event::ReauthenticationRefused { client_id, .. }
+        | Event::Disconnected { client_id, .. }
+        | Event::Dropped { client_id, .. }
+        | Event::PublishRefused { client_id, .. }
+        | Event::RateExceeded { client_id, .. }
+        | Event::SubscribeRefused { client_id, .. } => client_id,
+        Event::QueueFull { owner, .. } => owner,
+    }
+}
+
 /// Writes one event to the log. `way` is how a refusal may be mended.
 pub fn write(event: &Event, way: Option<&Way>) {
     let mend = way.map(|way| match &way.command {

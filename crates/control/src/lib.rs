@@ -15,6 +15,7 @@
 //! * `store`: whether the message store keeps up
 //! * `event_log`: events as log lines
 //! * [`explain`]: what decides whether a client may do something
+//! * [`logging`]: what is logged, while the node runs
 //! * [`journal`]: what happened of late to clients, and the way to mend it
 //! * [`why`]: why a client does not work, of the closed list of [`cause`]
 //! * `aging`: a map whose oldest entries go where there is no room
@@ -30,6 +31,7 @@ pub mod event_log;
 pub mod explain;
 mod health;
 pub mod journal;
+pub mod logging;
 mod metrics;
 mod statistics;
 mod store;

@@ -18,6 +18,8 @@ pub(crate) use authentication::tables_unasked;
 #[cfg(test)]
 use load::ConfigError;
 pub(crate) use load::{Effective, Overlay, environment, expectation, import_mosquitto, load};
-pub(crate) use resolve::{LogFormat, NodeConfig, command_options, data_dir, listener_url, resolve};
+pub(crate) use resolve::{
+    LogFile, LogFormat, NodeConfig, command_options, data_dir, listener_url, resolve,
+};
 pub(crate) use schema::{keys, listener_keys};
 pub(crate) use seeds::NAMES as NAMES_OF_OTHERS;

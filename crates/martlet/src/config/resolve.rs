@@ -34,6 +34,8 @@ pub(crate) struct NodeConfig {
     pub(crate) memory_bytes: usize,
     pub(crate) log_format: LogFormat,
     pub(crate) log_level: String,
+    /// Beside standard error.
+    pub(crate) log_file: Option<LogFile>,
     /// Each connect, disconnect and refusal has a line in the log.
     pub(crate) log_connections: bool,
     pub(crate) sys_interval_secs: u64,
@@ -130,6 +132,7 @@ pub(crate) fn resolve(effective: &Effective) -> Result<NodeConfig, ConfigError> 
             _ => LogFormat::Text,
         },
         log_level: log_level(effective)?,
+        log_file: log_file(effective),
         log_connections: effective.boolean("log.connections"),
         sys_interval_secs: effective.integer("mqtt.sys_interval_secs"),
         shutdown_grace_secs: effective.integer("mqtt.shutdown_grace_secs"),
@@ -226,6 +229,26 @@ fn limits(effective: &Effective) -> Limits {
 
 /// The filter of the log. A bare word that is no level would be taken as a module's name and
 /// silence all others, so it is an error.
+/// A log file, and when another is begun.
+#[derive(Clone, Debug)]
+pub(crate) struct LogFile {
+    /// Where.
+    pub(crate) path: PathBuf,
+    /// Largest, in bytes.
+    pub(crate) bytes: u64,
+    /// Older ones that are kept.
+    pub(crate) kept: u32,
+}
+
+fn log_file(effective: &Effective) -> Option<LogFile> {
+    let path = effective.text("log.file");
+    (!path.is_empty()).then(|| LogFile {
+        path: path.into(),
+        bytes: effective.integer("log.file_bytes"),
+        kept: u32::try_from(effective.integer("log.files_kept")).unwrap_or(u32::MAX),
+    })
+}
+
 fn log_level(effective: &Effective) -> Result<String, ConfigError> {
     const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
     let text = effective.text("log.level");

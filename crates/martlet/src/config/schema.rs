@@ -565,6 +565,27 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
         "error, warn, info, debug or trace, or a filter such as \"info,martlet_control=warn\".",
     ),
     (
+        "log.file",
+        Kind::Text,
+        Default::Text(""),
+        "A file that gets the same lines beside standard error. SIGHUP opens it anew, for whoever puts it elsewhere.",
+    ),
+    (
+        "log.file_bytes",
+        Kind::Integer {
+            min: 1_000,
+            max: 1 << 60,
+        },
+        Default::Integer(10_000_000),
+        "Where it would be larger it is renamed FILE.1, and FILE.1 FILE.2, and so on.",
+    ),
+    (
+        "log.files_kept",
+        Kind::Integer { min: 0, max: 1_000 },
+        Default::Integer(5),
+        "So many of those are kept.",
+    ),
+    (
         "log.connections",
         SWITCH,
         Default::Boolean(true),

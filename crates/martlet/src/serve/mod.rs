@@ -4,6 +4,7 @@ pub(crate) mod admin_socket;
 mod authentication;
 pub(crate) mod data_dir;
 mod http;
+mod log;
 mod notify;
 mod reload;
 
@@ -25,11 +26,11 @@ use martlet_store::RealDisk;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::unbounded_channel;
 use tracing::{error, info, warn};
-use tracing_subscriber::EnvFilter;
 
-use crate::config::{self, LogFormat, NodeConfig, Overlay};
+use crate::config::{self, NodeConfig, Overlay};
 
 use authentication::Doorkeeper;
+use log::Log;
 use reload::Reload;
 
 pub(crate) use data_dir::claim as claim_data_dir;
@@ -158,7 +159,7 @@ pub(crate) fn run(options: &ConfigOptions) -> ExitCode {
 /// # Errors
 /// What a node would end with.
 pub(crate) fn check(node: &NodeConfig) -> anyhow::Result<()> {
-    log_filter(node)?;
+    log::filter(node)?;
     admin_socket::check(&node.data_dir)?;
     data_dir::check(&node.data_dir)?;
     if node.durability != Durability::Memory {
@@ -171,7 +172,7 @@ pub(crate) fn check(node: &NodeConfig) -> anyhow::Result<()> {
 fn serve(options: &ConfigOptions) -> anyhow::Result<()> {
     let effective = options.load()?;
     let node = config::resolve(&effective)?;
-    start_log(&node)?;
+    let log = log::start(&node)?;
     for warning in effective.warnings.iter().chain(&node.warnings) {
         warn!("{warning}");
     }
@@ -185,7 +186,7 @@ fn serve(options: &ConfigOptions) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start the control plane")?;
-    let outcome = runtime.block_on(run_node(&node, &effective, options));
+    let outcome = runtime.block_on(run_node(&node, &effective, options, &log));
     // What still runs there waits for clients that are gone.
     runtime.shutdown_background();
     drop(lock);
@@ -196,6 +197,7 @@ async fn run_node(
     node: &NodeConfig,
     effective: &config::Effective,
     options: &ConfigOptions,
+    log: &Log,
 ) -> anyhow::Result<()> {
     // Registered before anybody is told that the node is there, so that no signal is lost.
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
@@ -224,6 +226,7 @@ async fn run_node(
         control.set_gate(gate.clone());
     }
     control.set_user_places(node.user_places.clone());
+    control.set_logging(Arc::clone(&log.logging));
     if let Some(damage) = damage {
         control.health.warn(damage);
     }
@@ -260,6 +263,7 @@ async fn run_node(
             () = control.stop_requested() => break info!("told to stop by admin.sock"),
             _ = hangup.recv() => {
                 notify::reloading();
+                log.reopen();
                 // What came of it is in the log and in health.
                 let _ = reload.run(ReloadOf::Everything, "SIGHUP");
                 notify::ready();
@@ -584,6 +588,7 @@ fn pump_events(running: &Running, control: &Arc<Control>, logs_connections: bool
         for event in events {
             if logs_connections
                 || matches!(event, Event::Dropped { .. } | Event::RateExceeded { .. })
+                || control.is_traced(&event)
             {
                 let way = control.journal.way(&event);
                 martlet_control::event_log::write(&event, way.as_ref());
@@ -602,24 +607,6 @@ async fn publish_statistics(control: Arc<Control>, every: Duration) {
             warn!(%error, "$SYS statistics not published");
         }
     }
-}
-
-fn log_filter(node: &NodeConfig) -> anyhow::Result<EnvFilter> {
-    let filter = EnvFilter::try_new(&node.log_level);
-    filter.with_context(|| format!("log.level is {:?}", node.log_level))
-}
-
-fn start_log(node: &NodeConfig) -> anyhow::Result<()> {
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(log_filter(node)?)
-        .with_writer(std::io::stderr);
-    let colours = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
-        && std::io::IsTerminal::is_terminal(&std::io::stderr());
-    match node.log_format {
-        LogFormat::Text => builder.with_ansi(colours).with_target(false).init(),
-        LogFormat::Json => builder.json().flatten_event(true).init(),
-    }
-    Ok(())
 }
 
 /// What it listens on, where its data are, what to type next.

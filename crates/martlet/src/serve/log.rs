@@ -1,0 +1,219 @@
+//! The log: lines on standard error, and beside them in a file that is put aside when it is large.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, IsTerminal as _, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use anyhow::Context as _;
+use martlet_control::logging::Logging;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
+
+use crate::config::{LogFile, LogFormat, NodeConfig};
+
+/// The log as it was started.
+pub(super) struct Log {
+    /// By which it is changed.
+    pub(super) logging: Arc<Logging>,
+    file: Option<RotatedFile>,
+}
+
+impl Log {
+    /// Opens the file anew: whoever keeps logs has put it elsewhere.
+    pub(super) fn reopen(&self) {
+        if let Some(Err(error)) = self.file.as_ref().map(RotatedFile::reopen) {
+            tracing::error!(%error, "the log file cannot be opened again");
+        }
+    }
+}
+
+/// What `log.level` says.
+///
+/// # Errors
+/// It is no filter.
+pub(super) fn filter(node: &NodeConfig) -> anyhow::Result<EnvFilter> {
+    let filter = EnvFilter::try_new(&node.log_level);
+    filter.with_context(|| format!("log.level is {:?}", node.log_level))
+}
+
+/// Lines go where the configuration says from now on.
+///
+/// # Errors
+/// The level is none, or the file cannot be opened.
+pub(super) fn start(node: &NodeConfig) -> anyhow::Result<Log> {
+    let (filter, handle) = reload::Layer::new(filter(node)?);
+    let colours = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+        && io::stderr().is_terminal();
+    let mut layers = vec![layer(node.log_format, io::stderr, colours)];
+    let file = node.log_file.as_ref().map(RotatedFile::open).transpose()?;
+    if let Some(file) = &file {
+        layers.push(layer(node.log_format, file.clone(), false));
+    }
+    tracing_subscriber::registry()
+        .with(layers)
+        .with(filter)
+        .init();
+    let apply = move |text: &str| {
+        let filter = EnvFilter::try_new(text).map_err(|error| format!("{text:?}: {error}"))?;
+        handle.reload(filter).map_err(|error| error.to_string())
+    };
+    Ok(Log {
+        logging: Logging::new(&node.log_level, Box::new(apply)),
+        file,
+    })
+}
+
+fn layer<W>(format: LogFormat, writer: W, colours: bool) -> Box<dyn Layer<Registry> + Send + Sync>
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    let layer = fmt::layer().with_writer(writer);
+    match format {
+        LogFormat::Text => layer.with_ansi(colours).with_target(false).boxed(),
+        LogFormat::Json => layer.with_ansi(false).json().flatten_event(true).boxed(),
+    }
+}
+
+/// A file that is renamed when it is large: `martlet.log`, `martlet.log.1`, …, the highest number is
+/// the oldest, and is removed in the end.
+#[derive(Clone, Debug)]
+struct RotatedFile(Arc<Mutex<Rotation>>);
+
+#[derive(Debug)]
+struct Rotation {
+    settings: LogFile,
+    file: File,
+    bytes: u64,
+}
+
+impl RotatedFile {
+    fn open(settings: &LogFile) -> anyhow::Result<Self> {
+        let path = &settings.path;
+        let opened =
+            open(path).with_context(|| format!("log.file: cannot open {}", path.display()));
+        let (file, bytes) = opened?;
+        Ok(Self(Arc::new(Mutex::new(Rotation {
+            settings: settings.clone(),
+            file,
+            bytes,
+        }))))
+    }
+
+    fn reopen(&self) -> io::Result<()> {
+        let mut rotation = self.lock();
+        (rotation.file, rotation.bytes) = open(&rotation.settings.path)?;
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Rotation> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Rotation {
+    /// A line is written whole into one file.
+    fn write_line(&mut self, line: &[u8]) -> io::Result<()> {
+        let len = line.len() as u64;
+        if self.bytes > 0 && self.bytes + len > self.settings.bytes {
+            self.rotate()?;
+        }
+        self.file.write_all(line)?;
+        self.bytes += len;
+        Ok(())
+    }
+
+    fn rotate(&mut self) -> io::Result<()> {
+        let path = &self.settings.path;
+        for number in (1..self.settings.kept).rev() {
+            ignore_missing(fs::rename(
+                numbered(path, number),
+                numbered(path, number + 1),
+            ))?;
+        }
+        match self.settings.kept {
+            0 => ignore_missing(fs::remove_file(path))?,
+            _ => ignore_missing(fs::rename(path, numbered(path, 1)))?,
+        }
+        (self.file, self.bytes) = open(path)?;
+        Ok(())
+    }
+}
+
+fn ignore_missing(done: io::Result<()>) -> io::Result<()> {
+    match done {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done,
+    }
+}
+
+fn numbered(path: &Path, number: u32) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{number}"));
+    name.into()
+}
+
+/// Names of clients and topics stand in it, so it is its owner's and group's.
+fn open(path: &Path) -> io::Result<(File, u64)> {
+    let mut options = OpenOptions::new();
+    let file = options.create(true).append(true).mode(0o640).open(path)?;
+    let bytes = file.metadata()?.len();
+    Ok((file, bytes))
+}
+
+/// One line on its way.
+struct Line(RotatedFile);
+
+impl Write for Line {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().write_line(bytes)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'w> MakeWriter<'w> for RotatedFile {
+    type Writer = Line;
+
+    fn make_writer(&'w self) -> Line {
+        Line(self.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_large_is_put_aside_and_the_oldest_goes() {
+        let directory = std::env::temp_dir().join(format!("martlet-log-{}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        let path = directory.join("martlet.log");
+        let settings = LogFile {
+            path: path.clone(),
+            bytes: 30,
+            kept: 2,
+        };
+        let file = RotatedFile::open(&settings).unwrap();
+        for number in 0..10 {
+            let line = format!("line {number} of ten\n");
+            file.make_writer().write_all(line.as_bytes()).unwrap();
+        }
+        let read = |path: &Path| fs::read_to_string(path).unwrap();
+        assert_eq!(read(&path), "line 8 of ten\nline 9 of ten\n");
+        assert_eq!(read(&numbered(&path, 1)), "line 6 of ten\nline 7 of ten\n");
+        assert!(numbered(&path, 2).exists() && !numbered(&path, 3).exists());
+        // Who moves it away has it written to elsewhere until it is opened anew.
+        fs::rename(&path, directory.join("moved")).unwrap();
+        file.reopen().unwrap();
+        file.make_writer().write_all(b"after\n").unwrap();
+        assert_eq!(read(&path), "after\n");
+        fs::remove_dir_all(&directory).unwrap();
+    }
+}
