@@ -137,6 +137,11 @@ impl<T> Arena<T> {
         }
     }
 
+    /// Values are below this index; some places below it may be free.
+    pub fn places(&self) -> u32 {
+        self.used
+    }
+
     /// All values, by index.
     pub fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
         let places = self

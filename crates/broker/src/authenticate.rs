@@ -14,13 +14,13 @@ use martlet_codec::{ProtocolVersion, ReasonCode};
 
 use crate::connect::ConnectRequest;
 use crate::connection::Phase;
-use crate::event::SessionRules;
 use crate::exchange::{Exchange, ExchangeState, Step};
 use crate::id::{ConnectionId, TenantId};
 use crate::limits::ListenerPolicy;
 use crate::lobby::Admission;
 use crate::node::{Cx, Node};
 use crate::permission::{Actions, Identity, Names, Realm, RuleBook, Voucher};
+use crate::report::SessionRules;
 use crate::session::permit::{Permit, PermitToken};
 use crate::shard::{Ending, Shard};
 use crate::timer::{Timer, TimerKey};

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use martlet_codec::ReasonCode;
+use martlet_codec::{QoS, ReasonCode, SubscriptionOptions};
 
 use crate::authenticate::Revocation;
 use crate::id::TenantId;
@@ -16,12 +16,37 @@ pub enum Command {
         /// Named again by the answer.
         request: u64,
     },
-    /// Report the sessions of this shard, connected or not.
+    /// Report a page of the sessions of this shard, connected or not.
     Clients {
         /// Named again by the answer.
         request: u64,
-        /// At most this many.
+        /// Which.
+        query: Box<ClientQuery>,
+    },
+    /// Report all that is known of one session.
+    ClientDetail {
+        /// Named again by the answer.
+        request: u64,
+        /// Whose client.
+        tenant: TenantId,
+        /// Which client.
+        client_id: Box<str>,
+        /// At most so many subscriptions, messages in its queue, and messages in flight.
         limit: usize,
+    },
+    /// Report a page of the subscriptions of this shard.
+    Subscriptions {
+        /// Named again by the answer.
+        request: u64,
+        /// Which.
+        query: Box<SubscriptionQuery>,
+    },
+    /// Report a page of the retained messages of the node. Sent to one shard only.
+    Retained {
+        /// Named again by the answer.
+        request: u64,
+        /// Which.
+        query: Box<RetainedQuery>,
     },
     /// Report which topics are in use, and by whom.
     Traffic {
@@ -39,14 +64,69 @@ pub enum Command {
     },
     /// Publish statistics below `$SYS/`, retained, QoS 0. Sent to one shard only.
     PublishSys(Vec<SysTopic>),
+    /// Route messages as if a client had published them here. Answered once what has to be
+    /// recorded is durable, so when their PUBACK would come.
+    Publish {
+        /// Named again by the answer.
+        request: u64,
+        /// In whose topic space.
+        tenant: TenantId,
+        /// In order.
+        messages: Arc<[NewMessage]>,
+    },
+    /// Take away all retained messages that match, each as a PUBLISH with an empty payload would.
+    /// Sent to one shard only; answered once that is durable.
+    DeleteRetained {
+        /// Named again by the answer.
+        request: u64,
+        /// In whose topic space.
+        tenant: TenantId,
+        /// Topic Filter; a Topic Name is one that matches itself.
+        filter: Box<str>,
+    },
     /// End the connection of a client, if it is connected here.
     Disconnect {
+        /// Named again by the answer.
+        request: u64,
         /// Whose client.
         tenant: TenantId,
         /// Which client.
         client_id: String,
         /// What v5 clients are told.
         reason: ReasonCode,
+    },
+    /// End a session, connected or not, if it lives here. Its Will is sent, as at every end of a
+    /// session [MQTT-3.1.2-8]. Answered once that is durable.
+    EndSession {
+        /// Named again by the answer.
+        request: u64,
+        /// Whose client.
+        tenant: TenantId,
+        /// Which client.
+        client_id: Box<str>,
+    },
+    /// Subscribe for a client whose session lives here, connected or not, as if it had asked.
+    /// Answered when its SUBACK would be.
+    Subscribe {
+        /// Named again by the answer.
+        request: u64,
+        /// Whose client.
+        tenant: TenantId,
+        /// Which client.
+        client_id: Box<str>,
+        /// In order.
+        subscriptions: Vec<NewSubscription>,
+    },
+    /// The opposite. Answered when its UNSUBACK would be.
+    Unsubscribe {
+        /// Named again by the answer.
+        request: u64,
+        /// Whose client.
+        tenant: TenantId,
+        /// Which client.
+        client_id: Box<str>,
+        /// Topic Filters, in order, `$share/…` for Shared Subscriptions.
+        filters: Vec<Box<str>>,
     },
     /// Credentials are taken back: all connections by them end with 0x87, and who is being
     /// authenticated by them is not let in.
@@ -64,6 +144,114 @@ pub enum Command {
     /// The node stops: accept nobody, send v5 clients DISCONNECT 0x8B and close all connections.
     /// Wills are kept back, since the clients are not lost, the server is.
     Shutdown,
+}
+
+/// Which sessions.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ClientQuery {
+    /// Of this tenant; none is all.
+    pub tenant: Option<TenantId>,
+    /// Whose Client Identifier, User Name or address this finds.
+    pub search: Option<Search>,
+    /// With a connection, or without.
+    pub connected: Option<bool>,
+    /// Behind this one, in the order of the answer.
+    pub after: Option<(Box<str>, TenantId)>,
+    /// At most this many.
+    pub limit: usize,
+}
+
+/// A text that is looked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Search {
+    /// What is looked for; large and small letters differ.
+    pub text: Box<str>,
+    /// Not only at the beginning.
+    pub anywhere: bool,
+}
+
+impl Search {
+    /// It finds this.
+    pub fn finds(&self, text: &str) -> bool {
+        match self.anywhere {
+            true => text.contains(&*self.text),
+            false => text.starts_with(&*self.text),
+        }
+    }
+}
+
+/// Which subscriptions: all that is said must hold.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SubscriptionQuery {
+    /// Of this tenant; none is all.
+    pub tenant: Option<TenantId>,
+    /// Of this client.
+    pub client_id: Option<Box<str>>,
+    /// To exactly this, with `$share/…` where it is a Shared Subscription.
+    pub filter: Option<Box<str>>,
+    /// By this share name.
+    pub share_name: Option<Box<str>>,
+    /// That match this Topic Name.
+    pub topic: Option<Box<str>>,
+    /// Behind this one, in the order of the answer: Client Identifier, tenant, Topic Filter.
+    pub after: Option<(Box<str>, TenantId, Box<str>)>,
+    /// At most this many.
+    pub limit: usize,
+}
+
+/// Which retained messages.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RetainedQuery {
+    /// In whose topic space.
+    pub tenant: TenantId,
+    /// Topic Filter that they match.
+    pub filter: Box<str>,
+    /// Whose topic this finds.
+    pub search: Option<Search>,
+    /// Behind this topic.
+    pub after: Option<Box<str>>,
+    /// At most this many.
+    pub limit: usize,
+    /// At most so much of each payload.
+    pub payload_bytes_max: usize,
+    /// Count all that match, which takes a look at each.
+    pub count: bool,
+}
+
+/// A message that operators publish.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NewMessage {
+    /// Topic Name.
+    pub topic: Box<str>,
+    /// Payload.
+    pub payload: Box<[u8]>,
+    /// QoS.
+    pub qos: QoS,
+    /// It is to be retained.
+    pub retain: bool,
+    /// Payload Format Indicator: the payload is UTF-8 text.
+    pub payload_is_utf8: Option<bool>,
+    /// Message Expiry Interval, seconds.
+    pub message_expiry_secs: Option<u32>,
+    /// Content Type.
+    pub content_type: Option<Box<str>>,
+    /// Response Topic.
+    pub response_topic: Option<Box<str>>,
+    /// Correlation Data.
+    pub correlation_data: Option<Box<[u8]>>,
+    /// User Properties, in order.
+    pub user_properties: Vec<(Box<str>, Box<str>)>,
+}
+
+/// A subscription that operators make for a client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewSubscription {
+    /// Topic Filter, `$share/…` for a Shared Subscription.
+    pub filter: Box<str>,
+    /// Subscription Options.
+    pub options: SubscriptionOptions,
+    /// Subscription Identifier; 0 is none.
+    pub subscription_id: u32,
 }
 
 /// One value published below `$SYS/`.

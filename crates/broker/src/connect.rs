@@ -12,10 +12,10 @@ use crate::event::{Event, UserName};
 use crate::fault::{self, Fault};
 use crate::id::{RecordNumber, TenantId};
 use crate::node::{Cx, Node};
-use crate::session::Session;
 use crate::session::inbound::Inbound;
 use crate::session::outbound::Outbound;
 use crate::session::permit::Permit;
+use crate::session::{Session, SessionAccounting};
 use crate::shard::{Ending, Gated, Shard};
 use crate::subscribe::Subscriptions;
 use crate::timer::Timer;
@@ -216,7 +216,7 @@ impl Shard {
             will: None,
             expiry_timer: None,
             will_timer: None,
-            accounting: crate::counters::Accounting::default(),
+            accounting: SessionAccounting::default(),
             retained_queued: false,
         })
     }
@@ -294,6 +294,7 @@ impl Shard {
         };
         connection.version = request.version;
         connection.flags.bridge = request.bridge;
+        connection.flags.clean_start = request.clean_start;
         connection.flags.problem_information = request.problem_information;
         connection.flags.session_expiry_zero = request.session_expiry_secs == 0;
         connection.packet_bytes_max = request.packet_bytes_max;

@@ -130,6 +130,8 @@ pub(crate) struct Flags {
     pub(crate) problem_information: bool,
     /// The CONNECT's level had the bridge bit: retain flags are kept as published.
     pub(crate) bridge: bool,
+    /// Clean Start of its CONNECT.
+    pub(crate) clean_start: bool,
     /// Session expiry was 0 in CONNECT, so DISCONNECT may not raise it.
     pub(crate) session_expiry_zero: bool,
 }

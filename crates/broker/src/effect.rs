@@ -6,11 +6,11 @@
 
 use crate::authenticate::Authentication;
 use crate::event::Event;
-use crate::event::Report;
 use crate::id::{ConnectionId, MessageId, ShardId};
 use crate::lobby::Guest;
 use crate::message::Message;
 use crate::record::{Record, SessionEpoch};
+use crate::report::Report;
 use crate::session::queue::QueueOwner;
 use crate::share::ShareMessage;
 

@@ -1,4 +1,4 @@
-//! What a shard reports: events for logs and feeds, reports as answers to commands.
+//! What a shard tells of by itself: events, for logs and feeds.
 //!
 //! Each refusal, disconnect, takeover and drop is an event that names what decided it.
 //! Client identifiers and topics are text from outside: those who print them escape them.
@@ -9,11 +9,9 @@ use std::sync::Arc;
 
 use martlet_codec::{ProtocolVersion, ReasonCode};
 
-use crate::counters::{Counters, DropReason};
+use crate::counters::DropReason;
 use crate::id::MessageId;
 use crate::limits::QueueFull;
-use crate::permission::Rules;
-use crate::traffic::TopicUse;
 
 /// A user name, and what it is worth.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -166,85 +164,4 @@ pub struct EventInterest {
     pub connections: bool,
     /// Dropped messages.
     pub drops: bool,
-}
-
-/// The answer to a command.
-#[derive(Clone, Debug)]
-pub enum Report {
-    /// To [`Command::Snapshot`](crate::Command::Snapshot).
-    Snapshot {
-        /// The command's.
-        request: u64,
-        /// Counters and gauges of the shard.
-        counters: Box<Counters>,
-    },
-    /// To [`Command::Clients`](crate::Command::Clients).
-    Clients {
-        /// The command's.
-        request: u64,
-        /// Sessions in no particular order, as far as the limit goes.
-        clients: Vec<ClientInfo>,
-        /// How many there are in all.
-        total: usize,
-    },
-    /// To [`Command::Traffic`](crate::Command::Traffic).
-    Traffic {
-        /// The command's.
-        request: u64,
-        /// In no particular order.
-        uses: Vec<TopicUse>,
-    },
-    /// To [`Command::SessionRules`](crate::Command::SessionRules).
-    SessionRules {
-        /// The command's.
-        request: u64,
-        /// None: no such client is connected here.
-        found: Option<SessionRules>,
-    },
-}
-
-/// What the client of a session may do.
-#[derive(Clone, Debug)]
-pub struct SessionRules {
-    /// Its user; none is anonymous.
-    pub user: Option<UserName>,
-    /// Its rules; none: nobody had to say who they are, and everything is permitted.
-    pub rules: Option<Arc<Rules>>,
-    /// They came with the proof of who it is, and are in no file and no table.
-    pub has_own_rules: bool,
-}
-
-/// A session, as operators see it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClientInfo {
-    /// Client Identifier.
-    pub client_id: String,
-    /// A Network Connection is there.
-    pub connected: bool,
-    /// User name of the last CONNECT.
-    pub user_name: Option<String>,
-    /// Protocol version of the last CONNECT.
-    pub version: ProtocolVersion,
-    /// Peer of the connection; none while away or on a Unix socket.
-    pub address: Option<(IpAddr, u16)>,
-    /// Keep Alive in force, seconds; 0 is none.
-    pub keep_alive_secs: u16,
-    /// Session Expiry Interval, seconds; `u32::MAX` is never.
-    pub session_expiry_secs: u32,
-    /// Wall clock of the last CONNECT, milliseconds.
-    pub connected_at_ms: u64,
-    /// Number of subscriptions.
-    pub subscriptions: usize,
-    /// Messages waiting in the queue.
-    pub queued: usize,
-    /// Messages sent and not yet acknowledged.
-    pub in_flight: usize,
-    /// Accounting: matched so far.
-    pub matched: u64,
-    /// Accounting: delivered so far.
-    pub delivered: u64,
-    /// Accounting: dropped so far, all reasons.
-    pub dropped: u64,
-    /// Accounting: expired so far.
-    pub expired: u64,
 }

@@ -23,6 +23,7 @@ impl Shard {
             ("timers", timers),
             ("what waits for the store", self.gated_count()),
             ("messages to be routed", self.awaiting_routed.len()),
+            ("operators to be answered", self.operations.len()),
             ("connections to be ended", self.closing.len()),
         ];
         let left = tables.into_iter().filter(|(_, count)| *count > 0);

@@ -8,7 +8,8 @@
 //! # Layout
 //!
 //! * [`Shard`] (`shard`): all state one core owns, and the calls that bring events in
-//! * `effect`, `command`, `event`: the three closed lists of what goes out, comes in, is reported
+//! * `effect`, `command`, `event`: the three closed lists of what goes out, comes in, is told;
+//!   `report`: what commands are answered; `operate`: those that take more than a moment
 //! * `node`: what shards share, reached through the [`Node`] trait only
 //! * `lobby`, `connect`, `connection`: from an accepted socket to a session; its bytes
 //! * `session`: Session State: `inbound` (what a client publishes), `outbound` (what it is owed),
@@ -38,10 +39,12 @@ mod lobby;
 mod memory;
 mod message;
 mod node;
+mod operate;
 mod outgoing;
 mod permission;
 mod rate;
 mod record;
+mod report;
 mod restore;
 mod retained;
 mod route;
@@ -58,13 +61,16 @@ use martlet_fault as fault;
 
 pub use arena::Arena;
 pub use authenticate::{Asker, Authenticated, Authentication, Password, Revocation, Whose};
-pub use command::{Command, SysTopic};
+pub use command::{
+    ClientQuery, Command, NewMessage, NewSubscription, RetainedQuery, Search, SubscriptionQuery,
+    SysTopic,
+};
 pub use connect::ConnectRequest;
 pub use counters::{Accounting, Counters, DROP_REASONS, DropReason, Metric, MetricKind};
 pub use effect::{
     ConnectionEffect, Effects, LostMessage, PageOf, QueueRead, ReadMessage, ReadPage, ShardMessage,
 };
-pub use event::{ClientInfo, Event, EventInterest, Report, SessionRules, UserName};
+pub use event::{Event, EventInterest, UserName};
 pub use exchange::{ExchangeState, Step};
 pub use hash::{ClientKey, owner};
 pub use id::{
@@ -86,6 +92,11 @@ pub use rate::RateExceeded;
 pub use record::{
     EnqueuedAs, EntryRecord, MessageRecord, Publisher, RECORD_VERSION, RETAINED_COPIES, Record,
     SHARED_COPIES, SessionEpoch, SessionOwner, SessionRecord, SubscriptionRecord,
+};
+pub use report::{
+    Answer, ClientDetail, ClientInfo, ClientPage, ConnectionDetail, DeliveryState, InFlightMessage,
+    MessageHead, Published, QueuedMessage, Report, RetainedInfo, RetainedPage, SessionRules,
+    SubscriptionInfo, SubscriptionPage, WillInfo,
 };
 pub use retained::{Page, Retained, RetainedChange};
 pub use session::queue::{Apart, QueueOwner, StoredEntry, SubscriptionIds};

@@ -13,6 +13,7 @@ use triomphe::{Arc as PlainArc, ThinArc};
 
 use crate::id::{MessageId, SessionAddress, TenantId};
 use crate::node::Now;
+use crate::report::MessageHead;
 
 /// A message on its way through the router, borrowing from the packet that brought it.
 #[derive(Clone, Copy, Debug)]
@@ -308,6 +309,15 @@ impl Message {
     /// It has expired at `now_ms` [MQTT-3.3.2-5].
     pub fn expired(&self, now_ms: u64) -> bool {
         self.expires_at_ms() <= now_ms
+    }
+
+    /// What it is about, for operators.
+    pub(crate) fn head(&self) -> MessageHead {
+        MessageHead {
+            topic: self.topic().into(),
+            payload_bytes: self.payload().len(),
+            received_wall_ms: self.received_wall_ms(),
+        }
     }
 
     /// What counts its bytes.

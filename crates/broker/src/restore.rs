@@ -11,7 +11,6 @@ use std::sync::Arc;
 
 use martlet_codec::{PacketId, ProtocolVersion, SubscriptionFilter};
 
-use crate::counters::Accounting;
 use crate::fault::{self, Fault};
 use crate::id::{RecordNumber, SessionAddress, TenantId, first_number};
 use crate::message::{MemoryGauge, Message};
@@ -19,11 +18,11 @@ use crate::node::{Cx, Node};
 use crate::record::{
     EnqueuedAs, EntryRecord, Record, SessionEpoch, SessionRecord, SubscriptionRecord,
 };
-use crate::session::Session;
 use crate::session::inbound::Inbound;
 use crate::session::outbound::Outbound;
 use crate::session::permit::Permit;
 use crate::session::queue::{Apart, QueueOwner, StoredEntry};
+use crate::session::{Session, SessionAccounting};
 use crate::shard::Shard;
 use crate::share::GroupAddress;
 use crate::subscribe::Subscriptions;
@@ -99,7 +98,7 @@ impl Shard {
             will: record.will.clone(),
             expiry_timer: None,
             will_timer: None,
-            accounting: Accounting::default(),
+            accounting: SessionAccounting::default(),
             permit: record
                 .owner
                 .as_ref()

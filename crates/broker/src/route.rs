@@ -227,6 +227,8 @@ pub(crate) struct Routed {
     pub(crate) retained_full: bool,
     /// Somebody wanted it, here or on another shard.
     pub(crate) matched: bool,
+    /// Other shards that it was sent to.
+    pub(crate) other_shards: u32,
     /// The record that its acknowledgement waits for.
     pub(crate) record: RecordNumber,
 }
@@ -316,6 +318,7 @@ impl Shard {
             return Routed {
                 retained_full,
                 matched: false,
+                other_shards: 0,
                 record: RecordNumber(0),
             };
         }
@@ -372,6 +375,7 @@ impl Shard {
         Routed {
             retained_full: false,
             matched,
+            other_shards: others.count_ones(),
             record,
         }
     }

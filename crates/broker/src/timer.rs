@@ -30,6 +30,8 @@ pub(crate) enum Timer {
     WillDelay(SessionId),
     /// Messages in the queue of somebody who is away may have expired [MQTT-3.3.2-5].
     QueueExpiry,
+    /// What an operator waits for has taken too long.
+    Operation(u64),
     /// Expired retained messages are looked for, a page at a time.
     RetainedSweep,
 }

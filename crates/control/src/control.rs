@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use martlet_broker::{
-    ClientInfo, Command, Counters, Event, Report, SessionRules, ShardId, TopicUse,
+    Answer, ClientInfo, ClientQuery, Command, Counters, Event, Report, SessionRules, ShardId,
+    TopicUse,
 };
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -94,7 +95,7 @@ pub struct Control {
     users: Mutex<UserPlaces>,
     started: Instant,
     next_request: AtomicU64,
-    waiting: Mutex<HashMap<u64, mpsc::UnboundedSender<Report>>>,
+    waiting: Mutex<HashMap<u64, mpsc::UnboundedSender<Answer>>>,
     stop: watch::Sender<bool>,
     reloads: mpsc::UnboundedSender<ReloadRequest>,
 }
@@ -198,15 +199,9 @@ impl Control {
 
     /// A report came from a shard.
     pub fn report_received(&self, report: Report) {
-        let request = match &report {
-            Report::Snapshot { request, .. }
-            | Report::Clients { request, .. }
-            | Report::Traffic { request, .. }
-            | Report::SessionRules { request, .. } => *request,
-        };
-        if let Some(answers) = lock(&self.waiting).get(&request) {
+        if let Some(answers) = lock(&self.waiting).get(&report.request) {
             // The one who asked may have given up.
-            let _ = answers.send(report);
+            let _ = answers.send(report.answer);
         }
     }
 
@@ -221,9 +216,9 @@ impl Control {
     async fn snapshots_within(&self, timeout: Duration) -> Result<Vec<Counters>, ControlError> {
         let command = |request| Command::Snapshot { request };
         let reports = self.ask(timeout, command).await?;
-        let counters = reports.into_iter().filter_map(|report| match report {
-            Report::Snapshot { counters, .. } => Some(*counters),
-            Report::Clients { .. } | Report::Traffic { .. } | Report::SessionRules { .. } => None,
+        let counters = reports.into_iter().filter_map(|answer| match answer {
+            Answer::Snapshot(counters) => Some(*counters),
+            _ => None,
         });
         Ok(counters.collect())
     }
@@ -241,20 +236,24 @@ impl Control {
     /// # Errors
     /// If a shard does not answer in time.
     pub async fn clients(&self, limit: usize) -> Result<Clients, ControlError> {
+        let query = ClientQuery {
+            limit,
+            ..ClientQuery::default()
+        };
         let reports = self
-            .ask(ANSWER_TIMEOUT, |request| Command::Clients {
+            .ask_all(|request| Command::Clients {
                 request,
-                limit,
+                query: Box::new(query.clone()),
             })
             .await?;
         let mut all = Clients {
             clients: Vec::new(),
             total: 0,
         };
-        for report in reports {
-            if let Report::Clients { clients, total, .. } = report {
-                all.clients.extend(clients);
-                all.total += total;
+        for answer in reports {
+            if let Answer::Clients(page) = answer {
+                all.clients.extend(page.clients);
+                all.total += page.total;
             }
         }
         all.clients.sort_by(|a, b| a.client_id.cmp(&b.client_id));
@@ -278,9 +277,9 @@ impl Control {
     pub async fn traffic(&self, limit: usize) -> Result<Vec<TopicUse>, ControlError> {
         let command = |request| Command::Traffic { request, limit };
         let reports = self.ask(ANSWER_TIMEOUT, command).await?;
-        let uses = reports.into_iter().filter_map(|report| match report {
-            Report::Traffic { uses, .. } => Some(uses),
-            Report::Snapshot { .. } | Report::Clients { .. } | Report::SessionRules { .. } => None,
+        let uses = reports.into_iter().filter_map(|answer| match answer {
+            Answer::Traffic(uses) => Some(uses),
+            _ => None,
         });
         Ok(uses.flatten().collect())
     }
@@ -298,9 +297,9 @@ impl Control {
             client_id: client_id.to_owned(),
         };
         let mut reports = self.ask(ANSWER_TIMEOUT, command).await?.into_iter();
-        Ok(reports.find_map(|report| match report {
-            Report::SessionRules { found, .. } => found,
-            Report::Snapshot { .. } | Report::Clients { .. } | Report::Traffic { .. } => None,
+        Ok(reports.find_map(|answer| match answer {
+            Answer::SessionRules(found) => found,
+            _ => None,
         }))
     }
 
@@ -450,17 +449,57 @@ impl Control {
         let _ = stop.wait_for(|stop| *stop).await;
     }
 
+    /// Asks every shard; `command` is made with the number of the request. The answers come in no
+    /// particular order.
+    ///
+    /// # Errors
+    /// If a shard does not answer in time.
+    pub async fn ask_all(
+        &self,
+        command: impl Fn(u64) -> Command,
+    ) -> Result<Vec<Answer>, ControlError> {
+        self.ask(ANSWER_TIMEOUT, command).await
+    }
+
+    /// Asks one shard, and waits as long as what it is asked for may have to wait for the store.
+    ///
+    /// # Errors
+    /// If it does not answer in time.
+    pub async fn ask_shard(
+        &self,
+        shard: ShardId,
+        timeout: Duration,
+        command: impl Fn(u64) -> Command,
+    ) -> Result<Answer, ControlError> {
+        let mut answers = self.ask_some(&[shard], timeout, command).await?;
+        let none = ControlError::NoAnswer {
+            answered: 0,
+            asked: 1,
+        };
+        answers.pop().ok_or(none)
+    }
+
     async fn ask(
         &self,
         timeout: Duration,
         command: impl Fn(u64) -> Command,
-    ) -> Result<Vec<Report>, ControlError> {
+    ) -> Result<Vec<Answer>, ControlError> {
+        let shards: Vec<ShardId> = (0..self.shards.count()).map(ShardId).collect();
+        self.ask_some(&shards, timeout, command).await
+    }
+
+    async fn ask_some(
+        &self,
+        shards: &[ShardId],
+        timeout: Duration,
+        command: impl Fn(u64) -> Command,
+    ) -> Result<Vec<Answer>, ControlError> {
         let request = self.next_request.fetch_add(1, Ordering::Relaxed);
         let (sender, mut answers) = mpsc::unbounded_channel();
         lock(&self.waiting).insert(request, sender);
-        let asked = usize::from(self.shards.count());
-        for shard in 0..self.shards.count() {
-            self.shards.send(ShardId(shard), command(request));
+        let asked = shards.len();
+        for shard in shards {
+            self.shards.send(*shard, command(request));
         }
         let mut reports = Vec::with_capacity(asked);
         let collected = tokio::time::timeout(timeout, async {

@@ -3,8 +3,8 @@
 //! runs out, time passes. In the end everybody leaves, and nothing may be left of them.
 
 use martlet_broker::{
-    Command, EventInterest, Limits, ListenerPolicy, QueueFull, Report, Settings, SysTopic,
-    TenantId, TransportEnd,
+    Answer, ClientQuery, Command, EventInterest, Limits, ListenerPolicy, NewMessage,
+    NewSubscription, QueueFull, Settings, SysTopic, TenantId, TransportEnd,
 };
 use martlet_codec::{AckKind, ProtocolVersion, QoS, ReasonCode};
 
@@ -173,7 +173,7 @@ fn step(node: &mut Node, choices: &mut Choices<'_>) {
 /// What a node meets apart from its clients.
 fn trouble(node: &mut Node, choices: &mut Choices<'_>) {
     let shard = choices.below(usize::from(node.shard_count())) as u16;
-    match choices.below(9) {
+    match choices.below(14) {
         0 | 1 => node.set_congested(shard, true),
         2 | 3 => node.set_congested(shard, false),
         4 => node.set_lends(false),
@@ -188,9 +188,61 @@ fn trouble(node: &mut Node, choices: &mut Choices<'_>) {
         7 => node.command(
             shard,
             Command::Disconnect {
+                request: 0,
                 tenant: TenantId(0),
                 client_id: choices.pick(&["c0", "c1", "c2"]).to_owned(),
                 reason: ReasonCode::AdministrativeAction,
+            },
+        ),
+        8 => node.command(
+            shard,
+            Command::EndSession {
+                request: 0,
+                tenant: TenantId(0),
+                client_id: choices.pick(&["c0", "c1", "c2"]).into(),
+            },
+        ),
+        9 => node.command(
+            shard,
+            Command::Subscribe {
+                request: 0,
+                tenant: TenantId(0),
+                client_id: choices.pick(&["c0", "c1", "c2"]).into(),
+                subscriptions: [choices.pick(&["a", "#", "$share/g/a", "+/b"]), "$share/h/#"]
+                    .map(|filter| NewSubscription::new(filter, QoS::AtLeastOnce))
+                    .into(),
+            },
+        ),
+        10 => node.command(
+            shard,
+            Command::Unsubscribe {
+                request: 0,
+                tenant: TenantId(0),
+                client_id: choices.pick(&["c0", "c1", "c2"]).into(),
+                filters: vec![choices.pick(&["a", "#", "$share/g/a", "+/b"]).into()],
+            },
+        ),
+        11 => node.command(
+            shard,
+            Command::Publish {
+                request: 0,
+                tenant: TenantId(0),
+                messages: (0..choices.below(100))
+                    .map(|number| NewMessage {
+                        topic: if number % 7 == 0 { "a" } else { "a/b" }.into(),
+                        qos: [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce][number % 3],
+                        retain: number % 5 == 0,
+                        ..NewMessage::default()
+                    })
+                    .collect(),
+            },
+        ),
+        12 => node.command(
+            shard,
+            Command::DeleteRetained {
+                request: 0,
+                tenant: TenantId(0),
+                filter: choices.pick(&["#", "a", "a/+"]).into(),
             },
         ),
         _ if choices.one_of(8) => node.command(shard, Command::Shutdown),
@@ -348,15 +400,18 @@ fn end_sessions(node: &mut Node) -> bool {
             shard,
             Command::Clients {
                 request: 0,
-                limit: 1000,
+                query: Box::new(ClientQuery {
+                    limit: 1000,
+                    ..ClientQuery::default()
+                }),
             },
         );
     }
     for report in node.take_reports() {
-        let Report::Clients { clients, .. } = report else {
+        let Answer::Clients(page) = report.answer else {
             continue;
         };
-        for client in clients {
+        for client in page.clients {
             let expires = client.session_expiry_secs <= PASSED_SECS;
             assert!(!expires, "has not expired: {client:?}");
             if node.is_stopping() {

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use common::*;
 use martlet_broker::{
-    Command, Counters, Event, EventInterest, Report, Settings, ShardId, SysTopic, TenantId,
+    Answer, Command, Counters, Event, EventInterest, Settings, ShardId, SysTopic, TenantId,
 };
 use martlet_codec::ReasonCode;
 
@@ -24,12 +24,10 @@ fn counters(node: &Node) -> Counters {
         let request = u64::from(shard) + 100;
         node.running
             .command(ShardId(shard), Command::Snapshot { request });
-        match reports.recv_timeout(PATIENCE).unwrap() {
-            Report::Snapshot {
-                request: answered,
-                counters,
-            } => {
-                assert_eq!(answered, request);
+        let report = reports.recv_timeout(PATIENCE).unwrap();
+        assert_eq!(report.request, request);
+        match report.answer {
+            Answer::Snapshot(counters) => {
                 assert!(counters.balanced(), "shard {shard}: {counters:?}");
                 sum.add(&counters);
             }
@@ -52,6 +50,7 @@ fn commands_reach_their_shard_and_are_answered() {
         node.running.command(
             ShardId(shard),
             Command::Disconnect {
+                request: u64::from(shard),
                 tenant,
                 client_id,
                 reason,
@@ -59,6 +58,13 @@ fn commands_reach_their_shard_and_are_answered() {
         );
     }
     clients[4].expect_closed();
+    let reports = node.running.reports();
+    let mut found = 0;
+    for _ in 0..3 {
+        let report = reports.recv_timeout(PATIENCE).unwrap();
+        found += u32::from(matches!(report.answer, Answer::Disconnect(true)));
+    }
+    assert_eq!(found, 1, "it lives on one shard");
     await_that("the session is gone", || counters(&node).connections == 8);
 }
 

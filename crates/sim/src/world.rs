@@ -630,7 +630,10 @@ impl World {
         for shard in 0..self.node.shard_count() {
             let command = martlet_broker::Command::Clients {
                 request: 0,
-                limit: usize::MAX,
+                query: Box::new(martlet_broker::ClientQuery {
+                    limit: usize::MAX,
+                    ..martlet_broker::ClientQuery::default()
+                }),
             };
             self.node.put(shard, Input::Command(command));
             self.node.tick(shard);

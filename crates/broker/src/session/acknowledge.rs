@@ -337,7 +337,8 @@ impl Shard {
 
     fn count_drop(&mut self, index: u32, reason: DropReason, count: u64) {
         if !fault::is(Fault::DropUncounted) {
-            self.sessions.at(index).accounting.dropped += count;
+            let session = self.sessions.at(index);
+            session.count_drop(reason, count);
             self.counters.drop_messages(reason, count);
         }
     }

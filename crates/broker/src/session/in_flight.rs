@@ -13,6 +13,7 @@ use crate::fault::{self, Fault};
 use crate::id::{MessageId, RecordNumber};
 use crate::message::Message;
 use crate::record::{EnqueuedAs, EntryRecord, SessionEpoch};
+use crate::report::{DeliveryState, InFlightMessage};
 use crate::session::outbound::Outbound;
 use crate::session::queue::{Apart, Entry, StoredEntry, SubscriptionIds, Taken};
 use crate::share::ShareTicket;
@@ -177,6 +178,30 @@ impl InFlight {
         }
     }
 
+    /// For operators.
+    fn info(&self, packet_id: PacketId) -> InFlightMessage {
+        let (id, qos, head) = match &self.state {
+            InFlightState::Publish(entry) => {
+                (entry.message.id(), entry.qos, Some(entry.message.head()))
+            }
+            InFlightState::Stored(entry) => (entry.id, entry.qos, None),
+            InFlightState::Unkept(sent) => (sent.id, sent.qos, None),
+            InFlightState::Released(released) => (released.message, QoS::ExactlyOnce, None),
+        };
+        let state = match (&self.state, self.on_wire) {
+            (InFlightState::Released(_), _) => DeliveryState::Released,
+            (_, true) => DeliveryState::Unacknowledged,
+            (_, false) => DeliveryState::Unsent,
+        };
+        InFlightMessage {
+            packet_id,
+            id,
+            state,
+            qos,
+            head,
+        }
+    }
+
     /// QoS of a PUBLISH that is owed or not yet acknowledged; none once it is released.
     pub(super) fn publish_qos(&self) -> Option<QoS> {
         match &self.state {
@@ -220,6 +245,16 @@ impl Outbound {
         if !all.is_empty() || !self.unsent().is_empty() {
             *self.unsent_mut() = all.into_iter().map(|(_, id)| id).collect();
         }
+    }
+
+    /// What is in flight, in its order, at most `limit`.
+    pub(crate) fn messages_in_flight(&self, limit: usize) -> Vec<InFlightMessage> {
+        let mut all: Vec<_> = self.in_flight.iter().collect();
+        let next = self.next_order;
+        all.sort_unstable_by_key(|(_, found)| core::cmp::Reverse(next.wrapping_sub(found.order)));
+        let all = all.into_iter().take(limit);
+        all.map(|(packet_id, found)| found.info(packet_id))
+            .collect()
     }
 
     /// Gives an entry its Packet Identifier; none if all are taken.

@@ -37,7 +37,7 @@ struct Exchanges {
 impl Inbound {
     /// QoS 2 messages between PUBLISH and PUBREL.
     #[inline]
-    fn receipt_count(&self) -> usize {
+    pub(crate) fn receipt_count(&self) -> usize {
         self.0.as_ref().map_or(0, |found| found.receipts.len())
     }
 

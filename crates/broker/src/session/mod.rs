@@ -19,7 +19,7 @@ use hashbrown::HashTable;
 use martlet_codec::ProtocolVersion;
 
 use crate::arena::{Arena, Index};
-use crate::counters::Accounting;
+use crate::counters::{DROP_REASONS, DropReason};
 use crate::fault::{self, Fault};
 use crate::hash::{Seed, seeded};
 use crate::id::{SessionId, TenantId};
@@ -61,15 +61,38 @@ pub(crate) struct Session {
     pub(crate) expiry_timer: Option<TimerKey>,
     /// While the client is away and its Will is not yet sent.
     pub(crate) will_timer: Option<TimerKey>,
-    pub(crate) accounting: Accounting,
+    pub(crate) accounting: SessionAccounting,
     /// In the shard's list of sessions with retained messages to be read.
     pub(crate) retained_queued: bool,
+}
+
+/// [`Accounting`](crate::Accounting) of one session, of which there are many.
+#[derive(Debug, Default)]
+pub(crate) struct SessionAccounting {
+    pub(crate) matched: u64,
+    pub(crate) delivered: u64,
+    pub(crate) expired: u64,
+    /// By reason; not there while nothing was dropped, which is nearly always.
+    pub(crate) drops: Option<Box<[u64; DROP_REASONS]>>,
+}
+
+impl SessionAccounting {
+    /// All reasons.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.drops.iter().flat_map(|drops| drops.iter()).sum()
+    }
 }
 
 impl Session {
     /// The connection at this place, while there is one.
     pub(crate) fn connection(&self) -> Option<u32> {
         self.connection.map(Index::get)
+    }
+
+    /// Counts messages dropped for it.
+    pub(crate) fn count_drop(&mut self, reason: DropReason, count: u64) {
+        let drops = self.accounting.drops.get_or_insert_default();
+        drops[reason as usize] += count;
     }
 
     /// As the store is to remember it.
@@ -176,6 +199,11 @@ impl Sessions {
 
     pub(crate) fn len(&self) -> usize {
         self.arena.len()
+    }
+
+    /// Sessions are below this place.
+    pub(crate) fn places(&self) -> u32 {
+        self.arena.places()
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &Session)> {

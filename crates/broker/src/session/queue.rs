@@ -17,6 +17,7 @@ use crate::id::{MessageId, SessionId};
 use crate::message::{MemoryGauge, Message};
 use crate::node::Now;
 use crate::record::{EnqueuedAs, EntryRecord, SessionEpoch};
+use crate::report::QueuedMessage;
 use crate::session::in_flight::Unkept;
 use crate::share::{GroupId, ShareTicket};
 
@@ -505,6 +506,26 @@ impl Queue {
     /// Bytes of the messages in it.
     pub(crate) fn bytes(&self) -> u64 {
         self.window_bytes + self.stored.as_ref().map_or(0, |stored| stored.bytes)
+    }
+
+    /// The first messages in it, at most `limit`.
+    pub(crate) fn head(&self, limit: usize) -> Vec<QueuedMessage> {
+        let window = self.window.iter().map(|entry| QueuedMessage {
+            id: entry.message.id(),
+            qos: entry.qos,
+            retain: entry.retain,
+            bytes: entry.message.bytes(),
+            head: Some(entry.message.head()),
+        });
+        let rows = self.stored.iter().flat_map(|stored| stored.rows.iter());
+        let stored = rows.map(StoredEntry::of_row).map(|entry| QueuedMessage {
+            id: entry.id,
+            qos: entry.qos,
+            retain: entry.retain,
+            bytes: entry.bytes as usize,
+            head: None,
+        });
+        window.chain(stored).take(limit).collect()
     }
 
     /// Entries that a share group handed over, and holds.

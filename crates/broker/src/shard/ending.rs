@@ -86,7 +86,8 @@ impl Shard {
                 .owner()
                 .and_then(|owner| self.live_session(owner))
             {
-                self.sessions.at(session).accounting.dropped += lost;
+                let session = self.sessions.at(session);
+                session.count_drop(DropReason::ConnectionLost, lost);
             }
         }
         self.buffer_bytes -= connection.charged_bytes as usize;

@@ -32,6 +32,8 @@ pub(crate) enum Gated {
     },
     /// A session may have something to send.
     Pump(SessionId),
+    /// The answer to an operator, by the number of the operation.
+    Report(u64),
 }
 
 /// PUBACK, PUBREC, PUBREL or PUBCOMP.
@@ -48,7 +50,7 @@ impl Gated {
         let packet = match self {
             Self::Answer { bytes, .. } => bytes.capacity(),
             Self::Admit { connack, .. } => connack.capacity(),
-            Self::Ack { .. } | Self::Pump(_) => 0,
+            Self::Ack { .. } | Self::Pump(_) | Self::Report(_) => 0,
         };
         packet + size_of::<(RecordNumber, Self)>()
     }
@@ -227,6 +229,7 @@ impl Shard {
                     self.pump(cx, session);
                 }
             }
+            Gated::Report(number) => self.operation_is_durable(cx, number),
         }
     }
 

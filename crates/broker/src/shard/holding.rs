@@ -54,6 +54,16 @@ impl Shard {
         self.release_held(was != state && keeps_up);
     }
 
+    /// What the store can take.
+    pub(crate) fn store_state(&self) -> StoreState {
+        self.store
+    }
+
+    /// Another shard's mailbox is full.
+    pub(crate) fn is_congested(&self) -> bool {
+        self.congested
+    }
+
     pub(super) fn release_held(&mut self, release: bool) {
         if release {
             for id in self.connections.ids() {
@@ -116,10 +126,11 @@ impl Shard {
             (PacketType::Subscribe, Some(session)) => {
                 // A malformed one ends the connection.
                 let subscribe = Subscribe::decode(body, version);
+                let terms = self.terms_of(index);
                 subscribe.is_ok_and(|subscribe| {
                     let id = subscribe.subscription_id.unwrap_or(0);
                     let mut filters = subscribe.filters();
-                    !filters.all(|requested| self.stands(cx, index, session, &requested, id))
+                    !filters.all(|requested| self.stands(cx, &terms, session, &requested, id))
                 })
             }
             _ => false,

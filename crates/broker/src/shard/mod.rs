@@ -25,7 +25,7 @@ use crate::command::{Command, SysTopic};
 use crate::connection::{BufferPool, Connection, Connections, Phase};
 use crate::counters::Counters;
 use crate::effect::{ReadPage, ShardMessage};
-use crate::event::{Event, Report, UserName};
+use crate::event::{Event, UserName};
 use crate::hash::{ClientKey, HashMap, Seed, owner, seeded};
 use crate::id::{
     ConnectionId, MessageId, RecordNumber, SessionAddress, SessionId, ShardId, TenantId, numbered,
@@ -36,8 +36,10 @@ use crate::lobby::{ConnectRate, Guest, Peer};
 use crate::memory::MemoryLoan;
 use crate::message::{MemoryGauge, Messages, Publication};
 use crate::node::{Cx, Node};
+use crate::operate::Operations;
 use crate::rate::Spent;
 use crate::record::{Record, RecordCount, SessionEpoch};
+use crate::report::{Answer, Report};
 use crate::route::{Origin, Routes, RoutingBuffers};
 use crate::session::Sessions;
 use crate::session::permit::PermitTokens;
@@ -87,6 +89,7 @@ pub struct Shard {
     /// Sessions whose share groups are to be told what they may get now.
     pub(crate) reads_changed: Vec<SessionId>,
     pub(crate) pending_subacks: Slab<PendingSubAck>,
+    pub(crate) operations: Operations,
     pub(crate) wheel: Wheel<Timer>,
     pub(crate) records: RecordCount,
     /// What waits for a record to be durable, in order.
@@ -232,6 +235,7 @@ impl Shard {
             rules_version: RulesVersion::default(),
             reads_changed: Vec::new(),
             pending_subacks: Slab::new(),
+            operations: Operations::default(),
             wheel,
             records: RecordCount::default(),
             gate: VecDeque::new(),
@@ -445,55 +449,36 @@ impl Shard {
     pub fn command<N: Node>(&mut self, cx: &mut Cx<'_, N>, command: Command) {
         match command {
             Command::Snapshot { request } => {
-                let counters = Box::new(self.snapshot(cx));
-                cx.effects
-                    .reports
-                    .push(Report::Snapshot { request, counters });
-            }
-            Command::Clients { request, limit } => {
-                let clients = self
-                    .sessions
-                    .iter()
-                    .take(limit)
-                    .map(|(_, session)| self.info(session))
-                    .collect();
-                let total = self.sessions.len();
-                cx.effects.reports.push(Report::Clients {
-                    request,
-                    clients,
-                    total,
-                });
+                let answer = Answer::Snapshot(Box::new(self.snapshot(cx)));
+                cx.effects.reports.push(Report { request, answer });
             }
             Command::Traffic { request, limit } => {
-                let uses = self.traffic(limit);
-                cx.effects.reports.push(Report::Traffic { request, uses });
+                let answer = Answer::Traffic(self.traffic(limit));
+                cx.effects.reports.push(Report { request, answer });
             }
             Command::SessionRules { request, client_id } => {
-                let found = self.session_rules(&client_id);
-                let report = Report::SessionRules { request, found };
-                cx.effects.reports.push(report);
+                let answer = Answer::SessionRules(self.session_rules(&client_id));
+                cx.effects.reports.push(Report { request, answer });
             }
             Command::PublishSys(topics) => {
                 for topic in &topics {
                     self.publish_sys(cx, topic);
                 }
             }
-            Command::Disconnect {
-                tenant,
-                client_id,
-                reason,
-            } => {
-                if let Some(session) = self.sessions.find(tenant, &client_id)
-                    && let Some(connection) = self.sessions.at(session).connection()
-                {
-                    let ending = Ending::told(reason, "ended by an operator");
-                    self.end_connection(cx, connection, ending);
-                }
-            }
             Command::Revoke(revocations) => self.revoke(cx, &revocations),
             Command::SetRules(book) => self.set_rule_book(book),
             Command::SetRulesOf { book, users } => self.set_rules_of(book, &users),
             Command::Shutdown => self.shut_down(cx),
+            Command::Clients { .. }
+            | Command::ClientDetail { .. }
+            | Command::Subscriptions { .. }
+            | Command::Retained { .. }
+            | Command::Publish { .. }
+            | Command::DeleteRetained { .. }
+            | Command::Disconnect { .. }
+            | Command::EndSession { .. }
+            | Command::Subscribe { .. }
+            | Command::Unsubscribe { .. } => self.operate(cx, command),
         }
         self.settle(cx);
     }
@@ -564,6 +549,10 @@ impl Shard {
                 break;
             }
         }
+        if self.operations.len() > 0 {
+            self.work_for_operators(cx);
+            self.settle(cx);
+        }
         let used = self.used_bytes();
         self.memory.settle(cx.node, used);
     }
@@ -600,7 +589,9 @@ impl Shard {
 
     /// [`Shard::work`] has something to do.
     pub fn has_work(&self) -> bool {
-        !self.input_queue.is_empty() || !self.retained_queue.is_empty()
+        !self.input_queue.is_empty()
+            || !self.retained_queue.is_empty()
+            || self.has_work_for_operators()
     }
 
     /// When [`Shard::advance`] is to be called next, monotonic milliseconds.

@@ -3,9 +3,9 @@
 use smallvec::SmallVec;
 
 use crate::counters::Counters;
-use crate::event::ClientInfo;
 use crate::id::{SessionId, ShardId};
 use crate::node::{Cx, Node};
+use crate::report::ClientInfo;
 use crate::session::Session;
 use crate::shard::Shard;
 
@@ -61,7 +61,7 @@ impl Shard {
             let qos0: u64 = of_session.map(|(_, count)| u64::from(*count)).sum();
             let held = session.outbound.held() as u64 + qos0;
             let sums = &session.accounting;
-            sums.matched == sums.delivered + sums.dropped + sums.expired + held
+            sums.matched == sums.delivered + sums.dropped() + sums.expired + held
         });
         let mut counters = self.counters.clone();
         counters.held = self.held();
@@ -94,12 +94,13 @@ impl Shard {
             .collect()
     }
 
-    pub(super) fn info(&self, session: &Session) -> ClientInfo {
+    pub(crate) fn info(&self, session: &Session) -> ClientInfo {
         let id = session
             .connection()
             .map(|connection| self.connections.id_of(connection));
         let connection = id.and_then(|id| self.connections.get(id));
         ClientInfo {
+            tenant: session.tenant,
             client_id: session.client_id.to_string(),
             connected: connection.is_some(),
             user_name: connection
@@ -115,7 +116,7 @@ impl Shard {
             in_flight: session.outbound.in_flight.len(),
             matched: session.accounting.matched,
             delivered: session.accounting.delivered,
-            dropped: session.accounting.dropped,
+            dropped: session.accounting.dropped(),
             expired: session.accounting.expired,
         }
     }

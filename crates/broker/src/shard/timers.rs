@@ -60,6 +60,7 @@ impl Shard {
                 }
             }
             Timer::QueueExpiry => self.expire_queues(cx),
+            Timer::Operation(number) => self.operation_stalled(cx, number),
             Timer::RetainedSweep => self.sweep_retained(cx),
         }
     }

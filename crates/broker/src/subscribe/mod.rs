@@ -6,14 +6,16 @@
 mod retained;
 mod subscribers;
 
+use std::sync::Arc;
+
 use martlet_codec::{
-    QoS, ReasonCode, RetainHandling, SubAck, Subscribe, SubscribeFilter, SubscriptionFilter,
-    TopicFilter, UnsubAck, Unsubscribe,
+    PacketId, QoS, ReasonCode, RetainHandling, SubAck, Subscribe, SubscribeFilter,
+    SubscriptionFilter, TopicFilter, UnsubAck, Unsubscribe,
 };
 
 use crate::event::Event;
 use crate::fault::{self, Fault};
-use crate::id::RecordNumber;
+use crate::id::{ConnectionId, RecordNumber};
 use crate::limits::ListenerPolicy;
 use crate::node::{Cx, Node};
 use crate::record::{Record, SubscriptionRecord};
@@ -23,26 +25,50 @@ use crate::shard::{PacketError, Shard};
 pub(crate) use retained::RetainedPending;
 pub(crate) use subscribers::{SharedSubscription, Subscriber, Subscribers, Subscriptions};
 
-/// A SUBACK that waits for share groups to answer.
+/// An answer to SUBSCRIBE that waits for share groups.
 #[derive(Debug)]
 pub(crate) struct PendingSubAck {
-    pub(crate) connection: crate::id::ConnectionId,
-    pub(crate) packet_id: martlet_codec::PacketId,
-    pub(crate) codes: Vec<u8>,
-    /// Why the first refused filter was refused.
-    pub(crate) why: Option<&'static str>,
+    pub(crate) asked: Asked,
     pub(crate) record: RecordNumber,
     pub(crate) missing: u32,
+}
+
+/// Who has asked for subscriptions, and what they came to.
+#[derive(Debug)]
+pub(crate) enum Asked {
+    /// The client.
+    Client {
+        connection: ConnectionId,
+        packet_id: PacketId,
+        codes: Vec<u8>,
+        /// Why the first refused filter was refused.
+        why: Option<&'static str>,
+    },
+    /// An operator.
+    Operator {
+        request: u64,
+        codes: Vec<ReasonCode>,
+    },
+}
+
+/// By what subscriptions are granted.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Terms {
+    /// Retain Handling holds.
+    pub(crate) v5: bool,
+    pub(crate) listener: Arc<ListenerPolicy>,
+    /// RETAIN is kept as published.
+    pub(crate) bridge: bool,
 }
 
 /// Bytes of an acknowledgement beside reason codes and Reason String, at most.
 pub(crate) const ANSWER_OVERHEAD: usize = 16;
 
 /// What one filter of a SUBSCRIBE came to.
-struct Granted {
-    reason: ReasonCode,
+pub(crate) struct Granted {
+    pub(crate) reason: ReasonCode,
     /// A share group on this or another shard has been asked.
-    joining: bool,
+    pub(crate) joining: bool,
 }
 
 impl Granted {
@@ -67,8 +93,8 @@ impl Shard {
         let Some(session) = self.connections.at(index).session() else {
             return Ok(());
         };
-        let listener = std::sync::Arc::clone(&self.connections.at(index).listener);
-        if subscribe.subscription_id.is_some() && !listener.subscription_ids_available {
+        let terms = self.terms_of(index);
+        if subscribe.subscription_id.is_some() && !terms.listener.subscription_ids_available {
             return Err(PacketError::of(
                 ReasonCode::SubscriptionIdentifiersNotSupported,
                 "listener: Subscription Identifiers",
@@ -77,10 +103,9 @@ impl Shard {
         self.check_user_properties(subscribe.user_properties)?;
         self.check_answer_fits(index, subscribe.filter_count())?;
         // All filters first: a packet that ends the connection subscribes to nothing.
-        let v5 = self.connections.at(index).version.is_v5();
         for requested in subscribe.filters() {
-            match v5 {
-                true => check_available(&listener, requested.filter)?,
+            match terms.v5 {
+                true => check_available(&terms.listener, requested.filter)?,
                 false => check_filter_before_5(requested.filter)?,
             }
         }
@@ -90,7 +115,7 @@ impl Shard {
         let mut why = None;
         for requested in subscribe.filters() {
             let identifier = subscribe.subscription_id.unwrap_or(0);
-            let granted = self.subscribe_one(cx, index, session, &requested, identifier, token)?;
+            let granted = self.subscribe_one(cx, &terms, session, &requested, identifier, token);
             missing += u32::from(granted.joining);
             why = why.or(granted.reason.is_error().then(|| granted.reason.name()));
             codes.push(self.suback_code(cx, index, &requested, granted.reason));
@@ -99,11 +124,14 @@ impl Shard {
         let packet_id = subscribe.packet_id;
         if missing > 0 {
             let connection = self.connections.id_of(index);
-            let pending = PendingSubAck {
+            let asked = Asked::Client {
                 connection,
                 packet_id,
                 codes,
                 why,
+            };
+            let pending = PendingSubAck {
+                asked,
                 record,
                 missing,
             };
@@ -123,23 +151,35 @@ impl Shard {
         if pending.missing > 0 {
             return;
         }
-        let pending = self.pending_subacks.remove(token);
-        if self
-            .connections
-            .get(pending.connection)
-            .is_none_or(|found| found.session().is_none())
-        {
-            return;
+        let PendingSubAck { asked, record, .. } = self.pending_subacks.remove(token);
+        match asked {
+            Asked::Client {
+                connection,
+                packet_id,
+                codes,
+                why,
+            } => {
+                let connection = self.connections.get(connection).map(|_| connection.index);
+                if let Some(index) = connection
+                    && self.connections.at(index).session().is_some()
+                {
+                    self.answer_subscribe(cx, index, packet_id, &codes, why, record);
+                }
+            }
+            Asked::Operator { request, codes } => {
+                self.joined_for_operator(cx, request, codes, record);
+            }
         }
-        let index = pending.connection.index;
-        let PendingSubAck {
-            packet_id,
-            codes,
-            why,
-            record,
-            ..
-        } = pending;
-        self.answer_subscribe(cx, index, packet_id, &codes, why, record);
+    }
+
+    /// By what the client of a connection is granted subscriptions.
+    pub(crate) fn terms_of(&mut self, index: u32) -> Terms {
+        let connection = self.connections.at(index);
+        Terms {
+            v5: connection.version.is_v5(),
+            listener: Arc::clone(&connection.listener),
+            bridge: connection.flags.bridge,
+        }
     }
 
     /// SUBACK and UNSUBACK have a code for each filter and cannot be left out, so a request whose
@@ -161,7 +201,7 @@ impl Shard {
         &mut self,
         cx: &mut Cx<'_, N>,
         index: u32,
-        packet_id: martlet_codec::PacketId,
+        packet_id: PacketId,
         codes: &[u8],
         why: Option<&str>,
         record: RecordNumber,
@@ -213,7 +253,7 @@ impl Shard {
     }
 
     /// What SUBACK and UNSUBACK of a session wait for.
-    fn subscription_record(&mut self, session: u32) -> RecordNumber {
+    pub(crate) fn subscription_record(&mut self, session: u32) -> RecordNumber {
         match self.sessions.at(session).durable {
             true if fault::is(Fault::SubAckBeforeRecord) => RecordNumber(0),
             true => self.records.last(),
@@ -224,53 +264,49 @@ impl Shard {
     /// Retain Handling: 0 sends [MQTT-3.3.1-9], 1 if it is new [MQTT-3.3.1-10], 2 does not
     /// [MQTT-3.3.1-11]; replacing loses nothing [MQTT-3.8.4-4]. [MQTT-3.1.1/3.3.1-6],
     /// [MQTT-3.1.1/3.8.4-3]
-    fn subscribe_one<N: Node>(
+    pub(crate) fn subscribe_one<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
-        index: u32,
+        terms: &Terms,
         session: u32,
         requested: &SubscribeFilter<'_>,
         subscription_id: u32,
         token: usize,
-    ) -> Result<Granted, PacketError> {
-        let v5 = self.connections.at(index).version.is_v5();
+    ) -> Granted {
+        let v5 = terms.v5;
         let Ok(parsed) = SubscriptionFilter::parse(requested.filter) else {
             // [MQTT-4.7.1-1], [MQTT-4.7.1-2], [MQTT-4.8.2-1], [MQTT-4.8.2-2]
-            return Ok(Granted::refused(ReasonCode::TopicFilterInvalid));
+            return Granted::refused(ReasonCode::TopicFilterInvalid);
         };
         if self.check_topic_text(requested.filter).is_err() {
-            return Ok(Granted::refused(ReasonCode::TopicFilterInvalid));
+            return Granted::refused(ReasonCode::TopicFilterInvalid);
         }
-        let listener = std::sync::Arc::clone(&self.connections.at(index).listener);
+        let listener = &terms.listener;
         // v5 connections have been ended for it already.
         if parsed.filter.has_wildcard() && !listener.wildcard_subscription_available {
-            return Ok(Granted::refused(
-                ReasonCode::WildcardSubscriptionsNotSupported,
-            ));
+            return Granted::refused(ReasonCode::WildcardSubscriptionsNotSupported);
         }
         if parsed.share_name.is_some() && !listener.shared_subscription_available {
-            return Ok(Granted::refused(
-                ReasonCode::SharedSubscriptionsNotSupported,
-            ));
+            return Granted::refused(ReasonCode::SharedSubscriptionsNotSupported);
         }
-        if self.forbidden(index, requested.filter).is_some() {
-            return Ok(Granted::refused(ReasonCode::NotAuthorized));
+        if self.forbidden(session, requested.filter).is_some() {
+            return Granted::refused(ReasonCode::NotAuthorized);
         }
-        if self.stands(cx, index, session, requested, subscription_id) {
-            return Ok(Granted {
+        if self.stands(cx, terms, session, requested, subscription_id) {
+            return Granted {
                 reason: granted(requested.options.qos.min(listener.maximum_qos)),
                 joining: false,
-            });
+            };
         }
         let qos = requested.options.qos.min(listener.maximum_qos);
         let shared = parsed.share_name.is_some();
         let known = self.known_number(session, requested.filter, shared);
         let count = self.sessions.at(session).subscriptions.len();
         if known.is_none() && count >= self.settings.limits.subscriptions_per_client as usize {
-            return Ok(Granted::refused(ReasonCode::QuotaExceeded));
+            return Granted::refused(ReasonCode::QuotaExceeded);
         }
         let wants_retained = !shared && wants_retained(v5, requested, known.is_none());
-        let bridge = self.connections.at(index).flags.bridge;
+        let bridge = terms.bridge;
         let options = &requested.options;
         let state = self.sessions.at(session);
         // One that is replaced keeps it.
@@ -279,7 +315,7 @@ impl Shard {
             false => Some(all.next_number()),
         };
         let Some(number) = known.or_else(|| next(&mut state.subscriptions)) else {
-            return Ok(Granted::refused(ReasonCode::QuotaExceeded));
+            return Granted::refused(ReasonCode::QuotaExceeded);
         };
         // What an older one of the same filter is still owed comes all the same.
         let owed = state.subscriptions.retained();
@@ -304,10 +340,10 @@ impl Shard {
         let reason = granted(qos);
         if shared {
             self.join_group(cx, session, &subscription, token);
-            return Ok(Granted {
+            return Granted {
                 reason,
                 joining: true,
-            });
+            };
         }
         let late = fault::is(Fault::RetainedReadBeforeInterest);
         if !late {
@@ -320,10 +356,10 @@ impl Shard {
             self.read_retained_page(cx);
             self.enter_subscription(cx, session, &subscription);
         }
-        Ok(Granted {
+        Granted {
             reason,
             joining: false,
-        })
+        }
     }
 
     /// The session has this very subscription, and it brings no retained message: there is nothing
@@ -331,16 +367,14 @@ impl Shard {
     pub(crate) fn stands<N: Node>(
         &mut self,
         cx: &Cx<'_, N>,
-        index: u32,
+        terms: &Terms,
         session: u32,
         requested: &SubscribeFilter<'_>,
         subscription_id: u32,
     ) -> bool {
         let options = &requested.options;
-        let connection = self.connections.at(index);
-        let v5 = connection.version.is_v5();
-        let qos = options.qos.min(connection.listener.maximum_qos);
-        let retain_as_published = options.retain_as_published || connection.flags.bridge;
+        let qos = options.qos.min(terms.listener.maximum_qos);
+        let retain_as_published = options.retain_as_published || terms.bridge;
         let Some(own) = self.own_subscription(session, requested.filter) else {
             return false;
         };
@@ -348,14 +382,13 @@ impl Shard {
             && own.no_local == options.no_local
             && own.retain_as_published == retain_as_published
             && own.subscription_id == subscription_id
-            && !(wants_retained(v5, requested, false)
+            && !(wants_retained(terms.v5, requested, false)
                 && self.has_retained(cx, session, requested.filter, options.no_local))
     }
 
     /// What forbids the client this subscription, if something does. A share group's is one to its
     /// filter.
-    fn forbidden(&mut self, index: u32, filter: &str) -> Option<String> {
-        let session = self.connections.at(index).session()?;
+    fn forbidden(&mut self, session: u32, filter: &str) -> Option<String> {
         let parsed = SubscriptionFilter::parse(filter).ok()?;
         self.may_subscribe(session, parsed.filter.as_str()).err()
     }
@@ -382,7 +415,7 @@ impl Shard {
             });
             let user = session.and_then(|session| self.user_of(session));
             let filter = requested.filter.to_owned();
-            let forbidden = self.forbidden(index, requested.filter);
+            let forbidden = session.and_then(|session| self.forbidden(session, requested.filter));
             let forbidden = forbidden.filter(|_| reason == ReasonCode::NotAuthorized);
             let why = forbidden.map_or_else(|| reason.name().into(), Into::into);
             cx.effects.events.push(Event::SubscribeRefused {
@@ -403,7 +436,12 @@ impl Shard {
 
     /// Only an equal filter [MQTT-3.10.4-1]; new messages stop [MQTT-3.10.4-2], what is in flight
     /// goes on [MQTT-3.10.4-3].
-    fn unsubscribe_one<N: Node>(&mut self, cx: &mut Cx<'_, N>, session: u32, filter: &str) -> bool {
+    pub(crate) fn unsubscribe_one<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        session: u32,
+        filter: &str,
+    ) -> bool {
         let shared = filter.starts_with("$share/");
         let number = self.known_number(session, filter, shared);
         if shared {

@@ -4,6 +4,7 @@
 //! It knows no packets; why a subscription is made or ended is decided elsewhere.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use martlet_codec::QoS;
 use smallvec::SmallVec;
@@ -12,6 +13,7 @@ use crate::fault::{self, Fault};
 use crate::interest::InterestClass;
 use crate::node::{Cx, Node};
 use crate::record::{RETAINED_COPIES, SHARED_COPIES, SubscriptionRecord};
+use crate::report::SubscriptionInfo;
 use crate::route::{Match, Target};
 use crate::session::Sessions;
 use crate::shard::Shard;
@@ -464,6 +466,38 @@ impl Shard {
             let filter = self.tree.filter(node);
             self.epochs.raise(&filter);
         }
+    }
+
+    /// The subscriptions of a session, at most `limit`.
+    pub(crate) fn subscriptions_of(&self, session: u32, limit: usize) -> Vec<SubscriptionInfo> {
+        let Some(session) = self.sessions.look_at(session) else {
+            return Vec::new();
+        };
+        let info = |filter, qos, subscription_id| SubscriptionInfo {
+            tenant: session.tenant,
+            client_id: Arc::clone(&session.client_id),
+            filter,
+            qos,
+            no_local: false,
+            retain_as_published: false,
+            subscription_id,
+        };
+        let own = session.subscriptions.own.iter().filter_map(|(node, slot)| {
+            let found = self.tree.get(*node)?.list().get(*slot as usize)?;
+            let filter = self.tree.filter(*node).into();
+            Some(SubscriptionInfo {
+                no_local: found.no_local,
+                retain_as_published: found.retain_as_published,
+                ..info(filter, found.qos, found.subscription_id)
+            })
+        });
+        let seldom = session.subscriptions.seldom.iter();
+        let shared = seldom.flat_map(|seldom| &seldom.shared);
+        let shared = shared.map(|(filter, found)| SubscriptionInfo {
+            retain_as_published: found.retain_as_published,
+            ..info(filter.clone(), found.qos, found.subscription_id)
+        });
+        own.chain(shared).take(limit).collect()
     }
 
     /// Ends all subscriptions of a session.

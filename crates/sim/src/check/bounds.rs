@@ -1,6 +1,6 @@
 //! Queues stay within their bounds, by what the node reports of each session.
 
-use martlet_broker::Report;
+use martlet_broker::{Answer, Report};
 
 use crate::observer::Findings;
 
@@ -18,9 +18,9 @@ impl Bounds {
     }
 
     pub(super) fn reported(&mut self, reports: &[Report], findings: &mut Findings) {
-        let lists = reports.iter().filter_map(|report| match report {
-            Report::Clients { clients, .. } => Some(clients),
-            Report::Snapshot { .. } | Report::Traffic { .. } | Report::SessionRules { .. } => None,
+        let lists = reports.iter().filter_map(|report| match &report.answer {
+            Answer::Clients(page) => Some(&page.clients),
+            _ => None,
         });
         for info in lists.flatten() {
             if info.queued > self.queued_max {

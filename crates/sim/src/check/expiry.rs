@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use martlet_broker::Report;
+use martlet_broker::{Answer, Report};
 use martlet_codec::QoS;
 
 use crate::agenda::SECOND;
@@ -84,10 +84,10 @@ impl Expiry {
     pub(super) fn reported(&mut self, at_us: u64, reports: &[Report], findings: &mut Findings) {
         let mut away = BTreeMap::new();
         for report in reports {
-            let Report::Clients { clients, .. } = report else {
+            let Answer::Clients(page) = &report.answer else {
                 continue;
             };
-            let ending = clients.iter().filter(|info| {
+            let ending = page.clients.iter().filter(|info| {
                 !info.connected && !matches!(info.session_expiry_secs, 0 | u32::MAX)
             });
             for info in ending {

@@ -1,0 +1,333 @@
+//! What those who operate the node ask for: messages published, sessions and subscriptions looked
+//! through and changed, retained messages read and taken away.
+//!
+//! What takes more than a moment is a *job*, worked off a step per tick, so that a shard with many
+//! sessions goes on serving them. Jobs that write are worked off one after the other, and wait for
+//! the store like publishers do; those that only read take turns. What must be durable before it is
+//! answered waits in the gate.
+
+mod publish;
+mod retained;
+mod sessions;
+mod subscriptions;
+
+use std::collections::{BTreeMap, VecDeque};
+
+use martlet_codec::ReasonCode;
+
+use crate::command::Command;
+use crate::id::RecordNumber;
+use crate::node::{Cx, Node};
+use crate::report::{Answer, Report};
+use crate::shard::{Gated, Shard, StoreState};
+use crate::timer::{Timer, TimerKey};
+use publish::PublishJob;
+use retained::{DeleteRetainedJob, RetainedScan};
+use sessions::ClientScan;
+use subscriptions::SubscriptionScan;
+
+/// What a shard works on for operators at most, what waits for the store included; whoever comes
+/// then is refused.
+const JOBS_MAX: usize = 4096;
+/// Steps of reading jobs in one call of [`Shard::work`].
+const SCANS_PER_WORK: usize = 2;
+
+/// What is being worked on for operators.
+#[derive(Debug, Default)]
+pub(crate) struct Operations {
+    /// The number of the last one.
+    last: u64,
+    writes: VecDeque<(Operation, WriteJob)>,
+    scans: VecDeque<(u64, ScanJob)>,
+    /// Answers that wait for the store, by the number of their operation.
+    unanswered: BTreeMap<u64, (Report, Option<TimerKey>)>,
+}
+
+/// Something that is answered later.
+#[derive(Clone, Copy, Debug)]
+struct Operation {
+    number: u64,
+    request: u64,
+    timer: Option<TimerKey>,
+}
+
+/// A job that writes.
+#[derive(Debug)]
+enum WriteJob {
+    Publish(PublishJob),
+    DeleteRetained(DeleteRetainedJob),
+}
+
+/// A job that reads.
+#[derive(Debug)]
+enum ScanJob {
+    Clients(ClientScan),
+    Subscriptions(SubscriptionScan),
+    Retained(RetainedScan),
+}
+
+/// How far a job has come.
+enum Step {
+    /// There is more to do.
+    More,
+    /// This is the answer, once the record is durable.
+    Done(Answer, RecordNumber),
+}
+
+impl Operations {
+    fn next(&mut self) -> u64 {
+        self.last += 1;
+        self.last
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.writes.len() + self.scans.len() + self.unanswered.len()
+    }
+}
+
+impl Shard {
+    /// A command whose answer may take more than this call.
+    pub(crate) fn operate<N: Node>(&mut self, cx: &mut Cx<'_, N>, command: Command) {
+        match command {
+            Command::Publish {
+                request,
+                tenant,
+                messages,
+            } => {
+                let job = PublishJob::new(tenant, messages);
+                self.begin_write(cx, request, WriteJob::Publish(job));
+            }
+            Command::DeleteRetained {
+                request,
+                tenant,
+                filter,
+            } => {
+                let job = DeleteRetainedJob::new(tenant, filter);
+                self.begin_write(cx, request, WriteJob::DeleteRetained(job));
+            }
+            Command::Clients { request, query } => {
+                let job = ScanJob::Clients(ClientScan::new(*query));
+                self.begin_scan(cx, request, job);
+            }
+            Command::Subscriptions { request, query } => {
+                let job = ScanJob::Subscriptions(SubscriptionScan::new(*query));
+                self.begin_scan(cx, request, job);
+            }
+            Command::Retained { request, query } => {
+                let job = ScanJob::Retained(RetainedScan::new(*query));
+                self.begin_scan(cx, request, job);
+            }
+            Command::ClientDetail {
+                request,
+                tenant,
+                client_id,
+                limit,
+            } => {
+                let found = self.client_detail(tenant, &client_id, limit);
+                report(cx, request, Answer::ClientDetail(found.map(Box::new)));
+            }
+            Command::Disconnect {
+                request,
+                tenant,
+                client_id,
+                reason,
+            } => {
+                let found = self.disconnect_client(cx, tenant, &client_id, reason);
+                report(cx, request, Answer::Disconnect(found));
+            }
+            Command::EndSession {
+                request,
+                tenant,
+                client_id,
+            } => {
+                let (found, record) = self.end_session_of(cx, tenant, &client_id);
+                self.answer_operator(cx, request, Answer::EndSession(found), record);
+            }
+            Command::Subscribe {
+                request,
+                tenant,
+                client_id,
+                subscriptions,
+            } => self.subscribe_for(cx, request, tenant, &client_id, &subscriptions),
+            Command::Unsubscribe {
+                request,
+                tenant,
+                client_id,
+                filters,
+            } => self.unsubscribe_for(cx, request, tenant, &client_id, &filters),
+            // All others are done at once.
+            _ => {}
+        }
+    }
+
+    /// Goes on with what operators asked for. Called once per tick.
+    pub(crate) fn work_for_operators<N: Node>(&mut self, cx: &mut Cx<'_, N>) {
+        while self.may_write_for_operators() && !self.has_done_enough() {
+            if !self.write_step(cx) {
+                break;
+            }
+        }
+        for _ in 0..SCANS_PER_WORK.min(self.operations.scans.len()) {
+            self.scan_step(cx);
+        }
+    }
+
+    /// There is something to go on with.
+    pub(crate) fn has_work_for_operators(&self) -> bool {
+        !self.operations.scans.is_empty() || self.may_write_for_operators()
+    }
+
+    /// The first job that writes need not wait, as publishers do not.
+    fn may_write_for_operators(&self) -> bool {
+        let Some((_, job)) = self.operations.writes.front() else {
+            return false;
+        };
+        let for_store = self.store_state() == StoreState::Behind && job.grows_store();
+        !self.is_congested() && !for_store
+    }
+
+    fn begin_write<N: Node>(&mut self, cx: &mut Cx<'_, N>, request: u64, job: WriteJob) {
+        if self.operations.len() >= JOBS_MAX {
+            return report(cx, request, Answer::Refused(ReasonCode::ServerBusy));
+        }
+        let number = self.operations.next();
+        let timer = self.arm_operation(cx, number);
+        let operation = Operation {
+            number,
+            request,
+            timer,
+        };
+        self.operations.writes.push_back((operation, job));
+        if self.operations.writes.len() == 1 && self.may_write_for_operators() {
+            self.write_step(cx);
+        }
+    }
+
+    fn begin_scan<N: Node>(&mut self, cx: &mut Cx<'_, N>, request: u64, job: ScanJob) {
+        if self.operations.len() >= JOBS_MAX {
+            return report(cx, request, Answer::Refused(ReasonCode::ServerBusy));
+        }
+        self.operations.scans.push_front((request, job));
+        self.scan_step(cx);
+    }
+
+    /// A step of the first job that reads, which is the last then.
+    fn scan_step<N: Node>(&mut self, cx: &mut Cx<'_, N>) {
+        let Some((request, mut job)) = self.operations.scans.pop_front() else {
+            return;
+        };
+        let step = match &mut job {
+            ScanJob::Clients(scan) => self.scan_clients(scan),
+            ScanJob::Subscriptions(scan) => self.scan_subscriptions(scan),
+            ScanJob::Retained(scan) => scan.step(cx),
+        };
+        match step {
+            Step::More => self.operations.scans.push_back((request, job)),
+            Step::Done(answer, _) => report(cx, request, answer),
+        }
+    }
+
+    /// A step of the first job that writes; false if it did nothing.
+    fn write_step<N: Node>(&mut self, cx: &mut Cx<'_, N>) -> bool {
+        let Some((operation, mut job)) = self.operations.writes.pop_front() else {
+            return false;
+        };
+        let step = match &mut job {
+            WriteJob::Publish(job) => self.publish_step(cx, job),
+            WriteJob::DeleteRetained(job) => self.delete_retained_step(cx, job),
+        };
+        match step {
+            Step::More => self.operations.writes.push_front((operation, job)),
+            Step::Done(answer, record) => self.answer_later(cx, operation, answer, record),
+        }
+        true
+    }
+
+    /// Answers once `record` is durable, or the store has taken too long.
+    pub(super) fn answer_operator<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        request: u64,
+        answer: Answer,
+        record: RecordNumber,
+    ) {
+        if self.records.is_durable(record) {
+            return report(cx, request, answer);
+        }
+        let number = self.operations.next();
+        let timer = self.arm_operation(cx, number);
+        let operation = Operation {
+            number,
+            request,
+            timer,
+        };
+        self.answer_later(cx, operation, answer, record);
+    }
+
+    fn answer_later<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        operation: Operation,
+        answer: Answer,
+        record: RecordNumber,
+    ) {
+        let Operation {
+            number,
+            request,
+            timer,
+        } = operation;
+        let unanswered = (Report { request, answer }, timer);
+        self.operations.unanswered.insert(number, unanswered);
+        self.gate_or_run(cx, record, Gated::Report(number));
+    }
+
+    /// What an answer waited for is durable.
+    pub(crate) fn operation_is_durable<N: Node>(&mut self, cx: &mut Cx<'_, N>, number: u64) {
+        if let Some((report, timer)) = self.operations.unanswered.remove(&number) {
+            if let Some(timer) = timer {
+                self.wheel.cancel(timer);
+            }
+            cx.effects.reports.push(report);
+        }
+    }
+
+    fn arm_operation<N: Node>(&mut self, cx: &Cx<'_, N>, number: u64) -> Option<TimerKey> {
+        let secs = self.settings.limits.store_stalled_secs;
+        let due_ms = cx.now.mono_ms + u64::from(secs) * 1000;
+        (secs > 0).then(|| self.wheel.arm(due_ms, Timer::Operation(number)))
+    }
+
+    /// An operation has waited too long: for its turn, or for the store. Its operator is told what
+    /// a client would be [limit store_stalled_secs].
+    pub(crate) fn operation_stalled<N: Node>(&mut self, cx: &mut Cx<'_, N>, number: u64) {
+        if let Some((stalled, _)) = self.operations.unanswered.remove(&number) {
+            let Report { request, answer } = stalled;
+            return report(cx, request, answer.unpromised());
+        }
+        let mut writes = self.operations.writes.iter();
+        let place = writes.position(|(operation, _)| operation.number == number);
+        if let Some((operation, job)) = place.and_then(|place| self.operations.writes.remove(place))
+        {
+            let answer = match job {
+                WriteJob::Publish(job) => job.given_up(),
+                WriteJob::DeleteRetained(job) => job.given_up(),
+            };
+            report(cx, operation.request, answer.unpromised());
+        }
+    }
+}
+
+impl WriteJob {
+    /// What it does next makes the store grow.
+    fn grows_store(&self) -> bool {
+        match self {
+            Self::Publish(job) => job.grows_store(),
+            Self::DeleteRetained(_) => true,
+        }
+    }
+}
+
+fn report<N: Node>(cx: &mut Cx<'_, N>, request: u64, answer: Answer) {
+    cx.effects.reports.push(Report { request, answer });
+}

@@ -1,0 +1,211 @@
+//! Messages that operators publish: checked and routed like a client's, and answered when their
+//! PUBACK would come.
+
+use std::sync::Arc;
+
+use martlet_codec::{
+    PublishProperties, QoS, ReasonCode, TopicName, UserProperties, encode_user_property,
+};
+
+use super::Step;
+use crate::command::NewMessage;
+use crate::id::{RecordNumber, TenantId};
+use crate::message::Publication;
+use crate::node::{Cx, Node};
+use crate::permission;
+use crate::report::{Answer, Published};
+use crate::route::{Origin, expires_at};
+use crate::shard::{Shard, StoreState};
+
+/// Messages routed in one step.
+const MESSAGES_PER_STEP: usize = 64;
+/// What else is in a PUBLISH packet, about: its bytes count against the limit of packets.
+const PACKET_OVERHEAD: usize = 64;
+
+/// Messages to be published.
+#[derive(Debug)]
+pub(super) struct PublishJob {
+    tenant: TenantId,
+    messages: Arc<[NewMessage]>,
+    outcomes: Vec<Published>,
+    /// The last record that the answer waits for.
+    record: RecordNumber,
+}
+
+impl PublishJob {
+    pub(super) fn new(tenant: TenantId, messages: Arc<[NewMessage]>) -> Self {
+        Self {
+            tenant,
+            outcomes: Vec::with_capacity(messages.len()),
+            messages,
+            record: RecordNumber(0),
+        }
+    }
+
+    /// The next message makes the store grow.
+    pub(super) fn grows_store(&self) -> bool {
+        let next = self.messages.get(self.outcomes.len());
+        next.is_some_and(NewMessage::grows_store)
+    }
+
+    /// It has waited too long: what was not routed is not.
+    pub(super) fn given_up(mut self) -> Answer {
+        let refused = Published::refused(ReasonCode::QuotaExceeded);
+        self.outcomes.resize(self.messages.len(), refused);
+        Answer::Publish(self.outcomes)
+    }
+}
+
+impl NewMessage {
+    fn grows_store(&self) -> bool {
+        self.retain || self.qos > QoS::AtMostOnce
+    }
+
+    /// Length of all its texts, if each fits into a packet.
+    fn text_bytes(&self) -> Option<usize> {
+        let single = [
+            Some(self.topic.len()),
+            self.content_type.as_ref().map(|text| text.len()),
+            self.response_topic.as_ref().map(|text| text.len()),
+            self.correlation_data.as_ref().map(|data| data.len()),
+        ];
+        let pairs = self.user_properties.iter();
+        let pairs = pairs.flat_map(|(key, value)| [Some(key.len()), Some(value.len())]);
+        let mut all = self.payload.len() + PACKET_OVERHEAD;
+        for bytes in single.into_iter().chain(pairs).flatten() {
+            if bytes > usize::from(u16::MAX) {
+                return None;
+            }
+            all += bytes + 3;
+        }
+        Some(all)
+    }
+
+    /// Its properties that are passed on, as on the wire.
+    fn encode_forwarded(&self, out: &mut Vec<u8>) {
+        let mut users = Vec::new();
+        for (key, value) in &self.user_properties {
+            encode_user_property(&mut users, key, value);
+        }
+        let properties = PublishProperties {
+            payload_format_utf8: self.payload_is_utf8,
+            content_type: self.content_type.as_deref(),
+            response_topic: self.response_topic.as_deref(),
+            correlation_data: self.correlation_data.as_deref(),
+            user_properties: UserProperties::from_encoded(&users).unwrap_or_default(),
+            ..PublishProperties::default()
+        };
+        properties.encode_forwarded(out);
+    }
+}
+
+impl Shard {
+    pub(super) fn publish_step<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        job: &mut PublishJob,
+    ) -> Step {
+        let messages = Arc::clone(&job.messages);
+        let next = job.outcomes.len();
+        for message in messages[next..].iter().take(MESSAGES_PER_STEP) {
+            let (outcome, record) = self.publish_for_operator(cx, job.tenant, message);
+            job.outcomes.push(outcome);
+            job.record = job.record.max(record);
+            if self.has_done_enough() {
+                break;
+            }
+        }
+        match job.outcomes.len() < messages.len() {
+            true => Step::More,
+            false => Step::Done(
+                Answer::Publish(core::mem::take(&mut job.outcomes)),
+                job.record,
+            ),
+        }
+    }
+
+    /// Checks and routes one message.
+    pub(super) fn publish_for_operator<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        tenant: TenantId,
+        message: &NewMessage,
+    ) -> (Published, RecordNumber) {
+        if let Err(reason) = self.check_new_message(message) {
+            self.counters.publishes_refused += 1;
+            return (Published::refused(reason), RecordNumber(0));
+        }
+        let mut forwarded = core::mem::take(&mut self.forwarded);
+        forwarded.clear();
+        message.encode_forwarded(&mut forwarded);
+        let publication = Publication {
+            id: self.next_message_id(),
+            tenant,
+            publisher: None,
+            topic: &message.topic,
+            forwarded: &forwarded,
+            payload: &message.payload,
+            qos: message.qos,
+            retain: message.retain,
+            received_wall_ms: cx.now.wall_ms,
+            expires_at_ms: expires_at(cx.now.mono_ms, message.message_expiry_secs),
+            received_mono_ms: cx.now.mono_ms,
+        };
+        let id = publication.id;
+        let origin = Origin {
+            refusable: true,
+            ..Origin::default()
+        };
+        let before = self.counters.matched;
+        let routed = self.route(cx, publication, origin);
+        self.forwarded = forwarded;
+        if routed.retained_full {
+            self.counters.publishes_refused += 1;
+            let refused = Published::refused(ReasonCode::QuotaExceeded);
+            return (refused, RecordNumber(0));
+        }
+        let outcome = Published {
+            reason: match routed.matched {
+                true => ReasonCode::Success,
+                false => ReasonCode::NoMatchingSubscribers,
+            },
+            id: Some(id),
+            matched_here: self.counters.matched - before,
+            other_shards: routed.other_shards,
+            recorded: routed.record > RecordNumber(0),
+        };
+        (outcome, routed.record)
+    }
+
+    /// What a client's PUBLISH is checked for, and what a client has checked itself.
+    fn check_new_message(&self, message: &NewMessage) -> Result<(), ReasonCode> {
+        let topic = &*message.topic;
+        if TopicName::new(topic).is_err() || self.check_topic_text(topic).is_err() {
+            return Err(ReasonCode::TopicNameInvalid);
+        }
+        if !permission::may_publish(topic) {
+            return Err(ReasonCode::NotAuthorized);
+        }
+        let response = message.response_topic.as_deref();
+        if response.is_some_and(|topic| TopicName::new(topic).is_err()) {
+            return Err(ReasonCode::TopicNameInvalid);
+        }
+        if message.user_properties.len() > usize::from(self.settings.limits.user_properties) {
+            return Err(ReasonCode::QuotaExceeded);
+        }
+        let bytes = message.text_bytes().ok_or(ReasonCode::MalformedPacket)?;
+        if bytes > self.settings.limits.packet_bytes as usize {
+            return Err(ReasonCode::PacketTooLarge);
+        }
+        if message.payload_is_utf8 == Some(true) && core::str::from_utf8(&message.payload).is_err()
+        {
+            return Err(ReasonCode::PayloadFormatInvalid);
+        }
+        let no_memory = self.memory.is_spent() && message.qos > QoS::AtMostOnce;
+        let no_store = self.store_state() >= StoreState::Full && message.grows_store();
+        match no_memory || no_store {
+            true => Err(ReasonCode::QuotaExceeded),
+            false => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! Retained messages, looked through and taken away.
+
+use martlet_codec::{QoS, ReasonCode, TopicFilter};
+
+use super::Step;
+use crate::command::{NewMessage, RetainedQuery};
+use crate::id::{RecordNumber, TenantId};
+use crate::message::Message;
+use crate::node::{Cx, Node, Now};
+use crate::report::{Answer, RetainedInfo, RetainedPage};
+use crate::shard::{Shard, StoreState};
+
+/// Messages that a reading step takes; the store is locked for no longer.
+const MESSAGES_PER_STEP: usize = 512;
+/// Topics that a deleting step clears.
+const DELETED_PER_STEP: usize = 64;
+
+/// Looks for retained messages.
+#[derive(Debug)]
+pub(super) struct RetainedScan {
+    query: RetainedQuery,
+    /// Where to go on.
+    after: Option<Box<str>>,
+    page: RetainedPage,
+}
+
+impl RetainedScan {
+    pub(super) fn new(query: RetainedQuery) -> Self {
+        Self {
+            // Who counts begins at the beginning.
+            after: query.after.clone().filter(|_| !query.count),
+            page: RetainedPage {
+                total: query.count.then_some(0),
+                ..RetainedPage::default()
+            },
+            query,
+        }
+    }
+
+    pub(super) fn step<N: Node>(&mut self, cx: &mut Cx<'_, N>) -> Step {
+        let (tenant, filter) = (self.query.tenant, &*self.query.filter);
+        let mut next = None;
+        if TopicFilter::new(filter).is_ok() {
+            let (after, now_ms) = (self.after.as_deref(), cx.now.mono_ms);
+            let found = cx.node.retained(|store| {
+                store.page(tenant, filter, None, after, MESSAGES_PER_STEP, now_ms)
+            });
+            next = found.next;
+            for message in &found.messages {
+                self.found(message, cx.now);
+            }
+        }
+        let has_all = self.page.more && !self.query.count;
+        match next.filter(|_| !has_all) {
+            Some(next) => {
+                self.after = Some(next);
+                Step::More
+            }
+            None => {
+                let page = core::mem::take(&mut self.page);
+                Step::Done(Answer::Retained(page), RecordNumber(0))
+            }
+        }
+    }
+
+    fn found(&mut self, message: &Message, now: Now) {
+        let topic = message.topic();
+        let search = self.query.search.as_ref();
+        if search.is_some_and(|search| !search.finds(topic)) {
+            return;
+        }
+        if let Some(total) = &mut self.page.total {
+            *total += 1;
+        }
+        if self
+            .query
+            .after
+            .as_deref()
+            .is_some_and(|after| topic <= after)
+        {
+            return;
+        }
+        if self.page.messages.len() >= self.query.limit {
+            self.page.more = true;
+            return;
+        }
+        let payload = message.payload();
+        let shown = payload.len().min(self.query.payload_bytes_max);
+        self.page.messages.push(RetainedInfo {
+            topic: topic.into(),
+            id: message.id(),
+            qos: message.qos(),
+            payload_bytes: payload.len(),
+            payload: payload[..shown].into(),
+            received_wall_ms: message.received_wall_ms(),
+            expires_in_secs: message.publication().expiry_left_secs(now.mono_ms),
+        });
+    }
+}
+
+/// Takes retained messages away.
+#[derive(Debug)]
+pub(super) struct DeleteRetainedJob {
+    tenant: TenantId,
+    filter: Box<str>,
+    after: Option<Box<str>>,
+    deleted: u64,
+    record: RecordNumber,
+}
+
+impl DeleteRetainedJob {
+    pub(super) fn new(tenant: TenantId, filter: Box<str>) -> Self {
+        Self {
+            tenant,
+            filter,
+            after: None,
+            deleted: 0,
+            record: RecordNumber(0),
+        }
+    }
+
+    /// It has waited too long.
+    pub(super) fn given_up(&self) -> Answer {
+        self.answer(ReasonCode::QuotaExceeded)
+    }
+
+    fn answer(&self, reason: ReasonCode) -> Answer {
+        let deleted = self.deleted;
+        Answer::DeleteRetained { deleted, reason }
+    }
+}
+
+impl Shard {
+    pub(super) fn delete_retained_step<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        job: &mut DeleteRetainedJob,
+    ) -> Step {
+        if TopicFilter::new(&job.filter).is_err() {
+            return Step::Done(job.answer(ReasonCode::TopicFilterInvalid), RecordNumber(0));
+        }
+        if self.store_state() >= StoreState::Full {
+            return Step::Done(job.answer(ReasonCode::QuotaExceeded), job.record);
+        }
+        let (tenant, after, now_ms) = (job.tenant, job.after.as_deref(), cx.now.mono_ms);
+        let page = cx.node.retained(|store| {
+            store.page(tenant, &job.filter, None, after, DELETED_PER_STEP, now_ms)
+        });
+        for message in &page.messages {
+            let clearing = NewMessage {
+                topic: message.topic().into(),
+                qos: QoS::AtLeastOnce,
+                retain: true,
+                ..NewMessage::default()
+            };
+            let (outcome, record) = self.publish_for_operator(cx, tenant, &clearing);
+            if outcome.reason.is_error() {
+                return Step::Done(job.answer(outcome.reason), job.record);
+            }
+            job.deleted += 1;
+            job.record = job.record.max(record);
+        }
+        match page.next {
+            Some(next) => {
+                job.after = Some(next);
+                Step::More
+            }
+            None => Step::Done(job.answer(ReasonCode::Success), job.record),
+        }
+    }
+}

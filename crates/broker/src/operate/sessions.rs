@@ -1,0 +1,236 @@
+//! Sessions, as operators look for them, look into them and end them.
+
+use core::fmt::Write;
+use core::num::NonZeroU64;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use martlet_codec::ReasonCode;
+
+use super::Step;
+use crate::command::{ClientQuery, Search};
+use crate::counters::DropReason;
+use crate::id::{RecordNumber, SessionId, TenantId};
+use crate::node::{Cx, Node};
+use crate::permission::Realm;
+use crate::report::{Answer, ClientDetail, ClientPage, ConnectionDetail, WillInfo};
+use crate::session::Session;
+use crate::shard::{Ending, Shard};
+
+/// Places of sessions that a step looks at.
+const PLACES_PER_STEP: u32 = 1024;
+
+/// Looks for sessions. They come and go between its steps: one that is there all the time is found
+/// once.
+#[derive(Debug)]
+pub(super) struct ClientScan {
+    query: ClientQuery,
+    next: u32,
+    total: usize,
+    /// The first ones behind the cursor.
+    found: BTreeMap<(Arc<str>, TenantId), SessionId>,
+    more: bool,
+}
+
+impl ClientScan {
+    pub(super) fn new(query: ClientQuery) -> Self {
+        Self {
+            query,
+            next: 0,
+            total: 0,
+            found: BTreeMap::new(),
+            more: false,
+        }
+    }
+
+    fn found(&mut self, session: &Session, id: SessionId) {
+        self.total += 1;
+        if self
+            .query
+            .after
+            .as_ref()
+            .is_some_and(|(client_id, tenant)| {
+                (&*session.client_id, session.tenant) <= (client_id, *tenant)
+            })
+        {
+            return;
+        }
+        if self.found.len() >= self.query.limit {
+            self.more = true;
+            let is_last = self
+                .found
+                .last_key_value()
+                .is_none_or(|((client_id, tenant), _)| {
+                    (&**client_id, *tenant) <= (&*session.client_id, session.tenant)
+                });
+            if is_last {
+                return;
+            }
+            self.found.pop_last();
+        }
+        let key = (Arc::clone(&session.client_id), session.tenant);
+        self.found.insert(key, id);
+    }
+}
+
+impl Shard {
+    pub(super) fn scan_clients(&self, scan: &mut ClientScan) -> Step {
+        let places = self.sessions.places();
+        let end = places.min(scan.next.saturating_add(PLACES_PER_STEP));
+        let mut text = String::new();
+        for place in scan.next..end {
+            if let Some(session) = self.sessions.look_at(place)
+                && self.is_asked_for(session, &scan.query, &mut text)
+            {
+                scan.found(session, self.sessions.id_of(place));
+            }
+        }
+        scan.next = end;
+        if end < places {
+            return Step::More;
+        }
+        let clients = scan.found.values();
+        let clients = clients.filter_map(|id| Some(self.info(self.sessions.get(*id)?)));
+        let page = ClientPage {
+            clients: clients.collect(),
+            total: scan.total,
+            more: scan.more,
+        };
+        Step::Done(Answer::Clients(page), RecordNumber(0))
+    }
+
+    fn is_asked_for(&self, session: &Session, query: &ClientQuery, text: &mut String) -> bool {
+        let is_there = session.connection().is_some();
+        query.tenant.is_none_or(|tenant| tenant == session.tenant)
+            && query
+                .connected
+                .is_none_or(|connected| connected == is_there)
+            && query
+                .search
+                .as_ref()
+                .is_none_or(|search| self.finds_session(session, search, text))
+    }
+
+    fn finds_session(&self, session: &Session, search: &Search, text: &mut String) -> bool {
+        if search.finds(&session.client_id) {
+            return true;
+        }
+        let permit = session.permit.as_ref();
+        if permit
+            .and_then(|permit| permit.user_name())
+            .is_some_and(|name| search.finds(name))
+        {
+            return true;
+        }
+        let Some(connection) = session.connection() else {
+            return false;
+        };
+        let Some(connection) = self.connections.get(self.connections.id_of(connection)) else {
+            return false;
+        };
+        if connection
+            .user_name()
+            .is_some_and(|name| search.finds(name))
+        {
+            return true;
+        }
+        connection.address.is_some_and(|(address, _)| {
+            text.clear();
+            // Writing to a text does not fail.
+            let _ = write!(text, "{address}");
+            search.finds(text)
+        })
+    }
+
+    pub(super) fn client_detail(
+        &mut self,
+        tenant: TenantId,
+        client_id: &str,
+        limit: usize,
+    ) -> Option<ClientDetail> {
+        let index = self.sessions.find(tenant, client_id)?;
+        let subscriptions = self.subscriptions_of(index, limit);
+        let user = self.user_of(index);
+        let session = self.sessions.look_at(index)?;
+        let outbound = &session.outbound;
+        let drops = session.accounting.drops.as_ref();
+        let drops = DropReason::ALL.iter().filter_map(|reason| {
+            let count = drops.map_or(0, |drops| drops[*reason as usize]);
+            (count > 0).then_some((*reason, count))
+        });
+        let permit = session.permit.as_ref();
+        Some(ClientDetail {
+            info: self.info(session),
+            user,
+            has_own_rules: permit.map(|permit| permit.identity.realm == Realm::OWN_RULES),
+            durable: session.durable,
+            left_ms: session.left_wall_ms.map(NonZeroU64::get),
+            connection: self.connection_detail(session),
+            will: session.will.as_ref().map(|will| WillInfo {
+                topic: will.topic.clone(),
+                qos: will.qos,
+                retain: will.retain,
+                payload_bytes: will.payload.len(),
+                delay_secs: will.delay_secs,
+            }),
+            subscriptions,
+            queued_bytes: outbound.queue().bytes(),
+            queue: outbound.queue().head(limit),
+            in_flight: outbound.messages_in_flight(limit),
+            receipts: session.inbound.receipt_count(),
+            drops: drops.collect(),
+        })
+    }
+
+    fn connection_detail(&self, session: &Session) -> Option<ConnectionDetail> {
+        let connection = self.connections.id_of(session.connection()?);
+        let connection = self.connections.get(connection)?;
+        let aliases = connection.aliases.as_ref();
+        Some(ConnectionDetail {
+            listener: connection.listener.name.clone(),
+            clean_start: connection.flags.clean_start,
+            admitted: connection.flags.admitted,
+            receive_maximum: connection.send_quota,
+            maximum_packet_size: Some(connection.packet_bytes_max).filter(|max| *max < u32::MAX),
+            topic_alias_maximum: aliases.map_or(0, |aliases| aliases.outbound_max),
+            output_bytes: connection.output_len(),
+            input_bytes: connection.input_len(),
+            answers_gated: connection.answers_gated,
+        })
+    }
+
+    /// Ends the connection of a client; false if there is none.
+    pub(super) fn disconnect_client<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        tenant: TenantId,
+        client_id: &str,
+        reason: ReasonCode,
+    ) -> bool {
+        let session = self.sessions.find(tenant, client_id);
+        let connection = session.and_then(|session| self.sessions.at(session).connection());
+        if let Some(connection) = connection {
+            let ending = Ending::told(reason, "ended by an operator");
+            self.end_connection(cx, connection, ending);
+        }
+        connection.is_some()
+    }
+
+    /// Ends a session, and its connection before it. Answers whether there was one, and the record
+    /// of its end.
+    pub(super) fn end_session_of<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        tenant: TenantId,
+        client_id: &str,
+    ) -> (bool, RecordNumber) {
+        let found = self.sessions.find(tenant, client_id).is_some();
+        let reason = ReasonCode::AdministrativeAction;
+        self.disconnect_client(cx, tenant, client_id, reason);
+        // It may have ended with its connection.
+        if let Some(session) = self.sessions.find(tenant, client_id) {
+            self.end_session(cx, session);
+        }
+        (found, self.end_under_way(tenant, client_id))
+    }
+}

@@ -1,0 +1,228 @@
+//! Subscriptions, as operators look for them, make them and end them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use martlet_codec::{
+    ReasonCode, SubscribeFilter, SubscriptionFilter, SubscriptionOptions, TopicName,
+};
+
+use super::Step;
+use crate::command::{NewSubscription, SubscriptionQuery};
+use crate::id::{RecordNumber, TenantId};
+use crate::node::{Cx, Node};
+use crate::report::{Answer, SubscriptionInfo, SubscriptionPage};
+use crate::shard::Shard;
+use crate::subscribe::{Asked, PendingSubAck, Terms};
+
+/// Places of sessions that a step looks at, unless it finds many subscriptions.
+const PLACES_PER_STEP: u32 = 512;
+/// Subscriptions after which a step ends; those of one session are looked at together.
+const SUBSCRIPTIONS_PER_STEP: usize = 512;
+
+/// Looks for subscriptions, as [`super::ClientScan`] does for sessions.
+#[derive(Debug)]
+pub(super) struct SubscriptionScan {
+    query: SubscriptionQuery,
+    next: u32,
+    total: usize,
+    found: BTreeMap<Key, SubscriptionInfo>,
+    more: bool,
+}
+
+type Key = (Arc<str>, TenantId, Box<str>);
+
+impl SubscriptionScan {
+    pub(super) fn new(query: SubscriptionQuery) -> Self {
+        Self {
+            query,
+            next: 0,
+            total: 0,
+            found: BTreeMap::new(),
+            more: false,
+        }
+    }
+
+    fn found(&mut self, info: SubscriptionInfo) {
+        if !self.query.asks_for(&info) {
+            return;
+        }
+        self.total += 1;
+        let place = (&*info.client_id, info.tenant, &*info.filter);
+        let after = self.query.after.as_ref();
+        if after.is_some_and(|(client_id, tenant, filter)| place <= (client_id, *tenant, filter)) {
+            return;
+        }
+        if self.found.len() >= self.query.limit {
+            self.more = true;
+            let last = self.found.last_key_value();
+            if last.is_none_or(|((client_id, tenant, filter), _)| {
+                (&**client_id, *tenant, &**filter) <= place
+            }) {
+                return;
+            }
+            self.found.pop_last();
+        }
+        let key = (
+            Arc::clone(&info.client_id),
+            info.tenant,
+            info.filter.clone(),
+        );
+        self.found.insert(key, info);
+    }
+}
+
+impl SubscriptionQuery {
+    fn asks_for(&self, info: &SubscriptionInfo) -> bool {
+        let has_filter = |filter: &str| filter == &*info.filter;
+        let has_name = |name: &str| info.share_name() == Some(name);
+        let matches = |topic: &str| {
+            let topic = TopicName::new(topic);
+            let parsed = SubscriptionFilter::parse(&info.filter);
+            matches!((parsed, topic), (Ok(parsed), Ok(topic)) if parsed.filter.matches(topic))
+        };
+        self.filter.as_deref().is_none_or(has_filter)
+            && self.share_name.as_deref().is_none_or(has_name)
+            && self.topic.as_deref().is_none_or(matches)
+    }
+
+    fn asks_for_session(&self, tenant: TenantId, client_id: &str) -> bool {
+        let is_it = |asked: &str| asked == client_id;
+        self.tenant.is_none_or(|asked| asked == tenant)
+            && self.client_id.as_deref().is_none_or(is_it)
+    }
+}
+
+impl Shard {
+    pub(super) fn scan_subscriptions(&self, scan: &mut SubscriptionScan) -> Step {
+        let places = self.sessions.places();
+        let end = places.min(scan.next.saturating_add(PLACES_PER_STEP));
+        let mut seen = 0;
+        while scan.next < end && seen < SUBSCRIPTIONS_PER_STEP {
+            let place = scan.next;
+            scan.next += 1;
+            if let Some(session) = self.sessions.look_at(place)
+                && scan
+                    .query
+                    .asks_for_session(session.tenant, &session.client_id)
+            {
+                for info in self.subscriptions_of(place, usize::MAX) {
+                    seen += 1;
+                    scan.found(info);
+                }
+            }
+        }
+        if scan.next < places {
+            return Step::More;
+        }
+        let page = SubscriptionPage {
+            subscriptions: core::mem::take(&mut scan.found).into_values().collect(),
+            total: scan.total,
+            more: scan.more,
+        };
+        Step::Done(Answer::Subscriptions(page), RecordNumber(0))
+    }
+
+    /// Subscribes for a client, as if it had asked.
+    pub(super) fn subscribe_for<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        request: u64,
+        tenant: TenantId,
+        client_id: &str,
+        subscriptions: &[NewSubscription],
+    ) {
+        let Some(session) = self.sessions.find(tenant, client_id) else {
+            return super::report(cx, request, Answer::Subscribe(None));
+        };
+        let terms = self.terms_for_operators(session);
+        let token = self.pending_subacks.vacant_key();
+        let mut codes = Vec::with_capacity(subscriptions.len());
+        let mut missing = 0;
+        for NewSubscription {
+            filter,
+            options,
+            subscription_id,
+        } in subscriptions
+        {
+            let requested = SubscribeFilter {
+                filter,
+                options: *options,
+            };
+            let id = *subscription_id;
+            let granted = self.subscribe_one(cx, &terms, session, &requested, id, token);
+            missing += u32::from(granted.joining);
+            codes.push(granted.reason);
+        }
+        let record = self.subscription_record(session);
+        if missing == 0 {
+            let answer = Answer::Subscribe(Some(codes));
+            return self.answer_operator(cx, request, answer, record);
+        }
+        let pending = PendingSubAck {
+            asked: Asked::Operator { request, codes },
+            record,
+            missing,
+        };
+        self.pending_subacks.insert(pending);
+    }
+
+    /// The share groups of an operator's subscriptions know their member now.
+    pub(crate) fn joined_for_operator<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        request: u64,
+        codes: Vec<ReasonCode>,
+        record: RecordNumber,
+    ) {
+        self.answer_operator(cx, request, Answer::Subscribe(Some(codes)), record);
+    }
+
+    /// Ends subscriptions of a client, as if it had asked.
+    pub(super) fn unsubscribe_for<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        request: u64,
+        tenant: TenantId,
+        client_id: &str,
+        filters: &[Box<str>],
+    ) {
+        let Some(session) = self.sessions.find(tenant, client_id) else {
+            return super::report(cx, request, Answer::Unsubscribe(None));
+        };
+        let mut codes = Vec::with_capacity(filters.len());
+        for filter in filters {
+            codes.push(match self.unsubscribe_one(cx, session, filter) {
+                true => ReasonCode::Success,
+                false => ReasonCode::NoSubscriptionExisted,
+            });
+        }
+        let record = self.subscription_record(session);
+        self.answer_operator(cx, request, Answer::Unsubscribe(Some(codes)), record);
+    }
+
+    /// What its listener permits a client is permitted to operators, and all to clients that are
+    /// away. Retain Handling is kept for clients before MQTT 5 too.
+    fn terms_for_operators(&mut self, session: u32) -> Terms {
+        let connection = self.sessions.at(session).connection();
+        let terms = connection.map(|connection| self.terms_of(connection));
+        Terms {
+            v5: true,
+            ..terms.unwrap_or_default()
+        }
+    }
+}
+
+impl NewSubscription {
+    /// To this Topic Filter, at this QoS at most, and no more said.
+    pub fn new(filter: &str, qos: martlet_codec::QoS) -> Self {
+        Self {
+            filter: filter.into(),
+            options: SubscriptionOptions {
+                qos,
+                ..SubscriptionOptions::default()
+            },
+            subscription_id: 0,
+        }
+    }
+}

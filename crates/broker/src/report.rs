@@ -1,0 +1,357 @@
+//! What a shard answers to commands; each answer carries the command's `request`.
+//!
+//! Client identifiers and topics are text from outside: those who print them escape them.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use martlet_codec::{PacketId, ProtocolVersion, QoS, ReasonCode};
+
+use crate::counters::{Counters, DropReason};
+use crate::event::UserName;
+use crate::id::{MessageId, TenantId};
+use crate::permission::Rules;
+use crate::traffic::TopicUse;
+
+/// The answer to a command.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// The command's.
+    pub request: u64,
+    /// What it says.
+    pub answer: Answer,
+}
+
+/// What an answer says; named like the [`Command`](crate::Command) that it answers.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    /// Counters and gauges of the shard.
+    Snapshot(Box<Counters>),
+    /// A page of the shard's sessions.
+    Clients(ClientPage),
+    /// The session of one client; none if it is not on this shard.
+    ClientDetail(Option<Box<ClientDetail>>),
+    /// A page of the shard's subscriptions.
+    Subscriptions(SubscriptionPage),
+    /// A page of the node's retained messages.
+    Retained(RetainedPage),
+    /// Topics in use, in no particular order.
+    Traffic(Vec<TopicUse>),
+    /// None: no such client is connected here.
+    SessionRules(Option<SessionRules>),
+    /// What came of each message, in order.
+    Publish(Vec<Published>),
+    /// How many topics have no retained message any more.
+    DeleteRetained {
+        /// So many; they are gone for good if the reason is no error.
+        deleted: u64,
+        /// Why the others stay, if it is an error.
+        reason: ReasonCode,
+    },
+    /// Whether there was a connection.
+    Disconnect(bool),
+    /// Whether there was a session.
+    EndSession(bool),
+    /// What came of each Topic Filter, in order; none if there is no such session here.
+    Subscribe(Option<Vec<ReasonCode>>),
+    /// Likewise.
+    Unsubscribe(Option<Vec<ReasonCode>>),
+    /// Too much is being worked on, or the store does not answer: the command may be repeated.
+    Refused(ReasonCode),
+}
+
+impl Answer {
+    /// The store has not answered in time: what waited for it is not promised.
+    pub(crate) fn unpromised(self) -> Self {
+        let reason = ReasonCode::QuotaExceeded;
+        match self {
+            Self::Publish(mut outcomes) => {
+                for outcome in &mut outcomes {
+                    if outcome.recorded {
+                        outcome.reason = reason;
+                    }
+                }
+                Self::Publish(outcomes)
+            }
+            Self::DeleteRetained { deleted, .. } => Self::DeleteRetained { deleted, reason },
+            _ => Self::Refused(reason),
+        }
+    }
+}
+
+/// What came of a message that operators publish.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// As PUBACK would say; 0x10 for QoS 0 too.
+    pub reason: ReasonCode,
+    /// The name of the message; none if it was refused.
+    pub id: Option<MessageId>,
+    /// Sessions and share groups of this shard that it was chosen for.
+    pub matched_here: u64,
+    /// Other shards that had somebody for it.
+    pub other_shards: u32,
+    /// The store was to keep something of it.
+    pub recorded: bool,
+}
+
+impl Published {
+    /// It goes to nobody.
+    pub(crate) fn refused(reason: ReasonCode) -> Self {
+        Self {
+            reason,
+            id: None,
+            matched_here: 0,
+            other_shards: 0,
+            recorded: false,
+        }
+    }
+}
+
+/// Sessions of a shard.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClientPage {
+    /// Sorted by Client Identifier, then by tenant.
+    pub clients: Vec<ClientInfo>,
+    /// How many match the query, wherever its cursor is.
+    pub total: usize,
+    /// There are more behind the last one.
+    pub more: bool,
+}
+
+/// Subscriptions of a shard.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SubscriptionPage {
+    /// Sorted by Client Identifier, tenant, Topic Filter.
+    pub subscriptions: Vec<SubscriptionInfo>,
+    /// How many match the query, wherever its cursor is.
+    pub total: usize,
+    /// There are more behind the last one.
+    pub more: bool,
+}
+
+/// A subscription of a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SubscriptionInfo {
+    /// Whose client it is.
+    pub tenant: TenantId,
+    /// Whose subscription.
+    pub client_id: Arc<str>,
+    /// As it was asked for, `$share/…` where it is a Shared Subscription.
+    pub filter: Box<str>,
+    /// The QoS granted.
+    pub qos: QoS,
+    /// No Local.
+    pub no_local: bool,
+    /// Retain As Published.
+    pub retain_as_published: bool,
+    /// Subscription Identifier; 0 is none.
+    pub subscription_id: u32,
+}
+
+impl SubscriptionInfo {
+    /// The ShareName of a Shared Subscription.
+    pub fn share_name(&self) -> Option<&str> {
+        let (name, _) = self.filter.strip_prefix("$share/")?.split_once('/')?;
+        Some(name)
+    }
+}
+
+/// Retained messages of the node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RetainedPage {
+    /// Sorted by topic.
+    pub messages: Vec<RetainedInfo>,
+    /// How many match the query, wherever its cursor is; none if that was not asked.
+    pub total: Option<u64>,
+    /// There are more behind the last one.
+    pub more: bool,
+}
+
+/// A retained message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RetainedInfo {
+    /// Topic Name.
+    pub topic: Box<str>,
+    /// Its name.
+    pub id: MessageId,
+    /// QoS it was published with.
+    pub qos: QoS,
+    /// Length of its payload.
+    pub payload_bytes: usize,
+    /// As much of the payload as was asked for.
+    pub payload: Box<[u8]>,
+    /// When it came in, milliseconds since the Unix epoch.
+    pub received_wall_ms: u64,
+    /// Seconds until it expires; none is never.
+    pub expires_in_secs: Option<u32>,
+}
+
+/// All that the shard knows of a session, but for what its messages say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientDetail {
+    /// As in a page of clients.
+    pub info: ClientInfo,
+    /// Its user, and what that is worth.
+    pub user: Option<UserName>,
+    /// Its rules came with the proof of who it is; none where nobody has to say who they are.
+    pub has_own_rules: Option<bool>,
+    /// It outlives its connection, so its subscriptions and messages are recorded.
+    pub durable: bool,
+    /// When its connection ended, milliseconds in the time of records; none while it has one.
+    pub left_ms: Option<u64>,
+    /// What was negotiated; none while it has no connection.
+    pub connection: Option<ConnectionDetail>,
+    /// Its Will, if one is kept.
+    pub will: Option<WillInfo>,
+    /// Its subscriptions, as many as were asked for.
+    pub subscriptions: Vec<SubscriptionInfo>,
+    /// Bytes of the messages that wait in its queue.
+    pub queued_bytes: u64,
+    /// The first of them, as many as were asked for.
+    pub queue: Vec<QueuedMessage>,
+    /// What has a Packet Identifier, likewise, in the order in which it was given.
+    pub in_flight: Vec<InFlightMessage>,
+    /// QoS 2 messages of its own between PUBLISH and PUBREL.
+    pub receipts: usize,
+    /// What was dropped, by reason; reasons without drops are left out. Counted from the start of
+    /// the node on.
+    pub drops: Vec<(DropReason, u64)>,
+}
+
+/// What a connection is by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConnectionDetail {
+    /// The listener that it came by.
+    pub listener: String,
+    /// Clean Start of its CONNECT.
+    pub clean_start: bool,
+    /// The CONNACK is out.
+    pub admitted: bool,
+    /// The client's Receive Maximum, bounded by ours.
+    pub receive_maximum: u16,
+    /// The client's Maximum Packet Size; none is no limit.
+    pub maximum_packet_size: Option<u32>,
+    /// The client's Topic Alias Maximum, bounded by ours.
+    pub topic_alias_maximum: u16,
+    /// Bytes that wait to be written.
+    pub output_bytes: usize,
+    /// Bytes that came and wait to be worked off.
+    pub input_bytes: usize,
+    /// Answers that wait for the store.
+    pub answers_gated: u32,
+}
+
+/// A Will, without its payload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WillInfo {
+    /// Topic Name.
+    pub topic: Box<str>,
+    /// QoS.
+    pub qos: QoS,
+    /// It is to be retained.
+    pub retain: bool,
+    /// Length of its payload.
+    pub payload_bytes: usize,
+    /// Will Delay Interval, seconds.
+    pub delay_secs: u32,
+}
+
+/// A message in a queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueuedMessage {
+    /// Its name.
+    pub id: MessageId,
+    /// The QoS that it is sent with.
+    pub qos: QoS,
+    /// It is sent with RETAIN 1.
+    pub retain: bool,
+    /// What it counts for in limits: topic, properties, payload and overhead.
+    pub bytes: usize,
+    /// What it says of itself; none if it lies in the store alone.
+    pub head: Option<MessageHead>,
+}
+
+/// What a message is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MessageHead {
+    /// Topic Name.
+    pub topic: Box<str>,
+    /// Length of its payload.
+    pub payload_bytes: usize,
+    /// When it came in, milliseconds since the Unix epoch.
+    pub received_wall_ms: u64,
+}
+
+/// A message under a Packet Identifier.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InFlightMessage {
+    /// The identifier.
+    pub packet_id: PacketId,
+    /// Its name.
+    pub id: MessageId,
+    /// How far it has come.
+    pub state: DeliveryState,
+    /// QoS of the PUBLISH.
+    pub qos: QoS,
+    /// What it says of itself; none if it is not in memory any more.
+    pub head: Option<MessageHead>,
+}
+
+/// How far a message under a Packet Identifier has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeliveryState {
+    /// Its PUBLISH is not yet sent on the present connection.
+    Unsent,
+    /// PUBACK or PUBREC has not come.
+    Unacknowledged,
+    /// PUBREC has come, PUBCOMP has not.
+    Released,
+}
+
+/// What the client of a session may do.
+#[derive(Clone, Debug)]
+pub struct SessionRules {
+    /// Its user; none is anonymous.
+    pub user: Option<UserName>,
+    /// Its rules; none: nobody had to say who they are, and everything is permitted.
+    pub rules: Option<Arc<Rules>>,
+    /// They came with the proof of who it is, and are in no file and no table.
+    pub has_own_rules: bool,
+}
+
+/// A session, as operators see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientInfo {
+    /// Whose client it is.
+    pub tenant: TenantId,
+    /// Client Identifier.
+    pub client_id: String,
+    /// A Network Connection is there.
+    pub connected: bool,
+    /// User name of the last CONNECT.
+    pub user_name: Option<String>,
+    /// Protocol version of the last CONNECT.
+    pub version: ProtocolVersion,
+    /// Peer of the connection; none while away or on a Unix socket.
+    pub address: Option<(IpAddr, u16)>,
+    /// Keep Alive in force, seconds; 0 is none.
+    pub keep_alive_secs: u16,
+    /// Session Expiry Interval, seconds; `u32::MAX` is never.
+    pub session_expiry_secs: u32,
+    /// Wall clock of the last CONNECT, milliseconds.
+    pub connected_at_ms: u64,
+    /// Number of subscriptions.
+    pub subscriptions: usize,
+    /// Messages waiting in the queue.
+    pub queued: usize,
+    /// Messages sent and not yet acknowledged.
+    pub in_flight: usize,
+    /// Accounting: matched so far.
+    pub matched: u64,
+    /// Accounting: delivered so far.
+    pub delivered: u64,
+    /// Accounting: dropped so far, all reasons.
+    pub dropped: u64,
+    /// Accounting: expired so far.
+    pub expired: u64,
+}
