@@ -330,9 +330,25 @@ def test_each_metric_has_a_meaning_on_its_page(start_node):
     page = (Path(__file__).parents[2] / "docs/metrics.md").read_text()
     _, _, metrics = get(start_node(http=True), "/metrics")
     kinds = re.findall(r"^# TYPE (\w+) (\w+)$", metrics, re.MULTILINE)
-    rows = {f"| `{name}{'_total' * (kind == 'counter')}` | {kind} | " for name, kind in kinds}
+    names = {name for name, _ in kinds}
+    of_shards = {name for name in names if name.startswith("martlet_shard_")}
+    assert of_shards and {name.replace("shard_", "", 1) for name in of_shards} <= names
+    rows = {f"| `{name}{'_total' * (kind == 'counter')}` | {kind} | " for name, kind in kinds
+            if name not in of_shards}
     assert len(rows) > 40
     assert {row for row in rows if row not in page} == set()
+
+
+def test_dashboard_and_alerts_name_metrics_that_there_are(start_node):
+    _, _, page = get(start_node(http=True), "/metrics")
+    known = {name + "_total" * (kind == "counter")
+             for name, kind in re.findall(r"^# TYPE (\w+) (\w+)$", page, re.MULTILINE)}
+    for file in ["grafana/martlet.json", "prometheus/alerts.yml"]:
+        text = (Path(__file__).parents[2] / "deploy" / file).read_text()
+        named = set(re.findall(r"\bmartlet_\w+", text))
+        assert len(named) > 8 and named <= known, named - known
+        reasons = set(re.findall(r'reason!?="(\w+)"', text.replace("\\", "")))
+        assert reasons <= set(re.findall(r'reason="(\w+)"', page))
 
 
 def test_metrics_count_messages(start_node, name):

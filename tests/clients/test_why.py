@@ -220,3 +220,17 @@ def expired(authority, name, begin="20200101000000Z", end="20210101000000Z"):
 def test_hostile_names_are_shown_escaped(node):
     done = martlet_process.run("why", "x\x1b[31m\u202e", "--data-dir", node.data_dir)
     assert done.returncode == WRONG and "\x1b" not in done.stdout and "\u202e" not in done.stdout
+
+
+def test_a_subscriber_that_is_not_there_or_takes_less(node, place):
+    with Client(node, "d1").credentials("d1", place.secret):
+        expect(node, "subscriber-absent", "nobody is subscribed", "d1", "plant/d1/telemetry")
+        with Client(node, "app", version=4, clean=False).credentials("ann", "secret") as app:
+            app.subscribe("plant/+/telemetry", 0)
+            expect(node, "qos-downgraded", "have QoS 0", "d1", "plant/d1/telemetry")
+            expect(node, "qos-downgraded", "QoS 0 for plant/+/telemetry", "app", "plant/d1/telemetry")
+            answer = expect(node, "subscriber-absent", "nobody is", "app", "plant/d1/other")
+            assert "no subscription that" in answer["also"][0]["sentence"]
+            app.subscribe("plant/+/telemetry", 1)
+            expect(node, "nothing-wrong", "is connected", "d1", "plant/d1/telemetry")
+        expect(node, "subscriber-absent", "(app) none is connected", "d1", "plant/d1/telemetry")

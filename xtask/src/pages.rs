@@ -142,7 +142,8 @@ const METRICS_HEAD: &str = "\
 # Metrics
 
 `GET /metrics` answers in the OpenMetrics format. Beside what the shards count, summed over all of
-them, there are some of the node; those of the store are not there where all is kept in memory.
+them, there are some of the node; those of the store are not there where all is kept in memory. What
+the shards count is there for each of them too: `martlet_shard_NAME{shard=\"0\"}`.
 
 At any moment `matched = delivered + held + dropped + expired`, where `dropped` is the sum over all
 reasons: a message that did not arrive is found in one of them.

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use martlet_broker::{
-    Answer, ClientInfo, ClientQuery, Command, Counters, Event, Report, SessionRules, ShardId,
-    TopicUse,
+    Answer, ClientDetail, ClientInfo, ClientQuery, Command, Counters, Event, Report, SessionRules,
+    ShardId, SubscriptionInfo, SubscriptionPage, SubscriptionQuery, TenantId, TopicUse,
 };
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -95,7 +95,7 @@ pub struct Control {
     users: Mutex<UserPlaces>,
     started: Instant,
     next_request: AtomicU64,
-    waiting: Mutex<HashMap<u64, mpsc::UnboundedSender<Answer>>>,
+    waiting: Waiting,
     stop: watch::Sender<bool>,
     reloads: mpsc::UnboundedSender<ReloadRequest>,
 }
@@ -199,9 +199,9 @@ impl Control {
 
     /// A report came from a shard.
     pub fn report_received(&self, report: Report) {
-        if let Some(answers) = lock(&self.waiting).get(&report.request) {
+        if let Some(asked) = lock(&self.waiting).remove(&report.request) {
             // The one who asked may have given up.
-            let _ = answers.send(report.answer);
+            let _ = asked.send(report.answer);
         }
     }
 
@@ -261,13 +261,58 @@ impl Control {
         Ok(all)
     }
 
-    /// The session of this Client Identifier.
+    /// The session of this Client Identifier, with `limit` of its subscriptions, of the messages in
+    /// its queue and of those in flight at most.
     ///
     /// # Errors
     /// If a shard does not answer in time.
-    pub async fn client(&self, client_id: &str) -> Result<Option<ClientInfo>, ControlError> {
-        let mut all = self.clients(usize::MAX).await?.clients.into_iter();
-        Ok(all.find(|client| client.client_id == client_id))
+    pub async fn client(
+        &self,
+        tenant: TenantId,
+        client_id: &str,
+        limit: usize,
+    ) -> Result<Option<ClientDetail>, ControlError> {
+        let command = |request| Command::ClientDetail {
+            request,
+            tenant,
+            client_id: client_id.into(),
+            limit,
+        };
+        let mut answers = self.ask_all(command).await?.into_iter();
+        Ok(answers.find_map(|answer| match answer {
+            Answer::ClientDetail(found) => found.map(|found| *found),
+            _ => None,
+        }))
+    }
+
+    /// Subscriptions of all shards, `limit` at most, in the order of the cursor: Client Identifier,
+    /// tenant, Topic Filter.
+    ///
+    /// # Errors
+    /// If a shard does not answer in time.
+    pub async fn subscriptions(
+        &self,
+        query: &SubscriptionQuery,
+    ) -> Result<SubscriptionPage, ControlError> {
+        let command = |request| Command::Subscriptions {
+            request,
+            query: Box::new(query.clone()),
+        };
+        let mut all = SubscriptionPage::default();
+        for answer in self.ask_all(command).await? {
+            if let Answer::Subscriptions(page) = answer {
+                all.subscriptions.extend(page.subscriptions);
+                all.total += page.total;
+                all.more |= page.more;
+            }
+        }
+        all.subscriptions.sort_by(|a, b| {
+            let key = |one: &SubscriptionInfo| (one.client_id.clone(), one.tenant);
+            (key(a), &a.filter).cmp(&(key(b), &b.filter))
+        });
+        all.more |= all.subscriptions.len() > query.limit;
+        all.subscriptions.truncate(query.limit);
+        Ok(all)
     }
 
     /// Which topics are in use, and by whom: `limit` uses of each shard at most.
@@ -488,41 +533,60 @@ impl Control {
         self.ask_some(&shards, timeout, command).await
     }
 
+    /// Answers are in the order of the shards.
     async fn ask_some(
         &self,
         shards: &[ShardId],
         timeout: Duration,
         command: impl Fn(u64) -> Command,
     ) -> Result<Vec<Answer>, ControlError> {
-        let request = self.next_request.fetch_add(1, Ordering::Relaxed);
-        let (sender, mut answers) = mpsc::unbounded_channel();
-        lock(&self.waiting).insert(request, sender);
-        let asked = shards.len();
-        for shard in shards {
-            self.shards.send(*shard, command(request));
+        let asked: Vec<Asked<'_>> = shards.iter().map(|_| self.expect_answer()).collect();
+        for (shard, asked) in shards.iter().zip(&asked) {
+            self.shards.send(*shard, command(asked.request));
         }
-        let mut reports = Vec::with_capacity(asked);
-        let collected = tokio::time::timeout(timeout, async {
-            while reports.len() < asked {
-                match answers.recv().await {
-                    Some(report) => reports.push(report),
-                    None => break,
-                }
-            }
-        })
-        .await;
-        lock(&self.waiting).remove(&request);
-        match collected {
-            Ok(()) if reports.len() == asked => Ok(reports),
-            _ => Err(ControlError::NoAnswer {
-                answered: reports.len(),
-                asked,
+        let until = tokio::time::Instant::now() + timeout;
+        let mut answers = Vec::with_capacity(shards.len());
+        for mut asked in asked {
+            let answer = tokio::time::timeout_at(until, &mut asked.answer).await;
+            answers.extend(answer.ok().and_then(Result::ok));
+        }
+        match answers.len() == shards.len() {
+            true => Ok(answers),
+            false => Err(ControlError::NoAnswer {
+                answered: answers.len(),
+                asked: shards.len(),
             }),
+        }
+    }
+
+    fn expect_answer(&self) -> Asked<'_> {
+        let request = self.next_request.fetch_add(1, Ordering::Relaxed);
+        let (sender, answer) = oneshot::channel();
+        lock(&self.waiting).insert(request, sender);
+        Asked {
+            waiting: &self.waiting,
+            request,
+            answer,
         }
     }
 }
 
-fn sum(all: &[Counters]) -> Counters {
+type Waiting = Mutex<HashMap<u64, oneshot::Sender<Answer>>>;
+
+/// A question that nobody waits for any more is forgotten.
+struct Asked<'a> {
+    waiting: &'a Waiting,
+    request: u64,
+    answer: oneshot::Receiver<Answer>,
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        lock(self.waiting).remove(&self.request);
+    }
+}
+
+pub(crate) fn sum(all: &[Counters]) -> Counters {
     let mut sum = Counters::default();
     for counters in all {
         sum.add(counters);

@@ -1,5 +1,5 @@
-//! What is logged, which may be changed while the node runs: the level of everything, of an area for
-//! a while, and all that a client does for a while.
+//! What is logged, which may be changed while the node runs: the level of everything, of an area
+//! for a while, and all that a client does for a while.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -16,8 +16,10 @@ impl Control {
     /// # Errors
     /// If a shard does not answer in time.
     pub async fn metrics(&self) -> Result<String, ControlError> {
+        let shards = self.snapshots().await?;
         let page = Page {
-            counters: self.snapshot().await?,
+            counters: crate::control::sum(&shards),
+            shards,
             uptime_secs: self.uptime().as_secs_f64(),
             sockets_accepted: self.sockets_accepted(),
             events_dropped: self.events_dropped(),
@@ -36,7 +38,10 @@ impl Control {
 
 #[derive(Debug)]
 struct Page {
+    /// Of all shards.
     counters: Counters,
+    /// Of each, in order.
+    shards: Vec<Counters>,
     uptime_secs: f64,
     sockets_accepted: u64,
     events_dropped: u64,
@@ -70,6 +75,7 @@ impl Collector for Page {
             }
         });
         outcome?;
+        self.encode_shards(&mut encoder)?;
         self.encode_drops(&mut encoder)?;
         let accepted = ConstCounter::new(self.sockets_accepted);
         put(
@@ -101,6 +107,37 @@ impl Collector for Page {
 }
 
 impl Page {
+    /// The same of each shard, under names of their own, so that no sum counts anything twice.
+    fn encode_shards(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let mut metrics = Vec::new();
+        self.counters.each(|metric| metrics.push(metric));
+        let mut values: Vec<Vec<u64>> = Vec::new();
+        for counters in &self.shards {
+            let mut of_shard = Vec::new();
+            counters.each(|metric| of_shard.push(metric.value));
+            values.push(of_shard);
+        }
+        for (at, metric) in metrics.iter().enumerate() {
+            let kind = match metric.kind {
+                MetricKind::Counter => ConstCounter::new(0_u64).metric_type(),
+                MetricKind::Gauge => ConstGauge::new(0_i64).metric_type(),
+            };
+            let name = format!("shard_{}", metric.name);
+            let help = format!("Of one shard: {}", metric.meaning.trim_end_matches('.'));
+            let mut family = encoder.encode_descriptor(&name, &help, None, kind)?;
+            for (shard, values) in values.iter().enumerate() {
+                let label = [("shard", shard.to_string())];
+                let encoder = family.encode_family(&label)?;
+                let value = values.get(at).copied().unwrap_or_default();
+                match metric.kind {
+                    MetricKind::Counter => ConstCounter::new(value).encode(encoder)?,
+                    MetricKind::Gauge => ConstGauge::new(value as i64).encode(encoder)?,
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn encode_store(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let Some(state) = &self.store else {
             return Ok(());

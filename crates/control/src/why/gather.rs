@@ -2,13 +2,19 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use martlet_broker::{Actions, ClientInfo, Names, Realm, Rules, SessionRules};
+use martlet_broker::{
+    Actions, ClientDetail, Names, Realm, Rules, SessionRules, SubscriptionQuery, TenantId,
+};
 use martlet_codec::{TopicFilter, TopicName};
 
-use super::facts::{Facts, Meant, Session, TopicRules};
+use super::facts::{Facts, Meant, Session, Subscriber, TopicRules};
 use super::{Question, Verdict, judge};
 use crate::control::{Control, ControlError};
 use crate::explain;
+
+/// Subscriptions of a client that are looked at, and subscribers of a topic.
+const SUBSCRIPTIONS_MAX: usize = 1_000;
+const SUBSCRIBERS_MAX: usize = 20;
 
 /// Of what a client may publish to, so many filters are named.
 const PERMITTED_MAX: usize = 4;
@@ -32,19 +38,19 @@ impl Control {
         // A user name stands for the client that came by it last.
         let mut latest = runs.iter().rev().map(|run| &*run.last.client_id);
         let client_id = latest.find(|id| !id.is_empty()).unwrap_or(name).to_owned();
-        let session = match self.client(name).await? {
+        let session = match self.session(name).await? {
             Some(found) => Some(found),
-            None if client_id != name => self.client(&client_id).await?,
+            None if client_id != name => self.session(&client_id).await?,
             None => None,
         };
         let client_id = match &session {
-            Some(session) => session.client_id.clone(),
+            Some(session) => session.info.client_id.clone(),
             None => client_id,
         };
         let policy = self.policy();
         let user = session
             .as_ref()
-            .and_then(|session| session.user_name.clone());
+            .and_then(|session| session.info.user_name.clone());
         let mut latest = runs
             .iter()
             .rev()
@@ -59,6 +65,10 @@ impl Control {
         let rules = match &question.topic {
             None => None,
             Some(topic) => Some(self.topic_rules(&client_id, user.as_deref(), topic).await?),
+        };
+        let subscribers = match &question.topic {
+            None => None,
+            Some(topic) => Some(self.subscribers_of(topic).await?),
         };
         let addresses = runs.iter().rev().find_map(|run| run.last.address.clone());
         let nameless = match addresses.as_deref().and_then(host) {
@@ -81,12 +91,37 @@ impl Control {
             nameless,
             listeners: self.info.listeners.clone(),
             rules,
-            subscribers: None,
+            subscribers,
             store_failing: self
                 .store_state()
                 .and_then(|state| state.failing)
                 .map(|(_, error)| error),
         })
+    }
+
+    async fn session(&self, client_id: &str) -> Result<Option<ClientDetail>, ControlError> {
+        self.client(TenantId::default(), client_id, SUBSCRIPTIONS_MAX)
+            .await
+    }
+
+    /// Who is subscribed to a topic, with whether they are connected.
+    async fn subscribers_of(&self, topic: &str) -> Result<Vec<Subscriber>, ControlError> {
+        let query = SubscriptionQuery {
+            topic: Some(topic.into()),
+            limit: SUBSCRIBERS_MAX,
+            ..SubscriptionQuery::default()
+        };
+        let mut subscribers: Vec<Subscriber> = Vec::new();
+        for one in self.subscriptions(&query).await?.subscriptions {
+            let session = self.client(one.tenant, &one.client_id, 0).await?;
+            subscribers.push(Subscriber {
+                client_id: one.client_id.to_string(),
+                filter: one.filter.into_string(),
+                qos: one.qos as u8,
+                connected: session.is_some_and(|session| session.info.connected),
+            });
+        }
+        Ok(subscribers)
     }
 
     async fn topic_rules(
@@ -189,17 +224,24 @@ fn substituted(filter: &str, names: Names<'_>) -> String {
         .replace("%u", names.user_name)
 }
 
-fn session_of(found: ClientInfo) -> Session {
+fn session_of(found: ClientDetail) -> Session {
+    let subscriptions = found.subscriptions.iter();
+    let subscriptions = subscriptions.map(|one| (one.filter.to_string(), one.qos as u8));
+    let info = &found.info;
+    let left_ms = found.left_ms;
     Session {
-        client_id: found.client_id,
-        connected: found.connected,
-        since_ms: found.connected.then_some(found.connected_at_ms),
-        keep_alive_secs: found.keep_alive_secs,
-        session_expiry_secs: found.session_expiry_secs,
-        queued: found.queued,
-        in_flight: found.in_flight,
-        dropped: found.dropped,
-        subscriptions: Vec::new(),
+        client_id: info.client_id.clone(),
+        connected: info.connected,
+        since_ms: match info.connected {
+            true => Some(info.connected_at_ms),
+            false => left_ms,
+        },
+        keep_alive_secs: info.keep_alive_secs,
+        session_expiry_secs: info.session_expiry_secs,
+        queued: info.queued,
+        in_flight: info.in_flight,
+        dropped: info.dropped,
+        subscriptions: subscriptions.collect(),
     }
 }
 

@@ -229,7 +229,7 @@ fn session(facts: &Facts, found: &mut Vec<(Weight, Finding)>) {
         .session
         .as_ref()
         .is_some_and(|session| session.connected);
-    for run in facts.runs.iter().filter(is_recent) {
+    for run in facts.runs.iter().rev().filter(is_recent) {
         let Some(cause) = run.cause else { continue };
         match &*run.last.what {
             "connect refused" | "re-authentication refused" if is_connected => {

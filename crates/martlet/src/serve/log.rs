@@ -78,8 +78,8 @@ where
     }
 }
 
-/// A file that is renamed when it is large: `martlet.log`, `martlet.log.1`, …, the highest number is
-/// the oldest, and is removed in the end.
+/// A file that is renamed when it is large: `martlet.log`, `martlet.log.1`, …, of which the highest
+/// number is the oldest, and is removed in the end.
 #[derive(Clone, Debug)]
 struct RotatedFile(Arc<Mutex<Rotation>>);
 
