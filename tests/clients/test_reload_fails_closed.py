@@ -168,19 +168,34 @@ def test_what_waits_for_a_restart_is_told_until_it_does_not(start_node, tmp_path
     def warnings():
         return martlet_process.run("status", "--data-dir", node.data_dir).stdout
 
+    told = reload("[mqtt]\nallow_anonymous = false\n")
+    assert told.returncode == 3 and "needs a restart" in told.stdout, told
+    assert reload("[mqtt]\nallow_anonymous = false\n", "--json").returncode == 3
+    assert "not in force before a restart: mqtt.allow_anonymous." in warnings(), warnings()
+    reason, one = connack(node)
+    one.close()
+    assert reason == 0, "the node was started to let everybody in"
+    # What holds is said again.
+    assert reload("[mqtt]\nallow_anonymous = true\n").returncode == 0
+    assert "before a restart" not in warnings()
+
+
+def test_credentials_that_come_while_the_node_runs_are_asked_for_at_once(start_node, tmp_path):
+    path = tmp_path / "martlet.toml"
+    path.write_text("")
+    node = start_node(arguments=["--config", str(path)], http=True)
+    reason, stranger = connack(node)
+    assert reason == 0, "nobody has to say who they are"
     (tmp_path / "passwd").write_text(f"alice:{hashed('a')}\n")
-    for text_of, keys in [
-        ("[mqtt]\nallow_anonymous = false\n", "mqtt.allow_anonymous."),
-        (f'[auth]\npassword_file = "{tmp_path}/passwd"\n[mqtt]\nallow_anonymous = true\n',
-         "[auth], which was not there at the start."),
-    ]:
-        told = reload(text_of)
-        assert told.returncode == 3 and "needs a restart" in told.stdout, told
-        assert reload(text_of, "--json").returncode == 3
-        assert f"not in force before a restart: {keys}" in warnings(), warnings()
-        reason, one = connack(node)
-        one.close()
-        assert reason == 0, "the node was started to let everybody in"
-        # What holds is said again.
-        assert reload("[mqtt]\nallow_anonymous = true\n").returncode == 0
-        assert "before a restart" not in warnings()
+    path.write_text(f'[auth]\npassword_file = "{tmp_path}/passwd"\n')
+    assert martlet_process.run("reload", "--data-dir", node.data_dir).returncode == 0
+    assert stranger.recv(100)[:1] in (b"", b"\xe0"), "who was not asked is ended"
+    stranger.close()
+    reason, one = connack(node)
+    one.close()
+    assert reason != 0, "a stranger is not let in any more"
+    assert may_publish(node, "alice", "a", "up/1")
+    # And never the other way round.
+    path.write_text("")
+    told = martlet_process.run("reload", "--data-dir", node.data_dir)
+    assert told.returncode != 0 and "needs a restart" in told.stderr, told

@@ -214,6 +214,8 @@ pub(crate) struct Authentications {
     revocations: VecDeque<(u64, Revocation)>,
     /// Where rules are looked up, if anywhere.
     book: Option<Arc<dyn RuleBook>>,
+    /// Listeners at which clients are asked who they are, though they were not at first.
+    asking: Arc<[Arc<ListenerPolicy>]>,
 }
 
 /// A revocation is remembered for so long: longer than a connection is on its way through lobby and
@@ -428,7 +430,16 @@ impl Shard {
 
     /// Why a connection whose identity was decided some time ago may not go on: its user has been
     /// revoked meanwhile, or the session is another user's.
-    pub(crate) fn is_turned_away(&mut self, request: &ConnectRequest) -> Option<Cow<'static, str>> {
+    pub(crate) fn is_turned_away(
+        &mut self,
+        index: u32,
+        request: &ConnectRequest,
+    ) -> Option<Cow<'static, str>> {
+        let listener = &self.connections.at(index).listener;
+        // It was on its way from another shard when that changed.
+        if asking_instead(&self.authentications.asking, listener).is_some() {
+            return Some(NOT_ASKED.into());
+        }
         let permit = request.permit.as_ref();
         if let Some(permit) = permit
             && self
@@ -518,6 +529,27 @@ impl Shard {
             Phase::Closing => {}
         }
         self.settle(cx);
+    }
+
+    /// At these listeners clients are asked who they are from now on.
+    pub(crate) fn ask_at<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        listeners: Arc<[Arc<ListenerPolicy>]>,
+    ) {
+        self.authentications.asking = listeners;
+        for id in self.connections.ids() {
+            let listener = &self.connections.at(id.index).listener;
+            let Some(now) = asking_instead(&self.authentications.asking, listener) else {
+                continue;
+            };
+            let connection = self.connections.at(id.index);
+            connection.listener = now;
+            if connection.phase == Phase::Accepted {
+                let ending = Ending::told(ReasonCode::NotAuthorized, NOT_ASKED);
+                self.end_connection(cx, id.index, ending);
+            }
+        }
     }
 
     /// From now on rules are looked up here, also those of sessions whose clients are away.
@@ -652,4 +684,17 @@ impl Permit {
             user_name: self.user_name().unwrap_or_default(),
         }
     }
+}
+
+const NOT_ASKED: &str = "clients have to say who they are here since it connected";
+
+/// The policy by which clients are asked at this listener, if they were not when it was read.
+fn asking_instead(
+    asking: &[Arc<ListenerPolicy>],
+    listener: &ListenerPolicy,
+) -> Option<Arc<ListenerPolicy>> {
+    let mut asking = asking
+        .iter()
+        .filter(|now| now.authenticate && !listener.authenticate);
+    asking.find(|now| now.number == listener.number).cloned()
 }

@@ -6,6 +6,7 @@ use martlet_codec::{QoS, ReasonCode, SubscriptionOptions};
 
 use crate::authenticate::Revocation;
 use crate::id::TenantId;
+use crate::limits::ListenerPolicy;
 use crate::permission::RuleBook;
 
 /// A command; answers come as [`Report`](crate::Report)s that carry the same `request`.
@@ -141,6 +142,9 @@ pub enum Command {
         /// Whose rules are looked up again; sorted.
         users: Arc<[Arc<str>]>,
     },
+    /// At these listeners clients have to say who they are from now on: those that came by them and
+    /// were not asked end with 0x87, and so do those that are on the way in.
+    Ask(Arc<[Arc<ListenerPolicy>]>),
     /// The node stops: accept nobody, send v5 clients DISCONNECT 0x8B and close all connections.
     /// Wills are kept back, since the clients are not lost, the server is.
     Shutdown,

@@ -89,7 +89,7 @@ impl Shard {
             let reason = ReasonCode::QuotaExceeded;
             return self.refuse_client(cx, index, &request, reason, why);
         }
-        if let Some(why) = self.is_turned_away(&request) {
+        if let Some(why) = self.is_turned_away(index, &request) {
             let reason = ReasonCode::NotAuthorized;
             return self.refuse_client(cx, index, &request, reason, why);
         }

@@ -1,7 +1,7 @@
 //! Commands to shards and their answers.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -63,8 +63,6 @@ pub struct NodeInfo {
     pub interval_ms: Option<u64>,
     /// Some listener beyond loopback takes clients without credentials.
     pub anonymous_beyond_loopback: bool,
-    /// Some listener without credentials of its own takes clients without any.
-    pub anonymous: bool,
 }
 
 /// Where users are, by the configuration in force.
@@ -93,6 +91,7 @@ pub struct Control {
     gate: OnceLock<Gate>,
     logging: OnceLock<Arc<Logging>>,
     users: Mutex<UserPlaces>,
+    anonymous: AtomicBool,
     started: Instant,
     next_request: AtomicU64,
     waiting: Waiting,
@@ -179,6 +178,7 @@ impl Control {
             gate: OnceLock::new(),
             logging: OnceLock::new(),
             users: Mutex::default(),
+            anonymous: AtomicBool::new(false),
             started: Instant::now(),
             next_request: AtomicU64::new(1),
             waiting: Mutex::default(),
@@ -195,6 +195,16 @@ impl Control {
     /// Where users are.
     pub fn user_places(&self) -> UserPlaces {
         lock(&self.users).clone()
+    }
+
+    /// Whether some listener without credentials of its own takes clients without any.
+    pub fn set_anonymous(&self, anonymous: bool) {
+        self.anonymous.store(anonymous, Ordering::Relaxed);
+    }
+
+    /// It does.
+    pub(crate) fn takes_anonymous(&self) -> bool {
+        self.anonymous.load(Ordering::Relaxed)
     }
 
     /// A report came from a shard.

@@ -188,7 +188,7 @@ impl Control {
             )),
             None => None,
         };
-        let anonymous = self.info.anonymous;
+        let anonymous = self.takes_anonymous();
         let mut explained = question.by_policy(policy, anonymous, "the running node");
         explained.notes.extend(other);
         Ok(explained)

@@ -467,6 +467,7 @@ impl Shard {
             }
             Command::Revoke(revocations) => self.revoke(cx, &revocations),
             Command::SetRules(book) => self.set_rule_book(book),
+            Command::Ask(listeners) => self.ask_at(cx, listeners),
             Command::SetRulesOf { book, users } => self.set_rules_of(book, &users),
             Command::Shutdown => self.shut_down(cx),
             Command::Clients { .. }

@@ -112,16 +112,6 @@ fn tell(node: &NodeOptions, path: &str) -> String {
     let answer = admin::ask(&data_dir, "POST", path);
     let done = answer.and_then(|body| Ok(serde_json::from_str::<Reloaded>(&body)?));
     match done {
-        Ok(done)
-            if done
-                .needs_restart
-                .iter()
-                .any(|key| key.starts_with("[auth]")) =>
-        {
-            "The running node lets everybody in, and asks nobody who they are before it is \
-             started again.\n"
-                .to_owned()
-        }
         Ok(_) => "The running node has read it.\n".to_owned(),
         Err(error) => format!("The running node has NOT read it: {error:#}\n"),
     }

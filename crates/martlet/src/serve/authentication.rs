@@ -13,7 +13,7 @@ use tokio::runtime::Handle;
 pub(super) struct Doorkeeper(pub(super) Gate);
 
 impl Doorkeeper {
-    /// Lets in whom the policy knows.
+    /// Lets in whom the policy knows, where clients are asked who they are.
     pub(super) fn new(policy: Arc<Policy>) -> anyhow::Result<Self> {
         let mut key = [0; 32];
         let mut source = std::fs::File::open("/dev/urandom").context("no source of randomness")?;

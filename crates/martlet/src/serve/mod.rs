@@ -8,6 +8,7 @@ mod log;
 mod notify;
 mod reload;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use clap::Args;
 use martlet_broker::{Command, Event, ListenerPolicy, RuleBook, ShardId};
+use martlet_control::authentication::Policy;
 use martlet_control::backup::{RESTORING, STORE};
 use martlet_control::text::typed;
 use martlet_control::{
@@ -210,8 +212,10 @@ async fn run_node(
         Some(address) => Some(http::bind(address).await?),
         None => None,
     };
-    let doorkeeper = node.policy.clone().map(Doorkeeper::new).transpose()?;
-    let running = Arc::new(start_reactor(node, doorkeeper.as_ref())?);
+    // Nobody is asked yet where there are no credentials; that may change while the node runs.
+    let nobody = || Arc::new(Policy::new(BTreeMap::new()));
+    let doorkeeper = Doorkeeper::new(node.policy.clone().unwrap_or_else(nobody))?;
+    let running = Arc::new(start_reactor(node, &doorkeeper)?);
     let damage = tell_restored(&running);
     let (reloads, mut reloads_asked) = unbounded_channel();
     let control = Arc::new(Control::new(
@@ -222,10 +226,10 @@ async fn run_node(
         node_info(node, options, &running),
         reloads,
     ));
-    if let Some(Doorkeeper(gate)) = &doorkeeper {
-        control.set_gate(gate.clone());
-    }
+    let Doorkeeper(gate) = doorkeeper;
+    control.set_gate(gate.clone());
     control.set_user_places(node.user_places.clone());
+    control.set_anonymous(node.lets_anonymous_in());
     control.set_logging(Arc::clone(&log.logging));
     if let Some(damage) = damage {
         control.health.warn(damage);
@@ -250,7 +254,6 @@ async fn run_node(
         let every = Duration::from_secs(node.sys_interval_secs);
         tokio::spawn(publish_statistics(Arc::clone(&control), every));
     }
-    let gate = doorkeeper.map(|Doorkeeper(gate)| gate);
     let (options, effective_now) = (options.clone(), effective.clone());
     let mut reload = Reload::new(options, effective_now, node, gate, Arc::clone(&control));
     announce(node, &effective.files, &control, http_address);
@@ -320,7 +323,7 @@ async fn stop(running: Arc<Running>, grace: Duration) {
     }
 }
 
-fn start_reactor(node: &NodeConfig, doorkeeper: Option<&Doorkeeper>) -> anyhow::Result<Running> {
+fn start_reactor(node: &NodeConfig, doorkeeper: &Doorkeeper) -> anyhow::Result<Running> {
     if node.durability != Durability::Memory {
         check_restored(&node.data_dir)?;
     }
@@ -331,9 +334,7 @@ fn start_reactor(node: &NodeConfig, doorkeeper: Option<&Doorkeeper>) -> anyhow::
     config.listeners = node.listeners.clone();
     config.memory_bytes = node.memory_bytes;
     config.event_capacity = EVENT_CAPACITY;
-    if let Some(doorkeeper) = doorkeeper {
-        config.authenticator = Arc::new(doorkeeper.clone());
-    }
+    config.authenticator = Arc::new(doorkeeper.clone());
     config.refused_name = martlet_certificates::take_refused_name;
     config.rules = node
         .policy
@@ -499,7 +500,6 @@ fn node_info(node: &NodeConfig, options: &ConfigOptions, running: &Running) -> N
         durability,
         interval_ms,
         anonymous_beyond_loopback: node.anonymous_beyond_loopback,
-        anonymous: node.lets_anonymous_in(),
     }
 }
 

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use martlet_broker::{Command, Revocation};
+use martlet_broker::{Command, ListenerPolicy, Revocation};
 use martlet_control::authentication::Gate;
 use martlet_control::{Control, ReloadOf, Reloaded};
 use martlet_reactor::{ListenerConfig, TlsSettings};
@@ -36,8 +36,10 @@ pub(super) struct Reload {
     started_with: Effective,
     /// What was last read without fault.
     held: Effective,
-    gate: Option<Gate>,
+    gate: Gate,
     control: Arc<Control>,
+    /// By listener.
+    policies: Vec<(String, Arc<ListenerPolicy>)>,
     /// By listener.
     tls: BTreeMap<String, TlsSettings>,
     files: Vec<PathBuf>,
@@ -74,9 +76,14 @@ impl Reload {
         options: ConfigOptions,
         started_with: Effective,
         node: &NodeConfig,
-        gate: Option<Gate>,
+        gate: Gate,
         control: Arc<Control>,
     ) -> Self {
+        let policies = node.listeners.iter().enumerate().map(|(number, listener)| {
+            let mut policy = ListenerPolicy::clone(&listener.policy);
+            policy.number = u16::try_from(number).unwrap_or(u16::MAX);
+            (key(listener), Arc::new(policy))
+        });
         let tls = node.listeners.iter();
         let tls = tls.filter_map(|listener| Some((key(listener), listener.tls.clone()?)));
         let mut reload = Self {
@@ -85,6 +92,7 @@ impl Reload {
             started_with,
             gate,
             control,
+            policies: policies.collect(),
             tls: tls.collect(),
             files: node.files.clone(),
             seen: Vec::new(),
@@ -122,8 +130,7 @@ impl Reload {
 
     /// A credential has ended that was good when the files were read.
     fn is_over(&self) -> bool {
-        let policy = self.gate.as_ref().map(Gate::policy);
-        let at_ms = policy.and_then(|policy| policy.changes_at_ms());
+        let at_ms = self.gate.policy().changes_at_ms();
         let at = at_ms.and_then(|at_ms| u64::try_from(at_ms).ok());
         let at = at.map(|at| UNIX_EPOCH + Duration::from_millis(at));
         // Where reading fails it is not tried again and again.
@@ -142,8 +149,7 @@ impl Reload {
 
     /// Takes over what has changed in the tables; none: everything has to be read.
     fn run_tables(&mut self, why: &str) -> Option<Reloaded> {
-        let gate = self.gate.as_ref()?;
-        let policy = gate.policy();
+        let policy = self.gate.policy();
         let tables = policy.tables()?;
         // Before it is read: what changes then is seen the next time.
         let look = self.look();
@@ -154,7 +160,7 @@ impl Reload {
             Renewed::Same => {}
             Renewed::Changed(tables, mut names) => {
                 names.sort_unstable();
-                let (policy, revocations) = gate.set_tables(&tables, &names);
+                let (policy, revocations) = self.gate.set_tables(&tables, &names);
                 let (book, users) = (policy, names.into());
                 done.revoked = self.tell_shards(&Command::SetRulesOf { book, users }, revocations);
                 info!(
@@ -210,7 +216,7 @@ impl Reload {
     fn reload(&mut self) -> Result<Reloaded, String> {
         let effective = self.options.load().map_err(|error| format!("{error:#}"))?;
         let node = config::resolve(&effective).map_err(|error| error.to_string())?;
-        if self.gate.is_some() && node.policy.is_none() {
+        if self.is_asking() && node.policy.is_none() {
             return Err(
                 "clients would no longer have to say who they are; that needs a restart".to_owned(),
             );
@@ -221,7 +227,7 @@ impl Reload {
             ));
         }
         let mut done = Reloaded {
-            needs_restart: self.needs_restart(&effective, &node),
+            needs_restart: self.needs_restart(&effective),
             ..Reloaded::default()
         };
         for listener in &node.listeners {
@@ -233,10 +239,13 @@ impl Reload {
         if done.certificates > 0 {
             self.control.recheck_certificates();
         }
-        if let (Some(gate), Some(policy)) = (&self.gate, node.policy) {
-            let revocations = gate.set_policy(Arc::clone(&policy));
+        let anonymous = node.lets_anonymous_in();
+        if let Some(policy) = node.policy {
+            let revocations = self.gate.set_policy(Arc::clone(&policy));
             done.revoked = self.tell_shards(&Command::SetRules(policy), revocations);
         }
+        self.ask_at(&node.listeners);
+        self.control.set_anonymous(anonymous);
         for warning in node.warnings {
             warn!("{warning}");
         }
@@ -245,6 +254,36 @@ impl Reload {
         self.held = effective;
         self.seen = self.look();
         Ok(done)
+    }
+
+    /// Somewhere clients are asked who they are.
+    fn is_asking(&self) -> bool {
+        self.policies.iter().any(|(_, policy)| policy.authenticate)
+    }
+
+    /// Where clients were let in unasked and are to be asked now they are, and those that are there
+    /// end.
+    fn ask_at(&mut self, listeners: &[ListenerConfig]) {
+        let mut has_changed = false;
+        for listener in listeners {
+            let (key, new) = (key(listener), &listener.policy);
+            let mut all = self.policies.iter_mut();
+            let Some((_, now)) = all.find(|(known, _)| *known == key) else {
+                continue;
+            };
+            if new.authenticate && !now.authenticate {
+                let now = Arc::make_mut(now);
+                (now.authenticate, now.realm) = (true, new.realm);
+                now.allow_anonymous = new.allow_anonymous;
+                has_changed = true;
+            }
+        }
+        if has_changed {
+            let asking = self.policies.iter().map(|(_, policy)| policy);
+            let asking = asking.filter(|policy| policy.authenticate).cloned();
+            self.control.tell_all(&Command::Ask(asking.collect()));
+            info!("clients have to say who they are from now on; those that did not are ended");
+        }
     }
 
     /// First by which rules they go from now on, then who is not let in any more; so many are they.
@@ -258,7 +297,7 @@ impl Reload {
     }
 
     /// Keys whose values are in force from start to end.
-    fn needs_restart(&self, effective: &Effective, node: &NodeConfig) -> Vec<String> {
+    fn needs_restart(&self, effective: &Effective) -> Vec<String> {
         let read_again = |key: &str| key.starts_with("auth.") || key.starts_with("tls.");
         let old = &self.started_with.values;
         let changed = effective.values.iter().filter(|(key, sourced)| {
@@ -267,9 +306,6 @@ impl Reload {
         let mut all: Vec<String> = changed.map(|(key, _)| key.clone()).collect();
         if effective.listeners_differ(&self.started_with) {
             all.push("[[listeners]]".to_owned());
-        }
-        if self.gate.is_none() && node.policy.is_some() {
-            all.push("[auth], which was not there at the start,".to_owned());
         }
         all
     }

@@ -147,6 +147,8 @@ pub(crate) struct Reactor {
     /// Connections dealt out so far.
     dealt: u64,
     entrances: Arc<[Entrance]>,
+    /// What each of them permits now.
+    policies: Vec<Arc<ListenerPolicy>>,
     /// Connections from the lobbies of other shards, let in by the next tick.
     arrivals: Vec<Arrival>,
     entropy: Entropy,
@@ -200,6 +202,11 @@ impl Reactor {
             handshakes: 0,
             door: None,
             dealt: 0,
+            policies: common
+                .entrances
+                .iter()
+                .map(|entrance| Arc::clone(&entrance.policy))
+                .collect(),
             entrances: Arc::clone(&common.entrances),
             arrivals: Vec::new(),
             entropy,
@@ -419,8 +426,16 @@ impl Reactor {
     }
 
     fn command(&mut self, command: Command) {
-        if matches!(command, Command::Shutdown) {
-            self.door = None;
+        match &command {
+            Command::Shutdown => self.door = None,
+            Command::Ask(listeners) => {
+                for listener in listeners.iter() {
+                    if let Some(now) = self.policies.get_mut(usize::from(listener.number)) {
+                        *now = Arc::clone(listener);
+                    }
+                }
+            }
+            _ => {}
         }
         self.driver.call(|shard, cx| shard.command(cx, command));
     }
@@ -476,7 +491,7 @@ impl Reactor {
         let peer = Peer {
             // IPv4 through a socket for both families looks like any IPv4.
             address: address.map(|address| (address.ip().to_canonical(), address.port())),
-            listener: Arc::clone(&entrance.policy),
+            listener: Arc::clone(&self.policies[listener]),
             entropy,
         };
         let packet_len_max = u64::from(self.settings.limits.packet_bytes);
