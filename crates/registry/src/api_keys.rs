@@ -9,7 +9,7 @@ use crate::credentials::{CredentialUse, write_uses};
 use crate::database::Work;
 use crate::rule_sets::check_name;
 use crate::secret::{self, DigestKey, Secret};
-use crate::sql::Fault;
+use crate::sql::{Fault, clean};
 use crate::teams::team_seen;
 use crate::users::expect_user;
 use crate::{Actor, Registry, RegistryError, Scope, expect_revision};
@@ -199,7 +199,7 @@ fn not_found(id: &str) -> RegistryError {
 }
 
 async fn find(on: &mut AnyConnection, scope: &Scope, id: &str) -> Result<ApiKey, Fault> {
-    let query = sqlx::query("SELECT * FROM api_keys WHERE id = $1").bind(id.replace('\0', ""));
+    let query = sqlx::query("SELECT * FROM api_keys WHERE id = $1").bind(clean(id));
     let row = query
         .fetch_optional(on)
         .await?

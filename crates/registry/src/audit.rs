@@ -4,7 +4,7 @@ use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row as _};
 
 use crate::page::{Cursor, Page, PageRequest, page_of};
-use crate::sql::{Fault, Sql};
+use crate::sql::{Fault, Sql, clean};
 use crate::{Registry, RegistryError, now_ms};
 
 /// Whose objects a call sees. Those of others are as if they were not there.
@@ -175,16 +175,16 @@ async fn read_log(
             (" AND object_id = ", &filter.object_id),
         ] {
             if let Some(value) = value {
-                sql.push(column).bind(value.clone());
+                sql.push(column).bind(clean(value));
             }
         }
         if let Some(action) = &filter.action {
             match action.ends_with('.') {
-                false => sql.push(" AND action = ").bind(action.clone()),
+                false => sql.push(" AND action = ").bind(clean(action)),
                 true => {
                     // The next after all that begin so.
-                    let end = format!("{}/", action.trim_end_matches('.'));
-                    sql.push(" AND action >= ").bind(action.clone());
+                    let end = format!("{}/", clean(action.trim_end_matches('.')));
+                    sql.push(" AND action >= ").bind(clean(action));
                     sql.push(" AND action < ").bind(end)
                 }
             };
@@ -265,7 +265,7 @@ pub(crate) async fn write(
                 &entry.changed,
                 &entry.outcome,
             ] {
-                sql.push(", ").bind(text.clone());
+                sql.push(", ").bind(clean(text));
             }
             sql.push(")");
         }

@@ -9,7 +9,7 @@ use sqlx::{AnyConnection, Row as _};
 use crate::database::Work;
 use crate::rule_sets::check_name;
 use crate::secret;
-use crate::sql::Fault;
+use crate::sql::{Fault, clean};
 use crate::teams::team_seen;
 use crate::{Actor, Registry, RegistryError, Scope, check_text};
 
@@ -260,7 +260,7 @@ async fn insert(work: &mut Work<'_>, new: NewBan) -> Result<Ban, Fault> {
 async fn remove(work: &mut Work<'_>, id: &str) -> Result<(), Fault> {
     let missing = || RegistryError::NotFound(format!("there is no ban {id}"));
     let tenant = tenant_of(&mut work.all, &work.actor.scope).await?;
-    let query = sqlx::query("SELECT * FROM bans WHERE id = $1").bind(id.replace('\0', ""));
+    let query = sqlx::query("SELECT * FROM bans WHERE id = $1").bind(clean(id));
     let row = query
         .fetch_optional(&mut *work.all)
         .await?

@@ -7,7 +7,7 @@ use sqlx::{AnyConnection, Row as _};
 use crate::database::Work;
 use crate::devices::find as find_device;
 use crate::rule_sets::check_name;
-use crate::sql::Fault;
+use crate::sql::{Fault, clean};
 use crate::{Actor, DeviceRef, Registry, RegistryError, Scope, check_text, expect_revision};
 
 /// Of what type a value is.
@@ -212,9 +212,7 @@ async fn set_one(
 async fn remove_one(work: &mut Work<'_>, device: DeviceRef<'_>, key: &str) -> Result<(), Fault> {
     let device = find_device(&mut work.all, work.engine, &work.actor.scope, device, false).await?;
     let sql = "DELETE FROM device_configuration WHERE device = $1 AND key = $2";
-    let query = sqlx::query(sql)
-        .bind(device.number)
-        .bind(key.replace('\0', ""));
+    let query = sqlx::query(sql).bind(device.number).bind(clean(key));
     if query.execute(&mut *work.all).await?.rows_affected() == 0 {
         let why = format!("{} has no key {key} in its configuration", device.id);
         return Err(RegistryError::NotFound(why).into());

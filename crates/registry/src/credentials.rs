@@ -11,7 +11,7 @@ use crate::database::Work;
 use crate::devices::find;
 use crate::rule_sets::check_name;
 use crate::secret::{self, Digest, DigestKey, Secret};
-use crate::sql::{Fault, Sql};
+use crate::sql::{Fault, Sql, clean};
 use crate::{Actor, Device, DeviceRef, Registry, RegistryError, Scope};
 
 /// What a credential is.
@@ -430,9 +430,7 @@ async fn revoke_one(
     let found = find(&mut work.all, work.engine, &work.actor.scope, device, false).await?;
     let sql = "UPDATE device_credentials SET revoked_ms = $1 WHERE id = $2 AND device = $3 AND \
                revoked_ms = 0";
-    let query = sqlx::query(sql)
-        .bind(work.now_ms)
-        .bind(credential.replace('\0', ""));
+    let query = sqlx::query(sql).bind(work.now_ms).bind(clean(credential));
     let done = query.bind(found.number).execute(&mut *work.all).await?;
     if done.rows_affected() == 0 {
         let why = format!("{} has no such credential", found.id);

@@ -4,7 +4,7 @@ use sqlx::AnyConnection;
 
 use crate::devices::{COLUMNS, fill, read_device};
 use crate::page::{Cursor, Page, PageRequest, page_of};
-use crate::sql::{Engine, Fault, Sql};
+use crate::sql::{Engine, Fault, Sql, clean};
 use crate::{Device, Registry, RegistryError, Scope, Status};
 
 /// Which devices are asked for; none is any.
@@ -172,9 +172,4 @@ fn conditions(sql: &mut Sql, engine: Engine, scope: &Scope, filter: &DeviceFilte
         });
         sql.bind(clean(text).to_lowercase()).push(") > 0");
     }
-}
-
-/// What no row has in it PostgreSQL does not take either.
-fn clean(text: &str) -> String {
-    text.replace('\0', "\u{fffd}")
 }

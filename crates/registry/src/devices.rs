@@ -13,7 +13,7 @@ use crate::audit::NewAuditEntry;
 use crate::database::Work;
 use crate::rule_sets::{check_name, is_builtin, unknown};
 use crate::secret::{self, DigestKey, Secret};
-use crate::sql::{Engine, Fault, Sql};
+use crate::sql::{Engine, Fault, Sql, clean};
 use crate::teams::{team_seen, tenant_for};
 use crate::users::is_user;
 use crate::{
@@ -276,6 +276,9 @@ const CHUNK: usize = 200;
 /// Devices in one transaction, of those that are added each by itself.
 const CHUNKS_MAX: usize = 5;
 
+/// Devices that are added all or none: as long as that takes nobody else can write.
+const ALL_OR_NONE_MAX: usize = 10_000;
+
 impl Registry {
     /// Adds a device with a credential, which is the answer.
     ///
@@ -312,16 +315,23 @@ impl Registry {
         work.end(done).await
     }
 
-    /// Adds many devices, and says of each what has become of it, in their order.
+    /// Adds many devices, and says of each what has become of it, in their order. All or none are up
+    /// to 10,000.
     ///
     /// # Errors
-    /// The database cannot be changed; of those that are added each by itself some may be there.
+    /// There are too many, or the database cannot be changed; of those that are added each by itself
+    /// some may be there.
     pub async fn add_devices(
         &mut self,
         actor: &Actor,
         devices: Vec<NewDevice>,
         import: Import,
     ) -> Result<Vec<RowOutcome>, RegistryError> {
+        if import == Import::AllOrNone && devices.len() > ALL_OR_NONE_MAX {
+            return Err(RegistryError::LimitReached(format!(
+                "up to {ALL_OR_NONE_MAX} devices are added all or none; more only each by itself"
+            )));
+        }
         let key = self.digest_key().await?;
         let mut outcomes = Vec::with_capacity(devices.len());
         let mut left = devices.into_iter().peekable();
@@ -615,12 +625,10 @@ pub(crate) async fn find(
     sql.push(COLUMNS).push(" FROM devices WHERE ");
     match device {
         DeviceRef::Number(number) => {
-            // PostgreSQL's numbers of devices are not larger.
-            sql.push("number = ")
-                .bind(number.clamp(0, i64::from(i32::MAX)));
+            sql.push("number = ").bind(number);
         }
         DeviceRef::Id(id) => {
-            sql.push("id = ").bind(id.replace('\0', "\u{fffd}"));
+            sql.push("id = ").bind(clean(id));
         }
     }
     match (scope.team(), device) {

@@ -9,7 +9,7 @@ use crate::database::Work;
 use crate::devices::{find as find_device, write_places};
 use crate::rule_sets::check_name;
 use crate::secret;
-use crate::sql::{Fault, Sql};
+use crate::sql::{Fault, Sql, clean};
 use crate::teams::team_seen;
 use crate::{Actor, DeviceRef, Registry, RegistryError, Scope, check_text, expect_revision};
 
@@ -193,7 +193,7 @@ pub(crate) async fn find(on: &mut AnyConnection, scope: &Scope, id: &str) -> Res
     let sql = "SELECT id, name, description, colour, team, revision, created_ms, updated_ms, \
                (SELECT COUNT(*) FROM group_devices JOIN devices ON number = device WHERE \
                group_id = $1 AND deleted_ms = 0) AS devices FROM device_groups WHERE id = $1";
-    let query = sqlx::query(sql).bind(id.replace('\0', ""));
+    let query = sqlx::query(sql).bind(clean(id));
     let group = read_group(&query.fetch_optional(on).await?.ok_or_else(missing)?)?;
     match scope.sees(&group.team) {
         true => Ok(group),

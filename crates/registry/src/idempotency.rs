@@ -3,7 +3,7 @@
 use sqlx::Row as _;
 
 use crate::database::Work;
-use crate::sql::Fault;
+use crate::sql::{Fault, clean};
 use crate::{Actor, Registry, RegistryError};
 
 /// For how long an answer is remembered.
@@ -73,10 +73,6 @@ impl Registry {
         let done = done.await;
         work.end(done).await
     }
-}
-
-fn clean(text: &str) -> String {
-    text.replace('\0', "\u{fffd}")
 }
 
 async fn claim(

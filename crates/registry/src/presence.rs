@@ -5,7 +5,7 @@ use sqlx::Row as _;
 use sqlx::any::AnyRow;
 
 use crate::database::Work;
-use crate::sql::Fault;
+use crate::sql::{Fault, clean};
 use crate::{Actor, Registry, RegistryError};
 
 /// Whether a client is connected.
@@ -54,7 +54,7 @@ impl Registry {
         let read = async {
             let sql = "SELECT * FROM presence WHERE tenant = $1 AND client_id = $2";
             let query = sqlx::query(sql).bind(i64::from(tenant));
-            let query = query.bind(client_id.replace('\0', "\u{fffd}"));
+            let query = query.bind(clean(client_id));
             let row = query.fetch_optional(on).await?;
             row.as_ref().map(read_presence).transpose()
         };
@@ -105,15 +105,14 @@ async fn write(work: &mut Work<'_>, clients: &[Presence]) -> Result<(), Fault> {
              why_offline, address) VALUES ",
         );
         for (at, client) in some.iter().enumerate() {
-            let text = |text: &str| text.replace('\0', "\u{fffd}");
             sql.push(if at == 0 { "(" } else { ", (" });
             sql.bind(i64::from(client.tenant));
-            sql.push(", ").bind(text(&client.client_id));
+            sql.push(", ").bind(clean(&client.client_id));
             sql.push(", ").bind(i64::from(client.online));
             sql.push(", ").bind(client.since_ms);
             sql.push(", ").bind(client.last_seen_ms);
-            sql.push(", ").bind(text(&client.why_offline));
-            sql.push(", ").bind(text(&client.address)).push(")");
+            sql.push(", ").bind(clean(&client.why_offline));
+            sql.push(", ").bind(clean(&client.address)).push(")");
         }
         sql.push(
             " ON CONFLICT (tenant, client_id) DO UPDATE SET online = excluded.online, \
@@ -125,7 +124,7 @@ async fn write(work: &mut Work<'_>, clients: &[Presence]) -> Result<(), Fault> {
             "UPDATE devices SET last_seen_ms = seen.last_seen_ms FROM presence AS seen WHERE \
              seen.tenant = devices.tenant AND seen.client_id = devices.id AND devices.id IN ",
         );
-        sql.list(some.iter().map(|client| client.client_id.clone()));
+        sql.list(some.iter().map(|client| clean(&client.client_id)));
         sql.execute(&mut work.all).await?;
     }
     Ok(())

@@ -9,7 +9,7 @@ use crate::devices::insert_one;
 use crate::groups::find as find_group;
 use crate::rule_sets::{check_name, is_builtin, unknown};
 use crate::secret::{self, DigestKey, Secret};
-use crate::sql::Fault;
+use crate::sql::{Fault, clean};
 use crate::teams::team_seen;
 use crate::{Actor, AddedDevice, DEVICE_TYPE, NewDevice, Owner, Registry, RegistryError, Scope};
 
@@ -262,7 +262,7 @@ async fn insert(
 async fn revoke(work: &mut Work<'_>, id: &str) -> Result<(), Fault> {
     let missing = || RegistryError::NotFound(format!("there is no provisioning key {id}"));
     let sql = "SELECT * FROM provisioning_keys WHERE id = $1 AND revoked_ms = 0";
-    let query = sqlx::query(sql).bind(id.replace('\0', ""));
+    let query = sqlx::query(sql).bind(clean(id));
     let row = query
         .fetch_optional(&mut *work.all)
         .await?

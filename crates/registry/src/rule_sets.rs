@@ -7,7 +7,9 @@ use sqlx::{AnyConnection, Row as _};
 
 use crate::database::Work;
 use crate::groups;
-use crate::sql::Fault;
+use crate::snapshot::compile;
+use crate::sql::{Fault, clean};
+use crate::teams;
 use crate::{Actor, Registry, RegistryError, Scope, expect_revision, now_ms};
 
 /// The role of who is given none: all topics but those that begin with `$`, and reading `$SYS/#`.
@@ -15,6 +17,9 @@ pub const USER_ROLE: &str = "user";
 
 /// The type of devices that are given none.
 pub const DEVICE_TYPE: &str = "device";
+
+/// Rules of one role, type or group.
+const RULES_MAX: usize = 1_000;
 
 /// What has rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -227,6 +232,22 @@ pub(crate) async fn read_rule_sets(
     Ok(sets)
 }
 
+/// Rules that cannot be read again would keep the whole node from reading any.
+fn check_rules(rules: &[RuleLine]) -> Result<(), RegistryError> {
+    let refused = |why: String| Err(RegistryError::Refused(why));
+    if rules.len() > RULES_MAX {
+        return refused(format!("there may be up to {RULES_MAX} rules"));
+    }
+    if let Some(at) = rules.iter().position(|rule| {
+        rule.actions.names().next().is_none() || rule.filter.chars().any(char::is_control)
+    }) {
+        return refused(format!("rule {} is of no action, or of no filter", at + 1));
+    }
+    compile(rules, |number| number.to_string())
+        .map(drop)
+        .or_else(refused)
+}
+
 /// As lines, for the audit log.
 fn lines(rules: &[RuleLine]) -> Vec<String> {
     rules.iter().map(RuleLine::to_string).collect()
@@ -305,6 +326,13 @@ async fn change(
     match owner {
         Owner::Group => {
             let found = groups::find(&mut work.all, &work.actor.scope, name).await?;
+            if let Some(own) = work.actor.scope.team()
+                && teams::team_seen(&mut work.all, &work.actor.scope, own).await? == 0
+            {
+                // They would give themselves what others publish.
+                let why = "rules of a team without a tenant are set by who sees all teams";
+                return Err(RegistryError::Refused(why.to_owned()).into());
+            }
             team = found.team;
         }
         Owner::Role | Owner::DeviceType => {
@@ -365,7 +393,8 @@ async fn write_rules(
     owner: Owner,
     name: &str,
     rules: &[RuleLine],
-) -> Result<(), sqlx::Error> {
+) -> Result<(), Fault> {
+    check_rules(rules)?;
     for (position, rule) in rules.iter().enumerate() {
         let actions: Vec<&str> = rule.actions.names().collect();
         let sql = "INSERT INTO rules (owner_kind, owner, position, allows, actions, filter) \
@@ -414,7 +443,7 @@ pub(crate) async fn is_builtin(
         Owner::DeviceType => "SELECT is_builtin FROM device_types WHERE name = $1",
         Owner::Group => "SELECT 0 * revision FROM device_groups WHERE id = $1",
     };
-    let found = sqlx::query_scalar::<_, i64>(sql).bind(name.replace('\0', "\u{fffd}"));
+    let found = sqlx::query_scalar::<_, i64>(sql).bind(clean(name));
     Ok(found.fetch_optional(on).await?.map(|found| found != 0))
 }
 

@@ -959,7 +959,10 @@ fn compiled(owner: Owner, sets: Vec<RuleSet>, place: &str) -> Result<RuleSets, R
 }
 
 /// What no rule permits is forbidden, subscribing too.
-fn compile(lines: &[RuleLine], source: impl Fn(usize) -> String) -> Result<Rules, String> {
+pub(crate) fn compile(
+    lines: &[RuleLine],
+    source: impl Fn(usize) -> String,
+) -> Result<Rules, String> {
     Rules::compile(rules_of_lines(lines, source), Actions::NONE)
         .map_err(|error| format!("rule {}: {error}", error.rule + 1))
 }

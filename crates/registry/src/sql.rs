@@ -43,6 +43,11 @@ impl From<RegistryError> for Fault {
     }
 }
 
+/// What no row has in it, and PostgreSQL does not take.
+pub(crate) fn clean(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
+}
+
 /// A statement that grows; nothing from outside stands in its text.
 pub(crate) struct Sql {
     text: String,

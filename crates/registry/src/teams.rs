@@ -8,7 +8,7 @@ use sqlx::{AnyConnection, Row as _};
 use crate::database::Work;
 use crate::rule_sets::check_name;
 use crate::secret;
-use crate::sql::Fault;
+use crate::sql::{Fault, clean};
 use crate::users::expect_user;
 use crate::{Actor, ApiRole, Registry, RegistryError, Scope, check_text, expect_revision};
 
@@ -199,7 +199,7 @@ impl Registry {
         let read = async {
             let sql = "SELECT team_members.* FROM team_members JOIN teams ON id = team WHERE \
                        user_name = $1 AND deleted_ms = 0 ORDER BY name";
-            let rows = sqlx::query(sql).bind(user.replace('\0', "")).fetch_all(on);
+            let rows = sqlx::query(sql).bind(clean(user)).fetch_all(on);
             rows.await?.iter().map(read_member).collect()
         };
         let read: Result<_, Fault> = read.await;

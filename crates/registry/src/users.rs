@@ -8,7 +8,7 @@ use sqlx::{AnyConnection, Row as _};
 
 use crate::database::Work;
 use crate::rule_sets::{check_name, is_builtin, unknown};
-use crate::sql::{Fault, Sql};
+use crate::sql::{Fault, Sql, clean};
 use crate::teams::{forget_owner, team_seen};
 use crate::{Actor, Owner, Registry, RegistryError, Scope, USER_ROLE, check_text, expect_revision};
 
@@ -155,8 +155,7 @@ impl Registry {
         made.map(drop)
     }
 
-    /// As [`Registry::add_user`], for somebody, who has the user in their team if they see one team
-    /// only.
+    /// As [`Registry::add_user`], for somebody. Who sees one team only has the user be at home in it.
     ///
     /// # Errors
     /// There is a user or a device of that name, or no such role or team.
@@ -246,7 +245,7 @@ impl Registry {
     ) -> Result<(), RegistryError> {
         let mut work = self.begin(actor).await?;
         let done = async {
-            let user = find(&mut work.all, &actor.scope, name, false).await?;
+            let user = find_own(&mut work.all, &actor.scope, name, false).await?;
             let sql = "UPDATE users SET password_hash = $1, password_set_ms = $2, \
                        scram_verifier = $3, revision = revision + 1, updated_ms = $2 \
                        WHERE name = $4";
@@ -335,7 +334,7 @@ impl Registry {
     ) -> Result<(), RegistryError> {
         let mut work = self.begin(actor).await?;
         let done = async {
-            let user = find(&mut work.all, &actor.scope, name, false).await?;
+            let user = find_own(&mut work.all, &actor.scope, name, false).await?;
             expect_revision(name, expected_revision, user.revision)?;
             let now_ms = work.now_ms;
             set_deleted(&mut work, &user, "user.delete", now_ms).await
@@ -351,7 +350,7 @@ impl Registry {
     pub async fn restore_user(&mut self, actor: &Actor, name: &str) -> Result<User, RegistryError> {
         let mut work = self.begin(actor).await?;
         let done = async {
-            let mut user = find(&mut work.all, &actor.scope, name, true).await?;
+            let mut user = find_own(&mut work.all, &actor.scope, name, true).await?;
             team_seen(&mut work.all, &Scope::All, &user.team).await?;
             set_deleted(&mut work, &user, "user.restore", 0).await?;
             user.deleted_ms = 0;
@@ -378,9 +377,9 @@ impl Registry {
     pub async fn purge_user(&mut self, actor: &Actor, name: &str) -> Result<(), RegistryError> {
         let mut work = self.begin(actor).await?;
         let done = async {
-            let user = match find(&mut work.all, &actor.scope, name, false).await {
+            let user = match find_own(&mut work.all, &actor.scope, name, false).await {
                 Err(Fault::Told(RegistryError::NotFound(_))) => {
-                    find(&mut work.all, &actor.scope, name, true).await?
+                    find_own(&mut work.all, &actor.scope, name, true).await?
                 }
                 found => found?,
             };
@@ -491,7 +490,7 @@ pub(crate) async fn user_rows(on: &mut AnyConnection) -> Result<Vec<UserRow>, Fa
 /// One of them.
 pub(crate) async fn user_row(on: &mut AnyConnection, name: &str) -> Result<Option<UserRow>, Fault> {
     let sql = "SELECT * FROM users WHERE name = $1 AND deleted_ms = 0";
-    let found = sqlx::query(sql).bind(name.replace('\0', "\u{fffd}"));
+    let found = sqlx::query(sql).bind(clean(name));
     let found = found.fetch_optional(on).await?;
     found.as_ref().map(read_row).transpose()
 }
@@ -504,7 +503,7 @@ async fn find(
     deleted: bool,
 ) -> Result<User, Fault> {
     let mut sql = Sql::short("SELECT * FROM users WHERE name = ");
-    sql.bind(name.replace('\0', "\u{fffd}"));
+    sql.bind(clean(name));
     sql.push(if deleted {
         " AND deleted_ms > 0"
     } else {
@@ -516,6 +515,41 @@ async fn find(
     }
     let row = sql.first(on).await?;
     read_user(&row.ok_or_else(|| not_found(name))?)
+}
+
+/// A user whom these may change: who sees one team only may change those who are at home in it, and
+/// nobody who has a say in others.
+async fn find_own(
+    on: &mut AnyConnection,
+    scope: &Scope,
+    name: &str,
+    deleted: bool,
+) -> Result<User, Fault> {
+    let user = find(on, scope, name, deleted).await?;
+    let is_own = |team: &str| user.team == team && user.api_role == ApiRole::None;
+    match scope.team().is_none_or(is_own) {
+        true => Ok(user),
+        false => Err(RegistryError::Refused(format!(
+            "{name} is in the team, and changed by who sees all teams"
+        ))
+        .into()),
+    }
+}
+
+/// Who sees one team only gives nobody more than that: no role of all teams, and without a tenant no
+/// topics of others.
+fn check_roles(scope: &Scope, user: &User) -> Result<(), RegistryError> {
+    let Some(team) = scope.team() else {
+        return Ok(());
+    };
+    let is_own = user.team == team && user.api_role == ApiRole::None;
+    match is_own && (user.tenant > 0 || user.role == USER_ROLE) {
+        true => Ok(()),
+        false => Err(RegistryError::Refused(format!(
+            "users of a team have no role in others, and without a tenant of its own the role \
+             {USER_ROLE}"
+        ))),
+    }
 }
 
 fn not_found(name: &str) -> RegistryError {
@@ -576,11 +610,9 @@ async fn insert(
     check_text("e-mail address", &new.email)?;
     check_text("full name", &new.full_name)?;
     let scope = work.actor.scope.clone();
-    // Who sees one team may have somebody be at home in it, or in none.
-    let tenant = match new.team.is_empty() {
-        true => 0,
-        false => team_seen(&mut work.all, &scope, &new.team).await?,
-    };
+    let own = scope.team().filter(|_| new.team.is_empty());
+    let team = own.map_or(new.team, str::to_owned);
+    let tenant = team_seen(&mut work.all, &scope, &team).await?;
     expect_no_device(work, &new.name, tenant).await?;
     let user = User {
         name: new.name,
@@ -589,13 +621,14 @@ async fn insert(
         enabled: true,
         email: new.email,
         full_name: new.full_name,
-        team: new.team,
+        team,
         tenant: u32::try_from(tenant).unwrap_or(u32::MAX),
         revision: 1,
         created_ms: work.now_ms,
         updated_ms: work.now_ms,
         deleted_ms: 0,
     };
+    check_roles(&scope, &user)?;
     let mut sql = work.sql(
         "INSERT INTO users (enabled, revision, deleted_ms, name, role, api_role, email, \
          full_name, team, password_hash, scram_verifier, tenant, password_set_ms, created_ms, \
@@ -646,7 +679,7 @@ async fn change_one(
     expected_revision: Option<i64>,
 ) -> Result<User, Fault> {
     let scope = work.actor.scope.clone();
-    let old = find(&mut work.all, &scope, name, false).await?;
+    let old = find_own(&mut work.all, &scope, name, false).await?;
     expect_revision(name, expected_revision, old.revision)?;
     let mut new = old.clone();
     if let Some(role) = change.role {
@@ -674,6 +707,7 @@ async fn change_one(
     if new == old {
         return Ok(old);
     }
+    check_roles(&scope, &new)?;
     new.revision += 1;
     new.updated_ms = work.now_ms;
     let mut sql = work.sql("UPDATE users SET role = ");

@@ -321,3 +321,83 @@ both!(a_groups_rules_come_after_the_types_by_name, registry, {
         Renewed::Everything
     ));
 });
+
+both!(who_sees_one_team_gives_nobody_more_than_that, registry, {
+    let shared = registry.add_team(&all(), new_team("shared", false)).await?;
+    let own = registry.add_team(&all(), new_team("own", true)).await?;
+    let (ann, bob) = (of_team(&shared.id), of_team(&own.id));
+    let is_refused =
+        |told: Result<(), RegistryError>| matches!(told, Err(RegistryError::Refused(_)));
+    let with = |name: &str, role: &str, api_role| NewUser {
+        role: role.to_owned(),
+        api_role,
+        ..NewUser::new(name)
+    };
+    let none = ApiRole::None;
+    let made = registry
+        .create_user(&ann, with("u1", "user", ApiRole::Administrator), "x")
+        .await;
+    assert!(is_refused(made.map(drop)));
+    let made = registry
+        .create_user(&ann, with("u1", "administrator", none), "x")
+        .await;
+    assert!(is_refused(made.map(drop)));
+    let made = registry
+        .create_user(&ann, with("u1", "user", none), "x")
+        .await?;
+    assert_eq!((made.team, made.tenant), (shared.id.clone(), 0));
+    // Everything of a tenant is theirs who own it.
+    let made = registry
+        .create_user(&bob, with("u2", "administrator", none), "x")
+        .await?;
+    assert_eq!(made.tenant, own.tenant);
+    // Whoever has a say elsewhere is not taken over by a team that they are in.
+    registry
+        .create_user(&all(), with("root", "user", ApiRole::Administrator), "x")
+        .await?;
+    registry
+        .set_member(&all(), &own.id, "root", Some(ApiRole::Viewer))
+        .await?;
+    assert!(is_refused(
+        registry.change_password(&bob, "root", "y").await
+    ));
+    assert!(is_refused(registry.delete_user(&bob, "root", None).await));
+    assert!(is_refused(registry.purge_user(&bob, "root").await));
+    let raised = UserChange {
+        api_role: Some(ApiRole::Operator),
+        ..UserChange::default()
+    };
+    assert!(is_refused(
+        registry
+            .change_user(&bob, "u2", raised, None)
+            .await
+            .map(drop)
+    ));
+    registry.change_password(&bob, "u2", "y").await?;
+    // What others publish in the common tenant is not theirs to permit.
+    let lines = [RuleLine::parse("topic readwrite #").expect("it is a rule")];
+    let group = registry.add_group(&ann, new_group("g")).await?;
+    let told = registry
+        .change_rules(&ann, Owner::Group, &group.id, &lines, None)
+        .await;
+    assert!(is_refused(told));
+    let group = registry.add_group(&bob, new_group("g")).await?;
+    registry
+        .change_rules(&bob, Owner::Group, &group.id, &lines, Some(1))
+        .await?;
+    let told = registry
+        .change_rules(&bob, Owner::Group, &group.id, &lines, Some(1))
+        .await;
+    assert!(matches!(told, Err(RegistryError::Stale { .. })));
+    assert_eq!(registry.group_rules(&bob.scope, &group.id).await?, lines);
+    // Rules that could not be read again are refused before they are written.
+    let odd = RuleLine {
+        filter: "a/#/b".into(),
+        ..lines[0].clone()
+    };
+    let told = registry
+        .change_rules(&bob, Owner::Group, &group.id, &[odd], None)
+        .await;
+    assert!(is_refused(told));
+    Snapshot::read(registry).await?;
+});
