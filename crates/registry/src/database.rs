@@ -1,17 +1,22 @@
-//! The file `martlet.db`: its owner's alone, brought to this program's version when it is opened.
+//! The tables are opened here, brought to this program's version, and changed in transactions: in a
+//! file that is its owner's alone, or in a database that may be started anew meanwhile.
 
+use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use sqlx::any::install_default_drivers;
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::{Any, AnyConnection, Connection as _, SqlSafeStr as _, Transaction};
 
-use crate::RegistryError;
+use crate::audit::{self, NewAuditEntry};
 use crate::secret::DigestKey;
+use crate::sql::{Engine, Fault, Sql};
+use crate::{Actor, Location, RegistryError, now_ms};
 
 /// Its name in the data directory.
 pub const FILE: &str = "martlet.db";
@@ -19,46 +24,100 @@ pub const FILE: &str = "martlet.db";
 /// SQLite gives `-wal` and `-shm` the mode of the file itself.
 const MODE: u32 = 0o600;
 
-/// Numbers of migrations, names, and what they do. None is ever changed once it is released.
-const MIGRATIONS: &[(i64, &str, &str)] = &[
-    (
-        1,
-        "users, devices, roles",
-        include_str!("../migrations/0001_users_devices_roles.sql"),
-    ),
-    (2, "changes", include_str!("../migrations/0002_changes.sql")),
+/// Who does not answer for so long is not there.
+const CONNECT_MAX: Duration = Duration::from_secs(10);
+
+/// One writes at a time, as in SQLite; held until the end of the transaction.
+const WRITER_LOCK: &str = "SELECT pg_advisory_xact_lock(7235126411286897002)";
+
+/// What a connection to PostgreSQL is told first. Who vanishes in the middle of a transaction must
+/// not keep the others from writing.
+const SESSION: &str = "SET client_min_messages = warning; SET statement_timeout = '60s'; \
+                       SET idle_in_transaction_session_timeout = '60s'";
+
+/// A step from one version of the tables to the next.
+struct Step {
+    version: i64,
+    name: &'static str,
+    sqlite: &'static str,
+    postgres: &'static str,
+}
+
+/// None is ever changed once it is released.
+const MIGRATIONS: &[Step] = &[
+    Step {
+        version: 1,
+        name: "users, devices, roles",
+        sqlite: include_str!("../migrations/0001_users_devices_roles.sql"),
+        postgres: include_str!("../migrations/0001_users_devices_roles.sql"),
+    },
+    Step {
+        version: 2,
+        name: "changes",
+        sqlite: include_str!("../migrations/0002_changes.sql"),
+        postgres: include_str!("../migrations/0002_changes.postgres.sql"),
+    },
+    Step {
+        version: 3,
+        name: "teams, devices, keys",
+        sqlite: include_str!("../migrations/0003_teams_devices_keys.sql"),
+        postgres: include_str!("../migrations/0003_teams_devices_keys.sql"),
+    },
+    Step {
+        version: 4,
+        name: "audit and triggers",
+        sqlite: include_str!("../migrations/0004_audit_and_triggers.sqlite.sql"),
+        postgres: include_str!("../migrations/0004_audit_and_triggers.postgres.sql"),
+    },
 ];
 
 /// The tables, opened for reading and changing.
-#[derive(Debug)]
 pub struct Registry {
-    path: Arc<Path>,
+    location: Location,
+    place: Arc<str>,
     pub(crate) connection: AnyConnection,
     /// A verifier for SCRAM-SHA-256 is stored beside the hash of each password that is set.
     pub(crate) with_scram: bool,
+    /// Devices that one user may own; none: as many as they like.
+    devices_per_user_max: Option<u64>,
+    key: Option<DigestKey>,
+}
+
+impl fmt::Debug for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Registry").field(&self.place).finish()
+    }
+}
+
+/// A change under way: all of it is done, or nothing; nobody else writes meanwhile.
+pub(crate) struct Work<'a> {
+    pub(crate) all: Transaction<'a, Any>,
+    pub(crate) engine: Engine,
+    pub(crate) now_ms: i64,
+    pub(crate) actor: Actor,
+    pub(crate) devices_per_user_max: Option<u64>,
+    place: Arc<str>,
 }
 
 impl Registry {
-    /// Opens the database at `path`, which is made if it is not there, and runs the migrations that
-    /// it lacks.
+    /// Opens the tables at a place, makes them if they are not there, and runs the migrations that
+    /// they lack.
     ///
     /// # Errors
-    /// It cannot be used, or is of a newer version.
-    pub async fn open(path: &Path) -> Result<Self, RegistryError> {
-        let file_error = |error| RegistryError::File {
-            path: path.to_owned(),
-            error,
-        };
-        let mut options = OpenOptions::new();
-        let made = options.write(true).create_new(true).mode(MODE).open(path);
-        match made {
-            Ok(file) => give_to_owner_of_directory(&file, path).map_err(file_error)?,
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(file_error(error)),
-        }
-        let whole = std::path::absolute(path).map_err(file_error)?;
+    /// They cannot be used, or are of a newer version.
+    pub async fn open(location: impl Into<Location>) -> Result<Self, RegistryError> {
+        let location = location.into();
+        let place: Arc<str> = location.to_string().into();
         install_default_drivers();
-        Self::connect(path, &url(&whole)?).await
+        let connection = match &location {
+            Location::File(path) => {
+                make_file(path)?;
+                let whole = std::path::absolute(path).map_err(file_error(path))?;
+                connect_sqlite(&place, &url(&whole)?).await?
+            }
+            Location::Url(url) => connect_postgres(&place, url.whole()).await?,
+        };
+        Self::of(location, place, connection).await
     }
 
     /// Tables as they are before anybody was added, in memory.
@@ -67,21 +126,23 @@ impl Registry {
     /// There is no memory.
     pub async fn empty() -> Result<Self, RegistryError> {
         install_default_drivers();
-        Self::connect(Path::new(FILE), "sqlite::memory:").await
+        let connection = connect_sqlite(FILE, "sqlite::memory:").await?;
+        Self::of(Location::File(FILE.into()), FILE.into(), connection).await
     }
 
-    async fn connect(path: &Path, url: &str) -> Result<Self, RegistryError> {
-        let connected = AnyConnection::connect(url).await;
-        let mut connection = connected.map_err(database_error(path))?;
-        for pragma in ["PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL"] {
-            let done = sqlx::raw_sql(pragma).execute(&mut connection).await;
-            done.map_err(database_error(path))?;
-        }
-        migrate(path, &mut connection).await?;
+    async fn of(
+        location: Location,
+        place: Arc<str>,
+        mut connection: AnyConnection,
+    ) -> Result<Self, RegistryError> {
+        migrate(&place, engine_of(&location), &mut connection).await?;
         Ok(Self {
-            path: path.into(),
+            location,
+            place,
             connection,
             with_scram: false,
+            devices_per_user_max: None,
+            key: None,
         })
     }
 
@@ -91,39 +152,220 @@ impl Registry {
         self.with_scram = keeps;
     }
 
+    /// How many devices one user may own from now on; at first there is no limit.
+    pub fn limit_devices_per_user(&mut self, most: Option<u64>) {
+        self.devices_per_user_max = most;
+    }
+
     /// Closes it; what was changed is in the file itself then, not in the log beside it.
     ///
     /// # Errors
     /// The database cannot write.
     pub async fn close(self) -> Result<(), RegistryError> {
-        let path = Arc::clone(&self.path);
-        self.connection.close().await.map_err(database_error(&path))
+        let closed = self.connection.close().await;
+        closed.map_err(|error| Fault::Sql(error).at(&self.place))
     }
 
-    /// The file.
-    pub fn path(&self) -> &Path {
-        &self.path
+    /// Where they are.
+    pub fn location(&self) -> &Location {
+        &self.location
     }
 
-    /// All of what follows is done, or nothing; nobody else writes meanwhile.
-    pub(crate) async fn begin(&mut self) -> Result<Transaction<'_, Any>, RegistryError> {
-        let begun = self.connection.begin_with("BEGIN IMMEDIATE").await;
-        begun.map_err(database_error(&self.path))
+    /// As errors name it.
+    pub(crate) fn place(&self) -> &str {
+        &self.place
     }
 
-    /// What is read from now on is as it is at this moment.
-    pub(crate) async fn begin_reading(&mut self) -> Result<(), RegistryError> {
-        let begun = sqlx::raw_sql("BEGIN").execute(&mut self.connection).await;
-        begun.map(drop).map_err(database_error(&self.path))
+    pub(crate) fn engine(&self) -> Engine {
+        engine_of(&self.location)
     }
 
-    pub(crate) async fn end_reading(&mut self) -> Result<(), RegistryError> {
-        let ended = sqlx::raw_sql("COMMIT").execute(&mut self.connection).await;
-        ended.map(drop).map_err(database_error(&self.path))
+    /// The connection; one that has broken, as when the database was started anew, is opened again.
+    pub(crate) async fn connected(&mut self) -> Result<&mut AnyConnection, RegistryError> {
+        if let Location::Url(url) = &self.location {
+            let alive = tokio::time::timeout(CONNECT_MAX, self.connection.ping()).await;
+            if !matches!(alive, Ok(Ok(()))) {
+                self.connection = connect_postgres(&self.place, url.whole()).await?;
+                self.key = None;
+                // Another database may have come to its place.
+                migrate(&self.place, Engine::Postgres, &mut self.connection).await?;
+            }
+        }
+        Ok(&mut self.connection)
     }
 
-    pub(crate) fn shared_path(&self) -> Arc<Path> {
-        Arc::clone(&self.path)
+    /// Begins a change.
+    pub(crate) async fn begin(&mut self, actor: &Actor) -> Result<Work<'_>, RegistryError> {
+        let engine = self.engine();
+        let devices_per_user_max = self.devices_per_user_max;
+        let place = Arc::clone(&self.place);
+        let begun = begin_writing(self.connected().await?, engine).await;
+        Ok(Work {
+            all: begun.map_err(|error| Fault::Sql(error).at(&place))?,
+            engine,
+            now_ms: now_ms(),
+            actor: actor.clone(),
+            devices_per_user_max,
+            place,
+        })
+    }
+
+    /// What is read in it is as it is at this moment.
+    pub(crate) async fn begin_reading(&mut self) -> Result<Transaction<'_, Any>, RegistryError> {
+        let begin = match self.engine() {
+            Engine::Sqlite => "BEGIN",
+            Engine::Postgres => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+        };
+        let place = Arc::clone(&self.place);
+        let begun = self.connected().await?.begin_with(begin).await;
+        begun.map_err(|error| Fault::Sql(error).at(&place))
+    }
+
+    /// The key of the digests of credentials, made when it is first asked for.
+    pub(crate) async fn digest_key(&mut self) -> Result<DigestKey, RegistryError> {
+        let place = Arc::clone(&self.place);
+        self.connected().await?;
+        if let Some(key) = &self.key {
+            return Ok(key.clone());
+        }
+        let text = digest_key_text(&mut self.connection).await;
+        let text = text.map_err(|fault| fault.at(&place))?;
+        let key = DigestKey::read(&text).ok_or_else(|| RegistryError::Damaged {
+            place: place.to_string(),
+            what: "the key of the devices' credentials is none".to_owned(),
+        })?;
+        self.key = Some(key.clone());
+        Ok(key)
+    }
+}
+
+impl Work<'_> {
+    /// Ends the change, or undoes it.
+    pub(crate) async fn end<T>(self, done: Result<T, Fault>) -> Result<T, RegistryError> {
+        match done {
+            Ok(value) => {
+                let ended = self.all.commit().await;
+                ended.map_err(|error| Fault::Sql(error).at(&self.place))?;
+                Ok(value)
+            }
+            Err(fault) => {
+                // Whoever drops it undoes it too.
+                let _ = self.all.rollback().await;
+                Err(fault.at(&self.place))
+            }
+        }
+    }
+
+    pub(crate) fn sql(&self, text: &'static str) -> Sql {
+        Sql::new(self.engine, text)
+    }
+
+    /// The first of so many numbers that were never used and will not be again.
+    pub(crate) async fn take_numbers(
+        &mut self,
+        counter: &str,
+        many: i64,
+    ) -> Result<i64, sqlx::Error> {
+        let sql = "UPDATE counters SET last = last + $1 WHERE name = $2 RETURNING last";
+        let query = sqlx::query_scalar::<_, i64>(sql).bind(many);
+        let last = query.bind(counter.to_owned()).fetch_one(&mut *self.all);
+        Ok(last.await? - many + 1)
+    }
+
+    /// Writes who did this; `changed` is a JSON object without secrets.
+    pub(crate) async fn audit(
+        &mut self,
+        action: &str,
+        (kind, id): (&str, &str),
+        team: &str,
+        changed: serde_json::Value,
+    ) -> Result<(), Fault> {
+        let entry = NewAuditEntry {
+            team: team.to_owned(),
+            action: action.to_owned(),
+            object_kind: kind.to_owned(),
+            object_id: id.to_owned(),
+            changed: changed.to_string(),
+            outcome: "done".to_owned(),
+        };
+        self.write_audit(&[entry]).await
+    }
+
+    pub(crate) async fn write_audit(&mut self, entries: &[NewAuditEntry]) -> Result<(), Fault> {
+        let engine = self.engine;
+        let new = |text| Sql::new(engine, text);
+        Ok(audit::write(&mut self.all, new, &self.actor, entries).await?)
+    }
+
+    /// From now on clients have to say who they are, also after the last user and the last device
+    /// are removed: a node does not open its doors by that.
+    pub(crate) async fn set_in_use(&mut self) -> Result<(), sqlx::Error> {
+        let sql = "INSERT INTO settings (name, value) VALUES ('in_use', 'yes') \
+                   ON CONFLICT DO NOTHING";
+        sqlx::query(sql).execute(&mut *self.all).await.map(drop)
+    }
+}
+
+fn engine_of(location: &Location) -> Engine {
+    match location {
+        Location::File(_) => Engine::Sqlite,
+        Location::Url(_) => Engine::Postgres,
+    }
+}
+
+fn file_error(path: &Path) -> impl Fn(io::Error) -> RegistryError {
+    |error| RegistryError::File {
+        path: path.to_owned(),
+        error,
+    }
+}
+
+fn make_file(path: &Path) -> Result<(), RegistryError> {
+    let mut options = OpenOptions::new();
+    let made = options.write(true).create_new(true).mode(MODE).open(path);
+    match made {
+        Ok(file) => give_to_owner_of_directory(&file, path).map_err(file_error(path)),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(file_error(path)(error)),
+    }
+}
+
+async fn connect_sqlite(place: &str, url: &str) -> Result<AnyConnection, RegistryError> {
+    let failed = |error| Fault::Sql(error).at(place);
+    let mut connection = AnyConnection::connect(url).await.map_err(failed)?;
+    for pragma in ["PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL"] {
+        let done = sqlx::raw_sql(pragma).execute(&mut connection).await;
+        done.map_err(failed)?;
+    }
+    Ok(connection)
+}
+
+async fn connect_postgres(place: &str, url: &str) -> Result<AnyConnection, RegistryError> {
+    let failed = |error| Fault::Sql(error).at(place);
+    let connecting = async {
+        let mut connection = AnyConnection::connect(url).await?;
+        sqlx::raw_sql(SESSION).execute(&mut connection).await?;
+        Ok(connection)
+    };
+    let late = |_| sqlx::Error::Io(io::ErrorKind::TimedOut.into());
+    let connected = tokio::time::timeout(CONNECT_MAX, connecting).await;
+    connected
+        .map_err(late)
+        .and_then(|done| done)
+        .map_err(failed)
+}
+
+async fn begin_writing(
+    connection: &mut AnyConnection,
+    engine: Engine,
+) -> Result<Transaction<'_, Any>, sqlx::Error> {
+    match engine {
+        Engine::Sqlite => connection.begin_with("BEGIN IMMEDIATE").await,
+        Engine::Postgres => {
+            let mut all = connection.begin().await?;
+            sqlx::raw_sql(WRITER_LOCK).execute(&mut *all).await?;
+            Ok(all)
+        }
     }
 }
 
@@ -131,10 +373,7 @@ impl Registry {
 pub(crate) fn is_there(path: &Path) -> Result<bool, RegistryError> {
     match path.try_exists() {
         Err(error) if error.kind() == io::ErrorKind::NotADirectory => Ok(false),
-        found => found.map_err(|error| RegistryError::File {
-            path: path.to_owned(),
-            error,
-        }),
+        found => found.map_err(file_error(path)),
     }
 }
 
@@ -144,10 +383,6 @@ pub(crate) fn is_there(path: &Path) -> Result<bool, RegistryError> {
 /// # Errors
 /// It cannot be read, or no copy can be made beside it.
 pub async fn copy_of(path: &Path) -> Result<Option<File>, RegistryError> {
-    let file_error = |error| RegistryError::File {
-        path: path.to_owned(),
-        error,
-    };
     if !is_there(path)? {
         return Ok(None);
     }
@@ -160,15 +395,15 @@ pub async fn copy_of(path: &Path) -> Result<Option<File>, RegistryError> {
     match options.write(true).create_new(true).mode(MODE).open(&copy) {
         // Where nothing can be written nobody is writing.
         Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
-            return File::open(path).map(Some).map_err(file_error);
+            return File::open(path).map(Some).map_err(file_error(path));
         }
-        made => drop(made.map_err(file_error)?),
+        made => drop(made.map_err(file_error(path))?),
     }
     let made = write_copy(path, &copy).await;
     let opened = File::open(&copy);
     let _ = fs::remove_file(&copy);
     made?;
-    opened.map(Some).map_err(file_error)
+    opened.map(Some).map_err(file_error(path))
 }
 
 async fn write_copy(path: &Path, copy: &Path) -> Result<(), RegistryError> {
@@ -178,7 +413,7 @@ async fn write_copy(path: &Path, copy: &Path) -> Result<(), RegistryError> {
     let mut registry = Registry::open(path).await?;
     let query = sqlx::query("VACUUM INTO $1").bind(text.to_owned());
     let done = query.execute(&mut registry.connection).await;
-    done.map_err(database_error(path))?;
+    done.map_err(|error| Fault::Sql(error).at(registry.place()))?;
     registry.close().await
 }
 
@@ -194,74 +429,60 @@ fn give_to_owner_of_directory(file: &File, path: &Path) -> io::Result<()> {
     }
 }
 
-/// From now on clients have to say who they are, also after the last user and the last device are
-/// removed: a node does not open its doors by that.
-pub(crate) async fn set_in_use(all: &mut Transaction<'_, Any>) -> Result<(), sqlx::Error> {
-    let sql = "INSERT INTO settings (name, value) VALUES ('in_use', 'yes') ON CONFLICT DO NOTHING";
-    sqlx::query(sql).execute(&mut **all).await.map(drop)
-}
-
-pub(crate) async fn is_in_use(registry: &mut Registry) -> Result<bool, RegistryError> {
+pub(crate) async fn is_in_use(on: &mut AnyConnection) -> Result<bool, sqlx::Error> {
     let sql = "SELECT value FROM settings WHERE name = 'in_use'";
-    let found = sqlx::query_scalar::<_, String>(sql);
-    let found = found.fetch_optional(&mut registry.connection).await;
-    found
-        .map(|found| found.is_some())
-        .map_err(database_error(&registry.path))
+    let found = sqlx::query_scalar::<_, String>(sql).fetch_optional(on);
+    Ok(found.await?.is_some())
 }
 
-/// The key of the digests of credentials, made when it is first asked for.
-pub(crate) async fn digest_key(registry: &mut Registry) -> Result<DigestKey, RegistryError> {
-    let failed = database_error(&registry.path);
+async fn digest_key_text(on: &mut AnyConnection) -> Result<String, Fault> {
     let select = "SELECT value FROM settings WHERE name = 'digest_key'";
     let known = sqlx::query_scalar::<_, String>(select);
-    let known = known.fetch_optional(&mut registry.connection).await;
-    let text = match known.map_err(&failed)? {
-        Some(text) => text,
-        None => {
-            let sql = "INSERT INTO settings (name, value) VALUES ('digest_key', $1) \
-                       ON CONFLICT DO NOTHING";
-            let made = sqlx::query(sql).bind(DigestKey::new_text()?);
-            let made = made.execute(&mut registry.connection).await;
-            made.map_err(&failed)?;
-            // Another process may have been first.
-            let found = sqlx::query_scalar::<_, String>(select);
-            let found = found.fetch_one(&mut registry.connection).await;
-            found.map_err(&failed)?
-        }
-    };
-    DigestKey::read(&text).ok_or_else(|| RegistryError::Damaged {
-        path: registry.path.to_path_buf(),
-        what: "the key of the devices' credentials is none".to_owned(),
-    })
+    if let Some(text) = known.fetch_optional(&mut *on).await? {
+        return Ok(text);
+    }
+    let sql = "INSERT INTO settings (name, value) VALUES ('digest_key', $1) ON CONFLICT DO NOTHING";
+    let made = sqlx::query(sql).bind(DigestKey::new_text()?);
+    made.execute(&mut *on).await?;
+    // Another process may have been first.
+    Ok(sqlx::query_scalar(select).fetch_one(on).await?)
 }
 
 /// Runs what is missing. Of processes that come at once one does, and the others wait for it.
-async fn migrate(path: &Path, connection: &mut AnyConnection) -> Result<(), RegistryError> {
+async fn migrate(
+    place: &str,
+    engine: Engine,
+    connection: &mut AnyConnection,
+) -> Result<(), RegistryError> {
     if is_of_this_version(connection).await {
         return Ok(());
     }
-    let failed = database_error(path);
-    let begun = connection.begin_with("BEGIN IMMEDIATE").await;
-    let mut all = begun.map_err(&failed)?;
-    let migrations = MIGRATIONS.iter().map(|(version, name, sql)| {
+    let failed = |error| Fault::Sql(error).at(place);
+    let mut all = begin_writing(connection, engine).await.map_err(failed)?;
+    let migrations = MIGRATIONS.iter().map(|step| {
+        let sql = match engine {
+            Engine::Sqlite => step.sqlite,
+            Engine::Postgres => step.postgres,
+        };
         Migration::new(
-            *version,
-            (*name).into(),
+            step.version,
+            step.name.into(),
             MigrationType::Simple,
             sql.into_sql_str(),
             false,
         )
     });
-    let migrator = Migrator::with_migrations(migrations.collect());
+    let mut migrator = Migrator::with_migrations(migrations.collect());
+    // The lock of whoever writes is held already.
+    migrator.set_locking(false);
     let done = migrator.run_direct(None, &mut *all, false).await;
     done.map_err(|error| {
-        let path = path.to_owned();
+        let place = place.to_owned();
         match error {
-            MigrateError::VersionMissing(version) => RegistryError::Newer { path, version },
-            MigrateError::Execute(error) => RegistryError::Database { path, error },
+            MigrateError::VersionMissing(version) => RegistryError::Newer { place, version },
+            MigrateError::Execute(error) => RegistryError::Database { place, error },
             error => RegistryError::Migration {
-                path,
+                place,
                 why: error.to_string(),
             },
         }
@@ -275,8 +496,8 @@ async fn is_of_this_version(connection: &mut AnyConnection) -> bool {
     let known = sqlx::query_scalar::<_, i64>(sql)
         .fetch_all(connection)
         .await;
-    let expected = MIGRATIONS.iter().map(|(version, ..)| version);
-    known.is_ok_and(|known| known.iter().eq(expected))
+    let expected = MIGRATIONS.iter().map(|step| step.version);
+    known.is_ok_and(|known| known.into_iter().eq(expected))
 }
 
 /// An absolute path as SQLite's driver takes it.
@@ -296,14 +517,6 @@ fn url(path: &Path) -> Result<String, RegistryError> {
     Ok(url)
 }
 
-pub(crate) fn database_error(path: &Path) -> impl Fn(sqlx::Error) -> RegistryError + use<> {
-    let path: PathBuf = path.to_owned();
-    move |error| RegistryError::Database {
-        path: path.clone(),
-        error,
-    }
-}
-
 /// Waits for work on the database where nothing is asynchronous, as while a node reads its
 /// configuration. It has a thread of its own, since the caller's may drive a runtime.
 ///
@@ -315,7 +528,7 @@ pub fn wait<T: Send>(
     std::thread::scope(|scope| {
         let done = scope.spawn(|| {
             let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_time()
+                .enable_all()
                 .build();
             match runtime {
                 Ok(runtime) => runtime.block_on(work),
@@ -358,7 +571,7 @@ mod tests {
             let sql = "INSERT INTO _sqlx_migrations (version, description, success, checksum, \
                        execution_time) VALUES (900, 'later', TRUE, x'00', 1)";
             let done = sqlx::raw_sql(sql).execute(&mut registry.connection).await;
-            done.map_err(database_error(registry.path()))?;
+            done.map_err(|error| Fault::Sql(error).at(registry.place()))?;
             registry.close().await?;
             Registry::open(&place.db()).await
         });

@@ -1,17 +1,24 @@
-//! Devices: an id, which is Client Identifier and user name, and credentials that were made up.
+//! Devices: an id, which is Client Identifier and user name, what people say of them, and in whose
+//! team they are. A deleted one is gone for everybody until it is restored; its id stays taken
+//! until it is removed for good.
 
+use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::path::Path;
-use std::time::Duration;
 
-use futures_util::TryStreamExt as _;
+use serde_json::{Map, Value, json};
 use sqlx::any::AnyRow;
-use sqlx::{Any, Row as _, Transaction};
+use sqlx::{AnyConnection, Row as _};
 
-use crate::database::{database_error, digest_key, set_in_use};
+use crate::audit::NewAuditEntry;
+use crate::database::Work;
 use crate::rule_sets::{check_name, is_builtin, unknown};
-use crate::secret::{self, Secret};
-use crate::{Owner, Registry, RegistryError, now_ms};
+use crate::secret::{self, DigestKey, Secret};
+use crate::sql::{Engine, Fault, Sql, clean};
+use crate::teams::{team_seen, tenant_for};
+use crate::users::is_user;
+use crate::{
+    Actor, DEVICE_TYPE, Owner, Registry, RegistryError, Scope, check_text, expect_revision, now_ms,
+};
 
 /// What operators say of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,10 +56,14 @@ impl fmt::Display for Status {
     }
 }
 
-/// A device, as lists show it.
+/// A device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Device {
-    /// Its Client Identifier and user name.
+    /// Unique among all there ever were.
+    pub number: i64,
+    /// 0 is shared by all teams that own none.
+    pub tenant: u32,
+    /// Its Client Identifier and user name, unique in its tenant.
     pub id: String,
     /// For people.
     pub name: String,
@@ -60,25 +71,213 @@ pub struct Device {
     pub device_type: String,
     /// Whether it is let in.
     pub status: Status,
+    /// For people.
+    pub description: String,
+    /// Where it stands.
+    pub location: String,
+    /// What runs on it.
+    pub firmware_version: String,
+    /// What it is built as.
+    pub hardware_version: String,
+    /// The user whose it is; empty is nobody's.
+    pub owner: String,
+    /// The id of its team; empty is none.
+    pub team: String,
+    /// In their order.
+    pub tags: Vec<String>,
+    /// Ids of its groups, by the groups' names.
+    pub groups: Vec<String>,
+    /// Raised with every change.
+    pub revision: i64,
     /// Milliseconds since the Unix epoch.
     pub created_ms: i64,
+    /// When it was last changed.
+    pub updated_ms: i64,
+    /// When it was last connected or heard of; 0: never.
+    pub last_seen_ms: i64,
+    /// When it was deleted; 0: it is there.
+    pub deleted_ms: i64,
     /// Credentials that are good now.
     pub credentials: usize,
 }
 
-/// A device, as the gate knows it.
-pub(crate) struct DeviceRow {
-    pub(crate) id: String,
-    pub(crate) device_type: String,
-    pub(crate) status: Status,
+/// By what a device is named: its id, within the team that is asked for or else the common tenant,
+/// or its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceRef<'a> {
+    /// Its id.
+    Id(&'a str),
+    /// Its number.
+    Number(i64),
 }
 
-/// A credential, as the gate knows it.
-pub(crate) struct CredentialRow {
-    pub(crate) device_id: String,
-    pub(crate) digest: String,
-    pub(crate) expires_ms: i64,
+impl<'a> From<&'a str> for DeviceRef<'a> {
+    fn from(id: &'a str) -> Self {
+        Self::Id(id)
+    }
 }
+
+impl From<i64> for DeviceRef<'_> {
+    fn from(number: i64) -> Self {
+        Self::Number(number)
+    }
+}
+
+impl fmt::Display for DeviceRef<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Id(id) => f.write_str(id),
+            Self::Number(number) => write!(f, "number {number}"),
+        }
+    }
+}
+
+/// What a new device logs in with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DeviceSecret {
+    /// It is made up, and shown once.
+    MadeUp,
+    /// It has it from elsewhere.
+    Given(Secret),
+    /// Nothing yet.
+    None,
+}
+
+/// A device to be added.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewDevice {
+    /// Client Identifier and user name.
+    pub id: String,
+    /// None: the id.
+    pub name: Option<String>,
+    /// Its type.
+    pub device_type: String,
+    /// Whether it is let in.
+    pub status: Status,
+    /// For people.
+    pub description: String,
+    /// Where it stands.
+    pub location: String,
+    /// What runs on it.
+    pub firmware_version: String,
+    /// What it is built as.
+    pub hardware_version: String,
+    /// The user whose it is; empty is nobody's.
+    pub owner: String,
+    /// The id of its team; none: that of who adds it.
+    pub team: Option<String>,
+    /// Tags.
+    pub tags: Vec<String>,
+    /// Ids of groups.
+    pub groups: Vec<String>,
+    /// What it logs in with.
+    pub secret: DeviceSecret,
+}
+
+impl NewDevice {
+    /// One of this id, of which nothing else is known.
+    pub fn new(id: &str) -> Self {
+        Self {
+            id: id.to_owned(),
+            name: None,
+            device_type: DEVICE_TYPE.to_owned(),
+            status: Status::Active,
+            description: String::new(),
+            location: String::new(),
+            firmware_version: String::new(),
+            hardware_version: String::new(),
+            owner: String::new(),
+            team: None,
+            tags: Vec::new(),
+            groups: Vec::new(),
+            secret: DeviceSecret::MadeUp,
+        }
+    }
+}
+
+/// What is to be different about a device; none: it stays.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeviceChange {
+    /// For people.
+    pub name: Option<String>,
+    /// Its type.
+    pub device_type: Option<String>,
+    /// Whether it is let in.
+    pub status: Option<Status>,
+    /// For people.
+    pub description: Option<String>,
+    /// Where it stands.
+    pub location: Option<String>,
+    /// What runs on it.
+    pub firmware_version: Option<String>,
+    /// What it is built as.
+    pub hardware_version: Option<String>,
+    /// The user whose it is.
+    pub owner: Option<String>,
+    /// Its team, and with it its tenant; it leaves the groups of the other team.
+    pub team: Option<String>,
+    /// All of its tags.
+    pub tags: Option<Vec<String>>,
+}
+
+/// What becomes of the others when one of many devices cannot be added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Import {
+    /// None is added.
+    AllOrNone,
+    /// Those that can be are.
+    EachByItself,
+}
+
+/// A device that was added.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AddedDevice {
+    /// Its number.
+    pub number: i64,
+    /// Its tenant.
+    pub tenant: u32,
+    /// Its id.
+    pub id: String,
+    /// What was made up for it, if anything was: shown this once.
+    pub secret: Option<Secret>,
+}
+
+/// What has become of one of many devices.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RowOutcome {
+    /// It is there.
+    Added(AddedDevice),
+    /// One of that id was there.
+    Exists(String),
+    /// Something about it cannot be.
+    Refused(String),
+    /// Its owner, or the provisioning key, has too many.
+    LimitReached(String),
+    /// Nothing is wrong with it, but with others.
+    NotDone,
+}
+
+impl RowOutcome {
+    /// The device, or why it is none.
+    pub(crate) fn added(self) -> Result<AddedDevice, RegistryError> {
+        match self {
+            Self::Added(added) => Ok(added),
+            Self::Exists(why) => Err(RegistryError::Exists(why)),
+            Self::Refused(why) => Err(RegistryError::Refused(why)),
+            Self::LimitReached(why) => Err(RegistryError::LimitReached(why)),
+            Self::NotDone => Err(RegistryError::Refused("it was not added".to_owned())),
+        }
+    }
+}
+
+/// Devices in one statement.
+const CHUNK: usize = 200;
+
+/// Devices in one transaction, of those that are added each by itself.
+const CHUNKS_MAX: usize = 5;
+
+/// Devices that are added all or none: as long as that takes nobody else can write.
+const ALL_OR_NONE_MAX: usize = 10_000;
 
 impl Registry {
     /// Adds a device with a credential, which is the answer.
@@ -91,87 +290,73 @@ impl Registry {
         name: Option<&str>,
         device_type: &str,
     ) -> Result<Secret, RegistryError> {
-        check_id(id)?;
-        let name = name.unwrap_or(id);
-        check_name("device", name)?;
-        let failed = database_error(self.path());
-        let key = digest_key(self).await?;
-        let mut all = self.begin().await?;
-        expect_type(&mut all, device_type)
-            .await
-            .map_err(&failed)??;
-        let user = sqlx::query_scalar::<_, String>("SELECT name FROM users WHERE name = $1");
-        let user = user.bind(id).fetch_optional(&mut *all).await;
-        if user.map_err(&failed)?.is_some() {
-            return Err(RegistryError::Refused(format!(
-                "there is a user {id}, and a device's id is its user name: choose another"
-            )));
-        }
-        let sql = "INSERT INTO devices (id, name, type, status, created_ms) \
-                   VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING";
-        let query = sqlx::query(sql).bind(id).bind(name).bind(device_type);
-        let query = query.bind(Status::Active.word()).bind(now_ms());
-        let done = query.execute(&mut *all).await.map_err(&failed)?;
-        if done.rows_affected() == 0 {
-            return Err(RegistryError::Refused(format!(
-                "{id} is there already: martlet device rotate {id} gives it another credential"
-            )));
-        }
-        // What whoever removed one of that id by hand has left.
-        let left = sqlx::query("DELETE FROM device_credentials WHERE device_id = $1").bind(id);
-        left.execute(&mut *all).await.map_err(&failed)?;
-        let secret = Secret::new()?;
-        let digest = secret::digest_text(&key.digest(secret.text().as_bytes()));
-        add_credential(&mut all, id, &secret::new_id()?, &digest)
-            .await
-            .map_err(&failed)?;
-        set_in_use(&mut all).await.map_err(&failed)?;
-        all.commit().await.map_err(failed)?;
-        Ok(secret)
+        let device = NewDevice {
+            name: name.map(str::to_owned),
+            device_type: device_type.to_owned(),
+            ..NewDevice::new(id)
+        };
+        let added = self.create_device(&Actor::local(), device).await?;
+        let missing = || RegistryError::Refused("no credential was made".to_owned());
+        added.secret.ok_or_else(missing)
     }
 
-    /// Gives a device another credential, which is the answer. Those that it has are good for
-    /// `grace` longer, or if that is nothing, no more.
+    /// Adds a device.
     ///
     /// # Errors
-    /// There is no such device.
-    pub async fn rotate(&mut self, id: &str, grace: Duration) -> Result<Secret, RegistryError> {
-        let failed = database_error(self.path());
-        let key = digest_key(self).await?;
-        let mut all = self.begin().await?;
-        let known = sqlx::query_scalar::<_, String>("SELECT id FROM devices WHERE id = $1");
-        let known = known.bind(id).fetch_optional(&mut *all).await;
-        expect_device(known.map_err(&failed)?.iter().count() as u64, id)?;
-        let now = now_ms();
-        let grace_ms = i64::try_from(grace.as_millis()).unwrap_or(i64::MAX);
-        let gone = sqlx::query(
-            "DELETE FROM device_credentials WHERE device_id = $1 AND (revoked_ms > 0 OR \
-             (expires_ms > 0 AND expires_ms <= $2))",
-        );
-        let gone = gone.bind(id).bind(now).execute(&mut *all).await;
-        gone.map_err(&failed)?;
-        let ended = match grace_ms {
-            0 => sqlx::query(
-                "UPDATE device_credentials SET revoked_ms = $1 WHERE device_id = $2 AND \
-                 revoked_ms = 0",
-            )
-            .bind(now)
-            .bind(id),
-            _ => sqlx::query(
-                "UPDATE device_credentials SET expires_ms = $1 WHERE device_id = $2 AND \
-                 revoked_ms = 0 AND (expires_ms = 0 OR expires_ms > $1)",
-            )
-            .bind(now.saturating_add(grace_ms))
-            .bind(id),
-        };
-        ended.execute(&mut *all).await.map_err(&failed)?;
-        let secret = Secret::new()?;
-        let digest = secret::digest_text(&key.digest(secret.text().as_bytes()));
-        add_credential(&mut all, id, &secret::new_id()?, &digest)
-            .await
-            .map_err(&failed)?;
-        all.commit().await.map_err(failed)?;
-        Ok(secret)
+    /// There is a device or a user of that name, or something about it cannot be.
+    pub async fn create_device(
+        &mut self,
+        actor: &Actor,
+        device: NewDevice,
+    ) -> Result<AddedDevice, RegistryError> {
+        let key = self.digest_key().await?;
+        let mut work = self.begin(actor).await?;
+        let done = insert_one(&mut work, &key, device).await;
+        work.end(done).await
+    }
+
+    /// Adds many devices, and says of each what has become of it, in their order. All or none are up
+    /// to 10,000.
+    ///
+    /// # Errors
+    /// There are too many, or the database cannot be changed; of those that are added each by itself
+    /// some may be there.
+    pub async fn add_devices(
+        &mut self,
+        actor: &Actor,
+        devices: Vec<NewDevice>,
+        import: Import,
+    ) -> Result<Vec<RowOutcome>, RegistryError> {
+        if import == Import::AllOrNone && devices.len() > ALL_OR_NONE_MAX {
+            return Err(RegistryError::LimitReached(format!(
+                "up to {ALL_OR_NONE_MAX} devices are added all or none; more only each by itself"
+            )));
+        }
+        let key = self.digest_key().await?;
+        let mut outcomes = Vec::with_capacity(devices.len());
+        let mut left = devices.into_iter().peekable();
+        while left.peek().is_some() {
+            // Nobody else writes meanwhile, which is not to be long.
+            let many = match import {
+                Import::AllOrNone => usize::MAX,
+                Import::EachByItself => CHUNK * CHUNKS_MAX,
+            };
+            let some: Vec<_> = left.by_ref().take(many).collect();
+            let mut work = self.begin(actor).await?;
+            let done = insert_many(&mut work, &key, some).await;
+            let is_added = |one: &RowOutcome| matches!(one, RowOutcome::Added(_));
+            match (done, import) {
+                (Ok(some), Import::AllOrNone) if !some.iter().all(is_added) => {
+                    drop(work);
+                    outcomes.extend(some.into_iter().map(|one| match one {
+                        RowOutcome::Added(_) => RowOutcome::NotDone,
+                        other => other,
+                    }));
+                }
+                (done, _) => outcomes.extend(work.end(done).await?),
+            }
+        }
+        Ok(outcomes)
     }
 
     /// Changes what a device is, as far as it is named.
@@ -185,28 +370,95 @@ impl Registry {
         name: Option<&str>,
         device_type: Option<&str>,
     ) -> Result<(), RegistryError> {
-        let failed = database_error(self.path());
-        let mut all = self.begin().await?;
-        if let Some(status) = status {
-            let query = sqlx::query("UPDATE devices SET status = $1 WHERE id = $2");
-            let done = query.bind(status.word()).bind(id).execute(&mut *all).await;
-            expect_device(done.map_err(&failed)?.rows_affected(), id)?;
-        }
-        if let Some(name) = name {
-            check_name("device", name)?;
-            let query = sqlx::query("UPDATE devices SET name = $1 WHERE id = $2");
-            let done = query.bind(name).bind(id).execute(&mut *all).await;
-            expect_device(done.map_err(&failed)?.rows_affected(), id)?;
-        }
-        if let Some(device_type) = device_type {
-            expect_type(&mut all, device_type)
+        let change = DeviceChange {
+            status,
+            name: name.map(str::to_owned),
+            device_type: device_type.map(str::to_owned),
+            ..DeviceChange::default()
+        };
+        let actor = Actor::local();
+        let changed = self.change_device(&actor, id.into(), change, None);
+        changed.await.map(drop)
+    }
+
+    /// Changes a device; the answer is what it is then.
+    ///
+    /// # Errors
+    /// There is no such device, it has another revision than expected, or something about the
+    /// change cannot be.
+    pub async fn change_device(
+        &mut self,
+        actor: &Actor,
+        device: DeviceRef<'_>,
+        change: DeviceChange,
+        expected_revision: Option<i64>,
+    ) -> Result<Device, RegistryError> {
+        let mut work = self.begin(actor).await?;
+        let done = change_one(&mut work, device, change, expected_revision).await;
+        work.end(done).await
+    }
+
+    /// Deletes a device: it is gone for everybody, and can be restored.
+    ///
+    /// # Errors
+    /// There is no such device, or it has another revision than expected.
+    pub async fn delete_device(
+        &mut self,
+        actor: &Actor,
+        device: DeviceRef<'_>,
+        expected_revision: Option<i64>,
+    ) -> Result<(), RegistryError> {
+        let mut work = self.begin(actor).await?;
+        let done = async {
+            let found = find(&mut work.all, work.engine, &actor.scope, device, false).await?;
+            expect_revision(&found.id, expected_revision, found.revision)?;
+            set_deleted(&mut work, &found, "device.delete").await
+        };
+        let done = done.await;
+        work.end(done).await
+    }
+
+    /// Brings a deleted device back, as it was.
+    ///
+    /// # Errors
+    /// There is no such device that is deleted, or its owner has too many others by now.
+    pub async fn restore_device(
+        &mut self,
+        actor: &Actor,
+        device: DeviceRef<'_>,
+    ) -> Result<Device, RegistryError> {
+        let mut work = self.begin(actor).await?;
+        let done = restore_one(&mut work, device).await;
+        work.end(done).await
+    }
+
+    /// Removes a device for good, with all that belongs to it, whether it was deleted before or
+    /// not.
+    ///
+    /// # Errors
+    /// There is no such device.
+    pub async fn purge_device(
+        &mut self,
+        actor: &Actor,
+        device: DeviceRef<'_>,
+    ) -> Result<(), RegistryError> {
+        let mut work = self.begin(actor).await?;
+        let done = async {
+            let (scope, engine) = (&actor.scope, work.engine);
+            let found = match find(&mut work.all, engine, scope, device, false).await {
+                Err(Fault::Told(RegistryError::NotFound(_))) => {
+                    find(&mut work.all, engine, scope, device, true).await?
+                }
+                found => found?,
+            };
+            let gone = sqlx::query("DELETE FROM devices WHERE number = $1").bind(found.number);
+            gone.execute(&mut *work.all).await?;
+            let changed = json!({ "number": found.number, "tenant": found.tenant });
+            work.audit("device.remove", ("device", &found.id), &found.team, changed)
                 .await
-                .map_err(&failed)??;
-            let query = sqlx::query("UPDATE devices SET type = $1 WHERE id = $2");
-            let done = query.bind(device_type).bind(id).execute(&mut *all).await;
-            expect_device(done.map_err(&failed)?.rows_affected(), id)?;
-        }
-        all.commit().await.map_err(failed)
+        };
+        let done = done.await;
+        work.end(done).await
     }
 
     /// Removes a device with its credentials.
@@ -214,15 +466,22 @@ impl Registry {
     /// # Errors
     /// There is no such device.
     pub async fn remove_device(&mut self, id: &str) -> Result<(), RegistryError> {
-        let failed = database_error(self.path());
-        let mut all = self.begin().await?;
-        let credentials = sqlx::query("DELETE FROM device_credentials WHERE device_id = $1");
-        let gone = credentials.bind(id).execute(&mut *all).await;
-        gone.map_err(&failed)?;
-        let query = sqlx::query("DELETE FROM devices WHERE id = $1").bind(id);
-        let done = query.execute(&mut *all).await.map_err(&failed)?;
-        expect_device(done.rows_affected(), id)?;
-        all.commit().await.map_err(failed)
+        self.purge_device(&Actor::local(), id.into()).await
+    }
+
+    /// A device.
+    ///
+    /// # Errors
+    /// There is none.
+    pub async fn device(
+        &mut self,
+        scope: &Scope,
+        device: DeviceRef<'_>,
+    ) -> Result<Device, RegistryError> {
+        let engine = self.engine();
+        let on = self.connected().await?;
+        let found = find(on, engine, scope, device, false).await;
+        found.map_err(|fault| fault.at(self.place()))
     }
 
     /// The type of a device.
@@ -230,198 +489,796 @@ impl Registry {
     /// # Errors
     /// There is no such device.
     pub async fn type_of(&mut self, id: &str) -> Result<String, RegistryError> {
-        let query = sqlx::query_scalar("SELECT type FROM devices WHERE id = $1").bind(id);
-        let found = query.fetch_optional(&mut self.connection).await;
-        let found: Option<String> = found.map_err(database_error(self.path()))?;
-        expect_device(found.iter().count() as u64, id)?;
-        Ok(found.unwrap_or_default())
+        let found = self.device(&Scope::All, id.into()).await?;
+        Ok(found.device_type)
     }
 
-    /// All devices, by id.
+    /// All devices of the common tenant, by id.
     ///
     /// # Errors
     /// The database cannot be read, or a status means nothing.
     pub async fn devices(&mut self) -> Result<Vec<Device>, RegistryError> {
-        let path = self.shared_path();
-        let failed = database_error(&path);
-        let sql = "SELECT id, name, type, status, created_ms, \
-                   (SELECT COUNT(*) FROM device_credentials WHERE device_id = devices.id AND \
-                   revoked_ms = 0 AND (expires_ms = 0 OR expires_ms > $1)) AS credentials \
-                   FROM devices ORDER BY id";
-        let rows = sqlx::query(sql).bind(now_ms());
-        let rows = rows.fetch_all(&mut self.connection).await;
-        let mut devices = Vec::new();
-        for row in rows.map_err(&failed)? {
-            let id: String = row.try_get("id").map_err(&failed)?;
-            let status = read_status(&path, &id, &row)?;
-            let credentials: i64 = row.try_get("credentials").map_err(&failed)?;
-            devices.push(Device {
-                id,
-                name: row.try_get("name").map_err(&failed)?,
-                device_type: row.try_get("type").map_err(&failed)?,
-                status,
-                created_ms: row.try_get("created_ms").map_err(&failed)?,
-                credentials: usize::try_from(credentials).unwrap_or(0),
-            });
+        let engine = self.engine();
+        let on = self.connected().await?;
+        let found = all_of_common_tenant(on, engine).await;
+        found.map_err(|fault| fault.at(self.place()))
+    }
+}
+
+async fn all_of_common_tenant(
+    on: &mut AnyConnection,
+    engine: Engine,
+) -> Result<Vec<Device>, Fault> {
+    let mut sql = Sql::new(engine, "SELECT ");
+    sql.push(COLUMNS);
+    sql.push(" FROM devices WHERE tenant = 0 AND deleted_ms = 0 ORDER BY id");
+    let rows = sql.all(on).await?;
+    let devices: Result<Vec<_>, _> = rows.iter().map(read_device).collect();
+    let mut devices = devices?;
+    for some in devices.chunks_mut(CHUNK) {
+        fill(on, engine, some).await?;
+    }
+    Ok(devices)
+}
+
+/// Without the text that is searched.
+pub(crate) const COLUMNS: &str = "number, tenant, id, name, type, status, description, location, \
+                                  firmware_version, hardware_version, owner, team, revision, \
+                                  created_ms, updated_ms, last_seen_ms, deleted_ms";
+
+/// Without tags, groups and credentials.
+pub(crate) fn read_device(row: &AnyRow) -> Result<Device, Fault> {
+    let id: String = row.try_get("id")?;
+    let status: String = row.try_get("status")?;
+    let tenant: i64 = row.try_get("tenant")?;
+    Ok(Device {
+        number: row.try_get("number")?,
+        tenant: u32::try_from(tenant).unwrap_or(u32::MAX),
+        name: row.try_get("name")?,
+        device_type: row.try_get("type")?,
+        status: status_of(&id, &status)?,
+        description: row.try_get("description")?,
+        location: row.try_get("location")?,
+        firmware_version: row.try_get("firmware_version")?,
+        hardware_version: row.try_get("hardware_version")?,
+        owner: row.try_get("owner")?,
+        team: row.try_get("team")?,
+        tags: Vec::new(),
+        groups: Vec::new(),
+        revision: row.try_get("revision")?,
+        created_ms: row.try_get("created_ms")?,
+        updated_ms: row.try_get("updated_ms")?,
+        last_seen_ms: row.try_get("last_seen_ms")?,
+        deleted_ms: row.try_get("deleted_ms")?,
+        credentials: 0,
+        id,
+    })
+}
+
+pub(crate) fn status_of(id: &str, word: &str) -> Result<Status, Fault> {
+    Status::from_word(word).ok_or_else(|| {
+        Fault::Told(RegistryError::Damaged {
+            place: "the devices".to_owned(),
+            what: format!("device {id}: {word:?} is no status"),
+        })
+    })
+}
+
+/// Adds what stands in other tables, of a page of devices.
+pub(crate) async fn fill(
+    on: &mut AnyConnection,
+    engine: Engine,
+    devices: &mut [Device],
+) -> Result<(), Fault> {
+    if devices.is_empty() {
+        return Ok(());
+    }
+    let places = devices.iter().enumerate();
+    let places: HashMap<i64, usize> = places.map(|(at, device)| (device.number, at)).collect();
+    let numbers: Vec<i64> = devices.iter().map(|device| device.number).collect();
+    let mut sql = Sql::new(
+        engine,
+        "SELECT device, tag FROM device_tags WHERE device IN ",
+    );
+    sql.list(numbers.iter().copied())
+        .push(" ORDER BY device, tag");
+    for row in sql.all(on).await? {
+        if let Some(at) = places.get(&row.try_get("device")?) {
+            devices[*at].tags.push(row.try_get("tag")?);
         }
-        Ok(devices)
     }
-
-    /// A device as the gate knows it, with its credentials that are not revoked; none: there is no
-    /// such device.
-    pub(crate) async fn device_row(
-        &mut self,
-        id: &str,
-    ) -> Result<Option<(DeviceRow, Vec<CredentialRow>)>, RegistryError> {
-        let path = self.shared_path();
-        let failed = database_error(&path);
-        let query = sqlx::query("SELECT type, status FROM devices WHERE id = $1").bind(id);
-        let found = query.fetch_optional(&mut self.connection).await;
-        let Some(row) = found.map_err(&failed)? else {
-            return Ok(None);
-        };
-        let device = DeviceRow {
-            id: id.to_owned(),
-            device_type: row.try_get("type").map_err(&failed)?,
-            status: read_status(&path, id, &row)?,
-        };
-        let sql = "SELECT digest, expires_ms FROM device_credentials WHERE device_id = $1 AND \
-                   revoked_ms = 0";
-        let rows = sqlx::query(sql).bind(id).fetch_all(&mut self.connection);
-        let mut credentials = Vec::new();
-        for row in rows.await.map_err(&failed)? {
-            credentials.push(CredentialRow {
-                device_id: id.to_owned(),
-                digest: row.try_get("digest").map_err(&failed)?,
-                expires_ms: row.try_get("expires_ms").map_err(&failed)?,
-            });
+    let mut sql = Sql::new(
+        engine,
+        "SELECT device, id FROM group_devices JOIN device_groups ON id = group_id WHERE device IN ",
+    );
+    sql.list(numbers.iter().copied())
+        .push(" ORDER BY device, name, id");
+    for row in sql.all(on).await? {
+        if let Some(at) = places.get(&row.try_get("device")?) {
+            devices[*at].groups.push(row.try_get("id")?);
         }
-        Ok(Some((device, credentials)))
     }
+    let mut sql = Sql::new(
+        engine,
+        "SELECT device, COUNT(*) AS good FROM device_credentials WHERE revoked_ms = 0 AND \
+         (expires_ms = 0 OR expires_ms > ",
+    );
+    sql.bind(now_ms()).push(") AND device IN ");
+    sql.list(numbers.iter().copied()).push(" GROUP BY device");
+    for row in sql.all(on).await? {
+        if let Some(at) = places.get(&row.try_get("device")?) {
+            devices[*at].credentials = usize::try_from(row.try_get::<i64, _>("good")?).unwrap_or(0);
+        }
+    }
+    Ok(())
+}
 
-    /// All devices as the gate knows them, by and by: there may be many.
-    pub(crate) async fn each_device(
-        &mut self,
-        mut take: impl FnMut(DeviceRow) -> Result<(), RegistryError>,
-    ) -> Result<(), RegistryError> {
-        let path = self.shared_path();
-        let sql = "SELECT string_agg(id || $1 || type || $1 || status, $2) AS lines \
-                   FROM devices GROUP BY substr(id, length(id), 1)";
-        let take = |[id, device_type, status]: [&str; 3]| {
-            take(DeviceRow {
-                id: id.to_owned(),
-                device_type: device_type.to_owned(),
-                status: status_of(&path, id, status)?,
-            })
+/// A device that is there, or one that is deleted, if whoever asks sees it.
+pub(crate) async fn find(
+    on: &mut AnyConnection,
+    engine: Engine,
+    scope: &Scope,
+    device: DeviceRef<'_>,
+    deleted: bool,
+) -> Result<Device, Fault> {
+    let mut sql = Sql::new(engine, "SELECT ");
+    sql.push(COLUMNS).push(" FROM devices WHERE ");
+    match device {
+        DeviceRef::Number(number) => {
+            sql.push("number = ").bind(number);
+        }
+        DeviceRef::Id(id) => {
+            sql.push("id = ").bind(clean(id));
+        }
+    }
+    match (scope.team(), device) {
+        (Some(team), _) => {
+            sql.push(" AND team = ").bind(team.to_owned());
+        }
+        (None, DeviceRef::Id(_)) => {
+            sql.push(" AND tenant = 0");
+        }
+        (None, DeviceRef::Number(_)) => {}
+    }
+    sql.push(if deleted {
+        " AND deleted_ms > 0"
+    } else {
+        " AND deleted_ms = 0"
+    });
+    let row = sql.first(on).await?;
+    let row = row.ok_or_else(|| not_found(device))?;
+    let mut found = [read_device(&row)?];
+    fill(on, engine, &mut found).await?;
+    let [found] = found;
+    Ok(found)
+}
+
+fn not_found(device: DeviceRef<'_>) -> RegistryError {
+    RegistryError::NotFound(format!(
+        "there is no device {device}: martlet device ls shows which there are"
+    ))
+}
+
+/// Of what a text is looked for in.
+fn search_text(id: &str, name: &str, description: &str, location: &str) -> String {
+    format!("{id}\n{name}\n{description}\n{location}").to_lowercase()
+}
+
+pub(crate) async fn insert_one(
+    work: &mut Work<'_>,
+    key: &DigestKey,
+    device: NewDevice,
+) -> Result<AddedDevice, Fault> {
+    let mut outcomes = insert_many(work, key, vec![device]).await?;
+    let outcome = outcomes.pop().unwrap_or(RowOutcome::NotDone);
+    Ok(outcome.added()?)
+}
+
+/// What is to be written of a device that nothing is wrong with.
+struct Row {
+    /// Which of those that were given.
+    at: usize,
+    device: NewDevice,
+    tenant: i64,
+    team: String,
+    /// Id, secret that was made up, digest.
+    credential: Option<(String, Option<Secret>, String)>,
+}
+
+/// Adds those that can be; nothing is undone.
+pub(crate) async fn insert_many(
+    work: &mut Work<'_>,
+    key: &DigestKey,
+    devices: Vec<NewDevice>,
+) -> Result<Vec<RowOutcome>, Fault> {
+    let mut outcomes = vec![RowOutcome::NotDone; devices.len()];
+    let mut known = Known::default();
+    let mut rows = Vec::new();
+    for (at, device) in devices.into_iter().enumerate() {
+        match check_new(work, &mut known, device, at).await? {
+            Ok(row) => rows.push(row),
+            Err(outcome) => outcomes[at] = outcome,
+        }
+    }
+    while !rows.is_empty() {
+        let rest = rows.split_off(rows.len().min(CHUNK));
+        let chunk = std::mem::replace(&mut rows, rest);
+        insert_chunk(work, key, chunk, &mut known, &mut outcomes).await?;
+    }
+    if outcomes
+        .iter()
+        .any(|one| matches!(one, RowOutcome::Added(_)))
+    {
+        work.set_in_use().await?;
+    }
+    Ok(outcomes)
+}
+
+/// What was looked up for one of many devices and holds for the others.
+#[derive(Default)]
+struct Known {
+    types: HashMap<String, bool>,
+    owners: HashMap<String, bool>,
+    /// Tenants of teams; none: there is no such team.
+    teams: HashMap<String, Option<i64>>,
+    /// Teams of groups.
+    groups: HashMap<String, Option<String>>,
+    ids: HashSet<(i64, String)>,
+    /// Devices of each owner.
+    owned: HashMap<String, i64>,
+}
+
+async fn check_new(
+    work: &mut Work<'_>,
+    known: &mut Known,
+    device: NewDevice,
+    at: usize,
+) -> Result<Result<Row, RowOutcome>, Fault> {
+    if let Err(why) = check_fields(&device) {
+        return Ok(Err(RowOutcome::Refused(why.to_string())));
+    }
+    let scope = work.actor.scope.clone();
+    let team = match (&device.team, scope.team()) {
+        (Some(team), _) => team.clone(),
+        (None, own) => own.unwrap_or_default().to_owned(),
+    };
+    if !known.teams.contains_key(&team) {
+        let found = tenant_for(&mut work.all, &scope, &team).await?;
+        known.teams.insert(team.clone(), found);
+    }
+    let Some(Some(tenant)) = known.teams.get(&team).copied() else {
+        return Ok(Err(RowOutcome::Refused(format!("there is no team {team}"))));
+    };
+    let of_type = &device.device_type;
+    if !known.types.contains_key(of_type) {
+        let found = is_builtin(&mut work.all, Owner::DeviceType, of_type).await?;
+        known.types.insert(of_type.clone(), found.is_some());
+    }
+    if known.types.get(of_type) != Some(&true) {
+        let why = unknown(Owner::DeviceType, of_type);
+        return Ok(Err(RowOutcome::Refused(why)));
+    }
+    if !device.owner.is_empty() && !known.owners.contains_key(&device.owner) {
+        let found = is_user(&mut work.all, &scope, &device.owner).await?;
+        known.owners.insert(device.owner.clone(), found);
+    }
+    if known.owners.get(&device.owner) == Some(&false) {
+        let why = format!("there is no user {}", device.owner);
+        return Ok(Err(RowOutcome::Refused(why)));
+    }
+    for group in &device.groups {
+        if !known.groups.contains_key(group) {
+            let sql = "SELECT team FROM device_groups WHERE id = $1";
+            let found = sqlx::query_scalar::<_, String>(sql).bind(group.clone());
+            let found = found.fetch_optional(&mut *work.all).await?;
+            known.groups.insert(group.clone(), found);
+        }
+        let found = known.groups.get(group).and_then(Option::as_deref);
+        if !found.is_some_and(|of| (of.is_empty() || of == team) && scope.sees(of)) {
+            let why = format!("there is no group {group} for its team");
+            return Ok(Err(RowOutcome::Refused(why)));
+        }
+    }
+    Ok(Ok(Row {
+        at,
+        device,
+        tenant,
+        team,
+        credential: None,
+    }))
+}
+
+fn check_fields(device: &NewDevice) -> Result<(), RegistryError> {
+    check_id(&device.id)?;
+    check_name("device", device.name.as_deref().unwrap_or(&device.id))?;
+    check_text("description", &device.description)?;
+    check_text("location", &device.location)?;
+    check_text("version", &device.firmware_version)?;
+    check_text("version", &device.hardware_version)?;
+    check_text("owner", &device.owner)?;
+    check_tags(&device.tags)?;
+    device
+        .groups
+        .iter()
+        .try_for_each(|group| check_name("group", group))
+}
+
+fn check_tags(tags: &[String]) -> Result<(), RegistryError> {
+    if tags.len() > 64 {
+        return Err(RegistryError::Refused(
+            "a device has up to 64 tags".to_owned(),
+        ));
+    }
+    tags.iter().try_for_each(|tag| check_name("tag", tag))
+}
+
+async fn owned_by(on: &mut AnyConnection, owner: &str) -> Result<i64, sqlx::Error> {
+    let sql = "SELECT COUNT(*) FROM devices WHERE owner = $1 AND deleted_ms = 0";
+    let query = sqlx::query_scalar(sql).bind(owner.to_owned());
+    query.fetch_one(on).await
+}
+
+fn too_many(owner: &str, most: u64) -> String {
+    format!("{owner} owns {most} devices, and nobody may own more")
+}
+
+/// Which ids are taken already, and why.
+async fn taken(work: &mut Work<'_>, rows: &[Row]) -> Result<HashMap<(i64, String), String>, Fault> {
+    let mut taken = HashMap::new();
+    let ids = || rows.iter().map(|row| row.device.id.clone());
+    let mut sql = work.sql("SELECT tenant, id, deleted_ms FROM devices WHERE id IN ");
+    sql.list(ids());
+    for row in sql.all(&mut work.all).await? {
+        let id: String = row.try_get("id")?;
+        let why = match row.try_get::<i64, _>("deleted_ms")? {
+            0 => format!(
+                "{id} is there already: martlet device rotate {id} gives it another credential"
+            ),
+            _ => format!("{id} was deleted: restore it, or remove it for good first"),
         };
-        self.each_line(sql, take).await
+        taken.insert((row.try_get("tenant")?, id), why);
     }
-
-    /// Credentials that are not revoked, by and by.
-    pub(crate) async fn each_credential(
-        &mut self,
-        mut take: impl FnMut(CredentialRow) -> Result<(), RegistryError>,
-    ) -> Result<(), RegistryError> {
-        let path = self.shared_path();
-        let sql = "SELECT string_agg(device_id || $1 || digest || $1 || \
-                   CAST(expires_ms AS TEXT), $2) AS lines FROM device_credentials \
-                   WHERE revoked_ms = 0 GROUP BY substr(id, length(id), 1)";
-        let take = |[device_id, digest, expires_ms]: [&str; 3]| {
-            take(CredentialRow {
-                device_id: device_id.to_owned(),
-                digest: digest.to_owned(),
-                expires_ms: expires_ms.parse().map_err(|_| RegistryError::Damaged {
-                    path: path.to_path_buf(),
-                    what: format!("a credential of {device_id} ends at no time"),
-                })?,
-            })
-        };
-        self.each_line(sql, take).await
+    let mut sql = work.sql("SELECT tenant, name FROM users WHERE name IN ");
+    sql.list(ids());
+    for row in sql.all(&mut work.all).await? {
+        let name: String = row.try_get("name")?;
+        let why =
+            format!("there is a user {name}, and a device's id is its user name: choose another");
+        taken.insert((row.try_get("tenant")?, name), why);
     }
+    Ok(taken)
+}
 
-    /// Rows as lines of text, of which the database gives those in one whose ids end alike: a row
-    /// of its own takes the driver several times as long as the database needs to find it.
-    async fn each_line<const N: usize>(
-        &mut self,
-        sql: &'static str,
-        mut take: impl FnMut([&str; N]) -> Result<(), RegistryError>,
-    ) -> Result<(), RegistryError> {
-        let path = self.shared_path();
-        let failed = database_error(&path);
-        let query = sqlx::query(sql).bind(FIELD_END.to_string());
-        let mut rows = query.bind(LINE_END.to_string()).fetch(&mut self.connection);
-        while let Some(row) = rows.try_next().await.map_err(&failed)? {
-            let lines: String = row.try_get("lines").map_err(&failed)?;
-            for line in lines.split(LINE_END) {
-                let mut fields = [""; N];
-                let mut found = line.split(FIELD_END);
-                fields.fill_with(|| found.next().unwrap_or_default());
-                if found.next().is_some() {
-                    return Err(RegistryError::Damaged {
-                        path: path.to_path_buf(),
-                        what: format!("a control character where none can be: {line:?}"),
-                    });
-                }
-                take(fields)?;
+async fn insert_chunk(
+    work: &mut Work<'_>,
+    key: &DigestKey,
+    mut rows: Vec<Row>,
+    known: &mut Known,
+    outcomes: &mut [RowOutcome],
+) -> Result<(), Fault> {
+    let taken = taken(work, &rows).await?;
+    if work.devices_per_user_max.is_some() {
+        for row in &rows {
+            let owner = &row.device.owner;
+            if !owner.is_empty() && !known.owned.contains_key(owner) {
+                let owned = owned_by(&mut work.all, owner).await?;
+                known.owned.insert(owner.clone(), owned);
             }
         }
-        Ok(())
+    }
+    let most = work.devices_per_user_max;
+    rows.retain(|row| {
+        let place = (row.tenant, row.device.id.clone());
+        let outcome = match taken.get(&place) {
+            Some(why) => RowOutcome::Exists(why.clone()),
+            None if known.ids.contains(&place) => {
+                RowOutcome::Exists(format!("{} is named twice", row.device.id))
+            }
+            None => match (known.owned.get_mut(&row.device.owner), most) {
+                (Some(owned), Some(most)) if u64::try_from(*owned).unwrap_or(0) >= most => {
+                    RowOutcome::LimitReached(too_many(&row.device.owner, most))
+                }
+                (owned, _) => {
+                    owned.into_iter().for_each(|owned| *owned += 1);
+                    known.ids.insert(place);
+                    return true;
+                }
+            },
+        };
+        outcomes[row.at] = outcome;
+        false
+    });
+    if rows.is_empty() {
+        return Ok(());
+    }
+    for row in &mut rows {
+        let (made_up, secret) = match &row.device.secret {
+            DeviceSecret::None => continue,
+            DeviceSecret::MadeUp => (true, Secret::new()?),
+            DeviceSecret::Given(secret) => (false, secret.clone()),
+        };
+        let digest = secret::digest_text(&key.digest(secret.text().as_bytes()));
+        row.credential = Some((secret::new_id()?, made_up.then_some(secret), digest));
+    }
+    let first = work.take_numbers("device", rows.len() as i64).await?;
+    write_devices(work, first, &rows).await?;
+    write_what_belongs(work, first, &rows).await?;
+    let entries: Vec<_> = rows.iter().map(added_entry).collect();
+    work.write_audit(&entries).await?;
+    for (number, row) in (first..).zip(rows) {
+        outcomes[row.at] = RowOutcome::Added(AddedDevice {
+            number,
+            tenant: u32::try_from(row.tenant).unwrap_or(u32::MAX),
+            id: row.device.id,
+            secret: row.credential.and_then(|(_, secret, _)| secret),
+        });
+    }
+    Ok(())
+}
+
+fn added_entry(row: &Row) -> NewAuditEntry {
+    let device = &row.device;
+    let mut changed = Map::new();
+    changed.insert("type".to_owned(), device.device_type.clone().into());
+    if row.tenant != 0 {
+        changed.insert("tenant".to_owned(), row.tenant.into());
+    }
+    for (name, value) in [
+        ("name", device.name.as_deref()),
+        ("owner", Some(&device.owner)),
+    ] {
+        if let Some(value) = value.filter(|value| !value.is_empty()) {
+            changed.insert(name.to_owned(), value.into());
+        }
+    }
+    if let Some((credential, ..)) = &row.credential {
+        changed.insert("credential".to_owned(), credential.clone().into());
+    }
+    NewAuditEntry {
+        team: row.team.clone(),
+        action: "device.add".to_owned(),
+        object_kind: "device".to_owned(),
+        object_id: device.id.clone(),
+        changed: Value::Object(changed).to_string(),
+        outcome: "done".to_owned(),
     }
 }
 
-/// Neither is in a name, an id or a digest.
-const LINE_END: char = '\u{1e}';
-const FIELD_END: char = '\u{1f}';
-
-fn read_status(path: &Path, id: &str, row: &AnyRow) -> Result<Status, RegistryError> {
-    let status: String = row.try_get("status").map_err(database_error(path))?;
-    status_of(path, id, &status)
+async fn write_devices(work: &mut Work<'_>, first: i64, rows: &[Row]) -> Result<(), sqlx::Error> {
+    let now_ms = work.now_ms;
+    let mut sql = work.sql(
+        "INSERT INTO devices (number, tenant, id, name, type, status, description, location, \
+         firmware_version, hardware_version, owner, team, search, revision, created_ms, \
+         updated_ms, last_seen_ms, deleted_ms) VALUES ",
+    );
+    for (number, row) in (first..).zip(rows) {
+        let device = &row.device;
+        let name = device.name.as_deref().unwrap_or(&device.id);
+        let search = search_text(&device.id, name, &device.description, &device.location);
+        sql.push(if number == first { "(" } else { ", (" })
+            .bind(number);
+        sql.push(", ").bind(row.tenant);
+        for text in [
+            &*device.id,
+            name,
+            &device.device_type,
+            device.status.word(),
+            &device.description,
+            &device.location,
+            &device.firmware_version,
+            &device.hardware_version,
+            &device.owner,
+            &row.team,
+            &search,
+        ] {
+            sql.push(", ").bind(text.to_owned());
+        }
+        sql.push(", 1, ").bind(now_ms);
+        sql.push(", ").bind(now_ms).push(", 0, 0)");
+    }
+    sql.execute(&mut work.all).await.map(drop)
 }
 
-fn status_of(path: &Path, id: &str, word: &str) -> Result<Status, RegistryError> {
-    Status::from_word(word).ok_or_else(|| RegistryError::Damaged {
-        path: path.to_owned(),
-        what: format!("device {id}: {word:?} is no status"),
-    })
-}
-
-async fn add_credential(
-    all: &mut Transaction<'_, Any>,
-    device_id: &str,
-    id: &str,
-    digest: &str,
+/// Credentials, tags and places in groups.
+async fn write_what_belongs(
+    work: &mut Work<'_>,
+    first: i64,
+    rows: &[Row],
 ) -> Result<(), sqlx::Error> {
-    let sql = "INSERT INTO device_credentials (id, device_id, digest, created_ms, expires_ms, \
-               revoked_ms) VALUES ($1, $2, $3, $4, 0, 0)";
-    let query = sqlx::query(sql).bind(id).bind(device_id).bind(digest);
-    query.bind(now_ms()).execute(&mut **all).await.map(drop)
-}
-
-async fn expect_type(
-    all: &mut Transaction<'_, Any>,
-    device_type: &str,
-) -> Result<Result<(), RegistryError>, sqlx::Error> {
-    let known = is_builtin(all, Owner::DeviceType, device_type).await?;
-    Ok(match known {
-        Some(_) => Ok(()),
-        None => Err(RegistryError::Refused(unknown(
-            Owner::DeviceType,
-            device_type,
-        ))),
-    })
-}
-
-fn expect_device(found: u64, id: &str) -> Result<(), RegistryError> {
-    match found {
-        0 => Err(RegistryError::Refused(format!(
-            "there is no device {id}: martlet device ls shows which there are"
-        ))),
-        _ => Ok(()),
+    let now_ms = work.now_ms;
+    let mut sql = work.sql(
+        "INSERT INTO device_credentials (id, device, name, kind, digest, created_ms, expires_ms, \
+         revoked_ms, last_used_ms, uses) VALUES ",
+    );
+    let held = (first..).zip(rows);
+    let held = held.filter_map(|(number, row)| Some((number, row.credential.as_ref()?)));
+    let mut some = false;
+    for (number, (id, _, digest)) in held {
+        sql.push(if some { ", (" } else { "(" }).bind(id.clone());
+        sql.push(", ").bind(number);
+        sql.push(", '', 'secret', ").bind(digest.clone());
+        sql.push(", ").bind(now_ms).push(", 0, 0, 0, 0)");
+        some = true;
     }
+    if some {
+        sql.execute(&mut work.all).await?;
+    }
+    let tags: Vec<_> = (first..)
+        .zip(rows)
+        .flat_map(|(number, row)| row.device.tags.iter().map(move |tag| (number, tag.clone())))
+        .collect();
+    write_tags(work, &tags).await?;
+    let places: Vec<_> = (first..)
+        .zip(rows)
+        .flat_map(|(number, row)| row.device.groups.iter().map(move |of| (of.clone(), number)))
+        .collect();
+    write_places(work, &places).await
+}
+
+async fn write_tags(work: &mut Work<'_>, tags: &[(i64, String)]) -> Result<(), sqlx::Error> {
+    for some in tags.chunks(500) {
+        let mut sql = work.sql("INSERT INTO device_tags (device, tag) VALUES ");
+        for (at, (number, tag)) in some.iter().enumerate() {
+            sql.push(if at == 0 { "(" } else { ", (" }).bind(*number);
+            sql.push(", ").bind(tag.clone()).push(")");
+        }
+        sql.push(" ON CONFLICT DO NOTHING");
+        sql.execute(&mut work.all).await?;
+    }
+    Ok(())
+}
+
+/// Puts devices into groups, by the groups' ids.
+pub(crate) async fn write_places(
+    work: &mut Work<'_>,
+    places: &[(String, i64)],
+) -> Result<(), sqlx::Error> {
+    for some in places.chunks(500) {
+        let mut sql = work.sql("INSERT INTO group_devices (group_id, device) VALUES ");
+        for (at, (group, number)) in some.iter().enumerate() {
+            sql.push(if at == 0 { "(" } else { ", (" })
+                .bind(group.clone());
+            sql.push(", ").bind(*number).push(")");
+        }
+        sql.push(" ON CONFLICT DO NOTHING");
+        sql.execute(&mut work.all).await?;
+    }
+    Ok(())
+}
+
+async fn change_one(
+    work: &mut Work<'_>,
+    device: DeviceRef<'_>,
+    change: DeviceChange,
+    expected_revision: Option<i64>,
+) -> Result<Device, Fault> {
+    let scope = work.actor.scope.clone();
+    let old = find(&mut work.all, work.engine, &scope, device, false).await?;
+    expect_revision(&old.id, expected_revision, old.revision)?;
+    let mut new = old.clone();
+    if let Some(name) = change.name {
+        check_name("device", &name)?;
+        new.name = name;
+    }
+    if let Some(device_type) = change.device_type {
+        if is_builtin(&mut work.all, Owner::DeviceType, &device_type)
+            .await?
+            .is_none()
+        {
+            return Err(RegistryError::Refused(unknown(Owner::DeviceType, &device_type)).into());
+        }
+        new.device_type = device_type;
+    }
+    new.status = change.status.unwrap_or(old.status);
+    for (what, given, field) in [
+        ("description", change.description, &mut new.description),
+        ("location", change.location, &mut new.location),
+        (
+            "version",
+            change.firmware_version,
+            &mut new.firmware_version,
+        ),
+        (
+            "version",
+            change.hardware_version,
+            &mut new.hardware_version,
+        ),
+    ] {
+        if let Some(given) = given {
+            check_text(what, &given)?;
+            *field = given;
+        }
+    }
+    if let Some(owner) = change.owner.filter(|owner| *owner != old.owner) {
+        expect_room(work, &owner).await?;
+        new.owner = owner;
+    }
+    if let Some(team) = change.team.filter(|team| *team != old.team) {
+        move_to_team(work, &mut new, team).await?;
+    }
+    if let Some(mut tags) = change.tags {
+        check_tags(&tags)?;
+        tags.sort_unstable();
+        tags.dedup();
+        new.tags = tags;
+    }
+    if new != old {
+        new.revision += 1;
+        new.updated_ms = work.now_ms;
+        write_change(work, &old, &new).await?;
+    }
+    Ok(new)
+}
+
+/// Somebody may own one device more.
+async fn expect_room(work: &mut Work<'_>, owner: &str) -> Result<(), Fault> {
+    if owner.is_empty() {
+        return Ok(());
+    }
+    let scope = work.actor.scope.clone();
+    check_text("owner", owner)?;
+    if !is_user(&mut work.all, &scope, owner).await? {
+        return Err(RegistryError::Refused(format!("there is no user {owner}")).into());
+    }
+    let Some(most) = work.devices_per_user_max else {
+        return Ok(());
+    };
+    let owned = owned_by(&mut work.all, owner).await?;
+    match u64::try_from(owned).unwrap_or(0) >= most {
+        true => Err(RegistryError::LimitReached(too_many(owner, most)).into()),
+        false => Ok(()),
+    }
+}
+
+async fn move_to_team(work: &mut Work<'_>, device: &mut Device, team: String) -> Result<(), Fault> {
+    let tenant = team_seen(&mut work.all, &work.actor.scope, &team).await?;
+    let number = device.number;
+    if i64::from(device.tenant) != tenant {
+        let sql = "SELECT id FROM devices WHERE tenant = $1 AND id = $2 UNION ALL \
+                   SELECT name FROM users WHERE tenant = $1 AND name = $2";
+        let query = sqlx::query(sql).bind(tenant).bind(device.id.clone());
+        if query.fetch_optional(&mut *work.all).await?.is_some() {
+            let why = format!(
+                "there is a {} in the other team's tenant already",
+                device.id
+            );
+            return Err(RegistryError::Exists(why).into());
+        }
+        device.tenant = u32::try_from(tenant).unwrap_or(u32::MAX);
+    }
+    let sql = "DELETE FROM group_devices WHERE device = $1 AND group_id IN \
+               (SELECT id FROM device_groups WHERE team <> '' AND team <> $2)";
+    let query = sqlx::query(sql).bind(number).bind(team.clone());
+    query.execute(&mut *work.all).await?;
+    let sql = "SELECT id FROM group_devices JOIN device_groups ON id = group_id \
+               WHERE device = $1 ORDER BY name, id";
+    let query = sqlx::query_scalar(sql).bind(number);
+    device.groups = query.fetch_all(&mut *work.all).await?;
+    device.team = team;
+    Ok(())
+}
+
+async fn write_change(work: &mut Work<'_>, old: &Device, new: &Device) -> Result<(), Fault> {
+    let search = search_text(&new.id, &new.name, &new.description, &new.location);
+    let mut sql = work.sql("UPDATE devices SET name = ");
+    sql.bind(new.name.clone());
+    for (column, text) in [
+        (", type = ", &*new.device_type),
+        (", status = ", new.status.word()),
+        (", description = ", &new.description),
+        (", location = ", &new.location),
+        (", firmware_version = ", &new.firmware_version),
+        (", hardware_version = ", &new.hardware_version),
+        (", owner = ", &new.owner),
+        (", team = ", &new.team),
+        (", search = ", &search),
+    ] {
+        sql.push(column).bind(text.to_owned());
+    }
+    sql.push(", tenant = ").bind(i64::from(new.tenant));
+    sql.push(", revision = ").bind(new.revision);
+    sql.push(", updated_ms = ").bind(new.updated_ms);
+    sql.push(" WHERE number = ").bind(new.number);
+    sql.execute(&mut work.all).await?;
+    if old.tags != new.tags {
+        let gone = sqlx::query("DELETE FROM device_tags WHERE device = $1").bind(new.number);
+        gone.execute(&mut *work.all).await?;
+        let tags: Vec<_> = new
+            .tags
+            .iter()
+            .map(|tag| (new.number, tag.clone()))
+            .collect();
+        write_tags(work, &tags).await?;
+    }
+    let mut changed = Map::new();
+    for (name, before, after) in [
+        ("name", &*old.name, &*new.name),
+        ("type", &old.device_type, &new.device_type),
+        ("status", old.status.word(), new.status.word()),
+        ("description", &old.description, &new.description),
+        ("location", &old.location, &new.location),
+        (
+            "firmware_version",
+            &old.firmware_version,
+            &new.firmware_version,
+        ),
+        (
+            "hardware_version",
+            &old.hardware_version,
+            &new.hardware_version,
+        ),
+        ("owner", &old.owner, &new.owner),
+        ("team", &old.team, &new.team),
+    ] {
+        if before != after {
+            changed.insert(name.to_owned(), json!([before, after]));
+        }
+    }
+    if old.tags != new.tags {
+        changed.insert("tags".to_owned(), json!([old.tags, new.tags]));
+    }
+    let changed = Value::Object(changed);
+    // Who had it sees that it has gone, and who has it that it has come.
+    if old.team != new.team {
+        work.audit(
+            "device.change",
+            ("device", &new.id),
+            &old.team,
+            changed.clone(),
+        )
+        .await?;
+    }
+    work.audit("device.change", ("device", &new.id), &new.team, changed)
+        .await
+}
+
+async fn set_deleted(work: &mut Work<'_>, device: &Device, action: &str) -> Result<(), Fault> {
+    let sql = "UPDATE devices SET deleted_ms = $1, updated_ms = $1, revision = revision + 1 \
+               WHERE number = $2";
+    let query = sqlx::query(sql).bind(work.now_ms).bind(device.number);
+    query.execute(&mut *work.all).await?;
+    let changed = json!({ "number": device.number });
+    work.audit(action, ("device", &device.id), &device.team, changed)
+        .await
+}
+
+async fn restore_one(work: &mut Work<'_>, device: DeviceRef<'_>) -> Result<Device, Fault> {
+    let scope = work.actor.scope.clone();
+    let mut found = find(&mut work.all, work.engine, &scope, device, true).await?;
+    // Whoever owned it may have gone.
+    if !found.owner.is_empty() && !is_user(&mut work.all, &Scope::All, &found.owner).await? {
+        found.owner.clear();
+    }
+    if !found.team.is_empty() {
+        team_seen(&mut work.all, &scope, &found.team).await?;
+    }
+    if let (false, Some(most)) = (found.owner.is_empty(), work.devices_per_user_max) {
+        let owned = owned_by(&mut work.all, &found.owner).await?;
+        if u64::try_from(owned).unwrap_or(0) >= most {
+            return Err(RegistryError::LimitReached(too_many(&found.owner, most)).into());
+        }
+    }
+    found.deleted_ms = 0;
+    found.updated_ms = work.now_ms;
+    found.revision += 1;
+    let sql = "UPDATE devices SET deleted_ms = 0, updated_ms = $1, revision = $2, owner = $3 \
+               WHERE number = $4";
+    let query = sqlx::query(sql).bind(found.updated_ms).bind(found.revision);
+    let query = query.bind(found.owner.clone()).bind(found.number);
+    query.execute(&mut *work.all).await?;
+    let changed = json!({ "number": found.number });
+    work.audit(
+        "device.restore",
+        ("device", &found.id),
+        &found.team,
+        changed,
+    )
+    .await?;
+    Ok(found)
 }
 
 /// It stands in topics for one level, and for itself alone.
-fn check_id(id: &str) -> Result<(), RegistryError> {
+pub(crate) fn check_id(id: &str) -> Result<(), RegistryError> {
     check_name("device", id)?;
     match id.contains(['+', '#', '/']) || id.starts_with('$') {
         true => Err(RegistryError::Refused(format!(

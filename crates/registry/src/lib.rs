@@ -1,32 +1,72 @@
-//! Users, devices, their credentials, types and roles, in the tables of `martlet.db`.
+//! Users, teams, devices, their credentials, types and roles, in tables.
 //!
 //! The data plane never reads them: [`Snapshot`] is all of what decides who is let in and what they
-//! may do, in memory, and is read anew when something has changed. SQL is written so that other
-//! databases than SQLite understand it.
+//! may do, in memory, and is read anew when something has changed. SQL is written so that SQLite
+//! and PostgreSQL understand it; where they differ, `sql` and `database` know.
 //!
-//! * `database`: the file, its migrations, and waiting for it where nothing is asynchronous
-//! * `users`, `devices`, `rule_sets`: what can be changed
+//! * `location`, `database`: where the tables are, their migrations, transactions, and waiting for
+//!   them where nothing is asynchronous
+//! * `sql`, `page`: statements that are put together, and lists by page
+//! * `teams`, `users`, `api_keys`, `rule_sets`: people, what they may do, and by what
+//! * `devices`, `device_lists`, `credentials`, `groups`, `configuration`, `provisioning`: devices
+//! * `bans`, `presence`, `idempotency`: who is kept out, who is at home, what was asked for before
+//! * `audit`: who changed what, and whose objects they see
 //! * `secret`: credentials that are made up, and the digests that are kept of them
 //! * `changes`: what was changed since they were last read
 //! * `snapshot`: the tables as they were when they were read
 #![forbid(unsafe_code)]
 
+mod api_keys;
+mod audit;
+mod bans;
 mod changes;
+mod configuration;
+mod credentials;
 mod database;
+mod device_lists;
 mod devices;
+mod groups;
+mod idempotency;
+mod location;
+mod page;
+mod presence;
+mod provisioning;
 mod rule_sets;
 mod secret;
 mod snapshot;
+mod sql;
+mod teams;
+#[cfg(test)]
+mod tests;
 mod users;
 
 use std::path::PathBuf;
 
+pub use api_keys::{ApiKey, NewApiKey};
+pub use audit::{Actor, AuditEntry, AuditFilter, NewAuditEntry, Scope};
+pub use bans::{Ban, BanKind, NewBan};
+pub use configuration::{DataType, Setting};
+pub use credentials::{Credential, CredentialKind, CredentialUse, NewCredential};
 pub use database::{FILE, Registry, copy_of, wait};
-pub use devices::{Device, Status};
+pub use device_lists::{DeviceFilter, DeviceOrder};
+pub use devices::{
+    AddedDevice, Device, DeviceChange, DeviceRef, DeviceSecret, Import, NewDevice, RowOutcome,
+    Status,
+};
+pub use groups::{Group, GroupChange, NewGroup};
+pub use idempotency::Claim;
+pub use location::{DatabaseUrl, Location};
+pub use page::{Page, PageRequest};
+pub use presence::Presence;
+pub use provisioning::{NewProvisioningKey, ProvisioningKey};
 pub use rule_sets::{DEVICE_TYPE, Owner, RuleSet, USER_ROLE};
 pub use secret::Secret;
 pub use snapshot::{Known, Refusal, Renewed, Snapshot};
-pub use users::User;
+pub use teams::{Member, NewTeam, Team, TeamChange};
+pub use users::{ApiRole, NewUser, User, UserChange};
+
+/// The tenant of all who are in no team that owns one.
+pub const COMMON_TENANT: u32 = 0;
 
 /// Why the tables are not read or changed.
 #[derive(Debug, thiserror::Error)]
@@ -41,44 +81,85 @@ pub enum RegistryError {
         error: std::io::Error,
     },
     /// The database cannot be used.
-    #[error("{}: {error}", path.display())]
+    #[error("{place}: {error}")]
     Database {
-        /// Which file.
-        path: PathBuf,
+        /// Which one, without a password.
+        place: String,
         /// What the database said.
         error: sqlx::Error,
     },
     /// It was written by a newer program.
     #[error(
-        "{} was written by a newer version of this program (its migration {version} is not known \
-         here): use that one, or another data directory",
-        path.display()
+        "{place} was written by a newer version of this program (its migration {version} is not \
+         known here): use that one, or another data directory"
     )]
     Newer {
-        /// Which file.
-        path: PathBuf,
+        /// Which one.
+        place: String,
         /// The migration.
         version: i64,
     },
     /// Its tables could not be brought to this version.
-    #[error("{}: its tables cannot be brought to this version: {why}", path.display())]
+    #[error("{place}: its tables cannot be brought to this version: {why}")]
     Migration {
-        /// Which file.
-        path: PathBuf,
+        /// Which one.
+        place: String,
         /// What went wrong.
         why: String,
     },
     /// What stands in the tables means nothing.
-    #[error("{}: {what}", path.display())]
+    #[error("{place}: {what}")]
     Damaged {
-        /// Which file.
-        path: PathBuf,
+        /// Which ones.
+        place: String,
         /// What is wrong.
         what: String,
     },
     /// What was asked for cannot be done, and what to do instead.
     #[error("{0}")]
     Refused(String),
+    /// There is no such thing, or whoever asks does not see it.
+    #[error("{0}")]
+    NotFound(String),
+    /// There is one of that name.
+    #[error("{0}")]
+    Exists(String),
+    /// Somebody has changed it since it was read.
+    #[error("{what} was changed meanwhile: its revision is {found}, not {expected}")]
+    Stale {
+        /// What it is.
+        what: String,
+        /// The revision that it was thought to have.
+        expected: i64,
+        /// The revision that it has.
+        found: i64,
+    },
+    /// There may be no more.
+    #[error("{0}")]
+    LimitReached(String),
+}
+
+/// Refuses a change of what somebody else has changed since it was read.
+fn expect_revision(what: &str, expected: Option<i64>, found: i64) -> Result<(), RegistryError> {
+    match expected {
+        Some(expected) if expected != found => Err(RegistryError::Stale {
+            what: what.to_owned(),
+            expected,
+            found,
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Text of several lines that databases can keep.
+fn check_text(what: &str, text: &str) -> Result<(), RegistryError> {
+    let is_odd = |letter: char| letter.is_control() && !matches!(letter, '\n' | '\t' | '\r');
+    match text.len() > 4_096 || text.chars().any(is_odd) {
+        true => Err(RegistryError::Refused(format!(
+            "the {what} may have up to 4,096 bytes and no control characters"
+        ))),
+        false => Ok(()),
+    }
 }
 
 /// Milliseconds since the Unix epoch.

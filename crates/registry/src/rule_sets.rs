@@ -1,17 +1,25 @@
-//! Roles of users and types of devices: each is a name with rules in their order.
+//! Roles of users, types and groups of devices: each is a name with rules in their order.
 
 use martlet_access::RuleLine;
 use martlet_broker::Actions;
-use sqlx::{Any, Row as _, Transaction};
+use serde_json::json;
+use sqlx::{AnyConnection, Row as _};
 
-use crate::database::database_error;
-use crate::{Registry, RegistryError, now_ms};
+use crate::database::Work;
+use crate::groups;
+use crate::snapshot::compile;
+use crate::sql::{Fault, clean};
+use crate::teams;
+use crate::{Actor, Registry, RegistryError, Scope, expect_revision, now_ms};
 
 /// The role of who is given none: all topics but those that begin with `$`, and reading `$SYS/#`.
 pub const USER_ROLE: &str = "user";
 
 /// The type of devices that are given none.
 pub const DEVICE_TYPE: &str = "device";
+
+/// Rules of one role, type or group.
+const RULES_MAX: usize = 1_000;
 
 /// What has rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +28,8 @@ pub enum Owner {
     Role,
     /// A type of devices.
     DeviceType,
+    /// A group of devices, by its id.
+    Group,
 }
 
 impl Owner {
@@ -28,6 +38,7 @@ impl Owner {
         match self {
             Self::Role => "role",
             Self::DeviceType => "device_type",
+            Self::Group => "group",
         }
     }
 
@@ -36,6 +47,7 @@ impl Owner {
         match self {
             Self::Role => "role",
             Self::DeviceType => "device type",
+            Self::Group => "group",
         }
     }
 
@@ -43,6 +55,7 @@ impl Owner {
         match self {
             Self::Role => "martlet role",
             Self::DeviceType => "martlet device type",
+            Self::Group => "the API for groups",
         }
     }
 }
@@ -57,6 +70,8 @@ pub struct RuleSet {
     /// The first that matches decides; what none matches is forbidden. Those of built-in ones are
     /// the program's.
     pub rules: Vec<RuleLine>,
+    /// Raised with every change.
+    pub revision: i64,
 }
 
 impl Registry {
@@ -70,32 +85,24 @@ impl Registry {
         name: &str,
         rules: &[RuleLine],
     ) -> Result<(), RegistryError> {
-        check_name(owner.word(), name)?;
-        let failed = database_error(self.path());
-        let mut all = self.begin().await?;
-        let sql = match owner {
-            Owner::Role => {
-                "INSERT INTO roles (name, is_builtin, created_ms) VALUES ($1, 0, $2) \
-                 ON CONFLICT DO NOTHING"
-            }
-            Owner::DeviceType => {
-                "INSERT INTO device_types (name, is_builtin, created_ms) VALUES ($1, 0, $2) \
-                 ON CONFLICT DO NOTHING"
-            }
-        };
-        let done = sqlx::query(sql).bind(name).bind(now_ms());
-        let done = done.execute(&mut *all).await.map_err(&failed)?;
-        if done.rows_affected() == 0 {
-            return Err(RegistryError::Refused(format!(
-                "the {} {name} is there already: {} rules {name} changes it",
-                owner.word(),
-                owner.command()
-            )));
-        }
-        write_rules(&mut all, owner, name, rules)
+        self.create_rule_set(&Actor::local(), owner, name, rules)
             .await
-            .map_err(&failed)?;
-        all.commit().await.map_err(failed)
+    }
+
+    /// As [`Registry::add_rule_set`], for somebody who sees everything. Groups are added as such.
+    ///
+    /// # Errors
+    /// It is there, or the name is none.
+    pub async fn create_rule_set(
+        &mut self,
+        actor: &Actor,
+        owner: Owner,
+        name: &str,
+        rules: &[RuleLine],
+    ) -> Result<(), RegistryError> {
+        let mut work = self.begin(actor).await?;
+        let done = insert(&mut work, owner, name, rules).await;
+        work.end(done).await
     }
 
     /// Gives a role or a type other rules.
@@ -108,18 +115,26 @@ impl Registry {
         name: &str,
         rules: &[RuleLine],
     ) -> Result<(), RegistryError> {
-        let failed = database_error(self.path());
-        let mut all = self.begin().await?;
-        expect_own(&mut all, owner, name)
+        self.change_rules(&Actor::local(), owner, name, rules, None)
             .await
-            .map_err(|why| why.or(&failed))?;
-        let old = sqlx::query("DELETE FROM rules WHERE owner_kind = $1 AND owner = $2");
-        let old = old.bind(owner.kind()).bind(name);
-        old.execute(&mut *all).await.map_err(&failed)?;
-        write_rules(&mut all, owner, name, rules)
-            .await
-            .map_err(&failed)?;
-        all.commit().await.map_err(failed)
+    }
+
+    /// As [`Registry::set_rules`], for somebody; who sees one team only has its groups alone. The
+    /// revision is a group's own.
+    ///
+    /// # Errors
+    /// There is none of that name, it is built in, or it has another revision than expected.
+    pub async fn change_rules(
+        &mut self,
+        actor: &Actor,
+        owner: Owner,
+        name: &str,
+        rules: &[RuleLine],
+        expected_revision: Option<i64>,
+    ) -> Result<(), RegistryError> {
+        let mut work = self.begin(actor).await?;
+        let done = change(&mut work, owner, name, rules, expected_revision).await;
+        work.end(done).await
     }
 
     /// Removes a role or a type.
@@ -127,102 +142,271 @@ impl Registry {
     /// # Errors
     /// There is none, it is built in, or somebody has it.
     pub async fn remove_rule_set(&mut self, owner: Owner, name: &str) -> Result<(), RegistryError> {
-        let failed = database_error(self.path());
-        let mut all = self.begin().await?;
-        expect_own(&mut all, owner, name)
-            .await
-            .map_err(|why| why.or(&failed))?;
-        let sql = match owner {
-            Owner::Role => "SELECT name FROM users WHERE role = $1 LIMIT 1",
-            Owner::DeviceType => "SELECT id FROM devices WHERE type = $1 LIMIT 1",
-        };
-        let who = sqlx::query_scalar::<_, String>(sql).bind(name);
-        if let Some(who) = who.fetch_optional(&mut *all).await.map_err(&failed)? {
-            return Err(RegistryError::Refused(format!(
-                "{who} has the {} {name}, so it stays; give {who} another one first",
-                owner.word()
-            )));
-        }
-        let rules = sqlx::query("DELETE FROM rules WHERE owner_kind = $1 AND owner = $2");
-        let rules = rules.bind(owner.kind()).bind(name);
-        rules.execute(&mut *all).await.map_err(&failed)?;
-        let sql = match owner {
-            Owner::Role => "DELETE FROM roles WHERE name = $1",
-            Owner::DeviceType => "DELETE FROM device_types WHERE name = $1",
-        };
-        let gone = sqlx::query(sql).bind(name).execute(&mut *all).await;
-        gone.map_err(&failed)?;
-        all.commit().await.map_err(failed)
+        self.delete_rule_set(&Actor::local(), owner, name).await
     }
 
-    /// All of them, by name.
+    /// As [`Registry::remove_rule_set`], for somebody. Groups are removed as such.
+    ///
+    /// # Errors
+    /// There is none, it is built in, or somebody has it.
+    pub async fn delete_rule_set(
+        &mut self,
+        actor: &Actor,
+        owner: Owner,
+        name: &str,
+    ) -> Result<(), RegistryError> {
+        let mut work = self.begin(actor).await?;
+        let done = remove(&mut work, owner, name).await;
+        work.end(done).await
+    }
+
+    /// All of them, by name; groups by id.
     ///
     /// # Errors
     /// The database cannot be read, or a rule means nothing.
     pub async fn rule_sets(&mut self, owner: Owner) -> Result<Vec<RuleSet>, RegistryError> {
-        let path = self.shared_path();
-        let failed = database_error(&path);
-        let sql = match owner {
-            Owner::Role => "SELECT name, is_builtin FROM roles ORDER BY name",
-            Owner::DeviceType => "SELECT name, is_builtin FROM device_types ORDER BY name",
-        };
-        let rows = sqlx::query(sql).fetch_all(&mut self.connection).await;
-        let mut sets = Vec::new();
-        for row in rows.map_err(&failed)? {
-            sets.push(RuleSet {
-                name: row.try_get("name").map_err(&failed)?,
-                is_builtin: row.try_get::<i64, _>("is_builtin").map_err(&failed)? != 0,
-                rules: Vec::new(),
-            });
-        }
-        let sql = "SELECT owner, allows, actions, filter FROM rules WHERE owner_kind = $1 \
-                   ORDER BY owner, position";
-        let rows = sqlx::query(sql).bind(owner.kind());
-        for row in rows
-            .fetch_all(&mut self.connection)
-            .await
-            .map_err(&failed)?
-        {
-            let name: String = row.try_get("owner").map_err(&failed)?;
-            let (actions, filter): (String, String) = (
-                row.try_get("actions").map_err(&failed)?,
-                row.try_get("filter").map_err(&failed)?,
-            );
-            let damaged = |what: String| RegistryError::Damaged {
-                path: path.to_path_buf(),
-                what: format!("{} {name}: {what}", owner.word()),
-            };
-            let set = sets.iter_mut().find(|set| set.name == name);
-            let set = set.ok_or_else(|| damaged("rules without it".to_owned()))?;
-            set.rules.push(RuleLine {
-                allows: row.try_get::<i64, _>("allows").map_err(&failed)? != 0,
-                actions: read_actions(&actions)
-                    .ok_or_else(|| damaged(format!("{actions:?} are no actions")))?,
-                filter: filter.into(),
-            });
-        }
-        Ok(sets)
+        let place = self.place().to_owned();
+        let on = self.connected().await?;
+        let read = read_rule_sets(on, owner, &place).await;
+        read.map_err(|fault| fault.at(&place))
+    }
+
+    /// The rules of a group.
+    ///
+    /// # Errors
+    /// There is no such group.
+    pub async fn group_rules(
+        &mut self,
+        scope: &Scope,
+        group: &str,
+    ) -> Result<Vec<RuleLine>, RegistryError> {
+        let group = self.group(scope, group).await?;
+        let all = self.rule_sets(Owner::Group).await?;
+        let own = all.into_iter().find(|set| set.name == group.id);
+        Ok(own.map(|set| set.rules).unwrap_or_default())
     }
 }
 
-async fn write_rules(
-    all: &mut Transaction<'_, Any>,
+/// All of them, by name.
+pub(crate) async fn read_rule_sets(
+    on: &mut AnyConnection,
+    owner: Owner,
+    place: &str,
+) -> Result<Vec<RuleSet>, Fault> {
+    let sql = match owner {
+        Owner::Role => "SELECT name, is_builtin, revision FROM roles ORDER BY name",
+        Owner::DeviceType => "SELECT name, is_builtin, revision FROM device_types ORDER BY name",
+        Owner::Group => {
+            "SELECT id AS name, 0 * revision AS is_builtin, revision FROM device_groups ORDER BY id"
+        }
+    };
+    let rows = sqlx::query(sql).fetch_all(&mut *on).await?;
+    let mut sets = Vec::new();
+    for row in rows {
+        sets.push(RuleSet {
+            name: row.try_get("name")?,
+            is_builtin: row.try_get::<i64, _>("is_builtin")? != 0,
+            rules: Vec::new(),
+            revision: row.try_get("revision")?,
+        });
+    }
+    let sql = "SELECT owner, allows, actions, filter FROM rules WHERE owner_kind = $1 \
+               ORDER BY owner, position";
+    let rows = sqlx::query(sql).bind(owner.kind()).fetch_all(on).await?;
+    for row in rows {
+        let name: String = row.try_get("owner")?;
+        let (actions, filter): (String, String) = (row.try_get("actions")?, row.try_get("filter")?);
+        let damaged = |what: String| RegistryError::Damaged {
+            place: place.to_owned(),
+            what: format!("{} {name}: {what}", owner.word()),
+        };
+        let found = sets.binary_search_by(|set| set.name.as_str().cmp(&name));
+        let at = found.map_err(|_| damaged("rules without it".to_owned()))?;
+        sets[at].rules.push(RuleLine {
+            allows: row.try_get::<i64, _>("allows")? != 0,
+            actions: read_actions(&actions)
+                .ok_or_else(|| damaged(format!("{actions:?} are no actions")))?,
+            filter: filter.into(),
+        });
+    }
+    Ok(sets)
+}
+
+/// Rules that cannot be read again would keep the whole node from reading any.
+fn check_rules(rules: &[RuleLine]) -> Result<(), RegistryError> {
+    let refused = |why: String| Err(RegistryError::Refused(why));
+    if rules.len() > RULES_MAX {
+        return refused(format!("there may be up to {RULES_MAX} rules"));
+    }
+    if let Some(at) = rules.iter().position(|rule| {
+        rule.actions.names().next().is_none() || rule.filter.chars().any(char::is_control)
+    }) {
+        return refused(format!("rule {} is of no action, or of no filter", at + 1));
+    }
+    compile(rules, |number| number.to_string())
+        .map(drop)
+        .or_else(refused)
+}
+
+/// As lines, for the audit log.
+fn lines(rules: &[RuleLine]) -> Vec<String> {
+    rules.iter().map(RuleLine::to_string).collect()
+}
+
+fn expect_all(work: &Work<'_>) -> Result<(), RegistryError> {
+    match work.actor.scope {
+        Scope::All => Ok(()),
+        Scope::Team(_) => Err(RegistryError::Refused(
+            "roles and device types are changed by who sees all teams".to_owned(),
+        )),
+    }
+}
+
+fn refused_for_groups() -> Fault {
+    let why = "a group is added and removed as such, not as its rules".to_owned();
+    RegistryError::Refused(why).into()
+}
+
+async fn insert(
+    work: &mut Work<'_>,
     owner: Owner,
     name: &str,
     rules: &[RuleLine],
-) -> Result<(), sqlx::Error> {
+) -> Result<(), Fault> {
+    expect_all(work)?;
+    check_name(owner.word(), name)?;
+    let sql = match owner {
+        Owner::Role => {
+            "INSERT INTO roles (name, is_builtin, created_ms) VALUES ($1, 0, $2) \
+             ON CONFLICT DO NOTHING"
+        }
+        Owner::DeviceType => {
+            "INSERT INTO device_types (name, is_builtin, created_ms) VALUES ($1, 0, $2) \
+             ON CONFLICT DO NOTHING"
+        }
+        Owner::Group => return Err(refused_for_groups()),
+    };
+    let done = sqlx::query(sql).bind(name.to_owned()).bind(now_ms());
+    if done.execute(&mut *work.all).await?.rows_affected() == 0 {
+        return Err(RegistryError::Exists(format!(
+            "the {} {name} is there already: {} rules {name} changes it",
+            owner.word(),
+            owner.command()
+        ))
+        .into());
+    }
+    write_rules(work, owner, name, rules).await?;
+    let action = format!("{}.add", owner.kind());
+    let changed = json!({ "rules": lines(rules) });
+    work.audit(&action, (owner.kind(), name), "", changed).await
+}
+
+async fn change(
+    work: &mut Work<'_>,
+    owner: Owner,
+    name: &str,
+    rules: &[RuleLine],
+    expected_revision: Option<i64>,
+) -> Result<(), Fault> {
+    let mut team = String::new();
+    let (read, raise) = match owner {
+        Owner::Role => (
+            "SELECT revision FROM roles WHERE name = $1",
+            "UPDATE roles SET revision = revision + 1 WHERE name = $1",
+        ),
+        Owner::DeviceType => (
+            "SELECT revision FROM device_types WHERE name = $1",
+            "UPDATE device_types SET revision = revision + 1 WHERE name = $1",
+        ),
+        Owner::Group => (
+            "SELECT revision FROM device_groups WHERE id = $1",
+            "UPDATE device_groups SET revision = revision + 1 WHERE id = $1",
+        ),
+    };
+    match owner {
+        Owner::Group => {
+            let found = groups::find(&mut work.all, &work.actor.scope, name).await?;
+            if let Some(own) = work.actor.scope.team()
+                && teams::team_seen(&mut work.all, &work.actor.scope, own).await? == 0
+            {
+                // They would give themselves what others publish.
+                let why = "rules of a team without a tenant are set by who sees all teams";
+                return Err(RegistryError::Refused(why.to_owned()).into());
+            }
+            team = found.team;
+        }
+        Owner::Role | Owner::DeviceType => {
+            expect_all(work)?;
+            expect_own(&mut work.all, owner, name).await?;
+        }
+    }
+    let found = sqlx::query_scalar(read).bind(name.to_owned());
+    let found: i64 = found.fetch_one(&mut *work.all).await?;
+    expect_revision(name, expected_revision, found)?;
+    let raise = sqlx::query(raise).bind(name.to_owned());
+    raise.execute(&mut *work.all).await?;
+    let old = sqlx::query("DELETE FROM rules WHERE owner_kind = $1 AND owner = $2");
+    let old = old.bind(owner.kind()).bind(name.to_owned());
+    old.execute(&mut *work.all).await?;
+    write_rules(work, owner, name, rules).await?;
+    let action = format!("{}.rules", owner.kind());
+    let changed = json!({ "rules": lines(rules) });
+    work.audit(&action, (owner.kind(), name), &team, changed)
+        .await
+}
+
+async fn remove(work: &mut Work<'_>, owner: Owner, name: &str) -> Result<(), Fault> {
+    expect_all(work)?;
+    let (used, gone) = match owner {
+        Owner::Role => (
+            "SELECT name FROM users WHERE role = $1 LIMIT 1",
+            "DELETE FROM roles WHERE name = $1",
+        ),
+        Owner::DeviceType => (
+            "SELECT id FROM devices WHERE type = $1 UNION ALL SELECT 'the provisioning key ' || \
+             name FROM provisioning_keys WHERE device_type = $1 LIMIT 1",
+            "DELETE FROM device_types WHERE name = $1",
+        ),
+        Owner::Group => return Err(refused_for_groups()),
+    };
+    expect_own(&mut work.all, owner, name).await?;
+    let who = sqlx::query_scalar::<_, String>(used).bind(name.to_owned());
+    if let Some(who) = who.fetch_optional(&mut *work.all).await? {
+        return Err(RegistryError::Refused(format!(
+            "{who} has the {} {name}, so it stays; give {who} another one first",
+            owner.word()
+        ))
+        .into());
+    }
+    let rules = sqlx::query("DELETE FROM rules WHERE owner_kind = $1 AND owner = $2");
+    let rules = rules.bind(owner.kind()).bind(name.to_owned());
+    rules.execute(&mut *work.all).await?;
+    let gone = sqlx::query(gone).bind(name.to_owned());
+    gone.execute(&mut *work.all).await?;
+    let action = format!("{}.remove", owner.kind());
+    work.audit(&action, (owner.kind(), name), "", json!({}))
+        .await
+}
+
+async fn write_rules(
+    work: &mut Work<'_>,
+    owner: Owner,
+    name: &str,
+    rules: &[RuleLine],
+) -> Result<(), Fault> {
+    check_rules(rules)?;
     for (position, rule) in rules.iter().enumerate() {
         let actions: Vec<&str> = rule.actions.names().collect();
         let sql = "INSERT INTO rules (owner_kind, owner, position, allows, actions, filter) \
                    VALUES ($1, $2, $3, $4, $5, $6)";
         let query = sqlx::query(sql)
             .bind(owner.kind())
-            .bind(name)
+            .bind(name.to_owned())
             .bind(i64::try_from(position).unwrap_or(i64::MAX))
             .bind(i64::from(rule.allows))
             .bind(actions.join(","))
             .bind(rule.filter.to_string());
-        query.execute(&mut **all).await?;
+        query.execute(&mut *work.all).await?;
     }
     Ok(())
 }
@@ -235,53 +419,32 @@ fn read_actions(text: &str) -> Option<Actions> {
     Some(actions)
 }
 
-/// Why something is not there to be changed.
-enum Missing {
-    Refused(String),
-    Database(sqlx::Error),
-}
-
-impl Missing {
-    fn or(self, failed: &impl Fn(sqlx::Error) -> RegistryError) -> RegistryError {
-        match self {
-            Self::Refused(why) => RegistryError::Refused(why),
-            Self::Database(error) => failed(error),
-        }
-    }
-}
-
 /// It is there, and may be changed.
-async fn expect_own(
-    all: &mut Transaction<'_, Any>,
-    owner: Owner,
-    name: &str,
-) -> Result<(), Missing> {
-    match is_builtin(all, owner, name).await {
-        Err(error) => Err(Missing::Database(error)),
-        Ok(Some(false)) => Ok(()),
-        Ok(Some(true)) => Err(Missing::Refused(format!(
+async fn expect_own(on: &mut AnyConnection, owner: Owner, name: &str) -> Result<(), Fault> {
+    let why = match is_builtin(on, owner, name).await? {
+        Some(false) => return Ok(()),
+        Some(true) => RegistryError::Refused(format!(
             "the {} {name} comes with the program and stays as it is: add one of another name",
             owner.word()
-        ))),
-        Ok(None) => Err(Missing::Refused(unknown(owner, name))),
-    }
+        )),
+        None => RegistryError::NotFound(unknown(owner, name)),
+    };
+    Err(why.into())
 }
 
 /// Whether there is one of that name, and whether it comes with the program.
 pub(crate) async fn is_builtin(
-    all: &mut Transaction<'_, Any>,
+    on: &mut AnyConnection,
     owner: Owner,
     name: &str,
 ) -> Result<Option<bool>, sqlx::Error> {
     let sql = match owner {
         Owner::Role => "SELECT is_builtin FROM roles WHERE name = $1",
         Owner::DeviceType => "SELECT is_builtin FROM device_types WHERE name = $1",
+        Owner::Group => "SELECT 0 * revision FROM device_groups WHERE id = $1",
     };
-    let found = sqlx::query_scalar::<_, i64>(sql).bind(name);
-    Ok(found
-        .fetch_optional(&mut **all)
-        .await?
-        .map(|found| found != 0))
+    let found = sqlx::query_scalar::<_, i64>(sql).bind(clean(name));
+    Ok(found.fetch_optional(on).await?.map(|found| found != 0))
 }
 
 pub(crate) fn unknown(owner: Owner, name: &str) -> String {

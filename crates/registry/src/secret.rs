@@ -29,6 +29,23 @@ impl Secret {
             .map_err(|why| RegistryError::Refused(why.to_owned()))
     }
 
+    pub(crate) fn with_prefix(prefix: &str) -> Result<Self, RegistryError> {
+        Ok(Self(format!("{prefix}{}", Self::new()?.0)))
+    }
+
+    /// One that a device has already, or was given elsewhere.
+    ///
+    /// # Errors
+    /// It is short: a quick digest keeps it, by which a short one could be guessed.
+    pub fn given(text: &str) -> Result<Self, RegistryError> {
+        match (16..=512).contains(&text.len()) {
+            true => Ok(Self(text.to_owned())),
+            false => Err(RegistryError::Refused(
+                "a secret from elsewhere must have 16 to 512 bytes, and be random".to_owned(),
+            )),
+        }
+    }
+
     /// To be shown.
     pub fn text(&self) -> &str {
         &self.0

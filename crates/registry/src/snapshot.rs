@@ -2,22 +2,28 @@
 //! memory. Rules are shared by all who have the role or the type.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
+use futures_util::TryStreamExt as _;
 use martlet_access::hash::PasswordHash;
 use martlet_access::scram::Verifier;
 use martlet_access::{RuleLine, administrator_rules, default_rules, device_rules};
 use martlet_broker::{Actions, Rule, Rules};
+use sqlx::{AnyConnection, Row as _};
 
-use crate::changes::{Changes, Seen};
-use crate::database::{digest_key, is_in_use};
-use crate::devices::{CredentialRow, DeviceRow};
-use crate::rule_sets::{Owner, RuleSet};
+use crate::bans::{Network, all_bans};
+use crate::changes::{Changes, Seen, changes_since, seen};
+use crate::credentials::{CredentialKind, CredentialRow, rows_of};
+use crate::database::is_in_use;
+use crate::devices::status_of;
+use crate::rule_sets::{Owner, RuleSet, read_rule_sets};
 use crate::secret::{Digest, DigestKey, is_same, read_digest};
-use crate::users::UserRow;
-use crate::{Registry, RegistryError, Status, now_ms};
+use crate::sql::Fault;
+use crate::users::{UserRow, user_row, user_rows};
+use crate::{Ban, BanKind, Location, Registry, RegistryError, Status, now_ms};
 
 /// Why somebody is not let in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,20 +46,23 @@ pub enum Known {
 /// All of what decides.
 #[derive(Debug)]
 pub struct Snapshot {
-    path: PathBuf,
-    /// Device and inode of the file; none: it was not there.
-    file: Option<(u64, u64)>,
+    location: Location,
+    origin: Origin,
     seen: Seen,
     read_ms: i64,
     /// When the first credential ends that was good then.
     changes_ms: i64,
     in_use: bool,
     key: DigestKey,
-    /// By role and by type, for users and devices to come.
+    /// By role, for users to come.
     roles: Arc<RuleSets>,
-    types: Arc<RuleSets>,
+    sets: Arc<DeviceSets>,
     users: HashMap<Arc<str>, Arc<UserEntry>>,
-    devices: HashMap<Arc<str>, Arc<DeviceEntry>>,
+    /// By tenant and id.
+    devices: HashMap<u32, HashMap<Arc<str>, Arc<DeviceEntry>>>,
+    /// Tenants of teams that own one, by the teams' names.
+    tenants: Arc<HashMap<String, u32>>,
+    bans: Arc<Bans>,
     /// What nobody has who is not let in.
     closed: Arc<Rules>,
     /// Who is not known takes as long as who is.
@@ -61,6 +70,33 @@ pub struct Snapshot {
 }
 
 type RuleSets = HashMap<String, Arc<Rules>>;
+
+/// Which database it was that was read: one that takes its place is another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Origin {
+    /// Device and inode of the file; none: it was not there, or it is none.
+    file: Option<(u64, u64)>,
+    /// What was made up with the tables; empty where there is a file.
+    mark: String,
+}
+
+/// What devices may do, by type and groups. Devices of the same share it.
+#[derive(Clone, Debug, Default)]
+struct DeviceSets {
+    types: RuleSets,
+    /// Those that have rules, in the order of their names.
+    groups: Vec<(String, Vec<Rule>)>,
+    /// By id, where they stand there.
+    places: HashMap<String, usize>,
+    /// By type and the places of groups.
+    combined: HashMap<(String, Vec<usize>), Arc<Rules>>,
+}
+
+#[derive(Debug, Default)]
+struct Bans {
+    named: HashMap<(u32, BanKind), HashMap<String, Ban>>,
+    networks: Vec<(Network, Ban)>,
+}
 
 /// What has become of the tables since they were read.
 #[derive(Debug)]
@@ -79,6 +115,7 @@ struct UserEntry {
     password_set_ms: i64,
     scram: Option<Box<Verifier>>,
     enabled: bool,
+    tenant: u32,
     rules: Arc<Rules>,
 }
 
@@ -91,6 +128,7 @@ struct DeviceEntry {
 
 #[derive(Clone, Debug)]
 struct Credential {
+    kind: CredentialKind,
     digest: Digest,
     /// 0 is never.
     expires_ms: i64,
@@ -103,15 +141,18 @@ impl Credential {
 }
 
 impl Snapshot {
-    /// Reads the database at `path`; none if it is not there.
+    /// Reads the tables at a place; none if it is a file that is not there.
     ///
     /// # Errors
-    /// It cannot be read, or means nothing in part.
-    pub async fn load(path: &Path) -> Result<Option<Self>, RegistryError> {
-        if !crate::database::is_there(path)? {
+    /// They cannot be read, or mean nothing in part.
+    pub async fn load(location: impl Into<Location>) -> Result<Option<Self>, RegistryError> {
+        let location = location.into();
+        if let Some(path) = location.file()
+            && !crate::database::is_there(path)?
+        {
             return Ok(None);
         }
-        let mut registry = Registry::open(path).await?;
+        let mut registry = Registry::open(location).await?;
         let snapshot = Self::read(&mut registry).await?;
         registry.close().await?;
         Ok(Some(snapshot))
@@ -122,13 +163,15 @@ impl Snapshot {
     /// # Errors
     /// They cannot be read, or mean nothing in part.
     pub async fn read(registry: &mut Registry) -> Result<Self, RegistryError> {
-        let key = digest_key(registry).await?;
+        let key = registry.digest_key().await?;
+        let (location, place) = (registry.location().clone(), registry.place().to_owned());
         // Before it is read: one that takes its place meanwhile is another.
-        let file = file_of(registry.path());
-        registry.begin_reading().await?;
-        let read = Self::read_tables(registry, key, file).await;
-        registry.end_reading().await?;
-        read
+        let file = location.file().and_then(file_of);
+        let mut all = registry.begin_reading().await?;
+        let read = Self::read_tables(&mut all, location, &place, key, file).await;
+        let ended = all.rollback().await.map_err(Fault::Sql);
+        let read = read.and_then(|read| ended.map(|()| read));
+        read.map_err(|fault| fault.at(&place))
     }
 
     /// Reads what has changed, which takes as long as that is much.
@@ -136,76 +179,102 @@ impl Snapshot {
     /// # Errors
     /// The tables cannot be read, or mean nothing in part.
     pub async fn renew(&self) -> Result<Renewed, RegistryError> {
-        if self.file.is_none() || self.file != file_of(&self.path) {
+        if let Some(path) = self.location.file()
+            && (self.origin.file.is_none() || self.origin.file != file_of(path))
+        {
             return Ok(Renewed::Everything);
         }
-        let mut registry = Registry::open(&self.path).await?;
-        registry.begin_reading().await?;
-        let renewed = self.read_changes(&mut registry).await;
-        registry.end_reading().await?;
+        let mut registry = Registry::open(&self.location).await?;
+        let renewed = self.renew_from(&mut registry).await;
         registry.close().await?;
         renewed
     }
 
-    async fn read_changes(&self, registry: &mut Registry) -> Result<Renewed, RegistryError> {
+    /// As [`Snapshot::renew`], by a registry that is open already.
+    ///
+    /// # Errors
+    /// The tables cannot be read, or mean nothing in part.
+    pub async fn renew_from(&self, registry: &mut Registry) -> Result<Renewed, RegistryError> {
+        let place = registry.place().to_owned();
+        let mut all = registry.begin_reading().await?;
+        let renewed = self.read_changes(&mut all, &place).await;
+        let ended = all.rollback().await.map_err(Fault::Sql);
+        let renewed = renewed.and_then(|renewed| ended.map(|()| renewed));
+        renewed.map_err(|fault| fault.at(&place))
+    }
+
+    async fn read_changes(&self, on: &mut AnyConnection, place: &str) -> Result<Renewed, Fault> {
+        if self.location.file().is_none() && mark_of(on).await? != self.origin.mark {
+            return Ok(Renewed::Everything);
+        }
         let Changes::Of {
             users: changed_users,
             devices: changed_devices,
+            bans: changed_bans,
             seen,
-        } = registry.changes_since(&self.seen).await?
+        } = changes_since(on, &self.seen).await?
         else {
             return Ok(Renewed::Everything);
         };
-        if changed_users.is_empty() && changed_devices.is_empty() {
+        if changed_users.is_empty() && changed_devices.is_empty() && !changed_bans {
             return Ok(Renewed::Same);
         }
         let (mut users, mut devices) = (self.users.clone(), self.devices.clone());
+        let mut sets = (*self.sets).clone();
         let mut changes_ms = self.changes_ms;
         let read_ms = now_ms();
         let mut names = Vec::new();
         for name in changed_users {
             let name: Arc<str> = name.into();
-            match registry.user_row(&name).await? {
+            match user_row(on, &name).await? {
                 Some(row) => users.insert(
                     Arc::clone(&name),
-                    Arc::new(user_entry(row, &self.roles, &self.path)?),
+                    Arc::new(user_entry(row, &self.roles, place)?),
                 ),
                 None => users.remove(&name),
             };
             names.push(name);
         }
-        for id in changed_devices {
+        for (tenant, id) in changed_devices {
             let id: Arc<str> = id.into();
-            match registry.device_row(&id).await? {
-                None => devices.remove(&id),
-                Some((row, credentials)) => {
-                    let mut entry = device_entry(&row, &self.types, &self.path)?;
+            let of_tenant = devices.entry(tenant).or_default();
+            match device_row(on, tenant, &id).await? {
+                None => of_tenant.remove(&id),
+                Some((row, groups)) => {
+                    let mut entry = device_entry(&row, groups, &mut sets, place)?;
+                    let credentials = rows_of(on, row.number).await?;
                     let credentials = credentials.iter();
-                    let credentials = credentials.map(|row| credential(row, &self.path));
+                    let credentials = credentials.map(|held| credential(held, &id, place));
                     entry.credentials = credentials.collect::<Result<_, _>>()?;
                     let ends = entry.credentials.iter().map(|held| held.expires_ms);
                     changes_ms = ends
                         .filter(|ends| *ends > read_ms)
                         .fold(changes_ms, i64::min);
-                    devices.insert(Arc::clone(&id), Arc::new(entry))
+                    of_tenant.insert(Arc::clone(&id), Arc::new(entry))
                 }
             };
             names.push(id);
         }
+        let bans = match changed_bans {
+            false => Arc::clone(&self.bans),
+            true => Arc::new(read_bans(on).await?),
+        };
         let newest = users.values().next().map(|user| &user.hash);
         let stranger = newest.map(|newest| self.stranger.as_ref().unwrap_or(newest).clone());
         let snapshot = Self {
-            path: self.path.clone(),
-            file: self.file,
+            location: self.location.clone(),
+            origin: self.origin.clone(),
             seen,
             read_ms,
             changes_ms,
             in_use: self.in_use,
             key: self.key.clone(),
             roles: Arc::clone(&self.roles),
-            types: Arc::clone(&self.types),
+            sets: Arc::new(sets),
             users,
             devices,
+            tenants: Arc::clone(&self.tenants),
+            bans,
             closed: Arc::clone(&self.closed),
             stranger,
         };
@@ -213,39 +282,46 @@ impl Snapshot {
     }
 
     async fn read_tables(
-        registry: &mut Registry,
+        on: &mut AnyConnection,
+        location: Location,
+        place: &str,
         key: DigestKey,
         file: Option<(u64, u64)>,
-    ) -> Result<Self, RegistryError> {
-        let path = registry.path().to_owned();
-        let seen = registry.seen().await?;
-        let roles = compiled(Owner::Role, registry.rule_sets(Owner::Role).await?, &path)?;
-        let types = registry.rule_sets(Owner::DeviceType).await?;
-        let types = compiled(Owner::DeviceType, types, &path)?;
+    ) -> Result<Self, Fault> {
+        let mark = match location.file() {
+            Some(_) => String::new(),
+            None => mark_of(on).await?,
+        };
+        let seen = seen(on).await?;
+        let roles = read_rule_sets(on, Owner::Role, place).await?;
+        let roles = compiled(Owner::Role, roles, place)?;
+        let mut sets = DeviceSets::read(on, place).await?;
         let mut users = HashMap::new();
         let mut stranger = None;
-        for row in registry.user_rows().await? {
+        for row in user_rows(on).await? {
             let name: Arc<str> = row.user.name.as_str().into();
-            let entry = user_entry(row, &roles, &path)?;
+            let entry = user_entry(row, &roles, place)?;
             stranger.get_or_insert_with(|| entry.hash.clone());
             users.insert(name, Arc::new(entry));
         }
-        let mut devices: HashMap<Arc<str>, DeviceEntry> = HashMap::new();
+        let read_ms = now_ms();
+        let mut groups = read_places(on, &sets, place).await?;
+        let mut numbered = HashMap::new();
         let take = |row: DeviceRow| {
-            let entry = device_entry(&row, &types, &path)?;
-            devices.insert(row.id.into(), entry);
+            let groups = groups.remove(&row.number).unwrap_or_default();
+            let entry = device_entry(&row, groups, &mut sets, place)?;
+            numbered.insert(row.number, (row.tenant, row.id, entry));
             Ok(())
         };
-        registry.each_device(take).await?;
-        let read_ms = now_ms();
+        each_device(on, place, take).await?;
         let mut changes_ms = i64::MAX;
         let take = |row: CredentialRow| {
-            let held = credential(&row, &path)?;
-            if held.expires_ms > read_ms {
-                changes_ms = changes_ms.min(held.expires_ms);
-            }
             // Nearly all have one.
-            if let Some(device) = devices.get_mut(&*row.device_id) {
+            if let Some((_, id, device)) = numbered.get_mut(&row.device) {
+                let held = credential(&row, id, place)?;
+                if held.expires_ms > read_ms {
+                    changes_ms = changes_ms.min(held.expires_ms);
+                }
                 let mut all = std::mem::take(&mut device.credentials).into_vec();
                 all.reserve_exact(1);
                 all.push(held);
@@ -253,20 +329,26 @@ impl Snapshot {
             }
             Ok(())
         };
-        registry.each_credential(take).await?;
-        let devices = devices.into_iter();
+        each_credential(on, place, take).await?;
+        let mut devices: HashMap<u32, HashMap<_, _>> = HashMap::new();
+        for (tenant, id, entry) in numbered.into_values() {
+            let of_tenant = devices.entry(tenant).or_default();
+            of_tenant.insert(Arc::from(id), Arc::new(entry));
+        }
         Ok(Self {
-            in_use: is_in_use(registry).await?,
-            file,
+            in_use: is_in_use(on).await?,
+            tenants: Arc::new(read_tenants(on).await?),
+            bans: Arc::new(read_bans(on).await?),
+            origin: Origin { file, mark },
+            location,
             seen,
             key,
             read_ms,
             changes_ms,
-            path,
             roles: Arc::new(roles),
-            types: Arc::new(types),
+            sets: Arc::new(sets),
             users,
-            devices: devices.map(|(id, entry)| (id, Arc::new(entry))).collect(),
+            devices,
             closed: Arc::new(Rules::closed()),
             stranger,
         })
@@ -277,9 +359,9 @@ impl Snapshot {
         self.in_use
     }
 
-    /// The file that was read.
-    pub fn path(&self) -> &Path {
-        &self.path
+    /// What was read.
+    pub fn location(&self) -> &Location {
+        &self.location
     }
 
     /// When what it says is not so any more, by itself: a credential ends. Milliseconds since the
@@ -288,17 +370,56 @@ impl Snapshot {
         (self.changes_ms < i64::MAX).then_some(self.changes_ms)
     }
 
-    /// Whose name this is; none: nobody's.
-    pub fn known(&self, name: &str) -> Option<Known> {
-        if self.devices.contains_key(name) {
+    /// The tenant of the team of this name; none: it owns none.
+    pub fn tenant_named(&self, team: &str) -> Option<u32> {
+        self.tenants.get(team).copied()
+    }
+
+    /// The tenant in which a user is; none: there is no such user.
+    pub fn tenant_of(&self, user: &str) -> Option<u32> {
+        self.users.get(user).map(|user| user.tenant)
+    }
+
+    /// The ban that keeps a client out, by what it says of itself and where it comes from.
+    pub fn ban_of(
+        &self,
+        tenant: u32,
+        client_id: &str,
+        user_name: &str,
+        address: Option<IpAddr>,
+        now_ms: i64,
+    ) -> Option<&Ban> {
+        let named = |kind, value: &str| self.bans.named.get(&(tenant, kind))?.get(value);
+        let from = |address: IpAddr| {
+            let mut all = self.bans.networks.iter();
+            let found = all.find(|(network, ban)| network.holds(address) && ban.holds(now_ms));
+            found.map(|(_, ban)| ban)
+        };
+        named(BanKind::ClientId, client_id)
+            .filter(|ban| ban.holds(now_ms))
+            .or_else(|| named(BanKind::UserName, user_name).filter(|ban| ban.holds(now_ms)))
+            .or_else(|| address.and_then(from))
+    }
+
+    fn device(&self, tenant: u32, id: &str) -> Option<&Arc<DeviceEntry>> {
+        self.devices.get(&tenant)?.get(id)
+    }
+
+    fn user(&self, tenant: u32, name: &str) -> Option<&Arc<UserEntry>> {
+        self.users.get(name).filter(|user| user.tenant == tenant)
+    }
+
+    /// Whose name this is in a tenant; none: nobody's.
+    pub fn known(&self, tenant: u32, name: &str) -> Option<Known> {
+        if self.device(tenant, name).is_some() {
             return Some(Known::Device);
         }
-        self.users.contains_key(name).then_some(Known::User)
+        self.user(tenant, name).map(|_| Known::User)
     }
 
     /// What somebody may do; none: nobody has that name. Who is not let in may do nothing.
-    pub fn rules_of(&self, name: &str) -> Option<&Arc<Rules>> {
-        if let Some(device) = self.devices.get(name) {
+    pub fn rules_of(&self, tenant: u32, name: &str) -> Option<&Arc<Rules>> {
+        if let Some(device) = self.device(tenant, name) {
             let is_active = device.status == Status::Active;
             return Some(if is_active {
                 &device.rules
@@ -306,7 +427,7 @@ impl Snapshot {
                 &self.closed
             });
         }
-        let user = self.users.get(name)?;
+        let user = self.user(tenant, name)?;
         Some(if user.enabled {
             &user.rules
         } else {
@@ -321,17 +442,18 @@ impl Snapshot {
     /// It is not, or the user is not let in.
     pub fn check_user(
         &self,
+        tenant: u32,
         name: &str,
         client_id: &str,
         password: &[u8],
     ) -> Option<Result<Option<&PasswordHash>, Refusal>> {
-        let user = self.users.get(name)?;
+        let user = self.user(tenant, name)?;
         if !user.hash.is_of(password) {
             let why = "the password is not that of the registry".to_owned();
             return Some(Err(Refusal::Wrong(why)));
         }
         Some(
-            self.admits(name, client_id)
+            self.admits(tenant, name, client_id)
                 .map(|()| user.hash.is_weak().then_some(&user.hash)),
         )
     }
@@ -353,10 +475,20 @@ impl Snapshot {
         self.key.digest(what)
     }
 
-    /// All users and devices, in no order.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        let users = self.users.keys().map(|name| &**name);
-        users.chain(self.devices.keys().map(|id| &**id))
+    /// All users and devices of a tenant, in no order.
+    pub fn names(&self, tenant: u32) -> impl Iterator<Item = &str> {
+        let users = self
+            .users
+            .iter()
+            .filter(move |(_, user)| user.tenant == tenant);
+        let devices = self
+            .devices
+            .get(&tenant)
+            .into_iter()
+            .flat_map(HashMap::keys);
+        users
+            .map(|(name, _)| &**name)
+            .chain(devices.map(|id| &**id))
     }
 
     /// The hash of a user's password, as text.
@@ -369,9 +501,15 @@ impl Snapshot {
     ///
     /// # Errors
     /// The user is not let in.
-    pub fn scram(&self, name: &str, client_id: &str) -> Option<Result<Option<&Verifier>, Refusal>> {
-        let user = self.users.get(name)?;
-        Some(self.admits(name, client_id).map(|()| user.scram.as_deref()))
+    pub fn scram(
+        &self,
+        tenant: u32,
+        name: &str,
+        client_id: &str,
+    ) -> Option<Result<Option<&Verifier>, Refusal>> {
+        let user = self.user(tenant, name)?;
+        let admitted = self.admits(tenant, name, client_id);
+        Some(admitted.map(|()| user.scram.as_deref()))
     }
 
     /// Whether a secret is a device's, and which Client Identifier it has; the answer is when the
@@ -381,16 +519,45 @@ impl Snapshot {
     /// It is not, or the device is not let in.
     pub fn check_device(
         &self,
+        tenant: u32,
         id: &str,
         client_id: &str,
         secret: &[u8],
         now_ms: i64,
     ) -> Option<Result<i64, Refusal>> {
-        let device = self.devices.get(id)?;
         let digest = self.key.digest(secret);
+        let shown = (CredentialKind::Secret, &digest);
+        self.check_credential(tenant, id, client_id, shown, now_ms)
+    }
+
+    /// As [`Snapshot::check_device`], by the SHA-256 fingerprint of a certificate.
+    ///
+    /// # Errors
+    /// It is not the device's, or the device is not let in.
+    pub fn check_certificate(
+        &self,
+        tenant: u32,
+        id: &str,
+        client_id: &str,
+        fingerprint: &[u8; 32],
+        now_ms: i64,
+    ) -> Option<Result<i64, Refusal>> {
+        let shown = (CredentialKind::Certificate, fingerprint);
+        self.check_credential(tenant, id, client_id, shown, now_ms)
+    }
+
+    fn check_credential(
+        &self,
+        tenant: u32,
+        id: &str,
+        client_id: &str,
+        (kind, digest): (CredentialKind, &Digest),
+        now_ms: i64,
+    ) -> Option<Result<i64, Refusal>> {
+        let device = self.device(tenant, id)?;
         let mut found = None;
         for credential in &device.credentials {
-            if is_same(&credential.digest, &digest) {
+            if is_same(&credential.digest, digest) && credential.kind == kind {
                 found = Some(credential);
             }
         }
@@ -403,15 +570,16 @@ impl Snapshot {
                 "this credential of the device {id} has expired"
             ))));
         }
-        Some(self.admits(id, client_id).map(|()| credential.expires_ms))
+        let admitted = self.admits(tenant, id, client_id);
+        Some(admitted.map(|()| credential.expires_ms))
     }
 
     /// Whether somebody who has proved a name is let in, by this Client Identifier.
     ///
     /// # Errors
     /// Why not.
-    pub fn admits(&self, name: &str, client_id: &str) -> Result<(), Refusal> {
-        if let Some(device) = self.devices.get(name) {
+    pub fn admits(&self, tenant: u32, name: &str, client_id: &str) -> Result<(), Refusal> {
+        if let Some(device) = self.device(tenant, name) {
             if device.status != Status::Active {
                 return Err(Refusal::NotNow(format!(
                     "device {name} is {}",
@@ -424,41 +592,41 @@ impl Snapshot {
                      go by; it is {client_id:?}"
                 )));
             }
-        } else if self.devices.contains_key(client_id) {
+        } else if self.device(tenant, client_id).is_some() {
             // Else whoever comes first keeps the device out.
             return Err(Refusal::NotNow(format!(
                 "the Client Identifier {client_id} is the device's of that id alone"
             )));
-        } else if self.users.get(name).is_some_and(|user| !user.enabled) {
+        } else if self.user(tenant, name).is_some_and(|user| !user.enabled) {
             return Err(Refusal::NotNow(format!("user {name} is disabled")));
         }
         Ok(())
     }
 
     /// Who may have been let in by these tables and would not be by newer ones, by what they proved
-    /// then.
-    pub fn no_longer_valid(&self, newer: &Self) -> Vec<&str> {
-        let is_gone = |name: &&str| self.is_gone(newer, name);
-        self.names().filter(is_gone).collect()
+    /// then; of one tenant.
+    pub fn no_longer_valid(&self, tenant: u32, newer: &Self) -> Vec<&str> {
+        let is_gone = |name: &&str| self.is_gone(tenant, newer, name);
+        self.names(tenant).filter(is_gone).collect()
     }
 
     /// Whether that is so of this user or device.
-    pub fn is_gone(&self, newer: &Self, name: &str) -> bool {
-        self.is_user_gone(newer, name) || self.is_device_gone(newer, name)
+    pub fn is_gone(&self, tenant: u32, newer: &Self, name: &str) -> bool {
+        self.is_user_gone(tenant, newer, name) || self.is_device_gone(tenant, newer, name)
     }
 
-    fn is_user_gone(&self, newer: &Self, name: &str) -> bool {
-        let Some(old) = self.users.get(name) else {
+    fn is_user_gone(&self, tenant: u32, newer: &Self, name: &str) -> bool {
+        let Some(old) = self.user(tenant, name) else {
             return false;
         };
         let is_good = |new: &Arc<UserEntry>| {
             Arc::ptr_eq(old, new) || new.enabled && new.password_set_ms == old.password_set_ms
         };
-        old.enabled && !newer.users.get(name).is_some_and(is_good)
+        old.enabled && !newer.user(tenant, name).is_some_and(is_good)
     }
 
-    fn is_device_gone(&self, newer: &Self, id: &str) -> bool {
-        let Some(old) = self.devices.get(id) else {
+    fn is_device_gone(&self, tenant: u32, newer: &Self, id: &str) -> bool {
+        let Some(old) = self.device(tenant, id) else {
             return false;
         };
         let is_good = |new: &Arc<DeviceEntry>| {
@@ -469,7 +637,7 @@ impl Snapshot {
             let mut before = old.credentials.iter();
             new.status == Status::Active && before.all(|old| !old.is_good(self.read_ms) || has(old))
         };
-        old.status == Status::Active && !newer.devices.get(id).is_some_and(is_good)
+        old.status == Status::Active && !newer.device(tenant, id).is_some_and(is_good)
     }
 }
 
@@ -478,23 +646,256 @@ fn file_of(path: &Path) -> Option<(u64, u64)> {
     Some((found.dev(), found.ino()))
 }
 
-fn damaged(path: &Path, what: String) -> RegistryError {
+fn damaged(place: &str, what: String) -> RegistryError {
     RegistryError::Damaged {
-        path: path.to_owned(),
+        place: place.to_owned(),
         what,
     }
 }
 
-fn user_entry(row: UserRow, roles: &RuleSets, path: &Path) -> Result<UserEntry, RegistryError> {
+/// What was made up with the tables of PostgreSQL.
+async fn mark_of(on: &mut AnyConnection) -> Result<String, Fault> {
+    let sql = "SELECT value FROM settings WHERE name = 'database'";
+    let found = sqlx::query_scalar::<_, String>(sql).fetch_optional(on);
+    Ok(found.await?.unwrap_or_default())
+}
+
+async fn read_tenants(on: &mut AnyConnection) -> Result<HashMap<String, u32>, Fault> {
+    let sql = "SELECT name, tenant FROM teams WHERE tenant > 0 AND deleted_ms = 0";
+    let mut tenants = HashMap::new();
+    for row in sqlx::query(sql).fetch_all(on).await? {
+        let tenant: i64 = row.try_get("tenant")?;
+        tenants.insert(
+            row.try_get("name")?,
+            u32::try_from(tenant).unwrap_or(u32::MAX),
+        );
+    }
+    Ok(tenants)
+}
+
+async fn read_bans(on: &mut AnyConnection) -> Result<Bans, Fault> {
+    let mut bans = Bans::default();
+    for ban in all_bans(on).await? {
+        match (ban.kind, Network::parse(&ban.value)) {
+            (BanKind::Address, Some(network)) => bans.networks.push((network, ban)),
+            (BanKind::Address, None) => {}
+            (kind, _) => {
+                let of_kind = bans.named.entry((ban.tenant, kind)).or_default();
+                of_kind.insert(ban.value.clone(), ban);
+            }
+        }
+    }
+    Ok(bans)
+}
+
+impl DeviceSets {
+    async fn read(on: &mut AnyConnection, place: &str) -> Result<Self, Fault> {
+        let types = read_rule_sets(on, Owner::DeviceType, place).await?;
+        let rules = read_rule_sets(on, Owner::Group, place).await?;
+        let mut rules: HashMap<String, Vec<RuleLine>> = rules
+            .into_iter()
+            .filter(|set| !set.rules.is_empty())
+            .map(|set| (set.name, set.rules))
+            .collect();
+        let mut sets = Self {
+            types: compiled(Owner::DeviceType, types, place)?,
+            ..Self::default()
+        };
+        let sql = "SELECT id, name FROM device_groups ORDER BY name, id";
+        for row in sqlx::query(sql).fetch_all(on).await? {
+            let (id, name): (String, String) = (row.try_get("id")?, row.try_get("name")?);
+            if let Some(lines) = rules.remove(&id) {
+                let source = |number| format!("group {name} rule {number}");
+                sets.places.insert(id.clone(), sets.groups.len());
+                sets.groups.push((id, rules_of_lines(&lines, source)));
+            }
+        }
+        Ok(sets)
+    }
+
+    /// What a device of this type and these groups may do; none: there is no such type.
+    fn rules(
+        &mut self,
+        device_type: &str,
+        mut groups: Vec<usize>,
+        place: &str,
+    ) -> Result<Option<Arc<Rules>>, RegistryError> {
+        let Some(of_type) = self.types.get(device_type) else {
+            return Ok(None);
+        };
+        if groups.is_empty() {
+            return Ok(Some(Arc::clone(of_type)));
+        }
+        groups.sort_unstable();
+        let key = (device_type.to_owned(), groups);
+        if let Some(known) = self.combined.get(&key) {
+            return Ok(Some(Arc::clone(known)));
+        }
+        let mut all = of_type.rules().to_vec();
+        for at in &key.1 {
+            all.extend(self.groups[*at].1.iter().cloned());
+        }
+        let rules = Rules::compile(all, Actions::NONE)
+            .map_err(|error| damaged(place, format!("device type {device_type}: {error}")))?;
+        let rules = Arc::new(rules);
+        self.combined.insert(key, Arc::clone(&rules));
+        Ok(Some(rules))
+    }
+}
+
+/// A device, as the gate knows it.
+struct DeviceRow {
+    number: i64,
+    tenant: u32,
+    id: String,
+    device_type: String,
+    status: Status,
+}
+
+/// A device with the ids of its groups; none: there is no such device.
+async fn device_row(
+    on: &mut AnyConnection,
+    tenant: u32,
+    id: &str,
+) -> Result<Option<(DeviceRow, Vec<String>)>, Fault> {
+    let sql = "SELECT number, type, status FROM devices WHERE tenant = $1 AND id = $2 AND \
+               deleted_ms = 0";
+    let query = sqlx::query(sql).bind(i64::from(tenant)).bind(id.to_owned());
+    let Some(row) = query.fetch_optional(&mut *on).await? else {
+        return Ok(None);
+    };
+    let status: String = row.try_get("status")?;
+    let device = DeviceRow {
+        number: row.try_get("number")?,
+        tenant,
+        id: id.to_owned(),
+        device_type: row.try_get("type")?,
+        status: status_of(id, &status)?,
+    };
+    let sql = "SELECT group_id FROM group_devices WHERE device = $1";
+    let groups = sqlx::query_scalar(sql).bind(device.number).fetch_all(on);
+    Ok(Some((device, groups.await?)))
+}
+
+/// All devices as the gate knows them, by and by: there may be many.
+async fn each_device(
+    on: &mut AnyConnection,
+    place: &str,
+    mut take: impl FnMut(DeviceRow) -> Result<(), Fault>,
+) -> Result<(), Fault> {
+    let sql = "SELECT string_agg(CAST(number AS TEXT) || $1 || CAST(tenant AS TEXT) || $1 || id \
+               || $1 || type || $1 || status, $2) AS lines FROM devices WHERE deleted_ms = 0 \
+               GROUP BY number % 64";
+    let take = |[number, tenant, id, device_type, status]: [&str; 5]| {
+        let of = || damaged(place, format!("device {id} has no number"));
+        take(DeviceRow {
+            number: number.parse().map_err(|_| of())?,
+            tenant: tenant.parse().map_err(|_| of())?,
+            id: id.to_owned(),
+            device_type: device_type.to_owned(),
+            status: status_of(id, status)?,
+        })
+    };
+    each_line(on, place, sql, take).await
+}
+
+/// Credentials that are not revoked, by and by.
+async fn each_credential(
+    on: &mut AnyConnection,
+    place: &str,
+    mut take: impl FnMut(CredentialRow) -> Result<(), Fault>,
+) -> Result<(), Fault> {
+    let sql = "SELECT string_agg(CAST(device AS TEXT) || $1 || kind || $1 || digest || $1 || \
+               CAST(expires_ms AS TEXT), $2) AS lines FROM device_credentials \
+               WHERE revoked_ms = 0 GROUP BY device % 64";
+    let take = |[device, kind, digest, expires_ms]: [&str; 4]| {
+        let of = || {
+            damaged(
+                place,
+                format!("a credential of device {device} ends at no time"),
+            )
+        };
+        take(CredentialRow {
+            device: device.parse().map_err(|_| of())?,
+            kind: match kind {
+                "certificate" => CredentialKind::Certificate,
+                _ => CredentialKind::Secret,
+            },
+            digest: digest.to_owned(),
+            expires_ms: expires_ms.parse().map_err(|_| of())?,
+        })
+    };
+    each_line(on, place, sql, take).await
+}
+
+/// The ids of those groups of each device that have rules.
+async fn read_places(
+    on: &mut AnyConnection,
+    sets: &DeviceSets,
+    place: &str,
+) -> Result<HashMap<i64, Vec<String>>, Fault> {
+    let mut groups: HashMap<i64, Vec<String>> = HashMap::new();
+    if sets.groups.is_empty() {
+        return Ok(groups);
+    }
+    let sql = "SELECT string_agg(CAST(device AS TEXT) || $1 || group_id, $2) AS lines FROM \
+               group_devices WHERE group_id IN \
+               (SELECT owner FROM rules WHERE owner_kind = 'group') GROUP BY device % 64";
+    let take = |[device, group]: [&str; 2]| {
+        let of = || {
+            damaged(
+                place,
+                format!("group {group} has a device without a number"),
+            )
+        };
+        let device = device.parse().map_err(|_| of())?;
+        groups.entry(device).or_default().push(group.to_owned());
+        Ok(())
+    };
+    each_line(on, place, sql, take).await?;
+    Ok(groups)
+}
+
+/// Rows as lines of text, of which the database gives many in one: a row of its own takes the
+/// driver several times as long as the database needs to find it.
+async fn each_line<const N: usize>(
+    on: &mut AnyConnection,
+    place: &str,
+    sql: &'static str,
+    mut take: impl FnMut([&str; N]) -> Result<(), Fault>,
+) -> Result<(), Fault> {
+    let query = sqlx::query(sql).bind(FIELD_END.to_string());
+    let mut rows = query.bind(LINE_END.to_string()).fetch(on);
+    while let Some(row) = rows.try_next().await? {
+        let lines: String = row.try_get("lines")?;
+        for line in lines.split(LINE_END) {
+            let mut fields = [""; N];
+            let mut found = line.split(FIELD_END);
+            fields.fill_with(|| found.next().unwrap_or_default());
+            if found.next().is_some() {
+                let what = format!("a control character where none can be: {line:?}");
+                return Err(damaged(place, what).into());
+            }
+            take(fields)?;
+        }
+    }
+    Ok(())
+}
+
+/// Neither is in a name, an id or a digest.
+const LINE_END: char = '\u{1e}';
+const FIELD_END: char = '\u{1f}';
+
+fn user_entry(row: UserRow, roles: &RuleSets, place: &str) -> Result<UserEntry, RegistryError> {
     let name = row.user.name;
     let hash = PasswordHash::parse(&row.password_hash)
-        .map_err(|expected| damaged(path, format!("user {name}: expected {expected}")))?;
+        .map_err(|expected| damaged(place, format!("user {name}: expected {expected}")))?;
     let rules = roles.get(&*row.user.role);
-    let rules = rules.ok_or_else(|| damaged(path, format!("user {name} has no role")))?;
+    let rules = rules.ok_or_else(|| damaged(place, format!("user {name} has no role")))?;
     let scram = match row.scram_verifier.as_str() {
         "" => None,
         text => Some(Box::new(Verifier::parse(text).map_err(|expected| {
-            damaged(path, format!("user {name}: expected {expected}"))
+            damaged(place, format!("user {name}: expected {expected}"))
         })?)),
     };
     Ok(UserEntry {
@@ -502,6 +903,7 @@ fn user_entry(row: UserRow, roles: &RuleSets, path: &Path) -> Result<UserEntry, 
         hash,
         password_set_ms: row.password_set_ms,
         enabled: row.user.enabled,
+        tenant: row.user.tenant,
         rules: Arc::clone(rules),
     })
 }
@@ -509,29 +911,33 @@ fn user_entry(row: UserRow, roles: &RuleSets, path: &Path) -> Result<UserEntry, 
 /// Without its credentials.
 fn device_entry(
     row: &DeviceRow,
-    types: &RuleSets,
-    path: &Path,
+    groups: Vec<String>,
+    sets: &mut DeviceSets,
+    place: &str,
 ) -> Result<DeviceEntry, RegistryError> {
-    let rules = types.get(&*row.device_type);
-    let rules = rules.ok_or_else(|| damaged(path, format!("device {} has no type", row.id)))?;
+    let groups = groups.iter().filter_map(|id| sets.places.get(id).copied());
+    let groups = groups.collect();
+    let rules = sets.rules(&row.device_type, groups, place)?;
+    let rules = rules.ok_or_else(|| damaged(place, format!("device {} has no type", row.id)))?;
     Ok(DeviceEntry {
-        rules: Arc::clone(rules),
+        rules,
         credentials: Box::default(),
         status: row.status,
     })
 }
 
-fn credential(row: &CredentialRow, path: &Path) -> Result<Credential, RegistryError> {
+fn credential(row: &CredentialRow, id: &str, place: &str) -> Result<Credential, RegistryError> {
     let digest = read_digest(&row.digest)
-        .ok_or_else(|| damaged(path, format!("a credential of {} is none", row.device_id)))?;
+        .ok_or_else(|| damaged(place, format!("a credential of {id} is none")))?;
     Ok(Credential {
+        kind: row.kind,
         digest,
         expires_ms: row.expires_ms,
     })
 }
 
 /// The rules of each, by name.
-fn compiled(owner: Owner, sets: Vec<RuleSet>, path: &Path) -> Result<RuleSets, RegistryError> {
+fn compiled(owner: Owner, sets: Vec<RuleSet>, place: &str) -> Result<RuleSets, RegistryError> {
     let mut all = HashMap::new();
     for set in sets {
         let rules = match (owner, &*set.name) {
@@ -541,10 +947,10 @@ fn compiled(owner: Owner, sets: Vec<RuleSet>, path: &Path) -> Result<RuleSets, R
             (_, name) => {
                 let source = |number| format!("{} {name} rule {number}", owner.word());
                 let rules = compile(&set.rules, source);
-                Arc::new(rules.map_err(|why| RegistryError::Damaged {
-                    path: path.to_owned(),
-                    what: format!("{} {name}: {why}", owner.word()),
-                })?)
+                Arc::new(
+                    rules
+                        .map_err(|why| damaged(place, format!("{} {name}: {why}", owner.word())))?,
+                )
             }
         };
         all.insert(set.name, rules);
@@ -553,19 +959,27 @@ fn compiled(owner: Owner, sets: Vec<RuleSet>, path: &Path) -> Result<RuleSets, R
 }
 
 /// What no rule permits is forbidden, subscribing too.
-fn compile(lines: &[RuleLine], source: impl Fn(usize) -> String) -> Result<Rules, String> {
+pub(crate) fn compile(
+    lines: &[RuleLine],
+    source: impl Fn(usize) -> String,
+) -> Result<Rules, String> {
+    Rules::compile(rules_of_lines(lines, source), Actions::NONE)
+        .map_err(|error| format!("rule {}: {error}", error.rule + 1))
+}
+
+fn rules_of_lines(lines: &[RuleLine], source: impl Fn(usize) -> String) -> Vec<Rule> {
     let rules = lines.iter().enumerate().map(|(number, line)| Rule {
         actions: line.actions,
         allows: line.allows,
         filter: line.filter.clone(),
         source: source(number + 1).into(),
     });
-    Rules::compile(rules.collect(), Actions::NONE)
-        .map_err(|error| format!("rule {}: {error}", error.rule + 1))
+    rules.collect()
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use std::path::PathBuf;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;
 
@@ -633,20 +1047,30 @@ pub(crate) mod tests {
         })
         .unwrap();
         assert!(snapshot.is_in_use());
-        assert!(snapshot.check_user("ann", "c", b"secret").unwrap().is_ok());
-        assert!(snapshot.check_user("ann", "c", b"Secret").unwrap().is_err());
-        assert!(snapshot.check_user("bob", "c", b"x").is_none());
+        assert!(
+            snapshot
+                .check_user(0, "ann", "c", b"secret")
+                .unwrap()
+                .is_ok()
+        );
+        assert!(
+            snapshot
+                .check_user(0, "ann", "c", b"Secret")
+                .unwrap()
+                .is_err()
+        );
+        assert!(snapshot.check_user(0, "bob", "c", b"x").is_none());
         let names = Names {
             client_id: "c",
             user_name: "ann",
         };
-        let rules = snapshot.rules_of("ann").unwrap();
+        let rules = snapshot.rules_of(0, "ann").unwrap();
         assert!(rules.topic(Actions::RECEIVE, "a/b", names).allowed);
         assert!(!rules.topic(Actions::RECEIVE, "a/secret", names).allowed);
         assert!(rules.topic(Actions::PUBLISH, "own/ann/x", names).allowed);
         assert!(!rules.topic(Actions::PUBLISH, "own/bob/x", names).allowed);
         assert!(rules.filter("a/#", names).allowed && !rules.filter("#", names).allowed);
-        let everything = snapshot.rules_of("root").unwrap();
+        let everything = snapshot.rules_of(0, "root").unwrap();
         assert!(everything.filter("$SYS/#", names).allowed);
     }
 
@@ -664,7 +1088,7 @@ pub(crate) mod tests {
         })
         .unwrap();
         let check = |client_id: &str, secret: &Secret, now: i64| {
-            let found = snapshot.check_device("d1", client_id, secret.text().as_bytes(), now);
+            let found = snapshot.check_device(0, "d1", client_id, secret.text().as_bytes(), now);
             found.unwrap()
         };
         let now = now_ms();
@@ -678,13 +1102,17 @@ pub(crate) mod tests {
             matches!(check("d2", &second, now), Err(Refusal::NotNow(why)) if why.contains("Client Identifier"))
         );
         assert!(matches!(
-            snapshot.admits("ann", "d1"),
+            snapshot.admits(0, "ann", "d1"),
             Err(Refusal::NotNow(_))
         ));
-        assert_eq!(snapshot.admits("ann", "d2"), Ok(()));
-        let wrong = snapshot.check_device("d1", "d1", b"guess", now).unwrap();
+        assert_eq!(snapshot.admits(0, "ann", "d2"), Ok(()));
+        let wrong = snapshot.check_device(0, "d1", "d1", b"guess", now).unwrap();
         assert!(matches!(wrong, Err(Refusal::Wrong(_))));
-        assert!(snapshot.check_device("d2", "d2", b"guess", now).is_none());
+        assert!(
+            snapshot
+                .check_device(0, "d2", "d2", b"guess", now)
+                .is_none()
+        );
     }
 
     use crate::Secret;
@@ -717,7 +1145,7 @@ pub(crate) mod tests {
             registry.rotate("d-rotated", Duration::ZERO).await?;
             registry.rotate("d-grace", Duration::from_secs(60)).await?;
             let after = Snapshot::read(&mut registry).await?;
-            let mut gone = before.no_longer_valid(&after);
+            let mut gone = before.no_longer_valid(0, &after);
             gone.sort_unstable();
             let expected = [
                 "changed",
@@ -728,14 +1156,19 @@ pub(crate) mod tests {
                 "removed",
             ];
             assert_eq!(gone, expected);
-            assert_eq!(after.no_longer_valid(&after), Vec::<&str>::new());
+            assert_eq!(after.no_longer_valid(0, &after), Vec::<&str>::new());
             assert!(after.users["renewed"].hash != hash);
-            assert!(after.check_user("renewed", "c", b"secret").unwrap().is_ok());
-            let why = after.check_user("disabled", "c", b"secret").unwrap();
+            assert!(
+                after
+                    .check_user(0, "renewed", "c", b"secret")
+                    .unwrap()
+                    .is_ok()
+            );
+            let why = after.check_user(0, "disabled", "c", b"secret").unwrap();
             assert!(matches!(why, Err(Refusal::NotNow(_))));
             assert!(
                 !after
-                    .rules_of("d-inactive")
+                    .rules_of(0, "d-inactive")
                     .unwrap()
                     .filter(
                         "d/d-inactive/#",
@@ -765,21 +1198,21 @@ pub(crate) mod tests {
             Ok((secrets, Snapshot::read(&mut registry).await?))
         })
         .unwrap();
-        assert_eq!(snapshot.names().count(), secrets.len());
+        assert_eq!(snapshot.names(0).count(), secrets.len());
         for (id, secret) in &secrets {
-            let found = snapshot.check_device(id, id, secret.text().as_bytes(), now_ms());
+            let found = snapshot.check_device(0, id, id, secret.text().as_bytes(), now_ms());
             assert_eq!(found, Some(Ok(0)), "{id}");
         }
     }
 
     /// What two readings say of everybody.
     fn said(snapshot: &Snapshot) -> Vec<(String, bool, usize, bool)> {
-        let mut names: Vec<_> = snapshot.names().map(str::to_owned).collect();
+        let mut names: Vec<_> = snapshot.names(0).map(str::to_owned).collect();
         names.sort_unstable();
         let said = |name: String| {
-            let device = snapshot.devices.get(&*name);
-            let is_let_in = snapshot.admits(&name, &name).is_ok();
-            let rules = snapshot.rules_of(&name).unwrap().rules().len();
+            let device = snapshot.device(0, &name);
+            let is_let_in = snapshot.admits(0, &name, &name).is_ok();
+            let rules = snapshot.rules_of(0, &name).unwrap().rules().len();
             let credentials = device.map_or(0, |device| device.credentials.len());
             let text = format!("{name} {:?} {rules}", snapshot.hash_of(&name));
             (text, is_let_in, credentials, snapshot.has_users())
@@ -820,7 +1253,7 @@ pub(crate) mod tests {
                         let sql = "UPDATE users SET enabled = 0 WHERE name = 'u1'; \
                                    UPDATE devices SET status = 'maintenance' WHERE id = 'd1'";
                         let done = sqlx::raw_sql(sql).execute(&mut registry.connection).await;
-                        done.map_err(crate::database::database_error(registry.path()))?;
+                        done.map_err(|error| Fault::Sql(error).at("it"))?;
                         expected = vec!["d1", "u1"];
                     }
                     _ => {
@@ -842,8 +1275,8 @@ pub(crate) mod tests {
                 assert_eq!(said(&newer), said(&whole), "{step}");
                 // Who looks too early reads for nothing.
                 assert!(newer.changes_ms <= whole.changes_ms, "{step}");
-                let mut gone = held.no_longer_valid(&newer);
-                let mut gone_of_whole = held.no_longer_valid(&whole);
+                let mut gone = held.no_longer_valid(0, &newer);
+                let mut gone_of_whole = held.no_longer_valid(0, &whole);
                 gone.sort_unstable();
                 gone_of_whole.sort_unstable();
                 assert_eq!(gone, gone_of_whole, "{step}");
@@ -860,7 +1293,7 @@ pub(crate) mod tests {
     fn another_database_or_too_much_that_was_missed_is_read_as_a_whole() {
         let place = Place::new("others");
         wait(async {
-            let failed = crate::database::database_error(&place.db());
+            let failed = |error| Fault::Sql(error).at("it");
             let mut registry = Registry::open(&place.db()).await?;
             registry.add_device("d", None, "device").await?;
             let held = Snapshot::read(&mut registry).await?;
@@ -884,8 +1317,11 @@ pub(crate) mod tests {
             done.map_err(&failed)?;
             assert!(matches!(held.renew().await?, Renewed::Everything));
             let held = Snapshot::read(&mut registry).await?;
-            for _ in 0..2_100 {
-                let done = sqlx::raw_sql("UPDATE devices SET name = 'x'");
+            for round in 0..2_100 {
+                let done = sqlx::raw_sql(match round % 2 {
+                    0 => "UPDATE devices SET status = 'inactive'",
+                    _ => "UPDATE devices SET status = 'active'",
+                });
                 let done = done.execute(&mut registry.connection).await;
                 done.map_err(&failed)?;
             }
@@ -912,6 +1348,6 @@ pub(crate) mod tests {
             Snapshot::load(&place.db()).await
         });
         let snapshot = snapshot.unwrap().unwrap();
-        assert!(snapshot.is_in_use() && snapshot.known("one").is_none());
+        assert!(snapshot.is_in_use() && snapshot.known(0, "one").is_none());
     }
 }

@@ -2,25 +2,129 @@
 
 use martlet_access::hash::{Kind, PasswordHash};
 use martlet_access::scram::Verifier;
-use sqlx::any::AnyArguments;
-use sqlx::query::Query;
-use sqlx::{Any, Row as _};
+use serde_json::{Map, Value, json};
+use sqlx::any::AnyRow;
+use sqlx::{AnyConnection, Row as _};
 
-use crate::database::database_error;
+use crate::database::Work;
 use crate::rule_sets::{check_name, is_builtin, unknown};
-use crate::{Owner, Registry, RegistryError, now_ms};
+use crate::sql::{Fault, Sql, clean};
+use crate::teams::{forget_owner, team_seen};
+use crate::{Actor, Owner, Registry, RegistryError, Scope, USER_ROLE, check_text, expect_revision};
+
+/// What somebody may do with the objects of the API and the panel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ApiRole {
+    /// Everything.
+    Administrator,
+    /// To change devices, and what belongs to them.
+    Operator,
+    /// To look.
+    Viewer,
+    /// Nothing.
+    None,
+}
+
+impl ApiRole {
+    /// All of them.
+    pub const ALL: [Self; 4] = [
+        Self::Administrator,
+        Self::Operator,
+        Self::Viewer,
+        Self::None,
+    ];
+
+    /// As it is written.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Administrator => "administrator",
+            Self::Operator => "operator",
+            Self::Viewer => "viewer",
+            Self::None => "none",
+        }
+    }
+
+    /// From how it is written.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|role| role.word() == word)
+    }
+}
 
 /// A user, as lists show them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct User {
     /// User name.
     pub name: String,
-    /// What it may do.
+    /// What it may do as a client.
     pub role: String,
+    /// What it may do with the API and the panel, of all teams.
+    pub api_role: ApiRole,
     /// It is let in.
     pub enabled: bool,
+    /// May be empty.
+    pub email: String,
+    /// May be empty.
+    pub full_name: String,
+    /// The id of the team in whose tenant it is when it connects; empty: the common one.
+    pub team: String,
+    /// That tenant.
+    pub tenant: u32,
+    /// Raised with every change.
+    pub revision: i64,
     /// Milliseconds since the Unix epoch.
     pub created_ms: i64,
+    /// When it was last changed.
+    pub updated_ms: i64,
+    /// When it was deleted; 0: it is there.
+    pub deleted_ms: i64,
+}
+
+/// A user to be added.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewUser {
+    /// User name.
+    pub name: String,
+    /// What it may do as a client.
+    pub role: String,
+    /// What it may do with the API and the panel.
+    pub api_role: ApiRole,
+    /// May be empty.
+    pub email: String,
+    /// May be empty.
+    pub full_name: String,
+    /// The team in whose tenant it is; empty: the common one.
+    pub team: String,
+}
+
+impl NewUser {
+    /// One of this name, of whom nothing else is known.
+    pub fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            role: USER_ROLE.to_owned(),
+            api_role: ApiRole::None,
+            email: String::new(),
+            full_name: String::new(),
+            team: String::new(),
+        }
+    }
+}
+
+/// What is to be different about a user; none: it stays.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UserChange {
+    /// What it may do as a client.
+    pub role: Option<String>,
+    /// What it may do with the API and the panel.
+    pub api_role: Option<ApiRole>,
+    /// It is let in.
+    pub enabled: Option<bool>,
+    /// May be empty.
+    pub email: Option<String>,
+    /// May be empty.
+    pub full_name: Option<String>,
+    /// The team in whose tenant it is.
+    pub team: Option<String>,
 }
 
 /// A user, as the gate knows them.
@@ -43,38 +147,29 @@ impl Registry {
         role: &str,
         password: &str,
     ) -> Result<(), RegistryError> {
-        check_name("user", name)?;
+        let user = NewUser {
+            role: role.to_owned(),
+            ..NewUser::new(name)
+        };
+        let made = self.create_user(&Actor::local(), user, password).await;
+        made.map(drop)
+    }
+
+    /// As [`Registry::add_user`], for somebody. Who sees one team only has the user be at home in it.
+    ///
+    /// # Errors
+    /// There is a user or a device of that name, or no such role or team.
+    pub async fn create_user(
+        &mut self,
+        actor: &Actor,
+        user: NewUser,
+        password: &str,
+    ) -> Result<User, RegistryError> {
+        check_name("user", &user.name)?;
         let (hash, verifier) = (new_hash(password)?, self.new_verifier(password)?);
-        let failed = database_error(self.path());
-        let mut all = self.begin().await?;
-        if is_builtin(&mut all, Owner::Role, role)
-            .await
-            .map_err(&failed)?
-            .is_none()
-        {
-            return Err(RegistryError::Refused(unknown(Owner::Role, role)));
-        }
-        let device = sqlx::query_scalar::<_, String>("SELECT id FROM devices WHERE id = $1");
-        let device = device.bind(name).fetch_optional(&mut *all).await;
-        if device.map_err(&failed)?.is_some() {
-            return Err(RegistryError::Refused(format!(
-                "there is a device {name}, whose user name that is"
-            )));
-        }
-        let sql = "INSERT INTO users (name, role, password_hash, password_set_ms, scram_verifier, \
-                   enabled, created_ms) VALUES ($1, $2, $3, $4, $5, 1, $4) ON CONFLICT DO NOTHING";
-        let query = sqlx::query(sql).bind(name).bind(role).bind(hash.text());
-        let query = query.bind(now_ms()).bind(verifier);
-        let done = query.execute(&mut *all).await;
-        if done.map_err(&failed)?.rows_affected() == 0 {
-            return Err(RegistryError::Refused(format!(
-                "{name} is there already: martlet user passwd {name}"
-            )));
-        }
-        crate::database::set_in_use(&mut all)
-            .await
-            .map_err(&failed)?;
-        all.commit().await.map_err(failed)
+        let mut work = self.begin(actor).await?;
+        let done = insert(&mut work, user, &hash, verifier).await;
+        work.end(done).await
     }
 
     /// Gives a user another password.
@@ -82,8 +177,21 @@ impl Registry {
     /// # Errors
     /// There is no such user.
     pub async fn set_password(&mut self, name: &str, password: &str) -> Result<(), RegistryError> {
+        self.change_password(&Actor::local(), name, password).await
+    }
+
+    /// As [`Registry::set_password`], for somebody.
+    ///
+    /// # Errors
+    /// There is no such user.
+    pub async fn change_password(
+        &mut self,
+        actor: &Actor,
+        name: &str,
+        password: &str,
+    ) -> Result<(), RegistryError> {
         let (hash, verifier) = (new_hash(password)?, self.new_verifier(password)?);
-        self.set_secrets(name, &hash, &verifier).await
+        self.set_secrets(actor, name, &hash, verifier).await
     }
 
     /// Has a hash of the same password take the place of a weaker one. Who is connected stays.
@@ -98,13 +206,21 @@ impl Registry {
     ) -> Result<(), RegistryError> {
         let hash = PasswordHash::new(password, Kind::Argon2id);
         let hash = hash.map_err(|why| RegistryError::Refused(why.to_owned()))?;
-        let sql = "UPDATE users SET password_hash = $1 WHERE name = $2 AND password_hash = $3";
-        let query = sqlx::query(sql).bind(hash.text()).bind(name);
-        let done = query
-            .bind(weaker.text())
-            .execute(&mut self.connection)
-            .await;
-        done.map(drop).map_err(database_error(self.path()))
+        let mut work = self.begin(&Actor::local()).await?;
+        let done = async {
+            let sql = "UPDATE users SET password_hash = $1 WHERE name = $2 AND password_hash = $3";
+            let query = sqlx::query(sql).bind(hash.text()).bind(name.to_owned());
+            let done = query.bind(weaker.text()).execute(&mut *work.all).await?;
+            match done.rows_affected() {
+                0 => Ok(()),
+                _ => {
+                    work.audit("user.rehash", ("user", name), "", json!({}))
+                        .await
+                }
+            }
+        };
+        let done = done.await;
+        work.end(done).await
     }
 
     /// Gives a user a hash that was made elsewhere.
@@ -116,22 +232,58 @@ impl Registry {
         name: &str,
         hash: &PasswordHash,
     ) -> Result<(), RegistryError> {
-        self.set_secrets(name, hash, "").await
+        self.set_secrets(&Actor::local(), name, hash, String::new())
+            .await
     }
 
     async fn set_secrets(
         &mut self,
+        actor: &Actor,
         name: &str,
         hash: &PasswordHash,
-        verifier: &str,
+        verifier: String,
     ) -> Result<(), RegistryError> {
-        let sql = "UPDATE users SET password_hash = $1, password_set_ms = $2, scram_verifier = $3 \
-                   WHERE name = $4";
-        let query = sqlx::query(sql).bind(hash.text()).bind(now_ms());
-        let query = query.bind(verifier).bind(name);
-        let done = query.execute(&mut self.connection).await;
-        let done = done.map_err(database_error(self.path()))?;
-        expect_user(done.rows_affected(), name)
+        let mut work = self.begin(actor).await?;
+        let done = async {
+            let user = find_own(&mut work.all, &actor.scope, name, false).await?;
+            let sql = "UPDATE users SET password_hash = $1, password_set_ms = $2, \
+                       scram_verifier = $3, revision = revision + 1, updated_ms = $2 \
+                       WHERE name = $4";
+            let query = sqlx::query(sql).bind(hash.text()).bind(work.now_ms);
+            let query = query.bind(verifier).bind(name.to_owned());
+            query.execute(&mut *work.all).await?;
+            work.audit("user.password", ("user", name), &user.team, json!({}))
+                .await
+        };
+        let done = done.await;
+        work.end(done).await
+    }
+
+    /// Whether this is the user's password, for the panel: it is the same as for MQTT. Takes as
+    /// long as the hash does; none: it is not, or the user is not let in.
+    ///
+    /// # Errors
+    /// The database cannot be read, or the hash means nothing.
+    pub async fn log_in(
+        &mut self,
+        name: &str,
+        password: &str,
+    ) -> Result<Option<User>, RegistryError> {
+        let place = self.place().to_owned();
+        let on = self.connected().await?;
+        let found = user_row(on, name).await.map_err(|fault| fault.at(&place))?;
+        let Some(row) = found else {
+            // As long as a wrong password takes.
+            drop(new_hash("nobody"));
+            return Ok(None);
+        };
+        let hash = PasswordHash::parse(&row.password_hash);
+        let hash = hash.map_err(|expected| RegistryError::Damaged {
+            place,
+            what: format!("user {name}: expected {expected}"),
+        })?;
+        let is_in = hash.is_of(password.as_bytes()) && row.user.enabled;
+        Ok(is_in.then_some(row.user))
     }
 
     /// Changes what a user is, as far as it is named.
@@ -144,35 +296,101 @@ impl Registry {
         role: Option<&str>,
         enabled: Option<bool>,
     ) -> Result<(), RegistryError> {
-        let failed = database_error(self.path());
-        let mut all = self.begin().await?;
-        if let Some(role) = role {
-            let known = is_builtin(&mut all, Owner::Role, role).await;
-            if known.map_err(&failed)?.is_none() {
-                return Err(RegistryError::Refused(unknown(Owner::Role, role)));
-            }
-            let query = sqlx::query("UPDATE users SET role = $1 WHERE name = $2");
-            let done = query.bind(role).bind(name).execute(&mut *all).await;
-            expect_user(done.map_err(&failed)?.rows_affected(), name)?;
-        }
-        if let Some(enabled) = enabled {
-            let query = sqlx::query("UPDATE users SET enabled = $1 WHERE name = $2");
-            let query = query.bind(i64::from(enabled)).bind(name);
-            let done = query.execute(&mut *all).await.map_err(&failed)?;
-            expect_user(done.rows_affected(), name)?;
-        }
-        all.commit().await.map_err(failed)
+        let change = UserChange {
+            role: role.map(str::to_owned),
+            enabled,
+            ..UserChange::default()
+        };
+        let changed = self.change_user(&Actor::local(), name, change, None).await;
+        changed.map(drop)
     }
 
-    /// Removes a user.
+    /// Changes a user; the answer is what it is then.
+    ///
+    /// # Errors
+    /// There is no such user, it has another revision than expected, or there is no such role or
+    /// team.
+    pub async fn change_user(
+        &mut self,
+        actor: &Actor,
+        name: &str,
+        change: UserChange,
+        expected_revision: Option<i64>,
+    ) -> Result<User, RegistryError> {
+        let mut work = self.begin(actor).await?;
+        let done = change_one(&mut work, name, change, expected_revision).await;
+        work.end(done).await
+    }
+
+    /// Deletes a user: it is gone for everybody, and can be restored.
+    ///
+    /// # Errors
+    /// There is no such user, or it has another revision than expected.
+    pub async fn delete_user(
+        &mut self,
+        actor: &Actor,
+        name: &str,
+        expected_revision: Option<i64>,
+    ) -> Result<(), RegistryError> {
+        let mut work = self.begin(actor).await?;
+        let done = async {
+            let user = find_own(&mut work.all, &actor.scope, name, false).await?;
+            expect_revision(name, expected_revision, user.revision)?;
+            let now_ms = work.now_ms;
+            set_deleted(&mut work, &user, "user.delete", now_ms).await
+        };
+        let done = done.await;
+        work.end(done).await
+    }
+
+    /// Brings a deleted user back, as it was.
+    ///
+    /// # Errors
+    /// There is no such user that is deleted, or the team is gone that it was at home in.
+    pub async fn restore_user(&mut self, actor: &Actor, name: &str) -> Result<User, RegistryError> {
+        let mut work = self.begin(actor).await?;
+        let done = async {
+            let mut user = find_own(&mut work.all, &actor.scope, name, true).await?;
+            team_seen(&mut work.all, &Scope::All, &user.team).await?;
+            set_deleted(&mut work, &user, "user.restore", 0).await?;
+            user.deleted_ms = 0;
+            user.revision += 1;
+            user.updated_ms = work.now_ms;
+            Ok(user)
+        };
+        let done = done.await;
+        work.end(done).await
+    }
+
+    /// Removes a user for good.
     ///
     /// # Errors
     /// There is no such user.
     pub async fn remove_user(&mut self, name: &str) -> Result<(), RegistryError> {
-        let query = sqlx::query("DELETE FROM users WHERE name = $1").bind(name);
-        let done = query.execute(&mut self.connection).await;
-        let done = done.map_err(database_error(self.path()))?;
-        expect_user(done.rows_affected(), name)
+        self.purge_user(&Actor::local(), name).await
+    }
+
+    /// As [`Registry::remove_user`], for somebody, whether it was deleted before or not.
+    ///
+    /// # Errors
+    /// There is no such user.
+    pub async fn purge_user(&mut self, actor: &Actor, name: &str) -> Result<(), RegistryError> {
+        let mut work = self.begin(actor).await?;
+        let done = async {
+            let user = match find_own(&mut work.all, &actor.scope, name, false).await {
+                Err(Fault::Told(RegistryError::NotFound(_))) => {
+                    find_own(&mut work.all, &actor.scope, name, true).await?
+                }
+                found => found?,
+            };
+            forget_owner(&mut work, name).await?;
+            let gone = sqlx::query("DELETE FROM users WHERE name = $1").bind(name.to_owned());
+            gone.execute(&mut *work.all).await?;
+            work.audit("user.remove", ("user", name), &user.team, json!({}))
+                .await
+        };
+        let done = done.await;
+        work.end(done).await
     }
 
     /// All users, by name.
@@ -180,8 +398,47 @@ impl Registry {
     /// # Errors
     /// The database cannot be read.
     pub async fn users(&mut self) -> Result<Vec<User>, RegistryError> {
-        let rows = self.user_rows().await?;
-        Ok(rows.into_iter().map(|row| row.user).collect())
+        self.list_users(&Scope::All, false).await
+    }
+
+    /// Users by name: those that are there, or those that are deleted.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn list_users(
+        &mut self,
+        scope: &Scope,
+        deleted: bool,
+    ) -> Result<Vec<User>, RegistryError> {
+        let engine = self.engine();
+        let on = self.connected().await?;
+        let read = async {
+            let mut sql = Sql::new(engine, "SELECT * FROM users WHERE ");
+            sql.push(if deleted {
+                "deleted_ms > 0"
+            } else {
+                "deleted_ms = 0"
+            });
+            if let Some(team) = scope.team() {
+                sql.push(" AND name IN (SELECT user_name FROM team_members WHERE team = ");
+                sql.bind(team.to_owned()).push(")");
+            }
+            sql.push(" ORDER BY name");
+            let rows = sql.all(on).await?;
+            rows.iter().map(read_user).collect()
+        };
+        let read: Result<_, Fault> = read.await;
+        read.map_err(|fault| fault.at(self.place()))
+    }
+
+    /// A user.
+    ///
+    /// # Errors
+    /// There is none.
+    pub async fn user(&mut self, scope: &Scope, name: &str) -> Result<User, RegistryError> {
+        let on = self.connected().await?;
+        let found = find(on, scope, name, false).await;
+        found.map_err(|fault| fault.at(self.place()))
     }
 
     /// Of a password that is being set; empty where none is kept.
@@ -193,51 +450,313 @@ impl Registry {
         let verifier = verifier.map_err(|why| RegistryError::Refused(why.to_owned()))?;
         Ok(verifier.text())
     }
+}
 
-    pub(crate) async fn user_rows(&mut self) -> Result<Vec<UserRow>, RegistryError> {
-        let sql = "SELECT name, role, enabled, created_ms, password_hash, password_set_ms, \
-                   scram_verifier FROM users ORDER BY name";
-        self.users_by(sqlx::query(sql)).await
+fn read_user(row: &AnyRow) -> Result<User, Fault> {
+    let tenant: i64 = row.try_get("tenant")?;
+    let api_role: String = row.try_get("api_role")?;
+    Ok(User {
+        name: row.try_get("name")?,
+        role: row.try_get("role")?,
+        api_role: ApiRole::from_word(&api_role).unwrap_or(ApiRole::None),
+        enabled: row.try_get::<i64, _>("enabled")? != 0,
+        email: row.try_get("email")?,
+        full_name: row.try_get("full_name")?,
+        team: row.try_get("team")?,
+        tenant: u32::try_from(tenant).unwrap_or(u32::MAX),
+        revision: row.try_get("revision")?,
+        created_ms: row.try_get("created_ms")?,
+        updated_ms: row.try_get("updated_ms")?,
+        deleted_ms: row.try_get("deleted_ms")?,
+    })
+}
+
+fn read_row(row: &AnyRow) -> Result<UserRow, Fault> {
+    Ok(UserRow {
+        user: read_user(row)?,
+        password_hash: row.try_get("password_hash")?,
+        password_set_ms: row.try_get("password_set_ms")?,
+        scram_verifier: row.try_get("scram_verifier")?,
+    })
+}
+
+/// All users as the gate knows them.
+pub(crate) async fn user_rows(on: &mut AnyConnection) -> Result<Vec<UserRow>, Fault> {
+    let sql = "SELECT * FROM users WHERE deleted_ms = 0 ORDER BY name";
+    let rows = sqlx::query(sql).fetch_all(on).await?;
+    rows.iter().map(read_row).collect()
+}
+
+/// One of them.
+pub(crate) async fn user_row(on: &mut AnyConnection, name: &str) -> Result<Option<UserRow>, Fault> {
+    let sql = "SELECT * FROM users WHERE name = $1 AND deleted_ms = 0";
+    let found = sqlx::query(sql).bind(clean(name));
+    let found = found.fetch_optional(on).await?;
+    found.as_ref().map(read_row).transpose()
+}
+
+/// A user whom these see: theirs is the team that it is in.
+async fn find(
+    on: &mut AnyConnection,
+    scope: &Scope,
+    name: &str,
+    deleted: bool,
+) -> Result<User, Fault> {
+    let mut sql = Sql::short("SELECT * FROM users WHERE name = ");
+    sql.bind(clean(name));
+    sql.push(if deleted {
+        " AND deleted_ms > 0"
+    } else {
+        " AND deleted_ms = 0"
+    });
+    if let Some(team) = scope.team() {
+        sql.push(" AND name IN (SELECT user_name FROM team_members WHERE team = ");
+        sql.bind(team.to_owned()).push(")");
     }
+    let row = sql.first(on).await?;
+    read_user(&row.ok_or_else(|| not_found(name))?)
+}
 
-    pub(crate) async fn user_row(&mut self, name: &str) -> Result<Option<UserRow>, RegistryError> {
-        let sql = "SELECT name, role, enabled, created_ms, password_hash, password_set_ms, \
-                   scram_verifier FROM users WHERE name = $1";
-        let found = self.users_by(sqlx::query(sql).bind(name)).await?;
-        Ok(found.into_iter().next())
-    }
-
-    async fn users_by(
-        &mut self,
-        query: Query<'_, Any, AnyArguments>,
-    ) -> Result<Vec<UserRow>, RegistryError> {
-        let failed = database_error(self.path());
-        let rows = query.fetch_all(&mut self.connection).await;
-        let mut users = Vec::new();
-        for row in rows.map_err(&failed)? {
-            users.push(UserRow {
-                user: User {
-                    name: row.try_get("name").map_err(&failed)?,
-                    role: row.try_get("role").map_err(&failed)?,
-                    enabled: row.try_get::<i64, _>("enabled").map_err(&failed)? != 0,
-                    created_ms: row.try_get("created_ms").map_err(&failed)?,
-                },
-                password_hash: row.try_get("password_hash").map_err(&failed)?,
-                password_set_ms: row.try_get("password_set_ms").map_err(&failed)?,
-                scram_verifier: row.try_get("scram_verifier").map_err(&failed)?,
-            });
-        }
-        Ok(users)
+/// A user whom these may change: who sees one team only may change those who are at home in it, and
+/// nobody who has a say in others.
+async fn find_own(
+    on: &mut AnyConnection,
+    scope: &Scope,
+    name: &str,
+    deleted: bool,
+) -> Result<User, Fault> {
+    let user = find(on, scope, name, deleted).await?;
+    let is_own = |team: &str| user.team == team && user.api_role == ApiRole::None;
+    match scope.team().is_none_or(is_own) {
+        true => Ok(user),
+        false => Err(RegistryError::Refused(format!(
+            "{name} is in the team, and changed by who sees all teams"
+        ))
+        .into()),
     }
 }
 
-fn expect_user(changed: u64, name: &str) -> Result<(), RegistryError> {
-    match changed {
-        0 => Err(RegistryError::Refused(format!(
-            "there is no user {name} in martlet.db: martlet user ls shows who there is"
+/// Who sees one team only gives nobody more than that: no role of all teams, and without a tenant no
+/// topics of others.
+fn check_roles(scope: &Scope, user: &User) -> Result<(), RegistryError> {
+    let Some(team) = scope.team() else {
+        return Ok(());
+    };
+    let is_own = user.team == team && user.api_role == ApiRole::None;
+    match is_own && (user.tenant > 0 || user.role == USER_ROLE) {
+        true => Ok(()),
+        false => Err(RegistryError::Refused(format!(
+            "users of a team have no role in others, and without a tenant of its own the role \
+             {USER_ROLE}"
         ))),
-        _ => Ok(()),
     }
+}
+
+fn not_found(name: &str) -> RegistryError {
+    RegistryError::NotFound(format!(
+        "there is no user {name} in martlet.db: martlet user ls shows who there is"
+    ))
+}
+
+/// Whether somebody is a user whom these see.
+pub(crate) async fn is_user(
+    on: &mut AnyConnection,
+    scope: &Scope,
+    name: &str,
+) -> Result<bool, Fault> {
+    match find(on, scope, name, false).await {
+        Ok(_) => Ok(true),
+        Err(Fault::Told(RegistryError::NotFound(_))) => Ok(false),
+        Err(fault) => Err(fault),
+    }
+}
+
+/// As [`is_user`], where there must be one.
+pub(crate) async fn expect_user(
+    on: &mut AnyConnection,
+    scope: &Scope,
+    name: &str,
+) -> Result<(), Fault> {
+    find(on, scope, name, false).await.map(drop)
+}
+
+async fn expect_role(work: &mut Work<'_>, role: &str) -> Result<(), Fault> {
+    match is_builtin(&mut work.all, Owner::Role, role).await? {
+        Some(_) => Ok(()),
+        None => Err(RegistryError::Refused(unknown(Owner::Role, role)).into()),
+    }
+}
+
+/// No device of this tenant has this name.
+async fn expect_no_device(work: &mut Work<'_>, name: &str, tenant: i64) -> Result<(), Fault> {
+    let sql = "SELECT id FROM devices WHERE id = $1 AND tenant = $2";
+    let device = sqlx::query(sql).bind(name.to_owned()).bind(tenant);
+    match device.fetch_optional(&mut *work.all).await? {
+        None => Ok(()),
+        Some(_) => Err(RegistryError::Exists(format!(
+            "there is a device {name}, whose user name that is"
+        ))
+        .into()),
+    }
+}
+
+async fn insert(
+    work: &mut Work<'_>,
+    new: NewUser,
+    hash: &PasswordHash,
+    verifier: String,
+) -> Result<User, Fault> {
+    expect_role(work, &new.role).await?;
+    check_text("e-mail address", &new.email)?;
+    check_text("full name", &new.full_name)?;
+    let scope = work.actor.scope.clone();
+    let own = scope.team().filter(|_| new.team.is_empty());
+    let team = own.map_or(new.team, str::to_owned);
+    let tenant = team_seen(&mut work.all, &scope, &team).await?;
+    expect_no_device(work, &new.name, tenant).await?;
+    let user = User {
+        name: new.name,
+        role: new.role,
+        api_role: new.api_role,
+        enabled: true,
+        email: new.email,
+        full_name: new.full_name,
+        team,
+        tenant: u32::try_from(tenant).unwrap_or(u32::MAX),
+        revision: 1,
+        created_ms: work.now_ms,
+        updated_ms: work.now_ms,
+        deleted_ms: 0,
+    };
+    check_roles(&scope, &user)?;
+    let mut sql = work.sql(
+        "INSERT INTO users (enabled, revision, deleted_ms, name, role, api_role, email, \
+         full_name, team, password_hash, scram_verifier, tenant, password_set_ms, created_ms, \
+         updated_ms) VALUES (1, 1, 0",
+    );
+    for text in [
+        &*user.name,
+        &user.role,
+        user.api_role.word(),
+        &user.email,
+        &user.full_name,
+        &user.team,
+        &hash.text(),
+        &verifier,
+    ] {
+        sql.push(", ").bind(text.to_owned());
+    }
+    for number in [tenant, work.now_ms, work.now_ms, work.now_ms] {
+        sql.push(", ").bind(number);
+    }
+    sql.push(") ON CONFLICT DO NOTHING");
+    let name = &user.name;
+    if sql.execute(&mut work.all).await? == 0 {
+        let why = match is_user(&mut work.all, &Scope::All, name).await? {
+            true => format!("{name} is there already: martlet user passwd {name}"),
+            false => format!("{name} was deleted: restore it, or remove it for good first"),
+        };
+        return Err(RegistryError::Exists(why).into());
+    }
+    work.set_in_use().await?;
+    let changed = json!({ "role": user.role, "api_role": user.api_role.word() });
+    work.audit("user.add", ("user", name), &user.team, changed)
+        .await?;
+    if let Some(team) = scope.team() {
+        let sql = "INSERT INTO team_members (team, user_name, role, created_ms) \
+                   VALUES ($1, $2, $3, $4)";
+        let query = sqlx::query(sql).bind(team.to_owned()).bind(name.clone());
+        let query = query.bind(ApiRole::None.word()).bind(work.now_ms);
+        query.execute(&mut *work.all).await?;
+    }
+    Ok(user)
+}
+
+async fn change_one(
+    work: &mut Work<'_>,
+    name: &str,
+    change: UserChange,
+    expected_revision: Option<i64>,
+) -> Result<User, Fault> {
+    let scope = work.actor.scope.clone();
+    let old = find_own(&mut work.all, &scope, name, false).await?;
+    expect_revision(name, expected_revision, old.revision)?;
+    let mut new = old.clone();
+    if let Some(role) = change.role {
+        expect_role(work, &role).await?;
+        new.role = role;
+    }
+    new.api_role = change.api_role.unwrap_or(old.api_role);
+    new.enabled = change.enabled.unwrap_or(old.enabled);
+    if let Some(email) = change.email {
+        check_text("e-mail address", &email)?;
+        new.email = email;
+    }
+    if let Some(full_name) = change.full_name {
+        check_text("full name", &full_name)?;
+        new.full_name = full_name;
+    }
+    if let Some(team) = change.team.filter(|team| *team != old.team) {
+        let tenant = team_seen(&mut work.all, &scope, &team).await?;
+        if tenant != i64::from(old.tenant) {
+            expect_no_device(work, name, tenant).await?;
+        }
+        new.tenant = u32::try_from(tenant).unwrap_or(u32::MAX);
+        new.team = team;
+    }
+    if new == old {
+        return Ok(old);
+    }
+    check_roles(&scope, &new)?;
+    new.revision += 1;
+    new.updated_ms = work.now_ms;
+    let mut sql = work.sql("UPDATE users SET role = ");
+    sql.bind(new.role.clone());
+    sql.push(", api_role = ").bind(new.api_role.word());
+    sql.push(", enabled = ").bind(i64::from(new.enabled));
+    sql.push(", email = ").bind(new.email.clone());
+    sql.push(", full_name = ").bind(new.full_name.clone());
+    sql.push(", team = ").bind(new.team.clone());
+    sql.push(", tenant = ").bind(i64::from(new.tenant));
+    sql.push(", revision = ").bind(new.revision);
+    sql.push(", updated_ms = ").bind(new.updated_ms);
+    sql.push(" WHERE name = ").bind(name.to_owned());
+    sql.execute(&mut work.all).await?;
+    let mut changed = Map::new();
+    let word = |enabled: bool| if enabled { "yes" } else { "no" };
+    for (field, before, after) in [
+        ("role", &*old.role, &*new.role),
+        ("api_role", old.api_role.word(), new.api_role.word()),
+        ("enabled", word(old.enabled), word(new.enabled)),
+        ("email", &old.email, &new.email),
+        ("full_name", &old.full_name, &new.full_name),
+        ("team", &old.team, &new.team),
+    ] {
+        if before != after {
+            changed.insert(field.to_owned(), json!([before, after]));
+        }
+    }
+    let changed = Value::Object(changed);
+    work.audit("user.change", ("user", name), &new.team, changed)
+        .await?;
+    Ok(new)
+}
+
+async fn set_deleted(
+    work: &mut Work<'_>,
+    user: &User,
+    action: &str,
+    deleted_ms: i64,
+) -> Result<(), Fault> {
+    let sql = "UPDATE users SET deleted_ms = $1, updated_ms = $2, revision = revision + 1 \
+               WHERE name = $3";
+    let query = sqlx::query(sql).bind(deleted_ms).bind(work.now_ms);
+    query
+        .bind(user.name.clone())
+        .execute(&mut *work.all)
+        .await?;
+    work.audit(action, ("user", &user.name), &user.team, json!({}))
+        .await
 }
 
 /// Passwords of people are few and their hash is slow, whoever made them up.

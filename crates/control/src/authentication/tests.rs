@@ -146,7 +146,7 @@ fn a_registry_knows_its_users_and_devices_and_renews_weak_hashes() {
     );
     let renewed = read();
     let hash = renewed
-        .check_user("old", "c", b"weak")
+        .check_user(martlet_registry::COMMON_TENANT, "old", "c", b"weak")
         .expect("it is known");
     assert_eq!(hash, Ok(None), "there is nothing to renew any more");
     std::fs::remove_dir_all(&place).expect("it was made here");

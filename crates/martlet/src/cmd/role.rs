@@ -130,6 +130,7 @@ fn add(owner: Owner, options: &RulesOptions) -> anyhow::Result<String> {
         name: name.clone(),
         is_builtin: false,
         rules,
+        revision: 1,
     };
     Ok(match on.json {
         true => format!("{}\n", json(owner, &set)),
@@ -193,7 +194,7 @@ fn lines(owner: Owner, set: &RuleSet) -> Vec<String> {
         return set.rules.iter().map(RuleLine::to_string).collect();
     }
     let rules = match (owner, &*set.name) {
-        (Owner::DeviceType, _) => device_rules(),
+        (Owner::DeviceType | Owner::Group, _) => device_rules(),
         (Owner::Role, "administrator") => administrator_rules(),
         (Owner::Role, _) => default_rules(),
     };

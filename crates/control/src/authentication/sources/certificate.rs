@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use martlet_broker::{Authentication, Identity, Rules, Voucher, Whose};
 use martlet_certificates::{NameFrom, ends_secs, user_name};
-use martlet_registry::Snapshot;
+use martlet_registry::{COMMON_TENANT, Snapshot};
 
 use super::registry::refused;
 use super::{People, known, vouchers};
@@ -46,7 +46,7 @@ impl CertificateNames {
 
     fn rules(&self, name: &str) -> Arc<Rules> {
         let registry = self.registry.as_ref();
-        let rules = registry.and_then(|registry| registry.rules_of(name));
+        let rules = registry.and_then(|registry| registry.rules_of(COMMON_TENANT, name));
         rules.map_or_else(|| self.people.rules_of(Some(name)), Arc::clone)
     }
 
@@ -57,11 +57,14 @@ impl CertificateNames {
         match user_name(certificate, self.field) {
             Ok(name) => {
                 let registry = self.registry.as_ref();
-                let admitted = registry.map(|known| known.admits(&name, &asked.client_id));
+                let admitted =
+                    registry.map(|known| known.admits(COMMON_TENANT, &name, &asked.client_id));
                 if let Some(Err(refusal)) = admitted {
                     return refused(refusal);
                 }
-                if self.is_strict && registry.is_none_or(|held| held.known(&name).is_none()) {
+                if self.is_strict
+                    && registry.is_none_or(|held| held.known(COMMON_TENANT, &name).is_none())
+                {
                     return Finding::NotNow(format!(
                         "its certificate is good, and {name} is neither a user nor a device of the \
                          tables"
@@ -119,7 +122,7 @@ impl Source for CertificateNames {
 
     fn knows(&self, user_name: &str) -> Knowledge {
         let held = self.registry.as_ref();
-        let is_held = held.is_some_and(|held| held.known(user_name).is_some());
+        let is_held = held.is_some_and(|held| held.known(COMMON_TENANT, user_name).is_some());
         match self.is_strict && !is_held {
             true => Knowledge::No,
             false => Knowledge::ByProof,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use martlet_broker::{Authentication, Identity, Password, Rules, Whose};
-use martlet_registry::{Known, Refusal, Registry, Snapshot};
+use martlet_registry::{COMMON_TENANT, Known, Refusal, Registry, Snapshot};
 
 use super::{Hashing, known, user};
 use crate::authentication::policy::of_kind;
@@ -28,7 +28,7 @@ impl RegistrySource {
         let Some(name) = asked.user_name.clone() else {
             return Finding::Stranger;
         };
-        match self.snapshot.known(&name) {
+        match self.snapshot.known(COMMON_TENANT, &name) {
             Some(Known::Device) => self.find_device(asked, name),
             Some(Known::User) => self.find_user(asked, name, place).await,
             None => Finding::Stranger,
@@ -38,10 +38,10 @@ impl RegistrySource {
     /// Its credential was made up, so there is nothing to be slow about.
     fn find_device(&self, asked: &Authentication, id: Arc<str>) -> Finding {
         let secret = asked.password.as_ref().map_or(&[][..], Password::bytes);
-        let checked = self
-            .snapshot
-            .check_device(&id, &asked.client_id, secret, wall_ms());
-        let rules = self.snapshot.rules_of(&id);
+        let checked =
+            self.snapshot
+                .check_device(COMMON_TENANT, &id, &asked.client_id, secret, wall_ms());
+        let rules = self.snapshot.rules_of(COMMON_TENANT, &id);
         match (checked, rules) {
             (Some(Ok(ends)), Some(rules)) => match known(asked, id, Arc::clone(rules)) {
                 Finding::Known(identity) => Finding::Known(Identity {
@@ -57,7 +57,7 @@ impl RegistrySource {
 
     async fn find_user(&self, asked: &Authentication, name: Arc<str>, place: &Place) -> Finding {
         let snapshot = Arc::clone(&self.snapshot);
-        let rules = snapshot.rules_of(&name).cloned();
+        let rules = snapshot.rules_of(COMMON_TENANT, &name).cloned();
         let found = rules.map(|rules| known(asked, Arc::clone(&name), rules));
         let bytes = asked.password.as_ref().map_or(&[][..], Password::bytes);
         let proof = snapshot.hash_of(&name);
@@ -65,14 +65,17 @@ impl RegistrySource {
         if let Some(found) = &found
             && proof.is_some_and(|proof| self.hashing.is_known(&proof))
         {
-            let admits = snapshot.admits(&name, &asked.client_id);
+            let admits = snapshot.admits(COMMON_TENANT, &name, &asked.client_id);
             return admits.map_or_else(refused, |()| found.clone());
         }
         let (password, hashing) = (asked.password.clone(), self.hashing.clone());
         let client_id = Arc::clone(&asked.client_id);
         let work = move || {
             let password = password.as_ref().map_or(&[][..], Password::bytes);
-            match (snapshot.check_user(&name, &client_id, password), found) {
+            match (
+                snapshot.check_user(COMMON_TENANT, &name, &client_id, password),
+                found,
+            ) {
                 (Some(Ok(weak)), Some(found)) => {
                     proof.into_iter().for_each(|proof| hashing.remember(proof));
                     if let Some(weak) = weak {
@@ -96,7 +99,7 @@ fn renew(
     password: &[u8],
 ) {
     let done = martlet_registry::wait(async {
-        let mut registry = Registry::open(snapshot.path()).await?;
+        let mut registry = Registry::open(snapshot.location()).await?;
         registry.renew_hash(name, weak, password).await?;
         registry.close().await
     });
@@ -123,7 +126,7 @@ fn wall_ms() -> i64 {
 
 impl Source for RegistrySource {
     fn name(&self) -> String {
-        format!("the registry {}", self.snapshot.path().display())
+        format!("the registry {}", self.snapshot.location())
     }
 
     fn look<'a>(&'a self, asked: &'a Authentication, place: &'a Place) -> Looking<'a> {
@@ -147,8 +150,8 @@ impl Source for RegistrySource {
 
     fn scram(&self, user_name: &str, client_id: &str) -> ScramUser {
         let found = (
-            self.snapshot.scram(user_name, client_id),
-            self.snapshot.rules_of(user_name),
+            self.snapshot.scram(COMMON_TENANT, user_name, client_id),
+            self.snapshot.rules_of(COMMON_TENANT, user_name),
         );
         match found {
             (Some(Ok(Some(verifier))), Some(rules)) => {
@@ -167,16 +170,18 @@ impl Source for RegistrySource {
     }
 
     fn rules_of(&self, user_name: &str) -> Option<Arc<Rules>> {
-        self.snapshot.rules_of(user_name).cloned()
+        self.snapshot.rules_of(COMMON_TENANT, user_name).cloned()
     }
 
     fn no_longer_valid(&self, next: &[Arc<dyn Source>]) -> Vec<Whose> {
         match of_kind::<Self>(next) {
             Some(newer) => {
-                let gone = self.snapshot.no_longer_valid(&newer.snapshot);
+                let gone = self
+                    .snapshot
+                    .no_longer_valid(COMMON_TENANT, &newer.snapshot);
                 gone.into_iter().map(user).collect()
             }
-            None => self.snapshot.names().map(user).collect(),
+            None => self.snapshot.names(COMMON_TENANT).map(user).collect(),
         }
     }
 
@@ -190,27 +195,27 @@ impl Source for RegistrySource {
     }
 
     fn gone_from_tables<'n>(&self, newer: &Snapshot, names: &'n [Arc<str>]) -> Vec<&'n Arc<str>> {
-        let is_gone = |name: &&Arc<str>| self.snapshot.is_gone(newer, name);
+        let is_gone = |name: &&Arc<str>| self.snapshot.is_gone(COMMON_TENANT, newer, name);
         names.iter().filter(is_gone).collect()
     }
 
     fn users(&self) -> Box<dyn Iterator<Item = &str> + '_> {
-        Box::new(self.snapshot.names())
+        Box::new(self.snapshot.names(COMMON_TENANT))
     }
 
     fn has_user(&self, user_name: &str) -> bool {
-        self.snapshot.known(user_name).is_some()
+        self.snapshot.known(COMMON_TENANT, user_name).is_some()
     }
 
     fn admits(&self, user_name: &str, client_id: &str) -> Result<(), String> {
-        match self.snapshot.admits(user_name, client_id) {
+        match self.snapshot.admits(COMMON_TENANT, user_name, client_id) {
             Ok(()) => Ok(()),
             Err(Refusal::Wrong(why) | Refusal::NotNow(why)) => Err(why),
         }
     }
 
     fn has_device(&self, user_name: &str) -> bool {
-        self.snapshot.known(user_name) == Some(Known::Device)
+        self.snapshot.known(COMMON_TENANT, user_name) == Some(Known::Device)
     }
 
     fn proves_devices(&self) -> bool {

@@ -11,7 +11,7 @@ use jiff::tz::TimeZone;
 use martlet_access::{AclFile, Judged, Lint, Needs, USES_MIN, Use, judge_rules_by, lint_rules};
 use martlet_api::{Status, UseView};
 use martlet_control::text::printable;
-use martlet_registry::{FILE, Owner, RuleSet, Snapshot};
+use martlet_registry::{COMMON_TENANT, FILE, Owner, RuleSet, Snapshot};
 
 use super::FileOptions;
 use crate::cmd::node_options::NodeOptions;
@@ -116,7 +116,8 @@ impl Subject {
     fn judge(&self, uses: &[Use<'_>]) -> Vec<Judged> {
         let needs = Needs::of(uses, |found| {
             let known = self.tables.as_ref().zip(found.user_name);
-            let by_tables = known.and_then(|(tables, user)| tables.rules_of(user).cloned());
+            let by_tables =
+                known.and_then(|(tables, user)| tables.rules_of(COMMON_TENANT, user).cloned());
             by_tables.or_else(|| {
                 let file = self.file.as_ref()?;
                 Some(file.rules_for(found.user_name))

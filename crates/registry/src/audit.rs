@@ -1,0 +1,275 @@
+//! Who changed what: a row for each change, written with it.
+
+use sqlx::any::AnyRow;
+use sqlx::{AnyConnection, Row as _};
+
+use crate::page::{Cursor, Page, PageRequest, page_of};
+use crate::sql::{Fault, Sql, clean};
+use crate::{Registry, RegistryError, now_ms};
+
+/// Whose objects a call sees. Those of others are as if they were not there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Everybody's.
+    All,
+    /// Those of the team of this id.
+    Team(String),
+}
+
+impl Scope {
+    /// The team, if it is one's.
+    pub fn team(&self) -> Option<&str> {
+        match self {
+            Self::All => None,
+            Self::Team(team) => Some(team),
+        }
+    }
+
+    /// An object of this team is seen; without a name it is nobody's.
+    pub(crate) fn sees(&self, team: &str) -> bool {
+        self.team().is_none_or(|own| own == team)
+    }
+}
+
+/// Who does something, as the audit log has it, and what they may see.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Actor {
+    /// A user, or who else it was.
+    pub who: String,
+    /// By what: an API key, a session, the command line.
+    pub by: String,
+    /// From where; empty: from this machine.
+    pub address: String,
+    /// The request, if it has an id.
+    pub request_id: String,
+    /// What they may see and change.
+    pub scope: Scope,
+}
+
+impl Actor {
+    /// The user of this process, at the command line, who may do everything.
+    pub fn local() -> Self {
+        use std::os::unix::fs::MetadataExt as _;
+        let found = std::fs::metadata("/proc/self");
+        Self {
+            who: found.map_or_else(|_| String::new(), |own| format!("uid {}", own.uid())),
+            by: "command".to_owned(),
+            address: String::new(),
+            request_id: String::new(),
+            scope: Scope::All,
+        }
+    }
+}
+
+/// What is to be written about something that was done, or refused, outside of these tables.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewAuditEntry {
+    /// The team whose people may see it; empty is none.
+    pub team: String,
+    /// `device.add`.
+    pub action: String,
+    /// `device`.
+    pub object_kind: String,
+    /// Which.
+    pub object_id: String,
+    /// A JSON object, without secrets.
+    pub changed: String,
+    /// `done`, or why not.
+    pub outcome: String,
+}
+
+/// A row of the audit log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditEntry {
+    /// Rises, and is never used again.
+    pub number: i64,
+    /// Milliseconds since the Unix epoch.
+    pub at_ms: i64,
+    /// Who it was.
+    pub who: String,
+    /// By what.
+    pub by: String,
+    /// From where.
+    pub address: String,
+    /// The request.
+    pub request_id: String,
+    /// What was done.
+    pub entry: NewAuditEntry,
+}
+
+/// Which rows of the audit log are asked for; empty is any.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AuditFilter {
+    /// Who it was.
+    pub who: Option<String>,
+    /// What was done; `device.` is all whose name begins so.
+    pub action: Option<String>,
+    /// The kind of object.
+    pub object_kind: Option<String>,
+    /// Which object.
+    pub object_id: Option<String>,
+    /// At this time or later.
+    pub from_ms: Option<i64>,
+    /// Before this time.
+    pub before_ms: Option<i64>,
+}
+
+impl Registry {
+    /// Writes about something that changed no table: a log-in, an attempt that was refused.
+    ///
+    /// # Errors
+    /// The database cannot be changed.
+    pub async fn audit(
+        &mut self,
+        actor: &Actor,
+        entry: &NewAuditEntry,
+    ) -> Result<(), RegistryError> {
+        let mut work = self.begin(actor).await?;
+        let done = work.write_audit(std::slice::from_ref(entry)).await;
+        work.end(done).await
+    }
+
+    /// The audit log, newest first.
+    ///
+    /// # Errors
+    /// The database cannot be read, or the cursor is none.
+    pub async fn audit_log(
+        &mut self,
+        scope: &Scope,
+        filter: &AuditFilter,
+        page: &PageRequest,
+    ) -> Result<Page<AuditEntry>, RegistryError> {
+        let engine = self.engine();
+        let on = self.connected().await?;
+        let found = read_log(on, scope, filter, page, |text| Sql::new(engine, text)).await;
+        found.map_err(|fault| fault.at(self.place()))
+    }
+
+    /// Forgets what is older than this; the answer is how many rows that were.
+    ///
+    /// # Errors
+    /// The database cannot be changed.
+    pub async fn forget_audit_before(&mut self, before_ms: i64) -> Result<u64, RegistryError> {
+        let on = self.connected().await?;
+        let query = sqlx::query("DELETE FROM audit WHERE at_ms < $1").bind(before_ms);
+        let done = query.execute(on).await;
+        done.map(|done| done.rows_affected())
+            .map_err(|error| Fault::Sql(error).at(self.place()))
+    }
+}
+
+async fn read_log(
+    on: &mut AnyConnection,
+    scope: &Scope,
+    filter: &AuditFilter,
+    page: &PageRequest,
+    new: impl Fn(&'static str) -> Sql,
+) -> Result<Page<AuditEntry>, Fault> {
+    let conditions = |sql: &mut Sql| {
+        if let Some(team) = scope.team() {
+            sql.push(" AND team = ").bind(team.to_owned());
+        }
+        for (column, value) in [
+            (" AND who = ", &filter.who),
+            (" AND object_kind = ", &filter.object_kind),
+            (" AND object_id = ", &filter.object_id),
+        ] {
+            if let Some(value) = value {
+                sql.push(column).bind(clean(value));
+            }
+        }
+        if let Some(action) = &filter.action {
+            match action.ends_with('.') {
+                false => sql.push(" AND action = ").bind(clean(action)),
+                true => {
+                    // The next after all that begin so.
+                    let end = format!("{}/", clean(action.trim_end_matches('.')));
+                    sql.push(" AND action >= ").bind(clean(action));
+                    sql.push(" AND action < ").bind(end)
+                }
+            };
+        }
+        if let Some(from_ms) = filter.from_ms {
+            sql.push(" AND at_ms >= ").bind(from_ms);
+        }
+        if let Some(before_ms) = filter.before_ms {
+            sql.push(" AND at_ms < ").bind(before_ms);
+        }
+    };
+    let total = match page.with_total {
+        false => None,
+        true => {
+            let mut sql = new("SELECT COUNT(*) FROM audit WHERE 1 = 1");
+            conditions(&mut sql);
+            Some(sql.count(on).await?)
+        }
+    };
+    let mut sql = new("SELECT * FROM audit WHERE 1 = 1");
+    conditions(&mut sql);
+    if let Some(cursor) = Cursor::of(page)? {
+        sql.push(" AND number < ").bind(cursor.number);
+    }
+    sql.push(" ORDER BY number DESC LIMIT ");
+    sql.bind(page.rows_wanted());
+    let rows = sql.all(on).await?;
+    let entries: Result<Vec<_>, _> = rows.iter().map(entry).collect();
+    Ok(page_of(page, entries?, total, |entry| Cursor {
+        text: String::new(),
+        number: entry.number,
+    }))
+}
+
+fn entry(row: &AnyRow) -> Result<AuditEntry, sqlx::Error> {
+    Ok(AuditEntry {
+        number: row.try_get("number")?,
+        at_ms: row.try_get("at_ms")?,
+        who: row.try_get("who")?,
+        by: row.try_get("by_what")?,
+        address: row.try_get("address")?,
+        request_id: row.try_get("request_id")?,
+        entry: NewAuditEntry {
+            team: row.try_get("team")?,
+            action: row.try_get("action")?,
+            object_kind: row.try_get("object_kind")?,
+            object_id: row.try_get("object_id")?,
+            changed: row.try_get("changed")?,
+            outcome: row.try_get("outcome")?,
+        },
+    })
+}
+
+/// Rows of one statement, in the transaction of what they tell of.
+pub(crate) async fn write(
+    on: &mut AnyConnection,
+    sql: impl Fn(&'static str) -> Sql,
+    actor: &Actor,
+    entries: &[NewAuditEntry],
+) -> Result<(), sqlx::Error> {
+    let at_ms = now_ms();
+    for some in entries.chunks(200) {
+        let mut sql = sql(
+            "INSERT INTO audit (at_ms, who, by_what, address, request_id, team, action, \
+             object_kind, object_id, changed, outcome) VALUES ",
+        );
+        for (at, entry) in some.iter().enumerate() {
+            sql.push(if at == 0 { "(" } else { ", (" }).bind(at_ms);
+            for text in [
+                &actor.who,
+                &actor.by,
+                &actor.address,
+                &actor.request_id,
+                &entry.team,
+                &entry.action,
+                &entry.object_kind,
+                &entry.object_id,
+                &entry.changed,
+                &entry.outcome,
+            ] {
+                sql.push(", ").bind(clean(text));
+            }
+            sql.push(")");
+        }
+        sql.execute(on).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,376 @@
+//! Groups of devices, which may have rules: a device's are its type's, followed by its groups' in
+//! the order of their names.
+
+use serde_json::{Map, Value, json};
+use sqlx::any::AnyRow;
+use sqlx::{AnyConnection, Row as _};
+
+use crate::database::Work;
+use crate::devices::{find as find_device, write_places};
+use crate::rule_sets::check_name;
+use crate::secret;
+use crate::sql::{Fault, Sql, clean};
+use crate::teams::team_seen;
+use crate::{Actor, DeviceRef, Registry, RegistryError, Scope, check_text, expect_revision};
+
+/// A group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// Its id.
+    pub id: String,
+    /// Unique in its team.
+    pub name: String,
+    /// For people.
+    pub description: String,
+    /// For people: `#2f6fed`.
+    pub colour: String,
+    /// The id of its team; empty is none, and any device may be in it.
+    pub team: String,
+    /// Devices that are in it.
+    pub devices: u64,
+    /// Raised with every change.
+    pub revision: i64,
+    /// Milliseconds since the Unix epoch.
+    pub created_ms: i64,
+    /// When it was last changed.
+    pub updated_ms: i64,
+}
+
+/// A group to be added.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NewGroup {
+    /// Its name.
+    pub name: String,
+    /// For people.
+    pub description: String,
+    /// For people.
+    pub colour: String,
+    /// Its team; none: that of who adds it.
+    pub team: Option<String>,
+}
+
+/// What is to be different about a group; none: it stays.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GroupChange {
+    /// Its name.
+    pub name: Option<String>,
+    /// For people.
+    pub description: Option<String>,
+    /// For people.
+    pub colour: Option<String>,
+}
+
+impl Registry {
+    /// Adds a group.
+    ///
+    /// # Errors
+    /// The team has one of that name, or there is no such team.
+    pub async fn add_group(
+        &mut self,
+        actor: &Actor,
+        group: NewGroup,
+    ) -> Result<Group, RegistryError> {
+        let mut work = self.begin(actor).await?;
+        let done = insert(&mut work, group).await;
+        work.end(done).await
+    }
+
+    /// Changes a group.
+    ///
+    /// # Errors
+    /// There is none, or it has another revision than expected.
+    pub async fn change_group(
+        &mut self,
+        actor: &Actor,
+        id: &str,
+        change: GroupChange,
+        expected_revision: Option<i64>,
+    ) -> Result<Group, RegistryError> {
+        let mut work = self.begin(actor).await?;
+        let done = change_one(&mut work, id, change, expected_revision).await;
+        work.end(done).await
+    }
+
+    /// Removes a group with its rules; its devices stay.
+    ///
+    /// # Errors
+    /// There is none, or it has another revision than expected.
+    pub async fn remove_group(
+        &mut self,
+        actor: &Actor,
+        id: &str,
+        expected_revision: Option<i64>,
+    ) -> Result<(), RegistryError> {
+        let mut work = self.begin(actor).await?;
+        let done = remove_one(&mut work, id, expected_revision).await;
+        work.end(done).await
+    }
+
+    /// Groups by name.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn groups(&mut self, scope: &Scope) -> Result<Vec<Group>, RegistryError> {
+        let engine = self.engine();
+        let on = self.connected().await?;
+        let read = async {
+            let mut sql = Sql::new(engine, SELECT);
+            if let Some(team) = scope.team() {
+                sql.push(" WHERE team = ").bind(team.to_owned());
+            }
+            sql.push(" ORDER BY name, id");
+            sql.all(on).await?.iter().map(read_group).collect()
+        };
+        let read: Result<_, Fault> = read.await;
+        read.map_err(|fault| fault.at(self.place()))
+    }
+
+    /// A group.
+    ///
+    /// # Errors
+    /// There is none.
+    pub async fn group(&mut self, scope: &Scope, id: &str) -> Result<Group, RegistryError> {
+        let on = self.connected().await?;
+        let found = find(on, scope, id).await;
+        found.map_err(|fault| fault.at(self.place()))
+    }
+
+    /// Has devices be in a group, beside those that are. The answer is how many were not before.
+    ///
+    /// # Errors
+    /// There is no such group or device, or the device is another team's; then nothing is changed.
+    pub async fn add_to_group(
+        &mut self,
+        actor: &Actor,
+        group: &str,
+        devices: &[DeviceRef<'_>],
+    ) -> Result<u64, RegistryError> {
+        let mut work = self.begin(actor).await?;
+        let done = place(&mut work, group, devices, true).await;
+        work.end(done).await
+    }
+
+    /// Has devices be in a group no more. The answer is how many were.
+    ///
+    /// # Errors
+    /// There is no such group or device; then nothing is changed.
+    pub async fn remove_from_group(
+        &mut self,
+        actor: &Actor,
+        group: &str,
+        devices: &[DeviceRef<'_>],
+    ) -> Result<u64, RegistryError> {
+        let mut work = self.begin(actor).await?;
+        let done = place(&mut work, group, devices, false).await;
+        work.end(done).await
+    }
+}
+
+const SELECT: &str = "SELECT id, name, description, colour, team, revision, created_ms, \
+                      updated_ms, (SELECT COUNT(*) FROM group_devices JOIN devices ON \
+                      number = device WHERE group_id = device_groups.id AND deleted_ms = 0) \
+                      AS devices FROM device_groups";
+
+fn read_group(row: &AnyRow) -> Result<Group, Fault> {
+    let devices: i64 = row.try_get("devices")?;
+    Ok(Group {
+        id: row.try_get("id")?,
+        name: row.try_get("name")?,
+        description: row.try_get("description")?,
+        colour: row.try_get("colour")?,
+        team: row.try_get("team")?,
+        devices: u64::try_from(devices).unwrap_or(0),
+        revision: row.try_get("revision")?,
+        created_ms: row.try_get("created_ms")?,
+        updated_ms: row.try_get("updated_ms")?,
+    })
+}
+
+/// A group that these see.
+pub(crate) async fn find(on: &mut AnyConnection, scope: &Scope, id: &str) -> Result<Group, Fault> {
+    let missing = || RegistryError::NotFound(format!("there is no group {id}"));
+    // Numbered places are read by both.
+    let sql = "SELECT id, name, description, colour, team, revision, created_ms, updated_ms, \
+               (SELECT COUNT(*) FROM group_devices JOIN devices ON number = device WHERE \
+               group_id = $1 AND deleted_ms = 0) AS devices FROM device_groups WHERE id = $1";
+    let query = sqlx::query(sql).bind(clean(id));
+    let group = read_group(&query.fetch_optional(on).await?.ok_or_else(missing)?)?;
+    match scope.sees(&group.team) {
+        true => Ok(group),
+        false => Err(missing().into()),
+    }
+}
+
+fn check_colour(colour: &str) -> Result<(), RegistryError> {
+    let is_colour =
+        |digits: &str| digits.len() == 6 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+    match colour.is_empty() || colour.strip_prefix('#').is_some_and(is_colour) {
+        true => Ok(()),
+        false => Err(RegistryError::Refused(format!(
+            "{colour:?} is no colour, expected such as #2f6fed"
+        ))),
+    }
+}
+
+async fn expect_free(
+    work: &mut Work<'_>,
+    team: &str,
+    name: &str,
+    own_id: &str,
+) -> Result<(), Fault> {
+    let sql = "SELECT id FROM device_groups WHERE team = $1 AND name = $2 AND id <> $3";
+    let query = sqlx::query(sql).bind(team.to_owned()).bind(name.to_owned());
+    let found = query.bind(own_id.to_owned()).fetch_optional(&mut *work.all);
+    match found.await? {
+        None => Ok(()),
+        Some(_) => Err(RegistryError::Exists(format!("there is a group {name} already")).into()),
+    }
+}
+
+async fn insert(work: &mut Work<'_>, new: NewGroup) -> Result<Group, Fault> {
+    check_name("group", &new.name)?;
+    check_text("description", &new.description)?;
+    check_colour(&new.colour)?;
+    let own = work.actor.scope.team().unwrap_or_default().to_owned();
+    let team = new.team.unwrap_or(own);
+    team_seen(&mut work.all, &work.actor.scope, &team).await?;
+    expect_free(work, &team, &new.name, "").await?;
+    let group = Group {
+        id: secret::new_id()?,
+        name: new.name,
+        description: new.description,
+        colour: new.colour,
+        team,
+        devices: 0,
+        revision: 1,
+        created_ms: work.now_ms,
+        updated_ms: work.now_ms,
+    };
+    let mut sql = work.sql(
+        "INSERT INTO device_groups (revision, id, team, name, description, colour, created_ms, \
+         updated_ms) VALUES (1",
+    );
+    for text in [
+        &group.id,
+        &group.team,
+        &group.name,
+        &group.description,
+        &group.colour,
+    ] {
+        sql.push(", ").bind(text.clone());
+    }
+    sql.push(", ").bind(group.created_ms);
+    sql.push(", ").bind(group.updated_ms).push(")");
+    sql.execute(&mut work.all).await?;
+    let changed = json!({ "name": group.name });
+    work.audit("group.add", ("group", &group.id), &group.team, changed)
+        .await?;
+    Ok(group)
+}
+
+async fn change_one(
+    work: &mut Work<'_>,
+    id: &str,
+    change: GroupChange,
+    expected_revision: Option<i64>,
+) -> Result<Group, Fault> {
+    let mut group = find(&mut work.all, &work.actor.scope, id).await?;
+    expect_revision("the group", expected_revision, group.revision)?;
+    let mut changed = Map::new();
+    if let Some(name) = change.name.filter(|name| *name != group.name) {
+        check_name("group", &name)?;
+        expect_free(work, &group.team, &name, id).await?;
+        changed.insert("name".to_owned(), json!([group.name, name]));
+        group.name = name;
+    }
+    if let Some(description) = change.description {
+        check_text("description", &description)?;
+        changed.insert(
+            "description".to_owned(),
+            json!([group.description, description]),
+        );
+        group.description = description;
+    }
+    if let Some(colour) = change.colour {
+        check_colour(&colour)?;
+        changed.insert("colour".to_owned(), json!([group.colour, colour]));
+        group.colour = colour;
+    }
+    group.revision += 1;
+    group.updated_ms = work.now_ms;
+    let sql = "UPDATE device_groups SET name = $1, description = $2, colour = $3, revision = $4, \
+               updated_ms = $5 WHERE id = $6";
+    let query = sqlx::query(sql)
+        .bind(group.name.clone())
+        .bind(group.description.clone());
+    let query = query.bind(group.colour.clone()).bind(group.revision);
+    let query = query.bind(group.updated_ms).bind(id.to_owned());
+    query.execute(&mut *work.all).await?;
+    work.audit(
+        "group.change",
+        ("group", id),
+        &group.team,
+        Value::Object(changed),
+    )
+    .await?;
+    Ok(group)
+}
+
+async fn remove_one(
+    work: &mut Work<'_>,
+    id: &str,
+    expected_revision: Option<i64>,
+) -> Result<(), Fault> {
+    let group = find(&mut work.all, &work.actor.scope, id).await?;
+    expect_revision("the group", expected_revision, group.revision)?;
+    for sql in [
+        "DELETE FROM rules WHERE owner_kind = 'group' AND owner = $1",
+        "DELETE FROM group_devices WHERE group_id = $1",
+        "DELETE FROM device_groups WHERE id = $1",
+    ] {
+        let query = sqlx::query(sql).bind(id.to_owned());
+        query.execute(&mut *work.all).await?;
+    }
+    let changed = json!({ "name": group.name, "devices": group.devices });
+    work.audit("group.remove", ("group", id), &group.team, changed)
+        .await
+}
+
+async fn place(
+    work: &mut Work<'_>,
+    id: &str,
+    devices: &[DeviceRef<'_>],
+    is_in: bool,
+) -> Result<u64, Fault> {
+    let scope = work.actor.scope.clone();
+    let group = find(&mut work.all, &scope, id).await?;
+    let (mut places, mut ids) = (Vec::new(), Vec::new());
+    for device in devices {
+        let found = find_device(&mut work.all, work.engine, &scope, *device, false).await?;
+        if !group.team.is_empty() && group.team != found.team {
+            let why = format!("{} is not in the team that the group is of", found.id);
+            return Err(RegistryError::Refused(why).into());
+        }
+        if found.groups.iter().any(|of| of == id) != is_in {
+            places.push((id.to_owned(), found.number));
+            ids.push(found.id);
+        }
+    }
+    match is_in {
+        true => write_places(work, &places).await?,
+        false => {
+            for (_, number) in &places {
+                let sql = "DELETE FROM group_devices WHERE group_id = $1 AND device = $2";
+                let query = sqlx::query(sql).bind(id.to_owned()).bind(*number);
+                query.execute(&mut *work.all).await?;
+            }
+        }
+    }
+    if !places.is_empty() {
+        let changed = json!({ "devices": ids });
+        let action = if is_in { "group.join" } else { "group.leave" };
+        work.audit(action, ("group", id), &group.team, changed)
+            .await?;
+    }
+    Ok(places.len() as u64)
+}

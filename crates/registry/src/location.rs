@@ -1,0 +1,136 @@
+//! Where the tables are: a file of SQLite, or a database of PostgreSQL by its URL.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use crate::RegistryError;
+
+/// Where the tables are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Location {
+    /// A file of SQLite, which is made if it is not there.
+    File(PathBuf),
+    /// A database of PostgreSQL.
+    Url(DatabaseUrl),
+}
+
+impl Location {
+    /// The file, where it is one.
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Self::File(path) => Some(path),
+            Self::Url(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => path.display().fmt(f),
+            Self::Url(url) => url.fmt(f),
+        }
+    }
+}
+
+impl From<PathBuf> for Location {
+    fn from(path: PathBuf) -> Self {
+        Self::File(path)
+    }
+}
+
+impl From<&Path> for Location {
+    fn from(path: &Path) -> Self {
+        Self::File(path.to_owned())
+    }
+}
+
+impl From<&PathBuf> for Location {
+    fn from(path: &PathBuf) -> Self {
+        Self::File(path.clone())
+    }
+}
+
+impl From<&Self> for Location {
+    fn from(location: &Self) -> Self {
+        location.clone()
+    }
+}
+
+impl From<DatabaseUrl> for Location {
+    fn from(url: DatabaseUrl) -> Self {
+        Self::Url(url)
+    }
+}
+
+/// The URL of a database, with a password in it that nobody is shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct DatabaseUrl(String);
+
+impl DatabaseUrl {
+    /// `postgres://USER:PASSWORD@HOST:PORT/DATABASE?sslmode=verify-full`.
+    ///
+    /// # Errors
+    /// It is of another kind of database.
+    pub fn parse(text: &str) -> Result<Self, RegistryError> {
+        let is_known = ["postgres://", "postgresql://"];
+        match is_known.iter().any(|scheme| text.starts_with(scheme)) {
+            true => Ok(Self(text.to_owned())),
+            false => Err(RegistryError::Refused(
+                "the URL of the registry's database must begin with postgres://".to_owned(),
+            )),
+        }
+    }
+
+    /// All of it, for who connects.
+    pub(crate) fn whole(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (scheme, rest) = self.0.split_once("://").unwrap_or(("postgres", ""));
+        // A password may stand among the parameters too.
+        let place = rest.split(['?', '#']).next().unwrap_or_default();
+        match place.rsplit_once('@') {
+            Some((who, host)) => {
+                let user = who.split(':').next().unwrap_or_default();
+                write!(f, "{scheme}://{user}@{host}")
+            }
+            // One of the two was part of a password.
+            None if rest.contains('@') => write!(f, "{scheme}://***"),
+            None => write!(f, "{scheme}://{place}"),
+        }
+    }
+}
+
+impl fmt::Debug for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_is_never_shown() {
+        for (given, shown) in [
+            ("postgres://u:secret@h:5432/d?a=b", "postgres://u@h:5432/d"),
+            (
+                "postgresql://h/d?user=u&password=secret",
+                "postgresql://h/d",
+            ),
+            ("postgres://u:se?cret@h/d", "postgres://***"),
+            ("postgres://u:se@cret@h/d", "postgres://u@h/d"),
+            ("postgres://u:se/cret@h/d", "postgres://u@h/d"),
+        ] {
+            let location = Location::from(DatabaseUrl::parse(given).expect("it is one"));
+            assert_eq!(location.to_string(), shown);
+            assert!(!format!("{location:?}").contains("cret"), "{given}");
+        }
+        assert!(DatabaseUrl::parse("mysql://u:secret@h/d").is_err());
+    }
+}

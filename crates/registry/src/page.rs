@@ -1,0 +1,100 @@
+//! Lists by page. A cursor says where the last page ended, by what the list is ordered by: rows
+//! that come and go elsewhere neither repeat nor hide others.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use crate::RegistryError;
+
+/// A page holds no more, whatever is asked for.
+const PAGE_MAX: usize = 1_000;
+
+/// Which page of a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PageRequest {
+    /// So many rows, up to 1,000.
+    pub limit: usize,
+    /// From where the page before ended; none: from the beginning.
+    pub cursor: Option<String>,
+    /// How many there are is counted too, which takes longer.
+    pub with_total: bool,
+}
+
+impl PageRequest {
+    /// The first page.
+    pub fn first(limit: usize) -> Self {
+        Self {
+            limit,
+            cursor: None,
+            with_total: false,
+        }
+    }
+
+    fn limit(&self) -> usize {
+        self.limit.clamp(1, PAGE_MAX)
+    }
+
+    /// One more, to know whether there is another page.
+    pub(crate) fn rows_wanted(&self) -> i64 {
+        self.limit() as i64 + 1
+    }
+}
+
+/// A page of a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page<T> {
+    /// Its rows.
+    pub items: Vec<T>,
+    /// Where the next page begins; none: this is the last.
+    pub next: Option<String>,
+    /// How many there are on all pages, if that was asked for.
+    pub total: Option<u64>,
+}
+
+/// Where a page ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Cursor {
+    pub(crate) text: String,
+    pub(crate) number: i64,
+}
+
+impl Cursor {
+    pub(crate) fn of(page: &PageRequest) -> Result<Option<Self>, RegistryError> {
+        let Some(given) = &page.cursor else {
+            return Ok(None);
+        };
+        let read = || {
+            let text = String::from_utf8(URL_SAFE_NO_PAD.decode(given).ok()?).ok()?;
+            let (number, text) = text.split_once(' ')?;
+            Some(Self {
+                text: text.to_owned(),
+                number: number.parse().ok()?,
+            })
+        };
+        let cursor = read().filter(|cursor| !cursor.text.contains('\0'));
+        cursor
+            .map(Some)
+            .ok_or_else(|| RegistryError::Refused(format!("{given:?} is no cursor of a list")))
+    }
+
+    fn written(&self) -> String {
+        URL_SAFE_NO_PAD.encode(format!("{} {}", self.number, self.text))
+    }
+}
+
+/// A page of the rows that were found.
+pub(crate) fn page_of<T>(
+    page: &PageRequest,
+    mut items: Vec<T>,
+    total: Option<i64>,
+    cursor: impl Fn(&T) -> Cursor,
+) -> Page<T> {
+    let has_more = items.len() > page.limit();
+    items.truncate(page.limit());
+    let last = items.last().filter(|_| has_more);
+    Page {
+        next: last.map(|last| cursor(last).written()),
+        items,
+        total: total.map(|total| u64::try_from(total).unwrap_or(0)),
+    }
+}

@@ -1,0 +1,372 @@
+//! Keys by which devices add themselves: of one type, for one team, so many, and no longer than.
+
+use serde_json::json;
+use sqlx::any::AnyRow;
+use sqlx::{AnyConnection, Row as _};
+
+use crate::database::Work;
+use crate::devices::insert_one;
+use crate::groups::find as find_group;
+use crate::rule_sets::{check_name, is_builtin, unknown};
+use crate::secret::{self, DigestKey, Secret};
+use crate::sql::{Fault, clean};
+use crate::teams::team_seen;
+use crate::{Actor, AddedDevice, DEVICE_TYPE, NewDevice, Owner, Registry, RegistryError, Scope};
+
+/// By this whoever finds a key knows whose it is.
+const PREFIX: &str = "mp_";
+
+/// A provisioning key, as lists show it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProvisioningKey {
+    /// Its id.
+    pub id: String,
+    /// For people.
+    pub name: String,
+    /// The type of devices that are added with it.
+    pub device_type: String,
+    /// The id of their team; empty is none.
+    pub team: String,
+    /// Ids of their groups.
+    pub groups: Vec<String>,
+    /// How their ids look, with one `*` for anything; empty is any.
+    pub id_pattern: String,
+    /// It makes so many; 0: as many as come.
+    pub devices_max: i64,
+    /// So many it has made.
+    pub devices_made: i64,
+    /// Raised with every change.
+    pub revision: i64,
+    /// Milliseconds since the Unix epoch.
+    pub created_ms: i64,
+    /// When it ends; 0: never.
+    pub expires_ms: i64,
+    /// Since when it is good no more; 0: it is.
+    pub revoked_ms: i64,
+}
+
+/// A provisioning key to be added.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewProvisioningKey {
+    /// For people.
+    pub name: String,
+    /// The type of devices.
+    pub device_type: String,
+    /// Their team; none: that of who adds the key.
+    pub team: Option<String>,
+    /// Ids of their groups.
+    pub groups: Vec<String>,
+    /// How their ids look, with one `*` for anything; empty is any.
+    pub id_pattern: String,
+    /// How many; 0: as many as come.
+    pub devices_max: i64,
+    /// When it ends; 0: never.
+    pub expires_ms: i64,
+}
+
+impl NewProvisioningKey {
+    /// One of this name, for any number of devices of the common type.
+    pub fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            device_type: DEVICE_TYPE.to_owned(),
+            team: None,
+            groups: Vec::new(),
+            id_pattern: String::new(),
+            devices_max: 0,
+            expires_ms: 0,
+        }
+    }
+}
+
+impl Registry {
+    /// Adds a key, which is shown this once.
+    ///
+    /// # Errors
+    /// There is no such type, team or group, or the pattern is none.
+    pub async fn add_provisioning_key(
+        &mut self,
+        actor: &Actor,
+        key: NewProvisioningKey,
+    ) -> Result<(ProvisioningKey, Secret), RegistryError> {
+        let digests = self.digest_key().await?;
+        let mut work = self.begin(actor).await?;
+        let done = insert(&mut work, &digests, key).await;
+        work.end(done).await
+    }
+
+    /// Keys, newest first.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn provisioning_keys(
+        &mut self,
+        scope: &Scope,
+    ) -> Result<Vec<ProvisioningKey>, RegistryError> {
+        let on = self.connected().await?;
+        let read = async {
+            let sql = "SELECT * FROM provisioning_keys ORDER BY created_ms DESC, id";
+            let rows = sqlx::query(sql).fetch_all(on).await?;
+            let keys: Result<Vec<_>, Fault> = rows.iter().map(read_key).collect();
+            let mut keys = keys?;
+            keys.retain(|key| scope.sees(&key.team));
+            Ok(keys)
+        };
+        let read: Result<_, Fault> = read.await;
+        read.map_err(|fault| fault.at(self.place()))
+    }
+
+    /// Ends a key.
+    ///
+    /// # Errors
+    /// There is no such key that is good.
+    pub async fn revoke_provisioning_key(
+        &mut self,
+        actor: &Actor,
+        id: &str,
+    ) -> Result<(), RegistryError> {
+        let mut work = self.begin(actor).await?;
+        let done = revoke(&mut work, id).await;
+        work.end(done).await
+    }
+
+    /// Adds a device by a key: it has the key's type, team and groups, whatever else is asked for.
+    /// `actor` says from where; that it was by the key is written.
+    ///
+    /// # Errors
+    /// It is no key that is good, its devices are all made, or something about the device cannot
+    /// be.
+    pub async fn provision(
+        &mut self,
+        actor: &Actor,
+        secret: &str,
+        device: NewDevice,
+    ) -> Result<AddedDevice, RegistryError> {
+        let digests = self.digest_key().await?;
+        let mut work = self.begin(actor).await?;
+        let done = provision_one(&mut work, &digests, secret, device).await;
+        work.end(done).await
+    }
+}
+
+fn read_key(row: &AnyRow) -> Result<ProvisioningKey, Fault> {
+    let groups: String = row.try_get("groups_joined")?;
+    Ok(ProvisioningKey {
+        id: row.try_get("id")?,
+        name: row.try_get("name")?,
+        device_type: row.try_get("device_type")?,
+        team: row.try_get("team")?,
+        groups: groups.split_whitespace().map(str::to_owned).collect(),
+        id_pattern: row.try_get("id_pattern")?,
+        devices_max: row.try_get("devices_max")?,
+        devices_made: row.try_get("devices_made")?,
+        revision: row.try_get("revision")?,
+        created_ms: row.try_get("created_ms")?,
+        expires_ms: row.try_get("expires_ms")?,
+        revoked_ms: row.try_get("revoked_ms")?,
+    })
+}
+
+fn fits(pattern: &str, id: &str) -> bool {
+    match pattern.split_once('*') {
+        None => pattern.is_empty() || pattern == id,
+        Some((start, end)) => {
+            id.len() >= start.len() + end.len() && id.starts_with(start) && id.ends_with(end)
+        }
+    }
+}
+
+async fn insert(
+    work: &mut Work<'_>,
+    digests: &DigestKey,
+    new: NewProvisioningKey,
+) -> Result<(ProvisioningKey, Secret), Fault> {
+    check_name("key", &new.name)?;
+    if !new.id_pattern.is_empty() {
+        check_name("pattern", &new.id_pattern)?;
+    }
+    if new.id_pattern.matches('*').count() > 1 || new.devices_max < 0 {
+        let why = "a pattern has one * at most, and no key makes less than no devices";
+        return Err(RegistryError::Refused(why.to_owned()).into());
+    }
+    let of_type = &new.device_type;
+    if is_builtin(&mut work.all, Owner::DeviceType, of_type)
+        .await?
+        .is_none()
+    {
+        return Err(RegistryError::Refused(unknown(Owner::DeviceType, of_type)).into());
+    }
+    let scope = work.actor.scope.clone();
+    let team = new
+        .team
+        .unwrap_or(scope.team().unwrap_or_default().to_owned());
+    team_seen(&mut work.all, &scope, &team).await?;
+    for group in &new.groups {
+        let group = find_group(&mut work.all, &scope, group).await?;
+        if !group.team.is_empty() && group.team != team {
+            let why = format!("the group {} is another team's", group.name);
+            return Err(RegistryError::Refused(why).into());
+        }
+    }
+    let secret = Secret::with_prefix(PREFIX)?;
+    let key = ProvisioningKey {
+        id: secret::new_id()?,
+        name: new.name,
+        device_type: new.device_type,
+        team,
+        groups: new.groups,
+        id_pattern: new.id_pattern,
+        devices_max: new.devices_max,
+        devices_made: 0,
+        revision: 1,
+        created_ms: work.now_ms,
+        expires_ms: new.expires_ms,
+        revoked_ms: 0,
+    };
+    let mut sql = work.sql(
+        "INSERT INTO provisioning_keys (devices_made, revision, revoked_ms, id, name, digest, \
+         device_type, team, groups_joined, id_pattern, devices_max, created_ms, expires_ms) \
+         VALUES (0, 1, 0",
+    );
+    let digest = secret::digest_text(&digests.digest(secret.text().as_bytes()));
+    for text in [
+        &key.id,
+        &key.name,
+        &digest,
+        &key.device_type,
+        &key.team,
+        &key.groups.join(" "),
+        &key.id_pattern,
+    ] {
+        sql.push(", ").bind(text.clone());
+    }
+    for number in [key.devices_max, key.created_ms, key.expires_ms] {
+        sql.push(", ").bind(number);
+    }
+    sql.push(")");
+    sql.execute(&mut work.all).await?;
+    let changed = json!({
+        "name": key.name, "type": key.device_type, "id_pattern": key.id_pattern,
+        "devices_max": key.devices_max, "expires_ms": key.expires_ms,
+    });
+    work.audit(
+        "provisioning_key.add",
+        ("provisioning_key", &key.id),
+        &key.team,
+        changed,
+    )
+    .await?;
+    Ok((key, secret))
+}
+
+async fn revoke(work: &mut Work<'_>, id: &str) -> Result<(), Fault> {
+    let missing = || RegistryError::NotFound(format!("there is no provisioning key {id}"));
+    let sql = "SELECT * FROM provisioning_keys WHERE id = $1 AND revoked_ms = 0";
+    let query = sqlx::query(sql).bind(clean(id));
+    let row = query
+        .fetch_optional(&mut *work.all)
+        .await?
+        .ok_or_else(missing)?;
+    let key = read_key(&row)?;
+    if !work.actor.scope.sees(&key.team) {
+        return Err(missing().into());
+    }
+    let sql = "UPDATE provisioning_keys SET revoked_ms = $1, revision = revision + 1 WHERE id = $2";
+    let query = sqlx::query(sql).bind(work.now_ms).bind(id.to_owned());
+    query.execute(&mut *work.all).await?;
+    let changed = json!({ "name": key.name, "devices_made": key.devices_made });
+    work.audit(
+        "provisioning_key.revoke",
+        ("provisioning_key", id),
+        &key.team,
+        changed,
+    )
+    .await
+}
+
+async fn find_good(
+    on: &mut AnyConnection,
+    digest: String,
+    now_ms: i64,
+) -> Result<ProvisioningKey, Fault> {
+    let missing = || RegistryError::NotFound("there is no such provisioning key".to_owned());
+    let sql = "SELECT * FROM provisioning_keys WHERE digest = $1";
+    let row = sqlx::query(sql).bind(digest).fetch_optional(on).await?;
+    let key = read_key(&row.ok_or_else(missing)?)?;
+    let refused = |why: &str| Fault::Told(RegistryError::Refused(why.to_owned()));
+    if key.revoked_ms > 0 {
+        return Err(refused("the provisioning key was revoked"));
+    }
+    if key.expires_ms > 0 && key.expires_ms <= now_ms {
+        return Err(refused("the provisioning key has expired"));
+    }
+    if key.devices_max > 0 && key.devices_made >= key.devices_max {
+        let why = format!(
+            "the provisioning key has made its {} devices",
+            key.devices_max
+        );
+        return Err(RegistryError::LimitReached(why).into());
+    }
+    Ok(key)
+}
+
+async fn provision_one(
+    work: &mut Work<'_>,
+    digests: &DigestKey,
+    secret: &str,
+    device: NewDevice,
+) -> Result<AddedDevice, Fault> {
+    let digest = secret::digest_text(&digests.digest(secret.as_bytes()));
+    let key = find_good(&mut work.all, digest, work.now_ms).await?;
+    if !fits(&key.id_pattern, &device.id) {
+        let why = format!("{} is no id such as {}", device.id, key.id_pattern);
+        return Err(RegistryError::Refused(why).into());
+    }
+    // The key's, not theirs who have it.
+    work.actor.scope = match key.team.is_empty() {
+        true => Scope::All,
+        false => Scope::Team(key.team.clone()),
+    };
+    work.actor.by = format!("provisioning key {}", key.id);
+    let mut groups = Vec::new();
+    for group in key.groups {
+        // Those that were removed meanwhile are left out.
+        match find_group(&mut work.all, &work.actor.scope, &group).await {
+            Ok(group) => groups.push(group.id),
+            Err(Fault::Told(RegistryError::NotFound(_))) => {}
+            Err(fault) => return Err(fault),
+        }
+    }
+    let device = NewDevice {
+        device_type: key.device_type,
+        team: Some(key.team),
+        groups,
+        owner: String::new(),
+        ..device
+    };
+    let added = insert_one(work, digests, device).await?;
+    let sql = "UPDATE provisioning_keys SET devices_made = devices_made + 1 WHERE id = $1";
+    let query = sqlx::query(sql).bind(key.id);
+    query.execute(&mut *work.all).await?;
+    Ok(added)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fits;
+
+    #[test]
+    fn a_pattern_has_one_star() {
+        for (pattern, id, expected) in [
+            ("", "x", true),
+            ("x", "x", true),
+            ("x", "xx", false),
+            ("m-*", "m-1", true),
+            ("m-*-z", "m-z", false),
+            ("m-*-z", "m--z", true),
+            ("*", "", true),
+        ] {
+            assert_eq!(fits(pattern, id), expected, "{pattern} {id}");
+        }
+    }
+}

@@ -1,0 +1,519 @@
+//! Teams: whose objects somebody sees. A team may own a tenant: its topics and Client Identifiers
+//! are its own then.
+
+use serde_json::{Map, Value, json};
+use sqlx::any::AnyRow;
+use sqlx::{AnyConnection, Row as _};
+
+use crate::database::Work;
+use crate::rule_sets::check_name;
+use crate::secret;
+use crate::sql::{Fault, clean};
+use crate::users::expect_user;
+use crate::{Actor, ApiRole, Registry, RegistryError, Scope, check_text, expect_revision};
+
+/// A team.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Team {
+    /// Its id.
+    pub id: String,
+    /// Unique among those that are there or can be restored.
+    pub name: String,
+    /// For people.
+    pub description: String,
+    /// 0 is shared by all teams that own none; others are never used again.
+    pub tenant: u32,
+    /// Raised with every change.
+    pub revision: i64,
+    /// Milliseconds since the Unix epoch.
+    pub created_ms: i64,
+    /// When it was last changed.
+    pub updated_ms: i64,
+    /// When it was deleted; 0: it is there.
+    pub deleted_ms: i64,
+}
+
+/// A team to be added.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NewTeam {
+    /// Its name.
+    pub name: String,
+    /// For people.
+    pub description: String,
+    /// It has a tenant of its own, for good.
+    pub owns_tenant: bool,
+}
+
+/// What is to be different about a team; none: it stays.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TeamChange {
+    /// Its name.
+    pub name: Option<String>,
+    /// For people.
+    pub description: Option<String>,
+}
+
+/// Somebody in a team.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// The team's id.
+    pub team: String,
+    /// The user.
+    pub user: String,
+    /// What they may do with the team's objects.
+    pub role: ApiRole,
+    /// Since when.
+    pub created_ms: i64,
+}
+
+impl Registry {
+    /// Adds a team.
+    ///
+    /// # Errors
+    /// There is one of that name, or whoever asks sees one team only.
+    pub async fn add_team(&mut self, actor: &Actor, team: NewTeam) -> Result<Team, RegistryError> {
+        let mut work = self.begin(actor).await?;
+        let done = insert(&mut work, team).await;
+        work.end(done).await
+    }
+
+    /// Changes a team.
+    ///
+    /// # Errors
+    /// There is none, or it has another revision than expected.
+    pub async fn change_team(
+        &mut self,
+        actor: &Actor,
+        id: &str,
+        change: TeamChange,
+        expected_revision: Option<i64>,
+    ) -> Result<Team, RegistryError> {
+        let mut work = self.begin(actor).await?;
+        let done = change_one(&mut work, id, change, expected_revision).await;
+        work.end(done).await
+    }
+
+    /// Deletes a team, and with it its devices and what its keys open; all of it can be restored.
+    ///
+    /// # Errors
+    /// There is none, or users are at home in it.
+    pub async fn delete_team(
+        &mut self,
+        actor: &Actor,
+        id: &str,
+        expected_revision: Option<i64>,
+    ) -> Result<(), RegistryError> {
+        let mut work = self.begin(actor).await?;
+        let done = delete_one(&mut work, id, expected_revision).await;
+        work.end(done).await
+    }
+
+    /// Brings a deleted team back, with the devices that were deleted with it.
+    ///
+    /// # Errors
+    /// There is no such team that is deleted.
+    pub async fn restore_team(&mut self, actor: &Actor, id: &str) -> Result<Team, RegistryError> {
+        let mut work = self.begin(actor).await?;
+        let done = restore_one(&mut work, id).await;
+        work.end(done).await
+    }
+
+    /// Removes for good what was deleted before this time: devices, users and teams. The answer is
+    /// how many.
+    ///
+    /// # Errors
+    /// The database cannot be changed.
+    pub async fn purge_deleted(
+        &mut self,
+        actor: &Actor,
+        before_ms: i64,
+    ) -> Result<u64, RegistryError> {
+        let mut work = self.begin(actor).await?;
+        let done = purge(&mut work, before_ms).await;
+        work.end(done).await
+    }
+
+    /// Teams by name: those that are there, or those that are deleted.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn teams(
+        &mut self,
+        scope: &Scope,
+        deleted: bool,
+    ) -> Result<Vec<Team>, RegistryError> {
+        let on = self.connected().await?;
+        let sql = match deleted {
+            false => "SELECT * FROM teams WHERE deleted_ms = 0 ORDER BY name",
+            true => "SELECT * FROM teams WHERE deleted_ms > 0 ORDER BY name",
+        };
+        let read = async {
+            let rows = sqlx::query(sql).fetch_all(on).await?;
+            let teams: Result<Vec<_>, _> = rows.iter().map(read_team).collect();
+            let mut teams = teams?;
+            teams.retain(|team| scope.sees(&team.id));
+            Ok(teams)
+        };
+        let read: Result<_, Fault> = read.await;
+        read.map_err(|fault| fault.at(self.place()))
+    }
+
+    /// A team.
+    ///
+    /// # Errors
+    /// There is none.
+    pub async fn team(&mut self, scope: &Scope, id: &str) -> Result<Team, RegistryError> {
+        let on = self.connected().await?;
+        let found = find(on, scope, id, false).await;
+        found.map_err(|fault| fault.at(self.place()))
+    }
+
+    /// Who is in a team, by name.
+    ///
+    /// # Errors
+    /// There is no such team.
+    pub async fn members(
+        &mut self,
+        scope: &Scope,
+        team: &str,
+    ) -> Result<Vec<Member>, RegistryError> {
+        let on = self.connected().await?;
+        let read = async {
+            find(&mut *on, scope, team, false).await?;
+            let sql = "SELECT team_members.* FROM team_members JOIN users ON name = user_name \
+                       WHERE team_members.team = $1 AND deleted_ms = 0 ORDER BY user_name";
+            let rows = sqlx::query(sql).bind(team.to_owned());
+            let rows = rows.fetch_all(on).await?;
+            rows.iter().map(read_member).collect()
+        };
+        let read: Result<_, Fault> = read.await;
+        read.map_err(|fault| fault.at(self.place()))
+    }
+
+    /// The teams that somebody is in.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn teams_of(&mut self, user: &str) -> Result<Vec<Member>, RegistryError> {
+        let on = self.connected().await?;
+        let read = async {
+            let sql = "SELECT team_members.* FROM team_members JOIN teams ON id = team WHERE \
+                       user_name = $1 AND deleted_ms = 0 ORDER BY name";
+            let rows = sqlx::query(sql).bind(clean(user)).fetch_all(on);
+            rows.await?.iter().map(read_member).collect()
+        };
+        let read: Result<_, Fault> = read.await;
+        read.map_err(|fault| fault.at(self.place()))
+    }
+
+    /// Has somebody be in a team, in this role; none: no more.
+    ///
+    /// # Errors
+    /// There is no such team or user.
+    pub async fn set_member(
+        &mut self,
+        actor: &Actor,
+        team: &str,
+        user: &str,
+        role: Option<ApiRole>,
+    ) -> Result<(), RegistryError> {
+        let mut work = self.begin(actor).await?;
+        let done = set_one_member(&mut work, team, user, role).await;
+        work.end(done).await
+    }
+}
+
+fn read_team(row: &AnyRow) -> Result<Team, Fault> {
+    let tenant: i64 = row.try_get("tenant")?;
+    Ok(Team {
+        id: row.try_get("id")?,
+        name: row.try_get("name")?,
+        description: row.try_get("description")?,
+        tenant: u32::try_from(tenant).unwrap_or(u32::MAX),
+        revision: row.try_get("revision")?,
+        created_ms: row.try_get("created_ms")?,
+        updated_ms: row.try_get("updated_ms")?,
+        deleted_ms: row.try_get("deleted_ms")?,
+    })
+}
+
+fn read_member(row: &AnyRow) -> Result<Member, Fault> {
+    let role: String = row.try_get("role")?;
+    Ok(Member {
+        team: row.try_get("team")?,
+        user: row.try_get("user_name")?,
+        role: ApiRole::from_word(&role).unwrap_or(ApiRole::None),
+        created_ms: row.try_get("created_ms")?,
+    })
+}
+
+pub(crate) async fn find(
+    on: &mut AnyConnection,
+    scope: &Scope,
+    id: &str,
+    deleted: bool,
+) -> Result<Team, Fault> {
+    let missing = || RegistryError::NotFound(format!("there is no team {id}"));
+    if !scope.sees(id) || id.contains('\0') {
+        return Err(missing().into());
+    }
+    let query = sqlx::query("SELECT * FROM teams WHERE id = $1").bind(id.to_owned());
+    let row = query.fetch_optional(on).await?.ok_or_else(missing)?;
+    let team = read_team(&row)?;
+    match (team.deleted_ms > 0) == deleted {
+        true => Ok(team),
+        false => Err(missing().into()),
+    }
+}
+
+/// The tenant of what belongs to a team, or to none; none: these do not see such a team.
+pub(crate) async fn tenant_for(
+    on: &mut AnyConnection,
+    scope: &Scope,
+    team: &str,
+) -> Result<Option<i64>, Fault> {
+    match team_seen(on, scope, team).await {
+        Ok(tenant) => Ok(Some(tenant)),
+        Err(Fault::Told(RegistryError::NotFound(_))) => Ok(None),
+        Err(fault) => Err(fault),
+    }
+}
+
+/// As [`tenant_for`], where there must be one.
+pub(crate) async fn team_seen(
+    on: &mut AnyConnection,
+    scope: &Scope,
+    team: &str,
+) -> Result<i64, Fault> {
+    match (team, scope.team()) {
+        ("", None) => Ok(0),
+        _ => Ok(i64::from(find(on, scope, team, false).await?.tenant)),
+    }
+}
+
+fn expect_all(actor: &Actor) -> Result<(), RegistryError> {
+    match actor.scope {
+        Scope::All => Ok(()),
+        Scope::Team(_) => Err(RegistryError::Refused(
+            "teams are added and removed by who sees all of them".to_owned(),
+        )),
+    }
+}
+
+async fn insert(work: &mut Work<'_>, new: NewTeam) -> Result<Team, Fault> {
+    expect_all(&work.actor)?;
+    check_name("team", &new.name)?;
+    check_text("description", &new.description)?;
+    expect_free(work, &new.name, "").await?;
+    let tenant = match new.owns_tenant {
+        true => work.take_numbers("tenant", 1).await?,
+        false => 0,
+    };
+    let team = Team {
+        id: secret::new_id()?,
+        name: new.name,
+        description: new.description,
+        tenant: u32::try_from(tenant).unwrap_or(u32::MAX),
+        revision: 1,
+        created_ms: work.now_ms,
+        updated_ms: work.now_ms,
+        deleted_ms: 0,
+    };
+    let sql = "INSERT INTO teams (id, name, description, tenant, revision, created_ms, \
+               updated_ms, deleted_ms) VALUES ($1, $2, $3, $4, 1, $5, $5, 0)";
+    let query = sqlx::query(sql)
+        .bind(team.id.clone())
+        .bind(team.name.clone());
+    let query = query.bind(team.description.clone()).bind(tenant);
+    query.bind(work.now_ms).execute(&mut *work.all).await?;
+    let changed = json!({ "name": team.name, "tenant": tenant });
+    work.audit("team.add", ("team", &team.id), &team.id, changed)
+        .await?;
+    Ok(team)
+}
+
+async fn expect_free(work: &mut Work<'_>, name: &str, own_id: &str) -> Result<(), Fault> {
+    let sql = "SELECT deleted_ms FROM teams WHERE name = $1 AND id <> $2";
+    let query = sqlx::query_scalar::<_, i64>(sql).bind(name.to_owned());
+    let found = query.bind(own_id.to_owned()).fetch_optional(&mut *work.all);
+    let why = match found.await? {
+        None => return Ok(()),
+        Some(0) => format!("there is a team {name} already"),
+        Some(_) => format!("a team {name} was deleted: restore it, or remove it for good first"),
+    };
+    Err(RegistryError::Exists(why).into())
+}
+
+async fn change_one(
+    work: &mut Work<'_>,
+    id: &str,
+    change: TeamChange,
+    expected_revision: Option<i64>,
+) -> Result<Team, Fault> {
+    let mut team = find(&mut work.all, &work.actor.scope, id, false).await?;
+    expect_revision("the team", expected_revision, team.revision)?;
+    let mut changed = Map::new();
+    if let Some(name) = change.name.filter(|name| *name != team.name) {
+        check_name("team", &name)?;
+        expect_free(work, &name, id).await?;
+        changed.insert("name".to_owned(), json!([team.name, name]));
+        team.name = name;
+    }
+    if let Some(description) = change.description {
+        check_text("description", &description)?;
+        changed.insert(
+            "description".to_owned(),
+            json!([team.description, description]),
+        );
+        team.description = description;
+    }
+    team.revision += 1;
+    team.updated_ms = work.now_ms;
+    let sql = "UPDATE teams SET name = $1, description = $2, revision = $3, updated_ms = $4 \
+               WHERE id = $5";
+    let query = sqlx::query(sql)
+        .bind(team.name.clone())
+        .bind(team.description.clone());
+    let query = query.bind(team.revision).bind(team.updated_ms);
+    query.bind(id.to_owned()).execute(&mut *work.all).await?;
+    work.audit("team.change", ("team", id), id, Value::Object(changed))
+        .await?;
+    Ok(team)
+}
+
+async fn delete_one(
+    work: &mut Work<'_>,
+    id: &str,
+    expected_revision: Option<i64>,
+) -> Result<(), Fault> {
+    expect_all(&work.actor)?;
+    let team = find(&mut work.all, &Scope::All, id, false).await?;
+    expect_revision("the team", expected_revision, team.revision)?;
+    let sql = "SELECT name FROM users WHERE team = $1 AND deleted_ms = 0 LIMIT 1";
+    let at_home = sqlx::query_scalar::<_, String>(sql).bind(id.to_owned());
+    if let Some(user) = at_home.fetch_optional(&mut *work.all).await? {
+        let why = format!(
+            "{user} is at home in the team {}: move them first",
+            team.name
+        );
+        return Err(RegistryError::Refused(why).into());
+    }
+    let sql = "UPDATE teams SET deleted_ms = $1, updated_ms = $1, revision = revision + 1 \
+               WHERE id = $2";
+    let query = sqlx::query(sql).bind(work.now_ms).bind(id.to_owned());
+    query.execute(&mut *work.all).await?;
+    let sql = "UPDATE devices SET deleted_ms = $1, updated_ms = $1, revision = revision + 1 \
+               WHERE team = $2 AND deleted_ms = 0";
+    let query = sqlx::query(sql).bind(work.now_ms).bind(id.to_owned());
+    let gone = query.execute(&mut *work.all).await?.rows_affected();
+    let changed = json!({ "name": team.name, "devices": gone });
+    work.audit("team.delete", ("team", id), id, changed).await
+}
+
+async fn restore_one(work: &mut Work<'_>, id: &str) -> Result<Team, Fault> {
+    expect_all(&work.actor)?;
+    let mut team = find(&mut work.all, &Scope::All, id, true).await?;
+    let sql = "UPDATE devices SET deleted_ms = 0, updated_ms = $1, revision = revision + 1 \
+               WHERE team = $2 AND deleted_ms = $3";
+    let query = sqlx::query(sql).bind(work.now_ms).bind(id.to_owned());
+    let back = query.bind(team.deleted_ms).execute(&mut *work.all).await?;
+    team.deleted_ms = 0;
+    team.revision += 1;
+    team.updated_ms = work.now_ms;
+    let sql = "UPDATE teams SET deleted_ms = 0, updated_ms = $1, revision = $2 WHERE id = $3";
+    let query = sqlx::query(sql).bind(work.now_ms).bind(team.revision);
+    query.bind(id.to_owned()).execute(&mut *work.all).await?;
+    let changed = json!({ "name": team.name, "devices": back.rows_affected() });
+    work.audit("team.restore", ("team", id), id, changed)
+        .await?;
+    Ok(team)
+}
+
+async fn purge(work: &mut Work<'_>, before_ms: i64) -> Result<u64, Fault> {
+    expect_all(&work.actor)?;
+    let mut gone = 0;
+    for (kind, select, delete) in [
+        (
+            "device",
+            "SELECT id AS name, team FROM devices WHERE deleted_ms > 0 AND deleted_ms < $1",
+            "DELETE FROM devices WHERE deleted_ms > 0 AND deleted_ms < $1",
+        ),
+        (
+            "user",
+            "SELECT name, team FROM users WHERE deleted_ms > 0 AND deleted_ms < $1",
+            "DELETE FROM users WHERE deleted_ms > 0 AND deleted_ms < $1",
+        ),
+        (
+            "team",
+            "SELECT id AS name, id AS team FROM teams WHERE deleted_ms > 0 AND deleted_ms < $1",
+            "DELETE FROM teams WHERE deleted_ms > 0 AND deleted_ms < $1",
+        ),
+    ] {
+        let found = sqlx::query(select).bind(before_ms);
+        for row in found.fetch_all(&mut *work.all).await? {
+            let (name, team): (String, String) = (row.try_get("name")?, row.try_get("team")?);
+            if kind == "team" {
+                remove_rest_of(work, &name).await?;
+            }
+            if kind == "user" {
+                forget_owner(work, &name).await?;
+            }
+            let action = format!("{kind}.remove");
+            work.audit(&action, (kind, &name), &team, json!({})).await?;
+        }
+        let done = sqlx::query(delete).bind(before_ms);
+        gone += done.execute(&mut *work.all).await?.rows_affected();
+    }
+    Ok(gone)
+}
+
+/// A name that is used again is somebody else's: nothing may be theirs already.
+pub(crate) async fn forget_owner(work: &mut Work<'_>, user: &str) -> Result<(), sqlx::Error> {
+    for sql in [
+        "UPDATE devices SET owner = '', revision = revision + 1 WHERE owner = $1",
+        "DELETE FROM api_keys WHERE owner = $1",
+    ] {
+        let query = sqlx::query(sql).bind(user.to_owned());
+        query.execute(&mut *work.all).await?;
+    }
+    Ok(())
+}
+
+/// What belongs to a team that is removed for good.
+async fn remove_rest_of(work: &mut Work<'_>, team: &str) -> Result<(), sqlx::Error> {
+    for sql in [
+        "DELETE FROM rules WHERE owner_kind = 'group' AND owner IN \
+         (SELECT id FROM device_groups WHERE team = $1)",
+        "DELETE FROM device_groups WHERE team = $1",
+        "DELETE FROM api_keys WHERE team = $1",
+        "DELETE FROM provisioning_keys WHERE team = $1",
+        "DELETE FROM devices WHERE team = $1",
+    ] {
+        let query = sqlx::query(sql).bind(team.to_owned());
+        query.execute(&mut *work.all).await?;
+    }
+    Ok(())
+}
+
+async fn set_one_member(
+    work: &mut Work<'_>,
+    team: &str,
+    user: &str,
+    role: Option<ApiRole>,
+) -> Result<(), Fault> {
+    find(&mut work.all, &work.actor.scope, team, false).await?;
+    expect_user(&mut work.all, &Scope::All, user).await?;
+    let gone = sqlx::query("DELETE FROM team_members WHERE team = $1 AND user_name = $2");
+    let gone = gone.bind(team.to_owned()).bind(user.to_owned());
+    gone.execute(&mut *work.all).await?;
+    if let Some(role) = role {
+        let sql = "INSERT INTO team_members (team, user_name, role, created_ms) \
+                   VALUES ($1, $2, $3, $4)";
+        let query = sqlx::query(sql).bind(team.to_owned()).bind(user.to_owned());
+        let query = query.bind(role.word()).bind(work.now_ms);
+        query.execute(&mut *work.all).await?;
+    }
+    let changed = json!({ "user": user, "role": role.map(ApiRole::word) });
+    work.audit("team.member", ("team", team), team, changed)
+        .await
+}

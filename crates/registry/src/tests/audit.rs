@@ -1,0 +1,141 @@
+use super::{all, both, new_device, of_team};
+use crate::{
+    AuditFilter, DeviceChange, NewApiKey, NewAuditEntry, NewTeam, PageRequest, Scope, Status,
+};
+
+both!(
+    every_change_says_who_made_it_and_nothing_secret,
+    registry,
+    {
+        let team = NewTeam {
+            name: "one".to_owned(),
+            ..NewTeam::default()
+        };
+        let team = registry.add_team(&all(), team).await?;
+        let ann = of_team(&team.id);
+        let added = registry.create_device(&ann, new_device("d1")).await?;
+        let change = DeviceChange {
+            status: Some(Status::Inactive),
+            ..DeviceChange::default()
+        };
+        registry
+            .change_device(&ann, "d1".into(), change, None)
+            .await?;
+        registry.add_user("eve", "user", "password-of-eve").await?;
+        let key = NewApiKey {
+            name: "k".to_owned(),
+            ..NewApiKey::default()
+        };
+        let (_, key) = registry.add_api_key(&all(), key).await?;
+        // What was refused has changed nothing.
+        assert!(
+            registry
+                .create_device(&ann, new_device("d1"))
+                .await
+                .is_err()
+        );
+        let page = PageRequest::first(100);
+        let log = registry
+            .audit_log(&Scope::All, &AuditFilter::default(), &page)
+            .await?;
+        let actions: Vec<_> = log.items.iter().map(|row| &*row.entry.action).collect();
+        let expected = [
+            "api_key.add",
+            "user.add",
+            "device.change",
+            "device.add",
+            "team.add",
+        ];
+        assert_eq!(actions, expected);
+        let changed = &log.items[2];
+        assert_eq!(
+            changed.entry.changed,
+            "{\"status\":[\"active\",\"inactive\"]}"
+        );
+        assert_eq!((&*changed.who, &*changed.by), ("ann", "session 1"));
+        assert_eq!(
+            (&*changed.address, &*changed.request_id),
+            ("192.0.2.1", "r-1")
+        );
+        assert!(
+            log.items[1].who.starts_with("uid "),
+            "the command line's user is known"
+        );
+        let whole = format!("{log:?}");
+        let secret = added.secret.expect("one was made up");
+        for hidden in [
+            secret.text(),
+            key.text(),
+            "password-of-eve",
+            "argon2",
+            "HMAC",
+        ] {
+            assert!(!whole.contains(hidden), "{hidden}");
+        }
+        let theirs = registry
+            .audit_log(&ann.scope, &AuditFilter::default(), &page)
+            .await?;
+        assert_eq!(theirs.items.len(), 3);
+        for (filter, expected) in [
+            (
+                AuditFilter {
+                    action: Some("device.".to_owned()),
+                    ..AuditFilter::default()
+                },
+                2,
+            ),
+            (
+                AuditFilter {
+                    action: Some("device.add".to_owned()),
+                    ..AuditFilter::default()
+                },
+                1,
+            ),
+            (
+                AuditFilter {
+                    who: Some("root".to_owned()),
+                    ..AuditFilter::default()
+                },
+                2,
+            ),
+            (
+                AuditFilter {
+                    object_id: Some("d1".to_owned()),
+                    ..AuditFilter::default()
+                },
+                2,
+            ),
+            (
+                AuditFilter {
+                    before_ms: Some(1),
+                    ..AuditFilter::default()
+                },
+                0,
+            ),
+        ] {
+            let found = registry.audit_log(&Scope::All, &filter, &page).await?;
+            assert_eq!(found.items.len(), expected, "{filter:?}");
+        }
+        let mut small = PageRequest::first(2);
+        small.with_total = true;
+        let first = registry
+            .audit_log(&Scope::All, &AuditFilter::default(), &small)
+            .await?;
+        assert_eq!((first.total, first.items.len()), (Some(5), 2));
+        small.cursor = first.next;
+        let second = registry
+            .audit_log(&Scope::All, &AuditFilter::default(), &small)
+            .await?;
+        assert_eq!(second.items[0].number, log.items[2].number);
+        let refused = NewAuditEntry {
+            team: String::new(),
+            action: "log_in".to_owned(),
+            object_kind: "user".to_owned(),
+            object_id: "eve".to_owned(),
+            changed: "{}".to_owned(),
+            outcome: "wrong password".to_owned(),
+        };
+        registry.audit(&all(), &refused).await?;
+        assert_eq!(registry.forget_audit_before(i64::MAX).await?, 6);
+    }
+);

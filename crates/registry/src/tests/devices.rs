@@ -1,0 +1,522 @@
+use std::time::Duration;
+
+use super::{all, both, is_not_found, new_device};
+use crate::{
+    CredentialUse, DataType, DeviceChange, DeviceFilter, DeviceOrder, DeviceSecret, Import,
+    NewCredential, NewDevice, NewGroup, Owner, PageRequest, Presence, RegistryError, RowOutcome,
+    Scope, Secret, Snapshot, Status,
+};
+
+both!(a_device_has_all_its_fields, registry, {
+    let actor = all();
+    registry.add_user("ann", "user", "secret").await?;
+    let group = NewGroup {
+        name: "hall".to_owned(),
+        ..NewGroup::default()
+    };
+    let group = registry.add_group(&actor, group).await?;
+    let new = NewDevice {
+        name: Some("Pümpe".to_owned()),
+        description: "two\nlines".to_owned(),
+        location: "roof".to_owned(),
+        firmware_version: "1.2".to_owned(),
+        hardware_version: "B".to_owned(),
+        owner: "ann".to_owned(),
+        tags: vec!["wet".to_owned(), "blue".to_owned(), "wet".to_owned()],
+        groups: vec![group.id.clone()],
+        ..new_device("p1")
+    };
+    let added = registry.create_device(&actor, new).await?;
+    let found = registry.device(&Scope::All, "p1".into()).await?;
+    assert_eq!(
+        found,
+        registry.device(&Scope::All, added.number.into()).await?
+    );
+    assert_eq!((&*found.name, &*found.description), ("Pümpe", "two\nlines"));
+    assert_eq!((&*found.location, &*found.owner), ("roof", "ann"));
+    assert_eq!(
+        (&*found.firmware_version, &*found.hardware_version),
+        ("1.2", "B")
+    );
+    assert_eq!(found.tags, ["blue", "wet"]);
+    assert_eq!(found.groups, [group.id]);
+    assert_eq!(
+        (found.revision, found.credentials, found.deleted_ms),
+        (1, 1, 0)
+    );
+});
+
+both!(
+    a_change_of_what_has_changed_meanwhile_is_refused,
+    registry,
+    {
+        let actor = all();
+        registry.create_device(&actor, new_device("d")).await?;
+        let rename = |name: &str| DeviceChange {
+            name: Some(name.to_owned()),
+            ..DeviceChange::default()
+        };
+        let changed = registry
+            .change_device(&actor, "d".into(), rename("a"), Some(1))
+            .await?;
+        assert_eq!((&*changed.name, changed.revision), ("a", 2));
+        let late = registry
+            .change_device(&actor, "d".into(), rename("b"), Some(1))
+            .await;
+        assert!(matches!(
+            late,
+            Err(RegistryError::Stale {
+                expected: 1,
+                found: 2,
+                ..
+            })
+        ));
+        let late = registry.delete_device(&actor, "d".into(), Some(1)).await;
+        assert!(matches!(late, Err(RegistryError::Stale { .. })));
+        // Nothing is different.
+        let same = registry
+            .change_device(&actor, "d".into(), rename("a"), None)
+            .await?;
+        assert_eq!(same.revision, 2);
+    }
+);
+
+both!(
+    a_deleted_device_is_gone_for_everybody_until_it_is_restored,
+    registry,
+    {
+        let actor = all();
+        let first = registry.create_device(&actor, new_device("d")).await?;
+        let secret = first.secret.expect("one was made up");
+        registry.delete_device(&actor, "d".into(), None).await?;
+        assert!(is_not_found(registry.device(&Scope::All, "d".into()).await));
+        assert!(registry.devices().await?.is_empty());
+        assert!(registry.device_of_secret(secret.text()).await?.is_none());
+        let snapshot = Snapshot::read(registry).await?;
+        assert!(snapshot.known(0, "d").is_none() && snapshot.is_in_use());
+        let taken = registry.create_device(&actor, new_device("d")).await;
+        assert!(matches!(taken, Err(RegistryError::Exists(why)) if why.contains("was deleted")));
+        let back = registry.restore_device(&actor, "d".into()).await?;
+        assert_eq!((back.number, back.deleted_ms), (first.number, 0));
+        let (device, credential) = registry
+            .device_of_secret(secret.text())
+            .await?
+            .expect("it is back");
+        assert_eq!(
+            (&*device.id, credential.is_good(device.updated_ms)),
+            ("d", true)
+        );
+        registry.delete_device(&actor, "d".into(), None).await?;
+        registry.purge_device(&actor, "d".into()).await?;
+        assert!(is_not_found(
+            registry.restore_device(&actor, "d".into()).await
+        ));
+        let second = registry.create_device(&actor, new_device("d")).await?;
+        assert!(second.number > first.number, "numbers are never used again");
+    }
+);
+
+both!(many_are_added_all_or_each_by_itself, registry, {
+    let actor = all();
+    registry.create_device(&actor, new_device("old")).await?;
+    registry.add_user("ann", "user", "secret").await?;
+    let many = || {
+        let ids = ["a", "old", "b/c", "a", "ann", "z"];
+        let mut many: Vec<_> = ids.map(new_device).into();
+        many.push(NewDevice {
+            device_type: "none".to_owned(),
+            ..new_device("y")
+        });
+        many.push(NewDevice {
+            secret: DeviceSecret::Given(Secret::given("0123456789abcdef").expect("long enough")),
+            ..new_device("given")
+        });
+        many
+    };
+    let outcomes = registry
+        .add_devices(&actor, many(), Import::AllOrNone)
+        .await?;
+    assert!(
+        !outcomes
+            .iter()
+            .any(|one| matches!(one, RowOutcome::Added(_)))
+    );
+    assert_eq!(registry.devices().await?.len(), 1);
+    let outcomes = registry
+        .add_devices(&actor, many(), Import::EachByItself)
+        .await?;
+    let kinds: Vec<_> = outcomes
+        .iter()
+        .map(|outcome| match outcome {
+            RowOutcome::Added(added) => added.id.clone(),
+            RowOutcome::Exists(_) => "exists".to_owned(),
+            other => format!("{other:?}")[..7].to_owned(),
+        })
+        .collect();
+    let expected = [
+        "a", "exists", "Refused", "exists", "exists", "z", "Refused", "given",
+    ];
+    assert_eq!(kinds, expected);
+    let many = (0..1_500)
+        .map(|number| new_device(&format!("m{number:04}")))
+        .collect();
+    let outcomes = registry
+        .add_devices(&actor, many, Import::AllOrNone)
+        .await?;
+    assert!(
+        outcomes
+            .iter()
+            .all(|one| matches!(one, RowOutcome::Added(_)))
+    );
+    let snapshot = Snapshot::read(registry).await?;
+    let RowOutcome::Added(last) = &outcomes[1_499] else {
+        panic!("it was added");
+    };
+    let secret = last
+        .secret
+        .as_ref()
+        .expect("one was made up")
+        .text()
+        .as_bytes();
+    assert_eq!(
+        snapshot.check_device(0, "m1499", "m1499", secret, 1),
+        Some(Ok(0))
+    );
+    let given = snapshot.check_device(0, "given", "given", b"0123456789abcdef", 1);
+    assert_eq!(given, Some(Ok(0)));
+});
+
+both!(nobody_owns_more_devices_than_they_may, registry, {
+    let actor = all();
+    registry.limit_devices_per_user(Some(2));
+    registry.add_user("ann", "user", "secret").await?;
+    let of_ann = |id: &str| NewDevice {
+        owner: "ann".to_owned(),
+        ..new_device(id)
+    };
+    let three = ["a", "b", "c"].map(of_ann).into();
+    let outcomes = registry
+        .add_devices(&actor, three, Import::EachByItself)
+        .await?;
+    assert!(matches!(outcomes[2], RowOutcome::LimitReached(_)));
+    let fourth = registry.create_device(&actor, of_ann("d")).await;
+    assert!(matches!(fourth, Err(RegistryError::LimitReached(_))));
+    registry.create_device(&actor, new_device("d")).await?;
+    let own = DeviceChange {
+        owner: Some("ann".to_owned()),
+        ..DeviceChange::default()
+    };
+    let taken = registry
+        .change_device(&actor, "d".into(), own.clone(), None)
+        .await;
+    assert!(matches!(taken, Err(RegistryError::LimitReached(_))));
+    registry.delete_device(&actor, "a".into(), None).await?;
+    registry
+        .change_device(&actor, "d".into(), own, None)
+        .await?;
+    let back = registry.restore_device(&actor, "a".into()).await;
+    assert!(matches!(back, Err(RegistryError::LimitReached(_))));
+});
+
+both!(
+    lists_are_filtered_and_pages_neither_repeat_nor_hide,
+    registry,
+    {
+        let actor = all();
+        registry
+            .add_rule_set(Owner::DeviceType, "meter", &[])
+            .await?;
+        let many = (0..30).map(|number| NewDevice {
+            device_type: if number % 2 == 0 { "meter" } else { "device" }.to_owned(),
+            location: if number % 3 == 0 { "Zürich" } else { "Bern" }.to_owned(),
+            tags: if number < 5 {
+                vec!["first".to_owned()]
+            } else {
+                Vec::new()
+            },
+            // Capital letters come before small ones, bytewise.
+            ..new_device(&format!(
+                "{}{number:02}",
+                if number % 2 == 0 { 'D' } else { 'd' }
+            ))
+        });
+        registry
+            .add_devices(&actor, many.collect(), Import::AllOrNone)
+            .await?;
+        for order in [DeviceOrder::Id, DeviceOrder::Created, DeviceOrder::LastSeen] {
+            let mut ids = Vec::new();
+            let mut page = PageRequest {
+                with_total: true,
+                ..PageRequest::first(7)
+            };
+            loop {
+                let filter = DeviceFilter::default();
+                let found = registry
+                    .list_devices(&Scope::All, &filter, order, &page)
+                    .await?;
+                assert_eq!(found.total, Some(30 - u64::from(!ids.is_empty())));
+                ids.extend(found.items.into_iter().map(|device| device.id));
+                if ids.len() == 7 {
+                    // What was on the first page goes, and hides nothing of the next.
+                    registry
+                        .delete_device(&actor, (&*ids[3]).into(), None)
+                        .await?;
+                }
+                match found.next {
+                    Some(next) => page.cursor = Some(next),
+                    None => break,
+                }
+            }
+            assert_eq!(ids.len(), 30, "{order:?}");
+            if order == DeviceOrder::Id {
+                assert!(ids.is_sorted() && ids[0] == "D00" && ids[15] == "d01");
+            }
+            registry.restore_device(&actor, (&*ids[3]).into()).await?;
+            ids.sort_unstable();
+            ids.dedup();
+            assert_eq!(ids.len(), 30, "{order:?}");
+        }
+        let some = |text: Option<&str>| text.map(str::to_owned);
+        for (filter, expected) in [
+            (
+                DeviceFilter {
+                    text: some(Some("ZÜRICH")),
+                    ..DeviceFilter::default()
+                },
+                10,
+            ),
+            (
+                DeviceFilter {
+                    text: some(Some("%")),
+                    ..DeviceFilter::default()
+                },
+                0,
+            ),
+            (
+                DeviceFilter {
+                    text: some(Some("d0")),
+                    ..DeviceFilter::default()
+                },
+                10,
+            ),
+            (
+                DeviceFilter {
+                    device_type: some(Some("meter")),
+                    ..DeviceFilter::default()
+                },
+                15,
+            ),
+            (
+                DeviceFilter {
+                    tag: some(Some("first")),
+                    ..DeviceFilter::default()
+                },
+                5,
+            ),
+            (
+                DeviceFilter {
+                    status: Some(Status::Inactive),
+                    ..DeviceFilter::default()
+                },
+                0,
+            ),
+            (
+                DeviceFilter {
+                    owner: some(Some("x\0y")),
+                    ..DeviceFilter::default()
+                },
+                0,
+            ),
+            (
+                DeviceFilter {
+                    deleted: true,
+                    ..DeviceFilter::default()
+                },
+                0,
+            ),
+        ] {
+            let page = PageRequest::first(1_000);
+            let order = DeviceOrder::Id;
+            let found = registry
+                .list_devices(&Scope::All, &filter, order, &page)
+                .await?;
+            assert_eq!(found.items.len(), expected, "{filter:?}");
+            let counted = registry.count_devices(&Scope::All, &filter).await?;
+            assert_eq!(counted, expected as u64, "{filter:?}");
+        }
+        let odd = PageRequest {
+            cursor: Some("***".to_owned()),
+            ..PageRequest::first(1)
+        };
+        let (filter, order) = (DeviceFilter::default(), DeviceOrder::Id);
+        let told = registry
+            .list_devices(&Scope::All, &filter, order, &odd)
+            .await;
+        assert!(matches!(told, Err(RegistryError::Refused(_))));
+    }
+);
+
+both!(a_device_has_several_credentials, registry, {
+    let actor = all();
+    let added = registry.create_device(&actor, new_device("d")).await?;
+    let first = added.secret.expect("one was made up");
+    let second = registry.rotate("d", Duration::from_secs(60)).await?;
+    let certificate = NewCredential::Certificate([7; 32]);
+    let (held, none) = registry
+        .add_credential(&actor, "d".into(), "card", certificate.clone(), 0)
+        .await?;
+    assert!(none.is_none());
+    let twice = registry
+        .add_credential(&actor, "d".into(), "", certificate, 0)
+        .await;
+    assert!(matches!(twice, Err(RegistryError::Exists(_))));
+    let all_held = registry.credentials(&Scope::All, "d".into()).await?;
+    assert_eq!(all_held.len(), 3);
+    let (of, found) = registry
+        .device_of_certificate(&[7; 32])
+        .await?
+        .expect("it is the device's");
+    assert_eq!((of.id, of.credentials, &found), ("d".to_owned(), 3, &held));
+    let snapshot = Snapshot::read(registry).await?;
+    for secret in [&first, &second] {
+        let found = snapshot.check_device(0, "d", "d", secret.text().as_bytes(), 1);
+        assert!(matches!(found, Some(Ok(_))));
+    }
+    assert_eq!(
+        snapshot.check_certificate(0, "d", "d", &[7; 32], 1),
+        Some(Ok(0))
+    );
+    // What is a certificate's fingerprint is no password.
+    assert!(matches!(
+        snapshot.check_device(0, "d", "d", &[7; 32], 1),
+        Some(Err(_))
+    ));
+    let before = Snapshot::read(registry).await?;
+    let uses = [CredentialUse {
+        id: held.id.clone(),
+        at_ms: 5,
+        uses: 3,
+    }];
+    registry.write_credential_uses(&uses).await?;
+    let renewed = before.renew_from(registry).await?;
+    assert!(
+        matches!(renewed, crate::Renewed::Same),
+        "a use is no change"
+    );
+    registry
+        .revoke_credential(&actor, "d".into(), &held.id)
+        .await?;
+    assert!(is_not_found(
+        registry
+            .revoke_credential(&actor, "d".into(), &held.id)
+            .await
+    ));
+    let (_, found) = registry
+        .device_of_certificate(&[7; 32])
+        .await?
+        .expect("it is kept");
+    assert_eq!((found.uses, found.last_used_ms), (3, 5));
+    assert!(!found.is_good(1));
+    let after = Snapshot::read(registry).await?;
+    assert_eq!(before.no_longer_valid(0, &after), ["d"]);
+});
+
+both!(a_configuration_has_values_of_their_types, registry, {
+    let actor = all();
+    registry.create_device(&actor, new_device("d")).await?;
+    for (data_type, value, is_one) in [
+        (DataType::Integer, "42", true),
+        (DataType::Integer, "4.2", false),
+        (DataType::Float, "4.2", true),
+        (DataType::Float, "inf", false),
+        (DataType::Boolean, "true", true),
+        (DataType::Boolean, "yes", false),
+        (DataType::Json, "{\"a\": [1]}", true),
+        (DataType::Json, "{", false),
+        (DataType::String, "{", true),
+    ] {
+        let set = registry
+            .set_configuration(
+                &actor,
+                "d".into(),
+                data_type.word(),
+                value,
+                data_type,
+                true,
+                None,
+            )
+            .await;
+        assert_eq!(set.is_ok(), is_one, "{data_type:?} {value}");
+    }
+    let read = registry.configuration(&Scope::All, "d".into()).await?;
+    let keys: Vec<_> = read
+        .iter()
+        .map(|setting| (&*setting.key, setting.revision))
+        .collect();
+    let expected = [
+        ("boolean", 1),
+        ("float", 1),
+        ("integer", 1),
+        ("json", 1),
+        ("string", 1),
+    ];
+    assert_eq!(keys, expected);
+    let again = registry
+        .set_configuration(
+            &actor,
+            "d".into(),
+            "string",
+            "x",
+            DataType::String,
+            false,
+            Some(1),
+        )
+        .await?;
+    assert_eq!((again.revision, again.is_active), (2, false));
+    registry
+        .remove_configuration(&actor, "d".into(), "string")
+        .await?;
+    assert!(is_not_found(
+        registry
+            .remove_configuration(&actor, "d".into(), "string")
+            .await
+    ));
+});
+
+both!(presence_is_written_in_batches_and_is_no_change, registry, {
+    registry.create_device(&all(), new_device("d")).await?;
+    let before = Snapshot::read(registry).await?;
+    let seen = |client_id: &str, online, last_seen_ms| Presence {
+        tenant: 0,
+        client_id: client_id.to_owned(),
+        online,
+        since_ms: last_seen_ms,
+        last_seen_ms,
+        why_offline: String::new(),
+        address: "192.0.2.7".to_owned(),
+    };
+    let batch = [
+        seen("d", true, 10),
+        seen("other", true, 11),
+        seen("d", false, 12),
+    ];
+    registry.write_presence(&batch).await?;
+    assert_eq!(registry.presence(0, "d").await?, Some(seen("d", false, 12)));
+    assert_eq!(
+        registry.device(&Scope::All, "d".into()).await?.last_seen_ms,
+        12
+    );
+    assert_eq!(registry.presence(0, "nobody").await?, None);
+    assert_eq!(registry.all_offline("the node was killed").await?, 1);
+    assert!(
+        !registry
+            .presence(0, "other")
+            .await?
+            .expect("it is known")
+            .online
+    );
+    assert!(matches!(
+        before.renew_from(registry).await?,
+        crate::Renewed::Same
+    ));
+});

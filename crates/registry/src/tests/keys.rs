@@ -1,0 +1,214 @@
+use super::{all, both, is_not_found, new_device, of_team};
+use crate::{
+    BanKind, Claim, CredentialUse, NewApiKey, NewBan, NewGroup, NewProvisioningKey, NewTeam,
+    RegistryError, Renewed, Scope, Snapshot,
+};
+
+both!(an_api_key_is_good_until_something_ends_it, registry, {
+    let team = NewTeam {
+        name: "one".to_owned(),
+        ..NewTeam::default()
+    };
+    let team = registry.add_team(&all(), team).await?;
+    registry.add_user("ann", "user", "secret").await?;
+    let new = NewApiKey {
+        name: "ci".to_owned(),
+        scopes: vec!["devices:read".to_owned(), "publish".to_owned()],
+        owner: "ann".to_owned(),
+        expires_ms: i64::MAX,
+        ..NewApiKey::default()
+    };
+    let (key, secret) = registry.add_api_key(&all(), new.clone()).await?;
+    assert!(secret.text().starts_with("mk_") && secret.text().len() > 24);
+    assert_eq!(
+        registry.api_key_of(secret.text(), 1).await?,
+        Some(key.clone())
+    );
+    assert_eq!(
+        registry.api_key_of(secret.text(), i64::MAX).await?,
+        None,
+        "it has expired"
+    );
+    assert_eq!(registry.api_key_of("mk_guess", 1).await?, None);
+    let uses = [CredentialUse {
+        id: key.id.clone(),
+        at_ms: 9,
+        uses: 2,
+    }];
+    registry.write_api_key_uses(&uses).await?;
+    let found = registry
+        .api_key_of(secret.text(), 1)
+        .await?
+        .expect("it is good");
+    assert_eq!((found.last_used_ms, found.uses), (9, 2));
+    registry.set_user("ann", None, Some(false)).await?;
+    assert_eq!(
+        registry.api_key_of(secret.text(), 1).await?,
+        None,
+        "its owner is disabled"
+    );
+    registry.set_user("ann", None, Some(true)).await?;
+    let scopes = ["publish".to_owned()];
+    let changed = registry
+        .change_api_key(&all(), &key.id, "ci", &scopes, Some(1))
+        .await?;
+    assert_eq!((changed.scopes, changed.revision), (scopes.to_vec(), 2));
+    let bob = of_team(&team.id);
+    assert!(registry.api_keys(&bob.scope).await?.is_empty());
+    assert!(is_not_found(registry.revoke_api_key(&bob, &key.id).await));
+    registry.revoke_api_key(&all(), &key.id).await?;
+    assert_eq!(registry.api_key_of(secret.text(), 1).await?, None);
+    assert!(is_not_found(registry.revoke_api_key(&all(), &key.id).await));
+    let odd = NewApiKey {
+        scopes: vec!["two words".to_owned()],
+        ..new
+    };
+    assert!(matches!(
+        registry.add_api_key(&all(), odd).await,
+        Err(RegistryError::Refused(_))
+    ));
+});
+
+both!(
+    a_provisioning_key_makes_so_many_devices_and_no_others,
+    registry,
+    {
+        let team = NewTeam {
+            name: "one".to_owned(),
+            owns_tenant: true,
+            ..NewTeam::default()
+        };
+        let team = registry.add_team(&all(), team).await?;
+        let group = NewGroup {
+            name: "new".to_owned(),
+            team: Some(team.id.clone()),
+            ..NewGroup::default()
+        };
+        let group = registry.add_group(&all(), group).await?;
+        let new = NewProvisioningKey {
+            team: Some(team.id.clone()),
+            groups: vec![group.id.clone()],
+            id_pattern: "m-*".to_owned(),
+            devices_max: 2,
+            ..NewProvisioningKey::new("line 1")
+        };
+        let (key, secret) = registry.add_provisioning_key(&all(), new.clone()).await?;
+        let asks = all();
+        let made = registry
+            .provision(&asks, secret.text(), new_device("m-1"))
+            .await?;
+        assert_eq!(made.tenant, team.tenant);
+        let found = registry
+            .device(&Scope::Team(team.id.clone()), "m-1".into())
+            .await?;
+        assert_eq!(
+            (found.groups, found.team),
+            (vec![group.id], team.id.clone())
+        );
+        let odd = registry
+            .provision(&asks, secret.text(), new_device("x-1"))
+            .await;
+        assert!(matches!(odd, Err(RegistryError::Refused(_))));
+        let twice = registry
+            .provision(&asks, secret.text(), new_device("m-1"))
+            .await;
+        assert!(matches!(twice, Err(RegistryError::Exists(_))));
+        registry
+            .provision(&asks, secret.text(), new_device("m-2"))
+            .await?;
+        let third = registry
+            .provision(&asks, secret.text(), new_device("m-3"))
+            .await;
+        assert!(matches!(third, Err(RegistryError::LimitReached(_))));
+        assert_eq!(
+            registry.provisioning_keys(&Scope::All).await?[0].devices_made,
+            2
+        );
+        assert!(is_not_found(
+            registry
+                .provision(&asks, "mp_guess", new_device("m-4"))
+                .await
+        ));
+        let old = NewProvisioningKey {
+            expires_ms: 1,
+            ..new.clone()
+        };
+        let (_, old) = registry.add_provisioning_key(&all(), old).await?;
+        let late = registry
+            .provision(&asks, old.text(), new_device("m-5"))
+            .await;
+        assert!(matches!(late, Err(RegistryError::Refused(why)) if why.contains("expired")));
+        registry.revoke_provisioning_key(&all(), &key.id).await?;
+        assert!(is_not_found(
+            registry.revoke_provisioning_key(&all(), &key.id).await
+        ));
+    }
+);
+
+both!(a_request_that_comes_twice_is_answered_once, registry, {
+    assert_eq!(registry.claim("ann", "k", "digest").await?, Claim::New);
+    assert_eq!(registry.claim("ann", "k", "digest").await?, Claim::Pending);
+    assert_eq!(registry.claim("bob", "k", "digest").await?, Claim::New);
+    registry.answer("ann", "k", 201, "{}").await?;
+    let answered = Claim::Answered {
+        status: 201,
+        answer: "{}".to_owned(),
+    };
+    assert_eq!(registry.claim("ann", "k", "digest").await?, answered);
+    assert_eq!(
+        registry.claim("ann", "k", "another").await?,
+        Claim::Different
+    );
+    registry.answer("ann", "k", 0, "").await?;
+    assert_eq!(registry.claim("ann", "k", "another").await?, Claim::New);
+    let old = "UPDATE idempotency_keys SET created_ms = 1";
+    let done = sqlx::raw_sql(old).execute(&mut registry.connection).await;
+    done.expect("it can be changed");
+    assert_eq!(
+        registry.claim("ann", "k", "digest").await?,
+        Claim::New,
+        "a day is over"
+    );
+});
+
+both!(who_is_banned_is_kept_out_until_the_ban_ends, registry, {
+    let before = Snapshot::read(registry).await?;
+    let new = |kind, value: &str, until_ms| NewBan {
+        kind,
+        value: value.to_owned(),
+        why: "noise".to_owned(),
+        until_ms,
+    };
+    registry
+        .add_ban(&all(), new(BanKind::ClientId, "c1", 0))
+        .await?;
+    registry
+        .add_ban(&all(), new(BanKind::UserName, "ann", 100))
+        .await?;
+    let network = registry
+        .add_ban(&all(), new(BanKind::Address, "192.0.2.0/24", 0))
+        .await?;
+    let odd = registry
+        .add_ban(&all(), new(BanKind::Address, "here", 0))
+        .await;
+    assert!(matches!(odd, Err(RegistryError::Refused(_))));
+    let Renewed::Changed(snapshot, names) = before.renew_from(registry).await? else {
+        panic!("bans have changed");
+    };
+    assert!(names.is_empty());
+    let is_out = |snapshot: &Snapshot, client: &str, user: &str, from: &str, now| {
+        let address = from.parse().ok();
+        snapshot.ban_of(0, client, user, address, now).is_some()
+    };
+    assert!(is_out(&snapshot, "c1", "bob", "198.51.100.1", 1));
+    assert!(is_out(&snapshot, "c2", "ann", "198.51.100.1", 99));
+    assert!(!is_out(&snapshot, "c2", "ann", "198.51.100.1", 100));
+    assert!(is_out(&snapshot, "c2", "bob", "192.0.2.200", 1));
+    assert!(!is_out(&snapshot, "c2", "bob", "198.51.100.1", 1));
+    registry.remove_ban(&all(), &network.id).await?;
+    assert!(is_not_found(registry.remove_ban(&all(), &network.id).await));
+    assert_eq!(registry.forget_bans_before(101).await?, 1);
+    assert_eq!(registry.bans(&Scope::All).await?.len(), 1);
+    let after = Snapshot::read(registry).await?;
+    assert!(!is_out(&after, "c2", "ann", "192.0.2.200", 1));
+});

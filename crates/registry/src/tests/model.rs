@@ -1,0 +1,289 @@
+//! A random sequence of calls gives the same answers on both engines.
+
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+
+use super::{all, new_device, of_team, postgres};
+use crate::snapshot::tests::Place;
+use crate::{
+    Actor, ApiRole, DeviceChange, DeviceFilter, DeviceOrder, Import, Location, NewDevice, NewGroup,
+    NewTeam, NewUser, PageRequest, Registry, RegistryError, Renewed, RowOutcome, Scope, Snapshot,
+    Status, wait,
+};
+
+/// A call: what it does, to which of a few names, and by whom.
+#[derive(Clone, Debug)]
+struct Call {
+    kind: u8,
+    name: u8,
+    other: u8,
+    in_team: bool,
+}
+
+fn calls() -> impl Strategy<Value = Vec<Call>> {
+    let call = (0_u8..14, 0_u8..4, 0_u8..4, any::<bool>());
+    let call = call.prop_map(|(kind, name, other, in_team)| Call {
+        kind,
+        name,
+        other,
+        in_team,
+    });
+    prop::collection::vec(call, 1..40)
+}
+
+/// What a call has answered, without what was made up or is a time.
+fn told<T>(answer: Result<T, RegistryError>, say: impl FnOnce(T) -> String) -> String {
+    match answer {
+        Ok(answer) => say(answer),
+        Err(RegistryError::Database { error, .. }) => panic!("{error}"),
+        Err(error) => error.to_string(),
+    }
+}
+
+struct Run {
+    registry: Registry,
+    team: String,
+    group: String,
+    answers: Vec<String>,
+    held: Option<std::sync::Arc<Snapshot>>,
+}
+
+impl Run {
+    async fn start(location: &Location) -> Result<Self, RegistryError> {
+        let mut registry = Registry::open(location).await?;
+        let team = NewTeam {
+            name: "team".to_owned(),
+            owns_tenant: true,
+            ..NewTeam::default()
+        };
+        let team = registry.add_team(&all(), team).await?.id;
+        let group = NewGroup {
+            name: "group".to_owned(),
+            ..NewGroup::default()
+        };
+        let group = registry.add_group(&all(), group).await?.id;
+        Ok(Self {
+            registry,
+            team,
+            group,
+            answers: Vec::new(),
+            held: None,
+        })
+    }
+
+    /// Ids that were made up have names.
+    fn say(&mut self, text: String) {
+        let text = text
+            .replace(&self.team, "TEAM")
+            .replace(&self.group, "GROUP");
+        self.answers.push(text);
+    }
+
+    async fn run(&mut self, call: &Call) -> Result<(), RegistryError> {
+        let actor = if call.in_team {
+            of_team(&self.team)
+        } else {
+            all()
+        };
+        // Ordered otherwise by most collations than by bytes.
+        let name = ["b", "B", "ä", "a b"][usize::from(call.name)];
+        let text = match call.kind {
+            0..=5 => self.run_device(call, &actor, name).await,
+            6 => {
+                let user = NewUser {
+                    team: if call.in_team {
+                        self.team.clone()
+                    } else {
+                        String::new()
+                    },
+                    api_role: ApiRole::Viewer,
+                    ..NewUser::new(name)
+                };
+                let made = self.registry.create_user(&actor, user, "x").await;
+                told(made, |user| format!("{} {}", user.name, user.tenant))
+            }
+            7 => told(self.registry.delete_user(&actor, name, None).await, |()| {
+                "gone".into()
+            }),
+            8 => told(self.registry.restore_user(&actor, name).await, |user| {
+                user.name
+            }),
+            9 => {
+                let devices = [name.into()];
+                let placed = match call.other % 2 {
+                    0 => {
+                        self.registry
+                            .add_to_group(&actor, &self.group, &devices)
+                            .await
+                    }
+                    _ => {
+                        self.registry
+                            .remove_from_group(&actor, &self.group, &devices)
+                            .await
+                    }
+                };
+                told(placed, |many| many.to_string())
+            }
+            10 => {
+                let both = vec![new_device(name), new_device("other")];
+                let added = self
+                    .registry
+                    .add_devices(&actor, both, Import::EachByItself)
+                    .await;
+                told(added, |all| {
+                    let one = |outcome: &RowOutcome| match outcome {
+                        RowOutcome::Added(added) => format!("{} {}", added.number, added.tenant),
+                        other => format!("{other:?}"),
+                    };
+                    all.iter().map(one).collect()
+                })
+            }
+            11 => told(
+                self.registry.delete_team(&actor, &self.team, None).await,
+                |()| "gone".into(),
+            ),
+            12 => told(
+                self.registry.restore_team(&actor, &self.team).await,
+                |team| team.name,
+            ),
+            _ => told(
+                self.registry.rotate(name, std::time::Duration::ZERO).await,
+                |_| "rotated".into(),
+            ),
+        };
+        self.say(text);
+        self.look().await
+    }
+
+    async fn run_device(&mut self, call: &Call, actor: &Actor, name: &str) -> String {
+        let registry = &mut self.registry;
+        match call.kind {
+            0 | 1 => {
+                let device = NewDevice {
+                    tags: vec!["t".to_owned(), name.to_owned()],
+                    ..new_device(name)
+                };
+                let made = registry.create_device(actor, device).await;
+                told(made, |made| format!("{} {}", made.number, made.tenant))
+            }
+            2 => {
+                let change = DeviceChange {
+                    status: Some(Status::ALL[usize::from(call.other % 3)]),
+                    name: Some(format!("N{}", call.other)),
+                    team: (call.other == 3).then(|| self.team.clone()),
+                    ..DeviceChange::default()
+                };
+                let expected = (call.other == 0).then_some(1);
+                let changed = registry.change_device(actor, name.into(), change, expected);
+                told(changed.await, |device| {
+                    format!("{} {}", device.number, device.revision)
+                })
+            }
+            3 => told(
+                registry.delete_device(actor, name.into(), None).await,
+                |()| "gone".into(),
+            ),
+            4 => {
+                let back = registry.restore_device(actor, name.into()).await;
+                told(back, |device| device.number.to_string())
+            }
+            _ => told(registry.purge_device(actor, name.into()).await, |()| {
+                "purged".into()
+            }),
+        }
+    }
+
+    /// What lists and the gate say, and that what is read of changes is what is read of everything.
+    async fn look(&mut self) -> Result<(), RegistryError> {
+        let mut text = String::new();
+        for scope in [Scope::All, Scope::Team(self.team.clone())] {
+            for deleted in [false, true] {
+                let filter = DeviceFilter {
+                    deleted,
+                    ..DeviceFilter::default()
+                };
+                let page = PageRequest::first(100);
+                let order = DeviceOrder::Id;
+                let found = self
+                    .registry
+                    .list_devices(&scope, &filter, order, &page)
+                    .await?;
+                for one in found.items {
+                    text += &format!(
+                        "{} {} {} {} {} {:?} {:?} {} {}; ",
+                        one.number,
+                        one.tenant,
+                        one.id,
+                        one.name,
+                        one.status,
+                        one.tags,
+                        one.groups,
+                        one.revision,
+                        one.credentials
+                    );
+                }
+                for user in self.registry.list_users(&scope, deleted).await? {
+                    text += &format!("{} {} {}; ", user.name, user.tenant, user.revision);
+                }
+            }
+        }
+        let whole = Snapshot::read(&mut self.registry).await?;
+        let gate = gate(&whole);
+        if let Some(held) = &self.held {
+            match held.renew_from(&mut self.registry).await? {
+                Renewed::Changed(newer, _) => assert_eq!(self::gate(&newer), gate),
+                Renewed::Same => assert_eq!(self::gate(held), gate),
+                Renewed::Everything => {}
+            }
+        }
+        self.held = Some(std::sync::Arc::new(whole));
+        self.say(format!("{text}| {gate}"));
+        Ok(())
+    }
+}
+
+fn gate(snapshot: &Snapshot) -> String {
+    let mut lines = Vec::new();
+    for tenant in 0..3 {
+        for name in snapshot.names(tenant) {
+            let is_in = snapshot.admits(tenant, name, name).is_ok();
+            let rules = snapshot
+                .rules_of(tenant, name)
+                .map(|rules| rules.rules().len());
+            lines.push(format!("{tenant} {name} {is_in} {rules:?}"));
+        }
+    }
+    lines.sort_unstable();
+    lines.join("; ")
+}
+
+fn answers(location: &Location, calls: &[Call]) -> Vec<String> {
+    let done = wait(async {
+        let mut run = Run::start(location).await?;
+        for call in calls {
+            run.run(call).await?;
+        }
+        run.registry.close().await?;
+        Ok(run.answers)
+    });
+    done.expect("the tables can be used")
+}
+
+#[test]
+fn both_engines_answer_alike() {
+    let config = Config {
+        cases: 10,
+        failure_persistence: None,
+        max_shrink_iters: 40,
+        ..Config::default()
+    };
+    let compare = |calls: Vec<Call>| {
+        let place = Place::new("model");
+        let sqlite = answers(&Location::from(place.db()), &calls);
+        let postgres = answers(&Location::Url(postgres::new_database()), &calls);
+        prop_assert_eq!(sqlite, postgres);
+        Ok(())
+    };
+    let ran = TestRunner::new(config).run(&calls(), compare);
+    ran.unwrap_or_else(|error| panic!("{error}"));
+}

@@ -1,0 +1,403 @@
+use martlet_access::RuleLine;
+use martlet_broker::{Actions, Names};
+
+use super::{all, both, is_not_found, new_device, of_team};
+use crate::{
+    ApiRole, DeviceChange, DeviceFilter, DeviceOrder, GroupChange, NewDevice, NewGroup, NewTeam,
+    NewUser, Owner, PageRequest, RegistryError, Renewed, Scope, Snapshot, UserChange,
+};
+
+fn new_team(name: &str, owns_tenant: bool) -> NewTeam {
+    NewTeam {
+        name: name.to_owned(),
+        owns_tenant,
+        ..NewTeam::default()
+    }
+}
+
+fn new_group(name: &str) -> NewGroup {
+    NewGroup {
+        name: name.to_owned(),
+        ..NewGroup::default()
+    }
+}
+
+both!(
+    what_is_another_teams_is_as_if_it_were_not_there,
+    registry,
+    {
+        let one = registry.add_team(&all(), new_team("one", false)).await?;
+        let two = registry.add_team(&all(), new_team("two", false)).await?;
+        let (ann, bob) = (of_team(&one.id), of_team(&two.id));
+        registry.create_device(&ann, new_device("d1")).await?;
+        let group = registry.add_group(&ann, new_group("hall")).await?;
+        // Of the same name, since it is another team's.
+        let theirs = registry.add_group(&bob, new_group("hall")).await?;
+        registry
+            .add_to_group(&ann, &group.id, &["d1".into()])
+            .await?;
+        assert!(is_not_found(registry.device(&bob.scope, "d1".into()).await));
+        let change = DeviceChange::default();
+        assert!(is_not_found(
+            registry
+                .change_device(&bob, "d1".into(), change, None)
+                .await
+        ));
+        assert!(is_not_found(
+            registry.delete_device(&bob, "d1".into(), None).await
+        ));
+        assert!(is_not_found(registry.purge_device(&bob, 1.into()).await));
+        assert!(is_not_found(
+            registry.credentials(&bob.scope, "d1".into()).await
+        ));
+        assert!(is_not_found(
+            registry.configuration(&bob.scope, "d1".into()).await
+        ));
+        assert!(is_not_found(registry.group(&bob.scope, &group.id).await));
+        let rename = GroupChange::default();
+        assert!(is_not_found(
+            registry.change_group(&bob, &group.id, rename, None).await
+        ));
+        assert!(is_not_found(
+            registry.remove_group(&bob, &group.id, None).await
+        ));
+        assert!(is_not_found(
+            registry
+                .add_to_group(&bob, &theirs.id, &["d1".into()])
+                .await
+        ));
+        assert!(is_not_found(registry.team(&bob.scope, &one.id).await));
+        assert!(is_not_found(registry.members(&bob.scope, &one.id).await));
+        assert!(is_not_found(
+            registry
+                .change_rules(&bob, Owner::Group, &group.id, &[], None)
+                .await
+        ));
+        let page = PageRequest::first(10);
+        let (filter, order) = (DeviceFilter::default(), DeviceOrder::Id);
+        assert!(
+            registry
+                .list_devices(&bob.scope, &filter, order, &page)
+                .await?
+                .items
+                .is_empty()
+        );
+        assert_eq!(
+            registry
+                .list_devices(&ann.scope, &filter, order, &page)
+                .await?
+                .items
+                .len(),
+            1
+        );
+        assert_eq!(registry.groups(&bob.scope).await?, [theirs]);
+        // An id is one device's in the common tenant, though they do not see whose.
+        let taken = registry.create_device(&bob, new_device("d1")).await;
+        assert!(matches!(taken, Err(RegistryError::Exists(_))));
+        for name in ["roles", "types"] {
+            let owner = if name == "roles" {
+                Owner::Role
+            } else {
+                Owner::DeviceType
+            };
+            let made = registry.create_rule_set(&bob, owner, "mine", &[]).await;
+            assert!(matches!(made, Err(RegistryError::Refused(_))));
+        }
+        let others = NewDevice {
+            team: Some(one.id.clone()),
+            ..new_device("d2")
+        };
+        assert!(registry.create_device(&bob, others).await.is_err());
+    }
+);
+
+both!(a_tenant_has_ids_of_its_own, registry, {
+    let one = registry.add_team(&all(), new_team("one", true)).await?;
+    let two = registry.add_team(&all(), new_team("two", true)).await?;
+    assert!(one.tenant > 0 && two.tenant > one.tenant);
+    let first = registry
+        .create_device(&of_team(&one.id), new_device("d"))
+        .await?;
+    let second = registry
+        .create_device(&of_team(&two.id), new_device("d"))
+        .await?;
+    registry.add_device("d", None, "device").await?;
+    let snapshot = Snapshot::read(registry).await?;
+    let check = |tenant: u32, of: &crate::AddedDevice| {
+        let secret = of.secret.as_ref().expect("one was made up").text();
+        let found = snapshot.check_device(tenant, "d", "d", secret.as_bytes(), 1);
+        matches!(found, Some(Ok(_)))
+    };
+    assert!(check(one.tenant, &first) && check(two.tenant, &second));
+    assert!(!check(two.tenant, &first) && !check(0, &first));
+    assert_eq!(snapshot.tenant_named("two"), Some(two.tenant));
+    assert_eq!(snapshot.tenant_named("three"), None);
+    // A change of one is no change of the other.
+    let inactive = DeviceChange {
+        status: Some(crate::Status::Inactive),
+        ..DeviceChange::default()
+    };
+    registry
+        .change_device(&of_team(&one.id), "d".into(), inactive, None)
+        .await?;
+    let Renewed::Changed(newer, _) = snapshot.renew_from(registry).await? else {
+        panic!("one device has changed");
+    };
+    assert!(newer.admits(one.tenant, "d", "d").is_err());
+    assert!(newer.admits(two.tenant, "d", "d").is_ok() && newer.admits(0, "d", "d").is_ok());
+    // Moved to where there is one of that id it would take its place.
+    let to_two = DeviceChange {
+        team: Some(two.id.clone()),
+        ..DeviceChange::default()
+    };
+    let moved = registry
+        .change_device(&all(), first.number.into(), to_two, None)
+        .await;
+    assert!(matches!(moved, Err(RegistryError::Exists(_))));
+    // A user of one tenant is nobody in the other.
+    let ann = NewUser {
+        team: one.id.clone(),
+        ..NewUser::new("ann")
+    };
+    registry.create_user(&all(), ann, "secret").await?;
+    let snapshot = Snapshot::read(registry).await?;
+    assert_eq!(snapshot.tenant_of("ann"), Some(one.tenant));
+    assert!(
+        snapshot
+            .check_user(one.tenant, "ann", "c", b"secret")
+            .is_some()
+    );
+    assert!(snapshot.check_user(0, "ann", "c", b"secret").is_none());
+});
+
+both!(
+    a_team_goes_with_its_devices_and_comes_back_with_them,
+    registry,
+    {
+        let team = registry.add_team(&all(), new_team("one", true)).await?;
+        let ann = of_team(&team.id);
+        registry.create_device(&ann, new_device("stays")).await?;
+        registry
+            .create_device(&ann, new_device("gone before"))
+            .await?;
+        registry
+            .delete_device(&ann, "gone before".into(), None)
+            .await?;
+        let deleted = registry.devices().await?;
+        assert!(deleted.is_empty());
+        // Deleted at another time than the team.
+        let start = std::time::Instant::now();
+        while start.elapsed().as_millis() < 3 {
+            std::hint::spin_loop();
+        }
+        registry.delete_team(&all(), &team.id, Some(1)).await?;
+        assert!(is_not_found(registry.team(&Scope::All, &team.id).await));
+        assert!(
+            Snapshot::read(registry)
+                .await?
+                .known(team.tenant, "stays")
+                .is_none()
+        );
+        let again = registry.add_team(&all(), new_team("one", false)).await;
+        assert!(matches!(again, Err(RegistryError::Exists(_))));
+        registry.restore_team(&all(), &team.id).await?;
+        let snapshot = Snapshot::read(registry).await?;
+        assert!(snapshot.known(team.tenant, "stays").is_some());
+        assert!(snapshot.known(team.tenant, "gone before").is_none());
+        registry.delete_team(&all(), &team.id, None).await?;
+        assert_eq!(registry.purge_deleted(&all(), i64::MAX).await?, 2 + 1);
+        let next = registry.add_team(&all(), new_team("one", true)).await?;
+        assert!(next.tenant > team.tenant, "numbers are never used again");
+    }
+);
+
+both!(users_have_roles_and_are_members, registry, {
+    let team = registry.add_team(&all(), new_team("one", false)).await?;
+    let new = NewUser {
+        api_role: ApiRole::Viewer,
+        email: "ann@example.org".to_owned(),
+        full_name: "Ann".to_owned(),
+        ..NewUser::new("ann")
+    };
+    let user = registry.create_user(&all(), new, "secret").await?;
+    assert_eq!((user.api_role, user.revision), (ApiRole::Viewer, 1));
+    assert_eq!(registry.user(&Scope::All, "ann").await?, user);
+    assert!(is_not_found(
+        registry.user(&Scope::Team(team.id.clone()), "ann").await
+    ));
+    let operator = Some(ApiRole::Operator);
+    registry
+        .set_member(&all(), &team.id, "ann", operator)
+        .await?;
+    assert_eq!(
+        registry.members(&Scope::All, &team.id).await?[0].role,
+        ApiRole::Operator
+    );
+    assert_eq!(registry.teams_of("ann").await?.len(), 1);
+    let seen = Scope::Team(team.id.clone());
+    assert_eq!(registry.list_users(&seen, false).await?.len(), 1);
+    let before = Snapshot::read(registry).await?;
+    let change = UserChange {
+        email: Some("a@example.org".to_owned()),
+        api_role: Some(ApiRole::Administrator),
+        ..UserChange::default()
+    };
+    let changed = registry
+        .change_user(&all(), "ann", change.clone(), Some(1))
+        .await?;
+    assert_eq!(changed.revision, 2);
+    let late = registry.change_user(&all(), "ann", change, Some(1)).await;
+    assert!(matches!(late, Err(RegistryError::Stale { .. })));
+    // What the gate does not ask about is no change for nodes.
+    assert!(matches!(before.renew_from(registry).await?, Renewed::Same));
+    assert!(registry.log_in("ann", "secret").await?.is_some());
+    assert!(registry.log_in("ann", "guess").await?.is_none());
+    registry.delete_user(&all(), "ann", None).await?;
+    assert!(registry.log_in("ann", "secret").await?.is_none());
+    assert!(registry.members(&Scope::All, &team.id).await?.is_empty());
+    let after = Snapshot::read(registry).await?;
+    assert_eq!(before.no_longer_valid(0, &after), ["ann"]);
+    let taken = registry.add_user("ann", "user", "x").await;
+    assert!(matches!(taken, Err(RegistryError::Exists(_))));
+    registry.restore_user(&all(), "ann").await?;
+    assert!(registry.log_in("ann", "secret").await?.is_some());
+    registry.set_member(&all(), &team.id, "ann", None).await?;
+    assert!(registry.teams_of("ann").await?.is_empty());
+});
+
+both!(a_groups_rules_come_after_the_types_by_name, registry, {
+    let rule = |line: &str| RuleLine::parse(line).expect("it is a rule");
+    let rules = [rule("topic deny a/secret"), rule("topic read a/#")];
+    registry
+        .add_rule_set(Owner::DeviceType, "meter", &rules)
+        .await?;
+    let mut groups = Vec::new();
+    for (name, line) in [
+        ("b", "topic deny b/#"),
+        ("a", "topic read b/open"),
+        ("c", "topic read a/secret"),
+    ] {
+        let group = registry.add_group(&all(), new_group(name)).await?;
+        registry
+            .set_rules(Owner::Group, &group.id, &[rule(line)])
+            .await?;
+        groups.push(group.id);
+    }
+    for id in ["d1", "d2"] {
+        let device = NewDevice {
+            device_type: "meter".to_owned(),
+            groups: groups.clone(),
+            ..new_device(id)
+        };
+        registry.create_device(&all(), device).await?;
+    }
+    let snapshot = Snapshot::read(registry).await?;
+    let reads = |snapshot: &Snapshot, topic: &str| {
+        let names = Names {
+            client_id: "d1",
+            user_name: "d1",
+        };
+        let rules = snapshot.rules_of(0, "d1").expect("it is known");
+        rules.topic(Actions::RECEIVE, topic, names).allowed
+    };
+    assert!(reads(&snapshot, "a/x") && !reads(&snapshot, "a/secret"));
+    assert!(reads(&snapshot, "b/open") && !reads(&snapshot, "b/x"));
+    let rules = |id| snapshot.rules_of(0, id).expect("it is known");
+    assert!(
+        std::sync::Arc::ptr_eq(rules("d1"), rules("d2")),
+        "they are shared"
+    );
+    registry
+        .remove_from_group(&all(), &groups[1], &["d1".into()])
+        .await?;
+    let Renewed::Changed(newer, names) = snapshot.renew_from(registry).await? else {
+        panic!("one device has changed");
+    };
+    assert_eq!(names.iter().map(|name| &**name).collect::<Vec<_>>(), ["d1"]);
+    assert!(!reads(&newer, "b/open") && reads(&newer, "a/x"));
+    registry.remove_group(&all(), &groups[0], None).await?;
+    assert!(matches!(
+        newer.renew_from(registry).await?,
+        Renewed::Everything
+    ));
+});
+
+both!(who_sees_one_team_gives_nobody_more_than_that, registry, {
+    let shared = registry.add_team(&all(), new_team("shared", false)).await?;
+    let own = registry.add_team(&all(), new_team("own", true)).await?;
+    let (ann, bob) = (of_team(&shared.id), of_team(&own.id));
+    let is_refused =
+        |told: Result<(), RegistryError>| matches!(told, Err(RegistryError::Refused(_)));
+    let with = |name: &str, role: &str, api_role| NewUser {
+        role: role.to_owned(),
+        api_role,
+        ..NewUser::new(name)
+    };
+    let none = ApiRole::None;
+    let made = registry
+        .create_user(&ann, with("u1", "user", ApiRole::Administrator), "x")
+        .await;
+    assert!(is_refused(made.map(drop)));
+    let made = registry
+        .create_user(&ann, with("u1", "administrator", none), "x")
+        .await;
+    assert!(is_refused(made.map(drop)));
+    let made = registry
+        .create_user(&ann, with("u1", "user", none), "x")
+        .await?;
+    assert_eq!((made.team, made.tenant), (shared.id.clone(), 0));
+    // Everything of a tenant is theirs who own it.
+    let made = registry
+        .create_user(&bob, with("u2", "administrator", none), "x")
+        .await?;
+    assert_eq!(made.tenant, own.tenant);
+    // Whoever has a say elsewhere is not taken over by a team that they are in.
+    registry
+        .create_user(&all(), with("root", "user", ApiRole::Administrator), "x")
+        .await?;
+    registry
+        .set_member(&all(), &own.id, "root", Some(ApiRole::Viewer))
+        .await?;
+    assert!(is_refused(
+        registry.change_password(&bob, "root", "y").await
+    ));
+    assert!(is_refused(registry.delete_user(&bob, "root", None).await));
+    assert!(is_refused(registry.purge_user(&bob, "root").await));
+    let raised = UserChange {
+        api_role: Some(ApiRole::Operator),
+        ..UserChange::default()
+    };
+    assert!(is_refused(
+        registry
+            .change_user(&bob, "u2", raised, None)
+            .await
+            .map(drop)
+    ));
+    registry.change_password(&bob, "u2", "y").await?;
+    // What others publish in the common tenant is not theirs to permit.
+    let lines = [RuleLine::parse("topic readwrite #").expect("it is a rule")];
+    let group = registry.add_group(&ann, new_group("g")).await?;
+    let told = registry
+        .change_rules(&ann, Owner::Group, &group.id, &lines, None)
+        .await;
+    assert!(is_refused(told));
+    let group = registry.add_group(&bob, new_group("g")).await?;
+    registry
+        .change_rules(&bob, Owner::Group, &group.id, &lines, Some(1))
+        .await?;
+    let told = registry
+        .change_rules(&bob, Owner::Group, &group.id, &lines, Some(1))
+        .await;
+    assert!(matches!(told, Err(RegistryError::Stale { .. })));
+    assert_eq!(registry.group_rules(&bob.scope, &group.id).await?, lines);
+    // Rules that could not be read again are refused before they are written.
+    let odd = RuleLine {
+        filter: "a/#/b".into(),
+        ..lines[0].clone()
+    };
+    let told = registry
+        .change_rules(&bob, Owner::Group, &group.id, &[odd], None)
+        .await;
+    assert!(is_refused(told));
+    Snapshot::read(registry).await?;
+});
