@@ -16,17 +16,21 @@
 //! * `event_log`: events as log lines
 //! * [`explain`]: what decides whether a client may do something
 //! * [`journal`]: what happened of late to clients, and the way to mend it
+//! * [`principal`]: who asks for something, and what they may
+//! * [`directory`]: where that is looked up
 //! * [`text`]: text from outside, on terminals and in shells
 #![forbid(unsafe_code)]
 
 pub mod authentication;
 pub mod backup;
 mod control;
+pub mod directory;
 pub mod event_log;
 pub mod explain;
 mod health;
 pub mod journal;
 mod metrics;
+pub mod principal;
 mod statistics;
 mod store;
 pub mod text;
