@@ -29,7 +29,8 @@ const COMINGS: usize = 512;
 const TEXT_MAX: usize = 512;
 
 /// Something that happened.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = Event)]
 pub struct Entry {
     /// Its number, from 1 at the start of the node.
     pub seq: u64,
@@ -82,7 +83,8 @@ impl Entry {
 }
 
 /// Entries behind a number.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = EventPage)]
 pub struct Page {
     /// In order.
     pub events: Vec<Entry>,
