@@ -3,16 +3,18 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use martlet_broker::ClientInfo;
 use martlet_control::{Control, ReloadOf, Reloaded, UserPlaces};
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
+use crate::extract::QueryOf;
 use crate::problem::Problem;
 
 /// The state of a node.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct Status {
     /// Of the program.
     pub version: String,
@@ -58,7 +60,7 @@ pub struct Status {
 }
 
 /// A session.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct ClientView {
     /// Client Identifier.
     pub client_id: String,
@@ -93,7 +95,7 @@ pub struct ClientView {
 }
 
 /// Sessions of a node.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct ClientList {
     /// As far as the limit goes.
     pub clients: Vec<ClientView>,
@@ -102,7 +104,7 @@ pub struct ClientList {
 }
 
 /// A client uses a topic.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct UseView {
     /// Client Identifier.
     pub client_id: String,
@@ -115,8 +117,12 @@ pub struct UseView {
 }
 
 /// Query of the client list.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct Listing {
+    /// At most so many; 100000 whatever is asked for.
+    #[param(default = 1000)]
     limit: Option<usize>,
 }
 
@@ -124,6 +130,9 @@ pub(crate) struct Listing {
 const LIMIT_DEFAULT: usize = 1_000;
 const LIMIT_MAX: usize = 100_000;
 
+/// How the node is
+#[utoipa::path(get, path = "/api/v1/status", tag = "node",
+    responses((status = 200, description = "Its state, in numbers", body = Status)))]
 pub(crate) async fn status(State(control): State<Arc<Control>>) -> Result<Json<Status>, Problem> {
     let counters = control.snapshot().await?;
     let health = control.health_report_with(&counters);
@@ -151,9 +160,14 @@ pub(crate) async fn status(State(control): State<Arc<Control>>) -> Result<Json<S
     }))
 }
 
+/// Sessions
+///
+/// Connected or not, sorted by Client Identifier.
+#[utoipa::path(get, path = "/api/v1/clients", tag = "clients", params(Listing),
+    responses((status = 200, description = "As many as were asked for", body = ClientList)))]
 pub(crate) async fn clients(
     State(control): State<Arc<Control>>,
-    Query(listing): Query<Listing>,
+    QueryOf(listing): QueryOf<Listing>,
 ) -> Result<Json<ClientList>, Problem> {
     let limit = listing.limit.unwrap_or(LIMIT_DEFAULT).min(LIMIT_MAX);
     let found = control.clients(limit).await?;
@@ -164,10 +178,14 @@ pub(crate) async fn clients(
     }))
 }
 
-/// Which topics are in use, and by whom.
+/// Topics in use
+///
+/// Which topics are in use, and by whom: as many of each shard as were asked for.
+#[utoipa::path(get, path = "/api/v1/traffic", tag = "clients", params(Listing),
+    responses((status = 200, description = "Each use", body = Vec<UseView>)))]
 pub(crate) async fn traffic(
     State(control): State<Arc<Control>>,
-    Query(listing): Query<Listing>,
+    QueryOf(listing): QueryOf<Listing>,
 ) -> Result<Json<Vec<UseView>>, Problem> {
     let limit = listing.limit.unwrap_or(LIMIT_DEFAULT).min(LIMIT_MAX);
     let uses = control.traffic(limit).await?.into_iter();
@@ -180,22 +198,30 @@ pub(crate) async fn traffic(
     Ok(Json(uses.collect()))
 }
 
-#[derive(Deserialize)]
+/// What is read again.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct ReloadQuery {
+    /// What has changed in the tables of users and devices alone; everything if it is not given.
+    #[param(inline)]
     only: Option<ReloadOnly>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
-enum ReloadOnly {
+pub(crate) enum ReloadOnly {
     Tables,
 }
 
-/// Reads certificates, passwords, ACLs and tables again; with `only=tables` what has changed in the
-/// tables.
+/// Read files again
+///
+/// Certificates, passwords, ACLs and tables; what cannot be read leaves what held.
+#[utoipa::path(post, path = "/api/v1/reload", tag = "node", params(ReloadQuery),
+    responses((status = 200, description = "They are in force", body = Reloaded)))]
 pub(crate) async fn reload(
     State(control): State<Arc<Control>>,
-    Query(query): Query<ReloadQuery>,
+    QueryOf(query): QueryOf<ReloadQuery>,
 ) -> Result<Json<Reloaded>, Problem> {
     let of = match query.only {
         Some(ReloadOnly::Tables) => ReloadOf::Tables,
@@ -208,14 +234,22 @@ pub(crate) async fn reload(
         .map_err(Problem::conflict)
 }
 
-pub(crate) async fn shutdown(
-    State(control): State<Arc<Control>>,
-) -> (StatusCode, Json<serde_json::Value>) {
+/// What the node does now.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Stopping {
+    /// `stopping`.
+    status: &'static str,
+}
+
+/// Stop the node
+///
+/// In order: clients are told, and what they are owed is stored.
+#[utoipa::path(post, path = "/api/v1/shutdown", tag = "node",
+    responses((status = 202, description = "It stops", body = Stopping)))]
+pub(crate) async fn shutdown(State(control): State<Arc<Control>>) -> (StatusCode, Json<Stopping>) {
     control.request_stop();
-    (
-        StatusCode::ACCEPTED,
-        Json(serde_json::json!({ "status": "stopping" })),
-    )
+    let status = "stopping";
+    (StatusCode::ACCEPTED, Json(Stopping { status }))
 }
 
 fn view(client: ClientInfo) -> ClientView {

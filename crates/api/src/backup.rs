@@ -16,7 +16,13 @@ use crate::problem::Problem;
 const PIECE: usize = 256 * 1024;
 const PIECES: usize = 4;
 
-/// An archive that breaks off is one without its manifest, which its reader notices.
+/// A backup
+///
+/// Everything that the node holds, as of one moment, as an archive. One that breaks off is one
+/// without its manifest, which its reader notices.
+#[utoipa::path(get, path = "/api/v1/backup", tag = "node",
+    responses((status = 200, description = "The archive (tar)", content_type = "application/x-tar",
+        body = Vec<u8>)))]
 pub(crate) async fn backup(State(control): State<Arc<Control>>) -> Result<Response, Problem> {
     let pinned = tokio::task::spawn_blocking(move || control.pin_store()).await;
     let pinned = pinned

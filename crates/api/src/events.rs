@@ -4,21 +4,28 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use martlet_control::Control;
 use martlet_control::journal::{Entry, Page};
 use serde::Deserialize;
+use utoipa::IntoParams;
+
+use crate::extract::QueryOf;
+use crate::problem::Problem;
 
 /// Which entries.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct Wanted {
     /// From this number on.
     from: Option<u64>,
     /// Else the last so many.
     tail: Option<usize>,
-    /// At most.
+    /// At most so many; 10000 whatever is asked for.
+    #[param(default = 1000)]
     limit: Option<usize>,
-    /// While there is none, wait so long.
+    /// While there is none, wait so long; 60 at most.
     wait_secs: Option<u64>,
     /// Of this client alone.
     client: Option<String>,
@@ -31,10 +38,15 @@ const LIMIT_DEFAULT: usize = 1_000;
 const LIMIT_MAX: usize = 10_000;
 const WAIT_MAX_SECS: u64 = 60;
 
+/// Events
+///
+/// What happened to clients of late, with the way to mend it; who asks may wait for more.
+#[utoipa::path(get, path = "/api/v1/events", tag = "clients", params(Wanted),
+    responses((status = 200, description = "A page of them, in order", body = Page)))]
 pub(crate) async fn events(
     State(control): State<Arc<Control>>,
-    Query(wanted): Query<Wanted>,
-) -> Json<Page> {
+    QueryOf(wanted): QueryOf<Wanted>,
+) -> Result<Json<Page>, Problem> {
     let journal = &control.journal;
     let is_wanted = |entry: &Entry| {
         let client = wanted.client.as_deref();
@@ -56,7 +68,7 @@ pub(crate) async fn events(
         let left = until.saturating_duration_since(tokio::time::Instant::now());
         if !page.events.is_empty() || left.is_zero() {
             page.gone = gone;
-            return Json(page);
+            return Ok(Json(page));
         }
         from = page.next;
         journal.wait(from, left).await;

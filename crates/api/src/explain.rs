@@ -3,30 +3,41 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use martlet_broker::Actions;
 use martlet_control::Control;
 use martlet_control::explain::{Explained, Question};
 use serde::Deserialize;
+use utoipa::IntoParams;
 
+use crate::extract::QueryOf;
 use crate::problem::Problem;
 
 /// Who, and what.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct Asked {
     /// User name; without it, a client that has none.
     user: Option<String>,
     /// Client Identifier; without it, the user name.
     client_id: Option<String>,
     /// `publish`, `subscribe` or `receive`.
+    #[param(example = "publish", pattern = "^(publish|subscribe|receive)$")]
     action: String,
     /// Topic Name; a Topic Filter where it subscribes.
+    #[param(example = "devices/7/state")]
     topic: String,
 }
 
+/// What decides
+///
+/// Whether a client may publish, subscribe or receive, and which rule says so.
+#[utoipa::path(get, path = "/api/v1/acl/explain", tag = "clients", params(Asked),
+    responses((status = 200, description = "What comes of it, and why", body = Explained)))]
 pub(crate) async fn explain(
     State(control): State<Arc<Control>>,
-    Query(asked): Query<Asked>,
+    QueryOf(asked): QueryOf<Asked>,
 ) -> Result<Json<Explained>, Problem> {
     let action = Actions::from_name(&asked.action).ok_or_else(|| {
         let why = format!("{:?} is no action", asked.action);

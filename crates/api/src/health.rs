@@ -6,16 +6,49 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use martlet_control::Control;
+use martlet_control::{Control, HealthReport};
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::problem::Problem;
 
-/// 200 as long as the process answers.
-pub(crate) async fn live() -> Response {
-    Json(serde_json::json!({ "status": "alive" })).into_response()
+/// The process answers.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Alive {
+    /// `alive`; `ok` where the probe has that of its own.
+    status: &'static str,
 }
 
+/// Alive
+///
+/// 200 as long as the process answers.
+#[utoipa::path(get, path = "/health/live", tag = "health",
+    responses((status = 200, description = "It answers", body = Alive)))]
+pub(crate) async fn live() -> Json<Alive> {
+    Json(Alive { status: "alive" })
+}
+
+/// Alive, by another name
+#[utoipa::path(get, path = "/livez", tag = "health",
+    responses((status = 200, description = "It answers", body = Alive)))]
+pub(crate) async fn livez() -> Json<Alive> {
+    live().await
+}
+
+/// Alive, by another name and in other words
+#[utoipa::path(get, path = "/healthz", tag = "health",
+    responses((status = 200, description = "It answers", body = Alive)))]
+pub(crate) async fn healthz() -> Json<Alive> {
+    Json(Alive { status: "ok" })
+}
+
+/// Ready
+///
 /// 200 when clients may be sent here, else 503, with the reason.
+#[utoipa::path(get, path = "/health/ready", tag = "health",
+    responses(
+        (status = 200, description = "It is", body = HealthReport),
+        (status = 503, description = "It is not", body = HealthReport)))]
 pub(crate) async fn ready(State(control): State<Arc<Control>>) -> Response {
     let report = control.health_report().await;
     let status = match report.status {
@@ -25,7 +58,37 @@ pub(crate) async fn ready(State(control): State<Arc<Control>>) -> Response {
     (status, Json(report)).into_response()
 }
 
-/// Prometheus' page.
+/// Ready, by another name
+#[utoipa::path(get, path = "/readyz", tag = "health",
+    responses(
+        (status = 200, description = "It is", body = HealthReport),
+        (status = 503, description = "It is not", body = HealthReport)))]
+pub(crate) async fn readyz(control: State<Arc<Control>>) -> Response {
+    ready(control).await
+}
+
+/// Started
+///
+/// 200 when the start is over, also while the node stops; 503 before.
+#[utoipa::path(get, path = "/health/startup", tag = "health",
+    responses(
+        (status = 200, description = "It is over", body = HealthReport),
+        (status = 503, description = "It is under way", body = HealthReport)))]
+pub(crate) async fn startup(State(control): State<Arc<Control>>) -> Response {
+    let report = control.health_report().await;
+    let status = match report.status {
+        "starting" => StatusCode::SERVICE_UNAVAILABLE,
+        _ => StatusCode::OK,
+    };
+    (status, Json(report)).into_response()
+}
+
+/// Metrics
+///
+/// Prometheus' page, as OpenMetrics text.
+#[utoipa::path(get, path = "/metrics", tag = "health",
+    responses((status = 200, description = "The page", body = String,
+        content_type = "application/openmetrics-text")))]
 pub(crate) async fn metrics(State(control): State<Arc<Control>>) -> Result<Response, Problem> {
     let page = control.metrics().await?;
     let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";

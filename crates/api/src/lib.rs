@@ -1,52 +1,51 @@
 //! HTTP. A handler is: parse, one call into `control`, answer.
 //!
-//! Two doors: the TCP listener, open for whoever reaches it, with health and metrics only; and
-//! `admin.sock`, whose file mode (0600) is its lock, with what operators need besides. The crate
-//! knows no SQL and nothing of the broker's inside.
+//! Two doors to the same routes: listeners on TCP, where who asks shows a key or a session, and
+//! `admin.sock`, whose file mode (0600) is its lock. The crate knows no SQL and nothing of the
+//! broker's inside, and opens no socket: whoever does gives each request its [`Connection`].
+//!
+//! # The way of a request
+//!
+//! `frame` (its number, bounds, the Host) → `guard` of its route (`caller`: who asks; `origin`;
+//! the scope; `rate`; `idempotency`) → the handler → `guard` (audit) → `frame` (problems, headers,
+//! the log).
+//!
+//! Beside the handlers: `extract` and [`page`], [`etag`], [`time`] for what they take and give.
 #![forbid(unsafe_code)]
+#![allow(
+    unused_qualifications,
+    reason = "what utoipa's attribute makes of `params(…)` is qualified"
+)]
 
 mod admin;
+mod api;
 mod backup;
+mod caller;
+mod docs;
+pub mod etag;
 mod events;
 mod explain;
+pub mod extract;
+mod frame;
+mod guard;
 mod health;
-mod problem;
+mod idempotency;
+mod keys;
+mod logs;
+mod openapi;
+mod origin;
+pub mod page;
+pub mod problem;
+mod rate;
+mod routes;
+mod secret;
+mod session;
+mod setup;
+pub mod time;
 mod why;
 
-use std::sync::Arc;
-
-use axum::Router;
-use axum::routing::{get, post};
-use martlet_control::Control;
-
 pub use admin::{ClientList, ClientView, Status, UseView};
-
-/// The routes of the TCP listener.
-pub fn public_routes(control: Arc<Control>) -> Router {
-    common_routes()
-        .fallback(problem::not_found)
-        .with_state(control)
-}
-
-/// The routes of `admin.sock`.
-pub fn admin_routes(control: Arc<Control>) -> Router {
-    common_routes()
-        .route("/api/v1/status", get(admin::status))
-        .route("/api/v1/clients", get(admin::clients))
-        .route("/api/v1/traffic", get(admin::traffic))
-        .route("/api/v1/acl/explain", get(explain::explain))
-        .route("/api/v1/why", get(why::why))
-        .route("/api/v1/events", get(events::events))
-        .route("/api/v1/backup", get(backup::backup))
-        .route("/api/v1/shutdown", post(admin::shutdown))
-        .route("/api/v1/reload", post(admin::reload))
-        .fallback(problem::not_found)
-        .with_state(control)
-}
-
-fn common_routes() -> Router<Arc<Control>> {
-    Router::new()
-        .route("/health/live", get(health::live))
-        .route("/health/ready", get(health::ready))
-        .route("/metrics", get(health::metrics))
-}
+pub use api::{Api, Connection, Door, Settings};
+pub use keys::ApiKey;
+pub use routes::router;
+pub use setup::UNCLAIMED;

@@ -1,71 +1,263 @@
 //! Errors as problem details (RFC 9457).
 
-use axum::http::{StatusCode, Uri, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use martlet_control::ControlError;
+use martlet_control::directory::DirectoryError;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::extract::PathOf;
+
+/// Declares the closed list of problems: name, slug, status, title, what it means.
+macro_rules! problems {
+    ($( $name:ident $slug:literal $status:literal $title:literal $what:literal; )*) => {
+        /// What kind of error it is.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum ProblemKind {
+            $( #[doc = $what] $name, )*
+        }
+
+        impl ProblemKind {
+            /// All there are.
+            pub const ALL: &'static [Self] = &[$( Self::$name, )*];
+
+            fn row(self) -> (&'static str, u16, &'static str, &'static str) {
+                match self { $( Self::$name => ($slug, $status, $title, $what), )* }
+            }
+        }
+    };
+}
+
+problems! {
+    BadRequest "bad-request" 400 "Bad request" "The request cannot be understood.";
+    Unauthenticated "unauthenticated" 401 "Not authenticated" "It is not known who asks: no credentials were shown, or they are not valid.";
+    Forbidden "forbidden" 403 "Forbidden" "Who asks may not do this.";
+    NotFound "not-found" 404 "Not found" "There is nothing by that path or name.";
+    MethodNotAllowed "method-not-allowed" 405 "Method not allowed" "The path is there, with other methods: Allow names them.";
+    Timeout "timeout" 408 "Request timeout" "The request did not arrive in time.";
+    Conflict "conflict" 409 "Conflict" "What is asked for conflicts with what is there.";
+    PreconditionFailed "precondition-failed" 412 "Precondition failed" "What is to be changed is not as If-Match or If-None-Match has it.";
+    TooLarge "too-large" 413 "Content too large" "The body is longer than the node takes.";
+    UriTooLong "uri-too-long" 414 "URI too long" "The path and query are longer than the node takes.";
+    UnsupportedMediaType "unsupported-media-type" 415 "Unsupported media type" "The body has to be application/json.";
+    Misdirected "misdirected" 421 "Misdirected request" "The Host of the request is not one of this node.";
+    Invalid "invalid" 422 "Invalid content" "The body can be read, and says what cannot be.";
+    PreconditionRequired "precondition-required" 428 "Precondition required" "Two may write here: say by If-Match what is to be changed.";
+    RateLimited "rate-limited" 429 "Too many requests" "Too many requests came; Retry-After says when to ask again.";
+    HeadersTooLarge "headers-too-large" 431 "Request header fields too large" "The header is longer than the node takes.";
+    Internal "internal" 500 "Internal error" "The node is at fault; its log has the request's number.";
+    Unavailable "unavailable" 503 "Unavailable" "It cannot be done now.";
+}
+
+impl ProblemKind {
+    /// The last part of its type.
+    pub fn slug(self) -> &'static str {
+        self.row().0
+    }
+
+    /// The status it is answered with.
+    pub fn status(self) -> StatusCode {
+        StatusCode::from_u16(self.row().1).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    /// In a sentence.
+    pub fn what(self) -> &'static str {
+        self.row().3
+    }
+
+    fn title(self) -> &'static str {
+        self.row().2
+    }
+
+    /// The one that a bare status stands for.
+    pub(crate) fn of_status(status: StatusCode) -> Self {
+        let mut all = Self::ALL.iter().copied();
+        let found = all.find(|kind| kind.status() == status);
+        found.unwrap_or(match status.is_server_error() {
+            true => Self::Internal,
+            false => Self::BadRequest,
+        })
+    }
+}
+
+/// A field at fault.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct FieldError {
+    /// Of the body: where it is, as a JSON Pointer (RFC 6901).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "/password")]
+    pub pointer: Option<String>,
+    /// Of the query or the path: its name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "limit")]
+    pub parameter: Option<String>,
+    /// What is wrong with it.
+    pub detail: String,
+}
+
+/// An error as problem details (RFC 9457), `application/problem+json`.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub(crate) struct ProblemView {
+    /// Which kind of problem, as a path of this node that explains it.
+    #[serde(rename = "type")]
+    #[schema(example = "/problems/forbidden")]
+    kind: String,
+    /// The kind in words.
+    title: &'static str,
+    /// Status of the answer.
+    status: u16,
+    /// What happened, and what to do about it.
+    detail: String,
+    /// Fields at fault.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    errors: Vec<FieldError>,
+    /// Number of the request, as in `X-Request-Id` and in the log.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<String>,
+}
 
 /// An answer that is an error.
-#[derive(Debug)]
-pub(crate) struct Problem {
-    status: StatusCode,
+#[derive(Clone, Debug)]
+pub struct Problem {
+    kind: ProblemKind,
     detail: String,
+    errors: Vec<FieldError>,
+    headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl Problem {
-    /// What was asked for conflicts with what is there.
-    pub(crate) fn conflict(detail: String) -> Self {
+    /// Of a kind, with what happened.
+    pub fn new(kind: ProblemKind, detail: impl Into<String>) -> Self {
         Self {
-            status: StatusCode::CONFLICT,
-            detail,
+            kind,
+            detail: detail.into(),
+            errors: Vec::new(),
+            headers: Vec::new(),
         }
     }
 
+    /// A parameter of the query or path is at fault.
+    #[must_use]
+    pub fn of_parameter(mut self, name: &str, detail: impl Into<String>) -> Self {
+        self.errors.push(FieldError {
+            pointer: None,
+            parameter: Some(name.to_owned()),
+            detail: detail.into(),
+        });
+        self
+    }
+
+    /// A field of the body is at fault.
+    #[must_use]
+    pub fn of_field(mut self, pointer: impl Into<String>, detail: impl Into<String>) -> Self {
+        self.errors.push(FieldError {
+            pointer: Some(pointer.into()),
+            parameter: None,
+            detail: detail.into(),
+        });
+        self
+    }
+
+    /// With a header of the answer.
+    #[must_use]
+    pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+
+    /// What kind it is.
+    pub fn kind(&self) -> ProblemKind {
+        self.kind
+    }
+
+    /// What was asked for conflicts with what is there.
+    pub(crate) fn conflict(detail: String) -> Self {
+        Self::new(ProblemKind::Conflict, detail)
+    }
+
     /// What was asked for cannot be.
-    pub(crate) fn bad_request(detail: String) -> Self {
-        Self {
-            status: StatusCode::BAD_REQUEST,
-            detail,
-        }
+    pub(crate) fn bad_request(detail: impl Into<String>) -> Self {
+        Self::new(ProblemKind::BadRequest, detail)
     }
 
     /// It cannot be done now.
     pub(crate) fn unavailable(detail: String) -> Self {
-        Self {
-            status: StatusCode::SERVICE_UNAVAILABLE,
-            detail,
-        }
+        Self::new(ProblemKind::Unavailable, detail)
+    }
+
+    /// As it is sent.
+    pub(crate) fn body(&self, request_id: Option<&str>) -> String {
+        let view = ProblemView {
+            kind: format!("/problems/{}", self.kind.slug()),
+            title: self.kind.title(),
+            status: self.kind.status().as_u16(),
+            detail: self.detail.clone(),
+            errors: self.errors.clone(),
+            request_id: request_id.map(str::to_owned),
+        };
+        // Text and numbers alone: that cannot fail.
+        serde_json::to_string(&view).unwrap_or_default()
     }
 }
 
 impl From<ControlError> for Problem {
     fn from(error: ControlError) -> Self {
-        Self {
-            status: StatusCode::SERVICE_UNAVAILABLE,
-            detail: error.to_string(),
-        }
+        Self::new(ProblemKind::Unavailable, error.to_string())
     }
 }
+
+impl From<DirectoryError> for Problem {
+    fn from(error: DirectoryError) -> Self {
+        let kind = match error {
+            // That is no fault, and asking again does not help.
+            DirectoryError::None => ProblemKind::Conflict,
+            DirectoryError::Unavailable(_) => ProblemKind::Unavailable,
+        };
+        Self::new(kind, error.to_string())
+    }
+}
+
+/// What problems are sent as.
+pub(crate) const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("application/problem+json");
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let body = serde_json::json!({
-            "type": "about:blank",
-            "title": self.status.canonical_reason().unwrap_or("Error"),
-            "status": self.status.as_u16(),
-            "detail": self.detail,
-        });
-        let content_type = [(header::CONTENT_TYPE, "application/problem+json")];
-        (self.status, content_type, body.to_string()).into_response()
+        let content_type = [(header::CONTENT_TYPE, CONTENT_TYPE)];
+        let mut answer = (self.kind.status(), content_type, self.body(None)).into_response();
+        for (name, value) in &self.headers {
+            answer.headers_mut().append(name.clone(), value.clone());
+        }
+        // The frame around all routes adds the request's number.
+        answer.extensions_mut().insert(self);
+        answer
     }
+}
+
+/// What a kind of problem means
+#[utoipa::path(get, path = "/problems/{kind}", tag = "documentation",
+    params(("kind" = String, Path, description = "The last part of a problem's `type`",
+        example = "forbidden")),
+    responses(
+        (status = 200, description = "What it means", content_type = "text/plain", body = String),
+        (status = 404, description = "There is no such kind", body = ProblemView,
+            content_type = "application/problem+json")))]
+pub(crate) async fn explain(PathOf(kind): PathOf<String>) -> Result<String, Problem> {
+    let mut all = ProblemKind::ALL.iter();
+    let found = all.find(|known| known.slug() == kind);
+    let found = found
+        .ok_or_else(|| Problem::new(ProblemKind::NotFound, "there is no such kind of problem"))?;
+    let (status, title, what) = (found.status().as_u16(), found.title(), found.what());
+    Ok(format!("{title} ({status})\n{what}\n"))
 }
 
 /// No such route.
-pub(crate) async fn not_found(uri: Uri) -> Problem {
-    Problem {
-        status: StatusCode::NOT_FOUND,
-        detail: format!("there is no {}; there are {PATHS}", uri.path()),
-    }
+pub(crate) async fn not_found() -> Problem {
+    nothing_there()
 }
 
-/// Paths that every door has.
-const PATHS: &str = "/health/live, /health/ready and /metrics";
+pub(crate) fn nothing_there() -> Problem {
+    let detail = "there is nothing by that path; /docs/ shows what there is";
+    Problem::new(ProblemKind::NotFound, detail)
+}

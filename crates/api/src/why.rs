@@ -3,25 +3,37 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use martlet_control::Control;
 use martlet_control::why::{Question, Verdict};
 use serde::Deserialize;
+use utoipa::IntoParams;
 
+use crate::extract::QueryOf;
 use crate::problem::Problem;
 
 /// About whom, and what.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct Asked {
     /// Client Identifier, device or user name.
+    #[param(example = "sensor-7")]
     name: String,
-    /// Topic Name.
+    /// Topic Name: why does what is published to it not arrive?
+    #[param(example = "devices/7/state")]
     topic: Option<String>,
 }
 
+/// Why it does not work
+///
+/// One verdict from the tables, the rules, the session and the latest events: what is wrong, since
+/// when, and how it is mended.
+#[utoipa::path(get, path = "/api/v1/why", tag = "clients", params(Asked),
+    responses((status = 200, description = "The verdict", body = Verdict)))]
 pub(crate) async fn why(
     State(control): State<Arc<Control>>,
-    Query(asked): Query<Asked>,
+    QueryOf(asked): QueryOf<Asked>,
 ) -> Result<Json<Verdict>, Problem> {
     let Asked { name, topic } = asked;
     let question = Question { name, topic };

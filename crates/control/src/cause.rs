@@ -3,13 +3,14 @@
 
 use martlet_codec::ReasonCode;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::journal::Entry;
 
 macro_rules! causes {
     ($($variant:ident = $name:literal, $what:literal;)*) => {
         /// What went wrong.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
         #[serde(rename_all = "kebab-case")]
         pub enum Cause {
             $(#[doc = $what] $variant,)*

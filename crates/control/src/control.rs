@@ -66,7 +66,7 @@ pub struct NodeInfo {
 }
 
 /// Where users are, by the configuration in force.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct UserPlaces {
     /// The node's password file.
     pub password_file: Option<String>,
@@ -129,7 +129,7 @@ impl ReloadRequest {
 }
 
 /// What came of reading the files again.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Reloaded {
     /// Listeners with certificates that were read again.
     pub certificates: usize,

@@ -21,7 +21,7 @@ struct State {
 }
 
 /// The health of a node.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct HealthReport {
     /// `ready`, `starting` or `stopping`.
     pub status: &'static str,

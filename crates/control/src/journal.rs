@@ -38,7 +38,8 @@ const NAMELESS_LOOKED_AT: usize = 1_024;
 const TEXT_MAX: usize = 512;
 
 /// Something that happened.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = Event)]
 pub struct Entry {
     /// Its number, from 1 at the start of the node.
     pub seq: u64,
@@ -94,7 +95,8 @@ impl Entry {
 }
 
 /// Entries behind a number.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = EventPage)]
 pub struct Page {
     /// In order.
     pub events: Vec<Entry>,

@@ -19,6 +19,8 @@
 //! * [`journal`]: what happened of late to clients, and the way to mend it
 //! * [`why`]: why a client does not work, of the closed list of [`cause`]
 //! * `aging`: a map whose oldest entries go where there is no room
+//! * [`principal`]: who asks for something, and what they may
+//! * [`directory`]: where that is looked up
 //! * [`text`]: text from outside, on terminals and in shells
 #![forbid(unsafe_code)]
 
@@ -27,12 +29,14 @@ pub mod authentication;
 pub mod backup;
 pub mod cause;
 mod control;
+pub mod directory;
 pub mod event_log;
 pub mod explain;
 mod health;
 pub mod journal;
 pub mod logging;
 mod metrics;
+pub mod principal;
 mod statistics;
 mod store;
 pub mod text;

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// Parts of the node whose lines are told apart, each with the modules that write them.
 pub const AREAS: &[(&str, &str)] = &[
@@ -46,8 +47,9 @@ struct State {
 }
 
 /// What is to be changed.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = LevelChange)]
 pub struct Change {
     /// `off`, `error`, `warn`, `info`, `debug` or `trace`; without an area a whole filter, as
     /// `log.level` has it. None, with an area: what holds for all again.
@@ -66,7 +68,7 @@ pub struct Change {
 }
 
 /// What is logged now.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Levels {
     /// Of everything.
     pub level: String,
@@ -77,7 +79,7 @@ pub struct Levels {
 }
 
 /// An area with a level of its own.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AreaLevel {
     /// Its name.
     pub area: String,
@@ -89,7 +91,7 @@ pub struct AreaLevel {
 }
 
 /// A client of whom everything is logged.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TracedClient {
     /// Client Identifier.
     pub client_id: String,

@@ -6,6 +6,7 @@ use martlet_broker::{
     Actions, ClientDetail, Names, Realm, Rules, SessionRules, SubscriptionQuery, TenantId,
 };
 use martlet_codec::{TopicFilter, TopicName};
+use martlet_registry::COMMON_TENANT;
 
 use super::facts::{Facts, Meant, Session, Subscriber, TopicRules};
 use super::{Question, Verdict, judge};
@@ -61,7 +62,7 @@ impl Control {
             policy.standing(Realm::COMMON, user, &client_id)
         });
         let known = policy.as_deref().and_then(|policy| policy.tables());
-        let known = known.and_then(|tables| tables.known(name));
+        let known = known.and_then(|tables| tables.known(COMMON_TENANT, name));
         let rules = match &question.topic {
             None => None,
             Some(topic) => Some(self.topic_rules(&client_id, user.as_deref(), topic).await?),

@@ -13,6 +13,7 @@ mod tests;
 
 use martlet_codec::TopicName;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::cause::Cause;
 use crate::journal::Run;
@@ -44,8 +45,9 @@ impl Question {
 }
 
 /// How a client is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
+#[schema(as = ClientState)]
 pub enum State {
     /// A Network Connection is there.
     Connected,
@@ -58,7 +60,7 @@ pub enum State {
 }
 
 /// One thing that is so.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Finding {
     /// Of a closed list.
     pub cause: Cause,
@@ -79,7 +81,7 @@ pub struct Finding {
 }
 
 /// What was seen.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Evidence {
     /// When, milliseconds since the Unix epoch.
     pub at_ms: u64,
@@ -88,7 +90,7 @@ pub struct Evidence {
 }
 
 /// The answer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Verdict {
     /// Who was asked about.
     pub name: String,

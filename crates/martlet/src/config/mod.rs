@@ -3,11 +3,12 @@
 //! A table of keys (`schema`) says what there is; `load` lays the sources over each other and
 //! remembers where each value came from, `seeds` the names of other programs and `mosquitto` that
 //! broker's file among them; `resolve` turns the result into each layer's own settings,
-//! `authentication` into who is let in.
+//! `authentication` into who is let in, `http` into what is served by HTTP and to whom.
 
 mod authentication;
 #[cfg(test)]
 mod fail_open_tests;
+mod http;
 mod load;
 pub(crate) mod mosquitto;
 mod resolve;
@@ -15,6 +16,7 @@ mod schema;
 mod seeds;
 
 pub(crate) use authentication::tables_unasked;
+pub(crate) use http::HttpListener;
 #[cfg(test)]
 use load::ConfigError;
 pub(crate) use load::{Effective, Overlay, environment, expectation, import_mosquitto, load};

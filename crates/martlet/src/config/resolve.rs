@@ -16,6 +16,7 @@ use martlet_control::text::typed;
 use martlet_reactor::{Durability, ListenAddress, ListenerConfig, Origins, TlsSettings, Transport};
 
 use crate::config::authentication::{Doors, user_places};
+use crate::config::http::{self, HttpListener};
 use crate::config::load::{ConfigError, DEFAULT_SOURCE, Effective, ListenerTable};
 use crate::config::schema::Value;
 
@@ -30,7 +31,11 @@ pub(crate) struct NodeConfig {
     pub(crate) settings: Settings,
     pub(crate) listeners: Vec<ListenerConfig>,
     /// None is off.
-    pub(crate) http: Option<SocketAddr>,
+    pub(crate) http: Vec<HttpListener>,
+    /// Who may ask for what by HTTP.
+    pub(crate) api: martlet_api::Settings,
+    /// HTTP connections at once.
+    pub(crate) http_connections: usize,
     pub(crate) memory_bytes: usize,
     pub(crate) log_format: LogFormat,
     pub(crate) log_level: String,
@@ -86,8 +91,11 @@ pub(crate) fn resolve(effective: &Effective) -> Result<NodeConfig, ConfigError> 
     if listeners.iter().all(|listener| listener.tls.is_none()) {
         no_certificates_are_asked_for(effective)?;
     }
-    let http = http(effective)?;
-    keep_apart(effective, http, &listeners)?;
+    let http = http::listeners(effective, &mut files)?;
+    for listener in &http {
+        keep_apart(effective, listener.address, &listeners)?;
+    }
+    let api = http::settings(effective, &mut doors.warnings)?;
     files.append(&mut doors.files);
     let anonymous_beyond_loopback = listeners
         .iter()
@@ -126,6 +134,8 @@ pub(crate) fn resolve(effective: &Effective) -> Result<NodeConfig, ConfigError> 
         settings,
         listeners,
         http,
+        api,
+        http_connections: effective.integer("http.connections") as usize,
         memory_bytes,
         log_format: match effective.text("log.format") {
             "json" => LogFormat::Json,
@@ -265,17 +275,6 @@ fn log_level(effective: &Effective) -> Result<String, ConfigError> {
     )))
 }
 
-fn http(effective: &Effective) -> Result<Option<SocketAddr>, ConfigError> {
-    match effective.text("http.listen") {
-        "off" => Ok(None),
-        text => text.parse().map(Some).map_err(|_| {
-            ConfigError::Unusable(format!(
-                "http.listen is {text:?}, expected ADDRESS:PORT such as 127.0.0.1:8080, or off"
-            ))
-        }),
-    }
-}
-
 fn listeners(
     effective: &Effective,
     doors: &mut Doors<'_>,
@@ -340,12 +339,9 @@ fn overlap(one: &ListenAddress, other: &ListenAddress) -> bool {
 /// Health and metrics have an address of their own.
 fn keep_apart(
     effective: &Effective,
-    http: Option<SocketAddr>,
+    http: SocketAddr,
     listeners: &[ListenerConfig],
 ) -> Result<(), ConfigError> {
-    let Some(http) = http else {
-        return Ok(());
-    };
     let own = ListenAddress::Tcp(http);
     let mut listeners = listeners.iter();
     let Some(other) = listeners.find(|listener| overlap(&own, &listener.address)) else {
@@ -872,7 +868,7 @@ mod tests {
         ] {
             let found = with_listen(&["ws://127.0.0.1:1884/mqtt"], &[("http.listen", http)]);
             let told = found
-                .map(|node| node.http)
+                .map(|node| node.http.len())
                 .map_err(|error| error.to_string());
             assert_eq!(told.is_ok(), fits, "{told:?}");
             let names_both = |said: &String| {

@@ -550,7 +550,79 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
         "http.listen",
         Kind::Text,
         Default::Text("127.0.0.1:8080"),
-        "Address of the HTTP server with health and metrics, or \"off\".",
+        "Comma-separated addresses of the HTTP server with the API, its documentation (/docs), health and metrics: ADDRESS:PORT, http://ADDRESS:PORT, https://ADDRESS:PORT; or \"off\".",
+    ),
+    (
+        "http.tls_certificate",
+        Kind::Text,
+        Default::Text(""),
+        "PEM file with the HTTP server's certificate, then those of its CAs. With it, addresses of http.listen speak TLS unless they begin with http://. Those with https:// use tls.certificate and tls.key where this is not set.",
+    ),
+    (
+        "http.tls_key",
+        Kind::Text,
+        Default::Text(""),
+        "PEM file with that certificate's private key.",
+    ),
+    (
+        "http.api_keys",
+        Kind::Secret,
+        Default::NoSecret,
+        "Comma-separated API keys: NAME:KEY, or NAME:KEY:SCOPES where not everything is permitted, with + between names of scopes and roles (administrator, operator, viewer), such as grafana:KEY:viewer or shop:KEY:devices:write+messages:write. A request shows one in X-API-Key, as Authorization: Bearer, or as ?api_key=.",
+    ),
+    (
+        "http.open_routes",
+        Kind::Text,
+        Default::Text(""),
+        "Comma-separated routes that need no credentials, such as POST /devices. Whoever reaches the listener may use them.",
+    ),
+    (
+        "http.origins",
+        Kind::Text,
+        Default::Text(""),
+        "Comma-separated origins, such as https://panel.example, whose pages may use the API (CORS); * is all, and their browsers send no session then.",
+    ),
+    (
+        "http.hosts",
+        Kind::Text,
+        Default::Text(""),
+        "Comma-separated names by which listeners on loopback may be asked for besides localhost and 127.0.0.1, as by a proxy that keeps the Host of its clients.",
+    ),
+    (
+        "http.connections",
+        Kind::Integer {
+            min: 1,
+            max: 100_000,
+        },
+        Default::Integer(512),
+        "HTTP connections at once; more wait outside.",
+    ),
+    (
+        "http.body_bytes",
+        Kind::Integer {
+            min: 1_024,
+            max: 67_108_864,
+        },
+        Default::Integer(1_048_576),
+        "Longest body of an HTTP request, bytes; a longer one is refused (413).",
+    ),
+    (
+        "http.rate",
+        Kind::Integer {
+            min: 0,
+            max: 1_000_000,
+        },
+        Default::Integer(200),
+        "HTTP requests per second of one caller, and of one address; more are refused (429). 0 is no limit. admin.sock and probes of health have none.",
+    ),
+    (
+        "http.burst",
+        Kind::Integer {
+            min: 1,
+            max: 1_000_000,
+        },
+        Default::Integer(400),
+        "Requests that may come at once before http.rate counts.",
     ),
     (
         "log.format",

@@ -53,6 +53,12 @@ pub(crate) const NAMES: &[(&str, &str)] = &[
         "`mqtt.allow_anonymous`, where MQTT_BROKER_AUTH_ENABLED is not `false`.",
     ),
     ("MQTT_BROKER_CREDENTIALS", "`auth.credentials`"),
+    ("API_KEY_ENABLED", "`true`: the keys of API_KEYS are good."),
+    (
+        "API_KEYS",
+        "With API_KEY_ENABLED: comma-separated keys of `http.api_keys`, each of which permits \
+         everything; their names are api-key-1, api-key-2, …",
+    ),
 ];
 
 /// Reads them. Listeners that they ask for are used where nothing else names any; `is_told` says
@@ -68,6 +74,7 @@ pub(crate) fn read(
     };
     names.enabled(is_told)?;
     names.authentication()?;
+    names.api_keys()?;
     names.listeners()
 }
 
@@ -157,6 +164,35 @@ impl Names<'_> {
             let users = Value::Secret(users.to_owned().into());
             self.set("auth.credentials", users, name);
         }
+        Ok(())
+    }
+
+    fn api_keys(&mut self) -> Result<(), ConfigError> {
+        let name = "API_KEYS";
+        let keys = self.get(name).map(str::to_owned);
+        if self.switch("API_KEY_ENABLED")? != Some(true) {
+            if keys.is_some() {
+                let warning = "environment API_KEYS: not used, API_KEY_ENABLED is not true";
+                self.effective.warnings.push(warning.to_owned());
+            }
+            return Ok(());
+        }
+        let keys = keys.unwrap_or_default();
+        let keys = keys.split(',').map(str::trim).filter(|key| !key.is_empty());
+        let mut named = Vec::new();
+        for (at, key) in keys.enumerate() {
+            if key.contains(':') {
+                let why = format!("key {} has a colon in it, which no key here has", at + 1);
+                return Err(unusable(name, &why));
+            }
+            named.push(format!("api-key-{}:{key}", at + 1));
+        }
+        if named.is_empty() {
+            let why = "is true, and API_KEYS has none: nobody could use the API";
+            return Err(unusable("API_KEY_ENABLED", why));
+        }
+        let value = Value::Secret(named.join(",").into());
+        self.set("http.api_keys", value, name);
         Ok(())
     }
 

@@ -4,7 +4,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
-use axum::Router;
+use axum::{Extension, Router};
+use martlet_api::{Connection, Door};
 use tokio::net::UnixListener;
 use tracing::error;
 
@@ -46,6 +47,11 @@ pub(crate) fn check(directory: &Path) -> anyhow::Result<()> {
 
 /// Opens the socket and serves until the process ends. The data directory's lock must be held.
 pub(crate) fn serve(directory: &Path, routes: Router) -> anyhow::Result<AdminSocket> {
+    let connection = Connection {
+        door: Door::Socket,
+        peer: None,
+    };
+    let routes = routes.layer(Extension(connection));
     let path = directory.join(FILE_NAME);
     let opening = || format!("cannot open {}", path.display());
     match std::fs::remove_file(&path) {

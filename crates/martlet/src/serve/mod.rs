@@ -16,9 +16,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use clap::Args;
+use martlet_api::{Api, UNCLAIMED};
 use martlet_broker::{Command, Event, ListenerPolicy, RuleBook, ShardId};
 use martlet_control::authentication::Policy;
 use martlet_control::backup::{RESTORING, STORE};
+use martlet_control::directory::NoDirectory;
 use martlet_control::text::typed;
 use martlet_control::{
     Control, NodeInfo, PinnedStore, ReloadOf, Shards, StoreSize, StoreState, SysStatistics,
@@ -26,6 +28,7 @@ use martlet_control::{
 use martlet_reactor::{Durability, ListenerConfig, ReactorConfig, Restored, Running, StoreNotice};
 use martlet_store::RealDisk;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Semaphore;
 use tokio::sync::mpsc::unbounded_channel;
 use tracing::{error, info, warn};
 
@@ -72,7 +75,8 @@ pub(crate) struct ConfigOptions {
     /// Accept clients without credentials on listeners beyond loopback too
     #[arg(long)]
     pub(crate) allow_anonymous: bool,
-    /// Address of the HTTP server with health and metrics, or "off" (default: 127.0.0.1:8080)
+    /// Address of the HTTP server with the API, health and metrics, or "off" (default:
+    /// 127.0.0.1:8080)
     #[arg(long, value_name = "ADDR")]
     pub(crate) http: Option<String>,
     /// Form of the log on standard error: text or json
@@ -208,10 +212,10 @@ async fn run_node(
     // With a handler, a write beyond a limit of file sizes fails instead of ending the process: the
     // store then waits for room, as on any full disk.
     let _beyond_limit = signal(SignalKind::from_raw(SIGXFSZ)).context("cannot handle SIGXFSZ")?;
-    let http = match node.http {
-        Some(address) => Some(http::bind(address).await?),
-        None => None,
-    };
+    let mut http = Vec::new();
+    for listener in &node.http {
+        http.push(http::bind(listener).await?);
+    }
     // Nobody is asked yet where there are no credentials; that may change while the node runs.
     let nobody = || Arc::new(Policy::new(BTreeMap::new()));
     let doorkeeper = Doorkeeper::new(node.policy.clone().unwrap_or_else(nobody))?;
@@ -237,26 +241,24 @@ async fn run_node(
     pump_reports(&running, &control);
     pump_store_notices(&running);
     pump_events(&running, &control, node.log_connections);
-    let http_address = http
-        .as_ref()
-        .and_then(|listener| listener.local_addr().ok());
-    if let Some(listener) = http {
-        tokio::spawn(http::serve(
-            listener,
-            martlet_api::public_routes(Arc::clone(&control)),
-        ));
+    let directory = Arc::new(NoDirectory);
+    let api = Api::new(Arc::clone(&control), directory, node.api.clone());
+    let api = api.context("no source of randomness")?;
+    let routes = martlet_api::router(api.clone());
+    let http_at: Vec<HttpAt> = http.iter().map(HttpAt::of).collect();
+    let places = Arc::new(Semaphore::new(node.http_connections));
+    for open in http {
+        tokio::spawn(http::serve(open, routes.clone(), Arc::clone(&places)));
     }
-    let _socket = admin_socket::serve(
-        &node.data_dir,
-        martlet_api::admin_routes(Arc::clone(&control)),
-    )?;
+    let _socket = admin_socket::serve(&node.data_dir, routes)?;
     if node.sys_interval_secs > 0 {
         let every = Duration::from_secs(node.sys_interval_secs);
         tokio::spawn(publish_statistics(Arc::clone(&control), every));
     }
     let (options, effective_now) = (options.clone(), effective.clone());
     let mut reload = Reload::new(options, effective_now, node, gate, Arc::clone(&control));
-    announce(node, &effective.files, &control, http_address);
+    announce(node, &effective.files, &control, &http_at);
+    tell_setup(&api, &control, &http_at).await;
     control.health.set_ready();
     notify::ready();
     loop {
@@ -610,12 +612,7 @@ async fn publish_statistics(control: Arc<Control>, every: Duration) {
 }
 
 /// What it listens on, where its data are, what to type next.
-fn announce(
-    node: &NodeConfig,
-    files: &[PathBuf],
-    control: &Control,
-    http: Option<std::net::SocketAddr>,
-) {
+fn announce(node: &NodeConfig, files: &[PathBuf], control: &Control, http: &[HttpAt]) {
     let mut text = format!("martlet {}\n", env!("CARGO_PKG_VERSION"));
     for url in &control.info.listeners {
         text.push_str(&format!("  listening on {url}\n"));
@@ -625,18 +622,17 @@ fn announce(
             "  not on {url}: this machine has no such addresses\n"
         ));
     }
-    if let Some(address) = http {
-        text.push_str(&format!("  health and metrics on http://{address}\n"));
+    for at in http {
+        text.push_str(&format!("  health and metrics on {}\n", at.url));
+    }
+    if let Some(at) = http.first() {
+        text.push_str(&format!("  the API and its pages on {}/docs/\n", at.url));
     }
     text.push_str(&durability_lines(node, control));
     for file in files {
         text.push_str(&format!("  configuration from {}\n", file.display()));
     }
-    if http.is_some_and(|address| !address.ip().is_loopback()) {
-        let warning = "health and metrics can be read from other machines";
-        text.push_str(&format!("  warning: {warning}\n"));
-        control.health.warn(format!("{warning}."));
-    }
+    text.push_str(&http_lines(node, control, http));
     if node.anonymous_beyond_loopback {
         let warning = "listeners beyond loopback accept clients without credentials";
         text.push_str(&format!("  warning: {warning}\n"));
@@ -651,6 +647,71 @@ fn announce(
         warn!("{warning}");
     }
     info!(listeners = ?control.info.listeners, threads = node.threads, "ready");
+}
+
+/// An HTTP listener, as far as people are told of it.
+struct HttpAt {
+    url: String,
+    address: std::net::SocketAddr,
+}
+
+impl HttpAt {
+    fn of(open: &http::Open) -> Self {
+        let (url, address) = (open.url(), open.address);
+        Self { url, address }
+    }
+}
+
+/// What is odd about the HTTP listeners.
+fn http_lines(node: &NodeConfig, control: &Control, http: &[HttpAt]) -> String {
+    let mut text = String::new();
+    let mut warn = |warning: &str| {
+        text.push_str(&format!("  warning: {warning}\n"));
+        control.health.warn(format!("{warning}."));
+    };
+    let is_far = |at: &&HttpAt| !at.address.ip().is_loopback();
+    if http.iter().any(|at| is_far(&at)) {
+        warn("health and metrics can be read from other machines");
+    }
+    let plain = http
+        .iter()
+        .filter(is_far)
+        .find(|at| at.url.starts_with("http:"));
+    if let Some(at) = plain
+        && !node.api.keys.is_empty()
+    {
+        warn(&format!(
+            "API keys can be read on their way to {}: use https:// or a proxy that does",
+            at.url
+        ));
+    }
+    if !node.api.open_routes.is_empty() && !http.is_empty() {
+        let routes = node.api.open_routes.join(", ");
+        warn(&format!("http.open_routes lets everybody use {routes}"));
+    }
+    text
+}
+
+/// Where nobody can administer the node yet, the link that makes somebody, once. It is in no log
+/// file of its own, and its token is after `#`, which browsers send to nobody.
+async fn tell_setup(api: &Api, control: &Control, http: &[HttpAt]) {
+    let Some(at) = http.first() else {
+        return;
+    };
+    if !api.is_unclaimed().await {
+        return;
+    }
+    if http.iter().any(|at| at.address.ip().is_loopback()) {
+        let text = "Nobody can administer the node yet, and the HTTP listener on loopback is open \
+                    to everybody on this machine: make the first administrator.";
+        control.health.warn_as(UNCLAIMED, text.to_owned());
+    }
+    if let Some(token) = api.setup_token().await {
+        warn!(
+            "no administrator yet; make the first one within an hour, once: {}/setup#{token}",
+            at.url
+        );
+    }
 }
 
 /// Where the data are, and what an acknowledgement promises of them.

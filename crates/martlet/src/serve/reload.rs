@@ -19,7 +19,7 @@ use martlet_registry::Renewed;
 use tracing::{error, info, warn};
 
 use super::ConfigOptions;
-use crate::config::{self, Effective, NodeConfig};
+use crate::config::{self, Effective, HttpListener, NodeConfig};
 
 /// How often is looked whether a file has changed.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -71,6 +71,10 @@ fn key(listener: &ListenerConfig) -> String {
     format!("{} {}", listener.name, listener.address)
 }
 
+fn key_of_http(listener: &HttpListener) -> String {
+    format!("http {}", listener.address)
+}
+
 impl Reload {
     pub(super) fn new(
         options: ConfigOptions,
@@ -86,6 +90,8 @@ impl Reload {
         });
         let tls = node.listeners.iter();
         let tls = tls.filter_map(|listener| Some((key(listener), listener.tls.clone()?)));
+        let http = node.http.iter();
+        let http = http.filter_map(|listener| Some((key_of_http(listener), listener.tls.clone()?)));
         let mut reload = Self {
             options,
             held: started_with.clone(),
@@ -93,7 +99,7 @@ impl Reload {
             gate,
             control,
             policies: policies.collect(),
-            tls: tls.collect(),
+            tls: tls.chain(http).collect(),
             files: node.files.clone(),
             seen: Vec::new(),
             tried: SystemTime::now(),
@@ -236,6 +242,12 @@ impl Reload {
                 done.certificates += 1;
             }
         }
+        for listener in &node.http {
+            if let (Some(now), Some(new)) = (self.tls.get(&key_of_http(listener)), &listener.tls) {
+                now.replace(new);
+                done.certificates += 1;
+            }
+        }
         if done.certificates > 0 {
             self.control.recheck_certificates();
         }
@@ -298,7 +310,11 @@ impl Reload {
 
     /// Keys whose values are in force from start to end.
     fn needs_restart(&self, effective: &Effective) -> Vec<String> {
-        let read_again = |key: &str| key.starts_with("auth.") || key.starts_with("tls.");
+        let read_again = |key: &str| {
+            ["auth.", "tls.", "http.tls_"]
+                .iter()
+                .any(|beginning| key.starts_with(beginning))
+        };
         let old = &self.started_with.values;
         let changed = effective.values.iter().filter(|(key, sourced)| {
             !read_again(key) && old.get(*key).is_none_or(|old| old.value != sourced.value)

@@ -1,0 +1,176 @@
+//! What all routes share: the control plane, who may ask, and what is kept between requests.
+
+use std::net::IpAddr;
+use std::sync::{Arc, OnceLock};
+
+use axum::extract::FromRef;
+use martlet_control::Control;
+use martlet_control::directory::Directory;
+
+use crate::idempotency::{Answers, KeptInMemory};
+use crate::keys::ApiKey;
+use crate::openapi::Document;
+use crate::page::Cursors;
+use crate::rate::Rates;
+use crate::session::Sessions;
+use crate::setup::Setup;
+
+/// How the API behaves, by the configuration.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// API keys of the configuration.
+    pub keys: Vec<ApiKey>,
+    /// Routes that need no credentials: `POST /devices`.
+    pub open_routes: Vec<String>,
+    /// Origins whose pages may ask; `*` is all, without cookies.
+    pub origins: Vec<String>,
+    /// Names of the node besides those of loopback, for listeners on loopback.
+    pub hosts: Vec<String>,
+    /// Longest body, bytes.
+    pub body_bytes: usize,
+    /// Requests per second of one caller, and of one address; 0 is no limit.
+    pub rate: u32,
+    /// Requests at once before that counts.
+    pub burst: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            keys: Vec::new(),
+            open_routes: Vec::new(),
+            origins: Vec::new(),
+            hosts: Vec::new(),
+            body_bytes: 1024 * 1024,
+            rate: 0,
+            burst: 1,
+        }
+    }
+}
+
+/// How a request came in. Who accepts connections puts it into the request's extensions; a request
+/// without one is trusted in nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Connection {
+    /// By which door.
+    pub door: Door,
+    /// From where; none on a Unix socket.
+    pub peer: Option<IpAddr>,
+}
+
+/// A way in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Door {
+    /// `admin.sock`: its file mode is its lock.
+    Socket,
+    /// A listener on TCP.
+    Tcp {
+        /// It can be reached from this machine alone.
+        is_loopback: bool,
+        /// It speaks TLS.
+        is_secure: bool,
+    },
+}
+
+impl Connection {
+    pub(crate) const UNKNOWN: Self = Self {
+        door: Door::Tcp {
+            is_loopback: false,
+            is_secure: false,
+        },
+        peer: None,
+    };
+
+    pub(crate) fn is_loopback(&self) -> bool {
+        matches!(self.door, Door::Tcp { is_loopback, .. } if is_loopback)
+    }
+
+    pub(crate) fn is_secure(&self) -> bool {
+        matches!(self.door, Door::Tcp { is_secure, .. } if is_secure)
+    }
+}
+
+/// The state of all routes.
+#[derive(Clone)]
+pub struct Api(Arc<Inner>);
+
+/// What it holds.
+pub struct Inner {
+    pub(crate) control: Arc<Control>,
+    pub(crate) directory: Arc<dyn Directory>,
+    pub(crate) settings: Settings,
+    pub(crate) sessions: Sessions,
+    pub(crate) setup: Setup,
+    pub(crate) rates: Rates,
+    /// Attempts to log in, by address and by user name.
+    pub(crate) logins: Rates,
+    pub(crate) answers: Box<dyn Answers>,
+    pub(crate) cursors: Cursors,
+    pub(crate) document: OnceLock<Document>,
+}
+
+/// Attempts to log in that may come at once, and per second after that.
+const LOGIN_BURST: u32 = 10;
+const LOGIN_RATE: f64 = 0.2;
+
+impl Api {
+    /// Of a node; none if this machine has no source of randomness.
+    pub fn new(
+        control: Arc<Control>,
+        directory: Arc<dyn Directory>,
+        settings: Settings,
+    ) -> Option<Self> {
+        Some(Self(Arc::new(Inner {
+            control,
+            directory,
+            sessions: Sessions::default(),
+            setup: Setup::default(),
+            rates: Rates::new(f64::from(settings.rate), settings.burst),
+            logins: Rates::new(LOGIN_RATE, LOGIN_BURST),
+            answers: Box::new(KeptInMemory::default()),
+            cursors: Cursors::new()?,
+            document: OnceLock::new(),
+            settings,
+        })))
+    }
+
+    /// The token by which the first administrator can be made: once, and for an hour. None if there
+    /// is an administrator, or nobody who would know.
+    pub async fn setup_token(&self) -> Option<String> {
+        match self.directory.has_administrator().await {
+            Ok(false) => self.setup.make(),
+            _ => None,
+        }
+    }
+
+    /// Nobody can administer the node yet: listeners on loopback are open to this machine.
+    pub async fn is_unclaimed(&self) -> bool {
+        self.settings.keys.is_empty()
+            && matches!(self.directory.has_administrator().await, Ok(false))
+    }
+
+    /// Pages of lists.
+    pub fn cursors(&self) -> &Cursors {
+        &self.cursors
+    }
+}
+
+impl std::ops::Deref for Api {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Api {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Api").finish_non_exhaustive()
+    }
+}
+
+impl FromRef<Api> for Arc<Control> {
+    fn from_ref(api: &Api) -> Self {
+        Self::clone(&api.control)
+    }
+}

@@ -1,0 +1,183 @@
+//! What handlers take from a request; what does not fit is a problem that names the field.
+
+use axum::body::Bytes;
+use axum::extract::{FromRequest, FromRequestParts, Path, Request};
+use axum::http::header;
+use axum::http::request::Parts;
+use serde::de::DeserializeOwned;
+use serde_path_to_error::Segment;
+
+use crate::problem::{Problem, ProblemKind};
+
+/// The parameter of the query that a key may be in; no handler's.
+pub(crate) const KEY_PARAMETER: &str = "api_key";
+
+/// A body of JSON.
+#[derive(Clone, Copy, Debug)]
+pub struct JsonBody<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        if !is_json(request.headers().get(header::CONTENT_TYPE)) {
+            let detail = "the body has to be JSON: send Content-Type: application/json";
+            return Err(Problem::new(ProblemKind::UnsupportedMediaType, detail));
+        }
+        let bytes = Bytes::from_request(request, state).await;
+        let bytes = bytes.map_err(|_| Problem::bad_request("the body cannot be read"))?;
+        from_json(&bytes).map(Self)
+    }
+}
+
+fn is_json(content_type: Option<&header::HeaderValue>) -> bool {
+    let text = content_type.and_then(|value| value.to_str().ok());
+    let essence = text
+        .unwrap_or_default()
+        .split(';')
+        .next()
+        .unwrap_or_default();
+    let essence = essence.trim().to_ascii_lowercase();
+    essence == "application/json"
+        || (essence.starts_with("application/") && essence.ends_with("+json"))
+}
+
+fn from_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    let mut json = serde_json::Deserializer::from_slice(bytes);
+    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let pointer = pointer(error.path().iter());
+        let inner = error.into_inner();
+        let detail = inner.to_string();
+        match inner.classify() {
+            serde_json::error::Category::Data => {
+                let problem = Problem::new(ProblemKind::Invalid, format!("the body: {detail}"));
+                problem.of_field(pointer, detail)
+            }
+            _ => Problem::bad_request(format!("the body is no JSON: {detail}")),
+        }
+    })?;
+    let more = |error| Problem::bad_request(format!("the body is no JSON: {error}"));
+    json.end().map_err(more)?;
+    Ok(value)
+}
+
+/// As RFC 6901 has it.
+fn pointer<'a>(segments: impl Iterator<Item = &'a Segment>) -> String {
+    let mut text = String::new();
+    for segment in segments {
+        text.push('/');
+        match segment {
+            Segment::Seq { index } => text.push_str(&index.to_string()),
+            Segment::Map { key } | Segment::Enum { variant: key } => {
+                text.push_str(&key.replace('~', "~0").replace('/', "~1"));
+            }
+            Segment::Unknown => text.push('?'),
+        }
+    }
+    text
+}
+
+/// The query.
+#[derive(Clone, Copy, Debug)]
+pub struct QueryOf<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for QueryOf<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        from_query(parts.uri.query().unwrap_or_default()).map(Self)
+    }
+}
+
+fn from_query<T: DeserializeOwned>(query: &str) -> Result<T, Problem> {
+    let mut kept = form_urlencoded::Serializer::new(String::new());
+    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+        if name.contains('\u{fffd}') || value.contains('\u{fffd}') {
+            let problem = Problem::bad_request("the query is not UTF-8");
+            return Err(problem.of_parameter(&name, "not UTF-8"));
+        }
+        if name != KEY_PARAMETER {
+            kept.append_pair(&name, &value);
+        }
+    }
+    let kept = kept.finish();
+    let parsed = form_urlencoded::parse(kept.as_bytes());
+    let query = serde_urlencoded::Deserializer::new(parsed);
+    serde_path_to_error::deserialize(query).map_err(|error| {
+        let name = match error.path().iter().next() {
+            Some(Segment::Map { key }) => key.clone(),
+            _ => String::new(),
+        };
+        let detail = error.into_inner().to_string();
+        match name.is_empty() {
+            true => Problem::bad_request(format!("the query: {detail}")),
+            false => Problem::bad_request(format!("the query: {name}: {detail}"))
+                .of_parameter(&name, detail),
+        }
+    })
+}
+
+/// Parameters of the path.
+#[derive(Clone, Copy, Debug)]
+pub struct PathOf<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for PathOf<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let found = Path::<T>::from_request_parts(parts, state).await;
+        found.map(|Path(value)| Self(value)).map_err(|rejection| {
+            Problem::bad_request(format!("the path: {}", rejection.body_text()))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Wanted {
+        limit: Option<u32>,
+        topic: Option<String>,
+    }
+
+    #[derive(Debug, serde::Deserialize)]
+    struct Outer {
+        #[expect(dead_code, reason = "only its form matters")]
+        inner: Vec<Wanted>,
+    }
+
+    #[test]
+    fn a_field_of_the_wrong_kind_is_named() {
+        let problem = from_json::<Outer>(br#"{"inner": [{}, {"limit": "x"}]}"#).unwrap_err();
+        assert_eq!(problem.kind(), ProblemKind::Invalid);
+        let body = problem.body(None);
+        assert!(body.contains(r#""pointer":"/inner/1/limit""#), "{body}");
+    }
+
+    #[test]
+    fn what_is_no_json_is_a_bad_request() {
+        for bytes in [&b"{"[..], b"{} {}", b"", b"\xff", b"nul"] {
+            let problem = from_json::<Wanted>(bytes).unwrap_err();
+            assert_eq!(problem.kind(), ProblemKind::BadRequest, "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn a_parameter_is_named() {
+        let found = from_query::<Wanted>("limit=7&topic=a%2Fb&api_key=s3").unwrap();
+        assert_eq!(
+            (found.limit, found.topic.as_deref()),
+            (Some(7), Some("a/b"))
+        );
+        for query in ["limit=x", "limit=-1", "limit=99999999999"] {
+            let body = from_query::<Wanted>(query).unwrap_err().body(None);
+            assert!(body.contains(r#""parameter":"limit""#), "{body}");
+        }
+        assert!(from_query::<Wanted>("limti=7").is_err());
+        assert!(from_query::<Wanted>("limit=7&limit=8").is_err());
+        assert!(from_query::<Wanted>("topic=%ff").is_err());
+    }
+}

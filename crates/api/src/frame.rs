@@ -1,0 +1,277 @@
+//! What is around all routes: the request's number, bounds, the headers of every answer, problems
+//! in the place of bare errors, and a line in the log.
+
+use std::time::{Duration, Instant};
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use martlet_control::text::{masked, printable};
+use tracing::{debug, info, warn};
+
+use crate::api::{Api, Connection, Door};
+use crate::guard::Asker;
+use crate::origin;
+use crate::problem::{CONTENT_TYPE, Problem, ProblemKind};
+use crate::rate::name_of;
+use crate::secret::random_text;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Longest number of a request that is taken from its sender.
+const REQUEST_ID_MAX: usize = 64;
+/// Longest path and query, bytes.
+const TARGET_MAX: usize = 8 * 1024;
+/// Most bytes and most fields of a header.
+const HEADER_BYTES_MAX: usize = 16 * 1024;
+const HEADER_FIELDS_MAX: usize = 64;
+/// A body has to be there after so long.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The number of a request.
+#[derive(Clone, Debug)]
+pub(crate) struct RequestId(pub(crate) String);
+
+impl RequestId {
+    /// That of the sender, if it can stand in a log, or a new one.
+    fn of(headers: &HeaderMap) -> Self {
+        let given = headers.get(&REQUEST_ID).and_then(|id| id.to_str().ok());
+        let is_sane = |id: &&str| {
+            let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+            (1..=REQUEST_ID_MAX).contains(&id.len()) && id.bytes().all(is_plain)
+        };
+        match given.filter(is_sane) {
+            Some(given) => Self(given.to_owned()),
+            None => {
+                let mut id = random_text().unwrap_or_default();
+                id.truncate(22);
+                Self(id)
+            }
+        }
+    }
+}
+
+/// What the log says of a request.
+struct Line {
+    method: Method,
+    target: String,
+    id: RequestId,
+    begun: Instant,
+    connection: Connection,
+}
+
+pub(crate) async fn around(State(api): State<Api>, mut request: Request, next: Next) -> Response {
+    let connection = request.extensions().get::<Connection>().copied();
+    let connection = connection.unwrap_or(Connection::UNKNOWN);
+    let line = Line {
+        method: request.method().clone(),
+        target: shown(request.uri()),
+        id: RequestId::of(request.headers()),
+        begun: Instant::now(),
+        connection,
+    };
+    request.extensions_mut().insert(line.id.clone());
+    request.extensions_mut().insert(connection);
+    let asked = request.headers().clone();
+    let preflight = origin::preflight(request.method(), &asked);
+    let is_preflight = preflight.is_some();
+    let answer = match check(&api, connection, &request) {
+        Err(problem) => problem.into_response(),
+        Ok(()) => match preflight {
+            Some(answer) => answer,
+            None => match with_body(&api, request).await {
+                Ok(request) => next.run(request).await,
+                Err(problem) => problem.into_response(),
+            },
+        },
+    };
+    let mut answer = as_problem(answer, &line.id);
+    let out = answer.headers_mut();
+    if connection.door != Door::Socket {
+        origin::write(&api.settings, &asked, is_preflight, out);
+    }
+    protect(out, connection);
+    if let Ok(id) = HeaderValue::from_str(&line.id.0) {
+        out.insert(REQUEST_ID, id);
+    }
+    write(&line, &answer);
+    answer
+}
+
+/// Path and query without what is secret.
+fn shown(uri: &Uri) -> String {
+    const BEFORE: &str = "http://h";
+    let target = uri.path_and_query().map_or("/", |target| target.as_str());
+    let text = masked(&format!("{BEFORE}{target}"));
+    let mut text = printable(text.strip_prefix(BEFORE).unwrap_or(&text));
+    let end = (0..=512.min(text.len())).rev();
+    let end = { end }.find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    text.truncate(end);
+    text
+}
+
+fn check(api: &Api, connection: Connection, request: &Request) -> Result<(), Problem> {
+    let target = request.uri().path_and_query();
+    if target.is_some_and(|target| target.as_str().len() > TARGET_MAX) {
+        let detail = format!("path and query have {TARGET_MAX} bytes at most");
+        return Err(Problem::new(ProblemKind::UriTooLong, detail));
+    }
+    let headers = request.headers();
+    let bytes: usize = headers
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len())
+        .sum();
+    if bytes > HEADER_BYTES_MAX || headers.len() > HEADER_FIELDS_MAX {
+        let detail =
+            format!("a header has {HEADER_FIELDS_MAX} fields and {HEADER_BYTES_MAX} bytes at most");
+        return Err(Problem::new(ProblemKind::HeadersTooLarge, detail));
+    }
+    // Probes are told how the node is, by whatever name they know it.
+    let path = request.uri().path();
+    if path.starts_with("/health/") || ["/healthz", "/livez", "/readyz"].contains(&path) {
+        return Ok(());
+    }
+    origin::check_host(&api.settings, connection, headers, request.uri())?;
+    if connection.door == Door::Socket {
+        return Ok(());
+    }
+    let who = format!("address {}", name_of(connection.peer));
+    let taken = api.rates.take(&who, Instant::now());
+    taken.and_then(|taken| taken.refusal()).map_or(Ok(()), Err)
+}
+
+/// Reads the body: all that the routes take is short.
+async fn with_body(api: &Api, request: Request) -> Result<Request, Problem> {
+    let max = api.settings.body_bytes;
+    let too_large = || {
+        let detail = format!("a body has {max} bytes at most");
+        Problem::new(ProblemKind::TooLarge, detail)
+    };
+    let length = request.headers().get(header::CONTENT_LENGTH);
+    let length = length.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    if length.is_some_and(|length| length > max as u64) {
+        return Err(too_large());
+    }
+    let (parts, body) = request.into_parts();
+    let reading = Limited::new(body, max).collect();
+    let body = match tokio::time::timeout(BODY_TIMEOUT, reading).await {
+        Ok(Ok(body)) => body.to_bytes(),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => return Err(too_large()),
+        Ok(Err(_)) => return Err(Problem::bad_request("the body cannot be read")),
+        Err(_) => {
+            let secs = BODY_TIMEOUT.as_secs();
+            let detail = format!("the body was not there after {secs} s");
+            return Err(Problem::new(ProblemKind::Timeout, detail));
+        }
+    };
+    Ok(Request::from_parts(parts, Body::from(body)))
+}
+
+/// Errors of whoever made them, as problems with the request's number.
+fn as_problem(answer: Response, id: &RequestId) -> Response {
+    let status = answer.status();
+    let problem = answer.extensions().get::<Problem>().cloned();
+    let is_told = answer
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|content_type| {
+            content_type == CONTENT_TYPE || content_type == "application/json"
+        });
+    let is_error = status.is_client_error() || status.is_server_error();
+    if problem.is_none() && (!is_error || is_told) {
+        return answer;
+    }
+    let kind = ProblemKind::of_status(status);
+    let problem = problem.unwrap_or_else(|| Problem::new(kind, kind.what()));
+    let (mut parts, _) = answer.into_parts();
+    parts.headers.remove(header::CONTENT_LENGTH);
+    parts.headers.insert(header::CONTENT_TYPE, CONTENT_TYPE);
+    Response::from_parts(parts, Body::from(problem.body(Some(&id.0))))
+}
+
+/// What browsers are told, unless the route has said it otherwise.
+fn protect(out: &mut HeaderMap, connection: Connection) {
+    const HEADERS: [(HeaderName, &str); 6] = [
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::X_FRAME_OPTIONS, "DENY"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::CACHE_CONTROL, "no-store"),
+        (
+            header::CONTENT_SECURITY_POLICY,
+            "default-src 'none'; frame-ancestors 'none'",
+        ),
+        (
+            HeaderName::from_static("cross-origin-resource-policy"),
+            "same-origin",
+        ),
+    ];
+    for (name, value) in HEADERS {
+        out.entry(name).or_insert(HeaderValue::from_static(value));
+    }
+    if connection.is_secure() {
+        let year = HeaderValue::from_static("max-age=31536000");
+        out.insert(header::STRICT_TRANSPORT_SECURITY, year);
+    }
+}
+
+fn write(line: &Line, answer: &Response) {
+    let status = answer.status().as_u16();
+    let asker = answer.extensions().get::<Asker>();
+    let asker = asker.map_or("-", |asker| asker.0.as_str());
+    let peer = line.connection.peer.map(|peer| peer.to_string());
+    let ms = line.begun.elapsed().as_millis() as u64;
+    macro_rules! line {
+        ($level:ident) => {
+            $level!(
+                target: "martlet_api::access",
+                method = %line.method,
+                target = line.target,
+                status,
+                ms,
+                principal = asker,
+                address = peer,
+                request_id = line.id.0,
+                "HTTP"
+            )
+        };
+    }
+    match answer.status() {
+        status if status.is_server_error() && status != StatusCode::SERVICE_UNAVAILABLE => {
+            line!(warn)
+        }
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::MISDIRECTED_REQUEST => {
+            line!(info)
+        }
+        // What changes something has its line from the audit.
+        _ => line!(debug),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_of_a_query_are_in_no_log() {
+        let shown = |target: &str| shown(&target.parse().unwrap());
+        assert_eq!(
+            shown("/api/v1/keys?api_key=s3cret&limit=1"),
+            "/api/v1/keys?api_key=***&limit=1"
+        );
+        assert_eq!(shown("/a?x=1"), "/a?x=1");
+    }
+
+    #[test]
+    fn a_number_that_cannot_stand_in_a_log_is_replaced() {
+        let of = |text: &'static str| {
+            let header = (REQUEST_ID, HeaderValue::from_static(text));
+            RequestId::of(&HeaderMap::from_iter([header])).0
+        };
+        assert_eq!(of("abc-1.2_3"), "abc-1.2_3");
+        for bad in ["", "a b", "a\"", "<x>"] {
+            assert_ne!(of(bad), bad);
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! What stands before each route: who asks, whether they may, how often; and what is written down
+//! of what they changed.
+
+use std::time::Instant;
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::request::Parts;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use martlet_control::directory::{AuditEntry, DirectoryError};
+use martlet_control::principal::{Principal, Scope, Scopes};
+use tracing::{info, warn};
+
+use crate::api::{Api, Connection, Door};
+use crate::caller::{self, Caller};
+use crate::frame::RequestId;
+use crate::idempotency;
+use crate::origin;
+use crate::problem::{Problem, ProblemKind};
+use crate::rate::Taken;
+use crate::session::CSRF_HEADER;
+use crate::time::Moment;
+
+/// Who may ask for a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// Everybody: it changes nothing, or takes its proof in the body.
+    Open,
+    /// Everybody who is known.
+    Known,
+    /// Who has this scope.
+    Scoped(Scope),
+}
+
+/// What the log says of who asked.
+#[derive(Clone, Debug)]
+pub(crate) struct Asker(pub(crate) String);
+
+pub(crate) async fn check(
+    State((api, access)): State<(Api, Access)>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let (mut parts, body) = request.into_parts();
+    let connection = parts.extensions.get::<Connection>();
+    let connection = connection.copied().unwrap_or(Connection::UNKNOWN);
+    let caller = match admit(&api, access, connection, &parts).await {
+        Ok(caller) => caller,
+        Err(problem) => return problem.into_response(),
+    };
+    let name = caller.principal.to_string();
+    let taken = match connection.door {
+        Door::Socket => None,
+        Door::Tcp { .. } if access == Access::Open => None,
+        Door::Tcp { .. } => api.rates.take(&name, Instant::now()),
+    };
+    if let Some(problem) = taken.and_then(|taken| taken.refusal()) {
+        return finish(problem.into_response(), taken, name);
+    }
+    let is_write = !origin::is_safe(&parts.method);
+    let action = format!("{} {}", parts.method, parts.uri.path());
+    let request_id = parts.extensions.get::<RequestId>().map(|id| id.0.clone());
+    parts.extensions.insert(connection);
+    parts.extensions.insert(caller.principal);
+    if let Some(session) = caller.session {
+        parts.extensions.insert(session);
+    }
+    let request = Request::from_parts(parts, body);
+    let answer = match is_write && access != Access::Open {
+        true => idempotency::run(api.clone(), &name, request, next).await,
+        false => next.run(request).await,
+    };
+    if is_write {
+        let entry = AuditEntry {
+            at_ms: Moment::now().as_ms(),
+            principal: name.clone(),
+            address: connection.peer.map(|peer| peer.to_string()),
+            action,
+            status: answer.status().as_u16(),
+            request_id: request_id.unwrap_or_default(),
+        };
+        write_down(&api, entry).await;
+    }
+    finish(answer, taken, name)
+}
+
+fn finish(mut answer: Response, taken: Option<Taken>, name: String) -> Response {
+    if let Some(taken) = taken {
+        taken.write(answer.headers_mut());
+    }
+    answer.extensions_mut().insert(Asker(name));
+    answer
+}
+
+async fn admit(
+    api: &Api,
+    access: Access,
+    connection: Connection,
+    parts: &Parts,
+) -> Result<Caller, Problem> {
+    if access == Access::Open {
+        // Nobody is asked; but a page of another site may not use it either.
+        let caller = Caller {
+            principal: Principal::anonymous(Scopes::NONE),
+            session: None,
+        };
+        origin::check_origin(&api.settings, connection, parts, &caller)?;
+        return Ok(caller);
+    }
+    let is_named = is_named(api, parts);
+    let mut caller = caller::identify(api, connection, parts, is_named).await?;
+    origin::check_origin(&api.settings, connection, parts, &caller)?;
+    let is_write = !origin::is_safe(&parts.method);
+    if let Some(session) = &caller.session
+        && is_write
+        && !session.is_meant(&parts.headers)
+    {
+        let detail = format!("by cookie, what changes something needs the header {CSRF_HEADER}");
+        return Err(Problem::new(ProblemKind::Forbidden, detail));
+    }
+    let Access::Scoped(scope) = access else {
+        return Ok(caller);
+    };
+    let is_nobody = matches!(
+        caller.principal.kind,
+        martlet_control::principal::PrincipalKind::Anonymous
+    );
+    if is_named && is_nobody {
+        caller.principal.scopes = std::iter::once(scope).collect();
+    }
+    if !caller.principal.scopes.has(scope) {
+        let detail = format!("{} lacks the scope {scope}", caller.principal);
+        return Err(Problem::new(ProblemKind::Forbidden, detail));
+    }
+    Ok(caller)
+}
+
+/// `http.open_routes` names it.
+fn is_named(api: &Api, parts: &Parts) -> bool {
+    let Some(path) = parts.extensions.get::<MatchedPath>() else {
+        return false;
+    };
+    let route = format!("{} {}", parts.method, path.as_str());
+    api.settings.open_routes.contains(&route)
+}
+
+/// Each change has its line in the log, and its entry where entries are kept.
+async fn write_down(api: &Api, entry: AuditEntry) {
+    info!(
+        target: "martlet_api::audit",
+        principal = entry.principal,
+        address = entry.address,
+        action = entry.action,
+        status = entry.status,
+        request_id = entry.request_id,
+        "changed"
+    );
+    match api.directory.audit(entry).await {
+        Ok(()) | Err(DirectoryError::None) => {}
+        Err(error) => warn!(%error, "the audit log does not take an entry"),
+    }
+}

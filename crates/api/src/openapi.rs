@@ -1,0 +1,211 @@
+//! The document that describes the API, made from the routes.
+
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use utoipa::OpenApi;
+use utoipa::openapi::extensions::ExtensionsBuilder;
+use utoipa::openapi::path::{Operation, PathItem};
+use utoipa::openapi::security::{
+    ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
+};
+use utoipa::openapi::{ContentBuilder, Ref, RefOr, ResponseBuilder};
+
+use crate::api::Api;
+use crate::etag::Version;
+use crate::guard::Access;
+use crate::keys::KEY_HEADER;
+use crate::problem::{Problem, ProblemKind, ProblemView};
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Martlet",
+        description = "The HTTP API of a Martlet node.\n\n\
+            Errors are problem details (RFC 9457). Lists come page by page: `next` of a page is \
+            the `cursor` of the one after it. Times are RFC 3339 in UTC, but where a name ends in \
+            `_ms` or `_secs`. A write with an `Idempotency-Key` may be sent again within a day: \
+            it is done once.",
+        license(name = "Apache-2.0", identifier = "Apache-2.0")
+    ),
+    components(schemas(ProblemView)),
+    tags(
+        (name = "health", description = "Probes and metrics, open to everybody"),
+        (name = "node", description = "The node as a whole"),
+        (name = "clients", description = "Sessions, and what they do"),
+        (name = "security", description = "Keys, sessions of the panel, the first administrator"),
+        (name = "documentation", description = "What this is")
+    )
+)]
+pub(crate) struct Base;
+
+/// The document, as it is sent.
+#[derive(Debug)]
+pub(crate) struct Document {
+    text: String,
+    version: Version,
+}
+
+impl Document {
+    pub(crate) fn new(document: &utoipa::openapi::OpenApi) -> Self {
+        // It was made of texts: that cannot fail.
+        let text = document.to_json().unwrap_or_default();
+        let version = Version::of_bytes(text.as_bytes());
+        Self { text, version }
+    }
+}
+
+/// This document
+///
+/// OpenAPI 3.1, made from the routes that this node has.
+#[utoipa::path(get, path = "/api/v1/openapi.json", tag = "documentation",
+    responses(
+        (status = 200, description = "The document", body = serde_json::Value,
+            headers(("ETag" = String, description = "Its version"))),
+        (status = 304, description = "`If-None-Match` has its version")))]
+pub(crate) async fn show(State(api): State<Api>, headers: HeaderMap) -> Response {
+    let Some(document) = api.document.get() else {
+        let detail = "the document is not made yet".to_owned();
+        return Problem::unavailable(detail).into_response();
+    };
+    let json = HeaderValue::from_static("application/json");
+    let cached = HeaderValue::from_static("no-cache");
+    let text = document.text.clone();
+    let answer = (
+        [
+            (header::CONTENT_TYPE, json),
+            (header::CACHE_CONTROL, cached),
+        ],
+        text,
+    );
+    document.version.unless_known(&headers, answer)
+}
+
+/// By what callers say who they are.
+pub(crate) fn with_schemes(document: &mut utoipa::openapi::OpenApi) {
+    let components = document.components.get_or_insert_default();
+    let key = |value| SecurityScheme::ApiKey(value);
+    let schemes = [
+        (
+            "key",
+            key(ApiKey::Header(ApiKeyValue::with_description(
+                KEY_HEADER,
+                "An API key",
+            ))),
+        ),
+        (
+            "bearer",
+            SecurityScheme::Http(
+                HttpBuilder::new()
+                    .scheme(HttpAuthScheme::Bearer)
+                    .description(Some("An API key"))
+                    .build(),
+            ),
+        ),
+        (
+            "query",
+            key(ApiKey::Query(ApiKeyValue::with_description(
+                "api_key",
+                "An API key, for callers that can send no header",
+            ))),
+        ),
+        (
+            "session",
+            key(ApiKey::Cookie(ApiKeyValue::with_description(
+                "martlet",
+                "A session of the panel; over TLS the cookie is `__Host-martlet`",
+            ))),
+        ),
+    ];
+    for (name, scheme) in schemes {
+        components.add_security_scheme(name, scheme);
+    }
+}
+
+/// Says of every operation of a path who may ask, and which errors may come.
+pub(crate) fn declare(path: &str, item: &mut PathItem, access: Access) {
+    let PathItem {
+        get,
+        put,
+        post,
+        delete,
+        patch,
+        ..
+    } = item;
+    for (method, operation, is_write) in [
+        ("get", get, false),
+        ("put", put, true),
+        ("post", post, true),
+        ("delete", delete, true),
+        ("patch", patch, true),
+    ] {
+        if let Some(operation) = operation {
+            operation.operation_id = Some(id_of(method, path));
+            declare_one(operation, access, is_write);
+        }
+    }
+}
+
+/// By which programs that are made from the document know an operation: `get_acl_explain`.
+fn id_of(method: &str, path: &str) -> String {
+    let path = path.strip_prefix("/api/v1").unwrap_or(path);
+    let words = path.split(|letter: char| !letter.is_ascii_alphanumeric());
+    let words = words.filter(|word| !word.is_empty()).collect::<Vec<_>>();
+    format!("{method}_{}", words.join("_"))
+}
+
+fn declare_one(operation: &mut Operation, access: Access, is_write: bool) {
+    use ProblemKind::{
+        BadRequest, Conflict, Forbidden, HeadersTooLarge, Invalid, Misdirected, RateLimited,
+        Timeout, TooLarge, Unauthenticated, Unavailable, UnsupportedMediaType, UriTooLong,
+    };
+    let mut kinds = vec![BadRequest, Timeout, TooLarge, UriTooLong, Misdirected];
+    kinds.extend([RateLimited, HeadersTooLarge, Unavailable]);
+    if is_write {
+        kinds.extend([Forbidden, Conflict, Invalid]);
+    }
+    if operation.request_body.is_some() {
+        kinds.extend([UnsupportedMediaType, Invalid, Unauthenticated]);
+    }
+    if access != Access::Open {
+        kinds.extend([Unauthenticated, Forbidden]);
+        operation.security = Some(
+            ["key", "bearer", "query", "session"]
+                .into_iter()
+                .map(|name| SecurityRequirement::new(name, Vec::<String>::new()))
+                .collect(),
+        );
+    } else {
+        operation.security = Some(Vec::new());
+    }
+    if let Access::Scoped(scope) = access {
+        let more = ExtensionsBuilder::new()
+            .add("x-scope", scope.name())
+            .build();
+        operation.extensions.get_or_insert_default().merge(more);
+        let said = operation.description.get_or_insert_default();
+        if !said.is_empty() {
+            said.push_str("\n\n");
+        }
+        said.push_str(&format!("Scope: `{scope}`."));
+    }
+    let all = &mut operation.responses.responses;
+    for kind in kinds {
+        let status = kind.status().as_u16().to_string();
+        all.entry(status).or_insert_with(|| problem(kind.what()));
+    }
+    let any = "Any other error, as problem details (RFC 9457)";
+    all.entry("default".to_owned())
+        .or_insert_with(|| problem(any));
+}
+
+fn problem(what: &str) -> RefOr<utoipa::openapi::Response> {
+    let content = ContentBuilder::new()
+        .schema(Some(Ref::from_schema_name("Problem")))
+        .build();
+    ResponseBuilder::new()
+        .description(what)
+        .content("application/problem+json", content)
+        .build()
+        .into()
+}

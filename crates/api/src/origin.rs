@@ -1,0 +1,193 @@
+//! Which pages of which sites may ask: the Host of a request, its Origin, and CORS.
+
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use martlet_control::principal::PrincipalKind;
+
+use crate::api::{Connection, Door, Settings};
+use crate::caller::Caller;
+use crate::problem::{Problem, ProblemKind};
+
+/// How long a browser may remember what it may ask, seconds.
+const PREFLIGHT_SECS: &str = "600";
+const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE";
+const HEADERS: &str = "Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match, \
+                       X-API-Key, X-CSRF-Token, X-Request-Id";
+const EXPOSED: &str = "ETag, Idempotency-Replayed, Link, Location, RateLimit-Limit, \
+                       RateLimit-Remaining, RateLimit-Reset, Retry-After, X-Request-Id";
+
+/// Whether nothing is changed by a method.
+pub(crate) fn is_safe(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
+}
+
+/// A listener on loopback is asked for by its own names alone: a page that makes a name of its own
+/// mean 127.0.0.1 (DNS rebinding) does not get in.
+pub(crate) fn check_host(
+    settings: &Settings,
+    connection: Connection,
+    headers: &HeaderMap,
+    uri: &Uri,
+) -> Result<(), Problem> {
+    if !connection.is_loopback() {
+        return Ok(());
+    }
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let host = hosts.next().and_then(|host| host.to_str().ok());
+    let host = uri.authority().map(|authority| authority.as_str()).or(host);
+    let is_one = hosts.next().is_none();
+    match host {
+        Some(host) if is_one && is_own(settings, host) => Ok(()),
+        _ => {
+            let detail = "the Host is no name of this machine's loopback; others that are meant \
+                          stand in http.hosts";
+            Err(Problem::new(ProblemKind::Misdirected, detail))
+        }
+    }
+}
+
+fn is_own(settings: &Settings, host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let bare = name.trim_start_matches('[').trim_end_matches(']');
+    let address = bare.parse::<std::net::IpAddr>();
+    address.is_ok_and(|address| address.is_loopback())
+        || name.eq_ignore_ascii_case("localhost")
+        || settings
+            .hosts
+            .iter()
+            .any(|own| own.eq_ignore_ascii_case(name))
+}
+
+fn origin_of(headers: &HeaderMap) -> Option<&str> {
+    let origin = headers.get(header::ORIGIN)?;
+    Some(origin.to_str().unwrap_or("null"))
+}
+
+fn is_same(connection: Connection, headers: &HeaderMap, origin: &str) -> bool {
+    let host = headers
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok());
+    let Some((scheme, place)) = origin.split_once("://") else {
+        return false;
+    };
+    // A proxy before a plain listener may speak TLS.
+    let is_scheme = scheme == "https" || (scheme == "http" && !connection.is_secure());
+    is_scheme && host.is_some_and(|host| host.eq_ignore_ascii_case(place))
+}
+
+fn is_listed(settings: &Settings, origin: &str) -> bool {
+    let mut all = settings.origins.iter();
+    all.any(|listed| listed.trim_end_matches('/').eq_ignore_ascii_case(origin))
+}
+
+fn is_everybody(settings: &Settings) -> bool {
+    settings.origins.iter().any(|listed| listed == "*")
+}
+
+/// A page of another site changes nothing, unless its origin is listed. With `*` it has to have a
+/// key: what a browser or an address brings by itself is no proof that its user meant it.
+pub(crate) fn check_origin(
+    settings: &Settings,
+    connection: Connection,
+    parts: &Parts,
+    caller: &Caller,
+) -> Result<(), Problem> {
+    let Some(origin) = origin_of(&parts.headers) else {
+        return Ok(());
+    };
+    let has_key = matches!(caller.principal.kind, PrincipalKind::ApiKey { .. });
+    let may = connection.door == Door::Socket
+        || is_safe(&parts.method)
+        || is_same(connection, &parts.headers, origin)
+        || is_listed(settings, origin)
+        || (is_everybody(settings) && has_key);
+    match may {
+        true => Ok(()),
+        false => {
+            let detail = "pages of this origin may change nothing here; http.origins lists others";
+            Err(Problem::new(ProblemKind::Forbidden, detail))
+        }
+    }
+}
+
+/// The answer to a browser that asks before it asks.
+pub(crate) fn preflight(method: &Method, headers: &HeaderMap) -> Option<Response> {
+    let asks = headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
+    (*method == Method::OPTIONS && asks && origin_of(headers).is_some())
+        .then(|| StatusCode::NO_CONTENT.into_response())
+}
+
+/// Lets pages of origins that are listed read the answer.
+pub(crate) fn write(
+    settings: &Settings,
+    asked: &HeaderMap,
+    is_preflight: bool,
+    out: &mut HeaderMap,
+) {
+    if settings.origins.is_empty() {
+        return;
+    }
+    out.append(header::VARY, HeaderValue::from_static("Origin"));
+    let Some(origin) = origin_of(asked) else {
+        return;
+    };
+    if is_listed(settings, origin)
+        && let Ok(origin) = HeaderValue::from_str(origin)
+    {
+        out.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        let yes = HeaderValue::from_static("true");
+        out.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, yes);
+    } else if is_everybody(settings) {
+        let all = HeaderValue::from_static("*");
+        out.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, all);
+    } else {
+        return;
+    }
+    let exposed = HeaderValue::from_static(EXPOSED);
+    out.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
+    if is_preflight {
+        for (name, value) in [
+            (header::ACCESS_CONTROL_ALLOW_METHODS, METHODS),
+            (header::ACCESS_CONTROL_ALLOW_HEADERS, HEADERS),
+            (header::ACCESS_CONTROL_MAX_AGE, PREFLIGHT_SECS),
+        ] {
+            out.insert(name, HeaderValue::from_static(value));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loopback_has_its_own_names() {
+        let settings = Settings {
+            hosts: vec!["broker.example".to_owned()],
+            ..Settings::default()
+        };
+        for host in [
+            "localhost",
+            "LOCALHOST:8080",
+            "127.0.0.1:1",
+            "[::1]:8080",
+            "[::1]",
+            "broker.example",
+        ] {
+            assert!(is_own(&settings, host), "{host}");
+        }
+        for host in [
+            "",
+            "evil.example",
+            "localhost.evil.example:80",
+            "10.0.0.1",
+            "127.0.0.1.nip.io",
+        ] {
+            assert!(!is_own(&settings, host), "{host}");
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! Lists page by page: a limit, and a cursor that only this node can make.
+
+use aws_lc_rs::hmac;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::problem::Problem;
+
+/// Items of a page unless the caller says otherwise, and at most.
+pub const LIMIT_DEFAULT: usize = 100;
+/// At most.
+pub const LIMIT_MAX: usize = 1_000;
+
+/// Bytes of the signature of a cursor.
+const SIGNATURE_BYTES: usize = 16;
+
+/// A page of a list.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Page<T> {
+    /// In order.
+    pub items: Vec<T>,
+    /// The `cursor` of the next page; null on the last one.
+    pub next: Option<String>,
+    /// How many there are on all pages, when `total=true` asks for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub total: Option<u64>,
+}
+
+/// How many items a page has.
+///
+/// # Errors
+/// None, or too many, are asked for.
+pub fn limit(asked: Option<usize>) -> Result<usize, Problem> {
+    match asked {
+        None => Ok(LIMIT_DEFAULT),
+        Some(limit @ 1..=LIMIT_MAX) => Ok(limit),
+        Some(_) => {
+            let detail = format!("expected 1 to {LIMIT_MAX}");
+            Err(Problem::bad_request("limit is out of its range").of_parameter("limit", detail))
+        }
+    }
+}
+
+/// Makes cursors and reads them. They end with the process.
+#[derive(Debug)]
+pub struct Cursors(hmac::Key);
+
+impl Cursors {
+    /// With a key that nobody else has; none without a source of randomness.
+    pub(crate) fn new() -> Option<Self> {
+        let mut key = [0; 32];
+        aws_lc_rs::rand::fill(&mut key).ok()?;
+        Some(Self(hmac::Key::new(hmac::HMAC_SHA256, &key)))
+    }
+
+    /// After `position`, in the list that `of` names with its filters.
+    pub fn after(&self, of: &str, position: &str) -> String {
+        let mut bytes = self.signature(of, position);
+        bytes.extend_from_slice(position.as_bytes());
+        URL_SAFE_NO_PAD.encode(bytes)
+    }
+
+    /// The position that a cursor of this list is after.
+    ///
+    /// # Errors
+    /// It is none of this list.
+    pub fn position(&self, of: &str, cursor: &str) -> Result<String, Problem> {
+        let read = || {
+            let bytes = URL_SAFE_NO_PAD.decode(cursor).ok()?;
+            let (signature, position) = bytes.split_at_checked(SIGNATURE_BYTES)?;
+            let position = std::str::from_utf8(position).ok()?;
+            let expected = self.signature(of, position);
+            crate::secret::are_equal(signature, &expected).then(|| position.to_owned())
+        };
+        read().ok_or_else(|| {
+            let detail = "no cursor of this list with these filters, or of an earlier run of the \
+                          node: begin without one";
+            Problem::bad_request("the cursor is not valid").of_parameter("cursor", detail)
+        })
+    }
+
+    fn signature(&self, of: &str, position: &str) -> Vec<u8> {
+        let mut context = hmac::Context::with_key(&self.0);
+        context.update(&(of.len() as u64).to_be_bytes());
+        context.update(of.as_bytes());
+        context.update(position.as_bytes());
+        context.sign().as_ref()[..SIGNATURE_BYTES].to_vec()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_is_good_for_its_list_alone_and_cannot_be_changed() {
+        let cursors = Cursors::new().unwrap();
+        let cursor = cursors.after("keys", "k7");
+        assert_eq!(cursors.position("keys", &cursor).unwrap(), "k7");
+        assert!(cursors.position("users", &cursor).is_err());
+        let mut bytes = URL_SAFE_NO_PAD.decode(&cursor).unwrap();
+        *bytes.last_mut().unwrap() = b'8';
+        assert!(
+            cursors
+                .position("keys", &URL_SAFE_NO_PAD.encode(bytes))
+                .is_err()
+        );
+        for other in ["", "é", "AAAA", &cursor[1..]] {
+            assert!(cursors.position("keys", other).is_err());
+        }
+        assert!(Cursors::new().unwrap().position("keys", &cursor).is_err());
+    }
+
+    #[test]
+    fn limits_have_bounds() {
+        assert_eq!(limit(None).unwrap(), LIMIT_DEFAULT);
+        assert_eq!(limit(Some(1)).unwrap(), 1);
+        assert!(limit(Some(0)).is_err() && limit(Some(LIMIT_MAX + 1)).is_err());
+    }
+}

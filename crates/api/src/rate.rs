@@ -1,0 +1,169 @@
+//! How often somebody may ask: a bucket of tokens for each.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+
+use crate::problem::{Problem, ProblemKind};
+
+/// Buckets that are kept; who comes when there are so many shares one with others.
+const BUCKETS_MAX: usize = 10_000;
+
+/// Buckets by name.
+#[derive(Debug)]
+pub(crate) struct Rates {
+    /// Tokens that come back in a second; 0 is no limit.
+    per_second: f64,
+    burst: f64,
+    buckets: Mutex<HashMap<String, Bucket>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Bucket {
+    tokens: f64,
+    at: Instant,
+}
+
+/// What a bucket says to who takes from it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Taken {
+    pub(crate) limit: u64,
+    pub(crate) remaining: u64,
+    /// Until the bucket is full again.
+    pub(crate) reset: Duration,
+    /// There was no token: until there is one.
+    pub(crate) wait: Option<Duration>,
+}
+
+impl Rates {
+    pub(crate) fn new(per_second: f64, burst: u32) -> Self {
+        Self {
+            per_second,
+            burst: f64::from(burst.max(1)),
+            buckets: Mutex::default(),
+        }
+    }
+
+    /// Takes a token; none where there is no limit.
+    pub(crate) fn take(&self, who: &str, now: Instant) -> Option<Taken> {
+        if self.per_second <= 0.0 {
+            return None;
+        }
+        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        if buckets.len() >= BUCKETS_MAX && !buckets.contains_key(who) {
+            buckets.retain(|_, bucket| self.refilled(*bucket, now) < self.burst);
+        }
+        let name = match buckets.len() >= BUCKETS_MAX && !buckets.contains_key(who) {
+            true => "others",
+            false => who,
+        };
+        let bucket = buckets.entry(name.to_owned()).or_insert(Bucket {
+            tokens: self.burst,
+            at: now,
+        });
+        bucket.tokens = self.refilled(*bucket, now);
+        bucket.at = now;
+        let wait = match bucket.tokens >= 1.0 {
+            true => {
+                bucket.tokens -= 1.0;
+                None
+            }
+            false => Some((1.0 - bucket.tokens) / self.per_second),
+        };
+        Some(Taken {
+            limit: self.burst as u64,
+            remaining: bucket.tokens as u64,
+            reset: Duration::from_secs_f64((self.burst - bucket.tokens) / self.per_second),
+            wait: wait.map(Duration::from_secs_f64),
+        })
+    }
+
+    fn refilled(&self, bucket: Bucket, now: Instant) -> f64 {
+        let passed = now.saturating_duration_since(bucket.at).as_secs_f64();
+        (bucket.tokens + passed * self.per_second).min(self.burst)
+    }
+}
+
+impl Taken {
+    /// In the names that people look for: those of the IETF's draft, and the older ones.
+    pub(crate) fn write(&self, headers: &mut HeaderMap) {
+        const NAMES: [[&str; 2]; 3] = [
+            ["ratelimit-limit", "x-ratelimit-limit"],
+            ["ratelimit-remaining", "x-ratelimit-remaining"],
+            ["ratelimit-reset", "x-ratelimit-reset"],
+        ];
+        let values = [self.limit, self.remaining, ceil(self.reset)];
+        for (names, value) in NAMES.into_iter().zip(values) {
+            for name in names {
+                let name = HeaderName::from_static(name);
+                headers.insert(name, HeaderValue::from(value));
+            }
+        }
+    }
+
+    /// The answer, if there was no token.
+    pub(crate) fn refusal(&self) -> Option<Problem> {
+        let secs = ceil(self.wait?);
+        let detail = format!("too many requests came; ask again in {secs} s");
+        let problem = Problem::new(ProblemKind::RateLimited, detail);
+        Some(problem.with_header(header::RETRY_AFTER, HeaderValue::from(secs)))
+    }
+}
+
+/// Whole seconds, after which it is so.
+fn ceil(duration: Duration) -> u64 {
+    duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
+}
+
+/// By which an address is known: of IPv6 a network of 64 bits, of which one may have each address.
+pub(crate) fn name_of(address: Option<IpAddr>) -> String {
+    match address.map(|address| address.to_canonical()) {
+        Some(IpAddr::V4(address)) => address.to_string(),
+        Some(IpAddr::V6(address)) => {
+            let [a, b, c, d, ..] = address.segments();
+            format!("{a:x}:{b:x}:{c:x}:{d:x}::/64")
+        }
+        None => "unknown".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bucket_refills_by_time() {
+        let (rates, now) = (Rates::new(2.0, 3), Instant::now());
+        for remaining in [2, 1, 0] {
+            let taken = rates.take("a", now).unwrap();
+            assert_eq!((taken.remaining, taken.wait), (remaining, None));
+        }
+        let taken = rates.take("a", now).unwrap();
+        assert_eq!(taken.wait, Some(Duration::from_millis(500)));
+        assert!(taken.refusal().is_some());
+        assert_eq!(rates.take("b", now).unwrap().wait, None);
+        let later = now + Duration::from_millis(600);
+        assert_eq!(rates.take("a", later).unwrap().wait, None);
+        assert!(rates.take("a", later).unwrap().wait.is_some());
+    }
+
+    #[test]
+    fn many_addresses_do_not_fill_the_memory() {
+        let (rates, now) = (Rates::new(1.0, 2), Instant::now());
+        for number in 0..BUCKETS_MAX + 10 {
+            rates.take(&number.to_string(), now);
+        }
+        assert!(rates.buckets.lock().unwrap().len() <= BUCKETS_MAX + 1);
+    }
+
+    #[test]
+    fn one_network_is_one_caller() {
+        let name = |text: &str| name_of(text.parse().ok());
+        assert_eq!(name("2001:db8::1"), name("2001:db8::ffff:2"));
+        assert_ne!(name("2001:db8::1"), name("2001:db8:0:1::1"));
+        assert_eq!(name("::ffff:10.0.0.1"), "10.0.0.1");
+    }
+}

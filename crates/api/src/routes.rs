@@ -1,0 +1,89 @@
+//! Every route, once, with who may ask for it.
+
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+use axum::routing::get;
+use martlet_control::principal::Scope;
+use utoipa::OpenApi as _;
+use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
+use utoipa_axum::routes;
+
+use crate::api::Api;
+use crate::guard::Access::{Known, Open, Scoped};
+use crate::guard::{self, Access};
+use crate::openapi::{self, Document};
+use crate::{
+    admin, backup, docs, events, explain, frame, health, keys, logs, problem, session, setup, why,
+};
+
+/// The routes of a node. Who accepts connections says by [`Connection`](crate::Connection) in the
+/// extensions of each request how it came in.
+pub fn router(api: Api) -> Router {
+    let routes = Routes::new(&api)
+        .add(Open, routes!(health::live))
+        .add(Open, routes!(health::ready))
+        .add(Open, routes!(health::startup))
+        .add(Open, routes!(health::healthz))
+        .add(Open, routes!(health::livez))
+        .add(Open, routes!(health::readyz))
+        .add(Open, routes!(health::metrics))
+        .add(Open, routes!(openapi::show))
+        .add(Open, routes!(problem::explain))
+        .add(Scoped(Scope::NodeRead), routes!(admin::status))
+        .add(Scoped(Scope::NodeRead), routes!(admin::traffic))
+        .add(Scoped(Scope::NodeWrite), routes!(admin::shutdown))
+        .add(Scoped(Scope::NodeWrite), routes!(admin::reload))
+        .add(Scoped(Scope::BackupRead), routes!(backup::backup))
+        .add(Scoped(Scope::ClientsRead), routes!(admin::clients))
+        .add(Scoped(Scope::AclRead), routes!(explain::explain))
+        .add(Scoped(Scope::EventsRead), routes!(events::events))
+        .add(Scoped(Scope::ClientsRead), routes!(why::why))
+        .add(Scoped(Scope::NodeRead), routes!(logs::levels))
+        .add(Scoped(Scope::NodeWrite), routes!(logs::change))
+        .add(Scoped(Scope::KeysRead), routes!(keys::list))
+        .add(Known, routes!(session::show))
+        .add(Known, routes!(session::end))
+        .add(Open, routes!(session::begin))
+        .add(Open, routes!(setup::make));
+    let (router, mut document) = routes.all.split_for_parts();
+    openapi::with_schemes(&mut document);
+    document.info.version = api.control.info.version.to_owned();
+    // There is one router for each node.
+    let _ = api.document.set(Document::new(&document));
+    router
+        .route("/docs", get(docs::slash))
+        .route("/docs/", get(docs::index))
+        .route("/docs/index.html", get(docs::index))
+        .route("/docs/{file}", get(docs::file))
+        .route("/setup", get(docs::setup))
+        .route("/setup.js", get(docs::setup_script))
+        .fallback(problem::not_found)
+        .layer(from_fn_with_state(api.clone(), frame::around))
+        .with_state(api)
+}
+
+/// Routes come in with who may ask for them, or not at all.
+struct Routes {
+    api: Api,
+    all: OpenApiRouter<Api>,
+}
+
+impl Routes {
+    fn new(api: &Api) -> Self {
+        Self {
+            api: api.clone(),
+            all: OpenApiRouter::with_openapi(openapi::Base::openapi()),
+        }
+    }
+
+    fn add(mut self, access: Access, route: UtoipaMethodRouter<Api>) -> Self {
+        let (schemas, mut paths, methods) = route;
+        for (path, item) in &mut paths.paths {
+            openapi::declare(path, item, access);
+        }
+        let state = (self.api.clone(), access);
+        let methods = methods.route_layer(from_fn_with_state(state, guard::check));
+        self.all = self.all.routes((schemas, paths, methods));
+        self
+    }
+}

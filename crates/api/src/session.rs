@@ -1,0 +1,292 @@
+//! Sessions of the panel: a cookie that no script can read, and a token that no other site knows.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use axum::extract::{Extension, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use martlet_control::directory::Account;
+use martlet_control::principal::Principal;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::api::{Api, Connection};
+use crate::extract::JsonBody;
+use crate::problem::{Problem, ProblemKind};
+use crate::rate::name_of;
+use crate::secret::{are_equal, digest_of, random_text};
+use crate::time::Moment;
+
+/// A session ends when nobody has used it for so long,
+const IDLE: Duration = Duration::from_secs(30 * 60);
+/// and so long after its beginning in any case.
+const ABSOLUTE: Duration = Duration::from_secs(12 * 60 * 60);
+/// Sessions at once; the one that was not used for longest makes room.
+const SESSIONS_MAX: usize = 10_000;
+
+/// Where the token against forged requests is sent.
+pub(crate) const CSRF_HEADER: &str = "x-csrf-token";
+
+/// A browser takes a cookie of this name only over TLS, for this host and all its paths.
+const SECURE_COOKIE: &str = "__Host-martlet";
+const COOKIE: &str = "martlet";
+
+/// Those that there are, by the digest of the cookie.
+#[derive(Debug, Default)]
+pub(crate) struct Sessions {
+    open: Mutex<HashMap<[u8; 32], Session>>,
+}
+
+/// One of them.
+#[derive(Clone, Debug)]
+pub(crate) struct Session {
+    pub(crate) user: String,
+    pub(crate) generation: u64,
+    csrf: String,
+    begun: Instant,
+    used: Instant,
+}
+
+impl Session {
+    fn is_over(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.used) >= IDLE
+            || now.saturating_duration_since(self.begun) >= ABSOLUTE
+    }
+
+    /// The request shows the token that only pages of this node know.
+    pub(crate) fn is_meant(&self, headers: &HeaderMap) -> bool {
+        let shown = headers.get(CSRF_HEADER);
+        shown.is_some_and(|shown| are_equal(shown.as_bytes(), self.csrf.as_bytes()))
+    }
+}
+
+impl Sessions {
+    /// A new one: what its cookie holds, and itself.
+    fn begin(&self, account: &Account, now: Instant) -> Option<(String, Session)> {
+        let cookie = random_text()?;
+        let session = Session {
+            user: account.name.clone(),
+            generation: account.generation,
+            csrf: random_text()?,
+            begun: now,
+            used: now,
+        };
+        let mut open = self.open();
+        open.retain(|_, session| !session.is_over(now));
+        if open.len() >= SESSIONS_MAX {
+            let oldest = open.iter().min_by_key(|(_, session)| session.used);
+            if let Some(oldest) = oldest.map(|(digest, _)| *digest) {
+                open.remove(&oldest);
+            }
+        }
+        open.insert(digest_of(cookie.as_bytes()), session.clone());
+        Some((cookie, session))
+    }
+
+    /// The one of this cookie, which is used now.
+    pub(crate) fn of_cookie(&self, cookie: &[u8], now: Instant) -> Option<Session> {
+        let mut open = self.open();
+        let digest = digest_of(cookie);
+        let session = open.get_mut(&digest)?;
+        if session.is_over(now) {
+            open.remove(&digest);
+            return None;
+        }
+        session.used = now;
+        Some(session.clone())
+    }
+
+    /// Ends it.
+    pub(crate) fn end(&self, cookie: &[u8]) {
+        self.open().remove(&digest_of(cookie));
+    }
+
+    fn open(&self) -> MutexGuard<'_, HashMap<[u8; 32], Session>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The cookie that a request shows. Over TLS the one that nobody on the way could have set.
+pub(crate) fn cookie_of(headers: &HeaderMap, is_secure: bool) -> Option<Vec<u8>> {
+    let wanted = if is_secure { SECURE_COOKIE } else { COOKIE };
+    let all = headers.get_all(header::COOKIE).iter();
+    let mut pairs = all.flat_map(|value| value.as_bytes().split(|byte| *byte == b';'));
+    pairs.find_map(|pair| {
+        let value = pair.trim_ascii().strip_prefix(wanted.as_bytes())?;
+        Some(value.strip_prefix(b"=")?.to_vec())
+    })
+}
+
+fn set_cookie(value: &str, is_secure: bool, age: Duration) -> HeaderValue {
+    let (name, secure) = match is_secure {
+        true => (SECURE_COOKIE, "; Secure"),
+        false => (COOKIE, ""),
+    };
+    let age = age.as_secs();
+    let text = format!("{name}={value}; Path=/; HttpOnly; SameSite=Strict; Max-Age={age}{secure}");
+    // Base64 and digits alone: that cannot fail.
+    HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static(""))
+}
+
+/// Name and password of a user.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Login {
+    /// User name.
+    #[schema(example = "ada", max_length = 1024)]
+    user: String,
+    /// Their password.
+    #[schema(format = Password, max_length = 1024)]
+    password: String,
+}
+
+/// Who asks, and by which session.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct SessionView {
+    /// Who it is: `user:NAME`, `key:NAME` or `admin.sock`.
+    #[schema(example = "user:ada")]
+    principal: String,
+    /// What they may do.
+    scopes: Vec<&'static str>,
+    /// Of a session: to be sent as `X-CSRF-Token` with every request that changes something.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    csrf_token: Option<String>,
+    /// Of a session: when it ends at the latest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    ends_at: Option<Moment>,
+    /// Of a session: it ends before, when nobody has used it for so many seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    idle_secs: Option<u64>,
+}
+
+impl SessionView {
+    fn new(principal: &Principal, session: Option<&Session>, now: Instant) -> Self {
+        let left = |session: &Session| {
+            let passed = now.saturating_duration_since(session.begun);
+            Moment::after(ABSOLUTE.saturating_sub(passed))
+        };
+        Self {
+            principal: principal.to_string(),
+            scopes: principal.scopes.names(),
+            csrf_token: session.map(|session| session.csrf.clone()),
+            ends_at: session.map(left),
+            idle_secs: session.map(|_| IDLE.as_secs()),
+        }
+    }
+}
+
+/// Longest user name and password that are looked at.
+const TEXT_MAX: usize = 1024;
+
+/// Log in
+///
+/// Begins a session of the panel. The cookie is sent by the browser alone; what changes something
+/// needs `csrf_token` in the header `X-CSRF-Token` besides.
+#[utoipa::path(post, path = "/api/v1/session", tag = "security", request_body = Login,
+    responses((status = 200, description = "The session", body = SessionView,
+        headers(("Set-Cookie" = String, description = "The session's cookie")))))]
+pub(crate) async fn begin(
+    State(api): State<Api>,
+    Extension(connection): Extension<Connection>,
+    JsonBody(login): JsonBody<Login>,
+) -> Result<Response, Problem> {
+    let now = Instant::now();
+    let address = format!("address {}", name_of(connection.peer));
+    let too_long = login.user.len() > TEXT_MAX || login.password.len() > TEXT_MAX;
+    if too_long {
+        let detail = format!("user and password have {TEXT_MAX} bytes at most");
+        return Err(Problem::new(ProblemKind::Invalid, detail));
+    }
+    // The name counts as it was given: whether there is such a user is not told.
+    for who in [address, format!("user {}", login.user)] {
+        let taken = api.logins.take(&who, now);
+        if let Some(problem) = taken.and_then(|taken| taken.refusal()) {
+            return Err(problem);
+        }
+    }
+    let found = api.directory.check_password(&login.user, &login.password);
+    let Some(account) = found.await? else {
+        let detail = "user name or password are wrong";
+        return Err(Problem::new(ProblemKind::Unauthenticated, detail)
+            .with_header(header::WWW_AUTHENTICATE, crate::caller::CHALLENGE));
+    };
+    let Some((cookie, session)) = api.sessions.begin(&account, now) else {
+        let detail = "no source of randomness";
+        return Err(Problem::new(ProblemKind::Unavailable, detail));
+    };
+    let principal = crate::caller::principal_of(&account);
+    let view = SessionView::new(&principal, Some(&session), now);
+    let cookie = set_cookie(&cookie, connection.is_secure(), ABSOLUTE);
+    Ok(([(header::SET_COOKIE, cookie)], axum::Json(view)).into_response())
+}
+
+/// Who am I
+///
+/// Who asks, what they may do, and until when.
+#[utoipa::path(get, path = "/api/v1/session", tag = "security",
+    responses((status = 200, description = "Who asks", body = SessionView)))]
+pub(crate) async fn show(
+    Extension(principal): Extension<Principal>,
+    session: Option<Extension<Session>>,
+) -> axum::Json<SessionView> {
+    let session = session.as_ref().map(|Extension(session)| session);
+    axum::Json(SessionView::new(&principal, session, Instant::now()))
+}
+
+/// Log out
+///
+/// Ends the session of the request, if it came by one.
+#[utoipa::path(delete, path = "/api/v1/session", tag = "security",
+    responses((status = 204, description = "It is ended")))]
+pub(crate) async fn end(
+    State(api): State<Api>,
+    Extension(connection): Extension<Connection>,
+    headers: HeaderMap,
+) -> Response {
+    if let Some(cookie) = cookie_of(&headers, connection.is_secure()) {
+        api.sessions.end(&cookie);
+    }
+    let cookie = set_cookie("", connection.is_secure(), Duration::ZERO);
+    (StatusCode::NO_CONTENT, [(header::SET_COOKIE, cookie)]).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use martlet_control::principal::Role;
+
+    fn account() -> Account {
+        Account {
+            name: "ada".to_owned(),
+            role: Role::Viewer,
+            team: None,
+            generation: 1,
+        }
+    }
+
+    #[test]
+    fn a_session_ends_when_it_is_idle_and_when_its_time_is_over() {
+        let (sessions, begun) = (Sessions::default(), Instant::now());
+        let (cookie, _) = sessions.begin(&account(), begun).unwrap();
+        let at = |minutes: u64| begun + Duration::from_secs(minutes * 60);
+        assert!(sessions.of_cookie(cookie.as_bytes(), at(29)).is_some());
+        assert!(sessions.of_cookie(cookie.as_bytes(), at(58)).is_some());
+        assert!(sessions.of_cookie(cookie.as_bytes(), at(88)).is_none());
+        let (cookie, _) = sessions.begin(&account(), begun).unwrap();
+        for minutes in (0..12 * 60).step_by(20) {
+            assert!(sessions.of_cookie(cookie.as_bytes(), at(minutes)).is_some());
+        }
+        assert!(sessions.of_cookie(cookie.as_bytes(), at(12 * 60)).is_none());
+    }
+
+    #[test]
+    fn over_tls_a_cookie_that_others_could_set_is_not_taken() {
+        let text = "a=b; martlet=plain; __Host-martlet=close";
+        let headers = HeaderMap::from_iter([(header::COOKIE, HeaderValue::from_static(text))]);
+        assert_eq!(cookie_of(&headers, true).as_deref(), Some(&b"close"[..]));
+        assert_eq!(cookie_of(&headers, false).as_deref(), Some(&b"plain"[..]));
+    }
+}

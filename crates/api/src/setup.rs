@@ -1,0 +1,130 @@
+//! The first administrator: made by who has the link that the first start prints.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use martlet_control::directory::FirstAdministrator;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::api::Api;
+use crate::extract::JsonBody;
+use crate::problem::{Problem, ProblemKind};
+use crate::secret::{are_equal, digest_of, random_text};
+
+/// Names the warning that nobody can administer the node yet.
+pub const UNCLAIMED: &str = "unclaimed";
+
+/// How long the link is good for.
+const VALID: Duration = Duration::from_secs(60 * 60);
+
+/// The link's token, as far as the node knows it.
+#[derive(Debug, Default)]
+pub(crate) struct Setup {
+    made: Mutex<Option<([u8; 32], Instant)>>,
+}
+
+impl Setup {
+    /// A new token; one that was made before is not good any more.
+    pub(crate) fn make(&self) -> Option<String> {
+        let token = random_text()?;
+        *self.made() = Some((digest_of(token.as_bytes()), Instant::now()));
+        Some(token)
+    }
+
+    fn is_good(&self, token: &str, now: Instant) -> bool {
+        let made = *self.made();
+        made.is_some_and(|(digest, at)| {
+            are_equal(&digest, &digest_of(token.as_bytes()))
+                && now.saturating_duration_since(at) < VALID
+        })
+    }
+
+    fn use_up(&self) {
+        *self.made() = None;
+    }
+
+    fn made(&self) -> MutexGuard<'_, Option<([u8; 32], Instant)>> {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Who the first administrator is to be.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SetupBody {
+    /// What stands after `#` in the link that the node printed.
+    #[schema(max_length = 1024)]
+    token: String,
+    /// User name.
+    #[schema(example = "ada", max_length = 1024)]
+    name: String,
+    /// Their password.
+    #[schema(format = Password, max_length = 1024)]
+    password: String,
+}
+
+/// The first administrator.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct SetupDone {
+    /// User name.
+    name: String,
+    /// `administrator`.
+    role: &'static str,
+}
+
+/// Make the first administrator
+///
+/// By the token of the link that the node printed when it started without one. It is valid once,
+/// and for an hour.
+#[utoipa::path(post, path = "/api/v1/setup", tag = "security", request_body = SetupBody,
+    responses((status = 201, description = "They are there", body = SetupDone)))]
+pub(crate) async fn make(
+    State(api): State<Api>,
+    JsonBody(body): JsonBody<SetupBody>,
+) -> Result<(StatusCode, axum::Json<SetupDone>), Problem> {
+    if !api.setup.is_good(&body.token, Instant::now()) {
+        let detail = "the token is not valid, or not any more: start the node again for another";
+        return Err(Problem::new(ProblemKind::Forbidden, detail));
+    }
+    let made = api
+        .directory
+        .make_first_administrator(&body.name, &body.password);
+    match made.await? {
+        FirstAdministrator::Made(account) => {
+            api.setup.use_up();
+            api.control.health.withdraw(UNCLAIMED);
+            let role = account.role.name();
+            let name = account.name;
+            Ok((StatusCode::CREATED, axum::Json(SetupDone { name, role })))
+        }
+        FirstAdministrator::NotFirst => {
+            api.setup.use_up();
+            Err(Problem::conflict(
+                "there is an administrator already".to_owned(),
+            ))
+        }
+        FirstAdministrator::Refused(why) => Err(Problem::new(ProblemKind::Invalid, why)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_good_for_an_hour_and_until_it_is_used() {
+        let setup = Setup::default();
+        let now = Instant::now();
+        assert!(!setup.is_good("", now));
+        let token = setup.make().unwrap();
+        assert!(setup.is_good(&token, now));
+        assert!(!setup.is_good(&token, now + VALID + Duration::from_secs(1)));
+        let newer = setup.make().unwrap();
+        assert!(!setup.is_good(&token, now) && setup.is_good(&newer, now));
+        setup.use_up();
+        assert!(!setup.is_good(&newer, now));
+    }
+}

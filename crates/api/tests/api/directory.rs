@@ -1,0 +1,108 @@
+//! Users and keys in memory.
+
+use std::sync::Mutex;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use martlet_control::directory::{
+    Account, AuditEntry, Directory, FirstAdministrator, KeyDigest, Looked,
+};
+use martlet_control::principal::{Principal, PrincipalKind, Role, Scopes};
+
+#[derive(Default)]
+pub(crate) struct InMemory {
+    pub(crate) users: Mutex<Vec<(Account, String)>>,
+    pub(crate) keys: Mutex<Vec<(KeyDigest, Principal)>>,
+    pub(crate) audit: Mutex<Vec<AuditEntry>>,
+}
+
+impl InMemory {
+    pub(crate) fn add_user(&self, name: &str, role: Role, password: &str) {
+        let account = Account {
+            name: name.to_owned(),
+            role,
+            team: None,
+            generation: 1,
+        };
+        self.users
+            .lock()
+            .unwrap()
+            .push((account, password.to_owned()));
+    }
+
+    pub(crate) fn add_key(&self, name: &str, key: &str, scopes: Scopes) {
+        let digest = digest(&SHA256, key.as_bytes());
+        let principal = Principal {
+            kind: PrincipalKind::ApiKey {
+                id: name.to_owned(),
+            },
+            scopes,
+            team: None,
+        };
+        let digest = digest.as_ref().try_into().unwrap();
+        self.keys.lock().unwrap().push((digest, principal));
+    }
+
+    fn find(&self, name: &str) -> Option<(Account, String)> {
+        let users = self.users.lock().unwrap();
+        users.iter().find(|(user, _)| user.name == name).cloned()
+    }
+}
+
+fn now<'a, T: Send + 'a>(found: T) -> Looked<'a, T> {
+    Box::pin(std::future::ready(Ok(found)))
+}
+
+impl Directory for InMemory {
+    fn api_key(&self, digest: KeyDigest) -> Looked<'_, Option<Principal>> {
+        let keys = self.keys.lock().unwrap();
+        let found = keys.iter().find(|(known, _)| *known == digest);
+        now(found.map(|(_, principal)| principal.clone()))
+    }
+
+    fn check_password<'a>(
+        &'a self,
+        name: &'a str,
+        password: &'a str,
+    ) -> Looked<'a, Option<Account>> {
+        let found = self.find(name).filter(|(_, known)| known == password);
+        now(found.map(|(account, _)| account))
+    }
+
+    fn account<'a>(&'a self, name: &'a str) -> Looked<'a, Option<Account>> {
+        now(self.find(name).map(|(account, _)| account))
+    }
+
+    fn has_administrator(&self) -> Looked<'_, bool> {
+        let users = self.users.lock().unwrap();
+        now(users
+            .iter()
+            .any(|(user, _)| user.role == Role::Administrator))
+    }
+
+    fn make_first_administrator<'a>(
+        &'a self,
+        name: &'a str,
+        password: &'a str,
+    ) -> Looked<'a, FirstAdministrator> {
+        if password.len() < 8 {
+            let why = "the password has fewer than 8 characters".to_owned();
+            return now(FirstAdministrator::Refused(why));
+        }
+        let users = self.users.lock().unwrap();
+        if users
+            .iter()
+            .any(|(user, _)| user.role == Role::Administrator)
+        {
+            return now(FirstAdministrator::NotFirst);
+        }
+        drop(users);
+        self.add_user(name, Role::Administrator, password);
+        let (account, _) = self.find(name).unwrap();
+        now(FirstAdministrator::Made(account))
+    }
+
+    fn audit(&self, entry: AuditEntry) -> Looked<'_, ()> {
+        self.audit.lock().unwrap().push(entry);
+        now(())
+    }
+}

@@ -1,0 +1,190 @@
+//! Whether the document is whole, and says what is so.
+
+use axum::body::Body;
+use axum::http::StatusCode;
+use serde_json::Value;
+
+use crate::node::{KEY, Node, VIEWER, request, with_keys};
+
+const METHODS: [&str; 5] = ["get", "put", "post", "delete", "patch"];
+
+/// Method, path and operation of each.
+fn operations(document: &Value) -> Vec<(String, String, Value)> {
+    let mut all = Vec::new();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for method in METHODS {
+            if let Some(operation) = item.get(method) {
+                all.push((method.to_uppercase(), path.clone(), operation.clone()));
+            }
+        }
+    }
+    all
+}
+
+async fn document(node: &Node) -> Value {
+    let answer = node.get("/api/v1/openapi.json").await;
+    assert_eq!(answer.status, StatusCode::OK);
+    answer.json()
+}
+
+#[tokio::test]
+async fn the_document_describes_everything_that_is_in_it() {
+    let document = document(&Node::new(with_keys())).await;
+    assert!(document["openapi"].as_str().unwrap().starts_with("3.1"));
+    assert_eq!(document["info"]["version"], "1.2.3");
+    let all = operations(&document);
+    assert!(all.len() >= 20, "{}", all.len());
+    let mut ids = std::collections::HashSet::new();
+    let says = |value: &Value| value.as_str().is_some_and(|text| text.len() > 2);
+    for (method, path, operation) in all {
+        let place = format!("{method} {path}");
+        assert!(says(&operation["summary"]), "{place} has no summary");
+        assert_eq!(
+            operation["tags"].as_array().map(Vec::len),
+            Some(1),
+            "{place}"
+        );
+        assert!(
+            ids.insert(operation["operationId"].to_string()),
+            "{place}: its id is another's"
+        );
+        assert!(
+            operation["security"].is_array(),
+            "{place} does not say who may ask"
+        );
+        let is_closed = !operation["security"].as_array().unwrap().is_empty();
+        if is_closed && path != "/api/v1/session" {
+            assert!(says(&operation["x-scope"]), "{place} names no scope");
+        }
+        for parameter in operation["parameters"].as_array().into_iter().flatten() {
+            assert!(says(&parameter["description"]), "{place}: {parameter}");
+        }
+        let responses = operation["responses"].as_object().unwrap();
+        assert!(responses.contains_key("default"), "{place}");
+        assert!(
+            responses.keys().any(|status| status.starts_with('2')),
+            "{place}"
+        );
+        for (status, response) in responses {
+            assert!(says(&response["description"]), "{place} {status}");
+            let is_empty = ["204", "304"].contains(&status.as_str());
+            assert!(
+                is_empty || response["content"].is_object(),
+                "{place} {status}"
+            );
+        }
+    }
+    let schemas = document["components"]["schemas"].as_object().unwrap();
+    for (name, schema) in schemas {
+        for (field, property) in schema["properties"].as_object().into_iter().flatten() {
+            let is_told = says(&property["description"]) || property.get("$ref").is_some();
+            assert!(is_told, "{name}.{field} has no description");
+        }
+    }
+}
+
+/// Whatever is asked, the status is one that the document has.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_status_that_comes_is_in_the_document() {
+    let node = Node::new(with_keys());
+    let document = document(&node).await;
+    for (method, path, operation) in operations(&document) {
+        let path = path.replace("{kind}", "forbidden");
+        for key in [None, Some(KEY), Some(VIEWER), Some("wrong")] {
+            for query in [
+                "",
+                "?limit=x",
+                "?limit=1&what=%ff",
+                "?action=publish&topic=%2B",
+            ] {
+                for (content_type, body) in [
+                    ("application/json", "{}"),
+                    ("application/json", "{"),
+                    ("text/plain", "x"),
+                ] {
+                    let mut asked = request(&method, &format!("{path}{query}"));
+                    asked = asked.header("content-type", content_type);
+                    if let Some(key) = key {
+                        asked = asked.header("x-api-key", key);
+                    }
+                    let answer = node.send(asked.body(Body::from(body)).unwrap()).await;
+                    let status = answer.status.as_u16().to_string();
+                    let place = format!("{method} {path}{query} {key:?} {body}");
+                    let declared = &operation["responses"][&status];
+                    assert!(
+                        declared.is_object(),
+                        "{place}: {status} is not in the document"
+                    );
+                    assert!(
+                        answer.status != StatusCode::INTERNAL_SERVER_ERROR,
+                        "{place}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_has_the_document_is_not_sent_it_again() {
+    let node = Node::new(with_keys());
+    let answer = node.get("/api/v1/openapi.json").await;
+    let asked =
+        request("GET", "/api/v1/openapi.json").header("if-none-match", answer.header("etag"));
+    let again = node.send(asked.body(Body::empty()).unwrap()).await;
+    assert_eq!(
+        (again.status, again.body.len()),
+        (StatusCode::NOT_MODIFIED, 0)
+    );
+}
+
+/// What a page loads: `src`, `href` and `url(…)` of the texts.
+#[tokio::test]
+async fn pages_load_nothing_from_other_hosts() {
+    let node = Node::new(with_keys());
+    let slash = node.get("/docs").await;
+    assert_eq!(
+        (slash.status, slash.header("location")),
+        (StatusCode::PERMANENT_REDIRECT, "/docs/")
+    );
+    for page in ["/docs/", "/docs/index.html", "/setup"] {
+        let answer = node.get(page).await;
+        assert!(
+            answer.header("content-type").starts_with("text/html"),
+            "{page}"
+        );
+        let policy = answer.header("content-security-policy");
+        assert!(
+            policy.contains("default-src 'none'") && !policy.contains("http"),
+            "{policy}"
+        );
+        assert!(policy.contains("connect-src 'self'") && policy.contains("script-src 'self'"));
+        let text = String::from_utf8(answer.body.to_vec()).unwrap();
+        for attribute in ["src=\"", "href=\""] {
+            for rest in text.split(attribute).skip(1) {
+                let target = rest.split('"').next().unwrap();
+                assert!(!target.contains("//"), "{page} loads {target}");
+                let target = match target.strip_prefix('/') {
+                    Some(_) => target.to_owned(),
+                    None if page == "/setup" => format!("/{target}"),
+                    None => format!("/docs/{target}"),
+                };
+                assert_eq!(node.get(&target).await.status, StatusCode::OK, "{target}");
+            }
+        }
+    }
+    let style = node.get("/docs/swagger-ui.css").await;
+    let style = String::from_utf8(style.body.to_vec()).unwrap();
+    for rest in style.split("url(").skip(1) {
+        let target = rest.trim_start_matches(['"', '\'']);
+        assert!(
+            target.starts_with("data:"),
+            "the style loads {}",
+            &target[..40.min(target.len())]
+        );
+    }
+    for script in ["/docs/start.js", "/setup.js"] {
+        let text = String::from_utf8(node.get(script).await.body.to_vec()).unwrap();
+        assert!(!text.contains("://"), "{script}");
+    }
+}

@@ -1,0 +1,10 @@
+//! The routes as callers see them, without sockets: who may ask for what, errors as problems, and
+//! whether the document says what is so.
+#![allow(clippy::unwrap_used)]
+
+mod callers;
+mod directory;
+mod document;
+mod node;
+mod panel;
+mod requests;

@@ -1,0 +1,222 @@
+//! A node without sockets or shards of its own: routes, and requests to them.
+
+use std::sync::{Arc, OnceLock, Weak};
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::http::request::Builder;
+use axum::http::{HeaderMap, Request, StatusCode};
+use http_body_util::BodyExt as _;
+use martlet_api::{Api, ApiKey, Connection, Door, Settings, router};
+use martlet_broker::{Answer as Said, ClientPage, Command, Report, ShardId, SubscriptionPage};
+use martlet_control::principal::Scopes;
+use martlet_control::{
+    Control, NodeInfo, PinnedStore, ReloadRequest, Reloaded, Shards, StoreSize, StoreState,
+};
+use serde_json::Value;
+use tokio::sync::mpsc::unbounded_channel;
+use tower::ServiceExt as _;
+
+use crate::directory::InMemory;
+
+/// A shard that has nothing.
+struct Empty(Arc<OnceLock<Weak<Control>>>);
+
+impl Shards for Empty {
+    fn count(&self) -> u16 {
+        1
+    }
+
+    fn send(&self, _: ShardId, command: Command) {
+        let (request, answer) = match command {
+            Command::Snapshot { request } => (request, Said::Snapshot(Box::default())),
+            Command::Clients { request, .. } => (request, Said::Clients(ClientPage::default())),
+            Command::ClientDetail { request, .. } => (request, Said::ClientDetail(None)),
+            Command::Subscriptions { request, .. } => {
+                (request, Said::Subscriptions(SubscriptionPage::default()))
+            }
+            Command::Traffic { request, .. } => (request, Said::Traffic(Vec::new())),
+            Command::SessionRules { request, .. } => (request, Said::SessionRules(None)),
+            _ => return,
+        };
+        let report = Report { request, answer };
+        if let Some(control) = self.0.get().and_then(Weak::upgrade) {
+            control.report_received(report);
+        }
+    }
+
+    fn sockets_accepted(&self) -> u64 {
+        0
+    }
+
+    fn sockets_open(&self) -> u64 {
+        0
+    }
+
+    fn events_dropped(&self) -> u64 {
+        0
+    }
+
+    fn store_state(&self) -> Option<StoreState> {
+        None
+    }
+
+    fn store_size(&self) -> Option<StoreSize> {
+        None
+    }
+
+    fn recheck_certificates(&self) {}
+
+    fn pin_store(&self) -> Result<PinnedStore, String> {
+        Err("all is kept in memory".to_owned())
+    }
+}
+
+pub(crate) const KEY: &str = "0123456789abcdef-all";
+pub(crate) const VIEWER: &str = "0123456789abcdef-viewer";
+
+pub(crate) struct Node {
+    routes: Router,
+    pub(crate) api: Api,
+    pub(crate) control: Arc<Control>,
+    pub(crate) directory: Arc<InMemory>,
+    door: Door,
+}
+
+/// An answer, read whole.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+impl Answer {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap()
+    }
+
+    pub(crate) fn header(&self, name: &str) -> &str {
+        let value = self.headers.get(name);
+        value.map_or("", |value| value.to_str().unwrap())
+    }
+
+    /// The last part of a problem's type.
+    pub(crate) fn problem(&self) -> String {
+        assert_eq!(
+            self.header("content-type"),
+            "application/problem+json",
+            "{self:?}"
+        );
+        let body = self.json();
+        assert_eq!(body["status"], self.status.as_u16(), "{body}");
+        assert_eq!(body["request_id"], self.header("x-request-id"), "{body}");
+        let kind = body["type"].as_str().unwrap();
+        kind.strip_prefix("/problems/").unwrap().to_owned()
+    }
+}
+
+pub(crate) fn with_keys() -> Settings {
+    let viewer = Scopes::parse("viewer").unwrap();
+    Settings {
+        keys: vec![
+            ApiKey::new("all".to_owned(), KEY, Scopes::all()),
+            ApiKey::new("viewer".to_owned(), VIEWER, viewer),
+        ],
+        ..Settings::default()
+    }
+}
+
+/// Beyond loopback, without TLS.
+pub(crate) const FAR: Door = Door::Tcp {
+    is_loopback: false,
+    is_secure: false,
+};
+/// On loopback, without TLS.
+pub(crate) const NEAR: Door = Door::Tcp {
+    is_loopback: true,
+    is_secure: false,
+};
+
+impl Node {
+    pub(crate) fn new(settings: Settings) -> Self {
+        let own = Arc::new(OnceLock::new());
+        let (reloads, mut asked) = unbounded_channel::<ReloadRequest>();
+        tokio::spawn(async move {
+            while let Some(asked) = asked.recv().await {
+                asked.answer(Ok(Reloaded::default()));
+            }
+        });
+        let info = NodeInfo {
+            version: "1.2.3",
+            listeners: Vec::new(),
+            data_dir: "/data".to_owned(),
+            command_options: String::new(),
+            durability: "memory",
+            interval_ms: None,
+            anonymous_beyond_loopback: false,
+        };
+        let shards = Box::new(Empty(Arc::clone(&own)));
+        let control = Arc::new(Control::new(shards, info, reloads));
+        own.set(Arc::downgrade(&control)).unwrap();
+        let directory = Arc::new(InMemory::default());
+        let api = Api::new(Arc::clone(&control), directory.clone(), settings).unwrap();
+        Self {
+            routes: router(api.clone()),
+            api,
+            control,
+            directory,
+            door: FAR,
+        }
+    }
+
+    /// Requests come by this door.
+    pub(crate) fn at(mut self, door: Door) -> Self {
+        self.door = door;
+        self
+    }
+
+    pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
+        let mut request = request;
+        if !request.headers().contains_key("host") {
+            let host = "localhost:8080".parse().unwrap();
+            request.headers_mut().insert("host", host);
+        }
+        request.extensions_mut().insert(Connection {
+            door: self.door,
+            peer: Some("192.0.2.7".parse().unwrap()),
+        });
+        let answer = self.routes.clone().oneshot(request).await.unwrap();
+        let (parts, body) = answer.into_parts();
+        Answer {
+            status: parts.status,
+            headers: parts.headers,
+            body: body.collect().await.unwrap().to_bytes(),
+        }
+    }
+
+    /// With the key that may do everything.
+    pub(crate) async fn ask(&self, method: &str, target: &str) -> Answer {
+        let request = request(method, target).header("x-api-key", KEY);
+        self.send(request.body(Body::empty()).unwrap()).await
+    }
+
+    /// By nobody in particular.
+    pub(crate) async fn get(&self, target: &str) -> Answer {
+        self.send(request("GET", target).body(Body::empty()).unwrap())
+            .await
+    }
+
+    pub(crate) async fn post(&self, target: &str, body: &Value) -> Answer {
+        self.send(json("POST", target, body)).await
+    }
+}
+
+pub(crate) fn request(method: &str, target: &str) -> Builder {
+    Request::builder().method(method).uri(target)
+}
+
+pub(crate) fn json(method: &str, target: &str, body: &Value) -> Request<Body> {
+    let request = request(method, target).header("content-type", "application/json");
+    request.body(Body::from(body.to_string())).unwrap()
+}

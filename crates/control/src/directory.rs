@@ -1,0 +1,139 @@
+//! Where the control plane looks up who somebody is: API keys, users, administrators; and where it
+//! writes down who changed what. What keeps them implements it.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use crate::principal::{Principal, Role, Scopes};
+
+/// SHA-256 of an API key: keys are long and random, so nothing slower is needed.
+pub type KeyDigest = [u8; 32];
+
+/// What a look-up comes to, in time.
+pub type Looked<'a, T> = Pin<Box<dyn Future<Output = Result<T, DirectoryError>> + Send + 'a>>;
+
+/// Why nobody can be looked up.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DirectoryError {
+    /// The node has none.
+    #[error("this node keeps no users for HTTP; use an API key of http.api_keys, or admin.sock")]
+    None,
+    /// It does not answer.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+/// A user as the panel knows them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Account {
+    /// User name.
+    pub name: String,
+    /// What they may do.
+    pub role: Role,
+    /// Whose devices they may see; none is all.
+    pub team: Option<String>,
+    /// Another number for each password they have had, so that sessions end with the password.
+    pub generation: u64,
+}
+
+impl Account {
+    /// What the role permits.
+    pub fn scopes(&self) -> Scopes {
+        self.role.scopes()
+    }
+}
+
+/// What came of making the first administrator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FirstAdministrator {
+    /// It is there now.
+    Made(Account),
+    /// There is one already: it was not made.
+    NotFirst,
+    /// Name or password will not do; why, in a sentence.
+    Refused(String),
+}
+
+/// Who changed what, by which request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditEntry {
+    /// Milliseconds since the Unix epoch.
+    pub at_ms: i64,
+    /// Who, as [`Principal`] is written.
+    pub principal: String,
+    /// Where from; none by `admin.sock`.
+    pub address: Option<String>,
+    /// What was done: method and path, without what is secret.
+    pub action: String,
+    /// Status of the answer.
+    pub status: u16,
+    /// Number of the request, as in the log.
+    pub request_id: String,
+}
+
+/// The look-ups.
+pub trait Directory: Send + Sync + 'static {
+    /// Whose key has this digest; none if nobody's, or if it is not valid any more.
+    fn api_key(&self, digest: KeyDigest) -> Looked<'_, Option<Principal>>;
+
+    /// The user, if the password is theirs. It takes as long for a user that does not exist.
+    fn check_password<'a>(
+        &'a self,
+        name: &'a str,
+        password: &'a str,
+    ) -> Looked<'a, Option<Account>>;
+
+    /// The user as of now; none if there is none, or none that may log in.
+    fn account<'a>(&'a self, name: &'a str) -> Looked<'a, Option<Account>>;
+
+    /// Somebody may administer the node already.
+    fn has_administrator(&self) -> Looked<'_, bool>;
+
+    /// Makes the first one. Of two at once one succeeds.
+    fn make_first_administrator<'a>(
+        &'a self,
+        name: &'a str,
+        password: &'a str,
+    ) -> Looked<'a, FirstAdministrator>;
+
+    /// Writes down who changed what.
+    fn audit(&self, entry: AuditEntry) -> Looked<'_, ()>;
+}
+
+/// There is none: every look-up says so.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoDirectory;
+
+fn none<'a, T: Send + 'a>() -> Looked<'a, T> {
+    Box::pin(std::future::ready(Err(DirectoryError::None)))
+}
+
+impl Directory for NoDirectory {
+    fn api_key(&self, _: KeyDigest) -> Looked<'_, Option<Principal>> {
+        none()
+    }
+
+    fn check_password<'a>(&'a self, _: &'a str, _: &'a str) -> Looked<'a, Option<Account>> {
+        none()
+    }
+
+    fn account<'a>(&'a self, _: &'a str) -> Looked<'a, Option<Account>> {
+        none()
+    }
+
+    fn has_administrator(&self) -> Looked<'_, bool> {
+        none()
+    }
+
+    fn make_first_administrator<'a>(
+        &'a self,
+        _: &'a str,
+        _: &'a str,
+    ) -> Looked<'a, FirstAdministrator> {
+        none()
+    }
+
+    fn audit(&self, _: AuditEntry) -> Looked<'_, ()> {
+        none()
+    }
+}

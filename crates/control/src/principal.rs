@@ -1,0 +1,301 @@
+//! Who asks the control plane for something, and what they may: scopes, roles, principals.
+
+use std::fmt;
+
+/// Declares the closed list of scopes.
+macro_rules! scopes {
+    ($( $name:ident $text:literal $what:literal; )*) => {
+        /// What somebody may do in one area.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Scope {
+            $( #[doc = $what] $name, )*
+        }
+
+        impl Scope {
+            /// All there are.
+            pub const ALL: &'static [Self] = &[$( Self::$name, )*];
+
+            /// As it is written, such as `clients:read`.
+            pub fn name(self) -> &'static str {
+                match self { $( Self::$name => $text, )* }
+            }
+
+            /// What it permits, in a phrase.
+            pub fn what(self) -> &'static str {
+                match self { $( Self::$name => $what, )* }
+            }
+        }
+    };
+}
+
+scopes! {
+    NodeRead "node:read" "State, traffic and metrics of the node.";
+    NodeWrite "node:write" "Stop the node, and have its files read again.";
+    BackupRead "backup:read" "Take a backup, which holds all messages and hashes of passwords.";
+    ClientsRead "clients:read" "See sessions and their connections.";
+    ClientsWrite "clients:write" "End connections and sessions.";
+    MessagesWrite "messages:write" "Publish messages.";
+    RetainedRead "retained:read" "See retained messages.";
+    RetainedWrite "retained:write" "Change and remove retained messages.";
+    DevicesRead "devices:read" "See devices.";
+    DevicesWrite "devices:write" "Make, change and remove devices and their credentials.";
+    UsersRead "users:read" "See users and roles.";
+    UsersWrite "users:write" "Make, change and remove users and roles.";
+    KeysRead "keys:read" "See which API keys there are, without the keys.";
+    KeysWrite "keys:write" "Make and remove API keys.";
+    AclRead "acl:read" "See rules, and ask what decides.";
+    AclWrite "acl:write" "Change rules.";
+    AuditRead "audit:read" "See who changed what.";
+    EventsRead "events:read" "See what happened to clients.";
+    ConfigRead "config:read" "See the configuration, without secrets.";
+    ConfigWrite "config:write" "Change the configuration.";
+}
+
+impl Scope {
+    /// By its name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|known| known.name() == name)
+    }
+
+    fn is_read(self) -> bool {
+        self.name().ends_with(":read")
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A set of scopes.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub struct Scopes(u32);
+
+impl Scopes {
+    /// None of them.
+    pub const NONE: Self = Self(0);
+
+    /// All of them.
+    pub fn all() -> Self {
+        Scope::ALL.iter().copied().collect()
+    }
+
+    /// Whether a scope is among them.
+    pub fn has(self, scope: Scope) -> bool {
+        self.0 & bit(scope) != 0
+    }
+
+    /// Those that are in both.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
+    /// In the order of the list.
+    pub fn iter(self) -> impl Iterator<Item = Scope> {
+        let all = Scope::ALL.iter().copied();
+        all.filter(move |scope| self.has(*scope))
+    }
+
+    /// Their names.
+    pub fn names(self) -> Vec<&'static str> {
+        self.iter().map(Scope::name).collect()
+    }
+
+    /// From names of scopes and roles with `+` between them: `viewer+messages:write`.
+    ///
+    /// # Errors
+    /// The name that is none.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let mut scopes = Self::NONE;
+        for name in text.split('+').map(str::trim) {
+            let found = Scope::from_name(name).map(|scope| Self(bit(scope)));
+            let role = || Role::from_name(name).map(Role::scopes);
+            let found = found.or_else(role).ok_or_else(|| name.to_owned())?;
+            scopes.0 |= found.0;
+        }
+        Ok(scopes)
+    }
+}
+
+impl FromIterator<Scope> for Scopes {
+    fn from_iter<I: IntoIterator<Item = Scope>>(scopes: I) -> Self {
+        Self(scopes.into_iter().fold(0, |set, scope| set | bit(scope)))
+    }
+}
+
+impl fmt::Debug for Scopes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.names()).finish()
+    }
+}
+
+fn bit(scope: Scope) -> u32 {
+    1 << scope as u32
+}
+
+/// A set of scopes with a name, as people have them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// May do everything.
+    Administrator,
+    /// Runs the node day by day: sees everything but who has which key, and changes neither users
+    /// nor rules nor the configuration.
+    Operator,
+    /// Sees how the node is, and changes nothing.
+    Viewer,
+}
+
+impl Role {
+    /// All there are.
+    pub const ALL: &'static [Self] = &[Self::Administrator, Self::Operator, Self::Viewer];
+
+    /// As it is written.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Administrator => "administrator",
+            Self::Operator => "operator",
+            Self::Viewer => "viewer",
+        }
+    }
+
+    /// By its name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|known| known.name() == name)
+    }
+
+    /// What it permits.
+    pub fn scopes(self) -> Scopes {
+        // What only an administrator sees: who came in by what, and copies of everything.
+        let is_close = |scope: &Scope| matches!(scope, Scope::BackupRead | Scope::KeysRead);
+        let reads = |scope: &Scope| scope.is_read() && !is_close(scope);
+        let all = Scope::ALL.iter().copied();
+        match self {
+            Self::Administrator => Scopes::all(),
+            Self::Operator => all
+                .filter(|scope| {
+                    reads(scope)
+                        || matches!(
+                            scope,
+                            Scope::NodeWrite
+                                | Scope::ClientsWrite
+                                | Scope::MessagesWrite
+                                | Scope::RetainedWrite
+                                | Scope::DevicesWrite
+                        )
+                })
+                .collect(),
+            Self::Viewer => all
+                .filter(|scope| {
+                    reads(scope) && !matches!(scope, Scope::AuditRead | Scope::ConfigRead)
+                })
+                .collect(),
+        }
+    }
+}
+
+/// By what somebody is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PrincipalKind {
+    /// Came by `admin.sock`, which its file mode locks.
+    Socket,
+    /// By an API key.
+    ApiKey {
+        /// The name of the key.
+        id: String,
+    },
+    /// A user of the panel, by a session.
+    User {
+        /// User name.
+        name: String,
+    },
+    /// A device, by its own key.
+    Device {
+        /// Which.
+        id: String,
+    },
+    /// Nobody has to say who they are there: an open route, or a node without administrator yet.
+    Anonymous,
+}
+
+/// Who asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Principal {
+    /// By what they are known.
+    pub kind: PrincipalKind,
+    /// What they may do.
+    pub scopes: Scopes,
+    /// Whose devices they may see; none is all.
+    pub team: Option<String>,
+}
+
+impl Principal {
+    /// Whoever reached `admin.sock`.
+    pub fn socket() -> Self {
+        Self {
+            kind: PrincipalKind::Socket,
+            scopes: Scopes::all(),
+            team: None,
+        }
+    }
+
+    /// Somebody who did not have to say who they are.
+    pub fn anonymous(scopes: Scopes) -> Self {
+        Self {
+            kind: PrincipalKind::Anonymous,
+            scopes,
+            team: None,
+        }
+    }
+}
+
+impl fmt::Display for Principal {
+    /// For logs and the audit: one word for each, by which no two are the same.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.kind {
+            PrincipalKind::Socket => f.write_str("admin.sock"),
+            PrincipalKind::ApiKey { id } => write!(f, "key:{id}"),
+            PrincipalKind::User { name } => write!(f, "user:{name}"),
+            PrincipalKind::Device { id } => write!(f, "device:{id}"),
+            PrincipalKind::Anonymous => f.write_str("anonymous"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_scopes_are_read_as_they_are_written() {
+        for scope in Scope::ALL {
+            assert_eq!(Scope::from_name(scope.name()), Some(*scope));
+        }
+        let some = Scopes::parse("clients:read+messages:write").unwrap();
+        assert_eq!(some.names(), ["clients:read", "messages:write"]);
+        assert_eq!(Scopes::parse("administrator").unwrap(), Scopes::all());
+        assert_eq!(
+            Scopes::parse("clients:raed"),
+            Err("clients:raed".to_owned())
+        );
+        assert_eq!(Scopes::parse(""), Err(String::new()));
+    }
+
+    #[test]
+    fn a_viewer_changes_nothing_and_sees_no_secret() {
+        let viewer = Role::Viewer.scopes();
+        assert!(viewer.iter().all(|scope| scope.name().ends_with(":read")));
+        assert!(!viewer.has(Scope::BackupRead) && !viewer.has(Scope::KeysRead));
+        let operator = Role::Operator.scopes();
+        assert_eq!(viewer.and(operator), viewer);
+        for scope in [
+            Scope::UsersWrite,
+            Scope::KeysWrite,
+            Scope::AclWrite,
+            Scope::BackupRead,
+        ] {
+            assert!(!operator.has(scope), "{scope}");
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! From keys and values to the HTTP servers: where they listen, who may ask for what.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use martlet_api::{ApiKey, Settings};
+use martlet_certificates::{ClientCertificates, ServerFiles, server_config};
+use martlet_control::principal::Scopes;
+use martlet_reactor::TlsSettings;
+
+use crate::config::load::{ConfigError, Effective};
+use crate::config::schema::Value;
+
+/// A listener of the HTTP server.
+#[derive(Clone, Debug)]
+pub(crate) struct HttpListener {
+    pub(crate) address: SocketAddr,
+    /// None is without TLS.
+    pub(crate) tls: Option<TlsSettings>,
+}
+
+/// Shortest key that is no guess; shorter ones are taken, with a warning.
+const KEY_BYTES_MIN: usize = 16;
+
+/// The listeners; none is off.
+pub(super) fn listeners(
+    effective: &Effective,
+    files: &mut Vec<PathBuf>,
+) -> Result<Vec<HttpListener>, ConfigError> {
+    let text = effective.text("http.listen");
+    let mut listeners: Vec<HttpListener> = Vec::new();
+    if text == "off" {
+        return Ok(listeners);
+    }
+    for one in text.split(',').map(str::trim) {
+        let (scheme, address) = one.split_once("://").unwrap_or(("", one));
+        let address = address.trim_end_matches('/').parse::<SocketAddr>().ok();
+        let is_known = matches!(scheme, "" | "http" | "https");
+        let Some(address) = address.filter(|_| is_known) else {
+            return Err(ConfigError::Unusable(format!(
+                "http.listen is {text:?}, expected ADDRESS:PORT such as 127.0.0.1:8080, or off"
+            )));
+        };
+        let has_certificate = !effective.text("http.tls_certificate").is_empty();
+        let is_secure = scheme == "https" || (scheme.is_empty() && has_certificate);
+        let is_again = |known: &HttpListener| known.address == address && address.port() != 0;
+        if listeners.iter().any(is_again) {
+            let why = format!("http.listen: {address} is listened on twice; name it once");
+            return Err(ConfigError::Unusable(why));
+        }
+        let tls = is_secure.then(|| tls(effective, files)).transpose()?;
+        listeners.push(HttpListener { address, tls });
+    }
+    Ok(listeners)
+}
+
+fn tls(effective: &Effective, read: &mut Vec<PathBuf>) -> Result<TlsSettings, ConfigError> {
+    let own = ("http.tls_certificate", "http.tls_key");
+    let has_own = [own.0, own.1]
+        .iter()
+        .any(|key| !effective.text(key).is_empty());
+    let (certificate, key) = match has_own {
+        true => own,
+        false => ("tls.certificate", "tls.key"),
+    };
+    let path = |key: &str| Some(effective.text(key)).filter(|path| !path.is_empty());
+    let (Some(certificate), Some(key)) = (path(certificate), path(key)) else {
+        return Err(ConfigError::Unusable(format!(
+            "{}: http.listen asks for https://, which needs a certificate and its key: set \
+             http.tls_certificate and http.tls_key, or tls.certificate and tls.key",
+            effective.source("http.listen")
+        )));
+    };
+    let files = ServerFiles {
+        without_tls12: effective.text("tls.version") == "1.3",
+        certificate: PathBuf::from(certificate),
+        key: PathBuf::from(key),
+        client_ca: None,
+        client_certificates: ClientCertificates::Off,
+        revoked: None,
+        record_bytes: None,
+    };
+    let tls = server_config(&files);
+    let tls = tls.map_err(|error| ConfigError::Unusable(format!("http.listen: {error}")))?;
+    read.extend([files.certificate, files.key]);
+    Ok(TlsSettings::new(tls.config, tls.clients))
+}
+
+/// Who may ask for what.
+pub(super) fn settings(
+    effective: &Effective,
+    warnings: &mut Vec<String>,
+) -> Result<Settings, ConfigError> {
+    let list = |key: &str| {
+        let all = effective.text(key).split(',').map(str::trim);
+        all.filter(|one| !one.is_empty())
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    let number = |key: &str| u32::try_from(effective.integer(key)).unwrap_or(u32::MAX);
+    let keys = match effective.get("http.api_keys") {
+        Value::Secret(secret) => keys(secret.text(), warnings),
+        _ => Ok(Vec::new()),
+    };
+    let unusable = |key: &str, why: String| {
+        ConfigError::Unusable(format!("{}: {key}: {why}", effective.source(key)))
+    };
+    let open_routes = list("http.open_routes");
+    if let Some(route) = open_routes.iter().find(|route| !is_route(route)) {
+        let why = format!("{route:?} is no route, expected one such as POST /devices");
+        return Err(unusable("http.open_routes", why));
+    }
+    let origins = list("http.origins");
+    if let Some(origin) = origins.iter().find(|origin| !is_origin(origin)) {
+        let why = format!("{origin:?} is no origin, expected one such as https://panel.example");
+        return Err(unusable("http.origins", why));
+    }
+    Ok(Settings {
+        keys: keys.map_err(|why| unusable("http.api_keys", why))?,
+        open_routes,
+        origins,
+        hosts: list("http.hosts"),
+        body_bytes: effective.integer("http.body_bytes") as usize,
+        rate: number("http.rate"),
+        burst: number("http.burst"),
+    })
+}
+
+fn is_route(text: &str) -> bool {
+    text.split_once(' ').is_some_and(|(method, path)| {
+        matches!(method, "GET" | "POST" | "PUT" | "PATCH" | "DELETE") && path.starts_with('/')
+    })
+}
+
+fn is_origin(text: &str) -> bool {
+    let place = text
+        .split_once("://")
+        .filter(|(scheme, _)| matches!(*scheme, "http" | "https"));
+    let is_bare = |(_, place): (&str, &str)| {
+        !place.is_empty()
+            && !place
+                .trim_end_matches('/')
+                .contains(['/', '?', '#', '@', ' '])
+    };
+    text == "*" || place.is_some_and(is_bare)
+}
+
+/// The keys; nothing of one is in the error.
+fn keys(text: &str, warnings: &mut Vec<String>) -> Result<Vec<ApiKey>, String> {
+    let mut keys: Vec<ApiKey> = Vec::new();
+    let all = text.split(',').map(str::trim).filter(|one| !one.is_empty());
+    for (at, one) in all.enumerate() {
+        let number = at + 1;
+        let (name, rest) = one
+            .split_once(':')
+            .ok_or_else(|| format!("key {number} has no name: expected NAME:KEY[:SCOPES]"))?;
+        let (key, scopes) = match rest.split_once(':') {
+            Some((key, scopes)) => (key, Scopes::parse(scopes)),
+            None => (rest, Ok(Scopes::all())),
+        };
+        let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        if name.is_empty() || !name.bytes().all(is_name) {
+            return Err(format!(
+                "the name of key {number} has to be of letters, digits, -, _ and ."
+            ));
+        }
+        if key.is_empty() || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(format!(
+                "the key of {name} has to be of visible ASCII characters"
+            ));
+        }
+        // Where a key holds a colon its end is taken for a scope: it is not shown.
+        let scopes = scopes.map_err(|_| {
+            format!(
+                "what stands after the key of {name} is no list of scopes, such as \
+                 clients:read+messages:write or viewer; a key has no colon in it"
+            )
+        })?;
+        if keys.iter().any(|known| known.name() == name) {
+            return Err(format!("two keys have the name {name}"));
+        }
+        if key.len() < KEY_BYTES_MIN {
+            warnings.push(format!(
+                "the API key {name} has fewer than {KEY_BYTES_MIN} characters and could be guessed: \
+                 `openssl rand -hex 32` makes a better one"
+            ));
+        }
+        keys.push(ApiKey::new(name.to_owned(), key, scopes));
+    }
+    Ok(keys)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_has_a_name_and_what_it_permits() {
+        let mut warnings = Vec::new();
+        let text = "one:0123456789abcdef, two:short:viewer,three:0123456789abcdef:devices:write";
+        let found = keys(text, &mut warnings).unwrap();
+        let names: Vec<&str> = found.iter().map(ApiKey::name).collect();
+        assert_eq!(names, ["one", "two", "three"]);
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        assert!(keys("", &mut warnings).unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_key_is_said_without_it() {
+        for text in [
+            "s3cretkey",
+            "one:s3:cretkey",
+            "a b:s3cretkey",
+            "one:s3 cretkey",
+            "one:",
+        ] {
+            let error = keys(text, &mut Vec::new()).unwrap_err();
+            assert!(
+                !error.contains("s3") && !error.contains("cretkey"),
+                "{error}"
+            );
+        }
+        assert!(keys("a:x,a:y", &mut Vec::new()).is_err());
+    }
+
+    #[test]
+    fn origins_are_those_of_browsers() {
+        for good in ["*", "https://panel.example", "http://localhost:3000"] {
+            assert!(is_origin(good), "{good}");
+        }
+        for bad in [
+            "panel.example",
+            "https://",
+            "https://a/b",
+            "ftp://a",
+            "https://u@a",
+        ] {
+            assert!(!is_origin(bad), "{bad}");
+        }
+    }
+}
