@@ -6,6 +6,7 @@ pub(crate) mod data_dir;
 mod http;
 mod notify;
 mod reload;
+mod stalling;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
