@@ -300,7 +300,7 @@ def test_health_tells_alive_and_ready(node):
 
 
 def test_other_paths_are_not_found(node):
-    status, _, _ = get(node, "/api/v1/clients")
+    status, _, _ = get(node, "/api/v1/nothing")
     assert status == 404
 
 

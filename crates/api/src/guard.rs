@@ -32,7 +32,7 @@ pub(crate) enum Access {
     Scoped(Scope),
 }
 
-/// What the log says of who asked.
+/// What the log and the audit say of who asked.
 #[derive(Clone, Debug)]
 pub(crate) struct Asker(pub(crate) String);
 
@@ -70,13 +70,18 @@ pub(crate) async fn check(
         true => idempotency::run(api.clone(), &name, request, next).await,
         false => next.run(request).await,
     };
-    if is_write {
+    let status = answer.status();
+    // Who logs in is known only by the answer.
+    let found = answer.extensions().get::<Asker>();
+    let name = found.map_or(name, |asker| asker.0.clone());
+    // What was refused has changed nothing; what failed may have.
+    if is_write && !status.is_client_error() {
         let entry = AuditEntry {
             at_ms: Moment::now().as_ms(),
             principal: name.clone(),
             address: connection.peer.map(|peer| peer.to_string()),
             action,
-            status: answer.status().as_u16(),
+            status: status.as_u16(),
             request_id: request_id.unwrap_or_default(),
         };
         write_down(&api, entry).await;

@@ -14,6 +14,7 @@ use utoipa::ToSchema;
 
 use crate::api::{Api, Connection};
 use crate::extract::JsonBody;
+use crate::guard::Asker;
 use crate::problem::{Problem, ProblemKind};
 use crate::rate::name_of;
 use crate::secret::{are_equal, digest_of, random_text};
@@ -220,7 +221,8 @@ pub(crate) async fn begin(
     let principal = crate::caller::principal_of(&account);
     let view = SessionView::new(&principal, Some(&session), now);
     let cookie = set_cookie(&cookie, connection.is_secure(), ABSOLUTE);
-    Ok(([(header::SET_COOKIE, cookie)], axum::Json(view)).into_response())
+    let asker = Extension(Asker(view.principal.clone()));
+    Ok(([(header::SET_COOKIE, cookie)], asker, axum::Json(view)).into_response())
 }
 
 /// Who am I

@@ -3,7 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::http::StatusCode;
 use martlet_control::directory::FirstAdministrator;
 use serde::{Deserialize, Serialize};
@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 
 use crate::api::Api;
 use crate::extract::JsonBody;
+use crate::guard::Asker;
 use crate::problem::{Problem, ProblemKind};
 use crate::secret::{are_equal, digest_of, random_text};
 
@@ -84,7 +85,7 @@ pub(crate) struct SetupDone {
 pub(crate) async fn make(
     State(api): State<Api>,
     JsonBody(body): JsonBody<SetupBody>,
-) -> Result<(StatusCode, axum::Json<SetupDone>), Problem> {
+) -> Result<(StatusCode, Extension<Asker>, axum::Json<SetupDone>), Problem> {
     if !api.setup.is_good(&body.token, Instant::now()) {
         let detail = "the token is not valid, or not any more: start the node again for another";
         return Err(Problem::new(ProblemKind::Forbidden, detail));
@@ -98,7 +99,9 @@ pub(crate) async fn make(
             api.control.health.withdraw(UNCLAIMED);
             let role = account.role.name();
             let name = account.name;
-            Ok((StatusCode::CREATED, axum::Json(SetupDone { name, role })))
+            let asker = Extension(Asker(format!("user:{name}")));
+            let done = axum::Json(SetupDone { name, role });
+            Ok((StatusCode::CREATED, asker, done))
         }
         FirstAdministrator::NotFirst => {
             api.setup.use_up();

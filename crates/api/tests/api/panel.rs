@@ -152,8 +152,16 @@ async fn the_link_makes_the_first_administrator_once() {
         .await;
     assert_eq!(again.problem(), "forbidden");
     assert_eq!(node.api.setup_token().await, None);
-    assert_eq!(
-        login(&node, "ada", "correct horse").await.status,
-        StatusCode::OK
-    );
+    let answer = login(&node, "ada", "correct horse").await;
+    assert_eq!(answer.status, StatusCode::OK);
+    let audit = node.directory.audit.lock().unwrap();
+    let done = audit
+        .iter()
+        .map(|entry| (&*entry.principal, &*entry.action));
+    // What was refused has changed nothing.
+    let expected = [
+        ("user:ada", "POST /api/v1/setup"),
+        ("user:ada", "POST /api/v1/session"),
+    ];
+    assert_eq!(done.collect::<Vec<_>>(), expected);
 }

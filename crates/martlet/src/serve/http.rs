@@ -1,7 +1,7 @@
 //! The HTTP servers: listeners on TCP, with TLS or without, and the connections of each.
 //!
 //! A connection is bounded in all that its other end decides: how long a header may take and be,
-//! how long it may rest, how many there are.
+//! how long it may rest, how long it may leave an answer unread; and there are only so many.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -23,12 +23,15 @@ use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt as _;
 use tracing::{debug, warn};
 
+use super::stalling::Stalling;
 use crate::config::HttpListener;
 
 /// A header has to be there so long after the connection, or after the request before it.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(15);
 /// A TLS handshake has to be done after so long.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// An answer of which nothing is taken for so long is broken off.
+const WRITE_PATIENCE: Duration = Duration::from_secs(60);
 /// What is read of a request before it is understood, and how many fields its header may have. The
 /// API's own bounds are lower and answer in words.
 const BUFFER_BYTES: usize = 32 * 1024;
@@ -125,7 +128,10 @@ where
         .header_read_timeout(HEADER_TIMEOUT)
         .max_buf_size(BUFFER_BYTES)
         .max_headers(HEADER_FIELDS)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes));
+        .serve_connection(
+            TokioIo::new(Stalling::new(stream, WRITE_PATIENCE)),
+            TowerToHyperService::new(routes),
+        );
     if let Err(error) = served.await {
         debug!(%error, "HTTP: a connection ended");
     }

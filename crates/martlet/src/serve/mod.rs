@@ -7,6 +7,7 @@ mod http;
 mod log;
 mod notify;
 mod reload;
+mod stalling;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

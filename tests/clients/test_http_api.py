@@ -1,0 +1,302 @@
+"""The HTTP API as callers on the network meet it: keys, TLS, requests that mean harm, and whether
+the OpenAPI document says what is so (Schemathesis)."""
+
+import json
+import os
+import re
+import shutil
+import socket
+import ssl
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from urllib.parse import urlsplit
+
+import pytest
+
+import martlet_process
+
+DEADLINE_SECS = 20
+KEY = "0123456789abcdef0123456789abcdef"
+VIEWER = "fedcba9876543210fedcba9876543210"
+KEYS = {"MARTLET_HTTP__API_KEYS": f"all:{KEY},grafana:{VIEWER}:viewer"}
+
+
+@pytest.fixture(scope="module")
+def node():
+    with martlet_process.Node(
+        http=True, variables=KEYS, settings=["http.rate=0", "log.level=debug"]
+    ) as node:
+        yield node
+
+
+def ask(node, path, method="GET", headers=(), body=None, context=None):
+    """Status, headers and body of a request."""
+    request = urllib.request.Request(
+        node.http_url + path, method=method, headers=dict(headers), data=body
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=DEADLINE_SECS, context=context) as answer:
+            return answer.status, answer.headers, answer.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.headers, error.read()
+
+
+def send(node, data, parts=()):
+    """All that comes back for these bytes, until the node closes the connection."""
+    place = urlsplit(node.http_url)
+    with socket.create_connection((place.hostname, place.port), timeout=DEADLINE_SECS) as wire:
+        try:
+            wire.sendall(data)
+            for part in parts:
+                wire.sendall(part)
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+        answer = b""
+        try:
+            while piece := wire.recv(65536):
+                if not answer:
+                    wire.shutdown(socket.SHUT_WR)
+                answer += piece
+        except (OSError, TimeoutError) as error:
+            assert not isinstance(error, TimeoutError), f"no end after {answer!r}"
+        return answer
+
+
+def statuses(answer):
+    """Of all answers in it."""
+    return [int(status) for status in re.findall(rb"^HTTP/1\.[01] (\d{3})", answer, re.M)]
+
+
+# Who may
+
+
+def test_keys_in_header_bearer_and_query_are_good_and_none_is_in_the_log(node):
+    for path, headers in (
+        ("/api/v1/status", {"X-API-Key": KEY}),
+        ("/api/v1/status", {"Authorization": f"Bearer {KEY}"}),
+        (f"/api/v1/status?api_key={KEY}", {}),
+    ):
+        status, _, body = ask(node, path, headers=headers)
+        assert status == 200, body
+        assert json.loads(body)["status"] == "ready"
+    assert ask(node, "/api/v1/status")[0] == 401
+    assert ask(node, "/api/v1/reload", "POST", {"X-API-Key": VIEWER})[0] == 403
+    node.wait_for_log("api_key=***")
+    assert KEY not in node.log()
+
+
+def test_probes_metrics_and_the_document_need_no_key(node):
+    for path in ("/health/live", "/health/ready", "/health/startup", "/healthz", "/metrics",
+                 "/api/v1/openapi.json", "/docs/", "/docs/index.html", "/docs/swagger-ui-bundle.js"):
+        assert ask(node, path)[0] == 200, path
+
+
+def test_keys_of_other_programs_variables_are_good():
+    variables = {"API_KEY_ENABLED": "true", "API_KEYS": f"{KEY}, {VIEWER}"}
+    with martlet_process.Node(http=True, variables=variables) as node:
+        for key in (KEY, VIEWER):
+            assert ask(node, "/api/v1/status", headers={"X-API-Key": key})[0] == 200
+        assert ask(node, "/api/v1/status", headers={"X-API-Key": "other"})[0] == 401
+
+
+def test_without_keys_nobody_asks_by_tcp_and_commands_go_on():
+    with martlet_process.Node(http=True) as node:
+        status, _, body = ask(node, "/api/v1/status")
+        assert (status, json.loads(body)["type"]) == (401, "/problems/unauthenticated")
+        assert ask(node, "/api/v1/shutdown", "POST")[0] == 401
+        done = martlet_process.run("status", "--data-dir", node.data_dir)
+        assert done.returncode == 0, done.stderr
+
+
+def test_open_routes_are_told_of():
+    settings = ["http.open_routes=POST /api/v1/reload"]
+    with martlet_process.Node(http=True, settings=settings) as node:
+        assert ask(node, "/api/v1/reload", "POST")[0] == 200
+        assert ask(node, "/api/v1/shutdown", "POST")[0] == 401
+        report = json.loads(ask(node, "/health/ready")[2])
+        assert any("POST /api/v1/reload" in warning for warning in report["warnings"])
+
+
+def test_a_key_that_is_configured_wrongly_ends_the_start_and_is_not_shown():
+    variables = {**martlet_process.environment(), "MARTLET_HTTP__API_KEYS": f"all:{KEY}:wievers"}
+    done = subprocess.run(
+        [martlet_process.binary(), "config", "check", "--data-dir", "/nowhere/martlet"],
+        env=variables, capture_output=True, text=True, timeout=DEADLINE_SECS,
+    )
+    assert done.returncode != 0
+    assert "scopes" in done.stderr + done.stdout
+    assert KEY not in done.stderr + done.stdout
+
+
+# TLS
+
+
+def test_https_and_a_certificate_that_is_replaced(tmp_path):
+    authority = tmp_path / "authority"
+    for arguments in (
+        ("cert", "ca", "--dir", str(authority)),
+        ("cert", "server", "127.0.0.1", "--dir", str(authority)),
+    ):
+        done = martlet_process.run(*arguments)
+        assert done.returncode == 0, done.stderr
+    settings = [
+        f"http.tls_certificate={authority}/server.crt", f"http.tls_key={authority}/server.key",
+    ]
+    with martlet_process.Node(http=True, settings=settings, variables=KEYS) as node:
+        assert node.http_url.startswith("https://")
+        trusting = ssl.create_default_context(cafile=str(authority / "ca.crt"))
+        status, headers, _ = ask(
+            node, "/api/v1/status", headers={"X-API-Key": KEY}, context=trusting
+        )
+        assert status == 200
+        assert headers["Strict-Transport-Security"].startswith("max-age=")
+
+        def serial():
+            place = urlsplit(node.http_url)
+            with socket.create_connection((place.hostname, place.port)) as wire:
+                with trusting.wrap_socket(wire, server_hostname="127.0.0.1") as tls:
+                    return tls.getpeercert()["serialNumber"]
+
+        before = serial()
+        done = martlet_process.run("cert", "renew", "server", "--dir", str(authority))
+        assert done.returncode == 0, done.stderr
+        done = martlet_process.run("reload", "--data-dir", node.data_dir)
+        assert done.returncode == 0, done.stderr
+        assert serial() != before
+
+
+# Requests that mean harm
+
+
+def test_headers_that_are_too_long_or_too_many(node):
+    begin = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+    long = begin + b"X: " + b"y" * 20_000 + b"\r\n\r\n"
+    assert statuses(send(node, long)) == [431]
+    many = begin + b"".join(b"X%d: 1\r\n" % number for number in range(70)) + b"\r\n"
+    assert statuses(send(node, many)) == [431]
+    endless = begin + b"X: " + b"y" * 200_000
+    assert statuses(send(node, endless)) in ([431], [400], [])
+    target = b"GET /" + b"y" * 10_000 + b" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    assert statuses(send(node, target)) == [414]
+
+
+def test_what_is_no_http_is_refused(node):
+    for data in (
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(200),
+        b"\x10\x10\x00\x04MQTT\x04\x02\x00\x3c\x00\x04abcd",
+        b"GET /\xff\xfe HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"\r\n" * 1000 + b"x\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHo st: localhost\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\nConnection: close\r\n\r\n",
+    ):
+        assert all(400 <= status < 500 for status in statuses(send(node, data))), data
+    assert ask(node, "/health/live")[0] == 200
+
+
+def test_a_request_cannot_be_hidden_in_another(node):
+    """Where a length and chunks, or two lengths, say different things, nothing after it is taken
+    for a request of its own."""
+    hidden = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    begin = b"POST /api/v1/session HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    for more in (
+        b"Content-Length: 5\r\nContent-Length: 6\r\n",
+        b"Content-Length: +5\r\n",
+        b"Content-Length: 5, 6\r\n",
+        b"Transfer-Encoding: chunked, identity\r\n",
+        b"Transfer-Encoding: xchunked\r\n",
+        b"Transfer-Encoding : chunked\r\n",
+        b"Transfer-Encoding:\r\n chunked\r\n",
+    ):
+        found = statuses(send(node, begin + more + b"\r\n" + b"0\r\n\r\n" + hidden))
+        assert 200 not in found, (more, found)
+        assert all(status < 500 for status in found), (more, found)
+    both = begin + b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+    # Chunks are stronger than a length (RFC 9112, 6.3): no byte of them is a request.
+    found = statuses(send(node, both))
+    assert len(found) <= 1 and all(400 <= status < 500 for status in found), found
+
+
+def test_paths_lead_nowhere_else(node):
+    for path in (
+        "/docs/..%2f..%2fetc%2fpasswd", "/docs/../../etc/passwd", "/docs/%00", "/docs/%ff",
+        "//api/v1/status", "/api/v1/status/", "/API/V1/status", "/api/v1/status;a=b",
+        "/api/v1/%73tatus%2f", "/docs/start.js/..",
+    ):
+        raw = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
+        [status] = statuses(send(node, raw))
+        assert status in (400, 401, 404), (path, status)
+
+
+def test_a_body_that_is_too_long_is_not_read(node):
+    begin = b"POST /api/v1/session HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    announced = begin + b"Content-Length: 999999999999\r\n\r\n"
+    assert statuses(send(node, announced)) == [413]
+    chunk = b"10000\r\n" + b"x" * 0x10000 + b"\r\n"
+    chunked = begin + b"Transfer-Encoding: chunked\r\n\r\n"
+    assert statuses(send(node, chunked, parts=[chunk] * 40)) in ([413], [])
+
+
+def test_headers_that_do_not_come_end_the_connection(node):
+    """Whoever sends a byte now and then keeps no place for ever, and others are served meanwhile."""
+    place = urlsplit(node.http_url)
+    slow = [socket.create_connection((place.hostname, place.port)) for _ in range(50)]
+    try:
+        for wire in slow:
+            wire.settimeout(DEADLINE_SECS * 2)
+            wire.sendall(b"GET /health/live HTTP/1.1\r\nHo")
+        assert ask(node, "/health/live")[0] == 200
+        for wire in slow:
+            answer = wire.recv(65536)
+            assert statuses(answer) in ([408], []), answer
+    finally:
+        for wire in slow:
+            wire.close()
+
+
+def test_connections_beyond_the_limit_wait_and_are_served():
+    settings = ["http.connections=2"]
+    with martlet_process.Node(http=True, settings=settings) as node:
+        place = urlsplit(node.http_url)
+        first = [socket.create_connection((place.hostname, place.port)) for _ in range(2)]
+        request = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        for wire in first:
+            wire.settimeout(DEADLINE_SECS)
+            wire.sendall(request)
+            assert statuses(wire.recv(65536)) == [200]
+        with socket.create_connection((place.hostname, place.port)) as waiting:
+            waiting.settimeout(DEADLINE_SECS)
+            waiting.sendall(request)
+            first[0].close()
+            assert statuses(waiting.recv(65536)) == [200]
+        first[1].close()
+
+
+# The document
+
+
+@pytest.mark.skipif(
+    shutil.which("schemathesis", path=os.path.dirname(sys.executable)) is None,
+    reason="schemathesis is not installed: tests/run installs it",
+)
+def test_the_document_says_what_is_so(node, tmp_path):
+    """No status but those it names, no 5xx, no answer of another form, no route open that it says
+    is closed."""
+    settings = tmp_path / "schemathesis.toml"
+    settings.write_text(f'[auth.openapi.key]\napi_key = "{KEY}"\n')
+    done = subprocess.run(
+        [
+            os.path.join(os.path.dirname(sys.executable), "schemathesis"),
+            "--config-file", str(settings),
+            "run", node.http_url + "/api/v1/openapi.json",
+            "--seed", "1", "--max-examples", "20", "--workers", "1",
+            # What a cursor or a Topic Name may be says no schema.
+            "--exclude-checks", "positive_data_acceptance",
+            # It stops the node; it waits when it is told to.
+            "--exclude-path", "/api/v1/shutdown", "--exclude-path", "/api/v1/events",
+        ],
+        cwd=tmp_path, capture_output=True, text=True, timeout=300,
+    )
+    assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
