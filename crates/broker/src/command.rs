@@ -5,6 +5,7 @@ use std::sync::Arc;
 use martlet_codec::{QoS, ReasonCode, SubscriptionOptions};
 
 use crate::authenticate::Revocation;
+use crate::event::EventInterest;
 use crate::id::TenantId;
 use crate::permission::RuleBook;
 
@@ -71,6 +72,8 @@ pub enum Command {
         request: u64,
         /// In whose topic space.
         tenant: TenantId,
+        /// Who publishes, as events show it.
+        publisher: Arc<str>,
         /// In order.
         messages: Arc<[NewMessage]>,
     },
@@ -141,6 +144,8 @@ pub enum Command {
         /// Whose rules are looked up again; sorted.
         users: Arc<[Arc<str>]>,
     },
+    /// From now on these events are wanted.
+    SetEvents(Arc<EventInterest>),
     /// The node stops: accept nobody, send v5 clients DISCONNECT 0x8B and close all connections.
     /// Wills are kept back, since the clients are not lost, the server is.
     Shutdown,

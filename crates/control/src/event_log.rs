@@ -21,6 +21,7 @@ pub fn write(event: &Event, way: Option<&Way>) {
             version,
             address,
             session_present,
+            ..
         } => info!(
             client_id,
             user_name = proved(user),
@@ -155,6 +156,14 @@ pub fn write(event: &Event, way: Option<&Way>) {
                 "publish refused"
             );
         }
+        // Told to who asks for them; a line for each would be too many.
+        Event::TakenOver { .. }
+        | Event::SessionEnded { .. }
+        | Event::Subscribed { .. }
+        | Event::Unsubscribed { .. }
+        | Event::Published(_)
+        | Event::Delivered(_)
+        | Event::Packet { .. } => {}
     }
 }
 
