@@ -134,8 +134,6 @@ pub(crate) struct Flags {
     pub(crate) problem_information: bool,
     /// The CONNECT's level had the bridge bit: retain flags are kept as published.
     pub(crate) bridge: bool,
-    /// Its packets are told of.
-    pub(crate) traced: bool,
     /// Clean Start of its CONNECT.
     pub(crate) clean_start: bool,
     /// Session expiry was 0 in CONNECT, so DISCONNECT may not raise it.

@@ -90,11 +90,7 @@ impl Shard {
 
     fn trace(&mut self, session: u32, traced: bool) {
         let id = self.sessions.id_of(session);
-        let state = self.sessions.at(session);
-        state.traced = traced;
-        if let Some(connection) = state.connection() {
-            self.connections.at(connection).flags.traced = traced;
-        }
+        self.sessions.at(session).traced = traced;
         if traced {
             self.telling.traced.push(id);
         }
@@ -108,7 +104,6 @@ impl Shard {
         let (tenant, client_id) = (state.tenant, Arc::clone(&state.client_id));
         let traced = self.wants.any(Wants::CLIENTS)
             && self.telling.traced().has(tenant, &client_id, address);
-        self.connections.at(index).flags.traced = traced;
         if traced != self.sessions.at(session).traced {
             self.trace(session, traced);
         }
@@ -345,12 +340,11 @@ impl Shard {
         (packet_type, packet_id, remaining_bytes): (PacketType, Option<u16>, u32),
         is_out: bool,
     ) {
-        let connection = self.connections.at(index);
-        let owner = connection.owner();
-        if !self.wants.any(Wants::PACKETS) && !connection.flags.traced {
+        let owner = self.connections.at(index).owner();
+        let session = owner.and_then(|owner| self.sessions.get(owner));
+        if !self.wants.any(Wants::PACKETS) && !session.is_some_and(|session| session.traced) {
             return;
         }
-        let session = owner.and_then(|owner| self.sessions.get(owner));
         let client_id = session.map(|session| Arc::clone(&session.client_id));
         cx.effects.events.push(Event::Packet {
             client_id: client_id.unwrap_or_else(|| "".into()),
@@ -390,7 +384,9 @@ impl Shard {
         let Some(connection) = self.connections.get(id) else {
             return;
         };
-        if !self.wants.any(Wants::PACKETS) && !connection.flags.traced {
+        let session = connection.owner();
+        let session = session.and_then(|owner| self.sessions.get(owner));
+        if !self.wants.any(Wants::PACKETS) && !session.is_some_and(|session| session.traced) {
             return;
         }
         let packets = connection.packets_until(count);
