@@ -315,12 +315,12 @@ impl Registry {
         work.end(done).await
     }
 
-    /// Adds many devices, and says of each what has become of it, in their order. All or none are up
-    /// to 10,000.
+    /// Adds many devices, and says of each what has become of it, in their order. All or none are
+    /// up to 10,000.
     ///
     /// # Errors
-    /// There are too many, or the database cannot be changed; of those that are added each by itself
-    /// some may be there.
+    /// There are too many, or the database cannot be changed; of those that are added each by
+    /// itself some may be there.
     pub async fn add_devices(
         &mut self,
         actor: &Actor,
