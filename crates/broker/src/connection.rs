@@ -515,18 +515,26 @@ impl BufferPool {
         })
     }
 
+    #[inline]
     pub(crate) fn put(&mut self, buffer: Option<Box<Buffer>>) {
         let Some(mut buffer) = buffer else { return };
-        if buffer.bytes.capacity() > 0
-            && buffer.bytes.capacity() <= KEPT_BYTES
-            && self.free.len() < KEPT
-        {
-            buffer.bytes.clear();
-            (buffer.done, buffer.qos0, buffer.charged) = (0, 0, 0);
-            buffer.to_be_told.clear();
-            self.free.push(buffer);
+        let bytes = buffer.bytes.capacity();
+        if bytes == 0 || bytes > KEPT_BYTES || self.free.len() >= KEPT {
+            return drop_buffer(buffer);
         }
+        buffer.bytes.clear();
+        (buffer.done, buffer.qos0, buffer.charged) = (0, 0, 0);
+        if !buffer.to_be_told.is_empty() {
+            buffer.to_be_told.clear();
+        }
+        self.free.push(buffer);
     }
+}
+
+/// Out of the way of those that are kept.
+#[cold]
+fn drop_buffer(buffer: Box<Buffer>) {
+    drop(buffer);
 }
 
 #[cfg(test)]

@@ -179,7 +179,7 @@ impl Shard {
             },
             id: Some(id),
             matched_here: self.counters.matched - before,
-            other_shards: routed.other_shards,
+            other_shards: routed.other_shards.count_ones(),
             recorded: routed.record > RecordNumber(0),
         };
         self.forwarded = forwarded;

@@ -562,7 +562,7 @@ impl Shard {
                 break;
             }
         }
-        if self.operations.len() > 0 {
+        if self.has_work_for_operators() {
             self.work_for_operators(cx);
             self.settle(cx);
         }
