@@ -366,6 +366,8 @@ def test_metrics_count_messages(start_node, name):
     assert values["martlet_publishes_received_total"] == "3"
     assert values["martlet_publishes_sent_total"] == "3"
     assert values["martlet_connections"] == "1"
+    told = [int(value) for name, value in values.items() if name.startswith("martlet_delivery_latency_seconds_count")]
+    assert sum(told) == 3, "each was sent at once"
     assert values['martlet_messages_dropped_total{reason="client_away"}'] == "0"
 
 

@@ -79,6 +79,16 @@ def guarded(start_node, tmp_path):
     return start, passwords
 
 
+def copy(tables, table, own, rows):
+    """Rows like the first of a table but for their own columns."""
+    columns = [column[1] for column in tables.execute(f"PRAGMA table_info({table})")]
+    others = [column for column in columns if column not in own]
+    first = tables.execute(f"SELECT {', '.join(others)} FROM {table}").fetchone()
+    places = ", ".join("?" * len(columns))
+    tables.executemany(f"INSERT INTO {table} ({', '.join([*own, *others])}) VALUES ({places})",
+                       ((*row, *first) for row in rows))
+
+
 def in_ms(values):
     ordered = sorted(values)
     return {"p50": round(ordered[len(ordered) // 2], 2), "p99": round(ordered[len(ordered) * 99 // 100 - 1], 2),
@@ -180,11 +190,11 @@ def test_among_a_hundred_thousand_devices_one_that_is_disabled_is_ended_as_soon(
     tries = 20
     secrets = [json.loads(martlet("device", "add", f"d{number}", "--json"))["secret"] for number in range(tries)]
     with sqlite3.connect(data / "martlet.db") as tables:
-        digest = tables.execute("SELECT digest FROM device_credentials").fetchone()[0]
-        others = [f"other-{number}" for number in range(100_000)]
-        tables.executemany("INSERT INTO devices VALUES (?, '', 'device', 'active', 1)", ((name,) for name in others))
-        tables.executemany("INSERT INTO device_credentials VALUES (?, ?, ?, 1, 0, 0)",
-                           ((name, name, digest) for name in others))
+        # As those that are there, under names and numbers of their own.
+        first = tables.execute("SELECT MAX(number) FROM devices").fetchone()[0] + 1
+        others = [(first + number, f"other-{number}") for number in range(100_000)]
+        copy(tables, "devices", ("number", "id"), others)
+        copy(tables, "device_credentials", ("device", "id"), others)
     tables.close()
     node = start_node(data_dir=data, settings=["log.level=info"])
     devices = [Device(node, f"d{number}", password=secret) for number, secret in enumerate(secrets)]

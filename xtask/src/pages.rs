@@ -155,6 +155,8 @@ const METRICS_OF_NODE: &str = "\
 | `martlet_messages_dropped_total` | counter | Messages dropped, by reason: see below. |
 | `martlet_sockets_accepted_total` | counter | Sockets accepted by the listeners. |
 | `martlet_events_dropped_total` | counter | Events, for the log, that nobody took in time. |
+| `martlet_delivery_latency_seconds` | histogram | From the reading of a PUBLISH to its \
+ writing to a subscriber, by shard; without what waited for a client. |
 | `martlet_uptime_seconds` | gauge | Time since the start. |
 | `martlet_build_info` | gauge | Always 1; the label `version` says which program it is. |
 | `martlet_store_syncs_total` | counter | Groups of records written and synced. |

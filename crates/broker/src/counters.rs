@@ -137,6 +137,7 @@ counters! {
     bytes_sent: Counter, "Bytes written.";
     publishes_received: Counter, "PUBLISH packets received.";
     publishes_sent: Counter, "PUBLISH packets put into output buffers.";
+    publishes_sent_at_once: Counter, "Of them, those of messages that waited for nothing: no client that was away, slow or without quota.";
     publish_bytes_received: Counter, "Payload bytes received.";
     publish_bytes_sent: Counter, "Payload bytes put into output buffers.";
     messages_unmatched: Counter, "Messages that nobody was subscribed to.";

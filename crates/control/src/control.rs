@@ -16,6 +16,7 @@ use crate::authentication::{Gate, Policy};
 use crate::health::{Health, HealthReport};
 use crate::journal::Journal;
 use crate::logging::Logging;
+use crate::metrics::Latencies;
 use crate::store::{PinnedStore, StoreSize, StoreState};
 
 /// How long shards may take to answer: they answer within a tick, so this is a stalled node.
@@ -35,6 +36,8 @@ pub trait Shards: Send + Sync + 'static {
     fn sockets_open(&self) -> u64;
     /// Events that nobody took in time.
     fn events_dropped(&self) -> u64;
+    /// How long messages were under way inside the node, by shard.
+    fn latencies(&self) -> Vec<Latencies>;
     /// How the message store is; none if all is kept in memory.
     fn store_state(&self) -> Option<StoreState>;
     /// What the message store holds and takes; none if it does not say so within a second.
@@ -428,6 +431,11 @@ impl Control {
     /// Connections that are open, those included that have not sent CONNECT or are being closed.
     pub fn sockets_open(&self) -> u64 {
         self.shards.sockets_open()
+    }
+
+    /// How long messages were under way inside the node, by shard.
+    pub fn latencies(&self) -> Vec<Latencies> {
+        self.shards.latencies()
     }
 
     /// Events that were dropped because nobody took them in time.

@@ -46,5 +46,6 @@ pub use control::{
     Clients, Control, ControlError, NodeInfo, ReloadOf, ReloadRequest, Reloaded, Shards, UserPlaces,
 };
 pub use health::{Health, HealthReport};
+pub use metrics::Latencies;
 pub use statistics::SysStatistics;
 pub use store::{PinnedStore, StoreSize, StoreState};

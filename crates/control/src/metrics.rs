@@ -2,13 +2,24 @@
 
 use martlet_broker::{Counters, DropReason, MetricKind};
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
-use prometheus_client::registry::Registry;
+use prometheus_client::registry::{Registry, Unit};
 
 use crate::control::{Control, ControlError};
 use crate::store::{StoreSize, StoreState};
+
+/// How long the messages that a shard sent were under way inside the node.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Latencies {
+    /// Upper bounds in seconds, rising, each with the messages that are above the one before; the
+    /// last is infinite.
+    pub buckets: Vec<(f64, u64)>,
+    /// Of all of them, seconds.
+    pub sum_secs: f64,
+}
 
 impl Control {
     /// All metrics of this node as OpenMetrics text.
@@ -23,6 +34,7 @@ impl Control {
             uptime_secs: self.uptime().as_secs_f64(),
             sockets_accepted: self.sockets_accepted(),
             events_dropped: self.events_dropped(),
+            latencies: self.latencies(),
             version: self.info.version,
             store: self.store_state(),
             store_size: tokio::task::block_in_place(|| self.store_size()),
@@ -45,6 +57,8 @@ struct Page {
     uptime_secs: f64,
     sockets_accepted: u64,
     events_dropped: u64,
+    /// Of each shard.
+    latencies: Vec<Latencies>,
     version: &'static str,
     /// None where all is kept in memory.
     store: Option<StoreState>,
@@ -77,6 +91,7 @@ impl Collector for Page {
         outcome?;
         self.encode_shards(&mut encoder)?;
         self.encode_drops(&mut encoder)?;
+        self.encode_latencies(&mut encoder)?;
         let accepted = ConstCounter::new(self.sockets_accepted);
         put(
             &mut encoder,
@@ -134,6 +149,23 @@ impl Page {
                     MetricKind::Gauge => ConstGauge::new(value as i64).encode(encoder)?,
                 }
             }
+        }
+        Ok(())
+    }
+
+    fn encode_latencies(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let help = "From the reading of a PUBLISH to the writing of it to a subscriber, by the \
+                    shard that wrote it; without messages that waited for a client";
+        let name = "delivery_latency";
+        let unit = Unit::Seconds;
+        let mut family =
+            encoder.encode_descriptor(name, help, Some(&unit), MetricType::Histogram)?;
+        for (shard, latencies) in self.latencies.iter().enumerate() {
+            let label = [("shard", shard.to_string())];
+            let mut metric = family.encode_family(&label)?;
+            let count = latencies.buckets.iter().map(|(_, count)| count).sum();
+            let (sum, buckets) = (latencies.sum_secs, &latencies.buckets);
+            metric.encode_histogram::<NoLabelSet>(sum, count, buckets, None)?;
         }
         Ok(())
     }

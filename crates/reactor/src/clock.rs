@@ -23,7 +23,13 @@ impl Clock {
     }
 
     pub(crate) fn now(&self) -> Now {
-        let elapsed_ms = self.origin.elapsed().as_millis() as u64;
+        self.at(Instant::now())
+    }
+
+    /// The time at a moment that has just been.
+    pub(crate) fn at(&self, instant: Instant) -> Now {
+        let elapsed = instant.saturating_duration_since(self.origin);
+        let elapsed_ms = elapsed.as_millis() as u64;
         Now {
             mono_ms: elapsed_ms + 1,
             wall_ms: wall_ms(),

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError, bounded, unbounded};
 use martlet_broker::{
@@ -52,8 +53,11 @@ pub(crate) enum Control {
 }
 
 /// Messages of one shard for another.
+#[derive(Debug)]
 pub(crate) struct Batch {
     pub(crate) from: ShardId,
+    /// The tick that the first of them was sent in.
+    pub(crate) at: Instant,
     pub(crate) messages: Vec<ShardMessage>,
 }
 

@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Instant;
 
 use martlet_broker::{ShardId, ShardMessage};
 
@@ -16,7 +17,7 @@ pub(crate) struct Outbox {
     from: ShardId,
     mailboxes: Arc<Mailboxes>,
     /// For each shard what found its mailbox full, oldest first.
-    waiting: Vec<VecDeque<Vec<ShardMessage>>>,
+    waiting: Vec<VecDeque<Batch>>,
     /// Batches in all of `waiting`.
     waiting_count: usize,
     batch_messages: usize,
@@ -43,14 +44,20 @@ impl Outbox {
         self.waiting_count > 0
     }
 
-    /// Sends what a tick has gathered for `to`; `messages` is left empty.
-    pub(crate) fn send(&mut self, to: ShardId, messages: &mut Vec<ShardMessage>, own: &Mailbox) {
+    /// Sends what the tick that began `at` has gathered for `to`; `messages` is left empty.
+    pub(crate) fn send(
+        &mut self,
+        to: ShardId,
+        at: Instant,
+        messages: &mut Vec<ShardMessage>,
+        own: &Mailbox,
+    ) {
         let mut rest = std::mem::replace(messages, own.spare());
         while rest.len() > self.batch_messages {
             let tail = rest.split_off(self.batch_messages);
-            self.send_one(to, std::mem::replace(&mut rest, tail));
+            self.send_one(to, at, std::mem::replace(&mut rest, tail));
         }
-        self.send_one(to, rest);
+        self.send_one(to, at, rest);
     }
 
     /// Tries again what found a mailbox full.
@@ -59,15 +66,11 @@ impl Outbox {
             return;
         }
         for (to, waiting) in self.waiting.iter_mut().enumerate() {
-            while let Some(messages) = waiting.pop_front() {
-                let batch = Batch {
-                    from: self.from,
-                    messages,
-                };
+            while let Some(batch) = waiting.pop_front() {
                 match self.mailboxes.send(ShardId(to as u16), batch) {
                     Ok(()) => self.waiting_count -= 1,
                     Err(batch) => {
-                        waiting.push_front(batch.messages);
+                        waiting.push_front(batch);
                         break;
                     }
                 }
@@ -75,26 +78,22 @@ impl Outbox {
         }
     }
 
-    fn send_one(&mut self, to: ShardId, messages: Vec<ShardMessage>) {
+    fn send_one(&mut self, to: ShardId, at: Instant, messages: Vec<ShardMessage>) {
+        let from = self.from;
+        let batch = Batch { from, at, messages };
         let waiting = &mut self.waiting[usize::from(to.0)];
         if waiting.is_empty() {
-            match self.mailboxes.send(
-                to,
-                Batch {
-                    from: self.from,
-                    messages,
-                },
-            ) {
+            match self.mailboxes.send(to, batch) {
                 Ok(()) => return,
-                Err(batch) => waiting.push_back(batch.messages),
+                Err(batch) => waiting.push_back(batch),
             }
         } else if let Some(last) = waiting.back_mut()
-            && last.len() + messages.len() <= self.batch_messages
+            && last.messages.len() + batch.messages.len() <= self.batch_messages
         {
-            last.extend(messages);
+            last.messages.extend(batch.messages);
             return;
         } else {
-            waiting.push_back(messages);
+            waiting.push_back(batch);
         }
         self.waiting_count += 1;
     }

@@ -39,7 +39,8 @@ fn pair(capacity: usize, batch_messages: usize) -> Pair {
 impl Pair {
     fn send(&mut self, numbers: std::ops::Range<u64>) {
         let mut messages: Vec<ShardMessage> = numbers.map(message).collect();
-        self.outbox.send(TO, &mut messages, &self.own);
+        let at = Instant::now();
+        self.outbox.send(TO, at, &mut messages, &self.own);
         assert!(messages.is_empty());
     }
 

@@ -12,6 +12,7 @@ use martlet_persistence::{RestoreError, Shards};
 use crate::clock::Clock;
 use crate::config::{ListenAddress, ReactorConfig};
 use crate::events::Events;
+use crate::latency::LatencyHistogram;
 use crate::listen;
 use crate::mailbox::{Control, Mailboxes};
 use crate::node::SharedNode;
@@ -269,6 +270,12 @@ impl Running {
             stats += counters;
         }
         stats
+    }
+
+    /// How long messages were under way inside the node, by the shard that sent them.
+    pub fn latencies(&self) -> Vec<LatencyHistogram> {
+        let all = self.counters.iter();
+        all.map(|counters| counters.latencies.read()).collect()
     }
 
     /// Sockets of clients, those included that have not sent CONNECT or are being closed.

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use martlet_broker::EventKind;
 
+use crate::latency::Latencies;
+
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
         /// Counters of all reactors of a node, since its start.
@@ -19,6 +21,8 @@ macro_rules! counters {
         #[derive(Debug, Default)]
         pub(crate) struct Counters {
             $(pub(crate) $name: Counter,)*
+            /// How long messages were under way.
+            pub(crate) latencies: Latencies,
         }
 
         impl AddAssign<&Counters> for ReactorStats {

@@ -11,7 +11,8 @@ use martlet_api::{Api, ApiKey, Connection, Door, Settings, router};
 use martlet_broker::{Answer as Said, ClientPage, Command, Report, ShardId, SubscriptionPage};
 use martlet_control::principal::Scopes;
 use martlet_control::{
-    Control, NodeInfo, PinnedStore, ReloadRequest, Reloaded, Shards, StoreSize, StoreState,
+    Control, Latencies, NodeInfo, PinnedStore, ReloadRequest, Reloaded, Shards, StoreSize,
+    StoreState,
 };
 use serde_json::Value;
 use tokio::sync::mpsc::unbounded_channel;
@@ -55,6 +56,10 @@ impl Shards for Empty {
 
     fn events_dropped(&self) -> u64 {
         0
+    }
+
+    fn latencies(&self) -> Vec<Latencies> {
+        Vec::new()
     }
 
     fn store_state(&self) -> Option<StoreState> {

@@ -84,7 +84,10 @@ impl Shard {
         output.qos0 += u32::from(how.qos == QoS::AtMostOnce);
         let out = &mut output.bytes;
         match source {
-            Source::Routing(routing) => routing.encode(&outgoing, out),
+            Source::Routing(routing) => {
+                routing.encode(&outgoing, out);
+                self.counters.publishes_sent_at_once += 1;
+            }
             Source::Held(_) => {
                 outgoing.packet(parts).encode(outgoing.version, out);
             }

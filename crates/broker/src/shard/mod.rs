@@ -617,6 +617,11 @@ impl Shard {
         self.gate.back().is_some_and(|(record, _)| *record > before)
     }
 
+    /// PUBLISH packets so far of messages that waited for nothing.
+    pub fn sent_at_once(&self) -> u64 {
+        self.counters.publishes_sent_at_once
+    }
+
     /// The number of the last record appended.
     pub fn last_record(&self) -> RecordNumber {
         self.records.last()

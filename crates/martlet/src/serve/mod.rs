@@ -24,9 +24,13 @@ use martlet_control::backup::{RESTORING, STORE};
 use martlet_control::directory::NoDirectory;
 use martlet_control::text::typed;
 use martlet_control::{
-    Control, NodeInfo, PinnedStore, ReloadOf, Shards, StoreSize, StoreState, SysStatistics,
+    Control, Latencies, NodeInfo, PinnedStore, ReloadOf, Shards, StoreSize, StoreState,
+    SysStatistics,
 };
-use martlet_reactor::{Durability, ListenerConfig, ReactorConfig, Restored, Running, StoreNotice};
+use martlet_reactor::{
+    Durability, LATENCY_BOUNDS_US, LatencyHistogram, ListenerConfig, ReactorConfig, Restored,
+    Running, StoreNotice,
+};
 use martlet_store::RealDisk;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
@@ -531,6 +535,16 @@ impl Shards for ReactorShards {
 
     fn events_dropped(&self) -> u64 {
         self.running.stats().events_dropped
+    }
+
+    fn latencies(&self) -> Vec<Latencies> {
+        let bounds = LATENCY_BOUNDS_US.iter().map(|us| *us as f64 / 1e6);
+        let bounds: Vec<f64> = bounds.chain([f64::INFINITY]).collect();
+        let seconds = |found: LatencyHistogram| Latencies {
+            buckets: bounds.iter().copied().zip(found.counts).collect(),
+            sum_secs: found.sum_us as f64 / 1e6,
+        };
+        self.running.latencies().into_iter().map(seconds).collect()
     }
 
     fn store_state(&self) -> Option<StoreState> {

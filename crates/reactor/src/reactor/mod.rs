@@ -13,7 +13,7 @@ use std::collections::BinaryHeap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 use ipnet::IpNet;
@@ -28,6 +28,7 @@ use crate::config::{ListenerConfig, Transport};
 use crate::door::{Accepted, Door};
 use crate::driver::Driver;
 use crate::events::EventSender;
+use crate::latency::UnderWay;
 use crate::layers::Layers;
 use crate::mailbox::{Control, Mailbox, Mailboxes};
 use crate::node::SharedNode;
@@ -131,6 +132,9 @@ pub(crate) struct Reactor {
     writer: Box<dyn Writer>,
     authenticator: Arc<dyn Authenticator>,
     refused_name: fn() -> Option<String>,
+    /// When this tick began.
+    tick_at: Instant,
+    under_way: UnderWay,
     /// The shard has been told that other shards do not keep up.
     congested: bool,
     sockets: Sockets,
@@ -194,6 +198,8 @@ impl Reactor {
             authenticator: Arc::clone(&common.authenticator),
             refused_name: common.refused_name,
             mailboxes,
+            tick_at: Instant::now(),
+            under_way: UnderWay::default(),
             congested: false,
             sockets: Sockets::default(),
             turns: 0,
@@ -258,7 +264,8 @@ impl Reactor {
             .expect("waiting fails only for a poller that is not one");
         self.wakeup.is_awake();
         self.counters.ticks.add(1);
-        self.driver.now = self.clock.now();
+        self.tick_at = Instant::now();
+        self.driver.now = self.clock.at(self.tick_at);
         self.take_notices();
         self.let_in();
         self.take_control();
@@ -266,9 +273,12 @@ impl Reactor {
         // Packets that came along with an adopted connection, or were put off, have their turn
         // before what is read now: that may be the end of the stream.
         self.append_records();
+        let before = self.driver.shard.sent_at_once();
         self.driver.call(|shard, cx| shard.work(cx));
         self.accept();
         self.read_ready();
+        let sent = self.driver.shard.sent_at_once() - before;
+        self.under_way.note(self.tick_at, sent);
         let now_ms = self.driver.now.mono_ms;
         if self
             .driver
@@ -281,6 +291,7 @@ impl Reactor {
         self.recheck_certificates();
         self.end_overdue();
         self.carry_out();
+        self.under_way.written(&self.counters.latencies);
     }
 
     /// Shows clients out whose certificates are not good any more; a few in one tick, so that
@@ -419,8 +430,11 @@ impl Reactor {
                 return;
             };
             let (from, messages) = (batch.from, &mut batch.messages);
+            let before = self.driver.shard.sent_at_once();
             self.driver
                 .call(|shard, cx| shard.receive_batch(cx, from, messages));
+            let sent = self.driver.shard.sent_at_once() - before;
+            self.under_way.note(batch.at, sent);
             batch.messages.clear();
             self.mailboxes.give_back(from, batch.messages);
         }

@@ -103,7 +103,7 @@ impl Reactor {
         for (to, messages) in self.driver.effects.batches.iter_mut().enumerate() {
             if !messages.is_empty() {
                 self.outbox
-                    .send(ShardId(to as u16), messages, &self.mailbox);
+                    .send(ShardId(to as u16), self.tick_at, messages, &self.mailbox);
                 self.counters.batches_sent.add(1);
             }
         }

@@ -1,0 +1,110 @@
+//! How long messages are under way inside the node: from the tick in which their publisher's bytes
+//! were read to the end of that in which their packets were written, on whichever shard that is.
+//!
+//! Messages that wait for a client that is away, slow or without quota are not among them, nor
+//! those of QoS 2 that wait for the store: what they wait for is no work of ours. It costs one look
+//! at the clock in a tick that sends something.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+/// Upper bounds of the buckets but the last, which has none, in microseconds.
+pub const LATENCY_BOUNDS_US: [u64; 15] = [
+    25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000,
+    1_000_000,
+];
+
+/// How many messages took how long.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LatencyHistogram {
+    /// Messages in each bucket, those of the one before not counted again; the last has those that
+    /// took longest.
+    pub counts: [u64; LATENCY_BOUNDS_US.len() + 1],
+    /// Of all of them, microseconds.
+    pub sum_us: u64,
+}
+
+impl LatencyHistogram {
+    /// How many messages there are.
+    pub fn count(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+
+    /// Adds another shard's.
+    pub fn add(&mut self, other: &Self) {
+        for (sum, count) in self.counts.iter_mut().zip(other.counts) {
+            *sum += count;
+        }
+        self.sum_us += other.sum_us;
+    }
+}
+
+/// The histogram of one reactor, which alone writes; anybody may read.
+#[derive(Debug, Default)]
+pub(crate) struct Latencies {
+    counts: [AtomicU64; LATENCY_BOUNDS_US.len() + 1],
+    sum_us: AtomicU64,
+}
+
+impl Latencies {
+    fn record(&self, us: u64, messages: u64) {
+        let at = LATENCY_BOUNDS_US.partition_point(|bound| *bound < us);
+        // One writer, so this loses nothing and needs no locked instruction.
+        let raise = |counter: &AtomicU64, by: u64| {
+            counter.store(counter.load(Ordering::Relaxed) + by, Ordering::Relaxed);
+        };
+        raise(&self.counts[at], messages);
+        raise(&self.sum_us, us.saturating_mul(messages));
+    }
+
+    pub(crate) fn read(&self) -> LatencyHistogram {
+        let mut read = LatencyHistogram::default();
+        for (into, from) in read.counts.iter_mut().zip(&self.counts) {
+            *into = from.load(Ordering::Relaxed);
+        }
+        read.sum_us = self.sum_us.load(Ordering::Relaxed);
+        read
+    }
+}
+
+/// What a tick sends: since when messages are under way, and how many.
+#[derive(Debug, Default)]
+pub(crate) struct UnderWay(Vec<(Instant, u64)>);
+
+impl UnderWay {
+    /// So many packets of messages that came in at `since` are in output buffers.
+    pub(crate) fn note(&mut self, since: Instant, messages: u64) {
+        if messages > 0 {
+            self.0.push((since, messages));
+        }
+    }
+
+    /// They are written.
+    pub(crate) fn written(&mut self, latencies: &Latencies) {
+        if self.0.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        for (since, messages) in self.0.drain(..) {
+            let took = now.saturating_duration_since(since);
+            latencies.record(took.as_micros() as u64, messages);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_message_is_in_the_bucket_of_its_time() {
+        let latencies = Latencies::default();
+        for (us, messages) in [(0, 1), (25, 2), (26, 4), (1_000_000, 8), (1_000_001, 16)] {
+            latencies.record(us, messages);
+        }
+        let read = latencies.read();
+        let last = LATENCY_BOUNDS_US.len();
+        let found = [0, 1, last - 1, last].map(|at| read.counts[at]);
+        assert_eq!((found, read.count()), ([3, 4, 8, 16], 31));
+    }
+}
