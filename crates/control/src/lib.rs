@@ -8,6 +8,7 @@
 //!
 //! * [`Control`] (`control`): commands to shards and their answers
 //! * `health`: alive, ready, and why not
+//! * `operate`: sessions, subscriptions and messages, looked through and changed
 //! * `metrics`: the Prometheus page
 //! * `statistics`: the `$SYS/broker/…` topics under the names that Mosquitto's users know
 //! * [`backup`]: a consistent copy of everything in one file, and its way back
@@ -36,6 +37,7 @@ mod health;
 pub mod journal;
 pub mod logging;
 mod metrics;
+mod operate;
 pub mod principal;
 mod statistics;
 mod store;
@@ -43,7 +45,7 @@ pub mod text;
 pub mod why;
 
 pub use control::{
-    Clients, Control, ControlError, NodeInfo, ReloadOf, ReloadRequest, Reloaded, Shards, UserPlaces,
+    Control, ControlError, NodeInfo, ReloadOf, ReloadRequest, Reloaded, Shards, UserPlaces,
 };
 pub use health::{Health, HealthReport};
 pub use statistics::SysStatistics;

@@ -12,9 +12,12 @@ use clap::Args;
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
-use martlet_api::{ClientList, Status};
+use martlet_api::page::Page;
+use martlet_api::{ClientView, Status};
 use martlet_control::Reloaded;
 use martlet_control::text::printable;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
 use crate::cmd::node_options::NodeOptions;
@@ -56,21 +59,60 @@ pub(crate) fn status(options: &AdminOptions) -> ExitCode {
     )
 }
 
+/// Clients, as far as they were asked for.
+#[derive(Serialize)]
+pub(crate) struct ClientList {
+    clients: Vec<ClientView>,
+    /// How many there are in all.
+    total: u64,
+}
+
 /// `martlet clients`.
 pub(crate) fn clients(options: &ClientsOptions) -> ExitCode {
-    let path = format!("/api/v1/clients?limit={}", options.limit);
     let data_dir = options.admin.node.data_dir();
-    let answer = data_dir.and_then(|data_dir| ask(&data_dir, "GET", &path));
+    let list = data_dir.and_then(|data_dir| {
+        let (clients, total) = pages(&data_dir, "/api/v1/clients", &[], options.limit)?;
+        Ok(ClientList { clients, total })
+    });
     finish_as(
         options.admin.json,
-        answer.and_then(|body| {
-            if options.admin.json {
-                return Ok(body);
-            }
-            let list: ClientList = serde_json::from_str(&body)?;
-            Ok(clients_text(&list))
+        list.and_then(|list| match options.admin.json {
+            true => Ok(serde_json::to_string(&list)?),
+            false => Ok(clients_text(&list)),
         }),
     )
+}
+
+/// Items of a page that is asked for.
+const PAGE: usize = 1000;
+
+/// The first `limit` items of a list, page by page, and how many there are in all.
+pub(crate) fn pages<T: DeserializeOwned>(
+    data_dir: &Path,
+    path: &str,
+    filters: &[(&str, &str)],
+    limit: usize,
+) -> anyhow::Result<(Vec<T>, u64)> {
+    let (mut items, mut total, mut cursor) = (Vec::new(), 0, None);
+    loop {
+        let wanted = (limit - items.len()).clamp(1, PAGE);
+        let mut target = format!("{path}?limit={wanted}");
+        for (name, value) in filters {
+            target.push_str(&format!("&{name}={}", encoded(value)));
+        }
+        match &cursor {
+            None => target.push_str("&total=true"),
+            Some(cursor) => target.push_str(&format!("&cursor={cursor}")),
+        }
+        let page: Page<T> = serde_json::from_str(&ask(data_dir, "GET", &target)?)?;
+        total = page.total.unwrap_or(total);
+        items.extend(page.items);
+        cursor = page.next;
+        if cursor.is_none() || items.len() >= limit {
+            items.truncate(limit);
+            return Ok((items, total));
+        }
+    }
 }
 
 /// Exit code of a reload that went well, after which something waits for a restart.
@@ -172,7 +214,7 @@ fn clients_text(list: &ClientList) -> String {
             client.dropped
         ));
     }
-    if list.total > list.clients.len() {
+    if list.total > list.clients.len() as u64 {
         text.push_str(&format!(
             "{} of {} (--limit N shows more)\n",
             list.clients.len(),

@@ -503,6 +503,7 @@ fn node_info(node: &NodeConfig, options: &ConfigOptions, running: &Running) -> N
         durability,
         interval_ms,
         anonymous_beyond_loopback: node.anonymous_beyond_loopback,
+        limits: node.settings.limits.clone(),
     }
 }
 
