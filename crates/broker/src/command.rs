@@ -5,6 +5,7 @@ use std::sync::Arc;
 use martlet_codec::{QoS, ReasonCode, SubscriptionOptions};
 
 use crate::authenticate::Revocation;
+use crate::event::EventInterest;
 use crate::id::TenantId;
 use crate::limits::ListenerPolicy;
 use crate::permission::RuleBook;
@@ -72,6 +73,8 @@ pub enum Command {
         request: u64,
         /// In whose topic space.
         tenant: TenantId,
+        /// Who publishes, as events show it.
+        publisher: Arc<str>,
         /// In order.
         messages: Arc<[NewMessage]>,
     },
@@ -145,6 +148,8 @@ pub enum Command {
     /// At these listeners clients have to say who they are from now on: those that came by them and
     /// were not asked end with 0x87, and so do those that are on the way in.
     Ask(Arc<[Arc<ListenerPolicy>]>),
+    /// From now on these events are wanted.
+    SetEvents(Arc<EventInterest>),
     /// The node stops: accept nobody, send v5 clients DISCONNECT 0x8B and close all connections.
     /// Wills are kept back, since the clients are not lost, the server is.
     Shutdown,

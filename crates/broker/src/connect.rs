@@ -4,11 +4,13 @@
 use core::num::{NonZeroU16, NonZeroU32};
 use std::sync::Arc;
 
-use martlet_codec::{ConnAck, ConnAckProperties, ProtocolVersion, QoS, ReasonCode, UserProperties};
+use martlet_codec::{
+    ConnAck, ConnAckProperties, PacketType, ProtocolVersion, QoS, ReasonCode, UserProperties,
+};
 
 use crate::arena::Index;
 use crate::connection::{Phase, TopicAliases, Who};
-use crate::event::{Event, UserName};
+use crate::event::{Event, UserName, Wants};
 use crate::fault::{self, Fault};
 use crate::id::{RecordNumber, TenantId};
 use crate::node::{Cx, Node};
@@ -50,6 +52,8 @@ pub struct ConnectRequest {
     pub(crate) topic_alias_maximum: u16,
     pub(crate) response_information: bool,
     pub(crate) problem_information: bool,
+    /// Remaining Length of the CONNECT.
+    pub(crate) remaining_bytes: u32,
 }
 
 impl ConnectRequest {
@@ -99,6 +103,7 @@ impl Shard {
             && let Some(connection) = self.sessions.at(old).connection()
         {
             self.counters.sessions_taken_over += 1;
+            self.tell_taken_over(cx, old, (connection, index));
             let why = "the client connected again";
             self.end_connection(
                 cx,
@@ -117,13 +122,13 @@ impl Shard {
         {
             // Remembered across a restart for its Will alone; the client is back before it is due.
             self.discard_will(found);
-            self.end_session(cx, found);
+            self.end_session(cx, found, "it was kept for its Will alone");
             old = None;
         }
         if request.clean_start
             && let Some(ended) = old.take()
         {
-            self.end_session(cx, ended);
+            self.end_session(cx, ended, "Clean Start");
         }
         let session_present = old.is_some();
         let session = match old {
@@ -138,6 +143,10 @@ impl Shard {
         self.configure_connection(cx, index, session, &request);
         let connack = self.encode_connack(index, &request, session_present, expiry_secs);
         self.report_connected(cx, index, session, session_present);
+        if self.wants.any(Wants::PACKETS.and(Wants::CLIENTS)) {
+            let connect = (PacketType::Connect, None, request.remaining_bytes);
+            self.tell_packet(cx, index, connect, false);
+        }
         let connection = self.connections.id_of(index);
         self.arm_identity_end(cx, connection);
         let early = fault::is(Fault::ConnAckBeforeRecord);
@@ -217,6 +226,7 @@ impl Shard {
             expiry_timer: None,
             will_timer: None,
             accounting: SessionAccounting::default(),
+            traced: false,
             retained_queued: false,
         })
     }
@@ -311,6 +321,7 @@ impl Shard {
             let timer = self.wheel.arm(due_ms, Timer::KeepAlive(id));
             self.connections.at(index).deadline = Some(timer);
         }
+        self.begin_trace(session, index);
         self.lobby_count -= 1;
         self.authentications.forget(index);
         if let Some(method) = &request.authentication_method {
@@ -395,17 +406,19 @@ impl Shard {
         session: u32,
         session_present: bool,
     ) {
-        if self.settings.events.connections {
+        if self.tells(session, Wants::CONNECTIONS) {
             let client_id = self.sessions.at(session).client_id.to_string();
             let user = self.user_of(session);
             let connection = self.connections.at(index);
-            let (version, address) = (connection.version, connection.address);
             cx.effects.events.push(Event::Connected {
                 client_id,
                 user,
-                version,
-                address,
+                version: connection.version,
+                address: connection.address,
+                clean_start: connection.flags.clean_start,
                 session_present,
+                keep_alive_secs: (connection.keep_alive_ms / 1500) as u16,
+                listener: Arc::clone(&connection.listener),
             });
         }
     }

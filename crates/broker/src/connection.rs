@@ -7,11 +7,12 @@
 //! it has a buffer lies with that.
 
 use core::num::NonZeroU16;
+use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use hashbrown::HashMap as RawMap;
-use martlet_codec::ProtocolVersion;
+use martlet_codec::{PacketType, ProtocolVersion};
 
 use crate::arena::Arena;
 use crate::effect::ConnectionEffect;
@@ -19,6 +20,7 @@ use crate::hash::{HashMap, Seed};
 use crate::id::{ConnectionId, RecordNumber, SessionId};
 use crate::limits::ListenerPolicy;
 use crate::node::{Cx, Node};
+use crate::tell::{ToBeTold, packet_id_of};
 use crate::timer::TimerKey;
 
 /// How far a connection has come.
@@ -105,6 +107,8 @@ pub(crate) struct Buffer {
     pub(crate) done: u32,
     /// QoS 0 messages in output, of which this many are held (idea 6).
     pub(crate) qos0: u32,
+    /// Of them, those whose delivery is to be told, in order.
+    pub(crate) to_be_told: VecDeque<ToBeTold>,
     /// Its capacity when that was last charged.
     charged: u32,
     /// Last time the peer took output, or there was none.
@@ -328,6 +332,50 @@ impl Connection {
         delivered
     }
 
+    /// Takes those whose delivery is to be told, out of `count` QoS 0 messages that leave now.
+    pub(crate) fn take_told(&mut self, count: u32) -> Vec<ToBeTold> {
+        let Some(output) = &mut self.output else {
+            return Vec::new();
+        };
+        let gone = output.to_be_told.iter_mut();
+        let gone = gone
+            .filter_map(|told| told.has_left(count).then_some(()))
+            .count();
+        output.to_be_told.drain(..gone).collect()
+    }
+
+    /// QoS 0 messages that leave with the next `count` bytes of the output.
+    pub(crate) fn qos0_until(&self, count: usize) -> u32 {
+        let Some(output) = &self.output else {
+            return 0;
+        };
+        output.packets_written(output.done as usize + count).0
+    }
+
+    /// The packets that end with the next `count` bytes of the output: type, Packet Identifier,
+    /// Remaining Length.
+    pub(crate) fn packets_until(&self, count: usize) -> Vec<(PacketType, Option<u16>, u32)> {
+        let mut packets = Vec::new();
+        let Some(output) = &self.output else {
+            return packets;
+        };
+        let done = output.done as usize;
+        let mut start = 0;
+        while let Ok(Some(header)) = martlet_codec::decode_fixed_header(&output.bytes[start..]) {
+            let end = start + header.packet_len();
+            if end > done + count {
+                break;
+            }
+            if end > done {
+                let body = &output.bytes[start + usize::from(header.header_len)..end];
+                let id = packet_id_of(&header, body);
+                packets.push((header.packet_type, id, body.len() as u32));
+            }
+            start = end;
+        }
+        packets
+    }
+
     /// Gives the buffers back. Answers how many QoS 0 messages are lost with them.
     pub(crate) fn release_buffers(&mut self, pool: &mut BufferPool) -> u32 {
         let lost = self.qos0_in_output();
@@ -371,7 +419,7 @@ impl Buffer {
 /// Length of the packet at the front of our own output and whether it is a QoS 0 PUBLISH.
 fn packet_at(bytes: &[u8]) -> Option<(usize, bool)> {
     let header = martlet_codec::decode_fixed_header(bytes).ok().flatten()?;
-    let publish = header.packet_type == martlet_codec::PacketType::Publish;
+    let publish = header.packet_type == PacketType::Publish;
     Some((header.packet_len(), publish && header.flags & 0b0110 == 0))
 }
 
@@ -467,17 +515,26 @@ impl BufferPool {
         })
     }
 
+    #[inline]
     pub(crate) fn put(&mut self, buffer: Option<Box<Buffer>>) {
         let Some(mut buffer) = buffer else { return };
-        if buffer.bytes.capacity() > 0
-            && buffer.bytes.capacity() <= KEPT_BYTES
-            && self.free.len() < KEPT
-        {
-            buffer.bytes.clear();
-            (buffer.done, buffer.qos0, buffer.charged) = (0, 0, 0);
-            self.free.push(buffer);
+        let bytes = buffer.bytes.capacity();
+        if bytes == 0 || bytes > KEPT_BYTES || self.free.len() >= KEPT {
+            return drop_buffer(buffer);
         }
+        buffer.bytes.clear();
+        (buffer.done, buffer.qos0, buffer.charged) = (0, 0, 0);
+        if !buffer.to_be_told.is_empty() {
+            buffer.to_be_told.clear();
+        }
+        self.free.push(buffer);
     }
+}
+
+/// Out of the way of those that are kept.
+#[cold]
+fn drop_buffer(buffer: Box<Buffer>) {
+    drop(buffer);
 }
 
 #[cfg(test)]

@@ -7,11 +7,11 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use martlet_codec::{ProtocolVersion, ReasonCode};
+use martlet_codec::{PacketType, ProtocolVersion, QoS, ReasonCode, TopicFilter, TopicName};
 
 use crate::counters::DropReason;
-use crate::id::MessageId;
-use crate::limits::QueueFull;
+use crate::id::{MessageId, TenantId};
+use crate::limits::{ListenerPolicy, QueueFull};
 
 /// A user name, and what it is worth.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,8 +49,14 @@ pub enum Event {
         version: ProtocolVersion,
         /// Where from; none on a Unix socket.
         address: Option<(IpAddr, u16)>,
+        /// Clean Start.
+        clean_start: bool,
         /// A session was there already.
         session_present: bool,
+        /// Keep Alive in force, seconds; 0 is none.
+        keep_alive_secs: u16,
+        /// The listener that it came by.
+        listener: Arc<ListenerPolicy>,
     },
     /// A connection ended before it was accepted.
     Refused {
@@ -140,6 +146,63 @@ pub enum Event {
         /// How many they were.
         count: u32,
     },
+    /// A connection is ended because its client has come again. Its end is told next.
+    TakenOver {
+        /// Its client.
+        client_id: Arc<str>,
+        /// Where the old connection is from.
+        address: Option<(IpAddr, u16)>,
+        /// Where the new one is from.
+        by: Option<(IpAddr, u16)>,
+    },
+    /// A session ended, and with it its subscriptions and queue.
+    SessionEnded {
+        /// Its client.
+        client_id: Arc<str>,
+        /// What decided it.
+        why: &'static str,
+    },
+    /// A subscription was granted.
+    Subscribed {
+        /// Whose.
+        client_id: Arc<str>,
+        /// The Topic Filter asked for.
+        filter: Box<str>,
+        /// The QoS granted.
+        qos: QoS,
+        /// No Local.
+        no_local: bool,
+        /// Retain As Published.
+        retain_as_published: bool,
+        /// Subscription Identifier; 0 is none.
+        subscription_id: u32,
+    },
+    /// A subscription was ended by its client, or for it.
+    Unsubscribed {
+        /// Whose.
+        client_id: Arc<str>,
+        /// Its Topic Filter.
+        filter: Box<str>,
+    },
+    /// A message was accepted and routed.
+    Published(Box<PublishedMessage>),
+    /// A message was delivered: QoS 0 written, PUBACK or PUBREC received.
+    Delivered(Box<DeliveredMessage>),
+    /// A packet came or was written.
+    Packet {
+        /// The client of its connection; empty before a CONNECT was accepted.
+        client_id: Arc<str>,
+        /// It was written to the client.
+        is_out: bool,
+        /// Its type.
+        packet_type: PacketType,
+        /// The Packet Identifier, of packets that have one.
+        packet_id: Option<u16>,
+        /// Remaining Length.
+        remaining_bytes: u32,
+        /// When, milliseconds since the Unix epoch.
+        at_ms: u64,
+    },
     /// A subscription was refused.
     SubscribeRefused {
         /// Whose.
@@ -157,11 +220,199 @@ pub enum Event {
     },
 }
 
-/// Which kinds of events are wanted; others are never built.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// See [`Event::Published`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublishedMessage {
+    /// Who published; of an operator's message, the name that it came with.
+    pub client_id: Arc<str>,
+    /// Topic Name.
+    pub topic: Box<str>,
+    /// The message's name.
+    pub id: MessageId,
+    /// QoS.
+    pub qos: QoS,
+    /// It was to be retained.
+    pub retain: bool,
+    /// Somebody wanted it.
+    pub matched: bool,
+    /// Length of its payload.
+    pub payload_bytes: usize,
+    /// As much of the payload as is wanted.
+    pub payload: Arc<[u8]>,
+    /// When, milliseconds since the Unix epoch.
+    pub at_ms: u64,
+}
+
+/// See [`Event::Delivered`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeliveredMessage {
+    /// To whom.
+    pub client_id: Arc<str>,
+    /// Topic Name; empty if it is not in memory any more.
+    pub topic: Box<str>,
+    /// The message's name.
+    pub id: MessageId,
+    /// The QoS that it was sent with.
+    pub qos: QoS,
+    /// Since it was received, milliseconds; none if that is not known any more.
+    pub latency_ms: Option<u64>,
+    /// When, milliseconds since the Unix epoch.
+    pub at_ms: u64,
+}
+
+/// Kinds of events, by which is counted what nobody took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventKind {
+    /// Who came and went, what was refused.
+    Connection,
+    /// Subscriptions made and ended.
+    Subscription,
+    /// Messages dropped.
+    Dropped,
+    /// Messages published.
+    Published,
+    /// Messages delivered.
+    Delivered,
+    /// Packets.
+    Packet,
+}
+
+impl Event {
+    /// Its kind.
+    pub fn kind(&self) -> EventKind {
+        match self {
+            Self::Connected { .. }
+            | Self::Refused { .. }
+            | Self::ReauthenticationRefused { .. }
+            | Self::Disconnected { .. }
+            | Self::TakenOver { .. }
+            | Self::SessionEnded { .. }
+            | Self::QueueFull { .. }
+            | Self::PublishRefused { .. }
+            | Self::SubscribeRefused { .. } => EventKind::Connection,
+            Self::Subscribed { .. } | Self::Unsubscribed { .. } => EventKind::Subscription,
+            Self::Dropped { .. } | Self::RateExceeded { .. } => EventKind::Dropped,
+            Self::Published(_) => EventKind::Published,
+            Self::Delivered(_) => EventKind::Delivered,
+            Self::Packet { .. } => EventKind::Packet,
+        }
+    }
+
+    /// Whose it is; of a share group its Topic Filter. Empty if that is not known.
+    pub fn client_id(&self) -> &str {
+        match self {
+            Self::Connected { client_id, .. }
+            | Self::Refused { client_id, .. }
+            | Self::ReauthenticationRefused { client_id, .. }
+            | Self::Disconnected { client_id, .. }
+            | Self::Dropped { client_id, .. }
+            | Self::PublishRefused { client_id, .. }
+            | Self::RateExceeded { client_id, .. }
+            | Self::SubscribeRefused { client_id, .. } => client_id,
+            Self::TakenOver { client_id, .. }
+            | Self::SessionEnded { client_id, .. }
+            | Self::Subscribed { client_id, .. }
+            | Self::Unsubscribed { client_id, .. }
+            | Self::Packet { client_id, .. } => client_id,
+            Self::Published(message) => &message.client_id,
+            Self::Delivered(message) => &message.client_id,
+            Self::QueueFull { owner, .. } => owner,
+        }
+    }
+}
+
+/// Which events are wanted; others are never built.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EventInterest {
-    /// Connected, refused, disconnected, refused subscriptions, full queues.
+    /// Connected, refused, taken over, disconnected, the ends of sessions, refused publishes and
+    /// subscriptions, full queues.
     pub connections: bool,
     /// Dropped messages.
     pub drops: bool,
+    /// Subscribed, unsubscribed.
+    pub subscriptions: bool,
+    /// Published messages.
+    pub published: bool,
+    /// Delivered messages.
+    pub delivered: bool,
+    /// Packets, in and out.
+    pub packets: bool,
+    /// Of payloads at most so much is told; 0 is nothing.
+    pub payload_bytes_max: usize,
+    /// For whom everything is wanted.
+    pub traced: Traced,
+}
+
+/// For whom everything is wanted; each of these lists is short.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Traced {
+    /// Clients.
+    pub clients: Vec<(TenantId, Box<str>)>,
+    /// Connections from there.
+    pub addresses: Vec<IpAddr>,
+    /// Messages whose topic matches: published, delivered and dropped, whoever has to do with them.
+    pub topics: Vec<Box<str>>,
+}
+
+impl Traced {
+    /// Everything is wanted of this client.
+    pub(crate) fn has(&self, tenant: TenantId, client_id: &str, address: Option<IpAddr>) -> bool {
+        let mut clients = self.clients.iter();
+        clients.any(|(of, name)| *of == tenant && **name == *client_id)
+            || address.is_some_and(|address| self.addresses.contains(&address))
+    }
+
+    /// Messages of this topic are wanted.
+    pub(crate) fn has_topic(&self, topic: &str) -> bool {
+        let Ok(topic) = TopicName::new(topic) else {
+            return false;
+        };
+        let mut filters = self.topics.iter();
+        filters.any(|filter| TopicFilter::new(filter).is_ok_and(|filter| filter.matches(topic)))
+    }
+}
+
+/// The same in one word, which the way of a message asks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Wants(u8);
+
+impl Wants {
+    pub(crate) const CONNECTIONS: Self = Self(1);
+    pub(crate) const DROPS: Self = Self(1 << 1);
+    pub(crate) const SUBSCRIPTIONS: Self = Self(1 << 2);
+    pub(crate) const PUBLISHED: Self = Self(1 << 3);
+    pub(crate) const DELIVERED: Self = Self(1 << 4);
+    pub(crate) const PACKETS: Self = Self(1 << 5);
+    /// Some clients or addresses are traced.
+    pub(crate) const CLIENTS: Self = Self(1 << 6);
+    /// Some topics are.
+    pub(crate) const TOPICS: Self = Self(1 << 7);
+
+    pub(crate) fn of(interest: &EventInterest) -> Self {
+        let traced = &interest.traced;
+        let clients = !traced.clients.is_empty() || !traced.addresses.is_empty();
+        [
+            (interest.connections, Self::CONNECTIONS),
+            (interest.drops, Self::DROPS),
+            (interest.subscriptions, Self::SUBSCRIPTIONS),
+            (interest.published, Self::PUBLISHED),
+            (interest.delivered, Self::DELIVERED),
+            (interest.packets, Self::PACKETS),
+            (clients, Self::CLIENTS),
+            (!traced.topics.is_empty(), Self::TOPICS),
+        ]
+        .into_iter()
+        .filter(|(on, _)| *on)
+        .fold(Self(0), |all, (_, one)| all.and(one))
+    }
+
+    pub(crate) const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Any of these.
+    #[inline]
+    pub(crate) const fn any(self, of: Self) -> bool {
+        self.0 & of.0 != 0
+    }
 }

@@ -15,7 +15,7 @@ use martlet_codec::{
 
 use crate::authenticate::{Asker, Authenticated, Authentication};
 use crate::connection::Phase;
-use crate::event::Event;
+use crate::event::{Event, Wants};
 use crate::id::ConnectionId;
 use crate::node::{Cx, Node};
 use crate::permission::Identity;
@@ -381,7 +381,7 @@ impl Shard {
         reason: ReasonCode,
         why: String,
     ) {
-        if self.settings.events.connections
+        if self.wants.any(Wants::CONNECTIONS.and(Wants::CLIENTS))
             && let Some(session) = self.connections.at(index).session()
         {
             cx.effects.events.push(Event::ReauthenticationRefused {

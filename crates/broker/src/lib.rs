@@ -17,6 +17,7 @@
 //! * `subscribe`, `interest`, `route`: who wants a topic; `outgoing`: its packets
 //! * `share`, `retained`, `will`: Shared Subscriptions, retained messages, Wills
 //! * `message`: the Application Message; `record`: what is persisted
+//! * `tell`: what becomes an event, and for whom
 //! * `limits`, `memory`, `permission`, `timer`, `counters`: what bounds, times and counts it all
 //! * `arena`, `hash`, `id`: tables and names
 #![forbid(unsafe_code)]
@@ -52,6 +53,7 @@ mod session;
 mod shard;
 mod share;
 mod subscribe;
+mod tell;
 mod timer;
 mod topic_tree;
 mod traffic;
@@ -70,7 +72,9 @@ pub use counters::{Accounting, Counters, DROP_REASONS, DropReason, Metric, Metri
 pub use effect::{
     ConnectionEffect, Effects, LostMessage, PageOf, QueueRead, ReadMessage, ReadPage, ShardMessage,
 };
-pub use event::{Event, EventInterest, UserName};
+pub use event::{
+    DeliveredMessage, Event, EventInterest, EventKind, PublishedMessage, Traced, UserName,
+};
 pub use exchange::{ExchangeState, Step};
 pub use hash::{ClientKey, owner};
 pub use id::{

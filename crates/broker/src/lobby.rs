@@ -102,7 +102,10 @@ impl Shard {
         unread: &[u8],
     ) -> Admission {
         let (request, password, step) = match self.check_connect(cx, index, flags, body) {
-            Ok(request) => request,
+            Ok((mut request, password, step)) => {
+                request.remaining_bytes = body.len() as u32;
+                (request, password, step)
+            }
             Err(refusal) => {
                 self.refuse(cx, index, refusal.version, refusal.reason, refusal.why);
                 return Admission::Here;
@@ -351,6 +354,7 @@ impl Shard {
             topic_alias_maximum: properties.topic_alias_maximum.unwrap_or(0),
             response_information: properties.request_response_information.unwrap_or(false),
             problem_information: properties.request_problem_information.unwrap_or(true),
+            remaining_bytes: 0,
         })
     }
 
@@ -440,7 +444,8 @@ impl Shard {
             self.wheel.cancel(timer);
         }
         self.lobby_count -= 1;
-        if self.settings.events.connections {
+        let client = request.map(|found| (found.tenant, &*found.client_id));
+        if self.tells_of_refused(client, address.map(|(ip, _)| ip)) {
             cx.effects.events.push(Event::Refused {
                 client_id: request.map_or_else(String::new, |found| found.client_id.to_string()),
                 user: request.and_then(ConnectRequest::user),

@@ -5,7 +5,7 @@
 
 use martlet_codec::{FixedHeader, PacketType, Publish, QoS, ReasonCode};
 
-use crate::event::Event;
+use crate::event::{Event, Wants};
 use crate::id::ConnectionId;
 use crate::limits::Limits;
 use crate::node::{Cx, Node};
@@ -169,7 +169,7 @@ impl Shard {
         self.counters.publishes_received += 1;
         self.counters.publishes_refused += 1;
         self.counters.publishes_dropped += 1;
-        if self.settings.events.connections {
+        if self.wants.any(Wants::CONNECTIONS.and(Wants::CLIENTS)) {
             let id = self.connections.id_of(index);
             let spent = self.spent.entry(index).or_default();
             spent.dropped += 1;
@@ -192,7 +192,9 @@ impl Shard {
         spent.dropped = 0;
         let connection = self.connections.at(index);
         let (session, address) = (connection.session(), connection.address);
-        if let (1.., Some(session)) = (count, session) {
+        if let (1.., Some(session)) = (count, session)
+            && self.tells(session, Wants::CONNECTIONS)
+        {
             cx.effects.events.push(Event::RateExceeded {
                 client_id: self.sessions.at(session).client_id.to_string(),
                 user: self.user_of(session),

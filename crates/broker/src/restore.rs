@@ -71,7 +71,7 @@ impl Shard {
                 return None;
             }
             self.discard_will(other);
-            self.end_session(cx, other);
+            self.end_session(cx, other, "another session of its client is newer");
         }
         let mut inbound = Inbound::default();
         if !fault::is(Fault::ReceiptsNotRestored) {
@@ -103,6 +103,7 @@ impl Shard {
                 .owner
                 .as_ref()
                 .map(|owner| Box::new(Permit::restored(owner, record.tenant))),
+            traced: false,
             retained_queued: false,
         });
         self.arm_restored(cx, session, record);
@@ -259,7 +260,7 @@ impl Shard {
             self.pause_outbound(cx, index);
             let session = self.sessions.at(index);
             if session.expiry_secs == 0 && session.will.is_none() {
-                self.end_session(cx, index);
+                self.end_session(cx, index, "it ended while the node was down");
             }
         }
         for group in groups {

@@ -227,8 +227,8 @@ pub(crate) struct Routed {
     pub(crate) retained_full: bool,
     /// Somebody wanted it, here or on another shard.
     pub(crate) matched: bool,
-    /// Other shards that it was sent to.
-    pub(crate) other_shards: u32,
+    /// Other shards that it was sent to, a bit each.
+    pub(crate) other_shards: u64,
     /// The record that its acknowledgement waits for.
     pub(crate) record: RecordNumber,
 }
@@ -258,6 +258,7 @@ impl<'a> Routing<'a> {
     }
 
     /// The message as something that can be held.
+    #[inline]
     pub(crate) fn message(&mut self, messages: &mut Messages, gauge: &Arc<MemoryGauge>) -> Message {
         self.message
             .get_or_insert_with(|| messages.make(&self.publication, gauge))
@@ -375,7 +376,7 @@ impl Shard {
         Routed {
             retained_full: false,
             matched,
-            other_shards: others.count_ones(),
+            other_shards: others,
             record,
         }
     }

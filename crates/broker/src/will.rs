@@ -9,6 +9,7 @@ use crate::node::{Cx, Node};
 use crate::permission::Actions;
 use crate::route::Origin;
 use crate::shard::Shard;
+use crate::tell::TOLD_OF_PUBLISHED;
 use crate::timer::Timer;
 
 /// A Will, kept from CONNECT until it is sent or not needed any more.
@@ -132,6 +133,9 @@ impl Shard {
         };
         // A full retained store drops the retaining, not the Will.
         let routed = self.route(cx, publication, origin);
+        if self.wants.any(TOLD_OF_PUBLISHED) {
+            self.tell_published(cx, index, &publication, routed.matched);
+        }
         if will_of.is_some() && routed.record == RecordNumber(0) {
             // Nobody had to keep it, but recovery must not send it again.
             let record = self.sessions.at(index).record();

@@ -14,7 +14,6 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::authentication::{Gate, Policy};
-use crate::event_log;
 use crate::health::{Health, HealthReport};
 use crate::journal::Journal;
 use crate::logging::Logging;
@@ -309,7 +308,7 @@ impl Control {
     /// An event of a client of whom everything is logged.
     pub fn is_traced(&self, event: &Event) -> bool {
         let logging = self.logging.get();
-        logging.is_some_and(|logging| logging.is_traced(event_log::client_id(event)))
+        logging.is_some_and(|logging| logging.is_traced(event.client_id()))
     }
 
     /// From now on this gate says who is let in.

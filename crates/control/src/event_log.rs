@@ -8,21 +8,6 @@ use tracing::{info, warn};
 
 use crate::journal::Way;
 
-/// Whose event it is; a share group's is its Topic Filter.
-pub(crate) fn client_id(event: &Event) -> &str {
-    match event {
-        Event::Connected { client_id, .. }
-        | Event::Refused { client_id, .. }
-        | Event::ReauthenticationRefused { client_id, .. }
-        | Event::Disconnected { client_id, .. }
-        | Event::Dropped { client_id, .. }
-        | Event::PublishRefused { client_id, .. }
-        | Event::RateExceeded { client_id, .. }
-        | Event::SubscribeRefused { client_id, .. } => client_id,
-        Event::QueueFull { owner, .. } => owner,
-    }
-}
-
 /// Writes one event to the log. `way` is how a refusal may be mended.
 pub fn write(event: &Event, way: Option<&Way>) {
     let mend = way.map(|way| match &way.command {
@@ -36,6 +21,7 @@ pub fn write(event: &Event, way: Option<&Way>) {
             version,
             address,
             session_present,
+            ..
         } => info!(
             client_id,
             user_name = proved(user),
@@ -170,6 +156,14 @@ pub fn write(event: &Event, way: Option<&Way>) {
                 "publish refused"
             );
         }
+        // Told to who asks for them; a line for each would be too many.
+        Event::TakenOver { .. }
+        | Event::SessionEnded { .. }
+        | Event::Subscribed { .. }
+        | Event::Unsubscribed { .. }
+        | Event::Published(_)
+        | Event::Delivered(_)
+        | Event::Packet { .. } => {}
     }
 }
 

@@ -198,8 +198,11 @@ impl Journal {
         mend::way(event, &self.commands)
     }
 
-    /// Writes one event down.
+    /// Writes one event down, unless it is one of those of which there are too many.
     pub fn write(&self, event: Event) {
+        if !is_kept(&event) {
+            return;
+        }
         let since = SystemTime::now().duration_since(UNIX_EPOCH);
         let at_ms = since.unwrap_or_default().as_millis() as u64;
         let mut kept = self.lock();
@@ -294,6 +297,20 @@ impl Journal {
     fn lock(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The journal is about who came and went, and what was refused or lost.
+fn is_kept(event: &Event) -> bool {
+    !matches!(
+        event,
+        Event::TakenOver { .. }
+            | Event::SessionEnded { .. }
+            | Event::Subscribed { .. }
+            | Event::Unsubscribed { .. }
+            | Event::Published(_)
+            | Event::Delivered(_)
+            | Event::Packet { .. }
+    )
 }
 
 fn is_trouble(event: &Event) -> bool {
@@ -422,6 +439,14 @@ fn entry_of(event: &Event) -> Entry {
             why: Some(short(why)),
             ..entry("subscribe refused", client_id, user)
         },
+        // Not kept.
+        Event::TakenOver { .. }
+        | Event::SessionEnded { .. }
+        | Event::Subscribed { .. }
+        | Event::Unsubscribed { .. }
+        | Event::Published(_)
+        | Event::Delivered(_)
+        | Event::Packet { .. } => Entry::default(),
     }
 }
 

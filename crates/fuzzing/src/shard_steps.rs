@@ -4,7 +4,7 @@
 
 use martlet_broker::{
     Answer, ClientQuery, Command, EventInterest, Limits, ListenerPolicy, NewMessage,
-    NewSubscription, QueueFull, Settings, SysTopic, TenantId, TransportEnd,
+    NewSubscription, QueueFull, Settings, SysTopic, TenantId, Traced, TransportEnd,
 };
 use martlet_codec::{AckKind, ProtocolVersion, QoS, ReasonCode};
 
@@ -51,6 +51,12 @@ fn settings(choices: &mut Choices<'_>) -> Settings {
         events: EventInterest {
             connections: true,
             drops: true,
+            subscriptions: true,
+            published: true,
+            delivered: true,
+            packets: true,
+            payload_bytes_max: 8,
+            ..EventInterest::default()
         },
         ..Settings::default()
     };
@@ -173,7 +179,7 @@ fn step(node: &mut Node, choices: &mut Choices<'_>) {
 /// What a node meets apart from its clients.
 fn trouble(node: &mut Node, choices: &mut Choices<'_>) {
     let shard = choices.below(usize::from(node.shard_count())) as u16;
-    match choices.below(14) {
+    match choices.below(15) {
         0 | 1 => node.set_congested(shard, true),
         2 | 3 => node.set_congested(shard, false),
         4 => node.set_lends(false),
@@ -227,6 +233,7 @@ fn trouble(node: &mut Node, choices: &mut Choices<'_>) {
             Command::Publish {
                 request: 0,
                 tenant: TenantId(0),
+                publisher: "operator".into(),
                 messages: (0..choices.below(100))
                     .map(|number| NewMessage {
                         topic: if number % 7 == 0 { "a" } else { "a/b" }.into(),
@@ -245,6 +252,20 @@ fn trouble(node: &mut Node, choices: &mut Choices<'_>) {
                 filter: choices.pick(&["#", "a", "a/+"]).into(),
             },
         ),
+        13 => {
+            let traced = Traced {
+                clients: vec![(TenantId(0), choices.pick(&["c0", "c1", "c2"]).into())],
+                topics: vec![choices.pick(&["a", "#", "+/b"]).into()],
+                ..Traced::default()
+            };
+            let interest = EventInterest {
+                delivered: choices.one_of(2),
+                packets: choices.one_of(2),
+                traced,
+                ..EventInterest::default()
+            };
+            node.command(shard, Command::SetEvents(interest.into()));
+        }
         _ if choices.one_of(8) => node.command(shard, Command::Shutdown),
         _ => {}
     }

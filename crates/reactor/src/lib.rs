@@ -15,6 +15,7 @@ mod clock;
 mod config;
 mod door;
 mod driver;
+mod events;
 mod layers;
 mod listen;
 mod mailbox;
@@ -33,6 +34,7 @@ mod websocket;
 
 pub use authenticate::{Answer, Authenticator, NoAuthenticator};
 pub use config::{ANY_PATH, ListenAddress, ListenerConfig, Origins, ReactorConfig, Transport};
+pub use events::Events;
 pub use node::SharedNode;
 pub use start::{Running, StartError, start};
 pub use stats::ReactorStats;

@@ -5,12 +5,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, bounded, unbounded};
-use martlet_broker::{Command, Event, Report, SHARDS_MAX, ShardId};
+use crossbeam_channel::{Receiver, unbounded};
+use martlet_broker::{Command, Report, SHARDS_MAX, ShardId};
 use martlet_persistence::{RestoreError, Shards};
 
 use crate::clock::Clock;
 use crate::config::{ListenAddress, ReactorConfig};
+use crate::events::Events;
 use crate::listen;
 use crate::mailbox::{Control, Mailboxes};
 use crate::node::SharedNode;
@@ -86,7 +87,7 @@ pub fn start(mut config: ReactorConfig) -> Result<Running, StartError> {
         .map(Poller::waker)
         .collect::<io::Result<Vec<_>>>()?;
     let (mailboxes, boxes) = Mailboxes::new(&wakeups, config.mailbox_batches);
-    let (events_in, events) = bounded(config.event_capacity.max(1));
+    let (events_in, events) = crate::events::events(config.event_capacity);
     let (reports_in, reports) = unbounded();
     let mut entropy = Entropy::open()?;
     let seed = u64::from_ne_bytes(entropy.take()?);
@@ -193,7 +194,7 @@ pub struct Running {
     threads: Mutex<Vec<JoinHandle<()>>>,
     mailboxes: Arc<Mailboxes>,
     addresses: Vec<(String, ListenAddress)>,
-    events: Receiver<Event>,
+    events: Events,
     reports: Receiver<Report>,
     counters: Vec<Arc<Counters>>,
     sockets: Arc<SocketCount>,
@@ -250,9 +251,9 @@ impl Running {
         lock(&self.store).stats()
     }
 
-    /// What the shards tell of their own accord, as far as their settings ask for it. All clones
-    /// of this receiver take from the same queue.
-    pub fn events(&self) -> Receiver<Event> {
+    /// What the shards tell of their own accord, as far as somebody asks for it. All clones take
+    /// from the same queue.
+    pub fn events(&self) -> Events {
         self.events.clone()
     }
 

@@ -4,6 +4,8 @@
 use std::ops::AddAssign;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use martlet_broker::EventKind;
+
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
         /// Counters of all reactors of a node, since its start.
@@ -52,6 +54,34 @@ counters! {
     congestions,
     /// Events dropped because nobody took them in time.
     events_dropped,
+    /// Of them, who came and went, and what was refused.
+    connection_events_dropped,
+    /// Of them, subscriptions made and ended.
+    subscription_events_dropped,
+    /// Of them, messages dropped.
+    drop_events_dropped,
+    /// Of them, messages published.
+    published_events_dropped,
+    /// Of them, messages delivered.
+    delivered_events_dropped,
+    /// Of them, packets.
+    packet_events_dropped,
+}
+
+impl Counters {
+    /// An event found no room.
+    pub(crate) fn event_dropped(&self, kind: EventKind) {
+        self.events_dropped.add(1);
+        let counter = match kind {
+            EventKind::Connection => &self.connection_events_dropped,
+            EventKind::Subscription => &self.subscription_events_dropped,
+            EventKind::Dropped => &self.drop_events_dropped,
+            EventKind::Published => &self.published_events_dropped,
+            EventKind::Delivered => &self.delivered_events_dropped,
+            EventKind::Packet => &self.packet_events_dropped,
+        };
+        counter.add(1);
+    }
 }
 
 /// Raised by one thread only.

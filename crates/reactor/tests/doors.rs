@@ -21,6 +21,7 @@ fn with_events(limits: Limits) -> Settings {
         events: EventInterest {
             connections: true,
             drops: true,
+            ..EventInterest::default()
         },
         ..Settings::default()
     }

@@ -95,6 +95,7 @@ fn events_are_handed_on_and_those_nobody_takes_are_counted() {
         events: EventInterest {
             connections: true,
             drops: false,
+            ..EventInterest::default()
         },
         ..Settings::default()
     };

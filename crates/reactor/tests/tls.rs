@@ -193,6 +193,7 @@ fn what_is_not_tls_is_told_apart_and_said() {
         events: martlet_broker::EventInterest {
             connections: true,
             drops: false,
+            ..martlet_broker::EventInterest::default()
         },
         ..Settings::default()
     };

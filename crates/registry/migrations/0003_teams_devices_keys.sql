@@ -211,9 +211,10 @@ CREATE TABLE idempotency_keys (
 );
 
 CREATE INDEX idempotency_keys_created_ms ON idempotency_keys (created_ms);
-CREATE INDEX devices_id ON devices (id, number);
-CREATE INDEX devices_created_ms ON devices (created_ms, number);
-CREATE INDEX devices_last_seen_ms ON devices (last_seen_ms, number);
-CREATE INDEX devices_team_id ON devices (team, id, number);
-CREATE INDEX devices_owner_id ON devices (owner, id, number);
-CREATE INDEX devices_type_id ON devices (type, id, number);
+
+-- Lists are of those that are there, or of those that are deleted. By id: in 0004.
+CREATE INDEX devices_created_ms ON devices (deleted_ms, created_ms, number);
+CREATE INDEX devices_last_seen_ms ON devices (deleted_ms, last_seen_ms, number);
+CREATE INDEX devices_team ON devices (team, deleted_ms, id, number);
+CREATE INDEX devices_owner ON devices (owner, deleted_ms, id, number);
+CREATE INDEX devices_type ON devices (type, deleted_ms, id, number);

@@ -21,6 +21,9 @@ CREATE INDEX audit_object ON audit (object_kind, object_id, number);
 CREATE INDEX audit_who ON audit (who, number);
 CREATE INDEX audit_team ON audit (team, number);
 
+-- What is searched stands in it too, so that rows are read only of those that are found.
+CREATE INDEX devices_id ON devices (deleted_ms, id, number, search);
+
 DROP TRIGGER users_changed;
 
 CREATE TRIGGER users_changed

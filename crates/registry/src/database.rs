@@ -31,8 +31,9 @@ const CONNECT_MAX: Duration = Duration::from_secs(10);
 const WRITER_LOCK: &str = "SELECT pg_advisory_xact_lock(7235126411286897002)";
 
 /// What a connection to PostgreSQL is told first. Who vanishes in the middle of a transaction must
-/// not keep the others from writing.
+/// not keep the others from writing, and a plan from when there were few rows must not be kept.
 const SESSION: &str = "SET client_min_messages = warning; SET statement_timeout = '60s'; \
+                       SET plan_cache_mode = force_custom_plan; \
                        SET idle_in_transaction_session_timeout = '60s'";
 
 /// A step from one version of the tables to the next.

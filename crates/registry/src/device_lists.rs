@@ -24,6 +24,8 @@ pub struct DeviceFilter {
     pub owner: Option<String>,
     /// With this in id, name, description or location, in small or capital letters.
     pub text: Option<String>,
+    /// Connected, or not, as far as that is written.
+    pub online: Option<bool>,
     /// Those that were deleted, and no others.
     pub deleted: bool,
 }
@@ -164,6 +166,13 @@ fn conditions(sql: &mut Sql, engine: Engine, scope: &Scope, filter: &DeviceFilte
     if let Some(group) = &filter.group {
         sql.push(" AND number IN (SELECT device FROM group_devices WHERE group_id = ");
         sql.bind(clean(group)).push(")");
+    }
+    if let Some(online) = filter.online {
+        sql.push(if online { " AND " } else { " AND NOT " });
+        sql.push(
+            "EXISTS (SELECT 1 FROM presence WHERE presence.tenant = devices.tenant AND \
+             client_id = devices.id AND online = 1)",
+        );
     }
     if let Some(text) = filter.text.as_ref().filter(|text| !text.is_empty()) {
         sql.push(match engine {

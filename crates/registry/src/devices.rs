@@ -315,12 +315,12 @@ impl Registry {
         work.end(done).await
     }
 
-    /// Adds many devices, and says of each what has become of it, in their order. All or none are up
-    /// to 10,000.
+    /// Adds many devices, and says of each what has become of it, in their order. All or none are
+    /// up to 10,000.
     ///
     /// # Errors
-    /// There are too many, or the database cannot be changed; of those that are added each by itself
-    /// some may be there.
+    /// There are too many, or the database cannot be changed; of those that are added each by
+    /// itself some may be there.
     pub async fn add_devices(
         &mut self,
         actor: &Actor,
@@ -826,8 +826,9 @@ fn too_many(owner: &str, most: u64) -> String {
 async fn taken(work: &mut Work<'_>, rows: &[Row]) -> Result<HashMap<(i64, String), String>, Fault> {
     let mut taken = HashMap::new();
     let ids = || rows.iter().map(|row| row.device.id.clone());
-    let mut sql = work.sql("SELECT tenant, id, deleted_ms FROM devices WHERE id IN ");
-    sql.list(ids());
+    let tenants: HashSet<i64> = rows.iter().map(|row| row.tenant).collect();
+    let mut sql = work.sql("SELECT tenant, id, deleted_ms FROM devices WHERE tenant IN ");
+    sql.list(tenants).push(" AND id IN ").list(ids());
     for row in sql.all(&mut work.all).await? {
         let id: String = row.try_get("id")?;
         let why = match row.try_get::<i64, _>("deleted_ms")? {

@@ -1,6 +1,8 @@
 //! Who is connected, and when they were last heard of: written in batches by the nodes, and never a
 //! change that has them read anything again.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use sqlx::Row as _;
 use sqlx::any::AnyRow;
 
@@ -94,7 +96,7 @@ fn read_presence(row: &AnyRow) -> Result<Presence, Fault> {
 
 async fn write(work: &mut Work<'_>, clients: &[Presence]) -> Result<(), Fault> {
     // The last that is said of a client holds; no statement may say two things of one.
-    let mut last = std::collections::BTreeMap::new();
+    let mut last = BTreeMap::new();
     for client in clients {
         last.insert((client.tenant, &*client.client_id), client);
     }
@@ -122,8 +124,11 @@ async fn write(work: &mut Work<'_>, clients: &[Presence]) -> Result<(), Fault> {
         sql.execute(&mut work.all).await?;
         let mut sql = work.sql(
             "UPDATE devices SET last_seen_ms = seen.last_seen_ms FROM presence AS seen WHERE \
-             seen.tenant = devices.tenant AND seen.client_id = devices.id AND devices.id IN ",
+             seen.tenant = devices.tenant AND seen.client_id = devices.id AND devices.tenant IN ",
         );
+        let tenants: BTreeSet<_> = some.iter().map(|client| client.tenant).collect();
+        sql.list(tenants.into_iter().map(i64::from));
+        sql.push(" AND devices.id IN ");
         sql.list(some.iter().map(|client| clean(&client.client_id)));
         sql.execute(&mut work.all).await?;
     }

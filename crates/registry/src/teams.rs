@@ -398,13 +398,19 @@ async fn delete_one(
         );
         return Err(RegistryError::Refused(why).into());
     }
-    let sql = "UPDATE teams SET deleted_ms = $1, updated_ms = $1, revision = revision + 1 \
-               WHERE id = $2";
-    let query = sqlx::query(sql).bind(work.now_ms).bind(id.to_owned());
-    query.execute(&mut *work.all).await?;
-    let sql = "UPDATE devices SET deleted_ms = $1, updated_ms = $1, revision = revision + 1 \
-               WHERE team = $2 AND deleted_ms = 0";
-    let query = sqlx::query(sql).bind(work.now_ms).bind(id.to_owned());
+    // By this those are known that go with it, and come back.
+    let sql = "SELECT COALESCE(MAX(deleted_ms), 0) FROM devices WHERE team = $1";
+    let last = sqlx::query_scalar::<_, i64>(sql).bind(id.to_owned());
+    let last = last.fetch_one(&mut *work.all).await?;
+    let deleted_ms = work.now_ms.max(last + 1);
+    let sql = "UPDATE teams SET deleted_ms = $1, updated_ms = $2, revision = revision + 1 \
+               WHERE id = $3";
+    let query = sqlx::query(sql).bind(deleted_ms).bind(work.now_ms);
+    query.bind(id.to_owned()).execute(&mut *work.all).await?;
+    let sql = "UPDATE devices SET deleted_ms = $1, updated_ms = $2, revision = revision + 1 \
+               WHERE team = $3 AND deleted_ms = 0";
+    let query = sqlx::query(sql).bind(deleted_ms).bind(work.now_ms);
+    let query = query.bind(id.to_owned());
     let gone = query.execute(&mut *work.all).await?.rows_affected();
     let changed = json!({ "name": team.name, "devices": gone });
     work.audit("team.delete", ("team", id), id, changed).await

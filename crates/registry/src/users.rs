@@ -155,7 +155,8 @@ impl Registry {
         made.map(drop)
     }
 
-    /// As [`Registry::add_user`], for somebody. Who sees one team only has the user be at home in it.
+    /// As [`Registry::add_user`], for somebody. Who sees one team only has the user be at home in
+    /// it.
     ///
     /// # Errors
     /// There is a user or a device of that name, or no such role or team.
@@ -536,8 +537,8 @@ async fn find_own(
     }
 }
 
-/// Who sees one team only gives nobody more than that: no role of all teams, and without a tenant no
-/// topics of others.
+/// Who sees one team only gives nobody more than that: no role of all teams, and without a tenant
+/// no topics of others.
 fn check_roles(scope: &Scope, user: &User) -> Result<(), RegistryError> {
     let Some(team) = scope.team() else {
         return Ok(());

@@ -36,6 +36,7 @@ impl Bench {
             events: EventInterest {
                 connections: true,
                 drops: false,
+                ..EventInterest::default()
             },
             ..Settings::default()
         };

@@ -85,6 +85,7 @@ impl Node {
         let answer = self.answer_of(shard, |request| Command::Publish {
             request,
             tenant: TENANT,
+            publisher: "operator".into(),
             messages: messages.into(),
         });
         answer.map(published)

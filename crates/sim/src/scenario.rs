@@ -274,6 +274,7 @@ fn node_profile(kind: Kind, seed: u64, random: &mut Random) -> NodeProfile {
         events: EventInterest {
             connections: false,
             drops: true,
+            ..EventInterest::default()
         },
         ..Settings::default()
     };

@@ -93,9 +93,10 @@ impl Shard {
             Command::Publish {
                 request,
                 tenant,
+                publisher,
                 messages,
             } => {
-                let job = PublishJob::new(tenant, messages);
+                let job = PublishJob::new(tenant, publisher, messages);
                 self.begin_write(cx, request, WriteJob::Publish(job));
             }
             Command::DeleteRetained {

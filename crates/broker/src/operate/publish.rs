@@ -9,6 +9,7 @@ use martlet_codec::{
 
 use super::Step;
 use crate::command::NewMessage;
+use crate::event::Wants;
 use crate::id::{RecordNumber, TenantId};
 use crate::message::Publication;
 use crate::node::{Cx, Node};
@@ -26,6 +27,7 @@ const PACKET_OVERHEAD: usize = 64;
 #[derive(Debug)]
 pub(super) struct PublishJob {
     tenant: TenantId,
+    publisher: Arc<str>,
     messages: Arc<[NewMessage]>,
     outcomes: Vec<Published>,
     /// The last record that the answer waits for.
@@ -33,9 +35,10 @@ pub(super) struct PublishJob {
 }
 
 impl PublishJob {
-    pub(super) fn new(tenant: TenantId, messages: Arc<[NewMessage]>) -> Self {
+    pub(super) fn new(tenant: TenantId, publisher: Arc<str>, messages: Arc<[NewMessage]>) -> Self {
         Self {
             tenant,
+            publisher,
             outcomes: Vec::with_capacity(messages.len()),
             messages,
             record: RecordNumber(0),
@@ -115,7 +118,8 @@ impl Shard {
         let messages = Arc::clone(&job.messages);
         let next = job.outcomes.len();
         for message in messages[next..].iter().take(MESSAGES_PER_STEP) {
-            let (outcome, record) = self.publish_for_operator(cx, job.tenant, message);
+            let (outcome, record) =
+                self.publish_for_operator(cx, job.tenant, &job.publisher, message);
             job.outcomes.push(outcome);
             job.record = job.record.max(record);
             if self.has_done_enough() {
@@ -136,6 +140,7 @@ impl Shard {
         &mut self,
         cx: &mut Cx<'_, N>,
         tenant: TenantId,
+        publisher: &Arc<str>,
         message: &NewMessage,
     ) -> (Published, RecordNumber) {
         if let Err(reason) = self.check_new_message(message) {
@@ -165,11 +170,14 @@ impl Shard {
         };
         let before = self.counters.matched;
         let routed = self.route(cx, publication, origin);
-        self.forwarded = forwarded;
         if routed.retained_full {
+            self.forwarded = forwarded;
             self.counters.publishes_refused += 1;
             let refused = Published::refused(ReasonCode::QuotaExceeded);
             return (refused, RecordNumber(0));
+        }
+        if self.wants.any(Wants::PUBLISHED.and(Wants::TOPICS)) {
+            self.tell_published_by(cx, publisher, &publication, routed.matched);
         }
         let outcome = Published {
             reason: match routed.matched {
@@ -178,9 +186,10 @@ impl Shard {
             },
             id: Some(id),
             matched_here: self.counters.matched - before,
-            other_shards: routed.other_shards,
+            other_shards: routed.other_shards.count_ones(),
             recorded: routed.record > RecordNumber(0),
         };
+        self.forwarded = forwarded;
         (outcome, routed.record)
     }
 

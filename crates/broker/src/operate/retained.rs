@@ -1,5 +1,7 @@
 //! Retained messages, looked through and taken away.
 
+use std::sync::Arc;
+
 use martlet_codec::{PublishProperties, QoS, ReasonCode, TopicFilter};
 
 use super::Step;
@@ -156,6 +158,7 @@ impl Shard {
         let page = cx.node.retained(|store| {
             store.page(tenant, &job.filter, None, after, DELETED_PER_STEP, now_ms)
         });
+        let nobody: Arc<str> = "".into();
         for message in &page.messages {
             let clearing = NewMessage {
                 topic: message.topic().into(),
@@ -163,7 +166,7 @@ impl Shard {
                 retain: true,
                 ..NewMessage::default()
             };
-            let (outcome, record) = self.publish_for_operator(cx, tenant, &clearing);
+            let (outcome, record) = self.publish_for_operator(cx, tenant, &nobody, &clearing);
             if outcome.reason.is_error() {
                 return Step::Done(job.answer(outcome.reason), job.record);
             }

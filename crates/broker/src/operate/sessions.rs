@@ -251,7 +251,7 @@ impl Shard {
         self.disconnect_client(cx, tenant, client_id, reason);
         // It may have ended with its connection.
         if let Some(session) = self.sessions.find(tenant, client_id) {
-            self.end_session(cx, session);
+            self.end_session(cx, session, "ended by an operator");
         }
         (found, self.end_under_way(tenant, client_id))
     }

@@ -13,6 +13,7 @@ use crate::session::in_flight::{InFlight, InFlightState, Released};
 use crate::session::queue::Taken;
 use crate::shard::{PacketError, Shard};
 use crate::share::{ShareOutcome, ShareTicket};
+use crate::tell::TOLD_OF_DELIVERED;
 
 impl Shard {
     /// PUBACK [MQTT-4.3.2-5]: the message is delivered, or refused by its receiver.
@@ -117,6 +118,9 @@ impl Shard {
             message.record = record;
         }
         self.count_delivered(cx, session_index, before.ticket());
+        if self.wants.any(TOLD_OF_DELIVERED) {
+            self.tell_pubrec(cx, session_index, &before);
+        }
         if let InFlightState::Publish(entry) = before {
             self.messages.put_back(entry.message);
         }
@@ -191,9 +195,24 @@ impl Shard {
             self.entry_ended(cx, index, entry.id(), entry.why());
         }
         self.count_delivered(cx, index, entry.ticket());
+        if self.wants.any(TOLD_OF_DELIVERED) {
+            let message = (entry.id(), entry.message());
+            self.tell_acknowledged(cx, index, message, QoS::AtLeastOnce);
+        }
         if let Taken::Held(entry) = entry {
             self.messages.put_back(entry.message);
         }
+    }
+
+    /// A QoS 2 message counts as delivered.
+    #[cold]
+    fn tell_pubrec<N: Node>(&mut self, cx: &mut Cx<'_, N>, session: u32, state: &InFlightState) {
+        let (id, message) = match state {
+            InFlightState::Publish(entry) => (entry.message.id(), Some(&entry.message)),
+            InFlightState::Unkept(sent) => (sent.id, None),
+            InFlightState::Stored(_) | InFlightState::Released(_) => return,
+        };
+        self.tell_acknowledged(cx, session, (id, message), QoS::ExactlyOnce);
     }
 
     fn count_delivered<N: Node>(
@@ -316,7 +335,7 @@ impl Shard {
         topic: &str,
     ) {
         self.count_drop(index, reason, count);
-        if self.settings.events.drops {
+        if self.tells_drop(index, topic) {
             self.tell_drop(cx, index, reason, topic.to_owned(), None);
         }
     }
@@ -330,7 +349,7 @@ impl Shard {
         id: MessageId,
     ) {
         self.count_drop(index, reason, 1);
-        if self.settings.events.drops {
+        if self.tells_drop(index, "") {
             self.tell_drop(cx, index, reason, String::new(), Some(id));
         }
     }

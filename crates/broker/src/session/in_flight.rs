@@ -318,6 +318,7 @@ impl Outbound {
         }
     }
 
+    #[inline]
     pub(super) fn remove(&mut self, id: PacketId) -> Option<InFlight> {
         let message = self.in_flight.remove(id)?;
         self.on_wire -= u16::from(message.on_wire);

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use martlet_codec::{AckKind, PacketId, Publish, QoS, ReasonCode, TopicName, TopicShape};
 
-use crate::event::{Event, UserName};
+use crate::event::{Event, UserName, Wants};
 use crate::fault::{self, Fault};
 use crate::id::RecordNumber;
 use crate::message::{Message, Publication};
@@ -18,6 +18,7 @@ use crate::route::{Origin, expires_at};
 use crate::session::packet_ids::PacketIdRing;
 use crate::shard::{PacketError, PlainAck, Shard};
 use crate::subscribe::ANSWER_OVERHEAD;
+use crate::tell::TOLD_OF_PUBLISHED;
 
 /// What a session remembers of what its client publishes.
 /// Not there while it has never published at QoS 2, which is nearly always.
@@ -275,7 +276,7 @@ impl Shard {
         session: u32,
         topic: &str,
     ) {
-        if !self.settings.events.connections {
+        if !self.tells(session, Wants::CONNECTIONS) {
             return;
         }
         let why = match permission::may_publish(topic) {
@@ -293,7 +294,7 @@ impl Shard {
         reason: ReasonCode,
         why: Cow<'static, str>,
     ) {
-        if self.settings.events.connections {
+        if self.tells(session, Wants::CONNECTIONS) {
             cx.effects.events.push(Event::PublishRefused {
                 client_id: self.sessions.at(session).client_id.to_string(),
                 user: self.user_of(session),
@@ -332,6 +333,11 @@ impl Shard {
                 self.tell_publish(cx, session, publication.topic, reason, why);
             }
             return Ok(self.refused(index, ReasonCode::QuotaExceeded));
+        }
+        if self.wants.any(TOLD_OF_PUBLISHED)
+            && let Some(session) = self.connections.at(index).session()
+        {
+            self.tell_published(cx, session, &publication, routed.matched);
         }
         let nobody = !routed.matched && publication.qos > QoS::AtMostOnce;
         let reason = if nobody {

@@ -62,6 +62,8 @@ pub(crate) struct Session {
     /// While the client is away and its Will is not yet sent.
     pub(crate) will_timer: Option<TimerKey>,
     pub(crate) accounting: SessionAccounting,
+    /// All of its events are told.
+    pub(crate) traced: bool,
     /// In the shard's list of sessions with retained messages to be read.
     pub(crate) retained_queued: bool,
 }

@@ -11,7 +11,7 @@ use martlet_codec::{AckKind, PacketId, QoS, ReasonCode};
 
 use crate::counters::DropReason;
 use crate::effect::{LostMessage, PageOf, QueueRead, ReadMessage};
-use crate::event::Event;
+use crate::event::{Event, Wants};
 use crate::fault::{self, Fault};
 use crate::id::{MessageId, RecordNumber, SessionId};
 use crate::limits::QueueFull;
@@ -28,6 +28,7 @@ use crate::session::queue::{
 use crate::session::sending::{Sending, Source};
 use crate::shard::{Gated, Shard};
 use crate::share::{ShareOutcome, ShareTicket};
+use crate::tell::TOLD_OF_DELIVERED;
 
 /// What a session owes its client.
 #[derive(Debug, Default)]
@@ -231,7 +232,7 @@ impl Shard {
     /// What is sent to this session is never sent again, so it need not be kept: its session ends
     /// with its connection. Unless somebody is to be told the topic of each that is dropped.
     fn sends_once(&mut self, index: u32) -> bool {
-        !self.sessions.at(index).durable && !self.settings.events.drops
+        !self.sessions.at(index).durable && !self.keeps_to_tell(index)
     }
 
     /// The same, and a message for it can be sent now.
@@ -356,6 +357,8 @@ impl Shard {
         if let Err(reason) = self.send_publish(cx, connection, source, how, subscription_ids) {
             let topic = routing.publication.topic;
             self.drop_message(cx, index, reason, 1, topic);
+        } else if self.wants.any(TOLD_OF_DELIVERED) {
+            self.tell_when_written(connection, &routing.publication);
         }
     }
 
@@ -445,7 +448,7 @@ impl Shard {
         }
         let state = if self.sends_once(index) && !entry.recorded {
             InFlightState::Unkept(entry.into())
-        } else if self.lets_messages_go() && entry.can_be_let_go() {
+        } else if self.lets_messages_go(index) && entry.can_be_let_go() {
             InFlightState::Stored(SentEntry::of(entry))
         } else {
             InFlightState::Publish(entry)
@@ -580,7 +583,7 @@ impl Shard {
         owner: String,
         messages: usize,
     ) {
-        if self.settings.events.connections {
+        if self.wants.any(Wants::CONNECTIONS) {
             let policy = self.settings.queue_full;
             cx.effects.events.push(Event::QueueFull {
                 owner,
@@ -781,7 +784,7 @@ impl Shard {
         connection: u32,
         packet_id: PacketId,
     ) -> Unsent {
-        let lets_go = self.lets_messages_go();
+        let lets_go = self.lets_messages_go(index);
         let outbound = &mut self.sessions.at(index).outbound;
         let Some(message) = outbound.in_flight.get_mut(packet_id) else {
             outbound.unsent_mut().pop_front();
@@ -838,8 +841,8 @@ impl Shard {
 
     /// Messages that were sent need not stay in memory: the store has them, should they have to be
     /// sent again. Unless somebody is to be told the topic of each that is dropped.
-    fn lets_messages_go(&self) -> bool {
-        self.reads_back && !self.settings.events.drops
+    fn lets_messages_go(&mut self, index: u32) -> bool {
+        self.reads_back && !self.keeps_to_tell(index)
     }
 
     /// A connection took the session over: what was under way is sent again [MQTT-4.4.0-1].
@@ -858,7 +861,7 @@ impl Shard {
             self.return_shared(cx, index, entry, false);
         }
         let window = self.window(index);
-        let lets_go = self.lets_messages_go();
+        let lets_go = self.lets_messages_go(index);
         let outbound = &mut self.sessions.at(index).outbound;
         if let Some(queue) = outbound.queue_used() {
             queue.put_away(window);
@@ -945,6 +948,8 @@ impl Shard {
         let source = Source::Held(message);
         if let Err(reason) = self.send_publish(cx, connection, source, how, &subscription_ids) {
             self.drop_message(cx, index, reason, 1, message.topic());
+        } else if self.wants.any(TOLD_OF_DELIVERED) {
+            self.tell_when_written(connection, &message.publication());
         }
     }
 

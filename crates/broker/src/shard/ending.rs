@@ -9,7 +9,7 @@ use martlet_codec::{Disconnect, ReasonCode};
 use crate::connection::{Connection, Phase};
 use crate::counters::DropReason;
 use crate::effect::ConnectionEffect;
-use crate::event::Event;
+use crate::event::{Event, Wants};
 use crate::fault::{self, Fault};
 use crate::id::{ConnectionId, RecordNumber, TenantId};
 use crate::node::{Cx, Node};
@@ -135,11 +135,17 @@ impl Shard {
     }
 
     /// Ends a session: its subscriptions, its queue, its Will if one is still due.
-    pub(crate) fn end_session<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) {
+    pub(crate) fn end_session<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        why: &'static str,
+    ) {
         // [MQTT-3.1.2-8]: the Will goes out before the session's end is over.
         self.send_will(cx, index);
         self.unsubscribe_all(cx, index);
         self.abandon_outbound(cx, index);
+        self.tell_session_ended(cx, index, why);
         let session = self.sessions.at(index);
         let (epoch, recorded) = (session.epoch, session.recorded);
         let (tenant, client_id) = (session.tenant, Arc::clone(&session.client_id));
@@ -197,7 +203,7 @@ impl Shard {
         }
         let session = self.sessions.at(index);
         match session.expiry_secs {
-            0 => return self.end_session(cx, index),
+            0 => return self.end_session(cx, index, "it ends with its connection"),
             u32::MAX => {}
             secs => {
                 let early = fault::is(Fault::SessionExpiresEarly);
@@ -242,7 +248,7 @@ impl Shard {
         session: u32,
         ending: Ending,
     ) {
-        if self.settings.events.connections {
+        if self.tells(session, Wants::CONNECTIONS) {
             let client_id = self.sessions.at(session).client_id.to_string();
             let user = self.user_of(session);
             let Ending { reason, why, .. } = ending;

@@ -10,6 +10,7 @@ use martlet_codec::{
 
 use crate::connection::{Buffer, Phase};
 use crate::effect::ConnectionEffect;
+use crate::event::Wants;
 use crate::id::ConnectionId;
 use crate::node::{Cx, Node};
 use crate::rate::Pace;
@@ -131,6 +132,9 @@ impl Shard {
             }
             self.counters.packets_received += 1;
             let body = &input.bytes[at + usize::from(header.header_len)..at + length];
+            if self.wants.any(Wants::PACKETS.and(Wants::CLIENTS)) {
+                self.tell_packet_received(cx, id.index, &header, body);
+            }
             if let Err(error) = self.packet_received(cx, id.index, header, body) {
                 return self.packet_refused(cx, id, error);
             }
@@ -310,6 +314,9 @@ impl Shard {
             }
         }
         self.counters.packets_received += 1;
+        if self.wants.any(Wants::PACKETS.and(Wants::CLIENTS)) {
+            self.tell_packet_received(cx, id.index, &header, body);
+        }
         let connection = self.connections.at(id.index);
         connection.last_received_ms = cx.now.mono_ms;
         connection.held_for_store_since_ms = 0;

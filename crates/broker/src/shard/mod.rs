@@ -25,7 +25,7 @@ use crate::command::{Command, SysTopic};
 use crate::connection::{BufferPool, Connection, Connections, Phase};
 use crate::counters::Counters;
 use crate::effect::{ReadPage, ShardMessage};
-use crate::event::{Event, UserName};
+use crate::event::{Event, UserName, Wants};
 use crate::hash::{ClientKey, HashMap, Seed, owner, seeded};
 use crate::id::{
     ConnectionId, MessageId, RecordNumber, SessionAddress, SessionId, ShardId, TenantId, numbered,
@@ -46,6 +46,7 @@ use crate::session::permit::PermitTokens;
 use crate::session::queue::QueueOwner;
 use crate::share::{Groups, RulesVersion, ShareMessage};
 use crate::subscribe::{PendingSubAck, Subscribers};
+use crate::tell::{TOLD_WHEN_WRITTEN, Telling};
 use crate::timer::{Timer, Wheel};
 use crate::topic_tree::Tree;
 
@@ -90,6 +91,9 @@ pub struct Shard {
     pub(crate) reads_changed: Vec<SessionId>,
     pub(crate) pending_subacks: Slab<PendingSubAck>,
     pub(crate) operations: Operations,
+    /// Which events are wanted.
+    pub(crate) wants: Wants,
+    pub(crate) telling: Telling,
     pub(crate) wheel: Wheel<Timer>,
     pub(crate) records: RecordCount,
     /// What waits for a record to be durable, in order.
@@ -210,6 +214,8 @@ impl Shard {
         let route_entries = settings.limits.route_cache_entries as usize;
         let limits = &settings.limits;
         let has_rates = limits.publish_rate > 0 || limits.publish_bytes_rate > 0;
+        let wants = Wants::of(&settings.events);
+        let telling = Telling::of(&settings.events);
         let mut wheel = Wheel::new(0);
         wheel.arm(SWEEP_INTERVAL_MS, Timer::RetainedSweep);
         Self {
@@ -236,6 +242,8 @@ impl Shard {
             reads_changed: Vec::new(),
             pending_subacks: Slab::new(),
             operations: Operations::default(),
+            wants,
+            telling,
             wheel,
             records: RecordCount::default(),
             gate: VecDeque::new(),
@@ -329,6 +337,9 @@ impl Shard {
     /// `count` bytes of the output have been taken by the transport; 0 when it took none.
     pub fn wrote<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: ConnectionId, count: usize) {
         self.counters.bytes_sent += count as u64;
+        if self.wants.any(TOLD_WHEN_WRITTEN) {
+            self.tell_output_written(cx, id, count);
+        }
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
@@ -405,7 +416,7 @@ impl Shard {
                 self.lobby_count -= 1;
                 self.counters.connects_refused += 1;
                 // Who only goes again is not worth a line.
-                if is_violation && self.settings.events.connections {
+                if is_violation && self.tells_of_refused(None, address.map(|(ip, _)| ip)) {
                     cx.effects.events.push(Event::Refused {
                         client_id: String::new(),
                         user: claims.map(UserName::Claimed),
@@ -469,6 +480,7 @@ impl Shard {
             Command::SetRules(book) => self.set_rule_book(book),
             Command::Ask(listeners) => self.ask_at(cx, listeners),
             Command::SetRulesOf { book, users } => self.set_rules_of(book, &users),
+            Command::SetEvents(interest) => self.set_events(interest),
             Command::Shutdown => self.shut_down(cx),
             Command::Clients { .. }
             | Command::ClientDetail { .. }
@@ -550,7 +562,7 @@ impl Shard {
                 break;
             }
         }
-        if self.operations.len() > 0 {
+        if self.has_work_for_operators() {
             self.work_for_operators(cx);
             self.settle(cx);
         }

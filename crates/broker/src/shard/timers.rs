@@ -46,7 +46,7 @@ impl Shard {
                 if let Some(session) = self.live_session(id) {
                     self.sessions.at(session).expiry_timer = None;
                     self.counters.sessions_expired += 1;
-                    self.end_session(cx, session);
+                    self.end_session(cx, session, "Session Expiry Interval");
                 }
             }
             Timer::WillDelay(id) => {
@@ -55,7 +55,7 @@ impl Shard {
                     self.send_will(cx, session);
                     if self.sessions.at(session).expiry_secs == 0 {
                         // Remembered across a restart for its Will alone.
-                        self.end_session(cx, session);
+                        self.end_session(cx, session, "it was kept for its Will alone");
                     }
                 }
             }

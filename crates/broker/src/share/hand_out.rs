@@ -268,7 +268,7 @@ impl Shard {
         entry: Entry,
         reason: DropReason,
     ) {
-        if self.settings.events.drops {
+        if self.tells_drop_of_group(entry.message.topic()) {
             cx.effects.events.push(Event::Dropped {
                 client_id: self.groups.slab[index as usize].filter.to_string(),
                 user: None,

@@ -13,12 +13,13 @@ use martlet_codec::{
     SubscriptionFilter, TopicFilter, UnsubAck, Unsubscribe,
 };
 
-use crate::event::Event;
+use crate::event::{Event, Wants};
 use crate::fault::{self, Fault};
 use crate::id::{ConnectionId, RecordNumber};
 use crate::limits::ListenerPolicy;
 use crate::node::{Cx, Node};
 use crate::record::{Record, SubscriptionRecord};
+use crate::report::SubscriptionInfo;
 use crate::route::Target;
 use crate::shard::{PacketError, Shard};
 
@@ -273,6 +274,32 @@ impl Shard {
         subscription_id: u32,
         token: usize,
     ) -> Granted {
+        let granted = self.grant(cx, terms, session, requested, subscription_id, token);
+        if !granted.reason.is_error() && self.tells(session, Wants::SUBSCRIPTIONS) {
+            let state = self.sessions.at(session);
+            let info = SubscriptionInfo {
+                tenant: state.tenant,
+                client_id: Arc::clone(&state.client_id),
+                filter: requested.filter.into(),
+                qos: requested.options.qos.min(terms.listener.maximum_qos),
+                no_local: requested.options.no_local,
+                retain_as_published: requested.options.retain_as_published || terms.bridge,
+                subscription_id,
+            };
+            self.tell_subscribed(cx, info);
+        }
+        granted
+    }
+
+    fn grant<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        terms: &Terms,
+        session: u32,
+        requested: &SubscribeFilter<'_>,
+        subscription_id: u32,
+        token: usize,
+    ) -> Granted {
         let v5 = terms.v5;
         let Ok(parsed) = SubscriptionFilter::parse(requested.filter) else {
             // [MQTT-4.7.1-1], [MQTT-4.7.1-2], [MQTT-4.8.2-1], [MQTT-4.8.2-2]
@@ -406,10 +433,10 @@ impl Shard {
         if !reason.is_error() {
             return reason.code();
         }
-        if self.settings.events.connections {
+        let session = self.connections.at(index).session();
+        if session.is_some_and(|session| self.tells(session, Wants::CONNECTIONS)) {
             let connection = self.connections.at(index);
             let address = connection.address;
-            let session = connection.session();
             let client_id = session.map_or_else(String::new, |session| {
                 self.sessions.at(session).client_id.to_string()
             });
@@ -458,6 +485,9 @@ impl Shard {
         let (epoch, durable) = (state.epoch, state.durable);
         if let Some(number) = number.filter(|_| durable) {
             self.append(cx, Record::Unsubscribed { epoch, number });
+        }
+        if number.is_some() {
+            self.tell_unsubscribed(cx, session, filter);
         }
         number.is_some()
     }

@@ -158,7 +158,14 @@ pub(super) fn way(event: &Event, commands: &Commands) -> Option<Way> {
              limits.queued_messages and limits.queued_bytes",
         ),
         Event::Disconnected { reason, why, .. } => disconnected(*reason, why),
-        Event::Connected { .. } => None,
+        Event::Connected { .. }
+        | Event::TakenOver { .. }
+        | Event::SessionEnded { .. }
+        | Event::Subscribed { .. }
+        | Event::Unsubscribed { .. }
+        | Event::Published(_)
+        | Event::Delivered(_)
+        | Event::Packet { .. } => None,
     }
 }
 

@@ -123,6 +123,7 @@ pub(crate) fn resolve(effective: &Effective) -> Result<NodeConfig, ConfigError> 
             // The journal has them whether or not the log does.
             connections: true,
             drops: effective.boolean("log.drops"),
+            ..EventInterest::default()
         },
         node_seed: 0,
     };

@@ -18,7 +18,7 @@ use std::time::Duration;
 use crossbeam_channel::Sender;
 use ipnet::IpNet;
 use martlet_broker::{
-    Command, ConnectionEffect, ConnectionId, Effects, Event, Guest, ListenerPolicy, Peer, Report,
+    Command, ConnectionEffect, ConnectionId, Effects, Guest, ListenerPolicy, Peer, Report,
     Settings, Shard, ShardId, TransportEnd,
 };
 
@@ -27,6 +27,7 @@ use crate::clock::Clock;
 use crate::config::{ListenerConfig, Transport};
 use crate::door::{Accepted, Door};
 use crate::driver::Driver;
+use crate::events::EventSender;
 use crate::layers::Layers;
 use crate::mailbox::{Control, Mailbox, Mailboxes};
 use crate::node::SharedNode;
@@ -63,7 +64,7 @@ pub(crate) struct Common {
     pub(crate) entrances: Arc<[Entrance]>,
     pub(crate) sockets: Arc<SocketCount>,
     pub(crate) sockets_max: usize,
-    pub(crate) events: Sender<Event>,
+    pub(crate) events: EventSender,
     pub(crate) reports: Sender<Report>,
     pub(crate) batch_messages: usize,
     pub(crate) authenticator: Arc<dyn Authenticator>,
@@ -152,7 +153,7 @@ pub(crate) struct Reactor {
     /// Connections from the lobbies of other shards, let in by the next tick.
     arrivals: Vec<Arrival>,
     entropy: Entropy,
-    events: Sender<Event>,
+    events: EventSender,
     reports: Sender<Report>,
     counters: Arc<Counters>,
     socket_count: Arc<SocketCount>,

@@ -268,11 +268,8 @@ impl Reactor {
     }
 
     fn report(&mut self) {
-        for event in self.driver.effects.events.drain(..) {
-            if self.events.try_send(event).is_err() {
-                self.counters.events_dropped.add(1);
-            }
-        }
+        self.events
+            .send(&mut self.driver.effects.events, &self.counters);
         for report in self.driver.effects.reports.drain(..) {
             // Nobody waits for it any more when the node is being dropped.
             let _ = self.reports.send(report);

@@ -507,6 +507,16 @@ both!(presence_is_written_in_batches_and_is_no_change, registry, {
         12
     );
     assert_eq!(registry.presence(0, "nobody").await?, None);
+    for (online, expected) in [(true, 0), (false, 1)] {
+        let filter = DeviceFilter {
+            online: Some(online),
+            ..DeviceFilter::default()
+        };
+        assert_eq!(
+            registry.count_devices(&Scope::All, &filter).await?,
+            expected
+        );
+    }
     assert_eq!(registry.all_offline("the node was killed").await?, 1);
     assert!(
         !registry

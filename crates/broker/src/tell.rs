@@ -1,0 +1,428 @@
+//! What becomes an event: for everybody by kind, or for the few that are traced.
+//!
+//! All events of a client come from the shard that owns its session, in order; the lobby of another
+//! one tells only of who was refused. While nothing is wanted, the way of a message asks one word.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use martlet_codec::{FixedHeader, PacketType, QoS};
+
+use crate::event::{DeliveredMessage, Event, EventInterest, PublishedMessage, Traced, Wants};
+use crate::id::{ConnectionId, MessageId, SessionId, TenantId};
+use crate::message::{Message, Publication};
+use crate::node::{Cx, Node};
+use crate::report::SubscriptionInfo;
+use crate::shard::Shard;
+
+/// For these it is looked at what was written.
+pub(crate) const TOLD_WHEN_WRITTEN: Wants = Wants::PACKETS
+    .and(Wants::DELIVERED)
+    .and(Wants::CLIENTS)
+    .and(Wants::TOPICS);
+
+/// For these a message that is accepted is looked at.
+pub(crate) const TOLD_OF_PUBLISHED: Wants = Wants::PUBLISHED.and(Wants::CLIENTS).and(Wants::TOPICS);
+
+/// For these a message that is delivered is.
+pub(crate) const TOLD_OF_DELIVERED: Wants = Wants::DELIVERED.and(Wants::CLIENTS).and(Wants::TOPICS);
+
+/// What is told, and of whom.
+#[derive(Debug, Default)]
+pub(crate) struct Telling {
+    interest: Arc<EventInterest>,
+    /// Sessions that are traced, some of them ended.
+    traced: Vec<SessionId>,
+}
+
+/// A QoS 0 message in an output whose delivery is to be told.
+#[derive(Debug)]
+pub(crate) struct ToBeTold {
+    /// So many QoS 0 messages of the output leave up to it.
+    left: u32,
+    topic: Box<str>,
+    id: MessageId,
+    received_mono_ms: u64,
+}
+
+impl Telling {
+    pub(crate) fn of(interest: &EventInterest) -> Self {
+        Self {
+            interest: Arc::new(interest.clone()),
+            traced: Vec::new(),
+        }
+    }
+
+    fn traced(&self) -> &Traced {
+        &self.interest.traced
+    }
+}
+
+impl Shard {
+    /// From now on these events are wanted.
+    pub(crate) fn set_events(&mut self, interest: Arc<EventInterest>) {
+        self.wants = Wants::of(&interest);
+        self.telling.interest = interest;
+        for id in core::mem::take(&mut self.telling.traced) {
+            if let Some(session) = self.live_session(id) {
+                self.trace(session, false);
+            }
+        }
+        let interest = Arc::clone(&self.telling.interest);
+        for (tenant, client_id) in &interest.traced.clients {
+            if let Some(session) = self.sessions.find(*tenant, client_id) {
+                self.trace(session, true);
+            }
+        }
+        if interest.traced.addresses.is_empty() {
+            return;
+        }
+        for id in self.connections.ids() {
+            let connection = self.connections.at(id.index);
+            let address = connection.address.map(|(address, _)| address);
+            if let Some(session) = connection.session()
+                && address.is_some_and(|address| interest.traced.addresses.contains(&address))
+            {
+                self.trace(session, true);
+            }
+        }
+    }
+
+    fn trace(&mut self, session: u32, traced: bool) {
+        let id = self.sessions.id_of(session);
+        self.sessions.at(session).traced = traced;
+        if traced {
+            self.telling.traced.push(id);
+        }
+    }
+
+    /// A session has a connection: it is looked whether it is traced.
+    pub(crate) fn begin_trace(&mut self, session: u32, index: u32) {
+        let address = self.connections.at(index).address;
+        let address = address.map(|(address, _)| address);
+        let state = self.sessions.at(session);
+        let (tenant, client_id) = (state.tenant, Arc::clone(&state.client_id));
+        let traced = self.wants.any(Wants::CLIENTS)
+            && self.telling.traced().has(tenant, &client_id, address);
+        if traced != self.sessions.at(session).traced {
+            self.trace(session, traced);
+        }
+    }
+
+    /// Events of a kind are told of a session.
+    #[inline]
+    pub(crate) fn tells(&mut self, session: u32, kind: Wants) -> bool {
+        self.wants.any(kind.and(Wants::CLIENTS))
+            && (self.wants.any(kind) || self.sessions.at(session).traced)
+    }
+
+    /// Who was refused is told of.
+    pub(crate) fn tells_of_refused(
+        &self,
+        client: Option<(TenantId, &str)>,
+        address: Option<IpAddr>,
+    ) -> bool {
+        let (tenant, client_id) = client.unwrap_or((TenantId(0), ""));
+        self.wants.any(Wants::CONNECTIONS)
+            || self.wants.any(Wants::CLIENTS)
+                && self.telling.traced().has(tenant, client_id, address)
+    }
+
+    /// What becomes of a message for a session may have to be told, so it is kept until then.
+    #[inline]
+    pub(crate) fn keeps_to_tell(&mut self, session: u32) -> bool {
+        const KINDS: Wants = Wants::DROPS.and(Wants::DELIVERED).and(Wants::TOPICS);
+        self.tells(session, KINDS)
+    }
+
+    fn tells_topic(&mut self, session: u32, kind: Wants, topic: &str) -> bool {
+        self.tells(session, kind)
+            || self.wants.any(Wants::TOPICS) && self.telling.traced().has_topic(topic)
+    }
+
+    /// A drop of a message is told.
+    pub(crate) fn tells_drop(&mut self, session: u32, topic: &str) -> bool {
+        self.tells_topic(session, Wants::DROPS, topic)
+    }
+
+    /// The same where it is no session's.
+    pub(crate) fn tells_drop_of_group(&self, topic: &str) -> bool {
+        self.wants.any(Wants::DROPS)
+            || self.wants.any(Wants::TOPICS) && self.telling.traced().has_topic(topic)
+    }
+
+    pub(crate) fn tell_session_ended<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        session: u32,
+        why: &'static str,
+    ) {
+        if self.tells(session, Wants::CONNECTIONS) {
+            let client_id = Arc::clone(&self.sessions.at(session).client_id);
+            let event = Event::SessionEnded { client_id, why };
+            cx.effects.events.push(event);
+        }
+    }
+
+    pub(crate) fn tell_taken_over<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        session: u32,
+        (old, new): (u32, u32),
+    ) {
+        if self.tells(session, Wants::CONNECTIONS) {
+            cx.effects.events.push(Event::TakenOver {
+                client_id: Arc::clone(&self.sessions.at(session).client_id),
+                address: self.connections.at(old).address,
+                by: self.connections.at(new).address,
+            });
+        }
+    }
+
+    pub(crate) fn tell_subscribed<N: Node>(&self, cx: &mut Cx<'_, N>, granted: SubscriptionInfo) {
+        cx.effects.events.push(Event::Subscribed {
+            client_id: granted.client_id,
+            filter: granted.filter,
+            qos: granted.qos,
+            no_local: granted.no_local,
+            retain_as_published: granted.retain_as_published,
+            subscription_id: granted.subscription_id,
+        });
+    }
+
+    pub(crate) fn tell_unsubscribed<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        session: u32,
+        filter: &str,
+    ) {
+        if self.tells(session, Wants::SUBSCRIPTIONS) {
+            cx.effects.events.push(Event::Unsubscribed {
+                client_id: Arc::clone(&self.sessions.at(session).client_id),
+                filter: filter.into(),
+            });
+        }
+    }
+
+    /// A message of a client was accepted.
+    #[cold]
+    pub(crate) fn tell_published<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        session: u32,
+        publication: &Publication<'_>,
+        matched: bool,
+    ) {
+        if self.tells_topic(session, Wants::PUBLISHED, publication.topic) {
+            let client_id = Arc::clone(&self.sessions.at(session).client_id);
+            self.push_published(cx, client_id, publication, matched);
+        }
+    }
+
+    /// A message of an operator was.
+    pub(crate) fn tell_published_by<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        publisher: &Arc<str>,
+        publication: &Publication<'_>,
+        matched: bool,
+    ) {
+        if self.wants.any(Wants::PUBLISHED)
+            || self.wants.any(Wants::TOPICS) && self.telling.traced().has_topic(publication.topic)
+        {
+            self.push_published(cx, Arc::clone(publisher), publication, matched);
+        }
+    }
+
+    fn push_published<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        client_id: Arc<str>,
+        publication: &Publication<'_>,
+        matched: bool,
+    ) {
+        let payload = publication.payload;
+        let told = payload.len().min(self.telling.interest.payload_bytes_max);
+        cx.effects
+            .events
+            .push(Event::Published(Box::new(PublishedMessage {
+                client_id,
+                topic: publication.topic.into(),
+                id: publication.id,
+                qos: publication.qos,
+                retain: publication.retain,
+                matched,
+                payload_bytes: payload.len(),
+                payload: payload[..told].into(),
+                at_ms: cx.now.wall_ms,
+            })));
+    }
+
+    /// A QoS 0 message is in the output: when it leaves, that is to be told.
+    #[cold]
+    pub(crate) fn tell_when_written(&mut self, index: u32, publication: &Publication<'_>) {
+        let topic = publication.topic;
+        let Some(session) = self.connections.at(index).session() else {
+            return;
+        };
+        if self.tells_topic(session, Wants::DELIVERED, topic) {
+            let output = self.connections.at(index).output_buffer(&mut self.pool);
+            let left = output.qos0;
+            output.to_be_told.push_back(ToBeTold {
+                left,
+                topic: topic.into(),
+                id: publication.id,
+                received_mono_ms: publication.received_mono_ms,
+            });
+        }
+    }
+
+    fn tell_written<N: Node>(&mut self, cx: &mut Cx<'_, N>, session: u32, written: Vec<ToBeTold>) {
+        for told in written {
+            let latency_ms = cx.now.mono_ms.saturating_sub(told.received_mono_ms);
+            cx.effects
+                .events
+                .push(Event::Delivered(Box::new(DeliveredMessage {
+                    client_id: Arc::clone(&self.sessions.at(session).client_id),
+                    topic: told.topic,
+                    id: told.id,
+                    qos: QoS::AtMostOnce,
+                    latency_ms: Some(latency_ms),
+                    at_ms: cx.now.wall_ms,
+                })));
+        }
+    }
+
+    /// A message was acknowledged.
+    #[cold]
+    pub(crate) fn tell_acknowledged<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        session: u32,
+        (id, message): (MessageId, Option<&Message>),
+        qos: QoS,
+    ) {
+        let topic = message.map_or("", |message| message.topic());
+        if !self.tells_topic(session, Wants::DELIVERED, topic) {
+            return;
+        }
+        let received_ms = message.map(|message| message.publication().received_mono_ms);
+        cx.effects
+            .events
+            .push(Event::Delivered(Box::new(DeliveredMessage {
+                client_id: Arc::clone(&self.sessions.at(session).client_id),
+                topic: topic.into(),
+                id,
+                qos,
+                latency_ms: received_ms.map(|since_ms| cx.now.mono_ms.saturating_sub(since_ms)),
+                at_ms: cx.now.wall_ms,
+            })));
+    }
+
+    /// A packet of an accepted client has come.
+    #[cold]
+    pub(crate) fn tell_packet_received<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        header: &FixedHeader,
+        body: &[u8],
+    ) {
+        let packet_id = packet_id_of(header, body);
+        let length = body.len() as u32;
+        self.tell_packet(cx, index, (header.packet_type, packet_id, length), false);
+    }
+
+    pub(crate) fn tell_packet<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        (packet_type, packet_id, remaining_bytes): (PacketType, Option<u16>, u32),
+        is_out: bool,
+    ) {
+        let owner = self.connections.at(index).owner();
+        let session = owner.and_then(|owner| self.sessions.get(owner));
+        if !self.wants.any(Wants::PACKETS) && !session.is_some_and(|session| session.traced) {
+            return;
+        }
+        let client_id = session.map(|session| Arc::clone(&session.client_id));
+        cx.effects.events.push(Event::Packet {
+            client_id: client_id.unwrap_or_else(|| "".into()),
+            is_out,
+            packet_type,
+            packet_id,
+            remaining_bytes,
+            at_ms: cx.now.wall_ms,
+        });
+    }
+
+    /// The next `count` bytes of the output are about to count as written.
+    #[cold]
+    pub(crate) fn tell_output_written<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        id: ConnectionId,
+        count: usize,
+    ) {
+        self.tell_packets_written(cx, id, count);
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        let written = connection.take_told(connection.qos0_until(count));
+        let owner = connection.owner();
+        if let Some(session) = owner.and_then(|owner| self.live_session(owner)) {
+            self.tell_written(cx, session, written);
+        }
+    }
+
+    fn tell_packets_written<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        id: ConnectionId,
+        count: usize,
+    ) {
+        let Some(connection) = self.connections.get(id) else {
+            return;
+        };
+        let session = connection.owner();
+        let session = session.and_then(|owner| self.sessions.get(owner));
+        if !self.wants.any(Wants::PACKETS) && !session.is_some_and(|session| session.traced) {
+            return;
+        }
+        let packets = connection.packets_until(count);
+        for packet in packets {
+            self.tell_packet(cx, id.index, packet, true);
+        }
+    }
+}
+
+/// The Packet Identifier of a packet; a PUBLISH has it behind the topic, and with QoS 0 none.
+pub(crate) fn packet_id_of(header: &FixedHeader, body: &[u8]) -> Option<u16> {
+    let at = match header.packet_type {
+        PacketType::Publish if header.flags & 0b0110 == 0 => return None,
+        PacketType::Publish => 2 + usize::from(u16::from_be_bytes([*body.first()?, *body.get(1)?])),
+        PacketType::PubAck
+        | PacketType::PubRec
+        | PacketType::PubRel
+        | PacketType::PubComp
+        | PacketType::Subscribe
+        | PacketType::SubAck
+        | PacketType::Unsubscribe
+        | PacketType::UnsubAck => 0,
+        PacketType::Connect
+        | PacketType::ConnAck
+        | PacketType::PingReq
+        | PacketType::PingResp
+        | PacketType::Disconnect
+        | PacketType::Auth => return None,
+    };
+    Some(u16::from_be_bytes([*body.get(at)?, *body.get(at + 1)?]))
+}
+
+impl ToBeTold {
+    /// So many QoS 0 messages have left; answers whether it is one of them.
+    pub(crate) fn has_left(&mut self, count: u32) -> bool {
+        self.left = self.left.saturating_sub(count);
+        self.left == 0
+    }
+}
