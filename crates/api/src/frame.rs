@@ -146,20 +146,17 @@ fn check(api: &Api, connection: Connection, request: &Request) -> Result<(), Pro
 /// Reads the body: nearly all that the routes take is short. What may be long is read when it is
 /// known who asks.
 async fn with_body(api: &Api, request: Request) -> Result<Request, Problem> {
-    match request.uri().path() {
-        publish::BULK_PATH => Ok(request),
-        _ => read_body(request, api.settings.body_bytes, BODY_TIMEOUT).await,
+    match publish::body_bytes_max(api, request.uri().path()) {
+        Some(_) => Ok(request),
+        None => read_body(request, api.settings.body_bytes, BODY_TIMEOUT).await,
     }
 }
 
 /// Reads the body of a request that may be long.
 pub(crate) async fn with_long_body(api: &Api, request: Request) -> Result<Request, Problem> {
-    match request.uri().path() {
-        publish::BULK_PATH => {
-            let max = publish::BULK_BYTES.max(api.settings.body_bytes);
-            read_body(request, max, publish::BULK_TIMEOUT).await
-        }
-        _ => Ok(request),
+    match publish::body_bytes_max(api, request.uri().path()) {
+        Some(max) => read_body(request, max, publish::BODY_TIMEOUT).await,
+        None => Ok(request),
     }
 }
 

@@ -34,6 +34,7 @@ mod idempotency;
 mod keys;
 mod logs;
 mod mqtt_session;
+mod node_setup;
 mod openapi;
 mod origin;
 pub mod page;

@@ -17,14 +17,28 @@ use crate::clients::TENANT;
 use crate::extract::JsonBody;
 use crate::problem::{Problem, ProblemKind};
 
-/// Where many messages are published at once.
-pub(crate) const BULK_PATH: &str = "/api/v1/publish/bulk";
-/// So many are taken at once,
+/// So many messages are taken at once,
 const BULK_MAX: usize = 10_000;
 /// in a body of so many bytes,
-pub(crate) const BULK_BYTES: usize = 32 * 1024 * 1024;
+const BULK_BYTES: usize = 32 * 1024 * 1024;
 /// which may take so long.
-pub(crate) const BULK_TIMEOUT: Duration = Duration::from_secs(120);
+pub(crate) const BODY_TIMEOUT: Duration = Duration::from_secs(120);
+/// What is in a body besides the longest message.
+const BODY_OVERHEAD: usize = 64 * 1024;
+
+/// How long a body with messages may be, if one comes by this path. One message as long as clients
+/// may send it fits, also in Base64.
+pub(crate) fn body_bytes_max(api: &Api, path: &str) -> Option<usize> {
+    let max = match path {
+        "/api/v1/publish" => {
+            let message = api.control.info.limits.packet_bytes as usize;
+            message.saturating_mul(2).saturating_add(BODY_OVERHEAD)
+        }
+        "/api/v1/publish/bulk" => BULK_BYTES,
+        _ => return None,
+    };
+    Some(max.max(api.settings.body_bytes))
+}
 
 /// A User Property.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

@@ -1,6 +1,7 @@
 //! Every route, once, with who may ask for it.
 
 use axum::Router;
+use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
 use axum::routing::get;
 use martlet_control::principal::Scope;
@@ -14,7 +15,7 @@ use crate::guard::{self, Access};
 use crate::openapi::{self, Document};
 use crate::{
     admin, backup, clients, docs, events, explain, frame, health, keys, logs, mqtt_session,
-    problem, publish, retained, session, setup, subscriptions, why,
+    node_setup, problem, publish, retained, session, setup, subscriptions, why,
 };
 
 /// The routes of a node. Who accepts connections says by [`Connection`](crate::Connection) in the
@@ -36,6 +37,12 @@ pub fn router(api: Api) -> Router {
         .add(Scoped(Scope::NodeWrite), routes!(admin::reload))
         .add(Scoped(Scope::BackupRead), routes!(backup::backup))
         .add(Scoped(Scope::NodeRead), routes!(admin::version))
+        .add(Scoped(Scope::NodeRead), routes!(node_setup::listeners))
+        .add(Scoped(Scope::NodeRead), routes!(node_setup::certificates))
+        .add(
+            Scoped(Scope::ConfigRead),
+            routes!(node_setup::configuration),
+        )
         .add(Scoped(Scope::ClientsRead), routes!(clients::list))
         .add(Scoped(Scope::ClientsRead), routes!(clients::show))
         .add(Scoped(Scope::ClientsWrite), routes!(clients::kick))
@@ -84,6 +91,8 @@ pub fn router(api: Api) -> Router {
         .route("/setup", get(docs::setup))
         .route("/setup.js", get(docs::setup_script))
         .fallback(problem::not_found)
+        // The frame bounds bodies, by what is configured.
+        .layer(DefaultBodyLimit::disable())
         .layer(from_fn_with_state(api.clone(), frame::around))
         .with_state(api)
 }

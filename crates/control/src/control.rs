@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::authentication::{Gate, Policy};
+use crate::facts::NodeFacts;
 use crate::health::{Health, HealthReport};
 use crate::journal::Journal;
 use crate::logging::Logging;
@@ -93,6 +94,7 @@ pub struct Control {
     gate: OnceLock<Gate>,
     logging: OnceLock<Arc<Logging>>,
     users: Mutex<UserPlaces>,
+    facts: Mutex<Arc<NodeFacts>>,
     anonymous: AtomicBool,
     started: Instant,
     next_request: AtomicU64,
@@ -174,6 +176,7 @@ impl Control {
             gate: OnceLock::new(),
             logging: OnceLock::new(),
             users: Mutex::default(),
+            facts: Mutex::default(),
             anonymous: AtomicBool::new(false),
             started: Instant::now(),
             next_request: AtomicU64::new(1),
@@ -181,6 +184,16 @@ impl Control {
             stop: watch::Sender::new(false),
             reloads,
         }
+    }
+
+    /// What the node is set up with from now on.
+    pub fn set_node_facts(&self, facts: NodeFacts) {
+        *lock(&self.facts) = Arc::new(facts);
+    }
+
+    /// What the node is set up with.
+    pub fn node_facts(&self) -> Arc<NodeFacts> {
+        Arc::clone(&lock(&self.facts))
     }
 
     /// Where users are from now on.

@@ -16,6 +16,7 @@
 //! * `store`: whether the message store keeps up
 //! * `event_log`: events as log lines
 //! * [`explain`]: what decides whether a client may do something
+//! * [`facts`]: what the node was set up with
 //! * [`logging`]: what is logged, while the node runs
 //! * [`journal`]: what happened of late to clients, and the way to mend it
 //! * [`why`]: why a client does not work, of the closed list of [`cause`]
@@ -33,6 +34,7 @@ mod control;
 pub mod directory;
 pub mod event_log;
 pub mod explain;
+pub mod facts;
 mod health;
 pub mod journal;
 pub mod logging;

@@ -128,9 +128,11 @@ impl Control {
         messages: Vec<NewMessage>,
     ) -> Result<Vec<Published>, ControlError> {
         let messages: Arc<[NewMessage]> = messages.into();
+        let publisher: Arc<str> = caller.into();
         let command = |request| Command::Publish {
             request,
             tenant,
+            publisher: Arc::clone(&publisher),
             messages: Arc::clone(&messages),
         };
         // As a connection of the caller would: what comes by one shard keeps its order.

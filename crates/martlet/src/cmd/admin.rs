@@ -16,8 +16,8 @@ use martlet_api::page::Page;
 use martlet_api::{ClientView, Status};
 use martlet_control::Reloaded;
 use martlet_control::text::printable;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use tokio::net::UnixStream;
 
 use crate::cmd::node_options::NodeOptions;
@@ -61,7 +61,7 @@ pub(crate) fn status(options: &AdminOptions) -> ExitCode {
 
 /// Clients, as far as they were asked for.
 #[derive(Serialize)]
-pub(crate) struct ClientList {
+struct ClientList {
     clients: Vec<ClientView>,
     /// How many there are in all.
     total: u64,
@@ -71,14 +71,15 @@ pub(crate) struct ClientList {
 pub(crate) fn clients(options: &ClientsOptions) -> ExitCode {
     let data_dir = options.admin.node.data_dir();
     let list = data_dir.and_then(|data_dir| {
-        let (clients, total) = pages(&data_dir, "/api/v1/clients", &[], options.limit)?;
+        let path = "/api/v1/clients";
+        let (clients, total) = pages(&data_dir, path, &[], options.limit)?;
         Ok(ClientList { clients, total })
     });
     finish_as(
         options.admin.json,
         list.and_then(|list| match options.admin.json {
             true => Ok(serde_json::to_string(&list)?),
-            false => Ok(clients_text(&list)),
+            false => Ok(clients_text(&list.clients, list.total)),
         }),
     )
 }
@@ -147,6 +148,39 @@ pub(crate) fn reload(options: &AdminOptions) -> ExitCode {
     }
 }
 
+/// Exit code of a node that is ready, and about which there is something to know.
+const WARNS: u8 = 3;
+
+/// How the node is, in one word, and what is to be known.
+#[derive(Deserialize)]
+struct Health {
+    status: String,
+    warnings: Vec<String>,
+}
+
+/// `martlet health`.
+pub(crate) fn health(options: &AdminOptions) -> ExitCode {
+    let data_dir = options.node.data_dir();
+    let answer = data_dir.and_then(|data_dir| ask(&data_dir, "GET", "/health/ready"));
+    let mut warns = false;
+    let outcome = answer.and_then(|body| {
+        let health: Health = serde_json::from_str(&body)?;
+        warns = !health.warnings.is_empty();
+        if options.json {
+            return Ok(body);
+        }
+        let mut text = format!("{}\n", health.status);
+        for warning in &health.warnings {
+            text.push_str(&format!("warning: {}\n", printable(warning)));
+        }
+        Ok(text)
+    });
+    match (finish_as(options.json, outcome), warns) {
+        (_, true) => ExitCode::from(WARNS),
+        (code, false) => code,
+    }
+}
+
 fn status_text(status: &Status) -> String {
     let mut text = format!(
         "martlet {}: {}, up {} s\n",
@@ -191,12 +225,13 @@ fn durability(status: &Status) -> String {
     }
 }
 
-fn clients_text(list: &ClientList) -> String {
+/// Clients as a table; `total` of them would have been listed without a limit.
+pub(crate) fn clients_text(clients: &[ClientView], total: u64) -> String {
     let mut text = format!(
         "{:<32} {:<10} {:<5} {:<22} {:>5} {:>8} {:>9} {:>10} {:>8}\n",
         "CLIENT", "STATE", "MQTT", "ADDRESS", "SUBS", "QUEUED", "IN FLIGHT", "DELIVERED", "DROPPED"
     );
-    for client in &list.clients {
+    for client in clients {
         text.push_str(&format!(
             "{:<32} {:<10} {:<5} {:<22} {:>5} {:>8} {:>9} {:>10} {:>8}\n",
             printable(&client.client_id),
@@ -214,18 +249,15 @@ fn clients_text(list: &ClientList) -> String {
             client.dropped
         ));
     }
-    if list.total > list.clients.len() as u64 {
-        text.push_str(&format!(
-            "{} of {} (--limit N shows more)\n",
-            list.clients.len(),
-            list.total
-        ));
+    if total > clients.len() as u64 {
+        let shown = clients.len();
+        text.push_str(&format!("{shown} of {total} (--limit N shows more)\n"));
     }
     text
 }
 
 /// Prints what came of a command; as JSON, what the node says about its refusal too.
-fn finish_as(json: bool, outcome: anyhow::Result<String>) -> ExitCode {
+pub(crate) fn finish_as(json: bool, outcome: anyhow::Result<String>) -> ExitCode {
     use std::io::Write as _;
     let refusal = outcome.as_ref().err().and_then(Refusal::of);
     let text = match (&outcome, refusal) {
