@@ -5,7 +5,6 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use martlet_broker::ClientInfo;
 use martlet_control::{Control, ReloadOf, Reloaded, UserPlaces};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -59,50 +58,6 @@ pub struct Status {
     pub memory_bytes: u64,
 }
 
-/// A session.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
-pub struct ClientView {
-    /// Client Identifier.
-    pub client_id: String,
-    /// A connection is there.
-    pub connected: bool,
-    /// User name of the last CONNECT.
-    pub user_name: Option<String>,
-    /// Protocol version of the last CONNECT.
-    pub protocol: String,
-    /// Peer; none while away.
-    pub address: Option<String>,
-    /// Keep Alive in force, seconds; 0 is none.
-    pub keep_alive_secs: u16,
-    /// Session Expiry Interval, seconds; 4294967295 is never.
-    pub session_expiry_secs: u32,
-    /// Wall clock of the last CONNECT, milliseconds since the Unix epoch.
-    pub connected_at_ms: u64,
-    /// Number of subscriptions.
-    pub subscriptions: usize,
-    /// Messages waiting.
-    pub queued: usize,
-    /// Messages sent and not acknowledged.
-    pub in_flight: usize,
-    /// Messages chosen for it.
-    pub matched: u64,
-    /// Messages delivered.
-    pub delivered: u64,
-    /// Messages dropped.
-    pub dropped: u64,
-    /// Messages expired.
-    pub expired: u64,
-}
-
-/// Sessions of a node.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
-pub struct ClientList {
-    /// As far as the limit goes.
-    pub clients: Vec<ClientView>,
-    /// How many there are in all.
-    pub total: usize,
-}
-
 /// A client uses a topic.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct UseView {
@@ -116,7 +71,7 @@ pub struct UseView {
     pub publishes: bool,
 }
 
-/// Query of the client list.
+/// How much.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -126,7 +81,7 @@ pub(crate) struct Listing {
     limit: Option<usize>,
 }
 
-/// Clients listed unless the caller says otherwise, and at most.
+/// Uses listed unless the caller says otherwise, and at most.
 const LIMIT_DEFAULT: usize = 1_000;
 const LIMIT_MAX: usize = 100_000;
 
@@ -160,22 +115,31 @@ pub(crate) async fn status(State(control): State<Arc<Control>>) -> Result<Json<S
     }))
 }
 
-/// Sessions
+/// What the node is.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Version {
+    /// `martlet`.
+    #[schema(example = "martlet")]
+    name: &'static str,
+    /// Of the program.
+    #[schema(example = "1.2.3")]
+    version: &'static str,
+    /// Of the API, as in its paths.
+    #[schema(example = "v1")]
+    api: &'static str,
+}
+
+/// Version
 ///
-/// Connected or not, sorted by Client Identifier.
-#[utoipa::path(get, path = "/api/v1/clients", tag = "clients", params(Listing),
-    responses((status = 200, description = "As many as were asked for", body = ClientList)))]
-pub(crate) async fn clients(
-    State(control): State<Arc<Control>>,
-    QueryOf(listing): QueryOf<Listing>,
-) -> Result<Json<ClientList>, Problem> {
-    let limit = listing.limit.unwrap_or(LIMIT_DEFAULT).min(LIMIT_MAX);
-    let found = control.clients(limit).await?;
-    let clients = found.clients.into_iter().map(view).collect();
-    Ok(Json(ClientList {
-        clients,
-        total: found.total,
-    }))
+/// Of the program and of its API.
+#[utoipa::path(get, path = "/api/v1/version", tag = "node",
+    responses((status = 200, description = "What it is", body = Version)))]
+pub(crate) async fn version(State(control): State<Arc<Control>>) -> Json<Version> {
+    Json(Version {
+        name: "martlet",
+        version: control.info.version,
+        api: "v1",
+    })
 }
 
 /// Topics in use
@@ -250,26 +214,4 @@ pub(crate) async fn shutdown(State(control): State<Arc<Control>>) -> (StatusCode
     control.request_stop();
     let status = "stopping";
     (StatusCode::ACCEPTED, Json(Stopping { status }))
-}
-
-fn view(client: ClientInfo) -> ClientView {
-    ClientView {
-        client_id: client.client_id,
-        connected: client.connected,
-        user_name: client.user_name,
-        protocol: client.version.to_string(),
-        address: client
-            .address
-            .map(|(ip, port)| std::net::SocketAddr::new(ip, port).to_string()),
-        keep_alive_secs: client.keep_alive_secs,
-        session_expiry_secs: client.session_expiry_secs,
-        connected_at_ms: client.connected_at_ms,
-        subscriptions: client.subscriptions,
-        queued: client.queued,
-        in_flight: client.in_flight,
-        matched: client.matched,
-        delivered: client.delivered,
-        dropped: client.dropped,
-        expired: client.expired,
-    }
 }

@@ -16,6 +16,7 @@ use crate::api::{Api, Connection, Door};
 use crate::guard::Asker;
 use crate::origin;
 use crate::problem::{CONTENT_TYPE, Problem, ProblemKind};
+use crate::publish;
 use crate::rate::name_of;
 use crate::secret::random_text;
 
@@ -142,9 +143,24 @@ fn check(api: &Api, connection: Connection, request: &Request) -> Result<(), Pro
     taken.and_then(|taken| taken.refusal()).map_or(Ok(()), Err)
 }
 
-/// Reads the body: all that the routes take is short.
+/// Reads the body: nearly all that the routes take is short. What may be long is read when it is
+/// known who asks.
 async fn with_body(api: &Api, request: Request) -> Result<Request, Problem> {
-    let max = api.settings.body_bytes;
+    match publish::body_bytes_max(api, request.uri().path()) {
+        Some(_) => Ok(request),
+        None => read_body(request, api.settings.body_bytes, BODY_TIMEOUT).await,
+    }
+}
+
+/// Reads the body of a request that may be long.
+pub(crate) async fn with_long_body(api: &Api, request: Request) -> Result<Request, Problem> {
+    match publish::body_bytes_max(api, request.uri().path()) {
+        Some(max) => read_body(request, max, publish::BODY_TIMEOUT).await,
+        None => Ok(request),
+    }
+}
+
+async fn read_body(request: Request, max: usize, timeout: Duration) -> Result<Request, Problem> {
     let too_large = || {
         let detail = format!("a body has {max} bytes at most");
         Problem::new(ProblemKind::TooLarge, detail)
@@ -156,12 +172,12 @@ async fn with_body(api: &Api, request: Request) -> Result<Request, Problem> {
     }
     let (parts, body) = request.into_parts();
     let reading = Limited::new(body, max).collect();
-    let body = match tokio::time::timeout(BODY_TIMEOUT, reading).await {
+    let body = match tokio::time::timeout(timeout, reading).await {
         Ok(Ok(body)) => body.to_bytes(),
         Ok(Err(error)) if error.is::<LengthLimitError>() => return Err(too_large()),
         Ok(Err(_)) => return Err(Problem::bad_request("the body cannot be read")),
         Err(_) => {
-            let secs = BODY_TIMEOUT.as_secs();
+            let secs = timeout.as_secs();
             let detail = format!("the body was not there after {secs} s");
             return Err(Problem::new(ProblemKind::Timeout, detail));
         }

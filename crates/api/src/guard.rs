@@ -13,7 +13,7 @@ use tracing::{info, warn};
 
 use crate::api::{Api, Connection, Door};
 use crate::caller::{self, Caller};
-use crate::frame::RequestId;
+use crate::frame::{RequestId, with_long_body};
 use crate::idempotency;
 use crate::origin;
 use crate::problem::{Problem, ProblemKind};
@@ -65,7 +65,10 @@ pub(crate) async fn check(
     if let Some(session) = caller.session {
         parts.extensions.insert(session);
     }
-    let request = Request::from_parts(parts, body);
+    let request = match with_long_body(&api, Request::from_parts(parts, body)).await {
+        Ok(request) => request,
+        Err(problem) => return finish(problem.into_response(), taken, name),
+    };
     let answer = match is_write && access != Access::Open {
         true => idempotency::run(api.clone(), &name, request, next).await,
         false => next.run(request).await,

@@ -26,8 +26,10 @@ const KEY_MAX: usize = 255;
 const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 /// how many, the oldest making room,
 const ANSWERS_MAX: usize = 1_000;
-/// and how long one may be, bytes.
-const ANSWER_BYTES_MAX: usize = 64 * 1024;
+/// how many bytes all of them have, likewise,
+const BYTES_MAX: usize = 64 * 1024 * 1024;
+/// and how many one may have.
+const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// By caller and key.
 pub(crate) type Digest = [u8; 32];
@@ -70,6 +72,36 @@ struct Table {
     by_key: HashMap<Digest, Entry>,
     /// In the order in which they began.
     order: VecDeque<(Digest, Instant)>,
+    /// Of the bodies of all answers.
+    bytes: usize,
+}
+
+impl Table {
+    fn remove_oldest(&mut self) {
+        let Some((oldest, begun)) = self.order.pop_front() else {
+            return;
+        };
+        let is_it = |entry: &Entry| entry.begun == begun;
+        if self.by_key.get(&oldest).is_some_and(is_it) {
+            self.remove(&oldest);
+        }
+    }
+
+    fn remove(&mut self, key: &Digest) {
+        let answer = self.by_key.remove(key).and_then(|entry| entry.answer);
+        self.bytes -= answer.map_or(0, |answer| answer.body.len());
+    }
+
+    fn answer(&mut self, key: &Digest, answer: Kept) {
+        let Some(entry) = self.by_key.get_mut(key) else {
+            return;
+        };
+        self.bytes += answer.body.len();
+        entry.answer = Some(answer);
+        while self.bytes > BYTES_MAX && !self.order.is_empty() {
+            self.remove_oldest();
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -88,19 +120,12 @@ impl KeptInMemory {
     fn begin_at(&self, key: Digest, request: Digest, now: Instant) -> Known {
         let mut table = self.table();
         let table = &mut *table;
-        while let Some((oldest, begun)) = table.order.front().copied() {
+        while let Some((_, begun)) = table.order.front().copied() {
             let is_old = now.saturating_duration_since(begun) >= KEPT;
             if !is_old && table.order.len() < ANSWERS_MAX {
                 break;
             }
-            table.order.pop_front();
-            if table
-                .by_key
-                .get(&oldest)
-                .is_some_and(|entry| entry.begun == begun)
-            {
-                table.by_key.remove(&oldest);
-            }
+            table.remove_oldest();
         }
         match table.by_key.get(&key) {
             Some(entry) if entry.request != request => Known::Other,
@@ -134,12 +159,9 @@ impl Answers for KeptInMemory {
 
     fn end(&self, key: Digest, answer: Option<Kept>) -> BoxFuture<'_, ()> {
         let mut table = self.table();
-        match (answer, table.by_key.get_mut(&key)) {
-            (Some(answer), Some(entry)) => entry.answer = Some(answer),
-            (None, Some(_)) => {
-                table.by_key.remove(&key);
-            }
-            (_, None) => {}
+        match answer {
+            Some(answer) => table.answer(&key, answer),
+            None => table.remove(&key),
         }
         Box::pin(std::future::ready(()))
     }
@@ -269,6 +291,26 @@ fn replayed(kept: Kept) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_answers_make_the_oldest_go() {
+        let (kept, now) = (KeptInMemory::default(), Instant::now());
+        let key = |number: usize| digest_of(&number.to_be_bytes());
+        let count = BYTES_MAX / ANSWER_BYTES_MAX + 1;
+        for number in 0..count {
+            kept.begin_at(key(number), key(9), now);
+            let answer = Kept {
+                status: StatusCode::OK,
+                headers: Vec::new(),
+                body: Bytes::from(vec![0; ANSWER_BYTES_MAX]),
+            };
+            kept.table().answer(&key(number), answer);
+        }
+        assert!(kept.table().bytes <= BYTES_MAX);
+        let known = |number| kept.begin_at(key(number), key(9), now);
+        assert!(matches!(known(count - 1), Known::Answered(_)));
+        assert!(matches!(known(0), Known::New));
+    }
 
     #[test]
     fn answers_end_after_a_day_and_the_oldest_makes_room() {

@@ -33,6 +33,7 @@ use crate::problem::{Problem, ProblemKind, ProblemView};
         (name = "health", description = "Probes and metrics, open to everybody"),
         (name = "node", description = "The node as a whole"),
         (name = "clients", description = "Sessions, and what they do"),
+        (name = "messages", description = "Publishing, and retained messages"),
         (name = "security", description = "Keys, sessions of the panel, the first administrator"),
         (name = "documentation", description = "What this is")
     )
@@ -120,6 +121,15 @@ pub(crate) fn with_schemes(document: &mut utoipa::openapi::OpenApi) {
     for (name, scheme) in schemes {
         components.add_security_scheme(name, scheme);
     }
+}
+
+/// What the router writes `{*topic}`, since it may have slashes in it, is `{topic}` to readers.
+pub(crate) fn with_plain_paths(document: &mut utoipa::openapi::OpenApi) {
+    let all = std::mem::take(&mut document.paths.paths);
+    let plain = all
+        .into_iter()
+        .map(|(path, item)| (path.replace("{*", "{"), item));
+    document.paths.paths = plain.collect();
 }
 
 /// Says of every operation of a path who may ask, and which errors may come.

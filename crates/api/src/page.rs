@@ -1,9 +1,13 @@
 //! Lists page by page: a limit, and a cursor that only this node can make.
 
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::problem::Problem;
@@ -17,14 +21,14 @@ pub const LIMIT_MAX: usize = 1_000;
 const SIGNATURE_BYTES: usize = 16;
 
 /// A page of a list.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct Page<T> {
     /// In order.
     pub items: Vec<T>,
     /// The `cursor` of the next page; null on the last one.
     pub next: Option<String>,
     /// How many there are on all pages, when `total=true` asks for it.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub total: Option<u64>,
 }
 
@@ -43,20 +47,62 @@ pub fn limit(asked: Option<usize>) -> Result<usize, Problem> {
     }
 }
 
+/// Longest position that a cursor carries: it has to fit into a path and query.
+const POSITION_MAX: usize = 4096;
+/// Longer ones are kept here; so many, the oldest making room.
+const LONG_MAX: usize = 128;
+/// Stands before the digest of one that is kept; no position begins with it.
+const KEPT: char = '\0';
+
 /// Makes cursors and reads them. They end with the process.
 #[derive(Debug)]
-pub struct Cursors(hmac::Key);
+pub struct Cursors {
+    key: hmac::Key,
+    /// By their digest.
+    long: Mutex<VecDeque<(String, String)>>,
+}
 
 impl Cursors {
     /// With a key that nobody else has; none without a source of randomness.
     pub(crate) fn new() -> Option<Self> {
         let mut key = [0; 32];
         aws_lc_rs::rand::fill(&mut key).ok()?;
-        Some(Self(hmac::Key::new(hmac::HMAC_SHA256, &key)))
+        Some(Self {
+            key: hmac::Key::new(hmac::HMAC_SHA256, &key),
+            long: Mutex::default(),
+        })
+    }
+
+    /// After an item that is known by `key`, as [`Self::after`].
+    pub fn after_key(&self, of: &str, key: &impl Serialize) -> String {
+        // Texts and numbers alone: that cannot fail.
+        let text = serde_json::to_string(key).unwrap_or_default();
+        self.after(of, &text)
+    }
+
+    /// The key of the item that a cursor of this list is after, if there is a cursor.
+    ///
+    /// # Errors
+    /// It is none of this list.
+    pub fn key<T: DeserializeOwned>(
+        &self,
+        of: &str,
+        cursor: Option<&str>,
+    ) -> Result<Option<T>, Problem> {
+        let Some(cursor) = cursor else {
+            return Ok(None);
+        };
+        let text = self.position(of, cursor)?;
+        // It was made here: that cannot fail.
+        serde_json::from_str(&text)
+            .map(Some)
+            .map_err(|_| not_valid())
     }
 
     /// After `position`, in the list that `of` names with its filters.
     pub fn after(&self, of: &str, position: &str) -> String {
+        let kept = (position.len() > POSITION_MAX).then(|| self.keep(position));
+        let position = kept.as_deref().unwrap_or(position);
         let mut bytes = self.signature(of, position);
         bytes.extend_from_slice(position.as_bytes());
         URL_SAFE_NO_PAD.encode(bytes)
@@ -72,22 +118,50 @@ impl Cursors {
             let (signature, position) = bytes.split_at_checked(SIGNATURE_BYTES)?;
             let position = std::str::from_utf8(position).ok()?;
             let expected = self.signature(of, position);
-            crate::secret::are_equal(signature, &expected).then(|| position.to_owned())
+            if !crate::secret::are_equal(signature, &expected) {
+                return None;
+            }
+            match position.strip_prefix(KEPT) {
+                None => Some(position.to_owned()),
+                Some(digest) => {
+                    let long = self.long();
+                    let found = long.iter().find(|(known, _)| known == digest);
+                    found.map(|(_, position)| position.clone())
+                }
+            }
         };
-        read().ok_or_else(|| {
-            let detail = "no cursor of this list with these filters, or of an earlier run of the \
-                          node: begin without one";
-            Problem::bad_request("the cursor is not valid").of_parameter("cursor", detail)
-        })
+        read().ok_or_else(not_valid)
+    }
+
+    fn keep(&self, position: &str) -> String {
+        let digest = URL_SAFE_NO_PAD.encode(crate::secret::digest_of(position.as_bytes()));
+        let mut long = self.long();
+        if long.iter().all(|(known, _)| *known != digest) {
+            if long.len() >= LONG_MAX {
+                long.pop_front();
+            }
+            long.push_back((digest.clone(), position.to_owned()));
+        }
+        format!("{KEPT}{digest}")
+    }
+
+    fn long(&self) -> MutexGuard<'_, VecDeque<(String, String)>> {
+        self.long.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn signature(&self, of: &str, position: &str) -> Vec<u8> {
-        let mut context = hmac::Context::with_key(&self.0);
+        let mut context = hmac::Context::with_key(&self.key);
         context.update(&(of.len() as u64).to_be_bytes());
         context.update(of.as_bytes());
         context.update(position.as_bytes());
         context.sign().as_ref()[..SIGNATURE_BYTES].to_vec()
     }
+}
+
+fn not_valid() -> Problem {
+    let detail = "no cursor of this list with these filters, or of an earlier run of the node: \
+                  begin without one";
+    Problem::bad_request("the cursor is not valid").of_parameter("cursor", detail)
 }
 
 #[cfg(test)]
@@ -111,6 +185,20 @@ mod tests {
             assert!(cursors.position("keys", other).is_err());
         }
         assert!(Cursors::new().unwrap().position("keys", &cursor).is_err());
+    }
+
+    #[test]
+    fn a_cursor_after_a_long_name_is_short() {
+        let cursors = Cursors::new().unwrap();
+        let name = "é".repeat(30_000);
+        let cursor = cursors.after_key("topics", &name);
+        assert!(cursor.len() < 200, "{}", cursor.len());
+        let found: Option<String> = cursors.key("topics", Some(&cursor)).unwrap();
+        assert_eq!(found, Some(name));
+        for number in 0..LONG_MAX {
+            cursors.after("topics", &format!("{number:05000}"));
+        }
+        assert!(cursors.position("topics", &cursor).is_err());
     }
 
     #[test]

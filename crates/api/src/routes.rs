@@ -1,6 +1,7 @@
 //! Every route, once, with who may ask for it.
 
 use axum::Router;
+use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
 use axum::routing::get;
 use martlet_control::principal::Scope;
@@ -13,7 +14,8 @@ use crate::guard::Access::{Known, Open, Scoped};
 use crate::guard::{self, Access};
 use crate::openapi::{self, Document};
 use crate::{
-    admin, backup, docs, events, explain, frame, health, keys, logs, problem, session, setup, why,
+    admin, backup, clients, docs, events, explain, frame, health, keys, logs, mqtt_session,
+    node_setup, problem, publish, retained, session, setup, subscriptions, why,
 };
 
 /// The routes of a node. Who accepts connections says by [`Connection`](crate::Connection) in the
@@ -34,7 +36,37 @@ pub fn router(api: Api) -> Router {
         .add(Scoped(Scope::NodeWrite), routes!(admin::shutdown))
         .add(Scoped(Scope::NodeWrite), routes!(admin::reload))
         .add(Scoped(Scope::BackupRead), routes!(backup::backup))
-        .add(Scoped(Scope::ClientsRead), routes!(admin::clients))
+        .add(Scoped(Scope::NodeRead), routes!(admin::version))
+        .add(Scoped(Scope::NodeRead), routes!(node_setup::listeners))
+        .add(Scoped(Scope::NodeRead), routes!(node_setup::certificates))
+        .add(
+            Scoped(Scope::ConfigRead),
+            routes!(node_setup::configuration),
+        )
+        .add(Scoped(Scope::ClientsRead), routes!(clients::list))
+        .add(Scoped(Scope::ClientsRead), routes!(clients::show))
+        .add(Scoped(Scope::ClientsWrite), routes!(clients::kick))
+        .add(Scoped(Scope::ClientsRead), routes!(mqtt_session::show))
+        .add(Scoped(Scope::ClientsWrite), routes!(mqtt_session::end))
+        .add(Scoped(Scope::ClientsRead), routes!(subscriptions::list))
+        .add(
+            Scoped(Scope::ClientsRead),
+            routes!(subscriptions::of_client),
+        )
+        .add(
+            Scoped(Scope::ClientsWrite),
+            routes!(subscriptions::subscribe),
+        )
+        .add(
+            Scoped(Scope::ClientsWrite),
+            routes!(subscriptions::unsubscribe),
+        )
+        .add(Scoped(Scope::RetainedRead), routes!(retained::list))
+        .add(Scoped(Scope::RetainedRead), routes!(retained::show))
+        .add(Scoped(Scope::RetainedWrite), routes!(retained::delete))
+        .add(Scoped(Scope::RetainedWrite), routes!(retained::delete_one))
+        .add(Scoped(Scope::MessagesWrite), routes!(publish::publish))
+        .add(Scoped(Scope::MessagesWrite), routes!(publish::publish_bulk))
         .add(Scoped(Scope::AclRead), routes!(explain::explain))
         .add(Scoped(Scope::EventsRead), routes!(events::events))
         .add(Scoped(Scope::ClientsRead), routes!(why::why))
@@ -47,6 +79,7 @@ pub fn router(api: Api) -> Router {
         .add(Open, routes!(setup::make));
     let (router, mut document) = routes.all.split_for_parts();
     openapi::with_schemes(&mut document);
+    openapi::with_plain_paths(&mut document);
     document.info.version = api.control.info.version.to_owned();
     // There is one router for each node.
     let _ = api.document.set(Document::new(&document));
@@ -58,6 +91,8 @@ pub fn router(api: Api) -> Router {
         .route("/setup", get(docs::setup))
         .route("/setup.js", get(docs::setup_script))
         .fallback(problem::not_found)
+        // The frame bounds bodies, by what is configured.
+        .layer(DefaultBodyLimit::disable())
         .layer(from_fn_with_state(api.clone(), frame::around))
         .with_state(api)
 }

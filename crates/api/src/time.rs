@@ -1,5 +1,6 @@
 //! Times as the API writes them: RFC 3339, in UTC.
 
+use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use serde::{Serialize, Serializer};
@@ -32,11 +33,17 @@ impl Moment {
     }
 }
 
-impl Serialize for Moment {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+impl fmt::Display for Moment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Milliseconds are enough, and what comes back from a database has no more.
         let rounded = jiff::Timestamp::from_millisecond(self.as_ms()).unwrap_or(self.0);
-        serializer.collect_str(&rounded)
+        rounded.fmt(f)
+    }
+}
+
+impl Serialize for Moment {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 

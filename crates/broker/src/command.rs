@@ -162,6 +162,8 @@ pub struct ClientQuery {
     pub tenant: Option<TenantId>,
     /// Whose Client Identifier, User Name or address this finds.
     pub search: Option<Search>,
+    /// Of exactly this user: as it proved to be, or as its CONNECT says where nobody asks.
+    pub user: Option<Box<str>>,
     /// With a connection, or without.
     pub connected: Option<bool>,
     /// Behind this one, in the order of the answer.

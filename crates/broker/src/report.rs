@@ -176,6 +176,16 @@ pub struct RetainedInfo {
     pub id: MessageId,
     /// QoS it was published with.
     pub qos: QoS,
+    /// Payload Format Indicator: the payload is UTF-8 text.
+    pub payload_is_utf8: Option<bool>,
+    /// Content Type.
+    pub content_type: Option<Box<str>>,
+    /// Response Topic.
+    pub response_topic: Option<Box<str>>,
+    /// Correlation Data.
+    pub correlation_data: Option<Box<[u8]>>,
+    /// User Properties, in order.
+    pub user_properties: Vec<(Box<str>, Box<str>)>,
     /// Length of its payload.
     pub payload_bytes: usize,
     /// As much of the payload as was asked for.

@@ -6,13 +6,15 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use martlet_broker::{
-    Answer, ClientDetail, ClientInfo, ClientQuery, Command, Counters, Event, Report, SessionRules,
-    ShardId, SubscriptionInfo, SubscriptionPage, SubscriptionQuery, TenantId, TopicUse,
+    Answer, ClientDetail, Command, Counters, Event, Limits, Report, SessionRules, ShardId,
+    TenantId, TopicUse,
 };
+use martlet_codec::ReasonCode;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::authentication::{Gate, Policy};
+use crate::facts::NodeFacts;
 use crate::health::{Health, HealthReport};
 use crate::journal::Journal;
 use crate::logging::Logging;
@@ -65,6 +67,8 @@ pub struct NodeInfo {
     pub interval_ms: Option<u64>,
     /// Some listener beyond loopback takes clients without credentials.
     pub anonymous_beyond_loopback: bool,
+    /// What it is bounded by.
+    pub limits: Limits,
 }
 
 /// Where users are, by the configuration in force.
@@ -93,6 +97,7 @@ pub struct Control {
     gate: OnceLock<Gate>,
     logging: OnceLock<Arc<Logging>>,
     users: Mutex<UserPlaces>,
+    facts: Mutex<Arc<NodeFacts>>,
     anonymous: AtomicBool,
     started: Instant,
     next_request: AtomicU64,
@@ -142,15 +147,6 @@ pub struct Reloaded {
     pub needs_restart: Vec<String>,
 }
 
-/// Sessions of all shards.
-#[derive(Clone, Debug)]
-pub struct Clients {
-    /// As far as the limit goes, sorted by Client Identifier.
-    pub clients: Vec<ClientInfo>,
-    /// How many there are in all.
-    pub total: usize,
-}
-
 /// Why the shards could not be asked.
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
@@ -162,6 +158,9 @@ pub enum ControlError {
         /// Shards asked.
         asked: usize,
     },
+    /// A shard has too much to do, or its store does not answer.
+    #[error("not done, and it may be asked again: {0}")]
+    Refused(ReasonCode),
 }
 
 impl Control {
@@ -180,6 +179,7 @@ impl Control {
             gate: OnceLock::new(),
             logging: OnceLock::new(),
             users: Mutex::default(),
+            facts: Mutex::default(),
             anonymous: AtomicBool::new(false),
             started: Instant::now(),
             next_request: AtomicU64::new(1),
@@ -187,6 +187,16 @@ impl Control {
             stop: watch::Sender::new(false),
             reloads,
         }
+    }
+
+    /// What the node is set up with from now on.
+    pub fn set_node_facts(&self, facts: NodeFacts) {
+        *lock(&self.facts) = Arc::new(facts);
+    }
+
+    /// What the node is set up with.
+    pub fn node_facts(&self) -> Arc<NodeFacts> {
+        Arc::clone(&lock(&self.facts))
     }
 
     /// Where users are from now on.
@@ -243,36 +253,6 @@ impl Control {
         Ok(sum(&self.snapshots().await?))
     }
 
-    /// Sessions of this node, at most `limit`.
-    ///
-    /// # Errors
-    /// If a shard does not answer in time.
-    pub async fn clients(&self, limit: usize) -> Result<Clients, ControlError> {
-        let query = ClientQuery {
-            limit,
-            ..ClientQuery::default()
-        };
-        let reports = self
-            .ask_all(|request| Command::Clients {
-                request,
-                query: Box::new(query.clone()),
-            })
-            .await?;
-        let mut all = Clients {
-            clients: Vec::new(),
-            total: 0,
-        };
-        for answer in reports {
-            if let Answer::Clients(page) = answer {
-                all.clients.extend(page.clients);
-                all.total += page.total;
-            }
-        }
-        all.clients.sort_by(|a, b| a.client_id.cmp(&b.client_id));
-        all.clients.truncate(limit);
-        Ok(all)
-    }
-
     /// The session of this Client Identifier, with `limit` of its subscriptions, of the messages in
     /// its queue and of those in flight at most.
     ///
@@ -295,36 +275,6 @@ impl Control {
             Answer::ClientDetail(found) => found.map(|found| *found),
             _ => None,
         }))
-    }
-
-    /// Subscriptions of all shards, `limit` at most, in the order of the cursor: Client Identifier,
-    /// tenant, Topic Filter.
-    ///
-    /// # Errors
-    /// If a shard does not answer in time.
-    pub async fn subscriptions(
-        &self,
-        query: &SubscriptionQuery,
-    ) -> Result<SubscriptionPage, ControlError> {
-        let command = |request| Command::Subscriptions {
-            request,
-            query: Box::new(query.clone()),
-        };
-        let mut all = SubscriptionPage::default();
-        for answer in self.ask_all(command).await? {
-            if let Answer::Subscriptions(page) = answer {
-                all.subscriptions.extend(page.subscriptions);
-                all.total += page.total;
-                all.more |= page.more;
-            }
-        }
-        all.subscriptions.sort_by(|a, b| {
-            let key = |one: &SubscriptionInfo| (one.client_id.clone(), one.tenant);
-            (key(a), &a.filter).cmp(&(key(b), &b.filter))
-        });
-        all.more |= all.subscriptions.len() > query.limit;
-        all.subscriptions.truncate(query.limit);
-        Ok(all)
     }
 
     /// Which topics are in use, and by whom: `limit` uses of each shard at most.
@@ -523,6 +473,11 @@ impl Control {
         self.ask(ANSWER_TIMEOUT, command).await
     }
 
+    /// How many shards there are.
+    pub(crate) fn shard_count(&self) -> u16 {
+        self.shards.count()
+    }
+
     /// Asks one shard, and waits as long as what it is asked for may have to wait for the store.
     ///
     /// # Errors
@@ -541,7 +496,7 @@ impl Control {
         answers.pop().ok_or(none)
     }
 
-    async fn ask(
+    pub(crate) async fn ask(
         &self,
         timeout: Duration,
         command: impl Fn(u64) -> Command,

@@ -8,6 +8,7 @@
 //!
 //! * [`Control`] (`control`): commands to shards and their answers
 //! * `health`: alive, ready, and why not
+//! * `operate`: sessions, subscriptions and messages, looked through and changed
 //! * `metrics`: the Prometheus page
 //! * `statistics`: the `$SYS/broker/…` topics under the names that Mosquitto's users know
 //! * [`backup`]: a consistent copy of everything in one file, and its way back
@@ -15,6 +16,7 @@
 //! * `store`: whether the message store keeps up
 //! * `event_log`: events as log lines
 //! * [`explain`]: what decides whether a client may do something
+//! * [`facts`]: what the node was set up with
 //! * [`logging`]: what is logged, while the node runs
 //! * [`journal`]: what happened of late to clients, and the way to mend it
 //! * [`why`]: why a client does not work, of the closed list of [`cause`]
@@ -32,10 +34,12 @@ mod control;
 pub mod directory;
 pub mod event_log;
 pub mod explain;
+pub mod facts;
 mod health;
 pub mod journal;
 pub mod logging;
 mod metrics;
+mod operate;
 pub mod principal;
 mod statistics;
 mod store;
@@ -43,7 +47,7 @@ pub mod text;
 pub mod why;
 
 pub use control::{
-    Clients, Control, ControlError, NodeInfo, ReloadOf, ReloadRequest, Reloaded, Shards, UserPlaces,
+    Control, ControlError, NodeInfo, ReloadOf, ReloadRequest, Reloaded, Shards, UserPlaces,
 };
 pub use health::{Health, HealthReport};
 pub use metrics::Latencies;

@@ -34,6 +34,17 @@ enum Command {
     Status(cmd::admin::AdminOptions),
     /// List the clients of a running node
     Clients(cmd::admin::ClientsOptions),
+    /// Look at the clients of a running node, and end their connections
+    Client(cmd::client::ClientCommand),
+    /// End sessions of a running node
+    Session(cmd::client::SessionCommand),
+    /// List, read and take away the retained messages of a running node
+    Retained(cmd::retained::RetainedCommand),
+    /// Say whether a running node is ready, and what is to be known of it
+    ///
+    /// Exit code 0: it is ready. 3: it is, and something is to be known, which is printed. 1: it is
+    /// not ready, or does not answer.
+    Health(cmd::admin::AdminOptions),
     /// Stop a running node, in order, and wait until it has ended
     ///
     /// Exit code 0: it has ended. 1: no node answers. 2: it still runs after --timeout.
@@ -113,6 +124,10 @@ fn run(command: Command) -> ExitCode {
         Command::Config(command) => cmd::config_cmd::run(&command),
         Command::Status(options) => cmd::admin::status(&options),
         Command::Clients(options) => cmd::admin::clients(&options),
+        Command::Client(command) => cmd::client::run(&command),
+        Command::Session(command) => cmd::client::run_session(&command),
+        Command::Retained(command) => cmd::retained::run(&command),
+        Command::Health(options) => cmd::admin::health(&options),
         Command::Stop(options) => cmd::stop::run(&options),
         Command::Backup(command) => cmd::backup::run(&command),
         Command::Store(command) => cmd::store_cmd::run(&command),

@@ -640,7 +640,12 @@ fn retained_messages_are_found_and_taken_away() {
         .map(|number| retained(&format!("room/{number:03}/light"), "on"))
         .collect();
     node.publish(1, &rooms);
-    node.publish(1, &[retained("other", "stays")]);
+    let other = NewMessage {
+        content_type: Some("text/plain".into()),
+        user_properties: vec![("room".into(), "7".into())],
+        ..retained("other", "stays")
+    };
+    node.publish(1, &[other]);
     node.harness.elapse(50);
     node.harness.take_reports();
     let query = RetainedQuery {
@@ -686,5 +691,8 @@ fn retained_messages_are_found_and_taken_away() {
         filter: "#".into(),
         ..query
     });
-    assert_eq!((left.total, &*left.messages[0].topic), (Some(1), "other"));
+    let other = &left.messages[0];
+    assert_eq!((left.total, &*other.topic), (Some(1), "other"));
+    assert_eq!(other.content_type.as_deref(), Some("text/plain"));
+    assert_eq!(other.user_properties, [("room".into(), "7".into())]);
 }

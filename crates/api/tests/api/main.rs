@@ -2,6 +2,7 @@
 //! whether the document says what is so.
 #![allow(clippy::unwrap_used)]
 
+mod broker;
 mod callers;
 mod directory;
 mod document;

@@ -8,7 +8,11 @@ use axum::http::request::Builder;
 use axum::http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt as _;
 use martlet_api::{Api, ApiKey, Connection, Door, Settings, router};
-use martlet_broker::{Answer as Said, ClientPage, Command, Report, ShardId, SubscriptionPage};
+use martlet_broker::{
+    Answer as Said, ClientPage, Command, Limits, MessageId, NewMessage, Published, Report,
+    RetainedInfo, RetainedPage, ShardId, SubscriptionPage,
+};
+use martlet_codec::{QoS, ReasonCode};
 use martlet_control::principal::Scopes;
 use martlet_control::{
     Control, Latencies, NodeInfo, PinnedStore, ReloadRequest, Reloaded, Shards, StoreSize,
@@ -20,10 +24,57 @@ use tower::ServiceExt as _;
 
 use crate::directory::InMemory;
 
-/// A shard that has nothing.
-struct Empty(Arc<OnceLock<Weak<Control>>>);
+/// A shard without clients, which has one retained message.
+struct Lone(Arc<OnceLock<Weak<Control>>>);
 
-impl Shards for Empty {
+/// The topic and the payload of it.
+pub(crate) const RETAINED: (&str, &[u8]) = ("room/7/light", b"<b>on</b>");
+
+/// The client that has a session, as far as subscribing goes.
+pub(crate) const CLIENT: &str = "a/b %2F\u{e9}";
+
+fn published(messages: &[NewMessage]) -> Said {
+    let outcomes = messages.iter().enumerate().map(|(number, message)| {
+        let is_long = message.payload.len() > 1000;
+        Published {
+            reason: match is_long {
+                true => ReasonCode::PacketTooLarge,
+                false => ReasonCode::NoMatchingSubscribers,
+            },
+            id: (!is_long).then_some(MessageId(number as u64)),
+            matched_here: 0,
+            other_shards: 0,
+            recorded: false,
+        }
+    });
+    Said::Publish(outcomes.collect())
+}
+
+fn retained(filter: &str) -> RetainedPage {
+    let (topic, payload) = RETAINED;
+    let message = RetainedInfo {
+        topic: topic.into(),
+        id: MessageId(7),
+        qos: QoS::AtLeastOnce,
+        payload_is_utf8: None,
+        content_type: Some("text/html".into()),
+        response_topic: None,
+        correlation_data: None,
+        user_properties: Vec::new(),
+        payload_bytes: payload.len(),
+        payload: payload.into(),
+        received_wall_ms: 1_700_000_000_000,
+        expires_in_secs: None,
+    };
+    let found = [topic, "#", "room/#"].contains(&filter);
+    RetainedPage {
+        messages: found.then_some(message).into_iter().collect(),
+        total: Some(u64::from(found)),
+        more: false,
+    }
+}
+
+impl Shards for Lone {
     fn count(&self) -> u16 {
         1
     }
@@ -38,6 +89,51 @@ impl Shards for Empty {
             }
             Command::Traffic { request, .. } => (request, Said::Traffic(Vec::new())),
             Command::SessionRules { request, .. } => (request, Said::SessionRules(None)),
+            Command::Retained { request, query } => {
+                (request, Said::Retained(retained(&query.filter)))
+            }
+            Command::DeleteRetained {
+                request, filter, ..
+            } => {
+                let deleted = retained(&filter).messages.len() as u64;
+                let reason = ReasonCode::Success;
+                (request, Said::DeleteRetained { deleted, reason })
+            }
+            Command::Publish {
+                request, messages, ..
+            } => (request, published(&messages)),
+            Command::Disconnect {
+                request, client_id, ..
+            } => (request, Said::Disconnect(client_id == CLIENT)),
+            Command::EndSession {
+                request, client_id, ..
+            } => (request, Said::EndSession(&*client_id == CLIENT)),
+            Command::Subscribe {
+                request,
+                client_id,
+                subscriptions,
+                ..
+            } => {
+                let codes = subscriptions.iter().map(|one| match one.options.qos {
+                    QoS::ExactlyOnce => ReasonCode::NotAuthorized,
+                    _ => ReasonCode::GrantedQoS1,
+                });
+                let codes = (&*client_id == CLIENT).then(|| codes.collect());
+                (request, Said::Subscribe(codes))
+            }
+            Command::Unsubscribe {
+                request,
+                client_id,
+                filters,
+                ..
+            } => {
+                let codes = filters.iter().map(|filter| match &**filter {
+                    "t/+" => ReasonCode::Success,
+                    _ => ReasonCode::NoSubscriptionExisted,
+                });
+                let codes = (&*client_id == CLIENT).then(|| codes.collect());
+                (request, Said::Unsubscribe(codes))
+            }
             _ => return,
         };
         let report = Report { request, answer };
@@ -160,8 +256,9 @@ impl Node {
             durability: "memory",
             interval_ms: None,
             anonymous_beyond_loopback: false,
+            limits: Limits::default(),
         };
-        let shards = Box::new(Empty(Arc::clone(&own)));
+        let shards = Box::new(Lone(Arc::clone(&own)));
         let control = Arc::new(Control::new(shards, info, reloads));
         own.set(Arc::downgrade(&control)).unwrap();
         let directory = Arc::new(InMemory::default());
@@ -210,6 +307,14 @@ impl Node {
     pub(crate) async fn get(&self, target: &str) -> Answer {
         self.send(request("GET", target).body(Body::empty()).unwrap())
             .await
+    }
+
+    /// With the key that may do everything, and a body.
+    pub(crate) async fn ask_with(&self, method: &str, target: &str, body: &Value) -> Answer {
+        let mut request = json(method, target, body);
+        let key = KEY.parse().unwrap();
+        request.headers_mut().insert("x-api-key", key);
+        self.send(request).await
     }
 
     pub(crate) async fn post(&self, target: &str, body: &Value) -> Answer {

@@ -64,8 +64,15 @@ impl NewMessage {
         self.retain || self.qos > QoS::AtMostOnce
     }
 
-    /// Length of all its texts, if each fits into a packet.
+    /// Length of all its texts, if each fits into a packet and has no null character
+    /// [MQTT-1.5.4-2].
     fn text_bytes(&self) -> Option<usize> {
+        let pairs = self.user_properties.iter();
+        let texts = pairs.flat_map(|(key, value)| [key, value]);
+        let mut texts = self.content_type.iter().chain(texts);
+        if texts.any(|text| text.contains('\0')) {
+            return None;
+        }
         let single = [
             Some(self.topic.len()),
             self.content_type.as_ref().map(|text| text.len()),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use martlet_codec::{QoS, ReasonCode, TopicFilter};
+use martlet_codec::{PublishProperties, QoS, ReasonCode, TopicFilter};
 
 use super::Step;
 use crate::command::{NewMessage, RetainedQuery};
@@ -86,12 +86,22 @@ impl RetainedScan {
             self.page.more = true;
             return;
         }
+        // They were read when the message came: that cannot fail.
+        let properties = PublishProperties::from_forwarded(message.forwarded()).unwrap_or_default();
+        let pairs = properties.user_properties.iter();
         let payload = message.payload();
         let shown = payload.len().min(self.query.payload_bytes_max);
         self.page.messages.push(RetainedInfo {
             topic: topic.into(),
             id: message.id(),
             qos: message.qos(),
+            payload_is_utf8: properties.payload_format_utf8,
+            content_type: properties.content_type.map(Into::into),
+            response_topic: properties.response_topic.map(Into::into),
+            correlation_data: properties.correlation_data.map(Into::into),
+            user_properties: pairs
+                .map(|(key, value)| (key.into(), value.into()))
+                .collect(),
             payload_bytes: payload.len(),
             payload: payload[..shown].into(),
             received_wall_ms: message.received_wall_ms(),

@@ -106,9 +106,31 @@ impl Shard {
                 .connected
                 .is_none_or(|connected| connected == is_there)
             && query
+                .user
+                .as_deref()
+                .is_none_or(|user| self.is_of_user(session, user))
+            && query
                 .search
                 .as_ref()
                 .is_none_or(|search| self.finds_session(session, search, text))
+    }
+
+    /// Who has proved to be somebody is nobody else, whatever its CONNECT says.
+    fn is_of_user(&self, session: &Session, user: &str) -> bool {
+        if let Some(name) = session
+            .permit
+            .as_ref()
+            .and_then(|permit| permit.user_name())
+        {
+            return name == user;
+        }
+        let connection = session.connection();
+        let connection = connection.map(|connection| self.connections.id_of(connection));
+        let connection = connection.and_then(|connection| self.connections.get(connection));
+        connection.is_some_and(|connection| {
+            let name = connection.user_name();
+            name.is_some_and(|name| **name == *user)
+        })
     }
 
     fn finds_session(&self, session: &Session, search: &Search, text: &mut String) -> bool {

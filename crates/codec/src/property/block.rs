@@ -23,14 +23,19 @@ impl<'a> Block<'a> {
     #[inline]
     pub(crate) fn take(body: &mut Reader<'a>, owner: Owner) -> Result<Self, DecodeError> {
         let len = body.varint()?;
-        let raw = body.take(len as usize)?;
-        Ok(Self {
+        Ok(Self::of(body.take(len as usize)?, owner))
+    }
+
+    /// The properties that these bytes are, without their length.
+    #[inline]
+    pub(crate) fn of(raw: &'a [u8], owner: Owner) -> Self {
+        Self {
             raw,
             reader: Reader::new(raw),
             owner,
             seen: 0,
             user_count: 0,
-        })
+        }
     }
 
     /// The properties without their length.

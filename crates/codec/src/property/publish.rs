@@ -60,6 +60,14 @@ impl<'a> PublishProperties<'a> {
         self.user_properties.encode_into(out);
     }
 
+    /// Reads what [`Self::encode_forwarded`] wrote, or a client in its place.
+    ///
+    /// # Errors
+    /// What a packet with these properties would be refused for.
+    pub fn from_forwarded(bytes: &'a [u8]) -> Result<Self, DecodeError> {
+        Self::decode_block(Block::of(bytes, Owner::PUBLISH)).map(|(properties, _)| properties)
+    }
+
     /// Whether `raw` may be passed on as it is in place of [`Self::encode_forwarded`].
     #[inline]
     pub const fn forwardable_verbatim(&self) -> bool {

@@ -12,9 +12,12 @@ use clap::Args;
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
-use martlet_api::{ClientList, Status};
+use martlet_api::page::Page;
+use martlet_api::{ClientView, Status};
 use martlet_control::Reloaded;
 use martlet_control::text::printable;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use tokio::net::UnixStream;
 
 use crate::cmd::node_options::NodeOptions;
@@ -56,21 +59,61 @@ pub(crate) fn status(options: &AdminOptions) -> ExitCode {
     )
 }
 
+/// Clients, as far as they were asked for.
+#[derive(Serialize)]
+struct ClientList {
+    clients: Vec<ClientView>,
+    /// How many there are in all.
+    total: u64,
+}
+
 /// `martlet clients`.
 pub(crate) fn clients(options: &ClientsOptions) -> ExitCode {
-    let path = format!("/api/v1/clients?limit={}", options.limit);
     let data_dir = options.admin.node.data_dir();
-    let answer = data_dir.and_then(|data_dir| ask(&data_dir, "GET", &path));
+    let list = data_dir.and_then(|data_dir| {
+        let path = "/api/v1/clients";
+        let (clients, total) = pages(&data_dir, path, &[], options.limit)?;
+        Ok(ClientList { clients, total })
+    });
     finish_as(
         options.admin.json,
-        answer.and_then(|body| {
-            if options.admin.json {
-                return Ok(body);
-            }
-            let list: ClientList = serde_json::from_str(&body)?;
-            Ok(clients_text(&list))
+        list.and_then(|list| match options.admin.json {
+            true => Ok(serde_json::to_string(&list)?),
+            false => Ok(clients_text(&list.clients, list.total)),
         }),
     )
+}
+
+/// Items of a page that is asked for.
+const PAGE: usize = 1000;
+
+/// The first `limit` items of a list, page by page, and how many there are in all.
+pub(crate) fn pages<T: DeserializeOwned>(
+    data_dir: &Path,
+    path: &str,
+    filters: &[(&str, &str)],
+    limit: usize,
+) -> anyhow::Result<(Vec<T>, u64)> {
+    let (mut items, mut total, mut cursor) = (Vec::new(), 0, None);
+    loop {
+        let wanted = (limit - items.len()).clamp(1, PAGE);
+        let mut target = format!("{path}?limit={wanted}");
+        for (name, value) in filters {
+            target.push_str(&format!("&{name}={}", encoded(value)));
+        }
+        match &cursor {
+            None => target.push_str("&total=true"),
+            Some(cursor) => target.push_str(&format!("&cursor={cursor}")),
+        }
+        let page: Page<T> = serde_json::from_str(&ask(data_dir, "GET", &target)?)?;
+        total = page.total.unwrap_or(total);
+        items.extend(page.items);
+        cursor = page.next;
+        if cursor.is_none() || items.len() >= limit {
+            items.truncate(limit);
+            return Ok((items, total));
+        }
+    }
 }
 
 /// Exit code of a reload that went well, after which something waits for a restart.
@@ -101,6 +144,39 @@ pub(crate) fn reload(options: &AdminOptions) -> ExitCode {
     });
     match (finish_as(options.json, outcome), needs_restart) {
         (_, true) => ExitCode::from(NEEDS_RESTART),
+        (code, false) => code,
+    }
+}
+
+/// Exit code of a node that is ready, and about which there is something to know.
+const WARNS: u8 = 3;
+
+/// How the node is, in one word, and what is to be known.
+#[derive(Deserialize)]
+struct Health {
+    status: String,
+    warnings: Vec<String>,
+}
+
+/// `martlet health`.
+pub(crate) fn health(options: &AdminOptions) -> ExitCode {
+    let data_dir = options.node.data_dir();
+    let answer = data_dir.and_then(|data_dir| ask(&data_dir, "GET", "/health/ready"));
+    let mut warns = false;
+    let outcome = answer.and_then(|body| {
+        let health: Health = serde_json::from_str(&body)?;
+        warns = !health.warnings.is_empty();
+        if options.json {
+            return Ok(body);
+        }
+        let mut text = format!("{}\n", health.status);
+        for warning in &health.warnings {
+            text.push_str(&format!("warning: {}\n", printable(warning)));
+        }
+        Ok(text)
+    });
+    match (finish_as(options.json, outcome), warns) {
+        (_, true) => ExitCode::from(WARNS),
         (code, false) => code,
     }
 }
@@ -149,12 +225,13 @@ fn durability(status: &Status) -> String {
     }
 }
 
-fn clients_text(list: &ClientList) -> String {
+/// Clients as a table; `total` of them would have been listed without a limit.
+pub(crate) fn clients_text(clients: &[ClientView], total: u64) -> String {
     let mut text = format!(
         "{:<32} {:<10} {:<5} {:<22} {:>5} {:>8} {:>9} {:>10} {:>8}\n",
         "CLIENT", "STATE", "MQTT", "ADDRESS", "SUBS", "QUEUED", "IN FLIGHT", "DELIVERED", "DROPPED"
     );
-    for client in &list.clients {
+    for client in clients {
         text.push_str(&format!(
             "{:<32} {:<10} {:<5} {:<22} {:>5} {:>8} {:>9} {:>10} {:>8}\n",
             printable(&client.client_id),
@@ -172,18 +249,15 @@ fn clients_text(list: &ClientList) -> String {
             client.dropped
         ));
     }
-    if list.total > list.clients.len() {
-        text.push_str(&format!(
-            "{} of {} (--limit N shows more)\n",
-            list.clients.len(),
-            list.total
-        ));
+    if total > clients.len() as u64 {
+        let shown = clients.len();
+        text.push_str(&format!("{shown} of {total} (--limit N shows more)\n"));
     }
     text
 }
 
 /// Prints what came of a command; as JSON, what the node says about its refusal too.
-fn finish_as(json: bool, outcome: anyhow::Result<String>) -> ExitCode {
+pub(crate) fn finish_as(json: bool, outcome: anyhow::Result<String>) -> ExitCode {
     use std::io::Write as _;
     let refusal = outcome.as_ref().err().and_then(Refusal::of);
     let text = match (&outcome, refusal) {

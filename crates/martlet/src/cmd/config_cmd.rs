@@ -67,34 +67,14 @@ pub(crate) fn run(command: &ConfigCommand) -> ExitCode {
 
 fn show(options: &ConfigOptions, json: bool, changed: bool) -> anyhow::Result<String> {
     let effective = options.load()?;
+    if json {
+        let shown = effective.shown(changed);
+        return Ok(format!("{}\n", serde_json::to_string_pretty(&shown)?));
+    }
     let values = effective
         .values
         .iter()
         .filter(|(_, sourced)| !changed || sourced.source != "default");
-    if json {
-        let entries: Vec<_> = values
-            .map(|(key, sourced)| {
-                serde_json::json!({
-                    "key": key, "value": sourced.value.shown().to_json(), "source": sourced.source,
-                })
-            })
-            .collect();
-        let listeners: Vec<_> = effective
-            .listeners
-            .iter()
-            .map(|table| {
-                let entries = table.iter().map(|(key, sourced)| {
-                    let entry = serde_json::json!({
-                        "value": sourced.value.shown().to_json(), "source": sourced.source,
-                    });
-                    (key.clone(), entry)
-                });
-                serde_json::Value::Object(entries.collect())
-            })
-            .collect();
-        let document = serde_json::json!({ "values": entries, "listeners": listeners });
-        return Ok(format!("{}\n", serde_json::to_string_pretty(&document)?));
-    }
     let mut text = String::new();
     let mut section = "";
     for (key, sourced) in values {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use martlet_control::facts::{Configuration, ConfigurationValue, ListenerValue};
 use toml::de::{DeTable, DeValue};
 
 use crate::config::schema::{Key, Kind, LISTENER_KEYS, Value, keys};
@@ -100,6 +101,43 @@ impl Effective {
             }
         }
         None
+    }
+
+    /// As it is shown to operators: what is secret is masked. If asked, only what is not the
+    /// default.
+    pub(crate) fn shown(&self, changed: bool) -> Configuration {
+        let values = self.values.iter();
+        let values = values.filter(|(_, sourced)| !changed || sourced.source != DEFAULT_SOURCE);
+        let values = values.map(|(key, sourced)| ConfigurationValue {
+            key: key.clone(),
+            value: sourced.value.shown().to_json(),
+            source: sourced.source.clone(),
+        });
+        let shown = |sourced: &Sourced| ListenerValue {
+            value: sourced.value.shown().to_json(),
+            source: sourced.source.clone(),
+        };
+        let listeners = self.listeners.iter().map(|table| {
+            let all = table.iter();
+            all.map(|(key, sourced)| (key.clone(), shown(sourced)))
+                .collect()
+        });
+        Configuration {
+            values: values.collect(),
+            listeners: listeners.collect(),
+        }
+    }
+
+    /// The files of a key of TLS: the node's, and those of listeners.
+    pub(crate) fn paths(&self, key: &str) -> Vec<PathBuf> {
+        let general = self.values.get(&format!("tls.{key}"));
+        let own = self.listeners.iter().filter_map(|table| table.get(key));
+        let all = general.into_iter().chain(own);
+        let paths = all.filter_map(|sourced| match &sourced.value {
+            Value::Text(path) if !path.is_empty() => Some(PathBuf::from(path)),
+            _ => None,
+        });
+        paths.collect()
     }
 
     /// The value of a key that the schema has.

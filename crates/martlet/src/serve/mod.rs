@@ -3,6 +3,7 @@
 pub(crate) mod admin_socket;
 mod authentication;
 pub(crate) mod data_dir;
+mod facts;
 mod http;
 mod log;
 mod notify;
@@ -261,7 +262,9 @@ async fn run_node(
         tokio::spawn(publish_statistics(Arc::clone(&control), every));
     }
     let (options, effective_now) = (options.clone(), effective.clone());
-    let mut reload = Reload::new(options, effective_now, node, gate, Arc::clone(&control));
+    let http_urls = http_at.iter().map(|at| at.url.clone()).collect();
+    let asked = Arc::clone(&control);
+    let mut reload = Reload::new(options, effective_now, node, gate, asked, http_urls);
     announce(node, &effective.files, &control, &http_at);
     tell_setup(&api, &control, &http_at).await;
     control.health.set_ready();
@@ -507,6 +510,7 @@ fn node_info(node: &NodeConfig, options: &ConfigOptions, running: &Running) -> N
         durability,
         interval_ms,
         anonymous_beyond_loopback: node.anonymous_beyond_loopback,
+        limits: node.settings.limits.clone(),
     }
 }
 

@@ -18,7 +18,7 @@ use martlet_reactor::{ListenerConfig, TlsSettings};
 use martlet_registry::Renewed;
 use tracing::{error, info, warn};
 
-use super::ConfigOptions;
+use super::{ConfigOptions, facts};
 use crate::config::{self, Effective, HttpListener, NodeConfig};
 
 /// How often is looked whether a file has changed.
@@ -43,6 +43,8 @@ pub(super) struct Reload {
     /// By listener.
     tls: BTreeMap<String, TlsSettings>,
     files: Vec<PathBuf>,
+    /// Where it listens by HTTP, as URLs.
+    http_urls: Vec<String>,
     /// What the files looked like when they were last read, or tried.
     seen: Vec<Option<Look>>,
     /// When they were last read, or tried.
@@ -82,7 +84,10 @@ impl Reload {
         node: &NodeConfig,
         gate: Gate,
         control: Arc<Control>,
+        http_urls: Vec<String>,
     ) -> Self {
+        let urls = &control.info.listeners;
+        control.set_node_facts(facts::of(node, &started_with, urls, &http_urls));
         let policies = node.listeners.iter().enumerate().map(|(number, listener)| {
             let mut policy = ListenerPolicy::clone(&listener.policy);
             policy.number = u16::try_from(number).unwrap_or(u16::MAX);
@@ -101,6 +106,7 @@ impl Reload {
             policies: policies.collect(),
             tls: tls.chain(http).collect(),
             files: node.files.clone(),
+            http_urls,
             seen: Vec::new(),
             tried: SystemTime::now(),
         };
@@ -251,6 +257,9 @@ impl Reload {
         if done.certificates > 0 {
             self.control.recheck_certificates();
         }
+        let urls = &self.control.info.listeners;
+        let facts = facts::of(&node, &effective, urls, &self.http_urls);
+        self.control.set_node_facts(facts);
         let anonymous = node.lets_anonymous_in();
         if let Some(policy) = node.policy {
             let revocations = self.gate.set_policy(Arc::clone(&policy));

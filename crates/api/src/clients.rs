@@ -1,0 +1,430 @@
+//! Clients: their sessions and connections, one by one and page by page; ending either.
+
+use std::net::SocketAddr;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use martlet_broker::{
+    ClientDetail, ClientInfo, ClientQuery, ConnectionDetail, InFlightMessage, MessageHead,
+    QueuedMessage, Search, TenantId, UserName, WillInfo,
+};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use crate::api::Api;
+use crate::extract::{PathOf, QueryOf};
+use crate::page::{self, Page};
+use crate::problem::{Problem, ProblemKind, ProblemView};
+use crate::subscriptions::SubscriptionView;
+use crate::time::Moment;
+
+/// Clients of other tenants are nobody's yet.
+pub(crate) const TENANT: TenantId = TenantId(0);
+
+/// A session.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct ClientView {
+    /// Client Identifier.
+    pub client_id: String,
+    /// A connection is there.
+    pub connected: bool,
+    /// User name of the last CONNECT.
+    pub user_name: Option<String>,
+    /// Protocol version of the last CONNECT.
+    pub protocol: String,
+    /// Peer; none while away.
+    pub address: Option<String>,
+    /// Keep Alive in force, seconds; 0 is none.
+    pub keep_alive_secs: u16,
+    /// Session Expiry Interval, seconds; 4294967295 is never.
+    pub session_expiry_secs: u32,
+    /// Wall clock of the last CONNECT, milliseconds since the Unix epoch.
+    pub connected_at_ms: u64,
+    /// Number of subscriptions.
+    pub subscriptions: usize,
+    /// Messages waiting.
+    pub queued: usize,
+    /// Messages sent and not acknowledged.
+    pub in_flight: usize,
+    /// Messages chosen for it.
+    pub matched: u64,
+    /// Messages delivered.
+    pub delivered: u64,
+    /// Messages dropped.
+    pub dropped: u64,
+    /// Messages expired.
+    pub expired: u64,
+}
+
+impl From<ClientInfo> for ClientView {
+    fn from(client: ClientInfo) -> Self {
+        let address = client.address;
+        Self {
+            client_id: client.client_id,
+            connected: client.connected,
+            user_name: client.user_name,
+            protocol: client.version.to_string(),
+            address: address.map(|(ip, port)| SocketAddr::new(ip, port).to_string()),
+            keep_alive_secs: client.keep_alive_secs,
+            session_expiry_secs: client.session_expiry_secs,
+            connected_at_ms: client.connected_at_ms,
+            subscriptions: client.subscriptions,
+            queued: client.queued,
+            in_flight: client.in_flight,
+            matched: client.matched,
+            delivered: client.delivered,
+            dropped: client.dropped,
+            expired: client.expired,
+        }
+    }
+}
+
+/// Which clients: all that is said must hold.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Wanted {
+    /// Text that is in the Client Identifier, the user name or the address.
+    #[param(example = "sensor")]
+    search: Option<String>,
+    /// With a connection, or without.
+    connected: Option<bool>,
+    /// Of exactly this user.
+    user: Option<String>,
+    /// At most so many on a page.
+    #[param(minimum = 1, maximum = 1000, default = 100)]
+    limit: Option<usize>,
+    /// `next` of the page before.
+    cursor: Option<String>,
+    /// Say how many there are on all pages.
+    total: Option<bool>,
+}
+
+/// Clients
+///
+/// Sessions, connected or not, by Client Identifier.
+#[utoipa::path(get, path = "/api/v1/clients", tag = "clients", params(Wanted),
+    responses((status = 200, description = "A page of them", body = Page<ClientView>)))]
+pub(crate) async fn list(
+    State(api): State<Api>,
+    QueryOf(wanted): QueryOf<Wanted>,
+) -> Result<axum::Json<Page<ClientView>>, Problem> {
+    let Wanted {
+        search,
+        connected,
+        user,
+        limit,
+        cursor,
+        total,
+    } = wanted;
+    let list = format!("clients {:?}", (&search, connected, &user));
+    let after: Option<(String, u32)> = api.cursors().key(&list, cursor.as_deref())?;
+    let query = ClientQuery {
+        tenant: Some(TENANT),
+        search: search.as_deref().map(anywhere),
+        user: user.map(Into::into),
+        connected,
+        after: after.map(|(client_id, tenant)| (client_id.into(), TenantId(tenant))),
+        limit: page::limit(limit)?,
+    };
+    let found = api.control.clients(&query).await?;
+    let last = found.clients.last().filter(|_| found.more);
+    let key = |last: &ClientInfo| (last.client_id.clone(), last.tenant.0);
+    let next = last.map(|last| api.cursors().after_key(&list, &key(last)));
+    Ok(axum::Json(Page {
+        items: found.clients.into_iter().map(Into::into).collect(),
+        next,
+        total: (total == Some(true)).then_some(found.total as u64),
+    }))
+}
+
+pub(crate) fn anywhere(text: &str) -> Search {
+    Search {
+        text: text.into(),
+        anywhere: true,
+    }
+}
+
+/// How much of it.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Much {
+    /// At most so many subscriptions, messages of the queue and messages in flight.
+    #[param(minimum = 1, maximum = 1000, default = 100)]
+    limit: Option<usize>,
+}
+
+/// A client
+///
+/// Its session, its connection, its Will, its subscriptions, and the first messages that wait for
+/// it or are in flight, without their payloads.
+#[utoipa::path(get, path = "/api/v1/clients/{client_id}", tag = "clients",
+    params(("client_id" = String, Path, description = "Client Identifier, percent-encoded"), Much),
+    responses(
+        (status = 200, description = "All that is known of it", body = ClientDetailView),
+        (status = 404, description = "It has no session", body = ProblemView,
+            content_type = "application/problem+json")))]
+pub(crate) async fn show(
+    State(api): State<Api>,
+    PathOf(client_id): PathOf<String>,
+    QueryOf(much): QueryOf<Much>,
+) -> Result<axum::Json<ClientDetailView>, Problem> {
+    let limit = page::limit(much.limit)?;
+    let found = api.control.client(TENANT, &client_id, limit).await?;
+    let found = found.ok_or_else(|| no_session(&client_id))?;
+    Ok(axum::Json(found.into()))
+}
+
+pub(crate) fn no_session(client_id: &str) -> Problem {
+    let detail = format!("there is no session of the client {client_id:?}");
+    Problem::new(ProblemKind::NotFound, detail).of_parameter("client_id", "no such session")
+}
+
+/// End a connection
+///
+/// The client is told so (0x98, Administrative action) and its Will is sent. Its session stays, and
+/// it may come again.
+#[utoipa::path(delete, path = "/api/v1/clients/{client_id}", tag = "clients",
+    params(("client_id" = String, Path, description = "Client Identifier, percent-encoded")),
+    responses(
+        (status = 204, description = "The connection is ended"),
+        (status = 404, description = "It is not connected", body = ProblemView,
+            content_type = "application/problem+json")))]
+pub(crate) async fn kick(
+    State(api): State<Api>,
+    PathOf(client_id): PathOf<String>,
+) -> Result<StatusCode, Problem> {
+    match api.control.disconnect(TENANT, &client_id).await? {
+        true => Ok(StatusCode::NO_CONTENT),
+        false => {
+            let detail = format!("the client {client_id:?} is not connected");
+            let problem = Problem::new(ProblemKind::NotFound, detail);
+            Err(problem.of_parameter("client_id", "not connected"))
+        }
+    }
+}
+
+/// All that is known of a client, but for what its messages say.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct ClientDetailView {
+    /// As in the list.
+    pub client: ClientView,
+    /// The user that it has proved to be, or says it is where nobody asks.
+    pub user: Option<String>,
+    /// It has proved to be that user.
+    pub user_is_proved: bool,
+    /// The session outlives its connection: what is in it is kept in the store.
+    pub durable: bool,
+    /// When the last connection ended; none while there is one.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub left_at: Option<String>,
+    /// Its connection; none while it is away.
+    pub connection: Option<ConnectionView>,
+    /// Its Will, if one is kept.
+    pub will: Option<WillView>,
+    /// Its subscriptions, as many as were asked for.
+    pub subscriptions: Vec<SubscriptionView>,
+    /// Bytes of the messages that wait in its queue.
+    pub queued_bytes: u64,
+    /// The first of them, as many as were asked for.
+    pub queue: Vec<QueuedView>,
+    /// Messages under a Packet Identifier, as many as were asked for.
+    pub in_flight: Vec<InFlightView>,
+    /// QoS 2 messages of its own between PUBLISH and PUBREL.
+    pub receipts: usize,
+    /// Messages dropped since the start of the node, by reason.
+    pub drops: Vec<DropView>,
+}
+
+/// What a connection is by.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct ConnectionView {
+    /// The listener that it came by.
+    pub listener: String,
+    /// Clean Start of its CONNECT.
+    pub clean_start: bool,
+    /// The client's Receive Maximum, bounded by the node's.
+    pub receive_maximum: u16,
+    /// The client's Maximum Packet Size; none is no limit.
+    pub maximum_packet_size: Option<u32>,
+    /// The client's Topic Alias Maximum, bounded by the node's.
+    pub topic_alias_maximum: u16,
+    /// Bytes that wait to be written.
+    pub output_bytes: usize,
+    /// Bytes that came and wait to be worked off.
+    pub input_bytes: usize,
+    /// Answers that wait for the store.
+    pub answers_gated: u32,
+}
+
+/// A Will, without its payload.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct WillView {
+    /// Topic Name.
+    pub topic: String,
+    /// QoS.
+    pub qos: u8,
+    /// It is to be retained.
+    pub retain: bool,
+    /// Length of its payload.
+    pub payload_bytes: usize,
+    /// Will Delay Interval, seconds.
+    pub delay_secs: u32,
+}
+
+/// A message in a queue. What it is about is not known where it lies in the store alone.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct QueuedView {
+    /// Its name.
+    pub message_id: String,
+    /// The QoS that it is sent with.
+    pub qos: u8,
+    /// It is sent with RETAIN 1.
+    pub retain: bool,
+    /// What it counts for in limits.
+    pub bytes: usize,
+    /// Topic Name.
+    pub topic: Option<String>,
+    /// Length of its payload.
+    pub payload_bytes: Option<usize>,
+    /// When it came in.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub received_at: Option<String>,
+}
+
+/// A message under a Packet Identifier.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct InFlightView {
+    /// The identifier.
+    pub packet_id: u16,
+    /// Its name.
+    pub message_id: String,
+    /// How far it has come: `unsent`, `unacknowledged` or `released`.
+    pub state: String,
+    /// QoS of the PUBLISH.
+    pub qos: u8,
+    /// Topic Name; none if it is not in memory any more.
+    pub topic: Option<String>,
+    /// Length of its payload; likewise.
+    pub payload_bytes: Option<usize>,
+    /// When it came in; likewise.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub received_at: Option<String>,
+}
+
+/// Messages that were dropped for one reason.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct DropView {
+    /// The reason, as in the metrics.
+    pub reason: String,
+    /// What it means.
+    pub meaning: String,
+    /// How many.
+    pub count: u64,
+}
+
+impl From<ClientDetail> for ClientDetailView {
+    fn from(found: ClientDetail) -> Self {
+        let drops = found.drops.iter().map(|(reason, count)| DropView {
+            reason: reason.name().to_owned(),
+            meaning: reason.meaning().to_owned(),
+            count: *count,
+        });
+        Self {
+            client: found.info.into(),
+            user_is_proved: matches!(found.user, Some(UserName::Proved(_))),
+            user: found.user.map(|user| user.as_str().to_owned()),
+            durable: found.durable,
+            left_at: found.left_ms.and_then(at),
+            connection: found.connection.map(Into::into),
+            will: found.will.map(Into::into),
+            subscriptions: found.subscriptions.into_iter().map(Into::into).collect(),
+            queued_bytes: found.queued_bytes,
+            queue: found.queue.into_iter().map(Into::into).collect(),
+            in_flight: found.in_flight.into_iter().map(Into::into).collect(),
+            receipts: found.receipts,
+            drops: drops.collect(),
+        }
+    }
+}
+
+/// RFC 3339, of milliseconds since the Unix epoch.
+pub(crate) fn at(ms: u64) -> Option<String> {
+    let moment = Moment::from_ms(i64::try_from(ms).ok()?)?;
+    Some(moment.to_string())
+}
+
+impl From<ConnectionDetail> for ConnectionView {
+    fn from(found: ConnectionDetail) -> Self {
+        Self {
+            listener: found.listener,
+            clean_start: found.clean_start,
+            receive_maximum: found.receive_maximum,
+            maximum_packet_size: found.maximum_packet_size,
+            topic_alias_maximum: found.topic_alias_maximum,
+            output_bytes: found.output_bytes,
+            input_bytes: found.input_bytes,
+            answers_gated: found.answers_gated,
+        }
+    }
+}
+
+impl From<WillInfo> for WillView {
+    fn from(found: WillInfo) -> Self {
+        Self {
+            topic: found.topic.into(),
+            qos: found.qos as u8,
+            retain: found.retain,
+            payload_bytes: found.payload_bytes,
+            delay_secs: found.delay_secs,
+        }
+    }
+}
+
+impl From<QueuedMessage> for QueuedView {
+    fn from(found: QueuedMessage) -> Self {
+        let (topic, payload_bytes, received_at) = parts(found.head);
+        Self {
+            message_id: found.id.0.to_string(),
+            qos: found.qos as u8,
+            retain: found.retain,
+            bytes: found.bytes,
+            topic,
+            payload_bytes,
+            received_at,
+        }
+    }
+}
+
+impl From<InFlightMessage> for InFlightView {
+    fn from(found: InFlightMessage) -> Self {
+        use martlet_broker::DeliveryState::{Released, Unacknowledged, Unsent};
+        let (topic, payload_bytes, received_at) = parts(found.head);
+        let state = match found.state {
+            Unsent => "unsent",
+            Unacknowledged => "unacknowledged",
+            Released => "released",
+        };
+        Self {
+            packet_id: found.packet_id.get(),
+            message_id: found.id.0.to_string(),
+            state: state.to_owned(),
+            qos: found.qos as u8,
+            topic,
+            payload_bytes,
+            received_at,
+        }
+    }
+}
+
+fn parts(head: Option<MessageHead>) -> (Option<String>, Option<usize>, Option<String>) {
+    match head {
+        None => (None, None, None),
+        Some(head) => (
+            Some(head.topic.into()),
+            Some(head.payload_bytes),
+            at(head.received_wall_ms),
+        ),
+    }
+}

@@ -1,0 +1,93 @@
+//! Sessions of clients, whether connected or not: looked at and ended.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use martlet_broker::ClientDetail;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::api::Api;
+use crate::clients::{TENANT, at, no_session};
+use crate::extract::PathOf;
+use crate::problem::{Problem, ProblemView};
+
+/// A session, as far as it outlives connections.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct MqttSession {
+    /// Client Identifier.
+    client_id: String,
+    /// A connection is there.
+    connected: bool,
+    /// It outlives its connection: what is in it is kept in the store.
+    durable: bool,
+    /// Session Expiry Interval, seconds; 4294967295 is never.
+    session_expiry_secs: u32,
+    /// When the last connection ended; none while there is one.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    left_at: Option<String>,
+    /// Number of subscriptions.
+    subscriptions: usize,
+    /// Messages waiting.
+    queued: usize,
+    /// Bytes of them.
+    queued_bytes: u64,
+    /// Messages sent and not acknowledged.
+    in_flight: usize,
+    /// QoS 2 messages of its own between PUBLISH and PUBREL.
+    receipts: usize,
+}
+
+impl From<ClientDetail> for MqttSession {
+    fn from(found: ClientDetail) -> Self {
+        Self {
+            client_id: found.info.client_id,
+            connected: found.info.connected,
+            durable: found.durable,
+            session_expiry_secs: found.info.session_expiry_secs,
+            left_at: found.left_ms.and_then(at),
+            subscriptions: found.info.subscriptions,
+            queued: found.info.queued,
+            queued_bytes: found.queued_bytes,
+            in_flight: found.info.in_flight,
+            receipts: found.receipts,
+        }
+    }
+}
+
+/// A session
+///
+/// What of a client outlives its connections.
+#[utoipa::path(get, path = "/api/v1/sessions/{client_id}", tag = "clients",
+    params(("client_id" = String, Path, description = "Client Identifier, percent-encoded")),
+    responses(
+        (status = 200, description = "The session", body = MqttSession),
+        (status = 404, description = "There is no such session", body = ProblemView,
+            content_type = "application/problem+json")))]
+pub(crate) async fn show(
+    State(api): State<Api>,
+    PathOf(client_id): PathOf<String>,
+) -> Result<axum::Json<MqttSession>, Problem> {
+    let found = api.control.client(TENANT, &client_id, 0).await?;
+    let found = found.ok_or_else(|| no_session(&client_id))?;
+    Ok(axum::Json(found.into()))
+}
+
+/// End a session
+///
+/// With its subscriptions and all that waits for it. A connection ends before it, and a Will is
+/// sent. Answered when that is durable.
+#[utoipa::path(delete, path = "/api/v1/sessions/{client_id}", tag = "clients",
+    params(("client_id" = String, Path, description = "Client Identifier, percent-encoded")),
+    responses(
+        (status = 204, description = "It is ended"),
+        (status = 404, description = "There is no such session", body = ProblemView,
+            content_type = "application/problem+json")))]
+pub(crate) async fn end(
+    State(api): State<Api>,
+    PathOf(client_id): PathOf<String>,
+) -> Result<StatusCode, Problem> {
+    match api.control.end_session(TENANT, &client_id).await? {
+        true => Ok(StatusCode::NO_CONTENT),
+        false => Err(no_session(&client_id)),
+    }
+}

@@ -1,0 +1,427 @@
+//! Messages that operators and programs publish: one, or many at once.
+
+use std::time::Duration;
+
+use axum::extract::{Extension, State};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use martlet_broker::{NewMessage, Published, may_publish};
+use martlet_codec::{QoS, ReasonCode, TopicName};
+use martlet_control::principal::{Principal, Scope};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use crate::api::Api;
+use crate::clients::TENANT;
+use crate::extract::JsonBody;
+use crate::problem::{Problem, ProblemKind};
+
+/// So many messages are taken at once,
+const BULK_MAX: usize = 10_000;
+/// in a body of so many bytes,
+const BULK_BYTES: usize = 32 * 1024 * 1024;
+/// which may take so long.
+pub(crate) const BODY_TIMEOUT: Duration = Duration::from_secs(120);
+/// What is in a body besides the longest message.
+const BODY_OVERHEAD: usize = 64 * 1024;
+
+/// How long a body with messages may be, if one comes by this path. One message as long as clients
+/// may send it fits, also in Base64.
+pub(crate) fn body_bytes_max(api: &Api, path: &str) -> Option<usize> {
+    let max = match path {
+        "/api/v1/publish" => {
+            let message = api.control.info.limits.packet_bytes as usize;
+            message.saturating_mul(2).saturating_add(BODY_OVERHEAD)
+        }
+        "/api/v1/publish/bulk" => BULK_BYTES,
+        _ => return None,
+    };
+    Some(max.max(api.settings.body_bytes))
+}
+
+/// A User Property.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UserProperty {
+    /// Its name.
+    pub name: String,
+    /// Its value.
+    pub value: String,
+}
+
+impl From<(Box<str>, Box<str>)> for UserProperty {
+    fn from((name, value): (Box<str>, Box<str>)) -> Self {
+        Self {
+            name: name.into(),
+            value: value.into(),
+        }
+    }
+}
+
+/// A message that is to be published. Its payload is one of `payload`, `payload_base64` and
+/// `payload_json`, or empty.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct MessageBody {
+    /// Topic Name.
+    #[schema(example = "devices/7/command")]
+    topic: String,
+    /// The payload as text.
+    #[schema(example = "on")]
+    payload: Option<String>,
+    /// The payload in Base64.
+    payload_base64: Option<String>,
+    /// The payload as JSON, sent without blanks.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Value)]
+    payload_json: Option<Value>,
+    /// QoS.
+    #[serde(default)]
+    #[schema(minimum = 0, maximum = 2, default = 0)]
+    qos: u8,
+    /// It is to be retained, which needs the scope `retained:write` too; without a payload, the
+    /// topic's retained message goes.
+    #[serde(default)]
+    retain: bool,
+    /// Message Expiry Interval, seconds.
+    message_expiry_secs: Option<u32>,
+    /// Payload Format Indicator: the payload is UTF-8 text.
+    payload_is_utf8: Option<bool>,
+    /// Content Type.
+    #[schema(example = "text/plain")]
+    content_type: Option<String>,
+    /// Response Topic.
+    response_topic: Option<String>,
+    /// Correlation Data, in Base64.
+    correlation_data_base64: Option<String>,
+    /// User Properties, in order.
+    #[serde(default)]
+    user_properties: Vec<UserProperty>,
+}
+
+/// `null` is a payload too.
+fn present<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(value).map(Some)
+}
+
+/// Why a message is not published.
+#[derive(Debug)]
+struct Refusal {
+    /// The field at fault; none if it could be published at another time.
+    field: Option<&'static str>,
+    detail: String,
+    reason: ReasonCode,
+}
+
+impl Refusal {
+    fn of(field: &'static str, reason: ReasonCode, detail: impl Into<String>) -> Self {
+        Self {
+            field: Some(field),
+            detail: detail.into(),
+            reason,
+        }
+    }
+}
+
+impl MessageBody {
+    /// As it is published, if a client could.
+    fn into_message(self, api: &Api, principal: &Principal) -> Result<NewMessage, Refusal> {
+        let malformed = ReasonCode::MalformedPacket;
+        if self.retain && !principal.scopes.has(Scope::RetainedWrite) {
+            let detail = format!("{principal} lacks the scope {}", Scope::RetainedWrite);
+            return Err(Refusal::of("/retain", ReasonCode::NotAuthorized, detail));
+        }
+        check_topic("/topic", &self.topic, api)?;
+        if !may_publish(&self.topic) {
+            let detail = "no client may publish to topics of the node's own";
+            return Err(Refusal::of("/topic", ReasonCode::NotAuthorized, detail));
+        }
+        let qos = QoS::from_bits(self.qos)
+            .ok_or_else(|| Refusal::of("/qos", malformed, "expected 0, 1 or 2"))?;
+        let payload = payload_of(self.payload, self.payload_base64, self.payload_json)?;
+        if self.payload_is_utf8 == Some(true) && std::str::from_utf8(&payload).is_err() {
+            let detail = "the payload is not UTF-8";
+            let reason = ReasonCode::PayloadFormatInvalid;
+            return Err(Refusal::of("/payload_is_utf8", reason, detail));
+        }
+        if let Some(topic) = &self.response_topic {
+            check_topic("/response_topic", topic, api)?;
+        }
+        let correlation_data = self.correlation_data_base64.map(|text| {
+            let decoded = STANDARD.decode(text);
+            decoded.map_err(|error| {
+                let detail = format!("no Base64: {error}");
+                Refusal::of("/correlation_data_base64", malformed, detail)
+            })
+        });
+        let correlation_data = correlation_data.transpose()?;
+        let too_long = |len: Option<usize>| len.is_some_and(|len| len > usize::from(u16::MAX));
+        if too_long(correlation_data.as_ref().map(Vec::len)) {
+            let detail = "65535 bytes at most";
+            return Err(Refusal::of("/correlation_data_base64", malformed, detail));
+        }
+        let content_type = self.content_type;
+        check_text("/content_type", content_type.as_deref().unwrap_or_default())?;
+        let properties_max = usize::from(api.control.info.limits.user_properties);
+        if self.user_properties.len() > properties_max {
+            let detail = format!("{properties_max} at most (limits.user_properties)");
+            return Err(Refusal::of("/user_properties", malformed, detail));
+        }
+        for UserProperty { name, value } in &self.user_properties {
+            check_text("/user_properties", name)?;
+            check_text("/user_properties", value)?;
+        }
+        let pairs = self.user_properties.into_iter();
+        Ok(NewMessage {
+            topic: self.topic.into(),
+            payload: payload.into(),
+            qos,
+            retain: self.retain,
+            payload_is_utf8: self.payload_is_utf8,
+            message_expiry_secs: self.message_expiry_secs,
+            content_type: content_type.map(Into::into),
+            response_topic: self.response_topic.map(Into::into),
+            correlation_data: correlation_data.map(Into::into),
+            user_properties: pairs
+                .map(|pair| (pair.name.into(), pair.value.into()))
+                .collect(),
+        })
+    }
+}
+
+fn check_topic(field: &'static str, topic: &str, api: &Api) -> Result<(), Refusal> {
+    let limits = &api.control.info.limits;
+    let refused = |detail: &str| Refusal::of(field, ReasonCode::TopicNameInvalid, detail);
+    if topic.contains(['+', '#']) {
+        return Err(refused(
+            "a Topic Name has no wildcards: + and # are for subscribing",
+        ));
+    }
+    if TopicName::new(topic).is_err() {
+        return Err(refused(
+            "a Topic Name has 1 to 65535 bytes and no null character",
+        ));
+    }
+    if topic.len() > usize::from(limits.topic_bytes) {
+        return Err(refused("longer than limits.topic_bytes"));
+    }
+    if topic.split('/').count() > usize::from(limits.topic_levels) {
+        return Err(refused("more levels than limits.topic_levels"));
+    }
+    Ok(())
+}
+
+/// [MQTT-1.5.4-2]
+fn check_text(field: &'static str, text: &str) -> Result<(), Refusal> {
+    let detail = match text.len() {
+        len if len > usize::from(u16::MAX) => "a text has 65535 bytes at most",
+        _ if text.contains('\0') => "a text has no null character",
+        _ => return Ok(()),
+    };
+    Err(Refusal::of(field, ReasonCode::MalformedPacket, detail))
+}
+
+fn payload_of(
+    text: Option<String>,
+    base64: Option<String>,
+    json: Option<Value>,
+) -> Result<Vec<u8>, Refusal> {
+    let malformed = ReasonCode::MalformedPacket;
+    match (text, base64, json) {
+        (None, None, None) => Ok(Vec::new()),
+        (Some(text), None, None) => Ok(text.into_bytes()),
+        (None, Some(base64), None) => STANDARD.decode(base64).map_err(|error| {
+            let detail = format!("no Base64: {error}");
+            Refusal::of("/payload_base64", malformed, detail)
+        }),
+        // What was read can be written.
+        (None, None, Some(json)) => Ok(json.to_string().into_bytes()),
+        _ => {
+            let detail = "one of payload, payload_base64 and payload_json, or none";
+            Err(Refusal::of("/payload", malformed, detail))
+        }
+    }
+}
+
+/// What a shard has refused.
+fn refused(reason: ReasonCode) -> Refusal {
+    use ReasonCode::{NotAuthorized, PacketTooLarge, PayloadFormatInvalid, TopicNameInvalid};
+    match reason {
+        TopicNameInvalid => Refusal::of("/topic", reason, "it has control characters"),
+        NotAuthorized => Refusal::of("/topic", reason, "it may not be published to"),
+        PacketTooLarge => {
+            let detail = "with its topic and properties it is longer than limits.packet_bytes";
+            Refusal::of("/payload", reason, detail)
+        }
+        PayloadFormatInvalid => Refusal::of("/payload", reason, "it is not UTF-8"),
+        reason => Refusal {
+            field: None,
+            detail: format!("not published, or not known to be stored: {reason}"),
+            reason,
+        },
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        let Refusal {
+            field,
+            detail,
+            reason,
+        } = refusal;
+        match field {
+            None => Self::new(ProblemKind::Unavailable, detail),
+            Some("/retain") if reason == ReasonCode::NotAuthorized => {
+                Self::new(ProblemKind::Forbidden, detail)
+            }
+            Some(field) => {
+                let whole = format!("the body: {field}: {detail}");
+                Self::new(ProblemKind::Invalid, whole).of_field(field, detail)
+            }
+        }
+    }
+}
+
+/// What came of a message.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Outcome {
+    /// Its name; none if it was refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "68719476737")]
+    message_id: Option<String>,
+    /// For how many sessions and share groups it was chosen, at least: each other thread of the
+    /// node that has somebody for it counts as one.
+    matched: u64,
+    /// The reason code of its PUBACK.
+    #[schema(example = 0)]
+    reason_code: u8,
+    /// The same in words.
+    #[schema(example = "Success")]
+    reason: &'static str,
+    /// Why it was refused: the field at fault.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pointer: Option<&'static str>,
+    /// Why it was refused, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<String>,
+}
+
+impl From<&Published> for Outcome {
+    fn from(published: &Published) -> Self {
+        Self {
+            message_id: published.id.map(|id| id.0.to_string()),
+            matched: published.matched_here + u64::from(published.other_shards),
+            reason_code: published.reason as u8,
+            reason: published.reason.name(),
+            pointer: None,
+            detail: None,
+        }
+    }
+}
+
+impl From<Refusal> for Outcome {
+    fn from(refusal: Refusal) -> Self {
+        Self {
+            message_id: None,
+            matched: 0,
+            reason_code: refusal.reason as u8,
+            reason: refusal.reason.name(),
+            pointer: refusal.field,
+            detail: Some(refusal.detail),
+        }
+    }
+}
+
+/// Publish a message
+///
+/// As a client would, and answered when its PUBACK would come: what is promised by it is durable.
+/// Messages of one caller stay in their order.
+#[utoipa::path(post, path = "/api/v1/publish", tag = "messages", request_body = MessageBody,
+    responses((status = 200, description = "It is published", body = Outcome)))]
+pub(crate) async fn publish(
+    State(api): State<Api>,
+    Extension(principal): Extension<Principal>,
+    JsonBody(body): JsonBody<MessageBody>,
+) -> Result<axum::Json<Outcome>, Problem> {
+    let message = body.into_message(&api, &principal)?;
+    let caller = principal.to_string();
+    let outcomes = api.control.publish(&caller, TENANT, vec![message]).await?;
+    match outcomes.first() {
+        Some(outcome) if !outcome.reason.is_error() => Ok(axum::Json(outcome.into())),
+        Some(outcome) => Err(refused(outcome.reason).into()),
+        None => Err(refused(ReasonCode::UnspecifiedError).into()),
+    }
+}
+
+/// Messages that are to be published.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct BulkBody {
+    /// In order.
+    #[schema(min_items = 1, max_items = 10_000)]
+    messages: Vec<MessageBody>,
+}
+
+/// What came of messages.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct BulkOutcome {
+    /// How many are published.
+    published: usize,
+    /// How many are not.
+    refused: usize,
+    /// What came of each, in order.
+    outcomes: Vec<Outcome>,
+}
+
+/// Publish messages
+///
+/// Up to 10,000, in order, in a body of 32 MiB at most. Each is published or refused as a whole;
+/// that one is refused does not keep the others back. Answered when the last PUBACK would come.
+#[utoipa::path(post, path = "/api/v1/publish/bulk", tag = "messages", request_body = BulkBody,
+    responses((status = 200, description = "What came of each", body = BulkOutcome)))]
+pub(crate) async fn publish_bulk(
+    State(api): State<Api>,
+    Extension(principal): Extension<Principal>,
+    JsonBody(body): JsonBody<BulkBody>,
+) -> Result<axum::Json<BulkOutcome>, Problem> {
+    if !(1..=BULK_MAX).contains(&body.messages.len()) {
+        let detail = format!("expected 1 to {BULK_MAX} messages");
+        let problem = Problem::new(ProblemKind::Invalid, format!("the body: {detail}"));
+        return Err(problem.of_field("/messages", detail));
+    }
+    let mut messages = Vec::with_capacity(body.messages.len());
+    let mut early = Vec::with_capacity(body.messages.len());
+    for body in body.messages {
+        match body.into_message(&api, &principal) {
+            Ok(message) => {
+                messages.push(message);
+                early.push(None);
+            }
+            Err(refusal) => early.push(Some(refusal)),
+        }
+    }
+    let mut late = Vec::new();
+    if !messages.is_empty() {
+        let caller = principal.to_string();
+        late = api.control.publish(&caller, TENANT, messages).await?;
+    }
+    let mut late = late.iter();
+    let outcomes = early.into_iter().map(|early| match (early, &mut late) {
+        (Some(refusal), _) => Outcome::from(refusal),
+        (None, late) => match late.next() {
+            Some(outcome) if !outcome.reason.is_error() => outcome.into(),
+            Some(outcome) => refused(outcome.reason).into(),
+            // There are as many as there were messages.
+            None => refused(ReasonCode::UnspecifiedError).into(),
+        },
+    });
+    let outcomes: Vec<Outcome> = outcomes.collect();
+    let is_published = |outcome: &&Outcome| outcome.detail.is_none();
+    let published = outcomes.iter().filter(is_published).count();
+    Ok(axum::Json(BulkOutcome {
+        published,
+        refused: outcomes.len() - published,
+        outcomes,
+    }))
+}

@@ -1,0 +1,85 @@
+//! What the node was set up with, as far as operators may know: listeners, certificates, the
+//! configuration.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+/// All of it, as it is in force.
+#[derive(Clone, Debug, Default)]
+pub struct NodeFacts {
+    /// Where it listens.
+    pub listeners: Vec<ListenerFacts>,
+    /// With which certificates, and whom it believes.
+    pub certificates: Vec<CertificateFacts>,
+    /// By which values.
+    pub configuration: Configuration,
+}
+
+/// A listener.
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
+pub struct ListenerFacts {
+    /// Address, as a URL.
+    #[schema(example = "mqtts://0.0.0.0:8883")]
+    pub url: String,
+    /// What is spoken there: `mqtt` or `http`.
+    pub protocol: &'static str,
+    /// It is encrypted.
+    pub is_secure: bool,
+    /// Clients have to say who they are there.
+    pub needs_credentials: bool,
+}
+
+/// A certificate in use.
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
+pub struct CertificateFacts {
+    /// The file that it was read from.
+    pub file: String,
+    /// What it is for: `server`, or `client_ca`, by which certificates of clients are good.
+    pub used_as: &'static str,
+    /// Whom it is about.
+    pub subject: String,
+    /// Who has signed it.
+    pub issuer: String,
+    /// DNS names, addresses, URIs and mail addresses that it is for.
+    pub names: Vec<String>,
+    /// Serial number, hexadecimal.
+    pub serial: String,
+    /// SHA-256 over all of it, hexadecimal with colons.
+    pub fingerprint: String,
+    /// Valid from, seconds since the Unix epoch.
+    pub not_before_secs: i64,
+    /// Valid until, likewise.
+    pub not_after_secs: i64,
+}
+
+/// Every value in force, and where it came from.
+#[derive(Clone, Debug, Default, Serialize, utoipa::ToSchema)]
+pub struct Configuration {
+    /// Every key, set or not.
+    pub values: Vec<ConfigurationValue>,
+    /// Configured listeners; without any, loopback is listened on.
+    pub listeners: Vec<BTreeMap<String, ListenerValue>>,
+}
+
+/// A value of the configuration.
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
+pub struct ConfigurationValue {
+    /// Which.
+    #[schema(example = "limits.in_flight")]
+    pub key: String,
+    /// As it is shown: what is secret is `***`.
+    pub value: serde_json::Value,
+    /// Where it came from.
+    #[schema(example = "default")]
+    pub source: String,
+}
+
+/// A value of a configured listener.
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
+pub struct ListenerValue {
+    /// As it is shown: what is secret is `***`.
+    pub value: serde_json::Value,
+    /// Where it came from.
+    pub source: String,
+}

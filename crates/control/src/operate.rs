@@ -1,0 +1,265 @@
+//! What operators do with sessions, subscriptions and messages: each is one question to the shards,
+//! and what came of it.
+
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::Arc;
+use std::time::Duration;
+
+use martlet_broker::{
+    Answer, ClientInfo, ClientPage, ClientQuery, Command, NewMessage, NewSubscription, Published,
+    RetainedPage, RetainedQuery, ShardId, SubscriptionInfo, SubscriptionPage, SubscriptionQuery,
+    TenantId,
+};
+use martlet_codec::ReasonCode;
+
+use crate::control::{Control, ControlError};
+
+/// How much longer than the shard itself is waited for the store.
+const MARGIN: Duration = Duration::from_secs(5);
+/// How long is waited where a shard would wait for ever.
+const STORE_TIMEOUT: Duration = Duration::from_secs(60);
+/// The shard that what is not a shard's own is asked of.
+const FIRST: ShardId = ShardId(0);
+
+/// What a question finds out where it concerns one session: none if there is no such session.
+type OfSession<T> = Result<Option<T>, ControlError>;
+
+impl Control {
+    /// Sessions of all shards, `limit` at most, in the order of the cursor: Client Identifier,
+    /// tenant.
+    ///
+    /// # Errors
+    /// If a shard does not answer in time.
+    pub async fn clients(&self, query: &ClientQuery) -> Result<ClientPage, ControlError> {
+        let command = |request| Command::Clients {
+            request,
+            query: Box::new(query.clone()),
+        };
+        let mut all = ClientPage::default();
+        for answer in expect_done(self.ask_all(command).await?)? {
+            if let Answer::Clients(page) = answer {
+                all.clients.extend(page.clients);
+                all.total += page.total;
+                all.more |= page.more;
+            }
+        }
+        let key = |one: &ClientInfo| (one.client_id.clone(), one.tenant);
+        all.clients.sort_by_cached_key(key);
+        all.more |= all.clients.len() > query.limit;
+        all.clients.truncate(query.limit);
+        Ok(all)
+    }
+
+    /// Subscriptions of all shards, `limit` at most, in the order of the cursor: Client Identifier,
+    /// tenant, Topic Filter.
+    ///
+    /// # Errors
+    /// If a shard does not answer in time.
+    pub async fn subscriptions(
+        &self,
+        query: &SubscriptionQuery,
+    ) -> Result<SubscriptionPage, ControlError> {
+        let command = |request| Command::Subscriptions {
+            request,
+            query: Box::new(query.clone()),
+        };
+        let mut all = SubscriptionPage::default();
+        for answer in expect_done(self.ask_all(command).await?)? {
+            if let Answer::Subscriptions(page) = answer {
+                all.subscriptions.extend(page.subscriptions);
+                all.total += page.total;
+                all.more |= page.more;
+            }
+        }
+        all.subscriptions.sort_by(|a, b| {
+            let key = |one: &SubscriptionInfo| (one.client_id.clone(), one.tenant);
+            (key(a), &a.filter).cmp(&(key(b), &b.filter))
+        });
+        all.more |= all.subscriptions.len() > query.limit;
+        all.subscriptions.truncate(query.limit);
+        Ok(all)
+    }
+
+    /// Retained messages of the node.
+    ///
+    /// # Errors
+    /// If the shard does not answer in time.
+    pub async fn retained(&self, query: &RetainedQuery) -> Result<RetainedPage, ControlError> {
+        let command = |request| Command::Retained {
+            request,
+            query: Box::new(query.clone()),
+        };
+        match self.ask_first(command).await? {
+            Answer::Retained(page) => Ok(page),
+            _ => Ok(RetainedPage::default()),
+        }
+    }
+
+    /// Takes away all retained messages that match a Topic Filter; says how many, and why the
+    /// others stay if the reason is an error. Answered once that is durable.
+    ///
+    /// # Errors
+    /// If the shard does not answer in time.
+    pub async fn delete_retained(
+        &self,
+        tenant: TenantId,
+        filter: &str,
+    ) -> Result<(u64, ReasonCode), ControlError> {
+        let command = |request| Command::DeleteRetained {
+            request,
+            tenant,
+            filter: filter.into(),
+        };
+        match self.ask_first(command).await? {
+            Answer::DeleteRetained { deleted, reason } => Ok((deleted, reason)),
+            _ => Ok((0, ReasonCode::UnspecifiedError)),
+        }
+    }
+
+    /// Publishes messages, in order, and after those that the same caller has published before.
+    /// Answered when the last PUBACK would come.
+    ///
+    /// # Errors
+    /// If the shard does not answer in time: what became of them is not known.
+    pub async fn publish(
+        &self,
+        caller: &str,
+        tenant: TenantId,
+        messages: Vec<NewMessage>,
+    ) -> Result<Vec<Published>, ControlError> {
+        let messages: Arc<[NewMessage]> = messages.into();
+        let publisher: Arc<str> = caller.into();
+        let command = |request| Command::Publish {
+            request,
+            tenant,
+            publisher: Arc::clone(&publisher),
+            messages: Arc::clone(&messages),
+        };
+        // As a connection of the caller would: what comes by one shard keeps its order.
+        let shard = self.shard_of_caller(caller);
+        let answer = self.ask_shard(shard, self.store_timeout(), command).await?;
+        match expect_one_done(answer)? {
+            Answer::Publish(outcomes) if outcomes.len() == messages.len() => Ok(outcomes),
+            _ => Err(ControlError::Refused(ReasonCode::UnspecifiedError)),
+        }
+    }
+
+    /// Ends the connection of a client; says whether there was one.
+    ///
+    /// # Errors
+    /// If a shard does not answer in time.
+    pub async fn disconnect(
+        &self,
+        tenant: TenantId,
+        client_id: &str,
+    ) -> Result<bool, ControlError> {
+        let command = |request| Command::Disconnect {
+            request,
+            tenant,
+            client_id: client_id.to_owned(),
+            reason: ReasonCode::AdministrativeAction,
+        };
+        let answers = expect_done(self.ask_all(command).await?)?;
+        Ok(answers
+            .iter()
+            .any(|one| matches!(one, Answer::Disconnect(true))))
+    }
+
+    /// Ends a session; says whether there was one. Answered once that is durable.
+    ///
+    /// # Errors
+    /// If a shard does not answer in time.
+    pub async fn end_session(
+        &self,
+        tenant: TenantId,
+        client_id: &str,
+    ) -> Result<bool, ControlError> {
+        let command = |request| Command::EndSession {
+            request,
+            tenant,
+            client_id: client_id.into(),
+        };
+        let answers = expect_done(self.ask(self.store_timeout(), command).await?)?;
+        Ok(answers
+            .iter()
+            .any(|one| matches!(one, Answer::EndSession(true))))
+    }
+
+    /// Subscribes for a client, as if it had asked; says what came of it when its SUBACK would
+    /// come.
+    ///
+    /// # Errors
+    /// If a shard does not answer in time.
+    pub async fn subscribe(
+        &self,
+        tenant: TenantId,
+        client_id: &str,
+        subscription: NewSubscription,
+    ) -> OfSession<ReasonCode> {
+        let command = |request| Command::Subscribe {
+            request,
+            tenant,
+            client_id: client_id.into(),
+            subscriptions: vec![subscription.clone()],
+        };
+        let answers = expect_done(self.ask(self.store_timeout(), command).await?)?;
+        Ok(answers.into_iter().find_map(|answer| match answer {
+            Answer::Subscribe(codes) => codes?.first().copied(),
+            _ => None,
+        }))
+    }
+
+    /// Ends a subscription of a client, as if it had asked.
+    ///
+    /// # Errors
+    /// If a shard does not answer in time.
+    pub async fn unsubscribe(
+        &self,
+        tenant: TenantId,
+        client_id: &str,
+        filter: &str,
+    ) -> OfSession<ReasonCode> {
+        let command = |request| Command::Unsubscribe {
+            request,
+            tenant,
+            client_id: client_id.into(),
+            filters: vec![filter.into()],
+        };
+        let answers = expect_done(self.ask(self.store_timeout(), command).await?)?;
+        Ok(answers.into_iter().find_map(|answer| match answer {
+            Answer::Unsubscribe(codes) => codes?.first().copied(),
+            _ => None,
+        }))
+    }
+
+    async fn ask_first(&self, command: impl Fn(u64) -> Command) -> Result<Answer, ControlError> {
+        let answer = self.ask_shard(FIRST, self.store_timeout(), command).await?;
+        expect_one_done(answer)
+    }
+
+    /// Shards answer before.
+    fn store_timeout(&self) -> Duration {
+        match self.info.limits.store_stalled_secs {
+            0 => STORE_TIMEOUT,
+            secs => Duration::from_secs(u64::from(secs)) + MARGIN,
+        }
+    }
+
+    fn shard_of_caller(&self, caller: &str) -> ShardId {
+        let mut hasher = DefaultHasher::new();
+        caller.hash(&mut hasher);
+        ShardId((hasher.finish() % u64::from(self.shard_count().max(1))) as u16)
+    }
+}
+
+/// All of them were done, or none counts.
+fn expect_done(answers: Vec<Answer>) -> Result<Vec<Answer>, ControlError> {
+    answers.into_iter().map(expect_one_done).collect()
+}
+
+fn expect_one_done(answer: Answer) -> Result<Answer, ControlError> {
+    match answer {
+        Answer::Refused(reason) => Err(ControlError::Refused(reason)),
+        answer => Ok(answer),
+    }
+}

@@ -1,0 +1,260 @@
+//! `martlet client` and `martlet session`: the clients of a running node, looked at and ended.
+
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use martlet_api::{ClientDetailView, ClientView, SubscriptionView};
+use martlet_control::text::printable;
+
+use crate::cmd::admin::{AdminOptions, ask, clients_text, encoded, finish_as, pages};
+
+/// Arguments of `martlet client`.
+#[derive(Args, Debug)]
+pub(crate) struct ClientCommand {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Subcommand, Debug)]
+enum Action {
+    /// List clients, connected or not
+    Ls(ListOptions),
+    /// Show a client: connection, queue, messages in flight, subscriptions, losses
+    Show(NamedOptions),
+    /// End the connection of a client; its session stays, and it may come again
+    Kick(NamedOptions),
+    /// List subscriptions: of a client, or those that match a topic
+    Subscriptions(SubscriptionOptions),
+}
+
+#[derive(Args, Debug)]
+struct ListOptions {
+    #[command(flatten)]
+    admin: AdminOptions,
+    /// Those with this text in Client Identifier, user name or address
+    #[arg(value_name = "TEXT")]
+    search: Option<String>,
+    /// Those of this user
+    #[arg(long, value_name = "USER")]
+    user: Option<String>,
+    /// Connected ones alone
+    #[arg(long)]
+    connected: bool,
+    /// Those alone that are not connected
+    #[arg(long, conflicts_with = "connected")]
+    away: bool,
+    /// Print at most this many
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    limit: usize,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct NamedOptions {
+    #[command(flatten)]
+    admin: AdminOptions,
+    /// Client Identifier
+    #[arg(value_name = "CLIENT")]
+    client_id: String,
+}
+
+#[derive(Args, Debug)]
+struct SubscriptionOptions {
+    #[command(flatten)]
+    admin: AdminOptions,
+    /// Client Identifier [default: of all clients]
+    #[arg(value_name = "CLIENT")]
+    client_id: Option<String>,
+    /// Those that match this Topic Name: who would get a message
+    #[arg(long, value_name = "TOPIC")]
+    topic: Option<String>,
+    /// Print at most this many
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    limit: usize,
+}
+
+/// Arguments of `martlet session`.
+#[derive(Args, Debug)]
+pub(crate) struct SessionCommand {
+    #[command(subcommand)]
+    action: SessionAction,
+}
+
+#[derive(Subcommand, Debug)]
+enum SessionAction {
+    /// End a session, with its subscriptions and all that waits for it
+    Rm(NamedOptions),
+}
+
+/// Runs `martlet client`.
+pub(crate) fn run(command: &ClientCommand) -> ExitCode {
+    match &command.action {
+        Action::Ls(options) => finish_as(options.admin.json, list(options)),
+        Action::Show(options) => finish_as(options.admin.json, show(options)),
+        Action::Kick(options) => finish_as(
+            options.admin.json,
+            delete(options, "clients", "its connection is ended"),
+        ),
+        Action::Subscriptions(options) => finish_as(options.admin.json, subscriptions(options)),
+    }
+}
+
+/// Runs `martlet session`.
+pub(crate) fn run_session(command: &SessionCommand) -> ExitCode {
+    let SessionAction::Rm(options) = &command.action;
+    let done = delete(options, "sessions", "its session is ended");
+    finish_as(options.admin.json, done)
+}
+
+fn list(options: &ListOptions) -> anyhow::Result<String> {
+    let mut filters = Vec::new();
+    filters.extend(options.search.as_deref().map(|text| ("search", text)));
+    filters.extend(options.user.as_deref().map(|user| ("user", user)));
+    filters.extend(options.connected.then_some(("connected", "true")));
+    filters.extend(options.away.then_some(("connected", "false")));
+    let data_dir = options.admin.node.data_dir()?;
+    let (clients, total): (Vec<ClientView>, u64) =
+        pages(&data_dir, "/api/v1/clients", &filters, options.limit)?;
+    match options.admin.json {
+        true => Ok(serde_json::to_string(&clients)?),
+        false => Ok(clients_text(&clients, total)),
+    }
+}
+
+fn show(options: &NamedOptions) -> anyhow::Result<String> {
+    let target = format!("/api/v1/clients/{}", encoded(&options.client_id));
+    let body = ask(&options.admin.node.data_dir()?, "GET", &target)?;
+    match options.admin.json {
+        true => Ok(body),
+        false => Ok(detail_text(&serde_json::from_str(&body)?)),
+    }
+}
+
+fn detail_text(found: &ClientDetailView) -> String {
+    let ClientDetailView { client, .. } = found;
+    let mut text = String::new();
+    let mut line = |name: &str, value: String| {
+        text.push_str(&format!("{name:<14}{}\n", printable(&value)));
+    };
+    line("client", client.client_id.clone());
+    line("state", state(found));
+    if let Some(user) = &found.user {
+        let worth = if found.user_is_proved {
+            ""
+        } else {
+            " (says so)"
+        };
+        line("user", format!("{user}{worth}"));
+    }
+    line("protocol", format!("MQTT {}", client.protocol));
+    if let Some(connection) = &found.connection {
+        let address = client.address.as_deref().unwrap_or("-");
+        line(
+            "connection",
+            format!("from {address} by {}", connection.listener),
+        );
+        let waits = format!(
+            "{} bytes to it, {} bytes from it",
+            connection.output_bytes, connection.input_bytes
+        );
+        line("waiting", waits);
+    }
+    let kept = if found.durable {
+        "kept"
+    } else {
+        "ends with its connection"
+    };
+    line("session", kept.to_owned());
+    if let Some(will) = &found.will {
+        line(
+            "will",
+            format!(
+                "{}, QoS {}, {} bytes",
+                will.topic, will.qos, will.payload_bytes
+            ),
+        );
+    }
+    line(
+        "messages",
+        format!(
+            "{} chosen for it, {} delivered",
+            client.matched, client.delivered
+        ),
+    );
+    line(
+        "queue",
+        format!("{} messages, {} bytes", client.queued, found.queued_bytes),
+    );
+    for message in &found.queue {
+        let topic = message.topic.as_deref().unwrap_or("(in the store)");
+        line(
+            "",
+            format!("{} QoS {}, {} bytes", topic, message.qos, message.bytes),
+        );
+    }
+    line("in flight", client.in_flight.to_string());
+    for message in &found.in_flight {
+        let topic = message.topic.as_deref().unwrap_or("(in the store)");
+        line(
+            "",
+            format!("{topic} QoS {}, {}", message.qos, message.state),
+        );
+    }
+    line("subscriptions", client.subscriptions.to_string());
+    for subscription in &found.subscriptions {
+        line(
+            "",
+            format!("{} QoS {}", subscription.filter, subscription.qos),
+        );
+    }
+    for lost in &found.drops {
+        line("dropped", format!("{}: {}", lost.count, lost.meaning));
+    }
+    text
+}
+
+fn state(found: &ClientDetailView) -> String {
+    match (&found.left_at, found.client.connected) {
+        (_, true) => "connected".to_owned(),
+        (Some(left), false) => format!("away since {left}"),
+        (None, false) => "away".to_owned(),
+    }
+}
+
+fn delete(options: &NamedOptions, of: &str, done: &str) -> anyhow::Result<String> {
+    let target = format!("/api/v1/{of}/{}", encoded(&options.client_id));
+    ask(&options.admin.node.data_dir()?, "DELETE", &target)?;
+    match options.admin.json {
+        true => Ok(serde_json::json!({ "client_id": options.client_id }).to_string()),
+        false => Ok(format!("{}: {done}", printable(&options.client_id))),
+    }
+}
+
+fn subscriptions(options: &SubscriptionOptions) -> anyhow::Result<String> {
+    let mut filters = Vec::new();
+    filters.extend(options.client_id.as_deref().map(|id| ("client_id", id)));
+    filters.extend(options.topic.as_deref().map(|topic| ("topic", topic)));
+    let data_dir = options.admin.node.data_dir()?;
+    let (all, total): (Vec<SubscriptionView>, u64) =
+        pages(&data_dir, "/api/v1/subscriptions", &filters, options.limit)?;
+    if options.admin.json {
+        return Ok(serde_json::to_string(&all)?);
+    }
+    let mut text = format!(
+        "{:<32} {:>3} {:>10} FILTER\n",
+        "CLIENT", "QOS", "IDENTIFIER"
+    );
+    for one in &all {
+        let id = one
+            .subscription_id
+            .map_or("-".to_owned(), |id| id.to_string());
+        let (client, filter) = (printable(&one.client_id), printable(&one.filter));
+        text.push_str(&format!("{client:<32} {:>3} {id:>10} {filter}\n", one.qos));
+    }
+    if total > all.len() as u64 {
+        text.push_str(&format!(
+            "{} of {total} (--limit N shows more)\n",
+            all.len()
+        ));
+    }
+    Ok(text)
+}

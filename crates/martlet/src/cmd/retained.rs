@@ -1,0 +1,146 @@
+//! `martlet retained`: the retained messages of a running node, listed, read and taken away.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use clap::{Args, Subcommand};
+use martlet_api::{Deleted, RetainedView};
+use martlet_control::text::printable;
+
+use crate::cmd::admin::{AdminOptions, ask, encoded, finish_as, pages};
+
+/// Arguments of `martlet retained`.
+#[derive(Args, Debug)]
+pub(crate) struct RetainedCommand {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Subcommand, Debug)]
+enum Action {
+    /// List retained messages
+    Ls(ListOptions),
+    /// Print the payload of a retained message, byte by byte
+    Get(GetOptions),
+    /// Take retained messages away
+    Rm(RemoveOptions),
+}
+
+#[derive(Args, Debug)]
+struct ListOptions {
+    #[command(flatten)]
+    admin: AdminOptions,
+    /// Topic Filter; topics that begin with $ have to be named by theirs
+    #[arg(value_name = "FILTER", default_value = "#")]
+    filter: String,
+    /// Those with this text in their topic
+    #[arg(long, value_name = "TEXT")]
+    search: Option<String>,
+    /// Print at most this many
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    limit: usize,
+}
+
+#[derive(Args, Debug)]
+struct GetOptions {
+    #[command(flatten)]
+    admin: AdminOptions,
+    /// Topic Name
+    #[arg(value_name = "TOPIC")]
+    topic: String,
+}
+
+#[derive(Args, Debug)]
+struct RemoveOptions {
+    #[command(flatten)]
+    admin: AdminOptions,
+    /// Topic Filter
+    #[arg(value_name = "FILTER")]
+    filter: String,
+    /// Say which would go, and take nothing away
+    #[arg(long)]
+    preview: bool,
+}
+
+/// Runs the command.
+pub(crate) fn run(command: &RetainedCommand) -> ExitCode {
+    match &command.action {
+        Action::Ls(options) => finish_as(options.admin.json, list(options)),
+        Action::Get(options) if options.admin.json => finish_as(true, read(options)),
+        Action::Get(options) => match print(options) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => finish_as(false, Err(error)),
+        },
+        Action::Rm(options) => finish_as(options.admin.json, remove(options)),
+    }
+}
+
+fn list(options: &ListOptions) -> anyhow::Result<String> {
+    let mut filters = vec![("filter", options.filter.as_str()), ("payload", "true")];
+    filters.extend(options.search.as_deref().map(|text| ("search", text)));
+    let data_dir = options.admin.node.data_dir()?;
+    let (all, total): (Vec<RetainedView>, u64) =
+        pages(&data_dir, "/api/v1/retained", &filters, options.limit)?;
+    if options.admin.json {
+        return Ok(serde_json::to_string(&all)?);
+    }
+    let mut text = format!("{:>3} {:>8} {:<24} TOPIC\n", "QOS", "BYTES", "RECEIVED");
+    for one in &all {
+        let received = one.received_at.as_deref().unwrap_or("-");
+        let topic = printable(&one.topic);
+        text.push_str(&format!(
+            "{:>3} {:>8} {received:<24} {topic}\n",
+            one.qos, one.payload_bytes
+        ));
+    }
+    if total > all.len() as u64 {
+        text.push_str(&format!(
+            "{} of {total} (--limit N shows more)\n",
+            all.len()
+        ));
+    }
+    Ok(text)
+}
+
+fn read(options: &GetOptions) -> anyhow::Result<String> {
+    let target = format!("/api/v1/retained/{}", encoded(&options.topic));
+    ask(&options.admin.node.data_dir()?, "GET", &target)
+}
+
+fn print(options: &GetOptions) -> anyhow::Result<()> {
+    let found: RetainedView = serde_json::from_str(&read(options)?)?;
+    let payload = found.payload.unwrap_or_default();
+    let bytes = match found.payload_encoding.as_deref() {
+        Some("base64") => STANDARD
+            .decode(payload)
+            .context("the node's answer is no Base64")?,
+        _ => payload.into_bytes(),
+    };
+    // A closed pipe is the reader's choice.
+    let _ = std::io::stdout().write_all(&bytes);
+    Ok(())
+}
+
+fn remove(options: &RemoveOptions) -> anyhow::Result<String> {
+    let (filter, preview) = (encoded(&options.filter), options.preview);
+    let target = format!("/api/v1/retained?filter={filter}&preview={preview}");
+    let body = ask(&options.admin.node.data_dir()?, "DELETE", &target)?;
+    if options.admin.json {
+        return Ok(body);
+    }
+    let done: Deleted = serde_json::from_str(&body)?;
+    if !done.preview {
+        return Ok(format!("{} retained messages are gone", done.count));
+    }
+    let mut text = format!("{} retained messages would go\n", done.count);
+    for topic in &done.topics {
+        text.push_str(&format!("{}\n", printable(topic)));
+    }
+    if done.count > done.topics.len() as u64 {
+        text.push_str("and more\n");
+    }
+    Ok(text)
+}

@@ -1,0 +1,89 @@
+//! What operators are told that the node was set up with; gathered when it starts and whenever
+//! files are read again.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use martlet_certificates::Facts as Certificate;
+use martlet_control::facts::{CertificateFacts, ListenerFacts, NodeFacts};
+use martlet_reactor::ListenerConfig;
+
+use crate::config::{Effective, NodeConfig};
+
+/// Of a node that listens at these URLs, in the order of its listeners, and at those by HTTP.
+pub(super) fn of(
+    node: &NodeConfig,
+    effective: &Effective,
+    urls: &[String],
+    http: &[String],
+) -> NodeFacts {
+    NodeFacts {
+        listeners: listeners(&node.listeners, urls, http),
+        certificates: certificates(node, effective),
+        configuration: effective.shown(false),
+    }
+}
+
+fn listeners(all: &[ListenerConfig], urls: &[String], http: &[String]) -> Vec<ListenerFacts> {
+    let mqtt = all.iter().zip(urls).map(|(listener, url)| ListenerFacts {
+        url: url.clone(),
+        protocol: "mqtt",
+        is_secure: listener.tls.is_some(),
+        needs_credentials: !listener.policy.allow_anonymous,
+    });
+    let http = http.iter().map(|url| ListenerFacts {
+        url: url.clone(),
+        protocol: "http",
+        is_secure: url.starts_with("https:"),
+        needs_credentials: true,
+    });
+    mqtt.chain(http).collect()
+}
+
+/// Those of the files that encrypted listeners are configured with.
+fn certificates(node: &NodeConfig, effective: &Effective) -> Vec<CertificateFacts> {
+    let mut files: BTreeSet<(PathBuf, &'static str)> = BTreeSet::new();
+    if node.listeners.iter().any(|listener| listener.tls.is_some()) {
+        for (key, used_as) in [("certificate", "server"), ("client_ca", "client_ca")] {
+            let paths = effective.paths(key).into_iter();
+            files.extend(paths.map(|path| (path, used_as)));
+        }
+    }
+    if node.http.iter().any(|listener| listener.tls.is_some()) {
+        let own = effective.text("http.tls_certificate");
+        let general = effective.text("tls.certificate");
+        let used = if own.is_empty() { general } else { own };
+        files.insert((PathBuf::from(used), "server"));
+    }
+    let found = files.iter().flat_map(|(path, used_as)| {
+        let all = files_of(path).into_iter();
+        all.filter_map(|file| fact(&file, used_as))
+    });
+    found.collect()
+}
+
+/// A directory stands for the files in it.
+fn files_of(path: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(path) else {
+        return vec![path.to_owned()];
+    };
+    let mut files: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    files.sort();
+    files
+}
+
+fn fact(file: &Path, used_as: &'static str) -> Option<CertificateFacts> {
+    // What cannot be read has kept the node from starting, or from taking it.
+    let found = Certificate::of_file(file).ok()?;
+    Some(CertificateFacts {
+        file: file.display().to_string(),
+        used_as,
+        subject: found.subject,
+        issuer: found.issuer,
+        names: found.names,
+        serial: found.serial,
+        fingerprint: found.fingerprint,
+        not_before_secs: found.not_before_secs,
+        not_after_secs: found.not_after_secs,
+    })
+}
