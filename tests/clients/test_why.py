@@ -105,6 +105,10 @@ def test_who_tried_too_often_is_locked_out(start_node, place):
     for number in range(5):
         come(node, "ann", f"wrong {number}")
     expect(node, "locked-out", "locked out", "ann")
+    # Also where it was told of the wrong password last.
+    for number in range(3):
+        come(node, "d1", f"wrong {number}")
+    expect(node, "locked-out", "locked out for", "d1")
 
 
 def test_a_device_with_another_client_identifier(node, place):

@@ -1,6 +1,7 @@
 //! Commands to shards and their answers.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
@@ -336,6 +337,11 @@ impl Control {
     /// Who is let in; none: nobody has to say who they are.
     pub fn policy(&self) -> Option<Arc<Policy>> {
         self.gate.get().map(Gate::policy)
+    }
+
+    /// Why somebody of this name is locked out, who comes from this address.
+    pub fn locked_out(&self, user_name: &str, address: Option<IpAddr>) -> Option<String> {
+        self.gate.get()?.locked(user_name, address)
     }
 
     /// What certificates are good by has changed: those of connected clients are looked at again.

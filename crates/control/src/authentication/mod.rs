@@ -23,6 +23,7 @@ mod verified;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -255,6 +256,17 @@ impl Gate {
         let policy = Arc::new(old.with_tables(tables));
         let gone = old.gone_from_tables(&policy, names);
         (Arc::clone(&policy), self.put_policy(policy, gone))
+    }
+
+    /// Why somebody of this name is locked out who comes to the doors without credentials of their
+    /// own, from this address or from anywhere that is not its home.
+    pub fn locked(&self, user_name: &str, address: Option<IpAddr>) -> Option<String> {
+        let caller = Caller {
+            realm: Realm::COMMON,
+            address,
+            user_name: Some(user_name.into()),
+        };
+        self.0.lock().failures.locked(&caller, Instant::now())
     }
 
     /// What holds.

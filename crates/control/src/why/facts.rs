@@ -18,6 +18,8 @@ pub struct Facts {
     pub deleted_ms: Option<u64>,
     /// Why an operator has banned it, and until when.
     pub banned: Option<String>,
+    /// Wrong credentials were tried too often, for that name or from where it was last.
+    pub locked_out: Option<String>,
     /// What would become of it if it came with this name and the proof of it.
     pub standing: Option<Standing>,
     /// Its session.

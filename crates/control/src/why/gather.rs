@@ -1,5 +1,6 @@
 //! Where the facts come from.
 
+use std::net::SocketAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use martlet_broker::{
@@ -72,6 +73,10 @@ impl Control {
             Some(topic) => Some(self.subscribers_of(topic).await?),
         };
         let addresses = runs.iter().rev().find_map(|run| run.last.address.clone());
+        let at = addresses
+            .as_deref()
+            .and_then(|address| address.parse::<SocketAddr>().ok());
+        let at = at.map(|address| address.ip());
         let nameless = match addresses.as_deref().and_then(host) {
             Some(host) => self.journal.nameless_from(host),
             None => Vec::new(),
@@ -85,6 +90,7 @@ impl Control {
             }),
             deleted_ms: None,
             banned: None,
+            locked_out: self.locked_out(user.as_deref().unwrap_or(name), at),
             standing,
             session: session.map(session_of),
             presence: None,

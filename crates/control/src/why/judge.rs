@@ -110,6 +110,13 @@ fn door(facts: &Facts, found: &mut Vec<(Weight, Finding)>) {
         let finding = finding.since(at_ms).mend("restore it, or add it anew");
         found.push((Weight::Out, finding));
     }
+    if let Some(why) = &facts.locked_out {
+        let finding = Finding::new(Cause::LockedOut, format!("it is not let in now: {why}"));
+        let finding = finding.mend(
+            "it ends by itself; find who tries wrong passwords, and see auth.lockout_failures",
+        );
+        found.push((Weight::Out, finding.mend_by(facts, Cause::LockedOut)));
+    }
     if let Some(run) = is_refused_now(facts) {
         let cause = run.cause.unwrap_or(Cause::Other);
         found.push((Weight::Out, Finding::of_run(run, cause)));
