@@ -1,52 +1,251 @@
-//! What happened of late, page by page; who asks may wait for more.
+//! What happens to clients: of late, page by page, or as it happens, as server-sent events or by
+//! WebSocket.
 
+mod stream;
+mod websocket;
+
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Request, State};
+use axum::http::header;
+use axum::http::request::Parts;
+use axum::response::{IntoResponse as _, Response};
+use martlet_codec::TopicFilter;
 use martlet_control::Control;
+use martlet_control::feed::{self, FeedEvent, Filter, Kinds, Panel, Sample};
 use martlet_control::journal::{Entry, Page};
+use martlet_control::principal::{Principal, Scope};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
+use crate::api::Api;
 use crate::extract::QueryOf;
-use crate::problem::Problem;
+use crate::origin;
+use crate::problem::{Problem, ProblemKind};
 
-/// Which entries.
-#[derive(Debug, Default, Deserialize, IntoParams)]
+/// Which events.
+#[derive(Clone, Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct Wanted {
-    /// From this number on.
+    /// Of a page: from this number on.
     from: Option<u64>,
-    /// Else the last so many.
+    /// Else the last so many. Of a stream: of those that are kept, before what comes.
     tail: Option<usize>,
-    /// At most so many; 10000 whatever is asked for.
+    /// Of a page: at most so many; 10000 whatever is asked for.
     #[param(default = 1000)]
     limit: Option<usize>,
-    /// While there is none, wait so long; 60 at most.
+    /// Of a page: while there is none, wait so long; 60 at most.
     wait_secs: Option<u64>,
-    /// Of this client alone.
+    /// Of this client alone; on a page of this user, too.
     client: Option<String>,
     /// What was refused or lost alone.
     trouble: Option<bool>,
+    /// Of a stream: kinds with commas between them, such as `connected,disconnected`, or `all`.
+    /// Without it: all but `packet`.
+    kinds: Option<String>,
+    /// Of a stream: clients whose identifier begins so.
+    client_prefix: Option<String>,
+    /// Of a stream: of this user.
+    user: Option<String>,
+    /// Of a stream: with a topic that this Topic Filter matches.
+    topic: Option<String>,
+    /// Of a stream: of connections from this IP address.
+    #[param(value_type = Option<String>, example = "192.0.2.1")]
+    address: Option<IpAddr>,
+    /// Of a stream: one in so many of a kind, such as `packet:100,published:10`.
+    sample: Option<String>,
+    /// Of a stream: so many bytes of each payload; it takes the scope `retained:read` too.
+    #[param(minimum = 0, maximum = 1_048_576, default = 0)]
+    payload: Option<usize>,
+    /// Of a stream: `events`, or `panel` for the names and fields of the MQTT Panel.
+    format: Option<Format>,
+    /// Of a stream: resume after this event, as the header Last-Event-ID does.
+    last_event_id: Option<String>,
+}
+
+/// In which form.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Format {
+    /// Martlet's own: [`FeedEvent`].
+    #[default]
+    Events,
+    /// The MQTT Panel's.
+    Panel,
 }
 
 /// Entries in one answer unless the caller says otherwise, and at most.
 const LIMIT_DEFAULT: usize = 1_000;
 const LIMIT_MAX: usize = 10_000;
 const WAIT_MAX_SECS: u64 = 60;
+/// So much of a payload is told at most.
+const PAYLOAD_MAX: usize = 1 << 20;
+/// So much by the panel's format, where nothing else is asked for.
+const PAYLOAD_PANEL: usize = 10_000;
+/// Longest texts of a filter.
+const TEXT_MAX: usize = 65_535;
+
+/// What a stream is asked for.
+#[derive(Debug)]
+struct Asked {
+    filter: Filter,
+    format: Format,
+}
+
+impl Wanted {
+    /// As what a stream passes.
+    fn asked(&self, principal: &Principal) -> Result<Asked, Problem> {
+        let of_page = [
+            ("from", self.from.is_some()),
+            ("limit", self.limit.is_some()),
+            ("wait_secs", self.wait_secs.is_some()),
+        ];
+        if let Some((name, _)) = of_page.iter().find(|(_, is_there)| *is_there) {
+            return Err(wrong(name, "is of pages alone"));
+        }
+        let format = self.format.unwrap_or_default();
+        let is_panel = format == Format::Panel;
+        let kinds = match self.kinds.as_deref().map(Kinds::parse) {
+            Some(kinds) => kinds.map_err(|error| wrong("kinds", &error.to_string()))?,
+            None if is_panel => Panel::kinds(),
+            None => Kinds::usual(),
+        };
+        let samples = self.sample.as_deref().map(Sample::parse).transpose();
+        if let Some(topic) = &self.topic
+            && TopicFilter::new(topic).is_err()
+        {
+            return Err(wrong("topic", "is no Topic Filter"));
+        }
+        for (name, text) in [
+            ("client", &self.client),
+            ("client_prefix", &self.client_prefix),
+            ("user", &self.user),
+            ("topic", &self.topic),
+        ] {
+            if text.as_ref().is_some_and(|text| text.len() > TEXT_MAX) {
+                return Err(wrong(name, "is too long"));
+            }
+        }
+        let payload = self.payload.unwrap_or(match is_panel {
+            true => PAYLOAD_PANEL,
+            false => 0,
+        });
+        if payload > PAYLOAD_MAX {
+            return Err(wrong("payload", &format!("is {PAYLOAD_MAX} at most")));
+        }
+        if payload > 0 && !principal.scopes.has(Scope::RetainedRead) {
+            let scope = Scope::RetainedRead;
+            let detail = format!("{principal} lacks the scope {scope}, so payload has to be 0");
+            return Err(Problem::new(ProblemKind::Forbidden, detail));
+        }
+        Ok(Asked {
+            filter: Filter {
+                kinds,
+                client: self.client.clone(),
+                client_prefix: self.client_prefix.clone(),
+                user: self.user.clone(),
+                topic: self.topic.clone(),
+                address: self.address,
+                trouble: self.trouble.unwrap_or(false),
+                samples: samples
+                    .map_err(|why| wrong("sample", &why))?
+                    .unwrap_or_default(),
+                payload_bytes: payload,
+            },
+            format,
+        })
+    }
+
+    fn start(&self, parts: &Parts) -> feed::From {
+        let header = parts.headers.get("last-event-id");
+        let header = header.and_then(|id| id.to_str().ok()).map(str::to_owned);
+        match (header.or_else(|| self.last_event_id.clone()), self.tail) {
+            (Some(id), _) => feed::From::After(id),
+            (None, Some(tail)) => feed::From::Tail(tail),
+            (None, None) => feed::From::Now,
+        }
+    }
+
+    /// A page has no such parameters.
+    fn check_page(&self) -> Result<(), Problem> {
+        let of_stream = [
+            ("kinds", self.kinds.is_some()),
+            ("client_prefix", self.client_prefix.is_some()),
+            ("user", self.user.is_some()),
+            ("topic", self.topic.is_some()),
+            ("address", self.address.is_some()),
+            ("sample", self.sample.is_some()),
+            ("payload", self.payload.is_some()),
+            ("format", self.format.is_some()),
+            ("last_event_id", self.last_event_id.is_some()),
+        ];
+        let wrong_one = of_stream.iter().find(|(_, is_there)| *is_there);
+        wrong_one.map_or(Ok(()), |(name, _)| {
+            let detail = "is of streams alone: ask with Accept: text/event-stream, or by WebSocket";
+            Err(wrong(name, detail))
+        })
+    }
+}
+
+fn wrong(name: &str, detail: &str) -> Problem {
+    Problem::bad_request(format!("the query: {name}: {detail}")).of_parameter(name, detail)
+}
 
 /// Events
 ///
 /// What happened to clients of late, with the way to mend it; who asks may wait for more.
+///
+/// With `Accept: text/event-stream` it is a stream of what happens from now on, with more kinds and
+/// filters: each event's `data` is a FeedEvent, its id is `run-seq`, and a stream that asks with
+/// that id as Last-Event-ID goes on behind it. An event `gone` says that some are not there any
+/// more. As a WebSocket (`Upgrade: websocket`) the same are text frames; a text frame from the
+/// client with parameters of this query as a JSON object puts another filter in place.
 #[utoipa::path(get, path = "/api/v1/events", tag = "clients", params(Wanted),
-    responses((status = 200, description = "A page of them, in order", body = Page)))]
+    responses((status = 200, description = "A page of them, in order, or a stream",
+        content((Page = "application/json"), (FeedEvent = "text/event-stream")))))]
 pub(crate) async fn events(
-    State(control): State<Arc<Control>>,
+    State(api): State<Api>,
     QueryOf(wanted): QueryOf<Wanted>,
-) -> Result<Json<Page>, Problem> {
+    request: Request,
+) -> Result<Response, Problem> {
+    let (parts, _) = request.into_parts();
+    let is_stream = accepts_stream(&parts);
+    if !is_stream && !origin::is_websocket(&parts.headers) {
+        wanted.check_page()?;
+        return page(&api.control, &wanted)
+            .await
+            .map(|page| page.into_response());
+    }
+    let principal = parts.extensions.get::<Principal>().cloned();
+    let principal = principal.ok_or_else(|| Problem::bad_request("nobody asks"))?;
+    if principal.team.is_some() {
+        let detail = format!("{principal} sees one team, and events are of all: ask for pages");
+        return Err(Problem::new(ProblemKind::Forbidden, detail));
+    }
+    let asked = wanted.asked(&principal)?;
+    let reader = api.control.feed.read(asked.filter, &wanted.start(&parts));
+    let reader = reader.map_err(|error| Problem::unavailable(error.to_string()))?;
+    match is_stream {
+        true => Ok(stream::answer(api, reader, asked.format, parts)),
+        false => websocket::answer(api, reader, asked.format, parts, principal),
+    }
+}
+
+fn accepts_stream(parts: &Parts) -> bool {
+    let mut all = parts.headers.get_all(header::ACCEPT).iter();
+    all.any(|accept| {
+        let accept = accept.to_str().unwrap_or_default();
+        accept
+            .split(',')
+            .any(|one| one.trim().starts_with("text/event-stream"))
+    })
+}
+
+async fn page(control: &Arc<Control>, wanted: &Wanted) -> Result<Json<Page>, Problem> {
     let journal = &control.journal;
     let is_wanted = |entry: &Entry| {
         let client = wanted.client.as_deref();

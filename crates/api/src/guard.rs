@@ -143,6 +143,13 @@ async fn admit(
     Ok(caller)
 }
 
+/// Whether who asked before still may: their credentials hold, and permit this.
+pub(crate) async fn may(api: &Api, scope: Scope, connection: Connection, parts: &Parts) -> bool {
+    admit(api, Access::Scoped(scope), connection, parts)
+        .await
+        .is_ok()
+}
+
 /// `http.open_routes` names it.
 fn is_named(api: &Api, parts: &Parts) -> bool {
     let Some(path) = parts.extensions.get::<MatchedPath>() else {

@@ -22,6 +22,18 @@ pub(crate) fn is_safe(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
 }
 
+/// The request asks for a WebSocket.
+pub(crate) fn is_websocket(headers: &HeaderMap) -> bool {
+    let has = |name, wanted: &str| {
+        let mut all = headers.get_all(name).iter();
+        all.any(|value| {
+            let words = value.to_str().unwrap_or_default().split(',');
+            { words }.any(|word| word.trim().eq_ignore_ascii_case(wanted))
+        })
+    };
+    has(header::UPGRADE, "websocket") && has(header::CONNECTION, "upgrade")
+}
+
 /// A listener on loopback is asked for by its own names alone: a page that makes a name of its own
 /// mean 127.0.0.1 (DNS rebinding) does not get in.
 pub(crate) fn check_host(
@@ -100,15 +112,19 @@ pub(crate) fn check_origin(
         return Ok(());
     };
     let has_key = matches!(caller.principal.kind, PrincipalKind::ApiKey { .. });
+    // What comes by a WebSocket any page could read: CORS does not keep it from that.
+    let is_websocket = is_websocket(&parts.headers);
     let may = connection.door == Door::Socket
-        || is_safe(&parts.method)
+        || (is_safe(&parts.method) && !is_websocket)
+        || (is_websocket && has_key)
         || is_same(connection, &parts.headers, origin)
         || is_listed(settings, origin)
         || (is_everybody(settings) && has_key);
     match may {
         true => Ok(()),
         false => {
-            let detail = "pages of this origin may change nothing here; http.origins lists others";
+            let detail = "pages of this origin may neither change anything here nor open a \
+                          WebSocket; http.origins lists others";
             Err(Problem::new(ProblemKind::Forbidden, detail))
         }
     }

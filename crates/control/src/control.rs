@@ -7,19 +7,22 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use martlet_broker::{
-    Answer, ClientDetail, Command, Counters, Event, Limits, Report, SessionRules, ShardId,
-    TenantId, TopicUse,
+    Answer, ClientDetail, Command, Counters, Event, EventInterest, Limits, Report, SessionRules,
+    ShardId, TenantId, TopicUse, Traced,
 };
 use martlet_codec::ReasonCode;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::authentication::{Gate, Policy};
+use crate::event_log;
 use crate::facts::NodeFacts;
+use crate::feed::{Feed, PushState};
 use crate::health::{Health, HealthReport};
 use crate::journal::Journal;
 use crate::logging::Logging;
 use crate::metrics::Latencies;
+use crate::presence::{ClientPresence, Presence};
 use crate::store::{PinnedStore, StoreSize, StoreState};
 
 /// How long shards may take to answer: they answer within a tick, so this is a stalled node.
@@ -88,13 +91,18 @@ pub struct UserPlaces {
 
 /// The control plane of one node.
 pub struct Control {
-    shards: Box<dyn Shards>,
+    shards: Arc<dyn Shards>,
     /// Facts about the node.
     pub info: NodeInfo,
     /// Alive, ready, and why not.
     pub health: Health,
     /// What happened of late.
     pub journal: Journal,
+    /// What happens now.
+    pub feed: Arc<Feed>,
+    /// Who is connected.
+    pub presence: Presence,
+    push: OnceLock<Arc<PushState>>,
     gate: OnceLock<Gate>,
     logging: OnceLock<Arc<Logging>>,
     users: Mutex<UserPlaces>,
@@ -172,8 +180,19 @@ impl Control {
         reloads: mpsc::UnboundedSender<ReloadRequest>,
     ) -> Self {
         let journal = Journal::of_node(&info.command_options);
+        let shards: Arc<dyn Shards> = Arc::from(shards);
+        let told = Arc::clone(&shards);
+        let feed = Feed::new(Box::new(move |interest| {
+            for shard in 0..told.count() {
+                let interest = Arc::clone(&interest);
+                told.send(ShardId(shard), Command::SetEvents(interest));
+            }
+        }));
         Self {
             shards,
+            feed: Arc::new(feed),
+            presence: Presence::default(),
+            push: OnceLock::new(),
             info,
             health: Health::default(),
             journal,
@@ -313,6 +332,18 @@ impl Control {
 
     /// By this the log is changed.
     pub fn set_logging(&self, logging: Arc<Logging>) {
+        let feed = Arc::clone(&self.feed);
+        logging.on_change(Box::new(move |logging| {
+            let clients = logging.traced().into_iter();
+            let interest = EventInterest {
+                traced: Traced {
+                    clients: clients.map(|client_id| (TenantId(0), client_id)).collect(),
+                    ..Traced::default()
+                },
+                ..event_log::interest()
+            };
+            feed.set_logged(interest);
+        }));
         // There is one from the start on.
         let _ = self.logging.set(logging);
     }
@@ -326,6 +357,43 @@ impl Control {
     pub fn is_traced(&self, event: &Event) -> bool {
         let logging = self.logging.get();
         logging.is_some_and(|logging| logging.is_traced(event.client_id()))
+    }
+
+    /// Whether this client is connected, since when, and why not; none: nothing is known of it.
+    pub fn presence(&self, client_id: &str) -> Option<ClientPresence> {
+        self.presence.of(client_id)
+    }
+
+    /// Events are pushed, and this is how that goes.
+    pub fn set_push(&self, state: Arc<PushState>) {
+        // It is so from the start on.
+        let _ = self.push.set(state);
+    }
+
+    /// How pushing events goes, if they are pushed.
+    pub fn push(&self) -> Option<&Arc<PushState>> {
+        self.push.get()
+    }
+
+    /// Takes events of the shards: into the log, the journal and the feed. `is_logged` says which
+    /// have a line at the level of the log.
+    pub fn events_received(
+        &self,
+        events: Vec<Event>,
+        lost: u64,
+        is_logged: impl Fn(&Event) -> bool,
+    ) {
+        for event in &events {
+            let is_traced = self.is_traced(event);
+            if is_traced || is_logged(event) {
+                let way = self.journal.way(event);
+                event_log::write(event, way.as_ref(), is_traced);
+            }
+            if Journal::keeps(event) {
+                self.journal.write(event.clone());
+            }
+        }
+        self.feed.write(events, lost, &self.presence);
     }
 
     /// From now on this gate says who is let in.

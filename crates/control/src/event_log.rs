@@ -3,13 +3,36 @@
 
 use std::net::IpAddr;
 
-use martlet_broker::{Event, UserName};
-use tracing::{info, warn};
+use martlet_broker::{Event, EventInterest, UserName};
+use tracing::{Level, debug, enabled, info, trace, warn};
 
+use crate::feed::packet_name;
 use crate::journal::Way;
 
-/// Writes one event to the log. `way` is how a refusal may be mended.
-pub fn write(event: &Event, way: Option<&Way>) {
+/// What the log's level asks for: lines of messages are of `debug`, those of packets of `trace`.
+pub(crate) fn interest() -> EventInterest {
+    let messages = enabled!(Level::DEBUG);
+    EventInterest {
+        subscriptions: messages,
+        published: messages,
+        delivered: messages,
+        packets: enabled!(Level::TRACE),
+        ..EventInterest::default()
+    }
+}
+
+/// Writes one event to the log. `way` is how a refusal may be mended. What is written of a client
+/// that is traced needs no lower level than the rest.
+pub fn write(event: &Event, way: Option<&Way>, is_traced: bool) {
+    // There may be one for each packet: nothing is made for a line that is not written.
+    macro_rules! frequent {
+        ($level:ident, $($field:tt)*) => {
+            match is_traced {
+                true => info!($($field)*),
+                false => $level!($($field)*),
+            }
+        };
+    }
     let mend = way.map(|way| match &way.command {
         Some(command) => format!("{}: {command}", way.text),
         None => way.text.clone(),
@@ -156,14 +179,75 @@ pub fn write(event: &Event, way: Option<&Way>) {
                 "publish refused"
             );
         }
-        // Told to who asks for them; a line for each would be too many.
-        Event::TakenOver { .. }
-        | Event::SessionEnded { .. }
-        | Event::Subscribed { .. }
-        | Event::Unsubscribed { .. }
-        | Event::Published(_)
-        | Event::Delivered(_)
-        | Event::Packet { .. } => {}
+        Event::TakenOver {
+            client_id,
+            address,
+            by,
+        } => frequent!(
+            debug,
+            client_id = &**client_id,
+            address = address_text(*address),
+            by = address_text(*by),
+            "client taken over"
+        ),
+        Event::SessionEnded { client_id, why } => {
+            frequent!(debug, client_id = &**client_id, why, "session ended");
+        }
+        Event::Subscribed {
+            client_id,
+            filter,
+            qos,
+            ..
+        } => frequent!(
+            debug,
+            client_id = &**client_id,
+            filter = &**filter,
+            qos = *qos as u8,
+            "subscribed"
+        ),
+        Event::Unsubscribed { client_id, filter } => frequent!(
+            debug,
+            client_id = &**client_id,
+            filter = &**filter,
+            "unsubscribed"
+        ),
+        Event::Published(message) => frequent!(
+            debug,
+            client_id = &*message.client_id,
+            topic = &*message.topic,
+            id = message.id.0,
+            qos = message.qos as u8,
+            retain = message.retain,
+            bytes = message.payload_bytes,
+            matched = message.matched,
+            "published"
+        ),
+        Event::Delivered(message) => frequent!(
+            debug,
+            client_id = &*message.client_id,
+            topic = &*message.topic,
+            id = message.id.0,
+            qos = message.qos as u8,
+            latency_ms = message.latency_ms,
+            "delivered"
+        ),
+        Event::Packet {
+            client_id,
+            is_out,
+            packet_type,
+            packet_id,
+            remaining_bytes,
+            at_ms,
+        } => frequent!(
+            trace,
+            client_id = &**client_id,
+            direction = if *is_out { "out" } else { "in" },
+            packet = packet_name(*packet_type),
+            packet_id,
+            remaining_bytes,
+            at_ms,
+            "packet"
+        ),
     }
 }
 

@@ -198,9 +198,24 @@ impl Journal {
         mend::way(event, &self.commands)
     }
 
+    /// It is about who came and went, and what was refused or lost: of other events there are too
+    /// many.
+    pub fn keeps(event: &Event) -> bool {
+        !matches!(
+            event,
+            Event::TakenOver { .. }
+                | Event::SessionEnded { .. }
+                | Event::Subscribed { .. }
+                | Event::Unsubscribed { .. }
+                | Event::Published(_)
+                | Event::Delivered(_)
+                | Event::Packet { .. }
+        )
+    }
+
     /// Writes one event down, unless it is one of those of which there are too many.
     pub fn write(&self, event: Event) {
-        if !is_kept(&event) {
+        if !Self::keeps(&event) {
             return;
         }
         let since = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -299,21 +314,7 @@ impl Journal {
     }
 }
 
-/// The journal is about who came and went, and what was refused or lost.
-fn is_kept(event: &Event) -> bool {
-    !matches!(
-        event,
-        Event::TakenOver { .. }
-            | Event::SessionEnded { .. }
-            | Event::Subscribed { .. }
-            | Event::Unsubscribed { .. }
-            | Event::Published(_)
-            | Event::Delivered(_)
-            | Event::Packet { .. }
-    )
-}
-
-fn is_trouble(event: &Event) -> bool {
+pub(crate) fn is_trouble(event: &Event) -> bool {
     match event {
         Event::Connected { .. } => false,
         Event::Disconnected { why, .. } => names_limit(why),

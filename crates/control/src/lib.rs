@@ -14,6 +14,8 @@
 //! * [`backup`]: a consistent copy of everything in one file, and its way back
 //! * [`authentication`]: who a client is, by the sources of credentials in their order
 //! * `store`: whether the message store keeps up
+//! * [`feed`]: what happens now, for whoever reads along, and pushed to a panel
+//! * [`presence`]: who is connected, since when, and why not any more
 //! * `event_log`: events as log lines
 //! * [`explain`]: what decides whether a client may do something
 //! * [`facts`]: what the node was set up with
@@ -35,11 +37,13 @@ pub mod directory;
 pub mod event_log;
 pub mod explain;
 pub mod facts;
+pub mod feed;
 mod health;
 pub mod journal;
 pub mod logging;
 mod metrics;
 mod operate;
+pub mod presence;
 pub mod principal;
 mod statistics;
 mod store;

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
@@ -35,7 +35,12 @@ pub struct Logging {
     state: Mutex<State>,
     /// There are clients that are traced; looked at for each event.
     traces: AtomicBool,
+    /// Told when something else is logged than before.
+    changed: OnceLock<Changed>,
 }
+
+/// What is told when something else is logged.
+pub type Changed = Box<dyn Fn(&Logging) + Send + Sync>;
 
 #[derive(Debug)]
 struct State {
@@ -117,7 +122,26 @@ impl Logging {
                 clients: BTreeMap::new(),
             }),
             traces: AtomicBool::new(false),
+            changed: OnceLock::new(),
         })
+    }
+
+    /// From now on this is told when something else is logged than before, and of what is now.
+    pub fn on_change(&self, changed: Changed) {
+        changed(self);
+        // There is one from the start on.
+        let _ = self.changed.set(changed);
+    }
+
+    /// Clients of whom everything is logged.
+    pub fn traced(&self) -> Vec<Box<str>> {
+        self.lock().clients.keys().cloned().collect()
+    }
+
+    fn tell_change(&self) {
+        if let Some(changed) = self.changed.get() {
+            changed(self);
+        }
     }
 
     /// Changes what is logged; what holds now is the answer.
@@ -158,6 +182,7 @@ impl Logging {
                 return Err("nothing to change: name a level, an area or a client".to_owned());
             }
         }
+        self.tell_change();
         if let Some(minutes) = change.minutes {
             self.look_again_in(Duration::from_secs(u64::from(minutes) * 60));
         }
@@ -258,6 +283,8 @@ impl Logging {
         if let Err(why) = (self.apply)(&state.filter()) {
             tracing::error!(why, "the level of the log cannot be put back");
         }
+        drop(state);
+        self.tell_change();
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

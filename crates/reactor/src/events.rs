@@ -116,6 +116,23 @@ impl Events {
         }
     }
 
+    /// Waits for events, and appends all that are there, in order; false when the reactors are gone.
+    pub fn recv_all(&self, into: &mut Vec<Event>) -> bool {
+        into.extend(self.lock().drain(..));
+        if into.is_empty() {
+            let Ok(batch) = self.batches.recv() else {
+                return false;
+            };
+            self.waiting.fetch_sub(batch.len(), Ordering::Relaxed);
+            into.extend(batch);
+        }
+        while let Ok(batch) = self.batches.try_recv() {
+            self.waiting.fetch_sub(batch.len(), Ordering::Relaxed);
+            into.extend(batch);
+        }
+        true
+    }
+
     fn take(&self) -> Option<Event> {
         self.lock().pop_front()
     }

@@ -12,6 +12,7 @@ use martlet_certificates::{ClientCertificates, ServerFiles, server_config};
 use martlet_codec::QoS;
 use martlet_control::UserPlaces;
 use martlet_control::authentication::Policy;
+use martlet_control::feed::{Bounds, Kinds, Panel, Push};
 use martlet_control::text::typed;
 use martlet_reactor::{Durability, ListenAddress, ListenerConfig, Origins, TlsSettings, Transport};
 
@@ -43,6 +44,10 @@ pub(crate) struct NodeConfig {
     pub(crate) log_file: Option<LogFile>,
     /// Each connect, disconnect and refusal has a line in the log.
     pub(crate) log_connections: bool,
+    /// How much of what happens is kept for its readers.
+    pub(crate) events_kept: Bounds,
+    /// Where it is pushed to.
+    pub(crate) push: Option<Push>,
     pub(crate) sys_interval_secs: u64,
     pub(crate) shutdown_grace_secs: u64,
     /// Addresses that were left out because this machine lacks their family.
@@ -145,6 +150,11 @@ pub(crate) fn resolve(effective: &Effective) -> Result<NodeConfig, ConfigError> 
         log_level: log_level(effective)?,
         log_file: log_file(effective),
         log_connections: effective.boolean("log.connections"),
+        events_kept: Bounds {
+            events: effective.integer("events.kept") as usize,
+            bytes: effective.integer("events.kept_bytes") as usize,
+        },
+        push: push(effective)?,
         sys_interval_secs: effective.integer("mqtt.sys_interval_secs"),
         shutdown_grace_secs: effective.integer("mqtt.shutdown_grace_secs"),
         skipped,
@@ -258,6 +268,31 @@ fn log_file(effective: &Effective) -> Option<LogFile> {
         bytes: effective.integer("log.file_bytes"),
         kept: u32::try_from(effective.integer("log.files_kept")).unwrap_or(u32::MAX),
     })
+}
+
+/// Where events are pushed to.
+fn push(effective: &Effective) -> Result<Option<Push>, ConfigError> {
+    let url = effective.text("events.push_url");
+    if url.is_empty() {
+        return Ok(None);
+    }
+    let unusable = |key: &str, why: String| {
+        ConfigError::Unusable(format!("{}: {key}: {why}", effective.source(key)))
+    };
+    let place = url.strip_prefix("ws://").or(url.strip_prefix("wss://"));
+    if place.is_none_or(|place| place.is_empty() || place.starts_with('/')) {
+        let why = "expected ws://HOST:PORT/app/KEY or wss://HOST/app/KEY".to_owned();
+        return Err(unusable("events.push_url", why));
+    }
+    let kinds = match effective.text("events.push_kinds") {
+        "" => Ok(Panel::kinds()),
+        text => Kinds::parse(text),
+    };
+    Ok(Some(Push {
+        url: url.to_owned(),
+        frame_bytes_max: effective.integer("events.push_bytes_max") as usize,
+        kinds: kinds.map_err(|error| unusable("events.push_kinds", error.to_string()))?,
+    }))
 }
 
 fn log_level(effective: &Effective) -> Result<String, ConfigError> {

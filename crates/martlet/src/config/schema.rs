@@ -670,6 +670,45 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
         "Log each dropped message.",
     ),
     (
+        "events.kept",
+        Kind::Integer {
+            min: 100,
+            max: 10_000_000,
+        },
+        Default::Integer(65_536),
+        "So many of the latest events are kept for streams that are slow or come again; who is slower is told how many are gone. Messages and packets become events only while somebody reads them.",
+    ),
+    (
+        "events.kept_bytes",
+        Kind::Integer {
+            min: 65_536,
+            max: 1 << 40,
+        },
+        Default::Integer(33_554_432),
+        "Of so many bytes at most.",
+    ),
+    (
+        "events.push_url",
+        Kind::Text,
+        Default::Text(""),
+        "Events are pushed to this server, which speaks the protocol of Laravel Reverb and Pusher: ws://HOST:PORT/app/KEY or wss://HOST/app/KEY. Each is a frame with the names and fields of the MQTT Panel. Payloads are among them.",
+    ),
+    (
+        "events.push_bytes_max",
+        Kind::Integer {
+            min: 8_000,
+            max: 1_048_576,
+        },
+        Default::Integer(10_000),
+        "Longest such frame, bytes; the payload of a longer one is cut, and its length told as payload_bytes.",
+    ),
+    (
+        "events.push_kinds",
+        Kind::Text,
+        Default::Text(""),
+        "Comma-separated kinds of events that are pushed: connected, disconnected, subscribed, unsubscribed, published, packet; empty is all.",
+    ),
+    (
         "mqtt.allow_anonymous",
         SWITCH,
         Default::Boolean(false),

@@ -131,7 +131,9 @@ where
         .serve_connection(
             TokioIo::new(Stalling::new(stream, WRITE_PATIENCE)),
             TowerToHyperService::new(routes),
-        );
+        )
+        // For WebSockets; their place is taken until they end.
+        .with_upgrades();
     if let Err(error) = served.await {
         debug!(%error, "HTTP: a connection ended");
     }

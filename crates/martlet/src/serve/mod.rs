@@ -23,6 +23,7 @@ use martlet_broker::{Command, Event, ListenerPolicy, RuleBook, ShardId};
 use martlet_control::authentication::Policy;
 use martlet_control::backup::{RESTORING, STORE};
 use martlet_control::directory::NoDirectory;
+use martlet_control::feed::{self, PushState};
 use martlet_control::text::typed;
 use martlet_control::{
     Control, Latencies, NodeInfo, PinnedStore, ReloadOf, Shards, StoreSize, StoreState,
@@ -46,8 +47,11 @@ use reload::Reload;
 
 pub(crate) use data_dir::claim as claim_data_dir;
 
-/// Events that wait for the log; its places are allocated at the start.
-const EVENT_CAPACITY: usize = 8192;
+/// Events that wait to be taken.
+const EVENT_CAPACITY: usize = 32_768;
+/// Where there are many, they are taken in parts: whoever sends them wakes nobody meanwhile.
+const EVENTS_PAUSE: Duration = Duration::from_millis(5);
+const EVENTS_MANY: usize = 64;
 
 /// "File size limit exceeded"; the number is the same on all systems this runs on.
 const SIGXFSZ: i32 = 25;
@@ -240,6 +244,8 @@ async fn run_node(
     control.set_gate(gate.clone());
     control.set_user_places(node.user_places.clone());
     control.set_anonymous(node.lets_anonymous_in());
+    control.feed.set_bounds(node.events_kept);
+    control.feed.set_base(node.settings.events.clone());
     control.set_logging(Arc::clone(&log.logging));
     if let Some(damage) = damage {
         control.health.warn(damage);
@@ -247,6 +253,11 @@ async fn run_node(
     pump_reports(&running, &control);
     pump_store_notices(&running);
     pump_events(&running, &control, node.log_connections);
+    if let Some(push) = &node.push {
+        let state = Arc::<PushState>::default();
+        control.set_push(Arc::clone(&state));
+        tokio::spawn(feed::push(Arc::clone(&control), push.clone(), state));
+    }
     let directory = Arc::new(NoDirectory);
     let api = Api::new(Arc::clone(&control), directory, node.api.clone());
     let api = api.context("no source of randomness")?;
@@ -306,6 +317,7 @@ async fn run_node(
         }
     });
     stop(running, Duration::from_secs(node.shutdown_grace_secs)).await;
+    end_streams(&control).await;
     Ok(())
 }
 
@@ -602,19 +614,33 @@ fn pump_reports(running: &Running, control: &Arc<Control>) {
     });
 }
 
-/// Carries events to the log and to the journal. Ends with the reactors.
+/// Who reads events is told that there are no more.
+async fn end_streams(control: &Control) {
+    control.feed.close();
+    let until = Instant::now() + Duration::from_millis(500);
+    while control.feed.readers() > 0 && Instant::now() < until {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Carries events to the log, the journal and the feed. Ends with the reactors.
 fn pump_events(running: &Running, control: &Arc<Control>, logs_connections: bool) {
     let (events, control) = (running.events(), Arc::clone(control));
     std::thread::spawn(move || {
-        for event in events {
-            if logs_connections
-                || matches!(event, Event::Dropped { .. } | Event::RateExceeded { .. })
-                || control.is_traced(&event)
-            {
-                let way = control.journal.way(&event);
-                martlet_control::event_log::write(&event, way.as_ref());
+        let is_drop =
+            |event: &Event| matches!(event, Event::Dropped { .. } | Event::RateExceeded { .. });
+        let mut lost_before = 0;
+        let mut batch = Vec::new();
+        while events.recv_all(&mut batch) {
+            let lost = control.events_dropped();
+            let count = batch.len();
+            control.events_received(std::mem::take(&mut batch), lost - lost_before, |event| {
+                logs_connections || is_drop(event)
+            });
+            lost_before = lost;
+            if count >= EVENTS_MANY {
+                std::thread::sleep(EVENTS_PAUSE);
             }
-            control.journal.write(event);
         }
     });
 }

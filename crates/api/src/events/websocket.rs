@@ -1,0 +1,174 @@
+//! Events as they happen, as text frames of a WebSocket.
+
+use axum::body::Body;
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use futures_util::{SinkExt as _, StreamExt as _};
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use martlet_control::feed::Reader;
+use martlet_control::principal::Principal;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Bytes, Error, Message};
+use tracing::debug;
+
+use super::stream::{Asker, Shaper, heartbeats};
+use super::{Format, Wanted};
+use crate::api::Api;
+use crate::problem::Problem;
+
+/// Longest message of a reader.
+const HEARD_MAX: usize = 64 * 1024;
+/// Who says nothing for so many heartbeats is gone.
+const SILENT_BEATS: u32 = 4;
+/// Frames that are put together before they are written.
+const FRAMES: usize = 256;
+
+type Socket = WebSocketStream<TokioIo<Upgraded>>;
+
+pub(super) fn answer(
+    api: Api,
+    reader: Reader,
+    format: Format,
+    mut parts: Parts,
+    principal: Principal,
+) -> Result<Response, Problem> {
+    let header = |name| parts.headers.get(name);
+    if header(header::SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
+        let problem = Problem::bad_request("Sec-WebSocket-Version has to be 13");
+        return Err(problem.with_header(
+            header::SEC_WEBSOCKET_VERSION,
+            HeaderValue::from_static("13"),
+        ));
+    }
+    let Some(key) = header(header::SEC_WEBSOCKET_KEY) else {
+        return Err(Problem::bad_request("Sec-WebSocket-Key is missing"));
+    };
+    let accept = derive_accept_key(key.as_bytes());
+    let accept = HeaderValue::from_str(&accept);
+    let accept = accept.map_err(|_| Problem::bad_request("Sec-WebSocket-Key is no key"))?;
+    let upgrade = parts.extensions.remove::<OnUpgrade>();
+    let upgrade = upgrade.ok_or_else(|| Problem::bad_request("this is no HTTP/1.1"))?;
+    let talk = Talk {
+        shaper: Shaper::new(format, &reader),
+        asker: Asker::new(api, parts, reader.filter()),
+        reader,
+        format,
+        principal,
+    };
+    tokio::spawn(async move {
+        let upgraded = match upgrade.await {
+            Ok(upgraded) => upgraded,
+            Err(error) => return debug!(%error, "no WebSocket after all"),
+        };
+        let config = WebSocketConfig::default()
+            .max_message_size(Some(HEARD_MAX))
+            .max_frame_size(Some(HEARD_MAX));
+        let io = TokioIo::new(upgraded);
+        let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
+        talk.run(socket).await;
+    });
+    let headers = [
+        (header::CONNECTION, HeaderValue::from_static("upgrade")),
+        (header::UPGRADE, HeaderValue::from_static("websocket")),
+        (header::SEC_WEBSOCKET_ACCEPT, accept),
+    ];
+    Ok((StatusCode::SWITCHING_PROTOCOLS, headers, Body::empty()).into_response())
+}
+
+struct Talk {
+    reader: Reader,
+    shaper: Shaper,
+    asker: Asker,
+    format: Format,
+    principal: Principal,
+}
+
+impl Talk {
+    async fn run(mut self, mut socket: Socket) {
+        match self.talk(&mut socket).await {
+            Ok((code, reason)) => {
+                let frame = CloseFrame {
+                    code,
+                    reason: reason.into(),
+                };
+                // It may be gone already.
+                let _ = socket.close(Some(frame)).await;
+            }
+            Err(error) => debug!(%error, "a reader of events is gone"),
+        }
+    }
+
+    /// Until there is a reason to close.
+    async fn talk(&mut self, socket: &mut Socket) -> Result<(CloseCode, &'static str), Error> {
+        let mut beats = heartbeats();
+        let mut silent = 0;
+        loop {
+            tokio::select! {
+                batch = self.reader.next() => {
+                    let Some(batch) = batch else {
+                        return Ok((CloseCode::Away, "the node stops"));
+                    };
+                    for (at, ready) in self.shaper.shape(&batch).into_iter().enumerate() {
+                        socket.feed(Message::text(ready.json)).await?;
+                        if (at + 1) % FRAMES == 0 {
+                            socket.flush().await?;
+                        }
+                    }
+                    socket.flush().await?;
+                }
+                heard = socket.next() => {
+                    silent = 0;
+                    match heard {
+                        None | Some(Ok(Message::Close(_))) => {
+                            return Ok((CloseCode::Normal, ""));
+                        }
+                        Some(Ok(Message::Text(text))) => {
+                            let answer = self.change(&text);
+                            socket.send(Message::text(answer)).await?;
+                        }
+                        Some(Ok(Message::Binary(_))) => {
+                            return Ok((CloseCode::Unsupported, "text frames alone"));
+                        }
+                        Some(Ok(_)) => {}
+                        Some(Err(error)) => return Err(error),
+                    }
+                }
+                _ = beats.tick() => {
+                    silent += 1;
+                    if silent > SILENT_BEATS {
+                        return Ok((CloseCode::Away, "no sign of life"));
+                    }
+                    if !self.asker.still_may().await {
+                        return Ok((CloseCode::Policy, "the credentials are not good any more"));
+                    }
+                    socket.send(Message::Ping(Bytes::new())).await?;
+                }
+            }
+        }
+    }
+
+    /// Another filter; the answer says what holds.
+    fn change(&mut self, text: &str) -> String {
+        let wanted = serde_json::from_str::<Wanted>(text);
+        let wanted = wanted.map_err(|error| error.to_string());
+        let asked = wanted.and_then(|wanted| {
+            let asked = wanted.asked(&self.principal);
+            asked.map_err(|problem| problem.detail().to_owned())
+        });
+        match asked {
+            Ok(asked) => {
+                self.format = asked.format;
+                self.asker.wants(&asked.filter);
+                self.reader.set_filter(asked.filter);
+                self.shaper = Shaper::new(self.format, &self.reader);
+                r#"{"kind":"filter"}"#.to_owned()
+            }
+            Err(detail) => serde_json::json!({"kind": "error", "detail": detail}).to_string(),
+        }
+    }
+}

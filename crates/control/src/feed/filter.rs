@@ -1,0 +1,332 @@
+//! Which events somebody reads.
+
+use std::net::IpAddr;
+
+use martlet_broker::{Event, EventInterest, TenantId};
+use martlet_codec::{TopicFilter, TopicName};
+
+use crate::feed::Entry;
+use crate::journal;
+
+/// Declares the closed list of kinds.
+macro_rules! kinds {
+    ($( $name:ident $text:literal $what:literal; )*) => {
+        /// What kind of event it is, as readers name it.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Kind {
+            $( #[doc = $what] $name, )*
+        }
+
+        impl Kind {
+            /// All there are.
+            pub const ALL: &'static [Self] = &[$( Self::$name, )*];
+
+            /// Its name.
+            pub fn name(self) -> &'static str {
+                match self { $( Self::$name => $text, )* }
+            }
+        }
+    };
+}
+
+kinds! {
+    Connected "connected" "A CONNECT was accepted.";
+    Authenticated "authenticated" "A client has proved who it is; told before `connected`.";
+    Refused "refused" "A CONNECT was refused.";
+    ReauthenticationRefused "reauthentication_refused" "A client did not prove anew who it is.";
+    TakenOver "taken_over" "A connection ends because its client has come again.";
+    Disconnected "disconnected" "A connection ended.";
+    SessionEnded "session_ended" "A session ended.";
+    Subscribed "subscribed" "A subscription was granted.";
+    Unsubscribed "unsubscribed" "A subscription was ended.";
+    SubscribeRefused "subscribe_refused" "A subscription was refused.";
+    Published "published" "A message was accepted.";
+    PublishRefused "publish_refused" "A message was refused.";
+    Delivered "delivered" "A message was delivered.";
+    Dropped "dropped" "A message was dropped for a receiver.";
+    RateExceeded "rate_exceeded" "Messages were dropped: their client is too fast.";
+    QueueFull "queue_full" "A queue is full.";
+    Packet "packet" "A packet came or was written.";
+    Gone "gone" "Events were lost; nobody can leave that out.";
+}
+
+impl Kind {
+    pub(super) fn of(event: &Event) -> Self {
+        match event {
+            Event::Connected { .. } => Self::Connected,
+            Event::Refused { .. } => Self::Refused,
+            Event::ReauthenticationRefused { .. } => Self::ReauthenticationRefused,
+            Event::TakenOver { .. } => Self::TakenOver,
+            Event::Disconnected { .. } => Self::Disconnected,
+            Event::SessionEnded { .. } => Self::SessionEnded,
+            Event::Subscribed { .. } => Self::Subscribed,
+            Event::Unsubscribed { .. } => Self::Unsubscribed,
+            Event::SubscribeRefused { .. } => Self::SubscribeRefused,
+            Event::Published(_) => Self::Published,
+            Event::PublishRefused { .. } => Self::PublishRefused,
+            Event::Delivered(_) => Self::Delivered,
+            Event::Dropped { .. } => Self::Dropped,
+            Event::RateExceeded { .. } => Self::RateExceeded,
+            Event::QueueFull { .. } => Self::QueueFull,
+            Event::Packet { .. } => Self::Packet,
+        }
+    }
+
+    /// By its name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|kind| kind.name() == name)
+    }
+
+    fn bit(self) -> u32 {
+        1 << self as u32
+    }
+}
+
+/// A set of kinds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kinds(u32);
+
+/// A name that no kind has.
+#[derive(Debug, thiserror::Error)]
+#[error("{0:?} is no kind of event")]
+pub struct NoKind(String);
+
+impl Kinds {
+    /// Everything but packets.
+    pub fn usual() -> Self {
+        Self(!Kind::Packet.bit())
+    }
+
+    /// Everything.
+    pub fn all() -> Self {
+        Self(!0)
+    }
+
+    /// These alone.
+    pub fn of(kinds: &[Kind]) -> Self {
+        Self(kinds.iter().fold(0, |set, kind| set | kind.bit()))
+    }
+
+    /// From names with commas between them; `all` is all.
+    ///
+    /// # Errors
+    /// A name that is none.
+    pub fn parse(text: &str) -> Result<Self, NoKind> {
+        let mut set = 0;
+        for name in text.split(',').map(str::trim).filter(|one| !one.is_empty()) {
+            set |= match name {
+                "all" => !0,
+                name => {
+                    let kind = Kind::from_name(name);
+                    kind.ok_or_else(|| NoKind(name.to_owned()))?.bit()
+                }
+            };
+        }
+        Ok(Self(set))
+    }
+
+    /// It is one of them.
+    pub fn has(self, kind: Kind) -> bool {
+        self.0 & kind.bit() != 0
+    }
+
+    fn any(self, kinds: &[Kind]) -> bool {
+        kinds.iter().any(|kind| self.has(*kind))
+    }
+}
+
+/// One in so many of a kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sample {
+    kind: Kind,
+    one_in: u32,
+    seen: u32,
+}
+
+impl Sample {
+    /// From `kind:N` with commas between them.
+    ///
+    /// # Errors
+    /// What is wrong with it, in words.
+    pub fn parse(text: &str) -> Result<Vec<Self>, String> {
+        let parts = text.split(',').map(str::trim).filter(|one| !one.is_empty());
+        let all = parts.map(|part| {
+            let found = part.split_once(':').and_then(|(kind, one_in)| {
+                let one_in = one_in.parse().ok().filter(|one_in| *one_in > 0)?;
+                let kind = Kind::from_name(kind)?;
+                let seen = 0;
+                Some(Self { kind, one_in, seen })
+            });
+            found.ok_or_else(|| format!("{part:?}: expected KIND:N, such as packet:100"))
+        });
+        all.collect()
+    }
+}
+
+/// What somebody wants to read; all of it has to be so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Filter {
+    /// Of these kinds.
+    pub kinds: Kinds,
+    /// Of this client.
+    pub client: Option<String>,
+    /// Of clients whose identifier begins so.
+    pub client_prefix: Option<String>,
+    /// Of this user.
+    pub user: Option<String>,
+    /// With a topic that this Topic Filter matches.
+    pub topic: Option<String>,
+    /// Of a connection from there.
+    pub address: Option<IpAddr>,
+    /// What was refused or lost alone.
+    pub trouble: bool,
+    /// One in so many.
+    pub samples: Vec<Sample>,
+    /// So much of each payload.
+    pub payload_bytes: usize,
+}
+
+impl Default for Filter {
+    fn default() -> Self {
+        Self {
+            kinds: Kinds::usual(),
+            client: None,
+            client_prefix: None,
+            user: None,
+            topic: None,
+            address: None,
+            trouble: false,
+            samples: Vec::new(),
+            payload_bytes: 0,
+        }
+    }
+}
+
+const CONNECTIONS: &[Kind] = &[
+    Kind::Connected,
+    Kind::Authenticated,
+    Kind::Refused,
+    Kind::ReauthenticationRefused,
+    Kind::TakenOver,
+    Kind::Disconnected,
+    Kind::SessionEnded,
+    Kind::SubscribeRefused,
+    Kind::PublishRefused,
+    Kind::QueueFull,
+];
+
+impl Filter {
+    /// What the shards have to tell for it.
+    pub fn interest(&self) -> EventInterest {
+        let mut interest = EventInterest {
+            payload_bytes_max: match self.kinds.has(Kind::Published) && !self.trouble {
+                true => self.payload_bytes,
+                false => 0,
+            },
+            ..EventInterest::default()
+        };
+        if let Some(client) = &self.client {
+            interest.traced.clients = vec![(TenantId(0), client.as_str().into())];
+            return interest;
+        }
+        if let Some(address) = self.address {
+            interest.traced.addresses = vec![address];
+            return interest;
+        }
+        let drops = [Kind::Dropped, Kind::RateExceeded];
+        interest.connections = self.kinds.any(CONNECTIONS);
+        if let Some(topic) = &self.topic {
+            if self
+                .kinds
+                .any(&[Kind::Published, Kind::Delivered, Kind::Dropped])
+            {
+                interest.traced.topics = vec![topic.as_str().into()];
+            }
+        } else {
+            interest.drops = self.kinds.any(&drops);
+            interest.published = self.kinds.has(Kind::Published) && !self.trouble;
+            interest.delivered = self.kinds.has(Kind::Delivered) && !self.trouble;
+            interest.packets = self.kinds.has(Kind::Packet) && !self.trouble;
+        }
+        let subscriptions = [Kind::Subscribed, Kind::Unsubscribed];
+        interest.subscriptions = self.kinds.any(&subscriptions) && !self.trouble;
+        interest
+    }
+
+    /// Packets come whole, for each client that comes at all.
+    pub(super) fn has_all_packets(&self) -> bool {
+        self.kinds.has(Kind::Packet)
+            && self.topic.is_none()
+            && !self.trouble
+            && self.samples.is_empty()
+    }
+
+    /// It is wanted.
+    pub(super) fn passes(&mut self, entry: &Entry) -> bool {
+        let Ok(event) = &entry.told else {
+            return true;
+        };
+        let passes = self.kinds.has(entry.kind)
+            && self.is_of_client(event.client_id())
+            && self
+                .user
+                .as_deref()
+                .is_none_or(|user| entry.user() == Some(user))
+            && self
+                .address
+                .is_none_or(|address| entry.ip() == Some(address))
+            && self
+                .topic
+                .as_deref()
+                .is_none_or(|topic| has_topic(event, topic))
+            && (!self.trouble || is_trouble(entry.kind, event));
+        passes && self.is_sampled(entry.kind)
+    }
+
+    fn is_of_client(&self, client_id: &str) -> bool {
+        self.client
+            .as_deref()
+            .is_none_or(|client| client == client_id)
+            && self
+                .client_prefix
+                .as_deref()
+                .is_none_or(|prefix| client_id.starts_with(prefix))
+    }
+
+    fn is_sampled(&mut self, kind: Kind) -> bool {
+        let mut samples = self.samples.iter_mut();
+        let Some(sample) = samples.find(|sample| sample.kind == kind) else {
+            return true;
+        };
+        sample.seen += 1;
+        if sample.seen >= sample.one_in {
+            sample.seen = 0;
+        }
+        sample.seen == 1 % sample.one_in
+    }
+}
+
+fn is_trouble(kind: Kind, event: &Event) -> bool {
+    match kind {
+        Kind::Authenticated | Kind::Packet | Kind::Published | Kind::Delivered => false,
+        Kind::TakenOver | Kind::SessionEnded | Kind::Subscribed | Kind::Unsubscribed => false,
+        _ => journal::is_trouble(event),
+    }
+}
+
+fn has_topic(event: &Event, filter: &str) -> bool {
+    let topic: &str = match event {
+        Event::Published(message) => &message.topic,
+        Event::Delivered(message) => &message.topic,
+        Event::Dropped { topic, .. } | Event::PublishRefused { topic, .. } => topic,
+        Event::RateExceeded { topic, .. } => topic,
+        Event::Subscribed { filter, .. } | Event::Unsubscribed { filter, .. } => filter,
+        Event::SubscribeRefused { filter, .. } => filter,
+        _ => return false,
+    };
+    topic == filter
+        || match (TopicFilter::new(filter), TopicName::new(topic)) {
+            (Ok(filter), Ok(topic)) => filter.matches(topic),
+            _ => false,
+        }
+}

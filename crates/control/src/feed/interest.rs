@@ -1,0 +1,118 @@
+//! What all want together, of which the shards are told when it changes.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use martlet_broker::EventInterest;
+
+/// Tells the shards.
+pub(crate) type Tell = Box<dyn Fn(Arc<EventInterest>) + Send + Sync>;
+
+pub(super) struct Wants {
+    tell: Tell,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    base: EventInterest,
+    logged: EventInterest,
+    readers: BTreeMap<u64, EventInterest>,
+    last_place: u64,
+    /// What the shards know.
+    told: EventInterest,
+}
+
+impl std::fmt::Debug for Wants {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Wants").finish_non_exhaustive()
+    }
+}
+
+impl Wants {
+    pub(super) fn new(tell: Tell) -> Self {
+        Self {
+            tell,
+            state: Mutex::default(),
+        }
+    }
+
+    pub(super) fn set_base(&self, interest: EventInterest) {
+        let mut state = self.lock();
+        state.told = interest.clone();
+        state.base = interest;
+        self.tell(state);
+    }
+
+    pub(super) fn set_logged(&self, interest: EventInterest) {
+        let mut state = self.lock();
+        state.logged = interest;
+        self.tell(state);
+    }
+
+    /// None: there are so many already.
+    pub(super) fn add(&self, interest: EventInterest, max: usize) -> Option<u64> {
+        let mut state = self.lock();
+        if state.readers.len() >= max {
+            return None;
+        }
+        state.last_place += 1;
+        let place = state.last_place;
+        state.readers.insert(place, interest);
+        self.tell(state);
+        Some(place)
+    }
+
+    pub(super) fn replace(&self, place: u64, interest: EventInterest) {
+        let mut state = self.lock();
+        state.readers.insert(place, interest);
+        self.tell(state);
+    }
+
+    pub(super) fn remove(&self, place: u64) {
+        let mut state = self.lock();
+        state.readers.remove(&place);
+        self.tell(state);
+    }
+
+    pub(super) fn readers(&self) -> usize {
+        self.lock().readers.len()
+    }
+
+    /// Under the lock, so that the shards hear of changes in their order.
+    fn tell(&self, mut state: MutexGuard<'_, State>) {
+        let mut all = state.base.clone();
+        for one in state.readers.values().chain([&state.logged]) {
+            add(&mut all, one);
+        }
+        if all != state.told {
+            state.told = all.clone();
+            (self.tell)(Arc::new(all));
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn add(all: &mut EventInterest, one: &EventInterest) {
+    all.connections |= one.connections;
+    all.drops |= one.drops;
+    all.subscriptions |= one.subscriptions;
+    all.published |= one.published;
+    all.delivered |= one.delivered;
+    all.packets |= one.packets;
+    all.payload_bytes_max = all.payload_bytes_max.max(one.payload_bytes_max);
+    merge(&mut all.traced.clients, &one.traced.clients);
+    merge(&mut all.traced.addresses, &one.traced.addresses);
+    merge(&mut all.traced.topics, &one.traced.topics);
+}
+
+fn merge<T: Clone + PartialEq>(all: &mut Vec<T>, some: &[T]) {
+    for one in some {
+        if !all.contains(one) {
+            all.push(one.clone());
+        }
+    }
+}

@@ -1,0 +1,354 @@
+//! An event as its readers get it.
+
+use std::net::{IpAddr, SocketAddr};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use martlet_broker::{Event, UserName};
+use martlet_codec::PacketType;
+use serde::Serialize;
+
+use crate::feed::{Entry, Kind};
+
+/// An event: of its fields those that it has.
+#[derive(Clone, Debug, Default, Serialize, utoipa::ToSchema)]
+pub struct FeedEvent {
+    /// `run-seq`, by which a stream is resumed.
+    pub id: String,
+    /// Its number in this run of the node.
+    pub seq: u64,
+    /// When, milliseconds since the Unix epoch.
+    pub at_ms: u64,
+    /// `connected`, `refused`, `published`, …
+    pub kind: &'static str,
+    /// Client Identifier; of a full queue of a share group its Topic Filter.
+    pub client_id: String,
+    /// User Name, as far as known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user_name: Option<String>,
+    /// The client only says that this is its User Name.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub claimed: bool,
+    /// Where the client is, as far as known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// Where the client has come from again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    /// The listener.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub listener: Option<String>,
+    /// Protocol version: `3.1`, `3.1.1` or `5.0`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub protocol_version: Option<String>,
+    /// Keep Alive in force, seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep_alive_secs: Option<u16>,
+    /// Clean Start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clean_start: Option<bool>,
+    /// A session was there already.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session_present: Option<bool>,
+    /// Topic Name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub topic: Option<String>,
+    /// Topic Filter.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub filter: Option<String>,
+    /// QoS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub qos: Option<u8>,
+    /// It was to be retained.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retain: Option<bool>,
+    /// Somebody wanted it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub matched: Option<bool>,
+    /// The message's name in this node, by which what became of it is found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message_id: Option<String>,
+    /// Length of its payload.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub payload_bytes: Option<usize>,
+    /// As much of it as was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub payload: Option<String>,
+    /// `base64` where it is no text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub payload_encoding: Option<&'static str>,
+    /// From its arrival to its delivery, milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latency_ms: Option<u64>,
+    /// Type of the packet, such as `PUBLISH`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub packet: Option<&'static str>,
+    /// `in` from the client, or `out` to it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub direction: Option<&'static str>,
+    /// Packet Identifier.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub packet_id: Option<u16>,
+    /// Remaining Length.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remaining_bytes: Option<u32>,
+    /// Name of the reason code, or why a message was dropped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// What decided it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// How many messages, or events, it is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub count: Option<u64>,
+}
+
+/// Events that a reader does not get.
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
+pub struct Gone {
+    /// `gone`
+    pub kind: &'static str,
+    /// How many; of another run nobody knows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub count: Option<u64>,
+    /// Why.
+    pub why: &'static str,
+}
+
+impl Gone {
+    /// So many were not taken in time.
+    pub fn too_slow(count: u64) -> Self {
+        Self {
+            kind: "gone",
+            count: Some(count),
+            why: "they came faster than they were read, or are too long ago",
+        }
+    }
+
+    /// So many were lost between the shards and the feed.
+    pub fn lost(count: u64) -> Self {
+        Self {
+            kind: "gone",
+            count: Some(count),
+            why: "the node had no room for them",
+        }
+    }
+
+    /// The numbers are of another run.
+    pub fn new_run() -> Self {
+        Self {
+            kind: "gone",
+            count: None,
+            why: "the node has started anew",
+        }
+    }
+}
+
+impl Entry {
+    /// The user, proved or not.
+    pub(super) fn user(&self) -> Option<&str> {
+        let own = self.told.as_ref().ok().and_then(user_of);
+        let own = own.map(UserName::as_str);
+        own.or_else(|| self.who.as_ref()?.user.as_ref().map(UserName::as_str))
+    }
+
+    /// Where its connection is from.
+    pub(super) fn ip(&self) -> Option<IpAddr> {
+        self.address().map(|(ip, _)| ip)
+    }
+
+    pub(super) fn address(&self) -> Option<(IpAddr, u16)> {
+        let own = self.told.as_ref().ok().and_then(address_of);
+        own.or_else(|| self.who.as_ref()?.address)
+    }
+
+    /// As readers get it, of its payload so many bytes at most.
+    pub fn shown(&self, run: &str, payload_max: usize) -> Result<FeedEvent, Gone> {
+        let event = match &self.told {
+            Ok(event) => event,
+            Err(lost) => return Err(Gone::lost(*lost)),
+        };
+        let user = user_of(event).or_else(|| self.who.as_ref()?.user.as_ref());
+        let mut shown = FeedEvent {
+            id: format!("{run}-{}", self.seq),
+            seq: self.seq,
+            at_ms: self.at_ms,
+            kind: self.kind.name(),
+            client_id: event.client_id().to_owned(),
+            user_name: user.map(|user| user.as_str().to_owned()),
+            claimed: user.is_some_and(|user| !user.is_proved()),
+            address: self.address().map(text),
+            ..FeedEvent::default()
+        };
+        if self.kind != Kind::Authenticated {
+            fill(&mut shown, event, payload_max);
+        }
+        Ok(shown)
+    }
+}
+
+fn fill(shown: &mut FeedEvent, event: &Event, payload_max: usize) {
+    match event {
+        Event::Connected {
+            version,
+            clean_start,
+            session_present,
+            keep_alive_secs,
+            listener,
+            ..
+        } => {
+            shown.protocol_version = Some(version.to_string());
+            shown.clean_start = Some(*clean_start);
+            shown.session_present = Some(*session_present);
+            shown.keep_alive_secs = Some(*keep_alive_secs);
+            shown.listener = Some(listener.name.to_string());
+        }
+        Event::Refused { reason, why, .. }
+        | Event::ReauthenticationRefused { reason, why, .. }
+        | Event::Disconnected { reason, why, .. } => {
+            shown.reason = Some(reason.name().to_owned());
+            shown.why = Some(why.to_string());
+        }
+        Event::Dropped {
+            topic,
+            stored,
+            reason,
+            ..
+        } => {
+            shown.topic = Some(topic.clone()).filter(|topic| !topic.is_empty());
+            shown.message_id = stored.map(|id| format!("{:x}", id.0));
+            shown.reason = Some(reason.name().to_owned());
+        }
+        Event::QueueFull {
+            messages, policy, ..
+        } => {
+            shown.count = Some(*messages as u64);
+            shown.reason = Some(policy.name().to_owned());
+        }
+        Event::PublishRefused {
+            topic, reason, why, ..
+        } => {
+            shown.topic = Some(topic.clone());
+            shown.reason = Some(reason.name().to_owned());
+            shown.why = Some(why.to_string());
+        }
+        Event::RateExceeded { topic, count, .. } => {
+            shown.topic = Some(topic.to_string());
+            shown.count = Some(u64::from(*count));
+        }
+        Event::TakenOver { by, .. } => shown.by = by.map(text),
+        Event::SessionEnded { why, .. } => shown.why = Some((*why).to_owned()),
+        Event::Subscribed { filter, qos, .. } => {
+            shown.filter = Some(filter.to_string());
+            shown.qos = Some(*qos as u8);
+        }
+        Event::Unsubscribed { filter, .. } => shown.filter = Some(filter.to_string()),
+        Event::Published(message) => {
+            shown.topic = Some(message.topic.to_string());
+            shown.message_id = Some(format!("{:x}", message.id.0));
+            shown.qos = Some(message.qos as u8);
+            shown.retain = Some(message.retain);
+            shown.matched = Some(message.matched);
+            shown.payload_bytes = Some(message.payload_bytes);
+            if payload_max > 0 {
+                let whole = message.payload_bytes;
+                let (text, encoding) = payload(&message.payload, whole, payload_max);
+                shown.payload = Some(text);
+                shown.payload_encoding = encoding;
+            }
+        }
+        Event::Delivered(message) => {
+            shown.topic = Some(message.topic.to_string()).filter(|topic| !topic.is_empty());
+            shown.message_id = Some(format!("{:x}", message.id.0));
+            shown.qos = Some(message.qos as u8);
+            shown.latency_ms = message.latency_ms;
+        }
+        Event::Packet {
+            is_out,
+            packet_type,
+            packet_id,
+            remaining_bytes,
+            ..
+        } => {
+            shown.packet = Some(packet_name(*packet_type));
+            shown.direction = Some(if *is_out { "out" } else { "in" });
+            shown.packet_id = *packet_id;
+            shown.remaining_bytes = Some(*remaining_bytes);
+        }
+        Event::SubscribeRefused {
+            filter,
+            reason,
+            why,
+            ..
+        } => {
+            shown.filter = Some(filter.clone());
+            shown.reason = Some(reason.name().to_owned());
+            shown.why = Some(why.to_string());
+        }
+    }
+}
+
+/// So much of a payload, of which there were `whole` bytes: as text if it is text, which a cut
+/// within a letter does not make something else.
+pub(super) fn payload(bytes: &[u8], whole: usize, max: usize) -> (String, Option<&'static str>) {
+    let part = &bytes[..bytes.len().min(max)];
+    match std::str::from_utf8(part) {
+        Ok(text) => (text.to_owned(), None),
+        Err(error) if error.error_len().is_none() && part.len() < whole => {
+            let text = String::from_utf8_lossy(&part[..error.valid_up_to()]);
+            (text.into_owned(), None)
+        }
+        Err(_) => (STANDARD.encode(part), Some("base64")),
+    }
+}
+
+/// As the specification writes it.
+pub(crate) fn packet_name(packet_type: PacketType) -> &'static str {
+    match packet_type {
+        PacketType::Connect => "CONNECT",
+        PacketType::ConnAck => "CONNACK",
+        PacketType::Publish => "PUBLISH",
+        PacketType::PubAck => "PUBACK",
+        PacketType::PubRec => "PUBREC",
+        PacketType::PubRel => "PUBREL",
+        PacketType::PubComp => "PUBCOMP",
+        PacketType::Subscribe => "SUBSCRIBE",
+        PacketType::SubAck => "SUBACK",
+        PacketType::Unsubscribe => "UNSUBSCRIBE",
+        PacketType::UnsubAck => "UNSUBACK",
+        PacketType::PingReq => "PINGREQ",
+        PacketType::PingResp => "PINGRESP",
+        PacketType::Disconnect => "DISCONNECT",
+        PacketType::Auth => "AUTH",
+    }
+}
+
+fn user_of(event: &Event) -> Option<&UserName> {
+    match event {
+        Event::Connected { user, .. }
+        | Event::Refused { user, .. }
+        | Event::ReauthenticationRefused { user, .. }
+        | Event::Disconnected { user, .. }
+        | Event::Dropped { user, .. }
+        | Event::PublishRefused { user, .. }
+        | Event::RateExceeded { user, .. }
+        | Event::SubscribeRefused { user, .. } => user.as_ref(),
+        _ => None,
+    }
+}
+
+fn address_of(event: &Event) -> Option<(IpAddr, u16)> {
+    match event {
+        Event::Connected { address, .. }
+        | Event::Refused { address, .. }
+        | Event::PublishRefused { address, .. }
+        | Event::RateExceeded { address, .. }
+        | Event::TakenOver { address, .. }
+        | Event::SubscribeRefused { address, .. } => *address,
+        _ => None,
+    }
+}
+
+pub(super) fn text((ip, port): (IpAddr, u16)) -> String {
+    SocketAddr::new(ip, port).to_string()
+}

@@ -1,0 +1,367 @@
+//! What happens now, for whoever reads along: one ring of the latest events, and a cursor for each
+//! reader.
+//!
+//! Nobody is waited for. A reader that is too slow loses the oldest and is told how many; who reads
+//! nothing costs nothing, because only what somebody wants is built (`interest`). Numbers never
+//! repeat while the node runs, and the name of the run tells them apart after a restart.
+
+mod filter;
+mod interest;
+mod line;
+mod panel;
+mod push;
+
+pub use filter::{Filter, Kind, Kinds, NoKind, Sample};
+pub(crate) use line::packet_name;
+pub use line::{FeedEvent, Gone};
+pub use panel::{Frame, Panel};
+pub use push::{Push, PushState, run as push};
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use martlet_broker::{Event, EventInterest};
+use tokio::sync::watch;
+
+use crate::presence::{Presence, Who};
+use interest::Wants;
+
+/// So much is looked at in one go.
+const PART: usize = 1_024;
+/// Readers at once.
+const READERS_MAX: usize = 256;
+
+/// An event, with its number.
+#[derive(Debug)]
+pub struct Entry {
+    /// From 1 at the start of the node.
+    pub seq: u64,
+    /// When, milliseconds since the Unix epoch.
+    pub at_ms: u64,
+    /// What it is.
+    pub kind: Kind,
+    /// Whose it is, as far as that is known and the event does not say it.
+    pub who: Option<Arc<Who>>,
+    /// What happened; none: so many events were lost before they came here.
+    pub told: Result<Event, u64>,
+}
+
+/// How much is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Events.
+    pub events: usize,
+    /// Bytes of them, about.
+    pub bytes: usize,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            events: 65_536,
+            bytes: 32 << 20,
+        }
+    }
+}
+
+/// The latest events of this node.
+#[derive(Debug)]
+pub struct Feed {
+    run: String,
+    ring: Mutex<Ring>,
+    /// The number of the last event; it ends with the feed.
+    last: watch::Sender<u64>,
+    closed: watch::Sender<bool>,
+    wants: Wants,
+}
+
+#[derive(Debug)]
+struct Ring {
+    bounds: Bounds,
+    entries: VecDeque<Arc<Entry>>,
+    bytes: usize,
+    /// The number of the next one.
+    next: u64,
+}
+
+impl Ring {
+    fn push(&mut self, entry: Entry) {
+        self.bytes += weight(&entry);
+        self.entries.push_back(Arc::new(entry));
+        while self.entries.len() > self.bounds.events
+            || self.bytes > self.bounds.bytes && self.entries.len() > 1
+        {
+            let Some(oldest) = self.entries.pop_front() else {
+                return;
+            };
+            self.bytes = self.bytes.saturating_sub(weight(&oldest));
+        }
+    }
+
+    fn first(&self) -> u64 {
+        self.entries.front().map_or(self.next, |entry| entry.seq)
+    }
+}
+
+/// What an entry takes, about.
+fn weight(entry: &Entry) -> usize {
+    let text = match &entry.told {
+        Ok(Event::Published(message)) => message.topic.len() + message.payload.len() + 64,
+        Ok(Event::Delivered(message)) => message.topic.len() + 64,
+        Ok(Event::Subscribed { filter, .. } | Event::Unsubscribed { filter, .. }) => filter.len(),
+        Ok(event) => event.client_id().len(),
+        Err(_) => 0,
+    };
+    size_of::<Entry>() + text
+}
+
+/// From where on somebody reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum From {
+    /// What comes from now on.
+    Now,
+    /// The last so many that are kept, whether they are wanted or not.
+    Tail(usize),
+    /// What came after this one, `run-seq`.
+    After(String),
+}
+
+/// What a reader has got.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// So many that it may have wanted are not kept any more.
+    pub gone: u64,
+    /// It was reading in another run of the node.
+    pub is_new_run: bool,
+    /// In order.
+    pub entries: Vec<Arc<Entry>>,
+}
+
+/// Too many read already.
+#[derive(Debug, thiserror::Error)]
+#[error("{READERS_MAX} read the events already; end one of them first")]
+pub struct TooMany;
+
+impl Feed {
+    pub(crate) fn new(tell: interest::Tell) -> Self {
+        // Two runs differ in their first microsecond.
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        let micros = since.unwrap_or_default().as_micros() as u64;
+        Self {
+            run: format!("{micros:x}"),
+            ring: Mutex::new(Ring {
+                bounds: Bounds::default(),
+                entries: VecDeque::new(),
+                bytes: 0,
+                next: 1,
+            }),
+            last: watch::Sender::new(0),
+            closed: watch::Sender::new(false),
+            wants: Wants::new(tell),
+        }
+    }
+
+    /// The name of this run of the node.
+    pub fn run(&self) -> &str {
+        &self.run
+    }
+
+    /// How much is kept from now on.
+    pub fn set_bounds(&self, bounds: Bounds) {
+        self.ring().bounds = bounds;
+    }
+
+    /// What is wanted whoever reads: the shards are told of it already.
+    pub fn set_base(&self, interest: EventInterest) {
+        self.wants.set_base(interest);
+    }
+
+    /// What the log wants, beside its readers.
+    pub fn set_logged(&self, interest: EventInterest) {
+        self.wants.set_logged(interest);
+    }
+
+    /// Writes events down, and that so many were lost before them.
+    pub fn write(&self, events: Vec<Event>, lost: u64, presence: &Presence) {
+        let now_ms = now_ms();
+        let mut known = presence.begin();
+        let mut ring = self.ring();
+        let mut put = |kind, at_ms, who, told| {
+            let seq = ring.next;
+            ring.next += 1;
+            ring.push(Entry {
+                seq,
+                at_ms,
+                kind,
+                who,
+                told,
+            });
+        };
+        if lost > 0 {
+            put(Kind::Gone, now_ms, None, Err(lost));
+        }
+        for event in events {
+            let kind = Kind::of(&event);
+            let at_ms = at_ms(&event).unwrap_or(now_ms);
+            let who = known.note(&event, at_ms);
+            if let Event::Connected { user, .. } = &event
+                && user.as_ref().is_some_and(|user| user.is_proved())
+            {
+                put(Kind::Authenticated, at_ms, who.clone(), Ok(event.clone()));
+            }
+            put(kind, at_ms, who, Ok(event));
+        }
+        let last = ring.next - 1;
+        drop(ring);
+        drop(known);
+        self.last.send_replace(last);
+    }
+
+    /// Somebody reads what the filter lets through.
+    ///
+    /// # Errors
+    /// There is no place for another one.
+    pub fn read(self: &Arc<Self>, filter: Filter, from: &From) -> Result<Reader, TooMany> {
+        let place = self.wants.add(filter.interest(), READERS_MAX);
+        let place = place.ok_or(TooMany)?;
+        let ring = self.ring();
+        let (next, is_new_run) = match from {
+            From::Now => (ring.next, false),
+            From::Tail(count) => {
+                let count = (*count).min(ring.entries.len()) as u64;
+                (ring.next - count, false)
+            }
+            From::After(id) => match id.rsplit_once('-') {
+                Some((run, seq)) if run == self.run => {
+                    let after = seq.parse::<u64>().unwrap_or(0).saturating_add(1);
+                    (after.min(ring.next), false)
+                }
+                _ => (ring.first(), true),
+            },
+        };
+        drop(ring);
+        Ok(Reader {
+            feed: Arc::clone(self),
+            place,
+            last: self.last.subscribe(),
+            closed: self.closed.subscribe(),
+            filter,
+            next,
+            is_new_run,
+        })
+    }
+
+    /// How many read.
+    pub fn readers(&self) -> usize {
+        self.wants.readers()
+    }
+
+    /// Ends what is read: the node stops.
+    pub fn close(&self) {
+        self.closed.send_replace(true);
+    }
+
+    fn ring(&self) -> MutexGuard<'_, Ring> {
+        self.ring.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Somebody who reads, with a cursor. While there is one, what it wants is built.
+#[derive(Debug)]
+pub struct Reader {
+    feed: Arc<Feed>,
+    place: u64,
+    last: watch::Receiver<u64>,
+    closed: watch::Receiver<bool>,
+    filter: Filter,
+    next: u64,
+    is_new_run: bool,
+}
+
+impl Reader {
+    /// Waits for what comes next; none: the node stops. Whoever gives up waiting misses nothing.
+    pub async fn next(&mut self) -> Option<Batch> {
+        loop {
+            let batch = self.take();
+            if batch.gone > 0 || batch.is_new_run || !batch.entries.is_empty() {
+                return Some(batch);
+            }
+            if *self.last.borrow_and_update() >= self.next {
+                // There is more, of which nothing may be wanted: others have their turn.
+                tokio::task::yield_now().await;
+                continue;
+            }
+            tokio::select! {
+                changed = self.last.changed() => changed.ok()?,
+                _ = self.closed.wait_for(|closed| *closed) => return None,
+            }
+        }
+    }
+
+    /// What is there now, as far as one part goes.
+    pub fn take(&mut self) -> Batch {
+        let mut batch = Batch {
+            is_new_run: std::mem::take(&mut self.is_new_run),
+            ..Batch::default()
+        };
+        {
+            let ring = self.feed.ring();
+            let first = ring.first();
+            batch.gone = first.saturating_sub(self.next);
+            self.next = self.next.max(first);
+            let from = (self.next - first) as usize;
+            let until = ring.entries.len().min(from + PART);
+            batch
+                .entries
+                .extend(ring.entries.range(from..until).cloned());
+        }
+        self.next += batch.entries.len() as u64;
+        batch.entries.retain(|entry| self.filter.passes(entry));
+        batch
+    }
+
+    /// From now on something else is wanted.
+    pub fn set_filter(&mut self, filter: Filter) {
+        self.feed.wants.replace(self.place, filter.interest());
+        self.filter = filter;
+    }
+
+    /// What it wants.
+    pub fn filter(&self) -> &Filter {
+        &self.filter
+    }
+
+    /// The name of the run.
+    pub fn run(&self) -> &str {
+        &self.feed.run
+    }
+
+    /// So many events were written that it has not looked at yet.
+    pub fn behind(&self) -> u64 {
+        (*self.last.borrow() + 1).saturating_sub(self.next)
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.feed.wants.remove(self.place);
+    }
+}
+
+fn at_ms(event: &Event) -> Option<u64> {
+    match event {
+        Event::Published(message) => Some(message.at_ms),
+        Event::Delivered(message) => Some(message.at_ms),
+        Event::Packet { at_ms, .. } => Some(*at_ms),
+        _ => None,
+    }
+}
+
+pub(crate) fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.unwrap_or_default().as_millis() as u64
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,389 @@
+//! Events as the MQTT Panel takes them: six names, in the order of its sequence diagrams.
+//!
+//! A shard tells of a client, a subscription or a message when it takes it, before the answer has
+//! left; the panel's diagrams have the answer's packet first. So where packets are told, what is
+//! answered for waits for its CONNACK, SUBACK, UNSUBACK, PUBACK or PUBREC.
+
+use std::collections::{BTreeSet, HashMap};
+
+use martlet_broker::{Event, PublishedMessage};
+use martlet_codec::{PacketType, QoS};
+use serde::Serialize;
+
+use crate::feed::line::{payload, text};
+use crate::feed::{Entry, Filter, Kind, Kinds};
+
+/// The channel of all of them.
+const CHANNEL: &str = "mqtt";
+/// So many wait for their answers at most; then none of them does any more.
+const HELD_MAX: usize = 10_000;
+/// To so many bytes texts of clients are cut in a frame that would be too long.
+const TEXT_MAX: usize = 400;
+
+/// A frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frame {
+    /// Whoever has it resumes after this number, and misses nothing.
+    pub after: u64,
+    /// What is sent.
+    pub json: String,
+}
+
+/// Puts events into frames.
+#[derive(Debug)]
+pub struct Panel {
+    holds: bool,
+    bytes_max: usize,
+    clients: HashMap<Box<str>, Waiting>,
+    /// Numbers of the events that wait.
+    held: BTreeSet<u64>,
+    /// The number of the last event that was put in.
+    last: u64,
+}
+
+/// What waits of a client, and what for.
+#[derive(Debug, Default)]
+struct Waiting {
+    /// Packet Identifiers of its last packets.
+    publish: Option<u16>,
+    subscribe: Option<u16>,
+    unsubscribe: Option<u16>,
+    held: Vec<Held>,
+}
+
+#[derive(Debug)]
+struct Held {
+    until: Answer,
+    seq: u64,
+    json: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answer {
+    Connect,
+    Subscribe(u16),
+    Unsubscribe(u16),
+    Publish(u16),
+}
+
+#[derive(Serialize)]
+struct Outer<'a> {
+    channel: &'static str,
+    event: &'static str,
+    data: Data<'a>,
+}
+
+/// In the order in which the panel's documentation names the fields.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Data<'a> {
+    Packet {
+        id: &'a str,
+        packet_id: u16,
+        packet_type: u8,
+        packet_length: u32,
+        timestamp: u64,
+    },
+    Connected {
+        id: &'a str,
+        protocol_version: u8,
+        username: &'a str,
+        remote: String,
+        qos: u8,
+        keep_alive: u16,
+        timestamp: u64,
+    },
+    Disconnected {
+        id: &'a str,
+        timestamp: u64,
+    },
+    Subscribed {
+        id: &'a str,
+        topic_name: &'a str,
+        qos: u8,
+        timestamp: u64,
+    },
+    Unsubscribed {
+        id: &'a str,
+        topic_name: &'a str,
+        timestamp: u64,
+    },
+    Published {
+        id: &'a str,
+        topic_name: &'a str,
+        payload: String,
+        qos: u8,
+        retain: bool,
+        timestamp: u64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        payload_encoding: Option<&'static str>,
+        /// Where the payload is cut: how long it was.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        payload_bytes: Option<usize>,
+    },
+}
+
+impl Panel {
+    /// The kinds that become frames.
+    pub const KINDS: &'static [Kind] = &[
+        Kind::Packet,
+        Kind::Connected,
+        Kind::Disconnected,
+        Kind::Subscribed,
+        Kind::Unsubscribed,
+        Kind::Published,
+    ];
+
+    /// For what this filter lets through, in frames of so many bytes at most.
+    pub fn new(filter: &Filter, bytes_max: usize) -> Self {
+        Self {
+            holds: filter.has_all_packets(),
+            bytes_max,
+            clients: HashMap::new(),
+            held: BTreeSet::new(),
+            last: 0,
+        }
+    }
+
+    /// All kinds that it has names for.
+    pub fn kinds() -> Kinds {
+        Kinds::of(Self::KINDS)
+    }
+
+    /// Takes an event; the frames that may leave now are put into `out`.
+    pub fn put(&mut self, entry: &Entry, payload_max: usize, out: &mut Vec<Frame>) {
+        self.last = entry.seq;
+        let Ok(event) = &entry.told else {
+            return self.flush(out);
+        };
+        // Nobody was let in yet.
+        let is_of_nobody = event.client_id().is_empty();
+        if is_of_nobody || !Self::KINDS.contains(&entry.kind) {
+            return;
+        }
+        let json = self.frame(entry, event, payload_max);
+        if !self.holds {
+            return self.send(json, out);
+        }
+        let client = self.clients.entry(event.client_id().into()).or_default();
+        let until = match event {
+            Event::Connected { .. } => Some(Answer::Connect),
+            Event::Subscribed { .. } => client.subscribe.map(Answer::Subscribe),
+            Event::Unsubscribed { .. } => client.unsubscribe.map(Answer::Unsubscribe),
+            Event::Published(message) if message.qos != QoS::AtMostOnce => {
+                client.publish.take().map(Answer::Publish)
+            }
+            _ => None,
+        };
+        if let Some(until) = until {
+            let seq = entry.seq;
+            client.held.push(Held { until, seq, json });
+            self.held.insert(seq);
+            if self.held.len() > HELD_MAX {
+                self.flush(out);
+            }
+            return;
+        }
+        match event {
+            Event::Packet {
+                is_out,
+                packet_type,
+                packet_id,
+                ..
+            } => {
+                let answered = client.note(*is_out, *packet_type, *packet_id);
+                let released = match answered {
+                    Some(answered) => client.release(|until| until == answered),
+                    None => Vec::new(),
+                };
+                self.send(json, out);
+                self.release(released, out);
+            }
+            Event::Disconnected { .. } => {
+                let released = client.release(|_| true);
+                self.clients.remove(event.client_id());
+                self.release(released, out);
+                self.send(json, out);
+            }
+            _ => self.send(json, out),
+        }
+    }
+
+    /// Some events are gone: what waits for answers would wait for ever.
+    pub fn flush(&mut self, out: &mut Vec<Frame>) {
+        let mut all: Vec<Held> = Vec::new();
+        for (_, client) in self.clients.drain() {
+            all.extend(client.held);
+        }
+        all.sort_unstable_by_key(|held| held.seq);
+        self.release(all, out);
+    }
+
+    fn release(&mut self, released: Vec<Held>, out: &mut Vec<Frame>) {
+        for held in released {
+            self.held.remove(&held.seq);
+            self.send(held.json, out);
+        }
+    }
+
+    fn send(&self, json: String, out: &mut Vec<Frame>) {
+        // What still waits is told again to whoever resumes here.
+        let after = self.held.first().map_or(self.last, |first| first - 1);
+        out.push(Frame { after, json });
+    }
+
+    fn frame(&self, entry: &Entry, event: &Event, payload_max: usize) -> String {
+        let whole = |payload| frame_of(entry, event, payload, usize::MAX);
+        let mut payload_max = match event {
+            Event::Published(message) => payload_max.min(message.payload.len()),
+            _ => 0,
+        };
+        let mut json = whole(payload_max);
+        while json.len() > self.bytes_max && payload_max > 0 {
+            // Less than the part that is too much, as letters may take several bytes.
+            let fits = payload_max * self.bytes_max / json.len();
+            payload_max = fits.saturating_sub(16).min(payload_max - 1);
+            json = whole(payload_max);
+        }
+        match json.len() > self.bytes_max {
+            true => frame_of(entry, event, 0, TEXT_MAX),
+            false => json,
+        }
+    }
+}
+
+impl Waiting {
+    /// Which packet of the client is answered by this one.
+    fn note(&mut self, is_out: bool, is: PacketType, id: Option<u16>) -> Option<Answer> {
+        match (is, id) {
+            (PacketType::ConnAck, _) => Some(Answer::Connect),
+            (PacketType::Publish, id) if !is_out => {
+                self.publish = id;
+                None
+            }
+            (PacketType::Subscribe, id) => {
+                self.subscribe = id;
+                None
+            }
+            (PacketType::Unsubscribe, id) => {
+                self.unsubscribe = id;
+                None
+            }
+            (PacketType::SubAck, Some(id)) => {
+                self.subscribe = self.subscribe.filter(|asked| *asked != id);
+                Some(Answer::Subscribe(id))
+            }
+            (PacketType::UnsubAck, Some(id)) => {
+                self.unsubscribe = self.unsubscribe.filter(|asked| *asked != id);
+                Some(Answer::Unsubscribe(id))
+            }
+            (PacketType::PubAck | PacketType::PubRec, Some(id)) if is_out => {
+                Some(Answer::Publish(id))
+            }
+            _ => None,
+        }
+    }
+
+    fn release(&mut self, which: impl Fn(Answer) -> bool) -> Vec<Held> {
+        self.held.extract_if(.., |held| which(held.until)).collect()
+    }
+}
+
+fn frame_of(entry: &Entry, event: &Event, payload_max: usize, text_max: usize) -> String {
+    let id = cut(event.client_id(), text_max);
+    let timestamp = entry.at_ms;
+    let (event, data) = match event {
+        Event::Packet {
+            packet_type,
+            packet_id,
+            remaining_bytes,
+            ..
+        } => (
+            "MqttPacketProcessed",
+            Data::Packet {
+                id,
+                packet_id: packet_id.unwrap_or(0),
+                packet_type: *packet_type as u8,
+                packet_length: *remaining_bytes,
+                timestamp,
+            },
+        ),
+        Event::Connected {
+            version,
+            keep_alive_secs,
+            ..
+        } => (
+            "MqttClientConnected",
+            Data::Connected {
+                id,
+                protocol_version: version.level(),
+                username: cut(entry.user().unwrap_or_default(), text_max),
+                remote: entry.address().map(text).unwrap_or_default(),
+                // CONNECT has none; the panel asks for one.
+                qos: 0,
+                keep_alive: *keep_alive_secs,
+                timestamp,
+            },
+        ),
+        Event::Subscribed { filter, qos, .. } => (
+            "MqttClientSubscribed",
+            Data::Subscribed {
+                id,
+                topic_name: cut(filter, text_max),
+                qos: *qos as u8,
+                timestamp,
+            },
+        ),
+        Event::Unsubscribed { filter, .. } => (
+            "MqttClientUnsubscribed",
+            Data::Unsubscribed {
+                id,
+                topic_name: cut(filter, text_max),
+                timestamp,
+            },
+        ),
+        Event::Published(message) => (
+            "MqttClientPublished",
+            published(id, message, timestamp, (payload_max, text_max)),
+        ),
+        _ => (
+            "MqttClientDisconnected",
+            Data::Disconnected { id, timestamp },
+        ),
+    };
+    let outer = Outer {
+        channel: CHANNEL,
+        event,
+        data,
+    };
+    // Numbers and texts always become JSON.
+    serde_json::to_string(&outer).unwrap_or_default()
+}
+
+fn published<'a>(
+    id: &'a str,
+    message: &'a PublishedMessage,
+    timestamp: u64,
+    (payload_max, text_max): (usize, usize),
+) -> Data<'a> {
+    let whole = message.payload_bytes;
+    let (text, payload_encoding) = payload(&message.payload, whole, payload_max);
+    let is_cut = message.payload.len().min(payload_max) < whole;
+    Data::Published {
+        id,
+        topic_name: cut(&message.topic, text_max),
+        payload: text,
+        qos: message.qos as u8,
+        retain: message.retain,
+        timestamp,
+        payload_encoding,
+        payload_bytes: is_cut.then_some(whole),
+    }
+}
+
+fn cut(text: &str, max: usize) -> &str {
+    let end = { 0..=max.min(text.len()) }
+        .rev()
+        .find(|end| text.is_char_boundary(*end));
+    &text[..end.unwrap_or(0)]
+}

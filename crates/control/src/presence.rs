@@ -1,0 +1,308 @@
+//! Who is connected, since when, and why not any more: from the sessions themselves.
+//!
+//! It is kept in memory for all who are connected and for the last who were, written to a
+//! [`PresenceStore`] in batches, and published where that is asked for. After a restart nobody is
+//! online who has not come again: who was is offline since the node was last alive.
+
+mod alive;
+mod publish;
+
+pub use alive::Alive;
+pub use publish::{PresenceTopics, keep};
+
+use std::collections::{HashMap, VecDeque};
+use std::future::Future;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use martlet_broker::{Event, UserName};
+use serde::{Deserialize, Serialize};
+
+use crate::feed::now_ms;
+
+/// So many who are not connected are remembered.
+const OFFLINE_MAX: usize = 100_000;
+
+/// Who a client is, and where.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Who {
+    /// Its user; none is anonymous.
+    pub user: Option<UserName>,
+    /// Where from; none on a Unix socket.
+    pub address: Option<(IpAddr, u16)>,
+    /// The listener that it came by.
+    pub listener: String,
+}
+
+/// Whether a client is connected.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = ClientPresence)]
+pub struct ClientPresence {
+    /// Client Identifier.
+    pub client_id: String,
+    /// It is connected.
+    pub online: bool,
+    /// Since when it is, or is not: milliseconds since the Unix epoch.
+    pub since_ms: u64,
+    /// When it was last heard of, as far as events tell of it; who is online is there now.
+    pub last_seen_ms: u64,
+    /// Why it is not connected.
+    #[serde(skip_serializing_if = "String::is_empty", default)]
+    pub why: String,
+    /// From where it is, or was.
+    #[serde(skip_serializing_if = "String::is_empty", default)]
+    pub address: String,
+    /// The listener that it came by, as far as known.
+    #[serde(skip_serializing_if = "String::is_empty", default)]
+    pub listener: String,
+}
+
+/// Something that is being written or read.
+pub type Stored<'a, T> = Pin<Box<dyn Future<Output = Result<T, String>> + Send + 'a>>;
+
+/// Where it is kept beyond the end of the node.
+pub trait PresenceStore: Send + Sync + 'static {
+    /// Writes what has become of clients; the last that is said of one holds.
+    fn write<'a>(&'a self, clients: &'a [ClientPresence]) -> Stored<'a, ()>;
+    /// All who are online by what was written are offline since then, and why; they are the answer.
+    fn all_offline<'a>(&'a self, since_ms: u64, why: &'a str) -> Stored<'a, Vec<ClientPresence>>;
+}
+
+/// Keeps it as long as it lives itself.
+#[derive(Clone, Debug, Default)]
+pub struct PresenceInMemory(Arc<Mutex<HashMap<String, ClientPresence>>>);
+
+impl PresenceInMemory {
+    /// What was written of a client.
+    pub fn find(&self, client_id: &str) -> Option<ClientPresence> {
+        self.lock().get(client_id).cloned()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, ClientPresence>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl PresenceStore for PresenceInMemory {
+    fn write<'a>(&'a self, clients: &'a [ClientPresence]) -> Stored<'a, ()> {
+        let mut all = self.lock();
+        for client in clients {
+            all.insert(client.client_id.clone(), client.clone());
+        }
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn all_offline<'a>(&'a self, since_ms: u64, why: &'a str) -> Stored<'a, Vec<ClientPresence>> {
+        let mut all = self.lock();
+        let online = all.values_mut().filter(|client| client.online);
+        let ended = online.map(|client| {
+            client.online = false;
+            client.since_ms = since_ms;
+            client.last_seen_ms = client.last_seen_ms.max(since_ms);
+            why.clone_into(&mut client.why);
+            client.clone()
+        });
+        let ended = ended.collect();
+        Box::pin(std::future::ready(Ok(ended)))
+    }
+}
+
+/// Who is connected.
+#[derive(Debug, Default)]
+pub struct Presence {
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Known {
+    clients: HashMap<Box<str>, Client>,
+    /// Who is not connected, by the time of that; some have come again since.
+    offline: VecDeque<(Box<str>, u64)>,
+    /// What has changed since it was last asked for; only where somebody asks.
+    changed: Option<Vec<Box<str>>>,
+}
+
+#[derive(Debug)]
+struct Client {
+    online: bool,
+    since_ms: u64,
+    last_seen_ms: u64,
+    why: Box<str>,
+    who: Arc<Who>,
+    /// It stands in `changed`.
+    is_changed: bool,
+}
+
+impl Presence {
+    /// What is known of a client.
+    pub fn of(&self, client_id: &str) -> Option<ClientPresence> {
+        let known = self.lock();
+        let client = known.clients.get(client_id)?;
+        Some(client.shown(client_id))
+    }
+
+    /// Who was connected when the node was last alive; who is again already is not touched.
+    pub fn restore(&self, ended: &[ClientPresence]) {
+        let mut known = self.lock();
+        for one in ended {
+            if known.clients.contains_key(&*one.client_id) {
+                continue;
+            }
+            let client_id: Box<str> = one.client_id.as_str().into();
+            let client = Client {
+                online: false,
+                since_ms: one.since_ms,
+                last_seen_ms: one.last_seen_ms,
+                why: one.why.as_str().into(),
+                who: Arc::new(Who {
+                    user: None,
+                    address: address_of(&one.address),
+                    listener: one.listener.clone(),
+                }),
+                is_changed: false,
+            };
+            known.clients.insert(client_id.clone(), client);
+            known.is_offline(client_id.clone(), one.since_ms);
+            known.change(client_id);
+        }
+    }
+
+    pub(crate) fn begin(&self) -> MutexGuard<'_, Known> {
+        self.lock()
+    }
+
+    /// From now on changes are kept until they are taken.
+    fn keep_changes(&self) {
+        self.lock().changed.get_or_insert_default();
+    }
+
+    /// Who has changed since this was asked, as it is now.
+    fn take_changes(&self) -> Vec<ClientPresence> {
+        let mut known = self.lock();
+        let known = &mut *known;
+        let Some(changed) = &mut known.changed else {
+            return Vec::new();
+        };
+        let changed = std::mem::take(changed);
+        let clients = changed.iter().filter_map(|client_id| {
+            let client = known.clients.get_mut(client_id)?;
+            client.is_changed = false;
+            Some(client.shown(client_id))
+        });
+        clients.collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known {
+    /// Takes an event in; the answer is who it is about.
+    pub(crate) fn note(&mut self, event: &Event, at_ms: u64) -> Option<Arc<Who>> {
+        let client_id = event.client_id();
+        match event {
+            Event::Connected {
+                user,
+                address,
+                listener,
+                ..
+            } => {
+                let who = Arc::new(Who {
+                    user: user.clone(),
+                    address: *address,
+                    listener: listener.name.to_string(),
+                });
+                let is_changed = self
+                    .clients
+                    .get(client_id)
+                    .is_some_and(|old| old.is_changed);
+                let client = Client {
+                    online: true,
+                    since_ms: at_ms,
+                    last_seen_ms: at_ms,
+                    why: "".into(),
+                    who: Arc::clone(&who),
+                    is_changed,
+                };
+                self.clients.insert(client_id.into(), client);
+                self.change(client_id.into());
+                Some(who)
+            }
+            Event::Disconnected { why, .. } => {
+                let client = self.clients.get_mut(client_id)?;
+                client.online = false;
+                client.since_ms = at_ms;
+                client.last_seen_ms = at_ms;
+                client.why = why.as_ref().into();
+                let who = Arc::clone(&client.who);
+                self.is_offline(client_id.into(), at_ms);
+                self.change(client_id.into());
+                Some(who)
+            }
+            Event::Refused { .. } | Event::QueueFull { .. } => None,
+            _ => {
+                let client = self.clients.get_mut(client_id)?;
+                if client.online {
+                    client.last_seen_ms = client.last_seen_ms.max(at_ms);
+                }
+                Some(Arc::clone(&client.who))
+            }
+        }
+    }
+
+    fn change(&mut self, client_id: Box<str>) {
+        let Some(changed) = &mut self.changed else {
+            return;
+        };
+        if let Some(client) = self.clients.get_mut(&client_id)
+            && !std::mem::replace(&mut client.is_changed, true)
+        {
+            changed.push(client_id);
+        }
+    }
+
+    fn is_offline(&mut self, client_id: Box<str>, since_ms: u64) {
+        self.offline.push_back((client_id, since_ms));
+        while self.offline.len() > OFFLINE_MAX {
+            let Some((oldest, since_ms)) = self.offline.pop_front() else {
+                return;
+            };
+            let is_over = |client: &Client| {
+                !client.online && client.since_ms == since_ms && !client.is_changed
+            };
+            if self.clients.get(&oldest).is_some_and(is_over) {
+                self.clients.remove(&oldest);
+            }
+        }
+    }
+}
+
+impl Client {
+    fn shown(&self, client_id: &str) -> ClientPresence {
+        let address = self.who.address;
+        ClientPresence {
+            client_id: client_id.to_owned(),
+            online: self.online,
+            since_ms: self.since_ms,
+            last_seen_ms: match self.online {
+                true => now_ms().max(self.last_seen_ms),
+                false => self.last_seen_ms,
+            },
+            why: self.why.to_string(),
+            address: address.map_or_else(String::new, |(ip, port)| {
+                std::net::SocketAddr::new(ip, port).to_string()
+            }),
+            listener: self.who.listener.clone(),
+        }
+    }
+}
+
+fn address_of(text: &str) -> Option<(IpAddr, u16)> {
+    let address: std::net::SocketAddr = text.parse().ok()?;
+    Some((address.ip(), address.port()))
+}
+
+#[cfg(test)]
+mod tests;

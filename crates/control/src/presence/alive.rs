@@ -1,0 +1,52 @@
+//! When the node was last alive, in a file of its data directory.
+
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+/// Its name.
+const FILE: &str = "alive";
+
+/// The file, and what the run before left in it.
+#[derive(Debug)]
+pub struct Alive {
+    path: PathBuf,
+    before: Option<(u64, bool)>,
+}
+
+impl Alive {
+    /// In this directory.
+    pub fn open(data_dir: &Path) -> Self {
+        let path = data_dir.join(FILE);
+        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        let mut words = text.split_whitespace();
+        let at_ms = words.next().and_then(|word| word.parse().ok());
+        let is_stopped = words.next() == Some("stopped");
+        Self {
+            path,
+            before: at_ms.map(|at_ms| (at_ms, is_stopped)),
+        }
+    }
+
+    /// When the run before ended at the latest that is known, and why nobody is connected since;
+    /// none if there was none.
+    pub fn before(&self) -> Option<(u64, &'static str)> {
+        self.before.map(|(at_ms, is_stopped)| match is_stopped {
+            true => (at_ms, "the node was stopped"),
+            false => (at_ms, "the node ended without a stop"),
+        })
+    }
+
+    /// The node is alive now, or stops now. Synced, and never half a file.
+    ///
+    /// # Errors
+    /// The disk does not take it.
+    pub fn note(&self, now_ms: u64, is_stopped: bool) -> io::Result<()> {
+        let word = if is_stopped { "stopped" } else { "running" };
+        let new = self.path.with_extension("new");
+        let mut file = File::create(&new)?;
+        writeln!(file, "{now_ms} {word}")?;
+        file.sync_all()?;
+        std::fs::rename(&new, &self.path)
+    }
+}

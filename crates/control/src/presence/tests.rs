@@ -1,0 +1,136 @@
+use martlet_broker::ListenerPolicy;
+use martlet_codec::{ProtocolVersion, ReasonCode};
+
+use super::*;
+
+fn connected(client_id: &str) -> Event {
+    Event::Connected {
+        client_id: client_id.to_owned(),
+        user: Some(UserName::Claimed("user".into())),
+        version: ProtocolVersion::V5,
+        address: Some(([127, 0, 0, 1].into(), 9)),
+        clean_start: true,
+        session_present: false,
+        keep_alive_secs: 60,
+        listener: Arc::new(ListenerPolicy::default()),
+    }
+}
+
+fn disconnected(client_id: &str, why: &'static str) -> Event {
+    Event::Disconnected {
+        client_id: client_id.to_owned(),
+        user: None,
+        reason: ReasonCode::Success,
+        why: why.into(),
+    }
+}
+
+fn online(of: &[ClientPresence]) -> Vec<(&str, bool)> {
+    of.iter().map(|one| (&*one.client_id, one.online)).collect()
+}
+
+#[test]
+fn a_client_is_online_from_its_connect_to_its_end() {
+    let presence = Presence::default();
+    assert_eq!(presence.of("c"), None);
+    presence.begin().note(&connected("c"), 5);
+    let now = presence.of("c").unwrap();
+    assert!(now.online && now.since_ms == 5 && now.address == "127.0.0.1:9");
+    let who = presence.begin().note(&disconnected("c", "keep alive"), 9);
+    assert_eq!(
+        who.unwrap().user.as_ref().map(UserName::as_str),
+        Some("user")
+    );
+    let now = presence.of("c").unwrap();
+    assert_eq!((now.online, now.since_ms, now.last_seen_ms), (false, 9, 9));
+    assert_eq!(now.why, "keep alive");
+}
+
+#[test]
+fn what_changes_in_between_is_told_once_as_it_is_at_last() {
+    let presence = Presence::default();
+    presence.keep_changes();
+    presence.begin().note(&connected("c"), 1);
+    // Taken over.
+    presence.begin().note(&disconnected("c", "taken over"), 2);
+    presence.begin().note(&connected("c"), 2);
+    presence.begin().note(&connected("d"), 3);
+    let changed = presence.take_changes();
+    assert_eq!(online(&changed), [("c", true), ("d", true)]);
+    assert!(presence.take_changes().is_empty());
+}
+
+#[tokio::test]
+async fn who_was_online_is_offline_after_a_restart_since_the_node_was_last_alive() {
+    let store = PresenceInMemory::default();
+    let client = |client_id: &str, online| ClientPresence {
+        client_id: client_id.to_owned(),
+        online,
+        since_ms: 5,
+        last_seen_ms: 6,
+        ..ClientPresence::default()
+    };
+    let written = [
+        client("was", true),
+        client("not", false),
+        client("again", true),
+    ];
+    store.write(&written).await.unwrap();
+    let presence = Presence::default();
+    presence.keep_changes();
+    presence.begin().note(&connected("again"), 30);
+    presence.take_changes();
+    let ended = store.all_offline(20, "the node ended").await.unwrap();
+    presence.restore(&ended);
+    assert_eq!(online(&presence.take_changes()), [("was", false)]);
+    let was = presence.of("was").unwrap();
+    assert_eq!((was.since_ms, &*was.why), (20, "the node ended"));
+    assert!(presence.of("again").unwrap().online);
+    assert_eq!(store.find("not").unwrap().since_ms, 5);
+}
+
+#[test]
+fn those_who_never_come_again_are_forgotten_at_last() {
+    let presence = Presence::default();
+    presence.begin().note(&connected("stays"), 1);
+    for number in 0..OFFLINE_MAX as u64 + 10 {
+        let client_id = number.to_string();
+        let mut known = presence.begin();
+        known.note(&connected(&client_id), number);
+        known.note(&disconnected(&client_id, "test"), number);
+    }
+    assert_eq!(presence.of("0"), None);
+    assert!(presence.of("10").is_some());
+    assert!(presence.of("stays").unwrap().online);
+}
+
+#[test]
+fn the_node_knows_when_it_was_last_alive_and_how_it_ended() {
+    let directory = std::env::temp_dir().join(format!("martlet-alive-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    assert_eq!(Alive::open(&directory).before(), None);
+    let alive = Alive::open(&directory);
+    alive.note(7, false).unwrap();
+    let ended = Some((7, "the node ended without a stop"));
+    assert_eq!(Alive::open(&directory).before(), ended);
+    alive.note(9, true).unwrap();
+    assert_eq!(
+        Alive::open(&directory).before(),
+        Some((9, "the node was stopped"))
+    );
+    std::fs::remove_dir_all(&directory).unwrap();
+}
+
+#[test]
+fn no_identifier_makes_a_topic_of_its_own() {
+    let topics = PresenceTopics::new("iot/{client_id}/status/{state}").unwrap();
+    let of = |client_id| topics.of(client_id, "online");
+    assert_eq!(of("c").as_deref(), Some("iot/c/status/online"));
+    assert_eq!(of("{state}").as_deref(), Some("iot/{state}/status/online"));
+    assert!(of("a+").is_none() && of("#").is_none());
+    let topics = PresenceTopics::new("{client_id}/{state}").unwrap();
+    assert_eq!(topics.of("$SYS", "online"), None);
+    for wrong in ["iot/{client_id}", "iot/{state}", "#/{client_id}/{state}"] {
+        assert!(PresenceTopics::new(wrong).is_err(), "{wrong}");
+    }
+}
