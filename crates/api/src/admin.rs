@@ -117,7 +117,7 @@ pub(crate) async fn status(State(control): State<Arc<Control>>) -> Result<Json<S
 
 /// What the node is.
 #[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct Version {
+pub(crate) struct VersionView {
     /// `martlet`.
     #[schema(example = "martlet")]
     name: &'static str,
@@ -133,9 +133,9 @@ pub(crate) struct Version {
 ///
 /// Of the program and of its API.
 #[utoipa::path(get, path = "/api/v1/version", tag = "node",
-    responses((status = 200, description = "What it is", body = Version)))]
-pub(crate) async fn version(State(control): State<Arc<Control>>) -> Json<Version> {
-    Json(Version {
+    responses((status = 200, description = "What it is", body = VersionView)))]
+pub(crate) async fn version(State(control): State<Arc<Control>>) -> Json<VersionView> {
+    Json(VersionView {
         name: "martlet",
         version: control.info.version,
         api: "v1",

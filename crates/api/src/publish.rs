@@ -8,6 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use martlet_broker::{NewMessage, Published, may_publish};
 use martlet_codec::{QoS, ReasonCode, TopicName};
 use martlet_control::principal::{Principal, Scope};
+use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -72,19 +73,19 @@ pub(crate) struct MessageBody {
     payload: Option<String>,
     /// The payload in Base64.
     payload_base64: Option<String>,
-    /// The payload as JSON, sent without blanks.
-    #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = Value)]
+    /// The payload as JSON, sent without blanks; `null` is none.
+    #[schema(value_type = Value, required = false)]
     payload_json: Option<Value>,
     /// QoS.
-    #[serde(default)]
-    #[schema(minimum = 0, maximum = 2, default = 0)]
-    qos: u8,
+    #[serde(default, deserialize_with = "qos")]
+    #[schema(value_type = u8, minimum = 0, maximum = 2, default = 0)]
+    qos: QoS,
     /// It is to be retained, which needs the scope `retained:write` too; without a payload, the
     /// topic's retained message goes.
     #[serde(default)]
     retain: bool,
     /// Message Expiry Interval, seconds.
+    #[schema(value_type = Option<u64>, maximum = 4_294_967_295_u64)]
     message_expiry_secs: Option<u32>,
     /// Payload Format Indicator: the payload is UTF-8 text.
     payload_is_utf8: Option<bool>,
@@ -100,9 +101,9 @@ pub(crate) struct MessageBody {
     user_properties: Vec<UserProperty>,
 }
 
-/// `null` is a payload too.
-fn present<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Value>, D::Error> {
-    Value::deserialize(value).map(Some)
+fn qos<'de, D: Deserializer<'de>>(value: D) -> Result<QoS, D::Error> {
+    let bits = u8::deserialize(value)?;
+    QoS::from_bits(bits).ok_or_else(|| D::Error::custom("expected 0, 1 or 2"))
 }
 
 /// Why a message is not published.
@@ -137,8 +138,6 @@ impl MessageBody {
             let detail = "no client may publish to topics of the node's own";
             return Err(Refusal::of("/topic", ReasonCode::NotAuthorized, detail));
         }
-        let qos = QoS::from_bits(self.qos)
-            .ok_or_else(|| Refusal::of("/qos", malformed, "expected 0, 1 or 2"))?;
         let payload = payload_of(self.payload, self.payload_base64, self.payload_json)?;
         if self.payload_is_utf8 == Some(true) && std::str::from_utf8(&payload).is_err() {
             let detail = "the payload is not UTF-8";
@@ -176,7 +175,7 @@ impl MessageBody {
         Ok(NewMessage {
             topic: self.topic.into(),
             payload: payload.into(),
-            qos,
+            qos: self.qos,
             retain: self.retain,
             payload_is_utf8: self.payload_is_utf8,
             message_expiry_secs: self.message_expiry_secs,
@@ -285,7 +284,7 @@ impl From<Refusal> for Problem {
 
 /// What came of a message.
 #[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct Outcome {
+pub(crate) struct PublishOutcome {
     /// Its name; none if it was refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "68719476737")]
@@ -307,7 +306,7 @@ pub(crate) struct Outcome {
     detail: Option<String>,
 }
 
-impl From<&Published> for Outcome {
+impl From<&Published> for PublishOutcome {
     fn from(published: &Published) -> Self {
         Self {
             message_id: published.id.map(|id| id.0.to_string()),
@@ -320,7 +319,7 @@ impl From<&Published> for Outcome {
     }
 }
 
-impl From<Refusal> for Outcome {
+impl From<Refusal> for PublishOutcome {
     fn from(refusal: Refusal) -> Self {
         Self {
             message_id: None,
@@ -338,12 +337,12 @@ impl From<Refusal> for Outcome {
 /// As a client would, and answered when its PUBACK would come: what is promised by it is durable.
 /// Messages of one caller stay in their order.
 #[utoipa::path(post, path = "/api/v1/publish", tag = "messages", request_body = MessageBody,
-    responses((status = 200, description = "It is published", body = Outcome)))]
+    responses((status = 200, description = "It is published", body = PublishOutcome)))]
 pub(crate) async fn publish(
     State(api): State<Api>,
     Extension(principal): Extension<Principal>,
     JsonBody(body): JsonBody<MessageBody>,
-) -> Result<axum::Json<Outcome>, Problem> {
+) -> Result<axum::Json<PublishOutcome>, Problem> {
     let message = body.into_message(&api, &principal)?;
     let caller = principal.to_string();
     let outcomes = api.control.publish(&caller, TENANT, vec![message]).await?;
@@ -365,13 +364,13 @@ pub(crate) struct BulkBody {
 
 /// What came of messages.
 #[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct BulkOutcome {
+pub(crate) struct PublishOutcomes {
     /// How many are published.
     published: usize,
     /// How many are not.
     refused: usize,
     /// What came of each, in order.
-    outcomes: Vec<Outcome>,
+    outcomes: Vec<PublishOutcome>,
 }
 
 /// Publish messages
@@ -379,12 +378,12 @@ pub(crate) struct BulkOutcome {
 /// Up to 10,000, in order, in a body of 32 MiB at most. Each is published or refused as a whole;
 /// that one is refused does not keep the others back. Answered when the last PUBACK would come.
 #[utoipa::path(post, path = "/api/v1/publish/bulk", tag = "messages", request_body = BulkBody,
-    responses((status = 200, description = "What came of each", body = BulkOutcome)))]
+    responses((status = 200, description = "What came of each", body = PublishOutcomes)))]
 pub(crate) async fn publish_bulk(
     State(api): State<Api>,
     Extension(principal): Extension<Principal>,
     JsonBody(body): JsonBody<BulkBody>,
-) -> Result<axum::Json<BulkOutcome>, Problem> {
+) -> Result<axum::Json<PublishOutcomes>, Problem> {
     if !(1..=BULK_MAX).contains(&body.messages.len()) {
         let detail = format!("expected 1 to {BULK_MAX} messages");
         let problem = Problem::new(ProblemKind::Invalid, format!("the body: {detail}"));
@@ -408,7 +407,7 @@ pub(crate) async fn publish_bulk(
     }
     let mut late = late.iter();
     let outcomes = early.into_iter().map(|early| match (early, &mut late) {
-        (Some(refusal), _) => Outcome::from(refusal),
+        (Some(refusal), _) => PublishOutcome::from(refusal),
         (None, late) => match late.next() {
             Some(outcome) if !outcome.reason.is_error() => outcome.into(),
             Some(outcome) => refused(outcome.reason).into(),
@@ -416,10 +415,10 @@ pub(crate) async fn publish_bulk(
             None => refused(ReasonCode::UnspecifiedError).into(),
         },
     });
-    let outcomes: Vec<Outcome> = outcomes.collect();
-    let is_published = |outcome: &&Outcome| outcome.detail.is_none();
+    let outcomes: Vec<PublishOutcome> = outcomes.collect();
+    let is_published = |outcome: &&PublishOutcome| outcome.detail.is_none();
     let published = outcomes.iter().filter(is_published).count();
-    Ok(axum::Json(BulkOutcome {
+    Ok(axum::Json(PublishOutcomes {
         published,
         refused: outcomes.len() - published,
         outcomes,

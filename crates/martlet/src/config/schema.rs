@@ -604,7 +604,7 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
             max: 67_108_864,
         },
         Default::Integer(1_048_576),
-        "Longest body of an HTTP request, bytes; a longer one is refused (413).",
+        "Longest body of an HTTP request, bytes; a longer one is refused (413). Messages to be published may be longer: 2 limits.packet_bytes for one, 32 MiB for many.",
     ),
     (
         "http.rate",
