@@ -9,6 +9,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::control::{Control, ControlError};
+use crate::feed::PushSeen;
 use crate::store::{StoreSize, StoreState};
 
 /// How long the messages that a shard sent were under way inside the node.
@@ -35,6 +36,8 @@ impl Control {
             sockets_accepted: self.sockets_accepted(),
             events_dropped: self.events_dropped(),
             latencies: self.latencies(),
+            feed_readers: self.feed.readers() as u64,
+            push: self.push().map(|state| state.seen()),
             version: self.info.version,
             store: self.store_state(),
             store_size: tokio::task::block_in_place(|| self.store_size()),
@@ -59,6 +62,9 @@ struct Page {
     events_dropped: u64,
     /// Of each shard.
     latencies: Vec<Latencies>,
+    feed_readers: u64,
+    /// None where events are not pushed.
+    push: Option<PushSeen>,
     version: &'static str,
     /// None where all is kept in memory.
     store: Option<StoreState>,
@@ -106,6 +112,14 @@ impl Collector for Page {
             "Events that nobody took in time",
             &dropped,
         )?;
+        let readers = ConstGauge::new(self.feed_readers as i64);
+        put(
+            &mut encoder,
+            "events_readers",
+            "Streams of events that are read, the push among them",
+            &readers,
+        )?;
+        self.encode_push(&mut encoder)?;
         let uptime = ConstGauge::new(self.uptime_secs);
         put(
             &mut encoder,
@@ -166,6 +180,38 @@ impl Page {
             let count = latencies.buckets.iter().map(|(_, count)| count).sum();
             let (sum, buckets) = (latencies.sum_secs, &latencies.buckets);
             metric.encode_histogram::<NoLabelSet>(sum, count, buckets, None)?;
+        }
+        Ok(())
+    }
+
+    fn encode_push(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let Some(push) = &self.push else {
+            return Ok(());
+        };
+        let connected = ConstGauge::new(i64::from(push.connected));
+        let help = "1 while there is a connection to events.push_url";
+        put(encoder, "events_push_connected", help, &connected)?;
+        let behind = ConstGauge::new(push.behind as i64);
+        let help = "Events that wait to be pushed";
+        put(encoder, "events_push_behind", help, &behind)?;
+        for (name, help, value) in [
+            (
+                "events_pushed",
+                "Frames pushed to events.push_url",
+                push.sent,
+            ),
+            (
+                "events_push_lost",
+                "Events that were not pushed: the server was away for too long, or too slow",
+                push.lost,
+            ),
+            (
+                "events_push_connects",
+                "Connections made to events.push_url",
+                push.connects,
+            ),
+        ] {
+            put(encoder, name, help, &ConstCounter::new(value))?;
         }
         Ok(())
     }

@@ -15,7 +15,7 @@ pub use filter::{Filter, Kind, Kinds, NoKind, Sample};
 pub(crate) use line::packet_name;
 pub use line::{FeedEvent, Gone};
 pub use panel::{Frame, Panel};
-pub use push::{Push, PushState, run as push};
+pub use push::{Push, PushSeen, PushState, run as push};
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

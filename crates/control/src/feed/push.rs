@@ -58,23 +58,44 @@ pub struct Push {
     pub kinds: Kinds,
 }
 
+/// How it is, as of a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PushSeen {
+    /// There is a connection.
+    pub connected: bool,
+    /// Frames sent.
+    pub sent: u64,
+    /// Events that were lost because the server was away, or too slow.
+    pub lost: u64,
+    /// Connections made.
+    pub connects: u64,
+    /// Events that wait, of which some may become no frame.
+    pub behind: u64,
+}
+
 /// How it is.
 #[derive(Debug, Default)]
 pub struct PushState {
-    /// There is a connection.
-    pub connected: AtomicBool,
-    /// Frames sent.
-    pub sent: AtomicU64,
-    /// Events that were lost because the server was away, or too slow.
-    pub lost: AtomicU64,
-    /// Connections made.
-    pub connects: AtomicU64,
-    /// Events that wait.
-    pub behind: AtomicU64,
+    connected: AtomicBool,
+    sent: AtomicU64,
+    lost: AtomicU64,
+    connects: AtomicU64,
+    behind: AtomicU64,
     why: Mutex<String>,
 }
 
 impl PushState {
+    /// As of now.
+    pub fn seen(&self) -> PushSeen {
+        PushSeen {
+            connected: self.connected.load(Ordering::Relaxed),
+            sent: self.sent.load(Ordering::Relaxed),
+            lost: self.lost.load(Ordering::Relaxed),
+            connects: self.connects.load(Ordering::Relaxed),
+            behind: self.behind.load(Ordering::Relaxed),
+        }
+    }
+
     fn fails(&self, control: &Control, why: &str) {
         let mut known = self.why.lock().unwrap_or_else(PoisonError::into_inner);
         // A line for what is new, not for each attempt.

@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
+use crate::feed::now_ms;
+
 /// Its name.
 const FILE: &str = "alive";
 
@@ -37,11 +39,16 @@ impl Alive {
         })
     }
 
-    /// The node is alive now, or stops now. Synced, and never half a file.
+    /// The node stops now.
     ///
     /// # Errors
     /// The disk does not take it.
-    pub fn note(&self, now_ms: u64, is_stopped: bool) -> io::Result<()> {
+    pub fn note_stop(&self) -> io::Result<()> {
+        self.note(now_ms(), true)
+    }
+
+    /// The node is alive at this time, or stops then. Synced, and never half a file.
+    pub(super) fn note(&self, now_ms: u64, is_stopped: bool) -> io::Result<()> {
         let word = if is_stopped { "stopped" } else { "running" };
         let new = self.path.with_extension("new");
         let mut file = File::create(&new)?;

@@ -13,6 +13,7 @@ use martlet_codec::QoS;
 use martlet_control::UserPlaces;
 use martlet_control::authentication::Policy;
 use martlet_control::feed::{Bounds, Kinds, Panel, Push};
+use martlet_control::presence::PresenceTopics;
 use martlet_control::text::typed;
 use martlet_reactor::{Durability, ListenAddress, ListenerConfig, Origins, TlsSettings, Transport};
 
@@ -46,6 +47,8 @@ pub(crate) struct NodeConfig {
     pub(crate) log_connections: bool,
     /// How much of what happens is kept for its readers.
     pub(crate) events_kept: Bounds,
+    /// Where it is published who is connected.
+    pub(crate) presence_topics: Option<PresenceTopics>,
     /// Where it is pushed to.
     pub(crate) push: Option<Push>,
     pub(crate) sys_interval_secs: u64,
@@ -154,6 +157,7 @@ pub(crate) fn resolve(effective: &Effective) -> Result<NodeConfig, ConfigError> 
             events: effective.integer("events.kept") as usize,
             bytes: effective.integer("events.kept_bytes") as usize,
         },
+        presence_topics: presence_topics(effective)?,
         push: push(effective)?,
         sys_interval_secs: effective.integer("mqtt.sys_interval_secs"),
         shutdown_grace_secs: effective.integer("mqtt.shutdown_grace_secs"),
@@ -268,6 +272,15 @@ fn log_file(effective: &Effective) -> Option<LogFile> {
         bytes: effective.integer("log.file_bytes"),
         kept: u32::try_from(effective.integer("log.files_kept")).unwrap_or(u32::MAX),
     })
+}
+
+/// Where it is published who is connected.
+fn presence_topics(effective: &Effective) -> Result<Option<PresenceTopics>, ConfigError> {
+    let key = "presence.topic";
+    let topics = PresenceTopics::new(effective.text(key));
+    let topics = topics
+        .map_err(|why| ConfigError::Unusable(format!("{}: {key}: {why}", effective.source(key))))?;
+    Ok(effective.boolean("presence.publish").then_some(topics))
 }
 
 /// Where events are pushed to.

@@ -709,6 +709,18 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
         "Comma-separated kinds of events that are pushed: connected, disconnected, subscribed, unsubscribed, published, packet; empty is all.",
     ),
     (
+        "presence.publish",
+        SWITCH,
+        Default::Boolean(false),
+        "Publish who is connected: retained, QoS 1, {\"status\": \"online\", \"since\": milliseconds, \"reason\": why not}. The retained message of the other state is taken away.",
+    ),
+    (
+        "presence.topic",
+        Kind::Text,
+        Default::Text("iotflow/devices/{client_id}/status/{state}"),
+        "Where, with {client_id} and {state} (online, offline) in it. Of clients whose identifier makes no topic nothing is published.",
+    ),
+    (
         "mqtt.allow_anonymous",
         SWITCH,
         Default::Boolean(false),

@@ -59,6 +59,16 @@ pub(crate) const NAMES: &[(&str, &str)] = &[
         "With API_KEY_ENABLED: comma-separated keys of `http.api_keys`, each of which permits \
          everything; their names are api-key-1, api-key-2, …",
     ),
+    (
+        "REVERB_APP_KEY",
+        "With REVERB_HOST: `events.push_url`, so that events are pushed there.",
+    ),
+    ("REVERB_HOST", "The host of that URL."),
+    ("REVERB_PORT", "Its port; 443 if it is not given."),
+    (
+        "REVERB_SCHEME",
+        "`http` is `ws://`; `https`, and if it is not given, `wss://`.",
+    ),
 ];
 
 /// Reads them. Listeners that they ask for are used where nothing else names any; `is_told` says
@@ -75,6 +85,7 @@ pub(crate) fn read(
     names.enabled(is_told)?;
     names.authentication()?;
     names.api_keys()?;
+    names.reverb()?;
     names.listeners()
 }
 
@@ -193,6 +204,24 @@ impl Names<'_> {
         }
         let value = Value::Secret(named.join(",").into());
         self.set("http.api_keys", value, name);
+        Ok(())
+    }
+
+    fn reverb(&mut self) -> Result<(), ConfigError> {
+        let (Some(key), Some(host)) = (self.get("REVERB_APP_KEY"), self.get("REVERB_HOST")) else {
+            return Ok(());
+        };
+        let scheme = match self.get("REVERB_SCHEME") {
+            Some("http") => "ws",
+            None | Some("https") => "wss",
+            Some(other) => {
+                let why = format!("is {other:?}, expected http or https");
+                return Err(unusable("REVERB_SCHEME", &why));
+            }
+        };
+        let port = self.port("REVERB_PORT")?.unwrap_or(443);
+        let url = format!("{scheme}://{}/app/{key}", authority(host, port));
+        self.set("events.push_url", Value::Text(url), "REVERB_HOST");
         Ok(())
     }
 

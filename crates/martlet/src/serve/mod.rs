@@ -24,6 +24,7 @@ use martlet_control::authentication::Policy;
 use martlet_control::backup::{RESTORING, STORE};
 use martlet_control::directory::NoDirectory;
 use martlet_control::feed::{self, PushState};
+use martlet_control::presence::{self, Alive, PresenceInMemory};
 use martlet_control::text::typed;
 use martlet_control::{
     Control, Latencies, NodeInfo, PinnedStore, ReloadOf, Shards, StoreSize, StoreState,
@@ -95,6 +96,12 @@ pub(crate) struct ConfigOptions {
     /// error, warn, info, debug or trace
     #[arg(long, value_name = "LEVEL")]
     pub(crate) log_level: Option<String>,
+    /// Push events to this server of Laravel Reverb: ws://HOST:PORT/app/KEY
+    #[arg(long, value_name = "HOST:PORT", requires = "reverb_app_key")]
+    pub(crate) reverb_host: Option<String>,
+    /// With the key of this application
+    #[arg(long, value_name = "KEY", requires = "reverb_host")]
+    pub(crate) reverb_app_key: Option<String>,
     /// Any other key of the configuration, repeatable: --set limits.in_flight=20
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) set: Vec<String>,
@@ -131,6 +138,11 @@ impl ConfigOptions {
         put("http.listen", self.http.clone(), "--http");
         put("log.format", self.log_format.clone(), "--log-format");
         put("log.level", self.log_level.clone(), "--log-level");
+        let reverb = self.reverb_host.iter().zip(&self.reverb_app_key);
+        for (host, key) in reverb {
+            let url = format!("ws://{host}/app/{key}");
+            put("events.push_url", Some(url), "--reverb-host");
+        }
         Ok(Overlay {
             file: self.config.clone(),
             mosquitto: self.mosquitto_conf.clone(),
@@ -253,6 +265,13 @@ async fn run_node(
     pump_reports(&running, &control);
     pump_store_notices(&running);
     pump_events(&running, &control, node.log_connections);
+    let alive = Arc::new(Alive::open(&node.data_dir));
+    tokio::spawn(presence::keep(
+        Arc::clone(&control),
+        Arc::new(PresenceInMemory::default()),
+        node.presence_topics.clone(),
+        Arc::clone(&alive),
+    ));
     if let Some(push) = &node.push {
         let state = Arc::<PushState>::default();
         control.set_push(Arc::clone(&state));
@@ -317,6 +336,9 @@ async fn run_node(
         }
     });
     stop(running, Duration::from_secs(node.shutdown_grace_secs)).await;
+    if let Err(error) = alive.note_stop() {
+        warn!(%error, "that the node was stopped could not be written");
+    }
     end_streams(&control).await;
     Ok(())
 }
