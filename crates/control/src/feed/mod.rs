@@ -282,6 +282,8 @@ pub struct Reader {
 impl Reader {
     /// Waits for what comes next; none: the node stops. Whoever gives up waiting misses nothing.
     pub async fn next(&mut self) -> Option<Batch> {
+        // Where there is always more, a reader would keep its thread from all others.
+        tokio::task::yield_now().await;
         loop {
             let batch = self.take();
             if batch.gone > 0 || batch.is_new_run || !batch.entries.is_empty() {
