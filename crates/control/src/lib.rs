@@ -12,6 +12,7 @@
 //! * `statistics`: the `$SYS/broker/…` topics under the names that Mosquitto's users know
 //! * [`backup`]: a consistent copy of everything in one file, and its way back
 //! * [`authentication`]: who a client is, by the sources of credentials in their order
+//! * [`csv`]: tables as text
 //! * `store`: whether the message store keeps up
 //! * `event_log`: events as log lines
 //! * [`explain`]: what decides whether a client may do something
@@ -21,6 +22,7 @@
 //! * `aging`: a map whose oldest entries go where there is no room
 //! * [`principal`]: who asks for something, and what they may
 //! * [`directory`]: where that is looked up
+//! * [`tables`]: users, devices and the rest while the node runs
 //! * [`text`]: text from outside, on terminals and in shells
 #![forbid(unsafe_code)]
 
@@ -29,6 +31,7 @@ pub mod authentication;
 pub mod backup;
 pub mod cause;
 mod control;
+pub mod csv;
 pub mod directory;
 pub mod event_log;
 pub mod explain;
@@ -39,6 +42,7 @@ mod metrics;
 pub mod principal;
 mod statistics;
 mod store;
+pub mod tables;
 pub mod text;
 pub mod why;
 
