@@ -51,7 +51,10 @@ const LAYOUT: &[(&str, &[&str])] = &[
         "martlet-registry",
         &["martlet-access", "martlet-broker", "martlet-codec"],
     ),
-    ("martlet-api", &["martlet-control", "martlet-broker"]),
+    (
+        "martlet-api",
+        &["martlet-control", "martlet-broker", "martlet-registry"],
+    ),
     ("martlet-script", &["martlet-broker", "martlet-codec"]),
     (
         "martlet-fuzzing",

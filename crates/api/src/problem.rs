@@ -172,6 +172,11 @@ impl Problem {
         self.kind
     }
 
+    /// What happened.
+    pub(crate) fn detail(&self) -> &str {
+        &self.detail
+    }
+
     /// What was asked for conflicts with what is there.
     pub(crate) fn conflict(detail: String) -> Self {
         Self::new(ProblemKind::Conflict, detail)
