@@ -21,7 +21,7 @@ use martlet_api::{Api, UNCLAIMED};
 use martlet_broker::{Command, Event, ListenerPolicy, RuleBook, ShardId};
 use martlet_control::authentication::Policy;
 use martlet_control::backup::{RESTORING, STORE};
-use martlet_control::directory::NoDirectory;
+use martlet_control::tables::Tables;
 use martlet_control::text::typed;
 use martlet_control::{
     Control, NodeInfo, PinnedStore, ReloadOf, Shards, StoreSize, StoreState, SysStatistics,
@@ -242,9 +242,13 @@ async fn run_node(
     pump_reports(&running, &control);
     pump_store_notices(&running);
     pump_events(&running, &control, node.log_connections);
-    let directory = Arc::new(NoDirectory);
+    let tables = Arc::new(Tables::new(node.tables.clone(), Arc::clone(&control)));
+    let directory = Arc::new(Arc::clone(&tables));
     let api = Api::new(Arc::clone(&control), directory, node.api.clone());
     let api = api.context("no source of randomness")?;
+    api.set_tables(Arc::clone(&tables));
+    let watched = Arc::clone(&tables);
+    tokio::spawn(async move { watched.watch().await });
     let routes = martlet_api::router(api.clone());
     let http_at: Vec<HttpAt> = http.iter().map(HttpAt::of).collect();
     let places = Arc::new(Semaphore::new(node.http_connections));
@@ -299,6 +303,7 @@ async fn run_node(
         }
     });
     stop(running, Duration::from_secs(node.shutdown_grace_secs)).await;
+    tables.close().await;
     Ok(())
 }
 
