@@ -53,7 +53,12 @@ const LAYOUT: &[(&str, &[&str])] = &[
     ),
     (
         "martlet-api",
-        &["martlet-control", "martlet-broker", "martlet-codec"],
+        &[
+            "martlet-control",
+            "martlet-broker",
+            "martlet-codec",
+            "martlet-registry",
+        ],
     ),
     ("martlet-script", &["martlet-broker", "martlet-codec"]),
     (

@@ -6,11 +6,13 @@ use std::sync::{Arc, OnceLock};
 use axum::extract::FromRef;
 use martlet_control::Control;
 use martlet_control::directory::Directory;
+use martlet_control::tables::Tables;
 
 use crate::idempotency::{Answers, KeptInMemory};
 use crate::keys::ApiKey;
 use crate::openapi::Document;
 use crate::page::Cursors;
+use crate::problem::Problem;
 use crate::rate::Rates;
 use crate::session::Sessions;
 use crate::setup::Setup;
@@ -107,6 +109,7 @@ pub struct Inner {
     pub(crate) answers: Box<dyn Answers>,
     pub(crate) cursors: Cursors,
     pub(crate) document: OnceLock<Document>,
+    tables: OnceLock<Arc<Tables>>,
 }
 
 /// Attempts to log in that may come at once, and per second after that.
@@ -130,8 +133,25 @@ impl Api {
             answers: Box::new(KeptInMemory::default()),
             cursors: Cursors::new()?,
             document: OnceLock::new(),
+            tables: OnceLock::new(),
             settings,
         })))
+    }
+
+    /// Users, devices and the rest are in these.
+    pub fn set_tables(&self, tables: Arc<Tables>) {
+        // There are some from the start on, or none.
+        let _ = self.tables.set(tables);
+    }
+
+    /// Where users, devices and the rest are.
+    ///
+    /// # Errors
+    /// The node keeps none.
+    pub(crate) fn tables(&self) -> Result<&Arc<Tables>, Problem> {
+        self.tables
+            .get()
+            .ok_or_else(|| Problem::unavailable("this node keeps no users and devices".to_owned()))
     }
 
     /// The token by which the first administrator can be made: once, and for an hour. None if there

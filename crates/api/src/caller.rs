@@ -86,7 +86,7 @@ async fn by_key(api: &Api, key: &[u8]) -> Result<Caller, Problem> {
     if let Some(principal) = api.settings.holder_of(&digest) {
         return Ok(Caller::known(principal));
     }
-    match api.directory.api_key(digest).await {
+    match api.directory.api_key(key).await {
         Ok(Some(principal)) => Ok(Caller::known(principal)),
         Ok(None) | Err(DirectoryError::None) => Err(unknown("the API key is not valid")),
         Err(error) => Err(error.into()),

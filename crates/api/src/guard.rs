@@ -32,12 +32,21 @@ pub(crate) enum Access {
     Scoped(Scope),
 }
 
+/// Where what a route changes is written down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Audited {
+    /// Here, by its method and path.
+    Here,
+    /// With what is changed, in the same transaction; here only what went wrong.
+    InTables,
+}
+
 /// What the log and the audit say of who asked.
 #[derive(Clone, Debug)]
 pub(crate) struct Asker(pub(crate) String);
 
 pub(crate) async fn check(
-    State((api, access)): State<(Api, Access)>,
+    State((api, access, audited)): State<(Api, Access, Audited)>,
     request: Request,
     next: Next,
 ) -> Response {
@@ -87,7 +96,8 @@ pub(crate) async fn check(
             status: status.as_u16(),
             request_id: request_id.unwrap_or_default(),
         };
-        write_down(&api, entry).await;
+        let is_there = audited == Audited::InTables && status.is_success();
+        write_down(&api, entry, is_there).await;
     }
     finish(answer, taken, name)
 }
@@ -160,7 +170,7 @@ fn is_named(api: &Api, parts: &Parts) -> bool {
 }
 
 /// Each change has its line in the log, and its entry where entries are kept.
-async fn write_down(api: &Api, entry: AuditEntry) {
+async fn write_down(api: &Api, entry: AuditEntry, is_there: bool) {
     info!(
         target: "martlet_api::audit",
         principal = entry.principal,
@@ -170,6 +180,9 @@ async fn write_down(api: &Api, entry: AuditEntry) {
         request_id = entry.request_id,
         "changed"
     );
+    if is_there {
+        return;
+    }
     match api.directory.audit(entry).await {
         Ok(()) | Err(DirectoryError::None) => {}
         Err(error) => warn!(%error, "the audit log does not take an entry"),

@@ -1,17 +1,16 @@
 //! API keys of the configuration.
 
-use axum::extract::State;
 use axum::http::{HeaderMap, Uri, header};
-use martlet_control::directory::KeyDigest;
 use martlet_control::principal::{Principal, PrincipalKind, Scopes};
-use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use serde::Deserialize;
+use utoipa::IntoParams;
 
-use crate::api::{Api, Settings};
-use crate::extract::{KEY_PARAMETER, QueryOf};
-use crate::page::{self, Page};
-use crate::problem::Problem;
+use crate::api::Settings;
+use crate::extract::KEY_PARAMETER;
 use crate::secret::{are_equal, digest_of};
+
+/// SHA-256 of a key: keys are long and random, so nothing slower is needed.
+type KeyDigest = [u8; 32];
 
 /// The header that a key may be in.
 pub(crate) const KEY_HEADER: &str = "x-api-key";
@@ -37,6 +36,11 @@ impl ApiKey {
     /// What it is called.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// What its holder may do.
+    pub(crate) fn scopes(&self) -> Scopes {
+        self.scopes
     }
 
     fn principal(&self) -> Principal {
@@ -80,20 +84,7 @@ pub(crate) fn shown(headers: &HeaderMap, uri: &Uri) -> Option<Vec<u8>> {
         .then(|| key.trim_ascii().to_vec())
 }
 
-/// An API key, without the key.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct KeyView {
-    /// What it is called.
-    #[schema(example = "deploy")]
-    name: String,
-    /// Where it is kept.
-    #[schema(example = "configuration")]
-    source: &'static str,
-    /// What its holder may do.
-    scopes: Vec<&'static str>,
-}
-
-/// Which keys.
+/// Which of a short list.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -107,36 +98,9 @@ pub(crate) struct Wanted {
     total: Option<bool>,
 }
 
-/// API keys
-///
-/// Their names and what they permit; the keys themselves are shown to nobody.
-#[utoipa::path(get, path = "/api/v1/keys", tag = "security", params(Wanted),
-    responses((status = 200, description = "A page of them, by name", body = Page<KeyView>)))]
-pub(crate) async fn list(
-    State(api): State<Api>,
-    QueryOf(wanted): QueryOf<Wanted>,
-) -> Result<axum::Json<Page<KeyView>>, Problem> {
-    const LIST: &str = "keys";
-    let limit = page::limit(wanted.limit)?;
-    let after = wanted.cursor.as_deref();
-    let after = after.map(|cursor| api.cursors().position(LIST, cursor));
-    let after = after.transpose()?;
-    let mut keys: Vec<&ApiKey> = api.settings.keys.iter().collect();
-    keys.sort_by(|one, other| one.name.cmp(&other.name));
-    let is_after = |key: &&&ApiKey| after.as_ref().is_none_or(|after| key.name > *after);
-    let mut left = keys.iter().filter(is_after).peekable();
-    let mut items = Vec::new();
-    while items.len() < limit
-        && let Some(key) = left.next()
-    {
-        items.push(KeyView {
-            name: key.name.clone(),
-            source: "configuration",
-            scopes: key.scopes.names(),
-        });
+impl Wanted {
+    /// As pages are asked for.
+    pub(crate) fn asked(&self) -> (Option<usize>, Option<&str>, Option<bool>) {
+        (self.limit, self.cursor.as_deref(), self.total)
     }
-    let last = items.last().filter(|_| left.peek().is_some());
-    let next = last.map(|last: &KeyView| api.cursors().after(LIST, &last.name));
-    let total = (wanted.total == Some(true)).then_some(keys.len() as u64);
-    Ok(axum::Json(Page { items, next, total }))
 }

@@ -34,6 +34,9 @@ use crate::problem::{Problem, ProblemKind, ProblemView};
         (name = "node", description = "The node as a whole"),
         (name = "clients", description = "Sessions, and what they do"),
         (name = "messages", description = "Publishing, and retained messages"),
+        (name = "devices", description = "Devices, their credentials, groups and configuration"),
+        (name = "people", description = "Users and teams"),
+        (name = "rules", description = "What devices of a type and users with a role may do"),
         (name = "security", description = "Keys, sessions of the panel, the first administrator"),
         (name = "documentation", description = "What this is")
     )
@@ -200,6 +203,18 @@ fn declare_one(operation: &mut Operation, access: Access, is_write: bool) {
         said.push_str(&format!("Scope: `{scope}`."));
     }
     let all = &mut operation.responses.responses;
+    // What a route says of its own errors, they are problems too.
+    for (status, response) in all.iter_mut() {
+        if let RefOr::T(response) = response
+            && status.starts_with('4')
+            && response.content.is_empty()
+        {
+            *response = match problem(&response.description) {
+                RefOr::T(problem) => problem,
+                RefOr::Ref(_) => continue,
+            };
+        }
+    }
     for kind in kinds {
         let status = kind.status().as_u16().to_string();
         all.entry(status).or_insert_with(|| problem(kind.what()));

@@ -11,11 +11,11 @@ use utoipa_axum::routes;
 
 use crate::api::Api;
 use crate::guard::Access::{Known, Open, Scoped};
-use crate::guard::{self, Access};
+use crate::guard::{self, Access, Audited};
 use crate::openapi::{self, Document};
 use crate::{
-    admin, backup, clients, docs, events, explain, frame, health, keys, logs, mqtt_session,
-    node_setup, problem, publish, retained, session, setup, subscriptions, why,
+    admin, backup, clients, docs, events, explain, frame, health, logs, mqtt_session, node_setup,
+    problem, publish, registry, retained, session, setup, subscriptions, why,
 };
 
 /// The routes of a node. Who accepts connections says by [`Connection`](crate::Connection) in the
@@ -72,11 +72,11 @@ pub fn router(api: Api) -> Router {
         .add(Scoped(Scope::ClientsRead), routes!(why::why))
         .add(Scoped(Scope::NodeRead), routes!(logs::levels))
         .add(Scoped(Scope::NodeWrite), routes!(logs::change))
-        .add(Scoped(Scope::KeysRead), routes!(keys::list))
         .add(Known, routes!(session::show))
         .add(Known, routes!(session::end))
         .add(Open, routes!(session::begin))
         .add(Open, routes!(setup::make));
+    let routes = registry::add_to(routes);
     let (router, mut document) = routes.all.split_for_parts();
     openapi::with_schemes(&mut document);
     openapi::with_plain_paths(&mut document);
@@ -98,7 +98,7 @@ pub fn router(api: Api) -> Router {
 }
 
 /// Routes come in with who may ask for them, or not at all.
-struct Routes {
+pub(crate) struct Routes {
     api: Api,
     all: OpenApiRouter<Api>,
 }
@@ -111,12 +111,26 @@ impl Routes {
         }
     }
 
-    fn add(mut self, access: Access, route: UtoipaMethodRouter<Api>) -> Self {
+    pub(crate) fn add(self, access: Access, route: UtoipaMethodRouter<Api>) -> Self {
+        self.add_audited(access, Audited::Here, route)
+    }
+
+    /// The same, where the tables write down what is changed in them.
+    pub(crate) fn add_of_tables(self, access: Access, route: UtoipaMethodRouter<Api>) -> Self {
+        self.add_audited(access, Audited::InTables, route)
+    }
+
+    fn add_audited(
+        mut self,
+        access: Access,
+        audited: Audited,
+        route: UtoipaMethodRouter<Api>,
+    ) -> Self {
         let (schemas, mut paths, methods) = route;
         for (path, item) in &mut paths.paths {
             openapi::declare(path, item, access);
         }
-        let state = (self.api.clone(), access);
+        let state = (self.api.clone(), access, audited);
         let methods = methods.route_layer(from_fn_with_state(state, guard::check));
         self.all = self.all.routes((schemas, paths, methods));
         self

@@ -20,6 +20,11 @@ impl Moment {
         jiff::Timestamp::from_millisecond(ms).ok().map(Self)
     }
 
+    /// As RFC 3339 has it; none: it is no time.
+    pub fn parse(text: &str) -> Option<Self> {
+        text.parse().ok().map(Self)
+    }
+
     /// So long from now.
     pub(crate) fn after(duration: Duration) -> Self {
         let at = SystemTime::now().checked_add(duration);

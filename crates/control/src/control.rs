@@ -7,10 +7,11 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use martlet_broker::{
-    Answer, ClientDetail, Command, Counters, Event, EventInterest, Limits, Report, SessionRules,
-    ShardId, TenantId, TopicUse, Traced,
+    Answer, ClientDetail, ClientQuery, Command, Counters, Event, EventInterest, Limits, Report,
+    Search, SessionRules, ShardId, TenantId, TopicUse, Traced,
 };
 use martlet_codec::ReasonCode;
+use martlet_registry::{Ban, BanKind};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -27,6 +28,8 @@ use crate::store::{PinnedStore, StoreSize, StoreState};
 
 /// How long shards may take to answer: they answer within a tick, so this is a stalled node.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// So long after a ban it is looked again who is connected.
+const BANNED_AGAIN: Duration = Duration::from_millis(500);
 /// How long a probe of the node's health waits for them.
 const HEALTH_TIMEOUT: Duration = Duration::from_millis(200);
 
@@ -87,6 +90,9 @@ pub struct UserPlaces {
     /// Passwords that are set are kept for SCRAM too.
     #[serde(default)]
     pub keeps_scram: bool,
+    /// Where the tables are, without a password.
+    #[serde(default)]
+    pub tables: Option<String>,
 }
 
 /// The control plane of one node.
@@ -415,6 +421,59 @@ impl Control {
     /// What certificates are good by has changed: those of connected clients are looked at again.
     pub fn recheck_certificates(&self) {
         self.shards.recheck_certificates();
+    }
+
+    /// Ends the connections of who is kept out from now on.
+    pub async fn end_banned(&self, bans: Vec<Ban>) {
+        // Who was let in by what held before may come in a moment later.
+        for pause in [Duration::ZERO, BANNED_AGAIN] {
+            tokio::time::sleep(pause).await;
+            for ban in &bans {
+                if let Err(error) = self.end_banned_by(ban).await {
+                    tracing::warn!(%error, "who is banned may be connected yet");
+                }
+            }
+        }
+    }
+
+    async fn end_banned_by(&self, ban: &Ban) -> Result<(), ControlError> {
+        let is_network = ban.kind == BanKind::Address && ban.value.contains('/');
+        let search = (!is_network).then(|| Search {
+            text: ban.value.as_str().into(),
+            anywhere: false,
+        });
+        let query = ClientQuery {
+            search,
+            connected: Some(true),
+            limit: usize::MAX,
+            ..ClientQuery::default()
+        };
+        let list = |request| Command::Clients {
+            request,
+            query: Box::new(query.clone()),
+        };
+        let policy = self.policy();
+        for answer in self.ask_all(list).await? {
+            let Answer::Clients(page) = answer else {
+                continue;
+            };
+            for client in page.clients {
+                let address = client.address.map(|(address, _)| address);
+                let (id, name) = (&client.client_id, client.user_name.as_deref());
+                let why = policy
+                    .as_ref()
+                    .and_then(|policy| policy.banned(id, name, address));
+                if why.is_some() {
+                    self.tell_all(&Command::Disconnect {
+                        request: 0,
+                        tenant: client.tenant,
+                        client_id: client.client_id,
+                        reason: ReasonCode::AdministrativeAction,
+                    });
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Tells shard 0 something.

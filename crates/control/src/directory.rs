@@ -6,9 +6,6 @@ use std::pin::Pin;
 
 use crate::principal::{Principal, Role, Scopes};
 
-/// SHA-256 of an API key: keys are long and random, so nothing slower is needed.
-pub type KeyDigest = [u8; 32];
-
 /// What a look-up comes to, in time.
 pub type Looked<'a, T> = Pin<Box<dyn Future<Output = Result<T, DirectoryError>> + Send + 'a>>;
 
@@ -37,9 +34,12 @@ pub struct Account {
 }
 
 impl Account {
-    /// What the role permits.
+    /// What the role permits; to who sees one team only, of what is a team's.
     pub fn scopes(&self) -> Scopes {
-        self.role.scopes()
+        match self.team {
+            Some(_) => self.role.scopes().and(Scopes::of_team()),
+            None => self.role.scopes(),
+        }
     }
 }
 
@@ -73,8 +73,8 @@ pub struct AuditEntry {
 
 /// The look-ups.
 pub trait Directory: Send + Sync + 'static {
-    /// Whose key has this digest; none if nobody's, or if it is not valid any more.
-    fn api_key(&self, digest: KeyDigest) -> Looked<'_, Option<Principal>>;
+    /// Whose key this is; none if nobody's, or if it is not valid any more.
+    fn api_key<'a>(&'a self, key: &'a [u8]) -> Looked<'a, Option<Principal>>;
 
     /// The user, if the password is theirs. It takes as long for a user that does not exist.
     fn check_password<'a>(
@@ -109,7 +109,7 @@ fn none<'a, T: Send + 'a>() -> Looked<'a, T> {
 }
 
 impl Directory for NoDirectory {
-    fn api_key(&self, _: KeyDigest) -> Looked<'_, Option<Principal>> {
+    fn api_key<'a>(&'a self, _: &'a [u8]) -> Looked<'a, Option<Principal>> {
         none()
     }
 

@@ -13,6 +13,7 @@
 //! * `statistics`: the `$SYS/broker/…` topics under the names that Mosquitto's users know
 //! * [`backup`]: a consistent copy of everything in one file, and its way back
 //! * [`authentication`]: who a client is, by the sources of credentials in their order
+//! * [`csv`]: tables as text
 //! * `store`: whether the message store keeps up
 //! * [`feed`]: what happens now, for whoever reads along, and pushed to a panel
 //! * [`presence`]: who is connected, since when, and why not any more
@@ -25,6 +26,7 @@
 //! * `aging`: a map whose oldest entries go where there is no room
 //! * [`principal`]: who asks for something, and what they may
 //! * [`directory`]: where that is looked up
+//! * [`tables`]: users, devices and the rest while the node runs
 //! * [`text`]: text from outside, on terminals and in shells
 #![forbid(unsafe_code)]
 
@@ -33,6 +35,7 @@ pub mod authentication;
 pub mod backup;
 pub mod cause;
 mod control;
+pub mod csv;
 pub mod directory;
 pub mod event_log;
 pub mod explain;
@@ -47,6 +50,7 @@ pub mod presence;
 pub mod principal;
 mod statistics;
 mod store;
+pub mod tables;
 pub mod text;
 pub mod why;
 

@@ -92,6 +92,28 @@ impl Scopes {
         Self(self.0 & other.0)
     }
 
+    /// Those that are in one of them.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Those whose routes know teams: who sees one team only has no others, by which they would see
+    /// everybody's.
+    pub fn of_team() -> Self {
+        [
+            Scope::DevicesRead,
+            Scope::DevicesWrite,
+            Scope::UsersRead,
+            Scope::UsersWrite,
+            Scope::KeysRead,
+            Scope::KeysWrite,
+            Scope::AuditRead,
+        ]
+        .into_iter()
+        .collect()
+    }
+
     /// In the order of the list.
     pub fn iter(self) -> impl Iterator<Item = Scope> {
         let all = Scope::ALL.iter().copied();

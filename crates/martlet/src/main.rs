@@ -79,6 +79,20 @@ enum Command {
     User(cmd::user::UserCommand),
     /// Add, remove and list the devices of a node, and give them credentials
     Device(cmd::device::DeviceCommand),
+    /// Add, revoke and list API keys
+    #[command(subcommand)]
+    Key(cmd::people::KeyCommand),
+    /// Add, delete and list teams
+    #[command(subcommand)]
+    Team(cmd::people::TeamCommand),
+    /// Keep clients out, by Client Identifier, user name or address
+    #[command(subcommand)]
+    Ban(cmd::people::BanCommand),
+    /// Keys by which devices add themselves
+    #[command(subcommand)]
+    Provision(cmd::people::ProvisionCommand),
+    /// Show who changed what
+    Audit(cmd::people::AuditCommand),
     /// What users with a role may do
     Role(cmd::role::RoleCommand),
     /// Certificates for servers and devices, from an authority of one's own
@@ -139,6 +153,11 @@ fn run(command: Command) -> ExitCode {
         Command::Init(options) => cmd::init::run(&options),
         Command::User(command) => cmd::user::run(&command),
         Command::Device(command) => cmd::device::run(&command),
+        Command::Key(command) => cmd::people::key(&command),
+        Command::Team(command) => cmd::people::team(&command),
+        Command::Ban(command) => cmd::people::ban(&command),
+        Command::Provision(command) => cmd::people::provision(&command),
+        Command::Audit(options) => cmd::people::audit(&options),
         Command::Role(command) => cmd::role::run(&command),
         Command::Cert(command) => cmd::cert::run(&command),
         Command::Acl(command) => cmd::acl::run(&command),

@@ -167,6 +167,16 @@ impl Registry {
         closed.map_err(|error| Fault::Sql(error).at(&self.place))
     }
 
+    /// There is or was a user or a device.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn is_in_use(&mut self) -> Result<bool, RegistryError> {
+        let place = Arc::clone(&self.place);
+        let found = is_in_use(self.connected().await?).await;
+        found.map_err(|error| Fault::Sql(error).at(&place))
+    }
+
     /// Where they are.
     pub fn location(&self) -> &Location {
         &self.location

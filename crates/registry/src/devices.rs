@@ -359,6 +359,25 @@ impl Registry {
         Ok(outcomes)
     }
 
+    /// What would become of each if these were added each by itself; nothing is.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn try_devices(
+        &mut self,
+        actor: &Actor,
+        devices: Vec<NewDevice>,
+    ) -> Result<Vec<RowOutcome>, RegistryError> {
+        let key = self.digest_key().await?;
+        let place = self.place().to_owned();
+        let mut work = self.begin(actor).await?;
+        let done = insert_many(&mut work, &key, devices).await;
+        // Undone before anybody else waits for it.
+        let undone = work.all.rollback().await.map_err(Fault::Sql);
+        let done = done.and_then(|done| undone.map(|()| done));
+        done.map_err(|fault| fault.at(&place))
+    }
+
     /// Changes what a device is, as far as it is named.
     ///
     /// # Errors

@@ -65,6 +65,8 @@ pub use snapshot::{Known, Refusal, Renewed, Snapshot};
 pub use teams::{Member, NewTeam, Team, TeamChange};
 pub use users::{ApiRole, NewUser, User, UserChange};
 
+pub use martlet_access::RuleLine;
+
 /// The tenant of all who are in no team that owns one.
 pub const COMMON_TENANT: u32 = 0;
 

@@ -1,7 +1,7 @@
 //! The tables as they were when they were read: who is let in and what they may do, answered from
 //! memory. Rules are shared by all who have the role or the type.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
@@ -96,6 +96,13 @@ struct DeviceSets {
 struct Bans {
     named: HashMap<(u32, BanKind), HashMap<String, Ban>>,
     networks: Vec<(Network, Ban)>,
+}
+
+impl Bans {
+    fn all(&self) -> impl Iterator<Item = &Ban> {
+        let named = self.named.values().flat_map(HashMap::values);
+        named.chain(self.networks.iter().map(|(_, ban)| ban))
+    }
 }
 
 /// What has become of the tables since they were read.
@@ -378,6 +385,16 @@ impl Snapshot {
     /// The tenant in which a user is; none: there is no such user.
     pub fn tenant_of(&self, user: &str) -> Option<u32> {
         self.users.get(user).map(|user| user.tenant)
+    }
+
+    /// Bans that these tables have and older ones had not, as they stand here.
+    pub fn new_bans(&self, older: &Self) -> Vec<Ban> {
+        if Arc::ptr_eq(&self.bans, &older.bans) {
+            return Vec::new();
+        }
+        let known: HashSet<&str> = older.bans.all().map(|ban| &*ban.id).collect();
+        let new = self.bans.all().filter(|ban| !known.contains(&*ban.id));
+        new.cloned().collect()
     }
 
     /// The ban that keeps a client out, by what it says of itself and where it comes from.

@@ -2,16 +2,13 @@
 
 use std::sync::Mutex;
 
-use aws_lc_rs::digest::{SHA256, digest};
-use martlet_control::directory::{
-    Account, AuditEntry, Directory, FirstAdministrator, KeyDigest, Looked,
-};
+use martlet_control::directory::{Account, AuditEntry, Directory, FirstAdministrator, Looked};
 use martlet_control::principal::{Principal, PrincipalKind, Role, Scopes};
 
 #[derive(Default)]
 pub(crate) struct InMemory {
     pub(crate) users: Mutex<Vec<(Account, String)>>,
-    pub(crate) keys: Mutex<Vec<(KeyDigest, Principal)>>,
+    pub(crate) keys: Mutex<Vec<(Vec<u8>, Principal)>>,
     pub(crate) audit: Mutex<Vec<AuditEntry>>,
 }
 
@@ -30,7 +27,6 @@ impl InMemory {
     }
 
     pub(crate) fn add_key(&self, name: &str, key: &str, scopes: Scopes) {
-        let digest = digest(&SHA256, key.as_bytes());
         let principal = Principal {
             kind: PrincipalKind::ApiKey {
                 id: name.to_owned(),
@@ -38,8 +34,8 @@ impl InMemory {
             scopes,
             team: None,
         };
-        let digest = digest.as_ref().try_into().unwrap();
-        self.keys.lock().unwrap().push((digest, principal));
+        let key = key.as_bytes().to_vec();
+        self.keys.lock().unwrap().push((key, principal));
     }
 
     fn find(&self, name: &str) -> Option<(Account, String)> {
@@ -53,9 +49,9 @@ fn now<'a, T: Send + 'a>(found: T) -> Looked<'a, T> {
 }
 
 impl Directory for InMemory {
-    fn api_key(&self, digest: KeyDigest) -> Looked<'_, Option<Principal>> {
+    fn api_key<'a>(&'a self, key: &'a [u8]) -> Looked<'a, Option<Principal>> {
         let keys = self.keys.lock().unwrap();
-        let found = keys.iter().find(|(known, _)| *known == digest);
+        let found = keys.iter().find(|(known, _)| known == key);
         now(found.map(|(_, principal)| principal.clone()))
     }
 

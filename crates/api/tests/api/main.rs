@@ -8,4 +8,5 @@ mod directory;
 mod document;
 mod node;
 mod panel;
+mod registry;
 mod requests;

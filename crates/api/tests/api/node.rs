@@ -1,5 +1,6 @@
 //! A node without sockets or shards of its own: routes, and requests to them.
 
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock, Weak};
 
 use axum::Router;
@@ -13,7 +14,9 @@ use martlet_broker::{
     RetainedInfo, RetainedPage, ShardId, SubscriptionPage,
 };
 use martlet_codec::{QoS, ReasonCode};
+use martlet_control::directory::Directory;
 use martlet_control::principal::Scopes;
+use martlet_control::tables::{Tables, TablesSettings};
 use martlet_control::{
     Control, Latencies, NodeInfo, PinnedStore, ReloadRequest, Reloaded, Shards, StoreSize,
     StoreState,
@@ -241,6 +244,15 @@ pub(crate) const NEAR: Door = Door::Tcp {
 
 impl Node {
     pub(crate) fn new(settings: Settings) -> Self {
+        Self::of(settings, None)
+    }
+
+    /// With users, devices and the rest in a file of this directory.
+    pub(crate) fn with_tables(settings: Settings, place: &Path) -> Self {
+        Self::of(settings, Some(place.join("martlet.db")))
+    }
+
+    fn of(settings: Settings, tables: Option<PathBuf>) -> Self {
         let own = Arc::new(OnceLock::new());
         let (reloads, mut asked) = unbounded_channel::<ReloadRequest>();
         tokio::spawn(async move {
@@ -262,7 +274,22 @@ impl Node {
         let control = Arc::new(Control::new(shards, info, reloads));
         own.set(Arc::downgrade(&control)).unwrap();
         let directory = Arc::new(InMemory::default());
-        let api = Api::new(Arc::clone(&control), directory.clone(), settings).unwrap();
+        let tables = tables.map(|path| {
+            let settings = TablesSettings {
+                location: path.into(),
+                keeps_scram: false,
+                devices_per_user_max: None,
+            };
+            Arc::new(Tables::new(settings, Arc::clone(&control)))
+        });
+        let asked: Arc<dyn Directory> = match &tables {
+            Some(tables) => Arc::new(Arc::clone(tables)),
+            None => directory.clone(),
+        };
+        let api = Api::new(Arc::clone(&control), asked, settings).unwrap();
+        if let Some(tables) = tables {
+            api.set_tables(tables);
+        }
         Self {
             routes: router(api.clone()),
             api,

@@ -124,6 +124,12 @@ impl Gate {
 
     /// Who is this? Does not block; what is known is answered at once, on this thread.
     pub fn ask(&self, asked: Authentication, answer: impl FnOnce(Authenticated) + Send + 'static) {
+        let address = asked.address.map(|(address, _)| address);
+        let name = asked.user_name.as_deref();
+        if let Some(why) = self.policy().banned(&asked.client_id, name, address) {
+            let reason = ReasonCode::Banned;
+            return answer(Authenticated::Refused { reason, why });
+        }
         if let Some(step) = &asked.step {
             return self.prove(&asked, step, Box::new(answer));
         }

@@ -4,13 +4,14 @@ use std::any::TypeId;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use martlet_broker::{Authenticated, Authentication, Identity, Realm, RuleBook, Rules, Whose};
 use martlet_codec::ReasonCode;
-use martlet_registry::Snapshot;
+use martlet_registry::{BanKind, COMMON_TENANT, Snapshot};
 
 use super::failures::Lockout;
 use super::proving::ScramUser;
@@ -257,6 +258,10 @@ impl Policy {
                     if let Some(why) = is_named_as_device(sources, &**source, name) {
                         return Authenticated::refused(why);
                     }
+                    // It may have come by a proof that names it, as a certificate does.
+                    if let Some(why) = self.banned(&asked.client_id, Some(name), None) {
+                        return Authenticated::refused(why);
+                    }
                     return Authenticated::Accepted {
                         identity,
                         known,
@@ -282,6 +287,32 @@ impl Policy {
         bad_credentials(stranger(&names))
     }
 
+    /// Why somebody is kept out, whatever they prove; none: nobody keeps them out.
+    pub fn banned(
+        &self,
+        client_id: &str,
+        user_name: Option<&str>,
+        address: Option<IpAddr>,
+    ) -> Option<String> {
+        let tables = self.tables()?;
+        let (name, now_ms) = (user_name.unwrap_or_default(), wall_ms());
+        let ban = tables.ban_of(COMMON_TENANT, client_id, name, address, now_ms)?;
+        let what = match ban.kind {
+            BanKind::ClientId => "Client Identifier",
+            BanKind::UserName => "user",
+            BanKind::Address => "address",
+        };
+        let why = match ban.why.is_empty() {
+            true => String::new(),
+            false => format!(": {}", ban.why),
+        };
+        let until = match ban.until_ms {
+            0 => String::new(),
+            until => format!(", until {}", utc(until)),
+        };
+        Some(format!("the {what} {} is banned{why}{until}", ban.value))
+    }
+
     /// What becomes of who comes with this name and the proof of it.
     pub fn standing(&self, realm: Realm, user_name: &str, client_id: &str) -> Standing {
         let chain = self.realms.get(&realm);
@@ -291,6 +322,9 @@ impl Policy {
         }
         let mut all = sources.iter();
         if let Some(why) = all.find_map(|source| source.admits(user_name, client_id).err()) {
+            return Standing::Barred(why);
+        }
+        if let Some(why) = self.banned(client_id, Some(user_name), None) {
             return Standing::Barred(why);
         }
         let of = |knowledge| {
@@ -401,6 +435,34 @@ impl Policy {
         }
         all
     }
+}
+
+fn wall_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| {
+        i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+    })
+}
+
+/// Milliseconds since the Unix epoch, for people: `2030-01-31 12:00 UTC`.
+fn utc(ms: i64) -> String {
+    let minutes = ms.div_euclid(60_000);
+    let (days, minute) = (minutes.div_euclid(1_440), minutes.rem_euclid(1_440));
+    // Days of eras of 400 years, which begin in March.
+    let shifted = days + 719_468;
+    let (era, day_of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
+    let year = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year + year / 4 - year / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 {
+        shifted_month + 3
+    } else {
+        shifted_month - 9
+    };
+    let year = year + era * 400 + i64::from(month <= 2);
+    let (hour, minute) = (minute / 60, minute % 60);
+    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02} UTC")
 }
 
 /// Why a name that this source let in is somebody else's: it would have the rights of the device,

@@ -26,6 +26,7 @@ mod mqtt_options;
 mod node_options;
 mod packet_log;
 pub(crate) mod passwd;
+pub(crate) mod people;
 mod print;
 mod prompt;
 mod property;

@@ -11,7 +11,7 @@ use martlet_api::Status;
 use martlet_broker::Actions;
 use martlet_control::text::typed;
 use martlet_control::{Reloaded, UserPlaces};
-use martlet_registry::{FILE, Owner, Registry, RegistryError};
+use martlet_registry::{FILE, Location, Owner, Registry, RegistryError};
 
 use crate::cmd::admin;
 use crate::cmd::node_options::NodeOptions;
@@ -24,14 +24,41 @@ pub(crate) fn with<T>(
     node: &NodeOptions,
     work: impl AsyncFnOnce(&mut Registry) -> Result<T, RegistryError>,
 ) -> anyhow::Result<T> {
+    let mut settings = config::tables_settings(&node.load()?)?;
     // The node that runs may have been started with any options.
-    let places = || user_places(node).ok().flatten();
-    let is_kept = || places().is_some_and(|places| places.keeps_scram);
-    let keeps_scram = node.load()?.boolean("auth.scram") || is_kept();
-    with_tables_of(&node.data_dir()?, async |registry| {
-        registry.keep_scram(keeps_scram);
-        work(registry).await
+    if let Some(places) = user_places(node).ok().flatten() {
+        settings.keeps_scram |= places.keeps_scram;
+        expect_same(&settings.location, places.tables.as_deref())?;
+    }
+    make_data_dir(&node.data_dir()?)?;
+    admin::wait(async {
+        let mut registry = Registry::open(&settings.location).await?;
+        registry.keep_scram(settings.keeps_scram);
+        registry.limit_devices_per_user(settings.devices_per_user_max);
+        let done = work(&mut registry).await;
+        registry.close().await?;
+        Ok(done?)
     })
+}
+
+/// Nobody is to look for users and devices where the node that runs has none.
+fn expect_same(location: &Location, of_node: Option<&str>) -> anyhow::Result<()> {
+    let own = location.to_string();
+    match of_node {
+        Some(of_node) if of_node != own => anyhow::bail!(
+            "the node that runs has its users and devices in {of_node}, and this command would \
+             change {own}: give it the node's configuration with -c FILE, or MARTLET_REGISTRY__URL"
+        ),
+        _ => Ok(()),
+    }
+}
+
+fn make_data_dir(data_dir: &Path) -> anyhow::Result<()> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(data_dir)
+        .with_context(|| format!("cannot make the data directory {}", data_dir.display()))
 }
 
 /// Reads from the tables of a node; where there are none nothing is made.
@@ -39,9 +66,10 @@ pub(crate) fn read<T>(
     node: &NodeOptions,
     work: impl AsyncFnOnce(&mut Registry) -> Result<T, RegistryError>,
 ) -> anyhow::Result<T> {
-    let data_dir = node.data_dir()?;
-    if data_dir.join(FILE).try_exists().is_ok_and(|there| there) {
-        return with_tables_of(&data_dir, work);
+    let location = config::location(&node.load()?)?;
+    let is_there = |path: &Path| path.try_exists().is_ok_and(|there| there);
+    if location.file().is_none_or(is_there) {
+        return with(node, work);
     }
     admin::wait(async { Ok(work(&mut Registry::empty().await?).await?) })
 }
@@ -51,11 +79,7 @@ pub(crate) fn with_tables_of<T>(
     data_dir: &Path,
     work: impl AsyncFnOnce(&mut Registry) -> Result<T, RegistryError>,
 ) -> anyhow::Result<T> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(data_dir)
-        .with_context(|| format!("cannot make the data directory {}", data_dir.display()))?;
+    make_data_dir(data_dir)?;
     admin::wait(async {
         let mut registry = Registry::open(&data_dir.join(FILE)).await?;
         let done = work(&mut registry).await;

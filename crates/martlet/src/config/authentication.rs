@@ -5,7 +5,7 @@
 //! holding.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ use martlet_control::authentication::{Chain, Lockout, Policy, Source};
 use martlet_registry::Snapshot;
 
 use super::load::{ConfigError, Effective, ListenerTable};
-use super::resolve::{data_dir, options_of};
+use super::resolve::options_of;
 use super::schema::Value;
 
 /// Keys of a listener that make it a realm of its own.
@@ -260,9 +260,9 @@ impl<'a> Doors<'a> {
         if wanted == "off" || self.effective.text("auth.enabled") == "off" {
             return Ok(None);
         }
-        let path = data_dir(self.effective)?.join(martlet_registry::FILE);
-        let read = martlet_registry::wait(Snapshot::load(&path));
-        self.files.push(path);
+        let location = super::registry::location(self.effective)?;
+        let read = martlet_registry::wait(Snapshot::load(&location));
+        self.files.extend(location.file().map(Path::to_owned));
         let read = read.map_err(|error| ConfigError::Unusable(error.to_string()))?;
         match read {
             Some(snapshot) if wanted == "on" || snapshot.is_in_use() => {
@@ -421,6 +421,9 @@ pub(super) fn user_places(effective: &Effective) -> UserPlaces {
         listener_password_files: own.collect(),
         tables_unasked: tables_unasked(effective),
         keeps_scram: effective.boolean("auth.scram"),
+        tables: super::registry::location(effective)
+            .ok()
+            .map(|location| location.to_string()),
     }
 }
 

@@ -457,7 +457,8 @@ impl File<'_> {
     }
 }
 
-/// `MARTLET_` + the key's path with `__` between its parts, in capitals.
+/// `MARTLET_` + the key's path with `__` between its parts, in capitals. Of a secret, the same with
+/// `_FILE` names the file that holds it.
 pub(crate) fn environment_name(path: &str) -> String {
     format!("MARTLET_{}", path.replace('.', "__").to_uppercase())
 }
@@ -476,6 +477,26 @@ fn read_environment(
             continue;
         }
         let place = format!("environment {name}");
+        if let Some(own) = name.strip_suffix("_FILE")
+            && let Some((_, key)) = names.iter().find(|(known, _)| known == own)
+            && key.kind == Kind::Secret
+        {
+            if environment.iter().any(|(known, _)| known == own) {
+                return Err(ConfigError::Unusable(format!(
+                    "{place}: {own} is set too; which of them is meant?"
+                )));
+            }
+            let text = std::fs::read_to_string(text).map_err(|error| {
+                ConfigError::Unusable(format!("{place}: cannot read {text}: {error}"))
+            })?;
+            let value = parse_text(key, text.trim_end_matches(['\n', '\r']), &place)?;
+            let sourced = Sourced {
+                value,
+                source: place,
+            };
+            effective.values.insert(key.path.clone(), sourced);
+            continue;
+        }
         match names.iter().find(|(known, _)| known == name) {
             Some((_, key)) => {
                 let value = parse_text(key, text, &place)?;

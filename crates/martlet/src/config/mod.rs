@@ -3,7 +3,8 @@
 //! A table of keys (`schema`) says what there is; `load` lays the sources over each other and
 //! remembers where each value came from, `seeds` the names of other programs and `mosquitto` that
 //! broker's file among them; `resolve` turns the result into each layer's own settings,
-//! `authentication` into who is let in, `http` into what is served by HTTP and to whom.
+//! `authentication` into who is let in, `http` into what is served by HTTP and to whom, `registry`
+//! into where the tables are.
 
 mod authentication;
 #[cfg(test)]
@@ -11,6 +12,7 @@ mod fail_open_tests;
 mod http;
 mod load;
 pub(crate) mod mosquitto;
+mod registry;
 mod resolve;
 mod schema;
 mod seeds;
@@ -20,6 +22,7 @@ pub(crate) use http::HttpListener;
 #[cfg(test)]
 use load::ConfigError;
 pub(crate) use load::{Effective, Overlay, environment, expectation, import_mosquitto, load};
+pub(crate) use registry::{location, settings as tables_settings};
 pub(crate) use resolve::{
     LogFile, LogFormat, NodeConfig, command_options, data_dir, listener_url, resolve,
 };

@@ -14,6 +14,7 @@ use martlet_control::UserPlaces;
 use martlet_control::authentication::Policy;
 use martlet_control::feed::{Bounds, Kinds, Panel, Push};
 use martlet_control::presence::PresenceTopics;
+use martlet_control::tables::TablesSettings;
 use martlet_control::text::typed;
 use martlet_reactor::{Durability, ListenAddress, ListenerConfig, Origins, TlsSettings, Transport};
 
@@ -59,6 +60,8 @@ pub(crate) struct NodeConfig {
     pub(crate) anonymous_beyond_loopback: bool,
     /// Who is let in, if anybody has to say who they are.
     pub(crate) policy: Option<Arc<Policy>>,
+    /// Where the tables are, and how they are kept.
+    pub(crate) tables: TablesSettings,
     /// Where users are.
     pub(crate) user_places: UserPlaces,
     /// Files that are read again when they change.
@@ -137,6 +140,7 @@ pub(crate) fn resolve(effective: &Effective) -> Result<NodeConfig, ConfigError> 
     };
     Ok(NodeConfig {
         data_dir: data_dir(effective)?,
+        tables: super::registry::settings(effective)?,
         threads,
         durability: durability(effective),
         simulate_power_loss: effective.boolean("store.simulate_power_loss"),

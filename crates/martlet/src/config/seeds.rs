@@ -53,6 +53,15 @@ pub(crate) const NAMES: &[(&str, &str)] = &[
         "`mqtt.allow_anonymous`, where MQTT_BROKER_AUTH_ENABLED is not `false`.",
     ),
     ("MQTT_BROKER_CREDENTIALS", "`auth.credentials`"),
+    (
+        "DATABASE_URL",
+        "`registry.url`, where it begins with postgres:// or sqlite:.",
+    ),
+    (
+        "DATABASE_DSN",
+        "`registry.url`, where DATABASE_URL is not given.",
+    ),
+    ("MAX_DEVICES_PER_USER", "`registry.max_devices_per_user`"),
     ("API_KEY_ENABLED", "`true`: the keys of API_KEYS are good."),
     (
         "API_KEYS",
@@ -84,6 +93,7 @@ pub(crate) fn read(
     };
     names.enabled(is_told)?;
     names.authentication()?;
+    names.registry()?;
     names.api_keys()?;
     names.reverb()?;
     names.listeners()
@@ -174,6 +184,39 @@ impl Names<'_> {
         if let Some(users) = self.get(name) {
             let users = Value::Secret(users.to_owned().into());
             self.set("auth.credentials", users, name);
+        }
+        Ok(())
+    }
+
+    /// Those of a database that is none of ours, as MySQL's, are another program's matter.
+    fn registry(&mut self) -> Result<(), ConfigError> {
+        let is_ours = |url: &str| {
+            let known = ["postgres://", "postgresql://", "sqlite:", "sqlite3:"];
+            known.iter().any(|scheme| url.starts_with(scheme))
+        };
+        for name in ["DATABASE_DSN", "DATABASE_URL"] {
+            let Some(url) = self.get(name).map(str::to_owned) else {
+                continue;
+            };
+            if is_ours(&url) {
+                self.set("registry.url", Value::Secret(url.into()), name);
+            } else {
+                let warning = format!(
+                    "environment {name}: not used, it begins with neither postgres:// nor sqlite:"
+                );
+                self.effective.warnings.push(warning);
+            }
+        }
+        let name = "MAX_DEVICES_PER_USER";
+        if let Some(text) = self.get(name) {
+            let most = text
+                .parse::<u64>()
+                .ok()
+                .filter(|most| *most <= 1_000_000_000);
+            let most = most.ok_or_else(|| {
+                unusable(name, &format!("is {text:?}, expected a number of devices"))
+            })?;
+            self.set("registry.max_devices_per_user", Value::Integer(most), name);
         }
         Ok(())
     }

@@ -22,9 +22,9 @@ use martlet_api::{Api, UNCLAIMED};
 use martlet_broker::{Command, Event, ListenerPolicy, RuleBook, ShardId};
 use martlet_control::authentication::Policy;
 use martlet_control::backup::{RESTORING, STORE};
-use martlet_control::directory::NoDirectory;
 use martlet_control::feed::{self, PushState};
 use martlet_control::presence::{self, Alive, PresenceInMemory};
+use martlet_control::tables::Tables;
 use martlet_control::text::typed;
 use martlet_control::{
     Control, Latencies, NodeInfo, PinnedStore, ReloadOf, Shards, StoreSize, StoreState,
@@ -277,9 +277,13 @@ async fn run_node(
         control.set_push(Arc::clone(&state));
         tokio::spawn(feed::push(Arc::clone(&control), push.clone(), state));
     }
-    let directory = Arc::new(NoDirectory);
+    let tables = Arc::new(Tables::new(node.tables.clone(), Arc::clone(&control)));
+    let directory = Arc::new(Arc::clone(&tables));
     let api = Api::new(Arc::clone(&control), directory, node.api.clone());
     let api = api.context("no source of randomness")?;
+    api.set_tables(Arc::clone(&tables));
+    let watched = Arc::clone(&tables);
+    tokio::spawn(async move { watched.watch().await });
     let routes = martlet_api::router(api.clone());
     let http_at: Vec<HttpAt> = http.iter().map(HttpAt::of).collect();
     let places = Arc::new(Semaphore::new(node.http_connections));
@@ -340,6 +344,7 @@ async fn run_node(
         warn!(%error, "that the node was stopped could not be written");
     }
     end_streams(&control).await;
+    tables.close().await;
     Ok(())
 }
 

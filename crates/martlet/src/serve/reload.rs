@@ -15,7 +15,7 @@ use martlet_broker::{Command, ListenerPolicy, Revocation};
 use martlet_control::authentication::Gate;
 use martlet_control::{Control, ReloadOf, Reloaded};
 use martlet_reactor::{ListenerConfig, TlsSettings};
-use martlet_registry::Renewed;
+use martlet_registry::{Location, Renewed};
 use tracing::{error, info, warn};
 
 use super::{ConfigOptions, facts};
@@ -38,6 +38,8 @@ pub(super) struct Reload {
     held: Effective,
     gate: Gate,
     control: Arc<Control>,
+    /// Where users and devices are.
+    tables: Location,
     /// By listener.
     policies: Vec<(String, Arc<ListenerPolicy>)>,
     /// By listener.
@@ -60,12 +62,6 @@ struct Look {
     bytes: u64,
     modified: (i64, i64),
     changed: (i64, i64),
-}
-
-/// The database of users and devices.
-fn is_tables(file: &Path) -> bool {
-    file.file_name()
-        .is_some_and(|name| name == martlet_registry::FILE)
 }
 
 /// A listener is known by its name and its address: a name may stand for several.
@@ -103,6 +99,7 @@ impl Reload {
             started_with,
             gate,
             control,
+            tables: node.tables.location.clone(),
             policies: policies.collect(),
             tls: tls.chain(http).collect(),
             files: node.files.clone(),
@@ -114,10 +111,16 @@ impl Reload {
         reload
     }
 
+    /// The database of users and devices.
+    fn is_tables(&self, file: &Path) -> bool {
+        self.tables.file() == Some(file)
+    }
+
     /// Waits until a file has changed, or what it says is not so any more by itself. Changes that
     /// come together are one: it waits for a moment in which nothing does.
     pub(super) async fn changed(&mut self) -> ReloadOf {
-        if self.files.is_empty() {
+        // Of a database's tables there is no file, but their credentials end too.
+        if self.files.is_empty() && self.tables.file().is_some() {
             return std::future::pending().await;
         }
         let mut ticks = tokio::time::interval(LOOK_EVERY);
@@ -131,7 +134,7 @@ impl Reload {
             if look != self.seen && last.as_ref() == Some(&look) {
                 let both = self.files.iter().zip(self.seen.iter().zip(&look));
                 let mut changed = both.filter(|(_, (seen, now))| seen != now);
-                return match changed.all(|(file, _)| is_tables(file)) {
+                return match changed.all(|(file, _)| self.is_tables(file)) {
                     true => ReloadOf::Tables,
                     false => ReloadOf::Everything,
                 };
@@ -172,17 +175,26 @@ impl Reload {
             Renewed::Same => {}
             Renewed::Changed(tables, mut names) => {
                 names.sort_unstable();
+                let banned = policy
+                    .tables()
+                    .map_or_else(Vec::new, |older| tables.new_bans(older));
                 let (policy, revocations) = self.gate.set_tables(&tables, &names);
                 let (book, users) = (policy, names.into());
                 done.revoked = self.tell_shards(&Command::SetRulesOf { book, users }, revocations);
+                if !banned.is_empty() {
+                    let control = Arc::clone(&self.control);
+                    tokio::spawn(async move { control.end_banned(banned).await });
+                }
                 info!(
                     revoked = done.revoked,
                     "users and devices read again ({why})"
                 );
             }
         }
-        for ((file, seen), now) in self.files.iter().zip(&mut self.seen).zip(look) {
-            if is_tables(file) {
+        let files = self.files.iter();
+        let are_tables: Vec<bool> = files.map(|file| self.is_tables(file)).collect();
+        for ((is_tables, seen), now) in are_tables.into_iter().zip(&mut self.seen).zip(look) {
+            if is_tables {
                 *seen = now;
             }
         }
@@ -228,6 +240,9 @@ impl Reload {
     fn reload(&mut self) -> Result<Reloaded, String> {
         let effective = self.options.load().map_err(|error| format!("{error:#}"))?;
         let node = config::resolve(&effective).map_err(|error| error.to_string())?;
+        if node.tables.location != self.tables {
+            return Err("registry.url has changed; that needs a restart".to_owned());
+        }
         if self.is_asking() && node.policy.is_none() {
             return Err(
                 "clients would no longer have to say who they are; that needs a restart".to_owned(),

@@ -1,0 +1,88 @@
+//! Who asks, as the tables know it.
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use martlet_control::principal::Principal;
+use martlet_control::principal::Scopes;
+use martlet_control::tables::by_what;
+use martlet_registry::{Actor, Scope};
+
+use crate::api::Connection;
+use crate::frame::RequestId;
+use crate::problem::{Problem, ProblemKind};
+
+/// Who asks, what they see, and what they may.
+#[derive(Clone, Debug)]
+pub(crate) struct Asking {
+    /// ?
+    pub(crate) actor: Actor,
+    /// What its holder may do: scopes and roles.
+    pub(crate) scopes: Scopes,
+}
+
+impl Asking {
+    /// What they see.
+    pub(crate) fn scope(&self) -> Scope {
+        self.actor.scope.clone()
+    }
+
+    /// They see everybody's.
+    pub(crate) fn sees_all(&self) -> bool {
+        self.actor.scope == Scope::All
+    }
+
+    /// The same, who looks at one team only: they may, if they see everybody's or that is theirs.
+    pub(crate) fn within(mut self, team: Option<&str>) -> Self {
+        if let Some(team) = team {
+            self.actor.scope = match self.actor.scope {
+                Scope::Team(own) if own != team => Scope::Team(String::new()),
+                _ => Scope::Team(team.to_owned()),
+            };
+        }
+        self
+    }
+
+    /// Nobody gives more than they have.
+    ///
+    /// # Errors
+    /// These are more.
+    pub(crate) fn expect_within(&self, given: Scopes) -> Result<(), Problem> {
+        let beyond: Vec<&str> = given
+            .iter()
+            .filter(|scope| !self.scopes.has(*scope))
+            .map(martlet_control::principal::Scope::name)
+            .collect();
+        match beyond.is_empty() {
+            true => Ok(()),
+            false => {
+                let detail = format!("who asks may not do that themselves: {}", beyond.join(", "));
+                Err(Problem::new(ProblemKind::Forbidden, detail))
+            }
+        }
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Asking {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let nobody = Principal::anonymous(Scopes::NONE);
+        let principal = parts.extensions.get::<Principal>().unwrap_or(&nobody);
+        let connection = parts.extensions.get::<Connection>();
+        let peer = connection.and_then(|connection| connection.peer);
+        let request_id = parts.extensions.get::<RequestId>();
+        Ok(Self {
+            actor: Actor {
+                who: principal.to_string(),
+                by: by_what(&principal.kind).to_owned(),
+                address: peer.map(|peer| peer.to_string()).unwrap_or_default(),
+                request_id: request_id.map(|id| id.0.clone()).unwrap_or_default(),
+                scope: match &principal.team {
+                    Some(team) => Scope::Team(team.clone()),
+                    None => Scope::All,
+                },
+            },
+            scopes: principal.scopes,
+        })
+    }
+}

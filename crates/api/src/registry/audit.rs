@@ -1,0 +1,124 @@
+//! Who changed what.
+
+use axum::extract::State;
+use martlet_registry::{AuditEntry, AuditFilter};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::{Asking, moment, page_of, page_request, time};
+use crate::api::Api;
+use crate::extract::QueryOf;
+use crate::page::Page;
+use crate::problem::Problem;
+use crate::time::Moment;
+
+/// A line of the audit log.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct AuditView {
+    /// Rises, and is never used again.
+    number: i64,
+    /// When it was done.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    at: Option<Moment>,
+    /// Who it was.
+    #[schema(example = "user:ada")]
+    who: String,
+    /// By what: a session, an API key, the command line.
+    by: String,
+    /// From where; empty: from this machine.
+    address: String,
+    /// The request, as in the log.
+    request_id: String,
+    /// What was done.
+    #[schema(example = "device.add")]
+    action: String,
+    /// Of which kind the object is.
+    object_kind: String,
+    /// Which object.
+    object_id: String,
+    /// What is different, without secrets.
+    changed: serde_json::Value,
+    /// `done`, or why not.
+    outcome: String,
+}
+
+impl From<AuditEntry> for AuditView {
+    fn from(line: AuditEntry) -> Self {
+        let changed = serde_json::from_str(&line.entry.changed);
+        Self {
+            number: line.number,
+            at: moment(line.at_ms),
+            who: line.who,
+            by: line.by,
+            address: line.address,
+            request_id: line.request_id,
+            action: line.entry.action,
+            object_kind: line.entry.object_kind,
+            object_id: line.entry.object_id,
+            changed: changed.unwrap_or(serde_json::Value::String(line.entry.changed)),
+            outcome: line.entry.outcome,
+        }
+    }
+}
+
+/// Which lines; what is not said is any.
+#[derive(Clone, Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct WantedLines {
+    /// At most so many on a page.
+    #[param(minimum = 1, maximum = 1000, default = 100)]
+    limit: Option<usize>,
+    /// `next` of the page before.
+    cursor: Option<String>,
+    /// Say how many there are on all pages.
+    total: Option<bool>,
+    /// Who it was.
+    who: Option<String>,
+    /// What was done; `device.` is all whose name begins so.
+    action: Option<String>,
+    /// Of which kind the object is.
+    object_kind: Option<String>,
+    /// Which object.
+    object_id: Option<String>,
+    /// At this time or later (RFC 3339).
+    from: Option<String>,
+    /// Before this time.
+    before: Option<String>,
+}
+
+/// Who changed what
+#[utoipa::path(get, path = "/api/v1/audit", tag = "security", params(WantedLines),
+    responses((status = 200, description = "A page of it, newest first", body = Page<AuditView>)))]
+pub(crate) async fn list(
+    State(api): State<Api>,
+    asking: Asking,
+    QueryOf(wanted): QueryOf<WantedLines>,
+) -> Result<axum::Json<Page<AuditView>>, Problem> {
+    let scope = asking.scope();
+    let at = |name: &str, text: &Option<String>| -> Result<Option<i64>, Problem> {
+        match text.as_deref() {
+            None => Ok(None),
+            Some(text) => time(name, Some(text)).map(Some).map_err(|_| {
+                let detail = format!("{text:?} is no time, expected such as 2030-01-31T12:00:00Z");
+                Problem::bad_request(format!("{name}: {detail}")).of_parameter(name, detail)
+            }),
+        }
+    };
+    let filter = AuditFilter {
+        who: wanted.who.clone(),
+        action: wanted.action.clone(),
+        object_kind: wanted.object_kind.clone(),
+        object_id: wanted.object_id.clone(),
+        from_ms: at("from", &wanted.from)?,
+        before_ms: at("before", &wanted.before)?,
+    };
+    let of = format!("audit {scope:?} {filter:?}");
+    let asked = (wanted.limit, wanted.cursor.as_deref(), wanted.total);
+    let request = page_request(&api, &of, asked)?;
+    let page = api.tables()?.read(move |registry| {
+        Box::pin(async move { registry.audit_log(&scope, &filter, &request).await })
+    });
+    let page = page.await?;
+    Ok(axum::Json(page_of(&api, &of, page, AuditView::from)))
+}

@@ -1,0 +1,397 @@
+//! Many devices at once: added from JSON or CSV, and written out.
+
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use martlet_control::csv;
+use martlet_registry::{Device, DeviceOrder, Import, NewDevice, PageRequest, RowOutcome};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::Asking;
+use super::devices::{DeviceView, NewDeviceBody, Wanted};
+use crate::api::Api;
+use crate::extract::{JsonBody, QueryOf};
+use crate::problem::{Problem, ProblemKind};
+
+/// Devices of one request.
+const DEVICES_MAX: usize = 10_000;
+
+/// Columns of a table of devices, in the order in which they are written.
+pub(super) const COLUMNS: &[&str] = &[
+    "id",
+    "name",
+    "type",
+    "status",
+    "description",
+    "location",
+    "firmware_version",
+    "hardware_version",
+    "owner",
+    "team",
+    "tags",
+    "groups",
+];
+
+/// How many devices are added.
+#[derive(Clone, Copy, Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct How {
+    /// If one cannot be added, none is. Else those that can be are.
+    all_or_none: Option<bool>,
+    /// Nothing is added: what would become of each is answered.
+    dry_run: Option<bool>,
+}
+
+/// Devices to be added.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Many {
+    /// The devices.
+    #[schema(max_items = 10_000)]
+    devices: Vec<NewDeviceBody>,
+}
+
+/// What has become of one.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Row {
+    /// Its place in the request, from 1; in a table, the line.
+    row: usize,
+    /// Its id.
+    id: String,
+    /// `added`, `exists`, `refused`, `limit_reached` or `not_done`; `would_add` in a dry run.
+    outcome: &'static str,
+    /// Why it is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why: Option<String>,
+    /// What it logs in with, shown this once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    secret: Option<String>,
+}
+
+/// What has become of all.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Done {
+    /// So many are there now.
+    added: usize,
+    /// So many are not, and why stands with each.
+    refused: usize,
+    /// Nothing was added.
+    dry_run: bool,
+    /// In the order of the request.
+    rows: Vec<Row>,
+}
+
+/// Each to be added, or why it cannot be read.
+type Read = (usize, String, Result<NewDevice, Problem>);
+
+async fn add_all(
+    api: &Api,
+    asking: Asking,
+    all: Vec<Read>,
+    how: How,
+) -> Result<axum::Json<Done>, Problem> {
+    if all.len() > DEVICES_MAX {
+        let detail = format!("{DEVICES_MAX} devices at most come with one request");
+        return Err(Problem::new(ProblemKind::Invalid, detail));
+    }
+    let is_dry = how.dry_run == Some(true);
+    let is_whole = how.all_or_none == Some(true);
+    let is_odd = all.iter().any(|(_, _, read)| read.is_err());
+    let import = match is_whole {
+        true => Import::AllOrNone,
+        false => Import::EachByItself,
+    };
+    let (mut rows, mut new) = (Vec::new(), Vec::new());
+    for (row, id, read) in all {
+        let (outcome, why) = match read {
+            Ok(device) => {
+                new.push(device);
+                ("not_done", None)
+            }
+            Err(problem) => ("refused", Some(problem.detail().to_owned())),
+        };
+        rows.push(Row {
+            row,
+            id,
+            outcome,
+            why,
+            secret: None,
+        });
+    }
+    let outcomes = match (is_whole && is_odd, is_dry) {
+        (true, _) => Vec::new(),
+        (false, true) => {
+            let tried = api.tables()?.read(move |registry| {
+                Box::pin(async move { registry.try_devices(&asking.actor, new).await })
+            });
+            tried.await?
+        }
+        (false, false) => {
+            let added = api.tables()?.change(move |registry| {
+                Box::pin(async move { registry.add_devices(&asking.actor, new, import).await })
+            });
+            added.await?
+        }
+    };
+    let mut outcomes = outcomes.into_iter();
+    for row in rows.iter_mut().filter(|row| row.why.is_none()) {
+        let Some(outcome) = outcomes.next() else {
+            continue;
+        };
+        (row.outcome, row.why) = match outcome {
+            RowOutcome::Added(added) if !is_dry => {
+                row.secret = added.secret.map(|secret| secret.text().to_owned());
+                ("added", None)
+            }
+            RowOutcome::Added(_) => ("would_add", None),
+            RowOutcome::Exists(why) => ("exists", Some(why)),
+            RowOutcome::Refused(why) => ("refused", Some(why)),
+            RowOutcome::LimitReached(why) => ("limit_reached", Some(why)),
+            RowOutcome::NotDone => ("not_done", None),
+        };
+    }
+    let added = rows.iter().filter(|row| row.outcome == "added").count();
+    let refused = rows.iter().filter(|row| row.why.is_some()).count();
+    Ok(axum::Json(Done {
+        added,
+        refused,
+        dry_run: is_dry,
+        rows,
+    }))
+}
+
+/// Add many devices
+///
+/// Up to 10,000. What has become of each is answered, in their order; those that were added may
+/// connect when the answer is there.
+#[utoipa::path(post, path = "/api/v1/devices/bulk", tag = "devices", params(How),
+    request_body = Many,
+    responses((status = 200, description = "What has become of each", body = Done)))]
+pub(crate) async fn add(
+    State(api): State<Api>,
+    asking: Asking,
+    QueryOf(how): QueryOf<How>,
+    JsonBody(body): JsonBody<Many>,
+) -> Result<axum::Json<Done>, Problem> {
+    add_all(&api, asking, of_bodies(body.devices), how).await
+}
+
+fn of_bodies(all: Vec<NewDeviceBody>) -> Vec<Read> {
+    let all = all.into_iter().enumerate();
+    all.map(|(at, body)| {
+        let id = body.id.clone();
+        (at + 1, id, body.device(&format!("/devices/{at}")))
+    })
+    .collect()
+}
+
+/// Add devices from a table
+///
+/// `text/csv`, whose first line names the columns: `id`, and any of `name`, `type`, `status`,
+/// `description`, `location`, `firmware_version`, `hardware_version`, `owner`, `team`, `tags` and
+/// `groups` (with `;` between them), `secret`. Or JSON, as `POST /devices/bulk` has it.
+#[utoipa::path(post, path = "/api/v1/devices/import", tag = "devices", params(How),
+    request_body(content((String = "text/csv"), (Many = "application/json"))),
+    responses((status = 200, description = "What has become of each", body = Done)))]
+pub(crate) async fn import(
+    State(api): State<Api>,
+    asking: Asking,
+    QueryOf(how): QueryOf<How>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<axum::Json<Done>, Problem> {
+    let kind = headers.get(header::CONTENT_TYPE);
+    let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let essence = kind.split(';').next().unwrap_or_default().trim();
+    let all = match essence.to_ascii_lowercase().as_str() {
+        "text/csv" => of_table(&body)?,
+        "application/json" => {
+            let many: Many = crate::extract::from_json(&body)?;
+            of_bodies(many.devices)
+        }
+        _ => {
+            let detail = "send Content-Type: text/csv or application/json";
+            return Err(Problem::new(ProblemKind::UnsupportedMediaType, detail));
+        }
+    };
+    add_all(&api, asking, all, how).await
+}
+
+fn of_table(body: &[u8]) -> Result<Vec<Read>, Problem> {
+    let text = std::str::from_utf8(body);
+    let text = text.map_err(|_| Problem::bad_request("the table is not UTF-8"))?;
+    let rows = csv::read(text).map_err(Problem::bad_request)?;
+    let mut rows = rows.into_iter();
+    let Some((_, names)) = rows.next() else {
+        return Err(Problem::bad_request(
+            "the table is empty: its first line names the columns",
+        ));
+    };
+    let names: Vec<String> = names
+        .iter()
+        .map(|name| name.trim().to_lowercase())
+        .collect();
+    let is_known = |name: &&String| COLUMNS.contains(&name.as_str()) || *name == "secret";
+    if let Some(odd) = names.iter().find(|name| !is_known(name)) {
+        let known = COLUMNS.join(", ");
+        let detail = format!("there is no column {odd:?}, expected some of {known}, secret");
+        return Err(Problem::new(ProblemKind::Invalid, detail));
+    }
+    if !names.iter().any(|name| name == "id") {
+        let detail = "the table has no column id; its first line names the columns";
+        return Err(Problem::new(ProblemKind::Invalid, detail));
+    }
+    let read = |(line, fields): (usize, Vec<String>)| {
+        let field = |name: &str| {
+            let at = names.iter().position(|known| known == name)?;
+            fields.get(at).map(|field| csv::unmarked(field))
+        };
+        let text = |name: &str| field(name).unwrap_or_default().to_owned();
+        let given = |name: &str| {
+            field(name)
+                .filter(|text| !text.is_empty())
+                .map(str::to_owned)
+        };
+        let list = |name: &str| {
+            let all = field(name).unwrap_or_default().split(';').map(str::trim);
+            all.filter(|one| !one.is_empty())
+                .map(str::to_owned)
+                .collect()
+        };
+        if fields.len() > names.len() {
+            let detail = format!("{} fields, and {} columns", fields.len(), names.len());
+            let problem = Problem::new(ProblemKind::Invalid, detail);
+            return (line, text("id"), Err(problem));
+        }
+        let body = NewDeviceBody {
+            id: text("id").trim().to_owned(),
+            name: given("name"),
+            device_type: given("type"),
+            status: given("status"),
+            description: text("description"),
+            location: text("location"),
+            firmware_version: text("firmware_version"),
+            hardware_version: text("hardware_version"),
+            owner: text("owner"),
+            team: given("team"),
+            tags: list("tags"),
+            groups: list("groups"),
+            secret: given("secret"),
+            with_secret: None,
+        };
+        (line, body.id.clone(), body.device(""))
+    };
+    Ok(rows.map(read).collect())
+}
+
+/// A row's number, the id that stands in it, and what it says or what is wrong with it.
+pub type TableRow = (usize, String, Result<NewDevice, String>);
+
+/// A table of devices, as text: each with its line, its id, and what it is or why it is none.
+///
+/// # Errors
+/// It is no table of devices; in words.
+pub fn devices_of_table(text: &[u8]) -> Result<Vec<TableRow>, String> {
+    let all = of_table(text).map_err(|problem| problem.detail().to_owned())?;
+    let told = |(line, id, read): Read| {
+        let read = read.map_err(|problem| problem.detail().to_owned());
+        (line, id, read)
+    };
+    Ok(all.into_iter().map(told).collect())
+}
+
+/// Devices as a table, which [`devices_of_table`] reads again.
+pub fn table_of_devices(devices: Vec<Device>) -> String {
+    let views: Vec<DeviceView> = devices.into_iter().map(DeviceView::from).collect();
+    table_of(&views)
+}
+
+/// A device as JSON, as the API shows it.
+pub fn json_of_device(device: Device) -> serde_json::Value {
+    // Texts and numbers alone: that cannot fail.
+    serde_json::to_value(DeviceView::from(device)).unwrap_or_default()
+}
+
+fn table_of(devices: &[DeviceView]) -> String {
+    let mut text = csv::line(COLUMNS.iter().copied());
+    for device in devices {
+        let (tags, groups) = (device.tags.join(";"), device.groups.join(";"));
+        text.push_str(&csv::line([
+            device.id.as_str(),
+            &device.name,
+            &device.device_type,
+            device.status,
+            &device.description,
+            &device.location,
+            &device.firmware_version,
+            &device.hardware_version,
+            &device.owner,
+            &device.team,
+            &tags,
+            &groups,
+        ]));
+    }
+    text
+}
+
+/// Devices as a table
+///
+/// All that are asked for, on one page: CSV, or JSON with `format=json`. Secrets are in neither.
+#[utoipa::path(get, path = "/api/v1/devices/export", tag = "devices", params(Wanted),
+    responses((status = 200, description = "The devices",
+        content((String = "text/csv"), (Vec<DeviceView> = "application/json")))))]
+pub(crate) async fn export(
+    State(api): State<Api>,
+    asking: Asking,
+    QueryOf(wanted): QueryOf<Wanted>,
+) -> Result<Response, Problem> {
+    let is_json = match wanted.format.as_deref() {
+        None | Some("csv") => false,
+        Some("json") => true,
+        Some(other) => {
+            let detail = format!("{other:?} is none of csv, json");
+            return Err(Problem::bad_request(detail.clone()).of_parameter("format", detail));
+        }
+    };
+    let (scope, filter) = (asking.scope(), wanted.filter()?);
+    let mut all: Vec<DeviceView> = Vec::new();
+    let mut cursor = None;
+    loop {
+        let request = PageRequest {
+            cursor,
+            ..PageRequest::first(1_000)
+        };
+        let (scope, filter) = (scope.clone(), filter.clone());
+        let page = api.tables()?.read(move |registry| {
+            Box::pin(async move {
+                registry
+                    .list_devices(&scope, &filter, DeviceOrder::Id, &request)
+                    .await
+            })
+        });
+        let page = page.await?;
+        all.extend(page.items.into_iter().map(DeviceView::from));
+        cursor = page.next;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    if is_json {
+        return Ok(axum::Json(all).into_response());
+    }
+    let text = table_of(&all);
+    let headers = [
+        (
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("text/csv; charset=utf-8"),
+        ),
+        (
+            header::CONTENT_DISPOSITION,
+            HeaderValue::from_static("attachment; filename=\"devices.csv\""),
+        ),
+    ];
+    Ok((headers, text).into_response())
+}

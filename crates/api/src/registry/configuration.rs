@@ -1,0 +1,155 @@
+//! The configuration of devices, as keys and values.
+
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use martlet_registry::{DataType, DeviceRef, Setting};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::devices::OfTeam;
+use super::{Asking, expected_if_any, moment, version, word};
+use crate::api::Api;
+use crate::extract::{JsonBody, PathOf, QueryOf};
+use crate::problem::Problem;
+use crate::time::Moment;
+
+/// A key of a device's configuration.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct SettingView {
+    /// The key.
+    key: String,
+    /// As text.
+    value: String,
+    /// What the text is.
+    data_type: &'static str,
+    /// It holds.
+    is_active: bool,
+    /// Raised with every change; the `ETag` is made of it.
+    revision: i64,
+    /// When it was last changed.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    updated_at: Option<Moment>,
+}
+
+impl From<Setting> for SettingView {
+    fn from(setting: Setting) -> Self {
+        Self {
+            key: setting.key,
+            value: setting.value,
+            data_type: setting.data_type.word(),
+            is_active: setting.is_active,
+            revision: setting.revision,
+            updated_at: moment(setting.updated_ms),
+        }
+    }
+}
+
+/// All keys of a device.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Settings {
+    /// By key.
+    items: Vec<SettingView>,
+}
+
+/// Configuration of a device
+#[utoipa::path(get, path = "/api/v1/devices/{id}/configuration", tag = "devices",
+    params(("id" = String, Path, description = "The device's id"), OfTeam),
+    responses((status = 200, description = "All of it", body = Settings),
+        (status = 404, description = "There is no such device")))]
+pub(crate) async fn list(
+    State(api): State<Api>,
+    asking: Asking,
+    PathOf(id): PathOf<String>,
+    QueryOf(of): QueryOf<OfTeam>,
+) -> Result<axum::Json<Settings>, Problem> {
+    let scope = asking.within(of.team.as_deref()).scope();
+    let found = api.tables()?.read(move |registry| {
+        Box::pin(async move { registry.configuration(&scope, DeviceRef::Id(&id)).await })
+    });
+    let items = found.await?.into_iter().map(SettingView::from).collect();
+    Ok(axum::Json(Settings { items }))
+}
+
+/// What a key is to be.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SettingBody {
+    /// As text.
+    value: String,
+    /// What the text is: the first of the list if nothing is said.
+    data_type: Option<String>,
+    /// It holds; it does, if nothing is said.
+    is_active: Option<bool>,
+}
+
+/// Set a key of a device's configuration
+///
+/// With `If-Match` only if nobody has changed it; `"0"` is of a key that is not there.
+#[utoipa::path(put, path = "/api/v1/devices/{id}/configuration/{key}", tag = "devices",
+    params(("id" = String, Path, description = "The device's id"),
+        ("key" = String, Path, description = "The key"), OfTeam),
+    request_body = SettingBody,
+    responses((status = 200, description = "As it is now", body = SettingView),
+        (status = 404, description = "There is no such device"),
+        (status = 412, description = "It was changed meanwhile")))]
+pub(crate) async fn set(
+    State(api): State<Api>,
+    asking: Asking,
+    PathOf((id, key)): PathOf<(String, String)>,
+    QueryOf(of): QueryOf<OfTeam>,
+    headers: HeaderMap,
+    JsonBody(body): JsonBody<SettingBody>,
+) -> Result<Response, Problem> {
+    let expected = expected_if_any(&headers)?;
+    let known: Vec<&str> = DataType::ALL.iter().map(|one| one.word()).collect();
+    let data_type = match &body.data_type {
+        None => DataType::ALL[0],
+        Some(text) => word("/data_type", text, DataType::from_word, &known)?,
+    };
+    let actor = asking.within(of.team.as_deref()).actor;
+    let is_active = body.is_active.unwrap_or(true);
+    let set = api.tables()?.change(move |registry| {
+        Box::pin(async move {
+            let device = DeviceRef::Id(&id);
+            registry
+                .set_configuration(
+                    &actor,
+                    device,
+                    &key,
+                    &body.value,
+                    data_type,
+                    is_active,
+                    expected,
+                )
+                .await
+        })
+    });
+    let setting = set.await?;
+    let tag = version(setting.revision).header();
+    Ok(([tag], axum::Json(SettingView::from(setting))).into_response())
+}
+
+/// Remove a key of a device's configuration
+#[utoipa::path(delete, path = "/api/v1/devices/{id}/configuration/{key}", tag = "devices",
+    params(("id" = String, Path, description = "The device's id"),
+        ("key" = String, Path, description = "The key"), OfTeam),
+    responses((status = 204, description = "It is gone"),
+        (status = 404, description = "There is none")))]
+pub(crate) async fn remove(
+    State(api): State<Api>,
+    asking: Asking,
+    PathOf((id, key)): PathOf<(String, String)>,
+    QueryOf(of): QueryOf<OfTeam>,
+) -> Result<StatusCode, Problem> {
+    let actor = asking.within(of.team.as_deref()).actor;
+    let removed = api.tables()?.change(move |registry| {
+        Box::pin(async move {
+            registry
+                .remove_configuration(&actor, DeviceRef::Id(&id), &key)
+                .await
+        })
+    });
+    removed.await?;
+    Ok(StatusCode::NO_CONTENT)
+}

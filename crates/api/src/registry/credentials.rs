@@ -1,0 +1,257 @@
+//! What devices log in with.
+
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use martlet_registry::{Credential, DeviceRef, NewCredential, Secret};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::devices::OfTeam;
+use super::{Asking, moment, time};
+use crate::api::Api;
+use crate::extract::{JsonBody, PathOf, QueryOf};
+use crate::problem::{Problem, ProblemKind};
+use crate::time::Moment;
+
+/// A credential, without the secret.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct CredentialView {
+    /// Its id.
+    id: String,
+    /// For people.
+    name: String,
+    /// `secret` or `certificate`.
+    kind: &'static str,
+    /// When it was made.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    created_at: Option<Moment>,
+    /// When it ends; null: never.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    expires_at: Option<Moment>,
+    /// Since when it is good no more; null: it is.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    revoked_at: Option<Moment>,
+    /// When it was last used, as far as that is written; null: never.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    last_used_at: Option<Moment>,
+    /// How often it was used.
+    uses: i64,
+}
+
+impl From<Credential> for CredentialView {
+    fn from(credential: Credential) -> Self {
+        Self {
+            id: credential.id,
+            name: credential.name,
+            kind: credential.kind.word(),
+            created_at: moment(credential.created_ms),
+            expires_at: moment(credential.expires_ms),
+            revoked_at: moment(credential.revoked_ms),
+            last_used_at: moment(credential.last_used_ms),
+            uses: credential.uses,
+        }
+    }
+}
+
+/// All of a device's.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Credentials {
+    /// Oldest first; there are never many.
+    items: Vec<CredentialView>,
+}
+
+/// Credentials of a device
+#[utoipa::path(get, path = "/api/v1/devices/{id}/credentials", tag = "devices",
+    params(("id" = String, Path, description = "The device's id"), OfTeam),
+    responses((status = 200, description = "All of them", body = Credentials),
+        (status = 404, description = "There is no such device")))]
+pub(crate) async fn list(
+    State(api): State<Api>,
+    asking: Asking,
+    PathOf(id): PathOf<String>,
+    QueryOf(of): QueryOf<OfTeam>,
+) -> Result<axum::Json<Credentials>, Problem> {
+    let scope = asking.within(of.team.as_deref()).scope();
+    let found = api.tables()?.read(move |registry| {
+        Box::pin(async move { registry.credentials(&scope, DeviceRef::Id(&id)).await })
+    });
+    let items = found.await?.into_iter().map(CredentialView::from).collect();
+    Ok(axum::Json(Credentials { items }))
+}
+
+/// A credential to be added. Without a secret and a fingerprint, a secret is made up.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewCredentialBody {
+    /// For people.
+    #[serde(default)]
+    name: String,
+    /// A secret that the device has already, of 16 random characters or more.
+    #[schema(format = Password)]
+    secret: Option<String>,
+    /// The SHA-256 fingerprint of the device's certificate, in hexadecimal.
+    fingerprint: Option<String>,
+    /// When it ends; never, if nothing is said.
+    #[schema(format = DateTime)]
+    expires_at: Option<String>,
+}
+
+/// A credential that was added.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct MadeCredential {
+    #[serde(flatten)]
+    credential: CredentialView,
+    /// The secret, shown this once; null: it was not made up.
+    secret: Option<String>,
+}
+
+fn fingerprint(text: &str) -> Option<[u8; 32]> {
+    let digits: Vec<u8> = text.bytes().filter(|byte| *byte != b':').collect();
+    let digits = std::str::from_utf8(&digits).ok()?;
+    let is_hex = digits.len() == 64 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let mut bytes = [0; 32];
+    for (at, byte) in bytes.iter_mut().enumerate().filter(|_| is_hex) {
+        *byte = u8::from_str_radix(&digits[2 * at..2 * at + 2], 16).ok()?;
+    }
+    is_hex.then_some(bytes)
+}
+
+/// Add a credential
+///
+/// Beside those that the device has. A secret that is made up is shown this once.
+#[utoipa::path(post, path = "/api/v1/devices/{id}/credentials", tag = "devices",
+    params(("id" = String, Path, description = "The device's id"), OfTeam),
+    request_body = NewCredentialBody,
+    responses((status = 201, description = "It is good", body = MadeCredential),
+        (status = 404, description = "There is no such device")))]
+pub(crate) async fn add(
+    State(api): State<Api>,
+    asking: Asking,
+    PathOf(id): PathOf<String>,
+    QueryOf(of): QueryOf<OfTeam>,
+    JsonBody(body): JsonBody<NewCredentialBody>,
+) -> Result<(StatusCode, axum::Json<MadeCredential>), Problem> {
+    let invalid = |field: &str, detail: String| {
+        Problem::new(ProblemKind::Invalid, detail.clone()).of_field(field, detail)
+    };
+    let new = match (&body.secret, &body.fingerprint) {
+        (None, None) => NewCredential::MadeUp,
+        (Some(text), None) => NewCredential::Given(
+            Secret::given(text).map_err(|error| invalid("/secret", error.to_string()))?,
+        ),
+        (None, Some(text)) => NewCredential::Certificate(fingerprint(text).ok_or_else(|| {
+            let detail = "expected 64 hexadecimal digits, the SHA-256 of the certificate";
+            invalid("/fingerprint", detail.to_owned())
+        })?),
+        (Some(_), Some(_)) => {
+            let detail = "a credential is a secret or a certificate, not both";
+            return Err(invalid("/fingerprint", detail.to_owned()));
+        }
+    };
+    let expires_ms = time("/expires_at", body.expires_at.as_deref())?;
+    let actor = asking.within(of.team.as_deref()).actor;
+    let added = api.tables()?.change(move |registry| {
+        Box::pin(async move {
+            registry
+                .add_credential(&actor, DeviceRef::Id(&id), &body.name, new, expires_ms)
+                .await
+        })
+    });
+    let (credential, secret) = added.await?;
+    let made = MadeCredential {
+        credential: credential.into(),
+        secret: secret.map(|secret| secret.text().to_owned()),
+    };
+    Ok((StatusCode::CREATED, axum::Json(made)))
+}
+
+/// How a device is given another secret.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Rotation {
+    /// For so long the secrets that it has are good yet; 0: no more, and its connection ends.
+    #[serde(default)]
+    #[schema(maximum = 31_536_000)]
+    grace_secs: u64,
+}
+
+/// The new secret.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Rotated {
+    /// The device's id.
+    id: String,
+    /// Shown this once.
+    secret: String,
+    /// For so long the old ones are good yet.
+    grace_secs: u64,
+}
+
+/// A device is given a new secret within a year of the old one.
+const GRACE_SECS_MAX: u64 = 365 * 24 * 60 * 60;
+
+/// Give a device another secret
+///
+/// It is shown this once. Those that the device has are good for `grace_secs` longer.
+#[utoipa::path(post, path = "/api/v1/devices/{id}/rotate", tag = "devices",
+    params(("id" = String, Path, description = "The device's id"), OfTeam),
+    request_body = Rotation,
+    responses((status = 200, description = "The new one", body = Rotated),
+        (status = 404, description = "There is no such device")))]
+pub(crate) async fn rotate(
+    State(api): State<Api>,
+    asking: Asking,
+    PathOf(id): PathOf<String>,
+    QueryOf(of): QueryOf<OfTeam>,
+    JsonBody(body): JsonBody<Rotation>,
+) -> Result<axum::Json<Rotated>, Problem> {
+    if body.grace_secs > GRACE_SECS_MAX {
+        let detail = format!("expected 0 to {GRACE_SECS_MAX}");
+        let problem = Problem::new(ProblemKind::Invalid, format!("grace_secs: {detail}"));
+        return Err(problem.of_field("/grace_secs", detail));
+    }
+    let grace = Duration::from_secs(body.grace_secs);
+    let actor = asking.within(of.team.as_deref()).actor;
+    let device = id.clone();
+    let rotated = api.tables()?.change(move |registry| {
+        Box::pin(async move {
+            registry
+                .rotate_secret(&actor, DeviceRef::Id(&device), grace)
+                .await
+        })
+    });
+    let secret = rotated.await?.text().to_owned();
+    let grace_secs = body.grace_secs;
+    Ok(axum::Json(Rotated {
+        id,
+        secret,
+        grace_secs,
+    }))
+}
+
+/// Revoke a credential
+///
+/// A connection that came by it ends.
+#[utoipa::path(delete, path = "/api/v1/devices/{id}/credentials/{credential}", tag = "devices",
+    params(("id" = String, Path, description = "The device's id"),
+        ("credential" = String, Path, description = "The credential's id"), OfTeam),
+    responses((status = 204, description = "It is good no more"),
+        (status = 404, description = "There is none that is good")))]
+pub(crate) async fn revoke(
+    State(api): State<Api>,
+    asking: Asking,
+    PathOf((id, credential)): PathOf<(String, String)>,
+    QueryOf(of): QueryOf<OfTeam>,
+) -> Result<StatusCode, Problem> {
+    let actor = asking.within(of.team.as_deref()).actor;
+    let revoked = api.tables()?.change(move |registry| {
+        Box::pin(async move {
+            registry
+                .revoke_credential(&actor, DeviceRef::Id(&id), &credential)
+                .await
+        })
+    });
+    revoked.await?;
+    Ok(StatusCode::NO_CONTENT)
+}

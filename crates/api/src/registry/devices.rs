@@ -1,0 +1,589 @@
+//! Devices.
+
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use martlet_registry::{
+    DEVICE_TYPE, Device, DeviceChange, DeviceFilter, DeviceOrder, DeviceRef, DeviceSecret,
+    NewDevice, Secret, Status,
+};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::{Asking, expected, expected_if_any, moment, page_of, page_request, version, word};
+use crate::api::Api;
+use crate::extract::{JsonBody, PathOf, QueryOf};
+use crate::page::Page;
+use crate::problem::Problem;
+use crate::time::Moment;
+
+pub(super) const STATUSES: &[&str] = &["active", "inactive", "maintenance"];
+
+/// A device.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct DeviceView {
+    /// Its Client Identifier and user name.
+    #[schema(example = "pump-7")]
+    pub(super) id: String,
+    /// Unique among all there ever were.
+    pub(super) number: i64,
+    /// For people.
+    pub(super) name: String,
+    /// Of its type are the topics that it may use.
+    #[serde(rename = "type")]
+    pub(super) device_type: String,
+    /// `active` devices are let in, `inactive` ones and those in `maintenance` are not.
+    pub(super) status: &'static str,
+    /// For people.
+    pub(super) description: String,
+    /// Where it stands.
+    pub(super) location: String,
+    /// What runs on it.
+    pub(super) firmware_version: String,
+    /// What it is built as.
+    pub(super) hardware_version: String,
+    /// The user whose it is; empty is nobody's.
+    pub(super) owner: String,
+    /// The id of its team; empty is none.
+    pub(super) team: String,
+    /// In their order.
+    pub(super) tags: Vec<String>,
+    /// Ids of its groups.
+    pub(super) groups: Vec<String>,
+    /// Credentials that are good now.
+    pub(super) credentials: usize,
+    /// Raised with every change; the `ETag` is made of it.
+    pub(super) revision: i64,
+    /// When it was made.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub(super) created_at: Option<Moment>,
+    /// When it was last changed.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub(super) updated_at: Option<Moment>,
+    /// When it was last connected or heard of.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub(super) last_seen_at: Option<Moment>,
+    /// When it was deleted; null: it is there.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub(super) deleted_at: Option<Moment>,
+}
+
+impl From<Device> for DeviceView {
+    fn from(device: Device) -> Self {
+        Self {
+            id: device.id,
+            number: device.number,
+            name: device.name,
+            device_type: device.device_type,
+            status: device.status.word(),
+            description: device.description,
+            location: device.location,
+            firmware_version: device.firmware_version,
+            hardware_version: device.hardware_version,
+            owner: device.owner,
+            team: device.team,
+            tags: device.tags,
+            groups: device.groups,
+            credentials: device.credentials,
+            revision: device.revision,
+            created_at: moment(device.created_ms),
+            updated_at: moment(device.updated_ms),
+            last_seen_at: moment(device.last_seen_ms),
+            deleted_at: moment(device.deleted_ms),
+        }
+    }
+}
+
+/// With its version, as an answer.
+pub(super) fn answer(status: StatusCode, device: Device) -> Response {
+    let tag = version(device.revision).header();
+    (status, [tag], axum::Json(DeviceView::from(device))).into_response()
+}
+
+/// Which devices; what is not said is any.
+#[derive(Clone, Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Wanted {
+    /// At most so many on a page.
+    #[param(minimum = 1, maximum = 1000, default = 100)]
+    limit: Option<usize>,
+    /// `next` of the page before.
+    cursor: Option<String>,
+    /// Say how many there are on all pages.
+    total: Option<bool>,
+    /// Of an export: `json`, or `csv`.
+    pub(super) format: Option<String>,
+    /// Of this type.
+    #[serde(rename = "type")]
+    #[param(rename = "type")]
+    device_type: Option<String>,
+    /// `active`, `inactive` or `maintenance`.
+    status: Option<String>,
+    /// With this tag.
+    tag: Option<String>,
+    /// In the group of this id.
+    group: Option<String>,
+    /// Of the team of this id.
+    team: Option<String>,
+    /// Whose owner this is.
+    owner: Option<String>,
+    /// With this in id, name, description or location.
+    q: Option<String>,
+    /// Connected, or not.
+    online: Option<bool>,
+    /// Those that were deleted, and no others.
+    deleted: Option<bool>,
+    /// `id`, `created` (newest first) or `last_seen` (first who was heard of last).
+    sort: Option<String>,
+}
+
+impl Wanted {
+    pub(super) fn filter(&self) -> Result<DeviceFilter, Problem> {
+        let status = self.status.as_deref();
+        let status = status.map(|text| word_of_query("status", text, Status::from_word, STATUSES));
+        Ok(DeviceFilter {
+            device_type: self.device_type.clone(),
+            status: status.transpose()?,
+            tag: self.tag.clone(),
+            group: self.group.clone(),
+            team: self.team.clone(),
+            owner: self.owner.clone(),
+            text: self.q.clone(),
+            online: self.online,
+            deleted: self.deleted == Some(true),
+        })
+    }
+
+    fn order(&self) -> Result<DeviceOrder, Problem> {
+        let read = |text: &str| match text {
+            "id" => Some(DeviceOrder::Id),
+            "created" => Some(DeviceOrder::Created),
+            "last_seen" => Some(DeviceOrder::LastSeen),
+            _ => None,
+        };
+        match &self.sort {
+            None => Ok(DeviceOrder::Id),
+            Some(text) => word_of_query("sort", text, read, &["id", "created", "last_seen"]),
+        }
+    }
+
+    /// What the list is, for its cursors.
+    fn list(&self, scope: &martlet_registry::Scope) -> String {
+        let asked = Self {
+            limit: None,
+            cursor: None,
+            total: None,
+            ..self.clone()
+        };
+        format!("devices {scope:?} {asked:?}")
+    }
+}
+
+fn word_of_query<T>(
+    name: &str,
+    text: &str,
+    read: impl Fn(&str) -> Option<T>,
+    known: &[&str],
+) -> Result<T, Problem> {
+    read(text).ok_or_else(|| {
+        let detail = format!("{text:?} is none of {}", known.join(", "));
+        Problem::bad_request(format!("{name}: {detail}")).of_parameter(name, detail)
+    })
+}
+
+/// By which team a device is looked for.
+#[derive(Clone, Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct OfTeam {
+    /// Look among the devices of the team of this id: needed by who sees everybody's, for devices
+    /// of teams that have a tenant of their own.
+    pub(super) team: Option<String>,
+}
+
+/// A device to be added.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewDeviceBody {
+    /// Its Client Identifier and user name.
+    #[schema(example = "pump-7", max_length = 128)]
+    pub(super) id: String,
+    /// For people; the id if none is given.
+    pub(super) name: Option<String>,
+    /// `device` if none is given.
+    #[serde(rename = "type")]
+    pub(super) device_type: Option<String>,
+    /// `active` if nothing else is said.
+    pub(super) status: Option<String>,
+    /// For people.
+    #[serde(default)]
+    pub(super) description: String,
+    /// Where it stands.
+    #[serde(default)]
+    pub(super) location: String,
+    /// What runs on it.
+    #[serde(default)]
+    pub(super) firmware_version: String,
+    /// What it is built as.
+    #[serde(default)]
+    pub(super) hardware_version: String,
+    /// The user whose it is.
+    #[serde(default)]
+    pub(super) owner: String,
+    /// The id of its team.
+    pub(super) team: Option<String>,
+    /// Tags.
+    #[serde(default)]
+    pub(super) tags: Vec<String>,
+    /// Ids of groups.
+    #[serde(default)]
+    pub(super) groups: Vec<String>,
+    /// A secret that it has already, of 16 random characters or more. Without one it is made up.
+    #[schema(format = Password, max_length = 512)]
+    pub(super) secret: Option<String>,
+    /// `false`: it is given no secret, as where it comes with a certificate.
+    pub(super) with_secret: Option<bool>,
+}
+
+impl NewDeviceBody {
+    pub(super) fn device(self, at: &str) -> Result<NewDevice, Problem> {
+        let status = match &self.status {
+            None => Status::Active,
+            Some(text) => word(&format!("{at}/status"), text, Status::from_word, STATUSES)?,
+        };
+        let secret = match (&self.secret, self.with_secret) {
+            (Some(text), _) => DeviceSecret::Given(Secret::given(text).map_err(|error| {
+                let field = format!("{at}/secret");
+                Problem::from(martlet_control::tables::TablesError::from(error))
+                    .of_field(field, "a secret from elsewhere must have 16 to 512 bytes")
+            })?),
+            (None, Some(false)) => DeviceSecret::None,
+            (None, _) => DeviceSecret::MadeUp,
+        };
+        Ok(NewDevice {
+            name: self.name,
+            device_type: self.device_type.unwrap_or_else(|| DEVICE_TYPE.to_owned()),
+            status,
+            description: self.description,
+            location: self.location,
+            firmware_version: self.firmware_version,
+            hardware_version: self.hardware_version,
+            owner: self.owner,
+            team: self.team,
+            tags: self.tags,
+            groups: self.groups,
+            secret,
+            ..NewDevice::new(&self.id)
+        })
+    }
+}
+
+/// A device that was added.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct MadeDevice {
+    #[serde(flatten)]
+    device: DeviceView,
+    /// What it logs in with, shown this once; null: it was given, or there is none.
+    secret: Option<String>,
+}
+
+/// What is to be different; what is not named stays.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DeviceChangeBody {
+    /// Its name.
+    name: Option<String>,
+    /// Its type, by which go the topics that it may use.
+    #[serde(rename = "type")]
+    device_type: Option<String>,
+    /// `active`, `inactive` or `maintenance`; the connection of a device that is not active ends.
+    status: Option<String>,
+    /// For people.
+    description: Option<String>,
+    /// Where it stands.
+    location: Option<String>,
+    /// What runs on it.
+    firmware_version: Option<String>,
+    /// What it is built as.
+    hardware_version: Option<String>,
+    /// The user whose it is; empty is nobody's.
+    owner: Option<String>,
+    /// The id of its team; it leaves the groups of the other one.
+    team: Option<String>,
+    /// All of its tags.
+    tags: Option<Vec<String>>,
+}
+
+impl DeviceChangeBody {
+    fn change(self) -> Result<DeviceChange, Problem> {
+        let status = self.status.as_deref();
+        let status = status.map(|text| word("/status", text, Status::from_word, STATUSES));
+        Ok(DeviceChange {
+            name: self.name,
+            device_type: self.device_type,
+            status: status.transpose()?,
+            description: self.description,
+            location: self.location,
+            firmware_version: self.firmware_version,
+            hardware_version: self.hardware_version,
+            owner: self.owner,
+            team: self.team,
+            tags: self.tags,
+        })
+    }
+}
+
+/// Devices
+///
+/// By id, unless `sort` says otherwise.
+#[utoipa::path(get, path = "/api/v1/devices", tag = "devices", params(Wanted),
+    responses((status = 200, description = "A page of them", body = Page<DeviceView>)))]
+pub(crate) async fn list(
+    State(api): State<Api>,
+    asking: Asking,
+    QueryOf(wanted): QueryOf<Wanted>,
+) -> Result<axum::Json<Page<DeviceView>>, Problem> {
+    let (scope, filter, order) = (asking.scope(), wanted.filter()?, wanted.order()?);
+    let of = wanted.list(&scope);
+    let asked = (wanted.limit, wanted.cursor.as_deref(), wanted.total);
+    let request = page_request(&api, &of, asked)?;
+    let page = api.tables()?.read(move |registry| {
+        Box::pin(async move {
+            registry
+                .list_devices(&scope, &filter, order, &request)
+                .await
+        })
+    });
+    let page = page.await?;
+    Ok(axum::Json(page_of(&api, &of, page, DeviceView::from)))
+}
+
+/// How many devices there are
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Summary {
+    /// All that are there.
+    total: u64,
+    /// Of the status `active`.
+    active: u64,
+    /// Of the status `inactive`.
+    inactive: u64,
+    /// Of the status `maintenance`.
+    maintenance: u64,
+    /// Connected, as far as that is written.
+    online: u64,
+    /// Deleted, and not removed for good.
+    deleted: u64,
+}
+
+/// How many devices there are, by status
+#[utoipa::path(get, path = "/api/v1/devices/summary", tag = "devices", params(OfTeam),
+    responses((status = 200, description = "The numbers", body = Summary)))]
+pub(crate) async fn summary(
+    State(api): State<Api>,
+    asking: Asking,
+    QueryOf(of): QueryOf<OfTeam>,
+) -> Result<axum::Json<Summary>, Problem> {
+    let scope = asking.within(of.team.as_deref()).scope();
+    let found = api.tables()?.read(move |registry| {
+        Box::pin(async move {
+            let mut all = Vec::new();
+            let with_status = |status| DeviceFilter {
+                status: Some(status),
+                ..DeviceFilter::default()
+            };
+            for filter in [
+                DeviceFilter::default(),
+                with_status(Status::Active),
+                with_status(Status::Inactive),
+                with_status(Status::Maintenance),
+                DeviceFilter {
+                    online: Some(true),
+                    ..DeviceFilter::default()
+                },
+                DeviceFilter {
+                    deleted: true,
+                    ..DeviceFilter::default()
+                },
+            ] {
+                all.push(registry.count_devices(&scope, &filter).await?);
+            }
+            Ok(all)
+        })
+    });
+    let found = found.await?;
+    let count = |at: usize| found.get(at).copied().unwrap_or(0);
+    Ok(axum::Json(Summary {
+        total: count(0),
+        active: count(1),
+        inactive: count(2),
+        maintenance: count(3),
+        online: count(4),
+        deleted: count(5),
+    }))
+}
+
+/// Add a device
+///
+/// Its secret is shown this once. It may connect when the answer is there.
+#[utoipa::path(post, path = "/api/v1/devices", tag = "devices", request_body = NewDeviceBody,
+    responses((status = 201, description = "It is there", body = MadeDevice,
+        headers(("Location" = String, description = "Its path"),
+            ("ETag" = String, description = "Its version")))))]
+pub(crate) async fn create(
+    State(api): State<Api>,
+    asking: Asking,
+    JsonBody(body): JsonBody<NewDeviceBody>,
+) -> Result<Response, Problem> {
+    let new = body.device("")?;
+    let actor = asking.actor;
+    let made = api.tables()?.change(move |registry| {
+        Box::pin(async move {
+            let made = registry.create_device(&actor, new).await?;
+            let device = registry
+                .device(&actor.scope, DeviceRef::Number(made.number))
+                .await?;
+            Ok((device, made.secret))
+        })
+    });
+    let (device, secret) = made.await?;
+    let tag = version(device.revision).header();
+    let path = format!("/api/v1/devices/{}", encoded(&device.id));
+    let made = MadeDevice {
+        device: device.into(),
+        secret: secret.map(|secret| secret.text().to_owned()),
+    };
+    let headers = [(header::LOCATION, path)];
+    Ok((StatusCode::CREATED, headers, [tag], axum::Json(made)).into_response())
+}
+
+/// As part of a path.
+pub(super) fn encoded(text: &str) -> String {
+    form_urlencoded::byte_serialize(text.as_bytes())
+        .collect::<String>()
+        .replace('+', "%20")
+}
+
+/// A device
+#[utoipa::path(get, path = "/api/v1/devices/{id}", tag = "devices",
+    params(("id" = String, Path, description = "Its id"), OfTeam),
+    responses((status = 200, description = "The device", body = DeviceView,
+            headers(("ETag" = String, description = "Its version"))),
+        (status = 304, description = "`If-None-Match` has its version"),
+        (status = 404, description = "There is none")))]
+pub(crate) async fn show(
+    State(api): State<Api>,
+    asking: Asking,
+    PathOf(id): PathOf<String>,
+    QueryOf(of): QueryOf<OfTeam>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let scope = asking.within(of.team.as_deref()).scope();
+    let found = api.tables()?.read(move |registry| {
+        Box::pin(async move { registry.device(&scope, DeviceRef::Id(&id)).await })
+    });
+    let found = found.await?;
+    let version = version(found.revision);
+    Ok(version.unless_known(&headers, axum::Json(DeviceView::from(found))))
+}
+
+/// Change a device
+///
+/// What is not named stays. When the answer is there the node goes by it: a device that is not
+/// active has no connection any more.
+#[utoipa::path(patch, path = "/api/v1/devices/{id}", tag = "devices",
+    params(("id" = String, Path, description = "Its id"), OfTeam,
+        ("If-Match" = String, Header, description = "The version that is changed, or *")),
+    request_body = DeviceChangeBody,
+    responses((status = 200, description = "As it is now", body = DeviceView),
+        (status = 404, description = "There is none"),
+        (status = 412, description = "It was changed meanwhile"),
+        (status = 428, description = "`If-Match` is needed")))]
+pub(crate) async fn change(
+    State(api): State<Api>,
+    asking: Asking,
+    PathOf(id): PathOf<String>,
+    QueryOf(of): QueryOf<OfTeam>,
+    headers: HeaderMap,
+    JsonBody(body): JsonBody<DeviceChangeBody>,
+) -> Result<Response, Problem> {
+    let (expected, change) = (expected(&headers)?, body.change()?);
+    let actor = asking.within(of.team.as_deref()).actor;
+    let changed = api.tables()?.change(move |registry| {
+        Box::pin(async move {
+            registry
+                .change_device(&actor, DeviceRef::Id(&id), change, expected)
+                .await
+        })
+    });
+    Ok(answer(StatusCode::OK, changed.await?))
+}
+
+/// Delete a device
+///
+/// Its connection ends, its credentials and keys are good no more; it can be restored.
+#[utoipa::path(delete, path = "/api/v1/devices/{id}", tag = "devices",
+    params(("id" = String, Path, description = "Its id"), OfTeam),
+    responses((status = 204, description = "It is gone"),
+        (status = 404, description = "There is none"),
+        (status = 412, description = "It was changed meanwhile")))]
+pub(crate) async fn delete(
+    State(api): State<Api>,
+    asking: Asking,
+    PathOf(id): PathOf<String>,
+    QueryOf(of): QueryOf<OfTeam>,
+    headers: HeaderMap,
+) -> Result<StatusCode, Problem> {
+    let expected = expected_if_any(&headers)?;
+    let actor = asking.within(of.team.as_deref()).actor;
+    let deleted = api.tables()?.change(move |registry| {
+        Box::pin(async move {
+            registry
+                .delete_device(&actor, DeviceRef::Id(&id), expected)
+                .await
+        })
+    });
+    deleted.await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Restore a deleted device
+///
+/// With the credentials that it had.
+#[utoipa::path(post, path = "/api/v1/devices/{id}/restore", tag = "devices",
+    params(("id" = String, Path, description = "Its id"), OfTeam),
+    responses((status = 200, description = "As it is now", body = DeviceView),
+        (status = 404, description = "There is none that is deleted")))]
+pub(crate) async fn restore(
+    State(api): State<Api>,
+    asking: Asking,
+    PathOf(id): PathOf<String>,
+    QueryOf(of): QueryOf<OfTeam>,
+) -> Result<Response, Problem> {
+    let actor = asking.within(of.team.as_deref()).actor;
+    let restored = api.tables()?.change(move |registry| {
+        Box::pin(async move { registry.restore_device(&actor, DeviceRef::Id(&id)).await })
+    });
+    Ok(answer(StatusCode::OK, restored.await?))
+}
+
+/// Remove a device for good
+///
+/// With all that belongs to it, whether it was deleted before or not.
+#[utoipa::path(post, path = "/api/v1/devices/{id}/purge", tag = "devices",
+    params(("id" = String, Path, description = "Its id"), OfTeam),
+    responses((status = 204, description = "There is nothing left of it"),
+        (status = 404, description = "There is none")))]
+pub(crate) async fn purge(
+    State(api): State<Api>,
+    asking: Asking,
+    PathOf(id): PathOf<String>,
+    QueryOf(of): QueryOf<OfTeam>,
+) -> Result<StatusCode, Problem> {
+    let actor = asking.within(of.team.as_deref()).actor;
+    let purged = api.tables()?.change(move |registry| {
+        Box::pin(async move { registry.purge_device(&actor, DeviceRef::Id(&id)).await })
+    });
+    purged.await?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,243 @@
+//! API keys: those of the tables, beside those of the configuration.
+
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use martlet_control::principal::Scopes;
+use martlet_registry::{ApiKey, NewApiKey};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::{Asking, expected, moment, page_of_all, time, version};
+use crate::api::Api;
+use crate::extract::{JsonBody, PathOf, QueryOf};
+use crate::keys::Wanted;
+use crate::page::Page;
+use crate::problem::{Problem, ProblemKind};
+use crate::time::Moment;
+
+/// An API key, without the key.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct KeyView {
+    /// Its id; of one of the configuration, its name.
+    id: String,
+    /// What it is called.
+    #[schema(example = "deploy")]
+    name: String,
+    /// Where it is kept: `configuration` or `tables`.
+    source: &'static str,
+    /// What its holder may do: scopes and roles.
+    scopes: Vec<String>,
+    /// The id of the team whose objects it sees; empty: everybody's.
+    team: String,
+    /// The user whose it is; empty is nobody's.
+    owner: String,
+    /// Raised with every change; the `ETag` is made of it.
+    revision: i64,
+    /// When it was made.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    created_at: Option<Moment>,
+    /// When it ends; null: never.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    expires_at: Option<Moment>,
+    /// When it was last used, as far as that is written; null: never.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    last_used_at: Option<Moment>,
+    /// Since when it is good no more; null: it is.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    revoked_at: Option<Moment>,
+}
+
+impl From<ApiKey> for KeyView {
+    fn from(key: ApiKey) -> Self {
+        Self {
+            id: key.id,
+            name: key.name,
+            source: "tables",
+            scopes: key.scopes,
+            team: key.team,
+            owner: key.owner,
+            revision: key.revision,
+            created_at: moment(key.created_ms),
+            expires_at: moment(key.expires_ms),
+            last_used_at: moment(key.last_used_ms),
+            revoked_at: moment(key.revoked_ms),
+        }
+    }
+}
+
+/// API keys
+///
+/// Their names and what they permit; the keys themselves are shown to nobody.
+#[utoipa::path(get, path = "/api/v1/keys", tag = "security", params(Wanted),
+    responses((status = 200, description = "A page of them, by id", body = Page<KeyView>)))]
+pub(crate) async fn list(
+    State(api): State<Api>,
+    asking: Asking,
+    QueryOf(wanted): QueryOf<Wanted>,
+) -> Result<axum::Json<Page<KeyView>>, Problem> {
+    let mut all = Vec::new();
+    if asking.sees_all() {
+        all.extend(api.settings.keys.iter().map(|key| {
+            KeyView {
+                id: key.name().to_owned(),
+                name: key.name().to_owned(),
+                source: "configuration",
+                scopes: key
+                    .scopes()
+                    .names()
+                    .into_iter()
+                    .map(str::to_owned)
+                    .collect(),
+                team: String::new(),
+                owner: String::new(),
+                revision: 0,
+                created_at: None,
+                expires_at: None,
+                last_used_at: None,
+                revoked_at: None,
+            }
+        }));
+    }
+    let scope = asking.scope();
+    if let Ok(tables) = api.tables() {
+        let found =
+            tables.read(move |registry| Box::pin(async move { registry.api_keys(&scope).await }));
+        all.extend(found.await?.into_iter().map(KeyView::from));
+    }
+    let page = page_of_all(&api, "keys", all, |key| &key.id, wanted.asked())?;
+    Ok(axum::Json(page))
+}
+
+/// A key to be added.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewKeyBody {
+    /// What it is called.
+    #[schema(example = "deploy")]
+    name: String,
+    /// What its holder may do: scopes and roles, such as `viewer` and `devices:write`.
+    scopes: Vec<String>,
+    /// The id of the team whose objects it sees; everybody's, if none is given.
+    team: Option<String>,
+    /// The user whose it is: it is good as long as they are let in.
+    #[serde(default)]
+    owner: String,
+    /// When it ends; never, if nothing is said.
+    #[schema(format = DateTime)]
+    expires_at: Option<String>,
+}
+
+/// A key that was added.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct MadeKey {
+    #[serde(flatten)]
+    view: KeyView,
+    /// The key, shown this once.
+    key: String,
+}
+
+fn check_scopes(asking: &Asking, names: &[String]) -> Result<(), Problem> {
+    for (at, name) in names.iter().enumerate() {
+        let scopes = Scopes::parse(name).map_err(|_| {
+            let detail = format!("{name:?} is no scope and no role");
+            let problem = Problem::new(ProblemKind::Invalid, detail.clone());
+            problem.of_field(format!("/scopes/{at}"), detail)
+        })?;
+        let scopes = match asking.sees_all() {
+            true => scopes,
+            false => scopes.and(Scopes::of_team()),
+        };
+        asking.expect_within(scopes)?;
+    }
+    Ok(())
+}
+
+/// Add an API key
+///
+/// It is shown this once, and permits no more than who adds it may do.
+#[utoipa::path(post, path = "/api/v1/keys", tag = "security", request_body = NewKeyBody,
+    responses((status = 201, description = "It is good", body = MadeKey)))]
+pub(crate) async fn create(
+    State(api): State<Api>,
+    asking: Asking,
+    JsonBody(body): JsonBody<NewKeyBody>,
+) -> Result<Response, Problem> {
+    check_scopes(&asking, &body.scopes)?;
+    let new = NewApiKey {
+        name: body.name,
+        scopes: body.scopes,
+        team: body.team,
+        owner: body.owner,
+        expires_ms: time("/expires_at", body.expires_at.as_deref())?,
+    };
+    let made = api.tables()?.note(move |registry| {
+        Box::pin(async move { registry.add_api_key(&asking.actor, new).await })
+    });
+    let (key, secret) = made.await?;
+    let tag = version(key.revision).header();
+    let made = MadeKey {
+        view: key.into(),
+        key: secret.text().to_owned(),
+    };
+    Ok((StatusCode::CREATED, [tag], axum::Json(made)).into_response())
+}
+
+/// What is to be different about a key.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct KeyChangeBody {
+    /// Its name.
+    name: String,
+    /// What its holder may do: scopes and roles.
+    scopes: Vec<String>,
+}
+
+/// Change an API key
+#[utoipa::path(put, path = "/api/v1/keys/{id}", tag = "security",
+    params(("id" = String, Path, description = "Its id"),
+        ("If-Match" = String, Header, description = "The version that is changed, or *")),
+    request_body = KeyChangeBody,
+    responses((status = 200, description = "As it is now", body = KeyView),
+        (status = 404, description = "There is none"),
+        (status = 412, description = "It was changed meanwhile"),
+        (status = 428, description = "`If-Match` is needed")))]
+pub(crate) async fn change(
+    State(api): State<Api>,
+    asking: Asking,
+    PathOf(id): PathOf<String>,
+    headers: HeaderMap,
+    JsonBody(body): JsonBody<KeyChangeBody>,
+) -> Result<Response, Problem> {
+    let expected = expected(&headers)?;
+    check_scopes(&asking, &body.scopes)?;
+    let changed = api.tables()?.note(move |registry| {
+        Box::pin(async move {
+            registry
+                .change_api_key(&asking.actor, &id, &body.name, &body.scopes, expected)
+                .await
+        })
+    });
+    let key = changed.await?;
+    let tag = version(key.revision).header();
+    Ok(([tag], axum::Json(KeyView::from(key))).into_response())
+}
+
+/// Revoke an API key
+///
+/// It is good no more when the answer is there. Those of the configuration are revoked there.
+#[utoipa::path(delete, path = "/api/v1/keys/{id}", tag = "security",
+    params(("id" = String, Path, description = "Its id")),
+    responses((status = 204, description = "It is good no more"),
+        (status = 404, description = "There is none that is good")))]
+pub(crate) async fn revoke(
+    State(api): State<Api>,
+    asking: Asking,
+    PathOf(id): PathOf<String>,
+) -> Result<StatusCode, Problem> {
+    let revoked = api.tables()?.note(move |registry| {
+        Box::pin(async move { registry.revoke_api_key(&asking.actor, &id).await })
+    });
+    revoked.await?;
+    Ok(StatusCode::NO_CONTENT)
+}

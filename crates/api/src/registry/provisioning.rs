@@ -1,0 +1,251 @@
+//! Keys by which devices add themselves.
+
+use std::time::Instant;
+
+use axum::extract::{Extension, State};
+use axum::http::{StatusCode, header};
+use martlet_registry::{DEVICE_TYPE, DeviceSecret, NewDevice, NewProvisioningKey, ProvisioningKey};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::{Asking, moment, page_of_all, time};
+use crate::api::{Api, Connection};
+use crate::extract::{JsonBody, PathOf, QueryOf};
+use crate::keys::Wanted;
+use crate::page::Page;
+use crate::problem::{Problem, ProblemKind};
+use crate::rate::name_of;
+use crate::time::Moment;
+
+/// A provisioning key, without the key.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ProvisioningKeyView {
+    /// Its id.
+    id: String,
+    /// Its name.
+    name: String,
+    /// The type of devices that are added with it.
+    device_type: String,
+    /// The id of their team; empty is none.
+    team: String,
+    /// Ids of their groups.
+    groups: Vec<String>,
+    /// How their ids look, with one `*` for anything; empty is any.
+    id_pattern: String,
+    /// It makes so many; 0: as many as come.
+    devices_max: i64,
+    /// So many it has made.
+    devices_made: i64,
+    /// Raised with every change; the `ETag` is made of it.
+    revision: i64,
+    /// When it was made.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    created_at: Option<Moment>,
+    /// When it ends; null: never.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    expires_at: Option<Moment>,
+    /// Since when it is good no more; null: it is.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    revoked_at: Option<Moment>,
+}
+
+impl From<ProvisioningKey> for ProvisioningKeyView {
+    fn from(key: ProvisioningKey) -> Self {
+        Self {
+            id: key.id,
+            name: key.name,
+            device_type: key.device_type,
+            team: key.team,
+            groups: key.groups,
+            id_pattern: key.id_pattern,
+            devices_max: key.devices_max,
+            devices_made: key.devices_made,
+            revision: key.revision,
+            created_at: moment(key.created_ms),
+            expires_at: moment(key.expires_ms),
+            revoked_at: moment(key.revoked_ms),
+        }
+    }
+}
+
+/// Provisioning keys
+#[utoipa::path(get, path = "/api/v1/provisioning-keys", tag = "devices", params(Wanted),
+    responses((status = 200, description = "A page of them, by id",
+        body = Page<ProvisioningKeyView>)))]
+pub(crate) async fn list(
+    State(api): State<Api>,
+    asking: Asking,
+    QueryOf(wanted): QueryOf<Wanted>,
+) -> Result<axum::Json<Page<ProvisioningKeyView>>, Problem> {
+    let scope = asking.scope();
+    let found = api
+        .tables()?
+        .read(move |registry| Box::pin(async move { registry.provisioning_keys(&scope).await }));
+    let all = found.await?.into_iter().map(ProvisioningKeyView::from);
+    let (all, asked) = (all.collect(), wanted.asked());
+    let page = page_of_all(&api, "provisioning keys", all, |key| &key.id, asked)?;
+    Ok(axum::Json(page))
+}
+
+/// A provisioning key to be added.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewProvisioningKeyBody {
+    /// Its name.
+    name: String,
+    /// `device` if none is given.
+    device_type: Option<String>,
+    /// The id of its team; empty is none.
+    team: Option<String>,
+    /// Ids of groups.
+    #[serde(default)]
+    groups: Vec<String>,
+    /// How ids of devices look, with one `*` for anything.
+    #[serde(default)]
+    #[schema(example = "pump-*")]
+    id_pattern: String,
+    /// So many devices at most; as many as come, if nothing is said.
+    #[serde(default)]
+    devices_max: u32,
+    /// When it ends; null: never.
+    #[schema(format = DateTime)]
+    expires_at: Option<String>,
+}
+
+/// A provisioning key that was added.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct MadeProvisioningKey {
+    #[serde(flatten)]
+    view: ProvisioningKeyView,
+    /// The key, shown this once.
+    key: String,
+}
+
+/// Add a provisioning key
+#[utoipa::path(post, path = "/api/v1/provisioning-keys", tag = "devices",
+    request_body = NewProvisioningKeyBody,
+    responses((status = 201, description = "It is good", body = MadeProvisioningKey)))]
+pub(crate) async fn create(
+    State(api): State<Api>,
+    asking: Asking,
+    JsonBody(body): JsonBody<NewProvisioningKeyBody>,
+) -> Result<(StatusCode, axum::Json<MadeProvisioningKey>), Problem> {
+    let new = NewProvisioningKey {
+        device_type: body.device_type.unwrap_or_else(|| DEVICE_TYPE.to_owned()),
+        team: body.team,
+        groups: body.groups,
+        id_pattern: body.id_pattern,
+        devices_max: i64::from(body.devices_max),
+        expires_ms: time("/expires_at", body.expires_at.as_deref())?,
+        ..NewProvisioningKey::new(&body.name)
+    };
+    let made = api.tables()?.note(move |registry| {
+        Box::pin(async move { registry.add_provisioning_key(&asking.actor, new).await })
+    });
+    let (key, secret) = made.await?;
+    let made = MadeProvisioningKey {
+        view: key.into(),
+        key: secret.text().to_owned(),
+    };
+    Ok((StatusCode::CREATED, axum::Json(made)))
+}
+
+/// Revoke a provisioning key
+///
+/// Devices that it has made stay.
+#[utoipa::path(delete, path = "/api/v1/provisioning-keys/{id}", tag = "devices",
+    params(("id" = String, Path, description = "Its id")),
+    responses((status = 204, description = "It is good no more"),
+        (status = 404, description = "There is none that is good")))]
+pub(crate) async fn revoke(
+    State(api): State<Api>,
+    asking: Asking,
+    PathOf(id): PathOf<String>,
+) -> Result<StatusCode, Problem> {
+    let revoked = api.tables()?.note(move |registry| {
+        Box::pin(async move { registry.revoke_provisioning_key(&asking.actor, &id).await })
+    });
+    revoked.await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// A device that adds itself.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ProvisionBody {
+    /// A provisioning key.
+    #[schema(format = Password, max_length = 512)]
+    key: String,
+    /// The Client Identifier and user name that it is to have.
+    id: String,
+    /// For people; the id if none is given.
+    name: Option<String>,
+    /// For people.
+    #[serde(default)]
+    description: String,
+    /// Where it stands.
+    #[serde(default)]
+    location: String,
+    /// What runs on it.
+    #[serde(default)]
+    firmware_version: String,
+    /// What it is built as.
+    #[serde(default)]
+    hardware_version: String,
+}
+
+/// What it connects with.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Provisioned {
+    /// Client Identifier and user name.
+    id: String,
+    /// The password, shown this once.
+    secret: Option<String>,
+}
+
+/// Add a device by a provisioning key
+///
+/// The key says of which type, team and groups it is. It may connect when the answer is there.
+#[utoipa::path(post, path = "/api/v1/provision", tag = "devices", request_body = ProvisionBody,
+    responses((status = 201, description = "It is there", body = Provisioned)))]
+pub(crate) async fn provision(
+    State(api): State<Api>,
+    Extension(connection): Extension<Connection>,
+    mut asking: Asking,
+    JsonBody(body): JsonBody<ProvisionBody>,
+) -> Result<(StatusCode, axum::Json<Provisioned>), Problem> {
+    let from = format!("address {}", name_of(connection.peer));
+    let taken = api.rates.take(&from, Instant::now());
+    if let Some(problem) = taken.and_then(|taken| taken.refusal()) {
+        return Err(problem);
+    }
+    asking.actor.by = "provisioning key".to_owned();
+    let device = NewDevice {
+        name: body.name,
+        description: body.description,
+        location: body.location,
+        firmware_version: body.firmware_version,
+        hardware_version: body.hardware_version,
+        secret: DeviceSecret::MadeUp,
+        ..NewDevice::new(&body.id)
+    };
+    let made = api.tables()?.change(move |registry| {
+        Box::pin(async move { registry.provision(&asking.actor, &body.key, device).await })
+    });
+    let made = made.await.map_err(|error| {
+        let problem = Problem::from(error);
+        match problem.kind() {
+            ProblemKind::NotFound => Problem::new(
+                ProblemKind::Unauthenticated,
+                "the provisioning key is not valid",
+            )
+            .with_header(header::WWW_AUTHENTICATE, crate::caller::CHALLENGE),
+            _ => problem,
+        }
+    })?;
+    let answer = Provisioned {
+        id: made.id,
+        secret: made.secret.map(|secret| secret.text().to_owned()),
+    };
+    Ok((StatusCode::CREATED, axum::Json(answer)))
+}

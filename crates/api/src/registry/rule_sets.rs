@@ -1,0 +1,251 @@
+//! Types of devices and roles of users: which topics they may use.
+
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use martlet_registry::{Owner, RegistryError, RuleLine, RuleSet};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::{Asking, expected, page_of_all, version};
+use crate::api::Api;
+use crate::extract::{JsonBody, PathOf, QueryOf};
+use crate::keys::Wanted;
+use crate::page::Page;
+use crate::problem::{Problem, ProblemKind};
+
+/// Rules, as they stand in ACL files.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RuleLines {
+    /// The first that matches decides, and what none matches is forbidden: `topic` or `pattern`,
+    /// then `read`, `write`, `readwrite` or `deny`, then a Topic Filter, in patterns with `%c` for
+    /// the Client Identifier and `%u` for the user name.
+    #[schema(example = json!(["pattern readwrite d/%c/#"]))]
+    pub(super) rules: Vec<String>,
+}
+
+pub(super) fn lines(rules: &[RuleLine]) -> Vec<String> {
+    rules.iter().map(RuleLine::to_string).collect()
+}
+
+pub(super) fn parse(lines: &[String]) -> Result<Vec<RuleLine>, Problem> {
+    let parse = |(at, line): (usize, &String)| {
+        RuleLine::parse(line).map_err(|why| {
+            let problem = Problem::new(ProblemKind::Invalid, why.clone());
+            problem.of_field(format!("/rules/{at}"), why)
+        })
+    };
+    lines.iter().enumerate().map(parse).collect()
+}
+
+/// A type of devices or a role of users.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct RuleSetView {
+    /// Its name.
+    name: String,
+    /// It comes with the program and stays as it is.
+    is_builtin: bool,
+    /// In their order.
+    rules: Vec<String>,
+    /// Raised with every change; the `ETag` is made of it.
+    revision: i64,
+}
+
+impl From<RuleSet> for RuleSetView {
+    fn from(set: RuleSet) -> Self {
+        Self {
+            name: set.name,
+            is_builtin: set.is_builtin,
+            rules: lines(&set.rules),
+            revision: set.revision,
+        }
+    }
+}
+
+/// One to be added.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewRuleSet {
+    /// Its name.
+    name: String,
+    /// As of [`RuleLines`].
+    #[serde(default)]
+    rules: Vec<String>,
+}
+
+async fn list_of(
+    api: &Api,
+    owner: Owner,
+    wanted: &Wanted,
+) -> Result<axum::Json<Page<RuleSetView>>, Problem> {
+    let found = api
+        .tables()?
+        .read(move |registry| Box::pin(registry.rule_sets(owner)));
+    let all: Vec<RuleSetView> = found.await?.into_iter().map(RuleSetView::from).collect();
+    let page = page_of_all(api, owner.word(), all, |set| &set.name, wanted.asked())?;
+    Ok(axum::Json(page))
+}
+
+async fn find(api: &Api, owner: Owner, name: String) -> Result<RuleSet, Problem> {
+    let found = api.tables()?.read(move |registry| {
+        Box::pin(async move {
+            let all = registry.rule_sets(owner).await?;
+            all.into_iter().find(|set| set.name == name).ok_or_else(|| {
+                RegistryError::NotFound(format!("there is no {} {name}", owner.word()))
+            })
+        })
+    });
+    Ok(found.await?)
+}
+
+async fn answer_of(
+    api: &Api,
+    owner: Owner,
+    name: String,
+    status: StatusCode,
+) -> Result<Response, Problem> {
+    let found = find(api, owner, name).await?;
+    let tag = version(found.revision).header();
+    Ok((status, [tag], axum::Json(RuleSetView::from(found))).into_response())
+}
+
+async fn create_of(
+    api: &Api,
+    asking: Asking,
+    owner: Owner,
+    body: NewRuleSet,
+) -> Result<Response, Problem> {
+    let (rules, name) = (parse(&body.rules)?, body.name);
+    let own = name.clone();
+    let made = api.tables()?.change(move |registry| {
+        Box::pin(async move {
+            registry
+                .create_rule_set(&asking.actor, owner, &own, &rules)
+                .await
+        })
+    });
+    made.await?;
+    answer_of(api, owner, name, StatusCode::CREATED).await
+}
+
+async fn set_of(
+    api: &Api,
+    asking: Asking,
+    owner: Owner,
+    (name, headers): (String, HeaderMap),
+    body: RuleLines,
+) -> Result<Response, Problem> {
+    let (rules, expected) = (parse(&body.rules)?, expected(&headers)?);
+    let own = name.clone();
+    let changed = api.tables()?.change(move |registry| {
+        Box::pin(async move {
+            registry
+                .change_rules(&asking.actor, owner, &own, &rules, expected)
+                .await
+        })
+    });
+    changed.await?;
+    answer_of(api, owner, name, StatusCode::OK).await
+}
+
+async fn delete_of(
+    api: &Api,
+    asking: Asking,
+    owner: Owner,
+    name: String,
+) -> Result<StatusCode, Problem> {
+    let removed = api.tables()?.change(move |registry| {
+        Box::pin(async move { registry.delete_rule_set(&asking.actor, owner, &name).await })
+    });
+    removed.await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// The routes of one kind.
+macro_rules! routes_of {
+    ($owner:expr, $path:literal, $one:literal,
+     $list:ident $list_title:literal, $create:ident $create_title:literal,
+     $show:ident $show_title:literal, $set:ident $set_title:literal,
+     $delete:ident $delete_title:literal) => {
+        #[doc = $list_title]
+        #[utoipa::path(get, path = $path, tag = "rules", params(Wanted),
+            responses((status = 200, description = "A page of them, by name",
+                body = Page<RuleSetView>)))]
+        pub(crate) async fn $list(
+            State(api): State<Api>,
+            QueryOf(wanted): QueryOf<Wanted>,
+        ) -> Result<axum::Json<Page<RuleSetView>>, Problem> {
+            list_of(&api, $owner, &wanted).await
+        }
+
+        #[doc = $create_title]
+        #[utoipa::path(post, path = $path, tag = "rules", request_body = NewRuleSet,
+            responses((status = 201, description = "It is there", body = RuleSetView)))]
+        pub(crate) async fn $create(
+            State(api): State<Api>,
+            asking: Asking,
+            JsonBody(body): JsonBody<NewRuleSet>,
+        ) -> Result<Response, Problem> {
+            create_of(&api, asking, $owner, body).await
+        }
+
+        #[doc = $show_title]
+        #[utoipa::path(get, path = $one, tag = "rules",
+            params(("name" = String, Path, description = "Its name")),
+            responses((status = 200, description = "Its rules", body = RuleSetView),
+                (status = 404, description = "There is none")))]
+        pub(crate) async fn $show(
+            State(api): State<Api>,
+            PathOf(name): PathOf<String>,
+        ) -> Result<Response, Problem> {
+            answer_of(&api, $owner, name, StatusCode::OK).await
+        }
+
+        #[doc = $set_title]
+        #[utoipa::path(put, path = $one, tag = "rules",
+            params(("name" = String, Path, description = "Its name"),
+                ("If-Match" = String, Header, description = "The version that is changed, or *")),
+            request_body = RuleLines,
+            responses((status = 200, description = "As it is now", body = RuleSetView),
+                (status = 404, description = "There is none"),
+                (status = 412, description = "It was changed meanwhile"),
+                (status = 428, description = "`If-Match` is needed")))]
+        pub(crate) async fn $set(
+            State(api): State<Api>,
+            asking: Asking,
+            PathOf(name): PathOf<String>,
+            headers: HeaderMap,
+            JsonBody(body): JsonBody<RuleLines>,
+        ) -> Result<Response, Problem> {
+            set_of(&api, asking, $owner, (name, headers), body).await
+        }
+
+        #[doc = $delete_title]
+        #[utoipa::path(delete, path = $one, tag = "rules",
+            params(("name" = String, Path, description = "Its name")),
+            responses((status = 204, description = "It is gone"),
+                (status = 404, description = "There is none")))]
+        pub(crate) async fn $delete(
+            State(api): State<Api>,
+            asking: Asking,
+            PathOf(name): PathOf<String>,
+        ) -> Result<StatusCode, Problem> {
+            delete_of(&api, asking, $owner, name).await
+        }
+    };
+}
+
+routes_of!(
+    Owner::DeviceType, "/api/v1/device-types", "/api/v1/device-types/{name}",
+    types "Types of devices", create_type "Add a type of devices",
+    show_type "A type of devices", set_type "Give a type of devices other rules",
+    delete_type "Remove a type of devices"
+);
+
+routes_of!(
+    Owner::Role, "/api/v1/roles", "/api/v1/roles/{name}",
+    roles "Roles of users", create_role "Add a role of users",
+    show_role "A role of users", set_role "Give a role of users other rules",
+    delete_role "Remove a role of users"
+);

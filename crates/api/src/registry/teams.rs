@@ -1,0 +1,307 @@
+//! Teams, and who is in them.
+
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use martlet_control::principal::Scopes;
+use martlet_registry::{Member, NewTeam, Team, TeamChange};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::users::{WantedUsers, api_role, scopes_of};
+use super::{Asking, expected, expected_if_any, moment, page_of_all, version};
+use crate::api::Api;
+use crate::extract::{JsonBody, PathOf, QueryOf};
+use crate::page::Page;
+use crate::problem::Problem;
+use crate::time::Moment;
+
+/// A team.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct TeamView {
+    /// Its id.
+    id: String,
+    /// Its name.
+    name: String,
+    /// For people.
+    description: String,
+    /// 0 is shared by all teams that own none.
+    tenant: u32,
+    /// Raised with every change; the `ETag` is made of it.
+    revision: i64,
+    /// When it was made.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    created_at: Option<Moment>,
+    /// When it was last changed.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    updated_at: Option<Moment>,
+    /// When it was deleted; null: it is there.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    deleted_at: Option<Moment>,
+}
+
+impl From<Team> for TeamView {
+    fn from(team: Team) -> Self {
+        Self {
+            id: team.id,
+            name: team.name,
+            description: team.description,
+            tenant: team.tenant,
+            revision: team.revision,
+            created_at: moment(team.created_ms),
+            updated_at: moment(team.updated_ms),
+            deleted_at: moment(team.deleted_ms),
+        }
+    }
+}
+
+fn answer(status: StatusCode, team: Team) -> Response {
+    let tag = version(team.revision).header();
+    (status, [tag], axum::Json(TeamView::from(team))).into_response()
+}
+
+/// Teams
+#[utoipa::path(get, path = "/api/v1/teams", tag = "people", params(WantedUsers),
+    responses((status = 200, description = "A page of them, by id", body = Page<TeamView>)))]
+pub(crate) async fn list(
+    State(api): State<Api>,
+    asking: Asking,
+    QueryOf(wanted): QueryOf<WantedUsers>,
+) -> Result<axum::Json<Page<TeamView>>, Problem> {
+    let (scope, deleted) = (asking.scope(), wanted.is_deleted());
+    let found = api
+        .tables()?
+        .read(move |registry| Box::pin(async move { registry.teams(&scope, deleted).await }));
+    let all: Vec<TeamView> = found.await?.into_iter().map(TeamView::from).collect();
+    let of = format!("teams {deleted}");
+    let page = page_of_all(&api, &of, all, |team| &team.id, wanted.asked())?;
+    Ok(axum::Json(page))
+}
+
+/// A team to be added.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewTeamBody {
+    /// Its name.
+    name: String,
+    /// For people.
+    #[serde(default)]
+    description: String,
+    /// It has a tenant of its own, for good: its devices and topics meet nobody else's.
+    #[serde(default)]
+    owns_tenant: bool,
+}
+
+/// Add a team
+#[utoipa::path(post, path = "/api/v1/teams", tag = "people", request_body = NewTeamBody,
+    responses((status = 201, description = "It is there", body = TeamView)))]
+pub(crate) async fn create(
+    State(api): State<Api>,
+    asking: Asking,
+    JsonBody(body): JsonBody<NewTeamBody>,
+) -> Result<Response, Problem> {
+    let new = NewTeam {
+        name: body.name,
+        description: body.description,
+        owns_tenant: body.owns_tenant,
+    };
+    let made = api.tables()?.change(move |registry| {
+        Box::pin(async move { registry.add_team(&asking.actor, new).await })
+    });
+    Ok(answer(StatusCode::CREATED, made.await?))
+}
+
+/// A team
+#[utoipa::path(get, path = "/api/v1/teams/{id}", tag = "people",
+    params(("id" = String, Path, description = "Its id")),
+    responses((status = 200, description = "The team", body = TeamView),
+        (status = 404, description = "There is none")))]
+pub(crate) async fn show(
+    State(api): State<Api>,
+    asking: Asking,
+    PathOf(id): PathOf<String>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let scope = asking.scope();
+    let found = api
+        .tables()?
+        .read(move |registry| Box::pin(async move { registry.team(&scope, &id).await }));
+    let found = found.await?;
+    let version = version(found.revision);
+    Ok(version.unless_known(&headers, axum::Json(TeamView::from(found))))
+}
+
+/// What is to be different; what is not named stays.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TeamChangeBody {
+    /// Its name.
+    name: Option<String>,
+    /// For people.
+    description: Option<String>,
+}
+
+/// Change a team
+#[utoipa::path(patch, path = "/api/v1/teams/{id}", tag = "people",
+    params(("id" = String, Path, description = "Its id"),
+        ("If-Match" = String, Header, description = "The version that is changed, or *")),
+    request_body = TeamChangeBody,
+    responses((status = 200, description = "As it is now", body = TeamView),
+        (status = 404, description = "There is none"),
+        (status = 412, description = "It was changed meanwhile"),
+        (status = 428, description = "`If-Match` is needed")))]
+pub(crate) async fn change(
+    State(api): State<Api>,
+    asking: Asking,
+    PathOf(id): PathOf<String>,
+    headers: HeaderMap,
+    JsonBody(body): JsonBody<TeamChangeBody>,
+) -> Result<Response, Problem> {
+    let expected = expected(&headers)?;
+    let change = TeamChange {
+        name: body.name,
+        description: body.description,
+    };
+    let changed = api.tables()?.change(move |registry| {
+        Box::pin(async move {
+            registry
+                .change_team(&asking.actor, &id, change, expected)
+                .await
+        })
+    });
+    Ok(answer(StatusCode::OK, changed.await?))
+}
+
+/// Delete a team
+///
+/// With its devices, and with what its keys open; all of it can be restored.
+#[utoipa::path(delete, path = "/api/v1/teams/{id}", tag = "people",
+    params(("id" = String, Path, description = "Its id")),
+    responses((status = 204, description = "It is gone"),
+        (status = 404, description = "There is none"),
+        (status = 412, description = "It was changed meanwhile")))]
+pub(crate) async fn delete(
+    State(api): State<Api>,
+    asking: Asking,
+    PathOf(id): PathOf<String>,
+    headers: HeaderMap,
+) -> Result<StatusCode, Problem> {
+    let expected = expected_if_any(&headers)?;
+    let deleted = api.tables()?.change(move |registry| {
+        Box::pin(async move { registry.delete_team(&asking.actor, &id, expected).await })
+    });
+    deleted.await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Restore a deleted team
+///
+/// With the devices that were deleted with it.
+#[utoipa::path(post, path = "/api/v1/teams/{id}/restore", tag = "people",
+    params(("id" = String, Path, description = "Its id")),
+    responses((status = 200, description = "As it is now", body = TeamView),
+        (status = 404, description = "There is none that is deleted")))]
+pub(crate) async fn restore(
+    State(api): State<Api>,
+    asking: Asking,
+    PathOf(id): PathOf<String>,
+) -> Result<Response, Problem> {
+    let restored = api.tables()?.change(move |registry| {
+        Box::pin(async move { registry.restore_team(&asking.actor, &id).await })
+    });
+    Ok(answer(StatusCode::OK, restored.await?))
+}
+
+/// Somebody in a team.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct MemberView {
+    /// User name.
+    user: String,
+    /// What they may do with the team's objects.
+    role: &'static str,
+    /// Since when.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    since: Option<Moment>,
+}
+
+/// All who are in a team.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct MemberList {
+    /// By name.
+    items: Vec<MemberView>,
+}
+
+/// Who is in a team
+#[utoipa::path(get, path = "/api/v1/teams/{id}/members", tag = "people",
+    params(("id" = String, Path, description = "The team's id")),
+    responses((status = 200, description = "All of them", body = MemberList),
+        (status = 404, description = "There is no such team")))]
+pub(crate) async fn members(
+    State(api): State<Api>,
+    asking: Asking,
+    PathOf(id): PathOf<String>,
+) -> Result<axum::Json<MemberList>, Problem> {
+    let scope = asking.scope();
+    let found = api
+        .tables()?
+        .read(move |registry| Box::pin(async move { registry.members(&scope, &id).await }));
+    let view = |member: Member| MemberView {
+        user: member.user,
+        role: member.role.word(),
+        since: moment(member.created_ms),
+    };
+    let items = found.await?.into_iter().map(view).collect();
+    Ok(axum::Json(MemberList { items }))
+}
+
+/// What somebody is in a team.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct MemberBody {
+    /// `administrator`, `operator` or `viewer`.
+    role: String,
+}
+
+/// Have somebody be in a team
+#[utoipa::path(put, path = "/api/v1/teams/{id}/members/{user}", tag = "people",
+    params(("id" = String, Path, description = "The team's id"),
+        ("user" = String, Path, description = "User name")),
+    request_body = MemberBody,
+    responses((status = 204, description = "They are in it"),
+        (status = 404, description = "There is no such team or user")))]
+pub(crate) async fn set_member(
+    State(api): State<Api>,
+    asking: Asking,
+    PathOf((id, user)): PathOf<(String, String)>,
+    JsonBody(body): JsonBody<MemberBody>,
+) -> Result<StatusCode, Problem> {
+    let role = api_role("/role", &body.role)?;
+    asking.expect_within(scopes_of(role).and(Scopes::of_team()))?;
+    let set = api.tables()?.change(move |registry| {
+        Box::pin(async move {
+            registry
+                .set_member(&asking.actor, &id, &user, Some(role))
+                .await
+        })
+    });
+    set.await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Have somebody be in a team no more
+#[utoipa::path(delete, path = "/api/v1/teams/{id}/members/{user}", tag = "people",
+    params(("id" = String, Path, description = "The team's id"),
+        ("user" = String, Path, description = "User name")),
+    responses((status = 204, description = "They are not"),
+        (status = 404, description = "There is no such team or user")))]
+pub(crate) async fn remove_member(
+    State(api): State<Api>,
+    asking: Asking,
+    PathOf((id, user)): PathOf<(String, String)>,
+) -> Result<StatusCode, Problem> {
+    let removed = api.tables()?.change(move |registry| {
+        Box::pin(async move { registry.set_member(&asking.actor, &id, &user, None).await })
+    });
+    removed.await?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,373 @@
+//! Users: who connects with a password, and who may use the API and the panel.
+
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use martlet_control::principal::{Role, Scopes};
+use martlet_registry::{ApiRole, NewUser, USER_ROLE, User, UserChange};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::{Asking, expected, expected_if_any, moment, page_of_all, version, word};
+use crate::api::Api;
+use crate::extract::{JsonBody, PathOf, QueryOf};
+use crate::page::Page;
+use crate::problem::{Problem, ProblemKind};
+use crate::time::Moment;
+
+const ROLES: &[&str] = &["administrator", "operator", "viewer", "none"];
+
+/// A user.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct UserView {
+    /// Its name.
+    name: String,
+    /// What they may do as a client of MQTT.
+    role: String,
+    /// What they may do with the API and the panel, of all teams.
+    api_role: &'static str,
+    /// They are let in.
+    enabled: bool,
+    /// May be empty.
+    email: String,
+    /// May be empty.
+    full_name: String,
+    /// The id of the team in whose tenant they connect; empty: the common one.
+    team: String,
+    /// Raised with every change; the `ETag` is made of it.
+    revision: i64,
+    /// When it was made.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    created_at: Option<Moment>,
+    /// When it was last changed.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    updated_at: Option<Moment>,
+    /// When it was deleted; null: it is there.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    deleted_at: Option<Moment>,
+}
+
+impl From<User> for UserView {
+    fn from(user: User) -> Self {
+        Self {
+            name: user.name,
+            role: user.role,
+            api_role: user.api_role.word(),
+            enabled: user.enabled,
+            email: user.email,
+            full_name: user.full_name,
+            team: user.team,
+            revision: user.revision,
+            created_at: moment(user.created_ms),
+            updated_at: moment(user.updated_ms),
+            deleted_at: moment(user.deleted_ms),
+        }
+    }
+}
+
+fn answer(status: StatusCode, user: User) -> Response {
+    let tag = version(user.revision).header();
+    (status, [tag], axum::Json(UserView::from(user))).into_response()
+}
+
+pub(super) fn api_role(pointer: &str, text: &str) -> Result<ApiRole, Problem> {
+    word(pointer, text, ApiRole::from_word, ROLES)
+}
+
+/// What a role permits.
+pub(super) fn scopes_of(role: ApiRole) -> Scopes {
+    Role::from_name(role.word()).map_or(Scopes::NONE, Role::scopes)
+}
+
+/// The shortest password that is taken.
+const PASSWORD_MIN: usize = 10;
+
+fn check_password(password: &str) -> Result<(), Problem> {
+    match password.chars().count() {
+        PASSWORD_MIN..=1024 => Ok(()),
+        _ => {
+            let detail = format!("a password has {PASSWORD_MIN} to 1,024 characters");
+            let problem = Problem::new(ProblemKind::Invalid, detail.clone());
+            Err(problem.of_field("/password", detail))
+        }
+    }
+}
+
+/// Which users.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct WantedUsers {
+    /// At most so many on a page.
+    #[param(minimum = 1, maximum = 1000, default = 100)]
+    limit: Option<usize>,
+    /// `next` of the page before.
+    cursor: Option<String>,
+    /// Say how many there are on all pages.
+    total: Option<bool>,
+    /// Those that were deleted, and no others.
+    deleted: Option<bool>,
+}
+
+impl WantedUsers {
+    pub(super) fn asked(&self) -> (Option<usize>, Option<&str>, Option<bool>) {
+        (self.limit, self.cursor.as_deref(), self.total)
+    }
+
+    pub(super) fn is_deleted(&self) -> bool {
+        self.deleted == Some(true)
+    }
+}
+
+/// Users
+#[utoipa::path(get, path = "/api/v1/users", tag = "people", params(WantedUsers),
+    responses((status = 200, description = "A page of them, by name", body = Page<UserView>)))]
+pub(crate) async fn list(
+    State(api): State<Api>,
+    asking: Asking,
+    QueryOf(wanted): QueryOf<WantedUsers>,
+) -> Result<axum::Json<Page<UserView>>, Problem> {
+    let (scope, deleted) = (asking.scope(), wanted.is_deleted());
+    let found = api
+        .tables()?
+        .read(move |registry| Box::pin(async move { registry.list_users(&scope, deleted).await }));
+    let all: Vec<UserView> = found.await?.into_iter().map(UserView::from).collect();
+    let of = format!("users {deleted}");
+    let page = page_of_all(&api, &of, all, |user| &user.name, wanted.asked())?;
+    Ok(axum::Json(page))
+}
+
+/// A user to be added.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewUserBody {
+    /// Its name.
+    #[schema(example = "ada")]
+    name: String,
+    /// The password, of 10 characters or more.
+    #[schema(format = Password, min_length = 10, max_length = 1024)]
+    password: String,
+    /// What they may do as a client of MQTT; `user` if nothing is said.
+    role: Option<String>,
+    /// What they may do with the API and the panel: `administrator`, `operator`, `viewer` or
+    /// `none`, which it is if nothing is said.
+    api_role: Option<String>,
+    /// May be empty.
+    #[serde(default)]
+    email: String,
+    /// May be empty.
+    #[serde(default)]
+    full_name: String,
+    /// The id of the team in whose tenant they connect.
+    #[serde(default)]
+    team: String,
+}
+
+/// Add a user
+#[utoipa::path(post, path = "/api/v1/users", tag = "people", request_body = NewUserBody,
+    responses((status = 201, description = "They are there", body = UserView)))]
+pub(crate) async fn create(
+    State(api): State<Api>,
+    asking: Asking,
+    JsonBody(body): JsonBody<NewUserBody>,
+) -> Result<Response, Problem> {
+    check_password(&body.password)?;
+    let role = body.api_role.as_deref().unwrap_or("none");
+    let role = api_role("/api_role", role)?;
+    asking.expect_within(scopes_of(role))?;
+    let new = NewUser {
+        role: body.role.unwrap_or_else(|| USER_ROLE.to_owned()),
+        api_role: role,
+        email: body.email,
+        full_name: body.full_name,
+        team: body.team,
+        ..NewUser::new(&body.name)
+    };
+    let made = api.tables()?.change(move |registry| {
+        Box::pin(async move {
+            registry
+                .create_user(&asking.actor, new, &body.password)
+                .await
+        })
+    });
+    Ok(answer(StatusCode::CREATED, made.await?))
+}
+
+/// A user
+#[utoipa::path(get, path = "/api/v1/users/{name}", tag = "people",
+    params(("name" = String, Path, description = "User name")),
+    responses((status = 200, description = "The user", body = UserView),
+        (status = 404, description = "There is none")))]
+pub(crate) async fn show(
+    State(api): State<Api>,
+    asking: Asking,
+    PathOf(name): PathOf<String>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let scope = asking.scope();
+    let found = api
+        .tables()?
+        .read(move |registry| Box::pin(async move { registry.user(&scope, &name).await }));
+    let found = found.await?;
+    let version = version(found.revision);
+    Ok(version.unless_known(&headers, axum::Json(UserView::from(found))))
+}
+
+/// What is to be different; what is not named stays.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct UserChangeBody {
+    /// What they may do as a client of MQTT.
+    role: Option<String>,
+    /// What they may do with the API and the panel.
+    api_role: Option<String>,
+    /// `false`: connections and sessions of theirs end.
+    enabled: Option<bool>,
+    /// May be empty.
+    email: Option<String>,
+    /// May be empty.
+    full_name: Option<String>,
+    /// The id of its team; empty is none.
+    team: Option<String>,
+}
+
+/// Change a user
+#[utoipa::path(patch, path = "/api/v1/users/{name}", tag = "people",
+    params(("name" = String, Path, description = "User name"),
+        ("If-Match" = String, Header, description = "The version that is changed, or *")),
+    request_body = UserChangeBody,
+    responses((status = 200, description = "As they are now", body = UserView),
+        (status = 404, description = "There is none"),
+        (status = 412, description = "They were changed meanwhile"),
+        (status = 428, description = "`If-Match` is needed")))]
+pub(crate) async fn change(
+    State(api): State<Api>,
+    asking: Asking,
+    PathOf(name): PathOf<String>,
+    headers: HeaderMap,
+    JsonBody(body): JsonBody<UserChangeBody>,
+) -> Result<Response, Problem> {
+    let expected = expected(&headers)?;
+    let role = body.api_role.as_deref();
+    let role = role.map(|text| api_role("/api_role", text)).transpose()?;
+    if let Some(role) = role {
+        asking.expect_within(scopes_of(role))?;
+    }
+    expect_no_more(&api, &asking, &name).await?;
+    let change = UserChange {
+        role: body.role,
+        api_role: role,
+        enabled: body.enabled,
+        email: body.email,
+        full_name: body.full_name,
+        team: body.team,
+    };
+    let changed = api.tables()?.change(move |registry| {
+        Box::pin(async move {
+            registry
+                .change_user(&asking.actor, &name, change, expected)
+                .await
+        })
+    });
+    Ok(answer(StatusCode::OK, changed.await?))
+}
+
+/// Who may do less than a user does nothing to that user: by a password that they set they would
+/// be that user.
+async fn expect_no_more(api: &Api, asking: &Asking, name: &str) -> Result<(), Problem> {
+    let (scope, name) = (asking.scope(), name.to_owned());
+    let found = api
+        .tables()?
+        .read(move |registry| Box::pin(async move { registry.user(&scope, &name).await }));
+    match found.await {
+        Ok(user) => asking.expect_within(scopes_of(user.api_role)),
+        // The call itself says what is wrong.
+        Err(_) => Ok(()),
+    }
+}
+
+/// Another password.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PasswordBody {
+    /// The password, of 10 characters or more.
+    #[schema(format = Password, min_length = 10, max_length = 1024)]
+    password: String,
+}
+
+/// Give a user another password
+///
+/// Connections and sessions of theirs end.
+#[utoipa::path(put, path = "/api/v1/users/{name}/password", tag = "people",
+    params(("name" = String, Path, description = "User name")), request_body = PasswordBody,
+    responses((status = 204, description = "It is theirs"),
+        (status = 404, description = "There is no such user")))]
+pub(crate) async fn set_password(
+    State(api): State<Api>,
+    asking: Asking,
+    PathOf(name): PathOf<String>,
+    JsonBody(body): JsonBody<PasswordBody>,
+) -> Result<StatusCode, Problem> {
+    check_password(&body.password)?;
+    expect_no_more(&api, &asking, &name).await?;
+    let changed = api.tables()?.change(move |registry| {
+        Box::pin(async move {
+            registry
+                .change_password(&asking.actor, &name, &body.password)
+                .await
+        })
+    });
+    changed.await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Delete a user
+///
+/// Connections and sessions of theirs end, and their API keys are good no more; they can be
+/// restored.
+#[utoipa::path(delete, path = "/api/v1/users/{name}", tag = "people",
+    params(("name" = String, Path, description = "User name")),
+    responses((status = 204, description = "They are gone"),
+        (status = 404, description = "There is no such user"),
+        (status = 412, description = "They were changed meanwhile")))]
+pub(crate) async fn delete(
+    State(api): State<Api>,
+    asking: Asking,
+    PathOf(name): PathOf<String>,
+    headers: HeaderMap,
+) -> Result<StatusCode, Problem> {
+    let expected = expected_if_any(&headers)?;
+    expect_no_more(&api, &asking, &name).await?;
+    let deleted = api.tables()?.change(move |registry| {
+        Box::pin(async move { registry.delete_user(&asking.actor, &name, expected).await })
+    });
+    deleted.await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Restore a deleted user
+#[utoipa::path(post, path = "/api/v1/users/{name}/restore", tag = "people",
+    params(("name" = String, Path, description = "User name")),
+    responses((status = 200, description = "As they are now", body = UserView),
+        (status = 404, description = "There is none that is deleted")))]
+pub(crate) async fn restore(
+    State(api): State<Api>,
+    asking: Asking,
+    PathOf(name): PathOf<String>,
+) -> Result<Response, Problem> {
+    let of = (asking.scope(), name.clone());
+    let deleted = api.tables()?.read(move |registry| {
+        Box::pin(async move {
+            let (scope, name) = of;
+            let all = registry.list_users(&scope, true).await?;
+            Ok(all.into_iter().find(|user| user.name == name))
+        })
+    });
+    if let Some(user) = deleted.await? {
+        asking.expect_within(scopes_of(user.api_role))?;
+    }
+    let restored = api.tables()?.change(move |registry| {
+        Box::pin(async move { registry.restore_user(&asking.actor, &name).await })
+    });
+    Ok(answer(StatusCode::OK, restored.await?))
+}

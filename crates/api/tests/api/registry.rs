@@ -1,0 +1,459 @@
+//! Devices, users, teams and keys, in real tables.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use axum::body::Body;
+use axum::http::StatusCode;
+use martlet_api::Settings;
+use serde_json::{Value, json};
+
+use crate::node::{Answer, KEY, NEAR, Node, json as asked, request, with_keys};
+
+/// A directory that goes with the test.
+struct Place(PathBuf);
+
+impl Place {
+    fn new() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("martlet-api-{}-{number}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+async fn send(node: &Node, key: &str, method: &str, target: &str, body: &Value) -> Answer {
+    let mut request = asked(method, target, body);
+    let headers = request.headers_mut();
+    headers.insert("x-api-key", key.parse().unwrap());
+    headers.insert("if-match", "*".parse().unwrap());
+    node.send(request).await
+}
+
+async fn done(node: &Node, key: &str, method: &str, target: &str, body: &Value) -> Value {
+    let answer = send(node, key, method, target, body).await;
+    assert!(answer.status.is_success(), "{method} {target}: {answer:?}");
+    match answer.body.is_empty() {
+        true => Value::Null,
+        false => answer.json(),
+    }
+}
+
+fn ids(list: &Value) -> Vec<&str> {
+    let items = list["items"].as_array().unwrap();
+    items
+        .iter()
+        .map(|one| one["id"].as_str().unwrap())
+        .collect()
+}
+
+#[tokio::test]
+async fn looking_makes_no_tables_and_the_first_device_does() {
+    let place = Place::new();
+    let node = Node::with_tables(with_keys(), &place.0);
+    let list = node.ask("GET", "/api/v1/devices?total=true").await;
+    assert_eq!(
+        list.json(),
+        json!({ "items": [], "next": null, "total": 0 })
+    );
+    assert!(!place.0.join("martlet.db").exists());
+    let made = done(
+        &node,
+        KEY,
+        "POST",
+        "/api/v1/devices",
+        &json!({ "id": "pump-7" }),
+    )
+    .await;
+    assert!(made["secret"].as_str().unwrap().len() >= 20, "{made}");
+    let list = node.ask("GET", "/api/v1/devices").await.json();
+    assert_eq!(ids(&list), ["pump-7"]);
+    assert!(!list.to_string().contains(made["secret"].as_str().unwrap()));
+}
+
+#[tokio::test]
+async fn a_device_is_changed_by_who_knows_its_version() {
+    let place = Place::new();
+    let node = Node::with_tables(with_keys(), &place.0);
+    let body = json!({ "id": "pump-7", "tags": ["a"], "location": "roof" });
+    let made = send(&node, KEY, "POST", "/api/v1/devices", &body).await;
+    assert_eq!(made.status, StatusCode::CREATED);
+    assert_eq!(made.header("location"), "/api/v1/devices/pump-7");
+    let tag = made.header("etag").to_owned();
+    let change = |tag: Option<&str>| {
+        let mut request = asked(
+            "PATCH",
+            "/api/v1/devices/pump-7",
+            &json!({ "status": "inactive" }),
+        );
+        let headers = request.headers_mut();
+        headers.insert("x-api-key", KEY.parse().unwrap());
+        if let Some(tag) = tag {
+            headers.insert("if-match", tag.parse().unwrap());
+        }
+        node.send(request)
+    };
+    assert_eq!(change(None).await.problem(), "precondition-required");
+    let changed = change(Some(&tag)).await;
+    assert_eq!(changed.json()["status"], "inactive");
+    assert_eq!(changed.json()["location"], "roof");
+    assert_eq!(change(Some(&tag)).await.problem(), "precondition-failed");
+    assert_eq!(change(Some("\"x\"")).await.problem(), "precondition-failed");
+    let known = request("GET", "/api/v1/devices/pump-7")
+        .header("x-api-key", KEY)
+        .header("if-none-match", changed.header("etag"));
+    let known = node.send(known.body(Body::empty()).unwrap()).await;
+    assert_eq!(known.status, StatusCode::NOT_MODIFIED);
+}
+
+#[tokio::test]
+async fn a_deleted_device_is_gone_and_comes_back() {
+    let place = Place::new();
+    let node = Node::with_tables(with_keys(), &place.0);
+    let none = json!({});
+    done(&node, KEY, "POST", "/api/v1/devices", &json!({ "id": "d" })).await;
+    done(&node, KEY, "DELETE", "/api/v1/devices/d", &none).await;
+    let gone = node.ask("GET", "/api/v1/devices/d").await;
+    assert_eq!(gone.problem(), "not-found");
+    let again = send(&node, KEY, "POST", "/api/v1/devices", &json!({ "id": "d" })).await;
+    assert_eq!(again.problem(), "conflict");
+    let list = node.ask("GET", "/api/v1/devices?deleted=true").await.json();
+    assert_eq!(ids(&list), ["d"]);
+    let back = done(&node, KEY, "POST", "/api/v1/devices/d/restore", &none).await;
+    assert_eq!(back["credentials"], 1);
+    done(&node, KEY, "POST", "/api/v1/devices/d/purge", &none).await;
+    done(&node, KEY, "POST", "/api/v1/devices", &json!({ "id": "d" })).await;
+}
+
+#[tokio::test]
+async fn pages_follow_each_other_and_filters_choose() {
+    let place = Place::new();
+    let node = Node::with_tables(with_keys(), &place.0);
+    let devices: Vec<_> = (0..25)
+        .map(|at| json!({ "id": format!("d{at:02}"), "tags": [format!("t{}", at % 2)] }))
+        .collect();
+    let body = json!({ "devices": devices });
+    let made = done(&node, KEY, "POST", "/api/v1/devices/bulk", &body).await;
+    assert_eq!(made["added"], 25);
+    let mut all = Vec::new();
+    let mut target = "/api/v1/devices?limit=10&tag=t1".to_owned();
+    loop {
+        let page = node.ask("GET", &target).await.json();
+        all.extend(ids(&page).into_iter().map(str::to_owned));
+        match page["next"].as_str() {
+            Some(next) => {
+                target = format!("/api/v1/devices?limit=10&tag=t1&cursor={next}");
+                let other = format!("/api/v1/devices?limit=10&cursor={next}");
+                assert_eq!(node.ask("GET", &other).await.problem(), "bad-request");
+            }
+            None => break,
+        }
+    }
+    let expected: Vec<_> = (0..25)
+        .filter(|at| at % 2 == 1)
+        .map(|at| format!("d{at:02}"))
+        .collect();
+    assert_eq!(all, expected);
+    for odd in ["status=x", "sort=x", "online=x", "nothing=1"] {
+        let answer = node.ask("GET", &format!("/api/v1/devices?{odd}")).await;
+        assert_eq!(answer.problem(), "bad-request", "{odd}");
+    }
+}
+
+#[tokio::test]
+async fn a_table_says_of_each_row_what_has_become_of_it() {
+    let place = Place::new();
+    let node = Node::with_tables(with_keys(), &place.0);
+    let table = "id,name,status,tags\r\none,\"Pump, the first\",active,a;b\r\nt/o,,,\r\n\
+                 one,again,,\r\nthree,,asleep,\r\nfour,,,,\r\nfive\r\n";
+    let send = |target: &str| {
+        let request = request("POST", target)
+            .header("x-api-key", KEY)
+            .header("content-type", "text/csv");
+        node.send(request.body(Body::from(table)).unwrap())
+    };
+    let dry = send("/api/v1/devices/import?dry_run=true").await.json();
+    assert_eq!(dry["added"], 0);
+    assert_eq!(dry["rows"][0]["outcome"], "would_add");
+    let whole = send("/api/v1/devices/import?all_or_none=true").await.json();
+    assert_eq!(whole["added"], 0, "{whole}");
+    assert_eq!(whole["rows"][0]["outcome"], "not_done");
+    let some = send("/api/v1/devices/import").await.json();
+    let outcomes = some["rows"].as_array().unwrap().iter();
+    let outcomes: Vec<_> = outcomes
+        .map(|row| {
+            (
+                row["row"].as_u64().unwrap(),
+                row["outcome"].as_str().unwrap(),
+            )
+        })
+        .collect();
+    assert_eq!(
+        outcomes,
+        [
+            (2, "added"),
+            (3, "refused"),
+            (4, "exists"),
+            (5, "refused"),
+            (6, "refused"),
+            (7, "added")
+        ],
+        "{some}"
+    );
+    let export = node.ask("GET", "/api/v1/devices/export").await;
+    let text = String::from_utf8(export.body.to_vec()).unwrap();
+    assert!(
+        text.contains("one,\"Pump, the first\",device,active"),
+        "{text}"
+    );
+    assert!(text.contains("a;b"), "{text}");
+}
+
+#[tokio::test]
+async fn credentials_are_shown_once_and_end() {
+    let place = Place::new();
+    let node = Node::with_tables(with_keys(), &place.0);
+    done(&node, KEY, "POST", "/api/v1/devices", &json!({ "id": "d" })).await;
+    let path = "/api/v1/devices/d/credentials";
+    let added = done(&node, KEY, "POST", path, &json!({ "name": "spare" })).await;
+    let list = node.ask("GET", path).await.json();
+    assert_eq!(list["items"].as_array().unwrap().len(), 2);
+    assert!(!list.to_string().contains(added["secret"].as_str().unwrap()));
+    let one = format!("{path}/{}", added["id"].as_str().unwrap());
+    done(&node, KEY, "DELETE", &one, &json!({})).await;
+    let again = send(&node, KEY, "DELETE", &one, &json!({})).await;
+    assert_eq!(again.problem(), "not-found");
+    let short = send(&node, KEY, "POST", path, &json!({ "secret": "short" })).await;
+    assert_eq!(short.problem(), "invalid");
+    let print = json!({ "fingerprint": "ab:".repeat(32).trim_end_matches(':') });
+    let added = done(&node, KEY, "POST", path, &print).await;
+    assert_eq!(
+        (&added["kind"], &added["secret"]),
+        (&json!("certificate"), &Value::Null)
+    );
+    let rotated = done(&node, KEY, "POST", "/api/v1/devices/d/rotate", &json!({})).await;
+    assert!(rotated["secret"].is_string());
+}
+
+#[tokio::test]
+async fn a_key_permits_what_it_says_until_it_is_revoked() {
+    let place = Place::new();
+    let node = Node::with_tables(with_keys(), &place.0);
+    let body = json!({ "name": "shop", "scopes": ["devices:read"] });
+    let made = done(&node, KEY, "POST", "/api/v1/keys", &body).await;
+    let (key, id) = (made["key"].as_str().unwrap(), made["id"].as_str().unwrap());
+    let none = json!({});
+    done(&node, key, "GET", "/api/v1/devices", &none).await;
+    let more = send(&node, key, "POST", "/api/v1/devices", &json!({ "id": "d" })).await;
+    assert_eq!(more.problem(), "forbidden");
+    let list = node.ask("GET", "/api/v1/keys").await.json();
+    assert!(!list.to_string().contains(key), "{list}");
+    done(&node, KEY, "DELETE", &format!("/api/v1/keys/{id}"), &none).await;
+    let late = send(&node, key, "GET", "/api/v1/devices", &none).await;
+    assert_eq!(late.problem(), "unauthenticated");
+}
+
+#[tokio::test]
+async fn nobody_gives_more_than_they_have() {
+    let place = Place::new();
+    let node = Node::with_tables(with_keys(), &place.0);
+    let body = json!({ "name": "hr", "scopes": ["users:write", "users:read", "keys:write"] });
+    let made = done(&node, KEY, "POST", "/api/v1/keys", &body).await;
+    let hr = made["key"].as_str().unwrap();
+    let password = "correct horse";
+    let boss = json!({ "name": "eve", "password": password, "api_role": "administrator" });
+    let refused = send(&node, hr, "POST", "/api/v1/users", &boss).await;
+    assert_eq!(refused.problem(), "forbidden");
+    done(&node, KEY, "POST", "/api/v1/users", &boss).await;
+    let taken = json!({ "password": "another horse" });
+    for (method, target, body) in [
+        ("PUT", "/api/v1/users/eve/password", &taken),
+        ("DELETE", "/api/v1/users/eve", &json!({})),
+        ("PATCH", "/api/v1/users/eve", &json!({ "enabled": false })),
+        (
+            "POST",
+            "/api/v1/keys",
+            &json!({ "name": "more", "scopes": ["backup:read"] }),
+        ),
+    ] {
+        let answer = send(&node, hr, method, target, body).await;
+        assert_eq!(answer.problem(), "forbidden", "{method} {target}");
+    }
+    let plain = json!({ "name": "bob", "password": password });
+    done(&node, hr, "POST", "/api/v1/users", &plain).await;
+}
+
+#[tokio::test]
+async fn the_setup_link_makes_somebody_who_logs_in_and_whose_session_ends_with_them() {
+    let place = Place::new();
+    let node = Node::with_tables(Settings::default(), &place.0).at(NEAR);
+    let token = node.api.setup_token().await.unwrap();
+    assert!(node.api.is_unclaimed().await);
+    let body = json!({ "token": token, "name": "ada", "password": "correct horse" });
+    let made = node.post("/api/v1/setup", &body).await;
+    assert_eq!(made.status, StatusCode::CREATED, "{made:?}");
+    assert!(!node.api.is_unclaimed().await);
+    assert_eq!(
+        node.get("/api/v1/devices").await.problem(),
+        "unauthenticated"
+    );
+    let login = json!({ "user": "ada", "password": "correct horse" });
+    let session = node.post("/api/v1/session", &login).await;
+    assert_eq!(session.status, StatusCode::OK, "{session:?}");
+    let cookie = session
+        .header("set-cookie")
+        .split(';')
+        .next()
+        .unwrap()
+        .to_owned();
+    let csrf = session.json()["csrf_token"].as_str().unwrap().to_owned();
+    let by_cookie = |method: &'static str, target: &'static str, body: Value| {
+        let mut request = asked(method, target, &body);
+        let headers = request.headers_mut();
+        headers.insert("cookie", cookie.parse().unwrap());
+        headers.insert("x-csrf-token", csrf.parse().unwrap());
+        headers.insert("if-match", "*".parse().unwrap());
+        node.send(request)
+    };
+    let user = json!({ "name": "bob", "password": "correct horse", "api_role": "viewer" });
+    let made = by_cookie("POST", "/api/v1/users", user).await;
+    assert_eq!(made.status, StatusCode::CREATED, "{made:?}");
+    let login = json!({ "user": "bob", "password": "correct horse" });
+    let bob = node.post("/api/v1/session", &login).await;
+    let bob = bob
+        .header("set-cookie")
+        .split(';')
+        .next()
+        .unwrap()
+        .to_owned();
+    let by_bob = || {
+        let asked = request("GET", "/api/v1/devices").header("cookie", &bob);
+        node.send(asked.body(Body::empty()).unwrap())
+    };
+    assert_eq!(by_bob().await.status, StatusCode::OK);
+    let off = by_cookie("PATCH", "/api/v1/users/bob", json!({ "enabled": false })).await;
+    assert_eq!(off.status, StatusCode::OK, "{off:?}");
+    assert_eq!(by_bob().await.problem(), "unauthenticated");
+    let audit = by_cookie("GET", "/api/v1/audit", json!({})).await.json();
+    let actions = audit["items"].as_array().unwrap().iter();
+    let actions: Vec<_> = actions
+        .map(|line| {
+            (
+                line["who"].as_str().unwrap(),
+                line["action"].as_str().unwrap(),
+            )
+        })
+        .collect();
+    assert!(actions.contains(&("user:ada", "user.add")), "{actions:?}");
+    assert!(!audit.to_string().contains("correct horse"));
+}
+
+#[tokio::test]
+async fn a_device_adds_itself_by_a_provisioning_key_alone() {
+    let place = Place::new();
+    let node = Node::with_tables(with_keys(), &place.0);
+    let body = json!({ "name": "line 3", "id_pattern": "pump-*", "devices_max": 1 });
+    let made = done(&node, KEY, "POST", "/api/v1/provisioning-keys", &body).await;
+    let key = made["key"].as_str().unwrap();
+    let add = |key: &str, id: &str| {
+        let body = json!({ "key": key, "id": id });
+        let request = asked("POST", "/api/v1/provision", &body);
+        node.send(request)
+    };
+    assert_eq!(add("mp_wrong", "pump-1").await.problem(), "unauthenticated");
+    assert_eq!(add(key, "valve-1").await.problem(), "invalid");
+    let first = add(key, "pump-1").await;
+    assert_eq!(first.status, StatusCode::CREATED, "{first:?}");
+    assert!(first.json()["secret"].is_string());
+    assert_eq!(add(key, "pump-2").await.problem(), "conflict");
+}
+
+#[tokio::test]
+async fn every_route_keeps_one_teams_people_from_anothers() {
+    let place = Place::new();
+    let node = Node::with_tables(with_keys(), &place.0);
+    let mut teams = Vec::new();
+    for name in ["red", "blue"] {
+        let team = done(
+            &node,
+            KEY,
+            "POST",
+            "/api/v1/teams",
+            &json!({ "name": name }),
+        )
+        .await;
+        let team = team["id"].as_str().unwrap().to_owned();
+        let body = json!({ "name": name, "scopes": ["administrator"], "team": team });
+        let key = done(&node, KEY, "POST", "/api/v1/keys", &body).await;
+        let key = key["key"].as_str().unwrap().to_owned();
+        let own = format!("{name}-device-secretly");
+        done(
+            &node,
+            &key,
+            "POST",
+            "/api/v1/devices",
+            &json!({ "id": own }),
+        )
+        .await;
+        let group = json!({ "name": format!("{name}-group-secretly") });
+        let group = done(&node, &key, "POST", "/api/v1/groups", &group).await;
+        teams.push((key, own, team, group["id"].as_str().unwrap().to_owned()));
+    }
+    let (red, _, _, _) = &teams[0];
+    let (_, device, team, group) = &teams[1];
+    let before = node
+        .ask("GET", "/api/v1/devices/export?format=json")
+        .await
+        .body;
+    let document = node.get("/api/v1/openapi.json").await.json();
+    let mut asked = 0;
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            if operation["security"].as_array().is_none_or(Vec::is_empty) {
+                continue;
+            }
+            let target = path
+                .replace("/devices/{id}", &format!("/devices/{device}"))
+                .replace("/teams/{id}", &format!("/teams/{team}"))
+                .replace("/groups/{id}", &format!("/groups/{group}"))
+                .replace("{id}", device)
+                .replace("{name}", "device")
+                .replace("{user}", "ada")
+                .replace("{key}", "k")
+                .replace("{credential}", "c")
+                .replace("{clientid}", device);
+            let body = json!({
+                "name": "x", "status": "inactive", "rules": [], "role": "viewer", "value": "x",
+                "devices": [device], "password": "correct horse",
+            });
+            for body in [&body, &json!({}), &json!({ "status": "inactive" })] {
+                let method = method.to_uppercase();
+                let answer = send(&node, red, &method, &target, body).await;
+                let text = String::from_utf8_lossy(&answer.body).into_owned();
+                let own_words = text.replace(&target, "").replace(device.as_str(), "");
+                let tells = text.contains("blue-group-secretly")
+                    || (answer.status.is_success() && text.contains(device.as_str()));
+                assert!(!tells, "{method} {target} tells {own_words}");
+                asked += 1;
+            }
+        }
+    }
+    assert!(asked > 150, "{asked}");
+    let after = node
+        .ask("GET", "/api/v1/devices/export?format=json")
+        .await
+        .body;
+    let blue = |body: &[u8]| {
+        let all: Vec<Value> = serde_json::from_slice(body).unwrap();
+        all.into_iter().find(|one| one["id"] == device.as_str())
+    };
+    assert_eq!(blue(&before), blue(&after));
+}

@@ -1,0 +1,549 @@
+//! The tables of users, devices and the rest, while the node runs: who asks reads them here, and
+//! what is changed is in force when the call returns.
+//!
+//! One connection writes and one reads, so that a long list does not hold up a change; a third
+//! checks passwords, which takes long by intent. A change is carried to its end once it has begun,
+//! whoever asked for it may have gone. The file is made by the first change, not by looking.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use martlet_registry::{
+    Actor, ApiRole, Location, NewAuditEntry, NewUser, Registry, RegistryError, Renewed, Scope, User,
+};
+use tokio::runtime::Handle;
+use tokio::sync::Mutex;
+
+use crate::directory::{
+    Account, AuditEntry, Directory, DirectoryError, FirstAdministrator, Looked,
+};
+use crate::principal::{Principal, PrincipalKind, Role, Scopes};
+use crate::{Control, ReloadOf};
+
+/// Names the warning that the tables cannot be used.
+const WARNING: &str = "registry";
+
+/// How often is looked whether another node has changed them.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// What is done with the tables.
+pub type Work<'r, T> = Pin<Box<dyn Future<Output = Result<T, RegistryError>> + Send + 'r>>;
+
+/// Why something is not done.
+#[derive(Debug, thiserror::Error)]
+pub enum TablesError {
+    /// The tables say so, or cannot be used.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// It is done, and the node does not go by it yet.
+    #[error("it is written, and not in force yet: the node could not read it: {0}")]
+    NotInForce(String),
+    /// It was broken off.
+    #[error("the change was broken off")]
+    BrokenOff,
+}
+
+impl TablesError {
+    /// The database is at fault, not what was asked for.
+    pub fn is_fault(&self) -> bool {
+        match self {
+            Self::Registry(error) => is_fault(error),
+            Self::NotInForce(_) | Self::BrokenOff => true,
+        }
+    }
+}
+
+fn is_fault(error: &RegistryError) -> bool {
+    !matches!(
+        error,
+        RegistryError::Refused(_)
+            | RegistryError::NotFound(_)
+            | RegistryError::Exists(_)
+            | RegistryError::Stale { .. }
+            | RegistryError::LimitReached(_)
+    )
+}
+
+/// How the tables are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TablesSettings {
+    /// Where they are.
+    pub location: Location,
+    /// Passwords that are set are kept for SCRAM too.
+    pub keeps_scram: bool,
+    /// Devices that one user may own; none: as many as they like.
+    pub devices_per_user_max: Option<u64>,
+}
+
+/// A connection, when there is one.
+#[derive(Debug, Default)]
+enum Opened {
+    #[default]
+    Not,
+    /// There is no file: nobody is in these.
+    Empty(Registry),
+    Whole(Registry),
+}
+
+/// The tables of a node that runs.
+pub struct Tables {
+    settings: TablesSettings,
+    control: Arc<Control>,
+    writer: Mutex<Opened>,
+    reader: Mutex<Opened>,
+    passwords: Mutex<Opened>,
+    /// Once there was an administrator, the node is never open again before a restart.
+    is_claimed: AtomicBool,
+}
+
+impl Tables {
+    /// Of a node. Nothing is opened yet.
+    pub fn new(settings: TablesSettings, control: Arc<Control>) -> Self {
+        Self {
+            settings,
+            control,
+            writer: Mutex::default(),
+            reader: Mutex::default(),
+            passwords: Mutex::default(),
+            is_claimed: AtomicBool::new(false),
+        }
+    }
+
+    /// Reads from the tables; where there are none it is as if they were empty.
+    ///
+    /// # Errors
+    /// The work's, or they cannot be opened.
+    pub async fn read<T>(
+        &self,
+        work: impl for<'r> FnOnce(&'r mut Registry) -> Work<'r, T> + Send,
+    ) -> Result<T, TablesError> {
+        self.read_by(&self.reader, work).await
+    }
+
+    async fn read_by<T>(
+        &self,
+        by: &Mutex<Opened>,
+        work: impl for<'r> FnOnce(&'r mut Registry) -> Work<'r, T> + Send,
+    ) -> Result<T, TablesError> {
+        let mut opened = by.lock().await;
+        let done = match self.open_to_read(&mut opened).await {
+            Ok(registry) => work(registry).await,
+            Err(error) => Err(error),
+        };
+        drop(opened);
+        self.tell_health(done.as_ref().err());
+        Ok(done?)
+    }
+
+    /// Changes the tables. When it returns the node goes by it: who is let in no more is out.
+    ///
+    /// # Errors
+    /// The work's, or they cannot be opened; or it is written, and not in force.
+    pub async fn change<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl for<'r> FnOnce(&'r mut Registry) -> Work<'r, T> + Send + 'static,
+    ) -> Result<T, TablesError> {
+        self.write(true, work).await
+    }
+
+    /// Writes what nobody is let in by.
+    ///
+    /// # Errors
+    /// The work's, or they cannot be opened.
+    pub async fn note<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl for<'r> FnOnce(&'r mut Registry) -> Work<'r, T> + Send + 'static,
+    ) -> Result<T, TablesError> {
+        self.write(false, work).await
+    }
+
+    async fn write<T: Send + 'static>(
+        self: &Arc<Self>,
+        is_taken_over: bool,
+        work: impl for<'r> FnOnce(&'r mut Registry) -> Work<'r, T> + Send + 'static,
+    ) -> Result<T, TablesError> {
+        let (own, runtime) = (Arc::clone(self), Handle::current());
+        // On a thread of its own: a password's hash takes long. And whoever asked may go.
+        let done = tokio::task::spawn_blocking(move || {
+            runtime.block_on(own.write_here(is_taken_over, work))
+        });
+        done.await.unwrap_or(Err(TablesError::BrokenOff))
+    }
+
+    async fn write_here<T>(
+        &self,
+        is_taken_over: bool,
+        work: impl for<'r> FnOnce(&'r mut Registry) -> Work<'r, T>,
+    ) -> Result<T, TablesError> {
+        let mut writer = self.writer.lock().await;
+        let done = match self.open_to_write(&mut writer).await {
+            Ok(registry) => work(registry).await,
+            Err(error) => Err(error),
+        };
+        drop(writer);
+        self.tell_health(done.as_ref().err());
+        // What failed in the middle may have changed something.
+        if is_taken_over && done.as_ref().err().is_none_or(is_fault) {
+            let read = self.control.reload(ReloadOf::Tables).await;
+            if let (Err(why), Ok(_)) = (read, &done) {
+                return Err(TablesError::NotInForce(why));
+            }
+        }
+        Ok(done?)
+    }
+
+    async fn open_to_read<'o>(
+        &self,
+        opened: &'o mut Opened,
+    ) -> Result<&'o mut Registry, RegistryError> {
+        let is_there = match self.settings.location.file() {
+            None => true,
+            Some(path) => path.try_exists().unwrap_or(true),
+        };
+        if !is_there && !matches!(opened, Opened::Empty(_)) {
+            *opened = Opened::Empty(Registry::empty().await?);
+        }
+        match is_there {
+            true => self.open_to_write(opened).await,
+            false => match opened {
+                Opened::Empty(registry) | Opened::Whole(registry) => Ok(registry),
+                Opened::Not => Err(RegistryError::Refused("it is not opened".to_owned())),
+            },
+        }
+    }
+
+    async fn open_to_write<'o>(
+        &self,
+        opened: &'o mut Opened,
+    ) -> Result<&'o mut Registry, RegistryError> {
+        if !matches!(opened, Opened::Whole(_)) {
+            let mut registry = Registry::open(&self.settings.location).await?;
+            registry.keep_scram(self.settings.keeps_scram);
+            registry.limit_devices_per_user(self.settings.devices_per_user_max);
+            *opened = Opened::Whole(registry);
+        }
+        match opened {
+            Opened::Whole(registry) => Ok(registry),
+            Opened::Not | Opened::Empty(_) => {
+                Err(RegistryError::Refused("it is not opened".to_owned()))
+            }
+        }
+    }
+
+    fn tell_health(&self, error: Option<&RegistryError>) {
+        match error.filter(|error| is_fault(error)) {
+            None => self.control.health.withdraw(WARNING),
+            Some(error) => {
+                tracing::error!(%error, "the tables of users and devices cannot be used");
+                let text = format!(
+                    "The tables of users and devices cannot be used, and what is in memory goes on \
+                     deciding: {error}."
+                );
+                self.control.health.warn_as(WARNING, text);
+            }
+        }
+    }
+
+    /// Looks again and again whether another node has changed the tables of a database that they
+    /// share. Files are watched by who watches all of them.
+    pub async fn watch(&self) {
+        if self.settings.location.file().is_some() {
+            return;
+        }
+        let mut ticks = tokio::time::interval(LOOK_EVERY);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let policy = self.control.policy();
+            let seen = policy.and_then(|policy| policy.tables().cloned());
+            let is_asked = self.control.user_places().tables_unasked.is_none();
+            let looked = self.read(move |registry| {
+                Box::pin(async move {
+                    match seen {
+                        Some(seen) => {
+                            let renewed = seen.renew_from(registry).await?;
+                            Ok(!matches!(renewed, Renewed::Same))
+                        }
+                        None => Ok(is_asked && registry.is_in_use().await?),
+                    }
+                })
+            });
+            // What is wrong is in health, and what came of reading in the log.
+            if looked.await.unwrap_or(false) {
+                let _ = self.control.reload(ReloadOf::Tables).await;
+            }
+        }
+    }
+
+    /// Keeps no connection open any more: what was written is in the file itself then.
+    pub async fn close(&self) {
+        for one in [&self.writer, &self.reader, &self.passwords] {
+            if let Opened::Whole(registry) = std::mem::take(&mut *one.lock().await)
+                && let Err(error) = registry.close().await
+            {
+                tracing::warn!(%error, "closing the tables");
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Tables {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Tables")
+            .field(&self.settings.location)
+            .finish()
+    }
+}
+
+impl From<TablesError> for DirectoryError {
+    fn from(error: TablesError) -> Self {
+        Self::Unavailable(error.to_string())
+    }
+}
+
+fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| {
+        i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+    })
+}
+
+fn role_of(role: ApiRole) -> Option<Role> {
+    match role {
+        ApiRole::Administrator => Some(Role::Administrator),
+        ApiRole::Operator => Some(Role::Operator),
+        ApiRole::Viewer => Some(Role::Viewer),
+        ApiRole::None => None,
+    }
+}
+
+/// What somebody may do who logs in: by a role of all teams, or else by the one that they have in
+/// the first of their teams. None: nothing.
+async fn account(registry: &mut Registry, user: User) -> Result<Option<Account>, RegistryError> {
+    if !user.enabled || user.deleted_ms > 0 {
+        return Ok(None);
+    }
+    let generation = u64::try_from(user.revision).unwrap_or(0);
+    let name = user.name;
+    if let Some(role) = role_of(user.api_role) {
+        return Ok(Some(Account {
+            name,
+            role,
+            team: None,
+            generation,
+        }));
+    }
+    let teams = registry.teams_of(&name).await?;
+    let first = teams.into_iter().find_map(|member| {
+        let role = role_of(member.role)?;
+        Some((role, member.team))
+    });
+    Ok(first.map(|(role, team)| Account {
+        name,
+        role,
+        team: Some(team),
+        generation,
+    }))
+}
+
+/// As [`account`], by name.
+async fn account_named(
+    registry: &mut Registry,
+    name: &str,
+) -> Result<Option<Account>, RegistryError> {
+    match registry.user(&Scope::All, name).await {
+        Ok(user) => account(registry, user).await,
+        Err(RegistryError::NotFound(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+async fn has_administrator(registry: &mut Registry) -> Result<bool, RegistryError> {
+    let users = registry.list_users(&Scope::All, false).await?;
+    let is_one = |user: &User| user.enabled && user.api_role == ApiRole::Administrator;
+    Ok(users.iter().any(is_one))
+}
+
+/// Who somebody was, as the audit log has it: by which kind of name.
+pub fn by_what(kind: &PrincipalKind) -> &'static str {
+    match kind {
+        PrincipalKind::Socket => "admin.sock",
+        PrincipalKind::ApiKey { .. } => "api key",
+        PrincipalKind::User { .. } => "session",
+        PrincipalKind::Device { .. } => "device",
+        PrincipalKind::Anonymous => "nothing",
+    }
+}
+
+async fn make_first(
+    registry: &mut Registry,
+    name: &str,
+    password: &str,
+) -> Result<FirstAdministrator, RegistryError> {
+    if has_administrator(registry).await? {
+        return Ok(FirstAdministrator::NotFirst);
+    }
+    let actor = Actor {
+        who: format!("user:{name}"),
+        by: "setup link".to_owned(),
+        address: String::new(),
+        request_id: String::new(),
+        scope: Scope::All,
+    };
+    let user = NewUser {
+        api_role: ApiRole::Administrator,
+        ..NewUser::new(name)
+    };
+    let made = registry.create_user(&actor, user, password).await;
+    let made = match made {
+        Err(RegistryError::Exists(why)) => {
+            // A user of MQTT, whom the holder of the link cannot take over.
+            return Ok(FirstAdministrator::Refused(format!(
+                "{why}: choose another name"
+            )));
+        }
+        Err(error) if !is_fault(&error) => {
+            return Ok(FirstAdministrator::Refused(error.to_string()));
+        }
+        made => made?,
+    };
+    match account(registry, made).await? {
+        Some(account) => Ok(FirstAdministrator::Made(account)),
+        None => Ok(FirstAdministrator::NotFirst),
+    }
+}
+
+/// The least that a password of the panel has: it is tried from anywhere.
+const PASSWORD_MIN: usize = 10;
+
+impl Directory for Arc<Tables> {
+    fn api_key<'a>(&'a self, key: &'a [u8]) -> Looked<'a, Option<Principal>> {
+        Box::pin(async move {
+            let Ok(key) = std::str::from_utf8(key).map(str::to_owned) else {
+                return Ok(None);
+            };
+            let found = self.read(move |registry| {
+                Box::pin(async move { registry.api_key_of(&key, now_ms()).await })
+            });
+            Ok(found.await?.map(|key| {
+                let names = key.scopes.iter();
+                let scopes = names.filter_map(|name| Scopes::parse(name).ok());
+                let scopes = scopes.fold(Scopes::NONE, Scopes::or);
+                let team = (!key.team.is_empty()).then_some(key.team);
+                Principal {
+                    kind: PrincipalKind::ApiKey { id: key.id },
+                    scopes: match team {
+                        Some(_) => scopes.and(Scopes::of_team()),
+                        None => scopes,
+                    },
+                    team,
+                }
+            }))
+        })
+    }
+
+    fn check_password<'a>(
+        &'a self,
+        name: &'a str,
+        password: &'a str,
+    ) -> Looked<'a, Option<Account>> {
+        Box::pin(async move {
+            let (own, runtime) = (Self::clone(self), Handle::current());
+            let (name, password) = (name.to_owned(), password.to_owned());
+            // The hash takes long, and must not hold up others.
+            let checked = tokio::task::spawn_blocking(move || {
+                runtime.block_on(own.read_by(&own.passwords, move |registry| {
+                    Box::pin(async move {
+                        match registry.log_in(&name, &password).await? {
+                            Some(user) => account(registry, user).await,
+                            None => Ok(None),
+                        }
+                    })
+                }))
+            });
+            let checked = checked.await.unwrap_or(Err(TablesError::BrokenOff));
+            Ok(checked?)
+        })
+    }
+
+    fn account<'a>(&'a self, name: &'a str) -> Looked<'a, Option<Account>> {
+        Box::pin(async move {
+            let name = name.to_owned();
+            let found = self.read(move |registry| {
+                Box::pin(async move { account_named(registry, &name).await })
+            });
+            Ok(found.await?)
+        })
+    }
+
+    fn has_administrator(&self) -> Looked<'_, bool> {
+        Box::pin(async move {
+            if self.is_claimed.load(Ordering::Relaxed) {
+                return Ok(true);
+            }
+            let found = self.read(|registry| Box::pin(has_administrator(registry)));
+            let found = found.await?;
+            if found {
+                self.is_claimed.store(true, Ordering::Relaxed);
+            }
+            Ok(found)
+        })
+    }
+
+    fn make_first_administrator<'a>(
+        &'a self,
+        name: &'a str,
+        password: &'a str,
+    ) -> Looked<'a, FirstAdministrator> {
+        Box::pin(async move {
+            if password.chars().count() < PASSWORD_MIN {
+                let why = format!("the password needs {PASSWORD_MIN} characters or more");
+                return Ok(FirstAdministrator::Refused(why));
+            }
+            let (name, password) = (name.to_owned(), password.to_owned());
+            let made = self.change(move |registry| {
+                Box::pin(async move { make_first(registry, &name, &password).await })
+            });
+            Ok(made.await?)
+        })
+    }
+
+    fn audit(&self, entry: AuditEntry) -> Looked<'_, ()> {
+        Box::pin(async move {
+            let by = match entry.principal.split_once(':') {
+                Some(("key", _)) => "api key",
+                Some(("user", _)) => "session",
+                Some(("device", _)) => "device",
+                _ if entry.principal == "admin.sock" => "admin.sock",
+                _ => "nothing",
+            };
+            let actor = Actor {
+                who: entry.principal,
+                by: by.to_owned(),
+                address: entry.address.unwrap_or_default(),
+                request_id: entry.request_id,
+                scope: Scope::All,
+            };
+            let outcome = match entry.status {
+                status @ 500.. => format!("status {status}"),
+                _ => "done".to_owned(),
+            };
+            let (method, path) = entry.action.split_once(' ').unwrap_or_default();
+            let entry = NewAuditEntry {
+                team: String::new(),
+                action: format!("http.{}", method.to_ascii_lowercase()),
+                object_kind: "route".to_owned(),
+                object_id: path.to_owned(),
+                changed: "{}".to_owned(),
+                outcome,
+            };
+            let noted = self.note(move |registry| {
+                Box::pin(async move { registry.audit(&actor, &entry).await })
+            });
+            Ok(noted.await?)
+        })
+    }
+}

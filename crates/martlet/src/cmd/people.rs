@@ -1,0 +1,446 @@
+//! `martlet key`, `team`, `ban`, `provision` and `audit`: what else is in the tables of a node.
+
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use clap::{Args, Subcommand, ValueEnum};
+use martlet_control::principal::Scopes;
+use martlet_control::text::printable;
+use martlet_registry::{
+    Actor, AuditFilter, BanKind, DEVICE_TYPE, NewApiKey, NewBan, NewProvisioningKey, NewTeam,
+    PageRequest, Scope,
+};
+use serde_json::{Value, json};
+
+use crate::cmd::device::duration;
+use crate::cmd::role::{self, NodeAndForm};
+use crate::cmd::tables;
+
+/// Arguments of `martlet key`.
+#[derive(Subcommand, Debug)]
+pub(crate) enum KeyCommand {
+    /// Add an API key, which is printed, once
+    #[command(alias = "create")]
+    Add(AddKey),
+    /// List API keys, without the keys
+    Ls(NodeAndForm),
+    /// Revoke an API key
+    Rm(ById),
+}
+
+/// One, by its id.
+#[derive(Args, Debug)]
+pub(crate) struct ById {
+    /// Its id
+    #[arg(value_name = "ID")]
+    id: String,
+    #[command(flatten)]
+    on: NodeAndForm,
+}
+
+/// Arguments of `martlet key add`.
+#[derive(Args, Debug)]
+pub(crate) struct AddKey {
+    /// What it is called
+    #[arg(value_name = "NAME")]
+    name: String,
+    /// What its holder may do, repeatable: a scope such as devices:write, or administrator,
+    /// operator or viewer
+    #[arg(long = "scope", value_name = "SCOPE", required = true)]
+    scopes: Vec<String>,
+    /// Id of the team whose objects it sees [default: everybody's]
+    #[arg(long, value_name = "ID")]
+    team: Option<String>,
+    /// For how long it is good: 90m, 24h, 7d [default: for ever]
+    #[arg(long = "for", value_name = "TIME", value_parser = duration)]
+    lasts: Option<Duration>,
+    #[command(flatten)]
+    on: NodeAndForm,
+}
+
+/// Arguments of `martlet team`.
+#[derive(Subcommand, Debug)]
+pub(crate) enum TeamCommand {
+    /// Add a team
+    #[command(alias = "create")]
+    Add(AddTeam),
+    /// List teams
+    Ls(NodeAndForm),
+    /// Delete a team, and its devices with it; the API can restore it
+    Rm(ById),
+}
+
+/// Arguments of `martlet team add`.
+#[derive(Args, Debug)]
+pub(crate) struct AddTeam {
+    /// Its name
+    #[arg(value_name = "NAME")]
+    name: String,
+    /// Its devices and topics meet nobody else's, for good
+    #[arg(long)]
+    own_tenant: bool,
+    #[command(flatten)]
+    on: NodeAndForm,
+}
+
+/// Arguments of `martlet ban`.
+#[derive(Subcommand, Debug)]
+pub(crate) enum BanCommand {
+    /// Keep somebody out; their connections end
+    Add(AddBan),
+    /// List who is kept out
+    Ls(NodeAndForm),
+    /// Let somebody in again
+    Rm(ById),
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum ByWhat {
+    ClientId,
+    User,
+    Address,
+}
+
+/// Arguments of `martlet ban add`.
+#[derive(Args, Debug)]
+pub(crate) struct AddBan {
+    /// By what
+    #[arg(value_name = "KIND")]
+    kind: ByWhat,
+    /// Whom: a Client Identifier, a user name, an address or a network such as 10.0.0.0/8
+    #[arg(value_name = "VALUE")]
+    value: String,
+    /// Why, for people
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    why: String,
+    /// For how long: 90m, 24h, 7d [default: for ever]
+    #[arg(long = "for", value_name = "TIME", value_parser = duration)]
+    lasts: Option<Duration>,
+    #[command(flatten)]
+    on: NodeAndForm,
+}
+
+/// Arguments of `martlet provision`.
+#[derive(Subcommand, Debug)]
+pub(crate) enum ProvisionCommand {
+    /// Add a key by which devices add themselves; it is printed, once
+    #[command(alias = "create")]
+    Add(AddProvision),
+    /// List provisioning keys, without the keys
+    Ls(NodeAndForm),
+    /// Revoke a provisioning key; devices that it has made stay
+    Rm(ById),
+}
+
+/// Arguments of `martlet provision add`.
+#[derive(Args, Debug)]
+pub(crate) struct AddProvision {
+    /// What it is called
+    #[arg(value_name = "NAME")]
+    name: String,
+    /// Type of the devices
+    #[arg(long = "type", value_name = "TYPE", default_value = DEVICE_TYPE)]
+    device_type: String,
+    /// How ids of devices look, with one * for anything
+    #[arg(long, value_name = "PATTERN", default_value = "")]
+    id_pattern: String,
+    /// So many devices at most; 0: as many as come
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    devices: u32,
+    /// For how long it is good: 90m, 24h, 7d [default: for ever]
+    #[arg(long = "for", value_name = "TIME", value_parser = duration)]
+    lasts: Option<Duration>,
+    #[command(flatten)]
+    on: NodeAndForm,
+}
+
+/// Arguments of `martlet audit`.
+#[derive(Args, Debug)]
+pub(crate) struct AuditCommand {
+    /// Only what this one did
+    #[arg(long, value_name = "WHO")]
+    who: Option<String>,
+    /// Only this; device. is all that begins so
+    #[arg(long, value_name = "ACTION")]
+    action: Option<String>,
+    /// The newest so many lines
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    limit: usize,
+    #[command(flatten)]
+    on: NodeAndForm,
+}
+
+/// When it ends, from now; 0: never.
+fn ends(lasts: Option<Duration>) -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let ends = lasts.and_then(|lasts| now.unwrap_or_default().checked_add(lasts));
+    ends.map_or(0, |ends| i64::try_from(ends.as_millis()).unwrap_or(0))
+}
+
+fn time(ms: i64) -> String {
+    let at = jiff::Timestamp::from_millisecond(ms).ok();
+    at.filter(|_| ms > 0).map_or_else(
+        || "-".to_owned(),
+        |at| at.strftime("%Y-%m-%d %H:%M:%S").to_string(),
+    )
+}
+
+/// A list, as JSON or in columns.
+fn listed(on: &NodeAndForm, name: &str, rows: Vec<(Value, String)>) -> String {
+    if on.json {
+        let all: Vec<Value> = rows.into_iter().map(|(view, _)| view).collect();
+        return format!("{}\n", json!({ name: all }));
+    }
+    let lines = rows.iter().map(|(_, line)| printable(line.trim_end()));
+    lines.map(|line| format!("{line}\n")).collect()
+}
+
+fn done(on: &NodeAndForm, view: &Value, line: &str, told: &str) -> String {
+    match on.json {
+        true => format!("{view}\n"),
+        false => format!("{}\n{told}", printable(line)),
+    }
+}
+
+/// Runs `martlet key`.
+pub(crate) fn key(command: &KeyCommand) -> ExitCode {
+    role::finish(try_key(command))
+}
+
+fn try_key(command: &KeyCommand) -> anyhow::Result<String> {
+    match command {
+        KeyCommand::Add(options) => {
+            for scope in &options.scopes {
+                Scopes::parse(scope)
+                    .map_err(|name| anyhow::anyhow!("{name:?} is no scope and no role"))?;
+            }
+            let new = NewApiKey {
+                name: options.name.clone(),
+                scopes: options.scopes.clone(),
+                team: options.team.clone(),
+                owner: String::new(),
+                expires_ms: ends(options.lasts),
+            };
+            let (key, secret) = tables::with(&options.on.node, async |registry| {
+                registry.add_api_key(&Actor::local(), new).await
+            })?;
+            let view = json!({ "id": key.id, "name": key.name, "key": secret.text() });
+            let line = format!("Added the API key {} ({})", key.name, key.id);
+            let shown = format!("The key, shown this once: {}\n", secret.text());
+            Ok(done(&options.on, &view, &line, &shown))
+        }
+        KeyCommand::Ls(on) => {
+            let all = tables::read(&on.node, async |registry| {
+                registry.api_keys(&Scope::All).await
+            })?;
+            let row = |key: martlet_registry::ApiKey| {
+                let state = if key.revoked_ms > 0 { "revoked" } else { "" };
+                let scopes = key.scopes.join("+");
+                let line = format!("{:<34} {:<20} {scopes} {state}", key.id, key.name);
+                let view = json!({
+                    "id": key.id, "name": key.name, "scopes": key.scopes, "team": key.team,
+                    "expires_ms": key.expires_ms, "revoked_ms": key.revoked_ms,
+                });
+                (view, line)
+            };
+            Ok(listed(on, "keys", all.into_iter().map(row).collect()))
+        }
+        KeyCommand::Rm(ById { id, on }) => {
+            tables::with(&on.node, async |registry| {
+                registry.revoke_api_key(&Actor::local(), id).await
+            })?;
+            let line = format!("Revoked the API key {id}");
+            Ok(done(on, &json!({ "revoked": id }), &line, ""))
+        }
+    }
+}
+
+/// Runs `martlet team`.
+pub(crate) fn team(command: &TeamCommand) -> ExitCode {
+    role::finish(try_team(command))
+}
+
+fn try_team(command: &TeamCommand) -> anyhow::Result<String> {
+    match command {
+        TeamCommand::Add(options) => {
+            let new = NewTeam {
+                name: options.name.clone(),
+                description: String::new(),
+                owns_tenant: options.own_tenant,
+            };
+            let team = tables::with(&options.on.node, async |registry| {
+                registry.add_team(&Actor::local(), new).await
+            })?;
+            let told = tables::tell_node(&options.on.node);
+            let view = json!({ "id": team.id, "name": team.name, "tenant": team.tenant });
+            let line = format!("Added the team {} ({})", team.name, team.id);
+            Ok(done(&options.on, &view, &line, &told))
+        }
+        TeamCommand::Ls(on) => {
+            let all = tables::read(&on.node, async |registry| {
+                registry.teams(&Scope::All, false).await
+            })?;
+            let row = |team: martlet_registry::Team| {
+                let line = format!("{:<34} {:<24} tenant {}", team.id, team.name, team.tenant);
+                let view = json!({ "id": team.id, "name": team.name, "tenant": team.tenant });
+                (view, line)
+            };
+            Ok(listed(on, "teams", all.into_iter().map(row).collect()))
+        }
+        TeamCommand::Rm(ById { id, on }) => {
+            tables::with(&on.node, async |registry| {
+                registry.delete_team(&Actor::local(), id, None).await
+            })?;
+            let told = tables::tell_node(&on.node);
+            let line = format!("Deleted the team {id}");
+            Ok(done(on, &json!({ "removed": id }), &line, &told))
+        }
+    }
+}
+
+/// Runs `martlet ban`.
+pub(crate) fn ban(command: &BanCommand) -> ExitCode {
+    role::finish(try_ban(command))
+}
+
+fn try_ban(command: &BanCommand) -> anyhow::Result<String> {
+    match command {
+        BanCommand::Add(options) => {
+            let new = NewBan {
+                kind: match options.kind {
+                    ByWhat::ClientId => BanKind::ClientId,
+                    ByWhat::User => BanKind::UserName,
+                    ByWhat::Address => BanKind::Address,
+                },
+                value: options.value.clone(),
+                why: options.why.clone(),
+                until_ms: ends(options.lasts),
+            };
+            let ban = tables::with(&options.on.node, async |registry| {
+                registry.add_ban(&Actor::local(), new).await
+            })?;
+            let told = tables::tell_node(&options.on.node);
+            let view = json!({ "id": ban.id, "value": ban.value, "until_ms": ban.until_ms });
+            let line = format!("{} is kept out ({})", ban.value, ban.id);
+            Ok(done(&options.on, &view, &line, &told))
+        }
+        BanCommand::Ls(on) => {
+            let all = tables::read(&on.node, async |registry| registry.bans(&Scope::All).await)?;
+            let row = |ban: martlet_registry::Ban| {
+                let (kind, until) = (ban.kind.word(), time(ban.until_ms));
+                let line = format!(
+                    "{:<34} {kind:<10} {:<24} {until} {}",
+                    ban.id, ban.value, ban.why
+                );
+                let view = json!({
+                    "id": ban.id, "kind": kind, "value": ban.value, "why": ban.why,
+                    "until_ms": ban.until_ms,
+                });
+                (view, line)
+            };
+            Ok(listed(on, "bans", all.into_iter().map(row).collect()))
+        }
+        BanCommand::Rm(ById { id, on }) => {
+            tables::with(&on.node, async |registry| {
+                registry.remove_ban(&Actor::local(), id).await
+            })?;
+            let told = tables::tell_node(&on.node);
+            let line = format!("The ban {id} is no more");
+            Ok(done(on, &json!({ "removed": id }), &line, &told))
+        }
+    }
+}
+
+/// Runs `martlet provision`.
+pub(crate) fn provision(command: &ProvisionCommand) -> ExitCode {
+    role::finish(try_provision(command))
+}
+
+fn try_provision(command: &ProvisionCommand) -> anyhow::Result<String> {
+    match command {
+        ProvisionCommand::Add(options) => {
+            let new = NewProvisioningKey {
+                device_type: options.device_type.clone(),
+                id_pattern: options.id_pattern.clone(),
+                devices_max: i64::from(options.devices),
+                expires_ms: ends(options.lasts),
+                ..NewProvisioningKey::new(&options.name)
+            };
+            let (key, secret) = tables::with(&options.on.node, async |registry| {
+                registry.add_provisioning_key(&Actor::local(), new).await
+            })?;
+            let view = json!({ "id": key.id, "name": key.name, "key": secret.text() });
+            let line = format!("Added the provisioning key {} ({})", key.name, key.id);
+            let shown = format!("The key, shown this once: {}\n", secret.text());
+            Ok(done(&options.on, &view, &line, &shown))
+        }
+        ProvisionCommand::Ls(on) => {
+            let all = tables::read(&on.node, async |registry| {
+                registry.provisioning_keys(&Scope::All).await
+            })?;
+            let row = |key: martlet_registry::ProvisioningKey| {
+                let state = if key.revoked_ms > 0 { "revoked" } else { "" };
+                let (made, of_type) = (key.devices_made, key.device_type);
+                let line = format!(
+                    "{:<34} {:<20} {of_type:<16} {made} made {state}",
+                    key.id, key.name
+                );
+                let view = json!({
+                    "id": key.id, "name": key.name, "type": of_type, "devices_made": made,
+                    "devices_max": key.devices_max, "revoked_ms": key.revoked_ms,
+                });
+                (view, line)
+            };
+            Ok(listed(on, "keys", all.into_iter().map(row).collect()))
+        }
+        ProvisionCommand::Rm(ById { id, on }) => {
+            tables::with(&on.node, async |registry| {
+                registry.revoke_provisioning_key(&Actor::local(), id).await
+            })?;
+            let line = format!("Revoked the provisioning key {id}");
+            Ok(done(on, &json!({ "revoked": id }), &line, ""))
+        }
+    }
+}
+
+/// Runs `martlet audit`.
+pub(crate) fn audit(options: &AuditCommand) -> ExitCode {
+    role::finish(try_audit(options))
+}
+
+fn try_audit(options: &AuditCommand) -> anyhow::Result<String> {
+    let filter = AuditFilter {
+        who: options.who.clone(),
+        action: options.action.clone(),
+        ..AuditFilter::default()
+    };
+    let page = PageRequest::first(options.limit);
+    let found = tables::read(&options.on.node, async |registry| {
+        registry.audit_log(&Scope::All, &filter, &page).await
+    })?;
+    let row = |line: martlet_registry::AuditEntry| {
+        let entry = line.entry;
+        let text = format!(
+            "{} {:<20} {:<24} {} {} {}",
+            time(line.at_ms),
+            line.who,
+            entry.action,
+            entry.object_id,
+            entry.outcome,
+            entry.changed
+        );
+        let changed: Value = serde_json::from_str(&entry.changed).unwrap_or_default();
+        let view = json!({
+            "number": line.number, "at_ms": line.at_ms, "who": line.who, "by": line.by,
+            "address": line.address, "request_id": line.request_id, "action": entry.action,
+            "object_kind": entry.object_kind, "object_id": entry.object_id, "changed": changed,
+            "outcome": entry.outcome,
+        });
+        (view, text)
+    };
+    Ok(listed(
+        &options.on,
+        "entries",
+        found.items.into_iter().map(row).collect(),
+    ))
+}

@@ -1,0 +1,211 @@
+"""Devices, users and keys by HTTP, in a file of SQLite and in PostgreSQL: who is added connects at
+once with a real client and may use its own topics only, and who is taken back is out at once, on
+every way."""
+
+import json
+import re
+import threading
+import time
+
+import paho.mqtt.client as paho
+import pytest
+
+import martlet_process
+import postgres_process
+from test_http_api import KEY, KEYS, ask
+from test_revocation import LIMIT_SECS, Device, in_ms
+
+DEADLINE_SECS = 20
+TRIES = 100
+
+
+@pytest.fixture(scope="module")
+def postgres():
+    server = postgres_process.Server()
+    yield server
+    server.close()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def variables(request):
+    """What a node is told by its environment: where its tables are."""
+    if request.param == "sqlite":
+        return dict(KEYS)
+    return {**KEYS, "MARTLET_REGISTRY__URL": request.getfixturevalue("postgres").new_database()}
+
+
+@pytest.fixture
+def node(start_node, variables):
+    return start_node(http=True, variables=variables, settings=["http.rate=0", "log.level=info"])
+
+
+def call(node, method, path, body=None, key=KEY, kind="application/json", expect=None):
+    """The answer's JSON; anything but success is a failure, unless another status is expected."""
+    headers = {"X-API-Key": key, "If-Match": "*"} if key else {}
+    if body is not None:
+        headers["Content-Type"] = kind
+        body = body if isinstance(body, bytes) else json.dumps(body).encode()
+    status, _, answer = ask(node, path, method, headers, body)
+    if expect is None:
+        assert status < 300, f"{method} {path}: {status} {answer.decode()}"
+    else:
+        assert status == expect, f"{method} {path}: {status} {answer.decode()}"
+    return json.loads(answer) if answer else None
+
+
+class Client:
+    """A connection of paho's, what came of it, and what it was sent."""
+
+    def __init__(self, node, name, secret):
+        self.got = []
+        self.came = threading.Event()
+        self.connected = threading.Event()
+        self.code = None
+        self.client = paho.Client(
+            paho.CallbackAPIVersion.VERSION2, client_id=name, protocol=paho.MQTTv5)
+        self.client.username_pw_set(name, secret)
+        self.client.on_connect = self._on_connect
+        self.client.on_message = self._on_message
+        self.client.connect("127.0.0.1", node.port())
+        self.client.loop_start()
+        assert self.connected.wait(DEADLINE_SECS)
+
+    def _on_connect(self, _client, _data, _flags, code, _properties):
+        self.code = code
+        self.connected.set()
+
+    def _on_message(self, _client, _data, message):
+        self.got.append(message.topic)
+        self.came.set()
+
+    def subscribe(self, topic):
+        done, codes = threading.Event(), []
+        self.client.on_subscribe = lambda *given: (codes.extend(given[3]), done.set())
+        self.client.subscribe(topic, 1)
+        assert done.wait(DEADLINE_SECS)
+        return not codes[0].is_failure
+
+    def publish(self, topic):
+        done, codes = threading.Event(), []
+        self.client.on_publish = lambda *given: (codes.append(given[3]), done.set())
+        self.client.publish(topic, b"x", 1)
+        assert done.wait(DEADLINE_SECS)
+        return not codes[0].is_failure
+
+    def close(self):
+        self.client.disconnect()
+        self.client.loop_stop()
+
+
+def test_a_device_that_is_added_connects_at_once_and_uses_its_own_topics_only(node):
+    """The node was open to everybody before; it is not after that."""
+    own, other = (call(node, "POST", "/api/v1/devices", {"id": name}) for name in ("pump", "valve"))
+    client = Client(node, "pump", own["secret"])
+    try:
+        assert client.code == 0, client.code
+        assert client.subscribe("d/pump/#") and client.publish("d/pump/state")
+        assert client.came.wait(DEADLINE_SECS) and client.got == ["d/pump/state"]
+        assert not client.subscribe("d/valve/#") and not client.subscribe("#")
+        assert not client.publish("d/valve/state")
+    finally:
+        client.close()
+    for name, secret in (("pump", other["secret"]), ("pump", "wrong"), ("nobody", "x")):
+        client = Client(node, name, secret)
+        assert client.code.is_failure, (name, client.code)
+        client.close()
+
+
+def take_back(how):
+    """What takes a device back, by its name."""
+    return {
+        "disable": lambda node, name: call(node, "PATCH", f"/api/v1/devices/{name}", {"status": "inactive"}),
+        "delete": lambda node, name: call(node, "DELETE", f"/api/v1/devices/{name}"),
+        "rotate": lambda node, name: call(node, "POST", f"/api/v1/devices/{name}/rotate", {}),
+        "revoke": lambda node, name: [
+            call(node, "DELETE", f"/api/v1/devices/{name}/credentials/{one['id']}")
+            for one in call(node, "GET", f"/api/v1/devices/{name}/credentials")["items"]],
+        "ban": lambda node, name: call(node, "POST", "/api/v1/bans", {"kind": "client_id", "value": name, "why": "x"}),
+    }[how]
+
+
+@pytest.mark.parametrize("how", ["disable", "delete", "rotate", "revoke", "ban"])
+def test_who_is_taken_back_is_out_within_50_ms(node, how):
+    """In 99 of 100 tries, from when the request was sent until the connection is closed."""
+    names = [f"d{number}" for number in range(TRIES)]
+    made = call(node, "POST", "/api/v1/devices/bulk", {"devices": [{"id": name} for name in [*names, "stays"]]})
+    secrets = {row["id"]: row["secret"] for row in made["rows"]}
+    stays = Device(node, "stays", password=secrets["stays"])
+    devices = [Device(node, name, password=secrets[name]) for name in names]
+    took = []
+    for device in devices:
+        began = time.time_ns()
+        take_back(how)(node, device.user)
+        answered = time.time_ns()
+        ended = device.wait_for_end()
+        took.append(((ended - began) / 1e6, (ended - answered) / 1e6))
+    print("\n" + json.dumps({"how": how, "ms from the request": in_ms([one for one, _ in took]),
+                             "from the answer": in_ms([one for _, one in took])}))
+    assert stays.is_connected()
+    late = [figure for figure, _ in took if figure > LIMIT_SECS * 1000]
+    assert len(late) <= TRIES // 100, f"too late: {late}"
+    again = Client(node, names[0], secrets[names[0]])
+    assert again.code.is_failure, again.code
+    again.close()
+
+
+def test_the_first_start_prints_a_link_that_makes_the_first_administrator(start_node, variables):
+    variables = {name: value for name, value in variables.items() if "API_KEYS" not in name}
+    node = start_node(http=True, variables=variables, settings=["log.level=info"])
+    link = re.search(r"(http://\S+)/setup#(\S+)", node.wait_for_log("/setup#") or node.log())
+    assert link, node.log()
+    body = {"token": link[2], "name": "ada", "password": "correct horse"}
+    headers = {"Content-Type": "application/json"}
+    status, _, answer = ask(node, "/api/v1/setup", "POST", headers, json.dumps(body).encode())
+    assert status == 201, answer
+    login = json.dumps({"user": "ada", "password": "correct horse"}).encode()
+    status, answered, answer = ask(node, "/api/v1/session", "POST", headers, login)
+    assert status == 200, answer
+    headers = {"Cookie": answered["Set-Cookie"].split(";")[0], "X-CSRF-Token": json.loads(answer)["csrf_token"],
+               "Content-Type": "application/json"}
+    status, _, answer = ask(node, "/api/v1/devices", "POST", headers, b'{"id": "pump"}')
+    assert status == 201, answer
+    status, _, answer = ask(node, "/api/v1/devices")
+    assert status == 401, "it is open no more"
+    node.terminate()
+    node.wait()
+    again = start_node(http=True, variables=variables, data_dir=node.data_dir, settings=["log.level=info"])
+    assert "/setup#" not in again.log()
+
+
+def test_a_database_that_is_away_keeps_nobody_out_and_takes_no_change(start_node):
+    server = postgres_process.Server()
+    try:
+        variables = {**KEYS, "MARTLET_REGISTRY__URL": server.new_database()}
+        node = start_node(http=True, variables=variables, settings=["log.level=info"])
+        made = call(node, "POST", "/api/v1/devices", {"id": "pump"})
+        server.stop()
+        Device(node, "pump", password=made["secret"])
+        call(node, "POST", "/api/v1/devices", {"id": "valve"}, expect=503)
+        status, _, answer = ask(node, "/api/v1/status", headers={"X-API-Key": KEY})
+        assert "tables of users and devices" in answer.decode(), answer
+        server.start()
+        call(node, "POST", "/api/v1/devices", {"id": "valve"})
+        status, _, answer = ask(node, "/api/v1/status", headers={"X-API-Key": KEY})
+        assert "tables of users and devices" not in answer.decode(), answer
+    finally:
+        server.close()
+
+
+def test_twenty_thousand_devices_come_by_two_requests(node):
+    """`-s` shows how fast."""
+    took = 0
+    for half in range(2):
+        devices = [{"id": f"bulk-{half}-{number}"} for number in range(10_000)]
+        began = time.monotonic()
+        made = call(node, "POST", "/api/v1/devices/bulk", {"devices": devices})
+        took += time.monotonic() - began
+        assert made["added"] == 10_000
+    print("\n" + json.dumps({"devices": 20_000, "s": round(took, 2), "per second": round(20_000 / took)}))
+    last = made["rows"][-1]
+    Device(node, last["id"], password=last["secret"])
+    assert call(node, "GET", "/api/v1/devices?limit=1&total=true")["total"] == 20_000

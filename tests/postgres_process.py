@@ -1,0 +1,55 @@
+"""A server of PostgreSQL from Debian's package, on a socket in a directory of its own."""
+
+import glob
+import itertools
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+
+
+class Server:
+    def __init__(self):
+        found = sorted(glob.glob("/usr/lib/postgresql/*/bin/initdb"))
+        assert found, "PostgreSQL is not installed: it comes with the package postgresql"
+        self.programs = os.path.dirname(found[-1])
+        self.place = tempfile.mkdtemp(prefix="martlet-pg-", dir="/tmp")
+        self.owner = {}
+        if os.getuid() == 0:
+            # It refuses to run as root.
+            user = pwd.getpwnam("postgres")
+            os.chown(self.place, user.pw_uid, user.pw_gid)
+            self.owner = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+        self.names = (f"d{number}" for number in itertools.count())
+        self.data = os.path.join(self.place, "data")
+        self.run("initdb", "--no-sync", "-A", "trust", "-U", "martlet", "-E", "UTF8", "-D", self.data)
+        self.start()
+
+    def run(self, program, *arguments):
+        done = subprocess.run(
+            [os.path.join(self.programs, program), *arguments], cwd=self.place, capture_output=True,
+            text=True, env={"PGHOST": self.place, "PGUSER": "martlet", "PATH": os.environ["PATH"]},
+            **self.owner,
+        )
+        assert done.returncode == 0, f"{program}: {done.stdout}{done.stderr}"
+
+    def start(self):
+        options = f"-c listen_addresses= -c unix_socket_directories={self.place} -c fsync=off"
+        log = os.path.join(self.place, "log")
+        self.run("pg_ctl", "-D", self.data, "-l", log, "-w", "-o", options, "start")
+
+    def stop(self):
+        self.run("pg_ctl", "-D", self.data, "-w", "-m", "immediate", "stop")
+
+    def new_database(self):
+        """URL of a database that nobody else has."""
+        name = next(self.names)
+        self.run("createdb", "-T", "template0", name)
+        return f"postgres://martlet@localhost/{name}?host={self.place}"
+
+    def close(self):
+        try:
+            self.stop()
+        finally:
+            shutil.rmtree(self.place, ignore_errors=True)
