@@ -116,7 +116,8 @@ impl Events {
         }
     }
 
-    /// Waits for events, and appends all that are there, in order; false when the reactors are gone.
+    /// Waits for events, and appends all that are there, in order; false when the reactors are
+    /// gone.
     pub fn recv_all(&self, into: &mut Vec<Event>) -> bool {
         into.extend(self.lock().drain(..));
         if into.is_empty() {
