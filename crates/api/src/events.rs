@@ -13,7 +13,6 @@ use axum::extract::{Request, State};
 use axum::http::header;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse as _, Response};
-use martlet_codec::TopicFilter;
 use martlet_control::Control;
 use martlet_control::feed::{self, FeedEvent, Filter, Kinds, Panel, Sample};
 use martlet_control::journal::{Entry, Page};
@@ -116,7 +115,7 @@ impl Wanted {
         };
         let samples = self.sample.as_deref().map(Sample::parse).transpose();
         if let Some(topic) = &self.topic
-            && TopicFilter::new(topic).is_err()
+            && !Filter::is_topic(topic)
         {
             return Err(wrong("topic", "is no Topic Filter"));
         }

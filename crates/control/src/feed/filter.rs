@@ -216,6 +216,11 @@ const CONNECTIONS: &[Kind] = &[
 ];
 
 impl Filter {
+    /// This can stand in `topic`.
+    pub fn is_topic(text: &str) -> bool {
+        TopicFilter::new(text).is_ok()
+    }
+
     /// What the shards have to tell for it.
     pub fn interest(&self) -> EventInterest {
         let mut interest = EventInterest {
