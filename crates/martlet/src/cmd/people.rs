@@ -44,8 +44,8 @@ pub(crate) struct AddKey {
     /// What it is called
     #[arg(value_name = "NAME")]
     name: String,
-    /// What its holder may do, repeatable: a scope such as devices:write, or administrator, operator
-    /// or viewer
+    /// What its holder may do, repeatable: a scope such as devices:write, or administrator,
+    /// operator or viewer
     #[arg(long = "scope", value_name = "SCOPE", required = true)]
     scopes: Vec<String>,
     /// Id of the team whose objects it sees [default: everybody's]
