@@ -48,6 +48,6 @@ mod why;
 pub use admin::{ClientList, ClientView, Status, UseView};
 pub use api::{Api, Connection, Door, Settings};
 pub use keys::ApiKey;
-pub use registry::{devices_of_table, json_of_device, table_of_devices};
+pub use registry::{DeviceRow, devices_of_table, json_of_device, table_of_devices};
 pub use routes::router;
 pub use setup::UNCLAIMED;
