@@ -101,8 +101,12 @@ def test_keys_of_other_programs_variables_are_good():
         assert ask(node, "/api/v1/status", headers={"X-API-Key": "other"})[0] == 401
 
 
-def test_without_keys_nobody_asks_by_tcp_and_commands_go_on():
-    with martlet_process.Node(http=True) as node:
+def test_this_machine_may_ask_until_there_is_an_administrator(tmp_path):
+    with martlet_process.Node(http=True, data_dir=tmp_path / "data") as node:
+        assert ask(node, "/api/v1/status")[0] == 200, "nobody has claimed the node, and it is on loopback"
+        added = martlet_process.run("user", "add", "root", "--role", "administrator", "--generate", "--data-dir",
+                                    node.data_dir)
+        assert added.returncode == 0, added.stderr
         status, _, body = ask(node, "/api/v1/status")
         assert (status, json.loads(body)["type"]) == (401, "/problems/unauthenticated")
         assert ask(node, "/api/v1/shutdown", "POST")[0] == 401

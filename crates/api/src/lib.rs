@@ -58,7 +58,7 @@ pub use clients::{
 };
 pub use keys::ApiKey;
 pub use publish::UserProperty;
-pub use registry::{TableRow, devices_of_table, json_of_device, table_of_devices};
+pub use registry::{DeviceRow, devices_of_table, json_of_device, table_of_devices};
 pub use retained::{Deleted, RetainedView};
 pub use routes::router;
 pub use setup::UNCLAIMED;

@@ -20,6 +20,8 @@ CREATE TABLE teams (
 );
 
 ALTER TABLE users ADD COLUMN api_role TEXT NOT NULL DEFAULT 'none';
+-- Whoever administers the broker administers the node.
+UPDATE users SET api_role = 'administrator' WHERE role = 'administrator';
 ALTER TABLE users ADD COLUMN email TEXT NOT NULL DEFAULT '';
 ALTER TABLE users ADD COLUMN full_name TEXT NOT NULL DEFAULT '';
 -- In whose tenant they are when they connect; none is the common one.

@@ -149,6 +149,11 @@ impl Registry {
     ) -> Result<(), RegistryError> {
         let user = NewUser {
             role: role.to_owned(),
+            // Whoever administers the broker administers the node.
+            api_role: match role {
+                "administrator" => ApiRole::Administrator,
+                _ => ApiRole::None,
+            },
             ..NewUser::new(name)
         };
         let made = self.create_user(&Actor::local(), user, password).await;

@@ -287,14 +287,14 @@ fn of_table(body: &[u8]) -> Result<Vec<Read>, Problem> {
     Ok(rows.map(read).collect())
 }
 
-/// A row's number, the id that stands in it, and what it says or what is wrong with it.
-pub type TableRow = (usize, String, Result<NewDevice, String>);
+/// A row of a table: its line, its id, and what it is or why it is none.
+pub type DeviceRow = (usize, String, Result<NewDevice, String>);
 
 /// A table of devices, as text: each with its line, its id, and what it is or why it is none.
 ///
 /// # Errors
 /// It is no table of devices; in words.
-pub fn devices_of_table(text: &[u8]) -> Result<Vec<TableRow>, String> {
+pub fn devices_of_table(text: &[u8]) -> Result<Vec<DeviceRow>, String> {
     let all = of_table(text).map_err(|problem| problem.detail().to_owned())?;
     let told = |(line, id, read): Read| {
         let read = read.map_err(|problem| problem.detail().to_owned());

@@ -42,7 +42,7 @@ use crate::routes::Routes;
 use crate::time::Moment;
 
 pub(crate) use asking::Asking;
-pub use bulk::{TableRow, devices_of_table, json_of_device, table_of_devices};
+pub use bulk::{DeviceRow, devices_of_table, json_of_device, table_of_devices};
 
 /// Adds these routes to the others.
 pub(crate) fn add_to(routes: Routes) -> Routes {

@@ -3,8 +3,9 @@
 //! A table of keys (`schema`) says what there is; `load` lays the sources over each other and
 //! remembers where each value came from, `seeds` the names of other programs and `mosquitto` that
 //! broker's file among them; `resolve` turns the result into each layer's own settings,
-//! `authentication` into who is let in, `http` into what is served by HTTP and to whom, `registry`
-//! into where the tables are.
+//! `authentication` into who is let in, `http` into what is served by HTTP and to whom,
+//! `registry` into where the
+//! tables are.
 
 mod authentication;
 #[cfg(test)]
