@@ -86,7 +86,7 @@ pub fn exact_line<'a>(fields: impl IntoIterator<Item = &'a str>) -> String {
     line
 }
 
-/// A field without the mark that [`line`] gives to what would be a formula.
+/// A field without the mark that [`line()`] gives to what would be a formula.
 pub fn unmarked(field: &str) -> &str {
     let rest = field.strip_prefix('\'').filter(|rest| is_formula(rest));
     rest.unwrap_or(field)
