@@ -114,9 +114,12 @@ def test_this_machine_may_ask_until_there_is_an_administrator(tmp_path):
         assert done.returncode == 0, done.stderr
 
 
-def test_open_routes_are_told_of():
+def test_open_routes_are_told_of(tmp_path):
     settings = ["http.open_routes=POST /api/v1/reload"]
-    with martlet_process.Node(http=True, settings=settings) as node:
+    added = martlet_process.run("user", "add", "root", "--role", "administrator", "--generate", "--data-dir",
+                                tmp_path / "data")
+    assert added.returncode == 0, added.stderr
+    with martlet_process.Node(http=True, settings=settings, data_dir=tmp_path / "data") as node:
         assert ask(node, "/api/v1/reload", "POST")[0] == 200
         assert ask(node, "/api/v1/shutdown", "POST")[0] == 401
         report = json.loads(ask(node, "/health/ready")[2])
@@ -297,7 +300,8 @@ def test_the_document_says_what_is_so(node, tmp_path):
             "run", node.http_url + "/api/v1/openapi.json",
             "--seed", "1", "--max-examples", "20", "--workers", "1",
             # What a cursor or a Topic Name may be says no schema.
-            "--exclude-checks", "positive_data_acceptance",
+            # Rows of an import have an outcome each, and who leaves If-Match out is told by 428 (RFC 6585).
+            "--exclude-checks", "positive_data_acceptance,negative_data_rejection,missing_required_header",
             # It stops the node; it waits when it is told to.
             "--exclude-path", "/api/v1/shutdown", "--exclude-path", "/api/v1/events",
         ],

@@ -204,7 +204,9 @@ def test_among_a_hundred_thousand_devices_one_that_is_disabled_is_ended_as_soon(
         began = time.time_ns()
         assert "The running node has read it." in martlet("device", "set", device.user, "--status", "inactive")
         ended = device.wait_for_end()
-        from_tables.append((ended - os.stat(data / "martlet.db").st_mtime_ns) / 1e6)
+        # The node holds the tables open, so that what is written stands in the log beside them.
+        written = max(os.stat(file).st_mtime_ns for file in data.glob("martlet.db*") if file.suffix != ".db-shm")
+        from_tables.append((ended - written) / 1e6)
         from_command.append((ended - began) / 1e6)
     print("\n" + json.dumps({"ms from the tables' change": in_ms(from_tables),
                              "from the command's start": in_ms(from_command)}))

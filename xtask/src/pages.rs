@@ -157,6 +157,7 @@ const METRICS_OF_NODE: &str = "\
 | `martlet_events_dropped_total` | counter | Events, for the log, that nobody took in time. |
 | `martlet_delivery_latency_seconds` | histogram | From the reading of a PUBLISH to its \
  writing to a subscriber, by shard; without what waited for a client. |
+| `martlet_events_readers` | gauge | Who reads events as they happen, now. |
 | `martlet_uptime_seconds` | gauge | Time since the start. |
 | `martlet_build_info` | gauge | Always 1; the label `version` says which program it is. |
 | `martlet_store_syncs_total` | counter | Groups of records written and synced. |
