@@ -45,13 +45,9 @@ pub(crate) fn check(directory: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Opens the socket and serves until the process ends. The data directory's lock must be held.
-pub(crate) fn serve(directory: &Path, routes: Router) -> anyhow::Result<AdminSocket> {
-    let connection = Connection {
-        door: Door::Socket,
-        peer: None,
-    };
-    let routes = routes.layer(Extension(connection));
+/// Opens the socket, so that who asks as soon as the node takes clients is answered when it can be.
+/// The data directory's lock must be held.
+pub(crate) fn open(directory: &Path) -> anyhow::Result<(AdminSocket, UnixListener)> {
     let path = directory.join(FILE_NAME);
     let opening = || format!("cannot open {}", path.display());
     match std::fs::remove_file(&path) {
@@ -64,10 +60,19 @@ pub(crate) fn serve(directory: &Path, routes: Router) -> anyhow::Result<AdminSoc
     let listener = UnixListener::bind(&path).with_context(opening)?;
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))
         .with_context(opening)?;
+    Ok((AdminSocket { path }, listener))
+}
+
+/// Answers until the process ends.
+pub(crate) fn serve(listener: UnixListener, routes: Router) {
+    let connection = Connection {
+        door: Door::Socket,
+        peer: None,
+    };
+    let routes = routes.layer(Extension(connection));
     tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, routes).await {
             error!(%error, "admin.sock ended");
         }
     });
-    Ok(AdminSocket { path })
 }

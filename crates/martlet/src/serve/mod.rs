@@ -241,6 +241,7 @@ async fn run_node(
     // Nobody is asked yet where there are no credentials; that may change while the node runs.
     let nobody = || Arc::new(Policy::new(BTreeMap::new()));
     let doorkeeper = Doorkeeper::new(node.policy.clone().unwrap_or_else(nobody))?;
+    let (_socket, admin) = admin_socket::open(&node.data_dir)?;
     let running = Arc::new(start_reactor(node, &doorkeeper)?);
     let damage = tell_restored(&running);
     let (reloads, mut reloads_asked) = unbounded_channel();
@@ -290,7 +291,7 @@ async fn run_node(
     for open in http {
         tokio::spawn(http::serve(open, routes.clone(), Arc::clone(&places)));
     }
-    let _socket = admin_socket::serve(&node.data_dir, routes)?;
+    admin_socket::serve(admin, routes);
     if node.sys_interval_secs > 0 {
         let every = Duration::from_secs(node.sys_interval_secs);
         tokio::spawn(publish_statistics(Arc::clone(&control), every));
