@@ -300,9 +300,10 @@ async fn run_node(
     let http_urls = http_at.iter().map(|at| at.url.clone()).collect();
     let asked = Arc::clone(&control);
     let mut reload = Reload::new(options, effective_now, node, gate, asked, http_urls);
+    // Whoever reads the announcement finds it so.
+    control.health.set_ready();
     announce(node, &effective.files, &control, &http_at);
     tell_setup(&api, &control, &http_at).await;
-    control.health.set_ready();
     notify::ready();
     loop {
         tokio::select! {
