@@ -48,6 +48,7 @@ mod secret;
 mod session;
 mod setup;
 mod subscriptions;
+mod tenant;
 pub mod time;
 mod why;
 
