@@ -259,9 +259,9 @@ fn write(line: &Line, answer: &Response) {
         };
     }
     match answer.status() {
-        status if status.is_server_error() && status != StatusCode::SERVICE_UNAVAILABLE => {
-            line!(warn)
-        }
+        // That a device does not answer is no fault of the node's either.
+        StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => line!(debug),
+        status if status.is_server_error() => line!(warn),
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::MISDIRECTED_REQUEST => {
             line!(info)
         }

@@ -131,11 +131,12 @@ impl Control {
         let since = Instant::now();
         let waiting = response(&mut session, &correlation);
         let requested = match tokio::time::timeout(timeout, waiting).await {
-            Err(_) => Requested::Silent(published, topic),
-            Ok(found) => {
-                let response = Response::of(found?, since.elapsed());
+            Ok(Ok(found)) => {
+                let response = Response::of(found, since.elapsed());
                 Requested::Answered(published, Box::new(response))
             }
+            // Its time is over, or somebody has ended the session.
+            Ok(Err(_)) | Err(_) => Requested::Silent(published, topic),
         };
         let none = UserPropertyList::default();
         session
