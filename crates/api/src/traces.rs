@@ -113,9 +113,9 @@ pub(crate) async fn list(
 
 /// Begin a trace
 ///
-/// What it finds is written to the log, at level info whatever the log's level is; payloads are not.
-/// Who reads `/api/v1/events` with `kinds=all` sees it too. There are 100 traces at most. One that
-/// is there already lasts as long as is said now.
+/// What it finds is written to the log, at level info whatever the log's level is; payloads are
+/// not. Who reads `/api/v1/events` with `kinds=all` sees it too. There are 100 traces at most. One
+/// that is there already lasts as long as is said now.
 #[utoipa::path(post, path = "/api/v1/traces", tag = "node", request_body = TraceBody,
     responses((status = 201, description = "It has begun", body = TraceView)))]
 pub(crate) async fn begin(

@@ -1,8 +1,9 @@
 //! The control plane: all that may wait.
 //!
 //! It talks to the shards by commands and reads their reports and events; it never reaches into
-//! their memory, and the data plane never waits for it. It knows no sockets of MQTT clients but those
-//! of its own sessions, and no HTTP: the `api` crate asks it, the binary connects it with the reactor.
+//! their memory, and the data plane never waits for it. It knows no sockets of MQTT clients but
+//! those of its own sessions, and no HTTP: the `api` crate asks it, the binary connects it with the
+//! reactor.
 //!
 //! # Layout
 //!

@@ -1,5 +1,5 @@
-//! `martlet trace`: everything that a client, an address or a topic does goes to the node's log, for
-//! some minutes.
+//! `martlet trace`: everything that a client, an address or a topic does goes to the node's log,
+//! for some minutes.
 
 use std::net::IpAddr;
 use std::process::ExitCode;
