@@ -83,7 +83,7 @@ impl RetainedView {
 }
 
 /// As text where it is UTF-8, a letter that is cut at the end left out.
-fn shown(payload: &[u8], is_whole: bool) -> (String, String) {
+pub(crate) fn shown(payload: &[u8], is_whole: bool) -> (String, String) {
     let text = match std::str::from_utf8(payload) {
         Ok(text) => Some(text),
         Err(error) if !is_whole && error.error_len().is_none() => {

@@ -142,6 +142,13 @@ impl Presence {
         Some(client.shown(client_id))
     }
 
+    /// From where a client is, or was.
+    pub(crate) fn address_of(&self, client_id: &str) -> Option<IpAddr> {
+        let known = self.lock();
+        let (address, _) = known.clients.get(client_id)?.who.address?;
+        Some(address)
+    }
+
     /// Who was connected when the node was last alive; who is again already is not touched.
     pub fn restore(&self, ended: &[ClientPresence]) {
         let mut known = self.lock();

@@ -36,6 +36,7 @@ scopes! {
     BackupRead "backup:read" "Take a backup, which holds all messages and hashes of passwords.";
     ClientsRead "clients:read" "See sessions and their connections.";
     ClientsWrite "clients:write" "End connections and sessions.";
+    MessagesRead "messages:read" "Receive messages that clients publish: responses to requests.";
     MessagesWrite "messages:write" "Publish messages.";
     RetainedRead "retained:read" "See retained messages.";
     RetainedWrite "retained:write" "Change and remove retained messages.";
@@ -221,7 +222,11 @@ impl Role {
                 .collect(),
             Self::Viewer => all
                 .filter(|scope| {
-                    reads(scope) && !matches!(scope, Scope::AuditRead | Scope::ConfigRead)
+                    reads(scope)
+                        && !matches!(
+                            scope,
+                            Scope::AuditRead | Scope::ConfigRead | Scope::MessagesRead
+                        )
                 })
                 .collect(),
         }

@@ -65,6 +65,12 @@ impl SharedNode {
         }
     }
 
+    /// Clients that are connected, by the listener that they came by.
+    pub fn clients_by_listener(&self) -> Vec<u32> {
+        let all = self.by_listener.iter();
+        all.map(|count| count.load(Ordering::Relaxed)).collect()
+    }
+
     /// Bytes that the shards have borrowed and not given back.
     pub fn memory_used(&self) -> usize {
         self.memory_used.load(Ordering::Relaxed)
