@@ -16,10 +16,10 @@ use crate::extract::{PathOf, QueryOf};
 use crate::page::{self, Page};
 use crate::problem::{Problem, ProblemKind, ProblemView};
 use crate::subscriptions::SubscriptionView;
+use crate::tenant::{InTenant, OfTenant};
 use crate::time::Moment;
 
 /// Clients of other tenants are nobody's yet.
-pub(crate) const TENANT: TenantId = TenantId(0);
 
 /// A session.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
@@ -103,10 +103,12 @@ pub(crate) struct Wanted {
 /// Clients
 ///
 /// Sessions, connected or not, by Client Identifier.
-#[utoipa::path(get, path = "/api/v1/clients", tag = "clients", params(Wanted),
+#[utoipa::path(get, path = "/api/v1/clients", tag = "clients",
+    params(Wanted, OfTenant),
     responses((status = 200, description = "A page of them", body = Page<ClientView>)))]
 pub(crate) async fn list(
     State(api): State<Api>,
+    InTenant(tenant): InTenant,
     QueryOf(wanted): QueryOf<Wanted>,
 ) -> Result<axum::Json<Page<ClientView>>, Problem> {
     let Wanted {
@@ -117,10 +119,10 @@ pub(crate) async fn list(
         cursor,
         total,
     } = wanted;
-    let list = format!("clients {:?}", (&search, connected, &user));
+    let list = format!("clients {:?}", (tenant.0, &search, connected, &user));
     let after: Option<(String, u32)> = api.cursors().key(&list, cursor.as_deref())?;
     let query = ClientQuery {
-        tenant: Some(TENANT),
+        tenant: Some(tenant),
         search: search.as_deref().map(anywhere),
         user: user.map(Into::into),
         connected,
@@ -160,18 +162,20 @@ pub(crate) struct Much {
 /// Its session, its connection, its Will, its subscriptions, and the first messages that wait for
 /// it or are in flight, without their payloads.
 #[utoipa::path(get, path = "/api/v1/clients/{client_id}", tag = "clients",
-    params(("client_id" = String, Path, description = "Client Identifier, percent-encoded"), Much),
+    params(("client_id" = String, Path, description = "Client Identifier, percent-encoded"), Much,
+        OfTenant),
     responses(
         (status = 200, description = "All that is known of it", body = ClientDetailView),
         (status = 404, description = "It has no session", body = ProblemView,
             content_type = "application/problem+json")))]
 pub(crate) async fn show(
     State(api): State<Api>,
+    InTenant(tenant): InTenant,
     PathOf(client_id): PathOf<String>,
     QueryOf(much): QueryOf<Much>,
 ) -> Result<axum::Json<ClientDetailView>, Problem> {
     let limit = page::limit(much.limit)?;
-    let found = api.control.client(TENANT, &client_id, limit).await?;
+    let found = api.control.client(tenant, &client_id, limit).await?;
     let found = found.ok_or_else(|| no_session(&client_id))?;
     Ok(axum::Json(found.into()))
 }
@@ -186,16 +190,18 @@ pub(crate) fn no_session(client_id: &str) -> Problem {
 /// The client is told so (0x98, Administrative action) and its Will is sent. Its session stays, and
 /// it may come again.
 #[utoipa::path(delete, path = "/api/v1/clients/{client_id}", tag = "clients",
-    params(("client_id" = String, Path, description = "Client Identifier, percent-encoded")),
+    params(("client_id" = String, Path, description = "Client Identifier, percent-encoded"),
+        OfTenant),
     responses(
         (status = 204, description = "The connection is ended"),
         (status = 404, description = "It is not connected", body = ProblemView,
             content_type = "application/problem+json")))]
 pub(crate) async fn kick(
     State(api): State<Api>,
+    InTenant(tenant): InTenant,
     PathOf(client_id): PathOf<String>,
 ) -> Result<StatusCode, Problem> {
-    match api.control.disconnect(TENANT, &client_id).await? {
+    match api.control.disconnect(tenant, &client_id).await? {
         true => Ok(StatusCode::NO_CONTENT),
         false => {
             let detail = format!("the client {client_id:?} is not connected");

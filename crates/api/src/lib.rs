@@ -51,6 +51,7 @@ mod secret;
 mod session;
 mod setup;
 mod subscriptions;
+mod tenant;
 pub mod time;
 mod traces;
 mod why;

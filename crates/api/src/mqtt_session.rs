@@ -7,9 +7,10 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::api::Api;
-use crate::clients::{TENANT, at, no_session};
+use crate::clients::{at, no_session};
 use crate::extract::PathOf;
 use crate::problem::{Problem, ProblemView};
+use crate::tenant::{InTenant, OfTenant};
 
 /// A session, as far as it outlives connections.
 #[derive(Debug, Serialize, ToSchema)]
@@ -58,16 +59,18 @@ impl From<ClientDetail> for MqttSession {
 ///
 /// What of a client outlives its connections.
 #[utoipa::path(get, path = "/api/v1/sessions/{client_id}", tag = "clients",
-    params(("client_id" = String, Path, description = "Client Identifier, percent-encoded")),
+    params(("client_id" = String, Path, description = "Client Identifier, percent-encoded"),
+        OfTenant),
     responses(
         (status = 200, description = "The session", body = MqttSession),
         (status = 404, description = "There is no such session", body = ProblemView,
             content_type = "application/problem+json")))]
 pub(crate) async fn show(
     State(api): State<Api>,
+    InTenant(tenant): InTenant,
     PathOf(client_id): PathOf<String>,
 ) -> Result<axum::Json<MqttSession>, Problem> {
-    let found = api.control.client(TENANT, &client_id, 0).await?;
+    let found = api.control.client(tenant, &client_id, 0).await?;
     let found = found.ok_or_else(|| no_session(&client_id))?;
     Ok(axum::Json(found.into()))
 }
@@ -77,16 +80,18 @@ pub(crate) async fn show(
 /// With its subscriptions and all that waits for it. A connection ends before it, and a Will is
 /// sent. Answered when that is durable.
 #[utoipa::path(delete, path = "/api/v1/sessions/{client_id}", tag = "clients",
-    params(("client_id" = String, Path, description = "Client Identifier, percent-encoded")),
+    params(("client_id" = String, Path, description = "Client Identifier, percent-encoded"),
+        OfTenant),
     responses(
         (status = 204, description = "It is ended"),
         (status = 404, description = "There is no such session", body = ProblemView,
             content_type = "application/problem+json")))]
 pub(crate) async fn end(
     State(api): State<Api>,
+    InTenant(tenant): InTenant,
     PathOf(client_id): PathOf<String>,
 ) -> Result<StatusCode, Problem> {
-    match api.control.end_session(TENANT, &client_id).await? {
+    match api.control.end_session(tenant, &client_id).await? {
         true => Ok(StatusCode::NO_CONTENT),
         false => Err(no_session(&client_id)),
     }

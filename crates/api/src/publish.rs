@@ -14,9 +14,9 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::api::Api;
-use crate::clients::TENANT;
 use crate::extract::JsonBody;
 use crate::problem::{Problem, ProblemKind};
+use crate::tenant::{InTenant, OfTenant};
 
 /// So many messages are taken at once,
 const BULK_MAX: usize = 10_000;
@@ -340,16 +340,18 @@ impl From<Refusal> for PublishOutcome {
 ///
 /// As a client would, and answered when its PUBACK would come: what is promised by it is durable.
 /// Messages of one caller stay in their order.
-#[utoipa::path(post, path = "/api/v1/publish", tag = "messages", request_body = MessageBody,
+#[utoipa::path(post, path = "/api/v1/publish", tag = "messages",
+    params(OfTenant), request_body = MessageBody,
     responses((status = 200, description = "It is published", body = PublishOutcome)))]
 pub(crate) async fn publish(
     State(api): State<Api>,
+    InTenant(tenant): InTenant,
     Extension(principal): Extension<Principal>,
     JsonBody(body): JsonBody<MessageBody>,
 ) -> Result<axum::Json<PublishOutcome>, Problem> {
     let message = body.into_message(&api, &principal)?;
     let caller = principal.to_string();
-    let outcomes = api.control.publish(&caller, TENANT, vec![message]).await?;
+    let outcomes = api.control.publish(&caller, tenant, vec![message]).await?;
     match outcomes.first() {
         Some(outcome) if !outcome.reason.is_error() => Ok(axum::Json(outcome.into())),
         Some(outcome) => Err(refused(outcome.reason).into()),
@@ -381,10 +383,12 @@ pub(crate) struct PublishOutcomes {
 ///
 /// Up to 10,000, in order, in a body of 32 MiB at most. Each is published or refused as a whole;
 /// that one is refused does not keep the others back. Answered when the last PUBACK would come.
-#[utoipa::path(post, path = "/api/v1/publish/bulk", tag = "messages", request_body = BulkBody,
+#[utoipa::path(post, path = "/api/v1/publish/bulk", tag = "messages",
+    params(OfTenant), request_body = BulkBody,
     responses((status = 200, description = "What came of each", body = PublishOutcomes)))]
 pub(crate) async fn publish_bulk(
     State(api): State<Api>,
+    InTenant(tenant): InTenant,
     Extension(principal): Extension<Principal>,
     JsonBody(body): JsonBody<BulkBody>,
 ) -> Result<axum::Json<PublishOutcomes>, Problem> {
@@ -407,7 +411,7 @@ pub(crate) async fn publish_bulk(
     let mut late = Vec::new();
     if !messages.is_empty() {
         let caller = principal.to_string();
-        late = api.control.publish(&caller, TENANT, messages).await?;
+        late = api.control.publish(&caller, tenant, messages).await?;
     }
     let mut late = late.iter();
     let outcomes = early.into_iter().map(|early| match (early, &mut late) {

@@ -495,7 +495,7 @@ impl Control {
                 let (id, name) = (&client.client_id, client.user_name.as_deref());
                 let why = policy
                     .as_ref()
-                    .and_then(|policy| policy.banned(id, name, address));
+                    .and_then(|policy| policy.banned(client.tenant, id, name, address));
                 if why.is_some() {
                     self.tell_all(&Command::Disconnect {
                         request: 0,

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use martlet_broker::TenantId;
+
 /// Declares the closed list of scopes.
 macro_rules! scopes {
     ($( $name:ident $text:literal $what:literal; )*) => {
@@ -100,9 +102,9 @@ impl Scopes {
     }
 
     /// Those whose routes know teams: who sees one team only has no others, by which they would see
-    /// everybody's.
-    pub fn of_team() -> Self {
-        [
+    /// everybody's. Clients and topics are a team's where it owns a tenant.
+    pub fn of_team(tenant: TenantId) -> Self {
+        let of_tables = [
             Scope::DevicesRead,
             Scope::DevicesWrite,
             Scope::UsersRead,
@@ -110,9 +112,18 @@ impl Scopes {
             Scope::KeysRead,
             Scope::KeysWrite,
             Scope::AuditRead,
-        ]
-        .into_iter()
-        .collect()
+        ];
+        let of_tenant = [
+            Scope::ClientsRead,
+            Scope::ClientsWrite,
+            Scope::MessagesWrite,
+            Scope::RetainedRead,
+            Scope::RetainedWrite,
+        ];
+        let of_tenant = of_tenant
+            .into_iter()
+            .filter(|_| tenant != TenantId::default());
+        of_tables.into_iter().chain(of_tenant).collect()
     }
 
     /// In the order of the list.
@@ -255,6 +266,8 @@ pub struct Principal {
     pub scopes: Scopes,
     /// Whose devices they may see; none is all.
     pub team: Option<String>,
+    /// Whose clients and topics: the team's, if it owns a tenant.
+    pub tenant: TenantId,
 }
 
 impl Principal {
@@ -264,6 +277,7 @@ impl Principal {
             kind: PrincipalKind::Socket,
             scopes: Scopes::all(),
             team: None,
+            tenant: TenantId::default(),
         }
     }
 
@@ -273,6 +287,7 @@ impl Principal {
             kind: PrincipalKind::Anonymous,
             scopes,
             team: None,
+            tenant: TenantId::default(),
         }
     }
 }

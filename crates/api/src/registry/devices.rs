@@ -22,9 +22,12 @@ pub(super) const STATUSES: &[&str] = &["active", "inactive", "maintenance"];
 /// A device.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct DeviceView {
-    /// Its Client Identifier and user name.
+    /// Its Client Identifier.
     #[schema(example = "pump-7")]
     pub(super) id: String,
+    /// The User Name that it connects with: its id, and where its team owns a tenant `ID@TEAM`.
+    #[schema(example = "pump-7")]
+    pub(super) user_name: String,
     /// Unique among all there ever were.
     pub(super) number: i64,
     /// For people.
@@ -72,6 +75,7 @@ impl From<Device> for DeviceView {
     fn from(device: Device) -> Self {
         Self {
             id: device.id,
+            user_name: device.user_name,
             number: device.number,
             name: device.name,
             device_type: device.device_type,

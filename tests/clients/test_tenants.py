@@ -1,0 +1,236 @@
+"""Teams that own a tenant: the same Client Identifiers and topics, and nothing crosses: not by MQTT,
+not by HTTP, not by what is retained, shared, kept for later or left as a Will."""
+
+import base64
+import json
+import threading
+
+import paho.mqtt.client as paho
+import pytest
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+from test_http_registry import (  # noqa: F401 (fixtures)
+    DEADLINE_SECS, KEY, ask, call, node, postgres, variables)
+
+TEAMS = ("north", "south")
+
+
+class Device:
+    """A client of MQTT 5, who it is, and what it was sent."""
+
+    def __init__(self, node, client_id, user, secret, clean=True, will=None, kept_secs=0):
+        self.got, self.code = [], None
+        self.connected, self.came, self.ended = (threading.Event() for _ in range(3))
+        self.client = paho.Client(
+            paho.CallbackAPIVersion.VERSION2, client_id=client_id, protocol=paho.MQTTv5)
+        if user:
+            self.client.username_pw_set(user, secret)
+        if will:
+            self.client.will_set(will, b"gone", 1)
+        self.client.on_connect = self._on_connect
+        self.client.on_message = self._on_message
+        self.client.on_disconnect = lambda *_: self.ended.set()
+        properties = Properties(PacketTypes.CONNECT)
+        properties.SessionExpiryInterval = kept_secs
+        self.client.connect("127.0.0.1", node.port(), clean_start=clean, properties=properties)
+        self.client.loop_start()
+        assert self.connected.wait(DEADLINE_SECS)
+
+    def _on_connect(self, _client, _data, _flags, code, _properties):
+        self.code = code
+        self.connected.set()
+
+    def _on_message(self, _client, _data, message):
+        self.got.append((message.topic, message.payload.decode(), bool(message.retain)))
+        self.came.set()
+
+    def subscribe(self, topic, qos=1):
+        done, codes = threading.Event(), []
+        self.client.on_subscribe = lambda *given: (codes.extend(given[3]), done.set())
+        self.client.subscribe(topic, qos)
+        assert done.wait(DEADLINE_SECS)
+        assert not codes[0].is_failure, codes
+
+    def publish(self, topic, payload, qos=1, retain=False):
+        done = threading.Event()
+        self.client.on_publish = lambda *_: done.set()
+        self.client.publish(topic, payload, qos, retain)
+        assert done.wait(DEADLINE_SECS)
+
+    def expect(self, *messages):
+        """These and no others; in their order, where it is promised: by topic and QoS."""
+        while len(self.got) < len(messages):
+            self.came.clear()
+            assert len(self.got) >= len(messages) or self.came.wait(DEADLINE_SECS), self.got
+        assert sorted(self.got) == sorted(messages)
+
+    def close(self):
+        self.client.disconnect()
+        self.client.loop_stop()
+
+    def break_off(self):
+        self.client.loop_stop()
+        self.client.socket().close()
+
+
+@pytest.fixture
+def teams(node):
+    return make_teams(node)
+
+
+def make_teams(node):
+    """Two teams, each with a tenant, a key, and a device `pump` and one named `reader`."""
+    call(node, "POST", "/api/v1/device-types", {"name": "free", "rules": ["topic readwrite #"]})
+    found = {}
+    for name in TEAMS:
+        team = call(node, "POST", "/api/v1/teams", {"name": name, "owns_tenant": True})
+        key = call(node, "POST", "/api/v1/keys", {
+            "name": f"of {name}", "team": team["id"], "scopes": ["administrator"]})["key"]
+        made = {one: call(node, "POST", "/api/v1/devices", {"id": one, "type": "free"}, key=key)
+                for one in ("pump", "reader")}
+        found[name] = {"id": team["id"], "key": key, **made}
+    return found
+
+
+def device(node, made, **how):
+    return Device(node, made["id"], made["user_name"], made["secret"], **how)
+
+
+def test_what_is_returned_once_connects_to_its_own_tenant_only(node, teams):
+    for name in TEAMS:
+        made = teams[name]["pump"]
+        assert made["user_name"] == f"pump@{name}"
+        own = device(node, made)
+        assert own.code == 0, own.code
+        own.close()
+    north, south = (teams[name]["pump"] for name in TEAMS)
+    for user, secret in ((north["user_name"], south["secret"]), ("pump", north["secret"]),
+                         ("pump@nowhere", north["secret"]), ("pump@", north["secret"])):
+        other = Device(node, "pump", user, secret)
+        assert other.code.is_failure, user
+        other.close()
+
+
+def test_nothing_crosses_by_mqtt(node, teams):
+    """Each message is published by each team, and each reader gets that of its own alone."""
+    readers = {name: device(node, teams[name]["reader"]) for name in TEAMS}
+    for reader in readers.values():
+        reader.subscribe("#", 2)
+        reader.subscribe("$share/all/+/shared", 1)
+    pumps = {name: device(node, teams[name]["pump"], will="pump/gone") for name in TEAMS}
+    # Both are connected by the same Client Identifier: neither takes the other over.
+    assert not any(pump.ended.is_set() for pump in pumps.values())
+    for name, pump in pumps.items():
+        for qos in (0, 1, 2):
+            pump.publish("pump/state", f"{name} {qos}", qos)
+        pump.publish("pump/kept", name, 1, retain=True)
+        pump.break_off()
+    for name, reader in readers.items():
+        own = [("pump/state", f"{name} {qos}", False) for qos in (0, 1, 2)]
+        reader.expect(*own, ("pump/kept", name, False), ("pump/gone", "gone", False))
+    for name in TEAMS:
+        late = device(node, teams[name]["pump"])
+        late.subscribe("pump/kept")
+        late.expect(("pump/kept", name, True))
+        late.close()
+    for reader in readers.values():
+        reader.close()
+
+
+def test_what_waits_for_a_client_is_its_tenants(start_node, variables, tmp_path):
+    """Also after a restart, by the records of the store."""
+    how = {"http": True, "variables": variables, "data_dir": tmp_path}
+    node = start_node(**how)
+    teams = make_teams(node)
+    for name in TEAMS:
+        reader = device(node, teams[name]["reader"], kept_secs=600)
+        reader.subscribe("waits/#")
+        reader.close()
+    for name in TEAMS:
+        pump = device(node, teams[name]["pump"])
+        pump.publish("waits/for", name)
+        pump.close()
+    node.terminate()
+    node.wait()
+    node = start_node(**how)
+    for name in TEAMS:
+        reader = device(node, teams[name]["reader"], clean=False, kept_secs=600)
+        reader.expect(("waits/for", name, False))
+        reader.close()
+
+
+def test_people_of_a_team_see_and_reach_its_clients_alone(node, teams):
+    pumps = {name: device(node, teams[name]["pump"]) for name in TEAMS}
+    for name, pump in pumps.items():
+        pump.subscribe(f"only/{name}")
+        pump.publish("kept", name, 1, retain=True)
+    try:
+        for name in TEAMS:
+            of = {"key": teams[name]["key"]}
+            other = next(one for one in TEAMS if one != name)
+            clients = call(node, "GET", "/api/v1/clients?total=true", **of)
+            assert [one["client_id"] for one in clients["items"]] == ["pump"]
+            found = call(node, "GET", "/api/v1/clients/pump", **of)
+            assert f"only/{name}" in json.dumps(found) and f"only/{other}" not in json.dumps(found)
+            subscriptions = call(node, "GET", "/api/v1/subscriptions", **of)["items"]
+            assert [one["filter"] for one in subscriptions] == [f"only/{name}"]
+            kept = call(node, "GET", "/api/v1/retained?payload=true", **of)["items"]
+            assert [base64.b64decode(one["payload"]).decode() if one.get("payload_encoding") == "base64"
+                    else one["payload"] for one in kept] == [name]
+            theirs = f"team={teams[other]['id']}"
+            for path in ("clients", "subscriptions", "retained", "clients/pump", "sessions/pump"):
+                call(node, "GET", f"/api/v1/{path}?{theirs}", **of, expect=403)
+            call(node, "POST", f"/api/v1/publish?{theirs}", {"topic": "x", "payload": "y"}, **of,
+                 expect=403)
+            for path in ("status", "config", "logs/levels", "backup", "events"):
+                call(node, "GET", f"/api/v1/{path}", **of, expect=403)
+        # Who sees all says which.
+        for name in TEAMS:
+            found = call(node, "GET", f"/api/v1/subscriptions?team={name}")["items"]
+            assert [one["filter"] for one in found] == [f"only/{name}"]
+        assert call(node, "GET", "/api/v1/clients")["items"] == []
+        call(node, "GET", "/api/v1/clients?team=nobody", expect=400)
+        # What one team does reaches nobody of the other's.
+        north, south = (pumps[name] for name in TEAMS)
+        south.subscribe("#")
+        south.expect(("kept", "south", True))
+        of = {"key": teams["north"]["key"]}
+        call(node, "POST", "/api/v1/publish", {"topic": "only/south", "payload": "no"}, **of)
+        call(node, "DELETE", "/api/v1/retained/kept", **of)
+        call(node, "DELETE", "/api/v1/clients/pump", **of)
+        assert north.ended.wait(DEADLINE_SECS)
+        south.publish("only/south", "yes")
+        south.expect(("kept", "south", True), ("only/south", "yes", False))
+        assert len(call(node, "GET", "/api/v1/retained", key=teams["south"]["key"])["items"]) == 1
+    finally:
+        for pump in pumps.values():
+            pump.close()
+
+
+def test_who_is_taken_back_in_one_tenant_stays_in_the_other(node, teams):
+    north, south = (device(node, teams[name]["pump"]) for name in TEAMS)
+    key = teams["north"]["key"]
+    call(node, "PATCH", "/api/v1/devices/pump", {"status": "inactive"}, key=key)
+    assert north.ended.wait(DEADLINE_SECS)
+    call(node, "POST", "/api/v1/bans", {"kind": "client_id", "value": "reader", "why": "x"}, key=key)
+    for made, is_in in ((teams["north"]["pump"], False), (teams["north"]["reader"], False),
+                        (teams["south"]["reader"], True)):
+        one = device(node, made)
+        assert (one.code == 0) == is_in, (made["user_name"], one.code)
+        one.close()
+    assert not south.ended.is_set()
+    # The team is deleted, and with it all of its devices are out.
+    call(node, "DELETE", f"/api/v1/teams/{teams['south']['id']}")
+    assert south.ended.wait(DEADLINE_SECS)
+    again = device(node, teams["south"]["pump"])
+    assert again.code.is_failure
+    again.close()
+
+
+def test_nobody_takes_a_name_that_means_a_device_of_a_team(node, teams):
+    call(node, "POST", "/api/v1/devices", {"id": "pump@north"}, expect=422)
+    call(node, "POST", "/api/v1/users", {"name": "x@north", "password": "0123456789"}, expect=422)
+    call(node, "POST", "/api/v1/devices", {"id": "pump@west"})
+    call(node, "POST", "/api/v1/teams", {"name": "west", "owns_tenant": True}, expect=409)
+    call(node, "PATCH", f"/api/v1/teams/{teams['north']['id']}", {"name": "other"}, expect=422)
