@@ -14,11 +14,11 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::api::Api;
-use crate::clients::TENANT;
 use crate::extract::JsonBody;
 use crate::problem::{Problem, ProblemKind, ProblemView};
 use crate::publish::{self, MessageBody, Refusal, UserProperty};
 use crate::retained::shown;
+use crate::tenant::{InTenant, OfTenant};
 
 /// How long a response is waited for, milliseconds: unless it is said, and at most.
 const TIMEOUT_MS: u64 = 10_000;
@@ -185,13 +185,15 @@ impl From<RequestError> for Problem {
 /// The answer is the first message on the Response Topic, on which the node listens before it
 /// publishes the request. It needs the scope `messages:read` too. 64 requests wait at once. Who
 /// answers has to be permitted to publish to the Response Topic.
-#[utoipa::path(post, path = "/api/v1/request", tag = "messages", request_body = RequestBody,
+#[utoipa::path(post, path = "/api/v1/request", tag = "messages",
+    params(OfTenant), request_body = RequestBody,
     responses(
         (status = 200, description = "The response", body = RequestOutcome),
         (status = 504, description = "Nobody got it, or nobody answered", body = ProblemView,
             content_type = "application/problem+json")))]
 pub(crate) async fn request(
     State(api): State<Api>,
+    InTenant(tenant): InTenant,
     Extension(principal): Extension<Principal>,
     JsonBody(body): JsonBody<RequestBody>,
 ) -> Result<axum::Json<RequestOutcome>, Problem> {
@@ -205,7 +207,7 @@ pub(crate) async fn request(
     let topic = message.topic.clone();
     let timeout = Duration::from_millis(timeout_ms);
     let caller = principal.to_string();
-    let done = api.control.request(&caller, TENANT, message, timeout);
+    let done = api.control.request(&caller, tenant, message, timeout);
     match done.await? {
         Requested::Answered(published, response) => {
             Ok(axum::Json(RequestOutcome::new(&published, *response)))

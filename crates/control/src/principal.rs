@@ -116,6 +116,7 @@ impl Scopes {
         let of_tenant = [
             Scope::ClientsRead,
             Scope::ClientsWrite,
+            Scope::MessagesRead,
             Scope::MessagesWrite,
             Scope::RetainedRead,
             Scope::RetainedWrite,
