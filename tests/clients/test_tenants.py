@@ -237,6 +237,42 @@ def test_nobody_takes_a_name_that_means_a_device_of_a_team(node, teams):
     call(node, "PATCH", f"/api/v1/teams/{teams['north']['id']}", {"name": "other"}, expect=422)
 
 
+def test_a_request_is_asked_and_answered_in_its_tenant(node, teams):
+    """Each team has a device of the same name and topics, which says whose it is."""
+    pumps = {name: device(node, teams[name]["pump"]) for name in TEAMS}
+
+    def answering(name):
+        def answer(client, _data, asked):
+            more = Properties(PacketTypes.PUBLISH)
+            more.CorrelationData = asked.properties.CorrelationData
+            client.publish(asked.properties.ResponseTopic, name, 1, properties=more)
+
+        return answer
+
+    for name, pump in pumps.items():
+        pump.subscribe("whose")
+        pump.client.on_message = answering(name)
+    body = {"topic": "whose", "payload": "?"}
+    try:
+        for name in TEAMS:
+            for path, key in ((f"?team={name}", KEY), ("", teams[name]["key"])):
+                answer = call(node, "POST", f"/api/v1/request{path}", body, key=key)
+                assert (answer["response"]["payload"], answer["matched"]) == (name, 1)
+        call(node, "POST", "/api/v1/request", body, expect=504)
+        # A trace is of a client of a tenant, too.
+        made = call(node, "POST", "/api/v1/traces?team=south", {"client": "pump", "minutes": 1})
+        assert made["client"] == "pump" and made["tenant"]
+        for name, pump in pumps.items():
+            pump.publish(f"traced/{name}", "x")
+        node.wait_for_log("traced/south")
+        assert "traced/north" not in node.log()
+        call(node, "DELETE", "/api/v1/traces?client=pump", expect=404)
+        call(node, "DELETE", "/api/v1/traces?client=pump&team=south")
+    finally:
+        for pump in pumps.values():
+            pump.close()
+
+
 # What the other team guesses, and what it never says.
 MARK, HIDDEN = "southern", "hidden-in-the-south"
 

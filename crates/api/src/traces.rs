@@ -6,6 +6,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use martlet_broker::TenantId;
 use martlet_control::Control;
 use martlet_control::logging::{Subject, TRACE_MINUTES_MAX, Trace};
 use serde::{Deserialize, Serialize};
@@ -15,6 +16,7 @@ use crate::clients::at;
 use crate::extract::{JsonBody, QueryOf};
 use crate::logs::logging;
 use crate::problem::{Problem, ProblemKind, ProblemView};
+use crate::tenant::{InTenant, OfTenant};
 
 /// Minutes, unless they are said.
 const MINUTES: u32 = 10;
@@ -57,6 +59,9 @@ pub struct TraceView {
     /// Client Identifier.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub client: Option<String>,
+    /// The tenant it is in, by its number; none is that of all teams that have none of their own.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub tenant: Option<u32>,
     /// IP address.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     #[schema(value_type = Option<String>)]
@@ -73,12 +78,16 @@ impl From<Trace> for TraceView {
     fn from((subject, until_ms): Trace) -> Self {
         let mut view = Self {
             client: None,
+            tenant: None,
             address: None,
             topic: None,
             until: until_ms.and_then(at),
         };
         match subject {
-            Subject::Client(client_id) => view.client = Some(client_id.into()),
+            Subject::Client(tenant, client_id) => {
+                view.client = Some(client_id.into());
+                view.tenant = (tenant != TenantId::default()).then_some(tenant.0);
+            }
             Subject::Address(address) => view.address = Some(address),
             Subject::Topic(filter) => view.topic = Some(filter.into()),
         }
@@ -87,9 +96,9 @@ impl From<Trace> for TraceView {
 }
 
 impl Named {
-    fn subject(self) -> Result<Subject, Problem> {
+    fn subject(self, tenant: TenantId) -> Result<Subject, Problem> {
         match (self.client, self.address, self.topic) {
-            (Some(client_id), None, None) => Ok(Subject::Client(client_id.into())),
+            (Some(client_id), None, None) => Ok(Subject::Client(tenant, client_id.into())),
             (None, Some(address), None) => Ok(Subject::Address(address.to_canonical())),
             (None, None, Some(filter)) => Ok(Subject::Topic(filter.into())),
             _ => Err(Problem::bad_request(
@@ -116,10 +125,12 @@ pub(crate) async fn list(
 /// What it finds is written to the log, at level info whatever the log's level is; payloads are
 /// not. Who reads `/api/v1/events` with `kinds=all` sees it too. There are 100 traces at most. One
 /// that is there already lasts as long as is said now.
-#[utoipa::path(post, path = "/api/v1/traces", tag = "node", request_body = TraceBody,
+#[utoipa::path(post, path = "/api/v1/traces", tag = "node",
+    params(OfTenant), request_body = TraceBody,
     responses((status = 201, description = "It has begun", body = TraceView)))]
 pub(crate) async fn begin(
     State(control): State<Arc<Control>>,
+    InTenant(tenant): InTenant,
     JsonBody(body): JsonBody<TraceBody>,
 ) -> Result<(StatusCode, Json<TraceView>), Problem> {
     let minutes = body.minutes.unwrap_or(MINUTES);
@@ -136,7 +147,7 @@ pub(crate) async fn begin(
         address: body.address,
         topic: body.topic,
     };
-    let subject = named.subject()?;
+    let subject = named.subject(tenant)?;
     let logging = logging(&control)?;
     logging
         .trace(subject.clone(), minutes)
@@ -150,16 +161,17 @@ pub(crate) async fn begin(
 /// End a trace
 ///
 /// Before its time.
-#[utoipa::path(delete, path = "/api/v1/traces", tag = "node", params(Named),
+#[utoipa::path(delete, path = "/api/v1/traces", tag = "node", params(OfTenant, Named),
     responses(
         (status = 204, description = "It has ended"),
         (status = 404, description = "There is none", body = ProblemView,
             content_type = "application/problem+json")))]
 pub(crate) async fn end(
     State(control): State<Arc<Control>>,
+    InTenant(tenant): InTenant,
     QueryOf(named): QueryOf<Named>,
 ) -> Result<StatusCode, Problem> {
-    let subject = named.subject()?;
+    let subject = named.subject(tenant)?;
     match logging(&control)?.end_trace(&subject) {
         true => Ok(StatusCode::NO_CONTENT),
         false => {

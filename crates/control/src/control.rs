@@ -361,7 +361,7 @@ impl Control {
             let mut traced = Traced::default();
             for (subject, _) in logging.traces() {
                 match subject {
-                    Subject::Client(client_id) => traced.clients.push((TenantId(0), client_id)),
+                    Subject::Client(tenant, client_id) => traced.clients.push((tenant, client_id)),
                     Subject::Address(address) => traced.addresses.push(address),
                     Subject::Topic(filter) => traced.topics.push(filter),
                 }
@@ -387,7 +387,8 @@ impl Control {
             return false;
         };
         logging.is_traced(|subject| match subject {
-            Subject::Client(client_id) => **client_id == *event.client_id(),
+            // Shards tell of their tenant's alone.
+            Subject::Client(_, client_id) => **client_id == *event.client_id(),
             Subject::Address(address) => {
                 let own = feed::ip_of(event);
                 own.or_else(|| self.presence.address_of(event.client_id())) == Some(*address)

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use martlet_broker::TenantId;
 use martlet_codec::TopicFilter;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -34,8 +35,8 @@ pub const TRACE_MINUTES_MAX: u32 = 24 * 60;
 /// Of what everything is logged, whatever the level.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Subject {
-    /// All that a client does, its packets too.
-    Client(Box<str>),
+    /// All that a client of a tenant does, its packets too.
+    Client(TenantId, Box<str>),
     /// The same of all clients from there.
     Address(IpAddr),
     /// Messages whose topic this Topic Filter matches: published, delivered, refused and dropped.
@@ -206,7 +207,10 @@ impl Logging {
                 area: None,
                 level: None,
                 ..
-            } => self.set_trace(Subject::Client(client_id.as_str().into()), until_ms)?,
+            } => {
+                let client = Subject::Client(TenantId::default(), client_id.as_str().into());
+                self.set_trace(client, until_ms)?;
+            }
             Change {
                 client: Some(_), ..
             } => {
@@ -255,7 +259,7 @@ impl Logging {
                 .traces
                 .iter()
                 .filter_map(|(subject, until_ms)| match subject {
-                    Subject::Client(client_id) => Some(TracedClient {
+                    Subject::Client(_, client_id) => Some(TracedClient {
                         client_id: client_id.to_string(),
                         until_ms: *until_ms,
                     }),
@@ -433,15 +437,18 @@ mod tests {
     #[tokio::test]
     async fn clients_are_traced_until_it_is_over() {
         let (logging, _) = logging();
-        let is_traced =
-            |client: &str| logging.is_traced(|subject| *subject == Subject::Client(client.into()));
+        let is_traced = |client: &str| {
+            logging.is_traced(|subject| {
+                *subject == Subject::Client(TenantId::default(), client.into())
+            })
+        };
         assert!(!is_traced("c"));
         assert!(logging.change(&change("", "", "c", Some(5))).is_ok());
         assert!(is_traced("c") && !is_traced("d"));
         assert!(logging.change(&change("", "", "c", Some(0))).is_ok());
         assert!(!is_traced("c") && logging.levels().clients.is_empty());
         // The same by itself.
-        let client = Subject::Client("c".into());
+        let client = Subject::Client(TenantId::default(), "c".into());
         assert!(logging.trace(client.clone(), 5).is_ok() && is_traced("c"));
         assert_eq!(logging.levels().clients.len(), 1);
         assert!(logging.end_trace(&client) && !is_traced("c"));

@@ -96,7 +96,7 @@ impl Control {
     /// the same Correlation Data or, as from clients before MQTT 5, with none.
     ///
     /// # Errors
-    /// Nothing was published.
+    /// Nothing was published; or, of a shard that does not answer, it is not known.
     pub async fn request(
         &self,
         caller: &str,
@@ -118,9 +118,8 @@ impl Control {
             .await
             .map_err(|_| RequestError::Connection("its session does not answer".to_owned()))??;
         let outcomes = self.publish(caller, tenant, vec![message]).await?;
-        let refused = Requested::Refused(ReasonCode::UnspecifiedError);
         let Some(published) = outcomes.into_iter().next() else {
-            return Ok(refused);
+            return Ok(Requested::Refused(ReasonCode::UnspecifiedError));
         };
         if published.reason.is_error() {
             return Ok(Requested::Refused(published.reason));

@@ -26,6 +26,9 @@ pub(crate) struct TraceOptions {
     /// Messages with a topic that this Topic Filter matches
     #[arg(long, value_name = "FILTER", group = "subject")]
     topic: Option<String>,
+    /// The client is one of this team, by id or name, which has a tenant of its own
+    #[arg(long, value_name = "TEAM", requires = "client")]
+    team: Option<String>,
     /// For so long
     #[arg(long, short = 'm', value_name = "N", default_value_t = 10)]
     minutes: u32,
@@ -49,8 +52,10 @@ fn work(options: &TraceOptions) -> anyhow::Result<String> {
         (.., Some(topic)) => ("topic", topic.clone()),
         _ => return list(options, &ask(&data_dir, "GET", PATH)?),
     };
+    let team = options.team.as_deref();
+    let team = team.map_or(String::new(), |team| format!("team={}&", encoded(team)));
     if options.end {
-        let target = format!("{PATH}?{name}={}", encoded(&value));
+        let target = format!("{PATH}?{team}{name}={}", encoded(&value));
         ask(&data_dir, "DELETE", &target)?;
         return Ok(match options.admin.json {
             true => json!({ "ended": value }).to_string(),
@@ -59,7 +64,8 @@ fn work(options: &TraceOptions) -> anyhow::Result<String> {
     }
     let mut body = json!({ "minutes": options.minutes });
     body[name] = Value::String(value.clone());
-    let asked = ("POST", PATH);
+    let target = format!("{PATH}?{team}");
+    let asked = ("POST", target.trim_end_matches(['?', '&']));
     let answer = ask_with(&data_dir, asked, &body.to_string(), Duration::ZERO)?;
     if options.admin.json {
         return Ok(answer);
@@ -85,7 +91,10 @@ fn list(options: &TraceOptions, body: &str) -> anyhow::Result<String> {
     let line = |one: &TraceView| {
         let address = one.address.map(|address| address.to_string());
         let subject = match (&one.client, address, &one.topic) {
-            (Some(client), ..) => format!("client  {client}"),
+            (Some(client), ..) => match one.tenant {
+                Some(tenant) => format!("client  {client} of tenant {tenant}"),
+                None => format!("client  {client}"),
+            },
             (_, Some(address), _) => format!("address {address}"),
             (.., topic) => format!("topic   {}", topic.as_deref().unwrap_or_default()),
         };
