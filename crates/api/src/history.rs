@@ -64,7 +64,7 @@ pub struct SeriesView {
 /// Metrics over time
 ///
 /// The main numbers of the last day: every ten seconds, and of the last five minutes every second
-/// while there are 20,000 sessions at most. A point is the mean of its time, of `latency_p99` the
+/// while there are 5,000 sessions at most. A point is the mean of its time, of `latency_p99` the
 /// highest. They are in memory alone, so a restart begins anew; `/metrics` has them for whoever
 /// keeps them longer.
 #[utoipa::path(get, path = "/api/v1/metrics/history", tag = "node", params(Wanted),

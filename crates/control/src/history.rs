@@ -82,8 +82,9 @@ impl Series {
 /// Between two samples, seconds, and how many are kept.
 const FINE: (u64, usize) = (1, 300);
 const COARSE: (u64, usize) = (10, 8_640);
-/// To count the sessions is work for each of them, so beyond so many it is done every ten seconds.
-const FINE_SESSIONS_MAX: u64 = 20_000;
+/// To count is work for each session, in which messages wait: beyond so many it is done every ten
+/// seconds alone.
+const FINE_SESSIONS_MAX: u64 = 5_000;
 /// Points that are answered at once.
 pub const POINTS_MAX: u64 = 10_000;
 /// Points of an answer, about, if nobody says how many.
