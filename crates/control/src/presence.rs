@@ -31,6 +31,8 @@ pub struct Who {
     pub user: Option<UserName>,
     /// Where from; none on a Unix socket.
     pub address: Option<(IpAddr, u16)>,
+    /// The same as it is shown, many times; empty where there is none.
+    pub address_text: Box<str>,
     /// The listener that it came by.
     pub listener: String,
 }
@@ -165,6 +167,7 @@ impl Presence {
                 who: Arc::new(Who {
                     user: None,
                     address: address_of(&one.address),
+                    address_text: one.address.as_str().into(),
                     listener: one.listener.clone(),
                 }),
                 is_changed: false,
@@ -219,6 +222,7 @@ impl Known {
                 let who = Arc::new(Who {
                     user: user.clone(),
                     address: *address,
+                    address_text: address_text(*address).into(),
                     listener: listener.name.to_string(),
                 });
                 let is_changed = self
@@ -248,7 +252,7 @@ impl Known {
                 self.change(client_id.into());
                 Some(who)
             }
-            Event::Refused { .. } | Event::QueueFull { .. } => None,
+            Event::Authenticated { .. } | Event::Refused { .. } | Event::QueueFull { .. } => None,
             _ => {
                 let client = self.clients.get_mut(client_id)?;
                 if client.online {
@@ -288,7 +292,6 @@ impl Known {
 
 impl Client {
     fn shown(&self, client_id: &str) -> ClientPresence {
-        let address = self.who.address;
         ClientPresence {
             client_id: client_id.to_owned(),
             online: self.online,
@@ -298,12 +301,16 @@ impl Client {
                 false => self.last_seen_ms,
             },
             why: self.why.to_string(),
-            address: address.map_or_else(String::new, |(ip, port)| {
-                std::net::SocketAddr::new(ip, port).to_string()
-            }),
+            address: self.who.address_text.to_string(),
             listener: self.who.listener.clone(),
         }
     }
+}
+
+fn address_text(address: Option<(IpAddr, u16)>) -> String {
+    address.map_or_else(String::new, |(ip, port)| {
+        std::net::SocketAddr::new(ip, port).to_string()
+    })
 }
 
 fn address_of(text: &str) -> Option<(IpAddr, u16)> {
