@@ -1,14 +1,12 @@
 //! Why a client does not work.
 
-use std::sync::Arc;
-
 use axum::Json;
 use axum::extract::State;
-use martlet_control::Control;
-use martlet_control::why::{Question, Verdict};
+use martlet_control::why::{Question, Verdict, judge};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
+use crate::api::Api;
 use crate::extract::QueryOf;
 use crate::problem::Problem;
 
@@ -32,11 +30,15 @@ pub(crate) struct Asked {
 #[utoipa::path(get, path = "/api/v1/why", tag = "clients", params(Asked),
     responses((status = 200, description = "The verdict", body = Verdict)))]
 pub(crate) async fn why(
-    State(control): State<Arc<Control>>,
+    State(api): State<Api>,
     QueryOf(asked): QueryOf<Asked>,
 ) -> Result<Json<Verdict>, Problem> {
     let Asked { name, topic } = asked;
     let question = Question { name, topic };
     question.check().map_err(Problem::bad_request)?;
-    Ok(Json(control.why(&question).await?))
+    let mut facts = api.control.facts(&question).await?;
+    if let Ok(tables) = api.tables() {
+        tables.complete(&mut facts).await;
+    }
+    Ok(Json(judge(&facts)))
 }

@@ -197,7 +197,7 @@ impl Control {
         Self {
             shards,
             feed: Arc::new(feed),
-            presence: Presence::default(),
+            presence: Presence::new(&info.listeners),
             push: OnceLock::new(),
             info,
             health: Health::default(),
