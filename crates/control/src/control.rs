@@ -213,7 +213,7 @@ impl Control {
         Self {
             shards,
             feed: Arc::new(feed),
-            presence: Presence::default(),
+            presence: Presence::new(&info.listeners),
             history: History::default(),
             push: OnceLock::new(),
             info,
