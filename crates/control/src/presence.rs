@@ -22,7 +22,7 @@ use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use martlet_broker::{Event, UserName};
+use martlet_broker::{Event, TenantId, UserName};
 use serde::{Deserialize, Serialize};
 
 use crate::feed::now_ms;
@@ -286,8 +286,12 @@ impl Presence {
 }
 
 impl Known {
-    /// Takes an event in; the answer is who it is about.
-    pub(crate) fn note(&mut self, event: &Event, at_ms: u64) -> Option<Arc<Who>> {
+    /// Takes an event in; the answer is who it is about. It knows clients of the common tenant
+    /// alone.
+    pub(crate) fn note(&mut self, tenant: TenantId, event: &Event, at_ms: u64) -> Option<Arc<Who>> {
+        if tenant != TenantId::default() {
+            return None;
+        }
         let client_id = event.client_id();
         match event {
             Event::Connected {
