@@ -7,6 +7,7 @@ import http.client
 import json
 import queue
 import socket
+import ssl
 import threading
 import time
 from urllib.parse import urlsplit
@@ -15,6 +16,8 @@ import pytest
 import websockets.sync.client
 import websockets.sync.server
 from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+import martlet_process
 
 DEADLINE_SECS = 20
 KEY = "0123456789abcdef0123456789abcdef"
@@ -100,17 +103,17 @@ class Device:
 class Panel:
     """A server of Pusher's protocol, as Laravel Reverb is one."""
 
-    def __init__(self, port=0, greets=True, takes=None):
+    def __init__(self, port=0, greets=True, takes=None, tls=None):
         self.frames = queue.Queue()
         self.paths = []
         self.pongs = queue.Queue()
         self.open = None
         self._greets, self._takes = greets, takes
         self.server = websockets.sync.server.serve(
-            self._serve, "127.0.0.1", port, max_size=10_000, compression=None
+            self._serve, "127.0.0.1", port, max_size=10_000, compression=None, ssl=tls
         )
         self.port = self.server.socket.getsockname()[1]
-        self.url = f"ws://127.0.0.1:{self.port}/app/key"
+        self.url = f"{'wss' if tls else 'ws'}://127.0.0.1:{self.port}/app/key"
         self._thread = threading.Thread(target=self.server.serve_forever, daemon=True)
         self._thread.start()
 
@@ -522,6 +525,41 @@ def test_a_node_that_stops_says_so(start_node):
         with pytest.raises(ConnectionClosed) as closed:
             stream.recv(DEADLINE_SECS)
         assert closed.value.rcvd.code == 1001
+
+
+def test_events_are_pushed_to_a_server_of_one_s_own_authority(start_node, panels, tmp_path):
+    authority = tmp_path / "authority"
+    for arguments in (("ca",), ("server", "127.0.0.1")):
+        done = martlet_process.run("cert", *arguments, "--dir", str(authority))
+        assert done.returncode == 0, done.stderr
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(authority / "server.crt", authority / "server.key")
+    panel = panels(tls=context)
+    trusted = f"events.push_ca_file={authority}/ca.crt"
+    node = pushing(start_node, panel, trusted, "events.push_kinds=connected")
+    Device(node, "device")
+    assert panel.next()["event"] == "MqttClientConnected"
+    # Nobody else vouches for it.
+    other = start_node(settings=[f"events.push_url={panel.url}"])
+    other.wait_for_log("events are not pushed")
+    for settings, why in (
+        ([f"events.push_url={panel.url}", "events.push_ca_file=/nowhere/ca.crt"], "push_ca_file"),
+        (["events.push_url=ws://h/app/key", trusted], "is not wss://"),
+    ):
+        options = [word for setting in settings for word in ("--set", setting)]
+        done = martlet_process.run("config", "check", "--data-dir", str(tmp_path / "d"), *options)
+        assert done.returncode != 0 and why in done.stderr + done.stdout
+
+
+def test_the_panel_s_own_options_have_one_dash(start_node, panels):
+    panel = panels()
+    arguments = ["-reverb-host", f"127.0.0.1:{panel.port}", "-reverb-app-key=other"]
+    start_node(arguments=arguments)
+    until = time.monotonic() + DEADLINE_SECS
+    while not panel.paths:
+        assert time.monotonic() < until, "the node does not come"
+        time.sleep(0.01)
+    assert panel.paths == ["/app/other"]
 
 
 def test_a_traced_client_has_its_packets_in_the_log(node):

@@ -93,6 +93,20 @@ def test_users_of_the_tables_are_let_in_and_nobody_else(start, place):
     assert b"carol" in kept and b"told-to-nobody" not in kept
 
 
+def test_users_have_a_role_for_the_api_of_their_own(place):
+    place.user("root", "--role", "administrator")
+    place.user("olga", "--api-role", "operator")
+    place.user("vera")
+    place.run("user", "set", "vera", "--api-role", "viewer")
+    place.run("user", "set", "root", "--api-role", "none")
+    users = json.loads(place.run("user", "ls", "--json"))["users"]
+    assert {one["name"]: (one["role"], one["api_role"]) for one in users} == {
+        "root": ("administrator", "none"), "olga": ("user", "operator"), "vera": ("user", "viewer"),
+    }
+    assert "api:operator" in place.run("user", "ls")
+    assert "expected administrator" in place.run("user", "set", "vera", "--api-role", "king", code=2)
+
+
 def test_without_users_the_tables_ask_nobody(start, place):
     node = start()
     assert publish(node, "t")[0] == 0

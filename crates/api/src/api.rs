@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 
 use axum::extract::FromRef;
+use ipnet::IpNet;
 use martlet_control::Control;
 use martlet_control::directory::Directory;
 use martlet_control::tables::Tables;
@@ -28,6 +29,8 @@ pub struct Settings {
     pub origins: Vec<String>,
     /// Names of the node besides those of loopback, for listeners on loopback.
     pub hosts: Vec<String>,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpNet>,
     /// Longest body, bytes.
     pub body_bytes: usize,
     /// Requests per second of one caller, and of one address; 0 is no limit.
@@ -43,6 +46,7 @@ impl Default for Settings {
             open_routes: Vec::new(),
             origins: Vec::new(),
             hosts: Vec::new(),
+            trusted_proxies: Vec::new(),
             body_bytes: 1024 * 1024,
             rate: 0,
             burst: 1,

@@ -41,6 +41,7 @@ pub(crate) fn principal_of(account: &Account) -> Principal {
         },
         scopes: account.scopes(),
         team: account.team.clone(),
+        tenant: account.tenant,
     }
 }
 

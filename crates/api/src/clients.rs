@@ -16,10 +16,8 @@ use crate::extract::{PathOf, QueryOf};
 use crate::page::{self, Page};
 use crate::problem::{Problem, ProblemKind, ProblemView};
 use crate::subscriptions::SubscriptionView;
+use crate::tenant::{InTenant, OfTenant};
 use crate::time::Moment;
-
-/// Clients of other tenants are nobody's yet.
-pub(crate) const TENANT: TenantId = TenantId(0);
 
 /// A session.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
@@ -38,7 +36,9 @@ pub struct ClientView {
     pub keep_alive_secs: u16,
     /// Session Expiry Interval, seconds; 4294967295 is never.
     pub session_expiry_secs: u32,
-    /// Wall clock of the last CONNECT, milliseconds since the Unix epoch.
+    /// When its last CONNECT came.
+    #[serde(rename = "connected_at", with = "martlet_control::rfc3339")]
+    #[schema(value_type = String, format = DateTime)]
     pub connected_at_ms: u64,
     /// Number of subscriptions.
     pub subscriptions: usize,
@@ -103,12 +103,23 @@ pub(crate) struct Wanted {
 /// Clients
 ///
 /// Sessions, connected or not, by Client Identifier.
-#[utoipa::path(get, path = "/api/v1/clients", tag = "clients", params(Wanted),
+#[utoipa::path(get, path = "/api/v1/clients", tag = "clients",
+    params(Wanted, OfTenant),
     responses((status = 200, description = "A page of them", body = Page<ClientView>)))]
 pub(crate) async fn list(
     State(api): State<Api>,
+    InTenant(tenant): InTenant,
     QueryOf(wanted): QueryOf<Wanted>,
 ) -> Result<axum::Json<Page<ClientView>>, Problem> {
+    page_of(&api, tenant, wanted).await.map(axum::Json)
+}
+
+/// A page of sessions, each as its line of the list.
+pub(crate) async fn page_of<T: From<ClientInfo>>(
+    api: &Api,
+    tenant: TenantId,
+    wanted: Wanted,
+) -> Result<Page<T>, Problem> {
     let Wanted {
         search,
         connected,
@@ -117,10 +128,10 @@ pub(crate) async fn list(
         cursor,
         total,
     } = wanted;
-    let list = format!("clients {:?}", (&search, connected, &user));
+    let list = format!("clients {:?}", (tenant.0, &search, connected, &user));
     let after: Option<(String, u32)> = api.cursors().key(&list, cursor.as_deref())?;
     let query = ClientQuery {
-        tenant: Some(TENANT),
+        tenant: Some(tenant),
         search: search.as_deref().map(anywhere),
         user: user.map(Into::into),
         connected,
@@ -131,11 +142,11 @@ pub(crate) async fn list(
     let last = found.clients.last().filter(|_| found.more);
     let key = |last: &ClientInfo| (last.client_id.clone(), last.tenant.0);
     let next = last.map(|last| api.cursors().after_key(&list, &key(last)));
-    Ok(axum::Json(Page {
+    Ok(Page {
         items: found.clients.into_iter().map(Into::into).collect(),
         next,
         total: (total == Some(true)).then_some(found.total as u64),
-    }))
+    })
 }
 
 pub(crate) fn anywhere(text: &str) -> Search {
@@ -160,18 +171,20 @@ pub(crate) struct Much {
 /// Its session, its connection, its Will, its subscriptions, and the first messages that wait for
 /// it or are in flight, without their payloads.
 #[utoipa::path(get, path = "/api/v1/clients/{client_id}", tag = "clients",
-    params(("client_id" = String, Path, description = "Client Identifier, percent-encoded"), Much),
+    params(("client_id" = String, Path, description = "Client Identifier, percent-encoded"), Much,
+        OfTenant),
     responses(
         (status = 200, description = "All that is known of it", body = ClientDetailView),
         (status = 404, description = "It has no session", body = ProblemView,
             content_type = "application/problem+json")))]
 pub(crate) async fn show(
     State(api): State<Api>,
+    InTenant(tenant): InTenant,
     PathOf(client_id): PathOf<String>,
     QueryOf(much): QueryOf<Much>,
 ) -> Result<axum::Json<ClientDetailView>, Problem> {
     let limit = page::limit(much.limit)?;
-    let found = api.control.client(TENANT, &client_id, limit).await?;
+    let found = api.control.client(tenant, &client_id, limit).await?;
     let found = found.ok_or_else(|| no_session(&client_id))?;
     Ok(axum::Json(found.into()))
 }
@@ -186,16 +199,18 @@ pub(crate) fn no_session(client_id: &str) -> Problem {
 /// The client is told so (0x98, Administrative action) and its Will is sent. Its session stays, and
 /// it may come again.
 #[utoipa::path(delete, path = "/api/v1/clients/{client_id}", tag = "clients",
-    params(("client_id" = String, Path, description = "Client Identifier, percent-encoded")),
+    params(("client_id" = String, Path, description = "Client Identifier, percent-encoded"),
+        OfTenant),
     responses(
         (status = 204, description = "The connection is ended"),
         (status = 404, description = "It is not connected", body = ProblemView,
             content_type = "application/problem+json")))]
 pub(crate) async fn kick(
     State(api): State<Api>,
+    InTenant(tenant): InTenant,
     PathOf(client_id): PathOf<String>,
 ) -> Result<StatusCode, Problem> {
-    match api.control.disconnect(TENANT, &client_id).await? {
+    match api.control.disconnect(tenant, &client_id).await? {
         true => Ok(StatusCode::NO_CONTENT),
         false => {
             let detail = format!("the client {client_id:?} is not connected");

@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_path_to_error::Segment;
 
 use crate::problem::{Problem, ProblemKind};
+use crate::tenant::{TEAM_PARAMETER, TeamTaken};
 
 /// The parameter of the query that a key may be in; no handler's.
 pub(crate) const KEY_PARAMETER: &str = "api_key";
@@ -85,18 +86,19 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for QueryOf<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        from_query(parts.uri.query().unwrap_or_default()).map(Self)
+        let is_taken = parts.extensions.get::<TeamTaken>().is_some();
+        from_query(parts.uri.query().unwrap_or_default(), is_taken).map(Self)
     }
 }
 
-fn from_query<T: DeserializeOwned>(query: &str) -> Result<T, Problem> {
+fn from_query<T: DeserializeOwned>(query: &str, is_team_taken: bool) -> Result<T, Problem> {
     let mut kept = form_urlencoded::Serializer::new(String::new());
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
         if name.contains('\u{fffd}') || value.contains('\u{fffd}') {
             let problem = Problem::bad_request("the query is not UTF-8");
             return Err(problem.of_parameter(&name, "not UTF-8"));
         }
-        if name != KEY_PARAMETER {
+        if name != KEY_PARAMETER && !(is_team_taken && name == TEAM_PARAMETER) {
             kept.append_pair(&name, &value);
         }
     }
@@ -167,17 +169,17 @@ mod tests {
 
     #[test]
     fn a_parameter_is_named() {
-        let found = from_query::<Wanted>("limit=7&topic=a%2Fb&api_key=s3").unwrap();
+        let found = from_query::<Wanted>("limit=7&topic=a%2Fb&api_key=s3", false).unwrap();
         assert_eq!(
             (found.limit, found.topic.as_deref()),
             (Some(7), Some("a/b"))
         );
         for query in ["limit=x", "limit=-1", "limit=99999999999"] {
-            let body = from_query::<Wanted>(query).unwrap_err().body(None);
+            let body = from_query::<Wanted>(query, false).unwrap_err().body(None);
             assert!(body.contains(r#""parameter":"limit""#), "{body}");
         }
-        assert!(from_query::<Wanted>("limti=7").is_err());
-        assert!(from_query::<Wanted>("limit=7&limit=8").is_err());
-        assert!(from_query::<Wanted>("topic=%ff").is_err());
+        assert!(from_query::<Wanted>("limti=7", false).is_err());
+        assert!(from_query::<Wanted>("limit=7&limit=8", false).is_err());
+        assert!(from_query::<Wanted>("topic=%ff", false).is_err());
     }
 }

@@ -13,6 +13,7 @@ use martlet_control::text::{masked, printable};
 use tracing::{debug, info, warn};
 
 use crate::api::{Api, Connection, Door};
+use crate::forwarded;
 use crate::guard::Asker;
 use crate::origin;
 use crate::problem::{CONTENT_TYPE, Problem, ProblemKind};
@@ -66,6 +67,10 @@ struct Line {
 pub(crate) async fn around(State(api): State<Api>, mut request: Request, next: Next) -> Response {
     let connection = request.extensions().get::<Connection>().copied();
     let connection = connection.unwrap_or(Connection::UNKNOWN);
+    let connection = match api.settings.trusted_proxies.as_slice() {
+        [] => connection,
+        proxies => forwarded::behind(proxies, connection, request.headers()),
+    };
     let line = Line {
         method: request.method().clone(),
         target: shown(request.uri()),
@@ -254,9 +259,9 @@ fn write(line: &Line, answer: &Response) {
         };
     }
     match answer.status() {
-        status if status.is_server_error() && status != StatusCode::SERVICE_UNAVAILABLE => {
-            line!(warn)
-        }
+        // That a device does not answer is no fault of the node's either.
+        StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => line!(debug),
+        status if status.is_server_error() => line!(warn),
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::MISDIRECTED_REQUEST => {
             line!(info)
         }

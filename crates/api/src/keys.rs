@@ -1,6 +1,7 @@
 //! API keys of the configuration.
 
 use axum::http::{HeaderMap, Uri, header};
+use martlet_broker::TenantId;
 use martlet_control::principal::{Principal, PrincipalKind, Scopes};
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -50,6 +51,7 @@ impl ApiKey {
             },
             scopes: self.scopes,
             team: None,
+            tenant: TenantId::default(),
         }
     }
 }

@@ -37,7 +37,7 @@ pub(crate) async fn change(
         .map_err(Problem::bad_request)
 }
 
-fn logging(control: &Control) -> Result<&Arc<Logging>, Problem> {
+pub(crate) fn logging(control: &Control) -> Result<&Arc<Logging>, Problem> {
     let none = || Problem::unavailable("this node has no log".to_owned());
     control.logging().ok_or_else(none)
 }

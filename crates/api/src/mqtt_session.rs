@@ -2,14 +2,16 @@
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use martlet_broker::ClientDetail;
+use martlet_broker::{ClientDetail, ClientInfo};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::api::Api;
-use crate::clients::{TENANT, at, no_session};
-use crate::extract::PathOf;
+use crate::clients::{Wanted, at, no_session, page_of};
+use crate::extract::{PathOf, QueryOf};
+use crate::page::Page;
 use crate::problem::{Problem, ProblemView};
+use crate::tenant::{InTenant, OfTenant};
 
 /// A session, as far as it outlives connections.
 #[derive(Debug, Serialize, ToSchema)]
@@ -54,20 +56,66 @@ impl From<ClientDetail> for MqttSession {
     }
 }
 
+/// A session of a list.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct SessionLine {
+    /// Client Identifier.
+    client_id: String,
+    /// A connection is there.
+    connected: bool,
+    /// Session Expiry Interval, seconds; 4294967295 is never.
+    session_expiry_secs: u32,
+    /// Number of subscriptions.
+    subscriptions: usize,
+    /// Messages waiting.
+    queued: usize,
+    /// Messages sent and not acknowledged.
+    in_flight: usize,
+}
+
+impl From<ClientInfo> for SessionLine {
+    fn from(found: ClientInfo) -> Self {
+        Self {
+            client_id: found.client_id,
+            connected: found.connected,
+            session_expiry_secs: found.session_expiry_secs,
+            subscriptions: found.subscriptions,
+            queued: found.queued,
+            in_flight: found.in_flight,
+        }
+    }
+}
+
+/// Sessions
+///
+/// By Client Identifier; with `connected=false` those whose clients are away.
+#[utoipa::path(get, path = "/api/v1/sessions", tag = "clients",
+    params(Wanted, OfTenant),
+    responses((status = 200, description = "A page of them", body = Page<SessionLine>)))]
+pub(crate) async fn list(
+    State(api): State<Api>,
+    InTenant(tenant): InTenant,
+    QueryOf(wanted): QueryOf<Wanted>,
+) -> Result<axum::Json<Page<SessionLine>>, Problem> {
+    page_of(&api, tenant, wanted).await.map(axum::Json)
+}
+
 /// A session
 ///
 /// What of a client outlives its connections.
 #[utoipa::path(get, path = "/api/v1/sessions/{client_id}", tag = "clients",
-    params(("client_id" = String, Path, description = "Client Identifier, percent-encoded")),
+    params(("client_id" = String, Path, description = "Client Identifier, percent-encoded"),
+        OfTenant),
     responses(
         (status = 200, description = "The session", body = MqttSession),
         (status = 404, description = "There is no such session", body = ProblemView,
             content_type = "application/problem+json")))]
 pub(crate) async fn show(
     State(api): State<Api>,
+    InTenant(tenant): InTenant,
     PathOf(client_id): PathOf<String>,
 ) -> Result<axum::Json<MqttSession>, Problem> {
-    let found = api.control.client(TENANT, &client_id, 0).await?;
+    let found = api.control.client(tenant, &client_id, 0).await?;
     let found = found.ok_or_else(|| no_session(&client_id))?;
     Ok(axum::Json(found.into()))
 }
@@ -77,16 +125,18 @@ pub(crate) async fn show(
 /// With its subscriptions and all that waits for it. A connection ends before it, and a Will is
 /// sent. Answered when that is durable.
 #[utoipa::path(delete, path = "/api/v1/sessions/{client_id}", tag = "clients",
-    params(("client_id" = String, Path, description = "Client Identifier, percent-encoded")),
+    params(("client_id" = String, Path, description = "Client Identifier, percent-encoded"),
+        OfTenant),
     responses(
         (status = 204, description = "It is ended"),
         (status = 404, description = "There is no such session", body = ProblemView,
             content_type = "application/problem+json")))]
 pub(crate) async fn end(
     State(api): State<Api>,
+    InTenant(tenant): InTenant,
     PathOf(client_id): PathOf<String>,
 ) -> Result<StatusCode, Problem> {
-    match api.control.end_session(TENANT, &client_id).await? {
+    match api.control.end_session(tenant, &client_id).await? {
         true => Ok(StatusCode::NO_CONTENT),
         false => Err(no_session(&client_id)),
     }

@@ -13,11 +13,17 @@ use crate::time::Moment;
 
 /// Listeners
 ///
-/// Where the node listens, for clients and by HTTP.
+/// Where the node listens, for clients and by HTTP, and how many clients have come by each.
 #[utoipa::path(get, path = "/api/v1/listeners", tag = "node",
     responses((status = 200, description = "All of them", body = Vec<ListenerFacts>)))]
 pub(crate) async fn listeners(State(control): State<Arc<Control>>) -> Json<Vec<ListenerFacts>> {
-    Json(control.node_facts().listeners.clone())
+    let mut all = control.node_facts().listeners.clone();
+    let mut counts = control.clients_by_listener().into_iter();
+    // Those for clients are in the order of the node's.
+    for listener in all.iter_mut().filter(|found| found.protocol == "mqtt") {
+        listener.connections = counts.next();
+    }
+    Json(all)
 }
 
 /// A certificate in use.

@@ -48,6 +48,7 @@ problems! {
     HeadersTooLarge "headers-too-large" 431 "Request header fields too large" "The header is longer than the node takes.";
     Internal "internal" 500 "Internal error" "The node is at fault; its log has the request's number.";
     Unavailable "unavailable" 503 "Unavailable" "It cannot be done now.";
+    NoResponse "no-response" 504 "No response" "The request was published, and no client has answered it.";
 }
 
 impl ProblemKind {

@@ -14,9 +14,9 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::api::Api;
-use crate::clients::TENANT;
 use crate::extract::JsonBody;
 use crate::problem::{Problem, ProblemKind};
+use crate::tenant::{InTenant, OfTenant};
 
 /// So many messages are taken at once,
 const BULK_MAX: usize = 10_000;
@@ -31,7 +31,7 @@ const BODY_OVERHEAD: usize = 64 * 1024;
 /// may send it fits, also in Base64.
 pub(crate) fn body_bytes_max(api: &Api, path: &str) -> Option<usize> {
     let max = match path {
-        "/api/v1/publish" => {
+        "/api/v1/publish" | "/api/v1/request" => {
             let message = api.control.info.limits.packet_bytes as usize;
             message.saturating_mul(2).saturating_add(BODY_OVERHEAD)
         }
@@ -67,48 +67,48 @@ impl From<(Box<str>, Box<str>)> for UserProperty {
 pub(crate) struct MessageBody {
     /// Topic Name.
     #[schema(example = "devices/7/command")]
-    topic: String,
+    pub(crate) topic: String,
     /// The payload as text.
     #[schema(example = "on")]
-    payload: Option<String>,
+    pub(crate) payload: Option<String>,
     /// The payload in Base64.
-    payload_base64: Option<String>,
+    pub(crate) payload_base64: Option<String>,
     /// The payload as JSON, sent without blanks; `null` is none.
     #[schema(value_type = Value, required = false)]
-    payload_json: Option<Value>,
+    pub(crate) payload_json: Option<Value>,
     /// QoS.
     #[serde(default, deserialize_with = "qos")]
     #[schema(value_type = u8, minimum = 0, maximum = 2, default = 0)]
-    qos: QoS,
+    pub(crate) qos: QoS,
     /// It is to be retained, which needs the scope `retained:write` too; without a payload, the
     /// topic's retained message goes.
     #[serde(default)]
-    retain: bool,
+    pub(crate) retain: bool,
     /// Message Expiry Interval, seconds.
     #[schema(value_type = Option<u64>, maximum = 4_294_967_295_u64)]
-    message_expiry_secs: Option<u32>,
+    pub(crate) message_expiry_secs: Option<u32>,
     /// Payload Format Indicator: the payload is UTF-8 text.
-    payload_is_utf8: Option<bool>,
+    pub(crate) payload_is_utf8: Option<bool>,
     /// Content Type.
     #[schema(example = "text/plain")]
-    content_type: Option<String>,
+    pub(crate) content_type: Option<String>,
     /// Response Topic.
-    response_topic: Option<String>,
+    pub(crate) response_topic: Option<String>,
     /// Correlation Data, in Base64.
-    correlation_data_base64: Option<String>,
+    pub(crate) correlation_data_base64: Option<String>,
     /// User Properties, in order.
     #[serde(default)]
-    user_properties: Vec<UserProperty>,
+    pub(crate) user_properties: Vec<UserProperty>,
 }
 
-fn qos<'de, D: Deserializer<'de>>(value: D) -> Result<QoS, D::Error> {
+pub(crate) fn qos<'de, D: Deserializer<'de>>(value: D) -> Result<QoS, D::Error> {
     let bits = u8::deserialize(value)?;
     QoS::from_bits(bits).ok_or_else(|| D::Error::custom("expected 0, 1 or 2"))
 }
 
 /// Why a message is not published.
 #[derive(Debug)]
-struct Refusal {
+pub(crate) struct Refusal {
     /// The field at fault; none if it could be published at another time.
     field: Option<&'static str>,
     detail: String,
@@ -116,7 +116,7 @@ struct Refusal {
 }
 
 impl Refusal {
-    fn of(field: &'static str, reason: ReasonCode, detail: impl Into<String>) -> Self {
+    pub(crate) fn of(field: &'static str, reason: ReasonCode, detail: impl Into<String>) -> Self {
         Self {
             field: Some(field),
             detail: detail.into(),
@@ -127,7 +127,11 @@ impl Refusal {
 
 impl MessageBody {
     /// As it is published, if a client could.
-    fn into_message(self, api: &Api, principal: &Principal) -> Result<NewMessage, Refusal> {
+    pub(crate) fn into_message(
+        self,
+        api: &Api,
+        principal: &Principal,
+    ) -> Result<NewMessage, Refusal> {
         let malformed = ReasonCode::MalformedPacket;
         if self.retain && !principal.scopes.has(Scope::RetainedWrite) {
             let detail = format!("{principal} lacks the scope {}", Scope::RetainedWrite);
@@ -244,7 +248,7 @@ fn payload_of(
 }
 
 /// What a shard has refused.
-fn refused(reason: ReasonCode) -> Refusal {
+pub(crate) fn refused(reason: ReasonCode) -> Refusal {
     use ReasonCode::{NotAuthorized, PacketTooLarge, PayloadFormatInvalid, TopicNameInvalid};
     match reason {
         TopicNameInvalid => Refusal::of("/topic", reason, "it has control characters"),
@@ -336,16 +340,18 @@ impl From<Refusal> for PublishOutcome {
 ///
 /// As a client would, and answered when its PUBACK would come: what is promised by it is durable.
 /// Messages of one caller stay in their order.
-#[utoipa::path(post, path = "/api/v1/publish", tag = "messages", request_body = MessageBody,
+#[utoipa::path(post, path = "/api/v1/publish", tag = "messages",
+    params(OfTenant), request_body = MessageBody,
     responses((status = 200, description = "It is published", body = PublishOutcome)))]
 pub(crate) async fn publish(
     State(api): State<Api>,
+    InTenant(tenant): InTenant,
     Extension(principal): Extension<Principal>,
     JsonBody(body): JsonBody<MessageBody>,
 ) -> Result<axum::Json<PublishOutcome>, Problem> {
     let message = body.into_message(&api, &principal)?;
     let caller = principal.to_string();
-    let outcomes = api.control.publish(&caller, TENANT, vec![message]).await?;
+    let outcomes = api.control.publish(&caller, tenant, vec![message]).await?;
     match outcomes.first() {
         Some(outcome) if !outcome.reason.is_error() => Ok(axum::Json(outcome.into())),
         Some(outcome) => Err(refused(outcome.reason).into()),
@@ -377,10 +383,12 @@ pub(crate) struct PublishOutcomes {
 ///
 /// Up to 10,000, in order, in a body of 32 MiB at most. Each is published or refused as a whole;
 /// that one is refused does not keep the others back. Answered when the last PUBACK would come.
-#[utoipa::path(post, path = "/api/v1/publish/bulk", tag = "messages", request_body = BulkBody,
+#[utoipa::path(post, path = "/api/v1/publish/bulk", tag = "messages",
+    params(OfTenant), request_body = BulkBody,
     responses((status = 200, description = "What came of each", body = PublishOutcomes)))]
 pub(crate) async fn publish_bulk(
     State(api): State<Api>,
+    InTenant(tenant): InTenant,
     Extension(principal): Extension<Principal>,
     JsonBody(body): JsonBody<BulkBody>,
 ) -> Result<axum::Json<PublishOutcomes>, Problem> {
@@ -403,7 +411,7 @@ pub(crate) async fn publish_bulk(
     let mut late = Vec::new();
     if !messages.is_empty() {
         let caller = principal.to_string();
-        late = api.control.publish(&caller, TENANT, messages).await?;
+        late = api.control.publish(&caller, tenant, messages).await?;
     }
     let mut late = late.iter();
     let outcomes = early.into_iter().map(|early| match (early, &mut late) {

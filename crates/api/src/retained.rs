@@ -5,17 +5,18 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use martlet_broker::{RetainedInfo, RetainedQuery, may_publish};
+use martlet_broker::{RetainedInfo, RetainedQuery, TenantId, may_publish};
 use martlet_codec::{ReasonCode, TopicFilter, TopicName};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::api::Api;
-use crate::clients::{TENANT, anywhere, at};
+use crate::clients::{anywhere, at};
 use crate::extract::{PathOf, QueryOf};
 use crate::page::{self, Page};
 use crate::problem::{Problem, ProblemKind, ProblemView};
 use crate::publish::UserProperty;
+use crate::tenant::{InTenant, OfTenant};
 
 /// Bytes of a payload that a list shows at most.
 const PAYLOAD_SHOWN_MAX: usize = 4096;
@@ -82,7 +83,7 @@ impl RetainedView {
 }
 
 /// As text where it is UTF-8, a letter that is cut at the end left out.
-fn shown(payload: &[u8], is_whole: bool) -> (String, String) {
+pub(crate) fn shown(payload: &[u8], is_whole: bool) -> (String, String) {
     let text = match std::str::from_utf8(payload) {
         Ok(text) => Some(text),
         Err(error) if !is_whole && error.error_len().is_none() => {
@@ -121,10 +122,12 @@ pub(crate) struct Wanted {
 /// Retained messages
 ///
 /// By topic.
-#[utoipa::path(get, path = "/api/v1/retained", tag = "messages", params(Wanted),
+#[utoipa::path(get, path = "/api/v1/retained", tag = "messages",
+    params(Wanted, OfTenant),
     responses((status = 200, description = "A page of them", body = Page<RetainedView>)))]
 pub(crate) async fn list(
     State(api): State<Api>,
+    InTenant(tenant): InTenant,
     QueryOf(wanted): QueryOf<Wanted>,
 ) -> Result<axum::Json<Page<RetainedView>>, Problem> {
     let Wanted {
@@ -137,11 +140,11 @@ pub(crate) async fn list(
     } = wanted;
     let filter = filter.unwrap_or_else(|| "#".to_owned());
     check_filter(&filter)?;
-    let list = format!("retained {:?}", (&filter, &search));
+    let list = format!("retained {:?}", (tenant.0, &filter, &search));
     let with_payload = payload == Some(true);
     let after: Option<String> = api.cursors().key(&list, cursor.as_deref())?;
     let query = RetainedQuery {
-        tenant: TENANT,
+        tenant,
         filter: filter.into(),
         search: search.as_deref().map(anywhere),
         after: after.map(Into::into),
@@ -186,7 +189,7 @@ fn check_topic(topic: &str) -> Result<(), Problem> {
 /// As JSON, or its payload alone, with its own Content Type, where `Accept` names that type or
 /// `application/octet-stream` and not JSON before it.
 #[utoipa::path(get, path = "/api/v1/retained/{*topic}", tag = "messages",
-    params(("topic" = String, Path,
+    params(OfTenant, ("topic" = String, Path,
         description = "Topic Name, percent-encoded; slashes may stand as they are")),
     responses(
         (status = 200, description = "The message", content(
@@ -195,11 +198,12 @@ fn check_topic(topic: &str) -> Result<(), Problem> {
             content_type = "application/problem+json")))]
 pub(crate) async fn show(
     State(api): State<Api>,
+    InTenant(tenant): InTenant,
     PathOf(topic): PathOf<String>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     check_topic(&topic)?;
-    let found = find(&api, &topic, usize::MAX).await?;
+    let found = find(&api, tenant, &topic, usize::MAX).await?;
     let content_type = found.content_type.as_deref();
     if !wants_bytes(&headers, content_type) {
         return Ok(axum::Json(RetainedView::new(found, true)).into_response());
@@ -223,9 +227,14 @@ pub(crate) async fn show(
     Ok((head, Vec::from(found.payload)).into_response())
 }
 
-async fn find(api: &Api, topic: &str, payload_bytes_max: usize) -> Result<RetainedInfo, Problem> {
+async fn find(
+    api: &Api,
+    tenant: TenantId,
+    topic: &str,
+    payload_bytes_max: usize,
+) -> Result<RetainedInfo, Problem> {
     let query = RetainedQuery {
-        tenant: TENANT,
+        tenant,
         filter: topic.into(),
         limit: 1,
         payload_bytes_max,
@@ -299,10 +308,12 @@ pub struct Deleted {
 /// All that match a Topic Filter; `preview=true` says first which those are. Who subscribes is sent
 /// nothing by it that an empty retained message of a client would not send. Answered when that is
 /// durable.
-#[utoipa::path(delete, path = "/api/v1/retained", tag = "messages", params(Doomed),
+#[utoipa::path(delete, path = "/api/v1/retained", tag = "messages",
+    params(Doomed, OfTenant),
     responses((status = 200, description = "They are gone, or would go", body = Deleted)))]
 pub(crate) async fn delete(
     State(api): State<Api>,
+    InTenant(tenant): InTenant,
     QueryOf(doomed): QueryOf<Doomed>,
 ) -> Result<axum::Json<Deleted>, Problem> {
     let Doomed { filter, preview } = doomed;
@@ -313,7 +324,7 @@ pub(crate) async fn delete(
     }
     let preview = preview == Some(true);
     if !preview {
-        let count = take_away(&api, &filter).await?;
+        let count = take_away(&api, tenant, &filter).await?;
         let topics = Vec::new();
         return Ok(axum::Json(Deleted {
             filter,
@@ -323,7 +334,7 @@ pub(crate) async fn delete(
         }));
     }
     let query = RetainedQuery {
-        tenant: TENANT,
+        tenant,
         filter: filter.as_str().into(),
         limit: PREVIEWED,
         count: true,
@@ -343,7 +354,7 @@ pub(crate) async fn delete(
 ///
 /// That of one topic. Answered when that is durable.
 #[utoipa::path(delete, path = "/api/v1/retained/{*topic}", tag = "messages",
-    params(("topic" = String, Path,
+    params(OfTenant, ("topic" = String, Path,
         description = "Topic Name, percent-encoded; slashes may stand as they are")),
     responses(
         (status = 204, description = "It is gone"),
@@ -351,6 +362,7 @@ pub(crate) async fn delete(
             content_type = "application/problem+json")))]
 pub(crate) async fn delete_one(
     State(api): State<Api>,
+    InTenant(tenant): InTenant,
     PathOf(topic): PathOf<String>,
 ) -> Result<StatusCode, Problem> {
     check_topic(&topic)?;
@@ -358,13 +370,13 @@ pub(crate) async fn delete_one(
         let problem = Problem::bad_request("this topic is the node's own");
         return Err(problem.of_parameter("topic", "a topic of the node's own"));
     }
-    find(&api, &topic, 0).await?;
-    take_away(&api, &topic).await?;
+    find(&api, tenant, &topic, 0).await?;
+    take_away(&api, tenant, &topic).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn take_away(api: &Api, filter: &str) -> Result<u64, Problem> {
-    let (deleted, reason) = api.control.delete_retained(TENANT, filter).await?;
+async fn take_away(api: &Api, tenant: TenantId, filter: &str) -> Result<u64, Problem> {
+    let (deleted, reason) = api.control.delete_retained(tenant, filter).await?;
     match reason {
         reason if !reason.is_error() => Ok(deleted),
         ReasonCode::QuotaExceeded => Err(Problem::unavailable(format!(

@@ -14,8 +14,9 @@ use crate::guard::Access::{Known, Open, Scoped};
 use crate::guard::{self, Access, Audited};
 use crate::openapi::{self, Document};
 use crate::{
-    admin, backup, clients, docs, events, explain, frame, health, logs, mqtt_session, node_setup,
-    problem, publish, registry, retained, session, setup, subscriptions, why,
+    admin, backup, clients, docs, events, explain, frame, health, history, logs, mqtt_session,
+    node_setup, problem, publish, registry, request, retained, session, setup, subscriptions,
+    traces, why,
 };
 
 /// The routes of a node. Who accepts connections says by [`Connection`](crate::Connection) in the
@@ -33,6 +34,7 @@ pub fn router(api: Api) -> Router {
         .add(Open, routes!(problem::explain))
         .add(Scoped(Scope::NodeRead), routes!(admin::status))
         .add(Scoped(Scope::NodeRead), routes!(admin::traffic))
+        .add(Scoped(Scope::NodeRead), routes!(history::history))
         .add(Scoped(Scope::NodeWrite), routes!(admin::shutdown))
         .add(Scoped(Scope::NodeWrite), routes!(admin::reload))
         .add(Scoped(Scope::BackupRead), routes!(backup::backup))
@@ -46,6 +48,7 @@ pub fn router(api: Api) -> Router {
         .add(Scoped(Scope::ClientsRead), routes!(clients::list))
         .add(Scoped(Scope::ClientsRead), routes!(clients::show))
         .add(Scoped(Scope::ClientsWrite), routes!(clients::kick))
+        .add(Scoped(Scope::ClientsRead), routes!(mqtt_session::list))
         .add(Scoped(Scope::ClientsRead), routes!(mqtt_session::show))
         .add(Scoped(Scope::ClientsWrite), routes!(mqtt_session::end))
         .add(Scoped(Scope::ClientsRead), routes!(subscriptions::list))
@@ -67,11 +70,15 @@ pub fn router(api: Api) -> Router {
         .add(Scoped(Scope::RetainedWrite), routes!(retained::delete_one))
         .add_busy(Scoped(Scope::MessagesWrite), routes!(publish::publish))
         .add_busy(Scoped(Scope::MessagesWrite), routes!(publish::publish_bulk))
+        .add(Scoped(Scope::MessagesWrite), routes!(request::request))
         .add(Scoped(Scope::AclRead), routes!(explain::explain))
         .add(Scoped(Scope::EventsRead), routes!(events::events))
         .add(Scoped(Scope::ClientsRead), routes!(why::why))
         .add(Scoped(Scope::NodeRead), routes!(logs::levels))
         .add(Scoped(Scope::NodeWrite), routes!(logs::change))
+        .add(Scoped(Scope::NodeRead), routes!(traces::list))
+        .add(Scoped(Scope::NodeWrite), routes!(traces::begin))
+        .add(Scoped(Scope::NodeWrite), routes!(traces::end))
         .add(Known, routes!(session::show))
         .add(Known, routes!(session::end))
         .add(Open, routes!(session::begin))

@@ -265,6 +265,7 @@ mod tests {
             name: "ada".to_owned(),
             role: Role::Viewer,
             team: None,
+            tenant: martlet_broker::TenantId::default(),
             generation: 1,
         }
     }

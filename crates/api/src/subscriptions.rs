@@ -10,10 +10,11 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::api::Api;
-use crate::clients::{TENANT, no_session};
+use crate::clients::no_session;
 use crate::extract::{JsonBody, PathOf, QueryOf};
 use crate::page::{self, Page};
 use crate::problem::{Problem, ProblemKind, ProblemView};
+use crate::tenant::{InTenant, OfTenant};
 
 /// A subscription.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
@@ -75,13 +76,15 @@ pub(crate) struct Wanted {
 /// Subscriptions
 ///
 /// Of all clients, by Client Identifier and Topic Filter. With `topic`, who would get a message.
-#[utoipa::path(get, path = "/api/v1/subscriptions", tag = "clients", params(Wanted),
+#[utoipa::path(get, path = "/api/v1/subscriptions", tag = "clients",
+    params(Wanted, OfTenant),
     responses((status = 200, description = "A page of them", body = Page<SubscriptionView>)))]
 pub(crate) async fn list(
     State(api): State<Api>,
+    InTenant(tenant): InTenant,
     QueryOf(wanted): QueryOf<Wanted>,
 ) -> Result<axum::Json<Page<SubscriptionView>>, Problem> {
-    page_of(&api, wanted).await
+    page_of(&api, tenant, wanted).await
 }
 
 /// How many of them.
@@ -103,17 +106,18 @@ pub(crate) struct WantedOfClient {
 /// By Topic Filter.
 #[utoipa::path(get, path = "/api/v1/clients/{client_id}/subscriptions", tag = "clients",
     params(("client_id" = String, Path, description = "Client Identifier, percent-encoded"),
-        WantedOfClient),
+        WantedOfClient, OfTenant),
     responses(
         (status = 200, description = "A page of them", body = Page<SubscriptionView>),
         (status = 404, description = "The client has no session", body = ProblemView,
             content_type = "application/problem+json")))]
 pub(crate) async fn of_client(
     State(api): State<Api>,
+    InTenant(tenant): InTenant,
     PathOf(client_id): PathOf<String>,
     QueryOf(wanted): QueryOf<WantedOfClient>,
 ) -> Result<axum::Json<Page<SubscriptionView>>, Problem> {
-    if api.control.client(TENANT, &client_id, 0).await?.is_none() {
+    if api.control.client(tenant, &client_id, 0).await?.is_none() {
         return Err(no_session(&client_id));
     }
     let wanted = Wanted {
@@ -125,10 +129,14 @@ pub(crate) async fn of_client(
         cursor: wanted.cursor,
         total: wanted.total,
     };
-    page_of(&api, wanted).await
+    page_of(&api, tenant, wanted).await
 }
 
-async fn page_of(api: &Api, wanted: Wanted) -> Result<axum::Json<Page<SubscriptionView>>, Problem> {
+async fn page_of(
+    api: &Api,
+    tenant: TenantId,
+    wanted: Wanted,
+) -> Result<axum::Json<Page<SubscriptionView>>, Problem> {
     let Wanted {
         client_id,
         filter,
@@ -147,11 +155,11 @@ async fn page_of(api: &Api, wanted: Wanted) -> Result<axum::Json<Page<Subscripti
     }
     let list = format!(
         "subscriptions {:?}",
-        (&client_id, &filter, &share_name, &topic)
+        (tenant.0, &client_id, &filter, &share_name, &topic)
     );
     let after: Option<(String, u32, String)> = api.cursors().key(&list, cursor.as_deref())?;
     let query = SubscriptionQuery {
-        tenant: Some(TENANT),
+        tenant: Some(tenant),
         client_id: client_id.map(Into::into),
         filter: filter.map(Into::into),
         share_name: share_name.map(Into::into),
@@ -229,12 +237,13 @@ const SUBSCRIPTION_ID_MAX: u32 = 268_435_455;
             content_type = "application/problem+json")))]
 pub(crate) async fn subscribe(
     State(api): State<Api>,
+    InTenant(tenant): InTenant,
     PathOf(client_id): PathOf<String>,
     JsonBody(body): JsonBody<SubscriptionBody>,
 ) -> Result<axum::Json<Granted>, Problem> {
     let filter = body.filter.clone();
     let subscription = body.into_subscription()?;
-    let answered = api.control.subscribe(TENANT, &client_id, subscription);
+    let answered = api.control.subscribe(tenant, &client_id, subscription);
     let reason = answered.await?.ok_or_else(|| no_session(&client_id))?;
     if !reason.is_error() {
         return Ok(axum::Json(Granted {
@@ -314,11 +323,12 @@ pub(crate) struct Which {
             body = ProblemView, content_type = "application/problem+json")))]
 pub(crate) async fn unsubscribe(
     State(api): State<Api>,
+    InTenant(tenant): InTenant,
     PathOf(client_id): PathOf<String>,
     QueryOf(which): QueryOf<Which>,
 ) -> Result<StatusCode, Problem> {
     let filter = &which.filter;
-    let answered = api.control.unsubscribe(TENANT, &client_id, filter);
+    let answered = api.control.unsubscribe(tenant, &client_id, filter);
     match answered.await?.ok_or_else(|| no_session(&client_id))? {
         ReasonCode::Success => Ok(StatusCode::NO_CONTENT),
         _ => {

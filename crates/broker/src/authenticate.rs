@@ -73,6 +73,8 @@ pub struct Authentication {
     pub connection: ConnectionId,
     /// By which door it came.
     pub listener: Arc<ListenerPolicy>,
+    /// Whose names count there: the listener's, until it is known whose the client's are.
+    pub realm: Realm,
     /// Where from; none on a Unix socket.
     pub address: Option<(IpAddr, u16)>,
     /// Protocol version.
@@ -293,6 +295,7 @@ impl Shard {
         cx.effects.authentications.push(Authentication {
             connection: id,
             listener: Arc::clone(&self.connections.at(index).listener),
+            realm: self.connections.at(index).listener.realm,
             address: self.connections.at(index).address,
             version: request.version,
             client_id: Arc::clone(&request.client_id),
@@ -615,16 +618,17 @@ impl Shard {
         if !self.has_restricted {
             return true;
         }
-        let permit = &self.sessions.at(session).permit;
+        let state = self.sessions.at(session);
+        let (tenant, permit) = (state.tenant, &state.permit);
         let token = permit
             .as_ref()
             .map_or(PermitToken::NONE, |permit| permit.token);
-        if token != PermitToken::NONE && self.routes.permits(topic, token) {
+        if token != PermitToken::NONE && self.routes.permits(tenant, topic, token) {
             return true;
         }
         let permits = self.rules_permit(session, Actions::PUBLISH, topic);
         if permits {
-            self.routes.set_permitted(topic, token);
+            self.routes.set_permitted(tenant, topic, token);
         }
         permits
     }

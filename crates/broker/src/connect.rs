@@ -164,17 +164,22 @@ impl Shard {
     /// One of the places for connections of the node and of the listener.
     fn take_place<N: Node>(&mut self, cx: &Cx<'_, N>, index: u32) -> Result<(), &'static str> {
         let listener = &self.connections.at(index).listener;
-        let (number, places) = (listener.number, listener.connections_max);
-        if places > 0 && !cx.node.borrow_place(number, places) {
+        // Counted without a limit too, for those who want to know how many there are.
+        let (number, places) = match (listener.number, listener.connections_max) {
+            (number, 0) => (number, u32::MAX),
+            limited => limited,
+        };
+        if !cx.node.borrow_place(number, places) {
             return Err("the listener's limit max_connections");
         }
-        let connections_max = self.settings.limits.connections as usize;
+        let connections_max = match listener.own {
+            Some(_) => usize::MAX,
+            None => self.settings.limits.connections as usize,
+        };
         if cx.node.borrow_connection(connections_max) {
             return Ok(());
         }
-        if places > 0 {
-            cx.node.return_place(number);
-        }
+        cx.node.return_place(number);
         Err("limit connections")
     }
 
@@ -406,11 +411,12 @@ impl Shard {
         session: u32,
         session_present: bool,
     ) {
-        if self.tells(session, Wants::CONNECTIONS) {
+        if self.tells_presence(session) {
             let client_id = self.sessions.at(session).client_id.to_string();
             let user = self.user_of(session);
             let connection = self.connections.at(index);
             cx.effects.events.push(Event::Connected {
+                tenant: self.sessions.at(session).tenant,
                 client_id,
                 user,
                 version: connection.version,

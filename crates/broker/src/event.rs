@@ -41,6 +41,8 @@ impl UserName {
 pub enum Event {
     /// A CONNECT was accepted.
     Connected {
+        /// Its tenant.
+        tenant: TenantId,
         /// Its client.
         client_id: String,
         /// Its user; none is anonymous.
@@ -86,6 +88,8 @@ pub enum Event {
     },
     /// An accepted connection ended.
     Disconnected {
+        /// Its tenant.
+        tenant: TenantId,
         /// Its client.
         client_id: String,
         /// Its user; none is anonymous.

@@ -217,6 +217,7 @@ impl Shard {
         };
         cx.effects.authentications.push(Authentication {
             connection: id,
+            realm: listener.realm,
             listener,
             address,
             version: ProtocolVersion::V5,

@@ -4,7 +4,7 @@
 //! throwing away the routes of all others: one counter for filters that begin with a wildcard, one
 //! per first level, one per first two levels (the latter two hashed into buckets).
 
-use crate::id::ShardId;
+use crate::id::{ShardId, TenantId};
 use crate::topic_tree::Tree;
 
 /// How strongly somebody wants a filter (idea 3). Ordered by what a publish must do for it.
@@ -118,20 +118,26 @@ impl Interest {
         }
     }
 
-    /// `shard` wants `filter` as strongly as `class` says, from now on; with
+    /// `shard` wants a tenant's `filter` as strongly as `class` says, from now on; with
     /// [`InterestClass::NONE`] no longer. Answers the epoch it raised and its new value.
-    pub fn set(&mut self, shard: ShardId, filter: &str, class: InterestClass) -> (EpochScope, u64) {
+    pub fn set(
+        &mut self,
+        shard: ShardId,
+        tenant: TenantId,
+        filter: &str,
+        class: InterestClass,
+    ) -> (EpochScope, u64) {
         if class.is_none() {
-            self.forget(shard, filter);
+            self.forget(shard, tenant, filter);
         } else {
-            let (_, wants) = self.tree.entry(filter, Wants::default);
+            let (_, wants) = self.tree.entry(tenant, filter, Wants::default);
             wants.set(shard, class);
         }
-        self.epochs.raise(filter)
+        self.epochs.raise(tenant, filter)
     }
 
-    fn forget(&mut self, shard: ShardId, filter: &str) {
-        let Some(key) = self.tree.find(filter) else {
+    fn forget(&mut self, shard: ShardId, tenant: TenantId, filter: &str) {
+        let Some(key) = self.tree.find(tenant, filter) else {
             return;
         };
         let Some(wants) = self.tree.get_mut(key) else {
@@ -143,10 +149,10 @@ impl Interest {
         }
     }
 
-    /// Who wants the Topic Name `topic`.
-    pub fn wanted(&self, topic: &str) -> Wanted {
+    /// Who wants a tenant's Topic Name `topic`.
+    pub fn wanted(&self, tenant: TenantId, topic: &str) -> Wanted {
         let mut wanted = Wanted::default();
-        self.tree.matches_shared(topic, |_, wants| {
+        self.tree.matches_shared(tenant, topic, |_, wants| {
             for &(shard, class) in wants.list() {
                 wanted.shards |= 1 << shard.0;
                 wanted.class = wanted.class.and(class);
@@ -172,9 +178,10 @@ pub const EPOCH_BUCKETS: usize = 512;
 /// Counters that say which part of an index has changed.
 #[derive(Debug)]
 pub struct Epochs {
-    /// Of filters that begin with a wildcard.
+    /// Of the common tenant's filters that begin with a wildcard.
     pub any: u64,
-    /// Of filters whose second level is a wildcard, by first level.
+    /// Of its filters whose second level is a wildcard, by first level; and of another tenant's
+    /// with a wildcard in one of these levels, by tenant.
     pub first: Box<[u64; EPOCH_BUCKETS]>,
     /// Of all others, by their first two levels.
     pub second: Box<[u64; EPOCH_BUCKETS]>,
@@ -192,8 +199,8 @@ impl Default for Epochs {
 
 impl Epochs {
     /// The filter was added, changed or removed: which counter that raised, and to what.
-    pub fn raise(&mut self, filter: &str) -> (EpochScope, u64) {
-        let scope = EpochScope::of(filter);
+    pub fn raise(&mut self, tenant: TenantId, filter: &str) -> (EpochScope, u64) {
+        let scope = EpochScope::of(tenant, filter);
         let counter = match scope {
             EpochScope::Any => &mut self.any,
             EpochScope::First(bucket) => &mut self.first[bucket],
@@ -215,24 +222,25 @@ impl Epochs {
 pub enum EpochScope {
     /// It begins with a wildcard.
     Any,
-    /// Its second level is a wildcard; the bucket of its first level.
+    /// Its second level is a wildcard; the bucket of its first level, or of its tenant.
     First(usize),
     /// The bucket of its first two levels.
     Second(usize),
 }
 
 impl EpochScope {
-    /// The counter of `filter`.
-    pub fn of(filter: &str) -> Self {
+    /// The counter of a tenant's `filter`.
+    pub fn of(tenant: TenantId, filter: &str) -> Self {
         let mut levels = filter.split('/');
         let first = levels.next().unwrap_or_default();
         let second = levels.next();
-        if matches!(first, "+" | "#") {
+        let is_any = matches!(first, "+" | "#");
+        if is_any && tenant == TenantId(0) {
             Self::Any
-        } else if matches!(second, Some("+" | "#")) {
-            Self::First(usize::from(bucket_of_first(first)))
+        } else if is_any || matches!(second, Some("+" | "#")) {
+            Self::First(usize::from(bucket_of_first(tenant, first)))
         } else {
-            Self::Second(usize::from(bucket_of_second(first, second)))
+            Self::Second(usize::from(bucket_of_second(tenant, first, second)))
         }
     }
 }
@@ -240,39 +248,44 @@ impl EpochScope {
 /// Where the epochs of a Topic Name are found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct EpochKey {
-    /// Bucket of its first level.
+    /// Bucket of its first level, or of its tenant.
     pub first: u16,
     /// Bucket of its first two levels.
     pub second: u16,
 }
 
 impl EpochKey {
-    /// Of the Topic Name `topic`.
-    pub fn of(topic: &str) -> Self {
+    /// Of a tenant's Topic Name `topic`.
+    pub fn of(tenant: TenantId, topic: &str) -> Self {
         let mut levels = topic.split('/');
         let first = levels.next().unwrap_or_default();
         Self {
-            first: bucket_of_first(first),
-            second: bucket_of_second(first, levels.next()),
+            first: bucket_of_first(tenant, first),
+            second: bucket_of_second(tenant, first, levels.next()),
         }
     }
 }
 
-fn bucket_of_first(first: &str) -> u16 {
-    bucket(first.bytes())
+/// What another tenant's wildcards change is that tenant's alone, and its topics have one bucket.
+fn bucket_of_first(tenant: TenantId, first: &str) -> u16 {
+    match tenant {
+        TenantId(0) => bucket(tenant, first.bytes()),
+        _ => bucket(tenant, core::iter::empty()),
+    }
 }
 
-fn bucket_of_second(first: &str, second: Option<&str>) -> u16 {
+fn bucket_of_second(tenant: TenantId, first: &str, second: Option<&str>) -> u16 {
     // The slash between them also tells `a` from `a/`.
     match second {
-        Some(second) => bucket(first.bytes().chain([b'/']).chain(second.bytes())),
-        None => bucket(first.bytes()),
+        Some(second) => bucket(tenant, first.bytes().chain([b'/']).chain(second.bytes())),
+        None => bucket(tenant, first.bytes()),
     }
 }
 
 /// FNV-1a, folded: spreads well enough over the buckets and is the same on every shard.
-fn bucket(bytes: impl Iterator<Item = u8>) -> u16 {
-    let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+fn bucket(tenant: TenantId, bytes: impl Iterator<Item = u8>) -> u16 {
+    let begin = 0xcbf2_9ce4_8422_2325_u64 ^ u64::from(tenant.0).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let hash = bytes.fold(begin, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     });
     ((hash ^ (hash >> 32)) as usize % EPOCH_BUCKETS) as u16
@@ -287,12 +300,18 @@ mod tests {
     #[test]
     fn a_change_raises_only_the_epochs_of_topics_it_can_match() {
         let mut epochs = Epochs::default();
-        let (here, there) = (EpochKey::of("devices/1/up"), EpochKey::of("devices/2/up"));
+        let of = |tenant, topic| EpochKey::of(TenantId(tenant), topic);
+        let (here, there) = (of(0, "devices/1/up"), of(0, "devices/2/up"));
+        let elsewhere = of(4, "devices/1/up");
         assert_ne!(here, there);
-        let before = (epochs.at(here), epochs.at(there));
-        epochs.raise("devices/1/+");
-        assert_ne!(epochs.at(here), before.0);
-        assert_eq!(epochs.at(there), before.1);
+        let before = [here, there, elsewhere].map(|key| epochs.at(key));
+        epochs.raise(TenantId(0), "devices/1/+");
+        assert_ne!(epochs.at(here), before[0]);
+        assert_eq!([there, elsewhere].map(|key| epochs.at(key)), before[1..]);
+        let before = [here, there, elsewhere].map(|key| epochs.at(key));
+        epochs.raise(TenantId(4), "#");
+        assert_eq!([here, there].map(|key| epochs.at(key)), before[..2]);
+        assert_ne!(epochs.at(elsewhere), before[2]);
     }
 
     proptest! {
@@ -300,15 +319,17 @@ mod tests {
         fn a_change_raises_the_epochs_of_every_topic_it_can_match(
             filter in "[+#ab$]?(/[+ab]){0,3}(/#)?",
             topic in "[ab$](/[ab]?){0,4}",
+            tenant in 0_u32..3,
         ) {
+            let tenant = TenantId(tenant);
             let (Ok(parsed), Ok(name)) = (TopicFilter::new(&filter), TopicName::new(&topic)) else {
                 return Ok(());
             };
             if parsed.matches(name) {
                 let mut epochs = Epochs::default();
-                let before = epochs.at(EpochKey::of(&topic));
-                epochs.raise(&filter);
-                prop_assert_ne!(epochs.at(EpochKey::of(&topic)), before);
+                let before = epochs.at(EpochKey::of(tenant, &topic));
+                epochs.raise(tenant, &filter);
+                prop_assert_ne!(epochs.at(EpochKey::of(tenant, &topic)), before);
             }
         }
     }

@@ -3,6 +3,7 @@
 //! One table; the struct, its defaults and the reference page come from it.
 
 use crate::event::EventInterest;
+use crate::id::TenantId;
 use crate::permission::Realm;
 use crate::rate::RateExceeded;
 use martlet_codec::QoS;
@@ -248,6 +249,22 @@ pub struct ListenerPolicy {
     pub subscription_ids_available: bool,
     /// `$share/…`, on 3.1.1 too.
     pub shared_subscription_available: bool,
+    /// The node's own door, to clients of this tenant that are parts of the node: their Client
+    /// Identifiers begin with `$`, limits of connections and of their rate do not hold for them,
+    /// and that they come and go is not told. None for everybody else's.
+    pub own: Option<TenantId>,
+}
+
+impl ListenerPolicy {
+    /// The node's own door to this tenant. It is none of the node's listeners.
+    pub fn own(tenant: TenantId) -> Self {
+        Self {
+            name: "the node's own".to_owned(),
+            number: u16::MAX,
+            own: Some(tenant),
+            ..Self::default()
+        }
+    }
 }
 
 impl Default for ListenerPolicy {
@@ -265,6 +282,7 @@ impl Default for ListenerPolicy {
             wildcard_subscription_available: true,
             subscription_ids_available: true,
             shared_subscription_available: true,
+            own: None,
         }
     }
 }

@@ -183,7 +183,8 @@ impl Shard {
                 "limit client_id_bytes",
             ));
         }
-        if connect.client_id.starts_with('$') {
+        let is_own = self.connections.at(index).listener.own.is_some();
+        if connect.client_id.starts_with('$') != is_own {
             let why = "Client Identifiers beginning with `$` are the node's own";
             return Err(refuse(ReasonCode::ClientIdentifierNotValid, why));
         }
@@ -231,6 +232,9 @@ impl Shard {
         if self.stopping {
             // 0x8B is a reason of DISCONNECT only [MQTT-3.2.2-8].
             return Err((ReasonCode::ServerUnavailable, "the server is shutting down"));
+        }
+        if self.connections.at(index).listener.own.is_some() {
+            return Ok(());
         }
         if !self.connect_rate.take(cx.now.mono_ms, limits.connect_rate) {
             return Err((ReasonCode::ConnectionRateExceeded, "limit connect_rate"));
@@ -333,7 +337,12 @@ impl Shard {
             bridge: connect.bridge,
             clean_start: connect.clean_start,
             keep_alive_secs: connect.keep_alive_secs,
-            tenant: TenantId(0),
+            tenant: self
+                .connections
+                .at(index)
+                .listener
+                .own
+                .unwrap_or(TenantId(0)),
             client_id,
             assigned,
             user_name: connect.user_name.map(Arc::from),

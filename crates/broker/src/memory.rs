@@ -52,7 +52,7 @@ mod tests {
     use core::cell::{Cell, RefCell};
 
     use super::*;
-    use crate::id::ShardId;
+    use crate::id::{ShardId, TenantId};
     use crate::interest::{EpochKey, Interest, InterestClass};
     use crate::retained::Retained;
 
@@ -67,7 +67,7 @@ mod tests {
             read(&self.index)
         }
 
-        fn set_interest(&self, _: ShardId, _: &str, _: InterestClass) {}
+        fn set_interest(&self, _: ShardId, _: TenantId, _: &str, _: InterestClass) {}
 
         fn interest_epoch(&self, _: EpochKey) -> u64 {
             0

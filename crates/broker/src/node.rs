@@ -8,7 +8,7 @@
 use std::net::IpAddr;
 
 use crate::fault::{self, Fault};
-use crate::id::ShardId;
+use crate::id::{ShardId, TenantId};
 use crate::interest::{EpochKey, Interest, InterestClass};
 use crate::retained::Retained;
 
@@ -17,9 +17,9 @@ pub trait Node {
     /// Reads the node's interest index.
     fn interest<T>(&self, read: impl FnOnce(&Interest) -> T) -> T;
 
-    /// Changes the node's interest index: `shard` wants `filter` as `class` says. The
+    /// Changes the node's interest index: `shard` wants a tenant's `filter` as `class` says. The
     /// implementation publishes the epoch that [`Interest::set`] raised before it lets others read.
-    fn set_interest(&self, shard: ShardId, filter: &str, class: InterestClass);
+    fn set_interest(&self, shard: ShardId, tenant: TenantId, filter: &str, class: InterestClass);
 
     /// The epochs that a cached route for topics under `key` was or is computed at: a sum that
     /// changes whenever the index may answer differently. Cheap: no lock.

@@ -13,7 +13,7 @@ use smallvec::SmallVec;
 use crate::effect::ShardMessage;
 use crate::fault::{self, Fault};
 use crate::hash::{Seed, seeded};
-use crate::id::{MessageId, RecordNumber, SessionAddress, ShardId};
+use crate::id::{MessageId, RecordNumber, SessionAddress, ShardId, TenantId};
 use crate::interest::{EpochKey, InterestClass, Wanted};
 use crate::message::{MemoryGauge, Message, Messages, Publication};
 use crate::node::{Cx, Node};
@@ -66,11 +66,14 @@ pub(crate) struct Match {
 #[repr(align(64))]
 struct Route {
     topic: SmallVec<[u8; TOPIC_INLINE_BYTES]>,
+    tenant: TenantId,
     key: EpochKey,
     /// Sum of the node's epoch and of the shard's own: both only grow, so it stays the same as long
     /// as both do.
     epoch: u64,
-    wanted: Wanted,
+    /// Who wants it, as in [`Wanted`], which would leave no room for the tenant.
+    wanted_by: u64,
+    wanted_as: InterestClass,
     /// The permit by which it was last published to; 0 is none.
     publisher: PermitToken,
     /// Sorted by target, so that overlapping subscriptions of one session lie side by side.
@@ -80,7 +83,7 @@ struct Route {
 /// The routes that a shard remembers.
 #[derive(Debug)]
 pub(crate) struct Routes {
-    /// Topic → place among the routes.
+    /// Tenant and topic → place among the routes.
     places: HashTable<u32>,
     seed: Seed,
     /// The first is for topics that are not remembered.
@@ -109,7 +112,7 @@ impl Routes {
         Self {
             places: HashTable::new(),
             seed: seeded(seed),
-            routes: vec![Route::unknown("")],
+            routes: vec![Route::unknown(TenantId(0), "")],
             entries_max,
             bytes: 0,
             missed: 0,
@@ -119,20 +122,20 @@ impl Routes {
 
     /// The place for a topic's route; it may be out of date.
     #[inline]
-    fn place(&mut self, topic: &str) -> usize {
-        if *self.routes[self.last].topic != *topic.as_bytes() {
-            self.last = self.find_place(topic);
+    fn place(&mut self, tenant: TenantId, topic: &str) -> usize {
+        if !self.routes[self.last].is_of(tenant, topic) {
+            self.last = self.find_place(tenant, topic);
         }
         self.last
     }
 
-    fn find_place(&mut self, topic: &str) -> usize {
+    fn find_place(&mut self, tenant: TenantId, topic: &str) -> usize {
         if self.bytes > ROUTE_BYTES_MAX * 2 {
             // Routes that were there have become longer.
             self.begin_anew();
         }
-        let hash = self.seed.hash_one(topic.as_bytes());
-        let is_it = |&place: &u32| *self.routes[place as usize].topic == *topic.as_bytes();
+        let hash = self.seed.hash_one((tenant, topic.as_bytes()));
+        let is_it = |&place: &u32| self.routes[place as usize].is_of(tenant, topic);
         if let Some(&place) = self.places.find(hash, is_it) {
             return place as usize;
         }
@@ -141,15 +144,18 @@ impl Routes {
         if full && self.missed > self.entries_max * 4 {
             self.begin_anew();
         } else if full || topic.len() > TOPIC_BYTES_MAX {
-            self.routes[0] = Route::unknown(topic);
+            self.routes[0] = Route::unknown(tenant, topic);
             return 0;
         }
         let place = self.routes.len();
-        let route = Route::unknown(topic);
+        let route = Route::unknown(tenant, topic);
         self.bytes += route.bytes();
         self.routes.push(route);
         let (routes, seed) = (&self.routes, &self.seed);
-        let hash_of = |&place: &u32| seed.hash_one(&*routes[place as usize].topic);
+        let hash_of = |&place: &u32| {
+            let route: &Route = &routes[place as usize];
+            seed.hash_one((route.tenant, &*route.topic))
+        };
         self.places.insert_unique(hash, place as u32, hash_of);
         place
     }
@@ -177,28 +183,42 @@ impl Routes {
 
     /// It is known that this permit lets its client publish to the topic.
     #[inline]
-    pub(crate) fn permits(&mut self, topic: &str, permit: PermitToken) -> bool {
-        let place = self.place(topic);
+    pub(crate) fn permits(&mut self, tenant: TenantId, topic: &str, permit: PermitToken) -> bool {
+        let place = self.place(tenant, topic);
         self.routes[place].publisher == permit
     }
 
     /// It has been found that it does.
-    pub(crate) fn set_permitted(&mut self, topic: &str, permit: PermitToken) {
-        let place = self.place(topic);
+    pub(crate) fn set_permitted(&mut self, tenant: TenantId, topic: &str, permit: PermitToken) {
+        let place = self.place(tenant, topic);
         self.routes[place].publisher = permit;
     }
 }
 
 impl Route {
-    fn unknown(topic: &str) -> Self {
+    fn unknown(tenant: TenantId, topic: &str) -> Self {
         Self {
             topic: SmallVec::from_slice(topic.as_bytes()),
-            key: EpochKey::of(topic),
+            tenant,
+            key: EpochKey::of(tenant, topic),
             epoch: 0,
-            wanted: Wanted::default(),
+            wanted_by: 0,
+            wanted_as: InterestClass::NONE,
             publisher: PermitToken::NONE,
             matches: SmallVec::new(),
         }
+    }
+
+    fn wanted(&self) -> Wanted {
+        Wanted {
+            shards: self.wanted_by,
+            class: self.wanted_as,
+        }
+    }
+
+    #[inline]
+    fn is_of(&self, tenant: TenantId, topic: &str) -> bool {
+        self.tenant == tenant && *self.topic == *topic.as_bytes()
     }
 
     /// Bytes that it takes.
@@ -339,8 +359,8 @@ impl Shard {
         origin: Origin,
         retained: Option<(u64, Option<MessageId>)>,
     ) -> Routed {
-        let place = self.current_route(cx, publication.topic);
-        let wanted = self.routes.routes[place].wanted;
+        let place = self.current_route(cx, publication.tenant, publication.topic);
+        let wanted = self.routes.routes[place].wanted();
         let mut routing = self.begin_routing(publication, message);
         let others = wanted.shards & !(1 << self.id.0);
         let durable = wanted.class.has(InterestClass::DURABLE) && publication.qos > QoS::AtMostOnce
@@ -404,7 +424,7 @@ impl Shard {
         recorded: bool,
         had: &[SessionEpoch],
     ) {
-        let place = self.current_route(cx, message.topic());
+        let place = self.current_route(cx, message.tenant(), message.topic());
         let mut routing = self.begin_routing(message.publication(), Some(message.clone()));
         routing.recorded = recorded;
         routing.had = had;
@@ -424,8 +444,8 @@ impl Shard {
         message: &Message,
         had: &[SessionEpoch],
     ) {
-        let place = self.current_route(cx, message.topic());
-        let wanted = self.routes.routes[place].wanted;
+        let place = self.current_route(cx, message.tenant(), message.topic());
+        let wanted = self.routes.routes[place].wanted();
         let mut routing = self.begin_routing(message.publication(), Some(message.clone()));
         routing.recorded = true;
         if !fault::is(Fault::RoutedAgainToAll) {
@@ -484,8 +504,8 @@ impl Shard {
     }
 
     /// The place of the topic's route, computed anew if an index has changed.
-    fn current_route<N: Node>(&mut self, cx: &Cx<'_, N>, topic: &str) -> usize {
-        let place = self.routes.place(topic);
+    fn current_route<N: Node>(&mut self, cx: &Cx<'_, N>, tenant: TenantId, topic: &str) -> usize {
+        let place = self.routes.place(tenant, topic);
         let route = &mut self.routes.routes[place];
         // Read before the indexes are: a change in between is seen again.
         let epoch = cx.node.interest_epoch(route.key) + self.epochs.at(route.key);
@@ -495,14 +515,15 @@ impl Shard {
         }
         self.counters.routes_walked += 1;
         route.epoch = epoch;
-        route.wanted = cx.node.interest(|interest| interest.wanted(topic));
+        let wanted = cx.node.interest(|interest| interest.wanted(tenant, topic));
+        (route.wanted_by, route.wanted_as) = (wanted.shards, wanted.class);
         if fault::is(Fault::EpochReadAfterIndex) {
             route.epoch = cx.node.interest_epoch(route.key) + self.epochs.at(route.key);
         }
         let bytes = route.bytes();
         let matches = &mut route.matches;
         matches.clear();
-        self.tree.matches(topic, |_, subscribers| {
+        self.tree.matches(tenant, topic, |_, subscribers| {
             matches.extend(
                 subscribers
                     .list()
@@ -650,6 +671,8 @@ impl Shard {
 mod tests {
     use super::*;
 
+    const COMMON: TenantId = TenantId(0);
+
     #[test]
     fn a_route_is_no_longer_than_two_lines_of_the_cache() {
         assert_eq!(size_of::<Route>(), 128);
@@ -659,19 +682,26 @@ mod tests {
     fn a_topic_keeps_its_place_until_the_cache_begins_anew() {
         let mut routes = Routes::new(7, 100);
         let long = "x".repeat(TOPIC_INLINE_BYTES + 1);
-        let known = [routes.place("a/b"), routes.place(&long)];
+        let known = [routes.place(COMMON, "a/b"), routes.place(COMMON, &long)];
+        assert_ne!(routes.place(TenantId(1), "a/b"), known[0]);
         assert!(!known.contains(&0) && known[0] != known[1]);
-        (0..400).for_each(|number| assert!(routes.place(&number.to_string()) <= 100));
-        assert_eq!([routes.place("a/b"), routes.place(&long)], known);
+        (0..400).for_each(|number| assert!(routes.place(COMMON, &number.to_string()) <= 100));
+        assert_eq!(
+            [routes.place(COMMON, "a/b"), routes.place(COMMON, &long)],
+            known
+        );
         // When far more topics come than are remembered, some of them are, in place of the first.
-        assert!((400..600).any(|number| routes.place(&number.to_string()) != 0));
+        assert!((400..600).any(|number| routes.place(COMMON, &number.to_string()) != 0));
     }
 
     #[test]
     fn what_routes_take_is_bounded_whatever_the_topics() {
         let mut routes = Routes::new(7, usize::MAX / 8);
         for number in 0..100_000 {
-            routes.place(&format!("{number:0width$}", width = TOPIC_BYTES_MAX));
+            routes.place(
+                COMMON,
+                &format!("{number:0width$}", width = TOPIC_BYTES_MAX),
+            );
             assert!(routes.bytes <= ROUTE_BYTES_MAX + 2 * TOPIC_BYTES_MAX);
         }
     }

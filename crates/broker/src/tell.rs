@@ -116,6 +116,15 @@ impl Shard {
             && (self.wants.any(kind) || self.sessions.at(session).traced)
     }
 
+    /// That a client comes or goes is told; of parts of the node nobody wants to know it, unless
+    /// they are traced.
+    pub(crate) fn tells_presence(&mut self, session: u32) -> bool {
+        self.tells(session, Wants::CONNECTIONS) && {
+            let found = self.sessions.at(session);
+            found.traced || !found.client_id.starts_with('$')
+        }
+    }
+
     /// Who was refused is told of.
     pub(crate) fn tells_of_refused(
         &self,
@@ -157,7 +166,7 @@ impl Shard {
         session: u32,
         why: &'static str,
     ) {
-        if self.tells(session, Wants::CONNECTIONS) {
+        if self.tells_presence(session) {
             let client_id = Arc::clone(&self.sessions.at(session).client_id);
             let event = Event::SessionEnded { client_id, why };
             cx.effects.events.push(event);
@@ -170,7 +179,7 @@ impl Shard {
         session: u32,
         (old, new): (u32, u32),
     ) {
-        if self.tells(session, Wants::CONNECTIONS) {
+        if self.tells_presence(session) {
             cx.effects.events.push(Event::TakenOver {
                 client_id: Arc::clone(&self.sessions.at(session).client_id),
                 address: self.connections.at(old).address,

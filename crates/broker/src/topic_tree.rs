@@ -1,4 +1,4 @@
-//! Topic Filter → value: a tree of topic levels.
+//! Topic Filter → value: a tree of topic levels for each tenant.
 //!
 //! Its edges lie in one hash table, so that a step down costs one probe and a node of the tree
 //! holds no table of its own. Levels at which nothing branches off, wildcards among them, are one
@@ -7,23 +7,28 @@
 //! begin with `+` and `#` hang on their parent directly.
 
 use core::hash::BuildHasher;
+use std::collections::BTreeMap;
 
 use hashbrown::HashTable;
 use smallvec::SmallVec;
 
 use crate::arena::Arena;
 use crate::hash::{Seed, seeded};
+use crate::id::TenantId;
 
 /// A place in a [`Tree`]; stays valid while a value is there.
 pub(crate) type NodeKey = u32;
 
 const NONE: u32 = u32::MAX;
+/// The root of the common tenant.
 const ROOT: u32 = 0;
 
 /// Topic Filter → `V`.
 #[derive(Debug)]
 pub(crate) struct Tree<V> {
     nodes: Arena<Branch<V>>,
+    /// The roots of other tenants: their filters meet nobody else's. Few nodes have any.
+    roots: BTreeMap<TenantId, u32>,
     /// Edges from a parent to its children by their first literal level, as node keys.
     edges: HashTable<u32>,
     seed: Seed,
@@ -34,9 +39,10 @@ pub(crate) struct Tree<V> {
 /// There may be millions, most of them leaves: one is a line of the processor's cache.
 #[derive(Debug)]
 struct Branch<V> {
-    /// The levels this node stands for, one or more; the root has none. Those of a leaf are nearly
-    /// always few bytes.
+    /// The levels this node stands for, one or more; a root has the number of its tenant in their
+    /// place. Those of a leaf are nearly always few bytes.
     text: SmallVec<[u8; TEXT_INLINE_BYTES]>,
+    /// None of a root.
     parent: u32,
     /// The child whose first level is `+`.
     plus: u32,
@@ -55,18 +61,26 @@ impl<V> Tree<V> {
     /// An empty tree whose edges are hashed under `seed`.
     pub(crate) fn new(seed: u64) -> Self {
         let mut nodes = Arena::default();
-        nodes.insert(Branch::new(b"", NONE));
+        nodes.insert(Branch::root(TenantId(0)));
         Self {
             nodes,
+            roots: BTreeMap::new(),
             edges: HashTable::new(),
             seed: seeded(seed),
             stack: Vec::new(),
         }
     }
 
-    /// The place of `filter`, made if it is not there. `filter` must be a valid Topic Filter.
-    pub(crate) fn entry(&mut self, filter: &str, default: impl FnOnce() -> V) -> (NodeKey, &mut V) {
-        let (mut node, mut rest) = (ROOT, Some(filter.as_bytes()));
+    /// The place of a tenant's `filter`, made if it is not there. `filter` must be a valid Topic
+    /// Filter.
+    pub(crate) fn entry(
+        &mut self,
+        tenant: TenantId,
+        filter: &str,
+        default: impl FnOnce() -> V,
+    ) -> (NodeKey, &mut V) {
+        let root = self.root(tenant).unwrap_or_else(|| self.new_root(tenant));
+        let (mut node, mut rest) = (root, Some(filter.as_bytes()));
         while let Some(levels) = rest {
             (node, rest) = self.step_or_insert(node, levels);
         }
@@ -74,9 +88,9 @@ impl<V> Tree<V> {
         (node, value)
     }
 
-    /// The place of `filter`, if it has a value.
-    pub(crate) fn find(&self, filter: &str) -> Option<NodeKey> {
-        let (mut node, mut rest) = (ROOT, Some(filter.as_bytes()));
+    /// The place of a tenant's `filter`, if it has a value.
+    pub(crate) fn find(&self, tenant: TenantId, filter: &str) -> Option<NodeKey> {
+        let (mut node, mut rest) = (self.root(tenant)?, Some(filter.as_bytes()));
         while let Some(levels) = rest {
             (node, rest) = self.step(node, levels)?;
         }
@@ -97,9 +111,13 @@ impl<V> Tree<V> {
     pub(crate) fn remove(&mut self, key: NodeKey) -> Option<V> {
         let value = self.nodes.get_mut(key)?.value.take()?;
         let mut node = key;
-        while node != ROOT {
+        loop {
             let branch = &self.nodes[node];
             if branch.value.is_some() || branch.children > 0 {
+                break;
+            }
+            if branch.parent == NONE {
+                self.remove_root(node);
                 break;
             }
             node = self.unlink(node);
@@ -107,33 +125,70 @@ impl<V> Tree<V> {
         Some(value)
     }
 
-    /// The Topic Filter that a place stands for.
-    pub(crate) fn filter(&self, key: NodeKey) -> String {
+    /// Whose Topic Filter a place stands for, and which.
+    pub(crate) fn filter(&self, key: NodeKey) -> (TenantId, String) {
         let mut levels = Vec::new();
-        let mut node = key;
-        while node != ROOT {
-            let branch = &self.nodes[node];
+        let mut branch = &self.nodes[key];
+        while branch.parent != NONE {
             levels.push(&*branch.text);
-            node = branch.parent;
+            branch = &self.nodes[branch.parent];
         }
         levels.reverse();
         // Whole levels of what was UTF-8.
-        String::from_utf8_lossy(&levels.join(&b'/')).into_owned()
+        let filter = String::from_utf8_lossy(&levels.join(&b'/')).into_owned();
+        (branch.tenant(), filter)
     }
 
-    /// Calls `found` with each value whose filter matches the Topic Name `topic`.
+    fn root(&self, tenant: TenantId) -> Option<u32> {
+        match tenant {
+            TenantId(0) => Some(ROOT),
+            _ => self.roots.get(&tenant).copied(),
+        }
+    }
+
+    #[cold]
+    fn new_root(&mut self, tenant: TenantId) -> u32 {
+        let root = self.nodes.insert(Branch::root(tenant));
+        self.roots.insert(tenant, root);
+        root
+    }
+
+    /// Nothing hangs below this root any more. That of the common tenant stays.
+    fn remove_root(&mut self, root: u32) {
+        if root != ROOT {
+            self.roots.remove(&self.nodes[root].tenant());
+            self.nodes.remove(root);
+        }
+    }
+
+    /// Calls `found` with each value of a tenant whose filter matches the Topic Name `topic`.
     ///
     /// A filter that begins with a wildcard does not match a topic that begins with `$`
     /// [MQTT-4.7.2-1].
-    pub(crate) fn matches(&mut self, topic: &str, mut found: impl FnMut(NodeKey, &V)) {
+    pub(crate) fn matches(
+        &mut self,
+        tenant: TenantId,
+        topic: &str,
+        mut found: impl FnMut(NodeKey, &V),
+    ) {
+        let Some(root) = self.root(tenant) else {
+            return;
+        };
         let mut stack = core::mem::take(&mut self.stack);
-        self.walk(topic, &mut stack, &mut found);
+        self.walk(root, topic, &mut stack, &mut found);
         self.stack = stack;
     }
 
     /// As [`Tree::matches`], for readers who have no exclusive access.
-    pub(crate) fn matches_shared(&self, topic: &str, mut found: impl FnMut(NodeKey, &V)) {
-        self.walk(topic, &mut Vec::new(), &mut found);
+    pub(crate) fn matches_shared(
+        &self,
+        tenant: TenantId,
+        topic: &str,
+        mut found: impl FnMut(NodeKey, &V),
+    ) {
+        if let Some(root) = self.root(tenant) {
+            self.walk(root, topic, &mut Vec::new(), &mut found);
+        }
     }
 
     /// Filters that have a value.
@@ -144,17 +199,23 @@ impl<V> Tree<V> {
             .count()
     }
 
-    fn walk(&self, topic: &str, stack: &mut Vec<(u32, u32)>, found: &mut impl FnMut(NodeKey, &V)) {
+    fn walk(
+        &self,
+        root: u32,
+        topic: &str,
+        stack: &mut Vec<(u32, u32)>,
+        found: &mut impl FnMut(NodeKey, &V),
+    ) {
         // An entry is a node and the offset in `topic` of the level that comes next there; an
         // offset past the end means that all levels are used up.
         let topic = topic.as_bytes();
         let end = topic.len() as u32 + 1;
         let system = topic.starts_with(b"$");
         stack.clear();
-        stack.push((ROOT, 0));
+        stack.push((root, 0));
         while let Some((key, offset)) = stack.pop() {
             let branch = &self.nodes[key];
-            let wildcards = !(system && key == ROOT);
+            let wildcards = !(system && key == root);
             // `a/#` matches `a` too: a `#` below a used-up topic counts (MQTT 5 section 4.7.1.2).
             if branch.hash != NONE && wildcards {
                 self.visit(branch.hash, found);
@@ -323,6 +384,19 @@ impl<V> Branch<V> {
         branch
     }
 
+    fn root(tenant: TenantId) -> Self {
+        Self {
+            text: SmallVec::from_slice(&tenant.0.to_be_bytes()),
+            ..Self::new(b"", NONE)
+        }
+    }
+
+    /// Whose root it is.
+    fn tenant(&self) -> TenantId {
+        let number = <[u8; 4]>::try_from(&*self.text);
+        TenantId(number.map_or(0, u32::from_be_bytes))
+    }
+
     fn set_text(&mut self, text: &[u8]) {
         self.is_wild = levels_of(text).any(|level| matches!(level, b"+" | b"#"));
         self.text = SmallVec::from_slice(text);
@@ -406,9 +480,15 @@ mod tests {
     use martlet_codec::{TopicFilter, TopicName};
     use proptest::prelude::*;
 
+    const COMMON: TenantId = TenantId(0);
+
     fn matched(tree: &mut Tree<u32>, topic: &str) -> Vec<u32> {
+        matched_in(COMMON, tree, topic)
+    }
+
+    fn matched_in(tenant: TenantId, tree: &mut Tree<u32>, topic: &str) -> Vec<u32> {
         let mut found = Vec::new();
-        tree.matches(topic, |_, &value| found.push(value));
+        tree.matches(tenant, topic, |_, &value| found.push(value));
         found.sort_unstable();
         found
     }
@@ -422,7 +502,7 @@ mod tests {
     #[test]
     fn hash_matches_its_parent_level_and_everything_below() {
         let mut tree = Tree::new(1);
-        tree.entry("sport/#", || 1);
+        tree.entry(COMMON, "sport/#", || 1);
         assert_eq!(matched(&mut tree, "sport"), [1]);
         assert_eq!(matched(&mut tree, "sport/tennis/player1"), [1]);
         assert_eq!(matched(&mut tree, "sports"), [0; 0]);
@@ -431,9 +511,9 @@ mod tests {
     #[test]
     fn leading_wildcards_do_not_reach_dollar_topics() {
         let mut tree = Tree::new(1);
-        tree.entry("#", || 1);
-        tree.entry("+/uptime", || 2);
-        tree.entry("$SYS/#", || 3);
+        tree.entry(COMMON, "#", || 1);
+        tree.entry(COMMON, "+/uptime", || 2);
+        tree.entry(COMMON, "$SYS/#", || 3);
         assert_eq!(matched(&mut tree, "$SYS/uptime"), [3]);
         assert_eq!(matched(&mut tree, "x/uptime"), [1, 2]);
     }
@@ -443,7 +523,7 @@ mod tests {
         let mut tree = Tree::new(1);
         let keys: Vec<_> = ["a/b/c", "a/+/c", "a/#", "a", "", "/"]
             .iter()
-            .map(|f| tree.entry(f, || 0).0)
+            .map(|f| tree.entry(COMMON, f, || 0).0)
             .collect();
         for key in keys {
             assert_eq!(tree.remove(key), Some(0));
@@ -455,13 +535,13 @@ mod tests {
     #[test]
     fn levels_at_which_nothing_branches_off_are_one_node() {
         let mut tree = Tree::new(1);
-        let (long, _) = tree.entry("site/4/line/2/motor/speed", || 1);
+        let (long, _) = tree.entry(COMMON, "site/4/line/2/motor/speed", || 1);
         assert_eq!(tree.nodes.len(), 2);
-        let (other, _) = tree.entry("site/4/line/3/motor/speed", || 2);
-        tree.entry("site/4", || 3);
+        let (other, _) = tree.entry(COMMON, "site/4/line/3/motor/speed", || 2);
+        tree.entry(COMMON, "site/4", || 3);
         assert_eq!(tree.nodes.len(), 5);
-        assert_eq!(tree.filter(long), "site/4/line/2/motor/speed");
-        assert_eq!(tree.filter(other), "site/4/line/3/motor/speed");
+        assert_eq!(tree.filter(long).1, "site/4/line/2/motor/speed");
+        assert_eq!(tree.filter(other).1, "site/4/line/3/motor/speed");
         assert_eq!(matched(&mut tree, "site/4/line/2/motor/speed"), [1]);
         assert_eq!(matched(&mut tree, "site/4"), [3]);
         assert_eq!(matched(&mut tree, "site/4/line"), [0; 0]);
@@ -471,16 +551,16 @@ mod tests {
     #[test]
     fn wildcards_at_which_nothing_branches_off_are_no_nodes_of_their_own() {
         let mut tree = Tree::new(1);
-        tree.entry("site/+/line/+/motor/#", || 1);
+        tree.entry(COMMON, "site/+/line/+/motor/#", || 1);
         assert_eq!(tree.nodes.len(), 2);
         assert_eq!(matched(&mut tree, "site/4/line/2/motor/speed/now"), [1]);
         assert_eq!(matched(&mut tree, "site/4/line/2/motor"), [1]);
         assert_eq!(matched(&mut tree, "site/4/line/2"), [0; 0]);
         assert_eq!(matched(&mut tree, "site/4/lines/2/motor"), [0; 0]);
-        let (other, _) = tree.entry("site/+/line/4", || 2);
-        tree.entry("site/+", || 3);
+        let (other, _) = tree.entry(COMMON, "site/+/line/4", || 2);
+        tree.entry(COMMON, "site/+", || 3);
         assert_eq!(tree.nodes.len(), 5);
-        assert_eq!(tree.filter(other), "site/+/line/4");
+        assert_eq!(tree.filter(other).1, "site/+/line/4");
         assert_eq!(matched(&mut tree, "site/4/line/4"), [2]);
         assert_eq!(matched(&mut tree, "site/4"), [3]);
         assert_eq!(matched(&mut tree, "site/4/line/4/motor"), [1]);
@@ -504,34 +584,38 @@ mod tests {
         // [MQTT-3.3.2-3], [MQTT-4.7.3-4]
         #[test]
         fn the_tree_agrees_with_the_naive_matcher(
-            filters in prop::collection::vec(filter(), 1..40),
+            filters in prop::collection::vec((0_u32..3, filter()), 1..40),
             removed in prop::collection::vec(any::<prop::sample::Index>(), 0..20),
             topics in prop::collection::vec(prop::collection::vec(level(), 1..6), 1..20),
+            tenant in 0_u32..3,
         ) {
             let mut tree = Tree::new(7);
-            let mut model: Vec<(String, u32)> = Vec::new();
-            for filter in filters.iter().filter(|f| !f.is_empty()) {
-                if model.iter().all(|(known, _)| known != filter) {
+            let mut model: Vec<(TenantId, String, u32)> = Vec::new();
+            for (tenant, filter) in filters.iter().filter(|(_, filter)| !filter.is_empty()) {
+                let tenant = TenantId(*tenant);
+                if model.iter().all(|(of, known, _)| (*of, known) != (tenant, filter)) {
                     let value = model.len() as u32;
-                    tree.entry(filter, || value);
-                    model.push((filter.clone(), value));
+                    tree.entry(tenant, filter, || value);
+                    model.push((tenant, filter.clone(), value));
                 }
             }
             for index in removed {
                 if model.is_empty() { break; }
-                let (filter, value) = model.swap_remove(index.index(model.len()));
-                let key = tree.find(&filter).unwrap();
-                prop_assert_eq!(tree.filter(key), filter);
+                let (tenant, filter, value) = model.swap_remove(index.index(model.len()));
+                let key = tree.find(tenant, &filter).unwrap();
+                prop_assert_eq!(tree.filter(key), (tenant, filter));
                 prop_assert_eq!(tree.remove(key), Some(value));
             }
+            let tenant = TenantId(tenant);
+            let model: Vec<_> = model.into_iter().filter(|(of, ..)| *of == tenant).collect();
             for topic in topics.iter().map(|levels| levels.join("/")).filter(|t| !t.is_empty()) {
                 let name = TopicName::new(&topic).unwrap();
                 let mut expected: Vec<u32> = model.iter()
-                    .filter(|(filter, _)| TopicFilter::new(filter).unwrap().matches(name))
-                    .map(|(_, value)| *value)
+                    .filter(|(_, filter, _)| TopicFilter::new(filter).unwrap().matches(name))
+                    .map(|(.., value)| *value)
                     .collect();
                 expected.sort_unstable();
-                prop_assert_eq!(matched(&mut tree, &topic), expected);
+                prop_assert_eq!(matched_in(tenant, &mut tree, &topic), expected);
             }
         }
     }

@@ -1,14 +1,16 @@
 //! Commands to shards and their answers.
 
 use std::collections::HashMap;
+use std::io;
 use std::net::IpAddr;
+use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use martlet_broker::{
-    Answer, ClientDetail, ClientQuery, Command, Counters, Event, EventInterest, Limits, Report,
-    Search, SessionRules, ShardId, TenantId, TopicUse, Traced,
+    Answer, ClientDetail, ClientQuery, Command, Counters, Event, EventInterest, EventKind, Limits,
+    Report, Search, SessionRules, ShardId, TenantId, TopicUse, Traced,
 };
 use martlet_codec::ReasonCode;
 use martlet_registry::{Ban, BanKind};
@@ -18,12 +20,14 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::authentication::{Gate, Policy};
 use crate::event_log;
 use crate::facts::NodeFacts;
-use crate::feed::{Feed, PushState};
+use crate::feed::{self, Feed, PushState};
 use crate::health::{Health, HealthReport};
+use crate::history::History;
 use crate::journal::Journal;
-use crate::logging::Logging;
+use crate::logging::{Logging, Subject};
 use crate::metrics::Latencies;
 use crate::presence::{ClientPresence, Presence};
+use crate::request::Places;
 use crate::store::{PinnedStore, StoreSize, StoreState};
 
 /// How long shards may take to answer: they answer within a tick, so this is a stalled node.
@@ -43,6 +47,9 @@ pub trait Shards: Send + Sync + 'static {
     fn sockets_accepted(&self) -> u64;
     /// Connections that are open, those included that have not sent CONNECT or are being closed.
     fn sockets_open(&self) -> u64;
+    /// Clients that are connected, by the listener that they came by, in the order of the
+    /// listeners.
+    fn clients_by_listener(&self) -> Vec<u32>;
     /// Events that nobody took in time.
     fn events_dropped(&self) -> u64;
     /// How long messages were under way inside the node, by shard.
@@ -51,6 +58,12 @@ pub trait Shards: Send + Sync + 'static {
     fn store_state(&self) -> Option<StoreState>;
     /// What the message store holds and takes; none if it does not say so within a second.
     fn store_size(&self) -> Option<StoreSize>;
+    /// Opens a connection of the node's own to a tenant: a socket that does not block, on which
+    /// MQTT is spoken.
+    ///
+    /// # Errors
+    /// The process has no files left.
+    fn attach(&self, tenant: TenantId) -> io::Result<UnixStream>;
     /// Clients whose certificates are not good any more are shown out.
     fn recheck_certificates(&self);
     /// Pins the store as it is at this moment. Takes as long as its checkpoint.
@@ -108,6 +121,8 @@ pub struct Control {
     pub feed: Arc<Feed>,
     /// Who is connected.
     pub presence: Presence,
+    /// The main numbers of the last day.
+    pub history: History,
     push: OnceLock<Arc<PushState>>,
     gate: OnceLock<Gate>,
     logging: OnceLock<Arc<Logging>>,
@@ -117,6 +132,7 @@ pub struct Control {
     started: Instant,
     next_request: AtomicU64,
     waiting: Waiting,
+    pub(crate) requests: Places,
     stop: watch::Sender<bool>,
     reloads: mpsc::UnboundedSender<ReloadRequest>,
 }
@@ -198,6 +214,7 @@ impl Control {
             shards,
             feed: Arc::new(feed),
             presence: Presence::new(&info.listeners),
+            history: History::default(),
             push: OnceLock::new(),
             info,
             health: Health::default(),
@@ -210,6 +227,7 @@ impl Control {
             started: Instant::now(),
             next_request: AtomicU64::new(1),
             waiting: Mutex::default(),
+            requests: Places::default(),
             stop: watch::Sender::new(false),
             reloads,
         }
@@ -340,12 +358,16 @@ impl Control {
     pub fn set_logging(&self, logging: Arc<Logging>) {
         let feed = Arc::clone(&self.feed);
         logging.on_change(Box::new(move |logging| {
-            let clients = logging.traced().into_iter();
+            let mut traced = Traced::default();
+            for (subject, _) in logging.traces() {
+                match subject {
+                    Subject::Client(tenant, client_id) => traced.clients.push((tenant, client_id)),
+                    Subject::Address(address) => traced.addresses.push(address),
+                    Subject::Topic(filter) => traced.topics.push(filter),
+                }
+            }
             let interest = EventInterest {
-                traced: Traced {
-                    clients: clients.map(|client_id| (TenantId(0), client_id)).collect(),
-                    ..Traced::default()
-                },
+                traced,
                 ..event_log::interest()
             };
             feed.set_logged(interest);
@@ -359,15 +381,27 @@ impl Control {
         self.logging.get()
     }
 
-    /// An event of a client of whom everything is logged.
+    /// An event of which everything is logged: of its client, its address or its topic.
     pub fn is_traced(&self, event: &Event) -> bool {
-        let logging = self.logging.get();
-        logging.is_some_and(|logging| logging.is_traced(event.client_id()))
+        let Some(logging) = self.logging.get() else {
+            return false;
+        };
+        logging.is_traced(|subject| match subject {
+            // Shards tell of their tenant's alone.
+            Subject::Client(_, client_id) => **client_id == *event.client_id(),
+            Subject::Address(address) => {
+                let own = feed::ip_of(event);
+                own.or_else(|| self.presence.address_of(event.client_id())) == Some(*address)
+            }
+            Subject::Topic(filter) => {
+                event.kind() != EventKind::Subscription && feed::has_topic(event, filter)
+            }
+        })
     }
 
     /// Whether this client is connected, since when, and why not; none: nothing is known of it.
-    pub fn presence(&self, client_id: &str) -> Option<ClientPresence> {
-        self.presence.of(client_id)
+    pub fn presence(&self, tenant: TenantId, client_id: &str) -> Option<ClientPresence> {
+        self.presence.of(tenant, client_id)
     }
 
     /// Events are pushed, and this is how that goes.
@@ -462,7 +496,7 @@ impl Control {
                 let (id, name) = (&client.client_id, client.user_name.as_deref());
                 let why = policy
                     .as_ref()
-                    .and_then(|policy| policy.banned(id, name, address));
+                    .and_then(|policy| policy.banned(client.tenant, id, name, address));
                 if why.is_some() {
                     self.tell_all(&Command::Disconnect {
                         request: 0,
@@ -474,6 +508,11 @@ impl Control {
             }
         }
         Ok(())
+    }
+
+    /// Opens a connection of the node's own to a tenant.
+    pub(crate) fn attach(&self, tenant: TenantId) -> io::Result<UnixStream> {
+        self.shards.attach(tenant)
     }
 
     /// Tells shard 0 something.
@@ -514,6 +553,11 @@ impl Control {
     /// Connections that are open, those included that have not sent CONNECT or are being closed.
     pub fn sockets_open(&self) -> u64 {
         self.shards.sockets_open()
+    }
+
+    /// Clients that are connected, by the listener that they came by.
+    pub fn clients_by_listener(&self) -> Vec<u32> {
+        self.shards.clients_by_listener()
     }
 
     /// How long messages were under way inside the node, by shard.

@@ -4,6 +4,8 @@
 use std::future::Future;
 use std::pin::Pin;
 
+use martlet_broker::TenantId;
+
 use crate::principal::{Principal, Role, Scopes};
 
 /// What a look-up comes to, in time.
@@ -29,6 +31,8 @@ pub struct Account {
     pub role: Role,
     /// Whose devices they may see; none is all.
     pub team: Option<String>,
+    /// Whose clients and topics: the team's, if it owns a tenant.
+    pub tenant: TenantId,
     /// Another number for each password they have had, so that sessions end with the password.
     pub generation: u64,
 }
@@ -37,7 +41,7 @@ impl Account {
     /// What the role permits; to who sees one team only, of what is a team's.
     pub fn scopes(&self) -> Scopes {
         match self.team {
-            Some(_) => self.role.scopes().and(Scopes::of_team()),
+            Some(_) => self.role.scopes().and(Scopes::of_team(self.tenant)),
             None => self.role.scopes(),
         }
     }

@@ -28,6 +28,8 @@ pub struct ListenerFacts {
     pub is_secure: bool,
     /// Clients have to say who they are there.
     pub needs_credentials: bool,
+    /// Clients that are connected by it now; none where it is not for MQTT.
+    pub connections: Option<u32>,
 }
 
 /// A certificate in use.

@@ -43,7 +43,9 @@ const TEXT_MAX: usize = 512;
 pub struct Entry {
     /// Its number, from 1 at the start of the node.
     pub seq: u64,
-    /// When, milliseconds since the Unix epoch.
+    /// When.
+    #[serde(rename = "at", with = "crate::rfc3339")]
+    #[schema(value_type = String, format = DateTime)]
     pub at_ms: u64,
     /// `connected`, `connect refused`, `re-authentication refused`, `disconnected`,
     /// `publish refused`, `subscribe refused`,
@@ -373,6 +375,7 @@ fn entry_of(event: &Event) -> Entry {
             user,
             reason,
             why,
+            ..
         } => Entry {
             reason: Some(reason.name().to_owned()),
             why: Some(short(why)),
@@ -469,6 +472,7 @@ mod tests {
 
     fn disconnected(client_id: &str) -> Event {
         Event::Disconnected {
+            tenant: martlet_broker::TenantId(0),
             client_id: client_id.to_owned(),
             user: None,
             reason: ReasonCode::Success,

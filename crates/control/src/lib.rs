@@ -1,15 +1,17 @@
 //! The control plane: all that may wait.
 //!
 //! It talks to the shards by commands and reads their reports and events; it never reaches into
-//! their memory, and the data plane never waits for it. It knows no sockets of MQTT clients and no
-//! HTTP: the `api` crate asks it, the binary connects it with the reactor.
+//! their memory, and the data plane never waits for it. It knows no sockets of MQTT clients but
+//! those of its own sessions, and no HTTP: the `api` crate asks it, the binary connects it with the
+//! reactor.
 //!
 //! # Layout
 //!
 //! * [`Control`] (`control`): commands to shards and their answers
 //! * `health`: alive, ready, and why not
 //! * `operate`: sessions, subscriptions and messages, looked through and changed
-//! * `metrics`: the Prometheus page
+//! * [`request`]: a message that is published, and its response
+//! * `metrics`: the Prometheus page; [`history`]: the main numbers of the last day
 //! * `statistics`: the `$SYS/broker/…` topics under the names that Mosquitto's users know
 //! * [`backup`]: a consistent copy of everything in one file, and its way back
 //! * [`authentication`]: who a client is, by the sources of credentials in their order
@@ -42,12 +44,15 @@ pub mod explain;
 pub mod facts;
 pub mod feed;
 mod health;
+pub mod history;
 pub mod journal;
 pub mod logging;
 mod metrics;
 mod operate;
 pub mod presence;
 pub mod principal;
+pub mod request;
+pub mod rfc3339;
 mod statistics;
 mod store;
 pub mod tables;

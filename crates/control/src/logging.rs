@@ -1,12 +1,16 @@
 //! What is logged, which may be changed while the node runs: the level of everything, of an area
-//! for a while, and all that a client does for a while.
+//! for a while, and for a while all that a client does, that comes from an address or that happens
+//! to the messages of a topic.
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use martlet_broker::TenantId;
+use martlet_codec::TopicFilter;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -23,8 +27,24 @@ pub const AREAS: &[(&str, &str)] = &[
 /// Levels, from the fewest lines to the most.
 pub const LEVELS: &[&str] = &["off", "error", "warn", "info", "debug", "trace"];
 
-/// Clients that are traced at once at most.
-const CLIENTS_MAX: usize = 100;
+/// Traces at once at most.
+pub const TRACES_MAX: usize = 100;
+/// So long a trace lasts at most where it is asked for by itself.
+pub const TRACE_MINUTES_MAX: u32 = 24 * 60;
+
+/// Of what everything is logged, whatever the level.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Subject {
+    /// All that a client of a tenant does, its packets too.
+    Client(TenantId, Box<str>),
+    /// The same of all clients from there.
+    Address(IpAddr),
+    /// Messages whose topic this Topic Filter matches: published, delivered, refused and dropped.
+    Topic(Box<str>),
+}
+
+/// A subject, and until when: milliseconds since the Unix epoch; none: until it is ended.
+pub type Trace = (Subject, Option<u64>);
 
 /// Takes a filter in the form of `log.level` over.
 pub type Apply = Box<dyn Fn(&str) -> Result<(), String> + Send + Sync>;
@@ -33,7 +53,7 @@ pub type Apply = Box<dyn Fn(&str) -> Result<(), String> + Send + Sync>;
 pub struct Logging {
     apply: Apply,
     state: Mutex<State>,
-    /// There are clients that are traced; looked at for each event.
+    /// There are traces; looked at for each event.
     traces: AtomicBool,
     /// Told when something else is logged than before.
     changed: OnceLock<Changed>,
@@ -47,8 +67,8 @@ struct State {
     level: String,
     /// Areas with a level of their own, and until when.
     areas: BTreeMap<&'static str, (String, Option<u64>)>,
-    /// Clients of whom everything is logged, and until when.
-    clients: BTreeMap<Box<str>, Option<u64>>,
+    /// Of what everything is logged, and until when.
+    traces: BTreeMap<Subject, Option<u64>>,
 }
 
 /// What is to be changed.
@@ -90,8 +110,10 @@ pub struct AreaLevel {
     pub area: String,
     /// Its level.
     pub level: String,
-    /// Milliseconds since the Unix epoch; none: until it is changed again.
+    /// Until when; none: until it is changed again.
+    #[serde(rename = "until", with = "crate::rfc3339::optional")]
     #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub until_ms: Option<u64>,
 }
 
@@ -100,8 +122,10 @@ pub struct AreaLevel {
 pub struct TracedClient {
     /// Client Identifier.
     pub client_id: String,
-    /// Milliseconds since the Unix epoch; none: until it is changed again.
+    /// Until when; none: until it is changed again.
+    #[serde(rename = "until", with = "crate::rfc3339::optional")]
     #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub until_ms: Option<u64>,
 }
 
@@ -119,7 +143,7 @@ impl Logging {
             state: Mutex::new(State {
                 level: level.to_owned(),
                 areas: BTreeMap::new(),
-                clients: BTreeMap::new(),
+                traces: BTreeMap::new(),
             }),
             traces: AtomicBool::new(false),
             changed: OnceLock::new(),
@@ -133,9 +157,38 @@ impl Logging {
         let _ = self.changed.set(changed);
     }
 
-    /// Clients of whom everything is logged.
-    pub fn traced(&self) -> Vec<Box<str>> {
-        self.lock().clients.keys().cloned().collect()
+    /// Of what everything is logged.
+    pub fn traces(&self) -> Vec<Trace> {
+        let mut state = self.lock();
+        state.end_what_is_over();
+        let traces = state.traces.iter();
+        traces
+            .map(|(subject, until_ms)| (subject.clone(), *until_ms))
+            .collect()
+    }
+
+    /// Logs everything of a subject for so many minutes from now on; 0 ends it.
+    ///
+    /// # Errors
+    /// There are too many already, or it is no Topic Filter; in words.
+    pub fn trace(self: &Arc<Self>, subject: Subject, minutes: u32) -> Result<(), String> {
+        self.set_trace(subject, Some(now_ms() + u64::from(minutes) * 60_000))?;
+        self.tell_change();
+        self.look_again_in(Duration::from_secs(u64::from(minutes) * 60));
+        Ok(())
+    }
+
+    /// Ends a trace; says whether there was one.
+    pub fn end_trace(&self, subject: &Subject) -> bool {
+        let was_there = {
+            let mut state = self.lock();
+            let was_there = state.traces.remove(subject).is_some();
+            let traces = !state.traces.is_empty();
+            self.traces.store(traces, Ordering::Relaxed);
+            was_there
+        };
+        self.tell_change();
+        was_there
     }
 
     fn tell_change(&self) {
@@ -158,7 +211,10 @@ impl Logging {
                 area: None,
                 level: None,
                 ..
-            } => self.trace(client_id, until_ms)?,
+            } => {
+                let client = Subject::Client(TenantId::default(), client_id.as_str().into());
+                self.set_trace(client, until_ms)?;
+            }
             Change {
                 client: Some(_), ..
             } => {
@@ -204,19 +260,22 @@ impl Logging {
                 })
                 .collect(),
             clients: state
-                .clients
+                .traces
                 .iter()
-                .map(|(client_id, until_ms)| TracedClient {
-                    client_id: client_id.to_string(),
-                    until_ms: *until_ms,
+                .filter_map(|(subject, until_ms)| match subject {
+                    Subject::Client(_, client_id) => Some(TracedClient {
+                        client_id: client_id.to_string(),
+                        until_ms: *until_ms,
+                    }),
+                    Subject::Address(_) | Subject::Topic(_) => None,
                 })
                 .collect(),
         }
     }
 
-    /// Everything that this client does is logged.
-    pub fn is_traced(&self, client_id: &str) -> bool {
-        self.traces.load(Ordering::Relaxed) && self.lock().clients.contains_key(client_id)
+    /// Whether everything of one of these is logged: `is_it` is asked for each trace.
+    pub fn is_traced(&self, mut is_it: impl FnMut(&Subject) -> bool) -> bool {
+        self.traces.load(Ordering::Relaxed) && self.lock().traces.keys().any(&mut is_it)
     }
 
     fn set_level(&self, level: &str) -> Result<(), String> {
@@ -251,16 +310,20 @@ impl Logging {
         (self.apply)(&state.filter())
     }
 
-    fn trace(&self, client_id: &str, until_ms: Option<u64>) -> Result<(), String> {
-        let mut state = self.lock();
-        if state.clients.len() >= CLIENTS_MAX && !state.clients.contains_key(client_id) {
-            return Err(format!(
-                "{CLIENTS_MAX} clients are traced already: end one first"
-            ));
+    fn set_trace(&self, subject: Subject, until_ms: Option<u64>) -> Result<(), String> {
+        if let Subject::Topic(filter) = &subject
+            && TopicFilter::new(filter).is_err()
+        {
+            return Err(format!("{filter:?} is no Topic Filter"));
         }
-        state.clients.insert(client_id.into(), until_ms);
+        let mut state = self.lock();
         state.end_what_is_over();
-        let traces = !state.clients.is_empty();
+        if state.traces.len() >= TRACES_MAX && !state.traces.contains_key(&subject) {
+            return Err(format!("there are {TRACES_MAX} traces: end one first"));
+        }
+        state.traces.insert(subject, until_ms);
+        state.end_what_is_over();
+        let traces = !state.traces.is_empty();
         self.traces.store(traces, Ordering::Relaxed);
         Ok(())
     }
@@ -279,7 +342,7 @@ impl Logging {
         let mut state = self.lock();
         state.end_what_is_over();
         self.traces
-            .store(!state.clients.is_empty(), Ordering::Relaxed);
+            .store(!state.traces.is_empty(), Ordering::Relaxed);
         if let Err(why) = (self.apply)(&state.filter()) {
             tracing::error!(why, "the level of the log cannot be put back");
         }
@@ -297,7 +360,7 @@ impl State {
         let now = now_ms();
         let holds = |until_ms: &Option<u64>| until_ms.is_none_or(|until_ms| until_ms > now);
         self.areas.retain(|_, (_, until_ms)| holds(until_ms));
-        self.clients.retain(|_, until_ms| holds(until_ms));
+        self.traces.retain(|_, until_ms| holds(until_ms));
     }
 
     /// As `tracing_subscriber` takes it.
@@ -378,10 +441,35 @@ mod tests {
     #[tokio::test]
     async fn clients_are_traced_until_it_is_over() {
         let (logging, _) = logging();
-        assert!(!logging.is_traced("c"));
+        let is_traced = |client: &str| {
+            logging.is_traced(|subject| {
+                *subject == Subject::Client(TenantId::default(), client.into())
+            })
+        };
+        assert!(!is_traced("c"));
         assert!(logging.change(&change("", "", "c", Some(5))).is_ok());
-        assert!(logging.is_traced("c") && !logging.is_traced("d"));
+        assert!(is_traced("c") && !is_traced("d"));
         assert!(logging.change(&change("", "", "c", Some(0))).is_ok());
-        assert!(!logging.is_traced("c") && logging.levels().clients.is_empty());
+        assert!(!is_traced("c") && logging.levels().clients.is_empty());
+        // The same by itself.
+        let client = Subject::Client(TenantId::default(), "c".into());
+        assert!(logging.trace(client.clone(), 5).is_ok() && is_traced("c"));
+        assert_eq!(logging.levels().clients.len(), 1);
+        assert!(logging.end_trace(&client) && !is_traced("c"));
+        assert!(!logging.end_trace(&client));
+    }
+
+    #[tokio::test]
+    async fn there_are_so_many_traces_and_no_more() {
+        let (logging, _) = logging();
+        let topic = |number: usize| Subject::Topic(format!("t/{number}").into());
+        for number in 0..TRACES_MAX {
+            assert!(logging.trace(topic(number), 5).is_ok());
+        }
+        assert!(logging.trace(topic(TRACES_MAX), 5).is_err());
+        assert!(logging.trace(topic(7), 10).is_ok(), "that lasts longer");
+        assert!(logging.end_trace(&topic(3)));
+        assert!(logging.trace(topic(TRACES_MAX), 5).is_ok());
+        assert!(logging.trace(Subject::Topic("a/#/b".into()), 5).is_err());
     }
 }

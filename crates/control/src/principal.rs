@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use martlet_broker::TenantId;
+
 /// Declares the closed list of scopes.
 macro_rules! scopes {
     ($( $name:ident $text:literal $what:literal; )*) => {
@@ -34,6 +36,7 @@ scopes! {
     BackupRead "backup:read" "Take a backup, which holds all messages and hashes of passwords.";
     ClientsRead "clients:read" "See sessions and their connections.";
     ClientsWrite "clients:write" "End connections and sessions.";
+    MessagesRead "messages:read" "Receive messages that clients publish: responses to requests.";
     MessagesWrite "messages:write" "Publish messages.";
     RetainedRead "retained:read" "See retained messages.";
     RetainedWrite "retained:write" "Change and remove retained messages.";
@@ -99,9 +102,9 @@ impl Scopes {
     }
 
     /// Those whose routes know teams: who sees one team only has no others, by which they would see
-    /// everybody's.
-    pub fn of_team() -> Self {
-        [
+    /// everybody's. Clients and topics are a team's where it owns a tenant.
+    pub fn of_team(tenant: TenantId) -> Self {
+        let of_tables = [
             Scope::DevicesRead,
             Scope::DevicesWrite,
             Scope::UsersRead,
@@ -109,9 +112,19 @@ impl Scopes {
             Scope::KeysRead,
             Scope::KeysWrite,
             Scope::AuditRead,
-        ]
-        .into_iter()
-        .collect()
+        ];
+        let of_tenant = [
+            Scope::ClientsRead,
+            Scope::ClientsWrite,
+            Scope::MessagesRead,
+            Scope::MessagesWrite,
+            Scope::RetainedRead,
+            Scope::RetainedWrite,
+        ];
+        let of_tenant = of_tenant
+            .into_iter()
+            .filter(|_| tenant != TenantId::default());
+        of_tables.into_iter().chain(of_tenant).collect()
     }
 
     /// In the order of the list.
@@ -210,7 +223,11 @@ impl Role {
                 .collect(),
             Self::Viewer => all
                 .filter(|scope| {
-                    reads(scope) && !matches!(scope, Scope::AuditRead | Scope::ConfigRead)
+                    reads(scope)
+                        && !matches!(
+                            scope,
+                            Scope::AuditRead | Scope::ConfigRead | Scope::MessagesRead
+                        )
                 })
                 .collect(),
         }
@@ -250,6 +267,8 @@ pub struct Principal {
     pub scopes: Scopes,
     /// Whose devices they may see; none is all.
     pub team: Option<String>,
+    /// Whose clients and topics: the team's, if it owns a tenant.
+    pub tenant: TenantId,
 }
 
 impl Principal {
@@ -259,6 +278,7 @@ impl Principal {
             kind: PrincipalKind::Socket,
             scopes: Scopes::all(),
             team: None,
+            tenant: TenantId::default(),
         }
     }
 
@@ -268,6 +288,7 @@ impl Principal {
             kind: PrincipalKind::Anonymous,
             scopes,
             team: None,
+            tenant: TenantId::default(),
         }
     }
 }

@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use martlet_broker::TenantId;
 use martlet_registry::{
     Actor, ApiRole, AuditLine, Location, NewAuditEntry, NewUser, Registry, RegistryError, Renewed,
     Scope, Snapshot, User,
@@ -423,6 +424,7 @@ async fn account(registry: &mut Registry, user: User) -> Result<Option<Account>,
             name,
             role,
             team: None,
+            tenant: TenantId::default(),
             generation,
         }));
     }
@@ -431,12 +433,22 @@ async fn account(registry: &mut Registry, user: User) -> Result<Option<Account>,
         let role = role_of(member.role)?;
         Some((role, member.team))
     });
-    Ok(first.map(|(role, team)| Account {
+    let Some((role, team)) = first else {
+        return Ok(None);
+    };
+    Ok(Some(Account {
         name,
         role,
+        tenant: tenant_of(registry, &team).await?,
         team: Some(team),
         generation,
     }))
+}
+
+/// The tenant that is a team's own; the common one, if it owns none.
+async fn tenant_of(registry: &mut Registry, team: &str) -> Result<TenantId, RegistryError> {
+    let team = registry.team(&Scope::All, team).await?;
+    Ok(TenantId(team.tenant))
 }
 
 /// As [`account`], by name.
@@ -516,9 +528,18 @@ impl Directory for Arc<Tables> {
                 return Ok(None);
             };
             let found = self.read(move |registry| {
-                Box::pin(async move { registry.api_key_of(&key, now_ms()).await })
+                Box::pin(async move {
+                    let Some(key) = registry.api_key_of(&key, now_ms()).await? else {
+                        return Ok(None);
+                    };
+                    let tenant = match &*key.team {
+                        "" => TenantId::default(),
+                        team => tenant_of(registry, team).await?,
+                    };
+                    Ok(Some((key, tenant)))
+                })
             });
-            Ok(found.await?.map(|key| {
+            Ok(found.await?.map(|(key, tenant)| {
                 self.notes.use_key(&key.id);
                 let names = key.scopes.iter();
                 let scopes = names.filter_map(|name| Scopes::parse(name).ok());
@@ -527,10 +548,11 @@ impl Directory for Arc<Tables> {
                 Principal {
                     kind: PrincipalKind::ApiKey { id: key.id },
                     scopes: match team {
-                        Some(_) => scopes.and(Scopes::of_team()),
+                        Some(_) => scopes.and(Scopes::of_team(tenant)),
                         None => scopes,
                     },
                     team,
+                    tenant,
                 }
             }))
         })

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use martlet_broker::{
     Authenticated, Authentication, Command, ConnectionEffect, ConnectionId, Counters, Cx, Effects,
     EpochKey, Guest, Interest, InterestClass, ListenerPolicy, Now, Peer, RecordNumber, Report,
-    Retained, Settings, Shard, ShardId, ShardMessage, TransportEnd,
+    Retained, Settings, Shard, ShardId, ShardMessage, TenantId, TransportEnd,
 };
 
 use crate::client::Client;
@@ -44,8 +44,8 @@ impl martlet_broker::Node for SharedParts {
         read(&self.interest.borrow())
     }
 
-    fn set_interest(&self, shard: ShardId, filter: &str, class: InterestClass) {
-        self.interest.borrow_mut().set(shard, filter, class);
+    fn set_interest(&self, shard: ShardId, tenant: TenantId, filter: &str, class: InterestClass) {
+        self.interest.borrow_mut().set(shard, tenant, filter, class);
     }
 
     fn interest_epoch(&self, key: EpochKey) -> u64 {

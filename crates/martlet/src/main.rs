@@ -32,11 +32,13 @@ enum Command {
     Config(cmd::config_cmd::ConfigCommand),
     /// Show how a running node is
     Status(cmd::admin::AdminOptions),
+    /// Show how busy a running node is, and its busiest clients, again and again
+    Top(cmd::top::TopOptions),
     /// List the clients of a running node
     Clients(cmd::admin::ClientsOptions),
     /// Look at the clients of a running node, and end their connections
     Client(cmd::client::ClientCommand),
-    /// End sessions of a running node
+    /// List and end the sessions of a running node
     Session(cmd::client::SessionCommand),
     /// List, read and take away the retained messages of a running node
     Retained(cmd::retained::RetainedCommand),
@@ -55,6 +57,10 @@ enum Command {
     Store(cmd::store_cmd::StoreCommand),
     /// Show what happened to clients of late, and the way to mend what was refused
     Logs(cmd::logs::LogsOptions),
+    /// Follow what happens to clients, a line each, until interrupted
+    Events(cmd::events::EventsOptions),
+    /// Log everything of a client, an address or a topic for some minutes
+    Trace(cmd::trace::TraceOptions),
     /// Say what is wrong with a device or client, since when, and how it is mended
     ///
     /// Exit code 0: nothing is wrong as far as the node can see. 3: something is. 1: the node does
@@ -79,6 +85,9 @@ enum Command {
     User(cmd::user::UserCommand),
     /// Add, remove and list the devices of a node, and give them credentials
     Device(cmd::device::DeviceCommand),
+    /// Add and remove groups of devices, and say who is in them
+    #[command(subcommand)]
+    Group(cmd::group::GroupCommand),
     /// Add, revoke and list API keys
     #[command(subcommand)]
     Key(cmd::people::KeyCommand),
@@ -137,6 +146,7 @@ fn run(command: Command) -> ExitCode {
         Command::Serve(options) => serve::run(&options),
         Command::Config(command) => cmd::config_cmd::run(&command),
         Command::Status(options) => cmd::admin::status(&options),
+        Command::Top(options) => cmd::top::run(&options),
         Command::Clients(options) => cmd::admin::clients(&options),
         Command::Client(command) => cmd::client::run(&command),
         Command::Session(command) => cmd::client::run_session(&command),
@@ -146,6 +156,8 @@ fn run(command: Command) -> ExitCode {
         Command::Backup(command) => cmd::backup::run(&command),
         Command::Store(command) => cmd::store_cmd::run(&command),
         Command::Logs(options) => cmd::logs::run(&options),
+        Command::Events(options) => cmd::events::run(&options),
+        Command::Trace(options) => cmd::trace::run(&options),
         Command::Why(options) => cmd::why::run(&options),
         Command::Reload(options) => cmd::admin::reload(&options),
         Command::Import(command) => cmd::import::run(&command),
@@ -153,6 +165,7 @@ fn run(command: Command) -> ExitCode {
         Command::Init(options) => cmd::init::run(&options),
         Command::User(command) => cmd::user::run(&command),
         Command::Device(command) => cmd::device::run(&command),
+        Command::Group(command) => cmd::group::run(&command),
         Command::Key(command) => cmd::people::key(&command),
         Command::Team(command) => cmd::people::team(&command),
         Command::Ban(command) => cmd::people::ban(&command),

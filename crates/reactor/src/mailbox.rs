@@ -10,7 +10,8 @@ use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError, bounded, unbounded};
 use martlet_broker::{
-    Authenticated, Command, ConnectionId, Guest, ReadPage, RecordNumber, ShardId, ShardMessage,
+    Authenticated, Command, ConnectionId, Guest, ListenerPolicy, ReadPage, RecordNumber, ShardId,
+    ShardMessage,
 };
 
 use crate::layers::Layers;
@@ -28,6 +29,11 @@ pub(crate) enum Control {
         address: Option<SocketAddr>,
         /// Number of the listener that accepted it.
         listener: usize,
+    },
+    /// A connection of a part of the node itself.
+    Attached {
+        stream: Stream,
+        policy: Arc<ListenerPolicy>,
     },
     /// A connection whose session lives here, from the lobby of another shard.
     Adopt {

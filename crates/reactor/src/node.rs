@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock};
 
 use martlet_broker::{
-    EPOCH_BUCKETS, EpochKey, EpochScope, Interest, InterestClass, Node, Retained, ShardId,
+    EPOCH_BUCKETS, EpochKey, EpochScope, Interest, InterestClass, Node, Retained, ShardId, TenantId,
 };
 
 /// The node that the reactors of one process share.
@@ -65,6 +65,12 @@ impl SharedNode {
         }
     }
 
+    /// Clients that are connected, by the listener that they came by.
+    pub fn clients_by_listener(&self) -> Vec<u32> {
+        let all = self.by_listener.iter();
+        all.map(|count| count.load(Ordering::Relaxed)).collect()
+    }
+
     /// Bytes that the shards have borrowed and not given back.
     pub fn memory_used(&self) -> usize {
         self.memory_used.load(Ordering::Relaxed)
@@ -76,12 +82,12 @@ impl Node for SharedNode {
         read(&self.interest.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn set_interest(&self, shard: ShardId, filter: &str, class: InterestClass) {
+    fn set_interest(&self, shard: ShardId, tenant: TenantId, filter: &str, class: InterestClass) {
         let mut interest = self
             .interest
             .write()
             .unwrap_or_else(PoisonError::into_inner);
-        let (scope, epoch) = interest.set(shard, filter, class);
+        let (scope, epoch) = interest.set(shard, tenant, filter, class);
         self.epochs.publish(scope, epoch);
     }
 
@@ -203,13 +209,15 @@ mod tests {
     #[test]
     fn a_change_of_interest_raises_the_epoch_of_the_topics_it_covers() {
         let node = SharedNode::new(1, 0, 0);
-        let (near, far) = (EpochKey::of("a/b/c"), EpochKey::of("x/y"));
+        let of = |topic| EpochKey::of(TenantId(0), topic);
+        let (near, far) = (of("a/b/c"), of("x/y"));
         let before = (node.interest_epoch(near), node.interest_epoch(far));
-        node.set_interest(ShardId(0), "a/b/#", InterestClass::LIVE);
+        node.set_interest(ShardId(0), TenantId(0), "a/b/#", InterestClass::LIVE);
         assert_ne!(node.interest_epoch(near), before.0);
         assert_eq!(node.interest_epoch(far), before.1);
-        assert_eq!(node.interest(|interest| interest.wanted("a/b/c").shards), 1);
-        node.set_interest(ShardId(0), "#", InterestClass::LIVE);
+        let wanted = |tenant| node.interest(|interest| interest.wanted(tenant, "a/b/c").shards);
+        assert_eq!([wanted(TenantId(0)), wanted(TenantId(1))], [1, 0]);
+        node.set_interest(ShardId(0), TenantId(0), "#", InterestClass::LIVE);
         assert_ne!(node.interest_epoch(far), before.1);
     }
 

@@ -165,6 +165,12 @@ impl Wakeup {
 pub(crate) struct Stream(mio::net::TcpStream);
 
 impl Stream {
+    /// Takes a Unix socket that does not block.
+    pub(crate) fn unix(socket: std::os::unix::net::UnixStream) -> Self {
+        let socket = net::TcpStream::from(OwnedFd::from(socket));
+        Self(mio::net::TcpStream::from_std(socket))
+    }
+
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         retry(|| self.0.read(buffer))
     }
@@ -256,9 +262,7 @@ impl Listener {
                 .map(|(stream, address)| (Stream(stream), Some(address))),
             Self::Unix { listener, .. } => {
                 let (stream, _) = listener.accept()?;
-                let socket = OwnedFd::from(std::os::unix::net::UnixStream::from(stream));
-                let stream = mio::net::TcpStream::from_std(net::TcpStream::from(socket));
-                Ok((Stream(stream), None))
+                Ok((Stream::unix(stream.into()), None))
             }
         }
     }

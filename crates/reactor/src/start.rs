@@ -1,12 +1,13 @@
 //! Starting and ending a node's reactors, and talking to them meanwhile.
 
 use std::io;
+use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, unbounded};
-use martlet_broker::{Command, Report, SHARDS_MAX, ShardId};
+use martlet_broker::{Command, ListenerPolicy, Report, SHARDS_MAX, ShardId, TenantId};
 use martlet_persistence::{RestoreError, Shards};
 
 use crate::clock::Clock;
@@ -16,7 +17,7 @@ use crate::latency::LatencyHistogram;
 use crate::listen;
 use crate::mailbox::{Control, Mailboxes};
 use crate::node::SharedNode;
-use crate::poll::Poller;
+use crate::poll::{Poller, Stream};
 use crate::reactor::{Common, Entrance, Reactor};
 use crate::stats::{Counters, ReactorStats, SocketCount};
 use crate::store::{PinnedFiles, Restored, Store, StoreHealth};
@@ -213,6 +214,27 @@ impl Running {
         self.mailboxes.control(shard, Control::Command(command));
     }
 
+    /// Opens an MQTT connection of a part of the node itself to a tenant, and gives back its other
+    /// end, which does not block: whoever has that is a client like any other, but for what
+    /// [`ListenerPolicy::own`] says. Credentials are not asked for, and it may do everything that
+    /// any client may.
+    ///
+    /// # Errors
+    /// The process has no files left.
+    pub fn attach(&self, tenant: TenantId) -> io::Result<UnixStream> {
+        let (own, other) = UnixStream::pair()?;
+        own.set_nonblocking(true)?;
+        other.set_nonblocking(true)?;
+        self.sockets.raise();
+        let attached = Control::Attached {
+            stream: Stream::unix(own),
+            policy: Arc::new(ListenerPolicy::own(tenant)),
+        };
+        // The lobby of any shard will do.
+        self.mailboxes.control(ShardId(0), attached);
+        Ok(other)
+    }
+
     /// What certificates are good by has changed, by [`TlsSettings::replace`]: clients whose own
     /// are not any more are shown out.
     ///
@@ -281,6 +303,12 @@ impl Running {
     /// Sockets of clients, those included that have not sent CONNECT or are being closed.
     pub fn open_connections(&self) -> usize {
         self.sockets.get()
+    }
+
+    /// Clients that are connected, by the listener that they came by, in the order of
+    /// [`ReactorConfig::listeners`].
+    pub fn clients_by_listener(&self) -> Vec<u32> {
+        self.node.clients_by_listener()
     }
 
     /// Bytes that the shards have borrowed for buffers, queues and retained messages.

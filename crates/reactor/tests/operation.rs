@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use common::*;
 use martlet_broker::{
-    Answer, Command, Counters, Event, EventInterest, Settings, ShardId, SysTopic, TenantId,
+    Answer, Command, Counters, Event, EventInterest, Limits, Settings, ShardId, SysTopic, TenantId,
 };
 use martlet_codec::ReasonCode;
 
@@ -86,6 +86,59 @@ fn statistics_published_on_one_shard_reach_subscribers_on_all() {
         .command(ShardId(1), Command::PublishSys(vec![topic]));
     for client in &mut clients {
         client.expect(&publish("$SYS/broker/uptime", b"1"));
+    }
+}
+
+/// A client that is a part of the node.
+fn attached(node: &Node) -> Client {
+    let socket = node.running.attach(TenantId(0)).unwrap();
+    socket.set_nonblocking(false).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    Client::over(Box::new(socket))
+}
+
+#[test]
+fn parts_of_the_node_are_clients_that_no_limit_of_connections_keeps_out() {
+    let settings = Settings {
+        events: EventInterest {
+            connections: true,
+            ..EventInterest::default()
+        },
+        limits: Limits {
+            connections: 1,
+            connect_rate: 1,
+            ..Limits::default()
+        },
+        ..Settings::default()
+    };
+    let node = run(config(3, settings));
+    let mut device = node.tcp().connect("device");
+    device.subscribe("ask/#", 0);
+    for number in 0..9 {
+        let mut part = attached(&node).connect(&format!("$part/{number}"));
+        part.subscribe("answer/#", 0);
+        part.send(&publish("ask/it", b"?"));
+        device.expect(&publish("ask/it", b"?"));
+        device.send(&publish("answer/it", b"!"));
+        part.expect(&publish("answer/it", b"!"));
+        part.send(&[0xE0, 0]);
+        part.expect_closed();
+    }
+    node.await_connections(1);
+    // Nobody else has such a name, and they have no other.
+    let mut named = attached(&node);
+    named.send(&connect("device", 0x02, None));
+    named.expect(&[0x20, 2, 0, 2]);
+    drop(device);
+    let events = node.running.events();
+    for expected in ["device connected", "refused", "device disconnected"] {
+        let got = match events.recv_timeout(PATIENCE).unwrap() {
+            Event::Connected { client_id, .. } => format!("{client_id} connected"),
+            Event::Disconnected { client_id, .. } => format!("{client_id} disconnected"),
+            Event::Refused { .. } => "refused".to_owned(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(got, expected, "parts of the node come and go untold");
     }
 }
 

@@ -15,7 +15,7 @@ use crate::presence::{self, Presence};
 use crate::rule_sets::{check_name, is_builtin, unknown};
 use crate::secret::{self, DigestKey, Secret};
 use crate::sql::{Engine, Fault, Sql, clean};
-use crate::teams::{team_seen, tenant_for};
+use crate::teams::{expect_unqualified, name_of, team_seen, tenant_for};
 use crate::users::is_user;
 use crate::{
     Actor, DEVICE_TYPE, Owner, Registry, RegistryError, Scope, check_text, expect_revision, now_ms,
@@ -64,8 +64,10 @@ pub struct Device {
     pub number: i64,
     /// 0 is shared by all teams that own none.
     pub tenant: u32,
-    /// Its Client Identifier and user name, unique in its tenant.
+    /// Its Client Identifier, unique in its tenant.
     pub id: String,
+    /// What it comes as: its id, and in the tenant of a team `ID@TEAM`.
+    pub user_name: String,
     /// For people.
     pub name: String,
     /// Of its type are the topics that it may use.
@@ -241,6 +243,8 @@ pub struct AddedDevice {
     pub tenant: u32,
     /// Its id.
     pub id: String,
+    /// See [`Device::user_name`].
+    pub user_name: String,
     /// What was made up for it, if anything was: shown this once.
     pub secret: Option<Secret>,
 }
@@ -546,14 +550,23 @@ async fn all_of_common_tenant(
 /// Without the text that is searched.
 pub(crate) const COLUMNS: &str = "number, tenant, id, name, type, status, description, location, \
                                   firmware_version, hardware_version, owner, team, revision, \
-                                  created_ms, updated_ms, last_seen_ms, deleted_ms";
+                                  created_ms, updated_ms, last_seen_ms, deleted_ms, \
+                                  (SELECT teams.name FROM teams WHERE teams.id = devices.team \
+                                  AND teams.tenant > 0) AS owning_team";
+
+/// What a device comes as, whose team owns its tenant, if one does.
+fn user_name(id: &str, owning_team: Option<&str>) -> String {
+    owning_team.map_or_else(|| id.to_owned(), |team| format!("{id}@{team}"))
+}
 
 /// Without tags, groups and credentials.
 pub(crate) fn read_device(row: &AnyRow) -> Result<Device, Fault> {
     let id: String = row.try_get("id")?;
     let status: String = row.try_get("status")?;
     let tenant: i64 = row.try_get("tenant")?;
+    let owning_team: Option<String> = row.try_get("owning_team")?;
     Ok(Device {
+        user_name: user_name(&id, owning_team.as_deref()),
         number: row.try_get("number")?,
         tenant: u32::try_from(tenant).unwrap_or(u32::MAX),
         name: row.try_get("name")?,
@@ -757,6 +770,8 @@ struct Known {
     owners: HashMap<String, bool>,
     /// Tenants of teams; none: there is no such team.
     teams: HashMap<String, Option<i64>>,
+    /// Names of those that own one.
+    owning: HashMap<String, String>,
     /// Teams of groups.
     groups: HashMap<String, Option<String>>,
     ids: HashSet<(i64, String)>,
@@ -785,6 +800,15 @@ async fn check_new(
     let Some(Some(tenant)) = known.teams.get(&team).copied() else {
         return Ok(Err(RowOutcome::Refused(format!("there is no team {team}"))));
     };
+    if tenant > 0 && !known.owning.contains_key(&team) {
+        let name = name_of(&mut work.all, &team).await?;
+        known.owning.insert(team.clone(), name);
+    }
+    match expect_unqualified(&mut work.all, tenant, &device.id).await {
+        Ok(()) => {}
+        Err(Fault::Told(why)) => return Ok(Err(RowOutcome::Refused(why.to_string()))),
+        Err(fault) => return Err(fault),
+    }
     let of_type = &device.device_type;
     if !known.types.contains_key(of_type) {
         let found = is_builtin(&mut work.all, Owner::DeviceType, of_type).await?;
@@ -943,9 +967,11 @@ async fn insert_chunk(
     let entries: Vec<_> = rows.iter().map(added_entry).collect();
     work.write_audit(&entries).await?;
     for (number, row) in (first..).zip(rows) {
+        let owning_team = known.owning.get(&row.team).map(String::as_str);
         outcomes[row.at] = RowOutcome::Added(AddedDevice {
             number,
             tenant: u32::try_from(row.tenant).unwrap_or(u32::MAX),
+            user_name: user_name(&row.device.id, owning_team),
             id: row.device.id,
             secret: row.credential.and_then(|(_, secret, _)| secret),
         });
@@ -1181,6 +1207,7 @@ async fn move_to_team(work: &mut Work<'_>, device: &mut Device, team: String) ->
             );
             return Err(RegistryError::Exists(why).into());
         }
+        expect_unqualified(&mut work.all, tenant, &device.id).await?;
         device.tenant = u32::try_from(tenant).unwrap_or(u32::MAX);
     }
     let sql = "DELETE FROM group_devices WHERE device = $1 AND group_id IN \

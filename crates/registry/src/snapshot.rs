@@ -59,8 +59,8 @@ pub struct Snapshot {
     users: SharedMap<Arc<str>, Arc<UserEntry>>,
     /// By tenant and id.
     devices: Devices,
-    /// Tenants of teams that own one, by the teams' names.
-    tenants: Arc<HashMap<String, u32>>,
+    /// Of teams that own one.
+    tenants: Arc<Tenants>,
     bans: Bans,
     /// What nobody has who is not let in.
     closed: Arc<Rules>,
@@ -98,6 +98,13 @@ struct DeviceSets {
     places: HashMap<String, usize>,
     /// By type and the places of groups, as far as some device has needed it.
     combined: Mutex<Combined>,
+}
+
+/// Tenants of teams.
+#[derive(Debug, Default)]
+struct Tenants {
+    by_name: HashMap<String, u32>,
+    by_id: HashMap<String, u32>,
 }
 
 /// What has become of the tables since they were read.
@@ -403,7 +410,34 @@ impl Snapshot {
 
     /// The tenant of the team of this name; none: it owns none.
     pub fn tenant_named(&self, team: &str) -> Option<u32> {
-        self.tenants.get(team).copied()
+        self.tenants.by_name.get(team).copied()
+    }
+
+    /// The tenant of the team of this id; none: it owns none.
+    pub fn tenant_of_team(&self, id: &str) -> Option<u32> {
+        self.tenants.by_id.get(id).copied()
+    }
+
+    /// All tenants but the common one.
+    pub fn tenants(&self) -> impl Iterator<Item = u32> {
+        self.tenants.by_name.values().copied()
+    }
+
+    /// The team that owns a tenant; none: nobody, as the common one.
+    pub fn team_of(&self, tenant: u32) -> Option<&str> {
+        let mut all = self.tenants.by_name.iter();
+        let found = all.find(|(_, own)| **own == tenant);
+        found.map(|(team, _)| &**team)
+    }
+
+    /// The tenant and the name in it that `name@team` stands for; none: that is no team with a
+    /// tenant of its own.
+    pub fn qualified<'n>(&self, name: &'n str) -> Option<(u32, &'n str)> {
+        if self.tenants.by_name.is_empty() {
+            return None;
+        }
+        let (name, team) = name.rsplit_once('@')?;
+        Some((self.tenant_named(team)?, name))
     }
 
     /// The tenant in which a user is; none: there is no such user.
@@ -444,6 +478,11 @@ impl Snapshot {
             return Some(Known::Device);
         }
         self.user(tenant, name).map(|_| Known::User)
+    }
+
+    /// A device of a tenant has this id.
+    pub fn is_device(&self, tenant: u32, id: &str) -> bool {
+        self.device(tenant, id).is_some()
     }
 
     /// What somebody may do; none: nobody has that name. Who is not let in may do nothing.
@@ -700,15 +739,14 @@ async fn mark_of(on: &mut AnyConnection) -> Result<String, Fault> {
     Ok(found.await?.unwrap_or_default())
 }
 
-async fn read_tenants(on: &mut AnyConnection) -> Result<HashMap<String, u32>, Fault> {
-    let sql = "SELECT name, tenant FROM teams WHERE tenant > 0 AND deleted_ms = 0";
-    let mut tenants = HashMap::new();
+async fn read_tenants(on: &mut AnyConnection) -> Result<Tenants, Fault> {
+    let sql = "SELECT id, name, tenant FROM teams WHERE tenant > 0 AND deleted_ms = 0";
+    let mut tenants = Tenants::default();
     for row in sqlx::query(sql).fetch_all(on).await? {
         let tenant: i64 = row.try_get("tenant")?;
-        tenants.insert(
-            row.try_get("name")?,
-            u32::try_from(tenant).unwrap_or(u32::MAX),
-        );
+        let tenant = u32::try_from(tenant).unwrap_or(u32::MAX);
+        tenants.by_name.insert(row.try_get("name")?, tenant);
+        tenants.by_id.insert(row.try_get("id")?, tenant);
     }
     Ok(tenants)
 }

@@ -279,6 +279,12 @@ pub(crate) async fn tenant_for(
     }
 }
 
+/// The name of a team that is there.
+pub(crate) async fn name_of(on: &mut AnyConnection, team: &str) -> Result<String, Fault> {
+    let query = sqlx::query_scalar("SELECT name FROM teams WHERE id = $1").bind(team.to_owned());
+    Ok(query.fetch_one(on).await?)
+}
+
 /// As [`tenant_for`], where there must be one.
 pub(crate) async fn team_seen(
     on: &mut AnyConnection,
@@ -306,7 +312,10 @@ async fn insert(work: &mut Work<'_>, new: NewTeam) -> Result<Team, Fault> {
     check_text("description", &new.description)?;
     expect_free(work, &new.name, "").await?;
     let tenant = match new.owns_tenant {
-        true => work.take_numbers("tenant", 1).await?,
+        true => {
+            expect_no_names_of(work, &new.name).await?;
+            work.take_numbers("tenant", 1).await?
+        }
         false => 0,
     };
     let team = Team {
@@ -332,6 +341,50 @@ async fn insert(work: &mut Work<'_>, new: NewTeam) -> Result<Team, Fault> {
     Ok(team)
 }
 
+/// A team that is about to own a tenant: `NAME@TEAM` is a name in it from then on, which nobody
+/// may have in the common one.
+async fn expect_no_names_of(work: &mut Work<'_>, team: &str) -> Result<(), Fault> {
+    if team.contains('@') {
+        let why = "the name of a team with a tenant of its own has no @, which stands before it in \
+                   the user names of its devices";
+        return Err(RegistryError::Refused(why.to_owned()).into());
+    }
+    let end = i64::try_from(team.chars().count() + 1).unwrap_or(i64::MAX);
+    let sql = "SELECT id FROM devices WHERE tenant = 0 AND \
+               substr(id, length(id) - CAST($1 AS INTEGER) + 1) = $2 UNION ALL \
+               SELECT name FROM users WHERE tenant = 0 AND \
+               substr(name, length(name) - CAST($1 AS INTEGER) + 1) = $2 LIMIT 1";
+    let query = sqlx::query_scalar::<_, String>(sql);
+    let query = query.bind(end).bind(format!("@{team}"));
+    match query.fetch_optional(&mut *work.all).await? {
+        None => Ok(()),
+        Some(taken) => Err(RegistryError::Exists(format!(
+            "{taken} would be a name in the tenant of the team {team}: give the team another name"
+        ))
+        .into()),
+    }
+}
+
+/// Nobody in the common tenant has a name that means somebody in the tenant of a team.
+pub(crate) async fn expect_unqualified(
+    on: &mut AnyConnection,
+    tenant: i64,
+    name: &str,
+) -> Result<(), Fault> {
+    let Some((bare, team)) = name.rsplit_once('@').filter(|_| tenant == 0) else {
+        return Ok(());
+    };
+    let sql = "SELECT id FROM teams WHERE name = $1 AND tenant > 0";
+    let query = sqlx::query_scalar::<_, String>(sql).bind(team.to_owned());
+    match query.fetch_optional(on).await? {
+        None => Ok(()),
+        Some(_) => Err(RegistryError::Refused(format!(
+            "{name} means {bare} in the tenant of the team {team}"
+        ))
+        .into()),
+    }
+}
+
 async fn expect_free(work: &mut Work<'_>, name: &str, own_id: &str) -> Result<(), Fault> {
     let sql = "SELECT deleted_ms FROM teams WHERE name = $1 AND id <> $2";
     let query = sqlx::query_scalar::<_, i64>(sql).bind(name.to_owned());
@@ -355,6 +408,13 @@ async fn change_one(
     let mut changed = Map::new();
     if let Some(name) = change.name.filter(|name| *name != team.name) {
         check_name("team", &name)?;
+        if team.tenant > 0 {
+            let why = format!(
+                "the team {} owns a tenant, and its devices come as ID@{0}: its name stays",
+                team.name
+            );
+            return Err(RegistryError::Refused(why).into());
+        }
         expect_free(work, &name, id).await?;
         changed.insert("name".to_owned(), json!([team.name, name]));
         team.name = name;

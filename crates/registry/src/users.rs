@@ -9,7 +9,7 @@ use sqlx::{AnyConnection, Row as _};
 use crate::database::Work;
 use crate::rule_sets::{check_name, is_builtin, unknown};
 use crate::sql::{Fault, Sql, clean};
-use crate::teams::{forget_owner, team_seen};
+use crate::teams::{expect_unqualified, forget_owner, team_seen};
 use crate::{Actor, Owner, Registry, RegistryError, Scope, USER_ROLE, check_text, expect_revision};
 
 /// What somebody may do with the objects of the API and the panel.
@@ -620,6 +620,7 @@ async fn insert(
     let team = own.map_or(new.team, str::to_owned);
     let tenant = team_seen(&mut work.all, &scope, &team).await?;
     expect_no_device(work, &new.name, tenant).await?;
+    expect_unqualified(&mut work.all, tenant, &new.name).await?;
     let user = User {
         name: new.name,
         role: new.role,
@@ -706,6 +707,7 @@ async fn change_one(
         let tenant = team_seen(&mut work.all, &scope, &team).await?;
         if tenant != i64::from(old.tenant) {
             expect_no_device(work, name, tenant).await?;
+            expect_unqualified(&mut work.all, tenant, name).await?;
         }
         new.tenant = u32::try_from(tenant).unwrap_or(u32::MAX);
         new.team = team;

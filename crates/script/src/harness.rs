@@ -12,7 +12,7 @@ use std::sync::Arc;
 use martlet_broker::{
     Authenticated, Authentication, Command, ConnectionEffect, ConnectionId, Counters, Cx, Effects,
     EpochKey, Event, Guest, Interest, InterestClass, ListenerPolicy, Node, Now, Peer, RecordNumber,
-    Report, Retained, Settings, Shard, ShardId, ShardMessage, StoreState, TransportEnd,
+    Report, Retained, Settings, Shard, ShardId, ShardMessage, StoreState, TenantId, TransportEnd,
 };
 
 /// What the shards share, without locks.
@@ -42,8 +42,8 @@ impl Node for LocalNode {
         read(&self.interest.borrow())
     }
 
-    fn set_interest(&self, shard: ShardId, filter: &str, class: InterestClass) {
-        self.interest.borrow_mut().set(shard, filter, class);
+    fn set_interest(&self, shard: ShardId, tenant: TenantId, filter: &str, class: InterestClass) {
+        self.interest.borrow_mut().set(shard, tenant, filter, class);
     }
 
     fn interest_epoch(&self, key: EpochKey) -> u64 {

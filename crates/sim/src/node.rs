@@ -12,7 +12,7 @@ use std::sync::Arc;
 use martlet_broker::{
     Command, ConnectionEffect, ConnectionId, Counters, Cx, Effects, EpochKey, Event, Guest,
     Interest, InterestClass, ListenerPolicy, Now, Peer, QueueRead, ReadPage, Record, RecordNumber,
-    Report, Retained, Settings, Shard, ShardId, ShardMessage, TransportEnd,
+    Report, Retained, Settings, Shard, ShardId, ShardMessage, TenantId, TransportEnd,
 };
 use martlet_fault::Fault;
 use martlet_persistence::{Making, RestoreReport, Shards, restore};
@@ -813,9 +813,12 @@ impl martlet_broker::Node for Handle<'_> {
         answer
     }
 
-    fn set_interest(&self, shard: ShardId, filter: &str, class: InterestClass) {
+    fn set_interest(&self, shard: ShardId, tenant: TenantId, filter: &str, class: InterestClass) {
         self.0.step();
-        self.0.interest.borrow_mut().set(shard, filter, class);
+        self.0
+            .interest
+            .borrow_mut()
+            .set(shard, tenant, filter, class);
         self.0.step();
     }
 

@@ -2,6 +2,7 @@
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
+use martlet_broker::TenantId;
 use martlet_control::principal::Principal;
 use martlet_control::principal::Scopes;
 use martlet_control::tables::by_what;
@@ -18,6 +19,8 @@ pub(crate) struct Asking {
     pub(crate) actor: Actor,
     /// What its holder may do: scopes and roles.
     pub(crate) scopes: Scopes,
+    /// That of their team, if it owns one.
+    tenant: TenantId,
 }
 
 impl Asking {
@@ -29,6 +32,15 @@ impl Asking {
     /// They see everybody's.
     pub(crate) fn sees_all(&self) -> bool {
         self.actor.scope == Scope::All
+    }
+
+    /// What somebody of a team may do at most, whom they may name.
+    pub(crate) fn scopes_of_team(&self) -> Scopes {
+        match self.sees_all() {
+            // Its team may own a tenant.
+            true => Scopes::of_team(TenantId(u32::MAX)),
+            false => Scopes::of_team(self.tenant),
+        }
     }
 
     /// The same, who looks at one team only: they may, if they see everybody's or that is theirs.
@@ -83,6 +95,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Asking {
                 },
             },
             scopes: principal.scopes,
+            tenant: principal.tenant,
         })
     }
 }

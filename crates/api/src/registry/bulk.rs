@@ -66,6 +66,9 @@ pub(crate) struct Row {
     /// Why it is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     why: Option<String>,
+    /// The User Name that it connects with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user_name: Option<String>,
     /// What it logs in with, shown this once.
     #[serde(skip_serializing_if = "Option::is_none")]
     secret: Option<String>,
@@ -118,6 +121,7 @@ async fn add_all(
             id,
             outcome,
             why,
+            user_name: None,
             secret: None,
         });
     }
@@ -143,6 +147,7 @@ async fn add_all(
         };
         (row.outcome, row.why) = match outcome {
             RowOutcome::Added(added) if !is_dry => {
+                row.user_name = Some(added.user_name);
                 row.secret = added.secret.map(|secret| secret.text().to_owned());
                 ("added", None)
             }

@@ -3,10 +3,11 @@
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use martlet_broker::TenantId;
 use martlet_control::presence::ClientPresence;
 use martlet_registry::{
-    COMMON_TENANT, DEVICE_TYPE, Device, DeviceChange, DeviceFilter, DeviceOrder, DeviceRef,
-    DeviceSecret, NewDevice, Secret, Status,
+    DEVICE_TYPE, Device, DeviceChange, DeviceFilter, DeviceOrder, DeviceRef, DeviceSecret,
+    NewDevice, Secret, Status,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -23,9 +24,12 @@ pub(super) const STATUSES: &[&str] = &["active", "inactive", "maintenance"];
 /// A device.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct DeviceView {
-    /// Its Client Identifier and user name.
+    /// Its Client Identifier.
     #[schema(example = "pump-7")]
     pub(super) id: String,
+    /// The User Name that it connects with: its id, and where its team owns a tenant `ID@TEAM`.
+    #[schema(example = "pump-7")]
+    pub(super) user_name: String,
     /// Unique among all there ever were.
     pub(super) number: i64,
     /// For people.
@@ -85,6 +89,7 @@ impl From<Device> for DeviceView {
         let presence = device.presence.map(ClientPresence::from);
         let view = Self {
             id: device.id,
+            user_name: device.user_name,
             number: device.number,
             name: device.name,
             device_type: device.device_type,
@@ -115,8 +120,8 @@ impl From<Device> for DeviceView {
 impl DeviceView {
     /// With what the node knows of its connection, which is newer than what is written.
     pub(super) fn now(api: &Api, device: Device) -> Self {
-        let is_here = device.tenant == COMMON_TENANT;
-        let known = api.control.presence(&device.id).filter(|_| is_here);
+        let tenant = TenantId(device.tenant);
+        let known = api.control.presence(tenant, &device.id);
         Self::from(device).seen_so(known)
     }
 

@@ -146,7 +146,7 @@ fn check_scopes(asking: &Asking, names: &[String]) -> Result<(), Problem> {
         })?;
         let scopes = match asking.sees_all() {
             true => scopes,
-            false => scopes.and(Scopes::of_team()),
+            false => scopes.and(asking.scopes_of_team()),
         };
         asking.expect_within(scopes)?;
     }

@@ -197,8 +197,10 @@ pub(crate) struct ProvisionBody {
 /// What it connects with.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Provisioned {
-    /// Client Identifier and user name.
+    /// Client Identifier.
     id: String,
+    /// User Name: the id, and where the team owns a tenant `ID@TEAM`.
+    user_name: String,
     /// The password, shown this once.
     secret: Option<String>,
 }
@@ -245,6 +247,7 @@ pub(crate) async fn provision(
     })?;
     let answer = Provisioned {
         id: made.id,
+        user_name: made.user_name,
         secret: made.secret.map(|secret| secret.text().to_owned()),
     };
     Ok((StatusCode::CREATED, axum::Json(answer)))

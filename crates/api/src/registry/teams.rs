@@ -3,7 +3,6 @@
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use martlet_control::principal::Scopes;
 use martlet_registry::{Member, NewTeam, Team, TeamChange};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -276,7 +275,7 @@ pub(crate) async fn set_member(
     JsonBody(body): JsonBody<MemberBody>,
 ) -> Result<StatusCode, Problem> {
     let role = api_role("/role", &body.role)?;
-    asking.expect_within(scopes_of(role).and(Scopes::of_team()))?;
+    asking.expect_within(scopes_of(role).and(asking.scopes_of_team()))?;
     let set = api.tables()?.change(move |registry| {
         Box::pin(async move {
             registry

@@ -63,6 +63,7 @@ async fn who_may_only_look_changes_nothing() {
         ("DELETE", "/api/v1/retained/room/7/light"),
         ("POST", "/api/v1/publish"),
         ("POST", "/api/v1/publish/bulk"),
+        ("POST", "/api/v1/request"),
     ] {
         let asked = request(method, target).header("x-api-key", VIEWER);
         let answer = node.send(asked.body(Body::empty()).unwrap()).await;
@@ -288,6 +289,51 @@ async fn retaining_needs_its_own_scope() {
             .headers_mut()
             .insert("x-api-key", key.parse().unwrap());
         assert_eq!(node.send(asked).await.status, status);
+    }
+}
+
+#[tokio::test]
+async fn a_request_needs_the_scope_of_whoever_reads_its_response() {
+    let node = Node::new(with_keys());
+    for (name, scopes, problem) in [
+        ("writer", "messages:write", "forbidden"),
+        // Nobody is at the other end of this node's own connections.
+        ("both", "messages:write+messages:read", "unavailable"),
+    ] {
+        let key = format!("0123456789abcdef-{name}");
+        node.directory
+            .add_key(name, &key, Scopes::parse(scopes).unwrap());
+        let mut asked = with_json("POST", "/api/v1/request", &json!({ "topic": "t" }));
+        asked
+            .headers_mut()
+            .insert("x-api-key", key.parse().unwrap());
+        assert_eq!(node.send(asked).await.problem(), problem, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn what_could_not_be_asked_is_refused_with_its_field() {
+    let node = Node::new(with_keys());
+    for (body, at) in [
+        (json!({ "topic": "t/+" }), "/topic"),
+        (
+            json!({ "topic": "t", "response_topic": "t" }),
+            "/response_topic",
+        ),
+        (
+            json!({ "topic": "t", "response_topic": "a/#" }),
+            "/response_topic",
+        ),
+        (
+            json!({ "topic": "t", "response_topic": "$SYS/a" }),
+            "/response_topic",
+        ),
+        (json!({ "topic": "t", "timeout_ms": 0 }), "/timeout_ms"),
+        (json!({ "topic": "t", "timeout_ms": 60_001 }), "/timeout_ms"),
+    ] {
+        let answer = node.ask_with("POST", "/api/v1/request", &body).await;
+        assert_eq!(answer.problem(), "invalid", "{body}");
+        assert_eq!(pointer(&answer.json()), at, "{body}");
     }
 }
 

@@ -18,6 +18,7 @@ impl InMemory {
             name: name.to_owned(),
             role,
             team: None,
+            tenant: martlet_broker::TenantId::default(),
             generation: 1,
         };
         self.users
@@ -33,6 +34,7 @@ impl InMemory {
             },
             scopes,
             team: None,
+            tenant: martlet_broker::TenantId::default(),
         };
         let key = key.as_bytes().to_vec();
         self.keys.lock().unwrap().push((key, principal));

@@ -1,5 +1,6 @@
 //! A node without sockets or shards of its own: routes, and requests to them.
 
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock, Weak};
 
@@ -11,7 +12,7 @@ use http_body_util::BodyExt as _;
 use martlet_api::{Api, ApiKey, Connection, Door, Settings, router};
 use martlet_broker::{
     Answer as Said, ClientPage, Command, Limits, MessageId, NewMessage, Published, Report,
-    RetainedInfo, RetainedPage, ShardId, SubscriptionPage,
+    RetainedInfo, RetainedPage, ShardId, SubscriptionPage, TenantId,
 };
 use martlet_codec::{QoS, ReasonCode};
 use martlet_control::directory::Directory;
@@ -153,6 +154,10 @@ impl Shards for Lone {
         0
     }
 
+    fn clients_by_listener(&self) -> Vec<u32> {
+        Vec::new()
+    }
+
     fn events_dropped(&self) -> u64 {
         0
     }
@@ -167,6 +172,10 @@ impl Shards for Lone {
 
     fn store_size(&self) -> Option<StoreSize> {
         None
+    }
+
+    fn attach(&self, _: TenantId) -> std::io::Result<UnixStream> {
+        Err(std::io::Error::other("nobody is at the other end"))
     }
 
     fn recheck_certificates(&self) {}

@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::Rules;
+use crate::id::TenantId;
 
 /// Which of a node's sets of rules an identity belongs to: names of users mean different people at
 /// doors with credentials of their own.
@@ -14,6 +15,28 @@ pub struct Realm(pub u32);
 impl Realm {
     /// The node's.
     pub const COMMON: Self = Self(0);
+    /// Of a tenant other than the common one: its users and devices are known to nobody else.
+    pub const fn of_tenant(tenant: TenantId) -> Self {
+        match tenant.0 {
+            0 => Self::COMMON,
+            number => Self(number | TENANTS),
+        }
+    }
+
+    /// Of a set that has this number, such as that of a listener with credentials of its own. None
+    /// of these is a tenant's.
+    pub const fn numbered(number: u32) -> Self {
+        Self(number & !TENANTS)
+    }
+
+    /// The tenant whose names these are.
+    pub const fn tenant(self) -> TenantId {
+        match self {
+            Self::OWN_RULES | Self(..TENANTS) => TenantId(0),
+            Self(number) => TenantId(number & !TENANTS),
+        }
+    }
+
     /// None of them: the rules came with the proof of the identity, and only another proof changes
     /// them.
     pub const OWN_RULES: Self = Self(u32::MAX);
@@ -26,6 +49,9 @@ impl Realm {
         }
     }
 }
+
+/// Realms of tenants have this bit.
+const TENANTS: u32 = 1 << 31;
 
 /// The rules of every identity. Asked on the shards: it must not block.
 pub trait RuleBook: fmt::Debug + Send + Sync {

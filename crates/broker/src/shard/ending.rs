@@ -9,7 +9,7 @@ use martlet_codec::{Disconnect, ReasonCode};
 use crate::connection::{Connection, Phase};
 use crate::counters::DropReason;
 use crate::effect::ConnectionEffect;
-use crate::event::{Event, Wants};
+use crate::event::Event;
 use crate::fault::{self, Fault};
 use crate::id::{ConnectionId, RecordNumber, TenantId};
 use crate::node::{Cx, Node};
@@ -112,9 +112,7 @@ impl Shard {
         cx.node.return_connection();
         let id = self.connections.id_of(index);
         let connection = self.connections.at(index);
-        if connection.listener.connections_max > 0 {
-            cx.node.return_place(connection.listener.number);
-        }
+        cx.node.return_place(connection.listener.number);
         let transport_gone = connection.flags.transport_gone;
         connection.phase = Phase::Closing;
         connection.flags.input_held = false;
@@ -248,11 +246,12 @@ impl Shard {
         session: u32,
         ending: Ending,
     ) {
-        if self.tells(session, Wants::CONNECTIONS) {
+        if self.tells_presence(session) {
             let client_id = self.sessions.at(session).client_id.to_string();
             let user = self.user_of(session);
             let Ending { reason, why, .. } = ending;
             cx.effects.events.push(Event::Disconnected {
+                tenant: self.sessions.at(session).tenant,
                 client_id,
                 user,
                 reason,

@@ -135,7 +135,7 @@ impl Shard {
         let topic_filter =
             SubscriptionFilter::parse(&filter).map_or("", |parsed| parsed.filter.as_str());
         let subscriber = Subscriber::new(Target::group(index), QoS::ExactlyOnce, recorded);
-        let node = self.index_subscriber(cx, topic_filter, subscriber);
+        let node = self.index_subscriber(cx, tenant, topic_filter, subscriber);
         self.groups.slab[index as usize].node = node;
         self.groups.by_filter.insert((tenant, filter), index);
         index

@@ -474,7 +474,7 @@ impl Shard {
         if shared {
             self.leave_group(cx, session, filter);
         } else if number.is_some()
-            && let Some(node) = self.tree.find(filter)
+            && let Some(node) = self.tree.find(self.sessions.at(session).tenant, filter)
         {
             self.unindex_subscriber(cx, node, Target::session(session));
         }

@@ -10,6 +10,7 @@ use martlet_codec::QoS;
 use smallvec::SmallVec;
 
 use crate::fault::{self, Fault};
+use crate::id::TenantId;
 use crate::interest::InterestClass;
 use crate::node::{Cx, Node};
 use crate::record::{RETAINED_COPIES, SHARED_COPIES, SubscriptionRecord};
@@ -332,12 +333,13 @@ impl Shard {
             durable: self.sessions.at(session).durable && qos > QoS::AtMostOnce,
             number: subscription.number,
         };
-        self.index_subscriber(cx, &subscription.filter, subscriber);
+        let tenant = self.sessions.at(session).tenant;
+        self.index_subscriber(cx, tenant, &subscription.filter, subscriber);
     }
 
     /// A session's own subscription to this filter, without share name.
     pub(super) fn own_subscription(&mut self, session: u32, filter: &str) -> Option<&Subscriber> {
-        let node = self.tree.find(filter)?;
+        let node = self.tree.find(self.sessions.at(session).tenant, filter)?;
         let slot = self.sessions.at(session).subscriptions.slot(node)?;
         self.tree.get(node)?.list().get(slot as usize)
     }
@@ -356,10 +358,11 @@ impl Shard {
     pub(crate) fn index_subscriber<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
+        tenant: TenantId,
         filter: &str,
         subscriber: Subscriber,
     ) -> NodeKey {
-        let (node, subscribers) = self.tree.entry(filter, Subscribers::default);
+        let (node, subscribers) = self.tree.entry(tenant, filter, Subscribers::default);
         let before = subscribers.class();
         let slot = match subscriber.target.as_session() {
             Some(session) => self.sessions.at(session).subscriptions.slot(node),
@@ -376,7 +379,7 @@ impl Shard {
             }
         }
         let class = subscribers.class();
-        self.interest_changed(cx, filter, before, class);
+        self.interest_changed(cx, (tenant, filter), before, class);
         node
     }
 
@@ -387,7 +390,7 @@ impl Shard {
         node: NodeKey,
         target: Target,
     ) {
-        let filter = self.tree.filter(node);
+        let (tenant, filter) = self.tree.filter(node);
         let Some(subscribers) = self.tree.get_mut(node) else {
             return;
         };
@@ -408,24 +411,24 @@ impl Shard {
             self.tree.remove(node);
         }
         if fault::is(Fault::InterestStays) {
-            self.epochs.raise(&filter);
+            self.epochs.raise(tenant, &filter);
             return;
         }
-        self.interest_changed(cx, &filter, before, class);
+        self.interest_changed(cx, (tenant, &filter), before, class);
     }
 
     /// The index has changed: routes are computed anew, and the node is told if it has to know.
     fn interest_changed<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
-        filter: &str,
+        (tenant, filter): (TenantId, &str),
         before: InterestClass,
         class: InterestClass,
     ) {
-        self.epochs.raise(filter);
+        self.epochs.raise(tenant, filter);
         if before != class {
             let shard = self.id;
-            cx.node.set_interest(shard, filter, class);
+            cx.node.set_interest(shard, tenant, filter, class);
         }
     }
 
@@ -456,15 +459,15 @@ impl Shard {
         };
         subscribers.replace(slot, subscriber);
         let class = subscribers.class();
-        let filter = self.tree.filter(node);
-        self.interest_changed(cx, &filter, before, class);
+        let (tenant, filter) = self.tree.filter(node);
+        self.interest_changed(cx, (tenant, &filter), before, class);
     }
 
     /// What a session may receive has changed: routes to it are computed anew.
     pub(crate) fn raise_epochs_of(&mut self, session: u32) {
         for (node, _) in self.sessions.at(session).subscriptions.own.clone() {
-            let filter = self.tree.filter(node);
-            self.epochs.raise(&filter);
+            let (tenant, filter) = self.tree.filter(node);
+            self.epochs.raise(tenant, &filter);
         }
     }
 
@@ -484,7 +487,7 @@ impl Shard {
         };
         let own = session.subscriptions.own.iter().filter_map(|(node, slot)| {
             let found = self.tree.get(*node)?.list().get(*slot as usize)?;
-            let filter = self.tree.filter(*node).into();
+            let filter = self.tree.filter(*node).1.into();
             Some(SubscriptionInfo {
                 no_local: found.no_local,
                 retain_as_published: found.retain_as_published,

@@ -141,6 +141,23 @@ impl Client {
         Ok(())
     }
 
+    /// Sends CONNECT over a Unix socket that is connected already and does not block; an open
+    /// connection is dropped first.
+    ///
+    /// # Errors
+    /// The runtime does not take the socket.
+    pub fn connect_over(
+        &mut self,
+        socket: std::os::unix::net::UnixStream,
+        options: &ConnectOptions,
+    ) -> Result<(), NetError> {
+        self.close();
+        self.stream = Some(Stream::Plain(Carrier::Tcp(of_unix(socket)?)));
+        let now = self.now();
+        self.session.connect(options, now);
+        Ok(())
+    }
+
     /// The next event. Cancelling it loses nothing.
     ///
     /// # Errors
@@ -257,14 +274,16 @@ impl Client {
 
 async fn open(endpoint: &Endpoint) -> Result<TcpStream, NetError> {
     if let Some(path) = &endpoint.unix {
-        let socket = UnixStream::connect(path).await?.into_std()?;
-        // To be read from and written to it is no other thing.
-        let stream = std::net::TcpStream::from(OwnedFd::from(socket));
-        return Ok(TcpStream::from_std(stream)?);
+        return Ok(of_unix(UnixStream::connect(path).await?.into_std()?)?);
     }
     let tcp = open_tcp(endpoint).await?;
     tcp.set_nodelay(endpoint.no_delay)?;
     Ok(tcp)
+}
+
+/// To be read from and written to, a Unix socket is no other thing.
+fn of_unix(socket: std::os::unix::net::UnixStream) -> io::Result<TcpStream> {
+    TcpStream::from_std(std::net::TcpStream::from(OwnedFd::from(socket)))
 }
 
 /// Tries each address of the host in turn.

@@ -123,10 +123,19 @@ impl Gate {
     }
 
     /// Who is this? Does not block; what is known is answered at once, on this thread.
-    pub fn ask(&self, asked: Authentication, answer: impl FnOnce(Authenticated) + Send + 'static) {
+    pub fn ask(
+        &self,
+        mut asked: Authentication,
+        answer: impl FnOnce(Authenticated) + Send + 'static,
+    ) {
         let address = asked.address.map(|(address, _)| address);
+        let policy = self.policy();
+        if asked.step.is_none() {
+            policy.settle_tenant(&mut asked);
+        }
         let name = asked.user_name.as_deref();
-        if let Some(why) = self.policy().banned(&asked.client_id, name, address) {
+        let tenant = asked.realm.tenant();
+        if let Some(why) = policy.banned(tenant, &asked.client_id, name, address) {
             let reason = ReasonCode::Banned;
             return answer(Authenticated::Refused { reason, why });
         }
@@ -145,8 +154,8 @@ impl Gate {
             return answer(verified);
         }
         let caller = Caller {
-            realm: asked.listener.realm,
-            address: asked.address.map(|(address, _)| address),
+            realm: asked.realm,
+            address,
             user_name: asked.user_name.clone(),
         };
         if let Some(why) = state.failures.locked(&caller, Instant::now()) {

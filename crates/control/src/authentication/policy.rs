@@ -9,7 +9,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use martlet_broker::{Authenticated, Authentication, Identity, Realm, RuleBook, Rules, Whose};
+use martlet_broker::{
+    Authenticated, Authentication, Identity, Realm, RuleBook, Rules, TenantId, Whose,
+};
 use martlet_codec::ReasonCode;
 use martlet_registry::{BanKind, COMMON_TENANT, Snapshot};
 
@@ -69,6 +71,18 @@ pub trait Source: fmt::Debug + Send + Sync {
     /// The same with these tables; none: it does not look at any.
     fn with_tables(&self, tables: &Arc<Snapshot>) -> Option<Arc<dyn Source>> {
         let _ = tables;
+        None
+    }
+
+    /// The same for the users and devices of a tenant; none: it knows of no tenants.
+    fn in_tenant(&self, tenant: u32) -> Option<Arc<dyn Source>> {
+        let _ = tenant;
+        None
+    }
+
+    /// The name of who brings a proof of it beside the User Name.
+    fn name_shown(&self, asked: &Authentication) -> Option<String> {
+        let _ = asked;
         None
     }
 
@@ -198,10 +212,11 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// A policy that remembers what was verified for five minutes, and refusals for five seconds.
+    /// A policy with these realms, and those of all tenants of the tables, that remembers what was verified for five minutes, and refusals for five seconds.
     pub fn new(realms: BTreeMap<Realm, Chain>) -> Self {
+        let nobody = Arc::new(Rules::closed());
         Self {
-            realms,
+            realms: with_tenants(realms, &nobody),
             remembered: Duration::from_secs(300),
             refusal_remembered: Duration::from_secs(5),
             lockout: Lockout {
@@ -210,16 +225,17 @@ impl Policy {
             },
             scram: false,
             made_up_key: None,
-            nobody: Arc::new(Rules::closed()),
+            nobody,
         }
     }
 
     /// Who has no credentials.
     pub(super) fn anonymous(&self, asked: &Authentication, known: u64) -> Authenticated {
-        let realm = asked.listener.realm;
+        let realm = asked.realm;
         match self.realms.get(&realm) {
             Some(chain) if asked.listener.allow_anonymous => Authenticated::Accepted {
                 identity: Identity {
+                    tenant: realm.tenant(),
                     realm,
                     rules: Arc::clone(&chain.anonymous),
                     ..Identity::anyone()
@@ -240,7 +256,8 @@ impl Policy {
         known: u64,
         place: &Place,
     ) -> Authenticated {
-        let realm = self.realms.get(&asked.listener.realm);
+        let realm = self.realms.get(&asked.realm);
+        let banned = |name| self.banned(asked.realm.tenant(), &asked.client_id, name, None);
         let sources = realm.map_or(&[][..], |chain| &chain.sources);
         if sources.is_empty() {
             // A name that nobody can prove is none.
@@ -259,7 +276,7 @@ impl Policy {
                         return Authenticated::refused(why);
                     }
                     // It may have come by a proof that names it, as a certificate does.
-                    if let Some(why) = self.banned(&asked.client_id, Some(name), None) {
+                    if let Some(why) = banned(Some(name)) {
                         return Authenticated::refused(why);
                     }
                     return Authenticated::Accepted {
@@ -290,13 +307,14 @@ impl Policy {
     /// Why somebody is kept out, whatever they prove; none: nobody keeps them out.
     pub fn banned(
         &self,
+        tenant: TenantId,
         client_id: &str,
         user_name: Option<&str>,
         address: Option<IpAddr>,
     ) -> Option<String> {
         let tables = self.tables()?;
         let (name, now_ms) = (user_name.unwrap_or_default(), wall_ms());
-        let ban = tables.ban_of(COMMON_TENANT, client_id, name, address, now_ms)?;
+        let ban = tables.ban_of(tenant.0, client_id, name, address, now_ms)?;
         let what = match ban.kind {
             BanKind::ClientId => "Client Identifier",
             BanKind::UserName => "user",
@@ -324,7 +342,7 @@ impl Policy {
         if let Some(why) = all.find_map(|source| source.admits(user_name, client_id).err()) {
             return Standing::Barred(why);
         }
-        if let Some(why) = self.banned(client_id, Some(user_name), None) {
+        if let Some(why) = self.banned(realm.tenant(), client_id, Some(user_name), None) {
             return Standing::Barred(why);
         }
         let of = |knowledge| {
@@ -347,6 +365,52 @@ impl Policy {
         }
     }
 
+    /// Whose names count for a client that comes by a door of `realm`, and which of them is its
+    /// own, of the name that it comes with: `name@team` is one in the team's tenant, a user of the
+    /// tables is where they are, and all others are the door's.
+    pub fn tenant_of<'n>(&self, realm: Realm, name: &'n str) -> (Realm, &'n str) {
+        let Some(tables) = self.tables_at(realm) else {
+            return (realm, name);
+        };
+        if let Some((tenant, name)) = tables.qualified(name) {
+            return (Realm::of_tenant(TenantId(tenant)), name);
+        }
+        match tables.tenant_of(name) {
+            Some(tenant) if tenant != COMMON_TENANT && !tables.is_device(COMMON_TENANT, name) => {
+                (Realm::of_tenant(TenantId(tenant)), name)
+            }
+            _ => (realm, name),
+        }
+    }
+
+    /// As [`Policy::tenant_of`], by everything that a client shows.
+    pub(super) fn settle_tenant(&self, asked: &mut Authentication) {
+        if self
+            .tables_at(asked.realm)
+            .is_none_or(|tables| tables.tenants().next().is_none())
+        {
+            return;
+        }
+        if let Some(name) = asked.user_name.clone() {
+            let (realm, name) = self.tenant_of(asked.realm, &name);
+            if realm != asked.realm {
+                (asked.realm, asked.user_name) = (realm, Some(name.into()));
+                return;
+            }
+        }
+        let chain = self.realms.get(&asked.realm);
+        let mut sources = chain.into_iter().flat_map(|chain| &chain.sources);
+        if let Some(shown) = sources.find_map(|source| source.name_shown(asked)) {
+            asked.realm = self.tenant_of(asked.realm, &shown).0;
+        }
+    }
+
+    /// The tables that clients are looked for in who come by a door of this realm.
+    fn tables_at(&self, realm: Realm) -> Option<&Arc<Snapshot>> {
+        let chain = self.realms.get(&realm)?;
+        chain.sources.iter().find_map(|source| source.tables())
+    }
+
     /// The tables that users and devices stand in; none: nobody is looked for there.
     pub fn tables(&self) -> Option<&Arc<Snapshot>> {
         let mut sources = self.realms.values().flat_map(|chain| &chain.sources);
@@ -359,7 +423,9 @@ impl Policy {
             let changed = source.with_tables(tables);
             changed.unwrap_or_else(|| Arc::clone(source))
         };
-        let realms = self.realms.iter().map(|(realm, chain)| {
+        let common = self.realms.iter();
+        let common = common.filter(|(realm, _)| realm.tenant() == TenantId(0));
+        let realms = common.map(|(realm, chain)| {
             let chain = Chain {
                 sources: chain.sources.iter().map(with).collect(),
                 anonymous: Arc::clone(&chain.anonymous),
@@ -367,7 +433,7 @@ impl Policy {
             (*realm, chain)
         });
         Self {
-            realms: realms.collect(),
+            realms: with_tenants(realms.collect(), &self.nobody),
             lockout: self.lockout,
             nobody: Arc::clone(&self.nobody),
             ..*self
@@ -435,6 +501,37 @@ impl Policy {
         }
         all
     }
+}
+
+/// The realms with those of all tenants of the tables: what is asked for the node's clients is
+/// asked for theirs as far as it knows of tenants. Nobody is anonymous there.
+fn with_tenants(mut realms: BTreeMap<Realm, Chain>, nobody: &Arc<Rules>) -> BTreeMap<Realm, Chain> {
+    let has_tables = |chain: &&Chain| chain.sources.iter().any(|source| source.tables().is_some());
+    let common = realms.get(&Realm::COMMON).filter(has_tables);
+    let Some(chain) = common.or_else(|| realms.values().find(has_tables)) else {
+        return realms;
+    };
+    let mut found = chain.sources.iter().filter_map(|source| source.tables());
+    let tenants = found
+        .next()
+        .map(|tables| tables.tenants().collect::<Vec<_>>());
+    let of_tenant = |tenant: u32| {
+        let sources = chain.sources.iter();
+        let chain = Chain {
+            sources: sources
+                .filter_map(|source| source.in_tenant(tenant))
+                .collect(),
+            anonymous: Arc::clone(nobody),
+        };
+        (Realm::of_tenant(TenantId(tenant)), chain)
+    };
+    let all: Vec<_> = tenants
+        .unwrap_or_default()
+        .into_iter()
+        .map(of_tenant)
+        .collect();
+    realms.extend(all);
+    realms
 }
 
 fn wall_ms() -> i64 {

@@ -53,10 +53,17 @@ impl Gate {
             Ok(first) => first,
             Err(refused) => return answer(refused),
         };
+        let policy = self.policy();
+        let (realm, name) = policy.tenant_of(asked.realm, first.user_name());
+        let (address, name) = (asked.address.map(|(address, _)| address), Arc::from(name));
+        if let Some(why) = policy.banned(realm.tenant(), &asked.client_id, Some(&name), address) {
+            let reason = ReasonCode::Banned;
+            return answer(Authenticated::Refused { reason, why });
+        }
         let caller = Caller {
-            realm: asked.listener.realm,
-            address: asked.address.map(|(address, _)| address),
-            user_name: Some(first.user_name().into()),
+            realm,
+            address,
+            user_name: Some(Arc::clone(&name)),
         };
         let mut state = self.0.lock();
         if let Some(why) = state.failures.locked(&caller, std::time::Instant::now()) {
@@ -83,12 +90,12 @@ impl Gate {
             is_wanted: Some(Arc::new(move || !asker.is_gone())),
             ..place
         };
-        let (realm, client_id) = (asked.listener.realm, Arc::clone(&asked.client_id));
+        let client_id = Arc::clone(&asked.client_id);
         self.0.runtime.spawn(async move {
             let inner = Arc::clone(&waits.0);
             let begun = inner.hashing.work(&place, move || {
                 let (verifier, whose) =
-                    policy.scram_user(realm, &first, &client_id, &waits.0.made_up_key);
+                    policy.scram_user(realm, &name, &client_id, &waits.0.made_up_key);
                 let (exchange, data) = Exchange::begin(&first, verifier, &nonce()?);
                 let proving = Proving {
                     exchange,
@@ -115,7 +122,8 @@ impl Gate {
         asked: &Authentication,
         step: &Step,
     ) -> Result<ClientFirst, Authenticated> {
-        let is_on = self.0.lock().policy.scram;
+        let policy = self.policy();
+        let is_on = policy.scram;
         if !is_on || *step.method != *METHOD {
             let why = match *step.method == *METHOD {
                 true => format!("{METHOD} is not switched on (auth.scram)"),
@@ -126,7 +134,11 @@ impl Gate {
         }
         let first = ClientFirst::parse(&step.data).map_err(Authenticated::refused)?;
         let other = asked.user_name.as_deref();
-        let is_same = |name| prepared_name(name).is_ok_and(|name| name == first.user_name());
+        // When it proves it again, its name is the one that it has in its tenant.
+        let (_, own) = policy.tenant_of(asked.realm, first.user_name());
+        let is_same = |name| {
+            prepared_name(name).is_ok_and(|name| [first.user_name(), own].contains(&name.as_ref()))
+        };
         match other.is_some_and(|name| !is_same(name)) {
             true => Err(Authenticated::refused(
                 "the user name in CONNECT is another than that which is proved",
@@ -183,11 +195,10 @@ impl Policy {
     fn scram_user(
         &self,
         realm: Realm,
-        first: &ClientFirst,
+        name: &str,
         client_id: &str,
         made_up_key: &[u8; 32],
     ) -> (Verifier, Result<Identity, String>) {
-        let name = first.user_name();
         let chain = self.realms.get(&realm);
         let sources = chain.map_or(&[][..], |chain| &chain.sources);
         // For every name, so that the time it takes tells nothing.

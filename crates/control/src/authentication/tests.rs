@@ -86,6 +86,7 @@ fn question(user: &str, password: &str) -> Authentication {
             generation: 0,
         },
         listener: Arc::new(ListenerPolicy::default()),
+        realm: Realm::COMMON,
         address: None,
         version: ProtocolVersion::V5,
         client_id: user.into(),
@@ -198,6 +199,7 @@ impl Bench {
                 allow_anonymous,
                 ..ListenerPolicy::default()
             }),
+            realm: Realm::COMMON,
             address: None,
             version: ProtocolVersion::V5,
             client_id: "c".into(),

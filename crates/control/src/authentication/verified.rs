@@ -37,6 +37,7 @@ impl Digester {
         // Of the door, all that an answer depends on.
         let door = &asked.listener;
         context.update(&door.realm.0.to_be_bytes());
+        context.update(&asked.realm.0.to_be_bytes());
         context.update(&[u8::from(door.allow_anonymous), u8::from(door.authenticate)]);
         let parts = [
             Some(door.name.as_bytes()),

@@ -319,7 +319,8 @@ fn is_trouble(kind: Kind, event: &Event) -> bool {
     }
 }
 
-fn has_topic(event: &Event, filter: &str) -> bool {
+/// It is about this topic, or one that this Topic Filter matches.
+pub(crate) fn has_topic(event: &Event, filter: &str) -> bool {
     let topic: &str = match event {
         Event::Published(message) => &message.topic,
         Event::Delivered(message) => &message.topic,

@@ -337,6 +337,11 @@ fn user_of(event: &Event) -> Option<&UserName> {
     }
 }
 
+/// Where its client is, if it says so itself.
+pub(crate) fn ip_of(event: &Event) -> Option<IpAddr> {
+    address_of(event).map(|(ip, _)| ip)
+}
+
 fn address_of(event: &Event) -> Option<(IpAddr, u16)> {
     match event {
         Event::Connected { address, .. }

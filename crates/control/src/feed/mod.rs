@@ -11,9 +11,10 @@ mod line;
 mod panel;
 mod push;
 
+pub(crate) use filter::has_topic;
 pub use filter::{Filter, Kind, Kinds, NoKind, Sample};
-pub(crate) use line::packet_name;
 pub use line::{FeedEvent, Gone};
+pub(crate) use line::{ip_of, packet_name};
 pub use panel::{Frame, Panel};
 pub use push::{Push, PushSeen, PushState, run as push};
 

@@ -6,6 +6,7 @@
 //! not known to have left, so after a break the last few may come twice; their order is kept.
 
 use std::collections::VecDeque;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -52,6 +53,8 @@ const WARNING: &str = "events-push";
 pub struct Push {
     /// `ws://host/app/<key>`, or `wss`.
     pub url: String,
+    /// CAs by which the server's certificate is good; none: those of the system.
+    pub ca_file: Option<PathBuf>,
     /// Longest frame.
     pub frame_bytes_max: usize,
     /// Which of the kinds that the panel has names for.
@@ -146,7 +149,7 @@ pub async fn run(control: Arc<Control>, push: Push, state: Arc<PushState>) {
     };
     let mut pause = PAUSE_FIRST;
     loop {
-        let opened = tokio::time::timeout(PATIENCE, open(&push.url)).await;
+        let opened = tokio::time::timeout(PATIENCE, open(&push)).await;
         let why = match opened.unwrap_or_else(|_| Err("no answer".to_owned())) {
             Err(why) => why,
             Ok(socket) => {
@@ -181,8 +184,10 @@ fn jittered(pause: Duration) -> Duration {
     pause / 2 + pause / 2 * chance / 1_000
 }
 
-async fn open(url: &str) -> Result<Socket, String> {
-    let request = url
+async fn open(push: &Push) -> Result<Socket, String> {
+    let request = push
+        .url
+        .as_str()
         .into_client_request()
         .map_err(|error| error.to_string())?;
     let uri = request.uri().clone();
@@ -201,7 +206,8 @@ async fn open(url: &str) -> Result<Socket, String> {
         false => Box::new(stream),
         true => {
             let files = ClientFiles {
-                system_cas: true,
+                system_cas: push.ca_file.is_none(),
+                ca_file: push.ca_file.clone(),
                 ..ClientFiles::default()
             };
             let config = client_config(&files).map_err(|error| error.to_string())?;

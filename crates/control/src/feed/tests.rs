@@ -1,6 +1,6 @@
 use std::sync::Mutex as StdMutex;
 
-use martlet_broker::{ListenerPolicy, MessageId, PublishedMessage};
+use martlet_broker::{ListenerPolicy, MessageId, PublishedMessage, TenantId};
 use martlet_codec::{PacketType, ProtocolVersion, QoS, ReasonCode};
 
 use super::*;
@@ -44,6 +44,7 @@ fn published(client_id: &str, qos: QoS, payload: &[u8]) -> Event {
 
 fn connected(client_id: &str) -> Event {
     Event::Connected {
+        tenant: TenantId(0),
         client_id: client_id.to_owned(),
         user: None,
         version: ProtocolVersion::V5,
@@ -57,6 +58,7 @@ fn connected(client_id: &str) -> Event {
 
 fn disconnected(client_id: &str) -> Event {
     Event::Disconnected {
+        tenant: TenantId(0),
         client_id: client_id.to_owned(),
         user: None,
         reason: ReasonCode::Success,

@@ -2,6 +2,7 @@
 //! `admin.sock` in its data directory.
 
 use std::fs::File;
+use std::ops::ControlFlow;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::ExitCode;
@@ -9,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
-use http_body_util::{BodyExt as _, Empty};
+use http_body_util::{BodyExt as _, Full};
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
 use martlet_api::page::Page;
@@ -315,19 +316,64 @@ impl std::error::Error for Refusal {}
 /// So long an answer takes at most.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// A request to a node.
+#[derive(Clone, Copy)]
+struct Question<'a> {
+    method: &'a str,
+    path: &'a str,
+    /// What the answer is to be.
+    accept: &'a str,
+    /// JSON.
+    body: Option<&'a str>,
+}
+
+impl<'a> Question<'a> {
+    fn get(path: &'a str) -> Self {
+        Self {
+            method: "GET",
+            path,
+            accept: "*/*",
+            body: None,
+        }
+    }
+}
+
 /// What the node of this data directory answers.
 pub(crate) fn ask(data_dir: &Path, method: &str, path: &str) -> anyhow::Result<String> {
+    let question = Question {
+        method,
+        ..Question::get(path)
+    };
+    answer(data_dir, question, PATIENCE)
+}
+
+/// What it answers to JSON, which it may take so much longer for.
+pub(crate) fn ask_with(
+    data_dir: &Path,
+    (method, path): (&str, &str),
+    body: &str,
+    longer: Duration,
+) -> anyhow::Result<String> {
+    let question = Question {
+        method,
+        body: Some(body),
+        ..Question::get(path)
+    };
+    answer(data_dir, question, PATIENCE + longer)
+}
+
+fn answer(data_dir: &Path, question: Question<'_>, patience: Duration) -> anyhow::Result<String> {
     wait(async {
         let (stream, _) = connect(data_dir).await?;
-        let asking = async { text_of(send(stream, method, path).await?).await };
-        tokio::time::timeout(PATIENCE, asking)
+        let asking = async { text_of(send(stream, question).await?).await };
+        tokio::time::timeout(patience, asking)
             .await
             .with_context(|| {
                 format!(
                     "the node at {} took the question and has not answered for {} s: is it stopped, \
                      or its disk stuck?",
                     data_dir.join(admin_socket::FILE_NAME).display(),
-                    PATIENCE.as_secs()
+                    patience.as_secs()
                 )
             })?
     })
@@ -397,7 +443,7 @@ pub(crate) fn download(data_dir: &Path, path: &str, mut file: &File) -> anyhow::
     use std::io::Write as _;
     wait(async {
         let (stream, _) = connect(data_dir).await?;
-        let mut response = send(stream, "GET", path).await?;
+        let mut response = send(stream, Question::get(path)).await?;
         while let Some(frame) = response.frame().await {
             if let Ok(bytes) = frame?.into_data() {
                 file.write_all(&bytes)?;
@@ -407,20 +453,60 @@ pub(crate) fn download(data_dir: &Path, path: &str, mut file: &File) -> anyhow::
     })
 }
 
+/// Takes the events of a stream (text/event-stream) as they come, the data of each, until that
+/// breaks it off; true if the node has ended it.
+pub(crate) fn follow(
+    data_dir: &Path,
+    path: &str,
+    mut take: impl FnMut(&str) -> ControlFlow<()>,
+) -> anyhow::Result<bool> {
+    let question = Question {
+        accept: "text/event-stream",
+        ..Question::get(path)
+    };
+    wait(async {
+        let (stream, _) = connect(data_dir).await?;
+        let mut response = send(stream, question).await?;
+        let mut unread = Vec::new();
+        while let Some(frame) = response.frame().await {
+            let Ok(bytes) = frame?.into_data() else {
+                continue;
+            };
+            unread.extend_from_slice(&bytes);
+            let Some(end) = unread.iter().rposition(|byte| *byte == b'\n') else {
+                continue;
+            };
+            let lines: Vec<u8> = unread.drain(..=end).collect();
+            let lines = String::from_utf8_lossy(&lines);
+            let data = lines.lines().filter_map(|line| line.strip_prefix("data:"));
+            for json in data {
+                if take(json.trim_start()).is_break() {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
+    })
+}
+
 /// Sends a request; the answer's head has come, and it is a success.
 async fn send(
     stream: UnixStream,
-    method: &str,
-    path: &str,
+    question: Question<'_>,
 ) -> anyhow::Result<hyper::Response<hyper::body::Incoming>> {
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     tokio::spawn(connection);
-    let request = hyper::Request::builder()
-        .method(method)
-        .uri(path)
+    let mut request = hyper::Request::builder()
+        .method(question.method)
+        .uri(question.path)
         .header(hyper::header::HOST, "martlet")
-        .body(Empty::<Bytes>::new())?;
+        .header(hyper::header::ACCEPT, question.accept);
+    if question.body.is_some() {
+        request = request.header(hyper::header::CONTENT_TYPE, "application/json");
+    }
+    let body = Bytes::copy_from_slice(question.body.unwrap_or_default().as_bytes());
+    let request = request.body(Full::new(body))?;
     let response = sender.send_request(request).await?;
     let status = response.status();
     if !status.is_success() {

@@ -46,7 +46,7 @@ pub(crate) fn by_program_name(mut args: Vec<OsString>) -> Vec<OsString> {
 /// The text for standard error when an option lacks its argument; the exit code is 1.
 pub(crate) fn normalise(args: Vec<OsString>, cli: &clap::Command) -> Result<Vec<OsString>, String> {
     let Some(command) = mosquitto_command(&args, cli) else {
-        return Ok(args);
+        return Ok(with_two_dashes(args));
     };
     let mut result = args[..2].to_vec();
     let defaults = configuration_path(command.get_name())
@@ -56,6 +56,25 @@ pub(crate) fn normalise(args: Vec<OsString>, cli: &clap::Command) -> Result<Vec<
     rewrite(&defaults, command, &mut result)?;
     rewrite(&args[2..], command, &mut result)?;
     Ok(result)
+}
+
+/// Options of `martlet serve` that programs with options of one dash have too, so that nobody has
+/// to write a start-up line anew.
+const ONE_DASH: &[&str] = &["-reverb-host", "-reverb-app-key"];
+
+fn with_two_dashes(mut args: Vec<OsString>) -> Vec<OsString> {
+    if args.get(1).is_none_or(|command| command != "serve") {
+        return args;
+    }
+    for arg in args.iter_mut().skip(2) {
+        let name = arg.to_str().and_then(|text| text.split('=').next());
+        if name.is_some_and(|name| ONE_DASH.contains(&name)) {
+            let mut two = OsString::from("-");
+            two.push(&*arg);
+            *arg = two;
+        }
+    }
+    args
 }
 
 /// The text for standard error when clap refused the arguments of a mosquitto-like subcommand,
@@ -231,6 +250,27 @@ mod tests {
         Command::new("martlet")
             .subcommand(sub)
             .subcommand(Command::new("serve"))
+    }
+
+    #[test]
+    fn serve_takes_some_options_with_one_dash() {
+        let normalised = |args: &[&str]| {
+            let args = args.iter().map(OsString::from).collect();
+            let all = normalise(args, &cli()).unwrap().into_iter();
+            all.map(|arg| arg.into_string().unwrap())
+                .collect::<Vec<_>>()
+        };
+        let args = [
+            "martlet",
+            "serve",
+            "-reverb-host",
+            "h:8080",
+            "-reverb-app-key=k",
+        ];
+        let got = normalised(&args);
+        assert_eq!(got[2..], ["--reverb-host", "h:8080", "--reverb-app-key=k"]);
+        let others = ["martlet", "config", "-reverb-host"];
+        assert_eq!(normalised(&others), others);
     }
 
     fn rewritten(args: &[&str]) -> Result<Vec<String>, String> {

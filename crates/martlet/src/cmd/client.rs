@@ -81,6 +81,8 @@ pub(crate) struct SessionCommand {
 
 #[derive(Subcommand, Debug)]
 enum SessionAction {
+    /// List sessions, with a connection or without
+    Ls(ListOptions),
     /// End a session, with its subscriptions and all that waits for it
     Rm(NamedOptions),
 }
@@ -100,9 +102,13 @@ pub(crate) fn run(command: &ClientCommand) -> ExitCode {
 
 /// Runs `martlet session`.
 pub(crate) fn run_session(command: &SessionCommand) -> ExitCode {
-    let SessionAction::Rm(options) = &command.action;
-    let done = delete(options, "sessions", "its session is ended");
-    finish_as(options.admin.json, done)
+    match &command.action {
+        SessionAction::Ls(options) => finish_as(options.admin.json, list(options)),
+        SessionAction::Rm(options) => {
+            let done = delete(options, "sessions", "its session is ended");
+            finish_as(options.admin.json, done)
+        }
+    }
 }
 
 fn list(options: &ListOptions) -> anyhow::Result<String> {

@@ -11,7 +11,7 @@ use martlet_access::edit;
 use martlet_access::hash::{self, Kind};
 use martlet_access::{PasswordFile, Plain};
 use martlet_control::text::{printable, typed};
-use martlet_registry::USER_ROLE;
+use martlet_registry::{Actor, ApiRole, NewUser, USER_ROLE, UserChange};
 
 use crate::cmd::admin;
 use crate::cmd::node_options::NodeOptions;
@@ -77,6 +77,18 @@ struct AddOptions {
     /// What the user may do: administrator, user or one of martlet role ls [default: user]
     #[arg(long, value_name = "ROLE")]
     role: Option<String>,
+    /// What the user may do with the API and the panel: administrator, operator, viewer or none
+    /// [default: none; of an administrator administrator]
+    #[arg(long, value_name = "ROLE", value_parser = api_role)]
+    api_role: Option<ApiRole>,
+}
+
+fn api_role(text: &str) -> Result<ApiRole, String> {
+    let known = || {
+        let words: Vec<&str> = ApiRole::ALL.iter().map(|role| role.word()).collect();
+        format!("expected {}", words.join(", "))
+    };
+    ApiRole::from_word(text).ok_or_else(known)
 }
 
 #[derive(Args, Debug)]
@@ -87,11 +99,14 @@ struct SetOptions {
     /// What the user may do
     #[arg(long, value_name = "ROLE")]
     role: Option<String>,
+    /// What the user may do with the API and the panel: administrator, operator, viewer or none
+    #[arg(long, value_name = "ROLE", value_parser = api_role)]
+    api_role: Option<ApiRole>,
     /// Let the user in
     #[arg(long, conflicts_with = "disable")]
     enable: bool,
     /// Let the user in no more; connections of theirs end
-    #[arg(long, required_unless_present_any = ["role", "enable"])]
+    #[arg(long, required_unless_present_any = ["role", "api_role", "enable"])]
     disable: bool,
     #[command(flatten)]
     node: NodeOptions,
@@ -103,8 +118,11 @@ struct SetOptions {
 /// Runs the command.
 pub(crate) fn run(command: &UserCommand) -> ExitCode {
     let outcome = match &command.action {
-        Action::Add(options) => change(&options.change, options.role.as_deref(), false),
-        Action::Passwd(options) => change(options, None, true),
+        Action::Add(options) => {
+            let roles = (options.role.as_deref(), options.api_role);
+            change(&options.change, roles, false)
+        }
+        Action::Passwd(options) => change(options, (None, None), true),
         Action::Rm(options) => remove(options),
         Action::Set(options) => set(options),
         Action::Ls(options) => list(options),
@@ -182,12 +200,15 @@ fn users(path: &Path) -> anyhow::Result<Vec<String>> {
     Ok(users)
 }
 
-fn change(options: &ChangeOptions, role: Option<&str>, is_there: bool) -> anyhow::Result<String> {
+/// What a user may do as a client, and with the API.
+type Roles<'a> = (Option<&'a str>, Option<ApiRole>);
+
+fn change(options: &ChangeOptions, roles: Roles<'_>, is_there: bool) -> anyhow::Result<String> {
     let UserOptions { user, file } = &options.user;
     let Some(path) = file.path()? else {
-        return change_in_tables(options, role.unwrap_or(USER_ROLE), is_there);
+        return change_in_tables(options, roles, is_there);
     };
-    if role.is_some() {
+    if roles != (None, None) {
         bail!(
             "users of a password file have no roles: auth.acl_file says what they may do; without \
              auth.password_file the tables of the data directory hold users and roles"
@@ -230,15 +251,33 @@ fn changed_text(line: &str, shown: Option<&str>, told: &str) -> String {
     }
 }
 
-fn change_in_tables(options: &ChangeOptions, role: &str, is_there: bool) -> anyhow::Result<String> {
+fn change_in_tables(
+    options: &ChangeOptions,
+    (role, api_role): Roles<'_>,
+    is_there: bool,
+) -> anyhow::Result<String> {
     let UserOptions { user, file } = &options.user;
+    let role = role.unwrap_or(USER_ROLE);
+    let api_role = api_role.unwrap_or(match role {
+        // Whoever administers the broker administers the node.
+        ADMINISTRATOR => ApiRole::Administrator,
+        _ => ApiRole::None,
+    });
+    let new = NewUser {
+        role: role.to_owned(),
+        api_role,
+        ..NewUser::new(user)
+    };
     let password = match options.generate {
         true => hash::made_up_password().map_err(anyhow::Error::msg)?,
         false => prompt::new_password(user)?,
     };
     tables::with(&file.node, async |registry| match is_there {
         true => registry.set_password(user, &password).await,
-        false => registry.add_user(user, role, &password).await,
+        false => {
+            let actor = Actor::local();
+            registry.create_user(&actor, new, &password).await.map(drop)
+        }
     })?;
     let shown = options.generate.then_some(&*password);
     let told = tables::tell_node(&file.node);
@@ -249,6 +288,7 @@ fn change_in_tables(options: &ChangeOptions, role: &str, is_there: bool) -> anyh
         });
         if !is_there {
             answer["role"] = role.into();
+            answer["api_role"] = api_role.word().into();
         }
         return Ok(format!("{answer}\n"));
     }
@@ -289,10 +329,16 @@ fn set(options: &SetOptions) -> anyhow::Result<String> {
     };
     refuse_in_password_file(node, user)?;
     let before = administrators(node)?;
+    let change = UserChange {
+        role: options.role.clone(),
+        api_role: options.api_role,
+        enabled,
+        ..UserChange::default()
+    };
     tables::with(node, async |registry| {
-        registry
-            .set_user(user, options.role.as_deref(), enabled)
-            .await
+        let actor = Actor::local();
+        let changed = registry.change_user(&actor, user, change, None);
+        changed.await.map(drop)
     })?;
     warn_of_none(node, before)?;
     let told = tables::tell_node(node);
@@ -364,8 +410,8 @@ fn list(options: &FileOptions) -> anyhow::Result<String> {
     if options.json {
         let users = users.iter().map(|user| {
             serde_json::json!({
-                "name": user.name, "role": user.role, "enabled": user.enabled,
-                "created_ms": user.created_ms,
+                "name": user.name, "role": user.role, "api_role": user.api_role.word(),
+                "enabled": user.enabled, "created_ms": user.created_ms,
             })
         });
         let all: Vec<_> = users.collect();
@@ -373,8 +419,12 @@ fn list(options: &FileOptions) -> anyhow::Result<String> {
     }
     let line = |user: &martlet_registry::User| {
         let state = if user.enabled { "" } else { " disabled" };
+        let api = match user.api_role {
+            ApiRole::None => String::new(),
+            role => format!(" api:{}", role.word()),
+        };
         format!(
-            "{:<24} {}{state}\n",
+            "{:<24} {}{api}{state}\n",
             printable(&user.name),
             printable(&user.role)
         )

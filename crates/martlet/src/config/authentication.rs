@@ -119,7 +119,7 @@ impl<'a> Doors<'a> {
         let Some(chain) = self.chain(Some(table))? else {
             return Ok(None);
         };
-        let mut realm = Realm(crc32c_of(name));
+        let mut realm = Realm::numbered(crc32c_of(name));
         while [Realm::COMMON, Realm::OWN_RULES].contains(&realm) || self.realms.contains_key(&realm)
         {
             realm.0 = realm.0.wrapping_add(1);

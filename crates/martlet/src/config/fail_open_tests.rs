@@ -514,6 +514,7 @@ fn is_let_in(
             generation: 0,
         },
         listener: Arc::clone(listener),
+        realm: listener.realm,
         address: None,
         version: ProtocolVersion::V5,
         client_id: CLIENT_ID.into(),

@@ -3,12 +3,14 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use ipnet::IpNet;
 use martlet_api::{ApiKey, Settings};
 use martlet_certificates::{ClientCertificates, ServerFiles, server_config};
 use martlet_control::principal::Scopes;
 use martlet_reactor::TlsSettings;
 
 use crate::config::load::{ConfigError, Effective};
+use crate::config::resolve::network;
 use crate::config::schema::Value;
 
 /// A listener of the HTTP server.
@@ -115,11 +117,14 @@ pub(super) fn settings(
         let why = format!("{origin:?} is no origin, expected one such as https://panel.example");
         return Err(unusable("http.origins", why));
     }
+    let proxies = list("http.trusted_proxies");
+    let proxies: Result<Vec<IpNet>, String> = proxies.iter().map(|one| network(one)).collect();
     Ok(Settings {
         keys: keys.map_err(|why| unusable("http.api_keys", why))?,
         open_routes,
         origins,
         hosts: list("http.hosts"),
+        trusted_proxies: proxies.map_err(|why| unusable("http.trusted_proxies", why))?,
         body_bytes: effective.integer("http.body_bytes") as usize,
         rate: number("http.rate"),
         burst: number("http.burst"),

@@ -8,7 +8,9 @@ use ipnet::IpNet;
 use martlet_broker::{
     EventInterest, Limits, ListenerPolicy, QueueFull, RateExceeded, Realm, Settings,
 };
-use martlet_certificates::{ClientCertificates, ServerFiles, server_config};
+use martlet_certificates::{
+    ClientCertificates, ClientFiles, ServerFiles, client_config, server_config,
+};
 use martlet_codec::QoS;
 use martlet_control::UserPlaces;
 use martlet_control::authentication::Policy;
@@ -313,8 +315,23 @@ fn push(effective: &Effective) -> Result<Option<Push>, ConfigError> {
         "" => Ok(Panel::kinds()),
         text => Kinds::parse(text),
     };
+    let ca_file = Some(effective.text("events.push_ca_file"));
+    let ca_file = ca_file.filter(|path| !path.is_empty()).map(PathBuf::from);
+    if ca_file.is_some() && !url.starts_with("wss://") {
+        let why = "events.push_url is not wss://, so no certificate is looked at".to_owned();
+        return Err(unusable("events.push_ca_file", why));
+    }
+    if let Some(path) = &ca_file {
+        let files = ClientFiles {
+            ca_file: Some(path.clone()),
+            ..ClientFiles::default()
+        };
+        client_config(&files)
+            .map_err(|error| unusable("events.push_ca_file", error.to_string()))?;
+    }
     Ok(Some(Push {
         url: url.to_owned(),
+        ca_file,
         frame_bytes_max: effective.integer("events.push_bytes_max") as usize,
         kinds: kinds.map_err(|error| unusable("events.push_kinds", error.to_string()))?,
     }))
@@ -588,6 +605,7 @@ fn policy(
             "subscription_identifiers",
             general("subscription_identifiers"),
         ),
+        own: None,
         shared_subscription_available: switch(
             "shared_subscriptions",
             general("shared_subscriptions"),
@@ -696,15 +714,19 @@ fn proxies(table: &ListenerTable) -> Result<Vec<IpNet>, String> {
     let Some(Value::Text(text)) = table.get("proxy_from").map(|found| &found.value) else {
         return Ok(Vec::new());
     };
-    let networks = text.split(',').map(|network| {
-        let network = network.trim();
-        let found = network.parse::<IpNet>().ok();
-        let address = || network.parse::<IpAddr>().ok().map(IpNet::from);
-        found.or_else(address).ok_or_else(|| {
-            format!("proxy_from: {network:?} is no address or network such as 10.0.0.0/8")
-        })
-    });
-    networks.collect()
+    let networks = text.split(',').map(network);
+    let all: Result<_, String> = networks.collect();
+    all.map_err(|why| format!("proxy_from: {why}"))
+}
+
+/// A network, or an address as one.
+pub(super) fn network(text: &str) -> Result<IpNet, String> {
+    let text = text.trim();
+    let found = text.parse::<IpNet>().ok();
+    let address = || text.parse::<IpAddr>().ok().map(IpNet::from);
+    found
+        .or_else(address)
+        .ok_or_else(|| format!("{text:?} is no address or network such as 10.0.0.0/8"))
 }
 
 /// Mode of the file of a Unix socket.

@@ -604,6 +604,12 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
         "Comma-separated names by which listeners on loopback may be asked for besides localhost and 127.0.0.1, as by a proxy that keeps the Host of its clients.",
     ),
     (
+        "http.trusted_proxies",
+        Kind::Text,
+        Default::Text(""),
+        "Comma-separated addresses or networks of proxies, such as 127.0.0.1 or 10.0.0.0/8, whose X-Forwarded-For is believed: limits of rates, the audit and the log have the address of the proxy's client then. Nobody else's is looked at.",
+    ),
+    (
         "http.connections",
         Kind::Integer {
             min: 1,
@@ -707,6 +713,12 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
         Kind::Text,
         Default::Text(""),
         "Events are pushed to this server, which speaks the protocol of Laravel Reverb and Pusher: ws://HOST:PORT/app/KEY or wss://HOST/app/KEY. Each is a frame with the names and fields of the MQTT Panel. Payloads are among them.",
+    ),
+    (
+        "events.push_ca_file",
+        Kind::Text,
+        Default::Text(""),
+        "With wss://: a file of CAs (PEM) by which the certificate of that server is good, instead of those of the system.",
     ),
     (
         "events.push_bytes_max",

@@ -30,12 +30,14 @@ fn listeners(all: &[ListenerConfig], urls: &[String], http: &[String]) -> Vec<Li
         protocol: "mqtt",
         is_secure: listener.tls.is_some(),
         needs_credentials: !listener.policy.allow_anonymous,
+        connections: None,
     });
     let http = http.iter().map(|url| ListenerFacts {
         url: url.clone(),
         protocol: "http",
         is_secure: url.starts_with("https:"),
         needs_credentials: true,
+        connections: None,
     });
     mqtt.chain(http).collect()
 }

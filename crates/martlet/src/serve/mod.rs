@@ -11,6 +11,7 @@ mod reload;
 mod stalling;
 
 use std::collections::BTreeMap;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -19,10 +20,11 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use clap::Args;
 use martlet_api::{Api, UNCLAIMED};
-use martlet_broker::{Command, Event, ListenerPolicy, RuleBook, ShardId};
+use martlet_broker::{Command, Event, ListenerPolicy, RuleBook, ShardId, TenantId};
 use martlet_control::authentication::Policy;
 use martlet_control::backup::{RESTORING, STORE};
 use martlet_control::feed::{self, PushState};
+use martlet_control::history;
 use martlet_control::presence::{Alive, Keeper};
 use martlet_control::tables::{PresenceInTables, Tables};
 use martlet_control::text::typed;
@@ -274,6 +276,7 @@ async fn run_node(
     let tables = Arc::new(Tables::new(node.tables.clone(), Arc::clone(&control)));
     let alive = Arc::new(Alive::open(&node.data_dir));
     let presence = keep_presence(node, &control, &tables, &alive).await;
+    tokio::spawn(history::keep(Arc::clone(&control)));
     if let Some(push) = &node.push {
         let state = Arc::<PushState>::default();
         control.set_push(Arc::clone(&state));
@@ -598,6 +601,10 @@ impl Shards for ReactorShards {
         self.running.open_connections() as u64
     }
 
+    fn clients_by_listener(&self) -> Vec<u32> {
+        self.running.clients_by_listener()
+    }
+
     fn events_dropped(&self) -> u64 {
         self.running.stats().events_dropped
     }
@@ -637,6 +644,10 @@ impl Shards for ReactorShards {
             messages: stats.bodies as u64,
             entries: stats.entries as u64,
         })
+    }
+
+    fn attach(&self, tenant: TenantId) -> std::io::Result<UnixStream> {
+        self.running.attach(tenant)
     }
 
     fn recheck_certificates(&self) {

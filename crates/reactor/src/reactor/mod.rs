@@ -385,6 +385,7 @@ impl Reactor {
                 } => {
                     self.open(stream, address, listener);
                 }
+                Control::Attached { stream, policy } => self.attach(stream, policy),
                 Control::Adopt {
                     stream,
                     layers,
@@ -526,6 +527,21 @@ impl Reactor {
         }
         let proxy = by_proxy.then(ProxyHeader::default);
         self.insert(stream, id, Layers::new(proxy, tls, web));
+    }
+
+    /// Begins a connection of a part of the node, which is MQTT and nothing below it.
+    fn attach(&mut self, stream: Stream, policy: Arc<ListenerPolicy>) {
+        let Ok(entropy) = self.entropy.take() else {
+            self.socket_count.lower();
+            return;
+        };
+        let peer = Peer {
+            address: None,
+            listener: policy,
+            entropy,
+        };
+        let id = self.driver.call(|shard, cx| shard.open(cx, peer));
+        self.insert(stream, id, None);
     }
 
     /// Lets connections in that came before this tick looked which sockets are readable, and reads

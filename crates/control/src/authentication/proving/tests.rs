@@ -101,6 +101,7 @@ impl Bench {
                 realm: Realm(7),
                 ..ListenerPolicy::default()
             }),
+            realm: Realm(7),
             address: None,
             version: ProtocolVersion::V5,
             client_id: "c".into(),

@@ -18,6 +18,8 @@ pub struct CertificateNames {
     field: NameFrom,
     people: People,
     registry: Option<Arc<Snapshot>>,
+    /// Whose names.
+    tenant: u32,
     /// Names that the registry does not hold are nobody's.
     is_strict: bool,
 }
@@ -30,6 +32,7 @@ impl CertificateNames {
             field,
             people,
             registry,
+            tenant: COMMON_TENANT,
             is_strict: false,
         }
     }
@@ -40,13 +43,37 @@ impl CertificateNames {
         Self { is_strict, ..self }
     }
 
+    fn with(&self, tables: &Arc<Snapshot>, tenant: u32) -> Self {
+        Self {
+            field: self.field,
+            people: self.people.clone(),
+            registry: Some(Arc::clone(tables)),
+            tenant,
+            is_strict: self.is_strict,
+        }
+    }
+
+    /// What the name that a certificate shows is in this tenant; none: it is nobody's there. Whoever
+    /// signs certificates for all tenants says with the name for which one it is; only users have
+    /// names that are no other tenant's.
+    fn name_here<'n>(&self, shown: &'n str) -> Option<&'n str> {
+        if self.tenant == COMMON_TENANT {
+            return Some(shown);
+        }
+        let registry = self.registry.as_ref()?;
+        match registry.qualified(shown) {
+            Some((tenant, name)) => (tenant == self.tenant).then_some(name),
+            None => (registry.tenant_of(shown) == Some(self.tenant)).then_some(shown),
+        }
+    }
+
     fn voucher(&self) -> Voucher {
         vouchers::voucher_of("certificates", &[format!("{:?}", self.field).as_bytes()])
     }
 
     fn rules(&self, name: &str) -> Arc<Rules> {
         let registry = self.registry.as_ref();
-        let rules = registry.and_then(|registry| registry.rules_of(COMMON_TENANT, name));
+        let rules = registry.and_then(|registry| registry.rules_of(self.tenant, name));
         rules.map_or_else(|| self.people.rules_of(Some(name)), Arc::clone)
     }
 
@@ -55,22 +82,25 @@ impl CertificateNames {
             return Finding::Stranger;
         };
         match user_name(certificate, self.field) {
-            Ok(name) => {
+            Ok(shown) => {
                 let registry = self.registry.as_ref();
+                let Some(name) = self.name_here(&shown) else {
+                    return Finding::Stranger;
+                };
                 let admitted =
-                    registry.map(|known| known.admits(COMMON_TENANT, &name, &asked.client_id));
+                    registry.map(|known| known.admits(self.tenant, name, &asked.client_id));
                 if let Some(Err(refusal)) = admitted {
                     return refused(refusal);
                 }
                 if self.is_strict
-                    && registry.is_none_or(|held| held.known(COMMON_TENANT, &name).is_none())
+                    && registry.is_none_or(|held| held.known(self.tenant, name).is_none())
                 {
                     return Finding::NotNow(format!(
                         "its certificate is good, and {name} is neither a user nor a device of the \
                          tables"
                     ));
                 }
-                let rules = self.rules(&name);
+                let rules = self.rules(name);
                 let Finding::Known(identity) = known(asked, name.into(), rules) else {
                     return Finding::Stranger;
                 };
@@ -107,12 +137,19 @@ impl Source for CertificateNames {
 
     fn with_tables(&self, tables: &Arc<Snapshot>) -> Option<Arc<dyn Source>> {
         self.registry.as_ref()?;
-        Some(Arc::new(Self {
-            field: self.field,
-            people: self.people.clone(),
-            registry: Some(Arc::clone(tables)),
-            is_strict: self.is_strict,
-        }))
+        Some(Arc::new(self.with(tables, self.tenant)))
+    }
+
+    fn in_tenant(&self, tenant: u32) -> Option<Arc<dyn Source>> {
+        // Of a tenant only those are let in whom it has.
+        let registry = self.registry.as_ref()?;
+        Some(Arc::new(
+            self.with(registry, tenant).of_registry_alone(true),
+        ))
+    }
+
+    fn name_shown(&self, asked: &Authentication) -> Option<String> {
+        user_name(asked.certificate.as_ref()?, self.field).ok()
     }
 
     /// Anybody may have a certificate of that name.
@@ -122,7 +159,7 @@ impl Source for CertificateNames {
 
     fn knows(&self, user_name: &str) -> Knowledge {
         let held = self.registry.as_ref();
-        let is_held = held.is_some_and(|held| held.known(COMMON_TENANT, user_name).is_some());
+        let is_held = held.is_some_and(|held| held.known(self.tenant, user_name).is_some());
         match self.is_strict && !is_held {
             true => Knowledge::No,
             false => Knowledge::ByProof,

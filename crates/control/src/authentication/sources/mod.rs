@@ -31,7 +31,8 @@ use super::Finding;
 /// A user of a source, by name. Nobody else takes over a session of theirs.
 fn known(asked: &Authentication, user_name: Arc<str>, rules: Arc<Rules>) -> Finding {
     Finding::Known(Identity {
-        realm: asked.listener.realm,
+        tenant: asked.realm.tenant(),
+        realm: asked.realm,
         user_name: Some(user_name),
         rules,
         bound: true,

@@ -4,7 +4,7 @@ use std::any::Any;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use martlet_broker::{Authentication, Identity, Password, Rules, Whose};
+use martlet_broker::{Authentication, Identity, Password, Realm, Rules, TenantId, Whose};
 use martlet_registry::{COMMON_TENANT, Known, Refusal, Registry, Snapshot};
 
 use super::{Hashing, known, user};
@@ -15,20 +15,26 @@ use crate::authentication::{Finding, Looking, Place, Pretending, ScramUser, Sour
 #[derive(Debug)]
 pub struct RegistrySource {
     snapshot: Arc<Snapshot>,
+    /// Whose users and devices.
+    tenant: u32,
     hashing: Hashing,
 }
 
 impl RegistrySource {
-    /// The tables, which have been read.
+    /// The tables, which have been read; users and devices of the common tenant.
     pub fn new(snapshot: Arc<Snapshot>, hashing: Hashing) -> Self {
-        Self { snapshot, hashing }
+        Self {
+            snapshot,
+            tenant: COMMON_TENANT,
+            hashing,
+        }
     }
 
     async fn find(&self, asked: &Authentication, place: &Place) -> Finding {
         let Some(name) = asked.user_name.clone() else {
             return Finding::Stranger;
         };
-        match self.snapshot.known(COMMON_TENANT, &name) {
+        match self.snapshot.known(self.tenant, &name) {
             Some(Known::Device) => self.find_device(asked, name),
             Some(Known::User) => self.find_user(asked, name, place).await,
             None => Finding::Stranger,
@@ -40,8 +46,8 @@ impl RegistrySource {
         let secret = asked.password.as_ref().map_or(&[][..], Password::bytes);
         let checked =
             self.snapshot
-                .check_device(COMMON_TENANT, &id, &asked.client_id, secret, wall_ms());
-        let rules = self.snapshot.rules_of(COMMON_TENANT, &id);
+                .check_device(self.tenant, &id, &asked.client_id, secret, wall_ms());
+        let rules = self.snapshot.rules_of(self.tenant, &id);
         match (checked, rules) {
             (Some(Ok(ends)), Some(rules)) => match known(asked, id, Arc::clone(rules)) {
                 Finding::Known(identity) => Finding::Known(Identity {
@@ -57,7 +63,7 @@ impl RegistrySource {
 
     async fn find_user(&self, asked: &Authentication, name: Arc<str>, place: &Place) -> Finding {
         let snapshot = Arc::clone(&self.snapshot);
-        let rules = snapshot.rules_of(COMMON_TENANT, &name).cloned();
+        let rules = snapshot.rules_of(self.tenant, &name).cloned();
         let found = rules.map(|rules| known(asked, Arc::clone(&name), rules));
         let bytes = asked.password.as_ref().map_or(&[][..], Password::bytes);
         let proof = snapshot.hash_of(&name);
@@ -65,15 +71,15 @@ impl RegistrySource {
         if let Some(found) = &found
             && proof.is_some_and(|proof| self.hashing.is_known(&proof))
         {
-            let admits = snapshot.admits(COMMON_TENANT, &name, &asked.client_id);
+            let admits = snapshot.admits(self.tenant, &name, &asked.client_id);
             return admits.map_or_else(refused, |()| found.clone());
         }
         let (password, hashing) = (asked.password.clone(), self.hashing.clone());
-        let client_id = Arc::clone(&asked.client_id);
+        let (client_id, tenant) = (Arc::clone(&asked.client_id), self.tenant);
         let work = move || {
             let password = password.as_ref().map_or(&[][..], Password::bytes);
             match (
-                snapshot.check_user(COMMON_TENANT, &name, &client_id, password),
+                snapshot.check_user(tenant, &name, &client_id, password),
                 found,
             ) {
                 (Some(Ok(weak)), Some(found)) => {
@@ -126,7 +132,11 @@ fn wall_ms() -> i64 {
 
 impl Source for RegistrySource {
     fn name(&self) -> String {
-        format!("the registry {}", self.snapshot.location())
+        let location = self.snapshot.location();
+        match self.snapshot.team_of(self.tenant) {
+            None => format!("the registry {location}"),
+            Some(team) => format!("team {team} of the registry {location}"),
+        }
     }
 
     fn look<'a>(&'a self, asked: &'a Authentication, place: &'a Place) -> Looking<'a> {
@@ -150,12 +160,15 @@ impl Source for RegistrySource {
 
     fn scram(&self, user_name: &str, client_id: &str) -> ScramUser {
         let found = (
-            self.snapshot.scram(COMMON_TENANT, user_name, client_id),
-            self.snapshot.rules_of(COMMON_TENANT, user_name),
+            self.snapshot.scram(self.tenant, user_name, client_id),
+            self.snapshot.rules_of(self.tenant, user_name),
         );
         match found {
             (Some(Ok(Some(verifier))), Some(rules)) => {
+                let tenant = TenantId(self.tenant);
                 let identity = Identity {
+                    tenant,
+                    realm: Realm::of_tenant(tenant),
                     user_name: Some(user_name.into()),
                     rules: Arc::clone(rules),
                     bound: true,
@@ -170,52 +183,61 @@ impl Source for RegistrySource {
     }
 
     fn rules_of(&self, user_name: &str) -> Option<Arc<Rules>> {
-        self.snapshot.rules_of(COMMON_TENANT, user_name).cloned()
+        self.snapshot.rules_of(self.tenant, user_name).cloned()
     }
 
     fn no_longer_valid(&self, next: &[Arc<dyn Source>]) -> Vec<Whose> {
         match of_kind::<Self>(next) {
             Some(newer) => {
-                let gone = self
-                    .snapshot
-                    .no_longer_valid(COMMON_TENANT, &newer.snapshot);
+                let gone = self.snapshot.no_longer_valid(self.tenant, &newer.snapshot);
                 gone.into_iter().map(user).collect()
             }
-            None => self.snapshot.names(COMMON_TENANT).map(user).collect(),
+            None => self.snapshot.names(self.tenant).map(user).collect(),
         }
     }
 
     fn with_tables(&self, tables: &Arc<Snapshot>) -> Option<Arc<dyn Source>> {
-        let hashing = self.hashing.clone();
-        Some(Arc::new(Self::new(Arc::clone(tables), hashing)))
+        Some(Arc::new(Self {
+            snapshot: Arc::clone(tables),
+            tenant: self.tenant,
+            hashing: self.hashing.clone(),
+        }))
     }
 
     fn tables(&self) -> Option<&Arc<Snapshot>> {
         Some(&self.snapshot)
     }
 
+    fn in_tenant(&self, tenant: u32) -> Option<Arc<dyn Source>> {
+        Some(Arc::new(Self {
+            snapshot: Arc::clone(&self.snapshot),
+            tenant,
+            hashing: self.hashing.clone(),
+        }))
+    }
+
     fn gone_from_tables<'n>(&self, newer: &Snapshot, names: &'n [Arc<str>]) -> Vec<&'n Arc<str>> {
-        let is_gone = |name: &&Arc<str>| self.snapshot.is_gone(COMMON_TENANT, newer, name);
+        let is_gone = |name: &&Arc<str>| self.snapshot.is_gone(self.tenant, newer, name);
         names.iter().filter(is_gone).collect()
     }
 
     fn users(&self) -> Box<dyn Iterator<Item = &str> + '_> {
-        Box::new(self.snapshot.names(COMMON_TENANT))
+        Box::new(self.snapshot.names(self.tenant))
     }
 
     fn has_user(&self, user_name: &str) -> bool {
-        self.snapshot.known(COMMON_TENANT, user_name).is_some()
+        self.snapshot.known(self.tenant, user_name).is_some()
     }
 
     fn admits(&self, user_name: &str, client_id: &str) -> Result<(), String> {
-        match self.snapshot.admits(COMMON_TENANT, user_name, client_id) {
+        match self.snapshot.admits(self.tenant, user_name, client_id) {
             Ok(()) => Ok(()),
             Err(Refusal::Wrong(why) | Refusal::NotNow(why)) => Err(why),
         }
     }
 
     fn has_device(&self, user_name: &str) -> bool {
-        self.snapshot.known(COMMON_TENANT, user_name) == Some(Known::Device)
+        self.snapshot.known(self.tenant, user_name) == Some(Known::Device)
     }
 
     fn proves_devices(&self) -> bool {

@@ -1,0 +1,136 @@
+//! The main numbers of the node over time.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use martlet_control::Control;
+use martlet_control::history::{Range, Series};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use crate::extract::QueryOf;
+use crate::problem::Problem;
+use crate::time::Moment;
+
+/// Unless it is said: the last five minutes, which are kept for every second.
+const RANGE_MS: u64 = 300_000;
+
+/// Of which numbers, and when.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Wanted {
+    /// Names with commas between them; all unless it is said.
+    #[param(example = "messages_in,latency_p99")]
+    metrics: Option<String>,
+    /// From then on (RFC 3339); five minutes before `to` unless it is said.
+    #[param(example = "2026-11-21T14:00:00Z")]
+    from: Option<String>,
+    /// Until then (RFC 3339); now unless it is said.
+    to: Option<String>,
+    /// Seconds between two points; unless it is said, so many that there are some hundreds.
+    #[param(minimum = 1, maximum = 86_400)]
+    step: Option<u64>,
+}
+
+/// The node's numbers over time.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct HistoryView {
+    /// Seconds between two points.
+    pub step_secs: u64,
+    /// When each point begins. Where nothing was counted, before the start of the node too, there
+    /// is none.
+    #[serde(rename = "at", with = "martlet_control::rfc3339::list")]
+    #[schema(value_type = Vec<String>)]
+    pub at_ms: Vec<u64>,
+    /// The numbers.
+    pub series: Vec<SeriesView>,
+}
+
+/// One of them.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct SeriesView {
+    /// Its name.
+    #[schema(example = "messages_in")]
+    pub name: String,
+    /// What it is counted in: `1/s`, `B/s`, `1`, `ms`, `cores` or `B`.
+    #[schema(example = "1/s")]
+    pub unit: String,
+    /// What it means.
+    pub meaning: String,
+    /// A value for each time; none where it is not known, as a latency while nothing is sent.
+    pub values: Vec<Option<f32>>,
+}
+
+/// Metrics over time
+///
+/// The main numbers of the last day: every ten seconds, and of the last five minutes every second
+/// while there are 5,000 sessions at most. A point is the mean of its time, of `latency_p99` the
+/// highest. They are in memory alone, so a restart begins anew; `/metrics` has them for whoever
+/// keeps them longer.
+#[utoipa::path(get, path = "/api/v1/metrics/history", tag = "node", params(Wanted),
+    responses((status = 200, description = "The numbers", body = HistoryView)))]
+pub(crate) async fn history(
+    State(control): State<Arc<Control>>,
+    QueryOf(wanted): QueryOf<Wanted>,
+) -> Result<Json<HistoryView>, Problem> {
+    let series = match wanted.metrics.as_deref() {
+        None => Series::ALL.to_vec(),
+        Some(names) => names.split(',').map(named).collect::<Result<_, _>>()?,
+    };
+    let now = u64::try_from(Moment::now().as_ms()).unwrap_or_default();
+    let to_ms = moment("to", wanted.to.as_deref())?.unwrap_or(now);
+    let from_ms = moment("from", wanted.from.as_deref())?;
+    let range = Range {
+        from_ms: from_ms.unwrap_or(to_ms.saturating_sub(RANGE_MS)),
+        to_ms,
+        step_secs: wanted.step,
+    };
+    if wanted
+        .step
+        .is_some_and(|step| !(1..=86_400).contains(&step))
+    {
+        return Err(wrong("step", "expected 1 to 86400"));
+    }
+    let found = control.history.find(&series, range);
+    let found = found.map_err(|why| wrong("from", &why))?;
+    let each = series.iter().zip(found.values);
+    let views = each.map(|(series, values)| SeriesView {
+        name: series.name().to_owned(),
+        unit: series.unit().to_owned(),
+        meaning: series.meaning().to_owned(),
+        values,
+    });
+    Ok(Json(HistoryView {
+        step_secs: found.step_secs,
+        at_ms: found.at_ms,
+        series: views.collect(),
+    }))
+}
+
+fn named(name: &str) -> Result<Series, Problem> {
+    Series::from_name(name.trim()).ok_or_else(|| {
+        let known: Vec<&str> = Series::ALL.iter().map(|one| one.name()).collect();
+        wrong(
+            "metrics",
+            &format!("{name:?} is none of {}", known.join(", ")),
+        )
+    })
+}
+
+fn moment(parameter: &str, text: Option<&str>) -> Result<Option<u64>, Problem> {
+    let Some(text) = text else {
+        return Ok(None);
+    };
+    let found = Moment::parse(text).ok_or_else(|| {
+        let detail = "expected a time as RFC 3339 has it, such as 2026-11-21T14:00:00Z";
+        wrong(parameter, detail)
+    })?;
+    Ok(Some(u64::try_from(found.as_ms()).unwrap_or_default()))
+}
+
+fn wrong(parameter: &str, detail: &str) -> Problem {
+    Problem::bad_request(format!("the query: {parameter}: {detail}"))
+        .of_parameter(parameter, detail)
+}

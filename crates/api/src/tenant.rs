@@ -1,0 +1,73 @@
+//! Whose clients and topics a request is about.
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use martlet_broker::TenantId;
+use martlet_control::principal::Principal;
+use utoipa::IntoParams;
+
+use crate::api::Api;
+use crate::problem::{Problem, ProblemKind};
+
+/// The parameter of the query that names a team; taken here, so no other of the same handler's.
+pub(crate) const TEAM_PARAMETER: &str = "team";
+
+/// The query of requests about clients and topics, beside what is their own.
+#[derive(Debug, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct OfTenant {
+    /// Among the clients and topics of this team, by id or name, which has a tenant of its own.
+    /// Without it, among those of the team that asks, or of all teams that have none.
+    #[expect(
+        dead_code,
+        reason = "it stands in the document, and `InTenant` reads it"
+    )]
+    team: Option<String>,
+}
+
+/// The tenant that a request is about. Stands before [`QueryOf`](crate::extract::QueryOf) among
+/// what a handler takes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct InTenant(pub(crate) TenantId);
+
+/// The query's `team` is taken.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TeamTaken;
+
+impl FromRequestParts<Api> for InTenant {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
+        parts.extensions.insert(TeamTaken);
+        let principal = parts.extensions.get::<Principal>();
+        let own = principal.and_then(|principal| {
+            let team = principal.team.as_deref();
+            team.map(|team| (team, principal.tenant))
+        });
+        let query = parts.uri.query().unwrap_or_default();
+        let asked = form_urlencoded::parse(query.as_bytes())
+            .find_map(|(name, value)| (name == TEAM_PARAMETER).then_some(value));
+        match (own, asked) {
+            (None, None) => Ok(Self(TenantId::default())),
+            (Some((_, tenant)), None) => Ok(Self(tenant)),
+            (Some((team, tenant)), Some(asked)) if team == asked => Ok(Self(tenant)),
+            (Some((team, _)), Some(_)) => {
+                let detail = format!("who asks sees the team {team} alone");
+                Err(Problem::new(ProblemKind::Forbidden, detail))
+            }
+            (None, Some(asked)) => {
+                let policy = api.control.policy();
+                let tables = policy.as_ref().and_then(|policy| policy.tables());
+                let found = tables.and_then(|tables| {
+                    let by_id = tables.tenant_of_team(&asked);
+                    by_id.or_else(|| tables.tenant_named(&asked))
+                });
+                let found = found.ok_or_else(|| {
+                    let detail = format!("there is no team {asked:?} with a tenant of its own");
+                    Problem::bad_request(detail).of_parameter(TEAM_PARAMETER, "no such team")
+                });
+                Ok(Self(TenantId(found?)))
+            }
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! A request and its response (MQTT 5 section 4.10): a message is published, and the first that
+//! answers it is waited for, by a session of the node's own.
+//!
+//! The request itself goes the way of every message that an operator publishes, so that it is known
+//! whether anybody got it.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use aws_lc_rs::rand;
+use martlet_broker::{NewMessage, Published, TenantId};
+use martlet_client::{Acknowledgement, Client, ConnectOptions, Event, Message, NetError, Session};
+use martlet_client::{RequestError as Refusal, SubscribeRequest, UserPropertyList};
+use martlet_codec::{QoS, ReasonCode, RetainHandling};
+
+use crate::control::{Control, ControlError};
+
+/// Requests that wait for their responses at once.
+pub const REQUESTS_MAX: usize = 64;
+/// How long the node's own session may take until it is subscribed: it is this process, so beyond
+/// that the node is stalled.
+const SUBSCRIBED_WITHIN: Duration = Duration::from_secs(5);
+/// Where responses come whose topic nobody has chosen.
+const RESPONSES: &str = "response/api";
+
+/// The response to a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Response {
+    /// Topic Name.
+    pub topic: String,
+    /// Payload.
+    pub payload: Vec<u8>,
+    /// QoS that it came with.
+    pub qos: QoS,
+    /// Payload Format Indicator: the payload is UTF-8 text.
+    pub payload_is_utf8: Option<bool>,
+    /// Content Type.
+    pub content_type: Option<String>,
+    /// Correlation Data.
+    pub correlation_data: Option<Vec<u8>>,
+    /// User Properties, in order.
+    pub user_properties: Vec<(Box<str>, Box<str>)>,
+    /// From the request's acknowledgement until it came.
+    pub after: Duration,
+}
+
+/// What came of a request.
+#[derive(Clone, Debug)]
+pub enum Requested {
+    /// It is answered.
+    Answered(Published, Box<Response>),
+    /// It is published, and no response came in time.
+    Silent(Published, Box<str>),
+    /// It is published, and there was nobody who would get it: nothing was waited for.
+    Unheard(Published),
+    /// It is not published.
+    Refused(ReasonCode),
+}
+
+/// Why a request could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum RequestError {
+    /// Too many wait.
+    #[error("{REQUESTS_MAX} requests wait for their responses already")]
+    TooMany,
+    /// The shards do not answer.
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    /// There is no source of randomness.
+    #[error("this machine has no source of randomness")]
+    Randomness,
+    /// The node's own connection cannot be made.
+    #[error("the node cannot listen for a response: {0}")]
+    Connection(String),
+    /// Nothing can be subscribed to there.
+    #[error("the node cannot listen for a response: {}", .0.name())]
+    NotSubscribed(ReasonCode),
+}
+
+impl From<NetError> for RequestError {
+    fn from(error: NetError) -> Self {
+        Self::Connection(error.to_string())
+    }
+}
+
+impl From<Refusal> for RequestError {
+    fn from(error: Refusal) -> Self {
+        Self::Connection(error.to_string())
+    }
+}
+
+impl Control {
+    /// Publishes a message as [`Control::publish`] does and waits for its response for so long. A
+    /// message without a Response Topic gets one of the node's choice, one without Correlation Data
+    /// gets random ones. The response is the first message on the Response Topic that comes with
+    /// the same Correlation Data or, as from clients before MQTT 5, with none.
+    ///
+    /// # Errors
+    /// Nothing was published; or, of a shard that does not answer, it is not known.
+    pub async fn request(
+        &self,
+        caller: &str,
+        tenant: TenantId,
+        mut message: NewMessage,
+        timeout: Duration,
+    ) -> Result<Requested, RequestError> {
+        let place = self.requests.take().ok_or(RequestError::TooMany)?;
+        let mut random = [0; 16];
+        rand::fill(&mut random).map_err(|_| RequestError::Randomness)?;
+        let topic = message.response_topic.get_or_insert_with(|| {
+            format!("{RESPONSES}/{:032x}", u128::from_ne_bytes(random)).into()
+        });
+        let topic = topic.clone();
+        let correlation = message.correlation_data.get_or_insert(random.into());
+        let correlation = correlation.clone();
+        let listening = self.listen(tenant, &place, &topic);
+        let mut session = tokio::time::timeout(SUBSCRIBED_WITHIN, listening)
+            .await
+            .map_err(|_| RequestError::Connection("its session does not answer".to_owned()))??;
+        let outcomes = self.publish(caller, tenant, vec![message]).await?;
+        let Some(published) = outcomes.into_iter().next() else {
+            return Ok(Requested::Refused(ReasonCode::UnspecifiedError));
+        };
+        if published.reason.is_error() {
+            return Ok(Requested::Refused(published.reason));
+        }
+        if published.matched_here == 0 && published.other_shards == 0 {
+            return Ok(Requested::Unheard(published));
+        }
+        let since = Instant::now();
+        let waiting = response(&mut session, &correlation);
+        let requested = match tokio::time::timeout(timeout, waiting).await {
+            Ok(Ok(found)) => {
+                let response = Response::of(found, since.elapsed());
+                Requested::Answered(published, Box::new(response))
+            }
+            // Its time is over, or somebody has ended the session.
+            Ok(Err(_)) | Err(_) => Requested::Silent(published, topic),
+        };
+        let none = UserPropertyList::default();
+        session
+            .session()
+            .disconnect(ReasonCode::Success, None, &none);
+        session.finish().await;
+        Ok(requested)
+    }
+
+    /// A session of the node's own that is subscribed to this topic.
+    async fn listen(
+        &self,
+        tenant: TenantId,
+        place: &Place<'_>,
+        topic: &str,
+    ) -> Result<Client, RequestError> {
+        let socket = self.attach(tenant);
+        let socket = socket.map_err(|error| RequestError::Connection(error.to_string()))?;
+        let mut client = Client::new(Session::new());
+        let options = ConnectOptions {
+            client_id: format!("$api/request/{}", place.number),
+            keep_alive_secs: 0,
+            ..ConnectOptions::default()
+        };
+        client.connect_over(socket, &options)?;
+        let mut wanted = SubscribeRequest::one(topic, QoS::AtLeastOnce);
+        for (_, options) in &mut wanted.filters {
+            // What was there before the request is no response to it.
+            options.retain_handling = RetainHandling::DoNotSend;
+        }
+        loop {
+            match client.next_event().await? {
+                Event::Connected(_) => {
+                    let now = client.now();
+                    client.session().subscribe(&wanted, now)?;
+                }
+                Event::Refused { reason, .. } | Event::Disconnected { reason, .. } => {
+                    return Err(RequestError::NotSubscribed(reason));
+                }
+                Event::Completed {
+                    acknowledgement: Acknowledgement::Subscribed(reasons),
+                    ..
+                } => match reasons.first() {
+                    Some(reason) if reason.is_error() => {
+                        return Err(RequestError::NotSubscribed(*reason));
+                    }
+                    _ => return Ok(client),
+                },
+                _ => {}
+            }
+        }
+    }
+}
+
+/// The first message that answers.
+async fn response(client: &mut Client, correlation: &[u8]) -> Result<Message, NetError> {
+    loop {
+        match client.next_event().await? {
+            Event::Message(message) => {
+                let said = message.properties.correlation_data.as_deref();
+                if said.is_none_or(|said| said == correlation) {
+                    return Ok(*message);
+                }
+            }
+            Event::Disconnected { .. } => return Err(NetError::Closed),
+            _ => {}
+        }
+    }
+}
+
+impl Response {
+    fn of(message: Message, after: Duration) -> Self {
+        let properties = message.properties;
+        let pairs = properties.user_properties.iter();
+        Self {
+            user_properties: pairs
+                .map(|(name, value)| (name.into(), value.into()))
+                .collect(),
+            topic: message.topic,
+            payload: message.payload,
+            qos: message.qos,
+            payload_is_utf8: properties.payload_format_utf8,
+            content_type: properties.content_type,
+            correlation_data: properties.correlation_data,
+            after,
+        }
+    }
+}
+
+/// Places of requests that wait: the names of their sessions come again and again, so that nothing
+/// remembers more of them.
+#[derive(Debug, Default)]
+pub(crate) struct Places(Mutex<u64>);
+
+impl Places {
+    fn take(&self) -> Option<Place<'_>> {
+        let mut taken = self.lock();
+        let number = taken.trailing_ones();
+        if number as usize >= REQUESTS_MAX {
+            return None;
+        }
+        *taken |= 1 << number;
+        Some(Place {
+            places: self,
+            number,
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, u64> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One of them, until it is dropped.
+struct Place<'a> {
+    places: &'a Places,
+    number: u32,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        *self.places.lock() &= !(1 << self.number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn so_many_requests_wait_at_once_and_no_more() {
+        let places = Places::default();
+        let mut taken: Vec<_> = std::iter::from_fn(|| places.take()).collect();
+        assert_eq!(taken.len(), REQUESTS_MAX);
+        let given_back = taken.remove(5).number;
+        assert_eq!(places.take().map(|place| place.number), Some(given_back));
+    }
+}

@@ -1,0 +1,236 @@
+//! `martlet events`: what happens to clients, a line each, as it happens.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::ops::ControlFlow;
+use std::process::ExitCode;
+
+use clap::Args;
+use jiff::tz::TimeZone;
+use jiff::{Span, Timestamp};
+use martlet_control::feed::Kind;
+use martlet_control::text::printable;
+use serde_json::Value;
+
+use crate::cmd::admin::{AdminOptions, encoded, follow};
+
+/// Arguments of `martlet events`.
+#[derive(Args, Debug)]
+pub(crate) struct EventsOptions {
+    #[command(flatten)]
+    admin: AdminOptions,
+    /// Of this client alone
+    #[arg(long, value_name = "CLIENT")]
+    client: Option<String>,
+    /// Of this kind alone, repeatable: connected, refused, disconnected, subscribed, published,
+    /// delivered, dropped, packet, … or all [default: what happens to clients, not to messages]
+    #[arg(long = "type", short = 't', value_name = "KIND", value_delimiter = ',')]
+    kinds: Vec<String>,
+    /// With a topic that this Topic Filter matches, messages too
+    #[arg(long, value_name = "FILTER")]
+    topic: Option<String>,
+    /// What was refused or lost alone
+    #[arg(long)]
+    trouble: bool,
+    /// From then on, as far as it is kept: 10m, 2h, or a time as 2026-11-21T14:00:00Z
+    #[arg(long, value_name = "TIME")]
+    since: Option<String>,
+    /// End after so many
+    #[arg(long, short = 'n', value_name = "N")]
+    count: Option<u64>,
+}
+
+/// What happens to messages: there may be more of it than anybody reads, and it is built only while
+/// somebody does.
+const OF_MESSAGES: &[Kind] = &[Kind::Published, Kind::Delivered, Kind::Packet];
+
+/// As many as the node keeps, and more.
+const ALL_KEPT: usize = 1_000_000;
+
+/// Runs the command.
+pub(crate) fn run(options: &EventsOptions) -> ExitCode {
+    match show(options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("martlet: {}", printable(&format!("{error:#}")));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn show(options: &EventsOptions) -> anyhow::Result<()> {
+    let data_dir = options.admin.node.data_dir()?;
+    let since = options.since.as_deref().map(moment).transpose()?;
+    let target = target(options);
+    let mut out = std::io::stdout();
+    let colours =
+        std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) && out.is_terminal();
+    let mut left = options.count.unwrap_or(u64::MAX);
+    let ended = follow(&data_dir, &target, |json| {
+        let Ok(event) = serde_json::from_str::<Value>(json) else {
+            return ControlFlow::Continue(());
+        };
+        // Those that tell of losses have no time.
+        let at_ms = event["at_ms"].as_i64();
+        if at_ms.is_some_and(|at_ms| since.is_some_and(|since| at_ms < since.as_millisecond())) {
+            return ControlFlow::Continue(());
+        }
+        let text = match options.admin.json {
+            true => format!("{json}\n"),
+            false => line(&event, colours),
+        };
+        left -= 1;
+        // Nobody reads any more: that is their choice.
+        let is_read = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+        match (is_read, left) {
+            (Ok(()), 1..) => ControlFlow::Continue(()),
+            _ => ControlFlow::Break(()),
+        }
+    })?;
+    match ended {
+        true => anyhow::bail!("the node has ended the stream"),
+        false => Ok(()),
+    }
+}
+
+fn target(options: &EventsOptions) -> String {
+    let mut target = "/api/v1/events?".to_owned();
+    let mut put = |name: &str, value: &str| {
+        target.push_str(&format!("{name}={}&", encoded(value)));
+    };
+    let usual = || {
+        let all = Kind::ALL.iter();
+        let of_clients = all.filter(|kind| options.topic.is_some() || !OF_MESSAGES.contains(kind));
+        let names: Vec<&str> = of_clients
+            .filter(|kind| **kind != Kind::Packet)
+            .map(|kind| kind.name())
+            .collect();
+        names.join(",")
+    };
+    let kinds = match options.kinds.is_empty() {
+        true => usual(),
+        false => options.kinds.join(","),
+    };
+    put("kinds", &kinds);
+    if let Some(client) = &options.client {
+        put("client", client);
+    }
+    if let Some(topic) = &options.topic {
+        put("topic", topic);
+    }
+    if options.trouble {
+        put("trouble", "true");
+    }
+    if options.since.is_some() {
+        put("tail", &ALL_KEPT.to_string());
+    }
+    target.pop();
+    target
+}
+
+/// A time, or so long before now.
+fn moment(text: &str) -> anyhow::Result<Timestamp> {
+    if let Ok(at) = text.parse::<Timestamp>() {
+        return Ok(at);
+    }
+    let expected = || anyhow::anyhow!("--since {text}: expected 10m, 2h or 2026-11-21T14:00:00Z");
+    let span: Span = text.parse().map_err(|_| expected())?;
+    Timestamp::now().checked_sub(span).map_err(|_| expected())
+}
+
+/// Fields that are told in words of their own.
+const SAID: &[&str] = &[
+    "id",
+    "seq",
+    "at_ms",
+    "kind",
+    "client_id",
+    "user_name",
+    "claimed",
+    "address",
+    "topic",
+    "filter",
+    "why",
+    "reason",
+    "payload_encoding",
+];
+
+/// `14:03:07.512 connected     sensor-7 (site) 10.0.0.7:4242 listener=mqtt`
+fn line(event: &Value, colours: bool) -> String {
+    let text = |name: &str| event[name].as_str().map(printable);
+    let kind = text("kind").unwrap_or_default();
+    let is_trouble = kind.contains("refused")
+        || ["dropped", "rate_exceeded", "queue_full", "gone"].contains(&&*kind);
+    let (on, off) = match (colours, is_trouble) {
+        (true, true) => ("\x1b[31m", "\x1b[0m"),
+        (true, false) => ("\x1b[2m", "\x1b[0m"),
+        (false, _) => ("", ""),
+    };
+    let at = event["at_ms"].as_i64();
+    let at = at.and_then(|at_ms| Timestamp::from_millisecond(at_ms).ok());
+    let at = at
+        .unwrap_or_else(Timestamp::now)
+        .to_zoned(TimeZone::system());
+    let mut line = format!("{} {on}{kind:<17}{off}", at.strftime("%H:%M:%S%.3f"));
+    let mut say = |word: String| line.push_str(&format!(" {word}"));
+    if let Some(client) = text("client_id").filter(|client| !client.is_empty()) {
+        say(client);
+    }
+    if let Some(user) = text("user_name") {
+        let word = if event["claimed"] == true {
+            "claims "
+        } else {
+            ""
+        };
+        say(format!("({word}{user})"));
+    }
+    for name in ["address", "topic", "filter"] {
+        if let Some(found) = text(name).filter(|found| !found.is_empty()) {
+            say(found);
+        }
+    }
+    let others = event.as_object().into_iter().flatten();
+    for (name, value) in others.filter(|(name, _)| !SAID.contains(&name.as_str())) {
+        match value {
+            Value::String(text) => say(format!("{name}={}", printable(text))),
+            Value::Bool(true) => say(name.clone()),
+            Value::Bool(false) | Value::Null => {}
+            value => say(format!("{name}={value}")),
+        }
+    }
+    if let Some(why) = text("why").or_else(|| text("reason")) {
+        line.push_str(&format!(": {why}"));
+    }
+    line.push('\n');
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_line_says_who_what_where_and_why() {
+        let event = json!({
+            "id": "r-7", "seq": 7, "at_ms": 1_700_000_000_123_i64, "kind": "publish_refused",
+            "client_id": "sensor\u{1b}7", "user_name": "site", "claimed": true,
+            "address": "10.0.0.7:4242", "topic": "a/b", "qos": 1, "retain": false,
+            "why": "no rule permits it", "reason": "Not authorized",
+        });
+        let said = line(&event, false);
+        let rest = ".123 publish_refused   sensor\\u{1b}7 (claims site) 10.0.0.7:4242 a/b qos=1: \
+                    no rule permits it\n";
+        assert!(said.ends_with(rest), "{said}");
+    }
+
+    #[test]
+    fn a_time_is_one_or_so_long_ago() {
+        let now = Timestamp::now();
+        let ago = moment("10m").unwrap();
+        let secs = now.as_second() - ago.as_second();
+        assert!((599..=601).contains(&secs), "{secs}");
+        let at = moment("2026-11-21T14:00:00Z").unwrap();
+        assert_eq!(at.to_string(), "2026-11-21T14:00:00Z");
+        assert!(moment("yesterday").is_err());
+    }
+}

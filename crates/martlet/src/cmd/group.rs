@@ -1,0 +1,173 @@
+//! `martlet group`: groups of devices in the tables of a node, and who is in them.
+
+use std::process::ExitCode;
+
+use anyhow::bail;
+use clap::{Args, Subcommand};
+use martlet_control::text::printable;
+use martlet_registry::{Actor, DeviceRef, Group, NewGroup, Scope};
+use serde_json::json;
+
+use crate::cmd::role::{self, NodeAndForm};
+use crate::cmd::tables;
+
+/// Arguments of `martlet group`.
+#[derive(Subcommand, Debug)]
+pub(crate) enum GroupCommand {
+    /// List groups
+    Ls(NodeAndForm),
+    /// Add a group
+    #[command(alias = "new")]
+    Create(CreateGroup),
+    /// Remove a group; its devices stay
+    Rm(NamedGroup),
+    /// Have devices be in a group
+    Add(Members),
+    /// Take devices out of a group
+    Remove(Members),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct CreateGroup {
+    /// Its name
+    #[arg(value_name = "NAME")]
+    name: String,
+    /// For people
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    description: String,
+    /// Id of its team [default: none]
+    #[arg(long, value_name = "ID")]
+    team: Option<String>,
+    #[command(flatten)]
+    on: NodeAndForm,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct NamedGroup {
+    /// Its name or id
+    #[arg(value_name = "GROUP")]
+    group: String,
+    #[command(flatten)]
+    on: NodeAndForm,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Members {
+    /// Its name or id
+    #[arg(value_name = "GROUP")]
+    group: String,
+    /// Devices
+    #[arg(value_name = "DEVICE", required = true)]
+    devices: Vec<String>,
+    #[command(flatten)]
+    on: NodeAndForm,
+}
+
+/// Runs the command.
+pub(crate) fn run(command: &GroupCommand) -> ExitCode {
+    role::finish(work(command))
+}
+
+fn work(command: &GroupCommand) -> anyhow::Result<String> {
+    match command {
+        GroupCommand::Ls(on) => list(on),
+        GroupCommand::Create(options) => {
+            let new = NewGroup {
+                name: options.name.clone(),
+                description: options.description.clone(),
+                colour: String::new(),
+                team: options.team.clone(),
+            };
+            let group = tables::with(&options.on.node, async |registry| {
+                registry.add_group(&Actor::local(), new).await
+            })?;
+            let line = format!("Added the group {} ({})", group.name, group.id);
+            Ok(match options.on.json {
+                true => format!("{}\n", json!({ "id": group.id, "name": group.name })),
+                false => format!("{}\n", printable(&line)),
+            })
+        }
+        GroupCommand::Rm(NamedGroup { group, on }) => {
+            let found = find(on, group)?;
+            tables::with(&on.node, async |registry| {
+                registry
+                    .remove_group(&Actor::local(), &found.id, None)
+                    .await
+            })?;
+            let told = tables::tell_node(&on.node);
+            Ok(match on.json {
+                true => format!("{}\n", json!({ "removed": found.id })),
+                false => format!("Removed the group {}\n{told}", printable(&found.name)),
+            })
+        }
+        GroupCommand::Add(members) => change(members, true),
+        GroupCommand::Remove(members) => change(members, false),
+    }
+}
+
+fn groups(on: &NodeAndForm) -> anyhow::Result<Vec<Group>> {
+    tables::read(&on.node, async |registry| {
+        registry.groups(&Scope::All).await
+    })
+}
+
+/// By its id or its name, which is unique in its team alone.
+fn find(on: &NodeAndForm, named: &str) -> anyhow::Result<Group> {
+    let is_it = |group: &Group| group.id == named || group.name == named;
+    let mut found = groups(on)?.into_iter().filter(is_it);
+    match (found.next(), found.next()) {
+        (Some(group), None) => Ok(group),
+        (None, _) => bail!("there is no group {named}: martlet group ls"),
+        (Some(_), Some(_)) => bail!("several teams have a group {named}: name it by its id"),
+    }
+}
+
+fn list(on: &NodeAndForm) -> anyhow::Result<String> {
+    let all = groups(on)?;
+    if on.json {
+        let views: Vec<_> = all
+            .iter()
+            .map(|group| {
+                json!({
+                    "id": group.id, "name": group.name, "description": group.description,
+                    "team": group.team, "devices": group.devices,
+                })
+            })
+            .collect();
+        return Ok(format!("{}\n", json!({ "groups": views })));
+    }
+    let line = |group: &Group| {
+        let line = format!(
+            "{:<34} {:<24} {:>7} devices {}",
+            group.id, group.name, group.devices, group.description
+        );
+        format!("{}\n", printable(line.trim_end()))
+    };
+    Ok(all.iter().map(line).collect())
+}
+
+fn change(members: &Members, is_added: bool) -> anyhow::Result<String> {
+    let Members { group, devices, on } = members;
+    let found = find(on, group)?;
+    let names: Vec<DeviceRef<'_>> = devices.iter().map(|id| DeviceRef::Id(id)).collect();
+    let changed = tables::with(&on.node, async |registry| match is_added {
+        true => {
+            registry
+                .add_to_group(&Actor::local(), &found.id, &names)
+                .await
+        }
+        false => {
+            registry
+                .remove_from_group(&Actor::local(), &found.id, &names)
+                .await
+        }
+    })?;
+    // What a group permits decides from now on.
+    let told = tables::tell_node(&on.node);
+    let name = printable(&found.name);
+    Ok(match (on.json, is_added) {
+        (true, _) => format!("{}\n", json!({ "group": found.id, "changed": changed })),
+        (_, true) => format!("{changed} more are in the group {name}\n{told}"),
+        (_, false) => format!("{changed} are in the group {name} no more\n{told}"),
+    })
+}

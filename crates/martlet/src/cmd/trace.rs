@@ -1,0 +1,105 @@
+//! `martlet trace`: everything that a client, an address or a topic does goes to the node's log,
+//! for some minutes.
+
+use std::net::IpAddr;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use martlet_api::TraceView;
+use martlet_control::text::{printable, typed};
+use serde_json::{Value, json};
+
+use crate::cmd::admin::{AdminOptions, ask, ask_with, encoded, finish_as};
+
+/// Arguments of `martlet trace`.
+#[derive(Args, Debug)]
+pub(crate) struct TraceOptions {
+    #[command(flatten)]
+    admin: AdminOptions,
+    /// Client Identifier [default: list what is traced]
+    #[arg(value_name = "CLIENT", group = "subject")]
+    client: Option<String>,
+    /// All clients from this address
+    #[arg(long, value_name = "ADDRESS", group = "subject")]
+    address: Option<IpAddr>,
+    /// Messages with a topic that this Topic Filter matches
+    #[arg(long, value_name = "FILTER", group = "subject")]
+    topic: Option<String>,
+    /// The client is one of this team, by id or name, which has a tenant of its own
+    #[arg(long, value_name = "TEAM", requires = "client")]
+    team: Option<String>,
+    /// For so long
+    #[arg(long, short = 'm', value_name = "N", default_value_t = 10)]
+    minutes: u32,
+    /// End it now
+    #[arg(long, requires = "subject")]
+    end: bool,
+}
+
+const PATH: &str = "/api/v1/traces";
+
+/// Runs the command.
+pub(crate) fn run(options: &TraceOptions) -> ExitCode {
+    finish_as(options.admin.json, work(options))
+}
+
+fn work(options: &TraceOptions) -> anyhow::Result<String> {
+    let data_dir = options.admin.node.data_dir()?;
+    let (name, value) = match (&options.client, &options.address, &options.topic) {
+        (Some(client), ..) => ("client", client.clone()),
+        (_, Some(address), _) => ("address", address.to_string()),
+        (.., Some(topic)) => ("topic", topic.clone()),
+        _ => return list(options, &ask(&data_dir, "GET", PATH)?),
+    };
+    let team = options.team.as_deref();
+    let team = team.map_or(String::new(), |team| format!("team={}&", encoded(team)));
+    if options.end {
+        let target = format!("{PATH}?{team}{name}={}", encoded(&value));
+        ask(&data_dir, "DELETE", &target)?;
+        return Ok(match options.admin.json {
+            true => json!({ "ended": value }).to_string(),
+            false => format!("{} is traced no more", printable(&value)),
+        });
+    }
+    let mut body = json!({ "minutes": options.minutes });
+    body[name] = Value::String(value.clone());
+    let target = format!("{PATH}?{team}");
+    let asked = ("POST", target.trim_end_matches(['?', '&']));
+    let answer = ask_with(&data_dir, asked, &body.to_string(), Duration::ZERO)?;
+    if options.admin.json {
+        return Ok(answer);
+    }
+    let begun: TraceView = serde_json::from_str(&answer)?;
+    let until = begun.until.as_deref().unwrap_or("it is ended");
+    Ok(format!(
+        "{} is traced until {until}: its lines go to the log of the node\n\
+         To read along: martlet events --{name} {} --type all",
+        printable(&value),
+        typed(&value)
+    ))
+}
+
+fn list(options: &TraceOptions, body: &str) -> anyhow::Result<String> {
+    if options.admin.json {
+        return Ok(body.to_owned());
+    }
+    let all: Vec<TraceView> = serde_json::from_str(body)?;
+    if all.is_empty() {
+        return Ok("Nothing is traced".to_owned());
+    }
+    let line = |one: &TraceView| {
+        let address = one.address.map(|address| address.to_string());
+        let subject = match (&one.client, address, &one.topic) {
+            (Some(client), ..) => match one.tenant {
+                Some(tenant) => format!("client  {client} of tenant {tenant}"),
+                None => format!("client  {client}"),
+            },
+            (_, Some(address), _) => format!("address {address}"),
+            (.., topic) => format!("topic   {}", topic.as_deref().unwrap_or_default()),
+        };
+        let until = one.until.as_deref().unwrap_or("ended");
+        format!("{}  until {until}\n", printable(&subject))
+    };
+    Ok(all.iter().map(line).collect())
+}

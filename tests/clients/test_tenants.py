@@ -1,0 +1,385 @@
+"""Teams that own a tenant: the same Client Identifiers and topics, and nothing crosses: not by MQTT,
+not by HTTP, not by what is retained, shared, kept for later or left as a Will."""
+
+import base64
+import json
+import threading
+import urllib.parse
+
+import paho.mqtt.client as paho
+import pytest
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+from test_http_registry import DEADLINE_SECS, KEY, ask, call, node  # noqa: F401 (fixtures)
+
+TEAMS = ("north", "south")
+
+
+class Device:
+    """A client of MQTT 5, who it is, and what it was sent."""
+
+    def __init__(self, node, client_id, user, secret, clean=True, will=None, kept_secs=0):
+        self.got, self.code = [], None
+        self.connected, self.came, self.ended = (threading.Event() for _ in range(3))
+        self.client = paho.Client(
+            paho.CallbackAPIVersion.VERSION2, client_id=client_id, protocol=paho.MQTTv5)
+        if user:
+            self.client.username_pw_set(user, secret)
+        if will:
+            self.client.will_set(will, b"gone", 1)
+        self.client.on_connect = self._on_connect
+        self.client.on_message = self._on_message
+        self.client.on_disconnect = lambda *_: self.ended.set()
+        properties = Properties(PacketTypes.CONNECT)
+        properties.SessionExpiryInterval = kept_secs
+        self.client.connect("127.0.0.1", node.port(), clean_start=clean, properties=properties)
+        self.client.loop_start()
+        assert self.connected.wait(DEADLINE_SECS)
+
+    def _on_connect(self, _client, _data, _flags, code, _properties):
+        self.code = code
+        self.connected.set()
+
+    def _on_message(self, _client, _data, message):
+        self.got.append((message.topic, message.payload.decode(), bool(message.retain)))
+        self.came.set()
+
+    def subscribe(self, topic, qos=1):
+        done, codes = threading.Event(), []
+        self.client.on_subscribe = lambda *given: (codes.extend(given[3]), done.set())
+        self.client.subscribe(topic, qos)
+        assert done.wait(DEADLINE_SECS)
+        assert not codes[0].is_failure, codes
+
+    def publish(self, topic, payload, qos=1, retain=False):
+        done = threading.Event()
+        self.client.on_publish = lambda *_: done.set()
+        self.client.publish(topic, payload, qos, retain)
+        assert done.wait(DEADLINE_SECS)
+
+    def expect(self, *messages):
+        """These and no others; in their order, where it is promised: by topic and QoS."""
+        while len(self.got) < len(messages):
+            self.came.clear()
+            assert len(self.got) >= len(messages) or self.came.wait(DEADLINE_SECS), self.got
+        assert sorted(self.got) == sorted(messages)
+
+    def close(self):
+        self.client.disconnect()
+        self.client.loop_stop()
+
+    def break_off(self):
+        self.client.loop_stop()
+        self.client.socket().close()
+
+
+@pytest.fixture
+def teams(node):
+    return make_teams(node)
+
+
+def make_teams(node):
+    """Two teams, each with a tenant, a key, and a device `pump` and one named `reader`."""
+    call(node, "POST", "/api/v1/device-types", {"name": "free", "rules": ["topic readwrite #"]})
+    found = {}
+    for name in TEAMS:
+        team = call(node, "POST", "/api/v1/teams", {"name": name, "owns_tenant": True})
+        key = call(node, "POST", "/api/v1/keys", {
+            "name": f"of {name}", "team": team["id"], "scopes": ["administrator"]})["key"]
+        made = {one: call(node, "POST", "/api/v1/devices", {"id": one, "type": "free"}, key=key)
+                for one in ("pump", "reader")}
+        found[name] = {"id": team["id"], "key": key, **made}
+    return found
+
+
+def device(node, made, **how):
+    return Device(node, made["id"], made["user_name"], made["secret"], **how)
+
+
+def test_what_is_returned_once_connects_to_its_own_tenant_only(node, teams):
+    for name in TEAMS:
+        made = teams[name]["pump"]
+        assert made["user_name"] == f"pump@{name}"
+        own = device(node, made)
+        assert own.code == 0, own.code
+        own.close()
+    north, south = (teams[name]["pump"] for name in TEAMS)
+    for user, secret in ((north["user_name"], south["secret"]), ("pump", north["secret"]),
+                         ("pump@nowhere", north["secret"]), ("pump@", north["secret"])):
+        other = Device(node, "pump", user, secret)
+        assert other.code.is_failure, user
+        other.close()
+
+
+def test_nothing_crosses_by_mqtt(node, teams):
+    """Each message is published by each team, and each reader gets that of its own alone."""
+    readers = {name: device(node, teams[name]["reader"]) for name in TEAMS}
+    for reader in readers.values():
+        reader.subscribe("#", 2)
+        reader.subscribe("$share/all/+/shared", 1)
+    pumps = {name: device(node, teams[name]["pump"], will="pump/gone") for name in TEAMS}
+    # Both are connected by the same Client Identifier: neither takes the other over.
+    assert not any(pump.ended.is_set() for pump in pumps.values())
+    for name, pump in pumps.items():
+        for qos in (0, 1, 2):
+            pump.publish("pump/state", f"{name} {qos}", qos)
+        pump.publish("pump/kept", name, 1, retain=True)
+        pump.break_off()
+    for name, reader in readers.items():
+        own = [("pump/state", f"{name} {qos}", False) for qos in (0, 1, 2)]
+        reader.expect(*own, ("pump/kept", name, False), ("pump/gone", "gone", False))
+    for name in TEAMS:
+        late = device(node, teams[name]["pump"])
+        late.subscribe("pump/kept")
+        late.expect(("pump/kept", name, True))
+        late.close()
+    for reader in readers.values():
+        reader.close()
+
+
+def test_what_waits_for_a_client_is_its_tenants(start_node, variables, tmp_path):
+    """Also after a restart, by the records of the store."""
+    how = {"http": True, "variables": variables, "data_dir": tmp_path}
+    node = start_node(**how)
+    teams = make_teams(node)
+    for name in TEAMS:
+        reader = device(node, teams[name]["reader"], kept_secs=600)
+        reader.subscribe("waits/#")
+        reader.close()
+    for name in TEAMS:
+        pump = device(node, teams[name]["pump"])
+        pump.publish("waits/for", name)
+        pump.close()
+    node.terminate()
+    node.wait()
+    node = start_node(**how)
+    for name in TEAMS:
+        reader = device(node, teams[name]["reader"], clean=False, kept_secs=600)
+        reader.expect(("waits/for", name, False))
+        reader.close()
+
+
+def test_people_of_a_team_see_and_reach_its_clients_alone(node, teams):
+    pumps = {name: device(node, teams[name]["pump"]) for name in TEAMS}
+    for name, pump in pumps.items():
+        pump.subscribe(f"only/{name}")
+        pump.publish("kept", name, 1, retain=True)
+    try:
+        for name in TEAMS:
+            of = {"key": teams[name]["key"]}
+            other = next(one for one in TEAMS if one != name)
+            clients = call(node, "GET", "/api/v1/clients?total=true", **of)
+            assert [one["client_id"] for one in clients["items"]] == ["pump"]
+            found = call(node, "GET", "/api/v1/clients/pump", **of)
+            assert f"only/{name}" in json.dumps(found) and f"only/{other}" not in json.dumps(found)
+            subscriptions = call(node, "GET", "/api/v1/subscriptions", **of)["items"]
+            assert [one["filter"] for one in subscriptions] == [f"only/{name}"]
+            kept = call(node, "GET", "/api/v1/retained?payload=true", **of)["items"]
+            assert [base64.b64decode(one["payload"]).decode() if one.get("payload_encoding") == "base64"
+                    else one["payload"] for one in kept] == [name]
+            theirs = f"team={teams[other]['id']}"
+            for path in ("clients", "subscriptions", "retained", "clients/pump", "sessions/pump"):
+                call(node, "GET", f"/api/v1/{path}?{theirs}", **of, expect=403)
+            call(node, "POST", f"/api/v1/publish?{theirs}", {"topic": "x", "payload": "y"}, **of,
+                 expect=403)
+            for path in ("status", "config", "logs/levels", "backup", "events", "why?name=pump"):
+                call(node, "GET", f"/api/v1/{path}", **of, expect=403)
+        # Who sees all says which.
+        for name in TEAMS:
+            found = call(node, "GET", f"/api/v1/subscriptions?team={name}")["items"]
+            assert [one["filter"] for one in found] == [f"only/{name}"]
+        assert call(node, "GET", "/api/v1/clients")["items"] == []
+        call(node, "GET", "/api/v1/clients?team=nobody", expect=400)
+        # What one team does reaches nobody of the other's.
+        north, south = (pumps[name] for name in TEAMS)
+        south.subscribe("#")
+        south.expect(("kept", "south", True))
+        of = {"key": teams["north"]["key"]}
+        call(node, "POST", "/api/v1/publish", {"topic": "only/south", "payload": "no"}, **of)
+        call(node, "DELETE", "/api/v1/retained/kept", **of)
+        call(node, "DELETE", "/api/v1/clients/pump", **of)
+        assert north.ended.wait(DEADLINE_SECS)
+        south.publish("only/south", "yes")
+        south.expect(("kept", "south", True), ("only/south", "yes", False))
+        assert len(call(node, "GET", "/api/v1/retained", key=teams["south"]["key"])["items"]) == 1
+    finally:
+        for pump in pumps.values():
+            pump.close()
+
+
+def test_who_is_taken_back_in_one_tenant_stays_in_the_other(node, teams):
+    north, south = (device(node, teams[name]["pump"]) for name in TEAMS)
+    key = teams["north"]["key"]
+    call(node, "PATCH", "/api/v1/devices/pump", {"status": "inactive"}, key=key)
+    assert north.ended.wait(DEADLINE_SECS)
+    call(node, "POST", "/api/v1/bans", {"kind": "client_id", "value": "reader", "why": "x"}, key=key)
+    for made, is_in in ((teams["north"]["pump"], False), (teams["north"]["reader"], False),
+                        (teams["south"]["reader"], True)):
+        one = device(node, made)
+        assert (one.code == 0) == is_in, (made["user_name"], one.code)
+        one.close()
+    assert not south.ended.is_set()
+    # The team is deleted, and with it all of its devices are out.
+    call(node, "DELETE", f"/api/v1/teams/{teams['south']['id']}")
+    assert south.ended.wait(DEADLINE_SECS)
+    again = device(node, teams["south"]["pump"])
+    assert again.code.is_failure
+    again.close()
+
+
+def test_nobody_takes_a_name_that_means_a_device_of_a_team(node, teams):
+    call(node, "POST", "/api/v1/devices", {"id": "pump@north"}, expect=422)
+    call(node, "POST", "/api/v1/users", {"name": "x@north", "password": "0123456789"}, expect=422)
+    call(node, "POST", "/api/v1/devices", {"id": "pump@west"})
+    call(node, "POST", "/api/v1/teams", {"name": "west", "owns_tenant": True}, expect=409)
+    call(node, "PATCH", f"/api/v1/teams/{teams['north']['id']}", {"name": "other"}, expect=422)
+
+
+def test_a_request_is_asked_and_answered_in_its_tenant(node, teams):
+    """Each team has a device of the same name and topics, which says whose it is."""
+    pumps = {name: device(node, teams[name]["pump"]) for name in TEAMS}
+
+    def answering(name):
+        def answer(client, _data, asked):
+            more = Properties(PacketTypes.PUBLISH)
+            more.CorrelationData = asked.properties.CorrelationData
+            client.publish(asked.properties.ResponseTopic, name, 1, properties=more)
+
+        return answer
+
+    for name, pump in pumps.items():
+        pump.subscribe("whose")
+        pump.client.on_message = answering(name)
+    body = {"topic": "whose", "payload": "?"}
+    try:
+        for name in TEAMS:
+            for path, key in ((f"?team={name}", KEY), ("", teams[name]["key"])):
+                answer = call(node, "POST", f"/api/v1/request{path}", body, key=key)
+                assert (answer["response"]["payload"], answer["matched"]) == (name, 1)
+        call(node, "POST", "/api/v1/request", body, expect=504)
+        # A trace is of a client of a tenant, too.
+        made = call(node, "POST", "/api/v1/traces?team=south", {"client": "pump", "minutes": 1})
+        assert made["client"] == "pump" and made["tenant"]
+        for name, pump in pumps.items():
+            pump.publish(f"traced/{name}", "x")
+        node.wait_for_log("traced/south")
+        assert "traced/north" not in node.log()
+        call(node, "DELETE", "/api/v1/traces?client=pump", expect=404)
+        call(node, "DELETE", "/api/v1/traces?client=pump&team=south")
+    finally:
+        for pump in pumps.values():
+            pump.close()
+
+
+# What the other team guesses, and what it never says.
+MARK, HIDDEN = "southern", "hidden-in-the-south"
+
+
+def state_of(node, key):
+    """What a team's people see of it, without what changes by itself."""
+    def bare(value):
+        if isinstance(value, dict):
+            return {name: bare(one) for name, one in value.items()
+                    if name not in {"last_used_at", "last_seen_at", "age_secs", "connected_secs"}}
+        return [bare(one) for one in value] if isinstance(value, list) else value
+    paths = ("devices", "groups", "users", "teams", "keys", "provisioning-keys", "bans", "retained?payload=true",
+             "subscriptions", "devices/target/credentials", "devices/target/configuration")
+    found = {path: bare(call(node, "GET", f"/api/v1/{path}", key=key)["items"]) for path in paths}
+    clients = call(node, "GET", "/api/v1/clients", key=key)["items"]
+    found["clients"] = [(one["client_id"], one.get("connected")) for one in clients]
+    return found
+
+
+def samples(schema, document, names):
+    """Bodies that a schema lets through, with the other team's names wherever a text fits."""
+    if "$ref" in schema:
+        schema = document["components"]["schemas"][schema["$ref"].rsplit("/", 1)[1]]
+    if "properties" not in schema:
+        return [{}]
+    bodies = []
+    for name in names:
+        body = {}
+        for field, of in schema["properties"].items():
+            kinds = of.get("type", "")
+            kinds = kinds if isinstance(kinds, list) else [kinds]
+            needed = field in schema.get("required", ())
+            if "enum" in of:
+                body[field] = of["enum"][0]
+            elif "string" in kinds and of.get("format") != "date-time":
+                body[field] = name
+            elif needed and "array" in kinds:
+                item = of.get("items", {})
+                deeper = samples(item, document, [name]) if "$ref" in item else [name]
+                body[field] = deeper
+            elif needed and ("integer" in kinds or "number" in kinds):
+                body[field] = of.get("minimum", 1)
+            elif needed and "boolean" in kinds:
+                body[field] = True
+        bodies.append(body)
+        bodies.append({field: one for field, one in body.items() if field in schema.get("required", ())})
+    return bodies
+
+
+def test_no_route_shows_or_changes_what_is_another_teams(node, teams):
+    """Every route of the document, asked with one team's key for everything that the other has: under
+    its ids and names, in the path, the query and the body."""
+    south, north = teams["south"]["key"], teams["north"]["key"]
+    of = {"key": south}
+    group = call(node, "POST", "/api/v1/groups", {"name": f"{MARK} group", "description": HIDDEN}, **of)
+    made = call(node, "POST", "/api/v1/devices", {
+        "id": "target", "type": "free", "name": f"{MARK} pump", "description": HIDDEN, "tags": [HIDDEN],
+        "groups": [group["id"]]}, **of)
+    call(node, "PUT", f"/api/v1/devices/target/configuration/{MARK}", {"value": HIDDEN}, **of)
+    call(node, "POST", "/api/v1/users", {"name": MARK, "password": "0123456789"}, **of)
+    key = call(node, "POST", "/api/v1/keys", {"name": MARK, "scopes": ["viewer"]}, **of)
+    provisioning = call(node, "POST", "/api/v1/provisioning-keys", {"name": MARK, "device_type": "free"}, **of)
+    ban = call(node, "POST", "/api/v1/bans", {"kind": "client_id", "value": f"{MARK} client", "why": HIDDEN}, **of)
+    credential = call(node, "GET", "/api/v1/devices/target/credentials", **of)["items"][0]
+    client = device(node, made)
+    client.subscribe(f"{MARK}/#")
+    client.publish(f"{MARK}/kept", HIDDEN, 1, retain=True)
+    client.expect((f"{MARK}/kept", HIDDEN, False))
+    before = state_of(node, south)
+    names = ["target", "target@south", "south", teams["south"]["id"], MARK, f"{MARK}/kept", f"{MARK}/#",
+             group["id"], key["id"], provisioning["id"], ban["id"], credential["id"],
+             str(made["number"]), f"{MARK} client"]
+    document = call(node, "GET", "/api/v1/openapi.json", key=None)
+    asked = shown = 0
+    try:
+        for path, item in document["paths"].items():
+            for method, operation in item.items():
+                if method not in ("get", "post", "put", "patch", "delete") or path.endswith("/shutdown"):
+                    continue
+                content = operation.get("requestBody", {}).get("content", {})
+                schema = content.get("application/json", {}).get("schema")
+                bodies = samples(schema, document, names) if schema else [None]
+                holes = path.count("{")
+                ways = names if holes else [None]
+                for way in ways:
+                    filled = path
+                    while "{" in filled:
+                        begin, end = filled.index("{"), filled.index("}")
+                        filled = filled[:begin] + urllib.parse.quote(way, safe="") + filled[end + 1:]
+                    queries = [""] + [f"?team={one}" for one in (teams["south"]["id"], "south")]
+                    required = [one["name"] for one in operation.get("parameters", ())
+                                if one["in"] == "query" and one.get("required")]
+                    if required:
+                        queries = ["?" + urllib.parse.urlencode({one: name for one in required}) for name in names]
+                    for query in queries:
+                        for body in bodies if way in (None, names[0]) else bodies[:2]:
+                            headers = {"X-API-Key": north, "If-Match": "*"}
+                            text = None if body is None else json.dumps(body).encode()
+                            if text:
+                                headers["Content-Type"] = "application/json"
+                            status, _, answer = ask(node, filled + query, method.upper(), headers, text)
+                            asked += 1
+                            assert status < 500 or status in (503, 504), (method, filled, query, body, answer)
+                            shown += status < 300
+                            assert HIDDEN.encode() not in answer, (method, filled, query, body, answer)
+        assert asked > 1000 and shown > 50, (asked, shown)
+        assert state_of(node, south) == before
+        assert not client.ended.is_set()
+        assert client.got == [(f"{MARK}/kept", HIDDEN, False)]
+    finally:
+        client.close()

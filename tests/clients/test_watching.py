@@ -1,0 +1,160 @@
+"""What operators watch: numbers over time, `martlet top`, `martlet events`, traces; and who stands
+behind a proxy."""
+
+import json
+import re
+import subprocess
+import time
+
+import pytest
+
+import martlet_process
+from paho_client import Client, V311
+from test_http_api import KEY, KEYS, ask
+from test_http_broker import call, command
+
+
+@pytest.fixture(scope="module")
+def node():
+    with martlet_process.Node(
+        http=True, variables=KEYS, settings=["http.rate=0", "node.threads=2"]
+    ) as node:
+        yield node
+
+
+def until(look):
+    """What a look finds that finds something in the end."""
+    deadline = time.monotonic() + 15
+    while not (found := look()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return found
+
+
+def test_numbers_over_time_say_what_happened(node, name):
+    with Client(node, name, version=V311) as client:
+        client.subscribe(name)
+        for number in range(50):
+            client.publish(name, str(number))
+
+        def seen():
+            found = call(node, "GET", "/metrics/history?metrics=messages_in,clients,latency_p99")
+            rates, clients, latencies = (one["values"] for one in found["series"])
+            assert len(found["at"]) == len(rates) == len(clients)
+            assert found["step_secs"] == 1
+            is_there = rates and max(rates) > 0 and clients[-1] == 1
+            return is_there and any(latency for latency in latencies)
+
+        until(seen)
+    names = [one["name"] for one in call(node, "GET", "/metrics/history")["series"]]
+    assert "cpu" in names and "memory" in names and len(names) == 15
+    for wrong in ("metrics=loudness", "from=yesterday", "step=0", "to=2000-01-01T00:00:00Z&from="
+                  "2001-01-01T00:00:00Z", "step=1&from=2000-01-01T00:00:00Z"):
+        assert call(node, "GET", f"/metrics/history?{wrong}", status=400)["errors"]
+
+
+def test_top_shows_the_node_and_its_busiest_clients(node, name):
+    with Client(node, f"{name}-busy", version=V311) as client:
+        client.subscribe(name)
+        until(lambda: call(node, "GET", "/metrics/history")["at"])
+        shown = command(node, "top", "--once")
+        assert re.search(r"^messages +\S+/s in", shown, re.MULTILINE)
+        assert f"{name}-busy"[:32] in shown and "\x1b" not in shown
+        look = json.loads(command(node, "top", "--once", "--json", "--sort", "queued"))
+        assert look["status"]["connections"] == 1 and look["now"]["clients"] == 1
+        assert [one["client_id"] for one in look["clients"]] == [f"{name}-busy"]
+
+
+def follow(node, *options):
+    return subprocess.Popen(
+        [martlet_process.binary(), "events", "--data-dir", node.data_dir, *options],
+        env=martlet_process.environment(), stdout=subprocess.PIPE, text=True,
+    )
+
+
+def read_by(node):
+    """How many read the events."""
+    page = ask(node, "/metrics")[2].decode()
+    return int(re.search(r"^martlet_events_readers (\d+)", page, re.MULTILINE)[1])
+
+
+def test_events_follow_what_happens_a_line_each(node, name):
+    reader = follow(node, "--client", name, "-n", "3")
+    topics = follow(node, "--topic", f"{name}/#", "--json", "-n", "1")
+    until(lambda: read_by(node) == 2)
+    with Client(node, name) as client:
+        client.subscribe(f"{name}/filter")
+        client.publish(f"{name}/topic", "x")
+    said, _ = reader.communicate(timeout=15)
+    assert [line.split()[1] for line in said.splitlines()] == [
+        "connected", "subscribed", "disconnected",
+    ]
+    assert f"{name}/filter" in said and reader.returncode == 0
+    event = json.loads(topics.communicate(timeout=15)[0])
+    assert event["kind"] in ("subscribed", "published") and event["client_id"] == name
+    # What is kept is there later, too.
+    later = follow(node, "--client", name, "--since", "10m", "--type", "connected", "-n", "1")
+    assert "connected" in later.communicate(timeout=15)[0]
+    done = martlet_process.run("events", "--type", "nonsense", "--data-dir", node.data_dir)
+    assert done.returncode == 1 and "no kind of event" in done.stderr
+
+
+def test_traces_begin_are_listed_and_end(start_node, name):
+    node = start_node(http=True, variables=KEYS)
+    made = call(node, "POST", "/traces", {"topic": "traced/#", "minutes": 5}, status=201)
+    assert made["topic"] == "traced/#" and made["until"]
+    told = command(node, "trace", "device", "--minutes", "3")
+    assert told.startswith("device is traced until ") and "martlet events" in told
+    listed = command(node, "trace")
+    assert "client  device" in listed and "topic   traced/#" in listed
+    with Client(node, "device", version=V311) as device, Client(node, "other") as other:
+        device.publish("elsewhere", "x")
+        other.publish("traced/it", "x")
+        other.publish("untraced/it", "x")
+    node.wait_for_log("elsewhere")
+    node.wait_for_log("traced/it")
+    assert "ended" in command(node, "trace", "--topic", "traced/#", "--end", "--json")
+    call(node, "DELETE", "/traces?client=device", status=204)
+    call(node, "DELETE", "/traces?client=device", status=404)
+    call(node, "DELETE", "/traces", status=400)
+    assert call(node, "GET", "/traces") == []
+    assert "untraced/it" not in node.log()
+    call(node, "POST", "/traces", {"address": "127.0.0.1"}, status=201)
+    with Client(node, "from-there", version=V311) as client:
+        client.publish("by/address", "x")
+    node.wait_for_log("by/address")
+
+
+def test_groups_are_made_filled_and_removed(start_node, tmp_path):
+    data_dir = tmp_path / "data"
+
+    def martlet(*arguments):
+        done = martlet_process.run(*arguments, "--data-dir", str(data_dir))
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    for device in ("d1", "d2"):
+        martlet("device", "add", device)
+    group = json.loads(martlet("group", "create", "site", "--description", "north", "--json"))
+    assert "2 more" in martlet("group", "add", "site", "d1", "d2")
+    assert "1 are in the group site no more" in martlet("group", "remove", group["id"], "d1")
+    listed = json.loads(martlet("group", "ls", "--json"))["groups"]
+    assert [(one["name"], one["devices"]) for one in listed] == [("site", 1)]
+    martlet("group", "rm", "site")
+    assert martlet("group", "ls") == "\n" or martlet("group", "ls") == ""
+    done = martlet_process.run("group", "rm", "site", "--data-dir", str(data_dir))
+    assert done.returncode == 1 and "no group site" in done.stderr
+
+
+def test_a_proxy_that_is_trusted_says_where_its_clients_are(start_node):
+    node = start_node(
+        http=True, variables=KEYS, settings=["http.trusted_proxies=127.0.0.1, 10.0.0.0/8"]
+    )
+    headers = {"X-API-Key": KEY, "X-Forwarded-For": "6.6.6.6, 192.0.2.7, 10.1.1.1"}
+    assert ask(node, "/api/v1/reload", "POST", headers)[0] == 200
+    node.wait_for_log("192.0.2.7")
+    assert "6.6.6.6" not in node.log()
+    plain = start_node(http=True, variables=KEYS)
+    assert ask(plain, "/api/v1/reload", "POST", headers)[0] == 200
+    plain.wait_for_log("POST /api/v1/reload")
+    assert "192.0.2.7" not in plain.log()
