@@ -11,7 +11,8 @@ import pytest
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from test_http_registry import DEADLINE_SECS, KEY, ask, call, node  # noqa: F401 (fixtures)
+from test_http_registry import (  # noqa: F401
+    DEADLINE_SECS, KEY, ask, call, node)
 
 TEAMS = ("north", "south")
 

@@ -37,6 +37,8 @@ pub struct Who {
     pub user: Option<UserName>,
     /// Where from; none on a Unix socket.
     pub address: Option<(IpAddr, u16)>,
+    /// The same as it is shown, many times; empty where there is none.
+    pub address_text: Box<str>,
     /// The listener that it came by.
     pub listener: String,
     /// The URL of that.
@@ -215,6 +217,7 @@ impl Presence {
                 who: Arc::new(Who {
                     user: None,
                     address: address_of(&one.address),
+                    address_text: one.address.as_str().into(),
                     listener: one.listener.clone(),
                     listener_url: one.listener_url.clone(),
                 }),
@@ -314,6 +317,7 @@ impl Known {
                 let who = Arc::new(Who {
                     user: user.clone(),
                     address: *address,
+                    address_text: address_text(*address).into(),
                     listener: listener.name.to_string(),
                     listener_url: self
                         .listeners
@@ -346,7 +350,7 @@ impl Known {
                 self.change(*tenant, client_id.into());
                 Some(who)
             }
-            Event::Refused { .. } | Event::QueueFull { .. } => None,
+            Event::Authenticated { .. } | Event::Refused { .. } | Event::QueueFull { .. } => None,
             _ => {
                 let tenant = self.tenant_of(client_id);
                 let client = self.clients.get_mut(&tenant)?.get_mut(client_id)?;
@@ -402,7 +406,6 @@ impl Known {
 
 impl Client {
     fn shown(&self, tenant: TenantId, client_id: &str) -> ClientPresence {
-        let address = self.who.address;
         ClientPresence {
             tenant: tenant.0,
             client_id: client_id.to_owned(),
@@ -413,13 +416,17 @@ impl Client {
                 false => self.last_seen_ms,
             },
             why: self.why.to_string(),
-            address: address.map_or_else(String::new, |(ip, port)| {
-                std::net::SocketAddr::new(ip, port).to_string()
-            }),
+            address: self.who.address_text.to_string(),
             listener: self.who.listener.clone(),
             listener_url: self.who.listener_url.clone(),
         }
     }
+}
+
+fn address_text(address: Option<(IpAddr, u16)>) -> String {
+    address.map_or_else(String::new, |(ip, port)| {
+        std::net::SocketAddr::new(ip, port).to_string()
+    })
 }
 
 fn address_of(text: &str) -> Option<(IpAddr, u16)> {

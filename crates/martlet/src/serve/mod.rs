@@ -15,6 +15,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -37,11 +38,14 @@ use martlet_reactor::{
     Running, StoreNotice,
 };
 use martlet_store::RealDisk;
+#[cfg(target_os = "linux")]
+use rustix::process::setpriority_process;
+#[cfg(target_os = "linux")]
+use rustix::thread::gettid;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::unbounded_channel;
 use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
 use crate::config::{self, NodeConfig, Overlay};
@@ -53,13 +57,15 @@ use reload::Reload;
 pub(crate) use data_dir::claim as claim_data_dir;
 
 /// Events that wait to be taken.
-const EVENT_CAPACITY: usize = 32_768;
-/// Where there are many, they are taken in parts: whoever sends them wakes nobody meanwhile.
-const EVENTS_PAUSE: Duration = Duration::from_millis(5);
-const EVENTS_MANY: usize = 64;
-
-/// So long the last of them are waited for at the stop.
-const EVENTS_OVER_MAX: Duration = Duration::from_secs(2);
+const EVENT_CAPACITY: usize = 65_536;
+/// They are taken so often at most: whoever sends them wakes nobody meanwhile, and readers get them
+/// in few large pieces.
+const EVENTS_PAUSE: Duration = Duration::from_millis(10);
+/// So long they may take when the node stops.
+const LAST_EVENTS: Duration = Duration::from_secs(2);
+/// A third of what others get.
+#[cfg(target_os = "linux")]
+const NICE: i32 = 5;
 
 /// "File size limit exceeded"; the number is the same on all systems this runs on.
 const SIGXFSZ: i32 = 25;
@@ -272,7 +278,8 @@ async fn run_node(
     }
     pump_reports(&running, &control);
     pump_store_notices(&running);
-    let events_over = pump_events(&running, &control, node.log_connections);
+    let pump = pump_events(&running, &control, node.log_connections)
+        .context("cannot start the control plane")?;
     let tables = Arc::new(Tables::new(node.tables.clone(), Arc::clone(&control)));
     let alive = Arc::new(Alive::open(&node.data_dir));
     let presence = keep_presence(node, &control, &tables, &alive).await;
@@ -353,8 +360,9 @@ async fn run_node(
         }
     });
     stop(running, Duration::from_secs(node.shutdown_grace_secs)).await;
-    // Why those went who were connected is known by then.
-    let _ = tokio::time::timeout(EVENTS_OVER_MAX, events_over).await;
+    // Its last lines are those of clients who were told to go, and why they went is known then.
+    let over = tokio::task::spawn_blocking(|| pump.join());
+    let _ = tokio::time::timeout(LAST_EVENTS, over).await;
     presence.stop().await;
     if let Err(error) = alive.note_stop() {
         warn!(%error, "that the node was stopped could not be written");
@@ -686,7 +694,7 @@ async fn end_streams(control: &Control) {
 /// Who is connected, while it is kept.
 struct KeptPresence {
     stopped: oneshot::Sender<()>,
-    task: JoinHandle<()>,
+    task: tokio::task::JoinHandle<()>,
 }
 
 impl KeptPresence {
@@ -718,36 +726,42 @@ async fn keep_presence(
     KeptPresence { stopped, task }
 }
 
-/// Carries events to the log, the journal and the feed. Ends with the reactors; the answer comes
-/// then.
+/// Carries events to the log, the journal and the feed. Ends with the reactors.
 fn pump_events(
     running: &Running,
     control: &Arc<Control>,
     logs_connections: bool,
-) -> oneshot::Receiver<()> {
+) -> std::io::Result<JoinHandle<()>> {
     let (events, control) = (running.events(), Arc::clone(control));
-    let (over, is_over) = oneshot::channel();
-    std::thread::spawn(move || {
+    let pump = move || {
+        may_wait();
         let is_drop =
             |event: &Event| matches!(event, Event::Dropped { .. } | Event::RateExceeded { .. });
         let mut lost_before = 0;
         let mut batch = Vec::new();
         while events.recv_all(&mut batch) {
             let lost = control.events_dropped();
-            let count = batch.len();
-            control.events_received(std::mem::take(&mut batch), lost - lost_before, |event| {
+            control.events_received(&mut batch, lost - lost_before, |event| {
                 logs_connections || is_drop(event)
             });
             lost_before = lost;
-            if count >= EVENTS_MANY {
-                std::thread::sleep(EVENTS_PAUSE);
-            }
+            std::thread::sleep(EVENTS_PAUSE);
         }
-        // Nobody may wait for it.
-        let _ = over.send(());
-    });
-    is_over
+    };
+    let thread = std::thread::Builder::new().name("martlet-events".to_owned());
+    thread.spawn(pump)
 }
+
+/// What this thread does may wait: where all cores are busy, whoever carries messages goes first.
+#[cfg(target_os = "linux")]
+fn may_wait() {
+    // Where it is not permitted, it takes its turn like everybody else.
+    let _ = setpriority_process(Some(gettid()), NICE);
+}
+
+/// Elsewhere there is no such thing for one thread.
+#[cfg(not(target_os = "linux"))]
+fn may_wait() {}
 
 async fn publish_statistics(control: Arc<Control>, every: Duration) {
     let mut statistics = SysStatistics::default();
