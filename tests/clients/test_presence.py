@@ -139,3 +139,21 @@ def test_what_is_online_is_asked_for_by_page(start):
     assert call(node, "GET", "/api/v1/devices/summary")["online"] == 3
     for client in clients:
         client.disconnect()
+
+
+def test_a_device_of_another_tenant_is_another_one(start):
+    node = start()
+    team = call(node, "POST", "/api/v1/teams", {"name": "acme", "owns_tenant": True})["id"]
+    devices(node, "pump")
+    made = call(node, "POST", "/api/v1/devices", {"id": "pump", "team": team})
+    with Client(node, "pump").credentials(made["user_name"], made["secret"]):
+        until(lambda: call(node, "GET", f"/api/v1/devices/pump?team={team}")["online"], "it is online")
+        common = show(node, "pump")
+        assert not common["online"] and common["last_seen_at"] is None and common["address"] == ""
+        await_names(node, "true", ["pump"])
+        assert call(node, "GET", "/api/v1/devices?online=true&total=true")["total"] == 1
+        node.process.kill()
+        node.wait()
+    node = start()
+    assert not call(node, "GET", f"/api/v1/devices/pump?team={team}")["online"]
+    assert show(node, "pump")["last_seen_at"] is None

@@ -245,7 +245,7 @@ def test_a_device_that_is_removed_is_told_so_whether_it_comes_again_or_not(start
     node = start_node(data_dir=place.path)
     place.run("device", "rm", "d1")
     answer = expect(node, "deleted", "removed from the registry", "d1")
-    assert answer["since"] > 0 and "add it anew" in answer["mend"]
+    assert answer["since"] and "add it anew" in answer["mend"]
     assert come(node, "d1", place.secret) != 0
     answer = expect(node, "deleted", "removed from the registry", "d1")
     # One of that name is another one.
@@ -277,7 +277,7 @@ def test_when_it_was_last_seen_and_why_it_went_is_known_after_restarts(start_nod
     # On the same port: else the door that it came by is not there any more.
     node = start_node(data_dir=place.path, listen=(node.url("mqtt"),))
     answer = expect(node, "away", "it is not connected", "d1")
-    assert abs(answer["since"] - went["since"]) < 1000
+    assert answer["since"][:16] == went["since"][:16]
     assert any("last seen from 127.0.0.1:" in one["text"] for one in answer["evidence"]), answer
     with Client(node, "d1").credentials("d1", place.secret) as device:
         until(lambda: verdict(node, "d1")["state"] == "connected", "it is there")

@@ -393,7 +393,8 @@ impl Control {
             }
             Subject::Address(address) => {
                 let own = feed::ip_of(event);
-                own.or_else(|| self.presence.address_of(event.client_id())) == Some(*address)
+                let known = || self.presence.address_of(told.tenant, event.client_id());
+                own.or_else(known) == Some(*address)
             }
             Subject::Topic(filter) => {
                 event.kind() != EventKind::Subscription && feed::has_topic(event, filter)
@@ -402,8 +403,8 @@ impl Control {
     }
 
     /// Whether this client is connected, since when, and why not; none: nothing is known of it.
-    pub fn presence(&self, client_id: &str) -> Option<ClientPresence> {
-        self.presence.of(client_id)
+    pub fn presence(&self, tenant: TenantId, client_id: &str) -> Option<ClientPresence> {
+        self.presence.of(tenant, client_id)
     }
 
     /// Events are pushed, and this is how that goes.

@@ -102,6 +102,7 @@ pub fn write(event: &Event, way: Option<&Way>, is_traced: bool) {
             user,
             reason,
             why,
+            ..
         } => {
             info!(
                 client_id,

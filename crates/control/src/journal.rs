@@ -391,6 +391,7 @@ fn entry_of(event: &Event) -> Entry {
             user,
             reason,
             why,
+            ..
         } => Entry {
             reason: Some(reason.name().to_owned()),
             why: Some(short(why)),

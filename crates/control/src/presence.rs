@@ -49,6 +49,8 @@ pub struct Who {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[schema(as = ClientPresence)]
 pub struct ClientPresence {
+    /// Its tenant; 0 is the common one.
+    pub tenant: u32,
     /// Client Identifier.
     pub client_id: String,
     /// It is connected.
@@ -152,11 +154,12 @@ pub struct Presence {
 
 #[derive(Debug, Default)]
 pub(crate) struct Known {
-    clients: HashMap<Box<str>, Client>,
+    /// By tenant.
+    clients: HashMap<TenantId, HashMap<Box<str>, Client>>,
     /// Who is not connected, by the time of that; some have come again since.
-    offline: VecDeque<(Box<str>, u64)>,
+    offline: VecDeque<(TenantId, Box<str>, u64)>,
     /// What has changed since it was last asked for; only where somebody asks.
-    changed: Option<Vec<Box<str>>>,
+    changed: Option<Vec<(TenantId, Box<str>)>>,
     /// Where the node listens, by the listener's number.
     listeners: Vec<String>,
 }
@@ -181,16 +184,16 @@ impl Presence {
     }
 
     /// What is known of a client.
-    pub fn of(&self, client_id: &str) -> Option<ClientPresence> {
+    pub fn of(&self, tenant: TenantId, client_id: &str) -> Option<ClientPresence> {
         let known = self.lock();
-        let client = known.clients.get(client_id)?;
-        Some(client.shown(client_id))
+        let client = known.clients.get(&tenant)?.get(client_id)?;
+        Some(client.shown(tenant, client_id))
     }
 
     /// From where a client is, or was.
-    pub(crate) fn address_of(&self, client_id: &str) -> Option<IpAddr> {
+    pub(crate) fn address_of(&self, tenant: TenantId, client_id: &str) -> Option<IpAddr> {
         let known = self.lock();
-        let (address, _) = known.clients.get(client_id)?.who.address?;
+        let (address, _) = known.clients.get(&tenant)?.get(client_id)?.who.address?;
         Some(address)
     }
 
@@ -198,7 +201,9 @@ impl Presence {
     pub fn restore(&self, ended: &[ClientPresence]) {
         let mut known = self.lock();
         for one in ended {
-            if known.clients.contains_key(&*one.client_id) {
+            let tenant = TenantId(one.tenant);
+            let of_tenant = known.clients.entry(tenant).or_default();
+            if of_tenant.contains_key(&*one.client_id) {
                 continue;
             }
             let client_id: Box<str> = one.client_id.as_str().into();
@@ -216,9 +221,9 @@ impl Presence {
                 }),
                 is_changed: false,
             };
-            known.clients.insert(client_id.clone(), client);
-            known.is_offline(client_id.clone(), one.since_ms);
-            known.change(client_id);
+            of_tenant.insert(client_id.clone(), client);
+            known.is_offline(tenant, client_id.clone(), one.since_ms);
+            known.change(tenant, client_id);
         }
     }
 
@@ -234,33 +239,39 @@ impl Presence {
     /// Everybody who is known counts as changed.
     fn change_all(&self) {
         let mut known = self.lock();
-        let all: Vec<Box<str>> = known.clients.keys().cloned().collect();
-        all.into_iter()
-            .for_each(|client_id| known.change(client_id));
+        let all = known.clients.iter().flat_map(|(tenant, clients)| {
+            let names = clients.keys();
+            names.map(|client_id| (*tenant, client_id.clone()))
+        });
+        let all: Vec<(TenantId, Box<str>)> = all.collect();
+        for (tenant, client_id) in all {
+            known.change(tenant, client_id);
+        }
     }
 
     /// These have to be told once more.
     fn change_again(&self, clients: &[ClientPresence]) {
         let mut known = self.lock();
         for client in clients {
-            known.change(client.client_id.as_str().into());
+            known.change(TenantId(client.tenant), client.client_id.as_str().into());
         }
     }
 
     /// Nobody is connected any more.
     fn end_all(&self, at_ms: u64, why: &str) {
         let mut known = self.lock();
-        let online = known.clients.iter_mut().filter(|(_, client)| client.online);
-        let ended = online.map(|(client_id, client)| {
-            client.online = false;
-            (client.since_ms, client.last_seen_ms) = (at_ms, at_ms);
-            client.why = why.into();
-            client_id.clone()
-        });
-        let ended: Vec<Box<str>> = ended.collect();
-        for client_id in ended {
-            known.is_offline(client_id.clone(), at_ms);
-            known.change(client_id);
+        let mut ended = Vec::new();
+        for (tenant, clients) in &mut known.clients {
+            for (client_id, client) in clients.iter_mut().filter(|(_, client)| client.online) {
+                client.online = false;
+                (client.since_ms, client.last_seen_ms) = (at_ms, at_ms);
+                client.why = why.into();
+                ended.push((*tenant, client_id.clone()));
+            }
+        }
+        for (tenant, client_id) in ended {
+            known.is_offline(tenant, client_id.clone(), at_ms);
+            known.change(tenant, client_id);
         }
     }
 
@@ -272,10 +283,10 @@ impl Presence {
             return Vec::new();
         };
         let changed = std::mem::take(changed);
-        let clients = changed.iter().filter_map(|client_id| {
-            let client = known.clients.get_mut(client_id)?;
+        let clients = changed.iter().filter_map(|(tenant, client_id)| {
+            let client = known.clients.get_mut(tenant)?.get_mut(client_id)?;
             client.is_changed = false;
-            Some(client.shown(client_id))
+            Some(client.shown(*tenant, client_id))
         });
         clients.collect()
     }
@@ -286,12 +297,8 @@ impl Presence {
 }
 
 impl Known {
-    /// Takes an event in; the answer is who it is about. It knows clients of the common tenant
-    /// alone.
+    /// Takes an event in; the answer is who it is about.
     pub(crate) fn note(&mut self, tenant: TenantId, event: &Event, at_ms: u64) -> Option<Arc<Who>> {
-        if tenant != TenantId::default() {
-            return None;
-        }
         let client_id = event.client_id();
         match event {
             Event::Connected {
@@ -311,10 +318,8 @@ impl Known {
                         .cloned()
                         .unwrap_or_default(),
                 });
-                let is_changed = self
-                    .clients
-                    .get(client_id)
-                    .is_some_and(|old| old.is_changed);
+                let of_tenant = self.clients.entry(tenant).or_default();
+                let is_changed = of_tenant.get(client_id).is_some_and(|old| old.is_changed);
                 let client = Client {
                     online: true,
                     since_ms: at_ms,
@@ -323,24 +328,24 @@ impl Known {
                     who: Arc::clone(&who),
                     is_changed,
                 };
-                self.clients.insert(client_id.into(), client);
-                self.change(client_id.into());
+                of_tenant.insert(client_id.into(), client);
+                self.change(tenant, client_id.into());
                 Some(who)
             }
             Event::Disconnected { why, .. } => {
-                let client = self.clients.get_mut(client_id)?;
+                let client = self.clients.get_mut(&tenant)?.get_mut(client_id)?;
                 client.online = false;
                 client.since_ms = at_ms;
                 client.last_seen_ms = at_ms;
                 client.why = why.as_ref().into();
                 let who = Arc::clone(&client.who);
-                self.is_offline(client_id.into(), at_ms);
-                self.change(client_id.into());
+                self.is_offline(tenant, client_id.into(), at_ms);
+                self.change(tenant, client_id.into());
                 Some(who)
             }
             Event::Authenticated { .. } | Event::Refused { .. } | Event::QueueFull { .. } => None,
             _ => {
-                let client = self.clients.get_mut(client_id)?;
+                let client = self.clients.get_mut(&tenant)?.get_mut(client_id)?;
                 if client.online {
                     client.last_seen_ms = client.last_seen_ms.max(at_ms);
                 }
@@ -349,36 +354,39 @@ impl Known {
         }
     }
 
-    fn change(&mut self, client_id: Box<str>) {
+    fn change(&mut self, tenant: TenantId, client_id: Box<str>) {
         let Some(changed) = &mut self.changed else {
             return;
         };
-        if let Some(client) = self.clients.get_mut(&client_id)
+        let of_tenant = self.clients.entry(tenant).or_default();
+        if let Some(client) = of_tenant.get_mut(&client_id)
             && !std::mem::replace(&mut client.is_changed, true)
         {
-            changed.push(client_id);
+            changed.push((tenant, client_id));
         }
     }
 
-    fn is_offline(&mut self, client_id: Box<str>, since_ms: u64) {
-        self.offline.push_back((client_id, since_ms));
+    fn is_offline(&mut self, tenant: TenantId, client_id: Box<str>, since_ms: u64) {
+        self.offline.push_back((tenant, client_id, since_ms));
         while self.offline.len() > OFFLINE_MAX {
-            let Some((oldest, since_ms)) = self.offline.pop_front() else {
+            let Some((tenant, oldest, since_ms)) = self.offline.pop_front() else {
                 return;
             };
             let is_over = |client: &Client| {
                 !client.online && client.since_ms == since_ms && !client.is_changed
             };
-            if self.clients.get(&oldest).is_some_and(is_over) {
-                self.clients.remove(&oldest);
+            let of_tenant = self.clients.entry(tenant).or_default();
+            if of_tenant.get(&oldest).is_some_and(is_over) {
+                of_tenant.remove(&oldest);
             }
         }
     }
 }
 
 impl Client {
-    fn shown(&self, client_id: &str) -> ClientPresence {
+    fn shown(&self, tenant: TenantId, client_id: &str) -> ClientPresence {
         ClientPresence {
+            tenant: tenant.0,
             client_id: client_id.to_owned(),
             online: self.online,
             since_ms: self.since_ms,

@@ -3,10 +3,11 @@
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use martlet_broker::TenantId;
 use martlet_control::presence::ClientPresence;
 use martlet_registry::{
-    COMMON_TENANT, DEVICE_TYPE, Device, DeviceChange, DeviceFilter, DeviceOrder, DeviceRef,
-    DeviceSecret, NewDevice, Secret, Status,
+    DEVICE_TYPE, Device, DeviceChange, DeviceFilter, DeviceOrder, DeviceRef, DeviceSecret,
+    NewDevice, Secret, Status,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -119,8 +120,8 @@ impl From<Device> for DeviceView {
 impl DeviceView {
     /// With what the node knows of its connection, which is newer than what is written.
     pub(super) fn now(api: &Api, device: Device) -> Self {
-        let is_here = device.tenant == COMMON_TENANT;
-        let known = api.control.presence(&device.id).filter(|_| is_here);
+        let tenant = TenantId(device.tenant);
+        let known = api.control.presence(tenant, &device.id);
         Self::from(device).seen_so(known)
     }
 

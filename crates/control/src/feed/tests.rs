@@ -1,6 +1,6 @@
 use std::sync::Mutex as StdMutex;
 
-use martlet_broker::{ListenerPolicy, MessageId, PublishedMessage};
+use martlet_broker::{ListenerPolicy, MessageId, PublishedMessage, TenantId};
 use martlet_codec::{PacketType, ProtocolVersion, QoS, ReasonCode};
 
 use super::*;
@@ -98,8 +98,11 @@ fn a_reader_of_one_tenant_gets_nothing_of_others() {
     feed.write(events.into_iter(), 0, &presence);
     let [third, common, all] = readers.map(|mut reader| seqs(&reader.take()));
     assert_eq!((third, common, all), (vec![2], vec![1], vec![1, 2, 3]));
-    // Of clients of tenants it is not kept who is connected.
-    assert!(presence.of("same").is_some_and(|found| found.online));
+    assert!(
+        presence
+            .of(TenantId(3), "same")
+            .is_some_and(|found| found.online)
+    );
 }
 
 #[tokio::test]

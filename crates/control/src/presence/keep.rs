@@ -45,8 +45,8 @@ pub struct Keeper {
     tries: (u32, u32),
 }
 
-/// By Client Identifier, so that there are no more of them than clients.
-type Batch = HashMap<String, Noted>;
+/// By tenant and Client Identifier, so that there are no more of them than clients.
+type Batch = HashMap<(u32, String), Noted>;
 
 impl Keeper {
     /// Of a node. From now on it takes in what changes.
@@ -164,7 +164,7 @@ impl Keeper {
                 client: client.clone(),
                 is_told,
             };
-            self.unwritten.insert(client.client_id.clone(), noted);
+            self.unwritten.insert(key(client), noted);
         }
         changed
     }
@@ -176,7 +176,7 @@ impl Keeper {
         let untold = publish(&self.control, topics, changed).await;
         self.control.presence.change_again(&untold);
         for client in changed {
-            if let Some(noted) = self.unwritten.get_mut(&client.client_id) {
+            if let Some(noted) = self.unwritten.get_mut(&key(client)) {
                 noted.is_told = !untold.contains(client);
             }
         }
@@ -223,8 +223,8 @@ impl Keeper {
             error,
             "who is connected could not be written; it is tried again"
         );
-        for (client_id, noted) in batch {
-            self.unwritten.entry(client_id).or_insert(noted);
+        for (client, noted) in batch {
+            self.unwritten.entry(client).or_insert(noted);
         }
         false
     }
@@ -235,6 +235,10 @@ impl Keeper {
         self.write();
         self.written().await;
     }
+}
+
+fn key(client: &ClientPresence) -> (u32, String) {
+    (client.tenant, client.client_id.clone())
 }
 
 impl std::fmt::Debug for Keeper {

@@ -86,18 +86,22 @@ pub(super) async fn publish(
     changed: &[ClientPresence],
 ) -> Vec<ClientPresence> {
     let mut untold = Vec::new();
-    for some in changed.chunks(CLIENTS) {
+    let mut changed: Vec<&ClientPresence> = changed.iter().collect();
+    changed.sort_by_key(|client| client.tenant);
+    let of_tenants = changed.chunk_by(|one, other| one.tenant == other.tenant);
+    for some in of_tenants.flat_map(|clients| clients.chunks(CLIENTS)) {
+        let tenant = TenantId(some.first().map_or(0, |client| client.tenant));
         let messages = some.iter().filter_map(|client| topics.messages(client));
         let messages: Arc<[NewMessage]> = messages.flatten().collect();
         let command = |request| Command::Publish {
             request,
-            tenant: TenantId(0),
+            tenant,
             publisher: PUBLISHER.into(),
             messages: Arc::clone(&messages),
         };
         if let Err(error) = control.ask_shard(ShardId(0), PATIENCE, command).await {
             warn!(%error, "presence was not published in time; it is tried again");
-            untold.extend_from_slice(some);
+            untold.extend(some.iter().map(|client| (*client).clone()));
         }
     }
     untold

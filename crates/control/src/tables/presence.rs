@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use martlet_registry::{COMMON_TENANT, Presence};
+use martlet_registry::Presence;
 
 use super::Tables;
 use crate::presence::{ClientPresence, Noted, PresenceStore, Stored};
@@ -78,7 +78,7 @@ impl PresenceStore for PresenceInTables {
 fn row(noted: &Noted) -> Presence {
     let client = &noted.client;
     Presence {
-        tenant: COMMON_TENANT,
+        tenant: client.tenant,
         client_id: client.client_id.clone(),
         online: client.online,
         since_ms: signed(client.since_ms),
@@ -93,6 +93,7 @@ fn row(noted: &Noted) -> Presence {
 impl From<Presence> for ClientPresence {
     fn from(row: Presence) -> Self {
         Self {
+            tenant: row.tenant,
             client_id: row.client_id,
             online: row.online,
             since_ms: u64::try_from(row.since_ms).unwrap_or(0),

@@ -66,7 +66,9 @@ impl Control {
             None => None,
             Some(topic) => Some(self.subscribers_of(topic).await?),
         };
-        let presence = self.presence(&client_id).map(Presence::from);
+        let presence = self
+            .presence(TenantId::default(), &client_id)
+            .map(Presence::from);
         let addresses = runs.iter().rev().find_map(|run| run.last.address.clone());
         let addresses = addresses.or_else(|| presence.as_ref()?.address.clone());
         let at = addresses
