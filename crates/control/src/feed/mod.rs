@@ -162,11 +162,8 @@ impl Feed {
     pub fn write(&self, events: impl Iterator<Item = Told>, lost: u64, presence: &Presence) {
         let _one = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let now_ms = now_ms();
-        let (mut next, bounds) = {
-            let ring = self.ring();
-            (ring.next(), ring.bounds)
-        };
-        let mut blocks = Blocks::new(bounds);
+        let mut next = self.ring().next();
+        let mut blocks = Blocks::default();
         let mut put = |kind, at_ms, tenant, who, told| {
             blocks.push(Entry {
                 seq: next,

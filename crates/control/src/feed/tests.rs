@@ -380,3 +380,24 @@ fn readers_that_are_too_slow_for_100_000_events_know_how_many_they_have_missed()
     assert_eq!(readers[0].3, 0);
     assert!(readers[1].3 > 0 && readers[2].3 > readers[1].3);
 }
+
+#[test]
+fn as_many_are_kept_as_were_asked_for_however_they_came() {
+    for parts in [vec![1, 500, 1], vec![99, 2, 401], vec![502], vec![1; 502]] {
+        let (feed, presence, _) = feed();
+        let bounds = Bounds {
+            events: 100,
+            ..Bounds::default()
+        };
+        feed.set_bounds(bounds);
+        let first = From::After(format!("{}-1", feed.run()));
+        for count in &parts {
+            let pings = vec![packet("c", false, PacketType::PingReq, 0); *count];
+            feed.write(pings.into_iter(), 0, &presence);
+        }
+        let mut late = feed.read(of("packet"), &first).unwrap();
+        let batch = late.take();
+        let kept: Vec<u64> = (403..=502).collect();
+        assert_eq!((batch.gone, seqs(&batch)), (401, kept), "{parts:?}");
+    }
+}
