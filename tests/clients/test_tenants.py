@@ -4,6 +4,7 @@ not by HTTP, not by what is retained, shared, kept for later or left as a Will."
 import base64
 import json
 import threading
+import urllib.parse
 
 import paho.mqtt.client as paho
 import pytest
@@ -183,7 +184,7 @@ def test_people_of_a_team_see_and_reach_its_clients_alone(node, teams):
                 call(node, "GET", f"/api/v1/{path}?{theirs}", **of, expect=403)
             call(node, "POST", f"/api/v1/publish?{theirs}", {"topic": "x", "payload": "y"}, **of,
                  expect=403)
-            for path in ("status", "config", "logs/levels", "backup", "events"):
+            for path in ("status", "config", "logs/levels", "backup", "events", "why?name=pump"):
                 call(node, "GET", f"/api/v1/{path}", **of, expect=403)
         # Who sees all says which.
         for name in TEAMS:
@@ -270,3 +271,116 @@ def test_a_request_is_asked_and_answered_in_its_tenant(node, teams):
     finally:
         for pump in pumps.values():
             pump.close()
+
+
+# What the other team guesses, and what it never says.
+MARK, HIDDEN = "southern", "hidden-in-the-south"
+
+
+def state_of(node, key):
+    """What a team's people see of it, without what changes by itself."""
+    def bare(value):
+        if isinstance(value, dict):
+            return {name: bare(one) for name, one in value.items()
+                    if name not in {"last_used_at", "last_seen_at", "age_secs", "connected_secs"}}
+        return [bare(one) for one in value] if isinstance(value, list) else value
+    paths = ("devices", "groups", "users", "teams", "keys", "provisioning-keys", "bans", "retained?payload=true",
+             "subscriptions", "devices/target/credentials", "devices/target/configuration")
+    found = {path: bare(call(node, "GET", f"/api/v1/{path}", key=key)["items"]) for path in paths}
+    clients = call(node, "GET", "/api/v1/clients", key=key)["items"]
+    found["clients"] = [(one["client_id"], one.get("connected")) for one in clients]
+    return found
+
+
+def samples(schema, document, names):
+    """Bodies that a schema lets through, with the other team's names wherever a text fits."""
+    if "$ref" in schema:
+        schema = document["components"]["schemas"][schema["$ref"].rsplit("/", 1)[1]]
+    if "properties" not in schema:
+        return [{}]
+    bodies = []
+    for name in names:
+        body = {}
+        for field, of in schema["properties"].items():
+            kinds = of.get("type", "")
+            kinds = kinds if isinstance(kinds, list) else [kinds]
+            needed = field in schema.get("required", ())
+            if "enum" in of:
+                body[field] = of["enum"][0]
+            elif "string" in kinds and of.get("format") != "date-time":
+                body[field] = name
+            elif needed and "array" in kinds:
+                item = of.get("items", {})
+                deeper = samples(item, document, [name]) if "$ref" in item else [name]
+                body[field] = deeper
+            elif needed and ("integer" in kinds or "number" in kinds):
+                body[field] = of.get("minimum", 1)
+            elif needed and "boolean" in kinds:
+                body[field] = True
+        bodies.append(body)
+        bodies.append({field: one for field, one in body.items() if field in schema.get("required", ())})
+    return bodies
+
+
+def test_no_route_shows_or_changes_what_is_another_teams(node, teams):
+    """Every route of the document, asked with one team's key for everything that the other has: under
+    its ids and names, in the path, the query and the body."""
+    south, north = teams["south"]["key"], teams["north"]["key"]
+    of = {"key": south}
+    group = call(node, "POST", "/api/v1/groups", {"name": f"{MARK} group", "description": HIDDEN}, **of)
+    made = call(node, "POST", "/api/v1/devices", {
+        "id": "target", "type": "free", "name": f"{MARK} pump", "description": HIDDEN, "tags": [HIDDEN],
+        "groups": [group["id"]]}, **of)
+    call(node, "PUT", f"/api/v1/devices/target/configuration/{MARK}", {"value": HIDDEN}, **of)
+    call(node, "POST", "/api/v1/users", {"name": MARK, "password": "0123456789"}, **of)
+    key = call(node, "POST", "/api/v1/keys", {"name": MARK, "scopes": ["viewer"]}, **of)
+    provisioning = call(node, "POST", "/api/v1/provisioning-keys", {"name": MARK, "device_type": "free"}, **of)
+    ban = call(node, "POST", "/api/v1/bans", {"kind": "client_id", "value": f"{MARK} client", "why": HIDDEN}, **of)
+    credential = call(node, "GET", "/api/v1/devices/target/credentials", **of)["items"][0]
+    client = device(node, made)
+    client.subscribe(f"{MARK}/#")
+    client.publish(f"{MARK}/kept", HIDDEN, 1, retain=True)
+    client.expect((f"{MARK}/kept", HIDDEN, False))
+    before = state_of(node, south)
+    names = ["target", "target@south", "south", teams["south"]["id"], MARK, f"{MARK}/kept", f"{MARK}/#",
+             group["id"], key["id"], provisioning["id"], ban["id"], credential["id"],
+             str(made["number"]), f"{MARK} client"]
+    document = call(node, "GET", "/api/v1/openapi.json", key=None)
+    asked = shown = 0
+    try:
+        for path, item in document["paths"].items():
+            for method, operation in item.items():
+                if method not in ("get", "post", "put", "patch", "delete") or path.endswith("/shutdown"):
+                    continue
+                content = operation.get("requestBody", {}).get("content", {})
+                schema = content.get("application/json", {}).get("schema")
+                bodies = samples(schema, document, names) if schema else [None]
+                holes = path.count("{")
+                ways = names if holes else [None]
+                for way in ways:
+                    filled = path
+                    while "{" in filled:
+                        begin, end = filled.index("{"), filled.index("}")
+                        filled = filled[:begin] + urllib.parse.quote(way, safe="") + filled[end + 1:]
+                    queries = [""] + [f"?team={one}" for one in (teams["south"]["id"], "south")]
+                    required = [one["name"] for one in operation.get("parameters", ())
+                                if one["in"] == "query" and one.get("required")]
+                    if required:
+                        queries = ["?" + urllib.parse.urlencode({one: name for one in required}) for name in names]
+                    for query in queries:
+                        for body in bodies if way in (None, names[0]) else bodies[:2]:
+                            headers = {"X-API-Key": north, "If-Match": "*"}
+                            text = None if body is None else json.dumps(body).encode()
+                            if text:
+                                headers["Content-Type"] = "application/json"
+                            status, _, answer = ask(node, filled + query, method.upper(), headers, text)
+                            asked += 1
+                            assert status < 500 or status in (503, 504), (method, filled, query, body, answer)
+                            shown += status < 300
+                            assert HIDDEN.encode() not in answer, (method, filled, query, body, answer)
+        assert asked > 1000 and shown > 50, (asked, shown)
+        assert state_of(node, south) == before
+        assert not client.ended.is_set()
+        assert client.got == [(f"{MARK}/kept", HIDDEN, False)]
+    finally:
+        client.close()

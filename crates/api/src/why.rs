@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use martlet_control::Control;
+use martlet_control::principal::Principal;
 use martlet_control::why::{Question, Verdict};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
 use crate::extract::QueryOf;
-use crate::problem::Problem;
+use crate::problem::{Problem, ProblemKind};
 
 /// About whom, and what.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -33,8 +34,13 @@ pub(crate) struct Asked {
     responses((status = 200, description = "The verdict", body = Verdict)))]
 pub(crate) async fn why(
     State(control): State<Arc<Control>>,
+    Extension(principal): Extension<Principal>,
     QueryOf(asked): QueryOf<Asked>,
 ) -> Result<Json<Verdict>, Problem> {
+    if principal.team.is_some() {
+        let detail = format!("{principal} sees one team, and what is looked at is of all");
+        return Err(Problem::new(ProblemKind::Forbidden, detail));
+    }
     let Asked { name, topic } = asked;
     let question = Question { name, topic };
     question.check().map_err(Problem::bad_request)?;
