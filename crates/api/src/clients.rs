@@ -19,8 +19,6 @@ use crate::subscriptions::SubscriptionView;
 use crate::tenant::{InTenant, OfTenant};
 use crate::time::Moment;
 
-/// Clients of other tenants are nobody's yet.
-
 /// A session.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct ClientView {
