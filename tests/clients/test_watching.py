@@ -40,7 +40,7 @@ def test_numbers_over_time_say_what_happened(node, name):
         def seen():
             found = call(node, "GET", "/metrics/history?metrics=messages_in,clients,latency_p99")
             rates, clients, latencies = (one["values"] for one in found["series"])
-            assert len(found["at_ms"]) == len(rates) == len(clients)
+            assert len(found["at"]) == len(rates) == len(clients)
             assert found["step_secs"] == 1
             is_there = rates and max(rates) > 0 and clients[-1] == 1
             return is_there and any(latency for latency in latencies)
@@ -56,7 +56,7 @@ def test_numbers_over_time_say_what_happened(node, name):
 def test_top_shows_the_node_and_its_busiest_clients(node, name):
     with Client(node, f"{name}-busy", version=V311) as client:
         client.subscribe(name)
-        until(lambda: call(node, "GET", "/metrics/history")["at_ms"])
+        until(lambda: call(node, "GET", "/metrics/history")["at"])
         shown = command(node, "top", "--once")
         assert re.search(r"^messages +\S+/s in", shown, re.MULTILINE)
         assert f"{name}-busy"[:32] in shown and "\x1b" not in shown

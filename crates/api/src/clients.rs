@@ -36,7 +36,9 @@ pub struct ClientView {
     pub keep_alive_secs: u16,
     /// Session Expiry Interval, seconds; 4294967295 is never.
     pub session_expiry_secs: u32,
-    /// Wall clock of the last CONNECT, milliseconds since the Unix epoch.
+    /// When its last CONNECT came.
+    #[serde(rename = "connected_at", with = "martlet_control::rfc3339")]
+    #[schema(value_type = String, format = DateTime)]
     pub connected_at_ms: u64,
     /// Number of subscriptions.
     pub subscriptions: usize,
@@ -109,6 +111,15 @@ pub(crate) async fn list(
     InTenant(tenant): InTenant,
     QueryOf(wanted): QueryOf<Wanted>,
 ) -> Result<axum::Json<Page<ClientView>>, Problem> {
+    page_of(&api, tenant, wanted).await.map(axum::Json)
+}
+
+/// A page of sessions, each as its line of the list.
+pub(crate) async fn page_of<T: From<ClientInfo>>(
+    api: &Api,
+    tenant: TenantId,
+    wanted: Wanted,
+) -> Result<Page<T>, Problem> {
     let Wanted {
         search,
         connected,
@@ -131,11 +142,11 @@ pub(crate) async fn list(
     let last = found.clients.last().filter(|_| found.more);
     let key = |last: &ClientInfo| (last.client_id.clone(), last.tenant.0);
     let next = last.map(|last| api.cursors().after_key(&list, &key(last)));
-    Ok(axum::Json(Page {
+    Ok(Page {
         items: found.clients.into_iter().map(Into::into).collect(),
         next,
         total: (total == Some(true)).then_some(found.total as u64),
-    }))
+    })
 }
 
 pub(crate) fn anywhere(text: &str) -> Search {

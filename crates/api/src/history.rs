@@ -39,8 +39,10 @@ pub(crate) struct Wanted {
 pub struct HistoryView {
     /// Seconds between two points.
     pub step_secs: u64,
-    /// When each point begins, milliseconds since the Unix epoch. Where nothing was counted, before
-    /// the start of the node too, there is none.
+    /// When each point begins. Where nothing was counted, before the start of the node too, there
+    /// is none.
+    #[serde(rename = "at", with = "martlet_control::rfc3339::list")]
+    #[schema(value_type = Vec<String>)]
     pub at_ms: Vec<u64>,
     /// The numbers.
     pub series: Vec<SeriesView>,

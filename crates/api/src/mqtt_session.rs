@@ -2,13 +2,14 @@
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use martlet_broker::ClientDetail;
+use martlet_broker::{ClientDetail, ClientInfo};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::api::Api;
-use crate::clients::{at, no_session};
-use crate::extract::PathOf;
+use crate::clients::{Wanted, at, no_session, page_of};
+use crate::extract::{PathOf, QueryOf};
+use crate::page::Page;
 use crate::problem::{Problem, ProblemView};
 use crate::tenant::{InTenant, OfTenant};
 
@@ -53,6 +54,50 @@ impl From<ClientDetail> for MqttSession {
             receipts: found.receipts,
         }
     }
+}
+
+/// A session of a list.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct SessionLine {
+    /// Client Identifier.
+    client_id: String,
+    /// A connection is there.
+    connected: bool,
+    /// Session Expiry Interval, seconds; 4294967295 is never.
+    session_expiry_secs: u32,
+    /// Number of subscriptions.
+    subscriptions: usize,
+    /// Messages waiting.
+    queued: usize,
+    /// Messages sent and not acknowledged.
+    in_flight: usize,
+}
+
+impl From<ClientInfo> for SessionLine {
+    fn from(found: ClientInfo) -> Self {
+        Self {
+            client_id: found.client_id,
+            connected: found.connected,
+            session_expiry_secs: found.session_expiry_secs,
+            subscriptions: found.subscriptions,
+            queued: found.queued,
+            in_flight: found.in_flight,
+        }
+    }
+}
+
+/// Sessions
+///
+/// By Client Identifier; with `connected=false` those whose clients are away.
+#[utoipa::path(get, path = "/api/v1/sessions", tag = "clients",
+    params(Wanted, OfTenant),
+    responses((status = 200, description = "A page of them", body = Page<SessionLine>)))]
+pub(crate) async fn list(
+    State(api): State<Api>,
+    InTenant(tenant): InTenant,
+    QueryOf(wanted): QueryOf<Wanted>,
+) -> Result<axum::Json<Page<SessionLine>>, Problem> {
+    page_of(&api, tenant, wanted).await.map(axum::Json)
 }
 
 /// A session

@@ -48,6 +48,7 @@ pub fn router(api: Api) -> Router {
         .add(Scoped(Scope::ClientsRead), routes!(clients::list))
         .add(Scoped(Scope::ClientsRead), routes!(clients::show))
         .add(Scoped(Scope::ClientsWrite), routes!(clients::kick))
+        .add(Scoped(Scope::ClientsRead), routes!(mqtt_session::list))
         .add(Scoped(Scope::ClientsRead), routes!(mqtt_session::show))
         .add(Scoped(Scope::ClientsWrite), routes!(mqtt_session::end))
         .add(Scoped(Scope::ClientsRead), routes!(subscriptions::list))

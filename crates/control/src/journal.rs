@@ -43,7 +43,9 @@ const TEXT_MAX: usize = 512;
 pub struct Entry {
     /// Its number, from 1 at the start of the node.
     pub seq: u64,
-    /// When, milliseconds since the Unix epoch.
+    /// When.
+    #[serde(rename = "at", with = "crate::rfc3339")]
+    #[schema(value_type = String, format = DateTime)]
     pub at_ms: u64,
     /// `connected`, `connect refused`, `re-authentication refused`, `disconnected`,
     /// `publish refused`, `subscribe refused`,

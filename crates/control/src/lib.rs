@@ -52,6 +52,7 @@ mod operate;
 pub mod presence;
 pub mod principal;
 pub mod request;
+pub mod rfc3339;
 mod statistics;
 mod store;
 pub mod tables;

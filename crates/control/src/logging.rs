@@ -110,8 +110,10 @@ pub struct AreaLevel {
     pub area: String,
     /// Its level.
     pub level: String,
-    /// Milliseconds since the Unix epoch; none: until it is changed again.
+    /// Until when; none: until it is changed again.
+    #[serde(rename = "until", with = "crate::rfc3339::optional")]
     #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub until_ms: Option<u64>,
 }
 
@@ -120,8 +122,10 @@ pub struct AreaLevel {
 pub struct TracedClient {
     /// Client Identifier.
     pub client_id: String,
-    /// Milliseconds since the Unix epoch; none: until it is changed again.
+    /// Until when; none: until it is changed again.
+    #[serde(rename = "until", with = "crate::rfc3339::optional")]
     #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub until_ms: Option<u64>,
 }
 

@@ -66,8 +66,10 @@ pub struct Finding {
     pub cause: Cause,
     /// In a sentence.
     pub sentence: String,
-    /// Since when, milliseconds since the Unix epoch, as far as known.
+    /// Since when, as far as known.
+    #[serde(rename = "since", with = "crate::rfc3339::optional")]
     #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub since_ms: Option<u64>,
     /// How often since then, where it is something that happens.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -83,7 +85,9 @@ pub struct Finding {
 /// What was seen.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Evidence {
-    /// When, milliseconds since the Unix epoch.
+    /// When.
+    #[serde(rename = "at", with = "crate::rfc3339")]
+    #[schema(value_type = String, format = DateTime)]
     pub at_ms: u64,
     /// What.
     pub text: String,

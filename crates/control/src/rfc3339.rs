@@ -1,0 +1,111 @@
+//! How times stand in JSON: RFC 3339, in UTC, to the millisecond. In the program they are
+//! milliseconds since the Unix epoch.
+//!
+//! To be named in `#[serde(with = …)]`.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// As a text; what is beyond the year 9999 is its end.
+pub fn text(ms: u64) -> String {
+    let ms = i64::try_from(ms).unwrap_or(i64::MAX);
+    Timestamp::from_millisecond(ms)
+        .unwrap_or(Timestamp::MAX)
+        .to_string()
+}
+
+fn parse<E: serde::de::Error>(text: &str) -> Result<u64, E> {
+    let time: Timestamp = text.parse().map_err(E::custom)?;
+    u64::try_from(time.as_millisecond()).map_err(|_| E::custom("a time before 1970"))
+}
+
+/// Writes one.
+///
+/// # Errors
+/// What the serializer says.
+pub fn serialize<S: Serializer>(ms: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+    text(*ms).serialize(serializer)
+}
+
+/// Reads one.
+///
+/// # Errors
+/// It is no time.
+pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    parse(&String::deserialize(deserializer)?)
+}
+
+/// One that need not be known.
+pub mod optional {
+    use super::{Deserialize, Deserializer, Serialize, Serializer, parse, text};
+
+    /// Writes it, or null.
+    ///
+    /// # Errors
+    /// What the serializer says.
+    pub fn serialize<S: Serializer>(ms: &Option<u64>, serializer: S) -> Result<S::Ok, S::Error> {
+        ms.map(text).serialize(serializer)
+    }
+
+    /// Reads it.
+    ///
+    /// # Errors
+    /// It is no time.
+    pub fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<u64>, D::Error> {
+        let text = Option::<String>::deserialize(deserializer)?;
+        text.map(|text| parse(&text)).transpose()
+    }
+}
+
+/// A list of them.
+pub mod list {
+    use super::{Deserialize, Deserializer, Serializer, parse, text};
+
+    /// Writes it.
+    ///
+    /// # Errors
+    /// What the serializer says.
+    pub fn serialize<S: Serializer>(all: &[u64], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(all.iter().map(|ms| text(*ms)))
+    }
+
+    /// Reads it.
+    ///
+    /// # Errors
+    /// One of them is no time.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u64>, D::Error> {
+        let texts = Vec::<String>::deserialize(deserializer)?;
+        texts.iter().map(|text| parse(text)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[derive(serde::Serialize, serde::Deserialize, PartialEq, Debug)]
+    struct Some {
+        #[serde(with = "super")]
+        one: u64,
+        #[serde(with = "super::optional")]
+        none: Option<u64>,
+        #[serde(with = "super::list")]
+        list: Vec<u64>,
+    }
+
+    #[test]
+    fn times_are_written_to_the_millisecond_and_read_again() {
+        let some = Some {
+            one: 1_700_000_000_123,
+            none: None,
+            list: vec![0],
+        };
+        let text = serde_json::to_string(&some).unwrap();
+        let expected =
+            r#"{"one":"2023-11-14T22:13:20.123Z","none":null,"list":["1970-01-01T00:00:00Z"]}"#;
+        assert_eq!(text, expected);
+        assert_eq!(serde_json::from_str::<Some>(&text).unwrap(), some);
+        assert!(serde_json::from_str::<Some>(&text.replace("2023", "x")).is_err());
+        assert_eq!(super::text(u64::MAX), super::text(u64::MAX / 2));
+    }
+}
