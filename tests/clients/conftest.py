@@ -8,6 +8,7 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 import martlet_process  # noqa: E402
+import postgres_process  # noqa: E402
 
 # Both transports, with statistics often enough to be waited for.
 SETTINGS = ["mqtt.sys_interval_secs=1", "log.level=warn"]
@@ -35,6 +36,24 @@ def start_node():
     yield start
     for one in started:
         one.close()
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    """A server of PostgreSQL that tests share, each with a database of its own."""
+    server = postgres_process.Server()
+    yield server
+    server.close()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def variables(request):
+    """What a node is told by its environment: an API key, and where its tables are."""
+    from test_http_api import KEYS
+
+    if request.param == "sqlite":
+        return dict(KEYS)
+    return {**KEYS, "MARTLET_REGISTRY__URL": request.getfixturevalue("postgres").new_database()}
 
 
 @pytest.fixture

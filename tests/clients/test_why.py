@@ -1,6 +1,7 @@
 """martlet why: for planted faults the verdict is the fault, in a sentence, with the way to mend it."""
 
 import json
+import sqlite3
 import subprocess
 
 import pytest
@@ -238,3 +239,77 @@ def test_a_subscriber_that_is_not_there_or_takes_less(node, place):
             app.subscribe("plant/+/telemetry", 1)
             expect(node, "nothing-wrong", "is connected", "d1", "plant/d1/telemetry")
         expect(node, "subscriber-absent", "(app) none is connected", "d1", "plant/d1/telemetry")
+
+
+def test_a_device_that_is_removed_is_told_so_whether_it_comes_again_or_not(start_node, place):
+    node = start_node(data_dir=place.path)
+    place.run("device", "rm", "d1")
+    answer = expect(node, "deleted", "removed from the registry", "d1")
+    assert answer["since_ms"] > 0 and "add it anew" in answer["mend"]
+    assert come(node, "d1", place.secret) != 0
+    answer = expect(node, "deleted", "removed from the registry", "d1")
+    # One of that name is another one.
+    place.device("d1", "--type", "sensor")
+    assert verdict(node, "d1")["cause"] != "deleted"
+
+
+@pytest.mark.parametrize("ban", [("client-id", "d1"), ("user", "d1"), ("address", "127.0.0.0/8")])
+def test_who_is_banned_is_told_so_with_the_command_that_lifts_it(start_node, place, ban):
+    node = start_node(data_dir=place.path, http=True)
+    with Client(node, "d1").credentials("d1", place.secret) as device:
+        place.run("ban", "add", *ban, "--why", "it makes noise")
+        device.wait_for_end()
+    answer = expect(node, "banned", f"{ban[1]} is banned: it makes noise", "d1")
+    assert come(node, "d1", place.secret) != 0
+    answer = expect(node, "banned", f"{ban[1]} is banned: it makes noise", "d1")
+    subprocess.run([martlet_process.binary(), *answer["command"].split()[1:]], check=True, timeout=20)
+    assert come(node, "d1", place.secret) == 0
+    assert verdict(node, "d1")["cause"] != "banned"
+
+
+def test_when_it_was_last_seen_and_why_it_went_is_known_after_restarts(start_node, place):
+    node = start_node(data_dir=place.path, http=True)
+    with Client(node, "d1").credentials("d1", place.secret):
+        until(lambda: verdict(node, "d1")["state"] == "connected", "it is there")
+    went = expect(node, "away", "it is not connected", "d1")
+    node.terminate()
+    node.wait()
+    # On the same port: else the door that it came by is not there any more.
+    node = start_node(data_dir=place.path, listen=(node.url("mqtt"),))
+    answer = expect(node, "away", "it is not connected", "d1")
+    assert abs(answer["since_ms"] - went["since_ms"]) < 1000
+    assert any("last seen from 127.0.0.1:" in one["text"] for one in answer["evidence"]), answer
+    with Client(node, "d1").credentials("d1", place.secret) as device:
+        until(lambda: verdict(node, "d1")["state"] == "connected", "it is there")
+        wait_until_written(place, "d1")
+        node.process.kill()
+        node.wait()
+        device.wait_for_end()
+    node = start_node(data_dir=place.path, listen=(node.url("mqtt"),))
+    expect(node, "away", "the node ended without a stop", "d1")
+
+
+def wait_until_written(place, name):
+    """The tables have it that somebody is online, as they do within a second."""
+    def is_written():
+        with sqlite3.connect(f"file:{place.path}/martlet.db?mode=ro", uri=True) as tables:
+            found = tables.execute("SELECT online FROM presence WHERE client_id = ?", (name,)).fetchone()
+        tables.close()
+        return found == (1,)
+
+    until(is_written, f"{name} is online in the tables")
+
+
+def test_a_listener_that_is_there_no_more(start_node, place):
+    urls = ("mqtt://127.0.0.1:0", "mqtt://127.0.0.1:0")
+    node = start_node(data_dir=place.path, listen=urls)
+    first, second = node.urls
+    with Client(node, "d1", port=int(second.rsplit(":")[-1])).credentials("d1", place.secret):
+        until(lambda: verdict(node, "d1")["state"] == "connected", "it is there")
+    node.terminate()
+    node.wait()
+    node = start_node(data_dir=place.path, listen=(first,))
+    answer = expect(node, "listener-closed", f"it came in by {second} before", "d1")
+    assert first in answer["sentence"] and "listen there again" in answer["mend"]
+    with Client(node, "d1").credentials("d1", place.secret):
+        expect(node, "nothing-wrong", "is connected", "d1")

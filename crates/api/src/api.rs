@@ -9,7 +9,7 @@ use martlet_control::Control;
 use martlet_control::directory::Directory;
 use martlet_control::tables::Tables;
 
-use crate::idempotency::{Answers, KeptInMemory};
+use crate::idempotency::KeptInMemory;
 use crate::keys::ApiKey;
 use crate::openapi::Document;
 use crate::page::Cursors;
@@ -110,7 +110,7 @@ pub struct Inner {
     pub(crate) rates: Rates,
     /// Attempts to log in, by address and by user name.
     pub(crate) logins: Rates,
-    pub(crate) answers: Box<dyn Answers>,
+    pub(crate) answers: KeptInMemory,
     pub(crate) cursors: Cursors,
     pub(crate) document: OnceLock<Document>,
     tables: OnceLock<Arc<Tables>>,
@@ -134,7 +134,7 @@ impl Api {
             setup: Setup::default(),
             rates: Rates::new(f64::from(settings.rate), settings.burst),
             logins: Rates::new(LOGIN_RATE, LOGIN_BURST),
-            answers: Box::new(KeptInMemory::default()),
+            answers: KeptInMemory::default(),
             cursors: Cursors::new()?,
             document: OnceLock::new(),
             tables: OnceLock::new(),

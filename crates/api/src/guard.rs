@@ -37,6 +37,8 @@ pub(crate) enum Access {
 pub(crate) enum Audited {
     /// Here, by its method and path.
     Here,
+    /// Here, and soon: who asks does not wait for it.
+    Soon,
     /// With what is changed, in the same transaction; here only what went wrong.
     InTables,
 }
@@ -95,6 +97,7 @@ pub(crate) async fn check(
             action,
             status: status.as_u16(),
             request_id: request_id.unwrap_or_default(),
+            is_soon: audited == Audited::Soon,
         };
         let is_there = audited == Audited::InTables && status.is_success();
         write_down(&api, entry, is_there).await;

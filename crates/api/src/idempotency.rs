@@ -1,17 +1,23 @@
 //! `Idempotency-Key`: who sends a request again, because no answer came, gets the first answer and
 //! changes nothing twice.
+//!
+//! Answers are kept in memory and, where there are tables, in them too, so that they survive a
+//! restart. What is shown once is kept nowhere: the same answer comes without it.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::body::{Body, Bytes};
-use axum::extract::Request;
+use axum::extract::{MatchedPath, Request};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
-use axum::response::Response;
-use futures_util::future::BoxFuture;
+use axum::response::{IntoResponse as _, Response};
 use http_body_util::{BodyExt as _, Limited};
+use martlet_control::tables::Tables;
+use martlet_registry::Claim;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::api::Api;
 use crate::problem::{Problem, ProblemKind};
@@ -20,6 +26,8 @@ use crate::secret::digest_of;
 const HEADER: &str = "idempotency-key";
 /// Says that an answer is one that was given before.
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+/// Names what is left out of such an answer, because it is shown once.
+const LEFT_OUT: HeaderName = HeaderName::from_static("idempotency-left-out");
 /// Longest key, bytes.
 const KEY_MAX: usize = 255;
 /// How long an answer is kept,
@@ -30,21 +38,45 @@ const ANSWERS_MAX: usize = 1_000;
 const BYTES_MAX: usize = 64 * 1024 * 1024;
 /// and how many one may have.
 const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// In the tables longer ones are not kept: that the request was answered is.
+const WRITTEN_BYTES_MAX: usize = 64 * 1024;
 
-/// By caller and key.
-pub(crate) type Digest = [u8; 32];
+/// Routes whose answers have a secret in them, under this name.
+const SHOWN_ONCE: &[(&str, &str)] = &[
+    ("/api/v1/devices", "secret"),
+    ("/api/v1/devices/bulk", "secret"),
+    ("/api/v1/devices/import", "secret"),
+    ("/api/v1/devices/{id}/credentials", "secret"),
+    ("/api/v1/devices/{id}/rotate", "secret"),
+    ("/api/v1/keys", "key"),
+    ("/api/v1/provisioning-keys", "key"),
+];
+
+/// Of a caller and a key, and of a request.
+type Digest = [u8; 32];
 
 /// An answer that may be given again.
 #[derive(Clone, Debug)]
-pub(crate) struct Kept {
+struct Kept {
     status: StatusCode,
     headers: Vec<(HeaderName, HeaderValue)>,
     body: Bytes,
+    /// What was in it and is not.
+    left_out: Option<&'static str>,
+}
+
+/// As it stands in the tables, beside its status.
+#[derive(Debug, Serialize, Deserialize)]
+struct Written {
+    headers: Vec<(String, String)>,
+    /// None: it was too long.
+    body: Option<String>,
+    left_out: Option<String>,
 }
 
 /// What is known of a key when a request comes with it.
 #[derive(Clone, Debug)]
-pub(crate) enum Known {
+enum Known {
     /// Nothing: from now on the request is under way.
     New,
     /// The same request is under way.
@@ -53,14 +85,8 @@ pub(crate) enum Known {
     Other,
     /// The answer to the same request.
     Answered(Kept),
-}
-
-/// Where answers are kept.
-pub(crate) trait Answers: Send + Sync {
-    /// A request of this digest comes with the key.
-    fn begin(&self, key: Digest, request: Digest) -> BoxFuture<'_, Known>;
-    /// It is answered; none: it came to nothing, and may be sent again.
-    fn end(&self, key: Digest, answer: Option<Kept>) -> BoxFuture<'_, ()>;
+    /// The same request was begun, and it is not known how it ended, or how it was answered.
+    Lost,
 }
 
 /// In memory: they end with the process.
@@ -148,40 +174,124 @@ impl KeptInMemory {
     }
 }
 
-impl Answers for KeptInMemory {
-    fn begin(&self, key: Digest, request: Digest) -> BoxFuture<'_, Known> {
-        Box::pin(std::future::ready(self.begin_at(
-            key,
-            request,
-            Instant::now(),
-        )))
-    }
-
-    fn end(&self, key: Digest, answer: Option<Kept>) -> BoxFuture<'_, ()> {
+impl KeptInMemory {
+    fn end(&self, key: Digest, answer: Option<Kept>) {
         let mut table = self.table();
         match answer {
             Some(answer) => table.answer(&key, answer),
             None => table.remove(&key),
         }
-        Box::pin(std::future::ready(()))
     }
 }
 
-/// Takes the entry back if the request is dropped before it is answered, as when its sender goes.
-struct UnderWay {
-    api: Api,
-    key: Option<Digest>,
+/// A request's key: who asked, and both as a digest.
+#[derive(Clone, Debug)]
+struct Key {
+    caller: String,
+    digest: Digest,
+    request: Digest,
 }
 
-impl Drop for UnderWay {
-    fn drop(&mut self) {
-        if let Some(key) = self.key {
-            // In memory it is done when it is called; elsewhere it has to be driven.
-            let api = self.api.clone();
-            if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-                runtime.spawn(async move { api.answers.end(key, None).await });
-            }
+impl Key {
+    /// A request of this digest comes with the key.
+    async fn begin(&self, api: &Api) -> Known {
+        let known = api
+            .answers
+            .begin_at(self.digest, self.request, Instant::now());
+        let (Known::New, Some(tables)) = (&known, tables(api)) else {
+            return known;
+        };
+        let (caller, key, request) = self.words();
+        let claimed = tables.note(move |registry| {
+            Box::pin(async move { registry.claim(&caller, &key, &request).await })
+        });
+        let known = match claimed.await {
+            // What is wrong with the tables is in health; the memory has it.
+            Ok(Claim::New) | Err(_) => return Known::New,
+            // Not here: it would be in memory.
+            Ok(Claim::Pending) => Known::Lost,
+            Ok(Claim::Different) => Known::Other,
+            Ok(Claim::Answered { status, answer }) => match Kept::read(status, &answer) {
+                Some(kept) => Known::Answered(kept),
+                None => Known::Lost,
+            },
+        };
+        let kept = match &known {
+            Known::Answered(kept) => Some(kept.clone()),
+            _ => None,
+        };
+        api.answers.end(self.digest, kept);
+        known
+    }
+
+    /// It is answered; none: it came to nothing, and may be sent again.
+    async fn end(&self, api: &Api, answer: Option<Kept>) {
+        if let Some(tables) = tables(api) {
+            let (status, text) = answer.as_ref().map_or((0, String::new()), Kept::written);
+            let (caller, key, request) = self.words();
+            let written = tables.note(move |registry| {
+                Box::pin(async move {
+                    let answer = (status, text.as_str());
+                    registry.answer(&caller, &key, &request, answer).await
+                })
+            });
+            // As at its begin.
+            let _ = written.await;
         }
+        api.answers.end(self.digest, answer);
+    }
+
+    fn words(&self) -> (String, String, String) {
+        (self.caller.clone(), hex(&self.digest), hex(&self.request))
+    }
+}
+
+/// The tables, where there are any: nobody makes them for this.
+fn tables(api: &Api) -> Option<Arc<Tables>> {
+    let tables = api.tables().ok()?;
+    tables.are_there().then(|| Arc::clone(tables))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+impl Kept {
+    fn written(&self) -> (u16, String) {
+        let text = |value: &HeaderValue| value.to_str().unwrap_or_default().to_owned();
+        let headers = self.headers.iter();
+        let body = std::str::from_utf8(&self.body).ok();
+        let written = Written {
+            headers: headers
+                .map(|(name, value)| (name.to_string(), text(value)))
+                .collect(),
+            body: body
+                .filter(|body| body.len() <= WRITTEN_BYTES_MAX)
+                .map(str::to_owned),
+            left_out: self.left_out.map(str::to_owned),
+        };
+        // Texts alone: that cannot fail.
+        let text = serde_json::to_string(&written).unwrap_or_default();
+        (self.status.as_u16(), text)
+    }
+
+    /// None: it was too long, or is none.
+    fn read(status: u16, text: &str) -> Option<Self> {
+        let written: Written = serde_json::from_str(text).ok()?;
+        let headers = written.headers.iter().map(|(name, value)| {
+            let name = HeaderName::try_from(name).ok()?;
+            Some((name, HeaderValue::try_from(value).ok()?))
+        });
+        let known = |name: &String| {
+            let mut all = SHOWN_ONCE.iter().map(|(_, name)| *name);
+            all.find(|known| known == name)
+        };
+        Some(Self {
+            status: StatusCode::from_u16(status).ok()?,
+            headers: headers.collect::<Option<_>>()?,
+            body: written.body?.into(),
+            left_out: written.left_out.as_ref().and_then(known),
+        })
     }
 }
 
@@ -189,7 +299,7 @@ impl Drop for UnderWay {
 pub(crate) async fn run(api: Api, caller: &str, request: Request, next: Next) -> Response {
     match try_run(api, caller, request, next).await {
         Ok(answer) => answer,
-        Err(problem) => axum::response::IntoResponse::into_response(problem),
+        Err(problem) => problem.into_response(),
     }
 }
 
@@ -202,7 +312,8 @@ async fn try_run(
     let Some(key) = key_of(request.headers())? else {
         return Ok(next.run(request).await);
     };
-    let key = digest_of(&[caller.as_bytes(), b"\0", key.as_bytes()].concat());
+    let route = request.extensions().get::<MatchedPath>();
+    let shown_once = route.and_then(|route| shown_once(route.as_str()));
     let (parts, body) = request.into_parts();
     // The frame has read it already, and bounded it.
     let body = body.collect().await;
@@ -213,28 +324,67 @@ async fn try_run(
         .path_and_query()
         .map_or("", |target| target.as_str());
     let head = format!("{} {target}\0", parts.method);
-    let digest = digest_of(&[head.as_bytes(), &body].concat());
-    match api.answers.begin(key, digest).await {
-        Known::New => {}
-        Known::Answered(kept) => return Ok(replayed(kept)),
-        Known::UnderWay => {
-            let detail = "a request with this Idempotency-Key is under way";
-            return Err(Problem::conflict(detail.to_owned()));
+    let key = Key {
+        caller: caller.to_owned(),
+        digest: digest_of(&[caller.as_bytes(), b"\0", key.as_bytes()].concat()),
+        request: digest_of(&[head.as_bytes(), &body].concat()),
+    };
+    // Whoever asked may go meanwhile: what was begun is carried to its end, and remembered.
+    let request = Request::from_parts(parts, Body::from(body));
+    let done = tokio::spawn(async move {
+        match key.begin(&api).await {
+            Known::New => {}
+            Known::Answered(kept) => return Ok(replayed(kept)),
+            Known::UnderWay => {
+                let detail = "a request with this Idempotency-Key is under way";
+                return Err(Problem::conflict(detail.to_owned()));
+            }
+            Known::Lost => {
+                let detail = "a request with this Idempotency-Key came before a restart of the \
+                              node, and its answer is not kept: look what became of it, and use \
+                              another key";
+                return Err(Problem::conflict(detail.to_owned()));
+            }
+            Known::Other => {
+                let detail = "this Idempotency-Key came with another request before";
+                return Err(Problem::new(ProblemKind::Invalid, detail));
+            }
         }
-        Known::Other => {
-            let detail = "this Idempotency-Key came with another request before";
-            return Err(Problem::new(ProblemKind::Invalid, detail));
+        let answered = tokio::spawn(next.run(request)).await;
+        let Ok(answer) = answered else {
+            key.end(&api, None).await;
+            let detail = "the request was broken off";
+            return Err(Problem::new(ProblemKind::Internal, detail));
+        };
+        let (answer, kept) = keep(answer, shown_once).await;
+        key.end(&api, kept).await;
+        Ok(answer)
+    });
+    let broken_off = |_| Problem::new(ProblemKind::Internal, "the request was broken off");
+    done.await.map_err(broken_off)?
+}
+
+fn shown_once(route: &str) -> Option<&'static str> {
+    let mut all = SHOWN_ONCE.iter();
+    let found = all.find(|(known, _)| *known == route);
+    found.map(|(_, name)| *name)
+}
+
+/// The answer without what is shown once; the same if that is not in it. None: it cannot be told.
+fn without(body: &Bytes, name: &str) -> Option<Bytes> {
+    fn hide(value: &mut Value, name: &str) {
+        match value {
+            Value::Array(all) => all.iter_mut().for_each(|value| hide(value, name)),
+            Value::Object(all) => all.iter_mut().for_each(|(key, value)| match key == name {
+                true => *value = Value::Null,
+                false => hide(value, name),
+            }),
+            _ => {}
         }
     }
-    let mut under_way = UnderWay {
-        api: api.clone(),
-        key: Some(key),
-    };
-    let answer = next.run(Request::from_parts(parts, Body::from(body))).await;
-    let (answer, kept) = keep(answer).await;
-    under_way.key = None;
-    api.answers.end(key, kept).await;
-    Ok(answer)
+    let mut value: Value = serde_json::from_slice(body).ok()?;
+    hide(&mut value, name);
+    Some(value.to_string().into())
 }
 
 fn key_of(headers: &HeaderMap) -> Result<Option<String>, Problem> {
@@ -251,7 +401,7 @@ fn key_of(headers: &HeaderMap) -> Result<Option<String>, Problem> {
 }
 
 /// The answer, and what is kept of it: nothing where the node was at fault, or busy.
-async fn keep(answer: Response) -> (Response, Option<Kept>) {
+async fn keep(answer: Response, shown_once: Option<&'static str>) -> (Response, Option<Kept>) {
     let status = answer.status();
     if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
         return (answer, None);
@@ -262,7 +412,7 @@ async fn keep(answer: Response) -> (Response, Option<Kept>) {
         Err(_) => {
             let detail = "the answer is too long to be kept for its Idempotency-Key";
             let problem = Problem::new(ProblemKind::Internal, detail);
-            return (axum::response::IntoResponse::into_response(problem), None);
+            return (problem.into_response(), None);
         }
     };
     let names = [header::CONTENT_TYPE, header::LOCATION, header::ETAG];
@@ -270,10 +420,17 @@ async fn keep(answer: Response) -> (Response, Option<Kept>) {
         let value = parts.headers.get(&name)?.clone();
         Some((name, value))
     });
+    let left_out = shown_once.filter(|_| status.is_success());
+    let kept = match left_out {
+        // Of a table in another form nothing is kept.
+        Some(name) => without(&body, name).unwrap_or_default(),
+        None => body.clone(),
+    };
     let kept = Kept {
         status,
         headers: headers.collect(),
-        body: body.clone(),
+        body: kept,
+        left_out,
     };
     (Response::from_parts(parts, Body::from(body)), Some(kept))
 }
@@ -285,6 +442,10 @@ fn replayed(kept: Kept) -> Response {
     answer
         .headers_mut()
         .insert(REPLAYED, HeaderValue::from_static("true"));
+    if let Some(name) = kept.left_out {
+        let name = HeaderValue::from_static(name);
+        answer.headers_mut().insert(LEFT_OUT, name);
+    }
     answer
 }
 
@@ -303,6 +464,7 @@ mod tests {
                 status: StatusCode::OK,
                 headers: Vec::new(),
                 body: Bytes::from(vec![0; ANSWER_BYTES_MAX]),
+                left_out: None,
             };
             kept.table().answer(&key(number), answer);
         }
@@ -335,5 +497,31 @@ mod tests {
             kept.begin_at(key(0), key(8), tomorrow),
             Known::New
         ));
+    }
+
+    #[tokio::test]
+    async fn what_is_shown_once_is_not_kept() {
+        let body = r#"{"rows":[{"id":"a","secret":"s3cr3t"}],"secret":"s3cr3t","n":1}"#;
+        let (answer, kept) = keep(body.into_response(), Some("secret")).await;
+        let given = answer.into_body().collect().await.unwrap().to_bytes();
+        assert_eq!(given, body);
+        let kept = kept.unwrap();
+        let (status, written) = kept.written();
+        assert!(!written.contains("s3cr3t"), "{written}");
+        let again = Kept::read(status, &written).unwrap();
+        assert_eq!(again.body, kept.body);
+        let answer = replayed(again);
+        assert_eq!(answer.headers()["idempotency-left-out"], "secret");
+        let given = answer.into_body().collect().await.unwrap().to_bytes();
+        let given: Value = serde_json::from_slice(&given).unwrap();
+        assert_eq!(given["rows"][0]["id"], "a");
+        assert!(given["rows"][0]["secret"].is_null() && given["secret"].is_null());
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_too_long_for_the_tables_is_known_to_have_been_given() {
+        let (_, kept) = keep("x".repeat(WRITTEN_BYTES_MAX + 1).into_response(), None).await;
+        let (status, written) = kept.unwrap().written();
+        assert!(written.len() < 1_000 && Kept::read(status, &written).is_none());
     }
 }

@@ -68,8 +68,8 @@ pub fn router(api: Api) -> Router {
         .add(Scoped(Scope::RetainedRead), routes!(retained::show))
         .add(Scoped(Scope::RetainedWrite), routes!(retained::delete))
         .add(Scoped(Scope::RetainedWrite), routes!(retained::delete_one))
-        .add(Scoped(Scope::MessagesWrite), routes!(publish::publish))
-        .add(Scoped(Scope::MessagesWrite), routes!(publish::publish_bulk))
+        .add_busy(Scoped(Scope::MessagesWrite), routes!(publish::publish))
+        .add_busy(Scoped(Scope::MessagesWrite), routes!(publish::publish_bulk))
         .add(Scoped(Scope::MessagesWrite), routes!(request::request))
         .add(Scoped(Scope::AclRead), routes!(explain::explain))
         .add(Scoped(Scope::EventsRead), routes!(events::events))
@@ -120,6 +120,11 @@ impl Routes {
 
     pub(crate) fn add(self, access: Access, route: UtoipaMethodRouter<Api>) -> Self {
         self.add_audited(access, Audited::Here, route)
+    }
+
+    /// The same, for what comes often: nobody waits until it is written down.
+    fn add_busy(self, access: Access, route: UtoipaMethodRouter<Api>) -> Self {
+        self.add_audited(access, Audited::Soon, route)
     }
 
     /// The same, where the tables write down what is changed in them.

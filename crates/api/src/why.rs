@@ -1,15 +1,13 @@
 //! Why a client does not work.
 
-use std::sync::Arc;
-
 use axum::Json;
 use axum::extract::{Extension, State};
-use martlet_control::Control;
 use martlet_control::principal::Principal;
-use martlet_control::why::{Question, Verdict};
+use martlet_control::why::{Question, Verdict, judge};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
+use crate::api::Api;
 use crate::extract::QueryOf;
 use crate::problem::{Problem, ProblemKind};
 
@@ -33,7 +31,7 @@ pub(crate) struct Asked {
 #[utoipa::path(get, path = "/api/v1/why", tag = "clients", params(Asked),
     responses((status = 200, description = "The verdict", body = Verdict)))]
 pub(crate) async fn why(
-    State(control): State<Arc<Control>>,
+    State(api): State<Api>,
     Extension(principal): Extension<Principal>,
     QueryOf(asked): QueryOf<Asked>,
 ) -> Result<Json<Verdict>, Problem> {
@@ -44,5 +42,9 @@ pub(crate) async fn why(
     let Asked { name, topic } = asked;
     let question = Question { name, topic };
     question.check().map_err(Problem::bad_request)?;
-    Ok(Json(control.why(&question).await?))
+    let mut facts = api.control.facts(&question).await?;
+    if let Ok(tables) = api.tables() {
+        tables.complete(&mut facts).await;
+    }
+    Ok(Json(judge(&facts)))
 }

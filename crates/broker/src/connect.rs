@@ -412,7 +412,15 @@ impl Shard {
         session_present: bool,
     ) {
         if self.tells_presence(session) {
-            let client_id = self.sessions.at(session).client_id.to_string();
+            let state = self.sessions.at(session);
+            let client_id = Arc::clone(&state.client_id);
+            let permit = state.permit.as_ref();
+            let proved =
+                permit.map(|permit| (permit.identity.user_name.clone(), permit.identity.proof));
+            if let Some((Some(name), proof)) = proved {
+                self.tell_authenticated(cx, index, &client_id, (name, proof));
+            }
+            let client_id = client_id.to_string();
             let user = self.user_of(session);
             let connection = self.connections.at(index);
             cx.effects.events.push(Event::Connected {

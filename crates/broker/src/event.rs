@@ -12,6 +12,7 @@ use martlet_codec::{PacketType, ProtocolVersion, QoS, ReasonCode, TopicFilter, T
 use crate::counters::DropReason;
 use crate::id::{MessageId, TenantId};
 use crate::limits::{ListenerPolicy, QueueFull};
+use crate::permission::Proof;
 
 /// A user name, and what it is worth.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +40,20 @@ impl UserName {
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
+    /// A client has proved who it is. Whether its CONNECT is accepted or refused is told next,
+    /// unless it is connected already and has proved it anew.
+    Authenticated {
+        /// The client.
+        client_id: Arc<str>,
+        /// Who it is.
+        user: Option<UserName>,
+        /// By what it has proved that.
+        proof: Proof,
+        /// Where from; none on a Unix socket.
+        address: Option<(IpAddr, u16)>,
+        /// The listener that it came by.
+        listener: Arc<ListenerPolicy>,
+    },
     /// A CONNECT was accepted.
     Connected {
         /// Its client.
@@ -238,7 +253,7 @@ pub struct PublishedMessage {
     /// Length of its payload.
     pub payload_bytes: usize,
     /// As much of the payload as is wanted.
-    pub payload: Arc<[u8]>,
+    pub payload: Box<[u8]>,
     /// When, milliseconds since the Unix epoch.
     pub at_ms: u64,
 }
@@ -281,7 +296,8 @@ impl Event {
     /// Its kind.
     pub fn kind(&self) -> EventKind {
         match self {
-            Self::Connected { .. }
+            Self::Authenticated { .. }
+            | Self::Connected { .. }
             | Self::Refused { .. }
             | Self::ReauthenticationRefused { .. }
             | Self::Disconnected { .. }
@@ -309,7 +325,8 @@ impl Event {
             | Self::PublishRefused { client_id, .. }
             | Self::RateExceeded { client_id, .. }
             | Self::SubscribeRefused { client_id, .. } => client_id,
-            Self::TakenOver { client_id, .. }
+            Self::Authenticated { client_id, .. }
+            | Self::TakenOver { client_id, .. }
             | Self::SessionEnded { client_id, .. }
             | Self::Subscribed { client_id, .. }
             | Self::Unsubscribed { client_id, .. }
@@ -324,8 +341,8 @@ impl Event {
 /// Which events are wanted; others are never built.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EventInterest {
-    /// Connected, refused, taken over, disconnected, the ends of sessions, refused publishes and
-    /// subscriptions, full queues.
+    /// Authenticated, connected, refused, taken over, disconnected, the ends of sessions, refused
+    /// publishes and subscriptions, full queues.
     pub connections: bool,
     /// Dropped messages.
     pub drops: bool,

@@ -365,12 +365,19 @@ impl Shard {
         if self.authentications.is_revoked(&identity, known) {
             return Err(refused("its credentials were revoked meanwhile"));
         }
+        let proved = (identity.user_name.clone(), identity.proof);
         let ended_wall_ms = end_of(self.sessions.at(session).permit.as_deref());
         self.change_permit(session, Box::new(Permit::new(identity, known)));
         let ends_wall_ms = end_of(self.sessions.at(session).permit.as_deref());
         if ends_wall_ms < ended_wall_ms {
             // Else a timer that is armed already looks at it.
             self.arm_identity_end(cx, id);
+        }
+        if self.tells(session, Wants::CONNECTIONS)
+            && let (Some(name), proof) = proved
+        {
+            let client_id = Arc::clone(&self.sessions.at(session).client_id);
+            self.tell_authenticated(cx, id.index, &client_id, (name, proof));
         }
         self.send_auth(cx, id.index, ReasonCode::Success, data)
     }

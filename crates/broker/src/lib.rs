@@ -89,7 +89,7 @@ pub use lobby::{Guest, Peer};
 pub use message::{Contents, MESSAGE_OVERHEAD, MemoryGauge, Message, Publication, StoredMessage};
 pub use node::{Cx, Node, Now};
 pub use permission::{
-    Actions, Identity, Names, Realm, Rule, RuleBook, Rules, RulesError, Verdict, Voucher,
+    Actions, Identity, Names, Proof, Realm, Rule, RuleBook, Rules, RulesError, Verdict, Voucher,
     may_publish,
 };
 pub use rate::RateExceeded;

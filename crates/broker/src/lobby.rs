@@ -455,6 +455,13 @@ impl Shard {
         self.lobby_count -= 1;
         let client = request.map(|found| (found.tenant, &*found.client_id));
         if self.tells_of_refused(client, address.map(|(ip, _)| ip)) {
+            if let Some(found) = request
+                && let Some(permit) = &found.permit
+                && let Some(name) = permit.identity.user_name.clone()
+            {
+                let proof = permit.identity.proof;
+                self.tell_authenticated(cx, index, &found.client_id, (name, proof));
+            }
             cx.effects.events.push(Event::Refused {
                 client_id: request.map_or_else(String::new, |found| found.client_id.to_string()),
                 user: request.and_then(ConnectRequest::user),

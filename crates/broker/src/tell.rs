@@ -8,10 +8,13 @@ use std::sync::Arc;
 
 use martlet_codec::{FixedHeader, PacketType, QoS};
 
-use crate::event::{DeliveredMessage, Event, EventInterest, PublishedMessage, Traced, Wants};
+use crate::event::{
+    DeliveredMessage, Event, EventInterest, PublishedMessage, Traced, UserName, Wants,
+};
 use crate::id::{ConnectionId, MessageId, SessionId, TenantId};
 use crate::message::{Message, Publication};
 use crate::node::{Cx, Node};
+use crate::permission::Proof;
 use crate::report::SubscriptionInfo;
 use crate::shard::Shard;
 
@@ -158,6 +161,25 @@ impl Shard {
     pub(crate) fn tells_drop_of_group(&self, topic: &str) -> bool {
         self.wants.any(Wants::DROPS)
             || self.wants.any(Wants::TOPICS) && self.telling.traced().has_topic(topic)
+    }
+
+    /// Whoever has proved a name is told of before it is told what becomes of the CONNECT, which
+    /// came by the connection.
+    pub(crate) fn tell_authenticated<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        client_id: &Arc<str>,
+        (name, proof): (Arc<str>, Proof),
+    ) {
+        let connection = self.connections.at(index);
+        cx.effects.events.push(Event::Authenticated {
+            client_id: Arc::clone(client_id),
+            user: Some(UserName::Proved(name)),
+            proof,
+            address: connection.address,
+            listener: Arc::clone(&connection.listener),
+        });
     }
 
     pub(crate) fn tell_session_ended<N: Node>(

@@ -213,7 +213,7 @@ impl Control {
         Self {
             shards,
             feed: Arc::new(feed),
-            presence: Presence::default(),
+            presence: Presence::new(&info.listeners),
             history: History::default(),
             push: OnceLock::new(),
             info,
@@ -419,11 +419,11 @@ impl Control {
     /// have a line at the level of the log.
     pub fn events_received(
         &self,
-        events: Vec<Event>,
+        events: &mut Vec<Event>,
         lost: u64,
         is_logged: impl Fn(&Event) -> bool,
     ) {
-        for event in &events {
+        for event in &*events {
             let is_traced = self.is_traced(event);
             if is_traced || is_logged(event) {
                 let way = self.journal.way(event);
@@ -433,7 +433,7 @@ impl Control {
                 self.journal.write(event.clone());
             }
         }
-        self.feed.write(events, lost, &self.presence);
+        self.feed.write(events.drain(..), lost, &self.presence);
     }
 
     /// From now on this gate says who is let in.

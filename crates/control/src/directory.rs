@@ -73,6 +73,8 @@ pub struct AuditEntry {
     pub status: u16,
     /// Number of the request, as in the log.
     pub request_id: String,
+    /// Who asked need not wait until it is written.
+    pub is_soon: bool,
 }
 
 /// The look-ups.

@@ -38,6 +38,20 @@ pub fn write(event: &Event, way: Option<&Way>, is_traced: bool) {
         None => way.text.clone(),
     });
     match event {
+        Event::Authenticated {
+            client_id,
+            user,
+            proof,
+            address,
+            ..
+        } => frequent!(
+            debug,
+            client_id = &**client_id,
+            user_name = proved(user),
+            method = proof.name(),
+            address = address_text(*address),
+            "client authenticated"
+        ),
         Event::Connected {
             client_id,
             user,

@@ -205,7 +205,8 @@ impl Journal {
     pub fn keeps(event: &Event) -> bool {
         !matches!(
             event,
-            Event::TakenOver { .. }
+            Event::Authenticated { .. }
+                | Event::TakenOver { .. }
                 | Event::SessionEnded { .. }
                 | Event::Subscribed { .. }
                 | Event::Unsubscribed { .. }
@@ -443,7 +444,8 @@ fn entry_of(event: &Event) -> Entry {
             ..entry("subscribe refused", client_id, user)
         },
         // Not kept.
-        Event::TakenOver { .. }
+        Event::Authenticated { .. }
+        | Event::TakenOver { .. }
         | Event::SessionEnded { .. }
         | Event::Subscribed { .. }
         | Event::Unsubscribed { .. }

@@ -3,12 +3,18 @@
 //! It is kept in memory for all who are connected and for the last who were, written to a
 //! [`PresenceStore`] in batches, and published where that is asked for. After a restart nobody is
 //! online who has not come again: who was is offline since the node was last alive.
+//!
+//! * `alive`: when that was
+//! * `keep`: what has changed is carried to the store and the topics
+//! * `publish`: the topics
 
 mod alive;
+mod keep;
 mod publish;
 
 pub use alive::Alive;
-pub use publish::{PresenceTopics, keep};
+pub use keep::Keeper;
+pub use publish::PresenceTopics;
 
 use std::collections::{HashMap, VecDeque};
 use std::future::Future;
@@ -31,8 +37,12 @@ pub struct Who {
     pub user: Option<UserName>,
     /// Where from; none on a Unix socket.
     pub address: Option<(IpAddr, u16)>,
+    /// The same as it is shown, many times; empty where there is none.
+    pub address_text: Box<str>,
     /// The listener that it came by.
     pub listener: String,
+    /// The URL of that.
+    pub listener_url: String,
 }
 
 /// Whether a client is connected.
@@ -56,6 +66,9 @@ pub struct ClientPresence {
     /// The listener that it came by, as far as known.
     #[serde(skip_serializing_if = "String::is_empty", default)]
     pub listener: String,
+    /// The URL of that.
+    #[serde(skip_serializing_if = "String::is_empty", default)]
+    pub listener_url: String,
 }
 
 /// Something that is being written or read.
@@ -63,48 +76,71 @@ pub type Stored<'a, T> = Pin<Box<dyn Future<Output = Result<T, String>> + Send +
 
 /// Where it is kept beyond the end of the node.
 pub trait PresenceStore: Send + Sync + 'static {
+    /// It is there, or is made when something is written. Until then nothing is.
+    fn is_there(&self) -> bool;
     /// Writes what has become of clients; the last that is said of one holds.
-    fn write<'a>(&'a self, clients: &'a [ClientPresence]) -> Stored<'a, ()>;
-    /// All who are online by what was written are offline since then, and why; they are the answer.
+    fn write<'a>(&'a self, clients: &'a [Noted]) -> Stored<'a, ()>;
+    /// All who are online by what was written are offline since then, and why; they are the answer,
+    /// with those whose status topics may say otherwise.
     fn all_offline<'a>(&'a self, since_ms: u64, why: &'a str) -> Stored<'a, Vec<ClientPresence>>;
+    /// Makes room, as far as that is needed.
+    fn tidy(&self) -> Stored<'_, ()>;
+}
+
+/// What is written of a client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Noted {
+    /// How it is.
+    pub client: ClientPresence,
+    /// Its status topics say the same, or are not asked for.
+    pub is_told: bool,
 }
 
 /// Keeps it as long as it lives itself.
 #[derive(Clone, Debug, Default)]
-pub struct PresenceInMemory(Arc<Mutex<HashMap<String, ClientPresence>>>);
+pub struct PresenceInMemory(Arc<Mutex<HashMap<String, Noted>>>);
 
 impl PresenceInMemory {
     /// What was written of a client.
-    pub fn find(&self, client_id: &str) -> Option<ClientPresence> {
+    pub fn find(&self, client_id: &str) -> Option<Noted> {
         self.lock().get(client_id).cloned()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, ClientPresence>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Noted>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl PresenceStore for PresenceInMemory {
-    fn write<'a>(&'a self, clients: &'a [ClientPresence]) -> Stored<'a, ()> {
+    fn is_there(&self) -> bool {
+        true
+    }
+
+    fn write<'a>(&'a self, clients: &'a [Noted]) -> Stored<'a, ()> {
         let mut all = self.lock();
-        for client in clients {
-            all.insert(client.client_id.clone(), client.clone());
+        for noted in clients {
+            all.insert(noted.client.client_id.clone(), noted.clone());
         }
         Box::pin(std::future::ready(Ok(())))
     }
 
     fn all_offline<'a>(&'a self, since_ms: u64, why: &'a str) -> Stored<'a, Vec<ClientPresence>> {
         let mut all = self.lock();
-        let online = all.values_mut().filter(|client| client.online);
-        let ended = online.map(|client| {
+        for noted in all.values_mut().filter(|noted| noted.client.online) {
+            let client = &mut noted.client;
             client.online = false;
-            client.since_ms = since_ms;
-            client.last_seen_ms = client.last_seen_ms.max(since_ms);
+            client.since_ms = client.last_seen_ms.max(since_ms);
+            client.last_seen_ms = client.since_ms;
             why.clone_into(&mut client.why);
-            client.clone()
-        });
-        let ended = ended.collect();
-        Box::pin(std::future::ready(Ok(ended)))
+            noted.is_told = false;
+        }
+        let untold = all.values().filter(|noted| !noted.is_told);
+        let untold = untold.map(|noted| noted.client.clone()).collect();
+        Box::pin(std::future::ready(Ok(untold)))
+    }
+
+    fn tidy(&self) -> Stored<'_, ()> {
+        Box::pin(std::future::ready(Ok(())))
     }
 }
 
@@ -121,6 +157,8 @@ pub(crate) struct Known {
     offline: VecDeque<(Box<str>, u64)>,
     /// What has changed since it was last asked for; only where somebody asks.
     changed: Option<Vec<Box<str>>>,
+    /// Where the node listens, by the listener's number.
+    listeners: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -135,6 +173,13 @@ struct Client {
 }
 
 impl Presence {
+    /// Of a node that listens at these URLs, in the order of its listeners.
+    pub fn new(listeners: &[String]) -> Self {
+        let this = Self::default();
+        listeners.clone_into(&mut this.lock().listeners);
+        this
+    }
+
     /// What is known of a client.
     pub fn of(&self, client_id: &str) -> Option<ClientPresence> {
         let known = self.lock();
@@ -165,7 +210,9 @@ impl Presence {
                 who: Arc::new(Who {
                     user: None,
                     address: address_of(&one.address),
+                    address_text: one.address.as_str().into(),
                     listener: one.listener.clone(),
+                    listener_url: one.listener_url.clone(),
                 }),
                 is_changed: false,
             };
@@ -182,6 +229,39 @@ impl Presence {
     /// From now on changes are kept until they are taken.
     fn keep_changes(&self) {
         self.lock().changed.get_or_insert_default();
+    }
+
+    /// Everybody who is known counts as changed.
+    fn change_all(&self) {
+        let mut known = self.lock();
+        let all: Vec<Box<str>> = known.clients.keys().cloned().collect();
+        all.into_iter()
+            .for_each(|client_id| known.change(client_id));
+    }
+
+    /// These have to be told once more.
+    fn change_again(&self, clients: &[ClientPresence]) {
+        let mut known = self.lock();
+        for client in clients {
+            known.change(client.client_id.as_str().into());
+        }
+    }
+
+    /// Nobody is connected any more.
+    fn end_all(&self, at_ms: u64, why: &str) {
+        let mut known = self.lock();
+        let online = known.clients.iter_mut().filter(|(_, client)| client.online);
+        let ended = online.map(|(client_id, client)| {
+            client.online = false;
+            (client.since_ms, client.last_seen_ms) = (at_ms, at_ms);
+            client.why = why.into();
+            client_id.clone()
+        });
+        let ended: Vec<Box<str>> = ended.collect();
+        for client_id in ended {
+            known.is_offline(client_id.clone(), at_ms);
+            known.change(client_id);
+        }
     }
 
     /// Who has changed since this was asked, as it is now.
@@ -219,7 +299,13 @@ impl Known {
                 let who = Arc::new(Who {
                     user: user.clone(),
                     address: *address,
+                    address_text: address_text(*address).into(),
                     listener: listener.name.to_string(),
+                    listener_url: self
+                        .listeners
+                        .get(usize::from(listener.number))
+                        .cloned()
+                        .unwrap_or_default(),
                 });
                 let is_changed = self
                     .clients
@@ -248,7 +334,7 @@ impl Known {
                 self.change(client_id.into());
                 Some(who)
             }
-            Event::Refused { .. } | Event::QueueFull { .. } => None,
+            Event::Authenticated { .. } | Event::Refused { .. } | Event::QueueFull { .. } => None,
             _ => {
                 let client = self.clients.get_mut(client_id)?;
                 if client.online {
@@ -288,7 +374,6 @@ impl Known {
 
 impl Client {
     fn shown(&self, client_id: &str) -> ClientPresence {
-        let address = self.who.address;
         ClientPresence {
             client_id: client_id.to_owned(),
             online: self.online,
@@ -298,12 +383,17 @@ impl Client {
                 false => self.last_seen_ms,
             },
             why: self.why.to_string(),
-            address: address.map_or_else(String::new, |(ip, port)| {
-                std::net::SocketAddr::new(ip, port).to_string()
-            }),
+            address: self.who.address_text.to_string(),
             listener: self.who.listener.clone(),
+            listener_url: self.who.listener_url.clone(),
         }
     }
+}
+
+fn address_text(address: Option<(IpAddr, u16)>) -> String {
+    address.map_or_else(String::new, |(ip, port)| {
+        std::net::SocketAddr::new(ip, port).to_string()
+    })
 }
 
 fn address_of(text: &str) -> Option<(IpAddr, u16)> {

@@ -2,10 +2,20 @@
 //! what is changed is in force when the call returns.
 //!
 //! One connection writes and one reads, so that a long list does not hold up a change; a third
-//! checks passwords, which takes long by intent. A change is carried to its end once it has begun,
-//! whoever asked for it may have gone. The file is made by the first change, not by looking.
+//! checks passwords, which takes long by intent; by a fourth the node follows what has changed. A
+//! change is carried to its end once it has begun, whoever asked for it may have gone. The file is
+//! made by the first change, not by looking.
+
+mod notes;
+mod presence;
+mod recall;
+
+pub use presence::PresenceInTables;
+
+use notes::Notes;
 
 use std::future::Future;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,7 +23,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use martlet_broker::TenantId;
 use martlet_registry::{
-    Actor, ApiRole, Location, NewAuditEntry, NewUser, Registry, RegistryError, Renewed, Scope, User,
+    Actor, ApiRole, AuditLine, Location, NewAuditEntry, NewUser, Registry, RegistryError, Renewed,
+    Scope, Snapshot, User,
 };
 use tokio::runtime::Handle;
 use tokio::sync::Mutex;
@@ -30,6 +41,11 @@ const WARNING: &str = "registry";
 /// How often is looked whether another node has changed them.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// Who follows what has changed waits no longer for it: what is in memory goes on deciding. To read
+/// all of it takes its time.
+const RENEW_MAX: Duration = Duration::from_secs(5);
+const READ_ALL_MAX: Duration = Duration::from_secs(60);
+
 /// What is done with the tables.
 pub type Work<'r, T> = Pin<Box<dyn Future<Output = Result<T, RegistryError>> + Send + 'r>>;
 
@@ -39,6 +55,9 @@ pub enum TablesError {
     /// The tables say so, or cannot be used.
     #[error(transparent)]
     Registry(#[from] RegistryError),
+    /// The database has not answered in time.
+    #[error("{0}: no answer in {secs} s", secs = .1.as_secs())]
+    Late(Location, Duration),
     /// It is done, and the node does not go by it yet.
     #[error("it is written, and not in force yet: the node could not read it: {0}")]
     NotInForce(String),
@@ -52,7 +71,7 @@ impl TablesError {
     pub fn is_fault(&self) -> bool {
         match self {
             Self::Registry(error) => is_fault(error),
-            Self::NotInForce(_) | Self::BrokenOff => true,
+            Self::Late(..) | Self::NotInForce(_) | Self::BrokenOff => true,
         }
     }
 }
@@ -96,6 +115,8 @@ pub struct Tables {
     writer: Mutex<Opened>,
     reader: Mutex<Opened>,
     passwords: Mutex<Opened>,
+    follower: Mutex<Opened>,
+    notes: Notes,
     /// Once there was an administrator, the node is never open again before a restart.
     is_claimed: AtomicBool,
 }
@@ -109,6 +130,8 @@ impl Tables {
             writer: Mutex::default(),
             reader: Mutex::default(),
             passwords: Mutex::default(),
+            follower: Mutex::default(),
+            notes: Notes::default(),
             is_claimed: AtomicBool::new(false),
         }
     }
@@ -137,6 +160,64 @@ impl Tables {
         drop(opened);
         self.tell_health(done.as_ref().err());
         Ok(done?)
+    }
+
+    /// Where they are.
+    pub fn location(&self) -> &Location {
+        &self.settings.location
+    }
+
+    /// The file is there, or it is none.
+    pub fn are_there(&self) -> bool {
+        self.location().file().is_none_or(Path::exists)
+    }
+
+    /// What has changed since they were read so.
+    ///
+    /// # Errors
+    /// They cannot be read, or not in time.
+    pub async fn renew(&self, seen: &Arc<Snapshot>) -> Result<Renewed, TablesError> {
+        let seen = Arc::clone(seen);
+        let renewed = self.follow(RENEW_MAX, move |registry| {
+            Box::pin(async move { seen.renew_from(registry).await })
+        });
+        renewed.await
+    }
+
+    /// All of them, as they are now.
+    ///
+    /// # Errors
+    /// They cannot be read, or not in time.
+    pub async fn read_all(&self) -> Result<Snapshot, TablesError> {
+        let read = self.follow(READ_ALL_MAX, |registry| Box::pin(Snapshot::read(registry)));
+        read.await
+    }
+
+    /// There is, or was, a user or a device.
+    ///
+    /// # Errors
+    /// They cannot be read, or not in time.
+    pub async fn are_in_use(&self) -> Result<bool, TablesError> {
+        let found = self.follow(RENEW_MAX, |registry| Box::pin(registry.is_in_use()));
+        found.await
+    }
+
+    async fn follow<T>(
+        &self,
+        at_most: Duration,
+        work: impl for<'r> FnOnce(&'r mut Registry) -> Work<'r, T> + Send,
+    ) -> Result<T, TablesError> {
+        let done = tokio::time::timeout(at_most, self.read_by(&self.follower, work)).await;
+        match done {
+            Ok(done) => done,
+            Err(_) => {
+                // What it was in the middle of is not known.
+                *self.follower.lock().await = Opened::Not;
+                let error = TablesError::Late(self.settings.location.clone(), at_most);
+                self.warn(&error.to_string());
+                Err(error)
+            }
+        }
     }
 
     /// Changes the tables. When it returns the node goes by it: who is let in no more is out.
@@ -220,7 +301,11 @@ impl Tables {
         &self,
         opened: &'o mut Opened,
     ) -> Result<&'o mut Registry, RegistryError> {
-        if !matches!(opened, Opened::Whole(_)) {
+        let is_open = match opened {
+            Opened::Whole(registry) => !registry.is_replaced(),
+            Opened::Not | Opened::Empty(_) => false,
+        };
+        if !is_open {
             let mut registry = Registry::open(&self.settings.location).await?;
             registry.keep_scram(self.settings.keeps_scram);
             registry.limit_devices_per_user(self.settings.devices_per_user_max);
@@ -237,15 +322,22 @@ impl Tables {
     fn tell_health(&self, error: Option<&RegistryError>) {
         match error.filter(|error| is_fault(error)) {
             None => self.control.health.withdraw(WARNING),
-            Some(error) => {
-                tracing::error!(%error, "the tables of users and devices cannot be used");
-                let text = format!(
-                    "The tables of users and devices cannot be used, and what is in memory goes on \
-                     deciding: {error}."
-                );
-                self.control.health.warn_as(WARNING, text);
-            }
+            Some(error) => self.warn(&error.to_string()),
         }
+    }
+
+    fn warn(&self, error: &str) {
+        tracing::error!(error, "the tables of users and devices cannot be used");
+        let text = format!(
+            "The tables of users and devices cannot be used, and what is in memory goes on \
+             deciding: {error}."
+        );
+        self.control.health.warn_as(WARNING, text);
+    }
+
+    /// As they decide now; none: they decide about nobody.
+    fn held(&self) -> Option<Arc<Snapshot>> {
+        self.control.policy()?.tables().cloned()
     }
 
     /// Looks again and again whether another node has changed the tables of a database that they
@@ -258,30 +350,28 @@ impl Tables {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            let policy = self.control.policy();
-            let seen = policy.and_then(|policy| policy.tables().cloned());
-            let is_asked = self.control.user_places().tables_unasked.is_none();
-            let looked = self.read(move |registry| {
-                Box::pin(async move {
-                    match seen {
-                        Some(seen) => {
-                            let renewed = seen.renew_from(registry).await?;
-                            Ok(!matches!(renewed, Renewed::Same))
-                        }
-                        None => Ok(is_asked && registry.is_in_use().await?),
-                    }
-                })
-            });
             // What is wrong is in health, and what came of reading in the log.
-            if looked.await.unwrap_or(false) {
+            let has_changed = match self.held() {
+                Some(seen) => {
+                    let renewed = self.renew(&seen).await;
+                    renewed.is_ok_and(|renewed| !matches!(renewed, Renewed::Same))
+                }
+                None => {
+                    let is_asked = self.control.user_places().tables_unasked.is_none();
+                    is_asked && self.are_in_use().await.unwrap_or(false)
+                }
+            };
+            if has_changed {
                 let _ = self.control.reload(ReloadOf::Tables).await;
             }
         }
     }
 
     /// Keeps no connection open any more: what was written is in the file itself then.
-    pub async fn close(&self) {
-        for one in [&self.writer, &self.reader, &self.passwords] {
+    pub async fn close(self: &Arc<Self>) {
+        // What the database does not take in time is lost.
+        let _ = tokio::time::timeout(RENEW_MAX, self.write_notes()).await;
+        for one in [&self.writer, &self.reader, &self.passwords, &self.follower] {
             if let Opened::Whole(registry) = std::mem::take(&mut *one.lock().await)
                 && let Err(error) = registry.close().await
             {
@@ -450,6 +540,7 @@ impl Directory for Arc<Tables> {
                 })
             });
             Ok(found.await?.map(|(key, tenant)| {
+                self.notes.use_key(&key.id);
                 let names = key.scopes.iter();
                 let scopes = names.filter_map(|name| Scopes::parse(name).ok());
                 let scopes = scopes.fold(Scopes::NONE, Scopes::or);
@@ -549,6 +640,7 @@ impl Directory for Arc<Tables> {
                 request_id: entry.request_id,
                 scope: Scope::All,
             };
+            let (at_ms, is_soon) = (entry.at_ms, entry.is_soon);
             let outcome = match entry.status {
                 status @ 500.. => format!("status {status}"),
                 _ => "done".to_owned(),
@@ -562,10 +654,13 @@ impl Directory for Arc<Tables> {
                 changed: "{}".to_owned(),
                 outcome,
             };
-            let noted = self.note(move |registry| {
-                Box::pin(async move { registry.audit(&actor, &entry).await })
-            });
-            Ok(noted.await?)
+            let line = AuditLine {
+                actor,
+                at_ms,
+                entry,
+            };
+            let written = self.write_line(line, is_soon).await;
+            written.map_err(DirectoryError::Unavailable)
         })
     }
 }

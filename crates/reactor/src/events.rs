@@ -1,13 +1,15 @@
-//! Events on their way to whoever takes them: in batches, one per tick and shard, so that a taker
-//! that keeps up is woken once a tick. No reactor ever waits for it: what finds no room is dropped
-//! and counted, what there is much of first.
+//! Events on their way to whoever takes them. No reactor ever waits for it: what finds no room is
+//! dropped and counted, what there is much of first.
+//!
+//! All reactors put theirs into one list, at the end of each tick, and a taker empties it at once.
+//! Only a taker that sleeps is woken; one that takes them in turns, a few milliseconds apart, costs
+//! the reactors no system call.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
+use crossbeam_channel::RecvTimeoutError;
 use martlet_broker::{Event, EventKind};
 
 use crate::stats::Counters;
@@ -16,37 +18,46 @@ use crate::stats::Counters;
 /// the same queue.
 #[derive(Clone, Debug)]
 pub struct Events {
-    batches: Receiver<Vec<Event>>,
-    /// Of the batch that was taken last.
+    queue: Arc<Queue>,
+    /// Of what was taken last.
     taken: Arc<Mutex<VecDeque<Event>>>,
-    waiting: Arc<AtomicUsize>,
 }
 
 /// Where reactors put them.
-#[derive(Clone, Debug)]
-pub(crate) struct EventSender {
-    batches: Sender<Vec<Event>>,
-    /// Events in batches that nobody has taken.
-    waiting: Arc<AtomicUsize>,
+#[derive(Debug)]
+pub(crate) struct EventSender(Arc<Queue>);
+
+#[derive(Debug)]
+struct Queue {
+    waiting: Mutex<Waiting>,
+    /// Something waits, or nothing will any more.
+    come: Condvar,
     capacity: usize,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    events: Vec<Event>,
+    /// Somebody sleeps until there are some.
+    is_awaited: bool,
+    senders: usize,
 }
 
 /// A queue for so many events: messages and packets take half of it at most.
 pub(crate) fn events(capacity: usize) -> (EventSender, Events) {
-    // Bounded by what waits in it.
-    let (sender, receiver) = unbounded();
-    let waiting = Arc::new(AtomicUsize::new(0));
-    let events = Events {
-        batches: receiver,
-        taken: Arc::default(),
-        waiting: Arc::clone(&waiting),
-    };
-    let sender = EventSender {
-        batches: sender,
-        waiting,
+    let queue = Arc::new(Queue {
+        waiting: Mutex::new(Waiting {
+            senders: 1,
+            ..Waiting::default()
+        }),
+        come: Condvar::new(),
         capacity: capacity.max(1),
+    });
+    let events = Events {
+        queue: Arc::clone(&queue),
+        taken: Arc::default(),
     };
-    (sender, events)
+    (EventSender(queue), events)
 }
 
 /// There is one for each message or packet.
@@ -63,10 +74,11 @@ impl EventSender {
         if events.is_empty() {
             return;
         }
-        let waiting = self.waiting.load(Ordering::Relaxed);
-        if waiting + events.len() > self.capacity / 2 {
-            let mut room = self.capacity.saturating_sub(waiting);
-            let mut frequent = (self.capacity / 2).saturating_sub(waiting);
+        let mut waiting = self.0.lock();
+        let count = waiting.events.len();
+        if count + events.len() > self.0.capacity / 2 {
+            let mut room = self.0.capacity.saturating_sub(count);
+            let mut frequent = (self.0.capacity / 2).saturating_sub(count);
             events.retain(|event| {
                 let is_frequent = is_frequent(event);
                 let has_room = room > 0 && (!is_frequent || frequent > 0);
@@ -79,26 +91,67 @@ impl EventSender {
                 has_room
             });
         }
-        if events.is_empty() {
-            return;
+        waiting.events.append(events);
+        let is_awaited = std::mem::take(&mut waiting.is_awaited);
+        drop(waiting);
+        if is_awaited {
+            self.0.come.notify_all();
         }
-        let batch = std::mem::replace(events, Vec::with_capacity(events.len()));
-        self.waiting.fetch_add(batch.len(), Ordering::Relaxed);
-        // Nobody takes them any more when the node is being dropped.
-        let _ = self.batches.send(batch);
+    }
+}
+
+impl Clone for EventSender {
+    fn clone(&self) -> Self {
+        self.0.lock().senders += 1;
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl Drop for EventSender {
+    fn drop(&mut self) {
+        self.0.lock().senders -= 1;
+        self.0.come.notify_all();
+    }
+}
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until there are events, the time is over, or nobody is there who could send any.
+    fn wait(&self, deadline: Option<Instant>) -> Result<MutexGuard<'_, Waiting>, RecvTimeoutError> {
+        let mut waiting = self.lock();
+        loop {
+            if !waiting.events.is_empty() {
+                return Ok(waiting);
+            }
+            if waiting.senders == 0 {
+                return Err(RecvTimeoutError::Disconnected);
+            }
+            waiting.is_awaited = true;
+            waiting = match deadline {
+                None => self
+                    .come
+                    .wait(waiting)
+                    .unwrap_or_else(PoisonError::into_inner),
+                Some(deadline) => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        return Err(RecvTimeoutError::Timeout);
+                    }
+                    let waited = self.come.wait_timeout(waiting, left);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+        }
     }
 }
 
 impl Events {
     /// The next event; none when the reactors are gone.
     pub fn recv(&self) -> Option<Event> {
-        loop {
-            if let Some(event) = self.take() {
-                return Some(event);
-            }
-            let batch = self.batches.recv().ok()?;
-            self.put(batch);
-        }
+        self.recv_until(None).ok()
     }
 
     /// The next event, if one comes in time.
@@ -106,13 +159,16 @@ impl Events {
     /// # Errors
     /// None came, or the reactors are gone.
     pub fn recv_timeout(&self, timeout: Duration) -> Result<Event, RecvTimeoutError> {
-        let deadline = Instant::now() + timeout;
+        self.recv_until(Some(Instant::now() + timeout))
+    }
+
+    fn recv_until(&self, deadline: Option<Instant>) -> Result<Event, RecvTimeoutError> {
         loop {
-            if let Some(event) = self.take() {
+            if let Some(event) = self.lock().pop_front() {
                 return Ok(event);
             }
-            let batch = self.batches.recv_deadline(deadline)?;
-            self.put(batch);
+            let events = std::mem::take(&mut self.queue.wait(deadline)?.events);
+            self.lock().extend(events);
         }
     }
 
@@ -120,27 +176,15 @@ impl Events {
     /// gone.
     pub fn recv_all(&self, into: &mut Vec<Event>) -> bool {
         into.extend(self.lock().drain(..));
-        if into.is_empty() {
-            let Ok(batch) = self.batches.recv() else {
-                return false;
-            };
-            self.waiting.fetch_sub(batch.len(), Ordering::Relaxed);
-            into.extend(batch);
+        if !into.is_empty() {
+            return true;
         }
-        while let Ok(batch) = self.batches.try_recv() {
-            self.waiting.fetch_sub(batch.len(), Ordering::Relaxed);
-            into.extend(batch);
-        }
+        let Ok(mut waiting) = self.queue.wait(None) else {
+            return false;
+        };
+        // The emptied list is filled next.
+        std::mem::swap(&mut waiting.events, into);
         true
-    }
-
-    fn take(&self) -> Option<Event> {
-        self.lock().pop_front()
-    }
-
-    fn put(&self, batch: Vec<Event>) {
-        self.waiting.fetch_sub(batch.len(), Ordering::Relaxed);
-        self.lock().extend(batch);
     }
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<Event>> {
@@ -198,5 +242,42 @@ mod tests {
         // Once they are taken there is room again.
         sender.send(&mut vec![packet()], &counters);
         assert_eq!(events.recv(), Some(packet()));
+    }
+
+    #[test]
+    fn whoever_sleeps_is_woken_and_gets_all_there_is_in_order() {
+        let (sender, events) = events(100);
+        let other = sender.clone();
+        let taking = std::thread::spawn(move || {
+            let (mut taken, mut batch) = (Vec::new(), Vec::new());
+            while events.recv_all(&mut batch) {
+                taken.append(&mut batch);
+            }
+            taken
+        });
+        let counters = Counters::default();
+        for number in 0..10 {
+            let from = [&sender, &other][number % 2];
+            from.send(&mut vec![packet(), ended()], &counters);
+        }
+        drop(sender);
+        drop(other);
+        let taken = taking.join().unwrap();
+        assert_eq!(taken, vec![[packet(), ended()]; 10].concat());
+    }
+
+    #[test]
+    fn a_taker_that_waits_so_long_gets_what_comes_in_time() {
+        let (sender, events) = events(100);
+        let soon = Duration::from_millis(1);
+        assert_eq!(events.recv_timeout(soon), Err(RecvTimeoutError::Timeout));
+        sender.send(&mut vec![packet(), ended()], &Counters::default());
+        assert_eq!(events.recv_timeout(soon), Ok(packet()));
+        drop(sender);
+        assert_eq!(events.recv(), Some(ended()));
+        assert_eq!(
+            events.recv_timeout(soon),
+            Err(RecvTimeoutError::Disconnected)
+        );
     }
 }

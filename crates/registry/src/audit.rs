@@ -78,6 +78,17 @@ pub struct NewAuditEntry {
     pub outcome: String,
 }
 
+/// The same, with who did it and when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditLine {
+    /// Who did it.
+    pub actor: Actor,
+    /// Milliseconds since the Unix epoch.
+    pub at_ms: i64,
+    /// What.
+    pub entry: NewAuditEntry,
+}
+
 /// A row of the audit log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuditEntry {
@@ -129,6 +140,21 @@ impl Registry {
         work.end(done).await
     }
 
+    /// Writes about many such things at once.
+    ///
+    /// # Errors
+    /// The database cannot be changed; then none is written.
+    pub async fn write_audit_lines(&mut self, lines: &[AuditLine]) -> Result<(), RegistryError> {
+        let mut work = self.begin(&Actor::local()).await?;
+        let engine = work.engine;
+        let rows: Vec<_> = lines
+            .iter()
+            .map(|line| (line.at_ms, &line.actor, &line.entry))
+            .collect();
+        let done = write_rows(&mut work.all, |text| Sql::new(engine, text), &rows).await;
+        work.end(done.map_err(Fault::Sql)).await
+    }
+
     /// The audit log, newest first.
     ///
     /// # Errors
@@ -143,6 +169,37 @@ impl Registry {
         let on = self.connected().await?;
         let found = read_log(on, scope, filter, page, |text| Sql::new(engine, text)).await;
         found.map_err(|fault| fault.at(self.place()))
+    }
+
+    /// When the device or user of this name was deleted, or removed for good, if none of that name
+    /// is there; devices are those of a tenant.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn gone_since(
+        &mut self,
+        tenant: u32,
+        name: &str,
+    ) -> Result<Option<i64>, RegistryError> {
+        let on = self.connected().await?;
+        let read = async {
+            let sql = "SELECT MIN(deleted_ms) FROM (SELECT deleted_ms FROM devices WHERE \
+                       tenant = $1 AND id = $2 UNION ALL SELECT deleted_ms FROM users WHERE \
+                       tenant = $1 AND name = $2) AS named";
+            let query = sqlx::query_scalar::<_, Option<i64>>(sql).bind(i64::from(tenant));
+            let query = query.bind(clean(name));
+            if let Some(deleted_ms) = query.fetch_one(&mut *on).await? {
+                return Ok((deleted_ms > 0).then_some(deleted_ms));
+            }
+            // The audit log does not say of which tenant it was.
+            let sql = "SELECT at_ms FROM audit WHERE object_kind IN ('device', 'user') AND \
+                       object_id = $1 AND action IN ('device.remove', 'user.remove') \
+                       ORDER BY number DESC LIMIT 1";
+            let query = sqlx::query_scalar::<_, i64>(sql).bind(clean(name));
+            Ok(query.fetch_optional(on).await?)
+        };
+        let read: Result<_, Fault> = read.await;
+        read.map_err(|fault| fault.at(self.place()))
     }
 
     /// Forgets what is older than this; the answer is how many rows that were.
@@ -246,13 +303,22 @@ pub(crate) async fn write(
     entries: &[NewAuditEntry],
 ) -> Result<(), sqlx::Error> {
     let at_ms = now_ms();
-    for some in entries.chunks(200) {
+    let rows: Vec<_> = entries.iter().map(|entry| (at_ms, actor, entry)).collect();
+    write_rows(on, sql, &rows).await
+}
+
+async fn write_rows(
+    on: &mut AnyConnection,
+    sql: impl Fn(&'static str) -> Sql,
+    rows: &[(i64, &Actor, &NewAuditEntry)],
+) -> Result<(), sqlx::Error> {
+    for some in rows.chunks(200) {
         let mut sql = sql(
             "INSERT INTO audit (at_ms, who, by_what, address, request_id, team, action, \
              object_kind, object_id, changed, outcome) VALUES ",
         );
-        for (at, entry) in some.iter().enumerate() {
-            sql.push(if at == 0 { "(" } else { ", (" }).bind(at_ms);
+        for (at, (at_ms, actor, entry)) in some.iter().enumerate() {
+            sql.push(if at == 0 { "(" } else { ", (" }).bind(*at_ms);
             for text in [
                 &actor.who,
                 &actor.by,

@@ -1,6 +1,10 @@
 //! Who is kept out, whatever they show: Client Identifiers, user names, addresses and networks.
 
+use std::borrow::Borrow;
+use std::collections::BTreeMap;
+use std::hash::Hash;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use serde_json::json;
 use sqlx::any::AnyRow;
@@ -9,6 +13,7 @@ use sqlx::{AnyConnection, Row as _};
 use crate::database::Work;
 use crate::rule_sets::check_name;
 use crate::secret;
+use crate::shared_map::SharedMap;
 use crate::sql::{Fault, clean};
 use crate::teams::team_seen;
 use crate::{Actor, Registry, RegistryError, Scope, check_text};
@@ -84,8 +89,8 @@ pub struct NewBan {
     pub until_ms: i64,
 }
 
-/// An address and how many bits of it count.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// An address and how many bits of it count; the others are 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Network {
     address: IpAddr,
     bits: u8,
@@ -100,25 +105,150 @@ impl Network {
         let address: IpAddr = address.parse().ok()?;
         let most = if address.is_ipv4() { 32 } else { 128 };
         let bits = bits.unwrap_or(most);
-        (bits <= most).then_some(Self { address, bits })
+        (bits <= most).then_some(Self::around(address, bits))
     }
 
-    pub(crate) fn holds(&self, address: IpAddr) -> bool {
-        let keep = |bits: u32, width: u32| match bits {
-            0 => 0,
-            bits => u128::MAX << (width - bits),
+    /// That of so many bits in which an address is, as it came.
+    fn around(address: IpAddr, bits: u8) -> Self {
+        let rest = |width: u8| u32::from(width.saturating_sub(bits));
+        let address = match address {
+            IpAddr::V4(own) => {
+                let kept = u32::MAX.checked_shl(rest(32)).unwrap_or(0);
+                IpAddr::V4((own.to_bits() & kept).into())
+            }
+            IpAddr::V6(own) => {
+                let kept = u128::MAX.checked_shl(rest(128)).unwrap_or(0);
+                IpAddr::V6((own.to_bits() & kept).into())
+            }
         };
-        let bits = u32::from(self.bits);
-        match (self.address, address.to_canonical()) {
-            (IpAddr::V4(own), IpAddr::V4(other)) => {
-                let differing = u128::from(own.to_bits() ^ other.to_bits());
-                differing & keep(bits, 32) == 0
-            }
-            (IpAddr::V6(own), IpAddr::V6(other)) => {
-                (own.to_bits() ^ other.to_bits()) & keep(bits, 128) == 0
-            }
-            _ => false,
+        Self { address, bits }
+    }
+}
+
+/// All bans in memory, found by whom they keep out. A copy is quick, and so is a change of one,
+/// however many there are.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Bans {
+    by_id: SharedMap<Arc<str>, Arc<Ban>>,
+    clients: SharedMap<Arc<str>, Vec<Arc<Ban>>>,
+    users: SharedMap<Arc<str>, Vec<Arc<Ban>>>,
+    networks: SharedMap<Network, Vec<Arc<Ban>>>,
+    /// How many there are with so many bits, by whether they are of IPv4.
+    lengths: BTreeMap<(bool, u8), usize>,
+}
+
+impl Bans {
+    pub(crate) async fn read(on: &mut AnyConnection) -> Result<Self, Fault> {
+        let mut bans = Self::default();
+        for ban in all_bans(on).await? {
+            bans.put(ban);
         }
+        Ok(bans)
+    }
+
+    /// Reads one anew; the answer is it, if it was not there before.
+    pub(crate) async fn read_one(
+        &mut self,
+        on: &mut AnyConnection,
+        id: &str,
+    ) -> Result<Option<Ban>, Fault> {
+        let was_there = self.take(id);
+        let query = sqlx::query("SELECT * FROM bans WHERE id = $1").bind(id.to_owned());
+        let Some(row) = query.fetch_optional(on).await? else {
+            return Ok(None);
+        };
+        let ban = read_ban(&row)?;
+        self.put(ban.clone());
+        Ok((!was_there).then_some(ban))
+    }
+
+    pub(crate) fn has(&self, id: &str) -> bool {
+        self.by_id.get(id).is_some()
+    }
+
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Ban> {
+        self.by_id.values().map(|ban| &**ban)
+    }
+
+    /// The one that keeps a client out at this time.
+    pub(crate) fn find(
+        &self,
+        tenant: u32,
+        client_id: &str,
+        user_name: &str,
+        address: Option<IpAddr>,
+        now_ms: i64,
+    ) -> Option<&Ban> {
+        let holds = |ban: &&Arc<Ban>| ban.holds(now_ms);
+        let of_tenant = |ban: &&Arc<Ban>| ban.tenant == tenant && ban.holds(now_ms);
+        let named = self.clients.get(client_id).into_iter().flatten();
+        let named = named.chain(self.users.get(user_name).into_iter().flatten());
+        if let Some(ban) = named.into_iter().find(of_tenant) {
+            return Some(ban);
+        }
+        let address = address?.to_canonical();
+        // The narrowest first.
+        let lengths = self.lengths.keys().rev();
+        let lengths = lengths.filter(|(is_v4, _)| *is_v4 == address.is_ipv4());
+        let mut networks = lengths.map(|(_, bits)| Network::around(address, *bits));
+        let found = networks.find_map(|network| self.networks.get(&network)?.iter().find(holds));
+        found.map(|ban| &**ban)
+    }
+
+    fn put(&mut self, ban: Ban) {
+        let (ban, value) = (Arc::new(ban.clone()), Arc::<str>::from(ban.value));
+        match (ban.kind, Network::parse(&value)) {
+            (BanKind::ClientId, _) => put(&mut self.clients, value, &ban),
+            (BanKind::UserName, _) => put(&mut self.users, value, &ban),
+            (BanKind::Address, Some(network)) => {
+                let length = (network.address.is_ipv4(), network.bits);
+                *self.lengths.entry(length).or_default() += 1;
+                put(&mut self.networks, network, &ban);
+            }
+            // Nobody comes from there.
+            (BanKind::Address, None) => {}
+        }
+        self.by_id.insert(ban.id.as_str().into(), ban);
+    }
+
+    fn take(&mut self, id: &str) -> bool {
+        let Some(ban) = self.by_id.remove(id) else {
+            return false;
+        };
+        match (ban.kind, Network::parse(&ban.value)) {
+            (BanKind::ClientId, _) => take(&mut self.clients, ban.value.as_str(), id),
+            (BanKind::UserName, _) => take(&mut self.users, ban.value.as_str(), id),
+            (BanKind::Address, Some(network)) => {
+                let length = (network.address.is_ipv4(), network.bits);
+                if let Some(count) = self.lengths.get_mut(&length) {
+                    *count -= 1;
+                }
+                self.lengths.retain(|_, count| *count > 0);
+                take(&mut self.networks, &network, id);
+            }
+            (BanKind::Address, None) => {}
+        }
+        true
+    }
+}
+
+fn put<K: Clone + Eq + Hash>(map: &mut SharedMap<K, Vec<Arc<Ban>>>, key: K, ban: &Arc<Ban>) {
+    let mut all = map.get(&key).cloned().unwrap_or_default();
+    all.push(Arc::clone(ban));
+    map.insert(key, all);
+}
+
+fn take<K, Q>(map: &mut SharedMap<K, Vec<Arc<Ban>>>, key: &Q, id: &str)
+where
+    K: Clone + Eq + Hash + Borrow<Q>,
+    Q: Eq + Hash + ToOwned<Owned: Into<K>> + ?Sized,
+{
+    let Some(mut all) = map.remove(key) else {
+        return;
+    };
+    all.retain(|ban| ban.id != id);
+    if !all.is_empty() {
+        map.insert(key.to_owned().into(), all);
     }
 }
 
@@ -177,7 +307,7 @@ impl Registry {
 }
 
 /// All of them, newest first.
-pub(crate) async fn all_bans(on: &mut AnyConnection) -> Result<Vec<Ban>, Fault> {
+async fn all_bans(on: &mut AnyConnection) -> Result<Vec<Ban>, Fault> {
     let sql = "SELECT * FROM bans ORDER BY created_ms DESC, id";
     let rows = sqlx::query(sql).fetch_all(on).await?;
     rows.iter().map(read_ban).collect()
@@ -280,18 +410,72 @@ async fn remove(work: &mut Work<'_>, id: &str) -> Result<(), Fault> {
 mod tests {
     use super::*;
 
+    fn ban(id: &str, tenant: u32, kind: BanKind, value: &str) -> Ban {
+        Ban {
+            id: id.to_owned(),
+            tenant,
+            kind,
+            value: value.to_owned(),
+            why: String::new(),
+            made_by: String::new(),
+            created_ms: 1,
+            until_ms: 0,
+        }
+    }
+
     #[test]
     fn a_network_holds_its_addresses() {
         let holds = |network: &str, address: &str| {
-            let network = Network::parse(network).expect("it is one");
-            network.holds(address.parse().expect("it is one"))
+            assert!(Network::parse(network).is_some(), "{network}");
+            let mut bans = Bans::default();
+            bans.put(ban("n", 0, BanKind::Address, network));
+            let address = address.parse().expect("it is one");
+            bans.find(0, "c", "u", Some(address), 5).is_some()
         };
         assert!(holds("10.1.0.0/16", "10.1.255.3") && !holds("10.1.0.0/16", "10.2.0.1"));
+        assert!(holds("10.1.2.3/16", "10.1.255.3") && !holds("10.1.2.3", "10.1.2.2"));
         assert!(holds("10.1.2.3", "::ffff:10.1.2.3") && !holds("10.1.2.3", "10.1.2.4"));
         assert!(holds("0.0.0.0/0", "1.2.3.4") && !holds("0.0.0.0/0", "::1"));
         assert!(holds("2001:db8::/32", "2001:db8:ffff::1") && holds("::1", "::1"));
+        assert!(holds("::/0", "2001:db8::1") && !holds("::/0", "1.2.3.4"));
         for text in ["10.0.0.0/33", "x", "10.0.0.0/x", "::/129", ""] {
             assert!(Network::parse(text).is_none(), "{text}");
         }
+    }
+
+    #[test]
+    fn bans_are_found_by_whom_they_keep_out_until_they_are_taken_back() {
+        let mut bans = Bans::default();
+        let mut ended = ban("ended", 0, BanKind::Address, "10.0.0.1");
+        ended.until_ms = 2;
+        for one in [
+            ban("client", 0, BanKind::ClientId, "x"),
+            ban("other tenant", 7, BanKind::ClientId, "x"),
+            ban("user", 0, BanKind::UserName, "x"),
+            ban("wide", 0, BanKind::Address, "10.0.0.0/8"),
+            ban("wide too", 0, BanKind::Address, "10.9.0.0/8"),
+            ended,
+        ] {
+            bans.put(one);
+        }
+        let before = bans.clone();
+        let found = |bans: &Bans, tenant, client_id: &str, user: &str, address: &str| {
+            let address = address.parse().ok();
+            let found = bans.find(tenant, client_id, user, address, 5);
+            found.map(|ban| ban.id.clone()).unwrap_or_default()
+        };
+        assert_eq!(found(&bans, 0, "x", "", ""), "client");
+        assert_eq!(found(&bans, 7, "x", "x", ""), "other tenant");
+        assert_eq!(found(&bans, 8, "x", "x", ""), "");
+        assert_eq!(found(&bans, 0, "c", "x", "10.0.0.1"), "user");
+        assert_eq!(found(&bans, 0, "c", "u", "10.0.0.1"), "wide");
+        assert!(bans.take("wide") && bans.take("client") && !bans.take("client"));
+        assert_eq!(found(&bans, 0, "c", "u", "10.0.0.1"), "wide too");
+        assert_eq!(found(&bans, 0, "x", "", ""), "");
+        assert_eq!(found(&bans, 7, "x", "x", ""), "other tenant");
+        assert!(bans.take("wide too"));
+        assert_eq!(found(&bans, 0, "c", "u", "10.0.0.1"), "");
+        assert_eq!((bans.all().count(), before.all().count()), (3, 6));
+        assert_eq!(found(&before, 0, "c", "u", "10.0.0.1"), "wide");
     }
 }

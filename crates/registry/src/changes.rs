@@ -18,12 +18,13 @@ pub(crate) struct Seen {
 pub(crate) enum Changes {
     /// So much, or what is of so many, that everything is to be read.
     Everything,
-    /// What these users and devices are, some of which may be gone, and who is kept out.
+    /// What these users, devices and bans are, some of which may be gone.
     Of {
         users: BTreeSet<String>,
         /// By tenant and id.
         devices: BTreeSet<(u32, String)>,
-        bans: bool,
+        /// By id.
+        bans: BTreeSet<String>,
         /// With these it is seen.
         seen: Seen,
     },
@@ -48,7 +49,7 @@ pub(crate) async fn changes_since(on: &mut AnyConnection, seen: &Seen) -> Result
                ORDER BY number LIMIT $2";
     let query = sqlx::query(sql).bind(seen.number);
     let rows = query.bind(CHANGES_MAX as i64 + 2).fetch_all(on).await?;
-    let (mut users, mut devices, mut bans) = (BTreeSet::new(), BTreeSet::new(), false);
+    let (mut users, mut devices, mut bans) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
     let mut last = Seen::default();
     for (at, row) in rows.iter().enumerate() {
         let next = Seen {
@@ -71,7 +72,7 @@ pub(crate) async fn changes_since(on: &mut AnyConnection, seen: &Seen) -> Result
                 Some(device) => drop(devices.insert(device)),
                 None => return Ok(Changes::Everything),
             },
-            "ban" => bans = true,
+            "ban" => drop(bans.insert(name)),
             _ => return Ok(Changes::Everything),
         }
     }

@@ -243,6 +243,19 @@ impl Registry {
         .await;
         work.end(done).await
     }
+
+    /// The same of devices' credentials that [`Snapshot::take_uses`](crate::Snapshot::take_uses)
+    /// tells of.
+    ///
+    /// # Errors
+    /// The database cannot be changed.
+    pub async fn write_secret_uses(&mut self, uses: &[CredentialUse]) -> Result<(), RegistryError> {
+        let mut work = self.begin(&Actor::local()).await?;
+        let update = "UPDATE device_credentials SET uses = uses + ";
+        let whose = " ELSE last_used_ms END WHERE digest = ";
+        let done = write_uses_by(&mut work, uses, update, whose).await;
+        work.end(done).await
+    }
 }
 
 /// Of credentials or API keys.
@@ -251,13 +264,21 @@ pub(crate) async fn write_uses(
     uses: &[CredentialUse],
     update: &'static str,
 ) -> Result<(), Fault> {
+    write_uses_by(work, uses, update, " ELSE last_used_ms END WHERE id = ").await
+}
+
+async fn write_uses_by(
+    work: &mut Work<'_>,
+    uses: &[CredentialUse],
+    update: &'static str,
+    whose: &'static str,
+) -> Result<(), Fault> {
     for one in uses {
         let mut sql = work.sql(update);
         sql.bind(one.uses)
             .push(", last_used_ms = CASE WHEN last_used_ms < ");
         sql.bind(one.at_ms).push(" THEN ").bind(one.at_ms);
-        sql.push(" ELSE last_used_ms END WHERE id = ")
-            .bind(one.id.clone());
+        sql.push(whose).bind(one.id.clone());
         sql.execute(&mut work.all).await?;
     }
     Ok(())

@@ -31,9 +31,10 @@ const CONNECT_MAX: Duration = Duration::from_secs(10);
 const WRITER_LOCK: &str = "SELECT pg_advisory_xact_lock(7235126411286897002)";
 
 /// What a connection to PostgreSQL is told first. Who vanishes in the middle of a transaction must
-/// not keep the others from writing, and a plan from when there were few rows must not be kept.
+/// not keep the others from writing, a plan from when there were few rows must not be kept, and no
+/// statement here is worth being compiled: triggers, which do without sequential scans, were.
 const SESSION: &str = "SET client_min_messages = warning; SET statement_timeout = '60s'; \
-                       SET plan_cache_mode = force_custom_plan; \
+                       SET plan_cache_mode = force_custom_plan; SET jit = off; \
                        SET idle_in_transaction_session_timeout = '60s'";
 
 /// A step from one version of the tables to the next.
@@ -70,12 +71,20 @@ const MIGRATIONS: &[Step] = &[
         sqlite: include_str!("../migrations/0004_audit_and_triggers.sqlite.sql"),
         postgres: include_str!("../migrations/0004_audit_and_triggers.postgres.sql"),
     },
+    Step {
+        version: 5,
+        name: "presence of nodes",
+        sqlite: include_str!("../migrations/0005_presence_of_nodes.sql"),
+        postgres: include_str!("../migrations/0005_presence_of_nodes.sql"),
+    },
 ];
 
 /// The tables, opened for reading and changing.
 pub struct Registry {
     location: Location,
     place: Arc<str>,
+    /// Which file that was when it was opened; none: it is no file.
+    file: Option<(u64, u64)>,
     pub(crate) connection: AnyConnection,
     /// A verifier for SCRAM-SHA-256 is stored beside the hash of each password that is set.
     pub(crate) with_scram: bool,
@@ -138,6 +147,7 @@ impl Registry {
     ) -> Result<Self, RegistryError> {
         migrate(&place, engine_of(&location), &mut connection).await?;
         Ok(Self {
+            file: location.file().and_then(file_of),
             location,
             place,
             connection,
@@ -175,6 +185,11 @@ impl Registry {
         let place = Arc::clone(&self.place);
         let found = is_in_use(self.connected().await?).await;
         found.map_err(|error| Fault::Sql(error).at(&place))
+    }
+
+    /// Another file has come to the place of the one that is open, or none is there any more.
+    pub fn is_replaced(&self) -> bool {
+        self.location.file().and_then(file_of) != self.file
     }
 
     /// Where they are.
@@ -378,6 +393,12 @@ async fn begin_writing(
             Ok(all)
         }
     }
+}
+
+/// Device and inode.
+pub(crate) fn file_of(path: &Path) -> Option<(u64, u64)> {
+    let found = path.metadata().ok()?;
+    Some((found.dev(), found.ino()))
 }
 
 /// There is such a file. That its directory is none is for others to say.

@@ -83,8 +83,9 @@ async fn count(
     scope: &Scope,
     filter: &DeviceFilter,
 ) -> Result<i64, Fault> {
+    let online = online(on, filter).await?;
     let mut sql = Sql::new(engine, "SELECT COUNT(*) FROM devices WHERE ");
-    conditions(&mut sql, engine, scope, filter);
+    conditions(&mut sql, engine, (scope, filter), online);
     Ok(sql.count(on).await?)
 }
 
@@ -100,9 +101,10 @@ async fn read_list(
         false => None,
         true => Some(count(on, engine, scope, filter).await?),
     };
+    let online = online(on, filter).await?;
     let mut sql = Sql::new(engine, "SELECT ");
     sql.push(COLUMNS).push(" FROM devices WHERE ");
-    conditions(&mut sql, engine, scope, filter);
+    conditions(&mut sql, engine, (scope, filter), online);
     if let Some(cursor) = Cursor::of(page)? {
         let at: Result<i64, _> = cursor.text.parse();
         match (order, at) {
@@ -142,7 +144,39 @@ async fn read_list(
     Ok(page)
 }
 
-fn conditions(sql: &mut Sql, engine: Engine, scope: &Scope, filter: &DeviceFilter) {
+/// How many are connected: where few are they are looked up, where many are some are soon found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Online {
+    Few,
+    Many,
+}
+
+const ONLINE_FEW: i64 = 5_000;
+
+/// In the words of the index of them, so that nobody else is looked at.
+const IS_ONLINE: &str = "(online = 1 OR is_told = 0) AND online = 1";
+
+async fn online(on: &mut AnyConnection, filter: &DeviceFilter) -> Result<Online, sqlx::Error> {
+    if filter.online != Some(true) {
+        return Ok(Online::Many);
+    }
+    let mut sql = Sql::short("SELECT COUNT(*) FROM (SELECT 1 FROM presence WHERE ");
+    sql.push(IS_ONLINE).push(" LIMIT ").bind(ONLINE_FEW);
+    sql.push(") AS some_of_them");
+    let count = sql.count(on).await?;
+    Ok(if count < ONLINE_FEW {
+        Online::Few
+    } else {
+        Online::Many
+    })
+}
+
+fn conditions(
+    sql: &mut Sql,
+    engine: Engine,
+    (scope, filter): (&Scope, &DeviceFilter),
+    online: Online,
+) {
     sql.push(if filter.deleted {
         "deleted_ms > 0"
     } else {
@@ -167,12 +201,24 @@ fn conditions(sql: &mut Sql, engine: Engine, scope: &Scope, filter: &DeviceFilte
         sql.push(" AND number IN (SELECT device FROM group_devices WHERE group_id = ");
         sql.bind(clean(group)).push(")");
     }
-    if let Some(online) = filter.online {
-        sql.push(if online { " AND " } else { " AND NOT " });
-        sql.push(
-            "EXISTS (SELECT 1 FROM presence WHERE presence.tenant = devices.tenant AND \
-             client_id = devices.id AND online = 1)",
-        );
+    match (filter.online, online) {
+        (None, _) => {}
+        (Some(true), Online::Few) => {
+            for column in [
+                " AND id IN (SELECT client_id",
+                " AND (tenant, id) IN (SELECT tenant, client_id",
+            ] {
+                sql.push(column).push(" FROM presence WHERE ");
+                sql.push(IS_ONLINE).push(")");
+            }
+        }
+        (Some(is_online), _) => {
+            sql.push(if is_online { " AND " } else { " AND NOT " });
+            sql.push(
+                "EXISTS (SELECT 1 FROM presence WHERE presence.tenant = devices.tenant AND \
+                 client_id = devices.id AND online = 1)",
+            );
+        }
     }
     if let Some(text) = filter.text.as_ref().filter(|text| !text.is_empty()) {
         sql.push(match engine {

@@ -2,7 +2,7 @@
 //! team they are. A deleted one is gone for everybody until it is restored; its id stays taken
 //! until it is removed for good.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
 
 use serde_json::{Map, Value, json};
@@ -11,6 +11,7 @@ use sqlx::{AnyConnection, Row as _};
 
 use crate::audit::NewAuditEntry;
 use crate::database::Work;
+use crate::presence::{self, Presence};
 use crate::rule_sets::{check_name, is_builtin, unknown};
 use crate::secret::{self, DigestKey, Secret};
 use crate::sql::{Engine, Fault, Sql, clean};
@@ -101,6 +102,8 @@ pub struct Device {
     pub deleted_ms: i64,
     /// Credentials that are good now.
     pub credentials: usize,
+    /// Whether it is connected, as far as that is written; none: it never was.
+    pub presence: Option<Presence>,
 }
 
 /// By what a device is named: its id, within the team that is asked for or else the common tenant,
@@ -583,6 +586,7 @@ pub(crate) fn read_device(row: &AnyRow) -> Result<Device, Fault> {
         last_seen_ms: row.try_get("last_seen_ms")?,
         deleted_ms: row.try_get("deleted_ms")?,
         credentials: 0,
+        presence: None,
         id,
     })
 }
@@ -640,6 +644,19 @@ pub(crate) async fn fill(
     for row in sql.all(on).await? {
         if let Some(at) = places.get(&row.try_get("device")?) {
             devices[*at].credentials = usize::try_from(row.try_get::<i64, _>("good")?).unwrap_or(0);
+        }
+    }
+    let by_name = devices.iter().enumerate();
+    let by_name = by_name.map(|(at, device)| ((device.tenant, device.id.clone()), at));
+    let by_name: HashMap<(u32, String), usize> = by_name.collect();
+    let tenants: BTreeSet<u32> = devices.iter().map(|device| device.tenant).collect();
+    for tenant in tenants {
+        let ids = devices.iter().filter(|device| device.tenant == tenant);
+        let ids: Vec<&str> = ids.map(|device| &*device.id).collect();
+        for found in presence::of_clients(on, engine, tenant, &ids).await? {
+            if let Some(at) = by_name.get(&(tenant, found.client_id.clone())) {
+                devices[*at].presence = Some(found);
+            }
         }
     }
     Ok(())

@@ -43,7 +43,8 @@ impl Registry {
         work.end(done).await
     }
 
-    /// Remembers what was answered; a status of 0 forgets the key, so that it may be tried again.
+    /// Remembers what was answered, whether the key was claimed here or not; a status of 0 forgets
+    /// the key, so that it may be tried again.
     ///
     /// # Errors
     /// The database cannot be changed.
@@ -51,24 +52,43 @@ impl Registry {
         &mut self,
         principal: &str,
         key: &str,
-        status: u16,
-        answer: &str,
+        request_digest: &str,
+        (status, answer): (u16, &str),
     ) -> Result<(), RegistryError> {
         let mut work = self.begin(&Actor::local()).await?;
         let done = async {
             let query = match status {
                 0 => sqlx::query("DELETE FROM idempotency_keys WHERE principal = $1 AND key = $2"),
                 _ => sqlx::query(
-                    "UPDATE idempotency_keys SET status = $3, answer = $4 WHERE principal = $1 \
-                     AND key = $2",
+                    "INSERT INTO idempotency_keys (principal, key, status, answer, \
+                     request_digest, created_ms) VALUES ($1, $2, $3, $4, $5, $6) \
+                     ON CONFLICT (principal, key) DO UPDATE SET status = excluded.status, \
+                     answer = excluded.answer",
                 ),
             };
             let mut query = query.bind(clean(principal)).bind(clean(key));
             if status > 0 {
                 query = query.bind(i64::from(status)).bind(clean(answer));
+                query = query.bind(clean(request_digest)).bind(work.now_ms);
             }
             query.execute(&mut *work.all).await?;
             Ok(())
+        };
+        let done = done.await;
+        work.end(done).await
+    }
+
+    /// Forgets all but so many answers, the oldest first; how many that were.
+    ///
+    /// # Errors
+    /// The database cannot be changed.
+    pub async fn forget_answers(&mut self, kept: u32) -> Result<u64, RegistryError> {
+        let mut work = self.begin(&Actor::local()).await?;
+        let done = async {
+            let sql = "DELETE FROM idempotency_keys WHERE created_ms < (SELECT created_ms FROM \
+                       idempotency_keys ORDER BY created_ms DESC LIMIT 1 OFFSET $1)";
+            let query = sqlx::query(sql).bind(i64::from(kept));
+            Ok(query.execute(&mut *work.all).await?.rows_affected())
         };
         let done = done.await;
         work.end(done).await

@@ -33,6 +33,7 @@ mod presence;
 mod provisioning;
 mod rule_sets;
 mod secret;
+mod shared_map;
 mod snapshot;
 mod sql;
 mod teams;
@@ -43,7 +44,7 @@ mod users;
 use std::path::PathBuf;
 
 pub use api_keys::{ApiKey, NewApiKey};
-pub use audit::{Actor, AuditEntry, AuditFilter, NewAuditEntry, Scope};
+pub use audit::{Actor, AuditEntry, AuditFilter, AuditLine, NewAuditEntry, Scope};
 pub use bans::{Ban, BanKind, NewBan};
 pub use configuration::{DataType, Setting};
 pub use credentials::{Credential, CredentialKind, CredentialUse, NewCredential};
@@ -61,7 +62,7 @@ pub use presence::Presence;
 pub use provisioning::{NewProvisioningKey, ProvisioningKey};
 pub use rule_sets::{DEVICE_TYPE, Owner, RuleSet, USER_ROLE};
 pub use secret::Secret;
-pub use snapshot::{Known, Refusal, Renewed, Snapshot};
+pub use snapshot::{Changed, Known, Refusal, Renewed, Snapshot};
 pub use teams::{Member, NewTeam, Team, TeamChange};
 pub use users::{ApiRole, NewUser, User, UserChange};
 

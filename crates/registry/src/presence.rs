@@ -3,11 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sqlx::Row as _;
 use sqlx::any::AnyRow;
+use sqlx::{AnyConnection, Row as _};
 
 use crate::database::Work;
-use crate::sql::{Fault, clean};
+use crate::sql::{Engine, Fault, Sql, clean};
 use crate::{Actor, Registry, RegistryError};
 
 /// Whether a client is connected.
@@ -27,19 +27,28 @@ pub struct Presence {
     pub why_offline: String,
     /// From where it is, or was.
     pub address: String,
+    /// The URL of the listener that it came by.
+    pub listener: String,
+    /// Its status topics say the same, or are not asked for.
+    pub is_told: bool,
 }
 
 impl Registry {
-    /// Writes what has become of clients.
+    /// Writes what has become of clients, as this node has it. Of one that has come by another node
+    /// since, its end here is no news.
     ///
     /// # Errors
     /// The database cannot be changed.
-    pub async fn write_presence(&mut self, clients: &[Presence]) -> Result<(), RegistryError> {
+    pub async fn write_presence(
+        &mut self,
+        node: &str,
+        clients: &[Presence],
+    ) -> Result<(), RegistryError> {
         if clients.is_empty() {
             return Ok(());
         }
         let mut work = self.begin(&Actor::local()).await?;
-        let done = write(&mut work, clients).await;
+        let done = write(&mut work, node, clients).await;
         work.end(done).await
     }
 
@@ -64,21 +73,70 @@ impl Registry {
         read.map_err(|fault| fault.at(self.place()))
     }
 
-    /// Nobody is connected any more, as when a node starts after it was killed.
+    /// Nobody is connected any more to this node, which was last alive then, as when it starts
+    /// after it was killed. Whoever was seen later was there until then. The answer is who they
+    /// were, and whose status topics may say otherwise.
     ///
     /// # Errors
     /// The database cannot be changed.
-    pub async fn all_offline(&mut self, why: &str) -> Result<u64, RegistryError> {
+    pub async fn all_offline(
+        &mut self,
+        node: &str,
+        alive_ms: i64,
+        why: &str,
+    ) -> Result<Vec<Presence>, RegistryError> {
         let mut work = self.begin(&Actor::local()).await?;
         let done = async {
-            let sql = "UPDATE presence SET online = 0, since_ms = $1, why_offline = $2 \
-                       WHERE online = 1";
-            let query = sqlx::query(sql).bind(work.now_ms).bind(why.to_owned());
+            let sql = "UPDATE presence SET since_ms = CASE WHEN last_seen_ms > $1 THEN \
+                       last_seen_ms ELSE $1 END, online = 0, why_offline = $2, is_told = 0 \
+                       WHERE node = $3 AND online = 1";
+            let query = sqlx::query(sql).bind(alive_ms).bind(clean(why));
+            let query = query.bind(clean(node));
+            query.execute(&mut *work.all).await?;
+            let sql = "UPDATE presence SET last_seen_ms = since_ms WHERE node = $1 AND \
+                       is_told = 0 AND last_seen_ms < since_ms";
+            let query = sqlx::query(sql).bind(clean(node));
+            query.execute(&mut *work.all).await?;
+            let sql = "SELECT * FROM presence WHERE node = $1 AND is_told = 0";
+            let query = sqlx::query(sql).bind(clean(node));
+            let rows = query.fetch_all(&mut *work.all).await?;
+            rows.iter().map(read_presence).collect()
+        };
+        let done: Result<Vec<_>, Fault> = done.await;
+        work.end(done).await
+    }
+
+    /// Forgets clients that are no devices and not connected, but for so many that were last; the
+    /// answer is how many that were.
+    ///
+    /// # Errors
+    /// The database cannot be changed.
+    pub async fn forget_passing(&mut self, kept: u32) -> Result<u64, RegistryError> {
+        let mut work = self.begin(&Actor::local()).await?;
+        let done = async {
+            let sql = "DELETE FROM presence WHERE online = 0 AND is_device = 0 AND is_told = 1 \
+                       AND since_ms < (SELECT since_ms FROM presence WHERE online = 0 AND \
+                       is_device = 0 ORDER BY since_ms DESC LIMIT 1 OFFSET $1)";
+            let query = sqlx::query(sql).bind(i64::from(kept));
             Ok(query.execute(&mut *work.all).await?.rows_affected())
         };
         let done = done.await;
         work.end(done).await
     }
+}
+
+/// What is known of these clients of a tenant.
+pub(crate) async fn of_clients(
+    on: &mut AnyConnection,
+    engine: Engine,
+    tenant: u32,
+    client_ids: &[&str],
+) -> Result<Vec<Presence>, Fault> {
+    let mut sql = Sql::new(engine, "SELECT * FROM presence WHERE tenant = ");
+    sql.bind(i64::from(tenant)).push(" AND client_id IN ");
+    sql.list(client_ids.iter().map(|id| clean(id)));
+    let rows = sql.all(on).await?;
+    rows.iter().map(read_presence).collect()
 }
 
 fn read_presence(row: &AnyRow) -> Result<Presence, Fault> {
@@ -91,10 +149,12 @@ fn read_presence(row: &AnyRow) -> Result<Presence, Fault> {
         last_seen_ms: row.try_get("last_seen_ms")?,
         why_offline: row.try_get("why_offline")?,
         address: row.try_get("address")?,
+        listener: row.try_get("listener")?,
+        is_told: row.try_get::<i64, _>("is_told")? != 0,
     })
 }
 
-async fn write(work: &mut Work<'_>, clients: &[Presence]) -> Result<(), Fault> {
+async fn write(work: &mut Work<'_>, node: &str, clients: &[Presence]) -> Result<(), Fault> {
     // The last that is said of a client holds; no statement may say two things of one.
     let mut last = BTreeMap::new();
     for client in clients {
@@ -104,7 +164,7 @@ async fn write(work: &mut Work<'_>, clients: &[Presence]) -> Result<(), Fault> {
     for some in clients.chunks(200) {
         let mut sql = work.sql(
             "INSERT INTO presence (tenant, client_id, online, since_ms, last_seen_ms, \
-             why_offline, address) VALUES ",
+             why_offline, address, listener, is_told, node, is_device) VALUES ",
         );
         for (at, client) in some.iter().enumerate() {
             sql.push(if at == 0 { "(" } else { ", (" });
@@ -114,17 +174,27 @@ async fn write(work: &mut Work<'_>, clients: &[Presence]) -> Result<(), Fault> {
             sql.push(", ").bind(client.since_ms);
             sql.push(", ").bind(client.last_seen_ms);
             sql.push(", ").bind(clean(&client.why_offline));
-            sql.push(", ").bind(clean(&client.address)).push(")");
+            sql.push(", ").bind(clean(&client.address));
+            sql.push(", ").bind(clean(&client.listener));
+            sql.push(", ").bind(i64::from(client.is_told));
+            sql.push(", ").bind(clean(node));
+            sql.push(", (SELECT COUNT(*) FROM devices WHERE tenant = ");
+            sql.bind(i64::from(client.tenant)).push(" AND id = ");
+            sql.bind(clean(&client.client_id)).push("))");
         }
         sql.push(
             " ON CONFLICT (tenant, client_id) DO UPDATE SET online = excluded.online, \
              since_ms = excluded.since_ms, last_seen_ms = excluded.last_seen_ms, \
-             why_offline = excluded.why_offline, address = excluded.address",
+             why_offline = excluded.why_offline, address = excluded.address, \
+             listener = excluded.listener, is_told = excluded.is_told, node = excluded.node, \
+             is_device = excluded.is_device WHERE presence.node = excluded.node OR \
+             presence.online = 0 OR excluded.online = 1",
         );
         sql.execute(&mut work.all).await?;
         let mut sql = work.sql(
             "UPDATE devices SET last_seen_ms = seen.last_seen_ms FROM presence AS seen WHERE \
-             seen.tenant = devices.tenant AND seen.client_id = devices.id AND devices.tenant IN ",
+             seen.tenant = devices.tenant AND seen.client_id = devices.id AND \
+             seen.last_seen_ms > devices.last_seen_ms AND devices.tenant IN ",
         );
         let tenants: BTreeSet<_> = some.iter().map(|client| client.tenant).collect();
         sql.list(tenants.into_iter().map(i64::from));

@@ -1,11 +1,9 @@
 //! The tables as they were when they were read: who is let in and what they may do, answered from
 //! memory. Rules are shared by all who have the role or the type.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::net::IpAddr;
-use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::TryStreamExt as _;
 use martlet_access::hash::PasswordHash;
@@ -14,16 +12,17 @@ use martlet_access::{RuleLine, administrator_rules, default_rules, device_rules}
 use martlet_broker::{Actions, Rule, Rules};
 use sqlx::{AnyConnection, Row as _};
 
-use crate::bans::{Network, all_bans};
+use crate::bans::Bans;
 use crate::changes::{Changes, Seen, changes_since, seen};
-use crate::credentials::{CredentialKind, CredentialRow, rows_of};
-use crate::database::is_in_use;
+use crate::credentials::{CredentialKind, CredentialRow, CredentialUse, rows_of};
+use crate::database::{file_of, is_in_use};
 use crate::devices::status_of;
 use crate::rule_sets::{Owner, RuleSet, read_rule_sets};
-use crate::secret::{Digest, DigestKey, is_same, read_digest};
+use crate::secret::{Digest, DigestKey, digest_text, is_same, read_digest};
+use crate::shared_map::SharedMap;
 use crate::sql::Fault;
 use crate::users::{UserRow, user_row, user_rows};
-use crate::{Ban, BanKind, Location, Registry, RegistryError, Status, now_ms};
+use crate::{Ban, Location, Registry, RegistryError, Status, now_ms};
 
 /// Why somebody is not let in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,19 +56,28 @@ pub struct Snapshot {
     /// By role, for users to come.
     roles: Arc<RuleSets>,
     sets: Arc<DeviceSets>,
-    users: HashMap<Arc<str>, Arc<UserEntry>>,
+    users: SharedMap<Arc<str>, Arc<UserEntry>>,
     /// By tenant and id.
-    devices: HashMap<u32, HashMap<Arc<str>, Arc<DeviceEntry>>>,
+    devices: Devices,
     /// Of teams that own one.
     tenants: Arc<Tenants>,
-    bans: Arc<Bans>,
+    bans: Bans,
     /// What nobody has who is not let in.
     closed: Arc<Rules>,
     /// Who is not known takes as long as who is.
     stranger: Option<PasswordHash>,
+    uses: Arc<Uses>,
 }
 
+/// Credentials of devices that were used since it was last asked: when the last time was, and how
+/// often.
+type Uses = Mutex<HashMap<Digest, (i64, i64)>>;
+
 type RuleSets = HashMap<String, Arc<Rules>>;
+
+type Combined = HashMap<(String, Vec<usize>), Arc<Rules>>;
+
+type Devices = SharedMap<u32, SharedMap<Arc<str>, Arc<DeviceEntry>>>;
 
 /// Which database it was that was read: one that takes its place is another.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,15 +89,15 @@ struct Origin {
 }
 
 /// What devices may do, by type and groups. Devices of the same share it.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 struct DeviceSets {
     types: RuleSets,
     /// Those that have rules, in the order of their names.
     groups: Vec<(String, Vec<Rule>)>,
     /// By id, where they stand there.
     places: HashMap<String, usize>,
-    /// By type and the places of groups.
-    combined: HashMap<(String, Vec<usize>), Arc<Rules>>,
+    /// By type and the places of groups, as far as some device has needed it.
+    combined: Mutex<Combined>,
 }
 
 /// Tenants of teams.
@@ -99,28 +107,26 @@ struct Tenants {
     by_id: HashMap<String, u32>,
 }
 
-#[derive(Debug, Default)]
-struct Bans {
-    named: HashMap<(u32, BanKind), HashMap<String, Ban>>,
-    networks: Vec<(Network, Ban)>,
-}
-
-impl Bans {
-    fn all(&self) -> impl Iterator<Item = &Ban> {
-        let named = self.named.values().flat_map(HashMap::values);
-        named.chain(self.networks.iter().map(|(_, ban)| ban))
-    }
-}
-
 /// What has become of the tables since they were read.
 #[derive(Debug)]
 pub enum Renewed {
     /// They are as they were.
     Same,
-    /// Something is different about these users and devices, and nothing else.
-    Changed(Arc<Snapshot>, Vec<Arc<str>>),
+    /// Something is different.
+    Changed(Changed),
     /// They have to be read as a whole.
     Everything,
+}
+
+/// What is different in tables that were renewed.
+#[derive(Debug)]
+pub struct Changed {
+    /// As they are now.
+    pub tables: Arc<Snapshot>,
+    /// These users and devices are other ones, and nobody else.
+    pub names: Vec<Arc<str>>,
+    /// Bans that were not there before.
+    pub bans: Vec<Ban>,
 }
 
 #[derive(Debug)]
@@ -193,9 +199,7 @@ impl Snapshot {
     /// # Errors
     /// The tables cannot be read, or mean nothing in part.
     pub async fn renew(&self) -> Result<Renewed, RegistryError> {
-        if let Some(path) = self.location.file()
-            && (self.origin.file.is_none() || self.origin.file != file_of(path))
-        {
+        if self.is_replaced() {
             return Ok(Renewed::Everything);
         }
         let mut registry = Registry::open(&self.location).await?;
@@ -204,11 +208,20 @@ impl Snapshot {
         renewed
     }
 
-    /// As [`Snapshot::renew`], by a registry that is open already.
+    /// Another file has come to the place of the one that was read.
+    fn is_replaced(&self) -> bool {
+        let path = self.location.file();
+        path.is_some_and(|path| self.origin.file.is_none() || self.origin.file != file_of(path))
+    }
+
+    /// As [`Snapshot::renew`], by a registry that is open already at the same place.
     ///
     /// # Errors
     /// The tables cannot be read, or mean nothing in part.
     pub async fn renew_from(&self, registry: &mut Registry) -> Result<Renewed, RegistryError> {
+        if self.is_replaced() {
+            return Ok(Renewed::Everything);
+        }
         let place = registry.place().to_owned();
         let mut all = registry.begin_reading().await?;
         let renewed = self.read_changes(&mut all, &place).await;
@@ -230,11 +243,11 @@ impl Snapshot {
         else {
             return Ok(Renewed::Everything);
         };
-        if changed_users.is_empty() && changed_devices.is_empty() && !changed_bans {
+        if changed_users.is_empty() && changed_devices.is_empty() && changed_bans.is_empty() {
             return Ok(Renewed::Same);
         }
         let (mut users, mut devices) = (self.users.clone(), self.devices.clone());
-        let mut sets = (*self.sets).clone();
+        let mut bans = self.bans.clone();
         let mut changes_ms = self.changes_ms;
         let read_ms = now_ms();
         let mut names = Vec::new();
@@ -251,11 +264,11 @@ impl Snapshot {
         }
         for (tenant, id) in changed_devices {
             let id: Arc<str> = id.into();
-            let of_tenant = devices.entry(tenant).or_default();
+            let mut of_tenant = devices.remove(&tenant).unwrap_or_default();
             match device_row(on, tenant, &id).await? {
                 None => of_tenant.remove(&id),
                 Some((row, groups)) => {
-                    let mut entry = device_entry(&row, groups, &mut sets, place)?;
+                    let mut entry = device_entry(&row, groups, &self.sets, place)?;
                     let credentials = rows_of(on, row.number).await?;
                     let credentials = credentials.iter();
                     let credentials = credentials.map(|held| credential(held, &id, place));
@@ -267,12 +280,13 @@ impl Snapshot {
                     of_tenant.insert(Arc::clone(&id), Arc::new(entry))
                 }
             };
+            devices.insert(tenant, of_tenant);
             names.push(id);
         }
-        let bans = match changed_bans {
-            false => Arc::clone(&self.bans),
-            true => Arc::new(read_bans(on).await?),
-        };
+        let mut new_bans = Vec::new();
+        for id in changed_bans {
+            new_bans.extend(bans.read_one(on, &id).await?);
+        }
         let newest = users.values().next().map(|user| &user.hash);
         let stranger = newest.map(|newest| self.stranger.as_ref().unwrap_or(newest).clone());
         let snapshot = Self {
@@ -284,15 +298,20 @@ impl Snapshot {
             in_use: self.in_use,
             key: self.key.clone(),
             roles: Arc::clone(&self.roles),
-            sets: Arc::new(sets),
+            sets: Arc::clone(&self.sets),
             users,
             devices,
             tenants: Arc::clone(&self.tenants),
             bans,
             closed: Arc::clone(&self.closed),
             stranger,
+            uses: Arc::clone(&self.uses),
         };
-        Ok(Renewed::Changed(Arc::new(snapshot), names))
+        Ok(Renewed::Changed(Changed {
+            tables: Arc::new(snapshot),
+            names,
+            bans: new_bans,
+        }))
     }
 
     async fn read_tables(
@@ -309,8 +328,8 @@ impl Snapshot {
         let seen = seen(on).await?;
         let roles = read_rule_sets(on, Owner::Role, place).await?;
         let roles = compiled(Owner::Role, roles, place)?;
-        let mut sets = DeviceSets::read(on, place).await?;
-        let mut users = HashMap::new();
+        let sets = DeviceSets::read(on, place).await?;
+        let mut users = SharedMap::default();
         let mut stranger = None;
         for row in user_rows(on).await? {
             let name: Arc<str> = row.user.name.as_str().into();
@@ -323,7 +342,7 @@ impl Snapshot {
         let mut numbered = HashMap::new();
         let take = |row: DeviceRow| {
             let groups = groups.remove(&row.number).unwrap_or_default();
-            let entry = device_entry(&row, groups, &mut sets, place)?;
+            let entry = device_entry(&row, groups, &sets, place)?;
             numbered.insert(row.number, (row.tenant, row.id, entry));
             Ok(())
         };
@@ -344,15 +363,19 @@ impl Snapshot {
             Ok(())
         };
         each_credential(on, place, take).await?;
-        let mut devices: HashMap<u32, HashMap<_, _>> = HashMap::new();
+        let mut by_tenant: HashMap<u32, SharedMap<Arc<str>, Arc<DeviceEntry>>> = HashMap::new();
         for (tenant, id, entry) in numbered.into_values() {
-            let of_tenant = devices.entry(tenant).or_default();
+            let of_tenant = by_tenant.entry(tenant).or_default();
             of_tenant.insert(Arc::from(id), Arc::new(entry));
+        }
+        let mut devices = Devices::default();
+        for (tenant, of_tenant) in by_tenant {
+            devices.insert(tenant, of_tenant);
         }
         Ok(Self {
             in_use: is_in_use(on).await?,
             tenants: Arc::new(read_tenants(on).await?),
-            bans: Arc::new(read_bans(on).await?),
+            bans: Bans::read(on).await?,
             origin: Origin { file, mark },
             location,
             seen,
@@ -365,6 +388,7 @@ impl Snapshot {
             devices,
             closed: Arc::new(Rules::closed()),
             stranger,
+            uses: Arc::default(),
         })
     }
 
@@ -423,11 +447,7 @@ impl Snapshot {
 
     /// Bans that these tables have and older ones had not, as they stand here.
     pub fn new_bans(&self, older: &Self) -> Vec<Ban> {
-        if Arc::ptr_eq(&self.bans, &older.bans) {
-            return Vec::new();
-        }
-        let known: HashSet<&str> = older.bans.all().map(|ban| &*ban.id).collect();
-        let new = self.bans.all().filter(|ban| !known.contains(&*ban.id));
+        let new = self.bans.all().filter(|ban| !older.bans.has(&ban.id));
         new.cloned().collect()
     }
 
@@ -440,16 +460,8 @@ impl Snapshot {
         address: Option<IpAddr>,
         now_ms: i64,
     ) -> Option<&Ban> {
-        let named = |kind, value: &str| self.bans.named.get(&(tenant, kind))?.get(value);
-        let from = |address: IpAddr| {
-            let mut all = self.bans.networks.iter();
-            let found = all.find(|(network, ban)| network.holds(address) && ban.holds(now_ms));
-            found.map(|(_, ban)| ban)
-        };
-        named(BanKind::ClientId, client_id)
-            .filter(|ban| ban.holds(now_ms))
-            .or_else(|| named(BanKind::UserName, user_name).filter(|ban| ban.holds(now_ms)))
-            .or_else(|| address.and_then(from))
+        self.bans
+            .find(tenant, client_id, user_name, address, now_ms)
     }
 
     fn device(&self, tenant: u32, id: &str) -> Option<&Arc<DeviceEntry>> {
@@ -537,14 +549,11 @@ impl Snapshot {
             .users
             .iter()
             .filter(move |(_, user)| user.tenant == tenant);
-        let devices = self
-            .devices
-            .get(&tenant)
-            .into_iter()
-            .flat_map(HashMap::keys);
+        let devices = self.devices.get(&tenant);
+        let devices = devices.into_iter().flat_map(SharedMap::iter);
         users
             .map(|(name, _)| &**name)
-            .chain(devices.map(|id| &**id))
+            .chain(devices.map(|(id, _)| &**id))
     }
 
     /// The hash of a user's password, as text.
@@ -627,7 +636,26 @@ impl Snapshot {
             ))));
         }
         let admitted = self.admits(tenant, id, client_id);
+        if admitted.is_ok() {
+            let mut uses = self.uses.lock().unwrap_or_else(PoisonError::into_inner);
+            let used = uses.entry(credential.digest).or_default();
+            *used = (now_ms, used.1 + 1);
+        }
         Some(admitted.map(|()| credential.expires_ms))
+    }
+
+    /// Uses of devices' credentials since this was last asked, for
+    /// [`Registry::write_secret_uses`](crate::Registry::write_secret_uses). What the gate remembers
+    /// for a while is not counted each time.
+    pub fn take_uses(&self) -> Vec<CredentialUse> {
+        let mut uses = self.uses.lock().unwrap_or_else(PoisonError::into_inner);
+        let uses = std::mem::take(&mut *uses).into_iter();
+        let told = |(digest, (at_ms, uses)): (Digest, _)| CredentialUse {
+            id: digest_text(&digest),
+            at_ms,
+            uses,
+        };
+        uses.map(told).collect()
     }
 
     /// Whether somebody who has proved a name is let in, by this Client Identifier.
@@ -697,11 +725,6 @@ impl Snapshot {
     }
 }
 
-fn file_of(path: &Path) -> Option<(u64, u64)> {
-    let found = path.metadata().ok()?;
-    Some((found.dev(), found.ino()))
-}
-
 fn damaged(place: &str, what: String) -> RegistryError {
     RegistryError::Damaged {
         place: place.to_owned(),
@@ -726,21 +749,6 @@ async fn read_tenants(on: &mut AnyConnection) -> Result<Tenants, Fault> {
         tenants.by_id.insert(row.try_get("id")?, tenant);
     }
     Ok(tenants)
-}
-
-async fn read_bans(on: &mut AnyConnection) -> Result<Bans, Fault> {
-    let mut bans = Bans::default();
-    for ban in all_bans(on).await? {
-        match (ban.kind, Network::parse(&ban.value)) {
-            (BanKind::Address, Some(network)) => bans.networks.push((network, ban)),
-            (BanKind::Address, None) => {}
-            (kind, _) => {
-                let of_kind = bans.named.entry((ban.tenant, kind)).or_default();
-                of_kind.insert(ban.value.clone(), ban);
-            }
-        }
-    }
-    Ok(bans)
 }
 
 impl DeviceSets {
@@ -770,7 +778,7 @@ impl DeviceSets {
 
     /// What a device of this type and these groups may do; none: there is no such type.
     fn rules(
-        &mut self,
+        &self,
         device_type: &str,
         mut groups: Vec<usize>,
         place: &str,
@@ -783,7 +791,8 @@ impl DeviceSets {
         }
         groups.sort_unstable();
         let key = (device_type.to_owned(), groups);
-        if let Some(known) = self.combined.get(&key) {
+        let mut combined = self.combined.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = combined.get(&key) {
             return Ok(Some(Arc::clone(known)));
         }
         let mut all = of_type.rules().to_vec();
@@ -793,7 +802,7 @@ impl DeviceSets {
         let rules = Rules::compile(all, Actions::NONE)
             .map_err(|error| damaged(place, format!("device type {device_type}: {error}")))?;
         let rules = Arc::new(rules);
-        self.combined.insert(key, Arc::clone(&rules));
+        combined.insert(key, Arc::clone(&rules));
         Ok(Some(rules))
     }
 }
@@ -967,7 +976,7 @@ fn user_entry(row: UserRow, roles: &RuleSets, place: &str) -> Result<UserEntry, 
 fn device_entry(
     row: &DeviceRow,
     groups: Vec<String>,
-    sets: &mut DeviceSets,
+    sets: &DeviceSets,
     place: &str,
 ) -> Result<DeviceEntry, RegistryError> {
     let groups = groups.iter().filter_map(|id| sets.places.get(id).copied());
@@ -1187,7 +1196,7 @@ pub(crate) mod tests {
             registry.remove_user("removed").await?;
             registry.set_password("changed", "other").await?;
             registry.set_user("disabled", None, Some(false)).await?;
-            let hash = before.users["renewed"].hash.clone();
+            let hash = before.users.get("renewed").unwrap().hash.clone();
             registry.renew_hash("renewed", &hash, b"secret").await?;
             registry
                 .set_user("stays", Some("administrator"), None)
@@ -1212,7 +1221,7 @@ pub(crate) mod tests {
             ];
             assert_eq!(gone, expected);
             assert_eq!(after.no_longer_valid(0, &after), Vec::<&str>::new());
-            assert!(after.users["renewed"].hash != hash);
+            assert!(after.users.get("renewed").unwrap().hash != hash);
             assert!(
                 after
                     .check_user(0, "renewed", "c", b"secret")
@@ -1320,9 +1329,10 @@ pub(crate) mod tests {
                 if (4..8).contains(&step) {
                     expected = vec!["u1"];
                 }
-                let Renewed::Changed(newer, names) = held.renew().await? else {
+                let Renewed::Changed(changed) = held.renew().await? else {
                     panic!("{step}: everything");
                 };
+                let (newer, names) = (changed.tables, changed.names);
                 let mut names: Vec<_> = names.iter().map(|name| &**name).collect();
                 names.sort_unstable();
                 assert_eq!(names, expected, "{step}");

@@ -3,13 +3,18 @@
 use std::sync::Arc;
 
 use martlet_broker::{
-    Command, Event, EventInterest, ListenerPolicy, Settings, TenantId, Traced, TransportEnd,
+    Authenticated, Command, Event, EventInterest, Identity, ListenerPolicy, Proof, Settings,
+    TenantId, Traced, TransportEnd,
 };
 use martlet_script::{Harness, Link, Wiring};
 
 const CLEAN: u8 = 0x02;
 
 fn node(shards: u16, events: EventInterest) -> Harness {
+    node_of(shards, events, ListenerPolicy::default())
+}
+
+fn node_of(shards: u16, events: EventInterest, listener: ListenerPolicy) -> Harness {
     let settings = Settings {
         events,
         ..Settings::default()
@@ -19,7 +24,7 @@ fn node(shards: u16, events: EventInterest) -> Harness {
         durable_delay_ms: 2,
         seed: 7,
     };
-    Harness::new(settings, ListenerPolicy::default(), wiring)
+    Harness::new(settings, listener, wiring)
 }
 
 fn everything() -> EventInterest {
@@ -71,7 +76,17 @@ fn publish(node: &mut Harness, link: Link, topic: &str, qos: u8, payload: &str) 
 fn told(events: &[Event], of: &str) -> Vec<String> {
     let all = events.iter().filter_map(|event| {
         let (client_id, what): (&str, String) = match event {
+            Event::Authenticated {
+                client_id,
+                user,
+                proof,
+                ..
+            } => {
+                let user = user.as_ref().map_or("nobody", |user| user.as_str());
+                (client_id, format!("{user} by {}", proof.name()))
+            }
             Event::Connected { client_id, .. } => (client_id, "connected".into()),
+            Event::Refused { client_id, .. } => (client_id, "refused".into()),
             Event::TakenOver { client_id, .. } => (client_id, "taken over".into()),
             Event::Disconnected { client_id, .. } => (client_id, "disconnected".into()),
             Event::SessionEnded { client_id, why } => (client_id, format!("ended: {why}")),
@@ -290,4 +305,68 @@ fn what_is_written_in_parts_is_told_when_it_is_out() {
         told(&events, "receiver"),
         ["delivered t/1", "delivered t/2"]
     );
+}
+
+/// Who comes with a name has it, if this is said, by a device's token.
+fn prove(node: &mut Harness, client_id: &str, user: &str, is_good: bool) -> Link {
+    let link = node.open();
+    let head = [b"\0\x04MQTT\x04".as_slice(), &[CLEAN | 0x80, 0, 60]].concat();
+    let body = [head, text(client_id), text(user)].concat();
+    node.send(link, &packet(0x10, &body));
+    for (shard, asked) in node.take_authentications() {
+        let identity = Identity {
+            user_name: asked.user_name.clone(),
+            proof: Proof::DeviceToken,
+            bound: true,
+            ..Identity::anyone()
+        };
+        let answer = match is_good {
+            true => Authenticated::Accepted {
+                identity,
+                known: 0,
+                data: None,
+            },
+            false => Authenticated::refused("not its token"),
+        };
+        node.authenticated(shard, asked.connection, answer);
+    }
+    node.elapse(5);
+    link
+}
+
+#[test]
+fn who_has_proved_a_name_is_told_of_before_what_becomes_of_it() {
+    let interest = EventInterest {
+        connections: true,
+        ..EventInterest::default()
+    };
+    for shards in [1, 3] {
+        let listener = ListenerPolicy {
+            authenticate: true,
+            ..ListenerPolicy::default()
+        };
+        let mut node = node_of(shards, interest.clone(), listener);
+        prove(&mut node, "wrong", "eve", false);
+        prove(&mut node, "device", "alice", true);
+        prove(&mut node, "device", "alice", true);
+        // The session is another user's.
+        prove(&mut node, "device", "bob", true);
+        let events = node.take_events();
+        assert_eq!(told(&events, "wrong"), ["refused"], "{shards} shards");
+        assert_eq!(
+            told(&events, "device"),
+            [
+                "alice by device_token",
+                "connected",
+                "taken over",
+                "disconnected",
+                "ended: it ends with its connection",
+                "alice by device_token",
+                "connected",
+                "bob by device_token",
+                "refused",
+            ],
+            "{shards} shards"
+        );
+    }
 }

@@ -1,13 +1,16 @@
 //! Events as they happen, as server-sent events; and what both kinds of streams share.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse as _, Response};
-use martlet_control::feed::{Batch, Filter, Frame, Gone, Panel, Reader};
+use martlet_control::feed::{Batch, Filter, Frame, Gone, Lines, Panel, Reader};
 use martlet_control::principal::Scope;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
@@ -19,21 +22,27 @@ use crate::guard;
 pub(super) const HEARTBEAT: Duration = Duration::from_secs(15);
 /// A chunk of a stream is about so long.
 const CHUNK: usize = 64 * 1024;
+/// What is shorter is copied, so that more leaves at once.
+const CHUNK_SMALL: usize = 4 * 1024;
 
-/// One event as it is sent.
-pub(super) struct Ready {
-    /// Whoever has got it resumes after this one; none: where it was.
-    pub(super) id: Option<String>,
-    /// It is a [`Gone`].
-    pub(super) is_gone: bool,
-    pub(super) json: String,
+/// Something to be sent.
+pub(super) enum Piece {
+    /// These of the lines that all readers of the form share.
+    Shared(Arc<Lines>, Range<usize>),
+    /// An event by itself.
+    Own {
+        /// Whoever has got it resumes after this one; none: where it was.
+        id: Option<String>,
+        /// It is a [`Gone`].
+        is_gone: bool,
+        json: String,
+    },
 }
 
 /// Puts events into the form that was asked for.
 pub(super) struct Shaper {
     format: Format,
     panel: Panel,
-    run: String,
     payload_max: usize,
 }
 
@@ -42,13 +51,12 @@ impl Shaper {
         Self {
             format,
             panel: panel(reader.filter()),
-            run: reader.run().to_owned(),
             payload_max: reader.filter().payload_bytes,
         }
     }
 
-    pub(super) fn shape(&mut self, batch: &Batch) -> Vec<Ready> {
-        let mut out = Vec::with_capacity(batch.entries.len() + 1);
+    pub(super) fn shape(&mut self, reader: &Reader, batch: &Batch) -> Vec<Piece> {
+        let mut out = Vec::new();
         let gone = [
             batch.is_new_run.then(Gone::new_run),
             (batch.gone > 0).then(|| Gone::too_slow(batch.gone)),
@@ -57,36 +65,35 @@ impl Shaper {
         for gone in gone.into_iter().flatten() {
             self.panel.flush(&mut frames);
             out.push(told(&gone));
-            out.extend(frames.drain(..).map(|frame| self.framed(frame)));
+            out.extend(frames.drain(..).map(|frame| framed(reader, frame)));
         }
-        for entry in &batch.entries {
-            match self.format {
-                Format::Events => match entry.shown(&self.run, self.payload_max) {
-                    Ok(event) => out.push(Ready {
-                        json: json(&event),
-                        id: Some(event.id),
-                        is_gone: false,
-                    }),
-                    Err(gone) => out.push(told(&gone)),
-                },
-                Format::Panel => {
+        match self.format {
+            Format::Events => {
+                for part in &batch.parts {
+                    let (lines, runs) = reader.lines(part);
+                    let shared = |run| Piece::Shared(Arc::clone(&lines), run);
+                    out.extend(runs.into_iter().map(shared));
+                }
+            }
+            Format::Panel => {
+                for entry in batch.entries() {
                     self.panel.put(entry, self.payload_max, &mut frames);
                     if let Err(lost) = &entry.told {
                         out.push(told(&Gone::lost(*lost)));
                     }
-                    out.extend(frames.drain(..).map(|frame| self.framed(frame)));
+                    out.extend(frames.drain(..).map(|frame| framed(reader, frame)));
                 }
             }
         }
         out
     }
+}
 
-    fn framed(&self, frame: Frame) -> Ready {
-        Ready {
-            id: Some(format!("{}-{}", self.run, frame.after)),
-            is_gone: false,
-            json: frame.json,
-        }
+fn framed(reader: &Reader, frame: Frame) -> Piece {
+    Piece::Own {
+        id: Some(format!("{}-{}", reader.run(), frame.after)),
+        is_gone: false,
+        json: frame.json,
     }
 }
 
@@ -94,8 +101,8 @@ fn panel(filter: &Filter) -> Panel {
     Panel::new(filter, usize::MAX)
 }
 
-fn told(gone: &Gone) -> Ready {
-    Ready {
+fn told(gone: &Gone) -> Piece {
+    Piece::Own {
         id: None,
         is_gone: true,
         json: json(gone),
@@ -156,7 +163,8 @@ struct Source {
     shaper: Shaper,
     asker: Asker,
     beats: Interval,
-    is_begun: bool,
+    /// What leaves next.
+    chunks: VecDeque<Bytes>,
 }
 
 pub(super) fn answer(api: Api, reader: Reader, format: Format, parts: Parts) -> Response {
@@ -165,7 +173,8 @@ pub(super) fn answer(api: Api, reader: Reader, format: Format, parts: Parts) -> 
         asker: Asker::new(api, parts, reader.filter()),
         reader,
         beats: heartbeats(),
-        is_begun: false,
+        // Browsers that lose it come back after a second.
+        chunks: [Bytes::from_static(b"retry: 1000\n\n")].into(),
     };
     let chunks = futures_util::stream::unfold(source, |mut source| async move {
         let chunk = source.next().await?;
@@ -187,11 +196,11 @@ pub(super) fn answer(api: Api, reader: Reader, format: Format, parts: Parts) -> 
 
 impl Source {
     async fn next(&mut self) -> Option<Bytes> {
-        if !std::mem::replace(&mut self.is_begun, true) {
-            // Browsers that lose it come back after a second.
-            return Some(Bytes::from_static(b"retry: 1000\n\n"));
-        }
         loop {
+            // By the panel's format some become nothing yet.
+            if let Some(chunk) = self.chunks.pop_front() {
+                return Some(chunk);
+            }
             let batch = tokio::select! {
                 batch = self.reader.next() => batch?,
                 _ = self.beats.tick() => {
@@ -201,24 +210,47 @@ impl Source {
                     return Some(Bytes::from_static(b":\n\n"));
                 }
             };
-            let mut chunk = String::with_capacity(CHUNK);
-            for ready in self.shaper.shape(&batch) {
-                if let Some(id) = &ready.id {
-                    chunk.push_str("id: ");
-                    chunk.push_str(id);
-                    chunk.push('\n');
-                }
-                if ready.is_gone {
-                    chunk.push_str("event: gone\n");
-                }
-                chunk.push_str("data: ");
-                chunk.push_str(&ready.json);
-                chunk.push_str("\n\n");
-            }
-            // By the panel's format some become nothing yet.
-            if !chunk.is_empty() {
-                return Some(chunk.into());
-            }
+            let pieces = self.shaper.shape(&self.reader, &batch);
+            self.chunks = chunked(pieces);
         }
     }
+}
+
+/// Large pieces leave as they are, small ones together.
+fn chunked(pieces: Vec<Piece>) -> VecDeque<Bytes> {
+    let mut chunks = VecDeque::new();
+    let mut chunk = Vec::new();
+    for piece in pieces {
+        match piece {
+            Piece::Shared(lines, run) => {
+                let text = lines.stream(run);
+                if text.len() < CHUNK_SMALL {
+                    chunk.extend_from_slice(&text);
+                    continue;
+                }
+                if !chunk.is_empty() {
+                    chunks.push_back(std::mem::take(&mut chunk).into());
+                }
+                chunks.push_back(text);
+            }
+            Piece::Own { id, is_gone, json } => {
+                if let Some(id) = id {
+                    chunk.extend_from_slice(format!("id: {id}\n").as_bytes());
+                }
+                if is_gone {
+                    chunk.extend_from_slice(b"event: gone\n");
+                }
+                chunk.extend_from_slice(b"data: ");
+                chunk.extend_from_slice(json.as_bytes());
+                chunk.extend_from_slice(b"\n\n");
+            }
+        }
+        if chunk.len() >= CHUNK {
+            chunks.push_back(std::mem::take(&mut chunk).into());
+        }
+    }
+    if !chunk.is_empty() {
+        chunks.push_back(chunk.into());
+    }
+    chunks
 }

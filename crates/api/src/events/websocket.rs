@@ -13,10 +13,10 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
-use tokio_tungstenite::tungstenite::{Bytes, Error, Message};
+use tokio_tungstenite::tungstenite::{Bytes, Error, Message, Utf8Bytes};
 use tracing::debug;
 
-use super::stream::{Asker, Shaper, heartbeats};
+use super::stream::{Asker, Piece, Shaper, heartbeats};
 use super::{Format, Wanted};
 use crate::api::Api;
 use crate::problem::Problem;
@@ -80,6 +80,29 @@ pub(super) fn answer(
     Ok((StatusCode::SWITCHING_PROTOCOLS, headers, Body::empty()).into_response())
 }
 
+/// Each event as a frame.
+async fn send(socket: &mut Socket, pieces: Vec<Piece>) -> Result<(), Error> {
+    let mut fed = 0;
+    for piece in pieces {
+        let count = match &piece {
+            Piece::Shared(_, run) => run.len(),
+            Piece::Own { .. } => 1,
+        };
+        for at in 0..count {
+            let text = match &piece {
+                Piece::Shared(lines, run) => Utf8Bytes::try_from(lines.json(run.start + at))?,
+                Piece::Own { json, .. } => json.as_str().into(),
+            };
+            socket.feed(Message::Text(text)).await?;
+            fed += 1;
+            if fed % FRAMES == 0 {
+                socket.flush().await?;
+            }
+        }
+    }
+    socket.flush().await
+}
+
 struct Talk {
     reader: Reader,
     shaper: Shaper,
@@ -113,13 +136,8 @@ impl Talk {
                     let Some(batch) = batch else {
                         return Ok((CloseCode::Away, "the node stops"));
                     };
-                    for (at, ready) in self.shaper.shape(&batch).into_iter().enumerate() {
-                        socket.feed(Message::text(ready.json)).await?;
-                        if (at + 1) % FRAMES == 0 {
-                            socket.flush().await?;
-                        }
-                    }
-                    socket.flush().await?;
+                    let pieces = self.shaper.shape(&self.reader, &batch);
+                    send(socket, pieces).await?;
                 }
                 heard = socket.next() => {
                     silent = 0;

@@ -378,7 +378,8 @@ pub(crate) async fn export(
             })
         });
         let page = page.await?;
-        all.extend(page.items.into_iter().map(DeviceView::from));
+        let views = page.items.into_iter();
+        all.extend(views.map(|device| DeviceView::now(&api, device)));
         cursor = page.next;
         if cursor.is_none() {
             break;

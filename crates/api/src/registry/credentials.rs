@@ -182,8 +182,8 @@ pub(crate) struct Rotation {
 pub(crate) struct Rotated {
     /// The device's id.
     id: String,
-    /// Shown this once.
-    secret: String,
+    /// Shown this once; null: this is the answer to who asks again.
+    secret: Option<String>,
     /// For so long the old ones are good yet.
     grace_secs: u64,
 }
@@ -225,7 +225,7 @@ pub(crate) async fn rotate(
     let grace_secs = body.grace_secs;
     Ok(axum::Json(Rotated {
         id,
-        secret,
+        secret: Some(secret),
         grace_secs,
     }))
 }

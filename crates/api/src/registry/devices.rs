@@ -3,9 +3,10 @@
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use martlet_control::presence::ClientPresence;
 use martlet_registry::{
-    DEVICE_TYPE, Device, DeviceChange, DeviceFilter, DeviceOrder, DeviceRef, DeviceSecret,
-    NewDevice, Secret, Status,
+    COMMON_TENANT, DEVICE_TYPE, Device, DeviceChange, DeviceFilter, DeviceOrder, DeviceRef,
+    DeviceSecret, NewDevice, Secret, Status,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -63,9 +64,20 @@ pub(crate) struct DeviceView {
     /// When it was last changed.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub(super) updated_at: Option<Moment>,
-    /// When it was last connected or heard of.
+    /// It is connected.
+    pub(super) online: bool,
+    /// Since when it is, or is not; null: it never was.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub(super) online_changed_at: Option<Moment>,
+    /// When it was last connected or heard of; of who is connected it is now.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub(super) last_seen_at: Option<Moment>,
+    /// Why it is not connected.
+    #[schema(example = "keep alive")]
+    pub(super) why_offline: String,
+    /// From where it is connected, or was.
+    #[schema(example = "192.0.2.7:50000")]
+    pub(super) address: String,
     /// When it was deleted; null: it is there.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub(super) deleted_at: Option<Moment>,
@@ -73,7 +85,8 @@ pub(crate) struct DeviceView {
 
 impl From<Device> for DeviceView {
     fn from(device: Device) -> Self {
-        Self {
+        let presence = device.presence.map(ClientPresence::from);
+        let view = Self {
             id: device.id,
             user_name: device.user_name,
             number: device.number,
@@ -92,16 +105,45 @@ impl From<Device> for DeviceView {
             revision: device.revision,
             created_at: moment(device.created_ms),
             updated_at: moment(device.updated_ms),
+            online: false,
+            online_changed_at: None,
             last_seen_at: moment(device.last_seen_ms),
+            why_offline: String::new(),
+            address: String::new(),
             deleted_at: moment(device.deleted_ms),
+        };
+        view.seen_so(presence)
+    }
+}
+
+impl DeviceView {
+    /// With what the node knows of its connection, which is newer than what is written.
+    pub(super) fn now(api: &Api, device: Device) -> Self {
+        let is_here = device.tenant == COMMON_TENANT;
+        let known = api.control.presence(&device.id).filter(|_| is_here);
+        Self::from(device).seen_so(known)
+    }
+
+    fn seen_so(self, presence: Option<ClientPresence>) -> Self {
+        let Some(presence) = presence else {
+            return self;
+        };
+        let time = |ms: u64| moment(i64::try_from(ms).unwrap_or(i64::MAX));
+        Self {
+            online: presence.online,
+            online_changed_at: time(presence.since_ms),
+            last_seen_at: time(presence.last_seen_ms),
+            why_offline: presence.why,
+            address: presence.address,
+            ..self
         }
     }
 }
 
 /// With its version, as an answer.
-pub(super) fn answer(status: StatusCode, device: Device) -> Response {
+pub(super) fn answer(api: &Api, status: StatusCode, device: Device) -> Response {
     let tag = version(device.revision).header();
-    (status, [tag], axum::Json(DeviceView::from(device))).into_response()
+    (status, [tag], axum::Json(DeviceView::now(api, device))).into_response()
 }
 
 /// Which devices; what is not said is any.
@@ -134,7 +176,7 @@ pub(crate) struct Wanted {
     owner: Option<String>,
     /// With this in id, name, description or location.
     q: Option<String>,
-    /// Connected, or not.
+    /// Connected, or not, as it was a second ago at the most.
     online: Option<bool>,
     /// Those that were deleted, and no others.
     deleted: Option<bool>,
@@ -360,7 +402,9 @@ pub(crate) async fn list(
         })
     });
     let page = page.await?;
-    Ok(axum::Json(page_of(&api, &of, page, DeviceView::from)))
+    Ok(axum::Json(page_of(&api, &of, page, |device| {
+        DeviceView::now(&api, device)
+    })))
 }
 
 /// How many devices there are
@@ -454,7 +498,7 @@ pub(crate) async fn create(
     let tag = version(device.revision).header();
     let path = format!("/api/v1/devices/{}", encoded(&device.id));
     let made = MadeDevice {
-        device: device.into(),
+        device: DeviceView::now(&api, device),
         secret: secret.map(|secret| secret.text().to_owned()),
     };
     let headers = [(header::LOCATION, path)];
@@ -469,26 +513,24 @@ pub(super) fn encoded(text: &str) -> String {
 }
 
 /// A device
+///
+/// The `ETag` is the version that a change may expect. Whether it is connected changes without it.
 #[utoipa::path(get, path = "/api/v1/devices/{id}", tag = "devices",
     params(("id" = String, Path, description = "Its id"), OfTeam),
     responses((status = 200, description = "The device", body = DeviceView,
             headers(("ETag" = String, description = "Its version"))),
-        (status = 304, description = "`If-None-Match` has its version"),
         (status = 404, description = "There is none")))]
 pub(crate) async fn show(
     State(api): State<Api>,
     asking: Asking,
     PathOf(id): PathOf<String>,
     QueryOf(of): QueryOf<OfTeam>,
-    headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let scope = asking.within(of.team.as_deref()).scope();
     let found = api.tables()?.read(move |registry| {
         Box::pin(async move { registry.device(&scope, DeviceRef::Id(&id)).await })
     });
-    let found = found.await?;
-    let version = version(found.revision);
-    Ok(version.unless_known(&headers, axum::Json(DeviceView::from(found))))
+    Ok(answer(&api, StatusCode::OK, found.await?))
 }
 
 /// Change a device
@@ -520,7 +562,7 @@ pub(crate) async fn change(
                 .await
         })
     });
-    Ok(answer(StatusCode::OK, changed.await?))
+    Ok(answer(&api, StatusCode::OK, changed.await?))
 }
 
 /// Delete a device
@@ -568,7 +610,7 @@ pub(crate) async fn restore(
     let restored = api.tables()?.change(move |registry| {
         Box::pin(async move { registry.restore_device(&actor, DeviceRef::Id(&id)).await })
     });
-    Ok(answer(StatusCode::OK, restored.await?))
+    Ok(answer(&api, StatusCode::OK, restored.await?))
 }
 
 /// Remove a device for good

@@ -133,8 +133,8 @@ pub(crate) struct NewKeyBody {
 pub(crate) struct MadeKey {
     #[serde(flatten)]
     view: KeyView,
-    /// The key, shown this once.
-    key: String,
+    /// The key, shown this once; null: this is the answer to who asks again.
+    key: Option<String>,
 }
 
 fn check_scopes(asking: &Asking, names: &[String]) -> Result<(), Problem> {
@@ -178,7 +178,7 @@ pub(crate) async fn create(
     let tag = version(key.revision).header();
     let made = MadeKey {
         view: key.into(),
-        key: secret.text().to_owned(),
+        key: Some(secret.text().to_owned()),
     };
     Ok((StatusCode::CREATED, [tag], axum::Json(made)).into_response())
 }

@@ -117,8 +117,8 @@ pub(crate) struct NewProvisioningKeyBody {
 pub(crate) struct MadeProvisioningKey {
     #[serde(flatten)]
     view: ProvisioningKeyView,
-    /// The key, shown this once.
-    key: String,
+    /// The key, shown this once; null: this is the answer to who asks again.
+    key: Option<String>,
 }
 
 /// Add a provisioning key
@@ -145,7 +145,7 @@ pub(crate) async fn create(
     let (key, secret) = made.await?;
     let made = MadeProvisioningKey {
         view: key.into(),
-        key: secret.text().to_owned(),
+        key: Some(secret.text().to_owned()),
     };
     Ok((StatusCode::CREATED, axum::Json(made)))
 }

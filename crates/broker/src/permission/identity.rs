@@ -15,6 +15,41 @@ impl Voucher {
     pub const NONE: Self = Self(0);
 }
 
+/// By what a client has proved who it is, as whoever keeps the credentials says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Proof {
+    /// It has proved nothing.
+    #[default]
+    Nothing,
+    /// A password that a person chose.
+    Password,
+    /// A secret that was made for this device.
+    DeviceToken,
+    /// A certificate.
+    Certificate,
+    /// A token that says whose it is, and is signed.
+    SignedToken,
+    /// What an HTTP hook takes for good.
+    Hook,
+    /// SCRAM-SHA-256: a password, which was not sent.
+    Scram,
+}
+
+impl Proof {
+    /// As it is shown.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Nothing => "nothing",
+            Self::Password => "password",
+            Self::DeviceToken => "device_token",
+            Self::Certificate => "certificate",
+            Self::SignedToken => "jwt",
+            Self::Hook => "hook",
+            Self::Scram => "scram-sha-256",
+        }
+    }
+}
+
 /// An authenticated client, as the shard knows it. Where nobody has to say who they are, all
 /// clients are the same nobody.
 #[derive(Clone, Debug)]
@@ -24,6 +59,8 @@ pub struct Identity {
     /// The name it proved to have: what rules, `%u`, takeover and revoking go by. None is
     /// anonymous.
     pub user_name: Option<Arc<str>>,
+    /// By what it has proved that.
+    pub proof: Proof,
     /// Where its rules are looked up.
     pub realm: Realm,
     /// What it may do; if the shards have a [`RuleBook`](super::RuleBook), what that says, unless
@@ -43,6 +80,7 @@ impl Identity {
         Self {
             tenant: TenantId(0),
             user_name: None,
+            proof: Proof::Nothing,
             realm: Realm::COMMON,
             rules: Arc::new(Rules::open()),
             bound: false,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::hash::Seed;
 use crate::id::TenantId;
 use crate::permission::{
-    Actions, Identity, Names, Realm, RuleBook, Rules, Verdict, Voucher, may_publish,
+    Actions, Identity, Names, Proof, Realm, RuleBook, Rules, Verdict, Voucher, may_publish,
 };
 use crate::record::SessionOwner;
 
@@ -69,6 +69,7 @@ impl Permit {
         let identity = Identity {
             tenant,
             user_name: owner.user_name.clone(),
+            proof: Proof::Nothing,
             realm: owner.realm,
             rules: Arc::new(Rules::open()),
             bound: owner.bound,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use martlet_access::scram::{
     ClientFirst, Exchange, METHOD, Problem, Verifier, nonce, prepared_name,
 };
-use martlet_broker::{Authenticated, Authentication, ExchangeState, Identity, Realm, Step};
+use martlet_broker::{Authenticated, Authentication, ExchangeState, Identity, Proof, Realm, Step};
 use martlet_codec::ReasonCode;
 
 use super::failures::Caller;
@@ -171,7 +171,10 @@ impl Proving {
         let why = match (&self.whose, self.exchange.finish(data)) {
             (Ok(identity), Ok(shown)) => {
                 return Authenticated::Accepted {
-                    identity: identity.clone(),
+                    identity: Identity {
+                        proof: Proof::Scram,
+                        ..identity.clone()
+                    },
                     known: self.known,
                     data: Some(shown.into_bytes().into()),
                 };

@@ -1,11 +1,12 @@
 //! Which events somebody reads.
 
 use std::net::IpAddr;
+use std::ops::Range;
 
 use martlet_broker::{Event, EventInterest, TenantId};
 use martlet_codec::{TopicFilter, TopicName};
 
-use crate::feed::Entry;
+use crate::feed::{Entry, Part};
 use crate::journal;
 
 /// Declares the closed list of kinds.
@@ -31,7 +32,7 @@ macro_rules! kinds {
 
 kinds! {
     Connected "connected" "A CONNECT was accepted.";
-    Authenticated "authenticated" "A client has proved who it is; told before `connected`.";
+    Authenticated "authenticated" "A client has proved who it is; what becomes of it is told next.";
     Refused "refused" "A CONNECT was refused.";
     ReauthenticationRefused "reauthentication_refused" "A client did not prove anew who it is.";
     TakenOver "taken_over" "A connection ends because its client has come again.";
@@ -53,6 +54,7 @@ kinds! {
 impl Kind {
     pub(super) fn of(event: &Event) -> Self {
         match event {
+            Event::Authenticated { .. } => Self::Authenticated,
             Event::Connected { .. } => Self::Connected,
             Event::Refused { .. } => Self::Refused,
             Event::ReauthenticationRefused { .. } => Self::ReauthenticationRefused,
@@ -266,8 +268,23 @@ impl Filter {
             && self.samples.is_empty()
     }
 
+    /// Leaves of a part what is wanted.
+    pub(super) fn pass(&mut self, part: &mut Part) {
+        let mut runs: Vec<Range<usize>> = Vec::new();
+        for at in part.runs.iter().cloned().flatten() {
+            if !self.passes(&part.block.entries()[at]) {
+                continue;
+            }
+            match runs.last_mut().filter(|run| run.end == at) {
+                Some(run) => run.end = at + 1,
+                None => runs.push(at..at + 1),
+            }
+        }
+        part.runs = runs;
+    }
+
     /// It is wanted.
-    pub(super) fn passes(&mut self, entry: &Entry) -> bool {
+    fn passes(&mut self, entry: &Entry) -> bool {
         let Ok(event) = &entry.told else {
             return true;
         };

@@ -1,20 +1,23 @@
 //! An event as its readers get it.
 
+use std::borrow::Cow;
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use martlet_broker::{Event, UserName};
 use martlet_codec::PacketType;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
-use crate::feed::{Entry, Kind};
+use crate::feed::Entry;
 
 /// An event: of its fields those that it has.
-#[derive(Clone, Debug, Default, Serialize, utoipa::ToSchema)]
-pub struct FeedEvent {
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
+pub struct FeedEvent<'a> {
     /// `run-seq`, by which a stream is resumed.
-    pub id: String,
+    #[schema(value_type = String)]
+    pub id: Id<'a>,
     /// Its number in this run of the node.
     pub seq: u64,
     /// When, milliseconds since the Unix epoch.
@@ -22,22 +25,26 @@ pub struct FeedEvent {
     /// `connected`, `refused`, `published`, …
     pub kind: &'static str,
     /// Client Identifier; of a full queue of a share group its Topic Filter.
-    pub client_id: String,
+    pub client_id: &'a str,
     /// User Name, as far as known.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub user_name: Option<String>,
+    pub user_name: Option<&'a str>,
     /// The client only says that this is its User Name.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub claimed: bool,
     /// Where the client is, as far as known.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub address: Option<String>,
+    pub address: Option<Cow<'a, str>>,
     /// Where the client has come from again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
     /// The listener.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub listener: Option<String>,
+    pub listener: Option<&'a str>,
+    /// By what the client has proved who it is: `password`, `device_token`, `certificate`, `jwt`,
+    /// `hook` or `scram-sha-256`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub method: Option<&'static str>,
     /// Protocol version: `3.1`, `3.1.1` or `5.0`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub protocol_version: Option<String>,
@@ -52,10 +59,10 @@ pub struct FeedEvent {
     pub session_present: Option<bool>,
     /// Topic Name.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub topic: Option<String>,
+    pub topic: Option<&'a str>,
     /// Topic Filter.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub filter: Option<String>,
+    pub filter: Option<&'a str>,
     /// QoS.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub qos: Option<u8>,
@@ -67,13 +74,14 @@ pub struct FeedEvent {
     pub matched: Option<bool>,
     /// The message's name in this node, by which what became of it is found.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub message_id: Option<String>,
+    #[schema(value_type = Option<String>)]
+    pub message_id: Option<Hex>,
     /// Length of its payload.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub payload_bytes: Option<usize>,
     /// As much of it as was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub payload: Option<String>,
+    pub payload: Option<Cow<'a, str>>,
     /// `base64` where it is no text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub payload_encoding: Option<&'static str>,
@@ -94,13 +102,84 @@ pub struct FeedEvent {
     pub remaining_bytes: Option<u32>,
     /// Name of the reason code, or why a message was dropped.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
+    pub reason: Option<&'static str>,
     /// What decided it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub why: Option<String>,
+    pub why: Option<&'a str>,
     /// How many messages, or events, it is about.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub count: Option<u64>,
+}
+
+impl<'a> FeedEvent<'a> {
+    /// One with nothing but its name.
+    fn new(id: Id<'a>) -> Self {
+        Self {
+            id,
+            seq: 0,
+            at_ms: 0,
+            kind: "",
+            client_id: "",
+            user_name: None,
+            claimed: false,
+            address: None,
+            by: None,
+            listener: None,
+            method: None,
+            protocol_version: None,
+            keep_alive_secs: None,
+            clean_start: None,
+            session_present: None,
+            topic: None,
+            filter: None,
+            qos: None,
+            retain: None,
+            matched: None,
+            message_id: None,
+            payload_bytes: None,
+            payload: None,
+            payload_encoding: None,
+            latency_ms: None,
+            packet: None,
+            direction: None,
+            packet_id: None,
+            remaining_bytes: None,
+            reason: None,
+            why: None,
+            count: None,
+        }
+    }
+}
+
+/// The name of an event, by which a stream is resumed.
+#[derive(Clone, Copy, Debug)]
+pub struct Id<'a> {
+    run: &'a str,
+    seq: u64,
+}
+
+impl fmt::Display for Id<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.run)?;
+        f.write_str("-")?;
+        self.seq.fmt(f)
+    }
+}
+
+impl Serialize for Id<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// A number in hexadecimal digits.
+#[derive(Clone, Copy, Debug)]
+pub struct Hex(u64);
+
+impl Serialize for Hex {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{:x}", self.0))
+    }
 }
 
 /// Events that a reader does not get.
@@ -162,33 +241,46 @@ impl Entry {
         own.or_else(|| self.who.as_ref()?.address)
     }
 
+    fn address_text(&self) -> Option<Cow<'_, str>> {
+        let own = self.told.as_ref().ok().and_then(address_of);
+        if let Some(own) = own {
+            return Some(text(own).into());
+        }
+        let who = self.who.as_ref()?;
+        (!who.address_text.is_empty()).then(|| Cow::Borrowed(&*who.address_text))
+    }
+
     /// As readers get it, of its payload so many bytes at most.
-    pub fn shown(&self, run: &str, payload_max: usize) -> Result<FeedEvent, Gone> {
+    pub fn shown<'a>(&'a self, run: &'a str, payload_max: usize) -> Result<FeedEvent<'a>, Gone> {
         let event = match &self.told {
             Ok(event) => event,
             Err(lost) => return Err(Gone::lost(*lost)),
         };
         let user = user_of(event).or_else(|| self.who.as_ref()?.user.as_ref());
+        let seq = self.seq;
         let mut shown = FeedEvent {
-            id: format!("{run}-{}", self.seq),
-            seq: self.seq,
+            seq,
             at_ms: self.at_ms,
             kind: self.kind.name(),
-            client_id: event.client_id().to_owned(),
-            user_name: user.map(|user| user.as_str().to_owned()),
+            client_id: event.client_id(),
+            user_name: user.map(UserName::as_str),
             claimed: user.is_some_and(|user| !user.is_proved()),
-            address: self.address().map(text),
-            ..FeedEvent::default()
+            address: self.address_text(),
+            ..FeedEvent::new(Id { run, seq })
         };
-        if self.kind != Kind::Authenticated {
-            fill(&mut shown, event, payload_max);
-        }
+        fill(&mut shown, event, payload_max);
         Ok(shown)
     }
 }
 
-fn fill(shown: &mut FeedEvent, event: &Event, payload_max: usize) {
+fn fill<'a>(shown: &mut FeedEvent<'a>, event: &'a Event, payload_max: usize) {
     match event {
+        Event::Authenticated {
+            proof, listener, ..
+        } => {
+            shown.method = Some(proof.name());
+            shown.listener = Some(&listener.name);
+        }
         Event::Connected {
             version,
             clean_start,
@@ -201,13 +293,13 @@ fn fill(shown: &mut FeedEvent, event: &Event, payload_max: usize) {
             shown.clean_start = Some(*clean_start);
             shown.session_present = Some(*session_present);
             shown.keep_alive_secs = Some(*keep_alive_secs);
-            shown.listener = Some(listener.name.to_string());
+            shown.listener = Some(&listener.name);
         }
         Event::Refused { reason, why, .. }
         | Event::ReauthenticationRefused { reason, why, .. }
         | Event::Disconnected { reason, why, .. } => {
-            shown.reason = Some(reason.name().to_owned());
-            shown.why = Some(why.to_string());
+            shown.reason = Some(reason.name());
+            shown.why = Some(why);
         }
         Event::Dropped {
             topic,
@@ -215,37 +307,37 @@ fn fill(shown: &mut FeedEvent, event: &Event, payload_max: usize) {
             reason,
             ..
         } => {
-            shown.topic = Some(topic.clone()).filter(|topic| !topic.is_empty());
-            shown.message_id = stored.map(|id| format!("{:x}", id.0));
-            shown.reason = Some(reason.name().to_owned());
+            shown.topic = Some(&**topic).filter(|topic| !topic.is_empty());
+            shown.message_id = stored.map(|id| Hex(id.0));
+            shown.reason = Some(reason.name());
         }
         Event::QueueFull {
             messages, policy, ..
         } => {
             shown.count = Some(*messages as u64);
-            shown.reason = Some(policy.name().to_owned());
+            shown.reason = Some(policy.name());
         }
         Event::PublishRefused {
             topic, reason, why, ..
         } => {
-            shown.topic = Some(topic.clone());
-            shown.reason = Some(reason.name().to_owned());
-            shown.why = Some(why.to_string());
+            shown.topic = Some(topic);
+            shown.reason = Some(reason.name());
+            shown.why = Some(why);
         }
         Event::RateExceeded { topic, count, .. } => {
-            shown.topic = Some(topic.to_string());
+            shown.topic = Some(topic);
             shown.count = Some(u64::from(*count));
         }
         Event::TakenOver { by, .. } => shown.by = by.map(text),
-        Event::SessionEnded { why, .. } => shown.why = Some((*why).to_owned()),
+        Event::SessionEnded { why, .. } => shown.why = Some(why),
         Event::Subscribed { filter, qos, .. } => {
-            shown.filter = Some(filter.to_string());
+            shown.filter = Some(filter);
             shown.qos = Some(*qos as u8);
         }
-        Event::Unsubscribed { filter, .. } => shown.filter = Some(filter.to_string()),
+        Event::Unsubscribed { filter, .. } => shown.filter = Some(filter),
         Event::Published(message) => {
-            shown.topic = Some(message.topic.to_string());
-            shown.message_id = Some(format!("{:x}", message.id.0));
+            shown.topic = Some(&message.topic);
+            shown.message_id = Some(Hex(message.id.0));
             shown.qos = Some(message.qos as u8);
             shown.retain = Some(message.retain);
             shown.matched = Some(message.matched);
@@ -258,8 +350,8 @@ fn fill(shown: &mut FeedEvent, event: &Event, payload_max: usize) {
             }
         }
         Event::Delivered(message) => {
-            shown.topic = Some(message.topic.to_string()).filter(|topic| !topic.is_empty());
-            shown.message_id = Some(format!("{:x}", message.id.0));
+            shown.topic = Some(&*message.topic).filter(|topic| !topic.is_empty());
+            shown.message_id = Some(Hex(message.id.0));
             shown.qos = Some(message.qos as u8);
             shown.latency_ms = message.latency_ms;
         }
@@ -281,24 +373,27 @@ fn fill(shown: &mut FeedEvent, event: &Event, payload_max: usize) {
             why,
             ..
         } => {
-            shown.filter = Some(filter.clone());
-            shown.reason = Some(reason.name().to_owned());
-            shown.why = Some(why.to_string());
+            shown.filter = Some(filter);
+            shown.reason = Some(reason.name());
+            shown.why = Some(why);
         }
     }
 }
 
 /// So much of a payload, of which there were `whole` bytes: as text if it is text, which a cut
 /// within a letter does not make something else.
-pub(super) fn payload(bytes: &[u8], whole: usize, max: usize) -> (String, Option<&'static str>) {
+pub(super) fn payload(
+    bytes: &[u8],
+    whole: usize,
+    max: usize,
+) -> (Cow<'_, str>, Option<&'static str>) {
     let part = &bytes[..bytes.len().min(max)];
     match std::str::from_utf8(part) {
-        Ok(text) => (text.to_owned(), None),
+        Ok(text) => (text.into(), None),
         Err(error) if error.error_len().is_none() && part.len() < whole => {
-            let text = String::from_utf8_lossy(&part[..error.valid_up_to()]);
-            (text.into_owned(), None)
+            (String::from_utf8_lossy(&part[..error.valid_up_to()]), None)
         }
-        Err(_) => (STANDARD.encode(part), Some("base64")),
+        Err(_) => (STANDARD.encode(part).into(), Some("base64")),
     }
 }
 
@@ -325,7 +420,8 @@ pub(crate) fn packet_name(packet_type: PacketType) -> &'static str {
 
 fn user_of(event: &Event) -> Option<&UserName> {
     match event {
-        Event::Connected { user, .. }
+        Event::Authenticated { user, .. }
+        | Event::Connected { user, .. }
         | Event::Refused { user, .. }
         | Event::ReauthenticationRefused { user, .. }
         | Event::Disconnected { user, .. }
@@ -344,7 +440,8 @@ pub(crate) fn ip_of(event: &Event) -> Option<IpAddr> {
 
 fn address_of(event: &Event) -> Option<(IpAddr, u16)> {
     match event {
-        Event::Connected { address, .. }
+        Event::Authenticated { address, .. }
+        | Event::Connected { address, .. }
         | Event::Refused { address, .. }
         | Event::PublishRefused { address, .. }
         | Event::RateExceeded { address, .. }

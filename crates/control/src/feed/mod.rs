@@ -8,17 +8,21 @@
 mod filter;
 mod interest;
 mod line;
+mod lines;
 mod panel;
 mod push;
+mod ring;
 
 pub(crate) use filter::has_topic;
 pub use filter::{Filter, Kind, Kinds, NoKind, Sample};
 pub use line::{FeedEvent, Gone};
 pub(crate) use line::{ip_of, packet_name};
+pub use lines::Lines;
 pub use panel::{Frame, Panel};
 pub use push::{Push, PushSeen, PushState, run as push};
+pub use ring::{Block, Part};
 
-use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -27,6 +31,8 @@ use tokio::sync::watch;
 
 use crate::presence::{Presence, Who};
 use interest::Wants;
+use lines::KeptLines;
+use ring::{Blocks, Ring};
 
 /// So much is looked at in one go.
 const PART: usize = 1_024;
@@ -70,51 +76,14 @@ impl Default for Bounds {
 #[derive(Debug)]
 pub struct Feed {
     run: String,
+    /// One writes at a time.
+    writing: Mutex<()>,
     ring: Mutex<Ring>,
+    lines: KeptLines,
     /// The number of the last event; it ends with the feed.
     last: watch::Sender<u64>,
     closed: watch::Sender<bool>,
     wants: Wants,
-}
-
-#[derive(Debug)]
-struct Ring {
-    bounds: Bounds,
-    entries: VecDeque<Arc<Entry>>,
-    bytes: usize,
-    /// The number of the next one.
-    next: u64,
-}
-
-impl Ring {
-    fn push(&mut self, entry: Entry) {
-        self.bytes += weight(&entry);
-        self.entries.push_back(Arc::new(entry));
-        while self.entries.len() > self.bounds.events
-            || self.bytes > self.bounds.bytes && self.entries.len() > 1
-        {
-            let Some(oldest) = self.entries.pop_front() else {
-                return;
-            };
-            self.bytes = self.bytes.saturating_sub(weight(&oldest));
-        }
-    }
-
-    fn first(&self) -> u64 {
-        self.entries.front().map_or(self.next, |entry| entry.seq)
-    }
-}
-
-/// What an entry takes, about.
-fn weight(entry: &Entry) -> usize {
-    let text = match &entry.told {
-        Ok(Event::Published(message)) => message.topic.len() + message.payload.len() + 64,
-        Ok(Event::Delivered(message)) => message.topic.len() + 64,
-        Ok(Event::Subscribed { filter, .. } | Event::Unsubscribed { filter, .. }) => filter.len(),
-        Ok(event) => event.client_id().len(),
-        Err(_) => 0,
-    };
-    size_of::<Entry>() + text
 }
 
 /// From where on somebody reads.
@@ -136,7 +105,14 @@ pub struct Batch {
     /// It was reading in another run of the node.
     pub is_new_run: bool,
     /// In order.
-    pub entries: Vec<Arc<Entry>>,
+    pub parts: Vec<Part>,
+}
+
+impl Batch {
+    /// Its events, in order.
+    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.parts.iter().flat_map(Part::entries)
+    }
 }
 
 /// Too many read already.
@@ -151,12 +127,9 @@ impl Feed {
         let micros = since.unwrap_or_default().as_micros() as u64;
         Self {
             run: format!("{micros:x}"),
-            ring: Mutex::new(Ring {
-                bounds: Bounds::default(),
-                entries: VecDeque::new(),
-                bytes: 0,
-                next: 1,
-            }),
+            writing: Mutex::default(),
+            ring: Mutex::new(Ring::new(Bounds::default())),
+            lines: KeptLines::default(),
             last: watch::Sender::new(0),
             closed: watch::Sender::new(false),
             wants: Wants::new(tell),
@@ -184,39 +157,40 @@ impl Feed {
     }
 
     /// Writes events down, and that so many were lost before them.
-    pub fn write(&self, events: Vec<Event>, lost: u64, presence: &Presence) {
+    pub fn write(&self, events: impl Iterator<Item = Event>, lost: u64, presence: &Presence) {
+        let _one = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let now_ms = now_ms();
-        let mut known = presence.begin();
-        let mut ring = self.ring();
+        let (mut next, bounds) = {
+            let ring = self.ring();
+            (ring.next(), ring.bounds)
+        };
+        let mut blocks = Blocks::new(bounds);
         let mut put = |kind, at_ms, who, told| {
-            let seq = ring.next;
-            ring.next += 1;
-            ring.push(Entry {
-                seq,
+            blocks.push(Entry {
+                seq: next,
                 at_ms,
                 kind,
                 who,
                 told,
             });
+            next += 1;
         };
         if lost > 0 {
             put(Kind::Gone, now_ms, None, Err(lost));
         }
+        let mut known = presence.begin();
         for event in events {
             let kind = Kind::of(&event);
             let at_ms = at_ms(&event).unwrap_or(now_ms);
             let who = known.note(&event, at_ms);
-            if let Event::Connected { user, .. } = &event
-                && user.as_ref().is_some_and(|user| user.is_proved())
-            {
-                put(Kind::Authenticated, at_ms, who.clone(), Ok(event.clone()));
-            }
             put(kind, at_ms, who, Ok(event));
         }
-        let last = ring.next - 1;
-        drop(ring);
         drop(known);
-        self.last.send_replace(last);
+        let blocks = blocks.into_made();
+        self.lines.prepare(&self.run, &blocks);
+        let gone = self.ring().push(blocks);
+        drop(gone);
+        self.last.send_replace(next - 1);
     }
 
     /// Somebody reads what the filter lets through.
@@ -228,15 +202,15 @@ impl Feed {
         let place = place.ok_or(TooMany)?;
         let ring = self.ring();
         let (next, is_new_run) = match from {
-            From::Now => (ring.next, false),
+            From::Now => (ring.next(), false),
             From::Tail(count) => {
-                let count = (*count).min(ring.entries.len()) as u64;
-                (ring.next - count, false)
+                let count = (*count).min(ring.len()) as u64;
+                (ring.next() - count, false)
             }
             From::After(id) => match id.rsplit_once('-') {
                 Some((run, seq)) if run == self.run => {
                     let after = seq.parse::<u64>().unwrap_or(0).saturating_add(1);
-                    (after.min(ring.next), false)
+                    (after.min(ring.next()), false)
                 }
                 _ => (ring.first(), true),
             },
@@ -287,7 +261,7 @@ impl Reader {
         tokio::task::yield_now().await;
         loop {
             let batch = self.take();
-            if batch.gone > 0 || batch.is_new_run || !batch.entries.is_empty() {
+            if batch.gone > 0 || batch.is_new_run || !batch.parts.is_empty() {
                 return Some(batch);
             }
             if *self.last.borrow_and_update() >= self.next {
@@ -313,15 +287,21 @@ impl Reader {
             let first = ring.first();
             batch.gone = first.saturating_sub(self.next);
             self.next = self.next.max(first);
-            let from = (self.next - first) as usize;
-            let until = ring.entries.len().min(from + PART);
-            batch
-                .entries
-                .extend(ring.entries.range(from..until).cloned());
+            batch.parts = ring.from(self.next, PART);
         }
-        self.next += batch.entries.len() as u64;
-        batch.entries.retain(|entry| self.filter.passes(entry));
+        let taken: usize = batch.parts.iter().map(Part::len).sum();
+        self.next += taken as u64;
+        batch.parts.retain_mut(|part| {
+            self.filter.pass(part);
+            !part.runs.is_empty()
+        });
         batch
+    }
+
+    /// The events of a part as text, and which of its lines they are.
+    pub fn lines(&self, part: &Part) -> (Arc<Lines>, Vec<Range<usize>>) {
+        let feed = &self.feed;
+        feed.lines.of(&feed.run, part, self.filter.payload_bytes)
     }
 
     /// From now on something else is wanted.

@@ -4,6 +4,7 @@
 //! left; the panel's diagrams have the answer's packet first. So where packets are told, what is
 //! answered for waits for its CONNACK, SUBACK, UNSUBACK, PUBACK or PUBREC.
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 
 use martlet_broker::{Event, PublishedMessage};
@@ -111,7 +112,7 @@ enum Data<'a> {
     Published {
         id: &'a str,
         topic_name: &'a str,
-        payload: String,
+        payload: Cow<'a, str>,
         qos: u8,
         retain: bool,
         timestamp: u64,

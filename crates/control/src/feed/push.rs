@@ -246,11 +246,11 @@ impl Source {
             self.state.lost.fetch_add(batch.gone, Ordering::Relaxed);
             self.panel.flush(&mut frames);
         }
-        for entry in batch.entries {
+        for entry in batch.entries() {
             if let Err(lost) = &entry.told {
                 self.state.lost.fetch_add(*lost, Ordering::Relaxed);
             }
-            self.panel.put(&entry, self.payload_max, &mut frames);
+            self.panel.put(entry, self.payload_max, &mut frames);
         }
         self.waiting.extend(frames);
         self.state

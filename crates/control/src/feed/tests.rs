@@ -72,7 +72,7 @@ fn of(kinds: &str) -> Filter {
 }
 
 fn seqs(batch: &Batch) -> Vec<u64> {
-    batch.entries.iter().map(|entry| entry.seq).collect()
+    batch.entries().map(|entry| entry.seq).collect()
 }
 
 #[tokio::test]
@@ -85,9 +85,9 @@ async fn each_reader_has_its_own_place_and_is_told_what_it_has_missed() {
     let mut quick = feed.read(of("packet"), &From::Now).unwrap();
     let mut slow = feed.read(of("packet"), &From::Now).unwrap();
     let pings = |count| vec![packet("c", false, PacketType::PingReq, 0); count];
-    feed.write(pings(2), 0, &presence);
+    feed.write(pings(2).into_iter(), 0, &presence);
     assert_eq!(seqs(&quick.next().await.unwrap()), [1, 2]);
-    feed.write(pings(3), 0, &presence);
+    feed.write(pings(3).into_iter(), 0, &presence);
     assert_eq!(seqs(&quick.next().await.unwrap()), [3, 4, 5]);
     assert_eq!(slow.behind(), 5);
     let batch = slow.next().await.unwrap();
@@ -113,7 +113,7 @@ fn the_ring_is_bounded_by_bytes_too() {
     let mut reader = feed.read(of("published"), &From::Now).unwrap();
     for _ in 0..10 {
         feed.write(
-            vec![published("c", QoS::AtMostOnce, &[0; 4_000])],
+            vec![published("c", QoS::AtMostOnce, &[0; 4_000])].into_iter(),
             0,
             &presence,
         );
@@ -126,11 +126,12 @@ fn the_ring_is_bounded_by_bytes_too() {
 fn what_is_lost_before_the_feed_is_told_to_everybody() {
     let (feed, presence, _) = feed();
     let mut reader = feed.read(of("connected"), &From::Now).unwrap();
-    feed.write(vec![connected("c")], 3, &presence);
+    feed.write(vec![connected("c")].into_iter(), 3, &presence);
     let batch = reader.take();
-    let gone = batch.entries[0].shown(feed.run(), 0).unwrap_err();
+    let entries: Vec<&Entry> = batch.entries().collect();
+    let gone = entries[0].shown(feed.run(), 0).unwrap_err();
     assert_eq!(gone.count, Some(3));
-    let connected = batch.entries[1].shown(feed.run(), 0).unwrap();
+    let connected = entries[1].shown(feed.run(), 0).unwrap();
     assert_eq!((connected.kind, connected.seq), ("connected", 2));
 }
 
@@ -168,9 +169,9 @@ fn frames(feed: &Arc<Feed>, presence: &Presence, events: Vec<Event>) -> Vec<(Str
     let mut reader = feed.read(of("all"), &From::Now).unwrap();
     let mut panel = Panel::new(reader.filter(), usize::MAX);
     let mut out = Vec::new();
-    feed.write(events, 0, presence);
-    for entry in reader.take().entries {
-        panel.put(&entry, 100, &mut out);
+    feed.write(events.into_iter(), 0, presence);
+    for entry in reader.take().entries() {
+        panel.put(entry, 100, &mut out);
     }
     let name = |frame: &Frame| {
         let json: serde_json::Value = serde_json::from_str(&frame.json).unwrap();
@@ -238,17 +239,11 @@ fn the_panel_sees_what_has_no_answer_when_its_client_is_gone() {
 #[test]
 fn a_payload_is_text_where_it_is_and_a_cut_does_not_change_that() {
     use super::line::payload;
-    assert_eq!(
-        payload("käse".as_bytes(), 5, 100),
-        ("käse".to_owned(), None)
-    );
-    assert_eq!(payload("käse".as_bytes(), 5, 2), ("k".to_owned(), None));
+    assert_eq!(payload("käse".as_bytes(), 5, 100), ("käse".into(), None));
+    assert_eq!(payload("käse".as_bytes(), 5, 2), ("k".into(), None));
     // Whole, and it ends within a letter: that is no text.
     assert_eq!(payload(b"k\xc3", 2, 100).1, Some("base64"));
-    assert_eq!(
-        payload(b"\xff\0", 2, 100),
-        ("/wA=".to_owned(), Some("base64"))
-    );
+    assert_eq!(payload(b"\xff\0", 2, 100), ("/wA=".into(), Some("base64")));
 }
 
 #[test]
@@ -261,9 +256,97 @@ fn samples_are_one_in_so_many_of_a_kind() {
     let mut reader = feed.read(filter, &From::Now).unwrap();
     let mut events = vec![packet("c", false, PacketType::PingReq, 0); 7];
     events.push(connected("c"));
-    feed.write(events, 0, &presence);
+    feed.write(events.into_iter(), 0, &presence);
     assert_eq!(seqs(&reader.take()), [1, 4, 7, 8]);
     for wrong in ["packet", "packet:0", "nothing:3", "packet:x"] {
         assert!(Sample::parse(wrong).is_err(), "{wrong}");
     }
+}
+
+/// What the lines of a batch say, one behind the other.
+fn text(reader: &Reader, batch: &Batch) -> String {
+    let mut text = String::new();
+    for part in &batch.parts {
+        let (lines, runs) = reader.lines(part);
+        for run in runs {
+            text.push_str(std::str::from_utf8(&lines.stream(run)).unwrap());
+        }
+    }
+    text
+}
+
+#[test]
+fn what_is_read_in_one_form_is_written_once() {
+    let (feed, presence, _) = feed();
+    let mut readers = [(); 2].map(|()| feed.read(of("all"), &From::Now).unwrap());
+    let payload = Filter {
+        payload_bytes: 9,
+        ..of("all")
+    };
+    let mut other = feed.read(payload, &From::Now).unwrap();
+    let mut few = feed.read(of("published"), &From::Now).unwrap();
+    let mut events = vec![packet("c", false, PacketType::PingReq, 0); 300];
+    events[7] = published("c", QoS::AtMostOnce, b"x");
+    feed.write(events.into_iter(), 2, &presence);
+    let taken = readers.each_mut().map(Reader::take);
+    let lines = |reader: &Reader, batch: &Batch| reader.lines(&batch.parts[0]).0;
+    let of_both = [0, 1].map(|at| lines(&readers[at], &taken[at]));
+    assert!(Arc::ptr_eq(&of_both[0], &of_both[1]));
+    let with_payload = other.take();
+    assert!(!Arc::ptr_eq(&of_both[0], &lines(&other, &with_payload)));
+    assert!(text(&other, &with_payload).contains(r#""payload":"x""#));
+    // Each is an event of its own, with the name by which it is resumed.
+    let all = text(&readers[0], &taken[0]);
+    let events: Vec<&str> = all.split_terminator("\n\n").collect();
+    assert_eq!(events.len(), 301);
+    assert!(events[0].starts_with("event: gone\ndata: {\"kind\":\"gone\",\"count\":2,"));
+    for (at, event) in events.iter().enumerate().skip(1) {
+        let (id, data) = event.split_once("\ndata: ").unwrap();
+        let data: serde_json::Value = serde_json::from_str(data).unwrap();
+        assert_eq!(id, format!("id: {}-{}", feed.run(), at + 1));
+        assert_eq!(data["seq"], at as u64 + 1);
+    }
+    // Who wants one of many gets the same event.
+    let one = few.take();
+    assert_eq!(seqs(&one), [1, 9]);
+    assert_eq!(
+        text(&few, &one),
+        format!("{}\n\n{}\n\n", events[0], events[8])
+    );
+    // As a frame of a WebSocket it is the object alone.
+    let (_, data) = events[8].split_once("\ndata: ").unwrap();
+    let (lines, _) = few.lines(&one.parts[0]);
+    assert_eq!(lines.json(1), data.as_bytes());
+}
+
+#[test]
+fn readers_that_are_too_slow_for_100_000_events_know_how_many_they_have_missed() {
+    let (feed, presence, _) = feed();
+    let bounds = Bounds {
+        events: 10_000,
+        bytes: 1 << 20,
+    };
+    feed.set_bounds(bounds);
+    // One that looks after each part, one after each tenth, and one at the end.
+    let mut readers = [1, 10, 100].map(|every| {
+        let reader = feed.read(of("packet"), &From::Now).unwrap();
+        (reader, every, 0, 0)
+    });
+    for part in 1..=100 {
+        let pings = vec![packet("c", false, PacketType::PingReq, 0); 1_000];
+        feed.write(pings.into_iter(), 0, &presence);
+        assert!(feed.ring().len() <= bounds.events);
+        for (reader, every, seen, gone) in &mut readers {
+            while part % *every == 0 && reader.behind() > 0 {
+                let batch = reader.take();
+                *gone += batch.gone;
+                *seen += batch.entries().count() as u64;
+            }
+        }
+    }
+    for (_, every, seen, gone) in &readers {
+        assert_eq!(seen + gone, 100_000, "every {every}");
+    }
+    assert_eq!(readers[0].3, 0);
+    assert!(readers[1].3 > 0 && readers[2].3 > readers[1].3);
 }

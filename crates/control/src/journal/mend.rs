@@ -158,7 +158,8 @@ pub(super) fn way(event: &Event, commands: &Commands) -> Option<Way> {
              limits.queued_messages and limits.queued_bytes",
         ),
         Event::Disconnected { reason, why, .. } => disconnected(*reason, why),
-        Event::Connected { .. }
+        Event::Authenticated { .. }
+        | Event::Connected { .. }
         | Event::TakenOver { .. }
         | Event::SessionEnded { .. }
         | Event::Subscribed { .. }

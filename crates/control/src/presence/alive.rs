@@ -1,4 +1,4 @@
-//! When the node was last alive, in a file of its data directory.
+//! When the node was last alive, and which one it is, in a file of its data directory.
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -14,6 +14,7 @@ const FILE: &str = "alive";
 pub struct Alive {
     path: PathBuf,
     before: Option<(u64, bool)>,
+    node: String,
 }
 
 impl Alive {
@@ -27,6 +28,7 @@ impl Alive {
         Self {
             path,
             before: at_ms.map(|at_ms| (at_ms, is_stopped)),
+            node: words.next().map_or_else(new_name, str::to_owned),
         }
     }
 
@@ -37,6 +39,11 @@ impl Alive {
             true => (at_ms, "the node was stopped"),
             false => (at_ms, "the node ended without a stop"),
         })
+    }
+
+    /// The node among others that have the same tables: the same as long as its data directory is.
+    pub fn node(&self) -> &str {
+        &self.node
     }
 
     /// The node stops now.
@@ -52,8 +59,17 @@ impl Alive {
         let word = if is_stopped { "stopped" } else { "running" };
         let new = self.path.with_extension("new");
         let mut file = File::create(&new)?;
-        writeln!(file, "{now_ms} {word}")?;
+        writeln!(file, "{now_ms} {word} {}", self.node)?;
         file.sync_all()?;
         std::fs::rename(&new, &self.path)
+    }
+}
+
+/// Without a source of randomness it is the node that there is alone.
+fn new_name() -> String {
+    let mut bytes = [0; 8];
+    match aws_lc_rs::rand::fill(&mut bytes) {
+        Ok(()) => format!("{:016x}", u64::from_be_bytes(bytes)),
+        Err(_) => "node".to_owned(),
     }
 }

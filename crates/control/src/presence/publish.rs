@@ -1,24 +1,19 @@
-//! What has changed is written to the store and published, in batches, beside everything else.
+//! Status topics: retained, one for each state that a client may be in.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use martlet_broker::{Command, NewMessage, ShardId, TenantId};
 use martlet_codec::{QoS, TopicName};
-use tracing::{debug, warn};
+use tracing::warn;
 
 use crate::control::Control;
-use crate::presence::{Alive, ClientPresence, PresenceStore};
+use crate::presence::ClientPresence;
 
-/// So often what has changed is looked at, and in every so many of these it is written.
-const TICK: Duration = Duration::from_millis(200);
-const TICKS_TO_WRITE: u32 = 5;
-/// In every so many the node is noted to be alive.
-const TICKS_ALIVE: u32 = 50;
 /// How long a batch of messages may take.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Messages in one command.
-const MESSAGES: usize = 256;
+/// Clients in one command.
+const CLIENTS: usize = 128;
 /// As events show who publishes.
 const PUBLISHER: &str = "$presence";
 
@@ -84,66 +79,16 @@ fn message(topic: String, payload: String) -> NewMessage {
     }
 }
 
-/// Carries presence to the store and to its topics for as long as the node runs.
-pub async fn keep(
-    control: Arc<Control>,
-    store: Arc<dyn PresenceStore>,
-    topics: Option<PresenceTopics>,
-    alive: Arc<Alive>,
-) {
-    let presence = &control.presence;
-    presence.keep_changes();
-    if let Some((since_ms, why)) = alive.before() {
-        match store.all_offline(since_ms, why).await {
-            Ok(ended) => presence.restore(&ended),
-            Err(error) => warn!(error, "who was connected before the start is not known"),
-        }
-    }
-    let mut unwritten: Vec<ClientPresence> = Vec::new();
-    let mut ticks = tokio::time::interval(TICK);
-    for tick in 0_u32.. {
-        ticks.tick().await;
-        if tick % TICKS_ALIVE == 0 {
-            let alive = Arc::clone(&alive);
-            let noted = move || alive.note(crate::feed::now_ms(), false);
-            match tokio::task::spawn_blocking(noted).await {
-                Ok(Err(error)) => warn!(%error, "that the node is alive could not be written"),
-                _ => debug!("alive"),
-            }
-        }
-        let changed = presence.take_changes();
-        if let Some(topics) = &topics {
-            publish(&control, topics, &changed).await;
-        }
-        unwritten.extend(changed);
-        if tick % TICKS_TO_WRITE == 0 && !unwritten.is_empty() {
-            match store.write(&unwritten).await {
-                Ok(()) => unwritten.clear(),
-                Err(error) => {
-                    warn!(
-                        error,
-                        "who is connected could not be written; it is tried again"
-                    );
-                    only_last(&mut unwritten);
-                }
-            }
-        }
-    }
-}
-
-/// Of each client what was said last.
-fn only_last(clients: &mut Vec<ClientPresence>) {
-    let mut seen = std::collections::HashSet::new();
-    clients.reverse();
-    clients.retain(|client| seen.insert(client.client_id.clone()));
-    clients.reverse();
-}
-
-async fn publish(control: &Control, topics: &PresenceTopics, changed: &[ClientPresence]) {
-    let messages = changed.iter().filter_map(|client| topics.messages(client));
-    let messages: Vec<NewMessage> = messages.flatten().collect();
-    for some in messages.chunks(MESSAGES) {
-        let messages: Arc<[NewMessage]> = some.into();
+/// Publishes how clients are; the answer is those of whom nobody knows whether that came through.
+pub(super) async fn publish(
+    control: &Control,
+    topics: &PresenceTopics,
+    changed: &[ClientPresence],
+) -> Vec<ClientPresence> {
+    let mut untold = Vec::new();
+    for some in changed.chunks(CLIENTS) {
+        let messages = some.iter().filter_map(|client| topics.messages(client));
+        let messages: Arc<[NewMessage]> = messages.flatten().collect();
         let command = |request| Command::Publish {
             request,
             tenant: TenantId(0),
@@ -151,7 +96,9 @@ async fn publish(control: &Control, topics: &PresenceTopics, changed: &[ClientPr
             messages: Arc::clone(&messages),
         };
         if let Err(error) = control.ask_shard(ShardId(0), PATIENCE, command).await {
-            warn!(%error, "presence was not published in time");
+            warn!(%error, "presence was not published in time; it is tried again");
+            untold.extend_from_slice(some);
         }
     }
+    untold
 }

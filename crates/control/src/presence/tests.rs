@@ -63,17 +63,21 @@ fn what_changes_in_between_is_told_once_as_it_is_at_last() {
 #[tokio::test]
 async fn who_was_online_is_offline_after_a_restart_since_the_node_was_last_alive() {
     let store = PresenceInMemory::default();
-    let client = |client_id: &str, online| ClientPresence {
-        client_id: client_id.to_owned(),
-        online,
-        since_ms: 5,
-        last_seen_ms: 6,
-        ..ClientPresence::default()
+    let noted = |client_id: &str, online, is_told| Noted {
+        client: ClientPresence {
+            client_id: client_id.to_owned(),
+            online,
+            since_ms: 5,
+            last_seen_ms: 6,
+            ..ClientPresence::default()
+        },
+        is_told,
     };
     let written = [
-        client("was", true),
-        client("not", false),
-        client("again", true),
+        noted("was", true, true),
+        noted("not", false, true),
+        noted("again", true, true),
+        noted("untold", false, false),
     ];
     store.write(&written).await.unwrap();
     let presence = Presence::default();
@@ -82,11 +86,32 @@ async fn who_was_online_is_offline_after_a_restart_since_the_node_was_last_alive
     presence.take_changes();
     let ended = store.all_offline(20, "the node ended").await.unwrap();
     presence.restore(&ended);
-    assert_eq!(online(&presence.take_changes()), [("was", false)]);
+    let mut changed = presence.take_changes();
+    changed.sort_by(|one, other| one.client_id.cmp(&other.client_id));
+    assert_eq!(online(&changed), [("untold", false), ("was", false)]);
     let was = presence.of("was").unwrap();
     assert_eq!((was.since_ms, &*was.why), (20, "the node ended"));
+    assert_eq!(presence.of("untold").unwrap().since_ms, 5);
     assert!(presence.of("again").unwrap().online);
-    assert_eq!(store.find("not").unwrap().since_ms, 5);
+    assert_eq!(store.find("not").unwrap().client.since_ms, 5);
+}
+
+#[test]
+fn at_the_stop_everybody_goes_and_who_was_gone_before_stays_so() {
+    let presence = Presence::new(&["mqtt://127.0.0.1:1".to_owned()]);
+    presence.keep_changes();
+    presence.begin().note(&connected("c"), 1);
+    presence.begin().note(&connected("gone"), 2);
+    presence
+        .begin()
+        .note(&disconnected("gone", "keep alive"), 3);
+    presence.take_changes();
+    presence.end_all(9, "the node was stopped");
+    let changed = presence.take_changes();
+    assert_eq!(online(&changed), [("c", false)]);
+    assert_eq!((changed[0].since_ms, changed[0].last_seen_ms), (9, 9));
+    assert_eq!(changed[0].listener_url, "mqtt://127.0.0.1:1");
+    assert_eq!(presence.of("gone").unwrap().why, "keep alive");
 }
 
 #[test]
@@ -111,6 +136,7 @@ fn the_node_knows_when_it_was_last_alive_and_how_it_ended() {
     assert_eq!(Alive::open(&directory).before(), None);
     let alive = Alive::open(&directory);
     alive.note(7, false).unwrap();
+    assert_eq!(Alive::open(&directory).node(), alive.node());
     let ended = Some((7, "the node ended without a stop"));
     assert_eq!(Alive::open(&directory).before(), ended);
     alive.note(9, true).unwrap();

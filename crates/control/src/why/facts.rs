@@ -3,6 +3,7 @@
 use crate::authentication::Standing;
 use crate::explain::Explained;
 use crate::journal::{Entry, Run};
+use crate::presence::ClientPresence;
 use crate::why::Question;
 
 /// Everything that the verdict follows from; gathered at one moment.
@@ -12,12 +13,14 @@ pub struct Facts {
     pub question: Question,
     /// Milliseconds since the Unix epoch.
     pub now_ms: u64,
+    /// The Client Identifier that the name stands for.
+    pub client_id: String,
     /// Whose name it is in the tables or files: `device`, `user`; none: nobody's.
     pub known_as: Option<String>,
     /// It was removed then, by milliseconds since the Unix epoch.
     pub deleted_ms: Option<u64>,
-    /// Why an operator has banned it, and until when.
-    pub banned: Option<String>,
+    /// An operator keeps it out.
+    pub banned: Option<Banned>,
     /// Wrong credentials were tried too often, for that name or from where it was last.
     pub locked_out: Option<String>,
     /// What would become of it if it came with this name and the proof of it.
@@ -63,6 +66,15 @@ pub struct Session {
     pub subscriptions: Vec<(String, u8)>,
 }
 
+/// What keeps a client out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Banned {
+    /// By what, why, and until when.
+    pub why: String,
+    /// The command that lifts it.
+    pub command: Option<String>,
+}
+
 /// When a client was last seen.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Presence {
@@ -70,12 +82,28 @@ pub struct Presence {
     pub online: bool,
     /// Milliseconds since the Unix epoch.
     pub since_ms: u64,
+    /// When it was last heard of, likewise.
+    pub last_seen_ms: u64,
     /// Where from.
     pub address: Option<String>,
     /// Where it came in, as a URL.
     pub listener: Option<String>,
     /// Why it went.
     pub why: Option<String>,
+}
+
+impl From<ClientPresence> for Presence {
+    fn from(of: ClientPresence) -> Self {
+        let known = |text: String| (!text.is_empty()).then_some(text);
+        Self {
+            online: of.online,
+            since_ms: of.since_ms,
+            last_seen_ms: of.last_seen_ms,
+            address: known(of.address),
+            listener: known(of.listener_url),
+            why: known(of.why),
+        }
+    }
 }
 
 /// What a client may do with a topic.

@@ -1,6 +1,6 @@
 //! Where the facts come from.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use martlet_broker::{
@@ -9,10 +9,12 @@ use martlet_broker::{
 use martlet_codec::{TopicFilter, TopicName};
 use martlet_registry::COMMON_TENANT;
 
-use super::facts::{Facts, Meant, Session, Subscriber, TopicRules};
-use super::{Question, Verdict, judge};
+use super::Question;
+use super::facts::{Banned, Facts, Meant, Presence, Session, Subscriber, TopicRules};
+use crate::authentication::Policy;
 use crate::control::{Control, ControlError};
 use crate::explain;
+use crate::text::typed;
 
 /// Subscriptions of a client that are looked at, and subscribers of a topic.
 const SUBSCRIPTIONS_MAX: usize = 1_000;
@@ -22,15 +24,7 @@ const SUBSCRIBERS_MAX: usize = 20;
 const PERMITTED_MAX: usize = 4;
 
 impl Control {
-    /// Why a client does not work.
-    ///
-    /// # Errors
-    /// If a shard does not answer in time.
-    pub async fn why(&self, question: &Question) -> Result<Verdict, ControlError> {
-        Ok(judge(&self.facts(question).await?))
-    }
-
-    /// Everything that is known of a client.
+    /// Everything that is known of a client without asking the tables.
     ///
     /// # Errors
     /// If a shard does not answer in time.
@@ -72,7 +66,9 @@ impl Control {
             None => None,
             Some(topic) => Some(self.subscribers_of(topic).await?),
         };
+        let presence = self.presence(&client_id).map(Presence::from);
         let addresses = runs.iter().rev().find_map(|run| run.last.address.clone());
+        let addresses = addresses.or_else(|| presence.as_ref()?.address.clone());
         let at = addresses
             .as_deref()
             .and_then(|address| address.parse::<SocketAddr>().ok());
@@ -89,11 +85,15 @@ impl Control {
                 martlet_registry::Known::Device => "device".to_owned(),
             }),
             deleted_ms: None,
-            banned: None,
+            banned: policy.as_deref().and_then(|policy| {
+                let user = user.as_deref().unwrap_or(name);
+                self.banned(policy, &client_id, user, at)
+            }),
             locked_out: self.locked_out(user.as_deref().unwrap_or(name), at),
             standing,
             session: session.map(session_of),
-            presence: None,
+            presence,
+            client_id,
             runs,
             nameless,
             listeners: self.info.listeners.clone(),
@@ -103,6 +103,27 @@ impl Control {
                 .store_state()
                 .and_then(|state| state.failing)
                 .map(|(_, error)| error),
+        })
+    }
+
+    fn banned(
+        &self,
+        policy: &Policy,
+        client_id: &str,
+        user: &str,
+        address: Option<IpAddr>,
+    ) -> Option<Banned> {
+        let tables = policy.tables()?;
+        let now_ms = i64::try_from(now_ms()).unwrap_or(i64::MAX);
+        let ban = tables.ban_of(COMMON_TENANT, client_id, user, address, now_ms)?;
+        let mut command = "martlet ban rm ".to_owned();
+        if !self.info.command_options.is_empty() {
+            command.push_str(&format!("{} ", self.info.command_options));
+        }
+        command.push_str(&typed(&ban.id));
+        Some(Banned {
+            why: policy.banned(TenantId::default(), client_id, Some(user), address)?,
+            command: Some(command),
         })
     }
 

@@ -13,6 +13,8 @@ use crate::journal::Run;
 /// What weighs more stands further up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Weight {
+    /// It is out, and somebody wanted that.
+    Barred,
     /// It is out, and cannot come in.
     Out,
     /// It is in, and what was asked about cannot be.
@@ -101,14 +103,17 @@ fn door(facts: &Facts, found: &mut Vec<(Weight, Finding)>) {
     {
         return;
     }
-    if let Some(why) = &facts.banned {
-        let finding = Finding::new(Cause::Banned, format!("it is banned: {why}"));
-        found.push((Weight::Out, finding.mend("lift the ban")));
+    if let Some(banned) = &facts.banned {
+        let mut finding = Finding::new(Cause::Banned, banned.why.clone()).mend("lift the ban");
+        finding.command.clone_from(&banned.command);
+        found.push((Weight::Barred, finding));
     }
-    if let Some(at_ms) = facts.deleted_ms {
+    // One of that name may be known elsewhere.
+    let is_known = matches!(facts.standing, Some(Standing::Known | Standing::ByProof(_)));
+    if let Some(at_ms) = facts.deleted_ms.filter(|_| !is_known) {
         let finding = Finding::new(Cause::Deleted, "it was removed from the registry");
         let finding = finding.since(at_ms).mend("restore it, or add it anew");
-        found.push((Weight::Out, finding));
+        found.push((Weight::Barred, finding));
     }
     if let Some(why) = &facts.locked_out {
         let finding = Finding::new(Cause::LockedOut, format!("it is not let in now: {why}"));
@@ -484,6 +489,22 @@ fn evidence(facts: &Facts) -> Vec<Evidence> {
             entry.why.as_deref().unwrap_or_default()
         ),
     }));
+    if let Some(presence) = facts.presence.as_ref().filter(|presence| !presence.online) {
+        let mut text = "last seen".to_owned();
+        for (word, part) in [
+            (" from ", &presence.address),
+            (" at ", &presence.listener),
+            (": ", &presence.why),
+        ] {
+            if let Some(part) = part {
+                text.push_str(&format!("{word}{part}"));
+            }
+        }
+        all.push(Evidence {
+            at_ms: presence.last_seen_ms,
+            text,
+        });
+    }
     all.sort_by_key(|evidence| evidence.at_ms);
     all
 }

@@ -1,4 +1,4 @@
-use super::facts::{Facts, Meant, Presence, Session, Subscriber, TopicRules};
+use super::facts::{Banned, Facts, Meant, Presence, Session, Subscriber, TopicRules};
 use super::{Question, State, Verdict, judge};
 use crate::authentication::Standing;
 use crate::cause::Cause;
@@ -133,7 +133,10 @@ fn who_would_not_be_let_in_is_told_so_before_it_comes() {
         State::NeverSeen,
         "nobody of that name",
     );
-    facts.banned = Some("noise, until tomorrow".to_owned());
+    facts.banned = Some(Banned {
+        why: "the user ann is banned: noise, until tomorrow".to_owned(),
+        command: None,
+    });
     expect(
         &judge(&facts),
         Cause::Banned,

@@ -67,8 +67,17 @@ const KINDS: &[(&str, Kind)] = &[
 /// again.
 static HASHING: OnceLock<Hashing> = OnceLock::new();
 
+/// What is known of the tables of users and devices before a configuration is resolved.
+#[derive(Clone, Debug)]
+pub(crate) enum TablesRead {
+    /// They are to be read.
+    NotYet,
+    /// They were read; none: nobody is in them.
+    Given(Option<Arc<Snapshot>>),
+}
+
 impl<'a> Doors<'a> {
-    pub(crate) fn new(effective: &'a Effective) -> Result<Self, ConfigError> {
+    pub(crate) fn new(effective: &'a Effective, tables: TablesRead) -> Result<Self, ConfigError> {
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         let hashing = HASHING.get_or_init(|| Hashing::new(cores()));
         let remembered = Duration::from_secs(effective.integer("auth.remember_secs"));
@@ -81,7 +90,7 @@ impl<'a> Doors<'a> {
             realms: BTreeMap::new(),
             warnings: Vec::new(),
         };
-        doors.registry = doors.read_registry()?;
+        doors.registry = doors.read_registry(tables)?;
         if effective.text("auth.registry") == "auto"
             && let Some(why) = tables_left_out(effective)
             && doors.registry.take().is_some()
@@ -255,19 +264,23 @@ impl<'a> Doors<'a> {
 
     /// The tables of the data directory, if they decide about anybody. That they are watched does
     /// not depend on it: the first user may be added at any time.
-    fn read_registry(&mut self) -> Result<Option<Arc<Snapshot>>, ConfigError> {
+    fn read_registry(&mut self, read: TablesRead) -> Result<Option<Arc<Snapshot>>, ConfigError> {
         let wanted = self.effective.text("auth.registry");
         if wanted == "off" || self.effective.text("auth.enabled") == "off" {
             return Ok(None);
         }
         let location = super::registry::location(self.effective)?;
-        let read = martlet_registry::wait(Snapshot::load(&location));
+        let read = match read {
+            TablesRead::Given(given) => Ok(given),
+            TablesRead::NotYet => {
+                let loaded = martlet_registry::wait(Snapshot::load(&location));
+                loaded.map(|loaded| loaded.map(Arc::new))
+            }
+        };
         self.files.extend(location.file().map(Path::to_owned));
         let read = read.map_err(|error| ConfigError::Unusable(error.to_string()))?;
         match read {
-            Some(snapshot) if wanted == "on" || snapshot.is_in_use() => {
-                Ok(Some(Arc::new(snapshot)))
-            }
+            Some(snapshot) if wanted == "on" || snapshot.is_in_use() => Ok(Some(snapshot)),
             None if wanted == "on" => Err(ConfigError::Unusable(format!(
                 "auth.registry is on, and there is no user or device: martlet user add {}NAME",
                 options_of(self.effective)

@@ -18,14 +18,14 @@ mod resolve;
 mod schema;
 mod seeds;
 
-pub(crate) use authentication::tables_unasked;
+pub(crate) use authentication::{TablesRead, tables_unasked};
 pub(crate) use http::HttpListener;
 #[cfg(test)]
 use load::ConfigError;
 pub(crate) use load::{Effective, Overlay, environment, expectation, import_mosquitto, load};
 pub(crate) use registry::{location, settings as tables_settings};
 pub(crate) use resolve::{
-    LogFile, LogFormat, NodeConfig, command_options, data_dir, listener_url, resolve,
+    LogFile, LogFormat, NodeConfig, command_options, data_dir, listener_url, resolve, resolve_with,
 };
 pub(crate) use schema::{keys, listener_keys};
 pub(crate) use seeds::NAMES as NAMES_OF_OTHERS;

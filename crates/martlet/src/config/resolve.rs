@@ -20,7 +20,7 @@ use martlet_control::tables::TablesSettings;
 use martlet_control::text::typed;
 use martlet_reactor::{Durability, ListenAddress, ListenerConfig, Origins, TlsSettings, Transport};
 
-use crate::config::authentication::{Doors, user_places};
+use crate::config::authentication::{Doors, TablesRead, user_places};
 use crate::config::http::{self, HttpListener};
 use crate::config::load::{ConfigError, DEFAULT_SOURCE, Effective, ListenerTable};
 use crate::config::schema::Value;
@@ -97,8 +97,16 @@ const WEBSOCKET_PATH: &str = "/mqtt";
 
 /// Resolves a configuration on this machine.
 pub(crate) fn resolve(effective: &Effective) -> Result<NodeConfig, ConfigError> {
+    resolve_with(effective, TablesRead::NotYet)
+}
+
+/// The same, where the tables of users and devices may have been read already.
+pub(crate) fn resolve_with(
+    effective: &Effective,
+    tables: TablesRead,
+) -> Result<NodeConfig, ConfigError> {
     let mut skipped = Vec::new();
-    let mut doors = Doors::new(effective)?;
+    let mut doors = Doors::new(effective, tables)?;
     let mut files = Vec::new();
     let listeners = listeners(effective, &mut doors, &mut files, &mut skipped)?;
     if listeners.iter().all(|listener| listener.tls.is_none()) {

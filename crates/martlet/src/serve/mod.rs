@@ -15,6 +15,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -25,8 +26,8 @@ use martlet_control::authentication::Policy;
 use martlet_control::backup::{RESTORING, STORE};
 use martlet_control::feed::{self, PushState};
 use martlet_control::history;
-use martlet_control::presence::{self, Alive, PresenceInMemory};
-use martlet_control::tables::Tables;
+use martlet_control::presence::{Alive, Keeper};
+use martlet_control::tables::{PresenceInTables, Tables};
 use martlet_control::text::typed;
 use martlet_control::{
     Control, Latencies, NodeInfo, PinnedStore, ReloadOf, Shards, StoreSize, StoreState,
@@ -37,9 +38,15 @@ use martlet_reactor::{
     Running, StoreNotice,
 };
 use martlet_store::RealDisk;
-use tokio::signal::unix::{SignalKind, signal};
+#[cfg(target_os = "linux")]
+use rustix::process::setpriority_process;
+#[cfg(target_os = "linux")]
+use rustix::thread::gettid;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::unbounded_channel;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
 use crate::config::{self, NodeConfig, Overlay};
@@ -51,10 +58,15 @@ use reload::Reload;
 pub(crate) use data_dir::claim as claim_data_dir;
 
 /// Events that wait to be taken.
-const EVENT_CAPACITY: usize = 32_768;
-/// Where there are many, they are taken in parts: whoever sends them wakes nobody meanwhile.
-const EVENTS_PAUSE: Duration = Duration::from_millis(5);
-const EVENTS_MANY: usize = 64;
+const EVENT_CAPACITY: usize = 65_536;
+/// They are taken so often at most: whoever sends them wakes nobody meanwhile, and readers get them
+/// in few large pieces.
+const EVENTS_PAUSE: Duration = Duration::from_millis(10);
+/// So long they may take when the node stops.
+const LAST_EVENTS: Duration = Duration::from_secs(2);
+/// A third of what others get.
+#[cfg(target_os = "linux")]
+const NICE: i32 = 5;
 
 /// "File size limit exceeded"; the number is the same on all systems this runs on.
 const SIGXFSZ: i32 = 25;
@@ -267,25 +279,22 @@ async fn run_node(
     }
     pump_reports(&running, &control);
     pump_store_notices(&running);
-    pump_events(&running, &control, node.log_connections);
+    let pump = pump_events(&running, &control, node.log_connections)
+        .context("cannot start the control plane")?;
+    let tables = Arc::new(Tables::new(node.tables.clone(), Arc::clone(&control)));
     let alive = Arc::new(Alive::open(&node.data_dir));
-    tokio::spawn(presence::keep(
-        Arc::clone(&control),
-        Arc::new(PresenceInMemory::default()),
-        node.presence_topics.clone(),
-        Arc::clone(&alive),
-    ));
+    let presence = keep_presence(node, &control, &tables, &alive).await;
     tokio::spawn(history::keep(Arc::clone(&control)));
     if let Some(push) = &node.push {
         let state = Arc::<PushState>::default();
         control.set_push(Arc::clone(&state));
         tokio::spawn(feed::push(Arc::clone(&control), push.clone(), state));
     }
-    let tables = Arc::new(Tables::new(node.tables.clone(), Arc::clone(&control)));
     let directory = Arc::new(Arc::clone(&tables));
     let api = Api::new(Arc::clone(&control), directory, node.api.clone());
     let api = api.context("no source of randomness")?;
     api.set_tables(Arc::clone(&tables));
+    tokio::spawn(Arc::clone(&tables).keep_notes());
     let watched = Arc::clone(&tables);
     tokio::spawn(async move { watched.watch().await });
     let routes = martlet_api::router(api.clone());
@@ -302,30 +311,37 @@ async fn run_node(
     let (options, effective_now) = (options.clone(), effective.clone());
     let http_urls = http_at.iter().map(|at| at.url.clone()).collect();
     let asked = Arc::clone(&control);
-    let mut reload = Reload::new(options, effective_now, node, gate, asked, http_urls);
+    let held = Arc::clone(&tables);
+    let mut reload = Reload::new(options, effective_now, node, gate, asked, held, http_urls);
     // Whoever reads the announcement finds it so.
     control.health.set_ready();
     announce(node, &effective.files, &control, &http_at);
     tell_setup(&api, &control, &http_at).await;
     notify::ready();
-    loop {
-        tokio::select! {
-            _ = terminate.recv() => break info!("SIGTERM: stopping"),
-            _ = interrupt.recv() => break info!("SIGINT: stopping"),
-            () = control.stop_requested() => break info!("told to stop by admin.sock"),
-            _ = hangup.recv() => {
-                notify::reloading();
-                log.reopen();
-                // What came of it is in the log and in health.
-                let _ = reload.run(ReloadOf::Everything, "SIGHUP");
+    {
+        let mut stopping = std::pin::pin!(stop_asked(&control, &mut terminate, &mut interrupt));
+        loop {
+            let (of, why, asked) = tokio::select! {
+                () = &mut stopping => break,
+                _ = hangup.recv() => {
+                    notify::reloading();
+                    log.reopen();
+                    (ReloadOf::Everything, "SIGHUP", None)
+                }
+                Some(asked) = reloads_asked.recv() => (asked.of(), "told by admin.sock", Some(asked)),
+                of = reload.changed() => (of, "a file has changed, or a credential has ended", None),
+            };
+            // A database that does not answer keeps nobody from stopping.
+            let outcome = tokio::select! {
+                () = &mut stopping => break,
+                outcome = reload.run(of, why) => outcome,
+            };
+            if why == "SIGHUP" {
                 notify::ready();
             }
-            Some(asked) = reloads_asked.recv() => {
-                let of = asked.of();
-                asked.answer(reload.run(of, "told by admin.sock"));
-            }
-            of = reload.changed() => {
-                let _ = reload.run(of, "a file has changed, or a credential has ended");
+            // What came of it is in the log and in health, too.
+            if let Some(asked) = asked {
+                asked.answer(outcome);
             }
         }
     }
@@ -345,12 +361,25 @@ async fn run_node(
         }
     });
     stop(running, Duration::from_secs(node.shutdown_grace_secs)).await;
+    // Its last lines are those of clients who were told to go, and why they went is known then.
+    let over = tokio::task::spawn_blocking(|| pump.join());
+    let _ = tokio::time::timeout(LAST_EVENTS, over).await;
+    presence.stop().await;
     if let Err(error) = alive.note_stop() {
         warn!(%error, "that the node was stopped could not be written");
     }
     end_streams(&control).await;
     tables.close().await;
     Ok(())
+}
+
+/// Waits until somebody wants the node to stop.
+async fn stop_asked(control: &Control, terminate: &mut Signal, interrupt: &mut Signal) {
+    tokio::select! {
+        _ = terminate.recv() => info!("SIGTERM: stopping"),
+        _ = interrupt.recv() => info!("SIGINT: stopping"),
+        () = control.stop_requested() => info!("told to stop by admin.sock"),
+    }
 }
 
 /// The allocator asks for huge pages, so that one idle connection more may cost 2 MiB. Many small
@@ -663,27 +692,77 @@ async fn end_streams(control: &Control) {
     }
 }
 
+/// Who is connected, while it is kept.
+struct KeptPresence {
+    stopped: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+impl KeptPresence {
+    /// The node has stopped: what is left is written.
+    async fn stop(self) {
+        let _ = self.stopped.send(());
+        if let Err(error) = self.task.await {
+            error!(%error, "keeping who is connected");
+        }
+    }
+}
+
+/// Who was connected before is known when it returns.
+async fn keep_presence(
+    node: &NodeConfig,
+    control: &Arc<Control>,
+    tables: &Arc<Tables>,
+    alive: &Arc<Alive>,
+) -> KeptPresence {
+    let topics = node.presence_topics.clone();
+    let store = PresenceInTables::new(Arc::clone(tables), alive.node(), topics.is_some());
+    let (control, alive) = (Arc::clone(control), Arc::clone(alive));
+    let mut keeper = Keeper::new(control, Arc::new(store), topics, alive);
+    keeper.restore().await;
+    let (stopped, is_stopped) = oneshot::channel();
+    let task = tokio::spawn(keeper.run(async move {
+        let _ = is_stopped.await;
+    }));
+    KeptPresence { stopped, task }
+}
+
 /// Carries events to the log, the journal and the feed. Ends with the reactors.
-fn pump_events(running: &Running, control: &Arc<Control>, logs_connections: bool) {
+fn pump_events(
+    running: &Running,
+    control: &Arc<Control>,
+    logs_connections: bool,
+) -> std::io::Result<JoinHandle<()>> {
     let (events, control) = (running.events(), Arc::clone(control));
-    std::thread::spawn(move || {
+    let pump = move || {
+        may_wait();
         let is_drop =
             |event: &Event| matches!(event, Event::Dropped { .. } | Event::RateExceeded { .. });
         let mut lost_before = 0;
         let mut batch = Vec::new();
         while events.recv_all(&mut batch) {
             let lost = control.events_dropped();
-            let count = batch.len();
-            control.events_received(std::mem::take(&mut batch), lost - lost_before, |event| {
+            control.events_received(&mut batch, lost - lost_before, |event| {
                 logs_connections || is_drop(event)
             });
             lost_before = lost;
-            if count >= EVENTS_MANY {
-                std::thread::sleep(EVENTS_PAUSE);
-            }
+            std::thread::sleep(EVENTS_PAUSE);
         }
-    });
+    };
+    let thread = std::thread::Builder::new().name("martlet-events".to_owned());
+    thread.spawn(pump)
 }
+
+/// What this thread does may wait: where all cores are busy, whoever carries messages goes first.
+#[cfg(target_os = "linux")]
+fn may_wait() {
+    // Where it is not permitted, it takes its turn like everybody else.
+    let _ = setpriority_process(Some(gettid()), NICE);
+}
+
+/// Elsewhere there is no such thing for one thread.
+#[cfg(not(target_os = "linux"))]
+fn may_wait() {}
 
 async fn publish_statistics(control: Arc<Control>, every: Duration) {
     let mut statistics = SysStatistics::default();

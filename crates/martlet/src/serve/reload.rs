@@ -13,13 +13,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use martlet_broker::{Command, ListenerPolicy, Revocation};
 use martlet_control::authentication::Gate;
+use martlet_control::tables::Tables;
 use martlet_control::{Control, ReloadOf, Reloaded};
 use martlet_reactor::{ListenerConfig, TlsSettings};
-use martlet_registry::{Location, Renewed};
+use martlet_registry::{Ban, Changed, Renewed, Snapshot};
 use tracing::{error, info, warn};
 
 use super::{ConfigOptions, facts};
-use crate::config::{self, Effective, HttpListener, NodeConfig};
+use crate::config::{self, Effective, HttpListener, NodeConfig, TablesRead};
 
 /// How often is looked whether a file has changed.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -38,8 +39,8 @@ pub(super) struct Reload {
     held: Effective,
     gate: Gate,
     control: Arc<Control>,
-    /// Where users and devices are.
-    tables: Location,
+    /// Users and devices.
+    tables: Arc<Tables>,
     /// By listener.
     policies: Vec<(String, Arc<ListenerPolicy>)>,
     /// By listener.
@@ -80,6 +81,7 @@ impl Reload {
         node: &NodeConfig,
         gate: Gate,
         control: Arc<Control>,
+        tables: Arc<Tables>,
         http_urls: Vec<String>,
     ) -> Self {
         let urls = &control.info.listeners;
@@ -99,7 +101,7 @@ impl Reload {
             started_with,
             gate,
             control,
-            tables: node.tables.location.clone(),
+            tables,
             policies: policies.collect(),
             tls: tls.chain(http).collect(),
             files: node.files.clone(),
@@ -113,14 +115,14 @@ impl Reload {
 
     /// The database of users and devices.
     fn is_tables(&self, file: &Path) -> bool {
-        self.tables.file() == Some(file)
+        self.tables.location().file() == Some(file)
     }
 
     /// Waits until a file has changed, or what it says is not so any more by itself. Changes that
     /// come together are one: it waits for a moment in which nothing does.
     pub(super) async fn changed(&mut self) -> ReloadOf {
         // Of a database's tables there is no file, but their credentials end too.
-        if self.files.is_empty() && self.tables.file().is_some() {
+        if self.files.is_empty() && self.tables.location().file().is_some() {
             return std::future::pending().await;
         }
         let mut ticks = tokio::time::interval(LOOK_EVERY);
@@ -153,43 +155,38 @@ impl Reload {
     }
 
     /// Reads files again.
-    pub(super) fn run(&mut self, of: ReloadOf, why: &str) -> Result<Reloaded, String> {
+    pub(super) async fn run(&mut self, of: ReloadOf, why: &str) -> Result<Reloaded, String> {
         if of == ReloadOf::Tables
-            && let Some(done) = self.run_tables(why)
+            && let Some(done) = self.run_tables(why).await
         {
-            return Ok(done);
+            return done;
         }
-        self.run_everything(why)
+        self.run_everything(of, why).await
     }
 
     /// Takes over what has changed in the tables; none: everything has to be read.
-    fn run_tables(&mut self, why: &str) -> Option<Reloaded> {
-        let policy = self.gate.policy();
-        let tables = policy.tables()?;
+    async fn run_tables(&mut self, why: &str) -> Option<Result<Reloaded, String>> {
         // Before it is read: what changes then is seen the next time.
         let look = self.look();
+        let policy = self.gate.policy();
         let mut done = Reloaded::default();
-        // What is wrong with them is said by who reads everything.
-        match martlet_registry::wait(tables.renew()).ok()? {
-            Renewed::Everything => return None,
-            Renewed::Same => {}
-            Renewed::Changed(tables, mut names) => {
-                names.sort_unstable();
-                let banned = policy
-                    .tables()
-                    .map_or_else(Vec::new, |older| tables.new_bans(older));
-                let (policy, revocations) = self.gate.set_tables(&tables, &names);
-                let (book, users) = (policy, names.into());
-                done.revoked = self.tell_shards(&Command::SetRulesOf { book, users }, revocations);
-                if !banned.is_empty() {
-                    let control = Arc::clone(&self.control);
-                    tokio::spawn(async move { control.end_banned(banned).await });
+        match policy.tables() {
+            None if self.are_asked().await => return None,
+            None => {}
+            Some(tables) => match self.tables.renew(tables).await {
+                Ok(Renewed::Everything) => return None,
+                Ok(Renewed::Same) => {}
+                Ok(Renewed::Changed(changed)) => {
+                    done.revoked = self.take_over(changed);
+                    info!(
+                        revoked = done.revoked,
+                        "users and devices read again ({why})"
+                    );
                 }
-                info!(
-                    revoked = done.revoked,
-                    "users and devices read again ({why})"
-                );
-            }
+                // What is wrong with a file is said by who reads everything.
+                Err(_) if self.tables.location().file().is_some() => return None,
+                Err(error) => return Some(Err(error.to_string())),
+            },
         }
         let files = self.files.iter();
         let are_tables: Vec<bool> = files.map(|file| self.is_tables(file)).collect();
@@ -198,13 +195,41 @@ impl Reload {
                 *seen = now;
             }
         }
-        Some(done)
+        Some(Ok(done))
     }
 
-    fn run_everything(&mut self, why: &str) -> Result<Reloaded, String> {
+    /// Tables that nobody was let in by before have somebody in them now, or may have.
+    async fn are_asked(&self) -> bool {
+        let is_wanted = self.control.user_places().tables_unasked.is_none();
+        is_wanted && self.tables.are_in_use().await.unwrap_or(true)
+    }
+
+    /// From now on these hold; the answer is how many are let in no more.
+    fn take_over(&self, changed: Changed) -> usize {
+        let Changed {
+            tables,
+            mut names,
+            bans,
+        } = changed;
+        names.sort_unstable();
+        let (book, revocations) = self.gate.set_tables(&tables, &names);
+        let users = names.into();
+        let revoked = self.tell_shards(&Command::SetRulesOf { book, users }, revocations);
+        self.end_banned(bans);
+        revoked
+    }
+
+    fn end_banned(&self, bans: Vec<Ban>) {
+        if !bans.is_empty() {
+            let control = Arc::clone(&self.control);
+            tokio::spawn(async move { control.end_banned(bans).await });
+        }
+    }
+
+    async fn run_everything(&mut self, of: ReloadOf, why: &str) -> Result<Reloaded, String> {
         self.seen = self.look();
         self.tried = SystemTime::now();
-        let outcome = self.reload();
+        let outcome = self.reload(of).await;
         match &outcome {
             Ok(done) => {
                 self.control.health.withdraw(WARNING);
@@ -237,10 +262,29 @@ impl Reload {
         outcome
     }
 
-    fn reload(&mut self) -> Result<Reloaded, String> {
+    /// What the database has, as far as it is asked at all: a file is read with the others. One
+    /// that is away keeps nothing else from being read again.
+    async fn read_tables(&self, of: ReloadOf) -> Result<TablesRead, String> {
+        let is_wanted = self.control.user_places().tables_unasked.is_none();
+        if self.tables.location().file().is_some() || !is_wanted {
+            return Ok(TablesRead::NotYet);
+        }
+        match self.tables.read_all().await {
+            Ok(tables) => Ok(TablesRead::Given(Some(Arc::new(tables)))),
+            Err(error) if of == ReloadOf::Tables => Err(error.to_string()),
+            Err(_) => Ok(TablesRead::Given(self.tables_held())),
+        }
+    }
+
+    fn tables_held(&self) -> Option<Arc<Snapshot>> {
+        self.gate.policy().tables().cloned()
+    }
+
+    async fn reload(&mut self, of: ReloadOf) -> Result<Reloaded, String> {
         let effective = self.options.load().map_err(|error| format!("{error:#}"))?;
-        let node = config::resolve(&effective).map_err(|error| error.to_string())?;
-        if node.tables.location != self.tables {
+        let tables = self.read_tables(of).await?;
+        let node = config::resolve_with(&effective, tables).map_err(|error| error.to_string())?;
+        if node.tables.location != *self.tables.location() {
             return Err("registry.url has changed; that needs a restart".to_owned());
         }
         if self.is_asking() && node.policy.is_none() {
@@ -277,8 +321,11 @@ impl Reload {
         self.control.set_node_facts(facts);
         let anonymous = node.lets_anonymous_in();
         if let Some(policy) = node.policy {
+            let both = policy.tables().zip(self.tables_held());
+            let bans = both.map_or_else(Vec::new, |(newer, older)| newer.new_bans(&older));
             let revocations = self.gate.set_policy(Arc::clone(&policy));
             done.revoked = self.tell_shards(&Command::SetRules(policy), revocations);
+            self.end_banned(bans);
         }
         self.ask_at(&node.listeners);
         self.control.set_anonymous(anonymous);

@@ -494,13 +494,15 @@ both!(presence_is_written_in_batches_and_is_no_change, registry, {
         last_seen_ms,
         why_offline: String::new(),
         address: "192.0.2.7".to_owned(),
+        listener: "mqtt://192.0.2.1:1883".to_owned(),
+        is_told: true,
     };
     let batch = [
         seen("d", true, 10),
         seen("other", true, 11),
         seen("d", false, 12),
     ];
-    registry.write_presence(&batch).await?;
+    registry.write_presence("n", &batch).await?;
     assert_eq!(registry.presence(0, "d").await?, Some(seen("d", false, 12)));
     assert_eq!(
         registry.device(&Scope::All, "d".into()).await?.last_seen_ms,
@@ -517,16 +519,101 @@ both!(presence_is_written_in_batches_and_is_no_change, registry, {
             expected
         );
     }
-    assert_eq!(registry.all_offline("the node was killed").await?, 1);
-    assert!(
-        !registry
-            .presence(0, "other")
-            .await?
-            .expect("it is known")
-            .online
-    );
     assert!(matches!(
         before.renew_from(registry).await?,
         crate::Renewed::Same
     ));
 });
+
+both!(
+    who_was_connected_to_a_node_that_ended_is_not_any_more,
+    registry,
+    {
+        registry.create_device(&all(), new_device("d")).await?;
+        let client = |client_id: &str, online, at_ms| Presence {
+            tenant: 0,
+            client_id: client_id.to_owned(),
+            online,
+            since_ms: at_ms,
+            last_seen_ms: at_ms,
+            why_offline: String::new(),
+            address: String::new(),
+            listener: String::new(),
+            is_told: true,
+        };
+        let batch = [
+            client("d", true, 10),
+            client("later", true, 30),
+            client("gone", false, 5),
+            Presence {
+                is_told: false,
+                ..client("untold", false, 6)
+            },
+        ];
+        registry.write_presence("a", &batch).await?;
+        let batch = [client("elsewhere", true, 10)];
+        registry.write_presence("b", &batch).await?;
+        let mut ended = registry.all_offline("a", 20, "the node ended").await?;
+        ended.sort_by(|one, other| one.client_id.cmp(&other.client_id));
+        let said = |one: &Presence| (one.client_id.clone(), one.since_ms, one.last_seen_ms);
+        let said: Vec<_> = ended.iter().map(said).collect();
+        let expected = [("d", 20, 20), ("later", 30, 30), ("untold", 6, 6)];
+        let expected = expected.map(|(id, since_ms, seen_ms)| (id.to_owned(), since_ms, seen_ms));
+        assert_eq!(said, expected);
+        assert_eq!(ended[0].why_offline, "the node ended");
+        let device = registry.device(&Scope::All, "d".into()).await?;
+        assert_eq!(device.presence, Some(ended[0].clone()));
+        // Until they are told of.
+        assert_eq!(registry.all_offline("a", 40, "again").await?.len(), 3);
+        let told = ended.into_iter().map(|one| Presence {
+            is_told: true,
+            ..one
+        });
+        let told: Vec<_> = told.collect();
+        registry.write_presence("a", &told).await?;
+        assert!(registry.all_offline("a", 40, "again").await?.is_empty());
+        // Whoever came by another node since is there, whatever the first one says.
+        let online = registry.presence(0, "elsewhere").await?;
+        assert!(online.expect("it is known").online);
+        let batch = [client("elsewhere", false, 50)];
+        registry.write_presence("a", &batch).await?;
+        let online = registry.presence(0, "elsewhere").await?;
+        assert!(online.expect("it is known").online);
+    }
+);
+
+both!(
+    of_clients_that_are_no_devices_the_last_are_remembered,
+    registry,
+    {
+        registry.create_device(&all(), new_device("d")).await?;
+        let client = |client_id: &str, online, at_ms| Presence {
+            tenant: 0,
+            client_id: client_id.to_owned(),
+            online,
+            since_ms: at_ms,
+            last_seen_ms: at_ms,
+            why_offline: String::new(),
+            address: String::new(),
+            listener: String::new(),
+            is_told: true,
+        };
+        let mut batch = vec![client("d", false, 1), client("there", true, 1)];
+        for number in 2..10 {
+            batch.push(client(&format!("passing-{number}"), false, number));
+        }
+        registry.write_presence("a", &batch).await?;
+        assert_eq!(registry.forget_passing(2).await?, 5);
+        assert_eq!(registry.forget_passing(2).await?, 0);
+        for (client_id, is_known) in [
+            ("d", true),
+            ("there", true),
+            ("passing-6", false),
+            ("passing-7", true),
+            ("passing-9", true),
+        ] {
+            let found = registry.presence(0, client_id).await?;
+            assert_eq!(found.is_some(), is_known, "{client_id}");
+        }
+    }
+);

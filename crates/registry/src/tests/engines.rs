@@ -25,7 +25,12 @@ both!(a_snapshot_follows_what_changes, registry, {
     // What is undone leaves no gap.
     assert!(registry.add_device("d1", None, "device").await.is_err());
     registry.rotate("d1", Duration::ZERO).await?;
-    let Renewed::Changed(newer, mut names) = snapshot.renew().await? else {
+    let Renewed::Changed(crate::Changed {
+        tables: newer,
+        mut names,
+        ..
+    }) = snapshot.renew().await?
+    else {
         panic!("everything");
     };
     names.sort_unstable();

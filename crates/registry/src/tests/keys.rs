@@ -149,7 +149,7 @@ both!(a_request_that_comes_twice_is_answered_once, registry, {
     assert_eq!(registry.claim("ann", "k", "digest").await?, Claim::New);
     assert_eq!(registry.claim("ann", "k", "digest").await?, Claim::Pending);
     assert_eq!(registry.claim("bob", "k", "digest").await?, Claim::New);
-    registry.answer("ann", "k", 201, "{}").await?;
+    registry.answer("ann", "k", "digest", (201, "{}")).await?;
     let answered = Claim::Answered {
         status: 201,
         answer: "{}".to_owned(),
@@ -159,7 +159,7 @@ both!(a_request_that_comes_twice_is_answered_once, registry, {
         registry.claim("ann", "k", "another").await?,
         Claim::Different
     );
-    registry.answer("ann", "k", 0, "").await?;
+    registry.answer("ann", "k", "digest", (0, "")).await?;
     assert_eq!(registry.claim("ann", "k", "another").await?, Claim::New);
     let old = "UPDATE idempotency_keys SET created_ms = 1";
     let done = sqlx::raw_sql(old).execute(&mut registry.connection).await;
@@ -169,6 +169,15 @@ both!(a_request_that_comes_twice_is_answered_once, registry, {
         Claim::New,
         "a day is over"
     );
+    // One that was not claimed, as where the tables were not there yet.
+    registry.answer("ann", "new", "digest", (201, "{}")).await?;
+    assert_eq!(registry.claim("ann", "new", "digest").await?, answered);
+    let old = "UPDATE idempotency_keys SET created_ms = 1 WHERE key = 'k'";
+    let done = sqlx::raw_sql(old).execute(&mut registry.connection).await;
+    done.expect("it can be changed");
+    assert_eq!(registry.forget_answers(1).await?, 0);
+    assert_eq!(registry.forget_answers(0).await?, 1);
+    assert_eq!(registry.claim("ann", "new", "digest").await?, answered);
 });
 
 both!(who_is_banned_is_kept_out_until_the_ban_ends, registry, {
@@ -192,7 +201,12 @@ both!(who_is_banned_is_kept_out_until_the_ban_ends, registry, {
         .add_ban(&all(), new(BanKind::Address, "here", 0))
         .await;
     assert!(matches!(odd, Err(RegistryError::Refused(_))));
-    let Renewed::Changed(snapshot, names) = before.renew_from(registry).await? else {
+    let Renewed::Changed(crate::Changed {
+        tables: snapshot,
+        names,
+        ..
+    }) = before.renew_from(registry).await?
+    else {
         panic!("bans have changed");
     };
     assert!(names.is_empty());

@@ -231,7 +231,9 @@ impl Run {
         let gate = gate(&whole);
         if let Some(held) = &self.held {
             match held.renew_from(&mut self.registry).await? {
-                Renewed::Changed(newer, _) => assert_eq!(self::gate(&newer), gate),
+                Renewed::Changed(crate::Changed { tables: newer, .. }) => {
+                    assert_eq!(self::gate(&newer), gate)
+                }
                 Renewed::Same => assert_eq!(self::gate(held), gate),
                 Renewed::Everything => {}
             }

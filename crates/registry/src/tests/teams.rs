@@ -140,7 +140,9 @@ both!(a_tenant_has_ids_of_its_own, registry, {
     registry
         .change_device(&of_team(&one.id), "d".into(), inactive, None)
         .await?;
-    let Renewed::Changed(newer, _) = snapshot.renew_from(registry).await? else {
+    let Renewed::Changed(crate::Changed { tables: newer, .. }) =
+        snapshot.renew_from(registry).await?
+    else {
         panic!("one device has changed");
     };
     assert!(newer.admits(one.tenant, "d", "d").is_err());
@@ -305,7 +307,12 @@ both!(a_groups_rules_come_after_the_types_by_name, registry, {
     registry
         .remove_from_group(&all(), &groups[1], &["d1".into()])
         .await?;
-    let Renewed::Changed(newer, names) = snapshot.renew_from(registry).await? else {
+    let Renewed::Changed(crate::Changed {
+        tables: newer,
+        names,
+        ..
+    }) = snapshot.renew_from(registry).await?
+    else {
         panic!("one device has changed");
     };
     assert_eq!(names.iter().map(|name| &**name).collect::<Vec<_>>(), ["d1"]);

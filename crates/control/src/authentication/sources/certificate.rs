@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use martlet_broker::{Authentication, Identity, Rules, Voucher, Whose};
+use martlet_broker::{Authentication, Identity, Proof, Rules, Voucher, Whose};
 use martlet_certificates::{NameFrom, ends_secs, user_name};
 use martlet_registry::{COMMON_TENANT, Snapshot};
 
@@ -107,6 +107,7 @@ impl CertificateNames {
                 // As long as the certificate.
                 let ends_secs = ends_secs(certificate).unwrap_or(1);
                 Finding::Known(Identity {
+                    proof: Proof::Certificate,
                     expires_wall_ms: ends_secs.saturating_mul(1000).max(1),
                     voucher: self.voucher(),
                     ..identity

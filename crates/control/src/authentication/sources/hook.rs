@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use martlet_access::administrator_rules;
 use martlet_broker::{
-    Actions, Authentication, Identity, Password, Realm, Rule, Rules, Voucher, Whose,
+    Actions, Authentication, Identity, Password, Proof, Realm, Rule, Rules, Voucher, Whose,
 };
 use reqwest::{Client, StatusCode};
 use serde::Deserialize;
@@ -213,6 +213,7 @@ impl Terms {
             return found;
         };
         let identity = Identity {
+            proof: Proof::Hook,
             expires_wall_ms: self.expires_wall_ms,
             voucher,
             ..identity

@@ -13,7 +13,7 @@ mod vouchers;
 
 use std::sync::Arc;
 
-use martlet_broker::{Authentication, Identity, Rules, Whose};
+use martlet_broker::{Authentication, Identity, Proof, Rules, Whose};
 
 pub use certificate::CertificateNames;
 pub use credentials::Credentials;
@@ -34,6 +34,7 @@ fn known(asked: &Authentication, user_name: Arc<str>, rules: Arc<Rules>) -> Find
         tenant: asked.realm.tenant(),
         realm: asked.realm,
         user_name: Some(user_name),
+        proof: Proof::Password,
         rules,
         bound: true,
         ..Identity::anyone()

@@ -4,7 +4,7 @@ use std::any::Any;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use martlet_broker::{Authentication, Identity, Password, Realm, Rules, TenantId, Whose};
+use martlet_broker::{Authentication, Identity, Password, Proof, Realm, Rules, TenantId, Whose};
 use martlet_registry::{COMMON_TENANT, Known, Refusal, Registry, Snapshot};
 
 use super::{Hashing, known, user};
@@ -51,6 +51,7 @@ impl RegistrySource {
         match (checked, rules) {
             (Some(Ok(ends)), Some(rules)) => match known(asked, id, Arc::clone(rules)) {
                 Finding::Known(identity) => Finding::Known(Identity {
+                    proof: Proof::DeviceToken,
                     expires_wall_ms: u64::try_from(ends).unwrap_or(0),
                     ..identity
                 }),

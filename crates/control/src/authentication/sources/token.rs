@@ -8,7 +8,7 @@ use std::sync::Arc;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, JwkSet, KeyAlgorithm};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use martlet_broker::{
-    Actions, Authentication, Identity, Password, Realm, Rule, Rules, Voucher, Whose,
+    Actions, Authentication, Identity, Password, Proof, Realm, Rule, Rules, Voucher, Whose,
 };
 use serde::Deserialize;
 use serde_json::Value;
@@ -334,6 +334,7 @@ impl Tokens {
             return found;
         };
         let identity = Identity {
+            proof: Proof::SignedToken,
             expires_wall_ms: claims.exp.saturating_mul(1000).max(1),
             voucher,
             ..identity

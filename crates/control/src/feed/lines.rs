@@ -1,0 +1,227 @@
+//! Events as text, written once for all readers of the same form.
+
+use std::collections::VecDeque;
+use std::fmt::Write as _;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde::Serialize;
+use tokio_tungstenite::tungstenite::Bytes;
+
+use crate::feed::{Block, Entry, Part};
+
+/// So many texts are kept for readers that come to the same events a little later, and so many
+/// bytes of them.
+const KEPT: usize = 32;
+const KEPT_BYTES: usize = 4 << 20;
+/// A form that was read is written at once for so many events more.
+const WANTED: u64 = 16_384;
+/// So many forms at most.
+const FORMS: usize = 4;
+
+/// Some events, as a stream of server-sent events has them, one behind the other.
+#[derive(Debug, Default)]
+pub struct Lines {
+    text: Bytes,
+    places: Vec<Place>,
+}
+
+/// Where an event is.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    json: usize,
+    json_end: usize,
+    end: usize,
+}
+
+impl Lines {
+    /// So much of each payload is shown.
+    fn of<'a>(run: &str, entries: impl Iterator<Item = &'a Entry>, payload_max: usize) -> Self {
+        let mut text = Vec::with_capacity(256 * entries.size_hint().0);
+        let mut places = Vec::with_capacity(entries.size_hint().0);
+        for entry in entries {
+            let shown = entry.shown(run, payload_max);
+            match &shown {
+                Ok(event) => {
+                    text.extend_from_slice(b"id: ");
+                    let _ = write!(Text(&mut text), "{}", event.id);
+                    text.push(b'\n');
+                }
+                Err(_) => text.extend_from_slice(b"event: gone\n"),
+            }
+            text.extend_from_slice(b"data: ");
+            let json = text.len();
+            match &shown {
+                Ok(event) => put(&mut text, event),
+                Err(gone) => put(&mut text, gone),
+            }
+            let json_end = text.len();
+            text.extend_from_slice(b"\n\n");
+            places.push(Place {
+                json,
+                json_end,
+                end: text.len(),
+            });
+        }
+        Self {
+            text: text.into(),
+            places,
+        }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    /// There are none.
+    pub fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
+    /// Those of them, as a piece of a stream.
+    pub fn stream(&self, run: Range<usize>) -> Bytes {
+        let start = match run.start.checked_sub(1) {
+            Some(before) => self.places.get(before).map_or(0, |place| place.end),
+            None => 0,
+        };
+        let end = match run.end.checked_sub(1) {
+            Some(last) => self.places.get(last).map_or(start, |place| place.end),
+            None => start,
+        };
+        self.text.slice(start..end)
+    }
+
+    /// The object of one.
+    pub fn json(&self, at: usize) -> Bytes {
+        let place = self.places.get(at);
+        place.map_or_else(Bytes::new, |place| {
+            self.text.slice(place.json..place.json_end)
+        })
+    }
+}
+
+struct Text<'a>(&'a mut Vec<u8>);
+
+impl std::fmt::Write for Text<'_> {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        self.0.extend_from_slice(text.as_bytes());
+        Ok(())
+    }
+}
+
+fn put(text: &mut Vec<u8>, value: &impl Serialize) {
+    // Numbers and texts always become JSON, and a list of bytes takes all of it.
+    let _ = serde_json::to_writer(text, value);
+}
+
+/// Lines of whole blocks.
+#[derive(Debug, Default)]
+pub(super) struct KeptLines(Mutex<Kept>);
+
+#[derive(Debug, Default)]
+struct Kept {
+    /// The latest last.
+    lines: VecDeque<KeptOf>,
+    bytes: usize,
+    /// Forms that are read, and until which event they are written before somebody asks.
+    wanted: Vec<(usize, u64)>,
+}
+
+#[derive(Debug)]
+struct KeptOf {
+    /// The number of the first event of the block.
+    first: u64,
+    /// So much of each payload is shown.
+    payload_max: usize,
+    lines: Arc<Lines>,
+}
+
+impl KeptLines {
+    /// The lines of a part, and which of them are meant.
+    pub(super) fn of(
+        &self,
+        run: &str,
+        part: &Part,
+        payload_max: usize,
+    ) -> (Arc<Lines>, Vec<Range<usize>>) {
+        let (count, all) = (part.len(), part.block.entries());
+        // Whoever reads few of them does not pay for all.
+        if count * 2 < all.len() {
+            let lines = Lines::of(run, part.entries(), payload_max);
+            return (Arc::new(lines), std::iter::once(0..count).collect());
+        }
+        let found = {
+            let mut kept = self.lock();
+            kept.want(part.block.first(), payload_max);
+            kept.find(part.block.first(), payload_max)
+        };
+        let lines = found.unwrap_or_else(|| self.write(run, &part.block, payload_max));
+        (lines, part.runs.clone())
+    }
+
+    /// Writes what readers are about to ask for, so that their thread has less to do.
+    pub(super) fn prepare(&self, run: &str, blocks: &[Arc<Block>]) {
+        // Of more than that the first would be forgotten before they are asked for.
+        for block in blocks.iter().take(KEPT / 2) {
+            let wanted = self.lock().wanted(block.first());
+            for payload_max in wanted {
+                self.write(run, block, payload_max);
+            }
+        }
+    }
+
+    fn write(&self, run: &str, block: &Block, payload_max: usize) -> Arc<Lines> {
+        let lines = Arc::new(Lines::of(run, block.entries().iter(), payload_max));
+        self.lock().keep(KeptOf {
+            first: block.first(),
+            payload_max,
+            lines: Arc::clone(&lines),
+        });
+        lines
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Kept {
+    fn find(&self, first: u64, payload_max: usize) -> Option<Arc<Lines>> {
+        let mut all = self.lines.iter().rev();
+        let found = all.find(|kept| kept.first == first && kept.payload_max == payload_max);
+        found.map(|kept| Arc::clone(&kept.lines))
+    }
+
+    fn keep(&mut self, kept: KeptOf) {
+        self.bytes += kept.lines.text.len();
+        self.lines.push_back(kept);
+        while self.lines.len() > KEPT || self.bytes > KEPT_BYTES {
+            let Some(oldest) = self.lines.pop_front() else {
+                return;
+            };
+            self.bytes -= oldest.lines.text.len();
+        }
+    }
+
+    /// Somebody reads this form, and has come to this event.
+    fn want(&mut self, seq: u64, payload_max: usize) {
+        let until = seq + WANTED;
+        match self
+            .wanted
+            .iter_mut()
+            .find(|(form, _)| *form == payload_max)
+        {
+            Some((_, known)) => *known = until.max(*known),
+            None => {
+                self.wanted.truncate(FORMS - 1);
+                self.wanted.push((payload_max, until));
+            }
+        }
+    }
+
+    fn wanted(&mut self, seq: u64) -> Vec<usize> {
+        self.wanted.retain(|(_, until)| *until > seq);
+        self.wanted.iter().map(|(form, _)| *form).collect()
+    }
+}

@@ -1,0 +1,194 @@
+//! The latest events, in blocks: what came together is kept, shown and forgotten together.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
+
+use martlet_broker::Event;
+
+use crate::feed::{Bounds, Entry};
+
+/// Events of a block at most, and bytes of them, about.
+const BLOCK: usize = 256;
+const BLOCK_BYTES: usize = 64 * 1024;
+
+/// Events whose numbers follow each other; never empty.
+#[derive(Debug)]
+pub struct Block {
+    entries: Box<[Entry]>,
+    bytes: usize,
+}
+
+/// Some events of a block.
+#[derive(Debug)]
+pub struct Part {
+    /// It has them.
+    pub block: Arc<Block>,
+    /// Where in it: runs, in order, none of them empty.
+    pub runs: Vec<Range<usize>>,
+}
+
+impl Block {
+    /// All of them, in order.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// The number of the first one.
+    pub(super) fn first(&self) -> u64 {
+        self.entries.first().map_or(0, |entry| entry.seq)
+    }
+
+    /// The number behind the last one.
+    fn end(&self) -> u64 {
+        self.first() + self.entries.len() as u64
+    }
+}
+
+impl Part {
+    /// In order.
+    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+        let runs = self.runs.iter().cloned();
+        runs.flat_map(|run| &self.block.entries[run])
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.runs.iter().map(ExactSizeIterator::len).sum()
+    }
+}
+
+/// Puts events into blocks.
+#[derive(Debug)]
+pub(super) struct Blocks {
+    /// Events of a block at most.
+    most: usize,
+    made: Vec<Arc<Block>>,
+    entries: Vec<Entry>,
+    bytes: usize,
+}
+
+impl Blocks {
+    /// For a ring with these bounds.
+    pub(super) fn new(bounds: Bounds) -> Self {
+        Self {
+            most: BLOCK.min(bounds.events),
+            made: Vec::new(),
+            entries: Vec::new(),
+            bytes: 0,
+        }
+    }
+
+    pub(super) fn push(&mut self, entry: Entry) {
+        self.bytes += weight(&entry);
+        self.entries.push(entry);
+        if self.entries.len() >= self.most || self.bytes >= BLOCK_BYTES {
+            self.close();
+        }
+    }
+
+    fn close(&mut self) {
+        if self.entries.is_empty() {
+            return;
+        }
+        let entries = std::mem::take(&mut self.entries).into_boxed_slice();
+        let bytes = std::mem::take(&mut self.bytes);
+        self.made.push(Arc::new(Block { entries, bytes }));
+    }
+
+    pub(super) fn into_made(mut self) -> Vec<Arc<Block>> {
+        self.close();
+        self.made
+    }
+}
+
+/// What is kept.
+#[derive(Debug)]
+pub(super) struct Ring {
+    pub(super) bounds: Bounds,
+    blocks: VecDeque<Arc<Block>>,
+    count: usize,
+    bytes: usize,
+    /// The number of the next event.
+    next: u64,
+}
+
+impl Ring {
+    pub(super) fn new(bounds: Bounds) -> Self {
+        Self {
+            bounds,
+            blocks: VecDeque::new(),
+            count: 0,
+            bytes: 0,
+            next: 1,
+        }
+    }
+
+    /// The answer is what is not kept any more, to be dropped without the lock.
+    pub(super) fn push(&mut self, blocks: Vec<Arc<Block>>) -> Vec<Arc<Block>> {
+        for block in blocks {
+            self.count += block.entries.len();
+            self.bytes += block.bytes;
+            self.next = block.end();
+            self.blocks.push_back(block);
+        }
+        let mut gone = Vec::new();
+        let is_over =
+            |ring: &Self| ring.count > ring.bounds.events || ring.bytes > ring.bounds.bytes;
+        while is_over(self) && self.blocks.len() > 1 {
+            let Some(oldest) = self.blocks.pop_front() else {
+                break;
+            };
+            self.count -= oldest.entries.len();
+            self.bytes -= oldest.bytes;
+            gone.push(oldest);
+        }
+        gone
+    }
+
+    /// The number of the next event.
+    pub(super) fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// The number of the first one that is kept.
+    pub(super) fn first(&self) -> u64 {
+        self.blocks.front().map_or(self.next, |block| block.first())
+    }
+
+    /// How many are kept.
+    pub(super) fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Those from this number on, of which all are kept, until they are so many.
+    pub(super) fn from(&self, next: u64, most: usize) -> Vec<Part> {
+        let at = self.blocks.partition_point(|block| block.end() <= next);
+        let (mut parts, mut left) = (Vec::new(), most);
+        for block in self.blocks.range(at..) {
+            let start = next.saturating_sub(block.first()) as usize;
+            let end = block.entries.len().min(start + left);
+            if start == end {
+                break;
+            }
+            left -= end - start;
+            parts.push(Part {
+                block: Arc::clone(block),
+                runs: vec![start..end],
+            });
+        }
+        parts
+    }
+}
+
+/// What an entry takes, about.
+fn weight(entry: &Entry) -> usize {
+    let text = match &entry.told {
+        Ok(Event::Published(message)) => message.topic.len() + message.payload.len() + 64,
+        Ok(Event::Delivered(message)) => message.topic.len() + 64,
+        Ok(Event::Subscribed { filter, .. } | Event::Unsubscribed { filter, .. }) => filter.len(),
+        Ok(event) => event.client_id().len(),
+        Err(_) => 0,
+    };
+    size_of::<Entry>() + text
+}

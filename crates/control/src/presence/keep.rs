@@ -1,0 +1,244 @@
+//! What has changed is written to the store and published, in batches, beside everything else.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tracing::{debug, warn};
+
+use super::publish::publish;
+use super::{Alive, ClientPresence, Noted, PresenceStore, PresenceTopics};
+use crate::control::Control;
+use crate::feed::now_ms;
+
+/// So often what has changed is looked at,
+const TICK: Duration = Duration::from_millis(200);
+/// in every so many of these it is written,
+const TICKS_TO_WRITE: u32 = 5;
+/// the node is noted to be alive,
+const TICKS_ALIVE: u32 = 50;
+/// and room is made.
+const TICKS_TO_TIDY: u32 = 300;
+/// Where the store fails it is tried again after so many, and up to so many.
+const TICKS_TO_TRY: (u32, u32) = (5, 300);
+
+/// So long the start and the stop of the node wait for the store. What is not written then is found
+/// out at the next start.
+const STORE_MAX: Duration = Duration::from_secs(5);
+
+/// Carries presence to the store and to its topics.
+pub struct Keeper {
+    control: Arc<Control>,
+    store: Arc<dyn PresenceStore>,
+    topics: Option<PresenceTopics>,
+    alive: Arc<Alive>,
+    /// What the run before left is known; before that nothing is written.
+    is_restored: bool,
+    /// Nothing was written where there was no store.
+    is_left_out: bool,
+    unwritten: Batch,
+    /// What is being written, beside the rest.
+    writing: Option<(JoinHandle<Result<(), String>>, Batch)>,
+    /// When the store is tried again, and how long it waits after that.
+    tries: (u32, u32),
+}
+
+/// By Client Identifier, so that there are no more of them than clients.
+type Batch = HashMap<String, Noted>;
+
+impl Keeper {
+    /// Of a node. From now on it takes in what changes.
+    pub fn new(
+        control: Arc<Control>,
+        store: Arc<dyn PresenceStore>,
+        topics: Option<PresenceTopics>,
+        alive: Arc<Alive>,
+    ) -> Self {
+        control.presence.keep_changes();
+        Self {
+            control,
+            store,
+            topics,
+            alive,
+            is_restored: false,
+            is_left_out: false,
+            unwritten: Batch::new(),
+            writing: None,
+            tries: (0, TICKS_TO_TRY.0),
+        }
+    }
+
+    /// Finds out who was connected when the run before ended. Who comes again meanwhile is there.
+    pub async fn restore(&mut self) {
+        let found = match self.alive.before() {
+            Some((since_ms, why)) if self.store.is_there() => {
+                let asked = self.store.all_offline(since_ms, why);
+                let late = || Err("it does not answer".to_owned());
+                let answered = tokio::time::timeout(STORE_MAX, asked).await;
+                answered.unwrap_or_else(|_| late())
+            }
+            _ => Ok(Vec::new()),
+        };
+        match found {
+            Ok(ended) => {
+                self.control.presence.restore(&ended);
+                self.is_restored = true;
+            }
+            Err(error) => warn!(
+                error,
+                "who was connected before the start is not known; it is tried again"
+            ),
+        }
+    }
+
+    /// Runs until the node has stopped, and writes what is left then.
+    pub async fn run(mut self, stopped: impl Future<Output = ()>) {
+        let mut stopped = std::pin::pin!(stopped);
+        let mut ticks = tokio::time::interval(TICK);
+        for tick in 0_u32.. {
+            let turn = async {
+                ticks.tick().await;
+                self.turn(tick).await;
+            };
+            tokio::select! {
+                () = turn => {}
+                () = &mut stopped => break,
+            }
+        }
+        self.control
+            .presence
+            .end_all(now_ms(), "the node was stopped");
+        self.take();
+        if tokio::time::timeout(STORE_MAX, self.finish())
+            .await
+            .is_err()
+        {
+            warn!("who was connected at the stop was not written in time");
+        }
+    }
+
+    async fn turn(&mut self, tick: u32) {
+        if tick.is_multiple_of(TICKS_ALIVE) {
+            let alive = Arc::clone(&self.alive);
+            let noted = move || alive.note(now_ms(), false);
+            match tokio::task::spawn_blocking(noted).await {
+                Ok(Err(error)) => warn!(%error, "that the node is alive could not be written"),
+                _ => debug!("alive"),
+            }
+        }
+        if !self.is_restored && tick >= self.tries.0 {
+            self.restore().await;
+            self.tried(tick, self.is_restored);
+        }
+        let changed = self.take();
+        self.publish(&changed).await;
+        if tick.is_multiple_of(TICKS_TO_WRITE) {
+            if self
+                .writing
+                .as_ref()
+                .is_some_and(|(task, _)| task.is_finished())
+            {
+                let is_written = self.written().await;
+                self.tried(tick, is_written);
+            }
+            if self.is_restored && self.writing.is_none() && tick >= self.tries.0 {
+                self.write();
+            }
+        }
+        if (tick + 1).is_multiple_of(TICKS_TO_TIDY)
+            && self.store.is_there()
+            && let Err(error) = self.store.tidy().await
+        {
+            warn!(error, "who was connected long ago could not be forgotten");
+        }
+    }
+
+    /// What has changed is among what is to be written before anything can break off.
+    fn take(&mut self) -> Vec<ClientPresence> {
+        let changed = self.control.presence.take_changes();
+        let is_told = self.topics.is_none();
+        for client in &changed {
+            let noted = Noted {
+                client: client.clone(),
+                is_told,
+            };
+            self.unwritten.insert(client.client_id.clone(), noted);
+        }
+        changed
+    }
+
+    async fn publish(&mut self, changed: &[ClientPresence]) {
+        let Some(topics) = &self.topics else {
+            return;
+        };
+        let untold = publish(&self.control, topics, changed).await;
+        self.control.presence.change_again(&untold);
+        for client in changed {
+            if let Some(noted) = self.unwritten.get_mut(&client.client_id) {
+                noted.is_told = !untold.contains(client);
+            }
+        }
+    }
+
+    fn tried(&mut self, tick: u32, is_done: bool) {
+        let (least, most) = TICKS_TO_TRY;
+        self.tries = match is_done {
+            true => (tick, least),
+            false => (tick + self.tries.1, most.min(self.tries.1 * 2)),
+        };
+    }
+
+    /// Begins to write what there is.
+    fn write(&mut self) {
+        if !self.store.is_there() {
+            self.unwritten.clear();
+            self.is_left_out = true;
+            return;
+        }
+        if std::mem::take(&mut self.is_left_out) {
+            self.control.presence.change_all();
+        }
+        if self.unwritten.is_empty() {
+            return;
+        }
+        let batch = std::mem::take(&mut self.unwritten);
+        let clients: Vec<Noted> = batch.values().cloned().collect();
+        let store = Arc::clone(&self.store);
+        let task = tokio::spawn(async move { store.write(&clients).await });
+        self.writing = Some((task, batch));
+    }
+
+    /// Whether what was being written is. Else it waits again, but for what is out of date.
+    async fn written(&mut self) -> bool {
+        let Some((task, batch)) = self.writing.take() else {
+            return true;
+        };
+        let done = task.await;
+        let Err(error) = done.unwrap_or_else(|_| Err("it was broken off".to_owned())) else {
+            return true;
+        };
+        warn!(
+            error,
+            "who is connected could not be written; it is tried again"
+        );
+        for (client_id, noted) in batch {
+            self.unwritten.entry(client_id).or_insert(noted);
+        }
+        false
+    }
+
+    /// Writes all that there is.
+    async fn finish(&mut self) {
+        self.written().await;
+        self.write();
+        self.written().await;
+    }
+}
+
+impl std::fmt::Debug for Keeper {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Keeper").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,110 @@
+//! Who is connected, in the tables.
+
+use std::sync::Arc;
+
+use martlet_registry::{COMMON_TENANT, Presence};
+
+use super::Tables;
+use crate::presence::{ClientPresence, Noted, PresenceStore, Stored};
+
+/// So many are written at once, so that a change of something else does not wait for long.
+const ROWS_AT_ONCE: usize = 500;
+
+/// So many clients are remembered that are no devices and not connected.
+const PASSING_MAX: u32 = 100_000;
+
+/// Writes it into the tables.
+#[derive(Debug)]
+pub struct PresenceInTables {
+    tables: Arc<Tables>,
+    /// Among others with the same tables.
+    node: String,
+    /// Also where there is no file yet.
+    makes_file: bool,
+}
+
+impl PresenceInTables {
+    /// As this node has it. Where there is no file it is made only if `makes_file`: somebody relies
+    /// on what becomes of those who are connected when the node ends.
+    pub fn new(tables: Arc<Tables>, node: &str, makes_file: bool) -> Self {
+        Self {
+            tables,
+            node: node.to_owned(),
+            makes_file,
+        }
+    }
+}
+
+impl PresenceStore for PresenceInTables {
+    fn is_there(&self) -> bool {
+        self.makes_file || self.tables.are_there()
+    }
+
+    fn write<'a>(&'a self, clients: &'a [Noted]) -> Stored<'a, ()> {
+        Box::pin(async move {
+            for some in clients.chunks(ROWS_AT_ONCE) {
+                let rows: Vec<Presence> = some.iter().map(row).collect();
+                let node = self.node.clone();
+                let written = self.tables.note(move |registry| {
+                    Box::pin(async move { registry.write_presence(&node, &rows).await })
+                });
+                written.await.map_err(|error| error.to_string())?;
+            }
+            Ok(())
+        })
+    }
+
+    fn all_offline<'a>(&'a self, since_ms: u64, why: &'a str) -> Stored<'a, Vec<ClientPresence>> {
+        Box::pin(async move {
+            let (node, why) = (self.node.clone(), why.to_owned());
+            let ended = self.tables.note(move |registry| {
+                Box::pin(async move { registry.all_offline(&node, signed(since_ms), &why).await })
+            });
+            let ended = ended.await.map_err(|error| error.to_string())?;
+            Ok(ended.into_iter().map(ClientPresence::from).collect())
+        })
+    }
+
+    fn tidy(&self) -> Stored<'_, ()> {
+        Box::pin(async move {
+            let gone = self
+                .tables
+                .note(|registry| Box::pin(registry.forget_passing(PASSING_MAX)));
+            gone.await.map(drop).map_err(|error| error.to_string())
+        })
+    }
+}
+
+fn row(noted: &Noted) -> Presence {
+    let client = &noted.client;
+    Presence {
+        tenant: COMMON_TENANT,
+        client_id: client.client_id.clone(),
+        online: client.online,
+        since_ms: signed(client.since_ms),
+        last_seen_ms: signed(client.last_seen_ms),
+        why_offline: client.why.clone(),
+        address: client.address.clone(),
+        listener: client.listener_url.clone(),
+        is_told: noted.is_told,
+    }
+}
+
+impl From<Presence> for ClientPresence {
+    fn from(row: Presence) -> Self {
+        Self {
+            client_id: row.client_id,
+            online: row.online,
+            since_ms: u64::try_from(row.since_ms).unwrap_or(0),
+            last_seen_ms: u64::try_from(row.last_seen_ms).unwrap_or(0),
+            why: row.why_offline,
+            address: row.address,
+            listener: String::new(),
+            listener_url: row.listener,
+        }
+    }
+}
+
+fn signed(ms: u64) -> i64 {
+    i64::try_from(ms).unwrap_or(i64::MAX)
+}
