@@ -11,8 +11,8 @@ import pytest
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from test_http_registry import (  # noqa: F401 (fixtures)
-    DEADLINE_SECS, KEY, ask, call, node, postgres, variables)
+from test_http_registry import (  # noqa: F401
+    DEADLINE_SECS, KEY, ask, call, node)
 
 TEAMS = ("north", "south")
 

@@ -46,7 +46,6 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::unbounded_channel;
 use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
 use crate::config::{self, NodeConfig, Overlay};
@@ -695,7 +694,7 @@ async fn end_streams(control: &Control) {
 /// Who is connected, while it is kept.
 struct KeptPresence {
     stopped: oneshot::Sender<()>,
-    task: JoinHandle<()>,
+    task: tokio::task::JoinHandle<()>,
 }
 
 impl KeptPresence {
