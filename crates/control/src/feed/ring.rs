@@ -174,7 +174,7 @@ impl Ring {
             left -= end - start;
             parts.push(Part {
                 block: Arc::clone(block),
-                runs: vec![start..end],
+                runs: std::iter::once(start..end).collect(),
             });
         }
         parts
