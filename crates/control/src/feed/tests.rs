@@ -393,7 +393,7 @@ fn as_many_are_kept_as_were_asked_for_however_they_came() {
         let first = From::After(format!("{}-1", feed.run()));
         for count in &parts {
             let pings = vec![packet("c", false, PacketType::PingReq, 0); *count];
-            feed.write(pings.into_iter(), 0, &presence);
+            feed.write(told(pings), 0, &presence);
         }
         let mut late = feed.read(of("packet"), &first).unwrap();
         let batch = late.take();
