@@ -212,7 +212,8 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// A policy with these realms, and those of all tenants of the tables, that remembers what was verified for five minutes, and refusals for five seconds.
+    /// A policy with these realms, and those of all tenants of the tables, that remembers what was
+    /// verified for five minutes, and refusals for five seconds.
     pub fn new(realms: BTreeMap<Realm, Chain>) -> Self {
         let nobody = Arc::new(Rules::closed());
         Self {

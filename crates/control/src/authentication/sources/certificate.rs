@@ -53,7 +53,7 @@ impl CertificateNames {
         }
     }
 
-    /// What the name that a certificate shows is in this tenant; none: it is nobody's there. Whoever
+    /// What the name that a certificate shows is in this tenant; none: it is nobody's there. Who
     /// signs certificates for all tenants says with the name for which one it is; only users have
     /// names that are no other tenant's.
     fn name_here<'n>(&self, shown: &'n str) -> Option<&'n str> {
