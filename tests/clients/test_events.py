@@ -396,6 +396,21 @@ def test_a_stream_tells_what_a_client_does_in_order(node):
     assert published["address"].startswith("127.0.0.1:")
 
 
+def test_who_has_proved_a_name_is_told_of_first_and_how(start_node):
+    users = {**KEYS, "MARTLET_AUTH__CREDENTIALS": "good:pw"}
+    settings = ["http.rate=0", "auth.enabled=on"]
+    node = start_node(http=True, variables=users, settings=settings)
+    stream = Stream(node, "kinds=authenticated,connected,refused")
+    assert Device(node, "wrong", "good", "wrong").connack[1] != 0
+    assert Device(node, "right", "good", "pw").connack[1] == 0
+    events = [stream.next()[1] for _ in range(3)]
+    assert [(one["client_id"], one["kind"]) for one in events] == [
+        ("wrong", "refused"), ("right", "authenticated"), ("right", "connected"),
+    ]  # fmt: skip
+    assert (events[1]["user_name"], events[1]["method"]) == ("good", "password")
+    assert events[1]["address"] == events[2]["address"] and "claimed" not in events[1]
+
+
 def test_a_stream_is_resumed_where_it_broke_off(node):
     stream = Stream(node, "kinds=published")
     device = Device(node, "device")

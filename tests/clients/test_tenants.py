@@ -3,6 +3,7 @@ not by HTTP, not by what is retained, shared, kept for later or left as a Will."
 
 import base64
 import json
+import subprocess
 import threading
 import urllib.parse
 
@@ -184,7 +185,7 @@ def test_people_of_a_team_see_and_reach_its_clients_alone(node, teams):
                 call(node, "GET", f"/api/v1/{path}?{theirs}", **of, expect=403)
             call(node, "POST", f"/api/v1/publish?{theirs}", {"topic": "x", "payload": "y"}, **of,
                  expect=403)
-            for path in ("status", "config", "logs/levels", "backup", "events", "why?name=pump"):
+            for path in ("status", "config", "logs/levels", "backup", "why?name=pump"):
                 call(node, "GET", f"/api/v1/{path}", **of, expect=403)
         # Who sees all says which.
         for name in TEAMS:
@@ -271,6 +272,36 @@ def test_a_request_is_asked_and_answered_in_its_tenant(node, teams):
     finally:
         for pump in pumps.values():
             pump.close()
+
+
+def test_events_are_of_the_team_that_asks(node, teams):
+    """As a page and as a stream; who sees all teams gets all, or those of the one that it names."""
+    for name in TEAMS:
+        wrong = Device(node, "pump", f"pump@{name}", "wrong")
+        assert wrong.code.is_failure
+        pump = device(node, teams[name]["pump"])
+        pump.publish(f"of/{name}", "x")
+        pump.close()
+
+    def listed(key, query=""):
+        events = call(node, "GET", f"/api/v1/events?limit=100{query}", key=key)["events"]
+        return [(one["what"], one.get("tenant")) for one in events if one["what"] == "connected"]
+
+    def streamed(key, query=""):
+        found = subprocess.run(
+            ["curl", "-sN", "--max-time", "2", "-H", f"X-API-Key: {key}", "-H", "Accept: text/event-stream",
+             f"{node.http_url}/api/v1/events?tail=1000&kinds=connected{query}"],
+            capture_output=True, text=True, check=False).stdout
+        return [json.loads(line[5:]) for line in found.splitlines() if line.startswith("data:")]
+
+    for name in TEAMS:
+        key = teams[name]["key"]
+        assert len(listed(key)) == 1 and len(listed(KEY, f"&team={name}")) == 1
+        assert len(streamed(key)) == 1 == len(streamed(KEY, f"&team={name}"))
+        ask_other = next(teams[one]["id"] for one in TEAMS if one != name)
+        call(node, "GET", f"/api/v1/events?team={ask_other}", key=key, expect=403)
+    assert len(listed(KEY)) == len(streamed(KEY)) == 2
+    assert len({one["tenant"] for one in streamed(KEY)}) == 2
 
 
 # What the other team guesses, and what it never says.

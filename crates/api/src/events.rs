@@ -13,6 +13,7 @@ use axum::extract::{Request, State};
 use axum::http::header;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse as _, Response};
+use martlet_broker::TenantId;
 use martlet_control::Control;
 use martlet_control::feed::{self, FeedEvent, Filter, Kinds, Panel, Sample};
 use martlet_control::journal::{Entry, Page};
@@ -24,6 +25,7 @@ use crate::api::Api;
 use crate::extract::QueryOf;
 use crate::origin;
 use crate::problem::{Problem, ProblemKind};
+use crate::tenant::{InTenants, OfTenant};
 
 /// Which events.
 #[derive(Clone, Debug, Default, Deserialize, IntoParams)]
@@ -97,7 +99,7 @@ struct Asked {
 
 impl Wanted {
     /// As what a stream passes.
-    fn asked(&self, principal: &Principal) -> Result<Asked, Problem> {
+    fn asked(&self, principal: &Principal, tenant: Option<TenantId>) -> Result<Asked, Problem> {
         let of_page = [
             ("from", self.from.is_some()),
             ("limit", self.limit.is_some()),
@@ -143,6 +145,8 @@ impl Wanted {
         }
         Ok(Asked {
             filter: Filter {
+                // The panel's frames have no room for it.
+                tenant: tenant.or(is_panel.then(TenantId::default)),
                 kinds,
                 client: self.client.clone(),
                 client_prefix: self.client_prefix.clone(),
@@ -203,11 +207,13 @@ fn wrong(name: &str, detail: &str) -> Problem {
 /// that id as Last-Event-ID goes on behind it. An event `gone` says that some are not there any
 /// more. As a WebSocket (`Upgrade: websocket`) the same are text frames; a text frame from the
 /// client with parameters of this query as a JSON object puts another filter in place.
-#[utoipa::path(get, path = "/api/v1/events", tag = "clients", params(Wanted),
+#[utoipa::path(get, path = "/api/v1/events", tag = "clients",
+    params(Wanted, OfTenant),
     responses((status = 200, description = "A page of them, in order, or a stream",
         content((Page = "application/json"), (FeedEvent = "text/event-stream")))))]
 pub(crate) async fn events(
     State(api): State<Api>,
+    InTenants(tenant): InTenants,
     QueryOf(wanted): QueryOf<Wanted>,
     request: Request,
 ) -> Result<Response, Problem> {
@@ -215,22 +221,18 @@ pub(crate) async fn events(
     let is_stream = accepts_stream(&parts);
     if !is_stream && !origin::is_websocket(&parts.headers) {
         wanted.check_page()?;
-        return page(&api.control, &wanted)
+        return page(&api.control, tenant, &wanted)
             .await
             .map(|page| page.into_response());
     }
     let principal = parts.extensions.get::<Principal>().cloned();
     let principal = principal.ok_or_else(|| Problem::bad_request("nobody asks"))?;
-    if principal.team.is_some() {
-        let detail = format!("{principal} sees one team, and events are of all: ask for pages");
-        return Err(Problem::new(ProblemKind::Forbidden, detail));
-    }
-    let asked = wanted.asked(&principal)?;
+    let asked = wanted.asked(&principal, tenant)?;
     let reader = api.control.feed.read(asked.filter, &wanted.start(&parts));
     let reader = reader.map_err(|error| Problem::unavailable(error.to_string()))?;
     match is_stream {
         true => Ok(stream::answer(api, reader, asked.format, parts)),
-        false => websocket::answer(api, reader, asked.format, parts, principal),
+        false => websocket::answer(api, reader, asked.format, parts, (principal, tenant)),
     }
 }
 
@@ -244,13 +246,20 @@ fn accepts_stream(parts: &Parts) -> bool {
     })
 }
 
-async fn page(control: &Arc<Control>, wanted: &Wanted) -> Result<Json<Page>, Problem> {
+async fn page(
+    control: &Arc<Control>,
+    tenant: Option<TenantId>,
+    wanted: &Wanted,
+) -> Result<Json<Page>, Problem> {
     let journal = &control.journal;
     let is_wanted = |entry: &Entry| {
         let client = wanted.client.as_deref();
-        client.is_none_or(|client| {
-            entry.client_id == client || entry.user_name.as_deref() == Some(client)
-        }) && (wanted.trouble != Some(true) || entry.is_trouble())
+        let is_seen = tenant.is_none_or(|tenant| tenant.0 == entry.tenant);
+        is_seen
+            && client.is_none_or(|client| {
+                entry.client_id == client || entry.user_name.as_deref() == Some(client)
+            })
+            && (wanted.trouble != Some(true) || entry.is_trouble())
     };
     let limit = wanted.limit.unwrap_or(LIMIT_DEFAULT).clamp(1, LIMIT_MAX);
     let mut from = match (wanted.from, wanted.tail) {

@@ -30,6 +30,24 @@ pub(crate) struct OfTenant {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct InTenant(pub(crate) TenantId);
 
+/// The same, where who sees all teams and names none is told of all tenants.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct InTenants(pub(crate) Option<TenantId>);
+
+impl FromRequestParts<Api> for InTenants {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
+        let InTenant(tenant) = InTenant::from_request_parts(parts, api).await?;
+        let query = parts.uri.query().unwrap_or_default();
+        let is_named =
+            form_urlencoded::parse(query.as_bytes()).any(|(name, _)| name == TEAM_PARAMETER);
+        let principal = parts.extensions.get::<Principal>();
+        let sees_all = principal.is_none_or(|principal| principal.team.is_none());
+        Ok(Self((is_named || !sees_all).then_some(tenant)))
+    }
+}
+
 /// The query's `team` is taken.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TeamTaken;

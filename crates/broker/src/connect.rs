@@ -418,22 +418,25 @@ impl Shard {
             let proved =
                 permit.map(|permit| (permit.identity.user_name.clone(), permit.identity.proof));
             if let Some((Some(name), proof)) = proved {
-                self.tell_authenticated(cx, index, &client_id, (name, proof));
+                let client = (self.sessions.at(session).tenant, &client_id);
+                self.tell_authenticated(cx, index, client, (name, proof));
             }
             let client_id = client_id.to_string();
             let user = self.user_of(session);
             let connection = self.connections.at(index);
-            cx.effects.events.push(Event::Connected {
-                tenant: self.sessions.at(session).tenant,
-                client_id,
-                user,
-                version: connection.version,
-                address: connection.address,
-                clean_start: connection.flags.clean_start,
-                session_present,
-                keep_alive_secs: (connection.keep_alive_ms / 1500) as u16,
-                listener: Arc::clone(&connection.listener),
-            });
+            cx.effects.tell(
+                self.sessions.at(session).tenant,
+                Event::Connected {
+                    client_id,
+                    user,
+                    version: connection.version,
+                    address: connection.address,
+                    clean_start: connection.flags.clean_start,
+                    session_present,
+                    keep_alive_secs: (connection.keep_alive_ms / 1500) as u16,
+                    listener: Arc::clone(&connection.listener),
+                },
+            );
         }
     }
 }

@@ -5,8 +5,8 @@
 //! that it follows from, and an answer of another shard leaves after its own records.
 
 use crate::authenticate::Authentication;
-use crate::event::Event;
-use crate::id::{ConnectionId, MessageId, ShardId};
+use crate::event::{Event, Told};
+use crate::id::{ConnectionId, MessageId, ShardId, TenantId};
 use crate::lobby::Guest;
 use crate::message::Message;
 use crate::record::{Record, SessionEpoch};
@@ -28,7 +28,7 @@ pub struct Effects {
     /// Clients who want to be let in, and who have to be known first.
     pub authentications: Vec<Authentication>,
     /// What happened, for logs and event feeds; only kinds that were asked for.
-    pub events: Vec<Event>,
+    pub events: Vec<Told>,
     /// Answers to commands.
     pub reports: Vec<Report>,
     /// Messages of queues that lie in the store and are wanted now.
@@ -85,6 +85,11 @@ pub struct LostMessage {
 }
 
 impl Effects {
+    /// Something happened in this tenant.
+    pub(crate) fn tell(&mut self, tenant: TenantId, event: Event) {
+        self.events.push(Told { tenant, event });
+    }
+
     /// Room for a node of `shard_count` shards.
     pub fn new(shard_count: u16) -> Self {
         let batches = (0..shard_count).map(|_| Vec::new()).collect();

@@ -37,6 +37,15 @@ impl UserName {
     }
 }
 
+/// What happened, and in which tenant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// Whose client or topic it is about; the common one, where that is not known.
+    pub tenant: TenantId,
+    /// What happened.
+    pub event: Event,
+}
+
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -56,8 +65,6 @@ pub enum Event {
     },
     /// A CONNECT was accepted.
     Connected {
-        /// Its tenant.
-        tenant: TenantId,
         /// Its client.
         client_id: String,
         /// Its user; none is anonymous.
@@ -103,8 +110,6 @@ pub enum Event {
     },
     /// An accepted connection ended.
     Disconnected {
-        /// Its tenant.
-        tenant: TenantId,
         /// Its client.
         client_id: String,
         /// Its user; none is anonymous.

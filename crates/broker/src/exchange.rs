@@ -377,7 +377,8 @@ impl Shard {
             && let (Some(name), proof) = proved
         {
             let client_id = Arc::clone(&self.sessions.at(session).client_id);
-            self.tell_authenticated(cx, id.index, &client_id, (name, proof));
+            let client = (self.sessions.at(session).tenant, &client_id);
+            self.tell_authenticated(cx, id.index, client, (name, proof));
         }
         self.send_auth(cx, id.index, ReasonCode::Success, data)
     }
@@ -392,12 +393,15 @@ impl Shard {
         if self.wants.any(Wants::CONNECTIONS.and(Wants::CLIENTS))
             && let Some(session) = self.connections.at(index).session()
         {
-            cx.effects.events.push(Event::ReauthenticationRefused {
-                client_id: self.sessions.at(session).client_id.to_string(),
-                user: self.user_of(session),
-                reason,
-                why: why.into(),
-            });
+            cx.effects.tell(
+                self.sessions.at(session).tenant,
+                Event::ReauthenticationRefused {
+                    client_id: self.sessions.at(session).client_id.to_string(),
+                    user: self.user_of(session),
+                    reason,
+                    why: why.into(),
+                },
+            );
         }
     }
 

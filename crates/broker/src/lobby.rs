@@ -460,16 +460,20 @@ impl Shard {
                 && let Some(name) = permit.identity.user_name.clone()
             {
                 let proof = permit.identity.proof;
-                self.tell_authenticated(cx, index, &found.client_id, (name, proof));
+                self.tell_authenticated(cx, index, (found.tenant, &found.client_id), (name, proof));
             }
-            cx.effects.events.push(Event::Refused {
-                client_id: request.map_or_else(String::new, |found| found.client_id.to_string()),
-                user: request.and_then(ConnectRequest::user),
-                will_topic: request.and_then(|found| Some(found.will.as_ref()?.topic.clone())),
-                address,
-                reason,
-                why,
-            });
+            cx.effects.tell(
+                request.map_or_else(TenantId::default, |found| found.tenant),
+                Event::Refused {
+                    client_id: request
+                        .map_or_else(String::new, |found| found.client_id.to_string()),
+                    user: request.and_then(ConnectRequest::user),
+                    will_topic: request.and_then(|found| Some(found.will.as_ref()?.topic.clone())),
+                    address,
+                    reason,
+                    why,
+                },
+            );
         }
         cx.effects.connections.push(ConnectionEffect::Close(id));
     }

@@ -195,13 +195,16 @@ impl Shard {
         if let (1.., Some(session)) = (count, session)
             && self.tells(session, Wants::CONNECTIONS)
         {
-            cx.effects.events.push(Event::RateExceeded {
-                client_id: self.sessions.at(session).client_id.to_string(),
-                user: self.user_of(session),
-                address,
-                topic,
-                count,
-            });
+            cx.effects.tell(
+                self.sessions.at(session).tenant,
+                Event::RateExceeded {
+                    client_id: self.sessions.at(session).client_id.to_string(),
+                    user: self.user_of(session),
+                    address,
+                    topic,
+                    count,
+                },
+            );
         }
     }
 }

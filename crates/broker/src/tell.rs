@@ -169,17 +169,20 @@ impl Shard {
         &mut self,
         cx: &mut Cx<'_, N>,
         index: u32,
-        client_id: &Arc<str>,
+        (tenant, client_id): (TenantId, &Arc<str>),
         (name, proof): (Arc<str>, Proof),
     ) {
         let connection = self.connections.at(index);
-        cx.effects.events.push(Event::Authenticated {
-            client_id: Arc::clone(client_id),
-            user: Some(UserName::Proved(name)),
-            proof,
-            address: connection.address,
-            listener: Arc::clone(&connection.listener),
-        });
+        cx.effects.tell(
+            tenant,
+            Event::Authenticated {
+                client_id: Arc::clone(client_id),
+                user: Some(UserName::Proved(name)),
+                proof,
+                address: connection.address,
+                listener: Arc::clone(&connection.listener),
+            },
+        );
     }
 
     pub(crate) fn tell_session_ended<N: Node>(
@@ -191,7 +194,7 @@ impl Shard {
         if self.tells_presence(session) {
             let client_id = Arc::clone(&self.sessions.at(session).client_id);
             let event = Event::SessionEnded { client_id, why };
-            cx.effects.events.push(event);
+            cx.effects.tell(self.sessions.at(session).tenant, event);
         }
     }
 
@@ -202,23 +205,29 @@ impl Shard {
         (old, new): (u32, u32),
     ) {
         if self.tells_presence(session) {
-            cx.effects.events.push(Event::TakenOver {
-                client_id: Arc::clone(&self.sessions.at(session).client_id),
-                address: self.connections.at(old).address,
-                by: self.connections.at(new).address,
-            });
+            cx.effects.tell(
+                self.sessions.at(session).tenant,
+                Event::TakenOver {
+                    client_id: Arc::clone(&self.sessions.at(session).client_id),
+                    address: self.connections.at(old).address,
+                    by: self.connections.at(new).address,
+                },
+            );
         }
     }
 
     pub(crate) fn tell_subscribed<N: Node>(&self, cx: &mut Cx<'_, N>, granted: SubscriptionInfo) {
-        cx.effects.events.push(Event::Subscribed {
-            client_id: granted.client_id,
-            filter: granted.filter,
-            qos: granted.qos,
-            no_local: granted.no_local,
-            retain_as_published: granted.retain_as_published,
-            subscription_id: granted.subscription_id,
-        });
+        cx.effects.tell(
+            granted.tenant,
+            Event::Subscribed {
+                client_id: granted.client_id,
+                filter: granted.filter,
+                qos: granted.qos,
+                no_local: granted.no_local,
+                retain_as_published: granted.retain_as_published,
+                subscription_id: granted.subscription_id,
+            },
+        );
     }
 
     pub(crate) fn tell_unsubscribed<N: Node>(
@@ -228,10 +237,13 @@ impl Shard {
         filter: &str,
     ) {
         if self.tells(session, Wants::SUBSCRIPTIONS) {
-            cx.effects.events.push(Event::Unsubscribed {
-                client_id: Arc::clone(&self.sessions.at(session).client_id),
-                filter: filter.into(),
-            });
+            cx.effects.tell(
+                self.sessions.at(session).tenant,
+                Event::Unsubscribed {
+                    client_id: Arc::clone(&self.sessions.at(session).client_id),
+                    filter: filter.into(),
+                },
+            );
         }
     }
 
@@ -274,9 +286,9 @@ impl Shard {
     ) {
         let payload = publication.payload;
         let told = payload.len().min(self.telling.interest.payload_bytes_max);
-        cx.effects
-            .events
-            .push(Event::Published(Box::new(PublishedMessage {
+        cx.effects.tell(
+            publication.tenant,
+            Event::Published(Box::new(PublishedMessage {
                 client_id,
                 topic: publication.topic.into(),
                 id: publication.id,
@@ -286,7 +298,8 @@ impl Shard {
                 payload_bytes: payload.len(),
                 payload: payload[..told].into(),
                 at_ms: cx.now.wall_ms,
-            })));
+            })),
+        );
     }
 
     /// A QoS 0 message is in the output: when it leaves, that is to be told.
@@ -311,16 +324,17 @@ impl Shard {
     fn tell_written<N: Node>(&mut self, cx: &mut Cx<'_, N>, session: u32, written: Vec<ToBeTold>) {
         for told in written {
             let latency_ms = cx.now.mono_ms.saturating_sub(told.received_mono_ms);
-            cx.effects
-                .events
-                .push(Event::Delivered(Box::new(DeliveredMessage {
+            cx.effects.tell(
+                self.sessions.at(session).tenant,
+                Event::Delivered(Box::new(DeliveredMessage {
                     client_id: Arc::clone(&self.sessions.at(session).client_id),
                     topic: told.topic,
                     id: told.id,
                     qos: QoS::AtMostOnce,
                     latency_ms: Some(latency_ms),
                     at_ms: cx.now.wall_ms,
-                })));
+                })),
+            );
         }
     }
 
@@ -338,16 +352,17 @@ impl Shard {
             return;
         }
         let received_ms = message.map(|message| message.publication().received_mono_ms);
-        cx.effects
-            .events
-            .push(Event::Delivered(Box::new(DeliveredMessage {
+        cx.effects.tell(
+            self.sessions.at(session).tenant,
+            Event::Delivered(Box::new(DeliveredMessage {
                 client_id: Arc::clone(&self.sessions.at(session).client_id),
                 topic: topic.into(),
                 id,
                 qos,
                 latency_ms: received_ms.map(|since_ms| cx.now.mono_ms.saturating_sub(since_ms)),
                 at_ms: cx.now.wall_ms,
-            })));
+            })),
+        );
     }
 
     /// A packet of an accepted client has come.
@@ -377,14 +392,18 @@ impl Shard {
             return;
         }
         let client_id = session.map(|session| Arc::clone(&session.client_id));
-        cx.effects.events.push(Event::Packet {
-            client_id: client_id.unwrap_or_else(|| "".into()),
-            is_out,
-            packet_type,
-            packet_id,
-            remaining_bytes,
-            at_ms: cx.now.wall_ms,
-        });
+        let tenant = session.map_or_else(TenantId::default, |session| session.tenant);
+        cx.effects.tell(
+            tenant,
+            Event::Packet {
+                client_id: client_id.unwrap_or_else(|| "".into()),
+                is_out,
+                packet_type,
+                packet_id,
+                remaining_bytes,
+                at_ms: cx.now.wall_ms,
+            },
+        );
     }
 
     /// The next `count` bytes of the output are about to count as written.

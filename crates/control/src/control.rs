@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use martlet_broker::{
     Answer, ClientDetail, ClientQuery, Command, Counters, Event, EventInterest, EventKind, Limits,
-    Report, Search, SessionRules, ShardId, TenantId, TopicUse, Traced,
+    Report, Search, SessionRules, ShardId, TenantId, Told, TopicUse, Traced,
 };
 use martlet_codec::ReasonCode;
 use martlet_registry::{Ban, BanKind};
@@ -382,16 +382,19 @@ impl Control {
     }
 
     /// An event of which everything is logged: of its client, its address or its topic.
-    pub fn is_traced(&self, event: &Event) -> bool {
+    pub fn is_traced(&self, told: &Told) -> bool {
+        let event = &told.event;
         let Some(logging) = self.logging.get() else {
             return false;
         };
         logging.is_traced(|subject| match subject {
-            // Shards tell of their tenant's alone.
-            Subject::Client(_, client_id) => **client_id == *event.client_id(),
+            Subject::Client(tenant, client_id) => {
+                *tenant == told.tenant && **client_id == *event.client_id()
+            }
             Subject::Address(address) => {
                 let own = feed::ip_of(event);
-                own.or_else(|| self.presence.address_of(event.client_id())) == Some(*address)
+                let known = || self.presence.address_of(told.tenant, event.client_id());
+                own.or_else(known) == Some(*address)
             }
             Subject::Topic(filter) => {
                 event.kind() != EventKind::Subscription && feed::has_topic(event, filter)
@@ -419,18 +422,19 @@ impl Control {
     /// have a line at the level of the log.
     pub fn events_received(
         &self,
-        events: &mut Vec<Event>,
+        events: &mut Vec<Told>,
         lost: u64,
         is_logged: impl Fn(&Event) -> bool,
     ) {
-        for event in &*events {
-            let is_traced = self.is_traced(event);
+        for told in &*events {
+            let event = &told.event;
+            let is_traced = self.is_traced(told);
             if is_traced || is_logged(event) {
                 let way = self.journal.way(event);
                 event_log::write(event, way.as_ref(), is_traced);
             }
             if Journal::keeps(event) {
-                self.journal.write(event.clone());
+                self.journal.write(told.clone());
             }
         }
         self.feed.write(events.drain(..), lost, &self.presence);

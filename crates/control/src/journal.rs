@@ -16,7 +16,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use martlet_broker::{Event, UserName};
+use martlet_broker::{Event, TenantId, Told, UserName};
 use martlet_codec::ReasonCode;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -47,6 +47,10 @@ pub struct Entry {
     #[serde(rename = "at", with = "crate::rfc3339")]
     #[schema(value_type = String, format = DateTime)]
     pub at_ms: u64,
+    /// The number of the tenant; 0 is the common one.
+    #[serde(skip_serializing_if = "is_common", default)]
+    #[schema(value_type = u64)]
+    pub tenant: u32,
     /// `connected`, `connect refused`, `re-authentication refused`, `disconnected`,
     /// `publish refused`, `subscribe refused`,
     /// `message dropped`, `messages dropped` or `queue full`.
@@ -83,6 +87,10 @@ pub struct Entry {
     /// The command for it, which works as it stands in a shell on the node's machine.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub command: Option<String>,
+}
+
+fn is_common(tenant: &u32) -> bool {
+    *tenant == 0
 }
 
 impl Entry {
@@ -132,6 +140,7 @@ struct Kept {
 struct Written {
     seq: u64,
     at_ms: u64,
+    tenant: TenantId,
     event: Event,
 }
 
@@ -167,6 +176,7 @@ impl Written {
         Entry {
             seq: self.seq,
             at_ms: self.at_ms,
+            tenant: self.tenant.0,
             cause: Cause::of(&entry),
             mend,
             command: command.flatten(),
@@ -217,7 +227,7 @@ impl Journal {
     }
 
     /// Writes one event down, unless it is one of those of which there are too many.
-    pub fn write(&self, event: Event) {
+    pub fn write(&self, Told { tenant, event }: Told) {
         if !Self::keeps(&event) {
             return;
         }
@@ -226,7 +236,12 @@ impl Journal {
         let mut kept = self.lock();
         kept.last += 1;
         let (seq, is_trouble) = (kept.last, is_trouble(&event));
-        let written = Written { seq, at_ms, event };
+        let written = Written {
+            seq,
+            at_ms,
+            tenant,
+            event,
+        };
         kept.runs.note(&written.entry(&self.commands));
         if is_trouble {
             if kept.troubles.len() >= TROUBLES
@@ -277,9 +292,9 @@ impl Journal {
         first.map_or(kept.last + 1, |written| written.seq)
     }
 
-    /// What became of a name of late, the latest last.
-    pub fn runs_of(&self, name: &str) -> Vec<Run> {
-        self.lock().runs.of(name)
+    /// What became of a name of a tenant of late, the latest last.
+    pub fn runs_of(&self, tenant: TenantId, name: &str) -> Vec<Run> {
+        self.lock().runs.of(tenant.0, name)
     }
 
     /// The last refusals of connections from an address that name nobody, in order.
@@ -472,9 +487,13 @@ fn address_text(address: Option<(IpAddr, u16)>) -> Option<String> {
 mod tests {
     use super::*;
 
+    fn told(event: Event) -> Told {
+        let tenant = TenantId::default();
+        Told { tenant, event }
+    }
+
     fn disconnected(client_id: &str) -> Event {
         Event::Disconnected {
-            tenant: martlet_broker::TenantId(0),
             client_id: client_id.to_owned(),
             user: None,
             reason: ReasonCode::Success,
@@ -503,7 +522,7 @@ mod tests {
         let journal = Journal::default();
         let all = |_: &Entry| true;
         assert_eq!(journal.page(0, 10, all).next, 1);
-        (0..TROUBLES + 5).for_each(|number| journal.write(refused(&number.to_string())));
+        (0..TROUBLES + 5).for_each(|number| journal.write(told(refused(&number.to_string()))));
         let page = journal.page(1, 2, all);
         assert_eq!((clients(&page), page.gone), (vec!["5", "6"], 5));
         assert!(page.events[0].mend.is_some());
@@ -523,9 +542,9 @@ mod tests {
     fn who_comes_and_goes_pushes_no_refusal_out() {
         let journal = Journal::default();
         let all = |_: &Entry| true;
-        journal.write(refused("first"));
-        (0..COMINGS * 2).for_each(|number| journal.write(disconnected(&number.to_string())));
-        journal.write(refused("last"));
+        journal.write(told(refused("first")));
+        (0..COMINGS * 2).for_each(|number| journal.write(told(disconnected(&number.to_string()))));
+        journal.write(told(refused("last")));
         let page = journal.page(1, 10_000, all);
         assert_eq!(page.events.len(), COMINGS + 2);
         let seqs: Vec<u64> = page.events.iter().map(|entry| entry.seq).collect();
@@ -541,7 +560,7 @@ mod tests {
     #[test]
     fn long_texts_are_cut() {
         let journal = Journal::default();
-        journal.write(disconnected(&"é".repeat(40_000)));
+        journal.write(told(disconnected(&"é".repeat(40_000))));
         let page = journal.page(0, 1, |_| true);
         let text = &page.events[0].client_id;
         assert!(
@@ -559,7 +578,7 @@ mod tests {
             tokio::spawn(async move { journal.wait(1, Duration::from_secs(60)).await })
         };
         tokio::task::yield_now().await;
-        journal.write(disconnected("c"));
+        journal.write(told(disconnected("c")));
         waiting.await.expect("it ends");
     }
 }

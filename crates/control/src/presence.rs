@@ -156,8 +156,6 @@ pub struct Presence {
 pub(crate) struct Known {
     /// By tenant.
     clients: HashMap<TenantId, HashMap<Box<str>, Client>>,
-    /// Who came last to another tenant than the common one: most events do not say which it is.
-    elsewhere: HashMap<Box<str>, TenantId>,
     /// Who is not connected, by the time of that; some have come again since.
     offline: VecDeque<(TenantId, Box<str>, u64)>,
     /// What has changed since it was last asked for; only where somebody asks.
@@ -193,9 +191,9 @@ impl Presence {
     }
 
     /// From where a client is, or was.
-    pub(crate) fn address_of(&self, client_id: &str) -> Option<IpAddr> {
+    pub(crate) fn address_of(&self, tenant: TenantId, client_id: &str) -> Option<IpAddr> {
         let known = self.lock();
-        let (address, _) = known.find(client_id)?.who.address?;
+        let (address, _) = known.clients.get(&tenant)?.get(client_id)?.who.address?;
         Some(address)
     }
 
@@ -300,20 +298,15 @@ impl Presence {
 
 impl Known {
     /// Takes an event in; the answer is who it is about.
-    pub(crate) fn note(&mut self, event: &Event, at_ms: u64) -> Option<Arc<Who>> {
+    pub(crate) fn note(&mut self, tenant: TenantId, event: &Event, at_ms: u64) -> Option<Arc<Who>> {
         let client_id = event.client_id();
         match event {
             Event::Connected {
-                tenant,
                 user,
                 address,
                 listener,
                 ..
             } => {
-                match tenant.0 {
-                    0 => self.elsewhere.remove(client_id),
-                    _ => self.elsewhere.insert(client_id.into(), *tenant),
-                };
                 let who = Arc::new(Who {
                     user: user.clone(),
                     address: *address,
@@ -325,7 +318,7 @@ impl Known {
                         .cloned()
                         .unwrap_or_default(),
                 });
-                let of_tenant = self.clients.entry(*tenant).or_default();
+                let of_tenant = self.clients.entry(tenant).or_default();
                 let is_changed = of_tenant.get(client_id).is_some_and(|old| old.is_changed);
                 let client = Client {
                     online: true,
@@ -336,23 +329,22 @@ impl Known {
                     is_changed,
                 };
                 of_tenant.insert(client_id.into(), client);
-                self.change(*tenant, client_id.into());
+                self.change(tenant, client_id.into());
                 Some(who)
             }
-            Event::Disconnected { tenant, why, .. } => {
-                let client = self.clients.get_mut(tenant)?.get_mut(client_id)?;
+            Event::Disconnected { why, .. } => {
+                let client = self.clients.get_mut(&tenant)?.get_mut(client_id)?;
                 client.online = false;
                 client.since_ms = at_ms;
                 client.last_seen_ms = at_ms;
                 client.why = why.as_ref().into();
                 let who = Arc::clone(&client.who);
-                self.is_offline(*tenant, client_id.into(), at_ms);
-                self.change(*tenant, client_id.into());
+                self.is_offline(tenant, client_id.into(), at_ms);
+                self.change(tenant, client_id.into());
                 Some(who)
             }
             Event::Authenticated { .. } | Event::Refused { .. } | Event::QueueFull { .. } => None,
             _ => {
-                let tenant = self.tenant_of(client_id);
                 let client = self.clients.get_mut(&tenant)?.get_mut(client_id)?;
                 if client.online {
                     client.last_seen_ms = client.last_seen_ms.max(at_ms);
@@ -360,16 +352,6 @@ impl Known {
                 Some(Arc::clone(&client.who))
             }
         }
-    }
-
-    /// Where a client of this identifier came last.
-    fn tenant_of(&self, client_id: &str) -> TenantId {
-        self.elsewhere.get(client_id).copied().unwrap_or_default()
-    }
-
-    fn find(&self, client_id: &str) -> Option<&Client> {
-        let tenant = self.tenant_of(client_id);
-        self.clients.get(&tenant)?.get(client_id)
     }
 
     fn change(&mut self, tenant: TenantId, client_id: Box<str>) {
@@ -396,9 +378,6 @@ impl Known {
             let of_tenant = self.clients.entry(tenant).or_default();
             if of_tenant.get(&oldest).is_some_and(is_over) {
                 of_tenant.remove(&oldest);
-                if self.elsewhere.get(&oldest) == Some(&tenant) {
-                    self.elsewhere.remove(&oldest);
-                }
             }
         }
     }

@@ -116,6 +116,7 @@ impl Scopes {
         let of_tenant = [
             Scope::ClientsRead,
             Scope::ClientsWrite,
+            Scope::EventsRead,
             Scope::MessagesRead,
             Scope::MessagesWrite,
             Scope::RetainedRead,

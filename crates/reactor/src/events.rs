@@ -10,7 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::RecvTimeoutError;
-use martlet_broker::{Event, EventKind};
+use martlet_broker::{Event, EventKind, Told};
 
 use crate::stats::Counters;
 
@@ -20,7 +20,7 @@ use crate::stats::Counters;
 pub struct Events {
     queue: Arc<Queue>,
     /// Of what was taken last.
-    taken: Arc<Mutex<VecDeque<Event>>>,
+    taken: Arc<Mutex<VecDeque<Told>>>,
 }
 
 /// Where reactors put them.
@@ -37,7 +37,7 @@ struct Queue {
 
 #[derive(Debug, Default)]
 struct Waiting {
-    events: Vec<Event>,
+    events: Vec<Told>,
     /// Somebody sleeps until there are some.
     is_awaited: bool,
     senders: usize,
@@ -70,7 +70,7 @@ fn is_frequent(event: &Event) -> bool {
 
 impl EventSender {
     /// Hands over the events of a tick, as far as there is room.
-    pub(crate) fn send(&self, events: &mut Vec<Event>, counters: &Counters) {
+    pub(crate) fn send(&self, events: &mut Vec<Told>, counters: &Counters) {
         if events.is_empty() {
             return;
         }
@@ -79,7 +79,8 @@ impl EventSender {
         if count + events.len() > self.0.capacity / 2 {
             let mut room = self.0.capacity.saturating_sub(count);
             let mut frequent = (self.0.capacity / 2).saturating_sub(count);
-            events.retain(|event| {
+            events.retain(|told| {
+                let event = &told.event;
                 let is_frequent = is_frequent(event);
                 let has_room = room > 0 && (!is_frequent || frequent > 0);
                 if has_room {
@@ -164,8 +165,8 @@ impl Events {
 
     fn recv_until(&self, deadline: Option<Instant>) -> Result<Event, RecvTimeoutError> {
         loop {
-            if let Some(event) = self.lock().pop_front() {
-                return Ok(event);
+            if let Some(told) = self.lock().pop_front() {
+                return Ok(told.event);
             }
             let events = std::mem::take(&mut self.queue.wait(deadline)?.events);
             self.lock().extend(events);
@@ -174,7 +175,7 @@ impl Events {
 
     /// Waits for events, and appends all that are there, in order; false when the reactors are
     /// gone.
-    pub fn recv_all(&self, into: &mut Vec<Event>) -> bool {
+    pub fn recv_all(&self, into: &mut Vec<Told>) -> bool {
         into.extend(self.lock().drain(..));
         if !into.is_empty() {
             return true;
@@ -187,7 +188,7 @@ impl Events {
         true
     }
 
-    fn lock(&self) -> MutexGuard<'_, VecDeque<Event>> {
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Told>> {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -216,6 +217,12 @@ mod tests {
         }
     }
 
+    /// In the common tenant.
+    fn told(event: Event) -> Told {
+        let tenant = martlet_broker::TenantId::default();
+        Told { tenant, event }
+    }
+
     fn ended() -> Event {
         Event::SessionEnded {
             client_id: "c".into(),
@@ -227,9 +234,9 @@ mod tests {
     fn packets_leave_room_for_what_is_seldom() {
         let (sender, events) = events(10);
         let counters = Counters::default();
-        let mut batch: Vec<Event> = (0..8).map(|_| packet()).collect();
+        let mut batch: Vec<Told> = (0..8).map(|_| told(packet())).collect();
         sender.send(&mut batch, &counters);
-        let mut batch: Vec<Event> = (0..8).map(|_| ended()).collect();
+        let mut batch: Vec<Told> = (0..8).map(|_| told(ended())).collect();
         sender.send(&mut batch, &counters);
         let mut stats = crate::ReactorStats::default();
         stats += &counters;
@@ -240,7 +247,7 @@ mod tests {
         let packets = taken.iter().filter(|event| **event == packet());
         assert_eq!(packets.count(), 5);
         // Once they are taken there is room again.
-        sender.send(&mut vec![packet()], &counters);
+        sender.send(&mut vec![told(packet())], &counters);
         assert_eq!(events.recv(), Some(packet()));
     }
 
@@ -258,12 +265,12 @@ mod tests {
         let counters = Counters::default();
         for number in 0..10 {
             let from = [&sender, &other][number % 2];
-            from.send(&mut vec![packet(), ended()], &counters);
+            from.send(&mut vec![told(packet()), told(ended())], &counters);
         }
         drop(sender);
         drop(other);
         let taken = taking.join().unwrap();
-        assert_eq!(taken, vec![[packet(), ended()]; 10].concat());
+        assert_eq!(taken, vec![[told(packet()), told(ended())]; 10].concat());
     }
 
     #[test]
@@ -271,7 +278,10 @@ mod tests {
         let (sender, events) = events(100);
         let soon = Duration::from_millis(1);
         assert_eq!(events.recv_timeout(soon), Err(RecvTimeoutError::Timeout));
-        sender.send(&mut vec![packet(), ended()], &Counters::default());
+        sender.send(
+            &mut vec![told(packet()), told(ended())],
+            &Counters::default(),
+        );
         assert_eq!(events.recv_timeout(soon), Ok(packet()));
         drop(sender);
         assert_eq!(events.recv(), Some(ended()));

@@ -448,7 +448,8 @@ impl Harness {
                 .into_iter()
                 .map(|effect| (index, effect)),
         );
-        self.events.extend(effects.events);
+        self.events
+            .extend(effects.events.into_iter().map(|told| told.event));
         self.reports.extend(effects.reports);
         let asked = effects.authentications.into_iter();
         self.authentications

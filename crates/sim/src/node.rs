@@ -600,8 +600,8 @@ impl Node {
             }
             // A client misses them.
             slot.effects.lost.clear();
-            for event in slot.effects.events.drain(..) {
-                self.ask(Asked::Event(event));
+            for told in slot.effects.events.drain(..) {
+                self.ask(Asked::Event(told.event));
             }
             self.reports.borrow_mut().append(&mut slot.effects.reports);
             for effect in core::mem::take(&mut slot.effects.connections) {

@@ -7,6 +7,7 @@ use axum::response::{IntoResponse as _, Response};
 use futures_util::{SinkExt as _, StreamExt as _};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
+use martlet_broker::TenantId;
 use martlet_control::feed::Reader;
 use martlet_control::principal::Principal;
 use tokio_tungstenite::WebSocketStream;
@@ -35,7 +36,7 @@ pub(super) fn answer(
     reader: Reader,
     format: Format,
     mut parts: Parts,
-    principal: Principal,
+    (principal, tenant): (Principal, Option<TenantId>),
 ) -> Result<Response, Problem> {
     let header = |name| parts.headers.get(name);
     if header(header::SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
@@ -59,6 +60,7 @@ pub(super) fn answer(
         reader,
         format,
         principal,
+        tenant,
     };
     tokio::spawn(async move {
         let upgraded = match upgrade.await {
@@ -109,6 +111,7 @@ struct Talk {
     asker: Asker,
     format: Format,
     principal: Principal,
+    tenant: Option<TenantId>,
 }
 
 impl Talk {
@@ -175,7 +178,7 @@ impl Talk {
         let wanted = serde_json::from_str::<Wanted>(text);
         let wanted = wanted.map_err(|error| error.to_string());
         let asked = wanted.and_then(|wanted| {
-            let asked = wanted.asked(&self.principal);
+            let asked = wanted.asked(&self.principal, self.tenant);
             asked.map_err(|problem| problem.detail().to_owned())
         });
         match asked {

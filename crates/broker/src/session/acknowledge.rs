@@ -370,12 +370,15 @@ impl Shard {
         topic: String,
         stored: Option<MessageId>,
     ) {
-        cx.effects.events.push(Event::Dropped {
-            client_id: self.sessions.at(index).client_id.to_string(),
-            user: self.user_of(index),
-            topic,
-            stored,
-            reason,
-        });
+        cx.effects.tell(
+            self.sessions.at(index).tenant,
+            Event::Dropped {
+                client_id: self.sessions.at(index).client_id.to_string(),
+                user: self.user_of(index),
+                topic,
+                stored,
+                reason,
+            },
+        );
     }
 }

@@ -295,14 +295,17 @@ impl Shard {
         why: Cow<'static, str>,
     ) {
         if self.tells(session, Wants::CONNECTIONS) {
-            cx.effects.events.push(Event::PublishRefused {
-                client_id: self.sessions.at(session).client_id.to_string(),
-                user: self.user_of(session),
-                address: self.peer_of(session),
-                topic: topic.to_owned(),
-                reason,
-                why,
-            });
+            cx.effects.tell(
+                self.sessions.at(session).tenant,
+                Event::PublishRefused {
+                    client_id: self.sessions.at(session).client_id.to_string(),
+                    user: self.user_of(session),
+                    address: self.peer_of(session),
+                    topic: topic.to_owned(),
+                    reason,
+                    why,
+                },
+            );
         }
     }
 

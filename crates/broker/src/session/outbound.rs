@@ -13,7 +13,7 @@ use crate::counters::DropReason;
 use crate::effect::{LostMessage, PageOf, QueueRead, ReadMessage};
 use crate::event::{Event, Wants};
 use crate::fault::{self, Fault};
-use crate::id::{MessageId, RecordNumber, SessionId};
+use crate::id::{MessageId, RecordNumber, SessionId, TenantId};
 use crate::limits::QueueFull;
 use crate::message::{Message, Publication};
 use crate::node::{Cx, Node};
@@ -547,6 +547,7 @@ impl Shard {
             }
             if queue.begins_to_drop() {
                 let (owner, messages) = (session.client_id.to_string(), queue.len());
+                let owner = (self.sessions.at(index).tenant, owner);
                 self.tell_queue_full(cx, owner, messages);
             }
             let session = self.sessions.at(index);
@@ -580,16 +581,19 @@ impl Shard {
     pub(crate) fn tell_queue_full<N: Node>(
         &self,
         cx: &mut Cx<'_, N>,
-        owner: String,
+        (tenant, owner): (TenantId, String),
         messages: usize,
     ) {
         if self.wants.any(Wants::CONNECTIONS) {
             let policy = self.settings.queue_full;
-            cx.effects.events.push(Event::QueueFull {
-                owner,
-                messages,
-                policy,
-            });
+            cx.effects.tell(
+                tenant,
+                Event::QueueFull {
+                    owner,
+                    messages,
+                    policy,
+                },
+            );
         }
     }
 

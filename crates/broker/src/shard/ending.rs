@@ -250,13 +250,15 @@ impl Shard {
             let client_id = self.sessions.at(session).client_id.to_string();
             let user = self.user_of(session);
             let Ending { reason, why, .. } = ending;
-            cx.effects.events.push(Event::Disconnected {
-                tenant: self.sessions.at(session).tenant,
-                client_id,
-                user,
-                reason,
-                why: why.into(),
-            });
+            cx.effects.tell(
+                self.sessions.at(session).tenant,
+                Event::Disconnected {
+                    client_id,
+                    user,
+                    reason,
+                    why: why.into(),
+                },
+            );
         }
     }
 

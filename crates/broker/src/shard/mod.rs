@@ -417,14 +417,17 @@ impl Shard {
                 self.counters.connects_refused += 1;
                 // Who only goes again is not worth a line.
                 if is_violation && self.tells_of_refused(None, address.map(|(ip, _)| ip)) {
-                    cx.effects.events.push(Event::Refused {
-                        client_id: String::new(),
-                        user: claims.map(UserName::Claimed),
-                        will_topic: None,
-                        address,
-                        reason: ReasonCode::ProtocolError,
-                        why: why.into(),
-                    });
+                    cx.effects.tell(
+                        TenantId::default(),
+                        Event::Refused {
+                            client_id: String::new(),
+                            user: claims.map(UserName::Claimed),
+                            will_topic: None,
+                            address,
+                            reason: ReasonCode::ProtocolError,
+                            why: why.into(),
+                        },
+                    );
                 }
             }
             Phase::Closing => {}

@@ -269,13 +269,16 @@ impl Shard {
         reason: DropReason,
     ) {
         if self.tells_drop_of_group(entry.message.topic()) {
-            cx.effects.events.push(Event::Dropped {
-                client_id: self.groups.slab[index as usize].filter.to_string(),
-                user: None,
-                topic: entry.message.topic().to_owned(),
-                stored: None,
-                reason,
-            });
+            cx.effects.tell(
+                self.groups.slab[index as usize].tenant,
+                Event::Dropped {
+                    client_id: self.groups.slab[index as usize].filter.to_string(),
+                    user: None,
+                    topic: entry.message.topic().to_owned(),
+                    stored: None,
+                    reason,
+                },
+            );
         }
         self.group_entry_ended(cx, index, &Taken::Held(entry));
         self.drop_in_group(index, reason);
@@ -410,6 +413,7 @@ impl Shard {
             if queue.begins_to_drop() {
                 let messages = queue.len();
                 let owner = self.groups.slab[index as usize].filter.to_string();
+                let owner = (self.groups.slab[index as usize].tenant, owner);
                 self.tell_queue_full(cx, owner, messages);
             }
             let queue = &mut self.groups.slab[index as usize].queue;

@@ -15,7 +15,7 @@ use martlet_codec::{
 
 use crate::event::{Event, Wants};
 use crate::fault::{self, Fault};
-use crate::id::{ConnectionId, RecordNumber};
+use crate::id::{ConnectionId, RecordNumber, TenantId};
 use crate::limits::ListenerPolicy;
 use crate::node::{Cx, Node};
 use crate::record::{Record, SubscriptionRecord};
@@ -445,14 +445,20 @@ impl Shard {
             let forbidden = session.and_then(|session| self.forbidden(session, requested.filter));
             let forbidden = forbidden.filter(|_| reason == ReasonCode::NotAuthorized);
             let why = forbidden.map_or_else(|| reason.name().into(), Into::into);
-            cx.effects.events.push(Event::SubscribeRefused {
-                client_id,
-                user,
-                address,
-                filter,
-                reason,
-                why,
+            let tenant = session.map_or_else(TenantId::default, |session| {
+                self.sessions.at(session).tenant
             });
+            cx.effects.tell(
+                tenant,
+                Event::SubscribeRefused {
+                    client_id,
+                    user,
+                    address,
+                    filter,
+                    reason,
+                    why,
+                },
+            );
         }
         if self.connections.at(index).version.is_v5() {
             reason.code()

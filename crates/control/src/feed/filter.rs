@@ -168,6 +168,8 @@ impl Sample {
 /// What somebody wants to read; all of it has to be so.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Filter {
+    /// In this tenant; none: in all.
+    pub tenant: Option<TenantId>,
     /// Of these kinds.
     pub kinds: Kinds,
     /// Of this client.
@@ -191,6 +193,7 @@ pub struct Filter {
 impl Default for Filter {
     fn default() -> Self {
         Self {
+            tenant: None,
             kinds: Kinds::usual(),
             client: None,
             client_prefix: None,
@@ -288,7 +291,8 @@ impl Filter {
         let Ok(event) = &entry.told else {
             return true;
         };
-        let passes = self.kinds.has(entry.kind)
+        let passes = self.tenant.is_none_or(|tenant| tenant == entry.tenant)
+            && self.kinds.has(entry.kind)
             && self.is_of_client(event.client_id())
             && self
                 .user

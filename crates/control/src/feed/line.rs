@@ -24,6 +24,9 @@ pub struct FeedEvent<'a> {
     pub at_ms: u64,
     /// `connected`, `refused`, `published`, …
     pub kind: &'static str,
+    /// The number of the tenant, where it is not the common one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<u32>,
     /// Client Identifier; of a full queue of a share group its Topic Filter.
     pub client_id: &'a str,
     /// User Name, as far as known.
@@ -119,6 +122,7 @@ impl<'a> FeedEvent<'a> {
             seq: 0,
             at_ms: 0,
             kind: "",
+            tenant: None,
             client_id: "",
             user_name: None,
             claimed: false,
@@ -262,6 +266,7 @@ impl Entry {
             seq,
             at_ms: self.at_ms,
             kind: self.kind.name(),
+            tenant: Some(self.tenant.0).filter(|tenant| *tenant > 0),
             client_id: event.client_id(),
             user_name: user.map(UserName::as_str),
             claimed: user.is_some_and(|user| !user.is_proved()),

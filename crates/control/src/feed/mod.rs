@@ -26,7 +26,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use martlet_broker::{Event, EventInterest};
+use martlet_broker::{Event, EventInterest, TenantId, Told};
 use tokio::sync::watch;
 
 use crate::presence::{Presence, Who};
@@ -48,6 +48,8 @@ pub struct Entry {
     pub at_ms: u64,
     /// What it is.
     pub kind: Kind,
+    /// In which tenant.
+    pub tenant: TenantId,
     /// Whose it is, as far as that is known and the event does not say it.
     pub who: Option<Arc<Who>>,
     /// What happened; none: so many events were lost before they came here.
@@ -157,33 +159,31 @@ impl Feed {
     }
 
     /// Writes events down, and that so many were lost before them.
-    pub fn write(&self, events: impl Iterator<Item = Event>, lost: u64, presence: &Presence) {
+    pub fn write(&self, events: impl Iterator<Item = Told>, lost: u64, presence: &Presence) {
         let _one = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let now_ms = now_ms();
-        let (mut next, bounds) = {
-            let ring = self.ring();
-            (ring.next(), ring.bounds)
-        };
-        let mut blocks = Blocks::new(bounds);
-        let mut put = |kind, at_ms, who, told| {
+        let mut next = self.ring().next();
+        let mut blocks = Blocks::default();
+        let mut put = |kind, at_ms, tenant, who, told| {
             blocks.push(Entry {
                 seq: next,
                 at_ms,
                 kind,
+                tenant,
                 who,
                 told,
             });
             next += 1;
         };
         if lost > 0 {
-            put(Kind::Gone, now_ms, None, Err(lost));
+            put(Kind::Gone, now_ms, TenantId::default(), None, Err(lost));
         }
         let mut known = presence.begin();
-        for event in events {
+        for Told { tenant, event } in events {
             let kind = Kind::of(&event);
             let at_ms = at_ms(&event).unwrap_or(now_ms);
-            let who = known.note(&event, at_ms);
-            put(kind, at_ms, who, Ok(event));
+            let who = known.note(tenant, &event, at_ms);
+            put(kind, at_ms, tenant, who, Ok(event));
         }
         drop(known);
         let blocks = blocks.into_made();

@@ -132,6 +132,8 @@ type Socket = WebSocketStream<Box<dyn Carry>>;
 /// Pushes for as long as the node runs.
 pub async fn run(control: Arc<Control>, push: Push, state: Arc<PushState>) {
     let filter = Filter {
+        // The panel knows of no tenants.
+        tenant: Some(martlet_broker::TenantId::default()),
         kinds: push.kinds,
         payload_bytes: push.frame_bytes_max,
         ..Filter::default()

@@ -59,30 +59,18 @@ impl Part {
 }
 
 /// Puts events into blocks.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Blocks {
-    /// Events of a block at most.
-    most: usize,
     made: Vec<Arc<Block>>,
     entries: Vec<Entry>,
     bytes: usize,
 }
 
 impl Blocks {
-    /// For a ring with these bounds.
-    pub(super) fn new(bounds: Bounds) -> Self {
-        Self {
-            most: BLOCK.min(bounds.events),
-            made: Vec::new(),
-            entries: Vec::new(),
-            bytes: 0,
-        }
-    }
-
     pub(super) fn push(&mut self, entry: Entry) {
         self.bytes += weight(&entry);
         self.entries.push(entry);
-        if self.entries.len() >= self.most || self.bytes >= BLOCK_BYTES {
+        if self.entries.len() >= BLOCK || self.bytes >= BLOCK_BYTES {
             self.close();
         }
     }
@@ -106,8 +94,8 @@ impl Blocks {
 #[derive(Debug)]
 pub(super) struct Ring {
     pub(super) bounds: Bounds,
+    /// Of the first one, some events may be too old already.
     blocks: VecDeque<Arc<Block>>,
-    count: usize,
     bytes: usize,
     /// The number of the next event.
     next: u64,
@@ -118,7 +106,6 @@ impl Ring {
         Self {
             bounds,
             blocks: VecDeque::new(),
-            count: 0,
             bytes: 0,
             next: 1,
         }
@@ -127,23 +114,24 @@ impl Ring {
     /// The answer is what is not kept any more, to be dropped without the lock.
     pub(super) fn push(&mut self, blocks: Vec<Arc<Block>>) -> Vec<Arc<Block>> {
         for block in blocks {
-            self.count += block.entries.len();
             self.bytes += block.bytes;
             self.next = block.end();
             self.blocks.push_back(block);
         }
         let mut gone = Vec::new();
-        let is_over =
-            |ring: &Self| ring.count > ring.bounds.events || ring.bytes > ring.bounds.bytes;
-        while is_over(self) && self.blocks.len() > 1 {
-            let Some(oldest) = self.blocks.pop_front() else {
-                break;
-            };
-            self.count -= oldest.entries.len();
+        while let Some(oldest) = self.blocks.front()
+            && (oldest.end() <= self.too_old()
+                || self.bytes > self.bounds.bytes && self.blocks.len() > 1)
+        {
             self.bytes -= oldest.bytes;
-            gone.push(oldest);
+            gone.extend(self.blocks.pop_front());
         }
         gone
+    }
+
+    /// Before this number there are more events than are kept.
+    fn too_old(&self) -> u64 {
+        self.next.saturating_sub(self.bounds.events as u64)
     }
 
     /// The number of the next event.
@@ -153,12 +141,13 @@ impl Ring {
 
     /// The number of the first one that is kept.
     pub(super) fn first(&self) -> u64 {
-        self.blocks.front().map_or(self.next, |block| block.first())
+        let first = self.blocks.front().map(|block| block.first());
+        first.map_or(self.next, |first| first.max(self.too_old()))
     }
 
     /// How many are kept.
     pub(super) fn len(&self) -> usize {
-        self.count
+        (self.next - self.first()) as usize
     }
 
     /// Those from this number on, of which all are kept, until they are so many.
@@ -174,7 +163,7 @@ impl Ring {
             left -= end - start;
             parts.push(Part {
                 block: Arc::clone(block),
-                runs: vec![start..end],
+                runs: std::iter::once(start..end).collect(),
             });
         }
         parts

@@ -5,16 +5,23 @@ use martlet_codec::{PacketType, ProtocolVersion, QoS, ReasonCode};
 
 use super::*;
 
-type Told = Arc<StdMutex<Vec<EventInterest>>>;
+type Asked = Arc<StdMutex<Vec<EventInterest>>>;
 
-fn feed() -> (Arc<Feed>, Presence, Told) {
-    let told = Told::default();
+fn feed() -> (Arc<Feed>, Presence, Asked) {
+    let told = Asked::default();
     let into = Arc::clone(&told);
     let tell = move |interest: Arc<EventInterest>| {
         into.lock().unwrap().push((*interest).clone());
     };
     let feed = Arc::new(Feed::new(Box::new(tell)));
     (feed, Presence::default(), told)
+}
+
+/// In the common tenant.
+fn told(events: Vec<Event>) -> impl Iterator<Item = Told> {
+    let tenant = TenantId::default();
+    let told = move |event| Told { tenant, event };
+    events.into_iter().map(told)
 }
 
 fn packet(client_id: &str, is_out: bool, packet_type: PacketType, packet_id: u16) -> Event {
@@ -44,7 +51,6 @@ fn published(client_id: &str, qos: QoS, payload: &[u8]) -> Event {
 
 fn connected(client_id: &str) -> Event {
     Event::Connected {
-        tenant: TenantId(0),
         client_id: client_id.to_owned(),
         user: None,
         version: ProtocolVersion::V5,
@@ -58,7 +64,6 @@ fn connected(client_id: &str) -> Event {
 
 fn disconnected(client_id: &str) -> Event {
     Event::Disconnected {
-        tenant: TenantId(0),
         client_id: client_id.to_owned(),
         user: None,
         reason: ReasonCode::Success,
@@ -77,6 +82,29 @@ fn seqs(batch: &Batch) -> Vec<u64> {
     batch.entries().map(|entry| entry.seq).collect()
 }
 
+#[test]
+fn a_reader_of_one_tenant_gets_nothing_of_others() {
+    let (feed, presence, _) = feed();
+    let of = |tenant| Filter {
+        tenant,
+        ..Filter::default()
+    };
+    let filters = [Some(TenantId(3)), Some(TenantId::default()), None].map(of);
+    let readers = filters.map(|filter| feed.read(filter, &From::Now).unwrap());
+    let events = [0, 3, 4].map(|tenant| Told {
+        tenant: TenantId(tenant),
+        event: connected("same"),
+    });
+    feed.write(events.into_iter(), 0, &presence);
+    let [third, common, all] = readers.map(|mut reader| seqs(&reader.take()));
+    assert_eq!((third, common, all), (vec![2], vec![1], vec![1, 2, 3]));
+    assert!(
+        presence
+            .of(TenantId(3), "same")
+            .is_some_and(|found| found.online)
+    );
+}
+
 #[tokio::test]
 async fn each_reader_has_its_own_place_and_is_told_what_it_has_missed() {
     let (feed, presence, _) = feed();
@@ -87,9 +115,9 @@ async fn each_reader_has_its_own_place_and_is_told_what_it_has_missed() {
     let mut quick = feed.read(of("packet"), &From::Now).unwrap();
     let mut slow = feed.read(of("packet"), &From::Now).unwrap();
     let pings = |count| vec![packet("c", false, PacketType::PingReq, 0); count];
-    feed.write(pings(2).into_iter(), 0, &presence);
+    feed.write(told(pings(2)), 0, &presence);
     assert_eq!(seqs(&quick.next().await.unwrap()), [1, 2]);
-    feed.write(pings(3).into_iter(), 0, &presence);
+    feed.write(told(pings(3)), 0, &presence);
     assert_eq!(seqs(&quick.next().await.unwrap()), [3, 4, 5]);
     assert_eq!(slow.behind(), 5);
     let batch = slow.next().await.unwrap();
@@ -115,7 +143,7 @@ fn the_ring_is_bounded_by_bytes_too() {
     let mut reader = feed.read(of("published"), &From::Now).unwrap();
     for _ in 0..10 {
         feed.write(
-            vec![published("c", QoS::AtMostOnce, &[0; 4_000])].into_iter(),
+            told(vec![published("c", QoS::AtMostOnce, &[0; 4_000])]),
             0,
             &presence,
         );
@@ -128,7 +156,7 @@ fn the_ring_is_bounded_by_bytes_too() {
 fn what_is_lost_before_the_feed_is_told_to_everybody() {
     let (feed, presence, _) = feed();
     let mut reader = feed.read(of("connected"), &From::Now).unwrap();
-    feed.write(vec![connected("c")].into_iter(), 3, &presence);
+    feed.write(told(vec![connected("c")]), 3, &presence);
     let batch = reader.take();
     let entries: Vec<&Entry> = batch.entries().collect();
     let gone = entries[0].shown(feed.run(), 0).unwrap_err();
@@ -171,7 +199,7 @@ fn frames(feed: &Arc<Feed>, presence: &Presence, events: Vec<Event>) -> Vec<(Str
     let mut reader = feed.read(of("all"), &From::Now).unwrap();
     let mut panel = Panel::new(reader.filter(), usize::MAX);
     let mut out = Vec::new();
-    feed.write(events.into_iter(), 0, presence);
+    feed.write(told(events), 0, presence);
     for entry in reader.take().entries() {
         panel.put(entry, 100, &mut out);
     }
@@ -258,7 +286,7 @@ fn samples_are_one_in_so_many_of_a_kind() {
     let mut reader = feed.read(filter, &From::Now).unwrap();
     let mut events = vec![packet("c", false, PacketType::PingReq, 0); 7];
     events.push(connected("c"));
-    feed.write(events.into_iter(), 0, &presence);
+    feed.write(told(events), 0, &presence);
     assert_eq!(seqs(&reader.take()), [1, 4, 7, 8]);
     for wrong in ["packet", "packet:0", "nothing:3", "packet:x"] {
         assert!(Sample::parse(wrong).is_err(), "{wrong}");
@@ -289,7 +317,7 @@ fn what_is_read_in_one_form_is_written_once() {
     let mut few = feed.read(of("published"), &From::Now).unwrap();
     let mut events = vec![packet("c", false, PacketType::PingReq, 0); 300];
     events[7] = published("c", QoS::AtMostOnce, b"x");
-    feed.write(events.into_iter(), 2, &presence);
+    feed.write(told(events), 2, &presence);
     let taken = readers.each_mut().map(Reader::take);
     let lines = |reader: &Reader, batch: &Batch| reader.lines(&batch.parts[0]).0;
     let of_both = [0, 1].map(|at| lines(&readers[at], &taken[at]));
@@ -336,7 +364,7 @@ fn readers_that_are_too_slow_for_100_000_events_know_how_many_they_have_missed()
     });
     for part in 1..=100 {
         let pings = vec![packet("c", false, PacketType::PingReq, 0); 1_000];
-        feed.write(pings.into_iter(), 0, &presence);
+        feed.write(told(pings), 0, &presence);
         assert!(feed.ring().len() <= bounds.events);
         for (reader, every, seen, gone) in &mut readers {
             while part % *every == 0 && reader.behind() > 0 {
@@ -351,4 +379,25 @@ fn readers_that_are_too_slow_for_100_000_events_know_how_many_they_have_missed()
     }
     assert_eq!(readers[0].3, 0);
     assert!(readers[1].3 > 0 && readers[2].3 > readers[1].3);
+}
+
+#[test]
+fn as_many_are_kept_as_were_asked_for_however_they_came() {
+    for parts in [vec![1, 500, 1], vec![99, 2, 401], vec![502], vec![1; 502]] {
+        let (feed, presence, _) = feed();
+        let bounds = Bounds {
+            events: 100,
+            ..Bounds::default()
+        };
+        feed.set_bounds(bounds);
+        let first = From::After(format!("{}-1", feed.run()));
+        for count in &parts {
+            let pings = vec![packet("c", false, PacketType::PingReq, 0); *count];
+            feed.write(told(pings), 0, &presence);
+        }
+        let mut late = feed.read(of("packet"), &first).unwrap();
+        let batch = late.take();
+        let kept: Vec<u64> = (403..=502).collect();
+        assert_eq!((batch.gone, seqs(&batch)), (401, kept), "{parts:?}");
+    }
 }

@@ -26,9 +26,9 @@ pub struct Run {
     pub last: Entry,
 }
 
-/// Runs by name: a Client Identifier, or a user name.
+/// Runs by tenant and name: a Client Identifier, or a user name.
 #[derive(Debug, Default)]
-pub(super) struct Runs(Aging<Box<str>, Vec<Run>>);
+pub(super) struct Runs(Aging<(u32, Box<str>), Vec<Run>>);
 
 impl Runs {
     pub(super) fn note(&mut self, entry: &Entry) {
@@ -43,7 +43,7 @@ impl Runs {
         if name.is_empty() {
             return;
         }
-        let key: Box<str> = name.into();
+        let key = (entry.tenant, Box::from(name));
         let mut runs = self.0.take(&key).unwrap_or_default();
         put(&mut runs, entry);
         self.0.put(key, runs);
@@ -52,9 +52,10 @@ impl Runs {
         }
     }
 
-    /// Of a name, the latest last.
-    pub(super) fn of(&self, name: &str) -> Vec<Run> {
-        self.0.get(&Box::from(name)).cloned().unwrap_or_default()
+    /// Of a name of a tenant, the latest last.
+    pub(super) fn of(&self, tenant: u32, name: &str) -> Vec<Run> {
+        let key = (tenant, Box::from(name));
+        self.0.get(&key).cloned().unwrap_or_default()
     }
 }
 
@@ -110,12 +111,12 @@ mod tests {
         for at_ms in [10, 20, 30] {
             runs.note(&entry(at_ms, "connect refused", "c", wrong));
         }
-        let found = runs.of("c");
+        let found = runs.of(0, "c");
         assert_eq!((found[0].since_ms, found[0].count, found.len()), (10, 3, 1));
-        assert_eq!(runs.of("user"), found);
+        assert_eq!(runs.of(0, "user"), found);
         runs.note(&entry(40, "connected", "c", ""));
         runs.note(&entry(50, "connect refused", "c", wrong));
-        let found = runs.of("c");
+        let found = runs.of(0, "c");
         assert_eq!((found[1].since_ms, found[1].count, found.len()), (50, 1, 2));
     }
 
@@ -130,8 +131,8 @@ mod tests {
             };
             runs.note(&entry);
         }
-        assert_eq!(runs.of("c").len(), RUNS);
+        assert_eq!(runs.of(0, "c").len(), RUNS);
         (0..NAMES).for_each(|number| runs.note(&entry(1, "connected", &number.to_string(), "")));
-        assert!(runs.of("c").is_empty() && runs.0.len() <= NAMES);
+        assert!(runs.of(0, "c").is_empty() && runs.0.len() <= NAMES);
     }
 }

@@ -3,9 +3,10 @@ use martlet_codec::{ProtocolVersion, ReasonCode};
 
 use super::*;
 
+const COMMON: TenantId = TenantId(0);
+
 fn connected(client_id: &str) -> Event {
     Event::Connected {
-        tenant: TenantId(0),
         client_id: client_id.to_owned(),
         user: Some(UserName::Claimed("user".into())),
         version: ProtocolVersion::V5,
@@ -19,7 +20,6 @@ fn connected(client_id: &str) -> Event {
 
 fn disconnected(client_id: &str, why: &'static str) -> Event {
     Event::Disconnected {
-        tenant: TenantId(0),
         client_id: client_id.to_owned(),
         user: None,
         reason: ReasonCode::Success,
@@ -35,10 +35,12 @@ fn online(of: &[ClientPresence]) -> Vec<(&str, bool)> {
 fn a_client_is_online_from_its_connect_to_its_end() {
     let presence = Presence::default();
     assert_eq!(presence.of(TenantId(0), "c"), None);
-    presence.begin().note(&connected("c"), 5);
+    presence.begin().note(COMMON, &connected("c"), 5);
     let now = presence.of(TenantId(0), "c").unwrap();
     assert!(now.online && now.since_ms == 5 && now.address == "127.0.0.1:9");
-    let who = presence.begin().note(&disconnected("c", "keep alive"), 9);
+    let who = presence
+        .begin()
+        .note(COMMON, &disconnected("c", "keep alive"), 9);
     assert_eq!(
         who.unwrap().user.as_ref().map(UserName::as_str),
         Some("user")
@@ -52,11 +54,13 @@ fn a_client_is_online_from_its_connect_to_its_end() {
 fn what_changes_in_between_is_told_once_as_it_is_at_last() {
     let presence = Presence::default();
     presence.keep_changes();
-    presence.begin().note(&connected("c"), 1);
+    presence.begin().note(COMMON, &connected("c"), 1);
     // Taken over.
-    presence.begin().note(&disconnected("c", "taken over"), 2);
-    presence.begin().note(&connected("c"), 2);
-    presence.begin().note(&connected("d"), 3);
+    presence
+        .begin()
+        .note(COMMON, &disconnected("c", "taken over"), 2);
+    presence.begin().note(COMMON, &connected("c"), 2);
+    presence.begin().note(COMMON, &connected("d"), 3);
     let changed = presence.take_changes();
     assert_eq!(online(&changed), [("c", true), ("d", true)]);
     assert!(presence.take_changes().is_empty());
@@ -84,7 +88,7 @@ async fn who_was_online_is_offline_after_a_restart_since_the_node_was_last_alive
     store.write(&written).await.unwrap();
     let presence = Presence::default();
     presence.keep_changes();
-    presence.begin().note(&connected("again"), 30);
+    presence.begin().note(COMMON, &connected("again"), 30);
     presence.take_changes();
     let ended = store.all_offline(20, "the node ended").await.unwrap();
     presence.restore(&ended);
@@ -102,11 +106,11 @@ async fn who_was_online_is_offline_after_a_restart_since_the_node_was_last_alive
 fn at_the_stop_everybody_goes_and_who_was_gone_before_stays_so() {
     let presence = Presence::new(&["mqtt://127.0.0.1:1".to_owned()]);
     presence.keep_changes();
-    presence.begin().note(&connected("c"), 1);
-    presence.begin().note(&connected("gone"), 2);
+    presence.begin().note(COMMON, &connected("c"), 1);
+    presence.begin().note(COMMON, &connected("gone"), 2);
     presence
         .begin()
-        .note(&disconnected("gone", "keep alive"), 3);
+        .note(COMMON, &disconnected("gone", "keep alive"), 3);
     presence.take_changes();
     presence.end_all(9, "the node was stopped");
     let changed = presence.take_changes();
@@ -119,12 +123,12 @@ fn at_the_stop_everybody_goes_and_who_was_gone_before_stays_so() {
 #[test]
 fn those_who_never_come_again_are_forgotten_at_last() {
     let presence = Presence::default();
-    presence.begin().note(&connected("stays"), 1);
+    presence.begin().note(COMMON, &connected("stays"), 1);
     for number in 0..OFFLINE_MAX as u64 + 10 {
         let client_id = number.to_string();
         let mut known = presence.begin();
-        known.note(&connected(&client_id), number);
-        known.note(&disconnected(&client_id, "test"), number);
+        known.note(COMMON, &connected(&client_id), number);
+        known.note(COMMON, &disconnected(&client_id, "test"), number);
     }
     assert_eq!(presence.of(TenantId(0), "0"), None);
     assert!(presence.of(TenantId(0), "10").is_some());
@@ -168,13 +172,11 @@ fn clients_of_two_tenants_with_one_identifier_are_two() {
     let presence = Presence::default();
     presence.keep_changes();
     let own = TenantId(7);
-    let mut elsewhere = connected("c");
-    if let Event::Connected { tenant, .. } = &mut elsewhere {
-        *tenant = own;
-    }
-    presence.begin().note(&connected("c"), 1);
-    presence.begin().note(&elsewhere, 2);
-    presence.begin().note(&disconnected("c", "keep alive"), 3);
+    presence.begin().note(COMMON, &connected("c"), 1);
+    presence.begin().note(own, &connected("c"), 2);
+    presence
+        .begin()
+        .note(COMMON, &disconnected("c", "keep alive"), 3);
     assert!(!presence.of(TenantId(0), "c").unwrap().online);
     assert!(presence.of(own, "c").unwrap().online);
     let mut changed = presence.take_changes();

@@ -30,7 +30,7 @@ impl Control {
     /// If a shard does not answer in time.
     pub async fn facts(&self, question: &Question) -> Result<Facts, ControlError> {
         let name = &*question.name;
-        let runs = self.journal.runs_of(name);
+        let runs = self.journal.runs_of(TenantId::default(), name);
         // A user name stands for the client that came by it last.
         let mut latest = runs.iter().rev().map(|run| &*run.last.client_id);
         let client_id = latest.find(|id| !id.is_empty()).unwrap_or(name).to_owned();

@@ -576,7 +576,8 @@ impl StoredNode {
             let answer = self.users.answer(&asked);
             self.answers.push_back((index, asked.connection, answer));
         }
-        self.events.append(&mut slot.effects.events);
+        let told = slot.effects.events.drain(..);
+        self.events.extend(told.map(|told| told.event));
         self.lost.append(&mut slot.effects.lost);
         result
     }
