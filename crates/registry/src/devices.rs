@@ -277,6 +277,9 @@ impl RowOutcome {
     }
 }
 
+/// After so many at once PostgreSQL looks how many there are.
+const MANY: usize = 1_000;
+
 /// Devices in one statement.
 const CHUNK: usize = 200;
 
@@ -362,6 +365,12 @@ impl Registry {
                 }
                 (done, _) => outcomes.extend(work.end(done).await?),
             }
+        }
+        if self.engine() == Engine::Postgres && outcomes.len() >= MANY {
+            // Until it knows how many there are, lists are ten times as slow. They are there,
+            // whatever comes of this.
+            let known = sqlx::raw_sql("ANALYZE devices, device_credentials, device_tags");
+            let _ = known.execute(self.connected().await?).await;
         }
         Ok(outcomes)
     }
