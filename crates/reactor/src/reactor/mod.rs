@@ -518,6 +518,7 @@ impl Reactor {
         let tls = entrance.tls.as_ref().map(Tls::new);
         let by_proxy = !entrance.proxies.is_empty();
         let is_trusted = !by_proxy || entrance.trusts(address);
+        self.make_way();
         let id = self.driver.call(|shard, cx| shard.open(cx, peer));
         if !is_trusted {
             self.socket_count.lower();
@@ -569,6 +570,7 @@ impl Reactor {
             layers,
             guest,
         } = arrival;
+        self.make_way();
         let id = self.driver.call(|shard, cx| shard.adopt(cx, guest));
         self.insert(stream, id, layers);
     }

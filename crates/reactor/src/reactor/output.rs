@@ -147,6 +147,17 @@ impl Reactor {
         self.sockets.write_later(key, self.driver.now.mono_ms);
     }
 
+    /// What is to become of connections is carried out before there is another one, which may get
+    /// the place of one that the shard has let go: its socket would not be found any more, and its
+    /// client would wait for ever.
+    pub(super) fn make_way(&mut self) {
+        if !self.driver.effects.connections.is_empty() {
+            self.append_records();
+            self.send_batches();
+            self.carry_out_connections();
+        }
+    }
+
     fn carry_out_connections(&mut self) {
         let spare = std::mem::take(&mut self.spare_effects);
         let mut effects = std::mem::replace(&mut self.driver.effects.connections, spare);

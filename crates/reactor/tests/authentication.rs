@@ -1,0 +1,63 @@
+//! Clients who wait in the lobby until somebody else says who they are.
+
+// A panic here is a failed assertion, in the helpers too.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
+
+use common::*;
+use martlet_broker::{Authenticated, Authentication, Identity, ListenerPolicy, Settings};
+use martlet_reactor::{Answer, Authenticator};
+
+/// Hands the questions on; who takes them answers when it likes.
+#[derive(Debug)]
+struct Asked(Sender<Answer>);
+
+impl Authenticator for Asked {
+    fn ask(&self, _: Authentication, answer: Answer) {
+        // Nobody takes them any more when the test is over.
+        let _ = self.0.send(answer);
+    }
+}
+
+/// The answers come while other connections do, so that the place of one that has left for another
+/// shard is taken in the same tick.
+#[test]
+fn everybody_of_a_crowd_is_let_in_whichever_shard_they_move_to() {
+    let (questions, asked) = channel();
+    let mut config = config(2, Settings::default());
+    config.authenticator = Arc::new(Asked(questions));
+    for listener in &mut config.listeners {
+        listener.policy = Arc::new(ListenerPolicy {
+            authenticate: true,
+            ..ListenerPolicy::clone(&listener.policy)
+        });
+    }
+    let node = run(config);
+    let answers = std::thread::spawn(move || {
+        while let Ok(answer) = asked.recv() {
+            answer.give(Authenticated::Accepted {
+                identity: Identity::anyone(),
+                known: 0,
+                data: None,
+            });
+        }
+    });
+    for round in 0..10 {
+        let mut clients: Vec<Client> = (0..50)
+            .map(|number| {
+                let mut client = node.tcp();
+                client.send(&connect(&format!("{round}-{number}"), 0x02, None));
+                client
+            })
+            .collect();
+        for client in &mut clients {
+            client.expect(&[0x20, 2, 0, 0]);
+        }
+    }
+    drop(node);
+    answers.join().unwrap();
+}
