@@ -5,10 +5,78 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use martlet_control::Control;
+use martlet_control::log_lines::LogLine;
 use martlet_control::logging::{Change, Levels, Logging};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
-use crate::extract::JsonBody;
+use crate::extract::{JsonBody, QueryOf};
+use crate::page;
 use crate::problem::Problem;
+
+/// Which lines of the log.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Wanted {
+    /// Those after this number: `next` of the answer before. Without it, the last ones.
+    after: Option<u64>,
+    /// At most so many.
+    #[param(minimum = 1, maximum = 1000, default = 100)]
+    limit: Option<usize>,
+    /// Of this level or a graver one: `error`, `warn`, `info`, `debug` or `trace`.
+    #[param(pattern = "^(error|warn|info|debug|trace)$")]
+    level: Option<String>,
+    /// With this text in them.
+    search: Option<String>,
+}
+
+/// Lines of the log.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct LogLinesView {
+    /// In order.
+    items: Vec<LogLine>,
+    /// Ask with it as `after` for what comes next.
+    next: u64,
+}
+
+/// The gravest first.
+const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
+
+/// The log
+///
+/// Its last lines, wherever else they go. What the levels leave out is not there either.
+#[utoipa::path(get, path = "/api/v1/logs", tag = "node", params(Wanted),
+    responses((status = 200, description = "Some lines", body = LogLinesView)))]
+pub(crate) async fn lines(
+    State(control): State<Arc<Control>>,
+    QueryOf(wanted): QueryOf<Wanted>,
+) -> Result<Json<LogLinesView>, Problem> {
+    let place = |level: &str| LEVELS.iter().position(|known| *known == level);
+    let least = match wanted.level.as_deref().map(place) {
+        None => LEVELS.len(),
+        Some(Some(place)) => place,
+        Some(None) => {
+            let detail = format!("expected one of {}", LEVELS.join(", "));
+            let problem = Problem::bad_request(format!("the query: level: {detail}"));
+            return Err(problem.of_parameter("level", detail));
+        }
+    };
+    let is_wanted = |line: &LogLine| {
+        place(&line.level).is_none_or(|place| place <= least)
+            && wanted.search.as_deref().is_none_or(|text| {
+                let mut fields = line.fields.values();
+                line.text.contains(text) || fields.any(|value| value.to_string().contains(text))
+            })
+    };
+    let limit = page::limit(wanted.limit)?;
+    let lines = &logging(&control)?.lines;
+    let (items, next) = match wanted.after {
+        Some(after) => lines.after(after, limit, is_wanted),
+        None => lines.last(limit, is_wanted),
+    };
+    Ok(Json(LogLinesView { items, next }))
+}
 
 /// Levels of the log
 ///

@@ -74,6 +74,7 @@ pub fn router(api: Api) -> Router {
         .add(Scoped(Scope::AclRead), routes!(explain::explain))
         .add(Scoped(Scope::EventsRead), routes!(events::events))
         .add(Scoped(Scope::ClientsRead), routes!(why::why))
+        .add(Scoped(Scope::NodeRead), routes!(logs::lines))
         .add(Scoped(Scope::NodeRead), routes!(logs::levels))
         .add(Scoped(Scope::NodeWrite), routes!(logs::change))
         .add(Scoped(Scope::NodeRead), routes!(traces::list))

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::log_lines::LogLines;
 use martlet_broker::TenantId;
 use martlet_codec::TopicFilter;
 use serde::{Deserialize, Serialize};
@@ -52,6 +53,8 @@ pub type Apply = Box<dyn Fn(&str) -> Result<(), String> + Send + Sync>;
 /// What is logged.
 pub struct Logging {
     apply: Apply,
+    /// The last lines.
+    pub lines: LogLines,
     state: Mutex<State>,
     /// There are traces; looked at for each event.
     traces: AtomicBool,
@@ -137,9 +140,10 @@ impl fmt::Debug for Logging {
 
 impl Logging {
     /// `level` is in force already; `apply` puts another in its place.
-    pub fn new(level: &str, apply: Apply) -> Arc<Self> {
+    pub fn new(level: &str, apply: Apply, lines: LogLines) -> Arc<Self> {
         Arc::new(Self {
             apply,
+            lines,
             state: Mutex::new(State {
                 level: level.to_owned(),
                 areas: BTreeMap::new(),
@@ -394,7 +398,10 @@ mod tests {
             *into.lock().expect("nobody panics") = filter.to_owned();
             Ok(())
         };
-        (Logging::new("info", Box::new(apply)), applied)
+        (
+            Logging::new("info", Box::new(apply), LogLines::default()),
+            applied,
+        )
     }
 
     fn change(level: &str, area: &str, client: &str, minutes: Option<u32>) -> Change {

@@ -20,7 +20,9 @@ pub struct FeedEvent<'a> {
     pub id: Id<'a>,
     /// Its number in this run of the node.
     pub seq: u64,
-    /// When, milliseconds since the Unix epoch.
+    /// When.
+    #[serde(rename = "at", serialize_with = "crate::rfc3339::serialize")]
+    #[schema(value_type = String, format = DateTime)]
     pub at_ms: u64,
     /// `connected`, `refused`, `published`, …
     pub kind: &'static str,

@@ -70,8 +70,7 @@ fn show(options: &EventsOptions) -> anyhow::Result<()> {
             return ControlFlow::Continue(());
         };
         // Those that tell of losses have no time.
-        let at_ms = event["at_ms"].as_i64();
-        if at_ms.is_some_and(|at_ms| since.is_some_and(|since| at_ms < since.as_millisecond())) {
+        if at(&event).is_some_and(|at| since.is_some_and(|since| at < since)) {
             return ControlFlow::Continue(());
         }
         let text = match options.admin.json {
@@ -141,7 +140,7 @@ fn moment(text: &str) -> anyhow::Result<Timestamp> {
 const SAID: &[&str] = &[
     "id",
     "seq",
-    "at_ms",
+    "at",
     "kind",
     "client_id",
     "user_name",
@@ -165,8 +164,7 @@ fn line(event: &Value, colours: bool) -> String {
         (true, false) => ("\x1b[2m", "\x1b[0m"),
         (false, _) => ("", ""),
     };
-    let at = event["at_ms"].as_i64();
-    let at = at.and_then(|at_ms| Timestamp::from_millisecond(at_ms).ok());
+    let at = at(event);
     let at = at
         .unwrap_or_else(Timestamp::now)
         .to_zoned(TimeZone::system());
@@ -204,6 +202,11 @@ fn line(event: &Value, colours: bool) -> String {
     line
 }
 
+/// When it was.
+fn at(event: &Value) -> Option<Timestamp> {
+    event["at"].as_str()?.parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -212,7 +215,7 @@ mod tests {
     #[test]
     fn a_line_says_who_what_where_and_why() {
         let event = json!({
-            "id": "r-7", "seq": 7, "at_ms": 1_700_000_000_123_i64, "kind": "publish_refused",
+            "id": "r-7", "seq": 7, "at": "2023-11-14T22:13:20.123Z", "kind": "publish_refused",
             "client_id": "sensor\u{1b}7", "user_name": "site", "claimed": true,
             "address": "10.0.0.7:4242", "topic": "a/b", "qos": 1, "retain": false,
             "why": "no rule permits it", "reason": "Not authorized",

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::Context as _;
+use martlet_control::log_lines::LogLines;
 use martlet_control::logging::Logging;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -53,6 +54,9 @@ pub(super) fn start(node: &NodeConfig) -> anyhow::Result<Log> {
     if let Some(file) = &file {
         layers.push(layer(node.log_format, file.clone(), false));
     }
+    let lines = LogLines::default();
+    let kept = lines.clone();
+    layers.push(layer(LogFormat::Json, move || kept.clone(), false));
     tracing_subscriber::registry()
         .with(layers)
         .with(filter)
@@ -62,7 +66,7 @@ pub(super) fn start(node: &NodeConfig) -> anyhow::Result<Log> {
         handle.reload(filter).map_err(|error| error.to_string())
     };
     Ok(Log {
-        logging: Logging::new(&node.log_level, Box::new(apply)),
+        logging: Logging::new(&node.log_level, Box::new(apply), lines),
         file,
     })
 }
