@@ -1,10 +1,12 @@
 """Users, devices and roles of a node's own tables: who is let in, what they may do, and how changes
 reach who is connected."""
 
+import hashlib
 import json
 import random
 import re
 import shlex
+import ssl
 import stat
 import subprocess
 import os
@@ -16,6 +18,7 @@ import martlet_process
 from conftest import need
 from paho_client import Client
 from test_access import mosquitto_passwd, publish, until
+from test_http_api import KEY, KEYS, ask
 from test_jwt import Signer
 from test_tls import Authority
 
@@ -368,6 +371,46 @@ def test_a_certificate_of_a_device_is_good_while_the_device_is(start, place, tmp
     assert may("d1", "d/d1/x") and not may("d1", "d/d2/x") and not may("d2", "d/d2/x")
     place.run("device", "set", "d1", "--status", "inactive")
     assert not may("d1", "d/d1/x")
+    place.run("device", "set", "d1", "--status", "active")
+    assert may("d1", "d/d1/x")
+    # Whom the tables have no more is nobody, however good the certificate is.
+    place.run("device", "rm", "d1")
+    assert not may("d1", "d/d1/x") and not may("d1", "anything")
+
+
+def test_of_a_device_with_registered_certificates_only_those_are_good(start, place, tmp_path):
+    authority = Authority(tmp_path / "ca")
+    server = authority.sign("server")
+    certificate, key = authority.sign("d1", usage="clientAuth")
+    node = start(settings=[f"tls.certificate={server[0]}", f"tls.key={server[1]}",
+                           f"tls.client_ca={authority.certificate}", "tls.client_certificates=required",
+                           "auth.certificate_user_name=common-name"], listen=["mqtts://127.0.0.1:0"], http=True,
+                 variables=KEYS)
+    options = ["--cafile", authority.certificate, "--cert", certificate, "--key", key]
+
+    def is_in():
+        return is_permitted(node, "d/d1/x", "-i", "d1", *options, port=node.port("mqtts"))
+
+    def call(method, path, body=None, expect=(200, 201, 204)):
+        headers = {"X-API-Key": KEY, "Content-Type": "application/json"}
+        status, _, answer = ask(node, f"/api/v1/devices{path}", method, headers, json.dumps(body).encode() if body else None)
+        assert status in expect, answer
+        return json.loads(answer) if answer else None
+
+    call("POST", "", {"id": "d1"})
+    assert is_in(), "none is registered"
+    call("POST", "/d1/credentials", {"name": "another", "fingerprint": "00" * 32})
+    assert not is_in(), "another one is"
+    with open(certificate, encoding="ascii") as pem:
+        fingerprint = hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem.read())).hexdigest()
+    own = call("POST", "/d1/credentials", {"name": "own", "fingerprint": fingerprint})
+    assert is_in()
+    for one in call("GET", "/d1/credentials")["items"]:
+        if one["id"] != own["id"] and one["kind"] == "certificate":
+            call("DELETE", f"/d1/credentials/{one['id']}")
+    assert is_in()
+    call("DELETE", f"/d1/credentials/{own['id']}")
+    assert not is_in(), "it was revoked, and none is registered instead"
 
 
 def test_an_order_that_leaves_the_tables_out_is_told_and_opens_nothing(start, place):

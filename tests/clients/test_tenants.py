@@ -39,8 +39,8 @@ class Device:
         self.client.loop_start()
         assert self.connected.wait(DEADLINE_SECS)
 
-    def _on_connect(self, _client, _data, _flags, code, _properties):
-        self.code = code
+    def _on_connect(self, _client, _data, flags, code, _properties):
+        self.code, self.session_present = code, flags.session_present
         self.connected.set()
 
     def _on_message(self, _client, _data, message):
@@ -302,6 +302,40 @@ def test_events_are_of_the_team_that_asks(node, teams):
         call(node, "GET", f"/api/v1/events?team={ask_other}", key=key, expect=403)
     assert len(listed(KEY)) == len(streamed(KEY)) == 2
     assert len({one["tenant"] for one in streamed(KEY)}) == 2
+
+
+def test_a_team_reaches_no_device_without_one_and_nobody_elses_people(node, teams):
+    """Whatever team it names: another's, none, or one that there is not."""
+    common = call(node, "POST", "/api/v1/devices", {"id": "common"})
+    key = teams["north"]["key"]
+    for named in ("x", teams["south"]["id"], "-", "%20"):
+        for method, path, body in (("POST", "/rotate", {}), ("GET", "", None), ("DELETE", "", None),
+                                   ("PATCH", "", {"type": "free"}), ("GET", "/configuration", None),
+                                   ("POST", "/credentials", {"name": "mine"}), ("POST", "/purge", None)):
+            call(node, method, f"/api/v1/devices/common{path}?team={named}", body, key=key, expect=403)
+    client = Device(node, "common", "common", common["secret"])
+    assert client.code == 0
+    client.close()
+    # Somebody of one team who has a say in the other: not the first team's to change.
+    call(node, "POST", "/api/v1/users", {"name": "bob", "password": "0123456789"}, key=key)
+    call(node, "PUT", f"/api/v1/teams/{teams['south']['id']}/members/bob", {"role": "administrator"})
+    call(node, "PUT", "/api/v1/users/bob/password", {"password": "9876543210"}, key=key, expect=422)
+    # And nobody is brought over from another.
+    call(node, "POST", "/api/v1/users", {"name": "carol", "password": "0123456789"}, key=teams["south"]["key"])
+    call(node, "PUT", f"/api/v1/teams/{teams['north']['id']}/members/carol", {"role": "viewer"}, key=key, expect=422)
+
+
+def test_who_has_the_name_of_a_device_that_is_no_more_gets_nothing_of_it(node, teams):
+    key = teams["north"]["key"]
+    first = device(node, teams["north"]["reader"], kept_secs=600)
+    first.subscribe("#")
+    first.close()
+    call(node, "DELETE", "/api/v1/devices/reader", key=key)
+    call(node, "POST", "/api/v1/devices/reader/purge", key=key)
+    made = call(node, "POST", "/api/v1/devices", {"id": "reader", "type": "free"}, key=key)
+    again = device(node, made, clean=False, kept_secs=600)
+    assert again.code == 0 and not again.session_present
+    again.close()
 
 
 # What the other team guesses, and what it never says.

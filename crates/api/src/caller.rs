@@ -74,7 +74,7 @@ pub(crate) async fn identify(
     if is_open {
         return Ok(Caller::known(Principal::anonymous(Scopes::NONE)));
     }
-    if is_unclaimed(api, connection).await {
+    if !is_forwarded(parts) && is_unclaimed(api, connection).await {
         return Ok(Caller::known(Principal::anonymous(Scopes::all())));
     }
     Err(unknown(
@@ -108,6 +108,20 @@ async fn by_session(api: &Api, cookie: &[u8]) -> Result<Option<Caller>, Problem>
         principal: principal_of(&account),
         session: Some(session),
     }))
+}
+
+/// It has come by a proxy, so whoever asks is not known to be on this machine.
+fn is_forwarded(parts: &Parts) -> bool {
+    let by_proxies = [
+        "forwarded",
+        "via",
+        "x-forwarded-for",
+        "x-forwarded-host",
+        "x-real-ip",
+    ];
+    by_proxies
+        .iter()
+        .any(|name| parts.headers.contains_key(*name))
 }
 
 /// Nobody can administer the node yet, and only this machine can reach it. Where nobody knows, it

@@ -161,7 +161,7 @@ mod tests {
         assert_eq!(lines.after(2, 10, |_| true), (Vec::new(), 2));
         (0..LINES + 5).for_each(|number| write(&number.to_string()));
         let (found, last) = lines.after(0, 3, |line| line.text.ends_with('9'));
-        assert_eq!((found[0].text.as_str(), last), ("9", 31));
+        assert_eq!((found[0].text.as_str(), last), ("9", 32));
         assert_eq!(lines.last(usize::MAX, |_| true).0.len(), LINES);
     }
 }

@@ -87,6 +87,14 @@ fn is_fault(error: &RegistryError) -> bool {
     )
 }
 
+/// Where the database was at fault nobody knows in the middle of what the connection is: SQLite,
+/// for one, ends a transaction by itself when the disk is full.
+fn forget_broken<T>(opened: &mut Opened, done: &Result<T, RegistryError>) {
+    if done.as_ref().is_err_and(is_fault) {
+        *opened = Opened::Not;
+    }
+}
+
 /// How the tables are kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TablesSettings {
@@ -157,6 +165,7 @@ impl Tables {
             Ok(registry) => work(registry).await,
             Err(error) => Err(error),
         };
+        forget_broken(&mut opened, &done);
         drop(opened);
         self.tell_health(done.as_ref().err());
         Ok(done?)
@@ -265,6 +274,7 @@ impl Tables {
             Ok(registry) => work(registry).await,
             Err(error) => Err(error),
         };
+        forget_broken(&mut writer, &done);
         drop(writer);
         self.tell_health(done.as_ref().err());
         // What failed in the middle may have changed something.
@@ -417,7 +427,9 @@ async fn account(registry: &mut Registry, user: User) -> Result<Option<Account>,
     if !user.enabled || user.deleted_ms > 0 {
         return Ok(None);
     }
-    let generation = u64::try_from(user.revision).unwrap_or(0);
+    // Another user of the name is not this one, though its revision is the same.
+    let made = u64::try_from(user.created_ms).unwrap_or(0) << 20;
+    let generation = made.wrapping_add(u64::try_from(user.revision).unwrap_or(0));
     let name = user.name;
     if let Some(role) = role_of(user.api_role) {
         return Ok(Some(Account {
@@ -443,6 +455,21 @@ async fn account(registry: &mut Registry, user: User) -> Result<Option<Account>,
         team: Some(team),
         generation,
     }))
+}
+
+/// What the owner of a key may do: by a role for everybody, or by theirs in the key's team. Who has
+/// neither has no use of a key.
+async fn scopes_of(
+    registry: &mut Registry,
+    owner: &str,
+    team: &str,
+) -> Result<Scopes, RegistryError> {
+    let user = registry.user(&Scope::All, owner).await?;
+    let own = role_of(user.api_role).map_or(Scopes::NONE, Role::scopes);
+    let of_team = registry.teams_of(owner).await?.into_iter();
+    let of_team = of_team.filter(|member| member.team == team);
+    let of_team = of_team.filter_map(|member| role_of(member.role));
+    Ok(of_team.fold(own, |all, role| all.or(role.scopes())))
 }
 
 /// The tenant that is a team's own; the common one, if it owns none.
@@ -536,14 +563,18 @@ impl Directory for Arc<Tables> {
                         "" => TenantId::default(),
                         team => tenant_of(registry, team).await?,
                     };
-                    Ok(Some((key, tenant)))
+                    let most = match &*key.owner {
+                        "" => Scopes::all(),
+                        owner => scopes_of(registry, owner, &key.team).await?,
+                    };
+                    Ok(Some((key, tenant, most)))
                 })
             });
-            Ok(found.await?.map(|(key, tenant)| {
+            Ok(found.await?.map(|(key, tenant, most)| {
                 self.notes.use_key(&key.id);
                 let names = key.scopes.iter();
                 let scopes = names.filter_map(|name| Scopes::parse(name).ok());
-                let scopes = scopes.fold(Scopes::NONE, Scopes::or);
+                let scopes = scopes.fold(Scopes::NONE, Scopes::or).and(most);
                 let team = (!key.team.is_empty()).then_some(key.team);
                 Principal {
                     kind: PrincipalKind::ApiKey { id: key.id },

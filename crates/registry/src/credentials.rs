@@ -467,12 +467,17 @@ async fn revoke_one(
     .await
 }
 
-/// Credentials of a device that are not revoked.
+/// When a credential ended that is over, whenever that was.
+pub(crate) const OVER_MS: i64 = 1;
+
+/// Credentials of a device that are not revoked; certificates that are, too, as over: whoever has
+/// had any is let in by no other.
 pub(crate) async fn rows_of(
     on: &mut AnyConnection,
     device: i64,
 ) -> Result<Vec<CredentialRow>, Fault> {
-    let sql = "SELECT * FROM device_credentials WHERE device = $1 AND revoked_ms = 0";
+    let sql = "SELECT * FROM device_credentials WHERE device = $1 AND \
+               (revoked_ms = 0 OR kind = 'certificate')";
     let rows = sqlx::query(sql).bind(device).fetch_all(on).await?;
     let read = |row: &AnyRow| {
         let credential = read_credential(row)?;
@@ -480,7 +485,10 @@ pub(crate) async fn rows_of(
             device,
             kind: credential.kind,
             digest: row.try_get("digest")?,
-            expires_ms: credential.expires_ms,
+            expires_ms: match row.try_get::<i64, _>("revoked_ms")? {
+                0 => credential.expires_ms,
+                _ => OVER_MS,
+            },
         })
     };
     rows.iter().map(read).collect()

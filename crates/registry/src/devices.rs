@@ -914,6 +914,8 @@ async fn taken(work: &mut Work<'_>, rows: &[Row]) -> Result<HashMap<(i64, String
         let name: String = row.try_get("name")?;
         let why =
             format!("there is a user {name}, and a device's id is its user name: choose another");
+        // Names of users are nobody else's in the common tenant either, wherever they are.
+        taken.insert((0, name.clone()), why.clone());
         taken.insert((row.try_get("tenant")?, name), why);
     }
     Ok(taken)

@@ -611,6 +611,13 @@ impl Snapshot {
         self.check_credential(tenant, id, client_id, shown, now_ms)
     }
 
+    /// Certificates of the device are registered, or were: only such a one is its own.
+    pub fn has_certificates(&self, tenant: u32, id: &str) -> bool {
+        let is_one = |credential: &Credential| credential.kind == CredentialKind::Certificate;
+        let device = self.device(tenant, id);
+        device.is_some_and(|device| device.credentials.iter().any(is_one))
+    }
+
     fn check_credential(
         &self,
         tenant: u32,
@@ -632,7 +639,7 @@ impl Snapshot {
         };
         if !credential.is_good(now_ms) {
             return Some(Err(Refusal::NotNow(format!(
-                "this credential of the device {id} has expired"
+                "this credential of the device {id} has expired, or is revoked"
             ))));
         }
         let admitted = self.admits(tenant, id, client_id);
@@ -692,6 +699,30 @@ impl Snapshot {
     pub fn no_longer_valid(&self, tenant: u32, newer: &Self) -> Vec<&str> {
         let is_gone = |name: &&str| self.is_gone(tenant, newer, name);
         self.names(tenant).filter(is_gone).collect()
+    }
+
+    /// Devices that these tables have and newer ones have not, by tenant and id; of these names
+    /// alone, if any are given.
+    pub fn devices_gone(&self, newer: &Self, of: Option<&[Arc<str>]>) -> Vec<(u32, Arc<str>)> {
+        let tenants = self.tenants().chain([crate::COMMON_TENANT]);
+        let mut gone = Vec::new();
+        for tenant in tenants {
+            let is_gone = |id: &&Arc<str>| {
+                self.device(tenant, id).is_some() && newer.device(tenant, id).is_none()
+            };
+            let found: Vec<_> = match (of, self.devices.get(&tenant)) {
+                (Some(names), _) => names.iter().filter(is_gone).cloned().collect(),
+                (None, Some(all)) => all
+                    .iter()
+                    .map(|(id, _)| id)
+                    .filter(is_gone)
+                    .cloned()
+                    .collect(),
+                (None, None) => Vec::new(),
+            };
+            gone.extend(found.into_iter().map(|id| (tenant, id)));
+        }
+        gone
     }
 
     /// Whether that is so of this user or device.
@@ -870,8 +901,9 @@ async fn each_credential(
     mut take: impl FnMut(CredentialRow) -> Result<(), Fault>,
 ) -> Result<(), Fault> {
     let sql = "SELECT string_agg(CAST(device AS TEXT) || $1 || kind || $1 || digest || $1 || \
-               CAST(expires_ms AS TEXT), $2) AS lines FROM device_credentials \
-               WHERE revoked_ms = 0 GROUP BY device % 64";
+               CAST(CASE WHEN revoked_ms > 0 THEN 1 ELSE expires_ms END AS TEXT), $2) AS lines \
+               FROM device_credentials WHERE revoked_ms = 0 OR kind = 'certificate' \
+               GROUP BY device % 64";
     let take = |[device, kind, digest, expires_ms]: [&str; 4]| {
         let of = || {
             damaged(

@@ -9,7 +9,7 @@ use crate::database::Work;
 use crate::rule_sets::check_name;
 use crate::secret;
 use crate::sql::{Fault, clean};
-use crate::users::expect_user;
+use crate::users::{expect_user, has_a_say_elsewhere};
 use crate::{Actor, ApiRole, Registry, RegistryError, Scope, check_text, expect_revision};
 
 /// A team.
@@ -569,6 +569,22 @@ async fn set_one_member(
 ) -> Result<(), Fault> {
     find(&mut work.all, &work.actor.scope, team, false).await?;
     expect_user(&mut work.all, &Scope::All, user).await?;
+    if let (Some(own), Some(_)) = (work.actor.scope.team().map(str::to_owned), role) {
+        // What somebody is in one team decides what they see: no other team brings them over.
+        let sql = "SELECT name FROM users WHERE name = $1 AND team = $2 AND api_role = 'none'";
+        let query = sqlx::query_scalar::<_, String>(sql).bind(user.to_owned());
+        let at_home = query
+            .bind(own.clone())
+            .fetch_optional(&mut *work.all)
+            .await?;
+        if at_home.is_none() || has_a_say_elsewhere(&mut work.all, user, &own).await? {
+            let why = format!(
+                "{user} is not at home in the team, or has a role elsewhere: who sees all teams adds \
+                 them"
+            );
+            return Err(RegistryError::Refused(why).into());
+        }
+    }
     let gone = sqlx::query("DELETE FROM team_members WHERE team = $1 AND user_name = $2");
     let gone = gone.bind(team.to_owned()).bind(user.to_owned());
     gone.execute(&mut *work.all).await?;

@@ -532,14 +532,29 @@ async fn find_own(
     deleted: bool,
 ) -> Result<User, Fault> {
     let user = find(on, scope, name, deleted).await?;
-    let is_own = |team: &str| user.team == team && user.api_role == ApiRole::None;
-    match scope.team().is_none_or(is_own) {
+    let Some(team) = scope.team() else {
+        return Ok(user);
+    };
+    let is_own = user.team == team && user.api_role == ApiRole::None;
+    match is_own && !has_a_say_elsewhere(on, name, team).await? {
         true => Ok(user),
         false => Err(RegistryError::Refused(format!(
             "{name} is in the team, and changed by who sees all teams"
         ))
         .into()),
     }
+}
+
+/// Somebody has a role in another team than this one.
+pub(crate) async fn has_a_say_elsewhere(
+    on: &mut AnyConnection,
+    user: &str,
+    team: &str,
+) -> Result<bool, Fault> {
+    let sql = "SELECT user_name FROM team_members WHERE user_name = $1 AND team <> $2 LIMIT 1";
+    let query = sqlx::query_scalar::<_, String>(sql).bind(user.to_owned());
+    let found = query.bind(team.to_owned()).fetch_optional(on).await?;
+    Ok(found.is_some())
 }
 
 /// Who sees one team only gives nobody more than that: no role of all teams, and without a tenant

@@ -43,15 +43,26 @@ impl Asking {
         }
     }
 
-    /// The same, who looks at one team only: they may, if they see everybody's or that is theirs.
-    pub(crate) fn within(mut self, team: Option<&str>) -> Self {
-        if let Some(team) = team {
-            self.actor.scope = match self.actor.scope {
-                Scope::Team(own) if own != team => Scope::Team(String::new()),
-                _ => Scope::Team(team.to_owned()),
-            };
+    /// The same, who looks at one team only.
+    ///
+    /// # Errors
+    /// They do not see everybody's, and that is not theirs; or it is the id of no team.
+    pub(crate) fn within(mut self, team: Option<&str>) -> Result<Self, Problem> {
+        let Some(team) = team else {
+            return Ok(self);
+        };
+        if team.is_empty() || team.contains(char::is_control) {
+            let problem = Problem::bad_request(format!("{team:?} is the id of no team"));
+            return Err(problem.of_parameter("team", "no team"));
         }
-        self
+        if let Scope::Team(own) = &self.actor.scope
+            && own != team
+        {
+            let detail = format!("who asks sees the team {own} alone");
+            return Err(Problem::new(ProblemKind::Forbidden, detail));
+        }
+        self.actor.scope = Scope::Team(team.to_owned());
+        Ok(self)
     }
 
     /// Nobody gives more than they have.

@@ -433,7 +433,7 @@ pub(crate) async fn summary(
     asking: Asking,
     QueryOf(of): QueryOf<OfTeam>,
 ) -> Result<axum::Json<Summary>, Problem> {
-    let scope = asking.within(of.team.as_deref()).scope();
+    let scope = asking.within(of.team.as_deref())?.scope();
     let found = api.tables()?.read(move |registry| {
         Box::pin(async move {
             let mut all = Vec::new();
@@ -527,7 +527,7 @@ pub(crate) async fn show(
     PathOf(id): PathOf<String>,
     QueryOf(of): QueryOf<OfTeam>,
 ) -> Result<Response, Problem> {
-    let scope = asking.within(of.team.as_deref()).scope();
+    let scope = asking.within(of.team.as_deref())?.scope();
     let found = api.tables()?.read(move |registry| {
         Box::pin(async move { registry.device(&scope, DeviceRef::Id(&id)).await })
     });
@@ -555,7 +555,7 @@ pub(crate) async fn change(
     JsonBody(body): JsonBody<DeviceChangeBody>,
 ) -> Result<Response, Problem> {
     let (expected, change) = (expected(&headers)?, body.change()?);
-    let actor = asking.within(of.team.as_deref()).actor;
+    let actor = asking.within(of.team.as_deref())?.actor;
     let changed = api.tables()?.change(move |registry| {
         Box::pin(async move {
             registry
@@ -582,7 +582,7 @@ pub(crate) async fn delete(
     headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
     let expected = expected_if_any(&headers)?;
-    let actor = asking.within(of.team.as_deref()).actor;
+    let actor = asking.within(of.team.as_deref())?.actor;
     let deleted = api.tables()?.change(move |registry| {
         Box::pin(async move {
             registry
@@ -607,7 +607,7 @@ pub(crate) async fn restore(
     PathOf(id): PathOf<String>,
     QueryOf(of): QueryOf<OfTeam>,
 ) -> Result<Response, Problem> {
-    let actor = asking.within(of.team.as_deref()).actor;
+    let actor = asking.within(of.team.as_deref())?.actor;
     let restored = api.tables()?.change(move |registry| {
         Box::pin(async move { registry.restore_device(&actor, DeviceRef::Id(&id)).await })
     });
@@ -627,7 +627,7 @@ pub(crate) async fn purge(
     PathOf(id): PathOf<String>,
     QueryOf(of): QueryOf<OfTeam>,
 ) -> Result<StatusCode, Problem> {
-    let actor = asking.within(of.team.as_deref()).actor;
+    let actor = asking.within(of.team.as_deref())?.actor;
     let purged = api.tables()?.change(move |registry| {
         Box::pin(async move { registry.purge_device(&actor, DeviceRef::Id(&id)).await })
     });

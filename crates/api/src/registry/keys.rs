@@ -168,7 +168,14 @@ pub(crate) async fn create(
         name: body.name,
         scopes: body.scopes,
         team: body.team,
-        owner: body.owner,
+        // Theirs who adds it, unless it is said: it opens no more than they may.
+        owner: match (
+            body.owner.is_empty(),
+            asking.actor.who.strip_prefix("user:"),
+        ) {
+            (true, Some(user)) => user.to_owned(),
+            _ => body.owner,
+        },
         expires_ms: time("/expires_at", body.expires_at.as_deref())?,
     };
     let made = api.tables()?.note(move |registry| {

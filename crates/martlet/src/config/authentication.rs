@@ -257,7 +257,7 @@ impl<'a> Doors<'a> {
         };
         // Who is removed from the tables may have a certificate that is good for long.
         let has_acl = !self.text(table, "acl_file").is_empty();
-        let is_strict = table.is_none() && self.effective.text("auth.registry") == "on" && !has_acl;
+        let is_strict = registry.is_some() && !has_acl;
         let names = CertificateNames::new(field, people.clone(), registry);
         Some(Arc::new(names.of_registry_alone(is_strict)))
     }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use martlet_broker::{Command, ListenerPolicy, Revocation};
+use martlet_broker::{Command, ListenerPolicy, Revocation, TenantId};
 use martlet_control::authentication::Gate;
 use martlet_control::tables::Tables;
 use martlet_control::{Control, ReloadOf, Reloaded};
@@ -212,11 +212,30 @@ impl Reload {
             bans,
         } = changed;
         names.sort_unstable();
+        let policy = self.gate.policy();
+        let older = policy.tables();
+        let gone = older.map(|older| older.devices_gone(&tables, Some(&names)));
         let (book, revocations) = self.gate.set_tables(&tables, &names);
         let users = names.into();
         let revoked = self.tell_shards(&Command::SetRulesOf { book, users }, revocations);
         self.end_banned(bans);
+        self.end_sessions(gone.unwrap_or_default());
         revoked
+    }
+
+    /// Devices that are no more leave nothing behind, for whoever has the name next.
+    fn end_sessions(&self, gone: Vec<(u32, Arc<str>)>) {
+        if gone.is_empty() {
+            return;
+        }
+        let control = Arc::clone(&self.control);
+        tokio::spawn(async move {
+            for (tenant, id) in gone {
+                if let Err(error) = control.end_session(TenantId(tenant), &id).await {
+                    warn!(%error, device = &*id, "the session of a device that is no more is there yet");
+                }
+            }
+        });
     }
 
     fn end_banned(&self, bans: Vec<Ban>) {
@@ -322,10 +341,14 @@ impl Reload {
         let anonymous = node.lets_anonymous_in();
         if let Some(policy) = node.policy {
             let both = policy.tables().zip(self.tables_held());
+            let gone = both
+                .as_ref()
+                .map(|(newer, older)| older.devices_gone(newer, None));
             let bans = both.map_or_else(Vec::new, |(newer, older)| newer.new_bans(&older));
             let revocations = self.gate.set_policy(Arc::clone(&policy));
             done.revoked = self.tell_shards(&Command::SetRules(policy), revocations);
             self.end_banned(bans);
+            self.end_sessions(gone.unwrap_or_default());
         }
         self.ask_at(&node.listeners);
         self.control.set_anonymous(anonymous);

@@ -3,11 +3,12 @@
 use std::any::Any;
 use std::sync::Arc;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use martlet_broker::{Authentication, Identity, Proof, Rules, Voucher, Whose};
 use martlet_certificates::{NameFrom, ends_secs, user_name};
-use martlet_registry::{COMMON_TENANT, Snapshot};
+use martlet_registry::{COMMON_TENANT, Refusal, Snapshot};
 
-use super::registry::refused;
+use super::registry::{refused, wall_ms};
 use super::{People, known, vouchers};
 use crate::authentication::policy::of_kind;
 use crate::authentication::{Finding, Knowledge, Looking, Place, Source};
@@ -67,6 +68,27 @@ impl CertificateNames {
         }
     }
 
+    /// When the credential ends that this certificate is, 0 for never; of a device of which none is
+    /// registered any will do that names it.
+    fn registered(
+        &self,
+        registry: &Snapshot,
+        name: &str,
+        asked: &Authentication,
+    ) -> Result<i64, Refusal> {
+        let Some(certificate) = &asked.certificate else {
+            return Ok(0);
+        };
+        if !registry.has_certificates(self.tenant, name) {
+            return Ok(0);
+        }
+        let mut fingerprint = [0; 32];
+        fingerprint.copy_from_slice(digest(&SHA256, certificate).as_ref());
+        let id = &*asked.client_id;
+        let found = registry.check_certificate(self.tenant, name, id, &fingerprint, wall_ms());
+        found.unwrap_or(Ok(0))
+    }
+
     fn voucher(&self) -> Voucher {
         vouchers::voucher_of("certificates", &[format!("{:?}", self.field).as_bytes()])
     }
@@ -100,15 +122,25 @@ impl CertificateNames {
                          tables"
                     ));
                 }
+                let credential_ends =
+                    match registry.map(|known| self.registered(known, name, asked)) {
+                        Some(Err(refusal)) => return refused(refusal),
+                        Some(Ok(ends_ms)) => ends_ms,
+                        None => 0,
+                    };
                 let rules = self.rules(name);
                 let Finding::Known(identity) = known(asked, name.into(), rules) else {
                     return Finding::Stranger;
                 };
                 // As long as the certificate.
                 let ends_secs = ends_secs(certificate).unwrap_or(1);
+                let ends_ms = ends_secs.saturating_mul(1000).max(1);
                 Finding::Known(Identity {
                     proof: Proof::Certificate,
-                    expires_wall_ms: ends_secs.saturating_mul(1000).max(1),
+                    expires_wall_ms: match u64::try_from(credential_ends) {
+                        Ok(0) | Err(_) => ends_ms,
+                        Ok(earlier) => ends_ms.min(earlier),
+                    },
                     voucher: self.voucher(),
                     ..identity
                 })
