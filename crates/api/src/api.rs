@@ -169,8 +169,7 @@ impl Api {
 
     /// Nobody can administer the node yet: listeners on loopback are open to this machine.
     pub async fn is_unclaimed(&self) -> bool {
-        self.settings.keys.is_empty()
-            && matches!(self.directory.has_administrator().await, Ok(false))
+        self.settings.keys.is_empty() && matches!(self.directory.is_claimed().await, Ok(false))
     }
 
     /// Pages of lists.

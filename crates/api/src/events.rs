@@ -261,6 +261,7 @@ async fn page(
             })
             && (wanted.trouble != Some(true) || entry.is_trouble())
     };
+    control.settle_events().await;
     let limit = wanted.limit.unwrap_or(LIMIT_DEFAULT).clamp(1, LIMIT_MAX);
     let mut from = match (wanted.from, wanted.tail) {
         (Some(from), _) => from,

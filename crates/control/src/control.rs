@@ -32,6 +32,8 @@ use crate::store::{PinnedStore, StoreSize, StoreState};
 
 /// How long shards may take to answer: they answer within a tick, so this is a stalled node.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// Events are on their way for so long at most, unless there are more than can be taken.
+const SETTLED_WITHIN: Duration = Duration::from_millis(500);
 /// So long after a ban it is looked again who is connected.
 const BANNED_AGAIN: Duration = Duration::from_millis(500);
 /// How long a probe of the node's health waits for them.
@@ -52,6 +54,8 @@ pub trait Shards: Send + Sync + 'static {
     fn clients_by_listener(&self) -> Vec<u32>;
     /// Events that nobody took in time.
     fn events_dropped(&self) -> u64;
+    /// Events that shards have told since the start, taken or not.
+    fn events_told(&self) -> u64;
     /// How long messages were under way inside the node, by shard.
     fn latencies(&self) -> Vec<Latencies>;
     /// How the message store is; none if all is kept in memory.
@@ -117,6 +121,8 @@ pub struct Control {
     pub health: Health,
     /// What happened of late.
     pub journal: Journal,
+    /// Events that have gone to it and to the feed.
+    events_taken: watch::Sender<u64>,
     /// What happens now.
     pub feed: Arc<Feed>,
     /// Who is connected.
@@ -213,6 +219,7 @@ impl Control {
         Self {
             shards,
             feed: Arc::new(feed),
+            events_taken: watch::Sender::new(0),
             presence: Presence::new(&info.listeners),
             history: History::default(),
             push: OnceLock::new(),
@@ -437,7 +444,9 @@ impl Control {
                 self.journal.write(told.clone());
             }
         }
+        let count = events.len() as u64;
         self.feed.write(events.drain(..), lost, &self.presence);
+        self.events_taken.send_modify(|taken| *taken += count);
     }
 
     /// From now on this gate says who is let in.
@@ -567,6 +576,17 @@ impl Control {
     /// How long messages were under way inside the node, by shard.
     pub fn latencies(&self) -> Vec<Latencies> {
         self.shards.latencies()
+    }
+
+    /// Waits until what has happened up to now is in the journal and the feed, where it comes a few
+    /// milliseconds later. Who cannot wait any longer goes by what is there.
+    pub async fn settle_events(&self) {
+        // A shard that answers has told of what it did before.
+        let _ = self.session_rules("").await;
+        let told = self.shards.events_told();
+        let mut taken = self.events_taken.subscribe();
+        let waiting = taken.wait_for(|taken| *taken >= told);
+        let _ = tokio::time::timeout(SETTLED_WITHIN, waiting).await;
     }
 
     /// Events that were dropped because nobody took them in time.

@@ -95,6 +95,11 @@ pub trait Directory: Send + Sync + 'static {
     /// Somebody may administer the node already.
     fn has_administrator(&self) -> Looked<'_, bool>;
 
+    /// The same, or somebody else has what an administrator has, as a key.
+    fn is_claimed(&self) -> Looked<'_, bool> {
+        self.has_administrator()
+    }
+
     /// Makes the first one. Of two at once one succeeds.
     fn make_first_administrator<'a>(
         &'a self,

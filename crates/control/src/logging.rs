@@ -283,6 +283,10 @@ impl Logging {
     }
 
     fn set_level(&self, level: &str) -> Result<(), String> {
+        // Else it would be the name of an area, and all others were silent.
+        if !level.contains(['=', ',']) && !LEVELS.contains(&level) {
+            return Err(format!("{level:?} is no level: {}", LEVELS.join(", ")));
+        }
         let mut state = self.lock();
         let before = std::mem::replace(&mut state.level, level.to_owned());
         let applied = (self.apply)(&state.filter());

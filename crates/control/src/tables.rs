@@ -23,8 +23,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use martlet_broker::TenantId;
 use martlet_registry::{
-    Actor, ApiRole, AuditLine, Location, NewAuditEntry, NewUser, Registry, RegistryError, Renewed,
-    Scope, Snapshot, User,
+    Actor, ApiKey, ApiRole, AuditLine, Location, NewAuditEntry, NewUser, Registry, RegistryError,
+    Renewed, Scope, Snapshot, User,
 };
 use tokio::runtime::Handle;
 use tokio::sync::Mutex;
@@ -127,6 +127,8 @@ pub struct Tables {
     notes: Notes,
     /// Once there was an administrator, the node is never open again before a restart.
     is_claimed: AtomicBool,
+    /// The same of a key of an administrator's.
+    is_keyed: AtomicBool,
 }
 
 impl Tables {
@@ -141,6 +143,7 @@ impl Tables {
             follower: Mutex::default(),
             notes: Notes::default(),
             is_claimed: AtomicBool::new(false),
+            is_keyed: AtomicBool::new(false),
         }
     }
 
@@ -496,6 +499,16 @@ async fn has_administrator(registry: &mut Registry) -> Result<bool, RegistryErro
     Ok(users.iter().any(is_one))
 }
 
+/// There is, or was, a key that may do everything.
+async fn has_administrators_key(registry: &mut Registry) -> Result<bool, RegistryError> {
+    let keys = registry.api_keys(&Scope::All).await?;
+    let is_one = |key: &ApiKey| {
+        let mut scopes = key.scopes.iter();
+        key.team.is_empty() && scopes.any(|scope| Scopes::parse(scope) == Ok(Scopes::all()))
+    };
+    Ok(keys.iter().any(is_one))
+}
+
 /// Who somebody was, as the audit log has it: by which kind of name.
 pub fn by_what(kind: &PrincipalKind) -> &'static str {
     match kind {
@@ -620,6 +633,20 @@ impl Directory for Arc<Tables> {
                 Box::pin(async move { account_named(registry, &name).await })
             });
             Ok(found.await?)
+        })
+    }
+
+    fn is_claimed(&self) -> Looked<'_, bool> {
+        Box::pin(async move {
+            if self.is_keyed.load(Ordering::Relaxed) || self.has_administrator().await? {
+                return Ok(true);
+            }
+            let found = self.read(|registry| Box::pin(has_administrators_key(registry)));
+            let found = found.await?;
+            if found {
+                self.is_keyed.store(true, Ordering::Relaxed);
+            }
+            Ok(found)
         })
     }
 

@@ -41,6 +41,8 @@ struct Waiting {
     /// Somebody sleeps until there are some.
     is_awaited: bool,
     senders: usize,
+    /// How many there ever were.
+    put: u64,
 }
 
 /// A queue for so many events: messages and packets take half of it at most.
@@ -92,6 +94,7 @@ impl EventSender {
                 has_room
             });
         }
+        waiting.put += events.len() as u64;
         waiting.events.append(events);
         let is_awaited = std::mem::take(&mut waiting.is_awaited);
         drop(waiting);
@@ -150,6 +153,11 @@ impl Queue {
 }
 
 impl Events {
+    /// How many were handed over since the start, taken or not.
+    pub fn put(&self) -> u64 {
+        self.queue.lock().put
+    }
+
     /// The next event; none when the reactors are gone.
     pub fn recv(&self) -> Option<Event> {
         self.recv_until(None).ok()

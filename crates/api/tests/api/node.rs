@@ -158,6 +158,10 @@ impl Shards for Lone {
         Vec::new()
     }
 
+    fn events_told(&self) -> u64 {
+        0
+    }
+
     fn events_dropped(&self) -> u64 {
         0
     }

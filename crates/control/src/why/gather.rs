@@ -29,6 +29,7 @@ impl Control {
     /// # Errors
     /// If a shard does not answer in time.
     pub async fn facts(&self, question: &Question) -> Result<Facts, ControlError> {
+        self.settle_events().await;
         let name = &*question.name;
         let runs = self.journal.runs_of(TenantId::default(), name);
         // A user name stands for the client that came by it last.

@@ -617,6 +617,10 @@ impl Shards for ReactorShards {
         self.running.stats().events_dropped
     }
 
+    fn events_told(&self) -> u64 {
+        self.running.events().put()
+    }
+
     fn latencies(&self) -> Vec<Latencies> {
         let bounds = LATENCY_BOUNDS_US.iter().map(|us| *us as f64 / 1e6);
         let bounds: Vec<f64> = bounds.chain([f64::INFINITY]).collect();
