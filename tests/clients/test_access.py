@@ -20,11 +20,11 @@ from test_tls import Authority
 DEADLINE_SECS = 10
 
 
-def until(condition, what):
+def until(condition, what, within=DEADLINE_SECS):
     """Waits until something is true that has no event of its own."""
-    deadline = time.monotonic() + DEADLINE_SECS
+    deadline = time.monotonic() + within
     while not condition():
-        assert time.monotonic() < deadline, f"{what}: not within {DEADLINE_SECS} s"
+        assert time.monotonic() < deadline, f"{what}: not within {within} s"
         time.sleep(0.02)
 
 

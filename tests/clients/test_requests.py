@@ -8,18 +8,9 @@ import time
 
 import pytest
 
-import martlet_process
 from paho_client import Client, V311, properties
-from test_http_api import KEYS
-from test_http_broker import call
-
-
-@pytest.fixture(scope="module")
-def node():
-    with martlet_process.Node(
-        http=True, variables=KEYS, settings=["http.rate=0", "node.threads=2"]
-    ) as node:
-        yield node
+from test_access import until
+from test_http_broker import call, node  # noqa: F401 -- the fixture
 
 
 class Answering(Client):
@@ -138,9 +129,6 @@ def test_the_node_s_own_sessions_are_nobody_s_and_leave_nothing(node, name):
         connections = {one["url"]: one["connections"] for one in call(node, "GET", "/listeners")}
         assert connections == {node.url("mqtt"): 1, node.http_url.rstrip("/"): None}
         thread.join()
-    deadline = time.monotonic() + 10
-    while call(node, "GET", "/clients?search=%24api")["items"]:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    until(lambda: not call(node, "GET", "/clients?search=%24api")["items"], "the session is gone")
     assert not [one for one in call(node, "GET", "/events?tail=1000")["events"]
                 if one["client_id"].startswith("$")], json.dumps(name)

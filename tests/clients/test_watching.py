@@ -4,31 +4,15 @@ behind a proxy."""
 import json
 import re
 import subprocess
-import time
-
-import pytest
 
 import martlet_process
 from paho_client import Client, V311
+from test_access import until
 from test_http_api import KEY, KEYS, ask
-from test_http_broker import call, command
+from test_http_broker import call, command, node  # noqa: F401 -- the fixture
 
-
-@pytest.fixture(scope="module")
-def node():
-    with martlet_process.Node(
-        http=True, variables=KEYS, settings=["http.rate=0", "node.threads=2"]
-    ) as node:
-        yield node
-
-
-def until(look):
-    """What a look finds that finds something in the end."""
-    deadline = time.monotonic() + 15
-    while not (found := look()):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    return found
+# Samples are taken every second, and late where the machine is busy.
+SAMPLED_SECS = 15
 
 
 def test_numbers_over_time_say_what_happened(node, name):
@@ -45,7 +29,7 @@ def test_numbers_over_time_say_what_happened(node, name):
             is_there = rates and max(rates) > 0 and clients[-1] == 1
             return is_there and any(latency for latency in latencies)
 
-        until(seen)
+        until(seen, "the history has it", SAMPLED_SECS)
     names = [one["name"] for one in call(node, "GET", "/metrics/history")["series"]]
     assert "cpu" in names and "memory" in names and len(names) == 15
     for wrong in ("metrics=loudness", "from=yesterday", "step=0", "to=2000-01-01T00:00:00Z&from="
@@ -56,7 +40,7 @@ def test_numbers_over_time_say_what_happened(node, name):
 def test_top_shows_the_node_and_its_busiest_clients(node, name):
     with Client(node, f"{name}-busy", version=V311) as client:
         client.subscribe(name)
-        until(lambda: call(node, "GET", "/metrics/history")["at"])
+        until(lambda: call(node, "GET", "/metrics/history")["at"], "a sample", SAMPLED_SECS)
         shown = command(node, "top", "--once")
         assert re.search(r"^messages +\S+/s in", shown, re.MULTILINE)
         assert f"{name}-busy"[:32] in shown and "\x1b" not in shown
@@ -81,7 +65,7 @@ def read_by(node):
 def test_events_follow_what_happens_a_line_each(node, name):
     reader = follow(node, "--client", name, "-n", "3")
     topics = follow(node, "--topic", f"{name}/#", "--json", "-n", "1")
-    until(lambda: read_by(node) == 2)
+    until(lambda: read_by(node) == 2, "two read the events")
     with Client(node, name) as client:
         client.subscribe(f"{name}/filter")
         client.publish(f"{name}/topic", "x")
@@ -169,5 +153,8 @@ def test_the_last_lines_of_the_log_are_there(start_node):
     assert call(node, "GET", f"/logs?after={found['next']}")["items"] == []
     # Whoever asks for a change has a line.
     call(node, "PATCH", "/logs/levels", {"level": "info"})
-    until(lambda: call(node, "GET", f"/logs?after={found['next']}&search=levels")["items"])
+    until(
+        lambda: call(node, "GET", f"/logs?after={found['next']}&search=levels")["items"],
+        "a line behind those that were read",
+    )
     assert call(node, "GET", "/logs?level=error")["items"] == []

@@ -106,12 +106,12 @@ impl Wanted {
             ("wait_secs", self.wait_secs.is_some()),
         ];
         if let Some((name, _)) = of_page.iter().find(|(_, is_there)| *is_there) {
-            return Err(wrong(name, "is of pages alone"));
+            return Err(Problem::of_query(name, "is of pages alone"));
         }
         let format = self.format.unwrap_or_default();
         let is_panel = format == Format::Panel;
         let kinds = match self.kinds.as_deref().map(Kinds::parse) {
-            Some(kinds) => kinds.map_err(|error| wrong("kinds", &error.to_string()))?,
+            Some(kinds) => kinds.map_err(|error| Problem::of_query("kinds", error.to_string()))?,
             None if is_panel => Panel::kinds(),
             None => Kinds::usual(),
         };
@@ -119,7 +119,7 @@ impl Wanted {
         if let Some(topic) = &self.topic
             && !Filter::is_topic(topic)
         {
-            return Err(wrong("topic", "is no Topic Filter"));
+            return Err(Problem::of_query("topic", "is no Topic Filter"));
         }
         for (name, text) in [
             ("client", &self.client),
@@ -128,7 +128,7 @@ impl Wanted {
             ("topic", &self.topic),
         ] {
             if text.as_ref().is_some_and(|text| text.len() > TEXT_MAX) {
-                return Err(wrong(name, "is too long"));
+                return Err(Problem::of_query(name, "is too long"));
             }
         }
         let payload = self.payload.unwrap_or(match is_panel {
@@ -136,7 +136,10 @@ impl Wanted {
             false => 0,
         });
         if payload > PAYLOAD_MAX {
-            return Err(wrong("payload", &format!("is {PAYLOAD_MAX} at most")));
+            return Err(Problem::of_query(
+                "payload",
+                format!("is {PAYLOAD_MAX} at most"),
+            ));
         }
         if payload > 0 && !principal.scopes.has(Scope::RetainedRead) {
             let scope = Scope::RetainedRead;
@@ -155,7 +158,7 @@ impl Wanted {
                 address: self.address,
                 trouble: self.trouble.unwrap_or(false),
                 samples: samples
-                    .map_err(|why| wrong("sample", &why))?
+                    .map_err(|why| Problem::of_query("sample", why))?
                     .unwrap_or_default(),
                 payload_bytes: payload,
             },
@@ -189,13 +192,9 @@ impl Wanted {
         let wrong_one = of_stream.iter().find(|(_, is_there)| *is_there);
         wrong_one.map_or(Ok(()), |(name, _)| {
             let detail = "is of streams alone: ask with Accept: text/event-stream, or by WebSocket";
-            Err(wrong(name, detail))
+            Err(Problem::of_query(name, detail))
         })
     }
-}
-
-fn wrong(name: &str, detail: &str) -> Problem {
-    Problem::bad_request(format!("the query: {name}: {detail}")).of_parameter(name, detail)
 }
 
 /// Events

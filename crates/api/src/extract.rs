@@ -113,8 +113,7 @@ fn from_query<T: DeserializeOwned>(query: &str, is_team_taken: bool) -> Result<T
         let detail = error.into_inner().to_string();
         match name.is_empty() {
             true => Problem::bad_request(format!("the query: {detail}")),
-            false => Problem::bad_request(format!("the query: {name}: {detail}"))
-                .of_parameter(&name, detail),
+            false => Problem::of_query(&name, detail),
         }
     })
 }

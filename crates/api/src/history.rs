@@ -91,10 +91,10 @@ pub(crate) async fn history(
         .step
         .is_some_and(|step| !(1..=86_400).contains(&step))
     {
-        return Err(wrong("step", "expected 1 to 86400"));
+        return Err(Problem::of_query("step", "expected 1 to 86400"));
     }
     let found = control.history.find(&series, range);
-    let found = found.map_err(|why| wrong("from", &why))?;
+    let found = found.map_err(|why| Problem::of_query("from", why))?;
     let each = series.iter().zip(found.values);
     let views = each.map(|(series, values)| SeriesView {
         name: series.name().to_owned(),
@@ -112,9 +112,9 @@ pub(crate) async fn history(
 fn named(name: &str) -> Result<Series, Problem> {
     Series::from_name(name.trim()).ok_or_else(|| {
         let known: Vec<&str> = Series::ALL.iter().map(|one| one.name()).collect();
-        wrong(
+        Problem::of_query(
             "metrics",
-            &format!("{name:?} is none of {}", known.join(", ")),
+            format!("{name:?} is none of {}", known.join(", ")),
         )
     })
 }
@@ -125,12 +125,7 @@ fn moment(parameter: &str, text: Option<&str>) -> Result<Option<u64>, Problem> {
     };
     let found = Moment::parse(text).ok_or_else(|| {
         let detail = "expected a time as RFC 3339 has it, such as 2026-11-21T14:00:00Z";
-        wrong(parameter, detail)
+        Problem::of_query(parameter, detail)
     })?;
     Ok(Some(u64::try_from(found.as_ms()).unwrap_or_default()))
-}
-
-fn wrong(parameter: &str, detail: &str) -> Problem {
-    Problem::bad_request(format!("the query: {parameter}: {detail}"))
-        .of_parameter(parameter, detail)
 }

@@ -58,8 +58,7 @@ pub(crate) async fn lines(
         Some(Some(place)) => place,
         Some(None) => {
             let detail = format!("expected one of {}", LEVELS.join(", "));
-            let problem = Problem::bad_request(format!("the query: level: {detail}"));
-            return Err(problem.of_parameter("level", detail));
+            return Err(Problem::of_query("level", detail));
         }
     };
     let is_wanted = |line: &LogLine| {

@@ -139,6 +139,18 @@ impl Problem {
         }
     }
 
+    /// Another team than their own is named by who sees that one only.
+    pub(crate) fn sees_alone(team: &str) -> Self {
+        let detail = format!("who asks sees the team {team} alone");
+        Self::new(ProblemKind::Forbidden, detail)
+    }
+
+    /// A parameter of the query is at fault.
+    pub fn of_query(name: &str, detail: impl Into<String>) -> Self {
+        let detail = detail.into();
+        Self::bad_request(format!("the query: {name}: {detail}")).of_parameter(name, detail)
+    }
+
     /// A parameter of the query or path is at fault.
     #[must_use]
     pub fn of_parameter(mut self, name: &str, detail: impl Into<String>) -> Self {

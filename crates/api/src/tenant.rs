@@ -7,7 +7,7 @@ use martlet_control::principal::Principal;
 use utoipa::IntoParams;
 
 use crate::api::Api;
-use crate::problem::{Problem, ProblemKind};
+use crate::problem::Problem;
 
 /// The parameter of the query that names a team; taken here, so no other of the same handler's.
 pub(crate) const TEAM_PARAMETER: &str = "team";
@@ -38,13 +38,7 @@ impl FromRequestParts<Api> for InTenants {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
-        let InTenant(tenant) = InTenant::from_request_parts(parts, api).await?;
-        let query = parts.uri.query().unwrap_or_default();
-        let is_named =
-            form_urlencoded::parse(query.as_bytes()).any(|(name, _)| name == TEAM_PARAMETER);
-        let principal = parts.extensions.get::<Principal>();
-        let sees_all = principal.is_none_or(|principal| principal.team.is_none());
-        Ok(Self((is_named || !sees_all).then_some(tenant)))
+        asked_for(parts, api).map(Self)
     }
 }
 
@@ -56,36 +50,39 @@ impl FromRequestParts<Api> for InTenant {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
-        parts.extensions.insert(TeamTaken);
-        let principal = parts.extensions.get::<Principal>();
-        let own = principal.and_then(|principal| {
-            let team = principal.team.as_deref();
-            team.map(|team| (team, principal.tenant))
-        });
-        let query = parts.uri.query().unwrap_or_default();
-        let asked = form_urlencoded::parse(query.as_bytes())
-            .find_map(|(name, value)| (name == TEAM_PARAMETER).then_some(value));
-        match (own, asked) {
-            (None, None) => Ok(Self(TenantId::default())),
-            (Some((_, tenant)), None) => Ok(Self(tenant)),
-            (Some((team, tenant)), Some(asked)) if team == asked => Ok(Self(tenant)),
-            (Some((team, _)), Some(_)) => {
-                let detail = format!("who asks sees the team {team} alone");
-                Err(Problem::new(ProblemKind::Forbidden, detail))
-            }
-            (None, Some(asked)) => {
-                let policy = api.control.policy();
-                let tables = policy.as_ref().and_then(|policy| policy.tables());
-                let found = tables.and_then(|tables| {
-                    let by_id = tables.tenant_of_team(&asked);
-                    by_id.or_else(|| tables.tenant_named(&asked))
-                });
-                let found = found.ok_or_else(|| {
-                    let detail = format!("there is no team {asked:?} with a tenant of its own");
-                    Problem::bad_request(detail).of_parameter(TEAM_PARAMETER, "no such team")
-                });
-                Ok(Self(TenantId(found?)))
-            }
+        let asked = asked_for(parts, api)?;
+        Ok(Self(asked.unwrap_or_default()))
+    }
+}
+
+/// Takes the query's team; none: who asks sees all teams, and names none.
+fn asked_for(parts: &mut Parts, api: &Api) -> Result<Option<TenantId>, Problem> {
+    parts.extensions.insert(TeamTaken);
+    let principal = parts.extensions.get::<Principal>();
+    let own = principal.and_then(|principal| {
+        let team = principal.team.as_deref();
+        team.map(|team| (team, principal.tenant))
+    });
+    let query = parts.uri.query().unwrap_or_default();
+    let asked = form_urlencoded::parse(query.as_bytes())
+        .find_map(|(name, value)| (name == TEAM_PARAMETER).then_some(value));
+    match (own, asked) {
+        (None, None) => Ok(None),
+        (Some((_, tenant)), None) => Ok(Some(tenant)),
+        (Some((team, tenant)), Some(asked)) if team == asked => Ok(Some(tenant)),
+        (Some((team, _)), Some(_)) => Err(Problem::sees_alone(team)),
+        (None, Some(asked)) => {
+            let policy = api.control.policy();
+            let tables = policy.as_ref().and_then(|policy| policy.tables());
+            let found = tables.and_then(|tables| {
+                let by_id = tables.tenant_of_team(&asked);
+                by_id.or_else(|| tables.tenant_named(&asked))
+            });
+            let found = found.ok_or_else(|| {
+                let detail = format!("there is no team {asked:?} with a tenant of its own");
+                Problem::bad_request(detail).of_parameter(TEAM_PARAMETER, "no such team")
+            });
+            Ok(Some(TenantId(found?)))
         }
     }
 }

@@ -102,7 +102,6 @@ pub fn write(event: &Event, way: Option<&Way>, is_traced: bool) {
             user,
             reason,
             why,
-            ..
         } => {
             info!(
                 client_id,

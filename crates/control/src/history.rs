@@ -7,13 +7,14 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use martlet_broker::Counters;
 use tokio::time::MissedTickBehavior;
 
 use crate::control::{Control, ControlError};
 use crate::metrics::Latencies;
+use crate::wall_clock::now_ms;
 
 /// Declares the closed list of series.
 macro_rules! series {
@@ -398,11 +399,6 @@ fn memory_bytes() -> Option<u64> {
         .find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kib = line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?;
     kib.checked_mul(1024)
-}
-
-fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.unwrap_or_default().as_millis() as u64
 }
 
 #[cfg(test)]

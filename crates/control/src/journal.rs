@@ -14,7 +14,7 @@ pub use runs::Run;
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use martlet_broker::{Event, TenantId, Told, UserName};
 use martlet_codec::ReasonCode;
@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::cause::Cause;
+use crate::wall_clock::now_ms;
 use runs::Runs;
 
 /// What was refused or lost, of which so much is kept.
@@ -231,8 +232,7 @@ impl Journal {
         if !Self::keeps(&event) {
             return;
         }
-        let since = SystemTime::now().duration_since(UNIX_EPOCH);
-        let at_ms = since.unwrap_or_default().as_millis() as u64;
+        let at_ms = now_ms();
         let mut kept = self.lock();
         kept.last += 1;
         let (seq, is_trouble) = (kept.last, is_trouble(&event));
@@ -391,7 +391,6 @@ fn entry_of(event: &Event) -> Entry {
             user,
             reason,
             why,
-            ..
         } => Entry {
             reason: Some(reason.name().to_owned()),
             why: Some(short(why)),

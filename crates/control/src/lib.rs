@@ -29,6 +29,7 @@
 //! * [`principal`]: who asks for something, and what they may
 //! * [`directory`]: where that is looked up
 //! * [`tables`]: users, devices and the rest while the node runs
+//! * `wall_clock`: what it shows
 //! * [`text`]: text from outside, on terminals and in shells
 #![forbid(unsafe_code)]
 
@@ -58,6 +59,7 @@ mod statistics;
 mod store;
 pub mod tables;
 pub mod text;
+mod wall_clock;
 pub mod why;
 
 pub use control::{

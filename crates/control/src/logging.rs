@@ -7,9 +7,10 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use crate::log_lines::LogLines;
+use crate::wall_clock::now_ms;
 use martlet_broker::TenantId;
 use martlet_codec::TopicFilter;
 use serde::{Deserialize, Serialize};
@@ -381,11 +382,6 @@ impl State {
         }
         filter
     }
-}
-
-fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.unwrap_or_default().as_millis() as u64
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use martlet_broker::{Event, TenantId, UserName};
 use serde::{Deserialize, Serialize};
 
-use crate::feed::now_ms;
+use crate::wall_clock::now_ms;
 
 /// So many who are not connected are remembered.
 const OFFLINE_MAX: usize = 100_000;

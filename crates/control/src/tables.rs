@@ -19,7 +19,7 @@ use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use martlet_broker::TenantId;
 use martlet_registry::{
@@ -33,6 +33,7 @@ use crate::directory::{
     Account, AuditEntry, Directory, DirectoryError, FirstAdministrator, Looked,
 };
 use crate::principal::{Principal, PrincipalKind, Role, Scopes};
+use crate::wall_clock::now_signed_ms;
 use crate::{Control, ReloadOf};
 
 /// Names the warning that the tables cannot be used.
@@ -408,13 +409,6 @@ impl From<TablesError> for DirectoryError {
     }
 }
 
-fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| {
-        i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-    })
-}
-
 fn role_of(role: ApiRole) -> Option<Role> {
     match role {
         ApiRole::Administrator => Some(Role::Administrator),
@@ -569,7 +563,7 @@ impl Directory for Arc<Tables> {
             };
             let found = self.read(move |registry| {
                 Box::pin(async move {
-                    let Some(key) = registry.api_key_of(&key, now_ms()).await? else {
+                    let Some(key) = registry.api_key_of(&key, now_signed_ms()).await? else {
                         return Ok(None);
                     };
                     let tenant = match &*key.team {

@@ -71,8 +71,11 @@ impl Registry {
     ) -> Result<u64, RegistryError> {
         let engine = self.engine();
         let on = self.connected().await?;
-        let read = count(on, engine, scope, filter).await;
-        let read = read.map_err(|fault| fault.at(self.place()))?;
+        let read = match online(on, filter).await {
+            Ok(online) => count(on, engine, (scope, filter), online).await,
+            Err(error) => Err(error),
+        };
+        let read = read.map_err(|error| Fault::from(error).at(self.place()))?;
         Ok(u64::try_from(read).unwrap_or(0))
     }
 }
@@ -80,13 +83,12 @@ impl Registry {
 async fn count(
     on: &mut AnyConnection,
     engine: Engine,
-    scope: &Scope,
-    filter: &DeviceFilter,
-) -> Result<i64, Fault> {
-    let online = online(on, filter).await?;
+    wanted: (&Scope, &DeviceFilter),
+    online: Online,
+) -> Result<i64, sqlx::Error> {
     let mut sql = Sql::new(engine, "SELECT COUNT(*) FROM devices WHERE ");
-    conditions(&mut sql, engine, (scope, filter), online);
-    Ok(sql.count(on).await?)
+    conditions(&mut sql, engine, wanted, online);
+    sql.count(on).await
 }
 
 async fn read_list(
@@ -97,11 +99,11 @@ async fn read_list(
     order: DeviceOrder,
     page: &PageRequest,
 ) -> Result<Page<Device>, Fault> {
+    let online = online(on, filter).await?;
     let total = match page.with_total {
         false => None,
-        true => Some(count(on, engine, scope, filter).await?),
+        true => Some(count(on, engine, (scope, filter), online).await?),
     };
-    let online = online(on, filter).await?;
     let mut sql = Sql::new(engine, "SELECT ");
     sql.push(COLUMNS).push(" FROM devices WHERE ");
     conditions(&mut sql, engine, (scope, filter), online);

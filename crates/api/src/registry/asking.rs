@@ -58,8 +58,7 @@ impl Asking {
         if let Scope::Team(own) = &self.actor.scope
             && own != team
         {
-            let detail = format!("who asks sees the team {own} alone");
-            return Err(Problem::new(ProblemKind::Forbidden, detail));
+            return Err(Problem::sees_alone(own));
         }
         self.actor.scope = Scope::Team(team.to_owned());
         Ok(self)

@@ -7,8 +7,9 @@ use std::future::Future;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
+use jiff::Timestamp;
 use martlet_broker::{
     Authenticated, Authentication, Identity, Realm, RuleBook, Rules, TenantId, Whose,
 };
@@ -18,6 +19,7 @@ use martlet_registry::{BanKind, COMMON_TENANT, Snapshot};
 use super::failures::Lockout;
 use super::proving::ScramUser;
 use super::turns::Place;
+use crate::wall_clock::now_signed_ms;
 
 /// What looks for a client; it may take long, and must not block the thread that it runs on.
 pub type Looking<'a> = Pin<Box<dyn Future<Output = Finding> + Send + 'a>>;
@@ -314,7 +316,7 @@ impl Policy {
         address: Option<IpAddr>,
     ) -> Option<String> {
         let tables = self.tables()?;
-        let (name, now_ms) = (user_name.unwrap_or_default(), wall_ms());
+        let (name, now_ms) = (user_name.unwrap_or_default(), now_signed_ms());
         let ban = tables.ban_of(tenant.0, client_id, name, address, now_ms)?;
         let what = match ban.kind {
             BanKind::ClientId => "Client Identifier",
@@ -408,14 +410,12 @@ impl Policy {
 
     /// The tables that clients are looked for in who come by a door of this realm.
     fn tables_at(&self, realm: Realm) -> Option<&Arc<Snapshot>> {
-        let chain = self.realms.get(&realm)?;
-        chain.sources.iter().find_map(|source| source.tables())
+        tables_of(self.realms.get(&realm)?)
     }
 
     /// The tables that users and devices stand in; none: nobody is looked for there.
     pub fn tables(&self) -> Option<&Arc<Snapshot>> {
-        let mut sources = self.realms.values().flat_map(|chain| &chain.sources);
-        sources.find_map(|source| source.tables())
+        self.realms.values().find_map(tables_of)
     }
 
     /// The same with other tables.
@@ -504,18 +504,19 @@ impl Policy {
     }
 }
 
+/// The tables that a chain looks at.
+fn tables_of(chain: &Chain) -> Option<&Arc<Snapshot>> {
+    chain.sources.iter().find_map(|source| source.tables())
+}
+
 /// The realms with those of all tenants of the tables: what is asked for the node's clients is
 /// asked for theirs as far as it knows of tenants. Nobody is anonymous there.
 fn with_tenants(mut realms: BTreeMap<Realm, Chain>, nobody: &Arc<Rules>) -> BTreeMap<Realm, Chain> {
-    let has_tables = |chain: &&Chain| chain.sources.iter().any(|source| source.tables().is_some());
-    let common = realms.get(&Realm::COMMON).filter(has_tables);
-    let Some(chain) = common.or_else(|| realms.values().find(has_tables)) else {
+    let common = realms.get(&Realm::COMMON).into_iter();
+    let with_tables = |chain| Some((chain, tables_of(chain)?));
+    let Some((chain, tables)) = common.chain(realms.values()).find_map(with_tables) else {
         return realms;
     };
-    let mut found = chain.sources.iter().filter_map(|source| source.tables());
-    let tenants = found
-        .next()
-        .map(|tables| tables.tenants().collect::<Vec<_>>());
     let of_tenant = |tenant: u32| {
         let sources = chain.sources.iter();
         let chain = Chain {
@@ -526,41 +527,15 @@ fn with_tenants(mut realms: BTreeMap<Realm, Chain>, nobody: &Arc<Rules>) -> BTre
         };
         (Realm::of_tenant(TenantId(tenant)), chain)
     };
-    let all: Vec<_> = tenants
-        .unwrap_or_default()
-        .into_iter()
-        .map(of_tenant)
-        .collect();
+    let all: Vec<_> = tables.tenants().map(of_tenant).collect();
     realms.extend(all);
     realms
 }
 
-fn wall_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| {
-        i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-    })
-}
-
 /// Milliseconds since the Unix epoch, for people: `2030-01-31 12:00 UTC`.
 fn utc(ms: i64) -> String {
-    let minutes = ms.div_euclid(60_000);
-    let (days, minute) = (minutes.div_euclid(1_440), minutes.rem_euclid(1_440));
-    // Days of eras of 400 years, which begin in March.
-    let shifted = days + 719_468;
-    let (era, day_of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
-    let year = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year + year / 4 - year / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 {
-        shifted_month + 3
-    } else {
-        shifted_month - 9
-    };
-    let year = year + era * 400 + i64::from(month <= 2);
-    let (hour, minute) = (minute / 60, minute % 60);
-    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02} UTC")
+    let time = Timestamp::from_millisecond(ms).unwrap_or(Timestamp::MAX);
+    time.strftime("%Y-%m-%d %H:%M UTC").to_string()
 }
 
 /// Why a name that this source let in is somebody else's: it would have the rights of the device,

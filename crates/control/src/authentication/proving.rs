@@ -226,6 +226,7 @@ impl Policy {
                     if let Some(why) = barred.or_else(named) {
                         return (made_up, Err(why));
                     }
+                    identity.tenant = realm.tenant();
                     if identity.realm != Realm::OWN_RULES {
                         identity.realm = realm;
                     }

@@ -30,6 +30,7 @@ use martlet_broker::{Event, EventInterest, TenantId, Told};
 use tokio::sync::watch;
 
 use crate::presence::{Presence, Who};
+use crate::wall_clock::now_ms;
 use interest::Wants;
 use lines::KeptLines;
 use ring::{Blocks, Ring};
@@ -339,11 +340,6 @@ fn at_ms(event: &Event) -> Option<u64> {
         Event::Packet { at_ms, .. } => Some(*at_ms),
         _ => None,
     }
-}
-
-pub(crate) fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.unwrap_or_default().as_millis() as u64
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use crate::feed::now_ms;
+use crate::wall_clock::now_ms;
 
 /// Its name.
 const FILE: &str = "alive";

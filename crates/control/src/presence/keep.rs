@@ -11,7 +11,7 @@ use tracing::{debug, warn};
 use super::publish::publish;
 use super::{Alive, ClientPresence, Noted, PresenceStore, PresenceTopics};
 use crate::control::Control;
-use crate::feed::now_ms;
+use crate::wall_clock::now_ms;
 
 /// So often what has changed is looked at,
 const TICK: Duration = Duration::from_millis(200);

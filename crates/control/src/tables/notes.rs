@@ -8,7 +8,8 @@ use std::time::Duration;
 use martlet_registry::{AuditLine, CredentialUse};
 use tokio::sync::oneshot;
 
-use super::{Tables, TablesError, now_ms};
+use super::{Tables, TablesError};
+use crate::wall_clock::now_signed_ms;
 
 /// What may be written soon waits so long,
 const SOON: Duration = Duration::from_millis(500);
@@ -52,7 +53,7 @@ impl Notes {
     pub(super) fn use_key(&self, id: &str) {
         let mut queued = self.lock();
         let used = queued.key_uses.entry(id.to_owned()).or_default();
-        *used = (now_ms(), used.1 + 1);
+        *used = (now_signed_ms(), used.1 + 1);
     }
 }
 

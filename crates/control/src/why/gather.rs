@@ -1,7 +1,6 @@
 //! Where the facts come from.
 
 use std::net::{IpAddr, SocketAddr};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use martlet_broker::{
     Actions, ClientDetail, Names, Realm, Rules, SessionRules, SubscriptionQuery, TenantId,
@@ -15,6 +14,7 @@ use crate::authentication::Policy;
 use crate::control::{Control, ControlError};
 use crate::explain;
 use crate::text::typed;
+use crate::wall_clock::{now_ms, now_signed_ms};
 
 /// Subscriptions of a client that are looked at, and subscribers of a topic.
 const SUBSCRIPTIONS_MAX: usize = 1_000;
@@ -117,8 +117,7 @@ impl Control {
         address: Option<IpAddr>,
     ) -> Option<Banned> {
         let tables = policy.tables()?;
-        let now_ms = i64::try_from(now_ms()).unwrap_or(i64::MAX);
-        let ban = tables.ban_of(COMMON_TENANT, client_id, user, address, now_ms)?;
+        let ban = tables.ban_of(COMMON_TENANT, client_id, user, address, now_signed_ms())?;
         let mut command = "martlet ban rm ".to_owned();
         if !self.info.command_options.is_empty() {
             command.push_str(&format!("{} ", self.info.command_options));
@@ -279,9 +278,4 @@ fn session_of(found: ClientDetail) -> Session {
 /// Of an address with a port.
 fn host(address: &str) -> Option<&str> {
     address.rsplit_once(':').map(|(host, _)| host)
-}
-
-fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.unwrap_or_default().as_millis() as u64
 }

@@ -525,22 +525,26 @@ both!(presence_is_written_in_batches_and_is_no_change, registry, {
     ));
 });
 
+/// What is known of a client of the common tenant, which came or went then.
+fn client(client_id: &str, online: bool, at_ms: i64) -> Presence {
+    Presence {
+        tenant: 0,
+        client_id: client_id.to_owned(),
+        online,
+        since_ms: at_ms,
+        last_seen_ms: at_ms,
+        why_offline: String::new(),
+        address: String::new(),
+        listener: String::new(),
+        is_told: true,
+    }
+}
+
 both!(
     who_was_connected_to_a_node_that_ended_is_not_any_more,
     registry,
     {
         registry.create_device(&all(), new_device("d")).await?;
-        let client = |client_id: &str, online, at_ms| Presence {
-            tenant: 0,
-            client_id: client_id.to_owned(),
-            online,
-            since_ms: at_ms,
-            last_seen_ms: at_ms,
-            why_offline: String::new(),
-            address: String::new(),
-            listener: String::new(),
-            is_told: true,
-        };
         let batch = [
             client("d", true, 10),
             client("later", true, 30),
@@ -587,17 +591,6 @@ both!(
     registry,
     {
         registry.create_device(&all(), new_device("d")).await?;
-        let client = |client_id: &str, online, at_ms| Presence {
-            tenant: 0,
-            client_id: client_id.to_owned(),
-            online,
-            since_ms: at_ms,
-            last_seen_ms: at_ms,
-            why_offline: String::new(),
-            address: String::new(),
-            listener: String::new(),
-            is_told: true,
-        };
         let mut batch = vec![client("d", false, 1), client("there", true, 1)];
         for number in 2..10 {
             batch.push(client(&format!("passing-{number}"), false, number));

@@ -8,10 +8,11 @@ use martlet_broker::{Authentication, Identity, Proof, Rules, Voucher, Whose};
 use martlet_certificates::{NameFrom, ends_secs, user_name};
 use martlet_registry::{COMMON_TENANT, Refusal, Snapshot};
 
-use super::registry::{refused, wall_ms};
+use super::registry::refused;
 use super::{People, known, vouchers};
 use crate::authentication::policy::of_kind;
 use crate::authentication::{Finding, Knowledge, Looking, Place, Source};
+use crate::wall_clock::now_signed_ms;
 
 /// A field of the client's certificate is its user name, whatever its CONNECT says.
 #[derive(Debug)]
@@ -85,7 +86,8 @@ impl CertificateNames {
         let mut fingerprint = [0; 32];
         fingerprint.copy_from_slice(digest(&SHA256, certificate).as_ref());
         let id = &*asked.client_id;
-        let found = registry.check_certificate(self.tenant, name, id, &fingerprint, wall_ms());
+        let found =
+            registry.check_certificate(self.tenant, name, id, &fingerprint, now_signed_ms());
         found.unwrap_or(Ok(0))
     }
 

@@ -2,14 +2,14 @@
 
 use std::any::Any;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
-use martlet_broker::{Authentication, Identity, Password, Proof, Realm, Rules, TenantId, Whose};
+use martlet_broker::{Authentication, Identity, Password, Proof, Rules, Whose};
 use martlet_registry::{COMMON_TENANT, Known, Refusal, Registry, Snapshot};
 
 use super::{Hashing, known, user};
 use crate::authentication::policy::of_kind;
 use crate::authentication::{Finding, Looking, Place, Pretending, ScramUser, Source};
+use crate::wall_clock::now_signed_ms;
 
 /// The registry. What a user or a device may do stands there too.
 #[derive(Debug)]
@@ -30,6 +30,14 @@ impl RegistrySource {
         }
     }
 
+    fn with(&self, tables: &Arc<Snapshot>, tenant: u32) -> Self {
+        Self {
+            snapshot: Arc::clone(tables),
+            tenant,
+            hashing: self.hashing.clone(),
+        }
+    }
+
     async fn find(&self, asked: &Authentication, place: &Place) -> Finding {
         let Some(name) = asked.user_name.clone() else {
             return Finding::Stranger;
@@ -46,7 +54,7 @@ impl RegistrySource {
         let secret = asked.password.as_ref().map_or(&[][..], Password::bytes);
         let checked =
             self.snapshot
-                .check_device(self.tenant, &id, &asked.client_id, secret, wall_ms());
+                .check_device(self.tenant, &id, &asked.client_id, secret, now_signed_ms());
         let rules = self.snapshot.rules_of(self.tenant, &id);
         match (checked, rules) {
             (Some(Ok(ends)), Some(rules)) => match known(asked, id, Arc::clone(rules)) {
@@ -124,13 +132,6 @@ pub(super) fn refused(refusal: Refusal) -> Finding {
     }
 }
 
-pub(super) fn wall_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| {
-        i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-    })
-}
-
 impl Source for RegistrySource {
     fn name(&self) -> String {
         let location = self.snapshot.location();
@@ -166,10 +167,7 @@ impl Source for RegistrySource {
         );
         match found {
             (Some(Ok(Some(verifier))), Some(rules)) => {
-                let tenant = TenantId(self.tenant);
                 let identity = Identity {
-                    tenant,
-                    realm: Realm::of_tenant(tenant),
                     user_name: Some(user_name.into()),
                     rules: Arc::clone(rules),
                     bound: true,
@@ -198,11 +196,7 @@ impl Source for RegistrySource {
     }
 
     fn with_tables(&self, tables: &Arc<Snapshot>) -> Option<Arc<dyn Source>> {
-        Some(Arc::new(Self {
-            snapshot: Arc::clone(tables),
-            tenant: self.tenant,
-            hashing: self.hashing.clone(),
-        }))
+        Some(Arc::new(self.with(tables, self.tenant)))
     }
 
     fn tables(&self) -> Option<&Arc<Snapshot>> {
@@ -210,11 +204,7 @@ impl Source for RegistrySource {
     }
 
     fn in_tenant(&self, tenant: u32) -> Option<Arc<dyn Source>> {
-        Some(Arc::new(Self {
-            snapshot: Arc::clone(&self.snapshot),
-            tenant,
-            hashing: self.hashing.clone(),
-        }))
+        Some(Arc::new(self.with(&self.snapshot, tenant)))
     }
 
     fn gone_from_tables<'n>(&self, newer: &Snapshot, names: &'n [Arc<str>]) -> Vec<&'n Arc<str>> {
