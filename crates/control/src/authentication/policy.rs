@@ -639,3 +639,14 @@ fn bad_credentials(why: String) -> Authenticated {
         why,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::utc;
+
+    #[test]
+    fn the_end_of_a_ban_is_told_to_the_minute() {
+        assert_eq!(utc(1_896_091_259_999), "2030-01-31 12:00 UTC");
+        assert_eq!(utc(1_709_164_800_000), "2024-02-29 00:00 UTC");
+    }
+}
