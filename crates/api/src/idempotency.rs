@@ -252,7 +252,7 @@ fn tables(api: &Api) -> Option<Arc<Tables>> {
     tables.are_there().then(|| Arc::clone(tables))
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -387,7 +387,11 @@ fn without(body: &Bytes, name: &str) -> Option<Bytes> {
     Some(value.to_string().into())
 }
 
-fn key_of(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+/// What its sender made up; none: nothing.
+///
+/// # Errors
+/// It is none, or too long.
+pub(crate) fn key_of(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let mut all = headers.get_all(HEADER).iter();
     let Some(value) = all.next() else {
         return Ok(None);
@@ -435,13 +439,16 @@ async fn keep(answer: Response, shown_once: Option<&'static str>) -> (Response, 
     (Response::from_parts(parts, Body::from(body)), Some(kept))
 }
 
+/// Says that the request was answered before.
+pub(crate) fn replayed_header() -> (HeaderName, HeaderValue) {
+    (REPLAYED, HeaderValue::from_static("true"))
+}
+
 fn replayed(kept: Kept) -> Response {
     let mut answer = Response::new(Body::from(kept.body));
     *answer.status_mut() = kept.status;
     answer.headers_mut().extend(kept.headers);
-    answer
-        .headers_mut()
-        .insert(REPLAYED, HeaderValue::from_static("true"));
+    answer.headers_mut().extend([replayed_header()]);
     if let Some(name) = kept.left_out {
         let name = HeaderValue::from_static(name);
         answer.headers_mut().insert(LEFT_OUT, name);

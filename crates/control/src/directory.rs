@@ -95,7 +95,7 @@ pub trait Directory: Send + Sync + 'static {
     /// Somebody may administer the node already.
     fn has_administrator(&self) -> Looked<'_, bool>;
 
-    /// The same, or somebody else has what an administrator has, as a key.
+    /// The same, or somebody else has or had what an administrator has, as a key too.
     fn is_claimed(&self) -> Looked<'_, bool> {
         self.has_administrator()
     }

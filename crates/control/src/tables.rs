@@ -128,7 +128,7 @@ pub struct Tables {
     notes: Notes,
     /// Once there was an administrator, the node is never open again before a restart.
     is_claimed: AtomicBool,
-    /// The same of a key of an administrator's.
+    /// The same of a key of an administrator's, and of administrators who are gone.
     is_keyed: AtomicBool,
 }
 
@@ -635,7 +635,11 @@ impl Directory for Arc<Tables> {
             if self.is_keyed.load(Ordering::Relaxed) || self.has_administrator().await? {
                 return Ok(true);
             }
-            let found = self.read(|registry| Box::pin(has_administrators_key(registry)));
+            let found = self.read(|registry| {
+                Box::pin(async move {
+                    Ok(registry.is_claimed().await? || has_administrators_key(registry).await?)
+                })
+            });
             let found = found.await?;
             if found {
                 self.is_keyed.store(true, Ordering::Relaxed);

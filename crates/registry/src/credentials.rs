@@ -393,7 +393,7 @@ async fn add_one(
     Ok((credential, secret))
 }
 
-async fn rotate_one(
+pub(crate) async fn rotate_one(
     work: &mut Work<'_>,
     key: &DigestKey,
     device: DeviceRef<'_>,

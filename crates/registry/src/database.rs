@@ -77,6 +77,12 @@ const MIGRATIONS: &[Step] = &[
         sqlite: include_str!("../migrations/0005_presence_of_nodes.sql"),
         postgres: include_str!("../migrations/0005_presence_of_nodes.sql"),
     },
+    Step {
+        version: 6,
+        name: "claimed",
+        sqlite: include_str!("../migrations/0006_claimed.sql"),
+        postgres: include_str!("../migrations/0006_claimed.sql"),
+    },
 ];
 
 /// The tables, opened for reading and changing.
@@ -284,6 +290,11 @@ impl Work<'_> {
 
     pub(crate) fn sql(&self, text: &'static str) -> Sql {
         Sql::new(self.engine, text)
+    }
+
+    /// Where the tables are, as errors name it.
+    pub(crate) fn place(&self) -> &str {
+        &self.place
     }
 
     /// The first of so many numbers that were never used and will not be again.

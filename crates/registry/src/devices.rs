@@ -12,7 +12,7 @@ use sqlx::{AnyConnection, Row as _};
 use crate::audit::NewAuditEntry;
 use crate::database::Work;
 use crate::presence::{self, Presence};
-use crate::rule_sets::{check_name, is_builtin, unknown};
+use crate::rule_sets::{check_name, expect_own_topics, is_builtin, unknown};
 use crate::secret::{self, DigestKey, Secret};
 use crate::sql::{Engine, Fault, Sql, clean};
 use crate::teams::{expect_unqualified, name_of, team_seen, tenant_for};
@@ -772,10 +772,25 @@ pub(crate) async fn insert_many(
     Ok(outcomes)
 }
 
+/// There is such a type, and these may give it to a device in this tenant.
+pub(crate) async fn expect_type(
+    work: &mut Work<'_>,
+    tenant: i64,
+    of_type: &str,
+) -> Result<(), Fault> {
+    let found = is_builtin(&mut work.all, Owner::DeviceType, of_type).await?;
+    match (found, tenant, work.actor.scope.team()) {
+        (None, ..) => Err(RegistryError::Refused(unknown(Owner::DeviceType, of_type)).into()),
+        (Some(_), 0, Some(_)) => expect_own_topics(work, Owner::DeviceType, of_type).await,
+        (Some(_), ..) => Ok(()),
+    }
+}
+
 /// What was looked up for one of many devices and holds for the others.
 #[derive(Default)]
 struct Known {
-    types: HashMap<String, bool>,
+    /// Why a type cannot be given; none: it can.
+    types: HashMap<String, Option<String>>,
     owners: HashMap<String, bool>,
     /// Tenants of teams; none: there is no such team.
     teams: HashMap<String, Option<i64>>,
@@ -820,12 +835,15 @@ async fn check_new(
     }
     let of_type = &device.device_type;
     if !known.types.contains_key(of_type) {
-        let found = is_builtin(&mut work.all, Owner::DeviceType, of_type).await?;
-        known.types.insert(of_type.clone(), found.is_some());
+        let why = match expect_type(work, tenant, of_type).await {
+            Ok(()) => None,
+            Err(Fault::Told(why)) => Some(why.to_string()),
+            Err(fault) => return Err(fault),
+        };
+        known.types.insert(of_type.clone(), why);
     }
-    if known.types.get(of_type) != Some(&true) {
-        let why = unknown(Owner::DeviceType, of_type);
-        return Ok(Err(RowOutcome::Refused(why)));
+    if let Some(Some(why)) = known.types.get(of_type) {
+        return Ok(Err(RowOutcome::Refused(why.clone())));
     }
     if !device.owner.is_empty() && !known.owners.contains_key(&device.owner) {
         let found = is_user(&mut work.all, &scope, &device.owner).await?;
@@ -1135,11 +1153,8 @@ async fn change_one(
         new.name = name;
     }
     if let Some(device_type) = change.device_type {
-        if is_builtin(&mut work.all, Owner::DeviceType, &device_type)
-            .await?
-            .is_none()
-        {
-            return Err(RegistryError::Refused(unknown(Owner::DeviceType, &device_type)).into());
+        if device_type != old.device_type {
+            expect_type(work, i64::from(old.tenant), &device_type).await?;
         }
         new.device_type = device_type;
     }

@@ -95,7 +95,8 @@ impl Registry {
     }
 }
 
-async fn claim(
+/// As [`Registry::claim`], within a change.
+pub(crate) async fn claim(
     work: &mut Work<'_>,
     principal: &str,
     key: &str,

@@ -1,17 +1,21 @@
 //! Keys by which devices add themselves: of one type, for one team, so many, and no longer than.
 
+use std::time::Duration;
+
 use serde_json::json;
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row as _};
 
+use crate::credentials::rotate_one;
 use crate::database::Work;
-use crate::devices::insert_one;
+use crate::devices::{expect_type, find, insert_one};
 use crate::groups::find as find_group;
-use crate::rule_sets::{check_name, is_builtin, unknown};
+use crate::idempotency::{Claim, claim};
+use crate::rule_sets::check_name;
 use crate::secret::{self, DigestKey, Secret};
 use crate::sql::{Fault, clean};
 use crate::teams::team_seen;
-use crate::{Actor, AddedDevice, DEVICE_TYPE, NewDevice, Owner, Registry, RegistryError, Scope};
+use crate::{Actor, AddedDevice, DEVICE_TYPE, NewDevice, Registry, RegistryError, Scope};
 
 /// By this whoever finds a key knows whose it is.
 const PREFIX: &str = "mp_";
@@ -131,7 +135,8 @@ impl Registry {
     }
 
     /// Adds a device by a key: it has the key's type, team and groups, whatever else is asked for.
-    /// `actor` says from where; that it was by the key is written.
+    /// `actor` says from where; that it was by the key is written. Whoever asks again, because no
+    /// answer came, is given another secret for as long as the first was not used.
     ///
     /// # Errors
     /// It is no key that is good, its devices are all made, or something about the device cannot
@@ -141,12 +146,31 @@ impl Registry {
         actor: &Actor,
         secret: &str,
         device: NewDevice,
-    ) -> Result<AddedDevice, RegistryError> {
+        request: Option<&RepeatableRequest>,
+    ) -> Result<Provisioned, RegistryError> {
         let digests = self.digest_key().await?;
         let mut work = self.begin(actor).await?;
-        let done = provision_one(&mut work, &digests, secret, device).await;
+        let done = provision_one(&mut work, &digests, secret, device, request).await;
         work.end(done).await
     }
+}
+
+/// By what a request is known that may come twice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RepeatableRequest {
+    /// What its sender made up, or a digest of that.
+    pub key: String,
+    /// Of all that it says.
+    pub digest: String,
+}
+
+/// A device that was added by a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Provisioned {
+    /// Which.
+    pub device: AddedDevice,
+    /// It was there already, by the same request.
+    pub is_again: bool,
 }
 
 fn read_key(row: &AnyRow) -> Result<ProvisioningKey, Fault> {
@@ -189,18 +213,12 @@ async fn insert(
         let why = "a pattern has one * at most, and no key makes less than no devices";
         return Err(RegistryError::Refused(why.to_owned()).into());
     }
-    let of_type = &new.device_type;
-    if is_builtin(&mut work.all, Owner::DeviceType, of_type)
-        .await?
-        .is_none()
-    {
-        return Err(RegistryError::Refused(unknown(Owner::DeviceType, of_type)).into());
-    }
     let scope = work.actor.scope.clone();
     let team = new
         .team
         .unwrap_or(scope.team().unwrap_or_default().to_owned());
-    team_seen(&mut work.all, &scope, &team).await?;
+    let tenant = team_seen(&mut work.all, &scope, &team).await?;
+    expect_type(work, tenant, &new.device_type).await?;
     for group in &new.groups {
         let group = find_group(&mut work.all, &scope, group).await?;
         if !group.team.is_empty() && group.team != team {
@@ -300,13 +318,6 @@ async fn find_good(
     if key.expires_ms > 0 && key.expires_ms <= now_ms {
         return Err(refused("the provisioning key has expired"));
     }
-    if key.devices_max > 0 && key.devices_made >= key.devices_max {
-        let why = format!(
-            "the provisioning key has made its {} devices",
-            key.devices_max
-        );
-        return Err(RegistryError::LimitReached(why).into());
-    }
     Ok(key)
 }
 
@@ -315,19 +326,46 @@ async fn provision_one(
     digests: &DigestKey,
     secret: &str,
     device: NewDevice,
-) -> Result<AddedDevice, Fault> {
+    request: Option<&RepeatableRequest>,
+) -> Result<Provisioned, Fault> {
     let digest = secret::digest_text(&digests.digest(secret.as_bytes()));
     let key = find_good(&mut work.all, digest, work.now_ms).await?;
+    // What the key gives was looked at when it was made.
+    work.actor.scope = Scope::All;
+    work.actor.by = format!("provisioning key {}", key.id);
+    let principal = format!("provisioning key:{}", key.id);
+    if let Some(request) = request {
+        match claim(work, &principal, &request.key, &request.digest).await? {
+            Claim::New => {}
+            // It stands there with the device, or not at all.
+            Claim::Pending => {
+                let why = "this Idempotency-Key came before, and led to no device";
+                return Err(RegistryError::Refused(why.to_owned()).into());
+            }
+            Claim::Answered { answer, .. } => {
+                let device = provision_again(work, digests, &answer).await?;
+                return Ok(Provisioned {
+                    device,
+                    is_again: true,
+                });
+            }
+            Claim::Different => {
+                let why = "this Idempotency-Key came with another request before";
+                return Err(RegistryError::Refused(why.to_owned()).into());
+            }
+        }
+    }
+    if key.devices_max > 0 && key.devices_made >= key.devices_max {
+        let why = format!(
+            "the provisioning key has made its {} devices",
+            key.devices_max
+        );
+        return Err(RegistryError::LimitReached(why).into());
+    }
     if !fits(&key.id_pattern, &device.id) {
         let why = format!("{} is no id such as {}", device.id, key.id_pattern);
         return Err(RegistryError::Refused(why).into());
     }
-    // The key's, not theirs who have it.
-    work.actor.scope = match key.team.is_empty() {
-        true => Scope::All,
-        false => Scope::Team(key.team.clone()),
-    };
-    work.actor.by = format!("provisioning key {}", key.id);
     let mut groups = Vec::new();
     for group in key.groups {
         // Those that were removed meanwhile are left out.
@@ -348,7 +386,59 @@ async fn provision_one(
     let sql = "UPDATE provisioning_keys SET devices_made = devices_made + 1 WHERE id = $1";
     let query = sqlx::query(sql).bind(key.id);
     query.execute(&mut *work.all).await?;
-    Ok(added)
+    if let Some(request) = request {
+        let sql = "UPDATE idempotency_keys SET status = 201, answer = $1 WHERE principal = $2 \
+                   AND key = $3";
+        let query = sqlx::query(sql).bind(added.number.to_string());
+        let query = query.bind(principal).bind(clean(&request.key));
+        query.execute(&mut *work.all).await?;
+    }
+    Ok(Provisioned {
+        device: added,
+        is_again: false,
+    })
+}
+
+/// The secret was shown once, and may not have arrived: whoever has not used it is given another.
+async fn provision_again(
+    work: &mut Work<'_>,
+    digests: &DigestKey,
+    number: &str,
+) -> Result<AddedDevice, Fault> {
+    let number: i64 = number.parse().unwrap_or_default();
+    let found = find(
+        &mut work.all,
+        work.engine,
+        &Scope::All,
+        number.into(),
+        false,
+    );
+    let device = found.await?;
+    let sql = "SELECT revoked_ms, uses FROM device_credentials WHERE device = $1";
+    let rows = sqlx::query_as::<_, (i64, i64)>(sql).bind(number);
+    let rows = rows.fetch_all(&mut *work.all).await?;
+    let good = rows
+        .iter()
+        .filter(|(revoked_ms, _)| *revoked_ms == 0)
+        .count();
+    let was_used = rows.iter().any(|(_, uses)| *uses > 0) || device.last_seen_ms > 0;
+    // What was revoked, or added since, is not for whoever asks here to change.
+    if was_used || good != 1 {
+        return Err(RegistryError::Exists(format!(
+            "{} was added by this request and has been in use since, so its secret is not shown \
+             again: martlet device rotate {0} makes another",
+            device.id
+        ))
+        .into());
+    }
+    let secret = rotate_one(work, digests, number.into(), Duration::ZERO).await?;
+    Ok(AddedDevice {
+        number,
+        tenant: device.tenant,
+        id: device.id,
+        user_name: device.user_name,
+        secret: Some(secret),
+    })
 }
 
 #[cfg(test)]

@@ -15,6 +15,12 @@ use crate::{Actor, Registry, RegistryError, Scope, expect_revision, now_ms};
 /// The role of who is given none: all topics but those that begin with `$`, and reading `$SYS/#`.
 pub const USER_ROLE: &str = "user";
 
+/// The role of people who are no clients: no topics.
+pub const NO_ROLE: &str = "none";
+
+/// The role of whoever may do all that a client may.
+pub const ADMINISTRATOR_ROLE: &str = "administrator";
+
 /// The type of devices that are given none.
 pub const DEVICE_TYPE: &str = "device";
 
@@ -72,6 +78,24 @@ pub struct RuleSet {
     pub rules: Vec<RuleLine>,
     /// Raised with every change.
     pub revision: i64,
+}
+
+impl RuleSet {
+    /// A Topic Filter that it permits and that others have too who have it: it does not name its
+    /// holder. None: all that it permits is the holder's own. A Client Identifier is a device's own,
+    /// and whatever a user likes.
+    pub fn beyond_own(&self, owner: Owner) -> Option<&str> {
+        match (owner, &*self.name, self.is_builtin) {
+            (Owner::Role, NO_ROLE, true) | (Owner::DeviceType, DEVICE_TYPE, true) => return None,
+            (_, _, true) => return Some("#"),
+            (_, _, false) => {}
+        }
+        let names_holder =
+            |filter: &str| filter.contains("%u") || (owner != Owner::Role && filter.contains("%c"));
+        let mut allowing = self.rules.iter().filter(|rule| rule.allows);
+        let beyond = allowing.find(|rule| !names_holder(&rule.filter));
+        beyond.map(|rule| &*rule.filter)
+    }
 }
 
 impl Registry {
@@ -259,6 +283,28 @@ fn expect_all(work: &Work<'_>) -> Result<(), RegistryError> {
         Scope::Team(_) => Err(RegistryError::Refused(
             "roles and device types are changed by who sees all teams".to_owned(),
         )),
+    }
+}
+
+/// Who has this role or type has no topics of others: a team without a tenant gives no more.
+pub(crate) async fn expect_own_topics(
+    work: &mut Work<'_>,
+    owner: Owner,
+    name: &str,
+) -> Result<(), Fault> {
+    let place = work.place().to_owned();
+    let sets = read_rule_sets(&mut work.all, owner, &place).await?;
+    let Some(set) = sets.into_iter().find(|set| set.name == name) else {
+        return Err(RegistryError::Refused(unknown(owner, name)).into());
+    };
+    match set.beyond_own(owner) {
+        None => Ok(()),
+        Some(filter) => Err(RegistryError::Refused(format!(
+            "the {} {name} permits {filter}, where others are too who are not of the team: as the \
+             team has no tenant, it is given by who sees all teams",
+            owner.word()
+        ))
+        .into()),
     }
 }
 

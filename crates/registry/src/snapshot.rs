@@ -17,7 +17,9 @@ use crate::changes::{Changes, Seen, changes_since, seen};
 use crate::credentials::{CredentialKind, CredentialRow, CredentialUse, rows_of};
 use crate::database::{file_of, is_in_use};
 use crate::devices::status_of;
-use crate::rule_sets::{Owner, RuleSet, read_rule_sets};
+use crate::rule_sets::{
+    ADMINISTRATOR_ROLE, DEVICE_TYPE, Owner, RuleSet, USER_ROLE, read_rule_sets,
+};
 use crate::secret::{Digest, DigestKey, digest_text, is_same, read_digest};
 use crate::shared_map::SharedMap;
 use crate::sql::Fault;
@@ -1037,9 +1039,9 @@ fn compiled(owner: Owner, sets: Vec<RuleSet>, place: &str) -> Result<RuleSets, R
     let mut all = HashMap::new();
     for set in sets {
         let rules = match (owner, &*set.name) {
-            (Owner::Role, "administrator") => administrator_rules(),
-            (Owner::Role, "user") => default_rules(),
-            (Owner::DeviceType, "device") => device_rules(),
+            (Owner::Role, ADMINISTRATOR_ROLE) => administrator_rules(),
+            (Owner::Role, USER_ROLE) => default_rules(),
+            (Owner::DeviceType, DEVICE_TYPE) => device_rules(),
             (_, name) => {
                 let source = |number| format!("{} {name} rule {number}", owner.word());
                 let rules = compile(&set.rules, source);
@@ -1125,7 +1127,8 @@ pub(crate) mod tests {
             ];
             registry.add_rule_set(Owner::Role, "reader", &rules).await?;
             let told = registry.rule_sets(Owner::Role).await?;
-            assert_eq!(told[1].rules, rules);
+            let told = told.iter().find(|set| set.name == "reader");
+            assert_eq!(told.map(|set| &*set.rules), Some(&rules[..]));
             registry.add_user("ann", "reader", "secret").await?;
             registry.add_user("root", "administrator", "secret").await?;
             let again = registry.add_user("ann", "user", "other").await;

@@ -483,6 +483,7 @@ async fn restore_one(work: &mut Work<'_>, id: &str) -> Result<Team, Fault> {
                WHERE team = $2 AND deleted_ms = $3";
     let query = sqlx::query(sql).bind(work.now_ms).bind(id.to_owned());
     let back = query.bind(team.deleted_ms).execute(&mut *work.all).await?;
+    expect_room_for_all(work, id).await?;
     team.deleted_ms = 0;
     team.revision += 1;
     team.updated_ms = work.now_ms;
@@ -493,6 +494,26 @@ async fn restore_one(work: &mut Work<'_>, id: &str) -> Result<Team, Fault> {
     work.audit("team.restore", ("team", id), id, changed)
         .await?;
     Ok(team)
+}
+
+/// None of those who own devices of a team has more than anybody may, now that these are back.
+async fn expect_room_for_all(work: &mut Work<'_>, team: &str) -> Result<(), Fault> {
+    let Some(most) = work.devices_per_user_max else {
+        return Ok(());
+    };
+    let sql = "SELECT owner FROM devices WHERE deleted_ms = 0 AND owner <> '' AND owner IN \
+               (SELECT owner FROM devices WHERE team = $1 AND deleted_ms = 0) \
+               GROUP BY owner HAVING COUNT(*) > $2 ORDER BY owner LIMIT 1";
+    let query = sqlx::query_scalar::<_, String>(sql).bind(team.to_owned());
+    let query = query.bind(i64::try_from(most).unwrap_or(i64::MAX));
+    match query.fetch_optional(&mut *work.all).await? {
+        None => Ok(()),
+        Some(owner) => Err(RegistryError::LimitReached(format!(
+            "{owner} would own more than {most} devices again, and nobody may: have others own \
+             some first"
+        ))
+        .into()),
+    }
 }
 
 async fn purge(work: &mut Work<'_>, before_ms: i64) -> Result<u64, Fault> {

@@ -7,10 +7,12 @@ use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row as _};
 
 use crate::database::Work;
-use crate::rule_sets::{check_name, is_builtin, unknown};
+use crate::rule_sets::{check_name, expect_own_topics, is_builtin, unknown};
 use crate::sql::{Fault, Sql, clean};
 use crate::teams::{expect_unqualified, forget_owner, team_seen};
-use crate::{Actor, Owner, Registry, RegistryError, Scope, USER_ROLE, check_text, expect_revision};
+use crate::{
+    Actor, NO_ROLE, Owner, Registry, RegistryError, Scope, USER_ROLE, check_text, expect_revision,
+};
 
 /// What somebody may do with the objects of the API and the panel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,8 +86,9 @@ pub struct User {
 pub struct NewUser {
     /// User name.
     pub name: String,
-    /// What it may do as a client.
-    pub role: String,
+    /// What it may do as a client; none: everything that the topics of whoever adds it permit, so
+    /// [`USER_ROLE`], or [`NO_ROLE`] where that would be the topics of others.
+    pub role: Option<String>,
     /// What it may do with the API and the panel.
     pub api_role: ApiRole,
     /// May be empty.
@@ -101,7 +104,7 @@ impl NewUser {
     pub fn new(name: &str) -> Self {
         Self {
             name: name.to_owned(),
-            role: USER_ROLE.to_owned(),
+            role: None,
             api_role: ApiRole::None,
             email: String::new(),
             full_name: String::new(),
@@ -148,7 +151,7 @@ impl Registry {
         password: &str,
     ) -> Result<(), RegistryError> {
         let user = NewUser {
-            role: role.to_owned(),
+            role: Some(role.to_owned()),
             // Whoever administers the broker administers the node.
             api_role: match role {
                 "administrator" => ApiRole::Administrator,
@@ -407,6 +410,18 @@ impl Registry {
         self.list_users(&Scope::All, false).await
     }
 
+    /// Somebody administers the node, or did once.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn is_claimed(&mut self) -> Result<bool, RegistryError> {
+        let on = self.connected().await?;
+        let sql = "SELECT last FROM counters WHERE name = 'claimed'";
+        let read = sqlx::query_scalar::<_, i64>(sql).fetch_one(on).await;
+        let at_ms = read.map_err(|error| Fault::Sql(error).at(self.place()))?;
+        Ok(at_ms > 0)
+    }
+
     /// Users by name: those that are there, or those that are deleted.
     ///
     /// # Errors
@@ -559,17 +574,17 @@ pub(crate) async fn has_a_say_elsewhere(
 
 /// Who sees one team only gives nobody more than that: no role of all teams, and without a tenant
 /// no topics of others.
-fn check_roles(scope: &Scope, user: &User) -> Result<(), RegistryError> {
-    let Some(team) = scope.team() else {
+async fn check_roles(work: &mut Work<'_>, user: &User) -> Result<(), Fault> {
+    let Some(team) = work.actor.scope.team() else {
         return Ok(());
     };
-    let is_own = user.team == team && user.api_role == ApiRole::None;
-    match is_own && (user.tenant > 0 || user.role == USER_ROLE) {
-        true => Ok(()),
-        false => Err(RegistryError::Refused(format!(
-            "users of a team have no role in others, and without a tenant of its own the role \
-             {USER_ROLE}"
-        ))),
+    if user.team != team || user.api_role != ApiRole::None {
+        let why = "users of a team are at home in it, and have no role in others";
+        return Err(RegistryError::Refused(why.to_owned()).into());
+    }
+    match user.tenant {
+        0 => expect_own_topics(work, Owner::Role, &user.role).await,
+        _ => Ok(()),
     }
 }
 
@@ -627,18 +642,23 @@ async fn insert(
     hash: &PasswordHash,
     verifier: String,
 ) -> Result<User, Fault> {
-    expect_role(work, &new.role).await?;
     check_text("e-mail address", &new.email)?;
     check_text("full name", &new.full_name)?;
     let scope = work.actor.scope.clone();
-    let own = scope.team().filter(|_| new.team.is_empty());
+    let own_team = scope.team();
+    let own = own_team.filter(|_| new.team.is_empty());
     let team = own.map_or(new.team, str::to_owned);
     let tenant = team_seen(&mut work.all, &scope, &team).await?;
+    let role = new.role.unwrap_or_else(|| {
+        let is_among_others = own_team.is_some() && tenant == 0;
+        if is_among_others { NO_ROLE } else { USER_ROLE }.to_owned()
+    });
+    expect_role(work, &role).await?;
     expect_no_device(work, &new.name, tenant).await?;
     expect_unqualified(&mut work.all, tenant, &new.name).await?;
     let user = User {
         name: new.name,
-        role: new.role,
+        role,
         api_role: new.api_role,
         enabled: true,
         email: new.email,
@@ -650,7 +670,7 @@ async fn insert(
         updated_ms: work.now_ms,
         deleted_ms: 0,
     };
-    check_roles(&scope, &user)?;
+    check_roles(work, &user).await?;
     let mut sql = work.sql(
         "INSERT INTO users (enabled, revision, deleted_ms, name, role, api_role, email, \
          full_name, team, password_hash, scram_verifier, tenant, password_set_ms, created_ms, \
@@ -684,6 +704,7 @@ async fn insert(
     let changed = json!({ "role": user.role, "api_role": user.api_role.word() });
     work.audit("user.add", ("user", name), &user.team, changed)
         .await?;
+    claim(work, &user).await?;
     if let Some(team) = scope.team() {
         let sql = "INSERT INTO team_members (team, user_name, role, created_ms) \
                    VALUES ($1, $2, $3, $4)";
@@ -730,7 +751,7 @@ async fn change_one(
     if new == old {
         return Ok(old);
     }
-    check_roles(&scope, &new)?;
+    check_roles(work, &new).await?;
     new.revision += 1;
     new.updated_ms = work.now_ms;
     let mut sql = work.sql("UPDATE users SET role = ");
@@ -762,7 +783,19 @@ async fn change_one(
     let changed = Value::Object(changed);
     work.audit("user.change", ("user", name), &new.team, changed)
         .await?;
+    claim(work, &new).await?;
     Ok(new)
+}
+
+/// Once somebody administers the node it is somebody's, whatever becomes of them.
+async fn claim(work: &mut Work<'_>, user: &User) -> Result<(), Fault> {
+    if user.api_role != ApiRole::Administrator {
+        return Ok(());
+    }
+    let sql = "UPDATE counters SET last = $1 WHERE name = 'claimed' AND last = 0";
+    let query = sqlx::query(sql).bind(work.now_ms);
+    query.execute(&mut *work.all).await?;
+    Ok(())
 }
 
 async fn set_deleted(

@@ -43,6 +43,14 @@ impl Asking {
         }
     }
 
+    /// Everything that somebody may do to what they see: of a tenant, where it is a team's.
+    pub(crate) fn scopes_of_everything(&self) -> Scopes {
+        match self.sees_all() {
+            true => Scopes::all(),
+            false => Scopes::of_team(TenantId(u32::MAX)),
+        }
+    }
+
     /// The same, who looks at one team only.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
+use martlet_control::principal::Scope as ScopeName;
 use martlet_registry::{DeviceRef, Group, GroupChange, NewGroup, Owner};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -280,6 +281,8 @@ pub(crate) async fn rules(
 }
 
 /// Give a group other rules
+///
+/// They are rules as those of types are: who sees all teams may change those too, by `acl:write`.
 #[utoipa::path(put, path = "/api/v1/groups/{id}/rules", tag = "devices",
     params(("id" = String, Path, description = "The group's id")), request_body = RuleLines,
     responses((status = 200, description = "They are in force", body = RuleLines),
@@ -293,6 +296,9 @@ pub(crate) async fn set_rules(
     JsonBody(body): JsonBody<RuleLines>,
 ) -> Result<axum::Json<RuleLines>, Problem> {
     let (rules, expected) = (parse(&body.rules)?, expected_if_any(&headers)?);
+    if asking.sees_all() {
+        asking.expect_within([ScopeName::AclWrite].into_iter().collect())?;
+    }
     let shown = lines(&rules);
     let changed = api.tables()?.change(move |registry| {
         Box::pin(async move {

@@ -3,18 +3,24 @@
 use std::time::Instant;
 
 use axum::extract::{Extension, State};
-use axum::http::{StatusCode, header};
-use martlet_registry::{DEVICE_TYPE, DeviceSecret, NewDevice, NewProvisioningKey, ProvisioningKey};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use martlet_control::principal::Scope;
+use martlet_registry::{
+    DEVICE_TYPE, DeviceSecret, NewDevice, NewProvisioningKey, ProvisioningKey, RepeatableRequest,
+};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{Asking, moment, page_of_all, time};
 use crate::api::{Api, Connection};
 use crate::extract::{JsonBody, PathOf, QueryOf};
+use crate::idempotency::{self, hex};
 use crate::keys::Wanted;
 use crate::page::Page;
 use crate::problem::{Problem, ProblemKind};
 use crate::rate::name_of;
+use crate::secret::digest_of;
 use crate::time::Moment;
 
 /// A provisioning key, without the key.
@@ -122,14 +128,18 @@ pub(crate) struct MadeProvisioningKey {
 }
 
 /// Add a provisioning key
+///
+/// It adds devices, so who makes it may add them too: `devices:write`.
 #[utoipa::path(post, path = "/api/v1/provisioning-keys", tag = "devices",
     request_body = NewProvisioningKeyBody,
-    responses((status = 201, description = "It is good", body = MadeProvisioningKey)))]
+    responses((status = 201, description = "It is good", body = MadeProvisioningKey),
+        (status = 403, description = "Who asks may not add devices themselves")))]
 pub(crate) async fn create(
     State(api): State<Api>,
     asking: Asking,
     JsonBody(body): JsonBody<NewProvisioningKeyBody>,
 ) -> Result<(StatusCode, axum::Json<MadeProvisioningKey>), Problem> {
+    asking.expect_within([Scope::DevicesWrite].into_iter().collect())?;
     let new = NewProvisioningKey {
         device_type: body.device_type.unwrap_or_else(|| DEVICE_TYPE.to_owned()),
         team: body.team,
@@ -194,6 +204,25 @@ pub(crate) struct ProvisionBody {
     hardware_version: String,
 }
 
+impl ProvisionBody {
+    /// By what it is known that it comes again. The tables have digests alone.
+    fn request(&self, key: &str) -> RepeatableRequest {
+        let fields = [
+            Some(&self.id),
+            self.name.as_ref(),
+            Some(&self.description),
+            Some(&self.location),
+            Some(&self.firmware_version),
+            Some(&self.hardware_version),
+        ];
+        let fields = serde_json::to_vec(&fields).unwrap_or_default();
+        RepeatableRequest {
+            key: hex(&digest_of(key.as_bytes())),
+            digest: hex(&digest_of(&fields)),
+        }
+    }
+}
+
 /// What it connects with.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Provisioned {
@@ -207,21 +236,26 @@ pub(crate) struct Provisioned {
 
 /// Add a device by a provisioning key
 ///
-/// The key says of which type, team and groups it is. It may connect when the answer is there.
+/// The key says of which type, team and groups it is. It may connect when the answer is there. Who
+/// asks again with the same `Idempotency-Key`, because no answer came, is given another secret, as
+/// long as none was used; the answer then says `Idempotency-Replayed: true`.
 #[utoipa::path(post, path = "/api/v1/provision", tag = "devices", request_body = ProvisionBody,
+    params(("Idempotency-Key" = Option<String>, Header, description = "Made up by who asks")),
     responses((status = 201, description = "It is there", body = Provisioned)))]
 pub(crate) async fn provision(
     State(api): State<Api>,
     Extension(connection): Extension<Connection>,
     mut asking: Asking,
+    headers: HeaderMap,
     JsonBody(body): JsonBody<ProvisionBody>,
-) -> Result<(StatusCode, axum::Json<Provisioned>), Problem> {
+) -> Result<Response, Problem> {
     let from = format!("address {}", name_of(connection.peer));
     let taken = api.rates.take(&from, Instant::now());
     if let Some(problem) = taken.and_then(|taken| taken.refusal()) {
         return Err(problem);
     }
     asking.actor.by = "provisioning key".to_owned();
+    let request = idempotency::key_of(&headers)?.map(|key| body.request(&key));
     let device = NewDevice {
         name: body.name,
         description: body.description,
@@ -232,7 +266,11 @@ pub(crate) async fn provision(
         ..NewDevice::new(&body.id)
     };
     let made = api.tables()?.change(move |registry| {
-        Box::pin(async move { registry.provision(&asking.actor, &body.key, device).await })
+        Box::pin(async move {
+            registry
+                .provision(&asking.actor, &body.key, device, request.as_ref())
+                .await
+        })
     });
     let made = made.await.map_err(|error| {
         let problem = Problem::from(error);
@@ -245,10 +283,13 @@ pub(crate) async fn provision(
             _ => problem,
         }
     })?;
+    let device = made.device;
     let answer = Provisioned {
-        id: made.id,
-        user_name: made.user_name,
-        secret: made.secret.map(|secret| secret.text().to_owned()),
+        id: device.id,
+        user_name: device.user_name,
+        secret: device.secret.map(|secret| secret.text().to_owned()),
     };
-    Ok((StatusCode::CREATED, axum::Json(answer)))
+    let replayed = made.is_again.then(idempotency::replayed_header);
+    let headers: HeaderMap = replayed.into_iter().collect();
+    Ok((StatusCode::CREATED, headers, axum::Json(answer)).into_response())
 }

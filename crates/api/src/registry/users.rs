@@ -3,8 +3,11 @@
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use martlet_control::principal::{Role, Scopes};
-use martlet_registry::{ApiRole, NewUser, USER_ROLE, User, UserChange};
+use martlet_control::principal::{Role, Scope, Scopes};
+use martlet_registry::{
+    ADMINISTRATOR_ROLE, ApiRole, NewUser, Owner, Registry, RegistryError, USER_ROLE, User,
+    UserChange,
+};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -147,7 +150,8 @@ pub(crate) struct NewUserBody {
     /// The password, of 10 characters or more.
     #[schema(format = Password, min_length = 10, max_length = 1024)]
     password: String,
-    /// What they may do as a client of MQTT; `user` if nothing is said.
+    /// What they may do as a client of MQTT. If nothing is said: `user`, and `none` for whom a team
+    /// without a tenant adds.
     role: Option<String>,
     /// What they may do with the API and the panel: `administrator`, `operator`, `viewer` or
     /// `none`, which it is if nothing is said.
@@ -175,8 +179,13 @@ pub(crate) async fn create(
     let role = body.api_role.as_deref().unwrap_or("none");
     let role = api_role("/api_role", role)?;
     asking.expect_within(scopes_of(role))?;
+    if let Some(role) = &body.role {
+        expect_may_give(&api, &asking, role).await?;
+    } else if asking.sees_all() {
+        expect_may_give(&api, &asking, USER_ROLE).await?;
+    }
     let new = NewUser {
-        role: body.role.unwrap_or_else(|| USER_ROLE.to_owned()),
+        role: body.role,
         api_role: role,
         email: body.email,
         full_name: body.full_name,
@@ -254,6 +263,9 @@ pub(crate) async fn change(
         asking.expect_within(scopes_of(role))?;
     }
     expect_no_more(&api, &asking, &name).await?;
+    if let Some(role) = &body.role {
+        expect_may_give(&api, &asking, role).await?;
+    }
     let change = UserChange {
         role: body.role,
         api_role: role,
@@ -276,14 +288,46 @@ pub(crate) async fn change(
 /// be that user.
 async fn expect_no_more(api: &Api, asking: &Asking, name: &str) -> Result<(), Problem> {
     let (scope, name) = (asking.scope(), name.to_owned());
-    let found = api
-        .tables()?
-        .read(move |registry| Box::pin(async move { registry.user(&scope, &name).await }));
+    let all = asking.scopes_of_everything();
+    let found = api.tables()?.read(move |registry| {
+        Box::pin(async move {
+            let user = registry.user(&scope, &name).await?;
+            let by_role = scopes_by_role(registry, &user.role, all).await?;
+            Ok(scopes_of(user.api_role).or(by_role))
+        })
+    });
     match found.await {
-        Ok(user) => asking.expect_within(scopes_of(user.api_role)),
+        Ok(scopes) => asking.expect_within(scopes),
         // The call itself says what is wrong.
         Err(_) => Ok(()),
     }
+}
+
+/// Nobody makes a client who may do more than they may by the API.
+async fn expect_may_give(api: &Api, asking: &Asking, role: &str) -> Result<(), Problem> {
+    let (role, all) = (role.to_owned(), asking.scopes_of_everything());
+    let found = api
+        .tables()?
+        .read(move |registry| Box::pin(async move { scopes_by_role(registry, &role, all).await }));
+    asking.expect_within(found.await?)
+}
+
+/// What comes to the same as what a role permits a client: of topics that are not its holder's own,
+/// to publish and to receive; an administrator's is everything, which is `all`.
+async fn scopes_by_role(
+    registry: &mut Registry,
+    role: &str,
+    all: Scopes,
+) -> Result<Scopes, RegistryError> {
+    let sets = registry.rule_sets(Owner::Role).await?;
+    let set = sets.iter().find(|set| set.name == role);
+    Ok(match set.and_then(|set| set.beyond_own(Owner::Role)) {
+        Some(_) if role == ADMINISTRATOR_ROLE => all,
+        Some(_) => [Scope::MessagesRead, Scope::MessagesWrite]
+            .into_iter()
+            .collect(),
+        None => Scopes::NONE,
+    })
 }
 
 /// Another password.
@@ -365,6 +409,7 @@ pub(crate) async fn restore(
     });
     if let Some(user) = deleted.await? {
         asking.expect_within(scopes_of(user.api_role))?;
+        expect_may_give(&api, &asking, &user.role).await?;
     }
     let restored = api.tables()?.change(move |registry| {
         Box::pin(async move { registry.restore_user(&asking.actor, &name).await })

@@ -264,7 +264,7 @@ fn change_in_tables(
         _ => ApiRole::None,
     });
     let new = NewUser {
-        role: role.to_owned(),
+        role: Some(role.to_owned()),
         api_role,
         ..NewUser::new(user)
     };

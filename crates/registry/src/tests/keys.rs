@@ -1,7 +1,7 @@
 use super::{all, both, is_not_found, new_device, of_team};
 use crate::{
     BanKind, Claim, CredentialUse, NewApiKey, NewBan, NewGroup, NewProvisioningKey, NewTeam,
-    RegistryError, Renewed, Scope, Snapshot,
+    Registry, RegistryError, Renewed, RepeatableRequest, Scope, Secret, Snapshot,
 };
 
 both!(an_api_key_is_good_until_something_ends_it, registry, {
@@ -95,9 +95,9 @@ both!(
         let (key, secret) = registry.add_provisioning_key(&all(), new.clone()).await?;
         let asks = all();
         let made = registry
-            .provision(&asks, secret.text(), new_device("m-1"))
+            .provision(&asks, secret.text(), new_device("m-1"), None)
             .await?;
-        assert_eq!(made.tenant, team.tenant);
+        assert_eq!((made.device.tenant, made.is_again), (team.tenant, false));
         let found = registry
             .device(&Scope::Team(team.id.clone()), "m-1".into())
             .await?;
@@ -106,18 +106,18 @@ both!(
             (vec![group.id], team.id.clone())
         );
         let odd = registry
-            .provision(&asks, secret.text(), new_device("x-1"))
+            .provision(&asks, secret.text(), new_device("x-1"), None)
             .await;
         assert!(matches!(odd, Err(RegistryError::Refused(_))));
         let twice = registry
-            .provision(&asks, secret.text(), new_device("m-1"))
+            .provision(&asks, secret.text(), new_device("m-1"), None)
             .await;
         assert!(matches!(twice, Err(RegistryError::Exists(_))));
         registry
-            .provision(&asks, secret.text(), new_device("m-2"))
+            .provision(&asks, secret.text(), new_device("m-2"), None)
             .await?;
         let third = registry
-            .provision(&asks, secret.text(), new_device("m-3"))
+            .provision(&asks, secret.text(), new_device("m-3"), None)
             .await;
         assert!(matches!(third, Err(RegistryError::LimitReached(_))));
         assert_eq!(
@@ -126,7 +126,7 @@ both!(
         );
         assert!(is_not_found(
             registry
-                .provision(&asks, "mp_guess", new_device("m-4"))
+                .provision(&asks, "mp_guess", new_device("m-4"), None)
                 .await
         ));
         let old = NewProvisioningKey {
@@ -134,8 +134,9 @@ both!(
             ..new.clone()
         };
         let (_, old) = registry.add_provisioning_key(&all(), old).await?;
+        again_while_unused(registry, &team.id).await?;
         let late = registry
-            .provision(&asks, old.text(), new_device("m-5"))
+            .provision(&asks, old.text(), new_device("m-5"), None)
             .await;
         assert!(matches!(late, Err(RegistryError::Refused(why)) if why.contains("expired")));
         registry.revoke_provisioning_key(&all(), &key.id).await?;
@@ -144,6 +145,54 @@ both!(
         ));
     }
 );
+
+/// The answer may not have arrived.
+async fn again_while_unused(registry: &mut Registry, team: &str) -> Result<(), RegistryError> {
+    let new = NewProvisioningKey {
+        team: Some(team.to_owned()),
+        devices_max: 1,
+        ..NewProvisioningKey::new("once")
+    };
+    let (_, key) = registry.add_provisioning_key(&all(), new).await?;
+    let asked = |digest: &str| RepeatableRequest {
+        key: "k".to_owned(),
+        digest: digest.to_owned(),
+    };
+    let asks = all();
+    let mut secrets = Vec::new();
+    for is_again in [false, true, true] {
+        let request = asked("one");
+        let device = new_device("again-1");
+        let made = registry.provision(&asks, key.text(), device, Some(&request));
+        let made = made.await?;
+        assert_eq!(made.is_again, is_again);
+        secrets.push(made.device.secret.expect("it is shown"));
+    }
+    let owner = async |registry: &mut Registry, secret: &Secret| {
+        let found = registry.device_of_secret(secret.text()).await?;
+        Ok::<_, RegistryError>(found.map(|(_, credential)| credential.revoked_ms == 0))
+    };
+    assert_ne!(owner(registry, &secrets[0]).await?, Some(true));
+    assert_eq!(owner(registry, &secrets[2]).await?, Some(true));
+    let other = asked("two");
+    let device = new_device("again-2");
+    let told = registry.provision(&asks, key.text(), device, Some(&other));
+    assert!(matches!(told.await, Err(RegistryError::Refused(why)) if why.contains("another")));
+    let (_, used) = registry
+        .device_of_secret(secrets[2].text())
+        .await?
+        .expect("it is good");
+    let uses = [CredentialUse {
+        id: used.id,
+        uses: 1,
+        at_ms: 5,
+    }];
+    registry.write_credential_uses(&uses).await?;
+    let (device, one) = (new_device("again-1"), asked("one"));
+    let told = registry.provision(&asks, key.text(), device, Some(&one));
+    assert!(matches!(told.await, Err(RegistryError::Exists(why)) if why.contains("in use")));
+    Ok(())
+}
 
 both!(a_request_that_comes_twice_is_answered_once, registry, {
     assert_eq!(registry.claim("ann", "k", "digest").await?, Claim::New);

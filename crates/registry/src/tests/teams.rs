@@ -3,8 +3,9 @@ use martlet_broker::{Actions, Names};
 
 use super::{all, both, is_not_found, new_device, of_team};
 use crate::{
-    ApiRole, DeviceChange, DeviceFilter, DeviceOrder, GroupChange, NewDevice, NewGroup, NewTeam,
-    NewUser, Owner, PageRequest, RegistryError, Renewed, Scope, Snapshot, UserChange,
+    Actor, ApiRole, DeviceChange, DeviceFilter, DeviceOrder, GroupChange, NO_ROLE, NewDevice,
+    NewGroup, NewProvisioningKey, NewTeam, NewUser, Owner, PageRequest, Registry, RegistryError,
+    Renewed, Scope, Snapshot, USER_ROLE, UserChange,
 };
 
 fn new_team(name: &str, owns_tenant: bool) -> NewTeam {
@@ -331,7 +332,7 @@ both!(who_sees_one_team_gives_nobody_more_than_that, registry, {
     let is_refused =
         |told: Result<(), RegistryError>| matches!(told, Err(RegistryError::Refused(_)));
     let with = |name: &str, role: &str, api_role| NewUser {
-        role: role.to_owned(),
+        role: Some(role.to_owned()),
         api_role,
         ..NewUser::new(name)
     };
@@ -346,8 +347,14 @@ both!(who_sees_one_team_gives_nobody_more_than_that, registry, {
     assert!(is_refused(made.map(drop)));
     let made = registry
         .create_user(&ann, with("u1", "user", none), "x")
-        .await?;
+        .await;
+    assert!(is_refused(made.map(drop)), "those are everybody's topics");
+    let made = registry.create_user(&ann, NewUser::new("u1"), "x").await?;
     assert_eq!((made.team, made.tenant), (shared.id.clone(), 0));
+    assert_eq!(made.role, NO_ROLE);
+    let made = registry.create_user(&bob, NewUser::new("u3"), "x").await?;
+    assert_eq!(made.role, USER_ROLE);
+    the_types_of_a_team_name_their_devices(registry, &ann, &bob).await?;
     // Everything of a tenant is theirs who own it.
     let made = registry
         .create_user(&bob, with("u2", "administrator", none), "x")
@@ -403,3 +410,121 @@ both!(who_sees_one_team_gives_nobody_more_than_that, registry, {
     assert!(is_refused(told));
     Snapshot::read(registry).await?;
 });
+
+/// In the common tenant a team gives its devices the types that permit what is theirs alone.
+async fn the_types_of_a_team_name_their_devices(
+    registry: &mut Registry,
+    ann: &Actor,
+    bob: &Actor,
+) -> Result<(), RegistryError> {
+    for (name, rule) in [
+        ("meter", "pattern readwrite m/%u/#"),
+        ("tap", "topic read m/#"),
+    ] {
+        let rules = [RuleLine::parse(rule).expect("it is a rule")];
+        registry
+            .add_rule_set(Owner::DeviceType, name, &rules)
+            .await?;
+        registry.add_rule_set(Owner::Role, name, &rules).await?;
+    }
+    let is_refused = |told: Result<(), RegistryError>| matches!(told, Err(RegistryError::Refused(why)) if why.contains("m/#"));
+    let of_type = |id: &str, device_type: &str| NewDevice {
+        device_type: device_type.to_owned(),
+        ..new_device(id)
+    };
+    let made = registry.create_device(ann, of_type("t1", "tap")).await;
+    assert!(is_refused(made.map(drop)));
+    registry.create_device(bob, of_type("t1", "tap")).await?;
+    registry.create_device(ann, of_type("t2", "meter")).await?;
+    let change = DeviceChange {
+        device_type: Some("tap".to_owned()),
+        ..DeviceChange::default()
+    };
+    let changed = registry
+        .change_device(ann, "t2".into(), change.clone(), None)
+        .await;
+    assert!(is_refused(changed.map(drop)));
+    registry
+        .change_device(&all(), "t2".into(), change, None)
+        .await?;
+    // What it was given is not taken away by another change.
+    let change = DeviceChange {
+        device_type: Some("tap".to_owned()),
+        name: Some("named".to_owned()),
+        ..DeviceChange::default()
+    };
+    registry
+        .change_device(ann, "t2".into(), change, None)
+        .await?;
+    let key = NewProvisioningKey {
+        device_type: "tap".to_owned(),
+        ..NewProvisioningKey::new("line")
+    };
+    let made = registry.add_provisioning_key(ann, key.clone()).await;
+    assert!(is_refused(made.map(drop)));
+    let team = ann.scope.team().map(str::to_owned);
+    let (_, key) = registry
+        .add_provisioning_key(&all(), NewProvisioningKey { team, ..key })
+        .await?;
+    registry
+        .provision(&all(), key.text(), new_device("t3"), None)
+        .await?;
+    let role = UserChange {
+        role: Some("meter".to_owned()),
+        ..UserChange::default()
+    };
+    registry.change_user(ann, "u1", role, None).await?;
+    let role = UserChange {
+        role: Some("tap".to_owned()),
+        ..UserChange::default()
+    };
+    assert!(is_refused(
+        registry.change_user(ann, "u1", role, None).await.map(drop)
+    ));
+    Ok(())
+}
+
+both!(once_administered_a_node_is_nobodys_no_more, registry, {
+    assert!(!registry.is_claimed().await?);
+    registry.add_user("ann", "user", "x").await?;
+    assert!(!registry.is_claimed().await?);
+    let role = |api_role| UserChange {
+        api_role: Some(api_role),
+        ..UserChange::default()
+    };
+    registry
+        .change_user(&all(), "ann", role(ApiRole::Administrator), None)
+        .await?;
+    registry
+        .change_user(&all(), "ann", role(ApiRole::None), None)
+        .await?;
+    registry.remove_user("ann").await?;
+    assert!(registry.is_claimed().await?);
+});
+
+both!(
+    a_team_that_comes_back_leaves_nobody_more_than_they_may_own,
+    registry,
+    {
+        registry.limit_devices_per_user(Some(2));
+        registry.add_user("ann", "user", "x").await?;
+        let team = registry.add_team(&all(), new_team("t", false)).await?;
+        let owned = |id: &str, team: &str| NewDevice {
+            team: Some(team.to_owned()),
+            owner: "ann".to_owned(),
+            ..new_device(id)
+        };
+        registry
+            .create_device(&all(), owned("d1", &team.id))
+            .await?;
+        registry
+            .create_device(&all(), owned("d2", &team.id))
+            .await?;
+        registry.delete_team(&all(), &team.id, None).await?;
+        registry.create_device(&all(), owned("d3", "")).await?;
+        let told = registry.restore_team(&all(), &team.id).await;
+        assert!(matches!(told, Err(RegistryError::LimitReached(why)) if why.contains("ann")));
+        registry.remove_device("d3").await?;
+        registry.restore_team(&all(), &team.id).await?;
+    }
+);
