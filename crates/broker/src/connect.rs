@@ -125,6 +125,12 @@ impl Shard {
             self.end_session(cx, found, "it was kept for its Will alone");
             old = None;
         }
+        if let Some(found) = old
+            && self.is_of_former_holder(found, &request)
+        {
+            self.end_session(cx, found, "its user name was given to somebody else");
+            old = None;
+        }
         if request.clean_start
             && let Some(ended) = old.take()
         {
@@ -159,6 +165,14 @@ impl Shard {
                 connack,
             },
         );
+    }
+
+    /// Whoever comes has the name of a session's client, and is somebody else.
+    fn is_of_former_holder(&mut self, session: u32, request: &ConnectRequest) -> bool {
+        let owner = self.sessions.at(session).permit.as_deref();
+        owner
+            .zip(request.permit.as_deref())
+            .is_some_and(|(owner, permit)| owner.is_of_former_holder(&permit.identity))
     }
 
     /// One of the places for connections of the node and of the listener.

@@ -58,6 +58,8 @@ pub struct SessionOwner {
     pub realm: Realm,
     /// Its name; none is anonymous.
     pub user_name: Option<Arc<str>>,
+    /// Which of those who had the name; 0 is not known.
+    pub holder: u64,
     /// Nobody else may take the session over.
     pub bound: bool,
 }

@@ -18,6 +18,8 @@ use crate::control::{Control, ControlError};
 const MARGIN: Duration = Duration::from_secs(5);
 /// How long is waited where a shard would wait for ever.
 const STORE_TIMEOUT: Duration = Duration::from_secs(60);
+/// So many sessions of a user are looked at together.
+const SESSIONS_PER_PAGE: usize = 100;
 /// The shard that what is not a shard's own is asked of.
 const FIRST: ShardId = ShardId(0);
 
@@ -183,6 +185,30 @@ impl Control {
         Ok(answers
             .iter()
             .any(|one| matches!(one, Answer::EndSession(true))))
+    }
+
+    /// Ends all sessions of a user; says how many those were.
+    ///
+    /// # Errors
+    /// If a shard does not answer in time.
+    pub async fn end_sessions_of(&self, tenant: TenantId, user: &str) -> Result<u64, ControlError> {
+        let mut query = ClientQuery {
+            tenant: Some(tenant),
+            user: Some(user.into()),
+            limit: SESSIONS_PER_PAGE,
+            ..ClientQuery::default()
+        };
+        let mut ended = 0;
+        loop {
+            let page = self.clients(&query).await?;
+            for one in &page.clients {
+                ended += u64::from(self.end_session(tenant, &one.client_id).await?);
+            }
+            let Some(last) = page.clients.last().filter(|_| page.more) else {
+                return Ok(ended);
+            };
+            query.after = Some((last.client_id.as_str().into(), tenant));
+        }
     }
 
     /// Subscribes for a client, as if it had asked; says what came of it when its SUBACK would

@@ -17,8 +17,8 @@ use notes::Notes;
 use std::future::Future;
 use std::path::Path;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use martlet_broker::TenantId;
@@ -126,6 +126,8 @@ pub struct Tables {
     passwords: Mutex<Opened>,
     follower: Mutex<Opened>,
     notes: Notes,
+    /// Which tables these are, once they were opened.
+    identity: OnceLock<String>,
     /// Once there was an administrator, the node is never open again before a restart.
     is_claimed: AtomicBool,
     /// The same of a key of an administrator's, and of administrators who are gone.
@@ -143,6 +145,7 @@ impl Tables {
             passwords: Mutex::default(),
             follower: Mutex::default(),
             notes: Notes::default(),
+            identity: OnceLock::new(),
             is_claimed: AtomicBool::new(false),
             is_keyed: AtomicBool::new(false),
         }
@@ -299,6 +302,9 @@ impl Tables {
             None => true,
             Some(path) => path.try_exists().unwrap_or(true),
         };
+        if !is_there && self.identity.get().is_some() {
+            return Err(self.gone());
+        }
         if !is_there && !matches!(opened, Opened::Empty(_)) {
             *opened = Opened::Empty(Registry::empty().await?);
         }
@@ -320,7 +326,17 @@ impl Tables {
             Opened::Not | Opened::Empty(_) => false,
         };
         if !is_open {
+            // Whoever writes makes a file: not in the place of one that was there.
+            if self.identity.get().is_some() && !self.are_there() {
+                return Err(self.gone());
+            }
             let mut registry = Registry::open(&self.settings.location).await?;
+            let identity = registry.identity().await?;
+            if *self.identity.get_or_init(|| identity.clone()) != identity {
+                return Err(RegistryError::Others {
+                    place: self.settings.location.to_string(),
+                });
+            }
             registry.keep_scram(self.settings.keeps_scram);
             registry.limit_devices_per_user(self.settings.devices_per_user_max);
             *opened = Opened::Whole(registry);
@@ -330,6 +346,12 @@ impl Tables {
             Opened::Not | Opened::Empty(_) => {
                 Err(RegistryError::Refused("it is not opened".to_owned()))
             }
+        }
+    }
+
+    fn gone(&self) -> RegistryError {
+        RegistryError::Gone {
+            place: self.settings.location.to_string(),
         }
     }
 

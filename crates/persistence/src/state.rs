@@ -47,6 +47,7 @@ const VERSION_SHIFT: u8 = 4;
 /// The owner of a session.
 const BOUND: u8 = 1;
 const HAS_NAME: u8 = 1 << 1;
+const HAS_HOLDER: u8 = 1 << 2;
 
 /// No time of records is later, so that sums of times do not overflow.
 const CLOCK_MAX_MS: u64 = 1 << 62;
@@ -181,8 +182,15 @@ fn session_head(session: &SessionRecord) -> Scratch {
         put_number(&mut out, left_wall_ms);
     }
     if let Some(owner) = &session.owner {
-        out.push(flag(BOUND, owner.bound) | flag(HAS_NAME, owner.user_name.is_some()));
+        out.push(
+            flag(BOUND, owner.bound)
+                | flag(HAS_NAME, owner.user_name.is_some())
+                | flag(HAS_HOLDER, owner.holder != 0),
+        );
         put_number(&mut out, owner.realm.0.into());
+        if owner.holder != 0 {
+            put_number(&mut out, owner.holder);
+        }
         put_number(&mut out, user_name(session).len() as u64);
     }
     out
@@ -198,11 +206,16 @@ fn user_name(session: &SessionRecord) -> &[u8] {
 fn session_owner(reader: &mut Reader<'_>) -> Result<SessionOwner, DecodeError> {
     let flags = reader.byte()?;
     let realm = Realm(reader.number32()?);
+    let holder = match flags & HAS_HOLDER {
+        0 => 0,
+        _ => reader.number()?,
+    };
     let len = reader.number32()? as usize;
     let user_name = reader.mqtt_text(len)?;
     Ok(SessionOwner {
         realm,
         user_name: (flags & HAS_NAME != 0).then(|| user_name.into()),
+        holder,
         bound: flags & BOUND != 0,
     })
 }
@@ -411,7 +424,12 @@ mod tests {
             ])),
             left_wall_ms: Option<u64>,
             put_off: bool,
-            owner in prop::option::of((prop::option::of("[a-zé]{0,70}"), any::<u32>(), any::<bool>())),
+            owner in prop::option::of((
+                prop::option::of("[a-zé]{0,70}"),
+                any::<u64>(),
+                any::<u32>(),
+                any::<bool>(),
+            )),
         ) {
             let session = SessionRecord {
                 tenant: TenantId(tenant),
@@ -422,9 +440,10 @@ mod tests {
                 version,
                 left_wall_ms,
                 put_off,
-                owner: owner.map(|(name, realm, bound)| SessionOwner {
+                owner: owner.map(|(name, holder, realm, bound)| SessionOwner {
                     realm: Realm(realm),
                     user_name: name.map(Arc::from),
+                    holder,
                     bound,
                 }),
                 will: None,

@@ -208,6 +208,14 @@ impl Registry {
         &self.place
     }
 
+    /// Tells these tables from all others, wherever they stand: a copy of them has it too.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub async fn identity(&mut self) -> Result<String, RegistryError> {
+        Ok(self.digest_key().await?.identity())
+    }
+
     pub(crate) fn engine(&self) -> Engine {
         engine_of(&self.location)
     }

@@ -91,6 +91,25 @@ pub enum RegistryError {
         /// What the database said.
         error: sqlx::Error,
     },
+    /// The file was there, and is not any more. None is made in its place: whoever was in it would
+    /// be nobody.
+    #[error(
+        "{place} is gone: put it back, from a backup if need be; to begin with an empty one, start \
+         the node again"
+    )]
+    Gone {
+        /// Which one.
+        place: String,
+    },
+    /// Others stand where the tables stood that the node was started with.
+    #[error(
+        "{place} is another database than before, so others would be somebody and those who are \
+         would be nobody: put the one back that was there; to go by this one, start the node again"
+    )]
+    Others {
+        /// Which place.
+        place: String,
+    },
     /// It was written by a newer program.
     #[error(
         "{place} was written by a newer version of this program (its migration {version} is not \

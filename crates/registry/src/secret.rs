@@ -71,6 +71,11 @@ impl DigestKey {
         Ok(STANDARD_NO_PAD.encode(random::<LEN>()?))
     }
 
+    /// Tells it from all others, and does not tell it.
+    pub(crate) fn identity(&self) -> String {
+        digest_text(&self.digest(b"the identity of the tables"))
+    }
+
     pub(crate) fn digest(&self, secret: &[u8]) -> Digest {
         let mut digest = [0; LEN];
         digest.copy_from_slice(hmac::sign(&self.0, secret).as_ref());

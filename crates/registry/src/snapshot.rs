@@ -133,6 +133,7 @@ pub struct Changed {
 
 #[derive(Debug)]
 struct UserEntry {
+    created_ms: i64,
     hash: PasswordHash,
     password_set_ms: i64,
     scram: Option<Box<Verifier>>,
@@ -143,6 +144,7 @@ struct UserEntry {
 
 #[derive(Debug)]
 struct DeviceEntry {
+    number: i64,
     rules: Arc<Rules>,
     credentials: Box<[Credential]>,
     status: Status,
@@ -482,6 +484,15 @@ impl Snapshot {
         self.user(tenant, name).map(|_| Known::User)
     }
 
+    /// Which of those who had this name one after the other it is of now; 0: nobody.
+    pub fn holder(&self, tenant: u32, name: &str) -> u64 {
+        let number = match self.device(tenant, name) {
+            Some(device) => Some(device.number),
+            None => self.user(tenant, name).map(|user| user.created_ms),
+        };
+        number.map_or(0, i64::unsigned_abs)
+    }
+
     /// A device of a tenant has this id.
     pub fn is_device(&self, tenant: u32, id: &str) -> bool {
         self.device(tenant, id).is_some()
@@ -704,13 +715,16 @@ impl Snapshot {
     }
 
     /// Devices that these tables have and newer ones have not, by tenant and id; of these names
-    /// alone, if any are given.
+    /// alone, if any are given. One that was added anew is another.
     pub fn devices_gone(&self, newer: &Self, of: Option<&[Arc<str>]>) -> Vec<(u32, Arc<str>)> {
         let tenants = self.tenants().chain([crate::COMMON_TENANT]);
         let mut gone = Vec::new();
         for tenant in tenants {
             let is_gone = |id: &&Arc<str>| {
-                self.device(tenant, id).is_some() && newer.device(tenant, id).is_none()
+                self.device(tenant, id).is_some_and(|old| {
+                    let newer = newer.device(tenant, id);
+                    newer.is_none_or(|newer| newer.number != old.number)
+                })
             };
             let found: Vec<_> = match (of, self.devices.get(&tenant)) {
                 (Some(names), _) => names.iter().filter(is_gone).cloned().collect(),
@@ -725,6 +739,29 @@ impl Snapshot {
             gone.extend(found.into_iter().map(|id| (tenant, id)));
         }
         gone
+    }
+
+    /// Read from the same tables, or from a copy of them.
+    pub fn is_of_same_tables(&self, other: &Self) -> bool {
+        self.key.identity() == other.key.identity()
+    }
+
+    /// The same of users, by name.
+    pub fn users_gone(&self, newer: &Self, of: Option<&[Arc<str>]>) -> Vec<(u32, Arc<str>)> {
+        let is_gone = |name: &Arc<str>| {
+            let old = self.users.get(name)?;
+            let now = newer.users.get(name);
+            let is_there = now.is_some_and(|now| now.created_ms == old.created_ms);
+            (!is_there).then(|| (old.tenant, Arc::clone(name)))
+        };
+        match of {
+            Some(names) => names.iter().filter_map(is_gone).collect(),
+            None => self
+                .users
+                .iter()
+                .filter_map(|(name, _)| is_gone(name))
+                .collect(),
+        }
     }
 
     /// Whether that is so of this user or device.
@@ -999,6 +1036,7 @@ fn user_entry(row: UserRow, roles: &RuleSets, place: &str) -> Result<UserEntry, 
     Ok(UserEntry {
         scram,
         hash,
+        created_ms: row.user.created_ms,
         password_set_ms: row.password_set_ms,
         enabled: row.user.enabled,
         tenant: row.user.tenant,
@@ -1018,6 +1056,7 @@ fn device_entry(
     let rules = sets.rules(&row.device_type, groups, place)?;
     let rules = rules.ok_or_else(|| damaged(place, format!("device {} has no type", row.id)))?;
     Ok(DeviceEntry {
+        number: row.number,
         rules,
         credentials: Box::default(),
         status: row.status,

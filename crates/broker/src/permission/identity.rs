@@ -61,6 +61,9 @@ pub struct Identity {
     pub user_name: Option<Arc<str>>,
     /// By what it has proved that.
     pub proof: Proof,
+    /// Which of those who had that name one after the other, where names are given away again; 0 is
+    /// not known. What one of them leaves is not for the next.
+    pub holder: u64,
     /// Where its rules are looked up.
     pub realm: Realm,
     /// What it may do; if the shards have a [`RuleBook`](super::RuleBook), what that says, unless
@@ -81,6 +84,7 @@ impl Identity {
             tenant: TenantId(0),
             user_name: None,
             proof: Proof::Nothing,
+            holder: 0,
             realm: Realm::COMMON,
             rules: Arc::new(Rules::open()),
             bound: false,

@@ -70,6 +70,7 @@ impl Permit {
             tenant,
             user_name: owner.user_name.clone(),
             proof: Proof::Nothing,
+            holder: owner.holder,
             realm: owner.realm,
             rules: Arc::new(Rules::open()),
             bound: owner.bound,
@@ -89,6 +90,12 @@ impl Permit {
         let realm = |identity: &Identity| identity.realm.of_names();
         let (own, other) = (&self.identity, other);
         own.user_name == other.user_name && (own.user_name.is_none() || realm(own) == realm(other))
+    }
+
+    /// Somebody had the name before, and it was given to another.
+    pub(crate) fn is_of_former_holder(&self, now: &Identity) -> bool {
+        let own = self.identity.holder;
+        own != 0 && now.holder != 0 && own != now.holder
     }
 
     /// Both permit the same.
@@ -124,6 +131,7 @@ impl Permit {
         SessionOwner {
             realm: self.identity.realm,
             user_name: self.identity.user_name.clone(),
+            holder: self.identity.holder,
             bound: self.identity.bound,
         }
     }

@@ -282,8 +282,11 @@ impl Policy {
                     if let Some(why) = banned(Some(name)) {
                         return Authenticated::refused(why);
                     }
+                    let tables = realm.and_then(tables_of);
+                    let tenant = asked.realm.tenant().0;
+                    let holder = tables.map_or(0, |tables| tables.holder(tenant, name));
                     return Authenticated::Accepted {
-                        identity,
+                        identity: Identity { holder, ..identity },
                         known,
                         data: None,
                     };

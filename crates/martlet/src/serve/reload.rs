@@ -12,11 +12,11 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use martlet_broker::{Command, ListenerPolicy, Revocation, TenantId};
-use martlet_control::authentication::Gate;
+use martlet_control::authentication::{Gate, Policy};
 use martlet_control::tables::Tables;
 use martlet_control::{Control, ReloadOf, Reloaded};
 use martlet_reactor::{ListenerConfig, TlsSettings};
-use martlet_registry::{Ban, Changed, Renewed, Snapshot};
+use martlet_registry::{Ban, Changed, RegistryError, Renewed, Snapshot};
 use tracing::{error, info, warn};
 
 use super::{ConfigOptions, facts};
@@ -52,6 +52,23 @@ pub(super) struct Reload {
     seen: Vec<Option<Look>>,
     /// When they were last read, or tried.
     tried: SystemTime,
+}
+
+/// Who was in the tables and is not any more, by tenant and name.
+#[derive(Default)]
+struct Gone {
+    devices: Vec<(u32, Arc<str>)>,
+    users: Vec<(u32, Arc<str>)>,
+}
+
+impl Gone {
+    /// Of these names alone, if any are given.
+    fn between(older: &Snapshot, newer: &Snapshot, names: Option<&[Arc<str>]>) -> Self {
+        Self {
+            devices: older.devices_gone(newer, names),
+            users: older.users_gone(newer, names),
+        }
+    }
 }
 
 /// What tells one state of a file from another, through symbolic links: Kubernetes changes one that
@@ -214,7 +231,7 @@ impl Reload {
         names.sort_unstable();
         let policy = self.gate.policy();
         let older = policy.tables();
-        let gone = older.map(|older| older.devices_gone(&tables, Some(&names)));
+        let gone = older.map(|older| Gone::between(older, &tables, Some(&names)));
         let (book, revocations) = self.gate.set_tables(&tables, &names);
         let users = names.into();
         let revoked = self.tell_shards(&Command::SetRulesOf { book, users }, revocations);
@@ -223,16 +240,21 @@ impl Reload {
         revoked
     }
 
-    /// Devices that are no more leave nothing behind, for whoever has the name next.
-    fn end_sessions(&self, gone: Vec<(u32, Arc<str>)>) {
-        if gone.is_empty() {
+    /// Devices and users that are no more leave nothing behind, for whoever has the name next.
+    fn end_sessions(&self, gone: Gone) {
+        if gone.devices.is_empty() && gone.users.is_empty() {
             return;
         }
         let control = Arc::clone(&self.control);
         tokio::spawn(async move {
-            for (tenant, id) in gone {
+            for (tenant, id) in gone.devices {
                 if let Err(error) = control.end_session(TenantId(tenant), &id).await {
                     warn!(%error, device = &*id, "the session of a device that is no more is there yet");
+                }
+            }
+            for (tenant, name) in gone.users {
+                if let Err(error) = control.end_sessions_of(TenantId(tenant), &name).await {
+                    warn!(%error, user_name = &*name, "sessions of a user who is no more are there yet");
                 }
             }
         });
@@ -311,6 +333,9 @@ impl Reload {
                 "clients would no longer have to say who they are; that needs a restart".to_owned(),
             );
         }
+        if let Some(why) = self.tables_lost(node.policy.as_ref()) {
+            return Err(why.to_string());
+        }
         if let Some(lost) = effective.lost_protection(&self.held) {
             return Err(format!(
                 "{lost} is gone or weaker, which opens more than it did; that needs a restart"
@@ -343,7 +368,7 @@ impl Reload {
             let both = policy.tables().zip(self.tables_held());
             let gone = both
                 .as_ref()
-                .map(|(newer, older)| older.devices_gone(newer, None));
+                .map(|(newer, older)| Gone::between(older, newer, None));
             let bans = both.map_or_else(Vec::new, |(newer, older)| newer.new_bans(&older));
             let revocations = self.gate.set_policy(Arc::clone(&policy));
             done.revoked = self.tell_shards(&Command::SetRules(policy), revocations);
@@ -360,6 +385,18 @@ impl Reload {
         self.held = effective;
         self.seen = self.look();
         Ok(done)
+    }
+
+    /// The tables that decide are not there any more, or are others: who is in them stays, and
+    /// nobody's session ends.
+    fn tables_lost(&self, policy: Option<&Arc<Policy>>) -> Option<RegistryError> {
+        let held = self.tables_held()?;
+        let place = self.tables.location().to_string();
+        match policy.and_then(|policy| policy.tables()) {
+            Some(newer) if newer.is_of_same_tables(&held) => None,
+            Some(_) => Some(RegistryError::Others { place }),
+            None => (!self.tables.are_there()).then_some(RegistryError::Gone { place }),
+        }
     }
 
     /// Somewhere clients are asked who they are.

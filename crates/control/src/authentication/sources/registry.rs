@@ -169,6 +169,7 @@ impl Source for RegistrySource {
             (Some(Ok(Some(verifier))), Some(rules)) => {
                 let identity = Identity {
                     user_name: Some(user_name.into()),
+                    holder: self.snapshot.holder(self.tenant, user_name),
                     rules: Arc::clone(rules),
                     bound: true,
                     ..Identity::anyone()
