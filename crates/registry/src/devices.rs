@@ -1163,12 +1163,16 @@ async fn change_one(
             *field = given;
         }
     }
+    let has_owner_given = change.owner.is_some();
     if let Some(owner) = change.owner.filter(|owner| *owner != old.owner) {
         expect_room(work, &owner).await?;
         new.owner = owner;
     }
     if let Some(team) = change.team.filter(|team| *team != old.team) {
         move_to_team(work, &mut new, team).await?;
+    }
+    if new.tenant != old.tenant || new.tenant != crate::COMMON_TENANT && new.owner != old.owner {
+        settle_owner(work, &mut new, has_owner_given).await?;
     }
     if let Some(mut tags) = change.tags {
         check_tags(&tags)?;
@@ -1213,13 +1217,20 @@ async fn move_to_team(work: &mut Work<'_>, device: &mut Device, team: String) ->
         let query = sqlx::query(sql).bind(tenant).bind(device.id.clone());
         if query.fetch_optional(&mut *work.all).await?.is_some() {
             let why = format!(
-                "there is a {} in the other team's tenant already",
+                "there is a {} in the other team's tenant already, or one that was deleted and can \
+                 be restored: remove it for good first, or export this device and add it there by \
+                 another id",
                 device.id
             );
             return Err(RegistryError::Exists(why).into());
         }
         expect_unqualified(&mut work.all, tenant, &device.id).await?;
         device.tenant = u32::try_from(tenant).unwrap_or(u32::MAX);
+        let owning = match tenant {
+            0 => None,
+            _ => Some(name_of(&mut work.all, &team).await?),
+        };
+        device.user_name = user_name(&device.id, owning.as_deref());
     }
     let sql = "DELETE FROM group_devices WHERE device = $1 AND group_id IN \
                (SELECT id FROM device_groups WHERE team <> '' AND team <> $2)";
@@ -1230,6 +1241,32 @@ async fn move_to_team(work: &mut Work<'_>, device: &mut Device, team: String) ->
     let query = sqlx::query_scalar(sql).bind(number);
     device.groups = query.fetch_all(&mut *work.all).await?;
     device.team = team;
+    Ok(())
+}
+
+/// A user of another tenant owns nothing here: who is not named as the new owner is none any more.
+async fn settle_owner(
+    work: &mut Work<'_>,
+    device: &mut Device,
+    is_given: bool,
+) -> Result<(), Fault> {
+    if device.owner.is_empty() {
+        return Ok(());
+    }
+    let sql = "SELECT 1 FROM users WHERE name = $1 AND tenant = $2 AND deleted_ms = 0";
+    let query = sqlx::query(sql).bind(device.owner.clone());
+    let query = query.bind(i64::from(device.tenant));
+    if query.fetch_optional(&mut *work.all).await?.is_some() {
+        return Ok(());
+    }
+    if is_given {
+        let why = format!(
+            "the user {} is none of the team that the device is of",
+            device.owner
+        );
+        return Err(RegistryError::Refused(why).into());
+    }
+    device.owner.clear();
     Ok(())
 }
 
