@@ -369,6 +369,10 @@ def test_a_device_is_moved_from_tenant_to_tenant(start_node, variables):
         "moves@south", south["id"], "", [], ["red"])
     call(node, "GET", "/api/v1/devices/moves", key=north["key"], expect=404)
     assert not moved["online"] and moved["last_seen_at"] is None
+    for name, key in ((one, teams[one]["key"]) for one in TEAMS):
+        told = json.dumps(call(node, "GET", "/api/v1/audit?limit=100", key=key)["items"])
+        elsewhere = teams[next(one for one in TEAMS if one != name)]["id"]
+        assert "device.change" in told and elsewhere not in told
     old = Device(node, "moves", "moves@north", made["secret"])
     assert old.code.is_failure
     watcher.publish("waits", "x")

@@ -441,7 +441,7 @@ impl Control {
             let is_traced = self.is_traced(told);
             if is_traced || is_logged(event) {
                 let way = self.journal.way(told);
-                event_log::write(event, way.as_ref(), is_traced);
+                event_log::write(told, way.as_ref(), is_traced);
             }
             if Journal::keeps(event) {
                 self.journal.write(told.clone());

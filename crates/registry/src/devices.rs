@@ -1329,19 +1329,21 @@ async fn write_change(work: &mut Work<'_>, old: &Device, new: &Device) -> Result
     if old.tags != new.tags {
         changed.insert("tags".to_owned(), json!([old.tags, new.tags]));
     }
-    let changed = Value::Object(changed);
-    // Who had it sees that it has gone, and who has it that it has come.
-    if old.team != new.team {
-        work.audit(
-            "device.change",
-            ("device", &new.id),
-            &old.team,
-            changed.clone(),
-        )
-        .await?;
+    // Who had it sees that it has gone, and who has it that it has come; of two tenants neither is
+    // told what it was, or is, in the other.
+    let (mut gone, mut come) = (changed.clone(), changed);
+    if old.tenant != new.tenant {
+        gone = Map::from_iter([("team".to_owned(), json!([old.team, null]))]);
+        for (_, pair) in come.iter_mut() {
+            pair[0] = Value::Null;
+        }
     }
-    work.audit("device.change", ("device", &new.id), &new.team, changed)
-        .await
+    let (device, gone) = (("device", &*new.id), Value::Object(gone));
+    if old.team != new.team {
+        work.audit("device.change", device, &old.team, gone).await?;
+    }
+    let come = Value::Object(come);
+    work.audit("device.change", device, &new.team, come).await
 }
 
 async fn set_deleted(work: &mut Work<'_>, device: &Device, action: &str) -> Result<(), Fault> {
