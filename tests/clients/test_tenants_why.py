@@ -2,6 +2,7 @@
 same names, something is wrong with those of one, and the other neither sees nor feels it."""
 
 import json
+import socket
 import subprocess
 
 import pytest
@@ -139,6 +140,21 @@ def test_what_the_tables_know_of_a_name_is_told_in_its_tenant(node, teams):
     call(node, "POST", "/api/v1/devices/elsewhere/purge", key=keys["north"])
     for key in (keys["south"], KEY):
         expect_why(node, key, "nobody-known", "", "name=elsewhere")
+
+
+def test_a_refusal_that_names_nobody_is_told_to_who_sees_all_alone(node, teams):
+    """It may be any team's, whose devices come from one address."""
+    for name in TEAMS:
+        device(node, teams[name]["pump"]).close()
+    with socket.create_connection(("127.0.0.1", node.port()), timeout=DEADLINE_SECS) as stranger:
+        stranger.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        while stranger.recv(1000):
+            pass
+    for name in TEAMS:
+        answer = expect_why(node, KEY, "wrong-transport", "where it came from last", f"name=pump@{name}")
+        assert any("the first packet is not CONNECT" in one["text"] for one in answer["evidence"])
+        answer = why(node, teams[name]["key"])
+        assert answer["cause"] == "away" and "CONNECT" not in json.dumps(answer)
 
 
 def test_a_lock_out_is_of_the_name_in_its_tenant(start_node, variables):

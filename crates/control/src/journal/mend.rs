@@ -421,6 +421,27 @@ mod tests {
     }
 
     #[test]
+    fn what_is_about_a_team_has_no_command_that_would_be_about_another() {
+        let event = Event::Refused {
+            client_id: "d1".to_owned(),
+            user: None,
+            will_topic: None,
+            address: None,
+            reason: ReasonCode::BadUserNameOrPassword,
+            why: "that is no credential of the device d1".into(),
+        };
+        let of = |tenant| way(TenantId(tenant), &event, &Commands::default()).unwrap_or_default();
+        assert_eq!(of(0).command.as_deref(), Some("martlet device rotate d1"));
+        assert_eq!(
+            of(3),
+            Way {
+                command: None,
+                ..of(0)
+            }
+        );
+    }
+
+    #[test]
     fn names_of_the_tables_are_taken_from_between_fixed_words() {
         let commands = Commands::default();
         let said = |why| by_tables(&commands, why).and_then(|way| way.command);
@@ -435,5 +456,7 @@ mod tests {
             Some(expected)
         );
         assert_eq!(said("device x is not what it seems"), None);
+        let spent = "this credential of the device d 1 has expired, or is revoked";
+        assert_eq!(said(spent).as_deref(), Some("martlet device rotate 'd 1'"));
     }
 }
