@@ -12,6 +12,7 @@ import pytest
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from test_access import until
 from test_http_registry import (  # noqa: F401
     DEADLINE_SECS, KEY, ask, call, node)
 
@@ -185,7 +186,7 @@ def test_people_of_a_team_see_and_reach_its_clients_alone(node, teams):
                 call(node, "GET", f"/api/v1/{path}?{theirs}", **of, expect=403)
             call(node, "POST", f"/api/v1/publish?{theirs}", {"topic": "x", "payload": "y"}, **of,
                  expect=403)
-            for path in ("status", "config", "logs/levels", "backup", "why?name=pump"):
+            for path in ("status", "config", "logs/levels", "backup", f"why?name=pump&{theirs}"):
                 call(node, "GET", f"/api/v1/{path}", **of, expect=403)
         # Who sees all says which.
         for name in TEAMS:
@@ -336,6 +337,80 @@ def test_who_has_the_name_of_a_device_that_is_no_more_gets_nothing_of_it(node, t
     again = device(node, made, clean=False, kept_secs=600)
     assert again.code == 0 and not again.session_present
     again.close()
+
+
+def test_a_device_is_moved_from_tenant_to_tenant(start_node, variables):
+    """By who sees all teams: it is out of the old one at once, with all that was it there."""
+    node = start_node(http=True, variables=variables, settings=["http.rate=0", "presence.publish=true"])
+    teams = make_teams(node)
+    north, south = (teams[name] for name in TEAMS)
+    of = {name: f"?team={teams[name]['id']}" for name in TEAMS}
+    call(node, "POST", "/api/v1/users", {"name": "owner", "password": "0123456789"}, key=north["key"])
+    group = call(node, "POST", "/api/v1/groups", {"name": "pumps"}, key=north["key"])
+    made = call(node, "POST", "/api/v1/devices", {
+        "id": "moves", "type": "free", "owner": "owner", "groups": [group["id"]], "tags": ["red"]}, key=north["key"])
+    call(node, "PUT", "/api/v1/devices/moves/configuration/rate", {"value": "5"}, key=north["key"])
+    watcher = device(node, north["reader"])
+    first = device(node, made, kept_secs=600)
+    first.subscribe("waits")
+    first.publish("moves/kept", "north", retain=True)
+
+    def move(name, to, **how):
+        return call(node, "PATCH", f"/api/v1/devices/moves{of.get(name, '')}", {"team": to}, **how)
+
+    # Not by a team's people, whether they give it away or take it.
+    move("north", south["id"], key=north["key"], expect=404)
+    call(node, "PATCH", "/api/v1/devices/moves", {"team": ""}, key=north["key"], expect=404)
+    move("north", south["id"], key=south["key"], expect=403)
+    assert not first.ended.is_set()
+    moved = move("north", south["id"])
+    assert first.ended.wait(DEADLINE_SECS)
+    assert (moved["user_name"], moved["team"], moved["owner"], moved["groups"], moved["tags"]) == (
+        "moves@south", south["id"], "", [], ["red"])
+    call(node, "GET", "/api/v1/devices/moves", key=north["key"], expect=404)
+    assert not moved["online"] and moved["last_seen_at"] is None
+    for name, key in ((one, teams[one]["key"]) for one in TEAMS):
+        told = json.dumps(call(node, "GET", "/api/v1/audit?limit=100", key=key)["items"])
+        elsewhere = teams[next(one for one in TEAMS if one != name)]["id"]
+        assert "device.change" in told and elsewhere not in told
+    old = Device(node, "moves", "moves@north", made["secret"])
+    assert old.code.is_failure
+    watcher.publish("waits", "x")
+    now = Device(node, "moves", "moves@south", made["secret"], clean=False)
+    assert now.code == 0 and not now.session_present and now.got == []
+    now.subscribe("moves/kept")
+    now.publish("moves/kept", "south", retain=True)
+    now.expect(("moves/kept", "south", False))
+    found = call(node, "GET", "/api/v1/devices/moves/configuration", key=south["key"])["items"]
+    assert [(one["key"], one["value"]) for one in found] == [("rate", "5")]
+
+    def session_is_gone():
+        status, _, _ = ask(node, "/api/v1/sessions/moves", headers={"X-API-Key": north["key"]})
+        return status == 404
+
+    until(session_is_gone, "its session has ended")
+    # Out of the tenants, and in again.
+    move("south", "")
+    assert now.ended.wait(DEADLINE_SECS)
+    common = Device(node, "moves", "moves", made["secret"])
+    assert common.code == 0
+    # Where the name is taken it stays where it is.
+    other = call(node, "POST", "/api/v1/devices", {"id": "moves"}, key=south["key"])
+    problem = call(node, "PATCH", "/api/v1/devices/moves", {"team": south["id"]}, expect=409)
+    assert "export this device" in problem["detail"]
+    call(node, "PATCH", "/api/v1/devices/moves", {"team": "nowhere"}, expect=404)
+    assert not common.ended.is_set() and call(node, "GET", "/api/v1/devices/moves")["team"] == ""
+    call(node, "PATCH", "/api/v1/devices/moves", {"team": north["id"]})
+    assert common.ended.wait(DEADLINE_SECS)
+    for one, user, is_in in ((made, "moves@north", True), (made, "moves", False), (made, "moves@south", False),
+                             (other, "moves@south", True)):
+        client = Device(node, "moves", user, one["secret"])
+        assert (client.code == 0) == is_in, user
+        client.close()
+    # Nobody of another tenant owns it.
+    call(node, "PATCH", f"/api/v1/devices/moves{of['south']}", {"owner": "owner"}, expect=422)
+    call(node, "PATCH", f"/api/v1/devices/moves{of['north']}", {"owner": "owner"})
+    watcher.close()
 
 
 # What the other team guesses, and what it never says.

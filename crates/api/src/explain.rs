@@ -12,6 +12,7 @@ use utoipa::IntoParams;
 
 use crate::extract::QueryOf;
 use crate::problem::Problem;
+use crate::tenant::{InTenant, OfTenant};
 
 /// Who, and what.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -33,10 +34,11 @@ pub(crate) struct Asked {
 /// What decides
 ///
 /// Whether a client may publish, subscribe or receive, and which rule says so.
-#[utoipa::path(get, path = "/api/v1/acl/explain", tag = "clients", params(Asked),
+#[utoipa::path(get, path = "/api/v1/acl/explain", tag = "clients", params(Asked, OfTenant),
     responses((status = 200, description = "What comes of it, and why", body = Explained)))]
 pub(crate) async fn explain(
     State(control): State<Arc<Control>>,
+    InTenant(tenant): InTenant,
     QueryOf(asked): QueryOf<Asked>,
 ) -> Result<Json<Explained>, Problem> {
     let action = Actions::from_name(&asked.action).ok_or_else(|| {
@@ -44,6 +46,7 @@ pub(crate) async fn explain(
         Problem::bad_request(format!("{why}: expected publish, subscribe or receive"))
     })?;
     let question = Question {
+        tenant,
         user: asked.user,
         client_id: asked.client_id,
         action,

@@ -9,14 +9,16 @@ use utoipa::IntoParams;
 
 use crate::api::Api;
 use crate::extract::QueryOf;
-use crate::problem::{Problem, ProblemKind};
+use crate::problem::Problem;
+use crate::tenant::{InTenants, OfTenant};
 
 /// About whom, and what.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct Asked {
-    /// Client Identifier, device or user name.
+    /// Client Identifier, device or user name. Who sees all teams may name a device of a team that
+    /// has a tenant of its own as it connects: `ID@TEAM`.
     #[param(example = "sensor-7")]
     name: String,
     /// Topic Name: why does what is published to it not arrive?
@@ -28,19 +30,25 @@ pub(crate) struct Asked {
 ///
 /// One verdict from the tables, the rules, the session and the latest events: what is wrong, since
 /// when, and how it is mended.
-#[utoipa::path(get, path = "/api/v1/why", tag = "clients", params(Asked),
+#[utoipa::path(get, path = "/api/v1/why", tag = "clients", params(Asked, OfTenant),
     responses((status = 200, description = "The verdict", body = Verdict)))]
 pub(crate) async fn why(
     State(api): State<Api>,
     Extension(principal): Extension<Principal>,
+    InTenants(tenant): InTenants,
     QueryOf(asked): QueryOf<Asked>,
 ) -> Result<Json<Verdict>, Problem> {
-    if principal.team.is_some() {
-        let detail = format!("{principal} sees one team, and what is looked at is of all");
-        return Err(Problem::new(ProblemKind::Forbidden, detail));
-    }
     let Asked { name, topic } = asked;
-    let question = Question { name, topic };
+    let (tenant, name) = match tenant {
+        Some(tenant) => (tenant, api.control.own_name(tenant, name)),
+        None => api.control.whom(&name).await?,
+    };
+    let question = Question {
+        name,
+        topic,
+        tenant,
+        sees_node: principal.team.is_none(),
+    };
     question.check().map_err(Problem::bad_request)?;
     let mut facts = api.control.facts(&question).await?;
     if let Ok(tables) = api.tables() {

@@ -120,15 +120,36 @@ pub enum Authenticated {
         reason: ReasonCode,
         /// What decided it, for those who operate the node; the client is not told.
         why: String,
+        /// Whose client it says it is; none: nobody's that is known.
+        claim: Option<Claim>,
     },
 }
 
+/// What a client that is not let in says of itself, as whoever keeps the credentials reads it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// The tenant that its name is in.
+    pub tenant: TenantId,
+    /// Its name there; none: it names none.
+    pub user_name: Option<Arc<str>>,
+}
+
 impl Authenticated {
+    /// The same, and if it is a refusal, of a client that says this of itself.
+    #[must_use]
+    pub fn claimed(mut self, said: Claim) -> Self {
+        if let Self::Refused { claim, .. } = &mut self {
+            *claim = Some(said);
+        }
+        self
+    }
+
     /// The client is not who it says, or may not come: 0x87, and "not authorized" before MQTT 5.
     pub fn refused(why: impl Into<String>) -> Self {
         Self::Refused {
             reason: ReasonCode::NotAuthorized,
             why: why.into(),
+            claim: None,
         }
     }
 
@@ -137,6 +158,7 @@ impl Authenticated {
         Self::Refused {
             reason: ReasonCode::ServerUnavailable,
             why: why.into(),
+            claim: None,
         }
     }
 }
@@ -366,7 +388,11 @@ impl Shard {
                 request.authentication_data = data.filter(|_| has_method);
                 self.identified(cx, id, *request, identity, known);
             }
-            Authenticated::Refused { reason, why } => {
+            Authenticated::Refused { reason, why, claim } => {
+                if let Some(claim) = claim {
+                    request.tenant = claim.tenant;
+                    request.user_name = claim.user_name.or(request.user_name);
+                }
                 self.refuse_client(cx, id.index, &request, reason, why);
             }
             // Answered above.
@@ -648,8 +674,12 @@ impl Shard {
     }
 
     /// What the client of this identifier may do, if it is connected here.
-    pub(crate) fn session_rules(&mut self, client_id: &str) -> Option<SessionRules> {
-        let session = self.sessions.find(TenantId(0), client_id)?;
+    pub(crate) fn session_rules(
+        &mut self,
+        tenant: TenantId,
+        client_id: &str,
+    ) -> Option<SessionRules> {
+        let session = self.sessions.find(tenant, client_id)?;
         self.sessions.at(session).connection()?;
         let user = self.user_of(session);
         let permit = self.sessions.at(session).permit.as_ref();

@@ -61,6 +61,8 @@ pub enum Command {
     SessionRules {
         /// Named again by the answer.
         request: u64,
+        /// Whose client identifiers are meant.
+        tenant: TenantId,
         /// Which client.
         client_id: String,
     },

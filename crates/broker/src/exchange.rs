@@ -320,7 +320,7 @@ impl Shard {
                 known,
                 data,
             } => self.proved_again(cx, id, identity, known, data.as_deref()),
-            Authenticated::Refused { reason, why } => {
+            Authenticated::Refused { reason, why, .. } => {
                 self.report_not_proved(cx, id.index, reason, why);
                 // DISCONNECT has fewer reason codes than CONNACK [MQTT-3.14.2-1].
                 let reason = match reason {

@@ -62,7 +62,7 @@ mod will;
 use martlet_fault as fault;
 
 pub use arena::Arena;
-pub use authenticate::{Asker, Authenticated, Authentication, Password, Revocation, Whose};
+pub use authenticate::{Asker, Authenticated, Authentication, Claim, Password, Revocation, Whose};
 pub use command::{
     ClientQuery, Command, NewMessage, NewSubscription, RetainedQuery, Search, SubscriptionQuery,
     SysTopic,

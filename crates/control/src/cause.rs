@@ -49,7 +49,7 @@ causes! {
     Disabled = "disabled", "The user is disabled, or the device is not active.";
     Deleted = "deleted", "The user or device is removed.";
     Banned = "banned", "An operator has banned it.";
-    CredentialExpired = "credential-expired", "Its credential has expired.";
+    CredentialExpired = "credential-expired", "Its credentials have expired, or were revoked.";
     WrongClientId = "wrong-client-id", "Its Client Identifier is not the one that its credentials are for.";
     ClientIdTaken = "client-id-taken", "The session of its Client Identifier is another user's.";
     CertificateExpired = "certificate-expired", "Its certificate has expired.";

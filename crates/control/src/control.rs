@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use martlet_broker::{
     Answer, ClientDetail, ClientQuery, Command, Counters, Event, EventInterest, EventKind, Limits,
-    Report, Search, SessionRules, ShardId, TenantId, Told, TopicUse, Traced,
+    Realm, Report, Search, SessionRules, ShardId, TenantId, Told, TopicUse, Traced, UserName,
 };
 use martlet_codec::ReasonCode;
 use martlet_registry::{Ban, BanKind};
@@ -348,10 +348,12 @@ impl Control {
     /// If a shard does not answer in time.
     pub async fn session_rules(
         &self,
+        tenant: TenantId,
         client_id: &str,
     ) -> Result<Option<SessionRules>, ControlError> {
         let command = |request| Command::SessionRules {
             request,
+            tenant,
             client_id: client_id.to_owned(),
         };
         let mut reports = self.ask(ANSWER_TIMEOUT, command).await?.into_iter();
@@ -433,12 +435,13 @@ impl Control {
         lost: u64,
         is_logged: impl Fn(&Event) -> bool,
     ) {
+        events.iter_mut().for_each(|told| self.settle_claim(told));
         for told in &*events {
             let event = &told.event;
             let is_traced = self.is_traced(told);
             if is_traced || is_logged(event) {
-                let way = self.journal.way(event);
-                event_log::write(event, way.as_ref(), is_traced);
+                let way = self.journal.way(told);
+                event_log::write(told, way.as_ref(), is_traced);
             }
             if Journal::keeps(event) {
                 self.journal.write(told.clone());
@@ -447,6 +450,26 @@ impl Control {
         let count = events.len() as u64;
         self.feed.write(events.drain(..), lost, &self.presence);
         self.events_taken.send_modify(|taken| *taken += count);
+    }
+
+    /// Whoever is refused before it says anything, as in the handshake of TLS, has shown a name
+    /// perhaps: what became of it is told to the team that the name is of.
+    fn settle_claim(&self, told: &mut Told) {
+        let Event::Refused {
+            client_id,
+            user: Some(UserName::Claimed(name)),
+            ..
+        } = &mut told.event
+        else {
+            return;
+        };
+        if !client_id.is_empty() || told.tenant != TenantId::default() {
+            return;
+        }
+        if let Some(policy) = self.policy() {
+            let (realm, own) = policy.tenant_of(Realm::COMMON, name);
+            (told.tenant, *name) = (realm.tenant(), own.into());
+        }
     }
 
     /// From now on this gate says who is let in.
@@ -460,9 +483,15 @@ impl Control {
         self.gate.get().map(Gate::policy)
     }
 
-    /// Why somebody of this name is locked out, who comes from this address.
-    pub fn locked_out(&self, user_name: &str, address: Option<IpAddr>) -> Option<String> {
-        self.gate.get()?.locked(user_name, address)
+    /// Why somebody of this name of a tenant is locked out, who comes from this address.
+    pub fn locked_out(
+        &self,
+        tenant: TenantId,
+        user_name: &str,
+        address: Option<IpAddr>,
+    ) -> Option<String> {
+        let realm = Realm::of_tenant(tenant);
+        self.gate.get()?.locked(realm, user_name, address)
     }
 
     /// What certificates are good by has changed: those of connected clients are looked at again.
@@ -582,7 +611,7 @@ impl Control {
     /// milliseconds later. Who cannot wait any longer goes by what is there.
     pub async fn settle_events(&self) {
         // A shard that answers has told of what it did before.
-        let _ = self.session_rules("").await;
+        let _ = self.session_rules(TenantId::default(), "").await;
         let told = self.shards.events_told();
         let mut taken = self.events_taken.subscribe();
         let waiting = taken.wait_for(|taken| *taken >= told);

@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use martlet_broker::{Event, EventInterest, UserName};
+use martlet_broker::{Event, EventInterest, TenantId, Told, UserName};
 use tracing::{Level, debug, enabled, info, trace, warn};
 
 use crate::feed::packet_name;
@@ -21,9 +21,12 @@ pub(crate) fn interest() -> EventInterest {
     }
 }
 
-/// Writes one event to the log. `way` is how a refusal may be mended. What is written of a client
-/// that is traced needs no lower level than the rest.
-pub fn write(event: &Event, way: Option<&Way>, is_traced: bool) {
+/// Writes one event to the log, with the number of its tenant if it is not the common one. `way`
+/// is how a refusal may be mended. What is written of a client that is traced needs no lower level
+/// than the rest.
+pub fn write(told: &Told, way: Option<&Way>, is_traced: bool) {
+    let Told { tenant, event } = told;
+    let tenant = (*tenant != TenantId::default()).then_some(tenant.0);
     // There may be one for each packet: nothing is made for a line that is not written.
     macro_rules! frequent {
         ($level:ident, $($field:tt)*) => {
@@ -61,6 +64,7 @@ pub fn write(event: &Event, way: Option<&Way>, is_traced: bool) {
             ..
         } => info!(
             client_id,
+            tenant,
             user_name = proved(user),
             claimed_user_name = claimed(user),
             %version,
@@ -77,6 +81,7 @@ pub fn write(event: &Event, way: Option<&Way>, is_traced: bool) {
             why,
         } => warn!(
             client_id,
+            tenant,
             user_name = proved(user),
             claimed_user_name = claimed(user),
             address = address_text(*address),
@@ -92,6 +97,7 @@ pub fn write(event: &Event, way: Option<&Way>, is_traced: bool) {
             why,
         } => warn!(
             client_id,
+            tenant,
             user_name = proved(user),
             reason = reason.name(),
             why = &**why,
@@ -105,6 +111,7 @@ pub fn write(event: &Event, way: Option<&Way>, is_traced: bool) {
         } => {
             info!(
                 client_id,
+                tenant,
                 user_name = proved(user),
                 claimed_user_name = claimed(user),
                 reason = reason.name(),
@@ -145,6 +152,7 @@ pub fn write(event: &Event, way: Option<&Way>, is_traced: bool) {
             count,
         } => warn!(
             client_id,
+            tenant,
             user_name = proved(user),
             claimed_user_name = claimed(user),
             address = address_text(*address),

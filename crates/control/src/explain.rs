@@ -2,7 +2,9 @@
 //! of its session while it is connected, else those that it would get if it came now.
 
 use martlet_access::explain;
-use martlet_broker::{Actions, Names, Realm, RuleBook as _, Rules, SessionRules, UserName};
+use martlet_broker::{
+    Actions, Names, Realm, RuleBook as _, Rules, SessionRules, TenantId, UserName,
+};
 use martlet_codec::{SubscriptionFilter, TopicName};
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +14,8 @@ use crate::control::{Control, ControlError};
 /// What is asked.
 #[derive(Clone, Debug)]
 pub struct Question {
+    /// Among the clients of which tenant.
+    pub tenant: TenantId,
     /// By which user name; none is a client without one.
     pub user: Option<String>,
     /// By which Client Identifier; without one it is the user name.
@@ -69,6 +73,10 @@ impl Question {
         checked.map(|_| ()).map_err(wrong)
     }
 
+    fn realm(&self) -> Realm {
+        Realm::of_tenant(self.tenant)
+    }
+
     fn client_id(&self) -> &str {
         let client_id = self.client_id.as_deref().or(self.user.as_deref());
         client_id.unwrap_or_default()
@@ -101,7 +109,7 @@ impl Question {
     /// By the rules that a client would get that came now. `anonymous`: some listener lets clients
     /// in without credentials. `asked` is whose the policy is.
     pub fn by_policy(&self, policy: Option<&Policy>, anonymous: bool, asked: &str) -> Explained {
-        let realm = policy.and_then(|policy| policy.realms.get(&Realm::COMMON));
+        let realm = policy.and_then(|policy| policy.realms.get(&self.realm()));
         let (Some(policy), Some(chain)) = (policy, realm) else {
             return match anonymous {
                 true => self
@@ -114,7 +122,7 @@ impl Question {
             };
         };
         let standing = self.user.as_deref().map(|user| {
-            let standing = policy.standing(Realm::COMMON, user, self.client_id());
+            let standing = policy.standing(self.realm(), user, self.client_id());
             (user, standing)
         });
         let mut explained = match standing {
@@ -127,11 +135,11 @@ impl Question {
                 .with("no source of credentials is configured: the name is not looked at"),
             Some((_, Standing::Barred(why))) => not_let_in(&why, asked),
             Some((user, Standing::Known)) => {
-                let rules = policy.rules_of(Realm::COMMON, Some(user));
+                let rules = policy.rules_of(self.realm(), Some(user));
                 self.by(&rules, Some(user), asked.to_owned())
             }
             Some((user, Standing::ByProof(sources))) => {
-                let rules = policy.rules_of(Realm::COMMON, Some(user));
+                let rules = policy.rules_of(self.realm(), Some(user));
                 let note = format!(
                     "whether {user} is let in, {sources} will say when it comes; rules that come \
                      with that go before these"
@@ -139,7 +147,8 @@ impl Question {
                 self.by(&rules, Some(user), asked.to_owned()).with(&note)
             }
         };
-        if policy.realms.len() > 1 {
+        let is_door = |realm: &&Realm| realm.tenant() == TenantId::default();
+        if policy.realms.keys().filter(is_door).count() > 1 && self.tenant == TenantId::default() {
             let note = "listeners that have credentials of their own may decide otherwise";
             explained.notes.push(note.to_owned());
         }
@@ -176,7 +185,7 @@ impl Control {
         let client_id = question.client_id();
         let session = match client_id {
             "" => None,
-            client_id => self.session_rules(client_id).await?,
+            client_id => self.session_rules(question.tenant, client_id).await?,
         };
         let other = match session {
             Some(session) if is_meant(question, &session, policy) => {
@@ -188,7 +197,7 @@ impl Control {
             )),
             None => None,
         };
-        let anonymous = self.takes_anonymous();
+        let anonymous = self.takes_anonymous() && question.tenant == TenantId::default();
         let mut explained = question.by_policy(policy, anonymous, "the running node");
         explained.notes.extend(other);
         Ok(explained)
@@ -202,7 +211,7 @@ fn is_meant(question: &Question, session: &SessionRules, policy: Option<&Policy>
         return true;
     }
     let is_user = |name| {
-        let standing = policy.map(|policy| policy.standing(Realm::COMMON, name, name));
+        let standing = policy.map(|policy| policy.standing(question.realm(), name, name));
         matches!(standing, Some(Standing::Known))
     };
     question.client_id.is_none() && !user.is_some_and(is_user)

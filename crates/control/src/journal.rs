@@ -171,7 +171,7 @@ impl Kept {
 
 impl Written {
     fn entry(&self, commands: &mend::Commands) -> Entry {
-        let way = mend::way(&self.event, commands);
+        let way = mend::way(self.tenant, &self.event, commands);
         let (mend, command) = way.map(|way| (way.text, way.command)).unzip();
         let entry = entry_of(&self.event);
         Entry {
@@ -207,8 +207,13 @@ impl Journal {
     }
 
     /// What to do about an event, if anything is known to help.
-    pub fn way(&self, event: &Event) -> Option<Way> {
-        mend::way(event, &self.commands)
+    pub fn way(&self, told: &Told) -> Option<Way> {
+        mend::way(told.tenant, &told.event, &self.commands)
+    }
+
+    /// The command that gives a device of the common tenant another credential.
+    pub(crate) fn rotating(&self, id: &str) -> Option<String> {
+        self.commands.rotate(id)
     }
 
     /// It is about who came and went, and what was refused or lost: of other events there are too
@@ -297,7 +302,8 @@ impl Journal {
         self.lock().runs.of(tenant.0, name)
     }
 
-    /// The last refusals of connections from an address that name nobody, in order.
+    /// The last refusals of connections from an address that name nobody, in order. Whose clients
+    /// those were nobody knows.
     pub fn nameless_from(&self, host: &str) -> Vec<Entry> {
         let kept = self.lock();
         let is_from = |event: &Event| match event {

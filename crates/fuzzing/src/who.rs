@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use martlet_broker::{Authenticated, Authentication, ExchangeState, Identity, Realm, Rules};
+use martlet_broker::{
+    Authenticated, Authentication, Claim, ExchangeState, Identity, Realm, Rules, TenantId,
+};
 use martlet_codec::ReasonCode;
 
 use crate::choices::Choices;
@@ -36,6 +38,10 @@ pub(crate) fn answer(asked: &Authentication, choices: &mut Choices<'_>) -> Authe
                 ReasonCode::ConnectionRateExceeded,
             ]),
             why: "so it was chosen".to_owned(),
+            claim: choices.one_of(2).then(|| Claim {
+                tenant: TenantId(choices.below(3) as u32),
+                user_name: choices.one_of(2).then(|| "claimed".into()),
+            }),
         },
         _ => Authenticated::Accepted {
             identity: identity(asked, choices),

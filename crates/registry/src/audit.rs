@@ -191,11 +191,14 @@ impl Registry {
             if let Some(deleted_ms) = query.fetch_one(&mut *on).await? {
                 return Ok((deleted_ms > 0).then_some(deleted_ms));
             }
-            // The audit log does not say of which tenant it was.
+            // The audit log says of which team it was; one that is no more had its own tenant, or
+            // not: of those nothing is told.
             let sql = "SELECT at_ms FROM audit WHERE object_kind IN ('device', 'user') AND \
-                       object_id = $1 AND action IN ('device.remove', 'user.remove') \
-                       ORDER BY number DESC LIMIT 1";
+                       object_id = $1 AND action IN ('device.remove', 'user.remove') AND \
+                       (team IN (SELECT id FROM teams WHERE tenant = $2) OR \
+                       (team = '' AND $2 = 0)) ORDER BY number DESC LIMIT 1";
             let query = sqlx::query_scalar::<_, i64>(sql).bind(clean(name));
+            let query = query.bind(i64::from(tenant));
             Ok(query.fetch_optional(on).await?)
         };
         let read: Result<_, Fault> = read.await;

@@ -53,8 +53,10 @@ impl BanKind {
 pub struct Ban {
     /// Its id.
     pub id: String,
-    /// In this tenant; of addresses it is 0, and means all.
+    /// In this tenant; of addresses 0 means all.
     pub tenant: u32,
+    /// The id of the team that owns it; empty: nobody does.
+    pub team: String,
     /// By what.
     pub kind: BanKind,
     /// Whom.
@@ -81,13 +83,20 @@ impl Ban {
 pub struct NewBan {
     /// By what.
     pub kind: BanKind,
-    /// Whom.
+    /// Whom. Who sees all teams and names none means a device or user of a team's tenant by
+    /// `NAME@TEAM`, as it connects.
     pub value: String,
+    /// In the tenant of this team, by id or name. None: in that of who sees one team only, else in
+    /// the common one, or wherever an address comes to.
+    pub team: Option<String>,
     /// For people.
     pub why: String,
     /// When it ends; 0: never.
     pub until_ms: i64,
 }
+
+/// The tenant of a ban of an address that holds wherever it comes to.
+const ALL_TENANTS: i64 = crate::COMMON_TENANT as i64;
 
 /// An address and how many bits of it count; the others are 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -153,11 +162,9 @@ impl Bans {
         id: &str,
     ) -> Result<Option<Ban>, Fault> {
         let was_there = self.take(id);
-        let query = sqlx::query("SELECT * FROM bans WHERE id = $1").bind(id.to_owned());
-        let Some(row) = query.fetch_optional(on).await? else {
+        let Some(ban) = ban_of_id(on, id).await? else {
             return Ok(None);
         };
-        let ban = read_ban(&row)?;
         self.put(ban.clone());
         Ok((!was_there).then_some(ban))
     }
@@ -179,7 +186,9 @@ impl Bans {
         address: Option<IpAddr>,
         now_ms: i64,
     ) -> Option<&Ban> {
-        let holds = |ban: &&Arc<Ban>| ban.holds(now_ms);
+        let comes_here = |ban: &&Arc<Ban>| {
+            ban.holds(now_ms) && (ban.tenant == tenant || i64::from(ban.tenant) == ALL_TENANTS)
+        };
         let of_tenant = |ban: &&Arc<Ban>| ban.tenant == tenant && ban.holds(now_ms);
         let named = self.clients.get(client_id).into_iter().flatten();
         let named = named.chain(self.users.get(user_name).into_iter().flatten());
@@ -191,7 +200,8 @@ impl Bans {
         let lengths = self.lengths.keys().rev();
         let lengths = lengths.filter(|(is_v4, _)| *is_v4 == address.is_ipv4());
         let mut networks = lengths.map(|(_, bits)| Network::around(address, *bits));
-        let found = networks.find_map(|network| self.networks.get(&network)?.iter().find(holds));
+        let of = |network| self.networks.get(&network)?.iter().find(comes_here);
+        let found = networks.find_map(of);
         found.map(|ban| &**ban)
     }
 
@@ -253,11 +263,11 @@ where
 }
 
 impl Registry {
-    /// Keeps somebody out. Who sees one team only does so in its own tenant, and by name alone;
-    /// what was said of the same value before is no more.
+    /// Keeps somebody out. Who sees one team only does so in its own tenant; what was said of the
+    /// same value there before is no more.
     ///
     /// # Errors
-    /// The value is none, or the team has no tenant of its own.
+    /// The value is none, there is no such team, or it has no tenant of its own.
     pub async fn add_ban(&mut self, actor: &Actor, ban: NewBan) -> Result<Ban, RegistryError> {
         let mut work = self.begin(actor).await?;
         let done = insert(&mut work, ban).await;
@@ -308,9 +318,18 @@ impl Registry {
 
 /// All of them, newest first.
 async fn all_bans(on: &mut AnyConnection) -> Result<Vec<Ban>, Fault> {
-    let sql = "SELECT * FROM bans ORDER BY created_ms DESC, id";
+    let sql = "SELECT bans.*, COALESCE(teams.id, '') AS team FROM bans LEFT JOIN teams ON \
+               bans.tenant > 0 AND teams.tenant = bans.tenant \
+               ORDER BY bans.created_ms DESC, bans.id";
     let rows = sqlx::query(sql).fetch_all(on).await?;
     rows.iter().map(read_ban).collect()
+}
+
+async fn ban_of_id(on: &mut AnyConnection, id: &str) -> Result<Option<Ban>, Fault> {
+    let sql = "SELECT bans.*, COALESCE(teams.id, '') AS team FROM bans LEFT JOIN teams ON \
+               bans.tenant > 0 AND teams.tenant = bans.tenant WHERE bans.id = $1";
+    let row = sqlx::query(sql).bind(clean(id)).fetch_optional(on).await?;
+    row.as_ref().map(read_ban).transpose()
 }
 
 /// The tenant of a team; none: all.
@@ -326,6 +345,7 @@ fn read_ban(row: &AnyRow) -> Result<Ban, Fault> {
     Ok(Ban {
         id: row.try_get("id")?,
         tenant: u32::try_from(tenant).unwrap_or(u32::MAX),
+        team: row.try_get("team")?,
         kind: BanKind::from_word(&kind).unwrap_or(BanKind::ClientId),
         value: row.try_get("value")?,
         why: row.try_get("why")?,
@@ -345,19 +365,17 @@ async fn insert(work: &mut Work<'_>, new: NewBan) -> Result<Ban, Fault> {
         BanKind::Address => {}
         BanKind::ClientId | BanKind::UserName => check_name("client", &new.value)?,
     }
-    let tenant = match tenant_of(&mut work.all, &work.actor.scope).await? {
-        None => 0,
-        Some(0) => return Err(refused("the team has no tenant of its own".to_owned())),
-        Some(_) if new.kind == BanKind::Address => {
-            return Err(refused("addresses are for all tenants".to_owned()));
-        }
-        Some(tenant) => tenant,
-    };
+    let Whom {
+        tenant,
+        team,
+        value,
+    } = whom(work, &new).await?;
     let ban = Ban {
         id: secret::new_id()?,
         tenant: u32::try_from(tenant).unwrap_or(u32::MAX),
+        team,
         kind: new.kind,
-        value: new.value,
+        value,
         why: new.why,
         made_by: work.actor.who.clone(),
         created_ms: work.now_ms,
@@ -381,29 +399,107 @@ async fn insert(work: &mut Work<'_>, new: NewBan) -> Result<Ban, Fault> {
     let changed = json!({
         "kind": ban.kind.word(), "value": ban.value, "why": ban.why, "until_ms": ban.until_ms,
     });
-    let team = work.actor.scope.team().unwrap_or_default().to_owned();
-    work.audit("ban.add", ("ban", &ban.id), &team, changed)
+    work.audit("ban.add", ("ban", &ban.id), &ban.team, changed)
         .await?;
     Ok(ban)
+}
+
+/// Who is meant: a name, or an address, in a tenant.
+struct Whom {
+    tenant: i64,
+    /// The id of the team that owns it.
+    team: String,
+    value: String,
+}
+
+async fn whom(work: &mut Work<'_>, new: &NewBan) -> Result<Whom, Fault> {
+    let scope = work.actor.scope.clone();
+    let named = new.team.as_deref().or(scope.team());
+    let is_name = new.kind != BanKind::Address;
+    // `NAME@TEAM` is a name of that team's tenant, as at the door.
+    let qualified = new.value.rsplit_once('@').filter(|_| is_name);
+    let Some(named) = named else {
+        if let Some((name, team)) = qualified
+            && let Some((tenant, team, _)) = tenant_of_team(&mut work.all, team).await?
+            && tenant != ALL_TENANTS
+        {
+            let value = name.to_owned();
+            return Ok(Whom {
+                tenant,
+                team,
+                value,
+            });
+        }
+        return of_no_team(work, new).await;
+    };
+    let missing = || RegistryError::Refused(format!("there is no team {named}"));
+    let found = tenant_of_team(&mut work.all, named).await?;
+    let (tenant, team, name) = found
+        .filter(|(_, id, _)| scope.sees(id))
+        .ok_or_else(missing)?;
+    if tenant == ALL_TENANTS {
+        let why = format!("the team {name} has no tenant of its own");
+        return Err(RegistryError::Refused(why).into());
+    }
+    let own = qualified.filter(|(_, of)| *of == name);
+    let value = own.map_or(&*new.value, |(own, _)| own).to_owned();
+    Ok(Whom {
+        tenant,
+        team,
+        value,
+    })
+}
+
+/// A user has a name that is no other tenant's, and comes by it alone.
+async fn of_no_team(work: &mut Work<'_>, new: &NewBan) -> Result<Whom, Fault> {
+    let mut whom = Whom {
+        tenant: ALL_TENANTS,
+        team: String::new(),
+        value: new.value.clone(),
+    };
+    if new.kind == BanKind::UserName {
+        let sql = "SELECT teams.tenant, teams.id FROM users JOIN teams ON teams.tenant = \
+                   users.tenant WHERE users.tenant > 0 AND users.name = $1 AND \
+                   users.deleted_ms = 0 AND NOT EXISTS (SELECT 1 FROM devices WHERE \
+                   devices.tenant = 0 AND devices.id = $1 AND devices.deleted_ms = 0)";
+        let query = sqlx::query(sql).bind(clean(&new.value));
+        if let Some(row) = query.fetch_optional(&mut *work.all).await? {
+            (whom.tenant, whom.team) = (row.try_get("tenant")?, row.try_get("id")?);
+        }
+    }
+    Ok(whom)
+}
+
+/// The tenant, id and name of a team, by id or name; the tenant is 0 where it has none of its own.
+async fn tenant_of_team(
+    on: &mut AnyConnection,
+    team: &str,
+) -> Result<Option<(i64, String, String)>, Fault> {
+    let sql = "SELECT tenant, id, name FROM teams WHERE (id = $1 OR name = $1) AND \
+               deleted_ms = 0 ORDER BY CASE WHEN id = $1 THEN 0 ELSE 1 END LIMIT 1";
+    let query = sqlx::query(sql).bind(clean(team));
+    let Some(row) = query.fetch_optional(on).await? else {
+        return Ok(None);
+    };
+    Ok(Some((
+        row.try_get("tenant")?,
+        row.try_get("id")?,
+        row.try_get("name")?,
+    )))
 }
 
 async fn remove(work: &mut Work<'_>, id: &str) -> Result<(), Fault> {
     let missing = || RegistryError::NotFound(format!("there is no ban {id}"));
     let tenant = tenant_of(&mut work.all, &work.actor.scope).await?;
-    let query = sqlx::query("SELECT * FROM bans WHERE id = $1").bind(clean(id));
-    let row = query
-        .fetch_optional(&mut *work.all)
-        .await?
-        .ok_or_else(missing)?;
-    let ban = read_ban(&row)?;
+    let ban = ban_of_id(&mut work.all, id).await?.ok_or_else(missing)?;
     if tenant.is_some_and(|own| own == 0 || own != i64::from(ban.tenant)) {
         return Err(missing().into());
     }
     let gone = sqlx::query("DELETE FROM bans WHERE id = $1").bind(id.to_owned());
     gone.execute(&mut *work.all).await?;
     let changed = json!({ "kind": ban.kind.word(), "value": ban.value });
-    let team = work.actor.scope.team().unwrap_or_default().to_owned();
-    work.audit("ban.remove", ("ban", id), &team, changed).await
+    work.audit("ban.remove", ("ban", id), &ban.team, changed)
+        .await
 }
 
 #[cfg(test)]
@@ -414,6 +510,7 @@ mod tests {
         Ban {
             id: id.to_owned(),
             tenant,
+            team: String::new(),
             kind,
             value: value.to_owned(),
             why: String::new(),
@@ -454,6 +551,7 @@ mod tests {
             ban("user", 0, BanKind::UserName, "x"),
             ban("wide", 0, BanKind::Address, "10.0.0.0/8"),
             ban("wide too", 0, BanKind::Address, "10.9.0.0/8"),
+            ban("of one tenant", 7, BanKind::Address, "10.0.0.1"),
             ended,
         ] {
             bans.put(one);
@@ -469,13 +567,15 @@ mod tests {
         assert_eq!(found(&bans, 8, "x", "x", ""), "");
         assert_eq!(found(&bans, 0, "c", "x", "10.0.0.1"), "user");
         assert_eq!(found(&bans, 0, "c", "u", "10.0.0.1"), "wide");
+        assert_eq!(found(&bans, 7, "c", "u", "10.0.0.1"), "of one tenant");
+        assert_eq!(found(&bans, 8, "c", "u", "10.0.0.1"), "wide");
         assert!(bans.take("wide") && bans.take("client") && !bans.take("client"));
         assert_eq!(found(&bans, 0, "c", "u", "10.0.0.1"), "wide too");
         assert_eq!(found(&bans, 0, "x", "", ""), "");
         assert_eq!(found(&bans, 7, "x", "x", ""), "other tenant");
         assert!(bans.take("wide too"));
         assert_eq!(found(&bans, 0, "c", "u", "10.0.0.1"), "");
-        assert_eq!((bans.all().count(), before.all().count()), (3, 6));
+        assert_eq!((bans.all().count(), before.all().count()), (4, 7));
         assert_eq!(found(&before, 0, "c", "u", "10.0.0.1"), "wide");
     }
 }

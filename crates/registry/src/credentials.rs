@@ -115,6 +115,28 @@ impl Registry {
         read.map_err(|fault| fault.at(self.place()))
     }
 
+    /// The credentials of a tenant's device, oldest first; none if there is no such device.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn credentials_in(
+        &mut self,
+        tenant: u32,
+        id: &str,
+    ) -> Result<Vec<Credential>, RegistryError> {
+        let on = self.connected().await?;
+        let read = async {
+            let sql = "SELECT device_credentials.* FROM device_credentials JOIN devices ON \
+                       number = device WHERE tenant = $1 AND devices.id = $2 AND deleted_ms = 0 \
+                       ORDER BY device_credentials.created_ms, device_credentials.id";
+            let query = sqlx::query(sql).bind(i64::from(tenant)).bind(clean(id));
+            let rows = query.fetch_all(on).await?;
+            rows.iter().map(read_credential).collect()
+        };
+        let read: Result<_, Fault> = read.await;
+        read.map_err(|fault| fault.at(self.place()))
+    }
+
     /// Gives a device a credential beside those that it has; a secret that is made up is shown this
     /// once. 0 is for ever.
     ///

@@ -1178,12 +1178,16 @@ async fn change_one(
             *field = given;
         }
     }
+    let has_owner_given = change.owner.is_some();
     if let Some(owner) = change.owner.filter(|owner| *owner != old.owner) {
         expect_room(work, &owner).await?;
         new.owner = owner;
     }
     if let Some(team) = change.team.filter(|team| *team != old.team) {
         move_to_team(work, &mut new, team).await?;
+    }
+    if new.tenant != old.tenant || new.tenant != crate::COMMON_TENANT && new.owner != old.owner {
+        settle_owner(work, &mut new, has_owner_given).await?;
     }
     if let Some(mut tags) = change.tags {
         check_tags(&tags)?;
@@ -1228,13 +1232,20 @@ async fn move_to_team(work: &mut Work<'_>, device: &mut Device, team: String) ->
         let query = sqlx::query(sql).bind(tenant).bind(device.id.clone());
         if query.fetch_optional(&mut *work.all).await?.is_some() {
             let why = format!(
-                "there is a {} in the other team's tenant already",
+                "there is a {} in the other team's tenant already, or one that was deleted and can \
+                 be restored: remove it for good first, or export this device and add it there by \
+                 another id",
                 device.id
             );
             return Err(RegistryError::Exists(why).into());
         }
         expect_unqualified(&mut work.all, tenant, &device.id).await?;
         device.tenant = u32::try_from(tenant).unwrap_or(u32::MAX);
+        let owning = match tenant {
+            0 => None,
+            _ => Some(name_of(&mut work.all, &team).await?),
+        };
+        device.user_name = user_name(&device.id, owning.as_deref());
     }
     let sql = "DELETE FROM group_devices WHERE device = $1 AND group_id IN \
                (SELECT id FROM device_groups WHERE team <> '' AND team <> $2)";
@@ -1245,6 +1256,32 @@ async fn move_to_team(work: &mut Work<'_>, device: &mut Device, team: String) ->
     let query = sqlx::query_scalar(sql).bind(number);
     device.groups = query.fetch_all(&mut *work.all).await?;
     device.team = team;
+    Ok(())
+}
+
+/// A user of another tenant owns nothing here: who is not named as the new owner is none any more.
+async fn settle_owner(
+    work: &mut Work<'_>,
+    device: &mut Device,
+    is_given: bool,
+) -> Result<(), Fault> {
+    if device.owner.is_empty() {
+        return Ok(());
+    }
+    let sql = "SELECT 1 FROM users WHERE name = $1 AND tenant = $2 AND deleted_ms = 0";
+    let query = sqlx::query(sql).bind(device.owner.clone());
+    let query = query.bind(i64::from(device.tenant));
+    if query.fetch_optional(&mut *work.all).await?.is_some() {
+        return Ok(());
+    }
+    if is_given {
+        let why = format!(
+            "the user {} is none of the team that the device is of",
+            device.owner
+        );
+        return Err(RegistryError::Refused(why).into());
+    }
+    device.owner.clear();
     Ok(())
 }
 
@@ -1307,19 +1344,21 @@ async fn write_change(work: &mut Work<'_>, old: &Device, new: &Device) -> Result
     if old.tags != new.tags {
         changed.insert("tags".to_owned(), json!([old.tags, new.tags]));
     }
-    let changed = Value::Object(changed);
-    // Who had it sees that it has gone, and who has it that it has come.
-    if old.team != new.team {
-        work.audit(
-            "device.change",
-            ("device", &new.id),
-            &old.team,
-            changed.clone(),
-        )
-        .await?;
+    // Who had it sees that it has gone, and who has it that it has come; of two tenants neither is
+    // told what it was, or is, in the other.
+    let (mut gone, mut come) = (changed.clone(), changed);
+    if old.tenant != new.tenant {
+        gone = Map::from_iter([("team".to_owned(), json!([old.team, null]))]);
+        for (_, pair) in come.iter_mut() {
+            pair[0] = Value::Null;
+        }
     }
-    work.audit("device.change", ("device", &new.id), &new.team, changed)
-        .await
+    let (device, gone) = (("device", &*new.id), Value::Object(gone));
+    if old.team != new.team {
+        work.audit("device.change", device, &old.team, gone).await?;
+    }
+    let come = Value::Object(come);
+    work.audit("device.change", device, &new.team, come).await
 }
 
 async fn set_deleted(work: &mut Work<'_>, device: &Device, action: &str) -> Result<(), Fault> {

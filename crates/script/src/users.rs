@@ -44,6 +44,7 @@ impl Users {
             return Authenticated::Refused {
                 reason: ReasonCode::BadAuthenticationMethod,
                 why: "scripts know the method `steps` alone".to_owned(),
+                claim: None,
             };
         }
         let name = step.state.as_ref().and_then(ExchangeState::get::<Arc<str>>);
@@ -69,6 +70,7 @@ impl Users {
             return Authenticated::Refused {
                 reason: ReasonCode::BadUserNameOrPassword,
                 why: "not its password".to_owned(),
+                claim: None,
             };
         };
         let identity = Identity {

@@ -4,14 +4,14 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use martlet_registry::{Ban, BanKind, NewBan};
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 use super::{Asking, moment, page_of_all, time, word};
 use crate::api::Api;
 use crate::extract::{JsonBody, PathOf, QueryOf};
 use crate::keys::Wanted;
 use crate::page::Page;
-use crate::problem::Problem;
+use crate::problem::{Problem, ProblemKind};
 use crate::time::Moment;
 
 /// Somebody who is kept out.
@@ -23,6 +23,8 @@ pub(crate) struct BanView {
     kind: &'static str,
     /// Whom.
     value: String,
+    /// The id of the team in whose tenant; null: in the common one, and of an address in all.
+    team: Option<String>,
     /// For people; clients are told it too.
     why: String,
     /// Who has done it.
@@ -46,6 +48,7 @@ impl From<Ban> for BanView {
             until: moment(ban.until_ms),
             id: ban.id,
             value: ban.value,
+            team: (!ban.team.is_empty()).then_some(ban.team),
             why: ban.why,
             made_by: ban.made_by,
         }
@@ -71,6 +74,15 @@ pub(crate) async fn list(
     Ok(axum::Json(page))
 }
 
+/// In whose tenant somebody is kept out.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct OfTeam {
+    /// In the tenant of this team, by id or name.
+    team: Option<String>,
+}
+
 /// Somebody to be kept out.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -78,9 +90,14 @@ pub(crate) struct BanBody {
     /// By what: a Client Identifier, a user name, or an address or network.
     #[schema(example = "client_id")]
     kind: String,
-    /// Whom.
+    /// Whom. Who sees all teams, and names none, means a device or user of a team that has a tenant
+    /// of its own by `NAME@TEAM`, as it connects.
     #[schema(example = "pump-7")]
     value: String,
+    /// In the tenant of this team, by id or name; also as the query's `team`. Without it in that of
+    /// the team that asks, else among the clients of all teams that have none, and addresses for
+    /// all.
+    team: Option<String>,
     /// For people; clients are told it too.
     #[serde(default)]
     why: String,
@@ -92,15 +109,29 @@ pub(crate) struct BanBody {
 /// Keep somebody out
 ///
 /// Their connections end.
-#[utoipa::path(post, path = "/api/v1/bans", tag = "clients", request_body = BanBody,
+#[utoipa::path(post, path = "/api/v1/bans", tag = "clients", params(OfTeam), request_body = BanBody,
     responses((status = 201, description = "They are kept out", body = BanView)))]
 pub(crate) async fn add(
     State(api): State<Api>,
     asking: Asking,
+    QueryOf(of): QueryOf<OfTeam>,
     JsonBody(body): JsonBody<BanBody>,
 ) -> Result<(StatusCode, axum::Json<BanView>), Problem> {
     let known: Vec<&str> = BanKind::ALL.iter().map(|kind| kind.word()).collect();
+    if let (Some(query), Some(body)) = (&of.team, &body.team)
+        && query != body
+    {
+        let detail = format!("the query says {query}");
+        return Err(Problem::new(ProblemKind::Invalid, detail.clone()).of_field("/team", detail));
+    }
+    let team = of.team.or(body.team);
+    if let (Some(own), Some(team)) = (asking.actor.scope.team(), &team)
+        && own != team
+    {
+        return Err(Problem::sees_alone(own));
+    }
     let new = NewBan {
+        team,
         kind: word("/kind", &body.kind, BanKind::from_word, &known)?,
         value: body.value,
         why: body.why,

@@ -356,7 +356,9 @@ pub(crate) struct DeviceChangeBody {
     hardware_version: Option<String>,
     /// The user whose it is; empty is nobody's.
     owner: Option<String>,
-    /// The id of its team; it leaves the groups of the other one.
+    /// The id of its team; empty is none. It leaves the groups of the other one. Where one of them
+    /// has a tenant of its own, it leaves that: its connection and session end, its User Name is
+    /// another, and it keeps its credentials and configuration.
     team: Option<String>,
     /// All of its tags.
     tags: Option<Vec<String>>,
@@ -555,11 +557,14 @@ pub(crate) async fn change(
     JsonBody(body): JsonBody<DeviceChangeBody>,
 ) -> Result<Response, Problem> {
     let (expected, change) = (expected(&headers)?, body.change()?);
-    let actor = asking.within(of.team.as_deref())?.actor;
+    let actor = asking.actor.clone();
+    let within = asking.within(of.team.as_deref())?.actor.scope;
     let changed = api.tables()?.change(move |registry| {
         Box::pin(async move {
+            // Where it is looked for is not all that who asks sees: it may go elsewhere.
+            let number = registry.device(&within, DeviceRef::Id(&id)).await?.number;
             registry
-                .change_device(&actor, DeviceRef::Id(&id), change, expected)
+                .change_device(&actor, DeviceRef::Number(number), change, expected)
                 .await
         })
     });

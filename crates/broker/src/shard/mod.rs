@@ -470,8 +470,12 @@ impl Shard {
                 let answer = Answer::Traffic(self.traffic(limit));
                 cx.effects.reports.push(Report { request, answer });
             }
-            Command::SessionRules { request, client_id } => {
-                let answer = Answer::SessionRules(self.session_rules(&client_id));
+            Command::SessionRules {
+                request,
+                tenant,
+                client_id,
+            } => {
+                let answer = Answer::SessionRules(self.session_rules(tenant, &client_id));
                 cx.effects.reports.push(Report { request, answer });
             }
             Command::PublishSys(topics) => {

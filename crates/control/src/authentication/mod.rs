@@ -27,12 +27,13 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use martlet_broker::{Asker, Authenticated, Authentication, Realm, Revocation, Whose};
+use martlet_broker::{Asker, Authenticated, Authentication, Claim, Realm, Revocation, Whose};
 use martlet_codec::ReasonCode;
 use martlet_registry::Snapshot;
 use tokio::runtime::Handle;
 
 pub use failures::Lockout;
+pub(crate) use policy::utc;
 pub use policy::{Chain, Finding, Knowledge, Looking, Policy, Pretending, Source, Standing};
 pub use proving::ScramUser;
 pub use turns::Place;
@@ -130,17 +131,20 @@ impl Gate {
     ) {
         let address = asked.address.map(|(address, _)| address);
         let policy = self.policy();
-        if asked.step.is_none() {
-            policy.settle_tenant(&mut asked);
+        let shown = match asked.step {
+            None => policy.settle_tenant(&mut asked),
+            Some(_) => None,
+        };
+        // Whose a client is that proves it in steps is known when it has named itself.
+        if let Some(step) = &asked.step {
+            return self.prove(&asked, step, Box::new(answer));
         }
         let name = asked.user_name.as_deref();
         let tenant = asked.realm.tenant();
+        let claim = claim_of(asked.realm, shown.as_ref().or(asked.user_name.as_ref()));
+        let answer = move |found: Authenticated| answer(found.claimed(claim));
         if let Some(why) = policy.banned(tenant, &asked.client_id, name, address) {
-            let reason = ReasonCode::Banned;
-            return answer(Authenticated::Refused { reason, why });
-        }
-        if let Some(step) = &asked.step {
-            return self.prove(&asked, step, Box::new(answer));
+            return answer(refused_for(ReasonCode::Banned, why));
         }
         let mut state = self.0.lock();
         if asked.user_name.is_none() && asked.password.is_none() && asked.certificate.is_none() {
@@ -160,8 +164,7 @@ impl Gate {
         };
         if let Some(why) = state.failures.locked(&caller, Instant::now()) {
             drop(state);
-            let reason = ReasonCode::ConnectionRateExceeded;
-            return answer(Authenticated::Refused { reason, why });
+            return answer(refused_for(ReasonCode::ConnectionRateExceeded, why));
         }
         let bytes = bytes_of(&asked);
         let is_known = state.failures.is_at_home(&caller, Instant::now());
@@ -273,11 +276,11 @@ impl Gate {
         (Arc::clone(&policy), self.put_policy(policy, gone))
     }
 
-    /// Why somebody of this name is locked out who comes to the doors without credentials of their
-    /// own, from this address or from anywhere that is not its home.
-    pub fn locked(&self, user_name: &str, address: Option<IpAddr>) -> Option<String> {
+    /// Why somebody of this name, of those that count in this realm, is locked out, from this
+    /// address or from anywhere that is not its home.
+    pub fn locked(&self, realm: Realm, user_name: &str, address: Option<IpAddr>) -> Option<String> {
         let caller = Caller {
-            realm: Realm::COMMON,
+            realm,
             address,
             user_name: Some(user_name.into()),
         };
@@ -287,6 +290,22 @@ impl Gate {
     /// What holds.
     pub fn policy(&self) -> Arc<Policy> {
         Arc::clone(&self.0.lock().policy)
+    }
+}
+
+/// What a client says of itself whose names count in this realm.
+fn claim_of(realm: Realm, user_name: Option<&Arc<str>>) -> Claim {
+    Claim {
+        tenant: realm.tenant(),
+        user_name: user_name.cloned(),
+    }
+}
+
+fn refused_for(reason: ReasonCode, why: String) -> Authenticated {
+    Authenticated::Refused {
+        reason,
+        why,
+        claim: None,
     }
 }
 
@@ -371,10 +390,7 @@ impl State {
             Authenticated::Continue { .. } => false,
         };
         match self.failures.locked(caller, Instant::now()) {
-            Some(why) if is_told => {
-                let reason = ReasonCode::ConnectionRateExceeded;
-                Authenticated::Refused { reason, why }
-            }
+            Some(why) if is_told => refused_for(ReasonCode::ConnectionRateExceeded, why),
             _ => found,
         }
     }

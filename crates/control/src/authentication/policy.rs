@@ -18,6 +18,7 @@ use martlet_registry::{BanKind, COMMON_TENANT, Snapshot};
 
 use super::failures::Lockout;
 use super::proving::ScramUser;
+use super::refused_for;
 use super::turns::Place;
 use crate::wall_clock::now_signed_ms;
 
@@ -371,6 +372,16 @@ impl Policy {
         }
     }
 
+    /// A certificate that shows the name of this device proves that name, unless it has
+    /// certificates of its own.
+    pub fn takes_certificate_of(&self, realm: Realm, device: &str) -> bool {
+        let sources = self.realms.get(&realm).map(|chain| &chain.sources);
+        let takes = |source: &Arc<dyn Source>| {
+            source.proves_devices() && source.knows(device) == Knowledge::ByProof
+        };
+        sources.into_iter().flatten().any(takes)
+    }
+
     /// Whose names count for a client that comes by a door of `realm`, and which of them is its
     /// own, of the name that it comes with: `name@team` is one in the team's tenant, a user of the
     /// tables is where they are, and all others are the door's.
@@ -389,26 +400,29 @@ impl Policy {
         }
     }
 
-    /// As [`Policy::tenant_of`], by everything that a client shows.
-    pub(super) fn settle_tenant(&self, asked: &mut Authentication) {
+    /// As [`Policy::tenant_of`], by everything that a client shows; the answer is its name in the
+    /// tenant, where something else than its CONNECT says it.
+    pub(super) fn settle_tenant(&self, asked: &mut Authentication) -> Option<Arc<str>> {
         if self
             .tables_at(asked.realm)
             .is_none_or(|tables| tables.tenants().next().is_none())
         {
-            return;
+            return None;
         }
         if let Some(name) = asked.user_name.clone() {
             let (realm, name) = self.tenant_of(asked.realm, &name);
             if realm != asked.realm {
                 (asked.realm, asked.user_name) = (realm, Some(name.into()));
-                return;
+                return None;
             }
         }
         let chain = self.realms.get(&asked.realm);
         let mut sources = chain.into_iter().flat_map(|chain| &chain.sources);
-        if let Some(shown) = sources.find_map(|source| source.name_shown(asked)) {
-            asked.realm = self.tenant_of(asked.realm, &shown).0;
-        }
+        let shown = sources.find_map(|source| source.name_shown(asked))?;
+        let (realm, name) = self.tenant_of(asked.realm, &shown);
+        let is_elsewhere = realm != asked.realm;
+        asked.realm = realm;
+        is_elsewhere.then(|| name.into())
     }
 
     /// The tables that clients are looked for in who come by a door of this realm.
@@ -536,7 +550,7 @@ fn with_tenants(mut realms: BTreeMap<Realm, Chain>, nobody: &Arc<Rules>) -> BTre
 }
 
 /// Milliseconds since the Unix epoch, for people: `2030-01-31 12:00 UTC`.
-fn utc(ms: i64) -> String {
+pub(crate) fn utc(ms: i64) -> String {
     let time = Timestamp::from_millisecond(ms).unwrap_or(Timestamp::MAX);
     time.strftime("%Y-%m-%d %H:%M UTC").to_string()
 }
@@ -637,10 +651,7 @@ pub(super) fn of_kind<T: Source + 'static>(sources: &[Arc<dyn Source>]) -> Optio
 
 /// Whether it was the name or the password the client is not told.
 fn bad_credentials(why: String) -> Authenticated {
-    Authenticated::Refused {
-        reason: ReasonCode::BadUserNameOrPassword,
-        why,
-    }
+    refused_for(ReasonCode::BadUserNameOrPassword, why)
 }
 
 #[cfg(test)]

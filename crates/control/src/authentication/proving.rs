@@ -14,7 +14,7 @@ use martlet_codec::ReasonCode;
 
 use super::failures::Caller;
 use super::policy::is_named_as_device;
-use super::{Answer, Gate, Inner, Place, Policy, room};
+use super::{Answer, Gate, Inner, Place, Policy, claim_of, refused_for, room};
 
 /// What a source keeps of a user's password for SCRAM-SHA-256.
 #[derive(Clone, Debug)]
@@ -32,6 +32,7 @@ pub enum ScramUser {
 /// An exchange after its first step.
 struct Proving {
     exchange: Exchange,
+    client_id: Arc<str>,
     caller: Caller,
     /// Who has the password; else why nobody is let in by it.
     whose: Result<Identity, String>,
@@ -49,16 +50,22 @@ impl Gate {
     }
 
     fn begin(&self, asked: &Authentication, step: &Step, answer: Answer) {
+        let policy = self.policy();
+        let address = asked.address.map(|(address, _)| address);
         let first = match self.first_message(asked, step) {
             Ok(first) => first,
-            Err(refused) => return answer(refused),
+            Err(refused) => {
+                let banned = policy.banned(asked.realm.tenant(), "", None, address);
+                let banned = banned.map(|why| refused_for(ReasonCode::Banned, why));
+                return answer(banned.unwrap_or(refused));
+            }
         };
-        let policy = self.policy();
         let (realm, name) = policy.tenant_of(asked.realm, first.user_name());
-        let (address, name) = (asked.address.map(|(address, _)| address), Arc::from(name));
+        let name = Arc::from(name);
+        let claim = claim_of(realm, Some(&name));
+        let answer = move |found: Authenticated| answer(found.claimed(claim));
         if let Some(why) = policy.banned(realm.tenant(), &asked.client_id, Some(&name), address) {
-            let reason = ReasonCode::Banned;
-            return answer(Authenticated::Refused { reason, why });
+            return answer(refused_for(ReasonCode::Banned, why));
         }
         let caller = Caller {
             realm,
@@ -68,8 +75,7 @@ impl Gate {
         let mut state = self.0.lock();
         if let Some(why) = state.failures.locked(&caller, std::time::Instant::now()) {
             drop(state);
-            let reason = ReasonCode::ConnectionRateExceeded;
-            return answer(Authenticated::Refused { reason, why });
+            return answer(refused_for(ReasonCode::ConnectionRateExceeded, why));
         }
         let is_known = state
             .failures
@@ -99,6 +105,7 @@ impl Gate {
                 let (exchange, data) = Exchange::begin(&first, verifier, &nonce()?);
                 let proving = Proving {
                     exchange,
+                    client_id,
                     caller,
                     whose,
                     known,
@@ -129,8 +136,7 @@ impl Gate {
                 true => format!("{METHOD} is not switched on (auth.scram)"),
                 false => format!("the authentication method {:?} is not known", step.method),
             };
-            let reason = ReasonCode::BadAuthenticationMethod;
-            return Err(Authenticated::Refused { reason, why });
+            return Err(refused_for(ReasonCode::BadAuthenticationMethod, why));
         }
         let first = ClientFirst::parse(&step.data).map_err(Authenticated::refused)?;
         let other = asked.user_name.as_deref();
@@ -152,10 +158,16 @@ impl Gate {
             return answer(Authenticated::failed("the exchange is not known"));
         };
         let found = proving.finish(data);
+        let caller = &proving.caller;
         let mut state = self.0.lock();
         let policy = Arc::clone(&state.policy);
-        let (found, wait) = state.judge(found, &proving.caller, &policy);
+        let (found, wait) = state.judge(found, caller, &policy);
         drop(state);
+        let (tenant, name) = (caller.realm.tenant(), caller.user_name.as_deref());
+        // It may have been banned since its first step.
+        let banned = policy.banned(tenant, &proving.client_id, name, caller.address);
+        let found = banned.map_or(found, |why| refused_for(ReasonCode::Banned, why));
+        let found = found.claimed(claim_of(caller.realm, caller.user_name.as_ref()));
         if wait.is_zero() {
             return answer(found);
         }
@@ -186,10 +198,7 @@ impl Proving {
                 format!("{METHOD} as {name}: {why}")
             }
         };
-        Authenticated::Refused {
-            reason: ReasonCode::BadUserNameOrPassword,
-            why,
-        }
+        refused_for(ReasonCode::BadUserNameOrPassword, why)
     }
 }
 

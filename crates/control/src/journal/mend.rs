@@ -4,7 +4,7 @@
 //! Names and topics are text from outside: in a command each is one word of the shell, and none is
 //! an option.
 
-use martlet_broker::{DropReason, Event, UserName};
+use martlet_broker::{DropReason, Event, TenantId, UserName};
 use martlet_codec::ReasonCode;
 
 use super::TEXT_MAX;
@@ -73,6 +73,11 @@ impl Commands {
         Some(line)
     }
 
+    /// Another credential for a device.
+    pub(super) fn rotate(&self, id: &str) -> Option<String> {
+        self.line("device rotate", &[], &[id])
+    }
+
     /// Which rule decides.
     fn explain(
         &self,
@@ -97,8 +102,20 @@ impl Commands {
     }
 }
 
-/// What to do about it, if anything is known to help.
-pub(super) fn way(event: &Event, commands: &Commands) -> Option<Way> {
+/// What to do about it, if anything is known to help. Commands name devices and users of the common
+/// tenant: for those of another they would do it to somebody else.
+pub(super) fn way(tenant: TenantId, event: &Event, commands: &Commands) -> Option<Way> {
+    let way = way_of(event, commands)?;
+    Some(match tenant == TenantId::default() {
+        true => way,
+        false => Way {
+            command: None,
+            ..way
+        },
+    })
+}
+
+fn way_of(event: &Event, commands: &Commands) -> Option<Way> {
     match event {
         Event::Refused {
             client_id,
@@ -283,9 +300,13 @@ fn by_tables(commands: &Commands, why: &str) -> Option<Way> {
         return Way::by("let it in again", command);
     }
     let id = why.strip_prefix("that is no credential of the device ");
-    if let Some(id) = id.or_else(|| between("this credential of the device ", " has expired")) {
-        let command = commands.line("device rotate", &[], &[id]);
-        return Way::by("give it another credential", command);
+    if let Some(id) = id.or_else(|| {
+        between(
+            "this credential of the device ",
+            " has expired, or is revoked",
+        )
+    }) {
+        return Way::by("give it another credential", commands.rotate(id));
     }
     let certified = between(
         "its certificate is good, and ",
@@ -400,6 +421,27 @@ mod tests {
     }
 
     #[test]
+    fn what_is_about_a_team_has_no_command_that_would_be_about_another() {
+        let event = Event::Refused {
+            client_id: "d1".to_owned(),
+            user: None,
+            will_topic: None,
+            address: None,
+            reason: ReasonCode::BadUserNameOrPassword,
+            why: "that is no credential of the device d1".into(),
+        };
+        let of = |tenant| way(TenantId(tenant), &event, &Commands::default()).unwrap_or_default();
+        assert_eq!(of(0).command.as_deref(), Some("martlet device rotate d1"));
+        assert_eq!(
+            of(3),
+            Way {
+                command: None,
+                ..of(0)
+            }
+        );
+    }
+
+    #[test]
     fn names_of_the_tables_are_taken_from_between_fixed_words() {
         let commands = Commands::default();
         let said = |why| by_tables(&commands, why).and_then(|way| way.command);
@@ -414,5 +456,7 @@ mod tests {
             Some(expected)
         );
         assert_eq!(said("device x is not what it seems"), None);
+        let spent = "this credential of the device d 1 has expired, or is revoked";
+        assert_eq!(said(spent).as_deref(), Some("martlet device rotate 'd 1'"));
     }
 }

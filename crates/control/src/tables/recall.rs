@@ -1,31 +1,62 @@
 //! What the tables know of a client of whom is asked why it does not work.
 
-use martlet_registry::COMMON_TENANT;
+use martlet_registry::{COMMON_TENANT, Credential, CredentialKind};
 
 use super::Tables;
 use crate::presence::ClientPresence;
-use crate::why::facts::Facts;
+use crate::wall_clock::now_signed_ms;
+use crate::why::facts::{Facts, Spent};
 
 impl Tables {
     /// Adds it. Where the tables cannot be read, health says so, and the rest is told.
     pub async fn complete(&self, facts: &mut Facts) {
         let (name, client_id) = (facts.question.name.clone(), facts.client_id.clone());
+        let tenant = facts.question.tenant.0;
         let is_known = facts.known_as.is_some();
         let found = self.read(move |registry| {
             Box::pin(async move {
                 let gone_since = match is_known {
                     true => None,
-                    false => registry.gone_since(COMMON_TENANT, &name).await?,
+                    false => registry.gone_since(tenant, &name).await?,
                 };
-                let presence = registry.presence(COMMON_TENANT, &client_id).await?;
-                Ok((gone_since, presence))
+                let credentials = registry.credentials_in(tenant, &name).await?;
+                let presence = registry.presence(tenant, &client_id).await?;
+                Ok((gone_since, presence, credentials))
             })
         });
-        let Ok((gone_since, presence)) = found.await else {
+        let Ok((gone_since, presence, credentials)) = found.await else {
             return;
         };
         facts.deleted_ms = gone_since.and_then(|at_ms| u64::try_from(at_ms).ok());
+        facts.spent = spent(&credentials);
+        if let Some(spent) = facts.spent.as_mut().filter(|_| tenant == COMMON_TENANT) {
+            spent.command = self.control.journal.rotating(&facts.question.name);
+        }
         let written = presence.map(|presence| ClientPresence::from(presence).into());
         facts.presence = facts.presence.take().or(written);
     }
+}
+
+/// What is to be said of them, if none is good any more.
+fn spent(credentials: &[Credential]) -> Option<Spent> {
+    let now_ms = now_signed_ms();
+    let is_revoked = |one: &Credential| one.revoked_ms > 0;
+    let ended_ms = |one: &Credential| match (one.revoked_ms, one.expires_ms) {
+        (0, expires_ms) => expires_ms,
+        (revoked_ms, 0) => revoked_ms,
+        (revoked_ms, expires_ms) => revoked_ms.min(expires_ms),
+    };
+    if credentials.iter().any(|one| one.is_good(now_ms)) {
+        return None;
+    }
+    let last_ms = credentials.iter().map(ended_ms).max()?;
+    let mut kinds = credentials.iter().map(|one| one.kind);
+    Some(Spent {
+        count: credentials.len(),
+        all_revoked: credentials.iter().all(is_revoked),
+        all_expired: !credentials.iter().any(is_revoked),
+        last_ms: u64::try_from(last_ms).unwrap_or(0),
+        has_certificate: kinds.any(|kind| kind == CredentialKind::Certificate),
+        command: None,
+    })
 }

@@ -19,6 +19,10 @@ pub struct Facts {
     pub known_as: Option<String>,
     /// It was removed then, by milliseconds since the Unix epoch.
     pub deleted_ms: Option<u64>,
+    /// It has credentials, and none of them is good any more.
+    pub spent: Option<Spent>,
+    /// A certificate that names it would do instead.
+    pub by_certificate: bool,
     /// An operator keeps it out.
     pub banned: Option<Banned>,
     /// Wrong credentials were tried too often, for that name or from where it was last.
@@ -72,6 +76,23 @@ pub struct Banned {
     /// By what, why, and until when.
     pub why: String,
     /// The command that lifts it.
+    pub command: Option<String>,
+}
+
+/// A device's credentials, all of which are revoked or have expired.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Spent {
+    /// How many.
+    pub count: usize,
+    /// All were revoked.
+    pub all_revoked: bool,
+    /// None was.
+    pub all_expired: bool,
+    /// When the last of them ended, milliseconds since the Unix epoch.
+    pub last_ms: u64,
+    /// One is, or was, a certificate: then no other certificate will do.
+    pub has_certificate: bool,
+    /// The command that gives it another.
     pub command: Option<String>,
 }
 

@@ -6,7 +6,6 @@ use martlet_broker::{
     Actions, ClientDetail, Names, Realm, Rules, SessionRules, SubscriptionQuery, TenantId,
 };
 use martlet_codec::{TopicFilter, TopicName};
-use martlet_registry::COMMON_TENANT;
 
 use super::Question;
 use super::facts::{Banned, Facts, Meant, Presence, Session, Subscriber, TopicRules};
@@ -30,14 +29,14 @@ impl Control {
     /// If a shard does not answer in time.
     pub async fn facts(&self, question: &Question) -> Result<Facts, ControlError> {
         self.settle_events().await;
-        let name = &*question.name;
-        let runs = self.journal.runs_of(TenantId::default(), name);
+        let (tenant, name) = (question.tenant, &*question.name);
+        let runs = self.journal.runs_of(tenant, name);
         // A user name stands for the client that came by it last.
         let mut latest = runs.iter().rev().map(|run| &*run.last.client_id);
         let client_id = latest.find(|id| !id.is_empty()).unwrap_or(name).to_owned();
-        let session = match self.session(name).await? {
+        let session = match self.session(tenant, name).await? {
             Some(found) => Some(found),
-            None if client_id != name => self.session(&client_id).await?,
+            None if client_id != name => self.session(tenant, &client_id).await?,
             None => None,
         };
         let client_id = match &session {
@@ -55,21 +54,22 @@ impl Control {
         let user = user.or_else(|| latest.find_map(|run| run.last.user_name.clone()));
         let standing = policy.as_deref().map(|policy| {
             let user = user.as_deref().unwrap_or(name);
-            policy.standing(Realm::COMMON, user, &client_id)
+            policy.standing(Realm::of_tenant(tenant), user, &client_id)
         });
         let known = policy.as_deref().and_then(|policy| policy.tables());
-        let known = known.and_then(|tables| tables.known(COMMON_TENANT, name));
+        let known = known.and_then(|tables| tables.known(tenant.0, name));
         let rules = match &question.topic {
             None => None,
-            Some(topic) => Some(self.topic_rules(&client_id, user.as_deref(), topic).await?),
+            Some(topic) => {
+                let who = (tenant, &*client_id, user.as_deref());
+                Some(self.topic_rules(who, topic).await?)
+            }
         };
         let subscribers = match &question.topic {
             None => None,
-            Some(topic) => Some(self.subscribers_of(topic).await?),
+            Some(topic) => Some(self.subscribers_of(tenant, topic).await?),
         };
-        let presence = self
-            .presence(TenantId::default(), &client_id)
-            .map(Presence::from);
+        let presence = self.presence(tenant, &client_id).map(Presence::from);
         let addresses = runs.iter().rev().find_map(|run| run.last.address.clone());
         let addresses = addresses.or_else(|| presence.as_ref()?.address.clone());
         let at = addresses
@@ -77,8 +77,8 @@ impl Control {
             .and_then(|address| address.parse::<SocketAddr>().ok());
         let at = at.map(|address| address.ip());
         let nameless = match addresses.as_deref().and_then(host) {
-            Some(host) => self.journal.nameless_from(host),
-            None => Vec::new(),
+            Some(host) if question.sees_node => self.journal.nameless_from(host),
+            Some(_) | None => Vec::new(),
         };
         Ok(Facts {
             question: question.clone(),
@@ -88,11 +88,15 @@ impl Control {
                 martlet_registry::Known::Device => "device".to_owned(),
             }),
             deleted_ms: None,
+            spent: None,
+            by_certificate: policy
+                .as_deref()
+                .is_some_and(|policy| policy.takes_certificate_of(Realm::of_tenant(tenant), name)),
             banned: policy.as_deref().and_then(|policy| {
                 let user = user.as_deref().unwrap_or(name);
-                self.banned(policy, &client_id, user, at)
+                self.banned(policy, (tenant, &client_id, user), at)
             }),
-            locked_out: self.locked_out(user.as_deref().unwrap_or(name), at),
+            locked_out: self.locked_out(tenant, user.as_deref().unwrap_or(name), at),
             standing,
             session: session.map(session_of),
             presence,
@@ -105,38 +109,78 @@ impl Control {
             store_failing: self
                 .store_state()
                 .and_then(|state| state.failing)
-                .map(|(_, error)| error),
+                .map(|(_, error)| match question.sees_node {
+                    true => error,
+                    false => "who operates the node knows more".to_owned(),
+                }),
         })
     }
 
     fn banned(
         &self,
         policy: &Policy,
-        client_id: &str,
-        user: &str,
+        (tenant, client_id, user): (TenantId, &str, &str),
         address: Option<IpAddr>,
     ) -> Option<Banned> {
         let tables = policy.tables()?;
-        let ban = tables.ban_of(COMMON_TENANT, client_id, user, address, now_signed_ms())?;
+        let ban = tables.ban_of(tenant.0, client_id, user, address, now_signed_ms())?;
         let mut command = "martlet ban rm ".to_owned();
         if !self.info.command_options.is_empty() {
             command.push_str(&format!("{} ", self.info.command_options));
         }
         command.push_str(&typed(&ban.id));
         Some(Banned {
-            why: policy.banned(TenantId::default(), client_id, Some(user), address)?,
+            why: policy.banned(tenant, client_id, Some(user), address)?,
             command: Some(command),
         })
     }
 
-    async fn session(&self, client_id: &str) -> Result<Option<ClientDetail>, ControlError> {
-        self.client(TenantId::default(), client_id, SUBSCRIPTIONS_MAX)
-            .await
+    async fn session(
+        &self,
+        tenant: TenantId,
+        client_id: &str,
+    ) -> Result<Option<ClientDetail>, ControlError> {
+        self.client(tenant, client_id, SUBSCRIPTIONS_MAX).await
+    }
+
+    /// The name in a tenant of who is asked about there: `name@team` is one by that name too.
+    pub fn own_name(&self, tenant: TenantId, name: String) -> String {
+        let policy = self.policy();
+        let tables = policy.as_ref().and_then(|policy| policy.tables());
+        match tables.and_then(|tables| tables.qualified(&name)) {
+            Some((of, own)) if of == tenant.0 => own.to_owned(),
+            _ => name,
+        }
+    }
+
+    /// Whom who asks means, who names no team: `name@team` is one in the team's tenant, as at the
+    /// door, and a user of the tables is where they are, unless a client of the common tenant has
+    /// that name.
+    ///
+    /// # Errors
+    /// If a shard does not answer in time.
+    pub async fn whom(&self, name: &str) -> Result<(TenantId, String), ControlError> {
+        let common = TenantId::default();
+        let Some(policy) = self.policy() else {
+            return Ok((common, name.to_owned()));
+        };
+        let (realm, own) = policy.tenant_of(Realm::COMMON, name);
+        let is_client =
+            realm != Realm::COMMON && own == name && self.client(common, name, 0).await?.is_some();
+        Ok(match is_client {
+            true => (common, name.to_owned()),
+            false => (realm.tenant(), own.to_owned()),
+        })
     }
 
     /// Who is subscribed to a topic, with whether they are connected.
-    async fn subscribers_of(&self, topic: &str) -> Result<Vec<Subscriber>, ControlError> {
+    async fn subscribers_of(
+        &self,
+        tenant: TenantId,
+        topic: &str,
+    ) -> Result<Vec<Subscriber>, ControlError> {
         let query = SubscriptionQuery {
+            tenant: Some(tenant),
             topic: Some(topic.into()),
             limit: SUBSCRIBERS_MAX,
             ..SubscriptionQuery::default()
@@ -156,17 +200,17 @@ impl Control {
 
     async fn topic_rules(
         &self,
-        client_id: &str,
-        user: Option<&str>,
+        (tenant, client_id, user): (TenantId, &str, Option<&str>),
         topic: &str,
     ) -> Result<TopicRules, ControlError> {
         let question = |action| explain::Question {
+            tenant,
             user: user.or(Some(client_id)).map(str::to_owned),
             client_id: Some(client_id.to_owned()),
             action,
             topic: topic.to_owned(),
         };
-        let session = self.session_rules(client_id).await?;
+        let session = self.session_rules(tenant, client_id).await?;
         let (publish, receive) = (
             self.explain(&question(Actions::PUBLISH)).await?,
             self.explain(&question(Actions::RECEIVE)).await?,
@@ -175,7 +219,7 @@ impl Control {
             client_id,
             user_name: user.unwrap_or(client_id),
         };
-        let rules = self.rules_of(session.as_ref(), user.unwrap_or(client_id));
+        let rules = self.rules_of(tenant, session.as_ref(), user.unwrap_or(client_id));
         Ok(TopicRules {
             publish,
             receive,
@@ -192,6 +236,7 @@ impl Control {
     /// Those of the session, else those of the tables and files.
     fn rules_of(
         &self,
+        tenant: TenantId,
         session: Option<&SessionRules>,
         user: &str,
     ) -> Option<std::sync::Arc<Rules>> {
@@ -200,7 +245,7 @@ impl Control {
             return session.rules.clone();
         }
         let policy = self.policy()?;
-        Some(policy.rules_of(Realm::COMMON, Some(user)))
+        Some(policy.rules_of(Realm::of_tenant(tenant), Some(user)))
     }
 }
 

@@ -3,9 +3,9 @@
 
 use martlet_codec::{SubscriptionFilter, TopicName};
 
-use super::facts::{Facts, Meant, Presence, Session, TopicRules};
+use super::facts::{Facts, Meant, Presence, Session, Spent, TopicRules};
 use super::{Evidence, Finding, State, Verdict};
-use crate::authentication::Standing;
+use crate::authentication::{Standing, utc};
 use crate::cause::Cause;
 use crate::explain::Outcome;
 use crate::journal::Run;
@@ -25,6 +25,8 @@ enum Weight {
     Gone,
     /// What else is to be known.
     Remark,
+    /// It is well, and this is somebody else's doing.
+    Aside,
 }
 
 /// So long ago, what went wrong once is not what is wrong now.
@@ -50,8 +52,15 @@ pub fn judge(facts: &Facts) -> Verdict {
     session(facts, &mut found);
     topic(facts, &mut found);
     found.sort_by_key(|(weight, finding)| (*weight, std::cmp::Reverse(finding.since_ms)));
+    let is_well = found
+        .first()
+        .is_none_or(|(weight, _)| *weight == Weight::Aside);
     let mut found = found.into_iter().map(|(_, finding)| finding);
-    let first = found.next().unwrap_or_else(|| nothing(facts));
+    let first = match is_well {
+        true => None,
+        false => found.next(),
+    };
+    let first = first.unwrap_or_else(|| nothing(facts));
     let mut also: Vec<Finding> = Vec::new();
     for finding in found {
         let is_told = |told: &Finding| {
@@ -64,6 +73,7 @@ pub fn judge(facts: &Facts) -> Verdict {
     }
     Verdict {
         name: facts.question.name.clone(),
+        tenant: facts.question.tenant.0,
         topic: facts.question.topic.clone(),
         state: state(facts),
         finding: first,
@@ -115,6 +125,11 @@ fn door(facts: &Facts, found: &mut Vec<(Weight, Finding)>) {
         let finding = finding.since(at_ms).mend("restore it, or add it anew");
         found.push((Weight::Barred, finding));
     }
+    if let Some(spent) = &facts.spent
+        && (spent.has_certificate || !facts.by_certificate)
+    {
+        found.push((Weight::Barred, no_credential_left(spent)));
+    }
     if let Some(why) = &facts.locked_out {
         let finding = Finding::new(Cause::LockedOut, format!("it is not let in now: {why}"));
         let finding = finding.mend(
@@ -164,6 +179,24 @@ fn door(facts: &Facts, found: &mut Vec<(Weight, Finding)>) {
         found.push((Weight::Out, finding));
     }
     gone(facts, found);
+}
+
+/// Whatever it shows, it is not let in by it.
+fn no_credential_left(spent: &Spent) -> Finding {
+    let at = utc(i64::try_from(spent.last_ms).unwrap_or(0));
+    let ended = match (spent.all_revoked, spent.all_expired) {
+        (true, _) => "were revoked",
+        (_, true) => "have expired",
+        _ => "were revoked or have expired",
+    };
+    let sentence = match (spent.count, spent.all_revoked) {
+        (1, true) => format!("its only credential was revoked on {at}"),
+        (1, false) => format!("its only credential has expired on {at}"),
+        (count, _) => format!("all {count} of its credentials {ended}, the last on {at}"),
+    };
+    let mut finding = Finding::new(Cause::CredentialExpired, sentence).since(spent.last_ms);
+    finding.command.clone_from(&spent.command);
+    finding.mend("give it another credential")
 }
 
 /// It came in by a door that is not there any more.
@@ -244,9 +277,16 @@ fn session(facts: &Facts, found: &mut Vec<(Weight, Finding)>) {
     for run in facts.runs.iter().rev().filter(is_recent) {
         let Some(cause) = run.cause else { continue };
         match &*run.last.what {
+            "connect refused" if is_connected && is_by_another(facts, run) => {
+                found.push((Weight::Aside, tried_by_another(run, cause)));
+            }
             "connect refused" | "re-authentication refused" if is_connected => {
                 let mut finding = Finding::of_run(run, cause);
                 finding.sentence = format!("before, it was refused: {}", finding.sentence);
+                if cause == Cause::WrongPassword {
+                    // What it has now is right.
+                    (finding.mend, finding.command) = (None, None);
+                }
                 found.push((Weight::Remark, finding));
             }
             // Whoever is out is out for that reason, which `door` has told.
@@ -268,6 +308,38 @@ fn session(facts: &Facts, found: &mut Vec<(Weight, Finding)>) {
         let sentence = format!("{} messages wait for it", session.queued);
         found.push((Weight::Remark, Finding::new(Cause::Away, sentence)));
     }
+}
+
+/// Who is connected was so before somebody was refused by that name.
+fn is_by_another(facts: &Facts, run: &Run) -> bool {
+    let since_ms = facts.session.as_ref().and_then(|session| session.since_ms);
+    // Their order is that of the last time of each.
+    let mut later = facts.runs.iter().rev().take_while(|other| *other != run);
+    since_ms.is_some_and(|since_ms| since_ms <= run.last.at_ms)
+        && !later.any(|other| other.last.what == "connected")
+}
+
+/// It is no fault of who is connected, and its credentials are not to be changed for that.
+fn tried_by_another(run: &Run, cause: Cause) -> Finding {
+    let address = run.last.address.as_deref();
+    let host = address.and_then(|address| Some(address.rsplit_once(':')?.0));
+    let whom = match host {
+        Some(host) => format!("somebody at {host}"),
+        None => "somebody".to_owned(),
+    };
+    let times = match run.count {
+        1 => "once".to_owned(),
+        count => format!("{count} times"),
+    };
+    let why = run.last.why.as_deref().unwrap_or_default();
+    let tried = match cause {
+        Cause::WrongPassword => format!("tried its name with a wrong password {times}"),
+        _ => format!("tried its name {times}, and was refused ({why})"),
+    };
+    let sentence = format!("{whom} {tried}; it is connected by another connection");
+    let mut finding = Finding::new(cause, sentence).since(run.since_ms);
+    finding.count = Some(run.count);
+    finding.mend("nothing need be done for it; find who that is, if it goes on")
 }
 
 /// A connection that is there, and has ended for the same reason before.

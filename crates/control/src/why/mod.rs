@@ -11,6 +11,7 @@ mod judge;
 #[cfg(test)]
 mod tests;
 
+use martlet_broker::TenantId;
 use martlet_codec::TopicName;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -28,6 +29,10 @@ pub struct Question {
     pub name: String,
     /// A Topic Name.
     pub topic: Option<String>,
+    /// Among the clients of which tenant.
+    pub tenant: TenantId,
+    /// Who asks sees the whole node; else nothing is told that may be of another tenant.
+    pub sees_node: bool,
 }
 
 impl Question {
@@ -96,8 +101,12 @@ pub struct Evidence {
 /// The answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Verdict {
-    /// Who was asked about.
+    /// Who was asked about, by the name in its tenant.
     pub name: String,
+    /// The number of the tenant; 0 is the common one.
+    #[serde(skip_serializing_if = "is_common", default)]
+    #[schema(value_type = u64)]
+    pub tenant: u32,
     /// Which topic, if one was.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub topic: Option<String>,
@@ -110,6 +119,10 @@ pub struct Verdict {
     pub also: Vec<Finding>,
     /// What was seen of it of late, in order of time.
     pub evidence: Vec<Evidence>,
+}
+
+fn is_common(tenant: &u32) -> bool {
+    *tenant == 0
 }
 
 impl Finding {

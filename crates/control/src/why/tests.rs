@@ -1,4 +1,4 @@
-use super::facts::{Banned, Facts, Meant, Presence, Session, Subscriber, TopicRules};
+use super::facts::{Banned, Facts, Meant, Presence, Session, Spent, Subscriber, TopicRules};
 use super::{Question, State, Verdict, judge};
 use crate::authentication::Standing;
 use crate::cause::Cause;
@@ -12,6 +12,8 @@ fn facts(topic: Option<&str>) -> Facts {
         question: Question {
             name: "d1".to_owned(),
             topic: topic.map(str::to_owned),
+            sees_node: true,
+            ..Question::default()
         },
         now_ms: NOW,
         listeners: vec!["mqtt://0.0.0.0:1883".to_owned()],
@@ -320,4 +322,75 @@ fn what_is_old_or_weighs_less_is_told_beside_it() {
         "no space left",
     );
     assert_eq!(verdict.also.len(), 1);
+}
+
+#[test]
+fn who_has_no_good_credential_left_is_told_so_with_the_way_to_another() {
+    let mut facts = facts(None);
+    facts.standing = Some(Standing::Known);
+    facts.known_as = Some("device".to_owned());
+    let spent = Spent {
+        count: 2,
+        all_revoked: true,
+        last_ms: 1_896_091_200_000,
+        command: Some("martlet device rotate d1".to_owned()),
+        ..Spent::default()
+    };
+    facts.spent = Some(spent.clone());
+    let wrong = "that is no credential of the device d1";
+    let refused = run("connect refused", "BadUserNameOrPassword", wrong, 3, 1_000);
+    facts.runs = vec![refused];
+    let verdict = judge(&facts);
+    let said = "all 2 of its credentials were revoked, the last on 2030-01-31 12:00 UTC";
+    expect(&verdict, Cause::CredentialExpired, State::Refused, said);
+    assert_eq!(
+        verdict.finding.command.as_deref(),
+        Some("martlet device rotate d1")
+    );
+    // Any certificate that names it would do, and it has shown none.
+    facts.by_certificate = true;
+    assert_eq!(judge(&facts).finding.cause, Cause::WrongPassword);
+    facts.spent = Some(Spent {
+        has_certificate: true,
+        ..spent
+    });
+    assert_eq!(judge(&facts).finding.cause, Cause::CredentialExpired);
+}
+
+#[test]
+fn a_stranger_who_tries_the_name_of_who_is_connected_is_a_remark() {
+    let mut facts = facts(None);
+    facts.session = Some(connected());
+    let wrong = "that is no credential of the device d1";
+    let mut tried = run("connect refused", "BadUserNameOrPassword", wrong, 3, 1_000);
+    tried.last.address = Some("[2001:db8::1]:4711".to_owned());
+    tried.last.command = Some("martlet device rotate d1".to_owned());
+    facts.runs = vec![run("connected", "", "", 1, 5_000), tried];
+    let verdict = judge(&facts);
+    expect(
+        &verdict,
+        Cause::NothingWrong,
+        State::Connected,
+        "is connected",
+    );
+    let [aside] = &*verdict.also else {
+        panic!("{verdict:#?}");
+    };
+    assert!(
+        aside
+            .sentence
+            .contains("somebody at [2001:db8::1] tried its name with a wrong password 3 times"),
+        "{verdict:#?}"
+    );
+    assert_eq!(aside.command, None);
+    assert!(
+        !aside
+            .mend
+            .as_deref()
+            .unwrap_or_default()
+            .contains("do this")
+    );
+    // It came in after that: it may have been itself.
+    facts.runs.push(run("connected", "", "", 1, 500));
+    assert_eq!(judge(&facts).finding.cause, Cause::WrongPassword);
 }

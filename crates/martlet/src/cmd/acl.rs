@@ -116,6 +116,7 @@ impl FileOptions {
 
 fn run_explain(options: &ExplainOptions) -> anyhow::Result<(String, ExitCode)> {
     let question = Question {
+        tenant: martlet_broker::TenantId::default(),
         user: (options.user != "-").then(|| options.user.clone()),
         client_id: options.client_id.clone(),
         action: match options.action {

@@ -107,9 +107,13 @@ pub(crate) struct AddBan {
     /// By what
     #[arg(value_name = "KIND")]
     kind: ByWhat,
-    /// Whom: a Client Identifier, a user name, an address or a network such as 10.0.0.0/8
+    /// Whom: a Client Identifier, a user name, an address or a network such as 10.0.0.0/8;
+    /// NAME@TEAM for one of a team that has a tenant of its own
     #[arg(value_name = "VALUE")]
     value: String,
+    /// In the tenant of this team, by id or name
+    #[arg(long, value_name = "TEAM")]
+    team: Option<String>,
     /// Why, for people
     #[arg(long, value_name = "TEXT", default_value = "")]
     why: String,
@@ -313,6 +317,7 @@ fn try_ban(command: &BanCommand) -> anyhow::Result<String> {
                     ByWhat::Address => BanKind::Address,
                 },
                 value: options.value.clone(),
+                team: options.team.clone(),
                 why: options.why.clone(),
                 until_ms: ends(options.lasts),
             };

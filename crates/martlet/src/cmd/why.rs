@@ -17,12 +17,16 @@ use crate::cmd::admin::{AdminOptions, ask, encoded};
 pub(crate) struct WhyOptions {
     #[command(flatten)]
     admin: AdminOptions,
-    /// Client Identifier, device or user name
+    /// Client Identifier, device or user name; ID@TEAM for a device of a team that has a tenant of
+    /// its own
     #[arg(value_name = "DEVICE|CLIENT")]
     name: String,
     /// Topic Name: why does what is published to it not arrive?
     #[arg(value_name = "TOPIC")]
     topic: Option<String>,
+    /// Among the clients of this team, by id or name, which has a tenant of its own
+    #[arg(long, value_name = "TEAM")]
+    team: Option<String>,
 }
 
 /// Something is wrong.
@@ -44,6 +48,9 @@ fn show(options: &WhyOptions) -> anyhow::Result<Cause> {
     let mut path = format!("/api/v1/why?name={}", encoded(&options.name));
     if let Some(topic) = &options.topic {
         path.push_str(&format!("&topic={}", encoded(topic)));
+    }
+    if let Some(team) = &options.team {
+        path.push_str(&format!("&team={}", encoded(team)));
     }
     let body = ask(&options.admin.node.data_dir()?, "GET", &path)?;
     let verdict: Verdict = serde_json::from_str(&body)?;
@@ -145,6 +152,7 @@ mod tests {
         };
         let verdict = Verdict {
             name: "ann".to_owned(),
+            tenant: 0,
             topic: None,
             state: State::Refused,
             finding,

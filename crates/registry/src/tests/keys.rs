@@ -232,6 +232,7 @@ both!(a_request_that_comes_twice_is_answered_once, registry, {
 both!(who_is_banned_is_kept_out_until_the_ban_ends, registry, {
     let before = Snapshot::read(registry).await?;
     let new = |kind, value: &str, until_ms| NewBan {
+        team: None,
         kind,
         value: value.to_owned(),
         why: "noise".to_owned(),

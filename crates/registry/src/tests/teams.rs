@@ -3,9 +3,9 @@ use martlet_broker::{Actions, Names};
 
 use super::{all, both, is_not_found, new_device, of_team};
 use crate::{
-    Actor, ApiRole, DeviceChange, DeviceFilter, DeviceOrder, GroupChange, NO_ROLE, NewDevice,
-    NewGroup, NewProvisioningKey, NewTeam, NewUser, Owner, PageRequest, Registry, RegistryError,
-    Renewed, Scope, Snapshot, USER_ROLE, UserChange,
+    Actor, ApiRole, BanKind, DeviceChange, DeviceFilter, DeviceOrder, GroupChange, NO_ROLE, NewBan,
+    NewDevice, NewGroup, NewProvisioningKey, NewTeam, NewUser, Owner, PageRequest, Registry,
+    RegistryError, Renewed, Scope, Snapshot, USER_ROLE, UserChange,
 };
 
 fn new_team(name: &str, owns_tenant: bool) -> NewTeam {
@@ -528,3 +528,66 @@ both!(
         registry.restore_team(&all(), &team.id).await?;
     }
 );
+
+both!(a_ban_is_of_the_tenant_that_its_name_is_in, registry, {
+    let north = registry.add_team(&all(), new_team("north", true)).await?;
+    let plain = registry.add_team(&all(), new_team("plain", false)).await?;
+    let ann = NewUser::new("ann");
+    registry
+        .create_user(&of_team(&north.id), ann, "0123456789")
+        .await?;
+    let new = |kind, value: &str, team: Option<&str>| NewBan {
+        kind,
+        value: value.to_owned(),
+        team: team.map(str::to_owned),
+        why: String::new(),
+        until_ms: 0,
+    };
+    let (client, user) = (BanKind::ClientId, BanKind::UserName);
+    for (actor, ban, value) in [
+        (of_team(&north.id), new(client, "p", None), "p"),
+        (of_team(&north.id), new(user, "p@north", None), "p"),
+        // Of another tenant it is nobody's name here.
+        (of_team(&north.id), new(user, "p@plain", None), "p@plain"),
+        (
+            of_team(&north.id),
+            new(BanKind::Address, "::/0", None),
+            "::/0",
+        ),
+        (all(), new(client, "p@north", None), "p"),
+        (all(), new(user, "ann", None), "ann"),
+        (all(), new(user, "p", Some("north")), "p"),
+        (all(), new(user, "p@north", Some(&north.id)), "p"),
+    ] {
+        let made = registry.add_ban(&actor, ban).await?;
+        assert_eq!(
+            (made.tenant, &*made.team, &*made.value),
+            (north.tenant, &*north.id, value)
+        );
+    }
+    for ban in [
+        new(client, "p", None),
+        new(client, "ann", None),
+        new(user, "p@nowhere", None),
+        new(user, "p@plain", None),
+    ] {
+        let made = registry.add_ban(&all(), ban.clone()).await?;
+        assert_eq!((made.tenant, &made.value), (0, &ban.value));
+    }
+    for ban in [
+        new(client, "p", Some("plain")),
+        new(client, "p", Some("nowhere")),
+        new(client, "p", Some("")),
+    ] {
+        let refused = registry.add_ban(&all(), ban).await;
+        assert!(matches!(refused, Err(RegistryError::Refused(_))));
+    }
+    let (actor, ban) = (of_team(&plain.id), new(client, "p", Some(&north.id)));
+    let other = registry.add_ban(&actor, ban).await;
+    assert!(matches!(other, Err(RegistryError::Refused(_))));
+    // The same again is one: `p` by two names, `p@plain`, `ann` and an address.
+    let own = registry.bans(&of_team(&north.id).scope).await?;
+    assert_eq!(own.len(), 5, "{own:#?}");
+    assert!(own.iter().all(|ban| ban.team == north.id));
+    assert_eq!(registry.bans(&Scope::All).await?.len(), 9);
+});

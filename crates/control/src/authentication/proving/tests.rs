@@ -140,7 +140,7 @@ impl Bench {
 
 fn refused(answer: Authenticated) -> (ReasonCode, String) {
     match answer {
-        Authenticated::Refused { reason, why } => (reason, why),
+        Authenticated::Refused { reason, why, .. } => (reason, why),
         other => panic!("{other:?}"),
     }
 }

@@ -134,10 +134,10 @@ pub(super) fn refused(refusal: Refusal) -> Finding {
 
 impl Source for RegistrySource {
     fn name(&self) -> String {
-        let location = self.snapshot.location();
+        // Where the tables are is no matter of a team's people, who are told this.
         match self.snapshot.team_of(self.tenant) {
-            None => format!("the registry {location}"),
-            Some(team) => format!("team {team} of the registry {location}"),
+            None => format!("the registry {}", self.snapshot.location()),
+            Some(team) => format!("team {team} of the registry"),
         }
     }
 
