@@ -11,7 +11,7 @@ use martlet_api::Status;
 use martlet_broker::Actions;
 use martlet_control::text::typed;
 use martlet_control::{Reloaded, UserPlaces};
-use martlet_registry::{FILE, Location, Owner, Registry, RegistryError};
+use martlet_registry::{Actor, FILE, Location, Owner, Registry, RegistryError, Scope};
 
 use crate::cmd::admin;
 use crate::cmd::node_options::NodeOptions;
@@ -88,6 +88,46 @@ pub(crate) fn with_tables_of<T>(
     })
 }
 
+/// The id of a team that is named by its id or its name.
+///
+/// # Errors
+/// There is none.
+pub(crate) async fn team_of(registry: &mut Registry, named: &str) -> Result<String, RegistryError> {
+    let teams = registry.teams(&Scope::All, false).await?;
+    let by_id = teams.iter().find(|team| team.id == named);
+    let found = by_id.or_else(|| teams.iter().find(|team| team.name == named));
+    found.map(|team| team.id.clone()).ok_or_else(|| {
+        let why = format!("there is no team {named}: martlet team ls shows which there are");
+        RegistryError::NotFound(why)
+    })
+}
+
+/// The same, if one is named.
+pub(crate) async fn team_if_any(
+    registry: &mut Registry,
+    named: Option<&str>,
+) -> Result<Option<String>, RegistryError> {
+    match named {
+        Some(named) => team_of(registry, named).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+/// Who works at the command line, and looks at one team only if that is named.
+pub(crate) async fn actor(
+    registry: &mut Registry,
+    team: Option<&str>,
+) -> Result<Actor, RegistryError> {
+    let scope = match team_if_any(registry, team).await? {
+        Some(team) => Scope::Team(team),
+        None => Scope::All,
+    };
+    Ok(Actor {
+        scope,
+        ..Actor::local()
+    })
+}
+
 /// A node that runs reads what was changed in the tables at once, not when it next looks. Answers
 /// what came of it, as lines.
 pub(crate) fn tell_node(node: &NodeOptions) -> String {
@@ -141,13 +181,28 @@ fn tell(node: &NodeOptions, path: &str) -> String {
     }
 }
 
+/// A device that was given a credential.
+#[derive(Debug)]
+pub(crate) struct Given<'a> {
+    pub(crate) id: &'a str,
+    pub(crate) user_name: &'a str,
+    pub(crate) device_type: &'a str,
+    pub(crate) secret: &'a str,
+}
+
 /// The line that shows that a device is let in and may publish.
-pub(crate) fn line_to_try(node: &NodeOptions, id: &str, device_type: &str, secret: &str) -> String {
+pub(crate) fn line_to_try(node: &NodeOptions, given: &Given<'_>) -> String {
+    let Given {
+        id,
+        user_name,
+        device_type,
+        secret,
+    } = given;
     let way = node.load().map(|effective| way_in(node, &effective));
     let way = way.unwrap_or_default();
     let topic = read(node, async |registry| {
         let types = registry.rule_sets(Owner::DeviceType).await?;
-        Ok(types.into_iter().find(|known| known.name == device_type))
+        Ok(types.into_iter().find(|known| known.name == *device_type))
     });
     let topic = topic.ok().flatten().and_then(|known| {
         let mut rules = known.rules.into_iter();
@@ -155,9 +210,9 @@ pub(crate) fn line_to_try(node: &NodeOptions, id: &str, device_type: &str, secre
         let topic = rule.filter.replace("%c", id).replace("%u", id);
         Some(topic.replace(['#', '+'], "test"))
     });
-    let (program, name) = (program_name(), typed(id));
+    let (program, name, user) = (program_name(), typed(id), typed(user_name));
     let topic = typed(&topic.unwrap_or_else(|| format!("d/{id}/test")));
-    format!("{program} pub{way} -i {name} -u {name} -P {secret} -t {topic} -m hello -q 1")
+    format!("{program} pub{way} -i {name} -u {user} -P {secret} -t {topic} -m hello -q 1")
 }
 
 /// Options of a client that lead to the node, with a blank before each; nothing where the usual
