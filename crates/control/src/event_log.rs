@@ -21,14 +21,25 @@ pub(crate) fn interest() -> EventInterest {
     }
 }
 
-/// Writes one event to the log. `way` is how a refusal may be mended. What is written of a client
-/// that is traced needs no lower level than the rest.
+/// The target of lines of what is traced, which the filter lets through whatever the level is.
+pub(crate) const TRACED: &str = "martlet_control::event_log::traced";
+
+/// Writes one event to the log. `way` is how a refusal may be mended. What is traced is written
+/// whatever the level of the log is.
 pub fn write(event: &Event, way: Option<&Way>, is_traced: bool) {
+    macro_rules! line {
+        ($level:ident, $($field:tt)*) => {
+            match is_traced {
+                true => $level!(target: TRACED, $($field)*),
+                false => $level!($($field)*),
+            }
+        };
+    }
     // There may be one for each packet: nothing is made for a line that is not written.
     macro_rules! frequent {
         ($level:ident, $($field:tt)*) => {
             match is_traced {
-                true => info!($($field)*),
+                true => info!(target: TRACED, $($field)*),
                 false => $level!($($field)*),
             }
         };
@@ -59,7 +70,8 @@ pub fn write(event: &Event, way: Option<&Way>, is_traced: bool) {
             address,
             session_present,
             ..
-        } => info!(
+        } => line!(
+            info,
             client_id,
             user_name = proved(user),
             claimed_user_name = claimed(user),
@@ -75,7 +87,8 @@ pub fn write(event: &Event, way: Option<&Way>, is_traced: bool) {
             address,
             reason,
             why,
-        } => warn!(
+        } => line!(
+            warn,
             client_id,
             user_name = proved(user),
             claimed_user_name = claimed(user),
@@ -90,7 +103,8 @@ pub fn write(event: &Event, way: Option<&Way>, is_traced: bool) {
             user,
             reason,
             why,
-        } => warn!(
+        } => line!(
+            warn,
             client_id,
             user_name = proved(user),
             reason = reason.name(),
@@ -103,7 +117,8 @@ pub fn write(event: &Event, way: Option<&Way>, is_traced: bool) {
             reason,
             why,
         } => {
-            info!(
+            line!(
+                info,
                 client_id,
                 user_name = proved(user),
                 claimed_user_name = claimed(user),
@@ -119,18 +134,25 @@ pub fn write(event: &Event, way: Option<&Way>, is_traced: bool) {
             stored,
             reason,
         } => {
-            let (reason, id) = (reason.name(), stored.map(|id| format!("{:#x}", id.0)));
+            let (reason, message_id) = (reason.name(), stored.map(|id| id.to_string()));
             let (user_name, claimed_user_name) = (proved(user), claimed(user));
-            warn!(
+            line!(
+                warn,
                 client_id,
-                user_name, claimed_user_name, topic, id, reason, "message dropped"
+                user_name,
+                claimed_user_name,
+                topic,
+                message_id,
+                reason,
+                "message dropped"
             );
         }
         Event::QueueFull {
             owner,
             messages,
             policy,
-        } => warn!(
+        } => line!(
+            warn,
             owner,
             messages,
             policy = policy.name(),
@@ -143,7 +165,8 @@ pub fn write(event: &Event, way: Option<&Way>, is_traced: bool) {
             address,
             topic,
             count,
-        } => warn!(
+        } => line!(
+            warn,
             client_id,
             user_name = proved(user),
             claimed_user_name = claimed(user),
@@ -161,7 +184,8 @@ pub fn write(event: &Event, way: Option<&Way>, is_traced: bool) {
             reason,
             why,
         } => {
-            warn!(
+            line!(
+                warn,
                 client_id,
                 user_name = proved(user),
                 claimed_user_name = claimed(user),
@@ -181,7 +205,8 @@ pub fn write(event: &Event, way: Option<&Way>, is_traced: bool) {
             reason,
             why,
         } => {
-            warn!(
+            line!(
+                warn,
                 client_id,
                 user_name = proved(user),
                 claimed_user_name = claimed(user),
@@ -229,7 +254,7 @@ pub fn write(event: &Event, way: Option<&Way>, is_traced: bool) {
             debug,
             client_id = &*message.client_id,
             topic = &*message.topic,
-            id = message.id.0,
+            message_id = %message.id,
             qos = message.qos as u8,
             retain = message.retain,
             bytes = message.payload_bytes,
@@ -240,7 +265,7 @@ pub fn write(event: &Event, way: Option<&Way>, is_traced: bool) {
             debug,
             client_id = &*message.client_id,
             topic = &*message.topic,
-            id = message.id.0,
+            message_id = %message.id,
             qos = message.qos as u8,
             latency_ms = message.latency_ms,
             "delivered"
