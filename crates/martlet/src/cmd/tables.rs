@@ -25,11 +25,7 @@ pub(crate) fn with<T>(
     work: impl AsyncFnOnce(&mut Registry) -> Result<T, RegistryError>,
 ) -> anyhow::Result<T> {
     let mut settings = config::tables_settings(&node.load()?)?;
-    // The node that runs may have been started with any options.
-    if let Some(places) = user_places(node).ok().flatten() {
-        settings.keeps_scram |= places.keeps_scram;
-        expect_same(&settings.location, places.tables.as_deref())?;
-    }
+    settings.keeps_scram |= expect_same(node, &settings.location)?;
     make_data_dir(&node.data_dir()?)?;
     admin::wait(async {
         let mut registry = Registry::open(&settings.location).await?;
@@ -41,16 +37,37 @@ pub(crate) fn with<T>(
     })
 }
 
-/// Nobody is to look for users and devices where the node that runs has none.
-fn expect_same(location: &Location, of_node: Option<&str>) -> anyhow::Result<()> {
-    let own = location.to_string();
+/// Nobody is to look for users and devices where the node has none: the one that runs, which may
+/// have been started with any options, or was last here. Answers whether it keeps what SCRAM needs.
+fn expect_same(node: &NodeOptions, location: &Location) -> anyhow::Result<bool> {
+    let (own, data_dir) = (location.to_string(), node.data_dir()?);
+    let running = user_places(node).ok().flatten();
+    let keeps_scram = running.as_ref().is_some_and(|places| places.keeps_scram);
+    let (of_node, which, or_else) = match running {
+        Some(places) => (places.tables, "that runs", String::new()),
+        None => {
+            let dir = data_dir.display();
+            let or_else = format!("; or start the node of {dir} so, if they are there from now on");
+            (
+                config::noted_tables(&data_dir),
+                "that was last here",
+                or_else,
+            )
+        }
+    };
     match of_node {
         Some(of_node) if of_node != own => anyhow::bail!(
-            "the node that runs has its users and devices in {of_node}, and this command would \
-             change {own}: give it the node's configuration with -c FILE, or MARTLET_REGISTRY__URL"
+            "the node {which} has its users and devices in {of_node}, and this command would look \
+             in {own}: give it the node's configuration with -c FILE, or MARTLET_REGISTRY__URL\
+             {or_else}"
         ),
-        _ => Ok(()),
+        _ => Ok(keeps_scram),
     }
+}
+
+/// Where the tables of a node are, as people are told.
+pub(crate) fn place(node: &NodeOptions) -> anyhow::Result<String> {
+    Ok(config::location(&node.load()?)?.to_string())
 }
 
 fn make_data_dir(data_dir: &Path) -> anyhow::Result<()> {
@@ -71,6 +88,7 @@ pub(crate) fn read<T>(
     if location.file().is_none_or(is_there) {
         return with(node, work);
     }
+    expect_same(node, &location)?;
     admin::wait(async { Ok(work(&mut Registry::empty().await?).await?) })
 }
 

@@ -346,10 +346,10 @@ fn change_in_tables(
     })?;
     let shown = options.generate.then_some(&*password);
     let told = tables::tell_node(&file.node);
-    let place = file.node.data_dir()?.join(martlet_registry::FILE);
+    let place = tables::place(&file.node)?;
     if file.json {
         let mut answer = serde_json::json!({
-            "user": user, "file": place.display().to_string(), "password": shown,
+            "user": user, "file": place, "password": shown,
         });
         if !is_there {
             answer["role"] = role.into();
@@ -361,7 +361,7 @@ fn change_in_tables(
         true => format!("Changed the password of user {user}"),
         false => format!("Added user {user} with the role {role}"),
     };
-    let line = format!("{line} in {}", place.display());
+    let line = format!("{line} in {place}");
     Ok(changed_text(&line, shown, &told))
 }
 
@@ -468,8 +468,7 @@ fn remove_from_tables(options: &RemoveOptions) -> anyhow::Result<String> {
     })?;
     warn_of_none(&file.node, before)?;
     let told = tables::tell_node(&file.node);
-    let place = file.node.data_dir()?.join(martlet_registry::FILE);
-    let place = place.display();
+    let place = tables::place(&file.node)?;
     let (view, name) = (
         serde_json::json!({ "removed": user, "can_be_restored": !options.purge }),
         typed(user),
