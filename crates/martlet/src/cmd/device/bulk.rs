@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Args;
 use martlet_api::{devices_of_table, json_of_device, table_of_devices};
-use martlet_control::csv;
+use martlet_control::csv::{self, LineEnd};
 use martlet_control::text::printable;
 use martlet_registry::{
     Actor, AddedDevice, Import, NewDevice, Registry, RegistryError, RowOutcome,
@@ -41,7 +41,7 @@ pub(super) fn export(options: &ListOptions) -> anyhow::Result<String> {
         let all: Vec<_> = all.into_iter().map(json_of_device).collect();
         return Ok(format!("{}\n", serde_json::Value::Array(all)));
     }
-    Ok(table_of_devices(all))
+    Ok(table_of_devices(all, LineEnd::Lf))
 }
 
 /// Exit code of an import of which some rows were refused.
@@ -161,19 +161,29 @@ async fn add_devices(
     Ok(outcomes)
 }
 
-/// What was made up is shown here, and never again.
+/// What was made up is shown here, and never again; with the user names, where one is not the id.
 fn print_added(added: &[AddedDevice], json: bool) {
     let secret = |device: &AddedDevice| device.secret.as_ref().map(|one| one.text().to_owned());
     if json {
-        let all = added
-            .iter()
-            .map(|device| serde_json::json!({ "id": device.id, "secret": secret(device) }));
+        let all = added.iter().map(|device| {
+            serde_json::json!({
+                "id": device.id, "user_name": device.user_name, "secret": secret(device),
+            })
+        });
         println!("{}", serde_json::Value::Array(all.collect()));
         return;
     }
-    print!("{}", csv::exact_line(["id", "secret"]));
+    let is_named = added.iter().any(|device| device.user_name != device.id);
+    let width = if is_named { 3 } else { 2 };
+    let print_line = |fields: [&str; 3]| {
+        print!(
+            "{}",
+            csv::exact_line(fields.into_iter().take(width), LineEnd::Lf)
+        );
+    };
+    print_line(["id", "secret", "user_name"]);
     for device in added {
         let secret = secret(device).unwrap_or_default();
-        print!("{}", csv::exact_line([device.id.as_str(), &secret]));
+        print_line([&device.id, &secret, &device.user_name]);
     }
 }
