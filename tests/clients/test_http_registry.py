@@ -5,8 +5,10 @@ every way."""
 import json
 import re
 import signal
+import subprocess
 import threading
 import time
+from urllib.parse import urlsplit
 
 import paho.mqtt.client as paho
 import pytest
@@ -191,6 +193,70 @@ def test_a_database_that_is_away_keeps_nobody_out_and_takes_no_change(start_node
         assert "tables of users and devices" not in answer.decode(), answer
     finally:
         server.close()
+
+
+def test_of_a_database_that_is_away_nobody_outside_is_told_where_it_is(start_node):
+    """Not by a key that is in it, by a log-in, by a change, by a reload, or by probes."""
+    server = postgres_process.Server()
+    try:
+        url = server.new_database()
+        node = start_node(http=True, variables={**KEYS, "MARTLET_REGISTRY__URL": url}, settings=["log.level=info"])
+        key = call(node, "POST", "/api/v1/keys", {"name": "app", "scopes": ["administrator"]})["key"]
+        call(node, "GET", "/api/v1/devices", key=key)
+        server.stop()
+        hidden = [f"{urlsplit(url).username}@", urlsplit(url).hostname, server.place, "postgres"]
+        told = []
+        for method, path, headers, body in (
+            ("GET", "/api/v1/devices", {"X-API-Key": key}, None),
+            ("POST", "/api/v1/session", {"Content-Type": "application/json"},
+             {"user": "ann", "password": "0123456789"}),
+            ("POST", "/api/v1/devices", {"X-API-Key": KEY, "Content-Type": "application/json"}, {"id": "d1"}),
+            ("POST", "/api/v1/reload?only=tables", {"X-API-Key": KEY}, None),
+        ):
+            status, _, answer = ask(node, path, method, headers, json.dumps(body).encode() if body else None)
+            assert status >= 400, (path, status)
+            told.append(json.loads(answer)["detail"])
+        assert told[0] == "the tables of users and devices cannot be used now"
+        told.append(ask(node, "/health/ready")[2].decode())
+        assert "The tables of users and devices cannot be used" in told[-1]
+        for one in told:
+            assert not any(word in one for word in hidden), one
+        assert "tables of users and devices cannot be used" in node.log()
+        server.start()
+        call(node, "GET", "/api/v1/devices", key=key)
+    finally:
+        server.close()
+
+
+def test_commands_do_not_look_in_a_file_where_the_node_has_a_database(start_node, postgres, tmp_path):
+    url, data_dir = postgres.new_database(), tmp_path / "data"
+    node = start_node(http=True, variables={**KEYS, "MARTLET_REGISTRY__URL": url}, data_dir=data_dir)
+    call(node, "POST", "/api/v1/devices", {"id": "pump"})
+
+    def command(*arguments, **variables):
+        done = subprocess.run([martlet_process.binary(), *arguments, "--data-dir", str(data_dir)], text=True,
+                              env={**martlet_process.environment(), **variables}, capture_output=True,
+                              timeout=DEADLINE_SECS, stdin=subprocess.DEVNULL)
+        return done.returncode, done.stdout + done.stderr
+
+    for is_running in (True, False):
+        for arguments in (["device", "ls"], ["device", "add", "valve"], ["user", "ls"], ["audit"]):
+            code, said = command(*arguments)
+            assert code == 1 and "MARTLET_REGISTRY__URL" in said and "postgres" in said, said
+            password = urlsplit(url).password
+            assert not password or password not in said
+        code, said = command("device", "ls", MARTLET_REGISTRY__URL=url)
+        assert code == 0 and "pump" in said
+        assert not (data_dir / "martlet.db").exists()
+        if is_running:
+            node.terminate()
+            node.wait()
+    # From now on they are in the data directory.
+    node = start_node(http=True, variables=KEYS, data_dir=data_dir)
+    assert command("device", "ls") == (0, "")
+    node.terminate()
+    node.wait()
+    assert command("device", "ls") == (0, "")
 
 
 def test_twenty_thousand_devices_come_by_two_requests(node):

@@ -10,7 +10,9 @@ import pytest
 
 from paho_client import Client, V311, properties
 from test_access import until
+from test_http_api import KEYS
 from test_http_broker import call, node  # noqa: F401 -- the fixture
+from test_registry import Place
 
 
 class Answering(Client):
@@ -91,6 +93,31 @@ def test_nobody_there_is_said_at_once_and_silence_after_its_time(node, name):
         refused = call(node, "POST", "/request", body, status=504)
         assert "1 subscriber" in refused["detail"] and "300 ms" in refused["detail"]
         assert device.receive().payload == b"?"
+
+
+def test_a_device_of_the_built_in_type_may_answer_and_who_may_not_is_named(start_node, tmp_path):
+    place = Place(tmp_path / "data")
+    place.run("device", "type", "add", "mute", "--rule", "pattern readwrite d/%c/#")
+    secrets = {one: place.device(one, *options) for one, *options in (
+        ["pump"], ["quiet", "--type", "mute"])}
+    node = start_node(data_dir=place.path, http=True, variables=KEYS)
+    answering = {one: Answering(node, one, told).credentials(one, secrets[one]) for one in secrets}
+    with answering["pump"] as pump, answering["quiet"] as quiet:
+        pump.subscribe("d/pump/ask", 1)
+        quiet.subscribe("d/quiet/ask", 1)
+        answer = call(node, "POST", "/request", {"topic": "d/pump/ask", "payload": "?"})
+        assert answer["response"]["payload"] == "21.5"
+        # Where it answers, nobody else reads.
+        assert pump.subscribe("response/api/+", 1) == [0x87]
+        body = {"topic": "d/quiet/ask", "payload": "?", "timeout_ms": 1000}
+        refused = call(node, "POST", "/request", body, status=504)
+        assert '"quiet" answered on "response/api/' in refused["detail"], refused
+        assert "no rule permits it" in refused["detail"], refused
+        # A refusal of before is not this one's.
+        quiet.client.on_message = None
+        body["timeout_ms"] = 300
+        refused = call(node, "POST", "/request", body, status=504)
+        assert "no response came" in refused["detail"] and "quiet\" answered" not in refused["detail"]
 
 
 def test_many_ask_at_once_each_gets_its_own(node, name):

@@ -5,11 +5,13 @@ import json
 import re
 import subprocess
 
+import pytest
+
 import martlet_process
 from paho_client import Client, V311
 from test_access import until
 from test_http_api import KEY, KEYS, ask
-from test_http_broker import call, command, node  # noqa: F401 -- the fixture
+from test_http_broker import call, command, durable, node  # noqa: F401 -- the fixture
 
 # Samples are taken every second, and late where the machine is busy.
 SAMPLED_SECS = 15
@@ -107,6 +109,50 @@ def test_traces_begin_are_listed_and_end(start_node, name):
     with Client(node, "from-there", version=V311) as client:
         client.publish("by/address", "x")
     node.wait_for_log("by/address")
+
+
+@pytest.mark.parametrize("level", ("off", "error", "martlet=warn"))
+def test_a_trace_is_written_however_little_else_is(start_node, level):
+    node = start_node(http=True, variables=KEYS, settings=[f"log.level={level}"])
+    command(node, "trace", "device")
+    with Client(node, "device") as device, Client(node, "other") as other:
+        device.publish("of/device", "x", qos=1)
+        other.publish("of/other", "x", qos=1)
+    for line in ("client connected", "of/device", "PUBACK", "client disconnected"):
+        node.wait_for_log(line)
+    command(node, "trace", "device", "--end")
+    with Client(node, "device") as device:
+        device.publish("of/device/later", "x", qos=1)
+    command(node, "trace", "last")
+    with Client(node, "last") as last:
+        last.publish("of/last", "x")
+    node.wait_for_log("of/last")
+    assert "other" not in node.log() and "later" not in node.log()
+
+
+def test_a_message_has_one_name_everywhere(start_node):
+    """In the answer to who publishes, retained, in a queue, in events, and in the log."""
+    node = start_node(http=True, variables=KEYS, settings=["log.format=json"])
+    command(node, "trace", "--topic", "named/#")
+    told = follow(node, "--topic", "named/it", "--type", "published,delivered", "--json", "-n", "2")
+    until(lambda: read_by(node) == 1, "somebody reads the events")
+    with durable(node, "away") as away:
+        away.subscribe("named/it", 1)
+    with Client(node, "there") as there:
+        there.subscribe("named/it", 1)
+        body = {"topic": "named/it", "payload": "x", "qos": 1, "retain": True}
+        own = call(node, "POST", "/publish", body)["message_id"]
+        there.receive()
+        assert own.isdecimal() and own != "0"
+        assert call(node, "GET", "/retained/named%2Fit")["message_id"] == own
+        assert [one["message_id"] for one in call(node, "GET", "/clients/away")["queue"]] == [own]
+
+        events = [json.loads(line) for line in told.communicate(timeout=15)[0].splitlines()]
+        names = {event["kind"]: event["message_id"] for event in events}
+        assert names == {"published": own, "delivered": own}
+        named = lambda line: line.get("topic") == "named/it" and line.get("message_id")  # noqa: E731
+        lines = [json.loads(line) for line in node.log().splitlines() if line.startswith("{")]
+        assert {named(line) for line in lines} - {None, False} == {own}
 
 
 def test_groups_are_made_filled_and_removed(start_node, tmp_path):

@@ -249,6 +249,8 @@ def test_a_device_that_is_removed_is_told_so_whether_it_comes_again_or_not(start
     assert come(node, "d1", place.secret) != 0
     answer = expect(node, "deleted", "removed from the registry", "d1")
     # One of that name is another one.
+    place.run("device", "rm", "d1", "--purge")
+    expect(node, "deleted", "removed from the registry", "d1")
     place.device("d1", "--type", "sensor")
     assert verdict(node, "d1")["cause"] != "deleted"
 

@@ -43,6 +43,8 @@ pub fn device_rules() -> Arc<Rules> {
         (TOLD, "iotflow/discovery/response/%c"),
         (TELLS, "iotflow/status/devices/%c/+"),
         (TELLS, "iotflow/lwt/devices/%c"),
+        // Where the node waits for what it has asked, under a name that nobody guesses.
+        (TELLS, "response/api/+"),
     ];
     compiled(&rules, "the default for devices")
 }
@@ -88,6 +90,10 @@ mod tests {
         assert!(may(Actions::PUBLISH, "raw.u1") && may(Actions::PUBLISH, "device/data/c1"));
         assert!(may(Actions::RECEIVE, "iotflow/devices/c1/commands/reboot"));
         assert!(!may(Actions::PUBLISH, "iotflow/devices/c1/commands/reboot"));
+        assert!(
+            may(Actions::PUBLISH, "response/api/0") && !may(Actions::RECEIVE, "response/api/0")
+        );
+        assert!(!rules.filter("response/api/+", NAMES).allowed);
         assert!(!may(Actions::PUBLISH, "iotflow/devices/c2/telemetry"));
         assert!(!may(Actions::RECEIVE, "iotflow/devices/c2/commands/reboot"));
         assert!(!rules.filter("#", NAMES).allowed && !rules.filter("$SYS/#", NAMES).allowed);

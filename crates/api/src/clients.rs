@@ -401,7 +401,7 @@ impl From<QueuedMessage> for QueuedView {
     fn from(found: QueuedMessage) -> Self {
         let (topic, payload_bytes, received_at) = parts(found.head);
         Self {
-            message_id: found.id.0.to_string(),
+            message_id: found.id.to_string(),
             qos: found.qos as u8,
             retain: found.retain,
             bytes: found.bytes,
@@ -423,7 +423,7 @@ impl From<InFlightMessage> for InFlightView {
         };
         Self {
             packet_id: found.packet_id.get(),
-            message_id: found.id.0.to_string(),
+            message_id: found.id.to_string(),
             state: state.to_owned(),
             qos: found.qos as u8,
             topic,

@@ -124,6 +124,7 @@ fn check(api: &Api, connection: Connection, request: &Request) -> Result<(), Pro
         let detail = format!("path and query have {TARGET_MAX} bytes at most");
         return Err(Problem::new(ProblemKind::UriTooLong, detail));
     }
+    expect_no_nul(request.uri())?;
     let headers = request.headers();
     let bytes: usize = headers
         .iter()
@@ -146,6 +147,26 @@ fn check(api: &Api, connection: Connection, request: &Request) -> Result<(), Pro
     let who = format!("address {}", name_of(connection.peer));
     let taken = api.rates.take(&who, Instant::now());
     taken.and_then(|taken| taken.refusal()).map_or(Ok(()), Err)
+}
+
+/// U+0000 is in nothing that has a name: not in MQTT's strings [MQTT-1.5.4-2], and not in what
+/// databases keep.
+fn expect_no_nul(uri: &Uri) -> Result<(), Problem> {
+    const NUL: &str = "%00";
+    if uri.path().contains(NUL) {
+        return Err(Problem::bad_request("the path has the character U+0000"));
+    }
+    let query = uri.query().unwrap_or_default();
+    let mut pairs = query.split('&').filter(|pair| pair.contains(NUL));
+    let Some((name, _)) = pairs
+        .next()
+        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+    else {
+        return Ok(());
+    };
+    let detail = "the character U+0000 is in nothing that has a name";
+    let problem = Problem::bad_request(format!("the query: {detail}"));
+    Err(problem.of_parameter(name, detail))
 }
 
 /// Reads the body: nearly all that the routes take is short. What may be long is read when it is

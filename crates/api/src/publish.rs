@@ -313,7 +313,7 @@ pub(crate) struct PublishOutcome {
 impl From<&Published> for PublishOutcome {
     fn from(published: &Published) -> Self {
         Self {
-            message_id: published.id.map(|id| id.0.to_string()),
+            message_id: published.id.map(|id| id.to_string()),
             matched: published.matched_here + u64::from(published.other_shards),
             reason_code: published.reason as u8,
             reason: published.reason.name(),

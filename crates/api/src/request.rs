@@ -7,6 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use martlet_broker::{Published, may_publish};
 use martlet_codec::{QoS, ReasonCode};
+use martlet_control::journal::Entry;
 use martlet_control::principal::{Principal, Scope};
 use martlet_control::request::{RequestError, Requested, Response};
 use serde::{Deserialize, Serialize};
@@ -53,6 +54,8 @@ pub(crate) struct RequestBody {
     content_type: Option<String>,
     /// Response Topic. Clients before MQTT 5 are not told it, so for them it is where they answer
     /// anyway. Unless it is said, the node chooses one: `response/api/` and 32 random digits.
+    /// Devices of the built-in type may publish there; a type or role of one's own needs the rule
+    /// `topic write response/api/+`.
     #[schema(example = "devices/7/command/response")]
     response_topic: Option<String>,
     /// Correlation Data, in Base64; random unless they are said. A message with other Correlation
@@ -150,7 +153,7 @@ impl RequestOutcome {
         let (payload, payload_encoding) = shown(&response.payload, true);
         let pairs = response.user_properties.into_iter();
         Self {
-            message_id: published.id.map(|id| id.0.to_string()),
+            message_id: published.id.map(|id| id.to_string()),
             matched: matched(published),
             after_ms: response.after.as_millis() as u64,
             response: ResponseView {
@@ -174,6 +177,21 @@ fn matched(published: &Published) -> u64 {
     published.matched_here + u64::from(published.other_shards)
 }
 
+/// Who answered, and was not permitted to.
+fn refused_text(refused: &Entry) -> String {
+    let (topic, why) = (&refused.topic, refused.why.as_deref());
+    let mut text = format!(
+        "the client {:?} answered on {:?}, which was refused: {}",
+        refused.client_id,
+        topic.as_deref().unwrap_or_default(),
+        why.unwrap_or("it is not permitted to")
+    );
+    if let Some(mend) = &refused.mend {
+        text.push_str(&format!("; {mend}"));
+    }
+    text
+}
+
 impl From<RequestError> for Problem {
     fn from(error: RequestError) -> Self {
         Self::unavailable(error.to_string())
@@ -184,12 +202,13 @@ impl From<RequestError> for Problem {
 ///
 /// The answer is the first message on the Response Topic, on which the node listens before it
 /// publishes the request. It needs the scope `messages:read` too. 64 requests wait at once. Who
-/// answers has to be permitted to publish to the Response Topic.
+/// answers has to be permitted to publish to the Response Topic; if somebody was not, the answer
+/// says who, and why.
 #[utoipa::path(post, path = "/api/v1/request", tag = "messages",
     params(OfTenant), request_body = RequestBody,
     responses(
         (status = 200, description = "The response", body = RequestOutcome),
-        (status = 504, description = "Nobody got it, or nobody answered", body = ProblemView,
+        (status = 504, description = "Nobody got it, or nobody answered, or was permitted to", body = ProblemView,
             content_type = "application/problem+json")))]
 pub(crate) async fn request(
     State(api): State<Api>,
@@ -217,16 +236,21 @@ pub(crate) async fn request(
             let detail = format!("nobody is subscribed to {topic:?}, so nobody can answer");
             Err(Problem::new(ProblemKind::NoResponse, detail))
         }
-        Requested::Silent(published, response_topic) => {
+        Requested::Silent(published, silence) => {
+            let response_topic = &silence.topic;
             let whom = match matched(&published) {
                 1 => "1 subscriber".to_owned(),
                 count => format!("{count} subscribers"),
             };
-            let detail = format!(
-                "the request was for {whom} of {topic:?}, and no response came on \
-                 {response_topic:?} within {timeout_ms} ms; GET /api/v1/subscriptions?topic= says \
-                 who subscribes, GET /api/v1/why?name= whether one of them is well"
-            );
+            let asked = format!("the request was for {whom} of {topic:?}, and ");
+            let detail = match &silence.refused {
+                Some(refused) => format!("{asked}{}", refused_text(refused)),
+                None => format!(
+                    "{asked}no response came on {response_topic:?} within {timeout_ms} ms; GET \
+                     /api/v1/subscriptions?topic= says who subscribes, GET /api/v1/why?name= \
+                     whether one of them is well"
+                ),
+            };
             Err(Problem::new(ProblemKind::NoResponse, detail))
         }
     }

@@ -65,7 +65,7 @@ impl RetainedView {
         let pairs = found.user_properties.into_iter();
         Self {
             topic: found.topic.into(),
-            message_id: found.id.0.to_string(),
+            message_id: found.id.to_string(),
             qos: found.qos as u8,
             received_at: at(found.received_wall_ms),
             expires_in_secs: found.expires_in_secs,

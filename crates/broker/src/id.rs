@@ -53,6 +53,12 @@ impl MessageId {
     }
 }
 
+impl fmt::Display for MessageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 /// Where a shard's counters begin in run number `start` of the node. There is room for 2^36 names
 /// before those of the next run begin; who counts runs takes that into account.
 pub fn first_number(start: u32) -> u64 {

@@ -1,6 +1,7 @@
 //! Tables as text with commas (RFC 4180).
 
-/// Rows of fields, with the number of the line in which each begins. Empty lines are none.
+/// Rows of fields, with the number of the line in which each begins. Rows without anything in them
+/// are none. A line ends with LF, CRLF or CR, as whoever wrote it is used to.
 ///
 /// # Errors
 /// A quotation that does not end, or that something stands behind; with the line.
@@ -19,7 +20,8 @@ pub fn read(text: &str) -> Result<Vec<(usize, Vec<String>)>, String> {
             }
             ('"', true) => (is_quoted, was_quoted) = (false, true),
             (_, true) => {
-                line += usize::from(letter == '\n');
+                let is_crlf = letter == '\r' && letters.peek() == Some(&'\n');
+                line += usize::from(matches!(letter, '\n' | '\r') && !is_crlf);
                 field.push(letter);
             }
             ('"', false) if field.is_empty() && !was_quoted => is_quoted = true,
@@ -28,7 +30,7 @@ pub fn read(text: &str) -> Result<Vec<(usize, Vec<String>)>, String> {
                 was_quoted = false;
             }
             ('\r', false) if letters.peek() == Some(&'\n') => {}
-            ('\n', false) => {
+            ('\n' | '\r', false) => {
                 end_row(&mut rows, &mut row, &mut field, begun);
                 line += 1;
                 (begun, was_quoted) = (line, false);
@@ -52,26 +54,35 @@ fn end_row(
     field: &mut String,
     begun: usize,
 ) {
-    let field = std::mem::take(field);
-    if !row.is_empty() || !field.trim().is_empty() {
-        row.push(field);
-        rows.push((begun, std::mem::take(row)));
+    row.push(std::mem::take(field));
+    let row = std::mem::take(row);
+    if row.iter().any(|field| !field.trim().is_empty()) {
+        rows.push((begun, row));
     }
+}
+
+/// How lines end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LineEnd {
+    /// As RFC 4180 has it, for files that go elsewhere.
+    CrLf,
+    /// As programs of a shell expect it, which would take a CR for a part of the last field.
+    Lf,
 }
 
 /// A row as a line. What a spreadsheet would take for a formula is marked as text, as others may
 /// have written it.
-pub fn line<'a>(fields: impl IntoIterator<Item = &'a str>) -> String {
-    let marked = |field: &str| match is_formula(field) {
+pub fn line<'a>(fields: impl IntoIterator<Item = &'a str>, end: LineEnd) -> String {
+    let marked = |field: &str| match is_marked(field) {
         true => format!("'{field}"),
         false => field.to_owned(),
     };
     let fields: Vec<String> = fields.into_iter().map(marked).collect();
-    exact_line(fields.iter().map(String::as_str))
+    exact_line(fields.iter().map(String::as_str), end)
 }
 
 /// The same, where each letter counts, as of a password.
-pub fn exact_line<'a>(fields: impl IntoIterator<Item = &'a str>) -> String {
+pub fn exact_line<'a>(fields: impl IntoIterator<Item = &'a str>, end: LineEnd) -> String {
     let mut line = String::new();
     for (at, field) in fields.into_iter().enumerate() {
         if at > 0 {
@@ -82,18 +93,51 @@ pub fn exact_line<'a>(fields: impl IntoIterator<Item = &'a str>) -> String {
             false => line.push_str(field),
         }
     }
-    line.push_str("\r\n");
+    line.push_str(match end {
+        LineEnd::CrLf => "\r\n",
+        LineEnd::Lf => "\n",
+    });
     line
 }
 
 /// A field without the mark that [`line()`] gives to what would be a formula.
 pub fn unmarked(field: &str) -> &str {
-    let rest = field.strip_prefix('\'').filter(|rest| is_formula(rest));
+    let rest = field.strip_prefix('\'').filter(|rest| is_marked(rest));
     rest.unwrap_or(field)
 }
 
-fn is_formula(field: &str) -> bool {
-    field.starts_with(['=', '+', '-', '@', '\t', '\r'])
+/// It would be a formula, or looks as one that is marked.
+fn is_marked(field: &str) -> bool {
+    let text = field.trim_start_matches('\'');
+    text.starts_with(['=', '+', '-', '@', '\t', '\r'])
+}
+
+/// Texts in one field, with `;` between them.
+pub fn list<'a>(all: impl IntoIterator<Item = &'a str>) -> String {
+    let all = all.into_iter();
+    let escaped = all.map(|one| one.replace('\\', "\\\\").replace(';', "\\;"));
+    escaped.collect::<Vec<_>>().join(";")
+}
+
+/// The texts in such a field: a `\` before `;` or `\` has that stand for itself.
+pub fn unlisted(field: &str) -> Vec<String> {
+    let (mut all, mut one) = (Vec::new(), String::new());
+    let mut letters = field.chars().peekable();
+    while let Some(letter) = letters.next() {
+        match (letter, letters.peek()) {
+            ('\\', Some(&escaped @ (';' | '\\'))) => {
+                one.push(escaped);
+                letters.next();
+            }
+            (';', _) => all.push(std::mem::take(&mut one)),
+            _ => one.push(letter),
+        }
+    }
+    all.push(one);
+    let all = all.iter().map(|one| one.trim());
+    all.filter(|one| !one.is_empty())
+        .map(str::to_owned)
+        .collect()
 }
 
 #[cfg(test)]
@@ -102,18 +146,49 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_again() {
-        let fields = ["a", "", "b,c", "say \"hi\"", "two\nlines", " d "];
-        let text = format!("{}{}", line(fields), line(["x"]));
-        let rows = read(&text).expect("it was written so");
-        assert_eq!(rows[0], (1, fields.map(str::to_owned).to_vec()));
-        assert_eq!(rows[1], (3, vec!["x".to_owned()]));
+        let fields = ["a", "", "b,c", "say \"hi\"", "two\nlines", "a\r\nb", " d "];
+        for end in [LineEnd::CrLf, LineEnd::Lf] {
+            let text = format!("{}{}", line(fields, end), line(["x"], end));
+            let rows = read(&text).expect("it was written so");
+            assert_eq!(rows[0], (1, fields.map(str::to_owned).to_vec()));
+            assert_eq!(rows[1], (4, vec!["x".to_owned()]));
+        }
+    }
+
+    #[test]
+    fn lines_end_as_their_writer_likes() {
+        let expected = [["id", "name"], ["a", "b"], ["c", "d"]];
+        let expected = expected.map(|row| row.map(str::to_owned).to_vec());
+        for end in ["\n", "\r\n", "\r"] {
+            for begin in ["", "\u{feff}", end] {
+                let rows = ["id,name", "\"a\",\"b\"", "", ",", "c,d"].join(end);
+                let text = format!("{begin}{rows}{end}");
+                let rows = read(&text).expect("a table");
+                let rows: Vec<_> = rows.into_iter().map(|(_, row)| row).collect();
+                assert_eq!(rows, expected, "{text:?}");
+            }
+        }
     }
 
     #[test]
     fn a_formula_is_text() {
-        assert_eq!(line(["=1+1"]), "'=1+1\r\n");
+        assert_eq!(line(["=1+1"], LineEnd::Lf), "'=1+1\n");
         assert_eq!(unmarked("'=1+1"), "=1+1");
         assert_eq!(unmarked("'tis"), "'tis");
+        for field in [
+            "=1", "'=1", "''=1", "'", "'x", "-", "@a", "\tx", "\rx", "a=1",
+        ] {
+            let rows = read(&line([field], LineEnd::Lf)).expect("it was written so");
+            assert_eq!(unmarked(&rows[0].1[0]), field);
+        }
+    }
+
+    #[test]
+    fn a_field_holds_a_list() {
+        let all = ["a", "b;c", "d\\", "\\;", "=e"];
+        assert_eq!(unlisted(&list(all)), all.map(str::to_owned));
+        assert_eq!(unlisted(" a ; b\\c ;; "), ["a", "b\\c"]);
+        assert!(unlisted(&list([])).is_empty());
     }
 
     #[test]

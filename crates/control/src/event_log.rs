@@ -21,17 +21,27 @@ pub(crate) fn interest() -> EventInterest {
     }
 }
 
+/// The target of lines of what is traced, which the filter lets through whatever the level is.
+pub(crate) const TRACED: &str = "martlet_control::event_log::traced";
+
 /// Writes one event to the log, with the number of its tenant if it is not the common one. `way`
-/// is how a refusal may be mended. What is written of a client that is traced needs no lower level
-/// than the rest.
+/// is how a refusal may be mended. What is traced is written whatever the level of the log is.
 pub fn write(told: &Told, way: Option<&Way>, is_traced: bool) {
     let Told { tenant, event } = told;
     let tenant = (*tenant != TenantId::default()).then_some(tenant.0);
+    macro_rules! line {
+        ($level:ident, $($field:tt)*) => {
+            match is_traced {
+                true => $level!(target: TRACED, $($field)*),
+                false => $level!($($field)*),
+            }
+        };
+    }
     // There may be one for each packet: nothing is made for a line that is not written.
     macro_rules! frequent {
         ($level:ident, $($field:tt)*) => {
             match is_traced {
-                true => info!($($field)*),
+                true => info!(target: TRACED, $($field)*),
                 false => $level!($($field)*),
             }
         };
@@ -62,7 +72,8 @@ pub fn write(told: &Told, way: Option<&Way>, is_traced: bool) {
             address,
             session_present,
             ..
-        } => info!(
+        } => line!(
+            info,
             client_id,
             tenant,
             user_name = proved(user),
@@ -79,7 +90,8 @@ pub fn write(told: &Told, way: Option<&Way>, is_traced: bool) {
             address,
             reason,
             why,
-        } => warn!(
+        } => line!(
+            warn,
             client_id,
             tenant,
             user_name = proved(user),
@@ -95,7 +107,8 @@ pub fn write(told: &Told, way: Option<&Way>, is_traced: bool) {
             user,
             reason,
             why,
-        } => warn!(
+        } => line!(
+            warn,
             client_id,
             tenant,
             user_name = proved(user),
@@ -109,7 +122,8 @@ pub fn write(told: &Told, way: Option<&Way>, is_traced: bool) {
             reason,
             why,
         } => {
-            info!(
+            line!(
+                info,
                 client_id,
                 tenant,
                 user_name = proved(user),
@@ -126,18 +140,25 @@ pub fn write(told: &Told, way: Option<&Way>, is_traced: bool) {
             stored,
             reason,
         } => {
-            let (reason, id) = (reason.name(), stored.map(|id| format!("{:#x}", id.0)));
+            let (reason, message_id) = (reason.name(), stored.map(|id| id.to_string()));
             let (user_name, claimed_user_name) = (proved(user), claimed(user));
-            warn!(
+            line!(
+                warn,
                 client_id,
-                user_name, claimed_user_name, topic, id, reason, "message dropped"
+                user_name,
+                claimed_user_name,
+                topic,
+                message_id,
+                reason,
+                "message dropped"
             );
         }
         Event::QueueFull {
             owner,
             messages,
             policy,
-        } => warn!(
+        } => line!(
+            warn,
             owner,
             messages,
             policy = policy.name(),
@@ -150,7 +171,8 @@ pub fn write(told: &Told, way: Option<&Way>, is_traced: bool) {
             address,
             topic,
             count,
-        } => warn!(
+        } => line!(
+            warn,
             client_id,
             tenant,
             user_name = proved(user),
@@ -169,7 +191,8 @@ pub fn write(told: &Told, way: Option<&Way>, is_traced: bool) {
             reason,
             why,
         } => {
-            warn!(
+            line!(
+                warn,
                 client_id,
                 user_name = proved(user),
                 claimed_user_name = claimed(user),
@@ -189,7 +212,8 @@ pub fn write(told: &Told, way: Option<&Way>, is_traced: bool) {
             reason,
             why,
         } => {
-            warn!(
+            line!(
+                warn,
                 client_id,
                 user_name = proved(user),
                 claimed_user_name = claimed(user),
@@ -237,7 +261,7 @@ pub fn write(told: &Told, way: Option<&Way>, is_traced: bool) {
             debug,
             client_id = &*message.client_id,
             topic = &*message.topic,
-            id = message.id.0,
+            message_id = %message.id,
             qos = message.qos as u8,
             retain = message.retain,
             bytes = message.payload_bytes,
@@ -248,7 +272,7 @@ pub fn write(told: &Told, way: Option<&Way>, is_traced: bool) {
             debug,
             client_id = &*message.client_id,
             topic = &*message.topic,
-            id = message.id.0,
+            message_id = %message.id,
             qos = message.qos as u8,
             latency_ms = message.latency_ms,
             "delivered"

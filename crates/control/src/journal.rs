@@ -297,6 +297,24 @@ impl Journal {
         first.map_or(kept.last + 1, |written| written.seq)
     }
 
+    /// The number of the last entry.
+    pub fn last(&self) -> u64 {
+        *self.last.borrow()
+    }
+
+    /// The last refusal of a message to this topic, behind an entry of this number.
+    pub fn publish_refused(&self, behind: u64, tenant: TenantId, topic: &str) -> Option<Entry> {
+        let kept = self.lock();
+        let is_it = |written: &&Written| {
+            written.tenant == tenant
+                && matches!(&written.event, Event::PublishRefused { topic: to, .. } if to == topic)
+        };
+        let recent = kept.troubles.iter().rev();
+        let mut recent = recent.take_while(|written| written.seq > behind);
+        let found = recent.find(is_it);
+        found.map(|written| written.entry(&self.commands))
+    }
+
     /// What became of a name of a tenant of late, the latest last.
     pub fn runs_of(&self, tenant: TenantId, name: &str) -> Vec<Run> {
         self.lock().runs.of(tenant.0, name)

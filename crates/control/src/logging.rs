@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
+use crate::event_log::TRACED;
 use crate::log_lines::LogLines;
 use crate::wall_clock::now_ms;
 use martlet_broker::TenantId;
@@ -188,8 +189,7 @@ impl Logging {
         let was_there = {
             let mut state = self.lock();
             let was_there = state.traces.remove(subject).is_some();
-            let traces = !state.traces.is_empty();
-            self.traces.store(traces, Ordering::Relaxed);
+            self.put_traces(&state);
             was_there
         };
         self.tell_change();
@@ -332,9 +332,17 @@ impl Logging {
         }
         state.traces.insert(subject, until_ms);
         state.end_what_is_over();
+        self.put_traces(&state);
+        Ok(())
+    }
+
+    /// Has the log let through what is traced now.
+    fn put_traces(&self, state: &State) {
         let traces = !state.traces.is_empty();
         self.traces.store(traces, Ordering::Relaxed);
-        Ok(())
+        if let Err(why) = (self.apply)(&state.filter()) {
+            tracing::error!(why, "the filter of the log cannot be changed");
+        }
     }
 
     fn look_again_in(self: &Arc<Self>, after: Duration) {
@@ -350,11 +358,7 @@ impl Logging {
     fn look_again(&self) {
         let mut state = self.lock();
         state.end_what_is_over();
-        self.traces
-            .store(!state.traces.is_empty(), Ordering::Relaxed);
-        if let Err(why) = (self.apply)(&state.filter()) {
-            tracing::error!(why, "the level of the log cannot be put back");
-        }
+        self.put_traces(&state);
         drop(state);
         self.tell_change();
     }
@@ -379,6 +383,10 @@ impl State {
             if let Some((level, _)) = self.areas.get(area) {
                 filter.push_str(&format!(",{target}={level}"));
             }
+        }
+        // What somebody asks for by name is written, however little else is.
+        if !self.traces.is_empty() {
+            filter.push_str(&format!(",{TRACED}=info"));
         }
         filter
     }
@@ -447,7 +455,8 @@ mod tests {
 
     #[tokio::test]
     async fn clients_are_traced_until_it_is_over() {
-        let (logging, _) = logging();
+        let (logging, applied) = logging();
+        let applied = || applied.lock().expect("nobody panics").clone();
         let is_traced = |client: &str| {
             logging.is_traced(|subject| {
                 *subject == Subject::Client(TenantId::default(), client.into())
@@ -462,7 +471,10 @@ mod tests {
         let client = Subject::Client(TenantId::default(), "c".into());
         assert!(logging.trace(client.clone(), 5).is_ok() && is_traced("c"));
         assert_eq!(logging.levels().clients.len(), 1);
+        assert!(logging.change(&change("off", "", "", None)).is_ok());
+        assert_eq!(applied(), format!("off,{TRACED}=info"));
         assert!(logging.end_trace(&client) && !is_traced("c"));
+        assert_eq!(applied(), "off");
         assert!(!logging.end_trace(&client));
     }
 

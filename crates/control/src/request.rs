@@ -14,6 +14,7 @@ use martlet_client::{RequestError as Refusal, SubscribeRequest, UserPropertyList
 use martlet_codec::{QoS, ReasonCode, RetainHandling};
 
 use crate::control::{Control, ControlError};
+use crate::journal::Entry;
 
 /// Requests that wait for their responses at once.
 pub const REQUESTS_MAX: usize = 64;
@@ -50,11 +51,20 @@ pub enum Requested {
     /// It is answered.
     Answered(Published, Box<Response>),
     /// It is published, and no response came in time.
-    Silent(Published, Box<str>),
+    Silent(Published, Silence),
     /// It is published, and there was nobody who would get it: nothing was waited for.
     Unheard(Published),
     /// It is not published.
     Refused(ReasonCode),
+}
+
+/// How it was that no response came.
+#[derive(Clone, Debug)]
+pub struct Silence {
+    /// Where it was waited for.
+    pub topic: Box<str>,
+    /// The last message to there that was refused meanwhile, which may have been one.
+    pub refused: Option<Box<Entry>>,
 }
 
 /// Why a request could not be made.
@@ -117,6 +127,7 @@ impl Control {
         let mut session = tokio::time::timeout(SUBSCRIBED_WITHIN, listening)
             .await
             .map_err(|_| RequestError::Connection("its session does not answer".to_owned()))??;
+        let told_before = self.journal.last();
         let outcomes = self.publish(caller, tenant, vec![message]).await?;
         let Some(published) = outcomes.into_iter().next() else {
             return Ok(Requested::Refused(ReasonCode::UnspecifiedError));
@@ -135,7 +146,12 @@ impl Control {
                 Requested::Answered(published, Box::new(response))
             }
             // Its time is over, or somebody has ended the session.
-            Ok(Err(_)) | Err(_) => Requested::Silent(published, topic),
+            Ok(Err(_)) | Err(_) => {
+                self.settle_events().await;
+                let refused = self.journal.publish_refused(told_before, tenant, &topic);
+                let refused = refused.map(Box::new);
+                Requested::Silent(published, Silence { topic, refused })
+            }
         };
         let none = UserPropertyList::default();
         session

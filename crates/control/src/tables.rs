@@ -75,7 +75,19 @@ impl TablesError {
             Self::Late(..) | Self::NotInForce(_) | Self::BrokenOff => true,
         }
     }
+
+    /// For whoever asks from outside: what a database says of itself is in the log.
+    pub fn told(&self) -> String {
+        match self {
+            Self::Registry(error) if is_fault(error) => CANNOT.to_owned(),
+            Self::Late(..) => CANNOT.to_owned(),
+            _ => self.to_string(),
+        }
+    }
 }
+
+/// What is told of a database that cannot be used.
+const CANNOT: &str = "the tables of users and devices cannot be used now";
 
 fn is_fault(error: &RegistryError) -> bool {
     !matches!(
@@ -364,9 +376,14 @@ impl Tables {
 
     fn warn(&self, error: &str) {
         tracing::error!(error, "the tables of users and devices cannot be used");
+        // Who may ask for health may not know where a database is, and who is its user.
+        let why = match self.settings.location {
+            Location::File(_) => error,
+            Location::Url(_) => "the database does not answer as it should, and the log says more",
+        };
         let text = format!(
             "The tables of users and devices cannot be used, and what is in memory goes on \
-             deciding: {error}."
+             deciding: {why}."
         );
         self.control.health.warn_as(WARNING, text);
     }
@@ -427,7 +444,7 @@ impl std::fmt::Debug for Tables {
 
 impl From<TablesError> for DirectoryError {
     fn from(error: TablesError) -> Self {
-        Self::Unavailable(error.to_string())
+        Self::Unavailable(error.told())
     }
 }
 

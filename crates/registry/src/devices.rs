@@ -519,15 +519,6 @@ impl Registry {
         found.map_err(|fault| fault.at(self.place()))
     }
 
-    /// The type of a device.
-    ///
-    /// # Errors
-    /// There is no such device.
-    pub async fn type_of(&mut self, id: &str) -> Result<String, RegistryError> {
-        let found = self.device(&Scope::All, id.into()).await?;
-        Ok(found.device_type)
-    }
-
     /// All devices of the common tenant, by id.
     ///
     /// # Errors
@@ -922,7 +913,10 @@ async fn taken(work: &mut Work<'_>, rows: &[Row]) -> Result<HashMap<(i64, String
             0 => format!(
                 "{id} is there already: martlet device rotate {id} gives it another credential"
             ),
-            _ => format!("{id} was deleted: restore it, or remove it for good first"),
+            _ => format!(
+                "{id} was deleted: martlet device restore {id} brings it back, martlet device rm \
+                 --purge {id} removes it for good"
+            ),
         };
         taken.insert((row.try_get("tenant")?, id), why);
     }

@@ -696,7 +696,10 @@ async fn insert(
     if sql.execute(&mut work.all).await? == 0 {
         let why = match is_user(&mut work.all, &Scope::All, name).await? {
             true => format!("{name} is there already: martlet user passwd {name}"),
-            false => format!("{name} was deleted: restore it, or remove it for good first"),
+            false => format!(
+                "{name} was deleted: martlet user restore {name} brings it back, martlet user rm \
+                 --purge {name} removes it for good"
+            ),
         };
         return Err(RegistryError::Exists(why).into());
     }

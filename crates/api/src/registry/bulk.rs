@@ -4,7 +4,7 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
-use martlet_control::csv;
+use martlet_control::csv::{self, LineEnd};
 use martlet_registry::{Device, DeviceOrder, Import, NewDevice, PageRequest, RowOutcome};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -197,7 +197,8 @@ fn of_bodies(all: Vec<NewDeviceBody>) -> Vec<Read> {
 ///
 /// `text/csv`, whose first line names the columns: `id`, and any of `name`, `type`, `status`,
 /// `description`, `location`, `firmware_version`, `hardware_version`, `owner`, `team`, `tags` and
-/// `groups` (with `;` between them), `secret`. Or JSON, as `POST /devices/bulk` has it.
+/// `groups` (with `;` between them, `\;` where it is part of one), `secret`. Or JSON, as `POST
+/// /devices/bulk` has it.
 #[utoipa::path(post, path = "/api/v1/devices/import", tag = "devices", params(How),
     request_body(content((String = "text/csv"), (Many = "application/json"))),
     responses((status = 200, description = "What has become of each", body = Done)))]
@@ -242,7 +243,9 @@ fn of_table(body: &[u8]) -> Result<Vec<Read>, Problem> {
     let is_known = |name: &&String| COLUMNS.contains(&name.as_str()) || *name == "secret";
     if let Some(odd) = names.iter().find(|name| !is_known(name)) {
         let known = COLUMNS.join(", ");
-        let detail = format!("there is no column {odd:?}, expected some of {known}, secret");
+        let detail = format!(
+            "there is no column {odd:?}, expected some of {known}, secret, with a comma between them"
+        );
         return Err(Problem::new(ProblemKind::Invalid, detail));
     }
     if !names.iter().any(|name| name == "id") {
@@ -250,22 +253,18 @@ fn of_table(body: &[u8]) -> Result<Vec<Read>, Problem> {
         return Err(Problem::new(ProblemKind::Invalid, detail));
     }
     let read = |(line, fields): (usize, Vec<String>)| {
-        let field = |name: &str| {
+        let exact = |name: &str| {
             let at = names.iter().position(|known| known == name)?;
-            fields.get(at).map(|field| csv::unmarked(field))
+            fields.get(at).map(String::as_str)
         };
+        let field = |name: &str| exact(name).map(csv::unmarked);
         let text = |name: &str| field(name).unwrap_or_default().to_owned();
         let given = |name: &str| {
             field(name)
                 .filter(|text| !text.is_empty())
                 .map(str::to_owned)
         };
-        let list = |name: &str| {
-            let all = field(name).unwrap_or_default().split(';').map(str::trim);
-            all.filter(|one| !one.is_empty())
-                .map(str::to_owned)
-                .collect()
-        };
+        let list = |name: &str| csv::unlisted(field(name).unwrap_or_default());
         if fields.len() > names.len() {
             let detail = format!("{} fields, and {} columns", fields.len(), names.len());
             let problem = Problem::new(ProblemKind::Invalid, detail);
@@ -284,7 +283,10 @@ fn of_table(body: &[u8]) -> Result<Vec<Read>, Problem> {
             team: given("team"),
             tags: list("tags"),
             groups: list("groups"),
-            secret: given("secret"),
+            // Each of its letters counts.
+            secret: exact("secret")
+                .filter(|text| !text.is_empty())
+                .map(str::to_owned),
             with_secret: None,
         };
         (line, body.id.clone(), body.device(""))
@@ -309,9 +311,9 @@ pub fn devices_of_table(text: &[u8]) -> Result<Vec<DeviceRow>, String> {
 }
 
 /// Devices as a table, which [`devices_of_table`] reads again.
-pub fn table_of_devices(devices: Vec<Device>) -> String {
+pub fn table_of_devices(devices: Vec<Device>, end: LineEnd) -> String {
     let views: Vec<DeviceView> = devices.into_iter().map(DeviceView::from).collect();
-    table_of(&views)
+    table_of(&views, end)
 }
 
 /// A device as JSON, as the API shows it.
@@ -320,11 +322,12 @@ pub fn json_of_device(device: Device) -> serde_json::Value {
     serde_json::to_value(DeviceView::from(device)).unwrap_or_default()
 }
 
-fn table_of(devices: &[DeviceView]) -> String {
-    let mut text = csv::line(COLUMNS.iter().copied());
+fn table_of(devices: &[DeviceView], end: LineEnd) -> String {
+    let mut text = csv::line(COLUMNS.iter().copied(), end);
     for device in devices {
-        let (tags, groups) = (device.tags.join(";"), device.groups.join(";"));
-        text.push_str(&csv::line([
+        let list = |all: &[String]| csv::list(all.iter().map(String::as_str));
+        let (tags, groups) = (list(&device.tags), list(&device.groups));
+        let fields = [
             device.id.as_str(),
             &device.name,
             &device.device_type,
@@ -337,7 +340,8 @@ fn table_of(devices: &[DeviceView]) -> String {
             &device.team,
             &tags,
             &groups,
-        ]));
+        ];
+        text.push_str(&csv::line(fields, end));
     }
     text
 }
@@ -388,7 +392,7 @@ pub(crate) async fn export(
     if is_json {
         return Ok(axum::Json(all).into_response());
     }
-    let text = table_of(&all);
+    let text = table_of(&all, LineEnd::CrLf);
     let headers = [
         (
             header::CONTENT_TYPE,

@@ -123,14 +123,9 @@ impl From<TablesError> for Problem {
                 ProblemKind::Conflict
             }
             TablesError::Registry(RegistryError::Stale { .. }) => ProblemKind::PreconditionFailed,
-            TablesError::NotInForce(_) => ProblemKind::Unavailable,
-            // What the database said is in the log and in health.
-            _ => {
-                let detail = "the tables of users and devices cannot be used now";
-                return Self::new(ProblemKind::Unavailable, detail);
-            }
+            _ => ProblemKind::Unavailable,
         };
-        Self::new(kind, error.to_string())
+        Self::new(kind, error.told())
     }
 }
 

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use martlet_broker::{Event, UserName};
+use martlet_broker::{Event, MessageId, UserName};
 use martlet_codec::PacketType;
 use serde::{Serialize, Serializer};
 
@@ -79,8 +79,8 @@ pub struct FeedEvent<'a> {
     pub matched: Option<bool>,
     /// The message's name in this node, by which what became of it is found.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
-    pub message_id: Option<Hex>,
+    #[schema(value_type = Option<String>, example = "68719476737")]
+    pub message_id: Option<MessageName>,
     /// Length of its payload.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub payload_bytes: Option<usize>,
@@ -178,13 +178,13 @@ impl Serialize for Id<'_> {
     }
 }
 
-/// A number in hexadecimal digits.
+/// The name of a message, as text: readers of JSON may know no numbers that are so large.
 #[derive(Clone, Copy, Debug)]
-pub struct Hex(u64);
+pub struct MessageName(MessageId);
 
-impl Serialize for Hex {
+impl Serialize for MessageName {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&format_args!("{:x}", self.0))
+        serializer.collect_str(&self.0)
     }
 }
 
@@ -315,7 +315,7 @@ fn fill<'a>(shown: &mut FeedEvent<'a>, event: &'a Event, payload_max: usize) {
             ..
         } => {
             shown.topic = Some(&**topic).filter(|topic| !topic.is_empty());
-            shown.message_id = stored.map(|id| Hex(id.0));
+            shown.message_id = stored.map(MessageName);
             shown.reason = Some(reason.name());
         }
         Event::QueueFull {
@@ -344,7 +344,7 @@ fn fill<'a>(shown: &mut FeedEvent<'a>, event: &'a Event, payload_max: usize) {
         Event::Unsubscribed { filter, .. } => shown.filter = Some(filter),
         Event::Published(message) => {
             shown.topic = Some(&message.topic);
-            shown.message_id = Some(Hex(message.id.0));
+            shown.message_id = Some(MessageName(message.id));
             shown.qos = Some(message.qos as u8);
             shown.retain = Some(message.retain);
             shown.matched = Some(message.matched);
@@ -358,7 +358,7 @@ fn fill<'a>(shown: &mut FeedEvent<'a>, event: &'a Event, payload_max: usize) {
         }
         Event::Delivered(message) => {
             shown.topic = Some(&*message.topic).filter(|topic| !topic.is_empty());
-            shown.message_id = Some(Hex(message.id.0));
+            shown.message_id = Some(MessageName(message.id));
             shown.qos = Some(message.qos as u8);
             shown.latency_ms = message.latency_ms;
         }

@@ -7,6 +7,7 @@ use martlet_api::{ClientDetailView, ClientView, SubscriptionView};
 use martlet_control::text::printable;
 
 use crate::cmd::admin::{AdminOptions, ask, clients_text, encoded, finish_as, pages};
+use crate::cmd::node_options::TeamOption;
 
 /// Arguments of `martlet client`.
 #[derive(Args, Debug)]
@@ -31,6 +32,8 @@ enum Action {
 struct ListOptions {
     #[command(flatten)]
     admin: AdminOptions,
+    #[command(flatten)]
+    of: TeamOption,
     /// Those with this text in Client Identifier, user name or address
     #[arg(value_name = "TEXT")]
     search: Option<String>,
@@ -52,6 +55,8 @@ struct ListOptions {
 pub(crate) struct NamedOptions {
     #[command(flatten)]
     admin: AdminOptions,
+    #[command(flatten)]
+    of: TeamOption,
     /// Client Identifier
     #[arg(value_name = "CLIENT")]
     client_id: String,
@@ -61,6 +66,8 @@ pub(crate) struct NamedOptions {
 struct SubscriptionOptions {
     #[command(flatten)]
     admin: AdminOptions,
+    #[command(flatten)]
+    of: TeamOption,
     /// Client Identifier [default: of all clients]
     #[arg(value_name = "CLIENT")]
     client_id: Option<String>,
@@ -113,6 +120,7 @@ pub(crate) fn run_session(command: &SessionCommand) -> ExitCode {
 
 fn list(options: &ListOptions) -> anyhow::Result<String> {
     let mut filters = Vec::new();
+    filters.extend(options.of.filter());
     filters.extend(options.search.as_deref().map(|text| ("search", text)));
     filters.extend(options.user.as_deref().map(|user| ("user", user)));
     filters.extend(options.connected.then_some(("connected", "true")));
@@ -127,7 +135,8 @@ fn list(options: &ListOptions) -> anyhow::Result<String> {
 }
 
 fn show(options: &NamedOptions) -> anyhow::Result<String> {
-    let target = format!("/api/v1/clients/{}", encoded(&options.client_id));
+    let (id, query) = (encoded(&options.client_id), options.of.query());
+    let target = format!("/api/v1/clients/{id}{query}");
     let body = ask(&options.admin.node.data_dir()?, "GET", &target)?;
     match options.admin.json {
         true => Ok(body),
@@ -227,7 +236,8 @@ fn state(found: &ClientDetailView) -> String {
 }
 
 fn delete(options: &NamedOptions, of: &str, done: &str) -> anyhow::Result<String> {
-    let target = format!("/api/v1/{of}/{}", encoded(&options.client_id));
+    let (id, query) = (encoded(&options.client_id), options.of.query());
+    let target = format!("/api/v1/{of}/{id}{query}");
     ask(&options.admin.node.data_dir()?, "DELETE", &target)?;
     match options.admin.json {
         true => Ok(serde_json::json!({ "client_id": options.client_id }).to_string()),
@@ -237,6 +247,7 @@ fn delete(options: &NamedOptions, of: &str, done: &str) -> anyhow::Result<String
 
 fn subscriptions(options: &SubscriptionOptions) -> anyhow::Result<String> {
     let mut filters = Vec::new();
+    filters.extend(options.of.filter());
     filters.extend(options.client_id.as_deref().map(|id| ("client_id", id)));
     filters.extend(options.topic.as_deref().map(|topic| ("topic", topic)));
     let data_dir = options.admin.node.data_dir()?;

@@ -1,22 +1,21 @@
 //! `martlet device`: devices and their credentials, which are made up and shown once.
 
-use std::io::{IsTerminal as _, Read as _};
-use std::path::PathBuf;
+mod bulk;
+
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use clap::{Args, Subcommand, ValueEnum};
-use martlet_api::{devices_of_table, json_of_device, table_of_devices};
-use martlet_control::csv;
-use martlet_control::text::printable;
+use martlet_api::json_of_device;
+use martlet_control::text::{printable, typed};
 use martlet_registry::{
-    Actor, AddedDevice, DEVICE_TYPE, Device, DeviceRef, Import, NewDevice, Owner, Registry,
-    RegistryError, RowOutcome, Scope, Status,
+    Actor, DEVICE_TYPE, Device, DeviceChange, DeviceFilter, DeviceOrder, DeviceRef, NewDevice,
+    Owner, PageRequest, Registry, RegistryError, Status,
 };
 
+use crate::cmd::node_options::TeamOption;
 use crate::cmd::role::{self, NodeAndForm};
-use crate::cmd::tables;
+use crate::cmd::{prompt, tables};
 
 /// Arguments of `martlet device`.
 #[derive(Args, Debug)]
@@ -36,13 +35,15 @@ enum Action {
     ///
     /// Prints id and credential of those that were added, once, as CSV. Exit code 3: some rows were
     /// refused; why stands on standard error, a line each.
-    Import(ImportOptions),
+    Import(bulk::ImportOptions),
     /// Print all devices as CSV, which import reads again; no credentials are in it
-    Export(NodeAndForm),
-    /// Remove a device; its connection ends
-    Rm(NamedOptions),
-    /// List the devices
-    Ls(NodeAndForm),
+    Export(ListOptions),
+    /// Delete a device; its connection ends, and it can be restored
+    Rm(RemoveOptions),
+    /// Bring a deleted device back, with the credentials that it had
+    Restore(NamedOptions),
+    /// List the devices, those of all teams too
+    Ls(ListOptions),
     /// Give a device another credential, which is printed, once
     Rotate(RotateOptions),
     /// Change whether a device is let in, its name or its type
@@ -59,6 +60,33 @@ struct NamedOptions {
     /// Its id: Client Identifier and user name
     #[arg(value_name = "ID")]
     id: String,
+    #[command(flatten)]
+    of: TeamOption,
+    #[command(flatten)]
+    on: NodeAndForm,
+}
+
+#[derive(Args, Debug)]
+struct RemoveOptions {
+    #[command(flatten)]
+    device: NamedOptions,
+    /// Remove it for good, with all that belongs to it, whether it was deleted before or not; at a
+    /// terminal that is asked first
+    #[arg(long)]
+    purge: bool,
+    /// Do not ask
+    #[arg(long, requires = "purge")]
+    yes: bool,
+}
+
+#[derive(Args, Debug)]
+struct ListOptions {
+    /// Those of this team alone, by id or name
+    #[arg(long, value_name = "TEAM")]
+    team: Option<String>,
+    /// Those that were deleted, and no others
+    #[arg(long)]
+    deleted: bool,
     #[command(flatten)]
     on: NodeAndForm,
 }
@@ -102,21 +130,6 @@ struct SetOptions {
     device_type: Option<String>,
 }
 
-#[derive(Args, Debug)]
-struct ImportOptions {
-    /// The table; - is standard input
-    #[arg(value_name = "FILE")]
-    file: PathBuf,
-    /// Add nothing; say what would become of each row
-    #[arg(long)]
-    dry_run: bool,
-    /// If one row cannot be added, none is
-    #[arg(long, conflicts_with = "dry_run")]
-    all_or_none: bool,
-    #[command(flatten)]
-    on: NodeAndForm,
-}
-
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum StatusName {
     Active,
@@ -137,9 +150,10 @@ impl StatusName {
 /// Runs the command.
 pub(crate) fn run(command: &DeviceCommand) -> ExitCode {
     role::finish(match &command.action {
-        Action::Import(options) => return import(options),
+        Action::Import(options) => return bulk::import(options),
         Action::Show(options) => show(options),
-        Action::Export(options) => export(options),
+        Action::Export(options) => bulk::export(options),
+        Action::Restore(options) => restore(options),
         Action::Add(options) => add(options),
         Action::Rm(options) => remove(options),
         Action::Ls(options) => list(options),
@@ -174,41 +188,79 @@ fn time(time: Duration) -> String {
     format!("{}{letter}", secs / unit)
 }
 
+/// The device that is meant, which is there.
+async fn found(registry: &mut Registry, named: &NamedOptions) -> Result<Device, RegistryError> {
+    let actor = tables::actor(registry, named.of.team.as_deref()).await?;
+    let device = DeviceRef::Id(&named.id);
+    registry.device(&actor.scope, device).await
+}
+
 fn add(options: &AddOptions) -> anyhow::Result<String> {
-    let NamedOptions { id, on } = &options.device;
-    let (name, device_type) = (options.name.as_deref(), &*options.device_type);
-    let secret = tables::with(&on.node, async |registry| {
-        registry.add_device(id, name, device_type).await
+    let NamedOptions { id, of, on } = &options.device;
+    let device_type = &options.device_type;
+    let added = tables::with(&on.node, async |registry| {
+        let device = NewDevice {
+            name: options.name.clone(),
+            device_type: device_type.clone(),
+            team: tables::team_if_any(registry, of.team.as_deref()).await?,
+            ..NewDevice::new(id)
+        };
+        registry.create_device(&Actor::local(), device).await
     })?;
     let told = tables::tell_node(&on.node);
-    let line = tables::line_to_try(&on.node, id, device_type, secret.text());
+    let secret = added.secret.as_ref().map_or("", |secret| secret.text());
+    let user_name = &added.user_name;
+    let given = tables::Given {
+        id,
+        user_name,
+        device_type,
+        secret,
+    };
+    let line = tables::line_to_try(&on.node, &given);
     Ok(match on.json {
         true => {
             let answer = serde_json::json!({
-                "id": id, "type": device_type, "secret": secret.text(), "try": line,
+                "id": id, "user_name": user_name, "type": device_type, "secret": secret,
+                "try": line,
             });
             format!("{answer}\n")
         }
         false => format!(
-            "Added device {id} of the type {device_type}\nIts credential, shown this once: {}\n\
-             {told}Try it: {line}\n",
-            secret.text()
+            "Added device {id} of the type {device_type}{}\nIts credential, shown this once: \
+             {secret}\n{told}Try it: {line}\n",
+            comes_as(id, user_name)
         ),
     })
 }
 
+/// What it comes as, where that is not its id.
+fn comes_as(id: &str, user_name: &str) -> String {
+    match user_name == id {
+        true => String::new(),
+        false => format!("; its user name is {}", printable(user_name)),
+    }
+}
+
 fn rotate(options: &RotateOptions) -> anyhow::Result<String> {
-    let NamedOptions { id, on } = &options.device;
+    let NamedOptions { id, on, .. } = &options.device;
     let grace = match options.now {
         true => Duration::ZERO,
         false => options.grace,
     };
-    let (secret, device_type) = tables::with(&on.node, async |registry| {
-        let secret = registry.rotate(id, grace).await?;
-        Ok((secret, registry.type_of(id).await?))
+    let (secret, device) = tables::with(&on.node, async |registry| {
+        let device = found(registry, &options.device).await?;
+        let (actor, number) = (Actor::local(), DeviceRef::Number(device.number));
+        let secret = registry.rotate_secret(&actor, number, grace).await?;
+        Ok((secret, device))
     })?;
     let told = tables::tell_node(&on.node);
-    let line = tables::line_to_try(&on.node, id, &device_type, secret.text());
+    let given = tables::Given {
+        id,
+        user_name: &device.user_name,
+        device_type: &device.device_type,
+        secret: secret.text(),
+    };
+    let line = tables::line_to_try(&on.node, &given);
     let old = match options.now {
         true => "The old one is good no more.".to_owned(),
         false => format!("The old one is good for {} more.", time(grace)),
@@ -216,7 +268,8 @@ fn rotate(options: &RotateOptions) -> anyhow::Result<String> {
     Ok(match on.json {
         true => {
             let answer = serde_json::json!({
-                "id": id, "secret": secret.text(), "grace_secs": grace.as_secs(), "try": line,
+                "id": id, "user_name": device.user_name, "secret": secret.text(),
+                "grace_secs": grace.as_secs(), "try": line,
             });
             format!("{answer}\n")
         }
@@ -228,11 +281,18 @@ fn rotate(options: &RotateOptions) -> anyhow::Result<String> {
 }
 
 fn set(options: &SetOptions) -> anyhow::Result<String> {
-    let NamedOptions { id, on } = &options.device;
-    let status = options.status.map(StatusName::status);
-    let (name, device_type) = (options.name.as_deref(), options.device_type.as_deref());
+    let NamedOptions { id, on, .. } = &options.device;
+    let change = DeviceChange {
+        status: options.status.map(StatusName::status),
+        name: options.name.clone(),
+        device_type: options.device_type.clone(),
+        ..DeviceChange::default()
+    };
     tables::with(&on.node, async |registry| {
-        registry.set_device(id, status, name, device_type).await
+        let number = found(registry, &options.device).await?.number;
+        let (actor, device) = (Actor::local(), DeviceRef::Number(number));
+        let changed = registry.change_device(&actor, device, change, None);
+        changed.await.map(drop)
     })?;
     let told = tables::tell_node(&on.node);
     Ok(match on.json {
@@ -241,21 +301,56 @@ fn set(options: &SetOptions) -> anyhow::Result<String> {
     })
 }
 
-fn remove(options: &NamedOptions) -> anyhow::Result<String> {
-    let NamedOptions { id, on } = options;
-    tables::with(&on.node, async |registry| registry.remove_device(id).await)?;
+fn remove(options: &RemoveOptions) -> anyhow::Result<String> {
+    let NamedOptions { id, of, on } = &options.device;
+    if options.purge && !options.yes {
+        let id = printable(id);
+        prompt::expect_agreed(&format!(
+            "Remove the device {id} for good, with all that belongs to it?"
+        ))?;
+    }
+    tables::with(&on.node, async |registry| {
+        let actor = tables::actor(registry, of.team.as_deref()).await?;
+        let device = DeviceRef::Id(id);
+        match options.purge {
+            true => registry.purge_device(&actor, device).await,
+            false => registry.delete_device(&actor, device, None).await,
+        }
+    })?;
+    let told = tables::tell_node(&on.node);
+    let view = serde_json::json!({ "removed": id, "can_be_restored": !options.purge });
+    Ok(match (on.json, options.purge) {
+        (true, _) => format!("{view}\n"),
+        (false, true) => format!("Removed device {id} for good\n{told}"),
+        (false, false) => {
+            let back = match &of.team {
+                Some(team) => format!("--team={} {}", typed(team), typed(id)),
+                None => typed(id),
+            };
+            format!(
+                "Deleted device {id}\n{told}Its id stays taken. To bring it back: martlet device \
+                 restore {back}; to remove it for good: martlet device rm --purge {back}\n"
+            )
+        }
+    })
+}
+
+fn restore(options: &NamedOptions) -> anyhow::Result<String> {
+    let NamedOptions { id, of, on } = options;
+    let device = tables::with(&on.node, async |registry| {
+        let actor = tables::actor(registry, of.team.as_deref()).await?;
+        registry.restore_device(&actor, DeviceRef::Id(id)).await
+    })?;
     let told = tables::tell_node(&on.node);
     Ok(match on.json {
-        true => format!("{}\n", serde_json::json!({ "removed": id })),
-        false => format!("Deleted device {id}\n{told}"),
+        true => format!("{}\n", json_of_device(device)),
+        false => format!("Restored device {id}\n{told}"),
     })
 }
 
 fn show(options: &NamedOptions) -> anyhow::Result<String> {
-    let NamedOptions { id, on } = options;
-    let device = tables::read(&on.node, async |registry| {
-        registry.device(&Scope::All, DeviceRef::Id(id)).await
-    })?;
+    let on = &options.on;
+    let device = tables::read(&on.node, async |registry| found(registry, options).await)?;
     let view = json_of_device(device);
     if on.json {
         return Ok(format!("{view}\n"));
@@ -277,152 +372,36 @@ fn show(options: &NamedOptions) -> anyhow::Result<String> {
     Ok(fields.map(line).collect())
 }
 
-fn export(options: &NodeAndForm) -> anyhow::Result<String> {
-    let all = tables::read(&options.node, async |registry| registry.devices().await)?;
-    if options.json {
-        let all: Vec<_> = all.into_iter().map(json_of_device).collect();
-        return Ok(format!("{}\n", serde_json::Value::Array(all)));
-    }
-    Ok(table_of_devices(all))
-}
-
-/// Exit code of an import of which some rows were refused.
-const SOME_REFUSED: u8 = 3;
-/// Rows after which it is said how far it is.
-const STEP: usize = 500;
-
-fn import(options: &ImportOptions) -> ExitCode {
-    match try_import(options) {
-        Ok(0) => ExitCode::SUCCESS,
-        Ok(_) => ExitCode::from(SOME_REFUSED),
-        Err(error) => {
-            eprintln!("martlet: {}", printable(&format!("{error:#}")));
-            ExitCode::FAILURE
-        }
-    }
-}
-
-/// Answers how many were refused.
-fn try_import(options: &ImportOptions) -> anyhow::Result<usize> {
-    let text = match options.file.as_os_str() == "-" {
-        true => {
-            let mut text = Vec::new();
-            std::io::stdin().lock().read_to_end(&mut text).map(|_| text)
-        }
-        false => std::fs::read(&options.file),
-    };
-    let text = text.with_context(|| format!("cannot read {}", options.file.display()))?;
-    let rows = devices_of_table(&text).map_err(anyhow::Error::msg)?;
-    let (mut named, mut devices, mut refused) = (Vec::new(), Vec::new(), Vec::new());
-    for (line, id, read) in rows {
-        match read {
-            Ok(device) => {
-                named.push((line, id));
-                devices.push(device);
+/// The devices that are asked for, by id.
+fn listed(options: &ListOptions) -> anyhow::Result<Vec<Device>> {
+    tables::read(&options.on.node, async |registry| {
+        let actor = tables::actor(registry, options.team.as_deref()).await?;
+        let filter = DeviceFilter {
+            deleted: options.deleted,
+            ..DeviceFilter::default()
+        };
+        let (mut all, mut request) = (Vec::new(), PageRequest::first(1_000));
+        loop {
+            let page = registry.list_devices(&actor.scope, &filter, DeviceOrder::Id, &request);
+            let page = page.await?;
+            all.extend(page.items);
+            request.cursor = page.next;
+            if request.cursor.is_none() {
+                return Ok(all);
             }
-            Err(why) => refused.push((line, id, why)),
         }
-    }
-    let is_whole = options.all_or_none;
-    let total = devices.len();
-    let outcomes = match is_whole && !refused.is_empty() {
-        true => vec![RowOutcome::NotDone; total],
-        false => tables::with(&options.on.node, async |registry| {
-            add_devices(registry, devices, options).await
-        })?,
-    };
-    let mut added = Vec::new();
-    let mut missed = 0;
-    for ((line, id), outcome) in named.into_iter().zip(outcomes) {
-        match outcome {
-            RowOutcome::Added(device) => added.push(device),
-            RowOutcome::Exists(why) | RowOutcome::Refused(why) | RowOutcome::LimitReached(why) => {
-                refused.push((line, id, why));
-            }
-            RowOutcome::NotDone => missed += 1,
-        }
-    }
-    refused.sort();
-    for (line, id, why) in &refused {
-        eprintln!("line {line}: {}: {}", printable(id), printable(why));
-    }
-    let done = match options.dry_run {
-        true => "would be added",
-        false => "added",
-    };
-    eprintln!(
-        "{} {done}, {} refused, {missed} not done",
-        added.len(),
-        refused.len()
-    );
-    if !options.dry_run && !added.is_empty() {
-        print_added(&added, options.on.json);
-        eprint!("{}", tables::tell_node(&options.on.node));
-    }
-    Ok(refused.len())
+    })
 }
 
-async fn add_devices(
-    registry: &mut Registry,
-    devices: Vec<NewDevice>,
-    options: &ImportOptions,
-) -> Result<Vec<RowOutcome>, RegistryError> {
-    let actor = Actor::local();
-    if options.dry_run {
-        return registry.try_devices(&actor, devices).await;
-    }
-    if options.all_or_none {
-        return registry
-            .add_devices(&actor, devices, Import::AllOrNone)
-            .await;
-    }
-    let (total, is_watched) = (devices.len(), std::io::stderr().is_terminal());
-    let mut outcomes = Vec::with_capacity(total);
-    let mut left = devices.into_iter().peekable();
-    while left.peek().is_some() {
-        let some = left.by_ref().take(STEP).collect();
-        outcomes.extend(
-            registry
-                .add_devices(&actor, some, Import::EachByItself)
-                .await?,
-        );
-        if is_watched {
-            let (done, wide) = (outcomes.len(), 30);
-            let full = done * wide / total.max(1);
-            eprint!("\r[{:<wide$}] {done} of {total} rows", "#".repeat(full));
-        }
-    }
-    if is_watched && total > 0 {
-        eprintln!();
-    }
-    Ok(outcomes)
-}
-
-/// What was made up is shown here, and never again.
-fn print_added(added: &[AddedDevice], json: bool) {
-    let secret = |device: &AddedDevice| device.secret.as_ref().map(|one| one.text().to_owned());
-    if json {
-        let all = added
-            .iter()
-            .map(|device| serde_json::json!({ "id": device.id, "secret": secret(device) }));
-        println!("{}", serde_json::Value::Array(all.collect()));
-        return;
-    }
-    print!("{}", csv::exact_line(["id", "secret"]));
-    for device in added {
-        let secret = secret(device).unwrap_or_default();
-        print!("{}", csv::exact_line([device.id.as_str(), &secret]));
-    }
-}
-
-fn list(options: &NodeAndForm) -> anyhow::Result<String> {
-    let all = tables::read(&options.node, async |registry| registry.devices().await)?;
-    if options.json {
+fn list(options: &ListOptions) -> anyhow::Result<String> {
+    let all = listed(options)?;
+    if options.on.json {
         let all = all.iter().map(|device| {
             serde_json::json!({
-                "id": device.id, "name": device.name, "type": device.device_type,
+                "id": device.id, "user_name": device.user_name, "team": device.team,
+                "name": device.name, "type": device.device_type,
                 "status": device.status.word(), "credentials": device.credentials,
-                "created_ms": device.created_ms,
+                "created_ms": device.created_ms, "deleted_ms": device.deleted_ms,
             })
         });
         let all: Vec<_> = all.collect();
@@ -435,7 +414,7 @@ fn list(options: &NodeAndForm) -> anyhow::Result<String> {
         };
         let line = format!(
             "{:<24} {:<12} {:<16} {} credentials {name}",
-            device.id,
+            device.user_name,
             device.status.word(),
             device.device_type,
             device.credentials

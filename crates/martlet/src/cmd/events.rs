@@ -28,6 +28,10 @@ pub(crate) struct EventsOptions {
     /// With a topic that this Topic Filter matches, messages too
     #[arg(long, value_name = "FILTER")]
     topic: Option<String>,
+    /// Of clients of this team alone, by id or name, which has a tenant of its own [default: of all
+    /// teams]
+    #[arg(long, value_name = "TEAM")]
+    team: Option<String>,
     /// What was refused or lost alone
     #[arg(long)]
     trouble: bool,
@@ -115,6 +119,9 @@ fn target(options: &EventsOptions) -> String {
     }
     if let Some(topic) = &options.topic {
         put("topic", topic);
+    }
+    if let Some(team) = &options.team {
+        put("team", team);
     }
     if options.trouble {
         put("trouble", "true");

@@ -8,6 +8,7 @@ use martlet_control::text::printable;
 use martlet_registry::{Actor, DeviceRef, Group, NewGroup, Scope};
 use serde_json::json;
 
+use crate::cmd::node_options::TeamOption;
 use crate::cmd::role::{self, NodeAndForm};
 use crate::cmd::tables;
 
@@ -35,8 +36,8 @@ pub(crate) struct CreateGroup {
     /// For people
     #[arg(long, value_name = "TEXT", default_value = "")]
     description: String,
-    /// Id of its team [default: none]
-    #[arg(long, value_name = "ID")]
+    /// Its team, by id or name [default: none]
+    #[arg(long, value_name = "TEAM")]
     team: Option<String>,
     #[command(flatten)]
     on: NodeAndForm,
@@ -60,6 +61,8 @@ pub(crate) struct Members {
     #[arg(value_name = "DEVICE", required = true)]
     devices: Vec<String>,
     #[command(flatten)]
+    of: TeamOption,
+    #[command(flatten)]
     on: NodeAndForm,
 }
 
@@ -72,13 +75,13 @@ fn work(command: &GroupCommand) -> anyhow::Result<String> {
     match command {
         GroupCommand::Ls(on) => list(on),
         GroupCommand::Create(options) => {
-            let new = NewGroup {
-                name: options.name.clone(),
-                description: options.description.clone(),
-                colour: String::new(),
-                team: options.team.clone(),
-            };
             let group = tables::with(&options.on.node, async |registry| {
+                let new = NewGroup {
+                    name: options.name.clone(),
+                    description: options.description.clone(),
+                    colour: String::new(),
+                    team: tables::team_if_any(registry, options.team.as_deref()).await?,
+                };
                 registry.add_group(&Actor::local(), new).await
             })?;
             let line = format!("Added the group {} ({})", group.name, group.id);
@@ -147,19 +150,31 @@ fn list(on: &NodeAndForm) -> anyhow::Result<String> {
 }
 
 fn change(members: &Members, is_added: bool) -> anyhow::Result<String> {
-    let Members { group, devices, on } = members;
+    let Members {
+        group,
+        devices,
+        of,
+        on,
+    } = members;
     let found = find(on, group)?;
-    let names: Vec<DeviceRef<'_>> = devices.iter().map(|id| DeviceRef::Id(id)).collect();
-    let changed = tables::with(&on.node, async |registry| match is_added {
-        true => {
-            registry
-                .add_to_group(&Actor::local(), &found.id, &names)
-                .await
+    // Where no team is named, that of the group.
+    let own = Some(&*found.team).filter(|team| !team.is_empty());
+    let team = of.team.as_deref().or(own);
+    let changed = tables::with(&on.node, async |registry| {
+        let scope = tables::actor(registry, team).await?.scope;
+        let mut numbers = Vec::new();
+        for id in devices {
+            let device = registry.device(&scope, DeviceRef::Id(id)).await?;
+            numbers.push(DeviceRef::Number(device.number));
         }
-        false => {
-            registry
-                .remove_from_group(&Actor::local(), &found.id, &names)
-                .await
+        let actor = Actor::local();
+        match is_added {
+            true => registry.add_to_group(&actor, &found.id, &numbers).await,
+            false => {
+                registry
+                    .remove_from_group(&actor, &found.id, &numbers)
+                    .await
+            }
         }
     })?;
     // What a group permits decides from now on.

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::cmd::admin::encoded;
 use crate::config;
 use crate::serve::ConfigOptions;
 
@@ -19,6 +20,29 @@ pub(crate) struct NodeOptions {
     /// Configuration file of the node
     #[arg(long, short = 'c', value_name = "FILE")]
     config: Option<PathBuf>,
+}
+
+/// Among whose devices, clients and topics.
+#[derive(Args, Debug)]
+pub(crate) struct TeamOption {
+    /// Look among what belongs to this team, by id or name: needed where it owns a tenant
+    #[arg(long, value_name = "TEAM")]
+    pub(crate) team: Option<String>,
+}
+
+impl TeamOption {
+    /// As a parameter of what is asked of the API.
+    pub(crate) fn filter(&self) -> Option<(&str, &str)> {
+        self.team.as_deref().map(|team| ("team", team))
+    }
+
+    /// As the whole query.
+    pub(crate) fn query(&self) -> String {
+        let named = self.filter();
+        named.map_or_else(String::new, |(name, team)| {
+            format!("?{name}={}", encoded(team))
+        })
+    }
 }
 
 impl NodeOptions {

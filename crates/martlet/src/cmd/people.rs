@@ -48,8 +48,8 @@ pub(crate) struct AddKey {
     /// operator or viewer
     #[arg(long = "scope", value_name = "SCOPE", required = true)]
     scopes: Vec<String>,
-    /// Id of the team whose objects it sees [default: everybody's]
-    #[arg(long, value_name = "ID")]
+    /// The team whose objects it sees, by id or name [default: everybody's]
+    #[arg(long, value_name = "TEAM")]
     team: Option<String>,
     /// For how long it is good: 90m, 24h, 7d [default: for ever]
     #[arg(long = "for", value_name = "TIME", value_parser = duration)]
@@ -65,9 +65,31 @@ pub(crate) enum TeamCommand {
     #[command(alias = "create")]
     Add(AddTeam),
     /// List teams
-    Ls(NodeAndForm),
-    /// Delete a team, and its devices with it; the API can restore it
-    Rm(ById),
+    Ls(ListTeams),
+    /// Delete a team, and its devices with it; it can be restored
+    Rm(NamedTeam),
+    /// Bring a deleted team back, and the devices that were deleted with it
+    Restore(ById),
+}
+
+/// A team, by its id or name.
+#[derive(Args, Debug)]
+pub(crate) struct NamedTeam {
+    /// Its id or name
+    #[arg(value_name = "TEAM")]
+    team: String,
+    #[command(flatten)]
+    on: NodeAndForm,
+}
+
+/// Arguments of `martlet team ls`.
+#[derive(Args, Debug)]
+pub(crate) struct ListTeams {
+    /// Those that were deleted, and no others
+    #[arg(long)]
+    deleted: bool,
+    #[command(flatten)]
+    on: NodeAndForm,
 }
 
 /// Arguments of `martlet team add`.
@@ -145,6 +167,9 @@ pub(crate) struct AddProvision {
     /// Type of the devices
     #[arg(long = "type", value_name = "TYPE", default_value = DEVICE_TYPE)]
     device_type: String,
+    /// Team of the devices, by id or name [default: none]
+    #[arg(long, value_name = "TEAM")]
+    team: Option<String>,
     /// How ids of devices look, with one * for anything
     #[arg(long, value_name = "PATTERN", default_value = "")]
     id_pattern: String,
@@ -218,14 +243,14 @@ fn try_key(command: &KeyCommand) -> anyhow::Result<String> {
                 Scopes::parse(scope)
                     .map_err(|name| anyhow::anyhow!("{name:?} is no scope and no role"))?;
             }
-            let new = NewApiKey {
-                name: options.name.clone(),
-                scopes: options.scopes.clone(),
-                team: options.team.clone(),
-                owner: String::new(),
-                expires_ms: ends(options.lasts),
-            };
             let (key, secret) = tables::with(&options.on.node, async |registry| {
+                let new = NewApiKey {
+                    name: options.name.clone(),
+                    scopes: options.scopes.clone(),
+                    team: tables::team_if_any(registry, options.team.as_deref()).await?,
+                    owner: String::new(),
+                    expires_ms: ends(options.lasts),
+                };
                 registry.add_api_key(&Actor::local(), new).await
             })?;
             let view = json!({ "id": key.id, "name": key.name, "key": secret.text() });
@@ -280,9 +305,9 @@ fn try_team(command: &TeamCommand) -> anyhow::Result<String> {
             let line = format!("Added the team {} ({})", team.name, team.id);
             Ok(done(&options.on, &view, &line, &told))
         }
-        TeamCommand::Ls(on) => {
+        TeamCommand::Ls(ListTeams { deleted, on }) => {
             let all = tables::read(&on.node, async |registry| {
-                registry.teams(&Scope::All, false).await
+                registry.teams(&Scope::All, *deleted).await
             })?;
             let row = |team: martlet_registry::Team| {
                 let line = format!("{:<34} {:<24} tenant {}", team.id, team.name, team.tenant);
@@ -291,13 +316,24 @@ fn try_team(command: &TeamCommand) -> anyhow::Result<String> {
             };
             Ok(listed(on, "teams", all.into_iter().map(row).collect()))
         }
-        TeamCommand::Rm(ById { id, on }) => {
-            tables::with(&on.node, async |registry| {
-                registry.delete_team(&Actor::local(), id, None).await
+        TeamCommand::Rm(NamedTeam { team, on }) => {
+            let id = tables::with(&on.node, async |registry| {
+                let id = tables::team_of(registry, team).await?;
+                registry.delete_team(&Actor::local(), &id, None).await?;
+                Ok(id)
             })?;
             let told = tables::tell_node(&on.node);
-            let line = format!("Deleted the team {id}");
+            let line = format!("Deleted the team {team}; martlet team restore {id} brings it back");
             Ok(done(on, &json!({ "removed": id }), &line, &told))
+        }
+        TeamCommand::Restore(ById { id, on }) => {
+            let team = tables::with(&on.node, async |registry| {
+                registry.restore_team(&Actor::local(), id).await
+            })?;
+            let told = tables::tell_node(&on.node);
+            let view = json!({ "id": team.id, "name": team.name, "tenant": team.tenant });
+            let line = format!("Restored the team {}", team.name);
+            Ok(done(on, &view, &line, &told))
         }
     }
 }
@@ -364,14 +400,15 @@ pub(crate) fn provision(command: &ProvisionCommand) -> ExitCode {
 fn try_provision(command: &ProvisionCommand) -> anyhow::Result<String> {
     match command {
         ProvisionCommand::Add(options) => {
-            let new = NewProvisioningKey {
-                device_type: options.device_type.clone(),
-                id_pattern: options.id_pattern.clone(),
-                devices_max: i64::from(options.devices),
-                expires_ms: ends(options.lasts),
-                ..NewProvisioningKey::new(&options.name)
-            };
             let (key, secret) = tables::with(&options.on.node, async |registry| {
+                let new = NewProvisioningKey {
+                    device_type: options.device_type.clone(),
+                    team: tables::team_if_any(registry, options.team.as_deref()).await?,
+                    id_pattern: options.id_pattern.clone(),
+                    devices_max: i64::from(options.devices),
+                    expires_ms: ends(options.lasts),
+                    ..NewProvisioningKey::new(&options.name)
+                };
                 registry.add_provisioning_key(&Actor::local(), new).await
             })?;
             let view = json!({ "id": key.id, "name": key.name, "key": secret.text() });

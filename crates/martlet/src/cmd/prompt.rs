@@ -39,6 +39,21 @@ pub(crate) fn new_password_twice(of: &str) -> anyhow::Result<String> {
     Ok(first)
 }
 
+/// Whether this is really to be done; where nobody is at a terminal, the command itself says so.
+///
+/// # Errors
+/// It is not, or the terminal cannot be read.
+pub(crate) fn expect_agreed(what: &str) -> anyhow::Result<()> {
+    if !io::stdin().is_terminal() {
+        return Ok(());
+    }
+    eprint!("{what} [y/N] ");
+    match line("the answer")?.trim().to_lowercase().as_str() {
+        "y" | "yes" => Ok(()),
+        _ => bail!("nothing was changed"),
+    }
+}
+
 /// A password that is taken as it is, asked for once.
 pub(crate) fn given(password: String) -> anyhow::Result<String> {
     if password.is_empty() {

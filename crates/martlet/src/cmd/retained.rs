@@ -11,6 +11,7 @@ use martlet_api::{Deleted, RetainedView};
 use martlet_control::text::printable;
 
 use crate::cmd::admin::{AdminOptions, ask, encoded, finish_as, pages};
+use crate::cmd::node_options::TeamOption;
 
 /// Arguments of `martlet retained`.
 #[derive(Args, Debug)]
@@ -33,6 +34,8 @@ enum Action {
 struct ListOptions {
     #[command(flatten)]
     admin: AdminOptions,
+    #[command(flatten)]
+    of: TeamOption,
     /// Topic Filter; topics that begin with $ have to be named by theirs
     #[arg(value_name = "FILTER", default_value = "#")]
     filter: String,
@@ -48,6 +51,8 @@ struct ListOptions {
 struct GetOptions {
     #[command(flatten)]
     admin: AdminOptions,
+    #[command(flatten)]
+    of: TeamOption,
     /// Topic Name
     #[arg(value_name = "TOPIC")]
     topic: String,
@@ -57,6 +62,8 @@ struct GetOptions {
 struct RemoveOptions {
     #[command(flatten)]
     admin: AdminOptions,
+    #[command(flatten)]
+    of: TeamOption,
     /// Topic Filter
     #[arg(value_name = "FILTER")]
     filter: String,
@@ -80,6 +87,7 @@ pub(crate) fn run(command: &RetainedCommand) -> ExitCode {
 
 fn list(options: &ListOptions) -> anyhow::Result<String> {
     let mut filters = vec![("filter", options.filter.as_str()), ("payload", "true")];
+    filters.extend(options.of.filter());
     filters.extend(options.search.as_deref().map(|text| ("search", text)));
     let data_dir = options.admin.node.data_dir()?;
     let (all, total): (Vec<RetainedView>, u64) =
@@ -106,7 +114,8 @@ fn list(options: &ListOptions) -> anyhow::Result<String> {
 }
 
 fn read(options: &GetOptions) -> anyhow::Result<String> {
-    let target = format!("/api/v1/retained/{}", encoded(&options.topic));
+    let (topic, query) = (encoded(&options.topic), options.of.query());
+    let target = format!("/api/v1/retained/{topic}{query}");
     ask(&options.admin.node.data_dir()?, "GET", &target)
 }
 
@@ -126,7 +135,10 @@ fn print(options: &GetOptions) -> anyhow::Result<()> {
 
 fn remove(options: &RemoveOptions) -> anyhow::Result<String> {
     let (filter, preview) = (encoded(&options.filter), options.preview);
-    let target = format!("/api/v1/retained?filter={filter}&preview={preview}");
+    let mut target = format!("/api/v1/retained?filter={filter}&preview={preview}");
+    if let Some((name, team)) = options.of.filter() {
+        target.push_str(&format!("&{name}={}", encoded(team)));
+    }
     let body = ask(&options.admin.node.data_dir()?, "DELETE", &target)?;
     if options.admin.json {
         return Ok(body);

@@ -11,7 +11,7 @@ use martlet_api::Status;
 use martlet_broker::Actions;
 use martlet_control::text::typed;
 use martlet_control::{Reloaded, UserPlaces};
-use martlet_registry::{FILE, Location, Owner, Registry, RegistryError};
+use martlet_registry::{Actor, FILE, Location, Owner, Registry, RegistryError, Scope};
 
 use crate::cmd::admin;
 use crate::cmd::node_options::NodeOptions;
@@ -25,11 +25,7 @@ pub(crate) fn with<T>(
     work: impl AsyncFnOnce(&mut Registry) -> Result<T, RegistryError>,
 ) -> anyhow::Result<T> {
     let mut settings = config::tables_settings(&node.load()?)?;
-    // The node that runs may have been started with any options.
-    if let Some(places) = user_places(node).ok().flatten() {
-        settings.keeps_scram |= places.keeps_scram;
-        expect_same(&settings.location, places.tables.as_deref())?;
-    }
+    settings.keeps_scram |= expect_same(node, &settings.location)?;
     make_data_dir(&node.data_dir()?)?;
     admin::wait(async {
         let mut registry = Registry::open(&settings.location).await?;
@@ -41,16 +37,37 @@ pub(crate) fn with<T>(
     })
 }
 
-/// Nobody is to look for users and devices where the node that runs has none.
-fn expect_same(location: &Location, of_node: Option<&str>) -> anyhow::Result<()> {
-    let own = location.to_string();
+/// Nobody is to look for users and devices where the node has none: the one that runs, which may
+/// have been started with any options, or was last here. Answers whether it keeps what SCRAM needs.
+fn expect_same(node: &NodeOptions, location: &Location) -> anyhow::Result<bool> {
+    let (own, data_dir) = (location.to_string(), node.data_dir()?);
+    let running = user_places(node).ok().flatten();
+    let keeps_scram = running.as_ref().is_some_and(|places| places.keeps_scram);
+    let (of_node, which, or_else) = match running {
+        Some(places) => (places.tables, "that runs", String::new()),
+        None => {
+            let dir = data_dir.display();
+            let or_else = format!("; or start the node of {dir} so, if they are there from now on");
+            (
+                config::noted_tables(&data_dir),
+                "that was last here",
+                or_else,
+            )
+        }
+    };
     match of_node {
         Some(of_node) if of_node != own => anyhow::bail!(
-            "the node that runs has its users and devices in {of_node}, and this command would \
-             change {own}: give it the node's configuration with -c FILE, or MARTLET_REGISTRY__URL"
+            "the node {which} has its users and devices in {of_node}, and this command would look \
+             in {own}: give it the node's configuration with -c FILE, or MARTLET_REGISTRY__URL\
+             {or_else}"
         ),
-        _ => Ok(()),
+        _ => Ok(keeps_scram),
     }
+}
+
+/// Where the tables of a node are, as people are told.
+pub(crate) fn place(node: &NodeOptions) -> anyhow::Result<String> {
+    Ok(config::location(&node.load()?)?.to_string())
 }
 
 fn make_data_dir(data_dir: &Path) -> anyhow::Result<()> {
@@ -71,6 +88,7 @@ pub(crate) fn read<T>(
     if location.file().is_none_or(is_there) {
         return with(node, work);
     }
+    expect_same(node, &location)?;
     admin::wait(async { Ok(work(&mut Registry::empty().await?).await?) })
 }
 
@@ -85,6 +103,46 @@ pub(crate) fn with_tables_of<T>(
         let done = work(&mut registry).await;
         registry.close().await?;
         Ok(done?)
+    })
+}
+
+/// The id of a team that is named by its id or its name.
+///
+/// # Errors
+/// There is none.
+pub(crate) async fn team_of(registry: &mut Registry, named: &str) -> Result<String, RegistryError> {
+    let teams = registry.teams(&Scope::All, false).await?;
+    let by_id = teams.iter().find(|team| team.id == named);
+    let found = by_id.or_else(|| teams.iter().find(|team| team.name == named));
+    found.map(|team| team.id.clone()).ok_or_else(|| {
+        let why = format!("there is no team {named}: martlet team ls shows which there are");
+        RegistryError::NotFound(why)
+    })
+}
+
+/// The same, if one is named.
+pub(crate) async fn team_if_any(
+    registry: &mut Registry,
+    named: Option<&str>,
+) -> Result<Option<String>, RegistryError> {
+    match named {
+        Some(named) => team_of(registry, named).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+/// Who works at the command line, and looks at one team only if that is named.
+pub(crate) async fn actor(
+    registry: &mut Registry,
+    team: Option<&str>,
+) -> Result<Actor, RegistryError> {
+    let scope = match team_if_any(registry, team).await? {
+        Some(team) => Scope::Team(team),
+        None => Scope::All,
+    };
+    Ok(Actor {
+        scope,
+        ..Actor::local()
     })
 }
 
@@ -141,13 +199,28 @@ fn tell(node: &NodeOptions, path: &str) -> String {
     }
 }
 
+/// A device that was given a credential.
+#[derive(Debug)]
+pub(crate) struct Given<'a> {
+    pub(crate) id: &'a str,
+    pub(crate) user_name: &'a str,
+    pub(crate) device_type: &'a str,
+    pub(crate) secret: &'a str,
+}
+
 /// The line that shows that a device is let in and may publish.
-pub(crate) fn line_to_try(node: &NodeOptions, id: &str, device_type: &str, secret: &str) -> String {
+pub(crate) fn line_to_try(node: &NodeOptions, given: &Given<'_>) -> String {
+    let Given {
+        id,
+        user_name,
+        device_type,
+        secret,
+    } = given;
     let way = node.load().map(|effective| way_in(node, &effective));
     let way = way.unwrap_or_default();
     let topic = read(node, async |registry| {
         let types = registry.rule_sets(Owner::DeviceType).await?;
-        Ok(types.into_iter().find(|known| known.name == device_type))
+        Ok(types.into_iter().find(|known| known.name == *device_type))
     });
     let topic = topic.ok().flatten().and_then(|known| {
         let mut rules = known.rules.into_iter();
@@ -155,9 +228,9 @@ pub(crate) fn line_to_try(node: &NodeOptions, id: &str, device_type: &str, secre
         let topic = rule.filter.replace("%c", id).replace("%u", id);
         Some(topic.replace(['#', '+'], "test"))
     });
-    let (program, name) = (program_name(), typed(id));
+    let (program, name, user) = (program_name(), typed(id), typed(user_name));
     let topic = typed(&topic.unwrap_or_else(|| format!("d/{id}/test")));
-    format!("{program} pub{way} -i {name} -u {name} -P {secret} -t {topic} -m hello -q 1")
+    format!("{program} pub{way} -i {name} -u {user} -P {secret} -t {topic} -m hello -q 1")
 }
 
 /// Options of a client that lead to the node, with a blank before each; nothing where the usual

@@ -15,6 +15,7 @@ use martlet_registry::{Actor, ApiRole, NewUser, USER_ROLE, UserChange};
 
 use crate::cmd::admin;
 use crate::cmd::node_options::NodeOptions;
+use crate::cmd::role::NodeAndForm;
 use crate::cmd::{passwd, prompt, tables};
 
 /// Arguments of `martlet user`.
@@ -28,14 +29,16 @@ pub(crate) struct UserCommand {
 enum Action {
     /// Add a user; the password is asked for twice, or read from a pipe
     Add(AddOptions),
-    /// Remove a user; connections of theirs end
-    Rm(UserOptions),
+    /// Delete a user; connections of theirs end. One of the tables can be restored
+    Rm(RemoveOptions),
+    /// Bring a deleted user of the tables back, with the password that it had
+    Restore(RestoreOptions),
     /// Give a user another password; connections of theirs end
     Passwd(ChangeOptions),
     /// Give a user another role, or let them in no more
     Set(SetOptions),
     /// List the users
-    Ls(FileOptions),
+    Ls(ListOptions),
 }
 
 /// Where the users are.
@@ -62,6 +65,40 @@ struct UserOptions {
 }
 
 #[derive(Args, Debug)]
+struct RemoveOptions {
+    #[command(flatten)]
+    user: UserOptions,
+    /// Remove one of the tables for good, whether it was deleted before or not; at a terminal that
+    /// is asked first
+    #[arg(long)]
+    purge: bool,
+    /// Do not ask
+    #[arg(long, requires = "purge")]
+    yes: bool,
+}
+
+#[derive(Args, Debug)]
+struct RestoreOptions {
+    /// User name
+    #[arg(value_name = "USER")]
+    user: String,
+    #[command(flatten)]
+    on: NodeAndForm,
+}
+
+#[derive(Args, Debug)]
+struct ListOptions {
+    #[command(flatten)]
+    file: FileOptions,
+    /// Those of this team alone, by id or name
+    #[arg(long, value_name = "TEAM")]
+    team: Option<String>,
+    /// Those that were deleted, and no others
+    #[arg(long)]
+    deleted: bool,
+}
+
+#[derive(Args, Debug)]
 struct ChangeOptions {
     #[command(flatten)]
     user: UserOptions,
@@ -81,6 +118,9 @@ struct AddOptions {
     /// [default: none; of an administrator administrator]
     #[arg(long, value_name = "ROLE", value_parser = api_role)]
     api_role: Option<ApiRole>,
+    /// The team in whose tenant the user is, by id or name [default: none]
+    #[arg(long, value_name = "TEAM")]
+    team: Option<String>,
 }
 
 fn api_role(text: &str) -> Result<ApiRole, String> {
@@ -106,8 +146,11 @@ struct SetOptions {
     #[arg(long, conflicts_with = "disable")]
     enable: bool,
     /// Let the user in no more; connections of theirs end
-    #[arg(long, required_unless_present_any = ["role", "api_role", "enable"])]
+    #[arg(long, required_unless_present_any = ["role", "api_role", "enable", "team"])]
     disable: bool,
+    /// The team in whose tenant the user is, by id or name; "" is none
+    #[arg(long, value_name = "TEAM")]
+    team: Option<String>,
     #[command(flatten)]
     node: NodeOptions,
     /// Print JSON
@@ -119,11 +162,16 @@ struct SetOptions {
 pub(crate) fn run(command: &UserCommand) -> ExitCode {
     let outcome = match &command.action {
         Action::Add(options) => {
-            let roles = (options.role.as_deref(), options.api_role);
-            change(&options.change, roles, false)
+            let of_tables = OfTables {
+                role: options.role.as_deref(),
+                api_role: options.api_role,
+                team: options.team.as_deref(),
+            };
+            change(&options.change, &of_tables, false)
         }
-        Action::Passwd(options) => change(options, (None, None), true),
+        Action::Passwd(options) => change(options, &OfTables::default(), true),
         Action::Rm(options) => remove(options),
+        Action::Restore(options) => restore(options),
         Action::Set(options) => set(options),
         Action::Ls(options) => list(options),
     };
@@ -200,17 +248,29 @@ fn users(path: &Path) -> anyhow::Result<Vec<String>> {
     Ok(users)
 }
 
-/// What a user may do as a client, and with the API.
-type Roles<'a> = (Option<&'a str>, Option<ApiRole>);
+/// What users of the tables have, and those of a password file have not.
+#[derive(Debug, Default, PartialEq)]
+struct OfTables<'a> {
+    /// What the user may do as a client.
+    role: Option<&'a str>,
+    /// What the user may do with the API.
+    api_role: Option<ApiRole>,
+    /// In whose tenant the user is.
+    team: Option<&'a str>,
+}
 
-fn change(options: &ChangeOptions, roles: Roles<'_>, is_there: bool) -> anyhow::Result<String> {
+fn change(
+    options: &ChangeOptions,
+    of_tables: &OfTables<'_>,
+    is_there: bool,
+) -> anyhow::Result<String> {
     let UserOptions { user, file } = &options.user;
     let Some(path) = file.path()? else {
-        return change_in_tables(options, roles, is_there);
+        return change_in_tables(options, of_tables, is_there);
     };
-    if roles != (None, None) {
+    if *of_tables != OfTables::default() {
         bail!(
-            "users of a password file have no roles: auth.acl_file says what they may do; without \
+            "users of a password file have no roles and no team: auth.acl_file says what they may do; without \
              auth.password_file the tables of the data directory hold users and roles"
         );
     }
@@ -253,12 +313,12 @@ fn changed_text(line: &str, shown: Option<&str>, told: &str) -> String {
 
 fn change_in_tables(
     options: &ChangeOptions,
-    (role, api_role): Roles<'_>,
+    of_tables: &OfTables<'_>,
     is_there: bool,
 ) -> anyhow::Result<String> {
     let UserOptions { user, file } = &options.user;
-    let role = role.unwrap_or(USER_ROLE);
-    let api_role = api_role.unwrap_or(match role {
+    let role = of_tables.role.unwrap_or(USER_ROLE);
+    let api_role = of_tables.api_role.unwrap_or(match role {
         // Whoever administers the broker administers the node.
         ADMINISTRATOR => ApiRole::Administrator,
         _ => ApiRole::None,
@@ -275,16 +335,21 @@ fn change_in_tables(
     tables::with(&file.node, async |registry| match is_there {
         true => registry.set_password(user, &password).await,
         false => {
+            let team = tables::team_if_any(registry, of_tables.team).await?;
+            let new = NewUser {
+                team: team.unwrap_or_default(),
+                ..new
+            };
             let actor = Actor::local();
             registry.create_user(&actor, new, &password).await.map(drop)
         }
     })?;
     let shown = options.generate.then_some(&*password);
     let told = tables::tell_node(&file.node);
-    let place = file.node.data_dir()?.join(martlet_registry::FILE);
+    let place = tables::place(&file.node)?;
     if file.json {
         let mut answer = serde_json::json!({
-            "user": user, "file": place.display().to_string(), "password": shown,
+            "user": user, "file": place, "password": shown,
         });
         if !is_there {
             answer["role"] = role.into();
@@ -296,7 +361,7 @@ fn change_in_tables(
         true => format!("Changed the password of user {user}"),
         false => format!("Added user {user} with the role {role}"),
     };
-    let line = format!("{line} in {}", place.display());
+    let line = format!("{line} in {place}");
     Ok(changed_text(&line, shown, &told))
 }
 
@@ -329,13 +394,18 @@ fn set(options: &SetOptions) -> anyhow::Result<String> {
     };
     refuse_in_password_file(node, user)?;
     let before = administrators(node)?;
-    let change = UserChange {
-        role: options.role.clone(),
-        api_role: options.api_role,
-        enabled,
-        ..UserChange::default()
-    };
     tables::with(node, async |registry| {
+        let team = match options.team.as_deref() {
+            Some("") => Some(String::new()),
+            named => tables::team_if_any(registry, named).await?,
+        };
+        let change = UserChange {
+            role: options.role.clone(),
+            api_role: options.api_role,
+            enabled,
+            team,
+            ..UserChange::default()
+        };
         let actor = Actor::local();
         let changed = registry.change_user(&actor, user, change, None);
         changed.await.map(drop)
@@ -368,37 +438,79 @@ fn refuse_in_password_file(node: &NodeOptions, user: &String) -> anyhow::Result<
     )
 }
 
-fn remove(options: &UserOptions) -> anyhow::Result<String> {
-    let UserOptions { user, file } = options;
-    let (place, told) = match file.path()? {
-        Some(path) => {
-            edit::remove_user(&path, user)?;
-            (path, tables::tell_node_of_file(&file.node))
-        }
-        None => {
-            let before = administrators(&file.node)?;
-            tables::with(&file.node, async |registry| {
-                registry.remove_user(user).await
-            })?;
-            warn_of_none(&file.node, before)?;
-            let place = file.node.data_dir()?.join(martlet_registry::FILE);
-            (place, tables::tell_node(&file.node))
-        }
+fn remove(options: &RemoveOptions) -> anyhow::Result<String> {
+    let UserOptions { user, file } = &options.user;
+    let Some(path) = file.path()? else {
+        return remove_from_tables(options);
     };
+    edit::remove_user(&path, user)?;
+    let told = tables::tell_node_of_file(&file.node);
     Ok(match file.json {
         true => format!("{}\n", serde_json::json!({ "removed": user })),
         false => format!(
             "Deleted user {} from {}\n{told}",
             printable(user),
-            place.display()
+            path.display()
         ),
     })
 }
 
-fn list(options: &FileOptions) -> anyhow::Result<String> {
-    if let Some(path) = options.path()? {
+fn remove_from_tables(options: &RemoveOptions) -> anyhow::Result<String> {
+    let UserOptions { user, file } = &options.user;
+    let shown = printable(user);
+    if options.purge && !options.yes {
+        prompt::expect_agreed(&format!("Remove the user {shown} for good?"))?;
+    }
+    let before = administrators(&file.node)?;
+    tables::with(&file.node, async |registry| match options.purge {
+        true => registry.remove_user(user).await,
+        false => registry.delete_user(&Actor::local(), user, None).await,
+    })?;
+    warn_of_none(&file.node, before)?;
+    let told = tables::tell_node(&file.node);
+    let place = tables::place(&file.node)?;
+    let (view, name) = (
+        serde_json::json!({ "removed": user, "can_be_restored": !options.purge }),
+        typed(user),
+    );
+    Ok(match (file.json, options.purge) {
+        (true, _) => format!("{view}\n"),
+        (false, true) => format!("Removed user {shown} from {place} for good\n{told}"),
+        (false, false) => format!(
+            "Deleted user {shown} from {place}\n{told}The name stays taken. To bring the user \
+             back: martlet user restore {name}; to remove it for good: martlet user rm --purge \
+             {name}\n"
+        ),
+    })
+}
+
+fn restore(options: &RestoreOptions) -> anyhow::Result<String> {
+    let RestoreOptions { user, on } = options;
+    tables::with(&on.node, async |registry| {
+        registry.restore_user(&Actor::local(), user).await
+    })?;
+    let told = tables::tell_node(&on.node);
+    Ok(match on.json {
+        true => format!("{}\n", serde_json::json!({ "restored": user })),
+        false => format!("Restored user {}\n{told}", printable(user)),
+    })
+}
+
+fn list(options: &ListOptions) -> anyhow::Result<String> {
+    let ListOptions {
+        file,
+        team,
+        deleted,
+    } = options;
+    if let Some(path) = file.path()? {
+        if team.is_some() || *deleted {
+            bail!(
+                "users of the password file {} have no team, and who is deleted is gone",
+                path.display()
+            );
+        }
         let users = users(&path)?;
-        return Ok(match options.json {
+        return Ok(match file.json {
             true => format!("{}\n", serde_json::json!({ "users": users })),
             false => users
                 .iter()
@@ -406,12 +518,16 @@ fn list(options: &FileOptions) -> anyhow::Result<String> {
                 .collect(),
         });
     }
-    let users = tables::read(&options.node, async |registry| registry.users().await)?;
-    if options.json {
+    let users = tables::read(&file.node, async |registry| {
+        let actor = tables::actor(registry, team.as_deref()).await?;
+        registry.list_users(&actor.scope, *deleted).await
+    })?;
+    if file.json {
         let users = users.iter().map(|user| {
             serde_json::json!({
                 "name": user.name, "role": user.role, "api_role": user.api_role.word(),
-                "enabled": user.enabled, "created_ms": user.created_ms,
+                "enabled": user.enabled, "team": user.team,
+                "created_ms": user.created_ms, "deleted_ms": user.deleted_ms,
             })
         });
         let all: Vec<_> = users.collect();

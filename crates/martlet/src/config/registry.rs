@@ -1,5 +1,10 @@
 //! Where the tables of users and devices are.
 
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
 use martlet_control::tables::TablesSettings;
 use martlet_registry::{DatabaseUrl, FILE, Location};
 
@@ -50,4 +55,37 @@ pub(crate) fn settings(effective: &Effective) -> Result<TablesSettings, ConfigEr
         keeps_scram: effective.boolean("auth.scram"),
         devices_per_user_max: (most > 0).then_some(most),
     })
+}
+
+/// The file in the data directory that says where they are, if they are not in it.
+const ELSEWHERE: &str = "registry";
+
+/// Has the data directory say where they are, without a password, for commands that are not told.
+///
+/// # Errors
+/// The disk does not take it.
+pub(crate) fn note(data_dir: &Path, location: &Location) -> io::Result<()> {
+    let path = data_dir.join(ELSEWHERE);
+    if *location == Location::from(data_dir.join(FILE)) {
+        return match std::fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        };
+    }
+    let new = path.with_extension("new");
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    let mut file = options.open(&new)?;
+    writeln!(file, "{location}")?;
+    std::fs::rename(&new, &path)
+}
+
+/// Where the node that was last here had them, if not in its data directory.
+pub(crate) fn noted(data_dir: &Path) -> Option<String> {
+    let file = File::open(data_dir.join(ELSEWHERE)).ok()?;
+    let mut text = String::new();
+    // The longest path, and more.
+    file.take(8_192).read_to_string(&mut text).ok()?;
+    let text = text.trim();
+    (!text.is_empty()).then(|| text.to_owned())
 }

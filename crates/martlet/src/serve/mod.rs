@@ -281,6 +281,9 @@ async fn run_node(
     let pump = pump_events(&running, &control, node.log_connections)
         .context("cannot start the control plane")?;
     let tables = Arc::new(Tables::new(node.tables.clone(), Arc::clone(&control)));
+    if let Err(error) = config::note_tables(&node.data_dir, tables.location()) {
+        warn!(%error, "that users and devices are not in the data directory could not be written");
+    }
     let alive = Arc::new(Alive::open(&node.data_dir));
     let presence = keep_presence(node, &control, &tables, &alive).await;
     tokio::spawn(history::keep(Arc::clone(&control)));

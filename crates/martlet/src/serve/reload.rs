@@ -312,7 +312,7 @@ impl Reload {
         }
         match self.tables.read_all().await {
             Ok(tables) => Ok(TablesRead::Given(Some(Arc::new(tables)))),
-            Err(error) if of == ReloadOf::Tables => Err(error.to_string()),
+            Err(error) if of == ReloadOf::Tables => Err(error.told()),
             Err(_) => Ok(TablesRead::Given(self.tables_held())),
         }
     }

@@ -1,0 +1,189 @@
+//! `martlet device import` and `export`: many devices at once, as a table.
+
+use std::io::{IsTerminal as _, Read as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::Args;
+use martlet_api::{devices_of_table, json_of_device, table_of_devices};
+use martlet_control::csv::{self, LineEnd};
+use martlet_control::text::printable;
+use martlet_registry::{
+    Actor, AddedDevice, Import, NewDevice, Registry, RegistryError, RowOutcome,
+};
+
+use super::{ListOptions, listed};
+use crate::cmd::node_options::TeamOption;
+use crate::cmd::role::NodeAndForm;
+use crate::cmd::tables;
+
+#[derive(Args, Debug)]
+pub(super) struct ImportOptions {
+    /// The table; - is standard input
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Add nothing; say what would become of each row
+    #[arg(long)]
+    dry_run: bool,
+    /// If one row cannot be added, none is
+    #[arg(long, conflicts_with = "dry_run")]
+    all_or_none: bool,
+    #[command(flatten)]
+    of: TeamOption,
+    #[command(flatten)]
+    on: NodeAndForm,
+}
+
+pub(super) fn export(options: &ListOptions) -> anyhow::Result<String> {
+    let all = listed(options)?;
+    if options.on.json {
+        let all: Vec<_> = all.into_iter().map(json_of_device).collect();
+        return Ok(format!("{}\n", serde_json::Value::Array(all)));
+    }
+    Ok(table_of_devices(all, LineEnd::Lf))
+}
+
+/// Exit code of an import of which some rows were refused.
+const SOME_REFUSED: u8 = 3;
+/// Rows after which it is said how far it is.
+const STEP: usize = 500;
+
+pub(super) fn import(options: &ImportOptions) -> ExitCode {
+    match try_import(options) {
+        Ok(0) => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::from(SOME_REFUSED),
+        Err(error) => {
+            eprintln!("martlet: {}", printable(&format!("{error:#}")));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Answers how many were refused.
+fn try_import(options: &ImportOptions) -> anyhow::Result<usize> {
+    let text = match options.file.as_os_str() == "-" {
+        true => {
+            let mut text = Vec::new();
+            std::io::stdin().lock().read_to_end(&mut text).map(|_| text)
+        }
+        false => std::fs::read(&options.file),
+    };
+    let text = text.with_context(|| format!("cannot read {}", options.file.display()))?;
+    let rows = devices_of_table(&text).map_err(anyhow::Error::msg)?;
+    let (mut named, mut devices, mut refused) = (Vec::new(), Vec::new(), Vec::new());
+    for (line, id, read) in rows {
+        match read {
+            Ok(device) => {
+                named.push((line, id));
+                devices.push(device);
+            }
+            Err(why) => refused.push((line, id, why)),
+        }
+    }
+    let is_whole = options.all_or_none;
+    let total = devices.len();
+    let outcomes = match is_whole && !refused.is_empty() {
+        true => vec![RowOutcome::NotDone; total],
+        false => tables::with(&options.on.node, async |registry| {
+            add_devices(registry, devices, options).await
+        })?,
+    };
+    let mut added = Vec::new();
+    let mut missed = 0;
+    for ((line, id), outcome) in named.into_iter().zip(outcomes) {
+        match outcome {
+            RowOutcome::Added(device) => added.push(device),
+            RowOutcome::Exists(why) | RowOutcome::Refused(why) | RowOutcome::LimitReached(why) => {
+                refused.push((line, id, why));
+            }
+            RowOutcome::NotDone => missed += 1,
+        }
+    }
+    refused.sort();
+    for (line, id, why) in &refused {
+        eprintln!("line {line}: {}: {}", printable(id), printable(why));
+    }
+    let done = match options.dry_run {
+        true => "would be added",
+        false => "added",
+    };
+    eprintln!(
+        "{} {done}, {} refused, {missed} not done",
+        added.len(),
+        refused.len()
+    );
+    if !options.dry_run && !added.is_empty() {
+        print_added(&added, options.on.json);
+        eprint!("{}", tables::tell_node(&options.on.node));
+    }
+    Ok(refused.len())
+}
+
+async fn add_devices(
+    registry: &mut Registry,
+    devices: Vec<NewDevice>,
+    options: &ImportOptions,
+) -> Result<Vec<RowOutcome>, RegistryError> {
+    let actor = Actor::local();
+    let team = tables::team_if_any(registry, options.of.team.as_deref()).await?;
+    let mut devices = devices;
+    for device in &mut devices {
+        device.team = device.team.take().or_else(|| team.clone());
+    }
+    if options.dry_run {
+        return registry.try_devices(&actor, devices).await;
+    }
+    if options.all_or_none {
+        return registry
+            .add_devices(&actor, devices, Import::AllOrNone)
+            .await;
+    }
+    let (total, is_watched) = (devices.len(), std::io::stderr().is_terminal());
+    let mut outcomes = Vec::with_capacity(total);
+    let mut left = devices.into_iter().peekable();
+    while left.peek().is_some() {
+        let some = left.by_ref().take(STEP).collect();
+        outcomes.extend(
+            registry
+                .add_devices(&actor, some, Import::EachByItself)
+                .await?,
+        );
+        if is_watched {
+            let (done, wide) = (outcomes.len(), 30);
+            let full = done * wide / total.max(1);
+            eprint!("\r[{:<wide$}] {done} of {total} rows", "#".repeat(full));
+        }
+    }
+    if is_watched && total > 0 {
+        eprintln!();
+    }
+    Ok(outcomes)
+}
+
+/// What was made up is shown here, and never again; with the user names, where one is not the id.
+fn print_added(added: &[AddedDevice], json: bool) {
+    let secret = |device: &AddedDevice| device.secret.as_ref().map(|one| one.text().to_owned());
+    if json {
+        let all = added.iter().map(|device| {
+            serde_json::json!({
+                "id": device.id, "user_name": device.user_name, "secret": secret(device),
+            })
+        });
+        println!("{}", serde_json::Value::Array(all.collect()));
+        return;
+    }
+    let is_named = added.iter().any(|device| device.user_name != device.id);
+    let width = if is_named { 3 } else { 2 };
+    let print_line = |fields: [&str; 3]| {
+        print!(
+            "{}",
+            csv::exact_line(fields.into_iter().take(width), LineEnd::Lf)
+        );
+    };
+    print_line(["id", "secret", "user_name"]);
+    for device in added {
+        let secret = secret(device).unwrap_or_default();
+        print_line([&device.id, &secret, &device.user_name]);
+    }
+}

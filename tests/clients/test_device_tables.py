@@ -1,0 +1,112 @@
+"""Devices as tables, as spreadsheets and scripts write and read them: what is exported is imported again
+as it was, by commands and by HTTP."""
+
+import csv
+import io
+import json
+import subprocess
+
+import pytest
+
+import martlet_process
+from test_access import publish
+from test_http_api import KEY, KEYS, ask
+from test_http_registry import DEADLINE_SECS, call
+from test_registry import Place
+
+# What people write into the fields of a device, and spreadsheets take for something else.
+ODD = {
+    "quotes": 'the "old" one',
+    "commas": "cellar, left, \"third\" door",
+    "lines": "first\nsecond\r\nthird",
+    "formula": "=HYPERLINK(\"http://x\")",
+    "marked": "'=1+1",
+    "negative": "-12 °C",
+    "apostrophe": "'tis",
+    "at": "@home",
+    "umlaut": "Prüfstand ☃",
+}
+
+
+@pytest.fixture
+def place(tmp_path):
+    return Place(tmp_path / "data")
+
+
+def exact(place, *arguments, given=b""):
+    """What a command prints, byte by byte: line ends count here."""
+    done = subprocess.run([martlet_process.binary(), *arguments, "--data-dir", str(place.path)], input=given,
+                          env=martlet_process.environment(), capture_output=True, timeout=DEADLINE_SECS)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def described(node):
+    items = call(node, "GET", "/api/v1/devices?limit=1000")["items"]
+    fields = ("name", "description", "location", "firmware_version", "tags", "status")
+    return {one["id"]: {field: one[field] for field in fields} for one in items}
+
+
+@pytest.fixture
+def filled(start_node):
+    """A node with odd devices."""
+    node = start_node(http=True, variables=KEYS)
+    for device, text in ODD.items():
+        name = text if "\n" not in text else device
+        call(node, "POST", "/api/v1/devices", {
+            "id": device, "name": name, "description": text, "location": text, "status": "maintenance",
+            "firmware_version": text, "tags": [name, "a;b", "c\\d", "e"]})
+    return node
+
+
+def test_what_commands_export_they_import_as_it_was(filled, start_node, place):
+    table = exact(Place(filled.data_dir), "device", "export")
+    other = start_node(http=True, variables=KEYS, data_dir=place.path)
+    said = exact(place, "device", "import", "-", given=table).decode()
+    assert described(other) == described(filled) and len(described(other)) == len(ODD)
+    assert [one["id"] for one in csv.DictReader(io.StringIO(said))] == sorted(ODD)
+    assert exact(place, "device", "export") == table
+
+
+def test_what_is_exported_by_http_is_imported_as_it_was(filled, start_node):
+    table = ask(filled, "/api/v1/devices/export", headers={"X-API-Key": KEY})[2]
+    rows = list(csv.DictReader(io.StringIO(table.decode(), newline="")))
+    assert not any(field.startswith(("=", "+", "-", "@")) for row in rows for field in row.values())
+    other = start_node(http=True, variables=KEYS)
+    done = call(other, "POST", "/api/v1/devices/import", table, kind="text/csv")
+    assert done["refused"] == 0, done
+    assert described(other) == described(filled)
+    assert ask(other, "/api/v1/devices/export", headers={"X-API-Key": KEY})[2] == table
+
+
+@pytest.mark.parametrize("end", ("\n", "\r\n", "\r"), ids=("LF", "CRLF", "CR"))
+@pytest.mark.parametrize("mark", ("", "\ufeff"), ids=("", "BOM"))
+@pytest.mark.parametrize("quoted", (False, True), ids=("bare", "quoted"))
+def test_a_table_of_a_spreadsheet_is_read(start_node, tmp_path, end, mark, quoted):
+    rows = [["id", "name", "type"], ["pump", "Pump, big" if quoted else "Pump", "device"], ["valve", "", ""], ["", "", ""]]
+    field = (lambda text: f'"{text}"') if quoted else (lambda text: text)
+    text = mark + "".join(",".join(map(field, row)) + end for row in rows)
+    node = start_node(http=True, variables=KEYS)
+    place = Place(node.data_dir)
+    table = tmp_path / "devices.csv"
+    table.write_bytes(text.encode())
+    said = exact(place, "device", "import", str(table)).decode()
+    # As a shell reads it: a line ends with LF alone.
+    lines = said.split("\n")
+    assert lines[0] == "id,secret" and "\r" not in said
+    secrets = dict(line.split(",") for line in lines[1:] if line)
+    assert sorted(secrets) == ["pump", "valve"]
+    for device, secret in secrets.items():
+        assert publish(node, f"d/{device}/x", "-i", device, "-u", device, "-P", secret)[0] == 0
+    names = {one["id"]: one["name"] for one in json.loads(place.run("device", "ls", "--json"))["devices"]}
+    assert names == {"pump": rows[1][1], "valve": "valve"}
+    for device in names:
+        place.run("device", "rm", device, "--purge")
+    done = call(node, "POST", "/api/v1/devices/import", text.encode(), kind="text/csv; charset=utf-8")
+    assert (done["added"], done["refused"]) == (2, 0) and [row["row"] for row in done["rows"]] == [2, 3]
+
+
+def test_what_is_no_table_of_devices_is_told(place):
+    semicolons = place.run("device", "import", "-", given="id;name\npump;Pump\n", code=1)
+    assert "with a comma between them" in semicolons
+    assert "line 2" in place.run("device", "import", "-", given='id,name\npump,"Pump\n', code=1)

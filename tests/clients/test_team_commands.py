@@ -1,0 +1,204 @@
+"""Commands about devices, users, clients and topics of a team, and what is deleted and comes back."""
+
+import json
+
+import pytest
+
+from paho_client import Client
+from test_access import publish
+from test_registry import Place, device, martlet
+
+
+@pytest.fixture
+def place(tmp_path):
+    return Place(tmp_path / "data")
+
+
+@pytest.fixture
+def start(start_node, place):
+    return lambda **options: start_node(data_dir=place.path, **options)
+
+
+def shown(place, *arguments):
+    return json.loads(place.run(*arguments, "--json"))
+
+
+def ids(place, *options):
+    return [one["user_name"] for one in shown(place, "device", "ls", *options)["devices"]]
+
+
+def is_in(node, name, secret):
+    return publish(node, f"d/{name}/x", "-i", name, "-u", name, "-P", secret)[0] == 0
+
+
+def test_a_deleted_device_is_gone_at_once_and_comes_back_as_it_was(start, place):
+    secret = place.device("d1", "--name", "Pump of the cellar")
+    node = start()
+    with device(node, "d1", secret) as connected:
+        said = place.run("device", "rm", "d1")
+        connected.wait_for_end()
+    assert "martlet device restore d1" in said and "martlet device rm --purge d1" in said
+    assert not is_in(node, "d1", secret)
+    assert ids(place) == [] and ids(place, "--deleted") == ["d1"]
+    for command in (["show"], ["rotate"], ["set", "--name=x"], ["rm"]):
+        assert "there is no device d1" in place.run("device", *command, "d1", code=1)
+    assert "martlet device restore d1" in place.run("device", "add", "d1", code=1), "its id stays taken"
+    assert shown(place, "device", "restore", "d1")["name"] == "Pump of the cellar"
+    assert is_in(node, "d1", secret) and ids(place, "--deleted") == []
+    assert "no device d1" in place.run("device", "restore", "d1", code=1)
+
+
+@pytest.mark.parametrize("deleted", (False, True), ids=("there", "deleted"))
+def test_what_is_purged_is_gone_for_good_and_its_id_is_free(place, deleted):
+    place.device("d1")
+    if deleted:
+        place.run("device", "rm", "d1")
+    assert "for good" in place.run("device", "rm", "d1", "--purge", "--yes")
+    assert ids(place) == ids(place, "--deleted") == []
+    assert "no device d1" in place.run("device", "restore", "d1", code=1)
+    place.device("d1")
+    place.run("device", "rm", "d1", "--yes", code=2)
+
+
+def test_a_deleted_user_comes_back_with_the_password_or_is_purged(start, place):
+    place.user("bob")
+    place.user("alice")
+    node = start()
+
+    def may():
+        return publish(node, "t", "-u", "alice", "-P", "secret")[0] == 0
+
+    def names(*options):
+        return [one["name"] for one in shown(place, "user", "ls", *options)["users"]]
+
+    assert may() and "martlet user restore alice" in place.run("user", "rm", "alice")
+    assert not may() and names() == ["bob"] and names("--deleted") == ["alice"]
+    again = martlet("user", "add", "alice", "--data-dir", place.path, given="other\n", code=1)
+    assert "martlet user restore alice" in again
+    place.run("user", "restore", "alice")
+    assert may() and names() == ["alice", "bob"]
+    place.run("user", "rm", "alice", "--purge", "--yes")
+    assert not may() and names("--deleted") == []
+    place.user("alice", password="another one")
+    assert not may()
+
+
+def test_commands_reach_the_devices_of_one_team_and_leave_those_of_others(start, place):
+    for team in ("north", "south"):
+        place.run("team", "add", team, "--own-tenant")
+    common = shown(place, "device", "add", "pump")
+    made = {team: shown(place, "device", "add", "pump", "--team", team) for team in ("north", "south")}
+    assert common["user_name"] == "pump" and made["north"]["user_name"] == "pump@north"
+    assert "-u pump@north " in made["north"]["try"]
+    assert sorted(ids(place)) == ["pump", "pump@north", "pump@south"]
+    assert ids(place, "--team", "north") == ["pump@north"]
+    north = {one["name"]: one["id"] for one in shown(place, "team", "ls")["teams"]}["north"]
+    assert shown(place, "device", "show", "pump", "--team", north)["team"] == north
+    node = start()
+
+    def is_in(user_name, secret):
+        return publish(node, "d/pump/x", "-i", "pump", "-u", user_name, "-P", secret)[0] == 0
+
+    def all_in():
+        all_of = {"common": common, **made}
+        return {team for team, one in all_of.items() if is_in(one["user_name"], one["secret"])}
+
+    everybody = {"common", "north", "south"}
+    assert all_in() == everybody
+    with device(node, "pump@north", made["north"]["secret"], client_id="pump") as ended, \
+            device(node, "pump@south", made["south"]["secret"], client_id="pump") as stays:
+        place.run("device", "set", "pump", "--team", "north", "--status", "inactive")
+        ended.wait_for_end()
+        stays.publish("d/pump/x", "1", qos=1)
+    assert all_in() == everybody - {"north"}
+    place.run("device", "set", "pump", "--team", "north", "--status", "active")
+    made["north"] |= shown(place, "device", "rotate", "pump", "--team", "north", "--now")
+    assert all_in() == everybody
+    said = place.run("device", "rm", "pump", "--team", "south")
+    assert "martlet device restore --team=south pump" in said
+    assert all_in() == everybody - {"south"} and ids(place, "--deleted") == ["pump@south"]
+    assert "no device pump" in place.run("device", "restore", "pump", "--team", "north", code=1)
+    place.run("device", "restore", "pump", "--team", "south")
+    place.run("device", "rm", "pump", "--team", "north", "--purge", "--yes")
+    assert all_in() == everybody - {"north"} and ids(place, "--deleted") == []
+    assert "there is no team nowhere" in place.run("device", "ls", "--team", "nowhere", code=1)
+
+
+def test_what_a_team_has_moves_by_a_table_and_its_groups_take_its_devices(place):
+    place.run("team", "add", "north", "--own-tenant")
+    place.device("pump")
+    place.run("device", "import", "-", "--team", "north", given="id,name\npump,Pump\nmeter,Meter\n")
+    assert sorted(ids(place, "--team", "north")) == ["meter@north", "pump@north"]
+    place.run("group", "create", "site", "--team", "north")
+    place.run("group", "add", "site", "pump")
+    assert shown(place, "device", "show", "pump", "--team", "north")["groups"]
+    assert not shown(place, "device", "show", "pump")["groups"]
+    table = place.run("device", "export", "--team", "north")
+    for one in ("pump", "meter"):
+        place.run("device", "rm", one, "--team", "north", "--purge")
+    place.run("device", "import", "-", given=table)
+    assert sorted(ids(place, "--team", "north")) == ["meter@north", "pump@north"]
+
+
+def test_clients_sessions_and_retained_messages_of_a_team(start, place):
+    place.run("team", "add", "north", "--own-tenant")
+    north = shown(place, "device", "add", "pump", "--team", "north")
+    common = shown(place, "device", "add", "pump")
+    node = start()
+    with device(node, "pump@north", north["secret"], client_id="pump") as of_north, \
+            device(node, "pump", common["secret"]) as of_all:
+        of_north.subscribe("d/pump/#", 1)
+        of_north.publish("d/pump/kept", "north", qos=1, retain=True)
+        of_all.publish("d/pump/kept", "all", qos=1, retain=True)
+        of_team = ("--team", "north")
+        listed = shown(place, "client", "ls", *of_team)
+        assert [one["client_id"] for one in listed] == ["pump"]
+        found = shown(place, "client", "show", "pump", *of_team)
+        assert len(found["subscriptions"]) == 1
+        assert shown(place, "client", "show", "pump")["subscriptions"] == []
+        filters = [one["filter"] for one in shown(place, "client", "subscriptions", *of_team)]
+        assert filters == ["d/pump/#"] and shown(place, "client", "subscriptions") == []
+        assert place.run("retained", "get", "d/pump/kept", *of_team) == "north"
+        assert place.run("retained", "get", "d/pump/kept") == "all"
+        assert "1 retained" in place.run("retained", "rm", "#", *of_team)
+        assert shown(place, "retained", "ls", *of_team) == []
+        assert len(shown(place, "retained", "ls")) == 1
+        place.run("client", "kick", "pump", *of_team)
+        of_north.wait_for_end()
+        of_all.publish("d/pump/x", "1", qos=1)
+    for command in (["client", "ls"], ["retained", "ls"], ["session", "rm", "pump"]):
+        assert "no team" in place.run(*command, "--team", "nowhere", code=1)
+
+
+def test_a_user_of_a_team_is_in_its_tenant(start, place):
+    place.run("team", "add", "north", "--own-tenant")
+    place.user("ann", "--team", "north")
+    place.user("bob")
+    node = start()
+    with Client(node, "a").credentials("ann", "secret") as ann, \
+            Client(node, "b").credentials("bob", "secret") as bob:
+        bob.subscribe("t", 1)
+        ann.publish("t", "of north", qos=1)
+        bob.publish("t", "of all", qos=1)
+        assert bob.receive().payload == b"of all"
+    place.run("user", "set", "bob", "--team", "north")
+    teams = {one["name"]: one["team"] for one in shown(place, "user", "ls")["users"]}
+    assert teams["ann"] == teams["bob"] != ""
+    place.run("user", "set", "bob", "--team", "")
+    teams = {one["name"]: one["team"] for one in shown(place, "user", "ls")["users"]}
+    assert teams["bob"] == ""
+
+
+def test_a_deleted_team_comes_back_with_its_devices(start, place):
+    made = shown(place, "team", "add", "north", "--own-tenant")
+    north = shown(place, "device", "add", "pump", "--team", "north")
+    node = start()
+
+    def is_in():
+        return publish(node, "d/pump/x", "-i", "pump", "-u", "pump@north", "-P", north["secret"])[0] == 0
+
+    assert is_in() and made["id"] in place.run("team", "rm", "north")
+    assert not is_in() and shown(place, "team", "ls")["teams"] == []
+    assert [one["name"] for one in shown(place, "team", "ls", "--deleted")["teams"]] == ["north"]
+    place.run("team", "restore", made["id"])
+    assert is_in()
