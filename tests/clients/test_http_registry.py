@@ -259,6 +259,40 @@ def test_commands_do_not_look_in_a_file_where_the_node_has_a_database(start_node
     assert command("device", "ls") == (0, "")
 
 
+def test_commands_find_the_tables_of_a_node_from_wherever_they_are_called(tmp_path):
+    """A file of another name, a data directory that is given as a relative path, and a link to it."""
+    (tmp_path / "link").symlink_to("data")
+
+    def start(*arguments, where=tmp_path, **options):
+        return subprocess.Popen([martlet_process.binary(), *arguments], cwd=where, text=True, stdin=subprocess.DEVNULL,
+                                env={**martlet_process.environment(), **options}, stdout=subprocess.PIPE,
+                                stderr=subprocess.STDOUT)
+
+    def command(*arguments, **options):
+        done = start(*arguments, **options)
+        return done.communicate(timeout=DEADLINE_SECS)[0], done.returncode
+
+    other = {"MARTLET_REGISTRY__URL": "other.db"}
+    node = start("serve", "--data-dir", "data", "--listen", "mqtt://127.0.0.1:0", "--http", "off", **other)
+    try:
+        deadline = time.monotonic() + DEADLINE_SECS
+        while command("status", "--data-dir", "data")[1]:
+            assert time.monotonic() < deadline
+        for number, (data_dir, where) in enumerate(((tmp_path / "data", "/"), ("data", tmp_path),
+                                                    (tmp_path / "link", "/"), (".", tmp_path / "data"))):
+            said, code = command("device", "add", f"d{number}", "--data-dir", data_dir, where=where, **other)
+            assert code == 0 and "The running node has read it." in said, said
+            said, code = command("device", "ls", "--data-dir", data_dir, where=where)
+            assert code == 1 and "other.db" in said, said
+    finally:
+        node.terminate()
+        node.communicate(timeout=DEADLINE_SECS)
+    said, code = command("device", "ls", "--data-dir", tmp_path / "link", where="/", **other)
+    assert code == 0 and said.count("\n") == 4, said
+    said, code = command("device", "ls", "--data-dir", "data")
+    assert code == 1 and "other.db" in said, said
+
+
 def test_twenty_thousand_devices_come_by_two_requests(node):
     """`-s` shows how fast."""
     took = 0

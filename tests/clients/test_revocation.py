@@ -7,6 +7,7 @@ import os
 import socket
 import sqlite3
 import struct
+import subprocess
 import threading
 import time
 
@@ -15,6 +16,7 @@ import pytest
 import martlet_process
 from test_access import until
 from test_hook import HookServer
+from test_http_api import ask
 
 DEADLINE_SECS = 10
 TRIES = 100
@@ -246,3 +248,72 @@ def test_among_a_hundred_thousand_devices_one_that_is_disabled_is_ended_as_soon(
     # And comes again when it may.
     martlet("device", "set", "d2", "--status", "active")
     Device(node, "d2", password=secrets[2])
+
+
+# What takes a credential back at the command line, beside the node that runs.
+WAYS = {
+    "device rm": ["device", "rm", "{}"],
+    "device rm --purge": ["device", "rm", "{}", "--purge", "--yes"],
+    "device set": ["device", "set", "{}", "--status", "maintenance"],
+    "device rotate": ["device", "rotate", "{}", "--now"],
+    "ban add": ["ban", "add", "client-id", "{}"],
+    "user rm": ["user", "rm", "{}"],
+    "user rm --purge": ["user", "rm", "{}", "--purge", "--yes"],
+    "user set": ["user", "set", "{}", "--disable"],
+    "user passwd": ["user", "passwd", "{}", "--generate"],
+    "team rm": ["team", "rm", "team-{}"],
+}
+
+
+def test_who_is_taken_back_by_a_command_is_out_when_it_has_ended(start_node, tmp_path, variables):
+    """With the tables in a file, which the command writes beside the node, and in PostgreSQL."""
+    data, tries = tmp_path / "data", 3
+    environment = {**martlet_process.environment(), **variables}
+
+    def martlet(*arguments, given=""):
+        done = subprocess.run([martlet_process.binary(), *arguments, "--data-dir", str(data)], text=True, input=given,
+                              env=environment, capture_output=True, timeout=DEADLINE_SECS)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    node = start_node(data_dir=data, variables=variables)
+    martlet("user", "add", "pulse", given=f"{PASSWORD}\n")
+    pulse, took = Pulse(node, "pulse"), {}
+    for way, command in WAYS.items():
+        for number in range(tries):
+            name = f"{way.replace(' ', '-')}-{number}"
+            secret, of_team = PASSWORD, []
+            if way == "team rm":
+                martlet("team", "add", f"team-{name}")
+                of_team = ["--team", f"team-{name}"]
+            if way.startswith("user"):
+                martlet("user", "add", name, given=f"{PASSWORD}\n")
+            else:
+                secret = json.loads(martlet("device", "add", name, *of_team, "--json"))["secret"]
+            device = Device(node, name, password=secret)
+            pulse.beat()
+            said = martlet(*(word.format(name) for word in command))
+            answered = time.time_ns()
+            assert "The running node has read it." in said, said
+            took.setdefault(way, []).append((device.wait_for_end() - answered) / 1e6)
+            again = Device(node, name, expected=None, password=secret)
+            again.ended.wait(DEADLINE_SECS)
+            assert again.got[:1] == b"\x20" and again.got[3] >= 0x80, f"{way}: it comes again"
+    print("\n" + json.dumps({way: [round(one, 1) for one in of_way] for way, of_way in took.items()}))
+    late = pulse.beyond([one for of_way in took.values() for one in of_way], LIMIT_SECS * 1000)
+    assert not late, f"too late: {late}"
+
+
+def test_a_key_is_good_no_more_when_the_command_has_ended(start_node, tmp_path):
+    node = start_node(data_dir=tmp_path / "data", http=True)
+
+    def martlet(*arguments):
+        done = martlet_process.run(*arguments, "--data-dir", node.data_dir)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    key = json.loads(martlet("key", "add", "app", "--scope", "viewer", "--json"))
+    headers = {"X-API-Key": key["key"]}
+    assert ask(node, "/api/v1/devices", headers=headers)[0] == 200
+    martlet("key", "rm", key["id"])
+    assert ask(node, "/api/v1/devices", headers=headers)[0] == 401

@@ -56,13 +56,19 @@ fn expect_same(node: &NodeOptions, location: &Location) -> anyhow::Result<bool> 
         }
     };
     match of_node {
-        Some(of_node) if of_node != own => anyhow::bail!(
+        Some(of_node) if !is_same(&of_node, &own) => anyhow::bail!(
             "the node {which} has its users and devices in {of_node}, and this command would look \
              in {own}: give it the node's configuration with -c FILE, or MARTLET_REGISTRY__URL\
              {or_else}"
         ),
         _ => Ok(keeps_scram),
     }
+}
+
+/// One place, or one file by two paths.
+fn is_same(one: &str, other: &str) -> bool {
+    let found = |path: &str| Path::new(path).canonicalize().ok();
+    one == other || found(one).is_some_and(|one| found(other) == Some(one))
 }
 
 /// Where the tables of a node are, as people are told.

@@ -21,7 +21,7 @@ const FILE_SCHEMES: &[&str] = &["sqlite://", "sqlite3://", "sqlite:", "file:"];
 pub(crate) fn location(effective: &Effective) -> Result<Location, ConfigError> {
     let url = effective.secret("registry.url").trim();
     if url.is_empty() {
-        return Ok(data_dir(effective)?.join(FILE).into());
+        return Ok(file_in(&data_dir(effective)?, FILE));
     }
     // It may hold a password, and is not shown.
     let unusable = |why: &str| {
@@ -40,8 +40,13 @@ pub(crate) fn location(effective: &Effective) -> Result<Location, ConfigError> {
             "expected postgres://USER:PASSWORD@HOST/DATABASE, or the path of a file of SQLite";
         return Err(unusable(why));
     }
-    // Found from wherever the node or a command is started.
-    Ok(data_dir(effective)?.join(path).into())
+    Ok(file_in(&data_dir(effective)?, path))
+}
+
+/// Found from wherever the node or a command is started, and told so that it is the same there.
+fn file_in(data_dir: &Path, name: &str) -> Location {
+    let path = data_dir.join(name);
+    std::path::absolute(&path).unwrap_or(path).into()
 }
 
 /// How they are kept.
@@ -66,7 +71,7 @@ const ELSEWHERE: &str = "registry";
 /// The disk does not take it.
 pub(crate) fn note(data_dir: &Path, location: &Location) -> io::Result<()> {
     let path = data_dir.join(ELSEWHERE);
-    if *location == Location::from(data_dir.join(FILE)) {
+    if *location == file_in(data_dir, FILE) {
         return match std::fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
