@@ -16,7 +16,7 @@ import pytest
 
 import martlet_process
 from conftest import need
-from paho_client import Client
+from paho_client import Client, properties
 from test_access import mosquitto_passwd, publish, until
 from test_http_api import KEY, KEYS, ask
 from test_jwt import Signer
@@ -606,3 +606,76 @@ def test_names_do_nothing_to_a_terminal(place):
         said = place.run("user", *command)
         assert "\u202e" not in said and "\\u{202e}" in said, said
     assert "\u202e" not in place.run("user", "rm", name, code=1)
+
+
+def come(node, name, secret, **more):
+    """A client with a session that stays."""
+    return device(node, name, secret, clean=False, properties=properties("CONNECT", SessionExpiryInterval=3600), **more)
+
+
+@pytest.mark.parametrize("runs", [True, False], ids=["running", "stopped"])
+@pytest.mark.parametrize("kind", ["device", "user"])
+def test_who_has_a_name_next_finds_nothing_of_who_had_it(start, place, kind, runs):
+    """Neither a session nor what waited in it, whether the node ran when the name was given away or not."""
+    add = {"device": place.device, "user": lambda name: (place.user(name), "secret")[1]}[kind]
+    secret, topic = add("d1"), "d/d1/t" if kind == "device" else "t"
+    place.user("writer", "--role", "administrator")
+    node = start()
+    with come(node, "d1", secret) as client:
+        client.subscribe(topic, qos=1)
+    with come(node, "d1", secret) as client:
+        assert client.session_present, "it is there as long as the name is theirs"
+    assert publish(node, topic, "-q", "1", "-u", "writer", "-P", "secret")[0] == 0
+    if not runs:
+        node.terminate()
+        node.wait()
+    place.run(kind, "rm", "d1", "--purge")
+    secret = add("d1")
+    if not runs:
+        node = start()
+    with come(node, "d1", secret) as client:
+        assert not client.session_present
+        client.subscribe("d/d1/own", qos=1)
+        client.publish("d/d1/own", "1", qos=1)
+        assert client.messages.get(timeout=DEADLINE_SECS).topic == "d/d1/own"
+
+
+def test_tables_that_are_gone_are_missed_and_end_nobody(start, place, tmp_path):
+    """None is made in their place, or everybody would be a stranger and their sessions end."""
+    secret = place.device("d1")
+    node = start(http=True, variables=KEYS)
+    listed = lambda: ask(node, "/api/v1/devices", headers={"X-API-Key": KEY})[0]
+    health = lambda: martlet_process.run("health", "--data-dir", str(place.path)).stdout
+    with come(node, "d1", secret) as client:
+        client.subscribe("d/d1/t", qos=1)
+        assert listed() == 200
+        for file in place.path.glob("martlet.db*"):
+            file.rename(tmp_path / file.name)
+        until(lambda: "martlet.db is gone" in health(), "a warning")
+        status, _, answer = ask(node, "/api/v1/devices", headers={"X-API-Key": KEY})
+        assert status == 503 and "martlet health" in answer.decode()
+        status = ask(node, "/api/v1/devices", "POST", {"X-API-Key": KEY, "Content-Type": "application/json"},
+                     b'{"id": "d2"}')[0]
+        assert status == 503 and not (place.path / "martlet.db").exists()
+        client.publish("d/d1/t", "1", qos=1)
+        # Another file with others in it is not theirs either.
+        other = Place(tmp_path / "other")
+        other.device("d9")
+        (tmp_path / "other" / "martlet.db").rename(place.path / "martlet.db")
+        until(lambda: "another database" in health(), "a warning")
+        assert listed() == 503
+        (place.path / "martlet.db").unlink()
+        for file in tmp_path.glob("martlet.db*"):
+            file.rename(place.path / file.name)
+        until(lambda: listed() == 200, "the tables")
+        until(lambda: "martlet.db" not in health(), "no warning any more")
+    with come(node, "d1", secret) as client:
+        assert client.session_present
+
+
+def test_a_node_whose_administrator_went_is_open_to_nobody(start, place):
+    place.user("root", "--role", "administrator")
+    place.run("user", "set", "root", "--role", "user", "--api-role", "none")
+    node = start(http=True)
+    status, _, answer = ask(node, "/api/v1/devices", "POST", {"Content-Type": "application/json"}, b'{"id": "d1"}')
+    assert status == 401, answer

@@ -52,6 +52,9 @@ pub(super) struct Reload {
     seen: Vec<Option<Look>>,
     /// When they were last read, or tried.
     tried: SystemTime,
+    /// The last time that everything was read the tables were gone, or others: once they are back
+    /// everything is read again.
+    were_tables_lost: bool,
 }
 
 /// Who was in the tables and is not any more, by tenant and name.
@@ -125,6 +128,7 @@ impl Reload {
             http_urls,
             seen: Vec::new(),
             tried: SystemTime::now(),
+            were_tables_lost: false,
         };
         reload.seen = reload.look();
         reload
@@ -174,6 +178,7 @@ impl Reload {
     /// Reads files again.
     pub(super) async fn run(&mut self, of: ReloadOf, why: &str) -> Result<Reloaded, String> {
         if of == ReloadOf::Tables
+            && !self.were_tables_lost
             && let Some(done) = self.run_tables(why).await
         {
             return done;
@@ -328,13 +333,15 @@ impl Reload {
         if node.tables.location != *self.tables.location() {
             return Err("registry.url has changed; that needs a restart".to_owned());
         }
+        let lost = self.tables_lost(node.policy.as_ref());
+        self.were_tables_lost = lost.is_some();
+        if let Some(why) = lost {
+            return Err(why.to_string());
+        }
         if self.is_asking() && node.policy.is_none() {
             return Err(
                 "clients would no longer have to say who they are; that needs a restart".to_owned(),
             );
-        }
-        if let Some(why) = self.tables_lost(node.policy.as_ref()) {
-            return Err(why.to_string());
         }
         if let Some(lost) = effective.lost_protection(&self.held) {
             return Err(format!(
