@@ -135,6 +135,26 @@ impl Registry {
         found.map_err(|fault| fault.at(self.place()))
     }
 
+    /// A group by its id, or else by its name, where that is one group's alone.
+    ///
+    /// # Errors
+    /// There is none, or there are several.
+    pub async fn group_named(&mut self, scope: &Scope, text: &str) -> Result<Group, RegistryError> {
+        let missing = match self.group(scope, text).await {
+            Err(RegistryError::NotFound(why)) => why,
+            found => return found,
+        };
+        let all = self.groups(scope).await?;
+        let mut named = all.into_iter().filter(|group| group.name == text);
+        match (named.next(), named.next()) {
+            (Some(group), None) => Ok(group),
+            (None, _) => Err(RegistryError::NotFound(missing)),
+            (Some(_), Some(_)) => Err(RegistryError::NotFound(format!(
+                "several groups have the name {text}: name one by its id"
+            ))),
+        }
+    }
+
     /// Has devices be in a group, beside those that are. The answer is how many were not before.
     ///
     /// # Errors

@@ -168,6 +168,25 @@ impl Registry {
         found.map_err(|fault| fault.at(self.place()))
     }
 
+    /// A team by its id, or else by its name.
+    ///
+    /// # Errors
+    /// There is none.
+    pub async fn team_named(&mut self, scope: &Scope, text: &str) -> Result<Team, RegistryError> {
+        let on = self.connected().await?;
+        let read = async {
+            let sql = "SELECT * FROM teams WHERE (id = $1 OR name = $1) AND deleted_ms = 0";
+            let rows = sqlx::query(sql).bind(clean(text)).fetch_all(on).await?;
+            let mut teams = rows.iter().map(read_team).collect::<Result<Vec<_>, _>>()?;
+            teams.retain(|team| scope.sees(&team.id));
+            teams.sort_by_key(|team| team.id != text);
+            let missing = || RegistryError::NotFound(format!("there is no team {text}"));
+            Ok(teams.into_iter().next().ok_or_else(missing)?)
+        };
+        let read: Result<_, Fault> = read.await;
+        read.map_err(|fault| fault.at(self.place()))
+    }
+
     /// Who is in a team, by name.
     ///
     /// # Errors

@@ -5,10 +5,10 @@ use axum::http::request::Parts;
 use martlet_broker::TenantId;
 use martlet_control::principal::Principal;
 use martlet_control::principal::Scopes;
-use martlet_control::tables::by_what;
-use martlet_registry::{Actor, Scope};
+use martlet_control::tables::{TablesError, by_what};
+use martlet_registry::{Actor, RegistryError, Scope};
 
-use crate::api::Connection;
+use crate::api::{Api, Connection};
 use crate::frame::RequestId;
 use crate::problem::{Problem, ProblemKind};
 
@@ -51,25 +51,36 @@ impl Asking {
         }
     }
 
-    /// The same, who looks at one team only.
+    /// The same, who looks at one team only, by its id or name.
     ///
     /// # Errors
-    /// They do not see everybody's, and that is not theirs; or it is the id of no team.
-    pub(crate) fn within(mut self, team: Option<&str>) -> Result<Self, Problem> {
-        let Some(team) = team else {
-            return Ok(self);
-        };
-        if team.is_empty() || team.contains(char::is_control) {
-            let problem = Problem::bad_request(format!("{team:?} is the id of no team"));
-            return Err(problem.of_parameter("team", "no team"));
+    /// They do not see everybody's, and that is not theirs; or there is no such team.
+    pub(crate) async fn within(mut self, api: &Api, team: Option<&str>) -> Result<Self, Problem> {
+        if let Some(team) = team {
+            self.actor.scope = Scope::Team(self.team_id(api, team).await?);
         }
-        if let Scope::Team(own) = &self.actor.scope
-            && own != team
-        {
-            return Err(Problem::sees_alone(own));
-        }
-        self.actor.scope = Scope::Team(team.to_owned());
         Ok(self)
+    }
+
+    /// The id of a team that the query names by id or name.
+    ///
+    /// # Errors
+    /// There is none, or it is another than the one that they see.
+    pub(crate) async fn team_id(&self, api: &Api, team: &str) -> Result<String, Problem> {
+        let (scope, text) = (self.scope(), team.to_owned());
+        let found = api.tables()?.read(move |registry| {
+            Box::pin(async move { registry.team_named(&scope, &text).await })
+        });
+        match (found.await, &self.actor.scope) {
+            (Ok(found), _) => Ok(found.id),
+            (Err(TablesError::Registry(RegistryError::NotFound(_))), Scope::Team(own)) => {
+                Err(Problem::sees_alone(own))
+            }
+            (Err(TablesError::Registry(RegistryError::NotFound(why))), Scope::All) => {
+                Err(Problem::of_query("team", why))
+            }
+            (Err(error), _) => Err(error.into()),
+        }
     }
 
     /// Nobody gives more than they have.

@@ -365,7 +365,7 @@ pub(crate) async fn export(
             return Err(Problem::bad_request(detail.clone()).of_parameter("format", detail));
         }
     };
-    let (scope, filter) = (asking.scope(), wanted.filter()?);
+    let (scope, filter) = (asking.scope(), wanted.filter(&api, &asking).await?);
     let mut all: Vec<DeviceView> = Vec::new();
     let mut cursor = None;
     loop {

@@ -63,7 +63,7 @@ pub(crate) async fn list(
     PathOf(id): PathOf<String>,
     QueryOf(of): QueryOf<OfTeam>,
 ) -> Result<axum::Json<Settings>, Problem> {
-    let scope = asking.within(of.team.as_deref())?.scope();
+    let scope = asking.within(&api, of.team.as_deref()).await?.scope();
     let found = api.tables()?.read(move |registry| {
         Box::pin(async move { registry.configuration(&scope, DeviceRef::Id(&id)).await })
     });
@@ -107,7 +107,7 @@ pub(crate) async fn set(
         None => DataType::ALL[0],
         Some(text) => word("/data_type", text, DataType::from_word, &known)?,
     };
-    let actor = asking.within(of.team.as_deref())?.actor;
+    let actor = asking.within(&api, of.team.as_deref()).await?.actor;
     let is_active = body.is_active.unwrap_or(true);
     let set = api.tables()?.change(move |registry| {
         Box::pin(async move {
@@ -142,7 +142,7 @@ pub(crate) async fn remove(
     PathOf((id, key)): PathOf<(String, String)>,
     QueryOf(of): QueryOf<OfTeam>,
 ) -> Result<StatusCode, Problem> {
-    let actor = asking.within(of.team.as_deref())?.actor;
+    let actor = asking.within(&api, of.team.as_deref()).await?.actor;
     let removed = api.tables()?.change(move |registry| {
         Box::pin(async move {
             registry

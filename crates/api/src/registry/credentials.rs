@@ -73,7 +73,7 @@ pub(crate) async fn list(
     PathOf(id): PathOf<String>,
     QueryOf(of): QueryOf<OfTeam>,
 ) -> Result<axum::Json<Credentials>, Problem> {
-    let scope = asking.within(of.team.as_deref())?.scope();
+    let scope = asking.within(&api, of.team.as_deref()).await?.scope();
     let found = api.tables()?.read(move |registry| {
         Box::pin(async move { registry.credentials(&scope, DeviceRef::Id(&id)).await })
     });
@@ -151,7 +151,7 @@ pub(crate) async fn add(
         }
     };
     let expires_ms = time("/expires_at", body.expires_at.as_deref())?;
-    let actor = asking.within(of.team.as_deref())?.actor;
+    let actor = asking.within(&api, of.team.as_deref()).await?.actor;
     let added = api.tables()?.change(move |registry| {
         Box::pin(async move {
             registry
@@ -212,7 +212,7 @@ pub(crate) async fn rotate(
         return Err(problem.of_field("/grace_secs", detail));
     }
     let grace = Duration::from_secs(body.grace_secs);
-    let actor = asking.within(of.team.as_deref())?.actor;
+    let actor = asking.within(&api, of.team.as_deref()).await?.actor;
     let device = id.clone();
     let rotated = api.tables()?.change(move |registry| {
         Box::pin(async move {
@@ -244,7 +244,7 @@ pub(crate) async fn revoke(
     PathOf((id, credential)): PathOf<(String, String)>,
     QueryOf(of): QueryOf<OfTeam>,
 ) -> Result<StatusCode, Problem> {
-    let actor = asking.within(of.team.as_deref())?.actor;
+    let actor = asking.within(&api, of.team.as_deref()).await?.actor;
     let revoked = api.tables()?.change(move |registry| {
         Box::pin(async move {
             registry

@@ -5,9 +5,10 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use martlet_broker::TenantId;
 use martlet_control::presence::ClientPresence;
+use martlet_control::tables::TablesError;
 use martlet_registry::{
     DEVICE_TYPE, Device, DeviceChange, DeviceFilter, DeviceOrder, DeviceRef, DeviceSecret,
-    NewDevice, Secret, Status,
+    NewDevice, Owner, RegistryError, Secret, Status,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -169,9 +170,9 @@ pub(crate) struct Wanted {
     status: Option<String>,
     /// With this tag.
     tag: Option<String>,
-    /// In the group of this id.
+    /// In this group, by id, or by a name that is one group's alone.
     group: Option<String>,
-    /// Of the team of this id.
+    /// Of this team, by id or name; empty: of none.
     team: Option<String>,
     /// Whose owner this is.
     owner: Option<String>,
@@ -186,15 +187,29 @@ pub(crate) struct Wanted {
 }
 
 impl Wanted {
-    pub(super) fn filter(&self) -> Result<DeviceFilter, Problem> {
+    /// What is asked for; a team and a group may stand there by their names.
+    pub(super) async fn filter(&self, api: &Api, asking: &Asking) -> Result<DeviceFilter, Problem> {
         let status = self.status.as_deref();
+        let team = match &self.team {
+            None => None,
+            // Those of no team.
+            Some(none) if none.is_empty() => Some(String::new()),
+            Some(team) => Some(asking.team_id(api, team).await?),
+        };
+        if let Some(device_type) = &self.device_type {
+            expect_type(api, device_type).await?;
+        }
+        let group = match &self.group {
+            None => None,
+            Some(group) => Some(group_id(api, asking, group).await?),
+        };
         let status = status.map(|text| word_of_query("status", text, Status::from_word, STATUSES));
         Ok(DeviceFilter {
             device_type: self.device_type.clone(),
             status: status.transpose()?,
             tag: self.tag.clone(),
-            group: self.group.clone(),
-            team: self.team.clone(),
+            group,
+            team,
             owner: self.owner.clone(),
             text: self.q.clone(),
             online: self.online,
@@ -227,6 +242,38 @@ impl Wanted {
     }
 }
 
+/// A type that nobody has heard of is a mistake, and no list without devices.
+async fn expect_type(api: &Api, device_type: &str) -> Result<(), Problem> {
+    let wanted = device_type.to_owned();
+    let found = api.tables()?.read(move |registry| {
+        Box::pin(async move {
+            let all = registry.rule_sets(Owner::DeviceType).await?;
+            Ok(all.iter().any(|set| set.name == wanted))
+        })
+    });
+    match found.await? {
+        true => Ok(()),
+        false => Err(Problem::of_query(
+            "type",
+            format!("there is no device type {device_type:?}"),
+        )),
+    }
+}
+
+async fn group_id(api: &Api, asking: &Asking, group: &str) -> Result<String, Problem> {
+    let (scope, text) = (asking.scope(), group.to_owned());
+    let found = api
+        .tables()?
+        .read(move |registry| Box::pin(async move { registry.group_named(&scope, &text).await }));
+    match found.await {
+        Ok(found) => Ok(found.id),
+        Err(TablesError::Registry(RegistryError::NotFound(why))) => {
+            Err(Problem::of_query("group", why))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
 fn word_of_query<T>(
     name: &str,
     text: &str,
@@ -244,7 +291,7 @@ fn word_of_query<T>(
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct OfTeam {
-    /// Look among the devices of the team of this id: needed by who sees everybody's, for devices
+    /// Look among the devices of this team, by id or name: needed by who sees everybody's, for devices
     /// of teams that have a tenant of their own.
     pub(super) team: Option<String>,
 }
@@ -393,7 +440,8 @@ pub(crate) async fn list(
     asking: Asking,
     QueryOf(wanted): QueryOf<Wanted>,
 ) -> Result<axum::Json<Page<DeviceView>>, Problem> {
-    let (scope, filter, order) = (asking.scope(), wanted.filter()?, wanted.order()?);
+    let filter = wanted.filter(&api, &asking).await?;
+    let (scope, order) = (asking.scope(), wanted.order()?);
     let of = wanted.list(&scope);
     let asked = (wanted.limit, wanted.cursor.as_deref(), wanted.total);
     let request = page_request(&api, &of, asked)?;
@@ -435,7 +483,7 @@ pub(crate) async fn summary(
     asking: Asking,
     QueryOf(of): QueryOf<OfTeam>,
 ) -> Result<axum::Json<Summary>, Problem> {
-    let scope = asking.within(of.team.as_deref())?.scope();
+    let scope = asking.within(&api, of.team.as_deref()).await?.scope();
     let found = api.tables()?.read(move |registry| {
         Box::pin(async move {
             let mut all = Vec::new();
@@ -529,7 +577,7 @@ pub(crate) async fn show(
     PathOf(id): PathOf<String>,
     QueryOf(of): QueryOf<OfTeam>,
 ) -> Result<Response, Problem> {
-    let scope = asking.within(of.team.as_deref())?.scope();
+    let scope = asking.within(&api, of.team.as_deref()).await?.scope();
     let found = api.tables()?.read(move |registry| {
         Box::pin(async move { registry.device(&scope, DeviceRef::Id(&id)).await })
     });
@@ -558,7 +606,7 @@ pub(crate) async fn change(
 ) -> Result<Response, Problem> {
     let (expected, change) = (expected(&headers)?, body.change()?);
     let actor = asking.actor.clone();
-    let within = asking.within(of.team.as_deref())?.actor.scope;
+    let within = asking.within(&api, of.team.as_deref()).await?.actor.scope;
     let changed = api.tables()?.change(move |registry| {
         Box::pin(async move {
             // Where it is looked for is not all that who asks sees: it may go elsewhere.
@@ -587,7 +635,7 @@ pub(crate) async fn delete(
     headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
     let expected = expected_if_any(&headers)?;
-    let actor = asking.within(of.team.as_deref())?.actor;
+    let actor = asking.within(&api, of.team.as_deref()).await?.actor;
     let deleted = api.tables()?.change(move |registry| {
         Box::pin(async move {
             registry
@@ -612,7 +660,7 @@ pub(crate) async fn restore(
     PathOf(id): PathOf<String>,
     QueryOf(of): QueryOf<OfTeam>,
 ) -> Result<Response, Problem> {
-    let actor = asking.within(of.team.as_deref())?.actor;
+    let actor = asking.within(&api, of.team.as_deref()).await?.actor;
     let restored = api.tables()?.change(move |registry| {
         Box::pin(async move { registry.restore_device(&actor, DeviceRef::Id(&id)).await })
     });
@@ -632,7 +680,7 @@ pub(crate) async fn purge(
     PathOf(id): PathOf<String>,
     QueryOf(of): QueryOf<OfTeam>,
 ) -> Result<StatusCode, Problem> {
-    let actor = asking.within(of.team.as_deref())?.actor;
+    let actor = asking.within(&api, of.team.as_deref()).await?.actor;
     let purged = api.tables()?.change(move |registry| {
         Box::pin(async move { registry.purge_device(&actor, DeviceRef::Id(&id)).await })
     });
