@@ -1,12 +1,15 @@
 """Commands about devices, users, clients and topics of a team, and what is deleted and comes back."""
 
 import json
+import os
+import subprocess
 
 import pytest
 
+import martlet_process
 from paho_client import Client
 from test_access import publish
-from test_registry import Place, device, martlet
+from test_registry import DEADLINE_SECS, Place, device, martlet
 
 
 @pytest.fixture
@@ -58,6 +61,24 @@ def test_what_is_purged_is_gone_for_good_and_its_id_is_free(place, deleted):
     assert "no device d1" in place.run("device", "restore", "d1", code=1)
     place.device("d1")
     place.run("device", "rm", "d1", "--yes", code=2)
+
+
+@pytest.mark.parametrize("answer", ("n", "", "yes"), ids=("no", "nothing", "yes"))
+def test_at_a_terminal_it_is_asked_before_something_is_gone_for_good(place, answer):
+    place.device("d1")
+    terminal, end = os.openpty()
+    try:
+        command = subprocess.Popen([martlet_process.binary(), "device", "rm", "d1", "--purge", "--data-dir", str(place.path)],
+                                   stdin=end, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                                   env=martlet_process.environment())
+        os.write(terminal, f"{answer}\n".encode())
+        _, said = command.communicate(timeout=DEADLINE_SECS)
+    finally:
+        os.close(terminal)
+        os.close(end)
+    assert "Remove the device d1 for good" in said and "[y/N]" in said
+    assert command.returncode == (0 if answer == "yes" else 1), said
+    assert ids(place) == ([] if answer == "yes" else ["d1"])
 
 
 def test_a_deleted_user_comes_back_with_the_password_or_is_purged(start, place):
