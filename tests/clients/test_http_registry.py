@@ -364,3 +364,94 @@ def test_when_keys_and_credentials_were_last_used_is_known_after_a_stop(start_no
     assert credential["last_used_at"], credential
     lines = call(node, "GET", "/api/v1/audit?action=http.post&total=true")
     assert lines["total"] == 20 and {line["object_id"] for line in lines["items"]} == {"/api/v1/publish"}
+
+
+def key_of(node, *scopes, **more):
+    return call(node, "POST", "/api/v1/keys", {"name": "k", "scopes": list(scopes), **more})["key"]
+
+
+def test_who_may_make_others_makes_nobody_who_may_do_more(node):
+    """Neither by a role of MQTT, nor by the password of one who has it, nor by rules or keys that give it."""
+    few = key_of(node, "users:read", "users:write", "keys:write", "devices:read", "devices:write")
+    talks = key_of(node, "users:write", "messages:read", "messages:write")
+    user = lambda name, **more: {"name": name, "password": "correct horse", **more}
+    call(node, "POST", "/api/v1/users", user("u1"), few, expect=403)
+    call(node, "POST", "/api/v1/users", user("u1", role="administrator"), few, expect=403)
+    call(node, "POST", "/api/v1/users", user("u1", role="administrator"), talks, expect=403)
+    call(node, "POST", "/api/v1/users", user("u1", role="none"), few)
+    call(node, "POST", "/api/v1/users", user("u2"), talks)
+    call(node, "PATCH", "/api/v1/users/u1", {"role": "user"}, few, expect=403)
+    call(node, "PUT", "/api/v1/users/u2/password", {"password": "another horse"}, few, expect=403)
+    call(node, "DELETE", "/api/v1/users/u2", key=few, expect=403)
+    call(node, "POST", "/api/v1/users", user("root", role="administrator"))
+    call(node, "PUT", "/api/v1/users/root/password", {"password": "another horse"}, talks, expect=403)
+    call(node, "POST", "/api/v1/groups", {"name": "g"}, few)
+    group = call(node, "GET", "/api/v1/groups", key=few)["items"][0]["id"]
+    call(node, "PUT", f"/api/v1/groups/{group}/rules", {"rules": ["topic readwrite #"]}, few, expect=403)
+    only_keys = key_of(node, "keys:write")
+    call(node, "POST", "/api/v1/provisioning-keys", {"name": "line"}, only_keys, expect=403)
+    call(node, "POST", "/api/v1/provisioning-keys", {"name": "line"}, few)
+
+
+def test_a_team_without_a_tenant_gives_no_topics_of_others(node):
+    team = call(node, "POST", "/api/v1/teams", {"name": "shared"})["id"]
+    key = key_of(node, "administrator", team=team)
+    call(node, "POST", "/api/v1/device-types", {"name": "tap", "rules": ["topic read #"]})
+    call(node, "POST", "/api/v1/device-types", {"name": "meter", "rules": ["pattern readwrite m/%u/#"]})
+    told = call(node, "POST", "/api/v1/devices", {"id": "d1", "type": "tap"}, key, expect=422)
+    assert "who sees all teams" in told["detail"]
+    call(node, "POST", "/api/v1/devices", {"id": "d1", "type": "meter"}, key)
+    call(node, "PATCH", "/api/v1/devices/d1", {"type": "tap"}, key, expect=422)
+    told = call(node, "POST", "/api/v1/devices/bulk", {"devices": [{"id": "d2", "type": "tap"}]}, key)
+    assert told["refused"] == 1, told
+    call(node, "POST", "/api/v1/provisioning-keys", {"name": "line", "device_type": "tap"}, key, expect=422)
+    password = {"password": "correct horse"}
+    call(node, "POST", "/api/v1/users", {"name": "u1", "role": "user", **password}, key, expect=403)
+    assert call(node, "POST", "/api/v1/users", {"name": "u1", **password}, key)["role"] == "none"
+    client = Client(node, "u1", "correct horse")
+    try:
+        assert client.code == 0 and not client.subscribe("#") and not client.publish("t")
+    finally:
+        client.close()
+
+
+def test_a_device_that_asks_again_for_what_it_did_not_get_is_given_another_secret(node):
+    line = call(node, "POST", "/api/v1/provisioning-keys", {"name": "line", "devices_max": 1})["key"]
+
+    def provision(body, expect=201):
+        headers = {"Content-Type": "application/json", "Idempotency-Key": "made-up-by-the-device"}
+        status, headers, answer = ask(
+            node, "/api/v1/provision", "POST", headers, json.dumps({"key": line, **body}).encode())
+        assert status == expect, answer
+        return json.loads(answer), headers.get("Idempotency-Replayed")
+
+    first, replayed = provision({"id": "pump"})
+    assert replayed is None
+    second, replayed = provision({"id": "pump"})
+    assert replayed == "true" and second["secret"] != first["secret"]
+    assert Client(node, "pump", first["secret"]).code.is_failure
+    provision({"id": "valve"}, 422)
+    client = Client(node, "pump", second["secret"])
+    assert client.code == 0
+    client.close()
+    told, _ = provision({"id": "pump"}, 409)
+    assert "in use" in told["detail"]
+
+
+def test_lists_know_teams_and_groups_by_name_and_say_where_there_is_none(node):
+    team = call(node, "POST", "/api/v1/teams", {"name": "north", "owns_tenant": True})["id"]
+    call(node, "POST", "/api/v1/devices", {"id": "d1", "team": team})
+    group = call(node, "POST", "/api/v1/groups", {"name": "hall", "team": team})["id"]
+    call(node, "POST", f"/api/v1/groups/{group}/devices", {"devices": ["d1"]})
+    for query in ("team=north", f"team={team}", "group=hall", f"group={group}", "type=device"):
+        items = call(node, "GET", f"/api/v1/devices?{query}")["items"]
+        assert [one["id"] for one in items] == ["d1"], query
+    for query in ("team=south", "group=x", "type=x"):
+        told = call(node, "GET", f"/api/v1/devices?{query}", expect=400)
+        assert query.split("=")[0] in told["detail"], told
+    assert call(node, "GET", "/api/v1/devices/d1?team=north")["user_name"] == "d1@north"
+    ban = {"kind": "client_id", "value": "d1", "team": "north"}
+    call(node, "POST", "/api/v1/bans", ban)
+    call(node, "POST", "/api/v1/bans", {**ban, "team": None})
+    assert len(call(node, "GET", "/api/v1/bans")["items"]) == 2
+    assert [one["team"] for one in call(node, "GET", "/api/v1/bans?team=north")["items"]] == [team]

@@ -364,13 +364,21 @@ async fn place(
 ) -> Result<u64, Fault> {
     let scope = work.actor.scope.clone();
     let group = find(&mut work.all, &scope, id).await?;
+    // An id is one device's in the group's team, whatever devices others have.
+    let among = match group.team.is_empty() {
+        true => scope,
+        false => Scope::Team(group.team.clone()),
+    };
     let (mut places, mut ids) = (Vec::new(), Vec::new());
     for device in devices {
-        let found = find_device(&mut work.all, work.engine, &scope, *device, false).await?;
-        if !group.team.is_empty() && group.team != found.team {
-            let why = format!("{} is not in the team that the group is of", found.id);
-            return Err(RegistryError::Refused(why).into());
-        }
+        let found = find_device(&mut work.all, work.engine, &among, *device, false).await;
+        let found = found.map_err(|fault| match fault {
+            Fault::Told(RegistryError::NotFound(_)) if !group.team.is_empty() => {
+                let why = format!("there is no device {device} in the team that the group is of");
+                RegistryError::NotFound(why).into()
+            }
+            fault => fault,
+        })?;
         if found.groups.iter().any(|of| of == id) != is_in {
             places.push((id.to_owned(), found.number));
             ids.push(found.id);

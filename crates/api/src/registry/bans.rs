@@ -9,7 +9,6 @@ use utoipa::{IntoParams, ToSchema};
 use super::{Asking, moment, page_of_all, time, word};
 use crate::api::Api;
 use crate::extract::{JsonBody, PathOf, QueryOf};
-use crate::keys::Wanted;
 use crate::page::Page;
 use crate::problem::{Problem, ProblemKind};
 use crate::time::Moment;
@@ -55,22 +54,40 @@ impl From<Ban> for BanView {
     }
 }
 
+/// Which bans.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct WantedBans {
+    /// At most so many on a page.
+    #[param(minimum = 1, maximum = 1000, default = 100)]
+    limit: Option<usize>,
+    /// `next` of the page before.
+    cursor: Option<String>,
+    /// Say how many there are on all pages.
+    total: Option<bool>,
+    /// In the tenant of this team, by id or name.
+    team: Option<String>,
+}
+
 /// Who is kept out
 ///
 /// Those whose ban has ended too.
-#[utoipa::path(get, path = "/api/v1/bans", tag = "clients", params(Wanted),
+#[utoipa::path(get, path = "/api/v1/bans", tag = "clients", params(WantedBans),
     responses((status = 200, description = "A page of them, by id", body = Page<BanView>)))]
 pub(crate) async fn list(
     State(api): State<Api>,
     asking: Asking,
-    QueryOf(wanted): QueryOf<Wanted>,
+    QueryOf(wanted): QueryOf<WantedBans>,
 ) -> Result<axum::Json<Page<BanView>>, Problem> {
-    let scope = asking.scope();
+    let scope = asking.within(&api, wanted.team.as_deref()).await?.scope();
     let found = api
         .tables()?
         .read(move |registry| Box::pin(async move { registry.bans(&scope).await }));
     let all: Vec<BanView> = found.await?.into_iter().map(BanView::from).collect();
-    let page = page_of_all(&api, "bans", all, |ban| &ban.id, wanted.asked())?;
+    let of = format!("bans {:?}", wanted.team);
+    let asked = (wanted.limit, wanted.cursor.as_deref(), wanted.total);
+    let page = page_of_all(&api, &of, all, |ban| &ban.id, asked)?;
     Ok(axum::Json(page))
 }
 

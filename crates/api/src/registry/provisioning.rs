@@ -265,6 +265,10 @@ pub(crate) async fn provision(
         secret: DeviceSecret::MadeUp,
         ..NewDevice::new(&body.id)
     };
+    if request.is_some() {
+        // Whether the device has used what it was given.
+        api.tables()?.write_uses().await?;
+    }
     let made = api.tables()?.change(move |registry| {
         Box::pin(async move {
             registry

@@ -126,7 +126,11 @@ impl Tables {
         self.write_lines().await;
     }
 
-    async fn write_uses(self: &Arc<Self>) -> Result<(), TablesError> {
+    /// Writes which keys and credentials were used since it was written last.
+    ///
+    /// # Errors
+    /// The tables cannot be written.
+    pub async fn write_uses(self: &Arc<Self>) -> Result<(), TablesError> {
         let key_uses = std::mem::take(&mut self.notes.lock().key_uses);
         let of = |(id, (at_ms, uses))| CredentialUse { id, at_ms, uses };
         let key_uses: Vec<CredentialUse> = key_uses.into_iter().map(of).collect();
