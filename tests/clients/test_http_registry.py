@@ -203,7 +203,16 @@ def test_of_a_database_that_is_away_nobody_outside_is_told_where_it_is(start_nod
         node = start_node(http=True, variables={**KEYS, "MARTLET_REGISTRY__URL": url}, settings=["log.level=info"])
         key = call(node, "POST", "/api/v1/keys", {"name": "app", "scopes": ["administrator"]})["key"]
         call(node, "GET", "/api/v1/devices", key=key)
+        gone = call(node, "POST", "/api/v1/keys", {"name": "gone", "scopes": ["administrator"]})
+        call(node, "GET", "/api/v1/clients", key=gone["key"])
+        call(node, "DELETE", f"/api/v1/keys/{gone['id']}")
+        call(node, "GET", "/api/v1/clients", key=key)
         server.stop()
+        # Whoever was known goes on with what is not in the database, and whoever was not does not.
+        call(node, "GET", "/api/v1/clients", key=key)
+        call(node, "POST", "/api/v1/publish", {"topic": "t", "payload": "x"}, key=key)
+        call(node, "GET", "/api/v1/clients", key="mk_nobodys", expect=503)
+        call(node, "GET", "/api/v1/clients", key=gone["key"], expect=503)
         hidden = [f"{urlsplit(url).username}@", urlsplit(url).hostname, server.place, "postgres"]
         told = []
         for method, path, headers, body in (

@@ -6,12 +6,14 @@
 //! change is carried to its end once it has begun, whoever asked for it may have gone. The file is
 //! made by the first change, not by looking.
 
+mod known;
 mod notes;
 mod presence;
 mod recall;
 
 pub use presence::PresenceInTables;
 
+use known::Known;
 use notes::Notes;
 
 use std::future::Future;
@@ -19,7 +21,7 @@ use std::path::Path;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use martlet_broker::TenantId;
 use martlet_registry::{
@@ -139,6 +141,7 @@ pub struct Tables {
     passwords: Mutex<Opened>,
     follower: Mutex<Opened>,
     notes: Notes,
+    known: Known,
     /// Which tables these are, once they were opened.
     identity: OnceLock<String>,
     /// Once there was an administrator, the node is never open again before a restart.
@@ -158,6 +161,7 @@ impl Tables {
             passwords: Mutex::default(),
             follower: Mutex::default(),
             notes: Notes::default(),
+            known: Known::default(),
             identity: OnceLock::new(),
             is_claimed: AtomicBool::new(false),
             is_keyed: AtomicBool::new(false),
@@ -189,6 +193,11 @@ impl Tables {
         drop(opened);
         self.tell_health(done.as_ref().err());
         Ok(done?)
+    }
+
+    /// A key or a user was changed: neither is known any more by what was true before.
+    pub fn forget_known(&self) {
+        self.known.forget();
     }
 
     /// Where they are.
@@ -296,6 +305,9 @@ impl Tables {
         };
         forget_broken(&mut writer, &done);
         drop(writer);
+        if is_taken_over && done.is_ok() {
+            self.known.forget();
+        }
         self.tell_health(done.as_ref().err());
         // What failed in the middle may have changed something.
         if is_taken_over && done.as_ref().err().is_none_or(is_fault) {
@@ -598,12 +610,16 @@ const PASSWORD_MIN: usize = 10;
 impl Directory for Arc<Tables> {
     fn api_key<'a>(&'a self, key: &'a [u8]) -> Looked<'a, Option<Principal>> {
         Box::pin(async move {
-            let Ok(key) = std::str::from_utf8(key).map(str::to_owned) else {
+            let Ok(text) = std::str::from_utf8(key).map(str::to_owned) else {
                 return Ok(None);
             };
+            let kept = self.known.key(key, now_signed_ms());
+            if kept.is_some() && self.known.is_pausing(Instant::now()) {
+                return Ok(kept);
+            }
             let found = self.read(move |registry| {
                 Box::pin(async move {
-                    let Some(key) = registry.api_key_of(&key, now_signed_ms()).await? else {
+                    let Some(key) = registry.api_key_of(&text, now_signed_ms()).await? else {
                         return Ok(None);
                     };
                     let tenant = match &*key.team {
@@ -617,13 +633,20 @@ impl Directory for Arc<Tables> {
                     Ok(Some((key, tenant, most)))
                 })
             });
-            Ok(found.await?.map(|(key, tenant, most)| {
+            let found = match found.await {
+                Err(error) if error.is_fault() && kept.is_some() => {
+                    self.known.fail(Instant::now());
+                    return Ok(kept);
+                }
+                found => found?,
+            };
+            let found = found.map(|(key, tenant, most)| {
                 self.notes.use_key(&key.id);
                 let names = key.scopes.iter();
                 let scopes = names.filter_map(|name| Scopes::parse(name).ok());
                 let scopes = scopes.fold(Scopes::NONE, Scopes::or).and(most);
                 let team = (!key.team.is_empty()).then_some(key.team);
-                Principal {
+                let principal = Principal {
                     kind: PrincipalKind::ApiKey { id: key.id },
                     scopes: match team {
                         Some(_) => scopes.and(Scopes::of_team(tenant)),
@@ -631,8 +654,11 @@ impl Directory for Arc<Tables> {
                     },
                     team,
                     tenant,
-                }
-            }))
+                };
+                (principal, key.expires_ms)
+            });
+            self.known.tell_key(key, found.clone());
+            Ok(found.map(|(principal, _)| principal))
         })
     }
 
@@ -662,11 +688,24 @@ impl Directory for Arc<Tables> {
 
     fn account<'a>(&'a self, name: &'a str) -> Looked<'a, Option<Account>> {
         Box::pin(async move {
-            let name = name.to_owned();
-            let found = self.read(move |registry| {
-                Box::pin(async move { account_named(registry, &name).await })
-            });
-            Ok(found.await?)
+            let kept = self.known.account(name);
+            if kept.is_some() && self.known.is_pausing(Instant::now()) {
+                return Ok(kept);
+            }
+            let of = name.to_owned();
+            let found = self
+                .read(move |registry| Box::pin(async move { account_named(registry, &of).await }));
+            match found.await {
+                Err(error) if error.is_fault() && kept.is_some() => {
+                    self.known.fail(Instant::now());
+                    Ok(kept)
+                }
+                found => {
+                    let found = found?;
+                    self.known.tell_account(name, found.clone());
+                    Ok(found)
+                }
+            }
         })
     }
 

@@ -226,6 +226,7 @@ pub(crate) async fn change(
         })
     });
     let key = changed.await?;
+    api.tables()?.forget_known();
     let tag = version(key.revision).header();
     Ok(([tag], axum::Json(KeyView::from(key))).into_response())
 }
@@ -246,5 +247,6 @@ pub(crate) async fn revoke(
         Box::pin(async move { registry.revoke_api_key(&asking.actor, &id).await })
     });
     revoked.await?;
+    api.tables()?.forget_known();
     Ok(StatusCode::NO_CONTENT)
 }

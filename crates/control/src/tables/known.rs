@@ -1,0 +1,167 @@
+//! Who was known when the tables could be asked last: while they cannot be, whoever was let in by
+//! HTTP goes on, as clients do whom the gate remembers. Nobody can be taken back meanwhile either.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use aws_lc_rs::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
+
+use crate::directory::Account;
+use crate::principal::Principal;
+
+/// So many are kept of each kind; whoever was asked about longest ago goes first.
+const KEPT: usize = 1_000;
+
+/// After a look-up that failed, so long none is tried for those who are kept.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// What keys and names stood for.
+#[derive(Debug, Default)]
+pub(super) struct Known(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    /// By the digest of the key, with when it ends: milliseconds, 0 for never.
+    keys: Kept<[u8; SHA256_OUTPUT_LEN], (Principal, i64)>,
+    accounts: Kept<String, Account>,
+    failed: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Kept<K, V> {
+    all: HashMap<K, (V, u64)>,
+    turn: u64,
+}
+
+impl<K, V> Default for Kept<K, V> {
+    fn default() -> Self {
+        Self {
+            all: HashMap::new(),
+            turn: 0,
+        }
+    }
+}
+
+impl<K: Hash + Eq + Clone, V: Clone> Kept<K, V> {
+    fn tell(&mut self, key: K, found: Option<V>) {
+        self.turn += 1;
+        let Some(found) = found else {
+            self.all.remove(&key);
+            return;
+        };
+        if self.all.len() >= KEPT && !self.all.contains_key(&key) {
+            let oldest = self.all.iter().min_by_key(|(_, (_, turn))| *turn);
+            if let Some(oldest) = oldest.map(|(key, _)| key.clone()) {
+                self.all.remove(&oldest);
+            }
+        }
+        self.all.insert(key, (found, self.turn));
+    }
+
+    fn get(&self, key: &K) -> Option<V> {
+        self.all.get(key).map(|(value, _)| value.clone())
+    }
+}
+
+/// In place of a key, which stands nowhere.
+fn of_key(key: &[u8]) -> [u8; SHA256_OUTPUT_LEN] {
+    let mut bytes = [0; SHA256_OUTPUT_LEN];
+    bytes.copy_from_slice(digest(&SHA256, key).as_ref());
+    bytes
+}
+
+impl Known {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The tables have just failed, so those who are kept need not wait for that again.
+    pub(super) fn is_pausing(&self, now: Instant) -> bool {
+        let failed = self.lock().failed;
+        failed.is_some_and(|at| now.saturating_duration_since(at) < PAUSE)
+    }
+
+    pub(super) fn fail(&self, now: Instant) {
+        self.lock().failed = Some(now);
+    }
+
+    /// Something was changed that decides about people and keys: they are asked about again.
+    pub(super) fn forget(&self) {
+        let mut state = self.lock();
+        state.keys = Kept::default();
+        state.accounts = Kept::default();
+    }
+
+    /// What the tables said of a key.
+    pub(super) fn tell_key(&self, key: &[u8], found: Option<(Principal, i64)>) {
+        let mut state = self.lock();
+        state.failed = None;
+        state.keys.tell(of_key(key), found);
+    }
+
+    /// What they said last; none: nothing, or it has ended since.
+    pub(super) fn key(&self, key: &[u8], now_ms: i64) -> Option<Principal> {
+        let (principal, expires_ms) = self.lock().keys.get(&of_key(key))?;
+        (expires_ms == 0 || expires_ms > now_ms).then_some(principal)
+    }
+
+    /// What the tables said of a user.
+    pub(super) fn tell_account(&self, name: &str, found: Option<Account>) {
+        let mut state = self.lock();
+        state.failed = None;
+        state.accounts.tell(name.to_owned(), found);
+    }
+
+    /// What they said last.
+    pub(super) fn account(&self, name: &str) -> Option<Account> {
+        self.lock().accounts.get(&name.to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::principal::Scopes;
+
+    #[test]
+    fn a_key_is_known_until_it_ends_or_is_taken_back() {
+        let known = Known::default();
+        let principal = Principal::anonymous(Scopes::all());
+        known.tell_key(b"a", Some((principal.clone(), 10)));
+        known.tell_key(b"b", Some((principal.clone(), 0)));
+        assert_eq!(known.key(b"a", 9), Some(principal.clone()));
+        assert_eq!(known.key(b"a", 10), None);
+        assert_eq!(known.key(b"b", i64::MAX), Some(principal));
+        assert_eq!(known.key(b"c", 0), None);
+        known.tell_key(b"b", None);
+        assert_eq!(known.key(b"b", 0), None);
+        known.tell_key(b"b", Some((Principal::anonymous(Scopes::NONE), 0)));
+        known.forget();
+        assert_eq!(known.key(b"b", 0), None);
+    }
+
+    #[test]
+    fn who_was_asked_about_longest_ago_makes_room() {
+        let known = Known::default();
+        let principal = Principal::anonymous(Scopes::NONE);
+        for number in 0..=KEPT {
+            let key = number.to_string();
+            known.tell_key(key.as_bytes(), Some((principal.clone(), 0)));
+            known.tell_key(b"0", Some((principal.clone(), 0)));
+        }
+        assert!(known.key(b"0", 0).is_some() && known.key(b"1", 0).is_none());
+        assert!(known.key(KEPT.to_string().as_bytes(), 0).is_some());
+    }
+
+    #[test]
+    fn after_a_failure_those_who_are_kept_do_not_wait() {
+        let (known, now) = (Known::default(), Instant::now());
+        assert!(!known.is_pausing(now));
+        known.fail(now);
+        assert!(known.is_pausing(now) && !known.is_pausing(now + PAUSE));
+        known.tell_account("ann", None);
+        assert!(!known.is_pausing(now));
+    }
+}
