@@ -5,6 +5,7 @@ import itertools
 import os
 import pwd
 import shutil
+import socket
 import subprocess
 import tempfile
 
@@ -34,13 +35,33 @@ class Server:
         )
         assert done.returncode == 0, f"{program}: {done.stdout}{done.stderr}"
 
-    def start(self):
+    def start(self, *more):
+        """With these settings beside its own."""
         options = f"-c listen_addresses= -c unix_socket_directories={self.place} -c fsync=off"
+        options = " ".join([options, *(f"-c {setting}" for setting in more)])
         log = os.path.join(self.place, "log")
         self.run("pg_ctl", "-D", self.data, "-l", log, "-w", "-o", options, "start")
 
     def stop(self):
         self.run("pg_ctl", "-D", self.data, "-w", "-m", "immediate", "stop")
+
+    def serve_tls(self, certificate, key, password):
+        """By TCP alone, with TLS and a password; the port."""
+        self.run("psql", "-d", "postgres", "-c", f"ALTER USER martlet PASSWORD '{password}'")
+        self.stop()
+        for path, name in ((certificate, "server.crt"), (key, "server.key")):
+            copy = os.path.join(self.data, name)
+            shutil.copy(path, copy)
+            os.chmod(copy, 0o600)
+            if self.owner:
+                os.chown(copy, self.owner["user"], self.owner["group"])
+        with open(os.path.join(self.data, "pg_hba.conf"), "w", encoding="utf-8") as rules:
+            rules.write("local all all trust\nhostssl all all 127.0.0.1/32 scram-sha-256\n")
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        self.start("ssl=on", "listen_addresses=127.0.0.1", f"port={port}")
+        return port
 
     def new_database(self):
         """URL of a database that nobody else has."""
