@@ -119,10 +119,12 @@ def test_open_routes_are_told_of(tmp_path):
     added = martlet_process.run("user", "add", "root", "--role", "administrator", "--generate", "--data-dir",
                                 tmp_path / "data")
     assert added.returncode == 0, added.stderr
-    with martlet_process.Node(http=True, settings=settings, data_dir=tmp_path / "data") as node:
+    with martlet_process.Node(http=True, settings=settings, data_dir=tmp_path / "data", variables=KEYS) as node:
         assert ask(node, "/api/v1/reload", "POST")[0] == 200
         assert ask(node, "/api/v1/shutdown", "POST")[0] == 401
         report = json.loads(ask(node, "/health/ready")[2])
+        own = ask(node, "/api/v1/health", headers={"X-API-Key": KEY})
+        assert own[0] == 200 and json.loads(own[2]) == report
         assert any("POST /api/v1/reload" in warning for warning in report["warnings"])
 
 

@@ -61,8 +61,8 @@ def test_a_wrong_password_in_one_tenant_is_told_there_and_nowhere_else(node, tea
     keys = {name: teams[name]["key"] for name in TEAMS}
     answer = expect_why(node, keys["north"], "wrong-password", "no credential of the device pump")
     assert (answer["state"], answer["count"], answer["name"]) == ("refused", 3, "pump")
-    # The command for it would be about the device of the common tenant.
-    assert "command" not in answer
+    # Without the team it would be about the device of the common tenant.
+    assert answer["command"].startswith("martlet device rotate ") and "--team=north" in answer["command"]
     for query in ("name=pump@north", "name=pump&team=north", f"name=pump&team={teams['north']['id']}"):
         expect_why(node, KEY, "wrong-password", "no credential of the device pump", query)
     expect_why(node, keys["north"], "wrong-password", "", "name=pump@north")
@@ -218,7 +218,7 @@ def test_who_has_no_good_credential_left_is_told_so(node, teams):
         answer = expect_why(node, who, "credential-expired", "all 2 of its credentials were revoked, the last on",
                             query)
         assert answer["mend"] == "give it another credential"
-        assert answer.get("command", "").endswith("pump") == (who == KEY)
+        assert answer["command"].endswith("pump") and ("--team=north" in answer["command"]) == (who == key)
     # It comes with what it has, and that is still what is wrong.
     refused(node, "pump", "pump@north", teams["north"]["pump"]["secret"])
     answer = expect_why(node, key, "credential-expired", "all 2 of its credentials")

@@ -67,6 +67,18 @@ pub(crate) async fn readyz(control: State<Arc<Control>>) -> Response {
     ready(control).await
 }
 
+/// How the node is
+///
+/// As the probe says it, among the rest of the API: whether clients may be sent here, and what is to
+/// be known.
+#[utoipa::path(get, path = "/api/v1/health", tag = "health",
+    responses(
+        (status = 200, description = "It is ready", body = HealthReport),
+        (status = 503, description = "It is not", body = HealthReport)))]
+pub(crate) async fn health(control: State<Arc<Control>>) -> Response {
+    ready(control).await
+}
+
 /// Started
 ///
 /// 200 when the start is over, also while the node stops; 503 before.

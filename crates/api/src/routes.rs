@@ -30,6 +30,7 @@ pub fn router(api: Api) -> Router {
         .add(Open, routes!(health::livez))
         .add(Open, routes!(health::readyz))
         .add(Open, routes!(health::metrics))
+        .add(Scoped(Scope::NodeRead), routes!(health::health))
         .add(Open, routes!(openapi::show))
         .add(Open, routes!(problem::explain))
         .add(Scoped(Scope::NodeRead), routes!(admin::status))

@@ -201,7 +201,7 @@ impl Journal {
     pub fn of_node(options: &str) -> Self {
         let node = options.to_owned();
         Self {
-            commands: mend::Commands { node },
+            commands: mend::Commands::of_node(node),
             ..Self::default()
         }
     }
@@ -211,9 +211,17 @@ impl Journal {
         mend::way(told.tenant, &told.event, &self.commands)
     }
 
-    /// The command that gives a device of the common tenant another credential.
-    pub(crate) fn rotating(&self, id: &str) -> Option<String> {
-        self.commands.rotate(id)
+    /// From now on this says which team owns a tenant.
+    pub(crate) fn set_teams(
+        &self,
+        team_of: impl Fn(TenantId) -> Option<String> + Send + Sync + 'static,
+    ) {
+        self.commands.teams.set(Box::new(team_of));
+    }
+
+    /// The command that gives a device of a tenant another credential.
+    pub(crate) fn rotating(&self, tenant: TenantId, id: &str) -> Option<String> {
+        self.commands.rotate_in(tenant, id)
     }
 
     /// It is about who came and went, and what was refused or lost: of other events there are too

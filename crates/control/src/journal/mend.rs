@@ -4,6 +4,9 @@
 //! Names and topics are text from outside: in a command each is one word of the shell, and none is
 //! an option.
 
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
 use martlet_broker::{DropReason, Event, TenantId, UserName};
 use martlet_codec::ReasonCode;
 
@@ -40,9 +43,54 @@ impl Way {
 pub(super) struct Commands {
     /// What tells them which node it is, as it is typed.
     pub(super) node: String,
+    /// Who owns which tenant.
+    pub(super) teams: Teams,
+    /// In the tenant of this team; none: in the common one.
+    team: Option<String>,
+}
+
+/// The names of teams that own tenants, as of now; nobody's before it is said who knows them.
+#[derive(Clone, Default)]
+pub(super) struct Teams(Arc<OnceLock<TeamOf>>);
+
+type TeamOf = Box<dyn Fn(TenantId) -> Option<String> + Send + Sync>;
+
+impl Teams {
+    pub(super) fn set(&self, team_of: TeamOf) {
+        // Who knows them stays the same.
+        let _ = self.0.set(team_of);
+    }
+}
+
+impl fmt::Debug for Teams {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Teams")
+            .field(&self.0.get().is_some())
+            .finish()
+    }
 }
 
 impl Commands {
+    /// For a node that is told by these options.
+    pub(super) fn of_node(node: String) -> Self {
+        Self {
+            node,
+            ..Self::default()
+        }
+    }
+
+    /// The same in a tenant; none: its team has no name.
+    fn in_tenant(&self, tenant: TenantId) -> Option<Self> {
+        if tenant == TenantId::default() {
+            return Some(self.clone());
+        }
+        let team = self.teams.0.get()?(tenant)?;
+        Some(Self {
+            team: Some(team),
+            ..self.clone()
+        })
+    }
+
     /// `martlet NAME`, the node, the options, and then these words. None if one is too long to be
     /// typed.
     fn line(&self, name: &str, options: &[(&str, &str)], words: &[&str]) -> Option<String> {
@@ -56,6 +104,11 @@ impl Commands {
             .any(|word| word.len() > TEXT_MAX)
         {
             return None;
+        }
+        // Users' names are nobody else's, whatever team they are of.
+        let is_of_team = name.starts_with("device ") || name == "user add";
+        if let Some(team) = self.team.as_ref().filter(|_| is_of_team) {
+            line.push_str(&format!(" --team={}", typed(team)));
         }
         for (option, value) in options {
             line.push_str(&format!(" {option}={}", typed(value)));
@@ -74,8 +127,13 @@ impl Commands {
     }
 
     /// Another credential for a device.
-    pub(super) fn rotate(&self, id: &str) -> Option<String> {
+    fn rotate(&self, id: &str) -> Option<String> {
         self.line("device rotate", &[], &[id])
+    }
+
+    /// The same for one of this tenant.
+    pub(super) fn rotate_in(&self, tenant: TenantId, id: &str) -> Option<String> {
+        self.in_tenant(tenant)?.rotate(id)
     }
 
     /// Which rule decides.
@@ -86,6 +144,9 @@ impl Commands {
         action: &str,
         topic: &str,
     ) -> Option<String> {
+        if self.team.is_some() {
+            return None;
+        }
         let user = user.map_or("-", UserName::as_str);
         let options = [("--client-id", client_id)];
         self.line("acl explain", &options, &[user, action, topic])
@@ -102,17 +163,16 @@ impl Commands {
     }
 }
 
-/// What to do about it, if anything is known to help. Commands name devices and users of the common
-/// tenant: for those of another they would do it to somebody else.
+/// What to do about it, if anything is known to help. Commands name the team of the tenant: without
+/// it they would do it to somebody else, so where that is not known there is none.
 pub(super) fn way(tenant: TenantId, event: &Event, commands: &Commands) -> Option<Way> {
-    let way = way_of(event, commands)?;
-    Some(match tenant == TenantId::default() {
-        true => way,
-        false => Way {
+    match commands.in_tenant(tenant) {
+        Some(commands) => way_of(event, &commands),
+        None => way_of(event, commands).map(|way| Way {
             command: None,
             ..way
-        },
-    })
+        }),
+    }
 }
 
 fn way_of(event: &Event, commands: &Commands) -> Option<Way> {
@@ -402,9 +462,7 @@ mod tests {
 
     #[test]
     fn a_command_names_the_node_the_user_and_the_client() {
-        let commands = Commands {
-            node: "--data-dir='/var/lib/my node'".to_owned(),
-        };
+        let commands = Commands::of_node("--data-dir='/var/lib/my node'".to_owned());
         let user = UserName::Proved("ann".into());
         let explain = |client_id, user, topic| {
             commands
@@ -439,6 +497,13 @@ mod tests {
                 ..of(0)
             }
         );
+        let commands = Commands::default();
+        let team = |tenant| (tenant == TenantId(3)).then(|| "north".to_owned());
+        commands.teams.set(Box::new(team));
+        let of = |tenant| way(TenantId(tenant), &event, &commands).and_then(|way| way.command);
+        let expected = "martlet device rotate --team=north d1";
+        assert_eq!((of(3).as_deref(), of(4)), (Some(expected), None));
+        assert_eq!(of(0).as_deref(), Some("martlet device rotate d1"));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What the tables know of a client of whom is asked why it does not work.
 
-use martlet_registry::{COMMON_TENANT, Credential, CredentialKind};
+use martlet_broker::TenantId;
+use martlet_registry::{Credential, CredentialKind};
 
 use super::Tables;
 use crate::presence::ClientPresence;
@@ -29,8 +30,9 @@ impl Tables {
         };
         facts.deleted_ms = gone_since.and_then(|at_ms| u64::try_from(at_ms).ok());
         facts.spent = spent(&credentials);
-        if let Some(spent) = facts.spent.as_mut().filter(|_| tenant == COMMON_TENANT) {
-            spent.command = self.control.journal.rotating(&facts.question.name);
+        if let Some(spent) = facts.spent.as_mut() {
+            let journal = &self.control.journal;
+            spent.command = journal.rotating(TenantId(tenant), &facts.question.name);
         }
         let written = presence.map(|presence| ClientPresence::from(presence).into());
         facts.presence = facts.presence.take().or(written);
