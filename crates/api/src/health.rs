@@ -69,8 +69,8 @@ pub(crate) async fn readyz(control: State<Arc<Control>>) -> Response {
 
 /// How the node is
 ///
-/// As the probe says it, among the rest of the API: whether clients may be sent here, and what is to
-/// be known.
+/// As the probe says it, among the rest of the API: whether clients may be sent here, and what is
+/// to be known.
 #[utoipa::path(get, path = "/api/v1/health", tag = "health",
     responses(
         (status = 200, description = "It is ready", body = HealthReport),

@@ -11,12 +11,13 @@ use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row as _};
 
 use crate::database::Work;
+use crate::page::Listed;
 use crate::rule_sets::check_name;
 use crate::secret;
 use crate::shared_map::SharedMap;
-use crate::sql::{Fault, clean};
+use crate::sql::{Fault, Sql, clean};
 use crate::teams::team_seen;
-use crate::{Actor, Registry, RegistryError, Scope, check_text};
+use crate::{Actor, Page, PageRequest, Registry, RegistryError, Scope, check_text};
 
 /// By what somebody is kept out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -295,6 +296,43 @@ impl Registry {
             let mut bans = all_bans(on).await?;
             bans.retain(|ban| tenant.is_none_or(|own| own != 0 && own == i64::from(ban.tenant)));
             Ok(bans)
+        };
+        let read: Result<_, Fault> = read.await;
+        read.map_err(|fault| fault.at(self.place()))
+    }
+
+    /// A page of the same, by id.
+    ///
+    /// # Errors
+    /// The database cannot be read, or the cursor is none.
+    pub async fn bans_page(
+        &mut self,
+        scope: &Scope,
+        page: &PageRequest,
+    ) -> Result<Page<Ban>, RegistryError> {
+        let engine = self.engine();
+        let on = self.connected().await?;
+        let read = async {
+            let tenant = tenant_of(&mut *on, scope).await?;
+            let from = |sql: &mut Sql| {
+                sql.push(
+                    " FROM bans LEFT JOIN teams ON bans.tenant > 0 AND teams.tenant = bans.tenant \
+                     WHERE ",
+                );
+                match tenant {
+                    None => sql.push("1 = 1"),
+                    // Those of the common tenant are not of a team that has none.
+                    Some(0) => sql.push("1 = 0"),
+                    Some(own) => sql.push("bans.tenant = ").bind(own),
+                };
+            };
+            let listed = Listed {
+                columns: "bans.*, COALESCE(teams.id, '') AS team",
+                key: "bans.id",
+                read: read_ban,
+                name: |ban: &Ban| &ban.id,
+            };
+            listed.page(on, engine, from, page).await
         };
         let read: Result<_, Fault> = read.await;
         read.map_err(|fault| fault.at(self.place()))

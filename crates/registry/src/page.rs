@@ -4,7 +4,11 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
+use sqlx::AnyConnection;
+use sqlx::any::AnyRow;
+
 use crate::RegistryError;
+use crate::sql::{Engine, Fault, Sql};
 
 /// A page holds no more, whatever is asked for.
 const PAGE_MAX: usize = 1_000;
@@ -79,6 +83,51 @@ impl Cursor {
 
     fn written(&self) -> String {
         URL_SAFE_NO_PAD.encode(format!("{} {}", self.number, self.text))
+    }
+}
+
+/// Rows in the order of a column of text that no two of them share.
+pub(crate) struct Listed<T> {
+    /// What is read of each.
+    pub(crate) columns: &'static str,
+    /// The column.
+    pub(crate) key: &'static str,
+    /// A row, as it is answered,
+    pub(crate) read: fn(&AnyRow) -> Result<T, Fault>,
+    /// and what stands in its column.
+    pub(crate) name: fn(&T) -> &str,
+}
+
+impl<T> Listed<T> {
+    /// A page of those that `from` finds: it writes ` FROM … WHERE …`.
+    pub(crate) async fn page(
+        &self,
+        on: &mut AnyConnection,
+        engine: Engine,
+        from: impl Fn(&mut Sql),
+        page: &PageRequest,
+    ) -> Result<Page<T>, Fault> {
+        let mut total = None;
+        if page.with_total {
+            let mut sql = Sql::new(engine, "SELECT COUNT(*)");
+            from(&mut sql);
+            total = Some(sql.count(&mut *on).await?);
+        }
+        let mut sql = Sql::new(engine, "SELECT ");
+        sql.push(self.columns);
+        from(&mut sql);
+        if let Some(cursor) = Cursor::of(page)? {
+            sql.push(" AND ").push(self.key).push(" > ");
+            sql.bind(cursor.text);
+        }
+        sql.push(" ORDER BY ").push(self.key).push(" LIMIT ");
+        sql.bind(page.rows_wanted());
+        let rows = sql.all(on).await?;
+        let items: Result<Vec<T>, Fault> = rows.iter().map(self.read).collect();
+        Ok(page_of(page, items?, total, |item| Cursor {
+            text: (self.name)(item).to_owned(),
+            number: 0,
+        }))
     }
 }
 

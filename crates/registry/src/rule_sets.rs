@@ -82,8 +82,8 @@ pub struct RuleSet {
 
 impl RuleSet {
     /// A Topic Filter that it permits and that others have too who have it: it does not name its
-    /// holder. None: all that it permits is the holder's own. A Client Identifier is a device's own,
-    /// and whatever a user likes.
+    /// holder. None: all that it permits is the holder's own. A Client Identifier is a device's
+    /// own, and whatever a user likes.
     pub fn beyond_own(&self, owner: Owner) -> Option<&str> {
         match (owner, &*self.name, self.is_builtin) {
             (Owner::Role, NO_ROLE, true) | (Owner::DeviceType, DEVICE_TYPE, true) => return None,

@@ -7,11 +7,13 @@ use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row as _};
 
 use crate::database::Work;
+use crate::page::Listed;
 use crate::rule_sets::{check_name, expect_own_topics, is_builtin, unknown};
 use crate::sql::{Fault, Sql, clean};
 use crate::teams::{expect_unqualified, forget_owner, team_seen};
 use crate::{
-    Actor, NO_ROLE, Owner, Registry, RegistryError, Scope, USER_ROLE, check_text, expect_revision,
+    Actor, NO_ROLE, Owner, Page, PageRequest, Registry, RegistryError, Scope, USER_ROLE,
+    check_text, expect_revision,
 };
 
 /// What somebody may do with the objects of the API and the panel.
@@ -435,20 +437,38 @@ impl Registry {
         let on = self.connected().await?;
         let read = async {
             let mut sql = Sql::new(engine, "SELECT * FROM users WHERE ");
-            sql.push(if deleted {
-                "deleted_ms > 0"
-            } else {
-                "deleted_ms = 0"
-            });
-            if let Some(team) = scope.team() {
-                sql.push(" AND name IN (SELECT user_name FROM team_members WHERE team = ");
-                sql.bind(team.to_owned()).push(")");
-            }
+            conditions(&mut sql, scope, deleted);
             sql.push(" ORDER BY name");
             let rows = sql.all(on).await?;
             rows.iter().map(read_user).collect()
         };
         let read: Result<_, Fault> = read.await;
+        read.map_err(|fault| fault.at(self.place()))
+    }
+
+    /// A page of the same.
+    ///
+    /// # Errors
+    /// The database cannot be read, or the cursor is none.
+    pub async fn users_page(
+        &mut self,
+        scope: &Scope,
+        deleted: bool,
+        page: &PageRequest,
+    ) -> Result<Page<User>, RegistryError> {
+        let engine = self.engine();
+        let on = self.connected().await?;
+        let from = |sql: &mut Sql| {
+            sql.push(" FROM users WHERE ");
+            conditions(sql, scope, deleted);
+        };
+        let listed = Listed {
+            columns: "*",
+            key: "name",
+            read: read_user,
+            name: |user: &User| &user.name,
+        };
+        let read = listed.page(on, engine, from, page).await;
         read.map_err(|fault| fault.at(self.place()))
     }
 
@@ -470,6 +490,18 @@ impl Registry {
         let verifier = Verifier::new(password.as_bytes());
         let verifier = verifier.map_err(|why| RegistryError::Refused(why.to_owned()))?;
         Ok(verifier.text())
+    }
+}
+
+/// Which users these see: those that are there, or those that are deleted.
+fn conditions(sql: &mut Sql, scope: &Scope, deleted: bool) {
+    sql.push(match deleted {
+        true => "deleted_ms > 0",
+        false => "deleted_ms = 0",
+    });
+    if let Some(team) = scope.team() {
+        sql.push(" AND name IN (SELECT user_name FROM team_members WHERE team = ");
+        sql.bind(team.to_owned()).push(")");
     }
 }
 
@@ -524,16 +556,8 @@ async fn find(
     deleted: bool,
 ) -> Result<User, Fault> {
     let mut sql = Sql::short("SELECT * FROM users WHERE name = ");
-    sql.bind(clean(name));
-    sql.push(if deleted {
-        " AND deleted_ms > 0"
-    } else {
-        " AND deleted_ms = 0"
-    });
-    if let Some(team) = scope.team() {
-        sql.push(" AND name IN (SELECT user_name FROM team_members WHERE team = ");
-        sql.bind(team.to_owned()).push(")");
-    }
+    sql.bind(clean(name)).push(" AND ");
+    conditions(&mut sql, scope, deleted);
     let row = sql.first(on).await?;
     read_user(&row.ok_or_else(|| not_found(name))?)
 }

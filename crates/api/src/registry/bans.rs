@@ -6,7 +6,7 @@ use martlet_registry::{Ban, BanKind, NewBan};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::{Asking, moment, page_of_all, time, word};
+use super::{Asking, moment, page_of, page_request, time, word};
 use crate::api::Api;
 use crate::extract::{JsonBody, PathOf, QueryOf};
 use crate::page::Page;
@@ -81,14 +81,14 @@ pub(crate) async fn list(
     QueryOf(wanted): QueryOf<WantedBans>,
 ) -> Result<axum::Json<Page<BanView>>, Problem> {
     let scope = asking.within(&api, wanted.team.as_deref()).await?.scope();
-    let found = api
-        .tables()?
-        .read(move |registry| Box::pin(async move { registry.bans(&scope).await }));
-    let all: Vec<BanView> = found.await?.into_iter().map(BanView::from).collect();
-    let of = format!("bans {:?}", wanted.team);
+    let of = format!("bans {scope:?}");
     let asked = (wanted.limit, wanted.cursor.as_deref(), wanted.total);
-    let page = page_of_all(&api, &of, all, |ban| &ban.id, asked)?;
-    Ok(axum::Json(page))
+    let request = page_request(&api, &of, asked)?;
+    let page = api
+        .tables()?
+        .read(move |registry| Box::pin(async move { registry.bans_page(&scope, &request).await }));
+    let page = page.await?;
+    Ok(axum::Json(page_of(&api, &of, page, BanView::from)))
 }
 
 /// In whose tenant somebody is kept out.

@@ -291,8 +291,8 @@ fn word_of_query<T>(
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct OfTeam {
-    /// Look among the devices of this team, by id or name: needed by who sees everybody's, for devices
-    /// of teams that have a tenant of their own.
+    /// Look among the devices of this team, by id or name: needed by who sees everybody's, for
+    /// devices of teams that have a tenant of their own.
     pub(super) team: Option<String>,
 }
 

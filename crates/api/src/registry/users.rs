@@ -11,7 +11,7 @@ use martlet_registry::{
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::{Asking, expected, expected_if_any, moment, page_of_all, version, word};
+use super::{Asking, expected, expected_if_any, moment, page_of, page_request, version, word};
 use crate::api::Api;
 use crate::extract::{JsonBody, PathOf, QueryOf};
 use crate::page::Page;
@@ -131,13 +131,13 @@ pub(crate) async fn list(
     QueryOf(wanted): QueryOf<WantedUsers>,
 ) -> Result<axum::Json<Page<UserView>>, Problem> {
     let (scope, deleted) = (asking.scope(), wanted.is_deleted());
-    let found = api
-        .tables()?
-        .read(move |registry| Box::pin(async move { registry.list_users(&scope, deleted).await }));
-    let all: Vec<UserView> = found.await?.into_iter().map(UserView::from).collect();
-    let of = format!("users {deleted}");
-    let page = page_of_all(&api, &of, all, |user| &user.name, wanted.asked())?;
-    Ok(axum::Json(page))
+    let of = format!("users {scope:?} {deleted}");
+    let request = page_request(&api, &of, wanted.asked())?;
+    let page = api.tables()?.read(move |registry| {
+        Box::pin(async move { registry.users_page(&scope, deleted, &request).await })
+    });
+    let page = page.await?;
+    Ok(axum::Json(page_of(&api, &of, page, UserView::from)))
 }
 
 /// A user to be added.

@@ -591,3 +591,56 @@ both!(a_ban_is_of_the_tenant_that_its_name_is_in, registry, {
     assert!(own.iter().all(|ban| ban.team == north.id));
     assert_eq!(registry.bans(&Scope::All).await?.len(), 9);
 });
+
+both!(pages_of_users_and_bans_follow_each_other, registry, {
+    let team = registry.add_team(&all(), new_team("t", true)).await?;
+    let ann = of_team(&team.id);
+    for number in 0..5 {
+        let user = NewUser::new(&format!("u{number}"));
+        let actor = if number < 2 { &ann } else { &all() };
+        registry.create_user(actor, user, "x").await?;
+        let ban = NewBan {
+            kind: BanKind::ClientId,
+            value: format!("c{number}"),
+            team: None,
+            why: String::new(),
+            until_ms: 0,
+        };
+        registry.add_ban(actor, ban).await?;
+    }
+    for (scope, count) in [(Scope::All, 5), (ann.scope, 2)] {
+        let mut request = PageRequest {
+            with_total: true,
+            ..PageRequest::first(2)
+        };
+        let mut names = Vec::new();
+        loop {
+            let page = registry.users_page(&scope, false, &request).await?;
+            assert_eq!(page.total, Some(count));
+            names.extend(page.items.into_iter().map(|user| user.name));
+            request.cursor = page.next;
+            if request.cursor.is_none() {
+                break;
+            }
+        }
+        let expected: Vec<String> = (0..count).map(|number| format!("u{number}")).collect();
+        assert_eq!(names, expected);
+        let mut values = Vec::new();
+        loop {
+            let page = registry.bans_page(&scope, &request).await?;
+            assert_eq!(page.total, Some(count));
+            values.extend(page.items.into_iter().map(|ban| ban.value));
+            request.cursor = page.next;
+            if request.cursor.is_none() {
+                break;
+            }
+        }
+        values.sort();
+        let expected: Vec<String> = (0..count).map(|number| format!("c{number}")).collect();
+        assert_eq!(values, expected);
+    }
+    let gone = registry
+        .users_page(&Scope::All, true, &PageRequest::first(9))
+        .await?;
+    assert!(gone.items.is_empty());
+});
