@@ -260,7 +260,16 @@ def test_commands_do_not_look_in_a_file_where_the_node_has_a_database(start_node
         if is_running:
             node.terminate()
             node.wait()
+    # Everybody would be let in, so it is to be meant.
+    with pytest.raises(RuntimeError, match="registry.url as it was"):
+        start_node(http=True, variables=KEYS, data_dir=data_dir)
+    with pytest.raises(RuntimeError, match="no users and devices"):
+        empty = {**KEYS, "MARTLET_REGISTRY__URL": url}
+        postgres.run("dropdb", urlsplit(url).path[1:])
+        postgres.run("createdb", "-T", "template0", urlsplit(url).path[1:])
+        start_node(http=True, variables=empty, data_dir=data_dir)
     # From now on they are in the data directory.
+    (data_dir / "registry").unlink()
     node = start_node(http=True, variables=KEYS, data_dir=data_dir)
     assert command("device", "ls") == (0, "")
     node.terminate()
@@ -389,6 +398,18 @@ def test_who_may_make_others_makes_nobody_who_may_do_more(node):
     call(node, "POST", "/api/v1/users", user("u1", role="administrator"), talks, expect=403)
     call(node, "POST", "/api/v1/users", user("u1", role="none"), few)
     call(node, "POST", "/api/v1/users", user("u2"), talks)
+    assert call(node, "POST", "/api/v1/users", user("vera", api_role="viewer"))["role"] == "none"
+    # A say in a team is a right too.
+    team = call(node, "POST", "/api/v1/teams", {"name": "north", "owns_tenant": True})["id"]
+    call(node, "PUT", f"/api/v1/teams/{team}/members/u1", {"role": "administrator"})
+    call(node, "PUT", "/api/v1/users/u1/password", {"password": "another horse"}, few, expect=403)
+    call(node, "DELETE", "/api/v1/users/u1", key=few, expect=403)
+    call(node, "DELETE", f"/api/v1/teams/{team}", key=key_of(node, "users:write"), expect=403)
+    own = key_of(node, "users:write", "devices:write", team=team)
+    call(node, "POST", "/api/v1/users", user("u3"), own, expect=403)
+    call(node, "POST", "/api/v1/users", user("u3", role="none"), own)
+    hall = call(node, "POST", "/api/v1/groups", {"name": "hall"}, own)["id"]
+    call(node, "PUT", f"/api/v1/groups/{hall}/rules", {"rules": ["topic readwrite #"]}, own, expect=403)
     call(node, "PATCH", "/api/v1/users/u1", {"role": "user"}, few, expect=403)
     call(node, "PUT", "/api/v1/users/u2/password", {"password": "another horse"}, few, expect=403)
     call(node, "DELETE", "/api/v1/users/u2", key=few, expect=403)
@@ -445,6 +466,24 @@ def test_a_device_that_asks_again_for_what_it_did_not_get_is_given_another_secre
     client.close()
     told, _ = provision({"id": "pump"}, 409)
     assert "in use" in told["detail"]
+
+
+@pytest.mark.parametrize("how", ["rotated", "moved"])
+def test_what_was_changed_since_is_not_for_who_asks_again(node, how):
+    line = call(node, "POST", "/api/v1/provisioning-keys", {"name": "line"})["key"]
+    team = call(node, "POST", "/api/v1/teams", {"name": "north", "owns_tenant": True})["id"]
+    body = json.dumps({"key": line, "id": "pump"}).encode()
+    headers = {"Content-Type": "application/json", "Idempotency-Key": "made-up"}
+    provision = lambda: ask(node, "/api/v1/provision", "POST", headers, body)[0]
+    assert provision() == 201 and provision() == 201
+    if how == "rotated":
+        call(node, "POST", "/api/v1/devices/pump/rotate", {})
+    else:
+        call(node, "PATCH", "/api/v1/devices/pump", {"team": team})
+    assert provision() == 409
+    query = "" if how == "rotated" else f"?team={team}"
+    call(node, "POST", f"/api/v1/devices/pump/purge{query}")
+    assert provision() == 201, "it is added anew"
 
 
 def test_lists_know_teams_and_groups_by_name_and_say_where_there_is_none(node):

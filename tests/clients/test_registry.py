@@ -679,3 +679,33 @@ def test_a_node_whose_administrator_went_is_open_to_nobody(start, place):
     node = start(http=True)
     status, _, answer = ask(node, "/api/v1/devices", "POST", {"Content-Type": "application/json"}, b'{"id": "d1"}')
     assert status == 401, answer
+
+
+def test_a_start_without_the_tables_that_were_there_is_refused_until_it_is_meant(start, place, tmp_path):
+    """It would let in everybody."""
+    node = start()
+    place.device("d1")
+    until(lambda: (place.path / "registry").exists(), "the note")
+    node.terminate()
+    node.wait()
+    for file in place.path.glob("martlet.db*"):
+        file.rename(tmp_path / file.name)
+    with pytest.raises(RuntimeError, match="put it back"):
+        start()
+    with pytest.raises(RuntimeError, match="registry.url"):
+        start(settings=[f"registry.url={tmp_path / 'other.db'}"])
+    other = Place(tmp_path / "other")
+    other.device("d9")
+    (tmp_path / "other" / "martlet.db").rename(place.path / "martlet.db")
+    with pytest.raises(RuntimeError, match="other users and devices"):
+        start()
+    (place.path / "registry").unlink()
+    start().close()
+
+
+def test_health_says_no_more_that_nobody_administers_the_node_once_somebody_does(start, place):
+    start(http=True)
+    health = lambda: martlet_process.run("health", "--data-dir", str(place.path)).stdout
+    until(lambda: "Nobody can administer" in health(), "a warning")
+    place.run("key", "add", "app", "--scope", "administrator")
+    until(lambda: "Nobody can administer" not in health(), "no warning any more")

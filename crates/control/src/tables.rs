@@ -549,8 +549,9 @@ async fn has_administrator(registry: &mut Registry) -> Result<bool, RegistryErro
 async fn has_administrators_key(registry: &mut Registry) -> Result<bool, RegistryError> {
     let keys = registry.api_keys(&Scope::All).await?;
     let is_one = |key: &ApiKey| {
-        let mut scopes = key.scopes.iter();
-        key.team.is_empty() && scopes.any(|scope| Scopes::parse(scope) == Ok(Scopes::all()))
+        let scopes = key.scopes.iter();
+        let scopes = scopes.filter_map(|scope| Scopes::parse(scope).ok());
+        key.team.is_empty() && scopes.fold(Scopes::NONE, Scopes::or) == Scopes::all()
     };
     Ok(keys.iter().any(is_one))
 }

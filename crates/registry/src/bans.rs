@@ -113,6 +113,13 @@ impl Network {
             Some((address, bits)) => (address, Some(bits.parse().ok()?)),
         };
         let address: IpAddr = address.parse().ok()?;
+        // Whoever comes by such an address is known by the other form of it.
+        let own = address.to_canonical();
+        let bits: Option<u8> = match (address.is_ipv6() && own.is_ipv4(), bits) {
+            (true, Some(bits)) => Some(u8::checked_sub(bits, 96)?),
+            (_, bits) => bits,
+        };
+        let address = own;
         let most = if address.is_ipv4() { 32 } else { 128 };
         let bits = bits.unwrap_or(most);
         (bits <= most).then_some(Self::around(address, bits))

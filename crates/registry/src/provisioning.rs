@@ -343,11 +343,14 @@ async fn provision_one(
                 return Err(RegistryError::Refused(why.to_owned()).into());
             }
             Claim::Answered { answer, .. } => {
-                let device = provision_again(work, digests, &answer).await?;
-                return Ok(Provisioned {
-                    device,
-                    is_again: true,
-                });
+                // What has gone meanwhile is added anew.
+                if let Some(device) = provision_again(work, digests, &answer).await? {
+                    note_answer(work, (&principal, &request.key), &device).await?;
+                    return Ok(Provisioned {
+                        device,
+                        is_again: true,
+                    });
+                }
             }
             Claim::Different => {
                 let why = "this Idempotency-Key came with another request before";
@@ -387,11 +390,7 @@ async fn provision_one(
     let query = sqlx::query(sql).bind(key.id);
     query.execute(&mut *work.all).await?;
     if let Some(request) = request {
-        let sql = "UPDATE idempotency_keys SET status = 201, answer = $1 WHERE principal = $2 \
-                   AND key = $3";
-        let query = sqlx::query(sql).bind(added.number.to_string());
-        let query = query.bind(principal).bind(clean(&request.key));
-        query.execute(&mut *work.all).await?;
+        note_answer(work, (&principal, &request.key), &added).await?;
     }
     Ok(Provisioned {
         device: added,
@@ -399,46 +398,60 @@ async fn provision_one(
     })
 }
 
+/// What was added, as it is known when the request comes again: number, tenant, credential.
+async fn note_answer(
+    work: &mut Work<'_>,
+    (principal, key): (&str, &str),
+    device: &AddedDevice,
+) -> Result<(), Fault> {
+    let sql = "SELECT id FROM device_credentials WHERE device = $1 AND revoked_ms = 0";
+    let query = sqlx::query_scalar::<_, String>(sql).bind(device.number);
+    let credential = query.fetch_one(&mut *work.all).await?;
+    let sql = "UPDATE idempotency_keys SET status = 201, answer = $1 WHERE principal = $2 \
+               AND key = $3";
+    let answer = format!("{} {} {credential}", device.number, device.tenant);
+    let query = sqlx::query(sql).bind(answer).bind(principal.to_owned());
+    query.bind(clean(key)).execute(&mut *work.all).await?;
+    Ok(())
+}
+
 /// The secret was shown once, and may not have arrived: whoever has not used it is given another.
+/// None: the device is not there any more.
 async fn provision_again(
     work: &mut Work<'_>,
     digests: &DigestKey,
-    number: &str,
-) -> Result<AddedDevice, Fault> {
-    let number: i64 = number.parse().unwrap_or_default();
-    let found = find(
-        &mut work.all,
-        work.engine,
-        &Scope::All,
-        number.into(),
-        false,
-    );
-    let device = found.await?;
-    let sql = "SELECT revoked_ms, uses FROM device_credentials WHERE device = $1";
-    let rows = sqlx::query_as::<_, (i64, i64)>(sql).bind(number);
+    answer: &str,
+) -> Result<Option<AddedDevice>, Fault> {
+    let mut words = answer.split(' ');
+    let number: i64 = words.next().and_then(|word| word.parse().ok()).unwrap_or(0);
+    let tenant: Option<u32> = words.next().and_then(|word| word.parse().ok());
+    let shown = words.next().unwrap_or_default();
+    let all = &mut work.all;
+    let device = match find(all, work.engine, &Scope::All, number.into(), false).await {
+        Err(Fault::Told(RegistryError::NotFound(_))) => return Ok(None),
+        found => found?,
+    };
+    let sql = "SELECT id, uses FROM device_credentials WHERE device = $1 AND revoked_ms = 0";
+    let rows = sqlx::query_as::<_, (String, i64)>(sql).bind(number);
     let rows = rows.fetch_all(&mut *work.all).await?;
-    let good = rows
-        .iter()
-        .filter(|(revoked_ms, _)| *revoked_ms == 0)
-        .count();
-    let was_used = rows.iter().any(|(_, uses)| *uses > 0) || device.last_seen_ms > 0;
-    // What was revoked, or added since, is not for whoever asks here to change.
-    if was_used || good != 1 {
+    // What others have revoked, rotated, added or moved since is not for whoever asks here.
+    let is_as_it_was = matches!(&rows[..], [(id, 0)] if id == shown);
+    if !is_as_it_was || device.last_seen_ms > 0 || tenant != Some(device.tenant) {
         return Err(RegistryError::Exists(format!(
-            "{} was added by this request and has been in use since, so its secret is not shown \
-             again: martlet device rotate {0} makes another",
+            "{} was added by this request and has been in use or changed since, so its secret is \
+             not shown again: martlet device rotate {0} makes another",
             device.id
         ))
         .into());
     }
     let secret = rotate_one(work, digests, number.into(), Duration::ZERO).await?;
-    Ok(AddedDevice {
+    Ok(Some(AddedDevice {
         number,
         tenant: device.tenant,
         id: device.id,
         user_name: device.user_name,
         secret: Some(secret),
-    })
+    }))
 }
 
 #[cfg(test)]

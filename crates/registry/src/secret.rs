@@ -83,6 +83,11 @@ impl DigestKey {
     }
 }
 
+/// At random.
+pub(crate) fn random_number() -> Result<i64, RegistryError> {
+    Ok(i64::from_be_bytes(random::<8>()?))
+}
+
 pub(crate) fn is_same(one: &Digest, other: &Digest) -> bool {
     verify_slices_are_equal(one, other).is_ok()
 }

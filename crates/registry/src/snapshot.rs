@@ -144,7 +144,7 @@ struct UserEntry {
 
 #[derive(Debug)]
 struct DeviceEntry {
-    number: i64,
+    created_ms: i64,
     rules: Arc<Rules>,
     credentials: Box<[Credential]>,
     status: Status,
@@ -487,7 +487,7 @@ impl Snapshot {
     /// Which of those who had this name one after the other it is of now; 0: nobody.
     pub fn holder(&self, tenant: u32, name: &str) -> u64 {
         let number = match self.device(tenant, name) {
-            Some(device) => Some(device.number),
+            Some(device) => Some(device.created_ms),
             None => self.user(tenant, name).map(|user| user.created_ms),
         };
         number.map_or(0, i64::unsigned_abs)
@@ -723,7 +723,7 @@ impl Snapshot {
             let is_gone = |id: &&Arc<str>| {
                 self.device(tenant, id).is_some_and(|old| {
                     let newer = newer.device(tenant, id);
-                    newer.is_none_or(|newer| newer.number != old.number)
+                    newer.is_none_or(|newer| newer.created_ms != old.created_ms)
                 })
             };
             let found: Vec<_> = match (of, self.devices.get(&tenant)) {
@@ -741,9 +741,14 @@ impl Snapshot {
         gone
     }
 
+    /// Tells the tables from all others: a copy of them has it too.
+    pub fn identity(&self) -> String {
+        self.key.identity()
+    }
+
     /// Read from the same tables, or from a copy of them.
     pub fn is_of_same_tables(&self, other: &Self) -> bool {
-        self.key.identity() == other.key.identity()
+        self.identity() == other.identity()
     }
 
     /// The same of users, by name.
@@ -884,6 +889,7 @@ struct DeviceRow {
     id: String,
     device_type: String,
     status: Status,
+    created_ms: i64,
 }
 
 /// A device with the ids of its groups; none: there is no such device.
@@ -892,7 +898,7 @@ async fn device_row(
     tenant: u32,
     id: &str,
 ) -> Result<Option<(DeviceRow, Vec<String>)>, Fault> {
-    let sql = "SELECT number, type, status FROM devices WHERE tenant = $1 AND id = $2 AND \
+    let sql = "SELECT number, type, status, created_ms FROM devices WHERE tenant = $1 AND id = $2 AND \
                deleted_ms = 0";
     let query = sqlx::query(sql).bind(i64::from(tenant)).bind(id.to_owned());
     let Some(row) = query.fetch_optional(&mut *on).await? else {
@@ -905,6 +911,7 @@ async fn device_row(
         id: id.to_owned(),
         device_type: row.try_get("type")?,
         status: status_of(id, &status)?,
+        created_ms: row.try_get("created_ms")?,
     };
     let sql = "SELECT group_id FROM group_devices WHERE device = $1";
     let groups = sqlx::query_scalar(sql).bind(device.number).fetch_all(on);
@@ -918,9 +925,10 @@ async fn each_device(
     mut take: impl FnMut(DeviceRow) -> Result<(), Fault>,
 ) -> Result<(), Fault> {
     let sql = "SELECT string_agg(CAST(number AS TEXT) || $1 || CAST(tenant AS TEXT) || $1 || id \
-               || $1 || type || $1 || status, $2) AS lines FROM devices WHERE deleted_ms = 0 \
+               || $1 || type || $1 || status || $1 || CAST(created_ms AS TEXT), $2) AS lines \
+               FROM devices WHERE deleted_ms = 0 \
                GROUP BY number % 64";
-    let take = |[number, tenant, id, device_type, status]: [&str; 5]| {
+    let take = |[number, tenant, id, device_type, status, created_ms]: [&str; 6]| {
         let of = || damaged(place, format!("device {id} has no number"));
         take(DeviceRow {
             number: number.parse().map_err(|_| of())?,
@@ -928,6 +936,7 @@ async fn each_device(
             id: id.to_owned(),
             device_type: device_type.to_owned(),
             status: status_of(id, status)?,
+            created_ms: created_ms.parse().map_err(|_| of())?,
         })
     };
     each_line(on, place, sql, take).await
@@ -1056,7 +1065,7 @@ fn device_entry(
     let rules = sets.rules(&row.device_type, groups, place)?;
     let rules = rules.ok_or_else(|| damaged(place, format!("device {} has no type", row.id)))?;
     Ok(DeviceEntry {
-        number: row.number,
+        created_ms: row.created_ms,
         rules,
         credentials: Box::default(),
         status: row.status,

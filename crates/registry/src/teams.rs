@@ -316,6 +316,9 @@ pub(crate) async fn team_seen(
     }
 }
 
+/// The largest number of a tenant: realms have a bit of their own beside it.
+const TENANT_MAX: i64 = (1 << 31) - 1;
+
 fn expect_all(actor: &Actor) -> Result<(), RegistryError> {
     match actor.scope {
         Scope::All => Ok(()),
@@ -333,7 +336,7 @@ async fn insert(work: &mut Work<'_>, new: NewTeam) -> Result<Team, Fault> {
     let tenant = match new.owns_tenant {
         true => {
             expect_no_names_of(work, &new.name).await?;
-            work.take_numbers("tenant", 1).await?
+            free_tenant(work).await?
         }
         false => 0,
     };
@@ -358,6 +361,19 @@ async fn insert(work: &mut Work<'_>, new: NewTeam) -> Result<Team, Fault> {
     work.audit("team.add", ("team", &team.id), &team.id, changed)
         .await?;
     Ok(team)
+}
+
+/// A number that nobody has: at random, so that it is nobody's who came after a backup that was put
+/// back either, whose messages the store still has.
+async fn free_tenant(work: &mut Work<'_>) -> Result<i64, Fault> {
+    loop {
+        let number = secret::random_number()? & TENANT_MAX;
+        let sql = "SELECT id FROM teams WHERE tenant = $1";
+        let query = sqlx::query_scalar::<_, String>(sql).bind(number);
+        if number > 0 && query.fetch_optional(&mut *work.all).await?.is_none() {
+            return Ok(number);
+        }
+    }
 }
 
 /// A team that is about to own a tenant: `NAME@TEAM` is a name in it from then on, which nobody

@@ -43,6 +43,12 @@ impl Asking {
         }
     }
 
+    /// Users whom they add have topics with others if nothing is said: all but those of a team
+    /// without a tenant.
+    pub(crate) fn gives_topics(&self) -> bool {
+        self.sees_all() || self.tenant != TenantId::default()
+    }
+
     /// Everything that somebody may do to what they see: of a tenant, where it is a team's.
     pub(crate) fn scopes_of_everything(&self) -> Scopes {
         match self.sees_all() {

@@ -173,7 +173,7 @@ pub(crate) async fn add(
 pub(crate) struct Rotation {
     /// For so long the secrets that it has are good yet; 0: no more, and its connection ends.
     #[serde(default)]
-    #[schema(maximum = 31_536_000)]
+    #[schema(maximum = 31_536_000, default = 0)]
     grace_secs: u64,
 }
 
@@ -193,7 +193,8 @@ const GRACE_SECS_MAX: u64 = 365 * 24 * 60 * 60;
 
 /// Give a device another secret
 ///
-/// It is shown this once. Those that the device has are good for `grace_secs` longer.
+/// It is shown this once. Those that the device has are good for `grace_secs` longer: without it
+/// they are good no more, and the connection ends.
 #[utoipa::path(post, path = "/api/v1/devices/{id}/rotate", tag = "devices",
     params(("id" = String, Path, description = "The device's id"), OfTeam),
     request_body = Rotation,

@@ -3,7 +3,7 @@
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use martlet_control::principal::Scope as ScopeName;
+use martlet_control::principal::{Scope as ScopeName, Scopes};
 use martlet_registry::{DeviceRef, Group, GroupChange, NewGroup, Owner};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -296,9 +296,14 @@ pub(crate) async fn set_rules(
     JsonBody(body): JsonBody<RuleLines>,
 ) -> Result<axum::Json<RuleLines>, Problem> {
     let (rules, expected) = (parse(&body.rules)?, expected_if_any(&headers)?);
-    if asking.sees_all() {
-        asking.expect_within([ScopeName::AclWrite].into_iter().collect())?;
-    }
+    let needed: Scopes = match asking.sees_all() {
+        true => [ScopeName::AclWrite].into_iter().collect(),
+        // All topics of their tenant, at the most.
+        false => [ScopeName::MessagesRead, ScopeName::MessagesWrite]
+            .into_iter()
+            .collect(),
+    };
+    asking.expect_within(needed)?;
     let shown = lines(&rules);
     let changed = api.tables()?.change(move |registry| {
         Box::pin(async move {

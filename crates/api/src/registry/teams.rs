@@ -3,6 +3,7 @@
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
+use martlet_control::principal::Scope;
 use martlet_registry::{Member, NewTeam, Team, TeamChange};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -185,6 +186,12 @@ pub(crate) async fn delete(
     PathOf(id): PathOf<String>,
     headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
+    // Its devices and keys go and come with it.
+    asking.expect_within(
+        [Scope::DevicesWrite, Scope::KeysWrite]
+            .into_iter()
+            .collect(),
+    )?;
     let expected = expected_if_any(&headers)?;
     let deleted = api.tables()?.change(move |registry| {
         Box::pin(async move { registry.delete_team(&asking.actor, &id, expected).await })
@@ -205,6 +212,12 @@ pub(crate) async fn restore(
     asking: Asking,
     PathOf(id): PathOf<String>,
 ) -> Result<Response, Problem> {
+    // Its devices and keys go and come with it.
+    asking.expect_within(
+        [Scope::DevicesWrite, Scope::KeysWrite]
+            .into_iter()
+            .collect(),
+    )?;
     let restored = api.tables()?.change(move |registry| {
         Box::pin(async move { registry.restore_team(&asking.actor, &id).await })
     });

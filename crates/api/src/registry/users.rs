@@ -3,9 +3,10 @@
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
+use martlet_broker::TenantId;
 use martlet_control::principal::{Role, Scope, Scopes};
 use martlet_registry::{
-    ADMINISTRATOR_ROLE, ApiRole, NewUser, Owner, Registry, RegistryError, USER_ROLE, User,
+    ADMINISTRATOR_ROLE, ApiRole, NO_ROLE, NewUser, Owner, Registry, RegistryError, USER_ROLE, User,
     UserChange,
 };
 use serde::{Deserialize, Serialize};
@@ -151,7 +152,7 @@ pub(crate) struct NewUserBody {
     #[schema(format = Password, min_length = 10, max_length = 1024)]
     password: String,
     /// What they may do as a client of MQTT. If nothing is said: `user`, and `none` for whom a team
-    /// without a tenant adds.
+    /// without a tenant adds and for viewers.
     role: Option<String>,
     /// What they may do with the API and the panel: `administrator`, `operator`, `viewer` or
     /// `none`, which it is if nothing is said.
@@ -181,11 +182,15 @@ pub(crate) async fn create(
     asking.expect_within(scopes_of(role))?;
     if let Some(role) = &body.role {
         expect_may_give(&api, &asking, role).await?;
-    } else if asking.sees_all() {
+    }
+    // Who may not read messages by the API does not by MQTT either, unless that is said.
+    let is_viewer = role == ApiRole::Viewer && body.role.is_none();
+    let of_mqtt = body.role.or_else(|| is_viewer.then(|| NO_ROLE.to_owned()));
+    if of_mqtt.is_none() && asking.gives_topics() {
         expect_may_give(&api, &asking, USER_ROLE).await?;
     }
     let new = NewUser {
-        role: body.role,
+        role: of_mqtt,
         api_role: role,
         email: body.email,
         full_name: body.full_name,
@@ -293,7 +298,8 @@ async fn expect_no_more(api: &Api, asking: &Asking, name: &str) -> Result<(), Pr
         Box::pin(async move {
             let user = registry.user(&scope, &name).await?;
             let by_role = scopes_by_role(registry, &user.role, all).await?;
-            Ok(scopes_of(user.api_role).or(by_role))
+            let by_teams = scopes_by_teams(registry, &user.name).await?;
+            Ok(scopes_of(user.api_role).or(by_role).or(by_teams))
         })
     });
     match found.await {
@@ -310,6 +316,13 @@ async fn expect_may_give(api: &Api, asking: &Asking, role: &str) -> Result<(), P
         .tables()?
         .read(move |registry| Box::pin(async move { scopes_by_role(registry, &role, all).await }));
     asking.expect_within(found.await?)
+}
+
+/// What somebody may do in the teams that they are in.
+async fn scopes_by_teams(registry: &mut Registry, name: &str) -> Result<Scopes, RegistryError> {
+    let teams = registry.teams_of(name).await?.into_iter();
+    let of_teams = teams.fold(Scopes::NONE, |all, member| all.or(scopes_of(member.role)));
+    Ok(of_teams.and(Scopes::of_team(TenantId(u32::MAX))))
 }
 
 /// What comes to the same as what a role permits a client: of topics that are not its holder's own,
@@ -410,6 +423,10 @@ pub(crate) async fn restore(
     if let Some(user) = deleted.await? {
         asking.expect_within(scopes_of(user.api_role))?;
         expect_may_give(&api, &asking, &user.role).await?;
+        let found = api.tables()?.read(move |registry| {
+            Box::pin(async move { scopes_by_teams(registry, &user.name).await })
+        });
+        asking.expect_within(found.await?)?;
     }
     let restored = api.tables()?.change(move |registry| {
         Box::pin(async move { registry.restore_user(&asking.actor, &name).await })

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::{Args, Subcommand, ValueEnum};
-use martlet_control::principal::Scopes;
+use martlet_control::principal::{Role, Scopes};
 use martlet_control::text::printable;
 use martlet_registry::{
     Actor, AuditFilter, BanKind, DEVICE_TYPE, NewApiKey, NewBan, NewProvisioningKey, NewTeam,
@@ -240,8 +240,14 @@ fn try_key(command: &KeyCommand) -> anyhow::Result<String> {
     match command {
         KeyCommand::Add(options) => {
             for scope in &options.scopes {
-                Scopes::parse(scope)
-                    .map_err(|name| anyhow::anyhow!("{name:?} is no scope and no role"))?;
+                Scopes::parse(scope).map_err(|name| {
+                    let roles: Vec<&str> = Role::ALL.iter().map(|role| role.name()).collect();
+                    anyhow::anyhow!(
+                        "{name:?} is no scope and no role; roles are {}, and scopes {}",
+                        roles.join(", "),
+                        Scopes::all().names().join(", ")
+                    )
+                })?;
             }
             let (key, secret) = tables::with(&options.on.node, async |registry| {
                 let new = NewApiKey {
@@ -255,7 +261,8 @@ fn try_key(command: &KeyCommand) -> anyhow::Result<String> {
             })?;
             let view = json!({ "id": key.id, "name": key.name, "key": secret.text() });
             let line = format!("Added the API key {} ({})", key.name, key.id);
-            let shown = format!("The key, shown this once: {}\n", secret.text());
+            let told = tables::tell_node(&options.on.node);
+            let shown = format!("The key, shown this once: {}\n{told}", secret.text());
             Ok(done(&options.on, &view, &line, &shown))
         }
         KeyCommand::Ls(on) => {
@@ -413,7 +420,8 @@ fn try_provision(command: &ProvisionCommand) -> anyhow::Result<String> {
             })?;
             let view = json!({ "id": key.id, "name": key.name, "key": secret.text() });
             let line = format!("Added the provisioning key {} ({})", key.name, key.id);
-            let shown = format!("The key, shown this once: {}\n", secret.text());
+            let told = tables::tell_node(&options.on.node);
+            let shown = format!("The key, shown this once: {}\n{told}", secret.text());
             Ok(done(&options.on, &view, &line, &shown))
         }
         ProvisionCommand::Ls(on) => {

@@ -24,7 +24,8 @@ pub(crate) use http::HttpListener;
 use load::ConfigError;
 pub(crate) use load::{Effective, Overlay, environment, expectation, import_mosquitto, load};
 pub(crate) use registry::{
-    location, note as note_tables, noted as noted_tables, settings as tables_settings,
+    expect_noted as expect_noted_tables, location, note as note_tables, noted as noted_tables,
+    settings as tables_settings,
 };
 pub(crate) use resolve::{
     LogFile, LogFormat, NodeConfig, command_options, data_dir, listener_url, resolve, resolve_with,

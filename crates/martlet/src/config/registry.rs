@@ -62,35 +62,103 @@ pub(crate) fn settings(effective: &Effective) -> Result<TablesSettings, ConfigEr
     })
 }
 
-/// The file in the data directory that says where they are, if they are not in it.
-const ELSEWHERE: &str = "registry";
+/// The file in the data directory that says by which tables its node goes: where they are, and
+/// which ones.
+const NOTED: &str = "registry";
 
-/// Has the data directory say where they are, without a password, for commands that are not told.
+/// As it stands there: `martlet.db` if they are in the data directory, wherever that is.
+fn place(data_dir: &Path, location: &Location) -> String {
+    match *location == file_in(data_dir, FILE) {
+        true => FILE.to_owned(),
+        false => location.to_string(),
+    }
+}
+
+/// Has the data directory say by which tables its node goes, without a password.
 ///
 /// # Errors
 /// The disk does not take it.
-pub(crate) fn note(data_dir: &Path, location: &Location) -> io::Result<()> {
-    let path = data_dir.join(ELSEWHERE);
-    if *location == file_in(data_dir, FILE) {
+pub(crate) fn note(data_dir: &Path, location: &Location, identity: Option<&str>) -> io::Result<()> {
+    let path = data_dir.join(NOTED);
+    let place = place(data_dir, location);
+    let known = read(data_dir);
+    let identity = match (&known, identity) {
+        // They are not asked now.
+        (Some((before, known)), None) if *before == place => known.clone(),
+        (_, identity) => identity.unwrap_or_default().to_owned(),
+    };
+    if place == FILE && identity.is_empty() {
         return match std::fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         };
     }
+    if known.is_some_and(|known| known == (place.clone(), identity.clone())) {
+        return Ok(());
+    }
     let new = path.with_extension("new");
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true).mode(0o600);
     let mut file = options.open(&new)?;
-    writeln!(file, "{location}")?;
+    writeln!(file, "{place}\n{identity}")?;
     std::fs::rename(&new, &path)
 }
 
 /// Where the node that was last here had them, if not in its data directory.
 pub(crate) fn noted(data_dir: &Path) -> Option<String> {
-    let file = File::open(data_dir.join(ELSEWHERE)).ok()?;
+    let (place, _) = read(data_dir)?;
+    (place != FILE).then_some(place)
+}
+
+/// A start without those who were somebody would let in everybody: the tables are those that the
+/// node went by before.
+///
+/// # Errors
+/// They are others, or not there.
+pub(crate) fn expect_noted(
+    data_dir: &Path,
+    location: &Location,
+    identity: Option<&str>,
+) -> Result<(), String> {
+    let Some((before, known)) = read(data_dir) else {
+        return Ok(());
+    };
+    if known.is_empty() {
+        // Nobody was in them.
+        return Ok(());
+    }
+    let note = data_dir.join(NOTED);
+    let note = note.display();
+    let own = place(data_dir, location);
+    if before != own {
+        return Err(format!(
+            "the users and devices of this node were in {before}, and are to be in {location} now: \
+             set registry.url as it was; or, if they are there from now on, remove {note}"
+        ));
+    }
+    match identity {
+        Some(identity) if identity == known => Ok(()),
+        Some(_) => Err(format!(
+            "{location} has other users and devices than those that the node went by: put back \
+             the database that was there; or, to go by this one, remove {note}"
+        )),
+        None => Err(format!(
+            "{location} has no users and devices, and had some: put it back, from a backup if need \
+             be; or, to begin without, remove {note}"
+        )),
+    }
+}
+
+/// Place and identity; none: nothing is noted.
+fn read(data_dir: &Path) -> Option<(String, String)> {
+    let file = File::open(data_dir.join(NOTED)).ok()?;
     let mut text = String::new();
     // The longest path, and more.
     file.take(8_192).read_to_string(&mut text).ok()?;
-    let text = text.trim();
-    (!text.is_empty()).then(|| text.to_owned())
+    let mut lines = text.lines().map(str::trim);
+    let place = lines.next().filter(|place| !place.is_empty())?;
+    Some((
+        place.to_owned(),
+        lines.next().unwrap_or_default().to_owned(),
+    ))
 }

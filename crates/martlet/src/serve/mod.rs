@@ -56,6 +56,8 @@ use reload::Reload;
 
 pub(crate) use data_dir::claim as claim_data_dir;
 
+/// How often a node that nobody administers looks whether somebody does.
+const CLAIM_EVERY: Duration = Duration::from_secs(2);
 /// Events that wait to be taken.
 const EVENT_CAPACITY: usize = 65_536;
 /// They are taken so often at most: whoever sends them wakes nobody meanwhile, and readers get them
@@ -221,6 +223,12 @@ fn serve(options: &ConfigOptions) -> anyhow::Result<()> {
     // Before anything is made in a directory that will not do.
     admin_socket::check(&node.data_dir)?;
     let lock = data_dir::claim(&node.data_dir)?;
+    if node.user_places.tables_unasked.is_none() {
+        let identity = identity_of_tables(&node);
+        let expected =
+            config::expect_noted_tables(&node.data_dir, &node.tables.location, identity.as_deref());
+        expected.map_err(anyhow::Error::msg)?;
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .thread_name("martlet-control")
@@ -232,6 +240,12 @@ fn serve(options: &ConfigOptions) -> anyhow::Result<()> {
     runtime.shutdown_background();
     drop(lock);
     outcome
+}
+
+/// Of the tables that say who is let in, if any do.
+fn identity_of_tables(node: &NodeConfig) -> Option<String> {
+    let tables = node.policy.as_ref()?.tables()?;
+    Some(tables.identity())
 }
 
 async fn run_node(
@@ -281,7 +295,9 @@ async fn run_node(
     let pump = pump_events(&running, &control, node.log_connections)
         .context("cannot start the control plane")?;
     let tables = Arc::new(Tables::new(node.tables.clone(), Arc::clone(&control)));
-    if let Err(error) = config::note_tables(&node.data_dir, tables.location()) {
+    let identity = identity_of_tables(node);
+    let noted = config::note_tables(&node.data_dir, tables.location(), identity.as_deref());
+    if let Err(error) = noted {
         warn!(%error, "that users and devices are not in the data directory could not be written");
     }
     let alive = Arc::new(Alive::open(&node.data_dir));
@@ -862,9 +878,21 @@ fn http_lines(node: &NodeConfig, control: &Control, http: &[HttpAt]) -> String {
     text
 }
 
+/// Whoever makes the first administrator or key does it where they like.
+async fn withdraw_once_claimed(api: Api, control: Arc<Control>) {
+    let mut ticks = tokio::time::interval(CLAIM_EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        if !api.is_unclaimed().await {
+            return control.health.withdraw(UNCLAIMED);
+        }
+    }
+}
+
 /// Where nobody can administer the node yet, the link that makes somebody, once. It is in no log
 /// file of its own, and its token is after `#`, which browsers send to nobody.
-async fn tell_setup(api: &Api, control: &Control, http: &[HttpAt]) {
+async fn tell_setup(api: &Api, control: &Arc<Control>, http: &[HttpAt]) {
     let Some(at) = http.first() else {
         return;
     };
@@ -875,6 +903,7 @@ async fn tell_setup(api: &Api, control: &Control, http: &[HttpAt]) {
         let text = "Nobody can administer the node yet, and the HTTP listener on loopback is open \
                     to everybody on this machine: make the first administrator.";
         control.health.warn_as(UNCLAIMED, text.to_owned());
+        tokio::spawn(withdraw_once_claimed(api.clone(), Arc::clone(control)));
     }
     if let Some(token) = api.setup_token().await {
         warn!(

@@ -388,6 +388,12 @@ impl Reload {
             warn!("{warning}");
         }
         self.control.set_user_places(node.user_places);
+        let identity = self.tables_held().map(|tables| tables.identity());
+        let location = self.tables.location();
+        let noted = config::note_tables(&node.data_dir, location, identity.as_deref());
+        if let Err(error) = noted {
+            warn!(%error, "by which tables the node goes could not be written");
+        }
         self.files = node.files;
         self.held = effective;
         self.seen = self.look();

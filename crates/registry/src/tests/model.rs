@@ -43,6 +43,7 @@ fn told<T>(answer: Result<T, RegistryError>, say: impl FnOnce(T) -> String) -> S
 struct Run {
     registry: Registry,
     team: String,
+    tenant: u32,
     group: String,
     answers: Vec<String>,
     held: Option<std::sync::Arc<Snapshot>>,
@@ -56,7 +57,8 @@ impl Run {
             owns_tenant: true,
             ..NewTeam::default()
         };
-        let team = registry.add_team(&all(), team).await?.id;
+        let team = registry.add_team(&all(), team).await?;
+        let (tenant, team) = (team.tenant, team.id);
         let group = NewGroup {
             name: "group".to_owned(),
             ..NewGroup::default()
@@ -65,6 +67,7 @@ impl Run {
         Ok(Self {
             registry,
             team,
+            tenant,
             group,
             answers: Vec::new(),
             held: None,
@@ -75,6 +78,7 @@ impl Run {
     fn say(&mut self, text: String) {
         let text = text
             .replace(&self.team, "TEAM")
+            .replace(&self.tenant.to_string(), "TENANT")
             .replace(&self.group, "GROUP");
         self.answers.push(text);
     }
@@ -228,13 +232,13 @@ impl Run {
             }
         }
         let whole = Snapshot::read(&mut self.registry).await?;
-        let gate = gate(&whole);
+        let gate = gate(&whole, self.tenant);
         if let Some(held) = &self.held {
             match held.renew_from(&mut self.registry).await? {
                 Renewed::Changed(crate::Changed { tables: newer, .. }) => {
-                    assert_eq!(self::gate(&newer), gate)
+                    assert_eq!(self::gate(&newer, self.tenant), gate)
                 }
-                Renewed::Same => assert_eq!(self::gate(held), gate),
+                Renewed::Same => assert_eq!(self::gate(held, self.tenant), gate),
                 Renewed::Everything => {}
             }
         }
@@ -244,9 +248,9 @@ impl Run {
     }
 }
 
-fn gate(snapshot: &Snapshot) -> String {
+fn gate(snapshot: &Snapshot, tenant: u32) -> String {
     let mut lines = Vec::new();
-    for tenant in 0..3 {
+    for tenant in [0, tenant] {
         for name in snapshot.names(tenant) {
             let is_in = snapshot.admits(tenant, name, name).is_ok();
             let rules = snapshot
