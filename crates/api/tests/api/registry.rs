@@ -399,7 +399,7 @@ async fn nobody_gives_more_than_they_have() {
         let answer = send(&node, hr, method, target, body).await;
         assert_eq!(answer.problem(), "forbidden", "{method} {target}");
     }
-    let plain = json!({ "name": "bob", "password": password });
+    let plain = json!({ "name": "bob", "password": password, "role": "none" });
     done(&node, hr, "POST", "/api/v1/users", &plain).await;
 }
 
