@@ -8,7 +8,7 @@ import pytest
 
 import martlet_process
 from conftest import need
-from paho_client import Client
+from paho_client import Client, properties
 from test_access import publish, until
 from test_registry import Place
 from test_tls import Authority
@@ -180,6 +180,26 @@ def test_a_queue_that_is_full(start_node, place):
     assert answer["state"] == "away"
 
 
+def test_what_was_lost_on_the_way_to_it_is_told_by_what_its_session_counts(node, place):
+    """Too large for it, older than may be when it comes, and with QoS 0 while it was away."""
+    options = dict(clean=False, properties=properties("CONNECT", SessionExpiryInterval=600, MaximumPacketSize=64))
+    with Client(node, "d1", **options).credentials("d1", place.secret) as device:
+        device.subscribe("plant/d1/set", qos=1)
+        place.user("boss", "--role", "administrator")
+        send = lambda *more: publish(node, "plant/d1/set", "-u", "boss", "-P", "secret", *more)
+        assert send("-V", "5", "-D", "publish", "user-property", "k", "x" * 100)[0] == 0
+        answer = expect(node, "too-large", "1 message for it was dropped", "d1", "plant/d1/set")
+        assert "packet_too_large" in answer["sentence"] and "Maximum Packet Size" in answer["mend"]
+    assert send("-V", "5", "-D", "publish", "message-expiry-interval", "1")[0] == 0
+    assert send("-q", "0")[0] == 0
+
+    def has_both():
+        told = verdict(node, "d1")
+        causes = {told["cause"], *(one["cause"] for one in told["also"])}
+        return {"expired", "not-kept", "too-large"} <= causes
+    until(has_both, "what was lost is told")
+
+
 def test_certificates_that_are_not_good_are_told_of_by_the_name_in_them(start_node, tmp_path):
     ours, others = Authority(tmp_path / "ca"), Authority(tmp_path / "others", name="Others")
     server = ours.sign("server")
@@ -245,12 +265,15 @@ def test_a_device_that_is_removed_is_told_so_whether_it_comes_again_or_not(start
     node = start_node(data_dir=place.path)
     place.run("device", "rm", "d1")
     answer = expect(node, "deleted", "removed from the registry", "d1")
-    assert answer["since"] and "add it anew" in answer["mend"]
+    assert answer["since"] and answer["mend"] == "restore it"
+    assert answer["command"].startswith("martlet device restore ") and answer["command"].endswith(" d1")
     assert come(node, "d1", place.secret) != 0
     answer = expect(node, "deleted", "removed from the registry", "d1")
+    assert not any("user add" in one.get("command", "") for one in answer["also"]), answer
     # One of that name is another one.
     place.run("device", "rm", "d1", "--purge")
-    expect(node, "deleted", "removed from the registry", "d1")
+    answer = expect(node, "deleted", "removed from the registry", "d1")
+    assert "add it anew" in answer["mend"] and "command" not in answer
     place.device("d1", "--type", "sensor")
     assert verdict(node, "d1")["cause"] != "deleted"
 

@@ -1,6 +1,7 @@
 //! What went wrong, as one of a closed list: what `martlet why` answers, and by what entries of the
 //! journal are told apart.
 
+use martlet_broker::DropReason;
 use martlet_codec::ReasonCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -74,6 +75,7 @@ causes! {
     TooFast = "too-fast", "It published faster than it may.";
     QueueFull = "queue-full", "Its queue is full.";
     SlowReader = "slow-reader", "It reads more slowly than messages come.";
+    Expired = "expired", "Messages for it were older than their senders permit when it could have had them.";
     NotKept = "not-kept", "Messages came while it was away, and were not kept for it.";
     NotSubscribed = "not-subscribed", "It has no subscription for the topic.";
     SubscriberAbsent = "subscriber-absent", "Nobody is subscribed to the topic.";
@@ -85,6 +87,20 @@ causes! {
 }
 
 impl Cause {
+    /// What a message is dropped for.
+    pub fn of_drop(reason: DropReason) -> Self {
+        match reason {
+            DropReason::ClientAway => Self::NotKept,
+            DropReason::OutputFull => Self::SlowReader,
+            DropReason::QueueFull => Self::QueueFull,
+            DropReason::PacketTooLarge => Self::TooLarge,
+            DropReason::NotPermitted => Self::NotPermitted,
+            DropReason::MemoryFull => Self::LimitReached,
+            DropReason::NoMember => Self::SubscriberAbsent,
+            _ => Self::Other,
+        }
+    }
+
     /// What an entry of the journal is about; none: nothing went wrong with it.
     pub fn of(entry: &Entry) -> Option<Self> {
         let why = entry.why.as_deref().unwrap_or_default();
@@ -95,16 +111,11 @@ impl Cause {
             "publish refused" | "subscribe refused" => Self::of_request(reason, why),
             "messages dropped" => Self::TooFast,
             "queue full" => Self::QueueFull,
-            "message dropped" => match reason {
-                "client_away" => Self::NotKept,
-                "output_full" => Self::SlowReader,
-                "queue_full" => Self::QueueFull,
-                "packet_too_large" => Self::TooLarge,
-                "not_permitted" => Self::NotPermitted,
-                "memory_full" => Self::LimitReached,
-                "no_member" => Self::SubscriberAbsent,
-                _ => Self::Other,
-            },
+            "message dropped" => {
+                let mut all = DropReason::ALL.iter();
+                let found = all.find(|known| known.name() == reason);
+                found.map_or(Self::Other, |reason| Self::of_drop(*reason))
+            }
             _ => return None,
         })
     }

@@ -9,6 +9,7 @@ mod mend;
 mod runs;
 
 pub use mend::Way;
+pub(crate) use mend::dropped as mend_of_drop;
 pub use runs::Run;
 
 use std::collections::VecDeque;
@@ -217,6 +218,16 @@ impl Journal {
         team_of: impl Fn(TenantId) -> Option<String> + Send + Sync + 'static,
     ) {
         self.commands.teams.set(Box::new(team_of));
+    }
+
+    /// The command that brings a deleted device or user of a tenant back.
+    pub(crate) fn restoring(
+        &self,
+        tenant: TenantId,
+        is_device: bool,
+        name: &str,
+    ) -> Option<String> {
+        self.commands.restore_in(tenant, is_device, name)
     }
 
     /// The command that gives a device of a tenant another credential.

@@ -136,6 +136,21 @@ impl Commands {
         self.in_tenant(tenant)?.rotate(id)
     }
 
+    /// What was deleted is there again.
+    pub(super) fn restore_in(
+        &self,
+        tenant: TenantId,
+        is_device: bool,
+        name: &str,
+    ) -> Option<String> {
+        let what = if is_device {
+            "device restore"
+        } else {
+            "user restore"
+        };
+        self.in_tenant(tenant)?.line(what, &[], &[name])
+    }
+
     /// Which rule decides.
     fn explain(
         &self,
@@ -414,7 +429,7 @@ fn disconnected(reason: ReasonCode, why: &str) -> Option<Way> {
     })
 }
 
-fn dropped(reason: DropReason) -> Option<&'static str> {
+pub(crate) fn dropped(reason: DropReason) -> Option<&'static str> {
     Some(match reason {
         DropReason::ClientAway => {
             "publish and subscribe with QoS 1 and a session that persists, to have it kept"

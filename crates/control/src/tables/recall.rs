@@ -1,12 +1,12 @@
 //! What the tables know of a client of whom is asked why it does not work.
 
 use martlet_broker::TenantId;
-use martlet_registry::{Credential, CredentialKind};
+use martlet_registry::{Credential, CredentialKind, Known};
 
 use super::Tables;
 use crate::presence::ClientPresence;
 use crate::wall_clock::now_signed_ms;
-use crate::why::facts::{Facts, Spent};
+use crate::why::facts::{Deleted, Facts, Spent};
 
 impl Tables {
     /// Adds it. Where the tables cannot be read, health says so, and the rest is told.
@@ -28,10 +28,16 @@ impl Tables {
         let Ok((gone_since, presence, credentials)) = found.await else {
             return;
         };
-        facts.deleted_ms = gone_since.and_then(|at_ms| u64::try_from(at_ms).ok());
+        let journal = &self.control.journal;
+        facts.deleted = gone_since.map(|(at_ms, known)| Deleted {
+            at_ms: u64::try_from(at_ms).unwrap_or(0),
+            command: known.and_then(|known| {
+                let name = &facts.question.name;
+                journal.restoring(TenantId(tenant), known == Known::Device, name)
+            }),
+        });
         facts.spent = spent(&credentials);
         if let Some(spent) = facts.spent.as_mut() {
-            let journal = &self.control.journal;
             spent.command = journal.rotating(TenantId(tenant), &facts.question.name);
         }
         let written = presence.map(|presence| ClientPresence::from(presence).into());

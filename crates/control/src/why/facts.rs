@@ -5,6 +5,7 @@ use crate::explain::Explained;
 use crate::journal::{Entry, Run};
 use crate::presence::ClientPresence;
 use crate::why::Question;
+use martlet_broker::DropReason;
 
 /// Everything that the verdict follows from; gathered at one moment.
 #[derive(Clone, Debug, Default)]
@@ -18,7 +19,7 @@ pub struct Facts {
     /// Whose name it is in the tables or files: `device`, `user`; none: nobody's.
     pub known_as: Option<String>,
     /// It was removed then, by milliseconds since the Unix epoch.
-    pub deleted_ms: Option<u64>,
+    pub deleted: Option<Deleted>,
     /// It has credentials, and none of them is good any more.
     pub spent: Option<Spent>,
     /// A certificate that names it would do instead.
@@ -64,10 +65,21 @@ pub struct Session {
     pub queued: usize,
     /// Messages sent and not acknowledged.
     pub in_flight: usize,
-    /// Messages dropped since the session began.
-    pub dropped: u64,
+    /// Messages for it that were dropped since the node was started, by reason.
+    pub drops: Vec<(DropReason, u64)>,
+    /// Messages for it that expired.
+    pub expired: u64,
     /// Topic Filters with the QoS that was granted.
     pub subscriptions: Vec<(String, u8)>,
+}
+
+/// Who is not in the tables any more.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Deleted {
+    /// Since when, milliseconds since the Unix epoch.
+    pub at_ms: u64,
+    /// The command that brings it back; none: it is gone for good.
+    pub command: Option<String>,
 }
 
 /// What keeps a client out.

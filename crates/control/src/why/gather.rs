@@ -87,7 +87,7 @@ impl Control {
                 martlet_registry::Known::User => "user".to_owned(),
                 martlet_registry::Known::Device => "device".to_owned(),
             }),
-            deleted_ms: None,
+            deleted: None,
             spent: None,
             by_certificate: policy
                 .as_deref()
@@ -315,7 +315,8 @@ fn session_of(found: ClientDetail) -> Session {
         session_expiry_secs: info.session_expiry_secs,
         queued: info.queued,
         in_flight: info.in_flight,
-        dropped: info.dropped,
+        expired: info.expired,
+        drops: found.drops.clone(),
         subscriptions: subscriptions.collect(),
     }
 }

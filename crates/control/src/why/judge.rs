@@ -1,6 +1,7 @@
 //! From facts to a verdict: each part looks at one side of the client and says what it finds; what
 //! weighs most is the verdict, and the rest is told beside it.
 
+use martlet_broker::DropReason;
 use martlet_codec::{SubscriptionFilter, TopicName};
 
 use super::facts::{Facts, Meant, Presence, Session, Spent, TopicRules};
@@ -8,7 +9,7 @@ use super::{Evidence, Finding, State, Verdict};
 use crate::authentication::{Standing, utc};
 use crate::cause::Cause;
 use crate::explain::Outcome;
-use crate::journal::Run;
+use crate::journal::{Run, mend_of_drop};
 
 /// What weighs more stands further up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -120,9 +121,14 @@ fn door(facts: &Facts, found: &mut Vec<(Weight, Finding)>) {
     }
     // One of that name may be known elsewhere.
     let is_known = matches!(facts.standing, Some(Standing::Known | Standing::ByProof(_)));
-    if let Some(at_ms) = facts.deleted_ms.filter(|_| !is_known) {
+    let deleted = facts.deleted.as_ref().filter(|_| !is_known);
+    if let Some(deleted) = deleted {
         let finding = Finding::new(Cause::Deleted, "it was removed from the registry");
-        let finding = finding.since(at_ms).mend("restore it, or add it anew");
+        let mut finding = finding.since(deleted.at_ms).mend(match deleted.command {
+            Some(_) => "restore it",
+            None => "it is gone for good: add it anew",
+        });
+        finding.command.clone_from(&deleted.command);
         found.push((Weight::Barred, finding));
     }
     if let Some(spent) = &facts.spent
@@ -139,7 +145,12 @@ fn door(facts: &Facts, found: &mut Vec<(Weight, Finding)>) {
     }
     if let Some(run) = is_refused_now(facts) {
         let cause = run.cause.unwrap_or(Cause::Other);
-        found.push((Weight::Out, Finding::of_run(run, cause)));
+        let mut finding = Finding::of_run(run, cause);
+        if deleted.is_some() && cause == Cause::UnknownName {
+            // Its name is taken yet by who is to be restored.
+            (finding.mend, finding.command) = (None, None);
+        }
+        found.push((Weight::Out, finding));
     }
     if let Some(Standing::Barred(why)) = &facts.standing {
         let cause = match Cause::of_refusal("", why) {
@@ -160,7 +171,11 @@ fn door(facts: &Facts, found: &mut Vec<(Weight, Finding)>) {
             Some(run) if run.cause != Some(cause) => Weight::Remark,
             _ => Weight::Out,
         };
-        found.push((weight, Finding::new(cause, sentence).mend_by(facts, cause)));
+        let mut finding = Finding::new(cause, sentence);
+        if deleted.is_none() || cause != Cause::UnknownName {
+            finding = finding.mend_by(facts, cause);
+        }
+        found.push((weight, finding));
     }
     if let Some(finding) = closed_listener(facts) {
         found.push((Weight::Out, finding));
@@ -304,6 +319,7 @@ fn session(facts: &Facts, found: &mut Vec<(Weight, Finding)>) {
     let Some(session) = &facts.session else {
         return;
     };
+    lost(facts, session, found);
     if !session.connected && session.queued > 0 {
         let sentence = format!("{} messages wait for it", session.queued);
         found.push((Weight::Remark, Finding::new(Cause::Away, sentence)));
@@ -340,6 +356,55 @@ fn tried_by_another(run: &Run, cause: Cause) -> Finding {
     let mut finding = Finding::new(cause, sentence).since(run.since_ms);
     finding.count = Some(run.count);
     finding.mend("nothing need be done for it; find who that is, if it goes on")
+}
+
+/// What was meant for it and did not come to it, as its session counts it: what happened long ago,
+/// or is told once for many, is in no journal.
+fn lost(facts: &Facts, session: &Session, found: &mut Vec<(Weight, Finding)>) {
+    let is_told = |cause: Cause| facts.runs.iter().any(|run| run.cause == Some(cause));
+    let many = |count: u64| match count {
+        1 => "1 message for it was".to_owned(),
+        count => format!("{count} messages for it were"),
+    };
+    for (reason, count) in &session.drops {
+        let cause = Cause::of_drop(*reason);
+        let is_of_course = match reason {
+            // Who is there now has what comes now.
+            DropReason::ClientAway => session.connected,
+            DropReason::SessionEnded | DropReason::ConnectionLost => true,
+            _ => false,
+        };
+        if *count == 0 || is_of_course || is_told(cause) {
+            continue;
+        }
+        let sentence = format!(
+            "{} dropped since the node was started: {} ({})",
+            many(*count),
+            uncapitalized(reason.meaning()),
+            reason.name()
+        );
+        let finding = Finding::new(cause, sentence);
+        let mend = mend_of_drop(*reason).map(str::to_owned);
+        found.push((Weight::Remark, finding.mend_opt(mend)));
+    }
+    if session.expired > 0 {
+        let sentence = format!(
+            "{} older than the Message Expiry Interval permits before it could have them",
+            many(session.expired)
+        );
+        let finding = Finding::new(Cause::Expired, sentence);
+        let mend = "have it connect more often, or publish with a longer Message Expiry Interval";
+        found.push((Weight::Remark, finding.mend(mend)));
+    }
+}
+
+/// Within a sentence.
+fn uncapitalized(text: &str) -> String {
+    let mut letters = text.trim_end_matches('.').chars();
+    let first = letters
+        .next()
+        .map(|letter| letter.to_lowercase().to_string());
+    first.unwrap_or_default() + letters.as_str()
 }
 
 /// A connection that is there, and has ended for the same reason before.
