@@ -7,6 +7,7 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::request::Parts;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use martlet_broker::TenantId;
 use martlet_control::directory::{AuditEntry, DirectoryError};
 use martlet_control::principal::{Principal, Scope, Scopes};
 use tracing::{info, warn};
@@ -150,7 +151,19 @@ async fn admit(
         caller.principal.scopes = std::iter::once(scope).collect();
     }
     if !caller.principal.scopes.has(scope) {
-        let detail = format!("{} lacks the scope {scope}", caller.principal);
+        let why = match &caller.principal.team {
+            Some(_) if !Scopes::of_team(caller.principal.tenant).has(scope) => {
+                match Scopes::of_team(TenantId(u32::MAX)).has(scope) {
+                    true => {
+                        ", which is for teams with a tenant of their own: without one, clients \
+                             and topics are everybody's"
+                    }
+                    false => ", which is for who sees all teams",
+                }
+            }
+            _ => "",
+        };
+        let detail = format!("{} lacks the scope {scope}{why}", caller.principal);
         return Err(Problem::new(ProblemKind::Forbidden, detail));
     }
     Ok(caller)
