@@ -640,6 +640,23 @@ def test_who_has_a_name_next_finds_nothing_of_who_had_it(start, place, kind, run
         assert client.messages.get(timeout=DEADLINE_SECS).topic == "d/d1/own"
 
 
+def test_a_client_identifier_that_somebody_held_is_the_devices_once_there_is_one(start, place):
+    place.user("alice")
+    place.user("writer", "--role", "administrator")
+    node = start()
+    with Client(node, "factory-7", clean=False,
+                properties=properties("CONNECT", SessionExpiryInterval=3600)).credentials("alice", "secret") as held:
+        held.subscribe("plans", qos=1)
+        secret = place.device("factory-7")
+        with come(node, "factory-7", secret) as client:
+            held.wait_for_end()
+            assert not client.session_present
+            assert publish(node, "plans", "-u", "writer", "-P", "secret")[0] == 0
+            client.subscribe("d/factory-7/x", qos=1)
+            client.publish("d/factory-7/x", "1", qos=1)
+            assert client.messages.get(timeout=DEADLINE_SECS).topic == "d/factory-7/x"
+
+
 def test_tables_that_are_gone_are_missed_and_end_nobody(start, place, tmp_path):
     """None is made in their place, or everybody would be a stranger and their sessions end."""
     secret = place.device("d1")

@@ -479,7 +479,9 @@ impl Shard {
         }
         let old = self.sessions.find(request.tenant, &request.client_id)?;
         let owner = self.sessions.at(old).permit.as_deref()?;
-        let is_theirs = permit.is_some_and(|permit| owner.is_of_same_user(&permit.identity));
+        let is_theirs = permit.is_some_and(|permit| {
+            permit.identity.owns_client_id || owner.is_of_same_user(&permit.identity)
+        });
         (owner.identity.bound && !is_theirs)
             .then(|| "the session of this Client Identifier is another user's".into())
     }

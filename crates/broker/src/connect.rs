@@ -126,9 +126,10 @@ impl Shard {
             old = None;
         }
         if let Some(found) = old
-            && self.is_of_former_holder(found, &request)
+            && self.gives_way(found, &request)
         {
-            self.end_session(cx, found, "its user name was given to somebody else");
+            let why = "its user name or Client Identifier is somebody else's now";
+            self.end_session(cx, found, why);
             old = None;
         }
         if request.clean_start
@@ -167,12 +168,12 @@ impl Shard {
         );
     }
 
-    /// Whoever comes has the name of a session's client, and is somebody else.
-    fn is_of_former_holder(&mut self, session: u32, request: &ConnectRequest) -> bool {
+    /// A session is of somebody else who had the name or the Client Identifier of whoever comes.
+    fn gives_way(&mut self, session: u32, request: &ConnectRequest) -> bool {
         let owner = self.sessions.at(session).permit.as_deref();
         owner
             .zip(request.permit.as_deref())
-            .is_some_and(|(owner, permit)| owner.is_of_former_holder(&permit.identity))
+            .is_some_and(|(owner, permit)| owner.gives_way_to(&permit.identity))
     }
 
     /// One of the places for connections of the node and of the listener.

@@ -64,6 +64,9 @@ pub struct Identity {
     /// Which of those who had that name one after the other, where names are given away again; 0 is
     /// not known. What one of them leaves is not for the next.
     pub holder: u64,
+    /// The Client Identifier is this user's and nobody else's, as a device's is: a session that
+    /// another made by it gives way.
+    pub owns_client_id: bool,
     /// Where its rules are looked up.
     pub realm: Realm,
     /// What it may do; if the shards have a [`RuleBook`](super::RuleBook), what that says, unless
@@ -85,6 +88,7 @@ impl Identity {
             user_name: None,
             proof: Proof::Nothing,
             holder: 0,
+            owns_client_id: false,
             realm: Realm::COMMON,
             rules: Arc::new(Rules::open()),
             bound: false,

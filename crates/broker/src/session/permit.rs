@@ -71,6 +71,7 @@ impl Permit {
             user_name: owner.user_name.clone(),
             proof: Proof::Nothing,
             holder: owner.holder,
+            owns_client_id: false,
             realm: owner.realm,
             rules: Arc::new(Rules::open()),
             bound: owner.bound,
@@ -92,10 +93,12 @@ impl Permit {
         own.user_name == other.user_name && (own.user_name.is_none() || realm(own) == realm(other))
     }
 
-    /// Somebody had the name before, and it was given to another.
-    pub(crate) fn is_of_former_holder(&self, now: &Identity) -> bool {
+    /// What its client left is not for whoever comes now: the name or the Client Identifier is
+    /// somebody else's by now.
+    pub(crate) fn gives_way_to(&self, now: &Identity) -> bool {
         let own = self.identity.holder;
-        own != 0 && now.holder != 0 && own != now.holder
+        let is_given_away = own != 0 && now.holder != 0 && own != now.holder;
+        is_given_away || now.owns_client_id && !self.is_of_same_user(now)
     }
 
     /// Both permit the same.

@@ -286,8 +286,14 @@ impl Policy {
                     let tables = realm.and_then(tables_of);
                     let tenant = asked.realm.tenant().0;
                     let holder = tables.map_or(0, |tables| tables.holder(tenant, name));
+                    let owns_client_id = *asked.client_id == *name
+                        && tables.is_some_and(|tables| tables.is_device(tenant, name));
                     return Authenticated::Accepted {
-                        identity: Identity { holder, ..identity },
+                        identity: Identity {
+                            holder,
+                            owns_client_id,
+                            ..identity
+                        },
                         known,
                         data: None,
                     };
