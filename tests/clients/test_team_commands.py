@@ -9,17 +9,7 @@ import pytest
 import martlet_process
 from paho_client import Client
 from test_access import publish
-from test_registry import DEADLINE_SECS, Place, device, martlet
-
-
-@pytest.fixture
-def place(tmp_path):
-    return Place(tmp_path / "data")
-
-
-@pytest.fixture
-def start(start_node, place):
-    return lambda **options: start_node(data_dir=place.path, **options)
+from test_registry import DEADLINE_SECS, Place, device, martlet, place, start  # noqa: F401
 
 
 def shown(place, *arguments):

@@ -16,7 +16,7 @@ from test_http_registry import (  # noqa: F401
 from test_scram import CONNACK, CONTINUE, Scram, Wire
 from test_tenants import TEAMS, Device, device, make_teams
 from test_tls import Authority
-from test_why import expired
+from test_why import expect_of, expired
 
 
 @pytest.fixture
@@ -29,17 +29,7 @@ def why(node, key, query="name=pump"):
 
 
 def expect_why(node, key, cause, said, query="name=pump"):
-    answers = []
-
-    def is_it():
-        answers.append(why(node, key, query))
-        return answers[-1]["cause"] == cause and said in answers[-1]["sentence"]
-
-    try:
-        until(is_it, cause)
-    except AssertionError:
-        pytest.fail(f"not {cause} with {said!r}, but {json.dumps(answers[-1], indent=1)}")
-    return answers[-1]
+    return expect_of(lambda: why(node, key, query), cause, said)
 
 
 def refused(node, *who, **how):

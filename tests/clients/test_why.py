@@ -40,12 +40,12 @@ def verdict(node, *arguments):
     return answer
 
 
-def expect(node, cause, said, *arguments):
-    """Waits until that is the verdict: events take their way to the journal."""
+def expect_of(ask, cause, said):
+    """Waits until that is the verdict that is answered: events take their way to the journal."""
     answers = []
 
     def is_it():
-        answers.append(verdict(node, *arguments))
+        answers.append(ask())
         return answers[-1]["cause"] == cause and said in answers[-1]["sentence"]
 
     try:
@@ -53,6 +53,10 @@ def expect(node, cause, said, *arguments):
     except AssertionError:
         pytest.fail(f"not {cause} with {said!r}, but {json.dumps(answers[-1], indent=1)}")
     return answers[-1]
+
+
+def expect(node, cause, said, *arguments):
+    return expect_of(lambda: verdict(node, *arguments), cause, said)
 
 
 def come(node, name, password, *options):

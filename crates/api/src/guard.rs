@@ -7,7 +7,6 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::request::Parts;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use martlet_broker::TenantId;
 use martlet_control::directory::{AuditEntry, DirectoryError};
 use martlet_control::principal::{Principal, Scope, Scopes};
 use tracing::{info, warn};
@@ -148,25 +147,28 @@ async fn admit(
         martlet_control::principal::PrincipalKind::Anonymous
     );
     if is_named && is_nobody {
-        caller.principal.scopes = std::iter::once(scope).collect();
+        caller.principal.scopes = [scope].into();
     }
     if !caller.principal.scopes.has(scope) {
-        let why = match &caller.principal.team {
-            Some(_) if !Scopes::of_team(caller.principal.tenant).has(scope) => {
-                match Scopes::of_team(TenantId(u32::MAX)).has(scope) {
-                    true => {
-                        ", which is for teams with a tenant of their own: without one, clients \
-                             and topics are everybody's"
-                    }
-                    false => ", which is for who sees all teams",
-                }
-            }
-            _ => "",
-        };
+        let why = why_lacking(&caller.principal, scope);
         let detail = format!("{} lacks the scope {scope}{why}", caller.principal);
         return Err(Problem::new(ProblemKind::Forbidden, detail));
     }
     Ok(caller)
+}
+
+/// What more is to be said of a scope that somebody has not.
+fn why_lacking(principal: &Principal, scope: Scope) -> &'static str {
+    if principal.team.is_none() || Scopes::of_team(principal.tenant).has(scope) {
+        return "";
+    }
+    match Scopes::of_any_team().has(scope) {
+        true => {
+            ", which is for teams with a tenant of their own: without one, clients and topics are \
+             everybody's"
+        }
+        false => ", which is for who sees all teams",
+    }
 }
 
 /// Whether who asked before still may: their credentials hold, and permit this.

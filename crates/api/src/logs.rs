@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use martlet_control::Control;
 use martlet_control::log_lines::LogLine;
-use martlet_control::logging::{Change, Levels, Logging};
+use martlet_control::logging::{Change, LEVELS as LEVELS_OF_LOG, Levels, Logging};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -40,8 +40,8 @@ pub(crate) struct LogLinesView {
     next: u64,
 }
 
-/// The gravest first.
-const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
+/// Those of lines, the gravest first: `off` is none.
+const LEVELS: &[&str] = LEVELS_OF_LOG.split_at(1).1;
 
 /// The log
 ///

@@ -128,6 +128,11 @@ impl Scopes {
         of_tables.into_iter().chain(of_tenant).collect()
     }
 
+    /// The most that somebody of a team has: of one that owns a tenant.
+    pub fn of_any_team() -> Self {
+        Self::of_team(TenantId(u32::MAX))
+    }
+
     /// In the order of the list.
     pub fn iter(self) -> impl Iterator<Item = Scope> {
         let all = Scope::ALL.iter().copied();
@@ -152,6 +157,12 @@ impl Scopes {
             scopes.0 |= found.0;
         }
         Ok(scopes)
+    }
+}
+
+impl<const N: usize> From<[Scope; N]> for Scopes {
+    fn from(scopes: [Scope; N]) -> Self {
+        scopes.into_iter().collect()
     }
 }
 

@@ -144,10 +144,10 @@ pub struct Tables {
     known: Known,
     /// Which tables these are, once they were opened.
     identity: OnceLock<String>,
-    /// Once there was an administrator, the node is never open again before a restart.
+    /// Once there was an administrator, no link makes one before a restart.
+    had_administrator: AtomicBool,
+    /// There is or was one, or a key of one: the node is never open again.
     is_claimed: AtomicBool,
-    /// The same of a key of an administrator's, and of administrators who are gone.
-    is_keyed: AtomicBool,
 }
 
 impl Tables {
@@ -163,8 +163,8 @@ impl Tables {
             notes: Notes::default(),
             known: Known::default(),
             identity: OnceLock::new(),
+            had_administrator: AtomicBool::new(false),
             is_claimed: AtomicBool::new(false),
-            is_keyed: AtomicBool::new(false),
         }
     }
 
@@ -193,6 +193,24 @@ impl Tables {
         drop(opened);
         self.tell_health(done.as_ref().err());
         Ok(done?)
+    }
+
+    /// What the tables say of somebody, or, while they cannot be asked, what they said last.
+    async fn or_kept<T>(
+        &self,
+        kept: Option<T>,
+        asked: impl Future<Output = Result<Option<T>, TablesError>> + Send,
+    ) -> Result<Option<T>, DirectoryError> {
+        if kept.is_some() && self.known.is_pausing(Instant::now()) {
+            return Ok(kept);
+        }
+        match asked.await {
+            Err(error) if error.is_fault() && kept.is_some() => {
+                self.known.fail(Instant::now());
+                Ok(kept)
+            }
+            found => Ok(found?),
+        }
     }
 
     /// A key or a user was changed: neither is known any more by what was true before.
@@ -324,12 +342,11 @@ impl Tables {
         opened: &'o mut Opened,
     ) -> Result<&'o mut Registry, RegistryError> {
         let is_there = match self.settings.location.file() {
+            // Whoever writes knows what becomes of a file that was there.
+            _ if self.identity.get().is_some() => true,
             None => true,
             Some(path) => path.try_exists().unwrap_or(true),
         };
-        if !is_there && self.identity.get().is_some() {
-            return Err(self.gone());
-        }
         if !is_there && !matches!(opened, Opened::Empty(_)) {
             *opened = Opened::Empty(Registry::empty().await?);
         }
@@ -353,7 +370,9 @@ impl Tables {
         if !is_open {
             // Whoever writes makes a file: not in the place of one that was there.
             if self.identity.get().is_some() && !self.are_there() {
-                return Err(self.gone());
+                return Err(RegistryError::Gone {
+                    place: self.settings.location.to_string(),
+                });
             }
             let mut registry = Registry::open(&self.settings.location).await?;
             let identity = registry.identity().await?;
@@ -371,12 +390,6 @@ impl Tables {
             Opened::Not | Opened::Empty(_) => {
                 Err(RegistryError::Refused("it is not opened".to_owned()))
             }
-        }
-    }
-
-    fn gone(&self) -> RegistryError {
-        RegistryError::Gone {
-            place: self.settings.location.to_string(),
         }
     }
 
@@ -615,9 +628,6 @@ impl Directory for Arc<Tables> {
                 return Ok(None);
             };
             let kept = self.known.key(key, now_signed_ms());
-            if kept.is_some() && self.known.is_pausing(Instant::now()) {
-                return Ok(kept);
-            }
             let found = self.read(move |registry| {
                 Box::pin(async move {
                     let Some(key) = registry.api_key_of(&text, now_signed_ms()).await? else {
@@ -634,14 +644,7 @@ impl Directory for Arc<Tables> {
                     Ok(Some((key, tenant, most)))
                 })
             });
-            let found = match found.await {
-                Err(error) if error.is_fault() && kept.is_some() => {
-                    self.known.fail(Instant::now());
-                    return Ok(kept);
-                }
-                found => found?,
-            };
-            let found = found.map(|(key, tenant, most)| {
+            let principal = |(key, tenant, most): (ApiKey, TenantId, Scopes)| {
                 self.notes.use_key(&key.id);
                 let names = key.scopes.iter();
                 let scopes = names.filter_map(|name| Scopes::parse(name).ok());
@@ -657,9 +660,13 @@ impl Directory for Arc<Tables> {
                     tenant,
                 };
                 (principal, key.expires_ms)
-            });
-            self.known.tell_key(key, found.clone());
-            Ok(found.map(|(principal, _)| principal))
+            };
+            let asked = async {
+                let found = found.await?.map(principal);
+                self.known.tell_key(key, found.clone());
+                Ok(found.map(|(principal, _)| principal))
+            };
+            self.or_kept(kept, asked).await
         })
     }
 
@@ -689,30 +696,21 @@ impl Directory for Arc<Tables> {
 
     fn account<'a>(&'a self, name: &'a str) -> Looked<'a, Option<Account>> {
         Box::pin(async move {
-            let kept = self.known.account(name);
-            if kept.is_some() && self.known.is_pausing(Instant::now()) {
-                return Ok(kept);
-            }
             let of = name.to_owned();
             let found = self
                 .read(move |registry| Box::pin(async move { account_named(registry, &of).await }));
-            match found.await {
-                Err(error) if error.is_fault() && kept.is_some() => {
-                    self.known.fail(Instant::now());
-                    Ok(kept)
-                }
-                found => {
-                    let found = found?;
-                    self.known.tell_account(name, found.clone());
-                    Ok(found)
-                }
-            }
+            let asked = async {
+                let found = found.await?;
+                self.known.tell_account(name, found.clone());
+                Ok(found)
+            };
+            self.or_kept(self.known.account(name), asked).await
         })
     }
 
     fn is_claimed(&self) -> Looked<'_, bool> {
         Box::pin(async move {
-            if self.is_keyed.load(Ordering::Relaxed) || self.has_administrator().await? {
+            if self.is_claimed.load(Ordering::Relaxed) {
                 return Ok(true);
             }
             let found = self.read(|registry| {
@@ -722,7 +720,7 @@ impl Directory for Arc<Tables> {
             });
             let found = found.await?;
             if found {
-                self.is_keyed.store(true, Ordering::Relaxed);
+                self.is_claimed.store(true, Ordering::Relaxed);
             }
             Ok(found)
         })
@@ -730,13 +728,13 @@ impl Directory for Arc<Tables> {
 
     fn has_administrator(&self) -> Looked<'_, bool> {
         Box::pin(async move {
-            if self.is_claimed.load(Ordering::Relaxed) {
+            if self.had_administrator.load(Ordering::Relaxed) {
                 return Ok(true);
             }
             let found = self.read(|registry| Box::pin(has_administrator(registry)));
             let found = found.await?;
             if found {
-                self.is_claimed.store(true, Ordering::Relaxed);
+                self.had_administrator.store(true, Ordering::Relaxed);
             }
             Ok(found)
         })

@@ -16,8 +16,8 @@ use crate::rule_sets::check_name;
 use crate::secret;
 use crate::shared_map::SharedMap;
 use crate::sql::{Fault, Sql, clean};
-use crate::teams::team_seen;
-use crate::{Actor, Page, PageRequest, Registry, RegistryError, Scope, check_text};
+use crate::teams::{named as named_team, team_seen};
+use crate::{Actor, COMMON_TENANT, Page, PageRequest, Registry, RegistryError, Scope, check_text};
 
 /// By what somebody is kept out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -97,7 +97,12 @@ pub struct NewBan {
 }
 
 /// The tenant of a ban of an address that holds wherever it comes to.
-const ALL_TENANTS: i64 = crate::COMMON_TENANT as i64;
+const ALL_TENANTS: i64 = COMMON_TENANT as i64;
+
+/// A ban, as it is read,
+const COLUMNS: &str = "bans.*, COALESCE(teams.id, '') AS team";
+/// and where from.
+const FROM: &str = " FROM bans LEFT JOIN teams ON bans.tenant > 0 AND teams.tenant = bans.tenant";
 
 /// An address and how many bits of it count; the others are 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -322,19 +327,16 @@ impl Registry {
         let read = async {
             let tenant = tenant_of(&mut *on, scope).await?;
             let from = |sql: &mut Sql| {
-                sql.push(
-                    " FROM bans LEFT JOIN teams ON bans.tenant > 0 AND teams.tenant = bans.tenant \
-                     WHERE ",
-                );
+                sql.push(FROM);
                 match tenant {
-                    None => sql.push("1 = 1"),
+                    None => sql.push(" WHERE 1 = 1"),
                     // Those of the common tenant are not of a team that has none.
-                    Some(0) => sql.push("1 = 0"),
-                    Some(own) => sql.push("bans.tenant = ").bind(own),
+                    Some(0) => sql.push(" WHERE 1 = 0"),
+                    Some(own) => sql.push(" WHERE bans.tenant = ").bind(own),
                 };
             };
             let listed = Listed {
-                columns: "bans.*, COALESCE(teams.id, '') AS team",
+                columns: COLUMNS,
                 key: "bans.id",
                 read: read_ban,
                 name: |ban: &Ban| &ban.id,
@@ -363,17 +365,17 @@ impl Registry {
 
 /// All of them, newest first.
 async fn all_bans(on: &mut AnyConnection) -> Result<Vec<Ban>, Fault> {
-    let sql = "SELECT bans.*, COALESCE(teams.id, '') AS team FROM bans LEFT JOIN teams ON \
-               bans.tenant > 0 AND teams.tenant = bans.tenant \
-               ORDER BY bans.created_ms DESC, bans.id";
-    let rows = sqlx::query(sql).fetch_all(on).await?;
-    rows.iter().map(read_ban).collect()
+    let mut sql = Sql::short("SELECT ");
+    sql.push(COLUMNS).push(FROM);
+    sql.push(" ORDER BY bans.created_ms DESC, bans.id");
+    sql.all(on).await?.iter().map(read_ban).collect()
 }
 
 async fn ban_of_id(on: &mut AnyConnection, id: &str) -> Result<Option<Ban>, Fault> {
-    let sql = "SELECT bans.*, COALESCE(teams.id, '') AS team FROM bans LEFT JOIN teams ON \
-               bans.tenant > 0 AND teams.tenant = bans.tenant WHERE bans.id = $1";
-    let row = sqlx::query(sql).bind(clean(id)).fetch_optional(on).await?;
+    let mut sql = Sql::short("SELECT ");
+    sql.push(COLUMNS).push(FROM);
+    sql.push(" WHERE bans.id = ").bind(clean(id));
+    let row = sql.first(on).await?;
     row.as_ref().map(read_ban).transpose()
 }
 
@@ -465,33 +467,29 @@ async fn whom(work: &mut Work<'_>, new: &NewBan) -> Result<Whom, Fault> {
     let qualified = new.value.rsplit_once('@').filter(|_| is_name);
     let Some(named) = named else {
         if let Some((name, team)) = qualified
-            && let Some((tenant, team, _)) = tenant_of_team(&mut work.all, team).await?
-            && tenant != ALL_TENANTS
+            && let Some(team) = named_team(&mut work.all, &scope, team).await?
+            && team.tenant != COMMON_TENANT
         {
-            let value = name.to_owned();
             return Ok(Whom {
-                tenant,
-                team,
-                value,
+                tenant: i64::from(team.tenant),
+                team: team.id,
+                value: name.to_owned(),
             });
         }
         return of_no_team(work, new).await;
     };
     let missing = || RegistryError::Refused(format!("there is no team {named}"));
-    let found = tenant_of_team(&mut work.all, named).await?;
-    let (tenant, team, name) = found
-        .filter(|(_, id, _)| scope.sees(id))
-        .ok_or_else(missing)?;
-    if tenant == ALL_TENANTS {
-        let why = format!("the team {name} has no tenant of its own");
+    let team = named_team(&mut work.all, &scope, named).await?;
+    let team = team.ok_or_else(missing)?;
+    if team.tenant == COMMON_TENANT {
+        let why = format!("the team {} has no tenant of its own", team.name);
         return Err(RegistryError::Refused(why).into());
     }
-    let own = qualified.filter(|(_, of)| *of == name);
-    let value = own.map_or(&*new.value, |(own, _)| own).to_owned();
+    let own = qualified.filter(|(_, of)| *of == team.name);
     Ok(Whom {
-        tenant,
-        team,
-        value,
+        tenant: i64::from(team.tenant),
+        team: team.id,
+        value: own.map_or(&*new.value, |(own, _)| own).to_owned(),
     })
 }
 
@@ -513,24 +511,6 @@ async fn of_no_team(work: &mut Work<'_>, new: &NewBan) -> Result<Whom, Fault> {
         }
     }
     Ok(whom)
-}
-
-/// The tenant, id and name of a team, by id or name; the tenant is 0 where it has none of its own.
-async fn tenant_of_team(
-    on: &mut AnyConnection,
-    team: &str,
-) -> Result<Option<(i64, String, String)>, Fault> {
-    let sql = "SELECT tenant, id, name FROM teams WHERE (id = $1 OR name = $1) AND \
-               deleted_ms = 0 ORDER BY CASE WHEN id = $1 THEN 0 ELSE 1 END LIMIT 1";
-    let query = sqlx::query(sql).bind(clean(team));
-    let Some(row) = query.fetch_optional(on).await? else {
-        return Ok(None);
-    };
-    Ok(Some((
-        row.try_get("tenant")?,
-        row.try_get("id")?,
-        row.try_get("name")?,
-    )))
 }
 
 async fn remove(work: &mut Work<'_>, id: &str) -> Result<(), Fault> {

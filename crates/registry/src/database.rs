@@ -305,16 +305,11 @@ impl Work<'_> {
         &self.place
     }
 
-    /// The first of so many numbers that were never used and will not be again.
-    pub(crate) async fn take_numbers(
-        &mut self,
-        counter: &str,
-        many: i64,
-    ) -> Result<i64, sqlx::Error> {
-        let sql = "UPDATE counters SET last = last + $1 WHERE name = $2 RETURNING last";
+    /// The first of so many numbers of devices that were never used and will not be again.
+    pub(crate) async fn take_numbers(&mut self, many: i64) -> Result<i64, sqlx::Error> {
+        let sql = "UPDATE counters SET last = last + $1 WHERE name = 'device' RETURNING last";
         let query = sqlx::query_scalar::<_, i64>(sql).bind(many);
-        let last = query.bind(counter.to_owned()).fetch_one(&mut *self.all);
-        Ok(last.await? - many + 1)
+        Ok(query.fetch_one(&mut *self.all).await? - many + 1)
     }
 
     /// Writes who did this; `changed` is a JSON object without secrets.

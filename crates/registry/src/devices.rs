@@ -984,7 +984,7 @@ async fn insert_chunk(
         let digest = secret::digest_text(&key.digest(secret.text().as_bytes()));
         row.credential = Some((secret::new_id()?, made_up.then_some(secret), digest));
     }
-    let first = work.take_numbers("device", rows.len() as i64).await?;
+    let first = work.take_numbers(rows.len() as i64).await?;
     write_devices(work, first, &rows).await?;
     write_what_belongs(work, first, &rows).await?;
     let entries: Vec<_> = rows.iter().map(added_entry).collect();

@@ -195,6 +195,16 @@ impl Registry {
         read.map_err(|fault| fault.at(&place))
     }
 
+    /// The one of this name.
+    ///
+    /// # Errors
+    /// There is none, or the database cannot be read.
+    pub async fn rule_set(&mut self, owner: Owner, name: &str) -> Result<RuleSet, RegistryError> {
+        let all = self.rule_sets(owner).await?.into_iter();
+        let missing = || RegistryError::NotFound(format!("there is no {} {name}", owner.word()));
+        named(all, name).ok_or_else(missing)
+    }
+
     /// The rules of a group.
     ///
     /// # Errors
@@ -205,10 +215,12 @@ impl Registry {
         group: &str,
     ) -> Result<Vec<RuleLine>, RegistryError> {
         let group = self.group(scope, group).await?;
-        let all = self.rule_sets(Owner::Group).await?;
-        let own = all.into_iter().find(|set| set.name == group.id);
-        Ok(own.map(|set| set.rules).unwrap_or_default())
+        Ok(self.rule_set(Owner::Group, &group.id).await?.rules)
     }
+}
+
+fn named(mut all: impl Iterator<Item = RuleSet>, name: &str) -> Option<RuleSet> {
+    all.find(|set| set.name == name)
 }
 
 /// All of them, by name.
@@ -294,7 +306,7 @@ pub(crate) async fn expect_own_topics(
 ) -> Result<(), Fault> {
     let place = work.place().to_owned();
     let sets = read_rule_sets(&mut work.all, owner, &place).await?;
-    let Some(set) = sets.into_iter().find(|set| set.name == name) else {
+    let Some(set) = named(sets.into_iter(), name) else {
         return Err(RegistryError::Refused(unknown(owner, name)).into());
     };
     match set.beyond_own(owner) {

@@ -707,11 +707,26 @@ impl Snapshot {
         Ok(())
     }
 
+    /// Tells the tables from all others: a copy of them has it too.
+    pub fn identity(&self) -> String {
+        self.key.identity()
+    }
+
+    /// Read from the same tables, or from a copy of them.
+    pub fn is_of_same_tables(&self, other: &Self) -> bool {
+        self.identity() == other.identity()
+    }
+
     /// Who may have been let in by these tables and would not be by newer ones, by what they proved
     /// then; of one tenant.
     pub fn no_longer_valid(&self, tenant: u32, newer: &Self) -> Vec<&str> {
         let is_gone = |name: &&str| self.is_gone(tenant, newer, name);
         self.names(tenant).filter(is_gone).collect()
+    }
+
+    /// Whether that is so of this user or device.
+    pub fn is_gone(&self, tenant: u32, newer: &Self, name: &str) -> bool {
+        self.is_user_gone(tenant, newer, name) || self.is_device_gone(tenant, newer, name)
     }
 
     /// Devices that these tables have and newer ones have not, by tenant and id; of these names
@@ -741,16 +756,6 @@ impl Snapshot {
         gone
     }
 
-    /// Tells the tables from all others: a copy of them has it too.
-    pub fn identity(&self) -> String {
-        self.key.identity()
-    }
-
-    /// Read from the same tables, or from a copy of them.
-    pub fn is_of_same_tables(&self, other: &Self) -> bool {
-        self.identity() == other.identity()
-    }
-
     /// The same of users, by name.
     pub fn users_gone(&self, newer: &Self, of: Option<&[Arc<str>]>) -> Vec<(u32, Arc<str>)> {
         let is_gone = |name: &Arc<str>| {
@@ -767,11 +772,6 @@ impl Snapshot {
                 .filter_map(|(name, _)| is_gone(name))
                 .collect(),
         }
-    }
-
-    /// Whether that is so of this user or device.
-    pub fn is_gone(&self, tenant: u32, newer: &Self, name: &str) -> bool {
-        self.is_user_gone(tenant, newer, name) || self.is_device_gone(tenant, newer, name)
     }
 
     fn is_user_gone(&self, tenant: u32, newer: &Self, name: &str) -> bool {

@@ -174,17 +174,9 @@ impl Registry {
     /// There is none.
     pub async fn team_named(&mut self, scope: &Scope, text: &str) -> Result<Team, RegistryError> {
         let on = self.connected().await?;
-        let read = async {
-            let sql = "SELECT * FROM teams WHERE (id = $1 OR name = $1) AND deleted_ms = 0";
-            let rows = sqlx::query(sql).bind(clean(text)).fetch_all(on).await?;
-            let mut teams = rows.iter().map(read_team).collect::<Result<Vec<_>, _>>()?;
-            teams.retain(|team| scope.sees(&team.id));
-            teams.sort_by_key(|team| team.id != text);
-            let missing = || RegistryError::NotFound(format!("there is no team {text}"));
-            Ok(teams.into_iter().next().ok_or_else(missing)?)
-        };
-        let read: Result<_, Fault> = read.await;
-        read.map_err(|fault| fault.at(self.place()))
+        let found = named(on, scope, text).await;
+        let found = found.map_err(|fault| fault.at(self.place()))?;
+        found.ok_or_else(|| RegistryError::NotFound(format!("there is no team {text}")))
     }
 
     /// Who is in a team, by name.
@@ -283,6 +275,19 @@ pub(crate) async fn find(
         true => Ok(team),
         false => Err(missing().into()),
     }
+}
+
+/// A team that these see, by its id, or else by its name.
+pub(crate) async fn named(
+    on: &mut AnyConnection,
+    scope: &Scope,
+    text: &str,
+) -> Result<Option<Team>, Fault> {
+    let sql = "SELECT * FROM teams WHERE (id = $1 OR name = $1) AND deleted_ms = 0";
+    let rows = sqlx::query(sql).bind(clean(text)).fetch_all(on).await?;
+    let mut teams = rows.iter().map(read_team).collect::<Result<Vec<_>, _>>()?;
+    teams.retain(|team| scope.sees(&team.id));
+    Ok(teams.into_iter().min_by_key(|team| team.id != text))
 }
 
 /// The tenant of what belongs to a team, or to none; none: these do not see such a team.

@@ -482,6 +482,16 @@ impl Registry {
         found.map_err(|fault| fault.at(self.place()))
     }
 
+    /// A user who was deleted.
+    ///
+    /// # Errors
+    /// There is none.
+    pub async fn deleted_user(&mut self, scope: &Scope, name: &str) -> Result<User, RegistryError> {
+        let on = self.connected().await?;
+        let found = find(on, scope, name, true).await;
+        found.map_err(|fault| fault.at(self.place()))
+    }
+
     /// Of a password that is being set; empty where none is kept.
     fn new_verifier(&self, password: &str) -> Result<String, RegistryError> {
         if !self.with_scram {

@@ -15,7 +15,7 @@ use crate::problem::{Problem, ProblemKind};
 /// Who asks, what they see, and what they may.
 #[derive(Clone, Debug)]
 pub(crate) struct Asking {
-    /// ?
+    /// Who it is, as the audit log has it, and what they see.
     pub(crate) actor: Actor,
     /// What its holder may do: scopes and roles.
     pub(crate) scopes: Scopes,
@@ -38,7 +38,7 @@ impl Asking {
     pub(crate) fn scopes_of_team(&self) -> Scopes {
         match self.sees_all() {
             // Its team may own a tenant.
-            true => Scopes::of_team(TenantId(u32::MAX)),
+            true => Scopes::of_any_team(),
             false => Scopes::of_team(self.tenant),
         }
     }
@@ -53,7 +53,7 @@ impl Asking {
     pub(crate) fn scopes_of_everything(&self) -> Scopes {
         match self.sees_all() {
             true => Scopes::all(),
-            false => Scopes::of_team(TenantId(u32::MAX)),
+            false => Scopes::of_any_team(),
         }
     }
 
@@ -82,10 +82,7 @@ impl Asking {
             (Err(TablesError::Registry(RegistryError::NotFound(_))), Scope::Team(own)) => {
                 Err(Problem::sees_alone(own))
             }
-            (Err(TablesError::Registry(RegistryError::NotFound(why))), Scope::All) => {
-                Err(Problem::of_query("team", why))
-            }
-            (Err(error), _) => Err(error.into()),
+            (Err(error), _) => Err(missing_of_query("team", error)),
         }
     }
 
@@ -106,6 +103,14 @@ impl Asking {
                 Err(Problem::new(ProblemKind::Forbidden, detail))
             }
         }
+    }
+}
+
+/// What a parameter of the query names is not there, or cannot be looked for.
+pub(crate) fn missing_of_query(name: &str, error: TablesError) -> Problem {
+    match error {
+        TablesError::Registry(RegistryError::NotFound(why)) => Problem::of_query(name, why),
+        error => error.into(),
     }
 }
 

@@ -5,14 +5,14 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use martlet_broker::TenantId;
 use martlet_control::presence::ClientPresence;
-use martlet_control::tables::TablesError;
 use martlet_registry::{
     DEVICE_TYPE, Device, DeviceChange, DeviceFilter, DeviceOrder, DeviceRef, DeviceSecret,
-    NewDevice, Owner, RegistryError, Secret, Status,
+    NewDevice, Owner, Secret, Status,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use super::asking::missing_of_query;
 use super::{Asking, expected, expected_if_any, moment, page_of, page_request, version, word};
 use crate::api::Api;
 use crate::extract::{JsonBody, PathOf, QueryOf};
@@ -246,18 +246,10 @@ impl Wanted {
 async fn expect_type(api: &Api, device_type: &str) -> Result<(), Problem> {
     let wanted = device_type.to_owned();
     let found = api.tables()?.read(move |registry| {
-        Box::pin(async move {
-            let all = registry.rule_sets(Owner::DeviceType).await?;
-            Ok(all.iter().any(|set| set.name == wanted))
-        })
+        Box::pin(async move { registry.rule_set(Owner::DeviceType, &wanted).await })
     });
-    match found.await? {
-        true => Ok(()),
-        false => Err(Problem::of_query(
-            "type",
-            format!("there is no device type {device_type:?}"),
-        )),
-    }
+    let found = found.await.map(drop);
+    found.map_err(|error| missing_of_query("type", error))
 }
 
 async fn group_id(api: &Api, asking: &Asking, group: &str) -> Result<String, Problem> {
@@ -265,13 +257,8 @@ async fn group_id(api: &Api, asking: &Asking, group: &str) -> Result<String, Pro
     let found = api
         .tables()?
         .read(move |registry| Box::pin(async move { registry.group_named(&scope, &text).await }));
-    match found.await {
-        Ok(found) => Ok(found.id),
-        Err(TablesError::Registry(RegistryError::NotFound(why))) => {
-            Err(Problem::of_query("group", why))
-        }
-        Err(error) => Err(error.into()),
-    }
+    let found = found.await.map(|group| group.id);
+    found.map_err(|error| missing_of_query("group", error))
 }
 
 fn word_of_query<T>(

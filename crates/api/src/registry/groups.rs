@@ -297,11 +297,9 @@ pub(crate) async fn set_rules(
 ) -> Result<axum::Json<RuleLines>, Problem> {
     let (rules, expected) = (parse(&body.rules)?, expected_if_any(&headers)?);
     let needed: Scopes = match asking.sees_all() {
-        true => [ScopeName::AclWrite].into_iter().collect(),
+        true => [ScopeName::AclWrite].into(),
         // All topics of their tenant, at the most.
-        false => [ScopeName::MessagesRead, ScopeName::MessagesWrite]
-            .into_iter()
-            .collect(),
+        false => [ScopeName::MessagesRead, ScopeName::MessagesWrite].into(),
     };
     asking.expect_within(needed)?;
     let shown = lines(&rules);

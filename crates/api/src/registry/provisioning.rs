@@ -139,7 +139,7 @@ pub(crate) async fn create(
     asking: Asking,
     JsonBody(body): JsonBody<NewProvisioningKeyBody>,
 ) -> Result<(StatusCode, axum::Json<MadeProvisioningKey>), Problem> {
-    asking.expect_within([Scope::DevicesWrite].into_iter().collect())?;
+    asking.expect_within([Scope::DevicesWrite].into())?;
     let new = NewProvisioningKey {
         device_type: body.device_type.unwrap_or_else(|| DEVICE_TYPE.to_owned()),
         team: body.team,

@@ -3,7 +3,7 @@
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use martlet_registry::{Owner, RegistryError, RuleLine, RuleSet};
+use martlet_registry::{Owner, RuleLine, RuleSet};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -88,14 +88,9 @@ async fn list_of(
 }
 
 async fn find(api: &Api, owner: Owner, name: String) -> Result<RuleSet, Problem> {
-    let found = api.tables()?.read(move |registry| {
-        Box::pin(async move {
-            let all = registry.rule_sets(owner).await?;
-            all.into_iter().find(|set| set.name == name).ok_or_else(|| {
-                RegistryError::NotFound(format!("there is no {} {name}", owner.word()))
-            })
-        })
-    });
+    let found = api
+        .tables()?
+        .read(move |registry| Box::pin(async move { registry.rule_set(owner, &name).await }));
     Ok(found.await?)
 }
 

@@ -172,6 +172,11 @@ pub(crate) async fn change(
     Ok(answer(StatusCode::OK, changed.await?))
 }
 
+/// A team's devices and keys go and come with it.
+fn expect_may_take_all(asking: &Asking) -> Result<(), Problem> {
+    asking.expect_within([Scope::DevicesWrite, Scope::KeysWrite].into())
+}
+
 /// Delete a team
 ///
 /// With its devices, and with what its keys open; all of it can be restored.
@@ -186,12 +191,7 @@ pub(crate) async fn delete(
     PathOf(id): PathOf<String>,
     headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
-    // Its devices and keys go and come with it.
-    asking.expect_within(
-        [Scope::DevicesWrite, Scope::KeysWrite]
-            .into_iter()
-            .collect(),
-    )?;
+    expect_may_take_all(&asking)?;
     let expected = expected_if_any(&headers)?;
     let deleted = api.tables()?.change(move |registry| {
         Box::pin(async move { registry.delete_team(&asking.actor, &id, expected).await })
@@ -212,12 +212,7 @@ pub(crate) async fn restore(
     asking: Asking,
     PathOf(id): PathOf<String>,
 ) -> Result<Response, Problem> {
-    // Its devices and keys go and come with it.
-    asking.expect_within(
-        [Scope::DevicesWrite, Scope::KeysWrite]
-            .into_iter()
-            .collect(),
-    )?;
+    expect_may_take_all(&asking)?;
     let restored = api.tables()?.change(move |registry| {
         Box::pin(async move { registry.restore_team(&asking.actor, &id).await })
     });

@@ -3,7 +3,6 @@
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use martlet_broker::TenantId;
 use martlet_control::principal::{Role, Scope, Scopes};
 use martlet_registry::{
     ADMINISTRATOR_ROLE, ApiRole, NO_ROLE, NewUser, Owner, Registry, RegistryError, USER_ROLE, User,
@@ -180,14 +179,12 @@ pub(crate) async fn create(
     let role = body.api_role.as_deref().unwrap_or("none");
     let role = api_role("/api_role", role)?;
     asking.expect_within(scopes_of(role))?;
-    if let Some(role) = &body.role {
-        expect_may_give(&api, &asking, role).await?;
-    }
     // Who may not read messages by the API does not by MQTT either, unless that is said.
     let is_viewer = role == ApiRole::Viewer && body.role.is_none();
     let of_mqtt = body.role.or_else(|| is_viewer.then(|| NO_ROLE.to_owned()));
-    if of_mqtt.is_none() && asking.gives_topics() {
-        expect_may_give(&api, &asking, USER_ROLE).await?;
+    let default = asking.gives_topics().then_some(USER_ROLE);
+    if let Some(given) = of_mqtt.as_deref().or(default) {
+        expect_may_give(&api, &asking, given).await?;
     }
     let new = NewUser {
         role: of_mqtt,
@@ -267,7 +264,7 @@ pub(crate) async fn change(
     if let Some(role) = role {
         asking.expect_within(scopes_of(role))?;
     }
-    expect_no_more(&api, &asking, &name).await?;
+    expect_no_more(&api, &asking, &name, false).await?;
     if let Some(role) = &body.role {
         expect_may_give(&api, &asking, role).await?;
     }
@@ -289,14 +286,22 @@ pub(crate) async fn change(
     Ok(answer(StatusCode::OK, changed.await?))
 }
 
-/// Who may do less than a user does nothing to that user: by a password that they set they would
-/// be that user.
-async fn expect_no_more(api: &Api, asking: &Asking, name: &str) -> Result<(), Problem> {
+/// Who may do less than a user, there or deleted, does nothing to that user: by a password that
+/// they set they would be that user.
+async fn expect_no_more(
+    api: &Api,
+    asking: &Asking,
+    name: &str,
+    is_deleted: bool,
+) -> Result<(), Problem> {
     let (scope, name) = (asking.scope(), name.to_owned());
     let all = asking.scopes_of_everything();
     let found = api.tables()?.read(move |registry| {
         Box::pin(async move {
-            let user = registry.user(&scope, &name).await?;
+            let user = match is_deleted {
+                true => registry.deleted_user(&scope, &name).await?,
+                false => registry.user(&scope, &name).await?,
+            };
             let by_role = scopes_by_role(registry, &user.role, all).await?;
             let by_teams = scopes_by_teams(registry, &user.name).await?;
             Ok(scopes_of(user.api_role).or(by_role).or(by_teams))
@@ -322,7 +327,7 @@ async fn expect_may_give(api: &Api, asking: &Asking, role: &str) -> Result<(), P
 async fn scopes_by_teams(registry: &mut Registry, name: &str) -> Result<Scopes, RegistryError> {
     let teams = registry.teams_of(name).await?.into_iter();
     let of_teams = teams.fold(Scopes::NONE, |all, member| all.or(scopes_of(member.role)));
-    Ok(of_teams.and(Scopes::of_team(TenantId(u32::MAX))))
+    Ok(of_teams.and(Scopes::of_any_team()))
 }
 
 /// What comes to the same as what a role permits a client: of topics that are not its holder's own,
@@ -332,13 +337,14 @@ async fn scopes_by_role(
     role: &str,
     all: Scopes,
 ) -> Result<Scopes, RegistryError> {
-    let sets = registry.rule_sets(Owner::Role).await?;
-    let set = sets.iter().find(|set| set.name == role);
-    Ok(match set.and_then(|set| set.beyond_own(Owner::Role)) {
+    let set = match registry.rule_set(Owner::Role, role).await {
+        // The call itself says so.
+        Err(RegistryError::NotFound(_)) => return Ok(Scopes::NONE),
+        found => found?,
+    };
+    Ok(match set.beyond_own(Owner::Role) {
         Some(_) if role == ADMINISTRATOR_ROLE => all,
-        Some(_) => [Scope::MessagesRead, Scope::MessagesWrite]
-            .into_iter()
-            .collect(),
+        Some(_) => [Scope::MessagesRead, Scope::MessagesWrite].into(),
         None => Scopes::NONE,
     })
 }
@@ -366,7 +372,7 @@ pub(crate) async fn set_password(
     JsonBody(body): JsonBody<PasswordBody>,
 ) -> Result<StatusCode, Problem> {
     check_password(&body.password)?;
-    expect_no_more(&api, &asking, &name).await?;
+    expect_no_more(&api, &asking, &name, false).await?;
     let changed = api.tables()?.change(move |registry| {
         Box::pin(async move {
             registry
@@ -394,7 +400,7 @@ pub(crate) async fn delete(
     headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
     let expected = expected_if_any(&headers)?;
-    expect_no_more(&api, &asking, &name).await?;
+    expect_no_more(&api, &asking, &name, false).await?;
     let deleted = api.tables()?.change(move |registry| {
         Box::pin(async move { registry.delete_user(&asking.actor, &name, expected).await })
     });
@@ -412,22 +418,7 @@ pub(crate) async fn restore(
     asking: Asking,
     PathOf(name): PathOf<String>,
 ) -> Result<Response, Problem> {
-    let of = (asking.scope(), name.clone());
-    let deleted = api.tables()?.read(move |registry| {
-        Box::pin(async move {
-            let (scope, name) = of;
-            let all = registry.list_users(&scope, true).await?;
-            Ok(all.into_iter().find(|user| user.name == name))
-        })
-    });
-    if let Some(user) = deleted.await? {
-        asking.expect_within(scopes_of(user.api_role))?;
-        expect_may_give(&api, &asking, &user.role).await?;
-        let found = api.tables()?.read(move |registry| {
-            Box::pin(async move { scopes_by_teams(registry, &user.name).await })
-        });
-        asking.expect_within(found.await?)?;
-    }
+    expect_no_more(&api, &asking, &name, true).await?;
     let restored = api.tables()?.change(move |registry| {
         Box::pin(async move { registry.restore_user(&asking.actor, &name).await })
     });

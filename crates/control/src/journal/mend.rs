@@ -4,6 +4,7 @@
 //! Names and topics are text from outside: in a command each is one word of the shell, and none is
 //! an option.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
@@ -80,15 +81,15 @@ impl Commands {
     }
 
     /// The same in a tenant; none: its team has no name.
-    fn in_tenant(&self, tenant: TenantId) -> Option<Self> {
+    fn in_tenant(&self, tenant: TenantId) -> Option<Cow<'_, Self>> {
         if tenant == TenantId::default() {
-            return Some(self.clone());
+            return Some(Cow::Borrowed(self));
         }
         let team = self.teams.0.get()?(tenant)?;
-        Some(Self {
+        Some(Cow::Owned(Self {
             team: Some(team),
             ..self.clone()
-        })
+        }))
     }
 
     /// `martlet NAME`, the node, the options, and then these words. None if one is too long to be
@@ -143,10 +144,9 @@ impl Commands {
         is_device: bool,
         name: &str,
     ) -> Option<String> {
-        let what = if is_device {
-            "device restore"
-        } else {
-            "user restore"
+        let what = match is_device {
+            true => "device restore",
+            false => "user restore",
         };
         self.in_tenant(tenant)?.line(what, &[], &[name])
     }

@@ -1,11 +1,12 @@
 //! What is known about a client when it is asked why something does not work.
 
+use martlet_broker::DropReason;
+
 use crate::authentication::Standing;
 use crate::explain::Explained;
 use crate::journal::{Entry, Run};
 use crate::presence::ClientPresence;
 use crate::why::Question;
-use martlet_broker::DropReason;
 
 /// Everything that the verdict follows from; gathered at one moment.
 #[derive(Clone, Debug, Default)]
@@ -18,7 +19,7 @@ pub struct Facts {
     pub client_id: String,
     /// Whose name it is in the tables or files: `device`, `user`; none: nobody's.
     pub known_as: Option<String>,
-    /// It was removed then, by milliseconds since the Unix epoch.
+    /// It was removed from the tables.
     pub deleted: Option<Deleted>,
     /// It has credentials, and none of them is good any more.
     pub spent: Option<Spent>,
@@ -174,4 +175,9 @@ pub struct Subscriber {
     pub qos: u8,
     /// It is connected.
     pub connected: bool,
+}
+
+/// Of an address with a port.
+pub fn host(address: &str) -> Option<&str> {
+    address.rsplit_once(':').map(|(host, _)| host)
 }

@@ -8,7 +8,7 @@ use martlet_broker::{
 use martlet_codec::{TopicFilter, TopicName};
 
 use super::Question;
-use super::facts::{Banned, Facts, Meant, Presence, Session, Subscriber, TopicRules};
+use super::facts::{Banned, Facts, Meant, Presence, Session, Subscriber, TopicRules, host};
 use crate::authentication::Policy;
 use crate::control::{Control, ControlError};
 use crate::explain;
@@ -319,9 +319,4 @@ fn session_of(found: ClientDetail) -> Session {
         drops: found.drops.clone(),
         subscriptions: subscriptions.collect(),
     }
-}
-
-/// Of an address with a port.
-fn host(address: &str) -> Option<&str> {
-    address.rsplit_once(':').map(|(host, _)| host)
 }

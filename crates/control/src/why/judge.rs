@@ -4,7 +4,7 @@
 use martlet_broker::DropReason;
 use martlet_codec::{SubscriptionFilter, TopicName};
 
-use super::facts::{Facts, Meant, Presence, Session, Spent, TopicRules};
+use super::facts::{Facts, Meant, Presence, Session, Spent, TopicRules, host};
 use super::{Evidence, Finding, State, Verdict};
 use crate::authentication::{Standing, utc};
 use crate::cause::Cause;
@@ -337,16 +337,11 @@ fn is_by_another(facts: &Facts, run: &Run) -> bool {
 
 /// It is no fault of who is connected, and its credentials are not to be changed for that.
 fn tried_by_another(run: &Run, cause: Cause) -> Finding {
-    let address = run.last.address.as_deref();
-    let host = address.and_then(|address| Some(address.rsplit_once(':')?.0));
-    let whom = match host {
+    let whom = match run.last.address.as_deref().and_then(host) {
         Some(host) => format!("somebody at {host}"),
         None => "somebody".to_owned(),
     };
-    let times = match run.count {
-        1 => "once".to_owned(),
-        count => format!("{count} times"),
-    };
+    let times = times(run.count);
     let why = run.last.why.as_deref().unwrap_or_default();
     let tried = match cause {
         Cause::WrongPassword => format!("tried its name with a wrong password {times}"),
@@ -398,6 +393,13 @@ fn lost(facts: &Facts, session: &Session, found: &mut Vec<(Weight, Finding)>) {
     }
 }
 
+fn times(count: u64) -> String {
+    match count {
+        1 => "once".to_owned(),
+        count => format!("{count} times"),
+    }
+}
+
 /// Within a sentence.
 fn uncapitalized(text: &str) -> String {
     let mut letters = text.trim_end_matches('.').chars();
@@ -417,10 +419,7 @@ fn again_and_again(facts: &Facts, run: &Run, cause: Cause) -> Option<(Weight, Fi
         .session
         .as_ref()
         .map_or(0, |session| session.keep_alive_secs);
-    let times = match run.count {
-        1 => "once".to_owned(),
-        count => format!("{count} times"),
-    };
+    let times = times(run.count);
     finding.sentence = match cause {
         Cause::TakenOver => format!(
             "its connection was taken over {times} by another with the same Client Identifier"

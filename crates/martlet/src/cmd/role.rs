@@ -178,13 +178,12 @@ fn rules(owner: Owner, options: &RulesOptions) -> anyhow::Result<String> {
         })?;
         told = tables::tell_node(&on.node);
     }
-    let all = tables::read(&on.node, async |registry| registry.rule_sets(owner).await)?;
-    let Some(set) = all.iter().find(|set| set.name == *name) else {
-        bail!("there is no {} {name}", owner.word());
-    };
+    let set = tables::read(&on.node, async |registry| {
+        registry.rule_set(owner, name).await
+    })?;
     Ok(match on.json {
-        true => format!("{}\n", json(owner, set)),
-        false => format!("{}{told}", text(owner, set)),
+        true => format!("{}\n", json(owner, &set)),
+        false => format!("{}{told}", text(owner, &set)),
     })
 }
 

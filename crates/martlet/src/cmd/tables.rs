@@ -117,13 +117,12 @@ pub(crate) fn with_tables_of<T>(
 /// # Errors
 /// There is none.
 pub(crate) async fn team_of(registry: &mut Registry, named: &str) -> Result<String, RegistryError> {
-    let teams = registry.teams(&Scope::All, false).await?;
-    let by_id = teams.iter().find(|team| team.id == named);
-    let found = by_id.or_else(|| teams.iter().find(|team| team.name == named));
-    found.map(|team| team.id.clone()).ok_or_else(|| {
-        let why = format!("there is no team {named}: martlet team ls shows which there are");
-        RegistryError::NotFound(why)
-    })
+    match registry.team_named(&Scope::All, named).await {
+        Err(RegistryError::NotFound(why)) => Err(RegistryError::NotFound(format!(
+            "{why}: martlet team ls shows which there are"
+        ))),
+        found => Ok(found?.id),
+    }
 }
 
 /// The same, if one is named.
@@ -224,11 +223,10 @@ pub(crate) fn line_to_try(node: &NodeOptions, given: &Given<'_>) -> String {
     } = given;
     let way = node.load().map(|effective| way_in(node, &effective));
     let way = way.unwrap_or_default();
-    let topic = read(node, async |registry| {
-        let types = registry.rule_sets(Owner::DeviceType).await?;
-        Ok(types.into_iter().find(|known| known.name == *device_type))
+    let known = read(node, async |registry| {
+        registry.rule_set(Owner::DeviceType, device_type).await
     });
-    let topic = topic.ok().flatten().and_then(|known| {
+    let topic = known.ok().and_then(|known| {
         let mut rules = known.rules.into_iter();
         let rule = rules.find(|rule| rule.allows && rule.actions.has(Actions::PUBLISH))?;
         let topic = rule.filter.replace("%c", id).replace("%u", id);

@@ -323,11 +323,6 @@ fn change_in_tables(
         ADMINISTRATOR => ApiRole::Administrator,
         _ => ApiRole::None,
     });
-    let new = NewUser {
-        role: Some(role.to_owned()),
-        api_role,
-        ..NewUser::new(user)
-    };
     let password = match options.generate {
         true => hash::made_up_password().map_err(anyhow::Error::msg)?,
         false => prompt::new_password(user)?,
@@ -337,8 +332,10 @@ fn change_in_tables(
         false => {
             let team = tables::team_if_any(registry, of_tables.team).await?;
             let new = NewUser {
+                role: Some(role.to_owned()),
+                api_role,
                 team: team.unwrap_or_default(),
-                ..new
+                ..NewUser::new(user)
             };
             let actor = Actor::local();
             registry.create_user(&actor, new, &password).await.map(drop)

@@ -37,6 +37,7 @@ use martlet_reactor::{
     Durability, LATENCY_BOUNDS_US, LatencyHistogram, ListenerConfig, ReactorConfig, Restored,
     Running, StoreNotice,
 };
+use martlet_registry::Location;
 use martlet_store::RealDisk;
 #[cfg(target_os = "linux")]
 use rustix::process::setpriority_process;
@@ -248,6 +249,13 @@ fn identity_of_tables(node: &NodeConfig) -> Option<String> {
     Some(tables.identity())
 }
 
+/// For the next start, which is to go by the same.
+fn note_tables(data_dir: &Path, location: &Location, identity: Option<String>) {
+    if let Err(error) = config::note_tables(data_dir, location, identity.as_deref()) {
+        warn!(%error, "by which tables the node goes could not be written");
+    }
+}
+
 async fn run_node(
     node: &NodeConfig,
     effective: &config::Effective,
@@ -295,11 +303,7 @@ async fn run_node(
     let pump = pump_events(&running, &control, node.log_connections)
         .context("cannot start the control plane")?;
     let tables = Arc::new(Tables::new(node.tables.clone(), Arc::clone(&control)));
-    let identity = identity_of_tables(node);
-    let noted = config::note_tables(&node.data_dir, tables.location(), identity.as_deref());
-    if let Err(error) = noted {
-        warn!(%error, "that users and devices are not in the data directory could not be written");
-    }
+    note_tables(&node.data_dir, tables.location(), identity_of_tables(node));
     let alive = Arc::new(Alive::open(&node.data_dir));
     let presence = keep_presence(node, &control, &tables, &alive).await;
     tokio::spawn(history::keep(Arc::clone(&control)));

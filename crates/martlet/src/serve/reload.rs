@@ -19,7 +19,7 @@ use martlet_reactor::{ListenerConfig, TlsSettings};
 use martlet_registry::{Ban, Changed, RegistryError, Renewed, Snapshot};
 use tracing::{error, info, warn};
 
-use super::{ConfigOptions, facts};
+use super::{ConfigOptions, facts, note_tables};
 use crate::config::{self, Effective, HttpListener, NodeConfig, TablesRead};
 
 /// How often is looked whether a file has changed.
@@ -389,11 +389,7 @@ impl Reload {
         }
         self.control.set_user_places(node.user_places);
         let identity = self.tables_held().map(|tables| tables.identity());
-        let location = self.tables.location();
-        let noted = config::note_tables(&node.data_dir, location, identity.as_deref());
-        if let Err(error) = noted {
-            warn!(%error, "by which tables the node goes could not be written");
-        }
+        note_tables(&node.data_dir, self.tables.location(), identity);
         self.files = node.files;
         self.held = effective;
         self.seen = self.look();
