@@ -206,6 +206,30 @@ def test_whom_a_hook_let_in_goes_with_it(start_node, hook, tmp_path):
         stays.publish("t", "still here", qos=1)
 
 
+def test_who_was_deleted_is_let_in_by_nobody_until_the_name_is_free(start_node, hook):
+    node = node_of(start_node, hook)
+
+    def martlet(*words):
+        done = martlet_process.run(*words, "--data-dir", node.data_dir)
+        assert done.returncode == 0, done.stderr
+
+    assert let_in(node)
+    martlet("user", "add", "key", "--generate")
+    martlet("device", "add", "pump")
+    with Client(node, "c2").credentials("key", "from the hook") as goes:
+        martlet("user", "rm", "key")
+        goes.wait_for_end()
+    martlet("device", "rm", "pump")
+    for user, client in (("key", "c1"), ("pump", "pump")):
+        code, said = publish(node, "t", "-u", user, "-P", "secret", "-i", client)
+        assert code != 0 and "not authorised" in said, said
+    why = martlet_process.run("why", "key", "--data-dir", node.data_dir).stdout
+    assert "user key was deleted" in why, why
+    martlet("user", "rm", "--purge", "--yes", "key")
+    martlet("device", "rm", "--purge", "--yes", "pump")
+    assert let_in(node) and let_in(node, "pump", client="pump")
+
+
 def test_passwords_of_its_url_are_shown_nowhere(start_node, hook, tmp_path):
     url = hook.url.replace("http://", "http://panel:hunter2@") + "?api_key=hunter2&site=7"
     config = tmp_path / "martlet.toml"

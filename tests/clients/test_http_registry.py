@@ -468,6 +468,21 @@ def test_a_device_that_asks_again_for_what_it_did_not_get_is_given_another_secre
     assert "in use" in told["detail"]
 
 
+def test_a_use_is_known_though_the_tables_were_read_as_a_whole_since(node):
+    line = call(node, "POST", "/api/v1/provisioning-keys", {"name": "line"})["key"]
+    headers = {"Content-Type": "application/json", "Idempotency-Key": "made-up-by-the-device"}
+    provision = lambda: ask(node, "/api/v1/provision", "POST", headers,
+                            json.dumps({"key": line, "id": "pump"}).encode())
+    secret = json.loads(provision()[2])["secret"]
+    client = Client(node, "pump", secret)
+    try:
+        assert client.code == 0
+        call(node, "POST", "/api/v1/roles", {"name": "reader", "rules": ["topic read t"]})
+        assert provision()[0] == 409 and client.publish("d/pump/still-here")
+    finally:
+        client.close()
+
+
 @pytest.mark.parametrize("how", ["rotated", "moved"])
 def test_what_was_changed_since_is_not_for_who_asks_again(node, how):
     line = call(node, "POST", "/api/v1/provisioning-keys", {"name": "line"})["key"]

@@ -246,7 +246,11 @@ impl Tables {
     /// They cannot be read, or not in time.
     pub async fn read_all(&self) -> Result<Snapshot, TablesError> {
         let read = self.follow(READ_ALL_MAX, |registry| Box::pin(Snapshot::read(registry)));
-        read.await
+        let read = read.await?;
+        Ok(match self.held() {
+            Some(held) => read.with_uses_of(&held),
+            None => read,
+        })
     }
 
     /// There is, or was, a user or a device.

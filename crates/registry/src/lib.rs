@@ -23,6 +23,7 @@ mod changes;
 mod configuration;
 mod credentials;
 mod database;
+mod deleted;
 mod device_lists;
 mod devices;
 mod groups;

@@ -16,6 +16,7 @@ use crate::bans::Bans;
 use crate::changes::{Changes, Seen, changes_since, seen};
 use crate::credentials::{CredentialKind, CredentialRow, CredentialUse, rows_of};
 use crate::database::{file_of, is_in_use};
+use crate::deleted::Deleted;
 use crate::devices::status_of;
 use crate::rule_sets::{
     ADMINISTRATOR_ROLE, DEVICE_TYPE, Owner, RuleSet, USER_ROLE, read_rule_sets,
@@ -44,6 +45,16 @@ pub enum Known {
     Device,
 }
 
+impl Known {
+    /// As commands call it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Device => "device",
+        }
+    }
+}
+
 /// All of what decides.
 #[derive(Debug)]
 pub struct Snapshot {
@@ -61,6 +72,9 @@ pub struct Snapshot {
     users: SharedMap<Arc<str>, Arc<UserEntry>>,
     /// By tenant and id.
     devices: Devices,
+    /// Users and devices that can be restored: until then, or until they are removed for good, the
+    /// name is nobody's.
+    deleted: Deleted,
     /// Of teams that own one.
     tenants: Arc<Tenants>,
     bans: Bans,
@@ -251,6 +265,7 @@ impl Snapshot {
             return Ok(Renewed::Same);
         }
         let (mut users, mut devices) = (self.users.clone(), self.devices.clone());
+        let mut deleted = self.deleted.clone();
         let mut bans = self.bans.clone();
         let mut changes_ms = self.changes_ms;
         let read_ms = now_ms();
@@ -264,6 +279,7 @@ impl Snapshot {
                 ),
                 None => users.remove(&name),
             };
+            deleted.read_user(on, &name).await?;
             names.push(name);
         }
         for (tenant, id) in changed_devices {
@@ -285,6 +301,7 @@ impl Snapshot {
                 }
             };
             devices.insert(tenant, of_tenant);
+            deleted.read_device(on, tenant, &id).await?;
             names.push(id);
         }
         let mut new_bans = Vec::new();
@@ -305,6 +322,7 @@ impl Snapshot {
             sets: Arc::clone(&self.sets),
             users,
             devices,
+            deleted,
             tenants: Arc::clone(&self.tenants),
             bans,
             closed: Arc::clone(&self.closed),
@@ -390,6 +408,7 @@ impl Snapshot {
             sets: Arc::new(sets),
             users,
             devices,
+            deleted: Deleted::read(on, place).await?,
             closed: Arc::new(Rules::closed()),
             stranger,
             uses: Arc::default(),
@@ -664,6 +683,15 @@ impl Snapshot {
         Some(admitted.map(|()| credential.expires_ms))
     }
 
+    /// What was used by older ones of the same tables is told by these too.
+    #[must_use]
+    pub fn with_uses_of(mut self, older: &Self) -> Self {
+        if self.is_of_same_tables(older) {
+            self.uses = Arc::clone(&older.uses);
+        }
+        self
+    }
+
     /// Uses of devices' credentials since this was last asked, for
     /// [`Registry::write_secret_uses`](crate::Registry::write_secret_uses). What the gate remembers
     /// for a while is not counted each time.
@@ -676,6 +704,12 @@ impl Snapshot {
             uses,
         };
         uses.map(told).collect()
+    }
+
+    /// Who was deleted and can be restored.
+    #[cfg(test)]
+    pub(crate) fn deleted(&self) -> &Deleted {
+        &self.deleted
     }
 
     /// Whether somebody who has proved a name is let in, by this Client Identifier.
@@ -703,6 +737,12 @@ impl Snapshot {
             )));
         } else if self.user(tenant, name).is_some_and(|user| !user.enabled) {
             return Err(Refusal::NotNow(format!("user {name} is disabled")));
+        } else if let Some(known) = self.deleted.find(tenant, name) {
+            let what = known.word();
+            return Err(Refusal::NotNow(format!(
+                "{what} {name} was deleted: martlet {what} restore {name} brings it back, martlet \
+                 {what} rm --purge {name} makes the name free"
+            )));
         }
         Ok(())
     }
@@ -1002,7 +1042,7 @@ async fn read_places(
 
 /// Rows as lines of text, of which the database gives many in one: a row of its own takes the
 /// driver several times as long as the database needs to find it.
-async fn each_line<const N: usize>(
+pub(crate) async fn each_line<const N: usize>(
     on: &mut AnyConnection,
     place: &str,
     sql: &'static str,

@@ -28,6 +28,8 @@ pub(super) struct Notes {
     queued: Mutex<Queued>,
     /// Held by who writes lines.
     writing: tokio::sync::Mutex<()>,
+    /// Held by who writes uses: when it is free, those that somebody has seen are in the tables.
+    writing_uses: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug, Default)]
@@ -131,6 +133,7 @@ impl Tables {
     /// # Errors
     /// The tables cannot be written.
     pub async fn write_uses(self: &Arc<Self>) -> Result<(), TablesError> {
+        let _writing = self.notes.writing_uses.lock().await;
         let key_uses = std::mem::take(&mut self.notes.lock().key_uses);
         let of = |(id, (at_ms, uses))| CredentialUse { id, at_ms, uses };
         let key_uses: Vec<CredentialUse> = key_uses.into_iter().map(of).collect();

@@ -3,8 +3,8 @@ use std::time::Duration;
 use super::{all, both, is_not_found, new_device};
 use crate::{
     CredentialUse, DataType, DeviceChange, DeviceFilter, DeviceOrder, DeviceSecret, Import,
-    NewCredential, NewDevice, NewGroup, Owner, PageRequest, Presence, RegistryError, RowOutcome,
-    Scope, Secret, Snapshot, Status,
+    NewCredential, NewDevice, NewGroup, Owner, PageRequest, Presence, Refusal, RegistryError,
+    RowOutcome, Scope, Secret, Snapshot, Status,
 };
 
 both!(a_device_has_all_its_fields, registry, {
@@ -94,6 +94,8 @@ both!(
         assert!(registry.device_of_secret(secret.text()).await?.is_none());
         let snapshot = Snapshot::read(registry).await?;
         assert!(snapshot.known(0, "d").is_none() && snapshot.is_in_use());
+        let refused = snapshot.admits(0, "d", "d");
+        assert!(matches!(refused, Err(Refusal::NotNow(why)) if why.contains("was deleted")));
         let taken = registry.create_device(&actor, new_device("d")).await;
         assert!(matches!(taken, Err(RegistryError::Exists(why)) if why.contains("was deleted")));
         let back = registry.restore_device(&actor, "d".into()).await?;
@@ -111,6 +113,7 @@ both!(
         assert!(is_not_found(
             registry.restore_device(&actor, "d".into()).await
         ));
+        assert_eq!(Snapshot::read(registry).await?.admits(0, "d", "d"), Ok(()));
         let second = registry.create_device(&actor, new_device("d")).await?;
         assert!(second.number > first.number, "numbers are never used again");
     }

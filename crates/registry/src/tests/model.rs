@@ -259,6 +259,10 @@ fn gate(snapshot: &Snapshot, tenant: u32) -> String {
             lines.push(format!("{tenant} {name} {is_in} {rules:?}"));
         }
     }
+    for (tenant, name, known) in snapshot.deleted().all() {
+        let is_in = snapshot.admits(tenant, &name, &name).is_ok();
+        lines.push(format!("{tenant} {name} was {} {is_in}", known.word()));
+    }
     lines.sort_unstable();
     lines.join("; ")
 }

@@ -1,0 +1,116 @@
+//! Whose names are kept for those who were deleted and can be restored: nobody is let in by one,
+//! whatever else vouches for it.
+
+use std::sync::Arc;
+
+use sqlx::AnyConnection;
+
+use crate::shared_map::SharedMap;
+use crate::snapshot::{Known, each_line};
+use crate::sql::{Fault, clean};
+
+/// Names of users and devices that were deleted. Quick to copy.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Deleted {
+    /// With the tenant of each.
+    users: SharedMap<Arc<str>, u32>,
+    /// By tenant.
+    devices: SharedMap<u32, SharedMap<Arc<str>, ()>>,
+}
+
+impl Deleted {
+    pub(crate) async fn read(on: &mut AnyConnection, place: &str) -> Result<Self, Fault> {
+        let mut all = Self::default();
+        let sql = "SELECT string_agg(CAST(tenant AS TEXT) || $1 || name, $2) AS lines FROM users \
+                   WHERE deleted_ms > 0 GROUP BY created_ms % 64";
+        let take = |[tenant, name]: [&str; 2]| {
+            all.users.insert(name.into(), number_of(tenant));
+            Ok(())
+        };
+        each_line(&mut *on, place, sql, take).await?;
+        let sql = "SELECT string_agg(CAST(tenant AS TEXT) || $1 || id, $2) AS lines FROM devices \
+                   WHERE deleted_ms > 0 GROUP BY number % 64";
+        let take = |[tenant, id]: [&str; 2]| {
+            all.note_device(number_of(tenant), id.into(), true);
+            Ok(())
+        };
+        each_line(on, place, sql, take).await?;
+        Ok(all)
+    }
+
+    /// Reads what has become of a user.
+    pub(crate) async fn read_user(
+        &mut self,
+        on: &mut AnyConnection,
+        name: &Arc<str>,
+    ) -> Result<(), Fault> {
+        let sql = "SELECT tenant FROM users WHERE name = $1 AND deleted_ms > 0";
+        let found = sqlx::query_scalar::<_, i64>(sql).bind(clean(name));
+        match found.fetch_optional(on).await? {
+            Some(tenant) => self.users.insert(Arc::clone(name), tenant_of(tenant)),
+            None => self.users.remove(name),
+        };
+        Ok(())
+    }
+
+    /// Reads what has become of a device.
+    pub(crate) async fn read_device(
+        &mut self,
+        on: &mut AnyConnection,
+        tenant: u32,
+        id: &Arc<str>,
+    ) -> Result<(), Fault> {
+        let sql = "SELECT number FROM devices WHERE tenant = $1 AND id = $2 AND deleted_ms > 0";
+        let found = sqlx::query(sql).bind(i64::from(tenant)).bind(clean(id));
+        let found = found.fetch_optional(on).await?;
+        self.note_device(tenant, Arc::clone(id), found.is_some());
+        Ok(())
+    }
+
+    fn note_device(&mut self, tenant: u32, id: Arc<str>, is_deleted: bool) {
+        let mut of_tenant = self.devices.remove(&tenant).unwrap_or_default();
+        match is_deleted {
+            true => of_tenant.insert(id, ()),
+            false => of_tenant.remove(&id),
+        };
+        self.devices.insert(tenant, of_tenant);
+    }
+
+    /// Whose name this was in a tenant; none: nobody's who can be restored.
+    pub(crate) fn find(&self, tenant: u32, name: &str) -> Option<Known> {
+        if self
+            .devices
+            .get(&tenant)
+            .is_some_and(|all| all.get(name).is_some())
+        {
+            return Some(Known::Device);
+        }
+        (self.users.get(name) == Some(&tenant)).then_some(Known::User)
+    }
+}
+
+#[cfg(test)]
+impl Deleted {
+    /// All of them, by tenant and name.
+    pub(crate) fn all(&self) -> Vec<(u32, Arc<str>, Known)> {
+        let users = self.users.iter();
+        let mut all: Vec<_> = users
+            .map(|(name, tenant)| (*tenant, Arc::clone(name), Known::User))
+            .collect();
+        for (tenant, ids) in self.devices.iter() {
+            all.extend(
+                ids.iter()
+                    .map(|(id, ())| (*tenant, Arc::clone(id), Known::Device)),
+            );
+        }
+        all
+    }
+}
+
+fn number_of(text: &str) -> u32 {
+    text.parse().unwrap_or(u32::MAX)
+}
+
+fn tenant_of(number: i64) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
