@@ -72,6 +72,8 @@ static HASHING: OnceLock<Hashing> = OnceLock::new();
 pub(crate) enum TablesRead {
     /// They are to be read.
     NotYet,
+    /// They are to be read, and come after these.
+    After(Arc<Snapshot>),
     /// They were read; none: nobody is in them.
     Given(Option<Arc<Snapshot>>),
 }
@@ -270,12 +272,12 @@ impl<'a> Doors<'a> {
             return Ok(None);
         }
         let location = super::registry::location(self.effective)?;
+        let load = |location| martlet_registry::wait(Snapshot::load(location));
         let read = match read {
             TablesRead::Given(given) => Ok(given),
-            TablesRead::NotYet => {
-                let loaded = martlet_registry::wait(Snapshot::load(&location));
-                loaded.map(|loaded| loaded.map(Arc::new))
-            }
+            TablesRead::NotYet => load(&location).map(|loaded| loaded.map(Arc::new)),
+            TablesRead::After(older) => load(&location)
+                .map(|loaded| loaded.map(|tables| Arc::new(tables.with_uses_of(&older)))),
         };
         self.files.extend(location.file().map(Path::to_owned));
         let read = read.map_err(|error| ConfigError::Unusable(error.to_string()))?;

@@ -313,7 +313,10 @@ impl Reload {
     async fn read_tables(&self, of: ReloadOf) -> Result<TablesRead, String> {
         let is_wanted = self.control.user_places().tables_unasked.is_none();
         if self.tables.location().file().is_some() || !is_wanted {
-            return Ok(TablesRead::NotYet);
+            return Ok(match self.tables_held() {
+                Some(held) => TablesRead::After(held),
+                None => TablesRead::NotYet,
+            });
         }
         match self.tables.read_all().await {
             Ok(tables) => Ok(TablesRead::Given(Some(Arc::new(tables)))),
