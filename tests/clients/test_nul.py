@@ -60,8 +60,7 @@ def test_the_character_nul_is_refused_and_no_fault_of_the_database(node):
         headers = {"X-API-Key": KEY, "If-Match": "*", "Content-Type": kind}
         data = json.dumps(body).encode() if isinstance(body, dict) else body
         status, _, answer = ask(node, path, method, headers, data)
-        is_silence = status == 504 and b"no-response" in answer
-        assert status in statuses or is_silence, (method, path, body, status, answer[:500])
+        assert status in statuses, (method, path, body, status, answer[:500])
 
     for path, item in document["paths"].items():
         for method, operation in item.items():

@@ -260,7 +260,7 @@ def test_a_request_is_asked_and_answered_in_its_tenant(node, teams):
             for path, key in ((f"?team={name}", KEY), ("", teams[name]["key"])):
                 answer = call(node, "POST", f"/api/v1/request{path}", body, key=key)
                 assert (answer["response"]["payload"], answer["matched"]) == (name, 1)
-        call(node, "POST", "/api/v1/request", body, expect=504)
+        call(node, "POST", "/api/v1/request", body, expect=404)
         # A trace is of a client of a tenant, too.
         made = call(node, "POST", "/api/v1/traces?team=south", {"client": "pump", "minutes": 1})
         assert made["client"] == "pump" and made["tenant"]
@@ -515,7 +515,7 @@ def test_no_route_shows_or_changes_what_is_another_teams(node, teams):
                                 headers["Content-Type"] = "application/json"
                             status, _, answer = ask(node, filled + query, method.upper(), headers, text)
                             asked += 1
-                            assert status < 500 or status in (503, 504), (method, filled, query, body, answer)
+                            assert status < 500 or status in (503,), (method, filled, query, body, answer)
                             shown += status < 300
                             assert HIDDEN.encode() not in answer, (method, filled, query, body, answer)
         assert asked > 1000 and shown > 50, (asked, shown)

@@ -39,7 +39,8 @@ pub(crate) struct Wanted {
     /// Of a page: at most so many; 10000 whatever is asked for.
     #[param(default = 1000)]
     limit: Option<usize>,
-    /// Of a page: while there is none, wait so long; 60 at most.
+    /// Of a page: while there is none, wait so long.
+    #[param(maximum = 5)]
     wait_secs: Option<u64>,
     /// Of this client alone; on a page of this user, too.
     client: Option<String>,
@@ -82,7 +83,8 @@ pub(crate) enum Format {
 /// Entries in one answer unless the caller says otherwise, and at most.
 const LIMIT_DEFAULT: usize = 1_000;
 const LIMIT_MAX: usize = 10_000;
-const WAIT_MAX_SECS: u64 = 60;
+/// Who asks waits no longer than HTTP clients are patient for, and asks again.
+const WAIT_MAX_SECS: u64 = 5;
 /// So much of a payload is told at most.
 const PAYLOAD_MAX: usize = 1 << 20;
 /// So much by the panel's format, where nothing else is asked for.
@@ -266,7 +268,12 @@ async fn page(
         (Some(from), _) => from,
         (None, tail) => journal.tail(tail.unwrap_or(limit), is_wanted),
     };
-    let wait = Duration::from_secs(wanted.wait_secs.unwrap_or(0).min(WAIT_MAX_SECS));
+    let wait_secs = wanted.wait_secs.unwrap_or(0);
+    if wait_secs > WAIT_MAX_SECS {
+        let told = format!("is {WAIT_MAX_SECS} at most");
+        return Err(Problem::of_query("wait_secs", told));
+    }
+    let wait = Duration::from_secs(wait_secs);
     let until = tokio::time::Instant::now() + wait;
     let mut gone = 0;
     loop {

@@ -30,7 +30,7 @@ use crate::problem::{Problem, ProblemKind, ProblemView};
             `null` in it, and named in `Idempotency-Left-Out`: have another one made.",
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
-    components(schemas(ProblemView)),
+    components(schemas(ProblemView, crate::events::Format)),
     tags(
         (name = "health", description = "Probes and metrics, open to everybody"),
         (name = "node", description = "The node as a whole"),

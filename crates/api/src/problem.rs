@@ -34,6 +34,7 @@ problems! {
     Unauthenticated "unauthenticated" 401 "Not authenticated" "It is not known who asks: no credentials were shown, or they are not valid.";
     Forbidden "forbidden" 403 "Forbidden" "Who asks may not do this.";
     NotFound "not-found" 404 "Not found" "There is nothing by that path or name.";
+    NoSubscriber "no-subscriber" 404 "No subscriber" "Nobody is subscribed to the Topic Name, so nobody can answer the request.";
     MethodNotAllowed "method-not-allowed" 405 "Method not allowed" "The path is there, with other methods: Allow names them.";
     Timeout "timeout" 408 "Request timeout" "The request did not arrive in time.";
     Conflict "conflict" 409 "Conflict" "What is asked for conflicts with what is there.";

@@ -208,7 +208,9 @@ impl From<RequestError> for Problem {
     params(OfTenant), request_body = RequestBody,
     responses(
         (status = 200, description = "The response", body = RequestOutcome),
-        (status = 504, description = "Nobody got it, or nobody answered, or was permitted to", body = ProblemView,
+        (status = 404, description = "Nobody is subscribed to the topic", body = ProblemView,
+            content_type = "application/problem+json"),
+        (status = 504, description = "Nobody answered in time, or was permitted to", body = ProblemView,
             content_type = "application/problem+json")))]
 pub(crate) async fn request(
     State(api): State<Api>,
@@ -234,7 +236,7 @@ pub(crate) async fn request(
         Requested::Refused(reason) => Err(publish::refused(reason).into()),
         Requested::Unheard(_) => {
             let detail = format!("nobody is subscribed to {topic:?}, so nobody can answer");
-            Err(Problem::new(ProblemKind::NoResponse, detail))
+            Err(Problem::new(ProblemKind::NoSubscriber, detail))
         }
         Requested::Silent(published, silence) => {
             let response_topic = &silence.topic;

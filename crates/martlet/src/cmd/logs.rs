@@ -31,7 +31,7 @@ pub(crate) struct LogsOptions {
 }
 
 /// How long the node is asked to wait for more.
-const WAIT_SECS: u64 = 30;
+const WAIT_SECS: u64 = 5;
 
 /// `martlet logs`.
 pub(crate) fn run(options: &LogsOptions) -> ExitCode {
