@@ -326,9 +326,25 @@ def test_a_connect_on_the_http_port_is_refused(node):
     assert answer == b"" or answer.startswith(b"HTTP/1.1 400")
 
 
+def page_of(node):
+    """The metrics of a node that was asked for something before."""
+    get(node, "/health/live")
+    return get(node, "/metrics")
+
+
+def test_requests_by_http_are_counted(start_node):
+    node = start_node(http=True)
+    for path in ["/health/live", "/health/live", "/nowhere"]:
+        get(node, path)
+    _, _, page = get(node, "/metrics")
+    assert 'martlet_http_requests_total{method="GET",status="200"} 2\n' in page
+    assert 'martlet_http_requests_total{method="GET",status="404"} 1\n' in page
+    assert 'martlet_http_request_duration_seconds_count{method="GET"} 3\n' in page
+
+
 def test_each_metric_has_a_meaning_on_its_page(start_node):
     page = (Path(__file__).parents[2] / "docs/metrics.md").read_text()
-    _, _, metrics = get(start_node(http=True), "/metrics")
+    _, _, metrics = page_of(start_node(http=True))
     kinds = re.findall(r"^# TYPE (\w+) (\w+)$", metrics, re.MULTILINE)
     names = {name for name, _ in kinds}
     of_shards = {name for name in names if name.startswith("martlet_shard_")}
@@ -340,9 +356,10 @@ def test_each_metric_has_a_meaning_on_its_page(start_node):
 
 
 def test_dashboard_and_alerts_name_metrics_that_there_are(start_node):
-    _, _, page = get(start_node(http=True), "/metrics")
+    _, _, page = page_of(start_node(http=True))
     known = {name + "_total" * (kind == "counter")
              for name, kind in re.findall(r"^# TYPE (\w+) (\w+)$", page, re.MULTILINE)}
+    assert {"process_open_fds", "process_max_fds", "process_cpu_seconds_total"} <= known
     for file in ["grafana/martlet.json", "prometheus/alerts.yml"]:
         text = (Path(__file__).parents[2] / "deploy" / file).read_text()
         named = set(re.findall(r"\bmartlet_\w+", text))

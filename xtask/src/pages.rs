@@ -163,6 +163,17 @@ const METRICS_OF_NODE: &str = "\
  writing to a subscriber, by shard; without what waited for a client. |
 | `martlet_events_readers` | gauge | Who reads events as they happen, now. |
 | `martlet_uptime_seconds` | gauge | Time since the start. |
+| `martlet_health_warnings` | gauge | Warnings in health now: `martlet health` tells them. |
+| `martlet_http_requests_total` | counter | Requests by HTTP that were answered, by method and status. |
+| `martlet_http_request_duration_seconds` | histogram | Time to their answers, or to the beginning of a \
+ stream, by method. |
+| `process_cpu_seconds_total` | counter | CPU time, user and system, on Linux as all of `process_…`. |
+| `process_resident_memory_bytes` | gauge | Resident memory. |
+| `process_virtual_memory_bytes` | gauge | Virtual memory. |
+| `process_threads` | gauge | Threads. |
+| `process_open_fds` | gauge | Open file descriptors: each connection is one. |
+| `process_max_fds` | gauge | Most file descriptors that may be open. |
+| `process_start_time_seconds` | gauge | When it was started, in seconds since the Unix epoch. |
 | `martlet_build_info` | gauge | Always 1; the label `version` says which program it is. |
 | `martlet_store_syncs_total` | counter | Groups of records written and synced. |
 | `martlet_store_records_total` | counter | Records written and synced. |

@@ -9,6 +9,7 @@ use martlet_control::Control;
 use martlet_control::directory::Directory;
 use martlet_control::tables::Tables;
 
+use crate::counts::Counts;
 use crate::idempotency::KeptInMemory;
 use crate::keys::ApiKey;
 use crate::openapi::Document;
@@ -107,6 +108,7 @@ pub struct Inner {
     pub(crate) settings: Settings,
     pub(crate) sessions: Sessions,
     pub(crate) setup: Setup,
+    pub(crate) counts: Counts,
     pub(crate) rates: Rates,
     /// Attempts to log in, by address and by user name.
     pub(crate) logins: Rates,
@@ -132,6 +134,7 @@ impl Api {
             directory,
             sessions: Sessions::default(),
             setup: Setup::default(),
+            counts: Counts::default(),
             rates: Rates::new(f64::from(settings.rate), settings.burst),
             logins: Rates::new(LOGIN_RATE, LOGIN_BURST),
             answers: KeptInMemory::default(),

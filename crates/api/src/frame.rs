@@ -102,6 +102,8 @@ pub(crate) async fn around(State(api): State<Api>, mut request: Request, next: N
     if let Ok(id) = HeaderValue::from_str(&line.id.0) {
         out.insert(REQUEST_ID, id);
     }
+    api.counts
+        .note(&line.method, answer.status(), line.begun.elapsed());
     write(&line, &answer);
     answer
 }

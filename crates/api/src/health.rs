@@ -10,6 +10,7 @@ use martlet_control::{Control, HealthReport};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::api::Api;
 use crate::problem::Problem;
 
 /// The process answers.
@@ -101,8 +102,9 @@ pub(crate) async fn startup(State(control): State<Arc<Control>>) -> Response {
 #[utoipa::path(get, path = "/metrics", tag = "health",
     responses((status = 200, description = "The page", body = String,
         content_type = "application/openmetrics-text")))]
-pub(crate) async fn metrics(State(control): State<Arc<Control>>) -> Result<Response, Problem> {
-    let page = control.metrics().await?;
+pub(crate) async fn metrics(State(api): State<Api>) -> Result<Response, Problem> {
+    let page = api.control.metrics(|page| api.counts.register(page));
+    let page = page.await?;
     let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     Ok(([(header::CONTENT_TYPE, content_type)], page).into_response())
 }

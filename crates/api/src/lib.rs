@@ -22,6 +22,7 @@ mod api;
 mod backup;
 mod caller;
 mod clients;
+mod counts;
 mod docs;
 pub mod etag;
 mod events;

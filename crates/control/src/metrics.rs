@@ -2,6 +2,7 @@
 
 use martlet_broker::{Counters, DropReason, MetricKind};
 use prometheus_client::collector::Collector;
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
@@ -10,6 +11,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::control::{Control, ControlError};
 use crate::feed::PushSeen;
+use crate::process::Process;
 use crate::store::{StoreSize, StoreState};
 
 /// How long the messages that a shard sent were under way inside the node.
@@ -23,11 +25,11 @@ pub struct Latencies {
 }
 
 impl Control {
-    /// All metrics of this node as OpenMetrics text.
+    /// All metrics of this node as OpenMetrics text, and those that are added under its prefix.
     ///
     /// # Errors
     /// If a shard does not answer in time.
-    pub async fn metrics(&self) -> Result<String, ControlError> {
+    pub async fn metrics(&self, add: impl FnOnce(&mut Registry)) -> Result<String, ControlError> {
         let shards = self.snapshots().await?;
         let page = Page {
             counters: crate::control::sum(&shards),
@@ -39,14 +41,20 @@ impl Control {
             feed_readers: self.feed.readers() as u64,
             push: self.push().map(|state| state.seen()),
             version: self.info.version,
+            warnings: self.health.report().warnings.len(),
             store: self.store_state(),
             store_size: tokio::task::block_in_place(|| self.store_size()),
         };
         let mut registry = Registry::with_prefix("martlet");
         registry.register_collector(Box::new(page));
+        add(&mut registry);
+        let mut of_process = Registry::default();
+        of_process.register_collector(Box::new(Process));
         let mut text = String::new();
         // Writing to a string cannot fail.
-        let _ = prometheus_client::encoding::text::encode(&mut text, &registry);
+        let _ = encode_registry(&mut text, &registry);
+        let _ = encode_registry(&mut text, &of_process);
+        let _ = encode_eof(&mut text);
         Ok(text)
     }
 }
@@ -66,6 +74,8 @@ struct Page {
     /// None where events are not pushed.
     push: Option<PushSeen>,
     version: &'static str,
+    /// In health.
+    warnings: usize,
     /// None where all is kept in memory.
     store: Option<StoreState>,
     store_size: Option<StoreSize>,
@@ -127,6 +137,9 @@ impl Collector for Page {
             "Time since the start",
             &uptime,
         )?;
+        let warnings = ConstGauge::new(self.warnings as i64);
+        let help = "Warnings in health now: martlet health tells them";
+        put(&mut encoder, "health_warnings", help, &warnings)?;
         self.encode_store(&mut encoder)?;
         let one = ConstGauge::new(1_i64);
         let mut family =
@@ -298,7 +311,7 @@ impl Page {
     }
 }
 
-fn put(
+pub(crate) fn put(
     encoder: &mut DescriptorEncoder<'_>,
     name: &str,
     help: &str,

@@ -1,0 +1,78 @@
+//! How many requests came by HTTP, how they were answered, and how long that took: for `/metrics`.
+
+use std::time::Duration;
+
+use axum::http::{Method, StatusCode};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+/// Upper bounds in seconds.
+const BUCKETS: [f64; 11] = [
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0,
+];
+
+/// Requests since the start.
+#[derive(Clone, Debug)]
+pub(crate) struct Counts {
+    requests: Family<Answered, Counter>,
+    durations: Family<Asked, Histogram>,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Answered {
+    method: &'static str,
+    status: u16,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Asked {
+    method: &'static str,
+}
+
+impl Default for Counts {
+    fn default() -> Self {
+        Self {
+            requests: Family::default(),
+            durations: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
+        }
+    }
+}
+
+impl Counts {
+    /// A request was answered; of a stream, its beginning.
+    pub(crate) fn note(&self, method: &Method, status: StatusCode, took: Duration) {
+        let method = name_of(method);
+        let status = status.as_u16();
+        self.requests
+            .get_or_create(&Answered { method, status })
+            .inc();
+        let durations = self.durations.get_or_create(&Asked { method });
+        durations.observe(took.as_secs_f64());
+    }
+
+    /// Puts them on a page.
+    pub(crate) fn register(&self, page: &mut Registry) {
+        let help = "Requests by HTTP that were answered, by method and status";
+        page.register("http_requests", help, self.requests.clone());
+        let help = "Time to the answer of a request by HTTP, or to the beginning of a stream";
+        let (name, durations) = ("http_request_duration", self.durations.clone());
+        page.register_with_unit(name, help, Unit::Seconds, durations);
+    }
+}
+
+/// Whoever asks makes up no label.
+fn name_of(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        _ => "other",
+    }
+}
