@@ -8,6 +8,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::authentication::LockedOut;
 use crate::control::{Control, ControlError};
 use crate::feed::PushSeen;
 use crate::store::{StoreSize, StoreState};
@@ -38,6 +39,7 @@ impl Control {
             latencies: self.latencies(),
             feed_readers: self.feed.readers() as u64,
             push: self.push().map(|state| state.seen()),
+            locked_out: self.all_locked_out(),
             version: self.info.version,
             store: self.store_state(),
             store_size: tokio::task::block_in_place(|| self.store_size()),
@@ -65,6 +67,7 @@ struct Page {
     feed_readers: u64,
     /// None where events are not pushed.
     push: Option<PushSeen>,
+    locked_out: LockedOut,
     version: &'static str,
     /// None where all is kept in memory.
     store: Option<StoreState>,
@@ -120,6 +123,7 @@ impl Collector for Page {
             &readers,
         )?;
         self.encode_push(&mut encoder)?;
+        self.encode_lockouts(&mut encoder)?;
         let uptime = ConstGauge::new(self.uptime_secs);
         put(
             &mut encoder,
@@ -214,6 +218,15 @@ impl Page {
             put(encoder, name, help, &ConstCounter::new(value))?;
         }
         Ok(())
+    }
+
+    fn encode_lockouts(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let now = ConstGauge::new(self.locked_out.now as i64);
+        let help = "Addresses and names that are locked out for wrong credentials, now";
+        put(encoder, "locked_out", help, &now)?;
+        let total = ConstCounter::new(self.locked_out.total);
+        let help = "Times that an address or a name was locked out";
+        put(encoder, "lockouts", help, &total)
     }
 
     fn encode_store(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
