@@ -499,6 +499,14 @@ impl Control {
         self.gate.get()?.locked(realm, user_name, address)
     }
 
+    /// The tenant of the team of this id or name; none: it owns none, or there is no such team.
+    pub fn tenant_of_team(&self, team: &str) -> Option<TenantId> {
+        let policy = self.policy()?;
+        let tables = policy.tables()?;
+        let found = tables.tenant_of_team(team);
+        found.or_else(|| tables.tenant_named(team)).map(TenantId)
+    }
+
     /// Who is locked out now, of all tenants.
     pub fn all_locked_out(&self) -> LockedOut {
         let gate = self.gate.get();

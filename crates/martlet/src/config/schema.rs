@@ -736,6 +736,12 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
         "Comma-separated kinds of events that are pushed: connected, disconnected, subscribed, unsubscribed, published, packet; empty is all.",
     ),
     (
+        "events.push_team",
+        Kind::Text,
+        Default::Text(""),
+        "Events of clients of this team are pushed, by name or id, which has a tenant of its own; empty: of the clients of all teams that have none. A team that there is not yet is waited for.",
+    ),
+    (
         "presence.publish",
         SWITCH,
         Default::Boolean(false),
