@@ -182,6 +182,10 @@ pub struct Reloaded {
     pub revoked: usize,
     /// What has changed and is in force from the next start on.
     pub needs_restart: Vec<String>,
+    /// Listeners that are configured and not open before the next start, or open until then and not
+    /// configured any more, each in words.
+    #[serde(default)]
+    pub listeners: Vec<String>,
 }
 
 /// Why the shards could not be asked.
