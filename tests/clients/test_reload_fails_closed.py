@@ -180,6 +180,34 @@ def test_what_waits_for_a_restart_is_told_until_it_does_not(start_node, tmp_path
     assert "before a restart" not in warnings()
 
 
+def test_listeners_that_wait_for_a_restart_are_named(start_node, tmp_path):
+    path = tmp_path / "martlet.toml"
+    first = '[[listeners]]\nname = "first"\nurl = "mqtt://127.0.0.1:0"\n'
+    second = f'[[listeners]]\nname = "second"\nurl = "unix://{tmp_path}/second.sock"\n'
+    path.write_text(first + second)
+    node = start_node(listen=(), arguments=["--config", str(path)])
+
+    def reload(text):
+        path.write_text(text)
+        return martlet_process.run("reload", "--data-dir", node.data_dir)
+
+    def warnings():
+        return martlet_process.run("status", "--data-dir", node.data_dir).stdout
+
+    gone = reload(first)
+    stays = f"the listener second at {tmp_path}/second.sock stays open until a restart"
+    assert gone.returncode == 3 and stays in gone.stdout, gone
+    assert stays in warnings() and (tmp_path / "second.sock").exists()
+    added = reload(first + second + second.replace("second", "third"))
+    waits = f"the listener third at {tmp_path}/third.sock is not open before a restart"
+    assert added.returncode == 3 and waits in added.stdout and stays not in added.stdout, added
+    assert waits in warnings() and not (tmp_path / "third.sock").exists()
+    # As it was.
+    again = reload(first + second)
+    assert again.returncode == 0 and "listener second" not in again.stdout, again
+    assert "restart" not in warnings()
+
+
 def test_credentials_that_come_while_the_node_runs_are_asked_for_at_once(start_node, tmp_path):
     path = tmp_path / "martlet.toml"
     path.write_text("")

@@ -105,6 +105,8 @@ def test_commands_reach_the_devices_of_one_team_and_leave_those_of_others(start,
     assert ids(place, "--team", "north") == ["pump@north"]
     north = {one["name"]: one["id"] for one in shown(place, "team", "ls")["teams"]}["north"]
     assert shown(place, "device", "show", "pump", "--team", north)["team"] == north
+    # As it connects.
+    assert shown(place, "device", "show", "pump@north")["team"] == north
     node = start()
 
     def is_in(user_name, secret):

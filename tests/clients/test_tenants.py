@@ -12,6 +12,7 @@ import pytest
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+import martlet_process
 from test_access import until
 from test_http_registry import (  # noqa: F401
     DEADLINE_SECS, KEY, ask, call, node)
@@ -237,6 +238,38 @@ def test_nobody_takes_a_name_that_means_a_device_of_a_team(node, teams):
     call(node, "POST", "/api/v1/devices", {"id": "pump@west"})
     call(node, "POST", "/api/v1/teams", {"name": "west", "owns_tenant": True}, expect=409)
     call(node, "PATCH", f"/api/v1/teams/{teams['north']['id']}", {"name": "other"}, expect=422)
+
+
+def test_a_client_of_a_tenant_is_named_as_it_connects(node, teams):
+    """By who sees all teams; `martlet client show` and `device show` do as well."""
+    pumps = {name: device(node, teams[name]["pump"]) for name in TEAMS}
+    try:
+        made = call(node, "POST", "/api/v1/traces", {"client": "pump@south", "minutes": 1})
+        assert made["client"] == "pump" and made["tenant"]
+        for name, pump in pumps.items():
+            pump.publish(f"traced/{name}", "x")
+        node.wait_for_log("traced/south")
+        assert "traced/north" not in node.log()
+        call(node, "DELETE", "/api/v1/traces?client=pump@south")
+        for what in ("clients", "sessions"):
+            call(node, "GET", f"/api/v1/{what}/pump%40south")
+            # Nor does a team reach another's so.
+            call(node, "GET", f"/api/v1/{what}/pump%40south", key=teams["north"]["key"], expect=404)
+        shown = martlet_process.run("client", "show", "pump@south", "--data-dir", node.data_dir)
+        assert shown.returncode == 0 and "pump" in shown.stdout, shown.stderr
+        traced = martlet_process.run("trace", "pump@north", "--data-dir", node.data_dir).stdout
+        assert "martlet events --client pump --team north --type all" in traced
+        call(node, "DELETE", "/api/v1/traces?client=pump&team=north")
+    finally:
+        for pump in pumps.values():
+            pump.close()
+
+
+def test_a_trace_is_of_somebody(node):
+    for body in ({"client": ""}, {"topic": ""}, {}):
+        problem = call(node, "POST", "/api/v1/traces", body, expect=400)
+        assert "is empty: expected a" in problem["detail"] or body == {}
+    assert call(node, "GET", "/api/v1/traces") == []
 
 
 def test_a_request_is_asked_and_answered_in_its_tenant(node, teams):

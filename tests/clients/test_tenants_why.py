@@ -132,6 +132,21 @@ def test_what_the_tables_know_of_a_name_is_told_in_its_tenant(node, teams):
         expect_why(node, key, "nobody-known", "", "name=elsewhere")
 
 
+def test_what_is_refused_before_anybody_is_asked_is_told_to_the_team_that_is_named(node, teams):
+    """By a limit or the Will, whatever the password is."""
+    connect = b"\x00\x04MQTT\x04\xc6\x00\x3c" + b"".join(
+        len(part).to_bytes(2, "big") + part
+        for part in (b"pump", b"$SYS/own", b"gone", b"pump@north", b"whatever"))
+    with socket.create_connection(("127.0.0.1", node.port()), timeout=DEADLINE_SECS) as refused_one:
+        refused_one.sendall(bytes([0x10, len(connect)]) + connect)
+        assert refused_one.recv(4) == b"\x20\x02\x00\x05"
+    keys = {name: teams[name]["key"] for name in TEAMS}
+    said = "Will Topic is one of the server's own"
+    until(lambda: said in json.dumps(why(node, keys["north"])), "it is told there")
+    assert why(node, keys["north"])["state"] == "refused"
+    assert said not in json.dumps(why(node, keys["south"]))
+
+
 def test_a_refusal_that_names_nobody_is_told_to_who_sees_all_alone(node, teams):
     """It may be any team's, whose devices come from one address."""
     for name in TEAMS:

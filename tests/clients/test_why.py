@@ -110,10 +110,12 @@ def test_who_tried_too_often_is_locked_out(start_node, place):
     for number in range(5):
         come(node, "ann", f"wrong {number}")
     expect(node, "locked-out", "locked out", "ann")
-    # Also where it was told of the wrong password last.
+    # Another is not, until it tries for itself; what it was told last is the cause then.
     for number in range(3):
         come(node, "d1", f"wrong {number}")
-    expect(node, "locked-out", "locked out for", "d1")
+    verdict = expect(node, "wrong-password", "no credential", "d1")
+    also = [one["sentence"] for one in verdict["also"] if one["cause"] == "locked-out"]
+    assert len(also) == 1 and "for this user name from this address, 127.0.0.1" in also[0]
 
 
 def test_a_device_with_another_client_identifier(node, place):

@@ -162,6 +162,9 @@ const METRICS_OF_NODE: &str = "\
 | `martlet_delivery_latency_seconds` | histogram | From the reading of a PUBLISH to its \
  writing to a subscriber, by shard; without what waited for a client. |
 | `martlet_events_readers` | gauge | Who reads events as they happen, now. |
+| `martlet_locked_out` | gauge | Addresses and names that are locked out now for too many wrong \
+ credentials; `martlet status` names some. |
+| `martlet_lockouts_total` | counter | How often one was locked out. |
 | `martlet_uptime_seconds` | gauge | Time since the start. |
 | `martlet_health_warnings` | gauge | Warnings in health now: `martlet health` tells them. |
 | `martlet_http_requests_total` | counter | Requests by HTTP that were answered, by method and status. |

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use martlet_control::{Control, ReloadOf, Reloaded, UserPlaces};
+use martlet_control::{Control, Reader, ReloadOf, Reloaded, UserPlaces};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -90,7 +90,7 @@ const LIMIT_MAX: usize = 100_000;
     responses((status = 200, description = "Its state, in numbers", body = Status)))]
 pub(crate) async fn status(State(control): State<Arc<Control>>) -> Result<Json<Status>, Problem> {
     let counters = control.snapshot().await?;
-    let health = control.health_report_with(&counters);
+    let health = control.health_report_with(&counters, Reader::Operator);
     Ok(Json(Status {
         version: control.info.version.to_owned(),
         status: health.status.to_owned(),

@@ -16,7 +16,7 @@ use crate::extract::{PathOf, QueryOf};
 use crate::page::{self, Page};
 use crate::problem::{Problem, ProblemKind, ProblemView};
 use crate::subscriptions::SubscriptionView;
-use crate::tenant::{InTenant, OfTenant};
+use crate::tenant::{InTenant, InTenants, OfTenant};
 use crate::time::Moment;
 
 /// A session.
@@ -171,7 +171,8 @@ pub(crate) struct Much {
 /// Its session, its connection, its Will, its subscriptions, and the first messages that wait for
 /// it or are in flight, without their payloads.
 #[utoipa::path(get, path = "/api/v1/clients/{client_id}", tag = "clients",
-    params(("client_id" = String, Path, description = "Client Identifier, percent-encoded"), Much,
+    params(("client_id" = String, Path,
+            description = "Client Identifier, percent-encoded; `ID@TEAM` as it connects, too"), Much,
         OfTenant),
     responses(
         (status = 200, description = "All that is known of it", body = ClientDetailView),
@@ -179,11 +180,12 @@ pub(crate) struct Much {
             content_type = "application/problem+json")))]
 pub(crate) async fn show(
     State(api): State<Api>,
-    InTenant(tenant): InTenant,
+    InTenants(tenant): InTenants,
     PathOf(client_id): PathOf<String>,
     QueryOf(much): QueryOf<Much>,
 ) -> Result<axum::Json<ClientDetailView>, Problem> {
     let limit = page::limit(much.limit)?;
+    let (tenant, client_id) = api.control.client_meant(tenant, client_id).await?;
     let found = api.control.client(tenant, &client_id, limit).await?;
     let found = found.ok_or_else(|| no_session(&client_id))?;
     Ok(axum::Json(found.into()))
@@ -199,7 +201,8 @@ pub(crate) fn no_session(client_id: &str) -> Problem {
 /// The client is told so (0x98, Administrative action) and its Will is sent. Its session stays, and
 /// it may come again.
 #[utoipa::path(delete, path = "/api/v1/clients/{client_id}", tag = "clients",
-    params(("client_id" = String, Path, description = "Client Identifier, percent-encoded"),
+    params(("client_id" = String, Path,
+            description = "Client Identifier, percent-encoded; `ID@TEAM` as it connects, too"),
         OfTenant),
     responses(
         (status = 204, description = "The connection is ended"),
@@ -207,9 +210,10 @@ pub(crate) fn no_session(client_id: &str) -> Problem {
             content_type = "application/problem+json")))]
 pub(crate) async fn kick(
     State(api): State<Api>,
-    InTenant(tenant): InTenant,
+    InTenants(tenant): InTenants,
     PathOf(client_id): PathOf<String>,
 ) -> Result<StatusCode, Problem> {
+    let (tenant, client_id) = api.control.client_meant(tenant, client_id).await?;
     match api.control.disconnect(tenant, &client_id).await? {
         true => Ok(StatusCode::NO_CONTENT),
         false => {

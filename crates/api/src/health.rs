@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use martlet_control::{Control, HealthReport};
+use martlet_control::{Control, HealthReport, Reader};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -51,7 +51,10 @@ pub(crate) async fn healthz() -> Json<Alive> {
         (status = 200, description = "It is", body = HealthReport),
         (status = 503, description = "It is not", body = HealthReport)))]
 pub(crate) async fn ready(State(control): State<Arc<Control>>) -> Response {
-    let report = control.health_report().await;
+    readiness(control.health_report(Reader::Anybody).await)
+}
+
+fn readiness(report: HealthReport) -> Response {
     let status = match report.status {
         "ready" => StatusCode::OK,
         _ => StatusCode::SERVICE_UNAVAILABLE,
@@ -71,13 +74,13 @@ pub(crate) async fn readyz(control: State<Arc<Control>>) -> Response {
 /// How the node is
 ///
 /// As the probe says it, among the rest of the API: whether clients may be sent here, and what is
-/// to be known.
+/// to be known; here with the addresses and names that are locked out.
 #[utoipa::path(get, path = "/api/v1/health", tag = "health",
     responses(
         (status = 200, description = "It is ready", body = HealthReport),
         (status = 503, description = "It is not", body = HealthReport)))]
-pub(crate) async fn health(control: State<Arc<Control>>) -> Response {
-    ready(control).await
+pub(crate) async fn health(State(control): State<Arc<Control>>) -> Response {
+    readiness(control.health_report(Reader::Operator).await)
 }
 
 /// Started
@@ -88,7 +91,7 @@ pub(crate) async fn health(control: State<Arc<Control>>) -> Response {
         (status = 200, description = "It is over", body = HealthReport),
         (status = 503, description = "It is under way", body = HealthReport)))]
 pub(crate) async fn startup(State(control): State<Arc<Control>>) -> Response {
-    let report = control.health_report().await;
+    let report = control.health_report(Reader::Anybody).await;
     let status = match report.status {
         "starting" => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::OK,

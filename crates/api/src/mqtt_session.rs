@@ -11,7 +11,7 @@ use crate::clients::{Wanted, at, no_session, page_of};
 use crate::extract::{PathOf, QueryOf};
 use crate::page::Page;
 use crate::problem::{Problem, ProblemView};
-use crate::tenant::{InTenant, OfTenant};
+use crate::tenant::{InTenant, InTenants, OfTenant};
 
 /// A session, as far as it outlives connections.
 #[derive(Debug, Serialize, ToSchema)]
@@ -104,7 +104,8 @@ pub(crate) async fn list(
 ///
 /// What of a client outlives its connections.
 #[utoipa::path(get, path = "/api/v1/sessions/{client_id}", tag = "clients",
-    params(("client_id" = String, Path, description = "Client Identifier, percent-encoded"),
+    params(("client_id" = String, Path,
+            description = "Client Identifier, percent-encoded; `ID@TEAM` as it connects, too"),
         OfTenant),
     responses(
         (status = 200, description = "The session", body = MqttSession),
@@ -112,9 +113,10 @@ pub(crate) async fn list(
             content_type = "application/problem+json")))]
 pub(crate) async fn show(
     State(api): State<Api>,
-    InTenant(tenant): InTenant,
+    InTenants(tenant): InTenants,
     PathOf(client_id): PathOf<String>,
 ) -> Result<axum::Json<MqttSession>, Problem> {
+    let (tenant, client_id) = api.control.client_meant(tenant, client_id).await?;
     let found = api.control.client(tenant, &client_id, 0).await?;
     let found = found.ok_or_else(|| no_session(&client_id))?;
     Ok(axum::Json(found.into()))
@@ -125,7 +127,8 @@ pub(crate) async fn show(
 /// With its subscriptions and all that waits for it. A connection ends before it, and a Will is
 /// sent. Answered when that is durable.
 #[utoipa::path(delete, path = "/api/v1/sessions/{client_id}", tag = "clients",
-    params(("client_id" = String, Path, description = "Client Identifier, percent-encoded"),
+    params(("client_id" = String, Path,
+            description = "Client Identifier, percent-encoded; `ID@TEAM` as it connects, too"),
         OfTenant),
     responses(
         (status = 204, description = "It is ended"),
@@ -133,9 +136,10 @@ pub(crate) async fn show(
             content_type = "application/problem+json")))]
 pub(crate) async fn end(
     State(api): State<Api>,
-    InTenant(tenant): InTenant,
+    InTenants(tenant): InTenants,
     PathOf(client_id): PathOf<String>,
 ) -> Result<StatusCode, Problem> {
+    let (tenant, client_id) = api.control.client_meant(tenant, client_id).await?;
     match api.control.end_session(tenant, &client_id).await? {
         true => Ok(StatusCode::NO_CONTENT),
         false => Err(no_session(&client_id)),

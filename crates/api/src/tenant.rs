@@ -72,17 +72,12 @@ fn asked_for(parts: &mut Parts, api: &Api) -> Result<Option<TenantId>, Problem> 
         (Some((team, tenant)), Some(asked)) if team == asked => Ok(Some(tenant)),
         (Some((team, _)), Some(_)) => Err(Problem::sees_alone(team)),
         (None, Some(asked)) => {
-            let policy = api.control.policy();
-            let tables = policy.as_ref().and_then(|policy| policy.tables());
-            let found = tables.and_then(|tables| {
-                let by_id = tables.tenant_of_team(&asked);
-                by_id.or_else(|| tables.tenant_named(&asked))
-            });
+            let found = api.control.tenant_of_team(&asked);
             let found = found.ok_or_else(|| {
                 let detail = format!("there is no team {asked:?} with a tenant of its own");
                 Problem::bad_request(detail).of_parameter(TEAM_PARAMETER, "no such team")
             });
-            Ok(Some(TenantId(found?)))
+            Ok(Some(found?))
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::clients::at;
 use crate::extract::{JsonBody, QueryOf};
 use crate::logs::logging;
 use crate::problem::{Problem, ProblemKind, ProblemView};
-use crate::tenant::{InTenant, OfTenant};
+use crate::tenant::{InTenants, OfTenant};
 
 /// Minutes, unless they are said.
 const MINUTES: u32 = 10;
@@ -25,7 +25,8 @@ const MINUTES: u32 = 10;
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct TraceBody {
-    /// Client Identifier: all that the client does, its packets too.
+    /// Client Identifier: all that the client does, its packets too. Who sees all teams may name
+    /// one of a team that has a tenant of its own as it connects: `ID@TEAM`.
     #[schema(example = "sensor-7")]
     client: Option<String>,
     /// IP address: the same of all clients from there.
@@ -96,9 +97,27 @@ impl From<Trace> for TraceView {
 }
 
 impl Named {
-    fn subject(self, tenant: TenantId) -> Result<Subject, Problem> {
+    async fn subject(
+        self,
+        control: &Control,
+        tenant: Option<TenantId>,
+    ) -> Result<Subject, Problem> {
+        let empty = |of: &str, expected: &str| {
+            let detail = format!("{of} is empty: expected {expected}");
+            Err(Problem::bad_request(detail).of_parameter(of, "empty"))
+        };
         match (self.client, self.address, self.topic) {
-            (Some(client_id), None, None) => Ok(Subject::Client(tenant, client_id.into())),
+            (Some(client_id), None, None) if client_id.is_empty() => empty(
+                "client",
+                "a Client Identifier, as `martlet clients` shows them",
+            ),
+            (None, None, Some(filter)) if filter.is_empty() => {
+                empty("topic", "a Topic Filter, such as devices/7/#")
+            }
+            (Some(client_id), None, None) => {
+                let (tenant, client_id) = control.client_meant(tenant, client_id).await?;
+                Ok(Subject::Client(tenant, client_id.into()))
+            }
             (None, Some(address), None) => Ok(Subject::Address(address.to_canonical())),
             (None, None, Some(filter)) => Ok(Subject::Topic(filter.into())),
             _ => Err(Problem::bad_request(
@@ -130,7 +149,7 @@ pub(crate) async fn list(
     responses((status = 201, description = "It has begun", body = TraceView)))]
 pub(crate) async fn begin(
     State(control): State<Arc<Control>>,
-    InTenant(tenant): InTenant,
+    InTenants(tenant): InTenants,
     JsonBody(body): JsonBody<TraceBody>,
 ) -> Result<(StatusCode, Json<TraceView>), Problem> {
     let minutes = body.minutes.unwrap_or(MINUTES);
@@ -147,7 +166,7 @@ pub(crate) async fn begin(
         address: body.address,
         topic: body.topic,
     };
-    let subject = named.subject(tenant)?;
+    let subject = named.subject(&control, tenant).await?;
     let logging = logging(&control)?;
     logging
         .trace(subject.clone(), minutes)
@@ -168,10 +187,10 @@ pub(crate) async fn begin(
             content_type = "application/problem+json")))]
 pub(crate) async fn end(
     State(control): State<Arc<Control>>,
-    InTenant(tenant): InTenant,
+    InTenants(tenant): InTenants,
     QueryOf(named): QueryOf<Named>,
 ) -> Result<StatusCode, Problem> {
-    let subject = named.subject(tenant)?;
+    let subject = named.subject(&control, tenant).await?;
     match logging(&control)?.end_trace(&subject) {
         true => Ok(StatusCode::NO_CONTENT),
         false => {

@@ -19,7 +19,7 @@ use crate::id::{ConnectionId, TenantId};
 use crate::limits::ListenerPolicy;
 use crate::lobby::Admission;
 use crate::node::{Cx, Node};
-use crate::permission::{Actions, Identity, Names, Realm, RuleBook, Voucher};
+use crate::permission::{Actions, CredentialMark, Identity, Names, Realm, RuleBook, Voucher};
 use crate::report::SessionRules;
 use crate::session::permit::{Permit, PermitToken};
 use crate::shard::{Ending, Shard};
@@ -168,8 +168,20 @@ impl Authenticated {
 pub enum Whose {
     /// A user's.
     User(Arc<str>),
+    /// One of a user's: who came by another stays, and who came by one that is not known does not.
+    Credential(Arc<str>, CredentialMark),
     /// Those of all for whom this vouched.
     Voucher(Voucher),
+}
+
+impl Whose {
+    /// The user; none: it is no one user's.
+    pub fn user(&self) -> Option<&str> {
+        match self {
+            Self::User(name) | Self::Credential(name, _) => Some(name),
+            Self::Voucher(_) => None,
+        }
+    }
 }
 
 /// That credentials are taken back.
@@ -215,10 +227,28 @@ impl Revoked {
         let voucher = (identity.voucher != Voucher::NONE).then_some(identity.voucher);
         let mut all = user.into_iter().chain(voucher.map(Whose::Voucher));
         let realm = identity.realm.of_names();
-        all.any(|whose| {
+        let is_revoked = all.any(|whose| {
             let number = self.0.get(&(realm, whose));
             number.is_some_and(|number| *number > known)
-        })
+        });
+        is_revoked || self.is_credential_revoked(identity, known)
+    }
+
+    /// Of who came by one that is not known, any may be it.
+    fn is_credential_revoked(&self, identity: &Identity, known: u64) -> bool {
+        let Some(name) = &identity.user_name else {
+            return false;
+        };
+        let (first, last) = match identity.credential {
+            CredentialMark::NONE => (CredentialMark(0), CredentialMark(u32::MAX)),
+            one => (one, one),
+        };
+        let at = |mark| {
+            let whose = Whose::Credential(Arc::clone(name), mark);
+            (identity.realm.of_names(), whose)
+        };
+        let mut all = self.0.range(at(first)..=at(last));
+        all.any(|(_, number)| *number > known)
     }
 }
 

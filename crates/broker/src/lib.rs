@@ -89,8 +89,8 @@ pub use lobby::{Guest, Peer};
 pub use message::{Contents, MESSAGE_OVERHEAD, MemoryGauge, Message, Publication, StoredMessage};
 pub use node::{Cx, Node, Now};
 pub use permission::{
-    Actions, Identity, Names, Proof, Realm, Rule, RuleBook, Rules, RulesError, Verdict, Voucher,
-    may_publish,
+    Actions, CredentialMark, Identity, Names, Proof, Realm, Rule, RuleBook, Rules, RulesError,
+    Verdict, Voucher, may_publish,
 };
 pub use rate::RateExceeded;
 pub use record::{

@@ -14,7 +14,7 @@ use crate::authenticate::Password;
 use crate::connect::ConnectRequest;
 use crate::connection::{Connection, Phase};
 use crate::effect::ConnectionEffect;
-use crate::event::Event;
+use crate::event::{Event, UserName};
 use crate::exchange::Step;
 use crate::id::{ConnectionId, TenantId};
 use crate::limits::ListenerPolicy;
@@ -52,6 +52,20 @@ struct Refusal {
     version: Option<ProtocolVersion>,
     reason: ReasonCode,
     why: &'static str,
+    /// The User Name that it came with, as far as it can be told.
+    claims: Option<Arc<str>>,
+}
+
+/// Longest User Name of a refused CONNECT that is told, in bytes.
+const CLAIM_MAX: usize = 256;
+
+/// What is known of who is refused.
+struct Said<'a> {
+    version: Option<ProtocolVersion>,
+    /// Its CONNECT, if nothing is wrong with that.
+    request: Option<&'a ConnectRequest>,
+    /// Else the User Name in it.
+    claims: Option<Arc<str>>,
 }
 
 /// What became of a CONNECT.
@@ -107,7 +121,12 @@ impl Shard {
                 (request, password, step)
             }
             Err(refusal) => {
-                self.refuse(cx, index, refusal.version, refusal.reason, refusal.why);
+                let said = Said {
+                    version: refusal.version,
+                    request: None,
+                    claims: refusal.claims,
+                };
+                self.refuse_as(cx, index, said, refusal.reason, refusal.why.into());
                 return Admission::Here;
             }
         };
@@ -163,6 +182,7 @@ impl Shard {
             version: refused.version,
             reason: refused.error.reason,
             why: refused.error.what,
+            claims: None,
         })?;
         let version = connect.version;
         // Known from here on, to whatever is answered [MQTT-3.1.2-24].
@@ -173,6 +193,7 @@ impl Shard {
             version: Some(version),
             reason,
             why,
+            claims: claim(connect.user_name),
         };
         self.check_admission(cx, index)
             .map_err(|(reason, why)| refuse(reason, why))?;
@@ -380,7 +401,12 @@ impl Shard {
         reason: ReasonCode,
         why: impl Into<Cow<'static, str>>,
     ) {
-        self.refuse_as(cx, index, (version, None), reason, why.into());
+        let said = Said {
+            version,
+            request: None,
+            claims: None,
+        };
+        self.refuse_as(cx, index, said, reason, why.into());
     }
 
     /// The same, of a client that has said who it is.
@@ -392,18 +418,27 @@ impl Shard {
         reason: ReasonCode,
         why: impl Into<Cow<'static, str>>,
     ) {
-        let who = (Some(request.version), Some(request));
-        self.refuse_as(cx, index, who, reason, why.into());
+        let said = Said {
+            version: Some(request.version),
+            request: Some(request),
+            claims: None,
+        };
+        self.refuse_as(cx, index, said, reason, why.into());
     }
 
     fn refuse_as<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
         index: u32,
-        (version, request): (Option<ProtocolVersion>, Option<&ConnectRequest>),
+        said: Said<'_>,
         reason: ReasonCode,
         why: Cow<'static, str>,
     ) {
+        let Said {
+            version,
+            request,
+            claims,
+        } = said;
         self.counters.connects_refused += 1;
         let id = self.connections.id_of(index);
         let connection = self.connections.at(index);
@@ -467,7 +502,9 @@ impl Shard {
                 Event::Refused {
                     client_id: request
                         .map_or_else(String::new, |found| found.client_id.to_string()),
-                    user: request.and_then(ConnectRequest::user),
+                    user: request
+                        .and_then(ConnectRequest::user)
+                        .or(claims.map(UserName::Claimed)),
                     will_topic: request.and_then(|found| Some(found.will.as_ref()?.topic.clone())),
                     address,
                     reason,
@@ -477,6 +514,12 @@ impl Shard {
         }
         cx.effects.connections.push(ConnectionEffect::Close(id));
     }
+}
+
+/// The User Name of a CONNECT that is refused whatever it is, as it may stand in a log.
+fn claim(user_name: Option<&str>) -> Option<Arc<str>> {
+    let name = user_name.filter(|name| name.len() <= CLAIM_MAX)?;
+    (!martlet_codec::has_control_characters(name)).then(|| name.into())
 }
 
 /// `auto-` and 128 random bits.

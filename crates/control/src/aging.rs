@@ -32,6 +32,14 @@ impl<K: Clone + Eq + Hash, V> Aging<K, V> {
         self.entries.get(key).map(|(_, value)| value)
     }
 
+    /// All entries, the youngest first.
+    pub(crate) fn youngest(&self) -> impl Iterator<Item = (&K, &V)> {
+        self.order.iter().rev().filter_map(|(number, key)| {
+            let (current, value) = self.entries.get(key)?;
+            (current == number).then_some((key, value))
+        })
+    }
+
     /// The youngest from now on; what was there before under this key.
     pub(crate) fn put(&mut self, key: K, value: V) -> Option<V> {
         self.count += 1;
@@ -88,6 +96,8 @@ mod tests {
             aging.put(key, key.to_uppercase());
         }
         assert_eq!(aging.len(), 3);
+        let youngest: Vec<_> = aging.youngest().map(|(key, _)| *key).collect();
+        assert_eq!(youngest, ["a", "c", "b"]);
         assert_eq!(aging.take_oldest_if(|value| value == "A"), None);
         assert_eq!(aging.take_oldest().as_deref(), Some("B"));
         assert_eq!(aging.take_oldest().as_deref(), Some("C"));

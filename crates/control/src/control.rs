@@ -17,11 +17,11 @@ use martlet_registry::{Ban, BanKind};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::authentication::{Gate, Policy};
+use crate::authentication::{Gate, LockedOut, Policy};
 use crate::event_log;
 use crate::facts::NodeFacts;
 use crate::feed::{self, Feed, PushState};
-use crate::health::{Health, HealthReport};
+use crate::health::{Health, HealthReport, Reader};
 use crate::history::History;
 use crate::journal::Journal;
 use crate::logging::{Logging, Subject};
@@ -182,6 +182,10 @@ pub struct Reloaded {
     pub revoked: usize,
     /// What has changed and is in force from the next start on.
     pub needs_restart: Vec<String>,
+    /// Listeners that are configured and not open before the next start, or open until then and not
+    /// configured any more, each in words.
+    #[serde(default)]
+    pub listeners: Vec<String>,
 }
 
 /// Why the shards could not be asked.
@@ -499,6 +503,20 @@ impl Control {
         self.gate.get()?.locked(realm, user_name, address)
     }
 
+    /// The tenant of the team of this id or name; none: it owns none, or there is no such team.
+    pub fn tenant_of_team(&self, team: &str) -> Option<TenantId> {
+        let policy = self.policy()?;
+        let tables = policy.tables()?;
+        let found = tables.tenant_of_team(team);
+        found.or_else(|| tables.tenant_named(team)).map(TenantId)
+    }
+
+    /// Who is locked out now, of all tenants.
+    pub fn all_locked_out(&self) -> LockedOut {
+        let gate = self.gate.get();
+        gate.map_or_else(LockedOut::default, Gate::locked_out)
+    }
+
     /// What certificates are good by has changed: those of connected clients are looked at again.
     pub fn recheck_certificates(&self) {
         self.shards.recheck_certificates();
@@ -635,17 +653,20 @@ impl Control {
 
     /// Alive, ready, and what operators should know, of the store and the queues too. Shards that
     /// do not answer at once are not waited for: nothing is said of their queues then.
-    pub async fn health_report(&self) -> HealthReport {
+    pub async fn health_report(&self, reader: Reader) -> HealthReport {
         let counters = self.snapshots_within(HEALTH_TIMEOUT).await;
-        self.health_report_with(&counters.map_or_else(|_| Counters::default(), |all| sum(&all)))
+        let counters = counters.map_or_else(|_| Counters::default(), |all| sum(&all));
+        self.health_report_with(&counters, reader)
     }
 
     /// The same, with the node's counters known.
-    pub fn health_report_with(&self, counters: &Counters) -> HealthReport {
+    pub fn health_report_with(&self, counters: &Counters, reader: Reader) -> HealthReport {
         let mut report = self.health.report();
         if let Some(warning) = queues_warning(counters.queues_full) {
             report.warnings.push(warning);
         }
+        let locked_out = lockouts_warning(&self.all_locked_out(), reader);
+        report.warnings.extend(locked_out);
         let Some(store) = self.store_state() else {
             return report;
         };
@@ -811,6 +832,27 @@ fn queues_warning(full: u64) -> Option<String> {
     Some(format!(
         "{whose}: messages for them are dropped as mqtt.queue_full says; \
          `martlet clients` shows what is queued."
+    ))
+}
+
+/// What operators should know of who tries passwords.
+fn lockouts_warning(locked_out: &LockedOut, reader: Reader) -> Option<String> {
+    let who = match locked_out.now {
+        0 => return None,
+        1 => "1 address or name is".to_owned(),
+        now => format!("{now} addresses and names are"),
+    };
+    let more = match locked_out.now > locked_out.some.len() {
+        true => ", …",
+        false => "",
+    };
+    let named = match reader {
+        Reader::Anybody => String::new(),
+        Reader::Operator => format!(" ({}{more})", locked_out.some.join("; ")),
+    };
+    Some(format!(
+        "{who} locked out for too many wrong credentials{named}: `martlet logs -t` tells who \
+         tries, `martlet why` what keeps a device out; it ends by itself."
     ))
 }
 

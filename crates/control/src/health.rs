@@ -20,6 +20,15 @@ struct State {
     named: BTreeMap<&'static str, String>,
 }
 
+/// Whom a report is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reader {
+    /// Who asks a probe that is open to everybody: names and addresses are not in it.
+    Anybody,
+    /// Who may know how the node is.
+    Operator,
+}
+
 /// The health of a node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct HealthReport {

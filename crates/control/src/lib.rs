@@ -66,7 +66,7 @@ pub mod why;
 pub use control::{
     Control, ControlError, NodeInfo, ReloadOf, ReloadRequest, Reloaded, Shards, UserPlaces,
 };
-pub use health::{Health, HealthReport};
+pub use health::{Health, HealthReport, Reader};
 pub use metrics::Latencies;
 pub use statistics::SysStatistics;
 pub use store::{PinnedStore, StoreSize, StoreState};

@@ -9,6 +9,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::authentication::LockedOut;
 use crate::control::{Control, ControlError};
 use crate::feed::PushSeen;
 use crate::process::Process;
@@ -40,6 +41,7 @@ impl Control {
             latencies: self.latencies(),
             feed_readers: self.feed.readers() as u64,
             push: self.push().map(|state| state.seen()),
+            locked_out: self.all_locked_out(),
             version: self.info.version,
             warnings: self.health.report().warnings.len(),
             store: self.store_state(),
@@ -73,6 +75,7 @@ struct Page {
     feed_readers: u64,
     /// None where events are not pushed.
     push: Option<PushSeen>,
+    locked_out: LockedOut,
     version: &'static str,
     /// In health.
     warnings: usize,
@@ -130,6 +133,7 @@ impl Collector for Page {
             &readers,
         )?;
         self.encode_push(&mut encoder)?;
+        self.encode_lockouts(&mut encoder)?;
         let uptime = ConstGauge::new(self.uptime_secs);
         put(
             &mut encoder,
@@ -227,6 +231,15 @@ impl Page {
             put(encoder, name, help, &ConstCounter::new(value))?;
         }
         Ok(())
+    }
+
+    fn encode_lockouts(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let now = ConstGauge::new(self.locked_out.now as i64);
+        let help = "Addresses and names that are locked out for wrong credentials, now";
+        put(encoder, "locked_out", help, &now)?;
+        let total = ConstCounter::new(self.locked_out.total);
+        let help = "Times that an address or a name was locked out";
+        put(encoder, "lockouts", help, &total)
     }
 
     fn encode_store(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {

@@ -9,7 +9,7 @@ use futures_util::TryStreamExt as _;
 use martlet_access::hash::PasswordHash;
 use martlet_access::scram::Verifier;
 use martlet_access::{RuleLine, administrator_rules, default_rules, device_rules};
-use martlet_broker::{Actions, Rule, Rules};
+use martlet_broker::{Actions, CredentialMark, Rule, Rules, Whose};
 use sqlx::{AnyConnection, Row as _};
 
 use crate::bans::Bans;
@@ -759,14 +759,22 @@ impl Snapshot {
 
     /// Who may have been let in by these tables and would not be by newer ones, by what they proved
     /// then; of one tenant.
-    pub fn no_longer_valid(&self, tenant: u32, newer: &Self) -> Vec<&str> {
-        let is_gone = |name: &&str| self.is_gone(tenant, newer, name);
-        self.names(tenant).filter(is_gone).collect()
+    pub fn no_longer_valid(&self, tenant: u32, newer: &Self) -> Vec<Whose> {
+        let gone = |name| self.gone(tenant, newer, name);
+        self.names(tenant).flat_map(gone).collect()
     }
 
-    /// Whether that is so of this user or device.
-    pub fn is_gone(&self, tenant: u32, newer: &Self, name: &str) -> bool {
-        self.is_user_gone(tenant, newer, name) || self.is_device_gone(tenant, newer, name)
+    /// The same of this user or device: by whatever they came, or by which credentials.
+    pub fn gone(&self, tenant: u32, newer: &Self, name: &str) -> Vec<Whose> {
+        match self.is_user_gone(tenant, newer, name) {
+            true => vec![Whose::User(name.into())],
+            false => self.device_gone(tenant, newer, name),
+        }
+    }
+
+    /// What [`Whose::Credential`] knows a device's secret by.
+    pub fn mark_of_secret(&self, secret: &[u8]) -> CredentialMark {
+        CredentialMark::of_digest(&self.key.digest(secret))
     }
 
     /// Devices that these tables have and newer ones have not, by tenant and id; of these names
@@ -824,19 +832,26 @@ impl Snapshot {
         old.enabled && !newer.user(tenant, name).is_some_and(is_good)
     }
 
-    fn is_device_gone(&self, tenant: u32, newer: &Self, id: &str) -> bool {
+    fn device_gone(&self, tenant: u32, newer: &Self, id: &str) -> Vec<Whose> {
         let Some(old) = self.device(tenant, id) else {
-            return false;
+            return Vec::new();
         };
-        let is_good = |new: &Arc<DeviceEntry>| {
-            let has = |credential: &Credential| {
-                let mut all = new.credentials.iter();
-                all.any(|new| new.digest == credential.digest && new.is_good(newer.read_ms))
-            };
-            let mut before = old.credentials.iter();
-            new.status == Status::Active && before.all(|old| !old.is_good(self.read_ms) || has(old))
+        if old.status != Status::Active {
+            return Vec::new();
+        }
+        let new = newer.device(tenant, id);
+        let Some(new) = new.filter(|new| new.status == Status::Active) else {
+            return vec![Whose::User(id.into())];
         };
-        old.status == Status::Active && !newer.device(tenant, id).is_some_and(is_good)
+        let is_good_still = |old: &Credential| {
+            let mut all = new.credentials.iter();
+            all.any(|new| new.digest == old.digest && new.is_good(newer.read_ms))
+        };
+        let before = old.credentials.iter();
+        let gone = before.filter(|old| old.is_good(self.read_ms) && !is_good_still(old));
+        let mark = |old: &Credential| CredentialMark::of_digest(&old.digest);
+        gone.map(|old| Whose::Credential(id.into(), mark(old)))
+            .collect()
     }
 }
 
@@ -1332,7 +1347,8 @@ pub(crate) mod tests {
             registry.rotate("d-rotated", Duration::ZERO).await?;
             registry.rotate("d-grace", Duration::from_secs(60)).await?;
             let after = Snapshot::read(&mut registry).await?;
-            let mut gone = before.no_longer_valid(0, &after);
+            let gone = before.no_longer_valid(0, &after);
+            let mut gone: Vec<_> = gone.iter().filter_map(Whose::user).collect();
             gone.sort_unstable();
             let expected = [
                 "changed",
@@ -1343,7 +1359,7 @@ pub(crate) mod tests {
                 "removed",
             ];
             assert_eq!(gone, expected);
-            assert_eq!(after.no_longer_valid(0, &after), Vec::<&str>::new());
+            assert_eq!(after.no_longer_valid(0, &after), []);
             assert!(after.users.get("renewed").unwrap().hash != hash);
             assert!(
                 after

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use martlet_broker::{
-    Actions, Authenticated, Authentication, Command, Identity, ListenerPolicy, Realm, Revocation,
-    Rule, RuleBook, Rules, Settings, TransportEnd, Voucher, Whose,
+    Actions, Authenticated, Authentication, Command, CredentialMark, Identity, ListenerPolicy,
+    Realm, Revocation, Rule, RuleBook, Rules, Settings, TransportEnd, Voucher, Whose,
 };
 use martlet_script::{Harness, Link, Wiring};
 
@@ -266,6 +266,53 @@ fn whom_a_voucher_let_in_goes_with_it_and_nobody_else() {
         assert!(stay.iter().all(|link| !node.is_closed(*link)));
         node.authenticated(shard, waiting.connection, by(1, 4));
         assert_eq!(node.take(late), NOT_AUTHORIZED);
+    }
+}
+
+#[test]
+fn one_credential_of_a_user_is_revoked_and_who_came_by_another_stays() {
+    let rules = Arc::new(Rules::open());
+    let by = |mark, known| Authenticated::Accepted {
+        identity: Identity {
+            user_name: Some("alice".into()),
+            rules: Arc::clone(&rules),
+            credential: CredentialMark(mark),
+            ..Identity::anyone()
+        },
+        known,
+        data: None,
+    };
+    for shards in [1, 3] {
+        let mut node = node(shards);
+        let come = |node: &mut Harness, client_id: &str, mark, known| {
+            let link = node.open();
+            node.send(link, &connect(client_id, CLEAN, "alice"));
+            let (shard, asked) = asked(node);
+            node.authenticated(shard, asked.connection, by(mark, known));
+            link
+        };
+        let stays = come(&mut node, "new", 2, 4);
+        let go = [come(&mut node, "old", 1, 4), come(&mut node, "any", 0, 4)];
+        for link in [stays, go[0], go[1]] {
+            assert_eq!(node.take(link), ACCEPTED);
+        }
+        let revocation = Revocation {
+            realm: Realm::COMMON,
+            whose: Whose::Credential("alice".into(), CredentialMark(1)),
+            number: 5,
+        };
+        all(&mut node, shards, &Command::Revoke([revocation].into()));
+        assert!(go.iter().all(|link| node.is_closed(*link)));
+        assert!(!node.is_closed(stays));
+        // Of those who were decided about before that.
+        for (client_id, mark, expected) in [
+            ("late-old", 1, NOT_AUTHORIZED),
+            ("late-any", 0, NOT_AUTHORIZED),
+            ("late-new", 2, ACCEPTED),
+        ] {
+            let link = come(&mut node, client_id, mark, 4);
+            assert_eq!(node.take(link), expected, "{client_id}");
+        }
     }
 }
 

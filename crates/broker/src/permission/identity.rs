@@ -15,6 +15,21 @@ impl Voucher {
     pub const NONE: Self = Self(0);
 }
 
+/// Tells the credentials of one user or device from each other; says nothing of what they are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CredentialMark(pub u32);
+
+impl CredentialMark {
+    /// It is not known by which it came, or there is but one.
+    pub const NONE: Self = Self(0);
+
+    /// Of a credential with this digest. Of a device's few no two have the same, as good as ever.
+    pub fn of_digest(digest: &[u8; 32]) -> Self {
+        let [first, second, third, fourth, ..] = *digest;
+        Self(u32::from_be_bytes([first, second, third, fourth]).max(1))
+    }
+}
+
 /// By what a client has proved who it is, as whoever keeps the credentials says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Proof {
@@ -76,6 +91,8 @@ pub struct Identity {
     pub bound: bool,
     /// What vouched for it, if that may be taken back.
     pub voucher: Voucher,
+    /// By which of its user's credentials it came, if that one alone may be taken back.
+    pub credential: CredentialMark,
     /// When its credentials end, wall clock in milliseconds; 0 is never.
     pub expires_wall_ms: u64,
 }
@@ -93,6 +110,7 @@ impl Identity {
             rules: Arc::new(Rules::open()),
             bound: false,
             voucher: Voucher::NONE,
+            credential: CredentialMark::NONE,
             expires_wall_ms: 0,
         }
     }

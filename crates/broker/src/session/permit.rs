@@ -7,7 +7,8 @@ use std::sync::Arc;
 use crate::hash::Seed;
 use crate::id::TenantId;
 use crate::permission::{
-    Actions, Identity, Names, Proof, Realm, RuleBook, Rules, Verdict, Voucher, may_publish,
+    Actions, CredentialMark, Identity, Names, Proof, Realm, RuleBook, Rules, Verdict, Voucher,
+    may_publish,
 };
 use crate::record::SessionOwner;
 
@@ -76,6 +77,7 @@ impl Permit {
             rules: Arc::new(Rules::open()),
             bound: owner.bound,
             voucher: Voucher::NONE,
+            credential: CredentialMark::NONE,
             expires_wall_ms: 0,
         };
         Self::new(identity, 0)

@@ -1,8 +1,11 @@
 //! Who tries passwords: slowed down at first, then not asked for at all for a while.
 //!
-//! Counted by address and by user name, so that neither one machine with many names nor many
-//! machines with one name get far. Who was right of late, from where it was, is let through all the
-//! same: a stranger locks out no device that is at home. It knows no clock.
+//! Counted for a name from an address, for the name, and for the address, so that neither one
+//! machine with many names nor many machines with one name get far. Who was right of late, from
+//! where it was, is kept out for nothing but what was wrong with its own name from there: a
+//! stranger locks out no device that is at home, nor does the device beside it that has an old
+//! password. Names that nobody has count as any other, so that nothing is learnt by being locked
+//! out. It knows no clock.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
@@ -12,6 +15,7 @@ use martlet_broker::Realm;
 
 use super::turns::Place;
 use crate::aging::Aging;
+use crate::text::typed;
 
 /// How much is borne.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +24,17 @@ pub struct Lockout {
     pub failures: u32,
     /// How long nobody is asked for then.
     pub lasts: Duration,
+}
+
+/// Who is locked out at some moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LockedOut {
+    /// Addresses and names that are kept out now.
+    pub now: usize,
+    /// How often one was, since the start.
+    pub total: u64,
+    /// Some of them, the latest first, each as `192.0.2.7` or `the name pump from 192.0.2.7`.
+    pub some: Vec<String>,
 }
 
 /// Failures count for so long.
@@ -32,12 +47,21 @@ const ENTRIES_MAX: usize = 100_000;
 const SLOWED_BY: Duration = Duration::from_millis(20);
 const SLOWED_MAX: Duration = Duration::from_secs(2);
 
+/// Of what is borne from an address, one name may take up this part: a device with an old password
+/// locks out nobody else who is new there.
+const SHARE_OF_ONE_NAME: u32 = 3;
+
 /// Longest name that is remembered, in bytes.
 const NAME_MAX: usize = 256;
+
+/// Of those that are locked out, so many are named.
+const NAMED_MAX: usize = 5;
 
 /// What is counted.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Suspect {
+    /// A name, or none, of the credentials of a door, from an address.
+    NameFrom(Home),
     /// At whichever door.
     Address(IpAddr),
     /// Of the credentials of a door.
@@ -48,16 +72,26 @@ enum Suspect {
 struct Count {
     failures: u32,
     since: Instant,
-    locked_until: Option<Instant>,
+}
+
+/// That somebody is kept out.
+#[derive(Clone, Debug)]
+struct Lock {
+    until: Instant,
+    /// Who was wrong last.
+    by: Caller,
 }
 
 /// Who was right, and from where.
-type Home = (Realm, Arc<str>, IpAddr);
+type Home = (Realm, Option<Arc<str>>, IpAddr);
 
 /// Failures of late, and who was right.
 #[derive(Debug, Default)]
 pub(super) struct Failures {
     counts: Aging<Suspect, Count>,
+    locks: Aging<Suspect, Lock>,
+    /// How often somebody was locked out.
+    locked_total: u64,
     at_home: Aging<Home, Instant>,
 }
 
@@ -68,6 +102,8 @@ pub(super) struct Caller {
     pub(super) realm: Realm,
     pub(super) address: Option<IpAddr>,
     pub(super) user_name: Option<Arc<str>>,
+    /// It shows nothing that could be guessed.
+    pub(super) is_proved: bool,
 }
 
 /// Who has an IPv6 address has at least all of its /64.
@@ -78,40 +114,101 @@ fn counted_as(address: IpAddr) -> IpAddr {
     }
 }
 
+/// An address as it is counted: an IPv6 one with the length of what is.
+fn shown(address: IpAddr) -> String {
+    match counted_as(address) {
+        IpAddr::V4(v4) => v4.to_string(),
+        IpAddr::V6(v6) => format!("{v6}/64"),
+    }
+}
+
 impl Caller {
-    fn suspects(&self) -> impl Iterator<Item = Suspect> {
-        let address = self.address.map(counted_as).map(Suspect::Address);
+    /// Its name; none, if it is too long to be anybody's, and would be kept for a day.
+    fn name(&self) -> Option<Arc<str>> {
         let name = self.user_name.clone();
-        let name = name.filter(|name| name.len() <= NAME_MAX);
-        let name = name.map(|name| Suspect::Name(self.realm, name));
-        address.into_iter().chain(name)
+        name.filter(|name| name.len() <= NAME_MAX)
+    }
+
+    /// What its own failures are counted for.
+    fn own(&self) -> Option<Suspect> {
+        (!self.is_proved).then(|| self.home().map(Suspect::NameFrom))?
+    }
+
+    /// What it shares with others.
+    fn shared(&self) -> impl Iterator<Item = Suspect> {
+        let address = self.address.map(counted_as).map(Suspect::Address);
+        let name = self.name().map(|name| Suspect::Name(self.realm, name));
+        let all = address.into_iter().chain(name);
+        all.filter(|_| !self.is_proved)
     }
 
     fn home(&self) -> Option<Home> {
-        // A longer name is nobody's, and would be kept for a day.
-        let name = self.user_name.clone();
-        let name = name.filter(|name| name.len() <= NAME_MAX)?;
-        Some((self.realm, name, self.address.map(counted_as)?))
+        let is_long = self.user_name.is_some() && self.name().is_none();
+        let address = self.address.filter(|_| !is_long)?;
+        Some((self.realm, self.name(), counted_as(address)))
     }
 }
 
 impl Failures {
-    /// Why it is not even looked who this is; none: it may try.
+    /// Why it is not even looked who this is; none: it may try. Names of another realm than the
+    /// caller's are not in it.
     pub(super) fn locked(&self, caller: &Caller, now: Instant) -> Option<String> {
+        if let Some(why) = caller.own().and_then(|own| self.lock_of(&own, caller, now)) {
+            return Some(why);
+        }
         if self.is_at_home(caller, now) {
             return None;
         }
-        caller.suspects().find_map(|suspect| {
-            let until = self.counts.get(&suspect)?.locked_until?;
-            let left = until.checked_duration_since(now)?.as_secs() + 1;
-            let whose = match suspect {
-                Suspect::Address(_) => "from this address",
-                Suspect::Name(..) => "for this user name",
-            };
-            Some(format!(
-                "locked out for {left} s more: too many wrong credentials {whose}"
-            ))
-        })
+        let mut shared = caller.shared();
+        shared.find_map(|suspect| self.lock_of(&suspect, caller, now))
+    }
+
+    fn lock_of(&self, suspect: &Suspect, caller: &Caller, now: Instant) -> Option<String> {
+        let lock = self.locks.get(suspect)?;
+        let left = lock.until.checked_duration_since(now)?.as_secs() + 1;
+        let whose = match suspect {
+            Suspect::NameFrom((_, None, address)) | Suspect::Address(address) => {
+                let by = match &lock.by.user_name {
+                    Some(name) if lock.by.realm == caller.realm => {
+                        format!(", the last for the name {}", typed(name))
+                    }
+                    _ => String::new(),
+                };
+                format!("from this address, {}{by}", shown(*address))
+            }
+            Suspect::NameFrom((_, Some(_), address)) => {
+                format!("for this user name from this address, {}", shown(*address))
+            }
+            Suspect::Name(..) => {
+                let from = lock.by.address.map(shown);
+                let from = from.map(|from| format!(", the last from {from}"));
+                format!("for this user name{}", from.unwrap_or_default())
+            }
+        };
+        Some(format!(
+            "locked out for {left} s more: too many wrong credentials {whose}"
+        ))
+    }
+
+    /// Who is locked out now.
+    pub(super) fn locked_out(&mut self, now: Instant) -> LockedOut {
+        self.tidy(now);
+        let some = self.locks.youngest().take(NAMED_MAX);
+        let some = some.map(|(suspect, lock)| match suspect {
+            Suspect::Address(address) | Suspect::NameFrom((_, None, address)) => shown(*address),
+            Suspect::NameFrom((_, Some(name), address)) => {
+                format!("the name {} from {}", typed(name), shown(*address))
+            }
+            Suspect::Name(_, name) => match lock.by.address {
+                Some(by) => format!("the name {}, by {}", typed(name), shown(by)),
+                None => format!("the name {}", typed(name)),
+            },
+        });
+        LockedOut {
+            now: self.locks.len(),
+            total: self.locked_total,
+            some: some.collect(),
+        }
     }
 
     /// Where who asks stands among others who do.
@@ -131,29 +228,44 @@ impl Failures {
 
     /// The credentials were wrong; how long the answer is to wait.
     pub(super) fn failed(&mut self, caller: &Caller, lockout: Lockout, now: Instant) -> Duration {
-        if lockout.failures == 0 {
+        if lockout.failures == 0 || caller.is_proved {
             return Duration::ZERO;
         }
         self.tidy(now);
-        let mut most = 0;
-        for suspect in caller.suspects() {
-            let count = self.counts.get(&suspect).copied();
-            let mut count = count.unwrap_or(Count {
-                failures: 0,
-                since: now,
-                locked_until: None,
-            });
-            if now.duration_since(count.since) > WINDOW {
-                (count.failures, count.since) = (0, now);
+        let own = caller
+            .own()
+            .map(|own| self.count(own, caller, lockout, now));
+        let mut most = own.unwrap_or_default();
+        let share = lockout.failures.div_ceil(SHARE_OF_ONE_NAME);
+        for suspect in caller.shared() {
+            let is_enough = own.is_some_and(|own| own > share) && caller.user_name.is_some();
+            if is_enough && matches!(suspect, Suspect::Address(_)) {
+                continue;
             }
-            count.failures += 1;
-            most = most.max(count.failures);
-            if count.failures >= lockout.failures {
-                count.locked_until = Some(now + lockout.lasts);
-            }
-            self.counts.put(suspect, count);
+            most = most.max(self.count(suspect, caller, lockout, now));
         }
-        (SLOWED_BY * (most - 1)).min(SLOWED_MAX)
+        (SLOWED_BY * most.saturating_sub(1)).min(SLOWED_MAX)
+    }
+
+    /// One more failure; how many there are.
+    fn count(&mut self, of: Suspect, by: &Caller, lockout: Lockout, now: Instant) -> u32 {
+        let count = self.counts.get(&of).copied();
+        let count = count.filter(|count| now.duration_since(count.since) <= WINDOW);
+        let (before, since) = count.map_or((0, now), |count| (count.failures, count.since));
+        let failures = before + 1;
+        if failures >= lockout.failures {
+            let lock = Lock {
+                until: now + lockout.lasts,
+                by: Caller {
+                    user_name: by.name(),
+                    ..by.clone()
+                },
+            };
+            let was_locked = self.locks.put(of.clone(), lock).is_some();
+            self.locked_total += u64::from(!was_locked);
+        }
+        self.counts.put(of, Count { failures, since });
+        failures
     }
 
     /// They were right.
@@ -165,12 +277,12 @@ impl Failures {
     }
 
     fn tidy(&mut self, now: Instant) {
-        let is_over = |count: &Count| {
-            let is_locked = count.locked_until.is_some_and(|until| until > now);
-            !is_locked && now.duration_since(count.since) > WINDOW
-        };
+        let is_over = |count: &Count| now.duration_since(count.since) > WINDOW;
         while self.counts.take_oldest_if(is_over).is_some() {}
         while self.counts.len() >= ENTRIES_MAX && self.counts.take_oldest().is_some() {}
+        let is_over = |lock: &Lock| lock.until <= now;
+        while self.locks.take_oldest_if(is_over).is_some() {}
+        while self.locks.len() >= ENTRIES_MAX && self.locks.take_oldest().is_some() {}
         let is_over = |since: &Instant| now.duration_since(*since) >= AT_HOME;
         while self.at_home.take_oldest_if(is_over).is_some() {}
         while self.at_home.len() > ENTRIES_MAX && self.at_home.take_oldest().is_some() {}
@@ -191,23 +303,122 @@ mod tests {
             realm: Realm::COMMON,
             address: Some([10, 0, 0, address].into()),
             user_name: Some(name.into()),
+            is_proved: false,
         }
     }
 
     #[test]
     fn who_fails_too_often_is_locked_out_for_a_while_by_address_and_by_name() {
         let (mut failures, now) = (Failures::default(), Instant::now());
-        for number in 0..3 {
-            assert!(failures.locked(&caller(1, "a"), now).is_none(), "{number}");
-            failures.failed(&caller(1, "a"), LOCKOUT, now);
+        for name in ["a", "x", "y"] {
+            assert!(failures.locked(&caller(1, "b"), now).is_none(), "{name}");
+            failures.failed(&caller(1, name), LOCKOUT, now);
         }
         let told = failures.locked(&caller(1, "b"), now).unwrap();
-        assert!(told.contains("from this address"), "{told}");
-        let told = failures.locked(&caller(2, "a"), now).unwrap();
-        assert!(told.contains("for this user name"), "{told}");
+        assert!(
+            told.contains("from this address, 10.0.0.1, the last for the name y"),
+            "{told}"
+        );
+        for address in 2..4 {
+            failures.failed(&caller(address, "a"), LOCKOUT, now);
+        }
+        let told = failures.locked(&caller(9, "a"), now).unwrap();
+        assert!(
+            told.contains("for this user name, the last from 10.0.0.3"),
+            "{told}"
+        );
         assert!(failures.locked(&caller(2, "b"), now).is_none());
         let later = now + LOCKOUT.lasts + Duration::from_secs(1);
         assert!(failures.locked(&caller(1, "a"), later).is_none());
+        assert_eq!(
+            failures.locked_out(later),
+            LockedOut {
+                total: 2,
+                ..LockedOut::default()
+            }
+        );
+    }
+
+    #[test]
+    fn one_name_with_an_old_password_locks_out_nobody_beside_it() {
+        let (mut failures, now) = (Failures::default(), Instant::now());
+        for _ in 0..50 {
+            failures.failed(&caller(1, "old"), LOCKOUT, now);
+        }
+        let told = failures.locked(&caller(1, "old"), now).unwrap();
+        assert!(told.contains("from this address, 10.0.0.1"), "{told}");
+        assert!(failures.locked(&caller(1, "new"), now).is_none());
+        let told = failures.locked_out(now);
+        assert_eq!(
+            (told.now, told.total),
+            (2, 2),
+            "the name, and it from there"
+        );
+        assert_eq!(
+            told.some,
+            ["the name old, by 10.0.0.1", "the name old from 10.0.0.1"]
+        );
+    }
+
+    #[test]
+    fn who_is_at_home_is_kept_out_for_its_own_failures_there_alone() {
+        let (mut failures, now) = (Failures::default(), Instant::now());
+        failures.succeeded(&caller(1, "device"), now);
+        for name in ["a", "b", "c", "d"] {
+            failures.failed(&caller(1, name), LOCKOUT, now);
+        }
+        assert!(failures.locked(&caller(1, "stranger"), now).is_some());
+        for _ in 0..LOCKOUT.failures {
+            assert!(failures.locked(&caller(1, "device"), now).is_none());
+            failures.failed(&caller(1, "device"), LOCKOUT, now);
+        }
+        assert!(failures.locked(&caller(1, "device"), now).is_some());
+    }
+
+    #[test]
+    fn names_of_other_tenants_are_not_told() {
+        let (mut failures, now) = (Failures::default(), Instant::now());
+        for name in ["x", "y", "z"] {
+            failures.failed(&caller(1, name), LOCKOUT, now);
+        }
+        let other = Caller {
+            realm: Realm(7),
+            ..caller(1, "b")
+        };
+        let told = failures.locked(&other, now).unwrap();
+        assert!(told.ends_with("from this address, 10.0.0.1"), "{told}");
+    }
+
+    #[test]
+    fn a_certificate_alone_is_no_guess() {
+        let (mut failures, now) = (Failures::default(), Instant::now());
+        let by_certificate = Caller {
+            user_name: None,
+            is_proved: true,
+            ..caller(1, "")
+        };
+        for name in ["x", "y", "z"] {
+            failures.failed(&by_certificate, LOCKOUT, now);
+            failures.failed(&caller(1, name), LOCKOUT, now);
+        }
+        assert!(failures.locked(&caller(1, "b"), now).is_some());
+        assert!(failures.locked(&by_certificate, now).is_none());
+    }
+
+    #[test]
+    fn who_names_nobody_is_counted_by_address() {
+        let (mut failures, now) = (Failures::default(), Instant::now());
+        let nameless = |address| Caller {
+            user_name: None,
+            ..caller(address, "")
+        };
+        for _ in 0..LOCKOUT.failures {
+            failures.failed(&nameless(1), LOCKOUT, now);
+        }
+        assert!(failures.locked(&nameless(1), now).is_some());
+        assert!(failures.locked(&caller(1, "b"), now).is_some());
+        assert!(failures.locked(&nameless(2), now).is_none());
+        assert_eq!(failures.locked_out(now).some, ["10.0.0.1", "10.0.0.1"]);
     }
 
     #[test]
@@ -298,14 +509,38 @@ mod tests {
             address: None,
             ..caller(number)
         };
-        for number in [0, 0, 0, 1, 1, 1] {
+        for number in [0, 0, 1, 1] {
             failures.failed(&guess(number), LOCKOUT, now);
         }
-        for number in 2..ENTRIES_MAX + 1 {
+        for number in 2..ENTRIES_MAX {
             failures.failed(&guess(number), LOCKOUT, now);
         }
+        failures.failed(&guess(1), LOCKOUT, now);
+        failures.failed(&guess(ENTRIES_MAX), LOCKOUT, now);
+        failures.failed(&guess(0), LOCKOUT, now);
         assert!(failures.locked(&guess(0), now).is_none());
         assert!(failures.locked(&guess(1), now).is_some());
+        assert!(failures.counts.len() <= ENTRIES_MAX);
+    }
+
+    #[test]
+    fn many_names_that_are_locked_out_take_no_more_room() {
+        let (mut failures, now) = (Failures::default(), Instant::now());
+        let lockout = Lockout {
+            failures: 1,
+            ..LOCKOUT
+        };
+        for number in 0..150_000_u32 {
+            let caller = Caller {
+                address: Some(IpAddr::V4(number.into())),
+                user_name: Some(number.to_string().into()),
+                ..Caller::default()
+            };
+            failures.failed(&caller, lockout, now);
+        }
+        assert!(failures.counts.len() <= ENTRIES_MAX + 3);
+        assert!(failures.locks.len() <= ENTRIES_MAX + 3);
+        assert_eq!(failures.locked_out(now).total, 450_000);
     }
 
     #[test]

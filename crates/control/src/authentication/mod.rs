@@ -32,7 +32,7 @@ use martlet_codec::ReasonCode;
 use martlet_registry::Snapshot;
 use tokio::runtime::Handle;
 
-pub use failures::Lockout;
+pub use failures::{LockedOut, Lockout};
 pub(crate) use policy::utc;
 pub use policy::{Chain, Finding, Knowledge, Looking, Policy, Pretending, Source, Standing};
 pub use proving::ScramUser;
@@ -161,6 +161,8 @@ impl Gate {
             realm: asked.realm,
             address,
             user_name: asked.user_name.clone(),
+            // TLS has seen to it that the certificate is the client's: there is nothing to guess.
+            is_proved: asked.certificate.is_some() && asked.password.is_none(),
         };
         if let Some(why) = state.failures.locked(&caller, Instant::now()) {
             drop(state);
@@ -283,8 +285,14 @@ impl Gate {
             realm,
             address,
             user_name: Some(user_name.into()),
+            is_proved: false,
         };
         self.0.lock().failures.locked(&caller, Instant::now())
+    }
+
+    /// Who is locked out now.
+    pub fn locked_out(&self) -> LockedOut {
+        self.0.lock().failures.locked_out(Instant::now())
     }
 
     /// What holds.
@@ -400,7 +408,9 @@ impl State {
         let now = Instant::now();
         match found {
             // Who may come by another proof has not shown to know that name's.
-            Authenticated::Accepted { identity, .. } if identity.user_name == caller.user_name => {
+            Authenticated::Accepted { identity, .. }
+                if caller.user_name.is_none() || identity.user_name == caller.user_name =>
+            {
                 self.failures.succeeded(caller, now);
             }
             Authenticated::Accepted { .. } => {}

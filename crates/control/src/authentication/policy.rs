@@ -94,8 +94,8 @@ pub trait Source: fmt::Debug + Send + Sync {
         None
     }
 
-    /// Which of these users it may have let in, by the tables, and would not by newer ones.
-    fn gone_from_tables<'n>(&self, newer: &Snapshot, names: &'n [Arc<str>]) -> Vec<&'n Arc<str>> {
+    /// Whom of these users it may have let in, by the tables, and would not by newer ones.
+    fn gone_from_tables(&self, newer: &Snapshot, names: &[Arc<str>]) -> Vec<Whose> {
         let _ = (newer, names);
         Vec::new()
     }
@@ -480,7 +480,7 @@ impl Policy {
             let next = next.map_or(&[][..], |chain| &chain.sources);
             for source in &chain.sources {
                 let gone = source.gone_from_tables(tables, names).into_iter();
-                all.extend(gone.map(|name| (*realm, Whose::User(Arc::clone(name)))));
+                all.extend(gone.map(|whose| (*realm, whose)));
             }
             let is_elsewhere = |name: &&Arc<str>| {
                 is_asked_elsewhere(&chain.sources, next, name)

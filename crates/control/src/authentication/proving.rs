@@ -71,6 +71,7 @@ impl Gate {
             realm,
             address,
             user_name: Some(Arc::clone(&name)),
+            is_proved: false,
         };
         let mut state = self.0.lock();
         if let Some(why) = state.failures.locked(&caller, std::time::Instant::now()) {

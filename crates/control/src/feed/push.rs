@@ -13,6 +13,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt as _, StreamExt as _};
+use martlet_broker::TenantId;
 use martlet_certificates::{ClientFiles, client_config};
 use serde::Deserialize;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -32,6 +33,8 @@ use crate::text::masked;
 /// Waits between attempts.
 const PAUSE_FIRST: Duration = Duration::from_millis(500);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
+/// So often is looked whether a team is there by now.
+const TEAM_PAUSE: Duration = Duration::from_secs(1);
 /// An attempt takes so long at most, and so does a write of which nothing is taken.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// A server that speaks Pusher's protocol says at once whether it knows the key; others say
@@ -55,6 +58,9 @@ pub struct Push {
     pub url: String,
     /// CAs by which the server's certificate is good; none: those of the system.
     pub ca_file: Option<PathBuf>,
+    /// Those of clients of this team, by name or id, which has a tenant of its own; none: of the
+    /// common tenant's.
+    pub team: Option<String>,
     /// Longest frame.
     pub frame_bytes_max: usize,
     /// Which of the kinds that the panel has names for.
@@ -132,8 +138,8 @@ type Socket = WebSocketStream<Box<dyn Carry>>;
 /// Pushes for as long as the node runs.
 pub async fn run(control: Arc<Control>, push: Push, state: Arc<PushState>) {
     let filter = Filter {
-        // The panel knows of no tenants.
-        tenant: Some(martlet_broker::TenantId::default()),
+        // The panel knows of no tenants, so it is told of one.
+        tenant: Some(tenant(&control, &push, &state).await),
         kinds: push.kinds,
         payload_bytes: push.frame_bytes_max,
         ..Filter::default()
@@ -176,6 +182,21 @@ pub async fn run(control: Arc<Control>, push: Push, state: Arc<PushState>) {
             .store(source.reader.behind(), Ordering::Relaxed);
         tokio::time::sleep(jittered(pause)).await;
         pause = (pause * 2).min(PAUSE_MAX);
+    }
+}
+
+/// Whose events are pushed. A team that there is not yet is waited for.
+async fn tenant(control: &Control, push: &Push, state: &PushState) -> TenantId {
+    let Some(team) = &push.team else {
+        return TenantId::default();
+    };
+    loop {
+        if let Some(found) = control.tenant_of_team(team) {
+            return found;
+        }
+        let why = format!("there is no team {team:?} with a tenant of its own (events.push_team)");
+        state.fails(control, &why);
+        tokio::time::sleep(TEAM_PAUSE).await;
     }
 }
 

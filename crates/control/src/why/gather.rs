@@ -173,6 +173,30 @@ impl Control {
         })
     }
 
+    /// The client that is meant by a Client Identifier of a tenant, or of none that was named:
+    /// `id@team` is one of the team's, as at the door, unless a client is called just that.
+    ///
+    /// # Errors
+    /// If a shard does not answer in time.
+    pub async fn client_meant(
+        &self,
+        tenant: Option<TenantId>,
+        client_id: String,
+    ) -> Result<(TenantId, String), ControlError> {
+        let asked = tenant.unwrap_or_default();
+        let policy = self.policy();
+        let tables = policy.as_ref().and_then(|policy| policy.tables());
+        let qualified = tables.and_then(|tables| tables.qualified(&client_id));
+        let qualified = qualified.filter(|(of, _)| tenant.is_none_or(|asked| asked.0 == *of));
+        let Some((of, own)) = qualified else {
+            return Ok((asked, client_id));
+        };
+        match self.client(asked, &client_id, 0).await? {
+            Some(_) => Ok((asked, client_id)),
+            None => Ok((TenantId(of), own.to_owned())),
+        }
+    }
+
     /// Who is subscribed to a topic, with whether they are connected.
     async fn subscribers_of(
         &self,

@@ -141,6 +141,9 @@ pub(crate) fn reload(options: &AdminOptions) -> ExitCode {
         for what in &done.needs_restart {
             text.push_str(&format!("{what} has changed, which needs a restart\n"));
         }
+        for listener in &done.listeners {
+            text.push_str(&format!("{listener}\n"));
+        }
         Ok(text)
     });
     match (finish_as(options.json, outcome), needs_restart) {

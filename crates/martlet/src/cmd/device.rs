@@ -10,7 +10,7 @@ use martlet_api::json_of_device;
 use martlet_control::text::{printable, typed};
 use martlet_registry::{
     Actor, DEVICE_TYPE, Device, DeviceChange, DeviceFilter, DeviceOrder, DeviceRef, NewDevice,
-    Owner, PageRequest, Registry, RegistryError, Status,
+    Owner, PageRequest, Registry, RegistryError, Scope, Status,
 };
 
 use crate::cmd::node_options::TeamOption;
@@ -188,11 +188,26 @@ fn time(time: Duration) -> String {
     format!("{}{letter}", secs / unit)
 }
 
-/// The device that is meant, which is there.
+/// The device that is meant, which is there: `ID@TEAM`, as it connects, is one of the team, unless
+/// a device is called just that.
 async fn found(registry: &mut Registry, named: &NamedOptions) -> Result<Device, RegistryError> {
     let actor = tables::actor(registry, named.of.team.as_deref()).await?;
-    let device = DeviceRef::Id(&named.id);
-    registry.device(&actor.scope, device).await
+    let device = registry
+        .device(&actor.scope, DeviceRef::Id(&named.id))
+        .await;
+    let (Err(RegistryError::NotFound(_)), None, Some((id, team))) =
+        (&device, &named.of.team, named.id.rsplit_once('@'))
+    else {
+        return device;
+    };
+    match registry.team_named(&Scope::All, team).await {
+        Err(RegistryError::NotFound(_)) => device,
+        Err(error) => Err(error),
+        Ok(team) => {
+            let scope = Scope::Team(team.id);
+            registry.device(&scope, DeviceRef::Id(id)).await
+        }
+    }
 }
 
 fn add(options: &AddOptions) -> anyhow::Result<String> {

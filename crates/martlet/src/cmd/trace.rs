@@ -72,11 +72,22 @@ fn work(options: &TraceOptions) -> anyhow::Result<String> {
     }
     let begun: TraceView = serde_json::from_str(&answer)?;
     let until = begun.until.as_deref().unwrap_or("it is ended");
+    // By `ID@TEAM` it may be another's than was named.
+    let (read, team) = match (&begun.client, begun.tenant) {
+        (Some(client), Some(_)) => {
+            let of_name = value.strip_prefix(&**client);
+            let of_name = of_name.and_then(|rest| rest.strip_prefix('@'));
+            let team = options.team.as_deref().or(of_name);
+            let team = team.map(|team| format!(" --team {}", typed(team)));
+            (client, team.unwrap_or_default())
+        }
+        _ => (&value, String::new()),
+    };
     Ok(format!(
         "{} is traced until {until}: its lines go to the log of the node\n\
-         To read along: martlet events --{name} {} --type all",
+         To read along: martlet events --{name} {}{team} --type all",
         printable(&value),
-        typed(&value)
+        typed(read)
     ))
 }
 

@@ -329,8 +329,10 @@ fn push(effective: &Effective) -> Result<Option<Push>, ConfigError> {
         client_config(&files)
             .map_err(|error| unusable("events.push_ca_file", error.to_string()))?;
     }
+    let team = Some(effective.text("events.push_team"));
     Ok(Some(Push {
         url: url.to_owned(),
+        team: team.filter(|team| !team.is_empty()).map(str::to_owned),
         ca_file,
         frame_bytes_max: effective.integer("events.push_bytes_max") as usize,
         kinds: kinds.map_err(|error| unusable("events.push_kinds", error.to_string()))?,

@@ -550,7 +550,7 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
             max: 1_000_000,
         },
         Default::Integer(30),
-        "Wrong credentials from one address, or for one user name (of one listener, if that has users of its own), within a minute, after which nobody is asked for from there for a while; who was right from that address within a day, and since the node started, is let in all the same. Before that, answers come more slowly. 0 is no end of them.",
+        "Wrong credentials from one address, or for one user name (of one listener, if that has users of its own), within a minute, after which nobody is asked for from there, or by that name, for a while. Of what counts for an address one name is a third at most, so that a device with an old password locks out nobody beside it. Who was right by its name from that address within a day, and since the node started, is kept out only for wrong credentials of that name from there; a certificate without a password is not counted at all. Before that, answers come more slowly. 0 is no end of them.",
     ),
     (
         "auth.lockout_secs",
@@ -734,6 +734,12 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
         Kind::Text,
         Default::Text(""),
         "Comma-separated kinds of events that are pushed: connected, disconnected, subscribed, unsubscribed, published, packet; empty is all.",
+    ),
+    (
+        "events.push_team",
+        Kind::Text,
+        Default::Text(""),
+        "Events of clients of this team are pushed, by name or id, which has a tenant of its own; empty: of the clients of all teams that have none. A team that there is not yet is waited for.",
     ),
     (
         "presence.publish",

@@ -14,6 +14,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use martlet_broker::{Command, ListenerPolicy, Revocation, TenantId};
 use martlet_control::authentication::{Gate, Policy};
 use martlet_control::tables::Tables;
+use martlet_control::text::printable;
 use martlet_control::{Control, ReloadOf, Reloaded};
 use martlet_reactor::{ListenerConfig, TlsSettings};
 use martlet_registry::{Ban, Changed, RegistryError, Renewed, Snapshot};
@@ -46,6 +47,8 @@ pub(super) struct Reload {
     /// By listener.
     tls: BTreeMap<String, TlsSettings>,
     files: Vec<PathBuf>,
+    /// The listeners that were opened at the start, as people are told of them.
+    open: Vec<String>,
     /// Where it listens by HTTP, as URLs.
     http_urls: Vec<String>,
     /// What the files looked like when they were last read, or tried.
@@ -94,6 +97,29 @@ fn key_of_http(listener: &HttpListener) -> String {
     format!("http {}", listener.address)
 }
 
+/// All listeners of a configuration, as people are told of them.
+fn listeners_of(node: &NodeConfig) -> Vec<String> {
+    let mqtt = node.listeners.iter();
+    let mqtt = mqtt.map(|listener| match listener.name.is_empty() {
+        true => listener.address.to_string(),
+        false => format!("{} at {}", listener.name, listener.address),
+    });
+    let http = node.http.iter().map(key_of_http);
+    mqtt.chain(http).collect()
+}
+
+/// What differs between the listeners that are open and those that are configured.
+fn listeners_waiting(open: &[String], configured: &[String]) -> Vec<String> {
+    let only = |these: &[String], others: &[String], what: &str| {
+        let found = these.iter().filter(|one| !others.contains(one));
+        let told = found.map(|one| format!("the listener {} {what}", printable(one)));
+        told.collect::<Vec<_>>()
+    };
+    let mut all = only(configured, open, "is not open before a restart");
+    all.extend(only(open, configured, "stays open until a restart"));
+    all
+}
+
 impl Reload {
     pub(super) fn new(
         options: ConfigOptions,
@@ -125,6 +151,7 @@ impl Reload {
             policies: policies.collect(),
             tls: tls.chain(http).collect(),
             files: node.files.clone(),
+            open: listeners_of(node),
             http_urls,
             seen: Vec::new(),
             tried: SystemTime::now(),
@@ -282,6 +309,9 @@ impl Reload {
                 for line in &done.needs_restart {
                     warn!("reload: {line} has changed, which needs a restart");
                 }
+                for line in &done.listeners {
+                    warn!("reload: {line}");
+                }
                 match done.needs_restart.as_slice() {
                     [] => self.control.health.withdraw(PENDING),
                     keys => {
@@ -289,6 +319,9 @@ impl Reload {
                             "Changed since the start, and not in force before a restart: {}.",
                             keys.join(", ").trim_end_matches(',')
                         );
+                        let listeners = done.listeners.iter().map(|line| format!(" {line};"));
+                        let listeners: String = listeners.collect();
+                        let text = format!("{text}{}", listeners.trim_end_matches(';'));
                         self.control.health.warn_as(PENDING, text);
                     }
                 }
@@ -353,6 +386,7 @@ impl Reload {
         }
         let mut done = Reloaded {
             needs_restart: self.needs_restart(&effective),
+            listeners: listeners_waiting(&self.open, &listeners_of(&node)),
             ..Reloaded::default()
         };
         for listener in &node.listeners {

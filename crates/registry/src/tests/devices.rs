@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use martlet_broker::{CredentialMark, Whose};
+
 use super::{all, both, is_not_found, new_device};
 use crate::{
     CredentialUse, DataType, DeviceChange, DeviceFilter, DeviceOrder, DeviceSecret, Import,
@@ -421,7 +423,13 @@ both!(a_device_has_several_credentials, registry, {
     assert_eq!((found.uses, found.last_used_ms), (3, 5));
     assert!(!found.is_good(1));
     let after = Snapshot::read(registry).await?;
-    assert_eq!(before.no_longer_valid(0, &after), ["d"]);
+    assert_eq!(
+        before.no_longer_valid(0, &after),
+        [Whose::Credential(
+            "d".into(),
+            CredentialMark::of_digest(&[7; 32])
+        )]
+    );
 });
 
 both!(a_configuration_has_values_of_their_types, registry, {

@@ -1,6 +1,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use martlet_broker::Whose;
 use sqlx::Connection as _;
 
 use super::{all, both, new_device, postgres};
@@ -38,7 +39,14 @@ both!(a_snapshot_follows_what_changes, registry, {
         names.iter().map(|name| &**name).collect::<Vec<_>>(),
         ["ann", "d1", "d2"]
     );
-    assert_eq!(snapshot.no_longer_valid(0, &newer), ["d1"]);
+    let gone = snapshot.no_longer_valid(0, &newer);
+    assert_eq!(
+        gone,
+        [Whose::Credential(
+            "d1".into(),
+            snapshot.mark_of_secret(secret.text().as_bytes())
+        )]
+    );
     let many = (0..2_500).map(|number| new_device(&format!("m{number}")));
     registry
         .add_devices(&all(), many.collect(), crate::Import::AllOrNone)

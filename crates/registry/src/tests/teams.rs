@@ -1,5 +1,5 @@
 use martlet_access::RuleLine;
-use martlet_broker::{Actions, Names};
+use martlet_broker::{Actions, Names, Whose};
 
 use super::{all, both, is_not_found, new_device, of_team};
 use crate::{
@@ -257,7 +257,10 @@ both!(users_have_roles_and_are_members, registry, {
     assert!(registry.log_in("ann", "secret").await?.is_none());
     assert!(registry.members(&Scope::All, &team.id).await?.is_empty());
     let after = Snapshot::read(registry).await?;
-    assert_eq!(before.no_longer_valid(0, &after), ["ann"]);
+    assert_eq!(
+        before.no_longer_valid(0, &after),
+        [Whose::User("ann".into())]
+    );
     let taken = registry.add_user("ann", "user", "x").await;
     assert!(matches!(taken, Err(RegistryError::Exists(_))));
     registry.restore_user(&all(), "ann").await?;

@@ -4,7 +4,7 @@ use std::any::Any;
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
-use martlet_broker::{Authentication, Identity, Proof, Rules, Voucher, Whose};
+use martlet_broker::{Authentication, CredentialMark, Identity, Proof, Rules, Voucher, Whose};
 use martlet_certificates::{NameFrom, ends_secs, user_name};
 use martlet_registry::{COMMON_TENANT, Refusal, Snapshot};
 
@@ -83,11 +83,8 @@ impl CertificateNames {
         if !registry.has_certificates(self.tenant, name) {
             return Ok(0);
         }
-        let mut fingerprint = [0; 32];
-        fingerprint.copy_from_slice(digest(&SHA256, certificate).as_ref());
-        let id = &*asked.client_id;
-        let found =
-            registry.check_certificate(self.tenant, name, id, &fingerprint, now_signed_ms());
+        let (id, shown) = (&*asked.client_id, fingerprint(certificate));
+        let found = registry.check_certificate(self.tenant, name, id, &shown, now_signed_ms());
         found.unwrap_or(Ok(0))
     }
 
@@ -144,12 +141,19 @@ impl CertificateNames {
                         Ok(earlier) => ends_ms.min(earlier),
                     },
                     voucher: self.voucher(),
+                    credential: CredentialMark::of_digest(&fingerprint(certificate)),
                     ..identity
                 })
             }
             Err(error) => Finding::Wrong(format!("its certificate names nobody: {error}")),
         }
     }
+}
+
+fn fingerprint(certificate: &[u8]) -> [u8; 32] {
+    let mut fingerprint = [0; 32];
+    fingerprint.copy_from_slice(digest(&SHA256, certificate).as_ref());
+    fingerprint
 }
 
 impl Source for CertificateNames {

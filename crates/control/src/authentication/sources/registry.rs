@@ -60,6 +60,7 @@ impl RegistrySource {
             (Some(Ok(ends)), Some(rules)) => match known(asked, id, Arc::clone(rules)) {
                 Finding::Known(identity) => Finding::Known(Identity {
                     proof: Proof::DeviceToken,
+                    credential: self.snapshot.mark_of_secret(secret),
                     expires_wall_ms: u64::try_from(ends).unwrap_or(0),
                     ..identity
                 }),
@@ -188,10 +189,7 @@ impl Source for RegistrySource {
 
     fn no_longer_valid(&self, next: &[Arc<dyn Source>]) -> Vec<Whose> {
         match of_kind::<Self>(next) {
-            Some(newer) => {
-                let gone = self.snapshot.no_longer_valid(self.tenant, &newer.snapshot);
-                gone.into_iter().map(user).collect()
-            }
+            Some(newer) => self.snapshot.no_longer_valid(self.tenant, &newer.snapshot),
             None => self.snapshot.names(self.tenant).map(user).collect(),
         }
     }
@@ -208,9 +206,9 @@ impl Source for RegistrySource {
         Some(Arc::new(self.with(&self.snapshot, tenant)))
     }
 
-    fn gone_from_tables<'n>(&self, newer: &Snapshot, names: &'n [Arc<str>]) -> Vec<&'n Arc<str>> {
-        let is_gone = |name: &&Arc<str>| self.snapshot.is_gone(self.tenant, newer, name);
-        names.iter().filter(is_gone).collect()
+    fn gone_from_tables(&self, newer: &Snapshot, names: &[Arc<str>]) -> Vec<Whose> {
+        let gone = |name: &Arc<str>| self.snapshot.gone(self.tenant, newer, name);
+        names.iter().flat_map(gone).collect()
     }
 
     fn users(&self) -> Box<dyn Iterator<Item = &str> + '_> {
