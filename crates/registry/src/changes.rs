@@ -16,7 +16,7 @@ pub(crate) struct Seen {
 /// What has changed since.
 #[derive(Debug)]
 pub(crate) enum Changes {
-    /// So much, or what is of so many, that everything is to be read.
+    /// So much that everything is to be read, or nobody knows what.
     Everything,
     /// What these users, devices and bans are, some of which may be gone.
     Of {
@@ -25,13 +25,15 @@ pub(crate) enum Changes {
         devices: BTreeSet<(u32, String)>,
         /// By id.
         bans: BTreeSet<String>,
+        /// What many go by: rules, roles, types, groups' names, teams, settings.
+        of_many: bool,
         /// With these it is seen.
         seen: Seen,
     },
 }
 
 /// Beyond so many it is quicker to read everything.
-const CHANGES_MAX: usize = 2_000;
+pub(crate) const CHANGES_MAX: usize = 2_000;
 
 pub(crate) async fn seen(on: &mut AnyConnection) -> Result<Seen, Fault> {
     let sql = "SELECT number, mark FROM changes ORDER BY number DESC LIMIT 1";
@@ -50,6 +52,7 @@ pub(crate) async fn changes_since(on: &mut AnyConnection, seen: &Seen) -> Result
     let query = sqlx::query(sql).bind(seen.number);
     let rows = query.bind(CHANGES_MAX as i64 + 2).fetch_all(on).await?;
     let (mut users, mut devices, mut bans) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+    let mut of_many = false;
     let mut last = Seen::default();
     for (at, row) in rows.iter().enumerate() {
         let next = Seen {
@@ -73,6 +76,7 @@ pub(crate) async fn changes_since(on: &mut AnyConnection, seen: &Seen) -> Result
                 None => return Ok(Changes::Everything),
             },
             "ban" => drop(bans.insert(name)),
+            "all" => of_many = true,
             _ => return Ok(Changes::Everything),
         }
     }
@@ -83,6 +87,7 @@ pub(crate) async fn changes_since(on: &mut AnyConnection, seen: &Seen) -> Result
         users,
         devices,
         bans,
+        of_many,
         seen: last,
     })
 }

@@ -481,7 +481,7 @@ pub(crate) async fn is_in_use(on: &mut AnyConnection) -> Result<bool, sqlx::Erro
     Ok(found.await?.is_some())
 }
 
-async fn digest_key_text(on: &mut AnyConnection) -> Result<String, Fault> {
+pub(crate) async fn digest_key_text(on: &mut AnyConnection) -> Result<String, Fault> {
     let select = "SELECT value FROM settings WHERE name = 'digest_key'";
     let known = sqlx::query_scalar::<_, String>(select);
     if let Some(text) = known.fetch_optional(&mut *on).await? {

@@ -178,7 +178,7 @@ impl Reload {
         loop {
             ticks.tick().await;
             if self.is_over() {
-                return ReloadOf::Everything;
+                return ReloadOf::Tables;
             }
             let look = self.look();
             if look != self.seen && last.as_ref() == Some(&look) {
@@ -217,6 +217,7 @@ impl Reload {
     async fn run_tables(&mut self, why: &str) -> Option<Result<Reloaded, String>> {
         // Before it is read: what changes then is seen the next time.
         let look = self.look();
+        self.tried = SystemTime::now();
         let policy = self.gate.policy();
         let mut done = Reloaded::default();
         match policy.tables() {
@@ -258,6 +259,7 @@ impl Reload {
         let Changed {
             tables,
             mut names,
+            rules,
             bans,
         } = changed;
         names.sort_unstable();
@@ -265,8 +267,14 @@ impl Reload {
         let older = policy.tables();
         let gone = older.map(|older| Gone::between(older, &tables, Some(&names)));
         let (book, revocations) = self.gate.set_tables(&tables, &names);
-        let users = names.into();
-        let revoked = self.tell_shards(&Command::SetRulesOf { book, users }, revocations);
+        let command = match rules {
+            true => Command::SetRules(book),
+            false => Command::SetRulesOf {
+                book,
+                users: names.into(),
+            },
+        };
+        let revoked = self.tell_shards(&command, revocations);
         self.end_banned(bans);
         self.end_sessions(gone.unwrap_or_default());
         revoked

@@ -1,14 +1,15 @@
 //! A random sequence of calls gives the same answers on both engines.
 
+use martlet_access::RuleLine;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
 use super::{all, new_device, of_team, postgres};
 use crate::snapshot::tests::Place;
 use crate::{
-    Actor, ApiRole, DeviceChange, DeviceFilter, DeviceOrder, Import, Location, NewDevice, NewGroup,
-    NewTeam, NewUser, PageRequest, Registry, RegistryError, Renewed, RowOutcome, Scope, Snapshot,
-    Status, wait,
+    Actor, ApiRole, DeviceChange, DeviceFilter, DeviceOrder, GroupChange, Import, Location,
+    NewDevice, NewGroup, NewTeam, NewUser, Owner, PageRequest, Registry, RegistryError, Renewed,
+    RowOutcome, Scope, Snapshot, Status, wait,
 };
 
 /// A call: what it does, to which of a few names, and by whom.
@@ -21,7 +22,7 @@ struct Call {
 }
 
 fn calls() -> impl Strategy<Value = Vec<Call>> {
-    let call = (0_u8..14, 0_u8..4, 0_u8..4, any::<bool>());
+    let call = (0_u8..20, 0_u8..4, 0_u8..4, any::<bool>());
     let call = call.prop_map(|(kind, name, other, in_team)| Call {
         kind,
         name,
@@ -45,6 +46,7 @@ struct Run {
     team: String,
     tenant: u32,
     group: String,
+    other_group: String,
     answers: Vec<String>,
     held: Option<std::sync::Arc<Snapshot>>,
 }
@@ -64,11 +66,17 @@ impl Run {
             ..NewGroup::default()
         };
         let group = registry.add_group(&all(), group).await?.id;
+        let other = NewGroup {
+            name: "middle".to_owned(),
+            ..NewGroup::default()
+        };
+        let other_group = registry.add_group(&all(), other).await?.id;
         Ok(Self {
             registry,
             team,
             tenant,
             group,
+            other_group,
             answers: Vec::new(),
             held: None,
         })
@@ -79,7 +87,8 @@ impl Run {
         let text = text
             .replace(&self.team, "TEAM")
             .replace(&self.tenant.to_string(), "TENANT")
-            .replace(&self.group, "GROUP");
+            .replace(&self.group, "GROUP")
+            .replace(&self.other_group, "OTHER");
         self.answers.push(text);
     }
 
@@ -114,17 +123,11 @@ impl Run {
             }),
             9 => {
                 let devices = [name.into()];
+                let group = [&self.group, &self.other_group][usize::from(call.other / 2)];
+                let registry = &mut self.registry;
                 let placed = match call.other % 2 {
-                    0 => {
-                        self.registry
-                            .add_to_group(&actor, &self.group, &devices)
-                            .await
-                    }
-                    _ => {
-                        self.registry
-                            .remove_from_group(&actor, &self.group, &devices)
-                            .await
-                    }
+                    0 => registry.add_to_group(&actor, group, &devices).await,
+                    _ => registry.remove_from_group(&actor, group, &devices).await,
                 };
                 told(placed, |many| many.to_string())
             }
@@ -142,6 +145,7 @@ impl Run {
                     all.iter().map(one).collect()
                 })
             }
+            14..=19 => self.run_rules(call, name).await,
             11 => told(
                 self.registry.delete_team(&actor, &self.team, None).await,
                 |()| "gone".into(),
@@ -157,6 +161,50 @@ impl Run {
         };
         self.say(text);
         self.look().await
+    }
+
+    /// What many go by is changed, or who goes by it.
+    async fn run_rules(&mut self, call: &Call, name: &str) -> String {
+        let (registry, actor) = (&mut self.registry, all());
+        let rule = RuleLine::parse(&format!("topic read {}/{name}", call.kind));
+        let rules = vec![rule.expect("it is a rule"); usize::from(call.other % 3)];
+        let owner = match call.kind {
+            14 => Owner::Role,
+            15 => Owner::DeviceType,
+            16 => Owner::Group,
+            _ => {
+                let changed = match call.kind {
+                    17 => {
+                        let change = GroupChange {
+                            name: Some(["a", "group", "z"][rules.len()].to_owned()),
+                            ..GroupChange::default()
+                        };
+                        let changed = registry.change_group(&actor, &self.group, change, None);
+                        changed.await.map(|_| ())
+                    }
+                    18 => registry.set_user(name, Some("own"), None).await,
+                    _ => {
+                        let change = DeviceChange {
+                            device_type: Some("own".to_owned()),
+                            ..DeviceChange::default()
+                        };
+                        let changed = registry.change_device(&actor, name.into(), change, None);
+                        changed.await.map(|_| ())
+                    }
+                };
+                return told(changed, |()| "changed".into());
+            }
+        };
+        let whose = match (owner, call.in_team) {
+            (Owner::Group, true) => self.group.clone(),
+            (Owner::Group, false) => self.other_group.clone(),
+            _ => "own".to_owned(),
+        };
+        let mut done = registry.set_rules(owner, &whose, &rules).await;
+        if matches!(done, Err(RegistryError::NotFound(_))) {
+            done = registry.add_rule_set(owner, &whose, &rules).await;
+        }
+        told(done.map(|_| ()), |()| "ruled".into())
     }
 
     async fn run_device(&mut self, call: &Call, actor: &Actor, name: &str) -> String {
@@ -233,16 +281,18 @@ impl Run {
         }
         let whole = Snapshot::read(&mut self.registry).await?;
         let gate = gate(&whole, self.tenant);
-        if let Some(held) = &self.held {
-            match held.renew_from(&mut self.registry).await? {
-                Renewed::Changed(crate::Changed { tables: newer, .. }) => {
-                    assert_eq!(self::gate(&newer, self.tenant), gate)
-                }
-                Renewed::Same => assert_eq!(self::gate(held, self.tenant), gate),
-                Renewed::Everything => {}
-            }
-        }
-        self.held = Some(std::sync::Arc::new(whole));
+        let whole = std::sync::Arc::new(whole);
+        // What was renewed often is renewed again.
+        let held = match &self.held {
+            None => whole,
+            Some(held) => match held.renew_from(&mut self.registry).await? {
+                Renewed::Changed(crate::Changed { tables: newer, .. }) => newer,
+                Renewed::Same => std::sync::Arc::clone(held),
+                Renewed::Everything => panic!("nothing has happened that is not known"),
+            },
+        };
+        assert_eq!(self::gate(&held, self.tenant), gate);
+        self.held = Some(held);
         self.say(format!("{text}| {gate}"));
         Ok(())
     }
@@ -253,9 +303,12 @@ fn gate(snapshot: &Snapshot, tenant: u32) -> String {
     for tenant in [0, tenant] {
         for name in snapshot.names(tenant) {
             let is_in = snapshot.admits(tenant, name, name).is_ok();
-            let rules = snapshot
-                .rules_of(tenant, name)
-                .map(|rules| rules.rules().len());
+            let rules = snapshot.rules_of(tenant, name);
+            let rules = rules.map(|rules| {
+                let rules = rules.rules().iter();
+                let told = rules.map(|rule| format!("{} {}", rule.source, rule.filter));
+                told.collect::<Vec<_>>()
+            });
             lines.push(format!("{tenant} {name} {is_in} {rules:?}"));
         }
     }

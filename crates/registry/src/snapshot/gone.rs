@@ -1,0 +1,102 @@
+//! Who was let in by tables and would not be by newer ones.
+
+use std::sync::Arc;
+
+use martlet_broker::{CredentialMark, Whose};
+
+use super::{Credential, Snapshot, UserEntry};
+use crate::Status;
+
+impl Snapshot {
+    /// Who may have been let in by these tables and would not be by newer ones, by what they proved
+    /// then; of one tenant.
+    pub fn no_longer_valid(&self, tenant: u32, newer: &Self) -> Vec<Whose> {
+        let gone = |name| self.gone(tenant, newer, name);
+        self.names(tenant).flat_map(gone).collect()
+    }
+
+    /// The same of this user or device: by whatever they came, or by which credentials.
+    pub fn gone(&self, tenant: u32, newer: &Self, name: &str) -> Vec<Whose> {
+        match self.is_user_gone(tenant, newer, name) {
+            true => vec![Whose::User(name.into())],
+            false => self.device_gone(tenant, newer, name),
+        }
+    }
+
+    /// Devices that these tables have and newer ones have not, by tenant and id; of these names
+    /// alone, if any are given. One that was added anew is another.
+    pub fn devices_gone(&self, newer: &Self, of: Option<&[Arc<str>]>) -> Vec<(u32, Arc<str>)> {
+        let tenants = self.tenants().chain([crate::COMMON_TENANT]);
+        let mut gone = Vec::new();
+        for tenant in tenants {
+            let is_gone = |id: &&Arc<str>| {
+                self.device(tenant, id).is_some_and(|old| {
+                    let newer = newer.device(tenant, id);
+                    newer.is_none_or(|newer| newer.created_ms != old.created_ms)
+                })
+            };
+            let found: Vec<_> = match (of, self.devices.get(&tenant)) {
+                (Some(names), _) => names.iter().filter(is_gone).cloned().collect(),
+                (None, Some(all)) => all
+                    .iter()
+                    .map(|(id, _)| id)
+                    .filter(is_gone)
+                    .cloned()
+                    .collect(),
+                (None, None) => Vec::new(),
+            };
+            gone.extend(found.into_iter().map(|id| (tenant, id)));
+        }
+        gone
+    }
+
+    /// The same of users, by name.
+    pub fn users_gone(&self, newer: &Self, of: Option<&[Arc<str>]>) -> Vec<(u32, Arc<str>)> {
+        let is_gone = |name: &Arc<str>| {
+            let old = self.users.get(name)?;
+            let now = newer.users.get(name);
+            let is_there = now.is_some_and(|now| now.created_ms == old.created_ms);
+            (!is_there).then(|| (old.tenant, Arc::clone(name)))
+        };
+        match of {
+            Some(names) => names.iter().filter_map(is_gone).collect(),
+            None => self
+                .users
+                .iter()
+                .filter_map(|(name, _)| is_gone(name))
+                .collect(),
+        }
+    }
+
+    fn is_user_gone(&self, tenant: u32, newer: &Self, name: &str) -> bool {
+        let Some(old) = self.user(tenant, name) else {
+            return false;
+        };
+        let is_good = |new: &Arc<UserEntry>| {
+            Arc::ptr_eq(old, new) || new.enabled && new.password_set_ms == old.password_set_ms
+        };
+        old.enabled && !newer.user(tenant, name).is_some_and(is_good)
+    }
+
+    fn device_gone(&self, tenant: u32, newer: &Self, id: &str) -> Vec<Whose> {
+        let Some(old) = self.device(tenant, id) else {
+            return Vec::new();
+        };
+        if old.status != Status::Active {
+            return Vec::new();
+        }
+        let new = newer.device(tenant, id);
+        let Some(new) = new.filter(|new| new.status == Status::Active) else {
+            return vec![Whose::User(id.into())];
+        };
+        let is_good_still = |old: &Credential| {
+            let mut all = new.credentials.iter();
+            all.any(|new| new.digest == old.digest && new.is_good(newer.read_ms))
+        };
+        let before = old.credentials.iter();
+        let gone = before.filter(|old| old.is_good(self.read_ms) && !is_good_still(old));
+        let mark = |old: &Credential| CredentialMark::of_digest(&old.digest);
+        gone.map(|old| Whose::Credential(id.into(), mark(old)))
+            .collect()
+    }
+}

@@ -1,0 +1,490 @@
+//! The tables as they were when they were read: who is let in and what they may do, answered from
+//! memory. Rules are shared by all who have the role or the type.
+
+mod gone;
+mod read;
+mod renew;
+mod sets;
+#[cfg(test)]
+pub(crate) mod tests;
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use martlet_access::hash::PasswordHash;
+use martlet_access::scram::Verifier;
+use martlet_broker::{CredentialMark, Rules};
+
+use self::sets::{SetNumber, Sets};
+use crate::bans::Bans;
+use crate::changes::Seen;
+use crate::credentials::{CredentialKind, CredentialUse};
+use crate::deleted::Deleted;
+use crate::secret::{Digest, DigestKey, digest_text, is_same};
+use crate::shared_map::SharedMap;
+use crate::{Ban, Location, Status};
+
+pub(crate) use self::read::each_line;
+pub use self::renew::{Changed, Renewed};
+pub(crate) use self::sets::compile;
+
+/// Why somebody is not let in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// These are not their credentials.
+    Wrong(String),
+    /// They are, or need not be looked at, and the client is not let in all the same.
+    NotNow(String),
+}
+
+/// Whose name it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Known {
+    /// A user's.
+    User,
+    /// A device's.
+    Device,
+}
+
+impl Known {
+    /// As commands call it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Device => "device",
+        }
+    }
+}
+
+/// All of what decides.
+#[derive(Debug)]
+pub struct Snapshot {
+    location: Location,
+    origin: Origin,
+    seen: Seen,
+    read_ms: i64,
+    /// When the first credential ends that was good then.
+    changes_ms: i64,
+    in_use: bool,
+    key: DigestKey,
+    sets: Arc<Sets>,
+    users: SharedMap<Arc<str>, Arc<UserEntry>>,
+    /// By tenant and id.
+    devices: Devices,
+    /// Users and devices that can be restored: until then, or until they are removed for good, the
+    /// name is nobody's.
+    deleted: Deleted,
+    /// Of teams that own one.
+    tenants: Arc<Tenants>,
+    bans: Bans,
+    /// What nobody has who is not let in.
+    closed: Arc<Rules>,
+    /// Who is not known takes as long as who is.
+    stranger: Option<PasswordHash>,
+    uses: Arc<Uses>,
+}
+
+/// Credentials of devices that were used since it was last asked: when the last time was, and how
+/// often.
+type Uses = Mutex<HashMap<Digest, (i64, i64)>>;
+
+type Devices = SharedMap<u32, SharedMap<Arc<str>, Arc<DeviceEntry>>>;
+
+/// Which database it was that was read: one that takes its place is another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Origin {
+    /// Device and inode of the file; none: it was not there, or it is none.
+    file: Option<(u64, u64)>,
+    /// What was made up with the tables; empty where there is a file.
+    mark: String,
+}
+
+/// Tenants of teams.
+#[derive(Debug, Default)]
+struct Tenants {
+    by_name: HashMap<String, u32>,
+    by_id: HashMap<String, u32>,
+}
+
+#[derive(Debug)]
+struct UserEntry {
+    created_ms: i64,
+    hash: PasswordHash,
+    password_set_ms: i64,
+    scram: Option<Box<Verifier>>,
+    enabled: bool,
+    tenant: u32,
+    rules: SetNumber,
+}
+
+#[derive(Debug)]
+struct DeviceEntry {
+    created_ms: i64,
+    rules: SetNumber,
+    credentials: Box<[Credential]>,
+    status: Status,
+}
+
+#[derive(Clone, Debug)]
+struct Credential {
+    kind: CredentialKind,
+    digest: Digest,
+    /// 0 is never.
+    expires_ms: i64,
+}
+
+impl Credential {
+    fn is_good(&self, now_ms: i64) -> bool {
+        self.expires_ms == 0 || self.expires_ms > now_ms
+    }
+}
+
+impl Snapshot {
+    /// There is, or was, a user or a device.
+    pub fn is_in_use(&self) -> bool {
+        self.in_use
+    }
+
+    /// What was read.
+    pub fn location(&self) -> &Location {
+        &self.location
+    }
+
+    /// When what it says is not so any more, by itself: a credential ends. Milliseconds since the
+    /// Unix epoch.
+    pub fn changes_at_ms(&self) -> Option<i64> {
+        (self.changes_ms < i64::MAX).then_some(self.changes_ms)
+    }
+
+    /// The tenant of the team of this name; none: it owns none.
+    pub fn tenant_named(&self, team: &str) -> Option<u32> {
+        self.tenants.by_name.get(team).copied()
+    }
+
+    /// The tenant of the team of this id; none: it owns none.
+    pub fn tenant_of_team(&self, id: &str) -> Option<u32> {
+        self.tenants.by_id.get(id).copied()
+    }
+
+    /// All tenants but the common one.
+    pub fn tenants(&self) -> impl Iterator<Item = u32> {
+        self.tenants.by_name.values().copied()
+    }
+
+    /// The team that owns a tenant; none: nobody, as the common one.
+    pub fn team_of(&self, tenant: u32) -> Option<&str> {
+        let mut all = self.tenants.by_name.iter();
+        let found = all.find(|(_, own)| **own == tenant);
+        found.map(|(team, _)| &**team)
+    }
+
+    /// The tenant and the name in it that `name@team` stands for; none: that is no team with a
+    /// tenant of its own.
+    pub fn qualified<'n>(&self, name: &'n str) -> Option<(u32, &'n str)> {
+        if self.tenants.by_name.is_empty() {
+            return None;
+        }
+        let (name, team) = name.rsplit_once('@')?;
+        Some((self.tenant_named(team)?, name))
+    }
+
+    /// The tenant in which a user is; none: there is no such user.
+    pub fn tenant_of(&self, user: &str) -> Option<u32> {
+        self.users.get(user).map(|user| user.tenant)
+    }
+
+    /// Bans that these tables have and older ones had not, as they stand here.
+    pub fn new_bans(&self, older: &Self) -> Vec<Ban> {
+        let new = self.bans.all().filter(|ban| !older.bans.has(&ban.id));
+        new.cloned().collect()
+    }
+
+    /// The ban that keeps a client out, by what it says of itself and where it comes from.
+    pub fn ban_of(
+        &self,
+        tenant: u32,
+        client_id: &str,
+        user_name: &str,
+        address: Option<IpAddr>,
+        now_ms: i64,
+    ) -> Option<&Ban> {
+        self.bans
+            .find(tenant, client_id, user_name, address, now_ms)
+    }
+
+    fn device(&self, tenant: u32, id: &str) -> Option<&Arc<DeviceEntry>> {
+        self.devices.get(&tenant)?.get(id)
+    }
+
+    fn user(&self, tenant: u32, name: &str) -> Option<&Arc<UserEntry>> {
+        self.users.get(name).filter(|user| user.tenant == tenant)
+    }
+
+    /// Whose name this is in a tenant; none: nobody's.
+    pub fn known(&self, tenant: u32, name: &str) -> Option<Known> {
+        if self.device(tenant, name).is_some() {
+            return Some(Known::Device);
+        }
+        self.user(tenant, name).map(|_| Known::User)
+    }
+
+    /// Which of those who had this name one after the other it is of now; 0: nobody.
+    pub fn holder(&self, tenant: u32, name: &str) -> u64 {
+        let number = match self.device(tenant, name) {
+            Some(device) => Some(device.created_ms),
+            None => self.user(tenant, name).map(|user| user.created_ms),
+        };
+        number.map_or(0, i64::unsigned_abs)
+    }
+
+    /// A device of a tenant has this id.
+    pub fn is_device(&self, tenant: u32, id: &str) -> bool {
+        self.device(tenant, id).is_some()
+    }
+
+    /// What somebody may do; none: nobody has that name. Who is not let in may do nothing.
+    pub fn rules_of(&self, tenant: u32, name: &str) -> Option<&Arc<Rules>> {
+        if let Some(device) = self.device(tenant, name) {
+            let is_active = device.status == Status::Active;
+            return Some(if is_active {
+                self.sets.get(device.rules)
+            } else {
+                &self.closed
+            });
+        }
+        let user = self.user(tenant, name)?;
+        Some(if user.enabled {
+            self.sets.get(user.rules)
+        } else {
+            &self.closed
+        })
+    }
+
+    /// Whether a password is a user's; none: there is no such user. Takes as long as the hash does.
+    /// The answer is a hash that ought to be renewed, if it is weak.
+    ///
+    /// # Errors
+    /// It is not, or the user is not let in.
+    pub fn check_user(
+        &self,
+        tenant: u32,
+        name: &str,
+        client_id: &str,
+        password: &[u8],
+    ) -> Option<Result<Option<&PasswordHash>, Refusal>> {
+        let user = self.user(tenant, name)?;
+        if !user.hash.is_of(password) {
+            let why = "the password is not that of the registry".to_owned();
+            return Some(Err(Refusal::Wrong(why)));
+        }
+        Some(
+            self.admits(tenant, name, client_id)
+                .map(|()| user.hash.is_weak().then_some(&user.hash)),
+        )
+    }
+
+    /// There are users, whose passwords take time.
+    pub fn has_users(&self) -> bool {
+        self.stranger.is_some()
+    }
+
+    /// Takes as long as a wrong password of a user does.
+    pub fn pretend(&self, password: &[u8]) {
+        if let Some(stranger) = &self.stranger {
+            let _ = stranger.is_of(password);
+        }
+    }
+
+    /// A secret of these tables for something else, the same after each start.
+    pub fn key_for(&self, what: &[u8]) -> [u8; 32] {
+        self.key.digest(what)
+    }
+
+    /// All users and devices of a tenant, in no order.
+    pub fn names(&self, tenant: u32) -> impl Iterator<Item = &str> {
+        let users = self
+            .users
+            .iter()
+            .filter(move |(_, user)| user.tenant == tenant);
+        let devices = self.devices.get(&tenant);
+        let devices = devices.into_iter().flat_map(SharedMap::iter);
+        users
+            .map(|(name, _)| &**name)
+            .chain(devices.map(|(id, _)| &**id))
+    }
+
+    /// The hash of a user's password, as text.
+    pub fn hash_of(&self, name: &str) -> Option<String> {
+        self.users.get(name).map(|user| user.hash.text())
+    }
+
+    /// What is kept of a user's password for SCRAM-SHA-256; none: there is no such user, or it is a
+    /// device, which has no password.
+    ///
+    /// # Errors
+    /// The user is not let in.
+    pub fn scram(
+        &self,
+        tenant: u32,
+        name: &str,
+        client_id: &str,
+    ) -> Option<Result<Option<&Verifier>, Refusal>> {
+        let user = self.user(tenant, name)?;
+        let admitted = self.admits(tenant, name, client_id);
+        Some(admitted.map(|()| user.scram.as_deref()))
+    }
+
+    /// Whether a secret is a device's, and which Client Identifier it has; the answer is when the
+    /// credential ends, 0 for never. Quick.
+    ///
+    /// # Errors
+    /// It is not, or the device is not let in.
+    pub fn check_device(
+        &self,
+        tenant: u32,
+        id: &str,
+        client_id: &str,
+        secret: &[u8],
+        now_ms: i64,
+    ) -> Option<Result<i64, Refusal>> {
+        let digest = self.key.digest(secret);
+        let shown = (CredentialKind::Secret, &digest);
+        self.check_credential(tenant, id, client_id, shown, now_ms)
+    }
+
+    /// As [`Snapshot::check_device`], by the SHA-256 fingerprint of a certificate.
+    ///
+    /// # Errors
+    /// It is not the device's, or the device is not let in.
+    pub fn check_certificate(
+        &self,
+        tenant: u32,
+        id: &str,
+        client_id: &str,
+        fingerprint: &[u8; 32],
+        now_ms: i64,
+    ) -> Option<Result<i64, Refusal>> {
+        let shown = (CredentialKind::Certificate, fingerprint);
+        self.check_credential(tenant, id, client_id, shown, now_ms)
+    }
+
+    /// Certificates of the device are registered, or were: only such a one is its own.
+    pub fn has_certificates(&self, tenant: u32, id: &str) -> bool {
+        let is_one = |credential: &Credential| credential.kind == CredentialKind::Certificate;
+        let device = self.device(tenant, id);
+        device.is_some_and(|device| device.credentials.iter().any(is_one))
+    }
+
+    fn check_credential(
+        &self,
+        tenant: u32,
+        id: &str,
+        client_id: &str,
+        (kind, digest): (CredentialKind, &Digest),
+        now_ms: i64,
+    ) -> Option<Result<i64, Refusal>> {
+        let device = self.device(tenant, id)?;
+        let mut found = None;
+        for credential in &device.credentials {
+            if is_same(&credential.digest, digest) && credential.kind == kind {
+                found = Some(credential);
+            }
+        }
+        let Some(credential) = found else {
+            let why = format!("that is no credential of the device {id}");
+            return Some(Err(Refusal::Wrong(why)));
+        };
+        if !credential.is_good(now_ms) {
+            return Some(Err(Refusal::NotNow(format!(
+                "this credential of the device {id} has expired, or is revoked"
+            ))));
+        }
+        let admitted = self.admits(tenant, id, client_id);
+        if admitted.is_ok() {
+            let mut uses = self.uses.lock().unwrap_or_else(PoisonError::into_inner);
+            let used = uses.entry(credential.digest).or_default();
+            *used = (now_ms, used.1 + 1);
+        }
+        Some(admitted.map(|()| credential.expires_ms))
+    }
+
+    /// What was used by older ones of the same tables is told by these too.
+    #[must_use]
+    pub fn with_uses_of(mut self, older: &Self) -> Self {
+        if self.is_of_same_tables(older) {
+            self.uses = Arc::clone(&older.uses);
+        }
+        self
+    }
+
+    /// Uses of devices' credentials since this was last asked, for
+    /// [`Registry::write_secret_uses`](crate::Registry::write_secret_uses). What the gate remembers
+    /// for a while is not counted each time.
+    pub fn take_uses(&self) -> Vec<CredentialUse> {
+        let mut uses = self.uses.lock().unwrap_or_else(PoisonError::into_inner);
+        let uses = std::mem::take(&mut *uses).into_iter();
+        let told = |(digest, (at_ms, uses)): (Digest, _)| CredentialUse {
+            id: digest_text(&digest),
+            at_ms,
+            uses,
+        };
+        uses.map(told).collect()
+    }
+
+    /// Who was deleted and can be restored.
+    #[cfg(test)]
+    pub(crate) fn deleted(&self) -> &Deleted {
+        &self.deleted
+    }
+
+    /// Whether somebody who has proved a name is let in, by this Client Identifier.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn admits(&self, tenant: u32, name: &str, client_id: &str) -> Result<(), Refusal> {
+        if let Some(device) = self.device(tenant, name) {
+            if device.status != Status::Active {
+                return Err(Refusal::NotNow(format!(
+                    "device {name} is {}",
+                    device.status
+                )));
+            }
+            if client_id != name {
+                return Err(Refusal::NotNow(format!(
+                    "the Client Identifier of the device {name} must be {name}, which its topics \
+                     go by; it is {client_id:?}"
+                )));
+            }
+        } else if self.device(tenant, client_id).is_some() {
+            // Else whoever comes first keeps the device out.
+            return Err(Refusal::NotNow(format!(
+                "the Client Identifier {client_id} is the device's of that id alone"
+            )));
+        } else if self.user(tenant, name).is_some_and(|user| !user.enabled) {
+            return Err(Refusal::NotNow(format!("user {name} is disabled")));
+        } else if let Some(known) = self.deleted.find(tenant, name) {
+            let what = known.word();
+            return Err(Refusal::NotNow(format!(
+                "{what} {name} was deleted: martlet {what} restore {name} brings it back, martlet \
+                 {what} rm --purge {name} makes the name free"
+            )));
+        }
+        Ok(())
+    }
+
+    /// What [`Whose::Credential`](martlet_broker::Whose::Credential) knows a device's secret by.
+    pub fn mark_of_secret(&self, secret: &[u8]) -> CredentialMark {
+        CredentialMark::of_digest(&self.key.digest(secret))
+    }
+
+    /// Tells the tables from all others: a copy of them has it too.
+    pub fn identity(&self) -> String {
+        self.key.identity()
+    }
+
+    /// Read from the same tables, or from a copy of them.
+    pub fn is_of_same_tables(&self, other: &Self) -> bool {
+        self.identity() == other.identity()
+    }
+}

@@ -1,0 +1,197 @@
+//! What users with a role, and devices of a type and in groups, may do. All who go by the same rules
+//! share them, and know them by a number: when rules change, nothing of the many who go by them
+//! does.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use martlet_access::{RuleLine, administrator_rules, default_rules, device_rules};
+use martlet_broker::{Actions, Rule, Rules};
+use sqlx::{AnyConnection, Row as _};
+
+use super::read::damaged;
+use crate::RegistryError;
+use crate::rule_sets::{
+    ADMINISTRATOR_ROLE, DEVICE_TYPE, Owner, RuleSet, USER_ROLE, read_rule_sets,
+};
+use crate::sql::Fault;
+
+/// Rules that somebody goes by, in [`Sets`] and all that follow them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct SetNumber(usize);
+
+/// By what somebody has rules.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum By {
+    /// A user's role.
+    Role(String),
+    /// A device's type, and those of its groups, by id and in order, that had rules when that was
+    /// last looked at.
+    Device(String, Vec<String>),
+}
+
+/// All rules, and those that somebody goes by.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Sets {
+    roles: HashMap<String, Arc<Rules>>,
+    types: HashMap<String, Arc<Rules>>,
+    /// Groups that have rules, by id, in the order of their names.
+    groups: Vec<(String, Vec<Rule>)>,
+    /// By number.
+    held: Vec<(By, Arc<Rules>)>,
+    numbers: HashMap<By, SetNumber>,
+}
+
+impl Sets {
+    /// Of which nobody goes by any.
+    pub(super) async fn read(on: &mut AnyConnection, place: &str) -> Result<Self, Fault> {
+        let roles = read_rule_sets(on, Owner::Role, place).await?;
+        let types = read_rule_sets(on, Owner::DeviceType, place).await?;
+        let rules = read_rule_sets(on, Owner::Group, place).await?;
+        let with_rules = rules.into_iter().filter(|set| !set.rules.is_empty());
+        let mut rules: HashMap<String, Vec<RuleLine>> =
+            with_rules.map(|set| (set.name, set.rules)).collect();
+        let mut sets = Self {
+            roles: compiled(Owner::Role, roles, place)?,
+            types: compiled(Owner::DeviceType, types, place)?,
+            ..Self::default()
+        };
+        let sql = "SELECT id, name FROM device_groups ORDER BY name, id";
+        for row in sqlx::query(sql).fetch_all(on).await? {
+            let (id, name): (String, String) = (row.try_get("id")?, row.try_get("name")?);
+            if let Some(lines) = rules.remove(&id) {
+                let source = |number| format!("group {name} rule {number}");
+                sets.groups.push((id, rules_of_lines(&lines, source)));
+            }
+        }
+        Ok(sets)
+    }
+
+    /// As they are now, with the same numbers; and groups that have rules and had none: their
+    /// devices go by other numbers.
+    pub(super) async fn read_again(
+        &self,
+        on: &mut AnyConnection,
+        place: &str,
+    ) -> Result<(Self, Vec<String>), Fault> {
+        let mut newer = Self::read(on, place).await?;
+        for (by, _) in &self.held {
+            // Nobody who is there has a role or type that is not: who goes by it is another now.
+            let rules = newer.rules_by(by, place)?;
+            newer.hold(
+                by.clone(),
+                rules.unwrap_or_else(|| Arc::new(Rules::closed())),
+            );
+        }
+        let had_rules = |id: &String| self.groups.iter().any(|(known, _)| known == id);
+        let gained = newer.groups.iter().map(|(id, _)| id);
+        let gained = gained.filter(|id| !had_rules(id)).cloned().collect();
+        Ok((newer, gained))
+    }
+
+    /// What goes by that number.
+    pub(super) fn get(&self, number: SetNumber) -> &Arc<Rules> {
+        &self.held[number.0].1
+    }
+
+    /// Some group has rules.
+    pub(super) fn has_groups(&self) -> bool {
+        !self.groups.is_empty()
+    }
+
+    /// By what a device of this type and in these groups has rules.
+    pub(super) fn by_device(&self, device_type: &str, groups: &[String]) -> By {
+        let with_rules = self.groups.iter().map(|(id, _)| id);
+        let own = with_rules.filter(|id| groups.contains(id));
+        By::Device(device_type.to_owned(), own.cloned().collect())
+    }
+
+    /// The number of rules that somebody has already.
+    pub(super) fn find(&self, by: &By) -> Option<SetNumber> {
+        self.numbers.get(by).copied()
+    }
+
+    /// The number of these rules; none: there is no such role or type.
+    pub(super) fn number(
+        &mut self,
+        by: By,
+        place: &str,
+    ) -> Result<Option<SetNumber>, RegistryError> {
+        if let Some(known) = self.find(&by) {
+            return Ok(Some(known));
+        }
+        let rules = self.rules_by(&by, place)?;
+        Ok(rules.map(|rules| self.hold(by, rules)))
+    }
+
+    fn hold(&mut self, by: By, rules: Arc<Rules>) -> SetNumber {
+        let number = SetNumber(self.held.len());
+        self.held.push((by.clone(), rules));
+        self.numbers.insert(by, number);
+        number
+    }
+
+    fn rules_by(&self, by: &By, place: &str) -> Result<Option<Arc<Rules>>, RegistryError> {
+        let (device_type, groups) = match by {
+            By::Role(role) => return Ok(self.roles.get(role).cloned()),
+            By::Device(device_type, groups) => (device_type, groups),
+        };
+        let of_groups = self.groups.iter().filter(|(id, _)| groups.contains(id));
+        let of_groups: Vec<Rule> = of_groups.flat_map(|(_, rules)| rules.clone()).collect();
+        let Some(of_type) = self.types.get(device_type) else {
+            return Ok(None);
+        };
+        if of_groups.is_empty() {
+            return Ok(Some(Arc::clone(of_type)));
+        }
+        let all = [of_type.rules(), &of_groups].concat();
+        let rules = Rules::compile(all, Actions::NONE)
+            .map_err(|error| damaged(place, format!("device type {device_type}: {error}")))?;
+        Ok(Some(Arc::new(rules)))
+    }
+}
+
+/// The rules of each, by name.
+fn compiled(
+    owner: Owner,
+    sets: Vec<RuleSet>,
+    place: &str,
+) -> Result<HashMap<String, Arc<Rules>>, RegistryError> {
+    let mut all = HashMap::new();
+    for set in sets {
+        let rules = match (owner, &*set.name) {
+            (Owner::Role, ADMINISTRATOR_ROLE) => administrator_rules(),
+            (Owner::Role, USER_ROLE) => default_rules(),
+            (Owner::DeviceType, DEVICE_TYPE) => device_rules(),
+            (_, name) => {
+                let source = |number| format!("{} {name} rule {number}", owner.word());
+                let rules = compile(&set.rules, source);
+                Arc::new(
+                    rules
+                        .map_err(|why| damaged(place, format!("{} {name}: {why}", owner.word())))?,
+                )
+            }
+        };
+        all.insert(set.name, rules);
+    }
+    Ok(all)
+}
+
+/// What no rule permits is forbidden, subscribing too.
+pub(crate) fn compile(
+    lines: &[RuleLine],
+    source: impl Fn(usize) -> String,
+) -> Result<Rules, String> {
+    Rules::compile(rules_of_lines(lines, source), Actions::NONE)
+        .map_err(|error| format!("rule {}: {error}", error.rule + 1))
+}
+
+fn rules_of_lines(lines: &[RuleLine], source: impl Fn(usize) -> String) -> Vec<Rule> {
+    let rules = lines.iter().enumerate().map(|(number, line)| Rule {
+        actions: line.actions,
+        allows: line.allows,
+        filter: line.filter.clone(),
+        source: source(number + 1).into(),
+    });
+    rules.collect()
+}

@@ -1,0 +1,441 @@
+//! Who is let in, as the tables are and as they change.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use martlet_access::RuleLine;
+use martlet_broker::{Actions, Names, Whose};
+
+use super::*;
+use crate::sql::Fault;
+use crate::{Owner, Registry, now_ms, wait};
+
+/// A directory that is gone with the test.
+pub(crate) struct Place(PathBuf);
+
+impl Place {
+    pub(crate) fn new(name: &str) -> Self {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("martlet-registry-{}-{number} {name}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    pub(crate) fn db(&self) -> PathBuf {
+        self.0.join(crate::FILE)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn rule(line: &str) -> RuleLine {
+    RuleLine::parse(line).unwrap()
+}
+
+#[test]
+fn a_users_role_is_what_they_may_do() {
+    let place = Place::new("users");
+    let snapshot = wait(async {
+        let mut registry = Registry::open(&place.db()).await?;
+        assert!(!Snapshot::read(&mut registry).await?.is_in_use());
+        let rules = [
+            rule("topic deny a/secret"),
+            rule("topic read a/#"),
+            rule("pattern write own/%u/#"),
+        ];
+        registry.add_rule_set(Owner::Role, "reader", &rules).await?;
+        let told = registry.rule_sets(Owner::Role).await?;
+        let told = told.iter().find(|set| set.name == "reader");
+        assert_eq!(told.map(|set| &*set.rules), Some(&rules[..]));
+        registry.add_user("ann", "reader", "secret").await?;
+        registry.add_user("root", "administrator", "secret").await?;
+        let again = registry.add_user("ann", "user", "other").await;
+        assert!(
+            again
+                .unwrap_err()
+                .to_string()
+                .contains("martlet user passwd ann")
+        );
+        let unknown = registry.add_user("bob", "nothing", "x").await;
+        assert!(unknown.unwrap_err().to_string().contains("no role nothing"));
+        let used = registry.remove_rule_set(Owner::Role, "reader").await;
+        assert!(used.unwrap_err().to_string().starts_with("ann has"));
+        Snapshot::read(&mut registry).await
+    })
+    .unwrap();
+    assert!(snapshot.is_in_use());
+    assert!(
+        snapshot
+            .check_user(0, "ann", "c", b"secret")
+            .unwrap()
+            .is_ok()
+    );
+    assert!(
+        snapshot
+            .check_user(0, "ann", "c", b"Secret")
+            .unwrap()
+            .is_err()
+    );
+    assert!(snapshot.check_user(0, "bob", "c", b"x").is_none());
+    let names = Names {
+        client_id: "c",
+        user_name: "ann",
+    };
+    let rules = snapshot.rules_of(0, "ann").unwrap();
+    assert!(rules.topic(Actions::RECEIVE, "a/b", names).allowed);
+    assert!(!rules.topic(Actions::RECEIVE, "a/secret", names).allowed);
+    assert!(rules.topic(Actions::PUBLISH, "own/ann/x", names).allowed);
+    assert!(!rules.topic(Actions::PUBLISH, "own/bob/x", names).allowed);
+    assert!(rules.filter("a/#", names).allowed && !rules.filter("#", names).allowed);
+    let everything = snapshot.rules_of(0, "root").unwrap();
+    assert!(everything.filter("$SYS/#", names).allowed);
+}
+
+#[test]
+fn a_device_has_its_secrets_its_client_identifier_and_its_status() {
+    let place = Place::new("devices");
+    let (first, second, snapshot) = wait(async {
+        let mut registry = Registry::open(&place.db()).await?;
+        let first = registry.add_device("d1", None, "device").await?;
+        let clash = registry.add_user("d1", "user", "x").await;
+        assert!(clash.unwrap_err().to_string().contains("a device d1"));
+        assert!(registry.add_device("a/b", None, "device").await.is_err());
+        let second = registry.rotate("d1", Duration::from_secs(60)).await?;
+        Ok((first, second, Snapshot::read(&mut registry).await?))
+    })
+    .unwrap();
+    let check = |client_id: &str, secret: &Secret, now: i64| {
+        let found = snapshot.check_device(0, "d1", client_id, secret.text().as_bytes(), now);
+        found.unwrap()
+    };
+    let now = now_ms();
+    assert_eq!(check("d1", &second, now), Ok(0));
+    let ends = check("d1", &first, now).unwrap();
+    assert!((now..=now + 60_000).contains(&ends), "{ends} {now}");
+    assert!(
+        matches!(check("d1", &first, ends), Err(Refusal::NotNow(why)) if why.contains("has expired"))
+    );
+    assert!(
+        matches!(check("d2", &second, now), Err(Refusal::NotNow(why)) if why.contains("Client Identifier"))
+    );
+    assert!(matches!(
+        snapshot.admits(0, "ann", "d1"),
+        Err(Refusal::NotNow(_))
+    ));
+    assert_eq!(snapshot.admits(0, "ann", "d2"), Ok(()));
+    let wrong = snapshot.check_device(0, "d1", "d1", b"guess", now).unwrap();
+    assert!(matches!(wrong, Err(Refusal::Wrong(_))));
+    assert!(
+        snapshot
+            .check_device(0, "d2", "d2", b"guess", now)
+            .is_none()
+    );
+}
+
+use crate::Secret;
+
+#[test]
+fn who_is_not_let_in_any_more_is_named_and_nobody_else() {
+    let place = Place::new("revoked");
+    wait(async {
+        let mut registry = Registry::open(&place.db()).await?;
+        for name in ["removed", "changed", "disabled", "renewed", "stays"] {
+            registry.add_user(name, "user", "secret").await?;
+        }
+        for id in ["d-removed", "d-inactive", "d-rotated", "d-grace", "d-stays"] {
+            registry.add_device(id, None, "device").await?;
+        }
+        let before = Snapshot::read(&mut registry).await?;
+        registry.remove_user("removed").await?;
+        registry.set_password("changed", "other").await?;
+        registry.set_user("disabled", None, Some(false)).await?;
+        let hash = before.users.get("renewed").unwrap().hash.clone();
+        registry.renew_hash("renewed", &hash, b"secret").await?;
+        registry
+            .set_user("stays", Some("administrator"), None)
+            .await?;
+        registry.remove_device("d-removed").await?;
+        let inactive = Some(Status::Inactive);
+        registry
+            .set_device("d-inactive", inactive, None, None)
+            .await?;
+        registry.rotate("d-rotated", Duration::ZERO).await?;
+        registry.rotate("d-grace", Duration::from_secs(60)).await?;
+        let after = Snapshot::read(&mut registry).await?;
+        let gone = before.no_longer_valid(0, &after);
+        let mut gone: Vec<_> = gone.iter().filter_map(Whose::user).collect();
+        gone.sort_unstable();
+        let expected = [
+            "changed",
+            "d-inactive",
+            "d-removed",
+            "d-rotated",
+            "disabled",
+            "removed",
+        ];
+        assert_eq!(gone, expected);
+        assert_eq!(after.no_longer_valid(0, &after), []);
+        assert!(after.users.get("renewed").unwrap().hash != hash);
+        assert!(
+            after
+                .check_user(0, "renewed", "c", b"secret")
+                .unwrap()
+                .is_ok()
+        );
+        let why = after.check_user(0, "disabled", "c", b"secret").unwrap();
+        assert!(matches!(why, Err(Refusal::NotNow(_))));
+        assert!(
+            !after
+                .rules_of(0, "d-inactive")
+                .unwrap()
+                .filter(
+                    "d/d-inactive/#",
+                    Names {
+                        client_id: "d-inactive",
+                        user_name: "d-inactive",
+                    }
+                )
+                .allowed
+        );
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
+fn many_devices_are_read_together_and_none_is_left_out() {
+    let place = Place::new("many");
+    let (secrets, snapshot) = wait(async {
+        let mut registry = Registry::open(&place.db()).await?;
+        let mut secrets = Vec::new();
+        for number in 0..500 {
+            let id = format!("d {number} \u{e4}|;");
+            let secret = registry.add_device(&id, None, "device").await?;
+            secrets.push((id, secret));
+        }
+        Ok((secrets, Snapshot::read(&mut registry).await?))
+    })
+    .unwrap();
+    assert_eq!(snapshot.names(0).count(), secrets.len());
+    for (id, secret) in &secrets {
+        let found = snapshot.check_device(0, id, id, secret.text().as_bytes(), now_ms());
+        assert_eq!(found, Some(Ok(0)), "{id}");
+    }
+}
+
+/// What two readings say of everybody.
+fn said(snapshot: &Snapshot) -> Vec<(String, bool, usize, bool)> {
+    let mut names: Vec<_> = snapshot.names(0).map(str::to_owned).collect();
+    names.sort_unstable();
+    let said = |name: String| {
+        let device = snapshot.device(0, &name);
+        let is_let_in = snapshot.admits(0, &name, &name).is_ok();
+        let rules = snapshot.rules_of(0, &name).unwrap().rules().len();
+        let credentials = device.map_or(0, |device| device.credentials.len());
+        let text = format!("{name} {:?} {rules}", snapshot.hash_of(&name));
+        (text, is_let_in, credentials, snapshot.has_users())
+    };
+    names.into_iter().map(said).collect()
+}
+
+#[test]
+fn what_is_read_of_changes_is_what_is_read_of_everything() {
+    let place = Place::new("changes");
+    wait(async {
+        let mut registry = Registry::open(&place.db()).await?;
+        for number in 0..5 {
+            registry
+                .add_user(&format!("u{number}"), "user", "x")
+                .await?;
+            let id = format!("d{number}");
+            registry.add_device(&id, None, "device").await?;
+        }
+        let mut held = Arc::new(Snapshot::read(&mut registry).await?);
+        assert!(matches!(held.renew().await?, Renewed::Same));
+        for step in 0..12 {
+            let mut expected = vec!["d1"];
+            match step {
+                0 => drop(registry.rotate("d1", Duration::from_secs(60)).await?),
+                1 => {
+                    let status = Some(Status::Inactive);
+                    registry.set_device("d1", status, None, None).await?;
+                }
+                2 => registry.remove_device("d1").await?,
+                3 => drop(registry.add_device("d1", None, "device").await?),
+                4 => registry.set_password("u1", "other").await?,
+                5 => registry.set_user("u1", None, Some(false)).await?,
+                6 => registry.remove_user("u1").await?,
+                7 => registry.add_user("u1", "administrator", "y").await?,
+                // By hand, and two at once.
+                8 => {
+                    let sql = "UPDATE users SET enabled = 0 WHERE name = 'u1'; \
+                               UPDATE devices SET status = 'maintenance' WHERE id = 'd1'";
+                    let done = sqlx::raw_sql(sql).execute(&mut registry.connection).await;
+                    done.map_err(|error| Fault::Sql(error).at("it"))?;
+                    expected = vec!["d1", "u1"];
+                }
+                _ => {
+                    registry.remove_user(&format!("u{}", step - 7)).await?;
+                    expected = vec!["u2", "u3", "u4"];
+                    expected.retain(|name| *name == format!("u{}", step - 7));
+                }
+            }
+            if (4..8).contains(&step) {
+                expected = vec!["u1"];
+            }
+            let Renewed::Changed(changed) = held.renew().await? else {
+                panic!("{step}: everything");
+            };
+            let (newer, names) = (changed.tables, changed.names);
+            let mut names: Vec<_> = names.iter().map(|name| &**name).collect();
+            names.sort_unstable();
+            assert_eq!(names, expected, "{step}");
+            let whole = Snapshot::read(&mut registry).await?;
+            assert_eq!(said(&newer), said(&whole), "{step}");
+            // Who looks too early reads for nothing.
+            assert!(newer.changes_ms <= whole.changes_ms, "{step}");
+            let mut gone = held.no_longer_valid(0, &newer);
+            let mut gone_of_whole = held.no_longer_valid(0, &whole);
+            gone.sort_unstable();
+            gone_of_whole.sort_unstable();
+            assert_eq!(gone, gone_of_whole, "{step}");
+            held = newer;
+        }
+        registry.add_rule_set(Owner::Role, "r", &[]).await?;
+        registry.set_user("u0", Some("r"), None).await?;
+        let Renewed::Changed(changed) = held.renew().await? else {
+            panic!("rules have changed, and a user");
+        };
+        assert!(changed.rules && changed.names == ["u0".into()]);
+        let whole = Snapshot::read(&mut registry).await?;
+        assert_eq!(said(&changed.tables), said(&whole));
+        // Whoever has the role goes by what it is now.
+        let rules = [rule("topic read a"), rule("topic write b")];
+        registry.set_rules(Owner::Role, "r", &rules).await?;
+        let Renewed::Changed(changed) = changed.tables.renew().await? else {
+            panic!("rules have changed");
+        };
+        assert!(changed.rules && changed.names.is_empty());
+        let now = changed
+            .tables
+            .rules_of(0, "u0")
+            .map(|rules| rules.rules().len());
+        assert_eq!(now, Some(2));
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
+fn another_database_or_too_much_that_was_missed_is_read_as_a_whole() {
+    let place = Place::new("others");
+    wait(async {
+        let failed = |error| Fault::Sql(error).at("it");
+        let mut registry = Registry::open(&place.db()).await?;
+        registry.add_device("d", None, "device").await?;
+        let held = Snapshot::read(&mut registry).await?;
+        let forget = "DELETE FROM changes WHERE number = (SELECT MAX(number) FROM changes)";
+        let done = sqlx::raw_sql(forget)
+            .execute(&mut registry.connection)
+            .await;
+        done.map_err(&failed)?;
+        assert!(matches!(held.renew().await?, Renewed::Everything));
+        let held = Snapshot::read(&mut registry).await?;
+        // As many changes as before, but others.
+        registry.rotate("d", Duration::ZERO).await?;
+        let other = Snapshot {
+            seen: Seen::default(),
+            ..held
+        };
+        assert!(matches!(other.renew().await?, Renewed::Everything));
+        let held = Snapshot::read(&mut registry).await?;
+        let mark = "UPDATE changes SET mark = 'another'";
+        let done = sqlx::raw_sql(mark).execute(&mut registry.connection).await;
+        done.map_err(&failed)?;
+        assert!(matches!(held.renew().await?, Renewed::Everything));
+        let held = Snapshot::read(&mut registry).await?;
+        for round in 0..2_100 {
+            let done = sqlx::raw_sql(match round % 2 {
+                0 => "UPDATE devices SET status = 'inactive'",
+                _ => "UPDATE devices SET status = 'active'",
+            });
+            let done = done.execute(&mut registry.connection).await;
+            done.map_err(&failed)?;
+        }
+        assert!(matches!(held.renew().await?, Renewed::Everything));
+        let held = Snapshot::read(&mut registry).await?;
+        registry.close().await?;
+        let copy = place.db().with_extension("copy");
+        std::fs::copy(place.db(), &copy).unwrap();
+        std::fs::rename(&copy, place.db()).unwrap();
+        assert!(matches!(held.renew().await?, Renewed::Everything));
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
+fn a_node_stays_closed_when_the_last_user_is_removed() {
+    let place = Place::new("last");
+    let snapshot = wait(async {
+        let mut registry = Registry::open(&place.db()).await?;
+        registry.add_user("one", "user", "secret").await?;
+        registry.remove_user("one").await?;
+        registry.close().await?;
+        Snapshot::load(&place.db()).await
+    });
+    let snapshot = snapshot.unwrap().unwrap();
+    assert!(snapshot.is_in_use() && snapshot.known(0, "one").is_none());
+}
+
+#[test]
+fn whose_credential_has_ended_is_named_though_nothing_else_has_changed() {
+    let place = Place::new("ended");
+    wait(async {
+        let mut registry = Registry::open(&place.db()).await?;
+        let mut secrets = Vec::new();
+        for id in ["d1", "d2"] {
+            secrets.push(registry.add_device(id, None, "device").await?);
+        }
+        registry.rotate("d1", Duration::from_secs(60)).await?;
+        let mut held = Snapshot::read(&mut registry).await?;
+        let ends_ms = held.changes_at_ms().expect("one ends in a minute");
+        // As if it had been read long ago, before a change of another device and after it.
+        let an_hour = 3_600_000;
+        let mut of_tenant = held.devices.remove(&0).unwrap_or_default();
+        let old = of_tenant.remove("d1").expect("it is there");
+        let credentials = old.credentials.iter().cloned().map(|mut held| {
+            held.expires_ms -= i64::from(held.expires_ms > 0) * an_hour;
+            held
+        });
+        let changed = DeviceEntry {
+            credentials: credentials.collect(),
+            ..*old
+        };
+        of_tenant.insert("d1".into(), Arc::new(changed));
+        held.devices.insert(0, of_tenant);
+        held.read_ms -= 2 * an_hour;
+        held.changes_ms = ends_ms - an_hour;
+        let Renewed::Changed(changed) = held.renew_from(&mut registry).await? else {
+            panic!("a credential has ended");
+        };
+        assert_eq!(changed.names, ["d1".into()]);
+        assert_eq!(changed.tables.changes_at_ms(), None);
+        let mark = held.mark_of_secret(secrets[0].text().as_bytes());
+        let gone = held.no_longer_valid(0, &changed.tables);
+        assert_eq!(gone, [Whose::Credential("d1".into(), mark)]);
+        assert!(matches!(
+            changed.tables.renew_from(&mut registry).await?,
+            Renewed::Same
+        ));
+        Ok(())
+    })
+    .unwrap();
+}
