@@ -1226,10 +1226,10 @@ pub(crate) mod tests {
         let place = Place::new("devices");
         let (first, second, snapshot) = wait(async {
             let mut registry = Registry::open(&place.db()).await?;
-            let first = registry.add_device("d1", None, "device").await?;
+            let first = registry.add_device("d1").await?;
             let clash = registry.add_user("d1", "user", "x").await;
             assert!(clash.unwrap_err().to_string().contains("a device d1"));
-            assert!(registry.add_device("a/b", None, "device").await.is_err());
+            assert!(registry.add_device("a/b").await.is_err());
             let second = registry.rotate("d1", Duration::from_secs(60)).await?;
             Ok((first, second, Snapshot::read(&mut registry).await?))
         })
@@ -1273,7 +1273,7 @@ pub(crate) mod tests {
                 registry.add_user(name, "user", "secret").await?;
             }
             for id in ["d-removed", "d-inactive", "d-rotated", "d-grace", "d-stays"] {
-                registry.add_device(id, None, "device").await?;
+                registry.add_device(id).await?;
             }
             let before = Snapshot::read(&mut registry).await?;
             registry.remove_user("removed").await?;
@@ -1285,10 +1285,7 @@ pub(crate) mod tests {
                 .set_user("stays", Some("administrator"), None)
                 .await?;
             registry.remove_device("d-removed").await?;
-            let inactive = Some(Status::Inactive);
-            registry
-                .set_device("d-inactive", inactive, None, None)
-                .await?;
+            registry.set_status("d-inactive", Status::Inactive).await?;
             registry.rotate("d-rotated", Duration::ZERO).await?;
             registry.rotate("d-grace", Duration::from_secs(60)).await?;
             let after = Snapshot::read(&mut registry).await?;
@@ -1339,7 +1336,7 @@ pub(crate) mod tests {
             let mut secrets = Vec::new();
             for number in 0..500 {
                 let id = format!("d {number} \u{e4}|;");
-                let secret = registry.add_device(&id, None, "device").await?;
+                let secret = registry.add_device(&id).await?;
                 secrets.push((id, secret));
             }
             Ok((secrets, Snapshot::read(&mut registry).await?))
@@ -1377,7 +1374,7 @@ pub(crate) mod tests {
                     .add_user(&format!("u{number}"), "user", "x")
                     .await?;
                 let id = format!("d{number}");
-                registry.add_device(&id, None, "device").await?;
+                registry.add_device(&id).await?;
             }
             let mut held = Arc::new(Snapshot::read(&mut registry).await?);
             assert!(matches!(held.renew().await?, Renewed::Same));
@@ -1385,12 +1382,9 @@ pub(crate) mod tests {
                 let mut expected = vec!["d1"];
                 match step {
                     0 => drop(registry.rotate("d1", Duration::from_secs(60)).await?),
-                    1 => {
-                        let status = Some(Status::Inactive);
-                        registry.set_device("d1", status, None, None).await?;
-                    }
+                    1 => registry.set_status("d1", Status::Inactive).await?,
                     2 => registry.remove_device("d1").await?,
-                    3 => drop(registry.add_device("d1", None, "device").await?),
+                    3 => drop(registry.add_device("d1").await?),
                     4 => registry.set_password("u1", "other").await?,
                     5 => registry.set_user("u1", None, Some(false)).await?,
                     6 => registry.remove_user("u1").await?,
@@ -1443,7 +1437,7 @@ pub(crate) mod tests {
         wait(async {
             let failed = |error| Fault::Sql(error).at("it");
             let mut registry = Registry::open(&place.db()).await?;
-            registry.add_device("d", None, "device").await?;
+            registry.add_device("d").await?;
             let held = Snapshot::read(&mut registry).await?;
             let forget = "DELETE FROM changes WHERE number = (SELECT MAX(number) FROM changes)";
             let done = sqlx::raw_sql(forget)
