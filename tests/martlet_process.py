@@ -60,7 +60,8 @@ class Node:
         self._own_dir = tempfile.mkdtemp(prefix="martlet-test-") if data_dir is None else None
         self.data_dir = str(data_dir or self._own_dir)
         command = [binary(), "serve", "--data-dir", self.data_dir]
-        command += ["--http", "127.0.0.1:0" if http else "off"]
+        if http is not None:
+            command += ["--http", "127.0.0.1:0" if http else "off"]
         for url in listen:
             command += ["--listen", url]
         for setting in settings:

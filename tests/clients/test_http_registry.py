@@ -16,6 +16,7 @@ import pytest
 import martlet_process
 import postgres_process
 from test_http_api import KEY, KEYS, ask
+from test_access import until
 from test_revocation import LIMIT_SECS, Device, Pulse, in_ms
 
 # From a request to the closed connection, which has the database's time and Python's too.
@@ -111,7 +112,7 @@ def take_back(how):
     return {
         "disable": lambda node, name: call(node, "PATCH", f"/api/v1/devices/{name}", {"status": "inactive"}),
         "delete": lambda node, name: call(node, "DELETE", f"/api/v1/devices/{name}"),
-        "rotate": lambda node, name: call(node, "POST", f"/api/v1/devices/{name}/rotate", {}),
+        "rotate": lambda node, name: call(node, "POST", f"/api/v1/devices/{name}/rotate", {"grace_secs": 0}),
         "revoke": lambda node, name: [
             call(node, "DELETE", f"/api/v1/devices/{name}/credentials/{one['id']}")
             for one in call(node, "GET", f"/api/v1/devices/{name}/credentials")["items"]],
@@ -157,6 +158,8 @@ def test_the_first_start_prints_a_link_that_makes_the_first_administrator(start_
     headers = {"Content-Type": "application/json"}
     status, _, answer = ask(node, "/api/v1/setup", "POST", headers, json.dumps(body).encode())
     assert status == 201, answer
+    assert "clients without credentials are let in no more" in json.loads(answer)["note"]
+    assert b"mqtt.allow_anonymous" in ask(node, "/setup")[2], "the page says so beforehand"
     login = json.dumps({"user": "ada", "password": "correct horse"}).encode()
     status, answered, answer = ask(node, "/api/v1/session", "POST", headers, login)
     assert status == 200, answer
@@ -518,3 +521,131 @@ def test_lists_know_teams_and_groups_by_name_and_say_where_there_is_none(node):
     call(node, "POST", "/api/v1/bans", {**ban, "team": None})
     assert len(call(node, "GET", "/api/v1/bans")["items"]) == 2
     assert [one["team"] for one in call(node, "GET", "/api/v1/bans?team=north")["items"]] == [team]
+
+
+def test_a_rotation_leaves_the_old_secret_for_a_day_unless_it_is_said_otherwise(node):
+    old = call(node, "POST", "/api/v1/devices", {"id": "pump"})["secret"]
+    rotated = call(node, "POST", "/api/v1/devices/pump/rotate", {})
+    assert rotated["grace_secs"] == 86_400, "as martlet device rotate"
+    client = Client(node, "pump", old)
+    assert client.code == 0, client.code
+    client.close()
+    ends = [one["expires_at"] for one in call(node, "GET", "/api/v1/devices/pump/credentials")["items"]]
+    assert sum(end is not None for end in ends) == 1, ends
+    assert call(node, "POST", "/api/v1/devices/pump/rotate", {"grace_secs": 0})["grace_secs"] == 0
+    for secret in (old, rotated["secret"]):
+        client = Client(node, "pump", secret)
+        assert client.code.is_failure, client.code
+        client.close()
+    call(node, "POST", "/api/v1/devices/pump/rotate", {"grace_secs": 365 * 86_400 + 1}, expect=422)
+
+
+def test_teams_and_groups_are_named_in_bodies_and_tables(node):
+    ids = {name: call(node, "POST", "/api/v1/teams", {"name": name, "owns_tenant": True})["id"]
+           for name in ("north", "south")}
+    halls = {name: call(node, "POST", "/api/v1/groups", {"name": "hall", "team": name})["id"] for name in ids}
+    made = call(node, "POST", "/api/v1/devices", {"id": "d1", "team": "north", "groups": ["hall"]})
+    assert (made["team"], made["groups"]) == (ids["north"], [halls["north"]])
+    table = "id,team,groups\nd2,north,hall\nd3,south,hall\nd4,north,other\nd5,west,\n".encode()
+    done = call(node, "POST", "/api/v1/devices/import", table, kind="text/csv")
+    assert [row["outcome"] for row in done["rows"]] == ["added", "added", "refused", "refused"], done
+    assert "other" in done["rows"][2]["why"] and "west" in done["rows"][3]["why"]
+    moved = call(node, "PATCH", "/api/v1/devices/d1?team=north", {"team": "south", "groups": ["hall"]})
+    assert (moved["team"], moved["groups"], moved["user_name"]) == (ids["south"], [halls["south"]], "d1@south")
+    assert call(node, "PATCH", "/api/v1/devices/d1?team=south", {"groups": []})["groups"] == []
+    call(node, "PATCH", "/api/v1/devices/d1?team=south", {"groups": [halls["north"]]}, expect=422)
+    key = call(node, "POST", "/api/v1/keys", {"name": "app", "team": "north", "scopes": ["devices:read"]})
+    assert key["team"] == ids["north"]
+    line = call(node, "POST", "/api/v1/provisioning-keys", {"name": "line", "team": "south", "groups": ["hall"]})
+    assert (line["team"], line["groups"]) == (ids["south"], [halls["south"]])
+    assert call(node, "GET", "/api/v1/teams/north")["id"] == ids["north"]
+    call(node, "POST", "/api/v1/groups", {"name": "yard", "team": "north"})
+    assert call(node, "POST", "/api/v1/groups/yard/devices", {"devices": ["d2"]})["changed"] == 1
+    # Of a team's own people, by its name too, and of no other's.
+    ban = {"kind": "client_id", "value": "d9"}
+    keeper = call(node, "POST", "/api/v1/keys", {"name": "k", "team": "north", "scopes": ["clients:write"]})["key"]
+    call(node, "POST", "/api/v1/bans", {**ban, "team": "north"}, key=keeper)
+    call(node, "POST", "/api/v1/bans", {**ban, "team": "south"}, key=keeper, expect=403)
+
+
+def test_teams_and_users_are_removed_for_good(node):
+    call(node, "POST", "/api/v1/teams", {"name": "north", "owns_tenant": True})
+    call(node, "POST", "/api/v1/devices", {"id": "d1", "team": "north"})
+    told = call(node, "POST", "/api/v1/teams/north/purge", expect=422)
+    assert "1 device" in told["detail"] and "with_members" in told["detail"], told
+    few = call(node, "POST", "/api/v1/keys", {"name": "few", "scopes": ["users:write", "devices:write", "keys:write"]})
+    call(node, "POST", "/api/v1/teams/north/purge?with_members=true", key=few["key"], expect=403)
+    gone = call(node, "POST", "/api/v1/teams/north/purge?with_members=true")
+    assert (gone["name"], gone["devices"], gone["users"]) == ("north", 1, 0)
+    call(node, "GET", "/api/v1/teams/north", expect=404)
+    assert call(node, "GET", "/api/v1/teams?deleted=true")["items"] == []
+    call(node, "POST", "/api/v1/teams", {"name": "north"})
+    call(node, "DELETE", "/api/v1/teams/north")
+    assert call(node, "POST", "/api/v1/teams/north/purge", key=few["key"])["devices"] == 0
+    call(node, "POST", "/api/v1/users", {"name": "ann", "password": "correct horse", "api_role": "administrator"})
+    call(node, "POST", "/api/v1/users/ann/purge", key=few["key"], expect=403)
+    call(node, "POST", "/api/v1/users/ann/purge")
+    call(node, "POST", "/api/v1/users/ann/restore", expect=404)
+
+
+def test_who_has_a_name_next_was_never_connected(node):
+    secret = call(node, "POST", "/api/v1/devices", {"id": "pump"})["secret"]
+    Client(node, "pump", secret).close()
+    known = lambda: call(node, "GET", "/api/v1/devices/pump")
+    until(lambda: known()["online_changed_at"] and not known()["online"], "it was there, and is not")
+    call(node, "POST", "/api/v1/devices/pump/purge")
+    call(node, "POST", "/api/v1/devices", {"id": "pump"})
+    found = call(node, "GET", "/api/v1/devices/pump")
+    assert (found["online"], found["online_changed_at"], found["last_seen_at"], found["address"]) == (
+        False, None, None, ""), found
+
+
+def test_a_ban_that_would_be_over_is_refused(node):
+    ban = {"kind": "client_id", "value": "d1", "until": "2020-01-01T00:00:00Z"}
+    told = call(node, "POST", "/api/v1/bans", ban, expect=422)
+    assert "future" in told["detail"], told
+
+
+def test_the_audit_log_says_to_which_topics_was_published(node):
+    call(node, "POST", "/api/v1/publish", {"topic": "a/b", "payload": "secret"})
+    messages = [{"topic": topic, "payload": "secret"} for topic in ("c", "d", "c")]
+    call(node, "POST", "/api/v1/publish/bulk", {"messages": messages})
+    lines = lambda: call(node, "GET", "/api/v1/audit?action=http.post")["items"]
+    until(lambda: len(lines()) == 2, "both are written")
+    bulk, one = [line["changed"] for line in lines()]
+    assert one == {"topic": "a/b"} and bulk == {"messages": 3, "topics": ["c", "d"]}
+    assert "secret" not in json.dumps(lines())
+
+
+def test_a_link_is_good_no_more_once_somebody_can_administer_the_node(start_node, variables):
+    variables = {name: value for name, value in variables.items() if "API_KEYS" not in name}
+    start = lambda: start_node(http=True, variables=variables, data_dir=data_dir, settings=["log.level=info"])
+    data_dir = None
+    node = start()
+    data_dir = node.data_dir
+    token = lambda: re.search(r"/setup#(\S+)", node.wait_for_log("/setup#") or node.log())[1]
+    first = token()
+    assert "clients of MQTT need credentials" in node.log()
+    node.terminate()
+    node.wait()
+    node = start()
+    second = token()
+    assert second != first, "nobody can administer it yet: another start, another link"
+    headers = {"Content-Type": "application/json"}
+    key = json.loads(ask(node, "/api/v1/keys", "POST", headers,
+                         b'{"name": "k", "scopes": ["administrator"]}')[2])["key"]
+    body = json.dumps({"token": second, "name": "eve", "password": "correct horse"}).encode()
+    status, _, answer = ask(node, "/api/v1/setup", "POST", headers, body)
+    assert status == 409 and b"--api-role administrator" in answer, answer
+    assert call(node, "GET", "/api/v1/users", key=key)["items"] == []
+
+
+def test_a_backup_says_that_the_tables_of_postgresql_are_not_in_it(node, variables, tmp_path):
+    call(node, "POST", "/api/v1/devices", {"id": "pump"})
+    done = subprocess.run([martlet_process.binary(), "backup", "create", tmp_path / "copy", "--data-dir", node.data_dir],
+                          env=martlet_process.environment(), capture_output=True, text=True, timeout=DEADLINE_SECS)
+    assert done.returncode == 0, done.stderr
+    is_elsewhere = "MARTLET_REGISTRY__URL" in variables
+    assert ("pg_dump" in done.stderr) == is_elsewhere, done.stderr
+    _, headers, _ = ask(node, "/api/v1/backup", "GET", {"X-API-Key": KEY})
+    assert ("pg_dump" in (headers.get("Martlet-Left-Out") or "")) == is_elsewhere

@@ -223,6 +223,17 @@ def test_a_data_directory_of_another_user_is_told(start_node, tmp_path):
     assert f"belongs to another user (65534, this is 0), who may replace what is in it: chown -R 0 {data}" in warned[0]
 
 
+def test_what_is_open_by_http_beyond_this_machine_is_told(start_node, tmp_path):
+    config = tmp_path / "martlet.toml"
+    config.write_text('[http]\nlisten = "0.0.0.0:0"\n')
+    node = start_node(arguments=["--config", str(config)], http=None)
+    warned = json.loads(ask(node, "status", "--json"))["warnings"]
+    [open_to] = [warning for warning in warned if "other machines" in warning]
+    [in_plain] = [warning for warning in warned if "no TLS" in warning]
+    assert "http://0.0.0.0:" in open_to and "a key or a session" in open_to, open_to
+    assert "http://0.0.0.0:" in in_plain and "secrets of new devices" in in_plain, in_plain
+
+
 def test_all_threads_serve_clients(start_node, name):
     node = start_node(settings=["node.threads=4"])
     clients = [Client(node, f"{name}-{i}").start() for i in range(12)]

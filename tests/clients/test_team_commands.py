@@ -215,3 +215,64 @@ def test_a_deleted_team_comes_back_with_its_devices(start, place):
     assert [one["name"] for one in shown(place, "team", "ls", "--deleted")["teams"]] == ["north"]
     place.run("team", "restore", made["id"])
     assert is_in()
+
+
+def test_a_device_is_changed_in_all_that_is_said_of_it(place):
+    for team in ("north", "south"):
+        place.run("team", "add", team)
+        place.run("group", "create", "hall", "--team", team)
+    place.run("group", "create", "yard")
+    place.user("ann")
+    place.device("pump", "--team", "north", "--location", "roof", "--tag", "wet", "--tag", "blue", "--group", "hall",
+                 "--owner", "ann", "--firmware-version", "1.2", "--status", "maintenance")
+    groups = {(one["team"], one["name"]): one["id"] for one in shown(place, "group", "ls")["groups"]}
+    teams = {one["name"]: one["id"] for one in shown(place, "team", "ls")["teams"]}
+    found = shown(place, "device", "show", "pump")
+    assert (found["location"], found["tags"], found["owner"], found["firmware_version"], found["status"]) == (
+        "roof", ["blue", "wet"], "ann", "1.2", "maintenance")
+    assert found["groups"] == [groups[teams["north"], "hall"]]
+    place.run("device", "set", "pump", "--location", "cellar", "--untag", "wet", "--tag", "dry", "--join", "yard",
+              "--description", "two pumps", "--owner", "", "--status", "active")
+    found = shown(place, "device", "show", "pump")
+    assert (found["location"], found["tags"], found["owner"], found["description"]) == (
+        "cellar", ["blue", "dry"], "", "two pumps")
+    assert found["groups"] == [groups[teams["north"], "hall"], groups["", "yard"]]
+    place.run("device", "set", "pump", "--to-team", "south", "--join", "hall")
+    found = shown(place, "device", "show", "pump")
+    assert found["team"] == teams["south"]
+    assert found["groups"] == [groups[teams["south"], "hall"], groups["", "yard"]]
+    place.run("device", "set", "pump", "--leave", "yard")
+    assert shown(place, "device", "show", "pump")["groups"] == [groups[teams["south"], "hall"]]
+    assert "in no group yard" in place.run("device", "set", "pump", "--leave", "yard", code=1)
+    assert "no group nowhere" in place.run("device", "set", "pump", "--join", "nowhere", code=1)
+    place.run("device", "set", "pump", code=2)
+    assert "several groups" in place.run("group", "add", "hall", "pump", code=1)
+    assert shown(place, "device", "add", "later", "--no-secret")["secret"] is None
+    assert " 0 credentials" in place.run("device", "ls") and " 1 credential\n" in place.run("device", "ls")
+
+
+def test_a_team_is_removed_for_good(place):
+    place.run("team", "add", "north", "--own-tenant")
+    place.device("pump", "--team", "north")
+    place.user("bob", "--team", "north")
+    told = place.run("team", "rm", "--purge", "north", "--yes", code=1)
+    assert "1 device" in told and "--with-members" in told
+    said = place.run("team", "rm", "--purge", "--with-members", "north", "--yes")
+    assert "devices: 1, users: 1" in said
+    assert ids(place) == [] and shown(place, "team", "ls", "--deleted")["teams"] == []
+    place.run("team", "add", "north")
+    place.run("team", "rm", "north")
+    place.run("team", "restore", "north")
+    place.run("team", "rm", "north")
+    assert shown(place, "team", "rm", "--purge", "north")["can_be_restored"] is False
+
+
+def test_users_are_listed_with_their_teams_and_the_audit_log_by_who_it_was(place):
+    place.run("team", "add", "north")
+    place.user("bob", "--team", "north", "--api-role", "viewer")
+    assert "bob" in (line := place.run("user", "ls")) and "team:north" in line and "api:viewer" in line, line
+    [one] = shown(place, "user", "ls")["users"]
+    assert one["team_name"] == "north" and one["teams"] == []
+    own = str(os.getuid())
+    of_mine = shown(place, "audit", "--who", own)["entries"]
+    assert of_mine and of_mine == shown(place, "audit", "--who", f"uid {own}")["entries"]

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
 use axum::extract::State;
-use axum::http::header;
+use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
-use martlet_control::{Control, PinnedStore, backup};
+use martlet_control::{PinnedStore, backup};
 use tokio::sync::mpsc;
 
+use crate::api::Api;
 use crate::problem::Problem;
 
 /// Bytes sent at once, and how many such pieces wait for a slow reader.
@@ -19,11 +20,15 @@ const PIECES: usize = 4;
 /// A backup
 ///
 /// Everything that the node holds, as of one moment, as an archive. One that breaks off is one
-/// without its manifest, which its reader notices.
+/// without its manifest, which its reader notices. Users and devices in PostgreSQL are not in it:
+/// then `Martlet-Left-Out` says so, and `pg_dump` has a copy of those.
 #[utoipa::path(get, path = "/api/v1/backup", tag = "node",
     responses((status = 200, description = "The archive (tar)", content_type = "application/x-tar",
-        body = Vec<u8>)))]
-pub(crate) async fn backup(State(control): State<Arc<Control>>) -> Result<Response, Problem> {
+        body = Vec<u8>,
+        headers(("Martlet-Left-Out" = String, description = "What is not in it, if anything")))))]
+pub(crate) async fn backup(State(api): State<Api>) -> Result<Response, Problem> {
+    let left_out = left_out(&api);
+    let control = Arc::clone(&api.control);
     let pinned = tokio::task::spawn_blocking(move || control.pin_store()).await;
     let pinned = pinned
         .map_err(|error| error.to_string())
@@ -33,7 +38,18 @@ pub(crate) async fn backup(State(control): State<Arc<Control>>) -> Result<Respon
     tokio::task::spawn_blocking(move || make(&pinned, sender));
     let pieces = futures_util::stream::poll_fn(move |cx| receiver.poll_recv(cx));
     let content_type = [(header::CONTENT_TYPE, "application/x-tar")];
-    Ok((content_type, Body::from_stream(pieces)).into_response())
+    Ok((content_type, left_out, Body::from_stream(pieces)).into_response())
+}
+
+/// What is not in the archive, if anything.
+fn left_out(api: &Api) -> Option<[(HeaderName, HeaderValue); 1]> {
+    let tables = api.tables().ok()?;
+    if tables.location().file().is_some() {
+        return None;
+    }
+    let text = "users and devices: they are in PostgreSQL; back that database up with pg_dump";
+    let name = HeaderName::from_static("martlet-left-out");
+    Some([(name, HeaderValue::from_static(text))])
 }
 
 fn make(pinned: &PinnedStore, sender: mpsc::Sender<io::Result<Bytes>>) {

@@ -47,6 +47,10 @@ pub(crate) enum Audited {
 #[derive(Clone, Debug)]
 pub(crate) struct Asker(pub(crate) String);
 
+/// What the audit log has of what a request was about: a JSON object.
+#[derive(Clone, Debug)]
+pub(crate) struct About(pub(crate) serde_json::Value);
+
 pub(crate) async fn check(
     State((api, access, audited)): State<(Api, Access, Audited)>,
     request: Request,
@@ -95,6 +99,10 @@ pub(crate) async fn check(
             principal: name.clone(),
             address: connection.peer.map(|peer| peer.to_string()),
             action,
+            changed: match answer.extensions().get::<About>() {
+                Some(About(what)) => what.to_string(),
+                None => "{}".to_owned(),
+            },
             status: status.as_u16(),
             request_id: request_id.unwrap_or_default(),
             is_soon: audited == Audited::Soon,

@@ -10,11 +10,12 @@ use martlet_codec::{QoS, ReasonCode, TopicName};
 use martlet_control::principal::{Principal, Scope};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use crate::api::Api;
 use crate::extract::JsonBody;
+use crate::guard::About;
 use crate::problem::{Problem, ProblemKind};
 use crate::tenant::{InTenant, OfTenant};
 
@@ -348,12 +349,13 @@ pub(crate) async fn publish(
     InTenant(tenant): InTenant,
     Extension(principal): Extension<Principal>,
     JsonBody(body): JsonBody<MessageBody>,
-) -> Result<axum::Json<PublishOutcome>, Problem> {
+) -> Result<(Extension<About>, axum::Json<PublishOutcome>), Problem> {
     let message = body.into_message(&api, &principal)?;
+    let about = Extension(About(json!({ "topic": message.topic })));
     let caller = principal.to_string();
     let outcomes = api.control.publish(&caller, tenant, vec![message]).await?;
     match outcomes.first() {
-        Some(outcome) if !outcome.reason.is_error() => Ok(axum::Json(outcome.into())),
+        Some(outcome) if !outcome.reason.is_error() => Ok((about, axum::Json(outcome.into()))),
         Some(outcome) => Err(refused(outcome.reason).into()),
         None => Err(refused(ReasonCode::UnspecifiedError).into()),
     }
@@ -391,7 +393,7 @@ pub(crate) async fn publish_bulk(
     InTenant(tenant): InTenant,
     Extension(principal): Extension<Principal>,
     JsonBody(body): JsonBody<BulkBody>,
-) -> Result<axum::Json<PublishOutcomes>, Problem> {
+) -> Result<(Extension<About>, axum::Json<PublishOutcomes>), Problem> {
     if !(1..=BULK_MAX).contains(&body.messages.len()) {
         let detail = format!("expected 1 to {BULK_MAX} messages");
         let problem = Problem::new(ProblemKind::Invalid, format!("the body: {detail}"));
@@ -408,6 +410,7 @@ pub(crate) async fn publish_bulk(
             Err(refusal) => early.push(Some(refusal)),
         }
     }
+    let about = Extension(about_many(&messages));
     let mut late = Vec::new();
     if !messages.is_empty() {
         let caller = principal.to_string();
@@ -426,9 +429,27 @@ pub(crate) async fn publish_bulk(
     let outcomes: Vec<PublishOutcome> = outcomes.collect();
     let is_published = |outcome: &&PublishOutcome| outcome.detail.is_none();
     let published = outcomes.iter().filter(is_published).count();
-    Ok(axum::Json(PublishOutcomes {
+    let outcomes = PublishOutcomes {
         published,
         refused: outcomes.len() - published,
         outcomes,
-    }))
+    };
+    Ok((about, axum::Json(outcomes)))
+}
+
+/// So many topics of one request stand in the audit log.
+const TOPICS_TOLD: usize = 20;
+
+/// How many messages, and to which topics: the first of them.
+fn about_many(messages: &[NewMessage]) -> About {
+    let mut topics: Vec<&str> = Vec::new();
+    for message in messages {
+        if topics.len() == TOPICS_TOLD {
+            break;
+        }
+        if !topics.contains(&&*message.topic) {
+            topics.push(&message.topic);
+        }
+    }
+    About(json!({ "messages": messages.len(), "topics": topics }))
 }

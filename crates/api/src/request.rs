@@ -11,11 +11,12 @@ use martlet_control::journal::Entry;
 use martlet_control::principal::{Principal, Scope};
 use martlet_control::request::{RequestError, Requested, Response};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use crate::api::Api;
 use crate::extract::JsonBody;
+use crate::guard::About;
 use crate::problem::{Problem, ProblemKind, ProblemView};
 use crate::publish::{self, MessageBody, Refusal, UserProperty};
 use crate::retained::shown;
@@ -217,7 +218,7 @@ pub(crate) async fn request(
     InTenant(tenant): InTenant,
     Extension(principal): Extension<Principal>,
     JsonBody(body): JsonBody<RequestBody>,
-) -> Result<axum::Json<RequestOutcome>, Problem> {
+) -> Result<(Extension<About>, axum::Json<RequestOutcome>), Problem> {
     if !principal.scopes.has(Scope::MessagesRead) {
         let detail = format!("{principal} lacks the scope {}", Scope::MessagesRead);
         return Err(Problem::new(ProblemKind::Forbidden, detail));
@@ -231,7 +232,9 @@ pub(crate) async fn request(
     let done = api.control.request(&caller, tenant, message, timeout);
     match done.await? {
         Requested::Answered(published, response) => {
-            Ok(axum::Json(RequestOutcome::new(&published, *response)))
+            let about = Extension(About(json!({ "topic": topic })));
+            let outcome = RequestOutcome::new(&published, *response);
+            Ok((about, axum::Json(outcome)))
         }
         Requested::Refused(reason) => Err(publish::refused(reason).into()),
         Requested::Unheard(_) => {

@@ -74,12 +74,20 @@ pub(crate) struct SetupDone {
     name: String,
     /// `administrator`.
     role: &'static str,
+    /// What is different from now on.
+    note: &'static str,
 }
+
+/// What the first user changes, as the page says before it.
+const NOTE: &str = "From now on the API asks who is there, and so does MQTT: clients without \
+                    credentials are let in no more, and those that are connected end, unless \
+                    mqtt.allow_anonymous says that they may. Add devices and users for them.";
 
 /// Make the first administrator
 ///
 /// By the token of the link that the node printed when it started without one. It is valid once,
-/// and for an hour.
+/// for an hour, and until somebody else can administer the node, as by a key. With the first user
+/// clients of MQTT are asked for credentials, unless `mqtt.allow_anonymous` lets them in without.
 #[utoipa::path(post, path = "/api/v1/setup", tag = "security", request_body = SetupBody,
     responses((status = 201, description = "They are there", body = SetupDone)))]
 pub(crate) async fn make(
@@ -89,6 +97,16 @@ pub(crate) async fn make(
     if !api.setup.is_good(&body.token, Instant::now()) {
         let detail = "the token is not valid, or not any more: start the node again for another";
         return Err(Problem::new(ProblemKind::Forbidden, detail));
+    }
+    // There may be a key by now, which comes from the command line or the configuration.
+    if !api.settings.keys.is_empty() || api.directory.is_claimed().await? {
+        api.setup.use_up();
+        return Err(Problem::conflict(
+            "somebody can administer the node already, or could: the link is good no more; \
+             martlet user add NAME --api-role administrator, on the node's machine, makes another \
+             administrator"
+                .to_owned(),
+        ));
     }
     let made = api
         .directory
@@ -100,7 +118,11 @@ pub(crate) async fn make(
             let role = account.role.name();
             let name = account.name;
             let asker = Extension(Asker(format!("user:{name}")));
-            let done = axum::Json(SetupDone { name, role });
+            let done = axum::Json(SetupDone {
+                name,
+                role,
+                note: NOTE,
+            });
             Ok((StatusCode::CREATED, asker, done))
         }
         FirstAdministrator::NotFirst => {

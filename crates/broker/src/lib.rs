@@ -85,7 +85,7 @@ pub use interest::{
     EPOCH_BUCKETS, EpochKey, EpochScope, Epochs, Interest, InterestClass, SHARDS_MAX, Wanted,
 };
 pub use limits::{LimitRow, Limits, ListenerPolicy, QueueFull, Settings};
-pub use lobby::{Guest, Peer};
+pub use lobby::{Guest, Peer, is_assigned_client_id};
 pub use message::{Contents, MESSAGE_OVERHEAD, MemoryGauge, Message, Publication, StoredMessage};
 pub use node::{Cx, Node, Now};
 pub use permission::{

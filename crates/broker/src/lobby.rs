@@ -535,6 +535,13 @@ fn assigned_client_id(entropy: &[u8; 16]) -> String {
     id
 }
 
+/// It looks as if the node had assigned it, to a client that came without one.
+pub fn is_assigned_client_id(client_id: &str) -> bool {
+    let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+    let random = client_id.strip_prefix("auto-");
+    random.is_some_and(|random| random.len() == 32 && random.bytes().all(is_digit))
+}
+
 /// CONNECTs accepted in the present second.
 #[derive(Debug, Default)]
 pub(crate) struct ConnectRate {

@@ -69,6 +69,8 @@ pub struct AuditEntry {
     pub address: Option<String>,
     /// What was done: method and path, without what is secret.
     pub action: String,
+    /// What the request was about, a JSON object without secrets.
+    pub changed: String,
     /// Status of the answer.
     pub status: u16,
     /// Number of the request, as in the log.

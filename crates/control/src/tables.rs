@@ -25,8 +25,8 @@ use std::time::{Duration, Instant};
 
 use martlet_broker::TenantId;
 use martlet_registry::{
-    Actor, ApiKey, ApiRole, AuditLine, Location, NewAuditEntry, NewUser, Registry, RegistryError,
-    Renewed, Scope, Snapshot, User,
+    Actor, ApiKey, ApiRole, AuditKept, AuditLine, Location, NewAuditEntry, NewUser, Registry,
+    RegistryError, Renewed, Scope, Snapshot, User,
 };
 use tokio::runtime::Handle;
 use tokio::sync::Mutex;
@@ -120,6 +120,8 @@ pub struct TablesSettings {
     pub keeps_scram: bool,
     /// Devices that one user may own; none: as many as they like.
     pub devices_per_user_max: Option<u64>,
+    /// How much of the audit log is kept.
+    pub audit: AuditKept,
 }
 
 /// A connection, when there is one.
@@ -789,7 +791,7 @@ impl Directory for Arc<Tables> {
                 action: format!("http.{}", method.to_ascii_lowercase()),
                 object_kind: "route".to_owned(),
                 object_id: path.to_owned(),
-                changed: "{}".to_owned(),
+                changed: entry.changed,
                 outcome,
             };
             let line = AuditLine {

@@ -10,7 +10,7 @@ use crate::database::Work;
 use crate::rule_sets::check_name;
 use crate::secret::{self, DigestKey, Secret};
 use crate::sql::{Fault, clean};
-use crate::teams::team_seen;
+use crate::teams::home;
 use crate::users::expect_user;
 use crate::{Actor, Registry, RegistryError, Scope, expect_revision};
 
@@ -51,7 +51,7 @@ pub struct NewApiKey {
     pub name: String,
     /// What it is good for; words without spaces.
     pub scopes: Vec<String>,
-    /// The team whose objects it sees; none: that of who adds it.
+    /// The team whose objects it sees, by id or name; none: that of who adds it.
     pub team: Option<String>,
     /// The user whose it is; empty is nobody's.
     pub owner: String,
@@ -232,7 +232,7 @@ async fn insert(
     check_scopes(&new.scopes)?;
     let own = work.actor.scope.team().unwrap_or_default().to_owned();
     let team = new.team.unwrap_or(own);
-    team_seen(&mut work.all, &work.actor.scope, &team).await?;
+    let team = home(&mut work.all, &work.actor.scope, &team).await?.team;
     if !new.owner.is_empty() {
         expect_user(&mut work.all, &work.actor.scope, &new.owner).await?;
     }

@@ -108,10 +108,21 @@ pub struct AuditEntry {
     pub entry: NewAuditEntry,
 }
 
+/// How much of the audit log is kept. 0 is all of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AuditKept {
+    /// Lines of so many days.
+    pub days: u64,
+    /// So many lines, the newest.
+    pub lines: u64,
+}
+
+const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+
 /// Which rows of the audit log are asked for; empty is any.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AuditFilter {
-    /// Who it was.
+    /// Who it was: `user:ada`, `key:ID`, `device:ID`, `uid 0`, or without what they are, `ada`.
     pub who: Option<String>,
     /// What was done; `device.` is all whose name begins so.
     pub action: Option<String>,
@@ -212,16 +223,36 @@ impl Registry {
         read.map_err(|fault| fault.at(self.place()))
     }
 
-    /// Forgets what is older than this; the answer is how many rows that were.
+    /// Forgets what is older, and more, than is kept, up to so many rows, the oldest; the answer is
+    /// how many those were.
     ///
     /// # Errors
     /// The database cannot be changed.
-    pub async fn forget_audit_before(&mut self, before_ms: i64) -> Result<u64, RegistryError> {
+    pub async fn trim_audit(
+        &mut self,
+        kept: AuditKept,
+        rows_max: u32,
+    ) -> Result<u64, RegistryError> {
         let on = self.connected().await?;
-        let query = sqlx::query("DELETE FROM audit WHERE at_ms < $1").bind(before_ms);
-        let done = query.execute(on).await;
-        done.map(|done| done.rows_affected())
-            .map_err(|error| Fault::Sql(error).at(self.place()))
+        let trim = async {
+            let last = sqlx::query_scalar::<_, i64>("SELECT COALESCE(MAX(number), 0) FROM audit");
+            let last = last.fetch_one(&mut *on).await?;
+            let beyond = match i64::try_from(kept.lines).unwrap_or(i64::MAX) {
+                0 => 0,
+                lines => last.saturating_sub(lines),
+            };
+            let before_ms = match i64::try_from(kept.days).unwrap_or(i64::MAX) {
+                0 => 0,
+                days => now_ms().saturating_sub(days.saturating_mul(DAY_MS)),
+            };
+            let sql = "DELETE FROM audit WHERE number IN (SELECT number FROM audit WHERE \
+                       number <= $1 OR at_ms < $2 ORDER BY number LIMIT $3)";
+            let query = sqlx::query(sql).bind(beyond).bind(before_ms);
+            let done = query.bind(i64::from(rows_max)).execute(on).await?;
+            Ok(done.rows_affected())
+        };
+        let trimmed: Result<_, Fault> = trim.await;
+        trimmed.map_err(|fault| fault.at(self.place()))
     }
 }
 
@@ -236,8 +267,17 @@ async fn read_log(
         if let Some(team) = scope.team() {
             sql.push(" AND team = ").bind(team.to_owned());
         }
+        if let Some(who) = &filter.who {
+            // A user, a key and a device are written with what they are.
+            let names = ["", "user:", "key:", "device:", "uid "];
+            sql.push(" AND who IN ");
+            sql.list(
+                names
+                    .into_iter()
+                    .map(|kind| format!("{kind}{}", clean(who))),
+            );
+        }
         for (column, value) in [
-            (" AND who = ", &filter.who),
             (" AND object_kind = ", &filter.object_kind),
             (" AND object_id = ", &filter.object_id),
         ] {

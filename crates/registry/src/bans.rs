@@ -405,6 +405,10 @@ fn read_ban(row: &AnyRow) -> Result<Ban, Fault> {
 async fn insert(work: &mut Work<'_>, new: NewBan) -> Result<Ban, Fault> {
     let refused = |why: String| Fault::Told(RegistryError::Refused(why));
     check_text("reason", &new.why)?;
+    if new.until_ms != 0 && new.until_ms <= work.now_ms {
+        let why = "the ban would be over already: its end is expected in the future";
+        return Err(refused(why.to_owned()));
+    }
     match new.kind {
         BanKind::Address if Network::parse(&new.value).is_none() => {
             return Err(refused(format!("{:?} is no address or network", new.value)));
@@ -467,7 +471,7 @@ async fn whom(work: &mut Work<'_>, new: &NewBan) -> Result<Whom, Fault> {
     let qualified = new.value.rsplit_once('@').filter(|_| is_name);
     let Some(named) = named else {
         if let Some((name, team)) = qualified
-            && let Some(team) = named_team(&mut work.all, &scope, team).await?
+            && let Some(team) = named_team(&mut work.all, &scope, team, false).await?
             && team.tenant != COMMON_TENANT
         {
             return Ok(Whom {
@@ -479,7 +483,7 @@ async fn whom(work: &mut Work<'_>, new: &NewBan) -> Result<Whom, Fault> {
         return of_no_team(work, new).await;
     };
     let missing = || RegistryError::Refused(format!("there is no team {named}"));
-    let team = named_team(&mut work.all, &scope, named).await?;
+    let team = named_team(&mut work.all, &scope, named, false).await?;
     let team = team.ok_or_else(missing)?;
     if team.tenant == COMMON_TENANT {
         let why = format!("the team {} has no tenant of its own", team.name);

@@ -93,6 +93,9 @@ pub(crate) struct CredentialRow {
     pub(crate) expires_ms: i64,
 }
 
+/// For so long a device's secrets are good after another was made, if nothing else is said.
+pub const ROTATION_GRACE: Duration = Duration::from_secs(24 * 60 * 60);
+
 impl Registry {
     /// The credentials of a device, oldest first.
     ///
@@ -158,14 +161,6 @@ impl Registry {
 
     /// Gives a device another secret, which is the answer. Those that it has are good for `grace`
     /// longer, or if that is nothing, no more.
-    ///
-    /// # Errors
-    /// There is no such device.
-    pub async fn rotate(&mut self, id: &str, grace: Duration) -> Result<Secret, RegistryError> {
-        self.rotate_secret(&Actor::local(), id.into(), grace).await
-    }
-
-    /// As [`Registry::rotate`], for somebody.
     ///
     /// # Errors
     /// There is no such device.

@@ -83,6 +83,12 @@ const MIGRATIONS: &[Step] = &[
         sqlite: include_str!("../migrations/0006_claimed.sql"),
         postgres: include_str!("../migrations/0006_claimed.sql"),
     },
+    Step {
+        version: 7,
+        name: "no counter of tenants",
+        sqlite: include_str!("../migrations/0007_no_tenant_counter.sql"),
+        postgres: include_str!("../migrations/0007_no_tenant_counter.sql"),
+    },
 ];
 
 /// The tables, opened for reading and changing.

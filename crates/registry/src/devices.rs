@@ -11,11 +11,12 @@ use sqlx::{AnyConnection, Row as _};
 
 use crate::audit::NewAuditEntry;
 use crate::database::Work;
+use crate::groups::for_team as group_for_team;
 use crate::presence::{self, Presence};
 use crate::rule_sets::{check_name, expect_own_topics, is_builtin, unknown};
 use crate::secret::{self, DigestKey, Secret};
 use crate::sql::{Engine, Fault, Sql, clean};
-use crate::teams::{expect_unqualified, name_of, team_seen, tenant_for};
+use crate::teams::{Home, expect_unqualified, home, home_if_any, name_of, team_seen};
 use crate::users::is_user;
 use crate::{
     Actor, DEVICE_TYPE, Owner, Registry, RegistryError, Scope, check_text, expect_revision, now_ms,
@@ -106,6 +107,20 @@ pub struct Device {
     pub presence: Option<Presence>,
 }
 
+impl Device {
+    /// What is known of the client of its id is about this device, and not about who had the id
+    /// before.
+    fn is_own(&self, presence: &Presence) -> bool {
+        self.is_seen_by(presence.online, presence.last_seen_ms)
+    }
+
+    /// The same, by whether the client is connected and when it was last heard of, in milliseconds
+    /// since the Unix epoch.
+    pub fn is_seen_by(&self, online: bool, last_seen_ms: i64) -> bool {
+        online || last_seen_ms >= self.created_ms
+    }
+}
+
 /// By what a device is named: its id, within the team that is asked for or else the common tenant,
 /// or its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -169,11 +184,11 @@ pub struct NewDevice {
     pub hardware_version: String,
     /// The user whose it is; empty is nobody's.
     pub owner: String,
-    /// The id of its team; none: that of who adds it.
+    /// Its team, by id or name; none: that of who adds it.
     pub team: Option<String>,
     /// Tags.
     pub tags: Vec<String>,
-    /// Ids of groups.
+    /// Its groups, by id or name.
     pub groups: Vec<String>,
     /// What it logs in with.
     pub secret: DeviceSecret,
@@ -219,10 +234,13 @@ pub struct DeviceChange {
     pub hardware_version: Option<String>,
     /// The user whose it is.
     pub owner: Option<String>,
-    /// Its team, and with it its tenant; it leaves the groups of the other team.
+    /// Its team, by id or name, and with it its tenant; empty is none. It leaves the groups of the
+    /// other team.
     pub team: Option<String>,
     /// All of its tags.
     pub tags: Option<Vec<String>>,
+    /// All of its groups, by id or name.
+    pub groups: Option<Vec<String>>,
 }
 
 /// What becomes of the others when one of many devices cannot be added.
@@ -290,26 +308,6 @@ const CHUNKS_MAX: usize = 5;
 const ALL_OR_NONE_MAX: usize = 10_000;
 
 impl Registry {
-    /// Adds a device with a credential, which is the answer.
-    ///
-    /// # Errors
-    /// There is a device or a user of that name, or no such type.
-    pub async fn add_device(
-        &mut self,
-        id: &str,
-        name: Option<&str>,
-        device_type: &str,
-    ) -> Result<Secret, RegistryError> {
-        let device = NewDevice {
-            name: name.map(str::to_owned),
-            device_type: device_type.to_owned(),
-            ..NewDevice::new(id)
-        };
-        let added = self.create_device(&Actor::local(), device).await?;
-        let missing = || RegistryError::Refused("no credential was made".to_owned());
-        added.secret.ok_or_else(missing)
-    }
-
     /// Adds a device.
     ///
     /// # Errors
@@ -394,28 +392,6 @@ impl Registry {
         done.map_err(|fault| fault.at(&place))
     }
 
-    /// Changes what a device is, as far as it is named.
-    ///
-    /// # Errors
-    /// There is no such device or type.
-    pub async fn set_device(
-        &mut self,
-        id: &str,
-        status: Option<Status>,
-        name: Option<&str>,
-        device_type: Option<&str>,
-    ) -> Result<(), RegistryError> {
-        let change = DeviceChange {
-            status,
-            name: name.map(str::to_owned),
-            device_type: device_type.map(str::to_owned),
-            ..DeviceChange::default()
-        };
-        let actor = Actor::local();
-        let changed = self.change_device(&actor, id.into(), change, None);
-        changed.await.map(drop)
-    }
-
     /// Changes a device; the answer is what it is then.
     ///
     /// # Errors
@@ -488,20 +464,13 @@ impl Registry {
             };
             let gone = sqlx::query("DELETE FROM devices WHERE number = $1").bind(found.number);
             gone.execute(&mut *work.all).await?;
+            presence::forget(&mut work, found.tenant, &found.id).await?;
             let changed = json!({ "number": found.number, "tenant": found.tenant });
             work.audit("device.remove", ("device", &found.id), &found.team, changed)
                 .await
         };
         let done = done.await;
         work.end(done).await
-    }
-
-    /// Removes a device with its credentials.
-    ///
-    /// # Errors
-    /// There is no such device.
-    pub async fn remove_device(&mut self, id: &str) -> Result<(), RegistryError> {
-        self.purge_device(&Actor::local(), id.into()).await
     }
 
     /// A device.
@@ -655,7 +624,8 @@ pub(crate) async fn fill(
         let ids: Vec<&str> = ids.map(|device| &*device.id).collect();
         for found in presence::of_clients(on, engine, tenant, &ids).await? {
             if let Some(at) = by_name.get(&(tenant, found.client_id.clone())) {
-                devices[*at].presence = Some(found);
+                let device = &mut devices[*at];
+                device.presence = Some(found).filter(|found| device.is_own(found));
             }
         }
     }
@@ -783,12 +753,12 @@ struct Known {
     /// Why a type cannot be given; none: it can.
     types: HashMap<String, Option<String>>,
     owners: HashMap<String, bool>,
-    /// Tenants of teams; none: there is no such team.
-    teams: HashMap<String, Option<i64>>,
+    /// Teams by how they were named; none: there is no such team.
+    teams: HashMap<String, Option<Home>>,
     /// Names of those that own one.
     owning: HashMap<String, String>,
-    /// Teams of groups.
-    groups: HashMap<String, Option<String>>,
+    /// Ids of groups, by the team that they are for and how they were named; none: there is none.
+    groups: HashMap<(String, String), Option<String>>,
     ids: HashSet<(i64, String)>,
     /// Devices of each owner.
     owned: HashMap<String, i64>,
@@ -797,7 +767,7 @@ struct Known {
 async fn check_new(
     work: &mut Work<'_>,
     known: &mut Known,
-    device: NewDevice,
+    mut device: NewDevice,
     at: usize,
 ) -> Result<Result<Row, RowOutcome>, Fault> {
     if let Err(why) = check_fields(&device) {
@@ -809,10 +779,10 @@ async fn check_new(
         (None, own) => own.unwrap_or_default().to_owned(),
     };
     if !known.teams.contains_key(&team) {
-        let found = tenant_for(&mut work.all, &scope, &team).await?;
+        let found = home_if_any(&mut work.all, &scope, &team).await?;
         known.teams.insert(team.clone(), found);
     }
-    let Some(Some(tenant)) = known.teams.get(&team).copied() else {
+    let Some(Some(Home { team, tenant })) = known.teams.get(&team).cloned() else {
         return Ok(Err(RowOutcome::Refused(format!("there is no team {team}"))));
     };
     if tenant > 0 && !known.owning.contains_key(&team) {
@@ -844,17 +814,19 @@ async fn check_new(
         let why = format!("there is no user {}", device.owner);
         return Ok(Err(RowOutcome::Refused(why)));
     }
-    for group in &device.groups {
-        if !known.groups.contains_key(group) {
-            let sql = "SELECT team FROM device_groups WHERE id = $1";
-            let found = sqlx::query_scalar::<_, String>(sql).bind(group.clone());
-            let found = found.fetch_optional(&mut *work.all).await?;
-            known.groups.insert(group.clone(), found);
+    for group in &mut device.groups {
+        let place = (team.clone(), group.clone());
+        if !known.groups.contains_key(&place) {
+            let found = group_for_team(&mut work.all, &team, group).await?;
+            let found = found.filter(|(_, of)| scope.sees(of)).map(|(id, _)| id);
+            known.groups.insert(place.clone(), found);
         }
-        let found = known.groups.get(group).and_then(Option::as_deref);
-        if !found.is_some_and(|of| (of.is_empty() || of == team) && scope.sees(of)) {
-            let why = format!("there is no group {group} for its team");
-            return Ok(Err(RowOutcome::Refused(why)));
+        match known.groups.get(&place) {
+            Some(Some(id)) => group.clone_from(id),
+            _ => {
+                let why = format!("there is no group {group} for its team");
+                return Ok(Err(RowOutcome::Refused(why)));
+            }
         }
     }
     Ok(Ok(Row {
@@ -1189,6 +1161,9 @@ async fn change_one(
         tags.dedup();
         new.tags = tags;
     }
+    if let Some(groups) = change.groups {
+        set_groups(work, &mut new, &groups).await?;
+    }
     if new != old {
         new.revision += 1;
         new.updated_ms = work.now_ms;
@@ -1218,7 +1193,10 @@ async fn expect_room(work: &mut Work<'_>, owner: &str) -> Result<(), Fault> {
 }
 
 async fn move_to_team(work: &mut Work<'_>, device: &mut Device, team: String) -> Result<(), Fault> {
-    let tenant = team_seen(&mut work.all, &work.actor.scope, &team).await?;
+    let Home { team, tenant } = home(&mut work.all, &work.actor.scope, &team).await?;
+    if team == device.team {
+        return Ok(());
+    }
     let number = device.number;
     if i64::from(device.tenant) != tenant {
         let sql = "SELECT id FROM devices WHERE tenant = $1 AND id = $2 UNION ALL \
@@ -1245,11 +1223,50 @@ async fn move_to_team(work: &mut Work<'_>, device: &mut Device, team: String) ->
                (SELECT id FROM device_groups WHERE team <> '' AND team <> $2)";
     let query = sqlx::query(sql).bind(number).bind(team.clone());
     query.execute(&mut *work.all).await?;
+    device.groups = groups_of(&mut work.all, number).await?;
+    device.team = team;
+    Ok(())
+}
+
+/// By their names.
+async fn groups_of(on: &mut AnyConnection, device: i64) -> Result<Vec<String>, sqlx::Error> {
     let sql = "SELECT id FROM group_devices JOIN device_groups ON id = group_id \
                WHERE device = $1 ORDER BY name, id";
-    let query = sqlx::query_scalar(sql).bind(number);
-    device.groups = query.fetch_all(&mut *work.all).await?;
-    device.team = team;
+    let query = sqlx::query_scalar(sql).bind(device);
+    query.fetch_all(on).await
+}
+
+/// Has a device be in these groups and no others; those that who asks does not see stay, and may be
+/// named.
+async fn set_groups(
+    work: &mut Work<'_>,
+    device: &mut Device,
+    named: &[String],
+) -> Result<(), Fault> {
+    let scope = work.actor.scope.clone();
+    let mut places = Vec::new();
+    for group in named {
+        if device.groups.contains(group) {
+            places.push((group.clone(), device.number));
+            continue;
+        }
+        match group_for_team(&mut work.all, &device.team, group).await? {
+            Some((id, of)) if scope.sees(&of) => places.push((id, device.number)),
+            _ => {
+                let why = format!("there is no group {group} for its team");
+                return Err(RegistryError::Refused(why).into());
+            }
+        }
+    }
+    let mut sql = work.sql("DELETE FROM group_devices WHERE device = ");
+    sql.bind(device.number);
+    if let Some(team) = scope.team() {
+        sql.push(" AND group_id IN (SELECT id FROM device_groups WHERE team = ");
+        sql.bind(team.to_owned()).push(")");
+    }
+    sql.execute(&mut work.all).await?;
+    write_places(work, &places).await?;
+    device.groups = groups_of(&mut work.all, device.number).await?;
     Ok(())
 }
 
@@ -1337,6 +1354,9 @@ async fn write_change(work: &mut Work<'_>, old: &Device, new: &Device) -> Result
     }
     if old.tags != new.tags {
         changed.insert("tags".to_owned(), json!([old.tags, new.tags]));
+    }
+    if old.groups != new.groups {
+        changed.insert("groups".to_owned(), json!([old.groups, new.groups]));
     }
     // Who had it sees that it has gone, and who has it that it has come; of two tenants neither is
     // told what it was, or is, in the other.

@@ -10,7 +10,7 @@ use crate::devices::{find as find_device, write_places};
 use crate::rule_sets::check_name;
 use crate::secret;
 use crate::sql::{Fault, Sql, clean};
-use crate::teams::team_seen;
+use crate::teams::home;
 use crate::{Actor, DeviceRef, Registry, RegistryError, Scope, check_text, expect_revision};
 
 /// A group.
@@ -75,7 +75,7 @@ impl Registry {
         work.end(done).await
     }
 
-    /// Changes a group.
+    /// Changes a group, which is named as for [`Registry::group_named`], as in the calls below.
     ///
     /// # Errors
     /// There is none, or it has another revision than expected.
@@ -125,34 +125,14 @@ impl Registry {
         read.map_err(|fault| fault.at(self.place()))
     }
 
-    /// A group.
-    ///
-    /// # Errors
-    /// There is none.
-    pub async fn group(&mut self, scope: &Scope, id: &str) -> Result<Group, RegistryError> {
-        let on = self.connected().await?;
-        let found = find(on, scope, id).await;
-        found.map_err(|fault| fault.at(self.place()))
-    }
-
     /// A group by its id, or else by its name, where that is one group's alone.
     ///
     /// # Errors
     /// There is none, or there are several.
     pub async fn group_named(&mut self, scope: &Scope, text: &str) -> Result<Group, RegistryError> {
-        let missing = match self.group(scope, text).await {
-            Err(RegistryError::NotFound(why)) => why,
-            found => return found,
-        };
-        let all = self.groups(scope).await?;
-        let mut named = all.into_iter().filter(|group| group.name == text);
-        match (named.next(), named.next()) {
-            (Some(group), None) => Ok(group),
-            (None, _) => Err(RegistryError::NotFound(missing)),
-            (Some(_), Some(_)) => Err(RegistryError::NotFound(format!(
-                "several groups have the name {text}: name one by its id"
-            ))),
-        }
+        let on = self.connected().await?;
+        let found = find(on, scope, text).await;
+        found.map_err(|fault| fault.at(self.place()))
     }
 
     /// Has devices be in a group, beside those that are. The answer is how many were not before.
@@ -206,19 +186,44 @@ fn read_group(row: &AnyRow) -> Result<Group, Fault> {
     })
 }
 
-/// A group that these see.
-pub(crate) async fn find(on: &mut AnyConnection, scope: &Scope, id: &str) -> Result<Group, Fault> {
-    let missing = || RegistryError::NotFound(format!("there is no group {id}"));
-    // Numbered places are read by both.
-    let sql = "SELECT id, name, description, colour, team, revision, created_ms, updated_ms, \
-               (SELECT COUNT(*) FROM group_devices JOIN devices ON number = device WHERE \
-               group_id = $1 AND deleted_ms = 0) AS devices FROM device_groups WHERE id = $1";
-    let query = sqlx::query(sql).bind(clean(id));
-    let group = read_group(&query.fetch_optional(on).await?.ok_or_else(missing)?)?;
-    match scope.sees(&group.team) {
-        true => Ok(group),
-        false => Err(missing().into()),
+/// A group that these see, by its id, or else by its name, where that is one group's alone.
+pub(crate) async fn find(
+    on: &mut AnyConnection,
+    scope: &Scope,
+    text: &str,
+) -> Result<Group, Fault> {
+    let mut sql = Sql::short(SELECT);
+    sql.push(" WHERE id = ").bind(clean(text));
+    sql.push(" OR name = ").bind(clean(text));
+    let rows = sql.all(on).await?;
+    let groups: Result<Vec<_>, _> = rows.iter().map(read_group).collect();
+    let mut groups = groups?;
+    groups.retain(|group| scope.sees(&group.team));
+    groups.sort_by_key(|group| group.id != text);
+    let is_one = groups.len() == 1 || groups.first().is_some_and(|group| group.id == text);
+    match groups.into_iter().next() {
+        Some(group) if is_one => Ok(group),
+        Some(_) => Err(RegistryError::NotFound(format!(
+            "several groups have the name {text}: name one by its id"
+        ))
+        .into()),
+        None => Err(RegistryError::NotFound(format!("there is no group {text}")).into()),
     }
+}
+
+/// The id of a group that devices of a team may be in, by its id or name, and its team; of two of
+/// one name the team's own.
+pub(crate) async fn for_team(
+    on: &mut AnyConnection,
+    team: &str,
+    text: &str,
+) -> Result<Option<(String, String)>, Fault> {
+    let sql = "SELECT id, team FROM device_groups WHERE (id = $1 OR name = $1) AND \
+               (team = '' OR team = $2)";
+    let query = sqlx::query_as::<_, (String, String)>(sql).bind(clean(text));
+    let found = query.bind(team.to_owned()).fetch_all(on).await?;
+    let found = found.into_iter();
+    Ok(found.min_by_key(|(id, of)| (id != text, of != team)))
 }
 
 fn check_colour(colour: &str) -> Result<(), RegistryError> {
@@ -253,7 +258,7 @@ async fn insert(work: &mut Work<'_>, new: NewGroup) -> Result<Group, Fault> {
     check_colour(&new.colour)?;
     let own = work.actor.scope.team().unwrap_or_default().to_owned();
     let team = new.team.unwrap_or(own);
-    team_seen(&mut work.all, &work.actor.scope, &team).await?;
+    let team = home(&mut work.all, &work.actor.scope, &team).await?.team;
     expect_free(work, &team, &new.name, "").await?;
     let group = Group {
         id: secret::new_id()?,
@@ -295,6 +300,7 @@ async fn change_one(
     expected_revision: Option<i64>,
 ) -> Result<Group, Fault> {
     let mut group = find(&mut work.all, &work.actor.scope, id).await?;
+    let id = &*group.id.clone();
     expect_revision("the group", expected_revision, group.revision)?;
     let mut changed = Map::new();
     if let Some(name) = change.name.filter(|name| *name != group.name) {
@@ -342,6 +348,7 @@ async fn remove_one(
     expected_revision: Option<i64>,
 ) -> Result<(), Fault> {
     let group = find(&mut work.all, &work.actor.scope, id).await?;
+    let id = &*group.id;
     expect_revision("the group", expected_revision, group.revision)?;
     for sql in [
         "DELETE FROM rules WHERE owner_kind = 'group' AND owner = $1",
@@ -364,6 +371,7 @@ async fn place(
 ) -> Result<u64, Fault> {
     let scope = work.actor.scope.clone();
     let group = find(&mut work.all, &scope, id).await?;
+    let id = &*group.id;
     // An id is one device's in the group's team, whatever devices others have.
     let among = match group.team.is_empty() {
         true => scope,

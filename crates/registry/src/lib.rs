@@ -45,10 +45,10 @@ mod users;
 use std::path::PathBuf;
 
 pub use api_keys::{ApiKey, NewApiKey};
-pub use audit::{Actor, AuditEntry, AuditFilter, AuditLine, NewAuditEntry, Scope};
+pub use audit::{Actor, AuditEntry, AuditFilter, AuditKept, AuditLine, NewAuditEntry, Scope};
 pub use bans::{Ban, BanKind, NewBan};
 pub use configuration::{DataType, Setting};
-pub use credentials::{Credential, CredentialKind, CredentialUse, NewCredential};
+pub use credentials::{Credential, CredentialKind, CredentialUse, NewCredential, ROTATION_GRACE};
 pub use database::{FILE, Registry, copy_of, wait};
 pub use device_lists::{DeviceFilter, DeviceOrder};
 pub use devices::{
@@ -64,7 +64,7 @@ pub use provisioning::{NewProvisioningKey, Provisioned, ProvisioningKey, Repeata
 pub use rule_sets::{ADMINISTRATOR_ROLE, DEVICE_TYPE, NO_ROLE, Owner, RuleSet, USER_ROLE};
 pub use secret::Secret;
 pub use snapshot::{Changed, Known, Refusal, Renewed, Snapshot};
-pub use teams::{Member, NewTeam, Team, TeamChange};
+pub use teams::{Member, NewTeam, PurgedTeam, Team, TeamChange};
 pub use users::{ApiRole, NewUser, User, UserChange};
 
 pub use martlet_access::RuleLine;

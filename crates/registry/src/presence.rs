@@ -125,6 +125,24 @@ impl Registry {
     }
 }
 
+/// Forgets a client that is none of anybody's any more, or leaves it to
+/// [`Registry::forget_passing`] where it has not been heard to the end.
+pub(crate) async fn forget(
+    work: &mut Work<'_>,
+    tenant: u32,
+    client_id: &str,
+) -> Result<(), sqlx::Error> {
+    for sql in [
+        "DELETE FROM presence WHERE tenant = $1 AND client_id = $2 AND online = 0 AND is_told = 1",
+        "UPDATE presence SET is_device = 0 WHERE tenant = $1 AND client_id = $2",
+    ] {
+        let query = sqlx::query(sql).bind(i64::from(tenant));
+        let query = query.bind(client_id.to_owned());
+        query.execute(&mut *work.all).await?;
+    }
+    Ok(())
+}
+
 /// What is known of these clients of a tenant.
 pub(crate) async fn of_clients(
     on: &mut AnyConnection,
@@ -194,7 +212,8 @@ async fn write(work: &mut Work<'_>, node: &str, clients: &[Presence]) -> Result<
         let mut sql = work.sql(
             "UPDATE devices SET last_seen_ms = seen.last_seen_ms FROM presence AS seen WHERE \
              seen.tenant = devices.tenant AND seen.client_id = devices.id AND \
-             seen.last_seen_ms > devices.last_seen_ms AND devices.tenant IN ",
+             seen.last_seen_ms > devices.last_seen_ms AND \
+             seen.last_seen_ms >= devices.created_ms AND devices.tenant IN ",
         );
         let tenants: BTreeSet<_> = some.iter().map(|client| client.tenant).collect();
         sql.list(tenants.into_iter().map(i64::from));

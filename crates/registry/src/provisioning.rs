@@ -9,12 +9,12 @@ use sqlx::{AnyConnection, Row as _};
 use crate::credentials::rotate_one;
 use crate::database::Work;
 use crate::devices::{expect_type, find, insert_one};
-use crate::groups::find as find_group;
+use crate::groups::for_team as group_for_team;
 use crate::idempotency::{Claim, claim};
 use crate::rule_sets::check_name;
 use crate::secret::{self, DigestKey, Secret};
 use crate::sql::{Fault, clean};
-use crate::teams::team_seen;
+use crate::teams::{Home, home};
 use crate::{Actor, AddedDevice, DEVICE_TYPE, NewDevice, Registry, RegistryError, Scope};
 
 /// By this whoever finds a key knows whose it is.
@@ -56,9 +56,9 @@ pub struct NewProvisioningKey {
     pub name: String,
     /// The type of devices.
     pub device_type: String,
-    /// Their team; none: that of who adds the key.
+    /// Their team, by id or name; none: that of who adds the key.
     pub team: Option<String>,
-    /// Ids of their groups.
+    /// Their groups, by id or name.
     pub groups: Vec<String>,
     /// How their ids look, with one `*` for anything; empty is any.
     pub id_pattern: String,
@@ -217,13 +217,16 @@ async fn insert(
     let team = new
         .team
         .unwrap_or(scope.team().unwrap_or_default().to_owned());
-    let tenant = team_seen(&mut work.all, &scope, &team).await?;
+    let Home { team, tenant } = home(&mut work.all, &scope, &team).await?;
     expect_type(work, tenant, &new.device_type).await?;
-    for group in &new.groups {
-        let group = find_group(&mut work.all, &scope, group).await?;
-        if !group.team.is_empty() && group.team != team {
-            let why = format!("the group {} is another team's", group.name);
-            return Err(RegistryError::Refused(why).into());
+    let mut groups = Vec::new();
+    for named in &new.groups {
+        match group_for_team(&mut work.all, &team, named).await? {
+            Some((id, of)) if scope.sees(&of) => groups.push(id),
+            _ => {
+                let why = format!("there is no group {named} for devices of that team");
+                return Err(RegistryError::Refused(why).into());
+            }
         }
     }
     let secret = Secret::with_prefix(PREFIX)?;
@@ -232,7 +235,7 @@ async fn insert(
         name: new.name,
         device_type: new.device_type,
         team,
-        groups: new.groups,
+        groups,
         id_pattern: new.id_pattern,
         devices_max: new.devices_max,
         devices_made: 0,
@@ -372,11 +375,8 @@ async fn provision_one(
     let mut groups = Vec::new();
     for group in key.groups {
         // Those that were removed meanwhile are left out.
-        match find_group(&mut work.all, &work.actor.scope, &group).await {
-            Ok(group) => groups.push(group.id),
-            Err(Fault::Told(RegistryError::NotFound(_))) => {}
-            Err(fault) => return Err(fault),
-        }
+        let found = group_for_team(&mut work.all, &key.team, &group).await?;
+        groups.extend(found.map(|(id, _)| id).filter(|id| *id == group));
     }
     let device = NewDevice {
         device_type: key.device_type,

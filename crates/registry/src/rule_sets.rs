@@ -214,7 +214,7 @@ impl Registry {
         scope: &Scope,
         group: &str,
     ) -> Result<Vec<RuleLine>, RegistryError> {
-        let group = self.group(scope, group).await?;
+        let group = self.group_named(scope, group).await?;
         Ok(self.rule_set(Owner::Group, &group.id).await?.rules)
     }
 }
@@ -366,7 +366,7 @@ async fn change(
     rules: &[RuleLine],
     expected_revision: Option<i64>,
 ) -> Result<(), Fault> {
-    let mut team = String::new();
+    let (mut team, mut name) = (String::new(), name.to_owned());
     let (read, raise) = match owner {
         Owner::Role => (
             "SELECT revision FROM roles WHERE name = $1",
@@ -383,7 +383,7 @@ async fn change(
     };
     match owner {
         Owner::Group => {
-            let found = groups::find(&mut work.all, &work.actor.scope, name).await?;
+            let found = groups::find(&mut work.all, &work.actor.scope, &name).await?;
             if let Some(own) = work.actor.scope.team()
                 && teams::team_seen(&mut work.all, &work.actor.scope, own).await? == 0
             {
@@ -391,13 +391,14 @@ async fn change(
                 let why = "rules of a team without a tenant are set by who sees all teams";
                 return Err(RegistryError::Refused(why.to_owned()).into());
             }
-            team = found.team;
+            (team, name) = (found.team, found.id);
         }
         Owner::Role | Owner::DeviceType => {
             expect_all(work)?;
-            expect_own(&mut work.all, owner, name).await?;
+            expect_own(&mut work.all, owner, &name).await?;
         }
     }
+    let name = &*name;
     let found = sqlx::query_scalar(read).bind(name.to_owned());
     let found: i64 = found.fetch_one(&mut *work.all).await?;
     expect_revision(name, expected_revision, found)?;

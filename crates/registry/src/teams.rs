@@ -53,6 +53,23 @@ pub struct TeamChange {
     pub description: Option<String>,
 }
 
+/// What is gone with a team that was removed for good.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PurgedTeam {
+    /// Its id.
+    pub id: String,
+    /// Its name, which another may have now.
+    pub name: String,
+    /// How many devices, deleted ones among them.
+    pub devices: i64,
+    /// How many users, deleted ones among them.
+    pub users: i64,
+    /// How many groups.
+    pub groups: i64,
+    /// How many API keys and provisioning keys.
+    pub keys: i64,
+}
+
 /// Somebody in a team.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
@@ -77,7 +94,7 @@ impl Registry {
         work.end(done).await
     }
 
-    /// Changes a team.
+    /// Changes a team, which is named by its id or name, as in the calls below.
     ///
     /// # Errors
     /// There is none, or it has another revision than expected.
@@ -115,6 +132,23 @@ impl Registry {
     pub async fn restore_team(&mut self, actor: &Actor, id: &str) -> Result<Team, RegistryError> {
         let mut work = self.begin(actor).await?;
         let done = restore_one(&mut work, id).await;
+        work.end(done).await
+    }
+
+    /// Removes a team for good, whether it was deleted before or not: with its devices, groups and
+    /// keys, its bans, and who was deleted that was at home in it. Who and what is there yet, its
+    /// users and devices, goes too only `with_members`.
+    ///
+    /// # Errors
+    /// There is none, or it has members.
+    pub async fn purge_team(
+        &mut self,
+        actor: &Actor,
+        id: &str,
+        with_members: bool,
+    ) -> Result<PurgedTeam, RegistryError> {
+        let mut work = self.begin(actor).await?;
+        let done = purge_one(&mut work, id, with_members).await;
         work.end(done).await
     }
 
@@ -174,12 +208,11 @@ impl Registry {
     /// There is none.
     pub async fn team_named(&mut self, scope: &Scope, text: &str) -> Result<Team, RegistryError> {
         let on = self.connected().await?;
-        let found = named(on, scope, text).await;
-        let found = found.map_err(|fault| fault.at(self.place()))?;
-        found.ok_or_else(|| RegistryError::NotFound(format!("there is no team {text}")))
+        let found = find_named(on, scope, text, false).await;
+        found.map_err(|fault| fault.at(self.place()))
     }
 
-    /// Who is in a team, by name.
+    /// Who is in a team, which is named by its id or name; by their names.
     ///
     /// # Errors
     /// There is no such team.
@@ -190,11 +223,10 @@ impl Registry {
     ) -> Result<Vec<Member>, RegistryError> {
         let on = self.connected().await?;
         let read = async {
-            find(&mut *on, scope, team, false).await?;
+            let team = find_named(&mut *on, scope, team, false).await?.id;
             let sql = "SELECT team_members.* FROM team_members JOIN users ON name = user_name \
                        WHERE team_members.team = $1 AND deleted_ms = 0 ORDER BY user_name";
-            let rows = sqlx::query(sql).bind(team.to_owned());
-            let rows = rows.fetch_all(on).await?;
+            let rows = sqlx::query(sql).bind(team).fetch_all(on).await?;
             rows.iter().map(read_member).collect()
         };
         let read: Result<_, Fault> = read.await;
@@ -277,27 +309,61 @@ pub(crate) async fn find(
     }
 }
 
-/// A team that these see, by its id, or else by its name.
+/// A team that these see, by its id, or else by its name; one that is there, or one that is
+/// deleted.
 pub(crate) async fn named(
     on: &mut AnyConnection,
     scope: &Scope,
     text: &str,
+    deleted: bool,
 ) -> Result<Option<Team>, Fault> {
-    let sql = "SELECT * FROM teams WHERE (id = $1 OR name = $1) AND deleted_ms = 0";
+    let sql = "SELECT * FROM teams WHERE id = $1 OR name = $1";
     let rows = sqlx::query(sql).bind(clean(text)).fetch_all(on).await?;
     let mut teams = rows.iter().map(read_team).collect::<Result<Vec<_>, _>>()?;
-    teams.retain(|team| scope.sees(&team.id));
+    teams.retain(|team| scope.sees(&team.id) && (team.deleted_ms > 0) == deleted);
     Ok(teams.into_iter().min_by_key(|team| team.id != text))
 }
 
-/// The tenant of what belongs to a team, or to none; none: these do not see such a team.
-pub(crate) async fn tenant_for(
+/// As [`named`], where there must be one.
+pub(crate) async fn find_named(
     on: &mut AnyConnection,
     scope: &Scope,
-    team: &str,
-) -> Result<Option<i64>, Fault> {
-    match team_seen(on, scope, team).await {
-        Ok(tenant) => Ok(Some(tenant)),
+    text: &str,
+    deleted: bool,
+) -> Result<Team, Fault> {
+    let missing = || RegistryError::NotFound(format!("there is no team {text}"));
+    Ok(named(on, scope, text, deleted).await?.ok_or_else(missing)?)
+}
+
+/// To whom something is given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Home {
+    /// The team's id; empty is none.
+    pub(crate) team: String,
+    /// The tenant that what is the team's is in.
+    pub(crate) tenant: i64,
+}
+
+/// The team that is meant by an id or a name, or none by nothing.
+pub(crate) async fn home(on: &mut AnyConnection, scope: &Scope, text: &str) -> Result<Home, Fault> {
+    let (team, tenant) = match (text, scope.team()) {
+        ("", None) => (String::new(), 0),
+        _ => {
+            let found = find_named(on, scope, text, false).await?;
+            (found.id, i64::from(found.tenant))
+        }
+    };
+    Ok(Home { team, tenant })
+}
+
+/// The same; none: these do not see such a team.
+pub(crate) async fn home_if_any(
+    on: &mut AnyConnection,
+    scope: &Scope,
+    text: &str,
+) -> Result<Option<Home>, Fault> {
+    match home(on, scope, text).await {
+        Ok(home) => Ok(Some(home)),
         Err(Fault::Told(RegistryError::NotFound(_))) => Ok(None),
         Err(fault) => Err(fault),
     }
@@ -309,7 +375,7 @@ pub(crate) async fn name_of(on: &mut AnyConnection, team: &str) -> Result<String
     Ok(query.fetch_one(on).await?)
 }
 
-/// As [`tenant_for`], where there must be one.
+/// The tenant of a team that is there, by its id; that of none is the common one.
 pub(crate) async fn team_seen(
     on: &mut AnyConnection,
     scope: &Scope,
@@ -443,7 +509,8 @@ async fn change_one(
     change: TeamChange,
     expected_revision: Option<i64>,
 ) -> Result<Team, Fault> {
-    let mut team = find(&mut work.all, &work.actor.scope, id, false).await?;
+    let mut team = find_named(&mut work.all, &work.actor.scope, id, false).await?;
+    let id = &*team.id.clone();
     expect_revision("the team", expected_revision, team.revision)?;
     let mut changed = Map::new();
     if let Some(name) = change.name.filter(|name| *name != team.name) {
@@ -487,7 +554,8 @@ async fn delete_one(
     expected_revision: Option<i64>,
 ) -> Result<(), Fault> {
     expect_all(&work.actor)?;
-    let team = find(&mut work.all, &Scope::All, id, false).await?;
+    let team = find_named(&mut work.all, &Scope::All, id, false).await?;
+    let id = &*team.id;
     expect_revision("the team", expected_revision, team.revision)?;
     let sql = "SELECT name FROM users WHERE team = $1 AND deleted_ms = 0 LIMIT 1";
     let at_home = sqlx::query_scalar::<_, String>(sql).bind(id.to_owned());
@@ -518,7 +586,8 @@ async fn delete_one(
 
 async fn restore_one(work: &mut Work<'_>, id: &str) -> Result<Team, Fault> {
     expect_all(&work.actor)?;
-    let mut team = find(&mut work.all, &Scope::All, id, true).await?;
+    let mut team = find_named(&mut work.all, &Scope::All, id, true).await?;
+    let id = &*team.id.clone();
     let sql = "UPDATE devices SET deleted_ms = 0, updated_ms = $1, revision = revision + 1 \
                WHERE team = $2 AND deleted_ms = $3";
     let query = sqlx::query(sql).bind(work.now_ms).bind(id.to_owned());
@@ -554,6 +623,85 @@ async fn expect_room_for_all(work: &mut Work<'_>, team: &str) -> Result<(), Faul
         ))
         .into()),
     }
+}
+
+async fn purge_one(work: &mut Work<'_>, id: &str, with_members: bool) -> Result<PurgedTeam, Fault> {
+    expect_all(&work.actor)?;
+    let team = match named(&mut work.all, &Scope::All, id, false).await? {
+        Some(team) => team,
+        None => find_named(&mut work.all, &Scope::All, id, true).await?,
+    };
+    let id = &*team.id;
+    let (devices, users) = (
+        count(
+            work,
+            "SELECT COUNT(*) FROM devices WHERE team = $1 AND deleted_ms = 0",
+            id,
+        )
+        .await?,
+        count(
+            work,
+            "SELECT COUNT(*) FROM users WHERE team = $1 AND deleted_ms = 0",
+            id,
+        )
+        .await?,
+    );
+    if !with_members && devices + users > 0 {
+        let why = format!(
+            "the team {} has {devices} devices and {users} users at home in it: delete or move \
+             them first, or say that they are to be removed with it (--with-members, by HTTP \
+             with_members=true)",
+            team.name
+        );
+        return Err(RegistryError::Refused(why).into());
+    }
+    let of_team = "SELECT COUNT(*) FROM device_groups WHERE team = $1";
+    let groups = count(work, of_team, id).await?;
+    let of_team = "SELECT (SELECT COUNT(*) FROM api_keys WHERE team = $1) + \
+                   (SELECT COUNT(*) FROM provisioning_keys WHERE team = $1)";
+    let keys = count(work, of_team, id).await?;
+    let devices = count(work, "SELECT COUNT(*) FROM devices WHERE team = $1", id).await?;
+    let sql = "SELECT name FROM users WHERE team = $1 ORDER BY name";
+    let users = sqlx::query_scalar::<_, String>(sql).bind(id.to_owned());
+    let users = users.fetch_all(&mut *work.all).await?;
+    for user in &users {
+        forget_owner(work, user).await?;
+        let gone = sqlx::query("DELETE FROM users WHERE name = $1").bind(user.clone());
+        gone.execute(&mut *work.all).await?;
+        work.audit("user.remove", ("user", user), id, json!({}))
+            .await?;
+    }
+    remove_rest_of(work, id).await?;
+    if team.tenant > 0 {
+        for sql in [
+            "DELETE FROM bans WHERE tenant = $1",
+            "DELETE FROM presence WHERE tenant = $1",
+        ] {
+            let query = sqlx::query(sql).bind(i64::from(team.tenant));
+            query.execute(&mut *work.all).await?;
+        }
+    }
+    let gone = sqlx::query("DELETE FROM teams WHERE id = $1").bind(id.to_owned());
+    gone.execute(&mut *work.all).await?;
+    let purged = PurgedTeam {
+        id: team.id.clone(),
+        name: team.name.clone(),
+        devices,
+        users: i64::try_from(users.len()).unwrap_or(i64::MAX),
+        groups,
+        keys,
+    };
+    let changed = json!({
+        "name": team.name, "tenant": team.tenant, "devices": devices, "users": purged.users,
+        "groups": groups, "keys": keys,
+    });
+    work.audit("team.remove", ("team", id), id, changed).await?;
+    Ok(purged)
+}
+
+async fn count(work: &mut Work<'_>, sql: &'static str, team: &str) -> Result<i64, sqlx::Error> {
+    let query = sqlx::query_scalar(sql).bind(team.to_owned());
+    query.fetch_one(&mut *work.all).await
 }
 
 async fn purge(work: &mut Work<'_>, before_ms: i64) -> Result<u64, Fault> {
@@ -628,7 +776,8 @@ async fn set_one_member(
     user: &str,
     role: Option<ApiRole>,
 ) -> Result<(), Fault> {
-    find(&mut work.all, &work.actor.scope, team, false).await?;
+    let team = find_named(&mut work.all, &work.actor.scope, team, false).await?;
+    let team = &*team.id;
     expect_user(&mut work.all, &Scope::All, user).await?;
     if let (Some(own), Some(_)) = (work.actor.scope.team().map(str::to_owned), role) {
         // What somebody is in one team decides what they see: no other team brings them over.

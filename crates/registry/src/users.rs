@@ -10,7 +10,7 @@ use crate::database::Work;
 use crate::page::Listed;
 use crate::rule_sets::{check_name, expect_own_topics, is_builtin, unknown};
 use crate::sql::{Fault, Sql, clean};
-use crate::teams::{expect_unqualified, forget_owner, team_seen};
+use crate::teams::{Home, expect_unqualified, forget_owner, home, team_seen};
 use crate::{
     Actor, NO_ROLE, Owner, Page, PageRequest, Registry, RegistryError, Scope, USER_ROLE,
     check_text, expect_revision,
@@ -97,7 +97,7 @@ pub struct NewUser {
     pub email: String,
     /// May be empty.
     pub full_name: String,
-    /// The team in whose tenant it is; empty: the common one.
+    /// The team in whose tenant it is, by id or name; empty: the common one.
     pub team: String,
 }
 
@@ -128,7 +128,7 @@ pub struct UserChange {
     pub email: Option<String>,
     /// May be empty.
     pub full_name: Option<String>,
-    /// The team in whose tenant it is.
+    /// The team in whose tenant it is, by id or name.
     pub team: Option<String>,
 }
 
@@ -682,7 +682,7 @@ async fn insert(
     let own_team = scope.team();
     let own = own_team.filter(|_| new.team.is_empty());
     let team = own.map_or(new.team, str::to_owned);
-    let tenant = team_seen(&mut work.all, &scope, &team).await?;
+    let Home { team, tenant } = home(&mut work.all, &scope, &team).await?;
     let role = new.role.unwrap_or_else(|| {
         let is_among_others = own_team.is_some() && tenant == 0;
         if is_among_others { NO_ROLE } else { USER_ROLE }.to_owned()
@@ -777,7 +777,7 @@ async fn change_one(
         new.full_name = full_name;
     }
     if let Some(team) = change.team.filter(|team| *team != old.team) {
-        let tenant = team_seen(&mut work.all, &scope, &team).await?;
+        let Home { team, tenant } = home(&mut work.all, &scope, &team).await?;
         if tenant != i64::from(old.tenant) {
             expect_no_device(work, name, tenant).await?;
             expect_unqualified(&mut work.all, tenant, name).await?;

@@ -11,6 +11,6 @@ byId("form").addEventListener("submit", async (event) => {
     body: JSON.stringify({ token, name: byId("name").value, password: byId("password").value }),
   });
   const body = await answer.json();
-  byId("outcome").textContent = answer.ok ? `${body.name} is there now.` : body.detail;
+  byId("outcome").textContent = answer.ok ? `${body.name} is there now. ${body.note}` : body.detail;
   if (answer.ok) byId("form").remove();
 });

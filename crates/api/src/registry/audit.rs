@@ -73,7 +73,8 @@ pub(crate) struct WantedLines {
     cursor: Option<String>,
     /// Say how many there are on all pages.
     total: Option<bool>,
-    /// Who it was.
+    /// Who it was, as a line has it, or without what they are: `ada` is `user:ada`, `key:ada` and
+    /// `device:ada`.
     who: Option<String>,
     /// What was done; `device.` is all whose name begins so.
     action: Option<String>,

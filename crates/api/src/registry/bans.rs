@@ -142,10 +142,8 @@ pub(crate) async fn add(
         return Err(Problem::new(ProblemKind::Invalid, detail.clone()).of_field("/team", detail));
     }
     let team = of.team.or(body.team);
-    if let (Some(own), Some(team)) = (asking.actor.scope.team(), &team)
-        && own != team
-    {
-        return Err(Problem::sees_alone(own));
+    if let (false, Some(team)) = (asking.sees_all(), &team) {
+        asking.team_id(&api, team).await?;
     }
     let new = NewBan {
         team,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use martlet_registry::{Credential, DeviceRef, NewCredential, Secret};
+use martlet_registry::{Credential, DeviceRef, NewCredential, ROTATION_GRACE, Secret};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -172,9 +172,8 @@ pub(crate) async fn add(
 #[serde(deny_unknown_fields)]
 pub(crate) struct Rotation {
     /// For so long the secrets that it has are good yet; 0: no more, and its connection ends.
-    #[serde(default)]
-    #[schema(maximum = 31_536_000, default = 0)]
-    grace_secs: u64,
+    #[schema(maximum = 31_536_000, default = 86_400)]
+    grace_secs: Option<u64>,
 }
 
 /// The new secret.
@@ -188,13 +187,13 @@ pub(crate) struct Rotated {
     grace_secs: u64,
 }
 
-/// A device is given a new secret within a year of the old one.
+/// No secret is good for longer than a year after the one that followed it.
 const GRACE_SECS_MAX: u64 = 365 * 24 * 60 * 60;
 
 /// Give a device another secret
 ///
-/// It is shown this once. Those that the device has are good for `grace_secs` longer: without it
-/// they are good no more, and the connection ends.
+/// It is shown this once. Those that the device has are good for `grace_secs` longer, a day if
+/// nothing is said; with 0 they are good no more, and the connection ends.
 #[utoipa::path(post, path = "/api/v1/devices/{id}/rotate", tag = "devices",
     params(("id" = String, Path, description = "The device's id"), OfTeam),
     request_body = Rotation,
@@ -207,12 +206,13 @@ pub(crate) async fn rotate(
     QueryOf(of): QueryOf<OfTeam>,
     JsonBody(body): JsonBody<Rotation>,
 ) -> Result<axum::Json<Rotated>, Problem> {
-    if body.grace_secs > GRACE_SECS_MAX {
+    let grace_secs = body.grace_secs.unwrap_or(ROTATION_GRACE.as_secs());
+    if grace_secs > GRACE_SECS_MAX {
         let detail = format!("expected 0 to {GRACE_SECS_MAX}");
         let problem = Problem::new(ProblemKind::Invalid, format!("grace_secs: {detail}"));
         return Err(problem.of_field("/grace_secs", detail));
     }
-    let grace = Duration::from_secs(body.grace_secs);
+    let grace = Duration::from_secs(grace_secs);
     let actor = asking.within(&api, of.team.as_deref()).await?.actor;
     let device = id.clone();
     let rotated = api.tables()?.change(move |registry| {
@@ -223,7 +223,6 @@ pub(crate) async fn rotate(
         })
     });
     let secret = rotated.await?.text().to_owned();
-    let grace_secs = body.grace_secs;
     Ok(axum::Json(Rotated {
         id,
         secret: Some(secret),

@@ -123,6 +123,10 @@ impl DeviceView {
     pub(super) fn now(api: &Api, device: Device) -> Self {
         let tenant = TenantId(device.tenant);
         let known = api.control.presence(tenant, &device.id);
+        let known = known.filter(|client| {
+            let last_seen_ms = i64::try_from(client.last_seen_ms).unwrap_or(i64::MAX);
+            device.is_seen_by(client.online, last_seen_ms)
+        });
         Self::from(device).seen_so(known)
     }
 
@@ -312,12 +316,12 @@ pub(crate) struct NewDeviceBody {
     /// The user whose it is.
     #[serde(default)]
     pub(super) owner: String,
-    /// The id of its team.
+    /// Its team, by id or name.
     pub(super) team: Option<String>,
     /// Tags.
     #[serde(default)]
     pub(super) tags: Vec<String>,
-    /// Ids of groups.
+    /// Its groups, by id or name.
     #[serde(default)]
     pub(super) groups: Vec<String>,
     /// A secret that it has already, of 16 random characters or more. Without one it is made up.
@@ -390,12 +394,14 @@ pub(crate) struct DeviceChangeBody {
     hardware_version: Option<String>,
     /// The user whose it is; empty is nobody's.
     owner: Option<String>,
-    /// The id of its team; empty is none. It leaves the groups of the other one. Where one of them
-    /// has a tenant of its own, it leaves that: its connection and session end, its User Name is
-    /// another, and it keeps its credentials and configuration.
+    /// Its team, by id or name; empty is none. It leaves the groups of the other one. Where one of
+    /// them has a tenant of its own, it leaves that: its connection and session end, its User Name
+    /// is another, and it keeps its credentials and configuration.
     team: Option<String>,
     /// All of its tags.
     tags: Option<Vec<String>>,
+    /// All of its groups, by id or name.
+    groups: Option<Vec<String>>,
 }
 
 impl DeviceChangeBody {
@@ -413,6 +419,7 @@ impl DeviceChangeBody {
             owner: self.owner,
             team: self.team,
             tags: self.tags,
+            groups: self.groups,
         })
     }
 }

@@ -92,7 +92,7 @@ pub(crate) struct NewGroupBody {
     /// For people: `#2f6fed`.
     #[serde(default)]
     colour: String,
-    /// The id of its team.
+    /// Its team, by id or name.
     team: Option<String>,
 }
 
@@ -118,7 +118,7 @@ pub(crate) async fn create(
 
 /// A group
 #[utoipa::path(get, path = "/api/v1/groups/{id}", tag = "devices",
-    params(("id" = String, Path, description = "Its id")),
+    params(("id" = String, Path, description = "Its id or name")),
     responses((status = 200, description = "The group", body = GroupView),
         (status = 404, description = "There is none")))]
 pub(crate) async fn show(
@@ -130,7 +130,7 @@ pub(crate) async fn show(
     let scope = asking.scope();
     let found = api
         .tables()?
-        .read(move |registry| Box::pin(async move { registry.group(&scope, &id).await }));
+        .read(move |registry| Box::pin(async move { registry.group_named(&scope, &id).await }));
     let found = found.await?;
     let version = version(found.revision);
     Ok(version.unless_known(&headers, axum::Json(GroupView::from(found))))
@@ -150,7 +150,7 @@ pub(crate) struct GroupChangeBody {
 
 /// Change a group
 #[utoipa::path(patch, path = "/api/v1/groups/{id}", tag = "devices",
-    params(("id" = String, Path, description = "Its id"),
+    params(("id" = String, Path, description = "Its id or name"),
         ("If-Match" = String, Header, description = "The version that is changed, or *")),
     request_body = GroupChangeBody,
     responses((status = 200, description = "As it is now", body = GroupView),
@@ -184,7 +184,7 @@ pub(crate) async fn change(
 ///
 /// With its rules; its devices stay.
 #[utoipa::path(delete, path = "/api/v1/groups/{id}", tag = "devices",
-    params(("id" = String, Path, description = "Its id")),
+    params(("id" = String, Path, description = "Its id or name")),
     responses((status = 204, description = "It is gone"),
         (status = 404, description = "There is none"),
         (status = 412, description = "It was changed meanwhile")))]
@@ -220,7 +220,7 @@ pub(crate) struct Moved {
 
 /// Put devices into a group
 #[utoipa::path(post, path = "/api/v1/groups/{id}/devices", tag = "devices",
-    params(("id" = String, Path, description = "The group's id")), request_body = Members,
+    params(("id" = String, Path, description = "The group's id or name")), request_body = Members,
     responses((status = 200, description = "How many were not in it before", body = Moved),
         (status = 404, description = "There is no such group or device")))]
 pub(crate) async fn add_members(
@@ -241,7 +241,7 @@ pub(crate) async fn add_members(
 
 /// Take devices out of a group
 #[utoipa::path(post, path = "/api/v1/groups/{id}/devices/remove", tag = "devices",
-    params(("id" = String, Path, description = "The group's id")), request_body = Members,
+    params(("id" = String, Path, description = "The group's id or name")), request_body = Members,
     responses((status = 200, description = "How many were in it", body = Moved),
         (status = 404, description = "There is no such group or device")))]
 pub(crate) async fn remove_members(
@@ -264,7 +264,7 @@ pub(crate) async fn remove_members(
 
 /// Rules of a group
 #[utoipa::path(get, path = "/api/v1/groups/{id}/rules", tag = "devices",
-    params(("id" = String, Path, description = "The group's id")),
+    params(("id" = String, Path, description = "The group's id or name")),
     responses((status = 200, description = "In their order", body = RuleLines),
         (status = 404, description = "There is no such group")))]
 pub(crate) async fn rules(
@@ -284,7 +284,7 @@ pub(crate) async fn rules(
 ///
 /// They are rules as those of types are: who sees all teams may change those too, by `acl:write`.
 #[utoipa::path(put, path = "/api/v1/groups/{id}/rules", tag = "devices",
-    params(("id" = String, Path, description = "The group's id")), request_body = RuleLines,
+    params(("id" = String, Path, description = "The group's id or name")), request_body = RuleLines,
     responses((status = 200, description = "They are in force", body = RuleLines),
         (status = 404, description = "There is no such group"),
         (status = 412, description = "The group was changed meanwhile")))]

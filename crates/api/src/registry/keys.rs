@@ -118,7 +118,7 @@ pub(crate) struct NewKeyBody {
     name: String,
     /// What its holder may do: scopes and roles, such as `viewer` and `devices:write`.
     scopes: Vec<String>,
-    /// The id of the team whose objects it sees; everybody's, if none is given.
+    /// The team whose objects it sees, by id or name; everybody's, if none is given.
     team: Option<String>,
     /// The user whose it is: it is good as long as they are let in.
     #[serde(default)]

@@ -101,9 +101,9 @@ pub(crate) struct NewProvisioningKeyBody {
     name: String,
     /// `device` if none is given.
     device_type: Option<String>,
-    /// The id of its team; empty is none.
+    /// Their team, by id or name; empty is none.
     team: Option<String>,
-    /// Ids of groups.
+    /// Their groups, by id or name.
     #[serde(default)]
     groups: Vec<String>,
     /// How ids of devices look, with one `*` for anything.

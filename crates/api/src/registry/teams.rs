@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use martlet_control::principal::Scope;
 use martlet_registry::{Member, NewTeam, Team, TeamChange};
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 use super::users::{WantedUsers, api_role, scopes_of};
 use super::{Asking, expected, expected_if_any, moment, page_of_all, version};
@@ -113,7 +113,7 @@ pub(crate) async fn create(
 
 /// A team
 #[utoipa::path(get, path = "/api/v1/teams/{id}", tag = "people",
-    params(("id" = String, Path, description = "Its id")),
+    params(("id" = String, Path, description = "Its id or name")),
     responses((status = 200, description = "The team", body = TeamView),
         (status = 404, description = "There is none")))]
 pub(crate) async fn show(
@@ -125,7 +125,7 @@ pub(crate) async fn show(
     let scope = asking.scope();
     let found = api
         .tables()?
-        .read(move |registry| Box::pin(async move { registry.team(&scope, &id).await }));
+        .read(move |registry| Box::pin(async move { registry.team_named(&scope, &id).await }));
     let found = found.await?;
     let version = version(found.revision);
     Ok(version.unless_known(&headers, axum::Json(TeamView::from(found))))
@@ -143,7 +143,7 @@ pub(crate) struct TeamChangeBody {
 
 /// Change a team
 #[utoipa::path(patch, path = "/api/v1/teams/{id}", tag = "people",
-    params(("id" = String, Path, description = "Its id"),
+    params(("id" = String, Path, description = "Its id or name"),
         ("If-Match" = String, Header, description = "The version that is changed, or *")),
     request_body = TeamChangeBody,
     responses((status = 200, description = "As it is now", body = TeamView),
@@ -181,7 +181,7 @@ fn expect_may_take_all(asking: &Asking) -> Result<(), Problem> {
 ///
 /// With its devices, and with what its keys open; all of it can be restored.
 #[utoipa::path(delete, path = "/api/v1/teams/{id}", tag = "people",
-    params(("id" = String, Path, description = "Its id")),
+    params(("id" = String, Path, description = "Its id or name")),
     responses((status = 204, description = "It is gone"),
         (status = 404, description = "There is none"),
         (status = 412, description = "It was changed meanwhile")))]
@@ -204,7 +204,7 @@ pub(crate) async fn delete(
 ///
 /// With the devices that were deleted with it.
 #[utoipa::path(post, path = "/api/v1/teams/{id}/restore", tag = "people",
-    params(("id" = String, Path, description = "Its id")),
+    params(("id" = String, Path, description = "Its id or name")),
     responses((status = 200, description = "As it is now", body = TeamView),
         (status = 404, description = "There is none that is deleted")))]
 pub(crate) async fn restore(
@@ -217,6 +217,69 @@ pub(crate) async fn restore(
         Box::pin(async move { registry.restore_team(&asking.actor, &id).await })
     });
     Ok(answer(StatusCode::OK, restored.await?))
+}
+
+/// How a team is removed for good.
+#[derive(Clone, Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Purge {
+    /// The devices that it has, and users who are at home in it, too: that takes everything of who
+    /// asks. Without it such a team is not removed.
+    with_members: Option<bool>,
+}
+
+/// What is gone with a team.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Purged {
+    /// Its id.
+    id: String,
+    /// Its name, which another may have now.
+    name: String,
+    /// Devices, deleted ones among them.
+    devices: i64,
+    /// Users who were at home in it, deleted ones among them.
+    users: i64,
+    /// Groups, with their rules.
+    groups: i64,
+    /// API keys and provisioning keys.
+    keys: i64,
+}
+
+/// Remove a team for good
+///
+/// Whether it was deleted before or not, with its devices, groups, keys and bans, and with deleted
+/// users that were at home in it. Where it has devices or users yet, nothing is done without
+/// `with_members`.
+#[utoipa::path(post, path = "/api/v1/teams/{id}/purge", tag = "people",
+    params(("id" = String, Path, description = "Its id or name"), Purge),
+    responses((status = 200, description = "What is gone", body = Purged),
+        (status = 404, description = "There is none"),
+        (status = 422, description = "It has members")))]
+pub(crate) async fn purge(
+    State(api): State<Api>,
+    asking: Asking,
+    PathOf(id): PathOf<String>,
+    QueryOf(how): QueryOf<Purge>,
+) -> Result<axum::Json<Purged>, Problem> {
+    let with_members = how.with_members == Some(true);
+    expect_may_take_all(&asking)?;
+    if with_members {
+        // Users may have any role.
+        asking.expect_within(asking.scopes_of_everything())?;
+    }
+    let purged = api.tables()?.change(move |registry| {
+        Box::pin(async move { registry.purge_team(&asking.actor, &id, with_members).await })
+    });
+    let gone = purged.await?;
+    Ok(axum::Json(Purged {
+        id: gone.id,
+        name: gone.name,
+        devices: gone.devices,
+        users: gone.users,
+        groups: gone.groups,
+        keys: gone.keys,
+    }))
 }
 
 /// Somebody in a team.
@@ -240,7 +303,7 @@ pub(crate) struct MemberList {
 
 /// Who is in a team
 #[utoipa::path(get, path = "/api/v1/teams/{id}/members", tag = "people",
-    params(("id" = String, Path, description = "The team's id")),
+    params(("id" = String, Path, description = "The team's id or name")),
     responses((status = 200, description = "All of them", body = MemberList),
         (status = 404, description = "There is no such team")))]
 pub(crate) async fn members(
@@ -271,7 +334,7 @@ pub(crate) struct MemberBody {
 
 /// Have somebody be in a team
 #[utoipa::path(put, path = "/api/v1/teams/{id}/members/{user}", tag = "people",
-    params(("id" = String, Path, description = "The team's id"),
+    params(("id" = String, Path, description = "The team's id or name"),
         ("user" = String, Path, description = "User name")),
     request_body = MemberBody,
     responses((status = 204, description = "They are in it"),
@@ -297,7 +360,7 @@ pub(crate) async fn set_member(
 
 /// Have somebody be in a team no more
 #[utoipa::path(delete, path = "/api/v1/teams/{id}/members/{user}", tag = "people",
-    params(("id" = String, Path, description = "The team's id"),
+    params(("id" = String, Path, description = "The team's id or name"),
         ("user" = String, Path, description = "User name")),
     responses((status = 204, description = "They are not"),
         (status = 404, description = "There is no such team or user")))]

@@ -162,7 +162,7 @@ pub(crate) struct NewUserBody {
     /// May be empty.
     #[serde(default)]
     full_name: String,
-    /// The id of the team in whose tenant they connect.
+    /// The team in whose tenant they connect, by id or name.
     #[serde(default)]
     team: String,
 }
@@ -238,7 +238,7 @@ pub(crate) struct UserChangeBody {
     email: Option<String>,
     /// May be empty.
     full_name: Option<String>,
-    /// The id of its team; empty is none.
+    /// The team in whose tenant they connect, by id or name; empty is none.
     team: Option<String>,
 }
 
@@ -405,6 +405,28 @@ pub(crate) async fn delete(
         Box::pin(async move { registry.delete_user(&asking.actor, &name, expected).await })
     });
     deleted.await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Remove a user for good
+///
+/// Whether they were deleted before or not. Devices that they own are nobody's, and their API keys
+/// are gone.
+#[utoipa::path(post, path = "/api/v1/users/{name}/purge", tag = "people",
+    params(("name" = String, Path, description = "User name")),
+    responses((status = 204, description = "There is nothing left of them"),
+        (status = 404, description = "There is no such user")))]
+pub(crate) async fn purge(
+    State(api): State<Api>,
+    asking: Asking,
+    PathOf(name): PathOf<String>,
+) -> Result<StatusCode, Problem> {
+    expect_no_more(&api, &asking, &name, false).await?;
+    expect_no_more(&api, &asking, &name, true).await?;
+    let purged = api.tables()?.change(move |registry| {
+        Box::pin(async move { registry.purge_user(&asking.actor, &name).await })
+    });
+    purged.await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -292,6 +292,7 @@ impl Node {
                 location: path.into(),
                 keeps_scram: false,
                 devices_per_user_max: None,
+                audit: martlet_registry::AuditKept::default(),
             };
             Arc::new(Tables::new(settings, Arc::clone(&control)))
         });

@@ -100,7 +100,7 @@ fn question(user: &str, password: &str) -> Authentication {
 
 #[test]
 fn a_registry_knows_its_users_and_devices_and_renews_weak_hashes() {
-    use martlet_registry::{Registry, Snapshot, wait};
+    use martlet_registry::{Actor, NewDevice, Registry, Snapshot, wait};
 
     let place = std::env::temp_dir().join(format!("martlet-gate-{}", std::process::id()));
     std::fs::create_dir(&place).expect("a place");
@@ -117,7 +117,9 @@ fn a_registry_knows_its_users_and_devices_and_renews_weak_hashes() {
         registry.add_user("ann", "user", "secret").await?;
         registry.add_user("old", "user", "weak").await?;
         registry.import_hash("old", &weak).await?;
-        let secret = registry.add_device("d1", None, "device").await?;
+        let device = NewDevice::new("d1");
+        let added = registry.create_device(&Actor::local(), device).await?;
+        let secret = added.secret.expect("it is made up");
         registry.close().await.map(|()| secret)
     })
     .expect("they are added");

@@ -151,7 +151,10 @@ impl Keeper {
             && self.store.is_there()
             && let Err(error) = self.store.tidy().await
         {
-            warn!(error, "who was connected long ago could not be forgotten");
+            warn!(
+                error,
+                "what is to be forgotten of the tables could not be: clients that were connected long ago, old lines of the audit log"
+            );
         }
     }
 

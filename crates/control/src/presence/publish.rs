@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use martlet_broker::{Command, NewMessage, ShardId, TenantId};
+use martlet_broker::{Command, NewMessage, ShardId, TenantId, is_assigned_client_id};
 use martlet_codec::{QoS, TopicName};
 use tracing::warn;
 
@@ -47,8 +47,12 @@ impl PresenceTopics {
         (is_good && !client_id.contains(['+', '#'])).then_some(topic)
     }
 
-    /// The state of a client, and that the other one is over.
-    fn messages(&self, client: &ClientPresence) -> Option<[NewMessage; 2]> {
+    /// The state of a client, and that the other one is over. None of who came without a Client
+    /// Identifier: under that of this once nobody looks for it, and each would leave a message.
+    pub(super) fn messages(&self, client: &ClientPresence) -> Option<[NewMessage; 2]> {
+        if is_assigned_client_id(&client.client_id) {
+            return None;
+        }
         let states = match client.online {
             true => ["online", "offline"],
             false => ["offline", "online"],

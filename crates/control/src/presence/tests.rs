@@ -168,6 +168,27 @@ fn no_identifier_makes_a_topic_of_its_own() {
 }
 
 #[test]
+fn of_who_came_without_an_identifier_nothing_is_published() {
+    let topics = PresenceTopics::new("s/{client_id}/{state}").unwrap();
+    let has_topics = |client_id: &str| {
+        let client = ClientPresence {
+            client_id: client_id.to_owned(),
+            ..ClientPresence::default()
+        };
+        topics.messages(&client).is_some()
+    };
+    assert!(!has_topics(&format!("auto-{}", "0af9".repeat(8))));
+    for own in [
+        "d1",
+        "auto-",
+        "auto-0af9",
+        &format!("auto-{}", "0AF9".repeat(8)),
+    ] {
+        assert!(has_topics(own), "{own}");
+    }
+}
+
+#[test]
 fn clients_of_two_tenants_with_one_identifier_are_two() {
     let presence = Presence::default();
     presence.keep_changes();

@@ -10,6 +10,11 @@ use crate::presence::{ClientPresence, Noted, PresenceStore, Stored};
 /// So many are written at once, so that a change of something else does not wait for long.
 const ROWS_AT_ONCE: usize = 500;
 
+/// So many lines of the audit log are forgotten at once, so often at a time: more than come
+/// meanwhile.
+const AUDIT_ROWS_AT_ONCE: u32 = 10_000;
+const AUDIT_TIMES: u32 = 100;
+
 /// So many clients are remembered that are no devices and not connected.
 const PASSING_MAX: u32 = 100_000;
 
@@ -70,7 +75,18 @@ impl PresenceStore for PresenceInTables {
             let gone = self
                 .tables
                 .note(|registry| Box::pin(registry.forget_passing(PASSING_MAX)));
-            gone.await.map(drop).map_err(|error| error.to_string())
+            gone.await.map_err(|error| error.to_string())?;
+            let kept = self.tables.settings.audit;
+            for _ in 0..AUDIT_TIMES {
+                let gone = self.tables.note(move |registry| {
+                    Box::pin(async move { registry.trim_audit(kept, AUDIT_ROWS_AT_ONCE).await })
+                });
+                let gone = gone.await.map_err(|error| error.to_string())?;
+                if gone < u64::from(AUDIT_ROWS_AT_ONCE) {
+                    break;
+                }
+            }
+            Ok(())
         })
     }
 }

@@ -13,6 +13,7 @@ use martlet_persistence::DamageWords;
 
 use crate::cmd::admin;
 use crate::cmd::node_options::NodeOptions;
+use crate::config;
 use crate::serve::{claim_data_dir, claim_store_to_read};
 
 /// Arguments of `martlet backup`.
@@ -26,6 +27,7 @@ pub(crate) struct BackupCommand {
 enum Action {
     /// Write a consistent copy of everything to a new file, while the node runs or not
     ///
+    /// Users and devices in PostgreSQL are not in it, which is said: pg_dump has a copy of those.
     /// Of a node that does not run the data directory is only read. FILE.partial lies beside FILE
     /// until the copy is complete.
     ///
@@ -99,7 +101,22 @@ fn create(options: &BackupOptions) -> anyhow::Result<ExitCode> {
         .with_context(|| format!("cannot name {}", target.display()))?;
     let bytes = std::fs::metadata(target)?.len();
     println!("{}: {bytes} bytes", target.display());
+    if let Some(place) = tables_elsewhere(options, &data_dir) {
+        eprintln!(
+            "martlet: warning: users and devices are NOT in it: they are in {place}; back that \
+             database up too, with pg_dump"
+        );
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Where the node's users and devices are, if that is no file.
+fn tables_elsewhere(options: &BackupOptions, data_dir: &Path) -> Option<String> {
+    let noted = config::noted_tables(data_dir).or_else(|| {
+        let location = config::location(&options.node.load().ok()?).ok()?;
+        Some(location.to_string())
+    });
+    noted.filter(|place| place.starts_with("postgres"))
 }
 
 fn partial_name(target: &Path) -> PathBuf {

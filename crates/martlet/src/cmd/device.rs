@@ -9,8 +9,8 @@ use clap::{Args, Subcommand, ValueEnum};
 use martlet_api::json_of_device;
 use martlet_control::text::{printable, typed};
 use martlet_registry::{
-    Actor, DEVICE_TYPE, Device, DeviceChange, DeviceFilter, DeviceOrder, DeviceRef, NewDevice,
-    Owner, PageRequest, Registry, RegistryError, Scope, Status,
+    Actor, DEVICE_TYPE, Device, DeviceChange, DeviceFilter, DeviceOrder, DeviceRef, DeviceSecret,
+    NewDevice, Owner, PageRequest, Registry, RegistryError, Scope, Secret, Status,
 };
 
 use crate::cmd::node_options::TeamOption;
@@ -46,7 +46,7 @@ enum Action {
     Ls(ListOptions),
     /// Give a device another credential, which is printed, once
     Rotate(RotateOptions),
-    /// Change whether a device is let in, its name or its type
+    /// Change a device: whether it is let in, its type, its team, and what is said of it
     Set(SetOptions),
     /// Types of devices: which topics those of a type may use
     Type {
@@ -101,6 +101,56 @@ struct AddOptions {
     /// A name for people [default: the id]
     #[arg(long)]
     name: Option<String>,
+    /// Only active devices are let in
+    #[arg(long, default_value = "active")]
+    status: StatusName,
+    #[command(flatten)]
+    said: Said,
+    /// With this tag; may be given several times
+    #[arg(long = "tag", value_name = "TAG")]
+    tags: Vec<String>,
+    /// In this group, by id or name; may be given several times
+    #[arg(long = "group", value_name = "GROUP")]
+    groups: Vec<String>,
+    /// It is given no credential, as where it comes with a certificate
+    #[arg(long)]
+    no_secret: bool,
+}
+
+/// Something is to be changed.
+const OTHER_CHANGES: [&str; 12] = [
+    "name",
+    "device_type",
+    "to_team",
+    "description",
+    "location",
+    "firmware_version",
+    "hardware_version",
+    "owner",
+    "tags",
+    "untags",
+    "joins",
+    "leaves",
+];
+
+/// What people say of a device.
+#[derive(Args, Debug)]
+struct Said {
+    /// For people
+    #[arg(long, value_name = "TEXT")]
+    description: Option<String>,
+    /// Where it stands
+    #[arg(long, value_name = "TEXT")]
+    location: Option<String>,
+    /// What runs on it
+    #[arg(long, value_name = "TEXT")]
+    firmware_version: Option<String>,
+    /// What it is built as
+    #[arg(long, value_name = "TEXT")]
+    hardware_version: Option<String>,
+    /// The user whose it is; "" is nobody's
+    #[arg(long, value_name = "USER")]
+    owner: Option<String>,
 }
 
 #[derive(Args, Debug)]
@@ -119,8 +169,14 @@ struct RotateOptions {
 struct SetOptions {
     #[command(flatten)]
     device: NamedOptions,
+    #[command(flatten)]
+    changes: Changes,
+}
+
+#[derive(Args, Debug)]
+struct Changes {
     /// Only active devices are let in; connections of others end
-    #[arg(long, required_unless_present_any = ["name", "device_type"])]
+    #[arg(long, required_unless_present_any = OTHER_CHANGES)]
     status: Option<StatusName>,
     /// A name for people
     #[arg(long)]
@@ -128,6 +184,24 @@ struct SetOptions {
     /// Its type
     #[arg(long = "type", value_name = "TYPE")]
     device_type: Option<String>,
+    /// Give it to this team, by id or name; "" is none. It leaves the groups of the other one, and
+    /// with its tenant its connection, its session and its user name
+    #[arg(long, value_name = "TEAM")]
+    to_team: Option<String>,
+    #[command(flatten)]
+    said: Said,
+    /// Add this tag; may be given several times
+    #[arg(long = "tag", value_name = "TAG")]
+    tags: Vec<String>,
+    /// Take this tag away; may be given several times
+    #[arg(long = "untag", value_name = "TAG")]
+    untags: Vec<String>,
+    /// Have it be in this group, by id or name; may be given several times
+    #[arg(long = "join", value_name = "GROUP")]
+    joins: Vec<String>,
+    /// Take it out of this group, by id or name; may be given several times
+    #[arg(long = "leave", value_name = "GROUP")]
+    leaves: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -212,19 +286,44 @@ async fn found(registry: &mut Registry, named: &NamedOptions) -> Result<Device, 
 
 fn add(options: &AddOptions) -> anyhow::Result<String> {
     let NamedOptions { id, of, on } = &options.device;
-    let device_type = &options.device_type;
+    let (device_type, said) = (&options.device_type, &options.said);
     let added = tables::with(&on.node, async |registry| {
         let device = NewDevice {
             name: options.name.clone(),
             device_type: device_type.clone(),
+            status: options.status.status(),
+            description: said.description.clone().unwrap_or_default(),
+            location: said.location.clone().unwrap_or_default(),
+            firmware_version: said.firmware_version.clone().unwrap_or_default(),
+            hardware_version: said.hardware_version.clone().unwrap_or_default(),
+            owner: said.owner.clone().unwrap_or_default(),
             team: tables::team_if_any(registry, of.team.as_deref()).await?,
+            tags: options.tags.clone(),
+            groups: options.groups.clone(),
+            secret: match options.no_secret {
+                true => DeviceSecret::None,
+                false => DeviceSecret::MadeUp,
+            },
             ..NewDevice::new(id)
         };
         registry.create_device(&Actor::local(), device).await
     })?;
     let told = tables::tell_node(&on.node);
-    let secret = added.secret.as_ref().map_or("", |secret| secret.text());
     let user_name = &added.user_name;
+    let Some(secret) = added.secret.as_ref().map(Secret::text) else {
+        return Ok(match on.json {
+            true => {
+                let answer = serde_json::json!({
+                    "id": id, "user_name": user_name, "type": device_type, "secret": null,
+                });
+                format!("{answer}\n")
+            }
+            false => format!(
+                "Added device {id} of the type {device_type}{}, without a credential\n{told}",
+                comes_as(id, user_name)
+            ),
+        });
+    };
     let given = tables::Given {
         id,
         user_name,
@@ -297,16 +396,25 @@ fn rotate(options: &RotateOptions) -> anyhow::Result<String> {
 
 fn set(options: &SetOptions) -> anyhow::Result<String> {
     let NamedOptions { id, on, .. } = &options.device;
-    let change = DeviceChange {
-        status: options.status.map(StatusName::status),
-        name: options.name.clone(),
-        device_type: options.device_type.clone(),
-        ..DeviceChange::default()
-    };
+    let changes = &options.changes;
     tables::with(&on.node, async |registry| {
-        let number = found(registry, &options.device).await?.number;
-        let (actor, device) = (Actor::local(), DeviceRef::Number(number));
-        let changed = registry.change_device(&actor, device, change, None);
+        let device = found(registry, &options.device).await?;
+        let change = DeviceChange {
+            name: changes.name.clone(),
+            device_type: changes.device_type.clone(),
+            status: changes.status.map(StatusName::status),
+            description: changes.said.description.clone(),
+            location: changes.said.location.clone(),
+            firmware_version: changes.said.firmware_version.clone(),
+            hardware_version: changes.said.hardware_version.clone(),
+            owner: changes.said.owner.clone(),
+            team: changes.to_team.clone(),
+            tags: changed_list(&device.tags, &changes.tags, &changes.untags),
+            groups: groups_after(registry, &device, changes).await?,
+        };
+        // What was read is what is changed.
+        let (actor, of) = (Actor::local(), DeviceRef::Number(device.number));
+        let changed = registry.change_device(&actor, of, change, Some(device.revision));
         changed.await.map(drop)
     })?;
     let told = tables::tell_node(&on.node);
@@ -314,6 +422,46 @@ fn set(options: &SetOptions) -> anyhow::Result<String> {
         true => format!("{}\n", serde_json::json!({ "changed": id })),
         false => format!("Changed device {id}\n{told}"),
     })
+}
+
+/// A list with these more and those less; none: it stays.
+fn changed_list(all: &[String], more: &[String], less: &[String]) -> Option<Vec<String>> {
+    if more.is_empty() && less.is_empty() {
+        return None;
+    }
+    let left = all.iter().filter(|one| !less.contains(one));
+    Some(left.chain(more).cloned().collect())
+}
+
+/// Its groups then, if they are to be others. Of a team that it leaves they are none.
+async fn groups_after(
+    registry: &mut Registry,
+    device: &Device,
+    changes: &Changes,
+) -> Result<Option<Vec<String>>, RegistryError> {
+    if changes.joins.is_empty() && changes.leaves.is_empty() {
+        return Ok(None);
+    }
+    let (mut left, mut stays) = (Vec::new(), Vec::new());
+    for id in &device.groups {
+        let group = registry.group_named(&Scope::All, id).await?;
+        let named = |text: &&String| **text == group.id || **text == group.name;
+        match changes.leaves.iter().find(named) {
+            Some(text) => left.push(text),
+            None => stays.push(group),
+        }
+    }
+    if let Some(odd) = changes.leaves.iter().find(|text| !left.contains(text)) {
+        return Err(RegistryError::NotFound(format!(
+            "{} is in no group {odd}: martlet device show {0} shows in which",
+            device.id
+        )));
+    }
+    if changes.to_team.is_some() {
+        stays.retain(|group| group.team.is_empty());
+    }
+    let stays = stays.into_iter().map(|group| group.id);
+    Ok(Some(stays.chain(changes.joins.iter().cloned()).collect()))
 }
 
 fn remove(options: &RemoveOptions) -> anyhow::Result<String> {
@@ -428,11 +576,16 @@ fn list(options: &ListOptions) -> anyhow::Result<String> {
             false => &device.name,
         };
         let line = format!(
-            "{:<24} {:<12} {:<16} {} credentials {name}",
+            "{:<24} {:<12} {:<16} {} {} {name}",
             device.user_name,
             device.status.word(),
             device.device_type,
-            device.credentials
+            device.credentials,
+            if device.credentials == 1 {
+                "credential"
+            } else {
+                "credentials"
+            },
         );
         format!("{}\n", printable(line.trim_end()))
     };
@@ -441,6 +594,8 @@ fn list(options: &ListOptions) -> anyhow::Result<String> {
 
 #[cfg(test)]
 mod tests {
+    use martlet_registry::ROTATION_GRACE;
+
     use super::*;
 
     #[test]
@@ -450,6 +605,7 @@ mod tests {
         for text in ["1s", "90m", "24h", "7d", "61s"] {
             assert_eq!(duration(text).map(time), Ok(text.to_owned()));
         }
+        assert_eq!(duration("24h"), Ok(ROTATION_GRACE), "as it is by HTTP");
         for text in ["", "7", "d", "-1h", "0s", "1é", "99999999999999999999d"] {
             assert!(duration(text).is_err(), "{text}");
         }

@@ -2,10 +2,9 @@
 
 use std::process::ExitCode;
 
-use anyhow::bail;
 use clap::{Args, Subcommand};
 use martlet_control::text::printable;
-use martlet_registry::{Actor, DeviceRef, Group, NewGroup, Scope};
+use martlet_registry::{Actor, DeviceRef, Group, NewGroup, RegistryError, Scope};
 use serde_json::json;
 
 use crate::cmd::node_options::TeamOption;
@@ -114,15 +113,17 @@ fn groups(on: &NodeAndForm) -> anyhow::Result<Vec<Group>> {
     })
 }
 
-/// By its id or its name, which is unique in its team alone.
+/// By its id or its name.
 fn find(on: &NodeAndForm, named: &str) -> anyhow::Result<Group> {
-    let is_it = |group: &Group| group.id == named || group.name == named;
-    let mut found = groups(on)?.into_iter().filter(is_it);
-    match (found.next(), found.next()) {
-        (Some(group), None) => Ok(group),
-        (None, _) => bail!("there is no group {named}: martlet group ls"),
-        (Some(_), Some(_)) => bail!("several teams have a group {named}: name it by its id"),
-    }
+    tables::read(&on.node, async |registry| {
+        let found = registry.group_named(&Scope::All, named).await;
+        found.map_err(|error| match error {
+            RegistryError::NotFound(why) => {
+                RegistryError::NotFound(format!("{why}: martlet group ls shows which there are"))
+            }
+            error => error,
+        })
+    })
 }
 
 fn list(on: &NodeAndForm) -> anyhow::Result<String> {
@@ -141,8 +142,16 @@ fn list(on: &NodeAndForm) -> anyhow::Result<String> {
     }
     let line = |group: &Group| {
         let line = format!(
-            "{:<34} {:<24} {:>7} devices {}",
-            group.id, group.name, group.devices, group.description
+            "{:<34} {:<24} {:>7} {} {}",
+            group.id,
+            group.name,
+            group.devices,
+            if group.devices == 1 {
+                "device"
+            } else {
+                "devices"
+            },
+            group.description
         );
         format!("{}\n", printable(line.trim_end()))
     };

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::cmd::device::duration;
 use crate::cmd::role::{self, NodeAndForm};
-use crate::cmd::tables;
+use crate::cmd::{prompt, tables, user};
 
 /// Arguments of `martlet key`.
 #[derive(Subcommand, Debug)]
@@ -67,9 +67,9 @@ pub(crate) enum TeamCommand {
     /// List teams
     Ls(ListTeams),
     /// Delete a team, and its devices with it; it can be restored
-    Rm(NamedTeam),
+    Rm(RemoveTeam),
     /// Bring a deleted team back, and the devices that were deleted with it
-    Restore(ById),
+    Restore(NamedTeam),
 }
 
 /// A team, by its id or name.
@@ -80,6 +80,23 @@ pub(crate) struct NamedTeam {
     team: String,
     #[command(flatten)]
     on: NodeAndForm,
+}
+
+/// Arguments of `martlet team rm`.
+#[derive(Args, Debug)]
+pub(crate) struct RemoveTeam {
+    #[command(flatten)]
+    team: NamedTeam,
+    /// Remove it for good, with its groups, keys and bans and what of its devices and users was
+    /// deleted, whether it was deleted before or not; at a terminal that is asked first
+    #[arg(long)]
+    purge: bool,
+    /// Also the devices that it has, and the users who are at home in it
+    #[arg(long, requires = "purge")]
+    with_members: bool,
+    /// Do not ask
+    #[arg(long, requires = "purge")]
+    yes: bool,
 }
 
 /// Arguments of `martlet team ls`.
@@ -186,7 +203,7 @@ pub(crate) struct AddProvision {
 /// Arguments of `martlet audit`.
 #[derive(Args, Debug)]
 pub(crate) struct AuditCommand {
-    /// Only what this one did
+    /// Only what this one did: ada, or as a line has it, user:ada, key:ID, device:ID, "uid 0"
     #[arg(long, value_name = "WHO")]
     who: Option<String>,
     /// Only this; device. is all that begins so
@@ -323,19 +340,26 @@ fn try_team(command: &TeamCommand) -> anyhow::Result<String> {
             };
             Ok(listed(on, "teams", all.into_iter().map(row).collect()))
         }
-        TeamCommand::Rm(NamedTeam { team, on }) => {
+        TeamCommand::Rm(options) if options.purge => purge_team(options),
+        TeamCommand::Rm(RemoveTeam {
+            team: NamedTeam { team, on },
+            ..
+        }) => {
             let id = tables::with(&on.node, async |registry| {
                 let id = tables::team_of(registry, team).await?;
                 registry.delete_team(&Actor::local(), &id, None).await?;
                 Ok(id)
             })?;
             let told = tables::tell_node(&on.node);
-            let line = format!("Deleted the team {team}; martlet team restore {id} brings it back");
+            let line = format!(
+                "Deleted the team {team}; martlet team restore {id} brings it back, martlet team rm \
+                 --purge {id} removes it for good"
+            );
             Ok(done(on, &json!({ "removed": id }), &line, &told))
         }
-        TeamCommand::Restore(ById { id, on }) => {
+        TeamCommand::Restore(NamedTeam { team, on }) => {
             let team = tables::with(&on.node, async |registry| {
-                registry.restore_team(&Actor::local(), id).await
+                registry.restore_team(&Actor::local(), team).await
             })?;
             let told = tables::tell_node(&on.node);
             let view = json!({ "id": team.id, "name": team.name, "tenant": team.tenant });
@@ -343,6 +367,38 @@ fn try_team(command: &TeamCommand) -> anyhow::Result<String> {
             Ok(done(on, &view, &line, &told))
         }
     }
+}
+
+fn purge_team(options: &RemoveTeam) -> anyhow::Result<String> {
+    let RemoveTeam {
+        team: NamedTeam { team, on },
+        with_members,
+        ..
+    } = options;
+    if !options.yes {
+        let named = printable(team);
+        prompt::expect_agreed(&match with_members {
+            true => format!("Remove the team {named} for good, with all its devices and users?"),
+            false => format!("Remove the team {named} for good, with all that belongs to it?"),
+        })?;
+    }
+    let before = user::administrators(&on.node)?;
+    let gone = tables::with(&on.node, async |registry| {
+        registry
+            .purge_team(&Actor::local(), team, *with_members)
+            .await
+    })?;
+    user::warn_of_none(&on.node, before)?;
+    let told = tables::tell_node(&on.node);
+    let view = json!({
+        "removed": gone.id, "can_be_restored": false, "devices": gone.devices,
+        "users": gone.users, "groups": gone.groups, "keys": gone.keys,
+    });
+    let line = format!(
+        "Removed the team {} for good; devices: {}, users: {}, groups: {}, keys: {}",
+        gone.name, gone.devices, gone.users, gone.groups, gone.keys
+    );
+    Ok(done(on, &view, &line, &told))
 }
 
 /// Runs `martlet ban`.

@@ -1,6 +1,7 @@
 //! `martlet user`: the users of a node: those of its tables, or of its password file where there is
 //! one. The node reads either again by itself, and is told to at once.
 
+use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -11,7 +12,9 @@ use martlet_access::edit;
 use martlet_access::hash::{self, Kind};
 use martlet_access::{PasswordFile, Plain};
 use martlet_control::text::{printable, typed};
-use martlet_registry::{Actor, ApiRole, NewUser, USER_ROLE, UserChange};
+use martlet_registry::{
+    Actor, ApiRole, NewUser, Registry, RegistryError, Scope, USER_ROLE, UserChange,
+};
 
 use crate::cmd::admin;
 use crate::cmd::node_options::NodeOptions;
@@ -366,14 +369,14 @@ fn change_in_tables(
 const ADMINISTRATOR: &str = "administrator";
 
 /// Administrators that are let in.
-fn administrators(node: &NodeOptions) -> anyhow::Result<usize> {
+pub(crate) fn administrators(node: &NodeOptions) -> anyhow::Result<usize> {
     let users = tables::read(node, async |registry| registry.users().await)?;
     let are = |user: &&martlet_registry::User| user.enabled && user.role == ADMINISTRATOR;
     Ok(users.iter().filter(are).count())
 }
 
 /// Says that the last administrator is gone, of so many as there were.
-fn warn_of_none(node: &NodeOptions, before: usize) -> anyhow::Result<()> {
+pub(crate) fn warn_of_none(node: &NodeOptions, before: usize) -> anyhow::Result<()> {
     if before > 0 && administrators(node)? == 0 {
         eprintln!(
             "martlet: warning: no administrator is left who is let in: martlet user add NAME --role \
@@ -517,30 +520,79 @@ fn list(options: &ListOptions) -> anyhow::Result<String> {
     }
     let users = tables::read(&file.node, async |registry| {
         let actor = tables::actor(registry, team.as_deref()).await?;
-        registry.list_users(&actor.scope, *deleted).await
+        let teams = names_of_teams(registry).await?;
+        let mut listed = Vec::new();
+        for user in registry.list_users(&actor.scope, *deleted).await? {
+            let of = registry.teams_of(&user.name).await?;
+            listed.push(Listed::new(user, of, &teams));
+        }
+        Ok(listed)
     })?;
     if file.json {
-        let users = users.iter().map(|user| {
+        let users = users.iter().map(|Listed { user, home, teams }| {
+            let teams = teams.iter();
+            let teams: Vec<_> = teams
+                .map(|(name, role)| serde_json::json!({ "name": name, "role": role.word() }))
+                .collect();
             serde_json::json!({
                 "name": user.name, "role": user.role, "api_role": user.api_role.word(),
-                "enabled": user.enabled, "team": user.team,
+                "enabled": user.enabled, "team": user.team, "team_name": home, "teams": teams,
                 "created_ms": user.created_ms, "deleted_ms": user.deleted_ms,
             })
         });
         let all: Vec<_> = users.collect();
         return Ok(format!("{}\n", serde_json::json!({ "users": all })));
     }
-    let line = |user: &martlet_registry::User| {
+    let line = |Listed { user, home, teams }: &Listed| {
         let state = if user.enabled { "" } else { " disabled" };
         let api = match user.api_role {
             ApiRole::None => String::new(),
             role => format!(" api:{}", role.word()),
         };
-        format!(
-            "{:<24} {}{api}{state}\n",
-            printable(&user.name),
-            printable(&user.role)
-        )
+        let home = match home.is_empty() {
+            true => String::new(),
+            false => format!(" team:{home}"),
+        };
+        // What they may do in which team.
+        let teams = teams.iter().filter(|(_, role)| *role != ApiRole::None);
+        let teams: String = teams
+            .map(|(name, role)| format!(" {name}:{}", role.word()))
+            .collect();
+        let line = format!("{:<24} {}{api}{home}{teams}{state}", user.name, user.role);
+        format!("{}\n", printable(&line))
     };
     Ok(users.iter().map(line).collect())
+}
+
+/// A user with the names of teams.
+struct Listed {
+    user: martlet_registry::User,
+    /// The team in whose tenant the user is; empty is none.
+    home: String,
+    /// The teams that the user is in, and as what.
+    teams: Vec<(String, ApiRole)>,
+}
+
+impl Listed {
+    fn new(
+        user: martlet_registry::User,
+        of: Vec<martlet_registry::Member>,
+        names: &HashMap<String, String>,
+    ) -> Self {
+        let name = |id: &str| names.get(id).map_or_else(|| id.to_owned(), String::clone);
+        let of = of.into_iter();
+        Self {
+            home: name(&user.team),
+            teams: of.map(|member| (name(&member.team), member.role)).collect(),
+            user,
+        }
+    }
+}
+
+/// Names of teams by their ids, of deleted ones too.
+async fn names_of_teams(registry: &mut Registry) -> Result<HashMap<String, String>, RegistryError> {
+    let mut teams = registry.teams(&Scope::All, false).await?;
+    teams.extend(registry.teams(&Scope::All, true).await?);
+    let named = teams.into_iter().map(|team| (team.id, team.name));
+    Ok(named.collect())
 }

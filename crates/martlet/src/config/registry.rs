@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use martlet_control::tables::TablesSettings;
-use martlet_registry::{DatabaseUrl, FILE, Location};
+use martlet_registry::{AuditKept, DatabaseUrl, FILE, Location};
 
 use super::load::{ConfigError, Effective};
 use super::resolve::data_dir;
@@ -59,6 +59,10 @@ pub(crate) fn settings(effective: &Effective) -> Result<TablesSettings, ConfigEr
         location: location(effective)?,
         keeps_scram: effective.boolean("auth.scram"),
         devices_per_user_max: (most > 0).then_some(most),
+        audit: AuditKept {
+            days: effective.integer("audit.keep_days"),
+            lines: effective.integer("audit.keep_lines"),
+        },
     })
 }
 

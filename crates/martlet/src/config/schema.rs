@@ -412,6 +412,24 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
         "Devices that one user may own; 0: as many as they like.",
     ),
     (
+        "audit.keep_days",
+        Kind::Integer {
+            min: 0,
+            max: 36_500,
+        },
+        Default::Integer(90),
+        "Days after which a line of the audit log is forgotten; 0: never.",
+    ),
+    (
+        "audit.keep_lines",
+        Kind::Integer {
+            min: 0,
+            max: 1_000_000_000,
+        },
+        Default::Integer(1_000_000),
+        "Lines of the audit log that are kept, the newest; 0: as many as there are.",
+    ),
+    (
         "auth.credentials",
         Kind::Secret,
         Default::NoSecret,
@@ -745,7 +763,7 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
         "presence.publish",
         SWITCH,
         Default::Boolean(false),
-        "Publish who is connected: retained, QoS 1, {\"status\": \"online\", \"since\": milliseconds, \"reason\": why not}. The retained message of the other state is taken away.",
+        "Publish who is connected: retained, QoS 1, {\"status\": \"online\", \"since\": milliseconds, \"reason\": why not}. The retained message of the other state is taken away. Nothing is published of clients whose Client Identifier the node has assigned.",
     ),
     (
         "presence.topic",

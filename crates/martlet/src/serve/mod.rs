@@ -860,18 +860,21 @@ fn http_lines(node: &NodeConfig, control: &Control, http: &[HttpAt]) -> String {
         control.health.warn(format!("{warning}."));
     };
     let is_far = |at: &&HttpAt| !at.address.ip().is_loopback();
-    if http.iter().any(|at| is_far(&at)) {
-        warn("health and metrics can be read from other machines");
+    if let Some(at) = http.iter().find(is_far) {
+        warn(&format!(
+            "health and metrics can be read from other machines, by whoever reaches {}; the API \
+             there takes a key or a session",
+            at.url
+        ));
     }
     let plain = http
         .iter()
         .filter(is_far)
         .find(|at| at.url.starts_with("http:"));
-    if let Some(at) = plain
-        && !node.api.keys.is_empty()
-    {
+    if let Some(at) = plain {
         warn(&format!(
-            "API keys can be read on their way to {}: use https:// or a proxy that does",
+            "API keys, passwords, sessions and the secrets of new devices can be read on their way \
+             to {}, which has no TLS: use https:// or a proxy that does",
             at.url
         ));
     }
@@ -911,7 +914,8 @@ async fn tell_setup(api: &Api, control: &Arc<Control>, http: &[HttpAt]) {
     }
     if let Some(token) = api.setup_token().await {
         warn!(
-            "no administrator yet; make the first one within an hour, once: {}/setup#{token}",
+            "no administrator yet; make the first one within an hour, once: {}/setup#{token} (from \
+             then on clients of MQTT need credentials too, unless mqtt.allow_anonymous is true)",
             at.url
         );
     }

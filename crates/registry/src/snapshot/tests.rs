@@ -103,10 +103,10 @@ fn a_device_has_its_secrets_its_client_identifier_and_its_status() {
     let place = Place::new("devices");
     let (first, second, snapshot) = wait(async {
         let mut registry = Registry::open(&place.db()).await?;
-        let first = registry.add_device("d1", None, "device").await?;
+        let first = registry.add_device("d1").await?;
         let clash = registry.add_user("d1", "user", "x").await;
         assert!(clash.unwrap_err().to_string().contains("a device d1"));
-        assert!(registry.add_device("a/b", None, "device").await.is_err());
+        assert!(registry.add_device("a/b").await.is_err());
         let second = registry.rotate("d1", Duration::from_secs(60)).await?;
         Ok((first, second, Snapshot::read(&mut registry).await?))
     })
@@ -150,7 +150,7 @@ fn who_is_not_let_in_any_more_is_named_and_nobody_else() {
             registry.add_user(name, "user", "secret").await?;
         }
         for id in ["d-removed", "d-inactive", "d-rotated", "d-grace", "d-stays"] {
-            registry.add_device(id, None, "device").await?;
+            registry.add_device(id).await?;
         }
         let before = Snapshot::read(&mut registry).await?;
         registry.remove_user("removed").await?;
@@ -162,10 +162,7 @@ fn who_is_not_let_in_any_more_is_named_and_nobody_else() {
             .set_user("stays", Some("administrator"), None)
             .await?;
         registry.remove_device("d-removed").await?;
-        let inactive = Some(Status::Inactive);
-        registry
-            .set_device("d-inactive", inactive, None, None)
-            .await?;
+        registry.set_status("d-inactive", Status::Inactive).await?;
         registry.rotate("d-rotated", Duration::ZERO).await?;
         registry.rotate("d-grace", Duration::from_secs(60)).await?;
         let after = Snapshot::read(&mut registry).await?;
@@ -217,7 +214,7 @@ fn many_devices_are_read_together_and_none_is_left_out() {
         let mut secrets = Vec::new();
         for number in 0..500 {
             let id = format!("d {number} \u{e4}|;");
-            let secret = registry.add_device(&id, None, "device").await?;
+            let secret = registry.add_device(&id).await?;
             secrets.push((id, secret));
         }
         Ok((secrets, Snapshot::read(&mut registry).await?))
@@ -255,7 +252,7 @@ fn what_is_read_of_changes_is_what_is_read_of_everything() {
                 .add_user(&format!("u{number}"), "user", "x")
                 .await?;
             let id = format!("d{number}");
-            registry.add_device(&id, None, "device").await?;
+            registry.add_device(&id).await?;
         }
         let mut held = Arc::new(Snapshot::read(&mut registry).await?);
         assert!(matches!(held.renew().await?, Renewed::Same));
@@ -263,12 +260,9 @@ fn what_is_read_of_changes_is_what_is_read_of_everything() {
             let mut expected = vec!["d1"];
             match step {
                 0 => drop(registry.rotate("d1", Duration::from_secs(60)).await?),
-                1 => {
-                    let status = Some(Status::Inactive);
-                    registry.set_device("d1", status, None, None).await?;
-                }
+                1 => registry.set_status("d1", Status::Inactive).await?,
                 2 => registry.remove_device("d1").await?,
-                3 => drop(registry.add_device("d1", None, "device").await?),
+                3 => drop(registry.add_device("d1").await?),
                 4 => registry.set_password("u1", "other").await?,
                 5 => registry.set_user("u1", None, Some(false)).await?,
                 6 => registry.remove_user("u1").await?,
@@ -339,7 +333,7 @@ fn another_database_or_too_much_that_was_missed_is_read_as_a_whole() {
     wait(async {
         let failed = |error| Fault::Sql(error).at("it");
         let mut registry = Registry::open(&place.db()).await?;
-        registry.add_device("d", None, "device").await?;
+        registry.add_device("d").await?;
         let held = Snapshot::read(&mut registry).await?;
         let forget = "DELETE FROM changes WHERE number = (SELECT MAX(number) FROM changes)";
         let done = sqlx::raw_sql(forget)
@@ -402,7 +396,7 @@ fn whose_credential_has_ended_is_named_though_nothing_else_has_changed() {
         let mut registry = Registry::open(&place.db()).await?;
         let mut secrets = Vec::new();
         for id in ["d1", "d2"] {
-            secrets.push(registry.add_device(id, None, "device").await?);
+            secrets.push(registry.add_device(id).await?);
         }
         registry.rotate("d1", Duration::from_secs(60)).await?;
         let mut held = Snapshot::read(&mut registry).await?;

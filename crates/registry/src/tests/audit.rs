@@ -1,6 +1,7 @@
 use super::{all, both, new_device, of_team};
 use crate::{
-    AuditFilter, DeviceChange, NewApiKey, NewAuditEntry, NewTeam, PageRequest, Scope, Status,
+    Actor, AuditFilter, AuditKept, AuditLine, DeviceChange, NewApiKey, NewAuditEntry, NewTeam,
+    PageRequest, Scope, Status,
 };
 
 both!(
@@ -136,6 +137,42 @@ both!(
             outcome: "wrong password".to_owned(),
         };
         registry.audit(&all(), &refused).await?;
-        assert_eq!(registry.forget_audit_before(i64::MAX).await?, 6);
+        let kept = |days, lines| AuditKept { days, lines };
+        for all in [kept(0, 0), kept(90, 0), kept(0, 6), kept(90, 1_000)] {
+            assert_eq!(registry.trim_audit(all, 10).await?, 0, "{all:?}");
+        }
+        // No more at once than is asked for.
+        assert_eq!(registry.trim_audit(kept(0, 2), 3).await?, 3);
+        assert_eq!(registry.trim_audit(kept(0, 2), 3).await?, 1);
+        let old = AuditLine {
+            actor: all(),
+            at_ms: 1,
+            entry: refused,
+        };
+        registry.write_audit_lines(&[old]).await?;
+        assert_eq!(registry.trim_audit(kept(90, 0), 10).await?, 1);
+        let left = registry
+            .audit_log(&Scope::All, &AuditFilter::default(), &page)
+            .await?;
+        assert_eq!(left.items.len(), 2);
+        // Who it was goes without the kind of name too.
+        let by = |who: &str| AuditLine {
+            actor: Actor {
+                who: who.to_owned(),
+                ..all()
+            },
+            at_ms: crate::now_ms(),
+            entry: left.items[0].entry.clone(),
+        };
+        let lines = [by("user:ada"), by("key:ada"), by("user:adam")];
+        registry.write_audit_lines(&lines).await?;
+        for (who, expected) in [("ada", 2), ("user:ada", 1), ("adam", 1), ("user:", 0)] {
+            let filter = AuditFilter {
+                who: Some(who.to_owned()),
+                ..AuditFilter::default()
+            };
+            let found = registry.audit_log(&Scope::All, &filter, &page).await?;
+            assert_eq!(found.items.len(), expected, "{who}");
+        }
     }
 );

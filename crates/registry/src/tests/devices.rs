@@ -497,6 +497,7 @@ both!(a_configuration_has_values_of_their_types, registry, {
 both!(presence_is_written_in_batches_and_is_no_change, registry, {
     registry.create_device(&all(), new_device("d")).await?;
     let before = Snapshot::read(registry).await?;
+    let began = registry.device(&Scope::All, "d".into()).await?.created_ms;
     let seen = |client_id: &str, online, last_seen_ms| Presence {
         tenant: 0,
         client_id: client_id.to_owned(),
@@ -509,15 +510,16 @@ both!(presence_is_written_in_batches_and_is_no_change, registry, {
         is_told: true,
     };
     let batch = [
-        seen("d", true, 10),
-        seen("other", true, 11),
-        seen("d", false, 12),
+        seen("d", true, began + 10),
+        seen("other", true, began + 11),
+        seen("d", false, began + 12),
     ];
     registry.write_presence("n", &batch).await?;
-    assert_eq!(registry.presence(0, "d").await?, Some(seen("d", false, 12)));
+    let last = seen("d", false, began + 12);
+    assert_eq!(registry.presence(0, "d").await?, Some(last));
     assert_eq!(
         registry.device(&Scope::All, "d".into()).await?.last_seen_ms,
-        12
+        began + 12
     );
     assert_eq!(registry.presence(0, "nobody").await?, None);
     for (online, expected) in [(true, 0), (false, 1)] {
@@ -556,6 +558,8 @@ both!(
     registry,
     {
         registry.create_device(&all(), new_device("d")).await?;
+        let began = registry.device(&Scope::All, "d".into()).await?.created_ms;
+        let client = |id: &str, online, at_ms| client(id, online, began + at_ms);
         let batch = [
             client("d", true, 10),
             client("later", true, 30),
@@ -568,25 +572,36 @@ both!(
         registry.write_presence("a", &batch).await?;
         let batch = [client("elsewhere", true, 10)];
         registry.write_presence("b", &batch).await?;
-        let mut ended = registry.all_offline("a", 20, "the node ended").await?;
+        let mut ended = registry
+            .all_offline("a", began + 20, "the node ended")
+            .await?;
         ended.sort_by(|one, other| one.client_id.cmp(&other.client_id));
         let said = |one: &Presence| (one.client_id.clone(), one.since_ms, one.last_seen_ms);
         let said: Vec<_> = ended.iter().map(said).collect();
         let expected = [("d", 20, 20), ("later", 30, 30), ("untold", 6, 6)];
-        let expected = expected.map(|(id, since_ms, seen_ms)| (id.to_owned(), since_ms, seen_ms));
+        let expected = expected
+            .map(|(id, since_ms, seen_ms)| (id.to_owned(), began + since_ms, began + seen_ms));
         assert_eq!(said, expected);
         assert_eq!(ended[0].why_offline, "the node ended");
         let device = registry.device(&Scope::All, "d".into()).await?;
         assert_eq!(device.presence, Some(ended[0].clone()));
         // Until they are told of.
-        assert_eq!(registry.all_offline("a", 40, "again").await?.len(), 3);
+        assert_eq!(
+            registry.all_offline("a", began + 40, "again").await?.len(),
+            3
+        );
         let told = ended.into_iter().map(|one| Presence {
             is_told: true,
             ..one
         });
         let told: Vec<_> = told.collect();
         registry.write_presence("a", &told).await?;
-        assert!(registry.all_offline("a", 40, "again").await?.is_empty());
+        assert!(
+            registry
+                .all_offline("a", began + 40, "again")
+                .await?
+                .is_empty()
+        );
         // Whoever came by another node since is there, whatever the first one says.
         let online = registry.presence(0, "elsewhere").await?;
         assert!(online.expect("it is known").online);
@@ -621,3 +636,35 @@ both!(
         }
     }
 );
+
+both!(who_has_an_id_next_was_never_connected, registry, {
+    let of = |online, seen_ms| Presence {
+        tenant: 0,
+        client_id: "d".to_owned(),
+        online,
+        since_ms: seen_ms,
+        last_seen_ms: seen_ms,
+        why_offline: "x".to_owned(),
+        address: "192.0.2.1:1".to_owned(),
+        listener: String::new(),
+        is_told: true,
+    };
+    registry.add_device("d").await?;
+    let seen = crate::now_ms();
+    registry.write_presence("n", &[of(false, seen)]).await?;
+    let found = registry.device(&Scope::All, "d".into()).await?;
+    assert!(found.presence.is_some() && found.last_seen_ms == seen);
+    registry.remove_device("d").await?;
+    assert!(registry.presence(0, "d").await?.is_none(), "nobody has it");
+    registry.add_device("d").await?;
+    // The end of its connection may be written later than that.
+    let before = registry.device(&Scope::All, "d".into()).await?.created_ms - 1;
+    registry.write_presence("n", &[of(false, before)]).await?;
+    let found = registry.device(&Scope::All, "d".into()).await?;
+    assert!(found.presence.is_none() && found.last_seen_ms == 0);
+    registry
+        .write_presence("n", &[of(true, before + 2)])
+        .await?;
+    let found = registry.device(&Scope::All, "d".into()).await?;
+    assert!(found.presence.is_some_and(|seen| seen.online));
+});

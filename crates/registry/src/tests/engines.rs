@@ -13,7 +13,7 @@ use crate::{
 
 both!(a_snapshot_follows_what_changes, registry, {
     let location = registry.location().clone();
-    let secret = registry.add_device("d1", None, "device").await?;
+    let secret = registry.add_device("d1").await?;
     let snapshot = Snapshot::load(&location).await?.expect("it is there");
     assert!(
         snapshot
@@ -21,10 +21,10 @@ both!(a_snapshot_follows_what_changes, registry, {
             .is_some()
     );
     assert!(matches!(snapshot.renew().await?, Renewed::Same));
-    registry.add_device("d2", None, "device").await?;
+    registry.add_device("d2").await?;
     registry.add_user("ann", "user", "secret").await?;
     // What is undone leaves no gap.
-    assert!(registry.add_device("d1", None, "device").await.is_err());
+    assert!(registry.add_device("d1").await.is_err());
     registry.rotate("d1", Duration::ZERO).await?;
     let Renewed::Changed(crate::Changed {
         tables: newer,
@@ -66,7 +66,7 @@ both!(writers_wait_for_each_other, registry, {
                     let mut registry = Registry::open(location).await?;
                     for number in 0..20 {
                         let id = format!("t{thread}-{number}");
-                        registry.add_device(&id, None, "device").await?;
+                        registry.add_device(&id).await?;
                     }
                     registry.close().await
                 })
@@ -104,7 +104,7 @@ fn a_connection_that_broke_is_opened_anew() {
     let location = Location::Url(postgres::new_database());
     wait(async {
         let mut registry = Registry::open(&location).await?;
-        registry.add_device("before", None, "device").await?;
+        registry.add_device("before").await?;
         let snapshot = Snapshot::read(&mut registry).await?;
         let break_all = || async {
             let mut other = Registry::open(&location).await?;
@@ -115,7 +115,7 @@ fn a_connection_that_broke_is_opened_anew() {
             other.close().await
         };
         break_all().await?;
-        registry.add_device("after", None, "device").await?;
+        registry.add_device("after").await?;
         break_all().await?;
         assert_eq!(registry.devices().await?.len(), 2);
         break_all().await?;
@@ -133,7 +133,7 @@ fn another_database_in_the_place_of_one_is_read_as_a_whole() {
     let url = postgres::new_database();
     wait(async {
         let mut registry = Registry::open(url.clone()).await?;
-        registry.add_device("d", None, "device").await?;
+        registry.add_device("d").await?;
         let held = Snapshot::read(&mut registry).await?;
         let made_anew = "UPDATE settings SET value = 'another' WHERE name = 'database'; \
                          DELETE FROM changes WHERE kind = 'all'; \

@@ -12,9 +12,12 @@ mod teams;
 
 use std::future::Future;
 use std::pin::Pin;
+use std::time::Duration;
 
 use crate::snapshot::tests::Place;
-use crate::{Actor, Location, NewDevice, Registry, RegistryError, Scope, wait};
+use crate::{
+    Actor, DeviceChange, Location, NewDevice, Registry, RegistryError, Scope, Secret, Status, wait,
+};
 
 type Body = for<'a> fn(&'a mut Registry) -> Pin<Box<dyn Future<Output = Done> + Send + 'a>>;
 
@@ -40,6 +43,44 @@ fn run(location: &Location, body: Body) {
     });
     if let Err(error) = done {
         panic!("{location}: {error}");
+    }
+}
+
+/// As at the command line of the node.
+impl Registry {
+    /// Adds a device with a secret, which is the answer.
+    pub(crate) async fn add_device(&mut self, id: &str) -> Result<Secret, RegistryError> {
+        let added = self.create_device(&Actor::local(), new_device(id)).await?;
+        Ok(added.secret.expect("it is made up"))
+    }
+
+    /// Changes whether a device is let in.
+    pub(crate) async fn set_status(
+        &mut self,
+        id: &str,
+        status: Status,
+    ) -> Result<(), RegistryError> {
+        let change = DeviceChange {
+            status: Some(status),
+            ..DeviceChange::default()
+        };
+        let actor = Actor::local();
+        let changed = self.change_device(&actor, id.into(), change, None);
+        changed.await.map(drop)
+    }
+
+    /// Gives a device another secret, which is the answer.
+    pub(crate) async fn rotate(
+        &mut self,
+        id: &str,
+        grace: Duration,
+    ) -> Result<Secret, RegistryError> {
+        self.rotate_secret(&Actor::local(), id.into(), grace).await
+    }
+
+    /// Removes a device for good.
+    pub(crate) async fn remove_device(&mut self, id: &str) -> Result<(), RegistryError> {
+        self.purge_device(&Actor::local(), id.into()).await
     }
 }
 

@@ -54,7 +54,9 @@ both!(
         assert!(is_not_found(
             registry.configuration(&bob.scope, "d1".into()).await
         ));
-        assert!(is_not_found(registry.group(&bob.scope, &group.id).await));
+        assert!(is_not_found(
+            registry.group_named(&bob.scope, &group.id).await
+        ));
         let rename = GroupChange::default();
         assert!(is_not_found(
             registry.change_group(&bob, &group.id, rename, None).await
@@ -122,7 +124,7 @@ both!(a_tenant_has_ids_of_its_own, registry, {
     let second = registry
         .create_device(&of_team(&two.id), new_device("d"))
         .await?;
-    registry.add_device("d", None, "device").await?;
+    registry.add_device("d").await?;
     let snapshot = Snapshot::read(registry).await?;
     let check = |tenant: u32, of: &crate::AddedDevice| {
         let secret = of.secret.as_ref().expect("one was made up").text();
@@ -654,4 +656,132 @@ both!(pages_of_users_and_bans_follow_each_other, registry, {
         .users_page(&Scope::All, true, &PageRequest::first(9))
         .await?;
     assert!(gone.items.is_empty());
+});
+
+both!(
+    names_of_teams_and_groups_stand_where_their_ids_do,
+    registry,
+    {
+        let north = registry.add_team(&all(), new_team("north", true)).await?;
+        let south = registry.add_team(&all(), new_team("south", false)).await?;
+        let of_team = |team: &str, group: &str| NewGroup {
+            team: Some(team.to_owned()),
+            ..new_group(group)
+        };
+        // Of the same name in both, and the one of no team.
+        let hall = registry.add_group(&all(), of_team("north", "hall")).await?;
+        assert_eq!(hall.team, north.id);
+        let other = registry.add_group(&all(), of_team("south", "hall")).await?;
+        let yard = registry.add_group(&all(), of_team("", "yard")).await?;
+        let device = |id: &str, team: &str, groups: &[&str]| NewDevice {
+            team: Some(team.to_owned()),
+            groups: groups.iter().map(|group| (*group).to_owned()).collect(),
+            ..new_device(id)
+        };
+        let made = registry
+            .create_device(&all(), device("d", "north", &["hall", "yard", &hall.id]))
+            .await?;
+        let found = registry.device(&Scope::All, made.number.into()).await?;
+        assert_eq!((&found.team, found.tenant), (&north.id, north.tenant));
+        assert_eq!(found.groups, [hall.id.clone(), yard.id.clone()]);
+        // Those of another team are none, by whichever name.
+        for group in ["x", &other.id] {
+            let told = registry
+                .create_device(&all(), device("e", "north", &[group]))
+                .await;
+            assert!(matches!(told, Err(RegistryError::Refused(_))));
+        }
+        let change = DeviceChange {
+            team: Some("south".to_owned()),
+            groups: Some(vec!["hall".to_owned()]),
+            ..DeviceChange::default()
+        };
+        let moved = registry
+            .change_device(&all(), made.number.into(), change, None)
+            .await?;
+        assert_eq!((moved.team, moved.tenant), (south.id.clone(), 0));
+        assert_eq!(moved.groups, std::slice::from_ref(&other.id));
+        let same = DeviceChange {
+            team: Some("south".to_owned()),
+            ..DeviceChange::default()
+        };
+        let same = registry
+            .change_device(&all(), "d".into(), same, None)
+            .await?;
+        assert_eq!(same.revision, moved.revision, "nothing is different");
+        let user = NewUser {
+            team: "north".to_owned(),
+            ..NewUser::new("ann")
+        };
+        let user = registry.create_user(&all(), user, "0123456789").await?;
+        assert_eq!((user.team, user.tenant), (north.id.clone(), north.tenant));
+        let key = NewProvisioningKey {
+            team: Some("south".to_owned()),
+            groups: vec!["hall".to_owned()],
+            ..NewProvisioningKey::new("line")
+        };
+        let (key, _) = registry.add_provisioning_key(&all(), key).await?;
+        assert_eq!((key.team, key.groups), (south.id, vec![other.id]));
+        // Of two groups of one name neither is meant, but by who sees one.
+        let two = registry.group_named(&Scope::All, "hall").await;
+        assert!(matches!(two, Err(RegistryError::NotFound(why)) if why.contains("several")));
+        let own = Scope::Team(north.id.clone());
+        assert_eq!(registry.group_named(&own, "hall").await?.id, hall.id);
+        registry
+            .set_member(&all(), "north", "ann", Some(ApiRole::Viewer))
+            .await?;
+        assert_eq!(registry.members(&Scope::All, "north").await?.len(), 1);
+    }
+);
+
+both!(a_team_is_removed_for_good_and_its_name_is_free, registry, {
+    let team = registry.add_team(&all(), new_team("north", true)).await?;
+    let ann = of_team(&team.id);
+    registry.create_device(&ann, new_device("d1")).await?;
+    registry.create_device(&ann, new_device("d2")).await?;
+    registry.delete_device(&all(), 2.into(), None).await?;
+    registry.add_group(&ann, new_group("hall")).await?;
+    let user = NewUser::new("bob");
+    registry.create_user(&ann, user, "0123456789").await?;
+    let told = registry.purge_team(&all(), "north", false).await;
+    assert!(
+        matches!(&told, Err(RegistryError::Refused(why)) if why.contains("1 devices and 1 users")),
+        "{told:?}"
+    );
+    assert!(registry.purge_team(&ann, "north", true).await.is_err());
+    let gone = registry.purge_team(&all(), "north", true).await?;
+    assert_eq!((gone.devices, gone.users, gone.groups), (2, 1, 1));
+    assert!(is_not_found(registry.user(&Scope::All, "bob").await));
+    assert!(registry.teams(&Scope::All, true).await?.is_empty());
+    assert!(is_not_found(registry.device(&Scope::All, 1.into()).await));
+    // Deleted first, it goes without more ado.
+    let again = registry.add_team(&all(), new_team("north", true)).await?;
+    assert_ne!((&again.id, again.tenant), (&team.id, team.tenant));
+    registry
+        .create_device(&of_team(&again.id), new_device("d1"))
+        .await?;
+    registry.delete_team(&all(), &again.id, None).await?;
+    assert_eq!(
+        registry.purge_team(&all(), "north", false).await?.devices,
+        1
+    );
+    assert!(is_not_found(
+        registry.purge_team(&all(), "north", true).await
+    ));
+});
+
+both!(a_ban_that_would_be_over_already_is_refused, registry, {
+    let ban = |until_ms| NewBan {
+        kind: BanKind::ClientId,
+        value: "d".to_owned(),
+        team: None,
+        why: String::new(),
+        until_ms,
+    };
+    for over in [1, crate::now_ms(), -1] {
+        let told = registry.add_ban(&all(), ban(over)).await;
+        assert!(matches!(told, Err(RegistryError::Refused(_))), "{over}");
+    }
+    let later = crate::now_ms() + 60_000;
+    assert_eq!(registry.add_ban(&all(), ban(later)).await?.until_ms, later);
 });
