@@ -18,7 +18,7 @@ use crate::credentials::{CredentialKind, CredentialRow, CredentialUse, rows_of};
 use crate::database::{file_of, is_in_use};
 use crate::devices::status_of;
 use crate::rule_sets::{
-    ADMINISTRATOR_ROLE, DEVICE_TYPE, Owner, RuleSet, USER_ROLE, read_rule_sets,
+    ADMINISTRATOR_ROLE, DEVICE_TYPE, Owner, RuleSet, RulesPlace, USER_ROLE, read_rule_sets,
 };
 use crate::secret::{Digest, DigestKey, digest_text, is_same, read_digest};
 use crate::shared_map::SharedMap;
@@ -484,6 +484,22 @@ impl Snapshot {
         self.user(tenant, name).map(|_| Known::User)
     }
 
+    /// Where the rules of this user or device stand; none: nobody has that name.
+    pub fn rules_place(&self, tenant: u32, name: &str) -> Option<RulesPlace> {
+        if let Some(device) = self.device(tenant, name) {
+            let name = self.sets.type_of(&device.rules)?;
+            let owner = Owner::DeviceType;
+            return Some(RulesPlace { owner, name });
+        }
+        let user = self.user(tenant, name)?;
+        let mut roles = self.roles.iter();
+        let (name, _) = roles.find(|(_, rules)| Arc::ptr_eq(rules, &user.rules))?;
+        Some(RulesPlace {
+            owner: Owner::Role,
+            name: name.clone(),
+        })
+    }
+
     /// Which of those who had this name one after the other it is of now; 0: nobody.
     pub fn holder(&self, tenant: u32, name: &str) -> u64 {
         let number = match self.device(tenant, name) {
@@ -849,6 +865,18 @@ impl DeviceSets {
             }
         }
         Ok(sets)
+    }
+
+    /// The type of who has these rules.
+    fn type_of(&self, rules: &Arc<Rules>) -> Option<String> {
+        let mut types = self.types.iter();
+        if let Some((name, _)) = types.find(|(_, of_type)| Arc::ptr_eq(of_type, rules)) {
+            return Some(name.clone());
+        }
+        let combined = self.combined.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = combined.iter();
+        let found = all.find(|(_, combined)| Arc::ptr_eq(combined, rules));
+        found.map(|((device_type, _), _)| device_type.clone())
     }
 
     /// What a device of this type and these groups may do; none: there is no such type.
