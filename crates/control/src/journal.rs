@@ -646,7 +646,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_waits_is_told_of_the_next_entry() {
-        let journal = std::sync::Arc::new(Journal::default());
+        let journal = Arc::new(Journal::default());
         let waiting = {
             let journal = Arc::clone(&journal);
             tokio::spawn(async move { journal.wait(1, Duration::from_secs(60)).await })
