@@ -56,7 +56,7 @@ const WHAT: [&str; 9] = [
 ];
 
 fn kinds_of_entries() -> Object {
-    one_of(WHAT)
+    one_of("What happened.", WHAT)
 }
 
 /// Something that happened.

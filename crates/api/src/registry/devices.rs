@@ -11,6 +11,7 @@ use martlet_registry::{
 };
 use serde::{Deserialize, Serialize};
 use utoipa::openapi::path::{Parameter, ParameterIn};
+use utoipa::openapi::{RefOr, Schema};
 use utoipa::{IntoParams, ToSchema};
 
 use super::asking::missing_of_query;
@@ -208,6 +209,12 @@ fn without(names: &[&str]) -> Vec<Parameter> {
     let all = Wanted::into_params(|| Some(ParameterIn::Query));
     let mut all = all.into_iter().collect::<Vec<_>>();
     all.retain(|one| !names.contains(&&*one.name));
+    for one in &mut all {
+        // Of a closed list the words have the description.
+        if let Some(RefOr::T(Schema::Object(schema))) = &one.schema {
+            one.description = one.description.take().or(schema.description.clone());
+        }
+    }
     all
 }
 

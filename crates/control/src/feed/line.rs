@@ -17,7 +17,7 @@ use crate::words::one_of;
 
 fn kinds() -> Object {
     let all = Kind::ALL.iter().filter(|kind| **kind != Kind::Gone);
-    one_of(all.map(|kind| kind.name()))
+    one_of("What kind of event it is.", all.map(|kind| kind.name()))
 }
 
 /// An event: of its fields those that it has.
