@@ -147,6 +147,27 @@ def test_what_is_refused_before_anybody_is_asked_is_told_to_the_team_that_is_nam
     assert said not in json.dumps(why(node, keys["south"]))
 
 
+def test_who_went_with_a_team_is_told_which_to_restore(node, teams):
+    """Of one that owns a tenant, by the name that its devices come by, and of one that owns none."""
+    plain = call(node, "POST", "/api/v1/teams", {"name": "plain"})["id"]
+    call(node, "POST", "/api/v1/devices", {"id": "valve", "team": plain})
+    north = teams["north"]["id"]
+    call(node, "DELETE", "/api/v1/devices/reader", key=teams["north"]["key"])
+    for team, name, device_of in (("north", "pump", "pump@north"), ("plain", "valve", "valve")):
+        team_id = {"north": north, "plain": plain}[team]
+        call(node, "DELETE", f"/api/v1/teams/{team_id}")
+        answer = expect_why(node, KEY, "deleted", f"with its team {team}", f"name={device_of}")
+        assert f"restore the team {team}, and it comes back with it" == answer["mend"]
+        assert answer["command"].startswith("martlet team restore ") and answer["command"].endswith(team_id)
+    answer = expect_why(node, KEY, "deleted", "its team north is deleted since", "name=reader@north")
+    assert "restore the team north first, then it" == answer["mend"]
+    # Another team is told nothing of it.
+    answer = why(node, teams["south"]["key"], "name=pump@north")
+    assert answer["cause"] == "nobody-known" and "team north" not in json.dumps(answer), answer
+    call(node, "POST", f"/api/v1/teams/{north}/restore")
+    assert let_in(node, teams["north"]["pump"])
+
+
 def test_a_refusal_that_names_nobody_is_told_to_who_sees_all_alone(node, teams):
     """It may be any team's, whose devices come from one address."""
     for name in TEAMS:

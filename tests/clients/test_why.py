@@ -1,6 +1,7 @@
 """martlet why: for planted faults the verdict is the fault, in a sentence, with the way to mend it."""
 
 import json
+import socket
 import sqlite3
 import subprocess
 
@@ -11,6 +12,7 @@ from conftest import need
 from paho_client import Client, properties
 from test_access import publish, until
 from test_registry import Place
+from test_scram import packet, string
 from test_tls import Authority
 
 WRONG = 3
@@ -120,7 +122,12 @@ def test_who_tried_too_often_is_locked_out(start_node, place):
 
 def test_a_device_with_another_client_identifier(node, place):
     assert publish(node, "plant/d1/telemetry", "-u", "d1", "-P", place.secret, "-i", "d2")[0] != 0
-    expect(node, "wrong-client-id", "must be d1", "d1")
+    answer = expect(node, "wrong-client-id", "must be d1", "d1")
+    assert "Client Identifier (client id) of the client to d1" in answer["mend"]
+    # And by that of a device somebody else comes.
+    assert publish(node, "plant/d1/telemetry", "-u", "ann", "-P", "secret", "-i", "d1")[0] != 0
+    answer = expect(node, "wrong-client-id", "is the device's of that id alone", "ann")
+    assert "with the User Name d1 and its secret" in answer["mend"]
 
 
 def test_a_topic_with_another_name_in_it_is_told_apart_from_one_that_no_rule_permits(node, place):
@@ -132,8 +139,50 @@ def test_a_topic_with_another_name_in_it_is_told_apart_from_one_that_no_rule_per
         answer = expect(node, "not-permitted", "it may publish to plant/d1/telemetry", "d1",
                         "plant/d1/telemetry/raw")
         assert answer["state"] == "connected"
+        # Where a rule would permit it, with a command that shows the rules there.
+        assert "the rules of the device type sensor" in answer["mend"]
+        shown = answer["command"].split()
+        assert shown[:4] == ["martlet", "device", "type", "rules"] and shown[-1] == "sensor"
+        done = subprocess.run([martlet_process.binary(), *shown[1:]], capture_output=True, text=True, timeout=20)
+        assert "pattern write plant/%c/telemetry" in done.stdout, done.stderr
         # Without a topic what was refused of late is told.
         expect(node, "not-permitted", "plant/d1/telemetry/raw", "d1")
+
+
+def test_what_stays_as_it_is_is_not_to_be_changed(node, place):
+    """The role and the type that come with the program: there is another way."""
+    answer = expect(node, "not-permitted", "may not publish to $own/x", "ann", "$own/x")
+    assert "martlet user set ann --role NAME" in answer["mend"] and "command" not in answer
+    place.device("d2")
+    answer = expect(node, "not-permitted", "may not publish to other/x", "d2", "other/x")
+    assert "martlet device set d2 --type NAME" in answer["mend"] and "command" not in answer
+
+
+def test_what_was_refused_of_another_topic_is_told_beside(node, place):
+    with Client(node, "app").credentials("ann", "secret") as app, \
+            Client(node, "d1").credentials("d1", place.secret) as device:
+        app.subscribe("plant/#", 1)
+        device.client.publish("plant/d1/raw", "x", qos=1).wait_for_publish(10)
+        expect(node, "not-permitted", "plant/d1/raw", "d1")
+        answer = expect(node, "nothing-wrong", "it may use plant/d1/telemetry", "d1", "plant/d1/telemetry")
+        assert any("plant/d1/raw" in one["sentence"] for one in answer["also"]), answer
+        expect(node, "not-permitted", "plant/d1/raw", "d1", "plant/d1/raw")
+
+
+def test_a_packet_that_breaks_a_rule_is_named_with_the_rule(node, place):
+    connect = packet(0x10, string(b"MQTT") + b"\x04\xc2\x00\x3c" + string(b"d1") + string(b"d1")
+                     + string(place.secret.encode()))
+    for broken, said in (
+            (connect, "CONNECT: a second CONNECT [MQTT-3.1.0-2]"),
+            (packet(0x30, string(b"plant/+/telemetry")), "PUBLISH: ")):
+        with socket.create_connection(("127.0.0.1", node.port()), timeout=20) as wire:
+            wire.sendall(connect)
+            assert wire.recv(4) == b"\x20\x02\x00\x00"
+            wire.sendall(broken)
+            assert wire.recv(100) == b""
+        answer = expect(node, "protocol-error", said, "d1")
+        assert "MQTT library" in answer["mend"]
+        assert answer["command"].startswith("martlet trace ") and answer["command"].endswith(" d1")
 
 
 def test_a_twin_that_takes_over(node, place):

@@ -9,6 +9,7 @@ use serde_path_to_error::Segment;
 
 use crate::problem::{Problem, ProblemKind};
 use crate::tenant::{TEAM_PARAMETER, TeamTaken};
+use crate::wording::{Worded, worded};
 
 /// The parameter of the query that a key may be in; no handler's.
 pub(crate) const KEY_PARAMETER: &str = "api_key";
@@ -46,15 +47,20 @@ fn is_json(content_type: Option<&header::HeaderValue>) -> bool {
 pub(crate) fn from_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
-        let pointer = pointer(error.path().iter());
+        let mut at = pointer(error.path().iter());
         let inner = error.into_inner();
-        let detail = inner.to_string();
+        let text = inner.to_string();
         match inner.classify() {
             serde_json::error::Category::Data => {
-                let problem = Problem::new(ProblemKind::Invalid, format!("the body: {detail}"));
-                problem.of_field(pointer, detail)
+                let Worded { detail, member } = worded(&text);
+                if let Some(member) = member.as_deref().map(escaped)
+                    && !at.ends_with(&format!("/{member}"))
+                {
+                    at.push_str(&format!("/{member}"));
+                }
+                Problem::of_body(&at, detail)
             }
-            _ => Problem::bad_request(format!("the body is no JSON: {detail}")),
+            _ => Problem::bad_request(format!("the body is no JSON: {text}")),
         }
     })?;
     let more = |error| Problem::bad_request(format!("the body is no JSON: {error}"));
@@ -70,12 +76,16 @@ fn pointer<'a>(segments: impl Iterator<Item = &'a Segment>) -> String {
         match segment {
             Segment::Seq { index } => text.push_str(&index.to_string()),
             Segment::Map { key } | Segment::Enum { variant: key } => {
-                text.push_str(&key.replace('~', "~0").replace('/', "~1"));
+                text.push_str(&escaped(key));
             }
             Segment::Unknown => text.push('?'),
         }
     }
     text
+}
+
+fn escaped(key: &str) -> String {
+    key.replace('~', "~0").replace('/', "~1")
 }
 
 /// The query.
@@ -110,7 +120,11 @@ fn from_query<T: DeserializeOwned>(query: &str, is_team_taken: bool) -> Result<T
             Some(Segment::Map { key }) => key.clone(),
             _ => String::new(),
         };
-        let detail = error.into_inner().to_string();
+        let Worded { detail, member } = worded(&error.into_inner().to_string());
+        let name = match name.is_empty() {
+            true => member.unwrap_or_default(),
+            false => name,
+        };
         match name.is_empty() {
             true => Problem::bad_request(format!("the query: {detail}")),
             false => Problem::of_query(&name, detail),
@@ -156,6 +170,27 @@ mod tests {
         assert_eq!(problem.kind(), ProblemKind::Invalid);
         let body = problem.body(None);
         assert!(body.contains(r#""pointer":"/inner/1/limit""#), "{body}");
+        let said = "the body: /inner/1/limit: expected a whole number from 0 on, and found the \
+                    text \\\"x\\\"";
+        assert!(body.contains(said), "{body}");
+    }
+
+    #[test]
+    fn a_member_that_is_missing_or_too_many_is_named() {
+        let pointer = |bytes: &[u8]| {
+            let problem = from_json::<Outer>(bytes).unwrap_err();
+            let body: serde_json::Value = serde_json::from_str(&problem.body(None)).unwrap();
+            body["errors"][0]["pointer"].as_str().map(str::to_owned)
+        };
+        assert_eq!(pointer(b"{}").as_deref(), Some("/inner"));
+        let unknown = br#"{"inner": [{"li/mit": 1}]}"#;
+        assert_eq!(pointer(unknown).as_deref(), Some("/inner/0/li~1mit"));
+        assert_eq!(pointer(b"[7, 8]").as_deref(), Some("/0"));
+        assert_eq!(pointer(b"7").as_deref(), Some(""));
+        let body = from_query::<Wanted>("limti=7", false)
+            .unwrap_err()
+            .body(None);
+        assert!(body.contains(r#""parameter":"limti""#), "{body}");
     }
 
     #[test]

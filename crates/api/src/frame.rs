@@ -167,8 +167,7 @@ fn expect_no_nul(uri: &Uri) -> Result<(), Problem> {
         return Ok(());
     };
     let detail = "the character U+0000 is in nothing that has a name";
-    let problem = Problem::bad_request(format!("the query: {detail}"));
-    Err(problem.of_parameter(name, detail))
+    Err(Problem::of_query(name, detail))
 }
 
 /// Reads the body: nearly all that the routes take is short. What may be long is read when it is

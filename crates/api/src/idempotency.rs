@@ -29,7 +29,7 @@ const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 /// Names what is left out of such an answer, because it is shown once.
 const LEFT_OUT: HeaderName = HeaderName::from_static("idempotency-left-out");
 /// Longest key, bytes.
-const KEY_MAX: usize = 255;
+pub(crate) const KEY_MAX: usize = 255;
 /// How long an answer is kept,
 const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 /// how many, the oldest making room,

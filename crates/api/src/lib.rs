@@ -56,6 +56,8 @@ mod tenant;
 pub mod time;
 mod traces;
 mod why;
+mod wording;
+mod words;
 
 pub use admin::{Status, UseView};
 pub use api::{Api, Connection, Door, Settings};

@@ -5,15 +5,17 @@ use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use utoipa::OpenApi;
 use utoipa::openapi::extensions::ExtensionsBuilder;
-use utoipa::openapi::path::{Operation, PathItem};
+use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn, PathItem};
+use utoipa::openapi::schema::{ObjectBuilder, Type};
 use utoipa::openapi::security::{
     ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
 };
-use utoipa::openapi::{ContentBuilder, Ref, RefOr, ResponseBuilder};
+use utoipa::openapi::{ContentBuilder, Ref, RefOr, Required, ResponseBuilder};
 
 use crate::api::Api;
 use crate::etag::Version;
 use crate::guard::Access;
+use crate::idempotency;
 use crate::keys::KEY_HEADER;
 use crate::problem::{Problem, ProblemKind, ProblemView};
 
@@ -193,6 +195,11 @@ fn declare_one(operation: &mut Operation, access: Access, is_write: bool) {
     } else {
         operation.security = Some(Vec::new());
     }
+    // Where nobody has said who they are, keys of theirs are nobody's.
+    if is_write && access != Access::Open {
+        let parameters = operation.parameters.get_or_insert_default();
+        parameters.push(idempotency_key().into());
+    }
     if let Access::Scoped(scope) = access {
         let more = ExtensionsBuilder::new()
             .add("x-scope", scope.name())
@@ -224,6 +231,24 @@ fn declare_one(operation: &mut Operation, access: Access, is_write: bool) {
     let any = "Any other error, as problem details (RFC 9457)";
     all.entry("default".to_owned())
         .or_insert_with(|| problem(any));
+}
+
+/// By which a write may be sent again.
+fn idempotency_key() -> Parameter {
+    let schema = ObjectBuilder::new()
+        .schema_type(Type::String)
+        .min_length(Some(1))
+        .max_length(Some(idempotency::KEY_MAX));
+    ParameterBuilder::new()
+        .name("Idempotency-Key")
+        .parameter_in(ParameterIn::Header)
+        .required(Required::False)
+        .description(Some(
+            "Made up by the caller for this one request: sent again with the same key, it is done \
+             once, and has the same answer. With another request it is refused (422).",
+        ))
+        .schema(Some(schema))
+        .build()
 }
 
 fn problem(what: &str) -> RefOr<utoipa::openapi::Response> {

@@ -42,7 +42,7 @@ pub fn limit(asked: Option<usize>) -> Result<usize, Problem> {
         Some(limit @ 1..=LIMIT_MAX) => Ok(limit),
         Some(_) => {
             let detail = format!("expected 1 to {LIMIT_MAX}");
-            Err(Problem::bad_request("limit is out of its range").of_parameter("limit", detail))
+            Err(Problem::of_query("limit", detail))
         }
     }
 }

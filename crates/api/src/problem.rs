@@ -152,6 +152,16 @@ impl Problem {
         Self::bad_request(format!("the query: {name}: {detail}")).of_parameter(name, detail)
     }
 
+    /// A field of the body is at fault: where it is, as a JSON Pointer; empty is the body itself.
+    pub fn of_body(pointer: &str, detail: impl Into<String>) -> Self {
+        let detail = detail.into();
+        let text = match pointer {
+            "" => format!("the body: {detail}"),
+            pointer => format!("the body: {pointer}: {detail}"),
+        };
+        Self::new(ProblemKind::Invalid, text).of_field(pointer, detail)
+    }
+
     /// A parameter of the query or path is at fault.
     #[must_use]
     pub fn of_parameter(mut self, name: &str, detail: impl Into<String>) -> Self {

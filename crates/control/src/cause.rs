@@ -87,6 +87,16 @@ causes! {
 }
 
 impl Cause {
+    /// Reason Codes of connections that end because a packet broke a rule of MQTT.
+    pub(crate) const BROKEN_RULES: [ReasonCode; 6] = [
+        ReasonCode::MalformedPacket,
+        ReasonCode::ProtocolError,
+        ReasonCode::TopicNameInvalid,
+        ReasonCode::TopicFilterInvalid,
+        ReasonCode::TopicAliasInvalid,
+        ReasonCode::ReceiveMaximumExceeded,
+    ];
+
     /// What a message is dropped for.
     pub fn of_drop(reason: DropReason) -> Self {
         match reason {
@@ -192,9 +202,7 @@ impl Cause {
             () if why.contains("limit store_stalled") => Self::StoreFailing,
             () if why.contains("limit ") => Self::LimitReached,
             () if is(ReasonCode::ServerShuttingDown) => Self::ServerStopped,
-            () if is(ReasonCode::ProtocolError) || is(ReasonCode::MalformedPacket) => {
-                Self::ProtocolError
-            }
+            () if Self::BROKEN_RULES.into_iter().any(is) => Self::ProtocolError,
             () if is(ReasonCode::NotAuthorized) => Self::NotPermitted,
             () => return None,
         })

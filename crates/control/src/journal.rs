@@ -14,16 +14,19 @@ pub use runs::Run;
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use martlet_broker::{Event, TenantId, Told, UserName};
 use martlet_codec::ReasonCode;
+use martlet_registry::Snapshot;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
+use utoipa::openapi::schema::Object;
 
 use crate::cause::Cause;
 use crate::wall_clock::now_ms;
+use crate::words::one_of;
 use runs::Runs;
 
 /// What was refused or lost, of which so much is kept.
@@ -38,6 +41,23 @@ const NAMELESS_LOOKED_AT: usize = 1_024;
 
 /// Longest text of a client in an entry, in bytes: identifiers and topics may have 64 KiB.
 const TEXT_MAX: usize = 512;
+
+/// All that an entry may be.
+const WHAT: [&str; 9] = [
+    "connected",
+    "connect refused",
+    "re-authentication refused",
+    "disconnected",
+    "publish refused",
+    "subscribe refused",
+    "message dropped",
+    "messages dropped",
+    "queue full",
+];
+
+fn kinds_of_entries() -> Object {
+    one_of("What happened.", WHAT)
+}
 
 /// Something that happened.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -56,6 +76,7 @@ pub struct Entry {
     /// `connected`, `connect refused`, `re-authentication refused`, `disconnected`,
     /// `publish refused`, `subscribe refused`,
     /// `message dropped`, `messages dropped` or `queue full`.
+    #[schema(schema_with = kinds_of_entries)]
     pub what: String,
     /// Client Identifier, as far as known.
     pub client_id: String,
@@ -212,12 +233,13 @@ impl Journal {
         mend::way(told.tenant, &told.event, &self.commands)
     }
 
-    /// From now on this says which team owns a tenant.
-    pub(crate) fn set_teams(
+    /// From now on this is told of the tables: which team owns a tenant, and where the rules of a
+    /// name stand.
+    pub(crate) fn set_tables(
         &self,
-        team_of: impl Fn(TenantId) -> Option<String> + Send + Sync + 'static,
+        tables: impl Fn() -> Option<Arc<Snapshot>> + Send + Sync + 'static,
     ) {
-        self.commands.teams.set(Box::new(team_of));
+        self.commands.tables.set(Box::new(tables));
     }
 
     /// The command that brings a deleted device or user of a tenant back.
@@ -228,6 +250,16 @@ impl Journal {
         name: &str,
     ) -> Option<String> {
         self.commands.restore_in(tenant, is_device, name)
+    }
+
+    /// The command that brings a deleted team back.
+    pub(crate) fn restoring_team(&self, id: &str) -> Option<String> {
+        self.commands.restore_team(id)
+    }
+
+    /// Where it would have to be permitted what this client of a tenant lacks.
+    pub(crate) fn permitting(&self, tenant: TenantId, user: Option<&str>) -> Way {
+        self.commands.permit_in(tenant, user)
     }
 
     /// The command that gives a device of a tenant another credential.
@@ -614,9 +646,9 @@ mod tests {
 
     #[tokio::test]
     async fn who_waits_is_told_of_the_next_entry() {
-        let journal = std::sync::Arc::new(Journal::default());
+        let journal = Arc::new(Journal::default());
         let waiting = {
-            let journal = std::sync::Arc::clone(&journal);
+            let journal = Arc::clone(&journal);
             tokio::spawn(async move { journal.wait(1, Duration::from_secs(60)).await })
         };
         tokio::task::yield_now().await;

@@ -62,6 +62,7 @@ pub mod tables;
 pub mod text;
 mod wall_clock;
 pub mod why;
+pub mod words;
 
 pub use control::{
     Control, ControlError, NodeInfo, ReloadOf, ReloadRequest, Reloaded, Shards, UserPlaces,

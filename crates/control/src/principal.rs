@@ -42,8 +42,8 @@ scopes! {
     RetainedWrite "retained:write" "Change and remove retained messages.";
     DevicesRead "devices:read" "See devices.";
     DevicesWrite "devices:write" "Make, change and remove devices and their credentials.";
-    UsersRead "users:read" "See users and roles.";
-    UsersWrite "users:write" "Make, change and remove users and roles.";
+    UsersRead "users:read" "See users and teams.";
+    UsersWrite "users:write" "Make, change and remove users and teams.";
     KeysRead "keys:read" "See which API keys there are, without the keys.";
     KeysWrite "keys:write" "Make and remove API keys.";
     AclRead "acl:read" "See rules, and ask what decides.";

@@ -89,8 +89,8 @@ impl TablesError {
 }
 
 /// What is told of a database that cannot be used.
-const CANNOT: &str =
-    "the tables of users and devices cannot be used now: martlet health and the log say why";
+const CANNOT: &str = "the tables of users and devices cannot be used now: GET /api/v1/health (martlet health) and \
+     the node's log say why";
 
 fn is_fault(error: &RegistryError) -> bool {
     !matches!(

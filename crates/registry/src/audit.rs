@@ -5,7 +5,7 @@ use sqlx::{AnyConnection, Row as _};
 
 use crate::page::{Cursor, Page, PageRequest, page_of};
 use crate::sql::{Fault, Sql, clean};
-use crate::{Known, Registry, RegistryError, now_ms};
+use crate::{Registry, RegistryError, now_ms};
 
 /// Whose objects a call sees. Those of others are as if they were not there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -180,47 +180,6 @@ impl Registry {
         let on = self.connected().await?;
         let found = read_log(on, scope, filter, page, |text| Sql::new(engine, text)).await;
         found.map_err(|fault| fault.at(self.place()))
-    }
-
-    /// When the device or user of this name was deleted, or removed for good, if none of that name
-    /// is there, and as what it can be restored; devices are those of a tenant.
-    ///
-    /// # Errors
-    /// The database cannot be read.
-    pub async fn gone_since(
-        &mut self,
-        tenant: u32,
-        name: &str,
-    ) -> Result<Option<(i64, Option<Known>)>, RegistryError> {
-        let on = self.connected().await?;
-        let read = async {
-            // Numbers as both engines have those of a column.
-            let sql = "SELECT deleted_ms, 0 * deleted_ms + 1 AS is_device FROM devices WHERE \
-                       tenant = $1 AND id = $2 UNION ALL SELECT deleted_ms, 0 * deleted_ms AS \
-                       is_device FROM users WHERE tenant = $1 AND name = $2 \
-                       ORDER BY deleted_ms LIMIT 1";
-            let query = sqlx::query_as::<_, (i64, i64)>(sql).bind(i64::from(tenant));
-            let query = query.bind(clean(name));
-            if let Some((deleted_ms, is_device)) = query.fetch_optional(&mut *on).await? {
-                let known = match is_device {
-                    0 => Known::User,
-                    _ => Known::Device,
-                };
-                return Ok((deleted_ms > 0).then_some((deleted_ms, Some(known))));
-            }
-            // The audit log says of which team it was; one that is no more had its own tenant, or
-            // not: of those nothing is told.
-            let sql = "SELECT at_ms FROM audit WHERE object_kind IN ('device', 'user') AND \
-                       object_id = $1 AND action IN ('device.remove', 'user.remove') AND \
-                       (team IN (SELECT id FROM teams WHERE tenant = $2) OR \
-                       (team = '' AND $2 = 0)) ORDER BY number DESC LIMIT 1";
-            let query = sqlx::query_scalar::<_, i64>(sql).bind(clean(name));
-            let query = query.bind(i64::from(tenant));
-            let at_ms = query.fetch_optional(on).await?;
-            Ok(at_ms.map(|at_ms| (at_ms, None)))
-        };
-        let read: Result<_, Fault> = read.await;
-        read.map_err(|fault| fault.at(self.place()))
     }
 
     /// Forgets what is older, and more, than is kept, up to so many rows, the oldest; the answer is

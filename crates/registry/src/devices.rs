@@ -674,7 +674,7 @@ pub(crate) async fn find(
 
 fn not_found(device: DeviceRef<'_>) -> RegistryError {
     RegistryError::NotFound(format!(
-        "there is no device {device}: martlet device ls shows which there are"
+        "there is no device {device}: GET /api/v1/devices (martlet device ls) lists those there are"
     ))
 }
 
@@ -883,11 +883,13 @@ async fn taken(work: &mut Work<'_>, rows: &[Row]) -> Result<HashMap<(i64, String
         let id: String = row.try_get("id")?;
         let why = match row.try_get::<i64, _>("deleted_ms")? {
             0 => format!(
-                "{id} is there already: martlet device rotate {id} gives it another credential"
+                "{id} is there already: POST /api/v1/devices/{id}/rotate (martlet device rotate {id}) \
+                 gives it another credential"
             ),
             _ => format!(
-                "{id} was deleted: martlet device restore {id} brings it back, martlet device rm \
-                 --purge {id} removes it for good"
+                "{id} was deleted: POST /api/v1/devices/{id}/restore (martlet device restore {id}) \
+                 brings it back, POST /api/v1/devices/{id}/purge (martlet device rm --purge {id}) \
+                 removes it for good"
             ),
         };
         taken.insert((row.try_get("tenant")?, id), why);

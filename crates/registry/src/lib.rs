@@ -26,6 +26,7 @@ mod database;
 mod deleted;
 mod device_lists;
 mod devices;
+mod gone;
 mod groups;
 mod idempotency;
 mod location;
@@ -55,13 +56,16 @@ pub use devices::{
     AddedDevice, Device, DeviceChange, DeviceRef, DeviceSecret, Import, NewDevice, RowOutcome,
     Status,
 };
+pub use gone::{Gone, GoneTeam};
 pub use groups::{Group, GroupChange, NewGroup};
 pub use idempotency::Claim;
 pub use location::{DatabaseUrl, Location};
 pub use page::{Page, PageRequest};
 pub use presence::Presence;
 pub use provisioning::{NewProvisioningKey, Provisioned, ProvisioningKey, RepeatableRequest};
-pub use rule_sets::{ADMINISTRATOR_ROLE, DEVICE_TYPE, NO_ROLE, Owner, RuleSet, USER_ROLE};
+pub use rule_sets::{
+    ADMINISTRATOR_ROLE, DEVICE_TYPE, NO_ROLE, Owner, RuleSet, RulesPlace, USER_ROLE,
+};
 pub use secret::Secret;
 pub use snapshot::{Changed, Known, Refusal, Renewed, Snapshot};
 pub use teams::{Member, NewTeam, PurgedTeam, Team, TeamChange};

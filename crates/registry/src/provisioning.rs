@@ -439,7 +439,8 @@ async fn provision_again(
     if !is_as_it_was || device.last_seen_ms > 0 || tenant != Some(device.tenant) {
         return Err(RegistryError::Exists(format!(
             "{} was added by this request and has been in use or changed since, so its secret is \
-             not shown again: martlet device rotate {0} makes another",
+             not shown again: POST /api/v1/devices/{0}/rotate (martlet device rotate {0}) makes \
+             another",
             device.id
         ))
         .into());

@@ -61,7 +61,35 @@ impl Owner {
         match self {
             Self::Role => "martlet role",
             Self::DeviceType => "martlet device type",
-            Self::Group => "the API for groups",
+            Self::Group => "martlet group",
+        }
+    }
+
+    fn route(self) -> &'static str {
+        match self {
+            Self::Role => "/api/v1/roles",
+            Self::DeviceType => "/api/v1/device-types",
+            Self::Group => "/api/v1/groups",
+        }
+    }
+}
+
+/// Where the rules of a user or device stand: its role, or its type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RulesPlace {
+    /// What has them; a device of a group has those of the group too.
+    pub owner: Owner,
+    /// Its name.
+    pub name: String,
+}
+
+impl RulesPlace {
+    /// It comes with the program and stays as it is.
+    pub fn is_builtin(&self) -> bool {
+        match self.owner {
+            Owner::Role => [ADMINISTRATOR_ROLE, USER_ROLE, NO_ROLE].contains(&&*self.name),
+            Owner::DeviceType => self.name == DEVICE_TYPE,
+            Owner::Group => false,
         }
     }
 }
@@ -201,7 +229,7 @@ impl Registry {
     /// There is none, or the database cannot be read.
     pub async fn rule_set(&mut self, owner: Owner, name: &str) -> Result<RuleSet, RegistryError> {
         let all = self.rule_sets(owner).await?.into_iter();
-        let missing = || RegistryError::NotFound(format!("there is no {} {name}", owner.word()));
+        let missing = || RegistryError::NotFound(unknown(owner, name));
         named(all, name).ok_or_else(missing)
     }
 
@@ -347,8 +375,9 @@ async fn insert(
     let done = sqlx::query(sql).bind(name.to_owned()).bind(now_ms());
     if done.execute(&mut *work.all).await?.rows_affected() == 0 {
         return Err(RegistryError::Exists(format!(
-            "the {} {name} is there already: {} rules {name} changes it",
+            "the {} {name} is there already: PUT {}/{name} ({} rules {name}) changes it",
             owner.word(),
+            owner.route(),
             owner.command()
         ))
         .into());
@@ -507,8 +536,15 @@ pub(crate) async fn is_builtin(
 }
 
 pub(crate) fn unknown(owner: Owner, name: &str) -> String {
-    let (word, command) = (owner.word(), owner.command());
-    format!("there is no {word} {name}; {command} ls names all, {command} add {name} adds it")
+    let (word, route, command) = (owner.word(), owner.route(), owner.command());
+    let known = format!("there is no {word} {name}: GET {route} ({command} ls) names all");
+    match owner {
+        // That is an id, which nobody gives.
+        Owner::Group => known,
+        Owner::Role | Owner::DeviceType => {
+            format!("{known}, and POST {route} ({command} add {name}) adds it")
+        }
+    }
 }
 
 /// Names are typed and printed: no control characters, and no more than fits on a line.

@@ -624,7 +624,8 @@ async fn check_roles(work: &mut Work<'_>, user: &User) -> Result<(), Fault> {
 
 fn not_found(name: &str) -> RegistryError {
     RegistryError::NotFound(format!(
-        "there is no user {name} in martlet.db: martlet user ls shows who there is"
+        "there is no user {name} in the tables: GET /api/v1/users (martlet user ls) lists who there \
+         is"
     ))
 }
 
@@ -729,10 +730,13 @@ async fn insert(
     let name = &user.name;
     if sql.execute(&mut work.all).await? == 0 {
         let why = match is_user(&mut work.all, &Scope::All, name).await? {
-            true => format!("{name} is there already: martlet user passwd {name}"),
+            true => format!(
+                "{name} is there already: PUT /api/v1/users/{name}/password (martlet user passwd \
+                 {name}) sets another password"
+            ),
             false => format!(
-                "{name} was deleted: martlet user restore {name} brings it back, martlet user rm \
-                 --purge {name} removes it for good"
+                "{name} was deleted: POST /api/v1/users/{name}/restore (martlet user restore {name}) \
+                 brings it back; martlet user rm --purge {name} removes it for good"
             ),
         };
         return Err(RegistryError::Exists(why).into());

@@ -12,6 +12,7 @@ use crate::extract::{JsonBody, PathOf, QueryOf};
 use crate::page::Page;
 use crate::problem::{Problem, ProblemKind};
 use crate::time::Moment;
+use crate::words;
 
 /// Somebody who is kept out.
 #[derive(Debug, Serialize, ToSchema)]
@@ -19,6 +20,7 @@ pub(crate) struct BanView {
     /// Its id.
     id: String,
     /// By what.
+    #[schema(schema_with = words::ban_kinds)]
     kind: &'static str,
     /// Whom.
     value: String,
@@ -105,7 +107,7 @@ pub(crate) struct OfTeam {
 #[serde(deny_unknown_fields)]
 pub(crate) struct BanBody {
     /// By what: a Client Identifier, a user name, or an address or network.
-    #[schema(example = "client_id")]
+    #[schema(schema_with = words::ban_kinds)]
     kind: String,
     /// Whom. Who sees all teams, and names none, means a device or user of a team that has a tenant
     /// of its own by `NAME@TEAM`, as it connects.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::Asking;
-use super::devices::{DeviceView, NewDeviceBody, Wanted};
+use super::devices::{DeviceView, NewDeviceBody, OfExport, Wanted};
 use crate::api::Api;
 use crate::extract::{JsonBody, QueryOf};
 use crate::problem::{Problem, ProblemKind};
@@ -349,7 +349,7 @@ fn table_of(devices: &[DeviceView], end: LineEnd) -> String {
 /// Devices as a table
 ///
 /// All that are asked for, on one page: CSV, or JSON with `format=json`. Secrets are in neither.
-#[utoipa::path(get, path = "/api/v1/devices/export", tag = "devices", params(Wanted),
+#[utoipa::path(get, path = "/api/v1/devices/export", tag = "devices", params(OfExport),
     responses((status = 200, description = "The devices",
         content((String = "text/csv"), (Vec<DeviceView> = "application/json")))))]
 pub(crate) async fn export(
@@ -357,12 +357,13 @@ pub(crate) async fn export(
     asking: Asking,
     QueryOf(wanted): QueryOf<Wanted>,
 ) -> Result<Response, Problem> {
+    wanted.check_export()?;
     let is_json = match wanted.format.as_deref() {
         None | Some("csv") => false,
         Some("json") => true,
         Some(other) => {
             let detail = format!("{other:?} is none of csv, json");
-            return Err(Problem::bad_request(detail.clone()).of_parameter("format", detail));
+            return Err(Problem::of_query("format", detail));
         }
     };
     let (scope, filter) = (asking.scope(), wanted.filter(&api, &asking).await?);

@@ -14,6 +14,7 @@ use crate::api::Api;
 use crate::extract::{JsonBody, PathOf, QueryOf};
 use crate::problem::{Problem, ProblemKind};
 use crate::time::Moment;
+use crate::words;
 
 /// A credential, without the secret.
 #[derive(Debug, Serialize, ToSchema)]
@@ -23,6 +24,7 @@ pub(crate) struct CredentialView {
     /// For people.
     name: String,
     /// `secret` or `certificate`.
+    #[schema(schema_with = words::credential_kinds)]
     kind: &'static str,
     /// When it was made.
     #[schema(value_type = Option<String>, format = DateTime)]

@@ -10,6 +10,8 @@ use martlet_registry::{
     NewDevice, Owner, Secret, Status,
 };
 use serde::{Deserialize, Serialize};
+use utoipa::openapi::path::{Parameter, ParameterIn};
+use utoipa::openapi::{RefOr, Schema};
 use utoipa::{IntoParams, ToSchema};
 
 use super::asking::missing_of_query;
@@ -19,6 +21,7 @@ use crate::extract::{JsonBody, PathOf, QueryOf};
 use crate::page::Page;
 use crate::problem::Problem;
 use crate::time::Moment;
+use crate::words;
 
 pub(super) const STATUSES: &[&str] = &["active", "inactive", "maintenance"];
 
@@ -39,6 +42,7 @@ pub(crate) struct DeviceView {
     #[serde(rename = "type")]
     pub(super) device_type: String,
     /// `active` devices are let in, `inactive` ones and those in `maintenance` are not.
+    #[schema(schema_with = words::statuses)]
     pub(super) status: &'static str,
     /// For people.
     pub(super) description: String,
@@ -164,13 +168,15 @@ pub(crate) struct Wanted {
     cursor: Option<String>,
     /// Say how many there are on all pages.
     total: Option<bool>,
-    /// Of an export: `json`, or `csv`.
+    /// `csv`, which it is if nothing is said, or `json`.
+    #[param(schema_with = words::export_formats, required = false)]
     pub(super) format: Option<String>,
     /// Of this type.
     #[serde(rename = "type")]
     #[param(rename = "type")]
     device_type: Option<String>,
     /// `active`, `inactive` or `maintenance`.
+    #[param(schema_with = words::statuses, required = false)]
     status: Option<String>,
     /// With this tag.
     tag: Option<String>,
@@ -187,10 +193,76 @@ pub(crate) struct Wanted {
     /// Those that were deleted, and no others.
     deleted: Option<bool>,
     /// `id`, `created` (newest first) or `last_seen` (first who was heard of last).
+    #[param(schema_with = words::device_orders, required = false)]
     sort: Option<String>,
 }
 
+/// The query of a list.
+pub(crate) struct OfList;
+
+/// The query of an export.
+pub(crate) struct OfExport;
+
+/// What an export has no use for.
+const OF_LIST: [&str; 4] = ["limit", "cursor", "total", "sort"];
+
+/// What a list has no use for.
+const OF_EXPORT: [&str; 1] = ["format"];
+
+fn without(names: &[&str]) -> Vec<Parameter> {
+    let all = Wanted::into_params(|| Some(ParameterIn::Query));
+    let mut all = all.into_iter().collect::<Vec<_>>();
+    all.retain(|one| !names.contains(&&*one.name));
+    for one in &mut all {
+        // Of a closed list the words have the description.
+        if let Some(RefOr::T(Schema::Object(schema))) = &one.schema {
+            one.description = one.description.take().or(schema.description.clone());
+        }
+    }
+    all
+}
+
+impl IntoParams for OfList {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        without(&OF_EXPORT)
+    }
+}
+
+impl IntoParams for OfExport {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        without(&OF_LIST)
+    }
+}
+
 impl Wanted {
+    /// # Errors
+    /// Something is said that is of exports alone.
+    fn check_list(&self) -> Result<(), Problem> {
+        match &self.format {
+            None => Ok(()),
+            Some(_) => Err(Problem::of_query("format", "is of an export alone")),
+        }
+    }
+
+    /// # Errors
+    /// Something is said that is of lists alone: an export is one page, by id.
+    pub(super) fn check_export(&self) -> Result<(), Problem> {
+        let is_there = [
+            self.limit.is_some(),
+            self.cursor.is_some(),
+            self.total.is_some(),
+            self.sort.is_some(),
+        ];
+        let mut named = OF_LIST.into_iter().zip(is_there);
+        match named.find(|(_, is_there)| *is_there) {
+            None => Ok(()),
+            Some((name, _)) => {
+                let detail = "is of lists alone: an export has all on one page, by id";
+                Err(Problem::of_query(name, detail))
+            }
+        }
+    }
+
     /// What is asked for; a team and a group may stand there by their names.
     pub(super) async fn filter(&self, api: &Api, asking: &Asking) -> Result<DeviceFilter, Problem> {
         let status = self.status.as_deref();
@@ -273,7 +345,7 @@ fn word_of_query<T>(
 ) -> Result<T, Problem> {
     read(text).ok_or_else(|| {
         let detail = format!("{text:?} is none of {}", known.join(", "));
-        Problem::bad_request(format!("{name}: {detail}")).of_parameter(name, detail)
+        Problem::of_query(name, detail)
     })
 }
 
@@ -300,6 +372,7 @@ pub(crate) struct NewDeviceBody {
     #[serde(rename = "type")]
     pub(super) device_type: Option<String>,
     /// `active` if nothing else is said.
+    #[schema(schema_with = words::statuses, required = false)]
     pub(super) status: Option<String>,
     /// For people.
     #[serde(default)]
@@ -383,6 +456,7 @@ pub(crate) struct DeviceChangeBody {
     #[serde(rename = "type")]
     device_type: Option<String>,
     /// `active`, `inactive` or `maintenance`; the connection of a device that is not active ends.
+    #[schema(schema_with = words::statuses, required = false)]
     status: Option<String>,
     /// For people.
     description: Option<String>,
@@ -427,13 +501,14 @@ impl DeviceChangeBody {
 /// Devices
 ///
 /// By id, unless `sort` says otherwise.
-#[utoipa::path(get, path = "/api/v1/devices", tag = "devices", params(Wanted),
+#[utoipa::path(get, path = "/api/v1/devices", tag = "devices", params(OfList),
     responses((status = 200, description = "A page of them", body = Page<DeviceView>)))]
 pub(crate) async fn list(
     State(api): State<Api>,
     asking: Asking,
     QueryOf(wanted): QueryOf<Wanted>,
 ) -> Result<axum::Json<Page<DeviceView>>, Problem> {
+    wanted.check_list()?;
     let filter = wanted.filter(&api, &asking).await?;
     let (scope, order) = (asking.scope(), wanted.order()?);
     let of = wanted.list(&scope);

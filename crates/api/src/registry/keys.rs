@@ -15,6 +15,7 @@ use crate::keys::Wanted;
 use crate::page::Page;
 use crate::problem::{Problem, ProblemKind};
 use crate::time::Moment;
+use crate::words;
 
 /// An API key, without the key.
 #[derive(Debug, Serialize, ToSchema)]
@@ -117,6 +118,7 @@ pub(crate) struct NewKeyBody {
     #[schema(example = "deploy")]
     name: String,
     /// What its holder may do: scopes and roles, such as `viewer` and `devices:write`.
+    #[schema(schema_with = words::scopes)]
     scopes: Vec<String>,
     /// The team whose objects it sees, by id or name; everybody's, if none is given.
     team: Option<String>,
@@ -197,6 +199,7 @@ pub(crate) struct KeyChangeBody {
     /// Its name.
     name: String,
     /// What its holder may do: scopes and roles.
+    #[schema(schema_with = words::scopes)]
     scopes: Vec<String>,
 }
 

@@ -239,7 +239,7 @@ pub(crate) fn time(pointer: &str, text: Option<&str>) -> Result<i64, Problem> {
     let parsed = Moment::parse(text).map(Moment::as_ms);
     parsed.filter(|ms| *ms > 0).ok_or_else(|| {
         let detail = format!("{text:?} is no time, expected such as 2030-01-31T12:00:00Z");
-        Problem::new(ProblemKind::Invalid, detail.clone()).of_field(pointer, detail)
+        Problem::of_body(pointer, detail)
     })
 }
 
@@ -255,6 +255,6 @@ pub(crate) fn word<T>(
 ) -> Result<T, Problem> {
     read(text).ok_or_else(|| {
         let detail = format!("{text:?} is none of {}", known.join(", "));
-        Problem::new(ProblemKind::Invalid, detail.clone()).of_field(pointer, detail)
+        Problem::of_body(pointer, detail)
     })
 }

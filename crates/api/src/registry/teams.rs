@@ -15,6 +15,7 @@ use crate::extract::{JsonBody, PathOf, QueryOf};
 use crate::page::Page;
 use crate::problem::Problem;
 use crate::time::Moment;
+use crate::words;
 
 /// A team.
 #[derive(Debug, Serialize, ToSchema)]
@@ -288,6 +289,7 @@ pub(crate) struct MemberView {
     /// User name.
     user: String,
     /// What they may do with the team's objects.
+    #[schema(schema_with = words::member_roles)]
     role: &'static str,
     /// Since when.
     #[schema(value_type = Option<String>, format = DateTime)]
@@ -329,6 +331,7 @@ pub(crate) async fn members(
 #[serde(deny_unknown_fields)]
 pub(crate) struct MemberBody {
     /// `administrator`, `operator` or `viewer`.
+    #[schema(schema_with = words::member_roles)]
     role: String,
 }
 

@@ -17,6 +17,7 @@ use crate::extract::{JsonBody, PathOf, QueryOf};
 use crate::page::Page;
 use crate::problem::{Problem, ProblemKind};
 use crate::time::Moment;
+use crate::words;
 
 const ROLES: &[&str] = &["administrator", "operator", "viewer", "none"];
 
@@ -28,6 +29,7 @@ pub(crate) struct UserView {
     /// What they may do as a client of MQTT.
     role: String,
     /// What they may do with the API and the panel, of all teams.
+    #[schema(schema_with = words::api_roles)]
     api_role: &'static str,
     /// They are let in.
     enabled: bool,
@@ -155,6 +157,7 @@ pub(crate) struct NewUserBody {
     role: Option<String>,
     /// What they may do with the API and the panel: `administrator`, `operator`, `viewer` or
     /// `none`, which it is if nothing is said.
+    #[schema(schema_with = words::api_roles, required = false)]
     api_role: Option<String>,
     /// May be empty.
     #[serde(default)]
@@ -231,6 +234,7 @@ pub(crate) struct UserChangeBody {
     /// What they may do as a client of MQTT.
     role: Option<String>,
     /// What they may do with the API and the panel.
+    #[schema(schema_with = words::api_roles, required = false)]
     api_role: Option<String>,
     /// `false`: connections and sessions of theirs end.
     enabled: Option<bool>,

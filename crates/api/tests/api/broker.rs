@@ -263,7 +263,7 @@ async fn what_a_client_could_not_publish_is_refused_with_its_field() {
         ),
         (
             json!({ "topic": "t", "user_properties": [{ "name": "a" }] }),
-            "/user_properties/0",
+            "/user_properties/0/value",
         ),
         (
             json!({ "topic": "t", "message_expiry_secs": -1 }),

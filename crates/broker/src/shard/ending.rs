@@ -2,9 +2,10 @@
 
 use core::hash::BuildHasher;
 use core::num::NonZeroU64;
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use martlet_codec::{Disconnect, ReasonCode};
+use martlet_codec::{Disconnect, PacketType, ReasonCode};
 
 use crate::connection::{Connection, Phase};
 use crate::counters::DropReason;
@@ -25,6 +26,17 @@ pub(crate) struct Ending {
     /// v5 clients get DISCONNECT; the transport is still there.
     pub(super) tell: bool,
     pub(super) will: WillAtEnd,
+    /// What of a packet was wrong, if that is why.
+    pub(super) wrong: Option<WrongPacket>,
+}
+
+/// A packet that ended its connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct WrongPacket {
+    /// None: its first byte names no type.
+    pub(super) packet_type: Option<PacketType>,
+    /// The statement of the specification that it broke; empty where there is none.
+    pub(super) statement: &'static str,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +57,44 @@ impl Ending {
             why,
             tell: true,
             will: WillAtEnd::Due,
+            wrong: None,
         }
+    }
+
+    /// The server ends it because of a packet.
+    pub(super) fn by_packet(error: PacketError, packet_type: Option<PacketType>) -> Self {
+        let is_broken_rule = matches!(
+            error.reason,
+            ReasonCode::MalformedPacket
+                | ReasonCode::ProtocolError
+                | ReasonCode::TopicNameInvalid
+                | ReasonCode::TopicFilterInvalid
+                | ReasonCode::TopicAliasInvalid
+                | ReasonCode::ReceiveMaximumExceeded
+        );
+        let wrong = WrongPacket {
+            packet_type,
+            statement: error.statement,
+        };
+        Self {
+            wrong: is_broken_rule.then_some(wrong),
+            ..Self::told(error.reason, error.why)
+        }
+    }
+
+    /// As operators are told: with which packet, and by which statement.
+    fn in_full(&self) -> Cow<'static, str> {
+        let Some(wrong) = &self.wrong else {
+            return self.why.into();
+        };
+        let mut text = match wrong.packet_type {
+            Some(packet_type) => format!("{packet_type}: {}", self.why),
+            None => self.why.to_owned(),
+        };
+        if !wrong.statement.is_empty() {
+            text.push_str(&format!(" [{}]", wrong.statement));
+        }
+        text.into()
     }
 
     pub(super) fn lost(why: &'static str) -> Self {
@@ -55,6 +104,7 @@ impl Ending {
             why,
             tell: false,
             will: WillAtEnd::Due,
+            wrong: None,
         }
     }
 }
@@ -249,14 +299,13 @@ impl Shard {
         if self.tells_presence(session) {
             let client_id = self.sessions.at(session).client_id.to_string();
             let user = self.user_of(session);
-            let Ending { reason, why, .. } = ending;
             cx.effects.tell(
                 self.sessions.at(session).tenant,
                 Event::Disconnected {
                     client_id,
                     user,
-                    reason,
-                    why: why.into(),
+                    reason: ending.reason,
+                    why: ending.in_full(),
                 },
             );
         }
@@ -299,6 +348,7 @@ impl Shard {
             why: "the client said goodbye",
             tell: false,
             will,
+            wrong: None,
         };
         let id = self.connections.id_of(index);
         self.end_connection(cx, index, ending);

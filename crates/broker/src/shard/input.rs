@@ -107,12 +107,15 @@ impl Shard {
             let header = match martlet_codec::decode_fixed_header(&input.bytes[at..]) {
                 Ok(Some(header)) => header,
                 Ok(None) => return,
-                Err(error) => return self.packet_refused(cx, id, error.into()),
+                Err(error) => {
+                    let packet_type = type_of(&input.bytes[at..]);
+                    return self.packet_refused(cx, id, packet_type, error.into());
+                }
             };
             let length = header.packet_len();
             if length > self.settings.limits.packet_bytes as usize {
                 let error = PacketError::of(ReasonCode::PacketTooLarge, "limit packet_bytes");
-                return self.packet_refused(cx, id, error);
+                return self.packet_refused(cx, id, Some(header.packet_type), error);
             }
             if input.bytes.len() - at < length {
                 return;
@@ -136,7 +139,7 @@ impl Shard {
                 self.tell_packet_received(cx, id.index, &header, body);
             }
             if let Err(error) = self.packet_received(cx, id.index, header, body) {
-                return self.packet_refused(cx, id, error);
+                return self.packet_refused(cx, id, Some(header.packet_type), error);
             }
             input.bytes.drain(at..at + length);
         }
@@ -223,7 +226,7 @@ impl Shard {
                 Ok(Progress::NeedMore) => break,
                 Ok(Progress::Gone) => return bytes.len(),
                 Err(error) => {
-                    self.packet_refused(cx, id, error);
+                    self.packet_refused(cx, id, type_of(rest), error);
                     return bytes.len();
                 }
             }
@@ -397,6 +400,7 @@ impl Shard {
         &mut self,
         cx: &mut Cx<'_, N>,
         id: ConnectionId,
+        packet_type: Option<PacketType>,
         error: PacketError,
     ) {
         let Some(connection) = self.connections.get(id) else {
@@ -409,7 +413,7 @@ impl Shard {
             Phase::Challenged => self.refuse_waiting(cx, id.index, error),
             Phase::Accepted => {
                 self.counters.protocol_errors += 1;
-                self.end_connection(cx, id.index, Ending::told(error.reason, error.why));
+                self.end_connection(cx, id.index, Ending::by_packet(error, packet_type));
             }
             Phase::Closing => {}
         }
@@ -418,6 +422,11 @@ impl Shard {
 
 /// Bytes held back for a client that is too fast before its socket is not read any more.
 const HELD_BYTES_MAX: usize = 64 * 1024;
+
+/// As the first byte of a packet says.
+fn type_of(bytes: &[u8]) -> Option<PacketType> {
+    PacketType::from_u8(bytes.first()? >> 4)
+}
 
 /// What became of the bytes at the front.
 pub(crate) enum Progress {

@@ -163,26 +163,35 @@ pub enum TransportEnd {
 pub(crate) struct PacketError {
     pub(crate) reason: ReasonCode,
     pub(crate) why: &'static str,
+    /// The statement of the specification that was broken; empty where there is none.
+    pub(crate) statement: &'static str,
 }
 
 impl PacketError {
     pub(crate) fn of(reason: ReasonCode, why: &'static str) -> Self {
-        Self { reason, why }
-    }
-
-    /// A Malformed Packet; `_statement` is the specification's.
-    pub(crate) fn malformed(why: &'static str, _statement: &'static str) -> Self {
+        let statement = "";
         Self {
-            reason: ReasonCode::MalformedPacket,
+            reason,
             why,
+            statement,
         }
     }
 
-    /// A Protocol Error; `_statement` is the specification's.
-    pub(crate) fn protocol(why: &'static str, _statement: &'static str) -> Self {
+    /// A Malformed Packet; the statement is the specification's.
+    pub(crate) fn malformed(why: &'static str, statement: &'static str) -> Self {
+        Self {
+            reason: ReasonCode::MalformedPacket,
+            why,
+            statement,
+        }
+    }
+
+    /// A Protocol Error; the statement is the specification's.
+    pub(crate) fn protocol(why: &'static str, statement: &'static str) -> Self {
         Self {
             reason: ReasonCode::ProtocolError,
             why,
+            statement,
         }
     }
 }
@@ -192,6 +201,7 @@ impl From<DecodeError> for PacketError {
         Self {
             reason: error.reason,
             why: error.what,
+            statement: error.statement,
         }
     }
 }
@@ -715,10 +725,8 @@ impl Shard {
             match self.connections.at(id.index).phase {
                 Phase::Accepted => {
                     let ending = Ending {
-                        reason,
-                        why,
-                        tell: true,
                         will: WillAtEnd::Kept,
+                        ..Ending::told(reason, why)
                     };
                     self.end_connection(cx, id.index, ending);
                 }

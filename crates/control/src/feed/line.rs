@@ -9,8 +9,16 @@ use base64::engine::general_purpose::STANDARD;
 use martlet_broker::{Event, MessageId, UserName};
 use martlet_codec::PacketType;
 use serde::{Serialize, Serializer};
+use utoipa::openapi::schema::Object;
 
 use crate::feed::Entry;
+use crate::feed::filter::Kind;
+use crate::words::one_of;
+
+fn kinds() -> Object {
+    let all = Kind::ALL.iter().filter(|kind| **kind != Kind::Gone);
+    one_of("What kind of event it is.", all.map(|kind| kind.name()))
+}
 
 /// An event: of its fields those that it has.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
@@ -25,6 +33,7 @@ pub struct FeedEvent<'a> {
     #[schema(value_type = String, format = DateTime)]
     pub at_ms: u64,
     /// `connected`, `refused`, `published`, …
+    #[schema(schema_with = kinds)]
     pub kind: &'static str,
     /// The number of the tenant, where it is not the common one.
     #[serde(skip_serializing_if = "Option::is_none")]

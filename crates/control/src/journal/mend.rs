@@ -10,8 +10,10 @@ use std::sync::{Arc, OnceLock};
 
 use martlet_broker::{DropReason, Event, TenantId, UserName};
 use martlet_codec::ReasonCode;
+use martlet_registry::{Owner, RulesPlace, Snapshot};
 
 use super::TEXT_MAX;
+use crate::cause::Cause;
 use crate::text::typed;
 
 /// What to do.
@@ -44,28 +46,34 @@ impl Way {
 pub(super) struct Commands {
     /// What tells them which node it is, as it is typed.
     pub(super) node: String,
-    /// Who owns which tenant.
-    pub(super) teams: Teams,
+    /// Who owns which tenant, and whose rules stand where.
+    pub(super) tables: TablesNow,
+    /// Whose clients it is about.
+    tenant: TenantId,
     /// In the tenant of this team; none: in the common one.
     team: Option<String>,
 }
 
-/// The names of teams that own tenants, as of now; nobody's before it is said who knows them.
+/// The tables as of now; none before it is said who knows them.
 #[derive(Clone, Default)]
-pub(super) struct Teams(Arc<OnceLock<TeamOf>>);
+pub(super) struct TablesNow(Arc<OnceLock<Tables>>);
 
-type TeamOf = Box<dyn Fn(TenantId) -> Option<String> + Send + Sync>;
+type Tables = Box<dyn Fn() -> Option<Arc<Snapshot>> + Send + Sync>;
 
-impl Teams {
-    pub(super) fn set(&self, team_of: TeamOf) {
+impl TablesNow {
+    pub(super) fn set(&self, tables: Tables) {
         // Who knows them stays the same.
-        let _ = self.0.set(team_of);
+        let _ = self.0.set(tables);
+    }
+
+    fn now(&self) -> Option<Arc<Snapshot>> {
+        self.0.get()?()
     }
 }
 
-impl fmt::Debug for Teams {
+impl fmt::Debug for TablesNow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Teams")
+        f.debug_tuple("TablesNow")
             .field(&self.0.get().is_some())
             .finish()
     }
@@ -85,8 +93,9 @@ impl Commands {
         if tenant == TenantId::default() {
             return Some(Cow::Borrowed(self));
         }
-        let team = self.teams.0.get()?(tenant)?;
+        let team = self.tables.now()?.team_of(tenant.0)?.to_owned();
         Some(Cow::Owned(Self {
+            tenant,
             team: Some(team),
             ..self.clone()
         }))
@@ -107,7 +116,11 @@ impl Commands {
             return None;
         }
         // Users' names are nobody else's, whatever team they are of.
-        let is_of_team = name.starts_with("device ") || name == "user add";
+        let is_of_team = match name {
+            "user add" | "trace" => true,
+            // Types are everybody's.
+            name => name.starts_with("device ") && !name.starts_with("device type "),
+        };
         if let Some(team) = self.team.as_ref().filter(|_| is_of_team) {
             line.push_str(&format!(" --team={}", typed(team)));
         }
@@ -151,6 +164,90 @@ impl Commands {
         self.in_tenant(tenant)?.line(what, &[], &[name])
     }
 
+    /// A deleted team is there again, and who was deleted with it.
+    pub(super) fn restore_team(&self, id: &str) -> Option<String> {
+        self.line("team restore", &[], &[id])
+    }
+
+    /// All that a client does goes to the log for a while.
+    fn trace(&self, client_id: &str) -> Option<String> {
+        match client_id {
+            "" => None,
+            id => self.line("trace", &[], &[id]),
+        }
+    }
+
+    /// As [`Self::permit`], in a tenant.
+    pub(super) fn permit_in(&self, tenant: TenantId, user: Option<&str>) -> Way {
+        let of_tenant = Self {
+            tenant,
+            ..self.clone()
+        };
+        of_tenant.permit(user)
+    }
+
+    /// Where a rule has to be that permits what a client lacks, with the command that shows the
+    /// rules there, and takes others.
+    fn permit(&self, user: Option<&str>) -> Way {
+        let tables = user.and_then(|user| Some((user, self.tables.now()?)));
+        let place = tables.and_then(|(user, tables)| {
+            let place = tables.rules_place(self.tenant.0, user)?;
+            Some((user, place))
+        });
+        let Some((user, place)) = place else {
+            return Way {
+                text:
+                    "permit it in the ACL file (auth.acl_file), or, for a client whose rules come \
+                       with its token or the hook's answer, there"
+                        .to_owned(),
+                command: None,
+            };
+        };
+        let RulesPlace { owner, name } = &place;
+        let text = match (owner, place.is_builtin()) {
+            (Owner::Role, true) => format!(
+                "the role {name} is the program's and stays as it is: give {user} another role \
+                 (martlet role add NAME --rule …, martlet user set {} --role NAME)",
+                typed(user)
+            ),
+            (Owner::Role, false) => format!("permit it in the rules of the role {name}"),
+            (_, true) => format!(
+                "the device type {name} is the program's and stays as it is: permit it in a type \
+                 of your own (martlet device type add NAME --rule …, martlet device set {} --type \
+                 NAME), or in the rules of a group that the device is in",
+                typed(user)
+            ),
+            (_, false) => format!(
+                "permit it in the rules of the device type {name}, or of a group that the device \
+                 is in"
+            ),
+        };
+        let command = match owner {
+            Owner::Role => self.line("role rules", &[], &[name]),
+            Owner::DeviceType | Owner::Group => self.line("device type rules", &[], &[name]),
+        };
+        Way {
+            text,
+            command: command.filter(|_| !place.is_builtin()),
+        }
+    }
+
+    /// What a rule forbids: where to permit it, and what says which rule it is.
+    fn forbidden(
+        &self,
+        client_id: &str,
+        user: Option<&UserName>,
+        action: &str,
+        topic: &str,
+    ) -> Way {
+        let permit = self.permit(user.map(UserName::as_str));
+        let explain = self.explain(client_id, user, action, topic);
+        Way {
+            command: explain.or(permit.command),
+            ..permit
+        }
+    }
+
     /// Which rule decides.
     fn explain(
         &self,
@@ -183,10 +280,16 @@ impl Commands {
 pub(super) fn way(tenant: TenantId, event: &Event, commands: &Commands) -> Option<Way> {
     match commands.in_tenant(tenant) {
         Some(commands) => way_of(event, &commands),
-        None => way_of(event, commands).map(|way| Way {
-            command: None,
-            ..way
-        }),
+        None => {
+            let commands = Commands {
+                tenant,
+                ..commands.clone()
+            };
+            way_of(event, &commands).map(|way| Way {
+                command: None,
+                ..way
+            })
+        }
     }
 }
 
@@ -203,6 +306,7 @@ fn way_of(event: &Event, commands: &Commands) -> Option<Way> {
             let will = will_topic.as_deref();
             refused_by_will(commands, client_id, user.as_ref(), will, why)
                 .or_else(|| connect_refused(commands, user.as_ref(), *reason, why))
+                .or_else(|| broken(commands, client_id, *reason))
         }
         Event::ReauthenticationRefused {
             user, reason, why, ..
@@ -215,8 +319,8 @@ fn way_of(event: &Event, commands: &Commands) -> Option<Way> {
             why,
             ..
         } => {
-            let command = || commands.explain(client_id, user.as_ref(), "publish", topic);
-            refused(command, *reason, why)
+            let way = || commands.forbidden(client_id, user.as_ref(), "publish", topic);
+            refused(way, *reason, why)
         }
         Event::SubscribeRefused {
             client_id,
@@ -226,8 +330,8 @@ fn way_of(event: &Event, commands: &Commands) -> Option<Way> {
             why,
             ..
         } => {
-            let command = || commands.explain(client_id, user.as_ref(), "subscribe", filter);
-            refused(command, *reason, why)
+            let way = || commands.forbidden(client_id, user.as_ref(), "subscribe", filter);
+            refused(way, *reason, why)
         }
         Event::Dropped {
             client_id,
@@ -236,9 +340,9 @@ fn way_of(event: &Event, commands: &Commands) -> Option<Way> {
             reason: DropReason::NotPermitted,
             ..
         } if !topic.is_empty() => {
-            let text = "permit it in the ACL file or role, if it should be received";
-            let command = commands.explain(client_id, user.as_ref(), "receive", topic);
-            Way::by(text, command)
+            let way = commands.forbidden(client_id, user.as_ref(), "receive", topic);
+            let text = format!("if it should be received, {}", way.text);
+            Some(Way { text, ..way })
         }
         Event::Dropped { reason, .. } => Way::words(dropped(*reason)?),
         Event::RateExceeded { .. } => Way::words(
@@ -249,7 +353,12 @@ fn way_of(event: &Event, commands: &Commands) -> Option<Way> {
             "a client that is away for long: let its session expire sooner, or raise \
              limits.queued_messages and limits.queued_bytes",
         ),
-        Event::Disconnected { reason, why, .. } => disconnected(*reason, why),
+        Event::Disconnected {
+            client_id,
+            reason,
+            why,
+            ..
+        } => disconnected(*reason, why).or_else(|| broken(commands, client_id, *reason)),
         Event::Authenticated { .. }
         | Event::Connected { .. }
         | Event::TakenOver { .. }
@@ -272,8 +381,7 @@ fn refused_by_will(
     if !why.starts_with("the Will on") {
         return None;
     }
-    let command = commands.explain(client_id, user, "publish", will_topic?);
-    Way::by("permit it in the ACL file or role", command)
+    Some(commands.forbidden(client_id, user, "publish", will_topic?))
 }
 
 fn connect_refused(
@@ -383,6 +491,9 @@ fn by_tables(commands: &Commands, why: &str) -> Option<Way> {
     }) {
         return Way::by("give it another credential", commands.rotate(id));
     }
+    if let Some(way) = by_client_id(why) {
+        return Some(way);
+    }
     let certified = between(
         "its certificate is good, and ",
         " is neither a user nor a device of the tables",
@@ -399,7 +510,25 @@ fn by_tables(commands: &Commands, why: &str) -> Option<Way> {
     Way::by("let it in again", command)
 }
 
-fn refused(command: impl Fn() -> Option<String>, reason: ReasonCode, why: &str) -> Option<Way> {
+/// A device has one Client Identifier, and that is nobody else's.
+fn by_client_id(why: &str) -> Option<Way> {
+    if let Some(rest) = why.strip_prefix("the Client Identifier of the device ") {
+        let (id, _) = rest.split_once(" must be ")?;
+        return Way::words(format!(
+            "set the Client Identifier (client id) of the client to {id}: by its MQTT library's \
+             or firmware's setting, by -i with martlet pub and mosquitto_pub; if it is another \
+             device, give it an id and a secret of its own (martlet device add)"
+        ));
+    }
+    let rest = why.strip_prefix("the Client Identifier ")?;
+    let id = rest.strip_suffix(" is the device's of that id alone")?;
+    Way::words(format!(
+        "have the client come as the device, with the User Name {id} and its secret, or set \
+         another Client Identifier (client id) on it"
+    ))
+}
+
+fn refused(forbidden: impl Fn() -> Way, reason: ReasonCode, why: &str) -> Option<Way> {
     if let Some(way) = by_limit(why) {
         return Some(way);
     }
@@ -407,7 +536,7 @@ fn refused(command: impl Fn() -> Option<String>, reason: ReasonCode, why: &str) 
         return Way::words("clients publish to no topic that begins with $SYS");
     }
     match reason {
-        ReasonCode::NotAuthorized => Way::by("permit it in the ACL file or role", command()),
+        ReasonCode::NotAuthorized => Some(forbidden()),
         _ => None,
     }
 }
@@ -429,6 +558,24 @@ fn disconnected(reason: ReasonCode, why: &str) -> Option<Way> {
     })
 }
 
+/// A packet that broke a rule of MQTT; the words before say which packet and which rule.
+fn broken(commands: &Commands, client_id: &str, reason: ReasonCode) -> Option<Way> {
+    let text = match reason {
+        ReasonCode::MalformedPacket => {
+            "the client sent bytes that are no such packet: look at its MQTT library and its \
+             version, and that nothing but that library writes to its connection; a trace shows \
+             the packets before it"
+        }
+        reason if Cause::BROKEN_RULES.contains(&reason) => {
+            "the client sent a packet that MQTT forbids there: look at its MQTT library and its \
+             version, and that two of its threads do not use one connection; a trace shows the \
+             packets before it"
+        }
+        _ => return None,
+    };
+    Way::by(text, commands.trace(client_id))
+}
+
 pub(crate) fn dropped(reason: DropReason) -> Option<&'static str> {
     Some(match reason {
         DropReason::ClientAway => {
@@ -442,7 +589,10 @@ pub(crate) fn dropped(reason: DropReason) -> Option<&'static str> {
             "the client's Maximum Packet Size is smaller than the message"
         }
         DropReason::MemoryFull => "raise limits.memory_bytes, or give the machine more memory",
-        DropReason::NotPermitted => "permit it in the ACL file or role, if it should be received",
+        DropReason::NotPermitted => {
+            "permit it where its rules are, if it should be received: martlet why with the topic \
+             says where that is"
+        }
         DropReason::StoreDamaged => {
             "stop the node; martlet store check then says what else is damaged"
         }
@@ -512,13 +662,13 @@ mod tests {
                 ..of(0)
             }
         );
-        let commands = Commands::default();
-        let team = |tenant| (tenant == TenantId(3)).then(|| "north".to_owned());
-        commands.teams.set(Box::new(team));
-        let of = |tenant| way(TenantId(tenant), &event, &commands).and_then(|way| way.command);
+        let commands = Commands {
+            team: Some("north".to_owned()),
+            ..Commands::default()
+        };
+        let command = way_of(&event, &commands).and_then(|way| way.command);
         let expected = "martlet device rotate --team=north d1";
-        assert_eq!((of(3).as_deref(), of(4)), (Some(expected), None));
-        assert_eq!(of(0).as_deref(), Some("martlet device rotate d1"));
+        assert_eq!(command.as_deref(), Some(expected));
     }
 
     #[test]
@@ -538,5 +688,46 @@ mod tests {
         assert_eq!(said("device x is not what it seems"), None);
         let spent = "this credential of the device d 1 has expired, or is revoked";
         assert_eq!(said(spent).as_deref(), Some("martlet device rotate 'd 1'"));
+    }
+
+    #[test]
+    fn a_wrong_client_identifier_is_told_what_it_has_to_be() {
+        let said = |why| by_client_id(why).unwrap_or_default().text;
+        let why = "the Client Identifier of the device d 1 must be d 1, which its topics go by; it \
+                   is \"x\"";
+        assert!(said(why).contains("to d 1: by its MQTT library's"));
+        let why = "the Client Identifier d1 is the device's of that id alone";
+        assert!(said(why).contains("the User Name d1 and its secret"));
+        assert_eq!(said("the Client Identifier"), "");
+    }
+
+    #[test]
+    fn a_packet_that_breaks_a_rule_is_to_be_traced() {
+        let event = |reason| Event::Disconnected {
+            client_id: "-x".to_owned(),
+            user: None,
+            reason,
+            why: "a second CONNECT".into(),
+        };
+        let told = |reason| way_of(&event(reason), &Commands::default()).unwrap_or_default();
+        for reason in [ReasonCode::ProtocolError, ReasonCode::MalformedPacket] {
+            let way = told(reason);
+            assert!(way.text.contains("MQTT library"), "{}", way.text);
+            assert_eq!(way.command.as_deref(), Some("martlet trace -- -x"));
+        }
+        assert_eq!(told(ReasonCode::Success), Way::default());
+    }
+
+    #[test]
+    fn who_is_in_no_tables_has_rules_in_files() {
+        let way = Commands::default().permit(Some("ann"));
+        assert!(way.text.contains("auth.acl_file") && way.command.is_none());
+        let of_team = Commands {
+            team: Some("north".to_owned()),
+            ..Commands::default()
+        };
+        let line = |name| of_team.line(name, &[], &["x"]).unwrap_or_default();
+        assert_eq!(line("device type rules"), "martlet device type rules x");
+        assert_eq!(line("trace"), "martlet trace --team=north x");
     }
 }

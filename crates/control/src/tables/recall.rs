@@ -1,12 +1,12 @@
 //! What the tables know of a client of whom is asked why it does not work.
 
 use martlet_broker::TenantId;
-use martlet_registry::{Credential, CredentialKind, Known};
+use martlet_registry::{Credential, CredentialKind, Gone, Known};
 
 use super::Tables;
 use crate::presence::ClientPresence;
 use crate::wall_clock::now_signed_ms;
-use crate::why::facts::{Deleted, Facts, Spent};
+use crate::why::facts::{Deleted, Facts, GoneTeam, Spent};
 
 impl Tables {
     /// Adds it. Where the tables cannot be read, health says so, and the rest is told.
@@ -16,25 +16,32 @@ impl Tables {
         let is_known = facts.known_as.is_some();
         let found = self.read(move |registry| {
             Box::pin(async move {
-                let gone_since = match is_known {
+                let gone = match is_known {
                     true => None,
-                    false => registry.gone_since(tenant, &name).await?,
+                    false => registry.gone(tenant, &name).await?,
                 };
                 let credentials = registry.credentials_in(tenant, &name).await?;
                 let presence = registry.presence(tenant, &client_id).await?;
-                Ok((gone_since, presence, credentials))
+                Ok((gone, presence, credentials))
             })
         });
-        let Ok((gone_since, presence, credentials)) = found.await else {
+        let Ok((gone, presence, credentials)) = found.await else {
             return;
         };
         let journal = &self.control.journal;
-        facts.deleted = gone_since.map(|(at_ms, known)| Deleted {
-            at_ms: u64::try_from(at_ms).unwrap_or(0),
-            command: known.and_then(|known| {
-                let name = &facts.question.name;
-                journal.restoring(TenantId(tenant), known == Known::Device, name)
-            }),
+        let sees_node = facts.question.sees_node;
+        facts.deleted = gone.map(|mut gone| {
+            // Whoever sees one team is told nothing of another.
+            gone.team = gone.team.filter(|_| sees_node);
+            let command = self.bringing_back(&gone, TenantId(tenant), &facts.question.name);
+            Deleted {
+                at_ms: u64::try_from(gone.at_ms).unwrap_or(0),
+                command,
+                team: gone.team.map(|team| GoneTeam {
+                    name: team.name,
+                    brings_back: team.brings_back,
+                }),
+            }
         });
         facts.spent = spent(&credentials);
         if let Some(spent) = facts.spent.as_mut() {
@@ -42,6 +49,18 @@ impl Tables {
         }
         let written = presence.map(|presence| ClientPresence::from(presence).into());
         facts.presence = facts.presence.take().or(written);
+    }
+}
+
+impl Tables {
+    /// The command that brings it back, or else its team, which has to be there first.
+    fn bringing_back(&self, gone: &Gone, tenant: TenantId, name: &str) -> Option<String> {
+        let journal = &self.control.journal;
+        match (&gone.team, gone.known) {
+            (Some(team), _) => journal.restoring_team(&team.id),
+            (None, Some(known)) => journal.restoring(tenant, known == Known::Device, name),
+            (None, None) => None,
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use martlet_broker::DropReason;
 
 use crate::authentication::Standing;
 use crate::explain::Explained;
-use crate::journal::{Entry, Run};
+use crate::journal::{Entry, Run, Way};
 use crate::presence::ClientPresence;
 use crate::why::Question;
 
@@ -79,8 +79,19 @@ pub struct Session {
 pub struct Deleted {
     /// Since when, milliseconds since the Unix epoch.
     pub at_ms: u64,
-    /// The command that brings it back; none: it is gone for good.
+    /// The command that brings it back, or its team; none: it is gone for good.
     pub command: Option<String>,
+    /// Its team was deleted too, and is restored first.
+    pub team: Option<GoneTeam>,
+}
+
+/// A deleted team of who is not in the tables any more.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GoneTeam {
+    /// Its name.
+    pub name: String,
+    /// Its members were deleted with it, and come back with it.
+    pub brings_back: bool,
 }
 
 /// What keeps a client out.
@@ -151,6 +162,8 @@ pub struct TopicRules {
     pub meant: Option<Meant>,
     /// Some of what it may publish to.
     pub permitted: Vec<String>,
+    /// Where what it lacks would have to be permitted.
+    pub mend: Way,
 }
 
 /// A rule that permits the same topic of another.

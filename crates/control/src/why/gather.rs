@@ -12,6 +12,7 @@ use super::facts::{Banned, Facts, Meant, Presence, Session, Subscriber, TopicRul
 use crate::authentication::Policy;
 use crate::control::{Control, ControlError};
 use crate::explain;
+use crate::journal::Way;
 use crate::text::typed;
 use crate::wall_clock::{now_ms, now_signed_ms};
 
@@ -254,6 +255,17 @@ impl Control {
                 .as_deref()
                 .map(|rules| permitted(rules, names))
                 .unwrap_or_default(),
+            mend: match session
+                .as_ref()
+                .is_some_and(|session| session.has_own_rules)
+            {
+                true => Way {
+                    text: "give it a token that permits it, or have the hook's answer permit it"
+                        .to_owned(),
+                    command: None,
+                },
+                false => self.journal.permitting(tenant, user.or(Some(client_id))),
+            },
         })
     }
 

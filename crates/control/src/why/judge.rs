@@ -4,7 +4,7 @@
 use martlet_broker::DropReason;
 use martlet_codec::{SubscriptionFilter, TopicName};
 
-use super::facts::{Facts, Meant, Presence, Session, Spent, TopicRules, host};
+use super::facts::{Deleted, Facts, GoneTeam, Meant, Presence, Session, Spent, TopicRules, host};
 use super::{Evidence, Finding, State, Verdict};
 use crate::authentication::{Standing, utc};
 use crate::cause::Cause;
@@ -26,7 +26,7 @@ enum Weight {
     Gone,
     /// What else is to be known.
     Remark,
-    /// It is well, and this is somebody else's doing.
+    /// What was asked about is well: this is somebody else's doing, or of another topic.
     Aside,
 }
 
@@ -123,13 +123,7 @@ fn door(facts: &Facts, found: &mut Vec<(Weight, Finding)>) {
     let is_known = matches!(facts.standing, Some(Standing::Known | Standing::ByProof(_)));
     let deleted = facts.deleted.as_ref().filter(|_| !is_known);
     if let Some(deleted) = deleted {
-        let finding = Finding::new(Cause::Deleted, "it was removed from the registry");
-        let mut finding = finding.since(deleted.at_ms).mend(match deleted.command {
-            Some(_) => "restore it",
-            None => "it is gone for good: add it anew",
-        });
-        finding.command.clone_from(&deleted.command);
-        found.push((Weight::Barred, finding));
+        found.push((Weight::Barred, removed(deleted)));
     }
     if let Some(spent) = &facts.spent
         && (spent.has_certificate || !facts.by_certificate)
@@ -194,6 +188,43 @@ fn door(facts: &Facts, found: &mut Vec<(Weight, Finding)>) {
         found.push((Weight::Out, finding));
     }
     gone(facts, found);
+}
+
+/// It is not in the tables any more, or its team is not.
+fn removed(deleted: &Deleted) -> Finding {
+    let (sentence, mend) = match (&deleted.team, &deleted.command) {
+        (
+            Some(GoneTeam {
+                name,
+                brings_back: true,
+            }),
+            _,
+        ) => (
+            format!("it was removed from the registry with its team {name}, which is deleted"),
+            format!("restore the team {name}, and it comes back with it"),
+        ),
+        (
+            Some(GoneTeam {
+                name,
+                brings_back: false,
+            }),
+            _,
+        ) => (
+            format!("it was removed from the registry, and its team {name} is deleted since"),
+            format!("restore the team {name} first, then it"),
+        ),
+        (None, Some(_)) => (
+            "it was removed from the registry".to_owned(),
+            "restore it".to_owned(),
+        ),
+        (None, None) => (
+            "it was removed from the registry".to_owned(),
+            "it is gone for good: add it anew".to_owned(),
+        ),
+    };
+    let mut finding = Finding::new(Cause::Deleted, sentence);
+    finding.command.clone_from(&deleted.command);
+    finding.since(deleted.at_ms).mend(mend)
 }
 
 /// Whatever it shows, it is not let in by it.
@@ -313,6 +344,9 @@ fn session(facts: &Facts, found: &mut Vec<(Weight, Finding)>) {
             // The rules say so themselves.
             _ if is_by_rules(facts, run) => {}
             _ if of_topic(facts, run) => found.push((Weight::Topic, Finding::of_run(run, cause))),
+            _ if of_another_topic(facts, run) => {
+                found.push((Weight::Aside, Finding::of_run(run, cause)));
+            }
             _ => found.push((Weight::Trouble, Finding::of_run(run, cause))),
         }
     }
@@ -454,7 +488,7 @@ fn refused_before(facts: &Facts, mut finding: Finding) -> Finding {
     let mut runs = facts.runs.iter().rev();
     if let Some(run) = runs.find(|run| is_by_rules(facts, run)) {
         (finding.since_ms, finding.count) = (Some(run.since_ms), Some(run.count));
-        finding.command.clone_from(&run.last.command);
+        finding.command = finding.command.or_else(|| run.last.command.clone());
     }
     finding
 }
@@ -464,6 +498,12 @@ fn of_topic(facts: &Facts, run: &Run) -> bool {
         return false;
     };
     topic == of || matches(of, topic)
+}
+
+/// A topic was asked about, and this happened to another one.
+fn of_another_topic(facts: &Facts, run: &Run) -> bool {
+    let of = run.last.topic.as_deref().unwrap_or_default();
+    facts.question.topic.is_some() && !of.is_empty() && !of_topic(facts, run)
 }
 
 fn matches(filter: &str, topic: &str) -> bool {
@@ -493,7 +533,7 @@ fn topic(facts: &Facts, found: &mut Vec<(Weight, Finding)>) {
         if explained.outcome == Outcome::Refused {
             let finding = match &rules.meant {
                 Some(meant) if !receives => wrong_topic(meant, topic),
-                _ => not_permitted(verb, topic, &explained.why, &rules.permitted),
+                _ => not_permitted(verb, topic, &explained.why, rules),
             };
             return found.push((Weight::Topic, refused_before(facts, finding)));
         }
@@ -573,28 +613,37 @@ fn wrong_topic(meant: &Meant, topic: &str) -> Finding {
     .mend(format!("have the client publish to a topic that {filter} matches"))
 }
 
-fn not_permitted(verb: &str, topic: &str, why: &str, permitted: &[String]) -> Finding {
-    let allowed = match permitted {
+fn not_permitted(verb: &str, topic: &str, why: &str, rules: &TopicRules) -> Finding {
+    let allowed = match &*rules.permitted {
         [] => String::new(),
         all => format!("; it may publish to {}", all.join(", ")),
     };
-    Finding::new(
+    let finding = Finding::new(
         Cause::NotPermitted,
         format!("it may not {verb} {topic}: {why}{allowed}"),
-    )
-    .mend("permit it in the ACL file or role, or have the client use another topic")
+    );
+    let mut finding = finding.mend(format!(
+        "{}; or have the client use another topic",
+        rules.mend.text
+    ));
+    finding.command.clone_from(&rules.mend.command);
+    finding
 }
 
 fn nothing(facts: &Facts) -> Finding {
     match &facts.session {
         Some(session) if session.connected => {
-            let about = match &facts.question.topic {
-                Some(topic) => format!(", it may use {topic},"),
-                None => String::new(),
-            };
             let finding = Finding::new(
                 Cause::NothingWrong,
-                format!("it is connected{about} and nothing of it was refused or lost of late"),
+                match &facts.question.topic {
+                    Some(topic) => format!(
+                        "it is connected, it may use {topic}, and nothing of that topic was \
+                         refused or lost of late"
+                    ),
+                    None => {
+                        "it is connected and nothing of it was refused or lost of late".to_owned()
+                    }
+                },
             );
             match session.since_ms {
                 Some(since_ms) => finding.since(since_ms),

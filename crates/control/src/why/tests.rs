@@ -1,9 +1,11 @@
-use super::facts::{Banned, Facts, Meant, Presence, Session, Spent, Subscriber, TopicRules};
+use super::facts::{
+    Banned, Deleted, Facts, GoneTeam, Meant, Presence, Session, Spent, Subscriber, TopicRules,
+};
 use super::{Question, State, Verdict, judge};
 use crate::authentication::Standing;
 use crate::cause::Cause;
 use crate::explain::{Explained, Outcome};
-use crate::journal::{Entry, Run};
+use crate::journal::{Entry, Run, Way};
 
 const NOW: u64 = 1_000_000_000;
 
@@ -66,6 +68,10 @@ fn rules(publish: Outcome, receive: Outcome) -> Option<TopicRules> {
         receive: explained(receive),
         meant: None,
         permitted: vec!["d/d1/telemetry".to_owned()],
+        mend: Way {
+            text: "permit it in the rules of the device type sensor".to_owned(),
+            command: Some("martlet device type rules sensor".to_owned()),
+        },
     })
 }
 
@@ -393,4 +399,67 @@ fn a_stranger_who_tries_the_name_of_who_is_connected_is_a_remark() {
     // It came in after that: it may have been itself.
     facts.runs.push(run("connected", "", "", 1, 500));
     assert_eq!(judge(&facts).finding.cause, Cause::WrongPassword);
+}
+
+#[test]
+fn what_was_refused_of_another_topic_is_told_beside_what_was_asked() {
+    let mut facts = facts(Some("d/d1/telemetry"));
+    facts.session = Some(connected());
+    facts.rules = rules(Outcome::Permitted, Outcome::Refused);
+    let mut refused = run("publish refused", "Not authorized", "no rule", 3, 1_000);
+    refused.last.topic = Some("d/d1/other".to_owned());
+    facts.runs = vec![refused.clone()];
+    let verdict = judge(&facts);
+    let said = "nothing of that topic was refused";
+    expect(&verdict, Cause::NothingWrong, State::Connected, said);
+    assert_eq!(verdict.also.len(), 1, "{verdict:#?}");
+    assert!(verdict.also[0].sentence.contains("d/d1/other"));
+    // What is wrong with the topic leads.
+    facts.subscribers = Some(Vec::new());
+    let verdict = judge(&facts);
+    let said = "nobody is subscribed";
+    expect(&verdict, Cause::SubscriberAbsent, State::Connected, said);
+    // Without a topic it is what is wrong, and so is what is of the topic.
+    facts.question.topic = None;
+    let said = "d/d1/other";
+    expect(&judge(&facts), Cause::NotPermitted, State::Connected, said);
+    facts.question.topic = Some("d/d1/other".to_owned());
+    facts.rules = rules(Outcome::Permitted, Outcome::Permitted);
+    expect(&judge(&facts), Cause::NotPermitted, State::Connected, said);
+}
+
+#[test]
+fn where_the_rule_has_to_be_is_named() {
+    let mut facts = facts(Some("d/d2/telemetry"));
+    facts.session = Some(connected());
+    facts.rules = rules(Outcome::Refused, Outcome::Refused);
+    let finding = judge(&facts).finding;
+    let mend = finding.mend.unwrap_or_default();
+    assert!(mend.contains("the device type sensor; or have"), "{mend}");
+    let command = finding.command.as_deref();
+    assert_eq!(command, Some("martlet device type rules sensor"));
+}
+
+#[test]
+fn who_went_with_a_team_is_told_which_to_restore() {
+    let mut facts = facts(None);
+    let command = Some("martlet team restore t1".to_owned());
+    for (brings_back, said) in [(true, "comes back with it"), (false, "first, then it")] {
+        facts.deleted = Some(Deleted {
+            at_ms: NOW - 5_000,
+            command: command.clone(),
+            team: Some(GoneTeam {
+                name: "north".to_owned(),
+                brings_back,
+            }),
+        });
+        let verdict = judge(&facts);
+        expect(&verdict, Cause::Deleted, State::NeverSeen, "its team north");
+        let mend = verdict.finding.mend.unwrap_or_default();
+        assert!(
+            mend.contains("the team north") && mend.contains(said),
+            "{mend}"
+        );
+        assert_eq!(verdict.finding.command, command);
+    }
 }

@@ -160,10 +160,15 @@ const REFERENCE_HEAD: &str = "\
 Each value is the last of: default, file (`--config FILE`, TOML), environment, command line. The
 environment name of a key is `MARTLET_` and its path in capitals with `__` between the parts:
 `limits.in_flight` is `MARTLET_LIMITS__IN_FLIGHT`; a file `.env` in the working directory lies below
-the environment. On the command line any key is `--set KEY=VALUE`. `martlet config show` prints
-each value and where it came from, `martlet config check` says whether a node would start; its ports
-are not tried. An unknown key is an error, an unknown `MARTLET_` variable a warning; both name the
-nearest known one.
+the environment. A secret may stand in a file instead, which the same name with `_FILE` names:
+`MARTLET_REGISTRY__URL_FILE=/run/secrets/registry`. On the command line any key is
+`--set KEY=VALUE`. `martlet config show` prints each value and where it came from,
+`martlet config check` says whether a node would start; its ports are not tried. An unknown key is
+an error, an unknown `MARTLET_` variable a warning; both name the nearest known one.
+
+`martlet reload`, and SIGHUP, read the configuration again, and the files that it names: of what
+has changed `auth.*`, `tls.*` and `http.tls_*` hold at once; what else has changed is listed, and
+needs a restart.
 
 A path that does not begin with `/` begins at the working directory of the process, wherever it
 stands: in a file (TOML or mosquitto.conf, with its `include_dir`), in the environment or on the
@@ -211,4 +216,27 @@ fn check(options: &ConfigOptions) -> anyhow::Result<String> {
         names.join(", ")
     ));
     Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn the_reference_has_every_key_once_and_its_section_once() {
+        let text = reference();
+        let titles: Vec<&str> = text
+            .lines()
+            .filter(|line| line.starts_with("## "))
+            .collect();
+        let different: BTreeSet<&&str> = titles.iter().collect();
+        assert_eq!(titles.len(), different.len(), "{titles:?}");
+        let rows = text.lines().filter(|line| line.starts_with("| `")).count();
+        assert!(rows >= config::keys().len() + config::listener_keys().count());
+        let mut lines = text.lines();
+        let url = lines.find(|line| line.starts_with("| `url` |"));
+        assert!(url.is_some_and(|url| url.contains("| a secret: text in quotes |")));
+    }
 }

@@ -601,7 +601,8 @@ pub(crate) fn expectation(kind: Kind) -> String {
         Kind::Integer { min, max } => format!("a whole number from {min} to {max}"),
         Kind::Boolean => "true or false".to_owned(),
         Kind::Word(words) => format!("one of {}", words.join(", ")),
-        Kind::Text | Kind::Secret => "text in quotes".to_owned(),
+        Kind::Text => "text in quotes".to_owned(),
+        Kind::Secret => "a secret: text in quotes".to_owned(),
     }
 }
 

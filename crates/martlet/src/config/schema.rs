@@ -397,39 +397,6 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
         "Whether users and devices of martlet.db in the data directory are let in; martlet user, device and role change them. auto: as soon as there is one, and from then on. What they may do are the rules of their role or type, not those of auth.acl_file.",
     ),
     (
-        "registry.url",
-        Kind::Secret,
-        Default::NoSecret,
-        "Database of users, devices and the rest: postgres://USER:PASSWORD@HOST/DATABASE?sslmode=verify-full, or the path of a file of SQLite. Without it, martlet.db in the data directory, which is made when it is first written to. Where the database is away, what was read of it goes on deciding, and nothing is changed; a start waits for nobody and fails.",
-    ),
-    (
-        "registry.max_devices_per_user",
-        Kind::Integer {
-            min: 0,
-            max: 1_000_000_000,
-        },
-        Default::Integer(0),
-        "Devices that one user may own; 0: as many as they like.",
-    ),
-    (
-        "audit.keep_days",
-        Kind::Integer {
-            min: 0,
-            max: 36_500,
-        },
-        Default::Integer(90),
-        "Days after which a line of the audit log is forgotten; 0: never.",
-    ),
-    (
-        "audit.keep_lines",
-        Kind::Integer {
-            min: 0,
-            max: 1_000_000_000,
-        },
-        Default::Integer(1_000_000),
-        "Lines of the audit log that are kept, the newest; 0: as many as there are.",
-    ),
-    (
         "auth.credentials",
         Kind::Secret,
         Default::NoSecret,
@@ -578,6 +545,39 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
         },
         Default::Integer(60),
         "How long that lasts.",
+    ),
+    (
+        "registry.url",
+        Kind::Secret,
+        Default::NoSecret,
+        "Database of users, devices and the rest: postgres://USER:PASSWORD@HOST/DATABASE?sslmode=verify-full, or the path of a file of SQLite. Without it, martlet.db in the data directory, which is made when it is first written to. Where the database is away, what was read of it goes on deciding, and nothing is changed; a start waits for nobody and fails.",
+    ),
+    (
+        "registry.max_devices_per_user",
+        Kind::Integer {
+            min: 0,
+            max: 1_000_000_000,
+        },
+        Default::Integer(0),
+        "Devices that one user may own; 0: as many as they like.",
+    ),
+    (
+        "audit.keep_days",
+        Kind::Integer {
+            min: 0,
+            max: 36_500,
+        },
+        Default::Integer(90),
+        "Days after which a line of the audit log is forgotten; 0: never.",
+    ),
+    (
+        "audit.keep_lines",
+        Kind::Integer {
+            min: 0,
+            max: 1_000_000_000,
+        },
+        Default::Integer(1_000_000),
+        "Lines of the audit log that are kept, the newest; 0: as many as there are.",
     ),
     (
         "http.listen",

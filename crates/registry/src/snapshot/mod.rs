@@ -16,11 +16,12 @@ use martlet_access::hash::PasswordHash;
 use martlet_access::scram::Verifier;
 use martlet_broker::{CredentialMark, Rules};
 
-use self::sets::{SetNumber, Sets};
+use self::sets::{By, SetNumber, Sets};
 use crate::bans::Bans;
 use crate::changes::Seen;
 use crate::credentials::{CredentialKind, CredentialUse};
 use crate::deleted::Deleted;
+use crate::rule_sets::{Owner, RulesPlace};
 use crate::secret::{Digest, DigestKey, digest_text, is_same};
 use crate::shared_map::SharedMap;
 use crate::{Ban, Location, Status};
@@ -227,6 +228,22 @@ impl Snapshot {
             return Some(Known::Device);
         }
         self.user(tenant, name).map(|_| Known::User)
+    }
+
+    /// Where the rules of this user or device stand; none: nobody has that name.
+    pub fn rules_place(&self, tenant: u32, name: &str) -> Option<RulesPlace> {
+        let number = match self.device(tenant, name) {
+            Some(device) => device.rules,
+            None => self.user(tenant, name)?.rules,
+        };
+        let (owner, name) = match self.sets.by(number) {
+            By::Role(role) => (Owner::Role, role),
+            By::Device(device_type, _) => (Owner::DeviceType, device_type),
+        };
+        Some(RulesPlace {
+            owner,
+            name: name.clone(),
+        })
     }
 
     /// Which of those who had this name one after the other it is of now; 0: nobody.

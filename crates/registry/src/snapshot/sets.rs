@@ -94,6 +94,11 @@ impl Sets {
         &self.held[number.0].1
     }
 
+    /// By what somebody goes by that number.
+    pub(super) fn by(&self, number: SetNumber) -> &By {
+        &self.held[number.0].0
+    }
+
     /// Some group has rules.
     pub(super) fn has_groups(&self) -> bool {
         !self.groups.is_empty()

@@ -3,9 +3,9 @@ use martlet_broker::{Actions, Names, Whose};
 
 use super::{all, both, is_not_found, new_device, of_team};
 use crate::{
-    Actor, ApiRole, BanKind, DeviceChange, DeviceFilter, DeviceOrder, GroupChange, NO_ROLE, NewBan,
-    NewDevice, NewGroup, NewProvisioningKey, NewTeam, NewUser, Owner, PageRequest, Registry,
-    RegistryError, Renewed, Scope, Snapshot, USER_ROLE, UserChange,
+    Actor, ApiRole, BanKind, DeviceChange, DeviceFilter, DeviceOrder, GroupChange, Known, NO_ROLE,
+    NewBan, NewDevice, NewGroup, NewProvisioningKey, NewTeam, NewUser, Owner, PageRequest,
+    Registry, RegistryError, Renewed, Scope, Snapshot, USER_ROLE, UserChange,
 };
 
 fn new_team(name: &str, owns_tenant: bool) -> NewTeam {
@@ -200,6 +200,21 @@ both!(
         );
         let again = registry.add_team(&all(), new_team("one", false)).await;
         assert!(matches!(again, Err(RegistryError::Exists(_))));
+        // By its name in the tenant, and by the one that it came with.
+        for (tenant, name) in [
+            (team.tenant, "stays"),
+            (0, "stays@one"),
+            (team.tenant, "gone before"),
+        ] {
+            let gone = registry.gone(tenant, name).await?.expect("it is gone");
+            assert_eq!(gone.known, Some(Known::Device), "{name}");
+            let with = gone.team.expect("its team is gone");
+            let brings_back = name != "gone before";
+            let expected = (&team.id, "one", brings_back);
+            assert_eq!((&with.id, &*with.name, with.brings_back), expected);
+        }
+        assert_eq!(registry.gone(0, "stays").await?, None);
+        assert_eq!(registry.gone(0, "stays@two").await?, None);
         registry.restore_team(&all(), &team.id).await?;
         let snapshot = Snapshot::read(registry).await?;
         assert!(snapshot.known(team.tenant, "stays").is_some());

@@ -1,0 +1,80 @@
+//! Closed lists of words, as the document has them: whoever makes a program from it knows all that
+//! may come.
+
+use martlet_control::principal::{Role, Scope};
+use martlet_control::words::one_of;
+use martlet_registry::{ApiRole, BanKind, Status};
+use utoipa::openapi::schema::{Array, ArrayBuilder, Object};
+
+/// Of a device.
+pub(crate) fn statuses() -> Object {
+    one_of(
+        "`active` devices are let in, `inactive` ones and those in `maintenance` are not; where \
+         nothing is said, a device is `active`.",
+        Status::ALL.into_iter().map(Status::word),
+    )
+}
+
+/// By what a device proves who it is.
+pub(crate) fn credential_kinds() -> Object {
+    use martlet_registry::CredentialKind::{Certificate, Secret};
+    one_of(
+        "By what the device proves who it is.",
+        [Secret, Certificate].map(|kind| kind.word()),
+    )
+}
+
+/// By what somebody is kept out.
+pub(crate) fn ban_kinds() -> Object {
+    one_of(
+        "By what somebody is kept out: a Client Identifier, a user name, or an address or network.",
+        BanKind::ALL.into_iter().map(BanKind::word),
+    )
+}
+
+/// What somebody may do with the API.
+pub(crate) fn api_roles() -> Object {
+    one_of(
+        "What they may do with the API and the panel, of all teams; a user of whom nothing is \
+         said: `none`.",
+        ApiRole::ALL.into_iter().map(ApiRole::word),
+    )
+}
+
+/// The same in a team: whoever is in it is something there.
+pub(crate) fn member_roles() -> Object {
+    let all = ApiRole::ALL
+        .into_iter()
+        .filter(|role| *role != ApiRole::None);
+    one_of(
+        "What they may do with what is the team's.",
+        all.map(ApiRole::word),
+    )
+}
+
+/// What the holder of a key may do: scopes, and roles that stand for some.
+pub(crate) fn scopes() -> Array {
+    let scopes = Scope::ALL.iter().map(|scope| scope.name());
+    let roles = Role::ALL.iter().map(|role| role.name());
+    let what = "A scope, or a role that stands for some.";
+    ArrayBuilder::new()
+        .description(Some("What the holder of the key may do."))
+        .items(one_of(what, scopes.chain(roles)))
+        .build()
+}
+
+/// How a list of devices is sorted.
+pub(crate) fn device_orders() -> Object {
+    one_of(
+        "`id`, `created` (newest first) or `last_seen` (first who was heard of last).",
+        ["id", "created", "last_seen"],
+    )
+}
+
+/// How an export of devices is written.
+pub(crate) fn export_formats() -> Object {
+    one_of(
+        "`csv`, which it is if nothing is said, or `json`.",
+        ["csv", "json"],
+    )
+}

@@ -1,0 +1,115 @@
+//! Who is not there any more: since when, and how they come back.
+
+use sqlx::{AnyConnection, Row as _};
+
+use crate::sql::{Fault, clean};
+use crate::{COMMON_TENANT, Known, Registry, RegistryError};
+
+/// A user or device that is not there any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gone {
+    /// Since when, milliseconds since the Unix epoch.
+    pub at_ms: i64,
+    /// As what it can be restored; none: it is gone for good.
+    pub known: Option<Known>,
+    /// Its team is deleted too.
+    pub team: Option<GoneTeam>,
+}
+
+/// A team that is deleted, and can be restored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GoneTeam {
+    /// Its id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// Restoring it brings the device back: the two were deleted together.
+    pub brings_back: bool,
+}
+
+impl Registry {
+    /// What became of the device or user of this name of a tenant, which is not there any more;
+    /// none: nothing is known of one. In the common tenant `ID@TEAM` is also a device of a team
+    /// that was deleted with its tenant.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn gone(&mut self, tenant: u32, name: &str) -> Result<Option<Gone>, RegistryError> {
+        let on = self.connected().await?;
+        let name = clean(name);
+        let read = async {
+            match gone_from(&mut *on, i64::from(tenant), &name).await? {
+                None if tenant == COMMON_TENANT => gone_with_tenant(on, &name).await,
+                found => Ok(found),
+            }
+        };
+        let read: Result<_, Fault> = read.await;
+        read.map_err(|fault| fault.at(self.place()))
+    }
+}
+
+async fn gone_from(on: &mut AnyConnection, tenant: i64, name: &str) -> Result<Option<Gone>, Fault> {
+    // Numbers as both engines have those of a column.
+    let sql = "SELECT deleted_ms, 0 * deleted_ms + 1 AS is_device, team FROM devices WHERE \
+               tenant = $1 AND id = $2 UNION ALL SELECT deleted_ms, 0 * deleted_ms AS is_device, \
+               team FROM users WHERE tenant = $1 AND name = $2 ORDER BY deleted_ms LIMIT 1";
+    let query = sqlx::query_as::<_, (i64, i64, String)>(sql).bind(tenant);
+    let found = query.bind(name.to_owned()).fetch_optional(&mut *on).await?;
+    if let Some((at_ms, is_device, team)) = found {
+        if at_ms == 0 {
+            return Ok(None);
+        }
+        let known = match is_device {
+            0 => Known::User,
+            _ => Known::Device,
+        };
+        return Ok(Some(Gone {
+            at_ms,
+            known: Some(known),
+            team: gone_team(on, &team, at_ms).await?,
+        }));
+    }
+    // The audit log says of which team it was; one that is no more had its own tenant, or not: of
+    // those nothing is told.
+    let sql = "SELECT at_ms FROM audit WHERE object_kind IN ('device', 'user') AND object_id = $1 \
+               AND action IN ('device.remove', 'user.remove') AND (team IN (SELECT id FROM teams \
+               WHERE tenant = $2) OR (team = '' AND $2 = 0)) ORDER BY number DESC LIMIT 1";
+    let query = sqlx::query_scalar::<_, i64>(sql).bind(name.to_owned());
+    let at_ms = query.bind(tenant).fetch_optional(on).await?;
+    Ok(at_ms.map(|at_ms| Gone {
+        at_ms,
+        known: None,
+        team: None,
+    }))
+}
+
+/// The same of `ID@TEAM`, where that team owns a tenant and is deleted.
+async fn gone_with_tenant(on: &mut AnyConnection, name: &str) -> Result<Option<Gone>, Fault> {
+    let Some((id, team)) = name.rsplit_once('@') else {
+        return Ok(None);
+    };
+    let sql = "SELECT tenant FROM teams WHERE name = $1 AND tenant > 0 AND deleted_ms > 0";
+    let query = sqlx::query_scalar::<_, i64>(sql).bind(team.to_owned());
+    match query.fetch_optional(&mut *on).await? {
+        Some(tenant) => gone_from(on, tenant, id).await,
+        None => Ok(None),
+    }
+}
+
+/// The team of this id, if it is deleted; `at_ms` is when somebody of it was.
+async fn gone_team(
+    on: &mut AnyConnection,
+    id: &str,
+    at_ms: i64,
+) -> Result<Option<GoneTeam>, Fault> {
+    let sql = "SELECT id, name, deleted_ms FROM teams WHERE id = $1 AND deleted_ms > 0";
+    let query = sqlx::query(sql).bind(id.to_owned());
+    let Some(row) = query.fetch_optional(on).await? else {
+        return Ok(None);
+    };
+    Ok(Some(GoneTeam {
+        id: row.try_get("id")?,
+        name: row.try_get("name")?,
+        brings_back: row.try_get::<i64, _>("deleted_ms")? == at_ms,
+    }))
+}
