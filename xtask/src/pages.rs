@@ -167,10 +167,12 @@ const METRICS_OF_NODE: &str = "\
 | `martlet_lockouts_total` | counter | How often one was locked out. |
 | `martlet_uptime_seconds` | gauge | Time since the start. |
 | `martlet_health_warnings` | gauge | Warnings in health now: `martlet health` tells them. |
-| `martlet_http_requests_total` | counter | Requests by HTTP that were answered, by method and status. |
-| `martlet_http_request_duration_seconds` | histogram | Time to their answers, or to the beginning of a \
- stream, by method. |
-| `process_cpu_seconds_total` | counter | CPU time, user and system, on Linux as all of `process_…`. |
+| `martlet_http_requests_total` | counter | Requests by HTTP that were answered, by method and \
+ status. |
+| `martlet_http_request_duration_seconds` | histogram | Time to their answers, or to the beginning \
+ of a stream, by method. |
+| `process_cpu_seconds_total` | counter | CPU time, user and system; as all of `process_…` on \
+ Linux alone. |
 | `process_resident_memory_bytes` | gauge | Resident memory. |
 | `process_virtual_memory_bytes` | gauge | Virtual memory. |
 | `process_threads` | gauge | Threads. |

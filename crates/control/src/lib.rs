@@ -11,7 +11,8 @@
 //! * `health`: alive, ready, and why not
 //! * `operate`: sessions, subscriptions and messages, looked through and changed
 //! * [`request`]: a message that is published, and its response
-//! * `metrics`: the Prometheus page, with what the system says of the `process`; [`history`]: the main numbers of the last day
+//! * `metrics`: the Prometheus page, with what the system says of the `process`
+//! * [`history`]: the main numbers of the last day
 //! * `statistics`: the `$SYS/broker/…` topics under the names that Mosquitto's users know
 //! * [`backup`]: a consistent copy of everything in one file, and its way back
 //! * [`authentication`]: who a client is, by the sources of credentials in their order

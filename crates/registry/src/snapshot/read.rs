@@ -346,7 +346,7 @@ pub(super) fn device_entry(row: &DeviceRow, rules: SetNumber) -> DeviceEntry {
     }
 }
 
-/// The rules of somebody who has a role or type, which then stand among those that somebody goes by.
+/// The rules of somebody who has a role or type: from then on, of those that somebody goes by.
 pub(super) fn number_of(
     sets: &mut Arc<Sets>,
     by: By,

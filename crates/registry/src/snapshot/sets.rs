@@ -1,6 +1,6 @@
-//! What users with a role, and devices of a type and in groups, may do. All who go by the same rules
-//! share them, and know them by a number: when rules change, nothing of the many who go by them
-//! does.
+//! What users with a role, and devices of a type and in groups, may do. All who go by the same
+//! rules share them, and know them by a number: when rules change, nothing of the many who go by
+//! them does.
 
 use std::collections::HashMap;
 use std::sync::Arc;
