@@ -270,9 +270,19 @@ def test_a_team_is_removed_for_good(place):
 def test_users_are_listed_with_their_teams_and_the_audit_log_by_who_it_was(place):
     place.run("team", "add", "north")
     place.user("bob", "--team", "north", "--api-role", "viewer")
-    assert "bob" in (line := place.run("user", "ls")) and "team:north" in line and "api:viewer" in line, line
+    assert "bob" in (line := place.run("user", "ls")) and "team:north" in line and "api:viewer" not in line, line
     [one] = shown(place, "user", "ls")["users"]
-    assert one["team_name"] == "north" and one["teams"] == []
+    assert one["team_name"] == "north" and one["api_role"] == "none"
+    [bob] = shown(place, "team", "member", "ls", "north")["members"]
+    assert bob == {"user": "bob", "role": "viewer"}
+    place.run("team", "member", "set", "north", "bob", "--role", "operator")
+    assert "operator" in place.run("team", "member", "ls", "north")
+    place.run("team", "member", "rm", "north", "bob")
+    assert shown(place, "team", "member", "ls", "north")["members"] == []
+    place.user("eve", "--team", "north", "--api-role", "viewer", "--all-teams")
+    [eve] = [one for one in shown(place, "user", "ls")["users"] if one["name"] == "eve"]
+    assert eve["api_role"] == "viewer" and eve["teams"] == []
+    place.run("user", "rm", "--purge", "--yes", "eve")
     own = str(os.getuid())
     of_mine = shown(place, "audit", "--who", own)["entries"]
     assert of_mine and of_mine == shown(place, "audit", "--who", f"uid {own}")["entries"]

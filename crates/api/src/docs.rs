@@ -39,6 +39,11 @@ pub(crate) async fn slash() -> Redirect {
     Redirect::permanent("/docs/")
 }
 
+/// `/`: whoever looks with a browser finds the pages.
+pub(crate) async fn root() -> Redirect {
+    Redirect::temporary("/docs/")
+}
+
 /// `/docs/` and `/docs/index.html`.
 pub(crate) async fn index() -> Response {
     page("text/html; charset=utf-8", include_str!("docs/index.html"))

@@ -93,6 +93,7 @@ pub fn router(api: Api) -> Router {
     // There is one router for each node.
     let _ = api.document.set(Document::new(&document));
     router
+        .route("/", get(docs::root))
         .route("/docs", get(docs::slash))
         .route("/docs/", get(docs::index))
         .route("/docs/index.html", get(docs::index))

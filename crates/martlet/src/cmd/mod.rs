@@ -23,6 +23,7 @@ pub(crate) mod init;
 mod json;
 pub(crate) mod logs;
 pub(crate) mod man;
+mod member;
 mod message_source;
 mod mqtt_options;
 mod node_options;

@@ -13,8 +13,9 @@ use martlet_registry::{
 use serde_json::{Value, json};
 
 use crate::cmd::device::duration;
+use crate::cmd::member::MemberCommand;
 use crate::cmd::role::{self, NodeAndForm};
-use crate::cmd::{prompt, tables, user};
+use crate::cmd::{member, prompt, tables, user};
 
 /// Arguments of `martlet key`.
 #[derive(Subcommand, Debug)]
@@ -70,6 +71,9 @@ pub(crate) enum TeamCommand {
     Rm(RemoveTeam),
     /// Bring a deleted team back, and the devices that were deleted with it
     Restore(NamedTeam),
+    /// Who has a say in a team, by the API and the panel
+    #[command(subcommand)]
+    Member(MemberCommand),
 }
 
 /// A team, by its id or name.
@@ -232,7 +236,7 @@ fn time(ms: i64) -> String {
 }
 
 /// A list, as JSON or in columns.
-fn listed(on: &NodeAndForm, name: &str, rows: Vec<(Value, String)>) -> String {
+pub(super) fn listed(on: &NodeAndForm, name: &str, rows: Vec<(Value, String)>) -> String {
     if on.json {
         let all: Vec<Value> = rows.into_iter().map(|(view, _)| view).collect();
         return format!("{}\n", json!({ name: all }));
@@ -241,7 +245,7 @@ fn listed(on: &NodeAndForm, name: &str, rows: Vec<(Value, String)>) -> String {
     lines.map(|line| format!("{line}\n")).collect()
 }
 
-fn done(on: &NodeAndForm, view: &Value, line: &str, told: &str) -> String {
+pub(super) fn done(on: &NodeAndForm, view: &Value, line: &str, told: &str) -> String {
     match on.json {
         true => format!("{view}\n"),
         false => format!("{}\n{told}", printable(line)),
@@ -357,6 +361,7 @@ fn try_team(command: &TeamCommand) -> anyhow::Result<String> {
             );
             Ok(done(on, &json!({ "removed": id }), &line, &told))
         }
+        TeamCommand::Member(command) => member::run(command),
         TeamCommand::Restore(NamedTeam { team, on }) => {
             let team = tables::with(&on.node, async |registry| {
                 registry.restore_team(&Actor::local(), team).await

@@ -117,16 +117,20 @@ struct AddOptions {
     /// What the user may do: administrator, user or one of martlet role ls [default: user]
     #[arg(long, value_name = "ROLE")]
     role: Option<String>,
-    /// What the user may do with the API and the panel: administrator, operator, viewer or none
-    /// [default: none; of an administrator administrator]
+    /// What the user may do with the API and the panel: administrator, operator, viewer or none;
+    /// in the team alone where one is named [default: none; of an administrator administrator]
     #[arg(long, value_name = "ROLE", value_parser = api_role)]
     api_role: Option<ApiRole>,
-    /// The team in whose tenant the user is, by id or name [default: none]
+    /// The team where the user is at home, by id or name: in its tenant, and in the role of the
+    /// API [default: none]
     #[arg(long, value_name = "TEAM")]
     team: Option<String>,
+    /// The role of the API is for all teams, though the user is at home in one
+    #[arg(long, requires = "team")]
+    all_teams: bool,
 }
 
-fn api_role(text: &str) -> Result<ApiRole, String> {
+pub(crate) fn api_role(text: &str) -> Result<ApiRole, String> {
     let known = || {
         let words: Vec<&str> = ApiRole::ALL.iter().map(|role| role.word()).collect();
         format!("expected {}", words.join(", "))
@@ -169,6 +173,7 @@ pub(crate) fn run(command: &UserCommand) -> ExitCode {
                 role: options.role.as_deref(),
                 api_role: options.api_role,
                 team: options.team.as_deref(),
+                all_teams: options.all_teams,
             };
             change(&options.change, &of_tables, false)
         }
@@ -260,6 +265,8 @@ struct OfTables<'a> {
     api_role: Option<ApiRole>,
     /// In whose tenant the user is.
     team: Option<&'a str>,
+    /// What the user may do with the API is for all teams.
+    all_teams: bool,
 }
 
 fn change(
@@ -321,11 +328,17 @@ fn change_in_tables(
 ) -> anyhow::Result<String> {
     let UserOptions { user, file } = &options.user;
     let role = of_tables.role.unwrap_or(USER_ROLE);
-    let api_role = of_tables.api_role.unwrap_or(match role {
+    let is_of_team = of_tables.team.is_some() && !of_tables.all_teams;
+    let given = of_tables.api_role.unwrap_or(match role {
         // Whoever administers the broker administers the node.
         ADMINISTRATOR => ApiRole::Administrator,
         _ => ApiRole::None,
     });
+    // Whoever is at home in a team has a say in that team.
+    let (api_role, team_role) = match is_of_team {
+        true => (ApiRole::None, given),
+        false => (given, ApiRole::None),
+    };
     let password = match options.generate {
         true => hash::made_up_password().map_err(anyhow::Error::msg)?,
         false => prompt::new_password(user)?,
@@ -334,14 +347,19 @@ fn change_in_tables(
         true => registry.set_password(user, &password).await,
         false => {
             let team = tables::team_if_any(registry, of_tables.team).await?;
+            let team = team.unwrap_or_default();
             let new = NewUser {
                 role: Some(role.to_owned()),
                 api_role,
-                team: team.unwrap_or_default(),
+                team: team.clone(),
                 ..NewUser::new(user)
             };
             let actor = Actor::local();
-            registry.create_user(&actor, new, &password).await.map(drop)
+            registry.create_user(&actor, new, &password).await?;
+            match team_role {
+                ApiRole::None => Ok(()),
+                role => registry.set_member(&actor, &team, user, Some(role)).await,
+            }
         }
     })?;
     let shown = options.generate.then_some(&*password);
@@ -354,6 +372,10 @@ fn change_in_tables(
         if !is_there {
             answer["role"] = role.into();
             answer["api_role"] = api_role.word().into();
+            if let Some(team) = of_tables.team {
+                answer["team"] = team.into();
+                answer["team_role"] = team_role.word().into();
+            }
         }
         return Ok(format!("{answer}\n"));
     }
@@ -361,7 +383,12 @@ fn change_in_tables(
         true => format!("Changed the password of user {user}"),
         false => format!("Added user {user} with the role {role}"),
     };
-    let line = format!("{line} in {place}");
+    let line = match (of_tables.team, team_role) {
+        (Some(team), ApiRole::Administrator | ApiRole::Operator | ApiRole::Viewer) => {
+            format!("{line} in {place}, {} of the team {team}", team_role.word())
+        }
+        _ => format!("{line} in {place}"),
+    };
     Ok(changed_text(&line, shown, &told))
 }
 

@@ -37,8 +37,14 @@ impl Log {
 /// # Errors
 /// It is no filter.
 pub(super) fn filter(node: &NodeConfig) -> anyhow::Result<EnvFilter> {
-    let filter = EnvFilter::try_new(&node.log_level);
+    let filter = parsed(&node.log_level);
     filter.with_context(|| format!("log.level is {:?}", node.log_level))
+}
+
+/// A level without an area is of our own areas: each statement to the database has a line where
+/// somebody asks for `sqlx=debug`.
+fn parsed(text: &str) -> Result<EnvFilter, tracing_subscriber::filter::ParseError> {
+    EnvFilter::try_new(format!("sqlx=warn,{text}"))
 }
 
 /// Lines go where the configuration says from now on.
@@ -62,7 +68,7 @@ pub(super) fn start(node: &NodeConfig) -> anyhow::Result<Log> {
         .with(filter)
         .init();
     let apply = move |text: &str| {
-        let filter = EnvFilter::try_new(text).map_err(|error| format!("{text:?}: {error}"))?;
+        let filter = parsed(text).map_err(|error| format!("{text:?}: {error}"))?;
         handle.reload(filter).map_err(|error| error.to_string())
     };
     Ok(Log {

@@ -1,0 +1,90 @@
+//! `martlet team member`: who has a say in a team, and what.
+
+use clap::{Args, Subcommand};
+use martlet_registry::{Actor, ApiRole, Scope};
+use serde_json::json;
+
+use crate::cmd::people::{done, listed};
+use crate::cmd::role::NodeAndForm;
+use crate::cmd::tables;
+use crate::cmd::user::api_role;
+
+/// Arguments of `martlet team member`.
+#[derive(Subcommand, Debug)]
+pub(crate) enum MemberCommand {
+    /// List who has a say in a team
+    Ls {
+        /// The team's id or name
+        #[arg(value_name = "TEAM")]
+        team: String,
+        #[command(flatten)]
+        on: NodeAndForm,
+    },
+    /// Give a user a role in a team, or another one
+    #[command(alias = "add")]
+    Set(SetMember),
+    /// Take a user's role in a team away
+    Rm(Member),
+}
+
+/// A user and a team.
+#[derive(Args, Debug)]
+pub(crate) struct Member {
+    /// The team's id or name
+    #[arg(value_name = "TEAM")]
+    team: String,
+    /// The user's name
+    #[arg(value_name = "USER")]
+    user: String,
+    #[command(flatten)]
+    on: NodeAndForm,
+}
+
+/// Arguments of `martlet team member set`.
+#[derive(Args, Debug)]
+pub(crate) struct SetMember {
+    #[command(flatten)]
+    member: Member,
+    /// What the user may do with the team's objects, by the API and the panel: administrator,
+    /// operator, viewer or none
+    #[arg(long, value_name = "ROLE", value_parser = api_role)]
+    role: ApiRole,
+}
+
+/// Does it.
+pub(super) fn run(command: &MemberCommand) -> anyhow::Result<String> {
+    match command {
+        MemberCommand::Ls { team, on } => {
+            let all = tables::read(&on.node, async |registry| {
+                registry.members(&Scope::All, team).await
+            })?;
+            let row = |member: martlet_registry::Member| {
+                let role = member.role.word();
+                let view = json!({ "user": member.user, "role": role });
+                (view, format!("{:<34} {role}", member.user))
+            };
+            Ok(listed(on, "members", all.into_iter().map(row).collect()))
+        }
+        MemberCommand::Set(SetMember { member, role }) => {
+            give(member, Some(*role))?;
+            let Member { team, user, on } = member;
+            let view = json!({ "user": user, "team": team, "role": role.word() });
+            let line = format!("{user} is {} in the team {team}", role.word());
+            Ok(done(on, &view, &line, &tables::tell_node(&on.node)))
+        }
+        MemberCommand::Rm(member) => {
+            give(member, None)?;
+            let Member { team, user, on } = member;
+            let view = json!({ "user": user, "team": team, "role": null });
+            let line = format!("{user} has no role in the team {team}");
+            Ok(done(on, &view, &line, &tables::tell_node(&on.node)))
+        }
+    }
+}
+
+fn give(member: &Member, role: Option<ApiRole>) -> anyhow::Result<()> {
+    let Member { team, user, on } = member;
+    tables::with(&on.node, async |registry| {
+        registry.set_member(&Actor::local(), team, user, role).await
+    })
+}
