@@ -2,8 +2,11 @@
 
 import pytest
 
+import postgres_process
+
 from paho_client import Client
 from test_access import publish
+from test_http_api import KEYS
 from test_http_registry import call
 
 
@@ -59,3 +62,19 @@ def test_one_that_is_taken_back_ends_who_came_by_it_alone(node):
         connected.publish("d/pump/x", "still here", qos=1)
         call(node, "DELETE", f"{path}/{other['id']}")
         connected.wait_for_end()
+
+
+def test_a_grace_ends_while_the_database_is_away(start_node):
+    server = postgres_process.Server()
+    try:
+        variables = {**KEYS, "MARTLET_REGISTRY__URL": server.new_database()}
+        node = start_node(http=True, variables=variables)
+        secret = made(node, "pump")
+        with device(node, "pump", secret) as connected:
+            rotated(node, "pump", 2)
+            server.stop()
+            connected.wait_for_end()
+            assert not is_let_in(node, "pump", secret)
+        server.start()
+    finally:
+        server.close()

@@ -230,6 +230,25 @@ def test_who_was_deleted_is_let_in_by_nobody_until_the_name_is_free(start_node, 
     assert let_in(node) and let_in(node, "pump", client="pump")
 
 
+def test_who_was_deleted_in_a_team_is_let_in_nowhere_else(start_node, hook):
+    node = node_of(start_node, hook)
+
+    def martlet(*words):
+        done = martlet_process.run(*words, "--data-dir", node.data_dir)
+        assert done.returncode == 0, done.stderr
+
+    martlet("team", "add", "north", "--own-tenant")
+    martlet("user", "add", "tim", "--generate", "--team", "north")
+    martlet("device", "add", "pump", "--team", "north")
+    martlet("user", "rm", "tim")
+    assert not let_in(node, "tim") and let_in(node, "somebody")
+    martlet("team", "rm", "north")
+    for name in ("tim", "tim@north", "pump@north", "anybody@north"):
+        assert not let_in(node, name, client="pump"), name
+    martlet("team", "rm", "--purge", "--yes", "north")
+    assert let_in(node, "anybody@north")
+
+
 def test_passwords_of_its_url_are_shown_nowhere(start_node, hook, tmp_path):
     url = hook.url.replace("http://", "http://panel:hunter2@") + "?api_key=hunter2&site=7"
     config = tmp_path / "martlet.toml"

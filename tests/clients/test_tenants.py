@@ -2,13 +2,17 @@
 not by HTTP, not by what is retained, shared, kept for later or left as a Will."""
 
 import base64
+import http.client
 import json
 import subprocess
 import threading
+import time
 import urllib.parse
 
 import paho.mqtt.client as paho
 import pytest
+import websockets
+import websockets.sync.client
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
@@ -557,3 +561,52 @@ def test_no_route_shows_or_changes_what_is_another_teams(node, teams):
         assert client.got == [(f"{MARK}/kept", HIDDEN, False)]
     finally:
         client.close()
+
+
+@pytest.mark.parametrize("by", ["key", "membership", "websocket"])
+def test_a_stream_ends_at_once_with_the_right_to_it(node, teams, by):
+    """A key that is revoked; a member of two teams who is one of the other alone from now on."""
+    headers = {"Accept": "text/event-stream"}
+    if by == "membership":
+        call(node, "POST", "/api/v1/users", {"name": "mem", "password": "correct horse"})
+        for name in TEAMS:
+            call(node, "PUT", f"/api/v1/teams/{teams[name]['id']}/members/mem", {"role": "administrator"})
+        login = json.dumps({"user": "mem", "password": "correct horse"}).encode()
+        _, answered, _ = ask(node, "/api/v1/session", "POST", {"Content-Type": "application/json"}, login)
+        headers["Cookie"] = answered["Set-Cookie"].split(";")[0]
+    else:
+        made = call(node, "POST", "/api/v1/keys", {
+            "name": "reads", "team": teams["north"]["id"], "scopes": ["events:read"]})
+        headers["X-API-Key"] = made["key"]
+    if by == "websocket":
+        url = node.http_url.replace("http:", "ws:") + "/api/v1/events"
+        stream = websockets.sync.client.connect(url, additional_headers={"X-API-Key": made["key"]})
+    else:
+        place = urllib.parse.urlsplit(node.http_url)
+        wire = http.client.HTTPConnection(place.hostname, place.port, timeout=DEADLINE_SECS)
+        wire.request("GET", "/api/v1/events?kinds=connected", headers=headers)
+        stream = wire.getresponse()
+        assert stream.status == 200, stream.read()
+    begun = time.monotonic()
+    if by == "membership":
+        # Of the two, whichever the session is for.
+        asked = ask(node, "/api/v1/teams", headers={"Cookie": headers["Cookie"]})[2]
+        [of] = [one for one in TEAMS if teams[one]["id"] == json.loads(asked)["items"][0]["id"]]
+        call(node, "DELETE", f"/api/v1/teams/{teams[of]['id']}/members/mem")
+    else:
+        call(node, "DELETE", f"/api/v1/keys/{made['id']}")
+    if by == "websocket":
+        with pytest.raises(websockets.exceptions.ConnectionClosed):
+            while True:
+                stream.recv(timeout=DEADLINE_SECS)
+    else:
+        stream.read()
+    assert time.monotonic() - begun < 5, "the next sign of life was due in 15 s"
+
+
+def test_explain_knows_who_is_of_a_team_by_the_name_that_they_come_by(node, teams):
+    asked = "/api/v1/acl/explain?user=pump@north&action=publish&topic=a"
+    assert call(node, "GET", asked)["outcome"] == "permitted"
+    assert call(node, "GET", f"{asked}&team=south")["outcome"] != "permitted"
+    found = martlet_process.run("acl", "explain", "pump@north", "publish", "a", "--data-dir", node.data_dir)
+    assert found.returncode == 0, found.stdout

@@ -12,14 +12,14 @@ use utoipa::IntoParams;
 
 use crate::extract::QueryOf;
 use crate::problem::Problem;
-use crate::tenant::{InTenant, OfTenant};
+use crate::tenant::{InTenants, OfTenant};
 
 /// Who, and what.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct Asked {
-    /// User name; without it, a client that has none.
+    /// User name, `NAME@TEAM` of one in a team's tenant; without it, a client that has none.
     user: Option<String>,
     /// Client Identifier; without it, the user name.
     client_id: Option<String>,
@@ -38,16 +38,23 @@ pub(crate) struct Asked {
     responses((status = 200, description = "What comes of it, and why", body = Explained)))]
 pub(crate) async fn explain(
     State(control): State<Arc<Control>>,
-    InTenant(tenant): InTenant,
+    InTenants(tenant): InTenants,
     QueryOf(asked): QueryOf<Asked>,
 ) -> Result<Json<Explained>, Problem> {
     let action = Actions::from_name(&asked.action).ok_or_else(|| {
         let why = format!("{:?} is no action", asked.action);
         Problem::bad_request(format!("{why}: expected publish, subscribe or receive"))
     })?;
+    let (tenant, user) = match asked.user {
+        None => (tenant.unwrap_or_default(), None),
+        Some(user) => {
+            let (tenant, user) = control.user_meant(tenant, user);
+            (tenant, Some(user))
+        }
+    };
     let question = Question {
         tenant,
-        user: asked.user,
+        user,
         client_id: asked.client_id,
         action,
         topic: asked.topic,

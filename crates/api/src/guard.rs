@@ -179,11 +179,15 @@ fn why_lacking(principal: &Principal, scope: Scope) -> &'static str {
     }
 }
 
-/// Whether who asked before still may: their credentials hold, and permit this.
+/// Whether who asked before still may: their credentials hold, permit this, and are for the same
+/// team, since what they asked for is that one's.
 pub(crate) async fn may(api: &Api, scope: Scope, connection: Connection, parts: &Parts) -> bool {
-    admit(api, Access::Scoped(scope), connection, parts)
-        .await
-        .is_ok()
+    let admitted = admit(api, Access::Scoped(scope), connection, parts).await;
+    let before = parts.extensions.get::<Principal>();
+    admitted.is_ok_and(|caller| {
+        let now = &caller.principal;
+        before.is_none_or(|before| (&before.team, before.tenant) == (&now.team, now.tenant))
+    })
 }
 
 /// `http.open_routes` names it.

@@ -143,6 +143,8 @@ pub struct Tables {
     passwords: Mutex<Opened>,
     follower: Mutex<Opened>,
     notes: Notes,
+    /// Told when something was changed, or may have been.
+    changes: tokio::sync::watch::Sender<()>,
     known: Known,
     /// Which tables these are, once they were opened.
     identity: OnceLock<String>,
@@ -163,6 +165,7 @@ impl Tables {
             passwords: Mutex::default(),
             follower: Mutex::default(),
             notes: Notes::default(),
+            changes: tokio::sync::watch::Sender::default(),
             known: Known::default(),
             identity: OnceLock::new(),
             had_administrator: AtomicBool::new(false),
@@ -218,6 +221,17 @@ impl Tables {
     /// A key or a user was changed: neither is known any more by what was true before.
     pub fn forget_known(&self) {
         self.known.forget();
+        self.tell_changed();
+    }
+
+    /// Something was changed, here or by another process.
+    pub fn tell_changed(&self) {
+        self.changes.send_replace(());
+    }
+
+    /// Sees each time after this that something was changed.
+    pub fn changes(&self) -> tokio::sync::watch::Receiver<()> {
+        self.changes.subscribe()
     }
 
     /// Where they are.
@@ -330,7 +344,7 @@ impl Tables {
         forget_broken(&mut writer, &done);
         drop(writer);
         if is_taken_over && done.is_ok() {
-            self.known.forget();
+            self.forget_known();
         }
         self.tell_health(done.as_ref().err());
         // What failed in the middle may have changed something.

@@ -12,8 +12,8 @@ use crate::sql::{Fault, clean};
 /// Names of users and devices that were deleted. Quick to copy.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Deleted {
-    /// With the tenant of each.
-    users: SharedMap<Arc<str>, u32>,
+    /// Of whichever tenant: nobody else has the name of a user.
+    users: SharedMap<Arc<str>, ()>,
     /// By tenant.
     devices: SharedMap<u32, SharedMap<Arc<str>, ()>>,
 }
@@ -21,10 +21,10 @@ pub(crate) struct Deleted {
 impl Deleted {
     pub(crate) async fn read(on: &mut AnyConnection, place: &str) -> Result<Self, Fault> {
         let mut all = Self::default();
-        let sql = "SELECT string_agg(CAST(tenant AS TEXT) || $1 || name, $2) AS lines FROM users \
+        let sql = "SELECT string_agg(name || $1, $2) AS lines FROM users \
                    WHERE deleted_ms > 0 GROUP BY created_ms % 64";
-        let take = |[tenant, name]: [&str; 2]| {
-            all.users.insert(name.into(), number_of(tenant));
+        let take = |[name, _]: [&str; 2]| {
+            all.users.insert(name.into(), ());
             Ok(())
         };
         each_line(&mut *on, place, sql, take).await?;
@@ -45,9 +45,9 @@ impl Deleted {
         name: &Arc<str>,
     ) -> Result<(), Fault> {
         let sql = "SELECT tenant FROM users WHERE name = $1 AND deleted_ms > 0";
-        let found = sqlx::query_scalar::<_, i64>(sql).bind(clean(name));
+        let found = sqlx::query(sql).bind(clean(name));
         match found.fetch_optional(on).await? {
-            Some(tenant) => self.users.insert(Arc::clone(name), tenant_of(tenant)),
+            Some(_) => self.users.insert(Arc::clone(name), ()),
             None => self.users.remove(name),
         };
         Ok(())
@@ -85,7 +85,7 @@ impl Deleted {
         {
             return Some(Known::Device);
         }
-        (self.users.get(name) == Some(&tenant)).then_some(Known::User)
+        self.users.get(name).map(|()| Known::User)
     }
 }
 
@@ -95,7 +95,7 @@ impl Deleted {
     pub(crate) fn all(&self) -> Vec<(u32, Arc<str>, Known)> {
         let users = self.users.iter();
         let mut all: Vec<_> = users
-            .map(|(name, tenant)| (*tenant, Arc::clone(name), Known::User))
+            .map(|(name, ())| (0, Arc::clone(name), Known::User))
             .collect();
         for (tenant, ids) in self.devices.iter() {
             all.extend(
@@ -109,8 +109,4 @@ impl Deleted {
 
 fn number_of(text: &str) -> u32 {
     text.parse().unwrap_or(u32::MAX)
-}
-
-fn tenant_of(number: i64) -> u32 {
-    u32::try_from(number).unwrap_or(u32::MAX)
 }

@@ -218,8 +218,11 @@ impl Registry {
     /// The database cannot be read, or a rule means nothing.
     pub async fn rule_sets(&mut self, owner: Owner) -> Result<Vec<RuleSet>, RegistryError> {
         let place = self.place().to_owned();
-        let on = self.connected().await?;
-        let read = read_rule_sets(on, owner, &place).await;
+        // Names and rules of one moment.
+        let mut all = self.begin_reading().await?;
+        let read = read_rule_sets(&mut all, owner, &place).await;
+        let ended = all.rollback().await.map_err(Fault::Sql);
+        let read = read.and_then(|read| ended.map(|()| read));
         read.map_err(|fault| fault.at(&place))
     }
 

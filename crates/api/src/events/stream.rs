@@ -12,6 +12,7 @@ use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse as _, Response};
 use martlet_control::feed::{Batch, Filter, Frame, Gone, Lines, Panel, Reader};
 use martlet_control::principal::Scope;
+use tokio::sync::watch;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 use super::Format;
@@ -20,6 +21,8 @@ use crate::guard;
 
 /// So often there is a sign of life, and it is looked whether the reader still may.
 pub(super) const HEARTBEAT: Duration = Duration::from_secs(15);
+/// After a change it is looked at once, and no more often than this.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// A chunk of a stream is about so long.
 const CHUNK: usize = 64 * 1024;
 /// What is shorter is copied, so that more leaves at once.
@@ -119,14 +122,22 @@ pub(super) struct Asker {
     api: Api,
     parts: Parts,
     scopes: Vec<Scope>,
+    /// Of keys and people, among others.
+    changes: Option<watch::Receiver<()>>,
+    has_changed: bool,
+    looked: Instant,
 }
 
 impl Asker {
     pub(super) fn new(api: Api, parts: Parts, filter: &Filter) -> Self {
+        let changes = api.tables().ok().map(|tables| tables.changes());
         let mut asker = Self {
             api,
             parts,
             scopes: Vec::new(),
+            changes,
+            has_changed: false,
+            looked: Instant::now(),
         };
         asker.wants(filter);
         asker
@@ -139,7 +150,26 @@ impl Asker {
         }
     }
 
-    pub(super) async fn still_may(&self) -> bool {
+    /// Waits until something was changed that may have taken it back: where much is, once in a
+    /// while.
+    pub(super) async fn changed(&mut self) {
+        // It may be broken off anywhere, and asked for anew.
+        if !self.has_changed {
+            let changed = match &mut self.changes {
+                Some(changes) => changes.changed().await.is_ok(),
+                None => false,
+            };
+            if !changed {
+                // The tables are there as long as the node.
+                return std::future::pending().await;
+            }
+            self.has_changed = true;
+        }
+        tokio::time::sleep_until(self.looked + LOOK_EVERY).await;
+    }
+
+    pub(super) async fn still_may(&mut self) -> bool {
+        (self.looked, self.has_changed) = (Instant::now(), false);
         let connection = self.parts.extensions.get::<Connection>().copied();
         let connection = connection.unwrap_or(Connection::UNKNOWN);
         for scope in &self.scopes {
@@ -203,6 +233,12 @@ impl Source {
             }
             let batch = tokio::select! {
                 batch = self.reader.next() => batch?,
+                () = self.asker.changed() => {
+                    if !self.asker.still_may().await {
+                        return None;
+                    }
+                    continue;
+                }
                 _ = self.beats.tick() => {
                     if !self.asker.still_may().await {
                         return None;

@@ -159,6 +159,11 @@ impl Talk {
                         Some(Err(error)) => return Err(error),
                     }
                 }
+                () = self.asker.changed() => {
+                    if !self.asker.still_may().await {
+                        return Ok((CloseCode::Policy, "the credentials are not good any more"));
+                    }
+                }
                 _ = beats.tick() => {
                     silent += 1;
                     if silent > SILENT_BEATS {

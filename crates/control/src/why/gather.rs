@@ -154,6 +154,18 @@ impl Control {
         }
     }
 
+    /// The user or device that is meant by a name of a tenant, or of none that was named:
+    /// `name@team` is one of the team's, as at the door.
+    pub fn user_meant(&self, tenant: Option<TenantId>, name: String) -> (TenantId, String) {
+        let policy = self.policy();
+        let tables = policy.as_ref().and_then(|policy| policy.tables());
+        let qualified = tables.and_then(|tables| tables.qualified(&name));
+        match qualified.filter(|(of, _)| tenant.is_none_or(|asked| asked.0 == *of)) {
+            Some((of, own)) => (TenantId(of), own.to_owned()),
+            None => (tenant.unwrap_or_default(), name),
+        }
+    }
+
     /// Whom who asks means, who names no team: `name@team` is one in the team's tenant, as at the
     /// door, and a user of the tables is where they are, unless a client of the common tenant has
     /// that name.

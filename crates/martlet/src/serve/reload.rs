@@ -204,13 +204,18 @@ impl Reload {
 
     /// Reads files again.
     pub(super) async fn run(&mut self, of: ReloadOf, why: &str) -> Result<Reloaded, String> {
-        if of == ReloadOf::Tables
-            && !self.were_tables_lost
-            && let Some(done) = self.run_tables(why).await
-        {
-            return done;
-        }
-        self.run_everything(of, why).await
+        let is_quick = of == ReloadOf::Tables && !self.were_tables_lost;
+        let done = match is_quick {
+            true => self.run_tables(why).await,
+            false => None,
+        };
+        let done = match done {
+            Some(done) => done,
+            None => self.run_everything(of, why).await,
+        };
+        // Keys and people of the API are not among what the gate goes by.
+        self.tables.tell_changed();
+        done
     }
 
     /// Takes over what has changed in the tables; none: everything has to be read.
@@ -235,7 +240,12 @@ impl Reload {
                 }
                 // What is wrong with a file is said by who reads everything.
                 Err(_) if self.tables.location().file().is_some() => return None,
-                Err(error) => return Some(Err(error.to_string())),
+                Err(error) => {
+                    if let Some(changed) = tables.without_ended() {
+                        self.take_over(changed);
+                    }
+                    return Some(Err(error.to_string()));
+                }
             },
         }
         let files = self.files.iter();

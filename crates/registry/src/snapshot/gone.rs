@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use martlet_broker::{CredentialMark, Whose};
 
-use super::{Credential, Snapshot, UserEntry};
+use super::{Credential, DeviceEntry, Snapshot, UserEntry};
 use crate::Status;
+use crate::credentials::CredentialKind;
 
 impl Snapshot {
     /// Who may have been let in by these tables and would not be by newer ones, by what they proved
@@ -89,6 +90,15 @@ impl Snapshot {
         let Some(new) = new.filter(|new| new.status == Status::Active) else {
             return vec![Whose::User(id.into())];
         };
+        // From the first that is registered on, those that are not are none of its own; which one
+        // it came by is not known of them.
+        let has_certificates = |device: &DeviceEntry| {
+            let mut all = device.credentials.iter();
+            all.any(|held| held.kind == CredentialKind::Certificate)
+        };
+        if has_certificates(new) && !has_certificates(old) {
+            return vec![Whose::User(id.into())];
+        }
         let is_good_still = |old: &Credential| {
             let mut all = new.credentials.iter();
             all.any(|new| new.digest == old.digest && new.is_good(newer.read_ms))

@@ -8,7 +8,7 @@ mod sets;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -59,7 +59,7 @@ impl Known {
 }
 
 /// All of what decides.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Snapshot {
     location: Location,
     origin: Origin,
@@ -105,6 +105,8 @@ struct Origin {
 #[derive(Debug, Default)]
 struct Tenants {
     by_name: HashMap<String, u32>,
+    /// Of teams that were deleted and can be restored.
+    deleted: HashSet<String>,
     by_id: HashMap<String, u32>,
 }
 
@@ -485,6 +487,13 @@ impl Snapshot {
             return Err(Refusal::NotNow(format!(
                 "{what} {name} was deleted: martlet {what} restore {name} brings it back, martlet \
                  {what} rm --purge {name} makes the name free"
+            )));
+        } else if let Some((_, team)) = name.rsplit_once('@')
+            && self.tenants.deleted.contains(team)
+        {
+            return Err(Refusal::NotNow(format!(
+                "{name} is of the team {team}, which was deleted: martlet team restore {team} \
+                 brings it back"
             )));
         }
         Ok(())

@@ -152,9 +152,13 @@ pub(super) async fn mark_of(on: &mut AnyConnection) -> Result<String, Fault> {
 }
 
 pub(super) async fn read_tenants(on: &mut AnyConnection) -> Result<Tenants, Fault> {
-    let sql = "SELECT id, name, tenant FROM teams WHERE tenant > 0 AND deleted_ms = 0";
+    let sql = "SELECT id, name, tenant, deleted_ms FROM teams WHERE tenant > 0";
     let mut tenants = Tenants::default();
     for row in sqlx::query(sql).fetch_all(on).await? {
+        if row.try_get::<i64, _>("deleted_ms")? > 0 {
+            tenants.deleted.insert(row.try_get("name")?);
+            continue;
+        }
         let tenant: i64 = row.try_get("tenant")?;
         let tenant = u32::try_from(tenant).unwrap_or(u32::MAX);
         tenants.by_name.insert(row.try_get("name")?, tenant);

@@ -80,6 +80,26 @@ impl Snapshot {
         renewed.map_err(|fault| fault.at(&place))
     }
 
+    /// The same tables without what has ended by itself since they were read, for when they cannot
+    /// be; none: nothing has.
+    pub fn without_ended(&self) -> Option<Changed> {
+        let read_ms = now_ms();
+        if self.changes_ms > read_ms {
+            return None;
+        }
+        let (names, changes_ms) = self.ended_until(read_ms);
+        Some(Changed {
+            tables: Arc::new(Self {
+                read_ms,
+                changes_ms,
+                ..self.clone()
+            }),
+            names,
+            rules: false,
+            bans: Vec::new(),
+        })
+    }
+
     /// Devices of which a credential has ended since these tables were read, and when the next
     /// one does.
     fn ended_until(&self, now_ms: i64) -> (Vec<Arc<str>>, i64) {

@@ -367,6 +367,7 @@ both!(a_device_has_several_credentials, registry, {
     let first = added.secret.expect("one was made up");
     let second = registry.rotate("d", Duration::from_secs(60)).await?;
     let certificate = NewCredential::Certificate([7; 32]);
+    let before = Snapshot::read(registry).await?;
     let (held, none) = registry
         .add_credential(&actor, "d".into(), "card", certificate.clone(), 0)
         .await?;
@@ -383,6 +384,11 @@ both!(a_device_has_several_credentials, registry, {
         .expect("it is the device's");
     assert_eq!((of.id, of.credentials, &found), ("d".to_owned(), 3, &held));
     let snapshot = Snapshot::read(registry).await?;
+    // By which certificate it came before, when none was registered, is not known.
+    assert_eq!(
+        before.no_longer_valid(0, &snapshot),
+        [Whose::User("d".into())]
+    );
     for secret in [&first, &second] {
         let found = snapshot.check_device(0, "d", "d", secret.text().as_bytes(), 1);
         assert!(matches!(found, Some(Ok(_))));
