@@ -2,6 +2,7 @@
 not by HTTP, not by what is retained, shared, kept for later or left as a Will."""
 
 import base64
+import contextlib
 import http.client
 import json
 import subprocess
@@ -563,8 +564,14 @@ def test_no_route_shows_or_changes_what_is_another_teams(node, teams):
         client.close()
 
 
+@pytest.fixture
+def stack():
+    with contextlib.ExitStack() as stack:
+        yield stack
+
+
 @pytest.mark.parametrize("by", ["key", "membership", "websocket"])
-def test_a_stream_ends_at_once_with_the_right_to_it(node, teams, by):
+def test_a_stream_ends_at_once_with_the_right_to_it(node, teams, stack, by):
     """A key that is revoked; a member of two teams who is one of the other alone from now on."""
     headers = {"Accept": "text/event-stream"}
     if by == "membership":
@@ -580,7 +587,8 @@ def test_a_stream_ends_at_once_with_the_right_to_it(node, teams, by):
         headers["X-API-Key"] = made["key"]
     if by == "websocket":
         url = node.http_url.replace("http:", "ws:") + "/api/v1/events"
-        stream = websockets.sync.client.connect(url, additional_headers={"X-API-Key": made["key"]})
+        stream = stack.enter_context(
+            websockets.sync.client.connect(url, additional_headers={"X-API-Key": made["key"]}))
     else:
         place = urllib.parse.urlsplit(node.http_url)
         wire = http.client.HTTPConnection(place.hostname, place.port, timeout=DEADLINE_SECS)

@@ -450,21 +450,26 @@ async fn remove(work: &mut Work<'_>, owner: Owner, name: &str) -> Result<(), Fau
     expect_all(work)?;
     let (used, gone) = match owner {
         Owner::Role => (
-            "SELECT name FROM users WHERE role = $1 LIMIT 1",
+            "SELECT name, deleted_ms FROM users WHERE role = $1 ORDER BY deleted_ms LIMIT 1",
             "DELETE FROM roles WHERE name = $1",
         ),
         Owner::DeviceType => (
-            "SELECT id FROM devices WHERE type = $1 UNION ALL SELECT 'the provisioning key ' || \
-             name FROM provisioning_keys WHERE device_type = $1 LIMIT 1",
+            "SELECT id AS name, deleted_ms FROM devices WHERE type = $1 UNION ALL SELECT \
+             'the provisioning key ' || name AS name, 0 * devices_max AS deleted_ms FROM \
+             provisioning_keys WHERE device_type = $1 ORDER BY deleted_ms LIMIT 1",
             "DELETE FROM device_types WHERE name = $1",
         ),
         Owner::Group => return Err(refused_for_groups()),
     };
     expect_own(&mut work.all, owner, name).await?;
-    let who = sqlx::query_scalar::<_, String>(used).bind(name.to_owned());
-    if let Some(who) = who.fetch_optional(&mut *work.all).await? {
+    let who = sqlx::query_as::<_, (String, i64)>(used).bind(name.to_owned());
+    if let Some((who, deleted_ms)) = who.fetch_optional(&mut *work.all).await? {
+        let first = match deleted_ms {
+            0 => format!("give {who} another one first"),
+            _ => format!("{who} was deleted: restore it, or remove it for good first"),
+        };
         return Err(RegistryError::Refused(format!(
-            "{who} has the {} {name}, so it stays; give {who} another one first",
+            "{who} has the {} {name}, so it stays; {first}",
             owner.word()
         ))
         .into());

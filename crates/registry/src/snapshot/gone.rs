@@ -56,7 +56,9 @@ impl Snapshot {
         let is_gone = |name: &Arc<str>| {
             let old = self.users.get(name)?;
             let now = newer.users.get(name);
-            let is_there = now.is_some_and(|now| now.created_ms == old.created_ms);
+            // In another tenant it is somebody else, as a device is.
+            let as_now = |now: &Arc<UserEntry>| (now.created_ms, now.tenant);
+            let is_there = now.is_some_and(|now| as_now(now) == as_now(old));
             (!is_there).then(|| (old.tenant, Arc::clone(name)))
         };
         match of {

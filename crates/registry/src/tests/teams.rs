@@ -800,3 +800,24 @@ both!(a_ban_that_would_be_over_already_is_refused, registry, {
     let later = crate::now_ms() + 60_000;
     assert_eq!(registry.add_ban(&all(), ban(later)).await?.until_ms, later);
 });
+
+both!(
+    a_role_of_who_was_deleted_stays_and_it_is_said_why,
+    registry,
+    {
+        registry.add_rule_set(Owner::Role, "reader", &[]).await?;
+        registry.add_user("ann", "reader", "secret").await?;
+        registry.delete_user(&all(), "ann", None).await?;
+        let told = registry.remove_rule_set(Owner::Role, "reader").await;
+        assert!(
+            matches!(told, Err(RegistryError::Refused(why)) if why.contains("remove it for good first"))
+        );
+        registry.purge_user(&all(), "ann").await?;
+        registry.remove_rule_set(Owner::Role, "reader").await?;
+        registry.create_device(&all(), new_device("d")).await?;
+        registry
+            .add_rule_set(Owner::DeviceType, "meter", &[])
+            .await?;
+        registry.remove_rule_set(Owner::DeviceType, "meter").await?;
+    }
+);
