@@ -107,6 +107,22 @@ def test_a_disabled_user_and_one_that_nobody_knows(node, place):
     expect(node, "unknown-name", "nobody of that name", "bob")
 
 
+def test_a_name_that_nobody_has_may_be_a_device_that_is_spelt_or_comes_otherwise(node, place):
+    assert come(node, "fan-9", "x") != 0
+    answer = expect(node, "unknown-name", "nobody of that name", "fan-9")
+    assert "martlet user add" in answer["mend"] and "--role=ROLE" in answer["mend"]
+    assert answer["command"].startswith("martlet device add ") and answer["command"].endswith(" fan-9")
+    place.device("fan-8")
+    until(lambda: "did you mean fan-8?" in verdict(node, "fan-9")["mend"], "it is nearly that")
+    # Of who never tried the same is said.
+    assert "did you mean fan-8?" in expect(node, "nobody-known", "never", "fan-88")["mend"]
+    place.run("team", "add", "north", "--own-tenant")
+    assert "its User Name is fan-8@north now" in place.run("device", "set", "fan-8", "--to-team", "north")
+    until(lambda: come(node, "fan-8", "x") != 0 and "command" not in verdict(node, "fan-8"), "it is moved")
+    answer = expect(node, "unknown-name", "nobody of that name", "fan-8")
+    assert "it comes as fan-8@north" in answer["mend"] and "command" not in answer
+
+
 def test_who_tried_too_often_is_locked_out(start_node, place):
     node = start_node(data_dir=place.path, settings=["auth.lockout_failures=3"])
     for number in range(5):

@@ -19,6 +19,8 @@ pub struct Facts {
     pub client_id: String,
     /// Whose name it is in the tables or files: `device`, `user`; none: nobody's.
     pub known_as: Option<String>,
+    /// Nobody has the name: whom it may be meant for.
+    pub namesakes: Namesakes,
     /// It was removed from the tables.
     pub deleted: Option<Deleted>,
     /// It has credentials, and none of them is good any more.
@@ -72,6 +74,17 @@ pub struct Session {
     pub expired: u64,
     /// Topic Filters with the QoS that was granted.
     pub subscriptions: Vec<(String, u8)>,
+}
+
+/// Whom somebody may mean by a name that nobody has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Namesakes {
+    /// Devices of that id in other tenants, as the User Names that they come with.
+    pub elsewhere: Vec<String>,
+    /// Names of the same tenant that are spelt nearly so.
+    pub near: Vec<String>,
+    /// How it is added, if it is none of them.
+    pub add: Option<Way>,
 }
 
 /// Who is not in the tables any more.

@@ -8,8 +8,10 @@ use martlet_broker::{
 use martlet_codec::{TopicFilter, TopicName};
 
 use super::Question;
-use super::facts::{Banned, Facts, Meant, Presence, Session, Subscriber, TopicRules, host};
-use crate::authentication::Policy;
+use super::facts::{
+    Banned, Facts, Meant, Namesakes, Presence, Session, Subscriber, TopicRules, host,
+};
+use crate::authentication::{Policy, Standing};
 use crate::control::{Control, ControlError};
 use crate::explain;
 use crate::journal::Way;
@@ -57,8 +59,14 @@ impl Control {
             let user = user.as_deref().unwrap_or(name);
             policy.standing(Realm::of_tenant(tenant), user, &client_id)
         });
-        let known = policy.as_deref().and_then(|policy| policy.tables());
-        let known = known.and_then(|tables| tables.known(tenant.0, name));
+        let tables = policy.as_deref().and_then(|policy| policy.tables());
+        let known = tables.and_then(|tables| tables.known(tenant.0, name));
+        let namesakes = tables.filter(|_| known.is_none());
+        let namesakes = namesakes.map(|tables| Namesakes::of(question, tables));
+        let add = match &standing {
+            Some(Standing::Barred(why)) => self.journal.adding(tenant, why, name),
+            _ => None,
+        };
         let rules = match &question.topic {
             None => None,
             Some(topic) => {
@@ -88,6 +96,10 @@ impl Control {
                 martlet_registry::Known::User => "user".to_owned(),
                 martlet_registry::Known::Device => "device".to_owned(),
             }),
+            namesakes: Namesakes {
+                add,
+                ..namesakes.unwrap_or_default()
+            },
             deleted: None,
             spent: None,
             by_certificate: policy

@@ -4,7 +4,9 @@
 use martlet_broker::DropReason;
 use martlet_codec::{SubscriptionFilter, TopicName};
 
-use super::facts::{Deleted, Facts, GoneTeam, Meant, Presence, Session, Spent, TopicRules, host};
+use super::facts::{
+    Deleted, Facts, GoneTeam, Meant, Namesakes, Presence, Session, Spent, TopicRules, host,
+};
 use super::{Evidence, Finding, State, Verdict};
 use crate::authentication::{Standing, utc};
 use crate::cause::Cause;
@@ -143,6 +145,8 @@ fn door(facts: &Facts, found: &mut Vec<(Weight, Finding)>) {
         if deleted.is_some() && cause == Cause::UnknownName {
             // Its name is taken yet by who is to be restored.
             (finding.mend, finding.command) = (None, None);
+        } else {
+            finding = who_is_meant(facts, finding);
         }
         found.push((Weight::Out, finding));
     }
@@ -167,7 +171,7 @@ fn door(facts: &Facts, found: &mut Vec<(Weight, Finding)>) {
         };
         let mut finding = Finding::new(cause, sentence);
         if deleted.is_none() || cause != Cause::UnknownName {
-            finding = finding.mend_by(facts, cause);
+            finding = who_is_meant(facts, finding.mend_by(facts, cause));
         }
         found.push((weight, finding));
     }
@@ -188,6 +192,38 @@ fn door(facts: &Facts, found: &mut Vec<(Weight, Finding)>) {
         found.push((Weight::Out, finding));
     }
     gone(facts, found);
+}
+
+/// A name that nobody has may be another's, mistyped or as it was before.
+fn who_is_meant(facts: &Facts, mut finding: Finding) -> Finding {
+    if !matches!(finding.cause, Cause::UnknownName | Cause::NobodyKnown) {
+        return finding;
+    }
+    let Namesakes {
+        elsewhere,
+        near,
+        add,
+    } = &facts.namesakes;
+    let name = &facts.question.name;
+    if !elsewhere.is_empty() {
+        let names = elsewhere.join(" or ");
+        finding.command = None;
+        let mend = format!(
+            "the device {name} is in another tenant: it comes as {names}, which is to be the User \
+             Name of the client (its Client Identifier stays {name})"
+        );
+        return finding.mend(mend);
+    }
+    if let (None, Some(add)) = (&finding.mend, add) {
+        finding.mend = Some(add.text.clone());
+        finding.command.clone_from(&add.command);
+    }
+    if !near.is_empty() {
+        let mend = finding.mend.take();
+        let other = mend.map_or_else(String::new, |mend| format!(" Else {mend}"));
+        return finding.mend(format!("did you mean {}?{other}", near.join(", ")));
+    }
+    finding
 }
 
 /// It is not in the tables any more, or its team is not.
