@@ -185,6 +185,34 @@ def test_what_was_refused_of_another_topic_is_told_beside(node, place):
         expect(node, "not-permitted", "plant/d1/raw", "d1", "plant/d1/raw")
 
 
+def test_what_the_rules_permit_meanwhile_is_wrong_no_more(node, place):
+    with Client(node, "d1").credentials("d1", place.secret) as device:
+        device.client.publish("plant/d1/raw", "x", qos=1).wait_for_publish(10)
+        expect(node, "not-permitted", "plant/d1/raw", "d1")
+        # Its time is that of the refusal.
+        done = martlet_process.run("why", "d1", "--data-dir", node.data_dir)
+        assert done.stdout.startswith("d1: connected: since "), done.stdout
+        place.run("device", "type", "rules", "sensor", "--rule", "pattern write plant/%c/#")
+        answer = expect(node, "nothing-wrong", "nothing is wrong now", "d1")
+        [before] = answer["also"]
+        assert "plant/d1/raw" in before["sentence"] and "the rules permit it now" in before["sentence"], before
+        assert not {"mend", "command"} & before.keys()
+
+
+def test_who_asks_for_a_page_at_the_address_of_a_device_is_not_the_device(node, place):
+    def ask_for_a_page():
+        with socket.create_connection(("127.0.0.1", node.port()), timeout=20) as wire:
+            wire.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            while wire.recv(100):
+                pass
+
+    ask_for_a_page()
+    with Silent(node, "d1", place.secret) as silent:
+        silent.wait_for_end()
+    answer = expect(node, "keep-alive", "its connection was ended", "d1")
+    assert any("somebody at 127.0.0.1" in one["sentence"] for one in answer["also"]), answer
+
+
 def test_a_packet_that_breaks_a_rule_is_named_with_the_rule(node, place):
     connect = packet(0x10, string(b"MQTT") + b"\x04\xc2\x00\x3c" + string(b"d1") + string(b"d1")
                      + string(place.secret.encode()))

@@ -522,13 +522,17 @@ fn by_tables(commands: &Commands, why: &str) -> Option<Way> {
         let command = commands.line("user set --enable", &[], &[user]);
         return Way::by("let it in again", command);
     }
-    let id = why.strip_prefix("that is no credential of the device ");
-    if let Some(id) = id.or_else(|| {
-        between(
-            "this credential of the device ",
-            " has expired, or is revoked",
-        )
-    }) {
+    if let Some(id) = why.strip_prefix("that is no credential of the device ") {
+        return Way::by(
+            "look first what credential the client has, which may be mistyped or an older one; if \
+             the good one is lost, give it another",
+            commands.rotate(id),
+        );
+    }
+    if let Some(id) = between(
+        "this credential of the device ",
+        " has expired, or is revoked",
+    ) {
         return Way::by("give it another credential", commands.rotate(id));
     }
     if let Some(way) = by_client_id(why) {

@@ -39,6 +39,8 @@ pub struct Facts {
     pub presence: Option<Presence>,
     /// What became of it of late, the latest last.
     pub runs: Vec<Run>,
+    /// Numbers of the last entries of those runs that a rule forbade, and none would now.
+    pub permitted_now: Vec<u64>,
     /// Refusals that name nobody, from the address that it came from last; the latest last.
     pub nameless: Vec<Entry>,
     /// Where the node listens, as URLs.
