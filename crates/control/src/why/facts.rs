@@ -83,6 +83,8 @@ pub struct Session {
 pub struct Namesakes {
     /// Devices of that id in other tenants, as the User Names that they come with.
     pub elsewhere: Vec<String>,
+    /// Likewise, of teams that are deleted.
+    pub gone: Vec<String>,
     /// Names of the same tenant that are spelt nearly so.
     pub near: Vec<String>,
     /// How it is added, if it is none of them.

@@ -149,15 +149,18 @@ fn door(facts: &Facts, found: &mut Vec<(Weight, Finding)>) {
     if let Some(run) = is_refused_now(facts) {
         let cause = run.cause.unwrap_or(Cause::Other);
         let mut finding = Finding::of_run(run, cause);
-        if deleted.is_some() && cause == Cause::UnknownName {
-            // Its name is taken yet by who is to be restored.
+        if deleted.is_some() {
+            // Its name is taken yet by who is to be restored, and has no credentials till then.
             (finding.mend, finding.command) = (None, None);
         } else {
             finding = who_is_meant(facts, finding);
         }
         found.push((Weight::Out, finding));
     }
-    if let Some(Standing::Barred(why)) = &facts.standing {
+    // Of who is deleted that is said.
+    if let Some(Standing::Barred(why)) = &facts.standing
+        && deleted.is_none()
+    {
         let cause = match Cause::of_refusal("", why) {
             Cause::UnknownName if facts.runs.is_empty() && facts.presence.is_none() => {
                 Cause::NobodyKnown
@@ -176,11 +179,8 @@ fn door(facts: &Facts, found: &mut Vec<(Weight, Finding)>) {
             Some(run) if run.cause != Some(cause) => Weight::Remark,
             _ => Weight::Out,
         };
-        let mut finding = Finding::new(cause, sentence);
-        if deleted.is_none() || cause != Cause::UnknownName {
-            finding = who_is_meant(facts, finding.mend_by(facts, cause));
-        }
-        found.push((weight, finding));
+        let finding = Finding::new(cause, sentence).mend_by(facts, cause);
+        found.push((weight, who_is_meant(facts, finding)));
     }
     if let Some(finding) = closed_listener(facts) {
         found.push((Weight::Out, finding));
@@ -254,6 +254,7 @@ fn who_is_meant(facts: &Facts, mut finding: Finding) -> Finding {
     }
     let Namesakes {
         elsewhere,
+        gone,
         near,
         add,
     } = &facts.namesakes;
@@ -264,6 +265,15 @@ fn who_is_meant(facts: &Facts, mut finding: Finding) -> Finding {
         let mend = format!(
             "the device {name} is in another tenant: it comes as {names}, which is to be the User \
              Name of the client (its Client Identifier stays {name})"
+        );
+        return finding.mend(mend);
+    }
+    if !gone.is_empty() {
+        finding.command = None;
+        let mend = format!(
+            "a device {name} was of a team that is deleted: ask why {} does not work, and restore \
+             the team",
+            gone.join(" or ")
         );
         return finding.mend(mend);
     }

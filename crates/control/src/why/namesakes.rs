@@ -18,6 +18,7 @@ impl Namesakes {
         let (tenant, name) = (question.tenant.0, &*question.name);
         if question.sees_node {
             return Self {
+                gone: Vec::new(),
                 elsewhere: tables.devices_elsewhere(tenant, name).take(TOLD).collect(),
                 near: near(name, tables.names(tenant)),
                 add: None,
@@ -25,6 +26,7 @@ impl Namesakes {
         }
         Self {
             elsewhere: Vec::new(),
+            gone: Vec::new(),
             // In the common tenant are names of other teams.
             near: match tenant {
                 0 => Vec::new(),
