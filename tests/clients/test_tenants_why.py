@@ -152,6 +152,7 @@ def test_who_went_with_a_team_is_told_which_to_restore(node, teams):
     plain = call(node, "POST", "/api/v1/teams", {"name": "plain"})["id"]
     call(node, "POST", "/api/v1/devices", {"id": "valve", "team": plain})
     north = teams["north"]["id"]
+    call(node, "POST", "/api/v1/devices", {"id": "lone"}, key=teams["north"]["key"])
     call(node, "DELETE", "/api/v1/devices/reader", key=teams["north"]["key"])
     for team, name, device_of in (("north", "pump", "pump@north"), ("plain", "valve", "valve")):
         team_id = {"north": north, "plain": plain}[team]
@@ -159,6 +160,16 @@ def test_who_went_with_a_team_is_told_which_to_restore(node, teams):
         answer = expect_why(node, KEY, "deleted", f"with its team {team}", f"name={device_of}")
         assert f"restore the team {team}, and it comes back with it" == answer["mend"]
         assert answer["command"].startswith("martlet team restore ") and answer["command"].endswith(team_id)
+        # Nothing else would bring it back.
+        assert not any("device restore" in json.dumps(one) for one in answer["also"]), answer
+    for team in ("north", north):
+        expect_why(node, KEY, "deleted", "with its team north", f"name=pump&team={team}")
+    assert call(node, "GET", "/api/v1/why?name=nobody&team=north", expect=400)["title"]
+    assert "it comes as pump@south" in expect_why(node, KEY, "nobody-known", "", "name=pump")["mend"]
+    answer = expect_why(node, KEY, "nobody-known", "", "name=lone")
+    assert "ask why lone@north does not work" in answer["mend"] and "command" not in answer
+    answer = why(node, teams["south"]["key"], "name=lone")
+    assert "lone@north" not in json.dumps(answer), answer
     answer = expect_why(node, KEY, "deleted", "its team north is deleted since", "name=reader@north")
     assert "restore the team north first, then it" == answer["mend"]
     # Another team is told nothing of it.
@@ -177,7 +188,9 @@ def test_a_refusal_that_names_nobody_is_told_to_who_sees_all_alone(node, teams):
         while stranger.recv(1000):
             pass
     for name in TEAMS:
-        answer = expect_why(node, KEY, "wrong-transport", "where it came from last", f"name=pump@{name}")
+        # It is in no tenant, and so no more than a remark.
+        answer = expect_why(node, KEY, "away", "it is not connected", f"name=pump@{name}")
+        assert any(one["cause"] == "wrong-transport" for one in answer["also"])
         assert any("the first packet is not CONNECT" in one["text"] for one in answer["evidence"])
         answer = why(node, teams[name]["key"])
         assert answer["cause"] == "away" and "CONNECT" not in json.dumps(answer)

@@ -107,6 +107,22 @@ def test_a_disabled_user_and_one_that_nobody_knows(node, place):
     expect(node, "unknown-name", "nobody of that name", "bob")
 
 
+def test_a_name_that_nobody_has_may_be_a_device_that_is_spelt_or_comes_otherwise(node, place):
+    assert come(node, "fan-9", "x") != 0
+    answer = expect(node, "unknown-name", "nobody of that name", "fan-9")
+    assert "martlet user add" in answer["mend"] and "--role=ROLE" in answer["mend"]
+    assert answer["command"].startswith("martlet device add ") and answer["command"].endswith(" fan-9")
+    place.device("fan-8")
+    until(lambda: "did you mean fan-8?" in verdict(node, "fan-9")["mend"], "it is nearly that")
+    # Of who never tried the same is said.
+    assert "did you mean fan-8?" in expect(node, "nobody-known", "never", "fan-88")["mend"]
+    place.run("team", "add", "north", "--own-tenant")
+    assert "its User Name is fan-8@north now" in place.run("device", "set", "fan-8", "--to-team", "north")
+    until(lambda: come(node, "fan-8", "x") != 0 and "command" not in verdict(node, "fan-8"), "it is moved")
+    answer = expect(node, "unknown-name", "nobody of that name", "fan-8")
+    assert "it comes as fan-8@north" in answer["mend"] and "command" not in answer
+
+
 def test_who_tried_too_often_is_locked_out(start_node, place):
     node = start_node(data_dir=place.path, settings=["auth.lockout_failures=3"])
     for number in range(5):
@@ -167,6 +183,34 @@ def test_what_was_refused_of_another_topic_is_told_beside(node, place):
         answer = expect(node, "nothing-wrong", "it may use plant/d1/telemetry", "d1", "plant/d1/telemetry")
         assert any("plant/d1/raw" in one["sentence"] for one in answer["also"]), answer
         expect(node, "not-permitted", "plant/d1/raw", "d1", "plant/d1/raw")
+
+
+def test_what_the_rules_permit_meanwhile_is_wrong_no_more(node, place):
+    with Client(node, "d1").credentials("d1", place.secret) as device:
+        device.client.publish("plant/d1/raw", "x", qos=1).wait_for_publish(10)
+        expect(node, "not-permitted", "plant/d1/raw", "d1")
+        # Its time is that of the refusal.
+        done = martlet_process.run("why", "d1", "--data-dir", node.data_dir)
+        assert done.stdout.startswith("d1: connected: since "), done.stdout
+        place.run("device", "type", "rules", "sensor", "--rule", "pattern write plant/%c/#")
+        answer = expect(node, "nothing-wrong", "nothing is wrong now", "d1")
+        [before] = answer["also"]
+        assert "plant/d1/raw" in before["sentence"] and "the rules permit it now" in before["sentence"], before
+        assert not {"mend", "command"} & before.keys()
+
+
+def test_who_asks_for_a_page_at_the_address_of_a_device_is_not_the_device(node, place):
+    def ask_for_a_page():
+        with socket.create_connection(("127.0.0.1", node.port()), timeout=20) as wire:
+            wire.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            while wire.recv(100):
+                pass
+
+    ask_for_a_page()
+    with Silent(node, "d1", place.secret) as silent:
+        silent.wait_for_end()
+    answer = expect(node, "keep-alive", "its connection was ended", "d1")
+    assert any("somebody at 127.0.0.1" in one["sentence"] for one in answer["also"]), answer
 
 
 def test_a_packet_that_breaks_a_rule_is_named_with_the_rule(node, place):

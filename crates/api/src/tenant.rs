@@ -34,11 +34,31 @@ pub(crate) struct InTenant(pub(crate) TenantId);
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct InTenants(pub(crate) Option<TenantId>);
 
+/// The same, where who asks may name a team that is deleted.
+#[derive(Clone, Debug)]
+pub(crate) enum InTenantsOrGone {
+    /// It is there, or none was named.
+    There(Option<TenantId>),
+    /// No such team is there.
+    Gone(String),
+}
+
 impl FromRequestParts<Api> for InTenants {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
-        asked_for(parts, api).map(Self)
+        match asked_for(parts, api)? {
+            InTenantsOrGone::There(tenant) => Ok(Self(tenant)),
+            InTenantsOrGone::Gone(team) => Err(no_such_team(&team)),
+        }
+    }
+}
+
+impl FromRequestParts<Api> for InTenantsOrGone {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
+        asked_for(parts, api)
     }
 }
 
@@ -50,13 +70,14 @@ impl FromRequestParts<Api> for InTenant {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
-        let asked = asked_for(parts, api)?;
+        let InTenants(asked) = InTenants::from_request_parts(parts, api).await?;
         Ok(Self(asked.unwrap_or_default()))
     }
 }
 
 /// Takes the query's team; none: who asks sees all teams, and names none.
-fn asked_for(parts: &mut Parts, api: &Api) -> Result<Option<TenantId>, Problem> {
+fn asked_for(parts: &mut Parts, api: &Api) -> Result<InTenantsOrGone, Problem> {
+    use InTenantsOrGone::{Gone, There};
     parts.extensions.insert(TeamTaken);
     let principal = parts.extensions.get::<Principal>();
     let own = principal.and_then(|principal| {
@@ -67,17 +88,19 @@ fn asked_for(parts: &mut Parts, api: &Api) -> Result<Option<TenantId>, Problem> 
     let asked = form_urlencoded::parse(query.as_bytes())
         .find_map(|(name, value)| (name == TEAM_PARAMETER).then_some(value));
     match (own, asked) {
-        (None, None) => Ok(None),
-        (Some((_, tenant)), None) => Ok(Some(tenant)),
-        (Some((team, tenant)), Some(asked)) if team == asked => Ok(Some(tenant)),
+        (None, None) => Ok(There(None)),
+        (Some((_, tenant)), None) => Ok(There(Some(tenant))),
+        (Some((team, tenant)), Some(asked)) if team == asked => Ok(There(Some(tenant))),
         (Some((team, _)), Some(_)) => Err(Problem::sees_alone(team)),
-        (None, Some(asked)) => {
-            let found = api.control.tenant_of_team(&asked);
-            let found = found.ok_or_else(|| {
-                let detail = format!("there is no team {asked:?} with a tenant of its own");
-                Problem::bad_request(detail).of_parameter(TEAM_PARAMETER, "no such team")
-            });
-            Ok(Some(found?))
-        }
+        (None, Some(asked)) => Ok(match api.control.tenant_of_team(&asked) {
+            Some(tenant) => There(Some(tenant)),
+            None => Gone(asked.into_owned()),
+        }),
     }
+}
+
+/// A team was named that is not there.
+pub(crate) fn no_such_team(team: &str) -> Problem {
+    let detail = format!("there is no team {team:?} with a tenant of its own");
+    Problem::bad_request(detail).of_parameter(TEAM_PARAMETER, "no such team")
 }

@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::{Extension, State};
+use martlet_broker::TenantId;
 use martlet_control::principal::Principal;
 use martlet_control::why::{Question, Verdict, judge};
 use serde::Deserialize;
@@ -10,7 +11,7 @@ use utoipa::IntoParams;
 use crate::api::Api;
 use crate::extract::QueryOf;
 use crate::problem::Problem;
-use crate::tenant::{InTenants, OfTenant};
+use crate::tenant::{InTenantsOrGone, OfTenant, no_such_team};
 
 /// About whom, and what.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -35,13 +36,15 @@ pub(crate) struct Asked {
 pub(crate) async fn why(
     State(api): State<Api>,
     Extension(principal): Extension<Principal>,
-    InTenants(tenant): InTenants,
+    asked_in: InTenantsOrGone,
     QueryOf(asked): QueryOf<Asked>,
 ) -> Result<Json<Verdict>, Problem> {
     let Asked { name, topic } = asked;
-    let (tenant, name) = match tenant {
-        Some(tenant) => (tenant, api.control.own_name(tenant, name)),
-        None => api.control.whom(&name).await?,
+    let (tenant, name) = match &asked_in {
+        InTenantsOrGone::There(Some(tenant)) => (*tenant, api.control.own_name(*tenant, name)),
+        InTenantsOrGone::There(None) => api.control.whom(&name).await?,
+        // A deleted team's device came by that name.
+        InTenantsOrGone::Gone(team) => (TenantId::default(), format!("{name}@{team}")),
     };
     let question = Question {
         name,
@@ -54,5 +57,8 @@ pub(crate) async fn why(
     if let Ok(tables) = api.tables() {
         tables.complete(&mut facts).await;
     }
-    Ok(Json(judge(&facts)))
+    match asked_in {
+        InTenantsOrGone::Gone(team) if facts.deleted.is_none() => Err(no_such_team(&team)),
+        _ => Ok(Json(judge(&facts))),
+    }
 }

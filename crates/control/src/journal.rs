@@ -262,6 +262,11 @@ impl Journal {
         self.commands.permit_in(tenant, user)
     }
 
+    /// How somebody of a tenant is added of whom `why` says that nobody knows them.
+    pub(crate) fn adding(&self, tenant: TenantId, why: &str, name: &str) -> Option<Way> {
+        self.commands.add_in(tenant, why, name)
+    }
+
     /// The command that gives a device of a tenant another credential.
     pub(crate) fn rotating(&self, tenant: TenantId, id: &str) -> Option<String> {
         self.commands.rotate_in(tenant, id)

@@ -30,7 +30,7 @@ pub struct GoneTeam {
 impl Registry {
     /// What became of the device or user of this name of a tenant, which is not there any more;
     /// none: nothing is known of one. In the common tenant `ID@TEAM` is also a device of a team
-    /// that was deleted with its tenant.
+    /// that was deleted with its tenant, by the team's name or id.
     ///
     /// # Errors
     /// The database cannot be read.
@@ -46,7 +46,25 @@ impl Registry {
         let read: Result<_, Fault> = read.await;
         read.map_err(|fault| fault.at(self.place()))
     }
+
+    /// Devices of this id of deleted teams that own tenants, three at most, each as `ID@TEAM`.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn gone_with_teams(&mut self, id: &str) -> Result<Vec<String>, RegistryError> {
+        let on = self.connected().await?;
+        let id = clean(id);
+        let sql = "SELECT t.name FROM devices d JOIN teams t ON t.tenant = d.tenant WHERE d.id = \
+                   $1 AND t.tenant > 0 AND t.deleted_ms > 0 ORDER BY t.name LIMIT $2";
+        let query = sqlx::query_scalar::<_, String>(sql).bind(id.to_owned());
+        let read = query.bind(NAMESAKES).fetch_all(on).await;
+        let teams = read.map_err(|fault| Fault::from(fault).at(self.place()))?;
+        Ok(teams.iter().map(|team| format!("{id}@{team}")).collect())
+    }
 }
+
+/// Devices that are told of at once.
+const NAMESAKES: i64 = 3;
 
 async fn gone_from(on: &mut AnyConnection, tenant: i64, name: &str) -> Result<Option<Gone>, Fault> {
     // Numbers as both engines have those of a column.
@@ -88,7 +106,8 @@ async fn gone_with_tenant(on: &mut AnyConnection, name: &str) -> Result<Option<G
     let Some((id, team)) = name.rsplit_once('@') else {
         return Ok(None);
     };
-    let sql = "SELECT tenant FROM teams WHERE name = $1 AND tenant > 0 AND deleted_ms > 0";
+    let sql =
+        "SELECT tenant FROM teams WHERE (name = $1 OR id = $1) AND tenant > 0 AND deleted_ms > 0";
     let query = sqlx::query_scalar::<_, i64>(sql).bind(team.to_owned());
     match query.fetch_optional(&mut *on).await? {
         Some(tenant) => gone_from(on, tenant, id).await,

@@ -16,6 +16,9 @@ use super::TEXT_MAX;
 use crate::cause::Cause;
 use crate::text::typed;
 
+/// Before the places that were asked.
+const NOBODY: &str = "nobody of that name is known to ";
+
 /// What to do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Way {
@@ -264,6 +267,43 @@ impl Commands {
         self.line("acl explain", &options, &[user, action, topic])
     }
 
+    /// As [`Self::unknown`], in a tenant and by the words of a refusal.
+    pub(super) fn add_in(&self, tenant: TenantId, why: &str, name: &str) -> Option<Way> {
+        let places = why.strip_prefix(NOBODY)?;
+        match asks_others(places) {
+            true => None,
+            false => Some(self.in_tenant(tenant)?.unknown(places, name)),
+        }
+    }
+
+    /// Nobody of these places knows a name. It may be mistyped, and it is not known whether it is a
+    /// device's or a user's, who may do more.
+    fn unknown(&self, places: &str, name: &str) -> Way {
+        let (_, file) = places.split_once("the password file ").unzip();
+        let file = file.map(|file| file.split(", ").next().unwrap_or(file));
+        let is_registry =
+            |place: &str| place.starts_with("the registry ") || place.ends_with(" of the registry");
+        let is_in_registry = places.split(", ").any(is_registry);
+        if !is_in_registry {
+            return Way {
+                text: "add it".to_owned(),
+                command: self.user("user add", file, name),
+            };
+        }
+        let user = match file {
+            Some(_) => self.user("user add", file, name),
+            None => self.line("user add", &[("--role", "ROLE")], &[name]),
+        };
+        let user = user.unwrap_or_else(|| "martlet user add".to_owned());
+        Way {
+            text: format!(
+                "see that the name is spelt right; a device is added as below, a person or a \
+                 program by {user}, with a role that permits what it needs (martlet role ls)"
+            ),
+            command: self.line("device add", &[], &[name]),
+        }
+    }
+
     /// `martlet user …`, for the password file that a reason names, else for the tables.
     fn user(&self, name: &str, file: Option<&str>, user: &str) -> Option<String> {
         let file = file.map(|file| {
@@ -409,21 +449,15 @@ fn connect_refused(
                 }
             };
         }
-        if let Some(places) = why.strip_prefix("nobody of that name is known to ") {
-            if ["tokens (", "the hook ("]
-                .iter()
-                .any(|name| places.contains(name))
-            {
+        if let Some(places) = why.strip_prefix(NOBODY) {
+            if asks_others(places) {
                 // A user of that name would be asked for a password before its tokens are.
                 return Way::words(
                     "give the client a good token, or whatever the hook knows; as a user of its own \
                      the name would be asked for a password instead",
                 );
             }
-            let (_, file) = places.split_once("the password file ").unzip();
-            let file = file.map(|file| file.split(", ").next().unwrap_or(file));
-            let command = commands.user("user add", file, user.as_str());
-            return Way::by("add it", command);
+            return Some(commands.unknown(places, user.as_str()));
         }
     }
     Way::words(match () {
@@ -475,6 +509,12 @@ fn connect_refused(
     })
 }
 
+/// These places know more names than can be read there.
+fn asks_others(places: &str) -> bool {
+    let others = ["tokens (", "the hook ("];
+    others.iter().any(|name| places.contains(name))
+}
+
 /// Refusals by the tables, which say by whose name.
 fn by_tables(commands: &Commands, why: &str) -> Option<Way> {
     let between = |begin: &str, end: &str| why.strip_prefix(begin)?.strip_suffix(end);
@@ -482,13 +522,17 @@ fn by_tables(commands: &Commands, why: &str) -> Option<Way> {
         let command = commands.line("user set --enable", &[], &[user]);
         return Way::by("let it in again", command);
     }
-    let id = why.strip_prefix("that is no credential of the device ");
-    if let Some(id) = id.or_else(|| {
-        between(
-            "this credential of the device ",
-            " has expired, or is revoked",
-        )
-    }) {
+    if let Some(id) = why.strip_prefix("that is no credential of the device ") {
+        return Way::by(
+            "look first what credential the client has, which may be mistyped or an older one; if \
+             the good one is lost, give it another",
+            commands.rotate(id),
+        );
+    }
+    if let Some(id) = between(
+        "this credential of the device ",
+        " has expired, or is revoked",
+    ) {
         return Way::by("give it another credential", commands.rotate(id));
     }
     if let Some(way) = by_client_id(why) {
@@ -688,6 +732,18 @@ mod tests {
         assert_eq!(said("device x is not what it seems"), None);
         let spent = "this credential of the device d 1 has expired, or is revoked";
         assert_eq!(said(spent).as_deref(), Some("martlet device rotate 'd 1'"));
+    }
+
+    #[test]
+    fn who_is_nobody_may_be_a_device() {
+        let commands = Commands::default();
+        let way = commands.unknown("the registry /data/martlet.db", "p 1");
+        assert_eq!(way.command.as_deref(), Some("martlet device add 'p 1'"));
+        let user = "martlet user add --role=ROLE 'p 1', with a role";
+        assert!(way.text.contains(user), "{}", way.text);
+        let way = commands.unknown("the password file /etc/passwd", "p1");
+        let command = "martlet user add --file=/etc/passwd p1";
+        assert_eq!(way.command.as_deref(), Some(command));
     }
 
     #[test]

@@ -63,7 +63,9 @@ fn put(runs: &mut Vec<Run>, entry: &Entry) {
     let cause = Cause::of(entry);
     let is_same = |run: &Run| {
         let last = &run.last;
+        let is_one_of_many = matches!(cause, Some(Cause::ProtocolError | Cause::Other));
         run.cause == cause
+            && (!is_one_of_many || last.why == entry.why)
             && (&last.what, &last.topic) == (&entry.what, &entry.topic)
             && last.client_id == entry.client_id
     };
@@ -118,6 +120,21 @@ mod tests {
         runs.note(&entry(50, "connect refused", "c", wrong));
         let found = runs.of(0, "c");
         assert_eq!((found[1].since_ms, found[1].count, found.len()), (50, 1, 2));
+    }
+
+    #[test]
+    fn two_rules_of_mqtt_that_are_broken_are_two() {
+        let mut runs = Runs::default();
+        for why in ["a second CONNECT", "no Topic Name", "a second CONNECT"] {
+            let reason = martlet_codec::ReasonCode::ProtocolError.name();
+            runs.note(&Entry {
+                reason: Some(reason.to_owned()),
+                ..entry(1, "disconnected", "c", why)
+            });
+        }
+        let found = runs.of(0, "c");
+        let counts: Vec<u64> = found.iter().map(|run| run.count).collect();
+        assert_eq!(counts, [1, 2]);
     }
 
     #[test]

@@ -14,24 +14,29 @@ impl Tables {
         let (name, client_id) = (facts.question.name.clone(), facts.client_id.clone());
         let tenant = facts.question.tenant.0;
         let is_known = facts.known_as.is_some();
+        // Whoever sees one team is told nothing of another.
+        let sees_node = facts.question.sees_node;
         let found = self.read(move |registry| {
             Box::pin(async move {
                 let gone = match is_known {
                     true => None,
                     false => registry.gone(tenant, &name).await?,
                 };
+                let gone_with_teams = match is_known || gone.is_some() || !sees_node {
+                    true => Vec::new(),
+                    false => registry.gone_with_teams(&name).await?,
+                };
                 let credentials = registry.credentials_in(tenant, &name).await?;
                 let presence = registry.presence(tenant, &client_id).await?;
-                Ok((gone, presence, credentials))
+                Ok((gone, gone_with_teams, presence, credentials))
             })
         });
-        let Ok((gone, presence, credentials)) = found.await else {
+        let Ok((gone, gone_with_teams, presence, credentials)) = found.await else {
             return;
         };
         let journal = &self.control.journal;
-        let sees_node = facts.question.sees_node;
+        facts.namesakes.gone = gone_with_teams;
         facts.deleted = gone.map(|mut gone| {
-            // Whoever sees one team is told nothing of another.
             gone.team = gone.team.filter(|_| sees_node);
             let command = self.bringing_back(&gone, TenantId(tenant), &facts.question.name);
             Deleted {

@@ -19,6 +19,8 @@ pub struct Facts {
     pub client_id: String,
     /// Whose name it is in the tables or files: `device`, `user`; none: nobody's.
     pub known_as: Option<String>,
+    /// Nobody has the name: whom it may be meant for.
+    pub namesakes: Namesakes,
     /// It was removed from the tables.
     pub deleted: Option<Deleted>,
     /// It has credentials, and none of them is good any more.
@@ -37,6 +39,8 @@ pub struct Facts {
     pub presence: Option<Presence>,
     /// What became of it of late, the latest last.
     pub runs: Vec<Run>,
+    /// Numbers of the last entries of those runs that a rule forbade, and none would now.
+    pub permitted_now: Vec<u64>,
     /// Refusals that name nobody, from the address that it came from last; the latest last.
     pub nameless: Vec<Entry>,
     /// Where the node listens, as URLs.
@@ -72,6 +76,19 @@ pub struct Session {
     pub expired: u64,
     /// Topic Filters with the QoS that was granted.
     pub subscriptions: Vec<(String, u8)>,
+}
+
+/// Whom somebody may mean by a name that nobody has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Namesakes {
+    /// Devices of that id in other tenants, as the User Names that they come with.
+    pub elsewhere: Vec<String>,
+    /// Likewise, of teams that are deleted.
+    pub gone: Vec<String>,
+    /// Names of the same tenant that are spelt nearly so.
+    pub near: Vec<String>,
+    /// How it is added, if it is none of them.
+    pub add: Option<Way>,
 }
 
 /// Who is not in the tables any more.

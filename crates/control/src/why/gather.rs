@@ -8,11 +8,14 @@ use martlet_broker::{
 use martlet_codec::{TopicFilter, TopicName};
 
 use super::Question;
-use super::facts::{Banned, Facts, Meant, Presence, Session, Subscriber, TopicRules, host};
-use crate::authentication::Policy;
+use super::facts::{
+    Banned, Facts, Meant, Namesakes, Presence, Session, Subscriber, TopicRules, host,
+};
+use crate::authentication::{Policy, Standing};
+use crate::cause::Cause;
 use crate::control::{Control, ControlError};
 use crate::explain;
-use crate::journal::Way;
+use crate::journal::{Entry, Run, Way};
 use crate::text::typed;
 use crate::wall_clock::{now_ms, now_signed_ms};
 
@@ -57,8 +60,14 @@ impl Control {
             let user = user.as_deref().unwrap_or(name);
             policy.standing(Realm::of_tenant(tenant), user, &client_id)
         });
-        let known = policy.as_deref().and_then(|policy| policy.tables());
-        let known = known.and_then(|tables| tables.known(tenant.0, name));
+        let tables = policy.as_deref().and_then(|policy| policy.tables());
+        let known = tables.and_then(|tables| tables.known(tenant.0, name));
+        let namesakes = tables.filter(|_| known.is_none());
+        let namesakes = namesakes.map(|tables| Namesakes::of(question, tables));
+        let add = match &standing {
+            Some(Standing::Barred(why)) => self.journal.adding(tenant, why, name),
+            _ => None,
+        };
         let rules = match &question.topic {
             None => None,
             Some(topic) => {
@@ -70,6 +79,7 @@ impl Control {
             None => None,
             Some(topic) => Some(self.subscribers_of(tenant, topic).await?),
         };
+        let permitted_now = self.permitted_now(tenant, &runs).await?;
         let presence = self.presence(tenant, &client_id).map(Presence::from);
         let addresses = runs.iter().rev().find_map(|run| run.last.address.clone());
         let addresses = addresses.or_else(|| presence.as_ref()?.address.clone());
@@ -88,6 +98,10 @@ impl Control {
                 martlet_registry::Known::User => "user".to_owned(),
                 martlet_registry::Known::Device => "device".to_owned(),
             }),
+            namesakes: Namesakes {
+                add,
+                ..namesakes.unwrap_or_default()
+            },
             deleted: None,
             spent: None,
             by_certificate: policy
@@ -103,6 +117,7 @@ impl Control {
             presence,
             client_id,
             runs,
+            permitted_now,
             nameless,
             listeners: self.info.listeners.clone(),
             rules,
@@ -281,6 +296,34 @@ impl Control {
         })
     }
 
+    /// What was refused by a rule and would not be by those of now, as numbers of entries.
+    async fn permitted_now(
+        &self,
+        tenant: TenantId,
+        runs: &[Run],
+    ) -> Result<Vec<u64>, ControlError> {
+        let mut permitted = Vec::new();
+        for entry in runs.iter().map(|run| &run.last) {
+            let Some(action) = action_forbidden(entry) else {
+                continue;
+            };
+            let question = explain::Question {
+                tenant,
+                user: entry.user_name.clone(),
+                client_id: Some(entry.client_id.clone()),
+                action,
+                topic: entry.topic.clone().unwrap_or_default(),
+            };
+            // A topic that was cut is none.
+            if question.check().is_ok()
+                && self.explain(&question).await?.outcome == explain::Outcome::Permitted
+            {
+                permitted.push(entry.seq);
+            }
+        }
+        Ok(permitted)
+    }
+
     /// Those of the session, else those of the tables and files.
     fn rules_of(
         &self,
@@ -294,6 +337,23 @@ impl Control {
         }
         let policy = self.policy()?;
         Some(policy.rules_of(Realm::of_tenant(tenant), Some(user)))
+    }
+}
+
+/// What an entry says that a rule forbade; none: no rule did.
+fn action_forbidden(entry: &Entry) -> Option<Actions> {
+    let why = entry.why.as_deref().unwrap_or_default();
+    if Cause::of(entry) != Some(Cause::NotPermitted)
+        || why.contains("limit ")
+        || why.contains("one of the server's own")
+    {
+        return None;
+    }
+    match &*entry.what {
+        "publish refused" => Some(Actions::PUBLISH),
+        "subscribe refused" => Some(Actions::SUBSCRIBE),
+        "message dropped" => Some(Actions::RECEIVE),
+        _ => None,
     }
 }
 

@@ -1,15 +1,17 @@
 //! From facts to a verdict: each part looks at one side of the client and says what it finds; what
 //! weighs most is the verdict, and the rest is told beside it.
 
-use martlet_broker::DropReason;
+use martlet_broker::{DropReason, TenantId};
 use martlet_codec::{SubscriptionFilter, TopicName};
 
-use super::facts::{Deleted, Facts, GoneTeam, Meant, Presence, Session, Spent, TopicRules, host};
+use super::facts::{
+    Deleted, Facts, GoneTeam, Meant, Namesakes, Presence, Session, Spent, TopicRules, host,
+};
 use super::{Evidence, Finding, State, Verdict};
 use crate::authentication::{Standing, utc};
 use crate::cause::Cause;
 use crate::explain::Outcome;
-use crate::journal::{Run, mend_of_drop};
+use crate::journal::{Entry, Run, mend_of_drop};
 
 /// What weighs more stands further up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,6 +28,8 @@ enum Weight {
     Gone,
     /// What else is to be known.
     Remark,
+    /// It was so of late, and is not any more.
+    Before,
     /// What was asked about is well: this is somebody else's doing, or of another topic.
     Aside,
 }
@@ -55,13 +59,14 @@ pub fn judge(facts: &Facts) -> Verdict {
     found.sort_by_key(|(weight, finding)| (*weight, std::cmp::Reverse(finding.since_ms)));
     let is_well = found
         .first()
-        .is_none_or(|(weight, _)| *weight == Weight::Aside);
+        .is_none_or(|(weight, _)| *weight >= Weight::Before);
+    let was_ill = found.iter().any(|(weight, _)| *weight == Weight::Before);
     let mut found = found.into_iter().map(|(_, finding)| finding);
     let first = match is_well {
         true => None,
         false => found.next(),
     };
-    let first = first.unwrap_or_else(|| nothing(facts));
+    let first = first.unwrap_or_else(|| nothing(facts, was_ill));
     let mut also: Vec<Finding> = Vec::new();
     for finding in found {
         let is_told = |told: &Finding| {
@@ -100,8 +105,12 @@ fn state(facts: &Facts) -> State {
 
 /// The last time that it wanted to come in it was refused.
 fn is_refused_now(facts: &Facts) -> Option<&Run> {
-    let is_of_door = |run: &&Run| matches!(&*run.last.what, "connect refused" | "connected");
-    let last = facts.runs.iter().rev().find(is_of_door)?;
+    let is_its_own = |run: &&Run| match &*run.last.what {
+        "connected" => true,
+        "connect refused" => !is_lockout_over(facts, run) && !was_there_then(facts, run),
+        _ => false,
+    };
+    let last = facts.runs.iter().rev().find(is_its_own)?;
     (last.last.what == "connect refused").then_some(last)
 }
 
@@ -140,13 +149,18 @@ fn door(facts: &Facts, found: &mut Vec<(Weight, Finding)>) {
     if let Some(run) = is_refused_now(facts) {
         let cause = run.cause.unwrap_or(Cause::Other);
         let mut finding = Finding::of_run(run, cause);
-        if deleted.is_some() && cause == Cause::UnknownName {
-            // Its name is taken yet by who is to be restored.
+        if deleted.is_some() {
+            // Its name is taken yet by who is to be restored, and has no credentials till then.
             (finding.mend, finding.command) = (None, None);
+        } else {
+            finding = who_is_meant(facts, finding);
         }
         found.push((Weight::Out, finding));
     }
-    if let Some(Standing::Barred(why)) = &facts.standing {
+    // Of who is deleted that is said.
+    if let Some(Standing::Barred(why)) = &facts.standing
+        && deleted.is_none()
+    {
         let cause = match Cause::of_refusal("", why) {
             Cause::UnknownName if facts.runs.is_empty() && facts.presence.is_none() => {
                 Cause::NobodyKnown
@@ -165,14 +179,14 @@ fn door(facts: &Facts, found: &mut Vec<(Weight, Finding)>) {
             Some(run) if run.cause != Some(cause) => Weight::Remark,
             _ => Weight::Out,
         };
-        let mut finding = Finding::new(cause, sentence);
-        if deleted.is_none() || cause != Cause::UnknownName {
-            finding = finding.mend_by(facts, cause);
-        }
-        found.push((weight, finding));
+        let finding = Finding::new(cause, sentence).mend_by(facts, cause);
+        found.push((weight, who_is_meant(facts, finding)));
     }
     if let Some(finding) = closed_listener(facts) {
         found.push((Weight::Out, finding));
+    }
+    if let Some(finding) = lockout_before(facts) {
+        found.push((Weight::Remark, finding));
     }
     if is_refused_now(facts).is_none()
         && let Some(last) = facts.nameless.last()
@@ -185,9 +199,94 @@ fn door(facts: &Facts, found: &mut Vec<(Weight, Finding)>) {
             format!("somebody at {address}, where it came from last, was refused: {why}"),
         );
         let finding = finding.since(last.at_ms).mend_opt(last.mend.clone());
-        found.push((Weight::Out, finding));
+        let weight = match may_be_it(facts, last) {
+            true => Weight::Out,
+            false => Weight::Remark,
+        };
+        found.push((weight, finding));
     }
     gone(facts, found);
+}
+
+/// Somebody who was refused without a name may be the client that is asked about: it was not heard
+/// of since. Who was refused at a tenant's own door would have named it.
+fn may_be_it(facts: &Facts, nameless: &Entry) -> bool {
+    let is_since = |at_ms: u64| at_ms > nameless.at_ms;
+    let was_seen = facts
+        .presence
+        .as_ref()
+        .is_some_and(|presence| is_since(presence.last_seen_ms.max(presence.since_ms)));
+    facts.question.tenant == TenantId::default()
+        && facts.now_ms.saturating_sub(nameless.at_ms) <= RECENT_MS
+        && !was_seen
+        && !facts.runs.iter().any(|run| is_since(run.last.at_ms))
+}
+
+/// It was locked out when it came last, and is not any more.
+fn lockout_before(facts: &Facts) -> Option<Finding> {
+    let mut runs = facts.runs.iter().rev();
+    let run = runs.find(|run| is_lockout_over(facts, run))?;
+    let until_ms = run.last.at_ms + 1_000 * seconds_left(run.last.why.as_deref()?).unwrap_or(0);
+    let until = utc(i64::try_from(until_ms).unwrap_or(0));
+    let sentence =
+        format!("it was locked out until {until}: too many wrong credentials were tried");
+    let mut finding = Finding::new(Cause::LockedOut, sentence).since(run.since_ms);
+    finding.count = Some(run.count);
+    Some(finding)
+}
+
+/// Seconds of `locked out for N s more`.
+fn seconds_left(why: &str) -> Option<u64> {
+    let (_, rest) = why.split_once("locked out for ")?;
+    rest.split(' ').next()?.parse::<u32>().ok().map(u64::from)
+}
+
+fn is_lockout_over(facts: &Facts, run: &Run) -> bool {
+    run.last.what == "connect refused"
+        && run.cause == Some(Cause::LockedOut)
+        && facts.locked_out.is_none()
+}
+
+/// A name that nobody has may be another's, mistyped or as it was before.
+fn who_is_meant(facts: &Facts, mut finding: Finding) -> Finding {
+    if !matches!(finding.cause, Cause::UnknownName | Cause::NobodyKnown) {
+        return finding;
+    }
+    let Namesakes {
+        elsewhere,
+        gone,
+        near,
+        add,
+    } = &facts.namesakes;
+    let name = &facts.question.name;
+    if !elsewhere.is_empty() {
+        let names = elsewhere.join(" or ");
+        finding.command = None;
+        let mend = format!(
+            "the device {name} is in another tenant: it comes as {names}, which is to be the User \
+             Name of the client (its Client Identifier stays {name})"
+        );
+        return finding.mend(mend);
+    }
+    if !gone.is_empty() {
+        finding.command = None;
+        let mend = format!(
+            "a device {name} was of a team that is deleted: ask why {} does not work, and restore \
+             the team",
+            gone.join(" or ")
+        );
+        return finding.mend(mend);
+    }
+    if let (None, Some(add)) = (&finding.mend, add) {
+        finding.mend = Some(add.text.clone());
+        finding.command.clone_from(&add.command);
+    }
+    if !near.is_empty() {
+        let mend = finding.mend.take();
+        let other = mend.map_or_else(String::new, |mend| format!(" Else {mend}"));
+        return finding.mend(format!("did you mean {}?{other}", near.join(", ")));
+    }
+    finding
 }
 
 /// It is not in the tables any more, or its team is not.
@@ -324,16 +423,13 @@ fn session(facts: &Facts, found: &mut Vec<(Weight, Finding)>) {
         let Some(cause) = run.cause else { continue };
         match &*run.last.what {
             "connect refused" if is_connected && is_by_another(facts, run) => {
-                found.push((Weight::Aside, tried_by_another(run, cause)));
+                found.push((Weight::Aside, tried_by_another(run, cause, "has")));
             }
             "connect refused" | "re-authentication refused" if is_connected => {
-                let mut finding = Finding::of_run(run, cause);
-                finding.sentence = format!("before, it was refused: {}", finding.sentence);
-                if cause == Cause::WrongPassword {
-                    // What it has now is right.
-                    (finding.mend, finding.command) = (None, None);
-                }
-                found.push((Weight::Remark, finding));
+                found.push((Weight::Before, before(run, cause)));
+            }
+            "connect refused" if was_there_then(facts, run) => {
+                found.push((Weight::Remark, tried_by_another(run, cause, "had")));
             }
             // Whoever is out is out for that reason, which `door` has told.
             "connect refused" => {}
@@ -341,6 +437,11 @@ fn session(facts: &Facts, found: &mut Vec<(Weight, Finding)>) {
                 found.extend(again_and_again(facts, run, cause));
             }
             "disconnected" => {}
+            _ if facts.permitted_now.contains(&run.last.seq) => {
+                let mut finding = before(run, cause);
+                finding.sentence.push_str("; the rules permit it now");
+                found.push((Weight::Before, finding));
+            }
             // The rules say so themselves.
             _ if is_by_rules(facts, run) => {}
             _ if of_topic(facts, run) => found.push((Weight::Topic, Finding::of_run(run, cause))),
@@ -360,6 +461,18 @@ fn session(facts: &Facts, found: &mut Vec<(Weight, Finding)>) {
     }
 }
 
+/// What was so, and is mended.
+fn before(run: &Run, cause: Cause) -> Finding {
+    let mut finding = Finding::of_run(run, cause);
+    let until = utc(i64::try_from(run.last.at_ms).unwrap_or(0));
+    finding.sentence = format!(
+        "before, until {until}, it was refused: {}",
+        finding.sentence
+    );
+    (finding.mend, finding.command) = (None, None);
+    finding
+}
+
 /// Who is connected was so before somebody was refused by that name.
 fn is_by_another(facts: &Facts, run: &Run) -> bool {
     let since_ms = facts.session.as_ref().and_then(|session| session.since_ms);
@@ -369,8 +482,17 @@ fn is_by_another(facts: &Facts, run: &Run) -> bool {
         && !later.any(|other| other.last.what == "connected")
 }
 
+/// Who was refused by that name was another: it was connected then, and went later.
+fn was_there_then(facts: &Facts, run: &Run) -> bool {
+    let is_end = |other: &Run| {
+        other.last.what == "disconnected" && other.last.client_id == run.last.client_id
+    };
+    let mut later = facts.runs.iter().rev().take_while(|other| *other != run);
+    later.any(is_end)
+}
+
 /// It is no fault of who is connected, and its credentials are not to be changed for that.
-fn tried_by_another(run: &Run, cause: Cause) -> Finding {
+fn tried_by_another(run: &Run, cause: Cause, had: &str) -> Finding {
     let whom = match run.last.address.as_deref().and_then(host) {
         Some(host) => format!("somebody at {host}"),
         None => "somebody".to_owned(),
@@ -381,7 +503,7 @@ fn tried_by_another(run: &Run, cause: Cause) -> Finding {
         Cause::WrongPassword => format!("tried its name with a wrong password {times}"),
         _ => format!("tried its name {times}, and was refused ({why})"),
     };
-    let sentence = format!("{whom} {tried}; it is connected by another connection");
+    let sentence = format!("{whom} {tried}; it {had} another connection");
     let mut finding = Finding::new(cause, sentence).since(run.since_ms);
     finding.count = Some(run.count);
     finding.mend("nothing need be done for it; find who that is, if it goes on")
@@ -630,12 +752,17 @@ fn not_permitted(verb: &str, topic: &str, why: &str, rules: &TopicRules) -> Find
     finding
 }
 
-fn nothing(facts: &Facts) -> Finding {
+/// `was_ill`: something was refused of late that would not be now.
+fn nothing(facts: &Facts, was_ill: bool) -> Finding {
     match &facts.session {
         Some(session) if session.connected => {
             let finding = Finding::new(
                 Cause::NothingWrong,
                 match &facts.question.topic {
+                    Some(topic) if was_ill => {
+                        format!("it is connected, it may use {topic}, and nothing is wrong now")
+                    }
+                    None if was_ill => "it is connected and nothing is wrong now".to_owned(),
                     Some(topic) => format!(
                         "it is connected, it may use {topic}, and nothing of that topic was \
                          refused or lost of late"

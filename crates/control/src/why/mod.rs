@@ -3,11 +3,13 @@
 //!
 //! * [`facts`]: what is known, as plain data
 //! * `gather`: where it comes from
+//! * `namesakes`: whom a name may be meant for that nobody has
 //! * `judge`: what follows from it, without asking anybody
 
 pub mod facts;
 mod gather;
 mod judge;
+mod namesakes;
 #[cfg(test)]
 mod tests;
 

@@ -106,12 +106,13 @@ fn what_it_was_told_when_it_last_came_decides() {
     facts.runs.push(run("connected", "", "", 1, 10));
     facts.session = Some(connected());
     let verdict = judge(&facts);
-    expect(
-        &verdict,
-        Cause::WrongPassword,
-        State::Connected,
-        "before, it was refused",
-    );
+    let said = "is connected and nothing is wrong now";
+    expect(&verdict, Cause::NothingWrong, State::Connected, said);
+    let [before] = &*verdict.also else {
+        panic!("{verdict:#?}");
+    };
+    assert!(before.sentence.contains("it was refused: "), "{before:#?}");
+    assert_eq!((&before.mend, &before.command), (&None, &None));
 }
 
 #[test]
@@ -398,7 +399,22 @@ fn a_stranger_who_tries_the_name_of_who_is_connected_is_a_remark() {
     );
     // It came in after that: it may have been itself.
     facts.runs.push(run("connected", "", "", 1, 500));
-    assert_eq!(judge(&facts).finding.cause, Cause::WrongPassword);
+    let verdict = judge(&facts);
+    assert_eq!(verdict.finding.cause, Cause::NothingWrong);
+    assert_eq!(verdict.also[0].command, None);
+    // It went since, by itself: whoever was refused while it was there keeps it out no more than
+    // then.
+    facts.runs.pop();
+    facts.session = None;
+    facts
+        .runs
+        .push(run("disconnected", "Success", "it said goodbye", 1, 400));
+    let verdict = judge(&facts);
+    expect(&verdict, Cause::Away, State::Away, "it is not connected");
+    assert!(
+        verdict.also[0].sentence.starts_with("somebody at "),
+        "{verdict:#?}"
+    );
 }
 
 #[test]
@@ -462,4 +478,89 @@ fn who_went_with_a_team_is_told_which_to_restore() {
         );
         assert_eq!(verdict.finding.command, command);
     }
+}
+
+#[test]
+fn what_the_rules_permit_meanwhile_is_wrong_no_more() {
+    let mut facts = facts(None);
+    facts.session = Some(connected());
+    let mut refused = run("publish refused", "Not authorized", "no rule", 3, 1_000);
+    refused.last.topic = Some("d/d1/other".to_owned());
+    refused.last.command = Some("martlet acl explain".to_owned());
+    refused.last.seq = 7;
+    facts.runs = vec![refused];
+    let said = "publish refused, d/d1/other";
+    expect(&judge(&facts), Cause::NotPermitted, State::Connected, said);
+    facts.permitted_now = vec![7];
+    let verdict = judge(&facts);
+    let said = "nothing is wrong now";
+    expect(&verdict, Cause::NothingWrong, State::Connected, said);
+    let said = &verdict.also[0];
+    assert!(
+        said.sentence.ends_with("the rules permit it now"),
+        "{said:#?}"
+    );
+    assert_eq!((&said.mend, &said.command), (&None, &None));
+}
+
+#[test]
+fn somebody_without_a_name_is_not_who_was_heard_of_since() {
+    let mut facts = facts(None);
+    let why = "the first packet is not CONNECT";
+    let stray = |ago_ms| Entry {
+        address: Some("192.0.2.7:4711".to_owned()),
+        ..run("connect refused", "ProtocolError", why, 1, ago_ms).last
+    };
+    let keep_alive = martlet_codec::ReasonCode::KeepAliveTimeout.name();
+    facts.runs = vec![run("disconnected", keep_alive, "nothing came", 1, 5_000)];
+    facts.nameless = vec![stray(1_000)];
+    let said = "somebody at 192.0.2.7";
+    expect(&judge(&facts), Cause::WrongTransport, State::Away, said);
+    // Something of its own is newer, or it was at another door.
+    facts.nameless = vec![stray(6_000)];
+    let verdict = judge(&facts);
+    expect(
+        &verdict,
+        Cause::KeepAlive,
+        State::Away,
+        "its connection was ended",
+    );
+    assert!(verdict.also.iter().any(|one| one.sentence.contains(said)));
+    facts.nameless = vec![stray(1_000)];
+    facts.question.tenant = martlet_broker::TenantId(3);
+    assert_eq!(judge(&facts).finding.cause, Cause::KeepAlive);
+}
+
+#[test]
+fn a_lockout_that_is_over_is_a_remark() {
+    let mut facts = facts(None);
+    let wrong = "that is no credential of the device d1";
+    let locked = "locked out for 1 s more: too many wrong credentials for this user name";
+    facts.locked_out = Some(locked.to_owned());
+    let bad = "BadUserNameOrPassword";
+    facts.runs = vec![
+        run("disconnected", "Success", "it said goodbye", 1, 9_000),
+        run("connect refused", bad, wrong, 3, 3_000),
+        run("connect refused", "NotAuthorized", locked, 2, 2_000),
+    ];
+    let verdict = judge(&facts);
+    expect(&verdict, Cause::LockedOut, State::Refused, "locked out");
+    facts.locked_out = None;
+    let verdict = judge(&facts);
+    expect(
+        &verdict,
+        Cause::WrongPassword,
+        State::Refused,
+        "no credential",
+    );
+    let said = |one: &super::Finding| one.sentence.starts_with("it was locked out until ");
+    assert!(verdict.also.iter().any(said), "{verdict:#?}");
+    // It was another who tried, and it has not come itself.
+    facts.runs.remove(1);
+    expect(
+        &judge(&facts),
+        Cause::Away,
+        State::Away,
+        "it is not connected",
+    );
 }

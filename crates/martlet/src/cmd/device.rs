@@ -397,7 +397,7 @@ fn rotate(options: &RotateOptions) -> anyhow::Result<String> {
 fn set(options: &SetOptions) -> anyhow::Result<String> {
     let NamedOptions { id, on, .. } = &options.device;
     let changes = &options.changes;
-    tables::with(&on.node, async |registry| {
+    let changed = tables::with(&on.node, async |registry| {
         let device = found(registry, &options.device).await?;
         let change = DeviceChange {
             name: changes.name.clone(),
@@ -415,12 +415,22 @@ fn set(options: &SetOptions) -> anyhow::Result<String> {
         // What was read is what is changed.
         let (actor, of) = (Actor::local(), DeviceRef::Number(device.number));
         let changed = registry.change_device(&actor, of, change, Some(device.revision));
-        changed.await.map(drop)
+        changed.await
     })?;
     let told = tables::tell_node(&on.node);
-    Ok(match on.json {
-        true => format!("{}\n", serde_json::json!({ "changed": id })),
-        false => format!("Changed device {id}\n{told}"),
+    // In a team with a tenant of its own it comes by another name.
+    let user_name = changes.to_team.as_ref().map(|_| &changed.user_name);
+    Ok(match (on.json, user_name) {
+        (true, None) => format!("{}\n", serde_json::json!({ "changed": id })),
+        (true, Some(user_name)) => {
+            let answer = serde_json::json!({ "changed": id, "user_name": user_name });
+            format!("{answer}\n")
+        }
+        (false, None) => format!("Changed device {id}\n{told}"),
+        (false, Some(user_name)) => format!(
+            "Changed device {id}: its User Name is {} now\n{told}",
+            printable(user_name)
+        ),
     })
 }
 

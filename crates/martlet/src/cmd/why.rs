@@ -81,8 +81,13 @@ fn text(verdict: &Verdict, now: &Zoned, colours: bool) -> String {
         State::Refused => "refused",
         State::NeverSeen => "never seen",
     };
+    // The time is that of what is wrong, which is not always how it is.
+    let colon = match is_of_state(verdict) {
+        true => "",
+        false => ":",
+    };
     let mut text = format!(
-        "{}: {on}{state}{off}{}: {}\n",
+        "{}: {on}{state}{off}{colon}{}: {}\n",
         printable(&verdict.name),
         since(&verdict.finding, now),
         printable(&verdict.finding.sentence)
@@ -104,6 +109,18 @@ fn text(verdict: &Verdict, now: &Zoned, colours: bool) -> String {
         text.push_str(&format!("    {at}  {}\n", printable(&evidence.text)));
     }
     text
+}
+
+/// Since the time of the finding it is as it is.
+fn is_of_state(verdict: &Verdict) -> bool {
+    let finding = &verdict.finding;
+    finding.since_ms.is_none()
+        || match verdict.state {
+            State::Connected => finding.cause == Cause::NothingWrong,
+            State::Away => finding.cause == Cause::Away,
+            State::Refused => finding.count.is_some(),
+            State::NeverSeen => false,
+        }
 }
 
 fn since(finding: &Finding, now: &Zoned) -> String {
@@ -164,5 +181,32 @@ mod tests {
             "ann: refused: the password is not that of \\u{1b}x\n  to mend: set it again\n    \
              martlet user passwd ann\n"
         );
+    }
+
+    #[test]
+    fn the_time_of_a_refusal_is_not_that_of_the_connection() {
+        let finding = Finding {
+            cause: Cause::NotPermitted,
+            sentence: "publish refused, t: no rule permits it".to_owned(),
+            since_ms: Some(0),
+            count: Some(3),
+            mend: None,
+            command: None,
+        };
+        let mut verdict = Verdict {
+            name: "d1".to_owned(),
+            tenant: 0,
+            topic: None,
+            state: State::Connected,
+            finding,
+            also: Vec::new(),
+            evidence: Vec::new(),
+        };
+        let said = text(&verdict, &Zoned::now(), false);
+        assert!(said.starts_with("d1: connected: since 19"), "{said}");
+        assert!(said.contains(" (3 times): publish refused"), "{said}");
+        verdict.state = State::Refused;
+        let said = text(&verdict, &Zoned::now(), false);
+        assert!(said.starts_with("d1: refused since 19"), "{said}");
     }
 }

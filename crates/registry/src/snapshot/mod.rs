@@ -192,6 +192,15 @@ impl Snapshot {
         Some((self.tenant_named(team)?, name))
     }
 
+    /// Devices of this id in other tenants than this one, as what they come.
+    pub fn devices_elsewhere(&self, tenant: u32, id: &str) -> impl Iterator<Item = String> {
+        let owned = self.tenants.by_name.iter();
+        let owned = owned.map(move |(team, of)| (*of, format!("{id}@{team}")));
+        let all = std::iter::once((0, id.to_owned())).chain(owned);
+        all.filter(move |(of, _)| *of != tenant && self.is_device(*of, id))
+            .map(|(_, name)| name)
+    }
+
     /// The tenant in which a user is; none: there is no such user.
     pub fn tenant_of(&self, user: &str) -> Option<u32> {
         self.users.get(user).map(|user| user.tenant)

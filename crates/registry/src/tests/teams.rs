@@ -204,6 +204,7 @@ both!(
         for (tenant, name) in [
             (team.tenant, "stays"),
             (0, "stays@one"),
+            (0, &format!("stays@{}", team.id)),
             (team.tenant, "gone before"),
         ] {
             let gone = registry.gone(tenant, name).await?.expect("it is gone");
@@ -214,11 +215,14 @@ both!(
             assert_eq!((&with.id, &*with.name, with.brings_back), expected);
         }
         assert_eq!(registry.gone(0, "stays").await?, None);
+        assert_eq!(registry.gone_with_teams("stays").await?, ["stays@one"]);
+        assert!(registry.gone_with_teams("other").await?.is_empty());
         assert_eq!(registry.gone(0, "stays@two").await?, None);
         registry.restore_team(&all(), &team.id).await?;
         let snapshot = Snapshot::read(registry).await?;
         assert!(snapshot.known(team.tenant, "stays").is_some());
         assert!(snapshot.known(team.tenant, "gone before").is_none());
+        assert!(registry.gone_with_teams("stays").await?.is_empty());
         registry.delete_team(&all(), &team.id, None).await?;
         assert_eq!(registry.purge_deleted(&all(), i64::MAX).await?, 2 + 1);
         let next = registry.add_team(&all(), new_team("one", true)).await?;
