@@ -276,3 +276,14 @@ def test_users_are_listed_with_their_teams_and_the_audit_log_by_who_it_was(place
     own = str(os.getuid())
     of_mine = shown(place, "audit", "--who", own)["entries"]
     assert of_mine and of_mine == shown(place, "audit", "--who", f"uid {own}")["entries"]
+
+
+def test_a_device_that_is_named_as_it_connects_is_tried_by_its_own_id(start, place):
+    place.run("team", "add", "north", "--own-tenant")
+    place.device("c-3", "--team", "north")
+    node = start()
+    plain = shown(place, "device", "rotate", "c-3", "--team", "north")
+    qualified = shown(place, "device", "rotate", "c-3@north")
+    for told in (plain, qualified):
+        assert told["id"] == "c-3" and " -i c-3 -u c-3@north " in told["try"] and " -t d/c-3/" in told["try"], told
+    assert publish(node, "d/c-3/x", "-i", "c-3", "-u", "c-3@north", "-P", qualified["secret"])[0] == 0

@@ -356,7 +356,7 @@ fn comes_as(id: &str, user_name: &str) -> String {
 }
 
 fn rotate(options: &RotateOptions) -> anyhow::Result<String> {
-    let NamedOptions { id, on, .. } = &options.device;
+    let NamedOptions { on, .. } = &options.device;
     let grace = match options.now {
         true => Duration::ZERO,
         false => options.grace,
@@ -368,6 +368,8 @@ fn rotate(options: &RotateOptions) -> anyhow::Result<String> {
         Ok((secret, device))
     })?;
     let told = tables::tell_node(&on.node);
+    // As it is called, however it was named.
+    let id = &device.id;
     let given = tables::Given {
         id,
         user_name: &device.user_name,
