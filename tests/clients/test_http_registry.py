@@ -655,3 +655,16 @@ def test_a_backup_says_that_the_tables_of_postgresql_are_not_in_it(node, variabl
     assert ("pg_dump" in done.stderr) == is_elsewhere, done.stderr
     _, headers, _ = ask(node, "/api/v1/backup", "GET", {"X-API-Key": KEY})
     assert ("pg_dump" in (headers.get("Martlet-Left-Out") or "")) == is_elsewhere
+
+
+def test_what_is_built_in_is_shown_with_the_rules_that_hold(node):
+    def held(path):
+        found = call(node, "GET", f"/api/v1/{path}")
+        return found["rules"], found["permits_all"]
+
+    own, permits_all = held("device-types/device")
+    assert own[0] == "pattern readwrite d/%c/#" and not permits_all
+    assert held("roles/none") == ([], False) and held("roles/administrator") == ([], True)
+    assert held("roles/user") == (["topic readwrite #", "topic read $SYS/#"], False)
+    listed = {one["name"]: one["rules"] for one in call(node, "GET", "/api/v1/roles")["items"]}
+    assert listed["none"] == [] and listed["user"] == held("roles/user")[0]

@@ -133,6 +133,14 @@ def test_the_last_user_who_goes_leaves_the_door_closed(start, place):
     assert publish(node, "t")[0] != 0
 
 
+def test_the_role_without_topics_shows_none(place):
+    assert place.run("role", "rules", "none") == "nothing\n"
+    assert "everything" in place.run("role", "rules", "administrator")
+    roles = {one["name"]: one for one in json.loads(place.run("role", "ls", "--json"))}
+    assert roles["none"]["rules"] == [] and not roles["none"]["permits_all"]
+    assert roles["administrator"]["permits_all"] and roles["user"]["rules"][0] == "topic readwrite #"
+
+
 def test_the_rules_of_a_role_hold_for_who_is_connected_too(start, place):
     place.run("role", "add", "reader", "--rule", "topic deny a/secret", "--rule", "topic read a/#",
               "--rule", "pattern write own/%u/#")

@@ -46,18 +46,22 @@ pub(crate) struct RuleSetView {
     name: String,
     /// It comes with the program and stays as it is.
     is_builtin: bool,
-    /// In their order.
+    /// All that a client may do is permitted, topics that begin with `$` too; `rules` is empty then.
+    permits_all: bool,
+    /// Those that hold, in their order; of what is built in they are the program's.
     rules: Vec<String>,
     /// Raised with every change; the `ETag` is made of it.
     revision: i64,
 }
 
-impl From<RuleSet> for RuleSetView {
-    fn from(set: RuleSet) -> Self {
+impl RuleSetView {
+    fn of(owner: Owner, set: RuleSet) -> Self {
+        let rules = set.in_force(owner);
         Self {
             name: set.name,
             is_builtin: set.is_builtin,
-            rules: lines(&set.rules),
+            permits_all: rules.is_none(),
+            rules: lines(&rules.unwrap_or_default()),
             revision: set.revision,
         }
     }
@@ -82,7 +86,8 @@ async fn list_of(
     let found = api
         .tables()?
         .read(move |registry| Box::pin(registry.rule_sets(owner)));
-    let all: Vec<RuleSetView> = found.await?.into_iter().map(RuleSetView::from).collect();
+    let view = |set| RuleSetView::of(owner, set);
+    let all: Vec<RuleSetView> = found.await?.into_iter().map(view).collect();
     let page = page_of_all(api, owner.word(), all, |set| &set.name, wanted.asked())?;
     Ok(axum::Json(page))
 }
@@ -102,7 +107,7 @@ async fn answer_of(
 ) -> Result<Response, Problem> {
     let found = find(api, owner, name).await?;
     let tag = version(found.revision).header();
-    Ok((status, [tag], axum::Json(RuleSetView::from(found))).into_response())
+    Ok((status, [tag], axum::Json(RuleSetView::of(owner, found))).into_response())
 }
 
 async fn create_of(
