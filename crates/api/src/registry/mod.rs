@@ -4,7 +4,7 @@
 //! caller sees is in the [`Asking`] that goes along with each call; the tables themselves keep
 //! people of one team from another's.
 //!
-//! * `devices`, `bulk`, `credentials`, `configuration`, `groups`, `provisioning`: devices
+//! * `devices`, `bulk`, `names`, `credentials`, `configuration`, `groups`, `provisioning`: devices
 //! * `rule_sets`: types of devices, roles of users, and what they may do
 //! * `users`, `teams`, `keys`: people, and what they come with
 //! * `bans`, `audit`: who is kept out, and who changed what
@@ -18,6 +18,7 @@ mod credentials;
 mod devices;
 mod groups;
 pub(crate) mod keys;
+mod names;
 mod provisioning;
 mod rule_sets;
 mod teams;
@@ -42,7 +43,8 @@ use crate::routes::Routes;
 use crate::time::Moment;
 
 pub(crate) use asking::Asking;
-pub use bulk::{DeviceRow, devices_of_table, json_of_device, table_of_devices};
+pub use bulk::{DeviceRow, devices_of_json, devices_of_table, json_of_device, table_of_devices};
+pub use names::ExportNames;
 
 /// Adds these routes to the others.
 pub(crate) fn add_to(routes: Routes) -> Routes {

@@ -31,12 +31,19 @@ enum Action {
     Add(AddOptions),
     /// Show a device
     Show(NamedOptions),
-    /// Add devices from a table: CSV whose first line names the columns, of which id is one
+    /// Add devices from a table: CSV whose first line names the columns, of which id is one; or JSON
+    ///
+    /// Columns: id, name, type, status, description, location, firmware_version, hardware_version,
+    /// owner, team, tags, groups, secret. Several tags or groups have ; between them, and \; stands
+    /// for one that is part of a name. Team and groups stand there by name or id. JSON has members of
+    /// the same names, with lists of tags and groups; what export --json prints is taken as it is.
     ///
     /// Prints id and credential of those that were added, once, as CSV. Exit code 3: some rows were
     /// refused; why stands on standard error, a line each.
     Import(bulk::ImportOptions),
-    /// Print all devices as CSV, which import reads again; no credentials are in it
+    /// Print all devices as CSV or JSON, which import reads again; no credentials are in it
+    ///
+    /// Team and groups are there by name, or by id where a name is not enough.
     Export(ListOptions),
     /// Delete a device; its connection ends, and it can be restored
     Rm(RemoveOptions),
