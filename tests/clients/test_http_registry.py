@@ -668,3 +668,38 @@ def test_what_is_built_in_is_shown_with_the_rules_that_hold(node):
     assert held("roles/user") == (["topic readwrite #", "topic read $SYS/#"], False)
     listed = {one["name"]: one["rules"] for one in call(node, "GET", "/api/v1/roles")["items"]}
     assert listed["none"] == [] and listed["user"] == held("roles/user")[0]
+
+
+def test_groups_of_one_name_are_told_apart_by_their_team(node):
+    ids = {}
+    for team in ("north", "south"):
+        call(node, "POST", "/api/v1/teams", {"name": team, "owns_tenant": True})
+        ids[team] = call(node, "POST", "/api/v1/groups", {"name": "hall", "team": team})["id"]
+        call(node, "POST", "/api/v1/devices", {"id": "pump", "team": team})
+    own = call(node, "POST", "/api/v1/keys", {"name": "k", "team": "north", "scopes": ["devices:read", "devices:write"]})["key"]
+    call(node, "POST", "/api/v1/groups", {"name": "yard"})
+    for method, path, body in (("GET", "", None), ("PATCH", "", {"description": "x"}), ("DELETE", "", None),
+                               ("GET", "/rules", None), ("POST", "/devices", {"devices": ["pump"]})):
+        told = call(node, method, f"/api/v1/groups/hall{path}", body, expect=404)
+        assert "several groups" in told["detail"] and "?team=" in told["detail"], (method, path)
+    assert [one["id"] for one in call(node, "GET", "/api/v1/groups?team=south")["items"]] == [ids["south"]]
+    assert call(node, "GET", "/api/v1/groups/hall?team=south")["id"] == ids["south"]
+    assert call(node, "PATCH", "/api/v1/groups/hall?team=south", {"description": "x"})["id"] == ids["south"]
+    rules = {"rules": ["topic read hall/#"]}
+    call(node, "PUT", "/api/v1/groups/hall/rules?team=south", rules)
+    assert call(node, "GET", f"/api/v1/groups/{ids['south']}/rules") == rules
+    assert call(node, "GET", "/api/v1/groups/hall/rules?team=north") == {"rules": []}
+    pump = {"devices": ["pump"]}
+    for group, query in (("hall", "?team=south"), ("yard", "?team=south")):
+        assert call(node, "POST", f"/api/v1/groups/{group}/devices{query}", pump)["changed"] == 1
+    assert len(call(node, "GET", "/api/v1/devices/pump?team=south")["groups"]) == 2
+    assert call(node, "GET", "/api/v1/devices/pump?team=north")["groups"] == []
+    assert call(node, "POST", "/api/v1/groups/hall/devices/remove?team=south", pump)["changed"] == 1
+    # Of a team's own people: theirs, and no other's.
+    assert call(node, "POST", "/api/v1/groups/hall/devices", pump, key=own)["changed"] == 1
+    assert call(node, "GET", "/api/v1/groups/hall?team=north", key=own)["id"] == ids["north"]
+    for path in ("", "/hall"):
+        call(node, "GET", f"/api/v1/groups{path}?team=south", key=own, expect=403)
+    call(node, "POST", "/api/v1/groups/hall/devices?team=south", pump, key=own, expect=403)
+    call(node, "DELETE", "/api/v1/groups/hall?team=south")
+    assert [one["name"] for one in call(node, "GET", "/api/v1/groups?team=south")["items"]] == []

@@ -246,7 +246,10 @@ def test_a_device_is_changed_in_all_that_is_said_of_it(place):
     assert "in no group yard" in place.run("device", "set", "pump", "--leave", "yard", code=1)
     assert "no group nowhere" in place.run("device", "set", "pump", "--join", "nowhere", code=1)
     place.run("device", "set", "pump", code=2)
-    assert "several groups" in place.run("group", "add", "hall", "pump", code=1)
+    # Of several of one name that of the device's team.
+    place.run("device", "set", "pump", "--leave", "hall")
+    place.run("group", "add", "hall", "pump")
+    assert shown(place, "device", "show", "pump")["groups"] == [groups[teams["south"], "hall"]]
     assert shown(place, "device", "add", "later", "--no-secret")["secret"] is None
     assert " 0 credentials" in place.run("device", "ls") and " 1 credential\n" in place.run("device", "ls")
 
@@ -287,3 +290,32 @@ def test_a_device_that_is_named_as_it_connects_is_tried_by_its_own_id(start, pla
     for told in (plain, qualified):
         assert told["id"] == "c-3" and " -i c-3 -u c-3@north " in told["try"] and " -t d/c-3/" in told["try"], told
     assert publish(node, "d/c-3/x", "-i", "c-3", "-u", "c-3@north", "-P", qualified["secret"])[0] == 0
+
+
+def test_groups_of_one_name_are_told_apart_by_their_team(place):
+    for team in ("north", "south"):
+        place.run("team", "add", team, "--own-tenant")
+        place.run("group", "create", "hall", "--team", team)
+        place.device("pump", "--team", team)
+    place.run("group", "create", "yard")
+    place.run("team", "add", "west")
+    told = place.run("group", "show", "hall", code=1)
+    assert "several groups" in told and "--team TEAM" in told
+    assert "several groups" in place.run("group", "rm", "hall", code=1)
+    assert "several groups" in place.run("group", "add", "hall", "pump", code=1)
+    listed = {one["team_name"]: one for one in shown(place, "group", "ls")["groups"] if one["name"] == "hall"}
+    assert sorted(listed) == ["north", "south"] and "team:north" in place.run("group", "ls")
+    assert [one["id"] for one in shown(place, "group", "ls", "--team", "south")["groups"]] == [listed["south"]["id"]]
+    found = shown(place, "group", "show", "hall", "--team", "south")
+    assert found == {**listed["south"], "rules": []} and "south" in place.run("group", "show", "hall", "--team", "south")
+    place.run("group", "add", "hall", "pump", "--team", "south")
+    # No team's, with devices of one.
+    place.run("group", "add", "yard", "pump", "--team", "south")
+    groups = shown(place, "device", "show", "pump@south")["groups"]
+    assert listed["south"]["id"] in groups and len(groups) == 2
+    assert shown(place, "device", "show", "pump@north")["groups"] == []
+    place.run("group", "remove", "hall", "pump", "--team", "south")
+    assert len(shown(place, "device", "show", "pump@south")["groups"]) == 1
+    assert "no group hall" in place.run("group", "rm", "hall", "--team", "west", code=1)
+    place.run("group", "rm", "hall", "--team", "north")
+    assert shown(place, "group", "show", "hall")["team_name"] == "south", "it is one group's alone now"
