@@ -36,7 +36,7 @@ use utoipa_axum::routes;
 
 use crate::api::Api;
 use crate::etag::Version;
-use crate::guard::Access::{Open, Scoped};
+use crate::guard::Access::{Open, Scoped, ScopedOrOfTeam};
 use crate::page::{self, Page};
 use crate::problem::{Problem, ProblemKind};
 use crate::routes::Routes;
@@ -80,14 +80,26 @@ pub(crate) fn add_to(routes: Routes) -> Routes {
         .add_of_tables(Scoped(KeysWrite), routes!(provisioning::create))
         .add_of_tables(Scoped(KeysWrite), routes!(provisioning::revoke))
         .add_of_tables(Open, routes!(provisioning::provision))
-        .add_of_tables(Scoped(AclRead), routes!(rule_sets::types))
+        .add_of_tables(
+            ScopedOrOfTeam(AclRead, DevicesRead),
+            routes!(rule_sets::types),
+        )
         .add_of_tables(Scoped(AclWrite), routes!(rule_sets::create_type))
-        .add_of_tables(Scoped(AclRead), routes!(rule_sets::show_type))
+        .add_of_tables(
+            ScopedOrOfTeam(AclRead, DevicesRead),
+            routes!(rule_sets::show_type),
+        )
         .add_of_tables(Scoped(AclWrite), routes!(rule_sets::set_type))
         .add_of_tables(Scoped(AclWrite), routes!(rule_sets::delete_type))
-        .add_of_tables(Scoped(AclRead), routes!(rule_sets::roles))
+        .add_of_tables(
+            ScopedOrOfTeam(AclRead, UsersRead),
+            routes!(rule_sets::roles),
+        )
         .add_of_tables(Scoped(AclWrite), routes!(rule_sets::create_role))
-        .add_of_tables(Scoped(AclRead), routes!(rule_sets::show_role))
+        .add_of_tables(
+            ScopedOrOfTeam(AclRead, UsersRead),
+            routes!(rule_sets::show_role),
+        )
         .add_of_tables(Scoped(AclWrite), routes!(rule_sets::set_role))
         .add_of_tables(Scoped(AclWrite), routes!(rule_sets::delete_role))
         .add_of_tables(Scoped(UsersRead), routes!(users::list))
