@@ -703,3 +703,51 @@ def test_groups_of_one_name_are_told_apart_by_their_team(node):
     call(node, "POST", "/api/v1/groups/hall/devices?team=south", pump, key=own, expect=403)
     call(node, "DELETE", "/api/v1/groups/hall?team=south")
     assert [one["name"] for one in call(node, "GET", "/api/v1/groups?team=south")["items"]] == []
+
+
+def test_a_teams_own_people_see_the_types_and_roles_that_they_may_give(node):
+    keys = {}
+    for team, owns_tenant in (("north", True), ("plain", False)):
+        call(node, "POST", "/api/v1/teams", {"name": team, "owns_tenant": owns_tenant})
+        scopes = ["devices:read", "users:read"]
+        keys[team] = call(node, "POST", "/api/v1/keys", {"name": team, "team": team, "scopes": scopes})["key"]
+    for path in ("device-types", "roles"):
+        call(node, "POST", f"/api/v1/{path}", {"name": "open", "rules": ["topic read secret/#"]})
+        call(node, "POST", f"/api/v1/{path}", {"name": "own", "rules": ["pattern readwrite own/%u/#"]})
+
+    def names(path, team):
+        return {one["name"] for one in call(node, "GET", f"/api/v1/{path}", key=keys[team])["items"]}
+
+    assert names("device-types", "north") == {"device", "open", "own"}
+    assert names("roles", "north") == {"administrator", "none", "open", "own", "user"}
+    # It gives no topics of others, and is not told which there are.
+    assert names("device-types", "plain") == {"device", "own"} and names("roles", "plain") == {"none", "own"}
+    for path in ("device-types", "roles"):
+        assert call(node, "GET", f"/api/v1/{path}/own", key=keys["plain"])["rules"] == ["pattern readwrite own/%u/#"]
+        assert call(node, "GET", f"/api/v1/{path}/open", key=keys["north"])["rules"] == ["topic read secret/#"]
+        told = call(node, "GET", f"/api/v1/{path}/open", key=keys["plain"], expect=404)
+        assert "secret" not in told["detail"]
+        call(node, "POST", f"/api/v1/{path}", {"name": "x", "rules": []}, key=keys["north"], expect=403)
+    # Who sees all teams needs the scope of rules, and a team's people that of what has them.
+    wide = call(node, "POST", "/api/v1/keys", {"name": "w", "scopes": ["devices:read", "users:read"]})["key"]
+    few = call(node, "POST", "/api/v1/keys", {"name": "f", "team": "north", "scopes": ["devices:read"]})["key"]
+    call(node, "GET", "/api/v1/device-types", key=wide, expect=403)
+    call(node, "GET", "/api/v1/roles", key=few, expect=403)
+    call(node, "GET", "/api/v1/acl/explain?client_id=c&action=publish&topic=a", key=few, expect=403)
+
+
+def test_who_looks_for_a_device_is_told_where_it_is_if_they_see_it(node):
+    call(node, "POST", "/api/v1/teams", {"name": "north", "owns_tenant": True})
+    call(node, "POST", "/api/v1/teams", {"name": "south", "owns_tenant": True})
+    call(node, "POST", "/api/v1/devices", {"id": "pump", "team": "north"})
+    call(node, "POST", "/api/v1/devices", {"id": "valve"})
+    call(node, "DELETE", "/api/v1/devices/valve")
+    told = call(node, "GET", "/api/v1/devices/pump", expect=404)["detail"]
+    assert "in the team north" in told and "?team=north" in told
+    told = call(node, "GET", "/api/v1/devices/valve", expect=404)["detail"]
+    assert "it was deleted" in told and "/devices/valve/restore" in told
+    assert "in the team north" in call(node, "POST", "/api/v1/devices/pump/purge", expect=404)["detail"]
+    south = call(node, "POST", "/api/v1/keys", {"name": "s", "team": "south", "scopes": ["devices:read"]})["key"]
+    for device in ("pump", "valve"):
+        told = call(node, "GET", f"/api/v1/devices/{device}", key=south, expect=404)["detail"]
+        assert "north" not in told and "deleted" not in told, told

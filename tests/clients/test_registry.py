@@ -437,7 +437,7 @@ def test_an_order_that_leaves_the_tables_out_is_told_and_opens_nothing(start, pl
 
 def test_user_says_where_it_has_put_somebody(start, place):
     said = place.user("alice")
-    assert f"in {place.path}/martlet.db" in said and f"No node runs on {place.path} now" in said
+    assert f"in {place.path}/martlet.db" in said and f"No node runs with the data directory {place.path} now" in said
     node = start()
     assert "The running node has read it." in place.user("bob")
     assert publish(node, "t", "-u", "bob", "-P", "secret")[0] == 0

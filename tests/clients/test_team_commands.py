@@ -34,11 +34,12 @@ def test_a_deleted_device_is_gone_at_once_and_comes_back_as_it_was(start, place)
     assert not is_in(node, "d1", secret)
     assert ids(place) == [] and ids(place, "--deleted") == ["d1"]
     for command in (["show"], ["rotate"], ["set", "--name=x"], ["rm"]):
-        assert "there is no device d1" in place.run("device", *command, "d1", code=1)
+        said = place.run("device", *command, "d1", code=1)
+        assert "there is no device d1: it was deleted" in said and "martlet device restore d1" in said
     assert "martlet device restore d1" in place.run("device", "add", "d1", code=1), "its id stays taken"
     assert shown(place, "device", "restore", "d1")["name"] == "Pump of the cellar"
     assert is_in(node, "d1", secret) and ids(place, "--deleted") == []
-    assert "no device d1" in place.run("device", "restore", "d1", code=1)
+    assert "no device d1: it is there" in place.run("device", "restore", "d1", code=1)
 
 
 @pytest.mark.parametrize("deleted", (False, True), ids=("there", "deleted"))
@@ -319,3 +320,55 @@ def test_groups_of_one_name_are_told_apart_by_their_team(place):
     assert "no group hall" in place.run("group", "rm", "hall", "--team", "west", code=1)
     place.run("group", "rm", "hall", "--team", "north")
     assert shown(place, "group", "show", "hall")["team_name"] == "south", "it is one group's alone now"
+
+
+def test_who_looks_for_a_device_of_a_team_is_told_of_which(place):
+    for team in ("north", "south"):
+        place.run("team", "add", team, "--own-tenant")
+        place.device("pump", "--team", team)
+    for command in (["show"], ["rm"], ["rm", "--purge", "--yes"], ["rotate"]):
+        said = place.run("device", *command, "pump", code=1)
+        assert "there is no device pump: there is one in the team north, and one in south" in said
+        assert "--team north" in said
+    assert "martlet device ls" in place.run("device", "show", "valve", code=1)
+    place.run("team", "add", "west")
+    assert "one in the team" not in place.run("device", "show", "pump", "--team", "west", code=1)
+
+
+def test_a_ban_is_taken_back_by_what_it_was_added_with(place):
+    place.run("team", "add", "north", "--own-tenant")
+    for words in (("client_id", "c1"), ("client-id", "c1"), ("user", "bob"), ("address", "10.0.0.0/8"),
+                  ("user", "bob", "--team", "north"), ("user", "bob@north")):
+        place.run("ban", "add", *words)
+        assert len(shown(place, "ban", "ls")["bans"]) == 1
+        place.run("ban", "rm", *words)
+        assert shown(place, "ban", "ls")["bans"] == [], words
+    made = shown(place, "ban", "add", "user", "bob")
+    assert "not kept out" in place.run("ban", "rm", "client-id", "bob", code=1)
+    assert "none of client-id" in place.run("ban", "rm", "name", "bob", code=1)
+    place.run("ban", "rm", made["id"])
+    assert len(shown(place, "audit", "-n", "3")["entries"]) == 3
+
+
+def test_keys_are_listed_with_their_team(place):
+    place.run("team", "add", "north")
+    place.run("key", "add", "app", "--scope", "devices:read", "--team", "north")
+    assert "team:north" in place.run("key", "ls")
+    assert shown(place, "key", "ls")["keys"][0]["team_name"] == "north"
+
+
+@pytest.mark.parametrize("wrong", ("[mqtt]\nbogus = 1\n", "[mqtt\n"), ids=("key", "syntax"))
+def test_a_node_is_found_by_a_file_with_which_something_is_wrong(start, place, tmp_path, wrong):
+    start()
+    file = tmp_path / "martlet.toml"
+    file.write_text(f'[node]\ndata_dir = "{place.path}"\n{wrong}')
+    for command in ("status", "health"):
+        done = subprocess.run([martlet_process.binary(), command, "-c", str(file)], text=True, capture_output=True,
+                              env=martlet_process.environment(), timeout=DEADLINE_SECS)
+        assert done.returncode == 0 and done.stdout, done.stderr
+        assert str(file) in done.stderr and ("bogus" in done.stderr or "line 3" in done.stderr), done.stderr
+    file.write_text(wrong)
+    done = subprocess.run([martlet_process.binary(), "status", "-c", str(file)], text=True, capture_output=True,
+                          env=martlet_process.environment(), timeout=DEADLINE_SECS)
+    assert done.returncode == 1 and "--data-dir DIR" in done.stderr
+    place.run("status", "-c", str(file))

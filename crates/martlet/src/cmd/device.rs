@@ -100,8 +100,14 @@ struct ListOptions {
 
 #[derive(Args, Debug)]
 struct AddOptions {
+    /// Its id: Client Identifier and user name
+    #[arg(value_name = "ID")]
+    id: String,
     #[command(flatten)]
-    device: NamedOptions,
+    on: NodeAndForm,
+    /// Of this team, by id or name [default: of none]
+    #[arg(long, value_name = "TEAM")]
+    team: Option<String>,
     /// Its type: one of martlet device type ls
     #[arg(long = "type", value_name = "TYPE", default_value = DEVICE_TYPE)]
     device_type: String,
@@ -292,7 +298,7 @@ async fn found(registry: &mut Registry, named: &NamedOptions) -> Result<Device, 
 }
 
 fn add(options: &AddOptions) -> anyhow::Result<String> {
-    let NamedOptions { id, of, on } = &options.device;
+    let AddOptions { id, team, on, .. } = options;
     let (device_type, said) = (&options.device_type, &options.said);
     let added = tables::with(&on.node, async |registry| {
         let device = NewDevice {
@@ -304,7 +310,7 @@ fn add(options: &AddOptions) -> anyhow::Result<String> {
             firmware_version: said.firmware_version.clone().unwrap_or_default(),
             hardware_version: said.hardware_version.clone().unwrap_or_default(),
             owner: said.owner.clone().unwrap_or_default(),
-            team: tables::team_if_any(registry, of.team.as_deref()).await?,
+            team: tables::team_if_any(registry, team.as_deref()).await?,
             tags: options.tags.clone(),
             groups: options.groups.clone(),
             secret: match options.no_secret {
