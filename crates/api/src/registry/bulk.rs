@@ -279,8 +279,8 @@ async fn add_all(
 
 /// Add many devices
 ///
-/// Up to 10,000: an object with `devices`, or the list alone, as an export has it. What has become of
-/// each is answered, in their order; those that were added may connect when the answer is there.
+/// Up to 10,000: an object with `devices`, or the list alone, as an export has it. What has become
+/// of each is answered, in their order; those that were added may connect when the answer is there.
 #[utoipa::path(post, path = "/api/v1/devices/bulk", tag = "devices", params(How),
     request_body = Many,
     responses((status = 200, description = "What has become of each", body = Done)))]
@@ -412,8 +412,8 @@ pub fn devices_of_table(text: &[u8]) -> Result<Vec<DeviceRow>, String> {
     Ok(told(all))
 }
 
-/// The same of JSON: a list of devices, or an object with `devices`, as the API takes it. Instead of
-/// its line each has its place, from 1.
+/// The same of JSON: a list of devices, or an object with `devices`, as the API takes it. Instead
+/// of its line each has its place, from 1.
 ///
 /// # Errors
 /// It is none; in words.
@@ -469,8 +469,8 @@ fn table_of(devices: &[DeviceView], end: LineEnd) -> String {
 
 /// Devices as a table
 ///
-/// All that are asked for, on one page: CSV, or JSON with `format=json`, which an import takes as they
-/// are. Team and groups are there by name, or by id where a name is not enough. Secrets are in
+/// All that are asked for, on one page: CSV, or JSON with `format=json`, which an import takes as
+/// they are. Team and groups are there by name, or by id where a name is not enough. Secrets are in
 /// neither.
 #[utoipa::path(get, path = "/api/v1/devices/export", tag = "devices", params(OfExport),
     responses((status = 200, description = "The devices",

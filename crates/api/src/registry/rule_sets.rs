@@ -46,7 +46,8 @@ pub(crate) struct RuleSetView {
     name: String,
     /// It comes with the program and stays as it is.
     is_builtin: bool,
-    /// All that a client may do is permitted, topics that begin with `$` too; `rules` is empty then.
+    /// All that a client may do is permitted, topics that begin with `$` too; `rules` is empty
+    /// then.
     permits_all: bool,
     /// Those that hold, in their order; of what is built in they are the program's.
     rules: Vec<String>,

@@ -31,12 +31,14 @@ enum Action {
     Add(AddOptions),
     /// Show a device
     Show(NamedOptions),
-    /// Add devices from a table: CSV whose first line names the columns, of which id is one; or JSON
+    /// Add devices from a table: CSV whose first line names the columns, of which id is one; or
+    /// JSON
     ///
     /// Columns: id, name, type, status, description, location, firmware_version, hardware_version,
     /// owner, team, tags, groups, secret. Several tags or groups have ; between them, and \; stands
-    /// for one that is part of a name. Team and groups stand there by name or id. JSON has members of
-    /// the same names, with lists of tags and groups; what export --json prints is taken as it is.
+    /// for one that is part of a name. Team and groups stand there by name or id. JSON has members
+    /// of the same names, with lists of tags and groups; what export --json prints is taken as it
+    /// is.
     ///
     /// Prints id and credential of those that were added, once, as CSV. Exit code 3: some rows were
     /// refused; why stands on standard error, a line each.

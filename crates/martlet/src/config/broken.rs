@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use toml::de::{DeTable, DeValue};
 
-/// The data directory that a file names, whatever else is in it; none: it names none, or that cannot
-/// be read.
+/// The data directory that a file names, whatever else is in it; none: it names none, or that
+/// cannot be read.
 pub(crate) fn data_dir_in(file: &Path) -> Option<PathBuf> {
     let text = std::fs::read_to_string(file).ok()?;
     data_dir_in_text(&text)
